@@ -1,0 +1,71 @@
+/**
+ * Makes a fresh clone ready, and does nothing when it is.
+ *
+ *   node scripts/setup.mjs             installs the dependencies and builds the command line, where missing or stale
+ *   node scripts/setup.mjs --install   only the dependencies
+ *   node scripts/setup.mjs --all       the library in dist/ as well
+ */
+import { spawnSync } from "node:child_process"
+import { readdirSync, statSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+const say = (/** @type {string} */ message) => process.stderr.write(`aicortex: ${message}\n`)
+
+/** When a file or directory changed, 0 if it does not exist. */
+const changed = (/** @type {string} */ path) => statSync(join(root, path), { throwIfNoEntry: false })?.mtimeMs ?? 0
+
+/**
+ * When anything below a directory changed; a removed file changes its directory.
+ *
+ * @type {(path: string, except?: string) => number}
+ */
+const newest = (path, except) =>
+  readdirSync(join(root, path), { withFileTypes: true }).reduce((latest, entry) => {
+    const below = `${path}/${entry.name}`
+    if (below === except) return latest
+    return Math.max(latest, entry.isDirectory() ? newest(below, except) : changed(below))
+  }, changed(path))
+
+const install = () => {
+  if (changed("node_modules/.package-lock.json") >= changed("package-lock.json")) return
+  say("installing the dependencies (npm ci), once…")
+  const args = ["ci", "--include=dev", "--include=optional", "--loglevel=error", "--no-progress"]
+  // npm tells the scripts that it runs where it is; on Windows npm itself is not a program that could be started.
+  const npm = process.env.npm_execpath?.endsWith("npm-cli.js")
+    ? { command: process.execPath, args: [process.env.npm_execpath, ...args] }
+    : { command: "npm", args }
+  const result = spawnSync(npm.command, npm.args, {
+    cwd: root,
+    stdio: ["ignore", "ignore", 2],
+    shell: npm.command === "npm" && process.platform === "win32"
+  })
+  if (result.status !== 0) throw new Error("npm ci failed; its words stand above.")
+}
+
+const build = async () => {
+  const inputs = ["package.json", "scripts/build.mjs", "node_modules/.package-lock.json"]
+  const tools = Math.max(...inputs.map(changed))
+  const libIsStale =
+    process.argv.includes("--all") && changed("dist/index.js") < Math.max(tools, newest("src", "src/cli"))
+  const binIsStale = changed("dist/bin.js") < Math.max(tools, newest("src"))
+  if (!libIsStale && !binIsStale) return
+  const { buildBin, buildLib } = await import("./build.mjs")
+  if (binIsStale) {
+    say("building the command line…")
+    await buildBin()
+  }
+  if (libIsStale) {
+    say("building the library…")
+    buildLib()
+  }
+}
+
+try {
+  install()
+  if (!process.argv.includes("--install")) await build()
+} catch (error) {
+  say(error instanceof Error ? error.message : String(error))
+  process.exitCode = 1
+}

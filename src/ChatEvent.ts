@@ -1,0 +1,149 @@
+/**
+ * What happens while a model answers, in order: `start`, then any of `meta`, `thinking`, `token`, `tool_call`,
+ * `tool_result` and `error`, then `end`. Every event has a `timestamp` in milliseconds since the Unix epoch.
+ *
+ * Reference: AI Cortex's `StreamEvent`, whose timestamp is in seconds.
+ *
+ * @since 0.1.0
+ */
+import type { Attempt } from "./Errors.js"
+
+/**
+ * Tokens that the request and the answer cost, as the server counted them; absent where it did not say.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Usage {
+  readonly promptTokens?: number
+  readonly completionTokens?: number
+  readonly totalTokens?: number
+}
+
+/**
+ * Why the model stopped: at its end or a stop sequence (`stop`), at the limit of tokens (`length`), to call
+ * tools, or because the server's filter cut it off.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter"
+
+/**
+ * The request was accepted. Comes once, before anything is sent; `content` is empty.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Start {
+  readonly type: "start"
+  readonly content: ""
+  readonly model: string
+  readonly timestamp: number
+}
+
+/**
+ * A piece of the answer. `index` counts from 0 and never resets, also not when another server takes over.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Token {
+  readonly type: "token"
+  readonly content: string
+  readonly index: number
+  readonly timestamp: number
+}
+
+/**
+ * A piece of the model's reasoning, from servers that tell it apart from the answer.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Thinking {
+  readonly type: "thinking"
+  readonly content: string
+  readonly timestamp: number
+}
+
+/**
+ * The model calls a tool.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ToolCallEvent {
+  readonly type: "tool_call"
+  readonly id: string
+  readonly name: string
+  readonly arguments: { readonly [key: string]: unknown }
+  readonly timestamp: number
+}
+
+/**
+ * A tool with an `execute` function has answered; the model goes on with `result`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ToolResultEvent {
+  readonly type: "tool_result"
+  readonly id: string
+  readonly name: string
+  readonly result: unknown
+  readonly timestamp: number
+}
+
+/**
+ * Something about the call: a server began to answer (`server`, `attempt` counted from 1), or the oldest turns of
+ * the history were left out to fit the model's context (`trimmed`, in messages).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Meta {
+  readonly type: "meta"
+  readonly meta: { readonly server: string; readonly attempt: number } | { readonly trimmed: number }
+  readonly timestamp: number
+}
+
+/**
+ * A server failed; the stream goes on with another one. `content` says what happened.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ErrorEvent {
+  readonly type: "error"
+  readonly content: string
+  readonly attempt: Attempt
+  readonly timestamp: number
+}
+
+/**
+ * The answer is complete. `firstTokenTime` is the time from the start of the call to the first piece of the
+ * answer, in milliseconds; `tokensPerSecond` comes from the server's own counters where it reports them, else
+ * from our clock. `attempts` are the attempts that failed before.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface End {
+  readonly type: "end"
+  readonly content: ""
+  readonly model: string
+  readonly server: string
+  readonly usage: Usage
+  readonly finishReason: FinishReason
+  readonly firstTokenTime?: number
+  readonly tokensPerSecond?: number
+  readonly attempts: ReadonlyArray<Attempt>
+  readonly timestamp: number
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type ChatEvent = Start | Token | Thinking | ToolCallEvent | ToolResultEvent | Meta | ErrorEvent | End

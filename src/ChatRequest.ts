@@ -1,0 +1,302 @@
+/**
+ * What a caller asks of a model: the options every face shares, with their ranges, and the request that a backend
+ * sends.
+ *
+ * @since 0.1.0
+ */
+import * as Either from "effect/Either"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import { InvalidRequest } from "./Errors.js"
+import { Message } from "./Message.js"
+
+// =============================================================================
+// parts
+// =============================================================================
+
+/**
+ * In which order servers are tried: see `Router`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Routing = Schema.Literal("random", "fastest", "nearest", "balanced")
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Routing = typeof Routing.Type
+
+/**
+ * A JSON Schema, or any other JSON object.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface JsonObject {
+  readonly [key: string]: unknown
+}
+
+/**
+ * A tool the model may call: `parameters` is the JSON Schema of its arguments.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ToolDefinition {
+  readonly name: string
+  readonly description?: string
+  readonly parameters?: JsonObject
+}
+
+/**
+ * Whether the model may, must or must not call tools, or the one it must call.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type ToolChoice = "auto" | "none" | "required" | { readonly name: string }
+
+/**
+ * Whether, or how hard, a reasoning model thinks before it answers.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Think = boolean | "low" | "medium" | "high" | "max"
+
+/**
+ * What form the answer must have: any text, any JSON, or JSON that fits a schema.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Format = "text" | "json" | JsonObject
+
+// =============================================================================
+// options
+// =============================================================================
+
+const optional = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optional(schema)
+const milliseconds = Schema.Number.pipe(
+  Schema.filter((n) => (Number.isFinite(n) && n > 0 ? undefined : "must be a number of milliseconds above 0"))
+)
+const range = (min: number, max: number) =>
+  Schema.Number.pipe(Schema.filter((n) => (n >= min && n <= max ? undefined : `must be from ${min} to ${max}`)))
+const wholeFrom = (min: number) =>
+  Schema.Number.pipe(
+    Schema.filter((n) => (Number.isSafeInteger(n) && n >= min ? undefined : `must be a whole number from ${min}`))
+  )
+const JsonObjectSchema = Schema.Record({ key: Schema.String, value: Schema.Unknown })
+
+/**
+ * The options of a call that are plain data, as every face takes them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Options = Schema.Struct({
+  /** Default: the configured model (`AICORTEX_MODEL`), else `gpt-oss:20b` (`llama3.2:3b` on the command line). */
+  model: optional(Schema.NonEmptyTrimmedString),
+  /** System prompt for this call only; never stored in a session. */
+  system: optional(Schema.String),
+  /** The name of a system prompt in the configuration. */
+  persona: optional(Schema.NonEmptyString),
+  /** 0 to 2, default 0.7. */
+  temperature: optional(range(0, 2)),
+  /** 0 to 1, default 1. */
+  topP: optional(range(0, 1)),
+  /** At most so many tokens; default: what the server does. */
+  maxTokens: optional(wholeFrom(1)),
+  /** Stop before any of these strings. */
+  stop: optional(Schema.Union(Schema.NonEmptyString, Schema.Array(Schema.NonEmptyString))),
+  seed: optional(Schema.Int),
+  /** -2 to 2. */
+  frequencyPenalty: optional(range(-2, 2)),
+  /** -2 to 2. */
+  presencePenalty: optional(range(-2, 2)),
+  topK: optional(wholeFrom(0)),
+  /** 0 to 1. */
+  minP: optional(range(0, 1)),
+  /** Above 0; 1 is none. */
+  repeatPenalty: optional(Schema.Number.pipe(Schema.filter((n) => (n > 0 ? undefined : "must be above 0")))),
+  tools: optional(
+    Schema.Array(
+      Schema.Struct({
+        name: Schema.NonEmptyString,
+        description: optional(Schema.String),
+        parameters: optional(JsonObjectSchema)
+      })
+    )
+  ),
+  toolChoice: optional(
+    Schema.Union(Schema.Literal("auto", "none", "required"), Schema.Struct({ name: Schema.NonEmptyString }))
+  ),
+  /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m`; -1 for ever, 0 not at all. */
+  keepAlive: optional(Schema.Union(Schema.Number, Schema.NonEmptyString)),
+  think: optional(Schema.Union(Schema.Boolean, Schema.Literal("low", "medium", "high", "max"))),
+  /** Ollama's own options (`num_ctx`, `mirostat`, …), passed on as they are. */
+  options: optional(JsonObjectSchema),
+  /** Default `random`. */
+  routing: optional(Routing),
+  /** The longest silence in any phase, in milliseconds; default 30,000. */
+  timeout: optional(milliseconds),
+  /** Until the connection stands, in milliseconds; default 5,000 or `timeout`, whichever is less. */
+  connectTimeout: optional(milliseconds),
+  /** From the request to the first piece of the answer, in milliseconds; default `timeout`. */
+  firstTokenTimeout: optional(milliseconds),
+  /** Between two pieces of the answer, in milliseconds; default `timeout`. */
+  idleTimeout: optional(milliseconds),
+  /** For the whole call with all its attempts, in milliseconds; default none. */
+  deadline: optional(milliseconds),
+  /** Attempts in all, the first included; default: every server once. More than there are servers goes round again. */
+  maxRetries: optional(wholeFrom(1)),
+  /** Pause before the same server is tried again, in milliseconds, doubled each time, with jitter; default 500. */
+  retryBackoff: optional(Schema.Number.pipe(Schema.filter((n) => (n >= 0 ? undefined : "must not be negative"))))
+})
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends Schema.Schema.Type<typeof Options> {}
+
+const decodeOptionsEither = Schema.decodeUnknownEither(Options, { onExcessProperty: "error" })
+const decodeMessagesEither = Schema.decodeUnknownEither(Schema.NonEmptyArray(Message), { onExcessProperty: "error" })
+
+const optionNames = Object.keys(Options.fields)
+
+const invalid = (error: ParseResult.ParseError, prefix: string): InvalidRequest => {
+  const issue = ParseResult.ArrayFormatter.formatErrorSync(error)[0]
+  const path = issue?.path.map(String) ?? []
+  const field = prefix === "" ? path.join(".") || "options" : [prefix, ...path].join(".")
+  if (issue?._tag === "Unexpected" && prefix === "") {
+    return new InvalidRequest({ field, reason: `there is no such option; there are ${optionNames.join(", ")}` })
+  }
+  return new InvalidRequest({ field, reason: issue?.message ?? "is not valid" })
+}
+
+/**
+ * Checks options that come from outside. An unknown option is an error, never dropped.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const decodeOptions = (input: unknown): Either.Either<Options, InvalidRequest> =>
+  Either.mapLeft(decodeOptionsEither(input), (error) => invalid(error, ""))
+
+/**
+ * Checks a conversation that comes from outside.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const decodeMessages = (input: unknown): Either.Either<ReadonlyArray<Message>, InvalidRequest> =>
+  Either.mapLeft(decodeMessagesEither(input), (error) => invalid(error, "messages"))
+
+// =============================================================================
+// the request
+// =============================================================================
+
+/**
+ * What a backend sends: options with their defaults, and the whole conversation.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ChatRequest {
+  readonly model: string
+  readonly messages: ReadonlyArray<Message>
+  readonly temperature: number
+  readonly topP: number
+  readonly maxTokens: number | undefined
+  readonly stop: ReadonlyArray<string>
+  readonly seed: number | undefined
+  readonly frequencyPenalty: number | undefined
+  readonly presencePenalty: number | undefined
+  readonly topK: number | undefined
+  readonly minP: number | undefined
+  readonly repeatPenalty: number | undefined
+  readonly tools: ReadonlyArray<ToolDefinition>
+  readonly toolChoice: ToolChoice | undefined
+  readonly keepAlive: number | string | undefined
+  readonly think: Think | undefined
+  readonly options: JsonObject | undefined
+  readonly format: Format
+}
+
+/**
+ * How long a call may take and how often it is tried. All in milliseconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Limits {
+  readonly connectTimeout: number
+  readonly firstTokenTimeout: number
+  readonly idleTimeout: number
+  readonly deadline: number | undefined
+  readonly maxAttempts: number | undefined
+  readonly retryBackoff: number
+}
+
+/**
+ * The defaults of every option that has one.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const defaults = {
+  model: "gpt-oss:20b",
+  temperature: 0.7,
+  topP: 1,
+  routing: "random",
+  timeout: 30_000,
+  connectTimeout: 5_000,
+  retryBackoff: 500
+} as const
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  options: Options,
+  model: string,
+  messages: ReadonlyArray<Message>,
+  format: Format
+): ChatRequest => ({
+  model,
+  messages,
+  temperature: options.temperature ?? defaults.temperature,
+  topP: options.topP ?? defaults.topP,
+  maxTokens: options.maxTokens,
+  stop: options.stop === undefined ? [] : typeof options.stop === "string" ? [options.stop] : options.stop,
+  seed: options.seed,
+  frequencyPenalty: options.frequencyPenalty,
+  presencePenalty: options.presencePenalty,
+  topK: options.topK,
+  minP: options.minP,
+  repeatPenalty: options.repeatPenalty,
+  tools: (options.tools ?? []) as ReadonlyArray<ToolDefinition>,
+  toolChoice: options.toolChoice,
+  keepAlive: options.keepAlive,
+  think: options.think,
+  options: options.options,
+  format
+})
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const limits = (options: Options): Limits => {
+  const timeout = options.timeout ?? defaults.timeout
+  return {
+    connectTimeout: options.connectTimeout ?? Math.min(defaults.connectTimeout, timeout),
+    firstTokenTimeout: options.firstTokenTimeout ?? timeout,
+    idleTimeout: options.idleTimeout ?? timeout,
+    deadline: options.deadline,
+    maxAttempts: options.maxRetries,
+    retryBackoff: options.retryBackoff ?? defaults.retryBackoff
+  }
+}

@@ -1,0 +1,134 @@
+/**
+ * The whole thing with sensible defaults, for Node: every service, wired together. Any of them can be replaced by
+ * providing another layer.
+ *
+ * ```ts
+ * program.pipe(Effect.provide(Cortex.layer({ servers: ["http://gpu-1:11434", "http://gpu-2:11434"] })))
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type * as FileSystem from "@effect/platform/FileSystem"
+import type * as HttpClient from "@effect/platform/HttpClient"
+import type * as Path from "@effect/platform/Path"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as NodePath from "@effect/platform-node/NodePath"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { dirname } from "node:path"
+import { type Backend, Backends } from "./Backend.js"
+import * as Embedded from "./backend/embedded.js"
+import * as Ollama from "./backend/ollama.js"
+import * as OpenAI from "./backend/openai.js"
+import * as Chat from "./Chat.js"
+import * as Config from "./cortex/config.js"
+import type { InvalidConfig } from "./Errors.js"
+import * as Failover from "./Failover.js"
+import * as Fleet from "./Fleet.js"
+import * as Undici from "./internal/undici.js"
+import * as Registry from "./Registry.js"
+import * as Router from "./Router.js"
+import type { Protocol } from "./Server.js"
+import * as Sessions from "./Sessions.js"
+import { CurrentSettings } from "./Settings.js"
+import { Transport } from "./Transport.js"
+
+/**
+ * What a program may set: see `cortex/config` for each and for where the rest comes from.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends Config.Options {
+  /** Conversations kept in memory: at most so many (default 10,000), and so long after their last turn, in ms. */
+  readonly sessions?: Sessions.MemoryOptions | undefined
+  /** A GGUF file with a ChatML template to answer for `aicortex-demo`; default: the one that ships. */
+  readonly demoModel?: string | undefined
+}
+
+/**
+ * What `layer` provides.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Services =
+  | Chat.Chat
+  | Sessions.Sessions
+  | Router.Router
+  | Registry.Registry
+  | Fleet.Fleet
+  | CurrentSettings
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerSettings = (
+  options: Config.Options = {}
+): Layer.Layer<CurrentSettings, InvalidConfig, FileSystem.FileSystem | Path.Path> =>
+  Layer.effect(CurrentSettings, Config.settings(options))
+
+/**
+ * The three backends over a transport: Ollama, OpenAI, and the engine in this process.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerBackends = (options: Embedded.Options = {}): Layer.Layer<Backends, never, Transport> =>
+  Layer.scoped(
+    Backends,
+    Effect.gen(function* () {
+      const transport = yield* Transport
+      const backends: { readonly [P in Protocol]: Backend } = {
+        ollama: Ollama.make(transport),
+        openai: OpenAI.make(transport),
+        embedded: yield* Embedded.scoped(options)
+      }
+      return Backends.of({ get: (protocol) => backends[protocol] })
+    })
+  )
+
+/** The folder of the built-in registry: the demo model lies in it. */
+const registryFolder = (): string => dirname(dirname(Embedded.defaultModelPath()))
+
+/**
+ * The services over settings, an HTTP client for control calls, and files: what remains to be provided is how to
+ * reach the outside world.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerServices = (
+  options: Options = {}
+): Layer.Layer<
+  Exclude<Services, CurrentSettings>,
+  never,
+  CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem | Path.Path | Transport
+> => {
+  const registry = Registry.layer.pipe(
+    Layer.provide(Layer.succeed(Registry.CatalogueLocation, registryFolder())),
+    Layer.provideMerge(Fleet.layer)
+  )
+  return Chat.layer.pipe(
+    Layer.provide(Failover.layer),
+    Layer.provide(layerBackends({ modelPath: options.demoModel })),
+    Layer.provideMerge(Router.layer),
+    Layer.provideMerge(registry),
+    Layer.provideMerge(Sessions.layer),
+    Layer.provide(Sessions.layerStoreMemory(options.sessions))
+  )
+}
+
+/**
+ * Everything, on Node. Fails with `InvalidConfig` where a setting cannot be used.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options: Options = {}): Layer.Layer<Services, InvalidConfig> =>
+  layerServices(options).pipe(
+    Layer.provideMerge(layerSettings(options)),
+    Layer.provide([Undici.layer, NodeHttpClient.layerUndici, NodeFileSystem.layer, NodePath.layer])
+  )

@@ -1,0 +1,385 @@
+/**
+ * Every way in which a call can fail, as typed errors: each says what happened and what to do next.
+ *
+ * The Promise facade throws these same objects, so `error._tag === "ModelNotFound"` and
+ * `error instanceof ModelNotFound` both work there. None of them ever carries a secret.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+// =============================================================================
+// attempts
+// =============================================================================
+
+/**
+ * How far an attempt had come when it failed: `connect` until the request is on the wire, `first-token` until
+ * the first piece of the answer, `stream` after it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Phase = Schema.Literal("connect", "first-token", "stream")
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Phase = typeof Phase.Type
+
+/**
+ * Why an attempt on one server failed.
+ *
+ * - `refused`, `dns`, `reset`, `tls`, `network`: the connection could not be made or broke
+ * - `connect-timeout`, `first-token-timeout`, `idle-timeout`: the server was silent for too long in that phase
+ * - `server-error`: HTTP 5xx, or an error the server reported inside its answer
+ * - `malformed`: what came back is not what the protocol says
+ * - `cut`: the answer ended without saying that it was finished
+ * - `rate-limited`, `busy`: HTTP 429 and 503
+ * - `model-not-found`: the server does not have the model
+ * - `unauthorized`: HTTP 401 and 403
+ * - `invalid-request`: HTTP 400, 413 and 422
+ * - `unsupported`: the server's protocol cannot express an option of the request; nothing was sent
+ * - `diverged`: a second server's answer does not begin with what the caller had already been given
+ * - `engine`: the embedded engine failed
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const FailureReason = Schema.Literal(
+  "refused",
+  "dns",
+  "reset",
+  "tls",
+  "network",
+  "connect-timeout",
+  "first-token-timeout",
+  "idle-timeout",
+  "server-error",
+  "malformed",
+  "cut",
+  "rate-limited",
+  "busy",
+  "model-not-found",
+  "unauthorized",
+  "invalid-request",
+  "unsupported",
+  "diverged",
+  "engine"
+)
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type FailureReason = typeof FailureReason.Type
+
+/**
+ * One failed attempt on one server. `elapsed` is in milliseconds; `status` is the HTTP status where there was one.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Attempt = Schema.Struct({
+  server: Schema.String,
+  phase: Phase,
+  reason: FailureReason,
+  message: Schema.String,
+  elapsed: Schema.Number,
+  status: Schema.optionalWith(Schema.Number, { exact: true })
+})
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Attempt = typeof Attempt.Type
+
+const describeAttempt = (attempt: Attempt): string =>
+  `${attempt.server} (${attempt.reason}, ${attempt.phase}, ${Math.round(attempt.elapsed)} ms): ${attempt.message}`
+
+const describeAttempts = (attempts: ReadonlyArray<Attempt>): string =>
+  attempts.map((attempt) => `\n  - ${describeAttempt(attempt)}`).join("")
+
+// =============================================================================
+// errors
+// =============================================================================
+
+/**
+ * The request is wrong and was refused before anything was sent, or by a server that understood it (HTTP 400 or
+ * 422): no other server would do better, so there is no failover. `field` names the option at fault.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex/InvalidRequest")("InvalidRequest", {
+  field: Schema.String,
+  reason: Schema.String,
+  server: Schema.optionalWith(Schema.String, { exact: true })
+}) {
+  override get message() {
+    return this.server === undefined
+      ? `Invalid request: ${this.field}: ${this.reason}`
+      : `Invalid request: ${this.server} answered: ${this.reason}`
+  }
+}
+
+/**
+ * Nobody has heard of this model: it is neither in the catalogue nor on a known server. `suggestions` are the
+ * nearest names, nearest first. Reference: AI Cortex's `ValueError`.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ModelNotFound extends Schema.TaggedError<ModelNotFound>("aicortex/ModelNotFound")("ModelNotFound", {
+  model: Schema.String,
+  suggestions: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    const near = this.suggestions.length === 0 ? "" : ` Did you mean ${this.suggestions.join(", ")}?`
+    return `Model '${this.model}' not found.${near} List what there is with models() or \`aicortex models\`.`
+  }
+}
+
+/**
+ * The model is known, but no server of yours has it. `servers` are the servers that were asked, `available` the
+ * models they do have (at most 20).
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers")("NoServers", {
+  model: Schema.String,
+  servers: Schema.Array(Schema.String),
+  available: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    if (this.servers.length === 0) {
+      return (
+        `No servers available for model '${this.model}': no server is known. Name yours with \`aicortex servers add ` +
+        `URL\`, AICORTEX_SERVERS or createCortex({ servers }), or use the model that is built in: "aicortex-demo".`
+      )
+    }
+    const others = this.available.length === 0 ? "" : ` They have: ${this.available.join(", ")}.`
+    return (
+      `No servers available for model '${this.model}': none of ${this.servers.join(", ")} has it.${others} ` +
+      `Get it with \`ollama pull ${this.model}\` on one of them, or choose another model.`
+    )
+  }
+}
+
+/**
+ * Every server that could serve the model was tried and failed. `attempts` lists each of them, in order.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class AllServersFailed extends Schema.TaggedError<AllServersFailed>("aicortex/AllServersFailed")(
+  "AllServersFailed",
+  { model: Schema.String, attempts: Schema.Array(Attempt) }
+) {
+  override get message() {
+    const n = this.attempts.length
+    return (
+      `All server attempts failed for model '${this.model}' (${n} ${n === 1 ? "attempt" : "attempts"}). ` +
+      `Check that the servers are up, or add another:${describeAttempts(this.attempts)}`
+    )
+  }
+}
+
+/**
+ * The answer broke after a part of it had been given out, and no server could go on with it. `partial` is the
+ * text so far.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("aicortex/StreamInterrupted")(
+  "StreamInterrupted",
+  { model: Schema.String, partial: Schema.String, attempts: Schema.Array(Attempt) }
+) {
+  override get message() {
+    return (
+      `The answer of '${this.model}' broke after ${this.partial.length} characters and no server could go on with it. ` +
+      `The text so far is in \`partial\`; ask again to start over:${describeAttempts(this.attempts)}`
+    )
+  }
+}
+
+/**
+ * The deadline that all attempts of one call share has passed. `deadline` is in milliseconds.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>("aicortex/DeadlineExceeded")(
+  "DeadlineExceeded",
+  {
+    model: Schema.String,
+    deadline: Schema.Number,
+    partial: Schema.String,
+    attempts: Schema.Array(Attempt)
+  }
+) {
+  override get message() {
+    const list = this.attempts.length === 0 ? "" : ` Attempts that failed before:${describeAttempts(this.attempts)}`
+    return `No complete answer from '${this.model}' within the deadline of ${this.deadline} ms. Allow more time, or ask for less.${list}`
+  }
+}
+
+/**
+ * One way in which a reply differs from its schema. `path` is a dotted path into the value, empty for the whole.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const SchemaIssue = Schema.Struct({ path: Schema.String, message: Schema.String })
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type SchemaIssue = typeof SchemaIssue.Type
+
+/**
+ * The model's reply, also after one attempt at repair, is not JSON or does not fit the schema. `text` is the last
+ * raw reply.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("aicortex/SchemaMismatch")("SchemaMismatch", {
+  model: Schema.String,
+  issues: Schema.Array(SchemaIssue),
+  text: Schema.String
+}) {
+  override get message() {
+    const issues = this.issues.map((i) => (i.path === "" ? i.message : `${i.path}: ${i.message}`)).join("; ")
+    const text = this.text.length > 200 ? `${this.text.slice(0, 200)}…` : this.text
+    return `The reply of '${this.model}' does not fit: ${issues}. Try a larger model or a simpler schema. The reply: ${text}`
+  }
+}
+
+/**
+ * No conversation has this id. Reference: AI Cortex's `KeyError`.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicortex/SessionNotFound")(
+  "SessionNotFound",
+  { id: Schema.String }
+) {
+  override get message() {
+    return (
+      `No session with id '${this.id}' found. Create one with Session.create() and use its id; ` +
+      `sessions in memory end with their process.`
+    )
+  }
+}
+
+/**
+ * No persona has this name. `known` are the names that exist in the configuration.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class PersonaNotFound extends Schema.TaggedError<PersonaNotFound>("aicortex/PersonaNotFound")(
+  "PersonaNotFound",
+  { persona: Schema.String, known: Schema.Array(Schema.String) }
+) {
+  override get message() {
+    const known = this.known.length === 0 ? "the configuration names none" : `there are: ${this.known.join(", ")}`
+    return `No persona is named '${this.persona}': ${known}. Add it under "personas" in the configuration.`
+  }
+}
+
+/**
+ * The embedded engine cannot run. `install` is the command that mends it.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class EngineUnavailable extends Schema.TaggedError<EngineUnavailable>("aicortex/EngineUnavailable")(
+  "EngineUnavailable",
+  { reason: Schema.String, install: Schema.String }
+) {
+  override get message() {
+    return `The embedded engine cannot run: ${this.reason}. Install it with \`${this.install}\`, or use a model server.`
+  }
+}
+
+/**
+ * A setting (environment variable, configuration file, or option of the constructor) cannot be used.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class InvalidConfig extends Schema.TaggedError<InvalidConfig>("aicortex/InvalidConfig")("InvalidConfig", {
+  source: Schema.String,
+  field: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `Invalid configuration in ${this.source}: ${this.field}: ${this.reason}`
+  }
+}
+
+/**
+ * A tool that the model called failed. `cause` is what it threw or failed with.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ToolFailed extends Schema.TaggedError<ToolFailed>("aicortex/ToolFailed")("ToolFailed", {
+  tool: Schema.String,
+  reason: Schema.String,
+  cause: Schema.optionalWith(Schema.Defect, { exact: true })
+}) {
+  override get message() {
+    return `The tool '${this.tool}' failed: ${this.reason}. Let it return a value that describes the failure if the model should see it.`
+  }
+}
+
+/**
+ * What a chat call can fail with.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export const ChatError = Schema.Union(
+  InvalidRequest,
+  ModelNotFound,
+  NoServers,
+  AllServersFailed,
+  StreamInterrupted,
+  DeadlineExceeded,
+  SessionNotFound,
+  PersonaNotFound,
+  EngineUnavailable,
+  ToolFailed
+)
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type ChatError = typeof ChatError.Type
+
+/**
+ * Something in a registry file that could not be read: the record was left out (or the field ignored), the rest
+ * is used. A warning is data, not a failure: see `Registry.warnings`.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class RegistryWarning extends Schema.TaggedError<RegistryWarning>("aicortex/RegistryWarning")(
+  "RegistryWarning",
+  {
+    file: Schema.String,
+    record: Schema.optionalWith(Schema.Union(Schema.Number, Schema.String), { exact: true }),
+    field: Schema.optionalWith(Schema.String, { exact: true }),
+    reason: Schema.String
+  }
+) {
+  override get message() {
+    const record = this.record === undefined ? "" : `, record ${this.record}`
+    const field = this.field === undefined ? "" : `, field ${this.field}`
+    return `${this.file}${record}${field}: ${this.reason}`
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * Fits a conversation into a model's context.
+ *
+ * @since 0.1.0
+ */
+import * as Message from "./Message.js"
+
+/**
+ * `contextLength` is the model's, in tokens; where it is not known nothing is left out. `reserve` is kept free for
+ * the answer.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TrimOptions {
+  readonly contextLength: number | undefined
+  readonly reserve: number
+}
+
+/**
+ * What to send, and how many messages of the history it leaves out.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Trimmed {
+  readonly messages: ReadonlyArray<Message.Message>
+  readonly trimmed: number
+}
+
+const charactersPerToken = 3
+const tokensPerMessage = 4
+const tokensPerImage = 800
+
+/**
+ * About how many tokens a message costs: rather too many than too few.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const estimateTokens = (message: Message.Message): number => {
+  const calls = message.role === "assistant" && message.toolCalls !== undefined ? JSON.stringify(message.toolCalls) : ""
+  const characters = Message.text(message).length + calls.length
+  return Math.ceil(characters / charactersPerToken) + tokensPerMessage + Message.images(message).length * tokensPerImage
+}
+
+const isSystem = (message: Message.Message): boolean => message.role === "system" || message.role === "developer"
+
+const total = (messages: ReadonlyArray<Message.Message>): number =>
+  messages.reduce((sum, message) => sum + estimateTokens(message), 0)
+
+/**
+ * Puts new messages after a history and leaves out the oldest turns of it until the whole fits. A turn is a
+ * message of the user with everything up to the next one, so that tool calls are never parted from their results.
+ * System messages and the new messages always stay; system messages that the new ones begin with come first.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const trim = (
+  history: ReadonlyArray<Message.Message>,
+  newMessages: ReadonlyArray<Message.Message>,
+  options: TrimOptions
+): Trimmed => {
+  const firstOther = newMessages.findIndex((message) => !isSystem(message))
+  const lead = firstOther < 0 ? newMessages.length : firstOther
+  const join = (kept: ReadonlyArray<Message.Message>): ReadonlyArray<Message.Message> => [
+    ...newMessages.slice(0, lead),
+    ...kept,
+    ...newMessages.slice(lead)
+  ]
+  if (options.contextLength === undefined) return { messages: join(history), trimmed: 0 }
+
+  let room = options.contextLength - options.reserve - total(newMessages) - total(history.filter(isSystem))
+  const first = history.findIndex((message) => !isSystem(message))
+  // Where the oldest turn that is kept begins.
+  let from = history.length
+  let cost = 0
+  for (let i = history.length - 1; i >= 0; i--) {
+    const message = history[i]
+    if (message === undefined || isSystem(message)) continue
+    cost += estimateTokens(message)
+    if (cost > room) break
+    // What stands before the first message of the user is a turn of its own.
+    if (message.role === "user" || i === first) {
+      from = i
+      room -= cost
+      cost = 0
+    }
+  }
+  const kept = history.filter((message, i) => i >= from || isSystem(message))
+  return { messages: join(kept), trimmed: history.length - kept.length }
+}

@@ -1,0 +1,486 @@
+/**
+ * Which models exist, and which of the user's servers have them.
+ *
+ * @since 0.1.0
+ */
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as HttpClient from "@effect/platform/HttpClient"
+import * as Path from "@effect/platform/Path"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
+import { InvalidRequest, ModelNotFound, NoServers, type RegistryWarning } from "./Errors.js"
+import { Fleet } from "./Fleet.js"
+import * as Model from "./Model.js"
+import * as Catalogue from "./registry/catalogue.js"
+import * as Lists from "./registry/lists.js"
+import * as Server from "./Server.js"
+import { CurrentSettings } from "./Settings.js"
+
+// =============================================================================
+// models
+// =============================================================================
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type ModelInfo = Model.ModelInfo
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Host = Server.Host
+
+/**
+ * A server and what is known of it at this moment.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ServerStatus {
+  readonly url: string
+  readonly protocol: Server.Protocol | undefined
+  readonly reachable: boolean
+  /** Why it is not reachable. */
+  readonly problem: string | undefined
+  readonly models: ReadonlyArray<string>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface SearchOptions {
+  readonly family?: string | undefined
+  readonly generation?: number | undefined
+  /** Such as `7b`, `500m`, `8x7b`, `1t`. A model of unknown size does not pass. */
+  readonly minParams?: string | undefined
+  readonly maxParams?: string | undefined
+  /** Only models that a known server has. */
+  readonly available?: boolean | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ModelsOptions {
+  readonly family?: string | undefined
+  readonly available?: boolean | undefined
+}
+
+/**
+ * What LangChain's Ollama classes take: `base_url` in Python, `baseUrl` in JavaScript.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface LlmParams {
+  readonly model: string
+  readonly base_url: string
+  readonly baseUrl: string
+}
+
+/**
+ * - `families`: sorted; the names of the registry files
+ * - `models`: unique names, sorted: the catalogue, and whatever the servers have
+ * - `modelInfo`: the facts about a model, without addresses
+ * - `searchModels`: names that contain `query`, the largest model first
+ * - `servers`: every server, asked now unless its list is fresh
+ * - `listModelServers`: the servers of a model, in the order in which they are configured
+ * - `serverInfo`: the first of them, or the one at `url`
+ * - `llmParams`, `randomLlmParams`: a random server of the model (or of any), one that is not resting if possible
+ * - `locate`: the servers of a model, those that are certain to have it first
+ * - `missing`: the error of `locate` when no server has the model
+ * - `markAbsent`: a server has said that it does not have a model after all
+ * - `refresh`: reads the registry folders and every server's list anew
+ * - `warnings`: what in the registry files could not be used
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  readonly families: Effect.Effect<ReadonlyArray<string>>
+  readonly models: (options?: ModelsOptions) => Effect.Effect<ReadonlyArray<string>>
+  readonly modelInfo: (model: string) => Effect.Effect<ModelInfo, ModelNotFound>
+  readonly searchModels: (
+    query: string,
+    options?: SearchOptions
+  ) => Effect.Effect<ReadonlyArray<string>, InvalidRequest>
+  readonly servers: Effect.Effect<ReadonlyArray<ServerStatus>>
+  readonly listModelServers: (model: string) => Effect.Effect<ReadonlyArray<Server.ServerInfo>>
+  readonly serverInfo: (model: string, url?: string) => Effect.Effect<Server.ServerInfo, ModelNotFound | NoServers>
+  readonly llmParams: (model?: string) => Effect.Effect<LlmParams, ModelNotFound | NoServers>
+  readonly randomLlmParams: Effect.Effect<LlmParams, NoServers>
+  readonly locate: (model: string) => Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers>
+  readonly missing: (model: string) => Effect.Effect<never, ModelNotFound | NoServers>
+  readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
+  readonly refresh: Effect.Effect<void>
+  readonly warnings: Effect.Effect<ReadonlyArray<RegistryWarning>>
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class Registry extends Context.Tag("aicortex/Registry")<Registry, Service>() {}
+
+/**
+ * The folder of the built-in catalogue.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class CatalogueLocation extends Context.Tag("aicortex/Registry/CatalogueLocation")<
+  CatalogueLocation,
+  string
+>() {}
+
+// =============================================================================
+// implementation
+// =============================================================================
+
+/** A model as listings and searches see it. */
+interface Row {
+  readonly key: string
+  readonly name: string
+  readonly family: string
+  readonly generation: number | undefined
+  readonly parameters: number | undefined
+}
+
+const toRow = (key: string, info: ModelInfo): Row => ({
+  key,
+  name: info.model_name,
+  family: info.family,
+  generation: info.generation,
+  parameters:
+    (info.parameter_size === undefined ? undefined : Model.parseParameters(info.parameter_size)) ??
+    Model.sizeOfName(info.model_name)
+})
+
+const byName = (a: Row, b: Row): number => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
+
+const bySize = (a: Row, b: Row): number => (b.parameters ?? -1) - (a.parameters ?? -1) || byName(a, b)
+
+const demoKey = Model.canonical(Model.demoModel)
+
+const demoHosts: ReadonlyArray<Host> = [
+  { server: Server.embedded, protocol: "embedded", model: Model.demoModel, certain: true, performance: undefined }
+]
+
+const demoCatalogue: Catalogue.Catalogue = {
+  ...Catalogue.empty,
+  families: new Set([Model.demoInfo.family]),
+  models: new Map([[demoKey, Model.demoInfo]])
+}
+
+const parameters = (field: string, size: string | undefined): Either.Either<number | undefined, InvalidRequest> => {
+  if (size === undefined) return Either.right(undefined)
+  const count = Model.parseParameters(size)
+  return count === undefined
+    ? Either.left(new InvalidRequest({ field, reason: `'${size}' is not a size such as 7b, 500m, 8x7b or 1t` }))
+    : Either.right(count)
+}
+
+/** Models that only embed: of no use to whoever wants any model to talk to. */
+const embeds = (info: ModelInfo): boolean =>
+  info.capabilities === undefined
+    ? /embed|minilm|bge-/.test(info.model_name)
+    : !info.capabilities.includes("completion") && info.capabilities.includes("embedding")
+
+const preferred = <A>(all: ReadonlyArray<A>, condition: (item: A) => boolean): ReadonlyArray<A> => {
+  const some = all.filter(condition)
+  return some.length === 0 ? all : some
+}
+
+/** An implicit server that does not answer is as if it were not there. */
+const isThere = (known: Lists.Known): boolean => !known.server.implicit || (known.read && known.problem === undefined)
+
+const answers = (known: Lists.Known): boolean => known.read && known.problem === undefined
+
+/** OpenAI's clients take the address with its version. */
+const baseUrl = (host: Host): string =>
+  host.protocol === "openai" && !host.server.url.endsWith("/v1") ? `${host.server.url}/v1` : host.server.url
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.gen(function* () {
+  const settings = yield* CurrentSettings
+  const fleet = yield* Fleet
+  const location = yield* CatalogueLocation
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const client = HttpClient.withTracerDisabledWhen(yield* HttpClient.HttpClient, () => true)
+
+  // ---------------------------------------------------------------------------
+  // catalogue
+  // ---------------------------------------------------------------------------
+
+  const files = Context.make(FileSystem.FileSystem, fs).pipe(Context.add(Path.Path, path))
+  // Uninterruptible: what is kept must not be the interruption of whoever asked first.
+  const read = (folder: string, withServers: boolean) =>
+    Effect.uninterruptible(Effect.provide(Catalogue.read(folder, withServers), files))
+
+  const builtIn = yield* Effect.cached(read(location, false))
+  const [own, forgetOwn] = yield* Effect.cachedInvalidateWithTTL(
+    Effect.map(
+      Effect.forEach(settings.registry, (folder) => read(folder, true)),
+      Catalogue.merge
+    ),
+    Duration.infinity
+  )
+
+  interface Whole {
+    readonly own: Catalogue.Catalogue
+    readonly catalogue: Catalogue.Catalogue
+    readonly rows: ReadonlyArray<Row>
+  }
+  let merged: Whole | undefined
+  const whole: Effect.Effect<Whole> = Effect.map(Effect.all([own, builtIn]), ([mine, shipped]) => {
+    if (merged?.own === mine) return merged
+    const catalogue = Catalogue.merge([demoCatalogue, mine, shipped])
+    const rows = [...catalogue.models].map(([key, info]) => toRow(key, info)).sort(byName)
+    merged = { own: mine, catalogue, rows }
+    return merged
+  })
+
+  // ---------------------------------------------------------------------------
+  // servers
+  // ---------------------------------------------------------------------------
+
+  const sources = Effect.map(own, (mine) => {
+    const all = new Map<string, Lists.Source>()
+    for (const server of settings.servers) {
+      const recorded = mine.servers.get(server.url)
+      if (all.has(server.url)) continue
+      all.set(server.url, {
+        server:
+          recorded === undefined
+            ? server
+            : {
+                ...server,
+                protocol: server.protocol ?? recorded.server.protocol,
+                location: server.location ?? recorded.server.location,
+                organization: server.organization ?? recorded.server.organization
+              },
+        own: true,
+        figures: recorded?.models ?? new Map()
+      })
+    }
+    for (const [url, recorded] of mine.servers) {
+      if (!all.has(url)) all.set(url, { server: recorded.server, own: false, figures: recorded.models })
+    }
+    return [...all.values()]
+  })
+  const lists = yield* Lists.make(client, sources, settings.discoveryTtl)
+
+  const missing = Effect.fnUntraced(function* (model: string) {
+    const { catalogue, rows } = yield* whole
+    const key = Model.canonical(model)
+    const there = (yield* lists.now).filter(isThere)
+    const hosted = new Map<string, string>()
+    for (const known of there.filter(answers)) {
+      for (const [name, info] of known.models) hosted.set(name, info.model_name)
+    }
+    if (catalogue.models.has(key) || hosted.has(key)) {
+      return yield* new NoServers({
+        model,
+        servers: there.map((known) => known.server.url),
+        available: [...hosted.values()].sort().slice(0, 20)
+      })
+    }
+    const names = [...hosted.values(), ...rows.map((row) => row.name)]
+    return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names) })
+  })
+
+  const locate = (model: string): Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers> =>
+    Model.canonical(model) === demoKey
+      ? Effect.succeed(demoHosts)
+      : Effect.flatMap(lists.locate(model), (hosts) => (hosts.length === 0 ? missing(model) : Effect.succeed(hosts)))
+
+  const toServerInfo = (host: Host): Server.ServerInfo => {
+    const live = fleet.snapshot(host.server.url, host.model).tokensPerSecond
+    return {
+      url: host.server.url,
+      protocol: host.certain ? host.protocol : host.server.protocol,
+      location: host.server.location ?? {},
+      organization: host.server.organization,
+      tokens_per_second: live ?? host.performance?.tokens_per_second,
+      performance: live === undefined ? (host.performance ?? {}) : { tokens_per_second: live }
+    }
+  }
+
+  const hostsToShow = Effect.fnUntraced(function* (model: string) {
+    if (Model.canonical(model) === demoKey) return demoHosts
+    yield* lists.known(false)
+    return yield* lists.claims(model)
+  })
+
+  const listModelServers = (model: string) => Effect.map(hostsToShow(model), (hosts) => hosts.map(toServerInfo))
+
+  const serverInfo = Effect.fnUntraced(function* (model: string, url?: string) {
+    const infos = yield* listModelServers(model)
+    const first = infos[0]
+    if (first === undefined) return yield* missing(model)
+    if (url === undefined) return first
+    const wanted = Either.match(Server.normalizeUrl(url), {
+      onLeft: () => url,
+      onRight: (normal) => normal.href.replace(/\/+$/, "")
+    })
+    const found = infos.find((info) => info.url === wanted || info.url === url)
+    if (found !== undefined) return found
+    const there = (yield* lists.now).find((known) => known.server.url === wanted)
+    const available = there === undefined ? [] : [...there.models.values()].map((info) => info.model_name).sort()
+    return yield* new NoServers({ model, servers: [wanted], available: available.slice(0, 20) })
+  })
+
+  // ---------------------------------------------------------------------------
+  // listings
+  // ---------------------------------------------------------------------------
+
+  /** What servers have, by canonical name: as they spell it. */
+  const hosted = Effect.map(lists.known(false), (all) => {
+    const models = new Map<string, ModelInfo>()
+    for (const known of all.filter(answers)) {
+      for (const [key, info] of known.models) if (!models.has(key)) models.set(key, info)
+    }
+    return models
+  })
+
+  const rowsOf = Effect.fnUntraced(function* (options: ModelsOptions) {
+    const { catalogue, rows } = yield* whole
+    const servers = yield* hosted
+    const found = options.available === true ? rows.filter((row) => servers.has(row.key)) : rows
+    const extra: Array<Row> = []
+    for (const [key, info] of servers) if (!catalogue.models.has(key)) extra.push(toRow(key, info))
+    const all = extra.length === 0 ? found : [...found, ...extra].sort(byName)
+    const family = options.family?.trim().toLowerCase()
+    return family === undefined ? all : all.filter((row) => row.family === family)
+  })
+
+  const models = (options: ModelsOptions = {}) => Effect.map(rowsOf(options), (rows) => rows.map((row) => row.name))
+
+  const modelInfo = Effect.fnUntraced(function* (model: string) {
+    const key = Model.canonical(model)
+    const { catalogue, rows } = yield* whole
+    const recorded = catalogue.models.get(key)
+    if (recorded !== undefined) return recorded
+    const servers = yield* hosted
+    const info = servers.get(key)
+    if (info !== undefined) return info
+    const names = [...servers.values()].map((other) => other.model_name).concat(rows.map((row) => row.name))
+    return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names) })
+  })
+
+  const searchModels = Effect.fnUntraced(function* (query: string, options: SearchOptions = {}) {
+    const min = yield* parameters("minParams", options.minParams)
+    const max = yield* parameters("maxParams", options.maxParams)
+    const { generation } = options
+    if (generation !== undefined && !(Number.isInteger(generation) && generation > 0)) {
+      return yield* new InvalidRequest({ field: "generation", reason: `${generation} is not a whole number from 1` })
+    }
+    const text = query.trim().toLowerCase()
+    const rows = yield* rowsOf(options)
+    return rows
+      .filter(
+        (row) =>
+          row.name.toLowerCase().includes(text) &&
+          (generation === undefined || row.generation === generation) &&
+          (min === undefined || (row.parameters !== undefined && row.parameters >= min)) &&
+          (max === undefined || (row.parameters !== undefined && row.parameters <= max))
+      )
+      .sort(bySize)
+      .map((row) => row.name)
+  })
+
+  // ---------------------------------------------------------------------------
+  // parameters for other clients
+  // ---------------------------------------------------------------------------
+
+  const choose = Effect.fnUntraced(function* (hosts: ReadonlyArray<Host>) {
+    if (hosts.length === 0) return undefined
+    const rested = preferred(hosts, (host) => fleet.snapshot(host.server.url, host.model).breaker !== "open")
+    const host = rested[yield* Random.nextIntBetween(0, rested.length)]
+    return host === undefined ? undefined : { model: host.model, base_url: baseUrl(host), baseUrl: baseUrl(host) }
+  })
+
+  const llmParams = Effect.fnUntraced(function* (model: string = settings.model) {
+    const hosts = yield* locate(model)
+    const chosen = yield* choose(
+      preferred(
+        hosts.filter((host) => host.protocol !== "embedded"),
+        (host) => host.certain
+      )
+    )
+    return chosen ?? (yield* missing(model))
+  })
+
+  const randomLlmParams = Effect.gen(function* () {
+    const there = (yield* lists.known(false)).filter(isThere)
+    const hosts: Array<Host> = []
+    const talkers: Array<Host> = []
+    for (const known of there.filter(answers)) {
+      for (const info of known.models.values()) {
+        const host: Host = {
+          server: known.server,
+          protocol: known.protocol ?? "ollama",
+          model: info.model_name,
+          certain: true,
+          performance: undefined
+        }
+        hosts.push(host)
+        if (!embeds(info)) talkers.push(host)
+      }
+    }
+    const chosen = yield* choose(talkers.length === 0 ? hosts : talkers)
+    if (chosen !== undefined) return chosen
+    return yield* new NoServers({
+      model: settings.model,
+      servers: there.map((known) => known.server.url),
+      available: []
+    })
+  })
+
+  return Registry.of({
+    families: Effect.map(whole, ({ catalogue }) => [...catalogue.families].sort()),
+    models,
+    modelInfo,
+    searchModels,
+    servers: Effect.map(lists.known(true), (all) =>
+      all.filter(isThere).map((known) => ({
+        url: known.server.url,
+        protocol: known.protocol,
+        reachable: answers(known),
+        problem: known.problem,
+        models: answers(known) ? [...known.models.values()].map((info) => info.model_name).sort() : []
+      }))
+    ),
+    listModelServers,
+    serverInfo,
+    llmParams,
+    randomLlmParams,
+    locate,
+    missing,
+    markAbsent: lists.markAbsent,
+    refresh: Effect.zipRight(forgetOwn, lists.refresh),
+    warnings: Effect.map(whole, ({ catalogue }) => catalogue.warnings)
+  })
+})
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer: Layer.Layer<
+  Registry,
+  never,
+  CurrentSettings | Fleet | FileSystem.FileSystem | Path.Path | HttpClient.HttpClient | CatalogueLocation
+> = Layer.scoped(Registry, make)

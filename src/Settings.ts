@@ -1,0 +1,66 @@
+/**
+ * What the user has configured, as plain data that the services read. `Cortex` makes it from options, environment
+ * and configuration file.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Layer from "effect/Layer"
+import { defaults } from "./ChatRequest.js"
+import type { Location, Server } from "./Server.js"
+
+/**
+ * - `model`: used where a call names none; `modelNamed` is whether the user chose it
+ * - `servers`: the user's own
+ * - `registry`: folders of registry files that come on top of the built-in catalogue
+ * - `personas`: reusable system prompts by name
+ * - `location`: where the user is, for `nearest`
+ * - `cacheTtl`: how long a failed server rests, in milliseconds; default 60,000 (`AICORTEX_CACHE_TTL`, in seconds)
+ * - `bestServerTtl`: how long `bestServer` keeps its answer, in milliseconds; default 300,000
+ * - `discoveryTtl`: how long a server's list of models is believed, in milliseconds; default 300,000
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Settings {
+  readonly model: string
+  readonly modelNamed: boolean
+  readonly servers: ReadonlyArray<Server>
+  readonly registry: ReadonlyArray<string>
+  readonly personas: { readonly [name: string]: string }
+  readonly location: Location | undefined
+  readonly cacheTtl: number
+  readonly bestServerTtl: number
+  readonly discoveryTtl: number
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class CurrentSettings extends Context.Tag("aicortex/Settings")<CurrentSettings, Settings>() {}
+
+/**
+ * Settings with no server and every default.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const empty: Settings = {
+  model: defaults.model,
+  modelNamed: false,
+  servers: [],
+  registry: [],
+  personas: {},
+  location: undefined,
+  cacheTtl: 60_000,
+  bestServerTtl: 300_000,
+  discoveryTtl: 300_000
+}
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (settings: Partial<Settings>): Layer.Layer<CurrentSettings> =>
+  Layer.succeed(CurrentSettings, { ...empty, ...settings })

@@ -1,0 +1,75 @@
+/**
+ * Sends a chat request to one server and hands back its bytes as they come. Plain callbacks, because this is the
+ * token path; `internal/undici.ts` is the implementation for Node.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type { FailureReason } from "./Errors.js"
+
+/**
+ * One request. `url` is absolute; `body` is complete.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TransportRequest {
+  readonly method: "GET" | "POST"
+  readonly url: string
+  readonly headers: { readonly [name: string]: string }
+  readonly body: string | undefined
+}
+
+/**
+ * Why a connection failed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TransportFailure {
+  readonly reason: Extract<FailureReason, "refused" | "dns" | "reset" | "tls" | "network" | "connect-timeout">
+  readonly message: string
+}
+
+/**
+ * Told what happens, in this order: `connected` once the request is being written, `head` once, `data` per
+ * network read, then `end`. `error` may come at any point, once, and nothing comes after it, nor after an abort.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TransportHandler {
+  connected(): void
+  head(status: number, headers: { readonly [name: string]: string | ReadonlyArray<string> | undefined }): void
+  data(bytes: Uint8Array): void
+  end(): void
+  error(failure: TransportFailure): void
+}
+
+/**
+ * A request under way. All three are safe to call at any time, also after its end.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Exchange {
+  /** Stops the request at once, in every phase: the server sees its connection close. */
+  abort(): void
+  /** Stops reading, so that the server is held back. */
+  pause(): void
+  resume(): void
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  readonly send: (request: TransportRequest, handler: TransportHandler) => Exchange
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class Transport extends Context.Tag("aicortex/Transport")<Transport, Service>() {}

@@ -1,0 +1,449 @@
+/**
+ * Runs the demo model inside this process, through `node-llama-cpp`, which is loaded at the first request.
+ *
+ * The model is held once and answers one request after another, in the order they came.
+ *
+ * @since 0.1.0
+ */
+import { existsSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { GbnfJsonObjectSchema, LlamaContextSequence, LlamaGrammar, LlamaModel, Token } from "node-llama-cpp"
+import type { Backend, Finish, ServerFailure, Sink } from "../Backend.js"
+import type { ChatRequest } from "../ChatRequest.js"
+import { engineFailure } from "../internal/engine.js"
+import { grammarSchema } from "../internal/grammarSchema.js"
+import * as Message from "../Message.js"
+
+// =============================================================================
+// models
+// =============================================================================
+
+/**
+ * `modelPath` is a GGUF file whose chat template is ChatML; default: the demo model of this package.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  readonly modelPath?: string | undefined
+}
+
+/**
+ * A loaded engine. `close` fails what is under way and frees the model; a process that does not call it still ends
+ * by itself.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Embedded {
+  readonly backend: Backend
+  readonly close: () => Promise<void>
+}
+
+/**
+ * Where the demo model of this package lies.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const defaultModelPath = (): string => {
+  const file = "registry/demo/aicortex-demo.gguf"
+  for (const up of ["../../", "../", "../../../"]) {
+    const path = fileURLToPath(new URL(up + file, import.meta.url))
+    if (existsSync(path)) return path
+  }
+  return fileURLToPath(new URL(`../../${file}`, import.meta.url))
+}
+
+// =============================================================================
+// requests
+// =============================================================================
+
+const noTools = "the embedded engine cannot call tools"
+
+const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
+  const reasons: Array<string> = []
+  if (request.tools.length > 0) reasons.push(`tools: ${noTools}`)
+  if (request.toolChoice !== undefined && request.toolChoice !== "auto" && request.toolChoice !== "none") {
+    reasons.push(`toolChoice: ${noTools}`)
+  }
+  if (request.messages.some((m) => m.role === "tool" || (m.role === "assistant" && (m.toolCalls ?? []).length > 0))) {
+    reasons.push(`messages: ${noTools}`)
+  }
+  if (request.messages.some((m) => Message.images(m).length > 0)) {
+    reasons.push("messages: the embedded engine cannot see images")
+  }
+  if (request.keepAlive !== undefined) {
+    reasons.push("keepAlive: the embedded model stays loaded as long as its process")
+  }
+  if (request.options !== undefined && Object.keys(request.options).length > 0) {
+    reasons.push("options: these are Ollama's own")
+  }
+  if (request.think !== undefined && request.think !== false) {
+    reasons.push("think: the embedded model does not reason")
+  }
+  const last = request.messages.at(-1)
+  if (request.format !== "text" && last?.role === "assistant" && last.content !== "") {
+    reasons.push("format: the embedded engine cannot go on with JSON that was begun elsewhere")
+  }
+  return reasons
+}
+
+const render = (model: LlamaModel, messages: ChatRequest["messages"]): Array<Token> => {
+  const open = model.tokenize("<|im_start|>", true)
+  const close = [...model.tokenize("<|im_end|>", true), ...model.tokenize("\n")]
+  const tokens: Array<Token> = []
+  if (model.tokens.shouldPrependBosToken && model.tokens.bos !== null) tokens.push(model.tokens.bos)
+  messages.forEach((message, i) => {
+    const role = message.role === "developer" ? "system" : message.role
+    tokens.push(...open, ...model.tokenize(`${role}\n${Message.text(message)}`))
+    // A trailing message of the assistant is left open: the model goes on with it.
+    if (message.role !== "assistant" || i < messages.length - 1) tokens.push(...close)
+  })
+  if (messages.at(-1)?.role !== "assistant") tokens.push(...open, ...model.tokenize("assistant\n"))
+  return tokens
+}
+
+const penalties = (request: ChatRequest, generated: ReadonlyArray<Token>) => {
+  const { frequencyPenalty, presencePenalty, repeatPenalty } = request
+  if ((frequencyPenalty ?? 0) === 0 && (presencePenalty ?? 0) === 0 && (repeatPenalty ?? 1) === 1) return {}
+  const window = 64
+  return {
+    repeatPenalty: {
+      punishTokens: () => generated.slice(-window),
+      maxPunishTokens: window,
+      penalty: repeatPenalty ?? 1,
+      frequencyPenalty: frequencyPenalty ?? 0,
+      presencePenalty: presencePenalty ?? 0
+    }
+  }
+}
+
+// =============================================================================
+// text
+// =============================================================================
+
+interface StopFilter {
+  readonly push: (text: string) => string
+  readonly rest: () => string
+  readonly stopped: () => boolean
+}
+
+/** Gives out text up to the first stop sequence, and holds back what may become the beginning of one. */
+const makeStopFilter = (stops: ReadonlyArray<string>): StopFilter => {
+  let held = ""
+  let stopped = false
+  const take = (length: number): string => {
+    const out = held.slice(0, length)
+    held = held.slice(length)
+    return out
+  }
+  const push = (text: string): string => {
+    held += text
+    const found = stops.map((stop) => held.indexOf(stop)).filter((at) => at >= 0)
+    if (found.length > 0) {
+      stopped = true
+      const out = take(Math.min(...found))
+      held = ""
+      return out
+    }
+    let keep = 0
+    for (const stop of stops) {
+      let n = Math.min(stop.length - 1, held.length)
+      while (n > keep && !held.endsWith(stop.slice(0, n))) n--
+      keep = Math.max(keep, n)
+    }
+    return take(held.length - keep)
+  }
+  return { push, rest: () => take(held.length), stopped: () => stopped }
+}
+
+const replacement = "\uFFFD"
+/** Longer than any character is in tokens. */
+const maxPartial = 8
+
+// =============================================================================
+// the engine
+// =============================================================================
+
+interface Engine {
+  readonly model: LlamaModel
+  readonly sequence: LlamaContextSequence
+  readonly json: () => Promise<LlamaGrammar>
+  readonly schema: (schema: GbnfJsonObjectSchema) => Promise<LlamaGrammar>
+  readonly grammarState: (grammar: LlamaGrammar) => import("node-llama-cpp").LlamaGrammarEvaluationState
+  readonly dispose: () => Promise<void>
+}
+
+const describe = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
+
+class LoadFailure extends Error {
+  constructor(readonly failure: ServerFailure) {
+    super(failure.message)
+  }
+}
+
+const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
+  try {
+    return await import("node-llama-cpp")
+  } catch (cause) {
+    const missing = cause instanceof Error && "code" in cause && cause.code === "ERR_MODULE_NOT_FOUND"
+    const reason = missing ? "node-llama-cpp is not installed" : `node-llama-cpp cannot be loaded (${describe(cause)})`
+    throw new LoadFailure(engineFailure(reason))
+  }
+}
+
+const loadEngine = async (modelPath: string): Promise<Engine> => {
+  const library = await importEngine()
+  const logLevel = library.LlamaLogLevel.disabled
+  const llama = await library.getLlama({ gpu: false, build: "never", progressLogs: false, logLevel }).catch((cause) => {
+    throw new LoadFailure(engineFailure(`node-llama-cpp has nothing that runs on this machine (${describe(cause)})`))
+  })
+  try {
+    if (!existsSync(modelPath)) {
+      throw new LoadFailure(engineFailure(`the model file ${modelPath} is missing`, "npm install aicortex"))
+    }
+    const model = await llama.loadModel({ modelPath })
+    const context = await model.createContext({ contextSize: model.trainContextSize, sequences: 1, threads: 1 })
+    return {
+      model,
+      sequence: context.getSequence(),
+      json: () => llama.getGrammarFor("json"),
+      schema: (schema) => llama.createGrammarForJsonSchema(schema),
+      grammarState: (grammar) => new library.LlamaGrammarEvaluationState({ model, grammar }),
+      dispose: () => llama.dispose()
+    }
+  } catch (cause) {
+    await llama.dispose()
+    throw cause instanceof LoadFailure
+      ? cause
+      : new LoadFailure({ reason: "engine", message: `the model ${modelPath} cannot be loaded: ${describe(cause)}` })
+  }
+}
+
+interface Job {
+  readonly request: ChatRequest
+  /** Nothing more may be told: it has ended, or was aborted. */
+  readonly over: () => boolean
+  readonly connected: () => void
+  readonly push: (text: string) => void
+  readonly finish: (finish: Finish) => void
+  readonly fail: (failure: ServerFailure) => void
+  readonly abort: () => void
+  readonly pause: () => void
+  readonly resume: () => void
+}
+
+/** While it is paused the engine goes on, so that one slow reader never holds up the queue. */
+const makeJob = (request: ChatRequest, sink: Sink): Job => {
+  let text = ""
+  let end: { readonly finish?: Finish; readonly failure?: ServerFailure } | undefined
+  let told = false
+  let paused = false
+
+  const drain = (): void => {
+    if (told || paused || (text === "" && end === undefined)) return
+    const content = text
+    text = ""
+    told = end !== undefined
+    if (content !== "" || end?.finish !== undefined) {
+      sink.read()
+      if (content !== "") sink.text(content)
+      if (end?.finish !== undefined) sink.finish(end.finish)
+      sink.flush()
+    }
+    if (end?.failure !== undefined) sink.fail(end.failure)
+  }
+  return {
+    request,
+    over: () => told || end !== undefined,
+    connected: () => {
+      if (!told) sink.connected()
+    },
+    push: (content) => {
+      if (end === undefined) text += content
+      drain()
+    },
+    finish: (finish) => {
+      end ??= { finish }
+      drain()
+    },
+    fail: (failure) => {
+      end ??= { failure }
+      drain()
+    },
+    abort: () => {
+      told = true
+    },
+    pause: () => {
+      paused = true
+    },
+    resume: () => {
+      paused = false
+      drain()
+    }
+  }
+}
+
+const createGrammar = async (engine: Engine, format: ChatRequest["format"]): Promise<LlamaGrammar | undefined> => {
+  if (format === "text") return undefined
+  return format === "json" ? engine.json() : engine.schema(grammarSchema(format) as GbnfJsonObjectSchema)
+}
+
+const generate = async (engine: Engine, job: Job): Promise<void> => {
+  const { model, sequence } = engine
+  const { request } = job
+  const prompt = render(model, request.messages)
+  const space = sequence.contextSize - prompt.length
+  if (space < 1) {
+    const limit = `the model's context holds ${sequence.contextSize}`
+    const message = `the conversation is ${prompt.length} tokens long and ${limit}; shorten it`
+    return job.fail({ reason: "invalid-request", message })
+  }
+  let grammar: LlamaGrammar | undefined
+  try {
+    grammar = await createGrammar(engine, request.format)
+  } catch (cause) {
+    const message = `the schema cannot be made a grammar: ${describe(cause)}`
+    return job.fail({ reason: "invalid-request", message })
+  }
+  // An empty context for each answer: what it says never depends on what was asked before.
+  await sequence.clearHistory()
+
+  const limit = Math.min(request.maxTokens ?? space, space)
+  // The grammars end with empty lines, which stand nowhere else in them.
+  const filter = makeStopFilter(grammar === undefined ? request.stop : [...request.stop, "\n\n"])
+  const generated: Array<Token> = []
+  let partial: Array<Token> = []
+  let firstAt = 0
+  let reason: Finish["reason"] = "stop"
+  const answer = sequence.evaluate(prompt.slice(), {
+    temperature: request.temperature,
+    topP: request.topP,
+    topK: request.topK ?? 40,
+    minP: request.minP ?? 0,
+    seed: request.seed === undefined ? randomSeed() : request.seed >>> 0,
+    ...penalties(request, generated),
+    ...(grammar === undefined ? {} : { grammarEvaluationState: engine.grammarState(grammar) }),
+    yieldEogToken: true
+  })
+  for await (const token of answer) {
+    if (job.over()) return
+    if (firstAt === 0) firstAt = performance.now()
+    if (model.isEogToken(token)) break
+    partial.push(token)
+    generated.push(token)
+    const before = generated.length - partial.length
+    const context = before === 0 ? prompt : generated.slice(0, before)
+    const text = model.detokenize(partial, false, context)
+    if (!text.endsWith(replacement) || partial.length >= maxPartial) {
+      partial = []
+      job.push(filter.push(text))
+      if (filter.stopped()) break
+    }
+    if (generated.length >= limit) {
+      reason = "length"
+      break
+    }
+  }
+  const seconds = (performance.now() - firstAt) / 1000
+  const completionTokens = generated.length
+  job.push(filter.rest())
+  job.finish({
+    reason,
+    usage: { promptTokens: prompt.length, completionTokens, totalTokens: prompt.length + completionTokens },
+    ...(completionTokens > 1 && seconds > 0 ? { tokensPerSecond: (completionTokens - 1) / seconds } : {})
+  })
+}
+
+const randomSeed = (): number => globalThis.crypto.getRandomValues(new Uint32Array(1))[0] ?? 0
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (options: Options = {}): Embedded => {
+  const queue: Array<Job> = []
+  let current: Job | undefined
+  let running: Promise<void> | undefined
+  let loading: Promise<Engine> | undefined
+  let closed = false
+
+  const load = (): Promise<Engine> => {
+    loading ??= loadEngine(options.modelPath ?? defaultModelPath()).catch((cause) => {
+      loading = undefined
+      throw cause
+    })
+    return loading
+  }
+
+  const run = async (job: Job): Promise<void> => {
+    try {
+      const engine = await load()
+      if (!job.over()) await generate(engine, job)
+    } catch (cause) {
+      job.fail(
+        cause instanceof LoadFailure
+          ? cause.failure
+          : { reason: "engine", message: `the engine failed: ${describe(cause)}` }
+      )
+    }
+  }
+
+  const work = async (): Promise<void> => {
+    // The caller gets its exchange before its sink is called.
+    await Promise.resolve()
+    for (current = queue.shift(); current !== undefined; current = queue.shift()) await run(current)
+    running = undefined
+  }
+
+  const closedFailure: ServerFailure = { reason: "engine", message: "the embedded engine has been closed" }
+
+  return {
+    backend: {
+      unsupported,
+      start: (_server, request, sink) => {
+        const job = makeJob(request, sink)
+        if (closed) {
+          queueMicrotask(() => job.fail(closedFailure))
+        } else {
+          queueMicrotask(() => job.connected())
+          queue.push(job)
+          running ??= work()
+        }
+        return {
+          abort: () => {
+            job.abort()
+            const at = queue.indexOf(job)
+            if (at >= 0) queue.splice(at, 1)
+          },
+          pause: () => job.pause(),
+          resume: () => job.resume()
+        }
+      }
+    },
+    close: async () => {
+      closed = true
+      const jobs = current === undefined ? queue.splice(0) : [current, ...queue.splice(0)]
+      for (const job of jobs) job.fail(closedFailure)
+      await running
+      const engine = loading
+      loading = undefined
+      await engine?.then((loaded) => loaded.dispose())
+    }
+  }
+}
+
+/**
+ * An engine that is closed with its scope. Nothing is loaded before the first request.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const scoped = (options: Options = {}): Effect.Effect<Backend, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => make(options)),
+    (embedded) => Effect.promise(embedded.close)
+  ).pipe(Effect.map((embedded) => embedded.backend))

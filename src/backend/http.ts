@@ -1,0 +1,287 @@
+/**
+ * What the two HTTP backends share: one exchange with a server, and what its status and error body mean.
+ *
+ * @since 0.1.0
+ */
+import * as Redacted from "effect/Redacted"
+import type { ServerFailure, Sink } from "../Backend.js"
+import { type Lines, LineTooLong } from "../internal/lines.js"
+import type { Server } from "../Server.js"
+import type { Exchange, Service as Transport, TransportFailure, TransportHandler } from "../Transport.js"
+
+/**
+ * Reads the body of one successful answer. `feed` and `end` throw `Malformed` for what the protocol does not allow
+ * and `Reported` for an error that the server reports inside its answer.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Decoder extends Lines {
+  /** Whether the answer said that it was complete. */
+  readonly finished: boolean
+}
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export class Malformed extends Error {
+  override readonly name = "Malformed"
+}
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export class Reported extends Error {
+  override readonly name = "Reported"
+}
+
+const maxErrorBytes = 64 * 1024
+const decoder = new TextDecoder()
+
+const short = (text: string): string => (text.length > 300 ? `${text.slice(0, 300)}…` : text)
+
+/**
+ * The words of a server's error, in any of the forms in which servers send them: `{"error": "…"}`,
+ * `{"error": {"message": "…"}}`, the same nested as a string, `{"detail": "…"}`, `{"message": "…"}`, or plain text.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const errorText = (body: unknown, depth = 0): string | undefined => {
+  if (depth > 4) return undefined
+  if (typeof body === "string") {
+    const text = body.trim()
+    if (text.startsWith("{")) {
+      try {
+        return errorText(JSON.parse(text), depth + 1) ?? short(text)
+      } catch {
+        return short(text)
+      }
+    }
+    return text === "" || /^<(!doctype|html)/i.test(text) ? undefined : short(text)
+  }
+  if (typeof body !== "object" || body === null) return undefined
+  const fields = body as { readonly [key: string]: unknown }
+  for (const key of ["error", "message", "detail"]) {
+    const text = errorText(fields[key], depth + 1)
+    if (text !== undefined) return text
+  }
+  return undefined
+}
+
+/**
+ * How long a `Retry-After` header (seconds, or a date) asks to wait, in milliseconds.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const retryAfter = (header: string | undefined, now: number): number | undefined => {
+  if (header === undefined) return undefined
+  const seconds = Number(header)
+  if (Number.isFinite(seconds)) return Math.max(0, seconds * 1000)
+  const date = Date.parse(header)
+  return Number.isNaN(date) ? undefined : Math.max(0, date - now)
+}
+
+/** How long a server whose queue is full rests when it does not say, in milliseconds. */
+const busyRest = 1_000
+
+/**
+ * What an HTTP status other than 2xx says.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const statusFailure = (
+  status: number,
+  body: string,
+  retryAfterHeader: string | undefined,
+  now: number
+): ServerFailure => {
+  const text = errorText(body) ?? `HTTP ${status}`
+  const make = (reason: ServerFailure["reason"], rest?: number): ServerFailure =>
+    rest === undefined ? { reason, message: text, status } : { reason, message: text, status, retryAfter: rest }
+  switch (status) {
+    case 400:
+    case 413:
+    case 415:
+    case 422:
+      return make("invalid-request")
+    case 401:
+    case 403:
+      return make("unauthorized")
+    case 404:
+      return /model/i.test(body) && !/page not found/i.test(body) ? make("model-not-found") : make("server-error")
+    case 429:
+      return make("rate-limited", retryAfter(retryAfterHeader, now))
+    case 501:
+      return make("unsupported")
+    case 503: {
+      const rest = retryAfter(retryAfterHeader, now)
+      if (rest !== undefined) return make("busy", rest)
+      return /server busy/i.test(text) ? make("busy", busyRest) : make("server-error")
+    }
+    case 500:
+      // Ollama answers 500 to an option of the wrong type and to a wrong format: the request is at fault.
+      return /^(option "|invalid format)/.test(text) ? make("invalid-request") : make("server-error")
+    default:
+      return status >= 500 || status === 408
+        ? make("server-error")
+        : status >= 400
+          ? make("invalid-request")
+          : { reason: "malformed", message: `unexpected HTTP status ${status}`, status }
+  }
+}
+
+/**
+ * The headers of a chat request to this server.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const headers = (server: Server, accept: string): { readonly [name: string]: string } =>
+  server.authorization === undefined
+    ? { "content-type": "application/json", accept }
+    : { "content-type": "application/json", accept, authorization: Redacted.value(server.authorization) }
+
+class HttpAttempt implements TransportHandler, Exchange {
+  private status = 0
+  private retryAfter: string | undefined
+  private errorBody: Array<Uint8Array> = []
+  private errorBytes = 0
+  private over = false
+  private exchange: Exchange | undefined
+
+  constructor(
+    private readonly sink: Sink,
+    private readonly decoder: Decoder
+  ) {}
+
+  begin(exchange: Exchange): void {
+    this.exchange = exchange
+    if (this.over) exchange.abort()
+  }
+
+  connected(): void {
+    this.sink.connected()
+  }
+
+  head(status: number, headers: { readonly [name: string]: string | ReadonlyArray<string> | undefined }): void {
+    this.status = status
+    if (status >= 300) {
+      const value = headers["retry-after"]
+      this.retryAfter = typeof value === "string" ? value : value?.[0]
+    }
+  }
+
+  data(bytes: Uint8Array): void {
+    if (this.over) return
+    if (this.status >= 300) {
+      this.errorBytes += bytes.length
+      this.errorBody.push(new Uint8Array(bytes))
+      if (this.errorBytes > maxErrorBytes) this.statusFailed()
+      return
+    }
+    this.sink.read()
+    try {
+      this.decoder.feed(bytes)
+    } catch (error) {
+      this.decodeFailed(error)
+      return
+    }
+    this.sink.flush()
+  }
+
+  end(): void {
+    if (this.over) return
+    if (this.status >= 300) {
+      this.statusFailed()
+      return
+    }
+    this.sink.read()
+    try {
+      this.decoder.end()
+    } catch (error) {
+      this.decodeFailed(error)
+      return
+    }
+    this.over = true
+    if (this.decoder.finished) this.sink.flush()
+    else this.sink.fail({ reason: "cut", message: "the answer ended before it was complete", status: this.status })
+  }
+
+  error(failure: TransportFailure): void {
+    if (this.over) return
+    this.over = true
+    if (this.decoder.finished) return
+    this.sink.fail(
+      this.status === 0
+        ? failure
+        : { reason: "cut", message: `the connection broke in the middle of the answer: ${failure.message}` }
+    )
+  }
+
+  abort(): void {
+    this.over = true
+    this.exchange?.abort()
+  }
+  pause(): void {
+    this.exchange?.pause()
+  }
+  resume(): void {
+    this.exchange?.resume()
+  }
+
+  private statusFailed(): void {
+    const body = this.errorBody.map((part) => decoder.decode(part)).join("")
+    this.abort()
+    this.sink.fail(statusFailure(this.status, body, this.retryAfter, Date.now()))
+  }
+
+  private decodeFailed(error: unknown): void {
+    if (this.over) return
+    this.abort()
+    if (error instanceof Reported) this.sink.fail({ reason: "server-error", message: error.message })
+    else if (error instanceof Malformed || error instanceof LineTooLong) {
+      this.sink.fail({ reason: "malformed", message: error.message })
+    } else throw error
+  }
+}
+
+/**
+ * Sends one request, and has `decoder` tell `sink` what comes back.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const start = (
+  transport: Transport,
+  request: { readonly url: string; readonly headers: { readonly [name: string]: string }; readonly body: string },
+  decoder: Decoder,
+  sink: Sink
+): Exchange => {
+  const attempt = new HttpAttempt(sink, decoder)
+  attempt.begin(transport.send({ method: "POST", ...request }, attempt))
+  return attempt
+}
+
+/**
+ * A piece of JSON, or `Malformed`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const parseJson = (text: string): { readonly [key: string]: unknown } => {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw new Malformed(`not JSON: ${short(text)}`)
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new Malformed(`not an object: ${short(text)}`)
+  }
+  return value as { readonly [key: string]: unknown }
+}

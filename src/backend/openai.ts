@@ -1,0 +1,301 @@
+/**
+ * The OpenAI API as many servers speak it: `POST /v1/chat/completions`, streamed as server-sent events.
+ *
+ * @since 0.1.0
+ */
+import type { Backend, Finish, Sink } from "../Backend.js"
+import type { FinishReason, Usage } from "../ChatEvent.js"
+import type { ChatRequest } from "../ChatRequest.js"
+import * as Sse from "../internal/sse.js"
+import * as Message from "../Message.js"
+import type { Server } from "../Server.js"
+import type { Service as Transport } from "../Transport.js"
+import * as Http from "./http.js"
+
+// =============================================================================
+// request
+// =============================================================================
+
+const content = (message: Message.UserMessage): unknown =>
+  typeof message.content === "string"
+    ? message.content
+    : message.content.map((part) =>
+        part.type === "text"
+          ? part
+          : { type: "image_url", image_url: { url: "url" in part ? part.url : `data:${part.mediaType};base64,${part.data}` } }
+      )
+
+const message = (message: Message.Message): object => {
+  switch (message.role) {
+    case "system":
+    case "developer":
+      return message
+    case "user":
+      return { role: "user", content: content(message) }
+    case "assistant":
+      return message.toolCalls === undefined || message.toolCalls.length === 0
+        ? { role: "assistant", content: message.content }
+        : {
+            role: "assistant",
+            content: message.content === "" ? null : message.content,
+            tool_calls: message.toolCalls.map((call) => ({
+              id: call.id,
+              type: "function",
+              function: { name: call.name, arguments: JSON.stringify(call.arguments) }
+            }))
+          }
+    case "tool":
+      return { role: "tool", content: message.content, tool_call_id: message.toolCallId }
+  }
+}
+
+/** OpenAI itself wants the newer name for its reasoning models; most other servers know only the older. */
+const tokenLimit = (server: Server): "max_completion_tokens" | "max_tokens" =>
+  /(^|\.)(openai\.com|openai\.azure\.com)(:|\/|$)/.test(server.url.replace(/^https?:\/\//, "").split("/")[0] ?? "")
+    ? "max_completion_tokens"
+    : "max_tokens"
+
+/**
+ * The body of `POST /v1/chat/completions`.
+ *
+ * `topK`, `minP` and `repeatPenalty` go out as `top_k`, `min_p`, and both `repeat_penalty` (llama.cpp) and
+ * `repetition_penalty` (vLLM); `think: true | false` as `chat_template_kwargs.enable_thinking`, a level as
+ * `reasoning_effort`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const body = (server: Server, request: ChatRequest): { readonly [key: string]: unknown } => ({
+  model: request.model,
+  messages: request.messages.map(message),
+  stream: true,
+  stream_options: { include_usage: true },
+  temperature: request.temperature,
+  top_p: request.topP,
+  ...(request.maxTokens === undefined ? {} : { [tokenLimit(server)]: request.maxTokens }),
+  ...(request.stop.length === 0 ? {} : { stop: request.stop }),
+  ...(request.seed === undefined ? {} : { seed: request.seed }),
+  ...(request.frequencyPenalty === undefined ? {} : { frequency_penalty: request.frequencyPenalty }),
+  ...(request.presencePenalty === undefined ? {} : { presence_penalty: request.presencePenalty }),
+  ...(request.topK === undefined ? {} : { top_k: request.topK }),
+  ...(request.minP === undefined ? {} : { min_p: request.minP }),
+  ...(request.repeatPenalty === undefined
+    ? {}
+    : { repeat_penalty: request.repeatPenalty, repetition_penalty: request.repeatPenalty }),
+  ...(request.think === undefined
+    ? {}
+    : typeof request.think === "boolean"
+      ? { chat_template_kwargs: { enable_thinking: request.think } }
+      : { reasoning_effort: request.think }),
+  ...(request.format === "text"
+    ? {}
+    : request.format === "json"
+      ? { response_format: { type: "json_object" } }
+      : { response_format: { type: "json_schema", json_schema: { name: "answer", schema: request.format, strict: true } } }),
+  ...(request.tools.length === 0
+    ? {}
+    : {
+        tools: request.tools.map((tool) => ({
+          type: "function",
+          function: {
+            name: tool.name,
+            ...(tool.description === undefined ? {} : { description: tool.description }),
+            parameters: tool.parameters ?? { type: "object", properties: {} }
+          }
+        }))
+      }),
+  ...(request.toolChoice === undefined
+    ? {}
+    : {
+        tool_choice:
+          typeof request.toolChoice === "string"
+            ? request.toolChoice
+            : { type: "function", function: { name: request.toolChoice.name } }
+      })
+})
+
+const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
+  const found: Array<string> = []
+  if (request.keepAlive !== undefined) found.push("keepAlive: the OpenAI API has no such option")
+  if (request.options !== undefined && Object.keys(request.options).length > 0) {
+    found.push("options: the OpenAI API does not take Ollama's options")
+  }
+  return found
+}
+
+// =============================================================================
+// response
+// =============================================================================
+
+const finishReason = (reason: string): FinishReason => {
+  switch (reason) {
+    case "length":
+    case "content_filter":
+    case "tool_calls":
+      return reason
+    case "function_call":
+      return "tool_calls"
+    default:
+      return "stop"
+  }
+}
+
+const usage = (value: unknown): Usage => {
+  if (typeof value !== "object" || value === null) return {}
+  const { completion_tokens, prompt_tokens, total_tokens } = value as { readonly [key: string]: unknown }
+  return {
+    ...(typeof prompt_tokens === "number" ? { promptTokens: prompt_tokens } : {}),
+    ...(typeof completion_tokens === "number" ? { completionTokens: completion_tokens } : {}),
+    ...(typeof total_tokens === "number" ? { totalTokens: total_tokens } : {})
+  }
+}
+
+interface PartialCall {
+  id: string
+  name: string
+  arguments: string
+}
+
+/**
+ * Puts the pieces of tool calls together. Pieces belong together by `index`; a new `id` at the same index is a new
+ * call all the same, because some servers give every call index 0.
+ */
+class ToolCalls {
+  private readonly calls: Array<PartialCall> = []
+  private readonly byIndex = new Map<number, PartialCall>()
+
+  add(piece: unknown): void {
+    const { function: called, id, index } = (piece ?? {}) as { readonly [key: string]: unknown }
+    const { arguments: args, name } = (called ?? {}) as { readonly [key: string]: unknown }
+    const at = typeof index === "number" ? index : this.calls.length
+    let call = this.byIndex.get(at)
+    const fresh = typeof id === "string" && id !== "" && call !== undefined && call.id !== "" && call.id !== id
+    if (call === undefined || fresh) {
+      call = { id: "", name: "", arguments: "" }
+      this.calls.push(call)
+      this.byIndex.set(at, call)
+    }
+    if (typeof id === "string" && id !== "") call.id = id
+    if (typeof name === "string" && call.name === "") call.name = name
+    if (typeof args === "string") call.arguments += args
+    else if (typeof args === "object" && args !== null) call.arguments = JSON.stringify(args)
+  }
+
+  get empty(): boolean {
+    return this.calls.length === 0
+  }
+
+  take(sink: Sink): void {
+    for (const [at, call] of this.calls.entries()) {
+      if (call.name === "") throw new Http.Malformed("a tool call without a name")
+      sink.toolCall({
+        id: call.id === "" ? `call_${at}` : call.id,
+        name: call.name,
+        arguments: call.arguments.trim() === "" ? {} : Http.parseJson(call.arguments)
+      })
+    }
+    this.calls.length = 0
+  }
+}
+
+/**
+ * Reads the events of `/v1/chat/completions`. The answer is complete once a finish reason came and the stream ended,
+ * with `[DONE]` or without.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const decoder = (sink: Sink): Http.Decoder => {
+  let finished = false
+  let reason: FinishReason | undefined
+  let counted: Usage = {}
+  let tokensPerSecond: number | undefined
+  let calls: ToolCalls | undefined
+
+  const complete = (): void => {
+    if (finished || reason === undefined) return
+    const calledTools = calls !== undefined && !calls.empty
+    calls?.take(sink)
+    finished = true
+    const finish: Finish = {
+      reason: calledTools && reason === "stop" ? "tool_calls" : reason,
+      usage: counted,
+      ...(tokensPerSecond === undefined ? {} : { tokensPerSecond })
+    }
+    sink.finish(finish)
+  }
+
+  const events = Sse.make((data) => {
+    if (finished || data === "") return
+    if (data === "[DONE]") {
+      complete()
+      return
+    }
+    const chunk = Http.parseJson(data)
+    const choices = chunk["choices"]
+    if (Array.isArray(choices)) {
+      const choice = choices[0] as { readonly delta?: unknown; readonly finish_reason?: unknown } | undefined
+      if (choice !== undefined) {
+        const delta = choice.delta
+        if (typeof delta === "object" && delta !== null) {
+          const { content, reasoning, reasoning_content, tool_calls } = delta as { readonly [key: string]: unknown }
+          const thought = reasoning_content ?? reasoning
+          if (typeof thought === "string" && thought !== "") sink.thinking(thought)
+          if (typeof content === "string" && content !== "") sink.text(content)
+          if (Array.isArray(tool_calls)) {
+            calls ??= new ToolCalls()
+            for (const piece of tool_calls) calls.add(piece)
+          }
+        }
+        if (typeof choice.finish_reason === "string") reason = finishReason(choice.finish_reason)
+      }
+    } else if (chunk["error"] !== undefined && chunk["error"] !== null) {
+      throw new Http.Reported(Http.errorText(chunk) ?? "an error without a message")
+    } else if (chunk["usage"] === undefined && chunk["timings"] === undefined) {
+      throw new Http.Malformed(`no choices in ${data.slice(0, 200)}`)
+    }
+    if (chunk["usage"] !== undefined && chunk["usage"] !== null) counted = usage(chunk["usage"])
+    const timings = chunk["timings"]
+    if (typeof timings === "object" && timings !== null) {
+      const speed = (timings as { readonly [key: string]: unknown })["predicted_per_second"]
+      if (typeof speed === "number") tokensPerSecond = speed
+    }
+  })
+  return {
+    feed: events.feed,
+    end() {
+      events.end()
+      complete()
+    },
+    get finished() {
+      return finished
+    }
+  }
+}
+
+/**
+ * The address of an endpoint: servers are named with or without the trailing `/v1`.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const endpoint = (url: string, path: string): string => (url.endsWith("/v1") ? `${url}${path}` : `${url}/v1${path}`)
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (transport: Transport): Backend => ({
+  unsupported,
+  start: (server, request, sink) =>
+    Http.start(
+      transport,
+      {
+        url: endpoint(server.url, "/chat/completions"),
+        headers: Http.headers(server, "text/event-stream"),
+        body: JSON.stringify(body(server, request))
+      },
+      decoder(sink),
+      sink
+    )
+})

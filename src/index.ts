@@ -1,0 +1,24 @@
+/**
+ * The Effect API, one namespace per module.
+ *
+ * @since 0.1.0
+ */
+export * as ApiRequest from "./backend/apiRequest.js"
+export * as Backend from "./Backend.js"
+export * as Chat from "./Chat.js"
+export * as ChatEvent from "./ChatEvent.js"
+export * as ChatRequest from "./ChatRequest.js"
+export * as Cortex from "./Cortex.js"
+export * as Errors from "./Errors.js"
+export * from "./Errors.js"
+export * as Failover from "./Failover.js"
+export * as Fleet from "./Fleet.js"
+export * as Message from "./Message.js"
+export * as Model from "./Model.js"
+export * as Registry from "./Registry.js"
+export * as Router from "./Router.js"
+export * as Server from "./Server.js"
+export * as Sessions from "./Sessions.js"
+export * as Settings from "./Settings.js"
+export * as StructuredOutput from "./StructuredOutput.js"
+export * as Transport from "./Transport.js"

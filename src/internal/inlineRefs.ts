@@ -1,0 +1,70 @@
+import type { JsonObject } from "../ChatRequest.js"
+
+const isObject = (value: unknown): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+const prefix = "#/$defs/"
+
+const nameOf = (value: JsonObject): string | undefined => {
+  const ref = value["$ref"]
+  return typeof ref === "string" && ref.startsWith(prefix)
+    ? decodeURIComponent(ref.slice(prefix.length)).replaceAll("~1", "/").replaceAll("~0", "~")
+    : undefined
+}
+
+/**
+ * The same schema with every `$ref` into its `$defs` replaced by what it names, since not every server follows them.
+ * Definitions that hold themselves stay as they are.
+ *
+ * @internal
+ */
+export const inlineRefs = (schema: JsonObject): JsonObject => {
+  const { $defs, $schema: _, ...root } = schema
+  const defs = isObject($defs) ? $defs : {}
+  const recursive = new Set<string>()
+  const visited = new Set<string>()
+
+  const findRecursive = (value: unknown, path: ReadonlyArray<string>): void => {
+    if (Array.isArray(value)) for (const item of value) findRecursive(item, path)
+    if (!isObject(value)) return
+    const name = nameOf(value)
+    if (name !== undefined) {
+      if (path.includes(name)) recursive.add(name)
+      else if (!visited.has(name)) {
+        findRecursive(defs[name], [...path, name])
+        visited.add(name)
+      }
+    }
+    for (const item of Object.values(value)) findRecursive(item, path)
+  }
+  findRecursive(root, [])
+
+  const kept: Record<string, unknown> = {}
+  const keep = (name: string): void => {
+    if (Object.hasOwn(kept, name)) return
+    kept[name] = {}
+    kept[name] = inline(defs[name])
+  }
+  const inline = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(inline)
+    if (!isObject(value)) return value
+    const name = nameOf(value)
+    if (name !== undefined && Object.hasOwn(defs, name) && !recursive.has(name)) {
+      const { $ref: _, ...beside } = value
+      const target = inline(defs[name])
+      return isObject(target) ? { ...target, ...beside } : target
+    }
+    if (name !== undefined && recursive.has(name)) keep(name)
+    const entries = Object.entries(value).filter(
+      // These are not addresses but marks that `effect/JSONSchema` leaves on `unknown`, `any` and the like.
+      ([key, item]) => !(key === "$id" && typeof item === "string" && item.startsWith("/schemas/"))
+    )
+    return Object.fromEntries(entries.map(([key, item]) => [key, inline(item)]))
+  }
+
+  // A recursive root is spelt out once, so that the schema itself always says what it is.
+  const name = nameOf(root)
+  if (name !== undefined && recursive.has(name)) keep(name)
+  const top = name !== undefined && recursive.has(name) ? kept[name] : inline(root)
+  return { ...(isObject(top) ? top : {}), ...(Object.keys(kept).length === 0 ? {} : { $defs: { ...kept } }) }
+}

@@ -1,0 +1,82 @@
+/**
+ * Splits a stream of bytes into lines, whatever the reads look like.
+ *
+ * A newline byte never stands inside a multi-byte character, so only whole lines are ever decoded and no character
+ * can be torn. The last line of a read waits for its end.
+ *
+ * @internal
+ */
+
+const newline = 0x0a
+const decoder = new TextDecoder("utf-8")
+
+/** A line longer than this is no answer of a model server. */
+export const maxLineBytes = 16 * 1024 * 1024
+
+/** @internal */
+export class LineTooLong extends Error {
+  override readonly message = `a line is longer than ${maxLineBytes} bytes`
+}
+
+/** @internal */
+export interface Lines {
+  /** Gives `take` each line that these bytes complete, without its line ending. */
+  feed(bytes: Uint8Array): void
+  /** Gives `take` what is left when the stream has ended. */
+  end(): void
+}
+
+/** @internal */
+export const make = (take: (line: string) => void): Lines => {
+  let tail: Array<Uint8Array> = []
+  let tailLength = 0
+
+  const emit = (text: string): void => {
+    let from = 0
+    for (;;) {
+      const to = text.indexOf("\n", from)
+      if (to === -1) break
+      take(text.charCodeAt(to - 1) === 13 && to > from ? text.slice(from, to - 1) : text.slice(from, to))
+      from = to + 1
+    }
+    if (from < text.length) take(text.charCodeAt(text.length - 1) === 13 ? text.slice(from, -1) : text.slice(from))
+  }
+
+  const joined = (last: Uint8Array): Uint8Array => {
+    const all = new Uint8Array(tailLength + last.length)
+    let at = 0
+    for (const part of tail) {
+      all.set(part, at)
+      at += part.length
+    }
+    all.set(last, at)
+    tail = []
+    tailLength = 0
+    return all
+  }
+
+  return {
+    feed(bytes) {
+      const end = bytes.length
+      const last = bytes[end - 1] === newline ? end - 1 : bytes.lastIndexOf(newline)
+      if (last === -1) {
+        if (end === 0) return
+        tailLength += end
+        if (tailLength > maxLineBytes) throw new LineTooLong()
+        // Kept beyond this call, and the reader may use its buffer again.
+        tail.push(new Uint8Array(bytes))
+        return
+      }
+      const whole = last === end - 1 ? bytes : bytes.subarray(0, last + 1)
+      const complete = tailLength === 0 ? whole : joined(whole)
+      if (last < end - 1) {
+        tail = [new Uint8Array(bytes.subarray(last + 1))]
+        tailLength = end - last - 1
+      }
+      emit(decoder.decode(complete))
+    },
+    end() {
+      if (tailLength > 0) emit(decoder.decode(joined(new Uint8Array(0))))
+    }
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * A streamed answer for `for await`.
+ *
+ * @since 0.1.0
+ */
+import type { ChatEvent } from "../ChatEvent.js"
+import type { Answer } from "../Failover.js"
+
+/** A stream that nobody holds any more must not keep its server at work. */
+const forgotten = new FinalizationRegistry<Answer>((answer) => answer.cancel())
+
+class Events implements AsyncIterator<ChatEvent, undefined> {
+  private at = 0
+  private left = false
+
+  constructor(private readonly stream: ChatStream) {}
+
+  next(): Promise<IteratorResult<ChatEvent, undefined>> {
+    const { events } = this.stream
+    const event = events[this.at]
+    if (event !== undefined && !this.left) {
+      this.at++
+      return Promise.resolve({ value: event, done: false })
+    }
+    if (this.left) return Promise.resolve({ value: undefined, done: true })
+    return this.stream.more().then((more) => {
+      if (more) return this.next()
+      this.leave()
+      return { value: undefined, done: true }
+    })
+  }
+
+  return(): Promise<IteratorResult<ChatEvent, undefined>> {
+    this.leave()
+    return Promise.resolve({ value: undefined, done: true })
+  }
+
+  private leave(): void {
+    if (this.left) return
+    this.left = true
+    this.stream.leave()
+  }
+}
+
+/**
+ * The events of an answer as they come. It can be iterated again, and by several readers at once: each sees every
+ * event. When the last reader leaves before the end, the server's work is stopped.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class ChatStream implements AsyncIterable<ChatEvent> {
+  private readonly seen: Array<ChatEvent> = []
+  private pulling: Promise<boolean> | undefined
+  private readers = 0
+  private ended = false
+
+  /** @internal */
+  constructor(private readonly answer: Answer) {
+    forgotten.register(this, answer, this)
+  }
+
+  /** The events so far. */
+  get events(): ReadonlyArray<ChatEvent> {
+    return this.seen
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<ChatEvent, undefined> {
+    this.readers++
+    return new Events(this)
+  }
+
+  /** The whole text, once the answer is complete; what there is of it, once it was cancelled. */
+  async text(): Promise<string> {
+    this.readers++
+    try {
+      while (await this.more()) {
+        // Everything is in `seen`.
+      }
+    } finally {
+      this.leave()
+    }
+    let text = ""
+    for (const event of this.seen) if (event.type === "token") text += event.content
+    return text
+  }
+
+  /** Stops the server's work. Readers come to an end after what was already read. */
+  async cancel(): Promise<void> {
+    this.answer.cancel()
+    while (await this.more()) {
+      // What was read before the cancellation still counts.
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.cancel()
+  }
+
+  /** @internal */
+  more(): Promise<boolean> {
+    if (this.ended && this.pulling === undefined) return Promise.resolve(false)
+    this.pulling ??= this.answer.pull().then(
+      (batch) => {
+        this.pulling = undefined
+        if (batch === undefined) {
+          this.finish()
+          return false
+        }
+        for (const event of batch) this.seen.push(event)
+        return true
+      },
+      (error: unknown) => {
+        // Kept as it is: every reader, also a later one, meets the same failure.
+        this.finish()
+        throw error
+      }
+    )
+    return this.pulling
+  }
+
+  /** @internal */
+  leave(): void {
+    this.readers--
+    if (this.readers === 0 && !this.ended) this.answer.cancel()
+  }
+
+  private finish(): void {
+    this.ended = true
+    forgotten.unregister(this)
+  }
+}

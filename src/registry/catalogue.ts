@@ -1,0 +1,479 @@
+/**
+ * Registry files: what their shapes say about models and servers.
+ *
+ * @since 0.1.0
+ */
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Path from "@effect/platform/Path"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type * as Types from "effect/Types"
+import { RegistryWarning } from "../Errors.js"
+import * as Model from "../Model.js"
+import * as Server from "../Server.js"
+
+// =============================================================================
+// models
+// =============================================================================
+
+/**
+ * What one server is recorded to have: the speed of each of its models by canonical name, where it was measured.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface RecordedServer {
+  readonly server: Server.Server
+  readonly models: ReadonlyMap<string, Server.Performance | undefined>
+}
+
+/**
+ * The contents of registry files. `models` is by canonical name, `servers` by url.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Catalogue {
+  readonly families: ReadonlySet<string>
+  readonly models: ReadonlyMap<string, Model.ModelInfo>
+  readonly servers: ReadonlyMap<string, RecordedServer>
+  readonly warnings: ReadonlyArray<RegistryWarning>
+}
+
+/**
+ * One registry file. `family` is its name without the ending.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface RegistryFile {
+  readonly path: string
+  readonly family: string
+  readonly text: string
+}
+
+/**
+ * The highest speed, in tokens per second, that a registry file is believed.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxSpeed = 2_000
+
+/**
+ * @since 0.1.0
+ * @category constants
+ */
+export const empty: Catalogue = { families: new Set(), models: new Map(), servers: new Map(), warnings: [] }
+
+// =============================================================================
+// values
+// =============================================================================
+
+interface JsonRecord {
+  readonly [key: string]: unknown
+}
+
+const isRecord = (value: unknown): value is JsonRecord =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+const isAbsent = (value: unknown): boolean => value === undefined || value === null || value === ""
+
+type Warn = (field: string | undefined, reason: string) => void
+
+/** A finite number, also where it is written as a string. */
+const toNumber = (value: unknown): number | undefined => {
+  const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value
+  return typeof number === "number" && Number.isFinite(number) ? number : undefined
+}
+
+const numberAt = (record: JsonRecord, field: string, warn: Warn): number | undefined => {
+  const value = record[field]
+  if (isAbsent(value)) return undefined
+  const number = toNumber(value)
+  if (number === undefined) warn(field, `${show(value)} is not a number`)
+  return number
+}
+
+const textAt = (record: JsonRecord, ...fields: ReadonlyArray<string>): string | undefined => {
+  for (const field of fields) {
+    const value = record[field]
+    if (typeof value === "string" && value.trim() !== "") return value.trim()
+  }
+  return undefined
+}
+
+const show = (value: unknown): string => {
+  const text = JSON.stringify(value) ?? String(value)
+  return text.length > 40 ? `${text.slice(0, 40)}…` : text
+}
+
+// =============================================================================
+// records
+// =============================================================================
+
+/** Fields that `toInfo` reads itself. */
+const decoded = [
+  "model_name",
+  "family",
+  "parameter_size",
+  "quantization_level",
+  "capabilities",
+  "size",
+  "context_length",
+  "generation"
+]
+
+/** Fields that are about a server, a measurement or the record itself: no facts about the model. */
+const foreign = [
+  "id",
+  "digest",
+  "details",
+  "name",
+  "model",
+  "object",
+  "url",
+  "source_url",
+  "server_url",
+  "performance",
+  "tokens_per_second",
+  "last_tested",
+  "status",
+  "__proto__"
+]
+
+const left = new Set([...decoded, ...foreign])
+const isPassed = (key: string): boolean => !left.has(key) && !key.startsWith("ip_") && !key.startsWith("perf_")
+
+const nameOf = (record: JsonRecord): string | undefined => textAt(record, "model_name", "model", "name")
+
+/**
+ * The facts of one record, as a registry file or a server's list gives it; `undefined` where it names no model.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const toInfo = (record: JsonRecord, family: string | undefined, warn: Warn): Model.ModelInfo | undefined => {
+  const name = nameOf(record)
+  if (name === undefined) return undefined
+  const details = isRecord(record["details"]) ? record["details"] : {}
+  const flat: JsonRecord = { ...details, ...record }
+  const info: Types.Mutable<Model.ModelInfo> = {
+    model_name: name,
+    family: family ?? familyOf(name, textAt(flat, "family"))
+  }
+
+  for (const key of ["size", "context_length"] as const) {
+    const number = numberAt(flat, key, warn)
+    if (number !== undefined && number >= 0) info[key] = number
+  }
+  const size = flat["parameter_size"]
+  if (!isAbsent(size) && size !== "unknown") {
+    if ((typeof size !== "string" && typeof size !== "number") || Model.parseParameters(size) === undefined) {
+      warn("parameter_size", `${show(size)} is not a size such as 7B`)
+    } else {
+      info.parameter_size = String(size)
+    }
+  }
+  const quantization = textAt(flat, "quantization_level")
+  if (quantization !== undefined && quantization !== "unknown") info.quantization_level = quantization
+  const capabilities = flat["capabilities"]
+  if (!isAbsent(capabilities)) {
+    if (Array.isArray(capabilities) && capabilities.every((item) => typeof item === "string")) {
+      info.capabilities = capabilities
+    } else {
+      warn("capabilities", "is not a list of words")
+    }
+  }
+  for (const [key, value] of Object.entries(flat)) {
+    if (isPassed(key) && !isAbsent(value)) info[key] = value
+  }
+  const generation = numberAt(flat, "generation", warn) ?? Model.generation(name)
+  if (generation !== undefined) info.generation = generation
+  return info
+}
+
+/** What the name says comes first: Ollama reports the family `llama` for a mistral. */
+const familyOf = (name: string, reported: string | undefined): string => {
+  const family = Model.familyOf(name)
+  return family !== "others" || reported === undefined ? family : Model.familyOf(reported)
+}
+
+const performanceOf = (speed: number | undefined, tested: string | undefined): Server.Performance | undefined => {
+  const known = speed !== undefined && speed > 0
+  if (!known && tested === undefined) return undefined
+  return {
+    ...(known ? { tokens_per_second: Math.min(speed, maxSpeed) } : {}),
+    ...(tested === undefined ? {} : { last_tested: tested })
+  }
+}
+
+const locationOf = (record: JsonRecord, warn: Warn): Server.Location | undefined => {
+  const texts = {
+    city: textAt(record, "ip_city", "ip_city_name", "ip_city_name_en", "city"),
+    country: textAt(record, "ip_country_iso_code", "ip_country_iso", "country"),
+    countryName: textAt(record, "ip_country_name", "ip_country_name_en", "countryName", "country_name"),
+    continent: textAt(record, "ip_continent_name", "ip_continent_name_en", "ip_continent_code", "continent")
+  }
+  const degrees = (fields: ReadonlyArray<string>, most: number): number | undefined => {
+    const field = fields.find((name) => !isAbsent(record[name]))
+    if (field === undefined) return undefined
+    const value = numberAt(record, field, warn)
+    if (value === undefined || Math.abs(value) <= most) return value
+    warn(field, `${value} is not in -${most}…${most}`)
+    return undefined
+  }
+  const location = {
+    ...texts,
+    latitude: degrees(["ip_latitude", "latitude"], 90),
+    longitude: degrees(["ip_longitude", "longitude"], 180)
+  }
+  const known = Object.entries(location).filter(([, value]) => value !== undefined)
+  return known.length === 0 ? undefined : Object.fromEntries(known)
+}
+
+// =============================================================================
+// files
+// =============================================================================
+
+interface Recorded extends RecordedServer {
+  readonly models: Map<string, Server.Performance | undefined>
+}
+
+/** Where the records stand in the shapes that are understood. */
+const shapeOf = (
+  json: unknown
+): { readonly models: ReadonlyArray<unknown> } | { readonly servers: ReadonlyArray<unknown> } | undefined => {
+  if (Array.isArray(json)) return { models: json }
+  if (!isRecord(json)) return undefined
+  if (Array.isArray(json["models"])) return { models: json["models"] }
+  if (Array.isArray(json["servers"])) return { servers: json["servers"] }
+  const props = json["props"]
+  const page = isRecord(props) ? props["pageProps"] : undefined
+  const models = isRecord(page) ? page["models"] : undefined
+  return Array.isArray(models) ? { models } : undefined
+}
+
+/**
+ * Reads registry files: whatever cannot be used is left out and named in `warnings`. Where two records are about the
+ * same model, the first counts. Servers are read only where `withServers` says that the files may name some.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Catalogue => {
+  const families = new Set<string>()
+  const models = new Map<string, Model.ModelInfo>()
+  const servers = new Map<string, Recorded>()
+  const warnings: Array<RegistryWarning> = []
+
+  const warner =
+    (file: string, record: number | undefined): Warn =>
+    (field, reason) => {
+      warnings.push(
+        new RegistryWarning({
+          file,
+          ...(record === undefined ? {} : { record }),
+          ...(field === undefined ? {} : { field }),
+          reason
+        })
+      )
+    }
+
+  const addModel = (info: Model.ModelInfo): string => {
+    const key = Model.canonical(info.model_name)
+    if (!models.has(key)) models.set(key, info)
+    return key
+  }
+
+  // Many records name the same server: the address as it is written finds it again.
+  const byAddress = new Map<string, Recorded | undefined>()
+  const serverAt = (
+    file: RegistryFile,
+    address: string,
+    record: JsonRecord,
+    location: JsonRecord,
+    warn: Warn
+  ): Recorded | undefined => {
+    if (byAddress.has(address)) return byAddress.get(address)
+    const protocol = record["protocol"]
+    const spoken = protocol === "ollama" || protocol === "openai" ? protocol : undefined
+    if (!isAbsent(protocol) && spoken === undefined) {
+      warn("protocol", `${show(protocol)} is neither "ollama" nor "openai"`)
+    }
+    const made = Server.fromOptions(
+      {
+        url: address,
+        protocol: spoken,
+        location: locationOf(location, warn),
+        organization: textAt(record, "organization", "ip_organization")
+      },
+      file.path
+    )
+    if (Either.isLeft(made)) {
+      warn(record["url"] === undefined ? "ip_port" : "url", made.left.reason)
+      byAddress.set(address, undefined)
+      return undefined
+    }
+    const server = made.right
+    const recorded = servers.get(server.url) ?? { server, models: new Map() }
+    servers.set(server.url, recorded)
+    byAddress.set(address, recorded)
+    return recorded
+  }
+
+  const readModels = (file: RegistryFile, records: ReadonlyArray<unknown>): void => {
+    for (let i = 0; i < records.length; i++) {
+      const warn = warner(file.path, i)
+      const record = records[i]
+      if (!isRecord(record)) {
+        warn(undefined, "is not an object")
+        continue
+      }
+      const info = toInfo(record, file.family, warn)
+      if (info === undefined) {
+        warn("model_name", "is missing")
+        continue
+      }
+      const key = addModel(info)
+      if (!withServers || isAbsent(record["ip_port"])) continue
+      const address = record["ip_port"]
+      if (typeof address !== "string") {
+        warn("ip_port", `${show(address)} is not an address`)
+        continue
+      }
+      const found = serverAt(file, address, record, record, warn)
+      if (found === undefined) continue
+      const speed =
+        record["perf_status"] === "error"
+          ? undefined
+          : performanceOf(numberAt(record, "perf_tokens_per_second", warn), textAt(record, "perf_last_tested"))
+      if (found.models.get(key) === undefined) found.models.set(key, speed)
+    }
+  }
+
+  const readServers = (file: RegistryFile, records: ReadonlyArray<unknown>): void => {
+    for (let i = 0; i < records.length; i++) {
+      const warn = warner(file.path, i)
+      const record = records[i]
+      const address = isRecord(record) ? textAt(record, "url", "ip_port") : undefined
+      if (!isRecord(record) || address === undefined) {
+        warn(isRecord(record) ? "url" : undefined, isRecord(record) ? "is missing" : "is not an object")
+        continue
+      }
+      const location = isRecord(record["location"]) ? { ...record, ...record["location"] } : record
+      const found = withServers ? serverAt(file, address, record, location, warn) : undefined
+      const list = record["models"]
+      if (!isAbsent(list) && !Array.isArray(list)) warn("models", "is not a list")
+      for (const item of Array.isArray(list) ? list : []) {
+        const model: JsonRecord = typeof item === "string" ? { model_name: item } : isRecord(item) ? item : {}
+        const info = toInfo(model, undefined, warn)
+        if (info === undefined) {
+          warn("models", `${show(item)} names no model`)
+          continue
+        }
+        const key = addModel(info)
+        if (found === undefined) continue
+        const nested = isRecord(model["performance"]) ? model["performance"] : {}
+        const measured: JsonRecord = { ...nested, ...model }
+        const failed = (measured["status"] ?? measured["perf_status"]) === "error"
+        const speed = failed
+          ? undefined
+          : performanceOf(
+              numberAt(measured, "tokens_per_second", warn) ?? numberAt(measured, "perf_tokens_per_second", warn),
+              textAt(measured, "last_tested", "perf_last_tested")
+            )
+        if (found.models.get(key) === undefined) found.models.set(key, speed)
+      }
+    }
+  }
+
+  for (const file of files) {
+    let json: unknown
+    try {
+      json = JSON.parse(file.text.replace(/^\uFEFF/, ""))
+    } catch (error) {
+      warner(file.path, undefined)(undefined, `is not JSON: ${error instanceof Error ? error.message : String(error)}`)
+      continue
+    }
+    const shape = shapeOf(json)
+    if (shape === undefined) {
+      warner(file.path, undefined)(undefined, "holds no list of models or servers")
+    } else if ("servers" in shape) {
+      readServers(file, shape.servers)
+    } else {
+      families.add(file.family)
+      readModels(file, shape.models)
+    }
+  }
+  return { families, models, servers, warnings }
+}
+
+/**
+ * Reads the `*.json` files of a folder, by name. A folder or a file that cannot be read is a warning.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const read = Effect.fnUntraced(function* (folder: string, withServers: boolean) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const unreadable = (file: string) => (error: { readonly message: string }) =>
+    new RegistryWarning({ file, reason: `cannot be read: ${error.message}` })
+
+  const listed = yield* Effect.either(Effect.mapError(fs.readDirectory(folder), unreadable(folder)))
+  if (Either.isLeft(listed)) return { ...empty, warnings: [listed.left] }
+  const names = listed.right.filter((name) => name.toLowerCase().endsWith(".json")).sort()
+  const files = yield* Effect.forEach(
+    names,
+    (name) => {
+      const file = path.join(folder, name)
+      return Effect.either(
+        Effect.mapBoth(fs.readFileString(file), {
+          onFailure: unreadable(file),
+          onSuccess: (text): RegistryFile => ({ path: file, family: name.slice(0, -5).toLowerCase(), text })
+        })
+      )
+    },
+    { concurrency: 8 }
+  )
+  const parsed = parse(
+    files.flatMap((file) => (Either.isRight(file) ? [file.right] : [])),
+    withServers
+  )
+  return {
+    ...parsed,
+    warnings: [...files.flatMap((file) => (Either.isLeft(file) ? [file.left] : [])), ...parsed.warnings]
+  }
+})
+
+/**
+ * One catalogue of several: what an earlier one says counts, what it does not say is taken from the later ones.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const merge = (catalogues: ReadonlyArray<Catalogue>): Catalogue => {
+  const families = new Set<string>()
+  const models = new Map<string, Model.ModelInfo>()
+  const servers = new Map<string, RecordedServer>()
+  const warnings: Array<RegistryWarning> = []
+  for (const catalogue of catalogues) {
+    for (const family of catalogue.families) families.add(family)
+    for (const [key, info] of catalogue.models) {
+      const known = models.get(key)
+      models.set(key, known === undefined ? info : { ...info, ...known })
+    }
+    for (const [url, recorded] of catalogue.servers) {
+      const known = servers.get(url)
+      servers.set(
+        url,
+        known === undefined
+          ? recorded
+          : { server: known.server, models: new Map([...recorded.models, ...known.models]) }
+      )
+    }
+    warnings.push(...catalogue.warnings)
+  }
+  return { families, models, servers, warnings }
+}

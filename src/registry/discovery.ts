@@ -1,0 +1,181 @@
+/**
+ * Asks one server which models it has, and finds out what it speaks.
+ *
+ * @since 0.1.0
+ */
+import type * as HttpClient from "@effect/platform/HttpClient"
+import type * as HttpClientError from "@effect/platform/HttpClientError"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import * as Model from "../Model.js"
+import type { Protocol, Server } from "../Server.js"
+import { toInfo } from "./catalogue.js"
+
+// =============================================================================
+// models
+// =============================================================================
+
+/**
+ * What a server answered: what it speaks, and its models by canonical name.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Listing {
+  readonly protocol: Protocol
+  readonly models: ReadonlyMap<string, Model.ModelInfo>
+}
+
+/**
+ * Why a server's list could not be read; `reason` completes "the server …".
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ListingFailed extends Data.TaggedError("ListingFailed")<{
+  readonly reason: string
+  /** Whether the server answered at all: then another path may be the right one. */
+  readonly answered: boolean
+}> {}
+
+/**
+ * How long a server may take to say what it has, in milliseconds.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const timeout = 5_000
+
+// =============================================================================
+// bodies
+// =============================================================================
+
+const isRecord = (value: unknown): value is { readonly [key: string]: unknown } =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+const quiet = () => {}
+
+/** The models of a list, if it is one: some of its entries must name a model, unless it is empty. */
+const listing = (protocol: Protocol, list: unknown, nameKey: string): Listing | undefined => {
+  if (!Array.isArray(list)) return undefined
+  const models = new Map<string, Model.ModelInfo>()
+  for (const item of list) {
+    if (!isRecord(item)) continue
+    const info = toInfo(nameKey === "id" ? { ...item, model_name: item["id"] } : item, undefined, quiet)
+    if (info !== undefined) models.set(Model.canonical(info.model_name), info)
+  }
+  return list.length > 0 && models.size === 0 ? undefined : { protocol, models }
+}
+
+/**
+ * What an answer to `/api/tags` says. llama.cpp's server answers there too, and speaks OpenAI's protocol: its answer
+ * is both lists in one.
+ */
+const readTags = (body: unknown): Listing | undefined => {
+  if (!isRecord(body)) return undefined
+  if (body["object"] === "list" && Array.isArray(body["data"])) return readOpenAi(body)
+  return "models" in body ? listing("ollama", body["models"] ?? [], "name") : undefined
+}
+
+const readOpenAi = (body: unknown): Listing | undefined => {
+  if (Array.isArray(body)) return listing("openai", body, "id")
+  if (!isRecord(body)) return undefined
+  return listing("openai", body["data"] ?? (body["object"] === "list" ? [] : undefined), "id")
+}
+
+// =============================================================================
+// requests
+// =============================================================================
+
+const codes: { readonly [code: string]: string } = {
+  ECONNREFUSED: "refused the connection",
+  ENOTFOUND: "has an address that does not resolve",
+  EAI_AGAIN: "has an address that does not resolve",
+  ECONNRESET: "reset the connection",
+  UND_ERR_SOCKET: "closed the connection",
+  EHOSTUNREACH: "cannot be reached",
+  ENETUNREACH: "cannot be reached",
+  ETIMEDOUT: "did not accept the connection in time",
+  UND_ERR_CONNECT_TIMEOUT: "did not accept the connection in time"
+}
+
+const transportReason = (error: HttpClientError.HttpClientError): string => {
+  let cause: unknown = error
+  for (let depth = 0; depth < 5 && isRecord(cause); depth++) {
+    const code = cause["code"]
+    if (typeof code === "string") return codes[code] ?? `could not be asked (${code})`
+    cause = cause["cause"]
+  }
+  return "could not be asked (the connection failed)"
+}
+
+const statusReason = (status: number): string =>
+  status === 401 || status === 403
+    ? `answered HTTP ${status}: its key is missing or wrong`
+    : `answered HTTP ${status} when asked for its models`
+
+const get = Effect.fnUntraced(function* (
+  client: HttpClient.HttpClient,
+  server: Server,
+  path: string,
+  read: (body: unknown) => Listing | undefined
+) {
+  const request = HttpClientRequest.get(server.url + path, {
+    headers: {
+      accept: "application/json",
+      ...(server.authorization === undefined ? {} : { authorization: Redacted.value(server.authorization) })
+    }
+  })
+  const [status, text] = yield* client.execute(request).pipe(
+    Effect.flatMap((response) => Effect.map(response.text, (text) => [response.status, text] as const)),
+    Effect.mapError(
+      (error) => new ListingFailed({ reason: transportReason(error), answered: error._tag === "ResponseError" })
+    )
+  )
+  if (status !== 200) return yield* new ListingFailed({ reason: statusReason(status), answered: true })
+  const found = Either.getOrUndefined(Either.try(() => read(JSON.parse(text))))
+  if (found === undefined) {
+    return yield* new ListingFailed({
+      reason: `answered ${path} with something else than a list of models`,
+      answered: true
+    })
+  }
+  return found
+})
+
+/**
+ * Asks a server for its models: in its protocol, or first as Ollama and then as OpenAI where that is not known.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effect<Listing, ListingFailed> => {
+  const ollama = get(client, server, "/api/tags", readTags)
+  const openai = get(client, server, server.url.endsWith("/v1") ? "/models" : "/v1/models", readOpenAi)
+  const asked =
+    server.protocol === "ollama"
+      ? ollama
+      : server.protocol === "openai"
+        ? openai
+        : Effect.catchAll(ollama, (first) =>
+            first.answered
+              ? Effect.mapError(
+                  openai,
+                  (second) =>
+                    new ListingFailed({
+                      reason:
+                        first.reason === second.reason ? first.reason : `${first.reason}, and then ${second.reason}`,
+                      answered: second.answered
+                    })
+                )
+              : Effect.fail(first)
+          )
+  return Effect.timeoutFail(asked, {
+    duration: timeout,
+    onTimeout: () =>
+      new ListingFailed({ reason: `did not say within ${timeout / 1000} s which models it has`, answered: false })
+  })
+}

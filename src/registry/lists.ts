@@ -1,0 +1,371 @@
+/**
+ * Which server has which model: asks the servers, believes what they say for a while, and asks again.
+ *
+ * @since 0.1.0
+ */
+import type * as HttpClient from "@effect/platform/HttpClient"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
+import type * as Model from "../Model.js"
+import { canonical } from "../Model.js"
+import type { Host, Performance, Protocol, Server } from "../Server.js"
+import * as Discovery from "./discovery.js"
+
+// =============================================================================
+// models
+// =============================================================================
+
+/**
+ * A server to ask. `figures` is what registry files say of it, by canonical name; `own` is `false` where only they
+ * name it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Source {
+  readonly server: Server
+  readonly own: boolean
+  readonly figures: ReadonlyMap<string, Performance | undefined>
+}
+
+/**
+ * What is known of one server. `models` is what it said last, also where it does not answer any more (`problem`).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Known {
+  readonly server: Server
+  readonly protocol: Protocol | undefined
+  readonly models: ReadonlyMap<string, Model.ModelInfo>
+  readonly read: boolean
+  readonly problem: string | undefined
+}
+
+/**
+ * - `locate`: the servers of a model, the certain ones first; empty where nobody has it
+ * - `claims`: like `locate`, and also the silent servers that are recorded to have it; never asks
+ * - `known`: every server, asked unless its list is fresh; with `patient`, also waits for those that failed last time
+ * - `now`: every server as it is known, without asking
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Lists {
+  readonly locate: (model: string) => Effect.Effect<ReadonlyArray<Host>>
+  readonly claims: (model: string) => Effect.Effect<ReadonlyArray<Host>>
+  readonly known: (patient: boolean) => Effect.Effect<ReadonlyArray<Known>>
+  readonly now: Effect.Effect<ReadonlyArray<Known>>
+  readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
+  readonly refresh: Effect.Effect<void>
+}
+
+// =============================================================================
+// settings
+// =============================================================================
+
+/** So many servers are asked at once. */
+const concurrency = 32
+
+/** A server that could not be asked is asked again after so many milliseconds. */
+const retryAfter = 5_000
+
+/** A model that nobody has makes a server list its models again only after so many milliseconds. */
+const missInterval = 1_000
+
+/** How long other servers may take to answer, in milliseconds, once one is certain to have the model. */
+const grace = 250
+
+// =============================================================================
+// state
+// =============================================================================
+
+interface Entry extends Source {
+  readonly figures: Map<string, Performance | undefined>
+  protocol: Protocol | undefined
+  models: Map<string, Model.ModelInfo>
+  problem: string | undefined
+  askedAt: number
+  readAt: number
+  failedAt: number
+  stale: boolean
+  running: boolean
+}
+
+const makeEntry = (source: Source): Entry => ({
+  ...source,
+  figures: new Map(source.figures),
+  protocol: source.server.protocol,
+  models: new Map(),
+  problem: undefined,
+  askedAt: Number.NEGATIVE_INFINITY,
+  readAt: Number.NEGATIVE_INFINITY,
+  failedAt: Number.NEGATIVE_INFINITY,
+  stale: false,
+  running: false
+})
+
+const describe = (cause: Cause.Cause<Discovery.ListingFailed>): string => {
+  if (Cause.isInterruptedOnly(cause)) return "was not asked to the end"
+  const error = Cause.squash(cause)
+  return error instanceof Discovery.ListingFailed ? error.reason : `could not be asked (${String(error)})`
+}
+
+const toKnown = (entry: Entry): Known => ({
+  server: entry.server,
+  protocol: entry.protocol,
+  models: entry.models,
+  read: entry.readAt > Number.NEGATIVE_INFINITY,
+  problem: entry.problem
+})
+
+// =============================================================================
+// constructors
+// =============================================================================
+
+/**
+ * `sources` is evaluated when a server is first needed and again by `refresh`; `ttl`, in milliseconds, is how long a
+ * list is believed. What is under way ends with the scope.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.fnUntraced(function* (
+  client: HttpClient.HttpClient,
+  sources: Effect.Effect<ReadonlyArray<Source>>,
+  ttl: number
+) {
+  const scope = yield* Effect.scope
+  const permits = yield* Effect.makeSemaphore(concurrency)
+  let entries: ReadonlyArray<Entry> | undefined
+  /** Until then no list is old, and `locate` answers without asking. */
+  let settledUntil = Number.NEGATIVE_INFINITY
+  const located = new Map<string, ReadonlyArray<Host>>()
+  /** Done with the next answer of any server. */
+  let changed = Deferred.unsafeMake<void>(FiberId.none)
+
+  const isFresh = (entry: Entry, now: number): boolean => entry.problem === undefined && now - entry.readAt < ttl
+  const isDue = (entry: Entry, now: number): boolean =>
+    !entry.running &&
+    (entry.problem === undefined ? entry.stale || !isFresh(entry, now) : now - entry.failedAt >= retryAfter)
+
+  const settledEntry = (entry: Entry): number => {
+    if (entry.problem !== undefined) return entry.running ? Number.POSITIVE_INFINITY : entry.failedAt + retryAfter
+    return entry.stale && !entry.running ? Number.NEGATIVE_INFINITY : entry.readAt + ttl
+  }
+  const update = (): void => {
+    located.clear()
+    settledUntil = Number.POSITIVE_INFINITY
+    for (const entry of entries ?? []) settledUntil = Math.min(settledUntil, settledEntry(entry))
+  }
+
+  const load = Effect.map(sources, (found) => {
+    const before = new Map(entries?.map((entry) => [entry.server.url, entry]))
+    entries = found.map((source) => {
+      const entry = before.get(source.server.url)
+      return entry === undefined
+        ? makeEntry(source)
+        : Object.assign(entry, source, { figures: new Map(source.figures) })
+    })
+    update()
+    return entries
+  })
+  const loaded = Effect.suspend(() => (entries === undefined ? load : Effect.succeed(entries)))
+
+  // ---------------------------------------------------------------------------
+  // asking
+  // ---------------------------------------------------------------------------
+
+  const settle = (entry: Entry, exit: Exit.Exit<Discovery.Listing, Discovery.ListingFailed>, now: number): void => {
+    entry.running = false
+    if (Exit.isSuccess(exit)) {
+      entry.protocol = entry.server.protocol ?? exit.value.protocol
+      entry.models = new Map(exit.value.models)
+      entry.problem = undefined
+      entry.stale = false
+      entry.readAt = now
+    } else {
+      entry.problem = describe(exit.cause)
+      entry.failedAt = now
+    }
+    update()
+    const done = changed
+    changed = Deferred.unsafeMake<void>(FiberId.none)
+    Deferred.unsafeDone(done, Exit.void)
+  }
+
+  // A discovery belongs to the scope, not to the caller who began it: others wait for the same one.
+  const start = (entry: Entry): Effect.Effect<void> =>
+    Effect.clockWith((clock) => {
+      if (entry.running) return Effect.void
+      entry.running = true
+      entry.askedAt = clock.unsafeCurrentTimeMillis()
+      return Discovery.list(client, entry.server).pipe(
+        permits.withPermits(1),
+        Effect.interruptible,
+        Effect.exit,
+        Effect.map((exit) => settle(entry, exit, clock.unsafeCurrentTimeMillis())),
+        Effect.forkIn(scope)
+      )
+    })
+  const startAll = (list: ReadonlyArray<Entry>): Effect.Effect<void> =>
+    list.length === 0 ? Effect.void : Effect.uninterruptible(Effect.forEach(list, start, { discard: true }))
+
+  /** Waits for the next answer, or until each of these has had the time that it is given. */
+  const awaitChange = (left: ReadonlyArray<Entry>, now: number): Effect.Effect<boolean> => {
+    const until = left.reduce((most, entry) => Math.max(most, entry.askedAt + grace), 0)
+    return until <= now
+      ? Effect.succeed(false)
+      : Effect.as(Effect.timeoutOption(Deferred.await(changed), until - now), true)
+  }
+
+  /** Waits for these, but for those that failed last time only so long that one which is back can say so. */
+  const awaitAll = Effect.fnUntraced(function* (
+    asked: ReadonlyArray<Entry>,
+    patient: boolean,
+    key: string | undefined
+  ) {
+    while (true) {
+      const now = yield* Clock.currentTimeMillis
+      const left = asked.filter((entry) => entry.running)
+      if (left.length === 0) return
+      const found = key !== undefined && hostsOf(key, now).length > 0
+      if (!found && (patient || left.some((entry) => entry.problem === undefined))) {
+        yield* Deferred.await(changed)
+      } else if (!(yield* awaitChange(left, now))) {
+        return
+      }
+    }
+  })
+
+  // ---------------------------------------------------------------------------
+  // finding
+  // ---------------------------------------------------------------------------
+
+  const host = (entry: Entry, key: string, model: string, certain: boolean): Host => ({
+    server: entry.server,
+    protocol: entry.protocol ?? "ollama",
+    model: entry.models.get(key)?.model_name ?? model,
+    certain,
+    performance: entry.figures.get(key)
+  })
+
+  /** The servers that have it, then those that said so when they last answered; empty if none is certain. */
+  const hostsOf = (key: string, now: number): ReadonlyArray<Host> => {
+    const certain: Array<Host> = []
+    const doubtful: Array<Host> = []
+    for (const entry of entries ?? []) {
+      if (!entry.models.has(key)) continue
+      if (isFresh(entry, now)) certain.push(host(entry, key, key, true))
+      else if (!entry.server.implicit) doubtful.push(host(entry, key, key, false))
+    }
+    return certain.length === 0 ? certain : [...certain, ...doubtful]
+  }
+
+  /** The servers that could not be asked: first those that are said to have it, then the user's own. */
+  const silent = (key: string, model: string, now: number): ReadonlyArray<Host> => {
+    const said: Array<Host> = []
+    const others: Array<Host> = []
+    for (const entry of entries ?? []) {
+      if (isFresh(entry, now) || entry.server.implicit) continue
+      if (entry.models.has(key) || entry.figures.has(key)) said.push(host(entry, key, model, false))
+      else if (entry.own) others.push(host(entry, key, model, false))
+    }
+    return [...said, ...others]
+  }
+
+  const search = Effect.fnUntraced(function* (key: string, model: string) {
+    const all = yield* loaded
+    const now = yield* Clock.currentTimeMillis
+    if (hostsOf(key, now).length > 0) {
+      yield* startAll(all.filter((entry) => isDue(entry, now)))
+      yield* awaitAll(
+        all.filter((entry) => entry.running && entry.problem === undefined && !entry.stale),
+        false,
+        key
+      )
+    } else {
+      // What is missing may have come since a list was read, so every list is read again.
+      yield* startAll(all.filter((entry) => entry.stale || now - entry.askedAt >= missInterval))
+      yield* awaitAll(
+        all.filter((entry) => entry.running),
+        false,
+        key
+      )
+    }
+    const end = yield* Clock.currentTimeMillis
+    const found = hostsOf(key, end)
+    return found.length > 0 ? found : silent(key, model, end)
+  })
+
+  const locate = (model: string): Effect.Effect<ReadonlyArray<Host>> =>
+    Effect.clockWith((clock) => {
+      const key = canonical(model)
+      const now = clock.unsafeCurrentTimeMillis()
+      if (now < settledUntil) {
+        const known = located.get(key)
+        if (known !== undefined) return Effect.succeed(known)
+        const found = hostsOf(key, now)
+        if (found.length > 0) {
+          located.set(key, found)
+          return Effect.succeed(found)
+        }
+      }
+      return search(key, model)
+    })
+
+  const known = Effect.fnUntraced(function* (patient: boolean) {
+    const all = yield* loaded
+    const now = yield* Clock.currentTimeMillis
+    yield* startAll(all.filter((entry) => isDue(entry, now)))
+    yield* awaitAll(
+      all.filter((entry) => entry.running),
+      patient,
+      undefined
+    )
+    return all.map(toKnown)
+  })
+
+  const claims = Effect.fnUntraced(function* (model: string) {
+    yield* loaded
+    const now = yield* Clock.currentTimeMillis
+    const key = canonical(model)
+    const certain = hostsOf(key, now).filter((found) => found.certain)
+    const said = silent(key, model, now).filter((found) => {
+      const entry = entries?.find((one) => one.server.url === found.server.url)
+      return entry !== undefined && (entry.models.has(key) || entry.figures.has(key))
+    })
+    return [...certain, ...said]
+  })
+
+  const markAbsent = (model: string, url: string): Effect.Effect<void> =>
+    Effect.sync(() => {
+      const entry = entries?.find((one) => one.server.url === url)
+      if (entry === undefined) return
+      const key = canonical(model)
+      entry.models.delete(key)
+      entry.figures.delete(key)
+      entry.stale = true
+      update()
+    })
+
+  const refresh = Effect.gen(function* () {
+    const all = yield* load
+    yield* startAll(all)
+    yield* awaitAll(all, true, undefined)
+  })
+
+  const lists: Lists = {
+    locate,
+    claims,
+    known,
+    now: Effect.map(loaded, (all) => all.map(toKnown)),
+    markAbsent,
+    refresh
+  }
+  return lists
+})

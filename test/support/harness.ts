@@ -1,0 +1,413 @@
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http"
+import { type AddressInfo, Server as NetServer, type Socket } from "node:net"
+import { type Fault, faultFor, type FaultOn, type FaultPlan, refusesAlways } from "./faults.js"
+import { canonical, type FakeModel } from "./models.js"
+import type { Continuation, Json, Reply } from "./script.js"
+
+/** What a fake server does; all of it can be changed while it runs, with `setBehaviour`. */
+export interface FakeOptions {
+  readonly models?: ReadonlyArray<string | FakeModel> | undefined
+  readonly reply?: Reply | undefined
+  /** Milliseconds between tokens; "each" (default): one write and one read per token; "burst": a single write. */
+  readonly perToken?: number | "burst" | "each" | undefined
+  /** Milliseconds before the first token of every answer. */
+  readonly firstToken?: number | undefined
+  /** Milliseconds that the first request for a model waits until the model is in memory. */
+  readonly loadDelay?: number | undefined
+  /** Models that are in memory from the start. */
+  readonly loaded?: ReadonlyArray<string> | undefined
+  readonly apiKey?: string | undefined
+  /** Extra headers on every response. */
+  readonly headers?: Readonly<Record<string, string>> | undefined
+  /** Chat requests served at a time; the next one gets 503 (Ollama) or 429. */
+  readonly capacity?: number | undefined
+  /** How a trailing assistant message is treated; the default is that of the server being faked. */
+  readonly continuation?: Continuation | undefined
+  readonly faults?: FaultPlan | undefined
+  readonly faultOn?: FaultOn | undefined
+}
+
+/** One request as the fake saw it. */
+export interface RecordedRequest {
+  readonly method: string
+  /** The path without its query. */
+  readonly path: string
+  readonly query: string
+  readonly headers: IncomingHttpHeaders
+  readonly kind: EndpointKind
+  /** The parsed body; undefined where there is none or it is not JSON. */
+  body: Json
+  rawBody: string
+  /** `Date.now()` when its headers were read. */
+  readonly at: number
+  /** The status answered, once it is. */
+  status: number | undefined
+  /** Tokens (or pieces of tool calls) written so far. */
+  tokensSent: number
+  /** The whole response was handed to the network. */
+  finished: boolean
+  /** The client closed the connection before the response was finished. */
+  aborted: boolean
+  /** `Date.now()` when the exchange ended, however it did. */
+  closedAt: number | undefined
+  /** Settles when the exchange ends: the time at which the client closed it, or undefined if the server ended it. */
+  readonly closedByClient: Promise<number | undefined>
+}
+
+/** What an endpoint is for. */
+export type EndpointKind = "chat" | "tags" | "discovery" | "other"
+
+/** A fake server on loopback. */
+export interface FakeServer<O extends FakeOptions = FakeOptions> extends AsyncDisposable {
+  readonly url: string
+  readonly port: number
+  readonly protocol: "ollama" | "openai"
+  readonly requests: ReadonlyArray<RecordedRequest>
+  readonly chatRequests: ReadonlyArray<RecordedRequest>
+  /** Chat requests being answered now. */
+  readonly inFlight: () => number
+  /** The most chat requests that were answered at the same time. */
+  readonly maxInFlight: number
+  /** Connections accepted so far. */
+  readonly connections: number
+  /** Settles when so many chat requests have arrived. */
+  readonly waitForChats: (count: number) => Promise<void>
+  /** Changes what it does from the next request on. New `faults` or `reply` start counting from 0 again. */
+  readonly setBehaviour: (patch: Partial<O>) => Promise<void>
+  /** Forgets the requests recorded so far. */
+  readonly clear: () => void
+  /** Stops listening and destroys every connection. */
+  readonly stop: () => Promise<void>
+  /** Stops and listens again on the same port; loaded models are forgotten. */
+  readonly restart: () => Promise<void>
+}
+
+/** One request being answered. */
+export interface Exchange<O extends FakeOptions = FakeOptions> {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly record: RecordedRequest
+  readonly options: O
+  readonly fault: Fault | undefined
+  /** The number of this chat request, for the scripted reply. */
+  readonly n: number
+  /** Models in memory: name to the promise of having been loaded. */
+  readonly memory: Map<string, Promise<void>>
+  readonly isClosed: () => boolean
+  /** Drops the connection from the server's side. */
+  readonly drop: (how?: "fin" | "rst") => void
+}
+
+/** What makes a fake an Ollama or an OpenAI server. */
+export interface Dialect<O extends FakeOptions> {
+  readonly protocol: "ollama" | "openai"
+  readonly kindOf: (method: string, path: string) => EndpointKind
+  readonly handle: (x: Exchange<O>) => void | Promise<void>
+  /** Answers with the server's own error body. */
+  readonly fail: (x: Exchange<O>, status: number, headers?: Readonly<Record<string, string>>) => void
+  readonly modelNotFound: (x: Exchange<O>) => void
+}
+
+/** Waits; false when the exchange ended meanwhile. */
+export const sleep = (x: Exchange, ms: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    if (x.isClosed()) return resolve(false)
+    const done = () => {
+      clearTimeout(timer)
+      x.res.off("close", done)
+      resolve(!x.isClosed())
+    }
+    const timer = setTimeout(done, ms)
+    x.res.once("close", done)
+  })
+
+/** Writes the status and headers. */
+export function head(x: Exchange, status: number, headers: Readonly<Record<string, string | number>>): void {
+  if (x.isClosed() || x.res.headersSent) return
+  x.record.status = status
+  x.res.writeHead(status, { ...headers, ...x.options.headers })
+}
+
+/** Starts a server that speaks a dialect. */
+export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, initial: O): Promise<FakeServer<O>> {
+  let options = initial
+  let port = 0
+  let stopped = false
+  let refusing = false
+  let chats = 0
+  let arrived = 0
+  let faultable = 0
+  let active = 0
+  let maxInFlight = 0
+  let connections = 0
+  let requests: Array<RecordedRequest> = []
+  const sockets = new Map<Socket, ServerResponse | undefined>()
+  const memory = new Map<string, Promise<void>>()
+  const preload = (names: FakeOptions["loaded"]) =>
+    names?.forEach((name) => memory.set(canonical(name), Promise.resolve()))
+  preload(initial.loaded)
+  const waiters = new Set<() => void>()
+
+  const server = createServer({ noDelay: true, keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 })
+  server.on("connection", (socket) => {
+    connections++
+    sockets.set(socket, undefined)
+    socket.on("error", () => {})
+    socket.on("close", () => sockets.delete(socket))
+  })
+  server.on("request", (req, res) => {
+    if (refusing || stopped) return void req.socket.destroy()
+    void serve(req, res)
+  })
+
+  async function serve(req: IncomingMessage, res: ServerResponse) {
+    const socket = req.socket
+    const method = req.method ?? "GET"
+    const [path = "/", query = ""] = (req.url ?? "/").split("?", 2)
+    let closed = false
+    let dropped = false
+    let settle: (at: number | undefined) => void = () => {}
+    const record: RecordedRequest = {
+      method,
+      path,
+      query,
+      headers: req.headers,
+      kind: dialect.kindOf(method, path),
+      body: undefined,
+      rawBody: "",
+      at: Date.now(),
+      status: undefined,
+      tokensSent: 0,
+      finished: false,
+      aborted: false,
+      closedAt: undefined,
+      closedByClient: new Promise((resolve) => {
+        settle = resolve
+      })
+    }
+    const isChat = record.kind === "chat"
+    const n = isChat ? chats++ : chats
+    const asked = options
+    const number = covers(asked.faultOn ?? "chat", record.kind) ? faultable++ : undefined
+    sockets.set(socket, res)
+    if (isChat) maxInFlight = Math.max(maxInFlight, ++active)
+    requests.push(record)
+    res.on("error", () => {})
+    res.on("close", () => {
+      closed = true
+      record.closedAt = Date.now()
+      record.finished = res.writableFinished && !dropped
+      record.aborted = !record.finished && !dropped && !stopped
+      if (isChat) active--
+      if (refusing) socket.destroy()
+      settle(record.aborted ? record.closedAt : undefined)
+    })
+
+    const raw = await readBody(req)
+    if (raw === undefined) return
+    record.rawBody = raw
+    try {
+      record.body = raw === "" ? undefined : JSON.parse(raw)
+    } catch {
+      record.body = undefined
+    }
+    if (isChat) arrived++
+    for (const wake of waiters) wake()
+    const x: Exchange<O> = {
+      req,
+      res,
+      record,
+      options: asked,
+      n,
+      memory,
+      fault: number === undefined ? undefined : faultFor(asked.faults, number, record.body),
+      isClosed: () => closed,
+      drop: (how) => {
+        dropped = true
+        if (how === "rst") socket.resetAndDestroy()
+        else socket.destroy()
+      }
+    }
+    try {
+      if (!answerFault(x)) {
+        const full = isChat && asked.capacity !== undefined && active > asked.capacity
+        if (full) dialect.fail(x, dialect.protocol === "ollama" ? 503 : 429)
+        else await dialect.handle(x)
+      }
+    } catch (error) {
+      head(x, 500, { "content-type": "text/plain" })
+      res.end(`fake server: ${error instanceof Error ? error.stack : String(error)}`)
+    }
+  }
+
+  /** The faults that need no knowledge of the answer. */
+  function answerFault(x: Exchange<O>): boolean {
+    const fault = x.fault
+    switch (fault?.kind) {
+      case "refuse":
+        void refuse()
+        x.drop("rst")
+        return true
+      case "reset":
+        x.drop("rst")
+        return true
+      case "hang":
+        return true
+      case "status": {
+        const headers = {
+          ...fault.headers,
+          ...(fault.retryAfter === undefined ? {} : { "retry-after": String(fault.retryAfter) })
+        }
+        if (fault.body === undefined) {
+          dialect.fail(x, fault.code, headers)
+        } else {
+          const type = typeof fault.body === "string" ? "text/plain; charset=utf-8" : "application/json; charset=utf-8"
+          head(x, fault.code, { "content-type": type, ...headers })
+          x.res.end(typeof fault.body === "string" ? fault.body : JSON.stringify(fault.body))
+        }
+        return true
+      }
+      case "garbage":
+        head(x, 200, { "content-type": "text/html" })
+        x.res.end("<html>\r\n<head><title>Welcome to nginx!</title></head>\r\n<body>It works.</body>\r\n</html>\r\n")
+        return true
+      case "notFound":
+        dialect.modelNotFound(x)
+        return true
+      case "empty":
+        head(x, 200, { "content-type": dialect.protocol === "ollama" ? "application/x-ndjson" : "text/event-stream" })
+        x.res.end()
+        return true
+      default:
+        return false
+    }
+  }
+
+  async function listen() {
+    for (let tries = 0;; tries++) {
+      try {
+        await new Promise<void>((resolve, reject) => {
+          server.once("error", reject)
+          server.listen(port, "127.0.0.1", () => {
+            server.off("error", reject)
+            resolve()
+          })
+        })
+        port = (server.address() as AddressInfo).port
+        return
+      } catch (error) {
+        if (tries > 40) throw error
+        await new Promise((resolve) => setTimeout(resolve, 25))
+      }
+    }
+  }
+
+  /**
+   * Stops listening (without `http.Server.close`, which destroys idle connections) and ends the idle connections.
+   * Settles when their clients have closed them too, so that no client in this process has a dead one in its pool.
+   */
+  async function refuse() {
+    refusing = true
+    if (server.listening) NetServer.prototype.close.call(server)
+    await Promise.all([...sockets].map(([socket, res]) => (isIdle(res) ? hangUp(socket) : undefined)))
+  }
+
+  async function stop() {
+    stopped = true
+    const gone = server.listening
+      ? new Promise((resolve) => NetServer.prototype.close.call(server, resolve))
+      : undefined
+    const ended = [...sockets].map(([socket, res]) => {
+      if (isIdle(res)) return hangUp(socket)
+      const end = new Promise((resolve) => socket.once("close", resolve))
+      socket.destroy()
+      return end
+    })
+    await Promise.all([gone, ...ended])
+  }
+
+  await listen()
+  if (refusesAlways(options.faults)) await refuse()
+
+  return {
+    url: `http://127.0.0.1:${port}`,
+    port,
+    protocol: dialect.protocol,
+    get requests() {
+      return requests
+    },
+    get chatRequests() {
+      return requests.filter((request) => request.kind === "chat")
+    },
+    inFlight: () => active,
+    get maxInFlight() {
+      return maxInFlight
+    },
+    get connections() {
+      return connections
+    },
+    waitForChats: (count) =>
+      new Promise((resolve) => {
+        const check = () => {
+          if (arrived < count) return
+          waiters.delete(check)
+          resolve()
+        }
+        waiters.add(check)
+        check()
+      }),
+    setBehaviour: async (patch) => {
+      options = { ...options, ...patch }
+      preload(patch.loaded)
+      if ("reply" in patch) chats = 0
+      if (!("faults" in patch)) return
+      faultable = 0
+      if (refusesAlways(options.faults)) {
+        await refuse()
+      } else if (refusing) {
+        refusing = false
+        if (!stopped) await listen()
+      }
+    },
+    clear: () => {
+      requests = []
+      arrived = 0
+      maxInFlight = active
+    },
+    stop,
+    restart: async () => {
+      await stop()
+      memory.clear()
+      stopped = false
+      refusing = false
+      await listen()
+      if (refusesAlways(options.faults)) await refuse()
+    },
+    [Symbol.asyncDispose]: stop
+  }
+}
+
+const isIdle = (res: ServerResponse | undefined) => res === undefined || res.writableEnded
+
+/** Ends a connection and waits for the other side to close it; not for long. */
+const hangUp = (socket: Socket) =>
+  new Promise<void>((resolve) => {
+    const timer = setTimeout(() => socket.destroy(), 100)
+    socket.once("close", () => {
+      clearTimeout(timer)
+      resolve()
+    })
+    socket.end()
+  })
+
+const covers = (on: FaultOn, kind: EndpointKind) =>
+  on === "all" || on === kind || (on === "discovery" && kind === "tags")
+
+const readBody = (req: IncomingMessage): Promise<string | undefined> =>
+  new Promise((resolve) => {
+    const parts: Array<Buffer> = []
+    req.on("data", (part: Buffer) => parts.push(part))
+    req.on("end", () => resolve(Buffer.concat(parts).toString("utf8")))
+    req.on("error", () => resolve(undefined))
+    req.on("close", () => resolve(undefined))
+  })

@@ -1,0 +1,144 @@
+import { type Exchange, head, sleep } from "./harness.js"
+import { canonical } from "./models.js"
+
+/** One line or event of a stream; `token` marks those that faults and delays count. */
+export interface Frame {
+  readonly text: string | Buffer
+  readonly token: boolean
+}
+
+/** Waits until the model is in memory, as a server does that loads it for the first request. */
+export async function loadModel(x: Exchange, model: string): Promise<boolean> {
+  const key = canonical(model)
+  let loading = x.memory.get(key)
+  if (loading === undefined) {
+    const delay = x.options.loadDelay ?? 0
+    loading = delay > 0 ? new Promise((resolve) => setTimeout(resolve, delay).unref()) : Promise.resolve()
+    x.memory.set(key, loading)
+  }
+  const closed = new Promise<void>((resolve) => x.res.once("close", resolve))
+  await Promise.race([loading, closed])
+  return x.isClosed() ? false : (x.options.firstToken ?? 0) > 0 ? sleep(x, x.options.firstToken ?? 0) : true
+}
+
+/** Sends a stream with the delays and the fault of its exchange. `error` is the server's in-stream error. */
+export async function sendStream(x: Exchange, contentType: string, frames: ReadonlyArray<Frame>, special: {
+  readonly error: (message: string | undefined) => string
+  readonly malformed: string
+}): Promise<void> {
+  const fault = x.fault
+  const after = fault !== undefined && "after" in fault ? fault.after ?? 0 : 0
+  const at = afterTokens(frames, after)
+  let plan = frames
+  let then: "end" | "stall" | "fin" | "rst" = "end"
+  switch (fault?.kind) {
+    case "stall":
+      plan = frames.slice(0, at)
+      then = "stall"
+      break
+    case "cut":
+      plan = frames.slice(0, at)
+      then = fault.how ?? "fin"
+      break
+    case "cutLine": {
+      const line = Buffer.from(frames[at]?.text ?? "")
+      plan = [...frames.slice(0, at), { text: line.subarray(0, line.length >> 1), token: false }]
+      then = "fin"
+      break
+    }
+    case "silentEnd":
+      plan = frames.slice(0, at)
+      break
+    case "malformed":
+      plan = [...frames.slice(0, at), { text: special.malformed, token: false }, ...frames.slice(at)]
+      break
+    case "errorLine":
+      plan = [...frames.slice(0, at), { text: special.error(fault.message), token: false }]
+      break
+  }
+  head(x, 200, { "content-type": contentType })
+  if (plan.length === 0) x.res.flushHeaders()
+  const pace = fault?.kind === "slow" ? fault.ms : x.options.perToken ?? "each"
+  if (pace === "burst") {
+    if (!(await write(x, Buffer.concat(plan.map((frame) => Buffer.from(frame.text)))))) return
+    x.record.tokensSent += plan.filter((frame) => frame.token).length
+  } else {
+    let first = true
+    for (const frame of plan) {
+      if (frame.token && !first && typeof pace === "number" && !(await sleep(x, pace))) return
+      if (frame.token) first = false
+      if (!(await write(x, Buffer.from(frame.text)))) return
+      if (frame.token) x.record.tokensSent++
+      await tick()
+    }
+  }
+  if (x.isClosed() || then === "stall") return
+  if (then === "end") x.res.end()
+  else x.drop(then)
+}
+
+/** Sends a whole body with its length, with the fault of its exchange applied to it. */
+export async function sendBody(x: Exchange, status: number, contentType: string, text: string, headers = {}) {
+  const fault = x.fault
+  const bytes = Buffer.from(fault?.kind === "malformed" ? text.slice(0, text.length >> 1) : text)
+  if (fault?.kind === "slow" && !(await sleep(x, fault.ms))) return
+  head(x, status, { "content-type": contentType, "content-length": bytes.length, ...headers })
+  if (fault?.kind === "stall" || fault?.kind === "cut" || fault?.kind === "cutLine") {
+    if (!(await write(x, bytes.subarray(0, bytes.length >> 1))) || fault.kind === "stall") return
+    return x.drop(fault.kind === "cut" ? fault.how : "fin")
+  }
+  if (fault?.kind === "cutByte" || fault?.kind === "splitUtf8") {
+    if (await write(x, bytes)) x.res.end()
+    return
+  }
+  x.res.end(bytes)
+}
+
+/** The number of frames up to and including token k; for k = 0 those before the first token. */
+function afterTokens(frames: ReadonlyArray<Frame>, k: number): number {
+  const tokens = frames.flatMap((frame, i) => (frame.token ? [i] : []))
+  if (k === 0) return tokens[0] ?? 0
+  const i = tokens[Math.min(k, tokens.length) - 1]
+  return i === undefined ? 0 : i + 1
+}
+
+const tick = () => new Promise<void>((resolve) => setImmediate(resolve))
+
+/** Writes bytes of the body; false when the exchange ended or was cut here. */
+async function write(x: Exchange, bytes: Buffer): Promise<boolean> {
+  if (x.isClosed()) return false
+  if (x.fault?.kind === "cutByte") {
+    const sent = bodyBytes.get(x) ?? 0
+    const left = x.fault.at - sent
+    bodyBytes.set(x, sent + bytes.length)
+    if (bytes.length >= left) {
+      await push(x, bytes.subarray(0, left))
+      x.drop("fin")
+      return false
+    }
+  }
+  if (x.fault?.kind !== "splitUtf8") return push(x, bytes)
+  for (let i = 0; i < bytes.length; i++) {
+    if (!(await push(x, bytes.subarray(i, i + 1)))) return false
+    await tick()
+  }
+  return true
+}
+
+const bodyBytes = new WeakMap<Exchange, number>()
+
+/** Hands bytes to the network and waits until it has taken them, or the client is gone. */
+const push = (x: Exchange, bytes: Buffer): Promise<boolean> =>
+  new Promise((resolve) => {
+    if (x.isClosed()) return resolve(false)
+    if (bytes.length === 0) {
+      x.res.flushHeaders()
+      return void setImmediate(() => resolve(!x.isClosed()))
+    }
+    const done = () => {
+      x.res.off("close", done)
+      resolve(!x.isClosed())
+    }
+    x.res.once("close", done)
+    x.res.write(bytes, done)
+  })
