@@ -6,7 +6,7 @@
  *   node scripts/setup.mjs --all       the library in dist/ as well
  */
 import { spawnSync } from "node:child_process"
-import { readdirSync, statSync } from "node:fs"
+import { lstatSync, readdirSync, readFileSync, statSync, utimesSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 
@@ -28,8 +28,26 @@ const newest = (path, except) =>
     return Math.max(latest, entry.isDirectory() ? newest(below, except) : changed(below))
   }, changed(path))
 
+/** npm notes here what it installed, in the words of package-lock.json. */
+const installed = "node_modules/.package-lock.json"
+
+/** Whether all that the lock file names is installed; what is optional may be for another platform. */
+const isInstalled = () => {
+  const [is, wanted] = [installed, "package-lock.json"].map((path) =>
+    JSON.parse(readFileSync(join(root, path), "utf8"))
+  )
+  return Object.entries(wanted.packages).every(
+    ([path, { optional, version }]) =>
+      path === "" || (is.packages[path]?.version ?? (optional ? version : "")) === version
+  )
+}
+
 const install = () => {
-  if (changed("node_modules/.package-lock.json") >= changed("package-lock.json")) return
+  if (changed(installed) >= changed("package-lock.json")) return
+  // npm ci would empty the directory that a link leads to, which belongs to somebody else.
+  if (lstatSync(join(root, "node_modules"), { throwIfNoEntry: false })?.isSymbolicLink()) return
+  // A checkout touches files that it does not change.
+  if (changed(installed) > 0 && isInstalled()) return utimesSync(join(root, installed), new Date(), new Date())
   say("installing the dependencies (npm ci), once…")
   const args = ["ci", "--include=dev", "--include=optional", "--loglevel=error", "--no-progress"]
   // npm tells the scripts that it runs where it is; on Windows npm itself is not a program that could be started.
@@ -45,7 +63,7 @@ const install = () => {
 }
 
 const build = async () => {
-  const inputs = ["package.json", "scripts/build.mjs", "node_modules/.package-lock.json"]
+  const inputs = ["package.json", "scripts/build.mjs", "package-lock.json"]
   const tools = Math.max(...inputs.map(changed))
   const libIsStale =
     process.argv.includes("--all") && changed("dist/index.js") < Math.max(tools, newest("src", "src/cli"))

@@ -231,7 +231,7 @@ export const make = Effect.gen(function* () {
       return { ...shared, request, added: fresh, turn: undefined, trimmed: 0 }
     }
     return yield* Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(restore(sessions.begin(typeof session === "string" ? session : session.id)), (turn) =>
+      Effect.flatMap(sessions.begin(typeof session === "string" ? session : session.id), (turn) =>
         Effect.gen(function* () {
           const length = turn.history.length === 0 ? undefined : yield* contextLength(model, options)
           const { messages, trimmed } = History.trim(turn.history, [...preamble, ...fresh], {

@@ -62,7 +62,8 @@ export const demoInfo: ModelInfo = {
 // sizes
 // =============================================================================
 
-const units: { readonly [unit: string]: number } = { k: 1e3, m: 1e6, b: 1e9, t: 1e12 }
+/** Powers of ten. */
+const units: { readonly [unit: string]: number } = { k: 3, m: 6, b: 9, t: 12 }
 
 const sizePattern = /^(?:(\d+)x)?e?(\d+(?:\.\d+)?)([kmbt])$/
 
@@ -79,8 +80,8 @@ export const parseParameters = (size: string | number): number | undefined => {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text)
   const match = sizePattern.exec(text)
   if (match === null) return undefined
-  const count = Number(match[1] ?? 1) * Number(match[2]) * (units[match[3] ?? ""] ?? Number.NaN)
-  // 134.52 * 1e6 is 134520000.00000001: parameters are whole.
+  // Read as one decimal number: 134.52 * 1e6 would be 134520000.00000001.
+  const count = Number(match[1] ?? 1) * Number(`${match[2]}e${units[match[3] ?? ""]}`)
   return Number.isFinite(count) ? Math.round(count) : undefined
 }
 

@@ -727,23 +727,47 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("callers at the same time share one question, also when the first of them leaves", () => {
-      const network = new Network().on(`${a}/api/tags`, { ...tags("m:1b"), delay: 100 })
+    it.effect("callers share one question while it is open, also when the first of them leaves", () => {
+      const network = new Network().on(`${a}/api/tags`, { ...tags("m:1b"), delay: 3_000 })
       return withRegistry({ network, servers: [a] }, (registry) =>
         Effect.gen(function* () {
           const first = yield* Effect.fork(registry.locate("m:1b"))
+          yield* TestClock.adjust(2_000)
           const others = yield* Effect.fork(
             Effect.all(
               Array.from({ length: 20 }, () => registry.locate("m:1b")),
               { concurrency: "unbounded" }
             )
           )
-          yield* TestClock.adjust(50)
+          yield* TestClock.adjust(500)
           yield* Fiber.interrupt(first)
-          yield* TestClock.adjust(50)
+          yield* TestClock.adjust(500)
           for (const hosts of yield* Fiber.join(others)) assert.deepStrictEqual(urls(hosts), [a])
           assert.strictEqual(network.requests.length, 1)
           assert.strictEqual(network.interrupted, 0)
+        })
+      )
+    })
+
+    it.effect("a server that was silent last time is waited for only a moment when a model is missing", () => {
+      const network = new Network().on(`${a}/api/tags`, hung)
+      return withRegistry({ network, servers: [a] }, (registry) =>
+        Effect.gen(function* () {
+          const first = yield* Effect.fork(registry.locate("m:1b"))
+          yield* TestClock.adjust(5_000)
+          assert.deepStrictEqual(
+            (yield* Fiber.join(first)).map((host) => [host.server.url, host.certain]),
+            [[a, false]]
+          )
+          yield* TestClock.adjust(5_000)
+          const second = yield* Effect.fork(registry.locate("m:1b"))
+          yield* TestClock.adjust(250)
+          assert.deepStrictEqual(urls(yield* Fiber.join(second)), [a])
+          network.on(`${a}/api/tags`, { ...tags("m:1b"), delay: 100 })
+          yield* TestClock.adjust(10_000)
+          const third = yield* Effect.fork(registry.locate("m:1b"))
+          yield* TestClock.adjust(100)
+          assert.strictEqual((yield* Fiber.join(third))[0]?.certain, true)
         })
       )
     })

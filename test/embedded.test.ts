@@ -240,6 +240,26 @@ describe("embedded: structured answers", () => {
       type: "object",
       properties: { a: { const: 1 }, b: { oneOf: expect.any(Array) } }
     })
+    expect(
+      grammarSchema({
+        allOf: [{ $ref: "#/$defs/base" }, { anyOf: [{ required: ["a"] }, { properties: { c: { type: "null" } } }] }],
+        properties: { b: { type: "integer" } },
+        $defs: { base: { type: "object", properties: { a: { type: "string" } }, allOf: [{ $ref: "#/$defs/base" }] } }
+      })
+    ).toEqual({
+      oneOf: [
+        {
+          type: "object",
+          properties: { a: { type: "string" }, b: { type: "integer" } },
+          additionalProperties: false
+        },
+        {
+          type: "object",
+          properties: { a: { type: "string" }, b: { type: "integer" }, c: { type: "null" } },
+          additionalProperties: false
+        }
+      ]
+    })
     expect(grammarSchema({ $ref: "https://example.com/schema" })).toEqual({ oneOf: expect.any(Array) })
     const tree = { type: "object", properties: { next: { anyOf: [{ $ref: "#" }, { type: "null" }] } } }
     expect(grammarSchema(tree)).toEqual({
@@ -259,6 +279,7 @@ describe("embedded: structured answers", () => {
   it.each([
     { $ref: "#" },
     { oneOf: [{ $ref: "#" }] },
+    { allOf: [{ $ref: "#" }] },
     { $ref: "#/%" },
     { type: "array", minItems: 1, items: { $ref: "#" } }
   ])("a schema that never ends does no harm: %j", async (format) => {

@@ -14,8 +14,8 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 const tool = (name: string) => join(root, "node_modules/.bin", name)
 const json = async (file: string) => JSON.parse(await readFile(file, "utf8"))
 
-/** Runs a command to its end; when it fails, the error shows all that it printed. */
-const run = async (cwd: string, command: string, ...args: ReadonlyArray<string>): Promise<string> => {
+/** Runs a command to its end; when it fails, or does not end by itself, the error shows all that it printed. */
+const execute = async (cwd: string, timeout: number, command: string, args: ReadonlyArray<string>): Promise<string> => {
   // What npm tells the scripts of this package is not meant for the npm of another directory.
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([key]) => !/^npm_(package_|lifecycle_|config_(local|global)_prefix)/.test(key))
@@ -24,14 +24,26 @@ const run = async (cwd: string, command: string, ...args: ReadonlyArray<string>)
     const { stdout } = await promisify(execFile)(command, args, {
       cwd,
       env: { ...env, NO_COLOR: "1" },
-      maxBuffer: 1 << 26
+      maxBuffer: 1 << 26,
+      timeout
     })
     return stdout.trim()
   } catch (error) {
-    const { stdout, stderr } = error as { readonly stdout?: string; readonly stderr?: string }
-    throw new Error(`${command} ${args.join(" ")}\n${stdout ?? ""}\n${stderr ?? String(error)}`)
+    const { killed, stderr, stdout } = error as {
+      readonly killed?: boolean
+      readonly stdout?: string
+      readonly stderr?: string
+    }
+    const end = killed ? "\nIt did not end by itself: something it opened is still open." : ""
+    throw new Error(`${command} ${args.join(" ")}\n${stdout ?? ""}\n${stderr ?? String(error)}${end}`)
   }
 }
+
+const run = (cwd: string, command: string, ...args: ReadonlyArray<string>) => execute(cwd, 0, command, args)
+
+/** A program that is done is gone: a socket or a timer that holds it is a bug. */
+const runProgram = (cwd: string, file: string, ...args: ReadonlyArray<string>) =>
+  execute(cwd, 15_000, process.execPath, [file, ...args])
 
 /** As much of an Ollama server as one streamed answer needs. */
 const fakeOllama = createServer((request, response) => {
@@ -147,12 +159,12 @@ describe.concurrent("the published package", () => {
 
   it("answers under Effect", async () => {
     await writeFile(join(directory, "effect.mjs"), effectProgram)
-    assert.strictEqual(await run(directory, process.execPath, "effect.mjs", server), "It is Paris.")
+    assert.strictEqual(await runProgram(directory, "effect.mjs", server), "It is Paris.")
   })
 
   it("answers with a Promise", async () => {
     await writeFile(join(directory, "promise.mjs"), promiseProgram)
-    assert.strictEqual(await run(directory, process.execPath, "promise.mjs", server), "function It is Paris.")
+    assert.strictEqual(await runProgram(directory, "promise.mjs", server), "function It is Paris.")
   })
 
   it("brings its command", async () => {

@@ -159,6 +159,7 @@ class Try implements Sink {
   }
 
   read(): void {
+    if (this.over) return
     this.lastRead = this.answer.plan.now()
     if (this.phase === "stream") this.answer.timer.set(this.answer.plan.limits.idleTimeout)
   }

@@ -33,9 +33,16 @@ export const grammarSchema = (schema: JsonObject): JsonObject => {
       const scalars = literals.filter(isScalar)
       return scalars.length === literals.length && scalars.length > 0 ? { enum: scalars } : anything
     }
+    if (Array.isArray(allOf) && allOf.length > 0) {
+      const { allOf: _, ...rest } = value
+      return convertAll(rest, allOf)
+    }
     const alternatives = Array.isArray(anyOf) ? anyOf : Array.isArray(oneOf) ? oneOf : []
-    if (alternatives.length > 0) return { oneOf: alternatives.map(convert) }
-    if (Array.isArray(allOf) && allOf.length > 0) return convert(merge(value, allOf))
+    if (alternatives.length > 0) {
+      const { anyOf: _, oneOf: __, ...rest } = value
+      const shaped = rest["type"] !== undefined || isObject(rest["properties"])
+      return { oneOf: alternatives.map((one) => (shaped ? convertAll(rest, [one]) : convert(one))) }
+    }
     if (Array.isArray(type)) {
       return type.length === 0 ? anything : { oneOf: type.map((one) => convert({ ...value, type: one })) }
     }
@@ -54,6 +61,24 @@ export const grammarSchema = (schema: JsonObject): JsonObject => {
       default:
         return anything
     }
+  }
+
+  const following = new Set<string>()
+
+  /** What `value` and every one of `parts` say of one and the same thing. */
+  const convertAll = (value: JsonObject, parts: ReadonlyArray<unknown>): JsonObject => {
+    const followed: Array<string> = []
+    const spelt = parts.map((part) => {
+      const pointer = isObject(part) ? part["$ref"] : undefined
+      if (typeof pointer !== "string") return part
+      if (following.has(pointer)) return {}
+      following.add(pointer)
+      followed.push(pointer)
+      return resolve(schema, pointer)
+    })
+    const converted = convert(merge(value, spelt.filter(isObject)))
+    for (const pointer of followed) following.delete(pointer)
+    return converted
   }
 
   const convertObject = (value: JsonObject): JsonObject => {
@@ -119,13 +144,10 @@ const convertString = (value: JsonObject): JsonObject =>
     ? { type: "string", format: value["format"] }
     : { type: "string", ...pick(value, ["minLength", "maxLength"]) }
 
-const merge = (value: JsonObject, parts: ReadonlyArray<unknown>): JsonObject => {
-  const { allOf: _, ...whole } = value
-  const properties: JsonObject = Object.assign(
-    {},
-    ...[value, ...parts].map((part) => (isObject(part) ? part["properties"] : {}))
-  )
-  return Object.assign(whole, ...parts, Object.keys(properties).length === 0 ? {} : { properties })
+const merge = (value: JsonObject, parts: ReadonlyArray<JsonObject>): JsonObject => {
+  const named = [value, ...parts].map((part) => part["properties"]).filter(isObject)
+  const properties: JsonObject = Object.assign({}, ...named)
+  return Object.assign({}, value, ...parts, named.length === 0 ? {} : { properties })
 }
 
 const resolve = (root: JsonObject, pointer: string): unknown => {

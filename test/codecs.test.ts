@@ -1,0 +1,429 @@
+import * as fc from "fast-check"
+import { describe, expect, it } from "vitest"
+import type { Finish, Sink } from "../src/Backend.js"
+import { type Decoder, Reported } from "../src/backend/http.js"
+import * as Ollama from "../src/backend/ollama.js"
+import * as OpenAI from "../src/backend/openai.js"
+import * as Lines from "../src/internal/lines.js"
+import * as Sse from "../src/internal/sse.js"
+import type { ToolCall } from "../src/Message.js"
+
+type Event =
+  | { readonly text: string }
+  | { readonly thinking: string }
+  | { readonly toolCall: ToolCall }
+  | { readonly finish: Finish }
+  | { readonly error: string }
+
+type MakeDecoder = (sink: Sink) => Decoder
+
+const utf8 = new TextEncoder()
+
+/** What a decoder tells when it is fed these reads, and whether the answer was complete. */
+const decode = (
+  make: MakeDecoder,
+  reads: Iterable<Uint8Array>
+): ReadonlyArray<Event | { readonly finished: boolean }> => {
+  const events: Array<Event | { readonly finished: boolean }> = []
+  const decoder = make({
+    connected: () => {},
+    read: () => {},
+    flush: () => {},
+    text: (text) => events.push({ text }),
+    thinking: (thinking) => events.push({ thinking }),
+    toolCall: (toolCall) => events.push({ toolCall }),
+    finish: (finish) => events.push({ finish }),
+    fail: (failure) => events.push({ error: failure.message })
+  })
+  try {
+    for (const read of reads) {
+      // A transport may use its buffer again once `feed` has returned.
+      const buffer = read.slice()
+      decoder.feed(buffer)
+      buffer.fill(0x0a)
+    }
+    decoder.end()
+  } catch (error) {
+    events.push({ error: error instanceof Error ? `${error.constructor.name}: ${error.message}` : String(error) })
+  }
+  events.push({ finished: decoder.finished })
+  return events
+}
+
+function* cut(bytes: Uint8Array, at: ReadonlyArray<number>): Generator<Uint8Array> {
+  let from = 0
+  for (const to of at) {
+    yield bytes.subarray(from, to)
+    from = to
+  }
+  yield bytes.subarray(from)
+}
+
+/** Cuts in two at every byte, into single bytes, and at random sets of positions: always the same events. */
+const alwaysTheSame = (make: MakeDecoder, transcript: string) => {
+  const bytes = utf8.encode(transcript)
+  const whole = decode(make, [bytes])
+  for (let at = 0; at <= bytes.length; at++) {
+    const halves = decode(make, cut(bytes, [at]))
+    if (JSON.stringify(halves) !== JSON.stringify(whole)) expect(halves, `cut at ${at}`).toEqual(whole)
+  }
+  const every = Array.from({ length: bytes.length }, (_, at) => at)
+  expect(decode(make, cut(bytes, every))).toEqual(whole)
+  fc.assert(
+    fc.property(fc.array(fc.nat(bytes.length), { maxLength: 40 }), (positions) => {
+      const at = positions.sort((a, b) => a - b)
+      expect(decode(make, cut(bytes, at))).toEqual(whole)
+    }),
+    { numRuns: 100 }
+  )
+  return whole
+}
+
+const strange = [
+  "你好",
+  "👩‍👩‍👧 😀",
+  "e\u0301 e\u0308\u0323",
+  "\u2028\u2029\u0085",
+  '"\\\n\r\t',
+  "\u0000\ufeff",
+  "नमस्ते",
+  ""
+]
+
+const ndjson = (lines: ReadonlyArray<object>, newline = "\n") => lines.map((l) => JSON.stringify(l) + newline).join("")
+const ollamaLine = (message: object) => ({ model: "m", created_at: "2026-01-01T00:00:00Z", message, done: false })
+const ollamaDone = {
+  model: "m",
+  message: { role: "assistant", content: "" },
+  done: true,
+  done_reason: "stop",
+  prompt_eval_count: 16,
+  eval_count: 4,
+  eval_duration: 2_000_000_000
+}
+const ollamaAnswer = [
+  ollamaLine({ role: "assistant", content: "", thinking: "想 hm" }),
+  ollamaLine({ role: "assistant", content: "", thinking: "…" }),
+  ...strange.map((content) => ollamaLine({ role: "assistant", content })),
+  ollamaLine({
+    role: "assistant",
+    content: "",
+    tool_calls: [{ id: "call_1", function: { index: 0, name: "weather", arguments: { city: "Zürich 你好" } } }]
+  }),
+  ollamaDone
+]
+const ollamaEvents = [
+  { thinking: "想 hm" },
+  { thinking: "…" },
+  ...strange.filter((text) => text !== "").map((text) => ({ text })),
+  { toolCall: { id: "call_1", name: "weather", arguments: { city: "Zürich 你好" } } },
+  {
+    finish: {
+      reason: "tool_calls",
+      usage: { promptTokens: 16, completionTokens: 4, totalTokens: 20 },
+      tokensPerSecond: 2
+    }
+  },
+  { finished: true }
+]
+
+const chunk = (delta: object, finish_reason: string | null = null) => ({
+  id: "chatcmpl-1",
+  object: "chat.completion.chunk",
+  choices: [{ index: 0, delta, finish_reason }]
+})
+const usageChunk = { choices: [], usage: { prompt_tokens: 9, completion_tokens: 3, total_tokens: 12 } }
+const openAIAnswer = [
+  chunk({ role: "assistant", content: null }),
+  chunk({ reasoning_content: "想" }),
+  chunk({ reasoning: "hm" }),
+  ...strange.map((content) => chunk({ content })),
+  chunk({ tool_calls: [{ index: 0, id: "a", type: "function", function: { name: "weather", arguments: "" } }] }),
+  chunk({ tool_calls: [{ index: 0, function: { arguments: '{"city":"Zür' } }] }),
+  chunk({ tool_calls: [{ index: 1, id: "b", type: "function", function: { name: "time", arguments: "" } }] }),
+  chunk({ tool_calls: [{ index: 0, function: { arguments: 'ich 你好"}' } }] }),
+  chunk({}, "tool_calls"),
+  usageChunk
+]
+const openAIEvents = [
+  { thinking: "想" },
+  { thinking: "hm" },
+  ...strange.filter((text) => text !== "").map((text) => ({ text })),
+  { toolCall: { id: "a", name: "weather", arguments: { city: "Zürich 你好" } } },
+  { toolCall: { id: "b", name: "time", arguments: {} } },
+  { finish: { reason: "tool_calls", usage: { promptTokens: 9, completionTokens: 3, totalTokens: 12 } } },
+  { finished: true }
+]
+
+const sse = (chunks: ReadonlyArray<object>, newline = "\n", prefix = "data: ") =>
+  chunks.map((c) => `${prefix}${JSON.stringify(c)}${newline}${newline}`).join("")
+
+describe("Ollama's NDJSON, cut anywhere", () => {
+  it("defect 41: thinking, text of every script, tool calls and usage", () => {
+    expect(alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer))).toEqual(ollamaEvents)
+  })
+
+  it("with CRLF, and with empty lines between", () => {
+    expect(alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer, "\r\n"))).toEqual(ollamaEvents)
+    expect(alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer, "\n\n"))).toEqual(ollamaEvents)
+  })
+
+  it("without the last newline", () => {
+    expect(alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer).slice(0, -1))).toEqual(ollamaEvents)
+  })
+
+  it("nothing counts after the line that is done", () => {
+    const more = `${ndjson(ollamaAnswer)}${ndjson([ollamaLine({ role: "assistant", content: "more" })])}garbage\n`
+    expect(alwaysTheSame(Ollama.decoder, more)).toEqual(ollamaEvents)
+  })
+
+  it("several tool calls in one line keep their order", () => {
+    const calls = ["a", "b", "c"].map((id, index) => ({ id, function: { index, name: `t${id}`, arguments: { id } } }))
+    const events = alwaysTheSame(
+      Ollama.decoder,
+      ndjson([ollamaLine({ role: "assistant", content: "", tool_calls: calls }), ollamaDone])
+    )
+    expect(events.slice(0, 3)).toEqual(
+      ["a", "b", "c"].map((id) => ({ toolCall: { id, name: `t${id}`, arguments: { id } } }))
+    )
+  })
+
+  it("an answer that is never done is not finished", () => {
+    const events = alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer.slice(0, 4)))
+    expect(events.at(-1)).toEqual({ finished: false })
+  })
+
+  it("an error inside the answer is the server's own word, after what came before it", () => {
+    const died = "an error was encountered while running the model: unexpected EOF"
+    const transcript = ndjson([ollamaLine({ role: "assistant", content: "你" }), { error: died }])
+    expect(alwaysTheSame(Ollama.decoder, transcript)).toEqual([
+      { text: "你" },
+      { error: `${Reported.name}: ${died}` },
+      { finished: false }
+    ])
+  })
+
+  it.each([
+    ["a page of a proxy", "<html>\r\n<body>It works 你好.</body>\r\n</html>\r\n"],
+    ["a line that breaks off", '{"model":"m","message":{"role":"assistant","content":"oo\n{}\n'],
+    ["JSON that is no object", "[1,2]\n"],
+    ["an object that says nothing", '{"status":"success"}\n'],
+    ["content that is not text", ndjson([ollamaLine({ role: "assistant", content: [{ type: "text" }] })])],
+    [
+      "a tool call without a name",
+      ndjson([ollamaLine({ content: "", tool_calls: [{ function: { arguments: {} } }] })])
+    ],
+    [
+      "arguments that are no object",
+      ndjson([ollamaLine({ content: "", tool_calls: [{ function: { name: "f", arguments: "{}" } }] })])
+    ]
+  ])("malformed: %s", (_, transcript) => {
+    const events = alwaysTheSame(Ollama.decoder, transcript)
+    expect(events.at(-2)).toMatchObject({ error: expect.stringMatching(/^Malformed: /) })
+    expect(events.at(-1)).toEqual({ finished: false })
+  })
+
+  it("only the length reason is told apart; a missing count is absent, not zero", () => {
+    const last = { model: "m", message: { content: "" }, done: true, done_reason: "length", eval_count: 2 }
+    expect(alwaysTheSame(Ollama.decoder, ndjson([last]))).toEqual([
+      { finish: { reason: "length", usage: { completionTokens: 2, totalTokens: 2 } } },
+      { finished: true }
+    ])
+  })
+})
+
+describe("OpenAI's server-sent events, cut anywhere", () => {
+  it("defect 41: reasoning, text of every script, tool calls in pieces, usage", () => {
+    expect(alwaysTheSame(OpenAI.decoder, `${sse(openAIAnswer)}data: [DONE]\n\n`)).toEqual(openAIEvents)
+  })
+
+  it("with CRLF, and without the blank after the colon", () => {
+    expect(alwaysTheSame(OpenAI.decoder, `${sse(openAIAnswer, "\r\n")}data: [DONE]\r\n\r\n`)).toEqual(openAIEvents)
+    expect(alwaysTheSame(OpenAI.decoder, `${sse(openAIAnswer, "\n", "data:")}data:[DONE]\n\n`)).toEqual(openAIEvents)
+  })
+
+  it("with comments, other fields and empty events between", () => {
+    const noise = ": OPENROUTER PROCESSING 你好\n\nevent: message\nid: 7\nretry: 1000\n\n\ndatabase: x\n\n"
+    const transcript = openAIAnswer.map((c) => `${noise}: ping\nevent: chunk\ndata: ${JSON.stringify(c)}\n\n`).join("")
+    expect(alwaysTheSame(OpenAI.decoder, `${transcript}data: [DONE]\n\n`)).toEqual(openAIEvents)
+  })
+
+  it("data over several lines is joined with newlines", () => {
+    const transcript = openAIAnswer
+      .map(
+        (c) =>
+          `${JSON.stringify(c, null, 1)
+            .split("\n")
+            .map((line) => `data: ${line}\n`)
+            .join("")}\n`
+      )
+      .join("")
+    expect(alwaysTheSame(OpenAI.decoder, `${transcript}data: [DONE]\n\n`)).toEqual(openAIEvents)
+  })
+
+  it.each([
+    ["without [DONE]", sse(openAIAnswer)],
+    ["without [DONE] and the last empty line", sse(openAIAnswer).slice(0, -1)],
+    ["without [DONE] and the last newlines", sse(openAIAnswer).slice(0, -2)],
+    ["with [DONE] and no newline", `${sse(openAIAnswer)}data: [DONE]`]
+  ])("complete %s", (_, transcript) => {
+    expect(alwaysTheSame(OpenAI.decoder, transcript)).toEqual(openAIEvents)
+  })
+
+  it("nothing counts after [DONE]", () => {
+    const transcript = `${sse(openAIAnswer)}data: [DONE]\n\n${sse([chunk({ content: "more" })])}data: garbage\n\n`
+    expect(alwaysTheSame(OpenAI.decoder, transcript)).toEqual(openAIEvents)
+  })
+
+  it("an answer without a finish reason is not finished, with [DONE] or without", () => {
+    for (const end of ["", "data: [DONE]\n\n"]) {
+      const events = alwaysTheSame(OpenAI.decoder, `${sse([chunk({ content: "你" })])}${end}`)
+      expect(events).toEqual([{ text: "你" }, { finished: false }])
+    }
+  })
+
+  it("calls that all have index 0 are told apart by their ids; whole arguments may come at once", () => {
+    const call = (id: string, name: string, args: unknown) =>
+      chunk({ tool_calls: [{ index: 0, id, function: { name, arguments: args } }] })
+    const transcript = sse([call("x", "f", '{"a":1}'), call("y", "g", { b: 2 }), chunk({}, "stop")])
+    expect(alwaysTheSame(OpenAI.decoder, transcript)).toEqual([
+      { toolCall: { id: "x", name: "f", arguments: { a: 1 } } },
+      { toolCall: { id: "y", name: "g", arguments: { b: 2 } } },
+      { finish: { reason: "tool_calls", usage: {} } },
+      { finished: true }
+    ])
+  })
+
+  it("llama.cpp's own speed is taken", () => {
+    const transcript = sse([chunk({ content: "a" }), { ...chunk({}, "length"), timings: { predicted_per_second: 42 } }])
+    expect(alwaysTheSame(OpenAI.decoder, transcript).slice(1)).toEqual([
+      { finish: { reason: "length", usage: {}, tokensPerSecond: 42 } },
+      { finished: true }
+    ])
+  })
+
+  it("an error inside the answer is the server's own word", () => {
+    const transcript = sse([chunk({ content: "你" }), { error: { code: 500, message: "out of memory", type: "x" } }])
+    expect(alwaysTheSame(OpenAI.decoder, transcript)).toEqual([
+      { text: "你" },
+      { error: `${Reported.name}: out of memory` },
+      { finished: false }
+    ])
+  })
+
+  it.each([
+    ["data that is not JSON", "data: {oops 你好\n\n"],
+    ["an object that says nothing", 'data: {"hello":"world"}\n\n'],
+    [
+      "arguments that are not JSON",
+      sse([chunk({ tool_calls: [{ function: { name: "f", arguments: "{" } }] }), chunk({}, "stop")])
+    ],
+    ["a tool call without a name", sse([chunk({ tool_calls: [{ id: "a", function: {} }] }), chunk({}, "stop")])]
+  ])("malformed: %s", (_, transcript) => {
+    const events = alwaysTheSame(OpenAI.decoder, transcript)
+    expect(events.at(-2)).toMatchObject({ error: expect.stringMatching(/^Malformed: /) })
+    expect(events.at(-1)).toEqual({ finished: false })
+  })
+})
+
+describe("any answer, cut anywhere", () => {
+  const pieces = fc.array(fc.oneof(fc.fullUnicodeString(), fc.string16bits(), fc.constantFrom(...strange)), {
+    maxLength: 12
+  })
+  const cuts = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 30 })
+  const positions = (bytes: Uint8Array, at: ReadonlyArray<number>) =>
+    at.map((share) => Math.floor(share * bytes.length)).sort((a, b) => a - b)
+
+  it("Ollama gives the pieces as the server wrote them", () => {
+    fc.assert(
+      fc.property(pieces, cuts, fc.constantFrom("\n", "\r\n"), fc.boolean(), (texts, at, newline, lastNewline) => {
+        const lines = [...texts.map((content) => ollamaLine({ role: "assistant", content })), ollamaDone]
+        const all = ndjson(lines, newline)
+        const bytes = utf8.encode(lastNewline ? all : all.slice(0, -newline.length))
+        const events = decode(Ollama.decoder, cut(bytes, positions(bytes, at)))
+        expect(events.slice(0, -2)).toEqual(texts.filter((text) => text !== "").map((text) => ({ text })))
+        expect(events.at(-1)).toEqual({ finished: true })
+      }),
+      { numRuns: 200 }
+    )
+  })
+
+  it("OpenAI gives the pieces as the server wrote them", () => {
+    fc.assert(
+      fc.property(pieces, cuts, fc.constantFrom("\n", "\r\n"), fc.boolean(), (texts, at, newline, done) => {
+        const all = sse([...texts.map((content) => chunk({ content })), chunk({}, "stop")], newline)
+        const bytes = utf8.encode(done ? `${all}data: [DONE]${newline}${newline}` : all)
+        const events = decode(OpenAI.decoder, cut(bytes, positions(bytes, at)))
+        expect(events.slice(0, -2)).toEqual(texts.filter((text) => text !== "").map((text) => ({ text })))
+        expect(events.at(-1)).toEqual({ finished: true })
+      }),
+      { numRuns: 200 }
+    )
+  })
+})
+
+describe("lines", () => {
+  const split = (reads: ReadonlyArray<Uint8Array>) => {
+    const lines: Array<string> = []
+    const decoder = Lines.make((line) => lines.push(line))
+    for (const read of reads) decoder.feed(read)
+    decoder.end()
+    return lines
+  }
+
+  it("are those of the text, whatever the reads", () => {
+    const text = fc.array(fc.oneof(fc.constantFrom("\n", "\r\n", "\r", "你", "😀", "é", " "), fc.string()), {
+      maxLength: 30
+    })
+    fc.assert(
+      fc.property(text, fc.array(fc.nat(200), { maxLength: 20 }), (parts, at) => {
+        const whole = parts.join("").replaceAll("\ufeff", "")
+        const bytes = utf8.encode(whole)
+        const expected = whole.split("\n").map((line) => (line.endsWith("\r") ? line.slice(0, -1) : line))
+        const last = whole.split("\n").at(-1)
+        if (last === "") expected.pop()
+        expect(
+          split([
+            ...cut(
+              bytes,
+              at.map((p) => Math.min(p, bytes.length)).sort((a, b) => a - b)
+            )
+          ])
+        ).toEqual(expected)
+      }),
+      { numRuns: 300 }
+    )
+  })
+
+  it("bytes that are not UTF-8 spoil their line only", () => {
+    const bytes = Uint8Array.from([0x61, 0xe4, 0xbd, 0x0a, 0x62, 0x0a])
+    for (let at = 0; at <= bytes.length; at++) expect(split([...cut(bytes, [at])])).toEqual(["a\ufffd", "b"])
+  })
+
+  it("a line over the maximum is refused before it fills the memory", () => {
+    const read = new Uint8Array(1024 * 1024).fill(0x61)
+    let fed = 0
+    const decoder = Lines.make(() => {})
+    expect(() => {
+      for (; fed < 64; fed++) decoder.feed(read)
+    }).toThrow(Lines.LineTooLong)
+    expect(fed).toBe(16)
+  })
+
+  it("a line at the maximum is taken", () => {
+    const lines: Array<number> = []
+    const decoder = Lines.make((line) => lines.push(line.length))
+    const read = new Uint8Array(Lines.maxLineBytes / 4).fill(0x61)
+    for (let i = 0; i < 4; i++) decoder.feed(read)
+    decoder.feed(Uint8Array.of(0x0a))
+    expect(lines).toEqual([Lines.maxLineBytes])
+  })
+
+  it("an event over the maximum is refused, too, when it comes in many lines", () => {
+    const read = utf8.encode(`data: ${"a".repeat(1024 * 1024)}\n`)
+    const decoder = Sse.make(() => {})
+    expect(() => {
+      for (let fed = 0; fed < 64; fed++) decoder.feed(read)
+    }).toThrow(Lines.LineTooLong)
+  })
+})
