@@ -29,10 +29,12 @@ import type { ChatEvent } from "./ChatEvent.js"
 import * as ChatRequest from "./ChatRequest.js"
 import {
   type ChatError,
+  DeadlineExceeded,
   InvalidRequest,
   PersonaNotFound,
   type SchemaIssue,
   SchemaMismatch,
+  type SessionNotFound,
   ToolFailed
 } from "./Errors.js"
 import { type Answer, type Continuation, Failover, type Result } from "./Failover.js"
@@ -40,7 +42,7 @@ import * as History from "./History.js"
 import * as Message from "./Message.js"
 import { Registry } from "./Registry.js"
 import { type Session, Sessions, type Turn } from "./Sessions.js"
-import { CurrentSettings } from "./Settings.js"
+import { CurrentSettings, type Settings } from "./Settings.js"
 import * as StructuredOutput from "./StructuredOutput.js"
 
 // =============================================================================
@@ -53,10 +55,7 @@ import * as StructuredOutput from "./StructuredOutput.js"
  * @since 0.1.0
  * @category models
  */
-export type Prompt =
-  | string
-  | ReadonlyArray<Message.Message>
-  | { readonly messages: ReadonlyArray<Message.Message> }
+export type Prompt = string | ReadonlyArray<Message.Message> | { readonly messages: ReadonlyArray<Message.Message> }
 
 /**
  * A tool the model may call. With `execute` the tool is run here, its result goes back to the model (text as it is,
@@ -130,26 +129,90 @@ const turnMessages = (prompt: Prompt): Either.Either<ReadonlyArray<Message.Messa
   return ChatRequest.decodeMessages(isMessages(prompt) ? prompt : (prompt ?? {}).messages)
 }
 
-const toolText = (value: unknown): string =>
-  typeof value === "string" ? value : (JSON.stringify(value) ?? "null")
+const toolText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "null"))
 
 const defaultToolRounds = 8
 
 /** What a model may say when the caller sets no limit, in tokens, as far as trimming the history goes. */
 const defaultReserve = 1024
 
-/** A call that has been checked, with its place in its session. */
-interface Prepared {
+/** A call that has been checked. */
+interface Checked {
   readonly options: ChatRequest.Options
-  readonly request: ChatRequest.ChatRequest
+  readonly model: string
+  readonly format: ChatRequest.Format
   readonly limits: ChatRequest.Limits
-  readonly routing: ChatRequest.Routing
-  readonly executors: ReadonlyMap<string, NonNullable<Tool["execute"]>>
+  readonly executors: ReadonlyMap<string, NonNullable<Tool["execute"]>> | undefined
   readonly maxToolRounds: number
-  /** What this call adds to the conversation, the system prompts left out. */
-  readonly added: ReadonlyArray<Message.Message>
+  readonly session: string | undefined
+  readonly system: ReadonlyArray<Message.Message>
+  readonly fresh: ReadonlyArray<Message.Message>
+}
+
+/** A call with its conversation, and its place in its session. */
+interface Prepared {
+  readonly checked: Checked
+  readonly request: ChatRequest.ChatRequest
   readonly turn: Turn | undefined
   readonly trimmed: number
+  /** When the call began. */
+  readonly began: number
+}
+
+const check = (
+  prompt: Prompt,
+  given: Options | undefined,
+  format: ChatRequest.Format,
+  settings: Settings
+): Either.Either<Checked, ChatError> => {
+  const { maxToolRounds = defaultToolRounds, session, tools, ...rest } = given ?? {}
+  if (!Number.isSafeInteger(maxToolRounds) || maxToolRounds < 1) {
+    return Either.left(new InvalidRequest({ field: "maxToolRounds", reason: "must be a whole number from 1" }))
+  }
+  const id: unknown = typeof session === "object" && session !== null ? session.id : session
+  if (id !== undefined && typeof id !== "string") {
+    return Either.left(new InvalidRequest({ field: "session", reason: "must be a session or its id" }))
+  }
+  let executors: Map<string, NonNullable<Tool["execute"]>> | undefined
+  const definitions = Array.isArray(tools)
+    ? (tools as ReadonlyArray<Tool>).map(({ execute, ...definition }) => {
+        if (execute !== undefined) {
+          executors ??= new Map()
+          executors.set(definition.name, execute)
+        }
+        return definition
+      })
+    : tools
+  const decoded = ChatRequest.decodeOptions(definitions === undefined ? rest : { ...rest, tools: definitions })
+  if (Either.isLeft(decoded)) return Either.left(decoded.left)
+  const options = decoded.right
+  let system = options.system
+  if (options.persona !== undefined) {
+    if (system !== undefined) {
+      return Either.left(
+        new InvalidRequest({ field: "persona", reason: "cannot be given together with system; use one of them" })
+      )
+    }
+    system = Object.hasOwn(settings.personas, options.persona) ? settings.personas[options.persona] : undefined
+    if (system === undefined) {
+      const known = Object.keys(settings.personas).sort()
+      return Either.left(new PersonaNotFound({ persona: options.persona, known }))
+    }
+  }
+  if (format !== "text") system = StructuredOutput.withInstruction(system)
+  const fresh = turnMessages(prompt)
+  if (Either.isLeft(fresh)) return Either.left(fresh.left)
+  return Either.right({
+    options,
+    model: options.model ?? settings.model,
+    format,
+    limits: ChatRequest.limits(options),
+    executors,
+    maxToolRounds,
+    session: id,
+    system: system === undefined ? [] : [Message.system(system)],
+    fresh: fresh.right
+  })
 }
 
 const assistantMessage = (result: Result): Message.AssistantMessage => ({
@@ -190,89 +253,117 @@ export const make = Effect.gen(function* () {
     )
   }
 
-  const prepare = Effect.fnUntraced(function* (
-    prompt: Prompt,
-    given: Options | undefined,
-    format: ChatRequest.Format
-  ): Effect.fn.Return<Prepared, ChatError> {
-    const { maxToolRounds = defaultToolRounds, session, tools, ...rest } = given ?? {}
-    if (!Number.isSafeInteger(maxToolRounds) || maxToolRounds < 1) {
-      return yield* new InvalidRequest({ field: "maxToolRounds", reason: "must be a whole number from 1" })
-    }
-    const executors = new Map<string, NonNullable<Tool["execute"]>>()
-    const definitions = tools?.map(({ execute, ...definition }) => {
-      if (execute !== undefined) executors.set(definition.name, execute)
-      return definition
-    })
-    const options = yield* ChatRequest.decodeOptions(definitions === undefined ? rest : { ...rest, tools: definitions })
-    if (options.system !== undefined && options.persona !== undefined) {
-      return yield* new InvalidRequest({ field: "persona", reason: "cannot be given together with system; use one of them" })
-    }
-    let system = options.system
-    if (options.persona !== undefined) {
-      system = Object.hasOwn(settings.personas, options.persona) ? settings.personas[options.persona] : undefined
-      if (system === undefined) {
-        return yield* new PersonaNotFound({ persona: options.persona, known: Object.keys(settings.personas).sort() })
-      }
-    }
-    if (format !== "text") system = StructuredOutput.withInstruction(system)
-    const model = options.model ?? settings.model
-    const fresh = yield* turnMessages(prompt)
-    const preamble = system === undefined ? [] : [Message.system(system)]
-    const shared = {
-      options,
-      limits: ChatRequest.limits(options),
-      routing: options.routing ?? ChatRequest.defaults.routing,
-      executors,
-      maxToolRounds
-    }
-    if (session === undefined) {
-      const request = ChatRequest.make(options, model, system === undefined ? fresh : [...preamble, ...fresh], format)
-      return { ...shared, request, added: fresh, turn: undefined, trimmed: 0 }
-    }
-    return yield* Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(sessions.begin(typeof session === "string" ? session : session.id), (turn) =>
-        Effect.gen(function* () {
-          const length = turn.history.length === 0 ? undefined : yield* contextLength(model, options)
-          const { messages, trimmed } = History.trim(turn.history, [...preamble, ...fresh], {
-            contextLength: length,
-            reserve: options.maxTokens ?? Math.min(defaultReserve, Math.floor((length ?? 0) / 4))
-          })
-          const request = ChatRequest.make(options, model, messages, format)
-          const added = fresh.filter((message) => message.role !== "system" && message.role !== "developer")
-          return { ...shared, request, added, turn, trimmed }
-        }).pipe(restore, Effect.onError(() => Effect.sync(turn.release)))
-      )
-    )
+  const now = () => clock.unsafeCurrentTimeMillis()
+
+  /** The call as it stands without a session, which costs no waiting. */
+  const alone = (checked: Checked): Prepared => ({
+    checked,
+    request: ChatRequest.make(
+      checked.options,
+      checked.model,
+      checked.system.length === 0 ? checked.fresh : [...checked.system, ...checked.fresh],
+      checked.format
+    ),
+    turn: undefined,
+    trimmed: 0,
+    began: now()
   })
+
+  /** Waits for the call's place in its session, and puts the session's history into it. */
+  const join = (checked: Checked, session: string): Effect.Effect<Prepared, ChatError> =>
+    Effect.suspend(() => {
+      const began = now()
+      return Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(sessions.begin(session), (turn) =>
+          Effect.gen(function* () {
+            const { fresh, model, options, system } = checked
+            const length = turn.history.length === 0 ? undefined : yield* contextLength(model, options)
+            const { messages, trimmed } = History.trim(turn.history, [...system, ...fresh], {
+              contextLength: length,
+              reserve: options.maxTokens ?? Math.min(defaultReserve, Math.floor((length ?? 0) / 4))
+            })
+            const request = ChatRequest.make(options, model, messages, checked.format)
+            return { checked, request, turn, trimmed, began } satisfies Prepared
+          }).pipe(
+            restore,
+            Effect.onError(() => Effect.sync(turn.release))
+          )
+        )
+      )
+    })
+
+  /** A deadline counts from the call's beginning: also while it waits for its session, or for who has the model. */
+  const within = <A>(effect: Effect.Effect<A, ChatError>, checked: Checked): Effect.Effect<A, ChatError> => {
+    const { deadline } = checked.limits
+    return deadline === undefined
+      ? effect
+      : Effect.timeoutFail(effect, {
+          duration: deadline,
+          onTimeout: () => new DeadlineExceeded({ model: checked.model, deadline, partial: "", attempts: [] })
+        })
+  }
+
+  /**
+   * Checks a call, and runs `use` with it; a call in a session keeps its place there until `use` is done, or, where
+   * `keep` says so and `use` succeeds, longer.
+   */
+  const withCall = <A, E>(
+    prompt: Prompt,
+    options: Options | undefined,
+    format: ChatRequest.Format,
+    keep: boolean,
+    use: (prepared: Prepared) => Effect.Effect<A, E | ChatError>
+  ): Effect.Effect<A, E | ChatError> =>
+    Effect.suspend(() => {
+      const checked = check(prompt, options, format, settings)
+      if (Either.isLeft(checked)) return Effect.fail(checked.left)
+      const { session } = checked.right
+      if (session === undefined) return use(alone(checked.right))
+      return Effect.acquireUseRelease(
+        Effect.interruptible(within(join(checked.right, session), checked.right)),
+        use,
+        ({ turn }, exit) =>
+          Effect.sync(() => {
+            if (!keep || Exit.isFailure(exit)) turn?.release()
+          })
+      )
+    })
 
   /** Stores the turn, and runs the tools that the answer called. One per call: it counts the rounds. */
   const completion = (prepared: Prepared, commit: boolean) => {
-    const { executors, turn } = prepared
+    const { checked, turn } = prepared
+    const { executors } = checked
     let request = prepared.request
-    const said: Array<Message.Message> = [...prepared.added]
+    const said: Array<Message.Message> = checked.fresh.filter(
+      (message) => message.role !== "system" && message.role !== "developer"
+    )
     let rounds = 0
-    const finish = Effect.fnUntraced(function* (result: Result) {
+    const finish = Effect.fnUntraced(function* (
+      result: Result
+    ): Effect.fn.Return<Continuation | undefined, ToolFailed | SessionNotFound> {
       const calls = result.toolCalls
-      said.push(assistantMessage(result))
-      if (calls.length > 0 && rounds < prepared.maxToolRounds && calls.every((call) => executors.has(call.name))) {
-        rounds++
-        const answers: Array<Message.Message> = [assistantMessage(result)]
-        const events: Array<ChatEvent> = []
-        for (const { arguments: args, id, name } of calls) {
-          const execute = executors.get(name)
-          if (execute === undefined) continue
-          const value = yield* Effect.mapError(
-            execute(args),
-            (cause) =>
-              new ToolFailed({ tool: name, reason: cause instanceof Error ? cause.message : String(cause), cause })
-          )
-          answers.push({ role: "tool", toolCallId: id, toolName: name, content: toolText(value) })
-          events.push({ type: "tool_result", id, name, result: value, timestamp: clock.unsafeCurrentTimeMillis() })
+      const reply = assistantMessage(result)
+      said.push(reply)
+      if (executors !== undefined && calls.length > 0 && calls.every((call) => executors.has(call.name))) {
+        if (rounds < checked.maxToolRounds) {
+          rounds++
+          const answers: Array<Message.Message> = [reply]
+          const events: Array<ChatEvent> = []
+          for (const { arguments: args, id, name } of calls) {
+            const execute = executors.get(name)
+            if (execute === undefined) continue
+            const value = yield* Effect.mapError(
+              Effect.suspend(() => execute(args)),
+              (cause) =>
+                new ToolFailed({ tool: name, reason: cause instanceof Error ? cause.message : String(cause), cause })
+            )
+            answers.push({ role: "tool", toolCallId: id, toolName: name, content: toolText(value) })
+            events.push({ type: "tool_result", id, name, result: value, timestamp: now() })
+          }
+          said.push(...answers.slice(1))
+          request = { ...request, messages: [...request.messages, ...answers] }
+          return { request, events }
         }
-        said.push(...answers.slice(1))
-        request = { ...request, messages: [...request.messages, ...answers] }
-        return { request, events } satisfies Continuation
       }
       if (commit && turn !== undefined && (result.text !== "" || calls.length > 0)) yield* turn.commit(said)
       return undefined
@@ -280,45 +371,46 @@ export const make = Effect.gen(function* () {
     return { finish, said }
   }
 
-  /** The answer under way, and what must happen when nothing more will. */
-  const begin = Effect.fnUntraced(function* (prepared: Prepared, events: boolean, commit: boolean) {
-    const { turn } = prepared
+  /** What is left of the deadline. */
+  const remaining = ({ began, checked }: Prepared): ChatRequest.Limits =>
+    checked.limits.deadline === undefined
+      ? checked.limits
+      : { ...checked.limits, deadline: Math.max(1, checked.limits.deadline - (now() - began)) }
+
+  /** Finds the servers of a call: what begins its answer, and what it adds to the conversation. */
+  const begin = (prepared: Prepared, events: boolean, commit: boolean) => {
+    const { checked, request, trimmed, turn } = prepared
+    const routing = checked.options.routing ?? ChatRequest.defaults.routing
+    const preface: ReadonlyArray<ChatEvent> =
+      trimmed === 0 ? [] : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }]
+    if (turn === undefined && checked.executors === undefined) {
+      return Effect.map(within(failover.prepare(request.model, routing), checked), (answer) => ({
+        start: () =>
+          answer({ request, limits: remaining(prepared), events, preface, complete: undefined, closed: undefined }),
+        said: checked.fresh
+      }))
+    }
     let fiber: Fiber.RuntimeFiber<Continuation | undefined, ChatError> | undefined
     const { finish, said } = completion(prepared, commit)
-    const needed = (commit && turn !== undefined) || prepared.executors.size > 0
     const complete = (result: Result): Promise<Continuation | undefined> =>
       new Promise((resolve, reject) => {
-        fiber = runFork(finish(result))
-        fiber.addObserver((exit) => {
+        const running = runFork(finish(result))
+        fiber = running
+        running.addObserver((exit) => {
           fiber = undefined
           if (Exit.isSuccess(exit)) resolve(exit.value)
           else reject(Cause.squash(exit.cause))
         })
       })
-    const start = yield* failover.prepare({
-      request: prepared.request,
-      limits: prepared.limits,
-      routing: prepared.routing,
-      events,
-      preface:
-        prepared.trimmed === 0
-          ? []
-          : [{ type: "meta", meta: { trimmed: prepared.trimmed }, timestamp: clock.unsafeCurrentTimeMillis() }],
-      complete: needed ? complete : undefined,
-      closed: () => {
-        if (fiber !== undefined) runFork(Fiber.interruptFork(fiber))
-        if (events) turn?.release()
-      }
-    })
-    return { start, said }
-  })
-
-  /** Holds the call's place in its session while `use` runs. */
-  const during = <A, E>(
-    prepared: Effect.Effect<Prepared, ChatError>,
-    use: (prepared: Prepared) => Effect.Effect<A, E>
-  ): Effect.Effect<A, E | ChatError> =>
-    Effect.acquireUseRelease(Effect.interruptible(prepared), use, ({ turn }) => Effect.sync(() => turn?.release()))
+    const closed = () => {
+      if (fiber !== undefined) runFork(Fiber.interruptFork(fiber))
+      if (events) turn?.release()
+    }
+    return Effect.map(within(failover.prepare(request.model, routing), checked), (answer) => ({
+      start: () => answer({ request, limits: remaining(prepared), events, preface, complete, closed }),
+      said
+    }))
+  }
 
   const whole = (start: () => Answer): Effect.Effect<Result, ChatError> =>
     Effect.async<Result, ChatError>((resume) => {
@@ -330,16 +422,15 @@ export const make = Effect.gen(function* () {
       return Effect.sync(() => answer.cancel())
     })
 
-  const complete = (prompt: Prompt, options?: Options) =>
-    during(prepare(prompt, options, "text"), (prepared) =>
+  const complete = (prompt: Prompt, options?: Options): Effect.Effect<Result, ChatError> =>
+    withCall(prompt, options, "text", false, (prepared) =>
       Effect.flatMap(begin(prepared, false, true), ({ start }) => whole(start))
     )
 
-  const open = Effect.fnUntraced(function* (prompt: Prompt, options?: Options) {
-    const prepared = yield* prepare(prompt, options, "text")
-    const { start } = yield* Effect.onError(begin(prepared, true, true), () => Effect.sync(() => prepared.turn?.release()))
-    return start()
-  })
+  const open = (prompt: Prompt, options?: Options): Effect.Effect<Answer, ChatError> =>
+    withCall(prompt, options, "text", true, (prepared) =>
+      Effect.map(begin(prepared, true, true), ({ start }) => start())
+    )
 
   const pull = (answer: Answer): Effect.Effect<Chunk.Chunk<ChatEvent>, Option.Option<ChatError>> =>
     Effect.async((resume) => {
@@ -360,32 +451,29 @@ export const make = Effect.gen(function* () {
       )
     )
 
-  const ask = Effect.fnUntraced(function* <A>(prepared: Prepared, decoder: StructuredOutput.Decoder<A>) {
-    const { said, start } = yield* begin(prepared, false, false)
-    const result = yield* whole(start)
-    return { result, said, decoded: decoder.decode(result.text) }
-  })
+  const ask = <A>(prepared: Prepared, decoder: StructuredOutput.Decoder<A>) =>
+    Effect.flatMap(begin(prepared, false, false), ({ said, start }) =>
+      Effect.map(whole(start), (result) => ({ result, said, decoded: decoder.decode(result.text) }))
+    )
 
   const structured = <A>(prompt: Prompt, decoder: StructuredOutput.Decoder<A>, options?: Options) =>
-    during(
-      prepare(prompt, options, decoder.jsonSchema ?? "json"),
+    withCall<A, SchemaMismatch>(
+      prompt,
+      options,
+      decoder.jsonSchema ?? "json",
+      false,
       Effect.fnUntraced(function* (prepared) {
-        const began = clock.unsafeCurrentTimeMillis()
         const first = yield* ask(prepared, decoder)
         let { decoded, result } = first
         if (Either.isLeft(decoded)) {
-          const { deadline } = prepared.limits
-          const left = deadline === undefined ? undefined : deadline - (clock.unsafeCurrentTimeMillis() - began)
-          if (left === undefined || left > 0) {
-            const second = yield* ask(repairing(prepared, result.text, decoded.left, left), decoder)
-            decoded = second.decoded
-            result = second.result
-          }
+          const second = yield* ask(repairing(prepared, result.text, decoded.left), decoder)
+          decoded = second.decoded
+          result = second.result
         }
         if (Either.isLeft(decoded)) {
           return yield* new SchemaMismatch({ model: prepared.request.model, issues: decoded.left, text: result.text })
         }
-        if (prepared.turn !== undefined) yield* prepared.turn.commit([...first.said.slice(0, -1), assistantMessage(result)])
+        yield* prepared.turn?.commit([...first.said.slice(0, -1), assistantMessage(result)]) ?? Effect.void
         return decoded.right
       })
     )
@@ -400,14 +488,8 @@ export const make = Effect.gen(function* () {
 })
 
 /** The same call with the model's reply and what is wrong with it. */
-const repairing = (
-  prepared: Prepared,
-  reply: string,
-  issues: ReadonlyArray<SchemaIssue>,
-  deadline: number | undefined
-): Prepared => ({
+const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArray<SchemaIssue>): Prepared => ({
   ...prepared,
-  limits: { ...prepared.limits, deadline },
   request: {
     ...prepared.request,
     messages: [
@@ -422,7 +504,10 @@ const repairing = (
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Chat, never, Failover | Registry | Sessions | CurrentSettings> = Layer.effect(Chat, make)
+export const layer: Layer.Layer<Chat, never, Failover | Registry | Sessions | CurrentSettings> = Layer.effect(
+  Chat,
+  make
+)
 
 // =============================================================================
 // accessors

@@ -8,6 +8,8 @@
  *
  * @since 0.1.0
  */
+
+import { dirname } from "node:path"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as Path from "@effect/platform/Path"
@@ -16,7 +18,6 @@ import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodePath from "@effect/platform-node/NodePath"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { dirname } from "node:path"
 import { type Backend, Backends } from "./Backend.js"
 import * as Embedded from "./backend/embedded.js"
 import * as Ollama from "./backend/ollama.js"
@@ -26,13 +27,13 @@ import * as Config from "./cortex/config.js"
 import type { InvalidConfig } from "./Errors.js"
 import * as Failover from "./Failover.js"
 import * as Fleet from "./Fleet.js"
-import * as Undici from "./internal/undici.js"
 import * as Registry from "./Registry.js"
 import * as Router from "./Router.js"
 import type { Protocol } from "./Server.js"
 import * as Sessions from "./Sessions.js"
 import { CurrentSettings } from "./Settings.js"
 import { Transport } from "./Transport.js"
+import * as Undici from "./transport/undici.js"
 
 /**
  * What a program may set: see `cortex/config` for each and for where the rest comes from.
@@ -53,13 +54,7 @@ export interface Options extends Config.Options {
  * @since 0.1.0
  * @category models
  */
-export type Services =
-  | Chat.Chat
-  | Sessions.Sessions
-  | Router.Router
-  | Registry.Registry
-  | Fleet.Fleet
-  | CurrentSettings
+export type Services = Chat.Chat | Sessions.Sessions | Router.Router | Registry.Registry | Fleet.Fleet | CurrentSettings
 
 /**
  * @since 0.1.0

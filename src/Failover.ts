@@ -20,11 +20,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import { Backends } from "./Backend.js"
-import type { ChatEvent } from "./ChatEvent.js"
-import type { ChatRequest, Limits, Routing } from "./ChatRequest.js"
+import type { Routing } from "./ChatRequest.js"
 import type { ModelNotFound, NoServers } from "./Errors.js"
-import { Answer, type Continuation, type Plan, type Result } from "./failover/answer.js"
 import { Fleet } from "./Fleet.js"
+import { Answer, type Call, type Surroundings } from "./failover/answer.js"
 import { Registry } from "./Registry.js"
 import { Router } from "./Router.js"
 
@@ -43,6 +42,11 @@ export {
    * @since 0.1.0
    * @category models
    */
+  type Call,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
   type Continuation,
   /**
    * @since 0.1.0
@@ -52,29 +56,17 @@ export {
 } from "./failover/answer.js"
 
 /**
- * A call, as `Chat` hands it over: see `Plan` for the hooks.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Call {
-  readonly request: ChatRequest
-  readonly limits: Limits
-  readonly routing: Routing
-  readonly events: boolean
-  readonly preface: ReadonlyArray<ChatEvent>
-  readonly complete: ((result: Result) => Promise<Continuation | undefined>) | undefined
-  readonly closed: () => void
-}
-
-/**
- * `prepare` finds the servers and gives back a function that begins the answer. Nothing is sent before it is called.
+ * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is
+ * called.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
-  readonly prepare: (call: Call) => Effect.Effect<() => Answer, ModelNotFound | NoServers>
+  readonly prepare: (
+    model: string,
+    routing: Routing
+  ) => Effect.Effect<(call: Call) => Answer, ModelNotFound | NoServers>
 }
 
 /**
@@ -97,25 +89,21 @@ export const make = Effect.gen(function* () {
   const runtime = yield* Effect.runtime<never>()
   const runFork = Runtime.runFork(runtime)
   const runPromise = Runtime.runPromise(runtime)
-  const now = () => clock.unsafeCurrentTimeMillis()
+  const runSync = Runtime.runSync(runtime)
+  const surroundings: Surroundings = {
+    backends,
+    fleet,
+    now: () => clock.unsafeCurrentTimeMillis(),
+    random: () => runSync(random.next),
+    failed: ({ host }, failure) => {
+      if (failure.reason === "model-not-found") runFork(registry.markAbsent(host.model, host.server.url))
+    },
+    missing: (model) => runPromise(Effect.flip(registry.missing(model)))
+  }
 
   return Failover.of({
-    prepare: (call) =>
-      Effect.map(router.order(call.request.model, call.routing), (order) => {
-        const plan: Plan = {
-          ...call,
-          order,
-          backends,
-          fleet,
-          now,
-          random: () => Runtime.runSync(runtime)(random.next),
-          failed: ({ host }, failure) => {
-            if (failure.reason === "model-not-found") runFork(registry.markAbsent(host.model, host.server.url))
-          },
-          missing: () => runPromise(Effect.flip(registry.missing(call.request.model)))
-        }
-        return () => new Answer(plan)
-      })
+    prepare: (model, routing) =>
+      Effect.map(router.order(model, routing), (order) => (call: Call) => new Answer(call, order, surroundings))
   })
 })
 

@@ -181,7 +181,12 @@ export const make = Effect.gen(function* () {
     const own = state === undefined ? "closed" : breakerState(state.breaker, now)
     return {
       inFlight: server?.inFlight ?? 0,
-      breaker: whole === "open" || own === "open" ? "open" : whole === "half-open" || own === "half-open" ? "half-open" : "closed",
+      breaker:
+        whole === "open" || own === "open"
+          ? "open"
+          : whole === "half-open" || own === "half-open"
+            ? "half-open"
+            : "closed",
       restsUntil: Math.max(server?.breaker.restsUntil ?? 0, state?.breaker.restsUntil ?? 0),
       probing: server?.breaker.probing === true || state?.breaker.probing === true,
       proven: state?.proven ?? false,
@@ -239,21 +244,26 @@ export const make = Effect.gen(function* () {
     server.roundTrip = average(server.roundTrip, milliseconds)
   }
 
-  return Fleet.of({ snapshot, lease, roundTrip, clear: Effect.sync(() => {
-    // The leases of requests under way keep counting on the states they hold.
-    for (const [url, server] of servers) {
-      if (server.inFlight === 0) servers.delete(url)
-      else {
-        server.breaker.restsUntil = 0
-        for (const state of server.models.values()) {
-          state.breaker.restsUntil = 0
-          state.proven = false
-          state.tokensPerSecond = undefined
-          state.firstTokenTime = undefined
+  return Fleet.of({
+    snapshot,
+    lease,
+    roundTrip,
+    clear: Effect.sync(() => {
+      // The leases of requests under way keep counting on the states they hold.
+      for (const [url, server] of servers) {
+        if (server.inFlight === 0) servers.delete(url)
+        else {
+          server.breaker.restsUntil = 0
+          for (const state of server.models.values()) {
+            state.breaker.restsUntil = 0
+            state.proven = false
+            state.tokensPerSecond = undefined
+            state.firstTokenTime = undefined
+          }
         }
       }
-    }
-  }) })
+    })
+  })
 })
 
 /**

@@ -153,9 +153,7 @@ export const text = (message: Message): string =>
  * @category accessors
  */
 export const images = (message: Message): ReadonlyArray<ImagePart> =>
-  typeof message.content === "string"
-    ? []
-    : message.content.filter((part): part is ImagePart => part.type === "image")
+  typeof message.content === "string" ? [] : message.content.filter((part): part is ImagePart => part.type === "image")
 
 /**
  * @since 0.1.0

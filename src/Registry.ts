@@ -280,7 +280,7 @@ export const make = Effect.gen(function* () {
     }
     return [...all.values()]
   })
-  const lists = yield* Lists.make(client, sources, settings.discoveryTtl)
+  const lists = yield* Lists.make(client, sources, settings.discoveryTtl, fleet.roundTrip)
 
   const missing = Effect.fnUntraced(function* (model: string) {
     const { catalogue, rows } = yield* whole

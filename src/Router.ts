@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import type { Routing } from "./ChatRequest.js"
 import type { ModelNotFound, NoServers } from "./Errors.js"
 import { Fleet, type Snapshot } from "./Fleet.js"
+import * as Prng from "./internal/prng.js"
 import { type Host, Registry } from "./Registry.js"
 import type { Location, ServerInfo } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
@@ -153,11 +154,7 @@ const balancedScore = (candidates: ReadonlyArray<Candidate>, { location }: Circu
   }
 }
 
-const score = (
-  strategy: Routing,
-  candidates: ReadonlyArray<Candidate>,
-  circumstances: Circumstances
-): Score => {
+const score = (strategy: Routing, candidates: ReadonlyArray<Candidate>, circumstances: Circumstances): Score => {
   switch (strategy) {
     case "random":
       return randomScore(candidates, circumstances)
@@ -231,7 +228,10 @@ export const order = (
  * @category models
  */
 export interface Service {
-  readonly order: (model: string, strategy: Routing) => Effect.Effect<ReadonlyArray<Candidate>, ModelNotFound | NoServers>
+  readonly order: (
+    model: string,
+    strategy: Routing
+  ) => Effect.Effect<ReadonlyArray<Candidate>, ModelNotFound | NoServers>
   readonly best: (model: string, strategy: Routing) => Effect.Effect<ServerInfo, ModelNotFound | NoServers>
   readonly clear: Effect.Effect<void>
 }
@@ -259,14 +259,17 @@ export const make = Effect.gen(function* () {
       hosts.map((host): Candidate => ({ host, snapshot: fleet.snapshot(host.server.url, host.model) }))
     )
 
-  const ordered = Effect.fnUntraced(function* (model: string, strategy: Routing) {
-    const found = yield* candidates(model)
-    if (found.length < 2) return found as ReadonlyArray<Candidate>
-    const numbers = new Array<number>()
-    for (let i = 0; i < found.length * 2; i++) numbers.push(yield* random.next)
-    let next = 0
-    return order(strategy, found, { location: settings.location, random: () => numbers[next++] ?? 0 })
-  })
+  const ordered = (
+    model: string,
+    strategy: Routing
+  ): Effect.Effect<ReadonlyArray<Candidate>, ModelNotFound | NoServers> =>
+    Effect.flatMap(candidates(model), (found) =>
+      found.length < 2
+        ? Effect.succeed(found)
+        : Effect.map(random.nextIntBetween(0, 0x7fffffff), (seed) =>
+            order(strategy, found, { location: settings.location, random: Prng.make(seed) })
+          )
+    )
 
   return Router.of({
     order: ordered,

@@ -150,8 +150,7 @@ const redactUserInfo = (address: string): string => address.replace(/\/\/[^/@]*@
 
 const toBase64 = (text: string): string => btoa(String.fromCharCode(...new TextEncoder().encode(text)))
 
-const positive = (value: unknown): value is number =>
-  typeof value === "number" && Number.isFinite(value) && value > 0
+const positive = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value) && value > 0
 
 /**
  * Makes a `Server` of what a user named, or says which field is wrong. `source` is where it was named, for the
@@ -160,10 +159,7 @@ const positive = (value: unknown): value is number =>
  * @since 0.1.0
  * @category constructors
  */
-export const fromOptions = (
-  input: string | ServerOptions,
-  source: string
-): Either.Either<Server, InvalidConfig> => {
+export const fromOptions = (input: string | ServerOptions, source: string): Either.Either<Server, InvalidConfig> => {
   const fail = (field: string, reason: string) => Either.left(new InvalidConfig({ source, field, reason }))
   if (typeof input !== "string" && (typeof input !== "object" || input === null)) {
     return fail("servers", "a server is an address or an object with a url")

@@ -3,8 +3,9 @@
  *
  * @since 0.1.0
  */
-export * as ApiRequest from "./backend/apiRequest.js"
+
 export * as Backend from "./Backend.js"
+export * as ApiRequest from "./backend/apiRequest.js"
 export * as Chat from "./Chat.js"
 export * as ChatEvent from "./ChatEvent.js"
 export * as ChatRequest from "./ChatRequest.js"

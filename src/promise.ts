@@ -208,9 +208,12 @@ const chatWith =
       return new ChatStream(answer)
     }
     if (json) {
-      const decoder = schema === undefined ? Effect.succeed(StructuredOutput.any) : StructuredOutput.fromJsonSchema(schema)
+      const decoder =
+        schema === undefined ? Effect.succeed(StructuredOutput.any) : StructuredOutput.fromJsonSchema(schema)
       return run(
-        Effect.flatMap(decoder, (decoder) => Effect.flatMap(Chat.Chat, (chat) => chat.structured(prompt, decoder, all))),
+        Effect.flatMap(decoder, (decoder) =>
+          Effect.flatMap(Chat.Chat, (chat) => chat.structured(prompt, decoder, all))
+        ),
         signal
       )
     }
@@ -334,7 +337,10 @@ export const createCortex = (options: CortexOptions = {}): Cortex => {
     getRandomLlmParams: () => registry((registry) => registry.randomLlmParams),
     buildApiRequest: (model, prompt, options) =>
       registry((registry) =>
-        Effect.zipRight(registry.modelInfo(model), Effect.suspend(() => ApiRequest.make(model, prompt, options)))
+        Effect.zipRight(
+          registry.modelInfo(model),
+          Effect.suspend(() => ApiRequest.make(model, prompt, options))
+        )
       ),
     registryWarnings: () => registry((registry) => Effect.map(registry.warnings, (warnings) => [...warnings])),
     close: () => runtime.dispose(),
@@ -503,5 +509,4 @@ export const buildApiRequest = (
  * @since 0.1.0
  * @category models
  */
-export const registryWarnings = (): Promise<ReadonlyArray<RegistryWarning>> =>
-  defaultCortex().registryWarnings()
+export const registryWarnings = (): Promise<ReadonlyArray<RegistryWarning>> => defaultCortex().registryWarnings()

@@ -7,7 +7,7 @@ import type { Backend, Finish, Sink } from "../Backend.js"
 import type { FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import * as Sse from "../internal/sse.js"
-import * as Message from "../Message.js"
+import type * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import * as Http from "./http.js"
@@ -22,7 +22,10 @@ const content = (message: Message.UserMessage): unknown =>
     : message.content.map((part) =>
         part.type === "text"
           ? part
-          : { type: "image_url", image_url: { url: "url" in part ? part.url : `data:${part.mediaType};base64,${part.data}` } }
+          : {
+              type: "image_url",
+              image_url: { url: "url" in part ? part.url : `data:${part.mediaType};base64,${part.data}` }
+            }
       )
 
 const message = (message: Message.Message): object => {
@@ -91,7 +94,12 @@ export const body = (server: Server, request: ChatRequest): { readonly [key: str
     ? {}
     : request.format === "json"
       ? { response_format: { type: "json_object" } }
-      : { response_format: { type: "json_schema", json_schema: { name: "answer", schema: request.format, strict: true } } }),
+      : {
+          response_format: {
+            type: "json_schema",
+            json_schema: { name: "answer", schema: request.format, strict: true }
+          }
+        }),
   ...(request.tools.length === 0
     ? {}
     : {
@@ -279,7 +287,8 @@ export const decoder = (sink: Sink): Http.Decoder => {
  * @since 0.1.0
  * @category accessors
  */
-export const endpoint = (url: string, path: string): string => (url.endsWith("/v1") ? `${url}${path}` : `${url}/v1${path}`)
+export const endpoint = (url: string, path: string): string =>
+  url.endsWith("/v1") ? `${url}${path}` : `${url}/v1${path}`
 
 /**
  * @since 0.1.0

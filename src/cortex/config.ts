@@ -132,11 +132,9 @@ export const filePath = Effect.gen(function* () {
  * @since 0.1.0
  * @category constructors
  */
-export const readFile = Effect.fnUntraced(function* (file: string): Effect.fn.Return<
-  File,
-  InvalidConfig,
-  FileSystem.FileSystem
-> {
+export const readFile = Effect.fnUntraced(function* (
+  file: string
+): Effect.fn.Return<File, InvalidConfig, FileSystem.FileSystem> {
   const fs = yield* FileSystem.FileSystem
   const text = yield* fs.readFileString(file).pipe(
     Effect.map(Option.some),
@@ -226,11 +224,9 @@ const unique = (servers: ReadonlyArray<Server.Server>, source: string) => {
  * @since 0.1.0
  * @category constructors
  */
-export const settings = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<
-  Settings.Settings,
-  InvalidConfig,
-  FileSystem.FileSystem | Path.Path
-> {
+export const settings = Effect.fnUntraced(function* (
+  options: Options
+): Effect.fn.Return<Settings.Settings, InvalidConfig, FileSystem.FileSystem | Path.Path> {
   const given = "the options"
   const alone = options.configFile === false
   const path = alone ? "" : (options.configFile ?? (yield* filePath))

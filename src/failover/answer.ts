@@ -6,7 +6,7 @@
  *
  * @since 0.1.0
  */
-import type { Finish, ServerFailure, Service as Backends, Sink } from "../Backend.js"
+import type { Service as Backends, Finish, ServerFailure, Sink } from "../Backend.js"
 import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
 import {
@@ -20,7 +20,7 @@ import {
 } from "../Errors.js"
 import type { Service as Fleet, Lease } from "../Fleet.js"
 import { engineUnavailable } from "../internal/engine.js"
-import { Timer } from "../internal/timer.js"
+import { maxTimer, Watch, type Watched } from "../internal/watch.js"
 import type { ToolCall } from "../Message.js"
 import { type Candidate, resting } from "../Router.js"
 import type { Exchange } from "../Transport.js"
@@ -61,32 +61,41 @@ export interface Continuation {
 }
 
 /**
- * What an answer needs from its surroundings.
+ * A call, as `Chat` hands it over.
  *
  * - `events`: give out events; otherwise only the `Result` is kept, and an attempt that breaks is simply begun anew
  * - `preface`: events to give out after `start`
- * - `failed`: told of every failure that says something about a server
- * - `missing`: the error for a model that every server turned out not to have
  * - `complete`: may hold the end back, fail, or go on with another request
  * - `closed`: called once, when nothing more will happen
  *
  * @since 0.1.0
  * @category models
  */
-export interface Plan {
+export interface Call {
   readonly request: ChatRequest
   readonly limits: Limits
-  readonly order: ReadonlyArray<Candidate>
-  readonly backends: Backends
-  readonly fleet: Fleet
   readonly events: boolean
   readonly preface: ReadonlyArray<ChatEvent>
+  readonly complete: ((result: Result) => Promise<Continuation | undefined>) | undefined
+  readonly closed: (() => void) | undefined
+}
+
+/**
+ * What every answer needs from its surroundings.
+ *
+ * - `failed`: told of every failure that says something about a server
+ * - `missing`: the error for a model that every server turned out not to have
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Surroundings {
+  readonly backends: Backends
+  readonly fleet: Fleet
   readonly now: () => number
   readonly random: () => number
   readonly failed: (candidate: Candidate, failure: ServerFailure) => void
-  readonly missing: () => Promise<ChatError>
-  readonly complete: ((result: Result) => Promise<Continuation | undefined>) | undefined
-  readonly closed: () => void
+  readonly missing: (model: string) => Promise<ChatError>
 }
 
 /**
@@ -155,13 +164,13 @@ class Try implements Sink {
   connected(): void {
     if (this.over || this.phase !== "connect") return
     this.phase = "first-token"
-    this.answer.timer.set(this.answer.plan.limits.firstTokenTimeout)
+    this.answer.watch.expect(this.answer.call.limits.firstTokenTimeout)
   }
 
   read(): void {
     if (this.over) return
-    this.lastRead = this.answer.plan.now()
-    if (this.phase === "stream") this.answer.timer.set(this.answer.plan.limits.idleTimeout)
+    this.lastRead = this.answer.around.now()
+    if (this.phase === "stream") this.answer.watch.heard()
   }
 
   text(content: string): void {
@@ -180,7 +189,7 @@ class Try implements Sink {
     if (this.over) return
     this.piece()
     this.thoughts += content
-    if (this.answer.plan.events && !this.hideThoughts) {
+    if (this.answer.call.events && !this.hideThoughts) {
       this.answer.push({ type: "thinking", content, timestamp: this.lastRead })
     }
   }
@@ -214,7 +223,7 @@ class Try implements Sink {
   private say(content: string): void {
     this.said += content
     this.pieces++
-    if (this.answer.plan.events) this.answer.token(content, this.lastRead)
+    if (this.answer.call.events) this.answer.token(content, this.lastRead)
   }
 
   private diverged(): void {
@@ -226,7 +235,7 @@ class Try implements Sink {
     this.phase = "stream"
     this.firstPiece = this.lastRead
     this.answer.firstPiece ??= this.lastRead
-    this.answer.timer.set(this.answer.plan.limits.idleTimeout)
+    this.answer.watch.expect(this.answer.call.limits.idleTimeout)
   }
 }
 
@@ -240,12 +249,13 @@ class Try implements Sink {
  * @since 0.1.0
  * @category models
  */
-export class Answer {
+export class Answer implements Watched {
   /** When the first piece came, in milliseconds since the epoch. */
   firstPiece: number | undefined
-  readonly timer: Timer
+  readonly watch = new Watch(this)
 
   private readonly began: number
+  private readonly order: ReadonlyArray<Candidate>
   private request: ChatRequest
   private remaining: Array<Candidate>
   private tries = 0
@@ -253,7 +263,9 @@ export class Answer {
   private index = 0
   private batch: Array<ChatEvent> = []
   private paused = false
-  private waiting: { readonly resolve: (batch: Batch | undefined) => void; readonly reject: (error: unknown) => void } | undefined
+  private waiting:
+    | { readonly resolve: (batch: Batch | undefined) => void; readonly reject: (error: unknown) => void }
+    | undefined
   private over = false
   private error: { readonly cause: unknown } | undefined
   private answered: Result | undefined
@@ -265,16 +277,21 @@ export class Answer {
   private deadline: ReturnType<typeof setTimeout> | undefined
   private backoff: ReturnType<typeof setTimeout> | undefined
 
-  constructor(readonly plan: Plan) {
-    this.began = plan.now()
-    this.request = plan.request
-    this.remaining = [...plan.order]
-    this.timer = new Timer(() => this.silent())
-    if (plan.events) {
-      this.batch.push({ type: "start", content: "", model: plan.request.model, timestamp: this.began }, ...plan.preface)
+  constructor(
+    readonly call: Call,
+    order: ReadonlyArray<Candidate>,
+    readonly around: Surroundings
+  ) {
+    this.began = around.now()
+    this.request = call.request
+    this.order = this.able(order)
+    this.remaining = [...this.order]
+    if (call.events) {
+      this.batch.push({ type: "start", content: "", model: call.request.model, timestamp: this.began })
+      for (const event of call.preface) this.batch.push(event)
     }
-    if (plan.limits.deadline !== undefined) {
-      this.deadline = setTimeout(() => this.deadlinePassed(), Math.min(plan.limits.deadline, 0x7fffffff))
+    if (call.limits.deadline !== undefined) {
+      this.deadline = setTimeout(() => this.deadlinePassed(), Math.min(call.limits.deadline, maxTimer))
     }
     this.next()
   }
@@ -342,7 +359,7 @@ export class Answer {
       if (this.batch.length > highWater && !this.paused && this.current !== undefined) {
         this.paused = true
         this.current.exchange?.pause()
-        this.timer.clear()
+        this.watch.clear()
       }
       return
     }
@@ -353,7 +370,7 @@ export class Answer {
 
   finished(attempt: Try, finish: Finish): void {
     this.retire(attempt)
-    const now = this.plan.now()
+    const now = this.around.now()
     const duration = attempt.firstPiece === undefined ? 0 : attempt.lastRead - attempt.firstPiece
     const tokens = finish.usage.completionTokens ?? attempt.pieces
     const tokensPerSecond =
@@ -375,15 +392,15 @@ export class Answer {
       tokensPerSecond,
       attempts: this.attempts
     }
-    if (this.plan.events) {
+    if (this.call.events) {
       for (const call of attempt.toolCalls) this.push({ type: "tool_call", ...call, timestamp: now })
     }
-    if (this.plan.complete === undefined) {
+    if (this.call.complete === undefined) {
       this.end(result)
       return
     }
     this.wake()
-    this.plan.complete(result).then(
+    this.call.complete(result).then(
       (continuation) => {
         if (this.over) return
         if (continuation === undefined) this.end(result)
@@ -397,7 +414,7 @@ export class Answer {
     this.retire(attempt)
     attempt.lease.fail(failure)
     this.record(attempt.candidate, attempt.phase, failure, attempt.began)
-    if (this.plan.events) {
+    if (this.call.events) {
       this.given += attempt.said
       if (attempt.thoughts !== "") this.givenThoughts = true
     } else this.firstPiece = undefined
@@ -411,7 +428,7 @@ export class Answer {
   // ---------------------------------------------------------------------------
 
   private next(): void {
-    const max = this.plan.limits.maxAttempts
+    const max = this.call.limits.maxAttempts
     if (max !== undefined && this.tries >= max) {
       this.exhausted()
       return
@@ -422,44 +439,47 @@ export class Answer {
       this.attempt(candidate)
       return
     }
-    if (max === undefined || this.plan.order.length === 0) {
+    if (max === undefined || this.order.length === 0) {
       this.exhausted()
       return
     }
     // Every server has had its turn: only now is the same one tried again, and only now is there a pause.
-    const round = Math.floor(this.tries / this.plan.order.length)
-    const pause = this.plan.limits.retryBackoff * 2 ** (round - 1) * (0.5 + this.plan.random() / 2)
-    this.remaining = [...this.plan.order]
+    const round = Math.floor(this.tries / this.order.length)
+    const pause = this.call.limits.retryBackoff * 2 ** (round - 1) * (0.5 + this.around.random() / 2)
+    this.remaining = [...this.order]
     this.backoff = setTimeout(() => this.next(), pause)
   }
 
   /** The next server in order that is not resting by now; one that rests, when there is no other. */
   private choose(): Candidate | undefined {
     let at = this.remaining.findIndex(
-      ({ host }) => !resting({ host, snapshot: this.plan.fleet.snapshot(host.server.url, host.model) })
+      ({ host }) => !resting({ host, snapshot: this.around.fleet.snapshot(host.server.url, host.model) })
     )
     if (at === -1) at = 0
     return this.remaining.splice(at, 1)[0]
   }
 
+  /** Those whose protocol can express the request; nothing is sent to the others. */
+  private able(order: ReadonlyArray<Candidate>): ReadonlyArray<Candidate> {
+    return order.filter((candidate) => {
+      const unsupported = this.around.backends.get(candidate.host.protocol).unsupported(this.request)
+      if (unsupported.length === 0) return true
+      this.record(candidate, "connect", { reason: "unsupported", message: unsupported.join("; ") }, this.began)
+      return false
+    })
+  }
+
   private attempt(candidate: Candidate): void {
-    const { backends, fleet, limits, now } = this.plan
+    const { backends, fleet, now } = this.around
     const { model, protocol, server } = candidate.host
     const backend = backends.get(protocol)
     const request = requestFor(this.request, candidate)
-    const unsupported = backend.unsupported(request)
-    if (unsupported.length > 0) {
-      const failure: ServerFailure = { reason: "unsupported", message: unsupported.join("; ") }
-      this.record(candidate, "connect", failure, now())
-      this.afterFailure(candidate, failure)
-      return
-    }
     const attempt = new Try(this, candidate, fleet.lease(server.url, model), now(), this.given, this.givenThoughts)
     this.current = attempt
-    if (this.plan.events) {
+    if (this.call.events) {
       this.push({ type: "meta", meta: { server: server.url, attempt: this.tries }, timestamp: attempt.began })
     }
-    this.timer.set(limits.connectTimeout)
+    this.watch.expect(this.call.limits.connectTimeout)
     const exchange = backend.start(server, request, attempt)
     if (attempt.over) exchange.abort()
     else attempt.exchange = exchange
@@ -471,7 +491,7 @@ export class Answer {
       phase,
       reason: failure.reason,
       message: failure.message,
-      elapsed: this.plan.now() - began,
+      elapsed: this.around.now() - began,
       ...(failure.status === undefined ? {} : { status: failure.status })
     })
   }
@@ -486,14 +506,14 @@ export class Answer {
       this.reject(engineUnavailable(failure))
       return
     }
-    this.plan.failed(candidate, failure)
+    this.around.failed(candidate, failure)
     const attempt = this.attempts[this.attempts.length - 1]
-    if (this.plan.events && attempt !== undefined) {
+    if (this.call.events && attempt !== undefined) {
       this.push({
         type: "error",
         content: `${server} failed: ${failure.message}`,
         attempt,
-        timestamp: this.plan.now()
+        timestamp: this.around.now()
       })
       this.wake()
     }
@@ -506,13 +526,11 @@ export class Answer {
     const [first] = attempts
     if (first !== undefined && attempts.every((a) => a.reason === "unsupported" && a.status === undefined)) {
       const [field = "request"] = first.message.split(":", 1)
-      this.reject(
-        new InvalidRequest({ field, reason: first.message.slice(field.length + 1).trim() || first.message })
-      )
+      this.reject(new InvalidRequest({ field, reason: first.message.slice(field.length + 1).trim() || first.message }))
     } else if (this.given !== "") {
       this.reject(new StreamInterrupted({ model, partial: this.given, attempts }))
     } else if (attempts.length > 0 && attempts.every((a) => a.reason === "model-not-found")) {
-      this.plan.missing().then(
+      this.around.missing(model).then(
         (error) => this.reject(error),
         (error: unknown) => this.reject(error)
       )
@@ -526,14 +544,14 @@ export class Answer {
     this.givenThoughts = false
     this.tries = 0
     // The server that answered has the conversation in its cache.
-    this.remaining = [candidate, ...this.plan.order.filter((other) => other !== candidate)]
+    this.remaining = [candidate, ...this.order.filter((other) => other !== candidate)]
     this.wake()
     this.next()
   }
 
   private end(result: Result): void {
     this.answered = result
-    if (this.plan.events) {
+    if (this.call.events) {
       this.push({
         type: "end",
         content: "",
@@ -544,7 +562,7 @@ export class Answer {
         ...(result.firstTokenTime === undefined ? {} : { firstTokenTime: result.firstTokenTime }),
         ...(result.tokensPerSecond === undefined ? {} : { tokensPerSecond: result.tokensPerSecond }),
         attempts: result.attempts,
-        timestamp: this.plan.now()
+        timestamp: this.around.now()
       })
     }
     this.close()
@@ -573,25 +591,26 @@ export class Answer {
       attempt.lease.cancel()
       attempt.exchange?.abort()
     }
-    this.timer.clear()
+    this.watch.clear()
     if (this.deadline !== undefined) clearTimeout(this.deadline)
     if (this.backoff !== undefined) clearTimeout(this.backoff)
-    this.plan.closed()
+    this.call.closed?.()
     for (const listener of this.listeners) listener()
     this.listeners = []
   }
 
   private retire(attempt: Try): void {
     attempt.over = true
-    this.timer.clear()
+    this.watch.clear()
     this.paused = false
     if (this.current === attempt) this.current = undefined
   }
 
-  private silent(): void {
+  /** Nothing came for as long as the current phase allows. */
+  silent(): void {
     const attempt = this.current
     if (attempt === undefined) return
-    const { connectTimeout, firstTokenTimeout, idleTimeout } = this.plan.limits
+    const { connectTimeout, firstTokenTimeout, idleTimeout } = this.call.limits
     attempt.exchange?.abort()
     switch (attempt.phase) {
       case "connect":
@@ -609,7 +628,7 @@ export class Answer {
     this.reject(
       new DeadlineExceeded({
         model: this.request.model,
-        deadline: this.plan.limits.deadline ?? 0,
+        deadline: this.call.limits.deadline ?? 0,
         partial: this.given + (this.current?.said ?? ""),
         attempts: this.attempts
       })
@@ -621,7 +640,7 @@ export class Answer {
     this.batch = []
     if (this.paused) {
       this.paused = false
-      this.timer.set(this.plan.limits.idleTimeout)
+      this.watch.expect(this.call.limits.idleTimeout)
       this.current?.exchange?.resume()
     }
     return batch

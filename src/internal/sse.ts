@@ -30,6 +30,7 @@ export const make = (take: (data: string) => void): Lines.Lines => {
     else if (line.length === 4) value = ""
     else return
     data = data === undefined ? value : `${data}\n${value}`
+    if (data.length > Lines.maxLineBytes) throw new Lines.LineTooLong()
   })
   return {
     feed: lines.feed,

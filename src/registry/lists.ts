@@ -7,6 +7,7 @@ import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
@@ -129,7 +130,8 @@ const toKnown = (entry: Entry): Known => ({
 
 /**
  * `sources` is evaluated when a server is first needed and again by `refresh`; `ttl`, in milliseconds, is how long a
- * list is believed. What is under way ends with the scope.
+ * list is believed; `answered` is told how long a server that answered took, in milliseconds. What is under way ends
+ * with the scope.
  *
  * @since 0.1.0
  * @category constructors
@@ -137,7 +139,8 @@ const toKnown = (entry: Entry): Known => ({
 export const make = Effect.fnUntraced(function* (
   client: HttpClient.HttpClient,
   sources: Effect.Effect<ReadonlyArray<Source>>,
-  ttl: number
+  ttl: number,
+  answered: (url: string, milliseconds: number) => void
 ) {
   const scope = yield* Effect.scope
   const permits = yield* Effect.makeSemaphore(concurrency)
@@ -204,7 +207,11 @@ export const make = Effect.fnUntraced(function* (
       if (entry.running) return Effect.void
       entry.running = true
       entry.askedAt = clock.unsafeCurrentTimeMillis()
-      return Discovery.list(client, entry.server).pipe(
+      return Effect.timed(Discovery.list(client, entry.server)).pipe(
+        Effect.map(([took, listing]) => {
+          answered(entry.server.url, Duration.toMillis(took))
+          return listing
+        }),
         permits.withPermits(1),
         Effect.interruptible,
         Effect.exit,

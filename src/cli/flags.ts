@@ -1,0 +1,125 @@
+/**
+ * The kinds of flags. Each is optional, and `undefined` where it is not given, unless it says otherwise.
+ *
+ * @since 0.1.0
+ */
+import * as HelpDoc from "@effect/cli/HelpDoc"
+import * as Options from "@effect/cli/Options"
+import * as ValidationError from "@effect/cli/ValidationError"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { unwrap } from "./commandLine.js"
+
+/**
+ * What stands at a flag: what its value is called, a short name, and what it is for.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface About {
+  readonly value?: string
+  readonly alias?: string
+  readonly about: string
+}
+
+const describe = <A>(options: Options.Options<A>, { about, alias, value }: About): Options.Options<A> => {
+  const described = Options.withDescription(options, about)
+  const named = value === undefined ? described : Options.withPseudoName(described, value)
+  return alias === undefined ? named : Options.withAlias(named, alias)
+}
+
+const optional = <A>(options: Options.Options<A>): Options.Options<A | undefined> =>
+  Options.map(Options.optional(options), Option.getOrUndefined)
+
+const wrong = (name: string, value: string, must: string) =>
+  ValidationError.invalidValue(HelpDoc.p(`--${name} must be ${must}, not '${value}'`))
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const text = (name: string, about: About): Options.Options<string | undefined> =>
+  optional(describe(Options.text(name), about))
+
+/**
+ * May be given more than once.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const texts = (name: string, about: About): Options.Options<ReadonlyArray<string>> =>
+  Options.map(Options.repeated(describe(Options.text(name), about)), (values) => values.map(unwrap))
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const number = (
+  name: string,
+  about: About,
+  { must = "a number", test = Number.isFinite }: { readonly must?: string; readonly test?: (n: number) => boolean } = {}
+): Options.Options<number | undefined> =>
+  optional(
+    Options.mapEffect(describe(Options.text(name), { value: "NUMBER", ...about }), (value) =>
+      value.trim() !== "" && test(Number(value)) ? Effect.succeed(Number(value)) : Effect.fail(wrong(name, value, must))
+    )
+  )
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const whole = (name: string, about: About): Options.Options<number | undefined> =>
+  number(name, about, { must: "a whole number", test: Number.isSafeInteger })
+
+/**
+ * Given in seconds, taken in milliseconds.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const seconds = (name: string, about: About): Options.Options<number | undefined> =>
+  Options.map(
+    number(
+      name,
+      { value: "SECONDS", ...about },
+      { must: "a number of seconds above 0", test: (n) => Number.isFinite(n) && n > 0 }
+    ),
+    (value) => (value === undefined ? undefined : value * 1000)
+  )
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const choice = <A>(
+  name: string,
+  choices: readonly [readonly [string, A], ...ReadonlyArray<readonly [string, A]>],
+  about: About
+): Options.Options<A | undefined> => {
+  const names = choices.map(([one]) => one)
+  return optional(
+    Options.mapEffect(describe(Options.text(name), { value: names.join("|"), ...about }), (value) => {
+      const found = choices.find(([one]) => one === value)
+      return found === undefined
+        ? Effect.fail(wrong(name, value, `one of ${names.join(", ")}`))
+        : Effect.succeed(found[1])
+    })
+  )
+}
+
+/**
+ * `false` where it is not given.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const flag = (name: string, about: About): Options.Options<boolean> => describe(Options.boolean(name), about)
+
+/**
+ * The flag of every command that lists something.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const json: Options.Options<boolean> = flag("json", { about: "Print JSON, for programs." })

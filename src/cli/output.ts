@@ -1,0 +1,204 @@
+/**
+ * Standard output is for answers, standard error for everything said about them. Off a terminal neither holds a
+ * control sequence of ours.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import { CommandFailed, OutputClosed } from "./failure.js"
+
+// =============================================================================
+// terminals
+// =============================================================================
+
+/**
+ * A stream that may be a terminal: `process.stdout` or `process.stderr`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Output = NodeJS.WriteStream
+
+/**
+ * Whether a stream is a terminal that understands control sequences.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const controllable = (output: Output): boolean => output.isTTY === true && process.env["TERM"] !== "dumb"
+
+/**
+ * @since 0.1.0
+ * @category accessors
+ */
+export const coloured = (output: Output): boolean => controllable(output) && !process.env["NO_COLOR"]
+
+const style =
+  (open: number, close: number) =>
+  (text: string, output: Output): string =>
+    coloured(output) ? `\u001b[${open}m${text}\u001b[${close}m` : text
+
+/**
+ * @since 0.1.0
+ * @category combinators
+ */
+export const dim = style(2, 22)
+
+/**
+ * @since 0.1.0
+ * @category combinators
+ */
+export const bold = style(1, 22)
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
+
+/** What servers and models say must not steer a terminal. */
+const harmless = (text: string): string => text.replace(controls, "")
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+const sequences = /\u001b\[[0-9;]*[A-Za-z]/g
+
+/**
+ * Text without colours.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const plain = (text: string): string => text.replace(sequences, "")
+
+// =============================================================================
+// writing
+// =============================================================================
+
+const isClosed = (error: Error): boolean =>
+  "code" in error && (error.code === "EPIPE" || error.code === "ERR_STREAM_DESTROYED" || error.code === "ECONNRESET")
+
+/**
+ * Writes to standard output, as fast as its reader reads.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const write = (text: string): Effect.Effect<void, OutputClosed | CommandFailed> =>
+  Effect.async((resume) => {
+    process.stdout.write(text, (error) => {
+      if (error === undefined || error === null) resume(Effect.void)
+      else if (isClosed(error)) resume(Effect.fail(new OutputClosed()))
+      else resume(Effect.fail(new CommandFailed({ message: `standard output cannot be written: ${error.message}` })))
+    })
+  })
+
+/**
+ * Writes what a model said: as it is, but for what would steer a terminal.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const say = (text: string): Effect.Effect<void, OutputClosed | CommandFailed> =>
+  write(process.stdout.isTTY === true ? harmless(text) : text)
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const writeJson = (value: unknown): Effect.Effect<void, OutputClosed | CommandFailed> =>
+  write(`${JSON.stringify(value, undefined, 2)}\n`)
+
+/**
+ * One line on standard error.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const note = (message: string): Effect.Effect<void> =>
+  Effect.sync(() => void process.stderr.write(`aicortex: ${harmless(message)}\n`))
+
+/**
+ * One line on standard error that matters little.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const aside = (message: string): Effect.Effect<void> =>
+  Effect.sync(() => void process.stderr.write(`${dim(`aicortex: ${harmless(message)}`, process.stderr)}\n`))
+
+/**
+ * Text on standard error that matters little, without a line of its own.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const mutter = (text: string): Effect.Effect<void> =>
+  Effect.sync(() => void process.stderr.write(dim(harmless(text), process.stderr)))
+
+// =============================================================================
+// tables
+// =============================================================================
+
+/** East Asian characters and emoji take two columns, combining marks none. */
+const widthOf = (character: string): number => {
+  if (/\p{Mark}|\u200d/u.test(character)) return 0
+  return /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Extended_Pictographic}/u.test(
+    character
+  ) && (character.codePointAt(0) ?? 0) > 0xff
+    ? 2
+    : 1
+}
+
+const width = (text: string): number => {
+  let sum = 0
+  for (const character of text) sum += widthOf(character)
+  return sum
+}
+
+const cut = (text: string, limit: number): string => {
+  if (width(text) <= limit) return text
+  let out = ""
+  let used = 0
+  for (const character of text) {
+    used += widthOf(character)
+    if (used > limit - 1) break
+    out += character
+  }
+  return `${out}…`
+}
+
+const gap = "  "
+const minColumn = 6
+
+/** The widths with which a table fits, the widest column giving way first. */
+const fit = (widths: ReadonlyArray<number>, limit: number): ReadonlyArray<number> => {
+  const out = [...widths]
+  const sum = () => out.reduce((all, one) => all + one, 0) + gap.length * (out.length - 1)
+  for (let over = sum() - limit; over > 0; over--) {
+    const widest = out.indexOf(Math.max(...out))
+    if ((out[widest] ?? 0) <= minColumn) break
+    out[widest] = (out[widest] ?? 0) - 1
+  }
+  return out
+}
+
+/**
+ * A table: within the width of a terminal (80 columns where it does not say); whole where standard output is none.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const table = (head: ReadonlyArray<string>, body: ReadonlyArray<ReadonlyArray<string>>): string => {
+  const rows = [head, ...body].map((row) => row.map((cell) => harmless(cell).replace(/\s+/g, " ")))
+  const natural = head.map((_, i) => Math.max(...rows.map((row) => width(row[i] ?? ""))))
+  const right = head.map((_, i) => body.length > 0 && body.every((row) => /^(-|[\d.]+)$/.test(row[i] ?? "")))
+  const widths = process.stdout.isTTY === true ? fit(natural, process.stdout.columns || 80) : natural
+  const lines = rows.map((row) =>
+    widths
+      .map((limit, i) => {
+        const cell = cut(row[i] ?? "", limit)
+        const space = " ".repeat(Math.max(0, limit - width(cell)))
+        return right[i] === true ? space + cell : cell + space
+      })
+      .join(gap)
+      .trimEnd()
+  )
+  return lines.map((line, i) => `${i === 0 ? bold(line, process.stdout) : line}\n`).join("")
+}

@@ -1,0 +1,48 @@
+/**
+ * Shows on standard error that something is under way, where both outputs are a terminal.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { controllable, dim } from "./output.js"
+
+const frames = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"]
+const erase = "\r\u001b[K"
+
+/**
+ * Whoever writes to the terminal calls `stop` first; more than once is fine.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Spinner {
+  readonly stop: () => void
+}
+
+/**
+ * A spinner that turns until it is stopped, or its scope ends.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const start: Effect.Effect<Spinner, never, Scope.Scope> = Effect.acquireRelease(
+  Effect.sync((): Spinner => {
+    if (!controllable(process.stderr) || process.stdout.isTTY !== true) return { stop: () => {} }
+    let shown = false
+    let frame = 0
+    let timer: NodeJS.Timeout | undefined = setInterval(() => {
+      shown = true
+      process.stderr.write(`\r${dim(frames[frame++ % frames.length] ?? "", process.stderr)}`)
+    }, 100)
+    return {
+      stop: () => {
+        if (timer === undefined) return
+        clearInterval(timer)
+        timer = undefined
+        if (shown) process.stderr.write(erase)
+      }
+    }
+  }),
+  (spinner) => Effect.sync(spinner.stop)
+)

@@ -1,0 +1,103 @@
+/**
+ * What comes on standard input.
+ *
+ * @since 0.1.0
+ */
+
+import { fstatSync } from "node:fs"
+import * as Effect from "effect/Effect"
+import { CommandFailed } from "./failure.js"
+import { note } from "./output.js"
+
+/** A silent socket is left alone after so many milliseconds. */
+const socketPatience = 300
+
+/** After so many milliseconds of silence the user is told what is being waited for. */
+const silence = 5_000
+
+type Kind = "terminal" | "stream" | "socket" | "none"
+
+const kind = (): Kind => {
+  if (process.stdin.isTTY === true) return "terminal"
+  try {
+    const stat = fstatSync(0)
+    return stat.isFIFO() || stat.isFile() ? "stream" : stat.isSocket() ? "socket" : "none"
+  } catch {
+    return "none"
+  }
+}
+
+/** All of it, or `undefined` where nothing came within `patience` milliseconds. */
+const read = (patience: number | undefined): Effect.Effect<string | undefined, CommandFailed> =>
+  Effect.async((resume) => {
+    const { stdin } = process
+    const chunks: Array<Buffer> = []
+    const timer =
+      patience === undefined
+        ? stdin.isTTY === true
+          ? undefined
+          : setTimeout(() => Effect.runSync(note("waiting for standard input to end…")), silence)
+        : setTimeout(() => finish(Effect.succeed(undefined)), patience)
+    const onData = (chunk: Buffer) => {
+      clearTimeout(timer)
+      chunks.push(chunk)
+    }
+    const onEnd = () => {
+      const text = new TextDecoder().decode(Buffer.concat(chunks))
+      finish(Effect.succeed(text.replace(/\r?\n$/, "")))
+    }
+    const onError = (error: Error) =>
+      finish(Effect.fail(new CommandFailed({ message: `standard input cannot be read: ${error.message}` })))
+    const stop = () => {
+      clearTimeout(timer)
+      stdin.off("data", onData).off("end", onEnd).off("error", onError)
+      stdin.pause()
+      // A socket that stays open must not keep the process.
+      stdin.unref?.()
+    }
+    const finish = (result: Effect.Effect<string | undefined, CommandFailed>) => {
+      stop()
+      resume(result)
+    }
+    stdin.on("data", onData).on("end", onEnd).on("error", onError)
+    return Effect.sync(stop)
+  })
+
+/**
+ * All of standard input, without its last line break.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const all: Effect.Effect<string, CommandFailed> = Effect.suspend(() =>
+  Effect.map(read(undefined), (text) => text ?? "")
+)
+
+/**
+ * All of standard input, or `undefined` where it is a terminal or is not there.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const piped: Effect.Effect<string | undefined, CommandFailed> = Effect.suspend(() => {
+  const what = kind()
+  return what === "terminal" || what === "none" ? Effect.succeed(undefined) : all
+})
+
+/**
+ * What is piped in next to a prompt. A pipe and a file are read to their end. A socket, which is what a program gets
+ * that another one starts, often stays open and silent: it is read only if something comes at once.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const besides: Effect.Effect<string | undefined, CommandFailed> = Effect.suspend(() => {
+  switch (kind()) {
+    case "stream":
+      return all
+    case "socket":
+      return read(socketPatience)
+    default:
+      return Effect.succeed(undefined)
+  }
+})

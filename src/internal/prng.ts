@@ -1,0 +1,15 @@
+/**
+ * Numbers from 0 up to, but not including, 1: one draw of Effect's `Random` becomes as many as are needed, without an
+ * Effect for each. (The generator is the one known as mulberry32.)
+ *
+ * @internal
+ */
+export const make = (seed: number): (() => number) => {
+  let state = seed | 0
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
+}
