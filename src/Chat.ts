@@ -14,6 +14,7 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Channel from "effect/Channel"
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -21,7 +22,6 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -37,7 +37,7 @@ import {
   type SessionNotFound,
   ToolFailed
 } from "./Errors.js"
-import { type Answer, type Continuation, Failover, type Result } from "./Failover.js"
+import { type Answer, type Batch, type Continuation, Failover, type Result } from "./Failover.js"
 import * as History from "./History.js"
 import * as Message from "./Message.js"
 import { Registry } from "./Registry.js"
@@ -432,25 +432,6 @@ export const make = Effect.gen(function* () {
       Effect.map(begin(prepared, true, true), ({ start }) => start())
     )
 
-  const pull = (answer: Answer): Effect.Effect<Chunk.Chunk<ChatEvent>, Option.Option<ChatError>> =>
-    Effect.async((resume) => {
-      answer.pull().then(
-        (batch) =>
-          resume(batch === undefined ? Effect.fail(Option.none()) : Effect.succeed(Chunk.unsafeFromArray(batch))),
-        (error: unknown) => resume(Effect.mapError(failWith(error), Option.some))
-      )
-    })
-
-  const stream = (prompt: Prompt, options?: Options): Stream.Stream<ChatEvent, ChatError> =>
-    Stream.unwrapScoped(
-      Effect.map(
-        Effect.acquireRelease(Effect.interruptible(open(prompt, options)), (answer) =>
-          Effect.sync(() => answer.cancel())
-        ),
-        (answer) => Stream.repeatEffectChunkOption(pull(answer))
-      )
-    )
-
   const ask = <A>(prepared: Prepared, decoder: StructuredOutput.Decoder<A>) =>
     Effect.flatMap(begin(prepared, false, false), ({ said, start }) =>
       Effect.map(whole(start), (result) => ({ result, said, decoded: decoder.decode(result.text) }))
@@ -480,12 +461,32 @@ export const make = Effect.gen(function* () {
 
   return Chat.of({
     open,
-    stream,
+    stream: (prompt, options) => streamOf(open(prompt, options)),
     complete,
     text: (prompt, options) => Effect.map(complete(prompt, options), (result) => result.text),
     structured
   })
 })
+
+/** Reads one answer: a chunk per network read. A channel of its own, because a stream's combinators cost more. */
+const streamOf = <R>(open: Effect.Effect<Answer, ChatError, R>): Stream.Stream<ChatEvent, ChatError, R> => {
+  const read = (answer: Answer): Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> => {
+    const pull = Effect.async<Batch | undefined, ChatError>((resume) => {
+      answer.pull().then(
+        (batch) => resume(Effect.succeed(batch)),
+        (error: unknown) => resume(failWith(error))
+      )
+    })
+    const next: typeof done = Channel.flatMap(Channel.fromEffect(pull), (batch) =>
+      batch === undefined ? done : Channel.flatMap(Channel.write(Chunk.unsafeFromArray(batch)), () => next)
+    )
+    return next
+  }
+  const done: Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> = Channel.void
+  return Stream.fromChannel(
+    Channel.acquireUseRelease(Effect.interruptible(open), read, (answer) => Effect.sync(() => answer.cancel()))
+  )
+}
 
 /** The same call with the model's reply and what is wrong with it. */
 const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArray<SchemaIssue>): Prepared => ({
@@ -539,7 +540,7 @@ export const complete = (prompt: Prompt, options?: Options): Effect.Effect<Resul
  * @category accessors
  */
 export const stream = (prompt: Prompt, options?: Options): Stream.Stream<ChatEvent, ChatError, Chat> =>
-  Stream.unwrap(Effect.map(Chat, (chat) => chat.stream(prompt, options)))
+  streamOf(Effect.flatMap(Chat, (chat) => chat.open(prompt, options)))
 
 /**
  * A value of a schema. The schema is sent to the server, the reply is decoded with it, and a reply that does not fit

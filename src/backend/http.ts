@@ -209,7 +209,7 @@ class HttpAttempt implements TransportHandler, Exchange {
     }
     this.over = true
     if (this.decoder.finished) this.sink.flush()
-    else this.sink.fail({ reason: "cut", message: "the answer ended before it was complete", status: this.status })
+    else this.sink.fail({ reason: "cut", message: "the answer ended before it was complete" })
   }
 
   error(failure: TransportFailure): void {

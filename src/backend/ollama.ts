@@ -7,6 +7,7 @@ import type { Backend, Finish, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import * as Lines from "../internal/lines.js"
+import * as Template from "../internal/template.js"
 import * as Message from "../Message.js"
 import type { Service as Transport } from "../Transport.js"
 import * as Http from "./http.js"
@@ -159,15 +160,24 @@ const toolCall = (call: unknown): Message.ToolCall => {
 export const decoder = (sink: Sink): Http.Decoder => {
   let finished = false
   let calledTools = false
+  const template = Template.make()
   const lines = Lines.make((text) => {
     if (finished || text === "") return
+    const known = template.match(text)
+    if (known !== undefined) {
+      if (known !== "") sink.text(known)
+      return
+    }
     const line = Http.parseJson(text)
     const message = line["message"]
     if (typeof message === "object" && message !== null) {
       const { content, thinking, tool_calls } = message as { readonly [key: string]: unknown }
       if (typeof thinking === "string" && thinking !== "") sink.thinking(thinking)
       if (typeof content === "string") {
-        if (content !== "") sink.text(content)
+        if (content !== "") {
+          sink.text(content)
+          if (line["done"] === false) template.learn(text, content, line["created_at"])
+        }
       } else if (content !== undefined && content !== null) throw new Http.Malformed("the content is not a string")
       if (Array.isArray(tool_calls)) {
         for (const call of tool_calls) {

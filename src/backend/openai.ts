@@ -7,6 +7,7 @@ import type { Backend, Finish, Sink } from "../Backend.js"
 import type { FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import * as Sse from "../internal/sse.js"
+import * as Template from "../internal/template.js"
 import type * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
@@ -219,6 +220,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
   let counted: Usage = {}
   let tokensPerSecond: number | undefined
   let calls: ToolCalls | undefined
+  const template = Template.make()
 
   const complete = (): void => {
     if (finished || reason === undefined) return
@@ -239,6 +241,11 @@ export const decoder = (sink: Sink): Http.Decoder => {
       complete()
       return
     }
+    const known = template.match(data)
+    if (known !== undefined) {
+      if (known !== "") sink.text(known)
+      return
+    }
     const chunk = Http.parseJson(data)
     const choices = chunk["choices"]
     if (Array.isArray(choices)) {
@@ -249,7 +256,13 @@ export const decoder = (sink: Sink): Http.Decoder => {
           const { content, reasoning, reasoning_content, tool_calls } = delta as { readonly [key: string]: unknown }
           const thought = reasoning_content ?? reasoning
           if (typeof thought === "string" && thought !== "") sink.thinking(thought)
-          if (typeof content === "string" && content !== "") sink.text(content)
+          if (typeof content === "string" && content !== "") {
+            sink.text(content)
+            // A template may hold nothing else that counts: a finish reason or usage must be read.
+            if (choice.finish_reason == null && thought == null && tool_calls == null && chunk["usage"] == null) {
+              template.learn(data, content)
+            }
+          }
           if (Array.isArray(tool_calls)) {
             calls ??= new ToolCalls()
             for (const piece of tool_calls) calls.add(piece)

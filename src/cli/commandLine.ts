@@ -44,9 +44,11 @@ const collect = (usage: Usage.Usage, repeated: boolean, flags: Map<string, Flag>
       return
     }
     case "Optional":
-      return collect(usage.usage, repeated, flags)
+      collect(usage.usage, repeated, flags)
+      return
     case "Repeated":
-      return collect(usage.usage, true, flags)
+      collect(usage.usage, true, flags)
+      return
     case "Alternation":
     case "Concat":
       collect(usage.left, repeated, flags)
@@ -68,7 +70,7 @@ export const shape = (
     ["--help", help],
     ["-h", help]
   ])
-  collect(Options.getUsage(Options.all(options)), false, flags)
+  for (const option of Object.values(options)) collect(Options.getUsage(option), false, flags)
   return { flags, children, free }
 }
 

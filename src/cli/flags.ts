@@ -92,11 +92,11 @@ export const seconds = (name: string, about: About): Options.Options<number | un
  * @since 0.1.0
  * @category constructors
  */
-export const choice = <A>(
+export const choice = <const C extends ReadonlyArray<readonly [name: string, value: unknown]>>(
   name: string,
-  choices: readonly [readonly [string, A], ...ReadonlyArray<readonly [string, A]>],
+  choices: C,
   about: About
-): Options.Options<A | undefined> => {
+): Options.Options<C[number][1] | undefined> => {
   const names = choices.map(([one]) => one)
   return optional(
     Options.mapEffect(describe(Options.text(name), { value: names.join("|"), ...about }), (value) => {

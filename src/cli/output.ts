@@ -168,7 +168,7 @@ const gap = "  "
 const minColumn = 6
 
 /** The widths with which a table fits, the widest column giving way first. */
-const fit = (widths: ReadonlyArray<number>, limit: number): ReadonlyArray<number> => {
+const shrink = (widths: ReadonlyArray<number>, limit: number): ReadonlyArray<number> => {
   const out = [...widths]
   const sum = () => out.reduce((all, one) => all + one, 0) + gap.length * (out.length - 1)
   for (let over = sum() - limit; over > 0; over--) {
@@ -189,7 +189,7 @@ export const table = (head: ReadonlyArray<string>, body: ReadonlyArray<ReadonlyA
   const rows = [head, ...body].map((row) => row.map((cell) => harmless(cell).replace(/\s+/g, " ")))
   const natural = head.map((_, i) => Math.max(...rows.map((row) => width(row[i] ?? ""))))
   const right = head.map((_, i) => body.length > 0 && body.every((row) => /^(-|[\d.]+)$/.test(row[i] ?? "")))
-  const widths = process.stdout.isTTY === true ? fit(natural, process.stdout.columns || 80) : natural
+  const widths = process.stdout.isTTY === true ? shrink(natural, process.stdout.columns || 80) : natural
   const lines = rows.map((row) =>
     widths
       .map((limit, i) => {

@@ -167,15 +167,26 @@ const positive = (value: number | undefined, field: string, source: string) =>
     ? Effect.succeed(value)
     : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a number above 0` }))
 
-const parseLocation = (text: string) => {
-  const [latitude, longitude, ...rest] = text.split(",").map((part) => Number(part.trim()))
+/**
+ * A place written as `52.52,13.40`. `source` and `field` are where it stands, for the error.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const parseLocation = (
+  text: string,
+  source: string,
+  field: string
+): Either.Either<Server.Location, InvalidConfig> => {
+  const parts = text.split(",").map((part) => part.trim())
+  const [latitude, longitude] = parts.map(Number)
   const location = Schema.decodeUnknownEither(Server.Location)({ latitude, longitude })
-  return Either.isRight(location) && rest.length === 0 && latitude !== undefined && longitude !== undefined
-    ? Effect.succeed(location.right)
-    : Effect.fail(
+  return Either.isRight(location) && parts.length === 2 && !parts.includes("")
+    ? Either.right(location.right)
+    : Either.left(
         new InvalidConfig({
-          source: "the environment",
-          field: "AICORTEX_LOCATION",
+          source,
+          field,
           reason: `'${text}' must be a latitude and a longitude in degrees, such as 52.52,13.40`
         })
       )
@@ -189,22 +200,24 @@ const localOllama: Server.Server = {
   implicit: true
 }
 
-/**
- * The servers of the environment, or `undefined` where it names none.
- *
- * @since 0.1.0
- * @category constructors
- */
-const environmentServers = Effect.gen(function* () {
+interface Named {
+  readonly source: string
+  readonly servers: ReadonlyArray<Server.Server>
+}
+
+/** The servers of the environment, or `undefined` where it names none. */
+const environmentServers: Effect.Effect<Named | undefined, InvalidConfig> = Effect.gen(function* () {
   const list = yield* optionalString("AICORTEX_SERVERS")
   if (list !== undefined) {
     const urls = list.split(/[\s,]+/).filter((url) => url !== "")
-    return yield* Effect.forEach(urls, (url) => Server.fromOptions(url, "AICORTEX_SERVERS"))
+    const servers = yield* Effect.forEach(urls, (url) => Server.fromOptions(url, "AICORTEX_SERVERS"))
+    return { source: "AICORTEX_SERVERS", servers }
   }
   const host = yield* optionalString("OLLAMA_HOST")
   if (host === undefined) return undefined
   const server = yield* Server.fromOptions(host, "OLLAMA_HOST")
-  return [server.protocol === undefined ? { ...server, protocol: "ollama" as const } : server]
+  const protocol = server.protocol ?? "ollama"
+  return { source: "OLLAMA_HOST", servers: [{ ...server, protocol }] }
 })
 
 const unique = (servers: ReadonlyArray<Server.Server>, source: string) => {
@@ -219,56 +232,205 @@ const unique = (servers: ReadonlyArray<Server.Server>, source: string) => {
 }
 
 /**
+ * The settings that hold, and where each comes from: `the options`, the name of an environment variable, `the file`,
+ * or `default`. `file` is where the configuration file is or would be, `undefined` where none is read.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Resolved {
+  readonly settings: Settings.Settings
+  readonly origins: {
+    readonly [K in "servers" | "model" | "location" | "registry" | "personas" | "cacheTtl"]: string
+  }
+  readonly file: string | undefined
+}
+
+/** The first that is given, with its origin. */
+const first = <A>(
+  ...candidates: ReadonlyArray<readonly [origin: string, value: A | undefined]>
+): { readonly origin: string; readonly value: A | undefined } => {
+  for (const [origin, value] of candidates) if (value !== undefined) return { origin, value }
+  return { origin: "default", value: undefined }
+}
+
+/**
+ * The settings that hold with where they come from, or what is wrong with them.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const resolve = Effect.fnUntraced(function* (
+  options: Options
+): Effect.fn.Return<Resolved, InvalidConfig, FileSystem.FileSystem | Path.Path> {
+  const given = "the options"
+  const alone = options.configFile === false
+  const path = options.configFile === false ? "" : (options.configFile ?? (yield* filePath))
+  const file: File = alone ? {} : yield* readFile(path)
+  const env = <A>(effect: Effect.Effect<A, InvalidConfig>) => (alone ? Effect.succeed(undefined) : effect)
+  const variable = (name: string) => env(optionalString(name))
+
+  let servers: ReadonlyArray<Server.Server>
+  let serversFrom = given
+  if (options.servers !== undefined) {
+    servers = yield* Effect.forEach(options.servers, (server) => Server.fromOptions(server, given))
+  } else {
+    const named = yield* env(environmentServers)
+    serversFrom = named?.source ?? "the file"
+    servers = named?.servers ?? (yield* Effect.forEach(file.servers ?? [], (server) => fromFile(server, path)))
+    if (servers.length === 0 && !alone) {
+      servers = [localOllama]
+      serversFrom = "default"
+    }
+  }
+
+  const model = first(
+    [given, options.model],
+    ["AICORTEX_MODEL", yield* variable("AICORTEX_MODEL")],
+    ["the file", file.model]
+  )
+  const name = model.value ?? options.defaultModel ?? defaults.model
+  if (typeof name !== "string" || name.trim() === "") {
+    return yield* new InvalidConfig({ source: given, field: "model", reason: "must be the name of a model" })
+  }
+  const seconds = (value: number | undefined) => (value === undefined ? undefined : value * 1000)
+  const ttl = yield* variable("AICORTEX_CACHE_TTL")
+  const cacheTtl = first(
+    [given, yield* positive(options.cacheTtl, "cacheTtl", given)],
+    [
+      "AICORTEX_CACHE_TTL",
+      seconds(yield* positive(ttl === undefined ? ttl : Number(ttl), "AICORTEX_CACHE_TTL", "the environment"))
+    ],
+    ["the file", seconds(file.cacheTtl)]
+  )
+  const place = yield* variable("AICORTEX_LOCATION")
+  const location = first(
+    [given, options.location],
+    [
+      "AICORTEX_LOCATION",
+      place === undefined ? place : yield* parseLocation(place, "the environment", "AICORTEX_LOCATION")
+    ],
+    ["the file", file.location]
+  )
+  const folders = (yield* variable("AICORTEX_REGISTRY"))?.split(",").map((folder) => folder.trim())
+  const registry = first<string | ReadonlyArray<string>>(
+    [given, options.registry],
+    ["AICORTEX_REGISTRY", folders],
+    ["the file", file.registry]
+  )
+  const personas = first([given, options.personas], ["the file", file.personas])
+  return {
+    settings: {
+      model: name.trim(),
+      modelNamed: model.value !== undefined,
+      servers: yield* unique(servers, serversFrom === "the file" ? path : serversFrom),
+      registry: typeof registry.value === "string" ? [registry.value] : (registry.value ?? []),
+      personas: personas.value ?? {},
+      location: location.value,
+      cacheTtl: cacheTtl.value ?? Settings.empty.cacheTtl,
+      bestServerTtl: (yield* positive(options.bestServerTtl, "bestServerTtl", given)) ?? Settings.empty.bestServerTtl,
+      discoveryTtl: (yield* positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl
+    },
+    origins: {
+      servers: serversFrom,
+      model: model.origin,
+      location: location.origin,
+      registry: registry.origin,
+      personas: personas.origin,
+      cacheTtl: cacheTtl.origin
+    },
+    file: alone ? undefined : path
+  }
+})
+
+/**
  * The settings that hold, or what is wrong with them.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const settings = Effect.fnUntraced(function* (
+export const settings = (
   options: Options
-): Effect.fn.Return<Settings.Settings, InvalidConfig, FileSystem.FileSystem | Path.Path> {
-  const given = "the options"
-  const alone = options.configFile === false
-  const path = alone ? "" : (options.configFile ?? (yield* filePath))
-  const file = alone ? {} : yield* readFile(path)
-  const env = <A>(effect: Effect.Effect<A, InvalidConfig>) => (alone ? Effect.succeed(undefined) : effect)
+): Effect.Effect<Settings.Settings, InvalidConfig, FileSystem.FileSystem | Path.Path> =>
+  Effect.map(resolve(options), (resolved) => resolved.settings)
 
-  let servers: ReadonlyArray<Server.Server>
-  let source = given
-  if (options.servers !== undefined) {
-    servers = yield* Effect.forEach(options.servers, (server) => Server.fromOptions(server, given))
-  } else {
-    const named = yield* env(environmentServers)
-    source = named === undefined ? path : "the environment"
-    servers = named ?? (yield* Effect.forEach(file.servers ?? [], (server) => fromFile(server, path)))
-    if (servers.length === 0 && !alone) servers = [localOllama]
-  }
+// =============================================================================
+// writing
+// =============================================================================
 
-  const chosen = options.model ?? (yield* env(optionalString("AICORTEX_MODEL"))) ?? file.model
-  const model = chosen ?? options.defaultModel ?? defaults.model
-  if (typeof model !== "string" || model.trim() === "") {
-    return yield* new InvalidConfig({ source: given, field: "model", reason: "must be the name of a model" })
-  }
-  const ttl = yield* env(optionalString("AICORTEX_CACHE_TTL"))
-  const seconds = yield* positive(
-    ttl === undefined ? file.cacheTtl : Number(ttl),
-    "AICORTEX_CACHE_TTL",
-    ttl === undefined ? path : "the environment"
-  )
-  const place = yield* env(optionalString("AICORTEX_LOCATION"))
-  const folders = yield* env(optionalString("AICORTEX_REGISTRY"))
-  const registry = options.registry ?? folders?.split(",").map((folder) => folder.trim()) ?? file.registry ?? []
-  return {
-    model: model.trim(),
-    modelNamed: chosen !== undefined,
-    servers: yield* unique(servers, source),
-    registry: typeof registry === "string" ? [registry] : registry,
-    personas: options.personas ?? file.personas ?? {},
-    location: options.location ?? (place === undefined ? file.location : yield* parseLocation(place)),
-    cacheTtl:
-      (yield* positive(options.cacheTtl, "cacheTtl", given)) ??
-      (seconds === undefined ? Settings.empty.cacheTtl : seconds * 1000),
-    bestServerTtl: (yield* positive(options.bestServerTtl, "bestServerTtl", given)) ?? Settings.empty.bestServerTtl,
-    discoveryTtl: (yield* positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl
-  }
+/** Servers are the same if their addresses are, however they are written. */
+const address = (server: string | { readonly url: string }): string => {
+  const url = typeof server === "string" ? server : server.url
+  return Either.match(Server.fromOptions(url, ""), { onLeft: () => url.trim(), onRight: (server) => server.url })
+}
+
+/** A symbolic link stays one: what it points to is written. */
+const target = Effect.fnUntraced(function* (file: string) {
+  const fs = yield* FileSystem.FileSystem
+  return yield* Effect.orElseSucceed(fs.realPath(file), () => file)
 })
+
+/** Whole or not at all, and readable by nobody else: it may hold keys. */
+const replaceFile = Effect.fnUntraced(function* (file: string, text: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const real = yield* target(file)
+  const temporary = `${real}.${process.pid}.tmp`
+  yield* fs.makeDirectory(path.dirname(real), { recursive: true, mode: 0o700 })
+  yield* fs.writeFileString(temporary, text, { mode: 0o600 }).pipe(
+    Effect.zipRight(fs.chmod(temporary, 0o600)),
+    Effect.zipRight(fs.rename(temporary, real)),
+    Effect.onError(() => Effect.ignore(fs.remove(temporary)))
+  )
+})
+
+type Entry = string | typeof FileServer.Encoded
+
+/**
+ * Changes the servers in the configuration file, and nothing else in it. `change` gives the new ones, or `undefined`
+ * to leave the file as it is.
+ */
+const edit = Effect.fnUntraced(function* (
+  file: string,
+  change: (servers: ReadonlyArray<Entry>) => ReadonlyArray<Entry> | undefined
+) {
+  const fs = yield* FileSystem.FileSystem
+  const { servers = [] } = yield* readFile(file)
+  const changed = change(servers)
+  if (changed === undefined) return false
+  yield* Effect.gen(function* () {
+    const text = (yield* fs.exists(file)) ? yield* fs.readFileString(file) : "{}"
+    const content = { ...JSON.parse(text), servers: changed }
+    yield* replaceFile(file, `${JSON.stringify(content, undefined, 2)}\n`)
+  }).pipe(
+    Effect.uninterruptible,
+    Effect.mapError((error) => new InvalidConfig({ source: file, field: "file", reason: error.message }))
+  )
+  return true
+})
+
+/**
+ * Adds a server to the configuration file, which is made where there is none. `false` if it names the server already.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const addServer = (file: string, server: typeof FileServer.Encoded) => {
+  const { url, ...rest } = server
+  const entry = Object.values(rest).some((value) => value !== undefined) ? server : url
+  return edit(file, (servers) =>
+    servers.some((other) => address(other) === address(server)) ? undefined : [...servers, entry]
+  )
+}
+
+/**
+ * Removes a server from the configuration file. `false` if it does not name the server.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const removeServer = (file: string, url: string) =>
+  edit(file, (servers) => {
+    const left = servers.filter((other) => address(other) !== address(url))
+    return left.length === servers.length ? undefined : left
+  })

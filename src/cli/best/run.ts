@@ -1,0 +1,21 @@
+/**
+ * What `aicortex best` does.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { Routing } from "../../ChatRequest.js"
+import { Router } from "../../Router.js"
+import * as Fleet from "../fleet.js"
+import * as Output from "../output.js"
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const run = (model: string, strategy: Routing, json: boolean) =>
+  Effect.gen(function* () {
+    const router = yield* Router
+    const best = yield* router.best(model, strategy)
+    yield* json ? Output.writeJson(best) : Output.say(`${best.url}\n`)
+  }).pipe(Effect.provide(Fleet.layer))

@@ -1,0 +1,194 @@
+/**
+ * What `aicortex chat` does.
+ *
+ * @since 0.1.0
+ */
+import type * as Command from "@effect/cli/Command"
+import * as FileSystem from "@effect/platform/FileSystem"
+import type { Chunk } from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Stream from "effect/Stream"
+import * as Chat from "../../Chat.js"
+import type { ChatEvent, End } from "../../ChatEvent.js"
+import type { JsonObject } from "../../ChatRequest.js"
+import { type ChatError, InvalidRequest } from "../../Errors.js"
+import type { Result } from "../../Failover.js"
+import * as StructuredOutput from "../../StructuredOutput.js"
+import type { config } from "../chat.js"
+import { CommandFailed, UsageError } from "../failure.js"
+import * as Fleet from "../fleet.js"
+import * as Output from "../output.js"
+import * as Spinner from "../spinner.js"
+import * as Stdin from "../stdin.js"
+import { orDemo } from "./demo.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Flags = Command.Command.ParseConfig<typeof config>
+
+// =============================================================================
+// input
+// =============================================================================
+
+const promptOf = Effect.fnUntraced(function* (words: ReadonlyArray<string>, noStdin: boolean) {
+  const none = new UsageError({ message: "there is no prompt: give one, or pipe it in", command: ["chat"] })
+  if (words.length === 0 || (words.length === 1 && words[0] === "-")) {
+    const text = words.length === 1 ? yield* Stdin.all : noStdin ? undefined : yield* Stdin.piped
+    return text === undefined || text.trim() === "" ? yield* none : text
+  }
+  const prompt = words.join(" ")
+  if (prompt.trim() === "") return yield* none
+  const more = noStdin ? undefined : yield* Stdin.besides
+  return more === undefined || more.trim() === "" ? prompt : `${prompt}\n\n${more}`
+})
+
+const isObject = (value: unknown): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+const readSchema = Effect.fnUntraced(function* (file: string) {
+  const fs = yield* FileSystem.FileSystem
+  const fail = (reason: string) => new CommandFailed({ message: `the schema ${file} ${reason}` })
+  const text = yield* Effect.mapError(fs.readFileString(file), (error) =>
+    fail(
+      error._tag === "SystemError" && error.reason === "NotFound"
+        ? "does not exist"
+        : `cannot be read: ${error.message}`
+    )
+  )
+  const value = yield* Either.try({
+    try: (): unknown => JSON.parse(text.replace(/^\uFEFF/, "")),
+    catch: (cause) => fail(`is not JSON: ${cause instanceof Error ? cause.message : cause}`)
+  })
+  if (!isObject(value)) return yield* fail("is not a JSON Schema: it must be an object")
+  return yield* StructuredOutput.fromJsonSchema(value)
+})
+
+// =============================================================================
+// output
+// =============================================================================
+
+const summary = (answer: Result | End): string => {
+  const { firstTokenTime, tokensPerSecond, usage } = answer
+  const parts = [`${answer.model} on ${answer.server}`]
+  if (usage.completionTokens !== undefined) parts.push(`${usage.completionTokens} tokens`)
+  if (tokensPerSecond !== undefined) parts.push(`${tokensPerSecond.toFixed(1)} tokens/s`)
+  if (firstTokenTime !== undefined) parts.push(`first after ${Math.round(firstTokenTime)} ms`)
+  if (answer.finishReason !== "stop") parts.push(`ended by ${answer.finishReason}`)
+  return parts.join(", ")
+}
+
+/** The answer as it comes. Standard output gets nothing but the answer, and ends with a line break. */
+const stream = Effect.fnUntraced(function* (
+  events: Stream.Stream<ChatEvent, ChatError>,
+  verbose: boolean,
+  spinner: Spinner.Spinner
+) {
+  let last = ""
+  let thinking = ""
+  /** A server that failed is only worth a line if another one goes on; if none does, the error tells of all. */
+  let failures: Array<string> = []
+
+  const thought = Effect.suspend(() => {
+    if (thinking === "") return Effect.void
+    const end = thinking.endsWith("\n") ? "" : "\n"
+    thinking = ""
+    return Output.mutter(end)
+  })
+  const onChunk = Effect.fnUntraced(function* (chunk: Chunk<ChatEvent>) {
+    let text = ""
+    for (const event of chunk) {
+      switch (event.type) {
+        case "token":
+          text += event.content
+          break
+        case "thinking":
+          if (!verbose || event.content === "") break
+          spinner.stop()
+          thinking = event.content
+          yield* Output.mutter(event.content)
+          break
+        case "error":
+          failures.push(event.content)
+          break
+        case "meta":
+          for (const failure of failures) {
+            spinner.stop()
+            yield* thought
+            yield* Output.aside(failure)
+          }
+          failures = []
+          break
+        case "end":
+          if (!verbose) break
+          if (text !== "") {
+            yield* Output.say(text)
+            last = text
+            text = ""
+          }
+          if (last !== "" && !last.endsWith("\n")) yield* Output.write("\n")
+          last = "\n"
+          yield* thought
+          yield* Output.aside(summary(event))
+      }
+    }
+    if (text === "") return
+    spinner.stop()
+    yield* thought
+    yield* Output.say(text)
+    last = text
+  })
+  // An answer that breaks off has its line ended too: what comes next stands on a line of its own.
+  yield* Effect.ensuring(
+    Stream.runForEachChunk(events, onChunk),
+    Effect.suspend(() => (last === "" || last.endsWith("\n") ? Effect.void : Effect.ignore(Output.write("\n"))))
+  )
+})
+
+const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
+  if (verbose) {
+    for (const attempt of result.attempts) yield* Output.aside(`${attempt.server} failed: ${attempt.message}`)
+    if (result.thinking !== "") yield* Output.mutter(`${result.thinking.trimEnd()}\n`)
+  }
+  yield* Output.say(result.text.endsWith("\n") ? result.text : `${result.text}\n`)
+  if (verbose) yield* Output.aside(summary(result))
+})
+
+// =============================================================================
+// the command
+// =============================================================================
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const run = Effect.fnUntraced(function* (flags: Flags) {
+  const { json, noStdin, prompt: words, schema, stream: streaming, verbose, ...rest } = flags
+  if (streaming && (json || schema !== undefined)) {
+    const reason = `JSON cannot be streamed: it is checked as a whole; leave out --stream or --${json ? "json" : "schema"}`
+    return yield* new InvalidRequest({ field: "--stream", reason })
+  }
+  if (rest.system !== undefined && rest.persona !== undefined) {
+    return yield* new InvalidRequest({ field: "--persona", reason: "cannot be given together with --system" })
+  }
+  const decoder = schema !== undefined ? yield* readSchema(schema) : json ? StructuredOutput.any : undefined
+  const prompt = yield* promptOf(words, noStdin)
+  const options: Chat.Options = { ...rest, stop: rest.stop.length === 0 ? undefined : rest.stop }
+
+  const ask = Effect.fnUntraced(function* (model: string | undefined) {
+    const chat = yield* Chat.Chat
+    const spinner = yield* Spinner.start
+    const asked = { ...options, model }
+    if (decoder !== undefined) {
+      const value = yield* Effect.ensuring(chat.structured(prompt, decoder, asked), Effect.sync(spinner.stop))
+      return yield* Output.say(`${JSON.stringify(value, undefined, 2)}\n`)
+    }
+    if (streaming) return yield* stream(chat.stream(prompt, asked), verbose, spinner)
+    const result = yield* Effect.ensuring(chat.complete(prompt, asked), Effect.sync(spinner.stop))
+    return yield* print(result, verbose)
+  }, Effect.scoped)
+
+  yield* Effect.provide(orDemo(options.model, ask), Fleet.layer)
+})

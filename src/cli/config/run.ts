@@ -1,0 +1,64 @@
+/**
+ * What `aicortex config` does.
+ *
+ * @since 0.1.0
+ */
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Effect from "effect/Effect"
+import * as Config from "../../cortex/config.js"
+import type { Server } from "../../Server.js"
+import * as Fleet from "../fleet.js"
+import * as Output from "../output.js"
+
+const describe = ({ authorization, implicit, url }: Server): string =>
+  `${url}${authorization === undefined ? "" : " (with a key)"}${implicit ? " (if it answers)" : ""}`
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const run = Effect.fnUntraced(function* (json: boolean) {
+  const fs = yield* FileSystem.FileSystem
+  const { file = "", origins, settings } = yield* Config.resolve({ defaultModel: Fleet.defaultModel })
+  const exists = yield* Effect.orElseSucceed(fs.exists(file), () => false)
+  const { cacheTtl, location, model, personas, registry, servers } = settings
+  if (json) {
+    return yield* Output.writeJson({
+      file,
+      exists,
+      settings: {
+        servers: servers.map(({ authorization, implicit, url, ...server }) => ({
+          url,
+          key: authorization !== undefined,
+          onlyIfItAnswers: implicit,
+          ...server
+        })),
+        model,
+        cacheTtl: cacheTtl / 1000,
+        registry,
+        location: location ?? null,
+        personas
+      },
+      origins
+    })
+  }
+  const place =
+    location?.latitude === undefined || location.longitude === undefined
+      ? (location?.city ?? "-")
+      : `${location.latitude},${location.longitude}`
+  const list = (items: ReadonlyArray<string>) => (items.length === 0 ? ["-"] : items)
+  const rows = [
+    ["file", file, exists ? "" : "not there"],
+    ["model", model, origins.model],
+    ...list(servers.map(describe)).map((server, i) => [
+      i === 0 ? "servers" : "",
+      server,
+      i === 0 ? origins.servers : ""
+    ]),
+    ["cacheTtl", `${cacheTtl / 1000} s`, origins.cacheTtl],
+    ["location", place, origins.location],
+    ...list(registry).map((folder, i) => [i === 0 ? "registry" : "", folder, i === 0 ? origins.registry : ""]),
+    ["personas", list(Object.keys(personas)).join(", "), origins.personas]
+  ]
+  yield* Output.write(Output.table(["Setting", "Value", "From"], rows))
+})

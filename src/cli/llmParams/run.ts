@@ -1,0 +1,20 @@
+/**
+ * What `aicortex llm-params` does.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import { Registry } from "../../Registry.js"
+import * as Fleet from "../fleet.js"
+import * as Output from "../output.js"
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const run = (name: string | undefined) =>
+  Effect.gen(function* () {
+    const registry = yield* Registry
+    const { base_url, model } = yield* name === undefined ? registry.randomLlmParams : registry.llmParams(name)
+    yield* Output.writeJson({ model, base_url })
+  }).pipe(Effect.provide(Fleet.layer))

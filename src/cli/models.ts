@@ -1,0 +1,44 @@
+/**
+ * `aicortex models`: which models there are.
+ *
+ * @since 0.1.0
+ */
+import * as Command from "@effect/cli/Command"
+import * as Effect from "effect/Effect"
+import { withExamples } from "./examples.js"
+import * as Flags from "./flags.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const options = {
+  family: Flags.text("family", { alias: "f", value: "NAME", about: "Only models of this family." }),
+  search: Flags.text("search", { alias: "s", value: "TEXT", about: "Only models with this text in their name." }),
+  available: Flags.flag("available", { alias: "a", about: "Only models that one of your servers has." }),
+  minParams: Flags.text("min-params", {
+    value: "SIZE",
+    about: "Only models of at least this size, such as 7b or 500m."
+  }),
+  maxParams: Flags.text("max-params", { value: "SIZE", about: "Only models of at most this size." }),
+  generation: Flags.whole("generation", { about: "Only models of this generation: 3 for gemma3 and llama3.2." }),
+  json: Flags.json
+}
+
+/**
+ * @since 0.1.0
+ * @category commands
+ */
+export const command = Command.make("models", options, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./models/run.js")),
+    ({ run }) => run(flags)
+  )
+).pipe(
+  Command.withDescription(
+    withExamples(
+      "List the families of models with their counts, or the models that fit every flag given. A search lists the largest first.",
+      ["aicortex models", "aicortex models --family gemma", "aicortex models --search coder --max-params 14b"]
+    )
+  )
+)

@@ -1,0 +1,56 @@
+/**
+ * What `aicortex models` does.
+ *
+ * @since 0.1.0
+ */
+import type * as Command from "@effect/cli/Command"
+import * as Effect from "effect/Effect"
+import { Registry } from "../../Registry.js"
+import { CommandFailed } from "../failure.js"
+import * as Fleet from "../fleet.js"
+import type { options } from "../models.js"
+import * as Output from "../output.js"
+
+const list = Effect.fnUntraced(function* (json: boolean) {
+  const registry = yield* Registry
+  const families = yield* Effect.forEach(yield* registry.families, (family) =>
+    Effect.map(registry.models({ family }), (models) => ({ family, models: models.length }))
+  )
+  yield* json
+    ? Output.writeJson(families)
+    : Output.write(
+        Output.table(
+          ["Family", "Models"],
+          families.map(({ family, models }) => [family, String(models)])
+        )
+      )
+})
+
+const find = Effect.fnUntraced(function* (flags: Command.Command.ParseConfig<typeof options>) {
+  const registry = yield* Registry
+  const { json, search, ...filters } = flags
+  const family = filters.family?.trim().toLowerCase()
+  const families = yield* registry.families
+  if (family !== undefined && !families.includes(family)) {
+    return yield* new CommandFailed({
+      message: `there is no family '${filters.family}'; there are ${families.join(", ")}`
+    })
+  }
+  const sized = filters.minParams ?? filters.maxParams ?? filters.generation
+  const names = yield* search === undefined && sized === undefined
+    ? registry.models({ family, available: filters.available })
+    : registry.searchModels(search ?? "", filters)
+  if (json) return yield* Output.writeJson(names)
+  if (names.length === 0) return yield* Output.note("no model fits")
+  yield* Output.say(names.map((name) => `${name}\n`).join(""))
+})
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const run = (flags: Command.Command.ParseConfig<typeof options>) => {
+  const { json, ...filters } = flags
+  const some = Object.values(filters).some((value) => value !== undefined && value !== false)
+  return Effect.provide(some ? find(flags) : list(json), Fleet.layer)
+}

@@ -1,0 +1,66 @@
+/**
+ * Reads the lines of one answer that differ only in their content, and perhaps a time, without parsing each.
+ *
+ * A line that was parsed becomes the template. A later line that has the same text around a content without quotes
+ * and backslashes can only be the same JSON with another content; any other line is not matched, and must be parsed.
+ *
+ * @internal
+ */
+export interface Template {
+  /** The content of a line that fits, or `undefined`. */
+  match(line: string): string | undefined
+  /** Takes a parsed line as the template; `stamp` is a string in it, before the content, that changes too. */
+  learn(line: string, content: string, stamp?: unknown): void
+}
+
+const special = /["\\]/
+
+const indexOfOnly = (text: string, part: string): number => {
+  const at = text.indexOf(part)
+  return at === text.lastIndexOf(part) ? at : -1
+}
+
+/** @internal */
+export const make = (): Template => {
+  /** Before the stamp, or all that is before the content; then between the two; then after the content. */
+  let head = ""
+  let middle: string | undefined
+  let tail = ""
+
+  return {
+    match(line) {
+      if (tail === "" || !line.startsWith(head)) return undefined
+      let from = head.length
+      if (middle !== undefined) {
+        // The middle begins with the quote that ends the stamp.
+        from = line.indexOf('"', from)
+        if (from === -1 || !line.startsWith(middle, from) || line[from - 1] === "\\") return undefined
+        from += middle.length
+      }
+      const to = line.length - tail.length
+      if (to < from || !line.endsWith(tail)) return undefined
+      const content = line.slice(from, to)
+      return content.includes('"') || content.includes("\\") ? undefined : content
+    },
+    learn(line, content, stamp) {
+      tail = ""
+      if (special.test(content)) return
+      const key = line.includes('"content":"') ? '"content":"' : '"content": "'
+      const at = indexOfOnly(line, `${key}${content}"`)
+      if (at === -1) return
+      const before = line.slice(0, at + key.length)
+      const after = line.slice(at + key.length + content.length)
+      if (stamp === undefined) {
+        head = before
+        middle = undefined
+      } else {
+        if (typeof stamp !== "string" || special.test(stamp)) return
+        const where = indexOfOnly(before, `"${stamp}"`)
+        if (where === -1) return
+        head = before.slice(0, where + 1)
+        middle = before.slice(where + 1 + stamp.length)
+      }
+      tail = after
+    }
+  }
+}
