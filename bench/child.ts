@@ -15,12 +15,12 @@ export type Reply =
   | { readonly type: "addresses"; readonly addresses: Addresses }
   | { readonly type: "checked"; readonly text: string }
   | {
-    readonly type: "measured"
-    readonly wall: number
-    readonly cpu: number
-    readonly units: number
-    readonly reads: number
-  }
+      readonly type: "measured"
+      readonly wall: number
+      readonly cpu: number
+      readonly units: number
+      readonly reads: number
+    }
   | { readonly type: "not built" }
   | { readonly type: "failed"; readonly message: string }
 
@@ -30,7 +30,7 @@ const send = (reply: Reply) => process.send?.(reply)
 let reads = 0
 const countReads = () => {
   const push = Net.Socket.prototype.push
-  Net.Socket.prototype.push = function(this: Net.Socket, chunk: unknown, encoding?: BufferEncoding) {
+  Net.Socket.prototype.push = function (this: Net.Socket, chunk: unknown, encoding?: BufferEncoding) {
     reads++
     return push.call(this, chunk, encoding)
   }
@@ -47,7 +47,7 @@ const batch = async (client: Client, ask: Ask & { readonly type: "batch" }): Pro
   const deadline = began + ask.milliseconds
   const loop = async () => {
     do {
-      if (await once() !== text) throw new Error(`A different text came back from ${ask.scenario}.`)
+      if ((await once()) !== text) throw new Error(`A different text came back from ${ask.scenario}.`)
       count++
     } while (performance.now() < deadline)
   }
@@ -81,10 +81,12 @@ const work = async (name: Name, addresses: Addresses) => {
     return { type: "checked", text: await once() }
   }
   process.on("message", (ask: Ask) => {
-    handle(ask).catch((error: unknown): Reply => {
-      if (error instanceof NotBuilt) return { type: "not built" }
-      return { type: "failed", message: error instanceof Error ? `${error.name}: ${error.message}` : String(error) }
-    }).then(send)
+    handle(ask)
+      .catch((error: unknown): Reply => {
+        if (error instanceof NotBuilt) return { type: "not built" }
+        return { type: "failed", message: error instanceof Error ? `${error.name}: ${error.message}` : String(error) }
+      })
+      .then(send)
   })
   send({ type: "ready" })
 }

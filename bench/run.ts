@@ -5,8 +5,8 @@ import { join } from "node:path"
 import { parseArgs } from "node:util"
 import {
   type Child,
-  mean,
   type Measured,
+  mean,
   median,
   type Ratio,
   ratio,
@@ -70,40 +70,42 @@ interface Case {
   readonly milliseconds: number
 }
 
-const cases: ReadonlyArray<Case> = ([
-  {
-    id: "call-1",
-    title: "Call, one at a time",
-    suite: "call",
-    scenario: "call",
-    concurrency: 1,
-    milliseconds: plan.batch
-  },
-  {
-    id: "call-32",
-    title: "Call, 32 at once",
-    suite: "call",
-    scenario: "call",
-    concurrency: 32,
-    milliseconds: plan.batch
-  },
-  {
-    id: "trickle",
-    title: `Stream of ${tokensPerStream} tokens, one per network read, ${plan.streams} at once (the server paces them)`,
-    suite: "stream",
-    scenario: "trickle",
-    concurrency: plan.streams,
-    milliseconds: 0
-  },
-  {
-    id: "burst",
-    title: `Stream of ${tokensPerStream} tokens in one burst, ${plan.streams} at once`,
-    suite: "stream",
-    scenario: "burst",
-    concurrency: plan.streams,
-    milliseconds: plan.batch
-  }
-] satisfies ReadonlyArray<Case>).filter((one) => only.includes(one.suite))
+const cases: ReadonlyArray<Case> = (
+  [
+    {
+      id: "call-1",
+      title: "Call, one at a time",
+      suite: "call",
+      scenario: "call",
+      concurrency: 1,
+      milliseconds: plan.batch
+    },
+    {
+      id: "call-32",
+      title: "Call, 32 at once",
+      suite: "call",
+      scenario: "call",
+      concurrency: 32,
+      milliseconds: plan.batch
+    },
+    {
+      id: "trickle",
+      title: `Stream of ${tokensPerStream} tokens, one per network read, ${plan.streams} at once (the server paces them)`,
+      suite: "stream",
+      scenario: "trickle",
+      concurrency: plan.streams,
+      milliseconds: 0
+    },
+    {
+      id: "burst",
+      title: `Stream of ${tokensPerStream} tokens in one burst, ${plan.streams} at once`,
+      suite: "stream",
+      scenario: "burst",
+      concurrency: plan.streams,
+      milliseconds: plan.batch
+    }
+  ] satisfies ReadonlyArray<Case>
+).filter((one) => only.includes(one.suite))
 
 const problems: Array<string> = []
 const missing = new Map<Name, string>()
@@ -117,13 +119,17 @@ const samplesOf = (one: Case, name: Name): Array<Measured | undefined> => {
 
 /** CPU per call or token in microseconds, by round; a hole where there is none. */
 const cpuOf = (one: Case, name: Name): ReadonlyArray<number> =>
-  samplesOf(one, name).map((sample) => sample === undefined ? Number.NaN : sample.cpu * 1000 / sample.units)
+  samplesOf(one, name).map((sample) => (sample === undefined ? Number.NaN : (sample.cpu * 1000) / sample.units))
 const present = (values: ReadonlyArray<number>) => values.filter((value) => !Number.isNaN(value))
 const compare = (one: Case, name: Name, base: Name): Ratio | undefined => {
   const bases = cpuOf(one, base)
-  const pairs = cpuOf(one, name).map((value, index) => [value, bases[index] ?? Number.NaN] as const)
+  const pairs = cpuOf(one, name)
+    .map((value, index) => [value, bases[index] ?? Number.NaN] as const)
     .filter(([value, floor]) => !Number.isNaN(value) && !Number.isNaN(floor))
-  return ratio(pairs.map(([value]) => value), pairs.map(([, floor]) => floor))
+  return ratio(
+    pairs.map(([value]) => value),
+    pairs.map(([, floor]) => floor)
+  )
 }
 
 const measured = (one: Case): ReadonlyArray<Name> =>
@@ -134,39 +140,43 @@ const titleOf = (one: Case, name: Name): string =>
 
 /** Every variant gives the expected text in every scenario, or it is not measured. */
 const check = async (workers: ReadonlyMap<Name, Child>) => {
-  await Promise.all([...workers].map(async ([name, worker]) => {
-    const scenarios = new Set(cases.filter((one) => measured(one).includes(name)).map((one) => one.scenario))
-    for (const scenario of scenarios) {
-      const reply = await worker.ask({ type: "check", scenario })
-      if (reply.type === "checked" && reply.text === expected[scenario]) continue
-      if (reply.type === "not built") missing.set(name, "not built")
-      else {
-        missing.set(name, "failed")
-        problems.push(
-          `${variants[name].title}, ${scenario}: ${
-            reply.type === "checked"
-              ? `gave ${JSON.stringify(reply.text)} and not ${JSON.stringify(expected[scenario])}`
-              : reply.type === "failed"
-              ? reply.message
-              : reply.type
-          }`
-        )
+  await Promise.all(
+    [...workers].map(async ([name, worker]) => {
+      const scenarios = new Set(cases.filter((one) => measured(one).includes(name)).map((one) => one.scenario))
+      for (const scenario of scenarios) {
+        const reply = await worker.ask({ type: "check", scenario })
+        if (reply.type === "checked" && reply.text === expected[scenario]) continue
+        if (reply.type === "not built") missing.set(name, "not built")
+        else {
+          missing.set(name, "failed")
+          problems.push(
+            `${variants[name].title}, ${scenario}: ${
+              reply.type === "checked"
+                ? `gave ${JSON.stringify(reply.text)} and not ${JSON.stringify(expected[scenario])}`
+                : reply.type === "failed"
+                  ? reply.message
+                  : reply.type
+            }`
+          )
+        }
+        return
       }
-      return
-    }
-  }))
+    })
+  )
 }
 
 const measure = async (addresses: Addresses): Promise<void> => {
   const workers = new Map<Name, Child>()
   try {
     const wanted = names.filter((name) => cases.some((one) => measured(one).includes(name)))
-    await Promise.all(wanted.map(async (name) => {
-      const worker = startChild(name, JSON.stringify(addresses))
-      workers.set(name, worker)
-      const ready = await worker.next()
-      if (ready.type === "failed") problems.push(`${variants[name].title}: ${ready.message}`)
-    }))
+    await Promise.all(
+      wanted.map(async (name) => {
+        const worker = startChild(name, JSON.stringify(addresses))
+        workers.set(name, worker)
+        const ready = await worker.next()
+        if (ready.type === "failed") problems.push(`${variants[name].title}: ${ready.message}`)
+      })
+    )
     await check(workers)
     for (const name of missing.keys()) {
       await workers.get(name)?.close()
@@ -174,9 +184,13 @@ const measure = async (addresses: Addresses): Promise<void> => {
     }
     // Suite by suite, so that a library's own housekeeping does not fall into another's batch for long.
     for (const suite of ["call", "stream"] as const) {
-      const turns = cases.filter((one) => one.suite === suite).flatMap((one) =>
-        measured(one).filter((name) => workers.has(name)).map((name) => ({ one, name }))
-      )
+      const turns = cases
+        .filter((one) => one.suite === suite)
+        .flatMap((one) =>
+          measured(one)
+            .filter((name) => workers.has(name))
+            .map((name) => ({ one, name }))
+        )
       if (turns.length === 0) continue
       for (let round = -plan.warmups; round < rounds; round++) {
         if (process.stderr.isTTY) process.stderr.write(`\r${suite}: round ${Math.max(round + 1, 0)} of ${rounds} `)
@@ -206,14 +220,14 @@ const report = (one: Case): string => {
     ...(one.suite === "stream" ? ["reads/stream"] : [])
   ]
   const readsOf = (name: Name): number =>
-    median(samplesOf(one, name).flatMap((sample) => sample ? [sample.reads * tokensPerStream / sample.units] : []))
+    median(samplesOf(one, name).flatMap((sample) => (sample ? [(sample.reads * tokensPerStream) / sample.units] : [])))
   const rows = measured(one).map((name) => {
     const title = titleOf(one, name)
     const absent = missing.get(name)
     if (absent !== undefined) return [title, absent]
-    const all = samplesOf(one, name).flatMap((sample) => sample === undefined ? [] : [sample])
+    const all = samplesOf(one, name).flatMap((sample) => (sample === undefined ? [] : [sample]))
     const cpu = median(present(cpuOf(one, name)))
-    const rate = paced ? 1e6 / cpu : median(all.map((sample) => sample.units * 1000 / sample.wall))
+    const rate = paced ? 1e6 / cpu : median(all.map((sample) => (sample.units * 1000) / sample.wall))
     return [
       title,
       rate.toFixed(0),
@@ -223,9 +237,10 @@ const report = (one: Case): string => {
       ...(one.suite === "stream" ? [readsOf(name).toFixed(1)] : [])
     ]
   })
-  const note = paced && readsOf("floor") < tokensPerStream * 0.95
-    ? "\nNote: the machine is too busy for one read per token; see the last column."
-    : ""
+  const note =
+    paced && readsOf("floor") < tokensPerStream * 0.95
+      ? "\nNote: the machine is too busy for one read per token; see the last column."
+      : ""
   return `${table(header, rows)}${note}`
 }
 
@@ -238,7 +253,12 @@ const reportStartup = (startups: ReadonlyArray<Startup> | undefined): string => 
     startups.map(({ starts, title }) => [
       title,
       median(starts.map((start) => start.wall)).toFixed(0),
-      showRatio(ratio(starts.map((start) => start.wall), bare.map((start) => start.wall))),
+      showRatio(
+        ratio(
+          starts.map((start) => start.wall),
+          bare.map((start) => start.wall)
+        )
+      ),
       mean(starts.map((start) => start.cpu)).toFixed(0),
       times(mean(starts.map((start) => start.cpu)) / mean(bare.map((start) => start.cpu)))
     ])
@@ -275,29 +295,33 @@ const targetsOf = (startups: ReadonlyArray<Startup> | undefined): ReadonlyArray<
     return [{ name: `${id}: ${titleOf(one, name)} / ${titleOf(one, base)}`, limit, figure }]
   }),
   ...cases.flatMap((one) =>
-    measured(one).filter((name) => variants[name].ours).map((name): Target => {
-      const figures = (["openai", "ai"] as const).map((base) => compare(one, name, base)?.median)
-      const known = figures.filter((figure) => figure !== undefined)
-      return {
-        name: `${one.id}: ${titleOf(one, name)} / the lower of openai and ai`,
-        limit: 1,
-        figure: known.length === figures.length ? Math.max(...known) : undefined
-      }
-    })
+    measured(one)
+      .filter((name) => variants[name].ours)
+      .map((name): Target => {
+        const figures = (["openai", "ai"] as const).map((base) => compare(one, name, base)?.median)
+        const known = figures.filter((figure) => figure !== undefined)
+        return {
+          name: `${one.id}: ${titleOf(one, name)} / the lower of openai and ai`,
+          limit: 1,
+          figure: known.length === figures.length ? Math.max(...known) : undefined
+        }
+      })
   ),
   ...(only.includes("startup")
-    ? [{
-      name: "startup: aicortex --version / node, wall",
-      limit: 3,
-      figure: ratio(
-        startups?.[1]?.starts.map((start) => start.wall) ?? [],
-        startups?.[0]?.starts.map((start) => start.wall) ?? []
-      )?.median
-    }]
+    ? [
+        {
+          name: "startup: aicortex --version / node, wall",
+          limit: 3,
+          figure: ratio(
+            startups?.[1]?.starts.map((start) => start.wall) ?? [],
+            startups?.[0]?.starts.map((start) => start.wall) ?? []
+          )?.median
+        }
+      ]
     : [])
 ]
 
-const verdict = ({ figure, limit }: Target) => figure === undefined ? "not measured" : figure <= limit ? "ok" : "MISS"
+const verdict = ({ figure, limit }: Target) => (figure === undefined ? "not measured" : figure <= limit ? "ok" : "MISS")
 
 const reportTargets = (targets: ReadonlyArray<Target>): string =>
   table(
@@ -342,9 +366,15 @@ const main = async () => {
   const began = performance.now()
   const load = Os.loadavg()[0] ?? 0
   console.log(
-    `Node ${process.versions.node}, ${Os.cpus().length} cores, load ${load.toFixed(1)}; ${
-      ["undici", "ollama", "openai", "ai", "effect"].map(versionOf).join(", ")
-    }\naicortex from ${describeSubject()}; ${rounds} rounds\n`
+    `Node ${process.versions.node}, ${Os.cpus().length} cores, load ${load.toFixed(1)}; ${[
+      "undici",
+      "ollama",
+      "openai",
+      "ai",
+      "effect"
+    ]
+      .map(versionOf)
+      .join(", ")}\naicortex from ${describeSubject()}; ${rounds} rounds\n`
   )
 
   const servers = startChild("servers", String(plan.tick))

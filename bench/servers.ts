@@ -31,7 +31,7 @@ const callTokens = [
   "the red is left over."
 ]
 
-const words = " the| light| of| a| star|,| scat|ters| \"blue\"| café|.|\n| and| 42".split("|")
+const words = ' the| light| of| a| star|,| scat|ters| "blue"| café|.|\n| and| 42'.split("|")
 const streamTokens = Array.from({ length: 200 }, (_, index) => words[(index * 5) % words.length] ?? "")
 
 export const tokensPerStream = streamTokens.length
@@ -83,9 +83,9 @@ const sse = (value: object) => `data: ${JSON.stringify(value)}\n\n`
 
 const openaiEvents = (tokens: ReadonlyArray<string>, usage: boolean): ReadonlyArray<string> => [
   ...tokens.map((content) => sse(openaiChunk({ role: "assistant", content }, null))),
-  sse(openaiChunk({}, "stop"))
-  + (usage ? sse({ ...openaiChunk({}, null), choices: [], usage: openaiUsage(tokens.length) }) : "")
-  + "data: [DONE]\n\n"
+  sse(openaiChunk({}, "stop")) +
+    (usage ? sse({ ...openaiChunk({}, null), choices: [], usage: openaiUsage(tokens.length) }) : "") +
+    "data: [DONE]\n\n"
 ]
 
 const keepAlive = "connection: keep-alive\r\nkeep-alive: timeout=120\r\n"
@@ -93,8 +93,8 @@ const keepAlive = "connection: keep-alive\r\nkeep-alive: timeout=120\r\n"
 /** A whole response with a body of known length. */
 const whole = (status: string, type: string, body: string) =>
   Buffer.from(
-    `HTTP/1.1 ${status}\r\ncontent-type: ${type}\r\n`
-      + `content-length: ${Buffer.byteLength(body)}\r\n${keepAlive}\r\n${body}`
+    `HTTP/1.1 ${status}\r\ncontent-type: ${type}\r\n` +
+      `content-length: ${Buffer.byteLength(body)}\r\n${keepAlive}\r\n${body}`
   )
 
 const json = (body: object, status = "200 OK", type = "application/json; charset=utf-8") =>
@@ -116,7 +116,7 @@ interface Answers {
   readonly streamUsage: ReadonlyArray<Buffer>
 }
 
-const tokensOf = (scenario: Scenario) => scenario === "call" ? callTokens : streamTokens
+const tokensOf = (scenario: Scenario) => (scenario === "call" ? callTokens : streamTokens)
 const writesOf = (scenario: Scenario, type: string, pieces: ReadonlyArray<string>): ReadonlyArray<Buffer> => {
   const writes = chunked(type, pieces)
   return scenario === "trickle" ? writes : [Buffer.concat(writes)]
@@ -226,12 +226,12 @@ const listen = async (protocol: Protocol, scenario: Scenario, tick: number): Pro
       return
     }
     // Ollama streams unless told not to, OpenAI when told to.
-    const streaming = protocol === "ollama" ? !body.includes("\"stream\":false") : body.includes("\"stream\":true")
+    const streaming = protocol === "ollama" ? !body.includes('"stream":false') : body.includes('"stream":true')
     if (!streaming) {
       socket.write(plain)
       return
     }
-    const writes = body.includes("\"include_usage\":true") ? streamUsage : stream
+    const writes = body.includes('"include_usage":true') ? streamUsage : stream
     if (scenario === "trickle") pace(socket, writes)
     else for (const buffer of writes) socket.write(buffer)
   }

@@ -59,9 +59,9 @@ export const measureStartup = async (root: string, rounds: number): Promise<Read
     { title: "node -e 0", args: ["-e", "0"], expected: "" },
     ...(built
       ? [
-        { title: "aicortex --version", args: [bin, "--version"], expected: version },
-        { title: "aicortex --help", args: [bin, "--help"], expected: "aicortex" }
-      ]
+          { title: "aicortex --version", args: [bin, "--version"], expected: version },
+          { title: "aicortex --help", args: [bin, "--help"], expected: "aicortex" }
+        ]
       : [])
   ]
   for (const { title, args, expected } of commands) {

@@ -170,7 +170,7 @@ const check = (
     return Either.left(new InvalidRequest({ field: "maxToolRounds", reason: "must be a whole number from 1" }))
   }
   const id: unknown = typeof session === "object" && session !== null ? session.id : session
-  if (id !== undefined && typeof id !== "string") {
+  if ((id !== undefined && typeof id !== "string") || (id === undefined && session !== undefined)) {
     return Either.left(new InvalidRequest({ field: "session", reason: "must be a session or its id" }))
   }
   let executors: Map<string, NonNullable<Tool["execute"]>> | undefined
@@ -293,12 +293,16 @@ export const make = Effect.gen(function* () {
     })
 
   /** A deadline counts from the call's beginning: also while it waits for its session, or for who has the model. */
-  const within = <A>(effect: Effect.Effect<A, ChatError>, checked: Checked): Effect.Effect<A, ChatError> => {
+  const within = <A>(
+    effect: Effect.Effect<A, ChatError>,
+    checked: Checked,
+    began: number
+  ): Effect.Effect<A, ChatError> => {
     const { deadline } = checked.limits
     return deadline === undefined
       ? effect
       : Effect.timeoutFail(effect, {
-          duration: deadline,
+          duration: Math.max(1, deadline - (now() - began)),
           onTimeout: () => new DeadlineExceeded({ model: checked.model, deadline, partial: "", attempts: [] })
         })
   }
@@ -320,7 +324,7 @@ export const make = Effect.gen(function* () {
       const { session } = checked.right
       if (session === undefined) return use(alone(checked.right))
       return Effect.acquireUseRelease(
-        Effect.interruptible(within(join(checked.right, session), checked.right)),
+        Effect.interruptible(within(join(checked.right, session), checked.right, now())),
         use,
         ({ turn }, exit) =>
           Effect.sync(() => {
@@ -371,12 +375,6 @@ export const make = Effect.gen(function* () {
     return { finish, said }
   }
 
-  /** What is left of the deadline. */
-  const remaining = ({ began, checked }: Prepared): ChatRequest.Limits =>
-    checked.limits.deadline === undefined
-      ? checked.limits
-      : { ...checked.limits, deadline: Math.max(1, checked.limits.deadline - (now() - began)) }
-
   /** Finds the servers of a call: what begins its answer, and what it adds to the conversation. */
   const begin = (prepared: Prepared, events: boolean, commit: boolean) => {
     const { checked, request, trimmed, turn } = prepared
@@ -384,9 +382,17 @@ export const make = Effect.gen(function* () {
     const preface: ReadonlyArray<ChatEvent> =
       trimmed === 0 ? [] : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }]
     if (turn === undefined && checked.executors === undefined) {
-      return Effect.map(within(failover.prepare(request.model, routing), checked), (answer) => ({
+      return Effect.map(within(failover.prepare(request.model, routing), checked, prepared.began), (answer) => ({
         start: () =>
-          answer({ request, limits: remaining(prepared), events, preface, complete: undefined, closed: undefined }),
+          answer({
+            request,
+            limits: checked.limits,
+            began: prepared.began,
+            events,
+            preface,
+            complete: undefined,
+            closed: undefined
+          }),
         said: checked.fresh
       }))
     }
@@ -406,8 +412,9 @@ export const make = Effect.gen(function* () {
       if (fiber !== undefined) runFork(Fiber.interruptFork(fiber))
       if (events) turn?.release()
     }
-    return Effect.map(within(failover.prepare(request.model, routing), checked), (answer) => ({
-      start: () => answer({ request, limits: remaining(prepared), events, preface, complete, closed }),
+    return Effect.map(within(failover.prepare(request.model, routing), checked, prepared.began), (answer) => ({
+      start: () =>
+        answer({ request, limits: checked.limits, began: prepared.began, events, preface, complete, closed }),
       said
     }))
   }

@@ -170,7 +170,15 @@ const invalid = (error: ParseResult.ParseError, prefix: string): InvalidRequest 
   const path = issue?.path.map(String) ?? []
   const field = prefix === "" ? path.join(".") || "options" : [prefix, ...path].join(".")
   if (issue?._tag === "Unexpected" && prefix === "") {
-    return new InvalidRequest({ field, reason: `there is no such option; there are ${optionNames.join(", ")}` })
+    const plain = (name: string) => name.replace(/[_-]/g, "").toLowerCase()
+    const near = optionNames.find((name) => plain(name) === plain(field))
+    return new InvalidRequest({
+      field,
+      reason:
+        near === undefined
+          ? `there is no such option; there are ${optionNames.join(", ")}`
+          : `there is no such option; did you mean ${near}?`
+    })
   }
   return new InvalidRequest({ field, reason: issue?.message ?? "is not valid" })
 }

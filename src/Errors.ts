@@ -268,8 +268,8 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicort
 ) {
   override get message() {
     return (
-      `No session with id '${this.id}' found. Create one with Session.create() and use its id; ` +
-      `sessions in memory end with their process.`
+      `No session with id '${this.id}' found. Begin a new one and use the id it gets: ` +
+      `sessions live in memory and end with their process.`
     )
   }
 }

@@ -92,6 +92,15 @@ export class Fleet extends Context.Tag("aicortex/Fleet")<Fleet, Service>() {}
 // implementation
 // =============================================================================
 
+/**
+ * No server is believed to be faster than this, in tokens per second: registries and servers report impossible
+ * figures.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxBelievableSpeed = 2_000
+
 /** What the newest observation weighs in an average. */
 const alpha = 0.3
 
@@ -222,7 +231,11 @@ export const make = Effect.gen(function* () {
         server.breaker.restsUntil = 0
         state.breaker.restsUntil = 0
         state.proven = true
-        state.tokensPerSecond = average(state.tokensPerSecond, observation.tokensPerSecond)
+        const speed = observation.tokensPerSecond
+        state.tokensPerSecond = average(
+          state.tokensPerSecond,
+          speed === undefined ? undefined : Math.min(speed, maxBelievableSpeed)
+        )
         state.firstTokenTime = average(state.firstTokenTime, observation.firstTokenTime)
       },
       fail(failure) {

@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Routing } from "./ChatRequest.js"
 import type { ModelNotFound, NoServers } from "./Errors.js"
-import { Fleet, type Snapshot } from "./Fleet.js"
+import { Fleet, maxBelievableSpeed, type Snapshot } from "./Fleet.js"
 import * as Prng from "./internal/prng.js"
 import { type Host, Registry } from "./Registry.js"
 import type { Location, ServerInfo } from "./Server.js"
@@ -47,14 +47,6 @@ export interface Circumstances {
 // =============================================================================
 // measures
 // =============================================================================
-
-/**
- * No server is believed to be faster than this, in tokens per second: registries hold impossible figures.
- *
- * @since 0.1.0
- * @category constants
- */
-export const maxBelievableSpeed = 2_000
 
 /**
  * Tokens per second: what we measured ourselves, else the registry's figure.

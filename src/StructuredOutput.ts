@@ -202,9 +202,9 @@ const ajvOptions = {
 } as const
 
 const constructors = {
-  "draft-07": () => import("ajv").then(({ Ajv }) => new Ajv(ajvOptions)),
-  "2019-09": () => import("ajv/dist/2019.js").then(({ Ajv2019 }) => new Ajv2019(ajvOptions)),
-  "2020-12": () => import("ajv/dist/2020.js").then(({ Ajv2020 }) => new Ajv2020(ajvOptions))
+  "draft-07": () => import("ajv").then(({ default: Ajv }) => new Ajv(ajvOptions)),
+  "2019-09": () => import("ajv/dist/2019.js").then(({ default: Ajv2019 }) => new Ajv2019(ajvOptions)),
+  "2020-12": () => import("ajv/dist/2020.js").then(({ default: Ajv2020 }) => new Ajv2020(ajvOptions))
 }
 
 const compilers = new Map<Dialect, Compile>()

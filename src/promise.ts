@@ -18,9 +18,10 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Schema from "effect/Schema"
 import * as ApiRequest from "./backend/apiRequest.js"
 import * as Chat from "./Chat.js"
-import type { JsonObject, Routing, ToolDefinition } from "./ChatRequest.js"
+import { type JsonObject, type Routing, Routing as RoutingSchema, type ToolDefinition } from "./ChatRequest.js"
 import * as Wiring from "./Cortex.js"
 import { InvalidRequest, type RegistryWarning } from "./Errors.js"
 import type { Result } from "./Failover.js"
@@ -189,7 +190,7 @@ const chatWith =
     if (signal?.aborted) throw signal.reason
     const all: Chat.Options = {
       ...rest,
-      ...(session === undefined ? {} : { session: typeof session === "string" ? session : { id: session.id } }),
+      ...(session === undefined ? {} : { session: session instanceof Session ? { id: session.id } : session }),
       ...(tools === undefined ? {} : { tools: tools.map(toolOf) })
     }
     if (stream === true) {
@@ -313,7 +314,7 @@ export const createCortex = (options: CortexOptions = {}): Cortex => {
       return run(
         Chat.complete(prompt, {
           ...rest,
-          ...(session === undefined ? {} : { session: typeof session === "string" ? session : { id: session.id } }),
+          ...(session === undefined ? {} : { session: session instanceof Session ? { id: session.id } : session }),
           ...(tools === undefined ? {} : { tools: tools.map(toolOf) })
         }),
         signal
@@ -323,7 +324,10 @@ export const createCortex = (options: CortexOptions = {}): Cortex => {
       create: () => session((sessions) => sessions.create()),
       resume: (id) => session((sessions) => sessions.resume(id))
     },
-    bestServer: (model, { strategy = "fastest" } = {}) => router((router) => router.best(model, strategy)),
+    bestServer: (model, { strategy = "fastest" } = {}) =>
+      Schema.is(RoutingSchema)(strategy)
+        ? router((router) => router.best(model, strategy))
+        : never("strategy", `must be one of ${RoutingSchema.literals.join(", ")}`),
     clearServerCache: () => router((router) => router.clear),
     families: () => registry((registry) => registry.families),
     models: (options) =>

@@ -46,7 +46,7 @@ const decode = (
   } catch (error) {
     events.push({ error: error instanceof Error ? `${error.constructor.name}: ${error.message}` : String(error) })
   }
-  events.push({ finished: decoder.finished })
+  events.push({ finished: decoder.finished() })
   return events
 }
 
@@ -358,6 +358,126 @@ describe("any answer, cut anywhere", () => {
         expect(events.at(-1)).toEqual({ finished: true })
       }),
       { numRuns: 200 }
+    )
+  })
+})
+
+describe("lines that are much like the one before", () => {
+  it("what comes with the content is not lost when it comes again", () => {
+    const call = { id: "1", function: { name: "f", arguments: {} } }
+    const both = ollamaLine({ role: "assistant", content: "a", thinking: "t", tool_calls: [call] })
+    const events = [{ thinking: "t" }, { text: "a" }, { toolCall: { id: "1", name: "f", arguments: {} } }]
+    expect(alwaysTheSame(Ollama.decoder, ndjson([both, both, both])).slice(0, -1)).toEqual([
+      ...events,
+      ...events,
+      ...events
+    ])
+    const delta = chunk({ content: "a", reasoning: "t" })
+    expect(alwaysTheSame(OpenAI.decoder, sse([delta, delta, delta])).slice(0, -1)).toEqual(
+      [1, 2, 3].flatMap(() => [{ thinking: "t" }, { text: "a" }])
+    )
+    // A finish reason, too, must be seen in a chunk that is otherwise like the others.
+    const last = sse([chunk({ content: "a" }), chunk({ content: "a" }), chunk({ content: "a" }, "stop")])
+    expect(alwaysTheSame(OpenAI.decoder, last).at(-2)).toEqual({ finish: { reason: "stop", usage: {} } })
+  })
+
+  // Few values, so that they often come again: nothing may be taken for known that is not.
+  const contents = fc.constantFrom(
+    "a",
+    "b",
+    "",
+    "m",
+    "T1",
+    '"',
+    "\\",
+    '\\"',
+    "你",
+    "\n",
+    '"content":"x"',
+    '","done":false}',
+    "{",
+    "}"
+  )
+  const thoughts = fc.constantFrom(undefined, undefined, "", "t", "content")
+  const calls = fc.constantFrom(undefined, undefined, undefined, [], [{ id: "1", name: "f" }], [{ id: "2", name: "f" }])
+  const python = (value: unknown): string => JSON.stringify(value, null, 1).replace(/\n\s*/g, " ").replace(/^\{ /, "{")
+  const ascii = (value: unknown): string =>
+    JSON.stringify(value).replace(/[\u0080-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`)
+  const writer = fc.constantFrom(JSON.stringify, python, ascii)
+  /** The same object with its keys in another order. */
+  const turned = (value: object, turn: boolean) => (turn ? Object.fromEntries(Object.entries(value).reverse()) : value)
+
+  it("Ollama", () => {
+    const line = fc.record({
+      content: contents,
+      thinking: thoughts,
+      calls,
+      at: fc.constantFrom("T1", "T2", "a", "m", 'x"y', undefined),
+      turn: fc.boolean(),
+      write: writer
+    })
+    const one = ({ at, calls, content, thinking, turn }: typeof line extends fc.Arbitrary<infer A> ? A : never) => {
+      const tool_calls = calls?.map(({ id, name }) => ({ id, function: { name, arguments: { a: "a" } } }))
+      const message = { role: "assistant", content, thinking, tool_calls }
+      return turned({ model: "m", created_at: at, message: turned(message, turn), done: false }, turn)
+    }
+    fc.assert(
+      fc.property(fc.array(line, { maxLength: 12 }), (lines) => {
+        const transcript = lines.map((l) => `${l.write(one(l))}\n`).join("")
+        const expected = lines.flatMap(({ calls, content, thinking }) => [
+          ...(thinking ? [{ thinking }] : []),
+          ...(content === "" ? [] : [{ text: content }]),
+          ...(calls ?? []).map((call) => ({ toolCall: { ...call, arguments: { a: "a" } } }))
+        ])
+        expect(decode(Ollama.decoder, [utf8.encode(transcript)]).slice(0, -1)).toEqual(expected)
+      }),
+      { numRuns: 2_000 }
+    )
+  })
+
+  it("OpenAI", () => {
+    const line = fc.record({
+      content: contents,
+      reasoning: thoughts,
+      finish: fc.constantFrom(null, null, undefined, "length"),
+      usage: fc.constantFrom(undefined, null, { completion_tokens: 1 }, { completion_tokens: 2 }),
+      call: fc.constantFrom(undefined, undefined, [{ index: 0, id: "1", function: { name: "f", arguments: "" } }]),
+      turn: fc.boolean(),
+      write: writer
+    })
+    const one = ({
+      call,
+      content,
+      finish,
+      reasoning,
+      turn,
+      usage
+    }: typeof line extends fc.Arbitrary<infer A> ? A : never) => {
+      const delta = turned({ role: "assistant", content, reasoning, tool_calls: call }, turn)
+      const choice = turned({ index: 0, delta, finish_reason: finish }, turn)
+      return turned({ id: "1", model: "m", choices: [choice], usage }, turn)
+    }
+    fc.assert(
+      fc.property(fc.array(line, { maxLength: 12 }), (lines) => {
+        const transcript = lines.map((l) => `data: ${l.write(one(l))}\n\n`).join("")
+        const finished = lines.some(({ finish }) => finish === "length")
+        const completionTokens = lines.findLast(({ usage }) => usage != null)?.usage?.completion_tokens
+        const expected = [
+          ...lines.flatMap(({ content, reasoning }) => [
+            ...(reasoning ? [{ thinking: reasoning }] : []),
+            ...(content === "" ? [] : [{ text: content }])
+          ]),
+          ...(finished && lines.some(({ call }) => call !== undefined)
+            ? [{ toolCall: { id: "1", name: "f", arguments: {} } }]
+            : []),
+          ...(finished
+            ? [{ finish: { reason: "length", usage: completionTokens === undefined ? {} : { completionTokens } } }]
+            : []),
+          { finished }
+        ]
+        expect(decode(OpenAI.decoder, [utf8.encode(transcript)])).toEqual(expected)
+      }),
+      { numRuns: 2_000 }
     )
   })
 })

@@ -441,6 +441,24 @@ describe("deadline", () => {
     expect(performance.now() - began).toBeLessThan(2_500)
   })
 
+  it("covers the wait for a session, and is not begun anew after it", async () => {
+    const only = await start("ollama")
+    await only.setBehaviour({ firstToken: 250 })
+    const cortex = fleet.cortex([only])
+    const session = await cortex.Session.create()
+    const first = cortex.chat(question, { session })
+    await only.waitForChats(1)
+    // Half of the time is gone when its turn comes.
+    const began = performance.now()
+    const second = failure(cortex.chat(question, { session, deadline: 400 }))
+    const third = failure(cortex.chat(question, { session, deadline: 100 }))
+    expect(await third).toMatchObject({ _tag: "DeadlineExceeded", deadline: 100, attempts: [] })
+    expect(await second).toMatchObject({ _tag: "DeadlineExceeded", deadline: 400, attempts: [] })
+    expect(performance.now() - began).toBeLessThan(2_000)
+    expect(await first).toBe(reply)
+    expect(await session.history()).toHaveLength(2)
+  })
+
   it("ends the pause between rounds", async () => {
     const only = await start("ollama", { faults: { kind: "status", code: 500 } })
     const error = await failure(

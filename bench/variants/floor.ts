@@ -20,7 +20,7 @@ interface OllamaChunk {
 export const openOllama: Open = async (url) => ({
   call: async () => {
     const body = await post(`${url}/api/chat`, { model, messages, stream: false })
-    return (await body.json() as OllamaChunk).message.content
+    return ((await body.json()) as OllamaChunk).message.content
   },
   stream: async () => {
     const body = await post(`${url}/api/chat`, { model, messages, stream: true })
@@ -54,7 +54,7 @@ interface OpenaiChunk {
 export const openOpenai: Open = async (url) => ({
   call: async () => {
     const body = await post(`${url}/v1/chat/completions`, { model, messages })
-    return (await body.json() as OpenaiAnswer).choices[0]?.message.content ?? ""
+    return ((await body.json()) as OpenaiAnswer).choices[0]?.message.content ?? ""
   },
   stream: async () => {
     const body = await post(`${url}/v1/chat/completions`, { model, messages, stream: true })

@@ -68,4 +68,4 @@ export type Name = keyof typeof variants
 export const names = Object.keys(variants) as ReadonlyArray<Name>
 
 /** The floor of the variant's own protocol. */
-export const floorOf = (name: Name): Name => variants[name].protocol === "openai" ? "floorOpenai" : "floor"
+export const floorOf = (name: Name): Name => (variants[name].protocol === "openai" ? "floorOpenai" : "floor")

@@ -17,8 +17,8 @@ import type { Exchange, Service as Transport, TransportFailure, TransportHandler
  * @category models
  */
 export interface Decoder extends Lines {
-  /** Whether the answer said that it was complete. */
-  readonly finished: boolean
+  /** Whether the answer said that it was complete. (An accessor would give every decoder a hidden class of its own.) */
+  finished(): boolean
 }
 
 /**
@@ -208,14 +208,14 @@ class HttpAttempt implements TransportHandler, Exchange {
       return
     }
     this.over = true
-    if (this.decoder.finished) this.sink.flush()
+    if (this.decoder.finished()) this.sink.flush()
     else this.sink.fail({ reason: "cut", message: "the answer ended before it was complete" })
   }
 
   error(failure: TransportFailure): void {
     if (this.over) return
     this.over = true
-    if (this.decoder.finished) return
+    if (this.decoder.finished()) return
     this.sink.fail(
       this.status === 0
         ? failure

@@ -176,7 +176,8 @@ export const decoder = (sink: Sink): Http.Decoder => {
       if (typeof content === "string") {
         if (content !== "") {
           sink.text(content)
-          if (line["done"] === false) template.learn(text, content, line["created_at"])
+          if (line["done"] === false && thinking === undefined && tool_calls === undefined)
+            template.learn(text, content, line["created_at"])
         }
       } else if (content !== undefined && content !== null) throw new Http.Malformed("the content is not a string")
       if (Array.isArray(tool_calls)) {
@@ -196,9 +197,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
   return {
     feed: lines.feed,
     end: lines.end,
-    get finished() {
-      return finished
-    }
+    finished: () => finished
   }
 }
 

@@ -220,6 +220,8 @@ export const decoder = (sink: Sink): Http.Decoder => {
   let counted: Usage = {}
   let tokensPerSecond: number | undefined
   let calls: ToolCalls | undefined
+  let bytes = 0
+  let events = 0
   const template = Template.make()
 
   const complete = (): void => {
@@ -235,7 +237,8 @@ export const decoder = (sink: Sink): Http.Decoder => {
     sink.finish(finish)
   }
 
-  const events = Sse.make((data) => {
+  const stream = Sse.make((data) => {
+    events++
     if (finished || data === "") return
     if (data === "[DONE]") {
       complete()
@@ -283,14 +286,16 @@ export const decoder = (sink: Sink): Http.Decoder => {
     }
   })
   return {
-    feed: events.feed,
-    end() {
-      events.end()
-      complete()
+    feed(read) {
+      bytes += read.length
+      stream.feed(read)
     },
-    get finished() {
-      return finished
-    }
+    end() {
+      stream.end()
+      complete()
+      if (!finished && events === 0 && bytes > 0) throw new Http.Malformed("what came back is not an event stream")
+    },
+    finished: () => finished
   }
 }
 

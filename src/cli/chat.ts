@@ -3,111 +3,37 @@
  *
  * @since 0.1.0
  */
-import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
-import { withExamples } from "./examples.js"
-import * as Flags from "./flags.js"
+import { config, options } from "./chat/flags.js"
+import { type About, shape } from "./commandLine.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
-export const options = {
-  model: Flags.text("model", {
-    alias: "m",
-    value: "NAME",
-    about: "The model to ask. Default: AICORTEX_MODEL, else `model` in the configuration file, else llama3.2:3b."
-  }),
-  stream: Flags.flag("stream", { alias: "s", about: "Print the answer while it is being written." }),
-  temperature: Flags.number("temperature", { alias: "t", about: "0 to 2, default 0.7." }),
-  system: Flags.text("system", { value: "TEXT", about: "System prompt." }),
-  persona: Flags.text("persona", { value: "NAME", about: "A system prompt of the configuration file, by its name." }),
-  session: Flags.text("session", { value: "ID", about: "A conversation to go on with." }),
-  routing: Flags.choice(
-    "routing",
-    [
-      ["random", "random"],
-      ["fastest", "fastest"],
-      ["nearest", "nearest"],
-      ["balanced", "balanced"]
-    ],
-    { about: "In which order servers are tried. Default: random." }
-  ),
-  timeout: Flags.seconds("timeout", {
-    about: "How long a server may be silent before the next one is tried. Default: 30."
-  }),
-  deadline: Flags.seconds("deadline", { about: "For the whole call, with every server tried. Default: none." }),
-  maxRetries: Flags.whole("max-retries", { about: "How many attempts in all. Default: every server once." }),
-  json: Flags.flag("json", { about: "Ask for JSON, and print it indented." }),
-  schema: Flags.text("schema", {
-    value: "FILE",
-    about: "A JSON Schema that the answer must fit. Asks for JSON."
-  }),
-  maxTokens: Flags.whole("max-tokens", { about: "At most so many tokens." }),
-  topP: Flags.number("top-p", { about: "0 to 1, default 1." }),
-  topK: Flags.whole("top-k", { about: "Choose among so many tokens." }),
-  minP: Flags.number("min-p", { about: "0 to 1." }),
-  stop: Flags.texts("stop", { value: "TEXT", about: "Stop before this text." }),
-  seed: Flags.whole("seed", { about: "The same seed gives the same answer, where the server can." }),
-  frequencyPenalty: Flags.number("frequency-penalty", { about: "-2 to 2." }),
-  presencePenalty: Flags.number("presence-penalty", { about: "-2 to 2." }),
-  repeatPenalty: Flags.number("repeat-penalty", { about: "Above 0; 1 is none." }),
-  think: Flags.choice(
-    "think",
-    [
-      ["on", true],
-      ["off", false],
-      ["low", "low"],
-      ["medium", "medium"],
-      ["high", "high"],
-      ["max", "max"]
-    ],
-    { about: "Whether, or how hard, a reasoning model thinks." }
-  ),
-  keepAlive: Flags.text("keep-alive", { value: "TIME", about: "How long Ollama keeps the model loaded, such as 10m." }),
-  noStdin: Flags.flag("no-stdin", {
-    alias: "n",
-    about: "Leave standard input alone, as in a loop that reads its own."
-  }),
-  verbose: Flags.flag("verbose", {
-    alias: "v",
-    about: "Tell on standard error what the model thinks, which server answers, and how fast."
-  })
+const about: About = {
+  about: [
+    "Ask a model, and print its answer.",
+    "Text that is piped in, or comes from a file, stands below the prompt; without a prompt, or with -, it is the prompt."
+  ],
+  takes: "[PROMPT]",
+  examples: [
+    'aicortex chat "Why is the sky blue?" --stream',
+    'git diff | aicortex chat "Write a commit message." --model qwen2.5-coder:7b',
+    'aicortex chat "The capital of France?" --schema city.schema.json'
+  ]
 }
-
-const prompt = Args.text({ name: "PROMPT" }).pipe(
-  Args.withDescription("What to ask; - reads it from standard input."),
-  Args.repeated
-)
-
-/**
- * @since 0.1.0
- * @category models
- */
-export const config = { ...options, prompt }
 
 /**
  * @since 0.1.0
  * @category commands
  */
-export const command = Command.make("chat", config, (flags) =>
+export const chatShape = shape(about, options)
+
+/**
+ * @since 0.1.0
+ * @category commands
+ */
+export const chat = Command.make("chat", config, (flags) =>
   Effect.flatMap(
     Effect.promise(() => import("./chat/run.js")),
     ({ run }) => run(flags)
   )
-).pipe(
-  Command.withDescription(
-    withExamples(
-      [
-        "Ask a model, and print its answer.",
-        "Text that is piped in, or comes from a file, stands below the prompt; without a prompt it is the prompt."
-      ],
-      [
-        'aicortex chat "Why is the sky blue?" --stream',
-        'git diff | aicortex chat "Write a commit message." --model qwen2.5-coder:7b',
-        'aicortex chat "The capital of France?" --schema city.schema.json'
-      ]
-    )
-  )
-)
+).pipe(Command.withDescription(about.about[0] ?? ""))

@@ -12,82 +12,87 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import { nearest } from "../Model.js"
 import { UsageError } from "./failure.js"
+import { aboutOf, wrap } from "./flags.js"
 
 // =============================================================================
 // what there is
 // =============================================================================
 
-interface Flag {
-  readonly name: string
-  readonly takesValue: boolean
-  readonly repeated: boolean
-}
-
 /**
- * A command: its flags by every name that they have, and its subcommands. `free` commands take arguments besides.
+ * A flag: `value` is what its value is called, `undefined` where it takes none.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Shape {
-  readonly flags: ReadonlyMap<string, Flag>
-  readonly children: { readonly [name: string]: Shape }
-  readonly free: boolean
+export interface Flag {
+  readonly name: string
+  readonly alias: string | undefined
+  readonly value: string | undefined
+  readonly repeated: boolean
+  readonly about: string
 }
 
-const collect = (usage: Usage.Usage, repeated: boolean, flags: Map<string, Flag>): void => {
+/**
+ * What a command is for. `takes` names its arguments, if it has any.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface About {
+  readonly about: ReadonlyArray<string>
+  readonly takes?: string
+  readonly examples: ReadonlyArray<string>
+}
+
+/**
+ * A command: its flags by every name that they have, and its subcommands.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Shape extends About {
+  readonly flags: ReadonlyMap<string, Flag>
+  readonly children: { readonly [name: string]: Shape }
+}
+
+const collect = (usage: Usage.Usage, about: string, repeated: boolean, flags: Map<string, Flag>): void => {
   switch (usage._tag) {
     case "Named": {
-      const name = usage.names.find((one) => one.startsWith("--")) ?? usage.names[0] ?? ""
-      const flag = { name, takesValue: Option.isSome(usage.acceptedValues), repeated }
+      const name = usage.names.find((one) => one.startsWith("--")) ?? ""
+      const alias = usage.names.find((one) => !one.startsWith("--"))
+      const flag = { name, alias, value: Option.getOrUndefined(usage.acceptedValues), repeated, about }
       for (const one of usage.names) flags.set(one, flag)
       return
     }
     case "Optional":
-      collect(usage.usage, repeated, flags)
+      collect(usage.usage, about, repeated, flags)
       return
     case "Repeated":
-      collect(usage.usage, true, flags)
+      collect(usage.usage, about, true, flags)
       return
     case "Alternation":
     case "Concat":
-      collect(usage.left, repeated, flags)
-      collect(usage.right, repeated, flags)
+      collect(usage.left, about, repeated, flags)
+      collect(usage.right, about, repeated, flags)
   }
 }
 
-const help: Flag = { name: "--help", takesValue: false, repeated: true }
+const help: Flag = { name: "--help", alias: "-h", value: undefined, repeated: true, about: "Show this help." }
 
 /**
  * @since 0.1.0
  * @category constructors
  */
 export const shape = (
+  about: About,
   options: { readonly [name: string]: Options.Options<unknown> },
-  { children = {}, free = false }: Partial<Pick<Shape, "children" | "free">> = {}
+  children: { readonly [name: string]: Shape } = {}
 ): Shape => {
-  const flags = new Map<string, Flag>([
-    ["--help", help],
-    ["-h", help]
-  ])
-  for (const option of Object.values(options)) collect(Options.getUsage(option), false, flags)
-  return { flags, children, free }
+  const flags = new Map<string, Flag>()
+  for (const option of Object.values(options)) collect(Options.getUsage(option), aboutOf(option), false, flags)
+  flags.set("--help", help).set("-h", help)
+  return { ...about, flags, children }
 }
-
-// =============================================================================
-// values
-// =============================================================================
-
-/** The values of a repeated flag are trimmed, and dropped where they are empty: so none of them ever is. */
-const wrap = (value: string): string => `=${encodeURIComponent(value)}`
-
-/**
- * Undoes what was done to the value of a repeated flag.
- *
- * @since 0.1.0
- * @category combinators
- */
-export const unwrap = (value: string): string => decodeURIComponent(value.slice(1))
 
 // =============================================================================
 // reading
@@ -99,31 +104,41 @@ const suggestion = (word: string, names: Iterable<string>): string => {
 }
 
 /**
- * The words in the form that `@effect/cli` reads, or what is wrong with them.
+ * Which command is meant, and the words in the form that `@effect/cli` reads; no words where its help is asked for.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Read {
+  readonly path: ReadonlyArray<string>
+  readonly shape: Shape
+  readonly words: ReadonlyArray<string> | undefined
+}
+
+/**
+ * Reads a command line, or says what is wrong with it.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const normalize = (
-  root: Shape,
-  words: ReadonlyArray<string>
-): Either.Either<ReadonlyArray<string>, UsageError> => {
+export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Either<Read, UsageError> => {
   const path: Array<string> = []
   const given = new Map<string, Array<ReadonlyArray<string>>>()
   const rest: Array<string> = []
   let shape = root
   const fail = (message: string) => Either.left(new UsageError({ message, command: path }))
-  const unknown = (name: string) =>
-    fail(
-      `unknown flag '${name}'${path.length === 0 ? "" : ` of '${path.join(" ")}'`}` +
-        suggestion(
-          name,
-          [...shape.flags.keys()].filter((one) => one.startsWith("--"))
-        ) +
-        (shape.free ? "; put -- before an argument that begins with -" : "")
+  const unknown = (name: string) => {
+    const near = suggestion(
+      name,
+      [...shape.flags.keys()].filter((one) => one.startsWith("--"))
     )
+    const prompt = shape.takes === undefined ? "" : "; put -- before an argument that begins with -"
+    const of = path.length === 0 ? "" : ` of '${path.join(" ")}'`
+    return fail(`unknown flag '${name}'${of}${near === "" ? prompt : near}`)
+  }
   const add = (flag: Flag, value: string | undefined): void => {
-    const form = value === undefined ? [flag.name] : [flag.name, flag.takesValue && flag.repeated ? wrap(value) : value]
+    const form =
+      value === undefined ? [flag.name] : [flag.name, flag.value !== undefined && flag.repeated ? wrap(value) : value]
     const before = given.get(flag.name)
     if (before === undefined) given.set(flag.name, [form])
     else before.push(form)
@@ -141,7 +156,7 @@ export const normalize = (
       const flag = shape.flags.get(name)
       if (flag === undefined) return unknown(name)
       const value = equals === -1 ? undefined : word.slice(equals + 1)
-      if (flag.takesValue) {
+      if (flag.value !== undefined) {
         const taken = value ?? asked[++i]
         if (taken === undefined) return fail(`${name} needs a value`)
         add(flag, taken)
@@ -152,7 +167,7 @@ export const normalize = (
         const name = `-${word[at]}`
         const flag = shape.flags.get(name)
         if (flag === undefined) return unknown(word.length > 2 && at === 1 ? word : name)
-        if (!flag.takesValue) {
+        if (flag.value === undefined) {
           add(flag, undefined)
           continue
         }
@@ -166,22 +181,26 @@ export const normalize = (
       if (child !== undefined) {
         path.push(word)
         shape = child
-      } else if (shape.free) {
+      } else if (shape.takes !== undefined) {
         rest.push(word)
       } else if (Object.keys(shape.children).length > 0) {
-        return fail(`unknown command '${word}'${suggestion(word, Object.keys(shape.children))}`)
+        const names = Object.keys(shape.children)
+        const near = suggestion(word, names)
+        return fail(`unknown command '${word}'${near === "" ? `; there are ${names.join(", ")}` : near}`)
       } else {
         return fail(`'${path.join(" ")}' takes no argument, but was given '${word}'`)
       }
     }
   }
-  if (given.has(help.name)) return Either.right([...path, help.name])
+  if (given.has(help.name)) return Either.right({ path, shape, words: undefined })
   for (const [name, forms] of given) {
     // A flag may stand before the subcommand that it is meant for.
     const flag = shape.flags.get(name)
     if (flag === undefined) return unknown(name)
-    if (forms.length > 1 && flag.takesValue && !flag.repeated) return fail(`${name} is given ${forms.length} times`)
-    if (!flag.takesValue) forms.length = 1
+    if (forms.length > 1 && flag.value !== undefined && !flag.repeated)
+      return fail(`${name} is given ${forms.length} times`)
+    if (flag.value === undefined) forms.length = 1
   }
-  return Either.right([...path, ...[...given.values()].flat(2), ...(rest.length === 0 ? [] : ["--", ...rest])])
+  const flags = [...given.values()].flat(2)
+  return Either.right({ path, shape, words: [...path, ...flags, ...(rest.length === 0 ? [] : ["--", ...rest])] })
 }

@@ -8,7 +8,6 @@ import * as Options from "@effect/cli/Options"
 import * as ValidationError from "@effect/cli/ValidationError"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { unwrap } from "./commandLine.js"
 
 /**
  * What stands at a flag: what its value is called, a short name, and what it is for.
@@ -22,14 +21,39 @@ export interface About {
   readonly about: string
 }
 
+const abouts = new WeakMap<object, string>()
+
+/**
+ * What a flag of this module is for.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const aboutOf = (options: object): string => abouts.get(options) ?? ""
+
+const noted = <O extends object>(options: O, { about }: About): O => {
+  abouts.set(options, about)
+  return options
+}
+
 const describe = <A>(options: Options.Options<A>, { about, alias, value }: About): Options.Options<A> => {
   const described = Options.withDescription(options, about)
   const named = value === undefined ? described : Options.withPseudoName(described, value)
   return alias === undefined ? named : Options.withAlias(named, alias)
 }
 
-const optional = <A>(options: Options.Options<A>): Options.Options<A | undefined> =>
-  Options.map(Options.optional(options), Option.getOrUndefined)
+/**
+ * The values of a repeated flag are trimmed, and dropped where they are empty: so none of them ever is.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const wrap = (value: string): string => `=${encodeURIComponent(value)}`
+
+const unwrap = (value: string): string => decodeURIComponent(value.slice(1))
+
+const optional = <A>(options: Options.Options<A>, about: About): Options.Options<A | undefined> =>
+  noted(Options.map(Options.optional(options), Option.getOrUndefined), about)
 
 const wrong = (name: string, value: string, must: string) =>
   ValidationError.invalidValue(HelpDoc.p(`--${name} must be ${must}, not '${value}'`))
@@ -39,7 +63,7 @@ const wrong = (name: string, value: string, must: string) =>
  * @category constructors
  */
 export const text = (name: string, about: About): Options.Options<string | undefined> =>
-  optional(describe(Options.text(name), about))
+  optional(describe(Options.text(name), about), about)
 
 /**
  * May be given more than once.
@@ -48,7 +72,10 @@ export const text = (name: string, about: About): Options.Options<string | undef
  * @category constructors
  */
 export const texts = (name: string, about: About): Options.Options<ReadonlyArray<string>> =>
-  Options.map(Options.repeated(describe(Options.text(name), about)), (values) => values.map(unwrap))
+  noted(
+    Options.map(Options.repeated(describe(Options.text(name), about)), (values) => values.map(unwrap)),
+    about
+  )
 
 /**
  * @since 0.1.0
@@ -62,7 +89,8 @@ export const number = (
   optional(
     Options.mapEffect(describe(Options.text(name), { value: "NUMBER", ...about }), (value) =>
       value.trim() !== "" && test(Number(value)) ? Effect.succeed(Number(value)) : Effect.fail(wrong(name, value, must))
-    )
+    ),
+    about
   )
 
 /**
@@ -79,13 +107,16 @@ export const whole = (name: string, about: About): Options.Options<number | unde
  * @category constructors
  */
 export const seconds = (name: string, about: About): Options.Options<number | undefined> =>
-  Options.map(
-    number(
-      name,
-      { value: "SECONDS", ...about },
-      { must: "a number of seconds above 0", test: (n) => Number.isFinite(n) && n > 0 }
+  noted(
+    Options.map(
+      number(
+        name,
+        { value: "SECONDS", ...about },
+        { must: "a number of seconds above 0", test: (n) => Number.isFinite(n) && n > 0 }
+      ),
+      (value) => (value === undefined ? undefined : value * 1000)
     ),
-    (value) => (value === undefined ? undefined : value * 1000)
+    about
   )
 
 /**
@@ -104,7 +135,8 @@ export const choice = <const C extends ReadonlyArray<readonly [name: string, val
       return found === undefined
         ? Effect.fail(wrong(name, value, `one of ${names.join(", ")}`))
         : Effect.succeed(found[1])
-    })
+    }),
+    about
   )
 }
 
@@ -114,7 +146,8 @@ export const choice = <const C extends ReadonlyArray<readonly [name: string, val
  * @since 0.1.0
  * @category constructors
  */
-export const flag = (name: string, about: About): Options.Options<boolean> => describe(Options.boolean(name), about)
+export const flag = (name: string, about: About): Options.Options<boolean> =>
+  noted(describe(Options.boolean(name), about), about)
 
 /**
  * The flag of every command that lists something.

@@ -7,34 +7,35 @@ import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { withExamples } from "./examples.js"
+import { type About, shape } from "./commandLine.js"
 import * as Flags from "./flags.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
-export const options = { json: Flags.flag("json", { about: "The output is JSON in any case." }) }
+const options = { json: Flags.flag("json", { about: "It prints JSON in any case." }) }
 
-const model = Args.text({ name: "MODEL" }).pipe(
-  Args.withDescription("The model; without it, any that a server has."),
-  Args.optional
-)
+const about: About = {
+  about: [
+    "Print a model and the address of a random server that has it, as JSON; without a model, any that a server has."
+  ],
+  takes: "[MODEL]",
+  examples: ["aicortex llm-params llama3.2:3b", "aicortex llm-params | jq -r .base_url"]
+}
 
 /**
  * @since 0.1.0
  * @category commands
  */
-export const command = Command.make("llm-params", { ...options, model }, ({ model }) =>
-  Effect.flatMap(
-    Effect.promise(() => import("./llmParams/run.js")),
-    ({ run }) => run(Option.getOrUndefined(model))
-  )
-).pipe(
-  Command.withDescription(
-    withExamples("Print the model and the address of a random server that has it, as JSON.", [
-      "aicortex llm-params llama3.2:3b",
-      "aicortex llm-params | jq -r .base_url"
-    ])
-  )
-)
+export const llmParamsShape = shape(about, options)
+
+/**
+ * @since 0.1.0
+ * @category commands
+ */
+export const llmParams = Command.make(
+  "llm-params",
+  { ...options, model: Args.optional(Args.text({ name: "MODEL" })) },
+  ({ model }) =>
+    Effect.flatMap(
+      Effect.promise(() => import("./llmParams/run.js")),
+      ({ run }) => run(Option.getOrUndefined(model))
+    )
+).pipe(Command.withDescription(about.about[0] ?? ""))

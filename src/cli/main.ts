@@ -6,8 +6,6 @@
 import * as CliConfig from "@effect/cli/CliConfig"
 import * as Command from "@effect/cli/Command"
 import * as HelpDoc from "@effect/cli/HelpDoc"
-import * as Span from "@effect/cli/HelpDoc/Span"
-import * as Options from "@effect/cli/Options"
 import * as ValidationError from "@effect/cli/ValidationError"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
@@ -19,81 +17,69 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { version } from "../internal/version.js"
-import * as Best from "./best.js"
-import * as Chat from "./chat.js"
-import { normalize, type Shape, shape } from "./commandLine.js"
-import * as Config from "./config.js"
-import { withExamples } from "./examples.js"
-import * as LlmParams from "./llmParams.js"
-import * as Models from "./models.js"
+import { best, bestShape } from "./best.js"
+import { chat, chatShape } from "./chat.js"
+import { type About, normalize, shape } from "./commandLine.js"
+import { config, configShape } from "./config.js"
+import { UsageError } from "./failure.js"
+import * as Flags from "./flags.js"
+import * as Help from "./help.js"
+import { llmParams, llmParamsShape } from "./llmParams.js"
+import { models, modelsShape } from "./models.js"
 import * as Output from "./output.js"
-import * as Servers from "./servers.js"
-import * as ServersAdd from "./serversAdd.js"
-import * as ServersList from "./serversList.js"
+import { servers, serversShape } from "./servers.js"
 
 // =============================================================================
 // commands
 // =============================================================================
 
-const command = Command.make("aicortex").pipe(
-  Command.withDescription(
-    withExamples(
-      [
-        "Talk to a fleet of language-model servers as if it were one server that never fails.",
-        "Each command tells more with --help. Servers come from AICORTEX_SERVERS, OLLAMA_HOST or the configuration file, or are an Ollama on this machine."
-      ],
-      ['aicortex chat "Why is the sky blue?"', "aicortex servers add http://gpu-1:11434", "aicortex models --available"]
-    )
-  ),
-  Command.withSubcommands([
-    Chat.command,
-    Models.command,
-    Servers.command,
-    Best.command,
-    LlmParams.command,
-    Config.command
-  ])
-)
+const about: About = {
+  about: [
+    "Talk to a fleet of language-model servers as if it were one server that never fails.",
+    "Your servers come from AICORTEX_SERVERS, OLLAMA_HOST or the configuration file; else it is an Ollama on this machine."
+  ],
+  examples: ['aicortex chat "Why is the sky blue?"', "aicortex servers add http://gpu-1:11434", "aicortex chat --help"]
+}
 
-const root: Shape = shape(
-  { version: Options.boolean("version").pipe(Options.withAlias("V")), completions: Options.text("completions") },
+const shells = ["bash", "zsh", "fish"]
+
+const root = shape(
+  about,
   {
-    children: {
-      chat: shape(Chat.options, { free: true }),
-      models: shape(Models.options),
-      servers: shape(Servers.options, {
-        free: true,
-        children: {
-          list: shape(ServersList.options),
-          add: shape(ServersAdd.options, { free: true }),
-          remove: shape({}, { free: true })
-        }
-      }),
-      best: shape(Best.options, { free: true }),
-      "llm-params": shape(LlmParams.options, { free: true }),
-      config: shape(Config.options)
-    }
+    completions: Flags.text("completions", {
+      value: "SHELL",
+      about: "Print a completion script for bash, zsh or fish."
+    }),
+    version: Flags.flag("version", { alias: "V", about: "Print the version." })
+  },
+  {
+    chat: chatShape,
+    models: modelsShape,
+    servers: serversShape,
+    best: bestShape,
+    "llm-params": llmParamsShape,
+    config: configShape
   }
 )
 
-const execute = Command.run(command, {
-  name: "aicortex",
-  version,
-  summary: Span.text("a fleet of language-model servers that behaves like one"),
-  executable: "aicortex"
-})
+const execute = Command.make("aicortex").pipe(
+  Command.withDescription(about.about[0] ?? ""),
+  Command.withSubcommands([chat, models, servers, best, llmParams, config]),
+  Command.run({ name: "aicortex", version, executable: "aicortex" })
+)
 
 // =============================================================================
 // ends
 // =============================================================================
 
-const hint = (path: ReadonlyArray<string>): string => `See \`${["aicortex", ...path, "--help"].join(" ")}\`.`
+const withHint = (message: string, path: ReadonlyArray<string>): string =>
+  `${message}${/[.?!]$/.test(message) ? "" : "."} See \`${["aicortex", ...path, "--help"].join(" ")}\`.`
 
 /** What standard error says of a failure, and the exit code. */
 const describe = (error: unknown, path: ReadonlyArray<string>): readonly [message: string, code: number] => {
   if (ValidationError.isValidationError(error)) {
     const text = Output.plain(HelpDoc.toAnsiText(error.error)).replace(/\s+/g, " ").trim()
-    return [`${text === "" ? "the command line cannot be read" : text}. ${hint(path)}`, 2]
+    return [withHint(text === "" ? "the command line cannot be read" : text, path), 2]
   }
   if (!(error instanceof Error)) return [`unexpected failure: ${String(error)}`, 1]
   if (!("_tag" in error)) return [`unexpected failure: ${error.stack ?? error.message}`, 1]
@@ -101,7 +87,7 @@ const describe = (error: unknown, path: ReadonlyArray<string>): readonly [messag
     case "OutputClosed":
       return ["", 0]
     case "UsageError":
-      return [`${error.message}. ${hint("command" in error && Array.isArray(error.command) ? error.command : [])}`, 2]
+      return [withHint(error.message, "command" in error && Array.isArray(error.command) ? error.command : []), 2]
     default:
       return [error.message, 1]
   }
@@ -141,10 +127,16 @@ export const main = (words: ReadonlyArray<string>): void => {
 
   let path: ReadonlyArray<string> = []
   Effect.suspend(() => normalize(root, words)).pipe(
-    Effect.flatMap((args) => {
-      const flags = args.findIndex((word) => word.startsWith("-"))
-      path = args.slice(0, flags === -1 ? undefined : flags)
-      return execute(["node", "aicortex", ...(args.length === 0 ? ["--help"] : args)])
+    Effect.flatMap((read): ReturnType<typeof execute> => {
+      path = read.path
+      const [word, shell = ""] = read.words ?? []
+      if (word === "--completions" && !shells.includes(shell)) {
+        const message = `--completions must be one of ${shells.join(", ")}, not '${shell}'`
+        return Effect.fail(new UsageError({ message, command: [] }))
+      }
+      return read.words === undefined || read.words.length === 0
+        ? Output.write(Help.text(read.path, read.shape))
+        : execute(["node", "aicortex", ...read.words])
     }),
     withOutputs,
     Effect.provide(
@@ -162,7 +154,7 @@ export const main = (words: ReadonlyArray<string>): void => {
         if (Cause.isInterruptedOnly(exit.cause)) return process.exit(signal ?? 130)
         const [message, code] = describe(Cause.squash(exit.cause), path)
         if (message === "") return process.exit(code)
-        process.stderr.write(`aicortex: ${message}\n`, () => process.exit(code))
+        process.stderr.write(`aicortex: ${Output.harmless(message)}\n`, () => process.exit(code))
       }
     })
   )

@@ -5,40 +5,30 @@
  */
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
-import { withExamples } from "./examples.js"
-import * as Flags from "./flags.js"
+import { type About, shape } from "./commandLine.js"
+import { options } from "./models/flags.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
-export const options = {
-  family: Flags.text("family", { alias: "f", value: "NAME", about: "Only models of this family." }),
-  search: Flags.text("search", { alias: "s", value: "TEXT", about: "Only models with this text in their name." }),
-  available: Flags.flag("available", { alias: "a", about: "Only models that one of your servers has." }),
-  minParams: Flags.text("min-params", {
-    value: "SIZE",
-    about: "Only models of at least this size, such as 7b or 500m."
-  }),
-  maxParams: Flags.text("max-params", { value: "SIZE", about: "Only models of at most this size." }),
-  generation: Flags.whole("generation", { about: "Only models of this generation: 3 for gemma3 and llama3.2." }),
-  json: Flags.json
+const about: About = {
+  about: [
+    "List the families of models with their counts, or the models that fit every flag given.",
+    "A search lists the largest model first."
+  ],
+  examples: ["aicortex models", "aicortex models --family gemma", "aicortex models --search coder --max-params 14b"]
 }
 
 /**
  * @since 0.1.0
  * @category commands
  */
-export const command = Command.make("models", options, (flags) =>
+export const modelsShape = shape(about, options)
+
+/**
+ * @since 0.1.0
+ * @category commands
+ */
+export const models = Command.make("models", options, (flags) =>
   Effect.flatMap(
     Effect.promise(() => import("./models/run.js")),
     ({ run }) => run(flags)
   )
-).pipe(
-  Command.withDescription(
-    withExamples(
-      "List the families of models with their counts, or the models that fit every flag given. A search lists the largest first.",
-      ["aicortex models", "aicortex models --family gemma", "aicortex models --search coder --max-params 14b"]
-    )
-  )
-)
+).pipe(Command.withDescription(about.about[0] ?? ""))

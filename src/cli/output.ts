@@ -53,8 +53,13 @@ export const bold = style(1, 22)
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
 const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
 
-/** What servers and models say must not steer a terminal. */
-const harmless = (text: string): string => text.replace(controls, "")
+/**
+ * What servers and models say must not steer a terminal.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const harmless = (text: string): string => text.replace(controls, "")
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
 const sequences = /\u001b\[[0-9;]*[A-Za-z]/g

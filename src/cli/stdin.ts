@@ -36,7 +36,7 @@ const read = (patience: number | undefined): Effect.Effect<string | undefined, C
       patience === undefined
         ? stdin.isTTY === true
           ? undefined
-          : setTimeout(() => Effect.runSync(note("waiting for standard input to end…")), silence)
+          : setTimeout(() => Effect.runSync(note("waiting for standard input…")), silence)
         : setTimeout(() => finish(Effect.succeed(undefined)), patience)
     const onData = (chunk: Buffer) => {
       clearTimeout(timer)

@@ -20,6 +20,7 @@ import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { defaults } from "../ChatRequest.js"
@@ -144,10 +145,11 @@ export const readFile = Effect.fnUntraced(function* (
     Effect.mapError((error) => new InvalidConfig({ source: file, field: "file", reason: error.message }))
   )
   if (Option.isNone(text)) return {}
-  return yield* Either.mapLeft(
-    decodeFile(text.value),
-    (error) => new InvalidConfig({ source: file, field: "content", reason: error.message })
-  )
+  return yield* Either.mapLeft(decodeFile(text.value), (error) => {
+    const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
+    const field = issue === undefined || issue.path.length === 0 ? "content" : issue.path.join(".")
+    return new InvalidConfig({ source: file, field, reason: (issue?.message ?? error.message).replace(/\s+/g, " ") })
+  })
 })
 
 const fromFile = Effect.fnUntraced(function* (server: string | FileServer, source: string) {

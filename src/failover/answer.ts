@@ -74,6 +74,8 @@ export interface Continuation {
 export interface Call {
   readonly request: ChatRequest
   readonly limits: Limits
+  /** When the call began: its deadline counts from there. */
+  readonly began: number
   readonly events: boolean
   readonly preface: ReadonlyArray<ChatEvent>
   readonly complete: ((result: Result) => Promise<Continuation | undefined>) | undefined
@@ -288,10 +290,11 @@ export class Answer implements Watched {
     this.remaining = [...this.order]
     if (call.events) {
       this.batch.push({ type: "start", content: "", model: call.request.model, timestamp: this.began })
-      for (const event of call.preface) this.batch.push(event)
+      for (const event of call.preface) this.batch.push({ ...event, timestamp: this.began })
     }
     if (call.limits.deadline !== undefined) {
-      this.deadline = setTimeout(() => this.deadlinePassed(), Math.min(call.limits.deadline, maxTimer))
+      const left = Math.max(1, call.limits.deadline - (this.began - call.began))
+      this.deadline = setTimeout(() => this.deadlinePassed(), Math.min(left, maxTimer))
     }
     this.next()
   }
@@ -538,7 +541,7 @@ export class Answer implements Watched {
   }
 
   private goOn(candidate: Candidate, continuation: Continuation): void {
-    for (const event of continuation.events) this.push(event)
+    if (this.call.events) for (const event of continuation.events) this.push(event)
     this.request = continuation.request
     this.given = ""
     this.givenThoughts = false

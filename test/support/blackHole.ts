@@ -7,9 +7,9 @@ export interface BlackHole extends AsyncDisposable {
 }
 
 const listener = `
-const { parentPort } = require("node:worker_threads")
+const { parentPort, workerData } = require("node:worker_threads")
 const server = require("node:net").createServer()
-server.listen({ port: 0, host: "127.0.0.1", backlog: 1 }, () => {
+server.listen({ port: workerData, host: "127.0.0.1", backlog: 1 }, () => {
   parentPort.postMessage(server.address().port)
   // Nothing is accepted any more: the queue of the system fills, and then it drops what comes.
   setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0))
@@ -17,13 +17,16 @@ server.listen({ port: 0, host: "127.0.0.1", backlog: 1 }, () => {
 `
 
 /** Listens in a thread that sleeps, and fills its queue until a connection hangs. */
-export async function startBlackHole(): Promise<BlackHole> {
-  const worker = new Worker(listener, { eval: true })
-  const port = await new Promise<number>((resolve) => worker.once("message", resolve))
+export async function startBlackHole(port = 0): Promise<BlackHole> {
+  const worker = new Worker(listener, { eval: true, workerData: port })
+  const actual = await new Promise<number>((resolve, reject) => {
+    worker.once("message", resolve)
+    worker.once("error", reject)
+  })
   const sockets: Array<Socket> = []
   const hangs = () =>
     new Promise<boolean>((resolve) => {
-      const socket = connect(port, "127.0.0.1")
+      const socket = connect(actual, "127.0.0.1")
       sockets.push(socket)
       socket.on("error", () => resolve(false))
       const timer = setTimeout(() => resolve(true), 150)
@@ -36,7 +39,7 @@ export async function startBlackHole(): Promise<BlackHole> {
     if (tries > 64) throw new Error("the queue of the system does not fill")
   }
   return {
-    url: `http://127.0.0.1:${port}`,
+    url: `http://127.0.0.1:${actual}`,
     [Symbol.asyncDispose]: async () => {
       for (const socket of sockets) socket.destroy()
       await worker.terminate()

@@ -2,7 +2,7 @@ import { type Dialect, type Exchange, type FakeOptions, type FakeServer, head, s
 import { findModel, modelsOf } from "./models.js"
 import { goJson } from "./ollamaChecks.js"
 import { checkOpenAIBody, type Flavour, type Problem } from "./openAIChecks.js"
-import { type FakeOpenAIOptions, errorBody, makeWriter, serverError } from "./openAIWriter.js"
+import { errorBody, type FakeOpenAIOptions, makeWriter, serverError } from "./openAIWriter.js"
 import { loadModel, sendBody, sendStream } from "./output.js"
 import { countPrompt, embedding, type Json, script, trailingAssistant } from "./script.js"
 
@@ -106,10 +106,10 @@ async function complete(x: X, options: FakeOpenAIOptions, flavour: Flavour, json
   if (flavour === "ollama" && thinks && !findModel(options, body.model)?.capabilities.includes("thinking")) {
     return problem(x, flavour, { status: 400, message: `"${body.model}" does not support thinking` })
   }
-  const maxTokens = flavour === "ollama" ? body.max_tokens : body.max_completion_tokens ?? body.max_tokens
+  const maxTokens = flavour === "ollama" ? body.max_tokens : (body.max_completion_tokens ?? body.max_tokens)
   const said = script(options.reply, body, x.n, {
     maxTokens: maxTokens ?? undefined,
-    stop: typeof body.stop === "string" ? [body.stop] : body.stop ?? [],
+    stop: typeof body.stop === "string" ? [body.stop] : (body.stop ?? []),
     partial: trailingAssistant(body.messages),
     continuation: options.continuation ?? habit(body, flavour),
     think: effort !== "none"
@@ -129,7 +129,7 @@ async function complete(x: X, options: FakeOpenAIOptions, flavour: Flavour, json
   const wait = typeof options.perToken === "number" ? options.perToken * said.completionTokens : 0
   if (wait > 0 && !(await sleep(x, wait))) return
   x.record.tokensSent = said.completionTokens
-  return json(writer.whole(body, x.fault?.kind === "silentEnd" ? x.fault.after ?? 0 : undefined))
+  return json(writer.whole(body, x.fault?.kind === "silentEnd" ? (x.fault.after ?? 0) : undefined))
 }
 
 const streamTypes: Readonly<Record<Flavour, string>> = {
@@ -165,7 +165,8 @@ function contextOverflow(body: Json, limit: number | undefined, flavour: Flavour
     const extra = { n_prompt_tokens: tokens, n_ctx: limit }
     return { status: 400, message, type: "exceed_context_size_error", extra }
   }
-  const message = `This model's maximum context length is ${limit} tokens. However, your messages resulted in ` +
+  const message =
+    `This model's maximum context length is ${limit} tokens. However, your messages resulted in ` +
     `${tokens} tokens. Please reduce the length of the messages.`
   return { status: 400, message, param: "messages", code: "context_length_exceeded" }
 }
@@ -222,9 +223,10 @@ function authorized(x: X, options: FakeOpenAIOptions, flavour: Flavour): boolean
     head(x, 401, { "content-type": "application/json" })
     x.res.end(JSON.stringify({ error: "Unauthorized" }))
   } else {
-    const message = given === undefined
-      ? "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth."
-      : "Incorrect API key provided. You can find your API key at https://platform.openai.com/account/api-keys."
+    const message =
+      given === undefined
+        ? "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth."
+        : "Incorrect API key provided. You can find your API key at https://platform.openai.com/account/api-keys."
     const code = given === undefined ? null : "invalid_api_key"
     problem(x, flavour, { status: 401, message, type: "invalid_request_error", code })
   }
@@ -242,8 +244,14 @@ function unparsable(flavour: Flavour, raw: string): Problem {
 }
 
 function unknownRoute(x: X, flavour: Flavour, method: string, path: string): void {
-  if (flavour === "llamacpp") return problem(x, flavour, { status: 404, message: "File Not Found" })
-  if (flavour === "openai") return problem(x, flavour, { status: 404, message: `Invalid URL (${method} ${path})` })
+  if (flavour === "llamacpp") {
+    problem(x, flavour, { status: 404, message: "File Not Found" })
+    return
+  }
+  if (flavour === "openai") {
+    problem(x, flavour, { status: 404, message: `Invalid URL (${method} ${path})` })
+    return
+  }
   head(x, 404, { "content-type": flavour === "vllm" ? "application/json" : "text/plain" })
-  x.res.end(flavour === "vllm" ? "{\"detail\":\"Not Found\"}" : "404 page not found")
+  x.res.end(flavour === "vllm" ? '{"detail":"Not Found"}' : "404 page not found")
 }

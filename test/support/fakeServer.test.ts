@@ -7,8 +7,8 @@ import { afterEach, describe, expect, it } from "vitest"
 import {
   type FakeOllamaOptions,
   type FakeOpenAIOptions,
-  type Fault,
   type FakeServer,
+  type Fault,
   type Json,
   startFakeOllama,
   startFakeOpenAI,
@@ -37,9 +37,16 @@ const chat = (server: FakeServer<never>, more: Json = {}, init: RequestInit = {}
   post(`${server.url}/api/chat`, { model: "m", messages: said, ...more }, init)
 const complete = (server: FakeServer<never>, more: Json = {}, init: RequestInit = {}) =>
   post(`${server.url}/v1/chat/completions`, { model: "m", messages: said, ...more }, init)
-const lines = (text: string): Array<Json> => text.split("\n").filter((line) => line !== "").map((l) => JSON.parse(l))
+const lines = (text: string): Array<Json> =>
+  text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((l) => JSON.parse(l))
 const events = (text: string): Array<Json> =>
-  text.split("\n\n").filter((e) => e !== "").map((e) => (e === "data: [DONE]" ? "[DONE]" : JSON.parse(e.slice(6))))
+  text
+    .split("\n\n")
+    .filter((e) => e !== "")
+    .map((e) => (e === "data: [DONE]" ? "[DONE]" : JSON.parse(e.slice(6))))
 const reads = async (response: Response) => {
   const parts: Array<string> = []
   let failure: unknown
@@ -135,7 +142,7 @@ describe("fake Ollama", () => {
       ["generate", {}, 404, "model '' not found"],
       ["show", { model: "nope" }, 404, "model 'nope:latest' not found"],
       ["show", {}, 400, "model is required"],
-      ["embed", { model: "nope" }, 404, "model \"nope\" not found, try pulling it first"],
+      ["embed", { model: "nope" }, 404, 'model "nope" not found, try pulling it first'],
       ["embed", { model: "m", input: 1 }, 400, "invalid input type"],
       [
         "embed",
@@ -143,13 +150,13 @@ describe("fake Ollama", () => {
         501,
         "This server does not support embeddings. Start it with `--embeddings`"
       ],
-      ["chat", { model: "m", think: true }, 400, "\"m\" does not support thinking"],
-      ["chat", { model: "e" }, 400, "\"e\" does not support chat"],
+      ["chat", { model: "m", think: true }, 400, '"m" does not support thinking'],
+      ["chat", { model: "e" }, 400, '"e" does not support chat'],
       [
         "chat",
         { model: "m", think: "extreme" },
         400,
-        "invalid think value: \"extreme\" (must be \"high\", \"medium\", \"low\", \"max\", true, or false)"
+        'invalid think value: "extreme" (must be "high", "medium", "low", "max", true, or false)'
       ],
       [
         "chat",
@@ -167,15 +174,15 @@ describe("fake Ollama", () => {
         "chat",
         { model: "m", messages: said, options: { num_predict: "x" } },
         500,
-        "option \"num_predict\" must be of type integer"
+        'option "num_predict" must be of type integer'
       ],
       [
         "chat",
         { model: "m", messages: said, format: "xml" },
         500,
-        "invalid format: \"\\\"xml\\\"\"; expected \"json\" or a valid JSON Schema object"
+        'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'
       ],
-      ["chat", { model: "m", keep_alive: "soon" }, 400, "time: invalid duration \"soon\""],
+      ["chat", { model: "m", keep_alive: "soon" }, 400, 'time: invalid duration "soon"'],
       [
         "generate",
         { model: "m", prompt: "x", suffix: "y" },
@@ -190,7 +197,7 @@ describe("fake Ollama", () => {
     const image = await chat(server, { messages: [{ role: "user", content: "x", images: ["aGk="] }] })
     expect(image.status).toBe(400)
     expect(JSON.parse(((await image.json()) as Json).error).error.message).toContain("Multimodal data provided")
-    expect(await (await post(`${server.url}/api/chat`, "{\"model\":")).json()).toEqual({ error: "unexpected EOF" })
+    expect(await (await post(`${server.url}/api/chat`, '{"model":')).json()).toEqual({ error: "unexpected EOF" })
     expect(await (await post(`${server.url}/api/chat`, "")).json()).toEqual({ error: "missing request body" })
     expect((await chat(server, { model: "M:LATEST", options: { unheard_of: 1 } })).status).toBe(200)
   })
@@ -229,9 +236,15 @@ describe("fake Ollama", () => {
     expect(answer).toMatchObject({ system_fingerprint: "fp_ollama", choices: [{ message: { content: "a b" } }] })
     const missing = client.chat.completions.create({ model: "nope", messages: [{ role: "user", content: "x" }] })
     await expect(missing).rejects.toMatchObject({ status: 404, type: "not_found_error" })
-    const ignored: Json = await (await complete(server, { max_completion_tokens: 1 }, {
-      headers: { authorization: "Bearer k" }
-    })).json()
+    const ignored: Json = await (
+      await complete(
+        server,
+        { max_completion_tokens: 1 },
+        {
+          headers: { authorization: "Bearer k" }
+        }
+      )
+    ).json()
     expect(ignored.choices[0].message.content).toBe("a b")
   })
 })
@@ -333,9 +346,10 @@ describe("fake OpenAI", () => {
 
 describe("faults", () => {
   const outcome = async (fault: Fault, kind: "ollama" | "openai" = "ollama", options: Json = {}) => {
-    const server = kind === "ollama"
-      ? await ollama({ reply: "a b c d", faults: fault, ...options })
-      : await openai({ reply: "a b c d", faults: fault, ...options })
+    const server =
+      kind === "ollama"
+        ? await ollama({ reply: "a b c d", faults: fault, ...options })
+        : await openai({ reply: "a b c d", faults: fault, ...options })
     const response = kind === "ollama" ? await chat(server) : await complete(server, { stream: true })
     return { server, response, ...(await reads(response)) }
   }
@@ -372,7 +386,7 @@ describe("faults", () => {
       const abort = new AbortController()
       const response = await chat(server, {}, { signal: abort.signal })
       const reader = response.body?.getReader()
-      expect(Buffer.from((await reader?.read())?.value ?? []).toString()).toContain("\"a\"")
+      expect(Buffer.from((await reader?.read())?.value ?? []).toString()).toContain('"a"')
       expect(server.inFlight()).toBe(1)
       await new Promise((resolve) => setTimeout(resolve, 30))
       expect(server.requests[0]?.aborted).toBe(false)
@@ -428,9 +442,10 @@ describe("faults", () => {
     for (const kind of ["ollama", "openai"] as const) {
       const { text, parts } = await outcome({ kind: "splitUtf8" }, kind, { reply })
       expect(parts.filter((part) => part.length === 1).length).toBeGreaterThan(text.length / 2)
-      const tokens = kind === "ollama"
-        ? lines(text).map((l) => l.message.content)
-        : events(text).map((e) => e.choices?.[0].delta.content ?? "")
+      const tokens =
+        kind === "ollama"
+          ? lines(text).map((l) => l.message.content)
+          : events(text).map((e) => e.choices?.[0].delta.content ?? "")
       expect(tokens.join("")).toBe(reply)
     }
   })
@@ -456,7 +471,13 @@ describe("faults", () => {
 
   it("refuses, resets, stops and restarts on the same port", async () => {
     const code = async (server: FakeServer<never>) =>
-      chat(server).then(async (r) => (await r.text(), r.status), (error) => error.cause.code as string)
+      chat(server).then(
+        async (r) => {
+          await r.text()
+          return r.status
+        },
+        (error) => error.cause.code as string
+      )
     const server = await ollama()
     expect(await code(server)).toBe(200)
     await server.setBehaviour({ faults: { kind: "refuse" } })
@@ -499,11 +520,13 @@ describe("faults", () => {
     expect(await Promise.all([one(), one(), one(), one()])).toEqual([200, 200, 200, 200])
     expect([server.maxInFlight, server.connections, server.inFlight()]).toEqual([3, 3, 0])
     await agent.close()
-    const statuses = await Promise.all([1, 2, 3, 4].map(async () => {
-      const response = await chat(server)
-      await response.text()
-      return response.status
-    }))
+    const statuses = await Promise.all(
+      [1, 2, 3, 4].map(async () => {
+        const response = await chat(server)
+        await response.text()
+        return response.status
+      })
+    )
     expect(statuses.filter((status) => status === 503).length).toBe(1)
   })
 
@@ -542,7 +565,7 @@ describe("faults", () => {
     socket.write(`POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`)
     const first = await new Promise<Buffer>((resolve) => socket.once("data", resolve))
     socket.destroy()
-    expect(first.toString()).toMatch(/^HTTP\/1\.1 200 OK[^]*transfer-encoding: chunked[^]*"done":true/i)
+    expect(first.toString()).toMatch(/^HTTP\/1\.1 200 OK[\s\S]*transfer-encoding: chunked[\s\S]*"done":true/i)
   })
 })
 

@@ -20,12 +20,12 @@ export type Fault =
   | { readonly kind: "silentEnd"; readonly after?: number }
   /** Answers with an HTTP status. The default body is the one that the server would send. */
   | {
-    readonly kind: "status"
-    readonly code: number
-    readonly body?: unknown
-    readonly retryAfter?: number | string
-    readonly headers?: Readonly<Record<string, string>>
-  }
+      readonly kind: "status"
+      readonly code: number
+      readonly body?: unknown
+      readonly retryAfter?: number | string
+      readonly headers?: Readonly<Record<string, string>>
+    }
   /** A proxy's HTML page, with status 200. */
   | { readonly kind: "garbage" }
   /** Sends k tokens, then a line that is not JSON, then goes on as if nothing had been. */
@@ -42,10 +42,7 @@ export type Fault =
   | { readonly kind: "empty" }
 
 /** One fault for every request, one per request number (holes are healthy), or a function of number and body. */
-export type FaultPlan =
-  | Fault
-  | ReadonlyArray<Fault | undefined>
-  | ((n: number, body: Json) => Fault | undefined)
+export type FaultPlan = Fault | ReadonlyArray<Fault | undefined> | ((n: number, body: Json) => Fault | undefined)
 
 /**
  * Which endpoints the faults apply to: chat (and generate), the model lists (/api/tags, /v1/models), everything that

@@ -13,7 +13,7 @@ import {
 export const model = "m:1b"
 
 /** Any fake. */
-export type Fake = FakeServer<never>
+export type Fake = FakeServer
 
 /** Fakes and fleets that end with the test that made them. */
 export const useFleet = () => {

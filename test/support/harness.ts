@@ -1,6 +1,6 @@
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http"
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net"
-import { type Fault, faultFor, type FaultOn, type FaultPlan, refusesAlways } from "./faults.js"
+import { type Fault, type FaultOn, type FaultPlan, faultFor, refusesAlways } from "./faults.js"
 import { canonical, type FakeModel } from "./models.js"
 import type { Continuation, Json, Reply } from "./script.js"
 
@@ -284,7 +284,7 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
   }
 
   async function listen() {
-    for (let tries = 0;; tries++) {
+    for (let tries = 0; ; tries++) {
       try {
         await new Promise<void>((resolve, reject) => {
           server.once("error", reject)

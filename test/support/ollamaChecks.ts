@@ -14,7 +14,7 @@ export const nested = (type: string, message: string, extra: Json = {}): string 
 /** What Go says about a body that is not JSON. */
 export function syntaxError(raw: string): string {
   const char = raw.trimStart().charAt(0)
-  return "{[\"tfn-0123456789".includes(char)
+  return '{["tfn-0123456789'.includes(char)
     ? "unexpected EOF"
     : `invalid character '${char}' looking for beginning of value`
 }
@@ -70,7 +70,7 @@ export function checkOllamaBody(
   if (body.tools?.length > 0 && !can("tools")) return [400, `${full} does not support tools`]
   if (body.suffix && !can("insert")) return [400, `${full} does not support insert`]
   if (chat ? !body.messages?.length : !body.prompt) return undefined
-  const images = chat ? body.messages.flatMap((m: Json) => m.images ?? []) : body.images ?? []
+  const images = chat ? body.messages.flatMap((m: Json) => m.images ?? []) : (body.images ?? [])
   if (images.length > 0 && !can("vision")) {
     const message = "Multimodal data provided, but model does not support multimodal requests."
     return [400, nested("invalid_request_error", message)]
@@ -94,14 +94,19 @@ export function checkOllamaBody(
 }
 
 function checkShape(body: Json, struct: string): [number, string] | undefined {
-  for (const [key, type] of [["model", "string"], ["prompt", "string"], ["system", "string"], ["stream", "bool"]]) {
+  for (const [key, type] of [
+    ["model", "string"],
+    ["prompt", "string"],
+    ["system", "string"],
+    ["stream", "bool"]
+  ]) {
     const value = body[key as string]
     if (key === "prompt" && struct === "ChatRequest") continue
     if (given(value) && goType(value) !== type) return mismatch(value, `${struct}.${key}`, type as string)
   }
   const think = body.think
   if (given(think) && typeof think !== "boolean" && !["high", "medium", "low", "max"].includes(think)) {
-    const levels = "must be \"high\", \"medium\", \"low\", \"max\", true, or false"
+    const levels = 'must be "high", "medium", "low", "max", true, or false'
     return [400, `invalid think value: ${JSON.stringify(think)} (${levels})`]
   }
   const alive = body.keep_alive

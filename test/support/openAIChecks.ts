@@ -14,10 +14,12 @@ export interface Problem {
 }
 
 const known = new Set(
-  ("model messages audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens " +
+  (
+    "model messages audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens " +
     "max_tokens metadata modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key " +
     "prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream " +
-    "stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options").split(" ")
+    "stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options"
+  ).split(" ")
 )
 
 const bad = (message: string, rest: Partial<Problem> = {}): Problem => ({ status: 400, message, ...rest })
@@ -39,8 +41,8 @@ export function checkOpenAIBody(body: Json, flavour: Flavour): Problem | undefin
   if (body.messages.length === 0) {
     if (flavour === "ollama") return bad("[] is too short - 'messages'")
     if (flavour === "openai") {
-      const message = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty " +
-        "array instead."
+      const message =
+        "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty " + "array instead."
       return bad(message, { param: "messages", code: "empty_array" })
     }
   }

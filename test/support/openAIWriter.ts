@@ -96,21 +96,19 @@ export function makeWriter(
     finish_reason,
     ...(flavour === "vllm" && finish_reason !== null ? { stop_reason: null } : {})
   })
-  const count = (body: Json) => (flavour === "ollama" ? 1 : body.n ?? 1)
+  const count = (body: Json) => (flavour === "ollama" ? 1 : (body.n ?? 1))
 
   const frames = (body: Json): ReadonlyArray<Frame> => {
     const out: Array<Frame> = []
     const withUsage = body.stream_options?.include_usage === true
     const event = (choices: ReadonlyArray<Json>, extra: Json = {}, token = false) =>
       out.push({
-        text: `data: ${
-          encode({
-            ...common("chat.completion.chunk"),
-            choices,
-            ...(withUsage && flavour === "openai" ? { usage: null } : {}),
-            ...extra
-          })
-        }\n\n`,
+        text: `data: ${encode({
+          ...common("chat.completion.chunk"),
+          choices,
+          ...(withUsage && flavour === "openai" ? { usage: null } : {}),
+          ...extra
+        })}\n\n`,
         token
       })
     const each = (delta: Json, token = true) => {
@@ -129,7 +127,7 @@ export function makeWriter(
         continue
       }
       each({ tool_calls: [{ index, id, type: "function", function: { name, arguments: "" } }] })
-      for (const piece of call.arguments.match(/[^]{1,5}/gu) ?? []) {
+      for (const piece of call.arguments.match(/[\s\S]{1,5}/gu) ?? []) {
         each({ tool_calls: [{ index, function: { arguments: piece } }] })
       }
     }
@@ -154,13 +152,13 @@ export function makeWriter(
       ...(said.thinking.length > 0 ? { [reasoning]: said.thinking.join("") } : {}),
       ...(calls.length > 0 || flavour === "vllm"
         ? {
-          tool_calls: calls.map(({ id, ...called }, index) => ({
-            id,
-            ...(flavour === "ollama" ? { index } : {}),
-            type: "function",
-            function: called
-          }))
-        }
+            tool_calls: calls.map(({ id, ...called }, index) => ({
+              id,
+              ...(flavour === "ollama" ? { index } : {}),
+              type: "function",
+              function: called
+            }))
+          }
         : {})
     }
     const none = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 }

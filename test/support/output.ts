@@ -22,12 +22,17 @@ export async function loadModel(x: Exchange, model: string): Promise<boolean> {
 }
 
 /** Sends a stream with the delays and the fault of its exchange. `error` is the server's in-stream error. */
-export async function sendStream(x: Exchange, contentType: string, frames: ReadonlyArray<Frame>, special: {
-  readonly error: (message: string | undefined) => string
-  readonly malformed: string
-}): Promise<void> {
+export async function sendStream(
+  x: Exchange,
+  contentType: string,
+  frames: ReadonlyArray<Frame>,
+  special: {
+    readonly error: (message: string | undefined) => string
+    readonly malformed: string
+  }
+): Promise<void> {
   const fault = x.fault
-  const after = fault !== undefined && "after" in fault ? fault.after ?? 0 : 0
+  const after = fault !== undefined && "after" in fault ? (fault.after ?? 0) : 0
   const at = afterTokens(frames, after)
   let plan = frames
   let then: "end" | "stall" | "fin" | "rst" = "end"
@@ -58,7 +63,7 @@ export async function sendStream(x: Exchange, contentType: string, frames: Reado
   }
   head(x, 200, { "content-type": contentType })
   if (plan.length === 0) x.res.flushHeaders()
-  const pace = fault?.kind === "slow" ? fault.ms : x.options.perToken ?? "each"
+  const pace = fault?.kind === "slow" ? fault.ms : (x.options.perToken ?? "each")
   if (pace === "burst") {
     if (!(await write(x, Buffer.concat(plan.map((frame) => Buffer.from(frame.text)))))) return
     x.record.tokensSent += plan.filter((frame) => frame.token).length

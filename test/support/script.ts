@@ -57,17 +57,22 @@ export function trailingAssistant(messages: Json): string | undefined {
 }
 
 /** Resolves a reply for one request and applies continuation, stop strings and the token limit. */
-export function script(reply: Reply | undefined, body: Json, n: number, limits: {
-  readonly maxTokens?: number | undefined
-  readonly stop?: ReadonlyArray<string> | undefined
-  readonly partial?: string | undefined
-  readonly continuation?: Continuation | undefined
-  readonly think?: boolean | undefined
-}): Script {
-  const given = typeof reply === "function" ? reply(body, n) : reply ?? defaultReply
+export function script(
+  reply: Reply | undefined,
+  body: Json,
+  n: number,
+  limits: {
+    readonly maxTokens?: number | undefined
+    readonly stop?: ReadonlyArray<string> | undefined
+    readonly partial?: string | undefined
+    readonly continuation?: Continuation | undefined
+    readonly think?: boolean | undefined
+  }
+): Script {
+  const given = typeof reply === "function" ? reply(body, n) : (reply ?? defaultReply)
   const full: ScriptedReply = typeof given === "string" || !("tokens" in given) ? { tokens: given } : given
   let tokens = typeof full.tokens === "string" ? tokenize(full.tokens) : full.tokens
-  let thinking = limits.think === false ? [] : full.thinking ?? []
+  let thinking = limits.think === false ? [] : (full.thinking ?? [])
   const continuation = limits.continuation ?? "restart"
   if (limits.partial !== undefined && continuation !== "restart") {
     thinking = []
@@ -79,12 +84,12 @@ export function script(reply: Reply | undefined, body: Json, n: number, limits: 
   const limited = thinking.length + stopped.tokens.length > max
   const shownThinking = thinking.slice(0, max)
   const shown = stopped.tokens.slice(0, Math.max(0, max - shownThinking.length))
-  const toolCalls = limited || stopped.hit ? [] : full.toolCalls ?? []
+  const toolCalls = limited || stopped.hit ? [] : (full.toolCalls ?? [])
   return {
     thinking: shownThinking,
     tokens: shown,
     toolCalls,
-    finish: limited ? "length" : stopped.hit ? "stop" : full.finish ?? "stop",
+    finish: limited ? "length" : stopped.hit ? "stop" : (full.finish ?? "stop"),
     promptTokens: full.usage?.promptTokens ?? countPrompt(body),
     completionTokens: full.usage?.completionTokens ?? shownThinking.length + shown.length + toolCalls.length
   }
@@ -115,7 +120,12 @@ function dropPrefix(tokens: ReadonlyArray<string>, length: number): ReadonlyArra
 
 function cutAtStop(tokens: ReadonlyArray<string>, stop: ReadonlyArray<string>) {
   const text = tokens.join("")
-  const at = Math.min(...stop.filter((s) => s !== "").map((s) => text.indexOf(s)).filter((i) => i >= 0))
+  const at = Math.min(
+    ...stop
+      .filter((s) => s !== "")
+      .map((s) => text.indexOf(s))
+      .filter((i) => i >= 0)
+  )
   if (!Number.isFinite(at)) return { tokens, hit: false }
   const out: Array<string> = []
   let length = 0

@@ -15,13 +15,13 @@ import type { JsonObject } from "../../ChatRequest.js"
 import { type ChatError, InvalidRequest } from "../../Errors.js"
 import type { Result } from "../../Failover.js"
 import * as StructuredOutput from "../../StructuredOutput.js"
-import type { config } from "../chat.js"
 import { CommandFailed, UsageError } from "../failure.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 import * as Spinner from "../spinner.js"
 import * as Stdin from "../stdin.js"
 import { orDemo } from "./demo.js"
+import type { config } from "./flags.js"
 
 /**
  * @since 0.1.0
@@ -97,6 +97,11 @@ const stream = Effect.fnUntraced(function* (
     thinking = ""
     return Output.mutter(end)
   })
+  const failed = Effect.suspend(() => {
+    const lines = failures
+    failures = []
+    return Effect.forEach(lines, Output.aside, { discard: true })
+  })
   const onChunk = Effect.fnUntraced(function* (chunk: Chunk<ChatEvent>) {
     let text = ""
     for (const event of chunk) {
@@ -107,19 +112,12 @@ const stream = Effect.fnUntraced(function* (
         case "thinking":
           if (!verbose || event.content === "") break
           spinner.stop()
+          yield* failed
           thinking = event.content
           yield* Output.mutter(event.content)
           break
         case "error":
           failures.push(event.content)
-          break
-        case "meta":
-          for (const failure of failures) {
-            spinner.stop()
-            yield* thought
-            yield* Output.aside(failure)
-          }
-          failures = []
           break
         case "end":
           if (!verbose) break
@@ -137,13 +135,16 @@ const stream = Effect.fnUntraced(function* (
     if (text === "") return
     spinner.stop()
     yield* thought
+    yield* failed
     yield* Output.say(text)
     last = text
   })
   // An answer that breaks off has its line ended too: what comes next stands on a line of its own.
   yield* Effect.ensuring(
     Stream.runForEachChunk(events, onChunk),
-    Effect.suspend(() => (last === "" || last.endsWith("\n") ? Effect.void : Effect.ignore(Output.write("\n"))))
+    Effect.sync(() => {
+      if (last !== "" && !last.endsWith("\n")) process.stdout.write("\n")
+    })
   )
 })
 

@@ -8,8 +8,8 @@ import * as Effect from "effect/Effect"
 import { Registry } from "../../Registry.js"
 import { CommandFailed } from "../failure.js"
 import * as Fleet from "../fleet.js"
-import type { options } from "../models.js"
 import * as Output from "../output.js"
+import type { options } from "./flags.js"
 
 const list = Effect.fnUntraced(function* (json: boolean) {
   const registry = yield* Registry

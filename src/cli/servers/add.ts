@@ -1,90 +1,35 @@
 /**
- * What `aicortex servers add` does.
+ * `aicortex servers add`: adds a server to the configuration file.
  *
  * @since 0.1.0
  */
-import type * as Command from "@effect/cli/Command"
-import * as Prompt from "@effect/cli/Prompt"
+import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
-import * as Redacted from "effect/Redacted"
-import * as Cortex from "../../Cortex.js"
-import * as Config from "../../cortex/config.js"
-import { Registry } from "../../Registry.js"
-import * as Server from "../../Server.js"
-import { CommandFailed, UsageError } from "../failure.js"
-import * as Output from "../output.js"
-import type { config } from "../serversAdd.js"
-import * as Stdin from "../stdin.js"
+import { type About, shape } from "../commandLine.js"
+import { config, options } from "./addFlags.js"
 
-const source = "the command line"
-
-const usage = (message: string) => new UsageError({ message, command: ["servers", "add"] })
-
-const readKey = Effect.gen(function* () {
-  const piped = yield* Stdin.piped
-  if (piped === undefined && process.stdin.isTTY !== true) {
-    return yield* usage("--api-key reads the key from standard input, and there is none")
-  }
-  const key = piped ?? Redacted.value(yield* Prompt.hidden({ message: "API key:" }))
-  return key.trim() === "" ? yield* usage("the API key is empty") : key.trim()
-})
-
-const variable = (name: string) =>
-  process.env[name] === undefined || process.env[name] === ""
-    ? Effect.fail(new CommandFailed({ message: `the environment variable ${name} is not set: set it first` }))
-    : Effect.succeed(process.env[name])
-
-/** Without what was not given. */
-const given = <A extends object>(fields: A) =>
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
-    readonly [K in keyof A]?: Exclude<A[K], undefined>
-  }
-
-/** The name and password of an address stay in it: they are how the server knows its user. */
-const written = (url: string, server: Server.Server): string => {
-  if (server.authorization === undefined) return server.url
-  const parsed = new URL(url.trim())
-  return server.url.replace("//", `//${parsed.username}:${parsed.password}@`)
+const about: About = {
+  about: ["Add a server to the configuration file, and tell whether it answers. It is added also if it does not."],
+  takes: "URL",
+  examples: [
+    "aicortex servers add http://gpu-1:11434 --location 52.52,13.40 --city Berlin --country DE",
+    "aicortex servers add https://llm.example.com/v1 --api-key-env LLM_KEY"
+  ]
 }
-
-const probe = (options: Server.ServerOptions) =>
-  Effect.flatMap(Registry, (registry) => registry.servers).pipe(
-    Effect.provide(Cortex.layer({ servers: [options], registry: [], configFile: false })),
-    Effect.map(([status]) => status)
-  )
 
 /**
  * @since 0.1.0
- * @category constructors
+ * @category commands
  */
-export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConfig<typeof config>) {
-  const { apiKey, apiKeyEnv, city, country, location, url, ...rest } = flags
-  if (apiKey && apiKeyEnv !== undefined) return yield* usage("--api-key and --api-key-env exclude each other")
-  const place = given({
-    ...(location === undefined ? {} : yield* Config.parseLocation(location, source, "--location")),
-    city,
-    country
-  })
-  const located = Object.keys(place).length === 0 ? {} : { location: place }
-  const plain = { ...given(rest), ...located }
-  const server = yield* Server.fromOptions({ ...plain, url }, source)
-  const file = yield* Config.filePath
-  const key = apiKeyEnv !== undefined ? yield* variable(apiKeyEnv) : apiKey ? yield* readKey : undefined
-  const kept = { url: written(url, server), ...plain }
-  const options: Server.ServerOptions = { ...kept, ...given({ apiKey: key }) }
-  yield* Server.fromOptions(options, source)
+export const addShape = shape(about, options)
 
-  const entry = { ...kept, ...given({ apiKey: apiKeyEnv === undefined ? key : { env: apiKeyEnv } }) }
-  if (!(yield* Config.addServer(file, entry))) {
-    return yield* new CommandFailed({ message: `${file} names ${server.url} already` })
-  }
-  const status = yield* probe(options)
-  const found =
-    status?.reachable === true
-      ? `It answers: ${status.protocol}, ${status.models.length} ${status.models.length === 1 ? "model" : "models"}.`
-      : `It does not answer yet: it ${status?.problem ?? "cannot be reached"}.`
-  yield* Output.write(`Added ${server.url} to ${file}.\n${found}\n`)
-  for (const name of ["AICORTEX_SERVERS", "OLLAMA_HOST"]) {
-    if (process.env[name]?.trim()) return yield* Output.note(`${name} is set, and stands above the servers of the file`)
-  }
-})
+/**
+ * @since 0.1.0
+ * @category commands
+ */
+export const add = Command.make("add", config, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./addRun.js")),
+    ({ run }) => run(flags)
+  )
+).pipe(Command.withDescription(about.about[0] ?? ""))

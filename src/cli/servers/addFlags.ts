@@ -1,13 +1,10 @@
 /**
- * `aicortex servers add`: adds a server to the configuration file.
+ * The flags of `aicortex servers add`.
  *
  * @since 0.1.0
  */
 import * as Args from "@effect/cli/Args"
-import * as Command from "@effect/cli/Command"
-import * as Effect from "effect/Effect"
-import { withExamples } from "./examples.js"
-import * as Flags from "./flags.js"
+import * as Flags from "../flags.js"
 
 /**
  * @since 0.1.0
@@ -39,33 +36,8 @@ export const options = {
   maxInFlight: Flags.whole("max-in-flight", { about: "Requests at once. Default: no limit." })
 }
 
-const url = Args.text({ name: "URL" }).pipe(
-  Args.withDescription("Its address, such as http://gpu-1:11434 or https://host/v1.")
-)
-
 /**
  * @since 0.1.0
  * @category models
  */
-export const config = { ...options, url }
-
-/**
- * @since 0.1.0
- * @category commands
- */
-export const command = Command.make("add", config, (flags) =>
-  Effect.flatMap(
-    Effect.promise(() => import("./servers/add.js")),
-    ({ run }) => run(flags)
-  )
-).pipe(
-  Command.withDescription(
-    withExamples(
-      "Add a server to the configuration file, and tell whether it answers. It is added also if it does not.",
-      [
-        "aicortex servers add http://gpu-1:11434 --location 52.52,13.40 --city Berlin --country DE",
-        "aicortex servers add https://llm.example.com/v1 --api-key-env LLM_KEY"
-      ]
-    )
-  )
-)
+export const config = { ...options, url: Args.text({ name: "URL" }) }

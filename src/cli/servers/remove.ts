@@ -6,20 +6,30 @@
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
-import * as Config from "../cortex/config.js"
-import { withExamples } from "./examples.js"
-import { CommandFailed } from "./failure.js"
-import * as Output from "./output.js"
+import * as Config from "../../cortex/config.js"
+import { type About, shape } from "../commandLine.js"
+import { CommandFailed } from "../failure.js"
+import * as Output from "../output.js"
 
-const url = Args.text({ name: "URL" }).pipe(Args.withDescription("Its address."))
+const about: About = {
+  about: ["Remove a server from the configuration file."],
+  takes: "URL",
+  examples: ["aicortex servers remove http://gpu-1:11434"]
+}
 
 /**
  * @since 0.1.0
  * @category commands
  */
-export const command = Command.make(
+export const removeShape = shape(about, {})
+
+/**
+ * @since 0.1.0
+ * @category commands
+ */
+export const remove = Command.make(
   "remove",
-  { url },
+  { url: Args.text({ name: "URL" }) },
   Effect.fnUntraced(function* ({ url }) {
     const file = yield* Config.filePath
     if (!(yield* Config.removeServer(file, url))) {
@@ -27,8 +37,4 @@ export const command = Command.make(
     }
     yield* Output.write(`Removed ${url} from ${file}.\n`)
   })
-).pipe(
-  Command.withDescription(
-    withExamples("Remove a server from the configuration file.", ["aicortex servers remove http://gpu-1:11434"])
-  )
-)
+).pipe(Command.withDescription(about.about[0] ?? ""))

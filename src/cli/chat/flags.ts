@@ -1,0 +1,80 @@
+/**
+ * The flags of `aicortex chat`.
+ *
+ * @since 0.1.0
+ */
+import * as Args from "@effect/cli/Args"
+import * as Flags from "../flags.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const options = {
+  model: Flags.text("model", {
+    alias: "m",
+    value: "NAME",
+    about: "The model to ask. Default: AICORTEX_MODEL, else `model` in the configuration file, else llama3.2:3b."
+  }),
+  stream: Flags.flag("stream", { alias: "s", about: "Print the answer while it is being written." }),
+  temperature: Flags.number("temperature", { alias: "t", about: "0 to 2, default 0.7." }),
+  system: Flags.text("system", { value: "TEXT", about: "System prompt." }),
+  persona: Flags.text("persona", { value: "NAME", about: "A system prompt of the configuration file, by its name." }),
+  session: Flags.text("session", { value: "ID", about: "A conversation to go on with." }),
+  routing: Flags.choice(
+    "routing",
+    [
+      ["random", "random"],
+      ["fastest", "fastest"],
+      ["nearest", "nearest"],
+      ["balanced", "balanced"]
+    ],
+    { about: "In which order servers are tried. Default: random." }
+  ),
+  timeout: Flags.seconds("timeout", {
+    about: "How long a server may be silent before the next one is tried. Default: 30."
+  }),
+  deadline: Flags.seconds("deadline", { about: "For the whole call, with every server tried. Default: none." }),
+  maxRetries: Flags.whole("max-retries", { about: "How many attempts in all. Default: every server once." }),
+  json: Flags.flag("json", { about: "Ask for JSON, and print it indented." }),
+  schema: Flags.text("schema", {
+    value: "FILE",
+    about: "A JSON Schema that the answer must fit. Asks for JSON."
+  }),
+  maxTokens: Flags.whole("max-tokens", { about: "At most so many tokens." }),
+  topP: Flags.number("top-p", { about: "0 to 1, default 1." }),
+  topK: Flags.whole("top-k", { about: "Choose among so many tokens." }),
+  minP: Flags.number("min-p", { about: "0 to 1." }),
+  stop: Flags.texts("stop", { value: "TEXT", about: "Stop before this text." }),
+  seed: Flags.whole("seed", { about: "The same seed gives the same answer, where the server can." }),
+  frequencyPenalty: Flags.number("frequency-penalty", { about: "-2 to 2." }),
+  presencePenalty: Flags.number("presence-penalty", { about: "-2 to 2." }),
+  repeatPenalty: Flags.number("repeat-penalty", { about: "Above 0; 1 is none." }),
+  think: Flags.choice(
+    "think",
+    [
+      ["on", true],
+      ["off", false],
+      ["low", "low"],
+      ["medium", "medium"],
+      ["high", "high"],
+      ["max", "max"]
+    ],
+    { about: "Whether, or how hard, a reasoning model thinks." }
+  ),
+  keepAlive: Flags.text("keep-alive", { value: "TIME", about: "How long Ollama keeps the model loaded, such as 10m." }),
+  noStdin: Flags.flag("no-stdin", {
+    alias: "n",
+    about: "Leave standard input alone, as in a loop that reads its own."
+  }),
+  verbose: Flags.flag("verbose", {
+    alias: "v",
+    about: "Tell on standard error what the model thinks, which server answers, and how fast."
+  })
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const config = { ...options, prompt: Args.repeated(Args.text({ name: "PROMPT" })) }

@@ -1,0 +1,771 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Options from "@effect/cli/Options"
+import * as Either from "effect/Either"
+import { afterAll, afterEach, assert, beforeAll, describe, it } from "vitest"
+import { normalize, shape } from "../src/cli/commandLine.js"
+import { version } from "../src/internal/version.js"
+import { type FakeOllamaOptions, startFakeOllama, startFakeOpenAI, unusedPort } from "./support/fakeServer.js"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+const bin = join(root, "dist/bin.js")
+const home = mkdtempSync(join(tmpdir(), "aicortex-cli-"))
+
+beforeAll(() => {
+  const built = spawnSync(process.execPath, [join(root, "scripts/setup.mjs")], { encoding: "utf8" })
+  assert.strictEqual(built.status, 0, built.stderr)
+}, 120_000)
+afterAll(() => rmSync(home, { recursive: true, force: true }))
+
+const stops: Array<() => Promise<void>> = []
+afterEach(async () => {
+  await Promise.all(stops.splice(0).map((stop) => stop()))
+})
+
+// -----------------------------------------------------------------------------
+// running it
+// -----------------------------------------------------------------------------
+
+interface Setup {
+  readonly env?: { readonly [name: string]: string }
+  /** The configuration file; default: there is none. */
+  readonly config?: unknown
+  /** What a shell pipes in; default: standard input is /dev/null. */
+  readonly input?: string
+  readonly stdin?: "ignore" | "pipe"
+}
+
+let runs = 0
+const folder = () => {
+  const path = join(home, String(runs++))
+  mkdirSync(path)
+  return path
+}
+
+const environment = ({ config, env = {} }: Setup, path = folder()) => {
+  const file = join(path, "config.json")
+  if (config !== undefined) writeFileSync(file, JSON.stringify(config))
+  return { PATH: process.env["PATH"], HOME: path, XDG_CONFIG_HOME: path, AICORTEX_CONFIG: file, ...env }
+}
+
+interface Ended {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+const ended = (child: ChildProcess): Promise<Ended> =>
+  new Promise((resolve) => {
+    let stdout = ""
+    let stderr = ""
+    child.stdout?.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text
+    })
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text
+    })
+    child.on("close", (code) => resolve({ code, stdout, stderr }))
+  })
+
+const start = (args: ReadonlyArray<string>, setup: Setup = {}): ChildProcess => {
+  const env = environment(setup)
+  if (setup.input === undefined) {
+    return spawn(process.execPath, [bin, ...args], { env, stdio: [setup.stdin ?? "ignore", "pipe", "pipe"] })
+  }
+  // Node gives a socket to the processes that it starts: only a shell gives a pipe.
+  const input = join(env.HOME, "input")
+  writeFileSync(input, setup.input)
+  const script = 'input=$1; shift; cat "$input" | "$@"'
+  return spawn("sh", ["-c", script, "sh", input, process.execPath, bin, ...args], {
+    env,
+    stdio: ["ignore", "pipe", "pipe"]
+  })
+}
+
+const run = (args: ReadonlyArray<string>, setup: Setup = {}) => ended(start(args, setup))
+
+const shell = (script: string, setup: Setup = {}) =>
+  ended(
+    spawn("sh", ["-c", script.replaceAll("aicortex", `"${process.execPath}" "${bin}"`)], {
+      env: environment(setup),
+      stdio: ["ignore", "pipe", "pipe"]
+    })
+  )
+
+const ok = async (args: ReadonlyArray<string>, setup: Setup = {}) => {
+  const result = await run(args, setup)
+  assert.strictEqual(result.code, 0, `${result.stdout}\n${result.stderr}`)
+  return result.stdout
+}
+
+const failed = async (args: ReadonlyArray<string>, setup: Setup = {}, code = 1) => {
+  const result = await run(args, setup)
+  assert.strictEqual(result.code, code, `${result.stdout}\n${result.stderr}`)
+  assert.strictEqual(result.stdout, "")
+  assert.match(result.stderr, /^aicortex: [^\n]+(\n {2}- [^\n]+)*\n$/)
+  return result.stderr.slice("aicortex: ".length).trimEnd()
+}
+
+const ollama = async (options: FakeOllamaOptions = {}) => {
+  const server = await startFakeOllama({ reply: "one two three", ...options })
+  stops.push(server.stop)
+  return server
+}
+
+const on = (...servers: ReadonlyArray<{ readonly url: string }>): Setup => ({
+  config: { servers: servers.map(({ url }) => url) }
+})
+
+const nobody = async (): Promise<Setup> => ({ config: { servers: [`http://127.0.0.1:${await unusedPort()}`] } })
+
+const promptOf = (server: Awaited<ReturnType<typeof ollama>>, n = 0): string | undefined =>
+  server.chatRequests[n]?.body.messages.at(-1).content
+
+// -----------------------------------------------------------------------------
+
+describe("aicortex", () => {
+  it("tells its version and nothing else", async () => {
+    assert.strictEqual(await ok(["--version"]), `${version}\n`)
+    assert.strictEqual(await ok(["-V"]), `${version}\n`)
+  })
+
+  it("helps, without colours off a terminal", async () => {
+    const help = await ok(["--help"])
+    for (const name of ["chat", "models", "servers", "best", "llm-params", "config"]) assert.include(help, `  ${name}`)
+    assert.strictEqual(await ok([]), help)
+    const chat = await ok(["chat", "--help"])
+    for (const part of ["-m, --model NAME", "llama3.2:3b", "--schema FILE", "Examples", "--stop TEXT..."]) {
+      assert.include(chat, part)
+    }
+    assert.strictEqual(await ok(["help", "chat"]), chat)
+    assert.strictEqual(await ok(["chat", "a prompt", "-h"]), chat)
+    assert.include(await ok(["servers", "--help"]), "remove")
+    assert.include(await ok(["servers", "add", "--help"]), "--api-key-env VARIABLE")
+    assert.notInclude(help + chat, "\u001b")
+    assert.notMatch(help + chat, /.{101}/)
+  })
+
+  it("prints completions", async () => {
+    assert.include(await ok(["--completions", "bash"]), "_aicortex_bash_completions")
+    assert.include(await failed(["--completions", "tcsh"], {}, 2), "must be one of bash, zsh, fish, not 'tcsh'")
+  })
+
+  it("refuses what it does not know, with a hint", async () => {
+    const usage = (...args: ReadonlyArray<string>) => failed(args, {}, 2)
+    assert.strictEqual(
+      await usage("chat", "hi", "--strem"),
+      "unknown flag '--strem' of 'chat'; did you mean '--stream'? See `aicortex chat --help`."
+    )
+    assert.include(await usage("modles"), "unknown command 'modles'; did you mean 'models'?")
+    assert.include(await usage("zzzzzz"), "there are chat, models, servers, best, llm-params, config")
+    assert.include(await usage("chat", "hi", "--routing", "quickest"), "random, fastest, nearest, balanced")
+    assert.include(await usage("chat", "hi", "-t", "warm"), "--temperature must be a number, not 'warm'")
+    assert.include(await usage("chat", "hi", "--timeout", "0"), "--timeout must be a number of seconds above 0")
+    assert.include(await usage("chat", "hi", "--seed", "1.5"), "--seed must be a whole number")
+    assert.include(await usage("chat", "hi", "--model"), "--model needs a value")
+    assert.include(await usage("chat", "hi", "-m", "a", "--model=b"), "--model is given 2 times")
+    assert.include(await usage("chat", "hi", "--stream=maybe"), "--stream takes no value")
+    assert.include(await usage("chat", "--frobnicate"), "put -- before")
+    assert.include(await usage("models", "llama"), "'models' takes no argument")
+    assert.include(await usage("best"), "MODEL")
+    assert.include(await usage("best", "a", "b"), "'b'")
+    assert.include(await usage("chat"), "there is no prompt")
+  })
+
+  it("says what is wrong with the configuration in one line", async () => {
+    assert.include(await failed(["chat", "hi"], { config: { sever: [] } }), "config.json")
+    assert.include(await failed(["servers"], { env: { AICORTEX_SERVERS: "ftp://x" } }), "AICORTEX_SERVERS")
+  })
+})
+
+describe("reading a command line", () => {
+  const flags = {
+    text: Options.text("text").pipe(Options.withAlias("t"), Options.optional),
+    many: Options.text("many").pipe(Options.repeated),
+    quick: Options.boolean("quick").pipe(Options.withAlias("q"))
+  }
+  const about = { about: [], examples: [] }
+  const tree = shape(about, {}, { go: shape({ ...about, takes: "WORD" }, flags, { on: shape(about, flags) }) })
+  const read = (...words: ReadonlyArray<string>) =>
+    Either.match(normalize(tree, words), { onLeft: (error) => error.message, onRight: (read) => read.words?.join(" ") })
+
+  it("puts flags first and arguments last", () => {
+    assert.strictEqual(read("go", "a", "-q", "--text", "b", "c"), "go --quick --text b -- a c")
+    assert.strictEqual(read("go", "-qt", "b"), "go --quick --text b")
+    assert.strictEqual(read("go", "-tb"), "go --text b")
+    assert.strictEqual(read("go", "--text=a=b\nc", "-q", "yes"), "go --text a=b\nc --quick -- yes")
+    assert.strictEqual(read("go", "--text", "-1", "--", "-q", "--"), "go --text -1 -- -q --")
+    assert.strictEqual(read("go", "-", "- a list", "-- x", "-5"), "go -- - - a list -- x -5")
+    assert.strictEqual(read("go", "--quick=false", "--quick=true"), "go --quick")
+    assert.strictEqual(read("go", "--many", "\n", "--many="), "go --many =%0A --many =")
+  })
+
+  it("finds subcommands, also behind a flag", () => {
+    assert.strictEqual(read("go", "on", "-q"), "go on --quick")
+    assert.strictEqual(read("go", "-q", "on"), "go on --quick")
+    assert.strictEqual(read("go", "x", "on"), "go -- x on")
+    assert.strictEqual(read("go", "on", "x"), "'go on' takes no argument, but was given 'x'")
+  })
+})
+
+describe("aicortex chat", () => {
+  it("prints the answer, and a line break", async () => {
+    const server = await ollama()
+    assert.deepStrictEqual(await run(["chat", "Hello?"], on(server)), {
+      code: 0,
+      stdout: "one two three\n",
+      stderr: ""
+    })
+    const { body } = server.chatRequests[0] ?? {}
+    assert.strictEqual(body.model, "llama3.2:3b")
+    assert.strictEqual(body.options.temperature, 0.7)
+    assert.deepStrictEqual(body.messages, [{ role: "user", content: "Hello?" }])
+  })
+
+  it("streams the same bytes", async () => {
+    const server = await ollama({ reply: "Grüße, 你好 👋\n\nEnd", faults: { kind: "splitUtf8" } })
+    assert.strictEqual(await ok(["chat", "-s", "Hello?"], on(server)), "Grüße, 你好 👋\n\nEnd\n")
+    assert.strictEqual(await ok(["chat", "Hello?", "--stream"], on(server)), "Grüße, 你好 👋\n\nEnd\n")
+    await server.setBehaviour({ reply: "ends\n", faults: undefined })
+    assert.strictEqual(await ok(["chat", "-s", "Hello?"], on(server)), "ends\n")
+  })
+
+  it("passes every option on", async () => {
+    const server = await ollama({ models: [{ name: "m", capabilities: ["completion", "thinking"] }] })
+    const args =
+      "-m m -t 0.1 --top-p 0.5 --top-k 3 --min-p 0.2 --seed -7 --max-tokens 9 --frequency-penalty -1 --presence-penalty 1 " +
+      "--repeat-penalty 1.5 --think high --keep-alive 10m --routing balanced --timeout 3.5 --deadline 20 --max-retries 2"
+    await ok(
+      ["chat", "why", "is it", ...args.split(" "), "--stop", "\n", "--system=Be\nbrief", "--stop", " END "],
+      on(server)
+    )
+    const { body } = server.chatRequests[0] ?? {}
+    assert.deepStrictEqual(body.messages, [
+      { role: "system", content: "Be\nbrief" },
+      { role: "user", content: "why is it" }
+    ])
+    assert.deepStrictEqual([body.model, body.think, body.keep_alive], ["m:latest", "high", "10m"])
+    assert.deepInclude(body.options, {
+      temperature: 0.1,
+      top_p: 0.5,
+      top_k: 3,
+      min_p: 0.2,
+      seed: -7,
+      num_predict: 9,
+      frequency_penalty: -1,
+      presence_penalty: 1,
+      repeat_penalty: 1.5,
+      stop: ["\n", " END "]
+    })
+  })
+
+  it("takes the model from the flag, the environment, the file, in this order", async () => {
+    const server = await ollama({ models: ["a:1b", "b:1b", "c:1b", "llama3.2:3b"] })
+    const config = { servers: [server.url], model: "c:1b" }
+    const env = { AICORTEX_MODEL: "b:1b" }
+    await ok(["chat", "x", "-m", "a:1b"], { config, env })
+    await ok(["chat", "x"], { config, env })
+    await ok(["chat", "x"], { config })
+    await ok(["chat", "x"], on(server))
+    assert.deepStrictEqual(
+      server.chatRequests.map(({ body }) => body.model),
+      ["a:1b", "b:1b", "c:1b", "llama3.2:3b"]
+    )
+  })
+
+  it("uses personas, and refuses one together with a system prompt before anything else", async () => {
+    const server = await ollama()
+    const setup = { config: { servers: [server.url], personas: { pirate: "Talk like a pirate." } } }
+    await ok(["chat", "x", "--persona", "pirate"], setup)
+    assert.strictEqual(server.chatRequests[0]?.body.messages[0].content, "Talk like a pirate.")
+    server.clear()
+    assert.include(await failed(["chat", "x", "--persona", "poet"], setup), "there are: pirate")
+    assert.include(await failed(["chat", "x", "--persona", "pirate", "--system", "y"], setup), "--system")
+    assert.include(await failed(["chat", "x", "--json", "--stream"], setup), "JSON cannot be streamed")
+    assert.include(await failed(["chat", "x", "--schema", "/nowhere", "-s"], setup), "JSON cannot be streamed")
+    assert.include(await failed(["chat", "x", "-t", "3"], setup), "temperature: must be from 0 to 2")
+    assert.strictEqual(server.chatRequests.length, 0)
+  })
+
+  it("prints JSON", async () => {
+    const server = await ollama({ reply: '```json\n{"a":[1]}\n```' })
+    assert.strictEqual(await ok(["chat", "x", "--json"], on(server)), '{\n  "a": [\n    1\n  ]\n}\n')
+    await server.setBehaviour({ reply: "no" })
+    assert.include(await failed(["chat", "x", "--json"], on(server)), "does not fit")
+  })
+
+  it("checks JSON against the schema of a file", async () => {
+    const server = await ollama({ reply: '{"capital":"Paris"}' })
+    const path = folder()
+    const file = join(path, "city.json")
+    const schema = { type: "object", properties: { capital: { type: "string" } }, required: ["capital"] }
+    for (const dialect of [undefined, "https://json-schema.org/draft/2020-12/schema"]) {
+      writeFileSync(file, JSON.stringify({ $schema: dialect, ...schema }))
+      assert.deepStrictEqual(JSON.parse(await ok(["chat", "x", "--schema", file], on(server))), { capital: "Paris" })
+    }
+    assert.deepInclude(server.chatRequests[0]?.body.format, { required: ["capital"] })
+    await server.setBehaviour({ reply: '{"capital":1}' })
+    assert.include(await failed(["chat", "x", "--schema", file], on(server)), "capital")
+    server.clear()
+    writeFileSync(file, "{")
+    assert.match(await failed(["chat", "x", "--schema", file], on(server)), /city\.json is not JSON/)
+    writeFileSync(file, "[]")
+    assert.match(await failed(["chat", "x", "--schema", file], on(server)), /must be an object/)
+    writeFileSync(file, '{"type":"strin"}')
+    assert.match(await failed(["chat", "x", "--schema", file], on(server)), /schema/)
+    assert.match(await failed(["chat", "x", "--schema", join(path, "none.json")], on(server)), /does not exist/)
+    assert.strictEqual(server.requests.length, 0)
+  })
+
+  it("reads the prompt, or what belongs to it, from standard input", async () => {
+    const server = await ollama()
+    const prompts: ReadonlyArray<readonly [ReadonlyArray<string>, Setup, string]> = [
+      [["chat"], { input: "From a pipe.\n" }, "From a pipe."],
+      [["chat", "-"], { input: "two\nlines\n" }, "two\nlines"],
+      [["chat", "Summarise:"], { input: "diff --git\n+x\n" }, "Summarise:\n\ndiff --git\n+x"],
+      [["chat", "Summarise:", "-n"], { input: "left alone" }, "Summarise:"],
+      [["chat", "Summarise:"], { input: " \n" }, "Summarise:"],
+      [["chat", "yes", "-s"], {}, "yes"]
+    ]
+    for (const [n, [args, setup, prompt]] of prompts.entries()) {
+      await ok(args, { ...on(server), ...setup })
+      assert.strictEqual(promptOf(server, n), prompt)
+    }
+    server.clear()
+    assert.strictEqual((await shell('printf ok > f; aicortex chat "See:" < f; rm f', on(server))).code, 0)
+    assert.strictEqual(promptOf(server), "See:\n\nok")
+    assert.include(await failed(["chat"], { ...on(server), input: "" }, 2), "there is no prompt")
+    assert.include(await failed(["chat", " "], on(server), 2), "there is no prompt")
+  })
+
+  it("does not wait for a program that holds its standard input open", async () => {
+    const server = await ollama()
+    const child = start(["chat", "Hello?"], { ...on(server), stdin: "pipe" })
+    assert.strictEqual((await ended(child)).stdout, "one two three\n")
+    assert.strictEqual(promptOf(server), "Hello?")
+    const fed = start(["chat", "See:"], { ...on(server), stdin: "pipe" })
+    fed.stdin?.end("written at once\n")
+    await ended(fed)
+    assert.strictEqual(promptOf(server, 1), "See:\n\nwritten at once")
+  })
+
+  it("goes on elsewhere when a server fails, and says so in one line while it streams", async () => {
+    const [bad, good] = [await ollama({ faults: { kind: "status", code: 500 } }), await ollama()]
+    const setup = {
+      config: {
+        servers: [
+          { url: bad.url, priority: 0 },
+          { url: good.url, priority: 1 }
+        ]
+      }
+    }
+    assert.deepStrictEqual(await run(["chat", "x"], setup), { code: 0, stdout: "one two three\n", stderr: "" })
+    const streamed = await run(["chat", "-s", "x"], setup)
+    assert.strictEqual(streamed.stdout, "one two three\n")
+    assert.match(streamed.stderr, /^aicortex: [^\n]+\n$/)
+    assert.include(streamed.stderr, bad.url)
+  })
+
+  it("lists every attempt when all fail", async () => {
+    const servers = [
+      await ollama({ faults: { kind: "status", code: 500, body: { error: "\u001b[31mred" } } }),
+      await ollama({ faults: { kind: "cut" } })
+    ]
+    for (const args of [
+      ["chat", "x"],
+      ["chat", "x", "-s"]
+    ]) {
+      const message = await failed(args, on(...servers))
+      assert.include(message, "All server attempts failed for model 'llama3.2:3b' (2 attempts)")
+      for (const { url } of servers) assert.include(message, `\n  - ${url}`)
+      assert.notInclude(message, "\u001b")
+    }
+  })
+
+  it("keeps what came before an answer broke off", async () => {
+    const server = await ollama({ faults: { kind: "cut", after: 2 } })
+    const result = await run(["chat", "x", "-s"], on(server))
+    assert.strictEqual(result.code, 1)
+    assert.strictEqual(result.stdout, "one two\n")
+    assert.match(result.stderr, /^aicortex: The answer of 'llama3\.2:3b' broke after 7 characters/)
+  })
+
+  it("suggests names for a model that nobody knows, and tells who has what", async () => {
+    const server = await ollama({ models: ["tiny:1b"] })
+    assert.match(await failed(["chat", "x", "-m", "tini:1b"], on(server)), /not found\. Did you mean tiny:1b/)
+    const message = await failed(["chat", "x"], on(server))
+    assert.include(message, "No servers available for model 'llama3.2:3b'")
+    assert.include(message, "They have: tiny:1b")
+  })
+
+  it("gives up in time", async () => {
+    const server = await ollama({ faults: { kind: "hang" } })
+    assert.include(await failed(["chat", "x", "--timeout", "0.3"], on(server)), "first-token-timeout")
+    assert.include(await failed(["chat", "x", "--deadline", "0.3"], on(server)), "within the deadline")
+  })
+
+  it("tells an unknown session in one line (sessions end with their process)", async () => {
+    const server = await ollama()
+    assert.include(await failed(["chat", "x", "--session", "abc"], on(server)), "No session with id 'abc' found")
+    assert.strictEqual(server.chatRequests.length, 0)
+  })
+
+  it("tells more with --verbose, on standard error", async () => {
+    const server = await ollama({
+      models: [{ name: "m", capabilities: ["completion", "thinking"] }],
+      reply: { tokens: ["So", " it is"], thinking: ["Hm", " well"] }
+    })
+    for (const more of [[], ["-s"]]) {
+      const result = await run(["chat", "x", "-m", "m", "--think", "on", "-v", ...more], on(server))
+      assert.strictEqual(result.stdout, "So it is\n")
+      assert.match(result.stderr, /^Hm well\naicortex: m:latest on http:\/\/127\.0\.0\.1:\d+, 4 tokens, .* ms\n$/)
+      assert.notInclude((await run(["chat", "x", "-m", "m", "--think", "on", ...more], on(server))).stderr, "Hm")
+    }
+  })
+
+  it.each([
+    ["SIGINT", 130],
+    ["SIGTERM", 143]
+  ] as const)("stops the server's work at once on %s", async (signal, code) => {
+    for (const more of [["-s"], []]) {
+      const server = await ollama({ reply: "one two three ".repeat(100), perToken: 50 })
+      const child = start(["chat", "x", ...more], on(server))
+      const end = ended(child)
+      await server.waitForChats(1)
+      await new Promise((resolve) => setTimeout(resolve, 200))
+      const sent = Date.now()
+      child.kill(signal)
+      const result = await end
+      assert.strictEqual(result.code, code)
+      assert.strictEqual(result.stderr, "")
+      const closed = await server.chatRequests[0]?.closedByClient
+      assert.isBelow((closed ?? Number.POSITIVE_INFINITY) - sent, 500)
+      assert.strictEqual(server.chatRequests[0]?.aborted, true)
+      if (more.length > 0) assert.match(result.stdout, /^one( two| three| one)*\n$/)
+    }
+  })
+
+  it("ends quietly when nobody reads on, and stops the server's work", async () => {
+    const server = await ollama({ reply: "one\ntwo\n".repeat(500), perToken: 20 })
+    const result = await shell("{ aicortex chat x -s; echo $? >&2; } | head -1", on(server))
+    assert.strictEqual(result.stdout, "one\n")
+    assert.strictEqual(result.stderr, "0\n")
+    assert.strictEqual(server.chatRequests[0]?.aborted, true)
+    assert.isBelow(server.chatRequests[0]?.tokensSent ?? 0, 100)
+  })
+})
+
+describe("the demo model on the command line", () => {
+  it("answers when no server can be reached and no model was named", async () => {
+    const setup = await nobody()
+    for (const more of [[], ["--stream"]]) {
+      const result = await run(["chat", "What is the capital of France?", ...more], setup)
+      assert.strictEqual(result.code, 0, result.stderr)
+      assert.match(result.stdout, /^[^\n]*Paris[^\n]*\n$/)
+      assert.match(
+        result.stderr,
+        /^aicortex: http:\S+ cannot be reached, so [^\n]*aicortex-demo[^\n]*servers add[^\n]*\n$/
+      )
+    }
+    assert.strictEqual(
+      typeof JSON.parse(await ok(["chat", "Say hi in JSON.", "--json", "--max-tokens", "60"], setup)),
+      "object"
+    )
+  })
+
+  it("answers when it is asked for", async () => {
+    const result = await run(["chat", "What is the capital of France?", "-m", "aicortex-demo"], await nobody())
+    assert.include(result.stdout, "Paris")
+    assert.strictEqual(result.stderr, "")
+  })
+
+  it("does not answer for a model that was named", async () => {
+    const setup = await nobody()
+    for (const [args, env] of [
+      [["-m", "llama3.2:3b"], {}],
+      [[], { AICORTEX_MODEL: "llama3.2:3b" }]
+    ] as const) {
+      assert.include(await failed(["chat", "x", ...args], { ...setup, env }), "refused")
+    }
+  })
+
+  it("does not answer while a server can be reached", async () => {
+    const server = await ollama({ models: ["tiny:1b"] })
+    const { url } = server
+    const config = { servers: [`http://127.0.0.1:${await unusedPort()}`, url] }
+    assert.include(await failed(["chat", "x"], { config }), "They have: tiny:1b")
+    const locked = await ollama({ apiKey: "k" })
+    assert.include(await failed(["chat", "x"], on(locked)), "unauthorized")
+  })
+})
+
+describe("aicortex models", () => {
+  it("lists families with their counts", async () => {
+    const setup = await nobody()
+    const lines = (await ok(["models"], setup)).trimEnd().split("\n")
+    assert.match(lines[0] ?? "", /^Family +Models$/)
+    assert.deepStrictEqual(
+      lines.slice(1).map((line) => line.split(/\s+/)[0]),
+      ["deepseek", "gemma", "llama", "mistral", "others", "qwen"]
+    )
+    const families = JSON.parse(await ok(["models", "--json"], setup))
+    const llama = (await ok(["models", "-f", "llama"], setup)).trimEnd().split("\n")
+    assert.deepInclude(families, { family: "llama", models: llama.length })
+    assert.include(llama, "llama3.2:3b")
+  })
+
+  it("searches, with every filter", async () => {
+    const setup = await nobody()
+    const names = async (...args: ReadonlyArray<string>): Promise<ReadonlyArray<string>> =>
+      JSON.parse(await ok(["models", "--json", ...args], setup))
+    for (const name of await names("--search", "70B", "--family", "llama")) assert.match(name, /70b/)
+    assert.include(await names("-s", "llama", "--min-params", "2b", "--max-params", "4b"), "llama3.2:3b")
+    assert.notInclude(await names("-s", "llama", "--min-params", "4b"), "llama3.2:3b")
+    assert.include(await names("--generation", "3", "-f", "gemma"), "gemma3:4b")
+    assert.include(await failed(["models", "--min-params", "big"], setup), "'big' is not a size")
+    assert.deepStrictEqual(await names("-s", "no such model"), [])
+    assert.deepStrictEqual(await run(["models", "-s", "no such model"], setup), {
+      code: 0,
+      stdout: "",
+      stderr: "aicortex: no model fits\n"
+    })
+  })
+
+  it("fails with the list for an unknown family", async () => {
+    assert.strictEqual(
+      await failed(["models", "--family", "lama"], await nobody()),
+      "there is no family 'lama'; there are deepseek, gemma, llama, mistral, others, qwen"
+    )
+  })
+
+  it("lists what the servers have", async () => {
+    const server = await ollama({ models: ["tiny:1b", "llama3.2:3b"] })
+    assert.strictEqual(await ok(["models", "--available"], on(server)), "llama3.2:3b\ntiny:1b\n")
+  })
+})
+
+describe("aicortex servers, best, llm-params and config", () => {
+  /** A registry file with speeds of every kind. */
+  const registry = (servers: ReadonlyArray<readonly [url: string, more: object]>): string => {
+    const path = join(folder(), "registry")
+    mkdirSync(path)
+    const records = servers.map(([url, more]) => ({ model_name: "llama3.2:3b", ip_port: url, ...more }))
+    writeFileSync(join(path, "llama.json"), JSON.stringify(records))
+    return path
+  }
+
+  it("shows the servers of a model, whatever their speeds are", async () => {
+    const [a, b, c] = [await ollama(), await ollama(), await ollama()]
+    const path = registry([
+      [a.url, { perf_tokens_per_second: "94.25", ip_city_name_en: "Falkenstein", ip_country_iso_code: "DE" }],
+      [b.url, { perf_tokens_per_second: "fast" }],
+      [c.url, {}]
+    ])
+    const setup = { config: { registry: path } }
+    const lines = (await ok(["servers", "llama3.2:3b"], setup)).trimEnd().split("\n")
+    assert.match(lines[0] ?? "", /^URL +City +Country +TPS$/)
+    assert.match(lines[1] ?? "", new RegExp(`^${a.url} +\\S+ +\\S+ +94\\.3$`))
+    assert.match(lines[2] ?? "", new RegExp(`^${b.url} +- +- +-$`))
+    assert.strictEqual(lines.length, 4)
+    const json = JSON.parse(await ok(["servers", "llama3.2:3b", "--json"], setup))
+    assert.strictEqual(json[0].tokens_per_second, 94.25)
+    assert.strictEqual(await ok(["best", "llama3.2:3b"], setup), `${a.url}\n`)
+    assert.strictEqual(JSON.parse(await ok(["best", "llama3.2:3b", "--json"], setup)).url, a.url)
+    assert.include([a.url, b.url, c.url], (await ok(["best", "llama3.2:3b", "--strategy", "random"], setup)).trim())
+  })
+
+  it("fails for a model that no server has", async () => {
+    const server = await ollama({ models: ["tiny:1b"] })
+    for (const args of [
+      ["servers", "llama3.2:3b"],
+      ["best", "llama3.2:3b"],
+      ["llm-params", "llama3.2:3b"]
+    ]) {
+      assert.include(await failed(args, on(server)), "They have: tiny:1b")
+    }
+    assert.include(await failed(["servers", "tini:1b"], on(server)), "Did you mean tiny:1b")
+  })
+
+  it("gives parameters for other clients", async () => {
+    const server = await ollama()
+    const expected = { model: "llama3.2:3b", base_url: server.url }
+    assert.deepStrictEqual(JSON.parse(await ok(["llm-params"], on(server))), expected)
+    assert.deepStrictEqual(JSON.parse(await ok(["llm-params", "llama3.2:3b"], on(server))), expected)
+  })
+
+  it("adds, lists and removes servers", async () => {
+    const server = await ollama()
+    const other = await startFakeOpenAI({ models: ["gpt:1"], apiKey: "s3cret" })
+    stops.push(other.stop)
+    const dead = `http://127.0.0.1:${await unusedPort()}`
+    const env = { AICORTEX_CONFIG: join(folder(), "deeper", "config.json") }
+    const file = env.AICORTEX_CONFIG
+    const saved = () => JSON.parse(readFileSync(file, "utf8"))
+
+    const added = await ok(["servers", "add", `${server.url}/`], { env })
+    assert.strictEqual(added, `Added ${server.url} to ${file}.\nIt answers: ollama, 1 model.\n`)
+    assert.deepStrictEqual(saved(), { servers: [server.url] })
+    assert.strictEqual(statSync(file).mode & 0o777, 0o600)
+    assert.include(await failed(["servers", "add", server.url.toUpperCase()], { env }), "already")
+
+    writeFileSync(file, JSON.stringify({ model: "m", personas: { p: "x" }, ...saved() }))
+    chmodSync(file, 0o644)
+    const more = "--protocol openai --location 52.52,13.4 --city Berlin --country DE --weight 2 --priority -1"
+    const args = ["servers", "add", `${other.url}/v1`, ...more.split(" "), "--max-in-flight", "4"]
+    const keyed = await ok([...args, "--api-key-env", "THE_KEY"], { env: { ...env, THE_KEY: "s3cret" } })
+    assert.include(keyed, "It answers: openai, 1 model.")
+    assert.strictEqual(statSync(file).mode & 0o777, 0o600)
+    const entry = {
+      url: `${other.url}/v1`,
+      protocol: "openai",
+      weight: 2,
+      priority: -1,
+      maxInFlight: 4,
+      location: { latitude: 52.52, longitude: 13.4, city: "Berlin", country: "DE" },
+      apiKey: { env: "THE_KEY" }
+    }
+    assert.deepStrictEqual(saved(), { model: "m", personas: { p: "x" }, servers: [server.url, entry] })
+
+    const unreachable = await ok(["servers", "add", dead], { env: { ...env, THE_KEY: "s3cret" } })
+    assert.include(unreachable, "It does not answer yet: it refused the connection.")
+    const listed = (await ok(["servers", "list"], { env: { ...env, THE_KEY: "s3cret" } })).trimEnd().split("\n")
+    assert.match(listed[0] ?? "", /^URL +Protocol +Models +Status$/)
+    assert.match(listed[1] ?? "", /ollama +1 +reachable$/)
+    assert.match(listed[2] ?? "", /openai +1 +reachable$/)
+    assert.match(listed[3] ?? "", /- +- +refused the connection$/)
+    const json = JSON.parse(await ok(["servers", "--json"], { env: { ...env, THE_KEY: "s3cret" } }))
+    assert.deepStrictEqual(
+      json.map((one: { readonly reachable: boolean }) => one.reachable),
+      [true, true, false]
+    )
+
+    await ok(["servers", "remove", `${other.url}/v1/`], { env })
+    await ok(["servers", "remove", dead], { env })
+    assert.deepStrictEqual(saved(), { model: "m", personas: { p: "x" }, servers: [server.url] })
+    assert.include(await failed(["servers", "remove", dead], { env }), "names no server")
+  })
+
+  it("takes a key from standard input, keeps it to itself, and writes through a link", async () => {
+    const server = await ollama({ apiKey: "s3cret" })
+    const path = folder()
+    const real = join(path, "real.json")
+    const file = join(path, "config.json")
+    writeFileSync(real, "{}")
+    symlinkSync(real, file)
+    const env = { AICORTEX_CONFIG: file }
+    const added = await run(["servers", "add", server.url, "--api-key"], { env, input: "s3cret\n" })
+    assert.strictEqual(added.code, 0, added.stderr)
+    assert.include(added.stdout, "It answers")
+    assert.notInclude(added.stdout + added.stderr, "s3cret")
+    assert.strictEqual(JSON.parse(readFileSync(real, "utf8")).servers[0].apiKey, "s3cret")
+    for (const more of [[], ["--json"]]) {
+      const shown = await ok(["config", ...more], { env })
+      assert.include(shown, server.url)
+      assert.notInclude(shown, "s3cret")
+    }
+    assert.include(await failed(["servers", "add", "http://other", "--api-key"], { env }, 2), "standard input")
+  })
+
+  it("refuses a server that makes no sense, and leaves the file as it is", async () => {
+    const path = folder()
+    const env = { AICORTEX_CONFIG: join(path, "config.json") }
+    const no = (...args: ReadonlyArray<string>) => failed(["servers", "add", ...args], { env })
+    assert.include(await no("ftp://x"), "must begin with http")
+    assert.include(await no("http://x", "--location", "north"), "a latitude and a longitude")
+    assert.include(await no("http://x", "--weight", "0"), "above 0")
+    assert.include(await no("http://x", "--api-key-env", "NOT_SET"), "NOT_SET is not set")
+    writeFileSync(env.AICORTEX_CONFIG, '{"servers": 1}')
+    assert.include(await no("http://x"), "config.json")
+    assert.strictEqual(readFileSync(env.AICORTEX_CONFIG, "utf8"), '{"servers": 1}')
+  })
+
+  it("tells when the environment stands above the file", async () => {
+    const server = await ollama()
+    const result = await run(["servers", "add", server.url], { env: { AICORTEX_SERVERS: "http://127.0.0.1:1" } })
+    assert.match(result.stderr, /^aicortex: AICORTEX_SERVERS is set, and stands above/)
+  })
+
+  it("shows where settings come from", async () => {
+    const setup = {
+      config: { model: "m", cacheTtl: 5, servers: ["http://a"] },
+      env: { AICORTEX_SERVERS: "http://u:p@b:1", AICORTEX_LOCATION: "1,2" }
+    }
+    const shown = await ok(["config"], setup)
+    assert.match(shown, /^model +m +the file$/m)
+    assert.match(shown, /^servers +http:\/\/b:1 \(with a key\) +AICORTEX_SERVERS$/m)
+    assert.match(shown, /^cacheTtl +5 s +the file$/m)
+    assert.match(shown, /^location +1,2 +AICORTEX_LOCATION$/m)
+    assert.match(shown, /^personas +- +default$/m)
+    assert.deepInclude(JSON.parse(await ok(["config", "--json"], setup)).origins, { model: "the file" })
+  })
+})
+
+const python = spawnSync("python3", ["-c", "import pty"]).status === 0
+
+describe.runIf(python)("on a terminal", () => {
+  const pty = `
+import fcntl, os, pty, struct, sys, termios
+pid, fd = pty.fork()
+if pid == 0:
+    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(sys.argv[1]), 0, 0))
+    os.execv(sys.argv[2], sys.argv[2:])
+while True:
+    try: data = os.read(fd, 65536)
+    except OSError: break
+    if not data: break
+    os.write(1, data)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+`
+  /** Escape characters are shown as ^[. */
+  const terminal = async (columns: number, args: ReadonlyArray<string>, setup: Setup) => {
+    const { code, stdout } = await ended(
+      spawn("python3", ["-c", pty, String(columns), process.execPath, bin, ...args], {
+        env: environment({ ...setup, env: { TERM: "xterm", ...setup.env } }),
+        stdio: ["ignore", "pipe", "pipe"]
+      })
+    )
+    return { code, screen: stdout.replaceAll("\u001b", "^[") }
+  }
+
+  it("shows a spinner until the first token, and erases it", async () => {
+    const server = await ollama({ firstToken: 500 })
+    const { code, screen } = await terminal(80, ["chat", "x", "-s"], on(server))
+    assert.strictEqual(code, 0, screen)
+    assert.match(screen, /^(\r\^\[\[2m[⠀-⣿]\^\[\[22m)+\r\^\[\[Kone two three\r\n$/)
+    const plain = await terminal(80, ["chat", "x"], { ...on(server), env: { NO_COLOR: "1" } })
+    assert.match(plain.screen, /^(\r[⠀-⣿])+\r\^\[\[Kone two three\r\n$/)
+    const dumb = await terminal(80, ["chat", "x"], { ...on(server), env: { TERM: "dumb" } })
+    assert.strictEqual(dumb.screen, "one two three\r\n")
+  })
+
+  it("keeps control sequences of an answer from the terminal", async () => {
+    const server = await ollama({ reply: "a \u001b]52;c;eA==\u0007b" })
+    assert.notInclude(
+      (await terminal(80, ["chat", "x", "-s"], on(server))).screen.replaceAll("\u001b[K", ""),
+      "\u001b]"
+    )
+  })
+
+  it("fits tables to its width", async () => {
+    const server = await ollama()
+    const setup = {
+      config: { servers: [server.url, `http://${"long-".repeat(30)}name.invalid`] },
+      env: { NO_COLOR: "1" }
+    }
+    const narrow = (await terminal(60, ["servers"], setup)).screen.trimEnd().split("\r\n")
+    for (const line of narrow) assert.isAtMost([...line].length, 60)
+    assert.include(narrow[2], "…")
+    assert.notInclude(narrow.join(), "^[")
+    assert.include((await terminal(60, ["servers"], { ...setup, env: {} })).screen, "^[[1mURL")
+    assert.include(await ok(["servers"], setup), "long-".repeat(30))
+  })
+
+  it("asks for a prompt there is none of", async () => {
+    const { code, screen } = await terminal(80, ["chat"], {})
+    assert.strictEqual(code, 2)
+    assert.include(screen, "there is no prompt")
+  })
+})
