@@ -126,7 +126,7 @@ const turnMessages = (prompt: Prompt): Either.Either<ReadonlyArray<Message.Messa
       ? Either.left(new InvalidRequest({ field: "prompt", reason: "is empty; ask something" }))
       : Either.right([Message.user(prompt)])
   }
-  return ChatRequest.decodeMessages(isMessages(prompt) ? prompt : (prompt ?? {}).messages)
+  return ChatRequest.decodeMessages(isMessages(prompt) ? prompt : prompt?.messages)
 }
 
 const toolText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "null"))

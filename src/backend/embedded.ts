@@ -197,8 +197,10 @@ const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
 
 const loadEngine = async (modelPath: string): Promise<Engine> => {
   const library = await importEngine()
+  // On Apple silicon the only prebuilt engine is the one for its GPU; elsewhere a model this small is best on one core.
+  const gpu = process.platform === "darwin" && process.arch === "arm64" ? "auto" : false
   const logLevel = library.LlamaLogLevel.disabled
-  const llama = await library.getLlama({ gpu: false, build: "never", progressLogs: false, logLevel }).catch((cause) => {
+  const llama = await library.getLlama({ gpu, build: "never", progressLogs: false, logLevel }).catch((cause) => {
     throw new LoadFailure(engineFailure(`node-llama-cpp has nothing that runs on this machine (${describe(cause)})`))
   })
   try {
