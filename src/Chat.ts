@@ -289,13 +289,17 @@ export const make = Effect.gen(function* () {
     began: now()
   })
 
-  /** Waits for the call's place in its session, and puts the session's history into it. */
-  const join = (checked: Checked, session: string): Effect.Effect<Prepared, ChatError> =>
+  /**
+   * Waits for the call's place in its session, and puts the session's history into it. `hold` is told of the place at
+   * once: whoever runs this in a race, as a deadline does, may never see its result.
+   */
+  const join = (checked: Checked, session: string, hold: (turn: Turn) => void): Effect.Effect<Prepared, ChatError> =>
     Effect.suspend(() => {
       const began = now()
       return Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(sessions.begin(session), (turn) =>
-          Effect.gen(function* () {
+        Effect.flatMap(sessions.begin(session), (turn) => {
+          hold(turn)
+          return Effect.gen(function* () {
             const { fresh, model, options, system } = checked
             const length = turn.history.length === 0 ? undefined : yield* contextLength(model, options)
             const { messages, trimmed } = History.trim(turn.history, [...system, ...fresh], {
@@ -304,11 +308,8 @@ export const make = Effect.gen(function* () {
             })
             const request = ChatRequest.make(options, model, messages, checked.format)
             return { checked, request, turn, trimmed, began } satisfies Prepared
-          }).pipe(
-            restore,
-            Effect.onError(() => Effect.sync(turn.release))
-          )
-        )
+          }).pipe(restore)
+        })
       )
     })
 
@@ -343,13 +344,16 @@ export const make = Effect.gen(function* () {
       if (Either.isLeft(checked)) return Effect.fail(checked.left)
       const { session } = checked.right
       if (session === undefined) return use(alone(checked.right))
-      return Effect.acquireUseRelease(
-        Effect.interruptible(within(join(checked.right, session), checked.right, now())),
-        use,
-        ({ turn }, exit) =>
+      let turn: Turn | undefined
+      const joined = join(checked.right, session, (mine) => {
+        turn = mine
+      })
+      return Effect.flatMap(within(joined, checked.right, now()), use).pipe(
+        Effect.onExit((exit) =>
           Effect.sync(() => {
             if (!keep || Exit.isFailure(exit)) turn?.release()
           })
+        )
       )
     })
 

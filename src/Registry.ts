@@ -227,17 +227,21 @@ export const make = Effect.gen(function* () {
   // ---------------------------------------------------------------------------
 
   const files = Context.make(FileSystem.FileSystem, fs).pipe(Context.add(Path.Path, path))
-  // Uninterruptible: what is kept must not be the interruption of whoever asked first.
-  const read = (folder: string, withServers: boolean) =>
-    Effect.uninterruptible(Effect.provide(Catalogue.read(folder, withServers), files))
+  const read = (folder: string, withServers: boolean) => Effect.provide(Catalogue.read(folder, withServers), files)
 
-  const builtIn = yield* Effect.cached(read(location, false))
-  const [own, forgetOwn] = yield* Effect.cachedInvalidateWithTTL(
+  // Uninterruptible around the cache: inside it, the interruption of whoever asked first would be kept. Not
+  // `Effect.cached`, which keeps that in the fiber refs it hands on, and so interrupts everybody who asks later.
+  const once = <A>(effect: Effect.Effect<A>) =>
+    Effect.map(
+      Effect.cachedInvalidateWithTTL(effect, Duration.infinity),
+      ([get, forget]) => [Effect.uninterruptible(get), forget] as const
+    )
+  const [builtIn] = yield* once(read(location, false))
+  const [own, forgetOwn] = yield* once(
     Effect.map(
       Effect.forEach(settings.registry, (folder) => read(folder, true)),
       Catalogue.merge
-    ),
-    Duration.infinity
+    )
   )
 
   interface Whole {

@@ -209,6 +209,10 @@ const constructors = {
 
 const compilers = new Map<Dialect, Compile>()
 
+/** ajv keeps something of every schema it has compiled, so after so many of them another one takes its place. */
+const maxCompiled = 256
+let compiled = 0
+
 const compiler = Effect.fnUntraced(function* (dialect: Dialect) {
   const known = compilers.get(dialect)
   if (known !== undefined) return known
@@ -238,6 +242,9 @@ const toIssue = ({ instancePath, message = "is not valid", params }: Problem): S
 
 const jsonSchemaDecoders = new WeakMap<JsonObject, Decoder<unknown>>()
 
+/** Schemas written where they are used are new objects each time, with the same words. */
+const decodersByText = new Map<string, Decoder<unknown>>()
+
 const badSchema = (reason: string) => new InvalidRequest({ field: "schema", reason })
 
 /**
@@ -255,6 +262,16 @@ export const fromJsonSchema = Effect.fnUntraced(function* (
   const known = jsonSchemaDecoders.get(schema)
   if (known !== undefined) return known
   if (schema["$async"] !== undefined) return yield* badSchema("must not be asynchronous ($async)")
+  const text = JSON.stringify(schema)
+  const same = decodersByText.get(text)
+  if (same !== undefined) {
+    jsonSchemaDecoders.set(schema, same)
+    return same
+  }
+  if (++compiled % maxCompiled === 0) {
+    compilers.clear()
+    decodersByText.clear()
+  }
   const compile = yield* compiler(dialectOf(schema))
   const validate = yield* Either.try({
     try: () => compile(schema),
@@ -268,5 +285,6 @@ export const fromJsonSchema = Effect.fnUntraced(function* (
       )
   }
   jsonSchemaDecoders.set(schema, decoder)
+  decodersByText.set(text, decoder)
   return decoder
 })

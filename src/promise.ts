@@ -110,6 +110,10 @@ export interface ChatFunction {
       readonly schema?: undefined
     }
   ): Promise<string>
+  (
+    prompt: Prompt,
+    options: ChatOptions & { readonly responseFormat?: "text" | undefined; readonly schema?: undefined }
+  ): Promise<string | ChatStream>
   /** Options that were put together elsewhere: what comes back is known only when they are. */
   (prompt: Prompt, options: ChatOptions): Promise<unknown>
 }

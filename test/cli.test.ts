@@ -1,5 +1,15 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -36,6 +46,8 @@ interface Setup {
   /** What a shell pipes in; default: standard input is /dev/null. */
   readonly input?: string
   readonly stdin?: "ignore" | "pipe"
+  /** The command line as it is installed somewhere else. */
+  readonly bin?: string
 }
 
 let runs = 0
@@ -73,7 +85,8 @@ const ended = (child: ChildProcess): Promise<Ended> =>
 const start = (args: ReadonlyArray<string>, setup: Setup = {}): ChildProcess => {
   const env = environment(setup)
   if (setup.input === undefined) {
-    return spawn(process.execPath, [bin, ...args], { env, stdio: [setup.stdin ?? "ignore", "pipe", "pipe"] })
+    const program = setup.bin ?? bin
+    return spawn(process.execPath, [program, ...args], { env, stdio: [setup.stdin ?? "ignore", "pipe", "pipe"] })
   }
   // Node gives a socket to the processes that it starts: only a shell gives a pipe.
   const input = join(env.HOME, "input")
@@ -121,6 +134,12 @@ const on = (...servers: ReadonlyArray<{ readonly url: string }>): Setup => ({
 
 const nobody = async (): Promise<Setup> => ({ config: { servers: [`http://127.0.0.1:${await unusedPort()}`] } })
 
+/** Whether nobody listens where Ollama listens: with no configuration at all there is no server then. */
+const alone = await fetch("http://127.0.0.1:11434").then(
+  () => false,
+  () => true
+)
+
 const promptOf = (server: Awaited<ReturnType<typeof ollama>>, n = 0): string | undefined =>
   server.chatRequests[n]?.body.messages.at(-1).content
 
@@ -135,6 +154,7 @@ describe("aicortex", () => {
   it("helps, without colours off a terminal", async () => {
     const help = await ok(["--help"])
     for (const name of ["chat", "models", "servers", "best", "llm-params", "config"]) assert.include(help, `  ${name}`)
+    assert.match(help, /With no server, the small built-in model answers\./)
     assert.strictEqual(await ok([]), help)
     const chat = await ok(["chat", "--help"])
     for (const part of ["-m, --model NAME", "llama3.2:3b", "--schema FILE", "Examples", "--stop TEXT..."]) {
@@ -142,6 +162,10 @@ describe("aicortex", () => {
     }
     assert.strictEqual(await ok(["help", "chat"]), chat)
     assert.strictEqual(await ok(["chat", "a prompt", "-h"]), chat)
+    assert.match(
+      chat.replace(/\s+/g, " "),
+      /--session ID [^-]*live in memory: the id of another process is never found/
+    )
     assert.include(await ok(["servers", "--help"]), "remove")
     assert.include(await ok(["servers", "add", "--help"]), "--api-key-env VARIABLE")
     assert.notInclude(help + chat, "\u001b")
@@ -176,8 +200,27 @@ describe("aicortex", () => {
   })
 
   it("says what is wrong with the configuration in one line", async () => {
-    assert.include(await failed(["chat", "hi"], { config: { sever: [] } }), "config.json")
-    assert.include(await failed(["servers"], { env: { AICORTEX_SERVERS: "ftp://x" } }), "AICORTEX_SERVERS")
+    const configs = [
+      { sever: [] },
+      { servers: 1 },
+      { servers: ["ftp://x"] },
+      { servers: ["http://a", "http://a"] },
+      "x"
+    ]
+    for (const config of configs) {
+      assert.match(await failed(["chat", "hi"], { config }), /config\.json: .*; mend it, or delete it$/)
+    }
+    const path = folder()
+    const file = join(path, "config.json")
+    writeFileSync(file, '{"servers": [')
+    for (const args of [["chat", "hi"], ["config"], ["servers", "add", "http://x"]]) {
+      assert.match(await failed(args, { env: { AICORTEX_CONFIG: file } }), /config\.json: .*; mend it, or delete it$/)
+    }
+    const missing = { config: { servers: [{ url: "http://a", apiKey: { env: "NOT_SET" } }] } }
+    assert.match(await failed(["servers"], missing), /NOT_SET is not set$/)
+    const elsewhere = await failed(["servers"], { env: { AICORTEX_SERVERS: "ftp://x" } })
+    assert.match(elsewhere, /AICORTEX_SERVERS.*must begin with/)
+    assert.notInclude(elsewhere, "mend it")
   })
 })
 
@@ -286,8 +329,34 @@ describe("aicortex chat", () => {
     assert.include(await failed(["chat", "x", "--persona", "pirate", "--system", "y"], setup), "--system")
     assert.include(await failed(["chat", "x", "--json", "--stream"], setup), "JSON cannot be streamed")
     assert.include(await failed(["chat", "x", "--schema", "/nowhere", "-s"], setup), "JSON cannot be streamed")
-    assert.include(await failed(["chat", "x", "-t", "3"], setup), "temperature: must be from 0 to 2")
     assert.strictEqual(server.chatRequests.length, 0)
+  })
+
+  it("names the flag of a value that is out of range, before anything else", async () => {
+    const refused: ReadonlyArray<readonly [ReadonlyArray<string>, string]> = [
+      [["--temperature", "9"], "--temperature must be from 0 to 2, not '9'"],
+      [["-t", "-1"], "--temperature must be from 0 to 2, not '-1'"],
+      [["--max-tokens", "0"], "--max-tokens must be a whole number from 1, not '0'"],
+      [["--top-p", "2"], "--top-p must be from 0 to 1, not '2'"],
+      [["--max-retries=0"], "--max-retries must be a whole number from 1, not '0'"],
+      [["--repeat-penalty", "0"], "--repeat-penalty must be above 0, not '0'"],
+      [["--keep-alive="], "--keep-alive must not be empty"],
+      [["--stop", "a", "--stop="], "--stop must not be empty"]
+    ]
+    for (const [args, message] of refused) {
+      const said = await failed(["chat", "x", ...args], { config: "broken" }, 2)
+      assert.isTrue(said.startsWith(message), said)
+      assert.isTrue(said.endsWith("See `aicortex chat --help`."), said)
+    }
+    const server = await ollama({ faults: { kind: "status", code: 400, body: { error: "temperature is wrong" } } })
+    assert.include(await failed(["chat", "x"], on(server)), "temperature is wrong")
+    const openai = await startFakeOpenAI({ models: ["m"] })
+    stops.push(openai.stop)
+    const setup = { config: { servers: [{ url: openai.url, protocol: "openai" }] } }
+    assert.match(
+      await failed(["chat", "x", "-m", "m", "--keep-alive", "5m"], setup),
+      /^Invalid request: --keep-alive: /
+    )
   })
 
   it("prints JSON", async () => {
@@ -395,7 +464,10 @@ describe("aicortex chat", () => {
 
   it("suggests names for a model that nobody knows, and tells who has what", async () => {
     const server = await ollama({ models: ["tiny:1b"] })
-    assert.match(await failed(["chat", "x", "-m", "tini:1b"], on(server)), /not found\. Did you mean tiny:1b/)
+    assert.strictEqual(
+      await failed(["chat", "x", "-m", "tini:1b"], on(server)),
+      "Model 'tini:1b' not found. Did you mean tiny:1b? List what there is with `aicortex models`."
+    )
     const message = await failed(["chat", "x"], on(server))
     assert.include(message, "No servers available for model 'llama3.2:3b'")
     assert.include(message, "They have: tiny:1b")
@@ -409,7 +481,10 @@ describe("aicortex chat", () => {
 
   it("tells an unknown session in one line (sessions end with their process)", async () => {
     const server = await ollama()
-    assert.include(await failed(["chat", "x", "--session", "abc"], on(server)), "No session with id 'abc' found")
+    assert.strictEqual(
+      await failed(["chat", "x", "--session", "abc"], on(server)),
+      "No session with id 'abc' found: sessions live in memory and end with their process"
+    )
     assert.strictEqual(server.chatRequests.length, 0)
   })
 
@@ -476,6 +551,42 @@ describe("the demo model on the command line", () => {
     )
   })
 
+  it("says in one line why nobody answers, and only then, where its engine is not installed", async () => {
+    const path = folder()
+    const elsewhere = join(path, "dist/bin.js")
+    cpSync(join(root, "dist/bin"), join(path, "dist/bin"), { recursive: true })
+    cpSync(bin, elsewhere)
+    cpSync(join(root, "registry"), join(path, "registry"), { recursive: true })
+    writeFileSync(join(path, "package.json"), '{"type":"module"}')
+    const setup = { ...(await nobody()), bin: elsewhere }
+    for (const more of [[], ["--stream"], ["--json"], ["-v"]]) {
+      assert.match(
+        await failed(["chat", "x", ...more], setup),
+        /^http:\S+ cannot be reached, and the small built-in model "aicortex-demo" cannot run because node-llama-cpp is not installed; add a server with `aicortex servers add \S+`, or install the engine with `npm install node-llama-cpp`$/
+      )
+    }
+    if (alone) assert.match(await failed(["chat", "x"], { bin: elsewhere }), /^no server is known, and .* cannot run/)
+    assert.match(await failed(["chat", "x", "-m", "aicortex-demo"], setup), /^The embedded engine cannot run: /)
+  })
+
+  it("says in one line what it cannot do", async () => {
+    assert.match(
+      await failed(["chat", "x", "--think", "on"], await nobody()),
+      /cannot be reached, and .*"aicortex-demo" cannot answer: --think: the embedded model does not reason; add a server/
+    )
+  })
+
+  it("is announced before its answer", async () => {
+    const setup = await nobody()
+    for (const more of ["", "--stream", "-v", "--stream -v"]) {
+      const script = `exec 2>&1; aicortex chat "What is the capital of France?" ${more}`
+      const both = (await shell(script, setup)).stdout.trimEnd().split("\n")
+      assert.match(both[0] ?? "", /^aicortex: .*so the small built-in model "aicortex-demo" answers; add a server with/)
+      assert.include(both[1], "Paris")
+      assert.strictEqual(both.length, more.endsWith("-v") ? 3 : 2)
+    }
+  })
+
   it("answers when it is asked for", async () => {
     const result = await run(["chat", "What is the capital of France?", "-m", "aicortex-demo"], await nobody())
     assert.include(result.stdout, "Paris")
@@ -525,7 +636,8 @@ describe("aicortex models", () => {
     assert.include(await names("-s", "llama", "--min-params", "2b", "--max-params", "4b"), "llama3.2:3b")
     assert.notInclude(await names("-s", "llama", "--min-params", "4b"), "llama3.2:3b")
     assert.include(await names("--generation", "3", "-f", "gemma"), "gemma3:4b")
-    assert.include(await failed(["models", "--min-params", "big"], setup), "'big' is not a size")
+    assert.include(await failed(["models", "--min-params", "big"], setup, 2), "--min-params: 'big' is not a size")
+    assert.include(await failed(["models", "--generation", "0"], setup, 2), "--generation: 0 is not a whole number")
     assert.deepStrictEqual(await names("-s", "no such model"), [])
     assert.deepStrictEqual(await run(["models", "-s", "no such model"], setup), {
       code: 0,
@@ -544,6 +656,38 @@ describe("aicortex models", () => {
   it("lists what the servers have", async () => {
     const server = await ollama({ models: ["tiny:1b", "llama3.2:3b"] })
     assert.strictEqual(await ok(["models", "--available"], on(server)), "llama3.2:3b\ntiny:1b\n")
+    const { stderr } = await run(["models", "--available", "--search", "no such model"], on(server))
+    assert.strictEqual(stderr, "aicortex: no model fits\n")
+  })
+})
+
+describe("aicortex models --available", () => {
+  const filters = [[], ["--json"], ["--family", "llama"], ["--search", "llama", "--max-params", "4b"]]
+
+  it("tells which servers cannot be reached, and why", async () => {
+    const [one, two] = [`http://127.0.0.1:${await unusedPort()}`, `http://127.0.0.1:${await unusedPort()}`]
+    for (const more of filters) {
+      const args = ["models", "--available", ...more]
+      assert.strictEqual(
+        await failed(args, { config: { servers: [one] } }),
+        `${one} cannot be reached: it refused the connection`
+      )
+      assert.strictEqual(
+        await failed(args, { config: { servers: [one, two] } }),
+        `no server can be reached:\n  - ${one} refused the connection\n  - ${two} refused the connection`
+      )
+    }
+    const locked = await ollama({ apiKey: "k" })
+    assert.include(await failed(["models", "--available"], on(locked)), `${locked.url} cannot be reached: it `)
+  })
+
+  it.runIf(alone)("tells how to add a server where there is none", async () => {
+    for (const more of filters) {
+      assert.strictEqual(
+        await failed(["models", "--available", ...more]),
+        "no server is known; add one with `aicortex servers add http://HOST:11434`"
+      )
+    }
   })
 })
 
@@ -587,6 +731,29 @@ describe("aicortex servers, best, llm-params and config", () => {
       assert.include(await failed(args, on(server)), "They have: tiny:1b")
     }
     assert.include(await failed(["servers", "tini:1b"], on(server)), "Did you mean tiny:1b")
+  })
+
+  it.runIf(alone)("tells how to add a server, in words for a command line", async () => {
+    const none = /no server is known\. Add one with `aicortex servers add \S+`, or name yours in AICORTEX_SERVERS/
+    for (const args of [["servers", "llama3.2:3b"], ["best", "llama3.2:3b"], ["llm-params"]]) {
+      const message = await failed(args)
+      assert.match(message, none)
+      assert.notMatch(message, /createCortex|aicortex-demo/)
+    }
+    const message = await failed(["chat", "x", "-m", "llama3.2:3b"])
+    assert.match(message, none)
+    assert.include(message, "or ask the built-in model with `-m aicortex-demo`.")
+  })
+
+  it("says that the built-in model has no address", async () => {
+    const server = await ollama()
+    for (const setup of [on(server), await nobody()]) {
+      for (const name of ["aicortex-demo", "aicortex-demo:latest"]) {
+        const message = await failed(["llm-params", name], setup)
+        assert.match(message, /^the built-in model "aicortex-demo" has no address/)
+        assert.notInclude(message, "ollama")
+      }
+    }
   })
 
   it("gives parameters for other clients", async () => {
@@ -674,8 +841,10 @@ describe("aicortex servers, best, llm-params and config", () => {
     const env = { AICORTEX_CONFIG: join(path, "config.json") }
     const no = (...args: ReadonlyArray<string>) => failed(["servers", "add", ...args], { env })
     assert.include(await no("ftp://x"), "must begin with http")
-    assert.include(await no("http://x", "--location", "north"), "a latitude and a longitude")
-    assert.include(await no("http://x", "--weight", "0"), "above 0")
+    const flag = (...args: ReadonlyArray<string>) => failed(["servers", "add", "http://x", ...args], { env }, 2)
+    assert.match(await flag("--location", "north"), /^--location: 'north' must be a latitude and a longitude/)
+    assert.match(await flag("--weight", "0"), /^--weight: .*above 0\. See `aicortex servers add --help`\.$/)
+    assert.match(await flag("--max-in-flight", "0"), /^--max-in-flight: .*above 0\. See/)
     assert.include(await no("http://x", "--api-key-env", "NOT_SET"), "NOT_SET is not set")
     writeFileSync(env.AICORTEX_CONFIG, '{"servers": 1}')
     assert.include(await no("http://x"), "config.json")

@@ -222,7 +222,7 @@ it("the type of a chat's promise follows its options", () => {
     expectTypeOf(chat<{ a: number }>("x", { responseFormat: "json" })).resolves.toEqualTypeOf<{ a: number }>(),
     expectTypeOf(chat<{ a: number }>("x", { schema })).resolves.toEqualTypeOf<{ a: number }>(),
     expectTypeOf(chat("x", options)).resolves.toBeUnknown(),
-    expectTypeOf(chat("x", { stream: Math.random() > 0.5 })).resolves.toBeUnknown()
+    expectTypeOf(chat("x", { stream: Math.random() > 0.5 })).resolves.toEqualTypeOf<string | ChatStream>()
   ]
   expect(calls).toBeTypeOf("function")
 })

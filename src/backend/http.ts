@@ -147,12 +147,16 @@ export const headers = (server: Server, accept: string): { readonly [name: strin
     ? { "content-type": "application/json", accept }
     : { "content-type": "application/json", accept, authorization: Redacted.value(server.authorization) }
 
+/** How long the body of a complete answer may stay open, in milliseconds. */
+const lingerTime = 1_000
+
 class HttpAttempt implements TransportHandler, Exchange {
   private status = 0
   private retryAfter: string | undefined
   private errorBody: Array<Uint8Array> = []
   private errorBytes = 0
   private over = false
+  private lingering: ReturnType<typeof setTimeout> | undefined
   private exchange: Exchange | undefined
 
   constructor(
@@ -193,9 +197,17 @@ class HttpAttempt implements TransportHandler, Exchange {
       return
     }
     this.sink.flush()
+    if (this.decoder.finished()) queueMicrotask(() => this.linger())
+  }
+
+  /** The answer is complete, and the connection can be used again if the body ends soon; else it is given up. */
+  private linger(): void {
+    if (this.over || this.lingering !== undefined) return
+    this.lingering = setTimeout(() => this.abort(), lingerTime)
   }
 
   end(): void {
+    clearTimeout(this.lingering)
     if (this.over) return
     if (this.status >= 300) {
       this.statusFailed()
@@ -214,6 +226,7 @@ class HttpAttempt implements TransportHandler, Exchange {
   }
 
   error(failure: TransportFailure): void {
+    clearTimeout(this.lingering)
     if (this.over) return
     this.over = true
     if (this.decoder.finished()) return
@@ -225,6 +238,7 @@ class HttpAttempt implements TransportHandler, Exchange {
   }
 
   abort(): void {
+    clearTimeout(this.lingering)
     this.over = true
     this.exchange?.abort()
   }

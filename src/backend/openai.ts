@@ -59,6 +59,22 @@ const tokenLimit = (server: Server): "max_completion_tokens" | "max_tokens" =>
     ? "max_completion_tokens"
     : "max_tokens"
 
+const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** OpenAI refuses a strict schema in which an object may have other properties, or may lack one. */
+const isStrict = (schema: unknown): boolean => {
+  if (Array.isArray(schema)) return schema.every(isStrict)
+  if (!isObject(schema)) return true
+  const { properties, required } = schema
+  if (schema["type"] === "object" || isObject(properties)) {
+    const names = Object.keys(isObject(properties) ? properties : {})
+    if (schema["additionalProperties"] !== false) return false
+    if (!names.every((name) => Array.isArray(required) && required.includes(name))) return false
+  }
+  return Object.values(schema).every(isStrict)
+}
+
 /**
  * The body of `POST /v1/chat/completions`.
  *
@@ -98,7 +114,11 @@ export const body = (server: Server, request: ChatRequest): { readonly [key: str
       : {
           response_format: {
             type: "json_schema",
-            json_schema: { name: "answer", schema: request.format, strict: true }
+            json_schema: {
+              name: "answer",
+              schema: request.format,
+              ...(isStrict(request.format) ? { strict: true } : {})
+            }
           }
         }),
   ...(request.tools.length === 0

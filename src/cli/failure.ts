@@ -1,9 +1,10 @@
 /**
- * The failures that only the command line has.
+ * The failures that only the command line has, and what it says of those of the library.
  *
  * @since 0.1.0
  */
 import * as Data from "effect/Data"
+import { InvalidConfig, InvalidRequest, ModelNotFound, NoServers, SessionNotFound } from "../Errors.js"
 
 /**
  * The command line itself is wrong: exit code 2. `command` is the one whose help says how it is used.
@@ -31,3 +32,86 @@ export class CommandFailed extends Data.TaggedError("CommandFailed")<{ readonly 
  * @category errors
  */
 export class OutputClosed extends Data.TaggedError("OutputClosed") {}
+
+// =============================================================================
+// flags
+// =============================================================================
+
+/**
+ * An option of the library as the flag that sets it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const flagOf = (field: string): string => `--${field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+
+/**
+ * The value of a flag that the library refuses, as a wrong command line.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const refused = (
+  command: string,
+  { field, reason }: { readonly field: string; readonly reason: string },
+  value?: number
+): UsageError => {
+  const words = reason.replace(/\s+/g, " ")
+  const message = words.startsWith("must ") ? ` ${words}${value === undefined ? "" : `, not '${value}'`}` : `: ${words}`
+  return new UsageError({ message: `${flagOf(field)}${message}`, command: command.split(" ") })
+}
+
+// =============================================================================
+// words
+// =============================================================================
+
+/**
+ * How a server is added, for whoever has none.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const addServer = "`aicortex servers add http://HOST:11434`"
+
+/**
+ * Which command failed, the flags that it has, and where the configuration file is.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Place {
+  readonly path: ReadonlyArray<string>
+  readonly flags: ReadonlyMap<string, unknown>
+  readonly file: string
+}
+
+/**
+ * What a failure says here: what the errors of the library advise is meant for programs.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const messageOf = (error: Error, { file, flags, path }: Place): string => {
+  if (error instanceof SessionNotFound) {
+    return `No session with id '${error.id}' found: sessions live in memory and end with their process`
+  }
+  if (error instanceof ModelNotFound) {
+    const near = error.suggestions.length === 0 ? "" : ` Did you mean ${error.suggestions.join(", ")}?`
+    return `Model '${error.model}' not found.${near} List what there is with \`aicortex models\`.`
+  }
+  if (error instanceof NoServers && error.servers.length === 0) {
+    const demo = path[0] === "chat" ? ", or ask the built-in model with `-m aicortex-demo`" : ""
+    return (
+      `No servers available for model '${error.model}': no server is known. Add one with ${addServer}, or name yours ` +
+      `in AICORTEX_SERVERS${demo}.`
+    )
+  }
+  if (error instanceof InvalidRequest && error.server === undefined && flags.has(flagOf(error.field))) {
+    return `Invalid request: ${flagOf(error.field)}: ${error.reason}`
+  }
+  // A key that the environment lacks is nothing that the file could mend.
+  if (error instanceof InvalidConfig && error.source === file && error.field !== "servers.apiKey") {
+    return `${error.message.replace(/\.$/, "")}; mend it, or delete it`
+  }
+  return error.message
+}

@@ -112,7 +112,7 @@ export const seconds = (name: string, about: About): Options.Options<number | un
       number(
         name,
         { value: "SECONDS", ...about },
-        { must: "a number of seconds above 0", test: (n) => Number.isFinite(n) && n > 0 }
+        { must: "a number of seconds above 0", test: (n) => Number.isFinite(n * 1000) && n > 0 }
       ),
       (value) => (value === undefined ? undefined : value * 1000)
     ),

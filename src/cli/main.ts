@@ -16,12 +16,13 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Config from "../cortex/config.js"
 import { version } from "../internal/version.js"
 import { best, bestShape } from "./best.js"
 import { chat, chatShape } from "./chat.js"
 import { type About, normalize, shape } from "./commandLine.js"
 import { config, configShape } from "./config.js"
-import { UsageError } from "./failure.js"
+import { messageOf, type Place, UsageError } from "./failure.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
 import { llmParams, llmParamsShape } from "./llmParams.js"
@@ -36,7 +37,8 @@ import { servers, serversShape } from "./servers.js"
 const about: About = {
   about: [
     "Talk to a fleet of language-model servers as if it were one server that never fails.",
-    "Your servers come from AICORTEX_SERVERS, OLLAMA_HOST or the configuration file; else it is an Ollama on this machine."
+    "Your servers come from AICORTEX_SERVERS, OLLAMA_HOST or the configuration file; else it is an Ollama on this machine.",
+    "With no server, the small built-in model answers."
   ],
   examples: ['aicortex chat "Why is the sky blue?"', "aicortex servers add http://gpu-1:11434", "aicortex chat --help"]
 }
@@ -76,10 +78,10 @@ const withHint = (message: string, path: ReadonlyArray<string>): string =>
   `${message}${/[.?!]$/.test(message) ? "" : "."} See \`${["aicortex", ...path, "--help"].join(" ")}\`.`
 
 /** What standard error says of a failure, and the exit code. */
-const describe = (error: unknown, path: ReadonlyArray<string>): readonly [message: string, code: number] => {
+const describe = (error: unknown, place: Place): readonly [message: string, code: number] => {
   if (ValidationError.isValidationError(error)) {
     const text = Output.plain(HelpDoc.toAnsiText(error.error)).replace(/\s+/g, " ").trim()
-    return [withHint(text === "" ? "the command line cannot be read" : text, path), 2]
+    return [withHint(text === "" ? "the command line cannot be read" : text, place.path), 2]
   }
   if (!(error instanceof Error)) return [`unexpected failure: ${String(error)}`, 1]
   if (!("_tag" in error)) return [`unexpected failure: ${error.stack ?? error.message}`, 1]
@@ -89,7 +91,7 @@ const describe = (error: unknown, path: ReadonlyArray<string>): readonly [messag
     case "UsageError":
       return [withHint(error.message, "command" in error && Array.isArray(error.command) ? error.command : []), 2]
     default:
-      return [error.message, 1]
+      return [messageOf(error, place), 1]
   }
 }
 
@@ -125,10 +127,14 @@ export const main = (words: ReadonlyArray<string>): void => {
   process.on("SIGINT", onSignal(130))
   process.on("SIGTERM", onSignal(143))
 
-  let path: ReadonlyArray<string> = []
-  Effect.suspend(() => normalize(root, words)).pipe(
+  let place: Place = { path: [], flags: root.flags, file: "" }
+  Config.filePath.pipe(
+    Effect.flatMap((file) => {
+      place = { ...place, file }
+      return normalize(root, words)
+    }),
     Effect.flatMap((read): ReturnType<typeof execute> => {
-      path = read.path
+      place = { ...place, path: read.path, flags: read.shape.flags }
       const [word, shell = ""] = read.words ?? []
       if (word === "--completions" && !shells.includes(shell)) {
         const message = `--completions must be one of ${shells.join(", ")}, not '${shell}'`
@@ -152,7 +158,7 @@ export const main = (words: ReadonlyArray<string>): void => {
       teardown: (exit) => {
         if (Exit.isSuccess(exit)) return process.exit(0)
         if (Cause.isInterruptedOnly(exit.cause)) return process.exit(signal ?? 130)
-        const [message, code] = describe(Cause.squash(exit.cause), path)
+        const [message, code] = describe(Cause.squash(exit.cause), place)
         if (message === "") return process.exit(code)
         process.stderr.write(`aicortex: ${Output.harmless(message)}\n`, () => process.exit(code))
       }

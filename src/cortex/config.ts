@@ -102,7 +102,18 @@ export const File = Schema.Struct({
  */
 export type File = typeof File.Type
 
-const decodeFile = Schema.decodeUnknownEither(Schema.parseJson(File), { onExcessProperty: "error", errors: "first" })
+const decodeFile = Schema.decodeUnknownEither(Schema.parseJson(File), { onExcessProperty: "error", errors: "all" })
+
+/**
+ * What is wrong, without what stands there: it may be a key. Of the ways in which a union does not fit, the deepest
+ * is the one that was meant.
+ */
+const describeFile = (error: ParseResult.ParseError): { readonly field: string; readonly reason: string } => {
+  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
+  const issue = issues.reduce((a, b) => (b.path.length > a.path.length ? b : a))
+  if (issue.path.length === 0) return { field: "content", reason: "is not a JSON object of settings" }
+  return { field: issue.path.join("."), reason: issue.message.replace(/,? actual [\s\S]*$/, "").replace(/\s+/g, " ") }
+}
 
 const optionalString = (name: string) =>
   Effect.orElseSucceed(
@@ -146,9 +157,7 @@ export const readFile = Effect.fnUntraced(function* (
   )
   if (Option.isNone(text)) return {}
   return yield* Either.mapLeft(decodeFile(text.value), (error) => {
-    const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
-    const field = issue === undefined || issue.path.length === 0 ? "content" : issue.path.join(".")
-    return new InvalidConfig({ source: file, field, reason: (issue?.message ?? error.message).replace(/\s+/g, " ") })
+    return new InvalidConfig({ source: file, ...describeFile(error) })
   })
 })
 

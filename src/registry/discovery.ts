@@ -58,13 +58,24 @@ const isRecord = (value: unknown): value is { readonly [key: string]: unknown } 
 
 const quiet = () => {}
 
+/** What a server allows, under the names of vLLM, OpenRouter, LM Studio and llama.cpp. */
+const contextOf = (item: { readonly [key: string]: unknown }): unknown =>
+  item["max_model_len"] ??
+  item["context_length"] ??
+  item["max_context_length"] ??
+  (isRecord(item["meta"]) ? (item["meta"]["n_ctx"] ?? item["meta"]["n_ctx_train"]) : undefined)
+
 /** The models of a list, if it is one: some of its entries must name a model, unless it is empty. */
 const listing = (protocol: Protocol, list: unknown, nameKey: string): Listing | undefined => {
   if (!Array.isArray(list)) return undefined
   const models = new Map<string, Model.ModelInfo>()
   for (const item of list) {
     if (!isRecord(item)) continue
-    const info = toInfo(nameKey === "id" ? { ...item, model_name: item["id"] } : item, undefined, quiet)
+    const info = toInfo(
+      nameKey === "id" ? { ...item, model_name: item["id"], context_length: contextOf(item) } : item,
+      undefined,
+      quiet
+    )
     if (info !== undefined) models.set(Model.canonical(info.model_name), info)
   }
   return list.length > 0 && models.size === 0 ? undefined : { protocol, models }

@@ -3,9 +3,11 @@
  *
  * @internal
  */
+
+import type { Socket } from "node:net"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { Agent, type Dispatcher, errors } from "undici"
+import { Agent, buildConnector, type Dispatcher, errors } from "undici"
 import { type Exchange, Transport, type TransportFailure, type TransportHandler } from "../Transport.js"
 
 const aborted = new Error("aborted by the caller")
@@ -129,6 +131,30 @@ class Handler implements Dispatcher.DispatchHandler, Exchange {
 }
 
 /**
+ * Connections that nobody waits for any more must not keep the process, nor outlive the agent, which forgets them. The
+ * time limit of whoever does wait keeps it.
+ */
+const makeConnector = () => {
+  const connect: (...args: Parameters<buildConnector.connector>) => unknown = buildConnector({ timeout: 120_000 })
+  const under = new Set<Socket>()
+  const connector: buildConnector.connector = (options, callback) => {
+    const socket = connect(options, (...result) => {
+      under.delete(socket)
+      socket.ref()
+      callback(...result)
+    }) as Socket
+    under.add(socket)
+    socket.unref()
+  }
+  return {
+    connector,
+    close: () => {
+      for (const socket of under) socket.destroy()
+    }
+  }
+}
+
+/**
  * One shared agent. It sets no time limits of its own beyond that of a connect that nobody waits for any more:
  * each call brings its own.
  *
@@ -136,17 +162,12 @@ class Handler implements Dispatcher.DispatchHandler, Exchange {
  */
 export const make = Effect.gen(function* () {
   const agent = yield* Effect.acquireRelease(
-    Effect.sync(
-      () =>
-        new Agent({
-          pipelining: 1,
-          headersTimeout: 0,
-          bodyTimeout: 0,
-          maxResponseSize: -1,
-          connect: { timeout: 120_000 }
-        })
-    ),
-    (agent) => Effect.promise(() => agent.destroy())
+    Effect.sync(() => {
+      const { close, connector } = makeConnector()
+      const options = { pipelining: 1, headersTimeout: 0, bodyTimeout: 0, maxResponseSize: -1, connect: connector }
+      return Object.assign(new Agent(options), { abandon: close })
+    }),
+    (agent) => Effect.promise(() => agent.destroy()).pipe(Effect.zipRight(Effect.sync(agent.abandon)))
   )
   const paths = new Map<string, { readonly origin: string; readonly path: string }>()
   return Transport.of({

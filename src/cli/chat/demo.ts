@@ -4,13 +4,28 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { AllServersFailed, ModelNotFound, NoServers } from "../../Errors.js"
+import {
+  type AllServersFailed,
+  EngineUnavailable,
+  InvalidRequest,
+  type ModelNotFound,
+  type NoServers
+} from "../../Errors.js"
 import { demoModel } from "../../Model.js"
 import { Registry } from "../../Registry.js"
 import { CurrentSettings } from "../../Settings.js"
+import { addServer, CommandFailed, flagOf } from "../failure.js"
 import * as Output from "../output.js"
 
 const unreachable: ReadonlySet<string> = new Set(["refused", "dns", "reset", "tls", "network", "connect-timeout"])
+
+/**
+ * Asks a model in whatever way; the effect is to run before anything of the answer is written.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Ask<E, R> = (model: string | undefined, first: Effect.Effect<void>) => Effect.Effect<void, E, R>
 
 type Missing = AllServersFailed | ModelNotFound | NoServers
 
@@ -33,31 +48,57 @@ const nobody = Effect.fnUntraced(function* (error: Missing) {
   return yield* error._tag === "AllServersFailed" ? registry.missing(error.model) : Effect.fail(error)
 })
 
+/** What keeps the built-in model from answering at all, and what would help, as the end of a sentence. */
+const unable = (error: unknown): string | undefined => {
+  if (error instanceof EngineUnavailable) {
+    const reason = error.reason.replace(/\s+/g, " ")
+    return `cannot run because ${reason}; add a server with ${addServer}, or install the engine with \`${error.install}\``
+  }
+  if (error instanceof InvalidRequest) {
+    const flag = error.server === undefined ? `${flagOf(error.field)}: ` : ""
+    return `cannot answer: ${flag}${error.reason}; add a server with ${addServer}`
+  }
+  return undefined
+}
+
+/** Asks the built-in model. It is said that it answers when it does; where it cannot, one line says so and why. */
+const instead = <E, R>(why: string, ask: Ask<E, R>): Effect.Effect<void, E | CommandFailed, R> =>
+  Effect.suspend(() => {
+    const name = `the small built-in model "${demoModel}"`
+    let told = false
+    const tell = Effect.suspend(() => {
+      if (told) return Effect.void
+      told = true
+      return Output.note(`${why}, so ${name} answers; add a server with ${addServer}`)
+    })
+    return Effect.catchAll(ask(demoModel, tell), (error): Effect.Effect<void, E | CommandFailed> => {
+      const reason = told ? undefined : unable(error)
+      return reason === undefined
+        ? Effect.zipRight(tell, Effect.fail(error))
+        : Effect.fail(new CommandFailed({ message: `${why}, and ${name} ${reason}` }))
+    })
+  })
+
 /**
- * Asks the model that the user named, in whatever way; where they named none, the default one, or the built-in one if
- * no server is known or can be reached.
+ * Asks the model that the user named; where they named none, the default one, or the built-in one if no server is
+ * known or can be reached.
  *
  * @since 0.1.0
  * @category combinators
  */
 export const orDemo = <E extends { readonly _tag: string }, R>(
   named: string | undefined,
-  ask: (model: string | undefined) => Effect.Effect<void, E, R>
-): Effect.Effect<void, E | Missing, R | Registry | CurrentSettings> =>
+  ask: Ask<E, R>
+): Effect.Effect<void, E | Missing | CommandFailed, R | Registry | CurrentSettings> =>
   Effect.flatMap(CurrentSettings, (settings) =>
     named !== undefined || settings.modelNamed
-      ? ask(named)
-      : Effect.catchAll(ask(undefined), (error): Effect.Effect<void, E | Missing, R | Registry> => {
-          const failure: { readonly _tag: string } = error
-          if (!isMissing(failure)) return Effect.fail(error)
-          return Effect.flatMap(nobody(failure), (why) =>
-            Effect.zipRight(
-              Output.note(
-                `${why}, so the small built-in model "${demoModel}" answers; add a server with ` +
-                  "`aicortex servers add http://HOST:11434`"
-              ),
-              ask(demoModel)
-            )
-          )
-        })
+      ? ask(named, Effect.void)
+      : Effect.catchAll(
+          ask(undefined, Effect.void),
+          (error): Effect.Effect<void, E | Missing | CommandFailed, R | Registry> => {
+            const failure: { readonly _tag: string } = error
+            if (!isMissing(failure)) return Effect.fail(error)
+            return Effect.flatMap(nobody(failure), (why) => instead(why, ask))
+          }
+        )
   )

@@ -20,7 +20,10 @@ export const options = {
   temperature: Flags.number("temperature", { alias: "t", about: "0 to 2, default 0.7." }),
   system: Flags.text("system", { value: "TEXT", about: "System prompt." }),
   persona: Flags.text("persona", { value: "NAME", about: "A system prompt of the configuration file, by its name." }),
-  session: Flags.text("session", { value: "ID", about: "A conversation to go on with." }),
+  session: Flags.text("session", {
+    value: "ID",
+    about: "A conversation to go on with. Sessions live in memory: the id of another process is never found."
+  }),
   routing: Flags.choice(
     "routing",
     [

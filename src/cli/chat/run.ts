@@ -11,11 +11,11 @@ import * as Either from "effect/Either"
 import * as Stream from "effect/Stream"
 import * as Chat from "../../Chat.js"
 import type { ChatEvent, End } from "../../ChatEvent.js"
-import type { JsonObject } from "../../ChatRequest.js"
+import * as ChatRequest from "../../ChatRequest.js"
 import { type ChatError, InvalidRequest } from "../../Errors.js"
 import type { Result } from "../../Failover.js"
 import * as StructuredOutput from "../../StructuredOutput.js"
-import { CommandFailed, UsageError } from "../failure.js"
+import { CommandFailed, refused, UsageError } from "../failure.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 import * as Spinner from "../spinner.js"
@@ -45,7 +45,7 @@ const promptOf = Effect.fnUntraced(function* (words: ReadonlyArray<string>, noSt
   return more === undefined || more.trim() === "" ? prompt : `${prompt}\n\n${more}`
 })
 
-const isObject = (value: unknown): value is JsonObject =>
+const isObject = (value: unknown): value is ChatRequest.JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 const readSchema = Effect.fnUntraced(function* (file: string) {
@@ -80,11 +80,14 @@ const summary = (answer: Result | End): string => {
   return parts.join(", ")
 }
 
-/** The answer as it comes. Standard output gets nothing but the answer, and ends with a line break. */
+/**
+ * The answer as it comes. Standard output gets nothing but the answer, and ends with a line break. `begun` comes before
+ * anything else is written.
+ */
 const stream = Effect.fnUntraced(function* (
   events: Stream.Stream<ChatEvent, ChatError>,
   verbose: boolean,
-  spinner: Spinner.Spinner
+  begun: Effect.Effect<void>
 ) {
   let last = ""
   let thinking = ""
@@ -111,7 +114,7 @@ const stream = Effect.fnUntraced(function* (
           break
         case "thinking":
           if (!verbose || event.content === "") break
-          spinner.stop()
+          yield* begun
           yield* failed
           thinking = event.content
           yield* Output.mutter(event.content)
@@ -120,6 +123,7 @@ const stream = Effect.fnUntraced(function* (
           failures.push(event.content)
           break
         case "end":
+          yield* begun
           if (!verbose) break
           if (text !== "") {
             yield* Output.say(text)
@@ -133,7 +137,7 @@ const stream = Effect.fnUntraced(function* (
       }
     }
     if (text === "") return
-    spinner.stop()
+    yield* begun
     yield* thought
     yield* failed
     yield* Output.say(text)
@@ -174,20 +178,34 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   if (rest.system !== undefined && rest.persona !== undefined) {
     return yield* new InvalidRequest({ field: "--persona", reason: "cannot be given together with --system" })
   }
+  const { session, ...request } = { ...rest, stop: rest.stop.length === 0 ? undefined : rest.stop }
+  yield* Either.mapLeft(ChatRequest.decodeOptions(request), ({ field, reason }) => {
+    const [name = ""] = field.split(".")
+    const value = Object.entries(request).find(([key]) => key === name)?.[1]
+    const empty = [value].flat().includes("")
+    return refused(
+      "chat",
+      { field: name, reason: empty ? "must not be empty" : reason },
+      typeof value === "number" ? value : undefined
+    )
+  })
+  const options: Chat.Options = { ...request, session }
   const decoder = schema !== undefined ? yield* readSchema(schema) : json ? StructuredOutput.any : undefined
   const prompt = yield* promptOf(words, noStdin)
-  const options: Chat.Options = { ...rest, stop: rest.stop.length === 0 ? undefined : rest.stop }
 
-  const ask = Effect.fnUntraced(function* (model: string | undefined) {
+  const ask = Effect.fnUntraced(function* (model: string | undefined, first: Effect.Effect<void>) {
     const chat = yield* Chat.Chat
     const spinner = yield* Spinner.start
+    const begun = Effect.zipRight(Effect.sync(spinner.stop), first)
     const asked = { ...options, model }
     if (decoder !== undefined) {
       const value = yield* Effect.ensuring(chat.structured(prompt, decoder, asked), Effect.sync(spinner.stop))
+      yield* begun
       return yield* Output.say(`${JSON.stringify(value, undefined, 2)}\n`)
     }
-    if (streaming) return yield* stream(chat.stream(prompt, asked), verbose, spinner)
+    if (streaming) return yield* stream(chat.stream(prompt, asked), verbose, begun)
     const result = yield* Effect.ensuring(chat.complete(prompt, asked), Effect.sync(spinner.stop))
+    yield* begun
     return yield* print(result, verbose)
   }, Effect.scoped)
 

@@ -6,7 +6,7 @@
 import type * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { Registry } from "../../Registry.js"
-import { CommandFailed } from "../failure.js"
+import { addServer, CommandFailed, refused } from "../failure.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 import type { options } from "./flags.js"
@@ -26,6 +26,22 @@ const list = Effect.fnUntraced(function* (json: boolean) {
       )
 })
 
+/** Fails where no server could say what it has. */
+const reached = Effect.gen(function* () {
+  const registry = yield* Registry
+  const servers = yield* registry.servers
+  if (servers.some((server) => server.reachable)) return
+  const [first, ...others] = servers
+  if (first === undefined) return yield* new CommandFailed({ message: `no server is known; add one with ${addServer}` })
+  const why = ({ problem = "does not answer" }: typeof first) => problem
+  return yield* new CommandFailed({
+    message:
+      others.length === 0
+        ? `${first.url} cannot be reached: it ${why(first)}`
+        : `no server can be reached:${servers.map((server) => `\n  - ${server.url} ${why(server)}`).join("")}`
+  })
+})
+
 const find = Effect.fnUntraced(function* (flags: Command.Command.ParseConfig<typeof options>) {
   const registry = yield* Registry
   const { json, search, ...filters } = flags
@@ -39,7 +55,8 @@ const find = Effect.fnUntraced(function* (flags: Command.Command.ParseConfig<typ
   const sized = filters.minParams ?? filters.maxParams ?? filters.generation
   const names = yield* search === undefined && sized === undefined
     ? registry.models({ family, available: filters.available })
-    : registry.searchModels(search ?? "", filters)
+    : Effect.mapError(registry.searchModels(search ?? "", filters), (error) => refused("models", error))
+  if (filters.available && names.length === 0) yield* reached
   if (json) return yield* Output.writeJson(names)
   if (names.length === 0) return yield* Output.note("no model fits")
   yield* Output.say(names.map((name) => `${name}\n`).join(""))

@@ -6,17 +6,30 @@
 import type * as Command from "@effect/cli/Command"
 import * as Prompt from "@effect/cli/Prompt"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Cortex from "../../Cortex.js"
 import * as Config from "../../cortex/config.js"
 import { Registry } from "../../Registry.js"
 import * as Server from "../../Server.js"
-import { CommandFailed, UsageError } from "../failure.js"
+import { CommandFailed, refused, UsageError } from "../failure.js"
 import * as Output from "../output.js"
 import * as Stdin from "../stdin.js"
 import type { config } from "./addFlags.js"
 
 const source = "the command line"
+
+/** The fields of a server that only flags give. */
+const flagged: ReadonlySet<string> = new Set(["weight", "priority", "maxInFlight", "location"])
+
+const checked = (options: Server.ServerOptions) =>
+  Either.mapLeft(Server.fromOptions(options, source), (error) => {
+    const field = error.field.replace(/^servers\./, "")
+    return flagged.has(field) ? refused("servers add", { field, reason: error.reason }) : error
+  })
+
+const parseLocation = (location: string) =>
+  Either.mapLeft(Config.parseLocation(location, source, "location"), (error) => refused("servers add", error))
 
 const usage = (message: string) => new UsageError({ message, command: ["servers", "add"] })
 
@@ -43,7 +56,7 @@ const given = <A extends object>(fields: A) =>
 /** The name and password of an address stay in it: they are how the server knows its user. */
 const written = (url: string, server: Server.Server): string => {
   if (server.authorization === undefined) return server.url
-  const parsed = new URL(url.trim())
+  const parsed = Either.getOrThrow(Server.normalizeUrl(url))
   return server.url.replace("//", `//${parsed.username}:${parsed.password}@`)
 }
 
@@ -61,18 +74,18 @@ export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConf
   const { apiKey, apiKeyEnv, city, country, location, url, ...rest } = flags
   if (apiKey && apiKeyEnv !== undefined) return yield* usage("--api-key and --api-key-env exclude each other")
   const place = given({
-    ...(location === undefined ? {} : yield* Config.parseLocation(location, source, "--location")),
+    ...(location === undefined ? {} : yield* parseLocation(location)),
     city,
     country
   })
   const located = Object.keys(place).length === 0 ? {} : { location: place }
   const plain = { ...given(rest), ...located }
-  const server = yield* Server.fromOptions({ ...plain, url }, source)
+  const server = yield* checked({ ...plain, url })
   const file = yield* Config.filePath
   const key = apiKeyEnv !== undefined ? yield* variable(apiKeyEnv) : apiKey ? yield* readKey : undefined
   const kept = { url: written(url, server), ...plain }
   const options: Server.ServerOptions = { ...kept, ...given({ apiKey: key }) }
-  yield* Server.fromOptions(options, source)
+  yield* checked(options)
 
   const entry = { ...kept, ...given({ apiKey: apiKeyEnv === undefined ? key : { env: apiKeyEnv } }) }
   if (!(yield* Config.addServer(file, entry))) {

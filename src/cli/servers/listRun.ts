@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import { Registry } from "../../Registry.js"
 import type { ServerInfo } from "../../Server.js"
+import { addServer } from "../failure.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 
@@ -46,7 +47,7 @@ export const listAll = (json: boolean) =>
     const servers = yield* registry.servers
     if (json) return yield* Output.writeJson(servers)
     if (servers.length === 0) {
-      return yield* Output.note("no server is known; add one with `aicortex servers add http://HOST:11434`")
+      return yield* Output.note(`no server is known; add one with ${addServer}`)
     }
     const rows = servers.map(({ models, problem, protocol, reachable, url }) => [
       url,
