@@ -861,8 +861,15 @@ describe.each(protocols)("JSON (%s)", (protocol) => {
     expect(format(body())).toEqual(protocol === "ollama" ? "json" : { type: "json_object" })
     expect(await cortex.chat("Germany?", { schema, system: "Be exact." })).toEqual(value)
     expect(body().messages[0].content).toBe(`Be exact.\n${instruction}`)
-    const answer = { type: "json_schema", json_schema: { name: "answer", schema, strict: true } }
-    expect(format(body())).toEqual(protocol === "ollama" ? schema : answer)
+    // OpenAI refuses a strict schema that leaves room for other properties.
+    const answer = (schema: object, strict: object) => ({
+      type: "json_schema",
+      json_schema: { name: "answer", schema, ...strict }
+    })
+    expect(format(body())).toEqual(protocol === "ollama" ? schema : answer(schema, {}))
+    const closed = { ...schema, additionalProperties: false }
+    expect(await cortex.chat("Germany?", { schema: closed })).toEqual(value)
+    expect(format(body())).toEqual(protocol === "ollama" ? closed : answer(closed, { strict: true }))
     expect(await cortex.chat("Germany?", { schema, responseFormat: "json" })).toEqual(value)
   })
 
