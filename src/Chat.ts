@@ -138,6 +138,9 @@ const toolText = (value: unknown): string => (typeof value === "string" ? value 
 
 const defaultToolRounds = 8
 
+/** So many sessions keep the server that served them last. */
+const maxAffinities = 10_000
+
 /** What a model may say when the caller sets no limit, in tokens, as far as trimming the history goes. */
 const defaultReserve = 1024
 
@@ -313,6 +316,20 @@ export const make = Effect.gen(function* () {
       )
     })
 
+  /** Which server served a session last: its prompt cache is warm. The oldest are forgotten. */
+  const lastServers = new Map<string, string>()
+  const remember = (session: string, server: string): void => {
+    lastServers.delete(session)
+    lastServers.set(session, server)
+    if (lastServers.size > maxAffinities)
+      for (const oldest of lastServers.keys()) {
+        lastServers.delete(oldest)
+        break
+      }
+  }
+  const lastServer = ({ session }: Checked): string | undefined =>
+    session === undefined ? undefined : lastServers.get(session)
+
   /** A deadline counts from the call's beginning: also while it waits for its session, or for who has the model. */
   const within = <A>(
     effect: Effect.Effect<A, ChatError>,
@@ -393,6 +410,7 @@ export const make = Effect.gen(function* () {
           return { request, events }
         }
       }
+      if (checked.session !== undefined) remember(checked.session, result.server)
       if (commit && turn !== undefined && (result.text !== "" || calls.length > 0)) yield* turn.commit(said)
       return undefined
     })
@@ -436,11 +454,14 @@ export const make = Effect.gen(function* () {
       if (fiber !== undefined) runFork(Fiber.interruptFork(fiber))
       if (events) turn?.release()
     }
-    return Effect.map(within(failover.prepare(request.model, routing), checked, prepared.began), (answer) => ({
-      start: () =>
-        answer({ request, limits: checked.limits, began: prepared.began, events, preface, complete, closed }),
-      said
-    }))
+    return Effect.map(
+      within(failover.prepare(request.model, routing, lastServer(checked)), checked, prepared.began),
+      (answer) => ({
+        start: () =>
+          answer({ request, limits: checked.limits, began: prepared.began, events, preface, complete, closed }),
+        said
+      })
+    )
   }
 
   const whole = (start: () => Answer): Effect.Effect<Result, ChatError> =>

@@ -21,7 +21,7 @@ import { nearest } from "./Model.js"
  * @since 0.1.0
  * @category models
  */
-export const Routing = Schema.Literal("random", "fastest", "nearest", "balanced")
+export const Routing = Schema.Literal("random", "fastest", "nearest", "balanced", "least-busy", "warm")
 /**
  * @since 0.1.0
  * @category models
@@ -146,6 +146,8 @@ export const Options = Schema.Struct({
   connectTimeout: optional(milliseconds),
   /** From the request to the first piece of the answer, in milliseconds; default `timeout`. */
   firstTokenTimeout: optional(milliseconds),
+  /** The same where the server must load the model first, in milliseconds; default 120,000, or `firstTokenTimeout` or `timeout` where given. */
+  loadTimeout: optional(milliseconds),
   /** Between two pieces of the answer, in milliseconds; default `timeout`. */
   idleTimeout: optional(milliseconds),
   /** For the whole call with all its attempts, in milliseconds; default none. */
@@ -259,6 +261,7 @@ export interface ChatRequest {
 export interface Limits {
   readonly connectTimeout: number
   readonly firstTokenTimeout: number
+  readonly loadTimeout: number
   readonly idleTimeout: number
   readonly deadline: number | undefined
   readonly maxAttempts: number | undefined
@@ -278,6 +281,7 @@ export const defaults = {
   routing: "random",
   timeout: 30_000,
   connectTimeout: 5_000,
+  loadTimeout: 120_000,
   retryBackoff: 500
 } as const
 
@@ -320,6 +324,7 @@ export const limits = (options: Options): Limits => {
   return {
     connectTimeout: options.connectTimeout ?? Math.min(defaults.connectTimeout, timeout),
     firstTokenTimeout: options.firstTokenTimeout ?? timeout,
+    loadTimeout: options.loadTimeout ?? options.firstTokenTimeout ?? options.timeout ?? defaults.loadTimeout,
     idleTimeout: options.idleTimeout ?? timeout,
     deadline: options.deadline,
     maxAttempts: options.maxRetries,

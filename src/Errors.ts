@@ -230,6 +230,26 @@ export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>("aico
 }
 
 /**
+ * Every server of the model has as many requests as it may have, and as many as may wait are waiting. `retryAfter` is
+ * an estimate, in milliseconds, of when there will be room.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class Overloaded extends Schema.TaggedError<Overloaded>("aicortex/Overloaded")("Overloaded", {
+  model: Schema.String,
+  queued: Schema.Number,
+  retryAfter: Schema.Number
+}) {
+  override get message() {
+    return (
+      `All servers of '${this.model}' are busy and ${this.queued} requests are waiting already. ` +
+      `Try again in about ${Math.ceil(this.retryAfter / 1000)} s, add a server, or raise maxInFlight.`
+    )
+  }
+}
+
+/**
  * One way in which a reply differs from its schema. `path` is a dotted path into the value, empty for the whole.
  *
  * @since 0.1.0
@@ -367,6 +387,7 @@ export const ChatError = Schema.Union(
   AllServersFailed,
   StreamInterrupted,
   DeadlineExceeded,
+  Overloaded,
   SessionNotFound,
   PersonaNotFound,
   EngineUnavailable,

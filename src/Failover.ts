@@ -57,7 +57,7 @@ export {
 
 /**
  * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is
- * called.
+ * called. `last` is the address of the server that served the same session last.
  *
  * @since 0.1.0
  * @category models
@@ -65,7 +65,8 @@ export {
 export interface Service {
   readonly prepare: (
     model: string,
-    routing: Routing
+    routing: Routing,
+    last?: string
   ) => Effect.Effect<(call: Call) => Answer, ModelNotFound | NoServers>
 }
 
@@ -95,7 +96,7 @@ export const make = Effect.gen(function* () {
     fleet,
     now: () => clock.unsafeCurrentTimeMillis(),
     random: () => runSync(random.next),
-    failed: ({ host }, failure) => {
+    failed: (host, failure) => {
       if (failure.reason === "model-not-found") runFork(registry.markAbsent(host.model, host.server.url))
     },
     missing: (model) => runPromise(Effect.flip(registry.missing(model)))
@@ -110,9 +111,9 @@ export const make = Effect.gen(function* () {
   )
 
   return Failover.of({
-    prepare: (model, routing) =>
-      Effect.map(router.order(model, routing), (order) => (call: Call) => {
-        const answer = new Answer(call, order, surroundings)
+    prepare: (model, routing, last) =>
+      Effect.map(router.route(model, routing, last), (route) => (call: Call) => {
+        const answer = new Answer(call, route, surroundings)
         live.add(answer)
         answer.onClose(() => live.delete(answer))
         return answer

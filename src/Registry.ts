@@ -286,7 +286,10 @@ export const make = Effect.gen(function* () {
     }
     return [...all.values()]
   })
-  const lists = yield* Lists.make(client, sources, settings.discoveryTtl, fleet.roundTrip)
+  const lists = yield* Lists.make(client, sources, settings.discoveryTtl, {
+    answered: fleet.roundTrip,
+    resident: fleet.resident
+  })
 
   const missing = Effect.fnUntraced(function* (model: string) {
     const { catalogue, rows } = yield* whole

@@ -17,6 +17,7 @@ import type { Location, Server } from "./Server.js"
  * - `location`: where the user is, for `nearest`
  * - `cacheTtl`: how long a failed server rests, in milliseconds; default 60,000 (`AICORTEX_CACHE_TTL`, in seconds)
  * - `bestServerTtl`: how long `bestServer` keeps its answer, in milliseconds; default 300,000
+ * - `parallel`: how many requests an Ollama server runs at once for one model (`OLLAMA_NUM_PARALLEL`); default 4
  * - `discoveryTtl`: how long a server's list of models is believed, in milliseconds; default 300,000
  *
  * @since 0.1.0
@@ -32,6 +33,7 @@ export interface Settings {
   readonly cacheTtl: number
   readonly bestServerTtl: number
   readonly discoveryTtl: number
+  readonly parallel: number | undefined
 }
 
 /**
@@ -55,7 +57,8 @@ export const empty: Settings = {
   location: undefined,
   cacheTtl: 60_000,
   bestServerTtl: 300_000,
-  discoveryTtl: 300_000
+  discoveryTtl: 300_000,
+  parallel: undefined
 }
 
 /**

@@ -174,9 +174,9 @@ describe("parts can be replaced", () => {
       Router.Router,
       Effect.map(Router.make, (made) => ({
         ...made,
-        order: (name: string, routing: Parameters<Router.Service["order"]>[1]) => {
-          asked.push(name)
-          return made.order(name, routing)
+        route: (...args: Parameters<Router.Service["route"]>) => {
+          asked.push(args[0])
+          return made.route(...args)
         }
       }))
     )

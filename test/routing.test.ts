@@ -14,7 +14,7 @@ import { unusedPort } from "./support/fakeServer.js"
 import { chats, failure, inOrder, model, useFleet } from "./support/fleet.js"
 
 const fleet = useFleet()
-const strategies: ReadonlyArray<Routing> = ["random", "fastest", "nearest", "balanced"]
+const strategies: ReadonlyArray<Routing> = ["random", "fastest", "nearest", "balanced", "least-busy", "warm"]
 
 const folders: Array<string> = []
 afterEach(() => {
@@ -188,16 +188,20 @@ describe("order", () => {
   const speed = optional(
     fc.oneof(fc.double({ min: 0, max: 1e4, noNaN: true }), fc.constantFrom(0, 1e-300, 1e300, 2_000))
   )
-  const snapshot: fc.Arbitrary<Snapshot> = fc.record({
+  const breaker = fc.oneof(
+    fc.constantFrom({ breaker: "closed" as const, restsUntil: 0 }, { breaker: "half-open" as const, restsUntil: -1 }),
+    fc.record({ breaker: fc.constant("open" as const), restsUntil: fc.integer({ min: 1, max: 3 }) })
+  )
+  const learned = fc.record({
     inFlight: fc.nat(5),
-    breaker: fc.constantFrom("closed" as const, "open" as const, "half-open" as const),
-    restsUntil: fc.nat(3),
     probing: fc.boolean(),
     proven: fc.boolean(),
     tokensPerSecond: speed,
     firstTokenTime: optional(fc.nat(1000)),
-    roundTrip: optional(fc.double({ min: 0, max: 1e4, noNaN: true }))
+    roundTrip: optional(fc.double({ min: 0, max: 1e4, noNaN: true })),
+    residentUntil: optional(fc.integer({ min: 0, max: 2 }))
   })
+  const snapshot: fc.Arbitrary<Snapshot> = fc.tuple(learned, breaker).map(([a, b]) => ({ ...a, ...b }))
   const candidate = fc
     .record({
       snapshot,
@@ -502,7 +506,7 @@ describe("what goes over the network", () => {
     await cortex.getLlmParams()
     expect(addresses.length).toBeGreaterThan(0)
     expect(new Set(addresses)).toEqual(new Set([a, b].map(({ port }) => `127.0.0.1:${port}`)))
-    expect(a.requests.map(({ path }) => path).filter((path) => path !== "/api/chat")).toEqual(["/api/tags"])
+    expect(a.requests.map(({ path }) => path).filter((path) => path !== "/api/chat")).toEqual(["/api/tags", "/api/ps"])
     expect(b.requests.map(({ path }) => path).filter((path) => path !== "/v1/chat/completions")).toEqual([
       "/api/tags",
       "/v1/models"
@@ -523,7 +527,7 @@ describe("what goes over the network", () => {
     for (let i = 0; i < 10; i++) await cortex.chat("Hi")
     // One for the lists; two for the chats, because an answer is given before its connection is free.
     expect(only.connections).toBeLessThanOrEqual(4)
-    expect(only.requests).toHaveLength(11)
+    expect(only.requests).toHaveLength(12)
   })
 
   it("nothing is sent before the first call", async () => {

@@ -326,6 +326,7 @@ export const resolve = Effect.fnUntraced(function* (
   }
   const seconds = (value: number | undefined) => (value === undefined ? undefined : value * 1000)
   const ttl = yield* variable("AICORTEX_CACHE_TTL")
+  const parallel = yield* variable("OLLAMA_NUM_PARALLEL")
   const cacheTtl = first(
     [given, yield* positive(options.cacheTtl, "cacheTtl", given)],
     [
@@ -360,6 +361,11 @@ export const resolve = Effect.fnUntraced(function* (
       location: location.value,
       cacheTtl: cacheTtl.value ?? Settings.empty.cacheTtl,
       bestServerTtl: (yield* positive(options.bestServerTtl, "bestServerTtl", given)) ?? Settings.empty.bestServerTtl,
+      parallel: yield* positive(
+        parallel === undefined ? undefined : Number(parallel),
+        "OLLAMA_NUM_PARALLEL",
+        "the environment"
+      ),
       discoveryTtl: (yield* positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl
     },
     origins: {

@@ -15,14 +15,16 @@ import {
   type ChatError,
   DeadlineExceeded,
   InvalidRequest,
+  Overloaded,
   type Phase,
   StreamInterrupted
 } from "../Errors.js"
-import type { Service as Fleet, Lease } from "../Fleet.js"
+import { defaultKeepAlive, type Service as Fleet, type Lease } from "../Fleet.js"
 import { engineUnavailable } from "../internal/engine.js"
 import { maxTimer, Watch, type Watched } from "../internal/watch.js"
 import type { ToolCall } from "../Message.js"
-import { type Candidate, resting } from "../Router.js"
+import { type Route, wait } from "../Router.js"
+import type { Host } from "../Server.js"
 import type { Exchange } from "../Transport.js"
 import { Seam } from "./seam.js"
 
@@ -96,7 +98,7 @@ export interface Surroundings {
   readonly fleet: Fleet
   readonly now: () => number
   readonly random: () => number
-  readonly failed: (candidate: Candidate, failure: ServerFailure) => void
+  readonly failed: (host: Host, failure: ServerFailure) => void
   readonly missing: (model: string) => Promise<ChatError>
 }
 
@@ -128,9 +130,22 @@ const addUsage = (a: Usage, b: Usage): Usage => {
   }
 }
 
-/** A candidate's own name for the model goes on the wire. */
-const requestFor = (request: ChatRequest, candidate: Candidate): ChatRequest =>
-  request.model === candidate.host.model ? request : { ...request, model: candidate.host.model }
+const units: { readonly [unit: string]: number } = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }
+
+/** How long the server will hold the model after this request, in milliseconds. */
+const keepAlive = ({ keepAlive: given }: ChatRequest): number => {
+  if (given === undefined) return defaultKeepAlive
+  if (typeof given === "number") return given < 0 ? Number.POSITIVE_INFINITY : given * 1_000
+  if (given.trim().startsWith("-")) return Number.POSITIVE_INFINITY
+  let total = 0
+  for (const [, amount, unit = "s"] of given.matchAll(/([\d.]+)(ms|s|m|h)?/g))
+    total += Number(amount) * (units[unit] ?? 0)
+  return total
+}
+
+/** A server's own name for the model goes on the wire. */
+const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
+  request.model === host.model ? request : { ...request, model: host.model }
 
 // =============================================================================
 // attempt
@@ -152,7 +167,8 @@ class Try implements Sink {
 
   constructor(
     private readonly answer: Answer,
-    readonly candidate: Candidate,
+    readonly host: Host,
+    readonly at: number,
     readonly lease: Lease,
     readonly began: number,
     /** What the caller already has of this answer. */
@@ -166,7 +182,8 @@ class Try implements Sink {
   connected(): void {
     if (this.over || this.phase !== "connect") return
     this.phase = "first-token"
-    this.answer.watch.expect(this.answer.call.limits.firstTokenTimeout)
+    const { firstTokenTimeout, loadTimeout } = this.answer.call.limits
+    this.answer.watch.expect(this.lease.cold ? loadTimeout : firstTokenTimeout)
   }
 
   read(): void {
@@ -235,6 +252,7 @@ class Try implements Sink {
   private piece(): void {
     if (this.phase === "stream") return
     this.phase = "stream"
+    this.lease.answered()
     this.firstPiece = this.lastRead
     this.answer.firstPiece ??= this.lastRead
     this.answer.watch.expect(this.answer.call.limits.idleTimeout)
@@ -257,9 +275,7 @@ export class Answer implements Watched {
   readonly watch = new Watch(this)
 
   private readonly began: number
-  private readonly order: ReadonlyArray<Candidate>
   private request: ChatRequest
-  private remaining: Array<Candidate>
   private tries = 0
   private current: Try | undefined
   private index = 0
@@ -278,16 +294,16 @@ export class Answer implements Watched {
   private listeners: Array<() => void> = []
   private deadline: ReturnType<typeof setTimeout> | undefined
   private backoff: ReturnType<typeof setTimeout> | undefined
+  private leaveQueue: (() => void) | undefined
 
   constructor(
     readonly call: Call,
-    order: ReadonlyArray<Candidate>,
+    private readonly route: Route,
     readonly around: Surroundings
   ) {
     this.began = around.now()
     this.request = call.request
-    this.order = this.able(order)
-    this.remaining = [...this.order]
+    this.excludeUnable()
     if (call.events) {
       this.batch.push({ type: "start", content: "", model: call.request.model, timestamp: this.began })
       for (const event of call.preface) this.batch.push({ ...event, timestamp: this.began })
@@ -379,6 +395,7 @@ export class Answer implements Watched {
     const tokensPerSecond =
       finish.tokensPerSecond ?? (duration >= minMeasured && tokens > 1 ? (tokens - 1) / (duration / 1000) : undefined)
     attempt.lease.succeed({
+      keepAlive: keepAlive(this.request),
       firstTokenTime: attempt.firstPiece === undefined ? undefined : attempt.firstPiece - attempt.began,
       tokensPerSecond
     })
@@ -387,8 +404,8 @@ export class Answer implements Watched {
       text: this.given + attempt.said,
       thinking: attempt.thoughts,
       toolCalls: attempt.toolCalls,
-      model: attempt.candidate.host.model,
-      server: attempt.candidate.host.server.url,
+      model: attempt.host.model,
+      server: attempt.host.server.url,
       finishReason: finish.reason,
       usage: this.usage,
       firstTokenTime: this.firstPiece === undefined ? undefined : this.firstPiece - this.began,
@@ -407,7 +424,7 @@ export class Answer implements Watched {
       (continuation) => {
         if (this.over) return
         if (continuation === undefined) this.end(result)
-        else this.goOn(attempt.candidate, continuation)
+        else this.goOn(attempt.at, continuation)
       },
       (error: unknown) => this.reject(error)
     )
@@ -418,14 +435,14 @@ export class Answer implements Watched {
     // It may be this side that gave up on an answer which still comes.
     attempt.exchange?.abort()
     attempt.lease.fail(failure)
-    this.record(attempt.candidate, attempt.phase, failure, attempt.began)
+    this.record(attempt.host, attempt.phase, failure, attempt.began)
     if (this.call.events) {
       this.given += attempt.said
       if (attempt.thoughts !== "") this.givenThoughts = true
     } else this.firstPiece = undefined
     if (this.given !== "" && failure.reason === "diverged") {
       this.reject(new StreamInterrupted({ model: this.request.model, partial: this.given, attempts: this.attempts }))
-    } else this.afterFailure(attempt.candidate, failure)
+    } else this.afterFailure(attempt.host, failure)
   }
 
   // ---------------------------------------------------------------------------
@@ -438,61 +455,72 @@ export class Answer implements Watched {
       this.exhausted()
       return
     }
-    const candidate = this.choose()
-    if (candidate !== undefined) {
+    const at = this.route.next()
+    if (at >= 0) {
       this.tries++
-      this.attempt(candidate)
-      return
+      this.attempt(at)
+    } else if (at === wait) this.queue()
+    else if (max === undefined || this.route.able() === 0) this.exhausted()
+    else {
+      // Every server has had its turn: only now is the same one tried again, and only now is there a pause.
+      const round = Math.floor(this.tries / this.route.able())
+      const pause = this.call.limits.retryBackoff * 2 ** (round - 1) * (0.5 + this.around.random() / 2)
+      this.route.restart()
+      this.backoff = setTimeout(() => this.next(), pause)
     }
-    if (max === undefined || this.order.length === 0) {
-      this.exhausted()
-      return
-    }
-    // Every server has had its turn: only now is the same one tried again, and only now is there a pause.
-    const round = Math.floor(this.tries / this.order.length)
-    const pause = this.call.limits.retryBackoff * 2 ** (round - 1) * (0.5 + this.around.random() / 2)
-    this.remaining = [...this.order]
-    this.backoff = setTimeout(() => this.next(), pause)
   }
 
-  /** The next server in order that is not resting by now; one that rests, when there is no other. */
-  private choose(): Candidate | undefined {
-    let at = this.remaining.findIndex(
-      ({ host }) => !resting({ host, snapshot: this.around.fleet.snapshot(host.server.url, host.model) })
-    )
-    if (at === -1) at = 0
-    return this.remaining.splice(at, 1)[0]
+  /** Waits for a place on any server that was not tried yet. */
+  private queue(): void {
+    const { pool, tried } = this.route
+    const ticket = this.around.fleet.queue(pool, tried, (at) => {
+      this.leaveQueue = undefined
+      if (at === undefined) {
+        this.next()
+        return
+      }
+      tried[at] = 1
+      this.tries++
+      this.attempt(at)
+    })
+    if ("leave" in ticket) this.leaveQueue = ticket.leave
+    else this.reject(new Overloaded({ model: this.request.model, queued: pool.queued, ...ticket }))
   }
 
-  /** Those whose protocol can express the request; nothing is sent to the others. */
-  private able(order: ReadonlyArray<Candidate>): ReadonlyArray<Candidate> {
-    return order.filter((candidate) => {
-      const unsupported = this.around.backends.get(candidate.host.protocol).unsupported(this.request)
-      if (unsupported.length === 0) return true
-      this.record(candidate, "connect", { reason: "unsupported", message: unsupported.join("; ") }, this.began)
-      return false
+  /** Leaves out the servers whose protocol cannot express the request; nothing is sent to them. */
+  private excludeUnable(): void {
+    const known = new Map<string, string>()
+    this.route.pool.hosts.forEach((host, at) => {
+      let message = known.get(host.protocol)
+      if (message === undefined) {
+        message = this.around.backends.get(host.protocol).unsupported(this.request).join("; ")
+        known.set(host.protocol, message)
+      }
+      if (message === "") return
+      this.route.exclude(at)
+      this.record(host, "connect", { reason: "unsupported", message }, this.began)
     })
   }
 
-  private attempt(candidate: Candidate): void {
+  private attempt(at: number): void {
     const { backends, fleet, now } = this.around
-    const { model, protocol, server } = candidate.host
-    const backend = backends.get(protocol)
-    const request = requestFor(this.request, candidate)
-    const attempt = new Try(this, candidate, fleet.lease(server.url, model), now(), this.given, this.givenThoughts)
+    const host = this.route.pool.hosts[at]
+    if (host === undefined) throw new RangeError(`there is no server ${at}`)
+    const lease = fleet.lease(this.route.pool, at)
+    const attempt = new Try(this, host, at, lease, now(), this.given, this.givenThoughts)
     this.current = attempt
     if (this.call.events) {
-      this.push({ type: "meta", meta: { server: server.url, attempt: this.tries }, timestamp: attempt.began })
+      this.push({ type: "meta", meta: { server: host.server.url, attempt: this.tries }, timestamp: attempt.began })
     }
     this.watch.expect(this.call.limits.connectTimeout)
-    const exchange = backend.start(server, request, attempt)
+    const exchange = backends.get(host.protocol).start(host.server, requestFor(this.request, host), attempt)
     if (attempt.over) exchange.abort()
     else attempt.exchange = exchange
   }
 
-  private record(candidate: Candidate, phase: Phase, failure: ServerFailure, began: number): void {
+  private record(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
     this.attempts.push({
-      server: candidate.host.server.url,
+      server: host.server.url,
       phase,
       reason: failure.reason,
       message: failure.message,
@@ -501,8 +529,8 @@ export class Answer implements Watched {
     })
   }
 
-  private afterFailure(candidate: Candidate, failure: ServerFailure): void {
-    const server = candidate.host.server.url
+  private afterFailure(host: Host, failure: ServerFailure): void {
+    const server = host.server.url
     if (failure.reason === "invalid-request") {
       this.reject(new InvalidRequest({ field: "request", reason: failure.message, server }))
       return
@@ -511,7 +539,7 @@ export class Answer implements Watched {
       this.reject(engineUnavailable(failure))
       return
     }
-    this.around.failed(candidate, failure)
+    this.around.failed(host, failure)
     const attempt = this.attempts[this.attempts.length - 1]
     if (this.call.events && attempt !== undefined) {
       this.push({
@@ -542,14 +570,14 @@ export class Answer implements Watched {
     } else this.reject(new AllServersFailed({ model, attempts }))
   }
 
-  private goOn(candidate: Candidate, continuation: Continuation): void {
+  private goOn(at: number, continuation: Continuation): void {
     if (this.call.events) for (const event of continuation.events) this.push(event)
     this.request = continuation.request
     this.given = ""
     this.givenThoughts = false
     this.tries = 0
     // The server that answered has the conversation in its cache.
-    this.remaining = [candidate, ...this.order.filter((other) => other !== candidate)]
+    this.route.restart(at)
     this.wake()
     this.next()
   }
@@ -599,6 +627,7 @@ export class Answer implements Watched {
     this.watch.clear()
     if (this.deadline !== undefined) clearTimeout(this.deadline)
     if (this.backoff !== undefined) clearTimeout(this.backoff)
+    this.leaveQueue?.()
     this.call.closed?.()
     for (const listener of this.listeners) listener()
     this.listeners = []
@@ -615,14 +644,17 @@ export class Answer implements Watched {
   silent(): void {
     const attempt = this.current
     if (attempt === undefined) return
-    const { connectTimeout, firstTokenTimeout, idleTimeout } = this.call.limits
+    const { connectTimeout, firstTokenTimeout, idleTimeout, loadTimeout } = this.call.limits
     attempt.exchange?.abort()
     switch (attempt.phase) {
       case "connect":
         attempt.fail({ reason: "connect-timeout", message: `no connection within ${connectTimeout} ms` })
         return
       case "first-token":
-        attempt.fail({ reason: "first-token-timeout", message: `no answer within ${firstTokenTimeout} ms` })
+        attempt.fail({
+          reason: "first-token-timeout",
+          message: `no answer within ${attempt.lease.cold ? loadTimeout : firstTokenTimeout} ms`
+        })
         return
       case "stream":
         attempt.fail({ reason: "idle-timeout", message: `silent for ${idleTimeout} ms in the middle of the answer` })

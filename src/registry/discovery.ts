@@ -9,6 +9,7 @@ import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Model from "../Model.js"
 import type { Protocol, Server } from "../Server.js"
@@ -48,6 +49,9 @@ export class ListingFailed extends Data.TaggedError("ListingFailed")<{
  * @category constants
  */
 export const timeout = 5_000
+
+/** How long it may take to say what it holds in memory, in milliseconds. */
+const loadedTimeout = 1_000
 
 // =============================================================================
 // bodies
@@ -128,11 +132,11 @@ const statusReason = (status: number): string =>
     ? `answered HTTP ${status}: its key is missing or wrong`
     : `answered HTTP ${status} when asked for its models`
 
-const get = Effect.fnUntraced(function* (
+const get = Effect.fnUntraced(function* <A>(
   client: HttpClient.HttpClient,
   server: Server,
   path: string,
-  read: (body: unknown) => Listing | undefined
+  read: (body: unknown) => A | undefined
 ) {
   const request = HttpClientRequest.get(server.url + path, {
     headers: {
@@ -156,6 +160,34 @@ const get = Effect.fnUntraced(function* (
   }
   return found
 })
+
+const readLoaded = (body: unknown): ReadonlyMap<string, number> | undefined => {
+  const list = isRecord(body) ? body["models"] : undefined
+  if (!Array.isArray(list)) return undefined
+  const loaded = new Map<string, number>()
+  for (const item of list) {
+    if (!isRecord(item) || typeof item["name"] !== "string") continue
+    const until = Date.parse(String(item["expires_at"]))
+    loaded.set(item["name"], Number.isNaN(until) ? Number.POSITIVE_INFINITY : until)
+  }
+  return loaded
+}
+
+/**
+ * Asks an Ollama server which models it holds in memory, and until when (milliseconds since the epoch). `undefined`
+ * where it does not say, as older servers: it only makes routing better.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const loaded = (
+  client: HttpClient.HttpClient,
+  server: Server
+): Effect.Effect<ReadonlyMap<string, number> | undefined> =>
+  Effect.timeoutOption(get(client, server, "/api/ps", readLoaded), loadedTimeout).pipe(
+    Effect.map(Option.getOrUndefined),
+    Effect.orElseSucceed(() => undefined)
+  )
 
 /**
  * Asks a server for its models: in its protocol, or first as Ollama and then as OpenAI where that is not known.

@@ -65,6 +65,17 @@ export interface Lists {
   readonly refresh: Effect.Effect<void>
 }
 
+/**
+ * Told what asking has shown: how long a server took to answer, in milliseconds, and what it holds in memory.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Observer {
+  readonly answered: (url: string, milliseconds: number) => void
+  readonly resident: (url: string, models: ReadonlyMap<string, number>) => void
+}
+
 // =============================================================================
 // settings
 // =============================================================================
@@ -130,8 +141,7 @@ const toKnown = (entry: Entry): Known => ({
 
 /**
  * `sources` is evaluated when a server is first needed and again by `refresh`; `ttl`, in milliseconds, is how long a
- * list is believed; `answered` is told how long a server that answered took, in milliseconds. What is under way ends
- * with the scope.
+ * list is believed. What is under way ends with the scope.
  *
  * @since 0.1.0
  * @category constructors
@@ -140,7 +150,7 @@ export const make = Effect.fnUntraced(function* (
   client: HttpClient.HttpClient,
   sources: Effect.Effect<ReadonlyArray<Source>>,
   ttl: number,
-  answered: (url: string, milliseconds: number) => void
+  observer: Observer
 ) {
   const scope = yield* Effect.scope
   const permits = yield* Effect.makeSemaphore(concurrency)
@@ -209,9 +219,21 @@ export const make = Effect.fnUntraced(function* (
       entry.askedAt = clock.unsafeCurrentTimeMillis()
       return Effect.timed(Discovery.list(client, entry.server)).pipe(
         Effect.map(([took, listing]) => {
-          answered(entry.server.url, Duration.toMillis(took))
+          observer.answered(entry.server.url, Duration.toMillis(took))
           return listing
         }),
+        Effect.tap((listing) =>
+          listing.protocol !== "ollama"
+            ? Effect.void
+            : Effect.map(Discovery.loaded(client, entry.server), (loaded) => {
+                if (loaded === undefined) return
+                const named = [...loaded].map(([name, until]) => {
+                  const own = listing.models.get(canonical(name))
+                  return [own?.model_name ?? name, until] as const
+                })
+                observer.resident(entry.server.url, new Map(named))
+              })
+        ),
         permits.withPermits(1),
         Effect.interruptible,
         Effect.exit,

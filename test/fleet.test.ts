@@ -1,0 +1,163 @@
+import { describe, expect, it } from "vitest"
+import { Pool } from "../src/fleet/pool.js"
+import * as Prng from "../src/internal/prng.js"
+import * as Router from "../src/Router.js"
+import * as Server from "../src/Server.js"
+import { failure, inOrder, model, useFleet } from "./support/fleet.js"
+
+const fleet = useFleet()
+
+const pool = (size: number): Pool =>
+  new Pool(
+    Array.from({ length: size }, (_, i) => ({
+      server: { ...Server.embedded, url: `http://${i}` },
+      protocol: "ollama",
+      model,
+      certain: true,
+      performance: undefined
+    }))
+  )
+const pick = (strategy: Parameters<typeof Router.pick>[0], of: Pool, more: Partial<Router.Circumstances> = {}) =>
+  Router.pick(strategy, of, new Uint8Array(of.size), { now: 1_000, random: Prng.make(7), ...more })
+
+describe("places", () => {
+  it("a server never has more requests than it may have, and everyone is served in turn", async () => {
+    const server = await fleet.ollama({ reply: "hi", perToken: 2 })
+    const cortex = fleet.cortex([{ url: server.url, maxInFlight: 2 }])
+    expect(await Promise.all(Array.from({ length: 20 }, () => cortex.chat("Hi")))).toEqual(Array(20).fill("hi"))
+    expect(server.maxInFlight).toBe(2)
+  })
+
+  it("an Ollama server gets four requests at once for a model, unless told otherwise", async () => {
+    const server = await fleet.ollama({ reply: "hi", perToken: 5 })
+    const cortex = fleet.cortex([server])
+    await Promise.all(Array.from({ length: 12 }, () => cortex.chat("Hi")))
+    expect(server.maxInFlight).toBe(4)
+  })
+
+  it("who waits goes to whichever server has a place first", async () => {
+    const busy = await fleet.ollama({ reply: "busy", faults: { kind: "hang" } })
+    const quick = await fleet.ollama({ reply: "quick" })
+    const servers = inOrder(busy, quick).map((server) => ({ ...server, maxInFlight: 1 }))
+    const cortex = fleet.cortex(servers)
+    const hung = failure(cortex.chat("Hi", { firstTokenTimeout: 60_000 }))
+    await busy.waitForChats(1)
+    expect(await Promise.all(Array.from({ length: 5 }, () => cortex.chat("Hi")))).toEqual(Array(5).fill("quick"))
+    expect(quick.maxInFlight).toBe(1)
+    await cortex.close()
+    await hung
+  })
+
+  it("a model whose servers are full does not hold up another", async () => {
+    const slow = await fleet.ollama({ models: ["slow:1b"], faults: { kind: "hang" } })
+    const quick = await fleet.ollama({ models: ["quick:1b"], reply: "quick" })
+    const cortex = fleet.cortex([{ url: slow.url, maxInFlight: 1 }, quick])
+    const waiting = Array.from({ length: 5 }, () => failure(cortex.chat("Hi", { model: "slow:1b" })))
+    await slow.waitForChats(1)
+    expect(await cortex.chat("Hi", { model: "quick:1b" })).toBe("quick")
+    await cortex.close()
+    await Promise.all(waiting)
+  })
+
+  it("the queue is bounded: past it a call is told when to come again", async () => {
+    const server = await fleet.ollama({ faults: { kind: "hang" } })
+    const cortex = fleet.cortex([{ url: server.url, maxInFlight: 1 }])
+    const first = failure(cortex.chat("Hi"))
+    await server.waitForChats(1)
+    const calls = Array.from({ length: 513 }, () => failure(cortex.chat("Hi")))
+    const error = await Promise.race(calls)
+    expect(error).toMatchObject({ _tag: "Overloaded", model, queued: 512 })
+    expect(error.retryAfter).toBeGreaterThan(0)
+    await cortex.close()
+    await Promise.all([first, ...calls])
+  })
+
+  it("who leaves the queue, or whose deadline passes there, was never sent", async () => {
+    const server = await fleet.ollama({ faults: { kind: "hang" } })
+    const cortex = fleet.cortex([{ url: server.url, maxInFlight: 1 }])
+    const first = failure(cortex.chat("Hi"))
+    await server.waitForChats(1)
+    const left = new AbortController()
+    const leaving = failure(cortex.chat("Hi", { signal: left.signal }))
+    const late = failure(cortex.chat("Hi", { deadline: 50 }))
+    expect((await late)._tag).toBe("DeadlineExceeded")
+    left.abort(new Error("gone"))
+    expect((await leaving).message).toBe("gone")
+    expect(server.chatRequests).toHaveLength(1)
+    await cortex.close()
+    await first
+  })
+})
+
+describe("models in memory", () => {
+  it("least-busy and warm go to the server that holds the model, as it says itself", async () => {
+    const cold = await fleet.ollama({ reply: "cold" })
+    const holds = await fleet.ollama({ reply: "holds", loaded: [model] })
+    for (const routing of ["least-busy", "warm"] as const) {
+      const cortex = fleet.cortex([cold, holds])
+      for (let i = 0; i < 5; i++) expect(await cortex.chat("Hi", { routing })).toBe("holds")
+    }
+    expect(cold.chatRequests).toHaveLength(0)
+  })
+
+  it("requests that come while a server loads the model wait for it there: not every server loads it", async () => {
+    const servers = await Promise.all(Array.from({ length: 3 }, () => fleet.ollama({ reply: "hi", loadDelay: 100 })))
+    const cortex = fleet.cortex(servers)
+    await Promise.all(Array.from({ length: 4 }, () => cortex.chat("Hi", { routing: "least-busy" })))
+    expect(servers.filter((server) => server.chatRequests.length > 0)).toHaveLength(1)
+  })
+
+  it("a load is no failure: it has a longer time limit of its own", async () => {
+    const server = await fleet.ollama({ reply: "hi", loadDelay: 300 })
+    const cortex = fleet.cortex([server])
+    expect(await cortex.chat("Hi", { firstTokenTimeout: 100, loadTimeout: 5_000 })).toBe("hi")
+  })
+
+  it("where all that hold it are full, a load elsewhere must be worth it", () => {
+    const two = pool(2)
+    two.residentUntil[0] = 2_000
+    two.free[0] = 0
+    two.serviceTime = 1_000
+    two.loadTime = 10_000
+    expect(pick("least-busy", two)).toBe(Router.wait)
+    two.queued = 20
+    expect(pick("least-busy", two)).toBe(1)
+    expect(pick("warm", two)).toBe(Router.wait)
+  })
+})
+
+describe("a session's last server", () => {
+  it("goes on with it, as long as it is not much busier than the others", async () => {
+    const servers = await Promise.all(Array.from({ length: 4 }, (_, i) => fleet.ollama({ reply: `server ${i}` })))
+    const cortex = fleet.cortex(servers)
+    const session = await cortex.Session.create()
+    const first = await cortex.chat("Hi", { session })
+    for (let i = 0; i < 8; i++) expect(await cortex.chat("Hi", { session })).toBe(first)
+  })
+
+  it("is left when it is busier than its equals", () => {
+    const four = pool(4)
+    expect(pick("random", four, { affinity: 2 })).toBe(2)
+    four.inFlight[2] = 4
+    const picks = Array.from({ length: 20 }, (_, i) => pick("least-busy", four, { affinity: 2, random: Prng.make(i) }))
+    expect(picks).not.toContain(2)
+  })
+})
+
+describe("least-busy", () => {
+  it("prefers the shorter wait: first-token time times requests in flight", () => {
+    const two = pool(2)
+    two.firstToken.set([100, 400])
+    expect(pick("least-busy", two)).toBe(0)
+    two.inFlight[0] = 5
+    expect(pick("least-busy", two)).toBe(1)
+  })
+
+  it("starves no server that is as good as the others", () => {
+    const ten = pool(10)
+    const random = Prng.make(1)
+    const seen = new Set<number>()
+    for (let i = 0; i < 500; i++) seen.add(pick("least-busy", ten, { random }))
+    expect(seen.size).toBe(10)
+  })
+})
