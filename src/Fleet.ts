@@ -136,7 +136,12 @@ const average = (old: number | undefined, value: number | undefined): number | u
 const peak = (old: number | undefined, value: number | undefined): number | undefined =>
   value !== undefined && old !== undefined && value > old ? value : average(old, value)
 
-/** How long Ollama keeps a model in memory unless told otherwise, in milliseconds. */
+/**
+ * How long Ollama keeps a model in memory unless told otherwise, in milliseconds.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const defaultKeepAlive = 300_000
 
 /** So many requests an Ollama server runs at once for one model, unless `OLLAMA_NUM_PARALLEL` or `maxInFlight` says. */

@@ -72,7 +72,7 @@ export interface Server {
   readonly weight: number
   /** Lower is tried first; 0 unless given. */
   readonly priority: number
-  /** With so many requests under way, others are preferred; unlimited unless given. */
+  /** Requests at once. */
   readonly maxInFlight: number | undefined
   /** Not named by the user: used only if it answers. */
   readonly implicit: boolean
@@ -87,8 +87,8 @@ export interface Server {
  * - `location`: for `nearest`
  * - `weight`: share of the traffic within its priority, > 0, default 1
  * - `priority`: lower is tried first, default 0
- * - `maxInFlight`: with so many requests under way others are preferred; it is used beyond that only when all are
- *   full; default unlimited
+ * - `maxInFlight`: requests at once; more wait. Default: unlimited, but for an Ollama server 4 per model, or as many
+ *   as `OLLAMA_NUM_PARALLEL` says
  *
  * @since 0.1.0
  * @category models

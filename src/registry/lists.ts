@@ -211,29 +211,34 @@ export const make = Effect.fnUntraced(function* (
     Deferred.unsafeDone(done, Exit.void)
   }
 
+  const tellResident = (entry: Entry, found: Discovery.Listing, loaded: ReadonlyMap<string, number>): void =>
+    observer.resident(
+      entry.server.url,
+      new Map([...loaded].map(([name, until]) => [found.models.get(canonical(name))?.model_name ?? name, until]))
+    )
+
   // A discovery belongs to the scope, not to the caller who began it: others wait for the same one.
   const start = (entry: Entry): Effect.Effect<void> =>
     Effect.clockWith((clock) => {
       if (entry.running) return Effect.void
       entry.running = true
       entry.askedAt = clock.unsafeCurrentTimeMillis()
-      return Effect.timed(Discovery.list(client, entry.server)).pipe(
-        Effect.map(([took, listing]) => {
-          observer.answered(entry.server.url, Duration.toMillis(took))
-          return listing
-        }),
-        Effect.tap((listing) =>
-          listing.protocol !== "ollama"
-            ? Effect.void
-            : Effect.map(Discovery.loaded(client, entry.server), (loaded) => {
-                if (loaded === undefined) return
-                const named = [...loaded].map(([name, until]) => {
-                  const own = listing.models.get(canonical(name))
-                  return [own?.model_name ?? name, until] as const
-                })
-                observer.resident(entry.server.url, new Map(named))
-              })
-        ),
+      const listing = Effect.map(Effect.timed(Discovery.list(client, entry.server)), ([took, found]) => {
+        observer.answered(entry.server.url, Duration.toMillis(took))
+        return found
+      })
+      // Asked side by side, so that the one costs no time on top of the other.
+      const asked =
+        entry.server.protocol === "openai"
+          ? listing
+          : Effect.map(
+              Effect.all([listing, Discovery.loaded(client, entry.server)], { concurrency: 2 }),
+              ([found, loaded]) => {
+                if (found.protocol === "ollama" && loaded !== undefined) tellResident(entry, found, loaded)
+                return found
+              }
+            )
+      return asked.pipe(
         permits.withPermits(1),
         Effect.interruptible,
         Effect.exit,

@@ -33,7 +33,9 @@ export const options = {
   country: Flags.text("country", { value: "CODE", about: "The country in which it stands, such as DE." }),
   weight: Flags.number("weight", { about: "Its share of the traffic, above 0, default 1." }),
   priority: Flags.whole("priority", { about: "Lower is tried first, default 0." }),
-  maxInFlight: Flags.whole("max-in-flight", { about: "Requests at once. Default: no limit." })
+  maxInFlight: Flags.whole("max-in-flight", {
+    about: "Requests at once; more wait. Default: no limit, or for Ollama 4 per model."
+  })
 }
 
 /**
