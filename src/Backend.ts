@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import type { Service as Abilities } from "./backend/abilities.js"
 import type { FinishReason, Usage } from "./ChatEvent.js"
 import type { ChatRequest } from "./ChatRequest.js"
 import type { FailureReason } from "./Errors.js"
@@ -58,8 +59,32 @@ export interface Sink {
 }
 
 /**
+ * An answer that broke, as far as it was given out: its text, its reasoning, and how many tokens that was.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Broken {
+  readonly text: string
+  readonly thinking: string
+  readonly tokens: number
+}
+
+/**
+ * The sink of an answer that is gone on with. Before any text comes, `joins` tells what this text must first repeat
+ * of what was given out, and whether the server writes the `whole` answer once more, and counts it so. It may be
+ * called again, when the way that was tried turns out not to be open.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Joint extends Sink {
+  joins(expected: string, whole: boolean): void
+}
+
+/**
  * `unsupported` names the options of a request that this protocol cannot express, each with the reason; such a
- * request is never sent. `start` sends it.
+ * request is never sent. `start` sends it. `resume` has this server go on with an answer that broke on another.
  *
  * @since 0.1.0
  * @category models
@@ -67,6 +92,7 @@ export interface Sink {
 export interface Backend {
   readonly unsupported: (request: ChatRequest) => ReadonlyArray<string>
   readonly start: (server: Server, request: ChatRequest, sink: Sink) => Exchange
+  readonly resume: (server: Server, request: ChatRequest, broken: Broken, sink: Joint, abilities: Abilities) => Exchange
 }
 
 /**

@@ -19,6 +19,7 @@ import * as NodePath from "@effect/platform-node/NodePath"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Backend, Backends } from "./Backend.js"
+import * as Abilities from "./backend/abilities.js"
 import * as Embedded from "./backend/embedded.js"
 import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
@@ -112,7 +113,8 @@ export const layerServices = (
     Layer.provideMerge(Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),
-    Layer.provide(Sessions.layerStoreMemory(options.sessions))
+    Layer.provide(Sessions.layerStoreMemory(options.sessions)),
+    Layer.provide(Abilities.layer)
   )
 }
 

@@ -9,6 +9,8 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { Abilities } from "./backend/abilities.js"
 import type { Routing } from "./ChatRequest.js"
 import type { ModelNotFound, NoServers } from "./Errors.js"
 import { Fleet, maxBelievableSpeed, type Snapshot } from "./Fleet.js"
@@ -214,7 +216,8 @@ export const order = (
  * - `order`: the servers of a model, in the order in which a call should try them
  * - `best`: the first of them, remembered per model and strategy for `Settings.bestServerTtl`, but not past a
  *   failure of that server
- * - `clear`: forgets all three caches: which servers are bad, which are good and how fast, and which is best
+ * - `clear`: forgets all three caches: which servers are bad, which are good and how fast, and which is best; and how
+ *   each goes on with an answer that broke
  *
  * @since 0.1.0
  * @category models
@@ -241,6 +244,7 @@ export class Router extends Context.Tag("aicortex/Router")<Router, Service>() {}
 export const make = Effect.gen(function* () {
   const registry = yield* Registry
   const fleet = yield* Fleet
+  const abilities = yield* Effect.serviceOption(Abilities)
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
   const random = yield* Effect.random
@@ -280,9 +284,13 @@ export const make = Effect.gen(function* () {
       best.set(key, { url, until: clock.unsafeCurrentTimeMillis() + settings.bestServerTtl })
       return yield* registry.serverInfo(model, url)
     }),
-    clear: Effect.zipRight(
-      fleet.clear,
-      Effect.sync(() => best.clear())
+    clear: Effect.all(
+      [
+        fleet.clear,
+        Effect.sync(() => best.clear()),
+        Option.match(abilities, { onNone: () => Effect.void, onSome: ({ clear }) => clear })
+      ],
+      { discard: true }
     )
   })
 })

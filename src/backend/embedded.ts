@@ -15,6 +15,7 @@ import type { ChatRequest } from "../ChatRequest.js"
 import { engineFailure } from "../internal/engine.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
 import * as Message from "../Message.js"
+import { continuable, openEnded, wellFormed } from "./resume.js"
 
 // =============================================================================
 // models
@@ -403,27 +404,36 @@ export const make = (options: Options = {}): Embedded => {
 
   const closedFailure: ServerFailure = { reason: "engine", message: "the embedded engine has been closed" }
 
+  const start: Backend["start"] = (_server, request, sink) => {
+    const job = makeJob(request, sink)
+    if (closed) {
+      queueMicrotask(() => job.fail(closedFailure))
+    } else {
+      queueMicrotask(() => job.connected())
+      queue.push(job)
+      running ??= work()
+    }
+    return {
+      abort: () => {
+        job.abort()
+        const at = queue.indexOf(job)
+        if (at >= 0) queue.splice(at, 1)
+      },
+      pause: () => job.pause(),
+      resume: () => job.resume()
+    }
+  }
+
   return {
     backend: {
       unsupported,
-      start: (_server, request, sink) => {
-        const job = makeJob(request, sink)
-        if (closed) {
-          queueMicrotask(() => job.fail(closedFailure))
-        } else {
-          queueMicrotask(() => job.connected())
-          queue.push(job)
-          running ??= work()
-        }
-        return {
-          abort: () => {
-            job.abort()
-            const at = queue.indexOf(job)
-            if (at >= 0) queue.splice(at, 1)
-          },
-          pause: () => job.pause(),
-          resume: () => job.resume()
-        }
+      start,
+      // A trailing message of the assistant is left open here, so the model always goes on from the exact place.
+      resume: (server, request, broken, sink) => {
+        const sent = wellFormed(broken.text)
+        const goesOn = continuable(request) && sent !== ""
+        sink.joins(goesOn ? broken.text.slice(sent.length) : broken.text, !goesOn)
+        return start(server, goesOn ? openEnded(request, sent, broken) : request, sink)
       }
     },
     close: async () => {

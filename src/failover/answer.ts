@@ -6,8 +6,10 @@
  *
  * @since 0.1.0
  */
-import type { Service as Backends, Finish, ServerFailure, Sink } from "../Backend.js"
-import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
+import type { Service as Backends, Finish, Joint, ServerFailure } from "../Backend.js"
+import type { Service as Abilities } from "../backend/abilities.js"
+import { stops, tokenLimit } from "../backend/resume.js"
+import type { ChatEvent, ErrorEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
 import {
   AllServersFailed,
@@ -24,6 +26,7 @@ import { maxTimer, Watch, type Watched } from "../internal/watch.js"
 import type { ToolCall } from "../Message.js"
 import { type Candidate, resting } from "../Router.js"
 import type { Exchange } from "../Transport.js"
+import { Given } from "./given.js"
 import { Seam } from "./seam.js"
 
 // =============================================================================
@@ -93,6 +96,7 @@ export interface Call {
  */
 export interface Surroundings {
   readonly backends: Backends
+  readonly abilities: Abilities
   readonly fleet: Fleet
   readonly now: () => number
   readonly random: () => number
@@ -128,6 +132,19 @@ const addUsage = (a: Usage, b: Usage): Usage => {
   }
 }
 
+/** What the server counted, with what was given out before it went on. Ollama leaves out a count of none. */
+const withGiven = ({ completionTokens, totalTokens, ...rest }: Usage, given: number, silent: boolean): Usage =>
+  completionTokens === undefined && !silent
+    ? rest
+    : {
+        ...rest,
+        completionTokens: given + (completionTokens ?? 0),
+        ...(totalTokens === undefined ? {} : { totalTokens: given + totalTokens })
+      }
+
+/** What a server has said. */
+type Said = Pick<Result, "text" | "thinking" | "toolCalls" | "finishReason" | "usage" | "tokensPerSecond">
+
 /** A candidate's own name for the model goes on the wire. */
 const requestFor = (request: ChatRequest, candidate: Candidate): ChatRequest =>
   request.model === candidate.host.model ? request : { ...request, model: candidate.host.model }
@@ -137,18 +154,25 @@ const requestFor = (request: ChatRequest, candidate: Candidate): ChatRequest =>
 // =============================================================================
 
 /** One attempt on one server. */
-class Try implements Sink {
+class Try implements Joint {
   phase: Phase = "connect"
   exchange: Exchange | undefined
   finished: Finish | undefined
   said = ""
   thoughts = ""
   pieces = 0
+  thoughtPieces = 0
+  /** The server writes the whole answer, also what the caller already has, and counts it so. */
+  whole = true
+  /** When the request that is answered was sent. */
+  sent: number
   toolCalls: Array<ToolCall> = []
   firstPiece: number | undefined
   lastRead: number
   over = false
-  private readonly seam: Seam | undefined
+  private seam: Seam | undefined
+  private thoughtSeam: Seam | undefined
+  private hideThoughts: boolean
 
   constructor(
     private readonly answer: Answer,
@@ -156,11 +180,22 @@ class Try implements Sink {
     readonly lease: Lease,
     readonly began: number,
     /** What the caller already has of this answer. */
-    given: string,
-    private readonly hideThoughts: boolean
+    private readonly given: Given
   ) {
     this.lastRead = began
-    this.seam = given === "" ? undefined : new Seam(given)
+    this.sent = began
+    // Reasoning comes before the answer: where that has begun, it can only be repeated.
+    this.hideThoughts = given.text !== ""
+    this.thoughtSeam = Seam.make(given.thinking, given.thinking, [])
+  }
+
+  joins(expected: string, whole: boolean): void {
+    if (this.over) return
+    this.seam = Seam.make(this.given.text, expected, stops(this.answer.asked))
+    this.whole = whole
+    this.phase = "connect"
+    this.sent = this.answer.around.now()
+    this.answer.watch.expect(this.answer.call.limits.connectTimeout)
   }
 
   connected(): void {
@@ -178,35 +213,43 @@ class Try implements Sink {
   text(content: string): void {
     if (this.over) return
     this.piece()
-    if (this.seam === undefined || this.seam.closed) {
-      this.say(content)
-      return
-    }
-    const fresh = this.seam.feed(content)
-    if (fresh === undefined) this.diverged()
-    else if (fresh !== "") this.say(fresh)
+    if (this.seam === undefined) this.say(content)
+    else this.join(this.seam, content)
   }
 
   thinking(content: string): void {
     if (this.over) return
     this.piece()
-    this.thoughts += content
-    if (this.answer.call.events && !this.hideThoughts) {
-      this.answer.push({ type: "thinking", content, timestamp: this.lastRead })
+    this.thoughtPieces++
+    if (this.hideThoughts) return
+    const seam = this.thoughtSeam
+    const fresh = seam === undefined ? content : seam.feed(content)
+    if (fresh === undefined) {
+      // Reasoning that takes another course cannot be joined, and is not what was asked for.
+      this.hideThoughts = true
+      return
     }
+    if (seam?.closed === true) this.thoughtSeam = undefined
+    if (fresh === "") return
+    this.thoughts += fresh
+    if (this.answer.call.events) this.answer.push({ type: "thinking", content: fresh, timestamp: this.lastRead })
   }
 
   toolCall(call: ToolCall): void {
-    if (this.over) return
+    if (this.over || this.finished !== undefined) return
     this.piece()
     this.toolCalls.push(call)
   }
 
   finish(finish: Finish): void {
-    if (this.over) return
-    if (this.seam !== undefined && !this.seam.closed) {
-      this.diverged()
-      return
+    if (this.over || this.finished !== undefined) return
+    if (this.seam !== undefined) {
+      const rest = this.seam.end()
+      if (rest === undefined) {
+        this.diverged()
+        return
+      }
+      if (rest !== "") this.say(rest, this.seam.pieces)
     }
     this.finished = finish
   }
@@ -219,16 +262,34 @@ class Try implements Sink {
 
   fail(failure: ServerFailure): void {
     if (this.over) return
-    this.answer.failed(this, failure)
+    if (this.finished === undefined) this.answer.failed(this, failure)
+    else this.answer.finished(this, this.finished)
   }
 
-  private say(content: string): void {
+  private say(content: string, pieces = 1): void {
     this.said += content
-    this.pieces++
+    this.pieces += pieces
     if (this.answer.call.events) this.answer.token(content, this.lastRead)
   }
 
+  private join(seam: Seam, content: string): void {
+    if (this.finished !== undefined) return
+    const fresh = seam.feed(content)
+    if (fresh === undefined) this.diverged()
+    else if (seam.stopped) {
+      // The server does not know that it is to stop; how much it has written beyond the end does not count.
+      this.finished = { reason: "stop", usage: { completionTokens: this.given.tokens } }
+      this.whole = true
+      this.exchange?.abort()
+      this.flush()
+    } else {
+      if (seam.closed) this.seam = undefined
+      if (fresh !== "") this.say(fresh, seam.pieces)
+    }
+  }
+
   private diverged(): void {
+    this.exchange?.abort()
     this.fail({ reason: "diverged", message: "its answer differs from what had been given out before" })
   }
 
@@ -271,8 +332,9 @@ export class Answer implements Watched {
   private over = false
   private error: { readonly cause: unknown } | undefined
   private answered: Result | undefined
-  private given = ""
-  private givenThoughts = false
+  private readonly given = new Given()
+  /** What happened to the last attempt, until it is known who goes on. */
+  private mishap: ErrorEvent | undefined
   private usage: Usage = {}
   private readonly attempts: Array<Attempt> = []
   private listeners: Array<() => void> = []
@@ -312,6 +374,11 @@ export class Answer implements Watched {
     })
   }
 
+  /** The request as the caller meant it. */
+  get asked(): ChatRequest {
+    return this.request
+  }
+
   /** The whole answer, where no events are given out. Rejects with a `ChatError`. */
   result(): Promise<Result> {
     const settled = (): Result => {
@@ -329,6 +396,7 @@ export class Answer implements Watched {
     if (this.over) return
     if (reason !== undefined) {
       this.batch = []
+      this.mishap = undefined
       this.reject(reason)
       return
     }
@@ -373,30 +441,37 @@ export class Answer implements Watched {
 
   finished(attempt: Try, finish: Finish): void {
     this.retire(attempt)
-    const now = this.around.now()
     const duration = attempt.firstPiece === undefined ? 0 : attempt.lastRead - attempt.firstPiece
     const tokens = finish.usage.completionTokens ?? attempt.pieces
     const tokensPerSecond =
       finish.tokensPerSecond ?? (duration >= minMeasured && tokens > 1 ? (tokens - 1) / (duration / 1000) : undefined)
     attempt.lease.succeed({
-      firstTokenTime: attempt.firstPiece === undefined ? undefined : attempt.firstPiece - attempt.began,
+      firstTokenTime: attempt.firstPiece === undefined ? undefined : attempt.firstPiece - attempt.sent,
       tokensPerSecond
     })
-    this.usage = addUsage(this.usage, finish.usage)
-    const result: Result = {
-      text: this.given + attempt.said,
-      thinking: attempt.thoughts,
+    this.conclude(attempt.candidate, {
+      text: this.given.text + attempt.said,
+      thinking: this.given.thinking + attempt.thoughts,
       toolCalls: attempt.toolCalls,
-      model: attempt.candidate.host.model,
-      server: attempt.candidate.host.server.url,
       finishReason: finish.reason,
+      usage: attempt.whole ? finish.usage : withGiven(finish.usage, this.given.tokens, attempt.pieces === 0),
+      tokensPerSecond
+    })
+  }
+
+  private conclude(candidate: Candidate, said: Said): void {
+    const timestamp = this.around.now()
+    this.usage = addUsage(this.usage, said.usage)
+    const result: Result = {
+      ...said,
+      model: candidate.host.model,
+      server: candidate.host.server.url,
       usage: this.usage,
       firstTokenTime: this.firstPiece === undefined ? undefined : this.firstPiece - this.began,
-      tokensPerSecond,
       attempts: this.attempts
     }
     if (this.call.events) {
-      for (const call of attempt.toolCalls) this.push({ type: "tool_call", ...call, timestamp: now })
+      for (const call of said.toolCalls) this.push({ type: "tool_call", ...call, timestamp })
     }
     if (this.call.complete === undefined) {
       this.end(result)
@@ -407,7 +482,7 @@ export class Answer implements Watched {
       (continuation) => {
         if (this.over) return
         if (continuation === undefined) this.end(result)
-        else this.goOn(attempt.candidate, continuation)
+        else this.goOn(candidate, continuation)
       },
       (error: unknown) => this.reject(error)
     )
@@ -417,13 +492,9 @@ export class Answer implements Watched {
     this.retire(attempt)
     attempt.lease.fail(failure)
     this.record(attempt.candidate, attempt.phase, failure, attempt.began)
-    if (this.call.events) {
-      this.given += attempt.said
-      if (attempt.thoughts !== "") this.givenThoughts = true
-    } else this.firstPiece = undefined
-    if (this.given !== "" && failure.reason === "diverged") {
-      this.reject(new StreamInterrupted({ model: this.request.model, partial: this.given, attempts: this.attempts }))
-    } else this.afterFailure(attempt.candidate, failure)
+    if (this.call.events) this.given.add(attempt)
+    else this.firstPiece = undefined
+    this.afterFailure(attempt.candidate, failure)
   }
 
   // ---------------------------------------------------------------------------
@@ -477,13 +548,18 @@ export class Answer implements Watched {
     const { model, protocol, server } = candidate.host
     const backend = backends.get(protocol)
     const request = requestFor(this.request, candidate)
-    const attempt = new Try(this, candidate, fleet.lease(server.url, model), now(), this.given, this.givenThoughts)
+    this.tellMishap(server.url)
+    const attempt = new Try(this, candidate, fleet.lease(server.url, model), now(), this.given)
     this.current = attempt
     if (this.call.events) {
       this.push({ type: "meta", meta: { server: server.url, attempt: this.tries }, timestamp: attempt.began })
+      if (this.tries > 1) this.wake()
     }
     this.watch.expect(this.call.limits.connectTimeout)
-    const exchange = backend.start(server, request, attempt)
+    const exchange =
+      this.given.text === ""
+        ? backend.start(server, request, attempt)
+        : backend.resume(server, request, this.given, attempt, this.around.abilities)
     if (attempt.over) exchange.abort()
     else attempt.exchange = exchange
   }
@@ -501,26 +577,54 @@ export class Answer implements Watched {
 
   private afterFailure(candidate: Candidate, failure: ServerFailure): void {
     const server = candidate.host.server.url
-    if (failure.reason === "invalid-request") {
+    const interrupted = this.given.text !== ""
+    // A request that was being answered is not at fault.
+    if (failure.reason === "invalid-request" && !interrupted) {
       this.reject(new InvalidRequest({ field: "request", reason: failure.message, server }))
       return
     }
-    if (failure.reason === "engine") {
+    if (failure.reason === "engine" && !interrupted) {
       this.reject(engineUnavailable(failure))
       return
     }
     this.around.failed(candidate, failure)
     const attempt = this.attempts[this.attempts.length - 1]
     if (this.call.events && attempt !== undefined) {
-      this.push({
-        type: "error",
-        content: `${server} failed: ${failure.message}`,
-        attempt,
-        timestamp: this.around.now()
-      })
-      this.wake()
+      const content = `${server} failed: ${failure.message}`
+      this.mishap = { type: "error", content, attempt, timestamp: this.around.now() }
     }
-    this.next()
+    if (!interrupted) this.next()
+    else this.interrupted(candidate)
+  }
+
+  /** The answer broke after a part of it was given out. */
+  private interrupted(candidate: Candidate): void {
+    const limit = tokenLimit(this.request)
+    if (this.call.limits.onInterrupt === "fail") this.exhausted()
+    else if (limit !== undefined && this.given.tokens >= limit && this.call.limits.onInterrupt === "resume") {
+      // Nothing was missing but the server's word that it is the end.
+      this.tellMishap(undefined)
+      this.conclude(candidate, {
+        text: this.given.text,
+        thinking: this.given.thinking,
+        toolCalls: [],
+        finishReason: "length",
+        usage: { completionTokens: this.given.tokens },
+        tokensPerSecond: undefined
+      })
+    } else this.next()
+  }
+
+  /** Tells of the failure before, and who goes on; where the answer is begun anew, also that. */
+  private tellMishap(next: string | undefined): void {
+    const event = this.mishap
+    if (event === undefined) return
+    this.mishap = undefined
+    this.push(next === undefined ? event : { ...event, next })
+    if (next === undefined || this.given.text === "" || this.call.limits.onInterrupt !== "restart") return
+    const discard = this.index - this.given.first
+    this.push({ type: "restart", discard, server: next, timestamp: this.around.now() })
+    this.given.clear(this.index)
   }
 
   private exhausted(): void {
@@ -530,8 +634,8 @@ export class Answer implements Watched {
     if (first !== undefined && attempts.every((a) => a.reason === "unsupported" && a.status === undefined)) {
       const [field = "request"] = first.message.split(":", 1)
       this.reject(new InvalidRequest({ field, reason: first.message.slice(field.length + 1).trim() || first.message }))
-    } else if (this.given !== "") {
-      this.reject(new StreamInterrupted({ model, partial: this.given, attempts }))
+    } else if (this.given.text !== "") {
+      this.reject(new StreamInterrupted({ model, partial: this.given.text, attempts }))
     } else if (attempts.length > 0 && attempts.every((a) => a.reason === "model-not-found")) {
       this.around.missing(model).then(
         (error) => this.reject(error),
@@ -543,8 +647,7 @@ export class Answer implements Watched {
   private goOn(candidate: Candidate, continuation: Continuation): void {
     if (this.call.events) for (const event of continuation.events) this.push(event)
     this.request = continuation.request
-    this.given = ""
-    this.givenThoughts = false
+    this.given.clear(this.index)
     this.tries = 0
     // The server that answered has the conversation in its cache.
     this.remaining = [candidate, ...this.order.filter((other) => other !== candidate)]
@@ -576,6 +679,7 @@ export class Answer implements Watched {
 
   private reject(error: unknown): void {
     if (this.over) return
+    this.tellMishap(undefined)
     this.error = { cause: error }
     this.close()
     const waiting = this.waiting
@@ -632,7 +736,7 @@ export class Answer implements Watched {
       new DeadlineExceeded({
         model: this.request.model,
         deadline: this.call.limits.deadline ?? 0,
-        partial: this.given + (this.current?.said ?? ""),
+        partial: this.given.text + (this.current?.said ?? ""),
         attempts: this.attempts
       })
     )

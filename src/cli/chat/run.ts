@@ -119,6 +119,19 @@ const stream = Effect.fnUntraced(function* (
         case "error":
           failures.push(event.content)
           break
+        case "restart":
+          spinner.stop()
+          if (text !== "") {
+            yield* Output.say(text)
+            last = text
+            text = ""
+          }
+          if (last !== "" && !last.endsWith("\n")) yield* Output.write("\n")
+          last = ""
+          yield* thought
+          yield* failed
+          yield* Output.note(`what stands above is void: the answer begins again, on ${event.server}`)
+          break
         case "end":
           if (!verbose) break
           if (text !== "") {
