@@ -13,55 +13,10 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { Finish, ServerFailure, Sink } from "../Backend.js"
+import type { Ability, Asker, Finish, ServerFailure, Abilities as Service, Sink } from "../Backend.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import * as Message from "../Message.js"
 import type { Exchange } from "../Transport.js"
-
-// =============================================================================
-// models
-// =============================================================================
-
-/**
- * - `continues`: the first new piece is what comes next
- * - `trims`: the same, but white space at the end of the message is lost, and said again
- * - `echoes`: the message is said again, then it goes on
- * - `restarts`: the answer begins anew, or the message was refused
- *
- * @since 0.1.0
- * @category models
- */
-export type Ability = "continues" | "trims" | "echoes" | "restarts"
-
-/**
- * Told what a trial shows. `connected` and `read` are the signs of life of the trial's own request.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Asker {
-  connected(): void
-  read(): void
-  shown(ability: Ability): void
-  fail(failure: ServerFailure): void
-}
-
-/**
- * - `ability`: tells `asker`, at once where it is known; else `trial` is started, once for all who ask meanwhile, and
- *   stopped when all of them have left
- * - `renders`: whether this server shows the prompt that it makes of a conversation, as far as it is known
- * - `forget`: what is known of one server
- *
- * @since 0.1.0
- * @category models
- */
-export interface Service {
-  readonly ability: (url: string, model: string, trial: (sink: Sink) => Exchange, asker: Asker) => Exchange
-  readonly renders: (url: string, model: string) => boolean | undefined
-  readonly setRenders: (url: string, model: string, renders: boolean) => void
-  readonly forget: (url: string) => void
-  readonly clear: Effect.Effect<void>
-}
 
 /**
  * @since 0.1.0

@@ -15,7 +15,7 @@ import type { ChatRequest } from "../ChatRequest.js"
 import { engineFailure } from "../internal/engine.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
 import * as Message from "../Message.js"
-import { continuable, openEnded, wellFormed } from "./resume.js"
+import { continuable, openEnded, repeats, wellFormed } from "./resume.js"
 
 // =============================================================================
 // models
@@ -431,9 +431,13 @@ export const make = (options: Options = {}): Embedded => {
       // A trailing message of the assistant is left open here, so the model always goes on from the exact place.
       resume: (server, request, broken, sink) => {
         const sent = wellFormed(broken.text)
-        const goesOn = continuable(request) && sent !== ""
-        sink.joins(goesOn ? broken.text.slice(sent.length) : broken.text, !goesOn)
-        return start(server, goesOn ? openEnded(request, sent, broken) : request, sink)
+        if (!continuable(request) || sent === "") {
+          sink.joins(broken.text, broken.tokens)
+          return start(server, request, sink)
+        }
+        const repeated = repeats(broken.text, sent)
+        sink.joins(broken.text.slice(sent.length), repeated)
+        return start(server, openEnded(request, sent, { ...broken, tokens: broken.tokens - repeated }), sink)
       }
     },
     close: async () => {

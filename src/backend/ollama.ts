@@ -263,8 +263,10 @@ export const make = (transport: Transport): Backend => {
           return
         }
         const sent = Resume.wellFormed(broken.text)
-        const body = rawBody(Resume.less(request, broken.tokens), Raw.prompt(prompt, sent, broken.thinking))
-        sink.joins(broken.text.slice(sent.length), false)
+        const repeated = Resume.repeats(broken.text, sent)
+        const left = Resume.less(request, broken.tokens - repeated)
+        const body = rawBody(left, Raw.prompt(prompt, sent, broken.thinking))
+        sink.joins(broken.text.slice(sent.length), repeated)
         const guarded = new Resume.Unless(sink, goOn)
         const decoder = Raw.decoder(guarded, (line) => finish(line, false))
         steps.next(() => send(server, "/api/generate", body, decoder, guarded))

@@ -14,12 +14,12 @@
  *
  * @since 0.1.0
  */
-import type { Broken, Finish, Joint, ServerFailure, Sink } from "../Backend.js"
+import type { Abilities, Ability, Asker, Broken, Finish, Joint, ServerFailure, Sink } from "../Backend.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Exchange } from "../Transport.js"
-import * as Abilities from "./abilities.js"
+import { isRefusal, trialRequest } from "./abilities.js"
 
 // =============================================================================
 // requests
@@ -86,6 +86,14 @@ export const wellFormed = (text: string): string => {
   const last = text.charCodeAt(text.length - 1)
   return last >= 0xd800 && last <= 0xdbff ? text.slice(0, -1) : text
 }
+
+/**
+ * How many tokens are counted once more where only a part of the text so far was sent: white space, or a character.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const repeats = (text: string, sent: string): number => (sent.length < text.length ? 1 : 0)
 
 /**
  * Whether an answer to this request can be gone on with at all. A grammar would begin again in the middle of JSON;
@@ -174,7 +182,7 @@ export class Unless implements Sink {
   }
   fail(failure: ServerFailure): void {
     // A status comes instead of an answer, never in the middle of it.
-    if (Abilities.isRefusal(failure) && failure.status !== undefined) this.refused(failure)
+    if (isRefusal(failure) && failure.status !== undefined) this.refused(failure)
     else this.sink.fail(failure)
   }
 }
@@ -197,7 +205,7 @@ export interface Protocol {
  * @category constructors
  */
 export const again = (steps: Steps, request: ChatRequest, broken: Broken, sink: Joint, protocol: Protocol): void => {
-  sink.joins(broken.text, true)
+  sink.joins(broken.text, broken.tokens)
   steps.next(() => protocol.plain(request, sink))
 }
 
@@ -214,42 +222,43 @@ export const goOn = (
   broken: Broken,
   sink: Joint,
   protocol: Protocol,
-  abilities: Abilities.Service
+  abilities: Abilities
 ): void => {
   const { text } = broken
   const anew = () => again(steps, request, broken, sink, protocol)
-  const open = (sent: string, expected: string) => {
+  const open = (sent: string, expected: string, repeated: number) => {
     if (sent === "") {
       anew()
       return
     }
-    sink.joins(expected, false)
-    steps.next(() => protocol.open(openEnded(request, sent, broken), new Unless(sink, anew)))
+    const asked = openEnded(request, sent, { ...broken, tokens: broken.tokens - repeated })
+    sink.joins(expected, repeated)
+    steps.next(() => protocol.open(asked, new Unless(sink, anew)))
   }
-  const shown = (ability: Abilities.Ability) => {
+  const shown = (ability: Ability) => {
     const whole = wellFormed(text)
     switch (ability) {
       case "continues":
-        open(whole, text.slice(whole.length))
+        open(whole, text.slice(whole.length), repeats(text, whole))
         return
       case "trims": {
         const trimmed = whole.trimEnd()
-        open(trimmed, text.slice(trimmed.length))
+        open(trimmed, text.slice(trimmed.length), repeats(text, trimmed))
         return
       }
       case "echoes":
-        open(whole, text)
+        open(whole, text, repeats(text, whole))
         return
       case "restarts":
         anew()
     }
   }
-  const asker: Abilities.Asker = {
+  const asker: Asker = {
     connected: () => sink.connected(),
     read: () => sink.read(),
     shown,
     fail: (failure) => sink.fail(failure)
   }
-  const trial = (trialSink: Sink) => protocol.open(Abilities.trialRequest(request), trialSink)
+  const trial = (trialSink: Sink) => protocol.open(trialRequest(request), trialSink)
   steps.next(() => abilities.ability(server.url, request.model, trial, asker))
 }

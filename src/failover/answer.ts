@@ -6,8 +6,7 @@
  *
  * @since 0.1.0
  */
-import type { Service as Backends, Finish, Joint, ServerFailure } from "../Backend.js"
-import type { Service as Abilities } from "../backend/abilities.js"
+import type { Abilities, Service as Backends, Broken, Finish, Joint, ServerFailure } from "../Backend.js"
 import { stops, tokenLimit } from "../backend/resume.js"
 import type { ChatEvent, ErrorEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
@@ -133,14 +132,17 @@ const addUsage = (a: Usage, b: Usage): Usage => {
 }
 
 /** What the server counted, with what was given out before it went on. Ollama leaves out a count of none. */
-const withGiven = ({ completionTokens, totalTokens, ...rest }: Usage, given: number, silent: boolean): Usage =>
-  completionTokens === undefined && !silent
+const withGiven = (usage: Usage, given: number, silent: boolean): Usage => {
+  if (given === 0) return usage
+  const { completionTokens, totalTokens, ...rest } = usage
+  return completionTokens === undefined && !silent
     ? rest
     : {
         ...rest,
         completionTokens: given + (completionTokens ?? 0),
         ...(totalTokens === undefined ? {} : { totalTokens: given + totalTokens })
       }
+}
 
 /** What a server has said. */
 type Said = Pick<Result, "text" | "thinking" | "toolCalls" | "finishReason" | "usage" | "tokensPerSecond">
@@ -162,8 +164,8 @@ class Try implements Joint {
   thoughts = ""
   pieces = 0
   thoughtPieces = 0
-  /** The server writes the whole answer, also what the caller already has, and counts it so. */
-  whole = true
+  /** How many of the tokens that the caller already has the server counts too. */
+  repeated = 0
   /** When the request that is answered was sent. */
   sent: number
   toolCalls: Array<ToolCall> = []
@@ -180,7 +182,7 @@ class Try implements Joint {
     readonly lease: Lease,
     readonly began: number,
     /** What the caller already has of this answer. */
-    private readonly given: Given
+    private readonly given: Broken
   ) {
     this.lastRead = began
     this.sent = began
@@ -189,10 +191,10 @@ class Try implements Joint {
     this.thoughtSeam = Seam.make(given.thinking, given.thinking, [])
   }
 
-  joins(expected: string, whole: boolean): void {
+  joins(expected: string, repeated: number): void {
     if (this.over) return
     this.seam = Seam.make(this.given.text, expected, stops(this.answer.asked))
-    this.whole = whole
+    this.repeated = repeated
     this.phase = "connect"
     this.sent = this.answer.around.now()
     this.answer.watch.expect(this.answer.call.limits.connectTimeout)
@@ -278,8 +280,8 @@ class Try implements Joint {
     if (fresh === undefined) this.diverged()
     else if (seam.stopped) {
       // The server does not know that it is to stop; how much it has written beyond the end does not count.
-      this.finished = { reason: "stop", usage: { completionTokens: this.given.tokens } }
-      this.whole = true
+      this.finished = { reason: "stop", usage: { completionTokens: 0 } }
+      this.repeated = 0
       this.exchange?.abort()
       this.flush()
     } else {
@@ -454,7 +456,7 @@ export class Answer implements Watched {
       thinking: this.given.thinking + attempt.thoughts,
       toolCalls: attempt.toolCalls,
       finishReason: finish.reason,
-      usage: attempt.whole ? finish.usage : withGiven(finish.usage, this.given.tokens, attempt.pieces === 0),
+      usage: withGiven(finish.usage, this.given.tokens - attempt.repeated, attempt.pieces === 0),
       tokensPerSecond
     })
   }
@@ -549,7 +551,8 @@ export class Answer implements Watched {
     const backend = backends.get(protocol)
     const request = requestFor(this.request, candidate)
     this.tellMishap(server.url)
-    const attempt = new Try(this, candidate, fleet.lease(server.url, model), now(), this.given)
+    const given = this.given.soFar()
+    const attempt = new Try(this, candidate, fleet.lease(server.url, model), now(), given)
     this.current = attempt
     if (this.call.events) {
       this.push({ type: "meta", meta: { server: server.url, attempt: this.tries }, timestamp: attempt.began })
@@ -557,9 +560,9 @@ export class Answer implements Watched {
     }
     this.watch.expect(this.call.limits.connectTimeout)
     const exchange =
-      this.given.text === ""
+      given.text === ""
         ? backend.start(server, request, attempt)
-        : backend.resume(server, request, this.given, attempt, this.around.abilities)
+        : backend.resume(server, request, given, attempt, this.around.abilities)
     if (attempt.over) exchange.abort()
     else attempt.exchange = exchange
   }

@@ -23,6 +23,10 @@ export class Given implements Broken {
   /** The index of the first token event of the answer. */
   first = 0
 
+  soFar(): Broken {
+    return { text: this.text, thinking: this.thinking, tokens: this.tokens }
+  }
+
   add({ pieces, said, thoughtPieces, thoughts }: Attempt): void {
     const fresh = this.text === ""
     this.thinking += thoughts

@@ -6,7 +6,8 @@
  * itself: a text that repeats its own beginning looks the same as an answer that is begun anew.
  *
  * 1. What the new text must first repeat is held back while it is spelled out, in whatever pieces. Where it differs,
- *    the two cannot be joined. An answer that ends when only white space was left to repeat has ended.
+ *    the two cannot be joined. An answer that ends when only white space was left to repeat, or the beginning of a
+ *    stop sequence, has ended.
  * 2. A stop sequence of which the caller already has the beginning is looked for here, because no server sees the whole
  *    of it: text that may be its rest is held back; once it is complete the answer is over, and nothing of the new text
  *    is let through. What was given out is not taken back: servers hold back what may become a stop sequence, so
@@ -26,6 +27,7 @@ export class Seam {
   /** `rests`: what would complete a stop sequence. */
   private constructor(
     private readonly expected: string,
+    private readonly stops: ReadonlyArray<string>,
     private rests: ReadonlyArray<string>
   ) {}
 
@@ -37,7 +39,7 @@ export class Seam {
         if (given.endsWith(stop.slice(0, length))) rests.push(stop.slice(length))
       }
     }
-    return expected === "" && rests.length === 0 ? undefined : new Seam(expected, rests)
+    return expected === "" && rests.length === 0 ? undefined : new Seam(expected, stops, rests)
   }
 
   /** Whether all that comes from now on is new. */
@@ -71,7 +73,8 @@ export class Seam {
   /** What was held back, once the answer has ended; `undefined` where it ended too early. */
   end(): string | undefined {
     this.pieces = 0
-    return this.expected.slice(this.matched).trim() === "" ? this.release() : undefined
+    const left = this.expected.slice(this.matched)
+    return left.trim() === "" || this.stops.some((stop) => stop.startsWith(left)) ? this.release() : undefined
   }
 
   private release(): string {

@@ -117,7 +117,7 @@ const stream = Effect.fnUntraced(function* (
           yield* Output.mutter(event.content)
           break
         case "error":
-          failures.push(event.content)
+          failures.push(event.next === undefined ? event.content : `${event.content}; ${event.next} goes on`)
           break
         case "restart":
           spinner.stop()
