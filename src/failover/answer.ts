@@ -553,11 +553,11 @@ export class Answer implements Watched {
     this.tellMishap(server.url)
     const given = this.given.soFar()
     const attempt = new Try(this, candidate, fleet.lease(server.url, model), now(), given)
-    this.current = attempt
     if (this.call.events) {
       this.push({ type: "meta", meta: { server: server.url, attempt: this.tries }, timestamp: attempt.began })
       if (this.tries > 1) this.wake()
     }
+    this.current = attempt
     this.watch.expect(this.call.limits.connectTimeout)
     const exchange =
       given.text === ""
