@@ -126,7 +126,12 @@ const turnMessages = (prompt: Prompt): Either.Either<ReadonlyArray<Message.Messa
       ? Either.left(new InvalidRequest({ field: "prompt", reason: "is empty; ask something" }))
       : Either.right([Message.user(prompt)])
   }
-  return ChatRequest.decodeMessages(isMessages(prompt) ? prompt : prompt?.messages)
+  const messages: unknown = isMessages(prompt) ? prompt : prompt?.messages
+  return Array.isArray(messages)
+    ? ChatRequest.decodeMessages(messages)
+    : Either.left(
+        new InvalidRequest({ field: "prompt", reason: "must be a text, a list of messages, or { messages }" })
+      )
 }
 
 const toolText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "null"))
@@ -220,6 +225,21 @@ const assistantMessage = (result: Result): Message.AssistantMessage => ({
   content: result.text,
   ...(result.toolCalls.length === 0 ? {} : { toolCalls: result.toolCalls })
 })
+
+/** The text of an answer. Calls of tools that nobody has answered would be lost with it. */
+const textOf = (result: Result): Effect.Effect<string, ToolFailed> => {
+  const [call] = result.toolCalls
+  return call === undefined
+    ? Effect.succeed(result.text)
+    : Effect.fail(
+        new ToolFailed({
+          tool: call.name,
+          reason:
+            "its call was left unanswered: no tool of this name has an execute, or the model went on calling for " +
+            "maxToolRounds. Use complete() or stream to see the calls"
+        })
+      )
+}
 
 const isChatError = (error: unknown): error is ChatError =>
   error instanceof Error && "_tag" in error && typeof error._tag === "string"
@@ -441,7 +461,9 @@ export const make = Effect.gen(function* () {
 
   const ask = <A>(prepared: Prepared, decoder: StructuredOutput.Decoder<A>) =>
     Effect.flatMap(begin(prepared, false, false), ({ said, start }) =>
-      Effect.map(whole(start), (result) => ({ result, said, decoded: decoder.decode(result.text) }))
+      Effect.flatMap(whole(start), (result) =>
+        Effect.map(textOf(result), (text) => ({ result, said, decoded: decoder.decode(text) }))
+      )
     )
 
   const structured = <A>(prompt: Prompt, decoder: StructuredOutput.Decoder<A>, options?: Options) =>
@@ -470,7 +492,7 @@ export const make = Effect.gen(function* () {
     open,
     stream: (prompt, options) => streamOf(open(prompt, options)),
     complete,
-    text: (prompt, options) => Effect.map(complete(prompt, options), (result) => result.text),
+    text: (prompt, options) => Effect.flatMap(complete(prompt, options), textOf),
     structured
   })
 })

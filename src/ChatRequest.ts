@@ -9,6 +9,7 @@ import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { InvalidRequest } from "./Errors.js"
 import { Message } from "./Message.js"
+import { nearest } from "./Model.js"
 
 // =============================================================================
 // parts
@@ -178,24 +179,41 @@ export interface Options extends Schema.Schema.Type<typeof Options> {}
 const decodeOptionsEither = Schema.decodeUnknownEither(Options, { onExcessProperty: "error" })
 const decodeMessagesEither = Schema.decodeUnknownEither(Schema.NonEmptyArray(Message), { onExcessProperty: "error" })
 
-const optionNames = Object.keys(Options.fields)
+/** The options that `Chat` and the Promise facade take besides. */
+const otherNames = ["session", "maxToolRounds", "stream", "responseFormat", "schema", "signal"]
+const optionNames = [...Object.keys(Options.fields), ...otherNames]
+
+/** What a value of several kinds may be, where none of them fits. */
+const alternatives = (issues: ReadonlyArray<ParseResult.ArrayFormatterIssue>): string | undefined => {
+  const at = issues[0]?.path.join(".")
+  const expected = new Set<string>()
+  for (const { message, path } of issues) {
+    const [, kind] = /^Expected (.+), actual /s.exec(message) ?? []
+    if (kind === undefined || path.join(".") !== at) continue
+    if (kind !== "undefined") expected.add(kind)
+  }
+  if (expected.size < 2) return undefined
+  const actual = / actual (.+)$/s.exec(issues[0]?.message ?? "")?.[1]
+  return `must be ${[...expected].join(" or ")}, not ${actual}`
+}
 
 const invalid = (error: ParseResult.ParseError, prefix: string): InvalidRequest => {
-  const issue = ParseResult.ArrayFormatter.formatErrorSync(error)[0]
+  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
+  const issue = issues[0]
   const path = issue?.path.map(String) ?? []
   const field = prefix === "" ? path.join(".") || "options" : [prefix, ...path].join(".")
   if (issue?._tag === "Unexpected" && prefix === "") {
     const plain = (name: string) => name.replace(/[_-]/g, "").toLowerCase()
-    const near = optionNames.find((name) => plain(name) === plain(field))
+    const near = optionNames.find((name) => plain(name) === plain(field)) ?? nearest(field, optionNames, 1)[0]
     return new InvalidRequest({
       field,
       reason:
         near === undefined
           ? `there is no such option; there are ${optionNames.join(", ")}`
-          : `there is no such option; did you mean ${near}?`
+          : `there is no such option; did you mean ${near}? There are ${optionNames.join(", ")}`
     })
   }
-  return new InvalidRequest({ field, reason: issue?.message ?? "is not valid" })
+  return new InvalidRequest({ field, reason: alternatives(issues) ?? issue?.message ?? "is not valid" })
 }
 
 /**

@@ -55,7 +55,14 @@ export interface Options extends Config.Options {
  * @since 0.1.0
  * @category models
  */
-export type Services = Chat.Chat | Sessions.Sessions | Router.Router | Registry.Registry | Fleet.Fleet | CurrentSettings
+export type Services =
+  | Chat.Chat
+  | Failover.Failover
+  | Sessions.Sessions
+  | Router.Router
+  | Registry.Registry
+  | Fleet.Fleet
+  | CurrentSettings
 
 /**
  * @since 0.1.0
@@ -90,14 +97,44 @@ export const layerBackends = (options: Embedded.Options = {}): Layer.Layer<Backe
 const registryFolder = (): string => dirname(dirname(Embedded.defaultModelPath()))
 
 /**
- * The services over settings, an HTTP client for control calls, and files: what remains to be provided is how to
- * reach the outside world.
+ * What can be put in the place of a part, as a layer.
+ *
+ * - `store`: where conversations are kept; default: memory
+ * - `router`: in which order servers are tried
+ * - `transport`: how chat requests are sent
+ *
+ * @example
+ * import { Cortex, Sessions } from "aicortex"
+ *
+ * const small = Cortex.layer({}, { store: Sessions.layerStoreMemory({ maxSessions: 10 }) })
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Replacements {
+  readonly store?: Layer.Layer<Sessions.SessionStore> | undefined
+  readonly router?: Layer.Layer<Router.Router, never, Registry.Registry | Fleet.Fleet | CurrentSettings> | undefined
+  readonly transport?: Layer.Layer<Transport> | undefined
+}
+
+/**
+ * How chat requests are sent on Node.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerTransport: Layer.Layer<Transport> = Undici.layer
+
+/**
+ * The services over settings, an HTTP client for control calls, files and a transport: what remains to be provided is
+ * how to reach the outside world.
  *
  * @since 0.1.0
  * @category layers
  */
 export const layerServices = (
-  options: Options = {}
+  options: Options = {},
+  replace: Omit<Replacements, "transport"> = {}
 ): Layer.Layer<
   Exclude<Services, CurrentSettings>,
   never,
@@ -108,12 +145,12 @@ export const layerServices = (
     Layer.provideMerge(Fleet.layer)
   )
   return Chat.layer.pipe(
-    Layer.provide(Failover.layer),
+    Layer.provideMerge(Failover.layer),
     Layer.provide(layerBackends({ modelPath: options.demoModel })),
-    Layer.provideMerge(Router.layer),
+    Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),
-    Layer.provide(Sessions.layerStoreMemory(options.sessions)),
+    Layer.provide(replace.store ?? Sessions.layerStoreMemory(options.sessions)),
     Layer.provide(Abilities.layer)
   )
 }
@@ -124,8 +161,13 @@ export const layerServices = (
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options: Options = {}): Layer.Layer<Services, InvalidConfig> =>
-  layerServices(options).pipe(
+export const layer = (options: Options = {}, replace: Replacements = {}): Layer.Layer<Services, InvalidConfig> =>
+  layerServices(options, replace).pipe(
     Layer.provideMerge(layerSettings(options)),
-    Layer.provide([Undici.layer, NodeHttpClient.layerUndici, NodeFileSystem.layer, NodePath.layer])
+    Layer.provide([
+      replace.transport ?? layerTransport,
+      NodeHttpClient.layerUndici,
+      NodeFileSystem.layer,
+      NodePath.layer
+    ])
   )

@@ -36,7 +36,8 @@ export type Phase = typeof Phase.Type
  * - `cut`: the answer ended without saying that it was finished
  * - `rate-limited`, `busy`: HTTP 429 and 503
  * - `model-not-found`: the server does not have the model
- * - `unauthorized`: HTTP 401 and 403
+ * - `unauthorized`: HTTP 401, 402 and 403
+ * - `rejected`: any other HTTP 4xx
  * - `invalid-request`: HTTP 400, 413 and 422
  * - `unsupported`: the server's protocol cannot express an option of the request; nothing was sent
  * - `diverged`: a second server's answer does not begin with what the caller had already been given
@@ -61,6 +62,7 @@ export const FailureReason = Schema.Literal(
   "busy",
   "model-not-found",
   "unauthorized",
+  "rejected",
   "invalid-request",
   "unsupported",
   "diverged",
@@ -123,18 +125,21 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex
 
 /**
  * Nobody has heard of this model: it is neither in the catalogue nor on a known server. `suggestions` are the
- * nearest names, nearest first. Reference: AI Cortex's `ValueError`.
+ * nearest names, nearest first; `unreachable` are the servers that could not be asked. Reference: AI Cortex's
+ * `ValueError`.
  *
  * @since 0.1.0
  * @category errors
  */
 export class ModelNotFound extends Schema.TaggedError<ModelNotFound>("aicortex/ModelNotFound")("ModelNotFound", {
   model: Schema.String,
-  suggestions: Schema.Array(Schema.String)
+  suggestions: Schema.Array(Schema.String),
+  unreachable: Schema.optionalWith(Schema.Array(Schema.String), { exact: true })
 }) {
   override get message() {
     const near = this.suggestions.length === 0 ? "" : ` Did you mean ${this.suggestions.join(", ")}?`
-    return `Model '${this.model}' not found.${near} List what there is with models() or \`aicortex models\`.`
+    const silent = this.unreachable === undefined ? "" : ` ${this.unreachable.join(", ")} could not be asked.`
+    return `Model '${this.model}' not found.${near}${silent} List what there is with models() or \`aicortex models\`.`
   }
 }
 
@@ -338,6 +343,18 @@ export class ToolFailed extends Schema.TaggedError<ToolFailed>("aicortex/ToolFai
 }
 
 /**
+ * The instance was closed, before the call or during it.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class Closed extends Schema.TaggedError<Closed>("aicortex/Closed")("Closed", {}) {
+  override get message() {
+    return "This instance has been closed. Make a new one with createCortex()."
+  }
+}
+
+/**
  * What a chat call can fail with.
  *
  * @since 0.1.0
@@ -353,7 +370,8 @@ export const ChatError = Schema.Union(
   SessionNotFound,
   PersonaNotFound,
   EngineUnavailable,
-  ToolFailed
+  ToolFailed,
+  Closed
 )
 /**
  * @since 0.1.0

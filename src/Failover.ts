@@ -32,7 +32,7 @@ import * as Runtime from "effect/Runtime"
 import { Backends } from "./Backend.js"
 import { Abilities } from "./backend/abilities.js"
 import type { Routing } from "./ChatRequest.js"
-import type { ModelNotFound, NoServers } from "./Errors.js"
+import { Closed, type ModelNotFound, type NoServers } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import { Answer, type Call, type Surroundings } from "./failover/answer.js"
 import { Registry } from "./Registry.js"
@@ -116,9 +116,22 @@ export const make = Effect.gen(function* () {
     missing: (model) => runPromise(Effect.flip(registry.missing(model)))
   }
 
+  // Answers that outlive the services would only meet closed connections, and blame the servers for it.
+  const live = new Set<Answer>()
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      for (const answer of live) answer.cancel(new Closed())
+    })
+  )
+
   return Failover.of({
     prepare: (model, routing) =>
-      Effect.map(router.order(model, routing), (order) => (call: Call) => new Answer(call, order, surroundings))
+      Effect.map(router.order(model, routing), (order) => (call: Call) => {
+        const answer = new Answer(call, order, surroundings)
+        live.add(answer)
+        answer.onClose(() => live.delete(answer))
+        return answer
+      })
   })
 })
 
@@ -126,7 +139,7 @@ export const make = Effect.gen(function* () {
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Failover, never, Abilities | Backends | Fleet | Registry | Router> = Layer.effect(
+export const layer: Layer.Layer<Failover, never, Abilities | Backends | Fleet | Registry | Router> = Layer.scoped(
   Failover,
   make
 )

@@ -110,6 +110,8 @@ const average = (old: number | undefined, value: number | undefined): number | u
 interface Breaker {
   /** 0: closed. */
   restsUntil: number
+  /** When it last opened. */
+  opened: number
   probing: boolean
 }
 
@@ -141,6 +143,7 @@ const blame = (failure: ServerFailure): "server" | "model" | "none" => {
     case "model-not-found":
       return "model"
     case "unauthorized":
+    case "rejected":
     case "invalid-request":
     case "unsupported":
     case "diverged":
@@ -163,7 +166,12 @@ export const make = Effect.gen(function* () {
   const serverState = (url: string): ServerState => {
     let state = servers.get(url)
     if (state === undefined) {
-      state = { inFlight: 0, roundTrip: undefined, breaker: { restsUntil: 0, probing: false }, models: new Map() }
+      state = {
+        inFlight: 0,
+        roundTrip: undefined,
+        breaker: { restsUntil: 0, opened: 0, probing: false },
+        models: new Map()
+      }
       servers.set(url, state)
     }
     return state
@@ -172,7 +180,7 @@ export const make = Effect.gen(function* () {
     let state = server.models.get(model)
     if (state === undefined) {
       state = {
-        breaker: { restsUntil: 0, probing: false },
+        breaker: { restsUntil: 0, opened: 0, probing: false },
         proven: false,
         tokensPerSecond: undefined,
         firstTokenTime: undefined
@@ -208,6 +216,7 @@ export const make = Effect.gen(function* () {
   const lease = (url: string, model: string): Lease => {
     const server = serverState(url)
     const state = modelState(server, model)
+    const began = clock.unsafeCurrentTimeMillis()
     server.inFlight++
     const probes = server.breaker.restsUntil !== 0 || state.breaker.restsUntil !== 0
     if (probes) {
@@ -228,8 +237,8 @@ export const make = Effect.gen(function* () {
     return {
       succeed(observation) {
         if (!release()) return
-        server.breaker.restsUntil = 0
-        state.breaker.restsUntil = 0
+        // A request that began before a failure says nothing about how the server is since.
+        for (const breaker of [server.breaker, state.breaker]) if (breaker.opened <= began) breaker.restsUntil = 0
         state.proven = true
         const speed = observation.tokensPerSecond
         state.tokensPerSecond = average(
@@ -244,7 +253,8 @@ export const make = Effect.gen(function* () {
         if (whose === "none") return
         state.proven = false
         const breaker = whose === "server" ? server.breaker : state.breaker
-        breaker.restsUntil = clock.unsafeCurrentTimeMillis() + (failure.retryAfter ?? settings.cacheTtl)
+        breaker.opened = clock.unsafeCurrentTimeMillis()
+        breaker.restsUntil = breaker.opened + (failure.retryAfter ?? settings.cacheTtl)
       },
       cancel() {
         release()

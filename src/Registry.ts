@@ -145,6 +145,8 @@ export class CatalogueLocation extends Context.Tag("aicortex/Registry/CatalogueL
 // implementation
 // =============================================================================
 
+const searchKeys = new Set(["family", "generation", "minParams", "maxParams", "available"])
+
 /** A model as listings and searches see it. */
 interface Row {
   readonly key: string
@@ -298,13 +300,32 @@ export const make = Effect.gen(function* () {
       })
     }
     const names = [...hosted.values(), ...rows.map((row) => row.name)]
-    return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names) })
+    const unreachable = there.filter((known) => !answers(known)).map((known) => known.server.url)
+    return yield* new ModelNotFound({
+      model,
+      suggestions: Model.nearest(model, names),
+      ...(unreachable.length === 0 ? {} : { unreachable })
+    })
+  })
+
+  /**
+   * Servers that could not be asked may have the model. That is worth an attempt unless nobody has ever heard of it
+   * while others did answer: then it is more likely that the name is wrong.
+   */
+  const doubtful = Effect.fnUntraced(function* (model: string, hosts: ReadonlyArray<Host>) {
+    const there = (yield* lists.now).filter(isThere)
+    if (!there.some(answers) || (yield* lists.claims(model)).length > 0) return hosts
+    const { catalogue } = yield* whole
+    return catalogue.models.has(Model.canonical(model)) ? hosts : yield* missing(model)
   })
 
   const locate = (model: string): Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers> =>
     Model.canonical(model) === demoKey
       ? Effect.succeed(demoHosts)
-      : Effect.flatMap(lists.locate(model), (hosts) => (hosts.length === 0 ? missing(model) : Effect.succeed(hosts)))
+      : Effect.flatMap(lists.locate(model), (hosts) => {
+          const [first] = hosts
+          return first === undefined ? missing(model) : first.certain ? Effect.succeed(hosts) : doubtful(model, hosts)
+        })
 
   const toServerInfo = (host: Host): Server.ServerInfo => {
     const live = fleet.snapshot(host.server.url, host.model).tokensPerSecond
@@ -332,10 +353,10 @@ export const make = Effect.gen(function* () {
     if (first === undefined) return yield* missing(model)
     if (url === undefined) return first
     const wanted = Either.match(Server.normalizeUrl(url), {
-      onLeft: () => url,
-      onRight: (normal) => normal.href.replace(/\/+$/, "")
+      onLeft: Server.redactUserInfo,
+      onRight: (normal) => Server.redactUserInfo(normal.href).replace("//…@", "//").replace(/\/+$/, "")
     })
-    const found = infos.find((info) => info.url === wanted || info.url === url)
+    const found = infos.find((info) => info.url === wanted)
     if (found !== undefined) return found
     const there = (yield* lists.now).find((known) => known.server.url === wanted)
     const available = there === undefined ? [] : [...there.models.values()].map((info) => info.model_name).sort()
@@ -381,6 +402,11 @@ export const make = Effect.gen(function* () {
   })
 
   const searchModels = Effect.fnUntraced(function* (query: string, options: SearchOptions = {}) {
+    const unknown = Object.keys(options).find((key) => !searchKeys.has(key))
+    if (unknown !== undefined) {
+      const reason = `there is no such option; there are ${[...searchKeys].join(", ")}`
+      return yield* new InvalidRequest({ field: unknown, reason })
+    }
     const min = yield* parameters("minParams", options.minParams)
     const max = yield* parameters("maxParams", options.maxParams)
     const { generation } = options

@@ -129,7 +129,11 @@ const randomScore = (candidates: ReadonlyArray<Candidate>, { random }: Circumsta
   }
 }
 
-const fastestScore: Score = (candidate) => -(speed(candidate) ?? 0)
+/** A server that has not shown its speed counts as the fastest of the others, so that it is tried, and shows it. */
+const fastestScore = (candidates: ReadonlyArray<Candidate>): Score => {
+  const fastest = max(candidates.map(speed))
+  return (candidate) => -(speed(candidate) ?? fastest)
+}
 
 const nearestScore =
   ({ location }: Circumstances): Score =>
@@ -153,7 +157,7 @@ const score = (strategy: Routing, candidates: ReadonlyArray<Candidate>, circumst
     case "random":
       return randomScore(candidates, circumstances)
     case "fastest":
-      return fastestScore
+      return fastestScore(candidates)
     case "nearest":
       return nearestScore(circumstances)
     case "balanced":
@@ -300,3 +304,27 @@ export const make = Effect.gen(function* () {
  * @category layers
  */
 export const layer: Layer.Layer<Router, never, Registry | Fleet | CurrentSettings> = Layer.effect(Router, make)
+
+// =============================================================================
+// accessors
+// =============================================================================
+
+/**
+ * The server that a call would try first.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const best = (
+  model: string,
+  strategy: Routing = "fastest"
+): Effect.Effect<ServerInfo, ModelNotFound | NoServers, Router> =>
+  Effect.flatMap(Router, (router) => router.best(model, strategy))
+
+/**
+ * Forgets which servers failed, which were fast, and which was best.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const clear: Effect.Effect<void, never, Router> = Effect.flatMap(Router, (router) => router.clear)

@@ -72,7 +72,7 @@ export interface Server {
   readonly weight: number
   /** Lower is tried first; 0 unless given. */
   readonly priority: number
-  /** Requests at once; unlimited unless given. */
+  /** With so many requests under way, others are preferred; unlimited unless given. */
   readonly maxInFlight: number | undefined
   /** Not named by the user: used only if it answers. */
   readonly implicit: boolean
@@ -87,7 +87,8 @@ export interface Server {
  * - `location`: for `nearest`
  * - `weight`: share of the traffic within its priority, > 0, default 1
  * - `priority`: lower is tried first, default 0
- * - `maxInFlight`: requests at once, default unlimited
+ * - `maxInFlight`: with so many requests under way others are preferred; it is used beyond that only when all are
+ *   full; default unlimited
  *
  * @since 0.1.0
  * @category models
@@ -146,7 +147,23 @@ export const normalizeUrl = (input: string): Either.Either<URL, string> => {
   return Either.right(url)
 }
 
-const redactUserInfo = (address: string): string => address.replace(/\/\/[^/@]*@/, "//…@")
+/**
+ * An address as an error may show it: without what may be a name and a password.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const redactUserInfo = (address: string): string =>
+  address.replace(/^([a-z][a-z0-9+.-]*:\/\/)?[^/?#]*@/i, "$1…@")
+
+const decode = (part: string): string => {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    // A percent sign that stands for itself.
+    return part
+  }
+}
 
 const toBase64 = (text: string): string => btoa(String.fromCharCode(...new TextEncoder().encode(text)))
 
@@ -176,7 +193,7 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
   const url = parsed.right
   let authorization: Redacted.Redacted | undefined
   if (url.username !== "" || url.password !== "") {
-    const userInfo = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`
+    const userInfo = `${decode(url.username)}:${decode(url.password)}`
     authorization = Redacted.make(`Basic ${toBase64(userInfo)}`)
     url.username = ""
     url.password = ""

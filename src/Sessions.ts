@@ -325,3 +325,51 @@ export const layer: Layer.Layer<Sessions, never, SessionStore> = Layer.effect(Se
  */
 export const layerMemory = (options?: MemoryOptions): Layer.Layer<Sessions> =>
   Layer.provide(layer, layerStoreMemory(options))
+
+// =============================================================================
+// accessors
+// =============================================================================
+
+/**
+ * A new conversation.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const create = (): Effect.Effect<Session, never, Sessions> => Effect.flatMap(Sessions, (self) => self.create())
+
+/**
+ * A conversation that exists; fails with `SessionNotFound` at once where there is none.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const resume = (id: string): Effect.Effect<Session, SessionNotFound, Sessions> =>
+  Effect.flatMap(Sessions, (self) => self.resume(id))
+
+/**
+ * The turns of a conversation: a deeply read-only copy.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const history = (id: string): Effect.Effect<ReadonlyArray<Message>, SessionNotFound, Sessions> =>
+  Effect.flatMap(Sessions, (self) => self.history(id))
+
+/**
+ * Forgets the turns of a conversation; its id stays.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const reset = (id: string): Effect.Effect<void, SessionNotFound, Sessions> =>
+  Effect.flatMap(Sessions, (self) => self.reset(id))
+
+/**
+ * Removes a conversation: from now on its id is unknown.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const remove = (id: string): Effect.Effect<void, SessionNotFound, Sessions> =>
+  Effect.flatMap(Sessions, (self) => self.remove(id))

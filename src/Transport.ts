@@ -1,6 +1,6 @@
 /**
  * Sends a chat request to one server and hands back its bytes as they come. Plain callbacks, because this is the
- * token path; `internal/undici.ts` is the implementation for Node.
+ * token path; `transport/undici.ts` is the implementation for Node.
  *
  * @since 0.1.0
  */

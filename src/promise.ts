@@ -23,7 +23,7 @@ import * as ApiRequest from "./backend/apiRequest.js"
 import * as Chat from "./Chat.js"
 import { type JsonObject, type Routing, Routing as RoutingSchema, type ToolDefinition } from "./ChatRequest.js"
 import * as Wiring from "./Cortex.js"
-import { InvalidRequest, type RegistryWarning } from "./Errors.js"
+import { Closed, InvalidRequest, type RegistryWarning } from "./Errors.js"
 import type { Result } from "./Failover.js"
 import type { Message } from "./Message.js"
 import { ChatStream } from "./promise/chatStream.js"
@@ -83,7 +83,7 @@ export interface Tool extends ToolDefinition {
 export interface ChatOptions extends Omit<Chat.Options, "tools" | "session"> {
   readonly stream?: boolean | undefined
   readonly responseFormat?: "text" | "json" | undefined
-  readonly schema?: JsonObject | undefined
+  readonly schema?: object | undefined
   readonly session?: Session | string | undefined
   readonly tools?: ReadonlyArray<Tool> | undefined
   readonly signal?: AbortSignal | undefined
@@ -100,12 +100,18 @@ export interface ChatFunction {
   // biome-ignore lint/suspicious/noExplicitAny: a parsed value of a caller's own schema, as from JSON.parse.
   <A = any>(
     prompt: Prompt,
-    options: ChatOptions & ({ readonly responseFormat: "json" } | { readonly schema: JsonObject })
+    options: ChatOptions & ({ readonly responseFormat: "json" } | { readonly schema: object })
   ): Promise<A>
   (
     prompt: Prompt,
-    options?: ChatOptions & { readonly stream?: false; readonly responseFormat?: "text"; readonly schema?: undefined }
+    options?: ChatOptions & {
+      readonly stream?: false | undefined
+      readonly responseFormat?: "text" | undefined
+      readonly schema?: undefined
+    }
   ): Promise<string>
+  /** Options that were put together elsewhere: what comes back is known only when they are. */
+  (prompt: Prompt, options: ChatOptions): Promise<unknown>
 }
 
 /**
@@ -170,6 +176,10 @@ const toolOf = ({ execute, ...definition }: Tool): Chat.Tool =>
           })
       }
 
+/** Whatever else was given as tools is left for the check of the options to refuse. */
+const toolsOf = (tools: ReadonlyArray<Tool>): ReadonlyArray<Chat.Tool> =>
+  Array.isArray(tools) ? (tools as ReadonlyArray<Tool>).map(toolOf) : (tools as never)
+
 const never = (field: string, reason: string): Promise<never> => Promise.reject(new InvalidRequest({ field, reason }))
 
 const chatWith =
@@ -185,13 +195,16 @@ const chatWith =
       return never("schema", `asks for JSON; leave out responseFormat: "text"`)
     }
     if (json && stream === true) {
-      return never("stream", `JSON cannot be streamed: it is checked as a whole; leave out stream or responseFormat`)
+      return never(
+        "stream",
+        `JSON is checked as a whole and cannot be streamed: leave out stream, or responseFormat and schema`
+      )
     }
     if (signal?.aborted) throw signal.reason
     const all: Chat.Options = {
       ...rest,
       ...(session === undefined ? {} : { session: session instanceof Session ? { id: session.id } : session }),
-      ...(tools === undefined ? {} : { tools: tools.map(toolOf) })
+      ...(tools === undefined ? {} : { tools: toolsOf(tools) })
     }
     if (stream === true) {
       const answer = await run(
@@ -208,19 +221,23 @@ const chatWith =
       }
       return new ChatStream(answer)
     }
+    const idle = Array.isArray(tools)
+      ? (tools as ReadonlyArray<Tool>).find((tool) => tool.execute === undefined)
+      : undefined
+    if (idle !== undefined) {
+      return never("tools", `'${idle.name}' has no execute, so its calls would be lost: use complete() or stream: true`)
+    }
     if (json) {
       const decoder =
-        schema === undefined ? Effect.succeed(StructuredOutput.any) : StructuredOutput.fromJsonSchema(schema)
+        schema === undefined
+          ? Effect.succeed(StructuredOutput.any)
+          : StructuredOutput.fromJsonSchema(schema as JsonObject)
       return run(
         Effect.flatMap(decoder, (decoder) =>
           Effect.flatMap(Chat.Chat, (chat) => chat.structured(prompt, decoder, all))
         ),
         signal
       )
-    }
-    const idle = tools?.find((tool) => tool.execute === undefined)
-    if (idle !== undefined) {
-      return never("tools", `'${idle.name}' has no execute, so its calls would be lost: use complete() or stream: true`)
     }
     return run(Chat.text(prompt, all), signal)
   }
@@ -294,12 +311,19 @@ export class Session {
  */
 export const createCortex = (options: CortexOptions = {}): Cortex => {
   const runtime = ManagedRuntime.make(Wiring.layer(options))
-  const run: Run = (effect, signal) =>
-    runtime.runPromiseExit(effect, signal === undefined ? undefined : { signal }).then((exit) => {
+  let closed = false
+  const run: Run = async (effect, signal) => {
+    if (closed) throw new Closed()
+    return runtime.runPromiseExit(effect, signal === undefined ? undefined : { signal }).then((exit) => {
       if (Exit.isSuccess(exit)) return exit.value
-      if (signal?.aborted && Cause.isInterruptedOnly(exit.cause)) throw signal.reason
+      if (Cause.isInterruptedOnly(exit.cause)) throw signal?.aborted ? signal.reason : new Closed()
       throw Cause.squash(exit.cause)
     })
+  }
+  const close = () => {
+    closed = true
+    return runtime.dispose()
+  }
   const registry = <A, E>(use: (registry: Registry.Service) => Effect.Effect<A, E>): Promise<A> =>
     run(Effect.flatMap(Registry.Registry, use))
   const router = <A, E>(use: (router: Router.Service) => Effect.Effect<A, E>): Promise<A> =>
@@ -315,7 +339,7 @@ export const createCortex = (options: CortexOptions = {}): Cortex => {
         Chat.complete(prompt, {
           ...rest,
           ...(session === undefined ? {} : { session: session instanceof Session ? { id: session.id } : session }),
-          ...(tools === undefined ? {} : { tools: tools.map(toolOf) })
+          ...(tools === undefined ? {} : { tools: toolsOf(tools) })
         }),
         signal
       )
@@ -347,8 +371,8 @@ export const createCortex = (options: CortexOptions = {}): Cortex => {
         )
       ),
     registryWarnings: () => registry((registry) => Effect.map(registry.warnings, (warnings) => [...warnings])),
-    close: () => runtime.dispose(),
-    [Symbol.asyncDispose]: () => runtime.dispose()
+    close,
+    [Symbol.asyncDispose]: close
   }
 }
 

@@ -869,18 +869,38 @@ describe("Registry", () => {
       const network = new Network().ollama(a, "m:1b")
       return withRegistry({ network, servers: [a, b, { url: c, protocol: "openai" }] }, (registry) =>
         Effect.gen(function* () {
-          const hosts = yield* registry.locate("Unheard:1b")
+          const hosts = yield* registry.locate("Llama3.2:3b")
           assert.deepStrictEqual(
             hosts.map((host) => [host.server.url, host.protocol, host.model, host.certain]),
             [
-              [b, "ollama", "Unheard:1b", false],
-              [c, "openai", "Unheard:1b", false]
+              [b, "ollama", "Llama3.2:3b", false],
+              [c, "openai", "Llama3.2:3b", false]
             ]
           )
           assert.deepStrictEqual(urls(yield* registry.locate("m:1b")), [a])
         })
       )
     })
+
+    it.effect("a model nobody has heard of is not looked for on silent servers while others answer", () => {
+      const network = new Network().ollama(a, "m:1b")
+      return withRegistry({ network, servers: [a, b] }, (registry) =>
+        Effect.gen(function* () {
+          const error = yield* Effect.flip(registry.locate("llama3.2:3bb"))
+          assert.strictEqual(error._tag, "ModelNotFound")
+          assert.include(error.message, "Did you mean llama3.2:3b")
+          assert.include(error.message, `${b} could not be asked`)
+        })
+      )
+    })
+
+    it.effect("where nobody answers, every server may have it", () =>
+      withRegistry({ network: new Network(), servers: [a, b] }, (registry) =>
+        Effect.gen(function* () {
+          assert.deepStrictEqual(urls(yield* registry.locate("unheard:1b")), [a, b])
+        })
+      )
+    )
 
     it.effect("a server that had it and is silent now comes after the certain ones", () => {
       const network = new Network().ollama(a, "m:1b").ollama(b, "M:1b")

@@ -509,7 +509,7 @@ describe("what is refused before any I/O", () => {
     ["a persona of the prototype", "Hi", { persona: "toString" }, { _tag: "PersonaNotFound" }],
     ["an empty prompt", "", {}, { field: "prompt" }],
     ["no messages", [], {}, { field: expect.stringMatching(/^messages/) }],
-    ["no prompt", undefined, {}, { field: "messages" }],
+    ["no prompt", undefined, {}, { field: "prompt" }],
     [
       "a message of an unknown role",
       [{ role: "robot", content: "x" }],

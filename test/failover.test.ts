@@ -131,7 +131,7 @@ const failing: ReadonlyArray<readonly [string, Row]> = [
 describe.each(protocols)("the failure table (%s)", (protocol) => {
   it.each(failing)("%s: the next server answers, invisibly", async (_, row) => {
     const { bad, good, cortex } = await pair(protocol, row.fault)
-    const options = { timeout: 150 }
+    const options = { timeout: 300 }
     const first = await cortex.complete(question, options)
     const reason = typeof row.reason === "string" ? row.reason : row.reason[protocol]
     expect(first).toMatchObject({ text: reply, server: good.url, finishReason: "stop" })
@@ -264,7 +264,7 @@ describe("200 of 200", () => {
       const cortex = fleet.cortex([...bad, good], { cacheTtl })
       await cortex.listServers()
       await rage()
-      const texts = await concurrently(200, 16, (i) => cortex.chat(`number ${i}`, { timeout: 150 }))
+      const texts = await concurrently(200, 16, (i) => cortex.chat(`number ${i}`, { timeout: 500 }))
       expect(texts).toEqual(Array.from({ length: 200 }, (_, i) => expected(i)))
     })
 
@@ -275,7 +275,7 @@ describe("200 of 200", () => {
       await cortex.listServers()
       await rage()
       const streams = await concurrently(60, 8, async (i) =>
-        eventsOf(await cortex.chat(`number ${i}`, { stream: true, temperature: 0, timeout: 150 }))
+        eventsOf(await cortex.chat(`number ${i}`, { stream: true, temperature: 0, timeout: 500 }))
       )
       for (const [i, events] of streams.entries()) {
         expect(textOf(events)).toBe(expected(i))
@@ -290,7 +290,7 @@ describe("200 of 200", () => {
       const cortex = fleet.cortex(inOrder(...bad))
       await cortex.listServers()
       await rage()
-      const error = await failure(cortex.chat(question, { timeout: 150 }))
+      const error = await failure(cortex.chat(question, { timeout: 300 }))
       expect(error).toBeInstanceOf(AllServersFailed)
       expect(error.model).toBe(model)
       expect(error.attempts.map((attempt: Attempt) => attempt.server)).toEqual(bad.map((server) => server.url))
@@ -523,21 +523,19 @@ describe("the breaker", () => {
   })
 
   it("a rested server gets one request at a time until it answers", async () => {
-    const { bad, good, cortex } = await pair("ollama", { kind: "status", code: 500 })
+    const { bad, good } = await pair("ollama", { kind: "status", code: 500 })
     const fast = fleet.cortex(inOrder(bad, good), { cacheTtl: 50 })
     await fast.listServers()
     expect(await fast.complete(question)).toMatchObject({ server: good.url, attempts: [{ server: bad.url }] })
     await bad.setBehaviour({ faults: undefined, firstToken: 300 })
     bad.clear()
-    await expect.poll(() => fast.bestServer(model, { strategy: "random" }).then(({ url }) => url)).toBeTypeOf("string")
     await new Promise((resolve) => setTimeout(resolve, 80))
     const probes = await Promise.all(Array.from({ length: 8 }, () => fast.complete(question)))
     expect(probes.filter(({ server }) => server === bad.url)).toHaveLength(1)
     expect(bad.maxInFlight).toBe(1)
-    await bad.setBehaviour({ firstToken: 0 })
-    // It has answered: it is the first choice again.
-    expect((await fast.complete(question)).server).toBe(bad.url)
-    expect((await cortex.complete(question)).text).toBe(reply)
+    // It has answered: it is the first choice again, for all at once.
+    const all = await Promise.all(Array.from({ length: 4 }, () => fast.complete(question)))
+    expect(all.map(({ server }) => server)).toEqual(Array(4).fill(bad.url))
   })
 
   it("Retry-After is heeded, and only for as long as the server asked", async () => {
@@ -614,7 +612,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     await cortex.listServers()
     await servers[0].setBehaviour({ faults: fault })
     await servers[1].setBehaviour({ faults: more })
-    return { servers, cortex, stream: await cortex.chat(question, { stream: true, temperature: 0, timeout: 200 }) }
+    return { servers, cortex, stream: await cortex.chat(question, { stream: true, temperature: 0, timeout: 300 }) }
   }
 
   it.each<[string, Fault]>([

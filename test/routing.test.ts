@@ -259,7 +259,7 @@ describe("order", () => {
     )
   })
 
-  it("within a tier, fastest and nearest are sorted, the unknown last; nothing is ever NaN", () => {
+  it("within a tier, fastest and nearest are sorted, a speed not shown yet counts as the best; nothing is ever NaN", () => {
     const equal = candidates.map((found) =>
       found.map(
         (c): Router.Candidate => ({
@@ -275,7 +275,8 @@ describe("order", () => {
           for (const value of values) expect(value).not.toBeNaN()
           expect(values).toEqual([...values].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0)))
         }
-        by("fastest", (c) => -(Router.speed(c) ?? 0))
+        const fastest = Math.max(0, ...found.map((c) => Router.speed(c) ?? 0))
+        by("fastest", (c) => -(Router.speed(c) ?? fastest))
         by("nearest", (c) => Router.remoteness(c, location) ?? Number.POSITIVE_INFINITY)
       }),
       { numRuns: 300 }

@@ -15,6 +15,7 @@ import type { ChatRequest } from "../ChatRequest.js"
 import { engineFailure } from "../internal/engine.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
 import * as Message from "../Message.js"
+import { instruction } from "../StructuredOutput.js"
 import { continuable, openEnded, repeats, wellFormed } from "./resume.js"
 
 // =============================================================================
@@ -99,7 +100,11 @@ const render = (model: LlamaModel, messages: ChatRequest["messages"]): Array<Tok
   if (model.tokens.shouldPrependBosToken && model.tokens.bos !== null) tokens.push(model.tokens.bos)
   messages.forEach((message, i) => {
     const role = message.role === "developer" ? "system" : message.role
-    tokens.push(...open, ...model.tokenize(`${role}\n${Message.text(message)}`))
+    // A grammar holds the answer to JSON: words that ask for it only lead so small a model astray.
+    const text = Message.text(message)
+    const rest = role === "system" && text.endsWith(instruction) ? text.slice(0, -instruction.length).trimEnd() : text
+    if (role === "system" && rest === "") return
+    tokens.push(...open, ...model.tokenize(`${role}\n${rest}`))
     // A trailing message of the assistant is left open: the model goes on with it.
     if (message.role !== "assistant" || i < messages.length - 1) tokens.push(...close)
   })

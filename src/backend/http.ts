@@ -110,6 +110,7 @@ export const statusFailure = (
     case 422:
       return make("invalid-request")
     case 401:
+    case 402:
     case 403:
       return make("unauthorized")
     case 404:
@@ -130,7 +131,7 @@ export const statusFailure = (
       return status >= 500 || status === 408
         ? make("server-error")
         : status >= 400
-          ? make("invalid-request")
+          ? make("rejected")
           : { reason: "malformed", message: `unexpected HTTP status ${status}`, status }
   }
 }

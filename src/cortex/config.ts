@@ -256,6 +256,21 @@ const first = <A>(
   return { origin: "default", value: undefined }
 }
 
+const optionKeys = new Set([
+  "servers",
+  "model",
+  "personas",
+  "location",
+  "registry",
+  "cacheTtl",
+  "bestServerTtl",
+  "discoveryTtl",
+  "defaultModel",
+  "configFile",
+  "sessions",
+  "demoModel"
+])
+
 /**
  * The settings that hold with where they come from, or what is wrong with them.
  *
@@ -266,6 +281,11 @@ export const resolve = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<Resolved, InvalidConfig, FileSystem.FileSystem | Path.Path> {
   const given = "the options"
+  const unknown = Object.keys(options).find((key) => !optionKeys.has(key))
+  if (unknown !== undefined) {
+    const reason = `there is no such option; there are ${[...optionKeys].join(", ")}`
+    return yield* new InvalidConfig({ source: given, field: unknown, reason })
+  }
   const alone = options.configFile === false
   const path = options.configFile === false ? "" : (options.configFile ?? (yield* filePath))
   const file: File = alone ? {} : yield* readFile(path)

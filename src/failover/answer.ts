@@ -2,7 +2,7 @@
  * One answer, from the first attempt to its end, over as many servers as it takes.
  *
  * This is the token path: plain code, one call per piece of text, one timer set per network read, no Effect. What
- * surrounds it (who the servers are, what is remembered) is in the `Plan`.
+ * surrounds it (who the servers are, what is remembered) comes with the `Call` and its `Surroundings`.
  *
  * @since 0.1.0
  */
@@ -291,7 +291,6 @@ class Try implements Joint {
   }
 
   private diverged(): void {
-    this.exchange?.abort()
     this.fail({ reason: "diverged", message: "its answer differs from what had been given out before" })
   }
 
@@ -492,6 +491,8 @@ export class Answer implements Watched {
 
   failed(attempt: Try, failure: ServerFailure): void {
     this.retire(attempt)
+    // It may be this side that gave up on an answer which still comes.
+    attempt.exchange?.abort()
     attempt.lease.fail(failure)
     this.record(attempt.candidate, attempt.phase, failure, attempt.began)
     if (this.call.events) this.given.add(attempt)

@@ -86,8 +86,12 @@ export class ChatStream implements AsyncIterable<ChatEvent> {
   /** Stops the server's work. Readers come to an end after what was already read. */
   async cancel(): Promise<void> {
     this.answer.cancel()
-    while (await this.more()) {
-      // What was read before the cancellation still counts.
+    try {
+      while (await this.more()) {
+        // What was read before the cancellation still counts.
+      }
+    } catch {
+      // It had failed before: that belongs to its readers.
     }
   }
 

@@ -14,6 +14,8 @@ export interface FakeOllamaOptions extends FakeOptions {
   readonly debugRender?: boolean | undefined
   /** Whether lists and show tell capabilities; older servers do not. True by default. */
   readonly tellsCapabilities?: boolean | undefined
+  /** Whether it may be asked by any host name, as one that listens on every address. False by default. */
+  readonly exposed?: boolean | undefined
 }
 
 /** Starts a fake Ollama server. It has the model `llama3.2:3b` unless told otherwise, and also answers on /v1. */
@@ -316,7 +318,7 @@ const localHost = /^(localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\]|.*\.(localhost|lo
 /** Only a local Host and a local Origin are let in. */
 function originAllowed(x: X): boolean {
   const { host, origin } = x.req.headers
-  if (host !== undefined && !localHost.test(host)) return false
+  if (host !== undefined && x.options.exposed !== true && !localHost.test(host)) return false
   return (
     origin === undefined ||
     /^(app|file|tauri|vscode-webview|vscode-file):/.test(origin) ||

@@ -1,0 +1,229 @@
+import { inspect } from "node:util"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { describe, expect, expectTypeOf, it } from "vitest"
+import * as Chat from "../src/Chat.js"
+import * as Cortex from "../src/Cortex.js"
+import { type ChatOptions, type ChatStream, createCortex } from "../src/promise.js"
+import * as Registry from "../src/Registry.js"
+import * as Router from "../src/Router.js"
+import * as Server from "../src/Server.js"
+import * as Sessions from "../src/Sessions.js"
+import { failure, inOrder, model, useFleet } from "./support/fleet.js"
+
+const fleet = useFleet()
+
+const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length
+
+describe("what a call leaves behind", () => {
+  it("no timer and no memory, over thousands of calls and of streams left early", async () => {
+    const server = await fleet.ollama({ reply: "one two three four", perToken: "burst" })
+    const cortex = fleet.cortex([server])
+    const rounds = async (n: number) => {
+      for (let i = 0; i < n; i++) {
+        await cortex.chat("Hi")
+        for await (const event of await cortex.chat("Hi", { stream: true })) if (event.type === "token") break
+        if (i % 100 === 0) server.clear()
+      }
+    }
+    await rounds(100)
+    const before = timers()
+    await rounds(400)
+    expect(timers()).toBeLessThanOrEqual(before + 5)
+  })
+
+  it("an answer that is given up on is stopped: the server's work ends", async () => {
+    const first = await fleet.ollama({ reply: "one two three", faults: { kind: "cut", after: 2 } })
+    const second = await fleet.openai({ reply: "other words ".repeat(200).trim(), perToken: 20 })
+    const cortex = fleet.cortex(inOrder(first, second))
+    const stream = await cortex.chat("Hi", { stream: true })
+    expect((await failure(stream.text()))._tag).toBe("StreamInterrupted")
+    // The first request only shows that it cannot go on with a text that was begun.
+    expect(await second.chatRequests[1]?.closedByClient).toBeTypeOf("number")
+  })
+})
+
+describe("closing", () => {
+  it("calls under way, and calls after it, reject with Closed, and no server is blamed", async () => {
+    const server = await fleet.ollama({ faults: { kind: "hang" } })
+    const cortex = createCortex({ servers: [server.url], configFile: false, model })
+    const call = failure(cortex.chat("Hi"))
+    const stream = await cortex.chat("Hi", { stream: true })
+    const reading = failure(stream.text())
+    await server.waitForChats(2)
+    await cortex.close()
+    expect((await call)._tag).toBe("Closed")
+    expect((await reading)._tag).toBe("Closed")
+    const after = await failure(cortex.chat("Hi"))
+    expect(after._tag).toBe("Closed")
+    expect(after).toBeInstanceOf(Error)
+  })
+
+  it("cancelling a stream that has failed is no failure of its own", async () => {
+    const server = await fleet.ollama({ faults: { kind: "status", code: 500 } })
+    const stream = await fleet.cortex([server]).chat("Hi", { stream: true })
+    expect((await failure(stream.text()))._tag).toBe("AllServersFailed")
+    await expect(stream.cancel()).resolves.toBeUndefined()
+    await expect(stream[Symbol.asyncDispose]()).resolves.toBeUndefined()
+  })
+})
+
+describe("what a failure says of a server", () => {
+  it("an answer that began before a server asked for rest does not end the rest", async () => {
+    const server = await fleet.ollama({ reply: "slow answer here", firstToken: 150 })
+    const other = await fleet.ollama({ reply: "other" })
+    const cortex = fleet.cortex(inOrder(server, other))
+    const slow = cortex.chat("Hi")
+    await server.waitForChats(1)
+    await server.setBehaviour({ faults: { kind: "status", code: 429, retryAfter: 60 } })
+    expect(await cortex.chat("Hi")).toBe("other")
+    expect(await slow).toBe("slow answer here")
+    const asked = server.chatRequests.length
+    expect(await cortex.chat("Hi")).toBe("other")
+    expect(server.chatRequests).toHaveLength(asked)
+  })
+
+  it.each([402, 405, 409, 421, 451])("HTTP %i: the next server, and this one does not rest", async (code) => {
+    const server = await fleet.ollama({ faults: { kind: "status", code } })
+    const other = await fleet.ollama({ reply: "other" })
+    const cortex = fleet.cortex(inOrder(server, other))
+    expect(await cortex.chat("Hi")).toBe("other")
+    expect(await cortex.chat("Hi")).toBe("other")
+    expect(server.chatRequests).toHaveLength(2)
+  })
+
+  it("fastest tries a server whose speed is not known yet", async () => {
+    const slow = await fleet.openai({ reply: "a b c d e f", perToken: 30, flavour: "vllm" })
+    const fast = await fleet.openai({ reply: "a b c d e f", perToken: 10, flavour: "vllm" })
+    const cortex = fleet.cortex([slow, fast])
+    for (let i = 0; i < 6; i++) await cortex.chat("Hi", { routing: "fastest" })
+    expect(slow.chatRequests.length).toBeGreaterThan(0)
+    expect(fast.chatRequests.length).toBeGreaterThan(slow.chatRequests.length)
+  })
+})
+
+describe("tool calls that nobody answers", () => {
+  const reply = { tokens: [], toolCalls: [{ name: "nobody", arguments: {} }] }
+  const tools = [{ name: "time", execute: () => "noon" }]
+
+  it("fail instead of an empty text", async () => {
+    const cortex = fleet.cortex([
+      await fleet.ollama({ reply, models: [{ name: model, capabilities: ["completion", "tools"] }] })
+    ])
+    const error = await failure(cortex.chat("Hi", { tools }))
+    expect(error).toMatchObject({ _tag: "ToolFailed", tool: "nobody" })
+    expect((await cortex.complete("Hi", { tools })).toolCalls).toMatchObject([{ name: "nobody" }])
+  })
+
+  it("tools that are no list are refused", async () => {
+    const cortex = fleet.cortex([await fleet.ollama()])
+    const error = await failure(cortex.chat("Hi", { tools: {} as never }))
+    expect(error).toMatchObject({ _tag: "InvalidRequest", field: "tools" })
+  })
+})
+
+describe("secrets", () => {
+  const secret = "hunter2"
+  it.each([
+    `http://me:${secret}@:99999`,
+    `me:${secret}@[bad`,
+    `ftp://me:${secret}@host`,
+    `http://me:${secret}%@host:x`
+  ])("are in no error: %s", async (url) => {
+    const cortex = createCortex({ servers: [url], configFile: false })
+    const error = await failure(cortex.chat("Hi"))
+    expect(error._tag).toBe("InvalidConfig")
+    expect(inspect(error, { depth: 9 }) + JSON.stringify(error) + error.stack).not.toContain(secret)
+    await cortex.close()
+  })
+
+  it("a percent sign in a password stands for itself", () => {
+    const made = Server.fromOptions(`http://me:50%@host`, "test")
+    expect(inspect(made, { depth: 9 })).not.toContain("50%")
+    expect(made._tag).toBe("Right")
+  })
+
+  it("an address with a password finds its server and shows no password", async () => {
+    const server = await fleet.ollama()
+    const cortex = fleet.cortex([server])
+    const url = server.url.replace("//", `//me:${secret}@`)
+    expect((await cortex.getServerInfo(model, { serverUrl: url })).url).toBe(server.url)
+    const error = await failure(cortex.getServerInfo(model, { serverUrl: `http://me:${secret}@elsewhere` }))
+    expect(error.message).not.toContain(secret)
+  })
+})
+
+describe("what is not known is refused", () => {
+  it("an option of createCortex, of searchModels, and near misses with a hint", async () => {
+    const wrong = createCortex({ server: ["http://x"], configFile: false } as never)
+    expect(await failure(wrong.chat("Hi"))).toMatchObject({ _tag: "InvalidConfig", field: "server" })
+    await wrong.close()
+    const cortex = fleet.cortex([await fleet.ollama()])
+    const search = await failure(cortex.searchModels("x", { min_params: "7b" } as never))
+    expect(search).toMatchObject({ _tag: "InvalidRequest", field: "min_params" })
+    expect((await failure(cortex.chat("Hi", { max_tokens: 3 } as never))).message).toContain("did you mean maxTokens?")
+    expect((await failure(cortex.chat("Hi", { tempreature: 1 } as never))).message).toContain("temperature?")
+    expect((await failure(cortex.chat("Hi", { routing: "quick" as never }))).message).toContain('"balanced"')
+  })
+})
+
+describe("parts can be replaced", () => {
+  it("the store and the router, as layers", async () => {
+    const server = await fleet.ollama({ reply: "hello" })
+    const asked: Array<string> = []
+    const router = Layer.effect(
+      Router.Router,
+      Effect.map(Router.make, (made) => ({
+        ...made,
+        order: (name: string, routing: Parameters<Router.Service["order"]>[1]) => {
+          asked.push(name)
+          return made.order(name, routing)
+        }
+      }))
+    )
+    const kept: Array<string> = []
+    const store = Layer.effect(
+      Sessions.SessionStore,
+      Effect.map(Sessions.makeStoreMemory(), (made) => ({
+        ...made,
+        append: (...args: Parameters<Sessions.Store["append"]>) => {
+          kept.push(args[0])
+          return made.append(...args)
+        }
+      }))
+    )
+    const program = Effect.gen(function* () {
+      const session = yield* Sessions.create()
+      const text = yield* Chat.text("Hi", { model, session })
+      const { url } = yield* Router.best(model)
+      const registry = yield* Registry.Registry
+      return { text, url, session, turns: yield* Sessions.history(session.id), models: yield* registry.models() }
+    })
+    const layer = Cortex.layer({ servers: [server.url], configFile: false }, { router, store })
+    const result = await Effect.runPromise(Effect.provide(program, layer))
+    expect(result).toMatchObject({ text: "hello", url: server.url })
+    expect(result.turns).toHaveLength(2)
+    expect(asked).toContain(model)
+    expect(kept).toEqual([result.session.id])
+  })
+})
+
+it("the type of a chat's promise follows its options", () => {
+  const { chat } = createCortex({ servers: [], configFile: false })
+  const options: ChatOptions = {}
+  interface City {
+    readonly type: "object"
+  }
+  const schema: City = { type: "object" }
+  // Never called: only their types count.
+  const calls = () => [
+    expectTypeOf(chat("x")).resolves.toEqualTypeOf<string>(),
+    expectTypeOf(chat("x", { stream: false })).resolves.toEqualTypeOf<string>(),
+    expectTypeOf(chat("x", { stream: true })).resolves.toEqualTypeOf<ChatStream>(),
+    expectTypeOf(chat<{ a: number }>("x", { responseFormat: "json" })).resolves.toEqualTypeOf<{ a: number }>(),
+    expectTypeOf(chat<{ a: number }>("x", { schema })).resolves.toEqualTypeOf<{ a: number }>(),
+    expectTypeOf(chat("x", options)).resolves.toBeUnknown(),
+    expectTypeOf(chat("x", { stream: Math.random() > 0.5 })).resolves.toBeUnknown()
+  ]
+  expect(calls).toBeTypeOf("function")
+})
