@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import type { Effect } from "effect/Effect"
 import type { FinishReason, Usage } from "./ChatEvent.js"
 import type { ChatRequest } from "./ChatRequest.js"
 import type { FailureReason } from "./Errors.js"
@@ -58,8 +59,75 @@ export interface Sink {
 }
 
 /**
+ * An answer that broke, as far as it was given out: its text, its reasoning, and how many tokens that was.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Broken {
+  readonly text: string
+  readonly thinking: string
+  readonly tokens: number
+}
+
+/**
+ * The sink of an answer that is gone on with. Before any text comes, `joins` tells what this text must first repeat
+ * of what was given out, and how many tokens of it the server counts once more. It may be called again, when the way
+ * that was tried turns out not to be open.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Joint extends Sink {
+  joins(expected: string, repeated: number): void
+}
+
+/**
+ * - `continues`: the first new piece is what comes next
+ * - `trims`: the same, but white space at the end of the message is lost, and said again
+ * - `echoes`: the message is said again, then it goes on
+ * - `restarts`: the answer begins anew, or the message was refused
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Ability = "continues" | "trims" | "echoes" | "restarts"
+
+/**
+ * Told what a trial shows. `connected` and `read` are the signs of life of the trial's own request.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Asker {
+  connected(): void
+  read(): void
+  shown(ability: Ability): void
+  fail(failure: ServerFailure): void
+}
+
+/**
+ * What each server was seen to do with an answer that it is to go on with; see `backend/abilities`.
+ *
+ * - `ability`: tells `asker`, at once where it is known; else `trial` is started, once for all who ask meanwhile, and
+ *   stopped when all of them have left
+ * - `renders`: whether this server shows the prompt that it makes of a conversation, as far as it is known
+ * - `forget`: what is known of one server
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Abilities {
+  readonly ability: (url: string, model: string, trial: (sink: Sink) => Exchange, asker: Asker) => Exchange
+  readonly renders: (url: string, model: string) => boolean | undefined
+  readonly setRenders: (url: string, model: string, renders: boolean) => void
+  readonly forget: (url: string) => void
+  readonly clear: Effect<void>
+}
+
+/**
  * `unsupported` names the options of a request that this protocol cannot express, each with the reason; such a
- * request is never sent. `start` sends it.
+ * request is never sent. `start` sends it. `resume` has this server go on with an answer that broke on another.
  *
  * @since 0.1.0
  * @category models
@@ -67,6 +135,7 @@ export interface Sink {
 export interface Backend {
   readonly unsupported: (request: ChatRequest) => ReadonlyArray<string>
   readonly start: (server: Server, request: ChatRequest, sink: Sink) => Exchange
+  readonly resume: (server: Server, request: ChatRequest, broken: Broken, sink: Joint, abilities: Abilities) => Exchange
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
  * What happens while a model answers, in order: `start`, then any of `meta`, `thinking`, `token`, `tool_call`,
- * `tool_result` and `error`, then `end`. Every event has a `timestamp` in milliseconds since the Unix epoch.
+ * `tool_result`, `error` and `restart`, then `end`. Every event has a `timestamp` in milliseconds since the Unix epoch.
  *
  * Reference: AI Cortex's `StreamEvent`, whose timestamp is in seconds.
  *
@@ -109,7 +109,8 @@ export interface Meta {
 }
 
 /**
- * A server failed; the stream goes on with another one. `content` says what happened.
+ * A server failed. `content` says what happened; `next` is the server that the stream goes on with, absent where there
+ * is none. What comes after it goes on where the tokens before it stopped, unless a `restart` follows.
  *
  * @since 0.1.0
  * @category models
@@ -118,6 +119,22 @@ export interface ErrorEvent {
   readonly type: "error"
   readonly content: string
   readonly attempt: Attempt
+  readonly next?: string
+  readonly timestamp: number
+}
+
+/**
+ * The answer broke, and `server` begins it anew, because the call asks for that (`onInterrupt: "restart"`): the last
+ * `discard` token events, and the thinking before them, are void, and a reader must throw them away. That is all that
+ * was given out since the start, the last `restart` or the last `tool_result`. Indices go on.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Restart {
+  readonly type: "restart"
+  readonly discard: number
+  readonly server: string
   readonly timestamp: number
 }
 
@@ -146,4 +163,19 @@ export interface End {
  * @since 0.1.0
  * @category models
  */
-export type ChatEvent = Start | Token | Thinking | ToolCallEvent | ToolResultEvent | Meta | ErrorEvent | End
+export type ChatEvent = Start | Token | Thinking | ToolCallEvent | ToolResultEvent | Meta | ErrorEvent | Restart | End
+
+/**
+ * The text of a stream's events, without what was made void.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const text = (events: Iterable<ChatEvent>): string => {
+  const pieces: Array<string> = []
+  for (const event of events) {
+    if (event.type === "token") pieces.push(event.content)
+    else if (event.type === "restart") pieces.length -= event.discard
+  }
+  return pieces.join("")
+}

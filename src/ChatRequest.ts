@@ -67,6 +67,15 @@ export type ToolChoice = "auto" | "none" | "required" | { readonly name: string 
 export type Think = boolean | "low" | "medium" | "high" | "max"
 
 /**
+ * What to do when an answer breaks after a part of it was given out: have another server go on from the same place;
+ * begin it anew, and say that all before is void; or fail.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type OnInterrupt = "resume" | "restart" | "fail"
+
+/**
  * What form the answer must have: any text, any JSON, or JSON that fits a schema.
  *
  * @since 0.1.0
@@ -155,7 +164,13 @@ export const Options = Schema.Struct({
   /** Attempts in all, the first included; default: every server once. More than there are servers goes round again. */
   maxRetries: optional(wholeFrom(1)),
   /** Pause before the same server is tried again, in milliseconds, doubled each time, with jitter; default 500. */
-  retryBackoff: optional(Schema.Number.pipe(Schema.filter((n) => (n >= 0 ? undefined : "must not be negative"))))
+  retryBackoff: optional(Schema.Number.pipe(Schema.filter((n) => (n >= 0 ? undefined : "must not be negative")))),
+  /**
+   * When a stream breaks after text was given out: `resume` (default) has another server go on from the same place,
+   * `restart` begins anew after an event that says so, `fail` is `StreamInterrupted`. Calls for a whole answer give out
+   * nothing before its end, and are always begun anew.
+   */
+  onInterrupt: optional(Schema.Literal("resume", "restart", "fail"))
 })
 /**
  * @since 0.1.0
@@ -253,7 +268,7 @@ export interface ChatRequest {
 }
 
 /**
- * How long a call may take and how often it is tried. All in milliseconds.
+ * How long a call may take, how often it is tried, and what to do when it breaks. Times are in milliseconds.
  *
  * @since 0.1.0
  * @category models
@@ -266,6 +281,7 @@ export interface Limits {
   readonly deadline: number | undefined
   readonly maxAttempts: number | undefined
   readonly retryBackoff: number
+  readonly onInterrupt: OnInterrupt
 }
 
 /**
@@ -282,7 +298,8 @@ export const defaults = {
   timeout: 30_000,
   connectTimeout: 5_000,
   loadTimeout: 120_000,
-  retryBackoff: 500
+  retryBackoff: 500,
+  onInterrupt: "resume"
 } as const
 
 /**
@@ -328,6 +345,7 @@ export const limits = (options: Options): Limits => {
     idleTimeout: options.idleTimeout ?? timeout,
     deadline: options.deadline,
     maxAttempts: options.maxRetries,
-    retryBackoff: options.retryBackoff ?? defaults.retryBackoff
+    retryBackoff: options.retryBackoff ?? defaults.retryBackoff,
+    onInterrupt: options.onInterrupt ?? defaults.onInterrupt
   }
 }

@@ -19,6 +19,7 @@ import * as NodePath from "@effect/platform-node/NodePath"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Backend, Backends } from "./Backend.js"
+import * as Abilities from "./backend/abilities.js"
 import * as Embedded from "./backend/embedded.js"
 import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
@@ -149,7 +150,8 @@ export const layerServices = (
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),
-    Layer.provide(replace.store ?? Sessions.layerStoreMemory(options.sessions))
+    Layer.provide(replace.store ?? Sessions.layerStoreMemory(options.sessions)),
+    Layer.provide(Abilities.layer)
   )
 }
 

@@ -10,8 +10,18 @@
  * | 400, 422 | no other server is tried: `InvalidRequest` |
  *
  * Before the first piece of the answer the caller notices nothing but an `error` event. After it, the next server
- * begins again and what the caller already has is held back; an answer that differs from it ends in
- * `StreamInterrupted`. A call that gives out no events is simply begun anew.
+ * goes on from the same place where it can (see `backend/resume`); else it begins again, what the caller already has is
+ * held back, and where the new answer differs from it the next server is tried. When none can go on: `StreamInterrupted`.
+ * A call that gives out no events is simply begun anew.
+ *
+ * Over the seam the indices of tokens go on, and
+ * - usage: tokens of the prompt are those of the last request; of the completion those of the answer that the caller
+ *   has, where the pieces of a server that broke off count as one each
+ * - `maxTokens`: what was given out counts; with nothing left the answer is complete, with the reason `length`
+ * - stop sequences hold also where they straddle it
+ * - tool calls are only given out when they are whole: an attempt that breaks inside one is gone on with from its text
+ * - reasoning that was given out is not given out again
+ * - JSON is never gone on with in the middle: it is written once more, as a whole, and must be the same
  *
  * @since 0.1.0
  */
@@ -20,6 +30,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import { Backends } from "./Backend.js"
+import { Abilities } from "./backend/abilities.js"
 import type { Routing } from "./ChatRequest.js"
 import { Closed, type ModelNotFound, type NoServers } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
@@ -82,6 +93,7 @@ export class Failover extends Context.Tag("aicortex/Failover")<Failover, Service
  */
 export const make = Effect.gen(function* () {
   const backends = yield* Backends
+  const abilities = yield* Abilities
   const fleet = yield* Fleet
   const registry = yield* Registry
   const router = yield* Router
@@ -93,11 +105,14 @@ export const make = Effect.gen(function* () {
   const runSync = Runtime.runSync(runtime)
   const surroundings: Surroundings = {
     backends,
+    abilities,
     fleet,
     now: () => clock.unsafeCurrentTimeMillis(),
     random: () => runSync(random.next),
     failed: (host, failure) => {
       if (failure.reason === "model-not-found") runFork(registry.markAbsent(host.model, host.server.url))
+      // Who comes back after it was gone may be another program.
+      if (failure.reason === "refused") abilities.forget(host.server.url)
     },
     missing: (model) => runPromise(Effect.flip(registry.missing(model)))
   }
@@ -125,4 +140,7 @@ export const make = Effect.gen(function* () {
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Failover, never, Backends | Fleet | Registry | Router> = Layer.scoped(Failover, make)
+export const layer: Layer.Layer<Failover, never, Abilities | Backends | Fleet | Registry | Router> = Layer.scoped(
+  Failover,
+  make
+)

@@ -9,6 +9,8 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { Abilities } from "./backend/abilities.js"
 import type { Routing } from "./ChatRequest.js"
 import type { ModelNotFound, NoServers } from "./Errors.js"
 import { Fleet, maxBelievableSpeed, type Snapshot } from "./Fleet.js"
@@ -477,7 +479,8 @@ const only = (pool: Pool, tried: Uint8Array, now: number): number =>
  *   session last
  * - `best`: the server that a call would try first, remembered per model and strategy for `Settings.bestServerTtl`,
  *   but not past a failure of that server
- * - `clear`: forgets all three caches: which servers are bad, which are good and how fast, and which is best
+ * - `clear`: forgets all three caches: which servers are bad, which are good and how fast, and which is best; and how
+ *   each goes on with an answer that broke
  *
  * @since 0.1.0
  * @category models
@@ -501,6 +504,7 @@ export class Router extends Context.Tag("aicortex/Router")<Router, Service>() {}
 export const make = Effect.gen(function* () {
   const registry = yield* Registry
   const fleet = yield* Fleet
+  const abilities = yield* Effect.serviceOption(Abilities)
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
   const best = new Map<string, { readonly url: string; readonly until: number }>()
@@ -537,9 +541,13 @@ export const make = Effect.gen(function* () {
       best.set(key, { url, until: now() + settings.bestServerTtl })
       return yield* registry.serverInfo(model, url)
     }),
-    clear: Effect.zipRight(
-      fleet.clear,
-      Effect.sync(() => best.clear())
+    clear: Effect.all(
+      [
+        fleet.clear,
+        Effect.sync(() => best.clear()),
+        Option.match(abilities, { onNone: () => Effect.void, onSome: ({ clear }) => clear })
+      ],
+      { discard: true }
     )
   })
 })

@@ -438,6 +438,28 @@ describe("aicortex chat", () => {
     assert.include(streamed.stderr, bad.url)
   })
 
+  it("does what it is told to when a server breaks off in the middle", async () => {
+    const [bad, good] = [await ollama({ faults: { kind: "cut", after: 2 } }), await ollama()]
+    const setup = {
+      config: {
+        servers: [
+          { url: bad.url, priority: 0 },
+          { url: good.url, priority: 1 }
+        ]
+      }
+    }
+    const resumed = await run(["chat", "-s", "x"], setup)
+    assert.deepStrictEqual([resumed.code, resumed.stdout], [0, "one two three\n"])
+    assert.include(resumed.stderr, `; ${good.url} goes on`)
+    const restarted = await run(["chat", "-s", "x", "--on-interrupt", "restart"], setup)
+    assert.deepStrictEqual([restarted.code, restarted.stdout], [0, "one two\none two three\n"])
+    assert.match(restarted.stderr, new RegExp(`aicortex: .*void.*${good.url}\n$`))
+    const failing = await run(["chat", "-s", "x", "--on-interrupt=fail"], setup)
+    assert.deepStrictEqual([failing.code, failing.stdout], [1, "one two\n"])
+    assert.include(failing.stderr, "broke after 7 characters")
+    assert.include(await failed(["chat", "x", "--on-interrupt", "retry"], {}, 2), "one of resume, restart, fail")
+  })
+
   it("lists every attempt when all fail", async () => {
     const servers = [
       await ollama({ faults: { kind: "status", code: 500, body: { error: "\u001b[31mred" } } }),

@@ -16,6 +16,7 @@ import { engineFailure } from "../internal/engine.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
 import * as Message from "../Message.js"
 import { instruction } from "../StructuredOutput.js"
+import { continuable, openEnded, repeats, wellFormed } from "./resume.js"
 
 // =============================================================================
 // models
@@ -408,27 +409,40 @@ export const make = (options: Options = {}): Embedded => {
 
   const closedFailure: ServerFailure = { reason: "engine", message: "the embedded engine has been closed" }
 
+  const start: Backend["start"] = (_server, request, sink) => {
+    const job = makeJob(request, sink)
+    if (closed) {
+      queueMicrotask(() => job.fail(closedFailure))
+    } else {
+      queueMicrotask(() => job.connected())
+      queue.push(job)
+      running ??= work()
+    }
+    return {
+      abort: () => {
+        job.abort()
+        const at = queue.indexOf(job)
+        if (at >= 0) queue.splice(at, 1)
+      },
+      pause: () => job.pause(),
+      resume: () => job.resume()
+    }
+  }
+
   return {
     backend: {
       unsupported,
-      start: (_server, request, sink) => {
-        const job = makeJob(request, sink)
-        if (closed) {
-          queueMicrotask(() => job.fail(closedFailure))
-        } else {
-          queueMicrotask(() => job.connected())
-          queue.push(job)
-          running ??= work()
+      start,
+      // A trailing message of the assistant is left open here, so the model always goes on from the exact place.
+      resume: (server, request, broken, sink) => {
+        const sent = wellFormed(broken.text)
+        if (!continuable(request) || sent === "") {
+          sink.joins(broken.text, broken.tokens)
+          return start(server, request, sink)
         }
-        return {
-          abort: () => {
-            job.abort()
-            const at = queue.indexOf(job)
-            if (at >= 0) queue.splice(at, 1)
-          },
-          pause: () => job.pause(),
-          resume: () => job.resume()
-        }
+        const repeated = repeats(broken.text, sent)
+        sink.joins(broken.text.slice(sent.length), repeated)
+        return start(server, openEnded(request, sent, { ...broken, tokens: broken.tokens - repeated }), sink)
       }
     },
     close: async () => {

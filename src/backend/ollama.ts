@@ -9,8 +9,11 @@ import type { ChatRequest } from "../ChatRequest.js"
 import * as Lines from "../internal/lines.js"
 import * as Template from "../internal/template.js"
 import * as Message from "../Message.js"
+import type { Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import * as Http from "./http.js"
+import * as Raw from "./ollamaRaw.js"
+import * as Resume from "./resume.js"
 
 // =============================================================================
 // request
@@ -98,6 +101,27 @@ export const body = (request: ChatRequest): { readonly [key: string]: unknown } 
   ...(request.keepAlive === undefined ? {} : { keep_alive: request.keepAlive }),
   ...(request.think === undefined ? {} : { think: request.think })
 })
+
+/** A server that does not know how to show its prompt answers instead: then as little as possible. */
+const renderBody = (request: ChatRequest): { readonly [key: string]: unknown } => ({
+  ...body(request),
+  stream: false,
+  options: { ...options(request), num_predict: 1 },
+  _debug_render_only: true
+})
+
+const rawBody = (request: ChatRequest, prompt: string): { readonly [key: string]: unknown } => {
+  const images = Raw.images(request)
+  return {
+    model: request.model,
+    prompt,
+    raw: true,
+    stream: true,
+    options: options(request),
+    ...(images.length === 0 ? {} : { images }),
+    ...(request.keepAlive === undefined ? {} : { keep_alive: request.keepAlive })
+  }
+}
 
 const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   const found: Array<string> = []
@@ -205,17 +229,58 @@ export const decoder = (sink: Sink): Http.Decoder => {
  * @since 0.1.0
  * @category constructors
  */
-export const make = (transport: Transport): Backend => ({
-  unsupported,
-  start: (server, request, sink) =>
+export const make = (transport: Transport): Backend => {
+  const send = (server: Server, path: string, body: object, decoder: Http.Decoder, sink: Sink) =>
     Http.start(
       transport,
       {
-        url: `${server.url}/api/chat`,
+        url: `${server.url}${path}`,
         headers: Http.headers(server, "application/x-ndjson"),
-        body: JSON.stringify(body(request))
+        body: JSON.stringify(body)
       },
-      decoder(sink),
+      decoder,
       sink
     )
-})
+  const chat = (server: Server, request: ChatRequest, sink: Sink) =>
+    send(server, "/api/chat", body(request), decoder(sink), sink)
+
+  return {
+    unsupported,
+    start: chat,
+    resume: (server, request, broken, sink, abilities) => {
+      const steps = new Resume.Steps()
+      const protocol: Resume.Protocol = {
+        plain: (request, sink) => chat(server, request, sink),
+        open: (request, sink) => chat(server, request, sink)
+      }
+      const { model } = request
+      const goOn = () => Resume.goOn(steps, server, request, broken, sink, protocol, abilities)
+
+      const rendered = (prompt: string | undefined): void => {
+        abilities.setRenders(server.url, model, prompt !== undefined)
+        if (prompt === undefined) {
+          goOn()
+          return
+        }
+        const sent = Resume.wellFormed(broken.text)
+        const repeated = Resume.repeats(broken.text, sent)
+        const left = Resume.less(request, broken.tokens - repeated)
+        const body = rawBody(left, Raw.prompt(prompt, sent, broken.thinking))
+        sink.joins(broken.text.slice(sent.length), repeated)
+        const guarded = new Resume.Unless(sink, goOn)
+        const decoder = Raw.decoder(guarded, (line) => finish(line, false))
+        steps.next(() => send(server, "/api/generate", body, decoder, guarded))
+      }
+
+      if (Raw.possible(request)) {
+        if (abilities.renders(server.url, model) === false) goOn()
+        else {
+          const rendering = new Raw.Rendering(sink, rendered, goOn)
+          steps.next(() => send(server, "/api/chat", renderBody(request), rendering.decoder, rendering))
+        }
+      } else if (Resume.continuable(request)) goOn()
+      else Resume.again(steps, request, broken, sink, protocol)
+      return steps
+    }
+  }
+}

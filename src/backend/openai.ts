@@ -12,6 +12,7 @@ import type * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import * as Http from "./http.js"
+import * as Resume from "./resume.js"
 
 // =============================================================================
 // request
@@ -142,6 +143,28 @@ export const body = (server: Server, request: ChatRequest): { readonly [key: str
             : { type: "function", function: { name: request.toolChoice.name } }
       })
 })
+
+/**
+ * The same, but the model goes on with the last message, which is its own, instead of answering it: in the words that
+ * llama.cpp and vLLM have for it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const openBody = (server: Server, request: ChatRequest): { readonly [key: string]: unknown } => {
+  const last = request.messages.at(-1)
+  const thinking = last?.role === "assistant" ? last.thinking : undefined
+  return {
+    ...body(server, request),
+    ...(last === undefined || thinking === undefined
+      ? {}
+      : {
+          messages: [...request.messages.slice(0, -1).map(message), { ...message(last), reasoning_content: thinking }]
+        }),
+    continue_final_message: true,
+    add_generation_prompt: false
+  }
+}
 
 const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   const found: Array<string> = []
@@ -332,17 +355,30 @@ export const endpoint = (url: string, path: string): string =>
  * @since 0.1.0
  * @category constructors
  */
-export const make = (transport: Transport): Backend => ({
-  unsupported,
-  start: (server, request, sink) =>
+export const make = (transport: Transport): Backend => {
+  const send = (server: Server, body: object, sink: Sink) =>
     Http.start(
       transport,
       {
         url: endpoint(server.url, "/chat/completions"),
         headers: Http.headers(server, "text/event-stream"),
-        body: JSON.stringify(body(server, request))
+        body: JSON.stringify(body)
       },
       decoder(sink),
       sink
     )
-})
+  return {
+    unsupported,
+    start: (server, request, sink) => send(server, body(server, request), sink),
+    resume: (server, request, broken, sink, abilities) => {
+      const steps = new Resume.Steps()
+      const protocol: Resume.Protocol = {
+        plain: (request, sink) => send(server, body(server, request), sink),
+        open: (request, sink) => send(server, openBody(server, request), sink)
+      }
+      if (Resume.continuable(request)) Resume.goOn(steps, server, request, broken, sink, protocol, abilities)
+      else Resume.again(steps, request, broken, sink, protocol)
+      return steps
+    }
+  }
+}

@@ -6,8 +6,9 @@
  *
  * @since 0.1.0
  */
-import type { Service as Backends, Finish, ServerFailure, Sink } from "../Backend.js"
-import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
+import type { Abilities, Service as Backends, Broken, Finish, Joint, ServerFailure } from "../Backend.js"
+import { stops, tokenLimit } from "../backend/resume.js"
+import type { ChatEvent, ErrorEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
 import {
   AllServersFailed,
@@ -26,6 +27,7 @@ import type { ToolCall } from "../Message.js"
 import { type Route, wait } from "../Router.js"
 import type { Host } from "../Server.js"
 import type { Exchange } from "../Transport.js"
+import { Given } from "./given.js"
 import { Seam } from "./seam.js"
 
 // =============================================================================
@@ -95,6 +97,7 @@ export interface Call {
  */
 export interface Surroundings {
   readonly backends: Backends
+  readonly abilities: Abilities
   readonly fleet: Fleet
   readonly now: () => number
   readonly random: () => number
@@ -143,6 +146,28 @@ const keepAlive = ({ keepAlive: given }: ChatRequest): number => {
   return total
 }
 
+/** What the server counted, with what was given out before it went on. Ollama leaves out a count of none. */
+const withGiven = (usage: Usage, given: number, silent: boolean): Usage => {
+  if (given === 0) return usage
+  const { completionTokens, totalTokens, ...rest } = usage
+  return completionTokens === undefined && !silent
+    ? rest
+    : {
+        ...rest,
+        completionTokens: given + (completionTokens ?? 0),
+        ...(totalTokens === undefined ? {} : { totalTokens: given + totalTokens })
+      }
+}
+
+/** A server, and where it stands in the pool. */
+interface Place {
+  readonly host: Host
+  readonly at: number
+}
+
+/** What a server has said. */
+type Said = Pick<Result, "text" | "thinking" | "toolCalls" | "finishReason" | "usage" | "tokensPerSecond">
+
 /** A server's own name for the model goes on the wire. */
 const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
   request.model === host.model ? request : { ...request, model: host.model }
@@ -152,18 +177,25 @@ const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
 // =============================================================================
 
 /** One attempt on one server. */
-class Try implements Sink {
+class Try implements Joint {
   phase: Phase = "connect"
   exchange: Exchange | undefined
   finished: Finish | undefined
   said = ""
   thoughts = ""
   pieces = 0
+  thoughtPieces = 0
+  /** How many of the tokens that the caller already has the server counts too. */
+  repeated = 0
+  /** When the request that is answered was sent. */
+  sent: number
   toolCalls: Array<ToolCall> = []
   firstPiece: number | undefined
   lastRead: number
   over = false
-  private readonly seam: Seam | undefined
+  private seam: Seam | undefined
+  private thoughtSeam: Seam | undefined
+  private hideThoughts: boolean
 
   constructor(
     private readonly answer: Answer,
@@ -172,11 +204,22 @@ class Try implements Sink {
     readonly lease: Lease,
     readonly began: number,
     /** What the caller already has of this answer. */
-    given: string,
-    private readonly hideThoughts: boolean
+    private readonly given: Broken
   ) {
     this.lastRead = began
-    this.seam = given === "" ? undefined : new Seam(given)
+    this.sent = began
+    // Reasoning comes before the answer: where that has begun, it can only be repeated.
+    this.hideThoughts = given.text !== ""
+    this.thoughtSeam = Seam.make(given.thinking, given.thinking, [])
+  }
+
+  joins(expected: string, repeated: number): void {
+    if (this.over) return
+    this.seam = Seam.make(this.given.text, expected, stops(this.answer.asked))
+    this.repeated = repeated
+    this.phase = "connect"
+    this.sent = this.answer.around.now()
+    this.answer.watch.expect(this.answer.call.limits.connectTimeout)
   }
 
   connected(): void {
@@ -195,35 +238,43 @@ class Try implements Sink {
   text(content: string): void {
     if (this.over) return
     this.piece()
-    if (this.seam === undefined || this.seam.closed) {
-      this.say(content)
-      return
-    }
-    const fresh = this.seam.feed(content)
-    if (fresh === undefined) this.diverged()
-    else if (fresh !== "") this.say(fresh)
+    if (this.seam === undefined) this.say(content)
+    else this.join(this.seam, content)
   }
 
   thinking(content: string): void {
     if (this.over) return
     this.piece()
-    this.thoughts += content
-    if (this.answer.call.events && !this.hideThoughts) {
-      this.answer.push({ type: "thinking", content, timestamp: this.lastRead })
+    this.thoughtPieces++
+    if (this.hideThoughts) return
+    const seam = this.thoughtSeam
+    const fresh = seam === undefined ? content : seam.feed(content)
+    if (fresh === undefined) {
+      // Reasoning that takes another course cannot be joined, and is not what was asked for.
+      this.hideThoughts = true
+      return
     }
+    if (seam?.closed === true) this.thoughtSeam = undefined
+    if (fresh === "") return
+    this.thoughts += fresh
+    if (this.answer.call.events) this.answer.push({ type: "thinking", content: fresh, timestamp: this.lastRead })
   }
 
   toolCall(call: ToolCall): void {
-    if (this.over) return
+    if (this.over || this.finished !== undefined) return
     this.piece()
     this.toolCalls.push(call)
   }
 
   finish(finish: Finish): void {
-    if (this.over) return
-    if (this.seam !== undefined && !this.seam.closed) {
-      this.diverged()
-      return
+    if (this.over || this.finished !== undefined) return
+    if (this.seam !== undefined) {
+      const rest = this.seam.end()
+      if (rest === undefined) {
+        this.diverged()
+        return
+      }
+      if (rest !== "") this.say(rest, this.seam.pieces)
     }
     this.finished = finish
   }
@@ -236,13 +287,30 @@ class Try implements Sink {
 
   fail(failure: ServerFailure): void {
     if (this.over) return
-    this.answer.failed(this, failure)
+    if (this.finished === undefined) this.answer.failed(this, failure)
+    else this.answer.finished(this, this.finished)
   }
 
-  private say(content: string): void {
+  private say(content: string, pieces = 1): void {
     this.said += content
-    this.pieces++
+    this.pieces += pieces
     if (this.answer.call.events) this.answer.token(content, this.lastRead)
+  }
+
+  private join(seam: Seam, content: string): void {
+    if (this.finished !== undefined) return
+    const fresh = seam.feed(content)
+    if (fresh === undefined) this.diverged()
+    else if (seam.stopped) {
+      // The server does not know that it is to stop; how much it has written beyond the end does not count.
+      this.finished = { reason: "stop", usage: { completionTokens: 0 } }
+      this.repeated = 0
+      this.exchange?.abort()
+      this.flush()
+    } else {
+      if (seam.closed) this.seam = undefined
+      if (fresh !== "") this.say(fresh, seam.pieces)
+    }
   }
 
   private diverged(): void {
@@ -287,8 +355,9 @@ export class Answer implements Watched {
   private over = false
   private error: { readonly cause: unknown } | undefined
   private answered: Result | undefined
-  private given = ""
-  private givenThoughts = false
+  private readonly given = new Given()
+  /** What happened to the last attempt, until it is known who goes on. */
+  private mishap: ErrorEvent | undefined
   private usage: Usage = {}
   private readonly attempts: Array<Attempt> = []
   private listeners: Array<() => void> = []
@@ -328,6 +397,11 @@ export class Answer implements Watched {
     })
   }
 
+  /** The request as the caller meant it. */
+  get asked(): ChatRequest {
+    return this.request
+  }
+
   /** The whole answer, where no events are given out. Rejects with a `ChatError`. */
   result(): Promise<Result> {
     const settled = (): Result => {
@@ -345,6 +419,7 @@ export class Answer implements Watched {
     if (this.over) return
     if (reason !== undefined) {
       this.batch = []
+      this.mishap = undefined
       this.reject(reason)
       return
     }
@@ -389,31 +464,38 @@ export class Answer implements Watched {
 
   finished(attempt: Try, finish: Finish): void {
     this.retire(attempt)
-    const now = this.around.now()
     const duration = attempt.firstPiece === undefined ? 0 : attempt.lastRead - attempt.firstPiece
     const tokens = finish.usage.completionTokens ?? attempt.pieces
     const tokensPerSecond =
       finish.tokensPerSecond ?? (duration >= minMeasured && tokens > 1 ? (tokens - 1) / (duration / 1000) : undefined)
     attempt.lease.succeed({
       keepAlive: keepAlive(this.request),
-      firstTokenTime: attempt.firstPiece === undefined ? undefined : attempt.firstPiece - attempt.began,
+      firstTokenTime: attempt.firstPiece === undefined ? undefined : attempt.firstPiece - attempt.sent,
       tokensPerSecond
     })
-    this.usage = addUsage(this.usage, finish.usage)
-    const result: Result = {
-      text: this.given + attempt.said,
-      thinking: attempt.thoughts,
+    this.conclude(attempt, {
+      text: this.given.text + attempt.said,
+      thinking: this.given.thinking + attempt.thoughts,
       toolCalls: attempt.toolCalls,
-      model: attempt.host.model,
-      server: attempt.host.server.url,
       finishReason: finish.reason,
+      usage: withGiven(finish.usage, this.given.tokens - attempt.repeated, attempt.pieces === 0),
+      tokensPerSecond
+    })
+  }
+
+  private conclude(place: Place, said: Said): void {
+    const timestamp = this.around.now()
+    this.usage = addUsage(this.usage, said.usage)
+    const result: Result = {
+      ...said,
+      model: place.host.model,
+      server: place.host.server.url,
       usage: this.usage,
       firstTokenTime: this.firstPiece === undefined ? undefined : this.firstPiece - this.began,
-      tokensPerSecond,
       attempts: this.attempts
     }
     if (this.call.events) {
-      for (const call of attempt.toolCalls) this.push({ type: "tool_call", ...call, timestamp: now })
+      for (const call of said.toolCalls) this.push({ type: "tool_call", ...call, timestamp })
     }
     if (this.call.complete === undefined) {
       this.end(result)
@@ -424,7 +506,7 @@ export class Answer implements Watched {
       (continuation) => {
         if (this.over) return
         if (continuation === undefined) this.end(result)
-        else this.goOn(attempt.at, continuation)
+        else this.goOn(place.at, continuation)
       },
       (error: unknown) => this.reject(error)
     )
@@ -436,13 +518,9 @@ export class Answer implements Watched {
     attempt.exchange?.abort()
     attempt.lease.fail(failure)
     this.record(attempt.host, attempt.phase, failure, attempt.began)
-    if (this.call.events) {
-      this.given += attempt.said
-      if (attempt.thoughts !== "") this.givenThoughts = true
-    } else this.firstPiece = undefined
-    if (this.given !== "" && failure.reason === "diverged") {
-      this.reject(new StreamInterrupted({ model: this.request.model, partial: this.given, attempts: this.attempts }))
-    } else this.afterFailure(attempt.host, failure)
+    if (this.call.events) this.given.add(attempt)
+    else this.firstPiece = undefined
+    this.afterFailure(attempt, failure)
   }
 
   // ---------------------------------------------------------------------------
@@ -506,14 +584,22 @@ export class Answer implements Watched {
     const { backends, fleet, now } = this.around
     const host = this.route.pool.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
-    const lease = fleet.lease(this.route.pool, at)
-    const attempt = new Try(this, host, at, lease, now(), this.given, this.givenThoughts)
-    this.current = attempt
+    const { protocol, server } = host
+    const backend = backends.get(protocol)
+    const request = requestFor(this.request, host)
+    this.tellMishap(server.url)
+    const given = this.given.soFar()
+    const attempt = new Try(this, host, at, fleet.lease(this.route.pool, at), now(), given)
     if (this.call.events) {
-      this.push({ type: "meta", meta: { server: host.server.url, attempt: this.tries }, timestamp: attempt.began })
+      this.push({ type: "meta", meta: { server: server.url, attempt: this.tries }, timestamp: attempt.began })
+      if (this.tries > 1) this.wake()
     }
+    this.current = attempt
     this.watch.expect(this.call.limits.connectTimeout)
-    const exchange = backends.get(host.protocol).start(host.server, requestFor(this.request, host), attempt)
+    const exchange =
+      given.text === ""
+        ? backend.start(server, request, attempt)
+        : backend.resume(server, request, given, attempt, this.around.abilities)
     if (attempt.over) exchange.abort()
     else attempt.exchange = exchange
   }
@@ -529,28 +615,56 @@ export class Answer implements Watched {
     })
   }
 
-  private afterFailure(host: Host, failure: ServerFailure): void {
-    const server = host.server.url
-    if (failure.reason === "invalid-request") {
+  private afterFailure(place: Place, failure: ServerFailure): void {
+    const server = place.host.server.url
+    const interrupted = this.given.text !== ""
+    // A request that was being answered is not at fault.
+    if (failure.reason === "invalid-request" && !interrupted) {
       this.reject(new InvalidRequest({ field: "request", reason: failure.message, server }))
       return
     }
-    if (failure.reason === "engine") {
+    if (failure.reason === "engine" && !interrupted) {
       this.reject(engineUnavailable(failure))
       return
     }
-    this.around.failed(host, failure)
+    this.around.failed(place.host, failure)
     const attempt = this.attempts[this.attempts.length - 1]
     if (this.call.events && attempt !== undefined) {
-      this.push({
-        type: "error",
-        content: `${server} failed: ${failure.message}`,
-        attempt,
-        timestamp: this.around.now()
-      })
-      this.wake()
+      const content = `${server} failed: ${failure.message}`
+      this.mishap = { type: "error", content, attempt, timestamp: this.around.now() }
     }
-    this.next()
+    if (!interrupted) this.next()
+    else this.interrupted(place)
+  }
+
+  /** The answer broke after a part of it was given out. */
+  private interrupted(place: Place): void {
+    const limit = tokenLimit(this.request)
+    if (this.call.limits.onInterrupt === "fail") this.exhausted()
+    else if (limit !== undefined && this.given.tokens >= limit && this.call.limits.onInterrupt === "resume") {
+      // Nothing was missing but the server's word that it is the end.
+      this.tellMishap(undefined)
+      this.conclude(place, {
+        text: this.given.text,
+        thinking: this.given.thinking,
+        toolCalls: [],
+        finishReason: "length",
+        usage: { completionTokens: this.given.tokens },
+        tokensPerSecond: undefined
+      })
+    } else this.next()
+  }
+
+  /** Tells of the failure before, and who goes on; where the answer is begun anew, also that. */
+  private tellMishap(next: string | undefined): void {
+    const event = this.mishap
+    if (event === undefined) return
+    this.mishap = undefined
+    this.push(next === undefined ? event : { ...event, next })
+    if (next === undefined || this.given.text === "" || this.call.limits.onInterrupt !== "restart") return
+    const discard = this.index - this.given.first
+    this.push({ type: "restart", discard, server: next, timestamp: this.around.now() })
+    this.given.clear(this.index)
   }
 
   private exhausted(): void {
@@ -560,8 +674,8 @@ export class Answer implements Watched {
     if (first !== undefined && attempts.every((a) => a.reason === "unsupported" && a.status === undefined)) {
       const [field = "request"] = first.message.split(":", 1)
       this.reject(new InvalidRequest({ field, reason: first.message.slice(field.length + 1).trim() || first.message }))
-    } else if (this.given !== "") {
-      this.reject(new StreamInterrupted({ model, partial: this.given, attempts }))
+    } else if (this.given.text !== "") {
+      this.reject(new StreamInterrupted({ model, partial: this.given.text, attempts }))
     } else if (attempts.length > 0 && attempts.every((a) => a.reason === "model-not-found")) {
       this.around.missing(model).then(
         (error) => this.reject(error),
@@ -573,8 +687,7 @@ export class Answer implements Watched {
   private goOn(at: number, continuation: Continuation): void {
     if (this.call.events) for (const event of continuation.events) this.push(event)
     this.request = continuation.request
-    this.given = ""
-    this.givenThoughts = false
+    this.given.clear(this.index)
     this.tries = 0
     // The server that answered has the conversation in its cache.
     this.route.restart(at)
@@ -606,6 +719,7 @@ export class Answer implements Watched {
 
   private reject(error: unknown): void {
     if (this.over) return
+    this.tellMishap(undefined)
     this.error = { cause: error }
     this.close()
     const waiting = this.waiting
@@ -666,7 +780,7 @@ export class Answer implements Watched {
       new DeadlineExceeded({
         model: this.request.model,
         deadline: this.call.limits.deadline ?? 0,
-        partial: this.given + (this.current?.said ?? ""),
+        partial: this.given.text + (this.current?.said ?? ""),
         attempts: this.attempts
       })
     )

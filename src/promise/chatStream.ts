@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { ChatEvent } from "../ChatEvent.js"
+import { type ChatEvent, text } from "../ChatEvent.js"
 import type { Answer } from "../Failover.js"
 
 /** A stream that nobody holds any more must not keep its server at work. */
@@ -80,9 +80,7 @@ export class ChatStream implements AsyncIterable<ChatEvent> {
     } finally {
       this.leave()
     }
-    let text = ""
-    for (const event of this.seen) if (event.type === "token") text += event.content
-    return text
+    return text(this.seen)
   }
 
   /** Stops the server's work. Readers come to an end after what was already read. */

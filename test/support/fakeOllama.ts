@@ -162,6 +162,7 @@ async function generate(x: X, body: Json, chat: boolean): Promise<void> {
     stop: body.options?.stop,
     partial: chat ? trailingAssistant(body.messages) : rawPartial || undefined,
     continuation: rawPartial ? "continue" : (x.options.continuation ?? "restart"),
+    trims: rawPartial ? false : x.options.trims,
     think: body.think !== false
   })
   const start = performance.now()

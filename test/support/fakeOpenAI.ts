@@ -112,6 +112,7 @@ async function complete(x: X, options: FakeOpenAIOptions, flavour: Flavour, json
     stop: typeof body.stop === "string" ? [body.stop] : (body.stop ?? []),
     partial: trailingAssistant(body.messages),
     continuation: options.continuation ?? habit(body, flavour),
+    trims: options.trims,
     think: effort !== "none"
   })
   const start = performance.now()

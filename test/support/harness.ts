@@ -23,6 +23,8 @@ export interface FakeOptions {
   readonly capacity?: number | undefined
   /** How a trailing assistant message is treated; the default is that of the server being faked. */
   readonly continuation?: Continuation | undefined
+  /** Whether white space at the end of such a message is lost. */
+  readonly trims?: boolean | undefined
   readonly faults?: FaultPlan | undefined
   readonly faultOn?: FaultOn | undefined
 }

@@ -33,6 +33,16 @@ export interface Script {
   readonly completionTokens: number
 }
 
+/** What every model can do: it goes on with a list of which it is given the beginning. */
+const listing = {
+  question: "List programming languages (one per line):",
+  tokens: ["1", ".", " Python", "\n", "2", ".", " JavaScript", "\n", "3", ".", " TypeScript", "\n", "4", ".", " Rust"]
+}
+
+const asksForList = (body: Json): boolean =>
+  Array.isArray(body?.messages) &&
+  body.messages.some((message: Json) => message?.role === "user" && message.content === listing.question)
+
 /** What the fake says when nothing is scripted. */
 export const defaultReply = "The sky looks blue because air scatters short wavelengths the most."
 
@@ -66,18 +76,25 @@ export function script(
     readonly stop?: ReadonlyArray<string> | undefined
     readonly partial?: string | undefined
     readonly continuation?: Continuation | undefined
+    /** Whether white space at the end of the partial answer is lost, as in many templates. */
+    readonly trims?: boolean | undefined
     readonly think?: boolean | undefined
   }
 ): Script {
-  const given = typeof reply === "function" ? reply(body, n) : (reply ?? defaultReply)
+  const given = asksForList(body)
+    ? listing.tokens
+    : typeof reply === "function"
+      ? reply(body, n)
+      : (reply ?? defaultReply)
   const full: ScriptedReply = typeof given === "string" || !("tokens" in given) ? { tokens: given } : given
   let tokens = typeof full.tokens === "string" ? tokenize(full.tokens) : full.tokens
   let thinking = limits.think === false ? [] : (full.thinking ?? [])
   const continuation = limits.continuation ?? "restart"
   if (limits.partial !== undefined && continuation !== "restart") {
+    const partial = limits.trims === true ? limits.partial.trimEnd() : limits.partial
     thinking = []
-    if (tokens.join("").startsWith(limits.partial)) tokens = dropPrefix(tokens, limits.partial.length)
-    if (continuation === "echo") tokens = [limits.partial + (tokens[0] ?? ""), ...tokens.slice(1)]
+    if (tokens.join("").startsWith(partial)) tokens = dropPrefix(tokens, partial.length)
+    if (continuation === "echo") tokens = [partial + (tokens[0] ?? ""), ...tokens.slice(1)]
   }
   const stopped = cutAtStop(tokens, limits.stop ?? [])
   const max = limits.maxTokens !== undefined && limits.maxTokens > 0 ? limits.maxTokens : Number.POSITIVE_INFINITY

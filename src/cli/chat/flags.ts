@@ -39,6 +39,19 @@ export const options = {
   }),
   deadline: Flags.seconds("deadline", { about: "For the whole call, with every server tried. Default: none." }),
   maxRetries: Flags.whole("max-retries", { about: "How many attempts in all. Default: every server once." }),
+  onInterrupt: Flags.choice(
+    "on-interrupt",
+    [
+      ["resume", "resume"],
+      ["restart", "restart"],
+      ["fail", "fail"]
+    ],
+    {
+      about:
+        "What to do when a server breaks off in the middle of a streamed answer: another one goes on from there, " +
+        "or begins anew, or the call fails. Default: resume."
+    }
+  ),
   json: Flags.flag("json", { about: "Ask for JSON, and print it indented." }),
   schema: Flags.text("schema", {
     value: "FILE",

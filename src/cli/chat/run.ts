@@ -120,7 +120,20 @@ const stream = Effect.fnUntraced(function* (
           yield* Output.mutter(event.content)
           break
         case "error":
-          failures.push(event.content)
+          failures.push(event.next === undefined ? event.content : `${event.content}; ${event.next} goes on`)
+          break
+        case "restart":
+          yield* begun
+          if (text !== "") {
+            yield* Output.say(text)
+            last = text
+            text = ""
+          }
+          if (last !== "" && !last.endsWith("\n")) yield* Output.write("\n")
+          last = ""
+          yield* thought
+          yield* failed
+          yield* Output.note(`what stands above is void: the answer begins again, on ${event.server}`)
           break
         case "end":
           yield* begun

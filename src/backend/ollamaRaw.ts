@@ -1,0 +1,145 @@
+/**
+ * Going on with an answer on Ollama from its exact place, whatever the model's template does: the server shows the
+ * prompt that it makes of the conversation, the text so far is put behind it, and the whole goes to `/api/generate` as
+ * it is.
+ *
+ * @since 0.1.0
+ */
+import type { Finish, ServerFailure, Sink } from "../Backend.js"
+import type { ChatRequest } from "../ChatRequest.js"
+import * as Lines from "../internal/lines.js"
+import * as Message from "../Message.js"
+import { isRefusal } from "./abilities.js"
+import * as Http from "./http.js"
+import { continuable } from "./resume.js"
+
+/**
+ * Whether this way is open to a request. What comes back is not searched for tool calls: one would be given out as
+ * text.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const possible = (request: ChatRequest): boolean =>
+  continuable(request) && (request.tools.length === 0 || request.toolChoice === "none")
+
+/** gpt-oss names a channel before it says anything. */
+const harmony = "<|start|>assistant"
+
+/**
+ * The prompt with the answer so far behind it. Some templates open the model's reasoning: then it is closed again
+ * before the answer, or the answer would become a part of it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const prompt = (rendered: string, text: string, thinking: string): string => {
+  const end = rendered.trimEnd()
+  if (end.endsWith(harmony)) {
+    const thoughts = thinking === "" ? "" : `<|channel|>analysis<|message|>${thinking}<|end|>${harmony}`
+    return `${end}${thoughts}<|channel|>final<|message|>${text}`
+  }
+  const opened = /<(think|thinking|thought|reasoning)>$/.exec(end)
+  return opened === null ? `${rendered}${text}` : `${end}\n${thinking}\n</${opened[1]}>\n\n${text}`
+}
+
+/**
+ * The pictures of a conversation, as its prompt numbers them.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const images = (request: ChatRequest): ReadonlyArray<string> =>
+  request.messages.flatMap((message) => Message.images(message).map((image) => ("data" in image ? image.data : "")))
+
+// =============================================================================
+// the prompt
+// =============================================================================
+
+/**
+ * Reads the prompt that a server shows. `shown` gets `undefined` where the server does not know how to; `refused` is
+ * called where it does not take the request.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Rendering implements Sink {
+  readonly decoder: Http.Decoder
+  private complete = false
+  private rendered: string | undefined
+
+  constructor(
+    private readonly sink: Sink,
+    private readonly shown: (prompt: string | undefined) => void,
+    private readonly refused: () => void
+  ) {
+    let text = ""
+    const lines = Lines.make((line) => {
+      text += line
+    })
+    this.decoder = {
+      feed: lines.feed,
+      end: () => {
+        lines.end()
+        // An empty body is a cut.
+        if (text === "") return
+        const info = Http.parseJson(text)["_debug_info"]
+        const rendered =
+          typeof info === "object" && info !== null
+            ? (info as { readonly rendered_template?: unknown }).rendered_template
+            : undefined
+        this.rendered = typeof rendered === "string" ? rendered : undefined
+        this.complete = true
+      },
+      finished: () => this.complete
+    }
+  }
+
+  connected(): void {
+    this.sink.connected()
+  }
+  read(): void {
+    this.sink.read()
+  }
+  text(): void {}
+  thinking(): void {}
+  toolCall(): void {}
+  finish(): void {}
+  flush(): void {
+    if (this.complete) this.shown(this.rendered)
+  }
+  fail(failure: ServerFailure): void {
+    if (isRefusal(failure)) this.refused()
+    else this.sink.fail(failure)
+  }
+}
+
+// =============================================================================
+// the answer
+// =============================================================================
+
+/**
+ * Reads the lines of `/api/generate`; `finish` reads the last of them.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const decoder = (sink: Sink, finish: (line: { readonly [key: string]: unknown }) => Finish): Http.Decoder => {
+  let finished = false
+  const lines = Lines.make((text) => {
+    if (finished || text === "") return
+    const line = Http.parseJson(text)
+    const { response, thinking } = line
+    if (typeof thinking === "string" && thinking !== "") sink.thinking(thinking)
+    if (typeof response === "string") {
+      if (response !== "") sink.text(response)
+    } else if (line["error"] !== undefined) {
+      throw new Http.Reported(Http.errorText(line) ?? "an error without a message")
+    } else if (line["done"] !== true) throw new Http.Malformed(`no response in ${text.slice(0, 200)}`)
+    if (line["done"] === true) {
+      finished = true
+      sink.finish(finish(line))
+    }
+  })
+  return { feed: lines.feed, end: lines.end, finished: () => finished }
+}

@@ -1,0 +1,45 @@
+import type { Broken } from "../Backend.js"
+
+/** What is counted of an attempt that has broken. */
+interface Attempt {
+  readonly said: string
+  readonly thoughts: string
+  readonly pieces: number
+  readonly thoughtPieces: number
+}
+
+/**
+ * What the caller has of an answer from attempts that broke.
+ *
+ * `tokens` counts pieces, because a server that broke off has not told how many tokens they were: nearly all send a
+ * piece for each. Reasoning counts when an answer followed it, as it then is a part of what is gone on with.
+ *
+ * @internal
+ */
+export class Given implements Broken {
+  text = ""
+  thinking = ""
+  tokens = 0
+  /** The index of the first token event of the answer. */
+  first = 0
+
+  soFar(): Broken {
+    return { text: this.text, thinking: this.thinking, tokens: this.tokens }
+  }
+
+  add({ pieces, said, thoughtPieces, thoughts }: Attempt): void {
+    const fresh = this.text === ""
+    this.thinking += thoughts
+    if (said === "") return
+    this.text += said
+    this.tokens += fresh ? pieces + thoughtPieces : pieces
+  }
+
+  /** Everything is void, or belongs to an answer that is complete; what comes next has this index. */
+  clear(index: number): void {
+    this.text = ""
+    this.thinking = ""
+    this.tokens = 0
+    this.first = index
+  }
+}
