@@ -261,6 +261,7 @@ export interface ServerInfo {
  * - `model`: the model's name as that server knows it
  * - `certain`: `false` where the server's list could not be read: it is tried last
  * - `performance`: the registry's measured figure
+ * - `digest`: the very version of the model that it has, where it says so
  *
  * @since 0.1.0
  * @category models
@@ -271,4 +272,5 @@ export interface Host {
   readonly model: string
   readonly certain: boolean
   readonly performance: Performance | undefined
+  readonly digest?: string | undefined
 }

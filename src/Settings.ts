@@ -18,6 +18,7 @@ import type { Location, Server } from "./Server.js"
  * - `cacheTtl`: how long a failed server rests, in milliseconds; default 60,000 (`AICORTEX_CACHE_TTL`, in seconds)
  * - `bestServerTtl`: how long `bestServer` keeps its answer, in milliseconds; default 300,000
  * - `discoveryTtl`: how long a server's list of models is believed, in milliseconds; default 300,000
+ * - `cache`: how answers are kept where a call does not say; `undefined` where they are kept only if it does
  *
  * @since 0.1.0
  * @category models
@@ -32,6 +33,19 @@ export interface Settings {
   readonly cacheTtl: number
   readonly bestServerTtl: number
   readonly discoveryTtl: number
+  readonly cache: CachePolicy | undefined
+}
+
+/**
+ * How many answers are kept, how many bytes of them, and for how many milliseconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface CachePolicy {
+  readonly ttl: number
+  readonly maxEntries: number
+  readonly maxBytes: number
 }
 
 /**
@@ -55,7 +69,8 @@ export const empty: Settings = {
   location: undefined,
   cacheTtl: 60_000,
   bestServerTtl: 300_000,
-  discoveryTtl: 300_000
+  discoveryTtl: 300_000,
+  cache: undefined
 }
 
 /**

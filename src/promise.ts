@@ -28,6 +28,7 @@ import type { Result } from "./Failover.js"
 import type { Message } from "./Message.js"
 import { ChatStream } from "./promise/chatStream.js"
 import * as Registry from "./Registry.js"
+import * as ResponseCache from "./ResponseCache.js"
 import * as Router from "./Router.js"
 import type { ServerInfo } from "./Server.js"
 import * as Sessions from "./Sessions.js"
@@ -126,6 +127,7 @@ export interface Cortex extends AsyncDisposable {
   readonly Session: SessionFactory
   readonly bestServer: typeof bestServer
   readonly clearServerCache: typeof clearServerCache
+  readonly clearResponseCache: typeof clearResponseCache
   readonly families: typeof families
   readonly models: typeof models
   readonly getModelInfo: typeof getModelInfo
@@ -329,6 +331,7 @@ export const createCortex = (options: CortexOptions = {}): Cortex => {
         ? router((router) => router.best(model, strategy))
         : never("strategy", `must be one of ${RoutingSchema.literals.join(", ")}`),
     clearServerCache: () => router((router) => router.clear),
+    clearResponseCache: () => run(ResponseCache.clear),
     families: () => registry((registry) => registry.families),
     models: (options) =>
       registry((registry) => registry.models(typeof options === "string" ? { family: options } : options)),
@@ -409,6 +412,14 @@ export const bestServer = (model: string, options?: { readonly strategy?: Routin
  * @category servers
  */
 export const clearServerCache = (): Promise<void> => defaultCortex().clearServerCache()
+
+/**
+ * Forgets the answers that were kept for calls with `cache`.
+ *
+ * @since 0.1.0
+ * @category chat
+ */
+export const clearResponseCache = (): Promise<void> => defaultCortex().clearResponseCache()
 
 /**
  * The model families of the catalogue, sorted.

@@ -31,7 +31,8 @@ import { Seam } from "./seam.js"
 // =============================================================================
 
 /**
- * A whole answer. `attempts` are those that failed before it; times are in milliseconds.
+ * A whole answer. `attempts` are those that failed before it; times are in milliseconds; `cached` is whether it is a
+ * kept one, which no server was asked for.
  *
  * @since 0.1.0
  * @category models
@@ -47,6 +48,7 @@ export interface Result {
   readonly firstTokenTime: number | undefined
   readonly tokensPerSecond: number | undefined
   readonly attempts: ReadonlyArray<Attempt>
+  readonly cached: boolean
 }
 
 /**
@@ -107,6 +109,25 @@ export interface Surroundings {
  * @category models
  */
 export type Batch = ReadonlyArray<ChatEvent>
+
+/**
+ * An answer that is being read, wherever it comes from. It must be pulled to its end or cancelled.
+ *
+ * - `pull`: what has happened since the last pull, at least one event; `undefined` at the end; rejects with a
+ *   `ChatError`. One pull at a time
+ * - `result`: the whole answer, where no events are given out
+ * - `cancel`: gives it up; pulls end, or reject with `reason` where there is one
+ * - `onClose`: has `listener` called once nothing more will happen
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface OpenAnswer {
+  pull(): Promise<Batch | undefined>
+  result(): Promise<Result>
+  cancel(reason?: unknown): void
+  onClose(listener: () => void): void
+}
 
 /** More events than this that nobody has taken hold the server back. */
 const highWater = 1024
@@ -251,7 +272,7 @@ class Try implements Sink {
  * @since 0.1.0
  * @category models
  */
-export class Answer implements Watched {
+export class Answer implements OpenAnswer, Watched {
   /** When the first piece came, in milliseconds since the epoch. */
   firstPiece: number | undefined
   readonly watch = new Watch(this)
@@ -393,7 +414,8 @@ export class Answer implements Watched {
       usage: this.usage,
       firstTokenTime: this.firstPiece === undefined ? undefined : this.firstPiece - this.began,
       tokensPerSecond,
-      attempts: this.attempts
+      attempts: this.attempts,
+      cached: false
     }
     if (this.call.events) {
       for (const call of attempt.toolCalls) this.push({ type: "tool_call", ...call, timestamp: now })

@@ -19,7 +19,7 @@ import { toInfo } from "./catalogue.js"
 // =============================================================================
 
 /**
- * What a server answered: what it speaks, and its models by canonical name.
+ * What a server answered: what it speaks, and its models and their digests by canonical name.
  *
  * @since 0.1.0
  * @category models
@@ -27,6 +27,7 @@ import { toInfo } from "./catalogue.js"
 export interface Listing {
   readonly protocol: Protocol
   readonly models: ReadonlyMap<string, Model.ModelInfo>
+  readonly digests: ReadonlyMap<string, string>
 }
 
 /**
@@ -62,12 +63,17 @@ const quiet = () => {}
 const listing = (protocol: Protocol, list: unknown, nameKey: string): Listing | undefined => {
   if (!Array.isArray(list)) return undefined
   const models = new Map<string, Model.ModelInfo>()
+  const digests = new Map<string, string>()
   for (const item of list) {
     if (!isRecord(item)) continue
     const info = toInfo(nameKey === "id" ? { ...item, model_name: item["id"] } : item, undefined, quiet)
-    if (info !== undefined) models.set(Model.canonical(info.model_name), info)
+    if (info === undefined) continue
+    const key = Model.canonical(info.model_name)
+    models.set(key, info)
+    const digest = item["digest"]
+    if (typeof digest === "string" && digest !== "") digests.set(key, digest)
   }
-  return list.length > 0 && models.size === 0 ? undefined : { protocol, models }
+  return list.length > 0 && models.size === 0 ? undefined : { protocol, models, digests }
 }
 
 /**

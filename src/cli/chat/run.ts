@@ -70,12 +70,13 @@ const readSchema = Effect.fnUntraced(function* (file: string) {
 // output
 // =============================================================================
 
-const summary = (answer: Result | End): string => {
+const summary = (answer: Result | End, cached: boolean): string => {
   const { firstTokenTime, tokensPerSecond, usage } = answer
   const parts = [`${answer.model} on ${answer.server}`]
   if (usage.completionTokens !== undefined) parts.push(`${usage.completionTokens} tokens`)
   if (tokensPerSecond !== undefined) parts.push(`${tokensPerSecond.toFixed(1)} tokens/s`)
   if (firstTokenTime !== undefined) parts.push(`first after ${Math.round(firstTokenTime)} ms`)
+  if (cached) parts.push("kept from an earlier call")
   if (answer.finishReason !== "stop") parts.push(`ended by ${answer.finishReason}`)
   return parts.join(", ")
 }
@@ -88,6 +89,7 @@ const stream = Effect.fnUntraced(function* (
 ) {
   let last = ""
   let thinking = ""
+  let cached = false
   /** A server that failed is only worth a line if another one goes on; if none does, the error tells of all. */
   let failures: Array<string> = []
 
@@ -116,6 +118,9 @@ const stream = Effect.fnUntraced(function* (
           thinking = event.content
           yield* Output.mutter(event.content)
           break
+        case "meta":
+          if ("cached" in event.meta) cached = true
+          break
         case "error":
           failures.push(event.content)
           break
@@ -129,7 +134,7 @@ const stream = Effect.fnUntraced(function* (
           if (last !== "" && !last.endsWith("\n")) yield* Output.write("\n")
           last = "\n"
           yield* thought
-          yield* Output.aside(summary(event))
+          yield* Output.aside(summary(event, cached))
       }
     }
     if (text === "") return
@@ -154,7 +159,7 @@ const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
     if (result.thinking !== "") yield* Output.mutter(`${result.thinking.trimEnd()}\n`)
   }
   yield* Output.say(result.text.endsWith("\n") ? result.text : `${result.text}\n`)
-  if (verbose) yield* Output.aside(summary(result))
+  if (verbose) yield* Output.aside(summary(result, result.cached))
 })
 
 // =============================================================================
@@ -166,7 +171,7 @@ const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
  * @category constructors
  */
 export const run = Effect.fnUntraced(function* (flags: Flags) {
-  const { json, noStdin, prompt: words, schema, stream: streaming, verbose, ...rest } = flags
+  const { cache, cacheTtl, json, noCache, noStdin, prompt: words, schema, stream: streaming, verbose, ...rest } = flags
   if (streaming && (json || schema !== undefined)) {
     const reason = `JSON cannot be streamed: it is checked as a whole; leave out --stream or --${json ? "json" : "schema"}`
     return yield* new InvalidRequest({ field: "--stream", reason })
@@ -174,9 +179,17 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   if (rest.system !== undefined && rest.persona !== undefined) {
     return yield* new InvalidRequest({ field: "--persona", reason: "cannot be given together with --system" })
   }
+  if (noCache && (cache || cacheTtl !== undefined)) {
+    const reason = `cannot be given together with --${cache ? "cache" : "cache-ttl"}`
+    return yield* new InvalidRequest({ field: "--no-cache", reason })
+  }
   const decoder = schema !== undefined ? yield* readSchema(schema) : json ? StructuredOutput.any : undefined
   const prompt = yield* promptOf(words, noStdin)
-  const options: Chat.Options = { ...rest, stop: rest.stop.length === 0 ? undefined : rest.stop }
+  const options: Chat.Options = {
+    ...rest,
+    stop: rest.stop.length === 0 ? undefined : rest.stop,
+    cache: noCache ? false : cacheTtl !== undefined ? { ttl: cacheTtl } : cache || undefined
+  }
 
   const ask = Effect.fnUntraced(function* (model: string | undefined) {
     const chat = yield* Chat.Chat
