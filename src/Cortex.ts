@@ -109,15 +109,15 @@ const layerFolder = (
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const context = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
-      const files = yield* fs
-        .makeDirectory(folder, { recursive: true, mode: 0o700 })
-        .pipe(
-          Effect.zipRight(Layer.build(KeyValueStore.layerFileSystem(folder))),
-          Effect.scoped,
-          Effect.map(Context.get(KeyValueStore.KeyValueStore)),
-          Effect.provide(context),
-          Effect.cached
-        )
+      const files = yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 }).pipe(
+        Effect.zipRight(Layer.build(KeyValueStore.layerFileSystem(folder))),
+        Effect.scoped,
+        Effect.map(Context.get(KeyValueStore.KeyValueStore)),
+        Effect.provide(context),
+        // What is remembered must not be the interruption of whoever needed it first.
+        Effect.uninterruptible,
+        Effect.cached
+      )
       return KeyValueStore.make({
         get: (key) => Effect.flatMap(files, (store) => store.get(key)),
         getUint8Array: (key) => Effect.flatMap(files, (store) => store.getUint8Array(key)),

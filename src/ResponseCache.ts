@@ -15,6 +15,7 @@
  *
  * @since 0.1.0
  */
+import type { PlatformError } from "@effect/platform/Error"
 import * as KeyValueStore from "@effect/platform/KeyValueStore"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -24,6 +25,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import type { Options as CallOptions, ChatRequest, Routing } from "./ChatRequest.js"
@@ -178,13 +180,17 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
   const encoder = new TextEncoder()
 
   const nameOf = (shelf: number): string => `responses-${shelf}`
-  const warn = (what: string, shelf: number) => (error: { readonly message: string }) =>
-    Effect.logWarning(`The response cache could not ${what} '${nameOf(shelf)}': ${error.message}`)
+  const warn = (what: string, shelf: number) => (error: PlatformError | ParseResult.ParseError) => {
+    const reason =
+      error._tag === "ParseError"
+        ? (ParseResult.ArrayFormatter.formatErrorSync(error)[0]?.message ?? error.message)
+        : error.message
+    return Effect.logWarning(`The response cache could not ${what} '${nameOf(shelf)}': ${reason}`)
+  }
 
-  const read = (shelf: number): Effect.Effect<Shelf> =>
+  const read = (shelf: number) =>
     values.get(nameOf(shelf)).pipe(
       Effect.flatMap(Option.match({ onNone: () => Effect.succeed<Shelf>([]), onSome: (text) => decodeShelf(text) })),
-      Effect.catchAll((error) => Effect.as(warn("read", shelf)(error), [])),
       Effect.map((all) => {
         const now = clock.unsafeCurrentTimeMillis()
         return all.filter(({ entry }) => now < entry.expiresAt)
@@ -209,14 +215,15 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       const shelf = Number.parseInt(key.slice(0, 8), 16) % count || 0
       return locks[shelf]?.withPermits(1)(use(shelf)) ?? use(shelf)
-    })
+      // What is interrupted while it is being written is lost.
+    }).pipe(Effect.uninterruptible)
 
   return {
     get: (key) =>
       at(
         key,
         Effect.fnUntraced(function* (shelf) {
-          const items = yield* read(shelf)
+          const items = yield* Effect.catchAll(read(shelf), (error) => Effect.as(warn("read", shelf)(error), []))
           const item = items.find((item) => item.key === key)
           if (item === undefined) return Option.none()
           if (items[0] !== item) yield* write(shelf, [item, ...items.filter((other) => other !== item)])
@@ -228,7 +235,9 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
         key,
         Effect.fnUntraced(function* (shelf) {
           const item = { key, entry }
-          const others = (yield* read(shelf)).filter((other) => other.key !== key)
+          // Who looked for it has been told why it cannot be read: now it is written anew.
+          const items = yield* Effect.catchAll(read(shelf), () => Effect.succeed<Shelf>([]))
+          const others = items.filter((other) => other.key !== key)
           const alone = yield* Effect.orElseSucceed(encode([item]), () => ({ fits: false }))
           yield* write(shelf, alone.fits ? [item, ...others] : others)
         })
@@ -282,8 +291,8 @@ export const metrics = {
 /**
  * What a call wants of the cache.
  *
- * - `request`: what is asked; `routing` and the call's limits must be equal too for two calls to share an answer
- *   under way
+ * - `request`: what is asked; `routing`, `ttl` and the call's limits, but for its deadline, must be equal too for two
+ *   calls to share an answer under way
  * - `keepAs`: the request to keep the answer for, where that is another one
  * - `ttl`: no older than that, and kept for so long, in milliseconds
  * - `renew`: no kept answer will do, but this one is kept
@@ -463,7 +472,7 @@ export const make = Effect.gen(function* () {
       const asked = keepAs === request ? key : yield* Key.make(request, digests)
       return (call: Call): OpenAnswer => {
         const { deadline: _, ...limits } = call.limits
-        const id = JSON.stringify([asked, key, wish.renew === true, routing, request.keepAlive, limits])
+        const id = JSON.stringify([asked, key, wish.ttl, wish.renew === true, routing, request.keepAlive, limits])
         const take = (id: string, broken?: StreamInterrupted): Flight =>
           flights.get(id) ?? launch(id, key, wish, call, upstream, broken)
         return new Reader(call, take(id), { now }, wish.accepts ?? any, (broken) => take(`${id} anew`, broken))

@@ -3,7 +3,8 @@
  *
  * Like `failover/answer`, this is the token path: plain code, no Effect. A `Flight` is the answer, asked of a server
  * once or found among the kept ones; a `Reader` is one caller's view of it, with his own start, deadline and session.
- * The flight is pulled only when a reader wants more, so a slow reader holds the server back as without it.
+ * The flight is pulled only when a reader wants more, so a slow reader holds the server back as without it, and the
+ * fastest of several sets the pace. An answer that is too long to be kept is let go of as soon as all have read it.
  *
  * @since 0.1.0
  */
@@ -16,7 +17,7 @@ import * as Entry from "./entry.js"
 /**
  * What a flight needs of whoever launched it.
  *
- * - `limit`: about so many bytes of events are held for those who come later
+ * - `limit`: about so many bytes of events are held for who may come later
  * - `hit`, `missed`, `shared`: told once of every reader
  * - `closed`: nobody can join any more
  * - `abandoned`: the last reader has left before the end
@@ -142,6 +143,7 @@ export class Flight {
     if (!this.readers.delete(reader) || this.over) return
     if (this.readers.size > 0 || this.entry !== undefined) {
       this.taken()
+      this.pump()
       return
     }
     this.over = true
@@ -154,16 +156,14 @@ export class Flight {
     if (this.whole) return
     let first = this.count
     for (const reader of this.readers) first = Math.min(first, reader.position)
-    for (const event of this.events.splice(0, first - this.dropped)) this.held -= sizeOf(event)
+    this.events.splice(0, first - this.dropped)
     this.dropped = first
-    this.pump()
   }
 
-  /** Asks for more, if a reader waits for it and there is room. */
+  /** Asks for more, if a reader waits for it. */
   pump(): void {
     const { answer } = this
     if (answer === undefined || this.pulling || this.over) return
-    if (!this.whole && this.held > this.tower.limit) return
     let wanted = false
     for (const reader of this.readers) wanted ||= reader.waits
     if (!wanted) return
@@ -245,6 +245,7 @@ export class Reader implements OpenAnswer {
   private settled: Result | undefined
   private answered: Result | undefined
   private committing = false
+  private again = false
   private over = false
   private error: { readonly cause: unknown } | undefined
   private waiting:
@@ -353,10 +354,11 @@ export class Reader implements OpenAnswer {
 
   fail(error: unknown): void {
     if (this.over) return
-    if (!(error instanceof StreamInterrupted) || this.call.events) {
+    if (!(error instanceof StreamInterrupted) || this.call.events || this.again) {
       this.reject(error)
       return
     }
+    this.again = true
     // As without a cache: who has been given nothing begins again, as often as he may.
     const { maxAttempts } = this.call.limits
     if (maxAttempts !== undefined && error.attempts.length >= maxAttempts) {
@@ -387,8 +389,9 @@ export class Reader implements OpenAnswer {
   }
 
   private take(): Batch | undefined {
+    const { call, settled } = this
     if (!this.over) this.gather()
-    if (this.settled !== undefined && !this.over && this.call.complete === undefined) this.finish(this.settled)
+    if (settled !== undefined && !this.over && call.events && call.complete === undefined) this.finish(settled)
     const { batch } = this
     if (batch.length === 0) return undefined
     this.batch = []

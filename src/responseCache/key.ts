@@ -23,16 +23,12 @@ export class NoKey extends Data.TaggedError("NoKey")<{ readonly cause: unknown }
 /** The order of what is in these is part of what the model reads, or of the grammar that it must follow. */
 const verbatim: ReadonlySet<string> = new Set(["format", "parameters", "arguments"])
 
-const isRecord = (value: unknown): value is { readonly [key: string]: unknown } =>
-  typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype
-
+/** The same with its keys in order, all the way down. What has a form of its own in JSON has it here, too. */
 const sorted = (value: unknown): unknown => {
   if (Array.isArray(value)) return value.map(sorted)
-  if (!isRecord(value)) return value
-  const entries = Object.entries(value)
-    .filter(([, item]) => item !== undefined)
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-  return entries.map(([key, item]) => [key, verbatim.has(key) ? item : sorted(item)])
+  if (typeof value !== "object" || value === null || "toJSON" in value) return value
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))
+  return Object.fromEntries(entries.map(([key, item]) => [key, verbatim.has(key) ? item : sorted(item)]))
 }
 
 /**
