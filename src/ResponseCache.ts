@@ -30,7 +30,7 @@ import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import type { Options as CallOptions, ChatRequest, Routing } from "./ChatRequest.js"
 import type { ChatError, ModelNotFound, NoServers, StreamInterrupted } from "./Errors.js"
-import type { Answer, Call, OpenAnswer, Result } from "./Failover.js"
+import type { Call, OpenAnswer, Result } from "./Failover.js"
 import { Registry } from "./Registry.js"
 import { Entry, make as makeEntry, sizeOf } from "./responseCache/entry.js"
 import { Flight, Reader, type Tower } from "./responseCache/flight.js"
@@ -321,7 +321,7 @@ export type Begin = (call: Call) => OpenAnswer
 /**
  * - `prepare`: what begins an answer that may be a kept or a shared one; `upstream` finds the servers, where they are
  *   needed, and may be run for other callers than this one. The `complete` of a call must not go on
- * - `clear`: forgets all answers; those under way are not kept
+ * - `clear`: forgets all answers; those under way are neither kept nor joined any more
  *
  * @since 0.1.0
  * @category models
@@ -329,7 +329,7 @@ export type Begin = (call: Call) => OpenAnswer
 export interface Service {
   readonly prepare: (
     wish: Wish,
-    upstream: Effect.Effect<(call: Call) => Answer, ChatError>
+    upstream: Effect.Effect<Begin, ChatError>
   ) => Effect.Effect<Begin, ModelNotFound | NoServers | ChatError>
   readonly clear: Effect.Effect<void>
 }
@@ -379,7 +379,7 @@ export const make = Effect.gen(function* () {
     key: string,
     wish: Wish,
     call: Call,
-    upstream: Effect.Effect<(call: Call) => Answer, ChatError>,
+    upstream: Effect.Effect<Begin, ChatError>,
     broken: StreamInterrupted | undefined
   ): Flight => {
     const born = generation
@@ -488,7 +488,7 @@ export const make = Effect.gen(function* () {
     prepare,
     clear: Effect.suspend(() => {
       generation++
-      for (const [id, flight] of flights) if (flight.entry !== undefined) flights.delete(id)
+      flights.clear()
       return Effect.zipRight(Fiber.awaitAll(writing), store.clear)
     })
   })

@@ -19,9 +19,11 @@ import { afterAll, describe, expect, it } from "vitest"
 import * as Chat from "../src/Chat.js"
 import * as ChatRequest from "../src/ChatRequest.js"
 import * as CortexLayer from "../src/Cortex.js"
+import type { OpenAnswer } from "../src/Failover.js"
 import type { ChatEvent, ChatStream } from "../src/promise.js"
 import * as Registry from "../src/Registry.js"
 import * as ResponseCache from "../src/ResponseCache.js"
+import { Flight, Reader, type Tower } from "../src/responseCache/flight.js"
 import { serialize } from "../src/responseCache/key.js"
 import type { Json } from "./support/fakeServer.js"
 import { chats, eventsOf, failure, inOrder, model, textOf, useFleet } from "./support/fleet.js"
@@ -555,6 +557,182 @@ describe("equal calls at the same time", () => {
     const text: Array<string> = []
     for await (const event of slow) if (event.type === "token") text.push(event.content)
     expect(text).toEqual(long)
+  })
+})
+
+describe("a flight", () => {
+  const pause = (turns: number) =>
+    Array.from({ length: turns }).reduce<Promise<unknown>>((done) => done.then(() => {}), Promise.resolve())
+
+  /** An answer that gives its tokens in batches, each after so many turns of the event loop. */
+  const upstream = (batches: ReadonlyArray<readonly [tokens: number, turns: number]>, breaks: boolean) => {
+    const end = { type: "end", content: "", model, server: "a", usage: {}, finishReason: "stop", attempts: [] } as const
+    let index = 0
+    let at = 0
+    let text = ""
+    const state = { cancelled: false, over: false, text: "" }
+    const answer: OpenAnswer = {
+      pull: async () => {
+        const [tokens, turns] = batches[at++] ?? [0, 0]
+        await pause(turns)
+        if (state.cancelled) return undefined
+        const events: Array<ChatEvent> = []
+        for (let i = 0; i < tokens; i++) {
+          text += `<${index}>`
+          events.push({ type: "token", content: `<${index}>`, index: index++, timestamp: 1 })
+        }
+        if (at < batches.length) return events
+        if (breaks && events.length === 0) throw new Error("broken")
+        if (breaks) return events
+        state.over = true
+        return at === batches.length ? [...events, { ...end, timestamp: 1 }] : undefined
+      },
+      result: async () => ({
+        ...end,
+        text,
+        thinking: "",
+        toolCalls: [],
+        firstTokenTime: 0,
+        tokensPerSecond: 1,
+        cached: false
+      }),
+      cancel: () => {
+        state.cancelled = true
+      },
+      onClose: () => {}
+    }
+    return { answer, state }
+  }
+
+  it("whoever comes and goes: each sees all of it in order, and it is stopped when the last has left", async () => {
+    const reader = fc.record({
+      comes: fc.nat(60),
+      /** After so many events; who reads it whole only comes to the end. */
+      leaves: fc.option(fc.nat(20), { nil: undefined }),
+      events: fc.boolean(),
+      slow: fc.nat(5),
+      commits: fc.boolean()
+    })
+    const batches = fc.array(fc.tuple(fc.nat(4), fc.nat(8)), { minLength: 1, maxLength: 10 })
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(reader, { minLength: 1, maxLength: 6 }),
+        batches,
+        fc.boolean(),
+        fc.boolean(),
+        async (readers, batches, breaks, small) => {
+          const { answer, state } = upstream(batches, breaks)
+          let closed = false
+          let landed = 0
+          let abandoned = 0
+          const tower: Tower = {
+            now: () => 2,
+            limit: small ? 300 : Number.POSITIVE_INFINITY,
+            hit: () => {},
+            missed: () => {},
+            shared: () => {},
+            closed: () => {
+              closed = true
+            },
+            abandoned: () => {
+              abandoned++
+              closed = true
+            },
+            landed: () => {
+              landed++
+              closed = true
+            }
+          }
+          const flight = new Flight(tower, 0)
+          const request = ChatRequest.make({}, model, [], "text")
+          const total = batches.reduce((sum, [tokens]) => sum + tokens, 0)
+          let committed = 0
+          let stayed = 0
+          const first = new Reader(
+            {
+              request,
+              limits: ChatRequest.limits({}),
+              began: 0,
+              events: true,
+              preface: [],
+              complete: undefined,
+              closed: undefined
+            },
+            flight,
+            tower,
+            () => true,
+            () => flight
+          )
+          flight.begun(answer)
+          const read = async (one: OpenAnswer, { events, leaves, slow }: Omit<(typeof readers)[number], "comes">) => {
+            if (!events) {
+              const result = await one.result().catch((error: Error) => error.message)
+              expect(typeof result === "string" ? result : result.text).toBe(
+                breaks ? "broken" : Array.from({ length: total }, (_, i) => `<${i}>`).join("")
+              )
+              stayed++
+              return
+            }
+            const seen: Array<ChatEvent> = []
+            try {
+              for (let batch = await one.pull(); batch !== undefined; batch = await one.pull()) {
+                expect(batch.length).toBeGreaterThan(0)
+                seen.push(...batch)
+                if (leaves !== undefined && seen.length > leaves && seen.at(-1)?.type !== "end") {
+                  one.cancel()
+                  return
+                }
+                await pause(slow)
+              }
+              expect(seen.at(-1)?.type).toBe("end")
+            } catch (error) {
+              if (!breaks) throw error
+              expect(error).toMatchObject({ message: "broken" })
+            }
+            stayed++
+            expect(seen[0]?.type).toBe("start")
+            const indices = seen.flatMap((event) => (event.type === "token" ? [event.index] : []))
+            expect(indices).toEqual(Array.from({ length: total }, (_, i) => i))
+          }
+          const others = readers.map(async ({ comes, ...how }) => {
+            await pause(comes)
+            if (closed) return
+            const complete = how.commits
+              ? async () => {
+                  await pause(3)
+                  committed++
+                  return undefined
+                }
+              : undefined
+            const one = new Reader(
+              {
+                request,
+                limits: ChatRequest.limits({}),
+                began: 1,
+                events: how.events,
+                preface: [],
+                complete,
+                closed: undefined
+              },
+              flight,
+              tower,
+              () => true,
+              () => flight
+            )
+            await read(one, how)
+          })
+          await Promise.all([
+            read(first, { events: true, leaves: readers[0]?.leaves, slow: 0, commits: false }),
+            ...others
+          ])
+          expect(landed + abandoned).toBeLessThanOrEqual(1)
+          if (stayed > 0) expect(state.cancelled).toBe(false)
+          else expect(state.cancelled || state.over || breaks).toBe(true)
+          if (abandoned > 0) expect([stayed, committed, state.cancelled]).toEqual([0, 0, true])
+        }
+      ),
+      { numRuns: 300 }
+    )
   })
 })
 

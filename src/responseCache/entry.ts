@@ -87,7 +87,7 @@ export const make = (result: Result, course: Course, now: number, ttl: number): 
     model,
     server,
     finishReason,
-    usage
+    usage: { ...usage }
   }
 }
 

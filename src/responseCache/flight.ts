@@ -51,7 +51,6 @@ const overhead = 100
 export class Flight {
   /** The kept answer, from when it is known. */
   entry: Entry.Entry | undefined
-  result: Result | undefined
   end: End | undefined
   text = ""
   readonly attempts: Array<Attempt> = []
@@ -212,7 +211,6 @@ export class Flight {
       (result) => {
         if (this.over) return
         this.over = true
-        this.result = result
         let wanted = false
         for (const reader of this.readers) wanted ||= reader.accepts(result)
         const { pieces, text, thinking, whole } = this
@@ -433,7 +431,7 @@ export class Reader implements OpenAnswer {
       const { firstTokenTime } = result
       const timestamp = tower.now()
       this.batch.push(
-        flight.end === undefined
+        flight.end === undefined || result.cached
           ? Entry.toEnd(result, timestamp)
           : { ...flight.end, ...(firstTokenTime === undefined ? {} : { firstTokenTime }), timestamp }
       )
