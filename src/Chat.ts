@@ -37,10 +37,11 @@ import {
   type SessionNotFound,
   ToolFailed
 } from "./Errors.js"
-import { type Answer, type Batch, type Continuation, Failover, type Result } from "./Failover.js"
+import { type Batch, type Call, type Continuation, Failover, type OpenAnswer, type Result } from "./Failover.js"
 import * as History from "./History.js"
 import * as Message from "./Message.js"
 import { Registry } from "./Registry.js"
+import * as ResponseCache from "./ResponseCache.js"
 import { type Session, Sessions, type Turn } from "./Sessions.js"
 import { CurrentSettings, type Settings } from "./Settings.js"
 import * as StructuredOutput from "./StructuredOutput.js"
@@ -97,7 +98,7 @@ export interface Options extends Omit<ChatRequest.Options, "tools"> {
  * @category models
  */
 export interface Service {
-  readonly open: (prompt: Prompt, options?: Options) => Effect.Effect<Answer, ChatError>
+  readonly open: (prompt: Prompt, options?: Options) => Effect.Effect<OpenAnswer, ChatError>
   readonly stream: (prompt: Prompt, options?: Options) => Stream.Stream<ChatEvent, ChatError>
   readonly complete: (prompt: Prompt, options?: Options) => Effect.Effect<Result, ChatError>
   readonly text: (prompt: Prompt, options?: Options) => Effect.Effect<string, ChatError>
@@ -155,6 +156,8 @@ interface Checked {
   readonly session: string | undefined
   readonly system: ReadonlyArray<Message.Message>
   readonly fresh: ReadonlyArray<Message.Message>
+  /** For how long its answer is kept, in milliseconds; `undefined`: not at all. */
+  readonly kept: number | undefined
 }
 
 /** A call with its conversation, and its place in its session. */
@@ -165,6 +168,8 @@ interface Prepared {
   readonly trimmed: number
   /** When the call began. */
   readonly began: number
+  /** What it wants of the cache besides. */
+  readonly wish?: Pick<ResponseCache.Wish, "accepts" | "keepAs" | "renew"> | undefined
 }
 
 const check = (
@@ -183,7 +188,9 @@ const check = (
   }
   let executors: Map<string, NonNullable<Tool["execute"]>> | undefined
   const definitions = Array.isArray(tools)
-    ? (tools as ReadonlyArray<Tool>).map(({ execute, ...definition }) => {
+    ? (tools as ReadonlyArray<Tool>).map((tool) => {
+        if (typeof tool !== "object" || tool === null) return tool
+        const { execute, ...definition } = tool
         if (execute !== undefined) {
           executors ??= new Map()
           executors.set(definition.name, execute)
@@ -219,7 +226,8 @@ const check = (
     maxToolRounds,
     session: id,
     system: system === undefined ? [] : [Message.system(system)],
-    fresh: fresh.right
+    fresh: fresh.right,
+    kept: executors === undefined ? ResponseCache.ttlOf(options.cache, settings) : undefined
   })
 }
 
@@ -261,6 +269,7 @@ const failWith = (error: unknown): Effect.Effect<never, ChatError> =>
 export const make = Effect.gen(function* () {
   const failover = yield* Failover
   const registry = yield* Registry
+  const cache = yield* ResponseCache.ResponseCache
   const sessions = yield* Sessions
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
@@ -417,14 +426,23 @@ export const make = Effect.gen(function* () {
     return { finish, said }
   }
 
-  /** Finds the servers of a call: what begins its answer, and what it adds to the conversation. */
+  /** Finds the servers of a call, or who has its answer already. */
+  const prepare = (prepared: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
+    const { began, checked, request, wish } = prepared
+    const routing = checked.options.routing ?? ChatRequest.defaults.routing
+    const servers = failover.prepare(request.model, routing, lastServer(checked))
+    return checked.kept === undefined
+      ? within(servers, checked, began)
+      : within(cache.prepare({ ...wish, request, routing, ttl: checked.kept }, servers), checked, began)
+  }
+
+  /** What begins the answer of a call, and what it adds to the conversation. */
   const begin = (prepared: Prepared, events: boolean, commit: boolean) => {
     const { checked, request, trimmed, turn } = prepared
-    const routing = checked.options.routing ?? ChatRequest.defaults.routing
     const preface: ReadonlyArray<ChatEvent> =
       trimmed === 0 ? [] : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }]
     if (turn === undefined && checked.executors === undefined) {
-      return Effect.map(within(failover.prepare(request.model, routing), checked, prepared.began), (answer) => ({
+      return Effect.map(prepare(prepared), (answer) => ({
         start: () =>
           answer({
             request,
@@ -454,17 +472,14 @@ export const make = Effect.gen(function* () {
       if (fiber !== undefined) runFork(Fiber.interruptFork(fiber))
       if (events) turn?.release()
     }
-    return Effect.map(
-      within(failover.prepare(request.model, routing, lastServer(checked)), checked, prepared.began),
-      (answer) => ({
-        start: () =>
-          answer({ request, limits: checked.limits, began: prepared.began, events, preface, complete, closed }),
-        said
-      })
-    )
+    return Effect.map(prepare(prepared), (answer) => ({
+      start: () =>
+        answer({ request, limits: checked.limits, began: prepared.began, events, preface, complete, closed }),
+      said
+    }))
   }
 
-  const whole = (start: () => Answer): Effect.Effect<Result, ChatError> =>
+  const whole = (start: () => OpenAnswer): Effect.Effect<Result, ChatError> =>
     Effect.async<Result, ChatError>((resume) => {
       const answer = start()
       answer.result().then(
@@ -479,17 +494,27 @@ export const make = Effect.gen(function* () {
       Effect.flatMap(begin(prepared, false, true), ({ start }) => whole(start))
     )
 
-  const open = (prompt: Prompt, options?: Options): Effect.Effect<Answer, ChatError> =>
+  const open = (prompt: Prompt, options?: Options): Effect.Effect<OpenAnswer, ChatError> =>
     withCall(prompt, options, "text", true, (prepared) =>
       Effect.map(begin(prepared, true, true), ({ start }) => start())
     )
 
-  const ask = <A>(prepared: Prepared, decoder: StructuredOutput.Decoder<A>) =>
-    Effect.flatMap(begin(prepared, false, false), ({ said, start }) =>
-      Effect.flatMap(whole(start), (result) =>
-        Effect.map(textOf(result), (text) => ({ result, said, decoded: decoder.decode(text) }))
+  /** Only a reply that fits is kept, and a kept one that does not fit, because it was for another decoder, is none. */
+  const ask = <A>(prepared: Prepared, decoder: StructuredOutput.Decoder<A>) => {
+    const once = (wish: Prepared["wish"]) =>
+      Effect.flatMap(begin({ ...prepared, wish }, false, false), ({ said, start }) =>
+        Effect.flatMap(whole(start), (result) =>
+          Effect.map(textOf(result), (text) => ({ result, said, decoded: decoder.decode(text) }))
+        )
       )
+    if (prepared.checked.kept === undefined) return once(undefined)
+    const accepts = (result: Result) => Either.isRight(decoder.decode(result.text))
+    return Effect.flatMap(once({ ...prepared.wish, accepts }), (asked) =>
+      asked.result.cached && Either.isLeft(asked.decoded)
+        ? once({ ...prepared.wish, accepts, renew: true })
+        : Effect.succeed(asked)
     )
+  }
 
   const structured = <A>(prompt: Prompt, decoder: StructuredOutput.Decoder<A>, options?: Options) =>
     withCall<A, SchemaMismatch>(
@@ -523,8 +548,8 @@ export const make = Effect.gen(function* () {
 })
 
 /** Reads one answer: a chunk per network read. A channel of its own, because a stream's combinators cost more. */
-const streamOf = <R>(open: Effect.Effect<Answer, ChatError, R>): Stream.Stream<ChatEvent, ChatError, R> => {
-  const read = (answer: Answer): Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> => {
+const streamOf = <R>(open: Effect.Effect<OpenAnswer, ChatError, R>): Stream.Stream<ChatEvent, ChatError, R> => {
+  const read = (answer: OpenAnswer): Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> => {
     const pull = Effect.async<Batch | undefined, ChatError>((resume) => {
       answer.pull().then(
         (batch) => resume(Effect.succeed(batch)),
@@ -545,6 +570,8 @@ const streamOf = <R>(open: Effect.Effect<Answer, ChatError, R>): Stream.Stream<C
 /** The same call with the model's reply and what is wrong with it. */
 const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArray<SchemaIssue>): Prepared => ({
   ...prepared,
+  // What is mended is the answer to the original question.
+  wish: { keepAs: prepared.request, renew: true },
   request: {
     ...prepared.request,
     messages: [
@@ -559,10 +586,11 @@ const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArray<Sche
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Chat, never, Failover | Registry | Sessions | CurrentSettings> = Layer.effect(
+export const layer: Layer.Layer<
   Chat,
-  make
-)
+  never,
+  Failover | Registry | ResponseCache.ResponseCache | Sessions | CurrentSettings
+> = Layer.effect(Chat, make)
 
 // =============================================================================
 // accessors

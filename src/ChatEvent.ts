@@ -96,15 +96,19 @@ export interface ToolResultEvent {
 }
 
 /**
- * Something about the call: a server began to answer (`server`, `attempt` counted from 1), or the oldest turns of
- * the history were left out to fit the model's context (`trimmed`, in messages).
+ * Something about the call: a server began to answer (`server`, `attempt` counted from 1), the oldest turns of the
+ * history were left out to fit the model's context (`trimmed`, in messages), or what follows is a kept answer
+ * (`cached`; `age` in milliseconds).
  *
  * @since 0.1.0
  * @category models
  */
 export interface Meta {
   readonly type: "meta"
-  readonly meta: { readonly server: string; readonly attempt: number } | { readonly trimmed: number }
+  readonly meta:
+    | { readonly server: string; readonly attempt: number }
+    | { readonly trimmed: number }
+    | { readonly cached: true; readonly age: number }
   readonly timestamp: number
 }
 

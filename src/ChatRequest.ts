@@ -149,6 +149,11 @@ export const Options = Schema.Struct({
   options: optional(JsonObjectSchema),
   /** Default `random`. */
   routing: optional(Routing),
+  /**
+   * Whether a kept answer will do, and this one is kept: see `ResponseCache`. `ttl`, in milliseconds: no older than
+   * that, and kept for so long. Default: as configured, else `false`.
+   */
+  cache: optional(Schema.Union(Schema.Boolean, Schema.Struct({ ttl: optional(milliseconds) }))),
   /** The longest silence in any phase, in milliseconds; default 30,000. */
   timeout: optional(milliseconds),
   /** Until the connection stands, in milliseconds; default 5,000 or `timeout`, whichever is less. */

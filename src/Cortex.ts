@@ -10,12 +10,14 @@
  */
 
 import { dirname } from "node:path"
-import type * as FileSystem from "@effect/platform/FileSystem"
+import * as FileSystem from "@effect/platform/FileSystem"
 import type * as HttpClient from "@effect/platform/HttpClient"
+import * as KeyValueStore from "@effect/platform/KeyValueStore"
 import type * as Path from "@effect/platform/Path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodePath from "@effect/platform-node/NodePath"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Backend, Backends } from "./Backend.js"
@@ -29,6 +31,7 @@ import type { InvalidConfig } from "./Errors.js"
 import * as Failover from "./Failover.js"
 import * as Fleet from "./Fleet.js"
 import * as Registry from "./Registry.js"
+import * as ResponseCache from "./ResponseCache.js"
 import * as Router from "./Router.js"
 import type { Protocol } from "./Server.js"
 import * as Sessions from "./Sessions.js"
@@ -45,6 +48,8 @@ import * as Undici from "./transport/undici.js"
 export interface Options extends Config.Options {
   /** Conversations kept in memory: at most so many (default 10,000), and so long after their last turn, in ms. */
   readonly sessions?: Sessions.MemoryOptions | undefined
+  /** A folder for the answers that are kept (see `ResponseCache`), made when it is needed; default: in memory. */
+  readonly cacheFolder?: string | undefined
   /** A GGUF file with a ChatML template to answer for `aicortex-demo`; default: the one that ships. */
   readonly demoModel?: string | undefined
 }
@@ -58,6 +63,7 @@ export interface Options extends Config.Options {
 export type Services =
   | Chat.Chat
   | Failover.Failover
+  | ResponseCache.ResponseCache
   | Sessions.Sessions
   | Router.Router
   | Registry.Registry
@@ -95,6 +101,45 @@ export const layerBackends = (options: Embedded.Options = {}): Layer.Layer<Backe
 
 /** The folder of the built-in registry: the demo model lies in it. */
 const registryFolder = (): string => dirname(dirname(Embedded.defaultModelPath()))
+
+/** The folder is made when it is first needed: most programs never keep an answer. Others may not look into it. */
+const layerFolder = (
+  folder: string
+): Layer.Layer<KeyValueStore.KeyValueStore, never, FileSystem.FileSystem | Path.Path> =>
+  Layer.effect(
+    KeyValueStore.KeyValueStore,
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const context = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
+      const files = yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 }).pipe(
+        Effect.zipRight(Layer.build(KeyValueStore.layerFileSystem(folder))),
+        Effect.scoped,
+        Effect.map(Context.get(KeyValueStore.KeyValueStore)),
+        Effect.provide(context),
+        // What is remembered must not be the interruption of whoever needed it first.
+        Effect.uninterruptible,
+        Effect.cached
+      )
+      return KeyValueStore.make({
+        get: (key) => Effect.flatMap(files, (store) => store.get(key)),
+        getUint8Array: (key) => Effect.flatMap(files, (store) => store.getUint8Array(key)),
+        set: (key, value) => Effect.flatMap(files, (store) => store.set(key, value)),
+        remove: (key) => Effect.flatMap(files, (store) => store.remove(key)),
+        clear: Effect.flatMap(files, (store) => store.clear),
+        size: Effect.flatMap(files, (store) => store.size)
+      })
+    })
+  )
+
+/** As large as the settings say. */
+const layerResponseStore = (folder: string | undefined) =>
+  Layer.unwrapEffect(
+    Effect.map(CurrentSettings, ({ cache }) =>
+      folder === undefined
+        ? ResponseCache.layerStoreMemory(cache)
+        : Layer.provide(ResponseCache.layerStoreKeyValue(cache), layerFolder(folder))
+    )
+  )
 
 /**
  * What can be put in the place of a part, as a layer.
@@ -147,6 +192,8 @@ export const layerServices = (
   return Chat.layer.pipe(
     Layer.provideMerge(Failover.layer),
     Layer.provide(layerBackends({ modelPath: options.demoModel })),
+    Layer.provideMerge(ResponseCache.layer),
+    Layer.provide(layerResponseStore(options.cacheFolder)),
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),

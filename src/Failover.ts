@@ -63,6 +63,11 @@ export {
    * @since 0.1.0
    * @category models
    */
+  type OpenAnswer,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
   type Result
 } from "./failover/answer.js"
 

@@ -142,8 +142,9 @@ export const normalizeUrl = (input: string): Either.Either<URL, string> => {
   if (url.hostname === "0.0.0.0") url.hostname = "127.0.0.1"
   if (url.hostname === "[::]") url.hostname = "[::1]"
   if (bare && url.port === "" && !/:\d+(\/|$)/.test(withHost)) url.port = "11434"
-  url.search = ""
-  url.hash = ""
+  if (url.search !== "" || url.hash !== "") {
+    return Either.left(`'${redactUserInfo(trimmed)}' must not have a query or a fragment`)
+  }
   return Either.right(url)
 }
 
@@ -153,8 +154,7 @@ export const normalizeUrl = (input: string): Either.Either<URL, string> => {
  * @since 0.1.0
  * @category accessors
  */
-export const redactUserInfo = (address: string): string =>
-  address.replace(/^([a-z][a-z0-9+.-]*:\/\/)?[^/?#]*@/i, "$1…@")
+export const redactUserInfo = (address: string): string => address.replace(/^([a-z][a-z0-9+.-]*:\/\/)?.*@/is, "$1…@")
 
 const decode = (part: string): string => {
   try {
@@ -278,6 +278,7 @@ export interface ServerInfo {
  * - `model`: the model's name as that server knows it
  * - `certain`: `false` where the server's list could not be read: it is tried last
  * - `performance`: the registry's measured figure
+ * - `digest`: the very version of the model that it has, where it says so
  *
  * @since 0.1.0
  * @category models
@@ -288,4 +289,5 @@ export interface Host {
   readonly model: string
   readonly certain: boolean
   readonly performance: Performance | undefined
+  readonly digest?: string | undefined
 }

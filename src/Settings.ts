@@ -19,6 +19,7 @@ import type { Location, Server } from "./Server.js"
  * - `bestServerTtl`: how long `bestServer` keeps its answer, in milliseconds; default 300,000
  * - `parallel`: how many requests an Ollama server runs at once for one model (`OLLAMA_NUM_PARALLEL`); default 4
  * - `discoveryTtl`: how long a server's list of models is believed, in milliseconds; default 300,000
+ * - `cache`: how answers are kept where a call does not say; `undefined` where they are kept only if it does
  *
  * @since 0.1.0
  * @category models
@@ -34,6 +35,19 @@ export interface Settings {
   readonly bestServerTtl: number
   readonly discoveryTtl: number
   readonly parallel: number | undefined
+  readonly cache: CachePolicy | undefined
+}
+
+/**
+ * How many answers are kept, how many bytes of them, and for how many milliseconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface CachePolicy {
+  readonly ttl: number
+  readonly maxEntries: number
+  readonly maxBytes: number
 }
 
 /**
@@ -58,7 +72,8 @@ export const empty: Settings = {
   cacheTtl: 60_000,
   bestServerTtl: 300_000,
   discoveryTtl: 300_000,
-  parallel: undefined
+  parallel: undefined,
+  cache: undefined
 }
 
 /**

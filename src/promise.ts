@@ -28,6 +28,7 @@ import type { Result } from "./Failover.js"
 import type { Message } from "./Message.js"
 import { ChatStream } from "./promise/chatStream.js"
 import * as Registry from "./Registry.js"
+import * as ResponseCache from "./ResponseCache.js"
 import * as Router from "./Router.js"
 import type { ServerInfo } from "./Server.js"
 import * as Sessions from "./Sessions.js"
@@ -115,7 +116,7 @@ export interface ChatFunction {
     options: ChatOptions & { readonly responseFormat?: "text" | undefined; readonly schema?: undefined }
   ): Promise<string | ChatStream>
   /** Options that were put together elsewhere: what comes back is known only when they are. */
-  (prompt: Prompt, options: ChatOptions): Promise<unknown>
+  (prompt: Prompt, options?: ChatOptions): Promise<unknown>
 }
 
 /**
@@ -136,6 +137,7 @@ export interface Cortex extends AsyncDisposable {
   readonly Session: SessionFactory
   readonly bestServer: typeof bestServer
   readonly clearServerCache: typeof clearServerCache
+  readonly clearResponseCache: typeof clearResponseCache
   readonly families: typeof families
   readonly models: typeof models
   readonly getModelInfo: typeof getModelInfo
@@ -168,8 +170,11 @@ export interface SessionFactory {
 
 type Run = <A, E>(effect: Effect.Effect<A, E, Wiring.Services>, signal?: AbortSignal) => Promise<A>
 
-const toolOf = ({ execute, ...definition }: Tool): Chat.Tool =>
-  execute === undefined
+const toolOf = (tool: Tool): Chat.Tool => {
+  // Whatever else was given is left for the check of the options to refuse.
+  if (typeof tool !== "object" || tool === null) return tool
+  const { execute, ...definition } = tool
+  return execute === undefined
     ? definition
     : {
         ...definition,
@@ -179,6 +184,7 @@ const toolOf = ({ execute, ...definition }: Tool): Chat.Tool =>
             catch: (cause) => cause
           })
       }
+}
 
 /** Whatever else was given as tools is left for the check of the options to refuse. */
 const toolsOf = (tools: ReadonlyArray<Tool>): ReadonlyArray<Chat.Tool> =>
@@ -226,7 +232,7 @@ const chatWith =
       return new ChatStream(answer)
     }
     const idle = Array.isArray(tools)
-      ? (tools as ReadonlyArray<Tool>).find((tool) => tool.execute === undefined)
+      ? (tools as ReadonlyArray<Tool>).find((tool) => tool !== null && tool.execute === undefined)
       : undefined
     if (idle !== undefined) {
       return never("tools", `'${idle.name}' has no execute, so its calls would be lost: use complete() or stream: true`)
@@ -357,6 +363,7 @@ export const createCortex = (options: CortexOptions = {}): Cortex => {
         ? router((router) => router.best(model, strategy))
         : never("strategy", `must be one of ${RoutingSchema.literals.join(", ")}`),
     clearServerCache: () => router((router) => router.clear),
+    clearResponseCache: () => run(ResponseCache.clear),
     families: () => registry((registry) => registry.families),
     models: (options) =>
       registry((registry) => registry.models(typeof options === "string" ? { family: options } : options)),
@@ -437,6 +444,14 @@ export const bestServer = (model: string, options?: { readonly strategy?: Routin
  * @category servers
  */
 export const clearServerCache = (): Promise<void> => defaultCortex().clearServerCache()
+
+/**
+ * Forgets the answers that were kept for calls with `cache`.
+ *
+ * @since 0.1.0
+ * @category chat
+ */
+export const clearResponseCache = (): Promise<void> => defaultCortex().clearResponseCache()
 
 /**
  * The model families of the catalogue, sorted.

@@ -318,7 +318,8 @@ describe.each(protocols)("answers (%s)", (protocol) => {
       usage: { promptTokens: 11, completionTokens: 6, totalTokens: 17 },
       firstTokenTime: expect.any(Number),
       tokensPerSecond: protocol === "ollama" ? expect.any(Number) : undefined,
-      attempts: []
+      attempts: [],
+      cached: false
     })
     expect(answer.firstTokenTime).toBeGreaterThanOrEqual(0)
     expect(answer.firstTokenTime).toBeLessThanOrEqual(elapsed)

@@ -4,6 +4,7 @@ import {
   cpSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -891,6 +892,43 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.match(shown, /^location +1,2 +AICORTEX_LOCATION$/m)
     assert.match(shown, /^personas +- +default$/m)
     assert.deepInclude(JSON.parse(await ok(["config", "--json"], setup)).origins, { model: "the file" })
+  })
+})
+
+describe("aicortex chat --cache", () => {
+  const reply = (_: unknown, n: number) => `answer ${n}`
+
+  it("gives the answer of an earlier command, and asks anew otherwise", async () => {
+    const server = await ollama({ reply })
+    const env = { XDG_CACHE_HOME: folder(), AICORTEX_SERVERS: server.url }
+    const ask = (setup: Setup, ...args: ReadonlyArray<string>) =>
+      ok(["chat", "Hi", "--model", "llama3.2:3b", ...args], { env, ...setup })
+    assert.strictEqual(await ask({}, "--cache"), "answer 0\n")
+    assert.strictEqual(await ask({}, "--cache"), "answer 0\n")
+    assert.strictEqual(await ask({}, "--cache-ttl", "60", "--stream"), "answer 0\n")
+    assert.strictEqual(await ask({}), "answer 1\n")
+    assert.strictEqual(await ask({}, "--cache-ttl", "0.001"), "answer 2\n")
+    const configured = { config: { cache: { ttl: 60 } } }
+    assert.strictEqual(await ask(configured), "answer 3\n")
+    assert.strictEqual(await ask(configured), "answer 3\n")
+    assert.strictEqual(await ask(configured, "--no-cache"), "answer 4\n")
+    const told = await run(["chat", "Hi", "--cache", "--verbose"], { env })
+    assert.include(told.stderr, "kept from an earlier call")
+    assert.match(await ok(["config"], { env, ...configured }), /^cache +answers for 60 s +the file$/m)
+    const both = await failed(["chat", "Hi", "--cache", "--no-cache"], { env })
+    assert.include(both, "--no-cache: cannot be given together with --cache")
+  })
+
+  it("tells on standard error of what it cannot read", async () => {
+    const server = await ollama({ reply })
+    const env = { XDG_CACHE_HOME: folder(), AICORTEX_SERVERS: server.url }
+    const ask = () => run(["chat", "Hi", "--cache"], { env })
+    await ask()
+    const kept = join(env.XDG_CACHE_HOME, "aicortex", "responses")
+    for (const name of readdirSync(kept)) writeFileSync(join(kept, name), "{")
+    const { code, stderr, stdout } = await ask()
+    assert.deepEqual({ code, stdout }, { code: 0, stdout: "answer 1\n" })
+    assert.match(stderr, /^aicortex: The response cache could not read 'responses-/)
   })
 })
 

@@ -119,6 +119,8 @@ describe("tool calls that nobody answers", () => {
     const cortex = fleet.cortex([await fleet.ollama()])
     const error = await failure(cortex.chat("Hi", { tools: {} as never }))
     expect(error).toMatchObject({ _tag: "InvalidRequest", field: "tools" })
+    const holes = await failure(cortex.chat("Hi", { tools: [null] as never }))
+    expect(holes).toMatchObject({ _tag: "InvalidRequest", field: "tools.0" })
   })
 })
 
@@ -128,7 +130,9 @@ describe("secrets", () => {
     `http://me:${secret}@:99999`,
     `me:${secret}@[bad`,
     `ftp://me:${secret}@host`,
-    `http://me:${secret}%@host:x`
+    `http://me:${secret}%@host:x`,
+    `http://me:a/${secret}@host`,
+    `http://me:${secret}@host/?query=1`
   ])("are in no error: %s", async (url) => {
     const cortex = createCortex({ servers: [url], configFile: false })
     const error = await failure(cortex.chat("Hi"))

@@ -16,6 +16,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Config from "../cortex/config.js"
 import { version } from "../internal/version.js"
 import { best, bestShape } from "./best.js"
@@ -108,6 +109,14 @@ const withOutputs = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, 
     })
   )
 
+/** Standard output is for answers: what a service has to say goes to standard error. */
+const logger = Logger.replace(
+  Logger.defaultLogger,
+  Logger.make(({ message }) => {
+    process.stderr.write(`aicortex: ${Output.harmless([message].flat().join(" "))}\n`)
+  })
+)
+
 /**
  * Runs a command line to its end, and the process with it. An interruption (SIGINT, SIGTERM) stops the servers' work
  * first; a second one does not wait.
@@ -147,6 +156,7 @@ export const main = (words: ReadonlyArray<string>): void => {
     withOutputs,
     Effect.provide(
       Layer.mergeAll(
+        logger,
         NodeFileSystem.layer,
         NodePath.layer,
         NodeTerminal.layer,
@@ -155,6 +165,7 @@ export const main = (words: ReadonlyArray<string>): void => {
     ),
     NodeRuntime.runMain({
       disableErrorReporting: true,
+      disablePrettyLogger: true,
       teardown: (exit) => {
         if (Exit.isSuccess(exit)) return process.exit(0)
         if (Cause.isInterruptedOnly(exit.cause)) return process.exit(signal ?? 130)

@@ -9,6 +9,7 @@
  * | folders of registry files | `AICORTEX_REGISTRY` (separated by commas) | `registry` |
  * | where you are | `AICORTEX_LOCATION` (`latitude,longitude`) | `location` |
  * | reusable system prompts | | `personas` |
+ * | whether, and how, answers are kept | | `cache` |
  *
  * The file is `AICORTEX_CONFIG`, else `aicortex/config.json` under `XDG_CONFIG_HOME` or `~/.config`.
  *
@@ -25,8 +26,17 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
+import * as ResponseCache from "../ResponseCache.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
+
+/**
+ * How answers are kept. Whatever is left out has its default.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type CacheOptions = { readonly [K in keyof Settings.CachePolicy]?: Settings.CachePolicy[K] | undefined }
 
 /**
  * What a program may set. Whatever is left out comes from the environment, the configuration file, and the defaults.
@@ -37,6 +47,8 @@ import * as Settings from "../Settings.js"
  * - `location`: where you are, for `nearest`
  * - `registry`: folders of registry files of your own
  * - `cacheTtl`, `bestServerTtl`, `discoveryTtl`: in milliseconds; defaults 60,000, 300,000 and 300,000
+ * - `cache`: whether answers are kept where a call does not say, and how: `ttl` in milliseconds (default 3,600,000),
+ *   `maxEntries` (1,000), `maxBytes` (64 MiB); default `false`. See `ResponseCache`
  * - `defaultModel`: the model where nobody names one; default `gpt-oss:20b`
  * - `configFile`: instead of the usual place; `false` reads neither file nor environment
  *
@@ -52,6 +64,7 @@ export interface Options {
   readonly cacheTtl?: number | undefined
   readonly bestServerTtl?: number | undefined
   readonly discoveryTtl?: number | undefined
+  readonly cache?: boolean | CacheOptions | undefined
   readonly defaultModel?: string | undefined
   readonly configFile?: string | false | undefined
 }
@@ -81,6 +94,10 @@ export const FileServer = Schema.Struct({
  */
 export type FileServer = typeof FileServer.Type
 
+const Count = Schema.Number.pipe(
+  Schema.filter((n) => (Number.isSafeInteger(n) && n > 0 ? undefined : "must be a whole number from 1"))
+)
+
 /**
  * The configuration file.
  *
@@ -94,7 +111,18 @@ export const File = Schema.Struct({
   location: Schema.optional(Server.Location),
   registry: Schema.optional(Schema.Union(Schema.String, Schema.Array(Schema.String))),
   /** In seconds. */
-  cacheTtl: Schema.optional(Schema.Positive)
+  cacheTtl: Schema.optional(Schema.Positive),
+  /** `ttl` in seconds. */
+  cache: Schema.optional(
+    Schema.Union(
+      Schema.Boolean,
+      Schema.Struct({
+        ttl: Schema.optional(Schema.Positive),
+        maxEntries: Schema.optional(Count),
+        maxBytes: Schema.optional(Count)
+      })
+    )
+  )
 })
 /**
  * @since 0.1.0
@@ -121,6 +149,10 @@ const optionalString = (name: string) =>
     () => undefined
   )
 
+const home = Effect.gen(function* () {
+  return (yield* optionalString("HOME")) ?? (yield* optionalString("USERPROFILE")) ?? "."
+})
+
 /**
  * Where the configuration file is.
  *
@@ -133,8 +165,19 @@ export const filePath = Effect.gen(function* () {
   if (named !== undefined) return named
   const base = yield* optionalString("XDG_CONFIG_HOME")
   if (base !== undefined) return path.join(base, "aicortex", "config.json")
-  const home = (yield* optionalString("HOME")) ?? (yield* optionalString("USERPROFILE")) ?? "."
-  return path.join(home, ".config", "aicortex", "config.json")
+  return path.join(yield* home, ".config", "aicortex", "config.json")
+})
+
+/**
+ * Where the command line keeps answers: `aicortex/responses` under `XDG_CACHE_HOME` or `~/.cache`.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const cacheFolder = Effect.gen(function* () {
+  const path = yield* Path.Path
+  const base = (yield* optionalString("XDG_CACHE_HOME")) ?? path.join(yield* home, ".cache")
+  return path.join(base, "aicortex", "responses")
 })
 
 /**
@@ -177,6 +220,27 @@ const positive = (value: number | undefined, field: string, source: string) =>
   value === undefined || (Number.isFinite(value) && value > 0)
     ? Effect.succeed(value)
     : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a number above 0` }))
+
+const cachePolicy = Effect.fnUntraced(function* (
+  cache: boolean | CacheOptions,
+  source: string
+): Effect.fn.Return<Settings.CachePolicy | undefined, InvalidConfig> {
+  if (cache === false) return undefined
+  const given: unknown = cache
+  if (given !== true && (typeof given !== "object" || given === null)) {
+    return yield* new InvalidConfig({ source, field: "cache", reason: "must be true, false or an object" })
+  }
+  const { maxBytes, maxEntries, ttl } = cache === true ? {} : cache
+  const whole = (value: number | undefined, field: string, otherwise: number) =>
+    value === undefined || (Number.isSafeInteger(value) && value > 0)
+      ? Effect.succeed(value ?? otherwise)
+      : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a whole number from 1` }))
+  return {
+    ttl: (yield* positive(ttl, "cache.ttl", source)) ?? ResponseCache.defaults.ttl,
+    maxEntries: yield* whole(maxEntries, "cache.maxEntries", ResponseCache.defaults.maxEntries),
+    maxBytes: yield* whole(maxBytes, "cache.maxBytes", ResponseCache.defaults.maxBytes)
+  }
+})
 
 /**
  * A place written as `52.52,13.40`. `source` and `field` are where it stands, for the error.
@@ -252,7 +316,7 @@ const unique = (servers: ReadonlyArray<Server.Server>, source: string) => {
 export interface Resolved {
   readonly settings: Settings.Settings
   readonly origins: {
-    readonly [K in "servers" | "model" | "location" | "registry" | "personas" | "cacheTtl"]: string
+    readonly [K in "servers" | "model" | "location" | "registry" | "personas" | "cacheTtl" | "cache"]: string
   }
   readonly file: string | undefined
 }
@@ -277,7 +341,9 @@ const optionKeys = new Set([
   "defaultModel",
   "configFile",
   "sessions",
-  "demoModel"
+  "demoModel",
+  "cache",
+  "cacheFolder"
 ])
 
 /**
@@ -351,6 +417,8 @@ export const resolve = Effect.fnUntraced(function* (
     ["the file", file.registry]
   )
   const personas = first([given, options.personas], ["the file", file.personas])
+  const fileCache = typeof file.cache === "object" ? { ...file.cache, ttl: seconds(file.cache.ttl) } : file.cache
+  const cache = first<boolean | CacheOptions>([given, options.cache], ["the file", fileCache])
   return {
     settings: {
       model: name.trim(),
@@ -366,7 +434,8 @@ export const resolve = Effect.fnUntraced(function* (
         "OLLAMA_NUM_PARALLEL",
         "the environment"
       ),
-      discoveryTtl: (yield* positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl
+      discoveryTtl: (yield* positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
+      cache: yield* cachePolicy(cache.value ?? false, cache.origin)
     },
     origins: {
       servers: serversFrom,
@@ -374,7 +443,8 @@ export const resolve = Effect.fnUntraced(function* (
       location: location.origin,
       registry: registry.origin,
       personas: personas.origin,
-      cacheTtl: cacheTtl.origin
+      cacheTtl: cacheTtl.origin,
+      cache: cache.origin
     },
     file: alone ? undefined : path
   }

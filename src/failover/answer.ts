@@ -35,7 +35,8 @@ import { Seam } from "./seam.js"
 // =============================================================================
 
 /**
- * A whole answer. `attempts` are those that failed before it; times are in milliseconds.
+ * A whole answer. `attempts` are those that failed before it; times are in milliseconds; `cached` is whether it is a
+ * kept one, which no server was asked for.
  *
  * @since 0.1.0
  * @category models
@@ -51,6 +52,7 @@ export interface Result {
   readonly firstTokenTime: number | undefined
   readonly tokensPerSecond: number | undefined
   readonly attempts: ReadonlyArray<Attempt>
+  readonly cached: boolean
 }
 
 /**
@@ -112,6 +114,25 @@ export interface Surroundings {
  * @category models
  */
 export type Batch = ReadonlyArray<ChatEvent>
+
+/**
+ * An answer that is being read, wherever it comes from. It must be pulled to its end or cancelled.
+ *
+ * - `pull`: what has happened since the last pull, at least one event; `undefined` at the end; rejects with a
+ *   `ChatError`. One pull at a time
+ * - `result`: the whole answer, where no events are given out
+ * - `cancel`: gives it up; pulls end, or reject with `reason` where there is one
+ * - `onClose`: has `listener` called once nothing more will happen
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface OpenAnswer {
+  pull(): Promise<Batch | undefined>
+  result(): Promise<Result>
+  cancel(reason?: unknown): void
+  onClose(listener: () => void): void
+}
 
 /** More events than this that nobody has taken hold the server back. */
 const highWater = 1024
@@ -337,7 +358,7 @@ class Try implements Joint {
  * @since 0.1.0
  * @category models
  */
-export class Answer implements Watched {
+export class Answer implements OpenAnswer, Watched {
   /** When the first piece came, in milliseconds since the epoch. */
   firstPiece: number | undefined
   readonly watch = new Watch(this)
@@ -492,7 +513,8 @@ export class Answer implements Watched {
       server: place.host.server.url,
       usage: this.usage,
       firstTokenTime: this.firstPiece === undefined ? undefined : this.firstPiece - this.began,
-      attempts: this.attempts
+      attempts: this.attempts,
+      cached: false
     }
     if (this.call.events) {
       for (const call of said.toolCalls) this.push({ type: "tool_call", ...call, timestamp })

@@ -4,10 +4,10 @@
  * @since 0.1.0
  */
 import { type ChatEvent, text } from "../ChatEvent.js"
-import type { Answer } from "../Failover.js"
+import type { OpenAnswer } from "../Failover.js"
 
 /** A stream that nobody holds any more must not keep its server at work. */
-const forgotten = new FinalizationRegistry<Answer>((answer) => answer.cancel())
+const forgotten = new FinalizationRegistry<OpenAnswer>((answer) => answer.cancel())
 
 class Events implements AsyncIterator<ChatEvent, undefined> {
   private at = 0
@@ -56,7 +56,7 @@ export class ChatStream implements AsyncIterable<ChatEvent> {
   private ended = false
 
   /** @internal */
-  constructor(private readonly answer: Answer) {
+  constructor(private readonly answer: OpenAnswer) {
     forgotten.register(this, answer, this)
   }
 

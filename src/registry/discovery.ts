@@ -20,7 +20,7 @@ import { toInfo } from "./catalogue.js"
 // =============================================================================
 
 /**
- * What a server answered: what it speaks, and its models by canonical name.
+ * What a server answered: what it speaks, and its models and their digests by canonical name.
  *
  * @since 0.1.0
  * @category models
@@ -28,6 +28,7 @@ import { toInfo } from "./catalogue.js"
 export interface Listing {
   readonly protocol: Protocol
   readonly models: ReadonlyMap<string, Model.ModelInfo>
+  readonly digests: ReadonlyMap<string, string>
 }
 
 /**
@@ -73,6 +74,7 @@ const contextOf = (item: { readonly [key: string]: unknown }): unknown =>
 const listing = (protocol: Protocol, list: unknown, nameKey: string): Listing | undefined => {
   if (!Array.isArray(list)) return undefined
   const models = new Map<string, Model.ModelInfo>()
+  const digests = new Map<string, string>()
   for (const item of list) {
     if (!isRecord(item)) continue
     const info = toInfo(
@@ -80,9 +82,13 @@ const listing = (protocol: Protocol, list: unknown, nameKey: string): Listing | 
       undefined,
       quiet
     )
-    if (info !== undefined) models.set(Model.canonical(info.model_name), info)
+    if (info === undefined) continue
+    const key = Model.canonical(info.model_name)
+    models.set(key, info)
+    const digest = item["digest"]
+    if (typeof digest === "string" && digest !== "") digests.set(key, digest)
   }
-  return list.length > 0 && models.size === 0 ? undefined : { protocol, models }
+  return list.length > 0 && models.size === 0 ? undefined : { protocol, models, digests }
 }
 
 /**

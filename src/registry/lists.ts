@@ -100,6 +100,7 @@ interface Entry extends Source {
   readonly figures: Map<string, Performance | undefined>
   protocol: Protocol | undefined
   models: Map<string, Model.ModelInfo>
+  digests: ReadonlyMap<string, string>
   problem: string | undefined
   askedAt: number
   readAt: number
@@ -113,6 +114,7 @@ const makeEntry = (source: Source): Entry => ({
   figures: new Map(source.figures),
   protocol: source.server.protocol,
   models: new Map(),
+  digests: new Map(),
   problem: undefined,
   askedAt: Number.NEGATIVE_INFINITY,
   readAt: Number.NEGATIVE_INFINITY,
@@ -198,6 +200,7 @@ export const make = Effect.fnUntraced(function* (
     if (Exit.isSuccess(exit)) {
       entry.protocol = entry.server.protocol ?? exit.value.protocol
       entry.models = new Map(exit.value.models)
+      entry.digests = exit.value.digests
       entry.problem = undefined
       entry.stale = false
       entry.readAt = now
@@ -285,7 +288,8 @@ export const make = Effect.fnUntraced(function* (
     protocol: entry.protocol ?? "ollama",
     model: entry.models.get(key)?.model_name ?? model,
     certain,
-    performance: entry.figures.get(key)
+    performance: entry.figures.get(key),
+    digest: entry.digests.get(key)
   })
 
   /** The servers that have it, then those that said so when they last answered; empty if none is certain. */

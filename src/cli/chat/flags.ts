@@ -79,6 +79,9 @@ export const options = {
     { about: "Whether, or how hard, a reasoning model thinks." }
   ),
   keepAlive: Flags.text("keep-alive", { value: "TIME", about: "How long Ollama keeps the model loaded, such as 10m." }),
+  cache: Flags.flag("cache", { about: "Give a kept answer to the very same question, and keep this one." }),
+  cacheTtl: Flags.seconds("cache-ttl", { about: "The same, for so long. Default: 3600." }),
+  noCache: Flags.flag("no-cache", { about: "Ask anew, also where the configuration says `cache`." }),
   noStdin: Flags.flag("no-stdin", {
     alias: "n",
     about: "Leave standard input alone, as in a loop that reads its own."

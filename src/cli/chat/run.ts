@@ -70,12 +70,13 @@ const readSchema = Effect.fnUntraced(function* (file: string) {
 // output
 // =============================================================================
 
-const summary = (answer: Result | End): string => {
+const summary = (answer: Result | End, cached: boolean): string => {
   const { firstTokenTime, tokensPerSecond, usage } = answer
   const parts = [`${answer.model} on ${answer.server}`]
   if (usage.completionTokens !== undefined) parts.push(`${usage.completionTokens} tokens`)
   if (tokensPerSecond !== undefined) parts.push(`${tokensPerSecond.toFixed(1)} tokens/s`)
   if (firstTokenTime !== undefined) parts.push(`first after ${Math.round(firstTokenTime)} ms`)
+  if (cached) parts.push("kept from an earlier call")
   if (answer.finishReason !== "stop") parts.push(`ended by ${answer.finishReason}`)
   return parts.join(", ")
 }
@@ -91,6 +92,7 @@ const stream = Effect.fnUntraced(function* (
 ) {
   let last = ""
   let thinking = ""
+  let cached = false
   /** A server that failed is only worth a line if another one goes on; if none does, the error tells of all. */
   let failures: Array<string> = []
 
@@ -119,6 +121,9 @@ const stream = Effect.fnUntraced(function* (
           thinking = event.content
           yield* Output.mutter(event.content)
           break
+        case "meta":
+          if ("cached" in event.meta) cached = true
+          break
         case "error":
           failures.push(event.next === undefined ? event.content : `${event.content}; ${event.next} goes on`)
           break
@@ -146,7 +151,7 @@ const stream = Effect.fnUntraced(function* (
           if (last !== "" && !last.endsWith("\n")) yield* Output.write("\n")
           last = "\n"
           yield* thought
-          yield* Output.aside(summary(event))
+          yield* Output.aside(summary(event, cached))
       }
     }
     if (text === "") return
@@ -171,7 +176,7 @@ const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
     if (result.thinking !== "") yield* Output.mutter(`${result.thinking.trimEnd()}\n`)
   }
   yield* Output.say(result.text.endsWith("\n") ? result.text : `${result.text}\n`)
-  if (verbose) yield* Output.aside(summary(result))
+  if (verbose) yield* Output.aside(summary(result, result.cached))
 })
 
 // =============================================================================
@@ -183,7 +188,7 @@ const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
  * @category constructors
  */
 export const run = Effect.fnUntraced(function* (flags: Flags) {
-  const { json, noStdin, prompt: words, schema, stream: streaming, verbose, ...rest } = flags
+  const { cache, cacheTtl, json, noCache, noStdin, prompt: words, schema, stream: streaming, verbose, ...rest } = flags
   if (streaming && (json || schema !== undefined)) {
     const reason = `JSON cannot be streamed: it is checked as a whole; leave out --stream or --${json ? "json" : "schema"}`
     return yield* new InvalidRequest({ field: "--stream", reason })
@@ -191,7 +196,15 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   if (rest.system !== undefined && rest.persona !== undefined) {
     return yield* new InvalidRequest({ field: "--persona", reason: "cannot be given together with --system" })
   }
-  const { session, ...request } = { ...rest, stop: rest.stop.length === 0 ? undefined : rest.stop }
+  if (noCache && (cache || cacheTtl !== undefined)) {
+    const reason = `cannot be given together with --${cache ? "cache" : "cache-ttl"}`
+    return yield* new InvalidRequest({ field: "--no-cache", reason })
+  }
+  const { session, ...request } = {
+    ...rest,
+    stop: rest.stop.length === 0 ? undefined : rest.stop,
+    cache: noCache ? false : cacheTtl !== undefined ? { ttl: cacheTtl } : cache || undefined
+  }
   yield* Either.mapLeft(ChatRequest.decodeOptions(request), ({ field, reason }) => {
     const [name = ""] = field.split(".")
     const value = Object.entries(request).find(([key]) => key === name)?.[1]

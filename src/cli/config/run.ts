@@ -21,7 +21,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
   const fs = yield* FileSystem.FileSystem
   const { file = "", origins, settings } = yield* Config.resolve({ defaultModel: Fleet.defaultModel })
   const exists = yield* Effect.orElseSucceed(fs.exists(file), () => false)
-  const { cacheTtl, location, model, personas, registry, servers } = settings
+  const { cache, cacheTtl, location, model, personas, registry, servers } = settings
   if (json) {
     return yield* Output.writeJson({
       file,
@@ -35,6 +35,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
         })),
         model,
         cacheTtl: cacheTtl / 1000,
+        cache: cache === undefined ? false : { ...cache, ttl: cache.ttl / 1000 },
         registry,
         location: location ?? null,
         personas
@@ -56,6 +57,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
       i === 0 ? origins.servers : ""
     ]),
     ["cacheTtl", `${cacheTtl / 1000} s`, origins.cacheTtl],
+    ["cache", cache === undefined ? "off" : `answers for ${cache.ttl / 1000} s`, origins.cache],
     ["location", place, origins.location],
     ...list(registry).map((folder, i) => [i === 0 ? "registry" : "", folder, i === 0 ? origins.registry : ""]),
     ["personas", list(Object.keys(personas)).join(", "), origins.personas]

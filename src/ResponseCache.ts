@@ -1,0 +1,516 @@
+/**
+ * Answers that are kept, for who asks exactly the same again: off unless a call asks for it (`cache: true`) or the
+ * settings do.
+ *
+ * - The same is: the same model in the same version on the servers, conversation, system prompt, sampling options,
+ *   tools, format. Not: timeouts, routing, the session as such, `keepAlive`
+ * - Kept is only a whole answer. Not: a failure, an answer that broke, was given up, was cut off by a server's filter
+ *   or says nothing, nor one that did not fit the schema that was asked for. A call whose tools are executed here goes
+ *   past the cache altogether, because what they do would not be done again
+ * - An answer that chance had a part in (`temperature` above 0, no `seed`) is kept like any other: whoever asks for the
+ *   cache asks for the same answer again
+ * - Who asks the same, in the same way, at the same time shares one answer. It goes on until the last of them has left
+ *
+ * A new version of a model is noticed when its servers' lists are read again (`discoveryTtl`).
+ *
+ * @since 0.1.0
+ */
+import type { PlatformError } from "@effect/platform/Error"
+import * as KeyValueStore from "@effect/platform/KeyValueStore"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
+import * as Runtime from "effect/Runtime"
+import * as Schema from "effect/Schema"
+import type { Options as CallOptions, ChatRequest, Routing } from "./ChatRequest.js"
+import type { ChatError, ModelNotFound, NoServers, StreamInterrupted } from "./Errors.js"
+import type { Call, OpenAnswer, Result } from "./Failover.js"
+import { Registry } from "./Registry.js"
+import { Entry, make as makeEntry, sizeOf } from "./responseCache/entry.js"
+import { Flight, Reader, type Tower } from "./responseCache/flight.js"
+import * as Key from "./responseCache/key.js"
+import { CurrentSettings, type Settings } from "./Settings.js"
+
+export {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Entry
+} from "./responseCache/entry.js"
+
+// =============================================================================
+// store
+// =============================================================================
+
+/**
+ * What holds answers, each under a key of its own.
+ *
+ * - `get`: what is there, unless it has expired
+ * - `put`: whatever was there before is replaced; a store may let go of anything at any time
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Store {
+  readonly get: (key: string) => Effect.Effect<Option.Option<Entry>>
+  readonly put: (key: string, entry: Entry) => Effect.Effect<void>
+  readonly clear: Effect.Effect<void>
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class ResponseCacheStore extends Context.Tag("aicortex/ResponseCacheStore")<ResponseCacheStore, Store>() {}
+
+/**
+ * How much a store holds. Beyond it, what was not used for longest goes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Bounds {
+  readonly maxEntries?: number | undefined
+  readonly maxBytes?: number | undefined
+}
+
+/**
+ * How many answers are held, how many bytes of them, and for how many milliseconds, unless something else is said.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const defaults = { maxEntries: 1_000, maxBytes: 64 * 1024 * 1024, ttl: 3_600_000 } as const
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeStoreMemory = (bounds?: Bounds): Effect.Effect<Store> =>
+  Effect.map(Effect.clock, (clock) => {
+    const { maxBytes = defaults.maxBytes, maxEntries = defaults.maxEntries } = bounds ?? {}
+    /** The one that was not used for longest comes first. */
+    const entries = new Map<string, { readonly entry: Entry; readonly size: number }>()
+    let bytes = 0
+
+    const remove = (key: string): void => {
+      const held = entries.get(key)
+      if (held === undefined) return
+      bytes -= held.size
+      entries.delete(key)
+    }
+    return {
+      get: (key) =>
+        Effect.sync(() => {
+          const held = entries.get(key)
+          if (held === undefined) return Option.none()
+          if (clock.unsafeCurrentTimeMillis() >= held.entry.expiresAt) {
+            remove(key)
+            return Option.none()
+          }
+          entries.delete(key)
+          entries.set(key, held)
+          return Option.some(held.entry)
+        }),
+      put: (key, entry) =>
+        Effect.sync(() => {
+          remove(key)
+          const size = sizeOf(entry)
+          if (size > maxBytes) return
+          entries.set(key, { entry, size })
+          bytes += size
+          for (const oldest of entries.keys()) {
+            if (entries.size <= maxEntries && bytes <= maxBytes) return
+            remove(oldest)
+          }
+        }),
+      clear: Effect.sync(() => {
+        entries.clear()
+        bytes = 0
+      })
+    }
+  })
+
+/**
+ * Keeps answers in this process, which they end with.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerStoreMemory = (bounds?: Bounds): Layer.Layer<ResponseCacheStore> =>
+  Layer.effect(ResponseCacheStore, makeStoreMemory(bounds))
+
+/** So many answers share a shelf, at most. */
+const shelfSize = 8
+
+const Shelf = Schema.parseJson(Schema.Array(Schema.Struct({ key: Schema.String, entry: Entry })))
+type Shelf = typeof Shelf.Type
+const decodeShelf = Schema.decode(Shelf)
+const encodeShelf = Schema.encode(Shelf)
+
+/**
+ * Over a key-value store, which cannot be asked what is in it: so answers stand on a fixed number of shelves, each one
+ * of its keys. An answer's own key says on which, and on a full shelf the one that was not used for longest makes room.
+ * That keeps the bounds without an index that several processes would have to agree on. A shelf has its share of
+ * `maxBytes`, 1/125 by default: an answer larger than that is not kept.
+ *
+ * What cannot be read or written is as if it were not there, with a warning in the log.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeStoreKeyValue = Effect.fnUntraced(function* (
+  bounds?: Bounds
+): Effect.fn.Return<Store, never, KeyValueStore.KeyValueStore> {
+  const values = yield* KeyValueStore.KeyValueStore
+  const clock = yield* Effect.clock
+  const { maxBytes = defaults.maxBytes, maxEntries = defaults.maxEntries } = bounds ?? {}
+  const count = Math.max(1, Math.floor(maxEntries / shelfSize))
+  const places = Math.floor(maxEntries / count)
+  const room = Math.floor(maxBytes / count)
+  /** One at a time reads or changes a shelf of this process; another process may cost it an answer, no more. */
+  const locks = Array.from({ length: count }, () => Effect.unsafeMakeSemaphore(1))
+  const encoder = new TextEncoder()
+
+  const nameOf = (shelf: number): string => `responses-${shelf}`
+  const warn = (what: string, shelf: number) => (error: PlatformError | ParseResult.ParseError) => {
+    const reason =
+      error._tag === "ParseError"
+        ? (ParseResult.ArrayFormatter.formatErrorSync(error)[0]?.message ?? error.message)
+        : error.message
+    return Effect.logWarning(`The response cache could not ${what} '${nameOf(shelf)}': ${reason}`)
+  }
+
+  const read = (shelf: number) =>
+    values.get(nameOf(shelf)).pipe(
+      Effect.flatMap(Option.match({ onNone: () => Effect.succeed<Shelf>([]), onSome: (text) => decodeShelf(text) })),
+      Effect.map((all) => {
+        const now = clock.unsafeCurrentTimeMillis()
+        return all.filter(({ entry }) => now < entry.expiresAt)
+      })
+    )
+  const encode = (items: Shelf) =>
+    Effect.map(encodeShelf(items), (text) => ({ text, fits: encoder.encode(text).length <= room }))
+  /** Writes what fits, from the first on. */
+  const write = Effect.fnUntraced(
+    function* (shelf: number, all: Shelf) {
+      let items = all.slice(0, places)
+      let encoded = yield* encode(items)
+      while (!encoded.fits && items.length > 0) {
+        items = items.slice(0, -1)
+        encoded = yield* encode(items)
+      }
+      yield* values.set(nameOf(shelf), encoded.text)
+    },
+    (effect, shelf) => Effect.catchAll(effect, warn("write", shelf))
+  )
+  const at = <A>(key: string, use: (shelf: number) => Effect.Effect<A>): Effect.Effect<A> =>
+    Effect.suspend(() => {
+      const shelf = Number.parseInt(key.slice(0, 8), 16) % count || 0
+      return locks[shelf]?.withPermits(1)(use(shelf)) ?? use(shelf)
+      // What is interrupted while it is being written is lost.
+    }).pipe(Effect.uninterruptible)
+
+  return {
+    get: (key) =>
+      at(
+        key,
+        Effect.fnUntraced(function* (shelf) {
+          const items = yield* Effect.catchAll(read(shelf), (error) => Effect.as(warn("read", shelf)(error), []))
+          const item = items.find((item) => item.key === key)
+          if (item === undefined) return Option.none()
+          if (items[0] !== item) yield* write(shelf, [item, ...items.filter((other) => other !== item)])
+          return Option.some(item.entry)
+        })
+      ),
+    put: (key, entry) =>
+      at(
+        key,
+        Effect.fnUntraced(function* (shelf) {
+          const item = { key, entry }
+          // Who looked for it has been told why it cannot be read: now it is written anew.
+          const items = yield* Effect.catchAll(read(shelf), () => Effect.succeed<Shelf>([]))
+          const others = items.filter((other) => other.key !== key)
+          const alone = yield* Effect.orElseSucceed(encode([item]), () => ({ fits: false }))
+          yield* write(shelf, alone.fits ? [item, ...others] : others)
+        })
+      ),
+    clear: Effect.forEach(
+      locks,
+      (lock, shelf) =>
+        values.has(nameOf(shelf)).pipe(
+          Effect.flatMap((there) => (there ? values.remove(nameOf(shelf)) : Effect.void)),
+          Effect.catchAll(warn("clear", shelf)),
+          lock.withPermits(1)
+        ),
+      { discard: true }
+    )
+  } satisfies Store
+})
+
+/**
+ * Keeps answers in a key-value store, such as files: `KeyValueStore.layerFileSystem(folder)`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerStoreKeyValue = (
+  bounds?: Bounds
+): Layer.Layer<ResponseCacheStore, never, KeyValueStore.KeyValueStore> =>
+  Layer.effect(ResponseCacheStore, makeStoreKeyValue(bounds))
+
+// =============================================================================
+// metrics
+// =============================================================================
+
+const counter = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
+
+/**
+ * Every call that goes by the cache counts once: it found an answer, asked a server, or joined one that asked.
+ *
+ * @since 0.1.0
+ * @category metrics
+ */
+export const metrics = {
+  hits: counter("aicortex_cache_hits_total", "Calls that were given a kept answer"),
+  misses: counter("aicortex_cache_misses_total", "Calls with the cache for which a server was asked"),
+  shared: counter("aicortex_cache_shared_total", "Calls that shared the answer to an equal call under way")
+} as const
+
+// =============================================================================
+// service
+// =============================================================================
+
+/**
+ * What a call wants of the cache.
+ *
+ * - `request`: what is asked; `routing`, `ttl` and the call's limits, but for its deadline, must be equal too for two
+ *   calls to share an answer under way
+ * - `keepAs`: the request to keep the answer for, where that is another one
+ * - `ttl`: no older than that, and kept for so long, in milliseconds
+ * - `renew`: no kept answer will do, but this one is kept
+ * - `accepts`: whether an answer is worth keeping
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Wish {
+  readonly request: ChatRequest
+  readonly routing: Routing
+  readonly ttl: number
+  readonly keepAs?: ChatRequest | undefined
+  readonly renew?: boolean | undefined
+  readonly accepts?: ((result: Result) => boolean) | undefined
+}
+
+/**
+ * Begins an answer. Nothing is asked or sent before it is called.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Begin = (call: Call) => OpenAnswer
+
+/**
+ * - `prepare`: what begins an answer that may be a kept or a shared one; `upstream` finds the servers, where they are
+ *   needed, and may be run for other callers than this one. The `complete` of a call must not go on
+ * - `clear`: forgets all answers; those under way are neither kept nor joined any more
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  readonly prepare: (
+    wish: Wish,
+    upstream: Effect.Effect<Begin, ChatError>
+  ) => Effect.Effect<Begin, ModelNotFound | NoServers | ChatError>
+  readonly clear: Effect.Effect<void>
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class ResponseCache extends Context.Tag("aicortex/ResponseCache")<ResponseCache, Service>() {}
+
+/**
+ * For how long a call wants its answer kept; `undefined` where it is not to be kept.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const ttlOf = (asked: CallOptions["cache"], { cache }: Settings): number | undefined => {
+  if (asked === false || (asked === undefined && cache === undefined)) return undefined
+  return (typeof asked === "object" ? asked.ttl : undefined) ?? cache?.ttl ?? defaults.ttl
+}
+
+const nothing = () => {}
+const any = () => true
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.gen(function* () {
+  const store = yield* ResponseCacheStore
+  const registry = yield* Registry
+  const settings = yield* CurrentSettings
+  const clock = yield* Effect.clock
+  const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+  const now = () => clock.unsafeCurrentTimeMillis()
+  const limit = settings.cache?.maxBytes ?? defaults.maxBytes
+
+  /** The answers under way, by what calls must have in common to share one. */
+  const flights = new Map<string, Flight>()
+  const writing = new Set<Fiber.RuntimeFiber<void>>()
+  let generation = 0
+
+  yield* Effect.addFinalizer(() => Effect.suspend(() => Fiber.awaitAll(writing)))
+
+  const launch = (
+    id: string,
+    key: string,
+    wish: Wish,
+    call: Call,
+    upstream: Effect.Effect<Begin, ChatError>,
+    broken: StreamInterrupted | undefined
+  ): Flight => {
+    const born = generation
+    const forget = (flight: Flight): void => {
+      if (flights.get(id) === flight) flights.delete(id)
+    }
+    const tower: Tower = {
+      now,
+      limit,
+      hit: broken === undefined ? () => metrics.hits.unsafeUpdate(1, []) : nothing,
+      missed: broken === undefined ? () => metrics.misses.unsafeUpdate(1, []) : nothing,
+      shared: broken === undefined ? () => metrics.shared.unsafeUpdate(1, []) : nothing,
+      closed: forget,
+      abandoned: (flight) => {
+        forget(flight)
+        runFork(Fiber.interruptFork(search))
+      },
+      landed: (flight, result, course, wanted) => {
+        const entry = course === undefined || !wanted ? undefined : makeEntry(result, course, now(), wish.ttl)
+        if (entry === undefined || born !== generation) {
+          forget(flight)
+          return
+        }
+        // Until the store has it, it is found here.
+        flight.entry = entry
+        const write = runFork(Effect.uninterruptible(store.put(key, entry)))
+        writing.add(write)
+        write.addObserver(() => {
+          writing.delete(write)
+          forget(flight)
+        })
+      }
+    }
+    const flight = new Flight(tower, call.began)
+    flights.set(id, flight)
+
+    const usable = (entry: Entry): boolean => now() < entry.expiresAt && now() - entry.storedAt < wish.ttl
+    const kept =
+      wish.renew === true || broken !== undefined
+        ? Effect.succeed(Option.none<Entry>())
+        : Effect.map(store.get(key), Option.filter(usable))
+    const { deadline: _, maxAttempts, ...limits } = call.limits
+    const search = runFork(
+      Effect.flatMap(
+        kept,
+        Option.match({
+          onSome: (entry) => Effect.succeed(() => flight.found(entry)),
+          onNone: () =>
+            Effect.map(
+              upstream,
+              (begin) => () =>
+                flight.begun(
+                  begin({
+                    request: call.request,
+                    limits: {
+                      ...limits,
+                      deadline: undefined,
+                      maxAttempts:
+                        maxAttempts === undefined ? maxAttempts : maxAttempts - (broken?.attempts.length ?? 0)
+                    },
+                    began: call.began,
+                    events: broken === undefined,
+                    preface: [],
+                    complete: undefined,
+                    closed: undefined
+                  })
+                )
+            )
+        })
+      )
+    )
+    search.addObserver((exit) => {
+      if (Exit.isFailure(exit)) {
+        flight.fail(Cause.squash(exit.cause))
+        return
+      }
+      if (flight.isOver) return
+      exit.value()
+      if (flight.entry !== undefined) forget(flight)
+    })
+    return flight
+  }
+
+  const prepare: Service["prepare"] = Effect.fnUntraced(
+    function* (wish, upstream) {
+      const { keepAs = wish.request, request, routing } = wish
+      const hosts = yield* registry.locate(request.model)
+      const digests = hosts.flatMap(({ digest }) => (digest === undefined ? [] : [digest]))
+      const key = yield* Key.make(keepAs, digests)
+      const asked = keepAs === request ? key : yield* Key.make(request, digests)
+      return (call: Call): OpenAnswer => {
+        const { deadline: _, ...limits } = call.limits
+        const id = JSON.stringify([asked, key, wish.ttl, wish.renew === true, routing, request.keepAlive, limits])
+        const take = (id: string, broken?: StreamInterrupted): Flight =>
+          flights.get(id) ?? launch(id, key, wish, call, upstream, broken)
+        return new Reader(call, take(id), { now }, wish.accepts ?? any, (broken) => take(`${id} anew`, broken))
+      }
+    },
+    (effect, _, upstream) =>
+      Effect.catchTag(effect, "NoKey", ({ cause }) =>
+        Effect.zipRight(Effect.logWarning(`A call goes past the response cache: it has no key (${cause})`), upstream)
+      )
+  )
+
+  return ResponseCache.of({
+    prepare,
+    clear: Effect.suspend(() => {
+      generation++
+      flights.clear()
+      return Effect.zipRight(Fiber.awaitAll(writing), store.clear)
+    })
+  })
+})
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer: Layer.Layer<ResponseCache, never, ResponseCacheStore | Registry | CurrentSettings> = Layer.scoped(
+  ResponseCache,
+  make
+)
+
+// =============================================================================
+// accessors
+// =============================================================================
+
+/**
+ * Forgets all answers.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const clear: Effect.Effect<void, never, ResponseCache> = Effect.flatMap(ResponseCache, (cache) => cache.clear)

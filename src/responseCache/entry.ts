@@ -1,0 +1,171 @@
+/**
+ * A kept answer, and how it is given out again.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import type { ChatEvent, End } from "../ChatEvent.js"
+import type { Result } from "../Failover.js"
+import { ToolCall } from "../Message.js"
+
+// =============================================================================
+// models
+// =============================================================================
+
+const Count = Schema.Number.pipe(Schema.nonNegative())
+const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+
+/**
+ * A whole answer as a store keeps it. Times are in milliseconds since the epoch.
+ *
+ * `pieces` is how the answer came: the lengths of its pieces in order, those of the thinking negative.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Entry = Schema.Struct({
+  storedAt: Schema.Number,
+  expiresAt: Schema.Number,
+  text: Schema.String,
+  thinking: Schema.String,
+  pieces: Schema.Array(Schema.Int),
+  toolCalls: Schema.Array(ToolCall),
+  model: Schema.String,
+  server: Schema.String,
+  finishReason: Schema.Literal("stop", "length", "tool_calls"),
+  usage: Schema.Struct({
+    promptTokens: optional(Count),
+    completionTokens: optional(Count),
+    totalTokens: optional(Count)
+  })
+}).pipe(
+  Schema.filter(({ pieces, text, thinking }) => {
+    let said = 0
+    let thought = 0
+    for (const length of pieces) {
+      if (length > 0) said += length
+      else thought -= length
+    }
+    return said === text.length && thought === thinking.length ? undefined : "pieces must make up text and thinking"
+  })
+)
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Entry extends Schema.Schema.Type<typeof Entry> {}
+
+// =============================================================================
+// keeping
+// =============================================================================
+
+/** What came, as far as it was followed. */
+export interface Course {
+  readonly text: string
+  readonly thinking: string
+  readonly pieces: ReadonlyArray<number>
+}
+
+/**
+ * The answer to keep; `undefined` where it is not worth keeping: nothing was said, or a filter cut it off. An answer
+ * that was begun again did not come as it is: it is kept in one piece.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (result: Result, course: Course, now: number, ttl: number): Entry | undefined => {
+  const { finishReason, model, server, text, thinking, toolCalls, usage } = result
+  if (finishReason === "content_filter" || (text === "" && toolCalls.length === 0)) return undefined
+  const asItCame = course.text === text && course.thinking === thinking
+  return {
+    storedAt: now,
+    expiresAt: now + ttl,
+    text,
+    thinking,
+    pieces: asItCame ? course.pieces : [-thinking.length, text.length].filter((length) => length !== 0),
+    toolCalls: structuredClone(toolCalls),
+    model,
+    server,
+    finishReason,
+    usage: { ...usage }
+  }
+}
+
+/**
+ * About how many bytes of memory an entry takes.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const sizeOf = ({ pieces, text, thinking, toolCalls }: Entry): number =>
+  512 +
+  8 * pieces.length +
+  2 * (text.length + thinking.length + (toolCalls.length === 0 ? 0 : JSON.stringify(toolCalls).length))
+
+// =============================================================================
+// giving out
+// =============================================================================
+
+/**
+ * The result of a call that began at `began` and is given the entry now. The caller may do with it what he likes.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const toResult = (entry: Entry, began: number, now: number): Result => ({
+  text: entry.text,
+  thinking: entry.thinking,
+  toolCalls: structuredClone(entry.toolCalls),
+  model: entry.model,
+  server: entry.server,
+  finishReason: entry.finishReason,
+  usage: { ...entry.usage },
+  firstTokenTime: entry.pieces.length === 0 ? undefined : Math.max(0, now - began),
+  tokensPerSecond: undefined,
+  attempts: [],
+  cached: true
+})
+
+/**
+ * The events of an entry, from the mark that it was kept to its tool calls.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const toEvents = (entry: Entry, timestamp: number): Array<ChatEvent> => {
+  const events: Array<ChatEvent> = [
+    { type: "meta", meta: { cached: true, age: Math.max(0, timestamp - entry.storedAt) }, timestamp }
+  ]
+  let index = 0
+  let said = 0
+  let thought = 0
+  for (const length of entry.pieces) {
+    if (length > 0) {
+      events.push({ type: "token", content: entry.text.slice(said, said + length), index: index++, timestamp })
+      said += length
+    } else {
+      events.push({ type: "thinking", content: entry.thinking.slice(thought, thought - length), timestamp })
+      thought -= length
+    }
+  }
+  for (const call of structuredClone(entry.toolCalls)) events.push({ type: "tool_call", ...call, timestamp })
+  return events
+}
+
+/**
+ * The end of a result that was kept.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const toEnd = (result: Result, timestamp: number): End => ({
+  type: "end",
+  content: "",
+  model: result.model,
+  server: result.server,
+  usage: result.usage,
+  finishReason: result.finishReason,
+  ...(result.firstTokenTime === undefined ? {} : { firstTokenTime: result.firstTokenTime }),
+  attempts: result.attempts,
+  timestamp
+})
