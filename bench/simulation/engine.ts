@@ -22,7 +22,7 @@ export const clientRules = {
   firstTokenTimeout: 30,
   loadTimeout: 90,
   idleTimeout: 30,
-  /** From the question to its first token, with all attempts. */
+  /** From the question to its first token, with all attempts; again from a cut. */
   patience: 120,
   /** Between two looks at `/api/ps`. */
   psInterval: 10
@@ -95,6 +95,8 @@ interface Flight {
   held: boolean
   first: number
   answered: number
+  /** Since when it has been without an answer: its arrival, or its last cut. */
+  since: number
   over: boolean
 }
 
@@ -104,7 +106,7 @@ type Event =
   | { readonly type: "loaded"; readonly machine: Machine; readonly runner: Runner; readonly life: number }
   | { readonly type: "silence"; readonly attempt: Attempt; readonly phase: "first" | "idle" }
   | { readonly type: "refusal"; readonly attempt: Attempt; readonly failure: Failure }
-  | { readonly type: "patience"; readonly flight: Flight }
+  | { readonly type: "patience"; readonly flight: Flight; readonly since: number }
   | { readonly type: "outage"; readonly machine: Machine; readonly mode: Mode }
   | { readonly type: "ps"; readonly machine: Machine }
   | { readonly type: "tick" }
@@ -207,7 +209,7 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
   let now = 0
   let over = 0
   let attempts = 0
-  let holds = 0
+  let waits = 0
   let loads = 0
   let evictions = 0
 
@@ -247,11 +249,14 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
 
   const proceed = (flight: Flight): void => {
     flight.held = false
-    if (flight.attempts >= contender.attempts) return finish(flight)
+    if (flight.attempts >= contender.attempts) {
+      finish(flight)
+      return
+    }
     const server = flight.pick.next(now)
     if (server === queue) {
       flight.held = true
-      holds++
+      waits++
     } else if (server === nobody) finish(flight)
     else send(flight, machines[server] as Machine)
   }
@@ -294,6 +299,8 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
       const { prompt, ...rest } = flight.request
       const said = Math.max(0, flight.answered)
       flight.request = { ...rest, prompt: Math.max(prompt, flight.job.prompt + said) }
+      flight.since = now
+      agenda.push(now + clientRules.patience, { type: "patience", flight, since: now })
     }
     const policy = clients[flight.client] as Policy
     policy.failed(attempt.machine.index, flight.request, failure, now)
@@ -699,6 +706,9 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
     return time
   }
 
+  const holds = (index: number, model: number): boolean =>
+    (machines[index] as Machine).runners.some((runner) => runner.model === model)
+
   // ---------------------------------------------------------------------------
   // the run
   // ---------------------------------------------------------------------------
@@ -711,7 +721,7 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
       random: Prng.make(seed * 977 + client * 31 + 7),
       wake: (id) => void woken.push(id)
     }
-    clients.push(contender.make(view, { predict }))
+    clients.push(contender.make(view, { predict, holds }))
   }
   for (const job of world.jobs) if (job.arrival >= 0) agenda.push(job.arrival, { type: "arrival", job })
   for (const { server, mode, from, to } of world.outages) {
@@ -769,10 +779,11 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
           held: false,
           first: -1,
           answered: 0,
+          since: now,
           over: false
         }
         flights.set(job.id, flight)
-        agenda.push(now + clientRules.patience, { type: "patience", flight })
+        agenda.push(now + clientRules.patience, { type: "patience", flight, since: now })
         proceed(flight)
         break
       }
@@ -806,10 +817,10 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
         break
       }
       case "patience": {
-        const { flight } = event
-        if (flight.over || flight.first >= 0) break
-        const policy = clients[flight.client] as Policy
+        const { flight, since } = event
         const { attempt } = flight
+        if (flight.over || flight.since !== since || (attempt !== undefined && attempt.first >= 0)) break
+        const policy = clients[flight.client] as Policy
         if (attempt !== undefined) {
           flight.attempt = undefined
           withdraw(attempt)
@@ -834,5 +845,5 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
       if (flight?.held === true) proceed(flight)
     }
   }
-  return { ttft, served, tokens, attempts, held: holds, loads, evictions, perServer, ended: now }
+  return { ttft, served, tokens, attempts, held: waits, loads, evictions, perServer, ended: now }
 }

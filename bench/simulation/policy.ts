@@ -65,6 +65,8 @@ export interface Client {
 export interface Truth {
   /** Seconds until this server's first token for a request that is sent now; infinite where none will come. */
   predict(server: number, request: Request, bound: number): number
+  /** Whether the model is in the server's memory, or on its way into it. */
+  holds(server: number, model: number): boolean
 }
 
 export interface Contender {

@@ -42,12 +42,9 @@ export interface Rules {
   readonly perLoad: number
   /** A further copy is loaded when the wait in the queue is expected to be longer than so many loads. */
   readonly patience: number
-  /** A server that is fast for one model is taken to be fast for another. */
-  readonly transfer: boolean
-  /** Loads go where they push out what is used least. */
-  readonly heat: boolean
-  /** What else was in a server's memory is doubted from a load there until `/api/ps` says that it still is. */
-  readonly doubt: boolean
+  /** The same, where the server is at work, or one of its other models was used within `warmth` seconds. */
+  readonly harm: number
+  readonly warmth: number
 }
 
 export const rules: Rules = {
@@ -67,11 +64,10 @@ export const rules: Rules = {
   learnCap: true,
   queue: true,
   coalesce: true,
-  perLoad: 4,
-  patience: 0.25,
-  transfer: true,
-  heat: true,
-  doubt: true
+  perLoad: 2,
+  patience: 0.5,
+  harm: 2,
+  warmth: 15
 }
 
 /** Of each new observation in an average. */
@@ -80,8 +76,8 @@ const alpha = 0.3
 /** Seconds, until a load has been seen. */
 const typicalLoad = 15
 
-/** Seconds in which half of a model's past traffic is forgotten. */
-const heatHalfLife = 60
+/** Prompt tokens per second, until any have been seen. */
+const typicalRate = 1_000
 
 /** Seconds in which a peak of the time to the first token decays. */
 const peakDecay = 15
@@ -109,8 +105,6 @@ interface Pool {
   meanLoad: number
   warmCount: number
   loadingCount: number
-  heat: number
-  heatAt: number
   queue: Array<Request>
 }
 
@@ -131,7 +125,6 @@ export const prototype =
     const restsUntil = new Float64Array(count)
     const strikes = new Uint8Array(count)
     const probing = new Uint8Array(count)
-    const speed = new Float64Array(count)
     const positions: Array<Int32Array> = []
     const pools: Array<Pool> = []
     for (let model = 0; model < client.models; model++) {
@@ -159,8 +152,6 @@ export const prototype =
         meanLoad: typicalLoad,
         warmCount: 0,
         loadingCount: 0,
-        heat: 0,
-        heatAt: 0,
         queue: []
       })
     }
@@ -189,9 +180,7 @@ export const prototype =
     const rateOf = (pool: Pool, position: number): number => {
       const rate = pool.rate[position] as number
       if (rate > 0) return rate
-      const relative = rules.transfer ? (speed[pool.hosts[position] as number] as number) : 0
-      const mean = pool.meanRate > 0 ? pool.meanRate : 1_000
-      return relative > 0 ? mean * relative : mean
+      return pool.meanRate > 0 ? pool.meanRate : typicalRate
     }
 
     const estimate = (pool: Pool, position: number, tokens: number, now: number): number => {
@@ -253,23 +242,22 @@ export const prototype =
       return best
     }
 
-    const heatOf = (pool: Pool, now: number): number => pool.heat * 0.5 ** ((now - pool.heatAt) / heatHalfLife)
+    /** Whether a load there may cost others theirs. */
+    const harmful = (server: number, model: number, now: number): boolean => {
+      if ((inFlight[server] as number) > 0) return true
+      for (let other = 0; other < pools.length; other++) {
+        const at = positions[other]?.[server] as number
+        const pool = pools[other] as Pool
+        if (other !== model && at >= 0 && now - (pool.used[at] as number) < rules.warmth) return true
+      }
+      return false
+    }
 
-    /** Where to load: idle servers first, those that lose least by it, the fast ones. */
+    /** Where to load: idle servers first, those that lose nothing by it, the fast ones. */
     const coldScore = (pool: Pool, position: number, request: Request, now: number): number => {
       const server = pool.hosts[position] as number
-      let score = (pool.meanLoad + estimate(pool, position, request.prompt, now)) * (1 + (inFlight[server] as number))
-      if (rules.heat) {
-        for (let model = 0; model < pools.length; model++) {
-          const other = pools[model] as Pool
-          const at = positions[model]?.[server] as number
-          if (other === pool || at < 0 || other.state[at] === cold) continue
-          score += (heatOf(other, now) / other.warmCount) * 2
-          if (now - (other.used[at] as number) < 30) score += 5
-          if (other.state[at] === loading) score += 30
-        }
-      }
-      return score + client.random() * 0.01
+      const idle = (pool.meanLoad + estimate(pool, position, request.prompt, now)) * (1 + (inFlight[server] as number))
+      return idle + (harmful(server, request.model, now) ? pool.meanLoad : 0) + client.random() * 0.01
     }
 
     /** The server's position for this request, or -1: it waits. */
@@ -305,10 +293,13 @@ export const prototype =
         if (best < 0 || here <= score(best)) best = last
       }
       if (best >= 0) return best
-      const coldest = (): number =>
+      const coldest = (harmless = false): number =>
         least(
           pool,
-          (position) => pool.state[position] === cold && able(position),
+          (position) =>
+            pool.state[position] === cold &&
+            able(position) &&
+            !(harmless && harmful(pool.hosts[position] as number, request.model, now)),
           (position) => coldScore(pool, position, request, now),
           Number.POSITIVE_INFINITY
         )
@@ -339,9 +330,21 @@ export const prototype =
         } else {
           const wait = (ahead * (pool.meanService > 0 ? pool.meanService : 5)) / slots
           if (wait < pool.meanLoad * rules.patience || ahead <= loads * rules.perLoad) return -1
+          if (wait < pool.meanLoad * rules.harm) return coldest(true)
         }
       }
-      return coldest()
+      const start = coldest()
+      if (start >= 0 || loads > 0 || slots > 0) return start
+      // All of them rest: the one that has rested longest is tried now.
+      return least(
+        pool,
+        (position) => {
+          const server = pool.hosts[position] as number
+          return probing[server] === 0 && !tried.includes(server)
+        },
+        (position) => restsUntil[pool.hosts[position] as number] as number,
+        Number.POSITIVE_INFINITY
+      )
     }
 
     const enqueue = (pool: Pool, request: Request, front: boolean): number => {
@@ -367,10 +370,8 @@ export const prototype =
     }
 
     return {
-      choose(request, now): Pick {
+      choose(request): Pick {
         const pool = pools[request.model] as Pool
-        pool.heat = heatOf(pool, now) + 1
-        pool.heatAt = now
         const tried: Array<number> = []
         let waited = false
         return {
@@ -412,14 +413,6 @@ export const prototype =
         if (pool.state[position] === cold) {
           setState(pool, position, loading)
           pool.loadSince[position] = now
-          if (rules.doubt) {
-            for (let model = 0; model < pools.length; model++) {
-              const other = pools[model] as Pool
-              const at = positions[model]?.[server] as number
-              if (other === pool || at < 0) continue
-              if (other.state[at] === warm && other.inFlight[at] === 0) setState(other, at, cold)
-            }
-          }
         }
       },
 
@@ -454,7 +447,6 @@ export const prototype =
         if (counters.promptTokens >= 32) {
           pool.rate[position] = average(pool.rate[position] as number, rate)
           pool.meanRate = pool.meanRate === 0 ? rate : pool.meanRate + 0.05 * (rate - pool.meanRate)
-          speed[server] = average(speed[server] as number, rate / pool.meanRate)
         }
         const service = now - entry.started - counters.loadTime - counters.waitTime
         pool.meanService = pool.meanService === 0 ? service : pool.meanService + 0.05 * (service - pool.meanService)
@@ -539,16 +531,31 @@ export const prototypeWith = (name: string, about: string, changes: Partial<Rule
 
 export const ours: Contender = prototypeWith("ours", "least-busy, warm, affinity, caps, queue, breaker", {})
 
-/** The prototype without one of its rules each. */
+/** The prototype with one rule each taken away or changed. */
 export const ablations: ReadonlyArray<Contender> = [
-  prototypeWith("slack 1", "", { slack: 1 }),
-  prototypeWith("slack 1.1", "", { slack: 1.1 }),
-  prototypeWith("slack 1.5", "", { slack: 1.5 }),
-  prototypeWith("crowding .7", "", { crowding: 0.7 }),
-  prototypeWith("fixed cap 4", "", { learnCap: false }),
-  prototypeWith("fixed cap 2", "", { learnCap: false, cap: 2 }),
-  prototypeWith("cap 2", "", { cap: 2 }),
-  prototypeWith("simple", "", { transfer: false, heat: false, doubt: false }),
-  prototypeWith("l2", "", { perLoad: 2 }),
-  prototypeWith("no coalescing", "", { coalesce: false })
+  prototypeWith("no warm", "cold servers are as good as warm ones", { warm: false }),
+  prototypeWith("peak-ewma", "by peak-EWMA of first-token time × (in flight + 1)", { estimate: "peak" }),
+  prototypeWith("peak-ewma, p2c", "the same, the better of two", { estimate: "peak", choices: 2, slack: 1 }),
+  prototypeWith("p2c", "the better of two random warm servers", { choices: 2, slack: 1 }),
+  prototypeWith("best of 8", "the best of eight random warm servers", { choices: 8, slack: 1 }),
+  prototypeWith("slack 1", "always the very best", { slack: 1 }),
+  prototypeWith("slack 2", "by chance among those up to twice as slow", { slack: 2 }),
+  prototypeWith("crowding 0.5", "a request in flight slows down by half", { crowding: 0.5 }),
+  prototypeWith("no affinity", "conversations go anywhere", { affinity: "none" }),
+  prototypeWith("bounded affinity", "the last server while in flight ≤ 1.25 × mean + 1", { affinity: "bounded" }),
+  prototypeWith("no slots", "a cached prompt is believed forever", { slots: false }),
+  prototypeWith("no breaker", "a failed server is tried again at once", { rest: 0 }),
+  prototypeWith("rest 10 s", "the breaker opens for 10 s", { rest: 10 }),
+  prototypeWith("no backoff", "always 60 s", { backoff: 1 }),
+  prototypeWith("not alive", "any timeout opens the breaker", { alive: false }),
+  prototypeWith("no queue", "waits inside the servers", { queue: false }),
+  prototypeWith("cap 2", "starts with two per server and model", { cap: 2 }),
+  prototypeWith("fixed cap 2", "two, whatever is observed", { cap: 2, learnCap: false }),
+  prototypeWith("fixed cap 4", "four, whatever is observed", { learnCap: false }),
+  prototypeWith("no coalescing", "every request without a free slot loads", { coalesce: false }),
+  prototypeWith("a load per 1", "one held request justifies a load under way", { perLoad: 1 }),
+  prototypeWith("a load per 4", "four", { perLoad: 4 }),
+  prototypeWith("patience 0.1", "a further copy when the wait is a tenth of a load", { patience: 0.1 }),
+  prototypeWith("patience 1", "a whole load", { patience: 1, harm: 2 }),
+  prototypeWith("no harm", "loads push out what is in use as readily", { harm: 0 })
 ]
