@@ -23,7 +23,7 @@ const colours: ReadonlyArray<readonly [light: string, dark: string]> = [
 const rowHeight = 11
 const groupGap = 12
 const left = 92
-const panelWidth = 520
+const panelWidth = 620
 const gap = 36
 const top = 92
 
