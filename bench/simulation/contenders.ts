@@ -1,0 +1,17 @@
+/** Everyone who takes part, in the order of the tables. */
+import { leastConnections, oracle, random, roundRobin, twoChoices } from "./baselines.js"
+import type { Contender } from "./policy.js"
+import { ablations, ours } from "./prototype.js"
+import { routers } from "./router.js"
+
+export const contenders: ReadonlyArray<Contender> = [
+  random,
+  roundRobin,
+  leastConnections,
+  twoChoices,
+  ...routers,
+  oracle,
+  ours
+]
+
+export const ablated: ReadonlyArray<Contender> = [oracle, ours, ...ablations]
