@@ -10,7 +10,7 @@ import * as Fleet from "../../src/Fleet.js"
 import * as Router from "../../src/Router.js"
 import { fromOptions, type Host } from "../../src/Server.js"
 import * as Settings from "../../src/Settings.js"
-import { type Client, type Contender, deaf, type Failure, nobody, type Policy } from "./policy.js"
+import { type Client, type Contender, deaf, type Failure, nobody, type Policy, queue, type Request } from "./policy.js"
 import { models } from "./world.js"
 
 const virtualClock = (): Clock.Clock & { now: number } => {
@@ -27,6 +27,8 @@ const virtualClock = (): Clock.Clock & { now: number } => {
   }
 }
 
+const url = (server: number): string => `http://s${server}:11434`
+
 const reasons = {
   error: "server-error",
   refused: "refused",
@@ -39,74 +41,119 @@ const make =
   (strategy: Routing) =>
   (client: Client): Policy => {
     const clock = virtualClock()
+    const now = () => clock.now
     const fleet = Effect.runSync(
       Fleet.make.pipe(Effect.provideService(Settings.CurrentSettings, Settings.empty), Effect.withClock(clock))
     )
-    const hosts: ReadonlyArray<ReadonlyArray<Host>> = models.map(({ name }, model) =>
-      [...client.hosts(model)].map((server) => ({
-        server: Either.getOrThrow(fromOptions(`http://s${server}:11434`, "simulation")),
+    const pools = models.map(({ name }, model) => {
+      const hosts: ReadonlyArray<Host> = [...client.hosts(model)].map((server) => ({
+        server: Either.getOrThrow(fromOptions(url(server), "simulation")),
         protocol: "ollama",
         model: name,
         certain: true,
         performance: undefined
       }))
-    )
-    const indices = new Map<string, number>()
-    hosts.forEach((list, model) => {
-      list.forEach((host, at) => void indices.set(host.server.url, client.hosts(model)[at] as number))
+      return fleet.pool(hosts, () => Number.NaN)
     })
     interface Open {
       readonly lease: Fleet.Lease
       firstToken: number | undefined
     }
     const open = new Map<number, Open>()
-    const circumstances = { location: undefined, random: () => client.random() }
-    const at = (now: number) => {
-      clock.now = 1_000_000 + now * 1_000
+    /** Places that were given to requests which waited, until they begin. */
+    const granted = new Map<number, Fleet.Lease>()
+    const waiting = new Map<number, () => void>()
+    const lastServers = new Map<number, number>()
+    const at = (time: number) => {
+      clock.now = 1_000_000 + time * 1_000
+    }
+    const indexIn = (request: Request, server: number) => client.hosts(request.model).indexOf(server)
+    const finish = (request: Request): Open | undefined => {
+      const entry = open.get(request.id)
+      open.delete(request.id)
+      return entry
     }
     return {
       ...deaf,
-      choose(request, now) {
-        at(now)
-        const found = hosts[request.model] as ReadonlyArray<Host>
-        const order = Router.order(
-          strategy,
-          found.map((host) => ({ host, snapshot: fleet.snapshot(host.server.url, host.model) })),
-          circumstances
-        )
-        let i = 0
+      choose(request, time) {
+        at(time)
+        const pool = pools[request.model]
+        if (pool === undefined) return { next: () => nobody }
+        const last = lastServers.get(request.session)
+        const affinity = last === undefined ? -1 : indexIn(request, last)
+        const route = Router.makeRoute(pool, strategy, () => client.random(), now, affinity < 0 ? undefined : affinity)
+        const serverAt = (index: number) => client.hosts(request.model)[index] ?? nobody
+        let given: number | undefined
         return {
-          next() {
-            const candidate = order[i++]
-            return candidate === undefined ? nobody : (indices.get(candidate.host.server.url) as number)
+          next(time) {
+            at(time)
+            if (given !== undefined) {
+              const server = serverAt(given)
+              given = undefined
+              return server
+            }
+            const next = route.next()
+            if (next >= 0) return serverAt(next)
+            if (next === Router.none) return nobody
+            const ticket = fleet.queue(pool, route.tried, (index) => {
+              waiting.delete(request.id)
+              if (index !== undefined) {
+                route.tried[index] = 1
+                given = index
+                granted.set(request.id, fleet.lease(pool, index))
+              }
+              client.wake(request.id)
+            })
+            if (!("leave" in ticket)) return nobody
+            waiting.set(request.id, ticket.leave)
+            return queue
           }
         }
       },
-      start(server, request, now) {
-        at(now)
-        const name = models[request.model]?.name as string
-        open.set(request.id, { lease: fleet.lease(`http://s${server}:11434`, name), firstToken: undefined })
+      start(server, request, time) {
+        at(time)
+        const pool = pools[request.model]
+        if (pool === undefined) return
+        const lease = granted.get(request.id) ?? fleet.lease(pool, indexIn(request, server))
+        granted.delete(request.id)
+        open.set(request.id, { lease, firstToken: undefined })
       },
-      firstToken(_server, request, time) {
+      firstToken(_server, request, took, time) {
+        at(time)
         const entry = open.get(request.id)
-        if (entry !== undefined) entry.firstToken = time * 1_000
+        if (entry === undefined) return
+        entry.firstToken = took * 1_000
+        entry.lease.answered()
       },
-      end(_server, request, counters, now) {
-        at(now)
-        const entry = open.get(request.id)
-        open.delete(request.id)
-        entry?.lease.succeed({ firstTokenTime: entry.firstToken, tokensPerSecond: counters.tokensPerSecond })
+      end(server, request, counters, time) {
+        at(time)
+        if (request.session >= 0) lastServers.set(request.session, server)
+        const entry = finish(request)
+        entry?.lease.succeed({
+          firstTokenTime: entry.firstToken,
+          tokensPerSecond: counters.tokensPerSecond,
+          keepAlive: Fleet.defaultKeepAlive
+        })
       },
-      failed(_server, request, failure, now) {
-        at(now)
-        const entry = open.get(request.id)
-        open.delete(request.id)
-        entry?.lease.fail({ reason: reasons[failure], message: failure })
+      failed(_server, request, failure, time) {
+        at(time)
+        finish(request)?.lease.fail({ reason: reasons[failure], message: failure })
       },
-      cancelled(_server, request, now) {
-        at(now)
-        open.get(request.id)?.lease.cancel()
-        open.delete(request.id)
+      cancelled(_server, request, time) {
+        at(time)
+        finish(request)?.lease.cancel()
+      },
+      gone(request, time) {
+        at(time)
+        waiting.get(request.id)?.()
+        waiting.delete(request.id)
+        granted.get(request.id)?.cancel()
+        granted.delete(request.id)
+      },
+      ps(server, loaded, time) {
+        at(time)
+        const until = clock.now + Fleet.defaultKeepAlive
+        fleet.resident(url(server), new Map(loaded.map((model) => [models[model]?.name ?? "", until])))
       }
     }
   }
@@ -115,9 +162,12 @@ const contender = (strategy: Routing): Contender => ({
   name: `router:${strategy}`,
   about: `the library's Router and Fleet, strategy ${strategy}`,
   attempts: Number.POSITIVE_INFINITY,
-  // Orders all candidates anew for each request.
-  limit: 1_000,
   make: make(strategy)
 })
 
-export const routers: ReadonlyArray<Contender> = [contender("random"), contender("fastest")]
+export const routers: ReadonlyArray<Contender> = [
+  contender("random"),
+  contender("fastest"),
+  contender("least-busy"),
+  contender("warm")
+]
