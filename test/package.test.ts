@@ -177,7 +177,8 @@ describe.concurrent("the published package", () => {
     await writeFile(join(directory, "promise.ts"), promiseProgram)
     const compilerOptions = {
       target: "ES2022",
-      lib: ["ES2022"],
+      // The types of @effect/platform name the browser's Storage.
+      lib: ["ES2022", "DOM"],
       module: "NodeNext",
       moduleResolution: "NodeNext",
       strict: true,
