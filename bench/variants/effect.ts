@@ -8,7 +8,7 @@ import { type Open, subject } from "./variant.js"
 
 const make = async (url: string) => {
   const { Chat, Cortex } = (await subject("BENCH_EFFECT")) as typeof import("../../src/index.js")
-  const runtime = ManagedRuntime.make(Cortex.layer({ servers: [url] }))
+  const runtime = ManagedRuntime.make(Cortex.layer({ servers: [{ url, maxInFlight: 64 }] }))
   return { Chat, runtime, call: () => runtime.runPromise(Chat.text(prompt, { model })) }
 }
 

@@ -4,7 +4,7 @@ import { type Open, subject } from "./variant.js"
 
 export const open: Open = async (url) => {
   const { createCortex } = (await subject("BENCH_PROMISE")) as typeof import("../../src/promise.js")
-  const cortex = createCortex({ servers: [url] })
+  const cortex = createCortex({ servers: [{ url, maxInFlight: 64 }] })
   return {
     call: () => cortex.chat(prompt, { model }),
     stream: async () => {
