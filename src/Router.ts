@@ -159,11 +159,11 @@ const balanced = (pool: Pool, chosen: Int32Array, count: number): Score => {
   }
 }
 
-/** A server that has not shown its speed counts as the fastest of the others, so that it is tried, and shows it. */
+/** A server that has not shown its speed counts as faster than the others, so that it is tried, and shows it. */
 const fastest = (pool: Pool, explore: boolean): Score => {
   let best = 0
   if (explore) for (let i = 0; i < pool.size; i++) best = Math.max(best, pool.speed[i] || 0)
-  return (i) => -(pool.speed[i] || best)
+  return (i) => -(pool.speed[i] || (explore ? best + 1 : 0))
 }
 
 /** The lowest score; of equals the one that can begin soonest, then the fewest requests in flight, then chance. */
