@@ -45,6 +45,8 @@ export interface Rules {
   /** The same, where the server is at work, or one of its other models was used within `warmth` seconds. */
   readonly harm: number
   readonly warmth: number
+  /** No further copy where it may push out a model that is waited for: else two models take it in turns to load. */
+  readonly truce: boolean
 }
 
 export const rules: Rules = {
@@ -67,7 +69,8 @@ export const rules: Rules = {
   perLoad: 2,
   patience: 0.5,
   harm: 2,
-  warmth: 15
+  warmth: 15,
+  truce: true
 }
 
 /** Of each new observation in an average. */
@@ -242,22 +245,24 @@ export const prototype =
       return best
     }
 
-    /** Whether a load there may cost others theirs. */
-    const harmful = (server: number, model: number, now: number): boolean => {
-      if ((inFlight[server] as number) > 0) return true
+    /** What a load there may cost others: nothing (0), a model in use (1), one that others wait for (2). */
+    const harmOf = (server: number, model: number, now: number): number => {
+      let harm = (inFlight[server] as number) > 0 ? 1 : 0
       for (let other = 0; other < pools.length; other++) {
         const at = positions[other]?.[server] as number
         const pool = pools[other] as Pool
-        if (other !== model && at >= 0 && now - (pool.used[at] as number) < rules.warmth) return true
+        if (other === model || at < 0) continue
+        if (now - (pool.used[at] as number) < rules.warmth) harm = 1
+        if (rules.truce && pool.queue.length > 0 && pool.state[at] !== cold) return 2
       }
-      return false
+      return harm
     }
 
     /** Where to load: idle servers first, those that lose nothing by it, the fast ones. */
     const coldScore = (pool: Pool, position: number, request: Request, now: number): number => {
       const server = pool.hosts[position] as number
       const idle = (pool.meanLoad + estimate(pool, position, request.prompt, now)) * (1 + (inFlight[server] as number))
-      return idle + (harmful(server, request.model, now) ? pool.meanLoad : 0) + client.random() * 0.01
+      return idle + harmOf(server, request.model, now) * pool.meanLoad + client.random() * 0.01
     }
 
     /** The server's position for this request, or -1: it waits. */
@@ -293,13 +298,13 @@ export const prototype =
         if (best < 0 || here <= score(best)) best = last
       }
       if (best >= 0) return best
-      const coldest = (harmless = false): number =>
+      const coldest = (harm: number): number =>
         least(
           pool,
           (position) =>
             pool.state[position] === cold &&
             able(position) &&
-            !(harmless && harmful(pool.hosts[position] as number, request.model, now)),
+            (harm >= 2 || harmOf(pool.hosts[position] as number, request.model, now) <= harm),
           (position) => coldScore(pool, position, request, now),
           Number.POSITIVE_INFINITY
         )
@@ -312,7 +317,7 @@ export const prototype =
           Number.POSITIVE_INFINITY
         )
         if (crowded >= 0 && (pool.inFlight[crowded] as number) < rules.cap + rules.perLoad) return crowded
-        const load = coldest()
+        const load = coldest(2)
         return load >= 0 ? load : crowded
       }
       // A load that takes far longer than usual counts no more.
@@ -330,10 +335,11 @@ export const prototype =
         } else {
           const wait = (ahead * (pool.meanService > 0 ? pool.meanService : 5)) / slots
           if (wait < pool.meanLoad * rules.patience || ahead <= loads * rules.perLoad) return -1
-          if (wait < pool.meanLoad * rules.harm) return coldest(true)
+          if (wait < pool.meanLoad * rules.harm) return coldest(0)
         }
+        if (slots > 0 || loads > 0) return coldest(1)
       }
-      const start = coldest()
+      const start = coldest(2)
       if (start >= 0 || loads > 0 || slots > 0) return start
       // All of them rest: the one that has rested longest is tried now.
       return least(
@@ -557,5 +563,6 @@ export const ablations: ReadonlyArray<Contender> = [
   prototypeWith("a load per 4", "four", { perLoad: 4 }),
   prototypeWith("patience 0.1", "a further copy when the wait is a tenth of a load", { patience: 0.1 }),
   prototypeWith("patience 1", "a whole load", { patience: 1, harm: 2 }),
+  prototypeWith("no truce", "a further copy may push out a model that is waited for", { truce: false }),
   prototypeWith("no harm", "loads push out what is in use as readily", { harm: 0 })
 ]
