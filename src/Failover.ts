@@ -36,6 +36,7 @@ import { Closed, type ModelNotFound, type NoServers } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Surroundings } from "./failover/call.js"
+import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
 import { Router } from "./Router.js"
 
@@ -133,19 +134,14 @@ export const make = Effect.gen(function* () {
   }
 
   // Answers that outlive the services would only meet closed connections, and blame the servers for it.
-  const live = new Set<Answer>()
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      for (const answer of live) answer.cancel(new Closed())
-    })
-  )
+  const live = new Roster<Answer>()
+  yield* Effect.addFinalizer(() => Effect.sync(() => live.each((answer) => answer.cancel(new Closed()))))
 
   return Failover.of({
     prepare: (model, routing, last) =>
       Effect.map(router.route(model, routing, last), (route) => (call: Call) => {
         const answer = new Answer(call, route, surroundings)
-        live.add(answer)
-        answer.onClose(() => live.delete(answer))
+        answer.enter(live)
         return answer
       })
   })

@@ -20,6 +20,7 @@ import {
   StreamInterrupted
 } from "../Errors.js"
 import { engineUnavailable } from "../internal/engine.js"
+import type { Member, Roster } from "../internal/roster.js"
 import { Watch, type Watched } from "../internal/watch.js"
 import { type Route, wait } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
@@ -52,8 +53,9 @@ const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
  * @since 0.1.0
  * @category models
  */
-export class Answer extends Outbox implements Course, Watched {
+export class Answer extends Outbox implements Course, Member, Watched {
   firstPiece: number | undefined
+  seat = -1
   readonly watch = new Watch(this)
   request: ChatRequest
 
@@ -69,6 +71,7 @@ export class Answer extends Outbox implements Course, Watched {
   private paused = false
   private backoff: ReturnType<typeof setTimeout> | undefined
   private leaveQueue: (() => void) | undefined
+  private roster: Roster<Answer> | undefined
 
   constructor(
     call: Call,
@@ -82,6 +85,13 @@ export class Answer extends Outbox implements Course, Watched {
     this.open(this.began)
     this.expire(this.began)
     this.next()
+  }
+
+  /** It is on this roster until nothing more will happen. */
+  enter(roster: Roster<Answer>): void {
+    if (this.over) return
+    roster.add(this)
+    this.roster = roster
   }
 
   // ---------------------------------------------------------------------------
@@ -424,6 +434,7 @@ export class Answer extends Outbox implements Course, Watched {
     this.watch.clear()
     if (this.backoff !== undefined) clearTimeout(this.backoff)
     this.leaveQueue?.()
+    this.roster?.remove(this)
   }
 
   protected override take(): Batch {
