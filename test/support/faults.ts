@@ -57,6 +57,36 @@ export function faultFor(plan: FaultPlan | undefined, n: number, body: Json): Fa
   return "kind" in plan ? plan : plan[n]
 }
 
+/**
+ * What befalls a whole server at some moment, until it is restored: the requests under way then, and those that come.
+ * `at` is where an answer that comes meanwhile breaks, from 0 (before its first frame) to 1 (in its last one); answers
+ * under way break at once.
+ */
+export type Strike =
+  /** Every connection is dropped, in use or idle, and new ones are refused. */
+  | { readonly kind: "kill"; readonly how: "fin" | "rst" }
+  /** Nothing is sent any more, and nothing closed; once restored it goes on where it was. */
+  | { readonly kind: "stall" }
+  /** Answers are torn in the middle of a line, and their connections dropped. */
+  | { readonly kind: "cut"; readonly at: number; readonly how: "fin" | "rst" }
+  /** So many milliseconds before every frame. */
+  | { readonly kind: "slow"; readonly ms: number }
+  /** New requests get this status. */
+  | { readonly kind: "status"; readonly code: number; readonly retryAfter?: number }
+  /** New requests are told that the model is not there. */
+  | { readonly kind: "notFound" }
+  /** New requests get a proxy's HTML page with status 200. */
+  | { readonly kind: "garbage" }
+  /** Answers get a line that is not JSON, and end. */
+  | { readonly kind: "malformed"; readonly at: number }
+  /** Answers end with the error that the server reports inside a stream. */
+  | { readonly kind: "errorLine"; readonly at: number }
+  /** Answers end cleanly, but are not complete. */
+  | { readonly kind: "silentEnd"; readonly at: number }
+
+/** Where a request was when a strike hit it. */
+export type Phase = "connect" | "first token" | "mid-stream" | "last chunk"
+
 /** True when the plan keeps the port closed from the start. */
 export const refusesAlways = (plan: FaultPlan | undefined): boolean =>
   plan !== undefined && typeof plan !== "function" && "kind" in plan && plan.kind === "refuse"
