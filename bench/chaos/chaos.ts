@@ -79,8 +79,11 @@ const asTokens = ({ id, maxTokens, model, stop }: Question): ChatOptions => ({
   ...(stop === undefined ? {} : { stop })
 })
 
-/** How long a silence is believed to be work; shorter than the strikes, longer than a busy machine. */
-const limits = { timeout: 700, retryBackoff: 20 } as const
+/**
+ * A silence of `timeout` is longer than any work here, and shorter than most stalls. Each server may break and be back
+ * while a call goes on, so that it may have to be asked more than once.
+ */
+const limits = { timeout: 400, maxRetries: 60, retryBackoff: 20 } as const
 
 const attemptsOf = (error: unknown): ReadonlyArray<Attempt> =>
   typeof error === "object" && error !== null && "attempts" in error ? (error.attempts as ReadonlyArray<Attempt>) : []
@@ -152,6 +155,10 @@ export const chaos = async (options: Options): Promise<Report> => {
     cacheTtl: 300
   })
   const over = new AbortController()
+  let fail: (error: unknown) => void = () => {}
+  const broken = new Promise<never>((_, reject) => {
+    fail = reject
+  })
   let striking: Promise<void> = Promise.resolve()
   try {
     await cortex.listServers()
@@ -163,16 +170,25 @@ export const chaos = async (options: Options): Promise<Report> => {
     const outcomes: Array<Outcome> = []
     let strikes = 0
     const strike = async () => {
+      /** What was restored, and may not be back yet: meanwhile its equals are left alone. */
+      const returning = new Map<string, Promise<void>>()
       for (const step of plan(options.seed, targets)) {
         await sleep(step.after)
-        if (over.signal.aborted) return
+        if (over.signal.aborted) break
+        const target = targets[step.server]
+        if (target === undefined) continue
+        await Promise.all(target.models.map((model) => returning.get(model)))
         options.onStep?.(describe(step, targets))
         if (step.strike !== undefined) strikes++
-        await targets[step.server]?.strike(step.strike)
+        const done = target.strike(step.strike)
+        for (const model of target.models) returning.set(model, done)
+        done.catch(fail)
       }
+      await Promise.all(returning.values())
     }
     const began = performance.now()
     striking = strike()
+    striking.catch(fail)
     let next = 0
     const worker = async () => {
       for (let question = questions[next++]; question !== undefined; question = questions[next++]) {
@@ -186,7 +202,7 @@ export const chaos = async (options: Options): Promise<Report> => {
         outcomes.push(await ask(cortex, question, expected, counted))
       }
     }
-    await Promise.race([striking, Promise.all(Array.from({ length: options.concurrency }, worker))])
+    await Promise.race([broken, Promise.all(Array.from({ length: options.concurrency }, worker))])
     const seconds = (performance.now() - began) / 1000
     over.abort()
     await striking

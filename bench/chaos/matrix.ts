@@ -23,7 +23,7 @@ export interface Matrix {
 }
 
 /** What a failed attempt shows of a server that never saw it. */
-const unseen = (reason: FailureReason, isProcess: boolean): Hit["fault"] | undefined => {
+const unseen = (reason: FailureReason, isProcess: boolean): string | undefined => {
   switch (reason) {
     case "refused":
     case "reset":
@@ -55,14 +55,17 @@ export const matrixOf = (
   }
   const byId = new Map(outcomes.map((outcome) => [outcome.question.id, outcome]))
   const known = new Set<string>()
+  const trials = new Map<string, string>()
   for (const hit of hits) {
     if (hit.phase === "idle") {
       count(hit.fault, "idle", "none")
       continue
     }
     const outcome = hit.id === undefined ? undefined : byId.get(hit.id)
-    // Discovery, and the trial of how a server goes on.
-    if (outcome === undefined) continue
+    if (outcome === undefined) {
+      trials.set(hit.server, hit.fault)
+      continue
+    }
     known.add(`${outcome.question.id} ${hit.server}`)
     count(hit.fault, hit.phase, fateOf(outcome, hit.server, hit.phase))
   }
@@ -70,7 +73,7 @@ export const matrixOf = (
   for (const outcome of outcomes) {
     for (const { message, phase, reason, server } of outcome.attempts) {
       if (known.has(`${outcome.question.id} ${server}`)) continue
-      const fault = unseen(reason, processes.has(server))
+      const fault = unseen(reason, processes.has(server)) ?? trials.get(server)
       if (fault === undefined) unexplained.push(`${server}, ${phase}: ${reason}, ${message}`)
       else count(fault, "connect", fateOf(outcome, server, "connect"))
     }

@@ -42,6 +42,12 @@ const place = (random: () => number): number => {
   return where < 0.2 ? 0 : where > 0.7 ? 1 : random()
 }
 
+/** A process takes its time to come back, so it is left alone most of the time. */
+const seldom = (random: () => number, from: ReadonlyArray<number>, members: ReadonlyArray<Member>) => {
+  const fakes = from.filter((i) => members[i]?.process !== true)
+  return fakes.length > 0 && random() < 0.7 ? fakes : from
+}
+
 const forProcesses = new Set<Strike["kind"]>(["kill", "stall", "slow"])
 
 /** Steps without end. At every moment each model has a server that nothing befalls. */
@@ -55,8 +61,8 @@ export function* plan(seed: number, members: ReadonlyArray<Member>): Generator<S
   while (true) {
     const after = Math.floor(10 + random() * 110)
     const able = members.flatMap((_, i) => (!struck.has(i) && spares(i) ? [i] : []))
-    const restores = able.length === 0 || (struck.size > 0 && random() < 0.5)
-    const server = pick(random, restores ? [...struck] : able)
+    const restores = able.length === 0 || (struck.size > 0 && random() < 0.45)
+    const server = pick(random, seldom(random, restores ? [...struck] : able, members))
     if (server === undefined) throw new Error("every model needs two servers")
     if (restores) {
       struck.delete(server)
@@ -70,6 +76,10 @@ export function* plan(seed: number, members: ReadonlyArray<Member>): Generator<S
     yield { after, server, strike }
   }
 }
+
+/** What a table calls it. */
+export const nameOf = (strike: Strike): string =>
+  strike.kind === "status" ? String(strike.code) : strike.kind === "notFound" ? "404 model" : strike.kind
 
 /** A step in words. */
 export const describe = ({ after, server, strike }: Step, members: ReadonlyArray<Member>): string => {

@@ -10,7 +10,7 @@ import {
   startFakeOpenAI,
   unusedPort
 } from "../../test/support/fakeServer.js"
-import type { Member } from "./plan.js"
+import { type Member, nameOf } from "./plan.js"
 import { idOf, reply } from "./questions.js"
 
 export const models = { wide: "wide:1b", narrow: "narrow:3b", real: "tiny:2m" } as const
@@ -22,10 +22,14 @@ export interface Target extends Member {
   readonly strike: (strike: Strike | undefined) => Promise<void>
 }
 
-/** A request was hit; or there was none to hit, which is what `idle` says. */
+/**
+ * A request was hit, or there was none to hit, which is what `idle` says. One without an id is the trial of how a server
+ * goes on with an answer, for all that wait for it.
+ */
 export type Hit = {
   readonly server: string
-  readonly fault: Strike["kind"]
+  /** As `nameOf` has it. */
+  readonly fault: string
 } & ({ readonly phase: Phase; readonly id: number | undefined } | { readonly phase: "idle" })
 
 export interface Fleet {
@@ -75,7 +79,7 @@ const process = async (
       await restore()
       restore = () => {}
       if (strike === undefined) return
-      const fault = strike.kind
+      const fault = nameOf(strike)
       const hit = server.underWay()
       for (const { begun, seed } of hit)
         hits.push({ server: server.url, fault, phase: begun ? "mid-stream" : "first token", id: seed })
@@ -106,11 +110,11 @@ const process = async (
 const fake = async (kind: (typeof kinds)[number], hits: Array<Hit>): Promise<Target & AsyncDisposable> => {
   const [name, models, start] = kind
   let server: FakeServer
-  const onStruck: FakeOptions["onStruck"] = ({ kind: fault }, phase, { body }) => {
-    hits.push({ server: server.url, fault, phase, id: idOf(body) })
+  const onStruck: FakeOptions["onStruck"] = (strike, phase, { body, kind }) => {
+    if (kind === "chat") hits.push({ server: server.url, fault: nameOf(strike), phase, id: idOf(body) })
   }
   // Its port must still be its own when it comes back.
-  server = await start({ models, reply, perToken: 6, firstToken: 15, port: await unusedPort(), onStruck })
+  server = await start({ models, reply, perToken: 10, firstToken: 20, port: await unusedPort(), onStruck })
   return {
     name,
     models,
@@ -119,7 +123,7 @@ const fake = async (kind: (typeof kinds)[number], hits: Array<Hit>): Promise<Tar
     protocol: undefined,
     strike: async (strike) => {
       if (strike !== undefined && server.inFlight() === 0)
-        hits.push({ server: server.url, fault: strike.kind, phase: "idle" })
+        hits.push({ server: server.url, fault: nameOf(strike), phase: "idle" })
       await server.strike(strike)
     },
     [Symbol.asyncDispose]: () => server.stop()
