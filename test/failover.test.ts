@@ -550,6 +550,44 @@ describe("the breaker", () => {
     expect(back - asked).toBeGreaterThan(950)
   })
 
+  it("Retry-After is heeded where the body that comes with it never ends, or breaks", async () => {
+    for (const [protocol, then] of [
+      ["ollama", "hang"],
+      ["openai", "reset"]
+    ] as const) {
+      const { bad, good, cortex } = await pair(protocol, { kind: "status", code: 429, retryAfter: 1, then })
+      const answer = await cortex.complete(question, { timeout: 20_000 })
+      expect(answer.server).toBe(good.url)
+      expect(answer.attempts).toMatchObject([{ reason: "rate-limited", status: 429 }])
+      await bad.setBehaviour({ faults: undefined })
+      // A failure of any other kind would rest the server for a minute.
+      await expect
+        .poll(() => cortex.complete(question).then(({ server }) => server), { timeout: 10_000, interval: 50 })
+        .toBe(bad.url)
+    }
+  })
+
+  effectIt.effect("a Retry-After that is a date counts from the clock of the program", () =>
+    Effect.gen(function* () {
+      const bad = yield* Effect.promise(() => fleet.ollama({ reply }))
+      const good = yield* Effect.promise(() => fleet.ollama({ reply }))
+      const servers = inOrder(bad, good)
+      yield* TestClock.setTime(Date.UTC(2030, 0, 1))
+      const retryAfter = new Date(Date.UTC(2030, 0, 1, 1)).toUTCString()
+      yield* Effect.gen(function* () {
+        const ask = () => Effect.map(Chat.complete(question), ({ server }) => server)
+        // Known, so that no time passes in the search.
+        expect(yield* ask()).toBe(bad.url)
+        yield* Effect.promise(() => bad.setBehaviour({ faults: [{ kind: "status", code: 429, retryAfter }] }))
+        expect(yield* ask()).toBe(good.url)
+        yield* TestClock.adjust("59 minutes")
+        expect(yield* ask()).toBe(good.url)
+        yield* TestClock.adjust("2 minutes")
+        expect(yield* ask()).toBe(bad.url)
+      }).pipe(Effect.provide(Cortex.layer({ servers, configFile: false, model, discoveryTtl: 1e12 })))
+    })
+  )
+
   it("429 rests the server for that model only", async () => {
     const [bad, good] = await Promise.all([
       fleet.ollama({ models: [model, "other:1b"], reply }),
@@ -731,6 +769,18 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
 })
 
 // -----------------------------------------------------------------------------
+
+it("an OpenAI stream that breaks only after its finish reason is complete: nobody else is asked", async () => {
+  for (const how of ["fin", "rst"] as const) {
+    for (const torn of [false, true]) {
+      const { bad, good, cortex } = await pair("openai", { kind: "cutLast", how, torn })
+      const events = await eventsOf(await cortex.chat(question, { stream: true }))
+      expect(textOf(events)).toBe(reply)
+      expect(events.at(-1)).toMatchObject({ type: "end", server: bad.url, finishReason: "stop", attempts: [] })
+      expect(chats(bad, good)).toEqual([1, 0])
+    }
+  }
+})
 
 describe("what a server's protocol cannot express", () => {
   it("on a fleet of OpenAI servers keepAlive is refused by name, and nothing is sent", async () => {

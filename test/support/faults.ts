@@ -14,6 +14,8 @@ export type Fault =
   | { readonly kind: "cut"; readonly after?: number; readonly how?: "fin" | "rst" }
   /** Sends k tokens and half of the next line, then drops the connection. */
   | { readonly kind: "cutLine"; readonly after?: number }
+  /** Sends everything but the last line or event, and of that the first half if `torn`, then drops the connection. */
+  | { readonly kind: "cutLast"; readonly how?: "fin" | "rst"; readonly torn?: boolean }
   /** Drops the connection after so many bytes of the body. */
   | { readonly kind: "cutByte"; readonly at: number }
   /** Sends k tokens, then ends the body cleanly: no done line, no finish_reason, no [DONE]. */
@@ -25,6 +27,8 @@ export type Fault =
       readonly body?: unknown
       readonly retryAfter?: number | string
       readonly headers?: Readonly<Record<string, string>>
+      /** The body never ends: `hang` after its first half, `reset` there. */
+      readonly then?: "hang" | "reset"
     }
   /** A proxy's HTML page, with status 200. */
   | { readonly kind: "garbage" }

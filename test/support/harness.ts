@@ -322,7 +322,13 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
           ...fault.headers,
           ...(fault.retryAfter === undefined ? {} : { "retry-after": String(fault.retryAfter) })
         }
-        if (fault.body === undefined) {
+        if (fault.then !== undefined) {
+          const text = JSON.stringify({ error: "try again later" })
+          head(x, fault.code, { "content-type": "application/json", "content-length": text.length, ...headers })
+          x.res.write(text.slice(0, text.length >> 1), () => {
+            if (fault.then === "reset") x.drop("rst")
+          })
+        } else if (fault.body === undefined) {
           dialect.fail(x, fault.code, headers)
         } else {
           const type = typeof fault.body === "string" ? "text/plain; charset=utf-8" : "application/json; charset=utf-8"

@@ -51,6 +51,13 @@ export async function sendStream(
       then = "fin"
       break
     }
+    case "cutLast": {
+      const last = Buffer.from(frames.at(-1)?.text ?? "")
+      plan = frames.slice(0, -1)
+      if (fault.torn === true) plan = [...plan, { text: last.subarray(0, last.length >> 1), token: false }]
+      then = fault.how ?? "fin"
+      break
+    }
     case "silentEnd":
       plan = frames.slice(0, at)
       break
