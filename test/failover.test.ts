@@ -81,6 +81,14 @@ const failing: ReadonlyArray<readonly [string, Row]> = [
   ],
   ["stalls later", { fault: { kind: "stall", after: 3 }, reason: "idle-timeout", phase: "stream", rests: true }],
   [
+    "is only kept open",
+    { fault: { kind: "keepAlive" }, reason: "first-token-timeout", phase: "first-token", rests: true }
+  ],
+  [
+    "is only kept open later",
+    { fault: { kind: "keepAlive", after: 3 }, reason: "idle-timeout", phase: "stream", rests: true }
+  ],
+  [
     "429",
     { fault: { kind: "status", code: 429 }, reason: "rate-limited", phase: "first-token", status: 429, rests: true }
   ],
@@ -769,6 +777,20 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
 })
 
 // -----------------------------------------------------------------------------
+
+it("a tool call that comes in pieces, each in time, is not a silence", async () => {
+  const words = "one two three four five six seven eight nine ten eleven twelve"
+  const server = await fleet.openai({
+    reply: { tokens: [], toolCalls: [{ name: "f", arguments: { words } }] },
+    perToken: 30
+  })
+  const cortex = fleet.cortex([server])
+  await cortex.listServers()
+  // All of it takes longer than either limit.
+  const limits = { firstTokenTimeout: 250, idleTimeout: 250 }
+  const answer = await cortex.complete(question, { ...limits, tools: [{ name: "f" }] })
+  expect(answer).toMatchObject({ attempts: [], toolCalls: [{ arguments: { words } }] })
+})
 
 it("an OpenAI stream that breaks only after its finish reason is complete: nobody else is asked", async () => {
   for (const how of ["fin", "rst"] as const) {

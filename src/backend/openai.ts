@@ -312,6 +312,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
           if (Array.isArray(tool_calls)) {
             calls ??= new ToolCalls()
             for (const piece of tool_calls) calls.add(piece)
+            sink.progress?.()
           }
         }
         if (typeof choice.finish_reason === "string") reason = finishReason(choice.finish_reason)

@@ -217,6 +217,8 @@ class Try implements Joint {
   private seam: Seam | undefined
   private thoughtSeam: Seam | undefined
   private hideThoughts: boolean
+  /** Something of the answer came with this read. */
+  private alive = false
 
   constructor(
     private readonly answer: Answer,
@@ -253,7 +255,10 @@ class Try implements Joint {
   read(): void {
     if (this.over) return
     this.lastRead = this.answer.around.now()
-    if (this.phase === "stream") this.answer.watch.heard()
+  }
+
+  progress(): void {
+    if (!this.over) this.piece()
   }
 
   text(content: string): void {
@@ -302,6 +307,10 @@ class Try implements Joint {
 
   flush(): void {
     if (this.over) return
+    if (this.alive) {
+      this.alive = false
+      this.answer.watch.heard()
+    }
     if (this.finished === undefined) this.answer.wake()
     else this.answer.finished(this, this.finished)
   }
@@ -339,6 +348,7 @@ class Try implements Joint {
   }
 
   private piece(): void {
+    this.alive = true
     if (this.phase === "stream") return
     this.phase = "stream"
     this.lease.answered()

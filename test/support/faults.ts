@@ -10,6 +10,8 @@ export type Fault =
   | { readonly kind: "hang" }
   /** Sends k tokens, then nothing, the connection staying open. */
   | { readonly kind: "stall"; readonly after?: number }
+  /** Sends k tokens, then for ever only what keeps the connection open: comments, or blank lines. */
+  | { readonly kind: "keepAlive"; readonly after?: number }
   /** Sends k tokens, then drops the connection. */
   | { readonly kind: "cut"; readonly after?: number; readonly how?: "fin" | "rst" }
   /** Sends k tokens and half of the next line, then drops the connection. */

@@ -35,11 +35,12 @@ export async function sendStream(
   const after = fault !== undefined && "after" in fault ? (fault.after ?? 0) : 0
   const at = afterTokens(frames, after)
   let plan = frames
-  let then: "end" | "stall" | "fin" | "rst" = "end"
+  let then: "end" | "stall" | "keepAlive" | "fin" | "rst" = "end"
   switch (fault?.kind) {
     case "stall":
+    case "keepAlive":
       plan = frames.slice(0, at)
-      then = "stall"
+      then = fault.kind
       break
     case "cut":
       plan = frames.slice(0, at)
@@ -87,6 +88,11 @@ export async function sendStream(
     }
   }
   if (x.isClosed() || then === "stall") return
+  if (then === "keepAlive") {
+    const nothing = contentType.startsWith("text/event-stream") ? ": keep-alive\n\n" : "\n"
+    while ((await sleep(x, 20)) && (await push(x, Buffer.from(nothing)))) {}
+    return
+  }
   if (then === "end") x.res.end()
   else x.drop(then)
 }
