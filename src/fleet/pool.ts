@@ -4,9 +4,10 @@
  *
  * @since 0.1.0
  */
-import type { Host } from "../Server.js"
+import type { Host, Protocol } from "../Server.js"
 
 /**
+ * - `protocols`: those that its hosts speak
  * - `priority`, `weight`, `certain`: as configured and discovered
  * - `remoteness`: round trip in milliseconds; NaN where it is not known
  * - `speed`: tokens per second, our own measure or else the registry's; NaN where there is none
@@ -22,6 +23,7 @@ import type { Host } from "../Server.js"
  */
 export class Pool {
   readonly size: number
+  readonly protocols: ReadonlySet<Protocol>
   readonly priority: Float64Array
   readonly weight: Float64Array
   readonly certain: Uint8Array
@@ -45,6 +47,7 @@ export class Pool {
   constructor(readonly hosts: ReadonlyArray<Host>) {
     const size = hosts.length
     this.size = size
+    this.protocols = new Set(hosts.map((host) => host.protocol))
     this.priority = new Float64Array(size)
     this.weight = new Float64Array(size)
     this.certain = new Uint8Array(size)
