@@ -141,13 +141,16 @@ export const make = Effect.gen(function* () {
   )
 
   return Failover.of({
-    prepare: (model, routing, last) =>
-      Effect.map(router.route(model, routing, last), (route) => (call: Call) => {
-        const answer = new Answer(call, route, surroundings)
+    prepare: (model, routing, last) => {
+      const find = router.route(model, routing, last)
+      const relocate = () => runPromise(Effect.orElseSucceed(find, () => undefined))
+      return Effect.map(find, (route) => (call: Call) => {
+        const answer = new Answer(call, route, surroundings, relocate)
         live.add(answer)
         answer.onClose(() => live.delete(answer))
         return answer
       })
+    }
   })
 })
 

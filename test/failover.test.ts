@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest"
 import * as Chat from "../src/Chat.js"
 import * as Cortex from "../src/Cortex.js"
 import type { Attempt, FailureReason, Phase } from "../src/Errors.js"
+import { pauseBefore } from "../src/failover/again.js"
 import { AllServersFailed, InvalidRequest, StreamInterrupted } from "../src/promise.js"
 import { type Fault, type Reply, startFakeOllama } from "./support/fakeServer.js"
 import { chats, eventsOf, type Fake, failure, inOrder, model, textOf, useFleet } from "./support/fleet.js"
@@ -391,6 +392,53 @@ describe("attempts", () => {
     const began = performance.now()
     expect(await cortex.chat(question, { retryBackoff: 60_000, maxRetries: 10 })).toBe(reply)
     expect(performance.now() - began).toBeLessThan(5_000)
+  })
+
+  it("a server that was found after the call began is tried before it is given up", async () => {
+    const [bad, late] = await Promise.all([start("ollama"), start("ollama")])
+    await late.setBehaviour({ faultOn: "tags", faults: { kind: "slow", ms: 500 } })
+    await bad.setBehaviour({ faults: { kind: "hang" } })
+    const answer = await fleet.cortex([bad, late]).complete(question, { timeout: 1_500 })
+    expect(answer).toMatchObject({ text: reply, server: late.url, attempts: [{ server: bad.url }] })
+    expect(chats(bad, late)).toEqual([1, 1])
+  })
+
+  it("a server that has answered somebody since it failed is tried before a stream is given up", async () => {
+    const [first, second] = await Promise.all([start("ollama"), start("ollama")])
+    const cortex = fleet.cortex(inOrder(first, second), { cacheTtl: 1 })
+    await cortex.listServers()
+    await first.setBehaviour({ faults: [{ kind: "cut", after: 3 }] })
+    await second.setBehaviour({ faults: { kind: "hang" } })
+    const stream = eventsOf(await cortex.chat(question, { stream: true, timeout: 800 }))
+    await second.waitForChats(1)
+    expect((await cortex.complete(question)).server).toBe(first.url)
+    const events = await stream
+    expect(textOf(events)).toBe(reply)
+    expect(events.at(-1)).toMatchObject({
+      type: "end",
+      server: first.url,
+      attempts: [{ server: first.url }, { server: second.url }]
+    })
+  })
+
+  it("a server that has answered nobody since is not tried again, nor one that refuses only this request", async () => {
+    const [dead, locked] = await Promise.all([start("ollama"), start("ollama")])
+    const cortex = fleet.cortex(inOrder(dead, locked), { cacheTtl: 1 })
+    await cortex.listServers()
+    await dead.setBehaviour({ faults: { kind: "status", code: 500 } })
+    await locked.setBehaviour({ faults: { kind: "status", code: 401 } })
+    const error = await failure(cortex.chat(question))
+    expect(error.attempts.map(({ reason }: Attempt) => reason)).toEqual(["server-error", "unauthorized"])
+    expect(chats(dead, locked)).toEqual([1, 1])
+  })
+
+  it("pauses between rounds double up to half a minute", () => {
+    expect([1, 2, 3, 7, 40, 4000].map((round) => pauseBefore(round, 500, 1))).toEqual([
+      500, 1000, 2000, 30_000, 30_000, 30_000
+    ])
+    expect(pauseBefore(1, 500, 0)).toBe(250)
+    // Whoever asks for longer pauses gets them, but not longer ones still.
+    expect(pauseBefore(9, 60_000, 1)).toBe(60_000)
   })
 
   it("a server that closed its idle connection is simply connected to again", async () => {

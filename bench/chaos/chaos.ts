@@ -14,6 +14,8 @@ export interface Options {
   readonly calls: number
   /** So many requests at a time. */
   readonly concurrency: number
+  /** Attempts that a request may make in all; every server once, and more only where one is found to be back, if 0. */
+  readonly attempts?: number
   /** Told what befalls the servers. */
   readonly onStep?: (step: string) => void
 }
@@ -83,7 +85,7 @@ const asTokens = ({ id, maxTokens, model, stop }: Question): ChatOptions => ({
  * A silence of `timeout` is longer than any work here, and shorter than most stalls. Each server may break and be back
  * while a call goes on, so that it may have to be asked more than once.
  */
-const limits = { timeout: 400, maxRetries: 60, retryBackoff: 20 } as const
+const limits = { timeout: 400, retryBackoff: 20 } as const
 
 const attemptsOf = (error: unknown): ReadonlyArray<Attempt> =>
   typeof error === "object" && error !== null && "attempts" in error ? (error.attempts as ReadonlyArray<Attempt>) : []
@@ -102,11 +104,12 @@ const compare = (text: string, expected: string): string | undefined => {
 
 const ask = async (
   cortex: Cortex,
+  attemptsInAll: number,
   question: Question,
   expected: string,
   tokens: number | undefined
 ): Promise<Outcome> => {
-  const options = { ...asTokens(question), ...limits }
+  const options = { ...asTokens(question), ...limits, ...(attemptsInAll === 0 ? {} : { maxRetries: attemptsInAll }) }
   const { prompt } = question
   const attempts: Array<Attempt> = []
   try {
@@ -199,7 +202,7 @@ export const chaos = async (options: Options): Promise<Report> => {
           tokens === undefined || stop !== undefined
             ? undefined
             : Math.min(tokens.length, question.maxTokens ?? tokens.length)
-        outcomes.push(await ask(cortex, question, expected, counted))
+        outcomes.push(await ask(cortex, options.attempts ?? 60, question, expected, counted))
       }
     }
     await Promise.race([broken, Promise.all(Array.from({ length: options.concurrency }, worker))])

@@ -5,7 +5,8 @@ import { show } from "./matrix.js"
 
 const usage = (message: string): never => {
   console.error(`${message}
-Usage: node bench/chaos.mjs [--seed 1] [--runs 1] [--streams 500] [--calls 500] [--concurrency 16] [--plan]`)
+Usage: node bench/chaos.mjs [--seed 1] [--runs 1] [--streams 500] [--calls 500] [--concurrency 16]
+         [--attempts 60] [--plan]`)
   process.exit(2)
 }
 
@@ -18,6 +19,7 @@ const readOptions = () => {
         streams: { type: "string", default: "500" },
         calls: { type: "string", default: "500" },
         concurrency: { type: "string", default: "16" },
+        attempts: { type: "string", default: "60" },
         plan: { type: "boolean", default: false }
       }
     }).values
@@ -27,7 +29,7 @@ const readOptions = () => {
 }
 
 const options = readOptions()
-const number = (name: "seed" | "runs" | "streams" | "calls" | "concurrency", least: number): number => {
+const number = (name: "seed" | "runs" | "streams" | "calls" | "concurrency" | "attempts", least: number): number => {
   const value = Number(options[name])
   return Number.isSafeInteger(value) && value >= least
     ? value
@@ -35,10 +37,16 @@ const number = (name: "seed" | "runs" | "streams" | "calls" | "concurrency", lea
 }
 const first = number("seed", 0)
 const runs = number("runs", 1)
+const attempts = number("attempts", 0)
 const load = { streams: number("streams", 0), calls: number("calls", 0), concurrency: number("concurrency", 1) }
 
 for (let seed = first; seed < first + runs; seed++) {
-  const report = await chaos({ seed, ...load, ...(options.plan ? { onStep: (step) => console.log(step) } : {}) })
+  const report = await chaos({
+    seed,
+    ...load,
+    attempts,
+    ...(options.plan ? { onStep: (step) => console.log(step) } : {})
+  })
   const { duplicated, failed, lost, matrix, other, outcomes, resumed, seconds, strikes } = report
   const wrong = outcomes.filter(({ problem }) => problem !== undefined)
   console.log(
