@@ -502,7 +502,7 @@ describe("aicortex chat", () => {
     assert.include(await failed(["chat", "x", "--deadline", "0.3"], on(server)), "within the deadline")
   })
 
-  it("tells an unknown session in one line (sessions end with their process)", async () => {
+  it("defect 27: tells an unknown session in one line (sessions end with their process)", async () => {
     const server = await ollama()
     assert.strictEqual(
       await failed(["chat", "x", "--session", "abc"], on(server)),

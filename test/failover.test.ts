@@ -466,7 +466,7 @@ describe("attempts", () => {
 })
 
 describe("deadline", () => {
-  it("is shared by all attempts", async () => {
+  it("defect 19: is shared by all attempts", async () => {
     const servers = await Promise.all(Array.from({ length: 4 }, () => start("ollama")))
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -476,8 +476,10 @@ describe("deadline", () => {
     expect(performance.now() - began).toBeLessThan(2_000)
     expect(error).toMatchObject({ _tag: "DeadlineExceeded", model, deadline: 300, partial: "" })
     expect(error.attempts.map((attempt: Attempt) => [attempt.server, attempt.reason])).toEqual([
-      [servers[0]?.url, "first-token-timeout"]
+      [servers[0]?.url, "first-token-timeout"],
+      [servers[1]?.url, "deadline"]
     ])
+    expect(error.message).toContain(`${servers[1]?.url} (deadline, first-token`)
     expect(await servers[1]?.chatRequests[0]?.closedByClient).toBeTypeOf("number")
     expect(chats(...servers)).toEqual([1, 1, 0, 0])
   })
@@ -485,7 +487,11 @@ describe("deadline", () => {
   it("carries the text so far", async () => {
     const only = await start("ollama", { reply: ["one", " two", " three"], faults: { kind: "stall", after: 2 } })
     const error = await failure(eventsOf(await fleet.cortex([only]).chat(question, { stream: true, deadline: 300 })))
-    expect(error).toMatchObject({ _tag: "DeadlineExceeded", partial: "one two", attempts: [] })
+    expect(error).toMatchObject({
+      _tag: "DeadlineExceeded",
+      partial: "one two",
+      attempts: [{ server: only.url, reason: "deadline", phase: "stream" }]
+    })
     expect(error.message).toContain("300 ms")
   })
 
@@ -509,7 +515,7 @@ describe("deadline", () => {
     const second = failure(cortex.chat(question, { session, deadline: 400 }))
     const third = failure(cortex.chat(question, { session, deadline: 100 }))
     expect(await third).toMatchObject({ _tag: "DeadlineExceeded", deadline: 100, attempts: [] })
-    expect(await second).toMatchObject({ _tag: "DeadlineExceeded", deadline: 400, attempts: [] })
+    expect(await second).toMatchObject({ _tag: "DeadlineExceeded", deadline: 400, attempts: [{ reason: "deadline" }] })
     expect(performance.now() - began).toBeLessThan(2_000)
     expect(await first).toBe(reply)
     expect(await session.history()).toHaveLength(2)
@@ -554,7 +560,7 @@ describe("the breaker", () => {
     expect(await cortex.complete(question)).toMatchObject({ text: reply, attempts: [] })
   })
 
-  it("a hung server costs one timeout once, and then nothing", async () => {
+  it("defect 19: a hung server costs one timeout once, and then nothing", async () => {
     const { bad, good, cortex } = await pair("ollama", { kind: "hang" })
     const first = await cortex.complete(question, { timeout: 300 })
     expect(first.attempts).toMatchObject([{ reason: "first-token-timeout" }])
@@ -826,7 +832,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
 
 // -----------------------------------------------------------------------------
 
-it("a tool call that comes in pieces, each in time, is not a silence", async () => {
+it("defect 19: the limits of the first token and of silence are not that of the whole: a tool call in many pieces", async () => {
   const words = "one two three four five six seven eight nine ten eleven twelve"
   const server = await fleet.openai({
     reply: { tokens: [], toolCalls: [{ name: "f", arguments: { words } }] },

@@ -32,6 +32,7 @@ export const mayRecover = ({ reason }: Attempt): boolean => {
     case "unsupported":
     case "diverged":
     case "engine":
+    case "deadline":
       return false
     default:
       return true

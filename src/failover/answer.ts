@@ -390,9 +390,13 @@ export class Answer extends Outbox implements Course, Watched {
   }
 
   protected expired(deadline: number): void {
-    const { attempts } = this
+    const { attempts, current } = this
     const { model } = this.request
-    const partial = this.given.text + (this.current?.said ?? "")
+    if (current !== undefined) {
+      const message = `was at work when the deadline of ${deadline} ms passed`
+      this.record(current.host, current.phase, { reason: "deadline", message }, current.began)
+    }
+    const partial = this.given.text + (current?.said ?? "")
     this.reject(new DeadlineExceeded({ model, deadline, partial, attempts }))
   }
 
