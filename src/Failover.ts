@@ -138,12 +138,15 @@ export const make = Effect.gen(function* () {
   yield* Effect.addFinalizer(() => Effect.sync(() => live.each((answer) => answer.cancel(new Closed()))))
 
   return Failover.of({
-    prepare: (model, routing, last) =>
-      Effect.map(router.route(model, routing, last), (route) => (call: Call) => {
-        const answer = new Answer(call, route, surroundings)
+    prepare: (model, routing, last) => {
+      const find = router.route(model, routing, last)
+      const relocate = () => runPromise(Effect.orElseSucceed(find, () => undefined))
+      return Effect.map(find, (route) => (call: Call) => {
+        const answer = new Answer(call, route, surroundings, relocate)
         answer.enter(live)
         return answer
       })
+    }
   })
 })
 

@@ -221,6 +221,7 @@ const blame = (failure: ServerFailure): "server" | "model" | "none" => {
     case "unsupported":
     case "diverged":
     case "engine":
+    case "deadline":
       return "none"
     default:
       return "server"
