@@ -20,7 +20,7 @@ import {
   type Phase,
   StreamInterrupted
 } from "../Errors.js"
-import { defaultKeepAlive, type Service as Fleet, type Lease } from "../Fleet.js"
+import { defaultKeepAlive, type Lease } from "../Fleet.js"
 import { engineUnavailable } from "../internal/engine.js"
 import { maxTimer, Watch, type Watched } from "../internal/watch.js"
 import type { ToolCall } from "../Message.js"
@@ -100,7 +100,6 @@ export interface Call {
 export interface Surroundings {
   readonly backends: Backends
   readonly abilities: Abilities
-  readonly fleet: Fleet
   readonly now: () => number
   readonly random: () => number
   readonly failed: (host: Host, failure: ServerFailure) => void
@@ -492,7 +491,12 @@ export class Answer implements OpenAnswer, Watched {
     attempt.lease.succeed({
       keepAlive: keepAlive(this.request),
       firstTokenTime: attempt.firstPiece === undefined ? undefined : attempt.firstPiece - attempt.sent,
-      tokensPerSecond
+      tokensPerSecond,
+      promptTokens: finish.usage.promptTokens,
+      completionTokens: finish.usage.completionTokens,
+      promptEvaluated: finish.promptEvaluated,
+      promptTime: finish.promptTime,
+      loadTime: finish.loadTime
     })
     this.conclude(attempt, {
       text: this.given.text + attempt.said,
@@ -528,7 +532,7 @@ export class Answer implements OpenAnswer, Watched {
       (continuation) => {
         if (this.over) return
         if (continuation === undefined) this.end(result)
-        else this.goOn(place.at, continuation)
+        else this.goOn(continuation)
       },
       (error: unknown) => this.reject(error)
     )
@@ -555,7 +559,11 @@ export class Answer implements OpenAnswer, Watched {
       this.exhausted()
       return
     }
-    const at = this.route.next()
+    this.go(this.route.next())
+  }
+
+  private go(at: number): void {
+    const max = this.call.limits.maxAttempts
     if (at >= 0) {
       this.tries++
       this.attempt(at)
@@ -572,19 +580,12 @@ export class Answer implements OpenAnswer, Watched {
 
   /** Waits for a place on any server that was not tried yet. */
   private queue(): void {
-    const { pool, tried } = this.route
-    const ticket = this.around.fleet.queue(pool, tried, (at) => {
+    const ticket = this.route.queue((at) => {
       this.leaveQueue = undefined
-      if (at === undefined) {
-        this.next()
-        return
-      }
-      tried[at] = 1
-      this.tries++
-      this.attempt(at)
+      this.go(at)
     })
     if ("leave" in ticket) this.leaveQueue = ticket.leave
-    else this.reject(new Overloaded({ model: this.request.model, queued: pool.queued, ...ticket }))
+    else this.reject(new Overloaded({ model: this.request.model, ...ticket }))
   }
 
   /** Leaves out the servers whose protocol cannot express the request; nothing is sent to them. */
@@ -603,7 +604,7 @@ export class Answer implements OpenAnswer, Watched {
   }
 
   private attempt(at: number): void {
-    const { backends, fleet, now } = this.around
+    const { backends, now } = this.around
     const host = this.route.pool.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
     const { protocol, server } = host
@@ -611,7 +612,7 @@ export class Answer implements OpenAnswer, Watched {
     const request = requestFor(this.request, host)
     this.tellMishap(server.url)
     const given = this.given.soFar()
-    const attempt = new Try(this, host, at, fleet.lease(this.route.pool, at), now(), given)
+    const attempt = new Try(this, host, at, this.route.lease(at), now(), given)
     if (this.call.events) {
       this.push({ type: "meta", meta: { server: server.url, attempt: this.tries }, timestamp: attempt.began })
       if (this.tries > 1) this.wake()
@@ -706,13 +707,12 @@ export class Answer implements OpenAnswer, Watched {
     } else this.reject(new AllServersFailed({ model, attempts }))
   }
 
-  private goOn(at: number, continuation: Continuation): void {
+  private goOn(continuation: Continuation): void {
     if (this.call.events) for (const event of continuation.events) this.push(event)
     this.request = continuation.request
     this.given.clear(this.index)
     this.tries = 0
-    // The server that answered has the conversation in its cache.
-    this.route.restart(at)
+    this.route.restart()
     this.wake()
     this.next()
   }
