@@ -100,7 +100,7 @@ interface Patience {
 /** In half the time of a load the line may well dissolve; in two loads' time it has become cheaper for everybody. */
 const leastBusy: Patience = { patience: 0.5, harm: 2 }
 
-const warm: Patience = { patience: 2, harm: 4 }
+const warm: Patience = { patience: 0.5, harm: 4 }
 
 /**
  * So many that wait justify each load under way. It is less than a server answers at once, because those that are
