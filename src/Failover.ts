@@ -33,7 +33,8 @@ import { Backends } from "./Backend.js"
 import { Abilities } from "./backend/abilities.js"
 import type { Routing } from "./ChatRequest.js"
 import { Closed, type ModelNotFound, type NoServers } from "./Errors.js"
-import { Answer, type Call, type Surroundings } from "./failover/answer.js"
+import { Answer } from "./failover/answer.js"
+import type { Call, Surroundings } from "./failover/call.js"
 import { Registry } from "./Registry.js"
 import { Router, type Traveller } from "./Router.js"
 
@@ -42,7 +43,26 @@ export {
    * @since 0.1.0
    * @category models
    */
-  Answer,
+  Answer
+} from "./failover/answer.js"
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Call,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Continuation,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Result
+} from "./failover/call.js"
+export {
   /**
    * @since 0.1.0
    * @category models
@@ -52,23 +72,13 @@ export {
    * @since 0.1.0
    * @category models
    */
-  type Call,
-  /**
-   * @since 0.1.0
-   * @category models
-   */
-  type Continuation,
-  /**
-   * @since 0.1.0
-   * @category models
-   */
   type OpenAnswer,
   /**
    * @since 0.1.0
    * @category models
    */
-  type Result
-} from "./failover/answer.js"
+  Outbox
+} from "./failover/outbox.js"
 
 /**
  * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is

@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import type { Host } from "../Server.js"
+import type { Host, Protocol } from "../Server.js"
 import { Line } from "./line.js"
 
 /**
@@ -27,6 +27,7 @@ const noNeighbours: ReadonlyArray<Neighbour> = []
 /**
  * Times are in milliseconds, moments in milliseconds since the epoch.
  *
+ * - `protocols`: those that its hosts speak
  * - `tier`: lower is tried first: two per `priority`, for servers that are certain to have the model and the others
  * - `weight`: as configured
  * - `remoteness`: round trip; NaN where it is not known
@@ -45,6 +46,7 @@ const noNeighbours: ReadonlyArray<Neighbour> = []
  */
 export class Pool {
   readonly size: number
+  readonly protocols: ReadonlySet<Protocol>
   readonly tier: Float64Array
   readonly weight: Float64Array
   readonly remoteness: Float64Array
@@ -72,6 +74,7 @@ export class Pool {
   constructor(readonly hosts: ReadonlyArray<Host>) {
     const size = hosts.length
     this.size = size
+    this.protocols = new Set(hosts.map((host) => host.protocol))
     this.tier = new Float64Array(size)
     this.weight = new Float64Array(size)
     this.remoteness = new Float64Array(size).fill(Number.NaN)
