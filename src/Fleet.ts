@@ -215,7 +215,7 @@ export const make = Effect.gen(function* () {
       for (const other of others) if (!used.includes(other)) other.pool.linked = false
       state.slots = newest ? [...used, slot] : [slot, ...used]
       pool.remoteness[at] = measure(host, state.server.roundTrip)
-      state.writeSlot(slot)
+      state.writeSlot(slot, now())
     })
     pool.linked = true
   }
@@ -365,7 +365,7 @@ export const make = Effect.gen(function* () {
     for (const state of server.models) {
       if (!models.has(state.model) && state.residentUntil !== Number.POSITIVE_INFINITY) state.setResident(0, at)
     }
-    server.write()
+    server.write(at)
     server.attend()
   }
 
@@ -392,7 +392,7 @@ export const make = Effect.gen(function* () {
           state.promptSpeed = undefined
           state.overhead = undefined
         }
-        server.write()
+        server.write(now())
         server.attend()
       }
     })

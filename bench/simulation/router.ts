@@ -196,9 +196,12 @@ const contender = (strategy: Routing): Contender => ({
   make: make(strategy)
 })
 
+export const leastBusy = contender("least-busy")
+export const warm = contender("warm")
+
 export const routers: ReadonlyArray<Contender> = [
   contender("random"),
   contender("fastest"),
-  contender("least-busy"),
-  contender("warm")
+  leastBusy,
+  warm
 ]

@@ -127,7 +127,7 @@ export class Place implements Lease {
       server.breaker.probing = true
       state.breaker.probing = true
     }
-    server.write()
+    server.write(now)
   }
 
   answered(): void {
@@ -147,9 +147,9 @@ export class Place implements Lease {
     // Until the answer is complete nothing can evict it.
     if (state.residentUntil <= now) {
       state.residentUntil = now + defaultKeepAlive
-      server.write()
+      server.write(now)
       server.attend()
-    } else server.write()
+    } else server.write(now)
   }
 
   succeed(observation: Observation): void {
@@ -261,7 +261,7 @@ export class Place implements Lease {
   }
 
   private settled(): void {
-    this.server.write()
+    this.server.write(this.around.now())
     this.server.attend()
   }
 }

@@ -22,6 +22,14 @@ export interface Neighbour {
   readonly queued: number
 }
 
+/**
+ * The bits of `Pool.flags`: no place is free; the breaker is not closed; the model is not in memory.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const flag = { full: 1, rests: 2, absent: 4 } as const
+
 const noNeighbours: ReadonlyArray<Neighbour> = []
 
 /**
@@ -39,6 +47,9 @@ const noNeighbours: ReadonlyArray<Neighbour> = []
  * - `promptSpeed`: EWMA of prompt tokens per second; NaN before the first
  * - `residentUntil`: until when the server holds the model in memory, as far as is known: Infinity for good, 0 not
  * - `loadSince`: since when it is taken to load the model, where it has requests for it and does not hold it
+ * - `flags`: what keeps it from being chosen, as bits of `flag`; `shown`: its speed if that is proven, else 0; `pace`:
+ *   milliseconds per prompt token at its present load, or, where its prompt speed is not known, the negative of how many
+ *   share it. These follow from the others: see `settle`
  * - `neighbours`: the models on the server, this one (`self`) among them
  *
  * @since 0.1.0
@@ -62,8 +73,18 @@ export class Pool {
   readonly promptSpeed: Float64Array
   readonly residentUntil: Float64Array
   readonly loadSince: Float64Array
+  readonly flags: Uint8Array
+  readonly shown: Float64Array
+  readonly pace: Float64Array
   readonly neighbours: Array<ReadonlyArray<Neighbour>>
   readonly self: Array<Neighbour | undefined>
+  /** The indices of each tier, the lowest tier first. */
+  readonly tiers: ReadonlyArray<Int32Array>
+  /** Those whose breaker is not closed. */
+  readonly resting: Array<number> = []
+  private byUrl: Map<string, number> | undefined
+  /** When the first model leaves a memory, as far as is known: then `flags` are no longer true. */
+  private expiry = Number.POSITIVE_INFINITY
   /** Requests of routes over this very pool: those that wait, and those that have a place. */
   waiting = 0
   active = 0
@@ -90,6 +111,9 @@ export class Pool {
     this.promptSpeed = new Float64Array(size).fill(Number.NaN)
     this.residentUntil = new Float64Array(size)
     this.loadSince = new Float64Array(size)
+    this.flags = new Uint8Array(size).fill(flag.absent)
+    this.shown = new Float64Array(size)
+    this.pace = new Float64Array(size)
     this.neighbours = new Array<ReadonlyArray<Neighbour>>(size).fill(noNeighbours)
     this.self = new Array<Neighbour | undefined>(size).fill(undefined)
     for (let i = 0; i < size; i++) {
@@ -98,6 +122,40 @@ export class Pool {
       this.tier[i] = host.server.priority * 2 + (host.certain ? 0 : 1)
       this.weight[i] = host.server.weight
     }
+    const tiers = [...new Set(this.tier)].sort((a, b) => a - b)
+    this.tiers = tiers.map((tier) => Int32Array.from(hosts.keys()).filter((i) => this.tier[i] === tier))
+    for (let i = 0; i < size; i++) this.settle(i, 0)
+  }
+
+  /** Brings what follows from an entry's columns up to date; to be called after they have changed. */
+  settle(i: number, now: number): void {
+    const until = this.residentUntil[i] ?? 0
+    const rests = this.restsUntil[i] !== 0
+    const before = this.flags[i] ?? 0
+    this.flags[i] =
+      ((this.free[i] ?? 0) > 0 ? 0 : flag.full) | (rests ? flag.rests : 0) | (until > now ? 0 : flag.absent)
+    if (until > now && until < this.expiry) this.expiry = until
+    const speed = this.speed[i] ?? 0
+    this.shown[i] = this.proven[i] === 1 && speed > 0 ? speed : 0
+    const prompt = this.promptSpeed[i] ?? 0
+    const shared = (1 + (this.inFlight[i] ?? 0)) / (this.weight[i] ?? 1)
+    this.pace[i] = prompt > 0 ? (1_000 * shared) / prompt : -shared
+    if (rests === ((before & flag.rests) !== 0)) return
+    if (rests) this.resting.push(i)
+    else this.resting.splice(this.resting.indexOf(i), 1)
+  }
+
+  /** Takes notice of models that have left a memory since. */
+  pass(now: number): void {
+    if (now < this.expiry) return
+    this.expiry = Number.POSITIVE_INFINITY
+    for (let i = 0; i < this.size; i++) this.settle(i, now)
+  }
+
+  /** The index of a server, -1 where it is not here. */
+  indexOf(url: string): number {
+    this.byUrl ??= new Map(this.hosts.map((host, i) => [host.server.url, i]))
+    return this.byUrl.get(url) ?? -1
   }
 
   /** How many requests wait for a place. */

@@ -82,11 +82,11 @@ export class ModelState implements Neighbour {
     this.residentUntil = until
   }
 
-  write(): void {
-    for (const slot of this.slots) this.writeSlot(slot)
+  write(now: number): void {
+    for (const slot of this.slots) this.writeSlot(slot, now)
   }
 
-  writeSlot({ at, host, pool }: Slot): void {
+  writeSlot({ at, host, pool }: Slot, now: number): void {
     const { server } = this
     const speed = this.tokensPerSecond ?? host.performance?.tokens_per_second
     pool.speed[at] = speed === undefined || !(speed > 0) ? Number.NaN : Math.min(speed, maxBelievableSpeed)
@@ -101,6 +101,7 @@ export class ModelState implements Neighbour {
     pool.free[at] = Math.min(server.maxInFlight - server.inFlight, this.places - this.own)
     pool.restsUntil[at] = Math.max(server.breaker.restsUntil, this.breaker.restsUntil)
     pool.probing[at] = server.breaker.probing || this.breaker.probing ? 1 : 0
+    pool.settle(at, now)
   }
 }
 
@@ -139,8 +140,8 @@ export class ServerState {
     return state
   }
 
-  write(): void {
-    for (const state of this.models) state.write()
+  write(now: number): void {
+    for (const state of this.models) state.write(now)
   }
 
   /** Nothing is in its memory any more, except what cannot be loaded and unloaded. */

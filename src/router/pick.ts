@@ -4,14 +4,13 @@
  * @since 0.1.0
  */
 import type { Routing } from "../ChatRequest.js"
-import { Pool } from "../fleet/pool.js"
+import { flag, Pool } from "../fleet/pool.js"
 import type { Location } from "../Server.js"
 import { type Circumstances, none, restingAt, wait } from "./circumstances.js"
 import { type Candidate, remoteness, speed } from "./measures.js"
-import { balanced, byWeight, fastest, lowest, nearest } from "./score.js"
+import { indexRoom } from "./room.js"
+import { balanced, byWeight, exploring, fastest, lowest, nearest } from "./score.js"
 import { load, soonest } from "./soonest.js"
-
-let scratch = new Int32Array(256)
 
 const choose = (
   strategy: Exclude<Routing, "least-busy" | "warm">,
@@ -24,11 +23,11 @@ const choose = (
     case "random":
       return byWeight(pool, chosen, count, random)
     case "fastest":
-      return lowest(pool, chosen, count, fastest(pool, explore !== false), random, now)
+      return lowest(pool, chosen, count, explore === false ? fastest : exploring, random, now)
     case "nearest":
-      return lowest(pool, chosen, count, nearest(pool), random, now)
+      return lowest(pool, chosen, count, nearest, random, now)
     case "balanced":
-      return lowest(pool, chosen, count, balanced(pool, chosen, count), random, now)
+      return lowest(pool, chosen, count, balanced, random, now)
   }
 }
 
@@ -48,6 +47,58 @@ const stays = (pool: Pool, chosen: Int32Array, count: number, affinity: number):
 }
 
 /**
+ * Collects the servers of a tier that could take the request now, `mask` being the flags that speak against it.
+ * Without a branch per server: which of them are full is not to be foretold, and a wrong guess costs the processor more
+ * than the rest of the pass.
+ */
+const collect = (pool: Pool, indices: Int32Array, tried: Uint8Array, mask: number, now: number): number => {
+  const { flags, size } = pool
+  const chosen = indexRoom(size + 1)
+  let count = 0
+  if (indices.length === size) {
+    for (let i = 0; i < size; i++) {
+      chosen[count] = i
+      count += ((((flags[i] ?? 0) & mask) | (tried[i] ?? 0)) - 1) >>> 31
+    }
+  } else {
+    for (let k = 0; k < indices.length; k++) {
+      const i = indices[k] ?? 0
+      chosen[count] = i
+      count += ((((flags[i] ?? 0) & mask) | (tried[i] ?? 0)) - 1) >>> 31
+    }
+  }
+  if (pool.resting.length === 0) return count
+  // Those that are rested may be tried, too, by one request at a time.
+  const tier = pool.tier[indices[0] ?? 0]
+  for (const i of pool.resting) {
+    const flagged = (flags[i] ?? 0) & mask & ~flag.rests
+    if (flagged === 0 && tried[i] === 0 && pool.tier[i] === tier && !restingAt(pool, i, now)) chosen[count++] = i
+  }
+  return count
+}
+
+/** Where nobody could take the request now: whether a place may become free, or else who is tried although it rests. */
+const otherwise = (pool: Pool, tried: Uint8Array, now: number): number => {
+  const { flags, size } = pool
+  let full = false
+  for (let i = 0; i < size; i++) {
+    if (tried[i] === 1 || ((flags[i] ?? 0) & flag.full) === 0) continue
+    full = true
+    if (!restingAt(pool, i, now)) return wait
+  }
+  let rested = none
+  let until = Number.POSITIVE_INFINITY
+  for (const i of pool.resting) {
+    if (tried[i] === 1 || ((flags[i] ?? 0) & flag.full) !== 0) continue
+    const own = pool.restsUntil[i] ?? 0
+    if (own > until || (own === until && (pool.tier[i] ?? 0) >= (pool.tier[rested] ?? 0))) continue
+    until = own
+    rested = i
+  }
+  return rested === none && full ? wait : rested
+}
+
+/**
  * The next server to try, as its index in the pool; `wait` where the request should wait for its turn, or for a place;
  * `none` where no server remains.
  *
@@ -56,58 +107,34 @@ const stays = (pool: Pool, chosen: Int32Array, count: number, affinity: number):
  *
  * `least-busy` and `warm` give a request to a server that holds the model in memory, the one where its first token is
  * expected soonest. Where those that do are full, or nobody does, they decide whether another server loads it; `warm`
- * waits four times as long before that.
+ * waits twice as long before it has one unload a model that is in use.
  *
  * @since 0.1.0
  * @category combinators
  */
 export const pick = (strategy: Routing, pool: Pool, tried: Uint8Array, circumstances: Circumstances): number => {
   const { affinity, now, waited = false } = circumstances
-  const { line, size } = pool
+  const { line } = pool
   const loads = strategy === "least-busy" || strategy === "warm"
   // First come, first served; where no more may wait, a load may still be possible.
   if (!waited && line.queued > 0 && !(loads && line.full)) return wait
-  if (scratch.length < size) scratch = new Int32Array(size * 2)
-  const chosen = scratch
-  let count = 0
-  let best = Number.POSITIVE_INFINITY
-  let full = false
-  let rested = none
-  let restedUntil = Number.POSITIVE_INFINITY
-  let restedTier = Number.POSITIVE_INFINITY
-  for (let i = 0; i < size; i++) {
-    if (tried[i] === 1) continue
-    const tier = pool.tier[i] ?? 0
-    if (pool.restsUntil[i] !== 0 && restingAt(pool, i, now)) {
-      const until = pool.restsUntil[i] ?? 0
-      if (until < restedUntil || (until === restedUntil && tier < restedTier)) {
-        restedUntil = until
-        restedTier = tier
-        rested = i
-      }
-      continue
+  pool.pass(now)
+  for (const indices of pool.tiers) {
+    if (loads) {
+      const warm = collect(pool, indices, tried, flag.full | flag.rests | flag.absent, now)
+      if (warm > 0) return soonest(pool, indexRoom(warm), warm, circumstances)
     }
-    if ((pool.free[i] ?? 0) <= 0) {
-      full = true
-      continue
+    const count = collect(pool, indices, tried, flag.full | flag.rests, now)
+    if (count === 0) continue
+    const chosen = indexRoom(count)
+    if (loads) {
+      const ahead = waited ? Math.max(1, line.queued) : line.queued + 1
+      return load(strategy, pool, tried, pool.tier[indices[0] ?? 0] ?? 0, chosen, count, ahead, circumstances)
     }
-    const rank = loads && (pool.residentUntil[i] ?? 0) <= now ? tier + 0.5 : tier
-    if (rank > best) continue
-    if (rank < best) {
-      best = rank
-      count = 0
-    }
-    chosen[count++] = i
+    if (affinity !== undefined && stays(pool, chosen, count, affinity)) return affinity
+    return count === 1 ? (chosen[0] ?? 0) : choose(strategy, pool, chosen, count, circumstances)
   }
-  if (count === 0) return full ? wait : rested
-  if (loads) {
-    const tier = Math.floor(best)
-    if (tier === best) return soonest(pool, chosen, count, circumstances)
-    const ahead = waited ? Math.max(1, line.queued) : line.queued + 1
-    return load(strategy, pool, tried, tier, chosen, count, ahead, circumstances)
-  }
-  if (affinity !== undefined && stays(pool, chosen, count, affinity)) return affinity
-  return count === 1 ? (chosen[0] ?? 0) : choose(strategy, pool, chosen, count, circumstances)
+  return otherwise(pool, tried, now)
 }
 
 /** The server with the fewest requests, of those that do not rest: where one that waits most likely ends up. */
@@ -136,6 +163,7 @@ export const order = (
   pool.free.fill(Number.POSITIVE_INFINITY)
   // Nobody else is there: a load is as good as a place.
   pool.own.fill(0)
+  for (let i = 0; i < pool.size; i++) pool.settle(i, now)
   const tried = new Uint8Array(pool.size)
   const ordered: Array<Candidate> = []
   for (;;) {
@@ -172,6 +200,7 @@ export const poolOf = (candidates: ReadonlyArray<Candidate>, location: Location 
     pool.probing[i] = snapshot.probing ? 1 : 0
     pool.promptSpeed[i] = snapshot.promptTokensPerSecond ?? Number.NaN
     pool.residentUntil[i] = snapshot.residentUntil ?? 0
+    pool.settle(i, now)
   })
   return pool
 }

@@ -7,7 +7,7 @@ import type { Routing } from "../ChatRequest.js"
 import type { Service as Fleet, Ticket } from "../Fleet.js"
 import type { Lease, Observation } from "../fleet/lease.js"
 import type { Pool } from "../fleet/pool.js"
-import { type Circumstances, none, restingAt, wait } from "./circumstances.js"
+import { type Circumstances, none, wait } from "./circumstances.js"
 import { pick } from "./pick.js"
 
 /**
@@ -47,11 +47,9 @@ export interface Route {
   readonly exclude: (at: number) => void
 }
 
-const only = (pool: Pool, tried: Uint8Array, now: number, waited: boolean): number => {
-  if (tried[0] === 1) return none
-  if (restingAt(pool, 0, now)) return 0
-  return (pool.free[0] ?? 0) <= 0 || (!waited && pool.queued > 0) ? wait : 0
-}
+/** The same as `pick`, where there is nothing to choose. */
+const only = (pool: Pool, tried: Uint8Array, waited: boolean): number =>
+  tried[0] === 1 ? none : (pool.free[0] ?? 0) <= 0 || (!waited && pool.queued > 0) ? wait : 0
 
 /** Tells the route what its request has shown, before the fleet. */
 class Watched implements Lease {
@@ -104,7 +102,7 @@ export class Way implements Route {
     const { conversation } = traveller
     const last = conversation === undefined ? undefined : fleet.whereabouts(conversation)
     if (last === undefined) return
-    const at = pool.hosts.findIndex((host) => host.server.url === last.server)
+    const at = pool.indexOf(last.server)
     if (at === -1) return
     this.affinity = at
     this.cached = last.tokens
@@ -152,11 +150,8 @@ export class Way implements Route {
 
   private find(waited: boolean): number {
     const { pool, tried } = this
-    const now = this.now()
     const at =
-      pool.size === 1
-        ? only(pool, tried, now, waited)
-        : pick(this.strategy, pool, tried, this.circumstances(now, waited))
+      pool.size === 1 ? only(pool, tried, waited) : pick(this.strategy, pool, tried, this.circumstances(waited))
     if (at >= 0) {
       tried[at] = 1
       this.narrow = true
@@ -164,8 +159,9 @@ export class Way implements Route {
     return at
   }
 
-  private circumstances(now: number, waited: boolean): Circumstances {
+  private circumstances(waited: boolean): Circumstances {
     const { affinity, random, strategy } = this
+    const now = this.now()
     if (strategy !== "least-busy" && strategy !== "warm") return { now, random, waited, affinity }
     this.tokens ??= this.traveller.tokens?.()
     const cached = this.inCache()

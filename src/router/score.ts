@@ -4,16 +4,10 @@
  * @since 0.1.0
  */
 import type { Pool } from "../fleet/pool.js"
+import { room } from "./room.js"
 
-/** The scores of a strategy: lower is tried first. */
-type Score = (i: number) => number
-
-/**
- * How soon a server can begin: 0 where the model is in memory, 1 where it is being loaded, 2 where it must be loaded
- * first, or nothing is known.
- */
-const readiness = (pool: Pool, i: number, now: number): number =>
-  (pool.residentUntil[i] ?? 0) > now ? 0 : (pool.own[i] ?? 0) > 0 ? 1 : 2
+/** Fills `values` with a strategy's scores of the chosen: lower is tried first. */
+type Score = (pool: Pool, chosen: Int32Array, count: number, values: Float64Array) => void
 
 /**
  * 0.6 speed and 0.4 proximity, both as shares of the best.
@@ -21,19 +15,24 @@ const readiness = (pool: Pool, i: number, now: number): number =>
  * @since 0.1.0
  * @category combinators
  */
-export const balanced = (pool: Pool, chosen: Int32Array, count: number): Score => {
+export const balanced: Score = (pool, chosen, count, values) => {
+  const { remoteness, speed } = pool
   let fastest = 0
   let farthest = 0
   for (let k = 0; k < count; k++) {
     const i = chosen[k] ?? 0
-    fastest = Math.max(fastest, pool.speed[i] || 0)
-    farthest = Math.max(farthest, pool.remoteness[i] || 0)
+    const fast = speed[i] ?? 0
+    const far = remoteness[i] ?? 0
+    if (fast > fastest) fastest = fast
+    if (far > farthest) farthest = far
   }
-  return (i) => {
-    const far = pool.remoteness[i] ?? Number.NaN
-    const fast = fastest === 0 ? 0 : (pool.speed[i] || 0) / fastest
-    const near = Number.isNaN(far) ? 0 : farthest === 0 ? 1 : 1 - far / farthest
-    return -(0.6 * fast + 0.4 * near)
+  const perSpeed = fastest > 0 ? 0.6 / fastest : 0
+  const perDistance = farthest > 0 ? 0.4 / farthest : 0
+  for (let k = 0; k < count; k++) {
+    const i = chosen[k] ?? 0
+    const own = speed[i] ?? 0
+    const far = remoteness[i] ?? 0
+    values[k] = (far >= 0 ? far * perDistance - 0.4 : 0) - (own > 0 ? own * perSpeed : 0)
   }
 }
 
@@ -43,22 +42,43 @@ export const balanced = (pool: Pool, chosen: Int32Array, count: number): Score =
  * @since 0.1.0
  * @category combinators
  */
-export const fastest = (pool: Pool, explore: boolean): Score => {
-  let best = 0
-  if (explore) for (let i = 0; i < pool.size; i++) best = Math.max(best, pool.speed[i] || 0)
-  return (i) => -(pool.speed[i] || (explore ? best + 1 : 0))
+export const exploring: Score = ({ speed }, chosen, count, values) => {
+  for (let k = 0; k < count; k++) {
+    const own = speed[chosen[k] ?? 0] ?? 0
+    values[k] = own > 0 ? -own : Number.NEGATIVE_INFINITY
+  }
+}
+
+/**
+ * A server that has not shown its speed counts as slower than the others.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const fastest: Score = ({ speed }, chosen, count, values) => {
+  for (let k = 0; k < count; k++) {
+    const own = speed[chosen[k] ?? 0] ?? 0
+    values[k] = own > 0 ? -own : 0
+  }
 }
 
 /**
  * @since 0.1.0
  * @category combinators
  */
-export const nearest =
-  (pool: Pool): Score =>
-  (i) => {
-    const far = pool.remoteness[i] ?? Number.NaN
-    return Number.isNaN(far) ? Number.MAX_VALUE : far
+export const nearest: Score = ({ remoteness }, chosen, count, values) => {
+  for (let k = 0; k < count; k++) {
+    const far = remoteness[chosen[k] ?? 0] ?? 0
+    values[k] = far >= 0 ? far : Number.MAX_VALUE
   }
+}
+
+/**
+ * How soon a server can begin: 0 where the model is in memory, 1 where it is being loaded, 2 where it must be loaded
+ * first, or nothing is known.
+ */
+const readiness = (pool: Pool, i: number, now: number): number =>
+  (pool.residentUntil[i] ?? 0) > now ? 0 : (pool.own[i] ?? 0) > 0 ? 1 : 2
 
 /**
  * The lowest score; of equals the one that can begin soonest, then the fewest requests in flight, then chance.
@@ -74,14 +94,16 @@ export const lowest = (
   random: () => number,
   now: number
 ): number => {
+  const values = room(count)
+  score(pool, chosen, count, values)
   let best = chosen[0] ?? 0
-  let bestScore = score(best)
+  let least = values[0] ?? 0
   let equals = 1
   for (let k = 1; k < count; k++) {
+    const value = values[k] ?? 0
+    if (value > least) continue
     const i = chosen[k] ?? 0
-    const value = score(i)
-    if (value > bestScore) continue
-    if (value === bestScore) {
+    if (value === least) {
       const order =
         readiness(pool, i, now) - readiness(pool, best, now) || (pool.inFlight[i] ?? 0) - (pool.inFlight[best] ?? 0)
       if (order > 0) continue
@@ -91,40 +113,48 @@ export const lowest = (
       } else equals = 1
     } else equals = 1
     best = i
-    bestScore = value
+    least = value
   }
   return best
 }
 
+/** Servers that have shown their speed weigh at most so many times more, or less, than the average of those. */
+const maxFactor = 4
+
 /**
- * One of them by weight. Servers that have shown their speed weigh up to four times more, or less, than the average
- * of those.
+ * One of them by weight, where speed counts too once it is proven.
  *
  * @since 0.1.0
  * @category combinators
  */
 export const byWeight = (pool: Pool, chosen: Int32Array, count: number, random: () => number): number => {
+  const { shown, weight } = pool
+  const values = room(count)
   let sum = 0
   let known = 0
   for (let k = 0; k < count; k++) {
-    const i = chosen[k] ?? 0
-    const speed = pool.proven[i] === 1 ? (pool.speed[i] ?? Number.NaN) : Number.NaN
-    if (speed > 0) {
-      sum += speed
-      known++
-    }
+    const own = shown[chosen[k] ?? 0] ?? 0
+    sum += own
+    known += own > 0 ? 1 : 0
   }
   const mean = sum / known
-  const weigh = (i: number): number => {
-    const speed = pool.proven[i] === 1 ? (pool.speed[i] ?? Number.NaN) : Number.NaN
-    return (pool.weight[i] ?? 1) * (speed > 0 ? Math.min(4, Math.max(0.25, speed / mean)) : 1)
-  }
+  const least = mean / maxFactor
+  const most = mean * maxFactor
   let total = 0
-  for (let k = 0; k < count; k++) total += weigh(chosen[k] ?? 0)
-  let left = random() * total
-  for (let k = 0; k < count - 1; k++) {
-    left -= weigh(chosen[k] ?? 0)
-    if (left < 0) return chosen[k] ?? 0
+  for (let k = 0; k < count; k++) {
+    const i = chosen[k] ?? 0
+    const own = shown[i] ?? 0
+    total += (weight[i] ?? 1) * (own > 0 ? Math.min(most, Math.max(least, own)) / mean : 1)
+    values[k] = total
   }
-  return chosen[count - 1] ?? 0
+  // The sums are ascending: the first above the draw.
+  const drawn = random() * total
+  let low = 0
+  let high = count - 1
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if ((values[middle] ?? 0) > drawn) high = middle
+    else low = middle + 1
+  }
+  return chosen[low] ?? 0
 }

@@ -6,6 +6,7 @@
  */
 import type { Pool } from "../fleet/pool.js"
 import { type Circumstances, loadingAt, restingAt, wait } from "./circumstances.js"
+import { room } from "./room.js"
 
 // =============================================================================
 // expected wait
@@ -24,8 +25,8 @@ const typicalPrompt = 350
  */
 const slack = 1.25
 
-const meanSpeed = (pool: Pool): number =>
-  pool.line.promptSpeed > 0 ? pool.line.promptSpeed : typicalPromptSpeed
+/** Milliseconds per prompt token of a server whose speed is not known. */
+const meanPace = ({ line }: Pool): number => 1_000 / (line.promptSpeed > 0 ? line.promptSpeed : typicalPromptSpeed)
 
 /**
  * How long the prompt's tokens take there, in milliseconds: at the speed that it has shown, shared with what is in
@@ -33,20 +34,24 @@ const meanSpeed = (pool: Pool): number =>
  * five times worse in the slowest percent: those times are mostly the length of other prompts.)
  */
 const expected = (pool: Pool, i: number, tokens: number, mean: number): number => {
-  const speed = pool.promptSpeed[i] ?? Number.NaN
-  return (tokens * 1_000 * (1 + (pool.inFlight[i] ?? 0))) / ((speed > 0 ? speed : mean) * (pool.weight[i] ?? 1))
-}
-
-let values = new Float64Array(256)
-
-const room = (count: number): Float64Array => {
-  if (values.length < count) values = new Float64Array(count * 2)
-  return values
+  const pace = pool.pace[i] ?? 0
+  return tokens * (pace < 0 ? -pace * mean : pace)
 }
 
 /** One of those whose value is within the slack of the least, by chance. */
-const draw = (chosen: Int32Array, count: number, least: number, random: () => number): number => {
+const draw = (
+  chosen: Int32Array,
+  values: Float64Array,
+  count: number,
+  least: number,
+  random: () => number
+): number => {
   const bound = least * slack
+  // Mostly a few tries find one; each of those within the bound is as likely as the others, as in the pass below.
+  for (let tries = 0; tries < 16; tries++) {
+    const k = Math.floor(random() * count)
+    if ((values[k] ?? 0) <= bound) return chosen[k] ?? 0
+  }
   let equals = 0
   for (let k = 0; k < count; k++) if ((values[k] ?? 0) <= bound) equals++
   let left = Math.floor(random() * equals)
@@ -64,22 +69,28 @@ const draw = (chosen: Int32Array, count: number, least: number, random: () => nu
  * @category combinators
  */
 export const soonest = (pool: Pool, chosen: Int32Array, count: number, circumstances: Circumstances): number => {
-  const { affinity, cached = 0, random, tokens = typicalPrompt } = circumstances
-  const mean = meanSpeed(pool)
+  const { random } = circumstances
+  const mean = meanPace(pool)
+  const { pace } = pool
   const values = room(count)
   let least = Number.POSITIVE_INFINITY
-  let last = false
   for (let k = 0; k < count; k++) {
-    const i = chosen[k] ?? 0
-    const value = expected(pool, i, tokens, mean)
+    const own = pace[chosen[k] ?? 0] ?? 0
+    const value = own < 0 ? -own * mean : own
     values[k] = value
-    if (value < least) least = value
-    if (i === affinity) last = true
+    least = Math.min(least, value)
   }
-  const best = draw(chosen, count, least, random)
-  if (!last || affinity === undefined || affinity === best) return best
+  const best = draw(chosen, values, count, least, random)
+  const { affinity } = circumstances
+  if (affinity === undefined || affinity === best || !includes(chosen, count, affinity)) return best
+  const { cached = 0, tokens = typicalPrompt } = circumstances
   const left = Math.max(1, tokens - cached)
   return expected(pool, affinity, left, mean) <= expected(pool, best, tokens, mean) ? affinity : best
+}
+
+const includes = (chosen: Int32Array, count: number, index: number): boolean => {
+  for (let k = 0; k < count; k++) if (chosen[k] === index) return true
+  return false
 }
 
 // =============================================================================
@@ -172,7 +183,7 @@ export const load = (
       if (expectedWait < harm * loadTime) allowed = harmless
     }
   }
-  const mean = meanSpeed(pool)
+  const mean = meanPace(pool)
   const values = room(count)
   let found = 0
   let least = Number.POSITIVE_INFINITY
@@ -188,5 +199,5 @@ export const load = (
     values[found++] = value
     if (value < least) least = value
   }
-  return found === 0 ? wait : draw(chosen, found, least, random)
+  return found === 0 ? wait : draw(chosen, values, found, least, random)
 }
