@@ -33,12 +33,11 @@ import { Backends } from "./Backend.js"
 import { Abilities } from "./backend/abilities.js"
 import type { Routing } from "./ChatRequest.js"
 import { Closed, type ModelNotFound, type NoServers } from "./Errors.js"
-import { Fleet } from "./Fleet.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Surroundings } from "./failover/call.js"
 import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
-import { Router } from "./Router.js"
+import { Router, type Traveller } from "./Router.js"
 
 export {
   /**
@@ -84,7 +83,7 @@ export {
 
 /**
  * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is
- * called. `last` is the address of the server that served the same session last.
+ * called. `traveller` says which conversation the call belongs to.
  *
  * @since 0.1.0
  * @category models
@@ -93,7 +92,7 @@ export interface Service {
   readonly prepare: (
     model: string,
     routing: Routing,
-    last?: string
+    traveller?: Traveller
   ) => Effect.Effect<(call: Call) => Answer, ModelNotFound | NoServers>
 }
 
@@ -110,7 +109,6 @@ export class Failover extends Context.Tag("aicortex/Failover")<Failover, Service
 export const make = Effect.gen(function* () {
   const backends = yield* Backends
   const abilities = yield* Abilities
-  const fleet = yield* Fleet
   const registry = yield* Registry
   const router = yield* Router
   const clock = yield* Effect.clock
@@ -122,7 +120,6 @@ export const make = Effect.gen(function* () {
   const surroundings: Surroundings = {
     backends,
     abilities,
-    fleet,
     now: () => clock.unsafeCurrentTimeMillis(),
     random: () => runSync(random.next),
     failed: (host, failure) => {
@@ -138,12 +135,20 @@ export const make = Effect.gen(function* () {
   yield* Effect.addFinalizer(() => Effect.sync(() => live.each((answer) => answer.cancel(new Closed()))))
 
   return Failover.of({
+<<<<<<< HEAD
     prepare: (model, routing, last) => {
       const find = router.route(model, routing, last)
       const relocate = () => runPromise(Effect.orElseSucceed(find, () => undefined))
       return Effect.map(find, (route) => (call: Call) => {
         const answer = new Answer(call, route, surroundings, relocate)
         answer.enter(live)
+=======
+    prepare: (model, routing, traveller) =>
+      Effect.map(router.route(model, routing, traveller), (route) => (call: Call) => {
+        const answer = new Answer(call, route, surroundings)
+        live.add(answer)
+        answer.onClose(() => live.delete(answer))
+>>>>>>> w-fleet
         return answer
       })
     }
@@ -154,7 +159,7 @@ export const make = Effect.gen(function* () {
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Failover, never, Abilities | Backends | Fleet | Registry | Router> = Layer.scoped(
+export const layer: Layer.Layer<Failover, never, Abilities | Backends | Registry | Router> = Layer.scoped(
   Failover,
   make
 )
