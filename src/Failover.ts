@@ -135,20 +135,12 @@ export const make = Effect.gen(function* () {
   yield* Effect.addFinalizer(() => Effect.sync(() => live.each((answer) => answer.cancel(new Closed()))))
 
   return Failover.of({
-<<<<<<< HEAD
-    prepare: (model, routing, last) => {
-      const find = router.route(model, routing, last)
+    prepare: (model, routing, traveller) => {
+      const find = router.route(model, routing, traveller)
       const relocate = () => runPromise(Effect.orElseSucceed(find, () => undefined))
       return Effect.map(find, (route) => (call: Call) => {
         const answer = new Answer(call, route, surroundings, relocate)
         answer.enter(live)
-=======
-    prepare: (model, routing, traveller) =>
-      Effect.map(router.route(model, routing, traveller), (route) => (call: Call) => {
-        const answer = new Answer(call, route, surroundings)
-        live.add(answer)
-        answer.onClose(() => live.delete(answer))
->>>>>>> w-fleet
         return answer
       })
     }

@@ -24,19 +24,19 @@ import { type ModelState, type Remoteness, ServerState } from "./fleet/state.js"
 import type { Host } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
-export {
+export type {
   /**
    * @since 0.1.0
    * @category models
    */
-  type BreakerState
+  BreakerState
 } from "./fleet/breaker.js"
-export {
+export type {
   /**
    * @since 0.1.0
    * @category models
    */
-  type Whereabouts
+  Whereabouts
 } from "./fleet/conversations.js"
 export {
   /**
@@ -55,12 +55,12 @@ export {
    */
   type Observation
 } from "./fleet/lease.js"
-export {
+export type {
   /**
    * @since 0.1.0
    * @category models
    */
-  type Waiter
+  Waiter
 } from "./fleet/line.js"
 export {
   /**
@@ -168,109 +168,8 @@ const ollamaPlaces = 4
 const queuedPerServer = 4
 const leastCapacity = 512
 
-<<<<<<< HEAD
-const average = (old: number | undefined, value: number | undefined): number | undefined =>
-  value === undefined || !Number.isFinite(value) ? old : old === undefined ? value : old + alpha * (value - old)
-
-/** A peak EWMA: what is slower than the average counts at once, what is faster only in part. */
-const peak = (old: number | undefined, value: number | undefined): number | undefined =>
-  value !== undefined && old !== undefined && value > old ? value : average(old, value)
-
-/**
- * How long Ollama keeps a model in memory unless told otherwise, in milliseconds.
- *
- * @since 0.1.0
- * @category constants
- */
-export const defaultKeepAlive = 300_000
-
-/** So many requests an Ollama server runs at once for one model, unless `OLLAMA_NUM_PARALLEL` or `maxInFlight` says. */
-const ollamaParallel = 4
-
-/** So many requests may wait for one model. */
-const maxQueue = 512
-
-interface Breaker {
-  /** 0: closed. */
-  restsUntil: number
-  /** When it last opened. */
-  opened: number
-  probing: boolean
-}
-
-/** Where a server stands in a pool. */
-interface Slot {
-  readonly pool: Pool
-  readonly at: number
-  readonly host: Host
-  readonly remoteness: (host: Host, roundTrip: number | undefined) => number
-}
-
-interface ModelState {
-  readonly breaker: Breaker
-  inFlight: number
-  loading: number
-  /** At most so many at once for this model. */
-  parallel: number
-  proven: boolean
-  tokensPerSecond: number | undefined
-  firstTokenTime: number | undefined
-  residentUntil: number
-  /** Where it stands in the newest pool, and in older ones that still have requests. */
-  slots: ReadonlyArray<Slot>
-}
-
-interface ServerState {
-  inFlight: number
-  maxInFlight: number
-  roundTrip: number | undefined
-  /** It has said what it holds in memory. */
-  tellsResident: boolean
-  readonly breaker: Breaker
-  readonly models: Map<string, ModelState>
-  /** Who waits for a place here, by pool; the pools take turns. */
-  readonly waiting: Map<Pool, Array<Waiter>>
-  /** Places are being given out, and meanwhile something has changed. */
-  serving: boolean
-  again: boolean
-}
-
-interface Waiter {
-  readonly pool: Pool
-  readonly tried: Uint8Array
-  readonly granted: (at: number | undefined) => void
-  over: boolean
-}
-
-const breakerState = (breaker: Breaker, now: number): BreakerState =>
-  breaker.restsUntil === 0 ? "closed" : breaker.restsUntil > now ? "open" : "half-open"
-
-/**
- * What a failure says of the server: `server` rests it whole, `model` rests it for this model only, `none` says
- * nothing about its health (the request or the key is wrong).
- */
-const blame = (failure: ServerFailure): "server" | "model" | "none" => {
-  switch (failure.reason) {
-    case "rate-limited":
-    case "busy":
-    case "model-not-found":
-      return "model"
-    case "unauthorized":
-    case "rejected":
-    case "invalid-request":
-    case "unsupported":
-    case "diverged":
-    case "engine":
-    case "deadline":
-      return "none"
-    default:
-      return "server"
-  }
-}
-=======
 /** How often those who wait look although nothing was heard. */
 const lookInterval = Duration.seconds(1)
->>>>>>> w-fleet
 
 /**
  * @since 0.1.0

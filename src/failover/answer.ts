@@ -222,12 +222,10 @@ export class Answer extends Outbox implements Course, Member, Watched {
   /** Whether a server is new, or has answered somebody since it failed here; the others count as tried. */
   private hasMore({ pool, tried }: Route): boolean {
     const { attempts } = this
-    const { fleet } = this.around
     let more = false
-    for (const [at, { model, server }] of pool.hosts.entries()) {
+    for (const [at, { server }] of pool.hosts.entries()) {
       const last = attempts.findLast((attempt) => attempt.server === server.url)
-      if (last === undefined || (mayRecover(last) && fleet.snapshot(server.url, model).breaker === "closed"))
-        more = true
+      if (last === undefined || (mayRecover(last) && pool.restsUntil[at] === 0)) more = true
       else tried[at] = 1
     }
     return more
