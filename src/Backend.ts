@@ -29,7 +29,11 @@ export interface ServerFailure {
 }
 
 /**
- * How an answer ended. `tokensPerSecond` is the server's own count, where it reports one.
+ * How an answer ended, with what the server counted itself, where it says so; times are in milliseconds.
+ *
+ * - `tokensPerSecond`: how fast it answered
+ * - `promptTime`, `loadTime`: how long it worked at the prompt, and at loading the model
+ * - `promptEvaluated`: how many tokens of the prompt were not in its cache
  *
  * @since 0.1.0
  * @category models
@@ -38,6 +42,9 @@ export interface Finish {
   readonly reason: FinishReason
   readonly usage: Usage
   readonly tokensPerSecond?: number
+  readonly promptTime?: number
+  readonly loadTime?: number
+  readonly promptEvaluated?: number
 }
 
 /**

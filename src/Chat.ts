@@ -152,9 +152,6 @@ const reasonOf = (cause: unknown): string => {
 
 const defaultToolRounds = 8
 
-/** So many sessions keep the server that served them last. */
-const maxAffinities = 10_000
-
 /** What a model may say when the caller sets no limit, in tokens, as far as trimming the history goes. */
 const defaultReserve = 1024
 
@@ -338,20 +335,6 @@ export const make = Effect.gen(function* () {
       )
     })
 
-  /** Which server served a session last: its prompt cache is warm. The oldest are forgotten. */
-  const lastServers = new Map<string, string>()
-  const remember = (session: string, server: string): void => {
-    lastServers.delete(session)
-    lastServers.set(session, server)
-    if (lastServers.size > maxAffinities)
-      for (const oldest of lastServers.keys()) {
-        lastServers.delete(oldest)
-        break
-      }
-  }
-  const lastServer = ({ session }: Checked): string | undefined =>
-    session === undefined ? undefined : lastServers.get(session)
-
   /** A deadline counts from the call's beginning: also while it waits for its session, or for who has the model. */
   const within = <A>(
     effect: Effect.Effect<A, ChatError>,
@@ -431,7 +414,6 @@ export const make = Effect.gen(function* () {
           return { request, events }
         }
       }
-      if (checked.session !== undefined) remember(checked.session, result.server)
       if (commit && turn !== undefined && (result.text !== "" || calls.length > 0)) yield* turn.commit(said)
       return undefined
     })
@@ -442,7 +424,10 @@ export const make = Effect.gen(function* () {
   const prepare = (prepared: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
     const { began, checked, request, wish } = prepared
     const routing = checked.options.routing ?? ChatRequest.defaults.routing
-    const servers = failover.prepare(request.model, routing, lastServer(checked))
+    const servers = failover.prepare(request.model, routing, {
+      conversation: checked.session,
+      tokens: () => History.estimate(request.messages)
+    })
     return checked.kept === undefined
       ? within(servers, checked, began)
       : within(cache.prepare({ ...wish, request, routing, ttl: checked.kept }, servers), checked, began)

@@ -33,11 +33,11 @@ import { Backends } from "./Backend.js"
 import { Abilities } from "./backend/abilities.js"
 import type { Routing } from "./ChatRequest.js"
 import { Closed, type ModelNotFound, type NoServers } from "./Errors.js"
-import { Fleet } from "./Fleet.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Surroundings } from "./failover/call.js"
+import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
-import { Router } from "./Router.js"
+import { Router, type Traveller } from "./Router.js"
 
 export {
   /**
@@ -83,7 +83,7 @@ export {
 
 /**
  * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is
- * called. `last` is the address of the server that served the same session last.
+ * called. `traveller` says which conversation the call belongs to.
  *
  * @since 0.1.0
  * @category models
@@ -92,7 +92,7 @@ export interface Service {
   readonly prepare: (
     model: string,
     routing: Routing,
-    last?: string
+    traveller?: Traveller
   ) => Effect.Effect<(call: Call) => Answer, ModelNotFound | NoServers>
 }
 
@@ -109,7 +109,6 @@ export class Failover extends Context.Tag("aicortex/Failover")<Failover, Service
 export const make = Effect.gen(function* () {
   const backends = yield* Backends
   const abilities = yield* Abilities
-  const fleet = yield* Fleet
   const registry = yield* Registry
   const router = yield* Router
   const clock = yield* Effect.clock
@@ -121,7 +120,6 @@ export const make = Effect.gen(function* () {
   const surroundings: Surroundings = {
     backends,
     abilities,
-    fleet,
     now: () => clock.unsafeCurrentTimeMillis(),
     random: () => runSync(random.next),
     failed: (host, failure) => {
@@ -133,21 +131,16 @@ export const make = Effect.gen(function* () {
   }
 
   // Answers that outlive the services would only meet closed connections, and blame the servers for it.
-  const live = new Set<Answer>()
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      for (const answer of live) answer.cancel(new Closed())
-    })
-  )
+  const live = new Roster<Answer>()
+  yield* Effect.addFinalizer(() => Effect.sync(() => live.each((answer) => answer.cancel(new Closed()))))
 
   return Failover.of({
-    prepare: (model, routing, last) => {
-      const find = router.route(model, routing, last)
+    prepare: (model, routing, traveller) => {
+      const find = router.route(model, routing, traveller)
       const relocate = () => runPromise(Effect.orElseSucceed(find, () => undefined))
       return Effect.map(find, (route) => (call: Call) => {
         const answer = new Answer(call, route, surroundings, relocate)
-        live.add(answer)
-        answer.onClose(() => live.delete(answer))
+        answer.enter(live)
         return answer
       })
     }
@@ -158,7 +151,7 @@ export const make = Effect.gen(function* () {
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Failover, never, Abilities | Backends | Fleet | Registry | Router> = Layer.scoped(
+export const layer: Layer.Layer<Failover, never, Abilities | Backends | Registry | Router> = Layer.scoped(
   Failover,
   make
 )

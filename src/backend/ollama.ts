@@ -144,6 +144,8 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
   const prompt = count(line["prompt_eval_count"])
   const completion = count(line["eval_count"])
   const nanoseconds = count(line["eval_duration"])
+  const promptTime = count(line["prompt_eval_duration"])
+  const loadTime = count(line["load_duration"])
   const usage: Usage = {
     ...(prompt === undefined ? {} : { promptTokens: prompt }),
     ...(completion === undefined ? {} : { completionTokens: completion }),
@@ -155,7 +157,9 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
     usage,
     ...(completion === undefined || nanoseconds === undefined || nanoseconds <= 0
       ? {}
-      : { tokensPerSecond: completion / (nanoseconds / 1e9) })
+      : { tokensPerSecond: completion / (nanoseconds / 1e9) }),
+    ...(promptTime === undefined ? {} : { promptTime: promptTime / 1e6 }),
+    ...(loadTime === undefined ? {} : { loadTime: loadTime / 1e6 })
   }
 }
 

@@ -261,7 +261,8 @@ export const decoder = (sink: Sink): Http.Decoder => {
   let finished = false
   let reason: FinishReason | undefined
   let counted: Usage = {}
-  let tokensPerSecond: number | undefined
+  /** llama.cpp's own figures. */
+  let timed: Pick<Finish, "promptEvaluated" | "promptTime" | "tokensPerSecond"> = {}
   let calls: ToolCalls | undefined
   let bytes = 0
   let events = 0
@@ -275,7 +276,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
     const finish: Finish = {
       reason: calledTools && reason === "stop" ? "tool_calls" : reason,
       usage: counted,
-      ...(tokensPerSecond === undefined ? {} : { tokensPerSecond })
+      ...timed
     }
     sink.finish(finish)
   }
@@ -325,8 +326,12 @@ export const decoder = (sink: Sink): Http.Decoder => {
     if (chunk["usage"] !== undefined && chunk["usage"] !== null) counted = usage(chunk["usage"])
     const timings = chunk["timings"]
     if (typeof timings === "object" && timings !== null) {
-      const speed = (timings as { readonly [key: string]: unknown })["predicted_per_second"]
-      if (typeof speed === "number") tokensPerSecond = speed
+      const { predicted_per_second, prompt_ms, prompt_n } = timings as { readonly [key: string]: unknown }
+      timed = {
+        ...(typeof predicted_per_second === "number" ? { tokensPerSecond: predicted_per_second } : {}),
+        ...(typeof prompt_ms === "number" ? { promptTime: prompt_ms } : {}),
+        ...(typeof prompt_n === "number" ? { promptEvaluated: prompt_n } : {})
+      }
     }
   })
   return {

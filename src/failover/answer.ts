@@ -20,6 +20,7 @@ import {
   StreamInterrupted
 } from "../Errors.js"
 import { engineUnavailable } from "../internal/engine.js"
+import type { Member, Roster } from "../internal/roster.js"
 import { Watch, type Watched } from "../internal/watch.js"
 import { type Route, wait } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
@@ -56,8 +57,9 @@ const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
  * @since 0.1.0
  * @category models
  */
-export class Answer extends Outbox implements Course, Watched {
+export class Answer extends Outbox implements Course, Member, Watched {
   firstPiece: number | undefined
+  seat = -1
   readonly watch = new Watch(this)
   request: ChatRequest
 
@@ -74,6 +76,7 @@ export class Answer extends Outbox implements Course, Watched {
   private paused = false
   private backoff: ReturnType<typeof setTimeout> | undefined
   private leaveQueue: (() => void) | undefined
+  private roster: Roster<Answer> | undefined
 
   constructor(
     call: Call,
@@ -88,6 +91,13 @@ export class Answer extends Outbox implements Course, Watched {
     this.open(this.began)
     this.expire(this.began)
     this.next()
+  }
+
+  /** It is on this roster until nothing more will happen. */
+  enter(roster: Roster<Answer>): void {
+    if (this.over) return
+    roster.add(this)
+    this.roster = roster
   }
 
   // ---------------------------------------------------------------------------
@@ -154,12 +164,15 @@ export class Answer extends Outbox implements Course, Watched {
       this.exhausted()
       return
     }
-    const at = this.route.next()
+    this.go(this.route.next())
+  }
+
+  private go(at: number): void {
     if (at >= 0) {
       this.tries++
       this.attempt(at)
     } else if (at === wait) this.queue()
-    else if (max === undefined || this.route.able() === 0) this.lookAgain()
+    else if (this.call.limits.maxAttempts === undefined || this.route.able() === 0) this.lookAgain()
     else {
       // Every server has had its turn: only now is the same one tried again, and only now is there a pause.
       const round = Math.floor(this.tries / this.route.able())
@@ -209,12 +222,10 @@ export class Answer extends Outbox implements Course, Watched {
   /** Whether a server is new, or has answered somebody since it failed here; the others count as tried. */
   private hasMore({ pool, tried }: Route): boolean {
     const { attempts } = this
-    const { fleet } = this.around
     let more = false
-    for (const [at, { model, server }] of pool.hosts.entries()) {
+    for (const [at, { server }] of pool.hosts.entries()) {
       const last = attempts.findLast((attempt) => attempt.server === server.url)
-      if (last === undefined || (mayRecover(last) && fleet.snapshot(server.url, model).breaker === "closed"))
-        more = true
+      if (last === undefined || (mayRecover(last) && pool.restsUntil[at] === 0)) more = true
       else tried[at] = 1
     }
     return more
@@ -227,23 +238,16 @@ export class Answer extends Outbox implements Course, Watched {
 
   /** Waits for a place on any server that was not tried yet. */
   private queue(): void {
-    const { pool, tried } = this.route
-    const ticket = this.around.fleet.queue(pool, tried, (at) => {
+    const ticket = this.route.queue((at) => {
       this.leaveQueue = undefined
-      if (at === undefined) {
-        this.next()
-        return
-      }
-      tried[at] = 1
-      this.tries++
-      this.attempt(at)
+      this.go(at)
     })
     if ("leave" in ticket) {
       this.leaveQueue = ticket.leave
       this.tellMishap(undefined)
       this.wake()
     } else if (this.given.text !== "") this.exhausted()
-    else this.reject(new Overloaded({ model: this.request.model, queued: pool.queued, ...ticket }))
+    else this.reject(new Overloaded({ model: this.request.model, ...ticket }))
   }
 
   /** Leaves out the servers whose protocol cannot express the request; nothing is sent to them. */
@@ -269,16 +273,15 @@ export class Answer extends Outbox implements Course, Watched {
   }
 
   private attempt(at: number): void {
-    const { abilities, backends, fleet } = this.around
-    const { pool } = this.route
-    const host = pool.hosts[at]
+    const { abilities, backends } = this.around
+    const host = this.route.pool.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
     const { server } = host
     this.tellMishap(server.url)
     if (this.given.text !== "" && this.call.limits.onInterrupt === "restart") this.beginAnew(server.url)
     const given = this.given.soFar()
     const began = this.now()
-    const attempt = new LiveAttempt(this, host, at, fleet.lease(pool, at), began, given)
+    const attempt = new LiveAttempt(this, host, at, this.route.lease(at), began, given)
     if (this.call.events) {
       this.push({ type: "meta", meta: { server: server.url, attempt: this.tries }, timestamp: began })
       if (this.tries > 1) this.wake()
@@ -404,7 +407,7 @@ export class Answer extends Outbox implements Course, Watched {
   // the end
   // ---------------------------------------------------------------------------
 
-  private conclude({ at, host }: Place, said: Said): void {
+  private conclude({ host }: Place, said: Said): void {
     this.usage = addUsage(this.usage, said.usage)
     const result: Result = {
       text: said.text,
@@ -433,19 +436,18 @@ export class Answer extends Outbox implements Course, Watched {
       (continuation) => {
         if (this.over) return
         if (continuation === undefined) this.end(result)
-        else this.goOn(at, continuation)
+        else this.goOn(continuation)
       },
       (error: unknown) => this.reject(error)
     )
   }
 
-  private goOn(at: number, continuation: Continuation): void {
+  private goOn(continuation: Continuation): void {
     if (this.call.events) for (const event of continuation.events) this.push(event)
     this.request = continuation.request
     this.given.clear(this.index)
     this.tries = 0
-    // The server that answered has the conversation in its cache.
-    this.route.restart(at)
+    this.route.restart()
     this.wake()
     this.next()
   }
@@ -490,6 +492,7 @@ export class Answer extends Outbox implements Course, Watched {
     this.watch.clear()
     if (this.backoff !== undefined) clearTimeout(this.backoff)
     this.leaveQueue?.()
+    this.roster?.remove(this)
   }
 
   protected override take(): Batch {

@@ -7,7 +7,6 @@ import type { Abilities, Service as Backends, ServerFailure } from "../Backend.j
 import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
 import type { Attempt, ChatError } from "../Errors.js"
-import type { Service as Fleet } from "../Fleet.js"
 import type { ToolCall } from "../Message.js"
 import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
@@ -78,7 +77,6 @@ export interface Call {
 export interface Surroundings {
   readonly backends: Backends
   readonly abilities: Abilities
-  readonly fleet: Fleet
   readonly now: () => number
   readonly random: () => number
   readonly failed: (host: Host, failure: ServerFailure) => void

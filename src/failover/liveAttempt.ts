@@ -193,7 +193,10 @@ export class LiveAttempt implements Joint {
     const measured = duration >= minMeasured && tokens > 1 ? (tokens - 1) / (duration / 1000) : undefined
     const tokensPerSecond = finish.tokensPerSecond ?? measured
     const firstTokenTime = this.firstPiece === undefined ? undefined : this.firstPiece - this.sent
-    this.lease.succeed({ keepAlive, firstTokenTime, tokensPerSecond })
+    const { loadTime, promptEvaluated, promptTime, usage } = finish
+    const { completionTokens, promptTokens } = usage
+    const counted = { promptTokens, completionTokens, promptEvaluated, promptTime, loadTime }
+    this.lease.succeed({ keepAlive, firstTokenTime, tokensPerSecond, ...counted })
     return tokensPerSecond
   }
 
