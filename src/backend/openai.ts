@@ -246,6 +246,7 @@ class ToolCalls {
  */
 export const decoder = (sink: Sink): Http.Decoder => {
   let finished = false
+  let broken = false
   let reason: FinishReason | undefined
   let counted: Usage = {}
   /** llama.cpp's own figures. */
@@ -263,6 +264,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
     const finish: Finish = {
       reason: calledTools && reason === "stop" ? "tool_calls" : reason,
       usage: counted,
+      ...(broken && counted.completionTokens === undefined ? { uncounted: true } : {}),
       ...timed
     }
     sink.finish(finish)
@@ -332,11 +334,15 @@ export const decoder = (sink: Sink): Http.Decoder => {
       } catch (error) {
         // Only the end of a complete answer was torn off.
         if (reason === undefined) throw error
+        broken = true
       }
       complete()
       if (!finished && events === 0 && bytes > 0) throw new Http.Malformed("what came back is not an event stream")
     },
-    broke: complete,
+    broke() {
+      broken = true
+      complete()
+    },
     finished: () => finished
   }
 }
