@@ -24,19 +24,19 @@ import { type ModelState, type Remoteness, ServerState } from "./fleet/state.js"
 import type { Host } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
-export {
+export type {
   /**
    * @since 0.1.0
    * @category models
    */
-  type BreakerState
+  BreakerState
 } from "./fleet/breaker.js"
-export {
+export type {
   /**
    * @since 0.1.0
    * @category models
    */
-  type Whereabouts
+  Whereabouts
 } from "./fleet/conversations.js"
 export {
   /**
@@ -55,12 +55,12 @@ export {
    */
   type Observation
 } from "./fleet/lease.js"
-export {
+export type {
   /**
    * @since 0.1.0
    * @category models
    */
-  type Waiter
+  Waiter
 } from "./fleet/line.js"
 export {
   /**

@@ -229,13 +229,12 @@ export class Place implements Lease {
     const { firstTokenTime, promptTime } = seen
     let speed: number
     if (promptTime !== undefined) speed = (tokens * 1_000) / Math.max(1, promptTime)
-    else if (firstTokenTime !== undefined && loaded === 0) speed = (tokens * 1_000 * this.busy) / Math.max(1, firstTokenTime)
+    else if (firstTokenTime !== undefined && loaded === 0)
+      speed = (tokens * 1_000 * this.busy) / Math.max(1, firstTokenTime)
     else return
     if (state.promptSpeed !== undefined) speed = Math.min(speed, outlier * state.promptSpeed)
     state.promptSpeed = average(state.promptSpeed, speed)
-    line.promptSpeed = Number.isNaN(line.promptSpeed)
-      ? speed
-      : (average(line.promptSpeed, speed, sharedAlpha) ?? speed)
+    line.promptSpeed = Number.isNaN(line.promptSpeed) ? speed : (average(line.promptSpeed, speed, sharedAlpha) ?? speed)
   }
 
   /** How many the server really answers at once shows in who had to wait there. */

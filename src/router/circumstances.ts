@@ -50,4 +50,6 @@ export const restingAt = (pool: Pool, i: number, now: number): boolean => {
  * @category accessors
  */
 export const loadingAt = (pool: Pool, i: number, now: number): boolean =>
-  (pool.own[i] ?? 0) > 0 && (pool.residentUntil[i] ?? 0) <= now && now - (pool.loadSince[i] ?? 0) < 2 * pool.line.loadTime
+  (pool.own[i] ?? 0) > 0 &&
+  (pool.residentUntil[i] ?? 0) <= now &&
+  now - (pool.loadSince[i] ?? 0) < 2 * pool.line.loadTime

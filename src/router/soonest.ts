@@ -39,13 +39,7 @@ const expected = (pool: Pool, i: number, tokens: number, mean: number): number =
 }
 
 /** One of those whose value is within the slack of the least, by chance. */
-const draw = (
-  chosen: Int32Array,
-  values: Float64Array,
-  count: number,
-  least: number,
-  random: () => number
-): number => {
+const draw = (chosen: Int32Array, values: Float64Array, count: number, least: number, random: () => number): number => {
   const bound = least * slack
   // Mostly a few tries find one; each of those within the bound is as likely as the others, as in the pass below.
   for (let tries = 0; tries < 16; tries++) {
@@ -193,8 +187,7 @@ export const load = (
     if ((pool.own[i] ?? 0) > 0) continue
     const harm = harmAt(pool, i, now)
     if (harm > allowed) continue
-    const value =
-      (loadTime + expected(pool, i, tokens, mean)) * (1 + (pool.inFlight[i] ?? 0)) + harm * loadTime
+    const value = (loadTime + expected(pool, i, tokens, mean)) * (1 + (pool.inFlight[i] ?? 0)) + harm * loadTime
     chosen[found] = i
     values[found++] = value
     if (value < least) least = value
