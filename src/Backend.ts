@@ -48,8 +48,9 @@ export interface Finish {
 }
 
 /**
- * Told what a server answers. `read` comes before the calls of one network read and `flush` after them. Ends with
- * one `finish` (which is followed by `flush`) or one `fail`; nothing comes after either.
+ * Told what a server answers. `read` comes before the calls of one network read and `flush` after them; `progress` where
+ * a piece came that cannot be given out yet, as of a tool call. A read without any of them was no part of the answer,
+ * but a comment or a blank that only keeps the connection open. Ends with one `finish` (which is followed by `flush`) or one `fail`; nothing comes after either.
  *
  * @since 0.1.0
  * @category models
@@ -60,6 +61,7 @@ export interface Sink {
   text(content: string): void
   thinking(content: string): void
   toolCall(call: ToolCall): void
+  progress?(): void
   finish(finish: Finish): void
   flush(): void
   fail(failure: ServerFailure): void

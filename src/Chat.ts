@@ -137,6 +137,19 @@ const turnMessages = (prompt: Prompt): Either.Either<ReadonlyArray<Message.Messa
 
 const toolText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "null"))
 
+/** What a tool failed with, in words: it may be anything. */
+const reasonOf = (cause: unknown): string => {
+  if (typeof cause !== "object" || cause === null) return String(cause)
+  if ("message" in cause && typeof cause.message === "string" && cause.message !== "") return cause.message
+  if (cause instanceof Error) return cause.name
+  if ("_tag" in cause && typeof cause._tag === "string") return cause._tag
+  try {
+    return JSON.stringify(cause) ?? "it gave no reason"
+  } catch {
+    return "it gave no reason that can be shown"
+  }
+}
+
 const defaultToolRounds = 8
 
 /** What a model may say when the caller sets no limit, in tokens, as far as trimming the history goes. */
@@ -391,8 +404,7 @@ export const make = Effect.gen(function* () {
             if (execute === undefined) continue
             const value = yield* Effect.mapError(
               Effect.suspend(() => execute(args)),
-              (cause) =>
-                new ToolFailed({ tool: name, reason: cause instanceof Error ? cause.message : String(cause), cause })
+              (cause) => new ToolFailed({ tool: name, reason: reasonOf(cause), cause })
             )
             answers.push({ role: "tool", toolCallId: id, toolName: name, content: toolText(value) })
             events.push({ type: "tool_result", id, name, result: value, timestamp: now() })

@@ -35,6 +35,7 @@ import type { Routing } from "./ChatRequest.js"
 import { Closed, type ModelNotFound, type NoServers } from "./Errors.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Surroundings } from "./failover/call.js"
+import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
 import { Router, type Traveller } from "./Router.js"
 
@@ -130,21 +131,19 @@ export const make = Effect.gen(function* () {
   }
 
   // Answers that outlive the services would only meet closed connections, and blame the servers for it.
-  const live = new Set<Answer>()
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      for (const answer of live) answer.cancel(new Closed())
-    })
-  )
+  const live = new Roster<Answer>()
+  yield* Effect.addFinalizer(() => Effect.sync(() => live.each((answer) => answer.cancel(new Closed()))))
 
   return Failover.of({
-    prepare: (model, routing, traveller) =>
-      Effect.map(router.route(model, routing, traveller), (route) => (call: Call) => {
-        const answer = new Answer(call, route, surroundings)
-        live.add(answer)
-        answer.onClose(() => live.delete(answer))
+    prepare: (model, routing, traveller) => {
+      const find = router.route(model, routing, traveller)
+      const relocate = () => runPromise(Effect.orElseSucceed(find, () => undefined))
+      return Effect.map(find, (route) => (call: Call) => {
+        const answer = new Answer(call, route, surroundings, relocate)
+        answer.enter(live)
         return answer
       })
+    }
   })
 })
 

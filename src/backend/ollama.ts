@@ -225,15 +225,19 @@ export const decoder = (sink: Sink): Http.Decoder => {
   return {
     feed: lines.feed,
     end: lines.end,
+    // The line that ends an answer is its last.
+    broke: () => {},
     finished: () => finished
   }
 }
 
 /**
+ * `now` is the time in milliseconds since the epoch.
+ *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (transport: Transport): Backend => {
+export const make = (transport: Transport, now: () => number): Backend => {
   const send = (server: Server, path: string, body: object, decoder: Http.Decoder, sink: Sink) =>
     Http.start(
       transport,
@@ -243,7 +247,8 @@ export const make = (transport: Transport): Backend => {
         body: JSON.stringify(body)
       },
       decoder,
-      sink
+      sink,
+      now
     )
   const chat = (server: Server, request: ChatRequest, sink: Sink) =>
     send(server, "/api/chat", body(request), decoder(sink), sink)

@@ -252,7 +252,7 @@ class ToolCalls {
 
 /**
  * Reads the events of `/v1/chat/completions`. The answer is complete once a finish reason came and the stream ended,
- * with `[DONE]` or without.
+ * with `[DONE]` or without, or broke off: all that can be missing then is how many tokens it was.
  *
  * @since 0.1.0
  * @category constructors
@@ -313,6 +313,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
           if (Array.isArray(tool_calls)) {
             calls ??= new ToolCalls()
             for (const piece of tool_calls) calls.add(piece)
+            sink.progress?.()
           }
         }
         if (typeof choice.finish_reason === "string") reason = finishReason(choice.finish_reason)
@@ -339,10 +340,16 @@ export const decoder = (sink: Sink): Http.Decoder => {
       stream.feed(read)
     },
     end() {
-      stream.end()
+      try {
+        stream.end()
+      } catch (error) {
+        // Only the end of a complete answer was torn off.
+        if (reason === undefined) throw error
+      }
       complete()
       if (!finished && events === 0 && bytes > 0) throw new Http.Malformed("what came back is not an event stream")
     },
+    broke: complete,
     finished: () => finished
   }
 }
@@ -357,10 +364,12 @@ export const endpoint = (url: string, path: string): string =>
   url.endsWith("/v1") ? `${url}${path}` : `${url}/v1${path}`
 
 /**
+ * `now` is the time in milliseconds since the epoch.
+ *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (transport: Transport): Backend => {
+export const make = (transport: Transport, now: () => number): Backend => {
   const send = (server: Server, body: object, sink: Sink) =>
     Http.start(
       transport,
@@ -370,7 +379,8 @@ export const make = (transport: Transport): Backend => {
         body: JSON.stringify(body)
       },
       decoder(sink),
-      sink
+      sink,
+      now
     )
   return {
     unsupported,

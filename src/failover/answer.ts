@@ -20,10 +20,12 @@ import {
   StreamInterrupted
 } from "../Errors.js"
 import { engineUnavailable } from "../internal/engine.js"
+import type { Member, Roster } from "../internal/roster.js"
 import { Watch, type Watched } from "../internal/watch.js"
 import { type Route, wait } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
-import type { Call, Continuation, Result, Surroundings } from "./call.js"
+import { mayRecover, pauseBefore } from "./again.js"
+import type { Call, Continuation, Relocate, Result, Surroundings } from "./call.js"
 import { Given } from "./given.js"
 import { keepAliveOf } from "./keepAlive.js"
 import { type Course, LiveAttempt } from "./liveAttempt.js"
@@ -32,6 +34,9 @@ import { addUsage, noUsage, withGiven } from "./usage.js"
 
 /** More events than this that nobody has taken hold the server back. */
 const highWater = 1024
+
+/** So often a call that has tried every server looks whether there are others by now, or one is back. */
+const maxLooks = 3
 
 /** A server, and where it stands in the pool. */
 interface Place {
@@ -52,8 +57,9 @@ const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
  * @since 0.1.0
  * @category models
  */
-export class Answer extends Outbox implements Course, Watched {
+export class Answer extends Outbox implements Course, Member, Watched {
   firstPiece: number | undefined
+  seat = -1
   readonly watch = new Watch(this)
   request: ChatRequest
 
@@ -62,6 +68,7 @@ export class Answer extends Outbox implements Course, Watched {
   private readonly attempts: Array<Attempt> = []
   private usage: Usage = noUsage
   private tries = 0
+  private looks = maxLooks
   private index = 0
   private current: LiveAttempt | undefined
   /** What happened to the last attempt, until it is known who goes on. */
@@ -69,11 +76,13 @@ export class Answer extends Outbox implements Course, Watched {
   private paused = false
   private backoff: ReturnType<typeof setTimeout> | undefined
   private leaveQueue: (() => void) | undefined
+  private roster: Roster<Answer> | undefined
 
   constructor(
     call: Call,
-    private readonly route: Route,
-    private readonly around: Surroundings
+    private route: Route,
+    private readonly around: Surroundings,
+    private readonly relocate: Relocate
   ) {
     super(call)
     this.began = around.now()
@@ -82,6 +91,13 @@ export class Answer extends Outbox implements Course, Watched {
     this.open(this.began)
     this.expire(this.began)
     this.next()
+  }
+
+  /** It is on this roster until nothing more will happen. */
+  enter(roster: Roster<Answer>): void {
+    if (this.over) return
+    roster.add(this)
+    this.roster = roster
   }
 
   // ---------------------------------------------------------------------------
@@ -156,16 +172,68 @@ export class Answer extends Outbox implements Course, Watched {
       this.tries++
       this.attempt(at)
     } else if (at === wait) this.queue()
-    else if (this.call.limits.maxAttempts === undefined || this.route.able() === 0) this.exhausted()
+    else if (this.call.limits.maxAttempts === undefined || this.route.able() === 0) this.lookAgain()
     else {
       // Every server has had its turn: only now is the same one tried again, and only now is there a pause.
       const round = Math.floor(this.tries / this.route.able())
-      const pause = this.call.limits.retryBackoff * 2 ** (round - 1) * (0.5 + this.around.random() / 2)
-      this.route.restart()
-      this.backoff = setTimeout(() => this.next(), pause)
+      const pause = pauseBefore(round, this.call.limits.retryBackoff, this.around.random())
+      this.backoff = setTimeout(() => this.beginRound(), pause)
       this.tellMishap(undefined)
       this.wake()
     }
+  }
+
+  /** Every server of the model once more, as they are known by now. */
+  private beginRound(): void {
+    this.relocated((route) => {
+      if (route === undefined) this.route.restart()
+      else this.follow(route)
+      this.next()
+    })
+  }
+
+  /** Every server has had its turn, and there is no other round: but some may have been found since, or be back. */
+  private lookAgain(): void {
+    // Who says that the model is gone has just looked.
+    if (this.looks === 0 || this.attempts.every(({ reason }) => reason === "model-not-found")) {
+      this.exhausted()
+      return
+    }
+    this.looks--
+    this.relocated((route) => {
+      if (route === undefined || !this.hasMore(route)) {
+        this.exhausted()
+        return
+      }
+      this.follow(route)
+      this.next()
+    })
+  }
+
+  private relocated(go: (route: Route | undefined) => void): void {
+    this.relocate().then(
+      (route) => {
+        if (!this.over) go(route)
+      },
+      (error: unknown) => this.reject(error)
+    )
+  }
+
+  /** Whether a server is new, or has answered somebody since it failed here; the others count as tried. */
+  private hasMore({ pool, tried }: Route): boolean {
+    const { attempts } = this
+    let more = false
+    for (const [at, { server }] of pool.hosts.entries()) {
+      const last = attempts.findLast((attempt) => attempt.server === server.url)
+      if (last === undefined || (mayRecover(last) && pool.restsUntil[at] === 0)) more = true
+      else tried[at] = 1
+    }
+    return more
+  }
+
+  private follow(route: Route): void {
+    this.route = route
+    this.excludeUnable()
   }
 
   /** Waits for a place on any server that was not tried yet. */
@@ -198,6 +266,8 @@ export class Answer extends Outbox implements Course, Watched {
       const message = unable.get(host.protocol)
       if (message === undefined) continue
       this.route.exclude(at)
+      // It may be known from the look before.
+      if (this.attempts.some(({ reason, server }) => reason === "unsupported" && server === host.server.url)) continue
       this.record(host, "connect", { reason: "unsupported", message }, this.began)
     }
   }
@@ -323,9 +393,13 @@ export class Answer extends Outbox implements Course, Watched {
   }
 
   protected expired(deadline: number): void {
-    const { attempts } = this
+    const { attempts, current } = this
     const { model } = this.request
-    const partial = this.given.text + (this.current?.said ?? "")
+    if (current !== undefined) {
+      const message = `was at work when the deadline of ${deadline} ms passed`
+      this.record(current.host, current.phase, { reason: "deadline", message }, current.began)
+    }
+    const partial = this.given.text + (current?.said ?? "")
     this.reject(new DeadlineExceeded({ model, deadline, partial, attempts }))
   }
 
@@ -418,6 +492,7 @@ export class Answer extends Outbox implements Course, Watched {
     this.watch.clear()
     if (this.backoff !== undefined) clearTimeout(this.backoff)
     this.leaveQueue?.()
+    this.roster?.remove(this)
   }
 
   protected override take(): Batch {

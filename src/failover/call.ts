@@ -8,6 +8,7 @@ import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
 import type { Attempt, ChatError } from "../Errors.js"
 import type { ToolCall } from "../Message.js"
+import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
 
 /**
@@ -81,3 +82,11 @@ export interface Surroundings {
   readonly failed: (host: Host, failure: ServerFailure) => void
   readonly missing: (model: string) => Promise<ChatError>
 }
+
+/**
+ * Looks for the servers of the call's model once more; `undefined` where there are none now.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Relocate = () => Promise<Route | undefined>

@@ -67,6 +67,8 @@ export class LiveAttempt implements Joint {
   private seam: Seam | undefined
   private thoughtSeam: Seam | undefined
   private hideThoughts: boolean
+  /** Something of the answer came with this read. */
+  private alive = false
 
   constructor(
     private readonly course: Course,
@@ -102,7 +104,10 @@ export class LiveAttempt implements Joint {
   read(): void {
     if (this.over) return
     this.lastRead = this.course.now()
-    if (this.phase === "stream") this.course.watch.heard()
+  }
+
+  progress(): void {
+    if (!this.over) this.piece()
   }
 
   text(content: string): void {
@@ -151,6 +156,10 @@ export class LiveAttempt implements Joint {
 
   flush(): void {
     if (this.over) return
+    if (this.alive) {
+      this.alive = false
+      this.course.watch.heard()
+    }
     if (this.finished === undefined) this.course.wake()
     else this.course.finished(this, this.finished)
   }
@@ -224,6 +233,7 @@ export class LiveAttempt implements Joint {
   }
 
   private piece(): void {
+    this.alive = true
     if (this.phase === "stream") return
     this.phase = "stream"
     this.lease.answered()

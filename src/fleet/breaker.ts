@@ -89,6 +89,7 @@ export const blame = (failure: ServerFailure): "server" | "model" | "none" => {
     case "rejected":
     case "invalid-request":
     case "unsupported":
+    case "deadline":
     case "diverged":
     case "engine":
       return "none"
