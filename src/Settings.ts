@@ -18,6 +18,9 @@ import type { Location, Server } from "./Server.js"
  * - `cacheTtl`: how long a failed server rests, in milliseconds; default 60,000 (`AICORTEX_CACHE_TTL`, in seconds)
  * - `bestServerTtl`: how long `bestServer` keeps its answer, in milliseconds; default 300,000
  * - `parallel`: how many requests an Ollama server runs at once for one model (`OLLAMA_NUM_PARALLEL`); default 4
+ * - `stateFile`: where what was learned of the servers is kept between two runs; `undefined`: nowhere
+ * - `probeInterval`: every so many milliseconds a small request finds out whether a server can be reached; `undefined`:
+ *   never
  * - `discoveryTtl`: how long a server's list of models is believed, in milliseconds; default 300,000
  * - `cache`: how answers are kept where a call does not say; `undefined` where they are kept only if it does
  *
@@ -35,6 +38,8 @@ export interface Settings {
   readonly bestServerTtl: number
   readonly discoveryTtl: number
   readonly parallel: number | undefined
+  readonly stateFile: string | undefined
+  readonly probeInterval: number | undefined
   readonly cache: CachePolicy | undefined
 }
 
@@ -73,6 +78,8 @@ export const empty: Settings = {
   bestServerTtl: 300_000,
   discoveryTtl: 300_000,
   parallel: undefined,
+  stateFile: undefined,
+  probeInterval: undefined,
   cache: undefined
 }
 

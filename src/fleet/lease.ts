@@ -5,7 +5,7 @@
  */
 import type { ServerFailure } from "../Backend.js"
 import { average, floor, peak, sharedAlpha } from "./average.js"
-import { blame, forgets } from "./breaker.js"
+import { blame, forgets, isUnreachable } from "./breaker.js"
 import type { Pool } from "./pool.js"
 import { type ModelState, maxBelievableSpeed, type ServerState } from "./state.js"
 
@@ -29,8 +29,13 @@ const slotWait = 50
 /** Whatever took less, in milliseconds, was no load: the model was in memory, or in the system's cache of the disk. */
 const leastLoad = 1_000
 
-/** Places are never believed to be more, per server and model. */
-const maxPlaces = 16
+/**
+ * Places are never believed to be more, per server and model.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxPlaces = 16
 
 /**
  * What a finished attempt has shown. Times are in milliseconds.
@@ -74,7 +79,8 @@ export interface Lease {
 }
 
 /**
- * What a lease needs of its fleet: the time, and how long a server rests after a failure, in milliseconds.
+ * What a lease needs of its fleet: the time, how long a server rests after a failure (in milliseconds), and who is to be
+ * told of changes.
  *
  * @since 0.1.0
  * @category models
@@ -82,6 +88,7 @@ export interface Lease {
 export interface Surroundings {
   readonly now: () => number
   readonly rest: number
+  readonly changed: (server: ServerState, model: string | undefined, now: number) => void
 }
 
 /**
@@ -128,6 +135,7 @@ export class Place implements Lease {
       state.breaker.probing = true
     }
     server.write(now)
+    around.changed(server, state.model, now)
   }
 
   answered(): void {
@@ -148,8 +156,12 @@ export class Place implements Lease {
     if (state.residentUntil <= now) {
       state.residentUntil = now + defaultKeepAlive
       server.write(now)
+      this.around.changed(server, state.model, now)
       server.attend()
-    } else server.write(now)
+    } else {
+      server.write(now)
+      this.around.changed(server, state.model, now)
+    }
   }
 
   succeed(observation: Observation): void {
@@ -174,6 +186,7 @@ export class Place implements Lease {
       state.proven = false
       const breaker = whose === "server" ? server.breaker : state.breaker
       breaker.open(began, now, this.around.rest, failure.retryAfter)
+      breaker.unreachable = isUnreachable(failure)
     }
     if (forgets(failure)) server.forgetResident(now)
     this.settled()
@@ -260,7 +273,10 @@ export class Place implements Lease {
   }
 
   private settled(): void {
-    this.server.write(this.around.now())
-    this.server.attend()
+    const { around, server, state } = this
+    const now = around.now()
+    server.write(now)
+    around.changed(server, server.breaker.restsUntil === 0 ? state.model : undefined, now)
+    server.attend()
   }
 }

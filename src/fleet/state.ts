@@ -52,6 +52,8 @@ export class ModelState implements Neighbour {
   /** At most so many at once; `learns` is whether what is observed changes that. */
   places = Number.POSITIVE_INFINITY
   learns = false
+  /** What it had learned before this process began. */
+  keptPlaces: number | undefined
   proven = false
   tokensPerSecond: number | undefined
   firstTokenTime: number | undefined
