@@ -342,6 +342,7 @@ export const make = Effect.gen(function* () {
           state.proven = false
           state.tokensPerSecond = undefined
           state.firstTokenTime = undefined
+          state.firstTokens.clear()
           state.promptSpeed = undefined
           state.overhead = undefined
         }

@@ -6,7 +6,7 @@
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
-import { defaults } from "./ChatRequest.js"
+import { defaults, type Options } from "./ChatRequest.js"
 import type { Location, Server } from "./Server.js"
 
 /**
@@ -22,6 +22,7 @@ import type { Location, Server } from "./Server.js"
  * - `probeInterval`: every so many milliseconds a small request finds out whether a server can be reached; `undefined`:
  *   never
  * - `discoveryTtl`: how long a server's list of models is believed, in milliseconds; default 300,000
+ * - `hedge`: whether a second server is asked where the first is late and a call does not say; default no
  * - `cache`: how answers are kept where a call does not say; `undefined` where they are kept only if it does
  *
  * @since 0.1.0
@@ -40,6 +41,7 @@ export interface Settings {
   readonly parallel: number | undefined
   readonly stateFile: string | undefined
   readonly probeInterval: number | undefined
+  readonly hedge: Options["hedge"]
   readonly cache: CachePolicy | undefined
 }
 
@@ -80,6 +82,7 @@ export const empty: Settings = {
   parallel: undefined,
   stateFile: undefined,
   probeInterval: undefined,
+  hedge: false,
   cache: undefined
 }
 

@@ -12,6 +12,7 @@
  * | where you are | `AICORTEX_LOCATION` (`latitude,longitude`) | `location` |
  * | reusable system prompts | | `personas` |
  * | whether, and how, answers are kept | | `cache` |
+ * | whether a second server is asked where the first is late | | `hedge` |
  *
  * The file is `AICORTEX_CONFIG`, else `aicortex/config.json` under `XDG_CONFIG_HOME` or `~/.config`.
  *
@@ -26,7 +27,7 @@ import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { defaults } from "../ChatRequest.js"
+import { decodeOptions, defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as Server from "../Server.js"
@@ -54,6 +55,8 @@ export type CacheOptions = { readonly [K in keyof Settings.CachePolicy]?: Settin
  * - `probeInterval`: every so many milliseconds each of your servers is asked a small thing, at least 1,000; default:
  *   never. See `Probes`
  * - `defaultStateFile`: the file where nobody names one, nor says `false`
+ * - `hedge`: whether a second server is asked where the first is late and a call does not say: see `ChatRequest.Options`;
+ *   default `false`
  * - `cache`: whether answers are kept where a call does not say, and how: `ttl` in milliseconds (default 3,600,000),
  *   `maxEntries` (1,000), `maxBytes` (64 MiB); default `false`. See `ResponseCache`
  * - `defaultModel`: the model where nobody names one; default `gpt-oss:20b`
@@ -74,6 +77,7 @@ export interface Options {
   readonly stateFile?: string | false | undefined
   readonly defaultStateFile?: string | undefined
   readonly probeInterval?: number | undefined
+  readonly hedge?: boolean | { readonly after: number } | undefined
   readonly cache?: boolean | CacheOptions | undefined
   readonly defaultModel?: string | undefined
   readonly configFile?: string | false | undefined
@@ -125,6 +129,7 @@ export const File = Schema.Struct({
   stateFile: Schema.optional(Schema.Union(Schema.NonEmptyString, Schema.Literal(false))),
   /** In seconds. */
   probeInterval: Schema.optional(Schema.Number.pipe(Schema.greaterThanOrEqualTo(1))),
+  hedge: Schema.optional(Schema.Union(Schema.Boolean, Schema.Struct({ after: Schema.Positive }))),
   /** `ttl` in seconds. */
   cache: Schema.optional(
     Schema.Union(
@@ -263,6 +268,8 @@ const atLeastASecond = (milliseconds: number | undefined, field: string, source:
 
 const isPath = (value: unknown): boolean => typeof value === "string" && value.trim() !== ""
 
+const isHedge = (hedge: unknown): boolean => Either.isRight(decodeOptions({ hedge }))
+
 const cachePolicy = Effect.fnUntraced(function* (
   cache: boolean | CacheOptions,
   source: string
@@ -367,6 +374,7 @@ export interface Resolved {
       | "cacheTtl"
       | "cache"
       | "stateFile"
+      | "hedge"
       | "probeInterval"]: string
   }
   readonly file: string | undefined
@@ -397,6 +405,7 @@ const optionKeys = new Set([
   "cacheFolder",
   "stateFile",
   "defaultStateFile",
+  "hedge",
   "probeInterval"
 ])
 
@@ -478,6 +487,15 @@ export const resolve = Effect.fnUntraced(function* (
     ],
     ["the file", seconds(file.probeInterval)]
   )
+  const fileHedge = typeof file.hedge === "object" ? { after: file.hedge.after * 1000 } : file.hedge
+  const hedge = first<boolean | { readonly after: number }>([given, options.hedge], ["the file", fileHedge])
+  if (hedge.value !== undefined && !isHedge(hedge.value)) {
+    return yield* new InvalidConfig({
+      source: hedge.origin,
+      field: "hedge",
+      reason: "must be true, false or { after } with a number of milliseconds above 0"
+    })
+  }
   const place = yield* variable("AICORTEX_LOCATION")
   const location = first(
     [given, options.location],
@@ -510,6 +528,7 @@ export const resolve = Effect.fnUntraced(function* (
       stateFile: (stateFile.value ?? options.defaultStateFile) || undefined,
       probeInterval: probeInterval.value,
       discoveryTtl: (yield* positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
+      hedge: hedge.value ?? Settings.empty.hedge,
       cache: yield* cachePolicy(cache.value ?? false, cache.origin)
     },
     origins: {
@@ -521,6 +540,7 @@ export const resolve = Effect.fnUntraced(function* (
       cacheTtl: cacheTtl.origin,
       cache: cache.origin,
       stateFile: stateFile.origin,
+      hedge: hedge.origin,
       probeInterval: probeInterval.origin
     },
     file: alone ? undefined : path

@@ -74,6 +74,8 @@ export interface Lease {
   answered(): void
   succeed(observation: Observation): void
   fail(failure: ServerFailure): void
+  /** Another server was sooner: what is learned is only that the first token took longer than this. */
+  overtaken(): void
   /** The caller left: nothing is learned. */
   cancel(): void
 }
@@ -192,6 +194,17 @@ export class Place implements Lease {
     this.settled()
   }
 
+  overtaken(): void {
+    if (!this.release()) return
+    const { began, state } = this
+    if (!this.loads) {
+      const waited = this.around.now() - began
+      state.firstTokens.add(waited)
+      if (waited > (state.firstTokenTime ?? 0)) state.firstTokenTime = waited
+    }
+    this.settled()
+  }
+
   cancel(): void {
     if (this.release()) this.settled()
   }
@@ -213,7 +226,10 @@ export class Place implements Lease {
       tokensPerSecond === undefined ? undefined : Math.min(tokensPerSecond, maxBelievableSpeed)
     )
     const loaded = Math.max(this.loaded, this.cold ? loadTime : 0)
-    if (loaded === 0) state.firstTokenTime = peak(state.firstTokenTime, firstTokenTime)
+    if (loaded === 0) {
+      state.firstTokenTime = peak(state.firstTokenTime, firstTokenTime)
+      if (firstTokenTime !== undefined) state.firstTokens.add(firstTokenTime)
+    }
     this.learnPrompt(seen, loaded)
     let waited = 0
     if (firstTokenTime !== undefined && promptTime !== undefined && loaded === 0) {

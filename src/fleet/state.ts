@@ -7,6 +7,7 @@ import type { Host } from "../Server.js"
 import { Breaker } from "./breaker.js"
 import type { Line } from "./line.js"
 import type { Neighbour, Pool } from "./pool.js"
+import { Recent } from "./recent.js"
 
 /**
  * No server is believed to be faster than this, in tokens per second: registries and servers report impossible
@@ -57,6 +58,8 @@ export class ModelState implements Neighbour {
   proven = false
   tokensPerSecond: number | undefined
   firstTokenTime: number | undefined
+  /** Times to first token where nothing had to be loaded. */
+  readonly firstTokens = new Recent()
   promptSpeed: number | undefined
   /** Of the time to first token, what is neither load nor prompt nor the wait for a slot: the way there and back. */
   overhead: number | undefined
