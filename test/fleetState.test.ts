@@ -135,6 +135,23 @@ describe("what was learned", () => {
       })
     ))
 
+  it("holds no nonsense, whatever servers report and however the clock was set", () =>
+    run(
+      Effect.gen(function* () {
+        yield* TestClock.setTime(1_700_000_000_000)
+        const one = yield* make
+        answer(one)
+        const before = one.snapshot(url, "m")
+        const nonsense = { firstTokenTime: -5, tokensPerSecond: -3, promptTokens: -1, promptTime: -1, loadTime: -1 }
+        const pool = one.pool(hosts(), () => Number.NaN)
+        one.lease(pool, 0).succeed({ keepAlive: 300_000, completionTokens: -1, ...nonsense })
+        one.roundTrip(url, -3)
+        expect(one.snapshot(url, "m")).toEqual(before)
+        const text = Fleet.encodeSaved(yield* one.saved)
+        expect(Either.isRight(Fleet.decodeSaved(text, "test"))).toBe(true)
+      })
+    ))
+
   it("has breakers rest until the same moment, and their probes fail on from where they were", () =>
     run(
       Effect.gen(function* () {
