@@ -132,6 +132,20 @@ describe("hedging", () => {
     for (const server of [first, second]) expect(await server.chatRequests[0]?.closedByClient).toBeDefined()
   })
 
+  it("a deadline stops both, and names both", async () => {
+    const { cortex, first, second } = await pair()
+    await Promise.all([first, second].map((server) => server.setBehaviour({ faults: { kind: "hang" } })))
+    const error = await failure(cortex.chat("Hi", { ...soon, deadline: 500 }))
+    expect(error).toMatchObject({
+      _tag: "DeadlineExceeded",
+      attempts: [
+        { server: first.url, reason: "deadline" },
+        { server: second.url, reason: "deadline" }
+      ]
+    })
+    for (const server of [first, second]) expect(await server.chatRequests[0]?.closedByClient).toBeDefined()
+  })
+
   it("counts as an attempt: maxRetries of 1 allows none", async () => {
     const { cortex, first, second } = await pair()
     await first.setBehaviour({ firstToken: 150 })
