@@ -1,7 +1,9 @@
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import * as OpenAI from "../src/backend/openai.js"
 import * as Chat from "../src/Chat.js"
@@ -569,6 +571,45 @@ describe("what is refused before any I/O", () => {
   it.each(["abc", 5, true])("in Effect: %j for options", async (options) => {
     const program = Effect.provide(Chat.text("Hi", options as never), CortexLayer.layer({ configFile: false }))
     expect(await Effect.runPromise(Effect.flip(program))).toMatchObject({ _tag: "InvalidRequest", field: "options" })
+  })
+
+  it("the quick check of options lets through what the schema lets through, and nothing else", () => {
+    const slow = Schema.decodeUnknownEither(ChatRequest.Options, { onExcessProperty: "error" })
+    const odd = [
+      undefined,
+      null,
+      Number.NaN,
+      Number.POSITIVE_INFINITY,
+      "",
+      " a",
+      "auto",
+      "low",
+      "resume",
+      "random",
+      true,
+      []
+    ]
+    const objects = [
+      {},
+      { ttl: 1 },
+      { ttl: undefined },
+      { ttl: 1, x: 1 },
+      { after: 1 },
+      { after: undefined },
+      [{ name: "a" }]
+    ]
+    const more = [[{ name: "a", x: 1 }], { name: "x" }, { [Symbol("ttl")]: 1 }, Object.create({ after: 1 }), [[]]]
+    const value = fc.oneof(fc.constantFrom(...odd, ...objects, ...more), fc.double(), fc.nat(5), fc.string())
+    const name = fc.oneof(fc.constantFrom(...Object.keys(ChatRequest.Options.fields)), fc.constantFrom("toString", "x"))
+    fc.assert(
+      fc.property(fc.dictionary(name, value, { maxKeys: 4 }), (options) => {
+        const quick = ChatRequest.decodeOptions(options)
+        const known = slow(options)
+        expect(quick._tag).toBe(known._tag)
+        if (Either.isRight(quick) && Either.isRight(known)) expect(quick.right).toEqual(known.right)
+      }),
+      { numRuns: 2_000 }
+    )
   })
 
   it("what other functions take is not called unknown", async () => {
