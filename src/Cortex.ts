@@ -69,6 +69,7 @@ export type Services =
   | Registry.Registry
   | Fleet.Fleet
   | CurrentSettings
+  | Transport
 
 /**
  * @since 0.1.0
@@ -181,7 +182,7 @@ export const layerServices = (
   options: Options = {},
   replace: Omit<Replacements, "transport"> = {}
 ): Layer.Layer<
-  Exclude<Services, CurrentSettings>,
+  Exclude<Services, CurrentSettings | Transport>,
   never,
   CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem | Path.Path | Transport
 > => {
@@ -211,8 +212,8 @@ export const layerServices = (
 export const layer = (options: Options = {}, replace: Replacements = {}): Layer.Layer<Services, InvalidConfig> =>
   layerServices(options, replace).pipe(
     Layer.provideMerge(layerSettings(options)),
+    Layer.provideMerge(replace.transport ?? layerTransport),
     Layer.provide([
-      replace.transport ?? layerTransport,
       NodeHttpClient.layerUndici,
       NodeFileSystem.layer,
       NodePath.layer

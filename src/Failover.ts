@@ -37,6 +37,7 @@ import { Fleet } from "./Fleet.js"
 import { Answer, type Call, type Surroundings } from "./failover/answer.js"
 import { Registry } from "./Registry.js"
 import { Router } from "./Router.js"
+import type { Host } from "./Server.js"
 
 export {
   /**
@@ -73,7 +74,8 @@ export {
 
 /**
  * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is
- * called. `last` is the address of the server that served the same session last.
+ * called. `last` is the address of the server that served the same session last; servers that `only` refuses are left
+ * out.
  *
  * @since 0.1.0
  * @category models
@@ -82,7 +84,8 @@ export interface Service {
   readonly prepare: (
     model: string,
     routing: Routing,
-    last?: string
+    last?: string,
+    only?: (host: Host) => boolean
   ) => Effect.Effect<(call: Call) => Answer, ModelNotFound | NoServers>
 }
 
@@ -131,8 +134,9 @@ export const make = Effect.gen(function* () {
   )
 
   return Failover.of({
-    prepare: (model, routing, last) =>
+    prepare: (model, routing, last, only) =>
       Effect.map(router.route(model, routing, last), (route) => (call: Call) => {
+        if (only !== undefined) route.pool.hosts.forEach((host, at) => only(host) || route.exclude(at))
         const answer = new Answer(call, route, surroundings)
         live.add(answer)
         answer.onClose(() => live.delete(answer))

@@ -54,15 +54,14 @@ const message = (message: Message.Message): object => {
 }
 
 /**
- * Ollama's `options` of a request: only what was asked for, except temperature and top_p, which always have a
- * value. The caller's raw `options` win.
+ * Ollama's `options` of a request: only what was asked for. The caller's raw `options` win.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const options = (request: ChatRequest): { readonly [key: string]: unknown } => ({
-  temperature: request.temperature,
-  top_p: request.topP,
+  ...(request.temperature === undefined ? {} : { temperature: request.temperature }),
+  ...(request.topP === undefined ? {} : { top_p: request.topP }),
   ...(request.maxTokens === undefined ? {} : { num_predict: request.maxTokens }),
   ...(request.stop.length === 0 ? {} : { stop: request.stop }),
   ...(request.seed === undefined ? {} : { seed: request.seed }),
@@ -128,6 +127,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   if (request.toolChoice === "required" || typeof request.toolChoice === "object") {
     found.push(`toolChoice: Ollama cannot be made to call a tool; use "auto" or "none"`)
   }
+  if (request.logitBias !== undefined) found.push("logitBias: Ollama has no such option")
   if (request.messages.some((m) => Message.images(m).some((image) => "url" in image))) {
     found.push("messages: Ollama takes images as base64 data, not as an address")
   }

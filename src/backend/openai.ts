@@ -91,8 +91,8 @@ export const body = (server: Server, request: ChatRequest): { readonly [key: str
   messages: request.messages.map(message),
   stream: true,
   stream_options: { include_usage: true },
-  temperature: request.temperature,
-  top_p: request.topP,
+  ...(request.temperature === undefined ? {} : { temperature: request.temperature }),
+  ...(request.topP === undefined ? {} : { top_p: request.topP }),
   ...(request.maxTokens === undefined ? {} : { [tokenLimit(server)]: request.maxTokens }),
   ...(request.stop.length === 0 ? {} : { stop: request.stop }),
   ...(request.seed === undefined ? {} : { seed: request.seed }),
@@ -103,6 +103,7 @@ export const body = (server: Server, request: ChatRequest): { readonly [key: str
   ...(request.repeatPenalty === undefined
     ? {}
     : { repeat_penalty: request.repeatPenalty, repetition_penalty: request.repeatPenalty }),
+  ...(request.logitBias === undefined ? {} : { logit_bias: request.logitBias }),
   ...(request.think === undefined
     ? {}
     : typeof request.think === "boolean"
