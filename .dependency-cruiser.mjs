@@ -23,7 +23,7 @@ const services = stands(
   "Settings"
 )
 const features = [...stands("Chat", "Orchestrator", "LocalModel"), "^src/(local|refresh)/"]
-const surfaces = [...stands("Cortex"), "^src/(index|promise)\\.ts$", "^src/(promise|cli|gateway)/"]
+const surfaces = [...stands("Cortex", "Gateway"), "^src/(index|promise)\\.ts$", "^src/(promise|cli)/"]
 const all = [...internal, ...domain, ...services, ...features, ...surfaces]
 
 /** The only places that may know Node: the rest runs anywhere, a browser included. */
