@@ -213,9 +213,5 @@ export const layer = (options: Options = {}, replace: Replacements = {}): Layer.
   layerServices(options, replace).pipe(
     Layer.provideMerge(layerSettings(options)),
     Layer.provideMerge(replace.transport ?? layerTransport),
-    Layer.provide([
-      NodeHttpClient.layerUndici,
-      NodeFileSystem.layer,
-      NodePath.layer
-    ])
+    Layer.provide([NodeHttpClient.layerUndici, NodeFileSystem.layer, NodePath.layer])
   )

@@ -107,7 +107,9 @@ export const image = (data: string): Message.ImagePart => ({
  * @since 0.1.0
  * @category accessors
  */
-export const needs = ({ request }: Ask): { readonly tools: boolean; readonly vision: boolean; readonly tokens: number } => {
+export const needs = ({
+  request
+}: Ask): { readonly tools: boolean; readonly vision: boolean; readonly tokens: number } => {
   let characters = 0
   let vision = false
   for (const message of request.messages) {

@@ -56,7 +56,12 @@ const at = (
   methods: string,
   path: string,
   handler: Handler,
-  options: { readonly open?: boolean; readonly admin?: boolean; readonly counts?: boolean; readonly reads?: boolean } = {}
+  options: {
+    readonly open?: boolean
+    readonly admin?: boolean
+    readonly counts?: boolean
+    readonly reads?: boolean
+  } = {}
 ): void => {
   for (const method of methods.split(" ")) {
     let known = endpoints.get(path)
@@ -130,8 +135,7 @@ for (const path of ["/api/push", "/api/create"]) {
 }
 
 at("GET HEAD", "/models", Models.plain)
-const alive: Handler = (_, exchange) =>
-  exchange.json({ status: "ok", version, timestamp: new Date().toISOString() })
+const alive: Handler = (_, exchange) => exchange.json({ status: "ok", version, timestamp: new Date().toISOString() })
 at("GET HEAD", "/health", alive, { open: true })
 at("GET HEAD", "/healthz", alive, { open: true })
 at(
@@ -142,7 +146,10 @@ at(
     const reachable = statuses.filter((one) => one.reachable).length
     // With no server at all, the built-in model is what there is.
     const ready = reachable > 0 || statuses.length === 0
-    exchange.json({ status: ready ? "ready" : "no server answers", servers: statuses.length, reachable }, ready ? 200 : 503)
+    exchange.json(
+      { status: ready ? "ready" : "no server answers", servers: statuses.length, reachable },
+      ready ? 200 : 503
+    )
   },
   { open: true }
 )
@@ -253,12 +260,16 @@ export const make = (owner: Owner) => {
       rest = label(path.slice(slash))
     }
     if (known === undefined) {
-      throw new Problem.Refusal(Problem.make(404, `There is no endpoint ${path.slice(0, 200)}. See /docs.`, "unknown_url"))
+      throw new Problem.Refusal(
+        Problem.make(404, `There is no endpoint ${path.slice(0, 200)}. See /docs.`, "unknown_url")
+      )
     }
     const endpoint = known.get(method)
     if (endpoint === undefined) {
       exchange.headers["allow"] = [...known.keys(), "OPTIONS"].join(", ")
-      throw new Problem.Refusal(Problem.make(405, `${path} takes ${[...known.keys()].join(", ")}, not ${method}.`, "method_not_allowed"))
+      throw new Problem.Refusal(
+        Problem.make(405, `${path} takes ${[...known.keys()].join(", ")}, not ${method}.`, "method_not_allowed")
+      )
     }
     return { endpoint, rest }
   }
@@ -273,7 +284,11 @@ export const make = (owner: Owner) => {
     if (origin !== undefined) {
       if (!Access.allowsOrigin(house.settings, origin, host)) {
         throw new Problem.Refusal(
-          Problem.make(403, "Web pages of this origin may not use this gateway: allow them with --cors.", "forbidden_origin")
+          Problem.make(
+            403,
+            "Web pages of this origin may not use this gateway: allow them with --cors.",
+            "forbidden_origin"
+          )
         )
       }
       cors(house, exchange, origin)

@@ -11,8 +11,8 @@ import * as Control from "./control.js"
 import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
 import { make, Refusal, refuse } from "./problem.js"
-import type { Candidate } from "./selection.js"
 import { callLimits, type House } from "./relay.js"
+import type { Candidate } from "./selection.js"
 
 // =============================================================================
 // models
@@ -75,14 +75,7 @@ const openAINames: ReadonlySet<string> = new Set([
   "keep_alive",
   "options"
 ])
-const ollamaNames: ReadonlySet<string> = new Set([
-  "model",
-  "input",
-  "truncate",
-  "dimensions",
-  "keep_alive",
-  "options"
-])
+const ollamaNames: ReadonlySet<string> = new Set(["model", "input", "truncate", "dimensions", "keep_alive", "options"])
 const legacyNames: ReadonlySet<string> = new Set(["model", "prompt", "keep_alive", "options"])
 
 const common = (body: Fields.Fields): Omit<Wanted, "input" | "truncate"> => ({
@@ -236,7 +229,9 @@ const embed = async (
 const chain = (house: House, wanted: Wanted): ReadonlyArray<Candidate> => {
   const name = wanted.model?.trim() ?? ""
   if (name === "" || name === "auto") {
-    throw new Refusal(make(400, "'model' must name a model that makes embeddings", "missing_required_parameter", "model"))
+    throw new Refusal(
+      make(400, "'model' must name a model that makes embeddings", "missing_required_parameter", "model")
+    )
   }
   const models = house.settings.aliases.get(name) ?? [name]
   return models.map((one) => {

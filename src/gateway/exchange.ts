@@ -161,7 +161,9 @@ export class Exchange {
   /** The body, or a refusal; nothing at all where the client leaves. */
   body(max: number): Promise<Buffer> {
     const tooLong = () =>
-      new Problem.Refusal(Problem.make(413, `The body of a request must not be longer than ${max} bytes.`, "body_too_large"))
+      new Problem.Refusal(
+        Problem.make(413, `The body of a request must not be longer than ${max} bytes.`, "body_too_large")
+      )
     const { request } = this
     const length = Number(request.headers["content-length"] ?? 0)
     return new Promise((resolve, reject) => {
@@ -188,7 +190,11 @@ export class Exchange {
         buffered += part.length
         if (bytes > max) refuse(tooLong())
         else if (buffered > maxBuffered) {
-          refuse(new Problem.Refusal(Problem.make(503, "The gateway is reading too much at once.", "overloaded", null, 1_000)))
+          refuse(
+            new Problem.Refusal(
+              Problem.make(503, "The gateway is reading too much at once.", "overloaded", null, 1_000)
+            )
+          )
         } else parts.push(part)
       })
       request.on("end", () => {

@@ -181,6 +181,7 @@ export const only = (fields: Fields, known: ReadonlySet<string>): void => {
 export const unsupported = (fields: Fields, reasons: { readonly [name: string]: string }): void => {
   for (const name in reasons) {
     const value = fields[name]
-    if (value !== undefined && value !== null) refuse(name, `is not supported: ${reasons[name]}`, "unsupported_parameter")
+    if (value !== undefined && value !== null)
+      refuse(name, `is not supported: ${reasons[name]}`, "unsupported_parameter")
   }
 }

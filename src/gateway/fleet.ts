@@ -140,22 +140,21 @@ export class Library {
   }
 
   /** Every server that answers, with what it speaks and what it has. */
-  readonly servers: Effect.Effect<
-    ReadonlyArray<{ readonly server: Server; readonly status: Registry.ServerStatus }>
-  > = Effect.suspend(() =>
-    Effect.flatMap(
-      this.registry.servers,
-      Effect.forEach((status) => {
-        const own = this.settings.servers.find(({ url }) => url === status.url)
-        const [model] = status.models
-        if (own !== undefined) return Effect.succeed([{ server: own, status }])
-        if (model === undefined) return Effect.succeed([])
-        // Servers that only registry files name are found by a model that they have.
-        return Effect.map(
-          Effect.orElseSucceed(this.registry.locate(model), (): ReadonlyArray<Host> => []),
-          (hosts) => hosts.flatMap(({ server }) => (server.url === status.url ? [{ server, status }] : []))
-        )
-      })
-    )
-  ).pipe(Effect.map((all) => all.flat()))
+  readonly servers: Effect.Effect<ReadonlyArray<{ readonly server: Server; readonly status: Registry.ServerStatus }>> =
+    Effect.suspend(() =>
+      Effect.flatMap(
+        this.registry.servers,
+        Effect.forEach((status) => {
+          const own = this.settings.servers.find(({ url }) => url === status.url)
+          const [model] = status.models
+          if (own !== undefined) return Effect.succeed([{ server: own, status }])
+          if (model === undefined) return Effect.succeed([])
+          // Servers that only registry files name are found by a model that they have.
+          return Effect.map(
+            Effect.orElseSucceed(this.registry.locate(model), (): ReadonlyArray<Host> => []),
+            (hosts) => hosts.flatMap(({ server }) => (server.url === status.url ? [{ server, status }] : []))
+          )
+        })
+      )
+    ).pipe(Effect.map((all) => all.flat()))
 }

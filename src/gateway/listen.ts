@@ -38,7 +38,7 @@ const reasons: { readonly [status: number]: string } = {
 const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
   // In the middle of a response nothing else can be said.
   const busy = (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage
-  if (!socket.writable || error.code === "ECONNRESET" || (busy != null && busy.headersSent)) {
+  if (!socket.writable || error.code === "ECONNRESET" || busy?.headersSent === true) {
     socket.destroy()
     return
   }

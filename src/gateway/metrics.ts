@@ -64,7 +64,11 @@ class Histogram {
       below += this.counts[i] as number
       lines.push(`${this.name}_bucket{le="${bound}"} ${below}`)
     })
-    lines.push(`${this.name}_bucket{le="+Inf"} ${this.count}`, `${this.name}_sum ${this.sum}`, `${this.name}_count ${this.count}`)
+    lines.push(
+      `${this.name}_bucket{le="+Inf"} ${this.count}`,
+      `${this.name}_sum ${this.sum}`,
+      `${this.name}_count ${this.count}`
+    )
   }
 }
 

@@ -183,10 +183,14 @@ export const document = {
   paths
 }
 
-const escape = (value: string): string => value.replace(/[&<>]/g, (c) => (c === "&" ? "&amp;" : c === "<" ? "&lt;" : "&gt;"))
+const escape = (value: string): string =>
+  value.replace(/[&<>]/g, (c) => (c === "&" ? "&amp;" : c === "<" ? "&lt;" : "&gt;"))
 
 const rows = summaries
-  .map(([method, path, about]) => `<tr><td>${method}</td><td><code>${escape(path)}</code></td><td>${escape(about)}</td></tr>`)
+  .map(
+    ([method, path, about]) =>
+      `<tr><td>${method}</td><td><code>${escape(path)}</code></td><td>${escape(about)}</td></tr>`
+  )
   .join("\n")
 
 /**

@@ -16,11 +16,11 @@ import type { OpenAnswer, Result } from "../Failover.js"
 import * as Message from "../Message.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as StructuredOutput from "../StructuredOutput.js"
+import type { Limits as KeyLimits } from "./access.js"
 import type { Ask } from "./ask.js"
 import type { Codec, Writer } from "./codec.js"
 import type { Exchange } from "./exchange.js"
 import type { Library } from "./fleet.js"
-import type { Limits as KeyLimits } from "./access.js"
 import type { Metrics } from "./metrics.js"
 import * as Problem from "./problem.js"
 import { type Candidate, candidates } from "./selection.js"
@@ -163,10 +163,14 @@ class Relay {
   private failed(error: unknown): void {
     const { codec, exchange, house } = this
     const problem = Problem.of(error, house.labels)
-    if (problem.code === "internal_error") house.log(`${exchange.id}: ${error instanceof Error ? error.stack : String(error)}`)
+    if (problem.code === "internal_error")
+      house.log(`${exchange.id}: ${error instanceof Error ? error.stack : String(error)}`)
     this.attempts(problem.attempts as ReadonlyArray<{ readonly server: string; readonly reason: string }> | undefined)
     if (!exchange.headSent) {
-      exchange.problem(problem, problem.attempts === undefined ? {} : { "x-aicortex-attempts": problem.attempts.length })
+      exchange.problem(
+        problem,
+        problem.attempts === undefined ? {} : { "x-aicortex-attempts": problem.attempts.length }
+      )
       return
     }
     house.metrics.streamBroke()
@@ -448,7 +452,8 @@ class Relay {
 
   /** JSON was promised: what does not fit must not look as if it did. */
   private checkEnd(candidate: Candidate, piece: Piece): void {
-    if (this.decoder === undefined || piece.end === undefined || !mustFit({ ...piece.end, toolCalls: piece.calls })) return
+    if (this.decoder === undefined || piece.end === undefined || !mustFit({ ...piece.end, toolCalls: piece.calls }))
+      return
     const decoded = this.decoder.decode(piece.said)
     if (Either.isRight(decoded) && only(piece.said) === piece.said) return
     const issues = Either.isLeft(decoded) ? decoded.left : [{ path: "", message: "the JSON stands in other text" }]

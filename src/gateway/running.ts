@@ -6,7 +6,7 @@
  */
 import { watch } from "node:fs"
 import { basename, dirname } from "node:path"
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -54,6 +54,7 @@ export interface Options {
  * - `url`: where it listens
  * - `reload`: takes the settings as they are now; requests under way keep the old ones. Where they are wrong, the old
  *   ones stay. Host and port cannot be changed
+ * - `figures`: what `/metrics` tells of this process
  *
  * @since 0.1.0
  * @category models
@@ -63,6 +64,7 @@ export interface Running {
   readonly host: string
   readonly port: number
   readonly reload: Effect.Effect<void, InvalidConfig>
+  readonly figures: () => Promise<string>
 }
 
 /** A house, and how many are still in it. */
@@ -212,5 +214,5 @@ export const make = Effect.fnUntraced(function* (
     )
   }
 
-  return { url: urlOf(host, bound), host, port: bound, reload }
+  return { url: urlOf(host, bound), host, port: bound, reload, figures: () => Core.metricsText(current.house) }
 })

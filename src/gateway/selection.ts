@@ -135,7 +135,8 @@ export const candidates = (
   settings: Settings,
   ask: Ask
 ): ReadonlyArray<Candidate> | Effect.Effect<ReadonlyArray<Candidate>, ModelNotFound | NoServers> => {
-  const name = ask.model?.trim() || settings.defaultModel || (library.settings.modelNamed ? library.settings.model : "auto")
+  const name =
+    ask.model?.trim() || settings.defaultModel || (library.settings.modelNamed ? library.settings.model : "auto")
   const chain = settings.aliases.get(name)
   if (chain !== undefined) {
     return chain.map((one) => {

@@ -4,9 +4,9 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { version } from "../../internal/version.js"
 import type { ModelInfo } from "../../Model.js"
 import { canonical } from "../../Model.js"
-import { version } from "../../internal/version.js"
 import type { Server } from "../../Server.js"
 import type { Ask } from "../ask.js"
 import * as Control from "../control.js"
@@ -218,7 +218,11 @@ export const show = async (house: House, exchange: Exchange, body: Fields.Fields
 
 const failed = (house: House, { failure }: Control.ControlFailed): Problem =>
   make(
-    failure.reason === "invalid-request" ? 400 : failure.status === 404 || failure.reason === "model-not-found" ? 404 : 502,
+    failure.reason === "invalid-request"
+      ? 400
+      : failure.status === 404 || failure.reason === "model-not-found"
+        ? 404
+        : 502,
     house.labels.redact(failure.message)
   )
 
@@ -234,11 +238,15 @@ const targets = async (house: House, exchange: Exchange, body: Fields.Fields): P
   if (wanted === undefined) {
     if (all.length === 1) return all
     throw new Refusal(
-      make(400, `Say which server is meant: "server" must be one of ${names}, or all (in the body, as ?server=, or as X-Aicortex-Target).`)
+      make(
+        400,
+        `Say which server is meant: "server" must be one of ${names}, or all (in the body, as ?server=, or as X-Aicortex-Target).`
+      )
     )
   }
   const found = all.filter(({ label, server }) => label === wanted || server.url === wanted.replace(/\/+$/, ""))
-  if (found.length === 0) throw new Refusal(make(404, `There is no server '${wanted.slice(0, 100)}'; there are ${names}, and all.`))
+  if (found.length === 0)
+    throw new Refusal(make(404, `There is no server '${wanted.slice(0, 100)}'; there are ${names}, and all.`))
   return found
 }
 
@@ -382,11 +390,17 @@ export const load = async (house: House, exchange: Exchange, ask: Ask, generates
   const model = house.settings.aliases.get(named)?.[0] ?? named
   const hosts = await house.library.run(house.library.locate(model)).result
   const able = hosts.filter((host) => host.protocol === "ollama")
-  if (able.length === 0) throw new Refusal(make(400, `'${named}' is on no Ollama server: it cannot be loaded or unloaded.`))
+  if (able.length === 0)
+    throw new Refusal(make(400, `'${named}' is on no Ollama server: it cannot be loaded or unloaded.`))
   const { keepAlive } = ask.request
   const unload = keepAlive === 0 || keepAlive === "0"
   const best = await house.library.run(house.library.router.best(model, house.settings.routing)).result
-  const chosen = unload ? able : able.filter((host) => host.server.url === best.url).concat(able).slice(0, 1)
+  const chosen = unload
+    ? able
+    : able
+        .filter((host) => host.server.url === best.url)
+        .concat(able)
+        .slice(0, 1)
   await Promise.all(
     chosen.map(async (host) => {
       try {

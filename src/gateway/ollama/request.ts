@@ -60,7 +60,8 @@ const sampling = (body: Fields.Fields): Sampling => {
     const [min, max] = shared[name]
     return Fields.number(given, name, min, max, `options.${name}`)
   }
-  const limit = num_predict == null ? undefined : Fields.whole(given, "num_predict", -2, undefined, "options.num_predict")
+  const limit =
+    num_predict == null ? undefined : Fields.whole(given, "num_predict", -2, undefined, "options.num_predict")
   const others = Object.fromEntries(Object.entries(rest).filter(([name]) => !(name in shared)))
   return {
     temperature: read("temperature"),
@@ -111,7 +112,8 @@ const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> => {
         const calls = (Fields.list(message, "tool_calls", `${at}.tool_calls`) ?? []).map((call, j) => {
           const where = `${at}.tool_calls[${j}]`
           if (!Fields.isObject(call)) return refuse(where, "must be an object")
-          const called = Fields.object(call, "function", `${where}.function`) ?? refuse(`${where}.function`, "is missing")
+          const called =
+            Fields.object(call, "function", `${where}.function`) ?? refuse(`${where}.function`, "is missing")
           const made: Message.ToolCall = {
             id: Fields.text(call, "id", `${where}.id`) || `call_g${(callIds++).toString(36)}`,
             name: Fields.needed(called, "name", `${where}.function.name`),
@@ -131,7 +133,9 @@ const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> => {
         const id = Fields.text(message, "tool_call_id", `${at}.tool_call_id`)
         const name = Fields.text(message, "tool_name", `${at}.tool_name`) ?? Fields.text(message, "name", `${at}.name`)
         // Without an id it answers the first call of that tool which has no answer yet.
-        const k = names.findIndex((call) => (id === undefined ? name === undefined || call.name === name : call.id === id))
+        const k = names.findIndex((call) =>
+          id === undefined ? name === undefined || call.name === name : call.id === id
+        )
         const [call] = k === -1 ? [] : names.splice(k, 1)
         return { role, content, toolCallId: id ?? call?.id ?? "", toolName: name ?? call?.name ?? "" }
       }
@@ -217,11 +221,7 @@ export const generate = (body: Fields.Fields): Ask.Ask => {
 // =============================================================================
 
 /** Times are in nanoseconds; only ours are known for every server. */
-const counts = (
-  began: number,
-  firstPiece: number | undefined,
-  { completionTokens, promptTokens }: Usage
-): object => {
+const counts = (began: number, firstPiece: number | undefined, { completionTokens, promptTokens }: Usage): object => {
   const now = performance.now()
   const nano = (milliseconds: number) => Math.max(1, Math.round(milliseconds * 1e6))
   const first = firstPiece ?? now

@@ -171,7 +171,8 @@ export const tools = (body: Fields.Fields): ReadonlyArray<ToolDefinition> =>
  */
 export const definition = (inner: Fields.Fields, at: string): ToolDefinition => {
   const name = Fields.needed(inner, "name", `${at}.name`)
-  if (!toolName.test(name)) refuse(`${at}.name`, "must be 1 to 128 letters, digits, dots, colons, dashes or underscores")
+  if (!toolName.test(name))
+    refuse(`${at}.name`, "must be 1 to 128 letters, digits, dots, colons, dashes or underscores")
   const description = Fields.text(inner, "description", `${at}.description`)
   const parameters = Fields.json(inner, "parameters", `${at}.parameters`)
   Fields.flag(inner, "strict", `${at}.strict`)

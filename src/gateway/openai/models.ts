@@ -22,12 +22,18 @@ const created = 1_700_000_000
 export const available = async (house: House): Promise<ReadonlyArray<string>> => {
   const statuses = await house.library.run(house.library.registry.servers).result
   const names = new Map<string, string>()
-  for (const { models, reachable } of statuses) if (reachable) for (const name of models) names.set(canonical(name), name)
+  for (const { models, reachable } of statuses)
+    if (reachable) for (const name of models) names.set(canonical(name), name)
   if (names.size === 0) names.set(demoModel, demoModel)
   return [...names.values()].sort()
 }
 
-const item = (id: string, created_: number): object => ({ id, object: "model", created: created_, owned_by: "aicortex" })
+const item = (id: string, created_: number): object => ({
+  id,
+  object: "model",
+  created: created_,
+  owned_by: "aicortex"
+})
 
 /**
  * @since 0.1.0
@@ -53,7 +59,9 @@ export const one = async (house: House, exchange: Exchange, id: string): Promise
     throw new Refusal(make(404, `The model '${id}' does not exist.`, "model_not_found", "model"))
   }
   const info = await house.library.run(
-    Effect.orElseSucceed(house.library.registry.modelInfo(id), () => (canonical(id) === demoModel ? demoInfo : undefined))
+    Effect.orElseSucceed(house.library.registry.modelInfo(id), () =>
+      canonical(id) === demoModel ? demoInfo : undefined
+    )
   ).result
   exchange.json({
     ...item(id, created),

@@ -72,7 +72,16 @@ export const samplingNames = [
 ] as const
 
 /** What OpenAI takes and what makes no difference to an answer. */
-const harmless = ["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prediction"]
+const harmless = [
+  "user",
+  "metadata",
+  "store",
+  "service_tier",
+  "safety_identifier",
+  "prompt_cache_key",
+  "prompt_cache_retention",
+  "prediction"
+]
 
 /**
  * @since 0.1.0
@@ -87,8 +96,10 @@ const logitBias = (body: Fields.Fields): ChatRequest["logitBias"] => {
   if (names.length === 0) return undefined
   if (names.length > 2048) refuse("logit_bias", "must hold at most 2048 tokens")
   for (const name of names) {
-    if (!/^\d{1,9}$/.test(name)) refuse("logit_bias", `must have the numbers of tokens as its keys, not '${name.slice(0, 40)}'`)
-    if (Fields.number(given, name, -100, 100, `logit_bias.${name}`) === undefined) refuse(`logit_bias.${name}`, "is missing")
+    if (!/^\d{1,9}$/.test(name))
+      refuse("logit_bias", `must have the numbers of tokens as its keys, not '${name.slice(0, 40)}'`)
+    if (Fields.number(given, name, -100, 100, `logit_bias.${name}`) === undefined)
+      refuse(`logit_bias.${name}`, "is missing")
   }
   return given as ChatRequest["logitBias"]
 }

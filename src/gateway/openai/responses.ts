@@ -162,12 +162,16 @@ export const decode = (body: Fields.Fields): Response => {
     oneTool: Fields.flag(body, "parallel_tool_calls") === false,
     ...Ask.extras(body),
     request: {
-      messages: instructions === undefined || instructions === "" ? messages : [Message.system(instructions), ...messages],
+      messages:
+        instructions === undefined || instructions === "" ? messages : [Message.system(instructions), ...messages],
       ...sampling,
       maxTokens,
       tools,
       toolChoice: Messages.toolChoice(body, tools, false),
-      format: text === undefined ? "text" : Messages.format(Fields.object(text, "format", "text.format"), "text.format", false)
+      format:
+        text === undefined
+          ? "text"
+          : Messages.format(Fields.object(text, "format", "text.format"), "text.format", false)
     },
     echo: {
       instructions: instructions ?? null,
@@ -242,7 +246,11 @@ const ending = (reason: FinishReason): object =>
       }
     : { status: "completed" }
 
-const whole = (model: string, { finishReason, text, thinking, toolCalls, usage: counted }: Result, echo: object): object => ({
+const whole = (
+  model: string,
+  { finishReason, text, thinking, toolCalls, usage: counted }: Result,
+  echo: object
+): object => ({
   ...skeleton(model, echo),
   output: [
     ...(thinking === "" ? [] : [reasoningItem(Id.make("rs_"), thinking, "completed")]),
@@ -258,7 +266,9 @@ class EventWriter implements Writer {
   private number = 0
   private readonly output: Array<object> = []
   private readonly response: object
-  private open: { readonly kind: "message" | "reasoning"; readonly id: string; text: string; readonly head: string } | undefined
+  private open:
+    | { readonly kind: "message" | "reasoning"; readonly id: string; text: string; readonly head: string }
+    | undefined
   private last = ""
 
   constructor(model: string, echo: object) {
@@ -280,7 +290,12 @@ class EventWriter implements Writer {
     const type = kind === "message" ? "response.output_text.delta" : "response.reasoning_text.delta"
     const at = { item_id: id, output_index: this.output.length, content_index: 0 }
     // Only the count and the words differ from one delta to the next.
-    this.open = { kind, id, text: "", head: `event: ${type}\ndata: ${JSON.stringify({ type, ...at }).slice(0, -1)},"sequence_number":` }
+    this.open = {
+      kind,
+      id,
+      text: "",
+      head: `event: ${type}\ndata: ${JSON.stringify({ type, ...at }).slice(0, -1)},"sequence_number":`
+    }
     const item = kind === "message" ? messageItem(id, "", "in_progress") : reasoningItem(id, "", "in_progress")
     const part = kind === "message" ? textPart("") : { type: "reasoning_text", text: "" }
     return (
@@ -332,7 +347,10 @@ class EventWriter implements Writer {
     const item = callItem(id, call, "completed")
     const all =
       closed +
-      this.event("response.output_item.added", { output_index: at.output_index, item: callItem(id, call, "in_progress") }) +
+      this.event("response.output_item.added", {
+        output_index: at.output_index,
+        item: callItem(id, call, "in_progress")
+      }) +
       this.event("response.function_call_arguments.delta", { ...at, delta: args }) +
       this.event("response.function_call_arguments.done", { ...at, name: call.name, arguments: args }) +
       this.event("response.output_item.done", { output_index: at.output_index, item })
@@ -344,9 +362,12 @@ class EventWriter implements Writer {
     const closed = this.close()
     const end = ending(reason)
     const response = { ...this.response, output: this.output, usage: usage(counted), ...end }
-    this.last = this.event("status" in end && end.status === "incomplete" ? "response.incomplete" : "response.completed", {
-      response
-    })
+    this.last = this.event(
+      "status" in end && end.status === "incomplete" ? "response.incomplete" : "response.completed",
+      {
+        response
+      }
+    )
     return empty + closed
   }
   finish(): string {
