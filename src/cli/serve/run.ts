@@ -93,7 +93,8 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   const exit = yield* Effect.exit(here(flags, workers))
   if (Exit.isFailure(exit)) {
     yield* Workers.failed(exit.cause)
-    return yield* Effect.failCause(exit.cause)
+    // The first process ends this one, and says why.
+    return yield* Effect.never
   }
   yield* Workers.ready(exit.value.url, exit.value.figures)
   return yield* Effect.never
