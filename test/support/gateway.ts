@@ -2,9 +2,16 @@ import { once } from "node:events"
 import { connect } from "node:net"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import { type Cortex, Gateway } from "aicortex"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
+
+const run = async <A, E>(effect: Effect.Effect<A, E>): Promise<A> => {
+  const exit = await Effect.runPromiseExit(effect)
+  if (Exit.isSuccess(exit)) return exit.value
+  throw Cause.squash(exit.cause)
+}
 
 /** A gateway on loopback, in this process. */
 export interface TestGateway extends AsyncDisposable {
@@ -24,9 +31,9 @@ export const startGateway = async (
   options: Omit<Gateway.ServeOptions, "gateway"> = {}
 ): Promise<TestGateway> => {
   const log: Array<string> = []
-  const scope = await Effect.runPromise(Scope.make())
+  const scope = await run(Scope.make())
   const cortex: Cortex.Options = { servers, configFile: false, ...options.cortex }
-  const running = await Effect.runPromise(
+  const running = await run(
     Gateway.serve({
       ...options,
       gateway: { port: 0, drain: 2_000, ...gateway },
@@ -34,13 +41,13 @@ export const startGateway = async (
       log: (text) => log.push(text)
     }).pipe(Effect.provide(NodeContext.layer), Scope.extend(scope))
   )
-  const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
+  const close = () => run(Scope.close(scope, Exit.void))
   const get = (path: string, init?: RequestInit) => fetch(`${running.url}${path}`, init)
   return {
     url: running.url,
     port: running.port,
     log,
-    reload: () => Effect.runPromise(running.reload),
+    reload: () => run(running.reload),
     get,
     post: (path, body, init = {}) =>
       get(path, {
