@@ -1,37 +1,5 @@
 // Bundles the fleet simulation and runs it: `node bench/simulation.mjs [--servers 100] [--seeds 20] …`; see README.md.
-import { spawn } from "node:child_process"
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
 import { join } from "node:path"
-import { fileURLToPath } from "node:url"
-import { build } from "esbuild"
+import { root, runBundled } from "./bundled.mjs"
 
-const root = fileURLToPath(new URL("..", import.meta.url))
-
-// Inside node_modules, so that bare imports resolve; a folder per run, so that two runs do not meet.
-const cache = join(root, "node_modules", ".cache", "aicortex-bench")
-mkdirSync(cache, { recursive: true })
-const outdir = mkdtempSync(join(cache, "simulation-"))
-const clean = () => rmSync(outdir, { recursive: true, force: true })
-
-try {
-  await build({
-    entryPoints: [join(root, "bench", "simulation", "run.ts")],
-    outfile: join(outdir, "run.js"),
-    bundle: true,
-    format: "esm",
-    platform: "node",
-    target: "node20",
-    packages: "external",
-    logLevel: "warning"
-  })
-  const env = { BENCH_SVG: join(root, "bench", "simulation.svg"), ...process.env }
-  const child = spawn(process.execPath, [join(outdir, "run.js"), ...process.argv.slice(2)], { stdio: "inherit", env })
-  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal))
-  child.on("exit", (code) => {
-    clean()
-    process.exitCode = code ?? 1
-  })
-} catch (error) {
-  clean()
-  throw error
-}
+await runBundled(join("simulation", "run.ts"), { BENCH_SVG: join(root, "bench", "simulation.svg") })

@@ -29,7 +29,11 @@ export interface ServerFailure {
 }
 
 /**
- * How an answer ended. `tokensPerSecond` is the server's own count, where it reports one.
+ * How an answer ended, with what the server counted itself, where it says so; times are in milliseconds.
+ *
+ * - `tokensPerSecond`: how fast it answered
+ * - `promptTime`, `loadTime`: how long it worked at the prompt, and at loading the model
+ * - `promptEvaluated`: how many tokens of the prompt were not in its cache
  *
  * @since 0.1.0
  * @category models
@@ -38,11 +42,15 @@ export interface Finish {
   readonly reason: FinishReason
   readonly usage: Usage
   readonly tokensPerSecond?: number
+  readonly promptTime?: number
+  readonly loadTime?: number
+  readonly promptEvaluated?: number
 }
 
 /**
- * Told what a server answers. `read` comes before the calls of one network read and `flush` after them. Ends with
- * one `finish` (which is followed by `flush`) or one `fail`; nothing comes after either.
+ * Told what a server answers. `read` comes before the calls of one network read and `flush` after them; `progress` where
+ * a piece came that cannot be given out yet, as of a tool call. A read without any of them was no part of the answer,
+ * but a comment or a blank that only keeps the connection open. Ends with one `finish` (which is followed by `flush`) or one `fail`; nothing comes after either.
  *
  * @since 0.1.0
  * @category models
@@ -53,6 +61,7 @@ export interface Sink {
   text(content: string): void
   thinking(content: string): void
   toolCall(call: ToolCall): void
+  progress?(): void
   finish(finish: Finish): void
   flush(): void
   fail(failure: ServerFailure): void

@@ -137,10 +137,20 @@ const turnMessages = (prompt: Prompt): Either.Either<ReadonlyArray<Message.Messa
 
 const toolText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "null"))
 
-const defaultToolRounds = 8
+/** What a tool failed with, in words: it may be anything. */
+const reasonOf = (cause: unknown): string => {
+  if (typeof cause !== "object" || cause === null) return String(cause)
+  if ("message" in cause && typeof cause.message === "string" && cause.message !== "") return cause.message
+  if (cause instanceof Error) return cause.name
+  if ("_tag" in cause && typeof cause._tag === "string") return cause._tag
+  try {
+    return JSON.stringify(cause) ?? "it gave no reason"
+  } catch {
+    return "it gave no reason that can be shown"
+  }
+}
 
-/** So many sessions keep the server that served them last. */
-const maxAffinities = 10_000
+const defaultToolRounds = 8
 
 /** What a model may say when the caller sets no limit, in tokens, as far as trimming the history goes. */
 const defaultReserve = 1024
@@ -325,20 +335,6 @@ export const make = Effect.gen(function* () {
       )
     })
 
-  /** Which server served a session last: its prompt cache is warm. The oldest are forgotten. */
-  const lastServers = new Map<string, string>()
-  const remember = (session: string, server: string): void => {
-    lastServers.delete(session)
-    lastServers.set(session, server)
-    if (lastServers.size > maxAffinities)
-      for (const oldest of lastServers.keys()) {
-        lastServers.delete(oldest)
-        break
-      }
-  }
-  const lastServer = ({ session }: Checked): string | undefined =>
-    session === undefined ? undefined : lastServers.get(session)
-
   /** A deadline counts from the call's beginning: also while it waits for its session, or for who has the model. */
   const within = <A>(
     effect: Effect.Effect<A, ChatError>,
@@ -408,8 +404,7 @@ export const make = Effect.gen(function* () {
             if (execute === undefined) continue
             const value = yield* Effect.mapError(
               Effect.suspend(() => execute(args)),
-              (cause) =>
-                new ToolFailed({ tool: name, reason: cause instanceof Error ? cause.message : String(cause), cause })
+              (cause) => new ToolFailed({ tool: name, reason: reasonOf(cause), cause })
             )
             answers.push({ role: "tool", toolCallId: id, toolName: name, content: toolText(value) })
             events.push({ type: "tool_result", id, name, result: value, timestamp: now() })
@@ -419,7 +414,6 @@ export const make = Effect.gen(function* () {
           return { request, events }
         }
       }
-      if (checked.session !== undefined) remember(checked.session, result.server)
       if (commit && turn !== undefined && (result.text !== "" || calls.length > 0)) yield* turn.commit(said)
       return undefined
     })
@@ -430,7 +424,10 @@ export const make = Effect.gen(function* () {
   const prepare = (prepared: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
     const { began, checked, request, wish } = prepared
     const routing = checked.options.routing ?? ChatRequest.defaults.routing
-    const servers = failover.prepare(request.model, routing, lastServer(checked))
+    const servers = failover.prepare(request.model, routing, {
+      conversation: checked.session,
+      tokens: () => History.estimate(request.messages)
+    })
     return checked.kept === undefined
       ? within(servers, checked, began)
       : within(cache.prepare({ ...wish, request, routing, ttl: checked.kept }, servers), checked, began)

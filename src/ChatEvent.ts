@@ -114,7 +114,7 @@ export interface Meta {
 
 /**
  * A server failed. `content` says what happened; `next` is the server that the stream goes on with, absent where there
- * is none. What comes after it goes on where the tokens before it stopped, unless a `restart` follows.
+ * is none, or where it has to be waited for and is not known yet. What comes after it goes on where the tokens before it stopped, unless a `restart` follows.
  *
  * @since 0.1.0
  * @category models

@@ -91,9 +91,11 @@ export const layerBackends = (options: Embedded.Options = {}): Layer.Layer<Backe
     Backends,
     Effect.gen(function* () {
       const transport = yield* Transport
+      const clock = yield* Effect.clock
+      const now = () => clock.unsafeCurrentTimeMillis()
       const backends: { readonly [P in Protocol]: Backend } = {
-        ollama: Ollama.make(transport),
-        openai: OpenAI.make(transport),
+        ollama: Ollama.make(transport, now),
+        openai: OpenAI.make(transport, now),
         embedded: yield* Embedded.scoped(options)
       }
       return Backends.of({ get: (protocol) => backends[protocol] })

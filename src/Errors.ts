@@ -42,6 +42,7 @@ export type Phase = typeof Phase.Type
  * - `unsupported`: the server's protocol cannot express an option of the request; nothing was sent
  * - `diverged`: a second server's answer does not begin with what the caller had already been given
  * - `engine`: the embedded engine failed
+ * - `deadline`: the call's deadline passed while the server was at work; it is not at fault
  *
  * @since 0.1.0
  * @category models
@@ -66,7 +67,8 @@ export const FailureReason = Schema.Literal(
   "invalid-request",
   "unsupported",
   "diverged",
-  "engine"
+  "engine",
+  "deadline"
 )
 /**
  * @since 0.1.0
@@ -224,7 +226,7 @@ export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>("aico
   }
 ) {
   override get message() {
-    const list = this.attempts.length === 0 ? "" : ` Attempts that failed before:${describeAttempts(this.attempts)}`
+    const list = this.attempts.length === 0 ? "" : ` The attempts:${describeAttempts(this.attempts)}`
     return `No complete answer from '${this.model}' within the deadline of ${this.deadline} ms. Allow more time, or ask for less.${list}`
   }
 }

@@ -33,18 +33,37 @@ import { Backends } from "./Backend.js"
 import { Abilities } from "./backend/abilities.js"
 import type { Routing } from "./ChatRequest.js"
 import { Closed, type ModelNotFound, type NoServers } from "./Errors.js"
-import { Fleet } from "./Fleet.js"
-import { Answer, type Call, type Surroundings } from "./failover/answer.js"
+import { Answer } from "./failover/answer.js"
+import type { Call, Surroundings } from "./failover/call.js"
+import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
-import { Router } from "./Router.js"
-import type { Host } from "./Server.js"
+import { Router, type Traveller } from "./Router.js"
 
 export {
   /**
    * @since 0.1.0
    * @category models
    */
-  Answer,
+  Answer
+} from "./failover/answer.js"
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Call,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Continuation,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Result
+} from "./failover/call.js"
+export {
   /**
    * @since 0.1.0
    * @category models
@@ -54,28 +73,17 @@ export {
    * @since 0.1.0
    * @category models
    */
-  type Call,
-  /**
-   * @since 0.1.0
-   * @category models
-   */
-  type Continuation,
-  /**
-   * @since 0.1.0
-   * @category models
-   */
   type OpenAnswer,
   /**
    * @since 0.1.0
    * @category models
    */
-  type Result
-} from "./failover/answer.js"
+  Outbox
+} from "./failover/outbox.js"
 
 /**
  * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is
- * called. `last` is the address of the server that served the same session last; servers that `only` refuses are left
- * out.
+ * called. `traveller` says which conversation the call belongs to.
  *
  * @since 0.1.0
  * @category models
@@ -84,8 +92,7 @@ export interface Service {
   readonly prepare: (
     model: string,
     routing: Routing,
-    last?: string,
-    only?: (host: Host) => boolean
+    traveller?: Traveller
   ) => Effect.Effect<(call: Call) => Answer, ModelNotFound | NoServers>
 }
 
@@ -102,7 +109,6 @@ export class Failover extends Context.Tag("aicortex/Failover")<Failover, Service
 export const make = Effect.gen(function* () {
   const backends = yield* Backends
   const abilities = yield* Abilities
-  const fleet = yield* Fleet
   const registry = yield* Registry
   const router = yield* Router
   const clock = yield* Effect.clock
@@ -114,7 +120,6 @@ export const make = Effect.gen(function* () {
   const surroundings: Surroundings = {
     backends,
     abilities,
-    fleet,
     now: () => clock.unsafeCurrentTimeMillis(),
     random: () => runSync(random.next),
     failed: (host, failure) => {
@@ -126,22 +131,19 @@ export const make = Effect.gen(function* () {
   }
 
   // Answers that outlive the services would only meet closed connections, and blame the servers for it.
-  const live = new Set<Answer>()
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      for (const answer of live) answer.cancel(new Closed())
-    })
-  )
+  const live = new Roster<Answer>()
+  yield* Effect.addFinalizer(() => Effect.sync(() => live.each((answer) => answer.cancel(new Closed()))))
 
   return Failover.of({
-    prepare: (model, routing, last, only) =>
-      Effect.map(router.route(model, routing, last), (route) => (call: Call) => {
-        if (only !== undefined) route.pool.hosts.forEach((host, at) => only(host) || route.exclude(at))
-        const answer = new Answer(call, route, surroundings)
-        live.add(answer)
-        answer.onClose(() => live.delete(answer))
+    prepare: (model, routing, traveller) => {
+      const find = router.route(model, routing, traveller)
+      const relocate = () => runPromise(Effect.orElseSucceed(find, () => undefined))
+      return Effect.map(find, (route) => (call: Call) => {
+        const answer = new Answer(call, route, surroundings, relocate)
+        answer.enter(live)
         return answer
       })
+    }
   })
 })
 
@@ -149,7 +151,7 @@ export const make = Effect.gen(function* () {
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Failover, never, Abilities | Backends | Fleet | Registry | Router> = Layer.scoped(
+export const layer: Layer.Layer<Failover, never, Abilities | Backends | Registry | Router> = Layer.scoped(
   Failover,
   make
 )

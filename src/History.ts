@@ -46,7 +46,13 @@ export const estimateTokens = (message: Message.Message): number => {
 
 const isSystem = (message: Message.Message): boolean => message.role === "system" || message.role === "developer"
 
-const total = (messages: ReadonlyArray<Message.Message>): number =>
+/**
+ * About how many tokens messages cost together.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const estimate = (messages: ReadonlyArray<Message.Message>): number =>
   messages.reduce((sum, message) => sum + estimateTokens(message), 0)
 
 /**
@@ -71,7 +77,7 @@ export const trim = (
   ]
   if (options.contextLength === undefined) return { messages: join(history), trimmed: 0 }
 
-  let room = options.contextLength - options.reserve - total(newMessages) - total(history.filter(isSystem))
+  let room = options.contextLength - options.reserve - estimate(newMessages) - estimate(history.filter(isSystem))
   const first = history.findIndex((message) => !isSystem(message))
   // Where the oldest turn that is kept begins.
   let from = history.length

@@ -89,12 +89,14 @@ export interface LlmParams {
 /**
  * - `families`: sorted; the names of the registry files
  * - `models`: unique names, sorted: the catalogue, and whatever the servers have
- * - `modelInfo`: the facts about a model, without addresses
+ * - `modelInfo`: the facts about a model, without addresses. Where servers have said how much context they allow, that
+ *   holds, and not what the model could do
  * - `searchModels`: names that contain `query`, the largest model first
  * - `servers`: every server, asked now unless its list is fresh
  * - `listModelServers`: the servers of a model, in the order in which they are configured
  * - `serverInfo`: the first of them, or the one at `url`
- * - `llmParams`, `randomLlmParams`: a random server of the model (or of any), one that is not resting if possible
+ * - `llmParams`, `randomLlmParams`: a random server that answers and has the model (or any), one that is not resting if
+ *   possible
  * - `locate`: the servers of a model, those that are certain to have it first
  * - `missing`: the error of `locate` when no server has the model
  * - `markAbsent`: a server has said that it does not have a model after all
@@ -205,6 +207,16 @@ const preferred = <A>(all: ReadonlyArray<A>, condition: (item: A) => boolean): R
 const isThere = (known: Lists.Known): boolean => !known.server.implicit || (known.read && known.problem === undefined)
 
 const answers = (known: Lists.Known): boolean => known.read && known.problem === undefined
+
+/** What the servers allow of a model's context, in tokens: the least, because any of them may be the one that answers. */
+const contextOn = (all: ReadonlyArray<Lists.Known>, key: string): number | undefined => {
+  let least: number | undefined
+  for (const known of all.filter(answers)) {
+    const length = known.models.get(key)?.context_length
+    if (length !== undefined && (least === undefined || length < least)) least = length
+  }
+  return least
+}
 
 /** OpenAI's clients take the address with its version. */
 const baseUrl = (host: Host): string =>
@@ -400,7 +412,10 @@ export const make = Effect.gen(function* () {
     const key = Model.canonical(model)
     const { catalogue, rows } = yield* whole
     const recorded = catalogue.models.get(key)
-    if (recorded !== undefined) return recorded
+    if (recorded !== undefined) {
+      const allowed = contextOn(yield* lists.now, key)
+      return allowed === undefined ? recorded : { ...recorded, context_length: allowed }
+    }
     const servers = yield* hosted
     const info = servers.get(key)
     if (info !== undefined) return info
@@ -446,13 +461,9 @@ export const make = Effect.gen(function* () {
   })
 
   const llmParams = Effect.fnUntraced(function* (model: string = settings.model) {
-    const hosts = yield* locate(model)
-    const chosen = yield* choose(
-      preferred(
-        hosts.filter((host) => host.protocol !== "embedded"),
-        (host) => host.certain
-      )
-    )
+    // Whoever takes this address has no failover: only a server that answers, and has the model.
+    const hosts = (yield* locate(model)).filter((host) => host.certain && host.protocol !== "embedded")
+    const chosen = yield* choose(hosts)
     return chosen ?? (yield* missing(model))
   })
 
@@ -517,3 +528,18 @@ export const layer: Layer.Layer<
   never,
   CurrentSettings | Fleet | FileSystem.FileSystem | Path.Path | HttpClient.HttpClient | CatalogueLocation
 > = Layer.scoped(Registry, make)
+
+// =============================================================================
+// accessors
+// =============================================================================
+
+/**
+ * What in the registry files could not be used.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const warnings: Effect.Effect<ReadonlyArray<RegistryWarning>, never, Registry> = Effect.flatMap(
+  Registry,
+  (registry) => registry.warnings
+)

@@ -32,6 +32,8 @@ export interface Stored {
  * - `create`: false if there is one with this id, which stays as it is
  * - `append`: adds all messages, if the conversation exists and still has this version; else false
  * - `reset`, `remove`: false if there is none
+ * - `hold`: until the function it gives back is called, the store does not forget this conversation by itself, because
+ *   an answer for it is under way. A store that never does that needs none
  *
  * @since 0.1.0
  * @category models
@@ -42,6 +44,7 @@ export interface Store {
   readonly append: (id: string, expectedVersion: number, messages: ReadonlyArray<Message>) => Effect.Effect<boolean>
   readonly reset: (id: string) => Effect.Effect<boolean>
   readonly remove: (id: string) => Effect.Effect<boolean>
+  readonly hold?: (id: string) => () => void
 }
 
 /**
@@ -51,7 +54,8 @@ export interface Store {
 export class SessionStore extends Context.Tag("aicortex/SessionStore")<SessionStore, Store>() {}
 
 /**
- * - `maxSessions`: beyond it the one that was not used for longest is forgotten; default 10,000
+ * - `maxSessions`: beyond it the one that was not used for longest is forgotten; default 10,000. One that an answer is under way
+ *   for is never forgotten
  * - `ttl`: a conversation not used for so long is forgotten, in milliseconds; default never
  *
  * @since 0.1.0
@@ -75,10 +79,12 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
     const { maxSessions = 10_000, ttl = Number.POSITIVE_INFINITY } = options ?? {}
     /** The one that was not used for longest comes first. */
     const entries = new Map<string, Entry>()
+    /** How many answers are under way for each. */
+    const held = new Map<string, number>()
 
     const find = (id: string): Entry | undefined => {
       const entry = entries.get(id)
-      if (entry === undefined || clock.unsafeCurrentTimeMillis() - entry.usedAt < ttl) return entry
+      if (entry === undefined || held.has(id) || clock.unsafeCurrentTimeMillis() - entry.usedAt < ttl) return entry
       entries.delete(id)
       return undefined
     }
@@ -90,7 +96,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
       const now = clock.unsafeCurrentTimeMillis()
       for (const [id, entry] of entries) {
         if (entries.size <= maxSessions && now - entry.usedAt < ttl) return
-        entries.delete(id)
+        if (!held.has(id)) entries.delete(id)
       }
     }
     return {
@@ -122,7 +128,15 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
           put(id, { version: entry.version + 1, messages: Object.freeze([]) })
           return true
         }),
-      remove: (id) => Effect.sync(() => find(id) !== undefined && entries.delete(id))
+      remove: (id) => Effect.sync(() => find(id) !== undefined && entries.delete(id)),
+      hold: (id) => {
+        held.set(id, (held.get(id) ?? 0) + 1)
+        return () => {
+          const left = (held.get(id) ?? 1) - 1
+          if (left > 0) held.set(id, left)
+          else held.delete(id)
+        }
+      }
     }
   })
 
@@ -289,14 +303,19 @@ export const make = Effect.gen(function* () {
         Effect.zipRight(ticket.wait),
         Effect.zipRight(load(id)),
         Effect.interruptible,
-        Effect.map(
-          (stored): Turn => ({
+        Effect.map((stored): Turn => {
+          let letGo = store.hold?.(id)
+          return {
             history: frozen(stored.messages),
             commit: (messages) =>
               messages.length === 0 ? Effect.void : Effect.suspend(() => append(id, stored, freeze(messages))),
-            release: ticket.release
-          })
-        ),
+            release: () => {
+              letGo?.()
+              letGo = undefined
+              ticket.release()
+            }
+          }
+        }),
         Effect.onError(() => Effect.sync(ticket.release))
       )
     }).pipe(Effect.uninterruptible)

@@ -1147,6 +1147,50 @@ describe("Registry", () => {
     )
   })
 
+  it.effect("what a server allows of a model's context comes before what the model could", () => {
+    const catalogued = "llama3.2:3b"
+    const network = new Network()
+      .ollama(a, catalogued)
+      .on(`${a}/api/ps`, {
+        body: { models: [{ name: catalogued, expires_at: "2100-01-01T00:00:00Z", context_length: 4096 }] }
+      })
+      .on("http://v:1/v1/models", { body: { object: "list", data: [{ id: catalogued, max_model_len: 8192 }] } })
+      .on("http://w:1/v1/models", openai(catalogued))
+    const vllm = { url: "http://v:1", protocol: "openai" as const }
+    const context = (servers: ReadonlyArray<string | typeof vllm>) =>
+      withRegistry({ network, servers, catalogue: builtIn }, (registry) =>
+        Effect.gen(function* () {
+          const before = yield* registry.modelInfo(catalogued)
+          yield* registry.servers
+          const after = yield* registry.modelInfo(catalogued)
+          assert.strictEqual(after.quantization_level, before.quantization_level)
+          return [before.context_length, after.context_length] as const
+        })
+      )
+    return Effect.gen(function* () {
+      const [known, same] = yield* context([{ url: "http://w:1", protocol: "openai" }])
+      assert.isAbove(known ?? 0, 100_000)
+      assert.strictEqual(same, known)
+      assert.deepStrictEqual(yield* context([vllm]), [known, 8192])
+      assert.deepStrictEqual(yield* context([a, vllm]), [known, 4096])
+    })
+  })
+
+  it.effect("a server that has no list is told apart by its protocol: the problem says so", () =>
+    withRegistry(
+      {
+        network: new Network().on("http://v:1/api/tags", { status: 404 }).on("http://v:1/v1/models", { status: 404 }),
+        servers: ["http://v:1", "http://down:1"]
+      },
+      (registry) =>
+        Effect.gen(function* () {
+          const [unlisted, down] = yield* registry.servers
+          assert.include(unlisted?.problem ?? "", "set its `protocol`")
+          assert.notInclude(down?.problem ?? "", "protocol")
+        })
+    )
+  )
+
   describe("llmParams and randomLlmParams", () => {
     const network = new Network()
       .ollama(a, "m:1b", "nomic-embed-text:latest")
@@ -1196,6 +1240,34 @@ describe("Registry", () => {
           for (const count of counts.values()) assert.isAbove(count, 20)
         })
       ).pipe(Effect.withRandom(Random.make("seed")))
+    )
+
+    it.effect("never an address that does not answer, whatever the model is called", () =>
+      withRegistry(
+        { network: new Network().ollama(a, "m:1b"), servers: [a, "http://down:1"], settings: { discoveryTtl: 1_000 } },
+        (registry) =>
+          Effect.gen(function* () {
+            const [only] = [
+              ...new Set(
+                (yield* Effect.all(Array.from({ length: 20 }, () => registry.llmParams("m:1b")))).map(
+                  (found) => found.base_url
+                )
+              )
+            ]
+            assert.strictEqual(only, a)
+          })
+      ).pipe(
+        Effect.zipRight(
+          withRegistry({ servers: ["http://down:1"] }, (registry) =>
+            Effect.gen(function* () {
+              const unknown = yield* Effect.flip(registry.llmParams("nonsense"))
+              assert.strictEqual(unknown._tag, "ModelNotFound")
+              assert.include(unknown.message, "http://down:1")
+              assert.strictEqual((yield* Effect.flip(registry.llmParams("llama3.2:3b")))._tag, "NoServers")
+            })
+          )
+        )
+      )
     )
 
     it.effect("never the built-in model; without a server there is an error that says so", () =>

@@ -268,6 +268,30 @@ describe("Sessions", () => {
     })
   )
 
+  it.effect("a session that an answer is under way for is neither crowded out nor too old", () =>
+    Effect.gen(function* () {
+      const sessions = yield* Sessions.Sessions
+      const { id } = yield* sessions.create()
+      const turn = yield* sessions.begin(id)
+      yield* sessions.create()
+      yield* sessions.create()
+      yield* TestClock.adjust(5000)
+      yield* sessions.create()
+      yield* turn.commit([user("a"), assistant("b")])
+      assert.strictEqual((yield* sessions.history(id)).length, 2)
+      turn.release()
+      turn.release()
+      // From then on it is one like the others.
+      yield* TestClock.adjust(5000)
+      assert.strictEqual((yield* Effect.flip(sessions.history(id)))._tag, "SessionNotFound")
+      // Who removes it, means it.
+      const other = yield* sessions.create()
+      const last = yield* sessions.begin(other.id)
+      yield* sessions.remove(other.id)
+      assert.strictEqual((yield* Effect.flip(last.commit([user("a")])))._tag, "SessionNotFound")
+    }).pipe(Effect.provide(Sessions.layerMemory({ maxSessions: 2, ttl: 1000 })))
+  )
+
   it("concurrent turns never lose, repeat or interleave what was said", async () => {
     const step = fc.record({
       session: fc.nat(1),

@@ -797,6 +797,24 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     expect(await cortex.complete("Hi", { session })).toMatchObject({ text: "well", attempts: [] })
   })
 
+  it("a tool may fail with anything: the message says what it was", async () => {
+    const { cortex } = await alone(protocol, call("f"))
+    for (const [thrown, reason] of [
+      [{ code: 7, detail: "no network" }, '{"code":7,"detail":"no network"}'],
+      [{ message: "no network" }, "no network"],
+      [{ _tag: "NoNetwork" }, "NoNetwork"],
+      [new TypeError(), "TypeError"],
+      ["no network", "no network"],
+      [undefined, "undefined"]
+    ]) {
+      const execute = () => Promise.reject(thrown)
+      const error = await failure(cortex.chat("Hi", { tools: [{ name: "f", execute }] }))
+      expect(error).toBeInstanceOf(ToolFailed)
+      expect(error.reason).toBe(reason)
+      expect(error.message).not.toContain("[object")
+    }
+  })
+
   it("when a server fails between the rounds, another goes on with the results", async () => {
     const [a, b] = await Promise.all([start(protocol, rounds(call("f"), final)), start(protocol, final)])
     const cortex = fleet.cortex(inOrder(a, b))

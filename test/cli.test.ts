@@ -502,7 +502,7 @@ describe("aicortex chat", () => {
     assert.include(await failed(["chat", "x", "--deadline", "0.3"], on(server)), "within the deadline")
   })
 
-  it("tells an unknown session in one line (sessions end with their process)", async () => {
+  it("defect 27: tells an unknown session in one line (sessions end with their process)", async () => {
     const server = await ollama()
     assert.strictEqual(
       await failed(["chat", "x", "--session", "abc"], on(server)),
@@ -715,6 +715,26 @@ describe("aicortex models --available", () => {
 })
 
 describe("aicortex servers, best, llm-params and config", () => {
+  it("says on standard error what in registry files is left out, and only so much of it", async () => {
+    const server = await ollama()
+    const path = join(folder(), "registry")
+    mkdirSync(path)
+    const write = (records: ReadonlyArray<unknown>) => writeFileSync(join(path, "mine.json"), JSON.stringify(records))
+    const setup = { config: { servers: [server.url], registry: path } }
+    write([{ model_name: "good:1b" }, { size: 3 }])
+    const one = await run(["models", "--search", "good"], setup)
+    assert.strictEqual(one.code, 0)
+    assert.strictEqual(one.stdout, "good:1b\n")
+    assert.match(one.stderr, /^aicortex: left out: \S*mine\.json, record 1[^\n]*\n$/)
+    write([{ model_name: "good:1b" }, ...Array.from({ length: 25 }, () => ({ size: 3 }))])
+    const many = await run(["models", "--search", "good"], setup)
+    assert.strictEqual(many.stdout, "good:1b\n")
+    assert.strictEqual(many.stderr.split("\n").filter((line) => line !== "").length, 11)
+    assert.include(many.stderr, "15 more")
+    write([{ model_name: "good:1b" }])
+    assert.strictEqual((await run(["models", "--search", "good"], setup)).stderr, "")
+  })
+
   /** A registry file with speeds of every kind. */
   const registry = (servers: ReadonlyArray<readonly [url: string, more: object]>): string => {
     const path = join(folder(), "registry")

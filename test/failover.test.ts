@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest"
 import * as Chat from "../src/Chat.js"
 import * as Cortex from "../src/Cortex.js"
 import type { Attempt, FailureReason, Phase } from "../src/Errors.js"
+import { pauseBefore } from "../src/failover/again.js"
 import { AllServersFailed, InvalidRequest, StreamInterrupted } from "../src/promise.js"
 import { type Fault, type Reply, startFakeOllama } from "./support/fakeServer.js"
 import { chats, eventsOf, type Fake, failure, inOrder, model, textOf, useFleet } from "./support/fleet.js"
@@ -80,6 +81,14 @@ const failing: ReadonlyArray<readonly [string, Row]> = [
     { fault: { kind: "stall" }, reason: "first-token-timeout", phase: "first-token", rests: true }
   ],
   ["stalls later", { fault: { kind: "stall", after: 3 }, reason: "idle-timeout", phase: "stream", rests: true }],
+  [
+    "is only kept open",
+    { fault: { kind: "keepAlive" }, reason: "first-token-timeout", phase: "first-token", rests: true }
+  ],
+  [
+    "is only kept open later",
+    { fault: { kind: "keepAlive", after: 3 }, reason: "idle-timeout", phase: "stream", rests: true }
+  ],
   [
     "429",
     { fault: { kind: "status", code: 429 }, reason: "rate-limited", phase: "first-token", status: 429, rests: true }
@@ -385,6 +394,53 @@ describe("attempts", () => {
     expect(performance.now() - began).toBeLessThan(5_000)
   })
 
+  it("a server that was found after the call began is tried before it is given up", async () => {
+    const [bad, late] = await Promise.all([start("ollama"), start("ollama")])
+    await late.setBehaviour({ faultOn: "tags", faults: { kind: "slow", ms: 500 } })
+    await bad.setBehaviour({ faults: { kind: "hang" } })
+    const answer = await fleet.cortex([bad, late]).complete(question, { timeout: 1_500 })
+    expect(answer).toMatchObject({ text: reply, server: late.url, attempts: [{ server: bad.url }] })
+    expect(chats(bad, late)).toEqual([1, 1])
+  })
+
+  it("a server that has answered somebody since it failed is tried before a stream is given up", async () => {
+    const [first, second] = await Promise.all([start("ollama"), start("ollama")])
+    const cortex = fleet.cortex(inOrder(first, second), { cacheTtl: 1 })
+    await cortex.listServers()
+    await first.setBehaviour({ faults: [{ kind: "cut", after: 3 }] })
+    await second.setBehaviour({ faults: { kind: "hang" } })
+    const stream = eventsOf(await cortex.chat(question, { stream: true, timeout: 800 }))
+    await second.waitForChats(1)
+    expect((await cortex.complete(question)).server).toBe(first.url)
+    const events = await stream
+    expect(textOf(events)).toBe(reply)
+    expect(events.at(-1)).toMatchObject({
+      type: "end",
+      server: first.url,
+      attempts: [{ server: first.url }, { server: second.url }]
+    })
+  })
+
+  it("a server that has answered nobody since is not tried again, nor one that refuses only this request", async () => {
+    const [dead, locked] = await Promise.all([start("ollama"), start("ollama")])
+    const cortex = fleet.cortex(inOrder(dead, locked), { cacheTtl: 1 })
+    await cortex.listServers()
+    await dead.setBehaviour({ faults: { kind: "status", code: 500 } })
+    await locked.setBehaviour({ faults: { kind: "status", code: 401 } })
+    const error = await failure(cortex.chat(question))
+    expect(error.attempts.map(({ reason }: Attempt) => reason)).toEqual(["server-error", "unauthorized"])
+    expect(chats(dead, locked)).toEqual([1, 1])
+  })
+
+  it("pauses between rounds double up to half a minute", () => {
+    expect([1, 2, 3, 7, 40, 4000].map((round) => pauseBefore(round, 500, 1))).toEqual([
+      500, 1000, 2000, 30_000, 30_000, 30_000
+    ])
+    expect(pauseBefore(1, 500, 0)).toBe(250)
+    // Whoever asks for longer pauses gets them, but not longer ones still.
+    expect(pauseBefore(9, 60_000, 1)).toBe(60_000)
+  })
+
   it("a server that closed its idle connection is simply connected to again", async () => {
     const only = await start("ollama")
     const cortex = fleet.cortex([only])
@@ -410,7 +466,7 @@ describe("attempts", () => {
 })
 
 describe("deadline", () => {
-  it("is shared by all attempts", async () => {
+  it("defect 19: is shared by all attempts", async () => {
     const servers = await Promise.all(Array.from({ length: 4 }, () => start("ollama")))
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -420,8 +476,10 @@ describe("deadline", () => {
     expect(performance.now() - began).toBeLessThan(2_000)
     expect(error).toMatchObject({ _tag: "DeadlineExceeded", model, deadline: 300, partial: "" })
     expect(error.attempts.map((attempt: Attempt) => [attempt.server, attempt.reason])).toEqual([
-      [servers[0]?.url, "first-token-timeout"]
+      [servers[0]?.url, "first-token-timeout"],
+      [servers[1]?.url, "deadline"]
     ])
+    expect(error.message).toContain(`${servers[1]?.url} (deadline, first-token`)
     expect(await servers[1]?.chatRequests[0]?.closedByClient).toBeTypeOf("number")
     expect(chats(...servers)).toEqual([1, 1, 0, 0])
   })
@@ -429,7 +487,11 @@ describe("deadline", () => {
   it("carries the text so far", async () => {
     const only = await start("ollama", { reply: ["one", " two", " three"], faults: { kind: "stall", after: 2 } })
     const error = await failure(eventsOf(await fleet.cortex([only]).chat(question, { stream: true, deadline: 300 })))
-    expect(error).toMatchObject({ _tag: "DeadlineExceeded", partial: "one two", attempts: [] })
+    expect(error).toMatchObject({
+      _tag: "DeadlineExceeded",
+      partial: "one two",
+      attempts: [{ server: only.url, reason: "deadline", phase: "stream" }]
+    })
     expect(error.message).toContain("300 ms")
   })
 
@@ -453,7 +515,7 @@ describe("deadline", () => {
     const second = failure(cortex.chat(question, { session, deadline: 400 }))
     const third = failure(cortex.chat(question, { session, deadline: 100 }))
     expect(await third).toMatchObject({ _tag: "DeadlineExceeded", deadline: 100, attempts: [] })
-    expect(await second).toMatchObject({ _tag: "DeadlineExceeded", deadline: 400, attempts: [] })
+    expect(await second).toMatchObject({ _tag: "DeadlineExceeded", deadline: 400, attempts: [{ reason: "deadline" }] })
     expect(performance.now() - began).toBeLessThan(2_000)
     expect(await first).toBe(reply)
     expect(await session.history()).toHaveLength(2)
@@ -498,7 +560,7 @@ describe("the breaker", () => {
     expect(await cortex.complete(question)).toMatchObject({ text: reply, attempts: [] })
   })
 
-  it("a hung server costs one timeout once, and then nothing", async () => {
+  it("defect 19: a hung server costs one timeout once, and then nothing", async () => {
     const { bad, good, cortex } = await pair("ollama", { kind: "hang" })
     const first = await cortex.complete(question, { timeout: 300 })
     expect(first.attempts).toMatchObject([{ reason: "first-token-timeout" }])
@@ -549,6 +611,44 @@ describe("the breaker", () => {
     const [asked, , back] = [bad.chatRequests[0]?.at ?? 0, 0, bad.chatRequests[1]?.at ?? 0]
     expect(back - asked).toBeGreaterThan(950)
   })
+
+  it("Retry-After is heeded where the body that comes with it never ends, or breaks", async () => {
+    for (const [protocol, then] of [
+      ["ollama", "hang"],
+      ["openai", "reset"]
+    ] as const) {
+      const { bad, good, cortex } = await pair(protocol, { kind: "status", code: 429, retryAfter: 1, then })
+      const answer = await cortex.complete(question, { timeout: 20_000 })
+      expect(answer.server).toBe(good.url)
+      expect(answer.attempts).toMatchObject([{ reason: "rate-limited", status: 429 }])
+      await bad.setBehaviour({ faults: undefined })
+      // A failure of any other kind would rest the server for a minute.
+      await expect
+        .poll(() => cortex.complete(question).then(({ server }) => server), { timeout: 10_000, interval: 50 })
+        .toBe(bad.url)
+    }
+  })
+
+  effectIt.effect("a Retry-After that is a date counts from the clock of the program", () =>
+    Effect.gen(function* () {
+      const bad = yield* Effect.promise(() => fleet.ollama({ reply }))
+      const good = yield* Effect.promise(() => fleet.ollama({ reply }))
+      const servers = inOrder(bad, good)
+      yield* TestClock.setTime(Date.UTC(2030, 0, 1))
+      const retryAfter = new Date(Date.UTC(2030, 0, 1, 1)).toUTCString()
+      yield* Effect.gen(function* () {
+        const ask = () => Effect.map(Chat.complete(question), ({ server }) => server)
+        // Known, so that no time passes in the search.
+        expect(yield* ask()).toBe(bad.url)
+        yield* Effect.promise(() => bad.setBehaviour({ faults: [{ kind: "status", code: 429, retryAfter }] }))
+        expect(yield* ask()).toBe(good.url)
+        yield* TestClock.adjust("59 minutes")
+        expect(yield* ask()).toBe(good.url)
+        yield* TestClock.adjust("2 minutes")
+        expect(yield* ask()).toBe(bad.url)
+      }).pipe(Effect.provide(Cortex.layer({ servers, configFile: false, model, discoveryTtl: 1e12 })))
+    })
+  )
 
   it("429 rests the server for that model only", async () => {
     const [bad, good] = await Promise.all([
@@ -731,6 +831,32 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
 })
 
 // -----------------------------------------------------------------------------
+
+it("defect 19: the limits of the first token and of silence are not that of the whole: a tool call in many pieces", async () => {
+  const words = "one two three four five six seven eight nine ten eleven twelve"
+  const server = await fleet.openai({
+    reply: { tokens: [], toolCalls: [{ name: "f", arguments: { words } }] },
+    perToken: 30
+  })
+  const cortex = fleet.cortex([server])
+  await cortex.listServers()
+  // All of it takes longer than either limit.
+  const limits = { firstTokenTimeout: 250, idleTimeout: 250 }
+  const answer = await cortex.complete(question, { ...limits, tools: [{ name: "f" }] })
+  expect(answer).toMatchObject({ attempts: [], toolCalls: [{ arguments: { words } }] })
+})
+
+it("an OpenAI stream that breaks only after its finish reason is complete: nobody else is asked", async () => {
+  for (const how of ["fin", "rst"] as const) {
+    for (const torn of [false, true]) {
+      const { bad, good, cortex } = await pair("openai", { kind: "cutLast", how, torn })
+      const events = await eventsOf(await cortex.chat(question, { stream: true }))
+      expect(textOf(events)).toBe(reply)
+      expect(events.at(-1)).toMatchObject({ type: "end", server: bad.url, finishReason: "stop", attempts: [] })
+      expect(chats(bad, good)).toEqual([1, 0])
+    }
+  }
+})
 
 describe("what a server's protocol cannot express", () => {
   it("on a fleet of OpenAI servers keepAlive is refused by name, and nothing is sent", async () => {

@@ -28,11 +28,15 @@ describe("places", () => {
     expect(server.maxInFlight).toBe(2)
   })
 
-  it("an Ollama server gets four requests at once for a model, unless told otherwise", async () => {
-    const server = await fleet.ollama({ reply: "hi", perToken: 5 })
+  it("an Ollama server gets four requests at once for a model to begin with, unless told otherwise", async () => {
+    const server = await fleet.ollama({ faults: { kind: "hang" } })
     const cortex = fleet.cortex([server])
-    await Promise.all(Array.from({ length: 12 }, () => cortex.chat("Hi")))
+    const calls = Array.from({ length: 12 }, () => failure(cortex.chat("Hi")))
+    await server.waitForChats(4)
+    await new Promise((resolve) => setTimeout(resolve, 50))
     expect(server.maxInFlight).toBe(4)
+    await cortex.close()
+    await Promise.all(calls)
   })
 
   it("who waits goes to whichever server has a place first", async () => {
@@ -100,10 +104,10 @@ describe("models in memory", () => {
     expect(cold.chatRequests).toHaveLength(0)
   })
 
-  it("requests that come while a server loads the model wait for it there: not every server loads it", async () => {
+  it("requests that come while a server loads the model wait for it: not every server loads it", async () => {
     const servers = await Promise.all(Array.from({ length: 3 }, () => fleet.ollama({ reply: "hi", loadDelay: 100 })))
     const cortex = fleet.cortex(servers)
-    await Promise.all(Array.from({ length: 4 }, () => cortex.chat("Hi", { routing: "least-busy" })))
+    await Promise.all(Array.from({ length: 3 }, () => cortex.chat("Hi", { routing: "least-busy" })))
     expect(servers.filter((server) => server.chatRequests.length > 0)).toHaveLength(1)
   })
 
@@ -117,12 +121,54 @@ describe("models in memory", () => {
     const two = pool(2)
     two.residentUntil[0] = 2_000
     two.free[0] = 0
-    two.serviceTime = 1_000
-    two.loadTime = 10_000
+    two.own[0] = 1
+    two.inFlight[0] = 1
+    two.line.serviceTime = 1_000
+    two.line.loadTime = 10_000
+    two.settle(0, 1_000)
+    const waiting = (count: number) => {
+      while (two.queued < count) two.line.join({ look: () => false, narrow: () => false }, false)
+    }
     expect(pick("least-busy", two)).toBe(Router.wait)
-    two.queued = 20
-    expect(pick("least-busy", two)).toBe(1)
-    expect(pick("warm", two)).toBe(Router.wait)
+    waiting(4)
+    // Four seconds of waiting are less than half a load.
+    expect(pick("least-busy", two, { waited: true })).toBe(Router.wait)
+    waiting(6)
+    expect(pick("least-busy", two, { waited: true })).toBe(1)
+    // Whoever comes now goes behind those who wait.
+    expect(pick("least-busy", two)).toBe(Router.wait)
+    // A server whose other models are in use loads it only where the wait is longer still; warm, longer than that.
+    const other = { residentUntil: 2_000, own: 0, usedAt: 999, queued: 0 }
+    two.neighbours[1] = [other]
+    expect(pick("least-busy", two, { waited: true })).toBe(Router.wait)
+    waiting(20)
+    expect(pick("least-busy", two, { waited: true })).toBe(1)
+    expect(pick("warm", two, { waited: true })).toBe(Router.wait)
+    waiting(40)
+    expect(pick("warm", two, { waited: true })).toBe(1)
+    // Not at all, as long as somebody waits for the model that it would push out.
+    two.neighbours[1] = [{ ...other, queued: 1 }]
+    expect(pick("least-busy", two, { waited: true })).toBe(Router.wait)
+  })
+
+  it("where nobody holds it, one loads it, and others once more wait than that load is for", () => {
+    const three = pool(3)
+    expect(pick("least-busy", three)).toBeGreaterThanOrEqual(0)
+    three.own[0] = 1
+    three.inFlight[0] = 1
+    three.loadSince[0] = 900
+    three.settle(0, 1_000)
+    expect(pick("least-busy", three)).toBe(Router.wait)
+    for (let i = 0; i < 2; i++) three.line.join({ look: () => false, narrow: () => false }, false)
+    expect(pick("least-busy", three, { waited: true })).toBe(Router.wait)
+    three.line.join({ look: () => false, narrow: () => false }, false)
+    expect([1, 2]).toContain(pick("least-busy", three, { waited: true }))
+    // A load that takes more than twice as long as usual is not waited for.
+    const late = pool(3)
+    late.own[0] = 1
+    late.loadSince[0] = -2 * late.line.loadTime
+    late.settle(0, 1_000)
+    expect([1, 2]).toContain(pick("least-busy", late))
   })
 })
 
@@ -139,18 +185,38 @@ describe("a session's last server", () => {
     const four = pool(4)
     expect(pick("random", four, { affinity: 2 })).toBe(2)
     four.inFlight[2] = 4
+    four.settle(2, 1_000)
     const picks = Array.from({ length: 20 }, (_, i) => pick("least-busy", four, { affinity: 2, random: Prng.make(i) }))
     expect(picks).not.toContain(2)
   })
 })
 
 describe("least-busy", () => {
-  it("prefers the shorter wait: first-token time times requests in flight", () => {
+  it("prefers the shorter wait: the prompt at the server's speed, shared with what is in flight", () => {
     const two = pool(2)
-    two.firstToken.set([100, 400])
+    two.residentUntil.fill(2_000)
+    two.promptSpeed.set([4_000, 1_000])
+    const set = (busy: number) => {
+      two.inFlight[0] = busy
+      for (const i of [0, 1]) two.settle(i, 1_000)
+    }
+    set(0)
     expect(pick("least-busy", two)).toBe(0)
-    two.inFlight[0] = 5
+    set(2)
+    expect(pick("least-busy", two)).toBe(0)
+    set(5)
     expect(pick("least-busy", two)).toBe(1)
+  })
+
+  it("a conversation goes back to its cached prompt as long as that is sooner", () => {
+    const two = pool(2)
+    two.residentUntil.fill(2_000)
+    two.promptSpeed.set([4_000, 1_000])
+    for (const i of [0, 1]) two.settle(i, 1_000)
+    const back = (cached: number) => pick("least-busy", two, { affinity: 1, tokens: 1_000, cached })
+    expect(back(0)).toBe(0)
+    expect(back(700)).toBe(0)
+    expect(back(800)).toBe(1)
   })
 
   it("starves no server that is as good as the others", () => {

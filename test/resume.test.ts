@@ -87,7 +87,8 @@ describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
     await cortex.listServers()
     for (let after = 1; after < words.length; after++) {
       await first.setBehaviour({ faults: { kind: "cut", after } })
-      await new Promise((resolve) => setTimeout(resolve, 3))
+      // A server that fails again and again rests up to ten times as long.
+      await new Promise((resolve) => setTimeout(resolve, 12))
       const events = await eventsOf(await cortex.chat(question, { stream: true, temperature: 0 }))
       expectUnbroken(events)
       expect(ofType(events, "token").map(({ content }) => content)).toEqual(words)

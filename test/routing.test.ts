@@ -467,7 +467,11 @@ describe("the caches", () => {
     for (const wrong of ["0", "-1", "soon"]) {
       vi.stubEnv("AICORTEX_CACHE_TTL", wrong)
       const cortex = fleet.cortex([], { configFile: join(tmpdir(), "aicortex-there-is-no-such-file.json") })
-      expect(await failure(cortex.families())).toMatchObject({ _tag: "InvalidConfig", field: "AICORTEX_CACHE_TTL" })
+      const error = await failure(cortex.families())
+      expect(error).toMatchObject({ _tag: "InvalidConfig", field: "AICORTEX_CACHE_TTL" })
+      // In the user's own words.
+      expect(error.message).toContain(wrong)
+      expect(error.message).not.toContain("NaN")
     }
   })
 

@@ -1,7 +1,6 @@
-/** Everyone who takes part, in the order of the tables. */
+/** Everybody who takes part, in the order of the tables. */
 import { leastConnections, oracle, random, roundRobin, twoChoices } from "./baselines.js"
 import type { Contender } from "./policy.js"
-import { ablations, ours } from "./prototype.js"
 import { routers } from "./router.js"
 
 export const contenders: ReadonlyArray<Contender> = [
@@ -10,8 +9,5 @@ export const contenders: ReadonlyArray<Contender> = [
   leastConnections,
   twoChoices,
   ...routers,
-  oracle,
-  ours
+  oracle
 ]
-
-export const ablated: ReadonlyArray<Contender> = [oracle, ours, ...ablations]

@@ -25,7 +25,7 @@ export const clientRules = {
   /** From the question to its first token, with all attempts; again from a cut. */
   patience: 120,
   /** Between two looks at `/api/ps`. */
-  psInterval: 10
+  psInterval: 300
 }
 
 /** A model nobody has asked for is dropped after so long. */

@@ -3,8 +3,10 @@
  * shape is followed in this file alone.
  */
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Scheduler from "effect/Scheduler"
 import type { Routing } from "../../src/ChatRequest.js"
 import * as Fleet from "../../src/Fleet.js"
 import * as Router from "../../src/Router.js"
@@ -13,19 +15,39 @@ import * as Settings from "../../src/Settings.js"
 import { type Client, type Contender, deaf, type Failure, nobody, type Policy, queue, type Request } from "./policy.js"
 import { models } from "./world.js"
 
-const virtualClock = (): Clock.Clock & { now: number } => {
-  const real = Clock.make()
-  return {
-    ...real,
+/** Whoever sleeps on it is woken by `ring`, once the time has come. */
+const virtualClock = () => {
+  const sleepers: Array<{ readonly until: number; readonly wake: () => void }> = []
+  const clock = {
+    ...Clock.make(),
     now: 0,
     unsafeCurrentTimeMillis() {
-      return this.now
+      return clock.now
     },
     unsafeCurrentTimeNanos() {
-      return BigInt(Math.round(this.now * 1e6))
+      return BigInt(Math.round(clock.now * 1e6))
+    },
+    sleep: (duration: Duration.Duration) =>
+      Effect.async<void>((resume) => {
+        const sleeper = { until: clock.now + Duration.toMillis(duration), wake: () => resume(Effect.void) }
+        sleepers.push(sleeper)
+        return Effect.sync(() => {
+          const at = sleepers.indexOf(sleeper)
+          if (at >= 0) sleepers.splice(at, 1)
+        })
+      }),
+    ring() {
+      for (const sleeper of sleepers.filter(({ until }) => until <= clock.now)) {
+        sleepers.splice(sleepers.indexOf(sleeper), 1)
+        sleeper.wake()
+      }
     }
   }
+  return clock
 }
+
+/** Runs fibers at once: in virtual time nothing happens later. */
+const atOnce = Scheduler.make((task) => task())
 
 const url = (server: number): string => `http://s${server}:11434`
 
@@ -43,7 +65,7 @@ const make =
     const clock = virtualClock()
     const now = () => clock.now
     const fleet = Effect.runSync(
-      Fleet.make.pipe(Effect.provideService(Settings.CurrentSettings, Settings.empty), Effect.withClock(clock))
+      Fleet.make.pipe(Effect.provideService(Settings.CurrentSettings, Settings.empty), Effect.withClock(clock), Effect.withScheduler(atOnce))
     )
     const pools = models.map(({ name }, model) => {
       const hosts: ReadonlyArray<Host> = [...client.hosts(model)].map((server) => ({
@@ -60,10 +82,10 @@ const make =
       firstToken: number | undefined
     }
     const open = new Map<number, Open>()
+    const routes = new Map<number, Router.Route>()
     /** Places that were given to requests which waited, until they begin. */
     const granted = new Map<number, Fleet.Lease>()
     const waiting = new Map<number, () => void>()
-    const lastServers = new Map<number, number>()
     const at = (time: number) => {
       clock.now = 1_000_000 + time * 1_000
     }
@@ -79,29 +101,29 @@ const make =
         at(time)
         const pool = pools[request.model]
         if (pool === undefined) return { next: () => nobody }
-        const last = lastServers.get(request.session)
-        const affinity = last === undefined ? -1 : indexIn(request, last)
-        const route = Router.makeRoute(pool, strategy, () => client.random(), now, affinity < 0 ? undefined : affinity)
-        const serverAt = (index: number) => client.hosts(request.model)[index] ?? nobody
+        const conversation = request.session < 0 ? undefined : String(request.session)
+        const tokens = () => request.prompt
+        const route = new Router.Way(pool, strategy, fleet, client.random, now, { conversation, tokens })
+        routes.set(request.id, route)
         let given: number | undefined
+        const server = (index: number): number => {
+          if (index < 0) return nobody
+          granted.set(request.id, route.lease(index))
+          return client.hosts(request.model)[index] ?? nobody
+        }
         return {
           next(time) {
             at(time)
             if (given !== undefined) {
-              const server = serverAt(given)
+              const server = given
               given = undefined
               return server
             }
             const next = route.next()
-            if (next >= 0) return serverAt(next)
-            if (next === Router.none) return nobody
-            const ticket = fleet.queue(pool, route.tried, (index) => {
+            if (next !== Router.wait) return server(next)
+            const ticket = route.queue((index) => {
               waiting.delete(request.id)
-              if (index !== undefined) {
-                route.tried[index] = 1
-                given = index
-                granted.set(request.id, fleet.lease(pool, index))
-              }
+              given = server(index)
               client.wake(request.id)
             })
             if (!("leave" in ticket)) return nobody
@@ -112,11 +134,9 @@ const make =
       },
       start(server, request, time) {
         at(time)
-        const pool = pools[request.model]
-        if (pool === undefined) return
-        const lease = granted.get(request.id) ?? fleet.lease(pool, indexIn(request, server))
+        const lease = granted.get(request.id) ?? routes.get(request.id)?.lease(indexIn(request, server))
         granted.delete(request.id)
-        open.set(request.id, { lease, firstToken: undefined })
+        if (lease !== undefined) open.set(request.id, { lease, firstToken: undefined })
       },
       firstToken(_server, request, took, time) {
         at(time)
@@ -125,14 +145,19 @@ const make =
         entry.firstToken = took * 1_000
         entry.lease.answered()
       },
-      end(server, request, counters, time) {
+      end(_server, request, counters, time) {
         at(time)
-        if (request.session >= 0) lastServers.set(request.session, server)
         const entry = finish(request)
+        routes.delete(request.id)
         entry?.lease.succeed({
           firstTokenTime: entry.firstToken,
           tokensPerSecond: counters.tokensPerSecond,
-          keepAlive: Fleet.defaultKeepAlive
+          keepAlive: Fleet.defaultKeepAlive,
+          // Ollama counts what was in its cache too.
+          promptTokens: request.prompt,
+          completionTokens: counters.tokens,
+          promptTime: counters.promptTime * 1_000,
+          loadTime: counters.loadTime * 1_000
         })
       },
       failed(_server, request, failure, time) {
@@ -142,6 +167,7 @@ const make =
       cancelled(_server, request, time) {
         at(time)
         finish(request)?.lease.cancel()
+        routes.delete(request.id)
       },
       gone(request, time) {
         at(time)
@@ -149,11 +175,16 @@ const make =
         waiting.delete(request.id)
         granted.get(request.id)?.cancel()
         granted.delete(request.id)
+        routes.delete(request.id)
       },
       ps(server, loaded, time) {
         at(time)
         const until = clock.now + Fleet.defaultKeepAlive
         fleet.resident(url(server), new Map(loaded.map((model) => [models[model]?.name ?? "", until])))
+      },
+      tick(time) {
+        at(time)
+        clock.ring()
       }
     }
   }
@@ -165,9 +196,12 @@ const contender = (strategy: Routing): Contender => ({
   make: make(strategy)
 })
 
+export const leastBusy = contender("least-busy")
+export const warm = contender("warm")
+
 export const routers: ReadonlyArray<Contender> = [
   contender("random"),
   contender("fastest"),
-  contender("least-busy"),
-  contender("warm")
+  leastBusy,
+  warm
 ]

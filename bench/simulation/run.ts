@@ -5,8 +5,9 @@ import { parseArgs } from "node:util"
 import { isMainThread, parentPort, Worker } from "node:worker_threads"
 import { table } from "../harness.js"
 import { chart, type Panel } from "./chart.js"
-import { ablated, contenders } from "./contenders.js"
+import { contenders } from "./contenders.js"
 import { type Measures, objective, type Spread, spread } from "./metrics.js"
+import { leastBusy, warm } from "./router.js"
 import { scenarios } from "./scenarios.js"
 import { type Result, trial } from "./trial.js"
 import { requestsFor } from "./world.js"
@@ -17,21 +18,19 @@ interface Task {
   readonly requests: number
   readonly seed: number
   readonly names: ReadonlyArray<string>
-  readonly ablation: boolean
 }
 
 const perform = (task: Task): ReadonlyArray<Result> => {
   const scenario = scenarios.find(({ name }) => name === task.scenario)
   if (scenario === undefined) throw new Error(`There is no scenario ${task.scenario}.`)
-  const all = task.ablation ? ablated : contenders
-  const chosen = all.filter(({ name }) => task.names.includes(name))
+  const chosen = contenders.filter(({ name }) => task.names.includes(name))
   return trial(scenario, task.servers, task.requests, task.seed, chosen)
 }
 
 const usage = (message: string): never => {
   console.error(`${message}
 Usage: node bench/simulation.mjs [--servers 100|10,100,…|all] [--seeds 20] [--scenario NAME,…] [--policy NAME,…]
-         [--ablation] [--quick] [--strict] [--json FILE] [--svg FILE]
+         [--quick] [--strict] [--json FILE] [--svg FILE]
 Scenarios: ${scenarios.map(({ name }) => name).join(", ")}
 Policies: ${contenders.map(({ name }) => name).join(", ")}`)
   process.exit(2)
@@ -45,7 +44,6 @@ const readOptions = () => {
         seeds: { type: "string" },
         scenario: { type: "string" },
         policy: { type: "string" },
-        ablation: { type: "boolean", default: false },
         quick: { type: "boolean", default: false },
         strict: { type: "boolean", default: false },
         json: { type: "string" },
@@ -95,7 +93,7 @@ const main = async (): Promise<void> => {
   if (sizes.some((size) => !Number.isInteger(size) || size < 1)) usage("--servers must be numbers from 1.")
   const seeds = Number(options.seeds ?? (options.quick ? 3 : 20))
   if (!Number.isInteger(seeds) || seeds < 1) usage("--seeds must be a number from 1.")
-  const all = (options.ablation ? ablated : contenders).map(({ name }) => name)
+  const all = contenders.map(({ name }) => name)
   const pick = (known: ReadonlyArray<string>, asked: string | undefined, what: string): ReadonlyArray<string> => {
     if (asked === undefined) return known
     const names = asked.split(",").map((name) => name.trim())
@@ -117,8 +115,7 @@ const main = async (): Promise<void> => {
         servers,
         requests: requestsOf(servers),
         seed: i + 1,
-        names,
-        ablation: options.ablation
+        names
       }))
     )
   )
@@ -183,7 +180,7 @@ it. goodput: tokens/s of complete answers that began within ${objective} s. top:
   // ---------------------------------------------------------------------------
 
   let missed = 0
-  const subjects = names.filter((name) => name === "ours" || name.startsWith("router:"))
+  const subjects = names.filter((name) => [leastBusy, warm].some((subject) => subject.name === name))
   const rows = sizes.flatMap((servers) =>
     chosen.flatMap((scenario) =>
       subjects.flatMap((name) => {
@@ -224,7 +221,7 @@ most half of random's and round-robin's; no question fails in any seed that the 
   if (options.json !== undefined)
     writeFileSync(options.json, `${JSON.stringify({ seeds, runs: json }, undefined, 1)}\n`)
   const svg = options.svg ?? process.env["BENCH_SVG"]
-  if (svg !== undefined && !options.ablation) {
+  if (svg !== undefined) {
     const subtitle = `Rings: p50. Dots: p99, with the range over ${seeds} seeds. Logarithmic; less is better.`
     writeFileSync(svg, chart(panels, names, subtitle))
     console.log(`\nChart: ${options.svg ?? "bench/simulation.svg"}`)

@@ -11,7 +11,8 @@ import type { Exchange, Service as Transport, TransportFailure, TransportHandler
 
 /**
  * Reads the body of one successful answer. `feed` and `end` throw `Malformed` for what the protocol does not allow
- * and `Reported` for an error that the server reports inside its answer.
+ * and `Reported` for an error that the server reports inside its answer. `broke` is called instead of `end` where the
+ * connection broke: what may be missing of an answer that is complete all the same, is given up.
  *
  * @since 0.1.0
  * @category models
@@ -19,6 +20,7 @@ import type { Exchange, Service as Transport, TransportFailure, TransportHandler
 export interface Decoder extends Lines {
   /** Whether the answer said that it was complete. (An accessor would give every decoder a hidden class of its own.) */
   finished(): boolean
+  broke(): void
 }
 
 /**
@@ -150,6 +152,9 @@ export const headers = (server: Server, accept: string): { readonly [name: strin
 /** How long the body of a complete answer may stay open, in milliseconds. */
 const lingerTime = 1_000
 
+/** How long the body of an error may take, in milliseconds: its status has said what matters. */
+const errorTime = 1_000
+
 class HttpAttempt implements TransportHandler, Exchange {
   private status = 0
   private retryAfter: string | undefined
@@ -157,11 +162,13 @@ class HttpAttempt implements TransportHandler, Exchange {
   private errorBytes = 0
   private over = false
   private lingering: ReturnType<typeof setTimeout> | undefined
+  private impatience: ReturnType<typeof setTimeout> | undefined
   private exchange: Exchange | undefined
 
   constructor(
     private readonly sink: Sink,
-    private readonly decoder: Decoder
+    private readonly decoder: Decoder,
+    private readonly now: () => number
   ) {}
 
   begin(exchange: Exchange): void {
@@ -178,6 +185,7 @@ class HttpAttempt implements TransportHandler, Exchange {
     if (status >= 300) {
       const value = headers["retry-after"]
       this.retryAfter = typeof value === "string" ? value : value?.[0]
+      this.impatience = setTimeout(() => this.statusFailed(), errorTime)
     }
   }
 
@@ -228,8 +236,24 @@ class HttpAttempt implements TransportHandler, Exchange {
   error(failure: TransportFailure): void {
     clearTimeout(this.lingering)
     if (this.over) return
+    if (this.status >= 300) {
+      this.statusFailed()
+      return
+    }
+    const wasFinished = this.decoder.finished()
+    if (this.status !== 0 && !wasFinished) {
+      try {
+        this.decoder.broke()
+      } catch (error) {
+        this.decodeFailed(error)
+        return
+      }
+    }
     this.over = true
-    if (this.decoder.finished()) return
+    if (this.decoder.finished()) {
+      if (!wasFinished) this.sink.flush()
+      return
+    }
     this.sink.fail(
       this.status === 0
         ? failure
@@ -239,6 +263,7 @@ class HttpAttempt implements TransportHandler, Exchange {
 
   abort(): void {
     clearTimeout(this.lingering)
+    clearTimeout(this.impatience)
     this.over = true
     this.exchange?.abort()
   }
@@ -250,9 +275,10 @@ class HttpAttempt implements TransportHandler, Exchange {
   }
 
   private statusFailed(): void {
+    if (this.over) return
     const body = this.errorBody.map((part) => decoder.decode(part)).join("")
     this.abort()
-    this.sink.fail(statusFailure(this.status, body, this.retryAfter, Date.now()))
+    this.sink.fail(statusFailure(this.status, body, this.retryAfter, this.now()))
   }
 
   private decodeFailed(error: unknown): void {
@@ -266,7 +292,7 @@ class HttpAttempt implements TransportHandler, Exchange {
 }
 
 /**
- * Sends one request, and has `decoder` tell `sink` what comes back.
+ * Sends one request, and has `decoder` tell `sink` what comes back. `now` is the time in milliseconds since the epoch.
  *
  * @since 0.1.0
  * @category constructors
@@ -275,9 +301,10 @@ export const start = (
   transport: Transport,
   request: { readonly url: string; readonly headers: { readonly [name: string]: string }; readonly body: string },
   decoder: Decoder,
-  sink: Sink
+  sink: Sink,
+  now: () => number
 ): Exchange => {
-  const attempt = new HttpAttempt(sink, decoder)
+  const attempt = new HttpAttempt(sink, decoder, now)
   attempt.begin(transport.send({ method: "POST", ...request }, attempt))
   return attempt
 }

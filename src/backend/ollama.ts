@@ -144,6 +144,8 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
   const prompt = count(line["prompt_eval_count"])
   const completion = count(line["eval_count"])
   const nanoseconds = count(line["eval_duration"])
+  const promptTime = count(line["prompt_eval_duration"])
+  const loadTime = count(line["load_duration"])
   const usage: Usage = {
     ...(prompt === undefined ? {} : { promptTokens: prompt }),
     ...(completion === undefined ? {} : { completionTokens: completion }),
@@ -155,7 +157,9 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
     usage,
     ...(completion === undefined || nanoseconds === undefined || nanoseconds <= 0
       ? {}
-      : { tokensPerSecond: completion / (nanoseconds / 1e9) })
+      : { tokensPerSecond: completion / (nanoseconds / 1e9) }),
+    ...(promptTime === undefined ? {} : { promptTime: promptTime / 1e6 }),
+    ...(loadTime === undefined ? {} : { loadTime: loadTime / 1e6 })
   }
 }
 
@@ -221,15 +225,19 @@ export const decoder = (sink: Sink): Http.Decoder => {
   return {
     feed: lines.feed,
     end: lines.end,
+    // The line that ends an answer is its last.
+    broke: () => {},
     finished: () => finished
   }
 }
 
 /**
+ * `now` is the time in milliseconds since the epoch.
+ *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (transport: Transport): Backend => {
+export const make = (transport: Transport, now: () => number): Backend => {
   const send = (server: Server, path: string, body: object, decoder: Http.Decoder, sink: Sink) =>
     Http.start(
       transport,
@@ -239,7 +247,8 @@ export const make = (transport: Transport): Backend => {
         body: JSON.stringify(body)
       },
       decoder,
-      sink
+      sink,
+      now
     )
   const chat = (server: Server, request: ChatRequest, sink: Sink) =>
     send(server, "/api/chat", body(request), decoder(sink), sink)

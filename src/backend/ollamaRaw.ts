@@ -91,6 +91,7 @@ export class Rendering implements Sink {
         this.rendered = typeof rendered === "string" ? rendered : undefined
         this.complete = true
       },
+      broke: () => {},
       finished: () => this.complete
     }
   }
@@ -141,5 +142,5 @@ export const decoder = (sink: Sink, finish: (line: { readonly [key: string]: unk
       sink.finish(finish(line))
     }
   })
-  return { feed: lines.feed, end: lines.end, finished: () => finished }
+  return { feed: lines.feed, end: lines.end, broke: () => {}, finished: () => finished }
 }

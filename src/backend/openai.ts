@@ -253,7 +253,7 @@ class ToolCalls {
 
 /**
  * Reads the events of `/v1/chat/completions`. The answer is complete once a finish reason came and the stream ended,
- * with `[DONE]` or without.
+ * with `[DONE]` or without, or broke off: all that can be missing then is how many tokens it was.
  *
  * @since 0.1.0
  * @category constructors
@@ -262,7 +262,8 @@ export const decoder = (sink: Sink): Http.Decoder => {
   let finished = false
   let reason: FinishReason | undefined
   let counted: Usage = {}
-  let tokensPerSecond: number | undefined
+  /** llama.cpp's own figures. */
+  let timed: Pick<Finish, "promptEvaluated" | "promptTime" | "tokensPerSecond"> = {}
   let calls: ToolCalls | undefined
   let bytes = 0
   let events = 0
@@ -276,7 +277,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
     const finish: Finish = {
       reason: calledTools && reason === "stop" ? "tool_calls" : reason,
       usage: counted,
-      ...(tokensPerSecond === undefined ? {} : { tokensPerSecond })
+      ...timed
     }
     sink.finish(finish)
   }
@@ -313,6 +314,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
           if (Array.isArray(tool_calls)) {
             calls ??= new ToolCalls()
             for (const piece of tool_calls) calls.add(piece)
+            sink.progress?.()
           }
         }
         if (typeof choice.finish_reason === "string") reason = finishReason(choice.finish_reason)
@@ -325,8 +327,12 @@ export const decoder = (sink: Sink): Http.Decoder => {
     if (chunk["usage"] !== undefined && chunk["usage"] !== null) counted = usage(chunk["usage"])
     const timings = chunk["timings"]
     if (typeof timings === "object" && timings !== null) {
-      const speed = (timings as { readonly [key: string]: unknown })["predicted_per_second"]
-      if (typeof speed === "number") tokensPerSecond = speed
+      const { predicted_per_second, prompt_ms, prompt_n } = timings as { readonly [key: string]: unknown }
+      timed = {
+        ...(typeof predicted_per_second === "number" ? { tokensPerSecond: predicted_per_second } : {}),
+        ...(typeof prompt_ms === "number" ? { promptTime: prompt_ms } : {}),
+        ...(typeof prompt_n === "number" ? { promptEvaluated: prompt_n } : {})
+      }
     }
   })
   return {
@@ -335,10 +341,16 @@ export const decoder = (sink: Sink): Http.Decoder => {
       stream.feed(read)
     },
     end() {
-      stream.end()
+      try {
+        stream.end()
+      } catch (error) {
+        // Only the end of a complete answer was torn off.
+        if (reason === undefined) throw error
+      }
       complete()
       if (!finished && events === 0 && bytes > 0) throw new Http.Malformed("what came back is not an event stream")
     },
+    broke: complete,
     finished: () => finished
   }
 }
@@ -353,10 +365,12 @@ export const endpoint = (url: string, path: string): string =>
   url.endsWith("/v1") ? `${url}${path}` : `${url}/v1${path}`
 
 /**
+ * `now` is the time in milliseconds since the epoch.
+ *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (transport: Transport): Backend => {
+export const make = (transport: Transport, now: () => number): Backend => {
   const send = (server: Server, body: object, sink: Sink) =>
     Http.start(
       transport,
@@ -366,7 +380,8 @@ export const make = (transport: Transport): Backend => {
         body: JSON.stringify(body)
       },
       decoder(sink),
-      sink
+      sink,
+      now
     )
   return {
     unsupported,

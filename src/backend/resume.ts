@@ -174,6 +174,9 @@ export class Unless implements Sink {
   toolCall(call: Message.ToolCall): void {
     this.sink.toolCall(call)
   }
+  progress(): void {
+    this.sink.progress?.()
+  }
   finish(finish: Finish): void {
     this.sink.finish(finish)
   }

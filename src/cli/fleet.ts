@@ -7,6 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Cortex from "../Cortex.js"
 import * as Config from "../cortex/config.js"
+import * as Registry from "../Registry.js"
+import { CurrentSettings } from "../Settings.js"
 
 /**
  * The model where nobody names one.
@@ -16,6 +18,19 @@ import * as Config from "../cortex/config.js"
  */
 export const defaultModel = "llama3.2:3b"
 
+/** More warnings than this would bury the answer. */
+const maxWarnings = 10
+
+/** Says what in the user's registry files cannot be used: the shipped ones are tested. */
+const warn = Effect.gen(function* () {
+  const { registry } = yield* CurrentSettings
+  if (registry.length === 0) return
+  const warnings = yield* Registry.warnings
+  for (const { message } of warnings.slice(0, maxWarnings)) yield* Effect.logWarning(`left out: ${message}`)
+  const more = warnings.length - maxWarnings
+  if (more > 0) yield* Effect.logWarning(`left out: ${more} more records of registry files`)
+})
+
 /**
  * Answers are kept in files: a process of its own would remember none.
  *
@@ -23,5 +38,7 @@ export const defaultModel = "llama3.2:3b"
  * @category layers
  */
 export const layer = Layer.unwrapEffect(
-  Effect.map(Config.cacheFolder, (cacheFolder) => Cortex.layer({ defaultModel, cacheFolder }))
+  Effect.map(Config.cacheFolder, (cacheFolder) =>
+    Layer.tap(Cortex.layer({ defaultModel, cacheFolder }), (services) => Effect.provide(warn, services))
+  )
 )

@@ -224,6 +224,14 @@ const positive = (value: number | undefined, field: string, source: string) =>
     ? Effect.succeed(value)
     : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a number above 0` }))
 
+/** The same, of a variable of the environment. */
+const positiveText = (text: string | undefined, name: string) =>
+  text === undefined
+    ? Effect.succeed(undefined)
+    : Number.isNaN(Number(text))
+      ? Effect.fail(new InvalidConfig({ source: "the environment", field: name, reason: `'${text}' is not a number` }))
+      : positive(Number(text), name, "the environment")
+
 const cachePolicy = Effect.fnUntraced(function* (
   cache: boolean | CacheOptions,
   source: string
@@ -398,10 +406,7 @@ export const resolve = Effect.fnUntraced(function* (
   const parallel = yield* variable("OLLAMA_NUM_PARALLEL")
   const cacheTtl = first(
     [given, yield* positive(options.cacheTtl, "cacheTtl", given)],
-    [
-      "AICORTEX_CACHE_TTL",
-      seconds(yield* positive(ttl === undefined ? ttl : Number(ttl), "AICORTEX_CACHE_TTL", "the environment"))
-    ],
+    ["AICORTEX_CACHE_TTL", seconds(yield* positiveText(ttl, "AICORTEX_CACHE_TTL"))],
     ["the file", seconds(file.cacheTtl)]
   )
   const place = yield* variable("AICORTEX_LOCATION")
@@ -432,11 +437,7 @@ export const resolve = Effect.fnUntraced(function* (
       location: location.value,
       cacheTtl: cacheTtl.value ?? Settings.empty.cacheTtl,
       bestServerTtl: (yield* positive(options.bestServerTtl, "bestServerTtl", given)) ?? Settings.empty.bestServerTtl,
-      parallel: yield* positive(
-        parallel === undefined ? undefined : Number(parallel),
-        "OLLAMA_NUM_PARALLEL",
-        "the environment"
-      ),
+      parallel: yield* positiveText(parallel, "OLLAMA_NUM_PARALLEL"),
       discoveryTtl: (yield* positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
       cache: yield* cachePolicy(cache.value ?? false, cache.origin)
     },

@@ -102,20 +102,28 @@ export const image = (data: string): Message.ImagePart => ({
 })
 
 /**
- * What a model must be able to do for this.
+ * What a model must be able to do for this, and about how many tokens the prompt has.
  *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Needs {
+  readonly tools: boolean
+  readonly vision: boolean
+  readonly prompt: number
+}
+
+/**
  * @since 0.1.0
  * @category accessors
  */
-export const needs = ({
-  request
-}: Ask): { readonly tools: boolean; readonly vision: boolean; readonly tokens: number } => {
+export const needs = ({ request }: Ask): Needs => {
   let characters = 0
   let vision = false
   for (const message of request.messages) {
     characters += Message.text(message).length
     if (typeof message.content !== "string" && message.content.some((part) => part.type === "image")) vision = true
   }
-  // Four characters to a token is what texts come to, and an answer wants room too.
-  return { tools: request.tools.length > 0, vision, tokens: Math.ceil(characters / 4) + (request.maxTokens ?? 256) }
+  // Four characters to a token is what texts come to.
+  return { tools: request.tools.length > 0, vision, prompt: Math.ceil(characters / 4) }
 }

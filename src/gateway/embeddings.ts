@@ -104,19 +104,13 @@ const vectorsOf = (value: unknown, n: number): ReadonlyArray<ReadonlyArray<numbe
 
 const count = (value: unknown): number => (typeof value === "number" ? value : 0)
 
-const next = async (house: House, route: Route, model: string): Promise<number> => {
-  for (;;) {
-    const at = route.next()
-    if (at !== wait) return at
-    const granted = await new Promise<number | undefined>((resolve, reject) => {
-      const ticket = house.library.fleet.queue(route.pool, route.tried, resolve)
-      if ("retryAfter" in ticket) reject(new Overloaded({ model, queued: route.pool.queued, ...ticket }))
-    })
-    if (granted !== undefined) {
-      route.tried[granted] = 1
-      return granted
-    }
-  }
+const next = (route: Route, model: string): Promise<number> => {
+  const at = route.next()
+  if (at !== wait) return Promise.resolve(at)
+  return new Promise((resolve, reject) => {
+    const ticket = route.queue(resolve)
+    if ("retryAfter" in ticket) reject(new Overloaded({ model, ...ticket }))
+  })
 }
 
 /** Asks one server after the other, as chats do: what failed rests, and what is wrong with the request stops at once. */
@@ -127,15 +121,16 @@ const embed = async (
   { model, only }: Candidate
 ): Promise<Embedded> => {
   const { library, settings } = house
-  const route = await library.run(library.router.route(model, settings.routing)).result
+  const route = await library.run(library.router.route(model, settings.routing, only === undefined ? {} : { only }))
+    .result
   const attempts: Array<Attempt> = []
   const { input } = wanted
   const limits = callLimits(settings)
   for (;;) {
-    const at = await next(house, route, model)
+    const at = await next(route, model)
     if (at < 0) throw new AllServersFailed({ model, attempts })
     const host = route.pool.hosts[at]
-    if (host === undefined || only?.(host) === false) continue
+    if (host === undefined) continue
     const began = Date.now()
     const record = (reason: Attempt["reason"], message: string, status?: number) =>
       attempts.push({
@@ -161,7 +156,7 @@ const embed = async (
       }
       continue
     }
-    const lease = library.fleet.lease(route.pool, at)
+    const lease = route.lease(at)
     let stop: (() => void) | undefined
     exchange.onLeave(() => stop?.())
     try {

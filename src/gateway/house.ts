@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Access from "./access.js"
 import { Library, type Services } from "./fleet.js"
 import { Metrics } from "./metrics.js"
-import { type House, Warm } from "./relay.js"
+import type { House } from "./relay.js"
 import type { Settings } from "./settings.js"
 
 /**
@@ -19,7 +19,6 @@ import type { Settings } from "./settings.js"
 export interface Memory {
   readonly metrics: Metrics
   readonly keyLimits: Access.Limits
-  readonly warm: Warm
   readonly log: (text: string) => void
 }
 
@@ -32,7 +31,6 @@ export interface Memory {
 export const memory = (log: (text: string) => void, share = 1): Memory => ({
   metrics: new Metrics(),
   keyLimits: new Access.Limits(() => performance.now(), share),
-  warm: new Warm(),
   log
 })
 

@@ -15,9 +15,10 @@ import { SchemaMismatch } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import * as Message from "../Message.js"
 import * as ResponseCache from "../ResponseCache.js"
+import type { Traveller } from "../Router.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import type { Limits as KeyLimits } from "./access.js"
-import type { Ask } from "./ask.js"
+import { type Ask, needs } from "./ask.js"
 import type { Codec, Writer } from "./codec.js"
 import type { Exchange } from "./exchange.js"
 import type { Library } from "./fleet.js"
@@ -38,45 +39,19 @@ export interface House {
   readonly metrics: Metrics
   readonly keyLimits: KeyLimits
   readonly labels: Problem.Labels
-  /** Which server answered a conversation last: its prompt cache is warm. */
-  readonly warm: Warm
   /** What a gateway has to say to whoever runs it. */
   readonly log: (text: string) => void
 }
 
-const maxWarm = 10_000
-
-/**
- * Remembers which server answered a conversation last, by how it begins.
- *
- * @since 0.1.0
- * @category models
- */
-export class Warm {
-  private readonly servers = new Map<string, string>()
-
-  key({ messages }: Pick<ChatRequest, "messages">): string {
-    let key = ""
-    for (let i = 0; i < messages.length && i < 3; i++) {
-      const message = messages[i]
-      if (message === undefined || message.role === "assistant") break
-      key += Message.text(message).slice(0, 200)
-    }
-    return key
+/** How a conversation begins: who goes on with it is best answered where its prompt is cached. */
+const conversationOf = ({ messages }: Pick<ChatRequest, "messages">): string => {
+  let key = ""
+  for (let i = 0; i < messages.length && i < 3; i++) {
+    const message = messages[i]
+    if (message === undefined || message.role === "assistant") break
+    key += Message.text(message).slice(0, 200)
   }
-  get(key: string): string | undefined {
-    return this.servers.get(key)
-  }
-  set(key: string, server: string): void {
-    this.servers.delete(key)
-    this.servers.set(key, server)
-    if (this.servers.size > maxWarm) {
-      for (const oldest of this.servers.keys()) {
-        this.servers.delete(oldest)
-        break
-      }
-    }
-  }
+  return key
 }
 
 /**
@@ -97,8 +72,7 @@ export const callLimits = (settings: Settings): Limits =>
 
 class Relay {
   private readonly stops = new Set<() => void>()
-  private readonly last: string | undefined
-  private readonly warmKey: string
+  private readonly traveller: Traveller
   private readonly limits: Limits
   private writer: Writer | undefined
   private heart: ReturnType<typeof setTimeout> | undefined
@@ -115,8 +89,7 @@ class Relay {
     private readonly codec: Codec
   ) {
     this.limits = callLimits(house.settings)
-    this.warmKey = house.warm.key(ask.request)
-    this.last = house.warm.get(this.warmKey)
+    this.traveller = { conversation: conversationOf(ask.request), tokens: () => needs(ask).prompt }
     exchange.onLeave(() => this.stop())
   }
 
@@ -201,7 +174,11 @@ class Relay {
       answer = await this.effect(library.chat.open({ messages: request.messages }, this.options(request, routing)))
     } else {
       const ttl = ResponseCache.ttlOf(ask.cache, library.settings)
-      const servers = library.failover.prepare(candidate.model, routing, this.last, candidate.only)
+      const servers = library.failover.prepare(
+        candidate.model,
+        routing,
+        candidate.only === undefined ? this.traveller : { ...this.traveller, only: candidate.only }
+      )
       const prepare: Effect.Effect<ResponseCache.Begin, unknown> =
         ttl === undefined || candidate.only !== undefined
           ? servers
@@ -317,13 +294,12 @@ class Relay {
   }
 
   private readonly whole = async (candidate: Candidate, request: ChatRequest) => {
-    const { decoder, exchange } = this
+    const { decoder } = this
     const accepts = decoder && ((result: Result) => Either.isRight(decoder.decode(result.text)))
     if (this.ask.session !== undefined) return this.wholeInSession(candidate, request)
     const once = async (request: ChatRequest): Promise<Result> => {
       const answer = await this.open(candidate, request, false, accepts)
       const result = await answer.result()
-      if (!exchange.left) this.house.warm.set(this.warmKey, result.server)
       return this.ask.oneTool && result.toolCalls.length > 1
         ? { ...result, toolCalls: result.toolCalls.slice(0, 1) }
         : result
@@ -447,7 +423,6 @@ class Relay {
     for (const { reason, server } of piece.end?.attempts ?? []) {
       house.metrics.attemptFailed(house.labels.label(server), reason)
     }
-    house.warm.set(this.warmKey, piece.server)
   }
 
   /** JSON was promised: what does not fit must not look as if it did. */

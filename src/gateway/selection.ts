@@ -102,7 +102,10 @@ const auto = (library: Library, settings: Settings, ask: Ask) =>
           if (snapshot.inFlight === 0) idle = 1
         }
       }
-      const room = info.context_length === undefined || info.context_length >= wanted.tokens ? 1 : 0
+      const room =
+        info.context_length === undefined || info.context_length >= wanted.prompt + (ask.request.maxTokens ?? 256)
+          ? 1
+          : 0
       const chosen = key === preferred ? 1 : 0
       scored.push({ model, score: [room, rested, tools + vision, resident, chosen, idle, sizeOf(info)] })
     }

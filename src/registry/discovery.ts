@@ -138,6 +138,9 @@ const statusReason = (status: number): string =>
     ? `answered HTTP ${status}: its key is missing or wrong`
     : `answered HTTP ${status} when asked for its models`
 
+/** Some servers answer chats, and have no list of what they serve. */
+const unlisted = "; if it serves models without listing them, set its `protocol` in the configuration"
+
 const get = Effect.fnUntraced(function* <A>(
   client: HttpClient.HttpClient,
   server: Server,
@@ -167,20 +170,36 @@ const get = Effect.fnUntraced(function* <A>(
   return found
 })
 
-const readLoaded = (body: unknown): ReadonlyMap<string, number> | undefined => {
+/**
+ * A model in a server's memory: until when (milliseconds since the epoch), and how much context it was loaded with, in
+ * tokens.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Loaded {
+  readonly until: number
+  readonly contextLength: number | undefined
+}
+
+const readLoaded = (body: unknown): ReadonlyMap<string, Loaded> | undefined => {
   const list = isRecord(body) ? body["models"] : undefined
   if (!Array.isArray(list)) return undefined
-  const loaded = new Map<string, number>()
+  const loaded = new Map<string, Loaded>()
   for (const item of list) {
     if (!isRecord(item) || typeof item["name"] !== "string") continue
     const until = Date.parse(String(item["expires_at"]))
-    loaded.set(item["name"], Number.isNaN(until) ? Number.POSITIVE_INFINITY : until)
+    const length = item["context_length"]
+    loaded.set(item["name"], {
+      until: Number.isNaN(until) ? Number.POSITIVE_INFINITY : until,
+      contextLength: typeof length === "number" && length > 0 ? length : undefined
+    })
   }
   return loaded
 }
 
 /**
- * Asks an Ollama server which models it holds in memory, and until when (milliseconds since the epoch). `undefined`
+ * Asks an Ollama server which models it holds in memory. `undefined`
  * where it does not say, as older servers: it only makes routing better.
  *
  * @since 0.1.0
@@ -189,7 +208,7 @@ const readLoaded = (body: unknown): ReadonlyMap<string, number> | undefined => {
 export const loaded = (
   client: HttpClient.HttpClient,
   server: Server
-): Effect.Effect<ReadonlyMap<string, number> | undefined> =>
+): Effect.Effect<ReadonlyMap<string, Loaded> | undefined> =>
   Effect.timeoutOption(get(client, server, "/api/ps", readLoaded), loadedTimeout).pipe(
     Effect.map(Option.getOrUndefined),
     Effect.orElseSucceed(() => undefined)
@@ -215,8 +234,9 @@ export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effe
                   openai,
                   (second) =>
                     new ListingFailed({
-                      reason:
-                        first.reason === second.reason ? first.reason : `${first.reason}, and then ${second.reason}`,
+                      reason: `${
+                        first.reason === second.reason ? first.reason : `${first.reason}, and then ${second.reason}`
+                      }${second.answered ? unlisted : ""}`,
                       answered: second.answered
                     })
                 )

@@ -214,11 +214,23 @@ export const make = Effect.fnUntraced(function* (
     Deferred.unsafeDone(done, Exit.void)
   }
 
-  const tellResident = (entry: Entry, found: Discovery.Listing, loaded: ReadonlyMap<string, number>): void =>
-    observer.resident(
-      entry.server.url,
-      new Map([...loaded].map(([name, until]) => [found.models.get(canonical(name))?.model_name ?? name, until]))
-    )
+  const tellResident = (
+    entry: Entry,
+    found: Discovery.Listing,
+    loaded: ReadonlyMap<string, Discovery.Loaded>
+  ): Discovery.Listing => {
+    const models = new Map(found.models)
+    const resident = new Map<string, number>()
+    for (const [name, { contextLength, until }] of loaded) {
+      const key = canonical(name)
+      const info = models.get(key)
+      resident.set(info?.model_name ?? name, until)
+      // What it was loaded with is what it reads of a conversation, however much the model could.
+      if (info !== undefined && contextLength !== undefined) models.set(key, { ...info, context_length: contextLength })
+    }
+    observer.resident(entry.server.url, resident)
+    return { ...found, models }
+  }
 
   // A discovery belongs to the scope, not to the caller who began it: others wait for the same one.
   const start = (entry: Entry): Effect.Effect<void> =>
@@ -236,10 +248,8 @@ export const make = Effect.fnUntraced(function* (
           ? listing
           : Effect.map(
               Effect.all([listing, Discovery.loaded(client, entry.server)], { concurrency: 2 }),
-              ([found, loaded]) => {
-                if (found.protocol === "ollama" && loaded !== undefined) tellResident(entry, found, loaded)
-                return found
-              }
+              ([found, loaded]) =>
+                found.protocol === "ollama" && loaded !== undefined ? tellResident(entry, found, loaded) : found
             )
       return asked.pipe(
         permits.withPermits(1),

@@ -10,8 +10,7 @@
  */
 import type { ChatEvent, End } from "../ChatEvent.js"
 import { AllServersFailed, type Attempt, DeadlineExceeded, StreamInterrupted } from "../Errors.js"
-import type { Batch, Call, OpenAnswer, Result } from "../Failover.js"
-import { maxTimer } from "../internal/watch.js"
+import { type Batch, type Call, type OpenAnswer, Outbox, type Result } from "../Failover.js"
 import * as Entry from "./entry.js"
 
 /**
@@ -221,7 +220,7 @@ export class Flight {
         for (const reader of this.readers) wanted ||= reader.accepts(result)
         const { pieces, text, thinking, whole } = this
         this.tower.landed(this, result, whole ? { text, thinking, pieces } : undefined, wanted)
-        for (const reader of [...this.readers]) reader.settle(result)
+        for (const reader of [...this.readers]) reader.landed(result)
       },
       (error: unknown) => this.fail(error)
     )
@@ -241,85 +240,27 @@ const sizeOf = (event: ChatEvent): number =>
  * @since 0.1.0
  * @category models
  */
-export class Reader implements OpenAnswer {
+export class Reader extends Outbox {
   /** How many of the flight's events were taken: who takes none holds none back. */
   position: number
 
-  private batch: Array<ChatEvent> = []
   private settled: Result | undefined
-  private answered: Result | undefined
   private committing = false
   private again = false
-  private over = false
-  private error: { readonly cause: unknown } | undefined
-  private waiting:
-    | { readonly resolve: (batch: Batch | undefined) => void; readonly reject: (error: unknown) => void }
-    | undefined
-  private listeners: Array<() => void> = []
-  private deadline: ReturnType<typeof setTimeout> | undefined
 
   constructor(
-    private readonly call: Call,
+    call: Call,
     private flight: Flight,
     private readonly tower: Pick<Tower, "now">,
     readonly accepts: (result: Result) => boolean,
     /** The flight to take when this one broke, for a caller who has been given nothing of it yet. */
     private readonly anew: (broken: StreamInterrupted) => Flight
   ) {
-    const { began, limits } = call
+    super(call)
     this.position = call.events ? 0 : Number.POSITIVE_INFINITY
-    if (call.events) {
-      this.batch.push({ type: "start", content: "", model: call.request.model, timestamp: began })
-      for (const event of call.preface) this.batch.push({ ...event, timestamp: began })
-    }
+    this.open(call.began)
     flight.join(this)
-    if (limits.deadline !== undefined && this.settled === undefined) {
-      const left = Math.max(1, limits.deadline - (tower.now() - began))
-      this.deadline = setTimeout(() => this.deadlinePassed(), Math.min(left, maxTimer))
-    }
-  }
-
-  get waits(): boolean {
-    return this.waiting !== undefined
-  }
-
-  pull(): Promise<Batch | undefined> {
-    const batch = this.take()
-    if (batch !== undefined) return Promise.resolve(batch)
-    if (this.error !== undefined) return Promise.reject(this.error.cause)
-    if (this.over) return Promise.resolve(undefined)
-    return new Promise((resolve, reject) => {
-      this.waiting = { resolve, reject }
-      this.conclude()
-      this.flight.pump()
-    })
-  }
-
-  result(): Promise<Result> {
-    const settled = (): Result => {
-      if (this.answered === undefined) throw new Error("the answer was cancelled")
-      return this.answered
-    }
-    return this.pull().then(settled)
-  }
-
-  cancel(reason?: unknown): void {
-    if (this.over) return
-    if (reason !== undefined) {
-      this.batch = []
-      this.position = Math.max(this.position, this.flight.count)
-      this.reject(reason)
-      return
-    }
-    this.close()
-    const { waiting } = this
-    this.waiting = undefined
-    waiting?.resolve(undefined)
-  }
-
-  onClose(listener: () => void): void {
-    if (this.over) listener()
-    else this.listeners.push(listener)
+    if (this.settled === undefined) this.expire(tower.now())
   }
 
   // ---------------------------------------------------------------------------
@@ -328,32 +269,23 @@ export class Reader implements OpenAnswer {
 
   /** There is more. */
   advance(): void {
-    const { waiting } = this
-    if (waiting === undefined) return
-    const batch = this.take()
-    if (batch === undefined) return
-    this.waiting = undefined
-    waiting.resolve(batch)
+    this.deliver()
   }
 
   found(entry: Entry.Entry): void {
     const now = this.tower.now()
     if (this.call.events) this.batch.push(...Entry.toEvents(entry, now))
-    this.settled = Entry.toResult(entry, this.call.began, now)
-    this.advance()
-    this.conclude()
+    this.known(Entry.toResult(entry, this.call.began, now))
   }
 
-  settle(result: Result): void {
+  landed(result: Result): void {
     const { firstTokenTime } = result
-    this.settled = {
+    this.known({
       ...result,
       toolCalls: structuredClone(result.toolCalls),
       firstTokenTime:
         firstTokenTime === undefined ? undefined : Math.max(0, this.flight.began + firstTokenTime - this.call.began)
-    }
-    this.advance()
-    this.conclude()
+    })
   }
 
   fail(error: unknown): void {
@@ -379,7 +311,7 @@ export class Reader implements OpenAnswer {
   // ---------------------------------------------------------------------------
 
   /** What there is of the flight goes into the batch, as this caller sees it. */
-  private gather(): void {
+  private copy(): void {
     const { call, flight } = this
     if (!call.events || this.position >= flight.count) return
     for (const event of flight.since(this.position)) {
@@ -392,90 +324,74 @@ export class Reader implements OpenAnswer {
     flight.taken()
   }
 
-  private take(): Batch | undefined {
-    const { call, settled } = this
-    if (!this.over) this.gather()
-    if (settled !== undefined && !this.over && call.events && call.complete === undefined) this.finish(settled)
-    const { batch } = this
-    if (batch.length === 0) return undefined
-    this.batch = []
-    return batch
+  protected override gather(): void {
+    if (this.over) return
+    this.copy()
+    if (this.settled !== undefined && this.call.events && this.call.complete === undefined) this.end(this.settled)
+  }
+
+  protected override starved(): void {
+    this.conclude()
+    this.flight.pump()
+  }
+
+  private known(result: Result): void {
+    this.settled = result
+    this.deliver()
+    this.conclude()
   }
 
   /** Once everything has been given out, the session may have the answer, and then the caller its end. */
   private conclude(): void {
     const { call, settled } = this
     if (settled === undefined || this.over || this.committing) return
-    if (call.events && (this.waiting === undefined || this.batch.length > 0)) return
+    if (call.events && (!this.waits || this.batch.length > 0)) return
     if (call.complete === undefined) {
-      this.conclusion(settled)
+      this.end(settled)
       return
     }
     this.committing = true
     call.complete(settled).then(
       () => {
-        if (!this.over) this.conclusion(settled)
+        if (!this.over) this.end(settled)
       },
       (error: unknown) => this.reject(error)
     )
   }
 
-  private conclusion(result: Result): void {
-    this.finish(result)
-    const { waiting } = this
-    if (waiting === undefined) return
-    this.waiting = undefined
-    const { batch } = this
-    this.batch = []
-    waiting.resolve(batch.length === 0 ? undefined : batch)
-  }
-
-  private finish(result: Result): void {
-    this.answered = result
+  private end(result: Result): void {
     const { call, flight, tower } = this
-    if (call.events) {
-      const { firstTokenTime } = result
-      const timestamp = tower.now()
-      this.batch.push(
-        flight.end === undefined || result.cached
-          ? Entry.toEnd(result, timestamp)
-          : { ...flight.end, ...(firstTokenTime === undefined ? {} : { firstTokenTime }), timestamp }
-      )
+    if (!call.events) {
+      this.settle(result, undefined)
+      return
     }
-    this.close()
+    const { firstTokenTime } = result
+    const timestamp = tower.now()
+    this.settle(
+      result,
+      flight.end === undefined || result.cached
+        ? Entry.toEnd(result, timestamp)
+        : { ...flight.end, ...(firstTokenTime === undefined ? {} : { firstTokenTime }), timestamp }
+    )
   }
 
-  private reject(error: unknown): void {
-    if (this.over) return
-    this.error = { cause: error }
-    this.close()
-    const { batch, waiting } = this
-    if (waiting === undefined) return
-    this.waiting = undefined
-    if (batch.length === 0) waiting.reject(error)
-    else {
-      this.batch = []
-      waiting.resolve(batch)
-    }
+  protected override drop(): void {
+    super.drop()
+    this.position = Math.max(this.position, this.flight.count)
   }
 
-  private close(): void {
+  protected closing(): void {
     // What has come can still be read.
-    this.gather()
-    this.over = true
-    if (this.deadline !== undefined) clearTimeout(this.deadline)
+    this.copy()
     this.flight.leave(this)
-    this.call.closed?.()
-    for (const listener of this.listeners) listener()
-    this.listeners = []
   }
 
-  private deadlinePassed(): void {
+  protected expired(deadline: number): void {
     const { call, flight } = this
     this.reject(
       new DeadlineExceeded({
         model: call.request.model,
-        deadline: call.limits.deadline ?? 0,
+        deadline,
         partial: flight.text,
         attempts: [...flight.attempts]
       })

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
 import { join } from "node:path"
+import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { build } from "esbuild"
 import { defaultModelPath } from "../../src/backend/embedded.js"
@@ -13,6 +14,10 @@ export interface DemoServer extends AsyncDisposable {
   readonly hold: (after: number) => Promise<void>
   /** SIGKILL; settles when it is gone. */
   readonly kill: () => Promise<void>
+  /** SIGSTOP: it says nothing, and closes nothing; or SIGCONT. */
+  readonly signal: (signal: "SIGSTOP" | "SIGCONT") => void
+  /** The seeds of the requests that it is at, and whether their first token was sent. */
+  readonly underWay: () => ReadonlyArray<{ readonly seed: number | undefined; readonly begun: boolean }>
 }
 
 /** Bundles demoServer.ts once, and starts processes of it. */
@@ -35,15 +40,27 @@ export const useDemoServers = async () => {
   })
   const processes = new Set<ChildProcess>()
 
-  const start = async (habit: Continuation = "continue"): Promise<DemoServer> => {
-    const child = spawn(process.execPath, [outfile, defaultModelPath(), habit], { stdio: ["pipe", "pipe", "inherit"] })
+  const start = async (habit: Continuation = "continue", at = 0): Promise<DemoServer> => {
+    const args = [outfile, defaultModelPath(), habit, String(at)]
+    const child = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] })
     processes.add(child)
+    const requests = new Map<number, { readonly seed: number | undefined; readonly begun: boolean }>()
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+    const follow = async () => {
+      for (let line = await lines.next(); line.done !== true; line = await lines.next()) {
+        const { number, seed, step } = JSON.parse(line.value)
+        if (step === "begin") requests.set(number, { seed, begun: false })
+        else if (step === "token") requests.set(number, { seed: requests.get(number)?.seed, begun: true })
+        else requests.delete(number)
+      }
+    }
     const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()))
     const port = await new Promise<string>((resolve, reject) => {
-      child.stdout.once("data", (data: Buffer) => resolve(data.toString().trim()))
+      void lines.next().then(({ value }) => resolve(value))
       child.once("error", reject)
       void gone.then(() => reject(new Error("the demo server ended before it listened")))
     })
+    void follow()
     const url = `http://127.0.0.1:${port}`
     const kill = async () => {
       processes.delete(child)
@@ -56,6 +73,8 @@ export const useDemoServers = async () => {
         await fetch(`${url}/hold`, { method: "POST", body: JSON.stringify({ after }) }).then((reply) => reply.text())
       },
       kill,
+      signal: (signal) => void child.kill(signal),
+      underWay: () => [...requests.values()],
       [Symbol.asyncDispose]: kill
     }
   }

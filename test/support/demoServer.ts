@@ -9,16 +9,19 @@ import type { Continuation, Json } from "./script.js"
 
 /**
  * A process that serves the demo model over the OpenAI API, so that real inference can be killed: `startDemoServer` in
- * demoProcess.ts runs it. Arguments: the model's file, and what it does with a partial answer at the end.
+ * demoProcess.ts runs it. Arguments: the model's file, what it does with a partial answer at the end, and its port.
  *
- * `POST /hold {"after": n}` has it fall silent after n pieces of the next answer.
+ * `POST /hold {"after": n}` has it fall silent after n pieces of the next answer. After its port it prints a line of
+ * JSON for each step of a request, so that it is known what it was at when it was killed: the request's number, the
+ * step, and with `begin` its seed.
  */
 
-const [modelPath = "", habit = "continue"] = process.argv.slice(2) as [string?, Continuation?]
+const [modelPath = "", habit = "continue", port = "0"] = process.argv.slice(2) as [string?, Continuation?, string?]
 // Not its own name: that is answered by the engine inside the library.
 const model = "tiny:2m"
 const engine = Embedded.make({ modelPath })
 let hold: number | undefined
+let requests = 0
 
 const read = async (req: IncomingMessage): Promise<Json> => {
   const parts: Array<Buffer> = []
@@ -31,7 +34,12 @@ const json = (res: ServerResponse, status: number, body: Json) => {
   res.end(JSON.stringify(body))
 }
 
+const tell = (number: number, step: "begin" | "token" | "end", seed?: number) =>
+  process.stdout.write(`${JSON.stringify({ number, step, seed })}\n`)
+
 const complete = (body: Json, res: ServerResponse) => {
+  const number = requests++
+  tell(number, "begin", body.seed)
   const after = hold
   hold = undefined
   let sent = 0
@@ -62,7 +70,7 @@ const complete = (body: Json, res: ServerResponse) => {
     read: () => {},
     text: (content) => {
       if (after !== undefined && sent >= after) return
-      sent++
+      if (sent++ === 0) tell(number, "token")
       event({ content: echo + content }, null)
       echo = ""
     },
@@ -82,7 +90,10 @@ const complete = (body: Json, res: ServerResponse) => {
       res.end(`data: ${JSON.stringify({ error: { message: failure.message } })}\n\n`)
     }
   })
-  res.on("close", () => exchange.abort())
+  res.on("close", () => {
+    tell(number, "end")
+    exchange.abort()
+  })
 }
 
 const server = createServer(async (req, res) => {
@@ -96,7 +107,7 @@ const server = createServer(async (req, res) => {
 })
 
 const listen = () =>
-  server.listen(0, "127.0.0.1", () => {
+  server.listen(Number(port), "127.0.0.1", () => {
     process.stdout.write(`${(server.address() as AddressInfo).port}\n`)
   })
 

@@ -1,6 +1,6 @@
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http"
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net"
-import { type Fault, type FaultOn, type FaultPlan, faultFor, refusesAlways } from "./faults.js"
+import { type Fault, type FaultOn, type FaultPlan, faultFor, type Phase, refusesAlways, type Strike } from "./faults.js"
 import { canonical, type FakeModel } from "./models.js"
 import type { Continuation, Json, Reply } from "./script.js"
 
@@ -27,6 +27,10 @@ export interface FakeOptions {
   readonly trims?: boolean | undefined
   readonly faults?: FaultPlan | undefined
   readonly faultOn?: FaultOn | undefined
+  /** The port; any that is free unless given. */
+  readonly port?: number | undefined
+  /** Told of every request that a strike hits, once per strike. */
+  readonly onStruck?: ((strike: Strike, phase: Phase, request: RecordedRequest) => void) | undefined
 }
 
 /** One request as the fake saw it. */
@@ -46,6 +50,8 @@ export interface RecordedRequest {
   status: number | undefined
   /** Tokens (or pieces of tool calls) written so far. */
   tokensSent: number
+  /** How many its stream has in all, once it has begun. */
+  tokensTotal: number | undefined
   /** The whole response was handed to the network. */
   finished: boolean
   /** The client closed the connection before the response was finished. */
@@ -78,6 +84,8 @@ export interface FakeServer<O extends FakeOptions = FakeOptions> extends AsyncDi
   readonly setBehaviour: (patch: Partial<O>) => Promise<void>
   /** Forgets the requests recorded so far. */
   readonly clear: () => void
+  /** From now on this befalls every request, also those under way; `undefined` restores the server. */
+  readonly strike: (strike: Strike | undefined) => Promise<void>
   /** Stops listening and destroys every connection. */
   readonly stop: () => Promise<void>
   /** Stops and listens again on the same port; loaded models are forgotten. */
@@ -96,6 +104,14 @@ export interface Exchange<O extends FakeOptions = FakeOptions> {
   /** Models in memory: name to the promise of having been loaded. */
   readonly memory: Map<string, Promise<void>>
   readonly isClosed: () => boolean
+  /** What befalls the server now. */
+  readonly strike: () => Strike | undefined
+  /** What befell it when the request came. */
+  readonly cameUnder: Strike | undefined
+  /** The strike hits this request here. */
+  readonly struck: (phase: Phase) => void
+  /** Settles when the server is restored, or something else befalls it. */
+  readonly restored: () => Promise<void>
   /** Drops the connection from the server's side. */
   readonly drop: (how?: "fin" | "rst") => void
 }
@@ -133,7 +149,12 @@ export function head(x: Exchange, status: number, headers: Readonly<Record<strin
 /** Starts a server that speaks a dialect. */
 export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, initial: O): Promise<FakeServer<O>> {
   let options = initial
-  let port = 0
+  let port = initial.port ?? 0
+  let strike: Strike | undefined
+  let restored: () => void = () => {}
+  let restoration = Promise.resolve()
+  const underWay = new Set<Exchange<O>>()
+  const hits = new WeakMap<RecordedRequest, Strike>()
   let stopped = false
   let refusing = false
   let chats = 0
@@ -180,6 +201,7 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
       at: Date.now(),
       status: undefined,
       tokensSent: 0,
+      tokensTotal: undefined,
       finished: false,
       aborted: false,
       closedAt: undefined,
@@ -204,6 +226,7 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
       if (refusing) socket.destroy()
       settle(record.aborted ? record.closedAt : undefined)
     })
+    const cameUnder = strike
 
     const raw = await readBody(req)
     if (raw === undefined) return
@@ -224,14 +247,24 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
       memory,
       fault: number === undefined ? undefined : faultFor(asked.faults, number, record.body),
       isClosed: () => closed,
+      strike: () => strike,
+      cameUnder,
+      struck: (phase) => {
+        if (strike === undefined || hits.get(record) === strike) return
+        hits.set(record, strike)
+        asked.onStruck?.(strike, phase, record)
+      },
+      restored: () => restoration,
       drop: (how) => {
         dropped = true
         if (how === "rst") socket.resetAndDestroy()
         else socket.destroy()
       }
     }
+    underWay.add(x)
+    res.on("close", () => underWay.delete(x))
     try {
-      if (!answerFault(x)) {
+      if (!(await answerStrike(x)) && !answerFault(x)) {
         const full = isChat && asked.capacity !== undefined && active > asked.capacity
         if (full) dialect.fail(x, dialect.protocol === "ollama" ? 503 : 429)
         else await dialect.handle(x)
@@ -239,6 +272,35 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
     } catch (error) {
       head(x, 500, { "content-type": "text/plain" })
       res.end(`fake server: ${error instanceof Error ? error.stack : String(error)}`)
+    }
+  }
+
+  /** The strikes that need no knowledge of the answer. True where the request is over with it. */
+  async function answerStrike(x: Exchange<O>): Promise<boolean> {
+    if (x.cameUnder === undefined || x.cameUnder !== strike) return false
+    switch (strike.kind) {
+      case "stall":
+        x.struck("connect")
+        await x.restored()
+        return x.isClosed()
+      case "status": {
+        x.struck("connect")
+        const { code, retryAfter } = strike
+        dialect.fail(x, code, retryAfter === undefined ? {} : { "retry-after": String(retryAfter) })
+        return true
+      }
+      case "garbage":
+        x.struck("connect")
+        garbage(x)
+        return true
+      case "notFound":
+        // Its list says otherwise, as where a model was removed after it was listed.
+        if (x.record.kind !== "chat") return false
+        x.struck("connect")
+        dialect.modelNotFound(x)
+        return true
+      default:
+        return false
     }
   }
 
@@ -260,7 +322,13 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
           ...fault.headers,
           ...(fault.retryAfter === undefined ? {} : { "retry-after": String(fault.retryAfter) })
         }
-        if (fault.body === undefined) {
+        if (fault.then !== undefined) {
+          const text = JSON.stringify({ error: "try again later" })
+          head(x, fault.code, { "content-type": "application/json", "content-length": text.length, ...headers })
+          x.res.write(text.slice(0, text.length >> 1), () => {
+            if (fault.then === "reset") x.drop("rst")
+          })
+        } else if (fault.body === undefined) {
           dialect.fail(x, fault.code, headers)
         } else {
           const type = typeof fault.body === "string" ? "text/plain; charset=utf-8" : "application/json; charset=utf-8"
@@ -270,8 +338,7 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
         return true
       }
       case "garbage":
-        head(x, 200, { "content-type": "text/html" })
-        x.res.end("<html>\r\n<head><title>Welcome to nginx!</title></head>\r\n<body>It works.</body>\r\n</html>\r\n")
+        garbage(x)
         return true
       case "notFound":
         dialect.modelNotFound(x)
@@ -328,6 +395,20 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
     await Promise.all([gone, ...ended])
   }
 
+  /** As if its process were killed: nobody is told good-bye. */
+  async function kill(how: "fin" | "rst") {
+    stopped = true
+    const gone = server.listening
+      ? new Promise((resolve) => NetServer.prototype.close.call(server, resolve))
+      : undefined
+    for (const x of underWay) x.struck(phaseOf(x.record))
+    for (const socket of sockets.keys()) {
+      if (how === "rst") socket.resetAndDestroy()
+      else socket.destroy()
+    }
+    await gone
+  }
+
   await listen()
   if (refusesAlways(options.faults)) await refuse()
 
@@ -376,6 +457,20 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
       arrived = 0
       maxInFlight = active
     },
+    strike: async (next) => {
+      const before = strike
+      strike = next
+      restored()
+      restoration = new Promise((resolve) => {
+        restored = resolve
+      })
+      if (before?.kind === "kill") {
+        memory.clear()
+        stopped = false
+        await listen()
+      }
+      if (next?.kind === "kill") await kill(next.how)
+    },
     stop,
     restart: async () => {
       await stop()
@@ -388,6 +483,19 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
     [Symbol.asyncDispose]: stop
   }
 }
+
+function garbage(x: Exchange): void {
+  head(x, 200, { "content-type": "text/html" })
+  x.res.end("<html>\r\n<head><title>Welcome to nginx!</title></head>\r\n<body>It works.</body>\r\n</html>\r\n")
+}
+
+/** Where a request is: `tokensTotal` is known once its answer has begun. */
+export const phaseOf = ({ tokensSent, tokensTotal }: RecordedRequest): Phase =>
+  tokensSent === 0
+    ? "first token"
+    : tokensTotal !== undefined && tokensSent >= tokensTotal
+      ? "last chunk"
+      : "mid-stream"
 
 const isIdle = (res: ServerResponse | undefined) => res === undefined || res.writableEnded
 

@@ -1,4 +1,4 @@
-import { type Exchange, head, sleep } from "./harness.js"
+import { type Exchange, head, phaseOf, sleep } from "./harness.js"
 import { canonical } from "./models.js"
 
 /** One line or event of a stream; `token` marks those that faults and delays count. */
@@ -35,11 +35,12 @@ export async function sendStream(
   const after = fault !== undefined && "after" in fault ? (fault.after ?? 0) : 0
   const at = afterTokens(frames, after)
   let plan = frames
-  let then: "end" | "stall" | "fin" | "rst" = "end"
+  let then: "end" | "stall" | "keepAlive" | "fin" | "rst" = "end"
   switch (fault?.kind) {
     case "stall":
+    case "keepAlive":
       plan = frames.slice(0, at)
-      then = "stall"
+      then = fault.kind
       break
     case "cut":
       plan = frames.slice(0, at)
@@ -49,6 +50,13 @@ export async function sendStream(
       const line = Buffer.from(frames[at]?.text ?? "")
       plan = [...frames.slice(0, at), { text: line.subarray(0, line.length >> 1), token: false }]
       then = "fin"
+      break
+    }
+    case "cutLast": {
+      const last = Buffer.from(frames.at(-1)?.text ?? "")
+      plan = frames.slice(0, -1)
+      if (fault.torn === true) plan = [...plan, { text: last.subarray(0, last.length >> 1), token: false }]
+      then = fault.how ?? "fin"
       break
     }
     case "silentEnd":
@@ -63,14 +71,16 @@ export async function sendStream(
   }
   head(x, 200, { "content-type": contentType })
   if (plan.length === 0) x.res.flushHeaders()
+  x.record.tokensTotal = plan.filter((frame) => frame.token).length
   const pace = fault?.kind === "slow" ? fault.ms : (x.options.perToken ?? "each")
   if (pace === "burst") {
     if (!(await write(x, Buffer.concat(plan.map((frame) => Buffer.from(frame.text)))))) return
     x.record.tokensSent += plan.filter((frame) => frame.token).length
   } else {
     let first = true
-    for (const frame of plan) {
+    for (const [i, frame] of plan.entries()) {
       if (frame.token && !first && typeof pace === "number" && !(await sleep(x, pace))) return
+      if (x.strike() !== undefined && !(await endure(x, frame, i / Math.max(1, plan.length - 1), special))) return
       if (frame.token) first = false
       if (!(await write(x, Buffer.from(frame.text)))) return
       if (frame.token) x.record.tokensSent++
@@ -78,13 +88,69 @@ export async function sendStream(
     }
   }
   if (x.isClosed() || then === "stall") return
+  if (then === "keepAlive") {
+    const nothing = contentType.startsWith("text/event-stream") ? ": keep-alive\n\n" : "\n"
+    while ((await sleep(x, 20)) && (await push(x, Buffer.from(nothing)))) {}
+    return
+  }
   if (then === "end") x.res.end()
   else x.drop(then)
+}
+
+/** Suffers what befalls the server, before this frame; `progress` is how far the stream is, from 0 to 1. */
+async function endure(
+  x: Exchange,
+  frame: Frame,
+  progress: number,
+  special: { readonly error: (message: string | undefined) => string; readonly malformed: string }
+): Promise<boolean> {
+  while (true) {
+    const strike = x.strike()
+    if (strike === undefined || x.isClosed()) return !x.isClosed()
+    // An answer that was under way breaks at once.
+    if ("at" in strike && x.cameUnder === strike && progress < strike.at) return true
+    switch (strike.kind) {
+      case "stall":
+        x.struck(phaseOf(x.record))
+        await Promise.race([x.restored(), new Promise((resolve) => x.res.once("close", resolve))])
+        continue
+      case "slow":
+        x.struck(phaseOf(x.record))
+        return sleep(x, strike.ms)
+      case "cut": {
+        x.struck(phaseOf(x.record))
+        const line = Buffer.from(frame.text)
+        if (await push(x, line.subarray(0, line.length >> 1))) x.drop(strike.how)
+        return false
+      }
+      case "malformed":
+      case "errorLine": {
+        x.struck(phaseOf(x.record))
+        const text = strike.kind === "malformed" ? special.malformed : special.error(undefined)
+        if (await push(x, Buffer.from(text))) x.res.end()
+        return false
+      }
+      case "silentEnd":
+        x.struck(phaseOf(x.record))
+        x.res.end()
+        return false
+      default:
+        return true
+    }
+  }
 }
 
 /** Sends a whole body with its length, with the fault of its exchange applied to it. */
 export async function sendBody(x: Exchange, status: number, contentType: string, text: string, headers = {}) {
   const fault = x.fault
+  const strike = x.strike()
+  if (strike?.kind === "slow" && !(await sleep(x, strike.ms))) return
+  if (strike !== undefined && "at" in strike) {
+    x.struck("first token")
+    head(x, status, { "content-type": contentType, "content-length": text.length + 1 })
+    if (await write(x, Buffer.from(text).subarray(0, text.length >> 1))) x.drop("fin")
+    return
+  }
   const bytes = Buffer.from(fault?.kind === "malformed" ? text.slice(0, text.length >> 1) : text)
   if (fault?.kind === "slow" && !(await sleep(x, fault.ms))) return
   head(x, status, { "content-type": contentType, "content-length": bytes.length, ...headers })

@@ -1,0 +1,92 @@
+/**
+ * A call, what it needs of its surroundings, and what comes of it.
+ *
+ * @since 0.1.0
+ */
+import type { Abilities, Service as Backends, ServerFailure } from "../Backend.js"
+import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
+import type { ChatRequest, Limits } from "../ChatRequest.js"
+import type { Attempt, ChatError } from "../Errors.js"
+import type { ToolCall } from "../Message.js"
+import type { Route } from "../Router.js"
+import type { Host } from "../Server.js"
+
+/**
+ * A whole answer. `attempts` are those that failed before it; times are in milliseconds; `cached` is whether it is a
+ * kept one, which no server was asked for.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Result {
+  readonly text: string
+  readonly thinking: string
+  readonly toolCalls: ReadonlyArray<ToolCall>
+  readonly model: string
+  readonly server: string
+  readonly finishReason: FinishReason
+  readonly usage: Usage
+  readonly firstTokenTime: number | undefined
+  readonly tokensPerSecond: number | undefined
+  readonly attempts: ReadonlyArray<Attempt>
+  readonly cached: boolean
+}
+
+/**
+ * What follows an answer that called tools: events to give out, and the request to go on with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Continuation {
+  readonly events: ReadonlyArray<ChatEvent>
+  readonly request: ChatRequest
+}
+
+/**
+ * A call, as `Chat` hands it over.
+ *
+ * - `events`: give out events; otherwise only the `Result` is kept, and an attempt that breaks is simply begun anew
+ * - `preface`: events to give out after `start`
+ * - `complete`: may hold the end back, fail, or go on with another request
+ * - `closed`: called once, when nothing more will happen
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Call {
+  readonly request: ChatRequest
+  readonly limits: Limits
+  /** When the call began: its deadline counts from there. */
+  readonly began: number
+  readonly events: boolean
+  readonly preface: ReadonlyArray<ChatEvent>
+  readonly complete: ((result: Result) => Promise<Continuation | undefined>) | undefined
+  readonly closed: (() => void) | undefined
+}
+
+/**
+ * What every answer needs from its surroundings.
+ *
+ * - `failed`: told of every failure that says something about a server
+ * - `missing`: the error for a model that every server turned out not to have
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Surroundings {
+  readonly backends: Backends
+  readonly abilities: Abilities
+  readonly now: () => number
+  readonly random: () => number
+  readonly failed: (host: Host, failure: ServerFailure) => void
+  readonly missing: (model: string) => Promise<ChatError>
+}
+
+/**
+ * Looks for the servers of the call's model once more; `undefined` where there are none now.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Relocate = () => Promise<Route | undefined>

@@ -1,0 +1,244 @@
+/**
+ * One attempt under way.
+ *
+ * @since 0.1.0
+ */
+import type { Broken, Finish, Joint, ServerFailure } from "../Backend.js"
+import { stops } from "../backend/resume.js"
+import type { ChatEvent } from "../ChatEvent.js"
+import type { ChatRequest } from "../ChatRequest.js"
+import type { Phase } from "../Errors.js"
+import type { Lease } from "../Fleet.js"
+import type { Watch } from "../internal/watch.js"
+import type { ToolCall } from "../Message.js"
+import type { Host } from "../Server.js"
+import type { Exchange } from "../Transport.js"
+import type { Call } from "./call.js"
+import { Seam } from "./seam.js"
+
+/**
+ * The answer that an attempt works for.
+ *
+ * - `request`: as the caller meant it
+ * - `firstPiece`: when the answer's first piece came, in milliseconds since the epoch
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Course {
+  readonly call: Call
+  readonly request: ChatRequest
+  readonly watch: Watch
+  firstPiece: number | undefined
+  now(): number
+  token(content: string, timestamp: number): void
+  push(event: ChatEvent): void
+  wake(): void
+  finished(attempt: LiveAttempt, finish: Finish): void
+  failed(attempt: LiveAttempt, failure: ServerFailure): void
+}
+
+/** A speed taken by our own clock over less than this, in milliseconds, says nothing. */
+const minMeasured = 50
+
+/**
+ * One attempt under way on one server: what its backend tells goes on to the course of the answer, as long as it is
+ * not over.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class LiveAttempt implements Joint {
+  phase: Phase = "connect"
+  exchange: Exchange | undefined
+  finished: Finish | undefined
+  said = ""
+  thoughts = ""
+  pieces = 0
+  thoughtPieces = 0
+  /** How many of the tokens that the caller already has the server counts too. */
+  repeated = 0
+  /** When the request that is answered was sent. */
+  sent: number
+  toolCalls: Array<ToolCall> = []
+  firstPiece: number | undefined
+  lastRead: number
+  over = false
+  private seam: Seam | undefined
+  private thoughtSeam: Seam | undefined
+  private hideThoughts: boolean
+  /** Something of the answer came with this read. */
+  private alive = false
+
+  constructor(
+    private readonly course: Course,
+    readonly host: Host,
+    readonly at: number,
+    readonly lease: Lease,
+    readonly began: number,
+    /** What the caller already has of this answer. */
+    private readonly given: Broken
+  ) {
+    this.lastRead = began
+    this.sent = began
+    // Reasoning comes before the answer: where that has begun, it can only be repeated.
+    this.hideThoughts = given.text !== ""
+    this.thoughtSeam = Seam.make(given.thinking, given.thinking, [])
+  }
+
+  joins(expected: string, repeated: number): void {
+    if (this.over) return
+    this.seam = Seam.make(this.given.text, expected, stops(this.course.request))
+    this.repeated = repeated
+    this.phase = "connect"
+    this.sent = this.course.now()
+    this.course.watch.expect(this.course.call.limits.connectTimeout)
+  }
+
+  connected(): void {
+    if (this.over || this.phase !== "connect") return
+    this.phase = "first-token"
+    this.course.watch.expect(this.patience())
+  }
+
+  read(): void {
+    if (this.over) return
+    this.lastRead = this.course.now()
+  }
+
+  progress(): void {
+    if (!this.over) this.piece()
+  }
+
+  text(content: string): void {
+    if (this.over) return
+    this.piece()
+    if (this.seam === undefined) this.say(content)
+    else this.join(this.seam, content)
+  }
+
+  thinking(content: string): void {
+    if (this.over) return
+    this.piece()
+    this.thoughtPieces++
+    if (this.hideThoughts) return
+    const seam = this.thoughtSeam
+    const fresh = seam === undefined ? content : seam.feed(content)
+    if (fresh === undefined) {
+      // Reasoning that takes another course cannot be joined, and is not what was asked for.
+      this.hideThoughts = true
+      return
+    }
+    if (seam?.closed === true) this.thoughtSeam = undefined
+    if (fresh === "") return
+    this.thoughts += fresh
+    if (this.course.call.events) this.course.push({ type: "thinking", content: fresh, timestamp: this.lastRead })
+  }
+
+  toolCall(call: ToolCall): void {
+    if (this.over || this.finished !== undefined) return
+    this.piece()
+    this.toolCalls.push(call)
+  }
+
+  finish(finish: Finish): void {
+    if (this.over || this.finished !== undefined) return
+    if (this.seam !== undefined) {
+      const rest = this.seam.end()
+      if (rest === undefined) {
+        this.diverged()
+        return
+      }
+      if (rest !== "") this.say(rest, this.seam.pieces)
+    }
+    this.finished = finish
+  }
+
+  flush(): void {
+    if (this.over) return
+    if (this.alive) {
+      this.alive = false
+      this.course.watch.heard()
+    }
+    if (this.finished === undefined) this.course.wake()
+    else this.course.finished(this, this.finished)
+  }
+
+  fail(failure: ServerFailure): void {
+    if (this.over) return
+    if (this.finished === undefined) this.course.failed(this, failure)
+    else this.course.finished(this, this.finished)
+  }
+
+  /** Nothing came for as long as the current phase allows. */
+  silent(): void {
+    const { connectTimeout, idleTimeout } = this.course.call.limits
+    this.exchange?.abort()
+    switch (this.phase) {
+      case "connect":
+        this.fail({ reason: "connect-timeout", message: `no connection within ${connectTimeout} ms` })
+        return
+      case "first-token":
+        this.fail({ reason: "first-token-timeout", message: `no answer within ${this.patience()} ms` })
+        return
+      case "stream":
+        this.fail({ reason: "idle-timeout", message: `silent for ${idleTimeout} ms in the middle of the answer` })
+    }
+  }
+
+  /** The lease is given back, with what the attempt has shown; how many tokens a second it was, if that is known. */
+  succeed(finish: Finish, keepAlive: number): number | undefined {
+    const duration = this.firstPiece === undefined ? 0 : this.lastRead - this.firstPiece
+    const tokens = finish.usage.completionTokens ?? this.pieces
+    const measured = duration >= minMeasured && tokens > 1 ? (tokens - 1) / (duration / 1000) : undefined
+    const tokensPerSecond = finish.tokensPerSecond ?? measured
+    const firstTokenTime = this.firstPiece === undefined ? undefined : this.firstPiece - this.sent
+    const { loadTime, promptEvaluated, promptTime, usage } = finish
+    const { completionTokens, promptTokens } = usage
+    const counted = { promptTokens, completionTokens, promptEvaluated, promptTime, loadTime }
+    this.lease.succeed({ keepAlive, firstTokenTime, tokensPerSecond, ...counted })
+    return tokensPerSecond
+  }
+
+  /** How long the first piece may take, in milliseconds. */
+  private patience(): number {
+    const { firstTokenTimeout, loadTimeout } = this.course.call.limits
+    return this.lease.cold ? loadTimeout : firstTokenTimeout
+  }
+
+  private say(content: string, pieces = 1): void {
+    this.said += content
+    this.pieces += pieces
+    if (this.course.call.events) this.course.token(content, this.lastRead)
+  }
+
+  private join(seam: Seam, content: string): void {
+    if (this.finished !== undefined) return
+    const fresh = seam.feed(content)
+    if (fresh === undefined) this.diverged()
+    else if (seam.stopped) {
+      // The server does not know that it is to stop; how much it has written beyond the end does not count.
+      this.finished = { reason: "stop", usage: { completionTokens: 0 } }
+      this.repeated = 0
+      this.exchange?.abort()
+      this.flush()
+    } else {
+      if (seam.closed) this.seam = undefined
+      if (fresh !== "") this.say(fresh, seam.pieces)
+    }
+  }
+
+  private diverged(): void {
+    this.fail({ reason: "diverged", message: "its answer differs from what had been given out before" })
+  }
+
+  private piece(): void {
+    this.alive = true
+    if (this.phase === "stream") return
+    this.phase = "stream"
+    this.lease.answered()
+    this.firstPiece = this.lastRead
+    this.course.firstPiece ??= this.lastRead
+    this.course.watch.expect(this.course.call.limits.idleTimeout)
+  }
+}

@@ -1,0 +1,47 @@
+import type { Usage } from "../ChatEvent.js"
+
+const none: Usage = {}
+
+const add = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined ? b : b === undefined ? a : a + b
+
+/**
+ * The tokens of several requests together.
+ *
+ * @internal
+ */
+export const addUsage = (a: Usage, b: Usage): Usage => {
+  if (a === none) return b
+  const promptTokens = add(a.promptTokens, b.promptTokens)
+  const completionTokens = add(a.completionTokens, b.completionTokens)
+  const totalTokens = add(a.totalTokens, b.totalTokens)
+  return {
+    ...(promptTokens === undefined ? {} : { promptTokens }),
+    ...(completionTokens === undefined ? {} : { completionTokens }),
+    ...(totalTokens === undefined ? {} : { totalTokens })
+  }
+}
+
+/**
+ * What a server counted, with what was given out before it went on. Ollama leaves out a count of none (`silent`).
+ *
+ * @internal
+ */
+export const withGiven = (usage: Usage, given: number, silent: boolean): Usage => {
+  if (given === 0) return usage
+  const { completionTokens, totalTokens, ...rest } = usage
+  return completionTokens === undefined && !silent
+    ? rest
+    : {
+        ...rest,
+        completionTokens: given + (completionTokens ?? 0),
+        ...(totalTokens === undefined ? {} : { totalTokens: given + totalTokens })
+      }
+}
+
+/**
+ * No tokens yet.
+ *
+ * @internal
+ */
+export const noUsage = none

@@ -1,0 +1,49 @@
+/**
+ * Where conversations were last answered: that server has most of the next prompt in its cache.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * - `server`: its address
+ * - `tokens`: of the conversation, answer included
+ * - `begun`: how many requests for the model had begun there; after as many more as it answers at once, the cache is
+ *   somebody else's
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Whereabouts {
+  readonly server: string
+  readonly tokens: number
+  readonly begun: number
+}
+
+/** Of so many conversations; the oldest are forgotten. */
+const maximum = 10_000
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export class Conversations {
+  private readonly known = new Map<string, Whereabouts>()
+
+  find(conversation: string): Whereabouts | undefined {
+    return this.known.get(conversation)
+  }
+
+  remember(conversation: string, whereabouts: Whereabouts): void {
+    this.known.delete(conversation)
+    this.known.set(conversation, whereabouts)
+    if (this.known.size <= maximum) return
+    for (const oldest of this.known.keys()) {
+      this.known.delete(oldest)
+      return
+    }
+  }
+
+  clear(): void {
+    this.known.clear()
+  }
+}

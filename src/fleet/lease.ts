@@ -1,0 +1,266 @@
+/**
+ * One attempt's place on a server, and what is learned from how it ends.
+ *
+ * @since 0.1.0
+ */
+import type { ServerFailure } from "../Backend.js"
+import { average, floor, peak, sharedAlpha } from "./average.js"
+import { blame, forgets } from "./breaker.js"
+import type { Pool } from "./pool.js"
+import { type ModelState, maxBelievableSpeed, type ServerState } from "./state.js"
+
+/**
+ * How long Ollama keeps a model in memory unless told otherwise, in milliseconds.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const defaultKeepAlive = 300_000
+
+/** Shorter prompts say more about the way to the server than about its speed, in tokens. */
+const leastPrompt = 32
+
+/** A prompt that was partly in the server's cache looks faster than it is: one observation counts at most so often. */
+const outlier = 3
+
+/** So much longer than usual to the first token, in milliseconds, is a wait for a slot. */
+const slotWait = 50
+
+/** Whatever took less, in milliseconds, was no load: the model was in memory, or in the system's cache of the disk. */
+const leastLoad = 1_000
+
+/** Places are never believed to be more, per server and model. */
+const maxPlaces = 16
+
+/**
+ * What a finished attempt has shown. Times are in milliseconds.
+ *
+ * - `firstTokenTime`: from the request to the first piece, by our clock
+ * - `tokensPerSecond`: the server's own count where it reports one
+ * - `keepAlive`: how long the server will hold the model in memory from now on
+ * - `promptTokens`, `completionTokens`: as the server counted them
+ * - `promptTime`, `loadTime`: how long the server worked at the prompt, and at loading the model, where it says so
+ * - `promptEvaluated`: how many tokens of the prompt it worked at, where it says so
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Observation {
+  readonly firstTokenTime: number | undefined
+  readonly tokensPerSecond: number | undefined
+  readonly keepAlive: number
+  readonly promptTokens?: number | undefined
+  readonly completionTokens?: number | undefined
+  readonly promptEvaluated?: number | undefined
+  readonly promptTime?: number | undefined
+  readonly loadTime?: number | undefined
+}
+
+/**
+ * One attempt's place on a server. Exactly one of its three ends counts, the first; each gives the place back.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Lease {
+  /** Whether the server is known to have to load the model for it. */
+  readonly cold: boolean
+  /** The first token came: what had to be loaded is loaded. */
+  answered(): void
+  succeed(observation: Observation): void
+  fail(failure: ServerFailure): void
+  /** The caller left: nothing is learned. */
+  cancel(): void
+}
+
+/**
+ * What a lease needs of its fleet: the time, and how long a server rests after a failure, in milliseconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Surroundings {
+  readonly now: () => number
+  readonly rest: number
+}
+
+/**
+ * Takes a place. `cached` is how many tokens of the prompt the server is believed to have in its cache.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Place implements Lease {
+  readonly cold: boolean
+  /** It has to load the model, as far as is known, or waits for somebody else's load. */
+  private loads: boolean
+  private readonly probes: boolean
+  private readonly began: number
+  /** Requests here for the model when it began, itself included; and requests on the whole server. */
+  private readonly beside: number
+  private readonly busy: number
+  private loaded = 0
+  private open = true
+
+  constructor(
+    private readonly around: Surroundings,
+    private readonly pool: Pool,
+    private readonly server: ServerState,
+    private readonly state: ModelState,
+    private readonly cached: number
+  ) {
+    const now = around.now()
+    this.began = now
+    this.loads = state.residentUntil <= now
+    this.cold = this.loads && server.tellsResident
+    if (this.loads && state.own === 0) state.loadSince = now
+    server.inFlight++
+    state.own++
+    state.begun++
+    state.usedAt = now
+    pool.active++
+    this.beside = state.own
+    this.busy = server.inFlight
+    const resting = server.breaker.restsUntil !== 0 || state.breaker.restsUntil !== 0
+    this.probes = resting && !server.breaker.probing && !state.breaker.probing
+    if (this.probes) {
+      server.breaker.probing = true
+      state.breaker.probing = true
+    }
+    server.write(now)
+  }
+
+  answered(): void {
+    if (!this.open) return
+    const { began, server, state } = this
+    const now = this.around.now()
+    if (this.loads) {
+      this.loads = false
+      this.loaded = Math.max(0, now - began)
+      // Where the server does not say what it holds this may have been no load at all.
+      if (this.cold && state.residentUntil <= now) this.learnLoad(now - state.loadSince)
+    }
+    state.answeredAt = now
+    server.answeredAt = now
+    server.breaker.answered(began)
+    state.breaker.answered(began)
+    // Until the answer is complete nothing can evict it.
+    if (state.residentUntil <= now) {
+      state.residentUntil = now + defaultKeepAlive
+      server.write(now)
+      server.attend()
+    } else server.write(now)
+  }
+
+  succeed(observation: Observation): void {
+    if (!this.release()) return
+    const { server, state } = this
+    const now = this.around.now()
+    server.breaker.succeeded(this.began)
+    state.breaker.succeeded(this.began)
+    state.proven = true
+    state.usedAt = now
+    if (state.residentUntil !== Number.POSITIVE_INFINITY) state.residentUntil = now + observation.keepAlive
+    this.learn(observation, now)
+    this.settled()
+  }
+
+  fail(failure: ServerFailure): void {
+    if (!this.release()) return
+    const { began, server, state } = this
+    const now = this.around.now()
+    const whose = this.blamed(failure)
+    if (whose !== "none") {
+      state.proven = false
+      const breaker = whose === "server" ? server.breaker : state.breaker
+      breaker.open(began, now, this.around.rest, failure.retryAfter)
+    }
+    if (forgets(failure)) server.forgetResident(now)
+    this.settled()
+  }
+
+  cancel(): void {
+    if (this.release()) this.settled()
+  }
+
+  /** A server that gives others their first token is not hung, only busy. */
+  private blamed(failure: ServerFailure): "server" | "model" | "none" {
+    if (failure.reason !== "first-token-timeout") return blame(failure)
+    if (this.state.answeredAt > this.began) return "none"
+    return this.server.answeredAt > this.began ? "model" : "server"
+  }
+
+  private learn(seen: Observation, now: number): void {
+    const { state } = this
+    const { line } = this.pool
+    const { firstTokenTime, loadTime = 0, promptTime, tokensPerSecond } = seen
+    if (!this.cold && this.loaded > 0 && loadTime >= leastLoad) this.learnLoad(loadTime)
+    state.tokensPerSecond = average(
+      state.tokensPerSecond,
+      tokensPerSecond === undefined ? undefined : Math.min(tokensPerSecond, maxBelievableSpeed)
+    )
+    const loaded = Math.max(this.loaded, this.cold ? loadTime : 0)
+    if (loaded === 0) state.firstTokenTime = peak(state.firstTokenTime, firstTokenTime)
+    this.learnPrompt(seen, loaded)
+    let waited = 0
+    if (firstTokenTime !== undefined && promptTime !== undefined && loaded === 0) {
+      const rest = Math.max(0, firstTokenTime - loadTime - promptTime)
+      waited = rest - (state.overhead ?? rest)
+      state.overhead = floor(state.overhead, rest)
+      if (state.learns) this.learnPlaces(waited)
+    }
+    const service = Math.max(0, now - this.began - loaded - Math.max(0, waited))
+    line.serviceTime = line.observed ? (average(line.serviceTime, service, sharedAlpha) ?? service) : service
+    line.observed = true
+  }
+
+  private learnLoad(took: number): void {
+    const { line } = this.pool
+    line.loadTime = average(line.loadTime, Math.max(leastLoad, took)) ?? line.loadTime
+  }
+
+  /** Prompt tokens per second: by the server's own clock, else by ours. */
+  private learnPrompt(seen: Observation, loaded: number): void {
+    const { state } = this
+    const { line } = this.pool
+    const tokens = seen.promptEvaluated ?? seen.promptTokens
+    // What was in the cache was not worked at, and not every server says how much that was.
+    if (tokens === undefined || tokens < leastPrompt || (this.cached > 0 && seen.promptEvaluated === undefined)) return
+    const { firstTokenTime, promptTime } = seen
+    let speed: number
+    if (promptTime !== undefined) speed = (tokens * 1_000) / Math.max(1, promptTime)
+    else if (firstTokenTime !== undefined && loaded === 0)
+      speed = (tokens * 1_000 * this.busy) / Math.max(1, firstTokenTime)
+    else return
+    if (state.promptSpeed !== undefined) speed = Math.min(speed, outlier * state.promptSpeed)
+    state.promptSpeed = average(state.promptSpeed, speed)
+    line.promptSpeed = Number.isNaN(line.promptSpeed) ? speed : (average(line.promptSpeed, speed, sharedAlpha) ?? speed)
+  }
+
+  /** How many the server really answers at once shows in who had to wait there. */
+  private learnPlaces(waited: number): void {
+    const { beside, state } = this
+    if (waited > slotWait) {
+      if (beside > 1 && beside <= state.places) state.places = beside - 1
+    } else if (beside >= state.places && this.pool.line.queued > 0 && state.places < maxPlaces) state.places++
+  }
+
+  private release(): boolean {
+    if (!this.open) return false
+    const { pool, server, state } = this
+    this.open = false
+    server.inFlight--
+    state.own--
+    pool.active--
+    if (this.probes) {
+      server.breaker.probing = false
+      state.breaker.probing = false
+    }
+    return true
+  }
+
+  private settled(): void {
+    this.server.write(this.around.now())
+    this.server.attend()
+  }
+}

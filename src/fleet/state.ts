@@ -1,0 +1,169 @@
+/**
+ * What the fleet knows of each server and each model on it, and how that becomes columns.
+ *
+ * @since 0.1.0
+ */
+import type { Host } from "../Server.js"
+import { Breaker } from "./breaker.js"
+import type { Line } from "./line.js"
+import type { Neighbour, Pool } from "./pool.js"
+
+/**
+ * No server is believed to be faster than this, in tokens per second: registries and servers report impossible
+ * figures.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxBelievableSpeed = 2_000
+
+/**
+ * How far away a server is, in milliseconds, given its measured round trip; NaN where it is not known.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Remoteness = (host: Host, roundTrip: number | undefined) => number
+
+/**
+ * Where a server stands in a pool.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Slot {
+  readonly pool: Pool
+  readonly at: number
+  readonly host: Host
+  readonly remoteness: Remoteness
+}
+
+/**
+ * One model on one server. Times are in milliseconds, moments in milliseconds since the epoch.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class ModelState implements Neighbour {
+  readonly breaker = new Breaker()
+  /** Requests at work here, and requests that ever began here. */
+  own = 0
+  begun = 0
+  /** At most so many at once; `learns` is whether what is observed changes that. */
+  places = Number.POSITIVE_INFINITY
+  learns = false
+  proven = false
+  tokensPerSecond: number | undefined
+  firstTokenTime: number | undefined
+  promptSpeed: number | undefined
+  /** Of the time to first token, what is neither load nor prompt nor the wait for a slot: the way there and back. */
+  overhead: number | undefined
+  residentUntil = 0
+  loadSince = 0
+  usedAt = Number.NEGATIVE_INFINITY
+  /** When somebody last got a first token here. */
+  answeredAt = Number.NEGATIVE_INFINITY
+  line: Line | undefined
+  /** Where it stands in the newest pool, and in older ones that still have requests. */
+  slots: ReadonlyArray<Slot> = []
+
+  constructor(
+    readonly server: ServerState,
+    readonly model: string
+  ) {}
+
+  get queued(): number {
+    return this.line?.queued ?? 0
+  }
+
+  /** It is, or is no longer, in memory; whoever is at work here while it is not waits for a load. */
+  setResident(until: number, now: number): void {
+    if (until <= now && this.residentUntil > now && this.own > 0) this.loadSince = now
+    this.residentUntil = until
+  }
+
+  write(now: number): void {
+    for (const slot of this.slots) this.writeSlot(slot, now)
+  }
+
+  writeSlot({ at, host, pool }: Slot, now: number): void {
+    const { server } = this
+    const speed = this.tokensPerSecond ?? host.performance?.tokens_per_second
+    pool.speed[at] = speed === undefined || !(speed > 0) ? Number.NaN : Math.min(speed, maxBelievableSpeed)
+    pool.proven[at] = this.proven ? 1 : 0
+    pool.promptSpeed[at] = this.promptSpeed ?? Number.NaN
+    pool.residentUntil[at] = this.residentUntil
+    pool.loadSince[at] = this.loadSince
+    pool.inFlight[at] = server.inFlight
+    pool.own[at] = this.own
+    pool.begun[at] = this.begun
+    pool.places[at] = Math.min(server.maxInFlight, this.places)
+    pool.free[at] = Math.min(server.maxInFlight - server.inFlight, this.places - this.own)
+    pool.restsUntil[at] = Math.max(server.breaker.restsUntil, this.breaker.restsUntil)
+    pool.probing[at] = server.breaker.probing || this.breaker.probing ? 1 : 0
+    pool.settle(at, now)
+  }
+}
+
+/**
+ * One server.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class ServerState {
+  readonly breaker = new Breaker()
+  inFlight = 0
+  maxInFlight = Number.POSITIVE_INFINITY
+  roundTrip: number | undefined
+  /** It has said what it holds in memory. */
+  tellsResident = false
+  answeredAt = Number.NEGATIVE_INFINITY
+  readonly models: Array<ModelState> = []
+  /** Whose turn it is where models share the places of a server. */
+  private turn = 0
+  private readonly byName = new Map<string, ModelState>()
+
+  constructor(readonly url: string) {}
+
+  find(model: string): ModelState | undefined {
+    return this.byName.get(model)
+  }
+
+  model(model: string): ModelState {
+    let state = this.byName.get(model)
+    if (state === undefined) {
+      state = new ModelState(this, model)
+      this.byName.set(model, state)
+      this.models.push(state)
+    }
+    return state
+  }
+
+  write(now: number): void {
+    for (const state of this.models) state.write(now)
+  }
+
+  /** Nothing is in its memory any more, except what cannot be loaded and unloaded. */
+  forgetResident(now: number): void {
+    for (const state of this.models) {
+      if (state.residentUntil !== Number.POSITIVE_INFINITY) state.setResident(0, now)
+    }
+  }
+
+  /** A place may have become free: those who wait for a model that is here look, one model after the other. */
+  attend(): void {
+    const { models } = this
+    const count = models.length
+    if (count === 1) {
+      const line = models[0]?.line
+      if (line !== undefined && line.queued > 0) line.attend()
+      return
+    }
+    const first = this.turn++ % Math.max(1, count)
+    for (let k = 0; k < count; k++) {
+      const line = models[(first + k) % count]?.line
+      if (line !== undefined && line.queued > 0) line.attend()
+    }
+  }
+}

@@ -1,0 +1,26 @@
+/**
+ * Room for the numbers of one decision. A decision is made in one go, so that all can share it.
+ *
+ * @since 0.1.0
+ */
+
+let values = new Float64Array(256)
+let indices = new Int32Array(256)
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const room = (size: number): Float64Array => {
+  if (values.length < size) values = new Float64Array(size * 2)
+  return values
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const indexRoom = (size: number): Int32Array => {
+  if (indices.length < size) indices = new Int32Array(size * 2)
+  return indices
+}

@@ -1,0 +1,193 @@
+/**
+ * One call's way over the servers of its model.
+ *
+ * @since 0.1.0
+ */
+import type { Routing } from "../ChatRequest.js"
+import type { Service as Fleet, Ticket } from "../Fleet.js"
+import type { Lease, Observation } from "../fleet/lease.js"
+import type { Pool } from "../fleet/pool.js"
+import type { Host } from "../Server.js"
+import { type Circumstances, none, wait } from "./circumstances.js"
+import { pick } from "./pick.js"
+
+/**
+ * Who asks for a route. `conversation` names what belongs together, so that it is answered where its prompt is cached;
+ * `tokens` tells about how many tokens the prompt has, and is asked only where that matters. Servers that `only` refuses
+ * are left out.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Traveller {
+  readonly conversation?: string | undefined
+  readonly tokens?: (() => number) | undefined
+  readonly only?: ((host: Host) => boolean) | undefined
+}
+
+/**
+ * Which servers one call has tried, and which comes next.
+ *
+ * - `next`: the index of the next server, `wait`, or `none`. It counts as tried from now on
+ * - `lease`: takes a place on the server that `next` named
+ * - `queue`: waits for a place: `go` is called once, with what `next` would give then, but never `wait`. A call that
+ *   had a place before goes before those that had none
+ * - `restart`: begins anew with every server that is able
+ * - `able`: how many servers there are that can serve the request at all
+ * - `exclude`: leaves a server out for good
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Route {
+  readonly pool: Pool
+  readonly tried: Uint8Array
+  readonly next: () => number
+  readonly lease: (at: number) => Lease
+  readonly queue: (go: (at: number) => void) => Ticket
+  readonly restart: () => void
+  readonly able: () => number
+  readonly exclude: (at: number) => void
+}
+
+/** The same as `pick`, where there is nothing to choose. */
+const only = (pool: Pool, tried: Uint8Array, waited: boolean): number =>
+  tried[0] === 1 ? none : (pool.free[0] ?? 0) <= 0 || (!waited && pool.queued > 0) ? wait : 0
+
+/** Tells the route what its request has shown, before the fleet. */
+class Watched implements Lease {
+  constructor(
+    private readonly lease: Lease,
+    private readonly done: (observation: Observation) => void
+  ) {}
+  get cold(): boolean {
+    return this.lease.cold
+  }
+  answered(): void {
+    this.lease.answered()
+  }
+  succeed(observation: Observation): void {
+    this.done(observation)
+    this.lease.succeed(observation)
+  }
+  fail(...failure: Parameters<Lease["fail"]>): void {
+    this.lease.fail(...failure)
+  }
+  cancel(): void {
+    this.lease.cancel()
+  }
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export class Way implements Route {
+  readonly tried: Uint8Array
+  private excluded: Array<number> | undefined
+  private narrow = false
+  private begun = false
+  private affinity: number | undefined
+  /** The conversation's tokens in the cache of that server, and how many requests had begun there. */
+  private cached = 0
+  private mark = 0
+  private tokens: number | undefined
+
+  constructor(
+    readonly pool: Pool,
+    private readonly strategy: Routing,
+    private readonly fleet: Fleet,
+    private readonly random: () => number,
+    private readonly now: () => number,
+    private readonly traveller: Traveller
+  ) {
+    this.tried = new Uint8Array(pool.size)
+    const { conversation, only } = traveller
+    if (only !== undefined) pool.hosts.forEach((host, at) => only(host) || this.exclude(at))
+    const last = conversation === undefined ? undefined : fleet.whereabouts(conversation)
+    if (last === undefined) return
+    const at = pool.indexOf(last.server)
+    if (at === -1) return
+    this.affinity = at
+    this.cached = last.tokens
+    this.mark = last.begun
+  }
+
+  next(): number {
+    return this.find(this.begun)
+  }
+
+  lease(at: number): Lease {
+    const { fleet, pool } = this
+    this.begun = true
+    const lease = fleet.lease(pool, at, at === this.affinity ? this.inCache() : 0)
+    // A call that is neither part of a conversation nor goes on after a tool leaves nothing to remember.
+    return new Watched(lease, (seen) => this.arrived(at, seen))
+  }
+
+  queue(go: (at: number) => void): Ticket {
+    const look = (): boolean => {
+      const at = this.find(true)
+      if (at === wait) return false
+      go(at)
+      return true
+    }
+    return this.fleet.queue(this.pool, { look, narrow: () => this.narrow }, this.begun)
+  }
+
+  restart(): void {
+    this.tried.fill(0)
+    this.narrow = this.excluded !== undefined
+    if (this.excluded !== undefined) for (const at of this.excluded) this.tried[at] = 1
+  }
+
+  able(): number {
+    return this.pool.size - (this.excluded?.length ?? 0)
+  }
+
+  exclude(at: number): void {
+    this.excluded ??= []
+    this.excluded.push(at)
+    this.tried[at] = 1
+    this.narrow = true
+  }
+
+  private find(waited: boolean): number {
+    const { pool, tried } = this
+    const at =
+      pool.size === 1 ? only(pool, tried, waited) : pick(this.strategy, pool, tried, this.circumstances(waited))
+    if (at >= 0) {
+      tried[at] = 1
+      this.narrow = true
+    }
+    return at
+  }
+
+  private circumstances(waited: boolean): Circumstances {
+    const { affinity, random, strategy } = this
+    const now = this.now()
+    if (strategy !== "least-busy" && strategy !== "warm") return { now, random, waited, affinity }
+    this.tokens ??= this.traveller.tokens?.()
+    const cached = this.inCache()
+    const tokens = this.tokens === undefined ? undefined : Math.max(this.tokens, cached + 1)
+    return { now, random, waited, affinity, tokens, cached }
+  }
+
+  /** After as many further requests as the server answers at once, the cache is believed to be theirs. */
+  private inCache(): number {
+    const { affinity, cached, mark, pool } = this
+    if (affinity === undefined) return 0
+    return (pool.begun[affinity] ?? 0) - mark >= (pool.places[affinity] ?? 0) ? 0 : cached
+  }
+
+  private arrived(at: number, seen: Observation): void {
+    const { fleet, pool, traveller } = this
+    const host = pool.hosts[at]
+    if (host === undefined) return
+    this.affinity = at
+    this.cached = (seen.promptTokens ?? this.tokens ?? 0) + (seen.completionTokens ?? 0)
+    this.mark = pool.begun[at] ?? 0
+    if (traveller.conversation === undefined) return
+    fleet.remember(traveller.conversation, { server: host.server.url, tokens: this.cached, begun: this.mark })
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * The strategies that look at each server for itself: `random`, `fastest`, `nearest` and `balanced`.
+ *
+ * @since 0.1.0
+ */
+import type { Pool } from "../fleet/pool.js"
+import { room } from "./room.js"
+
+/** Fills `values` with a strategy's scores of the chosen: lower is tried first. */
+type Score = (pool: Pool, chosen: Int32Array, count: number, values: Float64Array) => void
+
+/**
+ * 0.6 speed and 0.4 proximity, both as shares of the best.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const balanced: Score = (pool, chosen, count, values) => {
+  const { remoteness, speed } = pool
+  let fastest = 0
+  let farthest = 0
+  for (let k = 0; k < count; k++) {
+    const i = chosen[k] ?? 0
+    const fast = speed[i] ?? 0
+    const far = remoteness[i] ?? 0
+    if (fast > fastest) fastest = fast
+    if (far > farthest) farthest = far
+  }
+  const perSpeed = fastest > 0 ? 0.6 / fastest : 0
+  const perDistance = farthest > 0 ? 0.4 / farthest : 0
+  for (let k = 0; k < count; k++) {
+    const i = chosen[k] ?? 0
+    const own = speed[i] ?? 0
+    const far = remoteness[i] ?? 0
+    values[k] = (far >= 0 ? far * perDistance - 0.4 : 0) - (own > 0 ? own * perSpeed : 0)
+  }
+}
+
+/**
+ * A server that has not shown its speed counts as faster than the others, so that it is tried, and shows it.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const exploring: Score = ({ speed }, chosen, count, values) => {
+  for (let k = 0; k < count; k++) {
+    const own = speed[chosen[k] ?? 0] ?? 0
+    values[k] = own > 0 ? -own : Number.NEGATIVE_INFINITY
+  }
+}
+
+/**
+ * A server that has not shown its speed counts as slower than the others.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const fastest: Score = ({ speed }, chosen, count, values) => {
+  for (let k = 0; k < count; k++) {
+    const own = speed[chosen[k] ?? 0] ?? 0
+    values[k] = own > 0 ? -own : 0
+  }
+}
+
+/**
+ * @since 0.1.0
+ * @category combinators
+ */
+export const nearest: Score = ({ remoteness }, chosen, count, values) => {
+  for (let k = 0; k < count; k++) {
+    const far = remoteness[chosen[k] ?? 0] ?? 0
+    values[k] = far >= 0 ? far : Number.MAX_VALUE
+  }
+}
+
+/**
+ * How soon a server can begin: 0 where the model is in memory, 1 where it is being loaded, 2 where it must be loaded
+ * first, or nothing is known.
+ */
+const readiness = (pool: Pool, i: number, now: number): number =>
+  (pool.residentUntil[i] ?? 0) > now ? 0 : (pool.own[i] ?? 0) > 0 ? 1 : 2
+
+/**
+ * The lowest score; of equals the one that can begin soonest, then the fewest requests in flight, then chance.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const lowest = (
+  pool: Pool,
+  chosen: Int32Array,
+  count: number,
+  score: Score,
+  random: () => number,
+  now: number
+): number => {
+  const values = room(count)
+  score(pool, chosen, count, values)
+  let best = chosen[0] ?? 0
+  let least = values[0] ?? 0
+  let equals = 1
+  for (let k = 1; k < count; k++) {
+    const value = values[k] ?? 0
+    if (value > least) continue
+    const i = chosen[k] ?? 0
+    if (value === least) {
+      const order =
+        readiness(pool, i, now) - readiness(pool, best, now) || (pool.inFlight[i] ?? 0) - (pool.inFlight[best] ?? 0)
+      if (order > 0) continue
+      if (order === 0) {
+        equals++
+        if (random() * equals >= 1) continue
+      } else equals = 1
+    } else equals = 1
+    best = i
+    least = value
+  }
+  return best
+}
+
+/** Servers that have shown their speed weigh at most so many times more, or less, than the average of those. */
+const maxFactor = 4
+
+/**
+ * One of them by weight, where speed counts too once it is proven.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const byWeight = (pool: Pool, chosen: Int32Array, count: number, random: () => number): number => {
+  const { shown, weight } = pool
+  const values = room(count)
+  let sum = 0
+  let known = 0
+  for (let k = 0; k < count; k++) {
+    const own = shown[chosen[k] ?? 0] ?? 0
+    sum += own
+    known += own > 0 ? 1 : 0
+  }
+  const mean = sum / known
+  const least = mean / maxFactor
+  const most = mean * maxFactor
+  let total = 0
+  for (let k = 0; k < count; k++) {
+    const i = chosen[k] ?? 0
+    const own = shown[i] ?? 0
+    total += (weight[i] ?? 1) * (own > 0 ? Math.min(most, Math.max(least, own)) / mean : 1)
+    values[k] = total
+  }
+  // The sums are ascending: the first above the draw.
+  const drawn = random() * total
+  let low = 0
+  let high = count - 1
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if ((values[middle] ?? 0) > drawn) high = middle
+    else low = middle + 1
+  }
+  return chosen[low] ?? 0
+}
