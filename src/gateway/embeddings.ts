@@ -10,8 +10,8 @@ import * as Ask from "./ask.js"
 import * as Control from "./control.js"
 import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
+import { callLimits, type House } from "./house.js"
 import { make, Refusal, refuse } from "./problem.js"
-import { callLimits, type House } from "./relay.js"
 import type { Candidate } from "./selection.js"
 
 // =============================================================================

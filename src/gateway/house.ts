@@ -4,11 +4,28 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { type Limits, limits } from "../ChatRequest.js"
 import * as Access from "./access.js"
 import { Library, type Services } from "./fleet.js"
 import { Metrics } from "./metrics.js"
-import type { House } from "./relay.js"
+import type * as Problem from "./problem.js"
 import type { Settings } from "./settings.js"
+
+/**
+ * What a request is answered with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface House {
+  readonly library: Library
+  readonly settings: Settings
+  readonly metrics: Metrics
+  readonly keyLimits: Access.Limits
+  readonly labels: Problem.Labels
+  /** What a gateway has to say to whoever runs it. */
+  readonly log: (text: string) => void
+}
 
 /**
  * What outlives a change of the settings: what was counted, and who has used how much.
@@ -42,4 +59,16 @@ export const make = (settings: Settings, memory: Memory): Effect.Effect<House, n
   Effect.map(Effect.runtime<Services>(), (runtime) => {
     const library = new Library(runtime)
     return { ...memory, library, settings, labels: library.labels(settings.exposeServers) }
+  })
+
+/**
+ * @since 0.1.0
+ * @category accessors
+ */
+export const callLimits = (settings: Settings): Limits =>
+  limits({
+    timeout: settings.timeout,
+    firstTokenTimeout: settings.firstTokenTimeout,
+    loadTimeout: settings.loadTimeout,
+    deadline: settings.deadline
   })

@@ -9,39 +9,21 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Chat from "../Chat.js"
-import type { ChatEvent, End } from "../ChatEvent.js"
-import { type ChatRequest, type Limits, limits, type Options } from "../ChatRequest.js"
+import type { ChatRequest, Limits, Options } from "../ChatRequest.js"
 import { SchemaMismatch } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import * as Message from "../Message.js"
 import * as ResponseCache from "../ResponseCache.js"
 import type { Traveller } from "../Router.js"
 import * as StructuredOutput from "../StructuredOutput.js"
-import type { Limits as KeyLimits } from "./access.js"
 import { type Ask, needs } from "./ask.js"
 import type { Codec, Writer } from "./codec.js"
 import type { Exchange } from "./exchange.js"
-import type { Library } from "./fleet.js"
-import type { Metrics } from "./metrics.js"
+import { mustFit, only } from "./fitting.js"
+import { callLimits, type House } from "./house.js"
+import { Piece } from "./piece.js"
 import * as Problem from "./problem.js"
 import { type Candidate, candidates } from "./selection.js"
-import type { Settings } from "./settings.js"
-
-/**
- * What a request is answered with.
- *
- * @since 0.1.0
- * @category models
- */
-export interface House {
-  readonly library: Library
-  readonly settings: Settings
-  readonly metrics: Metrics
-  readonly keyLimits: KeyLimits
-  readonly labels: Problem.Labels
-  /** What a gateway has to say to whoever runs it. */
-  readonly log: (text: string) => void
-}
 
 /** How a conversation begins: who goes on with it is best answered where its prompt is cached. */
 const conversationOf = ({ messages }: Pick<ChatRequest, "messages">): string => {
@@ -53,18 +35,6 @@ const conversationOf = ({ messages }: Pick<ChatRequest, "messages">): string => 
   }
   return key
 }
-
-/**
- * @since 0.1.0
- * @category accessors
- */
-export const callLimits = (settings: Settings): Limits =>
-  limits({
-    timeout: settings.timeout,
-    firstTokenTimeout: settings.firstTokenTimeout,
-    loadTimeout: settings.loadTimeout,
-    deadline: settings.deadline
-  })
 
 // =============================================================================
 // one request
@@ -433,93 +403,6 @@ class Relay {
     if (Either.isRight(decoded) && only(piece.said) === piece.said) return
     const issues = Either.isLeft(decoded) ? decoded.left : [{ path: "", message: "the JSON stands in other text" }]
     throw new SchemaMismatch({ model: candidate.model, issues, text: piece.said })
-  }
-}
-
-/** An answer that was cut off, or that calls tools, is no JSON, and says so itself. */
-const mustFit = ({ finishReason, toolCalls }: Pick<Result, "finishReason" | "toolCalls">): boolean =>
-  finishReason === "stop" && toolCalls.length === 0
-
-/** What a client parses must be the JSON alone, without the fence around it. */
-const only = (text: string): string => {
-  const trimmed = text.trim()
-  if (/^[[{"]/.test(trimmed)) return text
-  const parsed = StructuredOutput.parse(text)
-  return Either.isRight(parsed) ? JSON.stringify(parsed.right) : text
-}
-
-/** What is known of one answer of a stream. */
-class Piece {
-  server = ""
-  attempts = 1
-  failed: string | undefined
-  cached = false
-  model: string | undefined
-  end: End | undefined
-  said = ""
-  readonly calls: Array<Message.ToolCall> = []
-  private pieces = 0
-
-  constructor(
-    private readonly oneTool: boolean,
-    private readonly keep: boolean
-  ) {}
-
-  /** Whether there is nothing to write of an event. */
-  note(event: ChatEvent): boolean {
-    switch (event.type) {
-      case "token":
-      case "thinking":
-        return false
-      case "tool_call":
-        return this.oneTool && this.calls.length > 0
-      case "meta": {
-        const { meta } = event
-        if ("server" in meta) {
-          this.server = meta.server
-          this.attempts = meta.attempt
-        } else if ("cached" in meta) this.cached = true
-        return true
-      }
-      case "error":
-        this.failed = event.attempt.reason
-        return true
-      case "end":
-        this.end = event
-        this.server = event.server
-        this.model = event.model
-        return true
-      default:
-        return true
-    }
-  }
-
-  write(writer: Writer, choice: number, event: ChatEvent): string {
-    this.pieces++
-    switch (event.type) {
-      case "token":
-        if (this.keep) this.said += event.content
-        return writer.text(choice, event.content)
-      case "thinking":
-        return writer.thinking(choice, event.content)
-      case "tool_call": {
-        const call = { id: event.id, name: event.name, arguments: event.arguments }
-        this.calls.push(call)
-        return writer.toolCall(choice, this.calls.length - 1, call)
-      }
-      default:
-        return ""
-    }
-  }
-
-  finishReason(): End["finishReason"] {
-    return this.end?.finishReason ?? "stop"
-  }
-
-  /** Servers that do not count send a token in each piece. */
-  usage(): End["usage"] {
-    const usage = this.end?.usage ?? {}
-    return usage.completionTokens === undefined ? { ...usage, completionTokens: this.pieces } : usage
   }
 }
 

@@ -17,7 +17,6 @@ import * as Core from "./core.js"
 import type { Services } from "./fleet.js"
 import * as House from "./house.js"
 import * as Listen from "./listen.js"
-import type { House as Building } from "./relay.js"
 import type { Settings } from "./settings.js"
 
 /**
@@ -69,7 +68,7 @@ export interface Running {
 
 /** A house, and how many are still in it. */
 interface Lodging {
-  readonly house: Building
+  readonly house: House.House
   readonly scope: Scope.CloseableScope
   guests: number
   retired: boolean
@@ -92,7 +91,7 @@ export const make = Effect.fnUntraced(function* (
   const log = options.log ?? (() => {})
   const memory = House.memory(log, options.share)
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-  const lodgings = new Map<Building, Lodging>()
+  const lodgings = new Map<House.House, Lodging>()
   let draining = false
   let empty: (() => void) | undefined
 

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { Exchange } from "./exchange.js"
-import type { House } from "./relay.js"
+import type { House } from "./house.js"
 
 /**
  * @since 0.1.0

@@ -6,8 +6,8 @@
 import * as Effect from "effect/Effect"
 import { canonical, demoInfo, demoModel } from "../../Model.js"
 import type { Exchange } from "../exchange.js"
+import type { House } from "../house.js"
 import { make, Refusal } from "../problem.js"
-import type { House } from "../relay.js"
 
 /** When there is nothing else to say of a model's age. */
 const created = 1_700_000_000
