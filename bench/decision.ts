@@ -157,7 +157,9 @@ const missed = rows.filter(({ decision, size }) => decision > (targets.get(size)
 for (const [size, target] of targets) {
   const worst = rows.filter((row) => row.size === size).reduce((a, b) => (b.decision > a.decision ? b : a))
   const verdict = worst.decision <= target ? "ok" : "MISS"
-  console.log(`\n${size} servers: at most ${target} µs; the slowest is ${worst.strategy}, ${worst.decision.toFixed(2)} µs ${verdict}`)
+  console.log(
+    `\n${size} servers: at most ${target} µs; the slowest is ${worst.strategy}, ${worst.decision.toFixed(2)} µs ${verdict}`
+  )
 }
 if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(rows, undefined, 1)}\n`)
 if (options.strict && missed.length > 0) process.exitCode = 1

@@ -63,7 +63,9 @@ const ours = (kind) => {
   const file = join(folder, `${kind}.json`)
   const url = kind === "openai" ? `http://127.0.0.1:${upstream.openai}/v1` : `http://127.0.0.1:${upstream.ollama}`
   writeFileSync(file, JSON.stringify({ servers: [{ url, maxInFlight: 10_000 }] }))
-  return start(`ours/${kind}`, ["dist/bin.js", "serve", "--port", "0", "--json", "--config", file], { OLLAMA_NUM_PARALLEL: "10000" })
+  return start(`ours/${kind}`, ["dist/bin.js", "serve", "--port", "0", "--json", "--config", file], {
+    OLLAMA_NUM_PARALLEL: "10000"
+  })
 }
 const portkey = () => {
   const require = createRequire(import.meta.url)
@@ -110,7 +112,9 @@ const cpuOf = (pid) => {
   return total / 1000
 }
 const memoryOf = (pid) =>
-  pid === undefined ? Number.NaN : Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024
+  pid === undefined
+    ? Number.NaN
+    : Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024
 
 // -----------------------------------------------------------------------------
 // rounds
@@ -194,7 +198,8 @@ const ratios = (key, base, field) => {
 }
 const lines = []
 const targets = []
-const target = (text, value, ok, shown) => targets.push([text, shown, Number.isNaN(value) ? "not measured" : ok ? "ok" : "MISS"])
+const target = (text, value, ok, shown) =>
+  targets.push([text, shown, Number.isNaN(value) ? "not measured" : ok ? "ok" : "MISS"])
 for (const [model, connections] of scenarios) {
   for (const { name } of variants) {
     const key = `${model} ${connections} ${name}`
@@ -225,7 +230,12 @@ for (const [model, connections] of scenarios) {
   const cpu = ratios(`${at} ours/openai`, `${at} raw/openai`, "cpu")
   target(`CPU per request, OpenAI to OpenAI, ${at} connections: <= 2x raw`, cpu, cpu <= 2, `${cpu.toFixed(2)}x`)
   const translated = ratios(`${at} ours/ollama`, `${at} raw/ollama`, "cpu")
-  target(`CPU per request, Ollama translated, ${at} connections: <= 3x raw`, translated, translated <= 3, `${translated.toFixed(2)}x`)
+  target(
+    `CPU per request, Ollama translated, ${at} connections: <= 3x raw`,
+    translated,
+    translated <= 3,
+    `${translated.toFixed(2)}x`
+  )
   if (connections === 1 && model !== "call") {
     for (const kind of ["openai", "ollama"]) {
       const added = median(results.get(`${at} ours/${kind}`).first) - median(results.get(`${at} direct`).first)
@@ -235,12 +245,22 @@ for (const [model, connections] of scenarios) {
   if (results.has(`${at} portkey`) && model !== "paced") {
     const rate = ratios(`${at} ours/openai`, `${at} portkey`, "rate")
     const least = model === "call" ? 5 : 2
-    target(`${model === "call" ? "requests" : "chunks"} per second, ${at} connections: >= ${least}x Portkey's`, rate, rate >= least, `${rate.toFixed(1)}x`)
+    target(
+      `${model === "call" ? "requests" : "chunks"} per second, ${at} connections: >= ${least}x Portkey's`,
+      rate,
+      rate >= least,
+      `${rate.toFixed(1)}x`
+    )
   }
 }
 const memory = Object.fromEntries(variants.map(({ name, pid }) => [name, memoryOf(pid)]))
 if (memory.portkey !== undefined) {
-  target("resident memory: below Portkey's", memory.portkey, memory["ours/openai"] < memory.portkey, `${memory["ours/openai"].toFixed(0)} MB, ${memory.portkey.toFixed(0)} MB`)
+  target(
+    "resident memory: below Portkey's",
+    memory.portkey,
+    memory["ours/openai"] < memory.portkey,
+    `${memory["ours/openai"].toFixed(0)} MB, ${memory.portkey.toFixed(0)} MB`
+  )
 }
 print(["target", "measured", ""], targets)
 process.exit(flag("strict") && targets.some(([, , verdict]) => verdict !== "ok") ? 1 : 0)

@@ -42,7 +42,18 @@ writeFileSync(
 )
 const gateway = spawn(
   process.execPath,
-  ["--expose-gc", "--import", join(root, "bench/gateway/gc.mjs"), "dist/bin.js", "serve", "--port", "0", "--json", "--config", config],
+  [
+    "--expose-gc",
+    "--import",
+    join(root, "bench/gateway/gc.mjs"),
+    "dist/bin.js",
+    "serve",
+    "--port",
+    "0",
+    "--json",
+    "--config",
+    config
+  ],
   { cwd: root, env: { PATH: process.env.PATH, HOME: folder }, stdio: ["ignore", "pipe", "inherit"] }
 )
 children.push(gateway)

@@ -66,6 +66,9 @@ describe("which model answers", () => {
     expect(await model({ tools })).toBe("auto (selected: ollama:tools:3b)")
     const image = { type: "image_url", image_url: { url: "data:image/png;base64,iVBORw0KGgo=" } }
     expect(await model({ messages: [{ role: "user", content: [image] }] })).toBe("auto (selected: ollama:eyes:4b)")
+    // The catalogue says of this one only that it calls tools.
+    const known = await serve([await ollama({ models: ["llama3.2:3b"], tellsCapabilities: false })])
+    expect((await json(ask(known, { model: "auto" }))).model).toBe("auto (selected: ollama:llama3.2:3b)")
     const both = await ask(gateway, { model: "auto", tools, messages: [{ role: "user", content: [image] }] })
     expect([both.status, (await json(both)).error.code]).toEqual([404, "model_not_found"])
   })

@@ -17,7 +17,9 @@ setInterval(reshuffle, 3_000)
 
 const chunk = (text) => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`
 const event = (delta, finish_reason) =>
-  chunk(`data: ${JSON.stringify({ id: "c", object: "chat.completion.chunk", created: 1, model, choices: [{ index: 0, delta, finish_reason }] })}\n\n`)
+  chunk(
+    `data: ${JSON.stringify({ id: "c", object: "chat.completion.chunk", created: 1, model, choices: [{ index: 0, delta, finish_reason }] })}\n\n`
+  )
 const list = JSON.stringify({ object: "list", data: [{ id: model, object: "model" }] })
 const head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -35,12 +37,16 @@ const serve = (number) =>
         const target = /^\w+ (\S+)/.exec(text)?.[1] ?? ""
         const body = text.slice(end + 4, end + 4 + length)
         text = text.slice(end + 4 + length)
-        if (target === "/v1/models") return socket.write(`HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${list.length}\r\n\r\n${list}`)
+        if (target === "/v1/models")
+          return socket.write(
+            `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${list.length}\r\n\r\n${list}`
+          )
         if (length === 0) return socket.write("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
         const way = failing.get(number)
         if (way === "refuse") return socket.resetAndDestroy()
         if (way === "500") return socket.write("HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n")
-        if (way === "garbage") return socket.end("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<html></html>")
+        if (way === "garbage")
+          return socket.end("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<html></html>")
         const question = JSON.parse(body).messages.find(({ role }) => role === "user")?.content ?? ""
         const tokens = tokensOf(question)
         const breaks = way === undefined ? -1 : Math.floor(Math.random() * tokens.length)

@@ -33,7 +33,9 @@ class Client {
     this.bytes += part.length
     if (this.keep !== undefined) this.keep += part.toString("utf8")
     const done =
-      this.length >= 0 ? this.got >= this.length : part.length >= 5 && part.subarray(part.length - 5).equals(endOfChunks)
+      this.length >= 0
+        ? this.got >= this.length
+        : part.length >= 5 && part.subarray(part.length - 5).equals(endOfChunks)
     if (done) this.finish()
   }
 
@@ -47,7 +49,8 @@ class Client {
     const began = performance.now()
     return new Promise((resolve, reject) => {
       this.fail = reject
-      this.finish = () => resolve({ first: this.first - began, whole: performance.now() - began, status: this.status, text: this.keep })
+      this.finish = () =>
+        resolve({ first: this.first - began, whole: performance.now() - began, status: this.status, text: this.keep })
       this.socket.write(this.request)
     })
   }

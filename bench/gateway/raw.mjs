@@ -25,4 +25,6 @@ const server = createServer({ noDelay: true }, (req, res) => {
     }
   })
 })
-server.listen(0, "127.0.0.1", () => process.stdout.write(`${JSON.stringify({ url: `http://127.0.0.1:${server.address().port}` })}\n`))
+server.listen(0, "127.0.0.1", () =>
+  process.stdout.write(`${JSON.stringify({ url: `http://127.0.0.1:${server.address().port}` })}\n`)
+)

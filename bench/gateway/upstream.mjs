@@ -10,9 +10,7 @@ const json = (body) => JSON.stringify(body)
 const chunk = (text) => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`
 const head = (type) => `HTTP/1.1 200 OK\r\ncontent-type: ${type}\r\ntransfer-encoding: chunked\r\n\r\n`
 const whole = (body, type = "application/json") =>
-  Buffer.from(
-    `HTTP/1.1 200 OK\r\ncontent-type: ${type}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
-  )
+  Buffer.from(`HTTP/1.1 200 OK\r\ncontent-type: ${type}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
 
 const openai = {
   pieces: (model, tokens) => [
@@ -35,7 +33,13 @@ const openai = {
 }
 const ollamaLine = (model, content, rest) =>
   json({ model, created_at: "2026-01-01T12:00:00.123456789Z", message: { role: "assistant", content }, ...rest })
-const ollamaEnd = (n) => ({ done: true, done_reason: "stop", prompt_eval_count: 9, eval_count: n, eval_duration: 868000 })
+const ollamaEnd = (n) => ({
+  done: true,
+  done_reason: "stop",
+  prompt_eval_count: 9,
+  eval_count: n,
+  eval_duration: 868000
+})
 const ollama = {
   pieces: (model, tokens) => [
     ...tokens.map((content) => `${ollamaLine(model, content, { done: false })}\n`),

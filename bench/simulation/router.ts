@@ -65,7 +65,11 @@ const make =
     const clock = virtualClock()
     const now = () => clock.now
     const fleet = Effect.runSync(
-      Fleet.make.pipe(Effect.provideService(Settings.CurrentSettings, Settings.empty), Effect.withClock(clock), Effect.withScheduler(atOnce))
+      Fleet.make.pipe(
+        Effect.provideService(Settings.CurrentSettings, Settings.empty),
+        Effect.withClock(clock),
+        Effect.withScheduler(atOnce)
+      )
     )
     const pools = models.map(({ name }, model) => {
       const hosts: ReadonlyArray<Host> = [...client.hosts(model)].map((server) => ({
@@ -199,9 +203,4 @@ const contender = (strategy: Routing): Contender => ({
 export const leastBusy = contender("least-busy")
 export const warm = contender("warm")
 
-export const routers: ReadonlyArray<Contender> = [
-  contender("random"),
-  contender("fastest"),
-  leastBusy,
-  warm
-]
+export const routers: ReadonlyArray<Contender> = [contender("random"), contender("fastest"), leastBusy, warm]

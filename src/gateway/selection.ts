@@ -34,12 +34,16 @@ const maxAuto = 5
 const sees = /llava|bakllava|vision|moondream|pixtral|gemma3|gemma-3|minicpm-v|[-.]?vl\b|llama4/i
 const embeds = /embed|minilm|bge-|reranker/i
 
+/** Of models that do both, only some lists say that they complete. */
+const completes = ({ capabilities, model_name: name }: ModelInfo): boolean =>
+  capabilities === undefined
+    ? !embeds.test(name)
+    : capabilities.includes("completion") || !capabilities.includes("embedding")
+
 /** 2: for certain; 1: perhaps; 0: no. */
-const can = (info: ModelInfo, capability: "tools" | "vision" | "completion"): number => {
-  const { capabilities, model_name: name } = info
+const can = ({ capabilities, model_name: name }: ModelInfo, capability: "tools" | "vision"): number => {
   if (capabilities !== undefined) return capabilities.includes(capability) ? 2 : 0
-  if (capability === "vision") return sees.test(name) ? 1 : 0
-  return capability === "completion" ? (embeds.test(name) ? 0 : 2) : 1
+  return capability === "tools" || sees.test(name) ? 1 : 0
 }
 
 const sizeOf = (info: ModelInfo): number =>
@@ -85,7 +89,7 @@ const auto = (library: Library, settings: Settings, ask: Ask) =>
     const scored: Array<Scored> = []
     for (const [key, model] of names) {
       const info = yield* Effect.orElseSucceed(library.registry.modelInfo(model), () => undefined)
-      if (info === undefined || can(info, "completion") === 0) continue
+      if (info === undefined || !completes(info)) continue
       const tools = wanted.tools ? can(info, "tools") : 2
       const vision = wanted.vision ? can(info, "vision") : 2
       if (tools === 0 || vision === 0) continue
