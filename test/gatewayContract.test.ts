@@ -11,7 +11,7 @@ const n = tokens.length
 
 const phases = ["before headers", "before the first token", "mid-stream", "in the last chunk"] as const
 type Phase = (typeof phases)[number]
-const after = (phase: Phase) => (phase === "mid-stream" ? 3 : phase === "in the last chunk" ? n : 0)
+const point = (phase: Phase) => (phase === "mid-stream" ? 3 : phase === "in the last chunk" ? n : 0)
 
 /** How a server fails, in each phase, and the status where nothing had been given out. */
 const faults: {
@@ -23,18 +23,18 @@ const faults: {
   }
 } = {
   cut: {
-    make: (phase) => (phase === "before headers" ? { kind: "reset" } : { kind: "cut", after: after(phase) }),
+    make: (phase) => (phase === "before headers" ? { kind: "reset" } : { kind: "cut", after: point(phase) }),
     status: 502,
     code: "all_servers_failed"
   },
   stall: {
-    make: (phase) => (phase === "before headers" ? { kind: "hang" } : { kind: "stall", after: after(phase) }),
+    make: (phase) => (phase === "before headers" ? { kind: "hang" } : { kind: "stall", after: point(phase) }),
     status: 504,
     code: "servers_timed_out"
   },
   "500": {
     make: (phase) =>
-      phase === "before headers" ? { kind: "status", code: 500 } : { kind: "errorLine", after: after(phase) },
+      phase === "before headers" ? { kind: "status", code: 500 } : { kind: "errorLine", after: point(phase) },
     status: 502,
     code: "all_servers_failed"
   },
@@ -42,7 +42,7 @@ const faults: {
     make: (phase) =>
       phase === "before headers"
         ? { kind: "status", code: 429, retryAfter: 1 }
-        : { kind: "errorLine", after: after(phase), message: "rate limit reached" },
+        : { kind: "errorLine", after: point(phase), message: "rate limit reached" },
     status: 429,
     code: "rate_limit_exceeded",
     statusLater: 502
@@ -51,13 +51,13 @@ const faults: {
     make: (phase) =>
       phase === "before headers"
         ? { kind: "notFound" }
-        : { kind: "errorLine", after: after(phase), message: "model not found" },
+        : { kind: "errorLine", after: point(phase), message: "model not found" },
     status: 404,
     code: "model_not_found",
     statusLater: 502
   },
   malformed: {
-    make: (phase) => (phase === "before headers" ? { kind: "garbage" } : { kind: "malformed", after: after(phase) }),
+    make: (phase) => (phase === "before headers" ? { kind: "garbage" } : { kind: "malformed", after: point(phase) }),
     status: 502,
     code: "all_servers_failed"
   }
@@ -138,7 +138,7 @@ describe("a server that fails, with another one that does not", () => {
     const gateway = await gatewayOver([bad, good])
     const answer = await said(gateway, form === "stream")
     expect(answer).toMatchObject({ status: 200, text, done: true, error: undefined })
-    if (form === "whole" || after(phase) === 0) expect(answer.attempts).toBe("2")
+    if (form === "whole" || point(phase) === 0) expect(answer.attempts).toBe("2")
   })
 })
 
@@ -148,7 +148,7 @@ describe("the only server fails", () => {
     const bad = await fake(protocol, { faults: make(phase) })
     const gateway = await gatewayOver([bad])
     const answer = await said(gateway, form === "stream")
-    const given = form === "stream" ? tokens.slice(0, after(phase)).join("") : ""
+    const given = form === "stream" ? tokens.slice(0, point(phase)).join("") : ""
     expect(answer.text).toBe(given)
     expect(answer.done).toBe(false)
     if (given === "") {
@@ -174,7 +174,7 @@ describe("the client leaves", () => {
 
   it.each(leaving)("%s, %s, %s: the server is told at once", async (phase, form, protocol) => {
     const server = await fake(protocol, {
-      faults: phase === "before headers" ? { kind: "hang" } : { kind: "stall", after: after(phase) }
+      faults: phase === "before headers" ? { kind: "hang" } : { kind: "stall", after: point(phase) }
     })
     const gateway = await gatewayOver([server], { timeout: 60_000, loadTimeout: 60_000 })
     const socket: Socket = connect(gateway.port, "127.0.0.1")
@@ -186,9 +186,9 @@ describe("the client leaves", () => {
     socket.write(rawPost("/v1/chat/completions", ask(form === "stream")))
     await server.waitForChats(1)
     const [request] = server.chatRequests
-    if (form === "stream" && after(phase) > 0) {
-      await eventually(() => got.includes(tokens[after(phase) - 1]!.trim()), "the pieces before it")
-    } else await eventually(() => (request?.tokensSent ?? 0) >= after(phase), "the server has sent its part")
+    if (form === "stream" && point(phase) > 0) {
+      await eventually(() => got.includes(tokens[point(phase) - 1]!.trim()), "the pieces before it")
+    } else await eventually(() => (request?.tokensSent ?? 0) >= point(phase), "the server has sent its part")
     const left = Date.now()
     socket.destroy()
     const closed = await request?.closedByClient
