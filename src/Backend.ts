@@ -45,6 +45,7 @@ export interface Finish {
   readonly promptTime?: number
   readonly loadTime?: number
   readonly promptEvaluated?: number
+  readonly uncounted?: boolean
 }
 
 /**

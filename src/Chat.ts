@@ -13,82 +13,65 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
-import * as Channel from "effect/Channel"
-import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import type { ChatEvent } from "./ChatEvent.js"
 import * as ChatRequest from "./ChatRequest.js"
-import {
-  type ChatError,
-  DeadlineExceeded,
-  InvalidRequest,
-  PersonaNotFound,
-  type SchemaIssue,
-  SchemaMismatch,
-  type SessionNotFound,
-  ToolFailed
-} from "./Errors.js"
-import { type Batch, type Call, type Continuation, Failover, type OpenAnswer, type Result } from "./Failover.js"
+import { type Checked, check, type Options, type Prompt } from "./chat/check.js"
+import { streamOf, whole } from "./chat/reading.js"
+import * as Rounds from "./chat/rounds.js"
+import { type ChatError, DeadlineExceeded, type SchemaIssue, SchemaMismatch } from "./Errors.js"
+import { type Call, Failover, type OpenAnswer, type Result } from "./Failover.js"
 import * as History from "./History.js"
 import * as Message from "./Message.js"
 import { Registry } from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
-import { type Session, Sessions, type Turn } from "./Sessions.js"
-import { CurrentSettings, type Settings } from "./Settings.js"
+import { Sessions, type Turn } from "./Sessions.js"
+import { CurrentSettings } from "./Settings.js"
 import * as StructuredOutput from "./StructuredOutput.js"
+
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Options,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Prompt,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Tool
+} from "./chat/check.js"
+export {
+  /**
+   * @since 0.1.0
+   * @category accessors
+   */
+  textOf
+} from "./chat/rounds.js"
 
 // =============================================================================
 // models
 // =============================================================================
 
 /**
- * What to answer: a prompt, or a whole conversation.
- *
- * @since 0.1.0
- * @category models
- */
-export type Prompt = string | ReadonlyArray<Message.Message> | { readonly messages: ReadonlyArray<Message.Message> }
-
-/**
- * A tool the model may call. With `execute` the tool is run here, its result goes back to the model (text as it is,
- * anything else as JSON) and the answer goes on; without it the answer ends with `tool_call` events for the caller.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Tool extends ChatRequest.ToolDefinition {
-  readonly execute?: (args: { readonly [key: string]: unknown }) => Effect.Effect<unknown, unknown>
-}
-
-/**
- * The options of a call: see `ChatRequest.Options` for those that are plain data, with their ranges and defaults.
- *
- * - `session`: a session, or its id: the conversation goes on, and is stored when the answer is complete
- * - `tools`: with or without `execute`
- * - `maxToolRounds`: how often in one call the model may call tools, default 8; after that the answer ends with its
- *   tool calls unanswered
- *
- * @since 0.1.0
- * @category models
- */
-export interface Options extends Omit<ChatRequest.Options, "tools"> {
-  readonly session?: Session | string | undefined
-  readonly tools?: ReadonlyArray<Tool> | undefined
-  readonly maxToolRounds?: number | undefined
-}
-
-/**
  * - `open`: the answer as a plain pull of events, for callers that iterate it themselves; it must be pulled to its
  *   end or cancelled
+ * - `openNow`: the same at once and without an Effect, where nothing has to be waited for first: no place in a session,
+ *   no kept answer, nobody to be asked who has the model. `undefined` otherwise. Without `events` only `result` is
+ *   there to be read
  * - `stream`: the events as a `Stream`, one chunk per network read; ending it early stops the server's work
  * - `complete`: the whole answer with its server, usage, speed and tool calls
  * - `text`: the text of the whole answer
@@ -99,6 +82,11 @@ export interface Options extends Omit<ChatRequest.Options, "tools"> {
  */
 export interface Service {
   readonly open: (prompt: Prompt, options?: Options) => Effect.Effect<OpenAnswer, ChatError>
+  readonly openNow: (
+    prompt: Prompt,
+    options: Options | undefined,
+    events: boolean
+  ) => Either.Either<OpenAnswer, ChatError> | undefined
   readonly stream: (prompt: Prompt, options?: Options) => Stream.Stream<ChatEvent, ChatError>
   readonly complete: (prompt: Prompt, options?: Options) => Effect.Effect<Result, ChatError>
   readonly text: (prompt: Prompt, options?: Options) => Effect.Effect<string, ChatError>
@@ -116,59 +104,13 @@ export interface Service {
 export class Chat extends Context.Tag("aicortex/Chat")<Chat, Service>() {}
 
 // =============================================================================
-// preparation
+// service
 // =============================================================================
-
-const isMessages = (prompt: Prompt): prompt is ReadonlyArray<Message.Message> => Array.isArray(prompt)
-
-const turnMessages = (prompt: Prompt): Either.Either<ReadonlyArray<Message.Message>, InvalidRequest> => {
-  if (typeof prompt === "string") {
-    return prompt === ""
-      ? Either.left(new InvalidRequest({ field: "prompt", reason: "is empty; ask something" }))
-      : Either.right([Message.user(prompt)])
-  }
-  const messages: unknown = isMessages(prompt) ? prompt : prompt?.messages
-  return Array.isArray(messages)
-    ? ChatRequest.decodeMessages(messages)
-    : Either.left(
-        new InvalidRequest({ field: "prompt", reason: "must be a text, a list of messages, or { messages }" })
-      )
-}
-
-const toolText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "null"))
-
-/** What a tool failed with, in words: it may be anything. */
-const reasonOf = (cause: unknown): string => {
-  if (typeof cause !== "object" || cause === null) return String(cause)
-  if ("message" in cause && typeof cause.message === "string" && cause.message !== "") return cause.message
-  if (cause instanceof Error) return cause.name
-  if ("_tag" in cause && typeof cause._tag === "string") return cause._tag
-  try {
-    return JSON.stringify(cause) ?? "it gave no reason"
-  } catch {
-    return "it gave no reason that can be shown"
-  }
-}
-
-const defaultToolRounds = 8
 
 /** What a model may say when the caller sets no limit, in tokens, as far as trimming the history goes. */
 const defaultReserve = 1024
 
-/** A call that has been checked. */
-interface Checked {
-  readonly options: ChatRequest.Options
-  readonly model: string
-  readonly format: ChatRequest.Format
-  readonly limits: ChatRequest.Limits
-  readonly executors: ReadonlyMap<string, NonNullable<Tool["execute"]>> | undefined
-  readonly maxToolRounds: number
-  readonly session: string | undefined
-  readonly system: ReadonlyArray<Message.Message>
-  readonly fresh: ReadonlyArray<Message.Message>
-  /** For how long its answer is kept, in milliseconds; `undefined`: not at all. */
-  readonly kept: number | undefined
-}
+const nothing: ReadonlyArray<ChatEvent> = []
 
 /** A call with its conversation, and its place in its session. */
 interface Prepared {
@@ -181,96 +123,6 @@ interface Prepared {
   /** What it wants of the cache besides. */
   readonly wish?: Pick<ResponseCache.Wish, "accepts" | "keepAs" | "renew"> | undefined
 }
-
-const check = (
-  prompt: Prompt,
-  given: Options | undefined,
-  format: ChatRequest.Format,
-  settings: Settings
-): Either.Either<Checked, ChatError> => {
-  const { maxToolRounds = defaultToolRounds, session, tools, ...rest } = given ?? {}
-  if (!Number.isSafeInteger(maxToolRounds) || maxToolRounds < 1) {
-    return Either.left(new InvalidRequest({ field: "maxToolRounds", reason: "must be a whole number from 1" }))
-  }
-  const id: unknown = typeof session === "object" && session !== null ? session.id : session
-  if ((id !== undefined && typeof id !== "string") || (id === undefined && session !== undefined)) {
-    return Either.left(new InvalidRequest({ field: "session", reason: "must be a session or its id" }))
-  }
-  let executors: Map<string, NonNullable<Tool["execute"]>> | undefined
-  const definitions = Array.isArray(tools)
-    ? (tools as ReadonlyArray<Tool>).map((tool) => {
-        if (typeof tool !== "object" || tool === null) return tool
-        const { execute, ...definition } = tool
-        if (execute !== undefined) {
-          executors ??= new Map()
-          executors.set(definition.name, execute)
-        }
-        return definition
-      })
-    : tools
-  const decoded = ChatRequest.decodeOptions(definitions === undefined ? rest : { ...rest, tools: definitions })
-  if (Either.isLeft(decoded)) return Either.left(decoded.left)
-  const options = decoded.right
-  let system = options.system
-  if (options.persona !== undefined) {
-    if (system !== undefined) {
-      return Either.left(
-        new InvalidRequest({ field: "persona", reason: "cannot be given together with system; use one of them" })
-      )
-    }
-    system = Object.hasOwn(settings.personas, options.persona) ? settings.personas[options.persona] : undefined
-    if (system === undefined) {
-      const known = Object.keys(settings.personas).sort()
-      return Either.left(new PersonaNotFound({ persona: options.persona, known }))
-    }
-  }
-  if (format !== "text") system = StructuredOutput.withInstruction(system)
-  const fresh = turnMessages(prompt)
-  if (Either.isLeft(fresh)) return Either.left(fresh.left)
-  return Either.right({
-    options,
-    model: options.model ?? settings.model,
-    format,
-    limits: ChatRequest.limits(options),
-    executors,
-    maxToolRounds,
-    session: id,
-    system: system === undefined ? [] : [Message.system(system)],
-    fresh: fresh.right,
-    kept: executors === undefined ? ResponseCache.ttlOf(options.cache, settings) : undefined
-  })
-}
-
-const assistantMessage = (result: Result): Message.AssistantMessage => ({
-  role: "assistant",
-  content: result.text,
-  ...(result.toolCalls.length === 0 ? {} : { toolCalls: result.toolCalls })
-})
-
-/** The text of an answer. Calls of tools that nobody has answered would be lost with it. */
-const textOf = (result: Result): Effect.Effect<string, ToolFailed> => {
-  const [call] = result.toolCalls
-  return call === undefined
-    ? Effect.succeed(result.text)
-    : Effect.fail(
-        new ToolFailed({
-          tool: call.name,
-          reason:
-            "its call was left unanswered: no tool of this name has an execute, or the model went on calling for " +
-            "maxToolRounds. Use complete() or stream to see the calls"
-        })
-      )
-}
-
-const isChatError = (error: unknown): error is ChatError =>
-  error instanceof Error && "_tag" in error && typeof error._tag === "string"
-
-const failWith = (error: unknown): Effect.Effect<never, ChatError> =>
-  isChatError(error) ? Effect.fail(error) : Effect.die(error)
-
-// =============================================================================
-// service
-// =============================================================================
 
 /**
  * @since 0.1.0
@@ -379,116 +231,79 @@ export const make = Effect.gen(function* () {
       )
     })
 
-  /** Stores the turn, and runs the tools that the answer called. One per call: it counts the rounds. */
-  const completion = (prepared: Prepared, commit: boolean) => {
-    const { checked, turn } = prepared
-    const { executors } = checked
-    let request = prepared.request
-    const said: Array<Message.Message> = checked.fresh.filter(
-      (message) => message.role !== "system" && message.role !== "developer"
-    )
-    let rounds = 0
-    const finish = Effect.fnUntraced(function* (
-      result: Result
-    ): Effect.fn.Return<Continuation | undefined, ToolFailed | SessionNotFound> {
-      const calls = result.toolCalls
-      const reply = assistantMessage(result)
-      said.push(reply)
-      if (executors !== undefined && calls.length > 0 && calls.every((call) => executors.has(call.name))) {
-        if (rounds < checked.maxToolRounds) {
-          rounds++
-          const answers: Array<Message.Message> = [reply]
-          const events: Array<ChatEvent> = []
-          for (const { arguments: args, id, name } of calls) {
-            const execute = executors.get(name)
-            if (execute === undefined) continue
-            const value = yield* Effect.mapError(
-              Effect.suspend(() => execute(args)),
-              (cause) => new ToolFailed({ tool: name, reason: reasonOf(cause), cause })
-            )
-            answers.push({ role: "tool", toolCallId: id, toolName: name, content: toolText(value) })
-            events.push({ type: "tool_result", id, name, result: value, timestamp: now() })
-          }
-          said.push(...answers.slice(1))
-          request = { ...request, messages: [...request.messages, ...answers] }
-          return { request, events }
-        }
-      }
-      if (commit && turn !== undefined && (result.text !== "" || calls.length > 0)) yield* turn.commit(said)
-      return undefined
-    })
-    return { finish, said }
-  }
+  const routingOf = ({ options }: Checked): ChatRequest.Routing => options.routing ?? ChatRequest.defaults.routing
+
+  const travellerOf = ({ checked, request }: Prepared) => ({
+    conversation: checked.session,
+    tokens: () => History.estimate(request.messages)
+  })
+
+  /** What begins an answer, where nothing has to be waited for. */
+  const prepared = (call: Prepared): ((call: Call) => OpenAnswer) | undefined =>
+    call.checked.kept === undefined
+      ? failover.prepared(call.request.model, routingOf(call.checked), travellerOf(call))
+      : undefined
 
   /** Finds the servers of a call, or who has its answer already. */
-  const prepare = (prepared: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
-    const { began, checked, request, wish } = prepared
-    const routing = checked.options.routing ?? ChatRequest.defaults.routing
-    const servers = failover.prepare(request.model, routing, {
-      conversation: checked.session,
-      tokens: () => History.estimate(request.messages)
-    })
+  const prepare = (call: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
+    const { began, checked, request, wish } = call
+    const ready = prepared(call)
+    if (ready !== undefined) return Effect.succeed(ready)
+    const routing = routingOf(checked)
+    const servers = failover.prepare(request.model, routing, travellerOf(call))
     return checked.kept === undefined
       ? within(servers, checked, began)
       : within(cache.prepare({ ...wish, request, routing, ttl: checked.kept }, servers), checked, began)
   }
 
+  /** A call that neither stores a turn nor runs tools. */
+  const simpleCall = ({ began, checked, request }: Prepared, events: boolean): Call => ({
+    request,
+    limits: checked.limits,
+    began,
+    events,
+    preface: nothing,
+    complete: undefined,
+    closed: undefined
+  })
+
   /** What begins the answer of a call, and what it adds to the conversation. */
   const begin = (prepared: Prepared, events: boolean, commit: boolean) => {
     const { checked, request, trimmed, turn } = prepared
-    const preface: ReadonlyArray<ChatEvent> =
-      trimmed === 0 ? [] : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }]
     if (turn === undefined && checked.executors === undefined) {
-      return Effect.map(prepare(prepared), (answer) => ({
-        start: () =>
-          answer({
-            request,
-            limits: checked.limits,
-            began: prepared.began,
-            events,
-            preface,
-            complete: undefined,
-            closed: undefined
-          }),
-        said: checked.fresh
-      }))
+      const call = simpleCall(prepared, events)
+      return Effect.map(prepare(prepared), (answer) => ({ start: () => answer(call), said: checked.fresh }))
     }
-    let fiber: Fiber.RuntimeFiber<Continuation | undefined, ChatError> | undefined
-    const { finish, said } = completion(prepared, commit)
-    const complete = (result: Result): Promise<Continuation | undefined> =>
-      new Promise((resolve, reject) => {
-        const running = runFork(finish(result))
-        fiber = running
-        running.addObserver((exit) => {
-          fiber = undefined
-          if (Exit.isSuccess(exit)) resolve(exit.value)
-          else reject(Cause.squash(exit.cause))
-        })
-      })
-    const closed = () => {
-      if (fiber !== undefined) runFork(Fiber.interruptFork(fiber))
-      if (events) turn?.release()
+    const rounds = Rounds.make(checked, request, commit ? turn : undefined, now, runFork)
+    const call: Call = {
+      ...simpleCall(prepared, events),
+      preface: trimmed === 0 ? nothing : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }],
+      complete: rounds.complete,
+      closed: () => {
+        rounds.stop()
+        if (events) turn?.release()
+      }
     }
-    return Effect.map(prepare(prepared), (answer) => ({
-      start: () =>
-        answer({ request, limits: checked.limits, began: prepared.began, events, preface, complete, closed }),
-      said
-    }))
+    return Effect.map(prepare(prepared), (answer) => ({ start: () => answer(call), said: rounds.said }))
   }
 
-  const whole = (start: () => OpenAnswer): Effect.Effect<Result, ChatError> =>
-    Effect.async<Result, ChatError>((resume) => {
-      const answer = start()
-      answer.result().then(
-        (result) => resume(Effect.succeed(result)),
-        (error: unknown) => resume(failWith(error))
-      )
-      return Effect.sync(() => answer.cancel())
-    })
+  const openNow: Service["openNow"] = (prompt, options, events) => {
+    const checked = check(prompt, options, "text", settings)
+    if (Either.isLeft(checked)) return Either.left(checked.left)
+    const { executors, session } = checked.right
+    if (session !== undefined || executors !== undefined) return undefined
+    const call = alone(checked.right)
+    const ready = prepared(call)
+    return ready === undefined ? undefined : Either.right(ready(simpleCall(call, events)))
+  }
 
-  const complete = (prompt: Prompt, options?: Options): Effect.Effect<Result, ChatError> =>
+  const answered = <A>(
+    prompt: Prompt,
+    options: Options | undefined,
+    use: (result: Result) => A | ChatError
+  ): Effect.Effect<A, ChatError> =>
     withCall(prompt, options, "text", false, (prepared) =>
-      Effect.flatMap(begin(prepared, false, true), ({ start }) => whole(start))
+      Effect.flatMap(begin(prepared, false, true), ({ start }) => whole(start, use))
     )
 
   const open = (prompt: Prompt, options?: Options): Effect.Effect<OpenAnswer, ChatError> =>
@@ -500,9 +315,10 @@ export const make = Effect.gen(function* () {
   const ask = <A>(prepared: Prepared, decoder: StructuredOutput.Decoder<A>) => {
     const once = (wish: Prepared["wish"]) =>
       Effect.flatMap(begin({ ...prepared, wish }, false, false), ({ said, start }) =>
-        Effect.flatMap(whole(start), (result) =>
-          Effect.map(textOf(result), (text) => ({ result, said, decoded: decoder.decode(text) }))
-        )
+        whole(start, (result) => {
+          const text = Rounds.textOf(result)
+          return typeof text === "string" ? { result, said, decoded: decoder.decode(text) } : text
+        })
       )
     if (prepared.checked.kept === undefined) return once(undefined)
     const accepts = (result: Result) => Either.isRight(decoder.decode(result.text))
@@ -530,39 +346,20 @@ export const make = Effect.gen(function* () {
         if (Either.isLeft(decoded)) {
           return yield* new SchemaMismatch({ model: prepared.request.model, issues: decoded.left, text: result.text })
         }
-        yield* prepared.turn?.commit([...first.said.slice(0, -1), assistantMessage(result)]) ?? Effect.void
+        yield* prepared.turn?.commit([...first.said.slice(0, -1), Rounds.assistantMessage(result)]) ?? Effect.void
         return decoded.right
       })
     )
 
   return Chat.of({
     open,
+    openNow,
     stream: (prompt, options) => streamOf(open(prompt, options)),
-    complete,
-    text: (prompt, options) => Effect.flatMap(complete(prompt, options), textOf),
+    complete: (prompt, options) => answered<Result>(prompt, options, identity),
+    text: (prompt, options) => answered<string>(prompt, options, Rounds.textOf),
     structured
   })
 })
-
-/** Reads one answer: a chunk per network read. A channel of its own, because a stream's combinators cost more. */
-const streamOf = <R>(open: Effect.Effect<OpenAnswer, ChatError, R>): Stream.Stream<ChatEvent, ChatError, R> => {
-  const read = (answer: OpenAnswer): Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> => {
-    const pull = Effect.async<Batch | undefined, ChatError>((resume) => {
-      answer.pull().then(
-        (batch) => resume(Effect.succeed(batch)),
-        (error: unknown) => resume(failWith(error))
-      )
-    })
-    const next: typeof done = Channel.flatMap(Channel.fromEffect(pull), (batch) =>
-      batch === undefined ? done : Channel.flatMap(Channel.write(Chunk.unsafeFromArray(batch)), () => next)
-    )
-    return next
-  }
-  const done: Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> = Channel.void
-  return Stream.fromChannel(
-    Channel.acquireUseRelease(Effect.interruptible(open), read, (answer) => Effect.sync(() => answer.cancel()))
-  )
-}
 
 /** The same call with the model's reply and what is wrong with it. */
 const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArray<SchemaIssue>): Prepared => ({

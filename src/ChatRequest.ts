@@ -7,6 +7,7 @@
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
+import * as AST from "effect/SchemaAST"
 import { InvalidRequest } from "./Errors.js"
 import { Message } from "./Message.js"
 import { nearest } from "./Model.js"
@@ -233,6 +234,21 @@ const invalid = (error: ParseResult.ParseError, prefix: string): InvalidRequest 
   return new InvalidRequest({ field, reason: alternatives(issues) ?? issue?.message ?? "is not valid" })
 }
 
+/** Each option's own check: only what is given costs time. */
+const checks: ReadonlyMap<PropertyKey, (value: unknown) => boolean> = new Map(
+  AST.getPropertySignatures(Options.ast).map(({ name, type }) => [
+    name,
+    Schema.is(Schema.make(type), { onExcessProperty: "error" })
+  ])
+)
+
+/** Whether the whole schema would say so too; where it would not, it knows the words for it. */
+const areOptions = (input: unknown): input is Options => {
+  if (typeof input !== "object" || input === null || Array.isArray(input)) return false
+  for (const [name, value] of Object.entries(input)) if (checks.get(name)?.(value) !== true) return false
+  return true
+}
+
 /**
  * Checks options that come from outside. An unknown option is an error, never dropped.
  *
@@ -240,7 +256,9 @@ const invalid = (error: ParseResult.ParseError, prefix: string): InvalidRequest 
  * @category constructors
  */
 export const decodeOptions = (input: unknown): Either.Either<Options, InvalidRequest> =>
-  Either.mapLeft(decodeOptionsEither(input), (error) => invalid(error, ""))
+  areOptions(input)
+    ? Either.right({ ...input })
+    : Either.mapLeft(decodeOptionsEither(input), (error) => invalid(error, ""))
 
 /**
  * Checks a conversation that comes from outside.

@@ -33,6 +33,7 @@ import * as Fleet from "./Fleet.js"
 import * as Registry from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
 import * as Router from "./Router.js"
+import * as KeyValue from "./responseCache/keyValue.js"
 import type { Protocol } from "./Server.js"
 import * as Sessions from "./Sessions.js"
 import { CurrentSettings } from "./Settings.js"
@@ -140,7 +141,7 @@ const layerResponseStore = (folder: string | undefined) =>
     Effect.map(CurrentSettings, ({ cache }) =>
       folder === undefined
         ? ResponseCache.layerStoreMemory(cache)
-        : Layer.provide(ResponseCache.layerStoreKeyValue(cache), layerFolder(folder))
+        : Layer.provide(KeyValue.layerStoreKeyValue(cache), layerFolder(folder))
     )
   )
 
@@ -148,6 +149,7 @@ const layerResponseStore = (folder: string | undefined) =>
  * What can be put in the place of a part, as a layer.
  *
  * - `store`: where conversations are kept; default: memory
+ * - `responses`: where answers are kept for calls with `cache`; default: memory, or the configured folder
  * - `router`: in which order servers are tried
  * - `transport`: how chat requests are sent
  *
@@ -161,6 +163,7 @@ const layerResponseStore = (folder: string | undefined) =>
  */
 export interface Replacements {
   readonly store?: Layer.Layer<Sessions.SessionStore> | undefined
+  readonly responses?: Layer.Layer<ResponseCache.ResponseCacheStore> | undefined
   readonly router?: Layer.Layer<Router.Router, never, Registry.Registry | Fleet.Fleet | CurrentSettings> | undefined
   readonly transport?: Layer.Layer<Transport> | undefined
 }
@@ -196,7 +199,7 @@ export const layerServices = (
     Layer.provideMerge(Failover.layer),
     Layer.provide(layerBackends({ modelPath: options.demoModel })),
     Layer.provideMerge(ResponseCache.layer),
-    Layer.provide(layerResponseStore(options.cacheFolder)),
+    Layer.provide(replace.responses ?? layerResponseStore(options.cacheFolder)),
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),

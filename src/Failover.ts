@@ -37,7 +37,7 @@ import { Answer } from "./failover/answer.js"
 import type { Call, Surroundings } from "./failover/call.js"
 import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
-import { Router, type Traveller } from "./Router.js"
+import { type Route, Router, type Traveller } from "./Router.js"
 
 export {
   /**
@@ -83,7 +83,8 @@ export {
 
 /**
  * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is
- * called. `traveller` says which conversation the call belongs to.
+ * called. `traveller` says which conversation the call belongs to. `prepared` is the same at once, where nobody has to be
+ * asked who has the model; `undefined` otherwise.
  *
  * @since 0.1.0
  * @category models
@@ -94,6 +95,7 @@ export interface Service {
     routing: Routing,
     traveller?: Traveller
   ) => Effect.Effect<(call: Call) => Answer, ModelNotFound | NoServers>
+  readonly prepared: (model: string, routing: Routing, traveller?: Traveller) => ((call: Call) => Answer) | undefined
 }
 
 /**
@@ -134,15 +136,26 @@ export const make = Effect.gen(function* () {
   const live = new Roster<Answer>()
   yield* Effect.addFinalizer(() => Effect.sync(() => live.each((answer) => answer.cancel(new Closed()))))
 
+  /** Who has the model by now; `undefined` where nobody has it any more. */
+  const relocate = (model: string, routing: Routing, traveller: Traveller | undefined) =>
+    runPromise(Effect.orElseSucceed(router.route(model, routing, traveller), () => undefined))
+
+  const start = (route: Route, call: Call, routing: Routing, traveller: Traveller | undefined): Answer => {
+    const { model } = call.request
+    const answer = new Answer(call, route, surroundings, () => relocate(model, routing, traveller))
+    answer.enter(live)
+    return answer
+  }
+
   return Failover.of({
-    prepare: (model, routing, traveller) => {
-      const find = router.route(model, routing, traveller)
-      const relocate = () => runPromise(Effect.orElseSucceed(find, () => undefined))
-      return Effect.map(find, (route) => (call: Call) => {
-        const answer = new Answer(call, route, surroundings, relocate)
-        answer.enter(live)
-        return answer
-      })
+    prepare: (model, routing, traveller) =>
+      Effect.map(
+        router.route(model, routing, traveller),
+        (route) => (call: Call) => start(route, call, routing, traveller)
+      ),
+    prepared: (model, routing, traveller) => {
+      const route = router.routed(model, routing, traveller)
+      return route === undefined ? undefined : (call) => start(route, call, routing, traveller)
     }
   })
 })

@@ -98,6 +98,7 @@ export interface LlmParams {
  * - `llmParams`, `randomLlmParams`: a random server that answers and has the model (or any), one that is not resting if
  *   possible
  * - `locate`: the servers of a model, those that are certain to have it first
+ * - `located`: the same at once, where nobody has to be asked; `undefined` otherwise
  * - `missing`: the error of `locate` when no server has the model
  * - `markAbsent`: a server has said that it does not have a model after all
  * - `refresh`: reads the registry folders and every server's list anew
@@ -120,6 +121,7 @@ export interface Service {
   readonly llmParams: (model?: string) => Effect.Effect<LlmParams, ModelNotFound | NoServers>
   readonly randomLlmParams: Effect.Effect<LlmParams, NoServers>
   readonly locate: (model: string) => Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers>
+  readonly located: (model: string) => ReadonlyArray<Host> | undefined
   readonly missing: (model: string) => Effect.Effect<never, ModelNotFound | NoServers>
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
   readonly refresh: Effect.Effect<void>
@@ -346,6 +348,12 @@ export const make = Effect.gen(function* () {
           return first === undefined ? missing(model) : first.certain ? Effect.succeed(hosts) : doubtful(model, hosts)
         })
 
+  const located = (model: string): ReadonlyArray<Host> | undefined => {
+    if (Model.canonical(model) === demoKey) return demoHosts
+    const hosts = lists.located(model)
+    return hosts?.[0]?.certain === true ? hosts : undefined
+  }
+
   const toServerInfo = (host: Host): Server.ServerInfo => {
     const live = fleet.snapshot(host.server.url, host.model).tokensPerSecond
     return {
@@ -512,6 +520,7 @@ export const make = Effect.gen(function* () {
     llmParams,
     randomLlmParams,
     locate,
+    located,
     missing,
     markAbsent: lists.markAbsent,
     refresh: Effect.zipRight(forgetOwn, lists.refresh),

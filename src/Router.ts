@@ -112,6 +112,7 @@ export {
 
 /**
  * - `route`: the way of a call over the servers of a model
+ * - `routed`: the same at once, where nobody has to be asked who has the model; `undefined` otherwise
  * - `best`: the server that a call would try first, remembered per model and strategy for `Settings.bestServerTtl`,
  *   but not past a failure of that server
  * - `clear`: forgets all three caches: which servers are bad, which are good and how fast, and which is best; and how
@@ -126,6 +127,7 @@ export interface Service {
     strategy: Routing,
     traveller?: Traveller
   ) => Effect.Effect<Route, ModelNotFound | NoServers>
+  readonly routed: (model: string, strategy: Routing, traveller?: Traveller) => Route | undefined
   readonly best: (model: string, strategy: Routing) => Effect.Effect<ServerInfo, ModelNotFound | NoServers>
   readonly clear: Effect.Effect<void>
 }
@@ -160,6 +162,11 @@ export const make = Effect.gen(function* () {
   return Router.of({
     route: (model, strategy, traveller = nobody) =>
       Effect.map(poolOf(model), (pool) => new Way(pool, strategy, fleet, random, now, traveller)),
+    routed: (model, strategy, traveller = nobody) => {
+      const hosts = registry.located(model)
+      if (hosts === undefined) return undefined
+      return new Way(fleet.pool(hosts, remotenessOf), strategy, fleet, random, now, traveller)
+    },
     best: Effect.fnUntraced(function* (model: string, strategy: Routing) {
       const key = `${strategy} ${model}`
       const known = best.get(key)

@@ -16,7 +16,10 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
+import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import * as ApiRequest from "./backend/apiRequest.js"
@@ -24,7 +27,7 @@ import * as Chat from "./Chat.js"
 import { type JsonObject, type Routing, Routing as RoutingSchema, type ToolDefinition } from "./ChatRequest.js"
 import * as Wiring from "./Cortex.js"
 import { Closed, InvalidRequest, type RegistryWarning } from "./Errors.js"
-import type { Result } from "./Failover.js"
+import type { OpenAnswer, Result } from "./Failover.js"
 import type { Message } from "./Message.js"
 import { ChatStream } from "./promise/chatStream.js"
 import * as Registry from "./Registry.js"
@@ -192,8 +195,40 @@ const toolsOf = (tools: ReadonlyArray<Tool>): ReadonlyArray<Chat.Tool> =>
 
 const never = (field: string, reason: string): Promise<never> => Promise.reject(new InvalidRequest({ field, reason }))
 
+/** The text of a whole answer that was begun without waiting for anything. */
+const wholeOf = async (answer: OpenAnswer, signal: AbortSignal | undefined): Promise<Result> => {
+  if (signal !== undefined) cancelOn(answer, signal)
+  return answer.result()
+}
+
+const cancelOn = (answer: OpenAnswer, signal: AbortSignal): void => {
+  const abort = () => answer.cancel(signal.reason)
+  if (signal.aborted) abort()
+  else {
+    signal.addEventListener("abort", abort, { once: true })
+    answer.onClose(() => signal.removeEventListener("abort", abort))
+  }
+}
+
+/** What `Chat` takes of what the facade was given. */
+const chatOptions = (
+  rest: Omit<ChatOptions, "session" | "tools">,
+  session: ChatOptions["session"],
+  tools: ChatOptions["tools"]
+): Chat.Options =>
+  session === undefined && tools === undefined
+    ? rest
+    : {
+        ...rest,
+        ...(session === undefined ? {} : { session: session instanceof Session ? { id: session.id } : session }),
+        ...(tools === undefined ? {} : { tools: toolsOf(tools) })
+      }
+
+/** Begins an answer where nothing has to be waited for: no fiber is needed then. Throws what is wrong with the call. */
+type OpenNow = (prompt: Prompt, options: Chat.Options, events: boolean) => OpenAnswer | undefined
+
 const chatWith =
-  (run: Run) =>
+  (run: Run, openNow: OpenNow) =>
   async (prompt: Prompt, options: ChatOptions = {}): Promise<unknown> => {
     const { responseFormat, schema, session, signal, stream, tools, ...rest } = options
     const json = responseFormat === "json" || schema !== undefined
@@ -211,24 +246,15 @@ const chatWith =
       )
     }
     if (signal?.aborted) throw signal.reason
-    const all: Chat.Options = {
-      ...rest,
-      ...(session === undefined ? {} : { session: session instanceof Session ? { id: session.id } : session }),
-      ...(tools === undefined ? {} : { tools: toolsOf(tools) })
-    }
+    const all = chatOptions(rest, session, tools)
     if (stream === true) {
-      const answer = await run(
-        Effect.flatMap(Chat.Chat, (chat) => chat.open(prompt, all)),
-        signal
-      )
-      if (signal !== undefined) {
-        const abort = () => answer.cancel(signal.reason)
-        if (signal.aborted) abort()
-        else {
-          signal.addEventListener("abort", abort, { once: true })
-          answer.onClose(() => signal.removeEventListener("abort", abort))
-        }
-      }
+      const answer =
+        openNow(prompt, all, true) ??
+        (await run(
+          Effect.flatMap(Chat.Chat, (chat) => chat.open(prompt, all)),
+          signal
+        ))
+      if (signal !== undefined) cancelOn(answer, signal)
       return new ChatStream(answer)
     }
     const idle = Array.isArray(tools)
@@ -249,7 +275,11 @@ const chatWith =
         signal
       )
     }
-    return run(Chat.text(prompt, all), signal)
+    const answer = openNow(prompt, all, false)
+    if (answer === undefined) return run(Chat.text(prompt, all), signal)
+    const text = Chat.textOf(await wholeOf(answer, signal))
+    if (typeof text !== "string") throw text
+    return text
   }
 
 /**
@@ -320,7 +350,13 @@ export class Session {
  * @category constructors
  */
 export const createCortex = (options: CortexOptions = {}): Cortex => {
-  const runtime = ManagedRuntime.make(Wiring.layer(options))
+  let service: Chat.Service | undefined
+  const known = Layer.effectDiscard(
+    Effect.map(Chat.Chat, (made) => {
+      service = made
+    })
+  )
+  const runtime = ManagedRuntime.make(Layer.provideMerge(known, Wiring.layer(options)))
   let closed = false
   const run: Run = async (effect, signal) => {
     if (closed) throw new Closed()
@@ -340,19 +376,19 @@ export const createCortex = (options: CortexOptions = {}): Cortex => {
     run(Effect.flatMap(Router.Router, use))
   const session = (make: (sessions: Sessions.Service) => Effect.Effect<Sessions.Session, unknown>): Promise<Session> =>
     run(Effect.map(Effect.flatMap(Sessions.Sessions, make), ({ id }) => new Session(id, run)))
-  const chat = chatWith(run) as ChatFunction
+  const openNow: OpenNow = (prompt, all, events) => {
+    if (closed) throw new Closed()
+    const opened = service?.openNow(prompt, all, events)
+    return opened === undefined ? undefined : Either.getOrThrowWith(opened, identity)
+  }
+  const chat = chatWith(run, openNow) as ChatFunction
   return {
     chat,
     complete: async (prompt, { session, signal, tools, ...rest } = {}) => {
       if (signal?.aborted) throw signal.reason
-      return run(
-        Chat.complete(prompt, {
-          ...rest,
-          ...(session === undefined ? {} : { session: session instanceof Session ? { id: session.id } : session }),
-          ...(tools === undefined ? {} : { tools: toolsOf(tools) })
-        }),
-        signal
-      )
+      const all = chatOptions(rest, session, tools)
+      const answer = openNow(prompt, all, false)
+      return answer === undefined ? run(Chat.complete(prompt, all), signal) : wholeOf(answer, signal)
     },
     Session: {
       create: () => session((sessions) => sessions.create()),

@@ -7,7 +7,7 @@ import * as Cortex from "../src/Cortex.js"
 import type { Attempt, FailureReason, Phase } from "../src/Errors.js"
 import { pauseBefore } from "../src/failover/again.js"
 import { AllServersFailed, InvalidRequest, StreamInterrupted } from "../src/promise.js"
-import { type Fault, type Reply, startFakeOllama } from "./support/fakeServer.js"
+import { type Fault, type Reply, startFakeOllama, tokenize } from "./support/fakeServer.js"
 import { chats, eventsOf, type Fake, failure, inOrder, model, textOf, useFleet } from "./support/fleet.js"
 
 const fleet = useFleet()
@@ -847,13 +847,23 @@ it("defect 19: the limits of the first token and of silence are not that of the 
 })
 
 it("an OpenAI stream that breaks only after its finish reason is complete: nobody else is asked", async () => {
+  const whole = tokenize(reply).length
   for (const how of ["fin", "rst"] as const) {
     for (const torn of [false, true]) {
-      const { bad, good, cortex } = await pair("openai", { kind: "cutLast", how, torn })
-      const events = await eventsOf(await cortex.chat(question, { stream: true }))
-      expect(textOf(events)).toBe(reply)
-      expect(events.at(-1)).toMatchObject({ type: "end", server: bad.url, finishReason: "stop", attempts: [] })
-      expect(chats(bad, good)).toEqual([1, 0])
+      // Without [DONE], and without the usage before it.
+      for (const frames of [1, 2]) {
+        const { bad, good, cortex } = await pair("openai", { kind: "cutLast", frames, how, torn })
+        const events = await eventsOf(await cortex.chat(question, { stream: true }))
+        expect(textOf(events)).toBe(reply)
+        expect(events.at(-1)).toMatchObject({
+          type: "end",
+          server: bad.url,
+          finishReason: "stop",
+          usage: { completionTokens: whole },
+          attempts: []
+        })
+        expect(chats(bad, good)).toEqual([1, 0])
+      }
     }
   }
 })

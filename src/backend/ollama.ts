@@ -3,9 +3,10 @@
  *
  * @since 0.1.0
  */
+import type { Mutable } from "effect/Types"
 import type { Backend, Finish, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
-import type { ChatRequest } from "../ChatRequest.js"
+import type { ChatRequest, ToolDefinition } from "../ChatRequest.js"
 import * as Lines from "../internal/lines.js"
 import * as Template from "../internal/template.js"
 import * as Message from "../Message.js"
@@ -54,27 +55,39 @@ const message = (message: Message.Message): object => {
 }
 
 /**
- * Ollama's `options` of a request: only what was asked for. The caller's raw `options` win.
+ * Ollama's `options` of a request: only what was asked for, and what is `undefined` is not sent. The caller's raw
+ * `options` win.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const options = (request: ChatRequest): { readonly [key: string]: unknown } => ({
-  ...(request.temperature === undefined ? {} : { temperature: request.temperature }),
-  ...(request.topP === undefined ? {} : { top_p: request.topP }),
-  ...(request.maxTokens === undefined ? {} : { num_predict: request.maxTokens }),
-  ...(request.stop.length === 0 ? {} : { stop: request.stop }),
-  ...(request.seed === undefined ? {} : { seed: request.seed }),
-  ...(request.frequencyPenalty === undefined ? {} : { frequency_penalty: request.frequencyPenalty }),
-  ...(request.presencePenalty === undefined ? {} : { presence_penalty: request.presencePenalty }),
-  ...(request.topK === undefined ? {} : { top_k: request.topK }),
-  ...(request.minP === undefined ? {} : { min_p: request.minP }),
-  ...(request.repeatPenalty === undefined ? {} : { repeat_penalty: request.repeatPenalty }),
-  ...request.options
+export const options = (request: ChatRequest): { readonly [key: string]: unknown } => {
+  const asked = {
+    temperature: request.temperature,
+    top_p: request.topP,
+    num_predict: request.maxTokens,
+    stop: request.stop.length === 0 ? undefined : request.stop,
+    seed: request.seed,
+    frequency_penalty: request.frequencyPenalty,
+    presence_penalty: request.presencePenalty,
+    top_k: request.topK,
+    min_p: request.minP,
+    repeat_penalty: request.repeatPenalty
+  }
+  return request.options === undefined ? asked : { ...asked, ...request.options }
+}
+
+const tool = (tool: ToolDefinition): object => ({
+  type: "function",
+  function: {
+    name: tool.name,
+    description: tool.description,
+    parameters: tool.parameters ?? { type: "object", properties: {} }
+  }
 })
 
 /**
- * The body of `POST /api/chat`.
+ * The body of `POST /api/chat`. What is `undefined` is not sent.
  *
  * @since 0.1.0
  * @category constructors
@@ -84,21 +97,10 @@ export const body = (request: ChatRequest): { readonly [key: string]: unknown } 
   messages: request.messages.map(message),
   stream: true,
   options: options(request),
-  ...(request.format === "text" ? {} : { format: request.format }),
-  ...(request.tools.length === 0 || request.toolChoice === "none"
-    ? {}
-    : {
-        tools: request.tools.map((tool) => ({
-          type: "function",
-          function: {
-            name: tool.name,
-            ...(tool.description === undefined ? {} : { description: tool.description }),
-            parameters: tool.parameters ?? { type: "object", properties: {} }
-          }
-        }))
-      }),
-  ...(request.keepAlive === undefined ? {} : { keep_alive: request.keepAlive }),
-  ...(request.think === undefined ? {} : { think: request.think })
+  format: request.format === "text" ? undefined : request.format,
+  tools: request.tools.length === 0 || request.toolChoice === "none" ? undefined : request.tools.map(tool),
+  keep_alive: request.keepAlive,
+  think: request.think
 })
 
 /** A server that does not know how to show its prompt answers instead: then as little as possible. */
@@ -146,21 +148,20 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
   const nanoseconds = count(line["eval_duration"])
   const promptTime = count(line["prompt_eval_duration"])
   const loadTime = count(line["load_duration"])
-  const usage: Usage = {
-    ...(prompt === undefined ? {} : { promptTokens: prompt }),
-    ...(completion === undefined ? {} : { completionTokens: completion }),
-    ...(prompt === undefined && completion === undefined ? {} : { totalTokens: (prompt ?? 0) + (completion ?? 0) })
-  }
-  return {
+  const usage: Mutable<Usage> = {}
+  if (prompt !== undefined) usage.promptTokens = prompt
+  if (completion !== undefined) usage.completionTokens = completion
+  if (prompt !== undefined || completion !== undefined) usage.totalTokens = (prompt ?? 0) + (completion ?? 0)
+  const finished: Mutable<Finish> = {
     // Ollama says "stop" after a tool call too.
     reason: calledTools ? "tool_calls" : line["done_reason"] === "length" ? "length" : "stop",
-    usage,
-    ...(completion === undefined || nanoseconds === undefined || nanoseconds <= 0
-      ? {}
-      : { tokensPerSecond: completion / (nanoseconds / 1e9) }),
-    ...(promptTime === undefined ? {} : { promptTime: promptTime / 1e6 }),
-    ...(loadTime === undefined ? {} : { loadTime: loadTime / 1e6 })
+    usage
   }
+  if (completion !== undefined && nanoseconds !== undefined && nanoseconds > 0)
+    finished.tokensPerSecond = completion / (nanoseconds / 1e9)
+  if (promptTime !== undefined) finished.promptTime = promptTime / 1e6
+  if (loadTime !== undefined) finished.loadTime = loadTime / 1e6
+  return finished
 }
 
 let callIds = 0
@@ -179,57 +180,73 @@ const toolCall = (call: unknown): Message.ToolCall => {
   }
 }
 
+/** Reads the lines of `/api/chat`. */
+class ChatDecoder implements Http.Decoder {
+  private over = false
+  private calledTools = false
+  private readonly template = Template.make()
+  private readonly lines = Lines.make((line) => this.take(line))
+
+  constructor(private readonly sink: Sink) {}
+
+  feed(bytes: Uint8Array): void {
+    this.lines.feed(bytes)
+  }
+  end(): void {
+    this.lines.end()
+  }
+  /** The line that ends an answer is its last. */
+  broke(): void {}
+  finished(): boolean {
+    return this.over
+  }
+
+  private take(text: string): void {
+    if (this.over || text === "") return
+    const known = this.template.match(text)
+    if (known !== undefined) {
+      if (known !== "") this.sink.text(known)
+      return
+    }
+    const line = Http.parseJson(text)
+    const message = line["message"]
+    if (typeof message === "object" && message !== null) this.message(text, line, message)
+    else if (line["error"] !== undefined) {
+      throw new Http.Reported(Http.errorText(line) ?? "an error without a message")
+    } else if (line["done"] !== true) throw new Http.Malformed(`no message in ${text.slice(0, 200)}`)
+    if (line["done"] === true) {
+      this.over = true
+      this.sink.finish(finish(line, this.calledTools))
+    }
+  }
+
+  private message(text: string, line: { readonly [key: string]: unknown }, message: object): void {
+    const { sink } = this
+    const { content, thinking, tool_calls } = message as { readonly [key: string]: unknown }
+    if (typeof thinking === "string" && thinking !== "") sink.thinking(thinking)
+    if (typeof content === "string") {
+      if (content !== "") {
+        sink.text(content)
+        if (line["done"] === false && thinking === undefined && tool_calls === undefined)
+          this.template.learn(text, content, line["created_at"])
+      }
+    } else if (content !== undefined && content !== null) throw new Http.Malformed("the content is not a string")
+    if (Array.isArray(tool_calls)) {
+      for (const call of tool_calls) {
+        this.calledTools = true
+        sink.toolCall(toolCall(call))
+      }
+    }
+  }
+}
+
 /**
  * Reads the lines of `/api/chat`.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const decoder = (sink: Sink): Http.Decoder => {
-  let finished = false
-  let calledTools = false
-  const template = Template.make()
-  const lines = Lines.make((text) => {
-    if (finished || text === "") return
-    const known = template.match(text)
-    if (known !== undefined) {
-      if (known !== "") sink.text(known)
-      return
-    }
-    const line = Http.parseJson(text)
-    const message = line["message"]
-    if (typeof message === "object" && message !== null) {
-      const { content, thinking, tool_calls } = message as { readonly [key: string]: unknown }
-      if (typeof thinking === "string" && thinking !== "") sink.thinking(thinking)
-      if (typeof content === "string") {
-        if (content !== "") {
-          sink.text(content)
-          if (line["done"] === false && thinking === undefined && tool_calls === undefined)
-            template.learn(text, content, line["created_at"])
-        }
-      } else if (content !== undefined && content !== null) throw new Http.Malformed("the content is not a string")
-      if (Array.isArray(tool_calls)) {
-        for (const call of tool_calls) {
-          calledTools = true
-          sink.toolCall(toolCall(call))
-        }
-      }
-    } else if (line["error"] !== undefined) {
-      throw new Http.Reported(Http.errorText(line) ?? "an error without a message")
-    } else if (line["done"] !== true) throw new Http.Malformed(`no message in ${text.slice(0, 200)}`)
-    if (line["done"] === true) {
-      finished = true
-      sink.finish(finish(line, calledTools))
-    }
-  })
-  return {
-    feed: lines.feed,
-    end: lines.end,
-    // The line that ends an answer is its last.
-    broke: () => {},
-    finished: () => finished
-  }
-}
+export const decoder = (sink: Sink): Http.Decoder => new ChatDecoder(sink)
 
 /**
  * `now` is the time in milliseconds since the epoch.

@@ -78,7 +78,7 @@ export class Rendering implements Sink {
       text += line
     })
     this.decoder = {
-      feed: lines.feed,
+      feed: (bytes) => lines.feed(bytes),
       end: () => {
         lines.end()
         // An empty body is a cut.
@@ -142,5 +142,10 @@ export const decoder = (sink: Sink, finish: (line: { readonly [key: string]: unk
       sink.finish(finish(line))
     }
   })
-  return { feed: lines.feed, end: lines.end, broke: () => {}, finished: () => finished }
+  return {
+    feed: (bytes) => lines.feed(bytes),
+    end: () => lines.end(),
+    broke: () => {},
+    finished: () => finished
+  }
 }

@@ -5,7 +5,7 @@
  */
 import type { Backend, Finish, Sink } from "../Backend.js"
 import type { FinishReason, Usage } from "../ChatEvent.js"
-import type { ChatRequest } from "../ChatRequest.js"
+import type { ChatRequest, ToolDefinition } from "../ChatRequest.js"
 import * as Sse from "../internal/sse.js"
 import * as Template from "../internal/template.js"
 import type * as Message from "../Message.js"
@@ -76,8 +76,27 @@ const isStrict = (schema: unknown): boolean => {
   return Object.values(schema).every(isStrict)
 }
 
+const responseFormat = ({ format }: ChatRequest): object | undefined =>
+  format === "text"
+    ? undefined
+    : format === "json"
+      ? { type: "json_object" }
+      : {
+          type: "json_schema",
+          json_schema: { name: "answer", schema: format, strict: isStrict(format) ? true : undefined }
+        }
+
+const tool = (tool: ToolDefinition): object => ({
+  type: "function",
+  function: {
+    name: tool.name,
+    description: tool.description,
+    parameters: tool.parameters ?? { type: "object", properties: {} }
+  }
+})
+
 /**
- * The body of `POST /v1/chat/completions`.
+ * The body of `POST /v1/chat/completions`. What is `undefined` is not sent.
  *
  * `topK`, `minP` and `repeatPenalty` go out as `top_k`, `min_p`, and both `repeat_penalty` (llama.cpp) and
  * `repetition_penalty` (vLLM); `think: true | false` as `chat_template_kwargs.enable_thinking`, a level as
@@ -86,64 +105,32 @@ const isStrict = (schema: unknown): boolean => {
  * @since 0.1.0
  * @category constructors
  */
-export const body = (server: Server, request: ChatRequest): { readonly [key: string]: unknown } => ({
-  model: request.model,
-  messages: request.messages.map(message),
-  stream: true,
-  stream_options: { include_usage: true },
-  ...(request.temperature === undefined ? {} : { temperature: request.temperature }),
-  ...(request.topP === undefined ? {} : { top_p: request.topP }),
-  ...(request.maxTokens === undefined ? {} : { [tokenLimit(server)]: request.maxTokens }),
-  ...(request.stop.length === 0 ? {} : { stop: request.stop }),
-  ...(request.seed === undefined ? {} : { seed: request.seed }),
-  ...(request.frequencyPenalty === undefined ? {} : { frequency_penalty: request.frequencyPenalty }),
-  ...(request.presencePenalty === undefined ? {} : { presence_penalty: request.presencePenalty }),
-  ...(request.topK === undefined ? {} : { top_k: request.topK }),
-  ...(request.minP === undefined ? {} : { min_p: request.minP }),
-  ...(request.repeatPenalty === undefined
-    ? {}
-    : { repeat_penalty: request.repeatPenalty, repetition_penalty: request.repeatPenalty }),
-  ...(request.logitBias === undefined ? {} : { logit_bias: request.logitBias }),
-  ...(request.think === undefined
-    ? {}
-    : typeof request.think === "boolean"
-      ? { chat_template_kwargs: { enable_thinking: request.think } }
-      : { reasoning_effort: request.think }),
-  ...(request.format === "text"
-    ? {}
-    : request.format === "json"
-      ? { response_format: { type: "json_object" } }
-      : {
-          response_format: {
-            type: "json_schema",
-            json_schema: {
-              name: "answer",
-              schema: request.format,
-              ...(isStrict(request.format) ? { strict: true } : {})
-            }
-          }
-        }),
-  ...(request.tools.length === 0
-    ? {}
-    : {
-        tools: request.tools.map((tool) => ({
-          type: "function",
-          function: {
-            name: tool.name,
-            ...(tool.description === undefined ? {} : { description: tool.description }),
-            parameters: tool.parameters ?? { type: "object", properties: {} }
-          }
-        }))
-      }),
-  ...(request.toolChoice === undefined
-    ? {}
-    : {
-        tool_choice:
-          typeof request.toolChoice === "string"
-            ? request.toolChoice
-            : { type: "function", function: { name: request.toolChoice.name } }
-      })
-})
+export const body = (server: Server, request: ChatRequest): { readonly [key: string]: unknown } => {
+  const { think, toolChoice } = request
+  return {
+    model: request.model,
+    messages: request.messages.map(message),
+    stream: true,
+    stream_options: { include_usage: true },
+    temperature: request.temperature,
+    top_p: request.topP,
+    [tokenLimit(server)]: request.maxTokens,
+    stop: request.stop.length === 0 ? undefined : request.stop,
+    seed: request.seed,
+    frequency_penalty: request.frequencyPenalty,
+    presence_penalty: request.presencePenalty,
+    top_k: request.topK,
+    min_p: request.minP,
+    repeat_penalty: request.repeatPenalty,
+    repetition_penalty: request.repeatPenalty,
+    logit_bias: request.logitBias,
+    chat_template_kwargs: typeof think === "boolean" ? { enable_thinking: think } : undefined,
+    reasoning_effort: typeof think === "string" ? think : undefined,
+    response_format: responseFormat(request),
+    tools: request.tools.length === 0 ? undefined : request.tools.map(tool),
+    tool_choice: typeof toolChoice === "object" ? { type: "function", function: { name: toolChoice.name } } : toolChoice
+  }
+}
 
 /**
  * The same, but the model goes on with the last message, which is its own, instead of answering it: in the words that
@@ -260,6 +247,7 @@ class ToolCalls {
  */
 export const decoder = (sink: Sink): Http.Decoder => {
   let finished = false
+  let broken = false
   let reason: FinishReason | undefined
   let counted: Usage = {}
   /** llama.cpp's own figures. */
@@ -277,6 +265,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
     const finish: Finish = {
       reason: calledTools && reason === "stop" ? "tool_calls" : reason,
       usage: counted,
+      ...(broken && counted.completionTokens === undefined ? { uncounted: true } : {}),
       ...timed
     }
     sink.finish(finish)
@@ -346,11 +335,15 @@ export const decoder = (sink: Sink): Http.Decoder => {
       } catch (error) {
         // Only the end of a complete answer was torn off.
         if (reason === undefined) throw error
+        broken = true
       }
       complete()
       if (!finished && events === 0 && bytes > 0) throw new Http.Malformed("what came back is not an event stream")
     },
-    broke: complete,
+    broke() {
+      broken = true
+      complete()
+    },
     finished: () => finished
   }
 }

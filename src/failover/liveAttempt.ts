@@ -151,7 +151,10 @@ export class LiveAttempt implements Joint {
       }
       if (rest !== "") this.say(rest, this.seam.pieces)
     }
-    this.finished = finish
+    // As with a server that broke off: a piece is a token.
+    const counted = this.repeated + this.pieces + (this.repeated > 0 ? 0 : this.thoughtPieces)
+    this.finished =
+      finish.uncounted === true ? { ...finish, usage: { ...finish.usage, completionTokens: counted } } : finish
   }
 
   flush(): void {

@@ -9,7 +9,7 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Chat from "../Chat.js"
-import type { ChatRequest, Limits, Options } from "../ChatRequest.js"
+import type { ChatRequest, Limits, Options, Routing } from "../ChatRequest.js"
 import { SchemaMismatch } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import * as Message from "../Message.js"
@@ -143,24 +143,13 @@ class Relay {
     if (ask.session !== undefined) {
       answer = await this.effect(library.chat.open({ messages: request.messages }, this.options(request, routing)))
     } else {
-      const ttl = ResponseCache.ttlOf(ask.cache, library.settings)
-      const servers = library.failover.prepare(
-        candidate.model,
-        routing,
-        candidate.only === undefined ? this.traveller : { ...this.traveller, only: candidate.only }
-      )
-      const prepare: Effect.Effect<ResponseCache.Begin, unknown> =
-        ttl === undefined || candidate.only !== undefined
-          ? servers
-          : library.cache.prepare({ request, routing, ttl, ...(accepts === undefined ? {} : { accepts }) }, servers)
-      const running = library.run(prepare)
-      this.stops.add(running.stop)
-      let begin: ResponseCache.Begin
-      try {
-        begin = await running.result
-      } finally {
-        this.stops.delete(running.stop)
-      }
+      const { only } = candidate
+      const traveller = only === undefined ? this.traveller : { ...this.traveller, only }
+      const ttl = only === undefined ? ResponseCache.ttlOf(ask.cache, library.settings) : undefined
+      // Where nobody has to be asked who has the model, nothing is waited for.
+      const begin: ResponseCache.Begin =
+        (ttl === undefined ? library.failover.prepared(candidate.model, routing, traveller) : undefined) ??
+        (await this.effect(this.prepare(candidate, request, routing, traveller, ttl, accepts)))
       answer = begin({
         request,
         limits: this.limits,
@@ -177,6 +166,19 @@ class Relay {
     answer.onClose(() => this.stops.delete(stop))
     exchange.own += performance.now() - started
     return answer
+  }
+
+  private prepare(
+    { model }: Candidate,
+    request: ChatRequest,
+    routing: Routing,
+    traveller: Traveller,
+    ttl: number | undefined,
+    accepts: ((result: Result) => boolean) | undefined
+  ): Effect.Effect<ResponseCache.Begin, unknown> {
+    const { cache, failover } = this.house.library
+    const servers = failover.prepare(model, routing, traveller)
+    return ttl === undefined ? servers : cache.prepare({ request, routing, ttl, accepts }, servers)
   }
 
   private options(request: ChatRequest, routing: Options["routing"]): Chat.Options {

@@ -26,57 +26,61 @@ export interface Lines {
   end(): void
 }
 
-/** @internal */
-export const make = (take: (line: string) => void): Lines => {
-  let tail: Array<Uint8Array> = []
-  let tailLength = 0
+class Splitter implements Lines {
+  private tail: Array<Uint8Array> | undefined
+  private tailLength = 0
 
-  const emit = (text: string): void => {
+  constructor(private readonly take: (line: string) => void) {}
+
+  feed(bytes: Uint8Array): void {
+    const end = bytes.length
+    const last = bytes[end - 1] === newline ? end - 1 : bytes.lastIndexOf(newline)
+    if (last === -1) {
+      if (end === 0) return
+      this.tailLength += end
+      if (this.tailLength > maxLineBytes) throw new LineTooLong()
+      // Kept beyond this call, and the reader may use its buffer again.
+      this.tail ??= []
+      this.tail.push(new Uint8Array(bytes))
+      return
+    }
+    const whole = last === end - 1 ? bytes : bytes.subarray(0, last + 1)
+    const complete = this.tailLength === 0 ? whole : this.joined(whole)
+    if (last < end - 1) {
+      this.tail = [new Uint8Array(bytes.subarray(last + 1))]
+      this.tailLength = end - last - 1
+    }
+    this.split(decoder.decode(complete))
+  }
+
+  end(): void {
+    if (this.tailLength > 0) this.split(decoder.decode(this.joined(new Uint8Array(0))))
+  }
+
+  private split(text: string): void {
     let from = 0
     for (;;) {
       const to = text.indexOf("\n", from)
       if (to === -1) break
-      take(text.charCodeAt(to - 1) === 13 && to > from ? text.slice(from, to - 1) : text.slice(from, to))
+      this.take(text.charCodeAt(to - 1) === 13 && to > from ? text.slice(from, to - 1) : text.slice(from, to))
       from = to + 1
     }
-    if (from < text.length) take(text.charCodeAt(text.length - 1) === 13 ? text.slice(from, -1) : text.slice(from))
+    if (from < text.length) this.take(text.charCodeAt(text.length - 1) === 13 ? text.slice(from, -1) : text.slice(from))
   }
 
-  const joined = (last: Uint8Array): Uint8Array => {
-    const all = new Uint8Array(tailLength + last.length)
+  private joined(last: Uint8Array): Uint8Array {
+    const all = new Uint8Array(this.tailLength + last.length)
     let at = 0
-    for (const part of tail) {
+    for (const part of this.tail ?? []) {
       all.set(part, at)
       at += part.length
     }
     all.set(last, at)
-    tail = []
-    tailLength = 0
+    this.tail = undefined
+    this.tailLength = 0
     return all
   }
-
-  return {
-    feed(bytes) {
-      const end = bytes.length
-      const last = bytes[end - 1] === newline ? end - 1 : bytes.lastIndexOf(newline)
-      if (last === -1) {
-        if (end === 0) return
-        tailLength += end
-        if (tailLength > maxLineBytes) throw new LineTooLong()
-        // Kept beyond this call, and the reader may use its buffer again.
-        tail.push(new Uint8Array(bytes))
-        return
-      }
-      const whole = last === end - 1 ? bytes : bytes.subarray(0, last + 1)
-      const complete = tailLength === 0 ? whole : joined(whole)
-      if (last < end - 1) {
-        tail = [new Uint8Array(bytes.subarray(last + 1))]
-        tailLength = end - last - 1
-      }
-      emit(decoder.decode(complete))
-    },
-    end() {
-      if (tailLength > 0) emit(decoder.decode(joined(new Uint8Array(0))))
-    }
-  }
 }
+
+/** @internal */
+export const make = (take: (line: string) => void): Lines => new Splitter(take)

@@ -33,7 +33,7 @@ export const make = (take: (data: string) => void): Lines.Lines => {
     if (data.length > Lines.maxLineBytes) throw new Lines.LineTooLong()
   })
   return {
-    feed: lines.feed,
+    feed: (bytes) => lines.feed(bytes),
     end() {
       lines.end()
       dispatch()

@@ -9,7 +9,7 @@
 export interface Template {
   /** The content of a line that fits, or `undefined`. */
   match(line: string): string | undefined
-  /** Takes a parsed line as the template; `stamp` is a string in it, before the content, that changes too. */
+  /** Takes a parsed line as the template, from the second on, for many answers have but one; `stamp` is a string in it, before the content, that changes too. */
   learn(line: string, content: string, stamp?: unknown): void
 }
 
@@ -20,47 +20,54 @@ const indexOfOnly = (text: string, part: string): number => {
   return at === text.lastIndexOf(part) ? at : -1
 }
 
-/** @internal */
-export const make = (): Template => {
+class Learned implements Template {
   /** Before the stamp, or all that is before the content; then between the two; then after the content. */
-  let head = ""
-  let middle: string | undefined
-  let tail = ""
+  private head = ""
+  private middle: string | undefined
+  private tail = ""
+  private first = true
 
-  return {
-    match(line) {
-      if (tail === "" || !line.startsWith(head)) return undefined
-      let from = head.length
-      if (middle !== undefined) {
-        // The middle begins with the quote that ends the stamp.
-        from = line.indexOf('"', from)
-        if (from === -1 || !line.startsWith(middle, from) || line[from - 1] === "\\") return undefined
-        from += middle.length
-      }
-      const to = line.length - tail.length
-      if (to < from || !line.endsWith(tail)) return undefined
-      const content = line.slice(from, to)
-      return content.includes('"') || content.includes("\\") ? undefined : content
-    },
-    learn(line, content, stamp) {
-      tail = ""
-      if (special.test(content)) return
-      const key = line.includes('"content":"') ? '"content":"' : '"content": "'
-      const at = indexOfOnly(line, `${key}${content}"`)
-      if (at === -1) return
-      const before = line.slice(0, at + key.length)
-      const after = line.slice(at + key.length + content.length)
-      if (stamp === undefined) {
-        head = before
-        middle = undefined
-      } else {
-        if (typeof stamp !== "string" || special.test(stamp)) return
-        const where = indexOfOnly(before, `"${stamp}"`)
-        if (where === -1) return
-        head = before.slice(0, where + 1)
-        middle = before.slice(where + 1 + stamp.length)
-      }
-      tail = after
+  match(line: string): string | undefined {
+    const { head, middle, tail } = this
+    if (tail === "" || !line.startsWith(head)) return undefined
+    let from = head.length
+    if (middle !== undefined) {
+      // The middle begins with the quote that ends the stamp.
+      from = line.indexOf('"', from)
+      if (from === -1 || !line.startsWith(middle, from) || line[from - 1] === "\\") return undefined
+      from += middle.length
     }
+    const to = line.length - tail.length
+    if (to < from || !line.endsWith(tail)) return undefined
+    const content = line.slice(from, to)
+    return content.includes('"') || content.includes("\\") ? undefined : content
+  }
+
+  learn(line: string, content: string, stamp?: unknown): void {
+    if (this.first) {
+      this.first = false
+      return
+    }
+    this.tail = ""
+    if (special.test(content)) return
+    const key = line.includes('"content":"') ? '"content":"' : '"content": "'
+    const at = indexOfOnly(line, `${key}${content}"`)
+    if (at === -1) return
+    const before = line.slice(0, at + key.length)
+    const after = line.slice(at + key.length + content.length)
+    if (stamp === undefined) {
+      this.head = before
+      this.middle = undefined
+    } else {
+      if (typeof stamp !== "string" || special.test(stamp)) return
+      const where = indexOfOnly(before, `"${stamp}"`)
+      if (where === -1) return
+      this.head = before.slice(0, where + 1)
+      this.middle = before.slice(where + 1 + stamp.length)
+    }
+    this.tail = after
   }
 }
+
+/** @internal */
+export const make = (): Template => new Learned()

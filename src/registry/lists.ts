@@ -49,6 +49,7 @@ export interface Known {
 
 /**
  * - `locate`: the servers of a model, the certain ones first; empty where nobody has it
+ * - `located`: the same at once, where nobody has to be asked
  * - `claims`: like `locate`, and also the silent servers that are recorded to have it; never asks
  * - `known`: every server, asked unless its list is fresh; with `patient`, also waits for those that failed last time
  * - `now`: every server as it is known, without asking
@@ -58,6 +59,7 @@ export interface Known {
  */
 export interface Lists {
   readonly locate: (model: string) => Effect.Effect<ReadonlyArray<Host>>
+  readonly located: (model: string) => ReadonlyArray<Host> | undefined
   readonly claims: (model: string) => Effect.Effect<ReadonlyArray<Host>>
   readonly known: (patient: boolean) => Effect.Effect<ReadonlyArray<Known>>
   readonly now: Effect.Effect<ReadonlyArray<Known>>
@@ -155,11 +157,13 @@ export const make = Effect.fnUntraced(function* (
   observer: Observer
 ) {
   const scope = yield* Effect.scope
+  const clock = yield* Effect.clock
   const permits = yield* Effect.makeSemaphore(concurrency)
   let entries: ReadonlyArray<Entry> | undefined
   /** Until then no list is old, and `locate` answers without asking. */
   let settledUntil = Number.NEGATIVE_INFINITY
-  const located = new Map<string, ReadonlyArray<Host>>()
+  /** The servers of a model, as long as nothing changes. */
+  const current = new Map<string, ReadonlyArray<Host>>()
   /** Done with the next answer of any server. */
   let changed = Deferred.unsafeMake<void>(FiberId.none)
 
@@ -173,7 +177,7 @@ export const make = Effect.fnUntraced(function* (
     return entry.stale && !entry.running ? Number.NEGATIVE_INFINITY : entry.readAt + ttl
   }
   const update = (): void => {
-    located.clear()
+    current.clear()
     settledUntil = Number.POSITIVE_INFINITY
     for (const entry of entries ?? []) settledUntil = Math.min(settledUntil, settledEntry(entry))
   }
@@ -350,20 +354,22 @@ export const make = Effect.fnUntraced(function* (
     return found.length > 0 ? found : silent(key, model, end)
   })
 
+  const located = (model: string): ReadonlyArray<Host> | undefined => {
+    const now = clock.unsafeCurrentTimeMillis()
+    if (now >= settledUntil) return undefined
+    const key = canonical(model)
+    const known = current.get(key)
+    if (known !== undefined) return known
+    const hosts = hostsOf(key, now)
+    if (hosts.length === 0) return undefined
+    current.set(key, hosts)
+    return hosts
+  }
+
   const locate = (model: string): Effect.Effect<ReadonlyArray<Host>> =>
-    Effect.clockWith((clock) => {
-      const key = canonical(model)
-      const now = clock.unsafeCurrentTimeMillis()
-      if (now < settledUntil) {
-        const known = located.get(key)
-        if (known !== undefined) return Effect.succeed(known)
-        const found = hostsOf(key, now)
-        if (found.length > 0) {
-          located.set(key, found)
-          return Effect.succeed(found)
-        }
-      }
-      return search(key, model)
+    Effect.suspend(() => {
+      const hosts = located(model)
+      return hosts === undefined ? search(canonical(model), model) : Effect.succeed(hosts)
     })
 
   const known = Effect.fnUntraced(function* (patient: boolean) {
@@ -409,6 +415,7 @@ export const make = Effect.fnUntraced(function* (
 
   const lists: Lists = {
     locate,
+    located,
     claims,
     known,
     now: Effect.map(loaded, (all) => all.map(toKnown)),

@@ -530,6 +530,52 @@ describe("faults", () => {
     expect(statuses.filter((status) => status === 503).length).toBe(1)
   })
 
+  it("is struck as a whole: what is under way, and what comes, until it is restored", async () => {
+    const hits: Array<readonly [string, string]> = []
+    const server = await ollama({
+      reply: ["a", "b", "c", "d"],
+      perToken: 150,
+      port: await unusedPort(),
+      onStruck: ({ kind }, phase) => hits.push([kind, phase])
+    })
+    const underWay = async () => {
+      const response = await chat(server)
+      const reader = (response.body as ReadableStream<Uint8Array>).getReader()
+      await reader.read()
+      return { rest: () => reader.read().then(({ value }) => Buffer.from(value ?? []).toString()), reader }
+    }
+    const cut = await underWay()
+    await server.strike({ kind: "cut", at: 0.6, how: "fin" })
+    await expect(cut.rest()).resolves.not.toMatch(/\n$/)
+    await expect(cut.rest()).rejects.toThrow()
+    expect((await reads(await chat(server))).parts.join("").split("\n")).toHaveLength(4)
+    const stalled = await underWay()
+    await server.strike({ kind: "stall" })
+    const late = chat(server)
+    await expect.poll(() => hits.length, { timeout: 10_000 }).toBe(4)
+    await server.strike(undefined)
+    expect(await stalled.rest()).toContain('"b"')
+    expect(lines(await (await late).text())).toHaveLength(5)
+    await stalled.reader.cancel()
+    await server.strike({ kind: "status", code: 429, retryAfter: 3 })
+    const refused = await chat(server)
+    expect([refused.status, refused.headers.get("retry-after")]).toEqual([429, "3"])
+    const killed = await server.strike(undefined).then(underWay)
+    await server.strike({ kind: "kill", how: "rst" })
+    await expect(killed.rest()).rejects.toThrow()
+    await expect(chat(server)).rejects.toThrow()
+    await server.strike(undefined)
+    expect(lines(await (await chat(server)).text())).toHaveLength(5)
+    expect(hits.map((hit) => hit.join(": ")).sort()).toEqual([
+      "cut: mid-stream",
+      "cut: mid-stream",
+      "kill: mid-stream",
+      "stall: connect",
+      "stall: mid-stream",
+      "status: connect"
+    ])
+  })
+
   it("loads a model once", async () => {
     const server = await ollama({ loadDelay: 60, perToken: "burst" })
     const timed = async () => {

@@ -16,8 +16,8 @@ export type Fault =
   | { readonly kind: "cut"; readonly after?: number; readonly how?: "fin" | "rst" }
   /** Sends k tokens and half of the next line, then drops the connection. */
   | { readonly kind: "cutLine"; readonly after?: number }
-  /** Sends everything but the last line or event, and of that the first half if `torn`, then drops the connection. */
-  | { readonly kind: "cutLast"; readonly how?: "fin" | "rst"; readonly torn?: boolean }
+  /** Sends everything but the last lines or events (1), and half of the first of those if `torn`, then drops. */
+  | { readonly kind: "cutLast"; readonly frames?: number; readonly how?: "fin" | "rst"; readonly torn?: boolean }
   /** Drops the connection after so many bytes of the body. */
   | { readonly kind: "cutByte"; readonly at: number }
   /** Sends k tokens, then ends the body cleanly: no done line, no finish_reason, no [DONE]. */

@@ -53,8 +53,9 @@ export async function sendStream(
       break
     }
     case "cutLast": {
-      const last = Buffer.from(frames.at(-1)?.text ?? "")
-      plan = frames.slice(0, -1)
+      const missing = fault.frames ?? 1
+      const last = Buffer.from(frames.at(-missing)?.text ?? "")
+      plan = frames.slice(0, -missing)
       if (fault.torn === true) plan = [...plan, { text: last.subarray(0, last.length >> 1), token: false }]
       then = fault.how ?? "fin"
       break

@@ -1,0 +1,163 @@
+/**
+ * A call as it is asked for, and what of it has been checked.
+ *
+ * @since 0.1.0
+ */
+import type * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as ChatRequest from "../ChatRequest.js"
+import { type ChatError, InvalidRequest, PersonaNotFound } from "../Errors.js"
+import * as Message from "../Message.js"
+import * as ResponseCache from "../ResponseCache.js"
+import type { Session } from "../Sessions.js"
+import type { Settings } from "../Settings.js"
+import * as StructuredOutput from "../StructuredOutput.js"
+
+/**
+ * What to answer: a prompt, or a whole conversation.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Prompt = string | ReadonlyArray<Message.Message> | { readonly messages: ReadonlyArray<Message.Message> }
+
+/**
+ * A tool the model may call. With `execute` the tool is run here, its result goes back to the model (text as it is,
+ * anything else as JSON) and the answer goes on; without it the answer ends with `tool_call` events for the caller.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Tool extends ChatRequest.ToolDefinition {
+  readonly execute?: (args: { readonly [key: string]: unknown }) => Effect.Effect<unknown, unknown>
+}
+
+/**
+ * The options of a call: see `ChatRequest.Options` for those that are plain data, with their ranges and defaults.
+ *
+ * - `session`: a session, or its id: the conversation goes on, and is stored when the answer is complete
+ * - `tools`: with or without `execute`
+ * - `maxToolRounds`: how often in one call the model may call tools, default 8; after that the answer ends with its
+ *   tool calls unanswered
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends Omit<ChatRequest.Options, "tools"> {
+  readonly session?: Session | string | undefined
+  readonly tools?: ReadonlyArray<Tool> | undefined
+  readonly maxToolRounds?: number | undefined
+}
+
+const isMessages = (prompt: Prompt): prompt is ReadonlyArray<Message.Message> => Array.isArray(prompt)
+
+const turnMessages = (prompt: Prompt): Either.Either<ReadonlyArray<Message.Message>, InvalidRequest> => {
+  if (typeof prompt === "string") {
+    return prompt === ""
+      ? Either.left(new InvalidRequest({ field: "prompt", reason: "is empty; ask something" }))
+      : Either.right([Message.user(prompt)])
+  }
+  const messages: unknown = isMessages(prompt) ? prompt : prompt?.messages
+  return Array.isArray(messages)
+    ? ChatRequest.decodeMessages(messages)
+    : Either.left(
+        new InvalidRequest({ field: "prompt", reason: "must be a text, a list of messages, or { messages }" })
+      )
+}
+
+const defaultToolRounds = 8
+
+/** What is plain data of the options. */
+const plain = (options: Options, definitions: unknown): unknown => {
+  if (!("tools" in options || "session" in options || "maxToolRounds" in options)) return options
+  const { maxToolRounds: _rounds, session: _session, tools: _tools, ...rest } = options
+  return definitions === undefined ? rest : { ...rest, tools: definitions }
+}
+
+const none: ReadonlyArray<Message.Message> = []
+
+/**
+ * A call that has been checked.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Checked {
+  readonly options: ChatRequest.Options
+  readonly model: string
+  readonly format: ChatRequest.Format
+  readonly limits: ChatRequest.Limits
+  readonly executors: ReadonlyMap<string, NonNullable<Tool["execute"]>> | undefined
+  readonly maxToolRounds: number
+  readonly session: string | undefined
+  readonly system: ReadonlyArray<Message.Message>
+  readonly fresh: ReadonlyArray<Message.Message>
+  /** For how long its answer is kept, in milliseconds; `undefined`: not at all. */
+  readonly kept: number | undefined
+}
+
+/**
+ * Checks a call, before anything is sent or waited for.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const check = (
+  prompt: Prompt,
+  given: Options | undefined,
+  format: ChatRequest.Format,
+  settings: Settings
+): Either.Either<Checked, ChatError> => {
+  const asked: Options = given ?? {}
+  const { maxToolRounds = defaultToolRounds, session, tools } = asked
+  if (!Number.isSafeInteger(maxToolRounds) || maxToolRounds < 1) {
+    return Either.left(new InvalidRequest({ field: "maxToolRounds", reason: "must be a whole number from 1" }))
+  }
+  const id: unknown = typeof session === "object" && session !== null ? session.id : session
+  if ((id !== undefined && typeof id !== "string") || (id === undefined && session !== undefined)) {
+    return Either.left(new InvalidRequest({ field: "session", reason: "must be a session or its id" }))
+  }
+  let executors: Map<string, NonNullable<Tool["execute"]>> | undefined
+  const definitions = Array.isArray(tools)
+    ? (tools as ReadonlyArray<Tool>).map((tool) => {
+        if (typeof tool !== "object" || tool === null) return tool
+        const { execute, ...definition } = tool
+        if (execute !== undefined) {
+          executors ??= new Map()
+          executors.set(definition.name, execute)
+        }
+        return definition
+      })
+    : tools
+  const decoded = ChatRequest.decodeOptions(plain(asked, definitions))
+  if (Either.isLeft(decoded)) return Either.left(decoded.left)
+  const options = decoded.right
+  let system = options.system
+  if (options.persona !== undefined) {
+    if (system !== undefined) {
+      return Either.left(
+        new InvalidRequest({ field: "persona", reason: "cannot be given together with system; use one of them" })
+      )
+    }
+    system = Object.hasOwn(settings.personas, options.persona) ? settings.personas[options.persona] : undefined
+    if (system === undefined) {
+      const known = Object.keys(settings.personas).sort()
+      return Either.left(new PersonaNotFound({ persona: options.persona, known }))
+    }
+  }
+  if (format !== "text") system = StructuredOutput.withInstruction(system)
+  const fresh = turnMessages(prompt)
+  if (Either.isLeft(fresh)) return Either.left(fresh.left)
+  return Either.right({
+    options,
+    model: options.model ?? settings.model,
+    format,
+    limits: ChatRequest.limits(options),
+    executors,
+    maxToolRounds,
+    session: id,
+    system: system === undefined ? none : [Message.system(system)],
+    fresh: fresh.right,
+    kept: executors === undefined ? ResponseCache.ttlOf(options.cache, settings) : undefined
+  })
+}

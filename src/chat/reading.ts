@@ -1,0 +1,65 @@
+/**
+ * An answer under way, as an Effect or as a `Stream`.
+ *
+ * @since 0.1.0
+ */
+import * as Channel from "effect/Channel"
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { ChatEvent } from "../ChatEvent.js"
+import type { ChatError } from "../Errors.js"
+import type { Batch, OpenAnswer, Result } from "../Failover.js"
+
+const isChatError = (error: unknown): error is ChatError =>
+  error instanceof Error && "_tag" in error && typeof error._tag === "string"
+
+const failWith = (error: unknown): Effect.Effect<never, ChatError> =>
+  isChatError(error) ? Effect.fail(error) : Effect.die(error)
+
+/**
+ * Waits for the whole answer, and gives what `use` makes of it. Interrupting it stops the server's work.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const whole = <A>(
+  start: () => OpenAnswer,
+  use: (result: Result) => A | ChatError
+): Effect.Effect<A, ChatError> =>
+  Effect.async<A, ChatError>((resume) => {
+    const answer = start()
+    answer.result().then(
+      (result) => {
+        const value = use(result)
+        resume(isChatError(value) ? Effect.fail(value) : Effect.succeed(value))
+      },
+      (error: unknown) => resume(failWith(error))
+    )
+    return Effect.sync(() => answer.cancel())
+  })
+
+/**
+ * Reads one answer: a chunk per network read. A channel of its own, because a stream's combinators cost more.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const streamOf = <R>(open: Effect.Effect<OpenAnswer, ChatError, R>): Stream.Stream<ChatEvent, ChatError, R> => {
+  const read = (answer: OpenAnswer): Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> => {
+    const pull = Effect.async<Batch | undefined, ChatError>((resume) => {
+      answer.pull().then(
+        (batch) => resume(Effect.succeed(batch)),
+        (error: unknown) => resume(failWith(error))
+      )
+    })
+    const next: typeof done = Channel.flatMap(Channel.fromEffect(pull), (batch) =>
+      batch === undefined ? done : Channel.flatMap(Channel.write(Chunk.unsafeFromArray(batch)), () => next)
+    )
+    return next
+  }
+  const done: Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> = Channel.void
+  return Stream.fromChannel(
+    Channel.acquireUseRelease(Effect.interruptible(open), read, (answer) => Effect.sync(() => answer.cancel()))
+  )
+}

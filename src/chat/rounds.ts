@@ -1,0 +1,144 @@
+/**
+ * The rounds of one call whose answers call tools: each is run here, and its result goes back to the model.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type { ChatEvent } from "../ChatEvent.js"
+import type { ChatRequest } from "../ChatRequest.js"
+import { type ChatError, type SessionNotFound, ToolFailed } from "../Errors.js"
+import type { Continuation, Result } from "../Failover.js"
+import type * as Message from "../Message.js"
+import type { Turn } from "../Sessions.js"
+import type { Checked } from "./check.js"
+
+const toolText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "null"))
+
+/** What a tool failed with, in words: it may be anything. */
+const reasonOf = (cause: unknown): string => {
+  if (typeof cause !== "object" || cause === null) return String(cause)
+  if ("message" in cause && typeof cause.message === "string" && cause.message !== "") return cause.message
+  if (cause instanceof Error) return cause.name
+  if ("_tag" in cause && typeof cause._tag === "string") return cause._tag
+  try {
+    return JSON.stringify(cause) ?? "it gave no reason"
+  } catch {
+    return "it gave no reason that can be shown"
+  }
+}
+
+/**
+ * An answer as a turn of its conversation.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const assistantMessage = (result: Result): Message.AssistantMessage => ({
+  role: "assistant",
+  content: result.text,
+  ...(result.toolCalls.length === 0 ? {} : { toolCalls: result.toolCalls })
+})
+
+/**
+ * The text of an answer; or the failure, where it calls a tool that nobody has answered: that would be lost.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const textOf = (result: Result): string | ToolFailed => {
+  const [call] = result.toolCalls
+  return call === undefined
+    ? result.text
+    : new ToolFailed({
+        tool: call.name,
+        reason:
+          "its call was left unanswered: no tool of this name has an execute, or the model went on calling for " +
+          "maxToolRounds. Use complete() or stream to see the calls"
+      })
+}
+
+/**
+ * - `complete`: runs the tools that an answer called, and says how to go on; at the end it stores the turn
+ * - `stop`: stops a tool that is running
+ * - `said`: what the call adds to the conversation
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Rounds {
+  readonly complete: (result: Result) => Promise<Continuation | undefined>
+  readonly stop: () => void
+  readonly said: ReadonlyArray<Message.Message>
+}
+
+/**
+ * One per call: it counts the rounds. `commit` is where the turn is to be stored at the end.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  checked: Checked,
+  first: ChatRequest,
+  commit: Turn | undefined,
+  now: () => number,
+  runFork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
+): Rounds => {
+  const { executors } = checked
+  let request = first
+  const said: Array<Message.Message> = checked.fresh.filter(
+    (message) => message.role !== "system" && message.role !== "developer"
+  )
+  let rounds = 0
+  let fiber: Fiber.RuntimeFiber<Continuation | undefined, ChatError> | undefined
+
+  const finish = Effect.fnUntraced(function* (
+    result: Result
+  ): Effect.fn.Return<Continuation | undefined, ToolFailed | SessionNotFound> {
+    const calls = result.toolCalls
+    const reply = assistantMessage(result)
+    said.push(reply)
+    if (executors !== undefined && calls.length > 0 && calls.every((call) => executors.has(call.name))) {
+      if (rounds < checked.maxToolRounds) {
+        rounds++
+        const answers: Array<Message.Message> = [reply]
+        const events: Array<ChatEvent> = []
+        for (const { arguments: args, id, name } of calls) {
+          const execute = executors.get(name)
+          if (execute === undefined) continue
+          const value = yield* Effect.mapError(
+            Effect.suspend(() => execute(args)),
+            (cause) => new ToolFailed({ tool: name, reason: reasonOf(cause), cause })
+          )
+          answers.push({ role: "tool", toolCallId: id, toolName: name, content: toolText(value) })
+          events.push({ type: "tool_result", id, name, result: value, timestamp: now() })
+        }
+        said.push(...answers.slice(1))
+        request = { ...request, messages: [...request.messages, ...answers] }
+        return { request, events }
+      }
+    }
+    if (commit !== undefined && (result.text !== "" || calls.length > 0)) yield* commit.commit(said)
+    return undefined
+  })
+
+  return {
+    said,
+    complete: (result) =>
+      new Promise((resolve, reject) => {
+        const running = runFork(finish(result))
+        fiber = running
+        running.addObserver((exit) => {
+          fiber = undefined
+          if (Exit.isSuccess(exit)) resolve(exit.value)
+          else reject(Cause.squash(exit.cause))
+        })
+      }),
+    stop: () => {
+      if (fiber !== undefined) runFork(Fiber.interruptFork(fiber))
+    }
+  }
+}
