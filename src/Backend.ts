@@ -60,6 +60,8 @@ export interface Sink {
   connected(): void
   read(): void
   text(content: string): void
+  /** How likely the tokens of the next text were. */
+  logprobs?(values: ReadonlyArray<unknown>): void
   thinking(content: string): void
   toolCall(call: ToolCall): void
   progress?(): void

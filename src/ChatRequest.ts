@@ -293,6 +293,8 @@ export interface ChatRequest {
   readonly topK: number | undefined
   readonly minP: number | undefined
   readonly repeatPenalty: number | undefined
+  /** So many alternatives to each token are told, with how likely they were; 0: only of the token itself. */
+  readonly logprobs?: number | undefined
   /** Only servers with the OpenAI API take it. */
   readonly logitBias?: LogitBias | undefined
   readonly tools: ReadonlyArray<ToolDefinition>

@@ -107,6 +107,21 @@ describe("the ollama client", () => {
     expect(answered.message.content).toBe(story)
   })
 
+  it("tells how likely tokens were", async () => {
+    const ask = { model, messages, logprobs: true, top_logprobs: 1 }
+    const whole = (await (await gateway.post("/api/chat", { ...ask, stream: false })).json()) as {
+      logprobs: Array<{ token: string }>
+    }
+    expect(whole.logprobs.map(({ token }) => token).join("")).toBe(story)
+    const lines = (await (await gateway.post("/api/chat", ask)).text()).trimEnd().split("\n")
+    expect(
+      lines
+        .flatMap((line) => JSON.parse(line).logprobs ?? [])
+        .map(({ token }) => token)
+        .join("")
+    ).toBe(story)
+  })
+
   it("thinks", async () => {
     const whole = await client.chat({ model, messages: [{ role: "user", content: "think" }], think: true })
     expect(whole.message).toMatchObject({ thinking: "Hm, well.", content: "Done." })
@@ -157,9 +172,9 @@ describe("the ollama client", () => {
 
   it("has errors of Ollama's kind", async () => {
     await expect(client.chat({ model: "nope", messages })).rejects.toMatchObject({ status_code: 404 })
-    const raw = await gateway.post("/api/chat", { model, messages, logprobs: true })
+    const raw = await gateway.post("/api/generate", { model, prompt: "Hi", raw: true })
     expect(raw.status).toBe(400)
-    expect(await raw.json()).toEqual({ error: expect.stringContaining("logprobs") })
+    expect(await raw.json()).toEqual({ error: expect.stringContaining("raw") })
     expect((await gateway.post("/api/chat", { model, messages, stream: "yes" })).status).toBe(400)
     expect((await gateway.post("/api/push", { model })).status).toBe(501)
     expect((await gateway.post("/api/nope", {})).status).toBe(404)

@@ -233,6 +233,23 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(final.output_text).toBe(story)
   })
 
+  it("tells how likely tokens were", async () => {
+    const ask = { model, messages, logprobs: true, top_logprobs: 2 }
+    const whole = await client.chat.completions.create(ask)
+    expect(whole.choices[0]?.message.content).toBe(story)
+    const tokens = whole.choices[0]?.logprobs?.content ?? []
+    expect(tokens.map(({ token }) => token).join("")).toBe(story)
+    expect(tokens[0]).toMatchObject({ logprob: -0.25, top_logprobs: [{}, {}] })
+    const chunks = await collect(await client.chat.completions.create({ ...ask, stream: true }))
+    for (const { choices } of chunks) {
+      const [choice] = choices
+      if (choice?.delta.content) expect(choice.logprobs?.content?.[0]?.token).toBe(choice.delta.content)
+    }
+    expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("")).toBe(story)
+    const plain = await client.chat.completions.create({ model, messages })
+    expect(plain.choices[0]?.logprobs).toBeNull()
+  })
+
   it("completes a prompt", async () => {
     const whole = await client.completions.create({ model, prompt: "Once", echo: true })
     expect(whole.choices[0]).toMatchObject({ text: `Once${story}`, finish_reason: "stop" })
@@ -254,9 +271,6 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
       param: "temperature"
     })
     await expect(client.chat.completions.create({ model, messages: [] })).rejects.toMatchObject({ param: "messages" })
-    await expect(client.chat.completions.create({ model, messages, logprobs: true })).rejects.toMatchObject({
-      param: "logprobs"
-    })
     await expect(
       client.chat.completions.create({ model, messages, stream: true, wat: 1 } as never)
     ).rejects.toMatchObject({ constructor: BadRequestError, param: "wat", code: "unknown_parameter" })

@@ -77,6 +77,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   if (request.messages.some((m) => Message.images(m).length > 0)) {
     reasons.push("messages: the embedded engine cannot see images")
   }
+  if (request.logprobs !== undefined) reasons.push("logprobs: the embedded engine does not tell them")
   if (request.logitBias !== undefined) reasons.push("logitBias: the embedded engine has no such option")
   if (request.keepAlive !== undefined) {
     reasons.push("keepAlive: the embedded model stays loaded as long as its process")

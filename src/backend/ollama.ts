@@ -100,7 +100,9 @@ export const body = (request: ChatRequest): { readonly [key: string]: unknown } 
   format: request.format === "text" ? undefined : request.format,
   tools: request.tools.length === 0 || request.toolChoice === "none" ? undefined : request.tools.map(tool),
   keep_alive: request.keepAlive,
-  think: request.think
+  think: request.think,
+  logprobs: request.logprobs === undefined ? undefined : true,
+  top_logprobs: request.logprobs === 0 ? undefined : request.logprobs
 })
 
 /** A server that does not know how to show its prompt answers instead: then as little as possible. */
@@ -226,8 +228,10 @@ class ChatDecoder implements Http.Decoder {
     if (typeof thinking === "string" && thinking !== "") sink.thinking(thinking)
     if (typeof content === "string") {
       if (content !== "") {
+        const likely = line["logprobs"]
+        if (Array.isArray(likely)) sink.logprobs?.(likely)
         sink.text(content)
-        if (line["done"] === false && thinking === undefined && tool_calls === undefined)
+        if (line["done"] === false && thinking === undefined && tool_calls === undefined && likely === undefined)
           this.template.learn(text, content, line["created_at"])
       }
     } else if (content !== undefined && content !== null) throw new Http.Malformed("the content is not a string")

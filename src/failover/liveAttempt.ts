@@ -117,6 +117,12 @@ export class LiveAttempt implements Joint {
     else this.join(this.seam, content)
   }
 
+  /** Of an answer that is joined, they belong to other pieces than those that are given out. */
+  logprobs(logprobs: ReadonlyArray<unknown>): void {
+    if (this.over || this.seam !== undefined || !this.course.call.events) return
+    this.course.push({ type: "logprobs", logprobs, timestamp: this.lastRead })
+  }
+
   thinking(content: string): void {
     if (this.over) return
     this.piece()

@@ -9,6 +9,16 @@ import type { ToolCall } from "../Message.js"
 import type { Problem } from "./problem.js"
 
 /**
+ * A whole answer, with how likely its tokens were where that was asked for and told.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Answered extends Result {
+  readonly logprobs?: ReadonlyArray<unknown> | undefined
+}
+
+/**
  * Writes one stream.
  *
  * - `begin`: before the first piece
@@ -20,7 +30,7 @@ import type { Problem } from "./problem.js"
  */
 export interface Writer {
   begin(): string
-  text(choice: number, content: string): string
+  text(choice: number, content: string, logprobs?: ReadonlyArray<unknown>): string
   thinking(choice: number, content: string): string
   toolCall(choice: number, index: number, call: ToolCall): string
   end(choice: number, reason: FinishReason, usage: Usage): string
@@ -40,7 +50,7 @@ export interface Writer {
  */
 export interface Codec {
   readonly contentType: string
-  readonly whole: (model: string, results: ReadonlyArray<Result>) => object
+  readonly whole: (model: string, results: ReadonlyArray<Answered>) => object
   readonly writer: (model: string) => Writer
   readonly failure: (problem: Problem) => string
   readonly heartbeat: string

@@ -20,6 +20,7 @@ export class Piece {
   end: End | undefined
   said = ""
   readonly calls: Array<Message.ToolCall> = []
+  private logprobs: ReadonlyArray<unknown> | undefined
   private pieces = 0
 
   constructor(
@@ -33,6 +34,9 @@ export class Piece {
       case "token":
       case "thinking":
         return false
+      case "logprobs":
+        this.logprobs = this.logprobs === undefined ? event.logprobs : [...this.logprobs, ...event.logprobs]
+        return true
       case "tool_call":
         return this.oneTool && this.calls.length > 0
       case "meta": {
@@ -61,6 +65,11 @@ export class Piece {
     switch (event.type) {
       case "token":
         if (this.keep) this.said += event.content
+        if (this.logprobs !== undefined) {
+          const { logprobs } = this
+          this.logprobs = undefined
+          return writer.text(choice, event.content, logprobs)
+        }
         return writer.text(choice, event.content)
       case "thinking":
         return writer.thinking(choice, event.content)

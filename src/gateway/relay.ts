@@ -17,9 +17,10 @@ import * as ResponseCache from "../ResponseCache.js"
 import type { Traveller } from "../Router.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import { type Ask, needs } from "./ask.js"
-import type { Codec, Writer } from "./codec.js"
+import type { Answered, Codec, Writer } from "./codec.js"
 import type { Exchange } from "./exchange.js"
 import { mustFit, only } from "./fitting.js"
+import { gather } from "./gather.js"
 import { callLimits, type House } from "./house.js"
 import { Piece } from "./piece.js"
 import * as Problem from "./problem.js"
@@ -145,7 +146,10 @@ class Relay {
     } else {
       const { only } = candidate
       const traveller = only === undefined ? this.traveller : { ...this.traveller, only }
-      const ttl = only === undefined ? ResponseCache.ttlOf(ask.cache, library.settings) : undefined
+      const ttl =
+        only === undefined && request.logprobs === undefined
+          ? ResponseCache.ttlOf(ask.cache, library.settings)
+          : undefined
       // Where nobody has to be asked who has the model, nothing is waited for.
       const begin: ResponseCache.Begin =
         (ttl === undefined ? library.failover.prepared(candidate.model, routing, traveller) : undefined) ??
@@ -182,7 +186,8 @@ class Relay {
   }
 
   private options(request: ChatRequest, routing: Options["routing"]): Chat.Options {
-    const { format: _, logitBias, messages: __, ...rest } = request
+    const { format: _, logitBias, logprobs, messages: __, ...rest } = request
+    if (logprobs !== undefined) Problem.refuse("logprobs", "cannot be told in a session")
     if (logitBias !== undefined) Problem.refuse("logit_bias", "cannot be used in a session")
     const { deadline, firstTokenTimeout, loadTimeout, timeout } = this.house.settings
     return {
@@ -269,9 +274,10 @@ class Relay {
     const { decoder } = this
     const accepts = decoder && ((result: Result) => Either.isRight(decoder.decode(result.text)))
     if (this.ask.session !== undefined) return this.wholeInSession(candidate, request)
-    const once = async (request: ChatRequest): Promise<Result> => {
-      const answer = await this.open(candidate, request, false, accepts)
-      const result = await answer.result()
+    const likely = this.ask.request.logprobs !== undefined
+    const once = async (request: ChatRequest): Promise<Answered> => {
+      const answer = await this.open(candidate, request, likely, accepts)
+      const result = likely ? await gather(answer) : await answer.result()
       return this.ask.oneTool && result.toolCalls.length > 1
         ? { ...result, toolCalls: result.toolCalls.slice(0, 1) }
         : result

@@ -4,7 +4,7 @@ import { type Dialect, type Exchange, type FakeOptions, type FakeServer, head, s
 import { canonical, type FakeModel, findModel, type Model, modelsOf } from "./models.js"
 import { checkOllamaBody, goJson, nested, syntaxError } from "./ollamaChecks.js"
 import { type Frame, loadModel, sendBody, sendStream } from "./output.js"
-import { countPrompt, embedding, type Json, type Script, script, trailingAssistant } from "./script.js"
+import { countPrompt, embedding, type Json, likelihood, type Script, script, trailingAssistant } from "./script.js"
 
 /** Options of a fake Ollama server. */
 export interface FakeOllamaOptions extends FakeOptions {
@@ -218,7 +218,15 @@ async function generate(x: X, body: Json, chat: boolean): Promise<void> {
   const frame = (fields: Json, token = true): Frame => ({ text: `${goJson(fields)}\n`, token })
   const frames = [
     ...said.thinking.map((thought) => frame(line({ ...delta("", thought), done: false }))),
-    ...said.tokens.map((token) => frame(line({ ...delta(token), done: false }))),
+    ...said.tokens.map((token) =>
+      frame(
+        line({
+          ...delta(token),
+          done: false,
+          ...(body.logprobs === true ? { logprobs: [likelihood(token, body.top_logprobs)] } : {})
+        })
+      )
+    ),
     ...(chat ? calls.map((call) => frame(line({ ...delta("", undefined, [call]), done: false }))) : []),
     frame(ending(nothing), false)
   ]

@@ -5,10 +5,9 @@
  */
 import type { FinishReason, Usage } from "../../ChatEvent.js"
 import type { ChatRequest, Format } from "../../ChatRequest.js"
-import type { Result } from "../../Failover.js"
 import * as Message from "../../Message.js"
 import * as Ask from "../ask.js"
-import type { Codec, Writer } from "../codec.js"
+import type { Answered, Codec, Writer } from "../codec.js"
 import * as Fields from "../fields.js"
 import * as Problem from "../problem.js"
 
@@ -18,13 +17,21 @@ const { refuse } = Problem
 // request
 // =============================================================================
 
-const common = ["model", "stream", "format", "options", "keep_alive", "think", ...Ask.extraNames]
+const common = [
+  "model",
+  "stream",
+  "format",
+  "options",
+  "keep_alive",
+  "think",
+  "logprobs",
+  "top_logprobs",
+  ...Ask.extraNames
+]
 const chatNames: ReadonlySet<string> = new Set([...common, "messages", "tools", "truncate", "shift"])
 const generateNames: ReadonlySet<string> = new Set([...common, "prompt", "system", "images", "truncate", "shift"])
 
 const refused = {
-  logprobs: "it is not known for every server",
-  top_logprobs: "it is not known for every server",
   _debug_render_only: "it belongs to one server",
   raw: "a prompt is put into the template of whichever model answers",
   template: "every server has its own",
@@ -78,8 +85,15 @@ const sampling = (body: Fields.Fields): Sampling => {
     keepAlive: Ask.keepAlive(body),
     think: Ask.think(body),
     options: Object.keys(others).length === 0 ? undefined : others,
-    format: format(body)
+    format: format(body),
+    ...logprobs(body)
   }
+}
+
+const logprobs = (body: Fields.Fields): Pick<ChatRequest, "logprobs"> => {
+  const wanted = Fields.flag(body, "logprobs") ?? false
+  const top = Fields.whole(body, "top_logprobs", 0, 20)
+  return wanted ? { logprobs: top ?? 0 } : {}
 }
 
 const image = (value: unknown, at: string): Message.ImagePart =>
@@ -262,12 +276,13 @@ class LineWriter implements Writer {
   begin(): string {
     return ""
   }
-  text(_: number, content: string): string {
+  text(_: number, content: string, logprobs?: ReadonlyArray<unknown>): string {
     const words = JSON.stringify(content)
+    const likely = logprobs === undefined ? "" : `,"logprobs":${JSON.stringify(logprobs)}`
     return this.line(
       this.generates
-        ? `"response":${words},"done":false}`
-        : `"message":{"role":"assistant","content":${words}},"done":false}`
+        ? `"response":${words},"done":false${likely}}`
+        : `"message":{"role":"assistant","content":${words}},"done":false${likely}}`
     )
   }
   thinking(_: number, content: string): string {
@@ -316,7 +331,7 @@ export const codec = (model: string, generates: boolean): Codec => {
 
 const whole = (
   model: string,
-  { finishReason, firstTokenTime, text, thinking, toolCalls, usage }: Result,
+  { finishReason, firstTokenTime, logprobs, text, thinking, toolCalls, usage }: Answered,
   generates: boolean,
   began: number
 ): object => ({
@@ -334,5 +349,6 @@ const whole = (
       }),
   done: true,
   done_reason: doneReason(finishReason),
+  ...(logprobs === undefined ? {} : { logprobs }),
   ...counts(began, firstTokenTime === undefined ? undefined : began + firstTokenTime, usage)
 })

@@ -4,11 +4,10 @@
  * @since 0.1.0
  */
 import type { FinishReason, Usage } from "../../ChatEvent.js"
-import type { Result } from "../../Failover.js"
 import { version } from "../../internal/version.js"
 import type { ToolCall } from "../../Message.js"
 import * as Ask from "../ask.js"
-import type { Codec, Writer } from "../codec.js"
+import type { Answered, Codec, Writer } from "../codec.js"
 import * as Fields from "../fields.js"
 import * as Id from "../id.js"
 import { openAI, type Problem, refuse } from "../problem.js"
@@ -58,9 +57,9 @@ export const decode = (body: Fields.Fields): Chat => {
   Fields.unsupported(body, refused)
   Fields.only(body, known)
   Parameters.checkHarmless(body)
-  if (Fields.flag(body, "logprobs") === true || Fields.whole(body, "top_logprobs", 0, 20) !== undefined) {
-    refuse("logprobs", "is not supported", "unsupported_parameter")
-  }
+  const logprobs = Fields.flag(body, "logprobs") ?? false
+  const top = Fields.whole(body, "top_logprobs", 0, 20)
+  if (top !== undefined && !logprobs) refuse("top_logprobs", "is only allowed when logprobs is true")
   const modalities = Fields.list(body, "modalities")
   if (modalities?.some((one) => one !== "text")) refuse("modalities", "must be ['text']", "unsupported_parameter")
   if (Fields.text(body, "verbosity") !== undefined && body["verbosity"] !== "medium") {
@@ -82,7 +81,8 @@ export const decode = (body: Fields.Fields): Chat => {
       maxTokens: Fields.whole(body, "max_completion_tokens", 1) ?? older,
       tools,
       toolChoice: Messages.toolChoice(body, tools, true),
-      format: Messages.format(Fields.object(body, "response_format"), "response_format", true)
+      format: Messages.format(Fields.object(body, "response_format"), "response_format", true),
+      ...(logprobs ? { logprobs: top ?? 0 } : {})
     }
   }
 }
@@ -131,7 +131,7 @@ export const total = (all: ReadonlyArray<Usage>): Usage => {
  * @since 0.1.0
  * @category encoding
  */
-export const whole = (model: string, results: ReadonlyArray<Result>): object => ({
+export const whole = (model: string, results: ReadonlyArray<Answered>): object => ({
   id: Id.make("chatcmpl-"),
   object: "chat.completion",
   created: Math.floor(Date.now() / 1000),
@@ -145,7 +145,7 @@ export const whole = (model: string, results: ReadonlyArray<Result>): object => 
       ...(result.thinking === "" ? {} : { reasoning: result.thinking, reasoning_content: result.thinking }),
       ...(result.toolCalls.length === 0 ? {} : { tool_calls: result.toolCalls.map(call) })
     },
-    logprobs: null,
+    logprobs: result.logprobs === undefined ? null : { content: result.logprobs, refusal: null },
     finish_reason: result.finishReason
   })),
   usage: usage(total(results.map((result) => result.usage))),
@@ -183,8 +183,11 @@ class ChunkWriter implements Writer {
     for (const start of this.starts) all += `${start}"role":"assistant","content":""${this.tail}`
     return all
   }
-  text(choice: number, content: string): string {
-    return `${this.starts[choice]}"content":${JSON.stringify(content)}${this.tail}`
+  text(choice: number, content: string, logprobs?: ReadonlyArray<unknown>): string {
+    const start = `${this.starts[choice]}"content":${JSON.stringify(content)}`
+    if (logprobs === undefined) return start + this.tail
+    const likely = JSON.stringify({ content: logprobs, refusal: null })
+    return `${start}},"logprobs":${likely},"finish_reason":null}]${this.none}`
   }
   thinking(choice: number, content: string): string {
     const words = JSON.stringify(content)
