@@ -202,7 +202,9 @@ export class Exchange {
         settle()
         resolve(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts, bytes))
       })
-      const broken = () => refuse(new Problem.Refusal(Problem.make(400, "The body ended before it was complete.")))
+      const broken = () => {
+        if (!over) refuse(new Problem.Refusal(Problem.make(400, "The body ended before it was complete.")))
+      }
       request.on("error", broken)
       request.on("close", broken)
     })

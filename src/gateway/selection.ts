@@ -116,9 +116,12 @@ const auto = (library: Library, settings: Settings, ask: Ask) =>
     scored.sort(compare)
     const found = scored.slice(0, maxAuto).map(({ model }): Candidate => ({ model, only: undefined, shown: autoShown }))
     if (found.length > 0) return found
-    // Without any server there is still the model that is built in.
-    if (names.size === 0 && !wanted.tools && !wanted.vision) {
+    // Without any server there is still the model that is built in. It does not stand in for servers that are down.
+    if (statuses.length === 0 && !wanted.tools && !wanted.vision) {
       return [{ model: demoModel, only: undefined, shown: autoShown }]
+    }
+    if (statuses.length > 0 && !statuses.some((status) => status.reachable)) {
+      throw new Refusal(make(503, "No server answers.", "no_server_answers", null, 5_000))
     }
     const lacks = [wanted.tools ? "call tools" : "", wanted.vision ? "see images" : ""].filter((one) => one !== "")
     const reason = lacks.length === 0 ? "can answer" : `is known to ${lacks.join(" and ")}`

@@ -1,6 +1,6 @@
 import { version } from "../../internal/version.js"
 import type { ModelInfo } from "../../Model.js"
-import { canonical } from "../../Model.js"
+import { canonical, demoInfo, demoModel } from "../../Model.js"
 import * as Control from "../control.js"
 import type { Exchange } from "../exchange.js"
 import * as Fields from "../fields.js"
@@ -76,9 +76,8 @@ export const tags = async (house: House, exchange: Exchange): Promise<void> => {
       else before.servers.push(known.label)
     }
   }
-  if (models.size === 0) {
-    const demo = await infoOf(house, "aicortex-demo")
-    models.set("aicortex-demo", { item: described("aicortex-demo", demo), servers: ["embedded"] })
+  if (models.size === 0 && (await house.library.run(house.library.registry.servers).result).length === 0) {
+    models.set(demoModel, { item: described(demoModel, demoInfo), servers: ["embedded"] })
   }
   exchange.json({ models: [...models.values()].map(({ item, servers }) => ({ ...item, servers })) })
 }

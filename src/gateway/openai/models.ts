@@ -24,7 +24,7 @@ export const available = async (house: House): Promise<ReadonlyArray<string>> =>
   const names = new Map<string, string>()
   for (const { models, reachable } of statuses)
     if (reachable) for (const name of models) names.set(canonical(name), name)
-  if (names.size === 0) names.set(demoModel, demoModel)
+  if (statuses.length === 0) names.set(demoModel, demoModel)
   return [...names.values()].sort()
 }
 
