@@ -20,6 +20,7 @@ const services = stands(
   "Personas",
   "StructuredOutput",
   "ResponseCache",
+  "Probes",
   "Settings"
 )
 const features = [...stands("Chat", "Orchestrator", "LocalModel"), "^src/(local|refresh)/"]

@@ -27,9 +27,11 @@ import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
 import * as Chat from "./Chat.js"
 import * as Config from "./cortex/config.js"
+import * as StateFile from "./cortex/stateFile.js"
 import type { InvalidConfig } from "./Errors.js"
 import * as Failover from "./Failover.js"
 import * as Fleet from "./Fleet.js"
+import * as Probes from "./Probes.js"
 import * as Registry from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
 import * as Router from "./Router.js"
@@ -193,6 +195,7 @@ export const layerServices = (
 > => {
   const registry = Registry.layer.pipe(
     Layer.provide(Layer.succeed(Registry.CatalogueLocation, registryFolder())),
+    Layer.provide(Layer.mergeAll(StateFile.layer, Probes.layer)),
     Layer.provideMerge(Fleet.layer)
   )
   return Chat.layer.pipe(

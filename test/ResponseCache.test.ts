@@ -235,6 +235,7 @@ describe("the same question", () => {
     idleTimeout: [false, undefined, 20_000],
     loadTimeout: [false, undefined, 20_000],
     onInterrupt: [false, "resume", "restart"],
+    hedge: [false, undefined, true],
     deadline: [false, undefined, 20_000],
     maxRetries: [false, undefined, 3],
     retryBackoff: [false, undefined, 1],

@@ -10,6 +10,7 @@ import type { Attempt, ChatError } from "../Errors.js"
 import type { ToolCall } from "../Message.js"
 import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
+import type { Hedges } from "./hedging.js"
 
 /**
  * A whole answer. `attempts` are those that failed before it; times are in milliseconds; `cached` is whether it is a
@@ -68,6 +69,7 @@ export interface Call {
 /**
  * What every answer needs from its surroundings.
  *
+ * - `hedges`: whether a second server may be asked
  * - `failed`: told of every failure that says something about a server
  * - `missing`: the error for a model that every server turned out not to have
  *
@@ -79,6 +81,7 @@ export interface Surroundings {
   readonly abilities: Abilities
   readonly now: () => number
   readonly random: () => number
+  readonly hedges: Hedges
   readonly failed: (host: Host, failure: ServerFailure) => void
   readonly missing: (model: string) => Promise<ChatError>
 }
