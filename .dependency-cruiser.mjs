@@ -20,7 +20,8 @@ const services = stands(
   "Personas",
   "StructuredOutput",
   "ResponseCache",
-  "Settings"
+  "Settings",
+  "Telemetry"
 )
 const features = [...stands("Chat", "Orchestrator", "LocalModel"), "^src/(local|refresh)/"]
 const surfaces = [...stands("Cortex"), "^src/(index|promise)\\.ts$", "^src/(promise|cli|gateway)/"]

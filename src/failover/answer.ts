@@ -24,6 +24,7 @@ import type { Member, Roster } from "../internal/roster.js"
 import { Watch, type Watched } from "../internal/watch.js"
 import { type Route, wait } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
+import type { CallObserver } from "../Telemetry.js"
 import { mayRecover, pauseBefore } from "./again.js"
 import type { Call, Continuation, Relocate, Result, Surroundings } from "./call.js"
 import { Given } from "./given.js"
@@ -64,6 +65,7 @@ export class Answer extends Outbox implements Course, Member, Watched {
   request: ChatRequest
 
   private readonly began: number
+  private readonly observer: CallObserver
   private readonly given = new Given()
   private readonly attempts: Array<Attempt> = []
   private usage: Usage = noUsage
@@ -87,6 +89,7 @@ export class Answer extends Outbox implements Course, Member, Watched {
     super(call)
     this.began = around.now()
     this.request = call.request
+    this.observer = around.observe(call, route.pool.hosts[0]?.model ?? call.request.model)
     this.excludeUnable()
     this.open(this.began)
     this.expire(this.began)
@@ -143,6 +146,7 @@ export class Answer extends Outbox implements Course, Member, Watched {
     // It may be this side that gave up on an answer which still comes.
     attempt.exchange?.abort()
     attempt.lease.fail(failure)
+    attempt.observer.failed(failure.reason, attempt.phase, failure.status)
     this.record(attempt.host, attempt.phase, failure, attempt.began)
     if (this.call.events) this.given.add(attempt)
     else this.firstPiece = undefined
@@ -238,11 +242,15 @@ export class Answer extends Outbox implements Course, Member, Watched {
 
   /** Waits for a place on any server that was not tried yet. */
   private queue(): void {
+    let waits = true
     const ticket = this.route.queue((at) => {
+      waits = false
+      this.observer.dequeued()
       this.leaveQueue = undefined
       this.go(at)
     })
     if ("leave" in ticket) {
+      if (waits) this.observer.queued()
       this.leaveQueue = ticket.leave
       this.tellMishap(undefined)
       this.wake()
@@ -278,10 +286,15 @@ export class Answer extends Outbox implements Course, Member, Watched {
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
     const { server } = host
     this.tellMishap(server.url)
-    if (this.given.text !== "" && this.call.limits.onInterrupt === "restart") this.beginAnew(server.url)
+    const anew = this.given.text !== "" && this.call.limits.onInterrupt === "restart"
+    if (anew) this.beginAnew(server.url)
     const given = this.given.soFar()
     const began = this.now()
-    const attempt = new LiveAttempt(this, host, at, this.route.lease(at), began, given)
+    const idle = this.route.pool.own[at] === 0
+    const lease = this.route.lease(at)
+    const observer = this.observer.attempt(host, idle && lease.cold)
+    if (anew) observer.resumes("discards")
+    const attempt = new LiveAttempt(this, host, at, lease, began, given, observer)
     if (this.call.events) {
       this.push({ type: "meta", meta: { server: server.url, attempt: this.tries }, timestamp: began })
       if (this.tries > 1) this.wake()
@@ -398,6 +411,7 @@ export class Answer extends Outbox implements Course, Member, Watched {
     if (current !== undefined) {
       const message = `was at work when the deadline of ${deadline} ms passed`
       this.record(current.host, current.phase, { reason: "deadline", message }, current.began)
+      current.observer.failed("deadline", current.phase, undefined)
     }
     const partial = this.given.text + (current?.said ?? "")
     this.reject(new DeadlineExceeded({ model, deadline, partial, attempts }))
@@ -409,6 +423,7 @@ export class Answer extends Outbox implements Course, Member, Watched {
 
   private conclude({ host }: Place, said: Said): void {
     this.usage = addUsage(this.usage, said.usage)
+    this.observer.used(said.usage)
     const result: Result = {
       text: said.text,
       thinking: said.thinking,
@@ -453,6 +468,7 @@ export class Answer extends Outbox implements Course, Member, Watched {
   }
 
   private end(result: Result): void {
+    this.observer.answered(result)
     this.settle(
       result,
       this.call.events
@@ -478,8 +494,19 @@ export class Answer extends Outbox implements Course, Member, Watched {
   }
 
   protected override reject(error: unknown): void {
-    if (!this.over) this.tellMishap(undefined)
+    if (!this.over) {
+      this.tellMishap(undefined)
+      this.observer.failed(error)
+    }
     super.reject(error)
+  }
+
+  override cancel(reason?: unknown): void {
+    if (!this.over) {
+      this.current?.observer.cancelled(this.current.phase)
+      this.observer.closed()
+    }
+    super.cancel(reason)
   }
 
   protected closing(): void {
@@ -487,11 +514,13 @@ export class Answer extends Outbox implements Course, Member, Watched {
     if (attempt !== undefined) {
       this.retire(attempt)
       attempt.lease.cancel()
+      attempt.observer.cancelled(attempt.phase)
       attempt.exchange?.abort()
     }
     this.watch.clear()
     if (this.backoff !== undefined) clearTimeout(this.backoff)
     this.leaveQueue?.()
+    this.observer.closed()
     this.roster?.remove(this)
   }
 
