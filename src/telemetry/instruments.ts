@@ -23,6 +23,7 @@ type Histogram = Metric.Metric.Histogram<number>
 /** No labels but its own. */
 const none: ReadonlyArray<MetricLabel.MetricLabel> = []
 
+// biome-ignore lint/suspicious/noExplicitAny: what a metric takes and gives is of no concern here.
 const tagged = <Type extends MetricKeyType.MetricKeyType<any, any>>(key: MetricKey.MetricKey<Type>, labels: Labels) =>
   Metric.fromMetricKey(
     MetricKey.taggedWithLabels(
