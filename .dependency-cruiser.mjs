@@ -20,6 +20,7 @@ const services = stands(
   "Personas",
   "StructuredOutput",
   "ResponseCache",
+  "Probes",
   "Settings",
   "Telemetry"
 )

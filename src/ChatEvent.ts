@@ -96,7 +96,8 @@ export interface ToolResultEvent {
 }
 
 /**
- * Something about the call: a server began to answer (`server`, `attempt` counted from 1), the oldest turns of the
+ * Something about the call: a server was asked (`server`, `attempt` counted from 1; `hedge` where it is asked besides
+ * one that is late: the `end` says who answered), the oldest turns of the
  * history were left out to fit the model's context (`trimmed`, in messages), or what follows is a kept answer
  * (`cached`; `age` in milliseconds).
  *
@@ -106,7 +107,7 @@ export interface ToolResultEvent {
 export interface Meta {
   readonly type: "meta"
   readonly meta:
-    | { readonly server: string; readonly attempt: number }
+    | { readonly server: string; readonly attempt: number; readonly hedge?: true }
     | { readonly trimmed: number }
     | { readonly cached: true; readonly age: number }
   readonly timestamp: number

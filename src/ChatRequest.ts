@@ -176,7 +176,14 @@ export const Options = Schema.Struct({
    * `restart` begins anew after an event that says so, `fail` is `StreamInterrupted`. Calls for a whole answer give out
    * nothing before its end, and are always begun anew.
    */
-  onInterrupt: optional(Schema.Literal("resume", "restart", "fail"))
+  onInterrupt: optional(Schema.Literal("resume", "restart", "fail")),
+  /**
+   * Whether a second server is asked too when the first one's first token is late; whichever is sooner answers, and the
+   * other is stopped. Late is later than 95 of 100 of that server's; or after `after` milliseconds. At most 5 % of the
+   * calls that allow it cost a second request, and none goes to a server that is full or must load the model first.
+   * Default: as configured, else `false`.
+   */
+  hedge: optional(Schema.Union(Schema.Boolean, Schema.Struct({ after: milliseconds })))
 })
 /**
  * @since 0.1.0
@@ -305,6 +312,8 @@ export interface Limits {
   readonly maxAttempts: number | undefined
   readonly retryBackoff: number
   readonly onInterrupt: OnInterrupt
+  /** Whether, and after how many milliseconds, a second server is asked; without a time as that server's own figures say. */
+  readonly hedge: { readonly after?: number | undefined } | undefined
 }
 
 /**
@@ -355,11 +364,16 @@ export const make = (
   format
 })
 
+const hedgeOf = (hedge: boolean | { readonly after: number }): Limits["hedge"] =>
+  hedge === false ? undefined : hedge === true ? {} : hedge
+
 /**
+ * `hedge` is what holds where the call does not say.
+ *
  * @since 0.1.0
  * @category constructors
  */
-export const limits = (options: Options): Limits => {
+export const limits = (options: Options, hedge: Options["hedge"] = false): Limits => {
   const timeout = options.timeout ?? defaults.timeout
   return {
     connectTimeout: options.connectTimeout ?? Math.min(defaults.connectTimeout, timeout),
@@ -369,6 +383,7 @@ export const limits = (options: Options): Limits => {
     deadline: options.deadline,
     maxAttempts: options.maxRetries,
     retryBackoff: options.retryBackoff ?? defaults.retryBackoff,
-    onInterrupt: options.onInterrupt ?? defaults.onInterrupt
+    onInterrupt: options.onInterrupt ?? defaults.onInterrupt,
+    hedge: hedgeOf(options.hedge ?? hedge)
   }
 }

@@ -27,12 +27,15 @@ import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
 import * as Chat from "./Chat.js"
 import * as Config from "./cortex/config.js"
+import * as StateFile from "./cortex/stateFile.js"
 import type { InvalidConfig } from "./Errors.js"
 import * as Failover from "./Failover.js"
 import * as Fleet from "./Fleet.js"
+import * as Probes from "./Probes.js"
 import * as Registry from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
 import * as Router from "./Router.js"
+import * as KeyValue from "./responseCache/keyValue.js"
 import type { Protocol } from "./Server.js"
 import * as Sessions from "./Sessions.js"
 import { CurrentSettings } from "./Settings.js"
@@ -139,7 +142,7 @@ const layerResponseStore = (folder: string | undefined) =>
     Effect.map(CurrentSettings, ({ cache }) =>
       folder === undefined
         ? ResponseCache.layerStoreMemory(cache)
-        : Layer.provide(ResponseCache.layerStoreKeyValue(cache), layerFolder(folder))
+        : Layer.provide(KeyValue.layerStoreKeyValue(cache), layerFolder(folder))
     )
   )
 
@@ -147,6 +150,7 @@ const layerResponseStore = (folder: string | undefined) =>
  * What can be put in the place of a part, as a layer.
  *
  * - `store`: where conversations are kept; default: memory
+ * - `responses`: where answers are kept for calls with `cache`; default: memory, or the configured folder
  * - `router`: in which order servers are tried
  * - `transport`: how chat requests are sent
  *
@@ -160,6 +164,7 @@ const layerResponseStore = (folder: string | undefined) =>
  */
 export interface Replacements {
   readonly store?: Layer.Layer<Sessions.SessionStore> | undefined
+  readonly responses?: Layer.Layer<ResponseCache.ResponseCacheStore> | undefined
   readonly router?: Layer.Layer<Router.Router, never, Registry.Registry | Fleet.Fleet | CurrentSettings> | undefined
   readonly transport?: Layer.Layer<Transport> | undefined
 }
@@ -189,13 +194,14 @@ export const layerServices = (
 > => {
   const registry = Registry.layer.pipe(
     Layer.provide(Layer.succeed(Registry.CatalogueLocation, registryFolder())),
+    Layer.provide(Layer.mergeAll(StateFile.layer, Probes.layer)),
     Layer.provideMerge(Fleet.layer)
   )
   return Chat.layer.pipe(
     Layer.provideMerge(Failover.layer),
     Layer.provide(layerBackends({ modelPath: options.demoModel })),
     Layer.provideMerge(ResponseCache.layer),
-    Layer.provide(layerResponseStore(options.cacheFolder)),
+    Layer.provide(replace.responses ?? layerResponseStore(options.cacheFolder)),
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),

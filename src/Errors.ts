@@ -424,3 +424,19 @@ export class RegistryWarning extends Schema.TaggedError<RegistryWarning>("aicort
     return `${this.file}${record}${field}: ${this.reason}`
   }
 }
+
+/**
+ * What was learned of the servers in an earlier run could not be used, or not be kept: the program goes on without. A
+ * warning is logged, never a failure.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class SavedStateWarning extends Schema.TaggedError<SavedStateWarning>("aicortex/SavedStateWarning")(
+  "SavedStateWarning",
+  { source: Schema.String, reason: Schema.String }
+) {
+  override get message() {
+    return `What was learned of the servers in ${this.source} is not used: ${this.reason.replace(/\s+/g, " ").slice(0, 300)}`
+  }
+}

@@ -35,6 +35,7 @@ import type { Routing } from "./ChatRequest.js"
 import { Closed, type ModelNotFound, type NoServers } from "./Errors.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Surroundings } from "./failover/call.js"
+import { Hedges } from "./failover/hedging.js"
 import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
 import { type Route, Router, type Traveller } from "./Router.js"
@@ -126,6 +127,7 @@ export const make = Effect.gen(function* () {
     abilities,
     now,
     random: () => runSync(random.next),
+    hedges: new Hedges(),
     failed: (host, failure) => {
       if (failure.reason === "model-not-found") runFork(registry.markAbsent(host.model, host.server.url))
       // Who comes back after it was gone may be another program.

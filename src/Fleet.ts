@@ -9,18 +9,20 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Runtime from "effect/Runtime"
+import type * as Stream from "effect/Stream"
 import { average } from "./fleet/average.js"
-import type { BreakerState } from "./fleet/breaker.js"
+import { longestRest } from "./fleet/breaker.js"
 import { Conversations, type Whereabouts } from "./fleet/conversations.js"
+import * as Feed from "./fleet/feed.js"
 import { type Lease, Place } from "./fleet/lease.js"
-import type { Line, Waiter } from "./fleet/line.js"
+import type { Waiter } from "./fleet/line.js"
 import { Pool } from "./fleet/pool.js"
+import * as Saving from "./fleet/saved.js"
+import { type Snapshot, snapshotOf } from "./fleet/snapshot.js"
 import { type ModelState, type Remoteness, ServerState } from "./fleet/state.js"
+import * as Waiting from "./fleet/waiting.js"
 import type { Host } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
@@ -38,6 +40,13 @@ export type {
    */
   Whereabouts
 } from "./fleet/conversations.js"
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Change
+} from "./fleet/feed.js"
 export {
   /**
    * @since 0.1.0
@@ -72,54 +81,50 @@ export {
 export {
   /**
    * @since 0.1.0
+   * @category combinators
+   */
+  decode as decodeSaved,
+  /**
+   * @since 0.1.0
+   * @category combinators
+   */
+  encode as encodeSaved,
+  /**
+   * @since 0.1.0
+   * @category combinators
+   */
+  merge as mergeSaved,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Saved
+} from "./fleet/saved.js"
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Snapshot
+} from "./fleet/snapshot.js"
+export {
+  /**
+   * @since 0.1.0
    * @category constants
    */
   maxBelievableSpeed
 } from "./fleet/state.js"
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Ticket
+} from "./fleet/waiting.js"
 
 // =============================================================================
 // models
 // =============================================================================
-
-/**
- * What is known of one server for one model, at one moment.
- *
- * - `inFlight`: requests of this process on the server, whatever their model
- * - `restsUntil`: when the breaker lets a probe through, in milliseconds since the epoch
- * - `proven`: the last attempt there succeeded (the reference's "good" cache)
- * - `tokensPerSecond`: EWMA over this model's answers, `undefined` before the first
- * - `firstTokenTime`: peak EWMA, in milliseconds: it follows a rise at once and a fall slowly
- * - `promptTokensPerSecond`: EWMA of how fast it reads prompts
- * - `roundTrip`: EWMA of a small request's round trip, in milliseconds
- * - `residentUntil`: until when the server is taken to hold the model in memory, in milliseconds since the epoch
- * - `places`: how many requests for the model it is given at once
- * - `queued`: how many requests wait for the model, on whatever server
- *
- * @since 0.1.0
- * @category models
- */
-export interface Snapshot {
-  readonly inFlight: number
-  readonly breaker: BreakerState
-  readonly restsUntil: number
-  readonly probing: boolean
-  readonly proven: boolean
-  readonly tokensPerSecond: number | undefined
-  readonly firstTokenTime: number | undefined
-  readonly roundTrip: number | undefined
-  readonly promptTokensPerSecond?: number | undefined
-  readonly residentUntil?: number | undefined
-  readonly places?: number | undefined
-  readonly queued?: number | undefined
-}
-
-/**
- * A place in a line; or, where the line is full, how many wait in it, and after how many milliseconds to try again.
- *
- * @since 0.1.0
- * @category models
- */
-export type Ticket = { readonly leave: () => void } | { readonly retryAfter: number; readonly queued: number }
 
 /**
  * - `pool`: the columns of these hosts, kept up to date; the same hosts give the same pool. `remoteness` is asked once
@@ -131,6 +136,11 @@ export type Ticket = { readonly leave: () => void } | { readonly retryAfter: num
  * - `roundTrip`: a small request to this server took so many milliseconds
  * - `resident`: the server was seen to hold exactly these models, each until then (milliseconds since the epoch)
  * - `whereabouts`, `remember`: where a conversation was answered last
+ * - `probed`: a small request that is nobody's has reached this server, or has not. A server that is out of reach rests;
+ *   one that rests because it was out of reach is in use again. Any other failure says more than such a request can:
+ *   a server whose model hangs answers it all the same
+ * - `changes`: what changes, as it happens; the oldest are dropped for a listener that is too slow
+ * - `saved`, `restore`: what was learned, to be kept beyond this process; what has been learned since stays
  * - `clear`: forgets every failure and every speed
  *
  * @since 0.1.0
@@ -140,11 +150,15 @@ export interface Service {
   readonly snapshot: (url: string, model: string) => Snapshot
   readonly pool: (hosts: ReadonlyArray<Host>, remoteness: Remoteness) => Pool
   readonly lease: (pool: Pool, at: number, cached?: number) => Lease
-  readonly queue: (pool: Pool, waiter: Waiter, first: boolean) => Ticket
+  readonly queue: (pool: Pool, waiter: Waiter, first: boolean) => Waiting.Ticket
   readonly roundTrip: (url: string, milliseconds: number) => void
   readonly resident: (url: string, models: ReadonlyMap<string, number>) => void
   readonly whereabouts: (conversation: string) => Whereabouts | undefined
   readonly remember: (conversation: string, whereabouts: Whereabouts) => void
+  readonly probed: (url: string, reached: boolean) => void
+  readonly changes: Stream.Stream<Feed.Change>
+  readonly saved: Effect.Effect<Saving.Saved>
+  readonly restore: (saved: Saving.Saved) => Effect.Effect<void>
   readonly clear: Effect.Effect<void>
 }
 
@@ -168,9 +182,6 @@ const ollamaPlaces = 4
 const queuedPerServer = 4
 const leastCapacity = 512
 
-/** How often those who wait look although nothing was heard. */
-const lookInterval = Duration.seconds(1)
-
 /**
  * @since 0.1.0
  * @category constructors
@@ -178,11 +189,12 @@ const lookInterval = Duration.seconds(1)
 export const make = Effect.gen(function* () {
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
-  const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+  const feed = yield* Feed.make
+  const join = yield* Waiting.make
   const now = () => clock.unsafeCurrentTimeMillis()
   const servers = new Map<string, ServerState>()
   const conversations = new Conversations()
-  const around = { now, rest: settings.cacheTtl }
+  const around = { now, rest: settings.cacheTtl, changed: feed.tell }
 
   const serverState = (url: string): ServerState => {
     let state = servers.get(url)
@@ -236,8 +248,9 @@ export const make = Effect.gen(function* () {
       const said = host.server.maxInFlight !== undefined || settings.parallel !== undefined
       const limited = host.protocol === "ollama" && host.server.maxInFlight === undefined
       if (!limited || said || !state.learns) {
-        state.places = limited ? (settings.parallel ?? ollamaPlaces) : Number.POSITIVE_INFINITY
         state.learns = limited && !said
+        const begin = state.learns ? (state.keptPlaces ?? ollamaPlaces) : (settings.parallel ?? ollamaPlaces)
+        state.places = limited ? begin : Number.POSITIVE_INFINITY
       }
       // Whatever speaks the OpenAI API, or runs in this process, serves only what it has loaded.
       if (host.protocol !== "ollama") state.residentUntil = Number.POSITIVE_INFINITY
@@ -251,65 +264,12 @@ export const make = Effect.gen(function* () {
   }
 
   // ---------------------------------------------------------------------------
-  // waiting
+  // requests
   // ---------------------------------------------------------------------------
 
-  const lines = new Set<Line>()
-  let looking: Fiber.RuntimeFiber<void> | undefined
-
-  const look = (): void => {
-    looking = undefined
-    for (const line of [...lines]) {
-      if (line.queued > 0) line.attend()
-      if (line.queued === 0) lines.delete(line)
-    }
-    if (lines.size > 0) lookLater()
-  }
-  const lookLater = (): void => {
-    looking ??= runFork(Effect.andThen(clock.sleep(lookInterval), Effect.sync(look)))
-  }
-  const stopLooking = (line: Line): void => {
-    if (line.queued > 0) return
-    lines.delete(line)
-    if (lines.size > 0 || looking === undefined) return
-    runFork(Fiber.interruptFork(looking))
-    looking = undefined
-  }
-
-  const retryAfter = (pool: Pool): number => {
-    let busy = 0
-    for (let i = 0; i < pool.size; i++) busy += pool.own[i] ?? 0
-    return Math.ceil((pool.queued * pool.line.serviceTime) / Math.max(1, busy))
-  }
-
-  const queue: Service["queue"] = (pool, { look, narrow }, first) => {
-    const { line } = pool
-    if (line.full) return { retryAfter: retryAfter(pool), queued: line.queued }
+  const queue: Service["queue"] = (pool, waiter, first) => {
     if (!pool.linked) link(pool, undefined, false)
-    let waits = true
-    const leave = (): void => {
-      if (!waits) return
-      waits = false
-      pool.waiting--
-      line.leave(waiter)
-      stopLooking(line)
-    }
-    const waiter: Waiter = {
-      look: () => {
-        if (!waits) return true
-        if (!look()) return false
-        leave()
-        return true
-      },
-      narrow
-    }
-    pool.waiting++
-    line.join(waiter, first)
-    lines.add(line)
-    lookLater()
-    // One more that waits may be what makes another load worth it.
-    if (line.queued > 1) line.attend()
-    return { leave }
+    return join(pool, waiter, first)
   }
 
   const lease: Service["lease"] = (pool, at, cached = 0) => {
@@ -321,33 +281,6 @@ export const make = Effect.gen(function* () {
   // ---------------------------------------------------------------------------
   // what servers say
   // ---------------------------------------------------------------------------
-
-  const snapshot = (url: string, model: string): Snapshot => {
-    const server = servers.get(url)
-    const state = server?.find(model)
-    const at = now()
-    const whole = server?.breaker.state(at) ?? "closed"
-    const own = state?.breaker.state(at) ?? "closed"
-    return {
-      inFlight: server?.inFlight ?? 0,
-      breaker:
-        whole === "open" || own === "open"
-          ? "open"
-          : whole === "half-open" || own === "half-open"
-            ? "half-open"
-            : "closed",
-      restsUntil: Math.max(server?.breaker.restsUntil ?? 0, state?.breaker.restsUntil ?? 0),
-      probing: server?.breaker.probing === true || state?.breaker.probing === true,
-      proven: state?.proven ?? false,
-      tokensPerSecond: state?.tokensPerSecond,
-      firstTokenTime: state?.firstTokenTime,
-      roundTrip: server?.roundTrip,
-      promptTokensPerSecond: state?.promptSpeed,
-      residentUntil: state?.residentUntil,
-      places: state === undefined || server === undefined ? undefined : Math.min(server.maxInFlight, state.places),
-      queued: state?.queued
-    }
-  }
 
   const roundTrip = (url: string, milliseconds: number): void => {
     const server = serverState(url)
@@ -366,16 +299,36 @@ export const make = Effect.gen(function* () {
       if (!models.has(state.model) && state.residentUntil !== Number.POSITIVE_INFINITY) state.setResident(0, at)
     }
     server.write(at)
+    feed.tell(server, undefined, at)
+    server.attend()
+  }
+
+  const probed = (url: string, reached: boolean): void => {
+    const server = serverState(url)
+    const at = now()
+    if (!reached) {
+      if (server.breaker.state(at) === "open") return
+      server.breaker.open(at, at, settings.cacheTtl, undefined)
+      server.breaker.unreachable = true
+      server.forgetResident(at)
+    } else if (server.breaker.unreachable && server.breaker.restsUntil !== 0) server.breaker.reset()
+    else return
+    server.write(at)
+    feed.tell(server, undefined, at)
     server.attend()
   }
 
   return Fleet.of({
-    snapshot,
+    snapshot: (url, model) => snapshotOf(servers.get(url), model, now()),
     pool,
     lease,
     queue,
     roundTrip,
     resident,
+    probed,
+    changes: feed.changes,
+    saved: Effect.sync(() => Saving.save(servers.values(), now())),
+    restore: (saved) => Effect.sync(() => Saving.restore(saved, serverState, now(), longestRest * settings.cacheTtl)),
     whereabouts: (conversation) => conversations.find(conversation),
     remember: (conversation, whereabouts) => conversations.remember(conversation, whereabouts),
     clear: Effect.sync(() => {
@@ -389,10 +342,12 @@ export const make = Effect.gen(function* () {
           state.proven = false
           state.tokensPerSecond = undefined
           state.firstTokenTime = undefined
+          state.firstTokens.clear()
           state.promptSpeed = undefined
           state.overhead = undefined
         }
         server.write(now())
+        feed.tell(server, undefined, now())
         server.attend()
       }
     })

@@ -15,8 +15,6 @@
  *
  * @since 0.1.0
  */
-import type { PlatformError } from "@effect/platform/Error"
-import * as KeyValueStore from "@effect/platform/KeyValueStore"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -25,14 +23,12 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import * as ParseResult from "effect/ParseResult"
 import * as Runtime from "effect/Runtime"
-import * as Schema from "effect/Schema"
 import type { Options as CallOptions, ChatRequest, Routing } from "./ChatRequest.js"
 import type { ChatError, ModelNotFound, NoServers, StreamInterrupted } from "./Errors.js"
 import type { Call, OpenAnswer, Result } from "./Failover.js"
 import { Registry } from "./Registry.js"
-import { Entry, make as makeEntry, sizeOf } from "./responseCache/entry.js"
+import { type Entry, make as makeEntry, sizeOf } from "./responseCache/entry.js"
 import { Flight, Reader, type Tower } from "./responseCache/flight.js"
 import * as Key from "./responseCache/key.js"
 import { CurrentSettings, type Settings } from "./Settings.js"
@@ -146,125 +142,6 @@ export const makeStoreMemory = (bounds?: Bounds): Effect.Effect<Store> =>
  */
 export const layerStoreMemory = (bounds?: Bounds): Layer.Layer<ResponseCacheStore> =>
   Layer.effect(ResponseCacheStore, makeStoreMemory(bounds))
-
-/** So many answers share a shelf, at most. */
-const shelfSize = 8
-
-const Shelf = Schema.parseJson(Schema.Array(Schema.Struct({ key: Schema.String, entry: Entry })))
-type Shelf = typeof Shelf.Type
-const decodeShelf = Schema.decode(Shelf)
-const encodeShelf = Schema.encode(Shelf)
-
-/**
- * Over a key-value store, which cannot be asked what is in it: so answers stand on a fixed number of shelves, each one
- * of its keys. An answer's own key says on which, and on a full shelf the one that was not used for longest makes room.
- * That keeps the bounds without an index that several processes would have to agree on. A shelf has its share of
- * `maxBytes`, 1/125 by default: an answer larger than that is not kept.
- *
- * What cannot be read or written is as if it were not there, with a warning in the log.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const makeStoreKeyValue = Effect.fnUntraced(function* (
-  bounds?: Bounds
-): Effect.fn.Return<Store, never, KeyValueStore.KeyValueStore> {
-  const values = yield* KeyValueStore.KeyValueStore
-  const clock = yield* Effect.clock
-  const { maxBytes = defaults.maxBytes, maxEntries = defaults.maxEntries } = bounds ?? {}
-  const count = Math.max(1, Math.floor(maxEntries / shelfSize))
-  const places = Math.floor(maxEntries / count)
-  const room = Math.floor(maxBytes / count)
-  /** One at a time reads or changes a shelf of this process; another process may cost it an answer, no more. */
-  const locks = Array.from({ length: count }, () => Effect.unsafeMakeSemaphore(1))
-  const encoder = new TextEncoder()
-
-  const nameOf = (shelf: number): string => `responses-${shelf}`
-  const warn = (what: string, shelf: number) => (error: PlatformError | ParseResult.ParseError) => {
-    const reason =
-      error._tag === "ParseError"
-        ? (ParseResult.ArrayFormatter.formatErrorSync(error)[0]?.message ?? error.message)
-        : error.message
-    return Effect.logWarning(`The response cache could not ${what} '${nameOf(shelf)}': ${reason}`)
-  }
-
-  const read = (shelf: number) =>
-    values.get(nameOf(shelf)).pipe(
-      Effect.flatMap(Option.match({ onNone: () => Effect.succeed<Shelf>([]), onSome: (text) => decodeShelf(text) })),
-      Effect.map((all) => {
-        const now = clock.unsafeCurrentTimeMillis()
-        return all.filter(({ entry }) => now < entry.expiresAt)
-      })
-    )
-  const encode = (items: Shelf) =>
-    Effect.map(encodeShelf(items), (text) => ({ text, fits: encoder.encode(text).length <= room }))
-  /** Writes what fits, from the first on. */
-  const write = Effect.fnUntraced(
-    function* (shelf: number, all: Shelf) {
-      let items = all.slice(0, places)
-      let encoded = yield* encode(items)
-      while (!encoded.fits && items.length > 0) {
-        items = items.slice(0, -1)
-        encoded = yield* encode(items)
-      }
-      yield* values.set(nameOf(shelf), encoded.text)
-    },
-    (effect, shelf) => Effect.catchAll(effect, warn("write", shelf))
-  )
-  const at = <A>(key: string, use: (shelf: number) => Effect.Effect<A>): Effect.Effect<A> =>
-    Effect.suspend(() => {
-      const shelf = Number.parseInt(key.slice(0, 8), 16) % count || 0
-      return locks[shelf]?.withPermits(1)(use(shelf)) ?? use(shelf)
-      // What is interrupted while it is being written is lost.
-    }).pipe(Effect.uninterruptible)
-
-  return {
-    get: (key) =>
-      at(
-        key,
-        Effect.fnUntraced(function* (shelf) {
-          const items = yield* Effect.catchAll(read(shelf), (error) => Effect.as(warn("read", shelf)(error), []))
-          const item = items.find((item) => item.key === key)
-          if (item === undefined) return Option.none()
-          if (items[0] !== item) yield* write(shelf, [item, ...items.filter((other) => other !== item)])
-          return Option.some(item.entry)
-        })
-      ),
-    put: (key, entry) =>
-      at(
-        key,
-        Effect.fnUntraced(function* (shelf) {
-          const item = { key, entry }
-          // Who looked for it has been told why it cannot be read: now it is written anew.
-          const items = yield* Effect.catchAll(read(shelf), () => Effect.succeed<Shelf>([]))
-          const others = items.filter((other) => other.key !== key)
-          const alone = yield* Effect.orElseSucceed(encode([item]), () => ({ fits: false }))
-          yield* write(shelf, alone.fits ? [item, ...others] : others)
-        })
-      ),
-    clear: Effect.forEach(
-      locks,
-      (lock, shelf) =>
-        values.has(nameOf(shelf)).pipe(
-          Effect.flatMap((there) => (there ? values.remove(nameOf(shelf)) : Effect.void)),
-          Effect.catchAll(warn("clear", shelf)),
-          lock.withPermits(1)
-        ),
-      { discard: true }
-    )
-  } satisfies Store
-})
-
-/**
- * Keeps answers in a key-value store, such as files: `KeyValueStore.layerFileSystem(folder)`.
- *
- * @since 0.1.0
- * @category layers
- */
-export const layerStoreKeyValue = (
-  bounds?: Bounds
-): Layer.Layer<ResponseCacheStore, never, KeyValueStore.KeyValueStore> =>
-  Layer.effect(ResponseCacheStore, makeStoreKeyValue(bounds))
 
 // =============================================================================
 // metrics

@@ -6,7 +6,7 @@
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
-import { defaults } from "./ChatRequest.js"
+import { defaults, type Options } from "./ChatRequest.js"
 import type { Location, Server } from "./Server.js"
 
 /**
@@ -18,7 +18,11 @@ import type { Location, Server } from "./Server.js"
  * - `cacheTtl`: how long a failed server rests, in milliseconds; default 60,000 (`AICORTEX_CACHE_TTL`, in seconds)
  * - `bestServerTtl`: how long `bestServer` keeps its answer, in milliseconds; default 300,000
  * - `parallel`: how many requests an Ollama server runs at once for one model (`OLLAMA_NUM_PARALLEL`); default 4
+ * - `stateFile`: where what was learned of the servers is kept between two runs; `undefined`: nowhere
+ * - `probeInterval`: every so many milliseconds a small request finds out whether a server can be reached; `undefined`:
+ *   never
  * - `discoveryTtl`: how long a server's list of models is believed, in milliseconds; default 300,000
+ * - `hedge`: whether a second server is asked where the first is late and a call does not say; default no
  * - `cache`: how answers are kept where a call does not say; `undefined` where they are kept only if it does
  *
  * @since 0.1.0
@@ -35,6 +39,9 @@ export interface Settings {
   readonly bestServerTtl: number
   readonly discoveryTtl: number
   readonly parallel: number | undefined
+  readonly stateFile: string | undefined
+  readonly probeInterval: number | undefined
+  readonly hedge: Options["hedge"]
   readonly cache: CachePolicy | undefined
 }
 
@@ -73,6 +80,9 @@ export const empty: Settings = {
   bestServerTtl: 300_000,
   discoveryTtl: 300_000,
   parallel: undefined,
+  stateFile: undefined,
+  probeInterval: undefined,
+  hedge: false,
   cache: undefined
 }
 

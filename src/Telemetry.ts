@@ -24,7 +24,12 @@ export {
    * @since 0.1.0
    * @category constructors
    */
-  breaker
+  breaker,
+  /**
+   * @since 0.1.0
+   * @category combinators
+   */
+  probed
 } from "./telemetry/instruments.js"
 export type {
   /**

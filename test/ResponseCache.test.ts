@@ -25,6 +25,7 @@ import * as Registry from "../src/Registry.js"
 import * as ResponseCache from "../src/ResponseCache.js"
 import { Flight, Reader, type Tower } from "../src/responseCache/flight.js"
 import { serialize } from "../src/responseCache/key.js"
+import { makeStoreKeyValue } from "../src/responseCache/keyValue.js"
 import type { Json } from "./support/fakeServer.js"
 import { chats, eventsOf, failure, inOrder, model, textOf, useFleet } from "./support/fleet.js"
 
@@ -234,6 +235,7 @@ describe("the same question", () => {
     idleTimeout: [false, undefined, 20_000],
     loadTimeout: [false, undefined, 20_000],
     onInterrupt: [false, "resume", "restart"],
+    hedge: [false, undefined, true],
     deadline: [false, undefined, 20_000],
     maxRetries: [false, undefined, 3],
     retryBackoff: [false, undefined, 1],
@@ -930,10 +932,7 @@ describe("time", () => {
 const stores: ReadonlyArray<readonly [string, (bounds?: ResponseCache.Bounds) => Effect.Effect<ResponseCache.Store>]> =
   [
     ["in memory", ResponseCache.makeStoreMemory],
-    [
-      "in a key-value store",
-      (bounds) => Effect.provide(ResponseCache.makeStoreKeyValue(bounds), KeyValueStore.layerMemory)
-    ]
+    ["in a key-value store", (bounds) => Effect.provide(makeStoreKeyValue(bounds), KeyValueStore.layerMemory)]
   ]
 
 describe.each(stores)("a store %s", (name, make) => {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import {
   chmodSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -753,15 +754,56 @@ describe("aicortex servers, best, llm-params and config", () => {
     ])
     const setup = { config: { registry: path } }
     const lines = (await ok(["servers", "llama3.2:3b"], setup)).trimEnd().split("\n")
-    assert.match(lines[0] ?? "", /^URL +City +Country +TPS$/)
-    assert.match(lines[1] ?? "", new RegExp(`^${a.url} +\\S+ +\\S+ +94\\.3$`))
-    assert.match(lines[2] ?? "", new RegExp(`^${b.url} +- +- +-$`))
+    assert.match(lines[0] ?? "", /^URL +City +Country +TPS +First token +State$/)
+    assert.match(lines[1] ?? "", new RegExp(`^${a.url} +\\S+ +\\S+ +94\\.3 +- +-$`))
+    assert.match(lines[2] ?? "", new RegExp(`^${b.url} +- +- +- +- +-$`))
     assert.strictEqual(lines.length, 4)
     const json = JSON.parse(await ok(["servers", "llama3.2:3b", "--json"], setup))
     assert.strictEqual(json[0].tokens_per_second, 94.25)
     assert.strictEqual(await ok(["best", "llama3.2:3b"], setup), `${a.url}\n`)
     assert.strictEqual(JSON.parse(await ok(["best", "llama3.2:3b", "--json"], setup)).url, a.url)
     assert.include([a.url, b.url, c.url], (await ok(["best", "llama3.2:3b", "--strategy", "random"], setup)).trim())
+  })
+
+  it("profits from what the call before has learned, unless told not to", async () => {
+    const server = await ollama({ firstToken: 5 })
+    const hung = await ollama({ faults: { kind: "status", code: 500 } })
+    const path = folder()
+    const config = join(path, "config.json")
+    const servers = [{ url: hung.url }, { url: server.url, priority: 1 }]
+    writeFileSync(config, JSON.stringify({ servers, model: "llama3.2:3b" }))
+    const env = { AICORTEX_CONFIG: config, XDG_STATE_HOME: path }
+    assert.strictEqual(await ok(["chat", "hi"], { env }), "one two three\n")
+    assert.strictEqual(await ok(["chat", "hi"], { env }), "one two three\n")
+    assert.strictEqual(hung.chatRequests.length, 1)
+    const [, first = "", second = ""] = (await ok(["servers", "llama3.2:3b"], { env })).split("\n")
+    const [rests = "", has = ""] = first.includes(hung.url) ? [first, second] : [second, first]
+    assert.match(rests, /rests for \d+ s$/)
+    assert.match(has, / \d+\.\d +\d+ ms +loaded$/)
+    const [json] = JSON.parse(await ok(["servers", "llama3.2:3b", "--json"], { env })).filter(
+      ({ url }: { readonly url: string }) => url === server.url
+    )
+    assert.isAbove(json.learned.first_token_time, 0)
+
+    const off = { env: { ...env, AICORTEX_STATE: "off", XDG_STATE_HOME: join(path, "none") } }
+    await ok(["chat", "hi"], off)
+    assert.strictEqual(hung.chatRequests.length, 2)
+    assert.isFalse(existsSync(join(path, "none")))
+  })
+
+  it("goes on where what was learned cannot be read", async () => {
+    const server = await ollama()
+    const path = folder()
+    const file = join(path, "state.json")
+    writeFileSync(file, "not JSON")
+    const setup = { ...on(server), env: { AICORTEX_STATE: file } }
+    const result = await run(["chat", "hi", "-m", "llama3.2:3b"], setup)
+    assert.strictEqual(result.stdout, "one two three\n")
+    assert.match(
+      result.stderr,
+      /^aicortex: What was learned of the servers in [^\n]*state\.json is not used: [^\n]+\n$/
+    )
+    assert.strictEqual((await run(["chat", "hi", "-m", "llama3.2:3b"], setup)).stderr, "")
   })
 
   it("fails for a model that no server has", async () => {
@@ -842,9 +884,9 @@ describe("aicortex servers, best, llm-params and config", () => {
     const unreachable = await ok(["servers", "add", dead], { env: { ...env, THE_KEY: "s3cret" } })
     assert.include(unreachable, "It does not answer yet: it refused the connection.")
     const listed = (await ok(["servers", "list"], { env: { ...env, THE_KEY: "s3cret" } })).trimEnd().split("\n")
-    assert.match(listed[0] ?? "", /^URL +Protocol +Models +Status$/)
-    assert.match(listed[1] ?? "", /ollama +1 +reachable$/)
-    assert.match(listed[2] ?? "", /openai +1 +reachable$/)
+    assert.match(listed[0] ?? "", /^URL +Protocol +Models +Loaded +Status$/)
+    assert.match(listed[1] ?? "", /ollama +1 +- +reachable$/)
+    assert.match(listed[2] ?? "", /openai +1 +- +reachable$/)
     assert.match(listed[3] ?? "", /- +- +refused the connection$/)
     const json = JSON.parse(await ok(["servers", "--json"], { env: { ...env, THE_KEY: "s3cret" } }))
     assert.deepStrictEqual(

@@ -99,7 +99,9 @@ const ollamaDone = {
   done_reason: "stop",
   prompt_eval_count: 16,
   eval_count: 4,
-  eval_duration: 2_000_000_000
+  eval_duration: 2_000_000_000,
+  prompt_eval_duration: 320_500_000,
+  load_duration: 1_250_000
 }
 const ollamaAnswer = [
   ollamaLine({ role: "assistant", content: "", thinking: "想 hm" }),
@@ -121,7 +123,9 @@ const ollamaEvents = [
     finish: {
       reason: "tool_calls",
       usage: { promptTokens: 16, completionTokens: 4, totalTokens: 20 },
-      tokensPerSecond: 2
+      tokensPerSecond: 2,
+      promptTime: 320.5,
+      loadTime: 1.25
     }
   },
   { finished: true }
@@ -294,10 +298,13 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     ])
   })
 
-  it("llama.cpp's own speed is taken", () => {
-    const transcript = sse([chunk({ content: "a" }), { ...chunk({}, "length"), timings: { predicted_per_second: 42 } }])
+  it("llama.cpp's own figures are taken", () => {
+    const timings = { predicted_per_second: 42, prompt_n: 7, prompt_ms: 12.5, cache_n: 100 }
+    const transcript = sse([chunk({ content: "a" }), { ...chunk({}, "length"), timings }])
     expect(alwaysTheSame(OpenAI.decoder, transcript).slice(1)).toEqual([
-      { finish: { reason: "length", usage: {}, tokensPerSecond: 42 } },
+      {
+        finish: { reason: "length", usage: {}, tokensPerSecond: 42, promptTime: 12.5, promptEvaluated: 7 }
+      },
       { finished: true }
     ])
   })

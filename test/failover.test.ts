@@ -411,6 +411,8 @@ describe("attempts", () => {
     await second.setBehaviour({ faults: { kind: "hang" } })
     const stream = eventsOf(await cortex.chat(question, { stream: true, timeout: 800 }))
     await second.waitForChats(1)
+    // Until the first has rested: else this call would go to the second, too.
+    await new Promise((resolve) => setTimeout(resolve, 10))
     expect((await cortex.complete(question)).server).toBe(first.url)
     const events = await stream
     expect(textOf(events)).toBe(reply)

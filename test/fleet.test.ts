@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest"
+import type { Routing } from "../src/ChatRequest.js"
 import { Pool } from "../src/fleet/pool.js"
 import * as Prng from "../src/internal/prng.js"
 import * as Router from "../src/Router.js"
@@ -225,5 +226,67 @@ describe("least-busy", () => {
     const seen = new Set<number>()
     for (let i = 0; i < 500; i++) seen.add(pick("least-busy", ten, { random }))
     expect(seen.size).toBe(10)
+  })
+})
+
+describe("servers that are out of order, under load", () => {
+  const strategies: ReadonlyArray<Routing> = ["random", "fastest", "nearest", "balanced", "least-busy", "warm"]
+
+  it("a hung server costs one timeout once: the next hundred requests do not touch it", async () => {
+    for (const routing of strategies) {
+      const [hung, ...good] = await Promise.all([
+        fleet.ollama({ loaded: [model] }),
+        fleet.ollama({ reply: "good", loaded: [model] }),
+        fleet.ollama({ reply: "good", loaded: [model] })
+      ])
+      if (hung === undefined) return
+      // The first request surely meets it.
+      const servers = [{ url: hung.url, priority: 0 }, ...good.map(({ url }) => ({ url, priority: 1 }))]
+      const cortex = fleet.cortex(servers, { cacheTtl: 600_000 })
+      await cortex.listServers()
+      await hung.setBehaviour({ faults: { kind: "hang" } })
+      const first = await cortex.complete("Hi", { routing, firstTokenTimeout: 50, loadTimeout: 50 })
+      expect(first.attempts, routing).toMatchObject([{ server: hung.url, reason: "first-token-timeout" }])
+      for (let round = 0; round < 10; round++) {
+        const calls = Array.from({ length: 10 }, () => cortex.complete("Hi", { routing }))
+        for (const { attempts } of await Promise.all(calls)) expect(attempts, routing).toEqual([])
+      }
+      expect(hung.chatRequests, routing).toHaveLength(1)
+    }
+  })
+
+  it("a server that answers 500 at once gets at most one probe per rest", async () => {
+    const rest = 100
+    for (const routing of ["random", "fastest", "least-busy"] as const) {
+      const [broken, ...good] = await Promise.all([
+        fleet.openai({ faults: { kind: "status", code: 500 } }),
+        fleet.openai({ reply: "good" }),
+        fleet.openai({ reply: "good" })
+      ])
+      if (broken === undefined) return
+      const cortex = fleet.cortex([broken, ...good], { cacheTtl: rest })
+      await cortex.listServers()
+      // Until it has failed once.
+      while (broken.chatRequests.length === 0) await cortex.chat("Hi", { routing })
+      const began = performance.now()
+      for (let round = 0; round < 40; round++) {
+        const answers = await Promise.all(Array.from({ length: 8 }, () => cortex.chat("Hi", { routing })))
+        expect(new Set(answers)).toEqual(new Set(["good"]))
+      }
+      const rests = Math.ceil((performance.now() - began) / rest)
+      expect(broken.chatRequests.length - 1, routing).toBeLessThanOrEqual(rests)
+      // That bound means something: it was asked far less often than the others.
+      expect(good.reduce((sum, { chatRequests }) => sum + chatRequests.length, 0)).toBeGreaterThan(320)
+    }
+  })
+
+  it("two models share the places of a server whose limit the user has set, and both have their turn", async () => {
+    const server = await fleet.ollama({ models: ["a:1b", "b:1b"], reply: "hi", loaded: ["a:1b", "b:1b"] })
+    const cortex = fleet.cortex([{ url: server.url, maxInFlight: 1 }])
+    const answers = await Promise.all(
+      Array.from({ length: 12 }, (_, i) => cortex.chat("Hi", { model: i % 2 === 0 ? "a:1b" : "b:1b" }))
+    )
+    expect(answers).toEqual(Array(12).fill("hi"))
+    expect(server.maxInFlight).toBe(1)
   })
 })

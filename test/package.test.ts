@@ -178,7 +178,7 @@ describe.concurrent("the published package", () => {
     const compilerOptions = {
       target: "ES2022",
       // The types of @effect/platform name the browser's Storage.
-      lib: ["ES2022", "DOM"],
+      lib: ["ES2022"],
       module: "NodeNext",
       moduleResolution: "NodeNext",
       strict: true,

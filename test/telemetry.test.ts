@@ -191,7 +191,8 @@ describe("a call that succeeds", () => {
       "gen_ai.request.model": model,
       "server.address": "127.0.0.1",
       "server.port": server.port,
-      "aicortex.attempt": 1
+      "aicortex.attempt": 1,
+      "aicortex.outcome": "success"
     })
 
     const where = {
@@ -456,6 +457,49 @@ describe("places", () => {
     expect(await cortex.chat(question)).toBe(whole)
     expect(read("aicortex_model_loads_total", model, { server: hostOf(server) }).count).toBe(1)
   })
+})
+
+describe("hedging", () => {
+  it("is two attempts at once: one that wins, and one that is overtaken", async () => {
+    const model = newModel()
+    const late = await begin(model)
+    const quick = await begin(model)
+    const traced = remembering()
+    const cortex = fleet.cortex(inOrder(late, quick), { model, tracing: traced.layer })
+    await expect.poll(async () => (await cortex.listModelServers(model)).length).toBe(2)
+    // One call of twenty may have a second request.
+    for (let i = 0; i < 20; i++) await cortex.chat(question, { hedge: { after: 60_000 } })
+    await late.setBehaviour({ faults: { kind: "hang" } })
+    const { server } = await cortex.complete(question, { hedge: { after: 10 } })
+    expect(server).toBe(quick.url)
+
+    expect(traced.calls()).toHaveLength(21)
+    expect(isOk(traced.calls()[20])).toBe(true)
+    expect(traced.calls()[20]?.attributes).toMatchObject({ "server.port": quick.port, "aicortex.attempts": 2 })
+    const [first, second] = traced.attempts().slice(20)
+    expect(isInterrupted(first)).toBe(true)
+    expect(first?.attributes["aicortex.outcome"]).toBe("overtaken")
+    expect(isOk(second)).toBe(true)
+    expect(second?.attributes["aicortex.hedge"]).toBe(true)
+    expect(read("aicortex_hedges_total", model)).toEqual({ count: 1, sum: 0 })
+    expect(read("aicortex_hedges_total", model, { server: hostOf(quick), outcome: "success" }).count).toBe(1)
+    expect(read("aicortex_attempts_total", model, { server: hostOf(late), outcome: "overtaken" }).count).toBe(1)
+    expect(read("aicortex_attempts_in_flight", model).count).toBe(0)
+    expect(read("aicortex_failovers_total", model).count).toBe(0)
+  })
+})
+
+describe("active probes", () => {
+  it("are counted by whether the server was reached", async () => {
+    const model = newModel()
+    const server = await begin(model)
+    const layer = Cortex.layer({ servers: [server.url], configFile: false, model, probeInterval: 1_000 })
+    const probes = () => withLabel("aicortex_probes_total", "server", hostOf(server))
+    const program = Effect.promise(() => expect.poll(probes, { timeout: 20_000, interval: 20 }).toBeGreaterThan(0))
+    await Effect.runPromise(Effect.provide(program, layer))
+    expect(withLabel("aicortex_probes_total", "outcome", "reached")).toBe(probes())
+    expect(read("aicortex_attempts_total", model).count).toBe(0)
+  }, 60_000)
 })
 
 describe("a call that is given up", () => {

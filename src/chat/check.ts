@@ -152,7 +152,7 @@ export const check = (
     options,
     model: options.model ?? settings.model,
     format,
-    limits: ChatRequest.limits(options),
+    limits: ChatRequest.limits(options, settings.hedge),
     executors,
     maxToolRounds,
     session: id,

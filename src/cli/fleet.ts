@@ -32,13 +32,15 @@ const warn = Effect.gen(function* () {
 })
 
 /**
- * Answers are kept in files: a process of its own would remember none.
+ * Answers, and what is learned of the servers, are kept in files: a process of its own would remember none.
  *
  * @since 0.1.0
  * @category layers
  */
 export const layer = Layer.unwrapEffect(
-  Effect.map(Config.cacheFolder, (cacheFolder) =>
-    Layer.tap(Cortex.layer({ defaultModel, cacheFolder }), (services) => Effect.provide(warn, services))
+  Effect.map(Effect.all([Config.cacheFolder, Config.stateFile]), ([cacheFolder, defaultStateFile]) =>
+    Layer.tap(Cortex.layer({ defaultModel, cacheFolder, defaultStateFile }), (services) =>
+      Effect.provide(warn, services)
+    )
   )
 )

@@ -7,9 +7,12 @@
  * | default model | `AICORTEX_MODEL` | `model` |
  * | rest after a failure, seconds | `AICORTEX_CACHE_TTL` | `cacheTtl` |
  * | folders of registry files | `AICORTEX_REGISTRY` (separated by commas) | `registry` |
+ * | what was learned of the servers | `AICORTEX_STATE` (a file, or `off`) | `stateFile` |
+ * | whether servers can be reached, asked every so many seconds | `AICORTEX_PROBE_INTERVAL` | `probeInterval` |
  * | where you are | `AICORTEX_LOCATION` (`latitude,longitude`) | `location` |
  * | reusable system prompts | | `personas` |
  * | whether, and how, answers are kept | | `cache` |
+ * | whether a second server is asked where the first is late | | `hedge` |
  *
  * The file is `AICORTEX_CONFIG`, else `aicortex/config.json` under `XDG_CONFIG_HOME` or `~/.config`.
  *
@@ -24,7 +27,7 @@ import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { defaults } from "../ChatRequest.js"
+import { decodeOptions, defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as Server from "../Server.js"
@@ -47,6 +50,13 @@ export type CacheOptions = { readonly [K in keyof Settings.CachePolicy]?: Settin
  * - `location`: where you are, for `nearest`
  * - `registry`: folders of registry files of your own
  * - `cacheTtl`, `bestServerTtl`, `discoveryTtl`: in milliseconds; defaults 60,000, 300,000 and 300,000
+ * - `stateFile`: a file in which what is learned of the servers is kept for the next run; default `false`: nowhere. See
+ *   `Fleet.Saved`
+ * - `probeInterval`: every so many milliseconds each of your servers is asked a small thing, at least 1,000; default:
+ *   never. See `Probes`
+ * - `defaultStateFile`: the file where nobody names one, nor says `false`
+ * - `hedge`: whether a second server is asked where the first is late and a call does not say: see `ChatRequest.Options`;
+ *   default `false`
  * - `cache`: whether answers are kept where a call does not say, and how: `ttl` in milliseconds (default 3,600,000),
  *   `maxEntries` (1,000), `maxBytes` (64 MiB); default `false`. See `ResponseCache`
  * - `defaultModel`: the model where nobody names one; default `gpt-oss:20b`
@@ -64,6 +74,10 @@ export interface Options {
   readonly cacheTtl?: number | undefined
   readonly bestServerTtl?: number | undefined
   readonly discoveryTtl?: number | undefined
+  readonly stateFile?: string | false | undefined
+  readonly defaultStateFile?: string | undefined
+  readonly probeInterval?: number | undefined
+  readonly hedge?: boolean | { readonly after: number } | undefined
   readonly cache?: boolean | CacheOptions | undefined
   readonly defaultModel?: string | undefined
   readonly configFile?: string | false | undefined
@@ -112,6 +126,10 @@ export const File = Schema.Struct({
   registry: Schema.optional(Schema.Union(Schema.String, Schema.Array(Schema.String))),
   /** In seconds. */
   cacheTtl: Schema.optional(Schema.Positive),
+  stateFile: Schema.optional(Schema.Union(Schema.NonEmptyString, Schema.Literal(false))),
+  /** In seconds. */
+  probeInterval: Schema.optional(Schema.Number.pipe(Schema.greaterThanOrEqualTo(1))),
+  hedge: Schema.optional(Schema.Union(Schema.Boolean, Schema.Struct({ after: Schema.Positive }))),
   /** `ttl` in seconds. */
   cache: Schema.optional(
     Schema.Union(
@@ -181,6 +199,19 @@ export const cacheFolder = Effect.gen(function* () {
 })
 
 /**
+ * Where the command line keeps what it has learned of the servers: `aicortex/fleet.json` under `XDG_STATE_HOME` or
+ * `~/.local/state`.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const stateFile = Effect.gen(function* () {
+  const path = yield* Path.Path
+  const base = (yield* optionalString("XDG_STATE_HOME")) ?? path.join(yield* home, ".local", "state")
+  return path.join(base, "aicortex", "fleet.json")
+})
+
+/**
  * Reads the configuration file. One that is not there is empty; one that cannot be used is an error, because going
  * on without it would lose the user's servers.
  *
@@ -228,6 +259,16 @@ const positiveText = (text: string | undefined, name: string) =>
     : Number.isNaN(Number(text))
       ? Effect.fail(new InvalidConfig({ source: "the environment", field: name, reason: `'${text}' is not a number` }))
       : positive(Number(text), name, "the environment")
+
+/** Who asks more often than once a second asks for nothing else. */
+const atLeastASecond = (milliseconds: number | undefined, field: string, source: string) =>
+  milliseconds === undefined || (Number.isFinite(milliseconds) && milliseconds >= 1_000)
+    ? Effect.succeed(milliseconds)
+    : Effect.fail(new InvalidConfig({ source, field, reason: "must be at least one second" }))
+
+const isPath = (value: unknown): boolean => typeof value === "string" && value.trim() !== ""
+
+const isHedge = (hedge: unknown): boolean => Either.isRight(decodeOptions({ hedge }))
 
 const cachePolicy = Effect.fnUntraced(function* (
   cache: boolean | CacheOptions,
@@ -324,7 +365,17 @@ const unique = (servers: ReadonlyArray<Server.Server>, source: string) => {
 export interface Resolved {
   readonly settings: Settings.Settings
   readonly origins: {
-    readonly [K in "servers" | "model" | "location" | "registry" | "personas" | "cacheTtl" | "cache"]: string
+    readonly [K in
+      | "servers"
+      | "model"
+      | "location"
+      | "registry"
+      | "personas"
+      | "cacheTtl"
+      | "cache"
+      | "stateFile"
+      | "hedge"
+      | "probeInterval"]: string
   }
   readonly file: string | undefined
 }
@@ -351,7 +402,11 @@ const optionKeys = new Set([
   "sessions",
   "demoModel",
   "cache",
-  "cacheFolder"
+  "cacheFolder",
+  "stateFile",
+  "defaultStateFile",
+  "hedge",
+  "probeInterval"
 ])
 
 /**
@@ -406,6 +461,41 @@ export const resolve = Effect.fnUntraced(function* (
     ["AICORTEX_CACHE_TTL", seconds(yield* positiveText(ttl, "AICORTEX_CACHE_TTL"))],
     ["the file", seconds(file.cacheTtl)]
   )
+  const state = yield* variable("AICORTEX_STATE")
+  const stateFile = first<string | false>(
+    [given, options.stateFile],
+    ["AICORTEX_STATE", state === "off" || state === "false" || state === "0" ? false : state],
+    ["the file", file.stateFile]
+  )
+  if (stateFile.value !== undefined && stateFile.value !== false && !isPath(stateFile.value)) {
+    return yield* new InvalidConfig({
+      source: stateFile.origin,
+      field: "stateFile",
+      reason: "must be a file, or false"
+    })
+  }
+  const interval = yield* variable("AICORTEX_PROBE_INTERVAL")
+  const probeInterval = first(
+    [given, yield* atLeastASecond(options.probeInterval, "probeInterval", given)],
+    [
+      "AICORTEX_PROBE_INTERVAL",
+      yield* atLeastASecond(
+        seconds(yield* positiveText(interval, "AICORTEX_PROBE_INTERVAL")),
+        "AICORTEX_PROBE_INTERVAL",
+        "the environment"
+      )
+    ],
+    ["the file", seconds(file.probeInterval)]
+  )
+  const fileHedge = typeof file.hedge === "object" ? { after: file.hedge.after * 1000 } : file.hedge
+  const hedge = first<boolean | { readonly after: number }>([given, options.hedge], ["the file", fileHedge])
+  if (hedge.value !== undefined && !isHedge(hedge.value)) {
+    return yield* new InvalidConfig({
+      source: hedge.origin,
+      field: "hedge",
+      reason: "must be true, false or { after } with a number of milliseconds above 0"
+    })
+  }
   const place = yield* variable("AICORTEX_LOCATION")
   const location = first(
     [given, options.location],
@@ -435,7 +525,10 @@ export const resolve = Effect.fnUntraced(function* (
       cacheTtl: cacheTtl.value ?? Settings.empty.cacheTtl,
       bestServerTtl: (yield* positive(options.bestServerTtl, "bestServerTtl", given)) ?? Settings.empty.bestServerTtl,
       parallel: yield* positiveText(parallel, "OLLAMA_NUM_PARALLEL"),
+      stateFile: (stateFile.value ?? options.defaultStateFile) || undefined,
+      probeInterval: probeInterval.value,
       discoveryTtl: (yield* positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
+      hedge: hedge.value ?? Settings.empty.hedge,
       cache: yield* cachePolicy(cache.value ?? false, cache.origin)
     },
     origins: {
@@ -445,7 +538,10 @@ export const resolve = Effect.fnUntraced(function* (
       registry: registry.origin,
       personas: personas.origin,
       cacheTtl: cacheTtl.origin,
-      cache: cache.origin
+      cache: cache.origin,
+      stateFile: stateFile.origin,
+      hedge: hedge.origin,
+      probeInterval: probeInterval.origin
     },
     file: alone ? undefined : path
   }
@@ -478,8 +574,13 @@ const target = Effect.fnUntraced(function* (file: string) {
   return yield* Effect.orElseSucceed(fs.realPath(file), () => file)
 })
 
-/** Whole or not at all, and readable by nobody else: it may hold keys. */
-const replaceFile = Effect.fnUntraced(function* (file: string, text: string) {
+/**
+ * Writes a file whole or not at all, and readable by nobody else: it may hold keys.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const replaceFile = Effect.fnUntraced(function* (file: string, text: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const real = yield* target(file)

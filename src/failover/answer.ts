@@ -9,7 +9,7 @@
 import type { Finish, ServerFailure } from "../Backend.js"
 import { tokenLimit } from "../backend/resume.js"
 import type { ChatEvent, ErrorEvent, Usage } from "../ChatEvent.js"
-import type { ChatRequest } from "../ChatRequest.js"
+import type { ChatRequest, Limits } from "../ChatRequest.js"
 import {
   AllServersFailed,
   type Attempt,
@@ -21,7 +21,7 @@ import {
 } from "../Errors.js"
 import { engineUnavailable } from "../internal/engine.js"
 import type { Member, Roster } from "../internal/roster.js"
-import { Watch, type Watched } from "../internal/watch.js"
+import { maxTimer } from "../internal/watch.js"
 import { type Route, wait } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { CallObserver } from "../Telemetry.js"
@@ -58,10 +58,9 @@ const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
  * @since 0.1.0
  * @category models
  */
-export class Answer extends Outbox implements Course, Member, Watched {
+export class Answer extends Outbox implements Course, Member {
   firstPiece: number | undefined
   seat = -1
-  readonly watch = new Watch(this)
   request: ChatRequest
 
   private readonly began: number
@@ -73,6 +72,9 @@ export class Answer extends Outbox implements Course, Member, Watched {
   private looks = maxLooks
   private index = 0
   private current: LiveAttempt | undefined
+  /** Another server that was asked because the current one is late. */
+  private rival: LiveAttempt | undefined
+  private hedging: ReturnType<typeof setTimeout> | undefined
   /** What happened to the last attempt, until it is known who goes on. */
   private mishap: ErrorEvent | undefined
   private paused = false
@@ -124,11 +126,27 @@ export class Answer extends Outbox implements Course, Member, Watched {
     else if (this.batch.length > highWater && !this.paused && this.current !== undefined) {
       this.paused = true
       this.current.exchange?.pause()
-      this.watch.clear()
+      this.current.watch.clear()
     }
   }
 
+  /** Whoever has the first piece answers. */
+  answering(attempt: LiveAttempt): void {
+    if (this.hedging !== undefined) clearTimeout(this.hedging)
+    const { current, rival } = this
+    if (rival === undefined) return
+    const late = attempt === rival ? current : rival
+    this.rival = undefined
+    this.current = attempt
+    if (late === undefined) return
+    late.retire()
+    late.lease.overtaken()
+    late.observer.overtaken(late.phase)
+    late.exchange?.abort()
+  }
+
   finished(attempt: LiveAttempt, finish: Finish): void {
+    this.answering(attempt)
     this.retire(attempt)
     const { given } = this
     this.conclude(attempt, {
@@ -142,20 +160,26 @@ export class Answer extends Outbox implements Course, Member, Watched {
   }
 
   failed(attempt: LiveAttempt, failure: ServerFailure): void {
+    const other = attempt === this.rival ? this.current : this.rival
+    this.rival = undefined
     this.retire(attempt)
     // It may be this side that gave up on an answer which still comes.
     attempt.exchange?.abort()
     attempt.lease.fail(failure)
     attempt.observer.failed(failure.reason, attempt.phase, failure.status)
     this.record(attempt.host, attempt.phase, failure, attempt.began)
+    if (other !== undefined) {
+      // The other one is at work already.
+      this.current = other
+      this.around.failed(attempt.host, failure)
+      this.lament(attempt.host.server.url, failure)
+      this.tellMishap(other.host.server.url)
+      this.wake()
+      return
+    }
     if (this.call.events) this.given.add(attempt)
     else this.firstPiece = undefined
     this.afterFailure(attempt, failure)
-  }
-
-  /** Nothing came for as long as the current phase allows. */
-  silent(): void {
-    this.current?.silent()
   }
 
   // ---------------------------------------------------------------------------
@@ -280,27 +304,34 @@ export class Answer extends Outbox implements Course, Member, Watched {
     }
   }
 
-  private attempt(at: number): void {
+  private attempt(at: number, hedge = false): void {
     const { abilities, backends } = this.around
     const host = this.route.pool.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
     const { server } = host
-    this.tellMishap(server.url)
-    const anew = this.given.text !== "" && this.call.limits.onInterrupt === "restart"
+    const anew = !hedge && this.given.text !== "" && this.call.limits.onInterrupt === "restart"
+    if (!hedge) this.tellMishap(server.url)
     if (anew) this.beginAnew(server.url)
     const given = this.given.soFar()
     const began = this.now()
     const idle = this.route.pool.own[at] === 0
     const lease = this.route.lease(at)
-    const observer = this.observer.attempt(host, idle && lease.cold)
+    const observer = this.observer.attempt(host, idle && lease.cold, hedge)
     if (anew) observer.resumes("discards")
     const attempt = new LiveAttempt(this, host, at, lease, began, given, observer)
     if (this.call.events) {
-      this.push({ type: "meta", meta: { server: server.url, attempt: this.tries }, timestamp: began })
+      const meta = hedge
+        ? ({ server: server.url, attempt: this.tries, hedge } as const)
+        : { server: server.url, attempt: this.tries }
+      this.push({ type: "meta", meta, timestamp: began })
       if (this.tries > 1) this.wake()
     }
-    this.current = attempt
-    this.watch.expect(this.call.limits.connectTimeout)
+    if (hedge) this.rival = attempt
+    else {
+      this.current = attempt
+      if (this.call.limits.hedge !== undefined) this.expectHedge(this.call.limits.hedge, at)
+    }
+    attempt.watch.expect(this.call.limits.connectTimeout)
     const backend = backends.get(host.protocol)
     const request = requestFor(this.request, host)
     const exchange =
@@ -311,10 +342,27 @@ export class Answer extends Outbox implements Course, Member, Watched {
     else attempt.exchange = exchange
   }
 
+  /** Whoever is asked first gets a rival if it is late: only once in a call, and not where an answer is gone on with. */
+  private expectHedge({ after }: NonNullable<Limits["hedge"]>, at: number): void {
+    if (this.tries > 1 || this.given.text !== "") return
+    this.around.hedges.begun()
+    const patience = after ?? this.route.patience(at)
+    if (patience !== undefined) this.hedging = setTimeout(() => this.hedge(), Math.min(patience, maxTimer))
+  }
+
+  private hedge(): void {
+    const { maxAttempts = 2 } = this.call.limits
+    if (this.over || this.tries > 1 || maxAttempts < 2 || this.current?.phase === "stream") return
+    const at = this.route.rival()
+    if (at < 0 || !this.around.hedges.spend()) return
+    this.tries++
+    this.attempt(at, true)
+  }
+
   private retire(attempt: LiveAttempt): void {
-    attempt.over = true
-    this.watch.clear()
+    attempt.retire()
     this.paused = false
+    if (this.hedging !== undefined) clearTimeout(this.hedging)
     if (this.current === attempt) this.current = undefined
   }
 
@@ -346,13 +394,16 @@ export class Answer extends Outbox implements Course, Member, Watched {
       return
     }
     this.around.failed(host, failure)
-    const attempt = this.attempts[this.attempts.length - 1]
-    if (this.call.events && attempt !== undefined) {
-      const content = `${server} failed: ${failure.message}`
-      this.mishap = { type: "error", content, attempt, timestamp: this.now() }
-    }
+    this.lament(server, failure)
     if (!interrupted) this.next()
     else this.interrupted({ at, host })
+  }
+
+  private lament(server: string, failure: ServerFailure): void {
+    const attempt = this.attempts[this.attempts.length - 1]
+    if (!this.call.events || attempt === undefined) return
+    const content = `${server} failed: ${failure.message}`
+    this.mishap = { type: "error", content, attempt, timestamp: this.now() }
   }
 
   /** The answer broke after a part of it was given out. */
@@ -503,21 +554,21 @@ export class Answer extends Outbox implements Course, Member, Watched {
 
   override cancel(reason?: unknown): void {
     if (!this.over) {
-      this.current?.observer.cancelled(this.current.phase)
+      for (const attempt of [this.current, this.rival]) attempt?.observer.cancelled(attempt.phase)
       this.observer.closed()
     }
     super.cancel(reason)
   }
 
   protected closing(): void {
-    const attempt = this.current
-    if (attempt !== undefined) {
+    for (const attempt of [this.current, this.rival]) {
+      if (attempt === undefined) continue
       this.retire(attempt)
       attempt.lease.cancel()
       attempt.observer.cancelled(attempt.phase)
       attempt.exchange?.abort()
     }
-    this.watch.clear()
+    this.rival = undefined
     if (this.backoff !== undefined) clearTimeout(this.backoff)
     this.leaveQueue?.()
     this.observer.closed()
@@ -528,7 +579,7 @@ export class Answer extends Outbox implements Course, Member, Watched {
     const batch = super.take()
     if (this.paused) {
       this.paused = false
-      this.watch.expect(this.call.limits.idleTimeout)
+      this.current?.watch.expect(this.call.limits.idleTimeout)
       this.current?.exchange?.resume()
     }
     return batch

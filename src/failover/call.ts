@@ -11,6 +11,7 @@ import type { ToolCall } from "../Message.js"
 import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
 import type { CallObserver, Trace } from "../Telemetry.js"
+import type { Hedges } from "./hedging.js"
 
 /**
  * A whole answer. `attempts` are those that failed before it; times are in milliseconds; `cached` is whether it is a
@@ -71,6 +72,7 @@ export interface Call {
 /**
  * What every answer needs from its surroundings.
  *
+ * - `hedges`: whether a second server may be asked
  * - `failed`: told of every failure that says something about a server
  * - `missing`: the error for a model that every server turned out not to have
  * - `observe`: who is told what becomes of a call; `model` is the name that its servers have for the model
@@ -83,6 +85,7 @@ export interface Surroundings {
   readonly abilities: Abilities
   readonly now: () => number
   readonly random: () => number
+  readonly hedges: Hedges
   readonly failed: (host: Host, failure: ServerFailure) => void
   readonly missing: (model: string) => Promise<ChatError>
   readonly observe: (call: Call, model: string) => CallObserver

@@ -9,7 +9,7 @@ import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import type { Phase } from "../Errors.js"
 import type { Lease } from "../Fleet.js"
-import type { Watch } from "../internal/watch.js"
+import { Watch, type Watched } from "../internal/watch.js"
 import type { ToolCall } from "../Message.js"
 import type { Host } from "../Server.js"
 import type { AttemptObserver } from "../Telemetry.js"
@@ -21,6 +21,7 @@ import { Seam } from "./seam.js"
  * The answer that an attempt works for.
  *
  * - `request`: as the caller meant it
+ * - `answering`: the first piece of this attempt is there
  * - `firstPiece`: when the answer's first piece came, in milliseconds since the epoch
  *
  * @since 0.1.0
@@ -29,12 +30,12 @@ import { Seam } from "./seam.js"
 export interface Course {
   readonly call: Call
   readonly request: ChatRequest
-  readonly watch: Watch
   firstPiece: number | undefined
   now(): number
   token(content: string, timestamp: number): void
   push(event: ChatEvent): void
   wake(): void
+  answering(attempt: LiveAttempt): void
   finished(attempt: LiveAttempt, finish: Finish): void
   failed(attempt: LiveAttempt, failure: ServerFailure): void
 }
@@ -49,7 +50,8 @@ const minMeasured = 50
  * @since 0.1.0
  * @category models
  */
-export class LiveAttempt implements Joint {
+export class LiveAttempt implements Joint, Watched {
+  readonly watch = new Watch(this)
   phase: Phase = "connect"
   exchange: Exchange | undefined
   finished: Finish | undefined
@@ -88,6 +90,12 @@ export class LiveAttempt implements Joint {
     this.thoughtSeam = Seam.make(given.thinking, given.thinking, [])
   }
 
+  /** Whatever still comes of it counts no more. */
+  retire(): void {
+    this.over = true
+    this.watch.clear()
+  }
+
   joins(expected: string, repeated: number, how: Ability): void {
     if (this.over) return
     this.observer.resumes(how)
@@ -95,13 +103,13 @@ export class LiveAttempt implements Joint {
     this.repeated = repeated
     this.phase = "connect"
     this.sent = this.course.now()
-    this.course.watch.expect(this.course.call.limits.connectTimeout)
+    this.watch.expect(this.course.call.limits.connectTimeout)
   }
 
   connected(): void {
     if (this.over || this.phase !== "connect") return
     this.phase = "first-token"
-    this.course.watch.expect(this.patience())
+    this.watch.expect(this.patience())
   }
 
   read(): void {
@@ -164,7 +172,7 @@ export class LiveAttempt implements Joint {
     if (this.over) return
     if (this.alive) {
       this.alive = false
-      this.course.watch.heard()
+      this.watch.heard()
     }
     if (this.finished === undefined) this.course.wake()
     else this.course.finished(this, this.finished)
@@ -244,8 +252,9 @@ export class LiveAttempt implements Joint {
     if (this.phase === "stream") return
     this.phase = "stream"
     this.lease.answered()
+    this.course.answering(this)
     this.firstPiece = this.lastRead
     this.course.firstPiece ??= this.lastRead
-    this.course.watch.expect(this.course.call.limits.idleTimeout)
+    this.watch.expect(this.course.call.limits.idleTimeout)
   }
 }

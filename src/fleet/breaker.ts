@@ -14,8 +14,14 @@ import type { BreakerChange } from "../Telemetry.js"
  */
 export type BreakerState = "closed" | "open" | "half-open"
 
-/** A server that fails its probes rests twice as long each time, up to so many times the first rest. */
-const longestRest = 10
+/**
+ * A server that fails its probes rests twice as long each time, up to so many times the first rest: it costs little to
+ * ask a server once in ten minutes that has not answered for an hour.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const longestRest = 10
 
 /**
  * Times are in milliseconds since the epoch. `told` hears of every change.
@@ -32,6 +38,8 @@ export class Breaker {
   strikes = 0
   /** The one request that may try it is under way. */
   probing = false
+  /** It was out of reach, and for no other reason it rests. */
+  unreachable = false
 
   constructor(private readonly told: (change: BreakerChange) => void) {}
 
@@ -71,6 +79,7 @@ export class Breaker {
   }
 
   reset(): void {
+    this.unreachable = false
     this.close()
     this.strikes = 0
   }
@@ -127,6 +136,24 @@ export const forgets = (failure: ServerFailure): boolean => {
     case "network":
     case "server-error":
     case "cut":
+      return true
+    default:
+      return false
+  }
+}
+
+/**
+ * Whether nothing was heard of the server at all.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const isUnreachable = (failure: ServerFailure): boolean => {
+  switch (failure.reason) {
+    case "refused":
+    case "dns":
+    case "network":
+    case "connect-timeout":
       return true
     default:
       return false

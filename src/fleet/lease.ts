@@ -5,7 +5,7 @@
  */
 import type { ServerFailure } from "../Backend.js"
 import { average, floor, peak, sharedAlpha } from "./average.js"
-import { blame, forgets } from "./breaker.js"
+import { blame, forgets, isUnreachable } from "./breaker.js"
 import type { Pool } from "./pool.js"
 import { type ModelState, maxBelievableSpeed, type ServerState } from "./state.js"
 
@@ -29,8 +29,13 @@ const slotWait = 50
 /** Whatever took less, in milliseconds, was no load: the model was in memory, or in the system's cache of the disk. */
 const leastLoad = 1_000
 
-/** Places are never believed to be more, per server and model. */
-const maxPlaces = 16
+/**
+ * Places are never believed to be more, per server and model.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxPlaces = 16
 
 /**
  * What a finished attempt has shown. Times are in milliseconds.
@@ -69,12 +74,15 @@ export interface Lease {
   answered(): void
   succeed(observation: Observation): void
   fail(failure: ServerFailure): void
+  /** Another server was sooner: what is learned is only that the first token took longer than this. */
+  overtaken(): void
   /** The caller left: nothing is learned. */
   cancel(): void
 }
 
 /**
- * What a lease needs of its fleet: the time, and how long a server rests after a failure, in milliseconds.
+ * What a lease needs of its fleet: the time, how long a server rests after a failure (in milliseconds), and who is to be
+ * told of changes.
  *
  * @since 0.1.0
  * @category models
@@ -82,6 +90,7 @@ export interface Lease {
 export interface Surroundings {
   readonly now: () => number
   readonly rest: number
+  readonly changed: (server: ServerState, model: string | undefined, now: number) => void
 }
 
 /**
@@ -128,6 +137,7 @@ export class Place implements Lease {
       state.breaker.probe(now)
     }
     server.write(now)
+    around.changed(server, state.model, now)
   }
 
   answered(): void {
@@ -148,8 +158,12 @@ export class Place implements Lease {
     if (state.residentUntil <= now) {
       state.residentUntil = now + defaultKeepAlive
       server.write(now)
+      this.around.changed(server, state.model, now)
       server.attend()
-    } else server.write(now)
+    } else {
+      server.write(now)
+      this.around.changed(server, state.model, now)
+    }
   }
 
   succeed(observation: Observation): void {
@@ -174,8 +188,20 @@ export class Place implements Lease {
       state.proven = false
       const breaker = whose === "server" ? server.breaker : state.breaker
       breaker.open(began, now, this.around.rest, failure.retryAfter)
+      breaker.unreachable = isUnreachable(failure)
     }
     if (forgets(failure)) server.forgetResident(now)
+    this.settled()
+  }
+
+  overtaken(): void {
+    if (!this.release()) return
+    const { began, state } = this
+    if (!this.loads) {
+      const waited = this.around.now() - began
+      state.firstTokens.add(waited)
+      if (waited > (state.firstTokenTime ?? 0)) state.firstTokenTime = waited
+    }
     this.settled()
   }
 
@@ -200,7 +226,10 @@ export class Place implements Lease {
       tokensPerSecond === undefined ? undefined : Math.min(tokensPerSecond, maxBelievableSpeed)
     )
     const loaded = Math.max(this.loaded, this.cold ? loadTime : 0)
-    if (loaded === 0) state.firstTokenTime = peak(state.firstTokenTime, firstTokenTime)
+    if (loaded === 0) {
+      state.firstTokenTime = peak(state.firstTokenTime, firstTokenTime)
+      if (firstTokenTime !== undefined) state.firstTokens.add(firstTokenTime)
+    }
     this.learnPrompt(seen, loaded)
     let waited = 0
     if (firstTokenTime !== undefined && promptTime !== undefined && loaded === 0) {
@@ -260,7 +289,10 @@ export class Place implements Lease {
   }
 
   private settled(): void {
-    this.server.write(this.around.now())
-    this.server.attend()
+    const { around, server, state } = this
+    const now = around.now()
+    server.write(now)
+    around.changed(server, server.breaker.restsUntil === 0 ? state.model : undefined, now)
+    server.attend()
   }
 }

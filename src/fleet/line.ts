@@ -10,8 +10,8 @@
  *
  * - `look`: looks for a place now; whether it has found one, or leaves for another reason. It is asked again until
  *   it has
- * - `excluded`: 1 for each server that it cannot go to, by its index in its pool; `narrow` is whether there is one:
- *   then it does not hold up those behind it
+ * - `narrow`: whether there are servers that it cannot go to, because it failed there or they do not speak what it
+ *   needs: then it does not hold up those behind it
  *
  * @since 0.1.0
  * @category models
@@ -60,10 +60,6 @@ export class Line {
   leave(waiter: Waiter): void {
     const at = this.waiters.indexOf(waiter)
     if (at >= 0) this.waiters.splice(at, 1)
-  }
-
-  has(waiter: Waiter): boolean {
-    return this.waiters.includes(waiter)
   }
 
   /** Something has changed: the first in line look for a place, until one finds none. */

@@ -6,11 +6,12 @@
  */
 import type { Host, Protocol } from "../Server.js"
 import { Line } from "./line.js"
+import type { Recent } from "./recent.js"
 
 /**
  * A model on a server, as those that look for a server to load another one there see it. Times are in milliseconds
  * since the epoch; `own` is how many requests of this process are at work there, `queued` how many wait for the model
- * anywhere.
+ * anywhere, `firstTokens` its newest times to first token.
  *
  * @since 0.1.0
  * @category models
@@ -20,6 +21,7 @@ export interface Neighbour {
   readonly own: number
   readonly usedAt: number
   readonly queued: number
+  readonly firstTokens?: Recent
 }
 
 /**

@@ -8,6 +8,7 @@ import * as Telemetry from "../Telemetry.js"
 import { Breaker } from "./breaker.js"
 import type { Line } from "./line.js"
 import type { Neighbour, Pool } from "./pool.js"
+import { Recent } from "./recent.js"
 
 /**
  * No server is believed to be faster than this, in tokens per second: registries and servers report impossible
@@ -53,9 +54,13 @@ export class ModelState implements Neighbour {
   /** At most so many at once; `learns` is whether what is observed changes that. */
   places = Number.POSITIVE_INFINITY
   learns = false
+  /** What it had learned before this process began. */
+  keptPlaces: number | undefined
   proven = false
   tokensPerSecond: number | undefined
   firstTokenTime: number | undefined
+  /** Times to first token where nothing had to be loaded. */
+  readonly firstTokens = new Recent()
   promptSpeed: number | undefined
   /** Of the time to first token, what is neither load nor prompt nor the wait for a slot: the way there and back. */
   overhead: number | undefined

@@ -41,6 +41,8 @@ export class ListingFailed extends Data.TaggedError("ListingFailed")<{
   readonly reason: string
   /** Whether the server answered at all: then another path may be the right one. */
   readonly answered: boolean
+  /** Whether it may only have been too slow. */
+  readonly silent?: boolean
 }> {}
 
 /**
@@ -245,6 +247,10 @@ export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effe
   return Effect.timeoutFail(asked, {
     duration: timeout,
     onTimeout: () =>
-      new ListingFailed({ reason: `did not say within ${timeout / 1000} s which models it has`, answered: false })
+      new ListingFailed({
+        reason: `did not say within ${timeout / 1000} s which models it has`,
+        answered: false,
+        silent: true
+      })
   })
 }

@@ -20,6 +20,14 @@ type Counter = Metric.Metric.Counter<number>
 type Gauge = Metric.Metric.Gauge<number>
 type Histogram = Metric.Metric.Histogram<number>
 
+/**
+ * How an attempt ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Outcome = "success" | "failure" | "cancelled" | "overtaken"
+
 /** No labels but its own. */
 const none: ReadonlyArray<MetricLabel.MetricLabel> = []
 
@@ -77,6 +85,7 @@ const keys = {
   ),
   attempts: counter("aicortex_attempts_total", "Attempts on servers, by how they ended"),
   inFlight: gauge("aicortex_attempts_in_flight", "Attempts on servers under way"),
+  hedges: counter("aicortex_hedges_total", "Attempts made because another one was late, by how they ended"),
   failovers: counter("aicortex_failovers_total", "Attempts that took over where another had failed, by its reason"),
   resumes: counter("aicortex_resumes_total", "Broken answers that a server went on with to their end, by how it did"),
   loads: counter("aicortex_model_loads_total", "Attempts that had a server load the model"),
@@ -87,6 +96,7 @@ const keys = {
     [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
   ),
   overloaded: counter("aicortex_overloaded_total", "Calls refused because too many were waiting"),
+  probes: counter("aicortex_probes_total", "Active probes of servers, by whether they were reached"),
   breaker: counter("aicortex_breaker_transitions_total", "Changes of a circuit breaker, by what it became")
 } as const
 
@@ -156,7 +166,8 @@ export class OfServer {
   readonly address: Address
   readonly provider: string
   private readonly completed: Counter
-  private readonly given: Counter
+  private readonly others: (outcome: Outcome) => Counter
+  private readonly hedging: (outcome: Outcome) => Counter
   private readonly input: Histogram
   private readonly output: Histogram
   private readonly first: Histogram
@@ -194,7 +205,8 @@ export class OfServer {
     this.rest = tagged(keys.perToken, timed)
     this.underWay = tagged(keys.inFlight, { server: address.both, model })
     this.completed = this.own(keys.attempts, { outcome: "success" })
-    this.given = this.own(keys.attempts, { outcome: "cancelled" })
+    this.others = perKey((outcome) => this.own(keys.attempts, { outcome }))
+    this.hedging = perKey((outcome) => this.own(keys.hedges, { outcome }))
     this.failing = perKey((reason) => this.own(keys.attempts, { outcome: "failure", reason }))
     this.resuming = perKey((how) => this.own(keys.resumes, { how }))
     this.loading = this.own(keys.loads, {})
@@ -217,9 +229,12 @@ export class OfServer {
     this.underWay.unsafeModify(-1, none)
     this.failing(reason).unsafeUpdate(1, none)
   }
-  cancelled(): void {
+  stopped(outcome: "cancelled" | "overtaken"): void {
     this.underWay.unsafeModify(-1, none)
-    this.given.unsafeUpdate(1, none)
+    this.others(outcome).unsafeUpdate(1, none)
+  }
+  hedged(outcome: Outcome): void {
+    this.hedging(outcome).unsafeUpdate(1, none)
   }
   resumed(how: Resumption): void {
     this.resuming(wordFor(how)).unsafeUpdate(1, none)
@@ -341,4 +356,19 @@ export const breaker = (url: string, model: string | undefined): ((change: Break
     tagged(keys.breaker, { server: addressOf(url).both, ...(model === undefined ? {} : { model }), to })
   )
   return (change) => of(change).unsafeUpdate(1, none)
+}
+
+const probes = perKey((url: string) =>
+  perKey((outcome: string) => tagged(keys.probes, { server: addressOf(url).both, outcome }))
+)
+
+/**
+ * Counts an active probe. `undefined`: the server was silent, which may mean that it is busy.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const probed = (url: string, reached: boolean | undefined): void => {
+  const outcome = reached === undefined ? "silent" : reached ? "reached" : "unreachable"
+  probes(url)(outcome).unsafeUpdate(1, none)
 }

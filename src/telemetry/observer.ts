@@ -46,11 +46,11 @@ export interface Ending {
 }
 
 /**
- * One attempt on one server. Of its three ends only the first counts.
+ * One attempt on one server. Of its four ends only the first counts.
  *
  * - `resumes`: it goes on with an answer that broke; the last word counts
  * - `succeeded`: with the time to its first piece, in milliseconds, and its tokens per second, where they are known
- * - `failed`, `cancelled`: and how far it had come
+ * - `failed`, `cancelled`, `overtaken` (another one has the first piece): and how far it had come
  *
  * @since 0.1.0
  * @category models
@@ -60,12 +60,14 @@ export interface AttemptObserver {
   succeeded(firstTokenTime: number | undefined, tokensPerSecond: number | undefined): void
   failed(reason: FailureReason, phase: Phase, status: number | undefined): void
   cancelled(phase: Phase): void
+  overtaken(phase: Phase): void
 }
 
 /**
  * One call. Of its three ends only the first counts.
  *
- * - `attempt`: a server is asked; `loads` is whether that makes it load the model
+ * - `attempt`: a server is asked; `loads` is whether that makes it load the model, `hedge` whether another one is at work
+ *   and only late
  * - `queued`, `dequeued`: it waits for a place, and waits no more
  * - `used`: tokens, of one answer of those that a call with tools has
  * - `answered`, `failed`, `closed`: it is complete, has failed, or was given up
@@ -74,7 +76,7 @@ export interface AttemptObserver {
  * @category models
  */
 export interface CallObserver {
-  attempt(host: Host, loads: boolean): AttemptObserver
+  attempt(host: Host, loads: boolean, hedge: boolean): AttemptObserver
   queued(): void
   dequeued(): void
   used(usage: Usage): void

@@ -64,7 +64,7 @@ export class CallRecord implements CallObserver {
     this.span = call.trace === undefined ? undefined : spanOf(call, call.trace, now())
   }
 
-  attempt(host: Host, loads: boolean): AttemptObserver {
+  attempt(host: Host, loads: boolean, hedge: boolean): AttemptObserver {
     const { mishap, span } = this
     const { trace } = this.call
     const at = Instruments.ofServer(host)
@@ -79,6 +79,7 @@ export class CallRecord implements CallObserver {
       this,
       at,
       loads,
+      hedge,
       trace,
       trace === undefined || span === undefined ? undefined : attemptSpan(trace, span, at, this.attempts)
     )
@@ -190,6 +191,7 @@ class AttemptRecord implements AttemptObserver {
     private readonly call: CallRecord,
     private readonly at: Instruments.OfServer,
     private readonly loads: boolean,
+    private readonly hedge: boolean,
     private readonly trace: Trace.Trace | undefined,
     private readonly span: Span | undefined
   ) {}
@@ -200,47 +202,55 @@ class AttemptRecord implements AttemptObserver {
 
   succeeded(firstTokenTime: number | undefined, tokensPerSecond: number | undefined): void {
     if (this.over) return
-    this.over = true
+    this.end("success", "stream")
     const { at, resumption, span, trace } = this
     this.call.got(at)
     at.succeeded(
       firstTokenTime === undefined ? undefined : Math.max(0, firstTokenTime) / 1_000,
       tokensPerSecond === undefined || !(tokensPerSecond > 0) ? undefined : 1 / tokensPerSecond
     )
-    if (this.loads) at.loaded()
     if (resumption !== undefined) at.resumed(resumption)
-    if (span === undefined || trace === undefined) return
-    this.describe(span)
-    Trace.succeed(span, trace.now())
+    if (span !== undefined && trace !== undefined) Trace.succeed(span, trace.now())
   }
 
   failed(reason: FailureReason, phase: Phase, status: number | undefined): void {
     if (this.over) return
-    this.over = true
-    const { at, span, trace } = this
+    this.end("failure", phase)
+    const { span, trace } = this
     this.call.lost(reason)
-    at.failed(reason)
-    // Who was not reached has loaded nothing.
-    if (this.loads && phase !== "connect") at.loaded()
+    this.at.failed(reason)
     if (span === undefined || trace === undefined) return
-    this.describe(span)
     if (status !== undefined) span.attribute("http.response.status_code", status)
     Trace.fail(span, trace.now(), reason)
   }
 
   cancelled(phase: Phase): void {
-    if (this.over) return
-    this.over = true
-    const { at, span, trace } = this
-    at.cancelled()
-    if (this.loads && phase !== "connect") at.loaded()
-    if (span === undefined || trace === undefined) return
-    this.describe(span)
-    Trace.interrupt(span, trace.now())
+    this.stopped("cancelled", phase)
   }
 
-  private describe(span: Span): void {
-    if (this.resumption !== undefined) span.attribute("aicortex.resumed", Instruments.wordFor(this.resumption))
-    if (this.loads) span.attribute("aicortex.loads", true)
+  overtaken(phase: Phase): void {
+    this.stopped("overtaken", phase)
+  }
+
+  private stopped(outcome: "cancelled" | "overtaken", phase: Phase): void {
+    if (this.over) return
+    this.end(outcome, phase)
+    const { span, trace } = this
+    this.at.stopped(outcome)
+    if (span !== undefined && trace !== undefined) Trace.interrupt(span, trace.now())
+  }
+
+  /** What every end has. */
+  private end(outcome: Instruments.Outcome, phase: Phase): void {
+    this.over = true
+    const { at, hedge, loads, resumption, span } = this
+    // Who was not reached has loaded nothing.
+    if (loads && phase !== "connect") at.loaded()
+    if (hedge) at.hedged(outcome)
+    if (span === undefined) return
+    span.attribute("aicortex.outcome", outcome)
+    if (hedge) span.attribute("aicortex.hedge", true)
+    if (loads) span.attribute("aicortex.loads", true)
+    if (resumption !== undefined) span.attribute("aicortex.resumed", Instruments.wordFor(resumption))
   }
 }

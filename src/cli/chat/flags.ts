@@ -52,6 +52,9 @@ export const options = {
         "or begins anew, or the call fails. Default: resume."
     }
   ),
+  hedge: Flags.flag("hedge", {
+    about: "Ask a second server too when the first one is late, and stop whichever is slower."
+  }),
   json: Flags.flag("json", { about: "Ask for JSON, and print it indented." }),
   schema: Flags.text("schema", {
     value: "FILE",

@@ -203,6 +203,7 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   const { session, ...request } = {
     ...rest,
     stop: rest.stop.length === 0 ? undefined : rest.stop,
+    hedge: rest.hedge ? true : undefined,
     cache: noCache ? false : cacheTtl !== undefined ? { ttl: cacheTtl } : cache || undefined
   }
   yield* Either.mapLeft(ChatRequest.decodeOptions(request), ({ field, reason }) => {

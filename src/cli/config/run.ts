@@ -19,9 +19,16 @@ const describe = ({ authorization, implicit, url }: Server): string =>
  */
 export const run = Effect.fnUntraced(function* (json: boolean) {
   const fs = yield* FileSystem.FileSystem
-  const { file = "", origins, settings } = yield* Config.resolve({ defaultModel: Fleet.defaultModel })
+  const {
+    file = "",
+    origins,
+    settings
+  } = yield* Config.resolve({
+    defaultModel: Fleet.defaultModel,
+    defaultStateFile: yield* Config.stateFile
+  })
   const exists = yield* Effect.orElseSucceed(fs.exists(file), () => false)
-  const { cache, cacheTtl, location, model, personas, registry, servers } = settings
+  const { cache, cacheTtl, location, model, personas, probeInterval, registry, servers, stateFile } = settings
   if (json) {
     return yield* Output.writeJson({
       file,
@@ -35,6 +42,8 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
         })),
         model,
         cacheTtl: cacheTtl / 1000,
+        stateFile: stateFile ?? false,
+        probeInterval: probeInterval === undefined ? null : probeInterval / 1000,
         cache: cache === undefined ? false : { ...cache, ttl: cache.ttl / 1000 },
         registry,
         location: location ?? null,
@@ -57,6 +66,8 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
       i === 0 ? origins.servers : ""
     ]),
     ["cacheTtl", `${cacheTtl / 1000} s`, origins.cacheTtl],
+    ["stateFile", stateFile ?? "off", origins.stateFile],
+    ["probeInterval", probeInterval === undefined ? "off" : `${probeInterval / 1000} s`, origins.probeInterval],
     ["cache", cache === undefined ? "off" : `answers for ${cache.ttl / 1000} s`, origins.cache],
     ["location", place, origins.location],
     ...list(registry).map((folder, i) => [i === 0 ? "registry" : "", folder, i === 0 ? origins.registry : ""]),

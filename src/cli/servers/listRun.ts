@@ -3,7 +3,9 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Live from "../../Fleet.js"
 import { Registry } from "../../Registry.js"
 import type { ServerInfo } from "../../Server.js"
 import { addServer } from "../failure.js"
@@ -13,12 +15,38 @@ import * as Output from "../output.js"
 /** Registries hold speeds of every kind: whatever is no number is not known. */
 const speed = (value: unknown): string => (typeof value === "number" && Number.isFinite(value) ? value.toFixed(1) : "-")
 
-const row = ({ location, tokens_per_second, url }: ServerInfo): ReadonlyArray<string> => [
+const isLoaded = ({ residentUntil = 0 }: Live.Snapshot, now: number): boolean =>
+  residentUntil > now && Number.isFinite(residentUntil)
+
+/** Whether it rests after a failure, and whether it has the model in memory, as far as is known. */
+const state = (snapshot: Live.Snapshot, now: number): string => {
+  const { breaker, restsUntil } = snapshot
+  if (breaker === "open") return `rests for ${Math.ceil((restsUntil - now) / 1_000)} s`
+  return breaker === "half-open" ? "has rested" : isLoaded(snapshot, now) ? "loaded" : "-"
+}
+
+const row = ({ location, tokens_per_second, url }: ServerInfo, snapshot: Live.Snapshot, now: number) => [
   url,
   location.city ?? "-",
   location.country ?? "-",
-  speed(tokens_per_second)
+  speed(tokens_per_second),
+  snapshot.firstTokenTime === undefined ? "-" : `${Math.round(snapshot.firstTokenTime)} ms`,
+  state(snapshot, now)
 ]
+
+/** What was learned, in this run and in those before it; times in milliseconds, moments in ISO 8601. */
+const learned = (snapshot: Live.Snapshot, now: number) => {
+  const { breaker, firstTokenTime, places, promptTokensPerSecond, restsUntil, roundTrip } = snapshot
+  return {
+    breaker,
+    rests_until: breaker === "open" ? new Date(restsUntil).toISOString() : null,
+    loaded: isLoaded(snapshot, now),
+    first_token_time: firstTokenTime ?? null,
+    prompt_tokens_per_second: promptTokensPerSecond ?? null,
+    round_trip: roundTrip ?? null,
+    places: places !== undefined && Number.isFinite(places) ? places : null
+  }
+}
 
 /**
  * The servers of a model.
@@ -31,8 +59,23 @@ export const listOf = (model: string, json: boolean) =>
     const registry = yield* Registry
     const servers = yield* registry.listModelServers(model)
     if (servers.length === 0) return yield* registry.missing(model)
-    if (json) return yield* Output.writeJson(servers)
-    yield* Output.write(Output.table(["URL", "City", "Country", "TPS"], servers.map(row)))
+    const fleet = yield* Live.Fleet
+    const now = yield* Clock.currentTimeMillis
+    // Each server has its own name for it.
+    const hosts = yield* Effect.orElseSucceed(registry.locate(model), () => [])
+    const known = servers.map((info) => {
+      const name = hosts.find(({ server }) => server.url === info.url)?.model ?? model
+      return { info, snapshot: fleet.snapshot(info.url, name) }
+    })
+    if (json) {
+      return yield* Output.writeJson(known.map(({ info, snapshot }) => ({ ...info, learned: learned(snapshot, now) })))
+    }
+    yield* Output.write(
+      Output.table(
+        ["URL", "City", "Country", "TPS", "First token", "State"],
+        known.map(({ info, snapshot }) => row(info, snapshot, now))
+      )
+    )
   }).pipe(Effect.provide(Fleet.layer))
 
 /**
@@ -49,11 +92,14 @@ export const listAll = (json: boolean) =>
     if (servers.length === 0) {
       return yield* Output.note(`no server is known; add one with ${addServer}`)
     }
+    const fleet = yield* Live.Fleet
+    const now = yield* Clock.currentTimeMillis
     const rows = servers.map(({ models, problem, protocol, reachable, url }) => [
       url,
       protocol ?? "-",
       reachable ? String(models.length) : "-",
+      models.filter((model) => isLoaded(fleet.snapshot(url, model), now)).join(", ") || "-",
       reachable ? "reachable" : (problem ?? "cannot be reached")
     ])
-    yield* Output.write(Output.table(["URL", "Protocol", "Models", "Status"], rows))
+    yield* Output.write(Output.table(["URL", "Protocol", "Models", "Loaded", "Status"], rows))
   }).pipe(Effect.provide(Fleet.layer))

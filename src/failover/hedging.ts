@@ -1,0 +1,26 @@
+/** Second requests per call that allows them, and how many may be saved up for a bad moment. */
+const share = 0.05
+const most = 10
+
+/**
+ * Keeps second requests rare: if all servers became slow at once, each call asking two would make it worse.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Hedges {
+  private credit = 0
+
+  /** A call that allows a second request has begun. */
+  begun(): void {
+    this.credit = Math.min(most, this.credit + share)
+  }
+
+  /** Whether a second request may be sent now. */
+  spend(): boolean {
+    // Twenty times a twentieth is not quite one.
+    if (this.credit < 1 - 1e-9) return false
+    this.credit -= 1
+    return true
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * Tells those who listen what changes in the fleet. While nobody does, it costs a comparison.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as PubSub from "effect/PubSub"
+import * as Stream from "effect/Stream"
+import { type Snapshot, snapshotOf } from "./snapshot.js"
+import type { ServerState } from "./state.js"
+
+/**
+ * What a server's state for a model has become: a request has begun, got its first token or ended there, the server
+ * rests or is in use again, or it has said what it holds. `at` is in milliseconds since the epoch.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Change {
+  readonly at: number
+  readonly server: string
+  readonly model: string
+  readonly snapshot: Snapshot
+}
+
+/** A listener that is slower than the fleet misses the oldest. */
+const capacity = 1_024
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Feed {
+  readonly changes: Stream.Stream<Change>
+  /** Something has changed: for one model, or for every model of the server. */
+  readonly tell: (server: ServerState, model: string | undefined, now: number) => void
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make: Effect.Effect<Feed> = Effect.map(PubSub.sliding<Change>(capacity), (changes) => {
+  let listeners = 0
+  const listening = Effect.acquireRelease(
+    Effect.sync(() => {
+      listeners++
+    }),
+    () =>
+      Effect.sync(() => {
+        listeners--
+      })
+  )
+  return {
+    changes: Stream.unwrapScoped(
+      Effect.map(Effect.zipRight(listening, PubSub.subscribe(changes)), (queue) => Stream.fromQueue(queue))
+    ),
+    tell: (server, model, now) => {
+      if (listeners === 0) return
+      for (const state of server.models) {
+        if (model !== undefined && state.model !== model) continue
+        const snapshot = snapshotOf(server, state.model, now)
+        changes.unsafeOffer({ at: now, server: server.url, model: state.model, snapshot })
+      }
+    }
+  }
+})

@@ -1,0 +1,32 @@
+/** So many of the newest are remembered. */
+const capacity = 32
+
+/** Fewer than this say nothing. */
+const least = 20
+
+/**
+ * The newest of a series of figures, for what an average cannot tell.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Recent {
+  private figures: Float64Array | undefined
+  private count = 0
+
+  add(figure: number): void {
+    this.figures ??= new Float64Array(capacity)
+    this.figures[this.count++ % capacity] = figure
+  }
+
+  clear(): void {
+    this.count = 0
+  }
+
+  /** What this share (0 to 1) of them does not exceed; `undefined` with fewer than 20. */
+  percentile(share: number): number | undefined {
+    if (this.figures === undefined || this.count < least) return undefined
+    const known = this.figures.slice(0, Math.min(this.count, capacity)).sort()
+    return known[Math.ceil(share * known.length) - 1]
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * What was learned of servers, as JSON that outlives the process. It holds addresses and figures: no key, no name and
+ * password, no word of any conversation.
+ *
+ * @since 0.1.0
+ */
+import * as Either from "effect/Either"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import { SavedStateWarning } from "../Errors.js"
+import type { Breaker } from "./breaker.js"
+import { maxPlaces } from "./lease.js"
+import { maxBelievableSpeed, type ServerState } from "./state.js"
+
+const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+
+const Moment = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
+const Figure = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
+
+/** Until when, by the clock on the wall, and after how many failures in a row. */
+const Rest = Schema.Struct({ until: Moment, strikes: Schema.NonNegativeInt })
+
+const SavedModel = Schema.Struct({
+  model: Schema.NonEmptyString,
+  usedAt: Moment,
+  proven: Schema.Boolean,
+  tokensPerSecond: optional(Figure.pipe(Schema.lessThanOrEqualTo(maxBelievableSpeed))),
+  firstTokenTime: optional(Figure),
+  promptTokensPerSecond: optional(Figure),
+  overhead: optional(Figure),
+  places: optional(Schema.Int.pipe(Schema.between(1, maxPlaces))),
+  residentUntil: optional(Moment),
+  rest: optional(Rest)
+})
+
+const SavedServer = Schema.Struct({
+  url: Schema.NonEmptyString,
+  usedAt: Moment,
+  roundTrip: optional(Figure),
+  rest: optional(Rest),
+  models: Schema.Array(SavedModel)
+})
+type SavedServer = typeof SavedServer.Type
+type SavedModel = typeof SavedModel.Type
+
+/**
+ * What was learned, as it is kept. Times are in milliseconds, moments in milliseconds since the epoch.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Saved = Schema.Struct({ version: Schema.Literal(1), savedAt: Moment, servers: Schema.Array(SavedServer) })
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Saved = typeof Saved.Type
+
+const decodeJson = Schema.decodeUnknownEither(Schema.parseJson(Saved))
+const encodeJson = Schema.encodeSync(Schema.parseJson(Saved))
+
+/**
+ * @since 0.1.0
+ * @category combinators
+ */
+export const encode = (saved: Saved): string => encodeJson(saved)
+
+/**
+ * Reads what `encode` wrote. `source` is where it comes from, for the warning.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const decode = (text: string, source: string): Either.Either<Saved, SavedStateWarning> =>
+  Either.mapLeft(decodeJson(text), (error) => {
+    const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
+    const field = issue === undefined || issue.path.length === 0 ? "" : `${issue.path.join(".")}: `
+    return new SavedStateWarning({ source, reason: `${field}${issue?.message ?? "it cannot be read"}` })
+  })
+
+/** What nobody has used for so long is not kept, in milliseconds: 30 days. */
+const longest = 30 * 24 * 3_600_000
+
+/** JSON has no `undefined`, and the schema wants what is not known to be left out. */
+const defined = <A extends object>(record: { readonly [K in keyof A]: A[K] | undefined }): A =>
+  Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as A
+
+const restOf = ({ restsUntil, strikes }: Breaker, now: number) =>
+  restsUntil > now || strikes > 0 ? { until: Math.max(0, restsUntil), strikes } : undefined
+
+/**
+ * What is worth keeping of these servers.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const save = (servers: Iterable<ServerState>, now: number): Saved => ({
+  version: 1,
+  savedAt: now,
+  servers: [...servers].flatMap((server): ReadonlyArray<SavedServer> => {
+    const models = server.models.flatMap((state): ReadonlyArray<SavedModel> => {
+      if (!(state.usedAt > 0) || now - state.usedAt > longest) return []
+      const { firstTokenTime, learns, model, overhead, places, promptSpeed, proven, residentUntil, usedAt } = state
+      return [
+        defined<SavedModel>({
+          model,
+          usedAt,
+          proven,
+          tokensPerSecond: state.tokensPerSecond,
+          firstTokenTime,
+          promptTokensPerSecond: promptSpeed,
+          overhead,
+          places: learns ? places : undefined,
+          residentUntil: residentUntil > now && Number.isFinite(residentUntil) ? residentUntil : undefined,
+          rest: restOf(state.breaker, now)
+        })
+      ]
+    })
+    if (models.length === 0) return []
+    const usedAt = Math.max(...models.map((model) => model.usedAt))
+    return [
+      defined<SavedServer>({
+        url: server.url,
+        usedAt,
+        roundTrip: server.roundTrip,
+        rest: restOf(server.breaker, now),
+        models
+      })
+    ]
+  })
+})
+
+/** A clock that was set back must not have a server rest for years. */
+const resume = (breaker: Breaker, rest: SavedServer["rest"], now: number, longestRest: number): void => {
+  if (rest === undefined || breaker.restsUntil !== 0) return
+  breaker.strikes = rest.strikes
+  if (rest.until === 0) return
+  breaker.restsUntil = Math.min(rest.until, now + longestRest)
+}
+
+/**
+ * Takes over what was kept, where nothing has been learned since. `longestRest` is in milliseconds.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const restore = (
+  saved: Saved,
+  serverState: (url: string) => ServerState,
+  now: number,
+  longestRest: number
+): void => {
+  for (const { models, rest, roundTrip, url } of saved.servers) {
+    const server = serverState(url)
+    server.roundTrip ??= roundTrip
+    resume(server.breaker, rest, now, longestRest)
+    for (const kept of models) {
+      const state = server.model(kept.model)
+      if (state.usedAt > kept.usedAt) continue
+      state.usedAt = Math.min(kept.usedAt, now)
+      state.proven = kept.proven
+      state.tokensPerSecond = kept.tokensPerSecond
+      state.firstTokenTime = kept.firstTokenTime
+      state.promptSpeed = kept.promptTokensPerSecond
+      state.overhead = kept.overhead
+      state.keptPlaces = kept.places
+      if (state.learns && kept.places !== undefined) state.places = kept.places
+      if (kept.residentUntil !== undefined && kept.residentUntil > state.residentUntil) {
+        state.residentUntil = kept.residentUntil
+      }
+      resume(state.breaker, kept.rest, now, longestRest)
+    }
+    server.write(now)
+  }
+}
+
+/**
+ * Of two, which perhaps were saved by two processes, the newer of everything.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const merge = (ours: Saved, theirs: Saved): Saved => {
+  const servers = new Map(ours.servers.map((server) => [server.url, server]))
+  for (const other of theirs.servers) {
+    if (ours.savedAt - other.usedAt > longest) continue
+    const own = servers.get(other.url)
+    if (own === undefined) {
+      servers.set(other.url, other)
+      continue
+    }
+    const models = new Map(other.models.map((model) => [model.model, model]))
+    for (const model of own.models) {
+      if ((models.get(model.model)?.usedAt ?? 0) <= model.usedAt) models.set(model.model, model)
+    }
+    servers.set(other.url, { ...(own.usedAt >= other.usedAt ? own : other), models: [...models.values()] })
+  }
+  return { ...ours, servers: [...servers.values()] }
+}

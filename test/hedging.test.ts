@@ -1,0 +1,167 @@
+import { describe, expect, it } from "vitest"
+import { Recent } from "../src/fleet/recent.js"
+import type { Cortex } from "../src/promise.js"
+import { chats, eventsOf, failure, inOrder, model, textOf, useFleet } from "./support/fleet.js"
+
+const fleet = useFleet()
+
+const soon = { hedge: { after: 30 } } as const
+
+/** Nobody can be asked before it is known. */
+const known = async (cortex: Cortex) => {
+  while ((await cortex.listModelServers(model)).length < 2) await new Promise((resolve) => setTimeout(resolve, 5))
+  return cortex
+}
+
+/** Two servers, the first always asked first, after so many calls that allow a second request. */
+const pair = async (calls = 20) => {
+  const first = await fleet.openai({ reply: "first" })
+  const second = await fleet.openai({ reply: "second" })
+  const cortex = await known(fleet.cortex(inOrder(first, second)))
+  for (let i = 0; i < calls; i++) await cortex.chat("Hi", { hedge: { after: 60_000 } })
+  expect(chats(first, second)).toEqual([calls, 0])
+  first.clear()
+  return { first, second, cortex }
+}
+
+describe("hedging", () => {
+  it("is off unless asked for", async () => {
+    const { cortex, first, second } = await pair()
+    await first.setBehaviour({ firstToken: 200 })
+    expect(await cortex.chat("Hi")).toBe("first")
+    expect(chats(first, second)).toEqual([1, 0])
+  })
+
+  it("asks a second server when the first is late, and stops the late one", async () => {
+    const { cortex, first, second } = await pair()
+    await first.setBehaviour({ faults: { kind: "hang" } })
+    const stream = await cortex.chat("Hi", { ...soon, stream: true })
+    const events = await eventsOf(stream)
+    expect(textOf(events)).toBe("second")
+    expect(events.filter(({ type }) => type === "meta")).toMatchObject([
+      { meta: { server: first.url, attempt: 1 } },
+      { meta: { server: second.url, attempt: 2, hedge: true } }
+    ])
+    expect(events.find(({ type }) => type === "error")).toBeUndefined()
+    expect(events.at(-1)).toMatchObject({ type: "end", server: second.url, attempts: [] })
+    expect(await first.chatRequests[0]?.closedByClient).toBeDefined()
+  })
+
+  it("the first one still answers if it is sooner after all, and the second is stopped", async () => {
+    const { cortex, first, second } = await pair()
+    await first.setBehaviour({ firstToken: 120 })
+    await second.setBehaviour({ faults: { kind: "hang" } })
+    expect(await cortex.complete("Hi", soon)).toMatchObject({ text: "first", server: first.url, attempts: [] })
+    expect(chats(first, second)).toEqual([1, 1])
+    expect(await second.chatRequests[0]?.closedByClient).toBeDefined()
+  })
+
+  it("costs a second request in at most one of twenty calls that allow it", async () => {
+    const { cortex, first, second } = await pair(0)
+    await first.setBehaviour({ firstToken: 60 })
+    await Promise.all(Array.from({ length: 45 }, () => cortex.chat("Hi", { hedge: { after: 5 } })))
+    expect(chats(first, second)).toEqual([45, 2])
+  })
+
+  it("learns when a server is late from the server itself", async () => {
+    const { cortex, first, second } = await pair(0)
+    await first.setBehaviour({ firstToken: 5 })
+    for (let i = 0; i < 25; i++) await cortex.chat("Hi", { hedge: true })
+    expect(chats(second)).toEqual([0])
+    await first.setBehaviour({ faults: { kind: "hang" } })
+    expect(await cortex.chat("Hi", { hedge: true, timeout: 60_000 })).toBe("second")
+  })
+
+  it("never asks a server that must load the model first", async () => {
+    const first = await fleet.ollama({ reply: "first", loaded: [model] })
+    const second = await fleet.ollama({ reply: "second", loadDelay: 10 })
+    const cortex = await known(fleet.cortex(inOrder(first, second)))
+    for (let i = 0; i < 20; i++) await cortex.chat("Hi", { hedge: { after: 60_000 } })
+    await first.setBehaviour({ firstToken: 200 })
+    expect(await cortex.chat("Hi", soon)).toBe("first")
+    expect(chats(second)).toEqual([0])
+  })
+
+  it("never asks a server that is full, and not where somebody waits", async () => {
+    const first = await fleet.openai({ reply: "first" })
+    const second = await fleet.openai({ reply: "second" })
+    const servers = inOrder(first, second).map((server) => ({ ...server, maxInFlight: 1 }))
+    const cortex = await known(fleet.cortex(servers))
+    for (let i = 0; i < 20; i++) await cortex.chat("Hi", { hedge: { after: 60_000 } })
+    await Promise.all([first, second].map((server) => server.setBehaviour({ firstToken: 150 })))
+    const texts = await Promise.all([cortex.chat("Hi", soon), cortex.chat("Hi", soon)])
+    expect(texts).toEqual(["first", "second"])
+    expect(chats(second)).toEqual([1])
+  })
+
+  it("takes the place of the first one when that fails, and the failure is told", async () => {
+    const { cortex, first, second } = await pair()
+    await first.setBehaviour({ faults: { kind: "hang" } })
+    await second.setBehaviour({ firstToken: 150 })
+    const events = cortex.chat("Hi", { ...soon, stream: true }).then(eventsOf)
+    await second.waitForChats(1)
+    await first.stop()
+    expect(textOf(await events)).toBe("second")
+    expect((await events).find(({ type }) => type === "error")).toMatchObject({
+      next: second.url,
+      attempt: { server: first.url, phase: "first-token" }
+    })
+    expect((await events).at(-1)).toMatchObject({ type: "end", attempts: [{ server: first.url }] })
+    expect(chats(second)).toEqual([1])
+  })
+
+  it("a second one that fails does not harm the first", async () => {
+    const { cortex, first, second } = await pair()
+    await first.setBehaviour({ firstToken: 200 })
+    await second.setBehaviour({ faults: { kind: "status", code: 500 } })
+    expect(await cortex.complete("Hi", soon)).toMatchObject({
+      text: "first",
+      server: first.url,
+      attempts: [{ server: second.url, reason: "server-error" }]
+    })
+  })
+
+  it("stops both when the caller leaves", async () => {
+    const { cortex, first, second } = await pair()
+    await Promise.all([first, second].map((server) => server.setBehaviour({ faults: { kind: "hang" } })))
+    const leave = new AbortController()
+    const call = failure(cortex.chat("Hi", { ...soon, signal: leave.signal }))
+    await second.waitForChats(1)
+    leave.abort(new Error("left"))
+    expect(await call).toMatchObject({ message: "left" })
+    for (const server of [first, second]) expect(await server.chatRequests[0]?.closedByClient).toBeDefined()
+  })
+
+  it("counts as an attempt: maxRetries of 1 allows none", async () => {
+    const { cortex, first, second } = await pair()
+    await first.setBehaviour({ firstToken: 150 })
+    expect(await cortex.chat("Hi", { ...soon, maxRetries: 1 })).toBe("first")
+    expect(chats(second)).toEqual([0])
+  })
+
+  it("can be configured for every call", async () => {
+    const first = await fleet.openai({ reply: "first" })
+    const second = await fleet.openai({ reply: "second" })
+    const cortex = await known(fleet.cortex(inOrder(first, second), { hedge: { after: 100 } }))
+    for (let i = 0; i < 20; i++) await cortex.chat("Hi")
+    await first.setBehaviour({ faults: { kind: "hang" } })
+    expect(await cortex.chat("Hi")).toBe("second")
+    const wrong = fleet.cortex(inOrder(first), { hedge: { after: 0 } })
+    expect(await failure(wrong.chat("Hi"))).toMatchObject({ _tag: "InvalidConfig", field: "hedge" })
+  })
+})
+
+describe("Recent", () => {
+  it("says nothing before it knows enough, and forgets what is old", () => {
+    const recent = new Recent()
+    for (let i = 0; i < 19; i++) recent.add(1_000)
+    expect(recent.percentile(0.95)).toBeUndefined()
+    recent.add(1_000)
+    expect(recent.percentile(0.95)).toBe(1_000)
+    for (let i = 1; i <= 32; i++) recent.add(i)
+    expect(recent.percentile(0.95)).toBe(31)
+    expect(recent.percentile(0.5)).toBe(16)
+    recent.clear()
+    expect(recent.percentile(0.5)).toBeUndefined()
+  })
+})
