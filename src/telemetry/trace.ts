@@ -7,6 +7,7 @@ import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import * as DefaultServices from "effect/DefaultServices"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -90,9 +91,9 @@ export const open = (
 /**
  * What a span says that failed. It names the kind of error and no more: the words of a server may quote the prompt.
  */
-class Failure extends Error {
+class Failure extends Data.TaggedError("Failure")<{ readonly message: string }> {
   constructor(type: string) {
-    super(type)
+    super({ message: type })
     this.name = type
   }
 }
