@@ -21,7 +21,8 @@ const services = stands(
   "StructuredOutput",
   "ResponseCache",
   "Probes",
-  "Settings"
+  "Settings",
+  "Telemetry"
 )
 const features = [...stands("Chat", "Orchestrator", "LocalModel"), "^src/(local|refresh)/"]
 const surfaces = [...stands("Cortex", "Gateway"), "^src/(index|promise)\\.ts$", "^src/(promise|cli)/"]

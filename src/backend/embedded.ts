@@ -439,11 +439,11 @@ export const make = (options: Options = {}): Embedded => {
       resume: (server, request, broken, sink) => {
         const sent = wellFormed(broken.text)
         if (!continuable(request) || sent === "") {
-          sink.joins(broken.text, broken.tokens)
+          sink.joins(broken.text, broken.tokens, "restarts")
           return start(server, request, sink)
         }
         const repeated = repeats(broken.text, sent)
-        sink.joins(broken.text.slice(sent.length), repeated)
+        sink.joins(broken.text.slice(sent.length), repeated, "continues")
         return start(server, openEnded(request, sent, { ...broken, tokens: broken.tokens - repeated }), sink)
       }
     },

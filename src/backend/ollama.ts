@@ -296,7 +296,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
         const repeated = Resume.repeats(broken.text, sent)
         const left = Resume.less(request, broken.tokens - repeated)
         const body = rawBody(left, Raw.prompt(prompt, sent, broken.thinking))
-        sink.joins(broken.text.slice(sent.length), repeated)
+        sink.joins(broken.text.slice(sent.length), repeated, "continues")
         const guarded = new Resume.Unless(sink, goOn)
         const decoder = Raw.decoder(guarded, (line) => finish(line, false))
         steps.next(() => send(server, "/api/generate", body, decoder, guarded))
