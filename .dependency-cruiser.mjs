@@ -21,10 +21,11 @@ const services = stands(
   "StructuredOutput",
   "ResponseCache",
   "Probes",
-  "Settings"
+  "Settings",
+  "Telemetry"
 )
 const features = [...stands("Chat", "Orchestrator", "LocalModel"), "^src/(local|refresh)/"]
-const surfaces = [...stands("Cortex"), "^src/(index|promise)\\.ts$", "^src/(promise|cli|gateway)/"]
+const surfaces = [...stands("Cortex", "Gateway"), "^src/(index|promise)\\.ts$", "^src/(promise|cli)/"]
 const all = [...internal, ...domain, ...services, ...features, ...surfaces]
 
 /** The only places that may know Node: the rest runs anywhere, a browser included. */

@@ -60,6 +60,8 @@ export interface Sink {
   connected(): void
   read(): void
   text(content: string): void
+  /** How likely the tokens of the next text were. */
+  logprobs?(values: ReadonlyArray<unknown>): void
   thinking(content: string): void
   toolCall(call: ToolCall): void
   progress?(): void
@@ -82,14 +84,14 @@ export interface Broken {
 
 /**
  * The sink of an answer that is gone on with. Before any text comes, `joins` tells what this text must first repeat
- * of what was given out, and how many tokens of it the server counts once more. It may be called again, when the way
- * that was tried turns out not to be open.
+ * of what was given out, how many tokens of it the server counts once more, and which way is tried. It may be called
+ * again, when that way turns out not to be open.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Joint extends Sink {
-  joins(expected: string, repeated: number): void
+  joins(expected: string, repeated: number, how: Ability): void
 }
 
 /**

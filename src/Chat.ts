@@ -13,12 +13,14 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
@@ -36,6 +38,7 @@ import * as ResponseCache from "./ResponseCache.js"
 import { Sessions, type Turn } from "./Sessions.js"
 import { CurrentSettings } from "./Settings.js"
 import * as StructuredOutput from "./StructuredOutput.js"
+import * as Telemetry from "./Telemetry.js"
 
 export type {
   /**
@@ -71,7 +74,7 @@ export {
  *   end or cancelled
  * - `openNow`: the same at once and without an Effect, where nothing has to be waited for first: no place in a session,
  *   no kept answer, nobody to be asked who has the model. `undefined` otherwise. Without `events` only `result` is
- *   there to be read
+ *   there to be read. Its spans, if a tracer was set when the service was made, have no parent that Effect knows
  * - `stream`: the events as a `Stream`, one chunk per network read; ending it early stops the server's work
  * - `complete`: the whole answer with its server, usage, speed and tool calls
  * - `text`: the text of the whole answer
@@ -120,6 +123,7 @@ interface Prepared {
   readonly trimmed: number
   /** When the call began. */
   readonly began: number
+  readonly trace: Telemetry.Trace | undefined
   /** What it wants of the cache besides. */
   readonly wish?: Pick<ResponseCache.Wish, "accepts" | "keepAs" | "renew"> | undefined
 }
@@ -136,6 +140,10 @@ export const make = Effect.gen(function* () {
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+  const ownTrace = yield* Effect.withFiberRuntime<Telemetry.Trace | undefined>((fiber) => {
+    const trace = Telemetry.traceOf(fiber)
+    return Effect.succeed(trace === undefined ? undefined : { ...trace, parent: Option.none() })
+  })
 
   const contextLength = (model: string, options: ChatRequest.Options) => {
     const configured = options.options?.["num_ctx"]
@@ -150,7 +158,7 @@ export const make = Effect.gen(function* () {
   const now = () => clock.unsafeCurrentTimeMillis()
 
   /** The call as it stands without a session, which costs no waiting. */
-  const alone = (checked: Checked): Prepared => ({
+  const alone = (checked: Checked, trace: Telemetry.Trace | undefined): Prepared => ({
     checked,
     request: ChatRequest.make(
       checked.options,
@@ -160,32 +168,36 @@ export const make = Effect.gen(function* () {
     ),
     turn: undefined,
     trimmed: 0,
-    began: now()
+    began: now(),
+    trace
   })
 
   /**
    * Waits for the call's place in its session, and puts the session's history into it. `hold` is told of the place at
    * once: whoever runs this in a race, as a deadline does, may never see its result.
    */
-  const join = (checked: Checked, session: string, hold: (turn: Turn) => void): Effect.Effect<Prepared, ChatError> =>
-    Effect.suspend(() => {
-      const began = now()
-      return Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(sessions.begin(session), (turn) => {
-          hold(turn)
-          return Effect.gen(function* () {
-            const { fresh, model, options, system } = checked
-            const length = turn.history.length === 0 ? undefined : yield* contextLength(model, options)
-            const { messages, trimmed } = History.trim(turn.history, [...system, ...fresh], {
-              contextLength: length,
-              reserve: options.maxTokens ?? Math.min(defaultReserve, Math.floor((length ?? 0) / 4))
-            })
-            const request = ChatRequest.make(options, model, messages, checked.format)
-            return { checked, request, turn, trimmed, began } satisfies Prepared
-          }).pipe(restore)
-        })
-      )
-    })
+  const join = (
+    checked: Checked,
+    session: string,
+    began: number,
+    trace: Telemetry.Trace | undefined,
+    hold: (turn: Turn) => void
+  ): Effect.Effect<Prepared, ChatError> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(sessions.begin(session), (turn) => {
+        hold(turn)
+        return Effect.gen(function* () {
+          const { fresh, model, options, system } = checked
+          const length = turn.history.length === 0 ? undefined : yield* contextLength(model, options)
+          const { messages, trimmed } = History.trim(turn.history, [...system, ...fresh], {
+            contextLength: length,
+            reserve: options.maxTokens ?? Math.min(defaultReserve, Math.floor((length ?? 0) / 4))
+          })
+          const request = ChatRequest.make(options, model, messages, checked.format)
+          return { checked, request, turn, trimmed, began, trace } satisfies Prepared
+        }).pipe(restore)
+      })
+    )
 
   /** A deadline counts from the call's beginning: also while it waits for its session, or for who has the model. */
   const within = <A>(
@@ -202,6 +214,22 @@ export const make = Effect.gen(function* () {
         })
   }
 
+  /** Tells of a call that ends before its answer has begun. */
+  const observed = <A>(
+    effect: Effect.Effect<A, ChatError>,
+    { format, model, options }: Checked,
+    began: number,
+    trace: Telemetry.Trace | undefined
+  ): Effect.Effect<A, ChatError> =>
+    Effect.onError(effect, (cause) =>
+      Effect.sync(() => {
+        const request = ChatRequest.make(options, model, [], format)
+        const observer = Telemetry.observe({ request, began, events: false, trace }, undefined, now)
+        if (Cause.isInterruptedOnly(cause)) observer.closed()
+        else observer.failed(Cause.squash(cause))
+      })
+    )
+
   /**
    * Checks a call, and runs `use` with it; a call in a session keeps its place there until `use` is done, or, where
    * `keep` says so and `use` succeeds, longer.
@@ -213,16 +241,20 @@ export const make = Effect.gen(function* () {
     keep: boolean,
     use: (prepared: Prepared) => Effect.Effect<A, E | ChatError>
   ): Effect.Effect<A, E | ChatError> =>
-    Effect.suspend(() => {
+    Effect.withFiberRuntime((fiber) => {
       const checked = check(prompt, options, format, settings)
       if (Either.isLeft(checked)) return Effect.fail(checked.left)
       const { session } = checked.right
-      if (session === undefined) return use(alone(checked.right))
+      const trace = Telemetry.traceOf(fiber)
+      if (session === undefined) return use(alone(checked.right, trace))
       let turn: Turn | undefined
-      const joined = join(checked.right, session, (mine) => {
+      const began = now()
+      const inSession = trace === undefined ? undefined : { ...trace, conversation: session }
+      const joined = join(checked.right, session, began, inSession, (mine) => {
         turn = mine
       })
-      return Effect.flatMap(within(joined, checked.right, now()), use).pipe(
+      const waited = observed(within(joined, checked.right, began), checked.right, began, inSession)
+      return Effect.flatMap(waited, use).pipe(
         Effect.onExit((exit) =>
           Effect.sync(() => {
             if (!keep || Exit.isFailure(exit)) turn?.release()
@@ -246,25 +278,26 @@ export const make = Effect.gen(function* () {
 
   /** Finds the servers of a call, or who has its answer already. */
   const prepare = (call: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
-    const { began, checked, request, wish } = call
+    const { began, checked, request, trace, wish } = call
     const ready = prepared(call)
     if (ready !== undefined) return Effect.succeed(ready)
     const routing = routingOf(checked)
     const servers = failover.prepare(request.model, routing, travellerOf(call))
-    return checked.kept === undefined
-      ? within(servers, checked, began)
-      : within(cache.prepare({ ...wish, request, routing, ttl: checked.kept }, servers), checked, began)
+    const found =
+      checked.kept === undefined ? servers : cache.prepare({ ...wish, request, routing, ttl: checked.kept }, servers)
+    return observed(within(found, checked, began), checked, began, trace)
   }
 
   /** A call that neither stores a turn nor runs tools. */
-  const simpleCall = ({ began, checked, request }: Prepared, events: boolean): Call => ({
+  const simpleCall = ({ began, checked, request, trace }: Prepared, events: boolean): Call => ({
     request,
     limits: checked.limits,
     began,
     events,
     preface: nothing,
     complete: undefined,
-    closed: undefined
+    closed: undefined,
+    trace
   })
 
   /** What begins the answer of a call, and what it adds to the conversation. */
@@ -292,7 +325,7 @@ export const make = Effect.gen(function* () {
     if (Either.isLeft(checked)) return Either.left(checked.left)
     const { executors, session } = checked.right
     if (session !== undefined || executors !== undefined) return undefined
-    const call = alone(checked.right)
+    const call = alone(checked.right, ownTrace)
     const ready = prepared(call)
     return ready === undefined ? undefined : Either.right(ready(simpleCall(call, events)))
   }

@@ -68,6 +68,19 @@ export interface Thinking {
 }
 
 /**
+ * How likely the tokens of the next `token` event were, in the words of the server: `token`, `logprob`, `bytes` and
+ * `top_logprobs` each. Only where the request asked for it and the server tells it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Logprobs {
+  readonly type: "logprobs"
+  readonly logprobs: ReadonlyArray<unknown>
+  readonly timestamp: number
+}
+
+/**
  * The model calls a tool.
  *
  * @since 0.1.0
@@ -168,7 +181,17 @@ export interface End {
  * @since 0.1.0
  * @category models
  */
-export type ChatEvent = Start | Token | Thinking | ToolCallEvent | ToolResultEvent | Meta | ErrorEvent | Restart | End
+export type ChatEvent =
+  | Start
+  | Token
+  | Thinking
+  | Logprobs
+  | ToolCallEvent
+  | ToolResultEvent
+  | Meta
+  | ErrorEvent
+  | Restart
+  | End
 
 /**
  * The text of a stream's events, without what was made void.

@@ -40,6 +40,16 @@ export interface JsonObject {
 }
 
 /**
+ * How much likelier each token is made, by its number in the model's vocabulary: -100 (never) to 100 (always).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface LogitBias {
+  readonly [token: string]: number
+}
+
+/**
  * A tool the model may call: `parameters` is the JSON Schema of its arguments.
  *
  * @since 0.1.0
@@ -286,8 +296,9 @@ export const decodeMessages = (input: unknown): Either.Either<ReadonlyArray<Mess
 export interface ChatRequest {
   readonly model: string
   readonly messages: ReadonlyArray<Message>
-  readonly temperature: number
-  readonly topP: number
+  /** `undefined`: what the server has as its own. */
+  readonly temperature: number | undefined
+  readonly topP: number | undefined
   readonly maxTokens: number | undefined
   readonly stop: ReadonlyArray<string>
   readonly seed: number | undefined
@@ -296,6 +307,10 @@ export interface ChatRequest {
   readonly topK: number | undefined
   readonly minP: number | undefined
   readonly repeatPenalty: number | undefined
+  /** So many alternatives to each token are told, with how likely they were; 0: only of the token itself. */
+  readonly logprobs?: number | undefined
+  /** Only servers with the OpenAI API take it. */
+  readonly logitBias?: LogitBias | undefined
   readonly tools: ReadonlyArray<ToolDefinition>
   readonly toolChoice: ToolChoice | undefined
   readonly keepAlive: number | string | undefined

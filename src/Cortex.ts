@@ -72,6 +72,7 @@ export type Services =
   | Registry.Registry
   | Fleet.Fleet
   | CurrentSettings
+  | Transport
 
 /**
  * @since 0.1.0
@@ -188,7 +189,7 @@ export const layerServices = (
   options: Options = {},
   replace: Omit<Replacements, "transport"> = {}
 ): Layer.Layer<
-  Exclude<Services, CurrentSettings>,
+  Exclude<Services, CurrentSettings | Transport>,
   never,
   CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem | Path.Path | Transport
 > => {
@@ -219,10 +220,6 @@ export const layerServices = (
 export const layer = (options: Options = {}, replace: Replacements = {}): Layer.Layer<Services, InvalidConfig> =>
   layerServices(options, replace).pipe(
     Layer.provideMerge(layerSettings(options)),
-    Layer.provide([
-      replace.transport ?? layerTransport,
-      NodeHttpClient.layerUndici,
-      NodeFileSystem.layer,
-      NodePath.layer
-    ])
+    Layer.provideMerge(replace.transport ?? layerTransport),
+    Layer.provide([NodeHttpClient.layerUndici, NodeFileSystem.layer, NodePath.layer])
   )

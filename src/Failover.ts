@@ -39,6 +39,7 @@ import { Hedges } from "./failover/hedging.js"
 import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
 import { type Route, Router, type Traveller } from "./Router.js"
+import * as Telemetry from "./Telemetry.js"
 
 export {
   /**
@@ -120,10 +121,11 @@ export const make = Effect.gen(function* () {
   const runFork = Runtime.runFork(runtime)
   const runPromise = Runtime.runPromise(runtime)
   const runSync = Runtime.runSync(runtime)
+  const now = () => clock.unsafeCurrentTimeMillis()
   const surroundings: Surroundings = {
     backends,
     abilities,
-    now: () => clock.unsafeCurrentTimeMillis(),
+    now,
     random: () => runSync(random.next),
     hedges: new Hedges(),
     failed: (host, failure) => {
@@ -131,7 +133,8 @@ export const make = Effect.gen(function* () {
       // Who comes back after it was gone may be another program.
       if (failure.reason === "refused") abilities.forget(host.server.url)
     },
-    missing: (model) => runPromise(Effect.flip(registry.missing(model)))
+    missing: (model) => runPromise(Effect.flip(registry.missing(model))),
+    observe: (call, model) => Telemetry.observe(call, model, now)
   }
 
   // Answers that outlive the services would only meet closed connections, and blame the servers for it.

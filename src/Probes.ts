@@ -19,6 +19,7 @@ import { Fleet } from "./Fleet.js"
 import * as Discovery from "./registry/discovery.js"
 import type { Server } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
+import * as Telemetry from "./Telemetry.js"
 
 /** A probe comes earlier or later by up to this share of the interval: servers are not all asked at once. */
 const jitter = 0.25
@@ -40,6 +41,7 @@ export const probe = Effect.fnUntraced(function* (client: HttpClient.HttpClient,
       onFailure: ({ answered, silent }) => (answered ? true : silent === true ? undefined : false),
       onSuccess: () => true
     }))
+  Telemetry.probed(server.url, reached)
   // Who is silent may only be busy.
   if (reached === undefined) return
   if (reached) fleet.roundTrip(server.url, (yield* Clock.currentTimeMillis) - began)

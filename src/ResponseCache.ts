@@ -321,7 +321,8 @@ export const make = Effect.gen(function* () {
                     events: broken === undefined,
                     preface: [],
                     complete: undefined,
-                    closed: undefined
+                    closed: undefined,
+                    trace: call.trace
                   })
                 )
             )

@@ -14,7 +14,7 @@ import type { FailureReason } from "./Errors.js"
  * @category models
  */
 export interface TransportRequest {
-  readonly method: "GET" | "POST"
+  readonly method: "GET" | "POST" | "DELETE"
   readonly url: string
   readonly headers: { readonly [name: string]: string }
   readonly body: string | undefined

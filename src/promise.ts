@@ -126,7 +126,13 @@ export interface ChatFunction {
  * @since 0.1.0
  * @category models
  */
-export interface CortexOptions extends Wiring.Options {}
+export interface CortexOptions extends Wiring.Options {
+  /**
+   * A layer that sets a tracer, such as one of `@effect/opentelemetry`: every call then makes spans. Default: none, and no
+   * call does.
+   */
+  readonly tracing?: Layer.Layer<never> | undefined
+}
 
 /**
  * A fleet of your own, with the same functions as this module.
@@ -366,14 +372,15 @@ export class Session {
  * @since 0.1.0
  * @category constructors
  */
-export const createCortex = (options: CortexOptions = {}): Cortex => {
+export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Cortex => {
   let service: Chat.Service | undefined
   const known = Layer.effectDiscard(
     Effect.map(Chat.Chat, (made) => {
       service = made
     })
   )
-  const runtime = ManagedRuntime.make(Layer.provideMerge(known, Wiring.layer(options)))
+  const services = Layer.provideMerge(known, Wiring.layer(options))
+  const runtime = ManagedRuntime.make(tracing === undefined ? services : Layer.provideMerge(services, tracing))
   let closed = false
   const run: Run = async (effect, signal) => {
     if (closed) throw new Closed()

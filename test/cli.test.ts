@@ -186,7 +186,7 @@ describe("aicortex", () => {
       "unknown flag '--strem' of 'chat'; did you mean '--stream'? See `aicortex chat --help`."
     )
     assert.include(await usage("modles"), "unknown command 'modles'; did you mean 'models'?")
-    assert.include(await usage("zzzzzz"), "there are chat, models, servers, best, llm-params, config")
+    assert.include(await usage("zzzzzz"), "there are chat, models, servers, serve, best, llm-params, config")
     assert.include(await usage("chat", "hi", "--routing", "quickest"), "random, fastest, nearest, balanced")
     assert.include(await usage("chat", "hi", "-t", "warm"), "--temperature must be a number, not 'warm'")
     assert.include(await usage("chat", "hi", "--timeout", "0"), "--timeout must be a number of seconds above 0")

@@ -7,9 +7,10 @@ import { join } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
 import * as Schema from "effect/Schema"
 import { build, type Plugin } from "esbuild"
-import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { afterAll, assert, beforeAll, describe, it, onTestFinished } from "vitest"
 import * as Config from "../src/cortex/config.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "./support/fakeServer.js"
+import { startGateway, type TestGateway } from "./support/gateway.js"
 import type { Reply } from "./support/script.js"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
@@ -57,6 +58,9 @@ const reply: Reply = (body) => {
 }
 
 const servers: Record<string, FakeServer> = {}
+/** Where `aicortex serve` listens, for the examples that talk to it. */
+const served: Record<string, { readonly port: number }> = {}
+let gateway: TestGateway | undefined
 const seen = () => Object.values(servers).flatMap((server) => server.chatRequests.map(({ body }) => body))
 
 // Where Node and tsc look for packages.
@@ -70,7 +74,9 @@ const environment = (extra: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
   HOME: home,
   NO_COLOR: "1",
   NODE_OPTIONS: `--import=${pathToFileURL(join(root, "test/support/hosts.mjs")).href}`,
-  TEST_HOSTS: JSON.stringify(Object.fromEntries(Object.entries(servers).map(([host, { port }]) => [host, port]))),
+  TEST_HOSTS: JSON.stringify(
+    Object.fromEntries(Object.entries({ ...servers, ...served }).map(([host, { port }]) => [host, port]))
+  ),
   ...extra
 })
 
@@ -91,6 +97,29 @@ const run = (
       stderr += data
     })
     child.on("close", (code) => resolve({ code, stdout, stderr }))
+  })
+
+/** Starts a command that goes on in the background, and gives the port on which it listens. */
+const background = (command: string): Promise<{ readonly port: number; readonly stop: () => Promise<void> }> =>
+  new Promise((resolve, reject) => {
+    const child = spawn("sh", ["-c", `exec ${command}`], {
+      cwd: work,
+      env: environment({ PORT: "0" }),
+      stdio: ["ignore", "ignore", "pipe"]
+    })
+    const closed = new Promise<void>((done) => child.on("close", () => done()))
+    let said = ""
+    child.stderr.setEncoding("utf8").on("data", (data: string) => {
+      said += data
+      const port = /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(said)?.[1]
+      if (port === undefined) return
+      const stop = () => {
+        child.kill()
+        return closed
+      }
+      resolve({ port: Number(port), stop })
+    })
+    closed.then(() => reject(new Error(`${command} ended: ${said}`)))
   })
 
 /** The package is its source, and a module finds its files as if it were not bundled. */
@@ -126,6 +155,8 @@ beforeAll(async () => {
   const models = ["llama3.2:3b"]
   servers["gpu-1:11434"] = await startFakeOllama({ models, reply, exposed: true })
   servers["gpu-2:11434"] = await startFakeOllama({ models, reply, exposed: true })
+  gateway = await startGateway([servers["gpu-1:11434"].url])
+  served["127.0.0.1:8000"] = gateway
   servers["llm.example.com:443"] = await startFakeOpenAI({ models, reply, apiKey: "secret" })
 
   await build({
@@ -147,6 +178,7 @@ beforeAll(async () => {
 }, 120_000)
 
 afterAll(async () => {
+  await gateway?.close()
   await Promise.all(Object.values(servers).map((server) => server.stop()))
   rmSync(folder, { recursive: true, force: true })
 })
@@ -230,6 +262,12 @@ describe("README.md", () => {
       if (commands.length === 0) continue
       it(`${name}: runs, and prints what it says`, async () => {
         for (const command of commands) {
+          if (command.endsWith(" &")) {
+            const { port, stop } = await background(command.slice(0, -2))
+            served["127.0.0.1:8000"] = { port }
+            onTestFinished(stop)
+            continue
+          }
           const inClone = command.startsWith("npm ")
           const { code, stderr, stdout } = await run("sh", ["-c", command], inClone ? root : work)
           assert.strictEqual(code, 0, `${command}\n${stdout}\n${stderr}`)

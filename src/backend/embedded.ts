@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { GbnfJsonObjectSchema, LlamaContextSequence, LlamaGrammar, LlamaModel, Token } from "node-llama-cpp"
 import type { Backend, Finish, ServerFailure, Sink } from "../Backend.js"
-import type { ChatRequest } from "../ChatRequest.js"
+import { type ChatRequest, defaults } from "../ChatRequest.js"
 import { engineFailure } from "../internal/engine.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
 import * as Message from "../Message.js"
@@ -77,6 +77,8 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   if (request.messages.some((m) => Message.images(m).length > 0)) {
     reasons.push("messages: the embedded engine cannot see images")
   }
+  if (request.logprobs !== undefined) reasons.push("logprobs: the embedded engine does not tell them")
+  if (request.logitBias !== undefined) reasons.push("logitBias: the embedded engine has no such option")
   if (request.keepAlive !== undefined) {
     reasons.push("keepAlive: the embedded model stays loaded as long as its process")
   }
@@ -328,8 +330,8 @@ const generate = async (engine: Engine, job: Job): Promise<void> => {
   let firstAt = 0
   let reason: Finish["reason"] = "stop"
   const answer = sequence.evaluate(prompt.slice(), {
-    temperature: request.temperature,
-    topP: request.topP,
+    temperature: request.temperature ?? defaults.temperature,
+    topP: request.topP ?? defaults.topP,
     topK: request.topK ?? 40,
     minP: request.minP ?? 0,
     seed: request.seed === undefined ? randomSeed() : request.seed >>> 0,
@@ -437,11 +439,11 @@ export const make = (options: Options = {}): Embedded => {
       resume: (server, request, broken, sink) => {
         const sent = wellFormed(broken.text)
         if (!continuable(request) || sent === "") {
-          sink.joins(broken.text, broken.tokens)
+          sink.joins(broken.text, broken.tokens, "restarts")
           return start(server, request, sink)
         }
         const repeated = repeats(broken.text, sent)
-        sink.joins(broken.text.slice(sent.length), repeated)
+        sink.joins(broken.text.slice(sent.length), repeated, "continues")
         return start(server, openEnded(request, sent, { ...broken, tokens: broken.tokens - repeated }), sink)
       }
     },

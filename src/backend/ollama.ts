@@ -100,7 +100,9 @@ export const body = (request: ChatRequest): { readonly [key: string]: unknown } 
   format: request.format === "text" ? undefined : request.format,
   tools: request.tools.length === 0 || request.toolChoice === "none" ? undefined : request.tools.map(tool),
   keep_alive: request.keepAlive,
-  think: request.think
+  think: request.think,
+  logprobs: request.logprobs === undefined ? undefined : true,
+  top_logprobs: request.logprobs === 0 ? undefined : request.logprobs
 })
 
 /** A server that does not know how to show its prompt answers instead: then as little as possible. */
@@ -129,6 +131,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   if (request.toolChoice === "required" || typeof request.toolChoice === "object") {
     found.push(`toolChoice: Ollama cannot be made to call a tool; use "auto" or "none"`)
   }
+  if (request.logitBias !== undefined) found.push("logitBias: Ollama has no such option")
   if (request.messages.some((m) => Message.images(m).some((image) => "url" in image))) {
     found.push("messages: Ollama takes images as base64 data, not as an address")
   }
@@ -225,8 +228,10 @@ class ChatDecoder implements Http.Decoder {
     if (typeof thinking === "string" && thinking !== "") sink.thinking(thinking)
     if (typeof content === "string") {
       if (content !== "") {
+        const likely = line["logprobs"]
+        if (Array.isArray(likely)) sink.logprobs?.(likely)
         sink.text(content)
-        if (line["done"] === false && thinking === undefined && tool_calls === undefined)
+        if (line["done"] === false && thinking === undefined && tool_calls === undefined && likely === undefined)
           this.template.learn(text, content, line["created_at"])
       }
     } else if (content !== undefined && content !== null) throw new Http.Malformed("the content is not a string")
@@ -291,7 +296,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
         const repeated = Resume.repeats(broken.text, sent)
         const left = Resume.less(request, broken.tokens - repeated)
         const body = rawBody(left, Raw.prompt(prompt, sent, broken.thinking))
-        sink.joins(broken.text.slice(sent.length), repeated)
+        sink.joins(broken.text.slice(sent.length), repeated, "continues")
         const guarded = new Resume.Unless(sink, goOn)
         const decoder = Raw.decoder(guarded, (line) => finish(line, false))
         steps.next(() => send(server, "/api/generate", body, decoder, guarded))

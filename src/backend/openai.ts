@@ -123,6 +123,9 @@ export const body = (server: Server, request: ChatRequest): { readonly [key: str
     min_p: request.minP,
     repeat_penalty: request.repeatPenalty,
     repetition_penalty: request.repeatPenalty,
+    logit_bias: request.logitBias,
+    logprobs: request.logprobs === undefined ? undefined : true,
+    top_logprobs: request.logprobs === 0 ? undefined : request.logprobs,
     chat_template_kwargs: typeof think === "boolean" ? { enable_thinking: think } : undefined,
     reasoning_effort: typeof think === "string" ? think : undefined,
     response_format: responseFormat(request),
@@ -285,7 +288,9 @@ export const decoder = (sink: Sink): Http.Decoder => {
     const chunk = Http.parseJson(data)
     const choices = chunk["choices"]
     if (Array.isArray(choices)) {
-      const choice = choices[0] as { readonly delta?: unknown; readonly finish_reason?: unknown } | undefined
+      const choice = choices[0] as
+        | { readonly delta?: unknown; readonly finish_reason?: unknown; readonly logprobs?: unknown }
+        | undefined
       if (choice !== undefined) {
         const delta = choice.delta
         if (typeof delta === "object" && delta !== null) {
@@ -293,9 +298,20 @@ export const decoder = (sink: Sink): Http.Decoder => {
           const thought = reasoning_content ?? reasoning
           if (typeof thought === "string" && thought !== "") sink.thinking(thought)
           if (typeof content === "string" && content !== "") {
+            const likely = choice.logprobs
+            if (likely != null) {
+              const tokens = isObject(likely) ? likely["content"] : undefined
+              if (Array.isArray(tokens)) sink.logprobs?.(tokens)
+            }
             sink.text(content)
             // A template may hold nothing else that counts: a finish reason or usage must be read.
-            if (choice.finish_reason == null && thought == null && tool_calls == null && chunk["usage"] == null) {
+            if (
+              choice.finish_reason == null &&
+              thought == null &&
+              tool_calls == null &&
+              likely == null &&
+              chunk["usage"] == null
+            ) {
               template.learn(data, content)
             }
           }

@@ -208,7 +208,7 @@ export interface Protocol {
  * @category constructors
  */
 export const again = (steps: Steps, request: ChatRequest, broken: Broken, sink: Joint, protocol: Protocol): void => {
-  sink.joins(broken.text, broken.tokens)
+  sink.joins(broken.text, broken.tokens, "restarts")
   steps.next(() => protocol.plain(request, sink))
 }
 
@@ -229,28 +229,28 @@ export const goOn = (
 ): void => {
   const { text } = broken
   const anew = () => again(steps, request, broken, sink, protocol)
-  const open = (sent: string, expected: string, repeated: number) => {
+  const open = (ability: Ability, sent: string, expected: string, repeated: number) => {
     if (sent === "") {
       anew()
       return
     }
     const asked = openEnded(request, sent, { ...broken, tokens: broken.tokens - repeated })
-    sink.joins(expected, repeated)
+    sink.joins(expected, repeated, ability)
     steps.next(() => protocol.open(asked, new Unless(sink, anew)))
   }
   const shown = (ability: Ability) => {
     const whole = wellFormed(text)
     switch (ability) {
       case "continues":
-        open(whole, text.slice(whole.length), repeats(text, whole))
+        open(ability, whole, text.slice(whole.length), repeats(text, whole))
         return
       case "trims": {
         const trimmed = whole.trimEnd()
-        open(trimmed, text.slice(trimmed.length), repeats(text, trimmed))
+        open(ability, trimmed, text.slice(trimmed.length), repeats(text, trimmed))
         return
       }
       case "echoes":
-        open(whole, text, repeats(text, whole))
+        open(ability, whole, text, repeats(text, whole))
         return
       case "restarts":
         anew()

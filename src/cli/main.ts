@@ -29,6 +29,7 @@ import * as Help from "./help.js"
 import { llmParams, llmParamsShape } from "./llmParams.js"
 import { models, modelsShape } from "./models.js"
 import * as Output from "./output.js"
+import { serve, serveShape } from "./serve.js"
 import { servers, serversShape } from "./servers.js"
 
 // =============================================================================
@@ -59,6 +60,7 @@ const root = shape(
     chat: chatShape,
     models: modelsShape,
     servers: serversShape,
+    serve: serveShape,
     best: bestShape,
     "llm-params": llmParamsShape,
     config: configShape
@@ -67,7 +69,7 @@ const root = shape(
 
 const execute = Command.make("aicortex").pipe(
   Command.withDescription(about.about[0] ?? ""),
-  Command.withSubcommands([chat, models, servers, best, llmParams, config]),
+  Command.withSubcommands([chat, models, servers, serve, best, llmParams, config]),
   Command.run({ name: "aicortex", version, executable: "aicortex" })
 )
 

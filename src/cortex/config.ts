@@ -12,6 +12,7 @@
  * | where you are | `AICORTEX_LOCATION` (`latitude,longitude`) | `location` |
  * | reusable system prompts | | `personas` |
  * | whether, and how, answers are kept | | `cache` |
+ * | the gateway: see `gateway/settings` | `HOST`, `PORT`, `DEFAULT_MODEL`, `AICORTEX_API_KEY` | `gateway` |
  * | whether a second server is asked where the first is late | | `hedge` |
  *
  * The file is `AICORTEX_CONFIG`, else `aicortex/config.json` under `XDG_CONFIG_HOME` or `~/.config`.
@@ -29,6 +30,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { decodeOptions, defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
+import * as Gateway from "../gateway/settings.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
@@ -140,7 +142,8 @@ export const File = Schema.Struct({
         maxBytes: Schema.optional(Count)
       })
     )
-  )
+  ),
+  gateway: Schema.optional(Gateway.File)
 })
 /**
  * @since 0.1.0

@@ -24,6 +24,7 @@ import type { Member, Roster } from "../internal/roster.js"
 import { maxTimer } from "../internal/watch.js"
 import { type Route, wait } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
+import type { CallObserver } from "../Telemetry.js"
 import { mayRecover, pauseBefore } from "./again.js"
 import type { Call, Continuation, Relocate, Result, Surroundings } from "./call.js"
 import { Given } from "./given.js"
@@ -63,6 +64,7 @@ export class Answer extends Outbox implements Course, Member {
   request: ChatRequest
 
   private readonly began: number
+  private readonly observer: CallObserver
   private readonly given = new Given()
   private readonly attempts: Array<Attempt> = []
   private usage: Usage = noUsage
@@ -89,6 +91,7 @@ export class Answer extends Outbox implements Course, Member {
     super(call)
     this.began = around.now()
     this.request = call.request
+    this.observer = around.observe(call, route.pool.hosts[0]?.model ?? call.request.model)
     this.excludeUnable()
     this.open(this.began)
     this.expire(this.began)
@@ -138,6 +141,7 @@ export class Answer extends Outbox implements Course, Member {
     if (late === undefined) return
     late.retire()
     late.lease.overtaken()
+    late.observer.overtaken(late.phase)
     late.exchange?.abort()
   }
 
@@ -162,6 +166,7 @@ export class Answer extends Outbox implements Course, Member {
     // It may be this side that gave up on an answer which still comes.
     attempt.exchange?.abort()
     attempt.lease.fail(failure)
+    attempt.observer.failed(failure.reason, attempt.phase, failure.status)
     this.record(attempt.host, attempt.phase, failure, attempt.began)
     if (other !== undefined) {
       // The other one is at work already.
@@ -261,11 +266,15 @@ export class Answer extends Outbox implements Course, Member {
 
   /** Waits for a place on any server that was not tried yet. */
   private queue(): void {
+    let waits = true
     const ticket = this.route.queue((at) => {
+      waits = false
+      this.observer.dequeued()
       this.leaveQueue = undefined
       this.go(at)
     })
     if ("leave" in ticket) {
+      if (waits) this.observer.queued()
       this.leaveQueue = ticket.leave
       this.tellMishap(undefined)
       this.wake()
@@ -300,13 +309,16 @@ export class Answer extends Outbox implements Course, Member {
     const host = this.route.pool.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
     const { server } = host
-    if (!hedge) {
-      this.tellMishap(server.url)
-      if (this.given.text !== "" && this.call.limits.onInterrupt === "restart") this.beginAnew(server.url)
-    }
+    const anew = !hedge && this.given.text !== "" && this.call.limits.onInterrupt === "restart"
+    if (!hedge) this.tellMishap(server.url)
+    if (anew) this.beginAnew(server.url)
     const given = this.given.soFar()
     const began = this.now()
-    const attempt = new LiveAttempt(this, host, at, this.route.lease(at), began, given)
+    const idle = this.route.pool.own[at] === 0
+    const lease = this.route.lease(at)
+    const observer = this.observer.attempt(host, idle && lease.cold, hedge)
+    if (anew) observer.resumes("discards")
+    const attempt = new LiveAttempt(this, host, at, lease, began, given, observer)
     if (this.call.events) {
       const meta = hedge
         ? ({ server: server.url, attempt: this.tries, hedge } as const)
@@ -451,6 +463,7 @@ export class Answer extends Outbox implements Course, Member {
     for (const attempt of [current, this.rival]) {
       if (attempt === undefined) continue
       this.record(attempt.host, attempt.phase, { reason: "deadline", message }, attempt.began)
+      attempt.observer.failed("deadline", attempt.phase, undefined)
     }
     const partial = this.given.text + (current?.said ?? "")
     this.reject(new DeadlineExceeded({ model, deadline, partial, attempts }))
@@ -462,6 +475,7 @@ export class Answer extends Outbox implements Course, Member {
 
   private conclude({ host }: Place, said: Said): void {
     this.usage = addUsage(this.usage, said.usage)
+    this.observer.used(said.usage)
     const result: Result = {
       text: said.text,
       thinking: said.thinking,
@@ -506,6 +520,7 @@ export class Answer extends Outbox implements Course, Member {
   }
 
   private end(result: Result): void {
+    this.observer.answered(result)
     this.settle(
       result,
       this.call.events
@@ -531,8 +546,19 @@ export class Answer extends Outbox implements Course, Member {
   }
 
   protected override reject(error: unknown): void {
-    if (!this.over) this.tellMishap(undefined)
+    if (!this.over) {
+      this.tellMishap(undefined)
+      this.observer.failed(error)
+    }
     super.reject(error)
+  }
+
+  override cancel(reason?: unknown): void {
+    if (!this.over) {
+      for (const attempt of [this.current, this.rival]) attempt?.observer.cancelled(attempt.phase)
+      this.observer.closed()
+    }
+    super.cancel(reason)
   }
 
   protected closing(): void {
@@ -540,11 +566,13 @@ export class Answer extends Outbox implements Course, Member {
       if (attempt === undefined) continue
       this.retire(attempt)
       attempt.lease.cancel()
+      attempt.observer.cancelled(attempt.phase)
       attempt.exchange?.abort()
     }
     this.rival = undefined
     if (this.backoff !== undefined) clearTimeout(this.backoff)
     this.leaveQueue?.()
+    this.observer.closed()
     this.roster?.remove(this)
   }
 

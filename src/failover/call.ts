@@ -10,6 +10,7 @@ import type { Attempt, ChatError } from "../Errors.js"
 import type { ToolCall } from "../Message.js"
 import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
+import type { CallObserver, Trace } from "../Telemetry.js"
 import type { Hedges } from "./hedging.js"
 
 /**
@@ -51,6 +52,7 @@ export interface Continuation {
  * - `preface`: events to give out after `start`
  * - `complete`: may hold the end back, fail, or go on with another request
  * - `closed`: called once, when nothing more will happen
+ * - `trace`: where its spans go, if anywhere
  *
  * @since 0.1.0
  * @category models
@@ -64,6 +66,7 @@ export interface Call {
   readonly preface: ReadonlyArray<ChatEvent>
   readonly complete: ((result: Result) => Promise<Continuation | undefined>) | undefined
   readonly closed: (() => void) | undefined
+  readonly trace?: Trace | undefined
 }
 
 /**
@@ -72,6 +75,7 @@ export interface Call {
  * - `hedges`: whether a second server may be asked
  * - `failed`: told of every failure that says something about a server
  * - `missing`: the error for a model that every server turned out not to have
+ * - `observe`: who is told what becomes of a call; `model` is the name that its servers have for the model
  *
  * @since 0.1.0
  * @category models
@@ -84,6 +88,7 @@ export interface Surroundings {
   readonly hedges: Hedges
   readonly failed: (host: Host, failure: ServerFailure) => void
   readonly missing: (model: string) => Promise<ChatError>
+  readonly observe: (call: Call, model: string) => CallObserver
 }
 
 /**

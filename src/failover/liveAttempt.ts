@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Broken, Finish, Joint, ServerFailure } from "../Backend.js"
+import type { Ability, Broken, Finish, Joint, ServerFailure } from "../Backend.js"
 import { stops } from "../backend/resume.js"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
@@ -12,6 +12,7 @@ import type { Lease } from "../Fleet.js"
 import { Watch, type Watched } from "../internal/watch.js"
 import type { ToolCall } from "../Message.js"
 import type { Host } from "../Server.js"
+import type { AttemptObserver } from "../Telemetry.js"
 import type { Exchange } from "../Transport.js"
 import type { Call } from "./call.js"
 import { Seam } from "./seam.js"
@@ -79,7 +80,8 @@ export class LiveAttempt implements Joint, Watched {
     readonly lease: Lease,
     readonly began: number,
     /** What the caller already has of this answer. */
-    private readonly given: Broken
+    private readonly given: Broken,
+    readonly observer: AttemptObserver
   ) {
     this.lastRead = began
     this.sent = began
@@ -94,8 +96,9 @@ export class LiveAttempt implements Joint, Watched {
     this.watch.clear()
   }
 
-  joins(expected: string, repeated: number): void {
+  joins(expected: string, repeated: number, how: Ability): void {
     if (this.over) return
+    this.observer.resumes(how)
     this.seam = Seam.make(this.given.text, expected, stops(this.course.request))
     this.repeated = repeated
     this.phase = "connect"
@@ -123,6 +126,12 @@ export class LiveAttempt implements Joint, Watched {
     this.piece()
     if (this.seam === undefined) this.say(content)
     else this.join(this.seam, content)
+  }
+
+  /** Of an answer that is joined, they belong to other pieces than those that are given out. */
+  logprobs(logprobs: ReadonlyArray<unknown>): void {
+    if (this.over || this.seam !== undefined || !this.course.call.events) return
+    this.course.push({ type: "logprobs", logprobs, timestamp: this.lastRead })
   }
 
   thinking(content: string): void {
@@ -208,6 +217,7 @@ export class LiveAttempt implements Joint, Watched {
     const { completionTokens, promptTokens } = usage
     const counted = { promptTokens, completionTokens, promptEvaluated, promptTime, loadTime }
     this.lease.succeed({ keepAlive, firstTokenTime, tokensPerSecond, ...counted })
+    this.observer.succeeded(firstTokenTime, tokensPerSecond)
     return tokensPerSecond
   }
 

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { ServerFailure } from "../Backend.js"
+import type { BreakerChange } from "../Telemetry.js"
 
 /**
  * `closed`: in use. `open`: resting until `restsUntil`. `half-open`: rested; one request at a time may try it.
@@ -23,7 +24,7 @@ export type BreakerState = "closed" | "open" | "half-open"
 export const longestRest = 10
 
 /**
- * Times are in milliseconds since the epoch.
+ * Times are in milliseconds since the epoch. `told` hears of every change.
  *
  * @since 0.1.0
  * @category models
@@ -40,12 +41,15 @@ export class Breaker {
   /** It was out of reach, and for no other reason it rests. */
   unreachable = false
 
+  constructor(private readonly told: (change: BreakerChange) => void) {}
+
   state(now: number): BreakerState {
     return this.restsUntil === 0 ? "closed" : this.restsUntil > now ? "open" : "half-open"
   }
 
   /** A request that began at `began` has failed; `rest` is for the first failure, `asked` what the server wants. */
   open(began: number, now: number, rest: number, asked: number | undefined): void {
+    if (this.restsUntil <= now) this.told("open")
     if (asked !== undefined) {
       this.opened = now
       this.restsUntil = Math.max(this.restsUntil, now + asked)
@@ -64,20 +68,32 @@ export class Breaker {
 
   /** A request that began at `began` got its first token: only one from after the failure says how it is since. */
   answered(began: number): void {
-    if (this.opened <= began) this.restsUntil = 0
+    if (this.opened <= began) this.close()
   }
 
   /** It got all of its answer. */
   succeeded(began: number): void {
     if (this.opened > began) return
-    this.restsUntil = 0
+    this.close()
     this.strikes = 0
   }
 
   reset(): void {
     this.unreachable = false
-    this.restsUntil = 0
+    this.close()
     this.strikes = 0
+  }
+
+  /** The one request that may try it begins. */
+  probe(now: number): void {
+    this.probing = true
+    if (this.state(now) === "half-open") this.told("half-open")
+  }
+
+  private close(): void {
+    if (this.restsUntil === 0) return
+    this.restsUntil = 0
+    this.told("closed")
   }
 }
 

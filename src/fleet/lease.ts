@@ -133,8 +133,8 @@ export class Place implements Lease {
     const resting = server.breaker.restsUntil !== 0 || state.breaker.restsUntil !== 0
     this.probes = resting && !server.breaker.probing && !state.breaker.probing
     if (this.probes) {
-      server.breaker.probing = true
-      state.breaker.probing = true
+      server.breaker.probe(now)
+      state.breaker.probe(now)
     }
     server.write(now)
     around.changed(server, state.model, now)

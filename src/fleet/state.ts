@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { Host } from "../Server.js"
+import * as Telemetry from "../Telemetry.js"
 import { Breaker } from "./breaker.js"
 import type { Line } from "./line.js"
 import type { Neighbour, Pool } from "./pool.js"
@@ -46,7 +47,7 @@ export interface Slot {
  * @category models
  */
 export class ModelState implements Neighbour {
-  readonly breaker = new Breaker()
+  readonly breaker: Breaker
   /** Requests at work here, and requests that ever began here. */
   own = 0
   begun = 0
@@ -75,7 +76,9 @@ export class ModelState implements Neighbour {
   constructor(
     readonly server: ServerState,
     readonly model: string
-  ) {}
+  ) {
+    this.breaker = new Breaker(Telemetry.breaker(server.url, model))
+  }
 
   get queued(): number {
     return this.line?.queued ?? 0
@@ -117,7 +120,7 @@ export class ModelState implements Neighbour {
  * @category models
  */
 export class ServerState {
-  readonly breaker = new Breaker()
+  readonly breaker: Breaker
   inFlight = 0
   maxInFlight = Number.POSITIVE_INFINITY
   roundTrip: number | undefined
@@ -129,7 +132,9 @@ export class ServerState {
   private turn = 0
   private readonly byName = new Map<string, ModelState>()
 
-  constructor(readonly url: string) {}
+  constructor(readonly url: string) {
+    this.breaker = new Breaker(Telemetry.breaker(url, undefined))
+  }
 
   find(model: string): ModelState | undefined {
     return this.byName.get(model)

@@ -7,12 +7,14 @@ import type { Routing } from "../ChatRequest.js"
 import type { Service as Fleet, Ticket } from "../Fleet.js"
 import type { Lease, Observation } from "../fleet/lease.js"
 import type { Pool } from "../fleet/pool.js"
+import type { Host } from "../Server.js"
 import { type Circumstances, none, wait } from "./circumstances.js"
 import { pick } from "./pick.js"
 
 /**
  * Who asks for a route. `conversation` names what belongs together, so that it is answered where its prompt is cached;
- * `tokens` tells about how many tokens the prompt has, and is asked only where that matters.
+ * `tokens` tells about how many tokens the prompt has, and is asked only where that matters. Servers that `only` refuses
+ * are left out.
  *
  * @since 0.1.0
  * @category models
@@ -20,6 +22,7 @@ import { pick } from "./pick.js"
 export interface Traveller {
   readonly conversation?: string | undefined
   readonly tokens?: (() => number) | undefined
+  readonly only?: ((host: Host) => boolean) | undefined
 }
 
 /**
@@ -108,7 +111,8 @@ export class Way implements Route {
     private readonly traveller: Traveller
   ) {
     this.tried = new Uint8Array(pool.size)
-    const { conversation } = traveller
+    const { conversation, only } = traveller
+    if (only !== undefined) pool.hosts.forEach((host, at) => only(host) || this.exclude(at))
     const last = conversation === undefined ? undefined : fleet.whereabouts(conversation)
     if (last === undefined) return
     const at = pool.indexOf(last.server)

@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto"
 import { handleOpenAI, openAIError } from "./fakeOpenAI.js"
 import { type Dialect, type Exchange, type FakeOptions, type FakeServer, head, sleep, startServer } from "./harness.js"
-import { canonical, findModel, type Model, modelsOf } from "./models.js"
+import { canonical, type FakeModel, findModel, type Model, modelsOf } from "./models.js"
 import { checkOllamaBody, goJson, nested, syntaxError } from "./ollamaChecks.js"
 import { type Frame, loadModel, sendBody, sendStream } from "./output.js"
-import { countPrompt, embedding, type Json, type Script, script, trailingAssistant } from "./script.js"
+import { countPrompt, embedding, type Json, likelihood, type Script, script, trailingAssistant } from "./script.js"
 
 /** Options of a fake Ollama server. */
 export interface FakeOllamaOptions extends FakeOptions {
@@ -20,7 +20,7 @@ export interface FakeOllamaOptions extends FakeOptions {
 
 /** Starts a fake Ollama server. It has the model `llama3.2:3b` unless told otherwise, and also answers on /v1. */
 export const startFakeOllama = (options: FakeOllamaOptions = {}): Promise<FakeServer<FakeOllamaOptions>> =>
-  startServer(ollama, options)
+  startServer(ollama, { ...options })
 
 type X = Exchange<FakeOllamaOptions>
 
@@ -36,6 +36,9 @@ const routes: Readonly<Record<string, string>> = {
   "/api/generate": "POST",
   "/api/embed": "POST",
   "/api/embeddings": "POST",
+  "/api/pull": "POST",
+  "/api/copy": "POST",
+  "/api/delete": "DELETE",
   "/v1/models": "GET",
   "/v1/chat/completions": "POST",
   "/v1/embeddings": "POST"
@@ -122,6 +125,8 @@ async function handle(x: X): Promise<void> {
     return send(x, 400, { error: `json: cannot unmarshal ${typeof body} into Go value of type api.${struct}` })
   }
   if (path === "/api/show") return show(x, body)
+  if (path === "/api/pull") return pull(x, body)
+  if (path === "/api/copy" || path === "/api/delete") return change(x, body)
   if (path === "/api/embed" || path === "/api/embeddings") return embed(x, body)
   return generate(x, body, path === "/api/chat")
 }
@@ -213,7 +218,15 @@ async function generate(x: X, body: Json, chat: boolean): Promise<void> {
   const frame = (fields: Json, token = true): Frame => ({ text: `${goJson(fields)}\n`, token })
   const frames = [
     ...said.thinking.map((thought) => frame(line({ ...delta("", thought), done: false }))),
-    ...said.tokens.map((token) => frame(line({ ...delta(token), done: false }))),
+    ...said.tokens.map((token) =>
+      frame(
+        line({
+          ...delta(token),
+          done: false,
+          ...(body.logprobs === true ? { logprobs: [likelihood(token, body.top_logprobs)] } : {})
+        })
+      )
+    ),
     ...(chat ? calls.map((call) => frame(line({ ...delta("", undefined, [call]), done: false }))) : []),
     frame(ending(nothing), false)
   ]
@@ -269,6 +282,55 @@ function embed(x: X, body: Json): void | Promise<void> {
   const embeddings = inputs.map((item) => embedding(item, body.dimensions ?? 8))
   const metrics = { total_duration: 14_143_917, load_duration: 1_019_500, prompt_eval_count: inputs.length * 4 }
   return reply(x, { model: body.model, embeddings, ...(inputs.length === 0 ? {} : metrics) })
+}
+
+/** Pulled, copied and deleted models are there, or not, from the next request on. */
+const setModels = (x: X, models: ReadonlyArray<FakeModel>) => Object.assign(x.options, { models })
+
+async function pull(x: X, body: Json): Promise<void> {
+  const name: string = body.model ?? body.name ?? ""
+  if (name === "" || /\s/.test(name)) return send(x, 400, { error: "invalid model name" })
+  const digest = `sha256:${createHash("sha256").update(name).digest("hex")}`
+  const layer = { status: `pulling ${digest.slice(7, 19)}`, digest, total: 1_185_760 }
+  const known = !name.startsWith("missing")
+  const lines: ReadonlyArray<Json> = known
+    ? [
+        { status: "pulling manifest" },
+        layer,
+        { ...layer, completed: 131_072 },
+        { ...layer, completed: 1_185_760 },
+        { status: "verifying sha256 digest" },
+        { status: "writing manifest" },
+        { status: "success" }
+      ]
+    : [{ status: "pulling manifest" }, { error: "pull model manifest: file does not exist" }]
+  if (known && findModel(x.options, name) === undefined) setModels(x, [...modelsOf(x.options), { name }])
+  if (body.stream === false) {
+    if (known) return sendBody(x, 200, "application/json", goJson({ status: "success" }))
+    return send(x, 500, { error: "pull model manifest: file does not exist" })
+  }
+  head(x, 200, { "content-type": "application/x-ndjson" })
+  for (const line of lines) {
+    if (!(await sleep(x, 1))) return
+    x.res.write(`${goJson(line)}\n`)
+  }
+  x.res.end()
+}
+
+function change(x: X, body: Json): void | Promise<void> {
+  const copies = x.record.path === "/api/copy"
+  const name: string = (copies ? body.source : (body.model ?? body.name)) ?? ""
+  const model = findModel(x.options, name)
+  if (model === undefined) {
+    return send(x, 404, { error: copies ? `model "${name}" not found` : `model '${name}' not found` })
+  }
+  const models = modelsOf(x.options)
+  setModels(
+    x,
+    copies ? [...models, { ...model, name: body.destination }] : models.filter((one) => one.name !== model.name)
+  )
+  head(x, 200, {})
+  x.res.end()
 }
 
 const listed = (x: X, model: Model): Json => {

@@ -2,7 +2,7 @@ import type { Exchange, FakeOptions } from "./harness.js"
 import { goJson } from "./ollamaChecks.js"
 import type { Flavour, Problem } from "./openAIChecks.js"
 import type { Frame } from "./output.js"
-import type { Json, Script } from "./script.js"
+import { type Json, likelihood, type Script } from "./script.js"
 
 /** Options of a fake server that speaks the OpenAI API. */
 export interface FakeOpenAIOptions extends FakeOptions {
@@ -119,7 +119,13 @@ export function makeWriter(
     if (flavour === "llamacpp") each({ role: "assistant", content: null }, false)
     if (flavour === "vllm") each({ role: "assistant", content: "" }, false)
     for (const thought of said.thinking) each({ [reasoning]: thought })
-    for (const token of said.tokens) each({ content: token })
+    for (const token of said.tokens) {
+      if (body.logprobs !== true) each({ content: token })
+      else {
+        const likely = { content: [likelihood(token, body.top_logprobs)] }
+        event([{ ...ended(0, { delta: { content: token } }, null), logprobs: likely }], {}, true)
+      }
+    }
     for (const [index, call] of calls.entries()) {
       const { id, name } = call
       if (flavour === "ollama") {

@@ -49,6 +49,14 @@ export const defaultReply = "The sky looks blue because air scatters short wavel
 /** Splits a text into word tokens, each with its leading space; joined they give the text back. */
 export const tokenize = (text: string): ReadonlyArray<string> => text.match(/\s*\S+|\s+$/g) ?? []
 
+/** How likely a token was, as every server tells it. */
+export const likelihood = (token: string, top = 0): Json => ({
+  token,
+  logprob: -0.25,
+  bytes: [...Buffer.from(token)],
+  top_logprobs: Array.from({ length: top }, (_, i) => ({ token: `${token}${i}`, logprob: -i, bytes: [] }))
+})
+
 /** About as many tokens as a server would count in the messages or the prompt of a request. */
 export function countPrompt(body: Json): number {
   const texts: Array<unknown> = [body?.system, body?.prompt]

@@ -1,0 +1,201 @@
+/**
+ * The whole fleet behind one server that speaks OpenAI's and Ollama's APIs: as a part of an application's own server,
+ * or as a server of its own. For Node.
+ *
+ * ```ts
+ * import { Cortex, Gateway } from "aicortex"
+ * import { HttpRouter, HttpServer } from "@effect/platform"
+ * import { NodeHttpServer } from "@effect/platform-node"
+ * import { Layer } from "effect"
+ * import { createServer } from "node:http"
+ *
+ * const server = HttpRouter.empty.pipe(
+ *   HttpRouter.mountApp("/llm", Gateway.app),
+ *   HttpServer.serve(),
+ *   Layer.provide(Gateway.layer()),
+ *   Layer.provide(Cortex.layer({ servers: ["http://gpu-1:11434"] })),
+ *   Layer.provide(NodeHttpServer.layer(createServer, { port: 3000 }))
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type { IncomingMessage, ServerResponse } from "node:http"
+import type * as FileSystem from "@effect/platform/FileSystem"
+import type * as HttpApp from "@effect/platform/HttpApp"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import type * as Path from "@effect/platform/Path"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
+import type * as Scope from "effect/Scope"
+import * as Cortex from "./Cortex.js"
+import * as Config from "./cortex/config.js"
+import type { InvalidConfig } from "./Errors.js"
+import * as Core from "./gateway/core.js"
+import type { Services } from "./gateway/fleet.js"
+import * as House from "./gateway/house.js"
+import * as Running from "./gateway/running.js"
+import * as Settings from "./gateway/settings.js"
+import * as Sessions from "./Sessions.js"
+
+// =============================================================================
+// models
+// =============================================================================
+
+/**
+ * What a gateway may be told: see `gateway/settings`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends Settings.Options {}
+
+/**
+ * `handle` answers a request of a `node:http` server; `url` is its path, where a part of it has been dealt with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  readonly handle: (request: IncomingMessage, response: ServerResponse, url?: string) => void
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class Gateway extends Context.Tag("aicortex/Gateway")<Gateway, Service>() {}
+
+// =============================================================================
+// in a server of one's own
+// =============================================================================
+
+/**
+ * Fails with `InvalidConfig` where an option cannot be used. The options are all there is: neither the environment nor
+ * the configuration file is read.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options = {}
+): Effect.fn.Return<Service, InvalidConfig, Services> {
+  // Where it listens is the business of the application.
+  const settings = yield* Settings.resolve({ ...options, insecure: true })
+  const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+  const log = (text: string) => {
+    runFork(Effect.logError(text))
+  }
+  const house = yield* House.make(settings, House.memory(log))
+  const handle = Core.make({
+    house: () => house,
+    enter: () => {},
+    leave: () => {},
+    metrics: (own) => own(),
+    draining: () => false
+  })
+  return Gateway.of({ handle })
+})
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options: Options = {}): Layer.Layer<Gateway, InvalidConfig, Services> =>
+  Layer.effect(Gateway, make(options))
+
+/**
+ * The gateway as an application of `@effect/platform`, for a server of `@effect/platform-node`: mounted anywhere.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
+  Effect.zip(Gateway, HttpServerRequest.HttpServerRequest),
+  ([{ handle }, request]) =>
+    Effect.async<HttpServerResponse.HttpServerResponse>((resume) => {
+      const response = NodeHttpServerRequest.toServerResponse(request)
+      // It has been sent by then: what stands here is never seen.
+      response.on("close", () => resume(Effect.succeed(HttpServerResponse.empty())))
+      handle(NodeHttpServerRequest.toIncomingMessage(request), response, request.url)
+    })
+)
+
+// =============================================================================
+// a server of its own
+// =============================================================================
+
+/**
+ * - `gateway`: goes before the environment and the configuration file
+ * - `cortex`: the fleet; what is left out comes from the environment and the configuration file
+ * - `log`: takes what there is to tell whoever runs the gateway; default: nobody is told
+ * - `share`, `metrics`, `patience`: see `gateway/running`
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ServeOptions extends Omit<Running.Options, "plan" | "watched"> {
+  readonly gateway?: Options | undefined
+  readonly cortex?: Cortex.Options | undefined
+}
+
+const environment = (name: string): string | undefined => {
+  const value = process.env[name]?.trim()
+  return value === undefined || value === "" ? undefined : value
+}
+
+const fromEnvironment = (): Options => {
+  const port = environment("PORT")
+  const key = environment("AICORTEX_API_KEY")
+  return {
+    host: environment("HOST"),
+    port: port === undefined ? undefined : Number(port),
+    defaultModel: environment("DEFAULT_MODEL"),
+    ...(key === undefined ? {} : { keys: [{ name: "default", key }] })
+  }
+}
+
+const given = (options: Options): Options =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+
+/**
+ * Serves the fleet until the scope closes: then requests under way may still end, for as long as `drain` says. A change
+ * of the configuration file is taken over without dropping one. Conversations outlive it.
+ *
+ * @example
+ * import { Gateway } from "aicortex"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const { url } = yield* Gateway.serve({ gateway: { port: 8000 }, cortex: { servers: ["http://gpu-1:11434"] } })
+ *     yield* Effect.log(`listening on ${url}`)
+ *     yield* Effect.never
+ *   })
+ * )
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const serve = Effect.fnUntraced(function* (
+  options: ServeOptions = {}
+): Effect.fn.Return<Running.Running, InvalidConfig, Scope.Scope | FileSystem.FileSystem | Path.Path> {
+  const { cortex = {}, gateway = {}, ...rest } = options
+  const files = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
+  const alone = cortex.configFile === false
+  const path = cortex.configFile === false ? "" : (cortex.configFile ?? (yield* Config.filePath))
+  // Conversations must outlive a change of the settings.
+  const store = Layer.succeed(Sessions.SessionStore, yield* Sessions.makeStoreMemory(cortex.sessions))
+  const plan = Effect.gen(function* () {
+    const file = alone ? {} : yield* Config.readFile(path)
+    const fromFile = yield* Settings.fromFile(file.gateway ?? {}, path, environment)
+    const own = { ...(alone ? {} : given(fromEnvironment())), ...given(gateway) }
+    const settings = yield* Settings.resolve(own, fromFile)
+    return { settings, services: Cortex.layer(cortex, { store }) }
+  }).pipe(Effect.provide(files))
+  return yield* Running.make({ ...rest, plan, ...(alone ? {} : { watched: path }) })
+})

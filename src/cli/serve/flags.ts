@@ -1,0 +1,56 @@
+/**
+ * The flags of `aicortex serve`.
+ *
+ * @since 0.1.0
+ */
+import * as Flags from "../flags.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const options = {
+  host: Flags.text("host", { value: "ADDRESS", about: "Where to listen. Default: HOST, else 127.0.0.1." }),
+  port: Flags.number(
+    "port",
+    { alias: "p", about: "Default: PORT, else 8000; 0 takes a free one." },
+    { must: "a whole number from 0 to 65535", test: (n) => Number.isInteger(n) && n >= 0 && n <= 65_535 }
+  ),
+  defaultModel: Flags.text("default-model", {
+    value: "NAME",
+    about: "For requests that name no model. Default: DEFAULT_MODEL, else AICORTEX_MODEL, else whatever fits."
+  }),
+  apiKey: Flags.text("api-key", {
+    value: "KEY",
+    about: "Who does not send it is refused. Other processes can see it: better give it as AICORTEX_API_KEY."
+  }),
+  cors: Flags.texts("cors", {
+    value: "ORIGIN",
+    about: "A web page's origin that may use the gateway, or *. Repeatable. Default: those of this machine."
+  }),
+  maxBody: Flags.number(
+    "max-body",
+    { value: "BYTES", about: "The longest request. Default: 33554432." },
+    { must: "a whole number from 1", test: (n) => Number.isSafeInteger(n) && n > 0 }
+  ),
+  config: Flags.text("config", { value: "FILE", about: "The configuration file, instead of the usual one." }),
+  exposeServers: Flags.flag("expose-servers", { about: "Tell clients the addresses of servers." }),
+  insecure: Flags.flag("insecure", { about: "Listen beyond this machine although there is no API key." }),
+  drain: Flags.number(
+    "drain",
+    { value: "SECONDS", about: "How long requests may still take when it stops. Default: 30." },
+    { must: "a number of seconds from 0", test: (n) => Number.isFinite(n * 1000) && n >= 0 }
+  ),
+  workers: Flags.number(
+    "workers",
+    { about: "So many processes, to use several cores. Default: 1." },
+    { must: "a whole number from 1 to 256", test: (n) => Number.isInteger(n) && n >= 1 && n <= 256 }
+  ),
+  json: Flags.flag("json", { about: "Print where it listens as JSON, for programs." })
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const config = options

@@ -1,0 +1,101 @@
+/**
+ * What `aicortex serve` does.
+ *
+ * @since 0.1.0
+ */
+import cluster from "node:cluster"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Gateway from "../../Gateway.js"
+import * as Output from "../output.js"
+import * as Workers from "./workers.js"
+
+/**
+ * The flags as they were given.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Flags {
+  readonly host: string | undefined
+  readonly port: number | undefined
+  readonly defaultModel: string | undefined
+  readonly apiKey: string | undefined
+  readonly cors: ReadonlyArray<string>
+  readonly maxBody: number | undefined
+  readonly config: string | undefined
+  readonly exposeServers: boolean
+  readonly insecure: boolean
+  readonly drain: number | undefined
+  readonly workers: number | undefined
+  readonly json: boolean
+}
+
+const say = (text: string): void => {
+  process.stderr.write(`aicortex: ${Output.harmless(text)}\n`)
+}
+
+const gatewayOptions = (flags: Flags): Gateway.Options => ({
+  host: flags.host,
+  port: flags.port,
+  defaultModel: flags.defaultModel,
+  ...(flags.apiKey === undefined ? {} : { keys: [{ name: "default", key: flags.apiKey }] }),
+  ...(flags.cors.length === 0 ? {} : { cors: flags.cors }),
+  maxBody: flags.maxBody,
+  ...(flags.exposeServers ? { exposeServers: true } : {}),
+  ...(flags.insecure ? { insecure: true } : {}),
+  drain: flags.drain === undefined ? undefined : flags.drain * 1000
+})
+
+/** Serves in this process until it is told to stop. */
+const here = Effect.fnUntraced(function* (flags: Flags, workers: number) {
+  const running = yield* Gateway.serve({
+    gateway: gatewayOptions(flags),
+    cortex: flags.config === undefined ? {} : { configFile: flags.config },
+    log: say,
+    ...(workers === 1 ? {} : { share: 1 / workers, metrics: Workers.metrics })
+  })
+  yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      const onHangUp = () =>
+        void Effect.runPromiseExit(running.reload).then((exit) =>
+          say(
+            Exit.isSuccess(exit) ? "took the settings as they are now" : `the settings stay as they were: ${exit.cause}`
+          )
+        )
+      process.on("SIGHUP", onHangUp)
+      return onHangUp
+    }),
+    (onHangUp) => Effect.sync(() => process.off("SIGHUP", onHangUp))
+  )
+  return running
+})
+
+const announce = (flags: Flags, url: string) =>
+  flags.json ? Output.writeJson({ url }) : Effect.sync(() => say(`listening on ${url}  (docs: ${url}/docs)`))
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const run = Effect.fnUntraced(function* (flags: Flags) {
+  const workers = flags.workers ?? 1
+  if (workers === 1) {
+    const { url } = yield* here(flags, 1)
+    yield* announce(flags, url)
+    return yield* Effect.never
+  }
+  if (cluster.isPrimary) {
+    const url = yield* Workers.start(workers, say)
+    yield* announce(flags, url)
+    return yield* Effect.never
+  }
+  const exit = yield* Effect.exit(here(flags, workers))
+  if (Exit.isFailure(exit)) {
+    yield* Workers.failed(exit.cause)
+    // The first process ends this one, and says why.
+    return yield* Effect.never
+  }
+  yield* Workers.ready(exit.value.url, exit.value.figures)
+  return yield* Effect.never
+}, Effect.scoped)

@@ -1,0 +1,182 @@
+/**
+ * Several processes that serve at one address. The first one serves nothing: it starts the others, starts a new one for
+ * one that dies, hands on signals, and adds up their figures.
+ *
+ * @since 0.1.0
+ */
+import cluster, { type Worker } from "node:cluster"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { InvalidConfig } from "../../Errors.js"
+import { merge } from "../../gateway/metrics.js"
+
+/** A worker that dies at once is not started again at once, in milliseconds. */
+const pause = 1_000
+
+/** How long a worker may take to tell its figures, in milliseconds. */
+const patience = 1_000
+
+type Message =
+  | { readonly type: "ready"; readonly url: string }
+  | { readonly type: "failed"; readonly error: string }
+  | { readonly type: "ask"; readonly id: number }
+  | { readonly type: "tell"; readonly id: number; readonly text: string }
+  | { readonly type: "answer"; readonly id: number; readonly texts: ReadonlyArray<string> }
+
+const isMessage = (value: unknown): value is Message => typeof value === "object" && value !== null && "type" in value
+
+// =============================================================================
+// the first process
+// =============================================================================
+
+/** Gathers the figures of all workers for the one that was asked. */
+const gather = (from: Worker, id: number, all: ReadonlyArray<Worker>, next: () => number): void => {
+  const texts: Array<string> = []
+  const others = all.filter((worker) => worker !== from && worker.isConnected())
+  const open = new Map<number, Worker>()
+  const done = () => {
+    clearTimeout(timer)
+    for (const worker of others) worker.off("message", onMessage)
+    if (from.isConnected()) from.send({ type: "answer", id, texts } satisfies Message)
+  }
+  const timer = setTimeout(done, patience)
+  const onMessage = (message: unknown) => {
+    if (!isMessage(message) || message.type !== "tell" || !open.delete(message.id)) return
+    texts.push(message.text)
+    if (open.size === 0) done()
+  }
+  for (const worker of others) {
+    const mine = next()
+    open.set(mine, worker)
+    worker.on("message", onMessage)
+    worker.send({ type: "ask", id: mine } satisfies Message)
+  }
+  if (others.length === 0) done()
+}
+
+/**
+ * Starts so many workers, which end with the scope, and gives their address.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const start = (count: number, say: (text: string) => void): Effect.Effect<string, InvalidConfig, Scope.Scope> =>
+  Effect.gen(function* () {
+    const workers = new Set<Worker>()
+    let stopping = false
+    let ids = 0
+    const address = yield* Effect.async<string, InvalidConfig, Scope.Scope>((resume) => {
+      cluster.setupPrimary({ exec: process.argv[1] ?? "", args: process.argv.slice(2) })
+      let serving = false
+      const fork = () => {
+        const worker = cluster.fork()
+        workers.add(worker)
+        worker.on("message", (message: unknown) => {
+          if (!isMessage(message)) return
+          if (message.type === "ready") {
+            serving = true
+            resume(Effect.succeed(message.url))
+          } else if (message.type === "failed" && !serving) {
+            stopping = true
+            const [source = "", field = "", reason = ""] = JSON.parse(message.error) as ReadonlyArray<string>
+            resume(Effect.fail(new InvalidConfig({ source, field, reason })))
+          } else if (message.type === "ask") gather(worker, message.id, [...workers], () => ids++)
+        })
+        worker.on("exit", (code, signal) => {
+          workers.delete(worker)
+          if (stopping) return
+          say(`worker ${worker.process.pid} ended (${signal ?? code}); another one takes its place`)
+          setTimeout(() => {
+            if (!stopping) fork()
+          }, pause)
+        })
+      }
+      for (let i = 0; i < count; i++) fork()
+    })
+    const onHangUp = () => {
+      for (const worker of workers) worker.process.kill("SIGHUP")
+    }
+    process.on("SIGHUP", onHangUp)
+    yield* Effect.addFinalizer(() =>
+      Effect.async<void>((resume) => {
+        stopping = true
+        process.off("SIGHUP", onHangUp)
+        if (workers.size === 0) {
+          resume(Effect.void)
+          return
+        }
+        for (const worker of workers) {
+          worker.on("exit", () => {
+            if (workers.size === 0) resume(Effect.void)
+          })
+          worker.process.kill("SIGTERM")
+        }
+      })
+    )
+    return address
+  })
+
+// =============================================================================
+// the others
+// =============================================================================
+
+const tell = (message: Message) =>
+  Effect.async<void>((resume) => {
+    if (process.send === undefined) resume(Effect.void)
+    else process.send(message, () => resume(Effect.void))
+  })
+
+let asked = 0
+const waiting = new Map<number, (texts: ReadonlyArray<string>) => void>()
+
+/**
+ * The figures of all workers, with those of this one.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const metrics = async (mine: () => Promise<string>): Promise<string> => {
+  const texts = await new Promise<ReadonlyArray<string>>((resolve) => {
+    const id = asked++
+    waiting.set(id, resolve)
+    process.send?.({ type: "ask", id } satisfies Message)
+  })
+  return merge([await mine(), ...texts])
+}
+
+/**
+ * This worker listens; `figures` are its own.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const ready = (url: string, figures: () => Promise<string>): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    process.on("message", (message: unknown) => {
+      if (!isMessage(message)) return
+      if (message.type === "answer") {
+        waiting.get(message.id)?.(message.texts)
+        waiting.delete(message.id)
+      } else if (message.type === "ask") {
+        const { id } = message
+        void figures().then((text) => process.send?.({ type: "tell", id, text } satisfies Message))
+      }
+    })
+    return tell({ type: "ready", url })
+  })
+
+/**
+ * This worker cannot serve, and no other could.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const failed = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
+  const error = Cause.squash(cause)
+  const words =
+    error instanceof InvalidConfig
+      ? [error.source, error.field, error.reason]
+      : ["the gateway", "start", error instanceof Error ? error.message : String(error)]
+  return tell({ type: "failed", error: JSON.stringify(words) })
+}

@@ -1,0 +1,129 @@
+/**
+ * What a request of either API asks for, in one neutral form.
+ *
+ * @since 0.1.0
+ */
+import type { ChatRequest, Options, Routing } from "../ChatRequest.js"
+import { Routing as RoutingSchema } from "../ChatRequest.js"
+import * as Message from "../Message.js"
+import * as Fields from "./fields.js"
+import { refuse } from "./problem.js"
+
+/**
+ * - `model`: as it was named; `undefined` where it was not
+ * - `request`: all else that a server is sent
+ * - `n`: so many answers at once
+ * - `oneTool`: an answer may call one tool at most
+ * - `session`, `routing`, `cache`: what our own API has besides
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Ask {
+  readonly model: string | undefined
+  readonly request: Omit<ChatRequest, "model">
+  readonly stream: boolean
+  readonly n: number
+  readonly oneTool: boolean
+  readonly session: string | undefined
+  readonly routing: Routing | undefined
+  readonly cache: Options["cache"]
+}
+
+/**
+ * The fields of `extras`.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const extraNames = ["session", "routing", "cache"] as const
+
+/**
+ * What every endpoint takes besides what its API has.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const extras = (body: Fields.Fields): Pick<Ask, (typeof extraNames)[number]> => {
+  const cache = body["cache"]
+  let kept: Options["cache"]
+  if (typeof cache === "boolean") kept = cache
+  else if (cache !== undefined && cache !== null) {
+    const ttl = Fields.number(Fields.object(body, "cache") ?? {}, "ttl", 1, Number.POSITIVE_INFINITY, "cache.ttl")
+    kept = ttl === undefined ? true : { ttl }
+  }
+  return {
+    session: Fields.text(body, "session"),
+    routing: Fields.oneOf(body, "routing", RoutingSchema.literals),
+    cache: kept
+  }
+}
+
+/**
+ * How long Ollama is to keep the model: seconds, or a duration.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const keepAlive = (body: Fields.Fields): number | string | undefined => {
+  const value = body["keep_alive"]
+  if (value === undefined || value === null) return undefined
+  if (typeof value === "number" && Number.isFinite(value)) return value
+  if (typeof value === "string" && /^-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h)?)+$/.test(value.trim())) return value
+  return refuse("keep_alive", "must be a number of seconds or a duration such as '5m'")
+}
+
+const levels = ["low", "medium", "high", "max"] as const
+
+/**
+ * @since 0.1.0
+ * @category readers
+ */
+export const think = (body: Fields.Fields): ChatRequest["think"] =>
+  typeof body["think"] === "boolean" ? body["think"] : Fields.oneOf(body, "think", levels)
+
+const mediaTypes: ReadonlyArray<readonly [start: string, type: string]> = [
+  ["iVBOR", "image/png"],
+  ["/9j/", "image/jpeg"],
+  ["R0lGOD", "image/gif"],
+  ["UklGR", "image/webp"]
+]
+
+/**
+ * An image as base64, whose kind its first bytes tell.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const image = (data: string): Message.ImagePart => ({
+  type: "image",
+  data,
+  mediaType: mediaTypes.find(([start]) => data.startsWith(start))?.[1] ?? "image/png"
+})
+
+/**
+ * What a model must be able to do for this, and about how many tokens the prompt has.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Needs {
+  readonly tools: boolean
+  readonly vision: boolean
+  readonly prompt: number
+}
+
+/**
+ * @since 0.1.0
+ * @category accessors
+ */
+export const needs = ({ request }: Ask): Needs => {
+  let characters = 0
+  let vision = false
+  for (const message of request.messages) {
+    characters += Message.text(message).length
+    if (typeof message.content !== "string" && message.content.some((part) => part.type === "image")) vision = true
+  }
+  // Four characters to a token is what texts come to.
+  return { tools: request.tools.length > 0, vision, prompt: Math.ceil(characters / 4) }
+}

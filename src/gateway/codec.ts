@@ -1,0 +1,57 @@
+/**
+ * How answers are written in a protocol: strings to send, and no state of HTTP.
+ *
+ * @since 0.1.0
+ */
+import type { FinishReason, Usage } from "../ChatEvent.js"
+import type { Result } from "../Failover.js"
+import type { ToolCall } from "../Message.js"
+import type { Problem } from "./problem.js"
+
+/**
+ * A whole answer, with how likely its tokens were where that was asked for and told.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Answered extends Result {
+  readonly logprobs?: ReadonlyArray<unknown> | undefined
+}
+
+/**
+ * Writes one stream.
+ *
+ * - `begin`: before the first piece
+ * - `text`, `thinking`, `toolCall`: a piece of the answer number `choice`
+ * - `end`: that answer is complete; `finish`: all of them are
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Writer {
+  begin(): string
+  text(choice: number, content: string, logprobs?: ReadonlyArray<unknown>): string
+  thinking(choice: number, content: string): string
+  toolCall(choice: number, index: number, call: ToolCall): string
+  end(choice: number, reason: FinishReason, usage: Usage): string
+  finish(): string
+}
+
+/**
+ * The answers of one request.
+ *
+ * - `whole`: the body of a complete answer
+ * - `writer`: writes a stream of the model that answers
+ * - `failure`: the last thing in a stream that cannot go on, or that never began
+ * - `heartbeat`: shows that a stream lives, and no client takes it for a piece
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Codec {
+  readonly contentType: string
+  readonly whole: (model: string, results: ReadonlyArray<Answered>) => object
+  readonly writer: (model: string) => Writer
+  readonly failure: (problem: Problem) => string
+  readonly heartbeat: string
+}

@@ -1,0 +1,208 @@
+/**
+ * Which endpoint a request is for, who may use it, and what becomes of it when something is wrong. Knows node:http's
+ * requests and responses, but no server: whoever has one hands them over.
+ *
+ * @since 0.1.0
+ */
+import type { IncomingMessage, ServerResponse } from "node:http"
+import * as Access from "./access.js"
+import { type Endpoint, endpoints } from "./endpoints.js"
+import { Exchange } from "./exchange.js"
+import type { House } from "./house.js"
+import type { ServerGauge } from "./metrics.js"
+import * as Problem from "./problem.js"
+
+const label = (rest: string): string => {
+  try {
+    return decodeURIComponent(rest)
+  } catch {
+    throw new Problem.Refusal(Problem.make(400, "The path is not well-formed."))
+  }
+}
+
+/**
+ * A gateway's own state, over changes of its settings.
+ *
+ * - `house`: what requests are answered with from now on
+ * - `enter`, `leave`: told of each request, with the house that it is answered by
+ * - `metrics`: the text of `/metrics`
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Owner {
+  readonly house: () => House
+  readonly enter: (house: House) => void
+  readonly leave: (house: House) => void
+  readonly metrics: (own: () => Promise<string>) => Promise<string>
+  readonly draining: () => boolean
+}
+
+/**
+ * What `/metrics` tells of this process.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const metricsText = async (house: House): Promise<string> => {
+  const { labels, library, metrics } = house
+  const statuses = await library.run(library.registry.servers).result
+  return metrics.text(
+    statuses.map(({ models, reachable, url }): ServerGauge => {
+      const inFlight = models.reduce((sum, model) => sum + library.fleet.snapshot(url, model).inFlight, 0)
+      return { server: labels.label(url), up: reachable, inFlight, models: models.length }
+    })
+  )
+}
+
+const cors = (house: House, exchange: Exchange, origin: string | undefined): void => {
+  if (origin === undefined) return
+  const { headers } = exchange
+  headers["access-control-allow-origin"] = house.settings.cors.includes("*") ? "*" : origin
+  headers["access-control-expose-headers"] =
+    "x-request-id, x-aicortex-server, x-aicortex-attempts, x-aicortex-reason, retry-after"
+  headers["vary"] = "origin"
+}
+
+/** Only the owner can tell the figures of all processes. */
+const metricsEndpoint: Endpoint = {
+  handler: () => {},
+  reads: false,
+  open: false,
+  admin: false,
+  counts: false,
+  surface: "openai",
+  route: "/metrics"
+}
+
+/**
+ * What answers requests.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (owner: Owner) => {
+  const authenticators = new WeakMap<House, ReturnType<typeof Access.authenticator>>()
+
+  const find = (exchange: Exchange, path: string): { readonly endpoint: Endpoint; readonly rest: string } => {
+    const { method = "GET" } = exchange.request
+    if (path.startsWith("/api")) exchange.surface = "ollama"
+    let known = endpoints.get(path)
+    let rest = ""
+    if (known === undefined && (path.startsWith("/v1/models/") || path.startsWith("/v1/sessions/"))) {
+      const slash = path.indexOf("/", 4) + 1
+      known = endpoints.get(path.slice(0, slash))
+      rest = label(path.slice(slash))
+    }
+    if (known === undefined) {
+      throw new Problem.Refusal(
+        Problem.make(404, `There is no endpoint ${path.slice(0, 200)}. See /docs.`, "unknown_url")
+      )
+    }
+    const endpoint = known.get(method)
+    if (endpoint === undefined) {
+      exchange.headers["allow"] = [...known.keys(), "OPTIONS"].join(", ")
+      throw new Problem.Refusal(
+        Problem.make(405, `${path} takes ${[...known.keys()].join(", ")}, not ${method}.`, "method_not_allowed")
+      )
+    }
+    return { endpoint, rest }
+  }
+
+  /** Whether the request goes on: a preflight is answered here. */
+  const mayEnter = (house: House, exchange: Exchange): boolean => {
+    const { request } = exchange
+    const { host, origin } = request.headers
+    if (!Access.allowsHost(house.settings, host)) {
+      throw new Problem.Refusal(Problem.make(403, "The Host header does not name this gateway.", "forbidden_host"))
+    }
+    if (origin !== undefined) {
+      if (!Access.allowsOrigin(house.settings, origin, host)) {
+        throw new Problem.Refusal(
+          Problem.make(
+            403,
+            "Web pages of this origin may not use this gateway: allow them with --cors.",
+            "forbidden_origin"
+          )
+        )
+      }
+      cors(house, exchange, origin)
+    }
+    if (request.method !== "OPTIONS") return true
+    exchange.route = "OPTIONS"
+    const asked = request.headers["access-control-request-headers"]
+    exchange.send(204, "text/plain", "", {
+      "access-control-allow-methods": "GET, HEAD, POST, DELETE, OPTIONS",
+      "access-control-allow-headers":
+        typeof asked === "string" && asked.length < 1000 ? asked : "authorization, content-type",
+      "access-control-max-age": 600
+    })
+    return false
+  }
+
+  const authenticate = (house: House, exchange: Exchange, endpoint: Endpoint): void => {
+    if (endpoint.open) return
+    let check = authenticators.get(house)
+    if (check === undefined) {
+      check = Access.authenticator(house.settings.keys)
+      authenticators.set(house, check)
+    }
+    const found = check(exchange.request)
+    if (found === undefined) return
+    if ("status" in found) throw new Problem.Refusal(found)
+    if (endpoint.admin && !found.admin) {
+      throw new Problem.Refusal(Problem.make(403, `The API key '${found.name}' may not change models.`, "not_admin"))
+    }
+    if (!endpoint.counts) return
+    const problem = house.keyLimits.enter(found)
+    if (problem !== undefined) throw new Problem.Refusal(problem)
+    exchange.access = found
+  }
+
+  const serve = async (house: House, exchange: Exchange, path: string): Promise<void> => {
+    try {
+      if (!mayEnter(house, exchange)) return
+      if (path === "/metrics" && exchange.request.method === "GET") {
+        exchange.route = "/metrics"
+        authenticate(house, exchange, metricsEndpoint)
+        const text = await owner.metrics(() => metricsText(house))
+        exchange.send(200, "text/plain; version=0.0.4; charset=utf-8", text)
+        return
+      }
+      const { endpoint, rest } = find(exchange, path)
+      exchange.surface = endpoint.surface
+      exchange.route = endpoint.route
+      authenticate(house, exchange, endpoint)
+      if (owner.draining()) exchange.headers["connection"] = "close"
+      const body = endpoint.reads ? await exchange.fields(house.settings.maxBody) : {}
+      await endpoint.handler(house, exchange, body, rest)
+    } catch (error) {
+      if (exchange.left) return
+      const problem = Problem.of(error, house.labels)
+      if (problem.code === "internal_error") {
+        house.log(`${exchange.id}: ${error instanceof Error ? error.stack : String(error)}`)
+      }
+      if (exchange.headSent) exchange.response.destroy()
+      else exchange.problem(problem)
+    }
+  }
+
+  return (request: IncomingMessage, response: ServerResponse, url = request.url ?? "/"): void => {
+    const house = owner.house()
+    owner.enter(house)
+    const { metrics } = house
+    metrics.inFlight++
+    const exchange = new Exchange(request, response, (exchange) => {
+      metrics.inFlight--
+      if (exchange.access !== undefined) house.keyLimits.leave(exchange.access)
+      if (exchange.left) metrics.clientLeft()
+      metrics.request(exchange.route, exchange.left && exchange.status === 0 ? 499 : exchange.status)
+      metrics.duration.observe((performance.now() - exchange.began) / 1000)
+      metrics.overhead.observe(exchange.own / 1000)
+      owner.leave(house)
+    })
+    const query = url.indexOf("?")
+    const path = query === -1 ? url : url.slice(0, query)
+    void serve(house, exchange, path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path)
+  }
+}

@@ -1,0 +1,192 @@
+import { version } from "../internal/version.js"
+import type { Ask } from "./ask.js"
+import type { Codec } from "./codec.js"
+import * as Embeddings from "./embeddings.js"
+import type { Exchange, Surface } from "./exchange.js"
+import type * as Fields from "./fields.js"
+import type { House } from "./house.js"
+import * as Changes from "./ollama/changes.js"
+import * as Lists from "./ollama/lists.js"
+import * as OllamaRequest from "./ollama/request.js"
+import * as Chat from "./openai/chat.js"
+import * as Completions from "./openai/completions.js"
+import * as Models from "./openai/models.js"
+import * as ResponseEvents from "./openai/responseEvents.js"
+import * as Responses from "./openai/responses.js"
+import * as OpenApi from "./openapi.js"
+import * as Problem from "./problem.js"
+import { relay } from "./relay.js"
+import * as Sessions from "./sessions.js"
+
+/**
+ * - `rest`: what stands after the path, where it goes on
+ * - `body`: the fields of the body, empty where none is read
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Handler = (house: House, exchange: Exchange, body: Fields.Fields, rest: string) => Promise<void> | void
+
+/**
+ * - `open`: needs no key
+ * - `admin`: changes servers
+ * - `counts`: is held to the limits of its key
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Endpoint {
+  readonly handler: Handler
+  readonly reads: boolean
+  readonly open: boolean
+  readonly admin: boolean
+  readonly counts: boolean
+  readonly surface: Surface
+  readonly route: string
+}
+
+/**
+ * Every endpoint, by its path and then by its method.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const endpoints = new Map<string, Map<string, Endpoint>>()
+
+/** A path that ends in `/` goes on: what stands after it is a name. */
+const at = (
+  methods: string,
+  path: string,
+  handler: Handler,
+  options: {
+    readonly open?: boolean
+    readonly admin?: boolean
+    readonly counts?: boolean
+    readonly reads?: boolean
+  } = {}
+): void => {
+  for (const method of methods.split(" ")) {
+    let known = endpoints.get(path)
+    if (known === undefined) {
+      known = new Map()
+      endpoints.set(path, known)
+    }
+    known.set(method, {
+      handler,
+      reads: options.reads ?? method === "POST",
+      open: options.open ?? false,
+      admin: options.admin ?? false,
+      counts: options.counts ?? false,
+      surface: path.startsWith("/api") ? "ollama" : "openai",
+      route: path
+    })
+  }
+}
+
+const answered =
+  <A extends Ask>(decode: (body: Fields.Fields) => A, codec: (ask: A) => Codec): Handler =>
+  (house, exchange, body) => {
+    const started = performance.now()
+    const ask = withHeaders(decode(body), exchange)
+    const written = codec(ask)
+    exchange.own += performance.now() - started
+    return relay(house, exchange, ask, written)
+  }
+
+/** A session may be named in a header too: not every client can add a field. */
+const withHeaders = <A extends Ask>(ask: A, { request }: Exchange): A => {
+  const session = request.headers["x-aicortex-session"]
+  return typeof session === "string" && ask.session === undefined ? { ...ask, session } : ask
+}
+
+const ollamaAsk =
+  (decode: (body: Fields.Fields) => Ask, generates: boolean): Handler =>
+  (house, exchange, body) => {
+    const ask = withHeaders(decode(body), exchange)
+    if (ask.request.messages.length === 0) return Changes.load(house, exchange, ask, generates)
+    const name = ask.model ?? Models.defaultModel(house)
+    return relay(house, exchange, ask, OllamaRequest.codec(name, generates))
+  }
+
+const counted = { counts: true }
+at("POST", "/v1/chat/completions", answered(Chat.decode, Chat.codec), counted)
+at("POST", "/v1/completions", answered(Completions.decode, Completions.codec), counted)
+at(
+  "POST",
+  "/v1/responses",
+  answered(Responses.decode, ({ echo }) => ResponseEvents.codec(echo)),
+  counted
+)
+at("POST", "/v1/embeddings", Embeddings.openAI, counted)
+at("GET HEAD", "/v1/models", Models.list)
+at("GET HEAD", "/v1/models/", (house, exchange, _, id) => Models.one(house, exchange, id))
+at("POST", "/v1/sessions", Sessions.create, { reads: false })
+at("GET", "/v1/sessions/", (house, exchange, _, id) => Sessions.read(house, exchange, id))
+at("DELETE", "/v1/sessions/", (house, exchange, _, id) => Sessions.remove(house, exchange, id))
+
+at("POST", "/api/chat", ollamaAsk(OllamaRequest.chat, false), counted)
+at("POST", "/api/generate", ollamaAsk(OllamaRequest.generate, true), counted)
+at("POST", "/api/embed", Embeddings.ollama, counted)
+at("POST", "/api/embeddings", Embeddings.legacy, counted)
+at("GET HEAD", "/api/tags", Lists.tags)
+at("GET HEAD", "/api/ps", Lists.ps)
+at("GET HEAD", "/api/version", Lists.versions)
+at("POST", "/api/show", Lists.show)
+at("POST", "/api/pull", Changes.pull, { admin: true })
+at("POST", "/api/copy", Changes.copy, { admin: true })
+at("DELETE", "/api/delete", Changes.remove, { admin: true, reads: true })
+for (const path of ["/api/push", "/api/create"]) {
+  at("POST", path, () => {
+    throw new Problem.Refusal(Problem.make(501, `${path} belongs to one server: ask that one itself.`))
+  })
+}
+
+at("GET HEAD", "/models", Models.plain)
+const alive: Handler = (_, exchange) => exchange.json({ status: "ok", version, timestamp: new Date().toISOString() })
+at("GET HEAD", "/health", alive, { open: true })
+at("GET HEAD", "/healthz", alive, { open: true })
+at(
+  "GET HEAD",
+  "/ready",
+  async (house, exchange) => {
+    const statuses = await house.library.run(house.library.registry.servers).result
+    const reachable = statuses.filter((one) => one.reachable).length
+    // With no server at all, the built-in model is what there is.
+    const ready = reachable > 0 || statuses.length === 0
+    exchange.json(
+      { status: ready ? "ready" : "no server answers", servers: statuses.length, reachable },
+      ready ? 200 : 503
+    )
+  },
+  { open: true }
+)
+at(
+  "GET HEAD",
+  "/",
+  (house, exchange) =>
+    exchange.json({
+      service: "aicortex",
+      version,
+      default_model: Models.defaultModel(house),
+      docs: "/docs",
+      endpoints: Object.fromEntries(OpenApi.summaries.map(([method, path, about]) => [`${method} ${path}`, about]))
+    }),
+  { open: true }
+)
+at("GET", "/config", async (house, exchange) => {
+  const models = await Models.available(house)
+  const { settings } = house
+  exchange.json({
+    default_model: Models.defaultModel(house),
+    host: settings.host,
+    port: settings.port,
+    available_models: models,
+    model_count: models.length,
+    aliases: Object.fromEntries(settings.aliases),
+    routing: settings.routing,
+    max_body: settings.maxBody,
+    keys: settings.keys.map(({ name }) => name)
+  })
+})
+at("GET", "/openapi.json", (_, exchange) => exchange.json(OpenApi.document), { open: true })
+at("GET", "/docs", (_, exchange) => exchange.send(200, "text/html; charset=utf-8", OpenApi.page), { open: true })

@@ -1,0 +1,244 @@
+/**
+ * One request and its response: bodies in, JSON or a stream out, and whoever leaves before the end is noticed.
+ *
+ * @since 0.1.0
+ */
+import { isUtf8 } from "node:buffer"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import * as Fields from "./fields.js"
+import * as Id from "./id.js"
+import * as Problem from "./problem.js"
+import type { Access } from "./settings.js"
+
+/**
+ * Which API's errors are told.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Surface = "openai" | "ollama"
+
+const requestId = /^[\w.:-]{1,128}$/
+
+/** After a refusal, so much of a body is still read, so that the client gets to see the refusal; and for so long. */
+const lingerBytes = 64 * 1024 * 1024
+const lingerTime = 2_000
+
+type Headers = { [name: string]: string | number }
+
+/** Bodies that are being read, all together, in bytes: many long ones at once must not fill the memory. */
+let buffered = 0
+const maxBuffered = 512 * 1024 * 1024
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export class Exchange {
+  readonly id: string
+  readonly began = performance.now()
+  surface: Surface = "openai"
+  route = "other"
+  access: Access | undefined
+  /** The client left before the response was complete. */
+  left = false
+  /** Time spent in our own code, in milliseconds. */
+  own = 0
+  status = 0
+  readonly headers: Headers
+  private leavers: Array<() => void> | undefined
+  private drainers: Array<() => void> | undefined
+
+  constructor(
+    readonly request: IncomingMessage,
+    readonly response: ServerResponse,
+    closed: (exchange: Exchange) => void
+  ) {
+    const given = request.headers["x-request-id"]
+    this.id = typeof given === "string" && requestId.test(given) ? given : Id.make("req-")
+    this.headers = { "x-request-id": this.id }
+    response.on("close", () => {
+      this.left = !response.writableFinished
+      if (this.left && this.leavers !== undefined) for (const leave of this.leavers) leave()
+      this.leavers = undefined
+      this.wake()
+      closed(this)
+    })
+    response.on("drain", () => this.wake())
+    // A response that cannot be sent is closed, and that is where it is noticed.
+    response.on("error", () => {})
+  }
+
+  /** Has `leave` called when the client leaves. */
+  onLeave(leave: () => void): void {
+    if (this.left) leave()
+    else if (this.leavers === undefined) this.leavers = [leave]
+    else this.leavers.push(leave)
+  }
+
+  get headSent(): boolean {
+    return this.response.headersSent
+  }
+
+  private head(status: number, extra: Headers): void {
+    this.status = status
+    this.response.writeHead(status, Object.assign(this.headers, extra))
+  }
+
+  /** Sends the status and headers of a stream. */
+  stream(contentType: string): void {
+    this.head(200, {
+      "content-type": contentType,
+      "cache-control": "no-cache, no-transform",
+      "x-accel-buffering": "no"
+    })
+  }
+
+  /** `false` where the reader is slow: then nothing more is to be written before `drained`. */
+  write(text: string): boolean {
+    return this.left || this.response.write(text)
+  }
+  /** Also settles when the client leaves. */
+  drained(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.left || !this.response.writableNeedDrain) resolve()
+      else if (this.drainers === undefined) this.drainers = [resolve]
+      else this.drainers.push(resolve)
+    })
+  }
+  private wake(): void {
+    const waiting = this.drainers
+    if (waiting === undefined) return
+    this.drainers = undefined
+    for (const resolve of waiting) resolve()
+  }
+
+  end(text = ""): void {
+    if (this.left) return
+    if (text === "") this.response.end()
+    else this.response.end(text)
+  }
+
+  send(status: number, contentType: string, text: string, extra: Headers = {}): void {
+    if (this.left || this.response.headersSent) return
+    this.head(status, { "content-type": contentType, "content-length": Buffer.byteLength(text), ...extra })
+    this.response.end(this.request.method === "HEAD" ? undefined : text)
+  }
+  json(value: unknown, status = 200, extra: Headers = {}): void {
+    this.send(status, "application/json; charset=utf-8", JSON.stringify(value), extra)
+  }
+
+  /** Refuses the request. A body that has not been read is not waited for. */
+  problem(problem: Problem.Problem, extra: Headers = {}): void {
+    if (this.left || this.response.headersSent) return
+    const body = this.surface === "ollama" ? Problem.ollama(problem) : Problem.openAI(problem)
+    const headers = { ...extra }
+    if (problem.retryAfter !== undefined) headers["retry-after"] = Math.max(1, Math.ceil(problem.retryAfter / 1000))
+    if (problem.status === 401) headers["www-authenticate"] = "Bearer"
+    if (this.request.complete) {
+      this.json(body, problem.status, headers)
+      return
+    }
+    this.json(body, problem.status, { ...headers, connection: "close" })
+    this.linger()
+  }
+
+  private linger(): void {
+    const { request } = this
+    let bytes = 0
+    const over = () => request.destroy()
+    const timer = setTimeout(over, lingerTime)
+    timer.unref()
+    request.on("data", (part: Buffer) => {
+      bytes += part.length
+      if (bytes > lingerBytes) over()
+    })
+    request.on("close", () => clearTimeout(timer))
+    request.on("error", () => {})
+    request.resume()
+  }
+
+  /** The body, or a refusal; nothing at all where the client leaves. */
+  body(max: number): Promise<Buffer> {
+    const tooLong = () =>
+      new Problem.Refusal(
+        Problem.make(413, `The body of a request must not be longer than ${max} bytes.`, "body_too_large")
+      )
+    const { request } = this
+    const length = Number(request.headers["content-length"] ?? 0)
+    return new Promise((resolve, reject) => {
+      if (length > max) {
+        reject(tooLong())
+        return
+      }
+      const parts: Array<Buffer> = []
+      let bytes = 0
+      let over = false
+      const settle = () => {
+        over = true
+        buffered -= bytes
+      }
+      const refuse = (refusal: Problem.Refusal) => {
+        if (over) return
+        settle()
+        parts.length = 0
+        reject(refusal)
+      }
+      request.on("data", (part: Buffer) => {
+        if (over) return
+        bytes += part.length
+        buffered += part.length
+        if (bytes > max) refuse(tooLong())
+        else if (buffered > maxBuffered) {
+          refuse(
+            new Problem.Refusal(
+              Problem.make(503, "The gateway is reading too much at once.", "overloaded", null, 1_000)
+            )
+          )
+        } else parts.push(part)
+      })
+      request.on("end", () => {
+        if (over) return
+        settle()
+        resolve(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts, bytes))
+      })
+      const broken = () => {
+        if (!over) refuse(new Problem.Refusal(Problem.make(400, "The body ended before it was complete.")))
+      }
+      request.on("error", broken)
+      request.on("close", broken)
+    })
+  }
+
+  /** The body as a JSON object, or a refusal. */
+  async fields(max: number): Promise<Fields.Fields> {
+    const type = this.request.headers["content-type"]
+    // Ollama takes JSON under any name.
+    if (this.surface === "openai" && type !== undefined && !/^application\/([\w.+-]*\+)?json\s*(;|$)/i.test(type)) {
+      throw new Problem.Refusal(
+        Problem.make(415, `The body must be application/json, not ${type.slice(0, 100)}.`, "unsupported_media_type")
+      )
+    }
+    const bytes = await this.body(max)
+    const started = performance.now()
+    const fields = parse(bytes)
+    this.own += performance.now() - started
+    return fields
+  }
+}
+
+const parse = (bytes: Buffer): Fields.Fields => {
+  const wrong = (message: string): never => {
+    throw new Problem.Refusal(Problem.make(400, message, "invalid_json"))
+  }
+  if (bytes.length === 0) wrong("The body is empty; it must be a JSON object.")
+  if (!isUtf8(bytes)) wrong("The body is not valid UTF-8.")
+  let value: unknown
+  try {
+    value = JSON.parse(bytes.toString("utf8"))
+  } catch (error) {
+    const reason = error instanceof Error ? error.message.replace(/,? ?"[\s\S]*$/, "").slice(0, 100) : ""
+    wrong(`The body is not JSON: ${reason}`)
+  }
+  return Fields.isObject(value) ? value : wrong("The body must be a JSON object.")
+}

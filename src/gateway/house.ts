@@ -1,0 +1,74 @@
+/**
+ * One set of services with the settings that they were made from.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import { type Limits, limits } from "../ChatRequest.js"
+import * as Access from "./access.js"
+import { Library, type Services } from "./fleet.js"
+import { Metrics } from "./metrics.js"
+import type * as Problem from "./problem.js"
+import type { Settings } from "./settings.js"
+
+/**
+ * What a request is answered with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface House {
+  readonly library: Library
+  readonly settings: Settings
+  readonly metrics: Metrics
+  readonly keyLimits: Access.Limits
+  readonly labels: Problem.Labels
+  /** What a gateway has to say to whoever runs it. */
+  readonly log: (text: string) => void
+}
+
+/**
+ * What outlives a change of the settings: what was counted, and who has used how much.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Memory {
+  readonly metrics: Metrics
+  readonly keyLimits: Access.Limits
+  readonly log: (text: string) => void
+}
+
+/**
+ * `share` is which part of each key's limits is this process'.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const memory = (log: (text: string) => void, share = 1): Memory => ({
+  metrics: new Metrics(),
+  keyLimits: new Access.Limits(() => performance.now(), share),
+  log
+})
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (settings: Settings, memory: Memory): Effect.Effect<House, never, Services> =>
+  Effect.map(Effect.runtime<Services>(), (runtime) => {
+    const library = new Library(runtime)
+    return { ...memory, library, settings, labels: library.labels(settings.exposeServers) }
+  })
+
+/**
+ * @since 0.1.0
+ * @category accessors
+ */
+export const callLimits = (settings: Settings): Limits =>
+  limits({
+    timeout: settings.timeout,
+    firstTokenTimeout: settings.firstTokenTimeout,
+    loadTimeout: settings.loadTimeout,
+    deadline: settings.deadline
+  })

@@ -1,0 +1,107 @@
+/**
+ * The gateway's own HTTP server: what it takes, for how long it waits, and what becomes of what is no HTTP.
+ *
+ * @since 0.1.0
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import type { AddressInfo, Socket } from "node:net"
+import * as Effect from "effect/Effect"
+import { InvalidConfig } from "../Errors.js"
+import { make, openAI } from "./problem.js"
+
+/** How long a client may take for its headers, and for its whole request, in milliseconds. */
+const headersTimeout = 20_000
+const requestTimeout = 120_000
+
+/**
+ * How long a client may take; tests take less.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Patience {
+  readonly headersTimeout?: number | undefined
+  readonly requestTimeout?: number | undefined
+}
+
+const refusals: { readonly [code: string]: ReturnType<typeof make> } = {
+  HPE_HEADER_OVERFLOW: { ...make(431, "The headers are too long."), code: "headers_too_long" },
+  ERR_HTTP_REQUEST_TIMEOUT: make(408, "The request did not come in time.", "request_timeout")
+}
+
+const reasons: { readonly [status: number]: string } = {
+  400: "Bad Request",
+  408: "Request Timeout",
+  431: "Request Header Fields Too Large"
+}
+
+const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
+  // In the middle of a response nothing else can be said.
+  const busy = (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage
+  if (!socket.writable || error.code === "ECONNRESET" || busy?.headersSent === true) {
+    socket.destroy()
+    return
+  }
+  const problem = refusals[error.code ?? ""] ?? make(400, "The request is not HTTP.", "bad_request")
+  const body = JSON.stringify(openAI(problem))
+  socket.end(
+    `HTTP/1.1 ${problem.status} ${reasons[problem.status]}\r\nContent-Type: application/json; charset=utf-8\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    () => socket.destroy()
+  )
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const create = (
+  handle: (request: IncomingMessage, response: ServerResponse) => void,
+  maxBody: () => number,
+  patience: Patience = {}
+): Server => {
+  const headers = patience.headersTimeout ?? headersTimeout
+  const server = createServer(
+    {
+      noDelay: true,
+      keepAlive: true,
+      keepAliveTimeout: 75_000,
+      headersTimeout: headers,
+      requestTimeout: Math.max(headers, patience.requestTimeout ?? requestTimeout),
+      connectionsCheckingInterval: Math.min(2_000, headers),
+      maxHeaderSize: 32 * 1024
+    },
+    handle
+  )
+  server.on("clientError", onClientError)
+  // Who asks first whether a long body is welcome is told before it is sent.
+  server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
+    if (!(Number(request.headers["content-length"] ?? 0) > maxBody())) response.writeContinue()
+    handle(request, response)
+  })
+  return server
+}
+
+/**
+ * Listens, and gives the port.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const listen = (server: Server, host: string, port: number): Effect.Effect<number, InvalidConfig> =>
+  Effect.async((resume) => {
+    const failed = (error: NodeJS.ErrnoException) => {
+      const reason =
+        error.code === "EADDRINUSE"
+          ? `port ${port} of ${host} is in use; choose another with --port`
+          : error.code === "EACCES"
+            ? `port ${port} of ${host} may not be used; choose one above 1023`
+            : `cannot listen on ${host}:${port}: ${error.message}`
+      resume(Effect.fail(new InvalidConfig({ source: "the options of the gateway", field: "port", reason })))
+    }
+    server.once("error", failed)
+    server.listen(port, host, () => {
+      server.off("error", failed)
+      resume(Effect.succeed((server.address() as AddressInfo).port))
+    })
+  })

@@ -1,0 +1,172 @@
+import { version } from "../../internal/version.js"
+import type { ModelInfo } from "../../Model.js"
+import { canonical, demoInfo, demoModel } from "../../Model.js"
+import * as Control from "../control.js"
+import type { Exchange } from "../exchange.js"
+import * as Fields from "../fields.js"
+import type { House } from "../house.js"
+import { make, Refusal } from "../problem.js"
+
+import { failed, infoOf, type Known, nameOf, servers } from "./servers.js"
+
+/** How long a server may take to list something, in milliseconds; a dead one must not hold up the others. */
+const listTimeout = 3_000
+
+/** The oldest version of Ollama whose API this is. */
+const apiVersion = "0.12.0"
+
+const listOf = (body: Fields.Fields): ReadonlyArray<Fields.Fields> =>
+  (Array.isArray(body["models"]) ? (body["models"] as ReadonlyArray<unknown>) : []).filter(Fields.isObject)
+
+/** Asks every Ollama server; whoever fails has nothing to say. */
+const fromAll = async (house: House, all: ReadonlyArray<Known>, path: string) =>
+  Promise.all(
+    all.map(async (known) => {
+      if (!known.ollama) return { known, models: undefined }
+      try {
+        const body = await Control.json(house.library.transport, known.server, {
+          method: "GET",
+          path,
+          timeout: listTimeout
+        })
+        return { known, models: listOf(body) }
+      } catch (error) {
+        if (error instanceof Control.ControlFailed) return { known, models: undefined }
+        throw error
+      }
+    })
+  )
+
+/** What is known of a model of a server that has no list of Ollama's. */
+const described = (name: string, info: ModelInfo | undefined): object => ({
+  name,
+  model: name,
+  modified_at: "1970-01-01T00:00:00Z",
+  size: info?.size ?? 0,
+  digest: "",
+  details: {
+    parent_model: "",
+    format: info?.format ?? "",
+    family: info?.family ?? "",
+    families: info === undefined ? [] : [info.family],
+    parameter_size: info?.parameter_size ?? "",
+    quantization_level: info?.quantization_level ?? ""
+  },
+  ...(info?.capabilities === undefined ? {} : { capabilities: info.capabilities })
+})
+
+/**
+ * `GET /api/tags`: every model once, with the servers that have it.
+ *
+ * @since 0.1.0
+ * @category handlers
+ */
+export const tags = async (house: House, exchange: Exchange): Promise<void> => {
+  const all = await servers(house)
+  const models = new Map<string, { readonly item: object; readonly servers: Array<string> }>()
+  for (const { known, models: listed } of await fromAll(house, all, "/api/tags")) {
+    const items =
+      listed ?? (await Promise.all(known.models.map(async (name) => described(name, await infoOf(house, name)))))
+    for (const item of items as ReadonlyArray<Fields.Fields>) {
+      const name = item["name"] ?? item["model"]
+      if (typeof name !== "string") continue
+      const key = canonical(name)
+      const before = models.get(key)
+      if (before === undefined) models.set(key, { item, servers: [known.label] })
+      else before.servers.push(known.label)
+    }
+  }
+  if (models.size === 0 && (await house.library.run(house.library.registry.servers).result).length === 0) {
+    models.set(demoModel, { item: described(demoModel, demoInfo), servers: ["embedded"] })
+  }
+  exchange.json({ models: [...models.values()].map(({ item, servers }) => ({ ...item, servers })) })
+}
+
+/**
+ * `GET /api/ps`: what is in memory, and where.
+ *
+ * @since 0.1.0
+ * @category handlers
+ */
+export const ps = async (house: House, exchange: Exchange): Promise<void> => {
+  const found = await fromAll(house, await servers(house), "/api/ps")
+  exchange.json({
+    models: found.flatMap(({ known, models }) => (models ?? []).map((item) => ({ ...item, server: known.label })))
+  })
+}
+
+/**
+ * `GET /api/version`: the oldest of the servers' versions, because clients read from it what they may send.
+ *
+ * @since 0.1.0
+ * @category handlers
+ */
+export const versions = async (house: House, exchange: Exchange): Promise<void> => {
+  const all = (await servers(house)).filter(({ ollama }) => ollama)
+  const known = await Promise.all(
+    all.map(async ({ server }) => {
+      try {
+        const body = await Control.json(house.library.transport, server, {
+          method: "GET",
+          path: "/api/version",
+          timeout: listTimeout
+        })
+        return typeof body["version"] === "string" ? body["version"] : undefined
+      } catch (error) {
+        if (error instanceof Control.ControlFailed) return undefined
+        throw error
+      }
+    })
+  )
+  const versions = known.filter((one) => one !== undefined)
+  versions.sort((a, b) => a.localeCompare(b, "en", { numeric: true }))
+  exchange.json({ version: versions[0] ?? apiVersion, aicortex: version })
+}
+
+/**
+ * `POST /api/show`: what a server says of its model.
+ *
+ * @since 0.1.0
+ * @category handlers
+ */
+export const show = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
+  const named = nameOf(body)
+  const name = house.settings.aliases.get(named)?.[0] ?? named
+  const hosts = await house.library.run(house.library.locate(name)).result
+  let problem: Control.ControlFailed | undefined
+  for (const host of hosts) {
+    if (host.protocol !== "ollama") continue
+    try {
+      const reply = await Control.json(house.library.transport, host.server, {
+        method: "POST",
+        path: "/api/show",
+        body: { ...body, model: host.model, name: undefined },
+        timeout: listTimeout
+      })
+      exchange.headers["x-aicortex-server"] = house.labels.label(host.server.url)
+      exchange.json(reply)
+      return
+    } catch (error) {
+      if (!(error instanceof Control.ControlFailed)) throw error
+      problem = error
+    }
+  }
+  const info = await infoOf(house, name)
+  if (info === undefined || hosts.every((host) => host.protocol === "ollama")) {
+    throw problem === undefined
+      ? new Refusal(make(404, `model '${named}' not found`, "model_not_found", "model"))
+      : new Refusal(failed(house, problem))
+  }
+  exchange.json({
+    license: "",
+    modelfile: "",
+    parameters: "",
+    template: "",
+    ...described(info.model_name, info),
+    model_info: {
+      "general.architecture": info.family,
+      ...(info.context_length === undefined ? {} : { [`${info.family}.context_length`]: info.context_length })
+    },
+    capabilities: info.capabilities ?? ["completion"]
+  })
+}

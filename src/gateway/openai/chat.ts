@@ -1,0 +1,246 @@
+/**
+ * `POST /v1/chat/completions`: what is asked, and how answers are written.
+ *
+ * @since 0.1.0
+ */
+import type { FinishReason, Usage } from "../../ChatEvent.js"
+import { version } from "../../internal/version.js"
+import type { ToolCall } from "../../Message.js"
+import * as Ask from "../ask.js"
+import type { Answered, Codec, Writer } from "../codec.js"
+import * as Fields from "../fields.js"
+import * as Id from "../id.js"
+import { openAI, type Problem, refuse } from "../problem.js"
+import * as Messages from "./messages.js"
+import * as Parameters from "./parameters.js"
+
+// =============================================================================
+// request
+// =============================================================================
+
+const known: ReadonlySet<string> = new Set([
+  ...Parameters.commonNames,
+  "messages",
+  "max_tokens",
+  "max_completion_tokens",
+  "n",
+  "logprobs",
+  "top_logprobs",
+  "tools",
+  "tool_choice",
+  "parallel_tool_calls",
+  "response_format",
+  "modalities",
+  "verbosity"
+])
+
+const refused = {
+  functions: "use tools",
+  function_call: "use tool_choice",
+  audio: "answers are text",
+  web_search_options: "no server searches the web"
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Chat extends Ask.Ask {
+  readonly includeUsage: boolean
+}
+
+/**
+ * @since 0.1.0
+ * @category decoding
+ */
+export const decode = (body: Fields.Fields): Chat => {
+  Fields.unsupported(body, refused)
+  Fields.only(body, known)
+  Parameters.checkHarmless(body)
+  const logprobs = Fields.flag(body, "logprobs") ?? false
+  const top = Fields.whole(body, "top_logprobs", 0, 20)
+  if (top !== undefined && !logprobs) refuse("top_logprobs", "is only allowed when logprobs is true")
+  const modalities = Fields.list(body, "modalities")
+  if (modalities?.some((one) => one !== "text")) refuse("modalities", "must be ['text']", "unsupported_parameter")
+  if (Fields.text(body, "verbosity") !== undefined && body["verbosity"] !== "medium") {
+    refuse("verbosity", "is not supported", "unsupported_parameter")
+  }
+  const stream = Fields.flag(body, "stream") ?? false
+  const tools = Messages.tools(body)
+  const older = Fields.whole(body, "max_tokens", 1)
+  return {
+    model: Fields.text(body, "model"),
+    stream,
+    n: Fields.whole(body, "n", 1, 128) ?? 1,
+    oneTool: Fields.flag(body, "parallel_tool_calls") === false,
+    includeUsage: Parameters.includeUsage(body, stream),
+    ...Ask.extras(body),
+    request: {
+      messages: Messages.messages(body),
+      ...Parameters.sampling(body),
+      maxTokens: Fields.whole(body, "max_completion_tokens", 1) ?? older,
+      tools,
+      toolChoice: Messages.toolChoice(body, tools, true),
+      format: Messages.format(Fields.object(body, "response_format"), "response_format", true),
+      ...(logprobs ? { logprobs: top ?? 0 } : {})
+    }
+  }
+}
+
+// =============================================================================
+// response
+// =============================================================================
+
+/**
+ * Named in every answer.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const fingerprint = `aicortex-${version}`
+
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const usage = ({ completionTokens = 0, promptTokens = 0, totalTokens }: Usage): object => ({
+  prompt_tokens: promptTokens,
+  completion_tokens: completionTokens,
+  total_tokens: totalTokens ?? promptTokens + completionTokens
+})
+
+const call = ({ arguments: args, id, name }: ToolCall): object => ({
+  id,
+  type: "function",
+  function: { name, arguments: JSON.stringify(args) }
+})
+
+/**
+ * What several answers cost: the prompt was read once.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const total = (all: ReadonlyArray<Usage>): Usage => {
+  const prompt = all[0]?.promptTokens ?? 0
+  const completion = all.reduce((sum, one) => sum + (one.completionTokens ?? 0), 0)
+  return { promptTokens: prompt, completionTokens: completion, totalTokens: prompt + completion }
+}
+
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const whole = (model: string, results: ReadonlyArray<Answered>): object => ({
+  id: Id.make("chatcmpl-"),
+  object: "chat.completion",
+  created: Math.floor(Date.now() / 1000),
+  model,
+  choices: results.map((result, index) => ({
+    index,
+    message: {
+      role: "assistant",
+      content: result.text === "" && result.toolCalls.length > 0 ? null : result.text,
+      refusal: null,
+      ...(result.thinking === "" ? {} : { reasoning: result.thinking, reasoning_content: result.thinking }),
+      ...(result.toolCalls.length === 0 ? {} : { tool_calls: result.toolCalls.map(call) })
+    },
+    logprobs: result.logprobs === undefined ? null : { content: result.logprobs, refusal: null },
+    finish_reason: result.finishReason
+  })),
+  usage: usage(total(results.map((result) => result.usage))),
+  system_fingerprint: fingerprint
+})
+
+/** Between the words of two chunks stands only what is written once per stream. */
+class ChunkWriter implements Writer {
+  private readonly head: string
+  private readonly starts: Array<string> = []
+  private readonly usages: Array<Usage> = []
+  private readonly none: string
+  private readonly tail: string
+
+  constructor(
+    model: string,
+    n: number,
+    private readonly includeUsage: boolean
+  ) {
+    const fields = {
+      id: Id.make("chatcmpl-"),
+      object: "chat.completion.chunk",
+      created: Math.floor(Date.now() / 1000),
+      model,
+      system_fingerprint: fingerprint
+    }
+    this.head = `data: ${JSON.stringify(fields).slice(0, -1)}`
+    this.none = includeUsage ? `,"usage":null}\n\n` : "}\n\n"
+    this.tail = `},"logprobs":null,"finish_reason":null}]${this.none}`
+    for (let i = 0; i < n; i++) this.starts.push(`${this.head},"choices":[{"index":${i},"delta":{`)
+  }
+
+  begin(): string {
+    let all = ""
+    for (const start of this.starts) all += `${start}"role":"assistant","content":""${this.tail}`
+    return all
+  }
+  text(choice: number, content: string, logprobs?: ReadonlyArray<unknown>): string {
+    const start = `${this.starts[choice]}"content":${JSON.stringify(content)}`
+    if (logprobs === undefined) return start + this.tail
+    const likely = JSON.stringify({ content: logprobs, refusal: null })
+    return `${start}},"logprobs":${likely},"finish_reason":null}]${this.none}`
+  }
+  thinking(choice: number, content: string): string {
+    const words = JSON.stringify(content)
+    return `${this.starts[choice]}"reasoning":${words},"reasoning_content":${words}${this.tail}`
+  }
+  toolCall(choice: number, index: number, { arguments: args, id, name }: ToolCall): string {
+    const start = this.starts[choice]
+    const first = JSON.stringify([{ index, id, type: "function", function: { name, arguments: "" } }])
+    const rest = JSON.stringify([{ index, function: { arguments: JSON.stringify(args) } }])
+    return `${start}"tool_calls":${first}${this.tail}${start}"tool_calls":${rest}${this.tail}`
+  }
+  end(choice: number, reason: FinishReason, counted: Usage): string {
+    this.usages[choice] = counted
+    return `${this.starts[choice]}},"logprobs":null,"finish_reason":"${reason}"}]${this.none}`
+  }
+  finish(): string {
+    const counted = this.includeUsage
+      ? `${this.head},"choices":[],"usage":${JSON.stringify(usage(total(this.usages)))}}\n\n`
+      : ""
+    return `${counted}data: [DONE]\n\n`
+  }
+}
+
+/**
+ * The last event of a stream of OpenAI's that cannot go on. No `[DONE]` follows it.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const failure = (problem: Problem): string => `data: ${JSON.stringify(openAI(problem))}\n\n`
+
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const eventStream = "text/event-stream; charset=utf-8"
+
+/**
+ * A comment: no client takes it for an event.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const comment = ": waiting for the model\n\n"
+
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const codec = ({ includeUsage, n }: Chat): Codec => ({
+  contentType: eventStream,
+  whole,
+  writer: (model) => new ChunkWriter(model, n, includeUsage),
+  failure,
+  heartbeat: comment
+})

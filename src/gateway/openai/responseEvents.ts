@@ -1,0 +1,206 @@
+/**
+ * How the answers of `POST /v1/responses` are written, whole or as events.
+ *
+ * @since 0.1.0
+ */
+import type { FinishReason, Usage } from "../../ChatEvent.js"
+import type { Result } from "../../Failover.js"
+import type * as Message from "../../Message.js"
+import type { Codec, Writer } from "../codec.js"
+import * as Id from "../id.js"
+import type { Problem } from "../problem.js"
+import { comment, eventStream } from "./chat.js"
+
+const usage = ({ completionTokens = 0, promptTokens = 0, totalTokens }: Usage): object => ({
+  input_tokens: promptTokens,
+  input_tokens_details: { cached_tokens: 0 },
+  output_tokens: completionTokens,
+  output_tokens_details: { reasoning_tokens: 0 },
+  total_tokens: totalTokens ?? promptTokens + completionTokens
+})
+
+const textPart = (text: string): object => ({ type: "output_text", text, annotations: [], logprobs: [] })
+const messageItem = (id: string, text: string, status: string): object => ({
+  id,
+  type: "message",
+  status,
+  role: "assistant",
+  content: status === "in_progress" ? [] : [textPart(text)]
+})
+const reasoningItem = (id: string, text: string, status: string): object => ({
+  id,
+  type: "reasoning",
+  status,
+  summary: [],
+  content: status === "in_progress" ? [] : [{ type: "reasoning_text", text }]
+})
+const callItem = (id: string, { arguments: args, id: call, name }: Message.ToolCall, status: string): object => ({
+  id,
+  type: "function_call",
+  status,
+  call_id: call,
+  name,
+  arguments: status === "in_progress" ? "" : JSON.stringify(args)
+})
+
+const skeleton = (model: string, echo: object) => ({
+  id: Id.make("resp_"),
+  object: "response",
+  created_at: Math.floor(Date.now() / 1000),
+  model,
+  error: null,
+  incomplete_details: null,
+  ...echo
+})
+
+const ending = (reason: FinishReason): object =>
+  reason === "length" || reason === "content_filter"
+    ? {
+        status: "incomplete",
+        incomplete_details: { reason: reason === "length" ? "max_output_tokens" : "content_filter" }
+      }
+    : { status: "completed" }
+
+const whole = (
+  model: string,
+  { finishReason, text, thinking, toolCalls, usage: counted }: Result,
+  echo: object
+): object => ({
+  ...skeleton(model, echo),
+  output: [
+    ...(thinking === "" ? [] : [reasoningItem(Id.make("rs_"), thinking, "completed")]),
+    ...(text === "" && toolCalls.length > 0 ? [] : [messageItem(Id.make("msg_"), text, "completed")]),
+    ...toolCalls.map((call) => callItem(Id.make("fc_"), call, "completed"))
+  ],
+  usage: usage(counted),
+  ...ending(finishReason)
+})
+
+/** Writes the items one after the other, each with its beginning and its end. */
+class EventWriter implements Writer {
+  private number = 0
+  private readonly output: Array<object> = []
+  private readonly response: object
+  private open:
+    | { readonly kind: "message" | "reasoning"; readonly id: string; text: string; readonly head: string }
+    | undefined
+  private last = ""
+
+  constructor(model: string, echo: object) {
+    this.response = skeleton(model, echo)
+  }
+
+  private event(type: string, fields: object): string {
+    return `event: ${type}\ndata: ${JSON.stringify({ type, sequence_number: this.number++, ...fields })}\n\n`
+  }
+
+  begin(): string {
+    const response = { ...this.response, status: "in_progress", output: [], usage: null }
+    return this.event("response.created", { response }) + this.event("response.in_progress", { response })
+  }
+
+  private start(kind: "message" | "reasoning"): string {
+    const closed = this.close()
+    const id = Id.make(kind === "message" ? "msg_" : "rs_")
+    const type = kind === "message" ? "response.output_text.delta" : "response.reasoning_text.delta"
+    const at = { item_id: id, output_index: this.output.length, content_index: 0 }
+    // Only the count and the words differ from one delta to the next.
+    this.open = {
+      kind,
+      id,
+      text: "",
+      head: `event: ${type}\ndata: ${JSON.stringify({ type, ...at }).slice(0, -1)},"sequence_number":`
+    }
+    const item = kind === "message" ? messageItem(id, "", "in_progress") : reasoningItem(id, "", "in_progress")
+    const part = kind === "message" ? textPart("") : { type: "reasoning_text", text: "" }
+    return (
+      closed +
+      this.event("response.output_item.added", { output_index: this.output.length, item }) +
+      this.event("response.content_part.added", { ...at, part })
+    )
+  }
+
+  private close(): string {
+    const { open } = this
+    if (open === undefined) return ""
+    this.open = undefined
+    const { id, kind, text } = open
+    const at = { item_id: id, output_index: this.output.length, content_index: 0 }
+    const item = kind === "message" ? messageItem(id, text, "completed") : reasoningItem(id, text, "completed")
+    const part = kind === "message" ? textPart(text) : { type: "reasoning_text", text }
+    const done =
+      kind === "message"
+        ? this.event("response.output_text.done", { ...at, text, logprobs: [] })
+        : this.event("response.reasoning_text.done", { ...at, text })
+    const all =
+      done +
+      this.event("response.content_part.done", { ...at, part }) +
+      this.event("response.output_item.done", { output_index: this.output.length, item })
+    this.output.push(item)
+    return all
+  }
+
+  private delta(kind: "message" | "reasoning", content: string): string {
+    const before = this.open?.kind === kind ? "" : this.start(kind)
+    const { open } = this
+    if (open === undefined) return before
+    open.text += content
+    const end = kind === "message" ? `,"logprobs":[]}\n\n` : "}\n\n"
+    return `${before}${open.head}${this.number++},"delta":${JSON.stringify(content)}${end}`
+  }
+  text(_: number, content: string): string {
+    return this.delta("message", content)
+  }
+  thinking(_: number, content: string): string {
+    return this.delta("reasoning", content)
+  }
+  toolCall(_: number, __: number, call: Message.ToolCall): string {
+    const closed = this.close()
+    const id = Id.make("fc_")
+    const at = { item_id: id, output_index: this.output.length }
+    const args = JSON.stringify(call.arguments)
+    const item = callItem(id, call, "completed")
+    const all =
+      closed +
+      this.event("response.output_item.added", {
+        output_index: at.output_index,
+        item: callItem(id, call, "in_progress")
+      }) +
+      this.event("response.function_call_arguments.delta", { ...at, delta: args }) +
+      this.event("response.function_call_arguments.done", { ...at, name: call.name, arguments: args }) +
+      this.event("response.output_item.done", { output_index: at.output_index, item })
+    this.output.push(item)
+    return all
+  }
+  end(_: number, reason: FinishReason, counted: Usage): string {
+    const empty = this.open === undefined && this.output.length === 0 ? this.start("message") : ""
+    const closed = this.close()
+    const end = ending(reason)
+    const response = { ...this.response, output: this.output, usage: usage(counted), ...end }
+    this.last = this.event(
+      "status" in end && end.status === "incomplete" ? "response.incomplete" : "response.completed",
+      {
+        response
+      }
+    )
+    return empty + closed
+  }
+  finish(): string {
+    return this.last
+  }
+}
+
+const failure = ({ code, message, param }: Problem): string =>
+  `event: error\ndata: ${JSON.stringify({ type: "error", code, message, param, sequence_number: 0 })}\n\n`
+
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const codec = (echo: object): Codec => ({
+  contentType: eventStream,
+  whole: (model, [result]) => (result === undefined ? {} : whole(model, result, echo)),
+  writer: (model) => new EventWriter(model, echo),
+  failure,
+  heartbeat: comment
+})

@@ -1,0 +1,221 @@
+/**
+ * What is wrong, as both APIs say it: never a stack trace, an address (unless it is to be shown) or a key.
+ *
+ * @since 0.1.0
+ */
+import type { Attempt, ChatError, SchemaMismatch } from "../Errors.js"
+
+/**
+ * `status` is the HTTP status; `type`, `code` and `param` are OpenAI's; `retryAfter` is in milliseconds; `attempts` are
+ * those of a call that failed on every server.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Problem {
+  readonly status: number
+  readonly message: string
+  readonly type: string
+  readonly code: string | null
+  readonly param: string | null
+  readonly retryAfter?: number | undefined
+  readonly attempts?: ReadonlyArray<object> | undefined
+}
+
+const types: { readonly [status: number]: string } = {
+  401: "authentication_error",
+  403: "permission_error",
+  404: "not_found_error",
+  408: "timeout_error",
+  429: "rate_limit_error"
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  status: number,
+  message: string,
+  code: string | null = null,
+  param: string | null = null,
+  retryAfter?: number
+): Problem => ({
+  status,
+  message,
+  type: types[status] ?? (status >= 500 ? "server_error" : "invalid_request_error"),
+  code,
+  param,
+  retryAfter
+})
+
+/**
+ * What a request is refused for. Thrown where it is read, caught where it is answered.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class Refusal extends Error {
+  override readonly name = "Refusal"
+  constructor(readonly problem: Problem) {
+    super(problem.message)
+  }
+}
+
+/**
+ * Refuses a request because of one of its fields.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const refuse = (param: string, reason: string, code: string | null = null): never => {
+  throw new Refusal(make(400, `'${param}' ${reason}`, code, param))
+}
+
+/** Our names for what a server could not do, and the API's. */
+const params: { readonly [field: string]: string } = {
+  toolChoice: "tool_choice",
+  keepAlive: "keep_alive",
+  logitBias: "logit_bias",
+  format: "response_format",
+  maxTokens: "max_tokens",
+  topP: "top_p"
+}
+
+/**
+ * How servers are called in what clients see.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Labels {
+  readonly expose: boolean
+  readonly label: (url: string) => string
+  /** Words of a server, without addresses unless they are to be shown. */
+  readonly redact: (text: string) => string
+}
+
+const told = (attempts: ReadonlyArray<Attempt>, labels: Labels): ReadonlyArray<object> =>
+  attempts.map(({ elapsed, message, phase, reason, server, status }) => ({
+    server: labels.label(server),
+    phase,
+    reason,
+    elapsed_ms: Math.round(elapsed),
+    ...(status === undefined ? {} : { status }),
+    ...(labels.expose ? { message } : {})
+  }))
+
+const reasons = (attempts: ReadonlyArray<Attempt>, labels: Labels): string =>
+  attempts.map((attempt) => `${labels.label(attempt.server)}: ${attempt.reason}`).join("; ")
+
+const isTimeout = ({ reason }: Attempt): boolean =>
+  reason === "connect-timeout" || reason === "first-token-timeout" || reason === "idle-timeout"
+
+/**
+ * A failure of the library as a problem. What is not one is a bug, and is told as nothing more than that.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const of = (error: unknown, labels: Labels): Problem => {
+  if (error instanceof Refusal) return error.problem
+  const known = error as ChatError | SchemaMismatch | undefined
+  switch (error instanceof Error ? known?._tag : undefined) {
+    case "InvalidRequest": {
+      const { field, reason, server } = known as Extract<ChatError, { _tag: "InvalidRequest" }>
+      if (server !== undefined) return make(400, labels.redact(reason), null, null)
+      const param = params[field] ?? field
+      return make(400, `'${param}': ${reason}`, null, param)
+    }
+    case "ModelNotFound": {
+      const { model, suggestions } = known as Extract<ChatError, { _tag: "ModelNotFound" }>
+      const near = suggestions.length === 0 ? "" : ` Did you mean ${suggestions.join(", ")}?`
+      return make(404, `The model '${model}' does not exist.${near}`, "model_not_found", "model")
+    }
+    case "NoServers": {
+      const { available, model, servers } = known as Extract<ChatError, { _tag: "NoServers" }>
+      if (servers.length === 0) {
+        return make(404, `The model '${model}' cannot be served: no server is known.`, "model_not_found", "model")
+      }
+      const others = available.length === 0 ? "" : ` There are: ${available.join(", ")}.`
+      return make(404, `No server has the model '${model}'.${others}`, "model_not_found", "model")
+    }
+    case "AllServersFailed": {
+      const { attempts, model } = known as Extract<ChatError, { _tag: "AllServersFailed" }>
+      const n = attempts.length
+      const message = `All server attempts failed for model '${model}' (${n} ${n === 1 ? "attempt" : "attempts"}: ${reasons(attempts, labels)}).`
+      const all = (test: (attempt: Attempt) => boolean) => n > 0 && attempts.every(test)
+      const problem = all((a) => a.reason === "rate-limited")
+        ? make(429, message, "rate_limit_exceeded", null, 1_000)
+        : all((a) => a.reason === "busy" || a.reason === "rate-limited")
+          ? make(503, message, "servers_busy", null, 1_000)
+          : all(isTimeout)
+            ? make(504, message, "servers_timed_out")
+            : make(502, message, "all_servers_failed")
+      return { ...problem, attempts: told(attempts, labels) }
+    }
+    case "StreamInterrupted": {
+      const { attempts, model } = known as Extract<ChatError, { _tag: "StreamInterrupted" }>
+      const message = `The answer of '${model}' broke and no server could go on with it (${reasons(attempts, labels)}). Ask again.`
+      return { ...make(502, message, "stream_interrupted"), attempts: told(attempts, labels) }
+    }
+    case "DeadlineExceeded": {
+      const { attempts, deadline, model } = known as Extract<ChatError, { _tag: "DeadlineExceeded" }>
+      const problem = make(504, `No complete answer from '${model}' within ${deadline} ms.`, "deadline_exceeded")
+      return { ...problem, attempts: told(attempts, labels) }
+    }
+    case "Overloaded": {
+      const { model, queued, retryAfter } = known as Extract<ChatError, { _tag: "Overloaded" }>
+      const message = `All servers of '${model}' are busy and ${queued} requests are waiting already.`
+      return make(503, message, "overloaded", null, retryAfter)
+    }
+    case "SchemaMismatch": {
+      const { issues, model } = known as SchemaMismatch
+      const list = issues
+        .slice(0, 5)
+        .map(({ message, path }) => (path === "" ? message : `${path}: ${message}`))
+        .join("; ")
+      return make(422, `The reply of '${model}' does not fit response_format: ${list}`, "schema_mismatch")
+    }
+    case "SessionNotFound":
+      return make(404, (error as Error).message, "session_not_found", "session")
+    case "EngineUnavailable":
+      return make(503, (error as Error).message, "engine_unavailable")
+    case "Closed":
+      return make(503, "The gateway is shutting down.", "shutting_down", null, 1_000)
+    default:
+      return make(500, "The gateway failed. This is a bug; its log says more.", "internal_error")
+  }
+}
+
+/**
+ * Whether another model may do better: nothing is wrong with the request itself.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const isServers = (error: unknown): boolean =>
+  error instanceof Error &&
+  "_tag" in error &&
+  (error._tag === "AllServersFailed" ||
+    error._tag === "NoServers" ||
+    error._tag === "ModelNotFound" ||
+    error._tag === "Overloaded")
+
+/**
+ * In OpenAI's shape.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const openAI = ({ attempts, code, message, param, type }: Problem): object => ({
+  error: { message, type, param, code, ...(attempts === undefined ? {} : { attempts }) }
+})
+
+/**
+ * In Ollama's shape.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const ollama = ({ message }: Problem): object => ({ error: message })

@@ -1,0 +1,217 @@
+/**
+ * A gateway that runs: it takes new settings without dropping a stream, and stops without dropping one that ends in
+ * time.
+ *
+ * @since 0.1.0
+ */
+import { watch } from "node:fs"
+import { basename, dirname } from "node:path"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
+import * as Scope from "effect/Scope"
+import type { InvalidConfig } from "../Errors.js"
+import * as Core from "./core.js"
+import type { Services } from "./fleet.js"
+import * as House from "./house.js"
+import * as Listen from "./listen.js"
+import type { Settings } from "./settings.js"
+
+/**
+ * What a gateway is made from, read anew at each change.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Plan {
+  readonly settings: Settings
+  readonly services: Layer.Layer<Services, InvalidConfig>
+}
+
+/**
+ * - `plan`: reads the settings, and says what is wrong with them
+ * - `watched`: the file whose change has them read again
+ * - `log`: takes what there is to tell whoever runs the gateway
+ * - `share`: which part of each key's limits is this process'
+ * - `metrics`: puts the figures of several processes together
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  readonly plan: Effect.Effect<Plan, InvalidConfig>
+  readonly watched?: string | undefined
+  readonly log?: ((text: string) => void) | undefined
+  readonly share?: number | undefined
+  readonly metrics?: ((own: () => Promise<string>) => Promise<string>) | undefined
+  readonly patience?: Listen.Patience | undefined
+}
+
+/**
+ * - `url`: where it listens
+ * - `reload`: takes the settings as they are now; requests under way keep the old ones. Where they are wrong, the old
+ *   ones stay. Host and port cannot be changed
+ * - `figures`: what `/metrics` tells of this process
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Running {
+  readonly url: string
+  readonly host: string
+  readonly port: number
+  readonly reload: Effect.Effect<void, InvalidConfig>
+  readonly figures: () => Promise<string>
+}
+
+/** A house, and how many are still in it. */
+interface Lodging {
+  readonly house: House.House
+  readonly scope: Scope.CloseableScope
+  guests: number
+  retired: boolean
+}
+
+/** Editors write a file in several steps. */
+const settleTime = 150
+
+const urlOf = (host: string, port: number): string => `http://${host.includes(":") ? `[${host}]` : host}:${port}`
+
+/**
+ * Listens until the scope closes, and then so long as `drain` allows for requests under way.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options
+): Effect.fn.Return<Running, InvalidConfig, Scope.Scope> {
+  const log = options.log ?? (() => {})
+  const memory = House.memory(log, options.share)
+  const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+  const lodgings = new Map<House.House, Lodging>()
+  let draining = false
+  let empty: (() => void) | undefined
+
+  const build = Effect.fnUntraced(function* () {
+    const plan = yield* options.plan
+    const scope = yield* Scope.make()
+    const context: Context.Context<Services> = yield* Layer.buildWithScope(plan.services, scope).pipe(
+      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+    )
+    const house = yield* Effect.provide(House.make(plan.settings, memory), context)
+    const lodging: Lodging = { house, scope, guests: 0, retired: false }
+    lodgings.set(house, lodging)
+    return lodging
+  })
+
+  const close = ({ house, scope }: Lodging) => {
+    lodgings.delete(house)
+    return Scope.close(scope, Exit.void)
+  }
+
+  let current = yield* Effect.uninterruptible(build())
+
+  const handle = Core.make({
+    house: () => current.house,
+    enter: (house) => {
+      const lodging = lodgings.get(house)
+      if (lodging !== undefined) lodging.guests++
+    },
+    leave: (house) => {
+      const lodging = lodgings.get(house)
+      if (lodging !== undefined) {
+        lodging.guests--
+        if (lodging.retired && lodging.guests === 0) runFork(close(lodging))
+      }
+      if (draining && memory.metrics.inFlight === 0) empty?.()
+    },
+    metrics: options.metrics ?? ((own) => own()),
+    draining: () => draining
+  })
+
+  const permit = yield* Effect.makeSemaphore(1)
+  const reload = Effect.uninterruptible(
+    Effect.map(build(), (next) => {
+      const before = current
+      const { host, port } = before.house.settings
+      if (next.house.settings.host !== host || next.house.settings.port !== port) {
+        log("host and port stay as they were until the gateway is started again")
+      }
+      current = next
+      before.retired = true
+      return before
+    }).pipe(Effect.flatMap((before) => (before.guests === 0 ? close(before) : Effect.void)))
+  ).pipe(permit.withPermits(1))
+
+  const { drain, host, port } = current.house.settings
+  const server = Listen.create(handle, () => current.house.settings.maxBody, options.patience)
+
+  yield* Effect.addFinalizer(() =>
+    Effect.gen(function* () {
+      draining = true
+      server.close()
+      if (memory.metrics.inFlight > 0) {
+        log(`stopping: ${memory.metrics.inFlight} requests are still being answered`)
+        yield* Effect.async<void>((resume) => {
+          const timer = setTimeout(() => resume(Effect.void), drain)
+          empty = () => {
+            clearTimeout(timer)
+            resume(Effect.void)
+          }
+          if (memory.metrics.inFlight === 0) empty()
+        })
+      }
+      // What is still under way is told that it ends here, and then the connections go.
+      yield* Effect.forEach([...lodgings.values()], close, { discard: true })
+      yield* Effect.yieldNow()
+      yield* Effect.async<void>((resume) => {
+        setImmediate(() => {
+          server.closeAllConnections()
+          resume(Effect.void)
+        })
+      })
+    })
+  )
+  const bound = yield* Listen.listen(server, host, port)
+
+  const { watched } = options
+  if (watched !== undefined) {
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const changed = () => {
+      clearTimeout(timer)
+      timer = setTimeout(() => {
+        runFork(
+          Effect.match(reload, {
+            onFailure: (error) => log(`${error.message}. The settings stay as they were.`),
+            onSuccess: () => log(`read ${watched} again`)
+          })
+        )
+      }, settleTime)
+    }
+    // The folder, because editors put a new file in the old one's place.
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        try {
+          const watcher = watch(dirname(watched), { persistent: false }, (_, name) => {
+            if (name === basename(watched)) changed()
+          })
+          watcher.on("error", () => log(`${watched} can no longer be watched: send SIGHUP after a change`))
+          return watcher
+        } catch {
+          // There is no such folder, and so no such file: nothing to watch.
+          return undefined
+        }
+      }),
+      (watcher) =>
+        Effect.sync(() => {
+          clearTimeout(timer)
+          watcher?.close()
+        })
+    )
+  }
+
+  return { url: urlOf(host, bound), host, port: bound, reload, figures: () => Core.metricsText(current.house) }
+})

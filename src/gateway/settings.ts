@@ -1,0 +1,308 @@
+/**
+ * What the gateway may be told: by its options, the environment, and `gateway` in the configuration file.
+ *
+ * @since 0.1.0
+ */
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { Routing } from "../ChatRequest.js"
+import { InvalidConfig } from "../Errors.js"
+
+// =============================================================================
+// the file
+// =============================================================================
+
+const whole = (min: number) =>
+  Schema.Number.pipe(
+    Schema.filter((n) => (Number.isSafeInteger(n) && n >= min ? undefined : `must be a whole number from ${min}`))
+  )
+const seconds = Schema.Number.pipe(
+  Schema.filter((n) => (Number.isFinite(n) && n > 0 ? undefined : "must be a number of seconds above 0"))
+)
+
+/** A key in the file: `key` is the key, or the environment variable that holds it. */
+const FileKey = Schema.Struct({
+  name: Schema.NonEmptyString,
+  key: Schema.Union(Schema.NonEmptyString, Schema.Struct({ env: Schema.NonEmptyString })),
+  requestsPerMinute: Schema.optional(whole(1)),
+  tokensPerMinute: Schema.optional(whole(1)),
+  concurrency: Schema.optional(whole(1)),
+  admin: Schema.optional(Schema.Boolean)
+})
+
+/**
+ * `gateway` in the configuration file; times in seconds, sizes in bytes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const File = Schema.Struct({
+  host: Schema.optional(Schema.NonEmptyString),
+  port: Schema.optional(Schema.Int.pipe(Schema.between(0, 65_535))),
+  defaultModel: Schema.optional(Schema.NonEmptyString),
+  keys: Schema.optional(Schema.Array(FileKey)),
+  cors: Schema.optional(Schema.Array(Schema.NonEmptyString)),
+  maxBody: Schema.optional(whole(1)),
+  aliases: Schema.optional(
+    Schema.Record({
+      key: Schema.String,
+      value: Schema.Union(Schema.NonEmptyString, Schema.NonEmptyArray(Schema.NonEmptyString))
+    })
+  ),
+  routing: Schema.optional(Routing),
+  exposeServers: Schema.optional(Schema.Boolean),
+  heartbeat: Schema.optional(Schema.NonNegative),
+  drain: Schema.optional(Schema.NonNegative),
+  timeout: Schema.optional(seconds),
+  firstTokenTimeout: Schema.optional(seconds),
+  loadTimeout: Schema.optional(seconds),
+  deadline: Schema.optional(seconds)
+})
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type File = typeof File.Type
+
+// =============================================================================
+// options
+// =============================================================================
+
+/**
+ * Who may use the gateway. Limits count per minute and at once; each is unlimited where it is left out. `tokens` are
+ * those of prompts and answers together. `admin` may also pull, copy and delete models; default `true`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Key {
+  readonly name: string
+  readonly key: string | Redacted.Redacted
+  readonly requestsPerMinute?: number | undefined
+  readonly tokensPerMinute?: number | undefined
+  readonly concurrency?: number | undefined
+  readonly admin?: boolean | undefined
+}
+
+/**
+ * What a program may set. Whatever is left out comes from the configuration file, and the defaults.
+ *
+ * - `host`, `port`: where to listen; defaults `127.0.0.1` and `8000`; port 0 takes a free one
+ * - `defaultModel`: for requests that name none; default: the library's (`AICORTEX_MODEL`, else `gpt-oss:20b`)
+ * - `keys`: who may use it; default: everybody
+ * - `cors`: origins of web pages that may, `*` for all; default: none but this machine's
+ * - `maxBody`: the longest request body, in bytes; default 32 MiB
+ * - `aliases`: names for models, or for chains of models: the next is asked where one fails before its first token
+ * - `routing`: in which order servers are tried where a request does not say; default `random`
+ * - `exposeServers`: whether answers and errors tell the addresses of servers; default `false`
+ * - `heartbeat`: after how many milliseconds of silence a stream shows that it lives, 0 for never; default 10,000
+ * - `drain`: how long requests under way may still take when the gateway stops, in milliseconds; default 30,000
+ * - `timeout`, `firstTokenTimeout`, `loadTimeout`, `deadline`: as in `ChatRequest.Options`, for every request
+ * - `insecure`: listen beyond this machine although there is no key; default `false`
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  readonly host?: string | undefined
+  readonly port?: number | undefined
+  readonly defaultModel?: string | undefined
+  readonly keys?: ReadonlyArray<Key> | undefined
+  readonly cors?: ReadonlyArray<string> | undefined
+  readonly maxBody?: number | undefined
+  readonly aliases?: { readonly [name: string]: string | ReadonlyArray<string> } | undefined
+  readonly routing?: Routing | undefined
+  readonly exposeServers?: boolean | undefined
+  readonly heartbeat?: number | undefined
+  readonly drain?: number | undefined
+  readonly timeout?: number | undefined
+  readonly firstTokenTimeout?: number | undefined
+  readonly loadTimeout?: number | undefined
+  readonly deadline?: number | undefined
+  readonly insecure?: boolean | undefined
+}
+
+/**
+ * A key as the gateway uses it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Access {
+  readonly name: string
+  readonly secret: Redacted.Redacted
+  readonly requestsPerMinute: number
+  readonly tokensPerMinute: number
+  readonly concurrency: number
+  readonly admin: boolean
+}
+
+/**
+ * The settings that hold. Times are in milliseconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Settings {
+  readonly host: string
+  readonly port: number
+  readonly defaultModel: string | undefined
+  readonly keys: ReadonlyArray<Access>
+  readonly cors: ReadonlyArray<string>
+  readonly maxBody: number
+  readonly aliases: ReadonlyMap<string, ReadonlyArray<string>>
+  readonly routing: Routing
+  readonly exposeServers: boolean
+  readonly heartbeat: number
+  readonly drain: number
+  readonly timeout: number | undefined
+  readonly firstTokenTimeout: number | undefined
+  readonly loadTimeout: number | undefined
+  readonly deadline: number | undefined
+  readonly insecure: boolean
+}
+
+/**
+ * @since 0.1.0
+ * @category constants
+ */
+export const defaults = {
+  host: "127.0.0.1",
+  port: 8000,
+  maxBody: 32 * 1024 * 1024,
+  routing: "random",
+  heartbeat: 10_000,
+  drain: 30_000
+} as const
+
+/**
+ * Whether an address is this machine's own, which nobody else can reach.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const isLoopback = (host: string): boolean =>
+  host === "localhost" || host === "::1" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host)
+
+const milliseconds = (value: number | undefined): number | undefined => (value === undefined ? undefined : value * 1000)
+
+/**
+ * The file's section as options. `variable` reads an environment variable.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const fromFile = (
+  file: File,
+  source: string,
+  variable: (name: string) => string | undefined
+): Either.Either<Options, InvalidConfig> => {
+  const keys: Array<Key> = []
+  for (const { key, ...rest } of file.keys ?? []) {
+    const value = typeof key === "string" ? key : variable(key.env)
+    if (value === undefined || value === "") {
+      const reason = `the environment variable ${typeof key === "string" ? "" : key.env} is not set`
+      return Either.left(new InvalidConfig({ source, field: `gateway.keys.${rest.name}`, reason }))
+    }
+    keys.push({ ...rest, key: value })
+  }
+  const { deadline, drain, firstTokenTimeout, heartbeat, keys: _, loadTimeout, timeout, ...rest } = file
+  return Either.right({
+    ...rest,
+    ...(file.keys === undefined ? {} : { keys }),
+    heartbeat: milliseconds(heartbeat),
+    drain: milliseconds(drain),
+    timeout: milliseconds(timeout),
+    firstTokenTimeout: milliseconds(firstTokenTimeout),
+    loadTimeout: milliseconds(loadTimeout),
+    deadline: milliseconds(deadline)
+  })
+}
+
+/**
+ * The settings that hold, where `given` goes before `file`, or what is wrong with them.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const resolve = (given: Options, file: Options = {}): Either.Either<Settings, InvalidConfig> => {
+  const source = "the options of the gateway"
+  const bad = (field: string, reason: string) => Either.left(new InvalidConfig({ source, field, reason }))
+  const pick = <K extends keyof Options>(name: K): Options[K] => given[name] ?? file[name]
+  const host = pick("host") ?? defaults.host
+  const port = pick("port") ?? defaults.port
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) return bad("port", "must be from 0 to 65535")
+  const maxBody = pick("maxBody") ?? defaults.maxBody
+  if (!Number.isSafeInteger(maxBody) || maxBody < 1) return bad("maxBody", "must be a number of bytes from 1")
+  for (const name of ["heartbeat", "drain"] as const) {
+    const value = pick(name)
+    if (value !== undefined && !(Number.isFinite(value) && value >= 0)) {
+      return bad(name, "must be a number of milliseconds from 0")
+    }
+  }
+  for (const name of ["timeout", "firstTokenTimeout", "loadTimeout", "deadline"] as const) {
+    const value = pick(name)
+    if (value !== undefined && !(Number.isFinite(value) && value > 0)) {
+      return bad(name, "must be a number of milliseconds above 0")
+    }
+  }
+  const keys: Array<Access> = []
+  for (const { admin, concurrency, key, name, requestsPerMinute, tokensPerMinute } of pick("keys") ?? []) {
+    const value = Redacted.isRedacted(key) ? Redacted.value(key) : key
+    if (typeof value !== "string" || value.length === 0 || /[^\x21-\x7e]/.test(value)) {
+      return bad("keys", `the key '${name}' must be one word of printable characters`)
+    }
+    if (keys.some((other) => other.name === name)) return bad("keys", `'${name}' is named twice`)
+    keys.push({
+      name,
+      secret: Redacted.make(value),
+      requestsPerMinute: requestsPerMinute ?? Number.POSITIVE_INFINITY,
+      tokensPerMinute: tokensPerMinute ?? Number.POSITIVE_INFINITY,
+      concurrency: concurrency ?? Number.POSITIVE_INFINITY,
+      admin: admin ?? true
+    })
+  }
+  const insecure = pick("insecure") ?? false
+  if (keys.length === 0 && !insecure && !isLoopback(host)) {
+    return bad(
+      "host",
+      `${host} can be reached from other machines, and there is no API key: give --api-key (AICORTEX_API_KEY), ` +
+        "or --insecure if everybody may use your servers"
+    )
+  }
+  const cors = pick("cors") ?? []
+  for (const origin of cors) {
+    if (origin === "*") continue
+    let plain: string | undefined
+    try {
+      plain = new URL(origin).origin
+    } catch {
+      plain = undefined
+    }
+    if (plain !== origin) return bad("cors", `'${origin}' must be * or an origin such as https://example.com`)
+  }
+  const aliases = new Map<string, ReadonlyArray<string>>()
+  for (const [name, models] of Object.entries(pick("aliases") ?? {})) {
+    if (name === "auto" || name.trim() === "") return bad("aliases", `'${name}' cannot be given to a model`)
+    aliases.set(name, typeof models === "string" ? [models] : models)
+  }
+  return Either.right({
+    host,
+    port,
+    defaultModel: pick("defaultModel"),
+    keys,
+    cors,
+    maxBody,
+    aliases,
+    routing: pick("routing") ?? defaults.routing,
+    exposeServers: pick("exposeServers") ?? false,
+    heartbeat: pick("heartbeat") ?? defaults.heartbeat,
+    drain: pick("drain") ?? defaults.drain,
+    timeout: pick("timeout"),
+    firstTokenTimeout: pick("firstTokenTimeout"),
+    loadTimeout: pick("loadTimeout"),
+    deadline: pick("deadline"),
+    insecure
+  })
+}

@@ -1,0 +1,374 @@
+/**
+ * The metrics. Each is made once for every server, model and outcome that there is, and then only updated.
+ *
+ * Names, units and buckets of `gen_ai.*` are those of the OpenTelemetry conventions for generative AI. What they have no
+ * name for is `aicortex_*`, in the form of Prometheus. A `unit` label is what `@effect/opentelemetry` takes the unit from.
+ *
+ * @since 0.1.0
+ */
+import * as Metric from "effect/Metric"
+import * as MetricBoundaries from "effect/MetricBoundaries"
+import * as MetricKey from "effect/MetricKey"
+import type * as MetricKeyType from "effect/MetricKeyType"
+import * as MetricLabel from "effect/MetricLabel"
+import type { FailureReason } from "../Errors.js"
+import type { Host, Protocol } from "../Server.js"
+import type { Resumption } from "./observer.js"
+
+type Labels = { readonly [name: string]: string }
+type Counter = Metric.Metric.Counter<number>
+type Gauge = Metric.Metric.Gauge<number>
+type Histogram = Metric.Metric.Histogram<number>
+
+/**
+ * How an attempt ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Outcome = "success" | "failure" | "cancelled" | "overtaken"
+
+/** No labels but its own. */
+const none: ReadonlyArray<MetricLabel.MetricLabel> = []
+
+// biome-ignore lint/suspicious/noExplicitAny: what a metric takes and gives is of no concern here.
+const tagged = <Type extends MetricKeyType.MetricKeyType<any, any>>(key: MetricKey.MetricKey<Type>, labels: Labels) =>
+  Metric.fromMetricKey(
+    MetricKey.taggedWithLabels(
+      key,
+      Object.entries(labels).map(([name, value]) => MetricLabel.make(name, value))
+    )
+  )
+
+/** Remembers what was made for each key. */
+const perKey = <K, A>(make: (key: K) => A): ((key: K) => A) => {
+  const known = new Map<K, A>()
+  return (key) => {
+    let value = known.get(key)
+    if (value === undefined) {
+      value = make(key)
+      known.set(key, value)
+    }
+    return value
+  }
+}
+
+const counter = (name: string, description: string) => MetricKey.counter(name, { description, incremental: true })
+const gauge = (name: string, description: string) => MetricKey.gauge(name, { description })
+const histogram = (name: string, description: string, bounds: ReadonlyArray<number>) =>
+  MetricKey.histogram(name, MetricBoundaries.fromIterable(bounds), description)
+
+// =============================================================================
+// what there is
+// =============================================================================
+
+const keys = {
+  duration: histogram(
+    "gen_ai.client.operation.duration",
+    "GenAI operation duration.",
+    [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
+  ),
+  tokens: histogram(
+    "gen_ai.client.token.usage",
+    "Number of input and output tokens used.",
+    [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
+  ),
+  firstToken: histogram(
+    "gen_ai.server.time_to_first_token",
+    "Time to generate first token for successful responses.",
+    [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+  ),
+  perToken: histogram(
+    "gen_ai.server.time_per_output_token",
+    "Time per output token generated after the first token for successful responses.",
+    [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5]
+  ),
+  attempts: counter("aicortex_attempts_total", "Attempts on servers, by how they ended"),
+  inFlight: gauge("aicortex_attempts_in_flight", "Attempts on servers under way"),
+  hedges: counter("aicortex_hedges_total", "Attempts made because another one was late, by how they ended"),
+  failovers: counter("aicortex_failovers_total", "Attempts that took over where another had failed, by its reason"),
+  resumes: counter("aicortex_resumes_total", "Broken answers that a server went on with to their end, by how it did"),
+  loads: counter("aicortex_model_loads_total", "Attempts that had a server load the model"),
+  queueLength: gauge("aicortex_queue_length", "Calls that wait for a place on a server"),
+  queueWait: histogram(
+    "aicortex_queue_wait_seconds",
+    "How long calls waited for a place on a server, of those that had to",
+    [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
+  ),
+  overloaded: counter("aicortex_overloaded_total", "Calls refused because too many were waiting"),
+  probes: counter("aicortex_probes_total", "Active probes of servers, by whether they were reached"),
+  breaker: counter("aicortex_breaker_transitions_total", "Changes of a circuit breaker, by what it became")
+} as const
+
+/**
+ * A server without user information or path: its host, its port, and both together.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Address {
+  readonly name: string
+  readonly port: number | undefined
+  readonly both: string
+}
+
+/**
+ * @since 0.1.0
+ * @category accessors
+ */
+export const addressOf: (url: string) => Address = perKey((url) => {
+  const { hostname, port, protocol } = new URL(url)
+  // The engine in this process has no host.
+  if (hostname === "") return { name: protocol.slice(0, -1), port: undefined, both: protocol.slice(0, -1) }
+  const number = port === "" ? (protocol === "https:" ? 443 : 80) : Number(port)
+  return { name: hostname, port: number, both: `${hostname}:${number}` }
+})
+
+/**
+ * The name of each protocol as a provider. Where the conventions know none, it is the program's own.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const providers: { readonly [P in Protocol]: string } = {
+  ollama: "ollama",
+  openai: "openai",
+  embedded: "llama_cpp"
+}
+
+const words: { readonly [R in Resumption]: string } = {
+  continues: "continued",
+  trims: "continued",
+  echoes: "echoed",
+  restarts: "restarted",
+  discards: "discarded"
+}
+
+/**
+ * How an answer was gone on with, as a label and an attribute have it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const wordFor = (how: Resumption): string => words[how]
+
+// =============================================================================
+// by server and model
+// =============================================================================
+
+/**
+ * The metrics of one model on one server. Times are in seconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class OfServer {
+  readonly address: Address
+  readonly provider: string
+  private readonly completed: Counter
+  private readonly others: (outcome: Outcome) => Counter
+  private readonly hedging: (outcome: Outcome) => Counter
+  private readonly input: Histogram
+  private readonly output: Histogram
+  private readonly first: Histogram
+  private readonly rest: Histogram
+  private readonly underWay: Gauge
+  private readonly answered: Histogram
+  private readonly failing: (reason: FailureReason) => Counter
+  private readonly resuming: (how: string) => Counter
+  private readonly erring: (type: string) => Histogram
+  private readonly loading: Counter
+
+  constructor(
+    url: string,
+    readonly model: string,
+    protocol: Protocol
+  ) {
+    const address = addressOf(url)
+    this.address = address
+    this.provider = providers[protocol]
+    const shared = {
+      "gen_ai.operation.name": "chat",
+      "gen_ai.provider.name": this.provider,
+      "gen_ai.request.model": model,
+      "gen_ai.response.model": model,
+      "server.address": address.name,
+      ...(address.port === undefined ? {} : { "server.port": String(address.port) })
+    }
+    const timed = { ...shared, unit: "s" }
+    const counted = { ...shared, unit: "{token}" }
+    this.answered = tagged(keys.duration, timed)
+    this.erring = perKey((type) => tagged(keys.duration, { ...timed, "error.type": type }))
+    this.input = tagged(keys.tokens, { ...counted, "gen_ai.token.type": "input" })
+    this.output = tagged(keys.tokens, { ...counted, "gen_ai.token.type": "output" })
+    this.first = tagged(keys.firstToken, timed)
+    this.rest = tagged(keys.perToken, timed)
+    this.underWay = tagged(keys.inFlight, { server: address.both, model })
+    this.completed = this.own(keys.attempts, { outcome: "success" })
+    this.others = perKey((outcome) => this.own(keys.attempts, { outcome }))
+    this.hedging = perKey((outcome) => this.own(keys.hedges, { outcome }))
+    this.failing = perKey((reason) => this.own(keys.attempts, { outcome: "failure", reason }))
+    this.resuming = perKey((how) => this.own(keys.resumes, { how }))
+    this.loading = this.own(keys.loads, {})
+  }
+
+  private own(key: MetricKey.MetricKey.Counter<number>, labels: Labels): Counter {
+    return tagged(key, { server: this.address.both, model: this.model, ...labels })
+  }
+
+  began(): void {
+    this.underWay.unsafeModify(1, none)
+  }
+  succeeded(firstToken: number | undefined, perToken: number | undefined): void {
+    this.underWay.unsafeModify(-1, none)
+    this.completed.unsafeUpdate(1, none)
+    if (firstToken !== undefined) this.first.unsafeUpdate(firstToken, none)
+    if (perToken !== undefined) this.rest.unsafeUpdate(perToken, none)
+  }
+  failed(reason: FailureReason): void {
+    this.underWay.unsafeModify(-1, none)
+    this.failing(reason).unsafeUpdate(1, none)
+  }
+  stopped(outcome: "cancelled" | "overtaken"): void {
+    this.underWay.unsafeModify(-1, none)
+    this.others(outcome).unsafeUpdate(1, none)
+  }
+  hedged(outcome: Outcome): void {
+    this.hedging(outcome).unsafeUpdate(1, none)
+  }
+  resumed(how: Resumption): void {
+    this.resuming(wordFor(how)).unsafeUpdate(1, none)
+  }
+  loaded(): void {
+    this.loading.unsafeUpdate(1, none)
+  }
+  used(input: number | undefined, output: number | undefined): void {
+    if (input !== undefined) this.input.unsafeUpdate(input, none)
+    if (output !== undefined) this.output.unsafeUpdate(output, none)
+  }
+  /** A call has ended; `error` is what it ended with, if it did with one. */
+  ended(seconds: number, error: string | undefined): void {
+    ;(error === undefined ? this.answered : this.erring(error)).unsafeUpdate(seconds, none)
+  }
+}
+
+const servers = new Map<string, Map<string, OfServer>>()
+
+/**
+ * @since 0.1.0
+ * @category accessors
+ */
+export const ofServer = ({ model, protocol, server: { url } }: Host): OfServer => {
+  let models = servers.get(url)
+  if (models === undefined) {
+    models = new Map()
+    servers.set(url, models)
+  }
+  let found = models.get(model)
+  // Another program may have taken the address since.
+  if (found === undefined || found.provider !== providers[protocol]) {
+    found = new OfServer(url, model, protocol)
+    models.set(model, found)
+  }
+  return found
+}
+
+// =============================================================================
+// by model
+// =============================================================================
+
+/**
+ * The metrics of one model, whatever the server. Times are in seconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class OfModel {
+  private readonly length: Gauge
+  private readonly wait: Histogram
+  private readonly refused: Counter
+  private readonly failover: (reason: FailureReason) => Counter
+  private readonly ending: (error: string) => Histogram
+
+  constructor(model: string | undefined) {
+    const labels: Labels = model === undefined ? {} : { model }
+    this.length = tagged(keys.queueLength, labels)
+    this.wait = tagged(keys.queueWait, labels)
+    this.refused = tagged(keys.overloaded, labels)
+    this.failover = perKey((reason) => tagged(keys.failovers, { ...labels, reason }))
+    this.ending = perKey((error) =>
+      tagged(keys.duration, {
+        "gen_ai.operation.name": "chat",
+        ...(model === undefined ? {} : { "gen_ai.request.model": model }),
+        "error.type": error,
+        unit: "s"
+      })
+    )
+  }
+
+  queued(): void {
+    this.length.unsafeModify(1, none)
+  }
+  dequeued(seconds: number): void {
+    this.length.unsafeModify(-1, none)
+    this.wait.unsafeUpdate(seconds, none)
+  }
+  overloaded(): void {
+    this.refused.unsafeUpdate(1, none)
+  }
+  failedOver(reason: FailureReason): void {
+    this.failover(reason).unsafeUpdate(1, none)
+  }
+  /** A call has ended before any server was asked. */
+  ended(seconds: number, error: string): void {
+    this.ending(error).unsafeUpdate(seconds, none)
+  }
+}
+
+/**
+ * `undefined`: a model that nobody is known to have. Its name is the caller's, and there is no end to those.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const ofModel: (model: string | undefined) => OfModel = perKey((model) => new OfModel(model))
+
+// =============================================================================
+// by server
+// =============================================================================
+
+/**
+ * What a circuit breaker has become.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type BreakerChange = "open" | "half-open" | "closed"
+
+/**
+ * Counts what becomes of a breaker: that of a server, or of one model on it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const breaker = (url: string, model: string | undefined): ((change: BreakerChange) => void) => {
+  const of = perKey((to: BreakerChange) =>
+    tagged(keys.breaker, { server: addressOf(url).both, ...(model === undefined ? {} : { model }), to })
+  )
+  return (change) => of(change).unsafeUpdate(1, none)
+}
+
+const probes = perKey((url: string) =>
+  perKey((outcome: string) => tagged(keys.probes, { server: addressOf(url).both, outcome }))
+)
+
+/**
+ * Counts an active probe. `undefined`: the server was silent, which may mean that it is busy.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const probed = (url: string, reached: boolean | undefined): void => {
+  const outcome = reached === undefined ? "silent" : reached ? "reached" : "unreachable"
+  probes(url)(outcome).unsafeUpdate(1, none)
+}

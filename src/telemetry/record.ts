@@ -1,0 +1,256 @@
+/**
+ * What is recorded of one call: in metrics always, in spans where a tracer is set.
+ *
+ * @since 0.1.0
+ */
+import * as Option from "effect/Option"
+import type { Span } from "effect/Tracer"
+import type { Usage } from "../ChatEvent.js"
+import type { FailureReason, Phase } from "../Errors.js"
+import type { Host } from "../Server.js"
+import * as Instruments from "./instruments.js"
+import type { AttemptObserver, CallObserver, Ending, Observed, Resumption } from "./observer.js"
+import * as Trace from "./trace.js"
+
+/** What a call that was given up ends with, in `error.type`. */
+const cancelled = "cancelled"
+
+/** The kind of an error: one of those of the library, or `_OTHER`. */
+const typeOf = (error: unknown): string =>
+  error instanceof Error && "_tag" in error && typeof error._tag === "string" ? error._tag : "_OTHER"
+
+const given = (attributes: Record<string, unknown>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined))
+
+/** The span of a call. It begins when the call did, which may have waited for its session since. */
+const spanOf = ({ began, request }: Observed, trace: Trace.Trace, now: number): Span => {
+  const waited = BigInt(Math.max(0, Math.round(now - began))) * 1_000_000n
+  const attributes = given({
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": request.model,
+    "gen_ai.request.temperature": request.temperature,
+    "gen_ai.request.top_p": request.topP,
+    "gen_ai.request.top_k": request.topK,
+    "gen_ai.request.max_tokens": request.maxTokens,
+    "gen_ai.request.seed": request.seed,
+    "gen_ai.request.frequency_penalty": request.frequencyPenalty,
+    "gen_ai.request.presence_penalty": request.presencePenalty,
+    "gen_ai.request.stop_sequences": request.stop.length === 0 ? undefined : request.stop,
+    "gen_ai.output.type": request.format === "text" ? undefined : "json",
+    "gen_ai.conversation.id": trace.conversation
+  })
+  return Trace.open(trace, `chat ${request.model}`, trace.parent, trace.now() - waited, attributes)
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export class CallRecord implements CallObserver {
+  private readonly span: Span | undefined
+  /** The last server that was asked, or the one that has answered. */
+  private last: Instruments.OfServer | undefined
+  /** Why the last attempt failed, until another one takes over. */
+  private mishap: FailureReason | undefined
+  private queuedAt: number | undefined
+  private attempts = 0
+  private over = false
+
+  constructor(
+    private readonly call: Observed,
+    private readonly model: string | undefined,
+    private readonly now: () => number
+  ) {
+    this.span = call.trace === undefined ? undefined : spanOf(call, call.trace, now())
+  }
+
+  attempt(host: Host, loads: boolean, hedge: boolean): AttemptObserver {
+    const { mishap, span } = this
+    const { trace } = this.call
+    const at = Instruments.ofServer(host)
+    this.last = at
+    this.attempts++
+    if (mishap !== undefined) {
+      this.mishap = undefined
+      Instruments.ofModel(this.model).failedOver(mishap)
+    }
+    at.began()
+    return new AttemptRecord(
+      this,
+      at,
+      loads,
+      hedge,
+      trace,
+      trace === undefined || span === undefined ? undefined : attemptSpan(trace, span, at, this.attempts)
+    )
+  }
+
+  /** An attempt has got its answer. */
+  got(at: Instruments.OfServer): void {
+    this.last = at
+    this.mishap = undefined
+  }
+
+  /** An attempt has failed. */
+  lost(reason: FailureReason): void {
+    this.mishap = reason
+  }
+
+  queued(): void {
+    this.queuedAt = this.now()
+    Instruments.ofModel(this.model).queued()
+    const { trace } = this.call
+    if (trace !== undefined) this.span?.event("aicortex.queued", trace.now())
+  }
+
+  dequeued(): void {
+    const { queuedAt } = this
+    if (queuedAt === undefined) return
+    this.queuedAt = undefined
+    Instruments.ofModel(this.model).dequeued(Math.max(0, this.now() - queuedAt) / 1_000)
+    const { trace } = this.call
+    if (trace !== undefined) this.span?.event("aicortex.dequeued", trace.now())
+  }
+
+  used({ completionTokens, promptTokens }: Usage): void {
+    this.last?.used(promptTokens, completionTokens)
+  }
+
+  answered(ending: Ending): void {
+    if (!this.end(undefined)) return
+    const { span } = this
+    const { events, trace } = this.call
+    if (span === undefined || trace === undefined) return
+    const { finishReason, firstTokenTime, model, usage } = ending
+    span.attribute("gen_ai.response.model", model)
+    span.attribute("gen_ai.response.finish_reasons", [finishReason])
+    if (usage.promptTokens !== undefined) span.attribute("gen_ai.usage.input_tokens", usage.promptTokens)
+    if (usage.completionTokens !== undefined) span.attribute("gen_ai.usage.output_tokens", usage.completionTokens)
+    if (events && firstTokenTime !== undefined) {
+      span.attribute("gen_ai.response.time_to_first_chunk", firstTokenTime / 1_000)
+    }
+    Trace.succeed(span, trace.now())
+  }
+
+  failed(error: unknown): void {
+    const type = typeOf(error)
+    if (!this.end(type)) return
+    if (type === "Overloaded") Instruments.ofModel(this.model).overloaded()
+    const { trace } = this.call
+    if (this.span !== undefined && trace !== undefined) Trace.fail(this.span, trace.now(), type)
+  }
+
+  closed(): void {
+    if (!this.end(cancelled)) return
+    const { trace } = this.call
+    if (this.span !== undefined && trace !== undefined) Trace.interrupt(this.span, trace.now())
+  }
+
+  /** What every end has; false where it had ended before. */
+  private end(error: string | undefined): boolean {
+    if (this.over) return false
+    this.over = true
+    this.dequeued()
+    const { last, span } = this
+    const seconds = Math.max(0, this.now() - this.call.began) / 1_000
+    if (last !== undefined) last.ended(seconds, error)
+    else if (error !== undefined) Instruments.ofModel(this.model).ended(seconds, error)
+    if (span !== undefined) {
+      span.attribute("aicortex.attempts", this.attempts)
+      if (last !== undefined) locate(span, last)
+    }
+    return true
+  }
+}
+
+const locate = (span: Span, { address, provider }: Instruments.OfServer): void => {
+  span.attribute("gen_ai.provider.name", provider)
+  span.attribute("server.address", address.name)
+  if (address.port !== undefined) span.attribute("server.port", address.port)
+}
+
+/** The span of an attempt has no tokens: those are the call's, and must not be counted twice. */
+const attemptSpan = (trace: Trace.Trace, call: Span, at: Instruments.OfServer, count: number): Span => {
+  const { address, model, provider } = at
+  const attributes = given({
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": provider,
+    "gen_ai.request.model": model,
+    "server.address": address.name,
+    "server.port": address.port,
+    "aicortex.attempt": count
+  })
+  return Trace.open(trace, `chat ${model}`, Option.some(call), trace.now(), attributes)
+}
+
+class AttemptRecord implements AttemptObserver {
+  private resumption: Resumption | undefined
+  private over = false
+
+  constructor(
+    private readonly call: CallRecord,
+    private readonly at: Instruments.OfServer,
+    private readonly loads: boolean,
+    private readonly hedge: boolean,
+    private readonly trace: Trace.Trace | undefined,
+    private readonly span: Span | undefined
+  ) {}
+
+  resumes(how: Resumption): void {
+    this.resumption = how
+  }
+
+  succeeded(firstTokenTime: number | undefined, tokensPerSecond: number | undefined): void {
+    if (this.over) return
+    this.end("success", "stream")
+    const { at, resumption, span, trace } = this
+    this.call.got(at)
+    at.succeeded(
+      firstTokenTime === undefined ? undefined : Math.max(0, firstTokenTime) / 1_000,
+      tokensPerSecond === undefined || !(tokensPerSecond > 0) ? undefined : 1 / tokensPerSecond
+    )
+    if (resumption !== undefined) at.resumed(resumption)
+    if (span !== undefined && trace !== undefined) Trace.succeed(span, trace.now())
+  }
+
+  failed(reason: FailureReason, phase: Phase, status: number | undefined): void {
+    if (this.over) return
+    this.end("failure", phase)
+    const { span, trace } = this
+    this.call.lost(reason)
+    this.at.failed(reason)
+    if (span === undefined || trace === undefined) return
+    if (status !== undefined) span.attribute("http.response.status_code", status)
+    Trace.fail(span, trace.now(), reason)
+  }
+
+  cancelled(phase: Phase): void {
+    this.stopped("cancelled", phase)
+  }
+
+  overtaken(phase: Phase): void {
+    this.stopped("overtaken", phase)
+  }
+
+  private stopped(outcome: "cancelled" | "overtaken", phase: Phase): void {
+    if (this.over) return
+    this.end(outcome, phase)
+    const { span, trace } = this
+    this.at.stopped(outcome)
+    if (span !== undefined && trace !== undefined) Trace.interrupt(span, trace.now())
+  }
+
+  /** What every end has. */
+  private end(outcome: Instruments.Outcome, phase: Phase): void {
+    this.over = true
+    const { at, hedge, loads, resumption, span } = this
+    // Who was not reached has loaded nothing.
+    if (loads && phase !== "connect") at.loaded()
+    if (hedge) at.hedged(outcome)
+    if (span === undefined) return
+    span.attribute("aicortex.outcome", outcome)
+    if (hedge) span.attribute("aicortex.hedge", true)
+    if (loads) span.attribute("aicortex.loads", true)
+    if (resumption !== undefined) span.attribute("aicortex.resumed", Instruments.wordFor(resumption))
+  }
+}

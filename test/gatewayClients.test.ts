@@ -1,0 +1,146 @@
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible"
+import { HumanMessage } from "@langchain/core/messages"
+import { tool as langTool } from "@langchain/core/tools"
+import { ChatOllama } from "@langchain/ollama"
+import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai"
+import { generateObject, generateText, jsonSchema, stepCountIs, streamText, tool } from "ai"
+import OpenAI from "openai"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { type FakeServer, startFakeOllama } from "./support/fakeServer.js"
+import { startGateway, type TestGateway } from "./support/gateway.js"
+
+const model = "llama3.2:3b"
+const story = "Once upon a time there was a robot."
+const weather = { name: "weather", arguments: { city: "Berlin" } }
+const parameters = {
+  type: "object",
+  properties: { city: { type: "string" } },
+  required: ["city"],
+  additionalProperties: false
+} as const
+
+let server: FakeServer
+let gateway: TestGateway
+
+beforeAll(async () => {
+  server = await startFakeOllama({
+    models: [model, { name: "embedder", capabilities: ["embedding"] }],
+    reply: ({ format, messages, tools }) => {
+      if (tools?.length > 0 && !messages.some((m: { role: string }) => m.role === "tool")) {
+        return { tokens: [], toolCalls: [weather] }
+      }
+      if (messages.some((m: { role: string }) => m.role === "tool")) return "It is sunny in Berlin."
+      return format === undefined ? story : `{"city":"Berlin"}`
+    }
+  })
+  gateway = await startGateway([server.url])
+})
+afterAll(async () => {
+  await gateway.close()
+  await server.stop()
+})
+
+describe("ai with @ai-sdk/openai-compatible", () => {
+  const provider = () =>
+    createOpenAICompatible({ name: "fleet", baseURL: `${gateway.url}/v1`, supportsStructuredOutputs: true })(model)
+
+  it("generateText", async () => {
+    const { finishReason, text, usage } = await generateText({ model: provider(), prompt: "A story." })
+    expect(text).toBe(story)
+    expect(finishReason).toBe("stop")
+    expect(usage.outputTokens).toBeGreaterThan(0)
+  })
+
+  it("streamText", async () => {
+    const { textStream } = streamText({ model: provider(), prompt: "A story." })
+    let text = ""
+    for await (const piece of textStream) text += piece
+    expect(text).toBe(story)
+  })
+
+  it("generateObject", async () => {
+    const { object } = await generateObject({
+      model: provider(),
+      schema: jsonSchema<{ city: string }>(parameters),
+      prompt: "Where?"
+    })
+    expect(object).toEqual({ city: "Berlin" })
+  })
+
+  it("tools, in several steps", async () => {
+    const { steps, text } = await generateText({
+      model: provider(),
+      prompt: "The weather?",
+      stopWhen: stepCountIs(3),
+      tools: {
+        weather: tool({
+          inputSchema: jsonSchema<{ city: string }>(parameters),
+          execute: async ({ city }) => `sunny in ${city}`
+        })
+      }
+    })
+    expect(text).toBe("It is sunny in Berlin.")
+    expect(steps).toHaveLength(2)
+    const stream = streamText({
+      model: provider(),
+      prompt: "The weather?",
+      stopWhen: stepCountIs(3),
+      tools: {
+        weather: tool({
+          inputSchema: jsonSchema<{ city: string }>(parameters),
+          execute: async ({ city }) => `sunny in ${city}`
+        })
+      }
+    })
+    expect(await stream.text).toBe("It is sunny in Berlin.")
+  })
+})
+
+describe("LangChain", () => {
+  const city = langTool(async () => "sunny", { name: "weather", description: "The weather.", schema: parameters })
+
+  it("@langchain/openai", async () => {
+    const chat = new ChatOpenAI({ model, apiKey: "none", configuration: { baseURL: `${gateway.url}/v1` } })
+    expect((await chat.invoke([new HumanMessage("A story.")])).content).toBe(story)
+    let text = ""
+    for await (const piece of await chat.stream("A story.")) text += String(piece.content)
+    expect(text).toBe(story)
+    const { tool_calls } = await chat.bindTools([city]).invoke("The weather?")
+    expect(tool_calls).toMatchObject([{ name: "weather", args: { city: "Berlin" } }])
+    const structured = chat.withStructuredOutput(parameters, { name: "place", method: "jsonSchema" })
+    expect(await structured.invoke("Where?")).toEqual({ city: "Berlin" })
+    const embeddings = new OpenAIEmbeddings({
+      model: "embedder",
+      apiKey: "none",
+      configuration: { baseURL: `${gateway.url}/v1` }
+    })
+    expect(await embeddings.embedQuery("one")).toHaveLength(8)
+  })
+
+  it("@langchain/ollama", async () => {
+    const chat = new ChatOllama({ model, baseUrl: gateway.url })
+    expect((await chat.invoke([new HumanMessage("A story.")])).content).toBe(story)
+    let text = ""
+    for await (const piece of await chat.stream("A story.")) text += String(piece.content)
+    expect(text).toBe(story)
+    const { tool_calls } = await chat.bindTools([city]).invoke("The weather?")
+    expect(tool_calls).toMatchObject([{ name: "weather", args: { city: "Berlin" } }])
+  })
+})
+
+describe("the demo model", () => {
+  it("answers where there is no server at all", async () => {
+    await using alone = await startGateway([])
+    const client = new OpenAI({ baseURL: `${alone.url}/v1`, apiKey: "none", maxRetries: 0 })
+    expect((await client.models.list()).data.map(({ id }) => id)).toContain("aicortex-demo")
+    const ask = { model: "auto", messages: [{ role: "user" as const, content: "Hello" }], seed: 1, temperature: 0 }
+    const whole = await client.chat.completions.create(ask)
+    expect(whole.model).toBe("auto (selected: embedded:aicortex-demo)")
+    expect(whole.choices[0]?.message.content).not.toBe("")
+    let text = ""
+    for await (const chunk of await client.chat.completions.create({ ...ask, stream: true })) {
+      text += chunk.choices[0]?.delta.content ?? ""
+    }
+    expect(text).toBe(whole.choices[0]?.message.content)
+  })
+})

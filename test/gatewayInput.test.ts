@@ -1,0 +1,362 @@
+import { once } from "node:events"
+import { connect } from "node:net"
+import * as fc from "fast-check"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { type FakeServer, startFakeOllama } from "./support/fakeServer.js"
+import { eventually, rawPost, rawRequest, startGateway, type TestGateway } from "./support/gateway.js"
+
+const model = "m:1b"
+const messages = [{ role: "user", content: "Hi" }]
+
+let server: FakeServer
+let gateway: TestGateway
+
+beforeAll(async () => {
+  server = await startFakeOllama({ models: [model, { name: "embedder", capabilities: ["embedding"] }], reply: "Well." })
+  gateway = await startGateway(
+    [server.url],
+    { maxBody: 1024 * 1024 },
+    { patience: { headersTimeout: 500, requestTimeout: 1_000 } }
+  )
+})
+afterAll(async () => {
+  await gateway.close()
+  await server.stop()
+})
+
+const works = async (): Promise<void> => {
+  const response = await gateway.post("/v1/chat/completions", { model, messages })
+  expect([response.status, ((await response.json()) as { choices: unknown }).choices]).toMatchObject([
+    200,
+    [{ message: { content: "Well." } }]
+  ])
+}
+
+const endpoints: ReadonlyArray<readonly [path: string, good: { readonly [name: string]: unknown }]> = [
+  ["/v1/chat/completions", { model, messages }],
+  ["/v1/completions", { model, prompt: "Hi" }],
+  ["/v1/responses", { model, input: "Hi" }],
+  ["/v1/embeddings", { model: "embedder", input: "Hi" }],
+  ["/api/chat", { model, messages }],
+  ["/api/generate", { model, prompt: "Hi" }],
+  ["/api/embed", { model: "embedder", input: "Hi" }]
+]
+
+describe("values that are wrong", () => {
+  const wrong: Array<[param: string, value: unknown]> = [
+    ["model", 7],
+    ["messages", "Hi"],
+    ["messages", []],
+    ["messages[0]", [1]],
+    ["messages[0].role", [{ role: "wizard", content: "Hi" }]],
+    ["messages[0].content", [{ role: "user", content: 7 }]],
+    ["messages[0].content", [{ role: "user" }]],
+    ["messages[0].content", [{ role: "assistant", content: null }]],
+    ["messages[0].content[0].type", [{ role: "user", content: [{ type: "input_audio" }] }]],
+    [
+      "messages[0].content[0].image_url.url",
+      [{ role: "user", content: [{ type: "image_url", image_url: { url: "ftp://x" } }] }]
+    ],
+    ["messages[0].tool_call_id", [{ role: "tool", content: "x" }]],
+    [
+      "messages[0].tool_calls[0].function.arguments",
+      [{ role: "assistant", tool_calls: [{ id: "a", type: "function", function: { name: "f", arguments: "{" } }] }]
+    ],
+    ["temperature", -0.1],
+    ["temperature", 2.1],
+    ["temperature", "hot"],
+    ["top_p", 1.5],
+    ["n", 0],
+    ["n", 129],
+    ["n", 1.5],
+    ["stream", "yes"],
+    ["stream_options", { include_usage: true }],
+    ["max_tokens", 0],
+    ["max_completion_tokens", -1],
+    ["presence_penalty", 2.5],
+    ["frequency_penalty", -2.5],
+    ["stop", [""]],
+    ["stop", [7]],
+    ["seed", 1.5],
+    ["logit_bias", { hello: 1 }],
+    ["logit_bias.1", { 1: 101 }],
+    ["logprobs", "yes"],
+    ["top_logprobs", 21],
+    ["top_logprobs", 2],
+    ["user", 7],
+    ["tools", {}],
+    ["tools[0].type", [{ type: "custom" }]],
+    ["tools[0].function.name", [{ type: "function", function: { name: "a b" } }]],
+    ["tool_choice", "required"],
+    ["response_format.type", { type: "xml" }],
+    ["response_format.json_schema", { type: "json_schema" }],
+    ["response_format.json_schema.schema", { type: "json_schema", json_schema: { name: "a" } }],
+    ["reasoning_effort", "extreme"],
+    ["keep_alive", "soon"],
+    ["think", "extreme"],
+    ["routing", "magic"],
+    ["functions", []],
+    ["audio", {}],
+    ["modalities", ["audio"]],
+    ["wat", 1]
+  ]
+
+  it.each(wrong)("%s: %j", async (param, value) => {
+    const name = /^\w+/.exec(param)?.[0] ?? ""
+    const response = await gateway.post("/v1/chat/completions", { model, messages, [name]: value })
+    const { error } = (await response.json()) as { error: { type: string; param: string; message: string } }
+    expect(response.status).toBe(400)
+    expect(error.type).toBe("invalid_request_error")
+    expect(error.param).toBe(param)
+    expect(error.message).toContain(name)
+  })
+
+  it("null is as good as nothing", async () => {
+    const nothing = Object.fromEntries(
+      ["temperature", "n", "stop", "max_tokens", "logit_bias", "user", "tools", "response_format", "stream"].map(
+        (name) => [name, null]
+      )
+    )
+    expect((await gateway.post("/v1/chat/completions", { model, messages, ...nothing })).status).toBe(200)
+  })
+
+  it("a schema that cannot be compiled, or is nested without end", async () => {
+    const format = (schema: unknown) => ({ type: "json_schema", json_schema: { name: "a", schema } })
+    const bad = await gateway.post("/v1/chat/completions", {
+      model,
+      messages,
+      response_format: format({ type: "nope" })
+    })
+    expect(bad.status).toBe(400)
+    const deep = `${`{"a":`.repeat(50_000)}1${"}".repeat(50_000)}`
+    for (const body of [
+      `{"model":"m:1b","messages":[{"role":"user","content":"Hi"}],"options":${deep}}`,
+      `{"model":"m:1b","messages":${deep}}`,
+      deep
+    ] as ReadonlyArray<string>) {
+      expect((await gateway.post("/v1/chat/completions", body)).status).toBe(400)
+    }
+    await works()
+  })
+})
+
+describe("bodies that are wrong", () => {
+  it.each<[string, string]>([
+    ["nothing", ""],
+    ["no JSON", "{"],
+    ["no object", "[1]"],
+    ["null", "null"],
+    ["a number", "7"]
+  ])("%s", async (_, body) => {
+    for (const [path] of endpoints) {
+      const response = await gateway.post(path, body)
+      expect(response.status).toBe(400)
+      const { error } = (await response.json()) as { error: unknown }
+      expect(typeof error).toBe(path.startsWith("/api") ? "string" : "object")
+    }
+  })
+
+  it("another media type", async () => {
+    const post = (path: string) =>
+      gateway.post(path, JSON.stringify({ model, messages }), { headers: { "content-type": "text/plain" } })
+    expect((await post("/v1/chat/completions")).status).toBe(415)
+    expect((await post("/api/chat")).status).toBe(200)
+  })
+
+  it("text that is not UTF-8", async () => {
+    const body = Buffer.from(`{"model":"m:1b","messages":[{"role":"user","content":"\xff\xfe"}]}`, "latin1")
+    const response = await gateway.get("/v1/chat/completions", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body
+    })
+    expect(response.status).toBe(400)
+    expect(await response.text()).toContain("UTF-8")
+  })
+
+  it("100 MB, announced or not", async () => {
+    const before = process.memoryUsage().rss
+    const socket = connect(gateway.port, "127.0.0.1")
+    await once(socket, "connect")
+    let text = ""
+    socket.on("data", (part) => {
+      text += part
+    })
+    socket.on("error", () => {})
+    socket.write(
+      `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 104857600\r\n\r\n`
+    )
+    const part = Buffer.alloc(1024 * 1024, "a")
+    for (let i = 0; i < 100 && !socket.destroyed; i++) {
+      if (!socket.write(part)) await Promise.race([once(socket, "drain"), once(socket, "close")]).catch(() => {})
+    }
+    await eventually(() => text.includes("\r\n\r\n"), "an answer")
+    expect(text).toMatch(/^HTTP\/1\.1 413 /)
+    expect(text).toContain("body_too_large")
+    socket.destroy()
+
+    const chunk = `100000\r\n${"a".repeat(0x100000)}\r\n`
+    const chunked = await rawRequest(
+      gateway.port,
+      [
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
+        chunk,
+        chunk,
+        chunk
+      ],
+      /\}\}$/
+    )
+    expect(chunked).toMatch(/^HTTP\/1\.1 413 /)
+    expect(process.memoryUsage().rss - before).toBeLessThan(256 * 1024 * 1024)
+    await works()
+  })
+
+  it("is told before it is sent to who asks first", async () => {
+    const head =
+      "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n"
+    expect(await rawRequest(gateway.port, `${head}content-length: 104857600\r\n\r\n`, /\}\}$/)).toMatch(
+      /^HTTP\/1\.1 413 /
+    )
+    expect(await rawRequest(gateway.port, `${head}content-length: 10\r\n\r\n`, /\r\n\r\n/)).toMatch(/^HTTP\/1\.1 100 /)
+  })
+})
+
+describe("requests that are no requests", () => {
+  const head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+
+  it("10,000 headers", async () => {
+    const headers = Array.from({ length: 10_000 }, (_, i) => `x-${i}: y\r\n`).join("")
+    expect(await rawRequest(gateway.port, `GET /health HTTP/1.1\r\nhost: localhost\r\n${headers}\r\n`)).toMatch(
+      /^HTTP\/1\.1 431 /
+    )
+    await works()
+  })
+
+  it("headers, or a body, that never end", async () => {
+    expect(await rawRequest(gateway.port, "GET /health HTTP/1.1\r\nhost: loc")).toMatch(/^(HTTP\/1\.1 408 .*)?/)
+    const late = await rawRequest(gateway.port, `${head}content-length: 100\r\n\r\n{"model":`)
+    expect(late).toMatch(/^HTTP\/1\.1 (408|400) /)
+    await works()
+  })
+
+  it("a body that is cut off", async () => {
+    const socket = connect(gateway.port, "127.0.0.1")
+    await once(socket, "connect")
+    socket.write(`${head}content-length: 100\r\n\r\n{"model":`)
+    socket.end()
+    const closed = once(socket, "close")
+    socket.resume()
+    await closed
+    await works()
+  })
+
+  it("garbage behind a good request", async () => {
+    const good = `GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n`
+    const answer = await rawRequest(gateway.port, `${good}\x00\x01garbage\r\n\r\n`)
+    expect(answer).toMatch(/^HTTP\/1\.1 (200|400) /)
+    expect(await rawRequest(gateway.port, "\x16\x03\x01\x02hello\r\n\r\n")).toMatch(/^HTTP\/1\.1 400 /)
+    const two = await rawRequest(
+      gateway.port,
+      rawPost("/v1/chat/completions", "{").replace("connection: close\r\n", "") +
+        good.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n")
+    )
+    expect(two.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 400", "HTTP/1.1 200"])
+    await works()
+  })
+
+  it("two lengths, or a length and chunks", async () => {
+    expect(await rawRequest(gateway.port, `${head}content-length: 5\r\ncontent-length: 6\r\n\r\n{}`)).toMatch(
+      /^HTTP\/1\.1 400 /
+    )
+    const both = await rawRequest(
+      gateway.port,
+      `${head}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`
+    )
+    expect(both).toMatch(/^HTTP\/1\.1 400 /)
+  })
+
+  it("paths that lead elsewhere", async () => {
+    for (const path of ["/../etc/passwd", "/v1/models/%E0%A4%A", "/v1/models/..%2f..%2fetc", "/v1//chat/completions"]) {
+      const answer = await rawRequest(
+        gateway.port,
+        `GET ${path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n`
+      )
+      expect(answer).toMatch(/^HTTP\/1\.1 4\d\d /)
+    }
+  })
+})
+
+describe("fuzz", () => {
+  it("1,000 bodies: each gets an answer of 2xx or 4xx, and says why", async () => {
+    const value = fc.oneof(
+      fc.jsonValue({ maxDepth: 3 }),
+      fc.constantFrom<unknown>(
+        null,
+        -1,
+        0,
+        1.5,
+        1e308,
+        "",
+        "auto",
+        [],
+        {},
+        [{}],
+        [[]],
+        true,
+        "\u0000",
+        "__proto__",
+        messages
+      )
+    )
+    const names = [
+      "model",
+      "messages",
+      "prompt",
+      "input",
+      "stream",
+      "temperature",
+      "top_p",
+      "n",
+      "stop",
+      "tools",
+      "tool_choice",
+      "response_format",
+      "options",
+      "keep_alive",
+      "think",
+      "format",
+      "system",
+      "images",
+      "logit_bias",
+      "max_tokens",
+      "stream_options",
+      "seed",
+      "instructions",
+      "text",
+      "dimensions",
+      "encoding_format",
+      "__proto__",
+      "constructor"
+    ]
+    const fields = fc.dictionary(fc.constantFrom(...names), value, { maxKeys: 5 })
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...endpoints), fields, fc.boolean(), async ([path, good], given, onTop) => {
+        const n = given["n"]
+        if (typeof n === "number" && n > 4) given["n"] = 2
+        const response = await gateway.post(path, JSON.stringify(onTop ? { ...good, ...given } : given))
+        const body = await response.text()
+        expect([response.status, body.slice(0, 300)], JSON.stringify(given)).toSatisfy(
+          ([status]: [number, string]) => status === 200 || (status >= 400 && status < 500) || status === 422
+        )
+        if (response.status !== 200) {
+          const { error } = JSON.parse(body)
+          expect(path.startsWith("/api") ? error : error.message).toMatch(/\w/)
+          expect(body).not.toMatch(/at .*\.(ts|js):\d+|127\.0\.0\.1/)
+        }
+      }),
+      { numRuns: 1_000 }
+    )
+    await works()
+    expect(gateway.log).toEqual([])
+  }, 120_000)
+})

@@ -1,0 +1,159 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
+import { type FakeServer, startFakeOllama } from "./support/fakeServer.js"
+import { eventually } from "./support/gateway.js"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+const bin = join(root, "dist/bin.js")
+const home = mkdtempSync(join(tmpdir(), "aicortex-serve-"))
+const model = "m:1b"
+
+beforeAll(() => {
+  const built = spawnSync(process.execPath, [join(root, "scripts/setup.mjs")], { encoding: "utf8" })
+  expect(built.status, built.stderr).toBe(0)
+}, 120_000)
+afterAll(() => rmSync(home, { recursive: true, force: true }))
+
+interface Served {
+  readonly child: ChildProcess
+  readonly url: string
+  readonly file: string
+  readonly said: () => string
+  readonly ended: Promise<number | null>
+}
+
+const open: Array<() => Promise<unknown>> = []
+afterEach(async () => {
+  for (const close of open.splice(0).reverse()) await close()
+})
+
+let runs = 0
+const launch = (args: ReadonlyArray<string>, config: object = {}, env: Record<string, string> = {}) => {
+  const file = join(home, `${runs++}.json`)
+  writeFileSync(file, JSON.stringify(config))
+  const child = spawn(process.execPath, [bin, "serve", ...args], {
+    env: { PATH: process.env["PATH"], HOME: home, AICORTEX_CONFIG: file, ...env },
+    stdio: ["ignore", "pipe", "pipe"]
+  })
+  let out = ""
+  child.stdout.on("data", (part) => {
+    out += part
+  })
+  child.stderr.on("data", (part) => {
+    out += part
+  })
+  const ended = new Promise<number | null>((resolve) => child.once("exit", resolve))
+  open.push(async () => {
+    child.kill("SIGKILL")
+    await ended
+  })
+  return { child, file, said: () => out, ended }
+}
+
+const serve = async (
+  args: ReadonlyArray<string>,
+  config: object = {},
+  env: Record<string, string> = {}
+): Promise<Served> => {
+  const running = launch(["--port", "0", ...args], config, env)
+  let url = ""
+  await Promise.race([
+    running.ended.then((code) => {
+      throw new Error(`ended with ${code}: ${running.said()}`)
+    }),
+    eventually(() => {
+      url = /http:\/\/[\w.]+:\d+/.exec(running.said())?.[0] ?? ""
+      return url !== ""
+    }, "it listens")
+  ])
+  return { ...running, url }
+}
+const fake = async (options: Parameters<typeof startFakeOllama>[0] = {}): Promise<FakeServer> => {
+  const server = await startFakeOllama({ models: [model], reply: "Well.", ...options })
+  open.push(server.stop)
+  return server
+}
+const ask = (url: string, body: object = {}) =>
+  fetch(`${url}/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model, messages: [{ role: "user", content: "Hi" }], ...body })
+  })
+const textOf = async (response: Response) =>
+  ((await response.json()) as { choices: Array<{ message: { content: string } }> }).choices[0]?.message.content
+
+describe("aicortex serve", () => {
+  it("serves the servers of the configuration, and ends its streams when it is told to stop", async () => {
+    const server = await fake({ reply: "word ".repeat(20), perToken: 30 })
+    const { child, ended, url } = await serve([], { servers: [server.url] })
+    const stream = await ask(url, { stream: true })
+    child.kill("SIGTERM")
+    const text = await stream.text()
+    expect(text.match(/word/g)).toHaveLength(20)
+    expect(text).toMatch(/\[DONE\]\n\n$/)
+    expect(await ended).toBe(143)
+    await expect(fetch(`${url}/health`)).rejects.toThrow()
+  })
+
+  it("takes HOST, PORT, DEFAULT_MODEL and the key from the environment, and flags before them", async () => {
+    const server = await fake()
+    const env = { HOST: "0.0.0.0", PORT: "0", DEFAULT_MODEL: model, AICORTEX_API_KEY: "sk-secret" }
+    const { said, url } = await serve(["--host", "127.0.0.1"], { servers: [server.url] }, env)
+    expect(url).toContain("127.0.0.1")
+    expect((await fetch(`${url}/v1/models`)).status).toBe(401)
+    const home = await fetch(`${url}/`)
+    expect(((await home.json()) as { default_model: string }).default_model).toBe(model)
+    expect((await fetch(`${url}/v1/models`, { headers: { authorization: "Bearer sk-secret" } })).status).toBe(200)
+    expect(said()).not.toContain("sk-secret")
+  })
+
+  it("reads its settings again on SIGHUP", async () => {
+    const [one, two] = [await fake({ reply: "one" }), await fake({ reply: "two" })]
+    const { child, file, said, url } = await serve(["--json"], { servers: [one.url] })
+    expect(await textOf(await ask(url))).toBe("one")
+    writeFileSync(file, JSON.stringify({ servers: [two.url] }))
+    child.kill("SIGHUP")
+    await eventually(() => said().includes("took the settings as they are now"), "it has read them")
+    expect(await textOf(await ask(url))).toBe("two")
+  })
+
+  it("says what is wrong, once, before it listens", async () => {
+    const { ended, said } = launch(["--host", "0.0.0.0", "--port", "0"])
+    expect(await ended).toBe(1)
+    expect(said()).toMatch(
+      /^aicortex: Invalid configuration in the options of the gateway: host: 0\.0\.0\.0 can be reached/
+    )
+    const wrong = launch(["--port", "70000"])
+    expect([await wrong.ended, wrong.said()]).toEqual([
+      2,
+      expect.stringContaining("--port must be a whole number from 0 to 65535")
+    ])
+    const bad = launch(["--port", "0"], { gateway: { prot: 1 } })
+    expect([await bad.ended, bad.said()]).toEqual([1, expect.stringContaining("gateway.prot")])
+    const workers = launch(["--host", "0.0.0.0", "--port", "0", "--workers", "2"])
+    expect(await workers.ended).toBe(1)
+    expect(workers.said().match(/can be reached/g)).toHaveLength(1)
+  })
+
+  it("uses several processes, replaces one that dies, and adds up their figures", async () => {
+    const server = await fake()
+    const { child, ended, said, url } = await serve(["--workers", "2"], { servers: [server.url] })
+    for (let i = 0; i < 6; i++) expect((await ask(url)).status).toBe(200)
+    const figures = async () => (await fetch(`${url}/metrics`)).text()
+    expect(await figures()).toContain(`aicortex_requests_total{route="/v1/chat/completions",status="200"} 6`)
+    const [worker] = spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" })
+      .stdout.trim()
+      .split("\n")
+    if (worker !== undefined && worker !== "") {
+      process.kill(Number(worker), "SIGKILL")
+      await eventually(() => said().includes("another one takes its place"), "it is replaced")
+    }
+    expect((await ask(url)).status).toBe(200)
+    child.kill("SIGTERM")
+    expect(await ended).toBe(143)
+  })
+})
