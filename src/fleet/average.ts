@@ -32,7 +32,11 @@ export const average = (
   value: number | undefined,
   weight: number = alpha
 ): number | undefined =>
-  value === undefined || !Number.isFinite(value) || value < 0 ? old : old === undefined ? value : old + weight * (value - old)
+  value === undefined || !Number.isFinite(value) || value < 0
+    ? old
+    : old === undefined
+      ? value
+      : old + weight * (value - old)
 
 /**
  * A peak EWMA: what is above the average counts at once, what is below it only in part.

@@ -46,7 +46,11 @@ export const make = (): Feed => {
     Effect.tap(Mailbox.make<Change>({ capacity, strategy: "sliding" }), (mailbox) =>
       Effect.sync(() => listeners.add(mailbox))
     ),
-    (mailbox) => Effect.zipRight(Effect.sync(() => listeners.delete(mailbox)), mailbox.shutdown)
+    (mailbox) =>
+      Effect.zipRight(
+        Effect.sync(() => listeners.delete(mailbox)),
+        mailbox.shutdown
+      )
   )
   return {
     changes: Stream.unwrapScoped(Effect.map(listen, Mailbox.toStream)),
@@ -54,7 +58,12 @@ export const make = (): Feed => {
       if (listeners.size === 0) return
       for (const state of server.models) {
         if (model !== undefined && state.model !== model) continue
-        const change = { at: now, server: server.url, model: state.model, snapshot: snapshotOf(server, state.model, now) }
+        const change = {
+          at: now,
+          server: server.url,
+          model: state.model,
+          snapshot: snapshotOf(server, state.model, now)
+        }
         for (const listener of listeners) listener.unsafeOffer(change)
       }
     }
