@@ -947,6 +947,35 @@ describe("Registry", () => {
       )
     })
 
+    it.effect("the same servers are the same list, also while one that is down is asked again", () => {
+      const network = new Network().ollama(a, "m:1b").on(`${b}/api/tags`, { delay: Number.POSITIVE_INFINITY })
+      const servers = [a, b].map((url) => ({ url, protocol: "ollama" as const }))
+      return withRegistry({ network, servers }, (registry) =>
+        Effect.gen(function* () {
+          const asking = yield* Effect.fork(registry.locate("m:1b"))
+          yield* TestClock.adjust("5 seconds")
+          const first = yield* Fiber.join(asking)
+          assert.deepStrictEqual(urls(first), [a])
+          yield* TestClock.adjust("5 seconds")
+          const before = network.count(b)
+          for (let i = 0; i < 3; i++) assert.strictEqual(yield* registry.locate("m:1b"), first)
+          yield* TestClock.adjust(1)
+          assert.strictEqual(network.count(b), before + 1)
+        })
+      )
+    })
+
+    it.effect("the same holds where no server says what it has", () =>
+      withRegistry({ servers: [a, b] }, (registry) =>
+        Effect.gen(function* () {
+          const first = yield* registry.locate("llama3.2:3b")
+          assert.deepStrictEqual(urls(first), [a, b])
+          yield* TestClock.adjust("2 seconds")
+          assert.strictEqual(yield* registry.locate("llama3.2:3b"), first)
+        })
+      )
+    )
+
     it.effect("markAbsent: the server is left out, and asked again", () => {
       const network = new Network().ollama(a, "m:1b").ollama(b, "m:1b")
       return withRegistry({ network, servers: [a, b] }, (registry) =>

@@ -91,6 +91,9 @@ const retryAfter = 5_000
 /** A model that nobody has makes a server list its models again only after so many milliseconds. */
 const missInterval = 1_000
 
+/** Lists of so many models are remembered: where no server answers, any name may be one. */
+const maxRemembered = 10_000
+
 /** How long other servers may take to answer, in milliseconds, once one is certain to have the model. */
 const grace = 250
 
@@ -139,6 +142,15 @@ const toKnown = (entry: Entry): Known => ({
   problem: entry.problem
 })
 
+const isSame = (a: Host, b: Host | undefined): boolean =>
+  b !== undefined &&
+  a.server === b.server &&
+  a.protocol === b.protocol &&
+  a.model === b.model &&
+  a.certain === b.certain &&
+  a.performance === b.performance &&
+  a.digest === b.digest
+
 // =============================================================================
 // constructors
 // =============================================================================
@@ -164,6 +176,8 @@ export const make = Effect.fnUntraced(function* (
   let settledUntil = Number.NEGATIVE_INFINITY
   /** The servers of a model, as long as nothing changes. */
   const current = new Map<string, ReadonlyArray<Host>>()
+  /** The newest list of servers of each model. */
+  const newest = new Map<string, ReadonlyArray<Host>>()
   /** Done with the next answer of any server. */
   let changed = Deferred.unsafeMake<void>(FiberId.none)
 
@@ -330,6 +344,15 @@ export const make = Effect.fnUntraced(function* (
     return [...said, ...others]
   }
 
+  /** Whoever finds the same servers gets the same list: the fleet has columns for each list, and keeps them up to date. */
+  const shared = (key: string, hosts: ReadonlyArray<Host>): ReadonlyArray<Host> => {
+    const before = newest.get(key)
+    if (before?.length === hosts.length && before.every((host, i) => isSame(host, hosts[i]))) return before
+    if (newest.size >= maxRemembered) newest.clear()
+    newest.set(key, hosts)
+    return hosts
+  }
+
   const search = Effect.fnUntraced(function* (key: string, model: string) {
     const all = yield* loaded
     const now = yield* Clock.currentTimeMillis
@@ -351,7 +374,9 @@ export const make = Effect.fnUntraced(function* (
     }
     const end = yield* Clock.currentTimeMillis
     const found = hostsOf(key, end)
-    return found.length > 0 ? found : silent(key, model, end)
+    if (found.length > 0) return shared(key, found)
+    const perhaps = silent(key, model, end)
+    return perhaps.length > 0 ? shared(key, perhaps) : perhaps
   })
 
   const located = (model: string): ReadonlyArray<Host> | undefined => {
@@ -360,8 +385,9 @@ export const make = Effect.fnUntraced(function* (
     const key = canonical(model)
     const known = current.get(key)
     if (known !== undefined) return known
-    const hosts = hostsOf(key, now)
-    if (hosts.length === 0) return undefined
+    const found = hostsOf(key, now)
+    if (found.length === 0) return undefined
+    const hosts = shared(key, found)
     current.set(key, hosts)
     return hosts
   }
