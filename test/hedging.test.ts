@@ -227,6 +227,14 @@ describe("hedging", () => {
     for (const server of servers) await expect.poll(() => server.inFlight(), { timeout: 10_000 }).toBe(0)
   }, 60_000)
 
+  it("a server that may not be asked yet is still the next one when the first fails, without a pause", async () => {
+    const { cortex, first, second } = await pair(0)
+    await first.setBehaviour({ faults: { kind: "hang" } })
+    const limits = { timeout: 300, maxRetries: 2, retryBackoff: 3_600_000 }
+    expect(await cortex.complete("Hi", { ...soon, ...limits })).toMatchObject({ text: "second", server: second.url })
+    expect(chats(first, second)).toEqual([1, 1])
+  })
+
   it("can be configured for every call", async () => {
     const first = await fleet.openai({ reply: "first" })
     const second = await fleet.openai({ reply: "second" })

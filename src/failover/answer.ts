@@ -352,9 +352,13 @@ export class Answer extends Outbox implements Course, Member {
 
   private hedge(): void {
     const { maxAttempts = 2 } = this.call.limits
+    const { hedges } = this.around
     if (this.over || this.tries > 1 || maxAttempts < 2 || this.current?.phase === "stream") return
+    // Before a rival is looked for: who was named as one counts as tried.
+    if (!hedges.allowed()) return
     const at = this.route.rival()
-    if (at < 0 || !this.around.hedges.spend()) return
+    if (at < 0) return
+    hedges.spend()
     this.tries++
     this.attempt(at, true)
   }

@@ -17,10 +17,13 @@ export class Hedges {
   }
 
   /** Whether a second request may be sent now. */
-  spend(): boolean {
+  allowed(): boolean {
     // Twenty times a twentieth is not quite one.
-    if (this.credit < 1 - 1e-9) return false
+    return this.credit >= 1 - 1e-9
+  }
+
+  /** A second request is sent. */
+  spend(): void {
     this.credit -= 1
-    return true
   }
 }
