@@ -98,6 +98,11 @@ export class Answer extends Outbox implements Course, Member {
     this.next()
   }
 
+  /** Whether it waits for a place on a server. */
+  get queued(): boolean {
+    return this.leaveQueue !== undefined
+  }
+
   /** It is on this roster until nothing more will happen. */
   enter(roster: Roster<Answer>): void {
     if (this.over) return
