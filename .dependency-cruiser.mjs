@@ -17,7 +17,6 @@ const services = stands(
   "Failover",
   "Sessions",
   "History",
-  "Personas",
   "StructuredOutput",
   "ResponseCache",
   "Probes",

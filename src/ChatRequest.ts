@@ -140,7 +140,9 @@ export const Options = Schema.Struct({
   /** 0 to 1. */
   minP: optional(range(0, 1)),
   /** Above 0; 1 is none. */
-  repeatPenalty: optional(Schema.Number.pipe(Schema.filter((n) => (n > 0 ? undefined : "must be above 0")))),
+  repeatPenalty: optional(
+    Schema.Number.pipe(Schema.filter((n) => (n > 0 && Number.isFinite(n) ? undefined : "must be a number above 0")))
+  ),
   tools: optional(
     Schema.Array(
       Schema.Struct({
@@ -154,7 +156,7 @@ export const Options = Schema.Struct({
     Schema.Union(Schema.Literal("auto", "none", "required"), Schema.Struct({ name: Schema.NonEmptyString }))
   ),
   /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m`; -1 for ever, 0 not at all. */
-  keepAlive: optional(Schema.Union(Schema.Number, Schema.NonEmptyString)),
+  keepAlive: optional(Schema.Union(Schema.Finite, Schema.NonEmptyString)),
   think: optional(Schema.Union(Schema.Boolean, Schema.Literal("low", "medium", "high", "max"))),
   /** Ollama's own options (`num_ctx`, `mirostat`, …), passed on as they are. */
   options: optional(JsonObjectSchema),
@@ -180,7 +182,11 @@ export const Options = Schema.Struct({
   /** Attempts in all, the first included; default: every server once. More than there are servers goes round again. */
   maxRetries: optional(wholeFrom(1)),
   /** Pause before the same server is tried again, in milliseconds, doubled each time, with jitter; default 500. */
-  retryBackoff: optional(Schema.Number.pipe(Schema.filter((n) => (n >= 0 ? undefined : "must not be negative")))),
+  retryBackoff: optional(
+    Schema.Number.pipe(
+      Schema.filter((n) => (n >= 0 && Number.isFinite(n) ? undefined : "must be a number of milliseconds from 0"))
+    )
+  ),
   /**
    * When a stream breaks after text was given out: `resume` (default) has another server go on from the same place,
    * `restart` begins anew after an event that says so, `fail` is `StreamInterrupted`. Calls for a whole answer give out
@@ -228,6 +234,7 @@ const invalid = (error: ParseResult.ParseError, prefix: string): InvalidRequest 
   const path = issue?.path.map(String) ?? []
   const field = prefix === "" ? path.join(".") || "options" : [prefix, ...path].join(".")
   if (issue?._tag === "Unexpected" && prefix === "") {
+    if (otherNames.includes(field)) return new InvalidRequest({ field, reason: "cannot be given to this function" })
     const plain = (name: string) => name.replace(/[_-]/g, "").toLowerCase()
     const near = optionNames.find((name) => plain(name) === plain(field)) ?? nearest(field, optionNames, 1)[0]
     return new InvalidRequest({

@@ -189,7 +189,7 @@ const leastCapacity = 512
 export const make = Effect.gen(function* () {
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
-  const feed = yield* Feed.make
+  const feed = Feed.make()
   const join = yield* Waiting.make
   const now = () => clock.unsafeCurrentTimeMillis()
   const servers = new Map<string, ServerState>()

@@ -112,7 +112,8 @@ export {
 
 /**
  * - `route`: the way of a call over the servers of a model
- * - `routed`: the same at once, where nobody has to be asked who has the model; `undefined` otherwise
+ * - `routed`: the same at once, where nobody has to be asked who has the model; `undefined` otherwise, and wherever
+ *   `route` was replaced by another one: then that is asked for every call
  * - `best`: the server that a call would try first, remembered per model and strategy for `Settings.bestServerTtl`,
  *   but not past a failure of that server
  * - `clear`: forgets all three caches: which servers are bad, which are good and how fast, and which is best; and how
@@ -159,11 +160,14 @@ export const make = Effect.gen(function* () {
     remoteness({ host, snapshot: { roundTrip } }, settings.location) ?? Number.NaN
   const poolOf = (model: string) => Effect.map(registry.locate(model), (hosts) => fleet.pool(hosts, remotenessOf))
 
+  const route: Service["route"] = (model, strategy, traveller = nobody) =>
+    Effect.map(poolOf(model), (pool) => new Way(pool, strategy, fleet, random, now, traveller))
+
   return Router.of({
-    route: (model, strategy, traveller = nobody) =>
-      Effect.map(poolOf(model), (pool) => new Way(pool, strategy, fleet, random, now, traveller)),
-    routed: (model, strategy, traveller = nobody) => {
-      const hosts = registry.located(model)
+    route,
+    // A method, to notice that it belongs to a copy of this service with another `route`.
+    routed(model, strategy, traveller = nobody) {
+      const hosts = this.route === route ? registry.located(model) : undefined
       if (hosts === undefined) return undefined
       return new Way(fleet.pool(hosts, remotenessOf), strategy, fleet, random, now, traveller)
     },

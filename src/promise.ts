@@ -183,8 +183,8 @@ const toolOf = (tool: Tool): Chat.Tool => {
   // Whatever else was given is left for the check of the options to refuse.
   if (typeof tool !== "object" || tool === null) return tool
   const { execute, ...definition } = tool
-  return execute === undefined
-    ? definition
+  return typeof execute !== "function"
+    ? (tool as Chat.Tool)
     : {
         ...definition,
         execute: (args) =>
@@ -200,6 +200,21 @@ const toolsOf = (tools: ReadonlyArray<Tool>): ReadonlyArray<Chat.Tool> =>
   Array.isArray(tools) ? (tools as ReadonlyArray<Tool>).map(toolOf) : (tools as never)
 
 const never = (field: string, reason: string): Promise<never> => Promise.reject(new InvalidRequest({ field, reason }))
+
+/** What every call is given besides its prompt, or a failure where that is nothing of the kind. */
+const given = <O extends ChatOptions>(options: O | undefined): O => {
+  const all: O = options ?? ({} as O)
+  if (typeof all !== "object") throw new InvalidRequest({ field: "options", reason: "must be an object" })
+  const signal: Partial<AbortSignal> | null | undefined = all.signal
+  if (signal !== undefined && (typeof signal?.addEventListener !== "function" || typeof signal.aborted !== "boolean")) {
+    throw new InvalidRequest({ field: "signal", reason: "must be an AbortSignal" })
+  }
+  return all
+}
+
+/** A name that the registry is asked about. */
+const named = <A>(field: string, name: unknown, use: () => Promise<A>): Promise<A> =>
+  typeof name === "string" ? use() : never(field, "must be a text")
 
 /** The text of a whole answer that was begun without waiting for anything. */
 const wholeOf = async (answer: OpenAnswer, signal: AbortSignal | undefined): Promise<Result> => {
@@ -235,8 +250,8 @@ type OpenNow = (prompt: Prompt, options: Chat.Options, events: boolean) => OpenA
 
 const chatWith =
   (run: Run, openNow: OpenNow) =>
-  async (prompt: Prompt, options: ChatOptions = {}): Promise<unknown> => {
-    const { responseFormat, schema, session, signal, stream, tools, ...rest } = options
+  async (prompt: Prompt, options?: ChatOptions): Promise<unknown> => {
+    const { responseFormat, schema, session, signal, stream, tools, ...rest } = given(options)
     const json = responseFormat === "json" || schema !== undefined
     if (responseFormat !== undefined && responseFormat !== "json" && responseFormat !== "text") {
       return never("responseFormat", `must be "text" or "json"`)
@@ -264,7 +279,9 @@ const chatWith =
       return new ChatStream(answer)
     }
     const idle = Array.isArray(tools)
-      ? (tools as ReadonlyArray<Tool>).find((tool) => tool !== null && tool.execute === undefined)
+      ? (tools as ReadonlyArray<Tool>).find(
+          (tool) => typeof tool === "object" && tool !== null && tool.execute === undefined
+        )
       : undefined
     if (idle !== undefined) {
       return never("tools", `'${idle.name}' has no execute, so its calls would be lost: use complete() or stream: true`)
@@ -391,7 +408,8 @@ export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Corte
   const chat = chatWith(run, openNow) as ChatFunction
   return {
     chat,
-    complete: async (prompt, { session, signal, tools, ...rest } = {}) => {
+    complete: async (prompt, options) => {
+      const { session, signal, tools, ...rest } = given(options)
       if (signal?.aborted) throw signal.reason
       const all = chatOptions(rest, session, tools)
       const answer = openNow(prompt, all, false)
@@ -399,29 +417,35 @@ export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Corte
     },
     Session: {
       create: () => session((sessions) => sessions.create()),
-      resume: (id) => session((sessions) => sessions.resume(id))
+      resume: (id) => named("session", id, () => session((sessions) => sessions.resume(id)))
     },
     bestServer: (model, { strategy = "fastest" } = {}) =>
       Schema.is(RoutingSchema)(strategy)
-        ? router((router) => router.best(model, strategy))
+        ? named("model", model, () => router((router) => router.best(model, strategy)))
         : never("strategy", `must be one of ${RoutingSchema.literals.join(", ")}`),
     clearServerCache: () => router((router) => router.clear),
     clearResponseCache: () => run(ResponseCache.clear),
     families: () => registry((registry) => registry.families),
     models: (options) =>
       registry((registry) => registry.models(typeof options === "string" ? { family: options } : options)),
-    getModelInfo: (model) => registry((registry) => registry.modelInfo(model)),
-    searchModels: (query, options) => registry((registry) => registry.searchModels(query, options)),
+    getModelInfo: (model) => named("model", model, () => registry((registry) => registry.modelInfo(model))),
+    searchModels: (query, options) =>
+      named("query", query, () => registry((registry) => registry.searchModels(query, options))),
     listServers: () => registry((registry) => registry.servers),
-    listModelServers: (model) => registry((registry) => registry.listModelServers(model)),
-    getServerInfo: (model, { serverUrl } = {}) => registry((registry) => registry.serverInfo(model, serverUrl)),
+    listModelServers: (model) => named("model", model, () => registry((registry) => registry.listModelServers(model))),
+    getServerInfo: (model, { serverUrl } = {}) =>
+      named("model", model, () => registry((registry) => registry.serverInfo(model, serverUrl))),
     getLlmParams: (model) => registry((registry) => registry.llmParams(model)),
     getRandomLlmParams: () => registry((registry) => registry.randomLlmParams),
     buildApiRequest: (model, prompt, options) =>
-      registry((registry) =>
-        Effect.zipRight(
-          registry.modelInfo(model),
-          Effect.suspend(() => ApiRequest.make(model, prompt, options))
+      named("model", model, () =>
+        named("prompt", prompt, () =>
+          registry((registry) =>
+            Effect.zipRight(
+              registry.modelInfo(model),
+              Effect.suspend(() => ApiRequest.make(model, prompt, options))
+            )
+          )
         )
       ),
     registryWarnings: () => registry((registry) => Effect.map(registry.warnings, (warnings) => [...warnings])),

@@ -1,7 +1,9 @@
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import * as OpenAI from "../src/backend/openai.js"
 import * as Chat from "../src/Chat.js"
@@ -499,7 +501,7 @@ describe("a stream", () => {
 
 describe("what is refused before any I/O", () => {
   const tool = { name: "f", execute: () => 1 }
-  const cases: ReadonlyArray<readonly [string, unknown, object, object]> = [
+  const cases: ReadonlyArray<readonly [string, unknown, unknown, object]> = [
     ["JSON with stream", "Hi", { responseFormat: "json", stream: true }, { field: "stream" }],
     ["a schema with stream", "Hi", { schema: { type: "object" }, stream: true }, { field: "stream" }],
     ["a schema with text", "Hi", { schema: { type: "object" }, responseFormat: "text" }, { field: "schema" }],
@@ -556,12 +558,79 @@ describe("what is refused before any I/O", () => {
     ["an unknown session", "Hi", { session: "nobody" }, { _tag: "SessionNotFound", id: "nobody" }],
     ["a session that is none", "Hi", { session: 7 }, { field: "session" }],
     ["a session without an id", "Hi", { session: {} }, { field: "session" }],
-    ["null for a session", "Hi", { session: null }, { field: "session" }]
+    ["null for a session", "Hi", { session: null }, { field: "session" }],
+    ["an endless repeatPenalty", "Hi", { repeatPenalty: Number.POSITIVE_INFINITY }, { field: "repeatPenalty" }],
+    ["an endless retryBackoff", "Hi", { retryBackoff: Number.POSITIVE_INFINITY }, { field: "retryBackoff" }],
+    ["keepAlive that is no number", "Hi", { keepAlive: Number.NaN }, { field: "keepAlive" }],
+    ["a tool that is none", "Hi", { tools: [undefined] }, { field: expect.stringMatching(/^tools/) }],
+    ["a tool that cannot be run", "Hi", { tools: [{ name: "f", execute: "f" }] }, { field: "tools.0.execute" }],
+    ["a signal that is none", "Hi", { signal: {} }, { field: "signal" }],
+    ["null for a signal", "Hi", { signal: null, stream: true }, { field: "signal" }],
+    ["options that are none", "Hi", 5, { field: "options" }]
   ]
+  it.each(["abc", 5, true])("in Effect: %j for options", async (options) => {
+    const program = Effect.provide(Chat.text("Hi", options as never), CortexLayer.layer({ configFile: false }))
+    expect(await Effect.runPromise(Effect.flip(program))).toMatchObject({ _tag: "InvalidRequest", field: "options" })
+  })
+
+  it("the quick check of options lets through what the schema lets through, and nothing else", () => {
+    const slow = Schema.decodeUnknownEither(ChatRequest.Options, { onExcessProperty: "error" })
+    const odd = [
+      undefined,
+      null,
+      Number.NaN,
+      Number.POSITIVE_INFINITY,
+      "",
+      " a",
+      "auto",
+      "low",
+      "resume",
+      "random",
+      true,
+      []
+    ]
+    const objects = [
+      {},
+      { ttl: 1 },
+      { ttl: undefined },
+      { ttl: 1, x: 1 },
+      { after: 1 },
+      { after: undefined },
+      [{ name: "a" }]
+    ]
+    const more = [[{ name: "a", x: 1 }], { name: "x" }, { [Symbol("ttl")]: 1 }, Object.create({ after: 1 }), [[]]]
+    const value = fc.oneof(fc.constantFrom(...odd, ...objects, ...more), fc.double(), fc.nat(5), fc.string())
+    const name = fc.oneof(fc.constantFrom(...Object.keys(ChatRequest.Options.fields)), fc.constantFrom("toString", "x"))
+    fc.assert(
+      fc.property(fc.dictionary(name, value, { maxKeys: 4 }), (options) => {
+        const quick = ChatRequest.decodeOptions(options)
+        const known = slow(options)
+        expect(quick._tag).toBe(known._tag)
+        if (Either.isRight(quick) && Either.isRight(known)) expect(quick.right).toEqual(known.right)
+      }),
+      { numRuns: 2_000 }
+    )
+  })
+
+  it("what other functions take is not called unknown", async () => {
+    const error = await failure(fleet.cortex([]).complete("Hi", { stream: true } as object))
+    expect(error).toMatchObject({ _tag: "InvalidRequest", field: "stream", reason: "cannot be given to this function" })
+  })
+
+  it("a name that is none", async () => {
+    // biome-ignore lint/suspicious/noExplicitAny: what no compiler would let through.
+    const cortex: any = fleet.cortex([])
+    for (const name of ["getModelInfo", "searchModels", "listModelServers", "getServerInfo", "bestServer"]) {
+      expect(await failure(cortex[name]()), name).toMatchObject({ _tag: "InvalidRequest", reason: "must be a text" })
+    }
+    expect(await failure(cortex.buildApiRequest("llama3.2:3b"))).toMatchObject({ field: "prompt" })
+    expect(await failure(cortex.Session.resume())).toMatchObject({ field: "session" })
+  })
+
   it.each(cases)("%s", async (_, prompt, options, expected) => {
     const server = await start("ollama")
     const cortex = fleet.cortex([server], { personas: { poet: "Rhyme.", pirate: "Arr." } })
-    const error = await failure(cortex.chat(prompt as string, options))
+    const error = await failure(cortex.chat(prompt as string, options as object))
     expect(error).toMatchObject({ _tag: "InvalidRequest", ...expected })
     expect(error.message).toMatch(/\w/)
     expect(server.requests).toEqual([])

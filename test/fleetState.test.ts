@@ -99,16 +99,19 @@ describe("changes", () => {
     run(
       Effect.gen(function* () {
         const one = yield* make
+        const seen: Array<number> = []
         const slow = yield* one.changes.pipe(
-          Stream.tap(() => Effect.sleep(1_000)),
-          Stream.runCollect,
+          Stream.runForEach(({ snapshot }) => Effect.sync(() => seen.push(snapshot.inFlight))),
           Effect.fork
         )
-        yield* Effect.yieldNow({ priority: 1 })
-        for (let i = 0; i < 5_000; i++) answer(one)
-        yield* TestClock.adjust("1 hour")
+        yield* TestClock.adjust(1)
+        const pool = one.pool(hosts("openai"), () => Number.NaN)
+        for (let i = 0; i < 5_000; i++) one.lease(pool, 0)
+        yield* Effect.promise(() => expect.poll(() => seen.at(-1)).toBe(5_000))
+        expect(seen.length).toBeLessThan(2_000)
+        one.lease(pool, 0)
+        yield* Effect.promise(() => expect.poll(() => seen.at(-1)).toBe(5_001))
         yield* Fiber.interrupt(slow)
-        expect(one.snapshot(url, "m").inFlight).toBe(0)
       })
     ))
 })
@@ -129,6 +132,23 @@ describe("what was learned", () => {
         two.pool(hosts(), () => Number.NaN)
         expect(two.snapshot(url, "m")).toEqual(one.snapshot(url, "m"))
         expect(two.snapshot(url, "m")).toMatchObject({ tokensPerSecond: 50, promptTokensPerSecond: 2_000, places: 4 })
+      })
+    ))
+
+  it("holds no nonsense, whatever servers report and however the clock was set", () =>
+    run(
+      Effect.gen(function* () {
+        yield* TestClock.setTime(1_700_000_000_000)
+        const one = yield* make
+        answer(one)
+        const before = one.snapshot(url, "m")
+        const nonsense = { firstTokenTime: -5, tokensPerSecond: -3, promptTokens: -1, promptTime: -1, loadTime: -1 }
+        const pool = one.pool(hosts(), () => Number.NaN)
+        one.lease(pool, 0).succeed({ keepAlive: 300_000, completionTokens: -1, ...nonsense })
+        one.roundTrip(url, -3)
+        expect(one.snapshot(url, "m")).toEqual(before)
+        const text = Fleet.encodeSaved(yield* one.saved)
+        expect(Either.isRight(Fleet.decodeSaved(text, "test"))).toBe(true)
       })
     ))
 

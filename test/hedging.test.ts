@@ -1,10 +1,20 @@
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
 import { describe, expect, it } from "vitest"
+import * as Chat from "../src/Chat.js"
+import * as CortexLayer from "../src/Cortex.js"
+import * as Fleet from "../src/Fleet.js"
 import { Recent } from "../src/fleet/recent.js"
+import * as Prng from "../src/internal/prng.js"
 import type { Cortex } from "../src/promise.js"
+import type { FaultPlan } from "./support/faults.js"
 import { chats, eventsOf, failure, inOrder, model, textOf, useFleet } from "./support/fleet.js"
 
 const fleet = useFleet()
 
+const reply = "one two three four five"
 const soon = { hedge: { after: 30 } } as const
 
 /** Nobody can be asked before it is known. */
@@ -129,12 +139,89 @@ describe("hedging", () => {
     for (const server of [first, second]) expect(await server.chatRequests[0]?.closedByClient).toBeDefined()
   })
 
+  it("a deadline stops both, and names both", async () => {
+    const { cortex, first, second } = await pair()
+    await Promise.all([first, second].map((server) => server.setBehaviour({ faults: { kind: "hang" } })))
+    const error = await failure(cortex.chat("Hi", { ...soon, deadline: 500 }))
+    expect(error).toMatchObject({
+      _tag: "DeadlineExceeded",
+      attempts: [
+        { server: first.url, reason: "deadline" },
+        { server: second.url, reason: "deadline" }
+      ]
+    })
+    for (const server of [first, second]) expect(await server.chatRequests[0]?.closedByClient).toBeDefined()
+  })
+
   it("counts as an attempt: maxRetries of 1 allows none", async () => {
     const { cortex, first, second } = await pair()
     await first.setBehaviour({ firstToken: 150 })
     expect(await cortex.chat("Hi", { ...soon, maxRetries: 1 })).toBe("first")
     expect(chats(second)).toEqual([0])
   })
+
+  it("gives every place back, whatever happens to the two, and however the call ends", async () => {
+    const servers = await Promise.all(
+      [0, 1, 2].map((i) => (i === 1 ? fleet.ollama({ reply, loaded: [model] }) : fleet.openai({ reply })))
+    )
+    const random = Prng.make(7)
+    const trouble: ReadonlyArray<FaultPlan | undefined> = [
+      { kind: "status", code: 500 },
+      { kind: "hang" },
+      { kind: "cut", after: 3 },
+      { kind: "stall", after: 2 },
+      undefined
+    ]
+    const layer = CortexLayer.layer({
+      servers: servers.map(({ protocol, url }) => ({ url, protocol, maxInFlight: 8 })),
+      configFile: false,
+      model,
+      cacheTtl: 50
+    })
+    const call = (i: number) =>
+      Effect.gen(function* () {
+        const options: Chat.Options = {
+          hedge: { after: 3 },
+          timeout: 200,
+          maxRetries: 100,
+          retryBackoff: 5,
+          routing: i % 3 === 0 ? "least-busy" : "random",
+          deadline: i % 5 === 0 ? 60 : undefined
+        }
+        const events = Stream.runCollect(
+          Stream.takeWhile(Chat.stream("Hi", options), ({ type }) => i % 7 !== 0 || type !== "token")
+        )
+        const ended = yield* Effect.either(Effect.map(events, (chunk) => textOf([...chunk])))
+        return Either.isRight(ended) ? ended.right : ended.left._tag
+      })
+    const program = Effect.gen(function* () {
+      const live = yield* Fleet.Fleet
+      let over = false
+      const upset = async () => {
+        for (let k = 0; !over; k++) {
+          const faults = servers.map((_, i) =>
+            k % 3 === i ? undefined : trouble[Math.floor(random() * trouble.length)]
+          )
+          await Promise.all(
+            servers.map((server, i) => server.setBehaviour({ firstToken: 25 * random(), faults: faults[i] }))
+          )
+          await new Promise((resolve) => setTimeout(resolve, 30))
+        }
+      }
+      const upsetting = yield* Effect.fork(Effect.promise(upset))
+      const calls = Array.from({ length: 240 }, (_, i) => i)
+      const ends = yield* Effect.forEach(calls, call, { concurrency: 24 })
+      over = true
+      yield* Fiber.join(upsetting)
+      for (const [i, end] of ends.entries()) {
+        expect([reply, ...(i % 5 === 0 ? ["DeadlineExceeded"] : []), ...(i % 7 === 0 ? [""] : [])]).toContain(end)
+      }
+      for (const { url } of servers)
+        expect(live.snapshot(url, model)).toMatchObject({ inFlight: 0, probing: false, queued: 0 })
+    })
+    await Effect.runPromise(Effect.provide(program, layer))
+    for (const server of servers) await expect.poll(() => server.inFlight(), { timeout: 10_000 }).toBe(0)
+  }, 60_000)
 
   it("can be configured for every call", async () => {
     const first = await fleet.openai({ reply: "first" })

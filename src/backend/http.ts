@@ -81,8 +81,8 @@ export const errorText = (body: unknown, depth = 0): string | undefined => {
  */
 export const retryAfter = (header: string | undefined, now: number): number | undefined => {
   if (header === undefined) return undefined
-  const seconds = Number(header)
-  if (Number.isFinite(seconds)) return Math.max(0, seconds * 1000)
+  const asked = Number(header) * 1000
+  if (Number.isFinite(asked)) return Math.max(0, asked)
   const date = Date.parse(header)
   return Number.isNaN(date) ? undefined : Math.max(0, date - now)
 }

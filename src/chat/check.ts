@@ -109,6 +109,9 @@ export const check = (
   settings: Settings
 ): Either.Either<Checked, ChatError> => {
   const asked: Options = given ?? {}
+  if (typeof asked !== "object") {
+    return Either.left(new InvalidRequest({ field: "options", reason: "must be an object" }))
+  }
   const { maxToolRounds = defaultToolRounds, session, tools } = asked
   if (!Number.isSafeInteger(maxToolRounds) || maxToolRounds < 1) {
     return Either.left(new InvalidRequest({ field: "maxToolRounds", reason: "must be a whole number from 1" }))
@@ -118,17 +121,20 @@ export const check = (
     return Either.left(new InvalidRequest({ field: "session", reason: "must be a session or its id" }))
   }
   let executors: Map<string, NonNullable<Tool["execute"]>> | undefined
+  let odd = -1
   const definitions = Array.isArray(tools)
-    ? (tools as ReadonlyArray<Tool>).map((tool) => {
+    ? (tools as ReadonlyArray<Tool>).map((tool, at) => {
         if (typeof tool !== "object" || tool === null) return tool
         const { execute, ...definition } = tool
         if (execute !== undefined) {
+          if (typeof execute !== "function") odd = at
           executors ??= new Map()
           executors.set(definition.name, execute)
         }
         return definition
       })
     : tools
+  if (odd >= 0) return Either.left(new InvalidRequest({ field: `tools.${odd}.execute`, reason: "must be a function" }))
   const decoded = ChatRequest.decodeOptions(plain(asked, definitions))
   if (Either.isLeft(decoded)) return Either.left(decoded.left)
   const options = decoded.right

@@ -210,7 +210,7 @@ export class Answer extends Outbox implements Course, Member {
       // Every server has had its turn: only now is the same one tried again, and only now is there a pause.
       const round = Math.floor(this.tries / this.route.able())
       const pause = pauseBefore(round, this.call.limits.retryBackoff, this.around.random())
-      this.backoff = setTimeout(() => this.beginRound(), pause)
+      this.backoff = setTimeout(() => this.beginRound(), Math.min(pause, maxTimer))
       this.tellMishap(undefined)
       this.wake()
     }
@@ -464,10 +464,11 @@ export class Answer extends Outbox implements Course, Member {
   protected expired(deadline: number): void {
     const { attempts, current } = this
     const { model } = this.request
-    if (current !== undefined) {
-      const message = `was at work when the deadline of ${deadline} ms passed`
-      this.record(current.host, current.phase, { reason: "deadline", message }, current.began)
-      current.observer.failed("deadline", current.phase, undefined)
+    const message = `was at work when the deadline of ${deadline} ms passed`
+    for (const attempt of [current, this.rival]) {
+      if (attempt === undefined) continue
+      this.record(attempt.host, attempt.phase, { reason: "deadline", message }, attempt.began)
+      attempt.observer.failed("deadline", attempt.phase, undefined)
     }
     const partial = this.given.text + (current?.said ?? "")
     this.reject(new DeadlineExceeded({ model, deadline, partial, attempts }))

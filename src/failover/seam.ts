@@ -14,6 +14,7 @@
  *    that this beginning was given out only by one that does not.
  *
  * @since 0.1.0
+ * @category models
  */
 export class Seam {
   /** A stop sequence was completed: the answer is over. */

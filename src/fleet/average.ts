@@ -21,7 +21,8 @@ export const alpha = 0.3
 export const sharedAlpha = 0.05
 
 /**
- * The average after one more observation; what is no finite number changes nothing.
+ * The average after one more observation. What is no finite number from 0 changes nothing: clocks are set back, and servers
+ * report nonsense.
  *
  * @since 0.1.0
  * @category combinators
@@ -31,7 +32,11 @@ export const average = (
   value: number | undefined,
   weight: number = alpha
 ): number | undefined =>
-  value === undefined || !Number.isFinite(value) ? old : old === undefined ? value : old + weight * (value - old)
+  value === undefined || !Number.isFinite(value) || value < 0
+    ? old
+    : old === undefined
+      ? value
+      : old + weight * (value - old)
 
 /**
  * A peak EWMA: what is above the average counts at once, what is below it only in part.

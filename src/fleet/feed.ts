@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as PubSub from "effect/PubSub"
+import * as Mailbox from "effect/Mailbox"
 import * as Stream from "effect/Stream"
 import { type Snapshot, snapshotOf } from "./snapshot.js"
 import type { ServerState } from "./state.js"
@@ -40,28 +40,32 @@ export interface Feed {
  * @since 0.1.0
  * @category constructors
  */
-export const make: Effect.Effect<Feed> = Effect.map(PubSub.sliding<Change>(capacity), (changes) => {
-  let listeners = 0
-  const listening = Effect.acquireRelease(
-    Effect.sync(() => {
-      listeners++
-    }),
-    () =>
-      Effect.sync(() => {
-        listeners--
-      })
+export const make = (): Feed => {
+  const listeners = new Set<Mailbox.Mailbox<Change>>()
+  const listen = Effect.acquireRelease(
+    Effect.tap(Mailbox.make<Change>({ capacity, strategy: "sliding" }), (mailbox) =>
+      Effect.sync(() => listeners.add(mailbox))
+    ),
+    (mailbox) =>
+      Effect.zipRight(
+        Effect.sync(() => listeners.delete(mailbox)),
+        mailbox.shutdown
+      )
   )
   return {
-    changes: Stream.unwrapScoped(
-      Effect.map(Effect.zipRight(listening, PubSub.subscribe(changes)), (queue) => Stream.fromQueue(queue))
-    ),
+    changes: Stream.unwrapScoped(Effect.map(listen, Mailbox.toStream)),
     tell: (server, model, now) => {
-      if (listeners === 0) return
+      if (listeners.size === 0) return
       for (const state of server.models) {
         if (model !== undefined && state.model !== model) continue
-        const snapshot = snapshotOf(server, state.model, now)
-        changes.unsafeOffer({ at: now, server: server.url, model: state.model, snapshot })
+        const change = {
+          at: now,
+          server: server.url,
+          model: state.model,
+          snapshot: snapshotOf(server, state.model, now)
+        }
+        for (const listener of listeners) listener.unsafeOffer(change)
       }
     }
   }
-})
+}

@@ -198,7 +198,7 @@ export class Place implements Lease {
     if (!this.release()) return
     const { began, state } = this
     if (!this.loads) {
-      const waited = this.around.now() - began
+      const waited = Math.max(0, this.around.now() - began)
       state.firstTokens.add(waited)
       if (waited > (state.firstTokenTime ?? 0)) state.firstTokenTime = waited
     }
@@ -228,7 +228,7 @@ export class Place implements Lease {
     const loaded = Math.max(this.loaded, this.cold ? loadTime : 0)
     if (loaded === 0) {
       state.firstTokenTime = peak(state.firstTokenTime, firstTokenTime)
-      if (firstTokenTime !== undefined) state.firstTokens.add(firstTokenTime)
+      if (firstTokenTime !== undefined && firstTokenTime >= 0) state.firstTokens.add(firstTokenTime)
     }
     this.learnPrompt(seen, loaded)
     let waited = 0

@@ -59,7 +59,12 @@ export interface Entry extends Schema.Schema.Type<typeof Entry> {}
 // keeping
 // =============================================================================
 
-/** What came, as far as it was followed. */
+/**
+ * What came, as far as it was followed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Course {
   readonly text: string
   readonly thinking: string

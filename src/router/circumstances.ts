@@ -5,10 +5,20 @@
  */
 import type { Pool } from "../fleet/pool.js"
 
-/** No place is free now, or none that is worth it: the request should wait for one. */
+/**
+ * No place is free now, or none that is worth it: the request should wait for one.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const wait = -1
 
-/** There is no server left. */
+/**
+ * There is no server left.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const none = -2
 
 /**

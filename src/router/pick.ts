@@ -137,7 +137,12 @@ export const pick = (strategy: Routing, pool: Pool, tried: Uint8Array, circumsta
   return otherwise(pool, tried, now)
 }
 
-/** The server with the fewest requests, of those that do not rest: where one that waits most likely ends up. */
+/**
+ * The server with the fewest requests, of those that do not rest: where one that waits most likely ends up.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
 export const emptiest = (pool: Pool, now: number): number => {
   let best = none
   for (let i = 0; i < pool.size; i++) {
