@@ -139,7 +139,13 @@ export const make = Effect.gen(function* () {
 
   // Answers that outlive the services would only meet closed connections, and blame the servers for it.
   const live = new Roster<Answer>()
-  yield* Effect.addFinalizer(() => Effect.sync(() => live.each((answer) => answer.cancel(new Closed()))))
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      // Who waits goes first: else each place that becomes free would be taken once more.
+      live.each((answer) => answer.queued && answer.cancel(new Closed()))
+      live.each((answer) => answer.cancel(new Closed()))
+    })
+  )
 
   /** Who has the model by now; `undefined` where nobody has it any more. */
   const relocate = (model: string, routing: Routing, traveller: Traveller | undefined) =>

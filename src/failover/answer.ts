@@ -22,22 +22,19 @@ import {
 import { engineUnavailable } from "../internal/engine.js"
 import type { Member, Roster } from "../internal/roster.js"
 import { maxTimer } from "../internal/watch.js"
-import { type Route, wait } from "../Router.js"
+import type { Route } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { CallObserver } from "../Telemetry.js"
-import { mayRecover, pauseBefore } from "./again.js"
 import type { Call, Continuation, Relocate, Result, Surroundings } from "./call.js"
 import { Given } from "./given.js"
 import { keepAliveOf } from "./keepAlive.js"
 import { type Course, LiveAttempt } from "./liveAttempt.js"
 import { type Batch, Outbox } from "./outbox.js"
+import { Search, type Seeker } from "./search.js"
 import { addUsage, noUsage, withGiven } from "./usage.js"
 
 /** More events than this that nobody has taken hold the server back. */
 const highWater = 1024
-
-/** So often a call that has tried every server looks whether there are others by now, or one is back. */
-const maxLooks = 3
 
 /** A server, and where it stands in the pool. */
 interface Place {
@@ -58,7 +55,7 @@ const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
  * @since 0.1.0
  * @category models
  */
-export class Answer extends Outbox implements Course, Member {
+export class Answer extends Outbox implements Course, Member, Seeker {
   firstPiece: number | undefined
   seat = -1
   request: ChatRequest
@@ -66,10 +63,9 @@ export class Answer extends Outbox implements Course, Member {
   private readonly began: number
   private readonly observer: CallObserver
   private readonly given = new Given()
-  private readonly attempts: Array<Attempt> = []
+  private readonly search: Search
+  readonly attempts: Array<Attempt> = []
   private usage: Usage = noUsage
-  private tries = 0
-  private looks = maxLooks
   private index = 0
   private current: LiveAttempt | undefined
   /** Another server that was asked because the current one is late. */
@@ -78,24 +74,28 @@ export class Answer extends Outbox implements Course, Member {
   /** What happened to the last attempt, until it is known who goes on. */
   private mishap: ErrorEvent | undefined
   private paused = false
-  private backoff: ReturnType<typeof setTimeout> | undefined
-  private leaveQueue: (() => void) | undefined
   private roster: Roster<Answer> | undefined
 
   constructor(
     call: Call,
-    private route: Route,
+    route: Route,
     private readonly around: Surroundings,
-    private readonly relocate: Relocate
+    relocate: Relocate
   ) {
     super(call)
     this.began = around.now()
     this.request = call.request
     this.observer = around.observe(call, route.pool.hosts[0]?.model ?? call.request.model)
-    this.excludeUnable()
+    this.search = new Search(this, route, around, relocate)
+    this.search.excludeUnable()
     this.open(this.began)
     this.expire(this.began)
-    this.next()
+    this.search.next()
+  }
+
+  /** Whether it waits for a place on a server. */
+  get queued(): boolean {
+    return this.search.queued
   }
 
   /** It is on this roster until nothing more will happen. */
@@ -183,130 +183,48 @@ export class Answer extends Outbox implements Course, Member {
   }
 
   // ---------------------------------------------------------------------------
-  // who is asked
+  // for the search
   // ---------------------------------------------------------------------------
 
-  private next(): void {
-    const max = this.call.limits.maxAttempts
-    if (max !== undefined && this.tries >= max) {
-      this.exhausted()
-      return
-    }
-    this.go(this.route.next())
+  unsupported(protocol: Protocol): ReadonlyArray<string> {
+    return this.around.backends.get(protocol).unsupported(this.request)
   }
 
-  private go(at: number): void {
-    if (at >= 0) {
-      this.tries++
-      this.attempt(at)
-    } else if (at === wait) this.queue()
-    else if (this.call.limits.maxAttempts === undefined || this.route.able() === 0) this.lookAgain()
-    else {
-      // Every server has had its turn: only now is the same one tried again, and only now is there a pause.
-      const round = Math.floor(this.tries / this.route.able())
-      const pause = pauseBefore(round, this.call.limits.retryBackoff, this.around.random())
-      this.backoff = setTimeout(() => this.beginRound(), Math.min(pause, maxTimer))
-      this.tellMishap(undefined)
-      this.wake()
-    }
+  found(at: number): void {
+    this.attempt(at)
   }
 
-  /** Every server of the model once more, as they are known by now. */
-  private beginRound(): void {
-    this.relocated((route) => {
-      if (route === undefined) this.route.restart()
-      else this.follow(route)
-      this.next()
-    })
+  unable(host: Host, message: string): void {
+    this.record(host, "connect", { reason: "unsupported", message }, this.began)
   }
 
-  /** Every server has had its turn, and there is no other round: but some may have been found since, or be back. */
-  private lookAgain(): void {
-    // Who says that the model is gone has just looked.
-    if (this.looks === 0 || this.attempts.every(({ reason }) => reason === "model-not-found")) {
-      this.exhausted()
-      return
-    }
-    this.looks--
-    this.relocated((route) => {
-      if (route === undefined || !this.hasMore(route)) {
-        this.exhausted()
-        return
-      }
-      this.follow(route)
-      this.next()
-    })
+  delayed(queued: boolean): void {
+    if (queued) this.observer.queued()
+    this.tellMishap(undefined)
+    this.wake()
   }
 
-  private relocated(go: (route: Route | undefined) => void): void {
-    this.relocate().then(
-      (route) => {
-        if (!this.over) go(route)
-      },
-      (error: unknown) => this.reject(error)
-    )
+  dequeued(): void {
+    this.observer.dequeued()
   }
 
-  /** Whether a server is new, or has answered somebody since it failed here; the others count as tried. */
-  private hasMore({ pool, tried }: Route): boolean {
-    const { attempts } = this
-    let more = false
-    for (const [at, { server }] of pool.hosts.entries()) {
-      const last = attempts.findLast((attempt) => attempt.server === server.url)
-      if (last === undefined || (mayRecover(last) && pool.restsUntil[at] === 0)) more = true
-      else tried[at] = 1
-    }
-    return more
-  }
-
-  private follow(route: Route): void {
-    this.route = route
-    this.excludeUnable()
-  }
-
-  /** Waits for a place on any server that was not tried yet. */
-  private queue(): void {
-    let waits = true
-    const ticket = this.route.queue((at) => {
-      waits = false
-      this.observer.dequeued()
-      this.leaveQueue = undefined
-      this.go(at)
-    })
-    if ("leave" in ticket) {
-      if (waits) this.observer.queued()
-      this.leaveQueue = ticket.leave
-      this.tellMishap(undefined)
-      this.wake()
-    } else if (this.given.text !== "") this.exhausted()
+  overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void {
+    if (this.given.text !== "") this.exhausted()
     else this.reject(new Overloaded({ model: this.request.model, ...ticket }))
   }
 
-  /** Leaves out the servers whose protocol cannot express the request; nothing is sent to them. */
-  private excludeUnable(): void {
-    const { backends } = this.around
-    const { hosts, protocols } = this.route.pool
-    let unable: Map<Protocol, string> | undefined
-    for (const protocol of protocols) {
-      const reasons = backends.get(protocol).unsupported(this.request)
-      if (reasons.length === 0) continue
-      unable ??= new Map()
-      unable.set(protocol, reasons.join("; "))
-    }
-    if (unable === undefined) return
-    for (const [at, host] of hosts.entries()) {
-      const message = unable.get(host.protocol)
-      if (message === undefined) continue
-      this.route.exclude(at)
-      // It may be known from the look before.
-      if (this.attempts.some(({ reason, server }) => reason === "unsupported" && server === host.server.url)) continue
-      this.record(host, "connect", { reason: "unsupported", message }, this.began)
-    }
+  crashed(error: unknown): void {
+    this.reject(error)
   }
+
+  // ---------------------------------------------------------------------------
+  // attempts
+  // ---------------------------------------------------------------------------
 
   private attempt(at: number, hedge = false): void {
     const { abilities, backends } = this.around
-    const host = this.route.pool.hosts[at]
+    const { route, tries } = this.search
+    const host = route.pool.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
     const { server } = host
     const anew = !hedge && this.given.text !== "" && this.call.limits.onInterrupt === "restart"
@@ -314,17 +232,17 @@ export class Answer extends Outbox implements Course, Member {
     if (anew) this.beginAnew(server.url)
     const given = this.given.soFar()
     const began = this.now()
-    const idle = this.route.pool.own[at] === 0
-    const lease = this.route.lease(at)
+    const idle = route.pool.own[at] === 0
+    const lease = route.lease(at)
     const observer = this.observer.attempt(host, idle && lease.cold, hedge)
     if (anew) observer.resumes("discards")
     const attempt = new LiveAttempt(this, host, at, lease, began, given, observer)
     if (this.call.events) {
       const meta = hedge
-        ? ({ server: server.url, attempt: this.tries, hedge } as const)
-        : { server: server.url, attempt: this.tries }
+        ? ({ server: server.url, attempt: tries, hedge } as const)
+        : { server: server.url, attempt: tries }
       this.push({ type: "meta", meta, timestamp: began })
-      if (this.tries > 1) this.wake()
+      if (tries > 1) this.wake()
     }
     if (hedge) this.rival = attempt
     else {
@@ -344,23 +262,17 @@ export class Answer extends Outbox implements Course, Member {
 
   /** Whoever is asked first gets a rival if it is late: only once in a call, and not where an answer is gone on with. */
   private expectHedge({ after }: NonNullable<Limits["hedge"]>, at: number): void {
-    if (this.tries > 1 || this.given.text !== "") return
+    const { route, tries } = this.search
+    if (tries > 1 || this.given.text !== "") return
     this.around.hedges.begun()
-    const patience = after ?? this.route.patience(at)
+    const patience = after ?? route.patience(at)
     if (patience !== undefined) this.hedging = setTimeout(() => this.hedge(), Math.min(patience, maxTimer))
   }
 
   private hedge(): void {
-    const { maxAttempts = 2 } = this.call.limits
-    const { hedges } = this.around
-    if (this.over || this.tries > 1 || maxAttempts < 2 || this.current?.phase === "stream") return
-    // Before a rival is looked for: who was named as one counts as tried.
-    if (!hedges.allowed()) return
-    const at = this.route.rival()
-    if (at < 0) return
-    hedges.spend()
-    this.tries++
-    this.attempt(at, true)
+    if (this.over || this.current?.phase === "stream") return
+    const at = this.search.rival()
+    if (at >= 0) this.attempt(at, true)
   }
 
   private retire(attempt: LiveAttempt): void {
@@ -399,7 +311,7 @@ export class Answer extends Outbox implements Course, Member {
     }
     this.around.failed(host, failure)
     this.lament(server, failure)
-    if (!interrupted) this.next()
+    if (!interrupted) this.search.next()
     else this.interrupted({ at, host })
   }
 
@@ -425,7 +337,7 @@ export class Answer extends Outbox implements Course, Member {
         usage: { completionTokens: this.given.tokens },
         tokensPerSecond: undefined
       })
-    } else this.next()
+    } else this.search.next()
   }
 
   /** Tells of the failure before, and, where it is known by now, who goes on. */
@@ -443,7 +355,7 @@ export class Answer extends Outbox implements Course, Member {
     this.given.clear(this.index)
   }
 
-  private exhausted(): void {
+  exhausted(): void {
     const { model } = this.request
     const attempts = this.attempts
     const [first] = attempts
@@ -517,10 +429,9 @@ export class Answer extends Outbox implements Course, Member {
     if (this.call.events) for (const event of continuation.events) this.push(event)
     this.request = continuation.request
     this.given.clear(this.index)
-    this.tries = 0
-    this.route.restart()
+    this.search.restart()
     this.wake()
-    this.next()
+    this.search.next()
   }
 
   private end(result: Result): void {
@@ -574,8 +485,7 @@ export class Answer extends Outbox implements Course, Member {
       attempt.exchange?.abort()
     }
     this.rival = undefined
-    if (this.backoff !== undefined) clearTimeout(this.backoff)
-    this.leaveQueue?.()
+    this.search.stop()
     this.observer.closed()
     this.roster?.remove(this)
   }
