@@ -350,6 +350,31 @@ describe("order", () => {
     for (const share of others) expect(share).toBeGreaterThan(0.04)
   })
 
+  it("defect 6: the same among hundreds, whatever some of them weigh or have shown", () => {
+    const many = (...others: ReadonlyArray<Router.Candidate>) => {
+      const found = [...others, ...Array.from({ length: 300 }, () => plain({}))]
+      const pool = Router.poolOf(found, undefined, 0)
+      const random = Prng.make(42)
+      const tried = new Uint8Array(pool.size)
+      const counts = found.map(() => 0)
+      for (let i = 0; i < 20_000; i++) {
+        const at = Router.pick("random", pool, tried, { now: 0, random })
+        counts[at] = (counts[at] ?? 0) + 1
+      }
+      return counts.map((n) => n / 20_000)
+    }
+    const close = (actual: number | undefined, expected: number) =>
+      expect(Math.abs((actual ?? 0) - expected)).toBeLessThan(0.02)
+    const [heavy, light] = many(plain({ weight: 100 }), plain({ weight: 50 }))
+    close(heavy, 100 / 450)
+    close(light, 50 / 450)
+    // One so heavy that a draw of another is nearly never taken.
+    close(many(plain({ weight: 1e6 }))[0], 1)
+    const [quick, slow] = many(plain({ weight: 60, tps: 60 }), plain({ weight: 60, tps: 20 }))
+    close(quick, 90 / 420)
+    close(slow, 30 / 420)
+  })
+
   it("defect 9: an impossible figure is not believed", () => {
     expect(Router.speed(plain({ figure: 16_483.52 }))).toBe(maxBelievableSpeed)
     expect(Router.speed(plain({ figure: 325, tps: 20 }))).toBe(20)

@@ -39,7 +39,7 @@ const noNeighbours: ReadonlyArray<Neighbour> = []
  *
  * - `protocols`: those that its hosts speak
  * - `tier`: lower is tried first: two per `priority`, for servers that are certain to have the model and the others
- * - `weight`: as configured
+ * - `weight`: as configured; `heaviest` is the most
  * - `remoteness`: round trip; NaN where it is not known
  * - `speed`: tokens per second, our own measure or else the registry's; NaN where there is none
  * - `proven`: 1 where the last attempt succeeded
@@ -62,6 +62,7 @@ export class Pool {
   readonly protocols: ReadonlySet<Protocol>
   readonly tier: Float64Array
   readonly weight: Float64Array
+  readonly heaviest: number
   readonly remoteness: Float64Array
   readonly speed: Float64Array
   readonly proven: Uint8Array
@@ -124,6 +125,7 @@ export class Pool {
       this.tier[i] = host.server.priority * 2 + (host.certain ? 0 : 1)
       this.weight[i] = host.server.weight
     }
+    this.heaviest = this.weight.reduce((most, weight) => Math.max(most, weight), 0)
     const tiers = [...new Set(this.tier)].sort((a, b) => a - b)
     this.tiers = tiers.map((tier) => Int32Array.from(hosts.keys()).filter((i) => this.tier[i] === tier))
     for (let i = 0; i < size; i++) this.settle(i, 0)

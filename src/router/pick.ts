@@ -27,7 +27,7 @@ const choose = (
     case "nearest":
       return lowest(pool, chosen, count, nearest, random, now)
     case "balanced":
-      return lowest(pool, chosen, count, balanced, random, now)
+      return balanced(pool, chosen, count, random, now)
   }
 }
 

@@ -10,33 +10,6 @@ import { room } from "./room.js"
 type Score = (pool: Pool, chosen: Int32Array, count: number, values: Float64Array) => void
 
 /**
- * 0.6 speed and 0.4 proximity, both as shares of the best.
- *
- * @since 0.1.0
- * @category combinators
- */
-export const balanced: Score = (pool, chosen, count, values) => {
-  const { remoteness, speed } = pool
-  let fastest = 0
-  let farthest = 0
-  for (let k = 0; k < count; k++) {
-    const i = chosen[k] ?? 0
-    const fast = speed[i] ?? 0
-    const far = remoteness[i] ?? 0
-    if (fast > fastest) fastest = fast
-    if (far > farthest) farthest = far
-  }
-  const perSpeed = fastest > 0 ? 0.6 / fastest : 0
-  const perDistance = farthest > 0 ? 0.4 / farthest : 0
-  for (let k = 0; k < count; k++) {
-    const i = chosen[k] ?? 0
-    const own = speed[i] ?? 0
-    const far = remoteness[i] ?? 0
-    values[k] = (far >= 0 ? far * perDistance - 0.4 : 0) - (own > 0 ? own * perSpeed : 0)
-  }
-}
-
-/**
  * A server that has not shown its speed counts as faster than the others, so that it is tried, and shows it.
  *
  * @since 0.1.0
@@ -80,6 +53,10 @@ export const nearest: Score = ({ remoteness }, chosen, count, values) => {
 const readiness = (pool: Pool, i: number, now: number): number =>
   (pool.residentUntil[i] ?? 0) > now ? 0 : (pool.own[i] ?? 0) > 0 ? 1 : 2
 
+/** Which of two equals comes first: below 0 for `a`. */
+const sooner = (pool: Pool, a: number, b: number, now: number): number =>
+  readiness(pool, a, now) - readiness(pool, b, now) || (pool.inFlight[a] ?? 0) - (pool.inFlight[b] ?? 0)
+
 /**
  * The lowest score; of equals the one that can begin soonest, then the fewest requests in flight, then chance.
  *
@@ -104,8 +81,50 @@ export const lowest = (
     if (value > least) continue
     const i = chosen[k] ?? 0
     if (value === least) {
-      const order =
-        readiness(pool, i, now) - readiness(pool, best, now) || (pool.inFlight[i] ?? 0) - (pool.inFlight[best] ?? 0)
+      const order = sooner(pool, i, best, now)
+      if (order > 0) continue
+      if (order === 0) {
+        equals++
+        if (random() * equals >= 1) continue
+      } else equals = 1
+    } else equals = 1
+    best = i
+    least = value
+  }
+  return best
+}
+
+/**
+ * 0.6 speed and 0.4 proximity, both as shares of the best; of equals as `lowest` has it. In one go, because the shares
+ * need a look at all of them before.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const balanced = (pool: Pool, chosen: Int32Array, count: number, random: () => number, now: number): number => {
+  const { remoteness, speed } = pool
+  let fastest = 0
+  let farthest = 0
+  for (let k = 0; k < count; k++) {
+    const i = chosen[k] ?? 0
+    const fast = speed[i] ?? 0
+    const far = remoteness[i] ?? 0
+    if (fast > fastest) fastest = fast
+    if (far > farthest) farthest = far
+  }
+  const perSpeed = fastest > 0 ? 0.6 / fastest : 0
+  const perDistance = farthest > 0 ? 0.4 / farthest : 0
+  let best = -1
+  let least = Number.POSITIVE_INFINITY
+  let equals = 1
+  for (let k = 0; k < count; k++) {
+    const i = chosen[k] ?? 0
+    const own = speed[i] ?? 0
+    const far = remoteness[i] ?? 0
+    const value = (far >= 0 ? far * perDistance - 0.4 : 0) - (own > 0 ? own * perSpeed : 0)
+    if (value > least) continue
+    if (value === least) {
+      const order = sooner(pool, i, best, now)
       if (order > 0) continue
       if (order === 0) {
         equals++
@@ -121,6 +140,10 @@ export const lowest = (
 /** Servers that have shown their speed weigh at most so many times more, or less, than the average of those. */
 const maxFactor = 4
 
+/** From so many on one is drawn and taken or not by its weight, instead of summing all weights; so often at most. */
+const many = 256
+const mostDraws = 64
+
 /**
  * One of them by weight, where speed counts too once it is proven.
  *
@@ -129,7 +152,6 @@ const maxFactor = 4
  */
 export const byWeight = (pool: Pool, chosen: Int32Array, count: number, random: () => number): number => {
   const { shown, weight } = pool
-  const values = room(count)
   let sum = 0
   let known = 0
   for (let k = 0; k < count; k++) {
@@ -140,11 +162,22 @@ export const byWeight = (pool: Pool, chosen: Int32Array, count: number, random: 
   const mean = sum / known
   const least = mean / maxFactor
   const most = mean * maxFactor
+  const share = 1 / mean
+  if (count >= many) {
+    const heaviest = pool.heaviest * maxFactor
+    for (let draw = 0; draw < mostDraws; draw++) {
+      const i = chosen[Math.floor(random() * count)] ?? 0
+      const own = shown[i] ?? 0
+      const heft = (weight[i] ?? 1) * (own > 0 ? Math.min(most, Math.max(least, own)) * share : 1)
+      if (random() * heaviest < heft) return i
+    }
+  }
+  const values = room(count)
   let total = 0
   for (let k = 0; k < count; k++) {
     const i = chosen[k] ?? 0
     const own = shown[i] ?? 0
-    total += (weight[i] ?? 1) * (own > 0 ? Math.min(most, Math.max(least, own)) / mean : 1)
+    total += (weight[i] ?? 1) * (own > 0 ? Math.min(most, Math.max(least, own)) * share : 1)
     values[k] = total
   }
   // The sums are ascending: the first above the draw.
