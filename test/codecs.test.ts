@@ -1,7 +1,7 @@
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import type { Finish, Sink } from "../src/Backend.js"
-import { type Decoder, Reported } from "../src/backend/http.js"
+import { type Decoder, Reported, retryAfter } from "../src/backend/http.js"
 import * as Ollama from "../src/backend/ollama.js"
 import * as OpenAI from "../src/backend/openai.js"
 import * as Lines from "../src/internal/lines.js"
@@ -552,5 +552,22 @@ describe("lines", () => {
     expect(() => {
       for (let fed = 0; fed < 64; fed++) decoder.feed(read)
     }).toThrow(Lines.LineTooLong)
+  })
+})
+
+describe("Retry-After", () => {
+  const now = Date.UTC(2026, 0, 1)
+  it.each([
+    [undefined, undefined],
+    ["3", 3_000],
+    ["0.5", 500],
+    ["-1", 0],
+    [new Date(now + 5_000).toUTCString(), 5_000],
+    [new Date(now - 5_000).toUTCString(), 0],
+    ["soon", undefined],
+    ["1e300", 86_400_000],
+    ["Infinity", 86_400_000]
+  ])("%s", (header, rest) => {
+    expect(retryAfter(header, now)).toBe(rest)
   })
 })

@@ -73,8 +73,11 @@ export const errorText = (body: unknown, depth = 0): string | undefined => {
   return undefined
 }
 
+/** A server that asks for more than a day, in milliseconds, has miscounted. */
+const longestRest = 86_400_000
+
 /**
- * How long a `Retry-After` header (seconds, or a date) asks to wait, in milliseconds.
+ * How long a `Retry-After` header (seconds, or a date) asks to wait, in milliseconds; at most a day.
  *
  * @since 0.1.0
  * @category accessors
@@ -82,9 +85,8 @@ export const errorText = (body: unknown, depth = 0): string | undefined => {
 export const retryAfter = (header: string | undefined, now: number): number | undefined => {
   if (header === undefined) return undefined
   const asked = Number(header) * 1000
-  if (Number.isFinite(asked)) return Math.max(0, asked)
-  const date = Date.parse(header)
-  return Number.isNaN(date) ? undefined : Math.max(0, date - now)
+  const rest = Number.isNaN(asked) ? Date.parse(header) - now : asked
+  return Number.isNaN(rest) ? undefined : Math.min(longestRest, Math.max(0, rest))
 }
 
 /** How long a server whose queue is full rests when it does not say, in milliseconds. */

@@ -1,9 +1,9 @@
-/** Second requests per call that allows them, and how many may be saved up for a bad moment. */
+/** Second requests per first one that allows them, and how many may be saved up for a bad moment. */
 const share = 0.05
 const most = 10
 
 /**
- * Keeps second requests rare: if all servers became slow at once, each call asking two would make it worse.
+ * Keeps second requests rare: if all servers became slow at once, each asking two would make it worse.
  *
  * @since 0.1.0
  * @category models
@@ -11,7 +11,7 @@ const most = 10
 export class Hedges {
   private credit = 0
 
-  /** A call that allows a second request has begun. */
+  /** A request that allows a second one has begun. */
   begun(): void {
     this.credit = Math.min(most, this.credit + share)
   }
