@@ -24,6 +24,8 @@ const requestId = /^[\w.:-]{1,128}$/
 const lingerBytes = 64 * 1024 * 1024
 const lingerTime = 2_000
 
+const ignore = () => {}
+
 type Headers = { [name: string]: string | number }
 
 /** Bodies that are being read, all together, in bytes: many long ones at once must not fill the memory. */
@@ -64,9 +66,8 @@ export class Exchange {
       this.wake()
       closed(this)
     })
-    response.on("drain", () => this.wake())
     // A response that cannot be sent is closed, and that is where it is noticed.
-    response.on("error", () => {})
+    response.on("error", ignore)
   }
 
   /** Has `leave` called when the client leaves. */
@@ -102,8 +103,10 @@ export class Exchange {
   drained(): Promise<void> {
     return new Promise((resolve) => {
       if (this.left || !this.response.writableNeedDrain) resolve()
-      else if (this.drainers === undefined) this.drainers = [resolve]
-      else this.drainers.push(resolve)
+      else if (this.drainers === undefined) {
+        this.drainers = [resolve]
+        this.response.once("drain", () => this.wake())
+      } else this.drainers.push(resolve)
     })
   }
   private wake(): void {
