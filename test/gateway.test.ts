@@ -178,6 +178,30 @@ describe("what is asked besides", () => {
     })
   })
 
+  it.each([true, false])(
+    "another server where the first is late and the fleet is hedged (stream: %s)",
+    async (stream) => {
+      const late = await openai()
+      const other = await openai({ reply: "Sooner." })
+      const gateway = await serve([late, other], {}, { cortex: { hedge: { after: 300 } } })
+      // Both are known from now on, and so many calls allow a second request.
+      expect((await gateway.get("/v1/models")).status).toBe(200)
+      for (let i = 0; i < 25; i++) await textOf(ask(gateway))
+      late.clear()
+      await late.setBehaviour({ faults: { kind: "hang" } })
+      const answer = await ask(gateway, { stream })
+      expect([answer.status, answer.headers.get("x-aicortex-server")]).toEqual([200, "server-2"])
+      expect(await answer.text()).toContain("Sooner.")
+      expect(await late.chatRequests[0]?.closedByClient).toBeTypeOf("number")
+    }
+  )
+
+  it("servers are looked at before they are needed, where the fleet is probed", async () => {
+    const one = await ollama()
+    await serve([one], {}, { cortex: { probeInterval: 1_000 } })
+    await eventually(() => one.requests.length > 0, "a probe")
+  })
+
   it("kept answers, for who asks for them", async () => {
     const one = await ollama({ reply: (_, n) => `answer ${n}` })
     const gateway = await serve([one])

@@ -163,6 +163,19 @@ describe("bodies that are wrong", () => {
     expect((await post("/api/chat")).status).toBe(200)
   })
 
+  it("a compressed body", async () => {
+    for (const [path, code] of [
+      ["/v1/chat/completions", "unsupported_content_encoding"],
+      ["/api/chat", "must not be compressed"]
+    ] as const) {
+      const gzip = { headers: { "content-encoding": "gzip" } }
+      const response = await gateway.post(path, JSON.stringify({ model, messages }), gzip)
+      expect([response.status, await response.text()]).toEqual([415, expect.stringContaining(code)])
+    }
+    const plain = { headers: { "content-encoding": "identity" } }
+    expect((await gateway.post("/v1/chat/completions", { model, messages }, plain)).status).toBe(200)
+  })
+
   it("text that is not UTF-8", async () => {
     const body = Buffer.from(`{"model":"m:1b","messages":[{"role":"user","content":"\xff\xfe"}]}`, "latin1")
     const response = await gateway.get("/v1/chat/completions", {
@@ -283,6 +296,52 @@ describe("requests that are no requests", () => {
       )
       expect(answer).toMatch(/^HTTP\/1\.1 4\d\d /)
     }
+  })
+})
+
+describe("requests in other words", () => {
+  const host = "host: localhost\r\n"
+  const close = `${host}connection: close\r\n\r\n`
+
+  it.each([
+    "/v1/models/",
+    "//v1/models",
+    "/v1//models?limit=2",
+    "http://localhost:1/v1/models",
+    "HTTP://localhost/v1/models/?x"
+  ])("GET %s is the list of models", async (target) => {
+    const answer = await rawRequest(gateway.port, `GET ${target} HTTP/1.1\r\n${close}`)
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /)
+    expect(answer).toContain(`"object":"list"`)
+  })
+
+  it("an address without a path is the gateway itself", async () => {
+    for (const target of ["http://localhost", "http://localhost?x", "/"]) {
+      expect(await rawRequest(gateway.port, `GET ${target} HTTP/1.1\r\n${close}`)).toContain(`"service":"aicortex"`)
+    }
+  })
+
+  it.each([
+    ["GET /nope", "", 404],
+    ["DELETE /health", "", 405],
+    ["POST /nope", "hello", 404],
+    ["POST /v1/chat/completions", "{}", 400],
+    ["POST /v1/chat/completions", "{", 400]
+  ])("after a refusal the connection can be used again: %s %s", async (line, body, status) => {
+    const refused = `${line} HTTP/1.1\r\n${host}content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n`
+    const answers = await rawRequest(gateway.port, [refused, body, `GET /health HTTP/1.1\r\n${close}`])
+    expect(answers.match(/HTTP\/1\.1 \d\d\d/g)).toEqual([`HTTP/1.1 ${status}`, "HTTP/1.1 200"])
+  })
+
+  it("a body in chunks, and one that is asked for first", async () => {
+    const body = JSON.stringify({ model, messages })
+    const head = `POST /v1/chat/completions HTTP/1.1\r\n${host}content-type: application/json\r\nconnection: close\r\n`
+    const half = body.length >> 1
+    const chunks = [body.slice(0, half), body.slice(half)].map((part) => `${part.length.toString(16)}\r\n${part}\r\n`)
+    const chunked = [`${head}transfer-encoding: chunked\r\n\r\n`, ...chunks, "0\r\n\r\n"]
+    expect(await rawRequest(gateway.port, chunked)).toContain(`"content":"Well."`)
+    const asked = `${head}expect: 100-continue\r\ncontent-length: ${body.length}\r\n\r\n${body}`
+    expect(await rawRequest(gateway.port, asked)).toMatch(/^HTTP\/1\.1 100 [\s\S]*HTTP\/1\.1 200 [\s\S]*"Well\."/)
   })
 })
 

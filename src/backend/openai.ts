@@ -55,10 +55,8 @@ const message = (message: Message.Message): object => {
 }
 
 /** OpenAI itself wants the newer name for its reasoning models; most other servers know only the older. */
-const tokenLimit = (server: Server): "max_completion_tokens" | "max_tokens" =>
+const isOpenAI = (server: Server): boolean =>
   /(^|\.)(openai\.com|openai\.azure\.com)(:|\/|$)/.test(server.url.replace(/^https?:\/\//, "").split("/")[0] ?? "")
-    ? "max_completion_tokens"
-    : "max_tokens"
 
 const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
@@ -106,7 +104,8 @@ const tool = (tool: ToolDefinition): object => ({
  * @category constructors
  */
 export const body = (server: Server, request: ChatRequest): { readonly [key: string]: unknown } => {
-  const { think, toolChoice } = request
+  const { maxTokens, think, toolChoice } = request
+  const newer = maxTokens !== undefined && isOpenAI(server)
   return {
     model: request.model,
     messages: request.messages.map(message),
@@ -114,7 +113,7 @@ export const body = (server: Server, request: ChatRequest): { readonly [key: str
     stream_options: { include_usage: true },
     temperature: request.temperature,
     top_p: request.topP,
-    [tokenLimit(server)]: request.maxTokens,
+    [newer ? "max_completion_tokens" : "max_tokens"]: maxTokens,
     stop: request.stop.length === 0 ? undefined : request.stop,
     seed: request.seed,
     frequency_penalty: request.frequencyPenalty,
@@ -185,6 +184,9 @@ const finishReason = (reason: string): FinishReason => {
 const usage = (value: unknown): Usage => {
   if (typeof value !== "object" || value === null) return {}
   const { completion_tokens, prompt_tokens, total_tokens } = value as { readonly [key: string]: unknown }
+  if (typeof prompt_tokens === "number" && typeof completion_tokens === "number" && typeof total_tokens === "number") {
+    return { promptTokens: prompt_tokens, completionTokens: completion_tokens, totalTokens: total_tokens }
+  }
   return {
     ...(typeof prompt_tokens === "number" ? { promptTokens: prompt_tokens } : {}),
     ...(typeof completion_tokens === "number" ? { completionTokens: completion_tokens } : {}),
@@ -253,7 +255,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
   let reason: FinishReason | undefined
   let counted: Usage = {}
   /** llama.cpp's own figures. */
-  let timed: Pick<Finish, "promptEvaluated" | "promptTime" | "tokensPerSecond"> = {}
+  let timed: Pick<Finish, "promptEvaluated" | "promptTime" | "tokensPerSecond"> | undefined
   let calls: ToolCalls | undefined
   let bytes = 0
   let events = 0
@@ -264,13 +266,12 @@ export const decoder = (sink: Sink): Http.Decoder => {
     const calledTools = calls !== undefined && !calls.empty
     calls?.take(sink)
     finished = true
-    const finish: Finish = {
-      reason: calledTools && reason === "stop" ? "tool_calls" : reason,
-      usage: counted,
-      ...(broken && counted.completionTokens === undefined ? { uncounted: true } : {}),
-      ...timed
-    }
-    sink.finish(finish)
+    const told = calledTools && reason === "stop" ? "tool_calls" : reason
+    const uncounted = broken && counted.completionTokens === undefined
+    const finish: Finish = { reason: told, usage: counted }
+    sink.finish(
+      uncounted || timed !== undefined ? { ...finish, ...(uncounted ? { uncounted } : {}), ...timed } : finish
+    )
   }
 
   const stream = Sse.make((data) => {

@@ -20,6 +20,16 @@ const label = (rest: string): string => {
   }
 }
 
+/** The path alone. Servers must take a whole address too; and who joins addresses by hand may double a slash. */
+const pathOf = (url: string): string => {
+  const target = url.startsWith("/") ? url : url.replace(/^https?:\/\/[^/?]*/i, "")
+  const query = target.indexOf("?")
+  let path = query === -1 ? target : target.slice(0, query)
+  if (path.includes("//")) path = path.replace(/\/{2,}/g, "/")
+  if (path === "") return "/"
+  return path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path
+}
+
 /**
  * A gateway's own state, over changes of its settings.
  *
@@ -201,8 +211,6 @@ export const make = (owner: Owner) => {
       metrics.overhead.observe(exchange.own / 1000)
       owner.leave(house)
     })
-    const query = url.indexOf("?")
-    const path = query === -1 ? url : url.slice(0, query)
-    void serve(house, exchange, path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path)
+    void serve(house, exchange, pathOf(url))
   }
 }

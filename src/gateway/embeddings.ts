@@ -10,7 +10,7 @@ import * as Ask from "./ask.js"
 import * as Control from "./control.js"
 import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
-import { callLimits, type House } from "./house.js"
+import type { House } from "./house.js"
 import { make, Refusal, refuse } from "./problem.js"
 import type { Candidate } from "./selection.js"
 
@@ -125,7 +125,7 @@ const embed = async (
     .result
   const attempts: Array<Attempt> = []
   const { input } = wanted
-  const limits = callLimits(settings)
+  const { limits } = house
   for (;;) {
     const at = await next(route, model)
     if (at < 0) throw new AllServersFailed({ model, attempts })

@@ -20,9 +20,14 @@ export type Surface = "openai" | "ollama"
 
 const requestId = /^[\w.:-]{1,128}$/
 
+/** So much of a body that nobody wants is read all the same, so that the connection can be used again. */
+const smallBody = 64 * 1024
+
 /** After a refusal, so much of a body is still read, so that the client gets to see the refusal; and for so long. */
 const lingerBytes = 64 * 1024 * 1024
 const lingerTime = 2_000
+
+const ignore = () => {}
 
 type Headers = { [name: string]: string | number }
 
@@ -64,9 +69,8 @@ export class Exchange {
       this.wake()
       closed(this)
     })
-    response.on("drain", () => this.wake())
     // A response that cannot be sent is closed, and that is where it is noticed.
-    response.on("error", () => {})
+    response.on("error", ignore)
   }
 
   /** Has `leave` called when the client leaves. */
@@ -102,8 +106,10 @@ export class Exchange {
   drained(): Promise<void> {
     return new Promise((resolve) => {
       if (this.left || !this.response.writableNeedDrain) resolve()
-      else if (this.drainers === undefined) this.drainers = [resolve]
-      else this.drainers.push(resolve)
+      else if (this.drainers === undefined) {
+        this.drainers = [resolve]
+        this.response.once("drain", () => this.wake())
+      } else this.drainers.push(resolve)
     })
   }
   private wake(): void {
@@ -135,12 +141,19 @@ export class Exchange {
     const headers = { ...extra }
     if (problem.retryAfter !== undefined) headers["retry-after"] = Math.max(1, Math.ceil(problem.retryAfter / 1000))
     if (problem.status === 401) headers["www-authenticate"] = "Bearer"
-    if (this.request.complete) {
+    if (this.request.complete || this.isSmall()) {
       this.json(body, problem.status, headers)
       return
     }
     this.json(body, problem.status, { ...headers, connection: "close" })
     this.linger()
+  }
+
+  /** Whether what may still come of the request is soon read; Node does so when the response is complete. */
+  private isSmall(): boolean {
+    const { headers } = this.request
+    if (headers["transfer-encoding"] !== undefined || headers.expect !== undefined) return false
+    return Number(headers["content-length"] ?? 0) <= smallBody
   }
 
   private linger(): void {
@@ -217,6 +230,12 @@ export class Exchange {
     if (this.surface === "openai" && type !== undefined && !/^application\/([\w.+-]*\+)?json\s*(;|$)/i.test(type)) {
       throw new Problem.Refusal(
         Problem.make(415, `The body must be application/json, not ${type.slice(0, 100)}.`, "unsupported_media_type")
+      )
+    }
+    const coding = this.request.headers["content-encoding"]
+    if (coding !== undefined && coding.toLowerCase() !== "identity") {
+      throw new Problem.Refusal(
+        Problem.make(415, `The body must not be compressed (${coding.slice(0, 100)}).`, "unsupported_content_encoding")
       )
     }
     const bytes = await this.body(max)

@@ -12,7 +12,8 @@ import type * as Problem from "./problem.js"
 import type { Settings } from "./settings.js"
 
 /**
- * What a request is answered with.
+ * What a request is answered with. `limits` are those of every call; a second server is asked where the fleet's own
+ * settings say so.
  *
  * @since 0.1.0
  * @category models
@@ -20,6 +21,7 @@ import type { Settings } from "./settings.js"
 export interface House {
   readonly library: Library
   readonly settings: Settings
+  readonly limits: Limits
   readonly metrics: Metrics
   readonly keyLimits: Access.Limits
   readonly labels: Problem.Labels
@@ -58,17 +60,7 @@ export const memory = (log: (text: string) => void, share = 1): Memory => ({
 export const make = (settings: Settings, memory: Memory): Effect.Effect<House, never, Services> =>
   Effect.map(Effect.runtime<Services>(), (runtime) => {
     const library = new Library(runtime)
-    return { ...memory, library, settings, labels: library.labels(settings.exposeServers) }
-  })
-
-/**
- * @since 0.1.0
- * @category accessors
- */
-export const callLimits = (settings: Settings): Limits =>
-  limits({
-    timeout: settings.timeout,
-    firstTokenTimeout: settings.firstTokenTimeout,
-    loadTimeout: settings.loadTimeout,
-    deadline: settings.deadline
+    const { deadline, firstTokenTimeout, loadTimeout, timeout } = settings
+    const ofCalls = limits({ timeout, firstTokenTimeout, loadTimeout, deadline }, library.settings.hedge)
+    return { ...memory, library, settings, limits: ofCalls, labels: library.labels(settings.exposeServers) }
   })

@@ -175,7 +175,7 @@ export const of = (error: unknown, labels: Labels): Problem => {
         .slice(0, 5)
         .map(({ message, path }) => (path === "" ? message : `${path}: ${message}`))
         .join("; ")
-      return make(422, `The reply of '${model}' does not fit response_format: ${list}`, "schema_mismatch")
+      return make(422, `The reply of '${model}' does not fit the format that was asked for: ${list}`, "schema_mismatch")
     }
     case "SessionNotFound":
       return make(404, (error as Error).message, "session_not_found", "session")

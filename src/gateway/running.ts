@@ -98,9 +98,10 @@ export const make = Effect.fnUntraced(function* (
   const build = Effect.fnUntraced(function* () {
     const plan = yield* options.plan
     const scope = yield* Scope.make()
-    const context: Context.Context<Services> = yield* Layer.buildWithScope(plan.services, scope).pipe(
-      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
-    )
+    // What the services leave running in the background must end with them: it is as interruptible as what starts it.
+    const context: Context.Context<Services> = yield* Effect.interruptible(
+      Layer.buildWithScope(plan.services, scope)
+    ).pipe(Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))))
     const house = yield* Effect.provide(House.make(plan.settings, memory), context)
     const lodging: Lodging = { house, scope, guests: 0, retired: false }
     lodgings.set(house, lodging)

@@ -30,7 +30,7 @@ class Splitter implements Lines {
   private tail: Array<Uint8Array> | undefined
   private tailLength = 0
 
-  constructor(private readonly take: (line: string) => void) {}
+  constructor(private readonly found: (text: string, from: number, to: number) => void) {}
 
   feed(bytes: Uint8Array): void {
     const end = bytes.length
@@ -62,10 +62,11 @@ class Splitter implements Lines {
     for (;;) {
       const to = text.indexOf("\n", from)
       if (to === -1) break
-      this.take(text.charCodeAt(to - 1) === 13 && to > from ? text.slice(from, to - 1) : text.slice(from, to))
+      this.found(text, from, to > from && text.charCodeAt(to - 1) === 13 ? to - 1 : to)
       from = to + 1
     }
-    if (from < text.length) this.take(text.charCodeAt(text.length - 1) === 13 ? text.slice(from, -1) : text.slice(from))
+    const to = text.length
+    if (from < to) this.found(text, from, text.charCodeAt(to - 1) === 13 ? to - 1 : to)
   }
 
   private joined(last: Uint8Array): Uint8Array {
@@ -83,4 +84,8 @@ class Splitter implements Lines {
 }
 
 /** @internal */
-export const make = (take: (line: string) => void): Lines => new Splitter(take)
+export const make = (take: (line: string) => void): Lines =>
+  new Splitter((text, from, to) => take(text.slice(from, to)))
+
+/** The same for who does not need the whole of each line: it stands in `text`, from `from` up to `to`. @internal */
+export const within = (found: (text: string, from: number, to: number) => void): Lines => new Splitter(found)

@@ -19,16 +19,18 @@ export const make = (take: (data: string) => void): Lines.Lines => {
     data = undefined
     take(whole)
   }
-  const lines = Lines.make((line) => {
-    if (line === "") {
+  const lines = Lines.within((text, from, to) => {
+    if (from === to) {
       dispatch()
       return
     }
-    if (!line.startsWith("data")) return
+    // What stands behind a shorter line is its ending, and so no `data`.
+    if (!text.startsWith("data", from)) return
+    const colon = from + 4
     let value: string
-    if (line.charCodeAt(4) === 58) value = line.charCodeAt(5) === 32 ? line.slice(6) : line.slice(5)
-    else if (line.length === 4) value = ""
-    else return
+    if (colon === to) value = ""
+    else if (text.charCodeAt(colon) !== 58) return
+    else value = text.slice(text.charCodeAt(colon + 1) === 32 ? colon + 2 : colon + 1, to)
     data = data === undefined ? value : `${data}\n${value}`
     if (data.length > Lines.maxLineBytes) throw new Lines.LineTooLong()
   })

@@ -1,0 +1,197 @@
+/**
+ * What was asked, on its way to the fleet: with which model, on whose behalf, and given up when the client leaves.
+ *
+ * @since 0.1.0
+ */
+import type * as Effect from "effect/Effect"
+import type * as Chat from "../Chat.js"
+import type { ChatRequest, Routing } from "../ChatRequest.js"
+import type { Attempt } from "../Errors.js"
+import type { OpenAnswer, Result } from "../Failover.js"
+import * as Message from "../Message.js"
+import * as ResponseCache from "../ResponseCache.js"
+import type { Traveller } from "../Router.js"
+import type * as StructuredOutput from "../StructuredOutput.js"
+import { type Ask, needs } from "./ask.js"
+import type { Exchange } from "./exchange.js"
+import type { House } from "./house.js"
+import * as Problem from "./problem.js"
+import type { Candidate } from "./selection.js"
+
+/** How a conversation begins: who goes on with it is best answered where its prompt is cached. */
+const conversationOf = ({ messages }: Pick<ChatRequest, "messages">): string => {
+  let key = ""
+  for (let i = 0; i < messages.length && i < 3; i++) {
+    const message = messages[i]
+    if (message === undefined || message.role === "assistant") break
+    key += Message.text(message).slice(0, 200)
+  }
+  return key
+}
+
+/**
+ * One request of a client, for as long as it is answered.
+ *
+ * - `models`: which models may answer, in their order
+ * - `decoder`: checks the JSON that was asked for
+ * - `given`: the client has a piece of an answer, so that no other model may begin
+ * - `stopped`: nobody waits for an answer any more
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Errand {
+  models: ReadonlyArray<Candidate> = []
+  decoder: StructuredOutput.Decoder<unknown> | undefined
+  given = false
+  stopped = false
+  private readonly stops: Array<() => void> = []
+  private readonly traveller: Traveller
+
+  constructor(
+    readonly house: House,
+    readonly exchange: Exchange,
+    readonly ask: Ask
+  ) {
+    this.traveller = { conversation: conversationOf(ask.request), tokens: () => needs(ask).prompt }
+  }
+
+  /** Gives up whatever is under way. */
+  stop(): void {
+    this.stopped = true
+    // To stop what has ended does nothing.
+    for (const stop of this.stops.splice(0)) stop()
+  }
+
+  private stoppable(stop: () => void): void {
+    if (this.stopped || this.exchange.left) stop()
+    else this.stops.push(stop)
+  }
+
+  /** Runs an Effect for as long as somebody waits. */
+  run<A, E>(effect: Effect.Effect<A, E>): Promise<A> {
+    const { result, stop } = this.house.library.run(effect)
+    this.stoppable(stop)
+    return result
+  }
+
+  get routing(): Routing {
+    return this.ask.routing ?? this.house.settings.routing
+  }
+
+  // ---------------------------------------------------------------------------
+  // models
+  // ---------------------------------------------------------------------------
+
+  /** Runs `use` with one model after the other, until one of them has answered or something else is wrong. */
+  async course<A>(use: (candidate: Candidate, request: ChatRequest) => Promise<A>): Promise<A> {
+    const { models } = this
+    const n = models.length
+    for (let i = 0; ; i++) {
+      const candidate = models[i] as Candidate
+      try {
+        return await use(candidate, { ...this.ask.request, model: candidate.model })
+      } catch (error) {
+        if (i + 1 >= n || this.given || this.exchange.left || !Problem.isServers(error)) throw error
+        this.failedOn((error as { readonly attempts?: ReadonlyArray<Attempt> }).attempts)
+      }
+    }
+  }
+
+  // ---------------------------------------------------------------------------
+  // answers
+  // ---------------------------------------------------------------------------
+
+  /** Begins an answer: with events, or as a whole that `accepts` finds fit to be kept. */
+  async open(
+    candidate: Candidate,
+    request: ChatRequest,
+    events: boolean,
+    accepts: ((result: Result) => boolean) | undefined
+  ): Promise<OpenAnswer> {
+    const { exchange } = this
+    const started = performance.now()
+    const answer =
+      this.ask.session === undefined
+        ? this.begin(candidate, request, events, accepts)
+        : this.run(this.house.library.chat.open({ messages: request.messages }, this.options(request)))
+    const opened = answer instanceof Promise ? await answer : answer
+    this.stoppable(() => opened.cancel())
+    exchange.own += performance.now() - started
+    return opened
+  }
+
+  /** Where nobody has to be asked who has the model, nothing is waited for. */
+  private begin(
+    { model, only }: Candidate,
+    request: ChatRequest,
+    events: boolean,
+    accepts: ((result: Result) => boolean) | undefined
+  ): OpenAnswer | Promise<OpenAnswer> {
+    const { ask, house, routing } = this
+    const { cache, failover, settings } = house.library
+    const began = Date.now()
+    const traveller = only === undefined ? this.traveller : { ...this.traveller, only }
+    const call = {
+      request,
+      limits: house.limits,
+      began,
+      events,
+      preface: [],
+      complete: undefined,
+      closed: undefined
+    }
+    const ttl =
+      only === undefined && request.logprobs === undefined ? ResponseCache.ttlOf(ask.cache, settings) : undefined
+    const begin = ttl === undefined ? failover.prepared(model, routing, traveller) : undefined
+    if (begin !== undefined) return begin(call)
+    const servers = failover.prepare(model, routing, traveller)
+    const prepared: Effect.Effect<ResponseCache.Begin, unknown> =
+      ttl === undefined ? servers : cache.prepare({ request, routing, ttl, accepts }, servers)
+    return this.run(prepared).then((begin) => begin(call))
+  }
+
+  /** What a session is asked with. */
+  options(request: ChatRequest): Chat.Options {
+    const { format: _, logitBias, logprobs, messages: __, ...rest } = request
+    if (logprobs !== undefined) Problem.refuse("logprobs", "cannot be told in a session")
+    if (logitBias !== undefined) Problem.refuse("logit_bias", "cannot be used in a session")
+    const { deadline, firstTokenTimeout, loadTimeout, timeout } = this.house.settings
+    return {
+      ...rest,
+      stop: request.stop.length === 0 ? undefined : request.stop,
+      tools: request.tools.length === 0 ? undefined : request.tools,
+      routing: this.routing,
+      session: this.ask.session,
+      cache: this.ask.cache,
+      timeout,
+      firstTokenTimeout,
+      loadTimeout,
+      deadline
+    }
+  }
+
+  // ---------------------------------------------------------------------------
+  // what is told of it
+  // ---------------------------------------------------------------------------
+
+  /** `failure` is why the last server but this one failed, if one did. */
+  receipt(server: string, attempts: number, cached: boolean, failure: string | undefined): void {
+    const { headers } = this.exchange
+    headers["x-aicortex-server"] = this.house.labels.label(server)
+    headers["x-aicortex-attempts"] = attempts
+    headers["x-aicortex-reason"] = cached ? "cache" : failure === undefined ? this.routing : `failover after ${failure}`
+  }
+
+  counted(prompt = 0, completion = 0): void {
+    const { exchange, house } = this
+    house.metrics.used(prompt, completion)
+    if (exchange.access !== undefined) house.keyLimits.spend(exchange.access, prompt + completion)
+  }
+
+  failedOn(attempts: ReadonlyArray<Attempt> | undefined): void {
+    const { labels, metrics } = this.house
+    if (attempts === undefined) return
+    for (const { reason, server } of attempts) metrics.attemptFailed(labels.label(server), reason)
+  }
+}

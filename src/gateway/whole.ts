@@ -1,0 +1,108 @@
+/**
+ * Answers that are sent as a whole.
+ *
+ * @since 0.1.0
+ */
+import * as Either from "effect/Either"
+import type { ChatRequest } from "../ChatRequest.js"
+import { SchemaMismatch } from "../Errors.js"
+import type { Result } from "../Failover.js"
+import * as Message from "../Message.js"
+import * as StructuredOutput from "../StructuredOutput.js"
+import type { Answered, Codec } from "./codec.js"
+import type { Errand } from "./errand.js"
+import { mustFit, only } from "./fitting.js"
+import { gather } from "./gather.js"
+import * as Problem from "./problem.js"
+import type { Candidate } from "./selection.js"
+
+interface Chosen {
+  readonly candidate: Candidate
+  readonly result: Answered
+}
+
+const inSession = async (errand: Errand, candidate: Candidate, request: ChatRequest): Promise<Chosen> => {
+  if (errand.decoder !== undefined) Problem.refuse("response_format", "cannot be JSON in a session")
+  const { chat } = errand.house.library
+  const result = await errand.run(chat.complete({ messages: request.messages }, errand.options(request)))
+  return { candidate, result }
+}
+
+const once = async (
+  errand: Errand,
+  candidate: Candidate,
+  request: ChatRequest,
+  accepts?: (result: Result) => boolean
+): Promise<Answered> => {
+  // Only its events tell how likely each token was.
+  const likely = request.logprobs !== undefined
+  const answer = await errand.open(candidate, request, likely, accepts)
+  const result = likely ? await gather(answer) : await answer.result()
+  return errand.ask.oneTool && result.toolCalls.length > 1
+    ? { ...result, toolCalls: result.toolCalls.slice(0, 1) }
+    : result
+}
+
+/** JSON that does not fit is written once more. */
+const fitting = async (
+  errand: Errand,
+  decoder: StructuredOutput.Decoder<unknown>,
+  candidate: Candidate,
+  request: ChatRequest
+): Promise<Chosen> => {
+  const accepts = (result: Result) => Either.isRight(decoder.decode(result.text))
+  const result = await once(errand, candidate, request, accepts)
+  if (!mustFit(result)) return { candidate, result }
+  const decoded = decoder.decode(result.text)
+  if (Either.isRight(decoded)) return { candidate, result: { ...result, text: only(result.text) } }
+  const repair = {
+    ...request,
+    messages: [
+      ...request.messages,
+      Message.assistant(result.text),
+      Message.user(StructuredOutput.repairPrompt(decoded.left))
+    ]
+  }
+  const second = await once(errand, candidate, repair, accepts)
+  const again = decoder.decode(second.text)
+  if (Either.isRight(again) || !mustFit(second)) return { candidate, result: { ...second, text: only(second.text) } }
+  throw new SchemaMismatch({ model: candidate.model, issues: again.left, text: second.text })
+}
+
+const choose = (errand: Errand): Promise<Chosen> =>
+  errand.course((candidate, request) => {
+    if (errand.ask.session !== undefined) return inSession(errand, candidate, request)
+    const { decoder } = errand
+    return decoder === undefined
+      ? once(errand, candidate, request).then((result) => ({ candidate, result }))
+      : fitting(errand, decoder, candidate, request)
+  })
+
+/**
+ * Asks for all the answers, and sends them.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
+  const { ask, exchange, house } = errand
+  const all =
+    ask.n === 1 ? [await choose(errand)] : await Promise.all(Array.from({ length: ask.n }, () => choose(errand)))
+  const [first] = all
+  if (exchange.left || first === undefined) return
+  const started = performance.now()
+  const { candidate, result } = first
+  const { attempts, cached, model, server } = result
+  errand.receipt(server, attempts.length + 1, cached, attempts.at(-1)?.reason)
+  for (const { result } of all) {
+    errand.failedOn(result.attempts)
+    errand.counted(result.usage.promptTokens, result.usage.completionTokens)
+  }
+  exchange.json(
+    codec.whole(
+      candidate.shown(model, house.library.protocol(server)),
+      all.map((one) => one.result)
+    )
+  )
+  exchange.own += performance.now() - started
+}
