@@ -341,7 +341,7 @@ describe("aicortex chat", () => {
       [["--max-tokens", "0"], "--max-tokens must be a whole number from 1, not '0'"],
       [["--top-p", "2"], "--top-p must be from 0 to 1, not '2'"],
       [["--max-retries=0"], "--max-retries must be a whole number from 1, not '0'"],
-      [["--repeat-penalty", "0"], "--repeat-penalty must be above 0, not '0'"],
+      [["--repeat-penalty", "0"], "--repeat-penalty must be a number above 0, not '0'"],
       [["--keep-alive="], "--keep-alive must not be empty"],
       [["--stop", "a", "--stop="], "--stop must not be empty"]
     ]
