@@ -51,7 +51,8 @@ export interface Finish {
 /**
  * Told what a server answers. `read` comes before the calls of one network read and `flush` after them; `progress` where
  * a piece came that cannot be given out yet, as of a tool call. A read without any of them was no part of the answer,
- * but a comment or a blank that only keeps the connection open. Ends with one `finish` (which is followed by `flush`) or one `fail`; nothing comes after either.
+ * but a comment or a blank that only keeps the connection open. Ends with one `finish` (which is followed by `flush`) or
+ * one `fail`; nothing comes after either.
  *
  * @since 0.1.0
  * @category models

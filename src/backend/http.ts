@@ -5,6 +5,7 @@
  */
 import * as Redacted from "effect/Redacted"
 import type { ServerFailure, Sink } from "../Backend.js"
+import type { ToolDefinition } from "../ChatRequest.js"
 import { type Lines, LineTooLong } from "../internal/lines.js"
 import type { Server } from "../Server.js"
 import type { Exchange, Service as Transport, TransportFailure, TransportHandler } from "../Transport.js"
@@ -150,6 +151,17 @@ export const headers = (server: Server, accept: string): { readonly [name: strin
   server.authorization === undefined
     ? { "content-type": "application/json", accept }
     : { "content-type": "application/json", accept, authorization: Redacted.value(server.authorization) }
+
+/**
+ * A tool as both protocols have it. What is `undefined` is not sent.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const functionTool = ({ description, name, parameters }: ToolDefinition): object => ({
+  type: "function",
+  function: { name, description, parameters: parameters ?? { type: "object", properties: {} } }
+})
 
 /** How long the body of a complete answer may stay open, in milliseconds. */
 const lingerTime = 1_000

@@ -6,7 +6,7 @@
 import type { Mutable } from "effect/Types"
 import type { Backend, Finish, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
-import type { ChatRequest, ToolDefinition } from "../ChatRequest.js"
+import type { ChatRequest } from "../ChatRequest.js"
 import * as Lines from "../internal/lines.js"
 import * as Template from "../internal/template.js"
 import * as Message from "../Message.js"
@@ -77,15 +77,6 @@ export const options = (request: ChatRequest): { readonly [key: string]: unknown
   return request.options === undefined ? asked : { ...asked, ...request.options }
 }
 
-const tool = (tool: ToolDefinition): object => ({
-  type: "function",
-  function: {
-    name: tool.name,
-    description: tool.description,
-    parameters: tool.parameters ?? { type: "object", properties: {} }
-  }
-})
-
 /**
  * The body of `POST /api/chat`. What is `undefined` is not sent.
  *
@@ -98,7 +89,7 @@ export const body = (request: ChatRequest): { readonly [key: string]: unknown } 
   stream: true,
   options: options(request),
   format: request.format === "text" ? undefined : request.format,
-  tools: request.tools.length === 0 || request.toolChoice === "none" ? undefined : request.tools.map(tool),
+  tools: request.tools.length === 0 || request.toolChoice === "none" ? undefined : request.tools.map(Http.functionTool),
   keep_alive: request.keepAlive,
   think: request.think,
   logprobs: request.logprobs === undefined ? undefined : true,

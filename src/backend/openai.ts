@@ -5,7 +5,7 @@
  */
 import type { Backend, Finish, Sink } from "../Backend.js"
 import type { FinishReason, Usage } from "../ChatEvent.js"
-import type { ChatRequest, ToolDefinition } from "../ChatRequest.js"
+import type { ChatRequest } from "../ChatRequest.js"
 import * as Sse from "../internal/sse.js"
 import * as Template from "../internal/template.js"
 import type * as Message from "../Message.js"
@@ -84,15 +84,6 @@ const responseFormat = ({ format }: ChatRequest): object | undefined =>
           json_schema: { name: "answer", schema: format, strict: isStrict(format) ? true : undefined }
         }
 
-const tool = (tool: ToolDefinition): object => ({
-  type: "function",
-  function: {
-    name: tool.name,
-    description: tool.description,
-    parameters: tool.parameters ?? { type: "object", properties: {} }
-  }
-})
-
 /**
  * The body of `POST /v1/chat/completions`. What is `undefined` is not sent.
  *
@@ -128,7 +119,7 @@ export const body = (server: Server, request: ChatRequest): { readonly [key: str
     chat_template_kwargs: typeof think === "boolean" ? { enable_thinking: think } : undefined,
     reasoning_effort: typeof think === "string" ? think : undefined,
     response_format: responseFormat(request),
-    tools: request.tools.length === 0 ? undefined : request.tools.map(tool),
+    tools: request.tools.length === 0 ? undefined : request.tools.map(Http.functionTool),
     tool_choice: typeof toolChoice === "object" ? { type: "function", function: { name: toolChoice.name } } : toolChoice
   }
 }

@@ -10,6 +10,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
 import * as Chat from "../Chat.js"
+import type { Services } from "../Cortex.js"
 import * as Failover from "../Failover.js"
 import * as Fleet from "../Fleet.js"
 import * as Registry from "../Registry.js"
@@ -20,23 +21,6 @@ import * as Sessions from "../Sessions.js"
 import { CurrentSettings, type Settings } from "../Settings.js"
 import * as Transport from "../Transport.js"
 import type { Labels } from "./problem.js"
-
-/**
- * The services that a gateway stands on.
- *
- * @since 0.1.0
- * @category models
- */
-export type Services =
-  | Chat.Chat
-  | Failover.Failover
-  | ResponseCache.ResponseCache
-  | Sessions.Sessions
-  | Router.Router
-  | Registry.Registry
-  | Fleet.Fleet
-  | CurrentSettings
-  | Transport.Transport
 
 /**
  * Something that runs and can be given up.

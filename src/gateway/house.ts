@@ -5,8 +5,9 @@
  */
 import * as Effect from "effect/Effect"
 import { type Limits, limits } from "../ChatRequest.js"
+import type { Services } from "../Cortex.js"
 import * as Access from "./access.js"
-import { Library, type Services } from "./fleet.js"
+import { Library } from "./fleet.js"
 import { Metrics } from "./metrics.js"
 import type * as Problem from "./problem.js"
 import type { Settings } from "./settings.js"

@@ -53,9 +53,17 @@ export const nearest: Score = ({ remoteness }, chosen, count, values) => {
 const readiness = (pool: Pool, i: number, now: number): number =>
   (pool.residentUntil[i] ?? 0) > now ? 0 : (pool.own[i] ?? 0) > 0 ? 1 : 2
 
-/** Which of two equals comes first: below 0 for `a`. */
-const sooner = (pool: Pool, a: number, b: number, now: number): number =>
-  readiness(pool, a, now) - readiness(pool, b, now) || (pool.inFlight[a] ?? 0) - (pool.inFlight[b] ?? 0)
+/**
+ * Whether `i` takes the place of `best`, whose score is the same: the number of those that are equal in all else, too,
+ * which is negative where `best` stays.
+ */
+const among = (pool: Pool, i: number, best: number, equals: number, random: () => number, now: number): number => {
+  const order =
+    readiness(pool, i, now) - readiness(pool, best, now) || (pool.inFlight[i] ?? 0) - (pool.inFlight[best] ?? 0)
+  if (order > 0) return -equals
+  if (order < 0) return 1
+  return random() * (equals + 1) >= 1 ? -(equals + 1) : equals + 1
+}
 
 /**
  * The lowest score; of equals the one that can begin soonest, then the fewest requests in flight, then chance.
@@ -80,14 +88,11 @@ export const lowest = (
     const value = values[k] ?? 0
     if (value > least) continue
     const i = chosen[k] ?? 0
-    if (value === least) {
-      const order = sooner(pool, i, best, now)
-      if (order > 0) continue
-      if (order === 0) {
-        equals++
-        if (random() * equals >= 1) continue
-      } else equals = 1
-    } else equals = 1
+    equals = value === least ? among(pool, i, best, equals, random, now) : 1
+    if (equals < 0) {
+      equals = -equals
+      continue
+    }
     best = i
     least = value
   }
@@ -123,14 +128,11 @@ export const balanced = (pool: Pool, chosen: Int32Array, count: number, random: 
     const far = remoteness[i] ?? 0
     const value = (far >= 0 ? far * perDistance - 0.4 : 0) - (own > 0 ? own * perSpeed : 0)
     if (value > least) continue
-    if (value === least) {
-      const order = sooner(pool, i, best, now)
-      if (order > 0) continue
-      if (order === 0) {
-        equals++
-        if (random() * equals >= 1) continue
-      } else equals = 1
-    } else equals = 1
+    equals = value === least ? among(pool, i, best, equals, random, now) : 1
+    if (equals < 0) {
+      equals = -equals
+      continue
+    }
     best = i
     least = value
   }
