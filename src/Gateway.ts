@@ -34,7 +34,7 @@ import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { Services } from "./Cortex.js"
 import * as Cortex from "./Cortex.js"
-import * as Config from "./cortex/config.js"
+import * as ConfigFile from "./cortex/file.js"
 import type { InvalidConfig } from "./Errors.js"
 import * as Core from "./gateway/core.js"
 import * as House from "./gateway/house.js"
@@ -187,11 +187,11 @@ export const serve = Effect.fnUntraced(function* (
   const { cortex = {}, gateway = {}, ...rest } = options
   const files = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
   const alone = cortex.configFile === false
-  const path = cortex.configFile === false ? "" : (cortex.configFile ?? (yield* Config.filePath))
+  const path = cortex.configFile === false ? "" : (cortex.configFile ?? (yield* ConfigFile.filePath))
   // Conversations must outlive a change of the settings.
   const store = Layer.succeed(Sessions.SessionStore, yield* Sessions.makeStoreMemory(cortex.sessions))
   const plan = Effect.gen(function* () {
-    const file = alone ? {} : yield* Config.readFile(path)
+    const file = alone ? {} : yield* ConfigFile.readFile(path)
     const fromFile = yield* Settings.fromFile(file.gateway ?? {}, path, environment)
     const own = { ...(alone ? {} : given(fromEnvironment())), ...given(gateway) }
     const settings = yield* Settings.resolve(own, fromFile)

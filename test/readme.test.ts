@@ -8,7 +8,7 @@ import { fileURLToPath, pathToFileURL } from "node:url"
 import * as Schema from "effect/Schema"
 import { build, type Plugin } from "esbuild"
 import { afterAll, assert, beforeAll, describe, it, onTestFinished } from "vitest"
-import * as Config from "../src/cortex/config.js"
+import * as ConfigFile from "../src/cortex/file.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "./support/fakeServer.js"
 import { startGateway, type TestGateway } from "./support/gateway.js"
 import type { Reply } from "./support/script.js"
@@ -233,7 +233,7 @@ describe("README.md", () => {
 
   for (const { code, name } of of("json")) {
     it(`${name}: is a configuration file`, () => {
-      Schema.decodeUnknownSync(Schema.parseJson(Config.File), { onExcessProperty: "error" })(code)
+      Schema.decodeUnknownSync(Schema.parseJson(ConfigFile.File), { onExcessProperty: "error" })(code)
     })
   }
 

@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Cortex from "../Cortex.js"
-import * as Config from "../cortex/config.js"
+import * as ConfigFile from "../cortex/file.js"
 import * as Registry from "../Registry.js"
 import { CurrentSettings } from "../Settings.js"
 
@@ -38,7 +38,7 @@ const warn = Effect.gen(function* () {
  * @category layers
  */
 export const layer = Layer.unwrapEffect(
-  Effect.map(Effect.all([Config.cacheFolder, Config.stateFile]), ([cacheFolder, defaultStateFile]) =>
+  Effect.map(Effect.all([ConfigFile.cacheFolder, ConfigFile.stateFile]), ([cacheFolder, defaultStateFile]) =>
     Layer.tap(Cortex.layer({ defaultModel, cacheFolder, defaultStateFile }), (services) =>
       Effect.provide(warn, services)
     )

@@ -17,7 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import * as Config from "../cortex/config.js"
+import * as ConfigFile from "../cortex/file.js"
 import { version } from "../internal/version.js"
 import { best, bestShape } from "./best.js"
 import { chat, chatShape } from "./chat.js"
@@ -139,7 +139,7 @@ export const main = (words: ReadonlyArray<string>): void => {
   process.on("SIGTERM", onSignal(143))
 
   let place: Place = { path: [], flags: root.flags, file: "" }
-  Config.filePath.pipe(
+  ConfigFile.filePath.pipe(
     Effect.flatMap((file) => {
       place = { ...place, file }
       return normalize(root, words)

@@ -16,7 +16,7 @@ import * as Option from "effect/Option"
 import { SavedStateWarning } from "../Errors.js"
 import * as Fleet from "../Fleet.js"
 import { CurrentSettings } from "../Settings.js"
-import { replaceFile } from "./config.js"
+import { replaceFile } from "./file.js"
 
 const interval = Duration.minutes(1)
 

@@ -6,6 +6,7 @@
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Config from "../../cortex/config.js"
+import * as ConfigFile from "../../cortex/file.js"
 import type { Server } from "../../Server.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
@@ -25,7 +26,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
     settings
   } = yield* Config.resolve({
     defaultModel: Fleet.defaultModel,
-    defaultStateFile: yield* Config.stateFile
+    defaultStateFile: yield* ConfigFile.stateFile
   })
   const exists = yield* Effect.orElseSucceed(fs.exists(file), () => false)
   const { cache, cacheTtl, location, model, personas, probeInterval, registry, servers, stateFile } = settings

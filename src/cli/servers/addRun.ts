@@ -10,6 +10,7 @@ import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Cortex from "../../Cortex.js"
 import * as Config from "../../cortex/config.js"
+import * as ConfigFile from "../../cortex/file.js"
 import { Registry } from "../../Registry.js"
 import * as Server from "../../Server.js"
 import { CommandFailed, refused, UsageError } from "../failure.js"
@@ -81,14 +82,14 @@ export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConf
   const located = Object.keys(place).length === 0 ? {} : { location: place }
   const plain = { ...given(rest), ...located }
   const server = yield* checked({ ...plain, url })
-  const file = yield* Config.filePath
+  const file = yield* ConfigFile.filePath
   const key = apiKeyEnv !== undefined ? yield* variable(apiKeyEnv) : apiKey ? yield* readKey : undefined
   const kept = { url: written(url, server), ...plain }
   const options: Server.ServerOptions = { ...kept, ...given({ apiKey: key }) }
   yield* checked(options)
 
   const entry = { ...kept, ...given({ apiKey: apiKeyEnv === undefined ? key : { env: apiKeyEnv } }) }
-  if (!(yield* Config.addServer(file, entry))) {
+  if (!(yield* ConfigFile.addServer(file, entry))) {
     return yield* new CommandFailed({ message: `${file} names ${server.url} already` })
   }
   const status = yield* probe(options)

@@ -6,7 +6,7 @@
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
-import * as Config from "../../cortex/config.js"
+import * as ConfigFile from "../../cortex/file.js"
 import { type About, shape } from "../commandLine.js"
 import { CommandFailed } from "../failure.js"
 import * as Output from "../output.js"
@@ -31,8 +31,8 @@ export const remove = Command.make(
   "remove",
   { url: Args.text({ name: "URL" }) },
   Effect.fnUntraced(function* ({ url }) {
-    const file = yield* Config.filePath
-    if (!(yield* Config.removeServer(file, url))) {
+    const file = yield* ConfigFile.filePath
+    if (!(yield* ConfigFile.removeServer(file, url))) {
       return yield* new CommandFailed({ message: `${file} names no server ${url}` })
     }
     yield* Output.write(`Removed ${url} from ${file}.\n`)
