@@ -130,7 +130,12 @@ export const of = (error: unknown, labels: Labels): Problem => {
     case "ModelNotFound": {
       const { model, suggestions } = known as Extract<ChatError, { _tag: "ModelNotFound" }>
       const near = suggestions.length === 0 ? "" : ` Did you mean ${suggestions.join(", ")}?`
-      return make(404, `The model '${model}' does not exist.${near}`, "model_not_found", "model")
+      return make(
+        404,
+        `The model '${model}' does not exist.${near} GET /v1/models lists those that do.`,
+        "model_not_found",
+        "model"
+      )
     }
     case "NoServers": {
       const { available, model, servers } = known as Extract<ChatError, { _tag: "NoServers" }>

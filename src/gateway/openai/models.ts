@@ -56,7 +56,9 @@ export const one = async (house: House, exchange: Exchange, id: string): Promise
   const known =
     id === "auto" || house.settings.aliases.has(id) || names.some((name) => canonical(name) === canonical(id))
   if (!known && canonical(id) !== demoModel) {
-    throw new Refusal(make(404, `The model '${id}' does not exist.`, "model_not_found", "model"))
+    throw new Refusal(
+      make(404, `The model '${id}' does not exist. GET /v1/models lists those that do.`, "model_not_found", "model")
+    )
   }
   const info = await house.library.run(
     Effect.orElseSucceed(house.library.registry.modelInfo(id), () =>
