@@ -302,6 +302,22 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicort
 }
 
 /**
+ * What holds the conversations could not be asked: another process, or a store of your own. Nothing was changed as far
+ * as is known; the call may be made again.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class SessionsUnavailable extends Schema.TaggedError<SessionsUnavailable>("aicortex/SessionsUnavailable")(
+  "SessionsUnavailable",
+  { reason: Schema.String }
+) {
+  override get message() {
+    return `The conversations cannot be reached: ${this.reason}. Try again in a moment.`
+  }
+}
+
+/**
  * No persona has this name. `known` are the names that exist in the configuration.
  *
  * @since 0.1.0
@@ -391,6 +407,7 @@ export const ChatError = Schema.Union(
   DeadlineExceeded,
   Overloaded,
   SessionNotFound,
+  SessionsUnavailable,
   PersonaNotFound,
   EngineUnavailable,
   ToolFailed,

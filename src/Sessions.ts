@@ -8,8 +8,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { SessionNotFound } from "./Errors.js"
+import { SessionNotFound, type SessionsUnavailable } from "./Errors.js"
 import type { Message } from "./Message.js"
+import * as Turns from "./sessions/turns.js"
 
 // =============================================================================
 // store
@@ -27,24 +28,38 @@ export interface Stored {
 }
 
 /**
- * What holds conversations. Each operation is atomic, also between processes that share a store.
+ * A place in the line of a conversation: `wait` until it is the first one, and `release` it in any case.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Ticket extends Turns.Ticket {}
+
+/**
+ * What holds conversations. Each operation is atomic, also between processes that share a store, and fails where the
+ * store cannot be reached.
  *
  * - `create`: false if there is one with this id, which stays as it is
  * - `append`: adds all messages, if the conversation exists and still has this version; else false
  * - `reset`, `remove`: false if there is none
- * - `hold`: until the function it gives back is called, the store does not forget this conversation by itself, because
- *   an answer for it is under way. A store that never does that needs none
+ * - `turn`: a place in the conversation's line, which all who share the store stand in. As long as it is not released,
+ *   the store does not forget the conversation by itself. Without `turn`, calls only wait for those of their own
+ *   process, and what others say at the same time goes in between
  *
  * @since 0.1.0
  * @category models
  */
 export interface Store {
-  readonly create: (id: string) => Effect.Effect<boolean>
-  readonly load: (id: string) => Effect.Effect<Option.Option<Stored>>
-  readonly append: (id: string, expectedVersion: number, messages: ReadonlyArray<Message>) => Effect.Effect<boolean>
-  readonly reset: (id: string) => Effect.Effect<boolean>
-  readonly remove: (id: string) => Effect.Effect<boolean>
-  readonly hold?: (id: string) => () => void
+  readonly create: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
+  readonly load: (id: string) => Effect.Effect<Option.Option<Stored>, SessionsUnavailable>
+  readonly append: (
+    id: string,
+    expectedVersion: number,
+    messages: ReadonlyArray<Message>
+  ) => Effect.Effect<boolean, SessionsUnavailable>
+  readonly reset: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
+  readonly remove: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
+  readonly turn?: (id: string) => Ticket
 }
 
 /**
@@ -79,8 +94,9 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
     const { maxSessions = 10_000, ttl = Number.POSITIVE_INFINITY } = options ?? {}
     /** The one that was not used for longest comes first. */
     const entries = new Map<string, Entry>()
-    /** How many answers are under way for each. */
+    /** How many have a turn of each, or wait for one. */
     const held = new Map<string, number>()
+    const turns = Turns.make()
 
     const find = (id: string): Entry | undefined => {
       const entry = entries.get(id)
@@ -129,12 +145,22 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
           return true
         }),
       remove: (id) => Effect.sync(() => find(id) !== undefined && entries.delete(id)),
-      hold: (id) => {
+      turn: (id) => {
+        // One that was forgotten by now does not come back.
+        find(id)
+        const { release, wait } = turns(id)
+        let holds = true
         held.set(id, (held.get(id) ?? 0) + 1)
-        return () => {
-          const left = (held.get(id) ?? 1) - 1
-          if (left > 0) held.set(id, left)
-          else held.delete(id)
+        return {
+          wait,
+          release: () => {
+            release()
+            if (!holds) return
+            holds = false
+            const left = (held.get(id) ?? 1) - 1
+            if (left > 0) held.set(id, left)
+            else held.delete(id)
+          }
         }
       }
     }
@@ -164,6 +190,14 @@ export interface Session {
 }
 
 /**
+ * Why a conversation cannot be had: there is none with this id, or what holds conversations does not answer.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export type Unreachable = SessionNotFound | SessionsUnavailable
+
+/**
  * The right to speak in a conversation: no other call has it until `release`, which may come more than once.
  *
  * `commit` adds what was said, all at once. What is never committed leaves no trace. It fails where the conversation
@@ -174,11 +208,20 @@ export interface Session {
  */
 export interface Turn {
   readonly history: ReadonlyArray<Message>
-  readonly commit: (messages: ReadonlyArray<Message>) => Effect.Effect<void, SessionNotFound>
+  readonly commit: (messages: ReadonlyArray<Message>) => Effect.Effect<void, Unreachable>
   readonly release: () => void
 }
 
 /**
+ * @since 0.1.0
+ * @category models
+ */
+export interface CreateOptions {
+  readonly prefix?: string | undefined
+}
+
+/**
+ * - `create`: `prefix` is what the id begins with, for who keeps the conversations of several owners apart
  * - `resume`: fails at once where there is no such conversation
  * - `history`: frozen, down to the last part of a message
  * - `reset`: forgets what was said; the id stays
@@ -189,12 +232,12 @@ export interface Turn {
  * @category models
  */
 export interface Service {
-  readonly create: () => Effect.Effect<Session>
-  readonly resume: (id: string) => Effect.Effect<Session, SessionNotFound>
-  readonly history: (id: string) => Effect.Effect<ReadonlyArray<Message>, SessionNotFound>
-  readonly reset: (id: string) => Effect.Effect<void, SessionNotFound>
-  readonly remove: (id: string) => Effect.Effect<void, SessionNotFound>
-  readonly begin: (id: string) => Effect.Effect<Turn, SessionNotFound>
+  readonly create: (options?: CreateOptions) => Effect.Effect<Session, SessionsUnavailable>
+  readonly resume: (id: string) => Effect.Effect<Session, Unreachable>
+  readonly history: (id: string) => Effect.Effect<ReadonlyArray<Message>, Unreachable>
+  readonly reset: (id: string) => Effect.Effect<void, Unreachable>
+  readonly remove: (id: string) => Effect.Effect<void, Unreachable>
+  readonly begin: (id: string) => Effect.Effect<Turn, Unreachable>
 }
 
 /**
@@ -225,67 +268,28 @@ const makeId = (): string =>
     ""
   )
 
-interface Ticket {
-  readonly wait: Effect.Effect<void>
-  /** Gives up the lock, or the place in the queue. */
-  readonly release: () => void
-}
-
-/** First come, first served, for each key. A key that nobody holds takes no room. */
-const makeLocks = () => {
-  /** The first of each queue holds the lock. */
-  const queues = new Map<string, Array<() => void>>()
-
-  return (key: string): Ticket => {
-    let granted = false
-    let notify: (() => void) | undefined
-    const grant = (): void => {
-      granted = true
-      notify?.()
-    }
-    const queue = queues.get(key)
-    if (queue === undefined) {
-      queues.set(key, [grant])
-      granted = true
-    } else {
-      queue.push(grant)
-    }
-    return {
-      wait: Effect.async((resume) => {
-        notify = () => resume(Effect.void)
-        if (granted) notify()
-      }),
-      release: () => {
-        const queue = queues.get(key)
-        const at = queue?.indexOf(grant) ?? -1
-        if (queue === undefined || at < 0) return
-        queue.splice(at, 1)
-        if (queue.length === 0) queues.delete(key)
-        else if (at === 0) queue[0]?.()
-      }
-    }
-  }
-}
-
 /**
  * @since 0.1.0
  * @category constructors
  */
 export const make = Effect.gen(function* () {
   const store = yield* SessionStore
-  const lock = makeLocks()
+  const own = Turns.make()
 
-  const load = (id: string): Effect.Effect<Stored, SessionNotFound> =>
+  const load = (id: string): Effect.Effect<Stored, Unreachable> =>
     Effect.flatMap(
       store.load(id),
       Option.match({ onNone: () => Effect.fail(new SessionNotFound({ id })), onSome: Effect.succeed })
     )
-  const orNotFound = (id: string, found: Effect.Effect<boolean>): Effect.Effect<void, SessionNotFound> =>
+  const orNotFound = (
+    id: string,
+    found: Effect.Effect<boolean, SessionsUnavailable>
+  ): Effect.Effect<void, Unreachable> =>
     Effect.flatMap(found, (ok) => (ok ? Effect.void : Effect.fail(new SessionNotFound({ id }))))
 
-  const create = Effect.fnUntraced(function* () {
-    let id = makeId()
-    while (!(yield* store.create(id))) id = makeId()
+  const create = Effect.fnUntraced(function* ({ prefix = "" }: CreateOptions = {}) {
+    let id = prefix + makeId()
+    while (!(yield* store.create(id))) id = prefix + makeId()
     return Object.freeze({ id })
   })
 
@@ -295,27 +299,22 @@ export const make = Effect.gen(function* () {
     while (!(yield* store.append(id, version, messages))) version = (yield* load(id)).version
   })
 
-  const begin = (id: string): Effect.Effect<Turn, SessionNotFound> =>
+  const begin = (id: string): Effect.Effect<Turn, Unreachable> =>
     Effect.suspend(() => {
-      const ticket = lock(id)
+      const ticket = store.turn?.(id) ?? own(id)
       // The first look tells at once that there is nothing to wait for.
       return load(id).pipe(
         Effect.zipRight(ticket.wait),
         Effect.zipRight(load(id)),
         Effect.interruptible,
-        Effect.map((stored): Turn => {
-          let letGo = store.hold?.(id)
-          return {
+        Effect.map(
+          (stored): Turn => ({
             history: frozen(stored.messages),
             commit: (messages) =>
               messages.length === 0 ? Effect.void : Effect.suspend(() => append(id, stored, freeze(messages))),
-            release: () => {
-              letGo?.()
-              letGo = undefined
-              ticket.release()
-            }
-          }
-        }),
+            release: ticket.release
+          })
+        ),
         Effect.onError(() => Effect.sync(ticket.release))
       )
     }).pipe(Effect.uninterruptible)
@@ -355,7 +354,8 @@ export const layerMemory = (options?: MemoryOptions): Layer.Layer<Sessions> =>
  * @since 0.1.0
  * @category accessors
  */
-export const create = (): Effect.Effect<Session, never, Sessions> => Effect.flatMap(Sessions, (self) => self.create())
+export const create = (options?: CreateOptions): Effect.Effect<Session, SessionsUnavailable, Sessions> =>
+  Effect.flatMap(Sessions, (self) => self.create(options))
 
 /**
  * A conversation that exists; fails with `SessionNotFound` at once where there is none.
@@ -363,7 +363,7 @@ export const create = (): Effect.Effect<Session, never, Sessions> => Effect.flat
  * @since 0.1.0
  * @category accessors
  */
-export const resume = (id: string): Effect.Effect<Session, SessionNotFound, Sessions> =>
+export const resume = (id: string): Effect.Effect<Session, Unreachable, Sessions> =>
   Effect.flatMap(Sessions, (self) => self.resume(id))
 
 /**
@@ -372,7 +372,7 @@ export const resume = (id: string): Effect.Effect<Session, SessionNotFound, Sess
  * @since 0.1.0
  * @category accessors
  */
-export const history = (id: string): Effect.Effect<ReadonlyArray<Message>, SessionNotFound, Sessions> =>
+export const history = (id: string): Effect.Effect<ReadonlyArray<Message>, Unreachable, Sessions> =>
   Effect.flatMap(Sessions, (self) => self.history(id))
 
 /**
@@ -381,7 +381,7 @@ export const history = (id: string): Effect.Effect<ReadonlyArray<Message>, Sessi
  * @since 0.1.0
  * @category accessors
  */
-export const reset = (id: string): Effect.Effect<void, SessionNotFound, Sessions> =>
+export const reset = (id: string): Effect.Effect<void, Unreachable, Sessions> =>
   Effect.flatMap(Sessions, (self) => self.reset(id))
 
 /**
@@ -390,5 +390,5 @@ export const reset = (id: string): Effect.Effect<void, SessionNotFound, Sessions
  * @since 0.1.0
  * @category accessors
  */
-export const remove = (id: string): Effect.Effect<void, SessionNotFound, Sessions> =>
+export const remove = (id: string): Effect.Effect<void, Unreachable, Sessions> =>
   Effect.flatMap(Sessions, (self) => self.remove(id))

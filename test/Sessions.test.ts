@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/TestClock"
 import * as fc from "fast-check"
+import { SessionsUnavailable } from "../src/Errors.js"
 import * as History from "../src/History.js"
 import * as Message from "../src/Message.js"
 import * as Sessions from "../src/Sessions.js"
@@ -224,9 +225,64 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("a turn that another process overtook is appended after it", () =>
+  it.effect("processes that share a store wait for each other's turns, in their order", () =>
     Effect.gen(function* () {
       const store = yield* Sessions.makeStoreMemory()
+      const layer = Layer.provide(Sessions.layer, Layer.succeed(Sessions.SessionStore, store))
+      const here = yield* Effect.provide(Sessions.Sessions, layer)
+      const there = yield* Effect.provide(Sessions.Sessions, Layer.fresh(layer))
+      const { id } = yield* here.create()
+      const speak = (sessions: Sessions.Service, text: string) =>
+        Effect.acquireUseRelease(
+          sessions.begin(id),
+          (held) => Effect.zipRight(Effect.yieldNow(), held.commit(say(`${held.history.length} ${text}`))),
+          (held) => Effect.sync(held.release)
+        )
+      const first = yield* here.begin(id)
+      const second = yield* Effect.fork(speak(there, "there"))
+      yield* Effect.yieldNow()
+      const third = yield* Effect.fork(speak(here, "here"))
+      yield* Effect.yieldNow()
+      yield* first.commit(say("0 first"))
+      assert.lengthOf(yield* there.history(id), 2)
+      first.release()
+      yield* Fiber.join(second)
+      yield* Fiber.join(third)
+      const said = texts(yield* there.history(id)).filter((text) => !text.startsWith("re:"))
+      assert.deepEqual(said, ["0 first", "2 there", "4 here"])
+    })
+  )
+
+  it.effect("ids begin with the prefix that was asked for", () =>
+    Effect.gen(function* () {
+      const { id } = yield* Sessions.create({ prefix: "alice." })
+      assert.match(id, /^alice\.[0-9a-f]{16}$/)
+      assert.deepEqual(yield* Sessions.history(id), [])
+    }).pipe(withMemory())
+  )
+
+  it.effect("a store that cannot be reached is a failure that says so, and nobody keeps a turn", () =>
+    Effect.gen(function* () {
+      const store = yield* Sessions.makeStoreMemory()
+      let broken = false
+      const layer = Layer.succeed(Sessions.SessionStore, {
+        ...store,
+        load: (id) => (broken ? Effect.fail(new SessionsUnavailable({ reason: "the line is dead" })) : store.load(id))
+      })
+      const sessions = yield* Effect.provide(Sessions.Sessions, Layer.provide(Sessions.layer, layer))
+      const { id } = yield* sessions.create()
+      broken = true
+      assert.strictEqual((yield* Effect.flip(sessions.begin(id)))._tag, "SessionsUnavailable")
+      assert.match((yield* Effect.flip(sessions.history(id))).message, /the line is dead.*Try again/)
+      broken = false
+      const held = yield* sessions.begin(id)
+      held.release()
+    })
+  )
+
+  it.effect("without turns in the store, what another process said meanwhile goes first", () =>
+    Effect.gen(function* () {
+      const { turn: _, ...store } = yield* Sessions.makeStoreMemory()
       const layer = Layer.provide(Sessions.layer, Layer.succeed(Sessions.SessionStore, store))
       const here = yield* Effect.provide(Sessions.Sessions, layer)
       const there = yield* Effect.provide(Sessions.Sessions, Layer.fresh(layer))

@@ -9,10 +9,10 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
-import { type ChatError, type SessionNotFound, ToolFailed } from "../Errors.js"
+import { type ChatError, ToolFailed } from "../Errors.js"
 import type { Continuation, Result } from "../Failover.js"
 import type * as Message from "../Message.js"
-import type { Turn } from "../Sessions.js"
+import type { Turn, Unreachable } from "../Sessions.js"
 import type { Checked } from "./check.js"
 
 const toolText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "null"))
@@ -97,7 +97,7 @@ export const make = (
 
   const finish = Effect.fnUntraced(function* (
     result: Result
-  ): Effect.fn.Return<Continuation | undefined, ToolFailed | SessionNotFound> {
+  ): Effect.fn.Return<Continuation | undefined, ToolFailed | Unreachable> {
     const calls = result.toolCalls
     const reply = assistantMessage(result)
     said.push(reply)

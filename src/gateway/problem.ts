@@ -184,6 +184,8 @@ export const of = (error: unknown, labels: Labels): Problem => {
     }
     case "SessionNotFound":
       return make(404, (error as Error).message, "session_not_found", "session")
+    case "SessionsUnavailable":
+      return make(503, (error as Error).message, "sessions_unavailable", null, 1_000)
     case "EngineUnavailable":
       return make(503, (error as Error).message, "engine_unavailable")
     case "Closed":

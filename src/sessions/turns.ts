@@ -1,0 +1,62 @@
+/**
+ * Whose turn it is in a conversation: first come, first served.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { SessionsUnavailable } from "../Errors.js"
+
+/**
+ * A place in the line of a conversation.
+ *
+ * - `wait`: until it is the first one. It is waited for once
+ * - `release`: gives up the turn, or the place; may come more than once
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Ticket<E = SessionsUnavailable> {
+  readonly wait: Effect.Effect<void, E>
+  readonly release: () => void
+}
+
+/**
+ * One line for each conversation of this process. A conversation that nobody waits for takes no room.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (): ((id: string) => Ticket<never>) => {
+  /** The first of each line has the turn. */
+  const lines = new Map<string, Array<() => void>>()
+
+  return (id) => {
+    let granted = false
+    let notify: (() => void) | undefined
+    const grant = (): void => {
+      granted = true
+      notify?.()
+    }
+    const line = lines.get(id)
+    if (line === undefined) {
+      lines.set(id, [grant])
+      granted = true
+    } else {
+      line.push(grant)
+    }
+    return {
+      wait: Effect.async((resume) => {
+        notify = () => resume(Effect.void)
+        if (granted) notify()
+      }),
+      release: () => {
+        const line = lines.get(id)
+        const at = line?.indexOf(grant) ?? -1
+        if (line === undefined || at < 0) return
+        line.splice(at, 1)
+        if (line.length === 0) lines.delete(id)
+        else if (at === 0) line[0]?.()
+      }
+    }
+  }
+}
