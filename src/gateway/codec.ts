@@ -42,6 +42,7 @@ export interface Writer {
  *
  * - `whole`: the body of a complete answer
  * - `writer`: writes a stream of the model that answers
+ * - `settle`: called when all answers are complete, before `whole` or `finish` is sent; for what must be so by then
  * - `failure`: the last thing in a stream that cannot go on, or that never began
  * - `heartbeat`: shows that a stream lives, and no client takes it for a piece
  *
@@ -52,6 +53,7 @@ export interface Codec {
   readonly contentType: string
   readonly whole: (model: string, results: ReadonlyArray<Answered>) => object
   readonly writer: (model: string) => Writer
+  readonly settle?: (() => Promise<void>) | undefined
   readonly failure: (problem: Problem) => string
   readonly heartbeat: string
 }

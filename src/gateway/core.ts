@@ -20,6 +20,14 @@ const label = (rest: string): string => {
   }
 }
 
+/** The endpoint of a path that holds a name, and the name. That of a model may hold slashes. */
+const named = (path: string): readonly [endpoint: string, name: string] | undefined => {
+  const [, collection, rest] = /^(\/v1\/(?:models|sessions|responses)\/)(.+)$/.exec(path) ?? []
+  if (collection === undefined || rest === undefined) return undefined
+  const slash = collection === "/v1/responses/" ? rest.indexOf("/") : -1
+  return slash === -1 ? [collection, rest] : [`${collection}{id}${rest.slice(slash)}`, rest.slice(0, slash)]
+}
+
 /** The path alone. Servers must take a whole address too; and who joins addresses by hand may double a slash. */
 const pathOf = (url: string): string => {
   const target = url.startsWith("/") ? url : url.replace(/^https?:\/\/[^/?]*/i, "")
@@ -99,10 +107,10 @@ export const make = (owner: Owner) => {
     if (path.startsWith("/api")) exchange.surface = "ollama"
     let known = endpoints.get(path)
     let rest = ""
-    if (known === undefined && (path.startsWith("/v1/models/") || path.startsWith("/v1/sessions/"))) {
-      const slash = path.indexOf("/", 4) + 1
-      known = endpoints.get(path.slice(0, slash))
-      rest = label(path.slice(slash))
+    if (known === undefined) {
+      const [key = "", name = ""] = named(path) ?? []
+      known = endpoints.get(key)
+      if (known !== undefined) rest = label(name)
     }
     if (known === undefined) {
       throw new Problem.Refusal(
@@ -160,6 +168,7 @@ export const make = (owner: Owner) => {
     const found = check(exchange.request)
     if (found === undefined) return
     if ("status" in found) throw new Problem.Refusal(found)
+    exchange.caller = found.name
     if (endpoint.admin && !found.admin) {
       throw new Problem.Refusal(Problem.make(403, `The API key '${found.name}' may not change models.`, "not_admin"))
     }

@@ -11,8 +11,7 @@ import * as OllamaRequest from "./ollama/request.js"
 import * as Chat from "./openai/chat.js"
 import * as Completions from "./openai/completions.js"
 import * as Models from "./openai/models.js"
-import * as ResponseEvents from "./openai/responseEvents.js"
-import * as Responses from "./openai/responses.js"
+import * as Responses from "./openai/responses/kept.js"
 import * as OpenApi from "./openapi.js"
 import * as Problem from "./problem.js"
 import { relay } from "./relay.js"
@@ -53,7 +52,7 @@ export interface Endpoint {
  */
 export const endpoints = new Map<string, Map<string, Endpoint>>()
 
-/** A path that ends in `/` goes on: what stands after it is a name. */
+/** A path that ends in `/` goes on with a name, and one that goes on after the name has `{id}` there. */
 const at = (
   methods: string,
   path: string,
@@ -87,22 +86,16 @@ const answered =
   <A extends Ask>(decode: (body: Fields.Fields) => A, codec: (ask: A) => Codec): Handler =>
   (house, exchange, body) => {
     const started = performance.now()
-    const ask = withHeaders(decode(body), exchange)
+    const ask = Sessions.joined(decode(body), exchange)
     const written = codec(ask)
     exchange.own += performance.now() - started
     return relay(house, exchange, ask, written)
   }
 
-/** A session may be named in a header too: not every client can add a field. */
-const withHeaders = <A extends Ask>(ask: A, { request }: Exchange): A => {
-  const session = request.headers["x-aicortex-session"]
-  return typeof session === "string" && ask.session === undefined ? { ...ask, session } : ask
-}
-
 const ollamaAsk =
   (decode: (body: Fields.Fields) => Ask, generates: boolean): Handler =>
   (house, exchange, body) => {
-    const ask = withHeaders(decode(body), exchange)
+    const ask = Sessions.joined(decode(body), exchange)
     if (ask.request.messages.length === 0) return Changes.load(house, exchange, ask, generates)
     const name = ask.model ?? Models.defaultModel(house)
     return relay(house, exchange, ask, OllamaRequest.codec(name, generates))
@@ -111,12 +104,10 @@ const ollamaAsk =
 const counted = { counts: true }
 at("POST", "/v1/chat/completions", answered(Chat.decode, Chat.codec), counted)
 at("POST", "/v1/completions", answered(Completions.decode, Completions.codec), counted)
-at(
-  "POST",
-  "/v1/responses",
-  answered(Responses.decode, ({ echo }) => ResponseEvents.codec(echo)),
-  counted
-)
+at("POST", "/v1/responses", Responses.create, counted)
+at("GET HEAD", "/v1/responses/", (house, exchange, _, id) => Responses.read(house, exchange, id))
+at("DELETE", "/v1/responses/", (house, exchange, _, id) => Responses.remove(house, exchange, id))
+at("GET HEAD", "/v1/responses/{id}/input_items", (house, exchange, _, id) => Responses.inputItems(house, exchange, id))
 at("POST", "/v1/embeddings", Embeddings.openAI, counted)
 at("GET HEAD", "/v1/models", Models.list)
 at("GET HEAD", "/v1/models/", (house, exchange, _, id) => Models.one(house, exchange, id))
@@ -185,6 +176,7 @@ at("GET", "/config", async (house, exchange) => {
     aliases: Object.fromEntries(settings.aliases),
     routing: settings.routing,
     max_body: settings.maxBody,
+    responses: settings.responses ?? false,
     keys: settings.keys.map(({ name }) => name)
   })
 })

@@ -44,6 +44,9 @@ export class Exchange {
   readonly began = performance.now()
   surface: Surface = "openai"
   route = "other"
+  /** Whose API key it is, by the key's name. */
+  caller: string | undefined
+  /** That key, where its limits hold. */
   access: Access | undefined
   /** The client left before the response was complete. */
   left = false

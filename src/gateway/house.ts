@@ -9,6 +9,8 @@ import type { Services } from "../Cortex.js"
 import * as Access from "./access.js"
 import { Library } from "./fleet.js"
 import { Metrics } from "./metrics.js"
+import type * as Responses from "./openai/responses/store.js"
+import { makeMemory } from "./openai/responses/store.js"
 import type * as Problem from "./problem.js"
 import type { Settings } from "./settings.js"
 
@@ -25,13 +27,14 @@ export interface House {
   readonly limits: Limits
   readonly metrics: Metrics
   readonly keyLimits: Access.Limits
+  readonly responses: Responses.Store
   readonly labels: Problem.Labels
   /** What a gateway has to say to whoever runs it. */
   readonly log: (text: string) => void
 }
 
 /**
- * What outlives a change of the settings: what was counted, and who has used how much.
+ * What outlives a change of the settings: what was counted, who has used how much, and the responses that are kept.
  *
  * @since 0.1.0
  * @category models
@@ -39,6 +42,7 @@ export interface House {
 export interface Memory {
   readonly metrics: Metrics
   readonly keyLimits: Access.Limits
+  readonly responses: Responses.Store
   readonly log: (text: string) => void
 }
 
@@ -51,8 +55,12 @@ export interface Memory {
 export const memory = (log: (text: string) => void, share = 1): Memory => ({
   metrics: new Metrics(),
   keyLimits: new Access.Limits(() => performance.now(), share),
+  responses: makeMemory(() => performance.now()),
   log
 })
+
+/** Where responses are not to be kept, those that were are forgotten. */
+const none: Responses.Bounds = { maxEntries: 0, maxBytes: 0, ttl: 0 }
 
 /**
  * @since 0.1.0
@@ -61,6 +69,7 @@ export const memory = (log: (text: string) => void, share = 1): Memory => ({
 export const make = (settings: Settings, memory: Memory): Effect.Effect<House, never, Services> =>
   Effect.map(Effect.runtime<Services>(), (runtime) => {
     const library = new Library(runtime)
+    memory.responses.bound(settings.responses ?? none)
     const { deadline, firstTokenTimeout, loadTimeout, timeout } = settings
     const ofCalls = limits({ timeout, firstTokenTimeout, loadTimeout, deadline }, library.settings.hedge)
     return { ...memory, library, settings, limits: ofCalls, labels: library.labels(settings.exposeServers) }

@@ -8,6 +8,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Routing } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
+import type { Bounds } from "./openai/responses/store.js"
 
 // =============================================================================
 // the file
@@ -51,6 +52,16 @@ export const File = Schema.Struct({
     })
   ),
   routing: Schema.optional(Routing),
+  responses: Schema.optional(
+    Schema.Union(
+      Schema.Boolean,
+      Schema.Struct({
+        maxEntries: Schema.optional(whole(1)),
+        maxBytes: Schema.optional(whole(1)),
+        ttl: Schema.optional(seconds)
+      })
+    )
+  ),
   exposeServers: Schema.optional(Schema.Boolean),
   heartbeat: Schema.optional(Schema.NonNegative),
   drain: Schema.optional(Schema.NonNegative),
@@ -95,6 +106,8 @@ export interface Key {
  * - `maxBody`: the longest request body, in bytes; default 32 MiB
  * - `aliases`: names for models, or for chains of models: the next is asked where one fails before its first token
  * - `routing`: in which order servers are tried where a request does not say; default `random`
+ * - `responses`: how many responses of `/v1/responses` are kept, in how much room (bytes), and for how long after their
+ *   last use (ms), in memory; default 10,000, 64 MiB and a day. `false` keeps none
  * - `exposeServers`: whether answers and errors tell the addresses of servers; default `false`
  * - `heartbeat`: after how many milliseconds of silence a stream shows that it lives, 0 for never; default 10,000
  * - `drain`: how long requests under way may still take when the gateway stops, in milliseconds; default 30,000
@@ -113,6 +126,7 @@ export interface Options {
   readonly maxBody?: number | undefined
   readonly aliases?: { readonly [name: string]: string | ReadonlyArray<string> } | undefined
   readonly routing?: Routing | undefined
+  readonly responses?: boolean | { readonly [K in keyof Bounds]?: Bounds[K] | undefined } | undefined
   readonly exposeServers?: boolean | undefined
   readonly heartbeat?: number | undefined
   readonly drain?: number | undefined
@@ -153,6 +167,8 @@ export interface Settings {
   readonly maxBody: number
   readonly aliases: ReadonlyMap<string, ReadonlyArray<string>>
   readonly routing: Routing
+  /** `undefined` where none is kept. */
+  readonly responses: Bounds | undefined
   readonly exposeServers: boolean
   readonly heartbeat: number
   readonly drain: number
@@ -172,6 +188,7 @@ export const defaults = {
   port: 8000,
   maxBody: 32 * 1024 * 1024,
   routing: "random",
+  responses: { maxEntries: 10_000, maxBytes: 64 * 1024 * 1024, ttl: 86_400_000 },
   heartbeat: 10_000,
   drain: 30_000
 } as const
@@ -207,9 +224,10 @@ export const fromFile = (
     }
     keys.push({ ...rest, key: value })
   }
-  const { deadline, drain, firstTokenTimeout, heartbeat, keys: _, loadTimeout, timeout, ...rest } = file
+  const { deadline, drain, firstTokenTimeout, heartbeat, keys: _, loadTimeout, responses, timeout, ...rest } = file
   return Either.right({
     ...rest,
+    responses: typeof responses === "object" ? { ...responses, ttl: milliseconds(responses.ttl) } : responses,
     ...(file.keys === undefined ? {} : { keys }),
     heartbeat: milliseconds(heartbeat),
     drain: milliseconds(drain),
@@ -247,6 +265,13 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
       return bad(name, "must be a number of milliseconds above 0")
     }
   }
+  const kept = pick("responses") ?? true
+  const own = defaults.responses
+  const { maxBytes = own.maxBytes, maxEntries = own.maxEntries, ttl = own.ttl } = typeof kept === "boolean" ? own : kept
+  for (const [name, value] of Object.entries({ maxEntries, maxBytes })) {
+    if (!Number.isSafeInteger(value) || value < 1) return bad(`responses.${name}`, "must be a whole number from 1")
+  }
+  if (!(ttl > 0)) return bad("responses.ttl", "must be a number of milliseconds above 0")
   const keys: Array<Access> = []
   for (const { admin, concurrency, key, name, requestsPerMinute, tokensPerMinute } of pick("keys") ?? []) {
     const value = Redacted.isRedacted(key) ? Redacted.value(key) : key
@@ -296,6 +321,7 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
     maxBody,
     aliases,
     routing: pick("routing") ?? defaults.routing,
+    responses: kept === false ? undefined : { maxEntries, maxBytes, ttl },
     exposeServers: pick("exposeServers") ?? false,
     heartbeat: pick("heartbeat") ?? defaults.heartbeat,
     drain: pick("drain") ?? defaults.drain,

@@ -62,6 +62,7 @@ export class Stream {
     if (ask.n === 1) await one(0)
     else await Promise.all(Array.from({ length: ask.n }, (_, choice) => one(choice)))
     if (exchange.left || this.writer === undefined) return
+    if (this.codec.settle !== undefined) await this.codec.settle()
     exchange.end(this.writer.finish())
   }
 

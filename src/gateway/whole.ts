@@ -98,11 +98,11 @@ export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
     errand.failedOn(result.attempts)
     errand.counted(result.usage.promptTokens, result.usage.completionTokens)
   }
-  exchange.json(
-    codec.whole(
-      candidate.shown(model, house.library.protocol(server)),
-      all.map((one) => one.result)
-    )
+  const body = codec.whole(
+    candidate.shown(model, house.library.protocol(server)),
+    all.map((one) => one.result)
   )
+  if (codec.settle !== undefined) await codec.settle()
+  exchange.json(body)
   exchange.own += performance.now() - started
 }

@@ -3,13 +3,18 @@
  *
  * @since 0.1.0
  */
-import type { FinishReason, Usage } from "../../ChatEvent.js"
-import type { Result } from "../../Failover.js"
-import type * as Message from "../../Message.js"
-import type { Codec, Writer } from "../codec.js"
-import * as Id from "../id.js"
-import type { Problem } from "../problem.js"
-import { comment, eventStream } from "./chat.js"
+import type { FinishReason, Usage } from "../../../ChatEvent.js"
+import type { Result } from "../../../Failover.js"
+import type * as Message from "../../../Message.js"
+import type { Codec, Writer } from "../../codec.js"
+import * as Id from "../../id.js"
+import type { Problem } from "../../problem.js"
+import { comment, eventStream } from "../chat.js"
+
+/** What is told back about the request. */
+interface Echo {
+  readonly store: boolean
+}
 
 const usage = ({ completionTokens = 0, promptTokens = 0, totalTokens }: Usage): object => ({
   input_tokens: promptTokens,
@@ -43,9 +48,23 @@ const callItem = (id: string, { arguments: args, id: call, name }: Message.ToolC
   arguments: status === "in_progress" ? "" : JSON.stringify(args)
 })
 
-const skeleton = (model: string, echo: object) => ({
+/**
+ * A response as a client is told. Whether it is kept is known last.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Told {
+  readonly id: string
+  readonly status: string
+  store: boolean
+  readonly [field: string]: unknown
+}
+
+const skeleton = (model: string, echo: Echo): Told => ({
   id: Id.make("resp_"),
   object: "response",
+  status: "in_progress",
   created_at: Math.floor(Date.now() / 1000),
   model,
   error: null,
@@ -53,7 +72,7 @@ const skeleton = (model: string, echo: object) => ({
   ...echo
 })
 
-const ending = (reason: FinishReason): object =>
+const ending = (reason: FinishReason): { readonly status: string; readonly incomplete_details?: object } =>
   reason === "length" || reason === "content_filter"
     ? {
         status: "incomplete",
@@ -64,8 +83,8 @@ const ending = (reason: FinishReason): object =>
 const whole = (
   model: string,
   { finishReason, text, thinking, toolCalls, usage: counted }: Result,
-  echo: object
-): object => ({
+  echo: Echo
+): Told => ({
   ...skeleton(model, echo),
   output: [
     ...(thinking === "" ? [] : [reasoningItem(Id.make("rs_"), thinking, "completed")]),
@@ -80,13 +99,14 @@ const whole = (
 class EventWriter implements Writer {
   private number = 0
   private readonly output: Array<object> = []
-  private readonly response: object
+  private readonly response: Told
   private open:
     | { readonly kind: "message" | "reasoning"; readonly id: string; text: string; readonly head: string }
     | undefined
-  private last = ""
+  /** The response as it is in the end. */
+  complete: Told | undefined
 
-  constructor(model: string, echo: object) {
+  constructor(model: string, echo: Echo) {
     this.response = skeleton(model, echo)
   }
 
@@ -95,7 +115,7 @@ class EventWriter implements Writer {
   }
 
   begin(): string {
-    const response = { ...this.response, status: "in_progress", output: [], usage: null }
+    const response = { ...this.response, output: [], usage: null }
     return this.event("response.created", { response }) + this.event("response.in_progress", { response })
   }
 
@@ -175,18 +195,13 @@ class EventWriter implements Writer {
   end(_: number, reason: FinishReason, counted: Usage): string {
     const empty = this.open === undefined && this.output.length === 0 ? this.start("message") : ""
     const closed = this.close()
-    const end = ending(reason)
-    const response = { ...this.response, output: this.output, usage: usage(counted), ...end }
-    this.last = this.event(
-      "status" in end && end.status === "incomplete" ? "response.incomplete" : "response.completed",
-      {
-        response
-      }
-    )
+    this.complete = { ...this.response, output: this.output, usage: usage(counted), ...ending(reason) }
     return empty + closed
   }
   finish(): string {
-    return this.last
+    const { complete: response } = this
+    if (response === undefined) return ""
+    return this.event(response.status === "incomplete" ? "response.incomplete" : "response.completed", { response })
   }
 }
 
@@ -194,13 +209,32 @@ const failure = ({ code, message, param }: Problem): string =>
   `event: error\ndata: ${JSON.stringify({ type: "error", code, message, param, sequence_number: 0 })}\n\n`
 
 /**
+ * `keep` is told of the response when it is complete, before the client is.
+ *
  * @since 0.1.0
  * @category encoding
  */
-export const codec = (echo: object): Codec => ({
-  contentType: eventStream,
-  whole: (model, [result]) => (result === undefined ? {} : whole(model, result, echo)),
-  writer: (model) => new EventWriter(model, echo),
-  failure,
-  heartbeat: comment
-})
+export const codec = (echo: Echo, keep: ((response: Told) => Promise<void>) | undefined): Codec => {
+  let writer: EventWriter | undefined
+  let response: Told | undefined
+  return {
+    contentType: eventStream,
+    whole: (model, [result]) => {
+      response = result === undefined ? undefined : whole(model, result, echo)
+      return response ?? {}
+    },
+    writer: (model) => {
+      writer = new EventWriter(model, echo)
+      return writer
+    },
+    settle:
+      keep === undefined
+        ? undefined
+        : async () => {
+            const complete = response ?? writer?.complete
+            if (complete !== undefined) await keep(complete)
+          },
+    failure,
+    heartbeat: comment
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * What `POST /v1/responses` is asked.
+ *
+ * @since 0.1.0
+ */
+import * as Message from "../../../Message.js"
+import * as Ask from "../../ask.js"
+import * as Fields from "../../fields.js"
+import { refuse } from "../../problem.js"
+import * as Messages from "../messages.js"
+import * as Parameters from "../parameters.js"
+import * as Items from "./items.js"
+
+const known: ReadonlySet<string> = new Set([
+  ...Parameters.commonNames,
+  "input",
+  "previous_response_id",
+  "background",
+  "instructions",
+  "max_output_tokens",
+  "tools",
+  "tool_choice",
+  "parallel_tool_calls",
+  "text",
+  "truncation",
+  "include"
+])
+
+const refused = {
+  conversation: "go on from a response with previous_response_id, or use session",
+  prompt: "no prompts are stored",
+  max_tool_calls: "tools are called by the client",
+  top_logprobs: "it is not known for every server"
+}
+
+/**
+ * - `items`: what is said now, of which `request` has the messages
+ * - `previous`: the response that is gone on from
+ * - `store`: whether the response is to be kept; `undefined` where the request does not say
+ * - `echo`: what is told back about the request
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Response extends Ask.Ask {
+  readonly items: ReadonlyArray<Fields.Fields>
+  readonly instructions: string | undefined
+  readonly previous: string | undefined
+  readonly store: boolean | undefined
+  readonly echo: object
+}
+
+const messagesOf = (
+  instructions: string | undefined,
+  earlier: ReadonlyArray<Fields.Fields>,
+  items: ReadonlyArray<Fields.Fields>
+): ReadonlyArray<Message.Message> => {
+  const conversation = new Items.Conversation()
+  if (instructions !== undefined) conversation.messages.push(Message.system(instructions))
+  conversation.add(earlier, "previous_response_id")
+  conversation.add(items, "input")
+  return conversation.messages
+}
+
+/**
+ * The same after earlier items. Earlier instructions are not among them: they hold for one response.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const after = (asked: Response, earlier: ReadonlyArray<Fields.Fields>): Response => ({
+  ...asked,
+  request: { ...asked.request, messages: messagesOf(asked.instructions, earlier, asked.items) }
+})
+
+/**
+ * @since 0.1.0
+ * @category decoding
+ */
+export const decode = (body: Fields.Fields): Response => {
+  Fields.unsupported(body, refused)
+  Fields.only(body, known)
+  Parameters.checkHarmless(body)
+  const stream = Fields.flag(body, "stream") ?? false
+  const tools = (Fields.list(body, "tools") ?? []).map((tool, i) => {
+    const at = `tools[${i}]`
+    if (!Fields.isObject(tool)) return refuse(at, "must be an object")
+    if (tool["type"] !== "function") refuse(`${at}.type`, "must be function")
+    return Messages.definition(tool, at)
+  })
+  const text = Fields.object(body, "text")
+  const given = Fields.text(body, "instructions")
+  const instructions = given === "" ? undefined : given
+  if (Fields.flag(body, "background") === true) {
+    refuse("background", "must be false: a response is only made for who waits for it", "unsupported_parameter")
+  }
+  if (Fields.oneOf(body, "truncation", ["auto", "disabled"]) === "auto") {
+    refuse("truncation", "must be disabled", "unsupported_parameter")
+  }
+  const include = Fields.list(body, "include") ?? []
+  if (include.some((one) => one !== "reasoning.encrypted_content")) {
+    refuse("include", "is not supported", "unsupported_parameter")
+  }
+  const sampling = Parameters.sampling(body)
+  const maxTokens = Fields.whole(body, "max_output_tokens", 1)
+  const items = Items.given(body)
+  const previous = Fields.text(body, "previous_response_id")
+  const store = Fields.flag(body, "store")
+  return {
+    items,
+    instructions,
+    previous,
+    store,
+    model: Fields.text(body, "model"),
+    stream,
+    n: 1,
+    oneTool: Fields.flag(body, "parallel_tool_calls") === false,
+    ...Ask.extras(body),
+    request: {
+      messages: messagesOf(instructions, [], items),
+      ...sampling,
+      maxTokens,
+      tools,
+      toolChoice: Messages.toolChoice(body, tools, false),
+      format:
+        text === undefined
+          ? "text"
+          : Messages.format(Fields.object(text, "format", "text.format"), "text.format", false)
+    },
+    echo: {
+      instructions: given ?? null,
+      max_output_tokens: maxTokens ?? null,
+      metadata: body["metadata"] ?? {},
+      parallel_tool_calls: body["parallel_tool_calls"] ?? true,
+      previous_response_id: previous ?? null,
+      reasoning: body["reasoning"] ?? { effort: null, summary: null },
+      store: false,
+      temperature: sampling.temperature,
+      text: text ?? { format: { type: "text" } },
+      tool_choice: body["tool_choice"] ?? "auto",
+      tools: body["tools"] ?? [],
+      top_p: sampling.topP,
+      truncation: "disabled",
+      user: body["user"] ?? null
+    }
+  }
+}
