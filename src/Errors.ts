@@ -302,8 +302,8 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicort
 }
 
 /**
- * What holds the conversations could not be asked: another process, or a store of your own. Nothing was changed as far
- * as is known; the call may be made again.
+ * What holds the conversations could not be asked: another process, or a store of your own. Whether what it was asked
+ * for last was done is not known.
  *
  * @since 0.1.0
  * @category errors

@@ -133,7 +133,7 @@ export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
  * - `gateway`: goes before the environment and the configuration file
  * - `cortex`: the fleet; what is left out comes from the environment and the configuration file
  * - `log`: takes what there is to tell whoever runs the gateway; default: nobody is told
- * - `share`, `metrics`, `patience`: see `gateway/running`
+ * - `common`, `metrics`, `patience`: see `gateway/running`
  *
  * @since 0.1.0
  * @category models
@@ -189,7 +189,8 @@ export const serve = Effect.fnUntraced(function* (
   const alone = cortex.configFile === false
   const path = cortex.configFile === false ? "" : (cortex.configFile ?? (yield* ConfigFile.filePath))
   // Conversations must outlive a change of the settings.
-  const store = Layer.succeed(Sessions.SessionStore, yield* Sessions.makeStoreMemory(cortex.sessions))
+  const sessions = options.common?.sessions ?? (yield* Sessions.makeStoreMemory(cortex.sessions))
+  const store = Layer.succeed(Sessions.SessionStore, sessions)
   const plan = Effect.gen(function* () {
     const file = alone ? {} : yield* ConfigFile.readFile(path)
     const fromFile = yield* Settings.fromFile(file.gateway ?? {}, path, environment)

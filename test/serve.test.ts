@@ -3,6 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import OpenAI, { NotFoundError } from "openai"
+import { Agent, fetch as undiciFetch } from "undici"
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
 import { type FakeServer, startFakeOllama } from "./support/fakeServer.js"
 import { eventually } from "./support/gateway.js"
@@ -155,5 +157,128 @@ describe("aicortex serve", () => {
     expect((await ask(url)).status).toBe(200)
     child.kill("SIGTERM")
     expect(await ended).toBe(143)
+  })
+
+  describe("with several workers", () => {
+    const headers = { authorization: "Bearer sk-app", "content-type": "application/json" }
+    const config = (server: FakeServer, limits: object = {}) => ({
+      servers: [server.url],
+      gateway: { defaultModel: model, keys: [{ name: "app", key: "sk-app", ...limits }] }
+    })
+    /** Each request has a connection of its own, so that the workers take turns. */
+    const dispatcher = new Agent({ pipelining: 0 })
+    afterAll(() => dispatcher.close())
+    const alone = ((input: string, init: object) =>
+      undiciFetch(input, { ...init, dispatcher })) as unknown as typeof fetch
+    const call = (url: string, path: string, body?: object, method = body === undefined ? "GET" : "POST") =>
+      alone(`${url}${path}`, { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })
+    /** Which worker it was: the names that it gives to requests have a part of its own. */
+    const worker = (response: { readonly headers: Headers }) =>
+      String(response.headers.get("x-request-id")).slice(4, 16)
+    const said = (text: string) => ({ messages: [{ role: "user", content: text }] })
+    const roles = ({ messages }: { messages: ReadonlyArray<{ role: string }> }) => messages.map(({ role }) => role)
+
+    it("all of them know a response, to go on from and to give again", async () => {
+      const server = await fake({ reply: ({ messages }) => `answer ${messages.length}` })
+      const { url } = await serve(["--workers", "2"], config(server))
+      const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "sk-app", maxRetries: 0, fetch: alone })
+      const workers = new Set<string>()
+      let previous: string | undefined
+      for (let i = 0; i < 6; i++) {
+        const ask = {
+          model,
+          input: `question ${i}`,
+          ...(previous === undefined ? {} : { previous_response_id: previous })
+        }
+        if (i % 2 === 0) {
+          const { data, response } = await client.responses.create(ask).withResponse()
+          workers.add(worker(response))
+          previous = data.id
+        } else {
+          const { data, response } = await client.responses.create({ ...ask, stream: true }).withResponse()
+          workers.add(worker(response))
+          for await (const event of data) if (event.type === "response.completed") previous = event.response.id
+        }
+        expect(server.chatRequests.at(-1)?.body.messages).toHaveLength(2 * i + 1)
+      }
+      expect(workers.size).toBe(2)
+      const id = String(previous)
+      for (let i = 0; i < 2; i++) {
+        const { data, response } = await client.responses.retrieve(id).withResponse()
+        workers.delete(worker(response))
+        expect(data.output_text).toBe("answer 11")
+        expect((await client.responses.inputItems.list(id, { limit: 100 })).data).toHaveLength(11)
+      }
+      await client.responses.delete(id)
+      for (let i = 0; i < 2; i++) await expect(client.responses.retrieve(id)).rejects.toBeInstanceOf(NotFoundError)
+    })
+
+    it("all of them know a session, and take its turns one after the other", async () => {
+      const server = await fake({ reply: "word ".repeat(5), perToken: 20 })
+      const { url } = await serve(["--workers", "2"], config(server))
+      const { id } = (await (await call(url, "/v1/sessions", {})).json()) as { id: string }
+      const all = await Promise.all(
+        ["a", "b", "c", "d"].map((text) => call(url, "/v1/chat/completions", { ...said(text), session: id }))
+      )
+      expect(all.map(({ status }) => status)).toEqual([200, 200, 200, 200])
+      expect(new Set(all.map(worker)).size).toBe(2)
+      expect(server.maxInFlight).toBe(1)
+      expect(server.chatRequests.map(({ body }) => body.messages.length)).toEqual([1, 3, 5, 7])
+      for (let i = 0; i < 2; i++) {
+        const history = (await (await call(url, `/v1/sessions/${id}`)).json()) as Parameters<typeof roles>[0]
+        expect(roles(history)).toEqual(Array.from({ length: 4 }, () => ["user", "assistant"]).flat())
+      }
+      expect((await call(url, `/v1/sessions/${id}`, undefined, "DELETE")).status).toBe(200)
+      for (let i = 0; i < 2; i++) expect((await call(url, `/v1/sessions/${id}`)).status).toBe(404)
+    })
+
+    it("one that dies in the middle of a turn gives it back, and takes no session with it", async () => {
+      const server = await fake()
+      const { child, url } = await serve(["--workers", "2"], config(server, { concurrency: 2 }))
+      const create = async () => ((await (await call(url, "/v1/sessions", {})).json()) as { id: string }).id
+      const turn = (session: string, text: string) => call(url, "/v1/chat/completions", { ...said(text), session })
+      const ids = [await create(), await create()]
+      for (const id of ids) expect((await turn(id, "first")).status).toBe(200)
+      await server.setBehaviour({ faults: { kind: "hang" } })
+      // One for each worker.
+      const lost: Array<string> = []
+      const hung = ids.map((id) => turn(id, "lost").catch(() => lost.push(id)))
+      await server.waitForChats(4)
+      const full = await turn(ids[0] ?? "", "too many")
+      const { error } = (await full.json()) as { error: { code: string } }
+      expect([full.status, error.code]).toEqual([429, "concurrency_limit_exceeded"])
+      const [pid] = spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" })
+        .stdout.trim()
+        .split("\n")
+      process.kill(Number(pid), "SIGKILL")
+      await Promise.race(hung)
+      expect(lost).toHaveLength(1)
+      await server.setBehaviour({ faults: undefined })
+      const [id = ""] = lost
+      let again = await turn(id, "second")
+      // Its request counts until the first process has seen it die.
+      for (let tries = 0; again.status === 429 && tries < 100; tries++) again = await turn(id, "second")
+      expect([again.status, await textOf(again as unknown as Response)]).toEqual([200, "Well."])
+      const history = (await (await call(url, `/v1/sessions/${id}`)).json()) as Parameters<typeof roles>[0]
+      expect(roles(history)).toEqual(["user", "assistant", "user", "assistant"])
+      child.kill("SIGKILL")
+      await Promise.all(hung)
+    })
+
+    it("hold a key to its limits together", async () => {
+      const server = await fake()
+      const { url } = await serve(["--workers", "2"], config(server, { requestsPerMinute: 5 }))
+      const statuses: Array<number> = []
+      const workers = new Set<string>()
+      for (let i = 0; i < 8; i++) {
+        const response = await call(url, "/v1/chat/completions", said("Hi"))
+        statuses.push(response.status)
+        workers.add(worker(response))
+        await response.text()
+      }
+      expect(workers.size).toBe(2)
+      expect(statuses.slice(0, 5)).toEqual([200, 200, 200, 200, 200])
+      expect(statuses).toContain(429)
+    })
   })
 })

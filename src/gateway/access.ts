@@ -128,24 +128,61 @@ interface Use {
 }
 
 /**
- * Holds each key to its limits. What was used is remembered over changes of the settings.
+ * How much a key may use, by its name; without the key itself.
  *
  * @since 0.1.0
  * @category models
  */
-export class Limits {
+export type Allowance = Pick<Access, "name" | "requestsPerMinute" | "tokensPerMinute" | "concurrency">
+
+/**
+ * @since 0.1.0
+ * @category accessors
+ */
+export const allowance = ({ concurrency, name, requestsPerMinute, tokensPerMinute }: Access): Allowance => ({
+  name,
+  requestsPerMinute,
+  tokensPerMinute,
+  concurrency
+})
+
+/**
+ * @since 0.1.0
+ * @category accessors
+ */
+export const isLimited = ({ concurrency, requestsPerMinute, tokensPerMinute }: Allowance): boolean =>
+  Math.min(concurrency, requestsPerMinute, tokensPerMinute) < Number.POSITIVE_INFINITY
+
+/**
+ * What holds keys to their limits: those of one process, or of several together.
+ *
+ * - `enter`: lets a request in, which must `leave` again, or says why not; later where another process has to be asked
+ * - `spend`: counts tokens that were used
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Limiter {
+  readonly enter: (access: Access) => Problem | undefined | Promise<Problem | undefined>
+  readonly leave: (access: Access) => void
+  readonly spend: (access: Access, tokens: number) => void
+}
+
+/**
+ * Holds each key to its limits in this process. What was used is remembered over changes of the settings.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Limits implements Limiter {
   private readonly uses = new Map<string, Use>()
 
-  /** `share` is which part of each limit is this process'. */
-  constructor(
-    private readonly now: () => number,
-    private readonly share = 1
-  ) {}
+  /** `now` is in milliseconds. */
+  constructor(private readonly now: () => number) {}
 
-  private of(access: Access): Use {
+  private of(access: Allowance): Use {
     let use = this.uses.get(access.name)
-    const requests = Math.max(1, access.requestsPerMinute * this.share)
-    const tokens = Math.max(1, access.tokensPerMinute * this.share)
+    const { requestsPerMinute: requests, tokensPerMinute: tokens } = access
     if (use === undefined) {
       use = { requests: new Bucket(requests, this.now()), tokens: new Bucket(tokens, this.now()), active: 0 }
       this.uses.set(access.name, use)
@@ -156,13 +193,12 @@ export class Limits {
     return use
   }
 
-  /** Lets a request in, which must `leave` again, or says why not. */
-  enter(access: Access): Problem | undefined {
+  enter(access: Allowance): Problem | undefined {
     const use = this.of(access)
     const now = this.now()
     const full = (what: string, code: string, wait: number) =>
       make(429, `The API key '${access.name}' has reached its limit of ${what}.`, code, null, Math.max(wait, 1))
-    if (use.active >= Math.max(1, access.concurrency * this.share)) {
+    if (use.active >= access.concurrency) {
       return full(`${access.concurrency} requests at once`, "concurrency_limit_exceeded", 1_000)
     }
     const requests = use.requests.wait(1, now)
@@ -173,10 +209,12 @@ export class Limits {
     use.active++
     return undefined
   }
-  leave(access: Access): void {
-    this.of(access).active--
+  // How much is allowed is learned from who enters: who leaves may have come under older settings.
+  leave({ name }: Pick<Allowance, "name">): void {
+    const use = this.uses.get(name)
+    if (use !== undefined) use.active--
   }
-  spend(access: Access, tokens: number): void {
-    this.of(access).tokens.take(tokens)
+  spend({ name }: Pick<Allowance, "name">, tokens: number): void {
+    this.uses.get(name)?.tokens.take(tokens)
   }
 }

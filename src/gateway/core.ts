@@ -11,6 +11,7 @@ import { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
 import type { ServerGauge } from "./metrics.js"
 import * as Problem from "./problem.js"
+import type * as Settings from "./settings.js"
 
 const label = (rest: string): string => {
   try {
@@ -158,24 +159,33 @@ export const make = (owner: Owner) => {
     return false
   }
 
-  const authenticate = (house: House, exchange: Exchange, endpoint: Endpoint): void => {
-    if (endpoint.open) return
+  const admit = (house: House, exchange: Exchange, access: Settings.Access, problem: Problem.Problem | undefined) => {
+    if (problem !== undefined) throw new Problem.Refusal(problem)
+    // Who left while this was asked has been counted out already.
+    if (exchange.left) house.keyLimits.leave(access)
+    else exchange.access = access
+  }
+
+  /** Waits only where another process has to be asked. */
+  const authenticate = (house: House, exchange: Exchange, endpoint: Endpoint): Promise<void> | undefined => {
+    if (endpoint.open) return undefined
     let check = authenticators.get(house)
     if (check === undefined) {
       check = Access.authenticator(house.settings.keys)
       authenticators.set(house, check)
     }
     const found = check(exchange.request)
-    if (found === undefined) return
+    if (found === undefined) return undefined
     if ("status" in found) throw new Problem.Refusal(found)
     exchange.caller = found.name
     if (endpoint.admin && !found.admin) {
       throw new Problem.Refusal(Problem.make(403, `The API key '${found.name}' may not change models.`, "not_admin"))
     }
-    if (!endpoint.counts) return
-    const problem = house.keyLimits.enter(found)
-    if (problem !== undefined) throw new Problem.Refusal(problem)
-    exchange.access = found
+    if (!endpoint.counts) return undefined
+    const asked = house.keyLimits.enter(found)
+    if (asked instanceof Promise) return asked.then((problem) => admit(house, exchange, found, problem))
+    admit(house, exchange, found, asked)
+    return undefined
   }
 
   const serve = async (house: House, exchange: Exchange, path: string): Promise<void> => {
@@ -191,7 +201,11 @@ export const make = (owner: Owner) => {
       const { endpoint, rest } = find(exchange, path)
       exchange.surface = endpoint.surface
       exchange.route = endpoint.route
-      authenticate(house, exchange, endpoint)
+      const admitted = authenticate(house, exchange, endpoint)
+      if (admitted !== undefined) {
+        await admitted
+        if (exchange.left) return
+      }
       if (owner.draining()) exchange.headers["connection"] = "close"
       const body = endpoint.reads ? await exchange.fields(house.settings.maxBody) : {}
       await endpoint.handler(house, exchange, body, rest)

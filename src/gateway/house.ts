@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import { type Limits, limits } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
+import type * as Sessions from "../Sessions.js"
 import * as Access from "./access.js"
 import { Library } from "./fleet.js"
 import { Metrics } from "./metrics.js"
@@ -26,7 +27,7 @@ export interface House {
   readonly settings: Settings
   readonly limits: Limits
   readonly metrics: Metrics
-  readonly keyLimits: Access.Limits
+  readonly keyLimits: Access.Limiter
   readonly responses: Responses.Store
   readonly labels: Problem.Labels
   /** What a gateway has to say to whoever runs it. */
@@ -41,21 +42,32 @@ export interface House {
  */
 export interface Memory {
   readonly metrics: Metrics
-  readonly keyLimits: Access.Limits
+  readonly keyLimits: Access.Limiter
   readonly responses: Responses.Store
   readonly log: (text: string) => void
 }
 
 /**
- * `share` is which part of each key's limits is this process'.
+ * What several processes that serve at one address have in common, so that a client does not see which of them it has
+ * met: conversations, responses that are kept, and how much of each key's limits was used.
  *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Common {
+  readonly sessions: Sessions.Store
+  readonly responses: Responses.Store
+  readonly keyLimits: Access.Limiter
+}
+
+/**
  * @since 0.1.0
  * @category constructors
  */
-export const memory = (log: (text: string) => void, share = 1): Memory => ({
+export const memory = (log: (text: string) => void, common?: Omit<Common, "sessions">): Memory => ({
   metrics: new Metrics(),
-  keyLimits: new Access.Limits(() => performance.now(), share),
-  responses: makeMemory(() => performance.now()),
+  keyLimits: common?.keyLimits ?? new Access.Limits(() => performance.now()),
+  responses: common?.responses ?? makeMemory(() => performance.now()),
   log
 })
 

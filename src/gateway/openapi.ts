@@ -15,6 +15,9 @@ export const summaries: ReadonlyArray<readonly [method: string, path: string, ab
   ["POST", "/v1/chat/completions", "A chat completion, whole or as a stream (OpenAI)"],
   ["POST", "/v1/completions", "A completion of one prompt (OpenAI)"],
   ["POST", "/v1/responses", "A response, whole or as events (OpenAI)"],
+  ["GET", "/v1/responses/{id}", "A response that was kept (OpenAI)"],
+  ["DELETE", "/v1/responses/{id}", "Forgets a response (OpenAI)"],
+  ["GET", "/v1/responses/{id}/input_items", "What a response was given to answer (OpenAI)"],
   ["POST", "/v1/embeddings", "Embeddings of texts (OpenAI)"],
   ["GET", "/v1/models", "The models of the fleet (OpenAI)"],
   ["GET", "/v1/models/{id}", "One model (OpenAI)"],
@@ -104,6 +107,8 @@ const bodies: { readonly [path: string]: object } = {
     properties: {
       input: { anyOf: [text, list(object)] },
       instructions: text,
+      previous_response_id: { ...text, description: "A response that was kept, which is gone on from." },
+      store: { ...flag, default: true, description: "Whether the response is kept. Never in a session." },
       ...sampling,
       max_output_tokens: whole(1),
       tools: list(object),
@@ -144,10 +149,21 @@ const problem = {
 }
 const ollamaProblem = { type: "object", required: ["error"], properties: { error: text } }
 
+const inQuery = (name: string, schema: object): object => ({ name, in: "query", schema })
+const queries: { readonly [path: string]: ReadonlyArray<object> } = {
+  "/v1/responses/{id}/input_items": [
+    inQuery("limit", { ...whole(1, 100), default: 20 }),
+    inQuery("order", { enum: ["asc", "desc"], default: "desc" }),
+    inQuery("after", text)
+  ]
+}
+
 const operation = (method: string, path: string, summary: string): object => ({
   summary,
   operationId: `${method.toLowerCase()}${path.replace(/[^a-z0-9]+/gi, "_")}`,
-  ...(path.endsWith("{id}") ? { parameters: [{ name: "id", in: "path", required: true, schema: text }] } : {}),
+  ...(path.includes("{id}")
+    ? { parameters: [{ name: "id", in: "path", required: true, schema: text }, ...(queries[path] ?? [])] }
+    : {}),
   ...(method === "POST" || path === "/api/delete"
     ? { requestBody: { content: { "application/json": { schema: bodies[path] ?? object } } } }
     : {}),

@@ -34,7 +34,7 @@ export interface Plan {
  * - `plan`: reads the settings, and says what is wrong with them
  * - `watched`: the file whose change has them read again
  * - `log`: takes what there is to tell whoever runs the gateway
- * - `share`: which part of each key's limits is this process'
+ * - `common`: what it has in common with other processes; default: all is its own
  * - `metrics`: puts the figures of several processes together
  *
  * @since 0.1.0
@@ -44,7 +44,7 @@ export interface Options {
   readonly plan: Effect.Effect<Plan, InvalidConfig>
   readonly watched?: string | undefined
   readonly log?: ((text: string) => void) | undefined
-  readonly share?: number | undefined
+  readonly common?: House.Common | undefined
   readonly metrics?: ((own: () => Promise<string>) => Promise<string>) | undefined
   readonly patience?: Listen.Patience | undefined
 }
@@ -89,7 +89,7 @@ export const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<Running, InvalidConfig, Scope.Scope> {
   const log = options.log ?? (() => {})
-  const memory = House.memory(log, options.share)
+  const memory = House.memory(log, options.common)
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
   const lodgings = new Map<House.House, Lodging>()
   let draining = false

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Gateway from "../../Gateway.js"
 import * as Output from "../output.js"
+import * as Common from "./common.js"
 import * as Workers from "./workers.js"
 
 /**
@@ -53,7 +54,7 @@ const here = Effect.fnUntraced(function* (flags: Flags, workers: number) {
     gateway: gatewayOptions(flags),
     cortex: flags.config === undefined ? {} : { configFile: flags.config },
     log: say,
-    ...(workers === 1 ? {} : { share: 1 / workers, metrics: Workers.metrics })
+    ...(workers === 1 ? {} : { common: Common.ofWorker(say), metrics: Workers.metrics })
   })
   yield* Effect.acquireRelease(
     Effect.sync(() => {

@@ -1,6 +1,6 @@
 /**
  * Several processes that serve at one address. The first one serves nothing: it starts the others, starts a new one for
- * one that dies, hands on signals, and adds up their figures.
+ * one that dies, hands on signals, adds up their figures, and holds what they have in common.
  *
  * @since 0.1.0
  */
@@ -10,6 +10,8 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { InvalidConfig } from "../../Errors.js"
 import { merge } from "../../gateway/metrics.js"
+import * as Calls from "./calls.js"
+import * as Common from "./common.js"
 
 /** A worker that dies at once is not started again at once, in milliseconds. */
 const pause = 1_000
@@ -64,14 +66,16 @@ const gather = (from: Worker, id: number, all: ReadonlyArray<Worker>, next: () =
 export const start = (count: number, say: (text: string) => void): Effect.Effect<string, InvalidConfig, Scope.Scope> =>
   Effect.gen(function* () {
     const workers = new Set<Worker>()
+    const answers = yield* Common.answers
     let stopping = false
     let ids = 0
     const address = yield* Effect.async<string, InvalidConfig, Scope.Scope>((resume) => {
-      cluster.setupPrimary({ exec: process.argv[1] ?? "", args: process.argv.slice(2) })
+      cluster.setupPrimary({ exec: process.argv[1] ?? "", args: process.argv.slice(2), serialization: "advanced" })
       let serving = false
       const fork = () => {
         const worker = cluster.fork()
         workers.add(worker)
+        Calls.answer(worker, answers)
         worker.on("message", (message: unknown) => {
           if (!isMessage(message)) return
           if (message.type === "ready") {
