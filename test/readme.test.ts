@@ -54,6 +54,9 @@ const reply: Reply = (body) => {
   if (body.tools?.length > 0) {
     return { tokens: "", toolCalls: [{ name: body.tools[0].function.name, arguments: { city: "Paris" } }] }
   }
+  // Only who is told the name knows it.
+  const name = /My name is (\w+)/.exec(JSON.stringify(body.messages))?.[1]
+  if (name !== undefined && last.content === "What is my name?") return `Your name is ${name}.`
   return "The sky looks blue because air scatters short wavelengths the most."
 }
 
