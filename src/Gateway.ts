@@ -133,7 +133,8 @@ export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
  * - `gateway`: goes before the environment and the configuration file
  * - `cortex`: the fleet; what is left out comes from the environment and the configuration file
  * - `log`: takes what there is to tell whoever runs the gateway; default: nobody is told
- * - `common`, `metrics`, `patience`: see `gateway/running`
+ * - `common`, `metrics`, `patience`: see `gateway/running`; the sessions of `common` stand for those that `cortex` would
+ *   keep
  *
  * @since 0.1.0
  * @category models

@@ -174,6 +174,10 @@ describe("responses that the gateway remembers", () => {
       { role: "assistant", tool_calls: [{ function: { name: "weather", arguments: { city: "Berlin" } } }] },
       { role: "tool", content: "rain", tool_name: "weather" }
     ])
+    // What is there already must not come twice.
+    const twice = { ...ask, previous_response_id: first.id, input: [{ ...call, id: String(call.id) }] }
+    const refused = await failure(client.responses.create(twice), BadRequestError)
+    expect([refused.param, refused.message]).toEqual(["input", expect.stringContaining("Duplicate item found with id")])
     const third = await client.responses.create({ model, previous_response_id: second.id, input: "Sure?" })
     expect(third.output_text).toBe("answer 2")
     expect(asked(server)).toHaveLength(5)

@@ -4,8 +4,6 @@
  *
  * @since 0.1.0
  */
-import type { Worker } from "node:cluster"
-import { SessionsUnavailable } from "../../Errors.js"
 
 /** So many calls of one worker may be open, and so many besides that wait for something. */
 const maxOpen = 1_024
@@ -25,6 +23,26 @@ type Message =
   | { readonly type: "refused"; readonly id: number; readonly reason: string }
 
 const isMessage = (value: unknown): value is Message => typeof value === "object" && value !== null && "type" in value
+
+/**
+ * One end of the channel: a worker as the first process sees it, or the process of a worker.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface End {
+  readonly on: (event: "message", listener: (message: unknown) => void) => unknown
+  readonly send?: ((message: Message, sent: (error: Error | null) => void) => unknown) | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface WorkerEnd extends End {
+  readonly once: (event: "disconnect" | "exit", listener: () => void) => unknown
+  readonly isConnected: () => boolean
+}
 
 /**
  * Has `release` called when the worker gives back what it was given, or ends. To be called before anything is waited for.
@@ -58,11 +76,11 @@ type Worked<F> = F extends (...args: never) => infer R ? Awaited<R> : never
  * @since 0.1.0
  * @category constructors
  */
-export const answer = (worker: Worker, answers: Answers): void => {
+export const answer = (worker: WorkerEnd, answers: Answers): void => {
   const held = new Map<number, () => void>()
   const send = (message: Message) => {
     // Who has ended meanwhile waits for nothing.
-    if (worker.isConnected()) worker.send(message, () => {})
+    if (worker.isConnected()) worker.send?.(message, () => {})
   }
   const run = async (id: number, name: string, args: ReadonlyArray<unknown>) => {
     try {
@@ -97,8 +115,8 @@ export const answer = (worker: Worker, answers: Answers): void => {
 // =============================================================================
 
 /**
- * A call that is open or was answered. `result` rejects with `SessionsUnavailable`; `release` gives up the call, or
- * gives back what it was answered with, and may come more than once.
+ * A call that is open or was answered. `result` rejects with an `Error` that says why there is no answer;
+ * `release` gives up the call, or gives back what it was answered with, and may come more than once.
  *
  * @since 0.1.0
  * @category models
@@ -110,7 +128,7 @@ export interface Call<A> {
 
 interface Open {
   readonly resolve: (value: unknown) => void
-  readonly reject: (error: SessionsUnavailable) => void
+  readonly reject: (error: Error) => void
   readonly timer: ReturnType<typeof setTimeout> | undefined
 }
 
@@ -126,8 +144,8 @@ export class Caller<A extends Answers> {
   private waiting = 0
   private readonly open = new Map<number, Open>()
 
-  constructor() {
-    process.on("message", (message: unknown) => {
+  constructor(private readonly first: End) {
+    first.on("message", (message: unknown) => {
       if (!isMessage(message)) return
       if (message.type === "returned") this.settle(message.id, (open) => open.resolve(message.value))
       else if (message.type === "refused") this.fail(message.id, message.reason)
@@ -143,15 +161,15 @@ export class Caller<A extends Answers> {
     how(open)
   }
   private fail(id: number, reason: string): void {
-    this.settle(id, ({ reject }) => reject(new SessionsUnavailable({ reason })))
+    this.settle(id, ({ reject }) => reject(new Error(reason)))
   }
   private send(id: number, message: Message): void {
     const failed = (error: Error | null) => {
       if (error !== null) this.fail(id, error.message)
     }
     try {
-      if (process.send === undefined) this.fail(id, "there is no first process")
-      else process.send(message, undefined, undefined, failed)
+      if (this.first.send === undefined) this.fail(id, "there is no first process")
+      else this.first.send(message, failed)
     } catch (error) {
       failed(error instanceof Error ? error : new Error(String(error)))
     }
@@ -163,7 +181,7 @@ export class Caller<A extends Answers> {
     const waits = limit === undefined
     if ((waits ? this.waiting : this.open.size - this.waiting) >= maxOpen) {
       const reason = `${maxOpen} questions to the first process are open already`
-      return { result: Promise.reject(new SessionsUnavailable({ reason })), release: () => {} }
+      return { result: Promise.reject(new Error(reason)), release: () => {} }
     }
     if (waits) this.waiting++
     const result = new Promise<unknown>((resolve, reject) => {

@@ -10,6 +10,7 @@ import { SessionsUnavailable } from "../../Errors.js"
 import * as Access from "../../gateway/access.js"
 import type { Common } from "../../gateway/house.js"
 import * as Responses from "../../gateway/openai/responses/store.js"
+import * as Problem from "../../gateway/problem.js"
 import type { Message } from "../../Message.js"
 import * as Sessions from "../../Sessions.js"
 import * as Calls from "./calls.js"
@@ -69,13 +70,12 @@ type Answers = Effect.Effect.Success<typeof answers>
 // a worker
 // =============================================================================
 
+const unavailable = (error: unknown): SessionsUnavailable =>
+  new SessionsUnavailable({ reason: error instanceof Error ? error.message : String(error) })
+
 const sessionsOf = (first: Calls.Caller<Answers>): Sessions.Store => {
   const waited = <A>(result: Promise<A>): Effect.Effect<A, SessionsUnavailable> =>
-    Effect.tryPromise({
-      try: () => result,
-      catch: (error) =>
-        error instanceof SessionsUnavailable ? error : new SessionsUnavailable({ reason: String(error) })
-    })
+    Effect.tryPromise({ try: () => result, catch: unavailable })
   return {
     create: (id) => Effect.suspend(() => waited(first.call("create", id))),
     load: (id) => Effect.suspend(() => Effect.map(waited(first.call("load", id)), Option.fromNullable)),
@@ -91,15 +91,21 @@ const sessionsOf = (first: Calls.Caller<Answers>): Sessions.Store => {
   }
 }
 
-const responsesOf = (first: Calls.Caller<Answers>, say: (text: string) => void): Responses.Store => ({
-  bound: (bounds) => {
-    first.call("bound", bounds).catch((error: unknown) => say(`the limits of responses were not set: ${error}`))
-  },
-  put: (draft) => first.call("put", draft),
-  chain: (owner, id) => first.call("chain", owner, id),
-  get: (owner, id) => first.call("get", owner, id),
-  remove: (owner, id) => first.call("forget", owner, id)
-})
+const responsesOf = (first: Calls.Caller<Answers>, say: (text: string) => void): Responses.Store => {
+  const waited = <A>(result: Promise<A>): Promise<A> =>
+    result.catch((error: unknown) => {
+      throw unavailable(error)
+    })
+  return {
+    bound: (bounds) => {
+      first.call("bound", bounds).catch((error: unknown) => say(`the limits of responses were not set: ${error}`))
+    },
+    put: (draft) => waited(first.call("put", draft)),
+    chain: (owner, id) => waited(first.call("chain", owner, id)),
+    get: (owner, id) => waited(first.call("get", owner, id)),
+    remove: (owner, id) => waited(first.call("forget", owner, id))
+  }
+}
 
 const limitsOf = (first: Calls.Caller<Answers>, say: (text: string) => void): Access.Limiter => {
   /** How to give back each request of a key that is under way. Which of them ends first makes no difference. */
@@ -108,13 +114,20 @@ const limitsOf = (first: Calls.Caller<Answers>, say: (text: string) => void): Ac
     enter: (access) => {
       if (!Access.isLimited(access)) return undefined
       const { release, result } = first.begin("enter", [Access.allowance(access)], Calls.patience)
-      return result.then((problem) => {
-        if (problem !== undefined) return problem
-        const under = entered.get(access.name)
-        if (under === undefined) entered.set(access.name, [release])
-        else under.push(release)
-        return undefined
-      })
+      return result.then(
+        (problem) => {
+          if (problem !== undefined) return problem
+          const under = entered.get(access.name)
+          if (under === undefined) entered.set(access.name, [release])
+          else under.push(release)
+          return undefined
+        },
+        (error: unknown) => {
+          say(`the limits of the key '${access.name}' could not be looked up: ${error}`)
+          const message = "What this API key may still use cannot be looked up. Try again in a moment."
+          return Problem.make(503, message, "limits_unavailable", null, 1_000)
+        }
+      )
     },
     leave: (access) => {
       if (!Access.isLimited(access)) return
@@ -139,6 +152,6 @@ const limitsOf = (first: Calls.Caller<Answers>, say: (text: string) => void): Ac
  * @category constructors
  */
 export const ofWorker = (say: (text: string) => void): Common => {
-  const first = new Calls.Caller<Answers>()
+  const first = new Calls.Caller<Answers>(process)
   return { sessions: sessionsOf(first), responses: responsesOf(first, say), keyLimits: limitsOf(first, say) }
 }

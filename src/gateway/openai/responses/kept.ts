@@ -24,6 +24,16 @@ const unknown = (status: number, message: string, code: string | null, param: st
 const notFound = (id: string): Problem.Refusal =>
   unknown(404, `Response with id '${id.slice(0, 200)}' not found.`, null, null)
 
+/** What is there already is not said again. */
+const mustDiffer = (earlier: ReadonlyArray<Fields.Fields>, items: ReadonlyArray<Fields.Fields>): void => {
+  const known = new Set(earlier.map(({ id }) => id))
+  for (const { id } of items) {
+    if (id === undefined || id === null || !known.has(id)) continue
+    const message = `Duplicate item found with id ${id}. Remove duplicate items from your input and try again.`
+    throw unknown(400, message, null, "input")
+  }
+}
+
 /** What was said before: each turn's input, and then its output. */
 const itemsOf = (chain: ReadonlyArray<Store.Kept>): ReadonlyArray<Fields.Fields> =>
   chain.flatMap(({ input, response }): ReadonlyArray<Fields.Fields> => {
@@ -99,6 +109,7 @@ export const create = async (house: House, exchange: Exchange, body: Fields.Fiel
       )
     }
     earlier = itemsOf(chain)
+    mustDiffer(earlier, asked.items)
     asked = Request.after(asked, earlier)
   }
   const codec = Events.codec({ ...asked.echo, store }, store ? keeper(house, exchange, asked, earlier) : undefined)
@@ -112,11 +123,13 @@ export const create = async (house: House, exchange: Exchange, body: Fields.Fiel
 
 /** What stands behind the path; refuses what is not among `known`. */
 const query = (exchange: Exchange, known: ReadonlyArray<string>): URLSearchParams => {
-  const { searchParams } = new URL(exchange.request.url ?? "/", "http://gateway")
-  for (const name of searchParams.keys()) {
+  const { url = "" } = exchange.request
+  const start = url.indexOf("?")
+  const asked = new URLSearchParams(start === -1 ? "" : url.slice(start))
+  for (const name of asked.keys()) {
     if (!known.includes(name)) Problem.refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
   }
-  return searchParams
+  return asked
 }
 
 /** What is asked for besides is told in any case, or never. */

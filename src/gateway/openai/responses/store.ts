@@ -71,6 +71,8 @@ export interface Store {
 interface Turn extends Kept {
   readonly previous: Turn | undefined
   readonly bytes: number
+  /** With those that it goes on from. */
+  readonly allBytes: number
   /** How many need it: its own response, and turns that go on from it. */
   needed: number
 }
@@ -131,17 +133,12 @@ export const makeMemory = (now: () => number): Store => {
       const before = previous === undefined ? undefined : use(owner, previous)
       if (previous !== undefined && before === undefined) return "forgotten"
       const size = overhead + Buffer.byteLength(input) + Buffer.byteLength(response)
-      if (bounds !== undefined) {
-        let chain = size
-        for (let turn = before; turn !== undefined; turn = turn.previous) chain += turn.bytes
-        if (chain > bounds.maxBytes) return "too-long"
-      }
+      const allBytes = size + (before?.allBytes ?? 0)
+      if (bounds !== undefined && allBytes > bounds.maxBytes) return "too-long"
       if (before !== undefined) before.needed++
       bytes += size
-      entries.set(keyOf(owner, id), {
-        turn: { input, response, previous: before, bytes: size, needed: 1 },
-        usedAt: now()
-      })
+      const turn: Turn = { input, response, previous: before, bytes: size, allBytes, needed: 1 }
+      entries.set(keyOf(owner, id), { turn, usedAt: now() })
       tidy()
       return "kept"
     },
