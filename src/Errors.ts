@@ -302,8 +302,8 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicort
 }
 
 /**
- * What holds the conversations could not be asked: another process, or a store of your own. Whether what it was asked
- * for last was done is not known.
+ * A conversation cannot be used for now: what holds it does not answer (another process, or a store of your own), or 512
+ * calls wait for their turn in it already. Where there was no answer, what was asked for may have been done all the same.
  *
  * @since 0.1.0
  * @category errors
@@ -313,7 +313,7 @@ export class SessionsUnavailable extends Schema.TaggedError<SessionsUnavailable>
   { reason: Schema.String }
 ) {
   override get message() {
-    return `The conversations cannot be reached: ${this.reason}. Try again in a moment.`
+    return `The session cannot be used now: ${this.reason}. Try again in a moment.`
   }
 }
 

@@ -225,8 +225,9 @@ export interface CreateOptions {
  * - `resume`: fails at once where there is no such conversation
  * - `history`: frozen, down to the last part of a message
  * - `reset`: forgets what was said; the id stays
- * - `begin`: waits until every earlier turn of the conversation has been released. An interruption while it waits
- *   gives up the place; after that the caller must see to `release`, as `Effect.acquireUseRelease` does
+ * - `begin`: waits until every earlier turn of the conversation has been released, and fails with `SessionsUnavailable`
+ *   where 512 wait already. An interruption while it waits gives up the place; after that the caller must see to
+ *   `release`, as `Effect.acquireUseRelease` does
  *
  * @since 0.1.0
  * @category models

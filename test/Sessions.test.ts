@@ -114,6 +114,23 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
+  it.effect("so many may wait for their turn, and no more", () =>
+    Effect.gen(function* () {
+      const sessions = yield* Sessions.Sessions
+      const { id } = yield* sessions.create()
+      const first = yield* sessions.begin(id)
+      const waiting = yield* Effect.forEach(Array.from({ length: 512 }), () => Effect.fork(turn(id, () => Effect.void)))
+      yield* Effect.yieldNow()
+      const refused = yield* Effect.flip(sessions.begin(id))
+      assert.strictEqual(refused._tag, "SessionsUnavailable")
+      assert.match(refused.message, /512 calls wait for their turn/)
+      first.release()
+      yield* Fiber.joinAll(waiting)
+      const last = yield* sessions.begin(id)
+      last.release()
+    }).pipe(withMemory())
+  )
+
   it.effect("sessions do not wait for each other", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions

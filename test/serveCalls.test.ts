@@ -1,13 +1,12 @@
 import { EventEmitter } from "node:events"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
 import * as Calls from "../src/cli/serve/calls.js"
-
-beforeEach(() => {
-  vi.useFakeTimers()
-})
-afterEach(() => {
-  vi.useRealTimers()
-})
+import * as Common from "../src/cli/serve/common.js"
+import * as Message from "../src/Message.js"
+import * as Sessions from "../src/Sessions.js"
 
 /** Both ends of a channel, which copies what it carries. */
 const channel = () => {
@@ -55,6 +54,13 @@ const reason = (call: Promise<unknown>) =>
   )
 
 describe("calls of a worker", () => {
+  beforeEach(() => {
+    vi.useFakeTimers()
+  })
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
   const start = () => {
     const { cut, first, worker } = channel()
     const released: Array<string> = []
@@ -120,5 +126,127 @@ describe("calls of a worker", () => {
     cut()
     expect(released).toEqual(["returned", "kept"])
     expect(await reason(caller.call("add", 1, 1))).toBe("the channel is closed")
+  })
+})
+
+describe("what workers have in common", () => {
+  const start = () => {
+    const answers = Effect.runSync(Common.answers)
+    const said: Array<string> = []
+    const worker = () => {
+      const { cut, first, worker } = channel()
+      Calls.answer(first, answers)
+      const common = Common.ofWorker((text) => said.push(text), worker)
+      const layer = Layer.provide(Sessions.layer, Layer.succeed(Sessions.SessionStore, common.sessions))
+      return { common, cut, sessions: Effect.runSync(Effect.provide(Sessions.Sessions, layer)) }
+    }
+    return { one: worker(), two: worker(), said }
+  }
+  const run = Effect.runPromise
+  const settled = () => new Promise((resolve) => setTimeout(resolve, 5))
+
+  it("is the conversations, and whose turn it is in them", async () => {
+    const { one, two } = start()
+    const { id } = await run(one.sessions.create({ prefix: "a-" }))
+    const first = await run(one.sessions.begin(id))
+    let second: Sessions.Turn | undefined
+    const waiting = run(two.sessions.begin(id)).then((turn) => {
+      second = turn
+    })
+    await settled()
+    expect(second).toBeUndefined()
+    await run(first.commit([Message.user("Hi"), Message.assistant("Hello")]))
+    first.release()
+    await waiting
+    expect(second?.history).toEqual([Message.user("Hi"), Message.assistant("Hello")])
+    expect(Object.isFrozen(second?.history[0])).toBe(true)
+    await run(two.sessions.reset(id))
+    expect(await run(one.sessions.history(id))).toEqual([])
+    await run(one.sessions.remove(id))
+    expect(await run(Effect.flip(two.sessions.resume(id)))).toMatchObject({ _tag: "SessionNotFound", id })
+  })
+
+  it("is given back by a worker that ends: the turn that it has, and the one that it waits for", async () => {
+    const { one, two } = start()
+    const { id } = await run(one.sessions.create())
+    await run(one.sessions.begin(id))
+    const waits = run(Effect.either(one.sessions.begin(id)))
+    const next = run(two.sessions.begin(id))
+    await settled()
+    one.cut()
+    const turn = await next
+    await run(turn.commit([Message.user("Still here")]))
+    turn.release()
+    void waits
+    const last = await run(two.sessions.begin(id))
+    expect(last.history).toHaveLength(1)
+    expect(await run(Effect.flip(one.sessions.history(id)))).toMatchObject({
+      _tag: "SessionsUnavailable",
+      reason: "the channel is closed"
+    })
+  })
+
+  it("says why a turn cannot be had, in the same words", async () => {
+    const { one, two } = start()
+    const { id } = await run(one.sessions.create())
+    const turns = Array.from({ length: 513 }, () => one.common.sessions.turn?.(id))
+    await settled()
+    const refused = await run(Effect.flip(two.sessions.begin(id)))
+    expect(refused.message).toBe(
+      "The session cannot be used now: 512 calls wait for their turn in it already. Try again in a moment."
+    )
+    for (const turn of turns) turn?.release()
+    await settled()
+    const turn = await run(two.sessions.begin(id))
+    turn.release()
+  })
+
+  it("is the responses that are kept", async () => {
+    const { one, said, two } = start()
+    one.common.responses.bound({ maxEntries: 2, maxBytes: 10_000, ttl: 60_000 })
+    const draft = (id: string, previous?: string) => ({ owner: "app", id, previous, input: "[]", response: `"${id}"` })
+    expect(await one.common.responses.put(draft("r1"))).toBe("kept")
+    expect(await two.common.responses.put(draft("r2", "r1"))).toBe("kept")
+    expect(await one.common.responses.chain("app", "r2")).toEqual([
+      { input: "[]", response: `"r1"` },
+      { input: "[]", response: `"r2"` }
+    ])
+    expect(await two.common.responses.put(draft("r3"))).toBe("kept")
+    expect(await one.common.responses.get("app", "r1")).toBeUndefined()
+    expect(await two.common.responses.remove("app", "r2")).toBe(true)
+    expect(await one.common.responses.remove("app", "r2")).toBe(false)
+    one.cut()
+    await expect(one.common.responses.get("app", "r3")).rejects.toMatchObject({
+      problem: { status: 503, code: "responses_unavailable" }
+    })
+    expect(said).toEqual([])
+  })
+
+  it("is what keys have used of their limits, of which those that have none are not asked about", async () => {
+    const { one, said, two } = start()
+    const none = Number.POSITIVE_INFINITY
+    const key = {
+      name: "app",
+      secret: Redacted.make("sk-app"),
+      requestsPerMinute: none,
+      tokensPerMinute: 100,
+      concurrency: 2,
+      admin: true
+    }
+    expect(one.common.keyLimits.enter({ ...key, tokensPerMinute: none, concurrency: none })).toBeUndefined()
+    expect(await one.common.keyLimits.enter(key)).toBeUndefined()
+    expect(await two.common.keyLimits.enter(key)).toBeUndefined()
+    expect(await two.common.keyLimits.enter(key)).toMatchObject({ status: 429, code: "concurrency_limit_exceeded" })
+    two.common.keyLimits.leave(key)
+    expect(await one.common.keyLimits.enter(key)).toBeUndefined()
+    // Two of the first worker are under way, and end with it.
+    one.cut()
+    expect(await two.common.keyLimits.enter(key)).toBeUndefined()
+    expect(await two.common.keyLimits.enter(key)).toBeUndefined()
+    two.common.keyLimits.leave(key)
+    two.common.keyLimits.spend(key, 1_000)
+    expect(await two.common.keyLimits.enter(key)).toMatchObject({ status: 429, code: "rate_limit_exceeded" })
+    expect(await one.common.keyLimits.enter(key)).toMatchObject({ status: 503, code: "limits_unavailable" })
+    expect(said).toEqual(["the limits of the key 'app' could not be looked up: the channel is closed"])
   })
 })

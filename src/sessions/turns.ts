@@ -4,19 +4,22 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { SessionsUnavailable } from "../Errors.js"
+import { SessionsUnavailable } from "../Errors.js"
+
+/** So many may wait for their turn in one conversation. */
+const maxWaiting = 512
 
 /**
  * A place in the line of a conversation.
  *
- * - `wait`: until it is the first one. It is waited for once
+ * - `wait`: until it is the first one. It is waited for once, and fails where the line is too long, or cannot be reached
  * - `release`: gives up the turn, or the place; may come more than once
  *
  * @since 0.1.0
  * @category models
  */
-export interface Ticket<E = SessionsUnavailable> {
-  readonly wait: Effect.Effect<void, E>
+export interface Ticket {
+  readonly wait: Effect.Effect<void, SessionsUnavailable>
   readonly release: () => void
 }
 
@@ -26,7 +29,7 @@ export interface Ticket<E = SessionsUnavailable> {
  * @since 0.1.0
  * @category constructors
  */
-export const make = (): ((id: string) => Ticket<never>) => {
+export const make = (): ((id: string) => Ticket) => {
   /** The first of each line has the turn. */
   const lines = new Map<string, Array<() => void>>()
 
@@ -41,6 +44,9 @@ export const make = (): ((id: string) => Ticket<never>) => {
     if (line === undefined) {
       lines.set(id, [grant])
       granted = true
+    } else if (line.length > maxWaiting) {
+      const reason = `${maxWaiting} calls wait for their turn in it already`
+      return { wait: Effect.fail(new SessionsUnavailable({ reason })), release: () => {} }
     } else {
       line.push(grant)
     }

@@ -30,7 +30,11 @@ export const answers = Effect.map(Sessions.makeStoreMemory(), (sessions) => {
   const responses = Responses.makeMemory(now)
   const limits = new Access.Limits(now)
   const run = <A>(effect: Effect.Effect<A, SessionsUnavailable>, signal?: AbortSignal): Promise<A> =>
-    Effect.runPromise(effect, { signal })
+    Effect.runPromise(
+      // A worker says by itself what it is about.
+      Effect.mapError(effect, ({ reason }) => new Error(reason)),
+      { signal }
+    )
   return {
     create: (_: Calls.Hold, id: string) => run(sessions.create(id)),
     load: (_: Calls.Hold, id: string) => run(Effect.map(sessions.load(id), Option.getOrUndefined)),
@@ -70,12 +74,11 @@ type Answers = Effect.Effect.Success<typeof answers>
 // a worker
 // =============================================================================
 
-const unavailable = (error: unknown): SessionsUnavailable =>
-  new SessionsUnavailable({ reason: error instanceof Error ? error.message : String(error) })
+const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 const sessionsOf = (first: Calls.Caller<Answers>): Sessions.Store => {
   const waited = <A>(result: Promise<A>): Effect.Effect<A, SessionsUnavailable> =>
-    Effect.tryPromise({ try: () => result, catch: unavailable })
+    Effect.tryPromise({ try: () => result, catch: (error) => new SessionsUnavailable({ reason: reasonOf(error) }) })
   return {
     create: (id) => Effect.suspend(() => waited(first.call("create", id))),
     load: (id) => Effect.suspend(() => Effect.map(waited(first.call("load", id)), Option.fromNullable)),
@@ -94,11 +97,14 @@ const sessionsOf = (first: Calls.Caller<Answers>): Sessions.Store => {
 const responsesOf = (first: Calls.Caller<Answers>, say: (text: string) => void): Responses.Store => {
   const waited = <A>(result: Promise<A>): Promise<A> =>
     result.catch((error: unknown) => {
-      throw unavailable(error)
+      const message = `Kept responses cannot be reached: ${reasonOf(error)}. Try again in a moment.`
+      throw new Problem.Refusal(Problem.make(503, message, "responses_unavailable", null, 1_000))
     })
   return {
     bound: (bounds) => {
-      first.call("bound", bounds).catch((error: unknown) => say(`the limits of responses were not set: ${error}`))
+      first
+        .call("bound", bounds)
+        .catch((error: unknown) => say(`the limits of responses were not set: ${reasonOf(error)}`))
     },
     put: (draft) => waited(first.call("put", draft)),
     chain: (owner, id) => waited(first.call("chain", owner, id)),
@@ -123,7 +129,7 @@ const limitsOf = (first: Calls.Caller<Answers>, say: (text: string) => void): Ac
           return undefined
         },
         (error: unknown) => {
-          say(`the limits of the key '${access.name}' could not be looked up: ${error}`)
+          say(`the limits of the key '${access.name}' could not be looked up: ${reasonOf(error)}`)
           const message = "What this API key may still use cannot be looked up. Try again in a moment."
           return Problem.make(503, message, "limits_unavailable", null, 1_000)
         }
@@ -140,18 +146,20 @@ const limitsOf = (first: Calls.Caller<Answers>, say: (text: string) => void): Ac
       if (!Access.isLimited(access)) return
       first
         .call("spend", Access.allowance(access), tokens)
-        .catch((error: unknown) => say(`${tokens} tokens of the key '${access.name}' were not counted: ${error}`))
+        .catch((error: unknown) =>
+          say(`${tokens} tokens of the key '${access.name}' were not counted: ${reasonOf(error)}`)
+        )
     }
   }
 }
 
 /**
- * What a worker has in common with the others.
+ * What a worker has in common with the others. `end` is its end of the channel.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const ofWorker = (say: (text: string) => void): Common => {
-  const first = new Calls.Caller<Answers>(process)
+export const ofWorker = (say: (text: string) => void, end: Calls.End = process): Common => {
+  const first = new Calls.Caller<Answers>(end)
   return { sessions: sessionsOf(first), responses: responsesOf(first, say), keyLimits: limitsOf(first, say) }
 }
