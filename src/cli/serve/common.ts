@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import { SessionsUnavailable } from "../../Errors.js"
 import * as Access from "../../gateway/access.js"
@@ -29,12 +30,12 @@ export const answers = Effect.map(Sessions.makeStoreMemory(), (sessions) => {
   const now = () => performance.now()
   const responses = Responses.makeMemory(now)
   const limits = new Access.Limits(now)
-  const run = <A>(effect: Effect.Effect<A, SessionsUnavailable>, signal?: AbortSignal): Promise<A> =>
-    Effect.runPromise(
-      // A worker says by itself what it is about.
-      Effect.mapError(effect, ({ reason }) => new Error(reason)),
-      { signal }
-    )
+  /** A worker says by itself what a reason is about. */
+  const run = async <A>(effect: Effect.Effect<A, SessionsUnavailable>, signal?: AbortSignal): Promise<A> => {
+    const done = await Effect.runPromise(Effect.either(effect), { signal })
+    if (Either.isLeft(done)) throw new Error(done.left.reason)
+    return done.right
+  }
   return {
     create: (_: Calls.Hold, id: string) => run(sessions.create(id)),
     load: (_: Calls.Hold, id: string) => run(Effect.map(sessions.load(id), Option.getOrUndefined)),
