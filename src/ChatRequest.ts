@@ -50,7 +50,8 @@ export interface LogitBias {
 }
 
 /**
- * A tool the model may call: `parameters` is the JSON Schema of its arguments.
+ * A tool the model may call: `parameters` is the JSON Schema of its arguments. With `strict`, servers that speak the
+ * OpenAI API hold the model to that schema, if they can.
  *
  * @since 0.1.0
  * @category models
@@ -59,6 +60,7 @@ export interface ToolDefinition {
   readonly name: string
   readonly description?: string
   readonly parameters?: JsonObject
+  readonly strict?: boolean
 }
 
 /**
@@ -148,7 +150,8 @@ export const Options = Schema.Struct({
       Schema.Struct({
         name: Schema.NonEmptyString,
         description: optional(Schema.String),
-        parameters: optional(JsonObjectSchema)
+        parameters: optional(JsonObjectSchema),
+        strict: optional(Schema.Boolean)
       })
     )
   ),

@@ -20,6 +20,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import * as ApiRequest from "./backend/apiRequest.js"
@@ -359,9 +360,13 @@ export class Session {
   }
 }
 
+/** Warnings must not get between what a program itself prints. */
+const logging = Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger))
+
 /**
  * A fleet of your own. What is left out of `options` comes from the environment and the configuration file. A
- * setting that cannot be used makes every call reject with `InvalidConfig`.
+ * setting that cannot be used makes every call reject with `InvalidConfig`. Warnings (a state file that cannot be read)
+ * go to standard error.
  *
  * @example
  * import { createCortex } from "aicortex/promise"
@@ -380,7 +385,9 @@ export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Corte
     })
   )
   const services = Layer.provideMerge(known, Wiring.layer(options))
-  const runtime = ManagedRuntime.make(tracing === undefined ? services : Layer.provideMerge(services, tracing))
+  const runtime = ManagedRuntime.make(
+    Layer.provideMerge(services, tracing === undefined ? logging : Layer.merge(logging, tracing))
+  )
   let closed = false
   const run: Run = async (effect, signal) => {
     if (closed) throw new Closed()

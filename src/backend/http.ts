@@ -153,14 +153,14 @@ export const headers = (server: Server, accept: string): { readonly [name: strin
     : { "content-type": "application/json", accept, authorization: Redacted.value(server.authorization) }
 
 /**
- * A tool as both protocols have it. What is `undefined` is not sent.
+ * A tool as both protocols have it; Ollama passes over `strict`. What is `undefined` is not sent.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const functionTool = ({ description, name, parameters }: ToolDefinition): object => ({
+export const functionTool = ({ description, name, parameters, strict }: ToolDefinition): object => ({
   type: "function",
-  function: { name, description, parameters: parameters ?? { type: "object", properties: {} } }
+  function: { name, description, parameters: parameters ?? { type: "object", properties: {} }, strict }
 })
 
 /** How long the body of a complete answer may stay open, in milliseconds. */
