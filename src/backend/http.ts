@@ -169,6 +169,9 @@ const lingerTime = 1_000
 /** How long the body of an error may take, in milliseconds: its status has said what matters. */
 const errorTime = 1_000
 
+/** Whom an attempt tells of signs of life and of its failure; what was answered is the decoder's to tell. */
+type Listener = Pick<Sink, "connected" | "read" | "flush" | "fail">
+
 class HttpAttempt implements TransportHandler, Exchange {
   private status = 0
   private retryAfter: string | undefined
@@ -180,7 +183,7 @@ class HttpAttempt implements TransportHandler, Exchange {
   private exchange: Exchange | undefined
 
   constructor(
-    private readonly sink: Sink,
+    private readonly sink: Listener,
     private readonly decoder: Decoder,
     private readonly now: () => number
   ) {}
@@ -315,7 +318,7 @@ export const start = (
   transport: Transport,
   request: { readonly url: string; readonly headers: { readonly [name: string]: string }; readonly body: string },
   decoder: Decoder,
-  sink: Sink,
+  sink: Listener,
   now: () => number
 ): Exchange => {
   const attempt = new HttpAttempt(sink, decoder, now)

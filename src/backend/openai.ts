@@ -11,6 +11,7 @@ import * as Template from "../internal/template.js"
 import type * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
+import * as Embeddings from "./embeddings.js"
 import * as Http from "./http.js"
 import * as Resume from "./resume.js"
 
@@ -394,6 +395,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
     )
   return {
     unsupported,
+    ...Embeddings.openai(transport, now, (server) => endpoint(server.url, "/embeddings")),
     start: (server, request, sink) => send(server, body(server, request), sink),
     resume: (server, request, broken, sink, abilities) => {
       const steps = new Resume.Steps()
