@@ -3,13 +3,14 @@
  *
  * @since 0.1.0
  */
+import type * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Embeddings from "../../Embeddings.js"
-import type { Embed } from "../embed.js"
 import { UsageError } from "../failure.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 import * as Stdin from "../stdin.js"
+import type { config } from "./flags.js"
 
 const wrong = (message: string) => new UsageError({ message, command: ["embed"] })
 
@@ -27,7 +28,7 @@ const textsOf = Effect.fnUntraced(function* (words: ReadonlyArray<string>, lines
  * @since 0.1.0
  * @category constructors
  */
-export const run = ({ json, lines, model, texts, ...options }: Embed) =>
+export const run = ({ json, lines, model, texts, ...options }: Command.Command.ParseConfig<typeof config>) =>
   Effect.gen(function* () {
     if (model === undefined) return yield* wrong("--model must name a model that makes embeddings")
     const input = yield* textsOf(texts, lines)
