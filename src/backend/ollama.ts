@@ -12,6 +12,7 @@ import * as Template from "../internal/template.js"
 import * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
+import * as Embeddings from "./embeddings.js"
 import * as Http from "./http.js"
 import * as Raw from "./ollamaRaw.js"
 import * as Resume from "./resume.js"
@@ -267,6 +268,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
 
   return {
     unsupported,
+    ...Embeddings.ollama(transport, now),
     start: chat,
     resume: (server, request, broken, sink, abilities) => {
       const steps = new Resume.Steps()

@@ -138,6 +138,14 @@ export const check = (
   const decoded = ChatRequest.decodeOptions(plain(asked, definitions))
   if (Either.isLeft(decoded)) return Either.left(decoded.left)
   const options = decoded.right
+  const { toolChoice } = options
+  if (toolChoice === "required" && (options.tools ?? []).length === 0) {
+    return Either.left(new InvalidRequest({ field: "toolChoice", reason: "is given without tools" }))
+  }
+  if (typeof toolChoice === "object" && !options.tools?.some(({ name }) => name === toolChoice.name)) {
+    const reason = `names '${toolChoice.name}', which is not among tools`
+    return Either.left(new InvalidRequest({ field: "toolChoice", reason }))
+  }
   let system = options.system
   if (options.persona !== undefined) {
     if (system !== undefined) {
