@@ -157,8 +157,6 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
   return finished
 }
 
-let callIds = 0
-
 const toolCall = (call: unknown): Message.ToolCall => {
   const { function: called, id } = (call ?? {}) as { readonly id?: unknown; readonly function?: unknown }
   const { arguments: args, name } = (called ?? {}) as { readonly name?: unknown; readonly arguments?: unknown }
@@ -167,7 +165,7 @@ const toolCall = (call: unknown): Message.ToolCall => {
   }
   return {
     // Older servers send no id.
-    id: typeof id === "string" && id !== "" ? id : `call_${(callIds++).toString(36)}`,
+    id: typeof id === "string" && id !== "" ? id : Http.callId(),
     name,
     arguments: args as { readonly [key: string]: unknown }
   }
