@@ -21,7 +21,7 @@
  * @since 0.1.0
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
-import type * as FileSystem from "@effect/platform/FileSystem"
+import * as FileSystem from "@effect/platform/FileSystem"
 import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
@@ -35,7 +35,7 @@ import type * as Scope from "effect/Scope"
 import type { Services } from "./Cortex.js"
 import * as Cortex from "./Cortex.js"
 import * as ConfigFile from "./cortex/file.js"
-import type { InvalidConfig } from "./Errors.js"
+import { InvalidConfig } from "./Errors.js"
 import * as Core from "./gateway/core.js"
 import * as House from "./gateway/house.js"
 import * as Running from "./gateway/running.js"
@@ -164,7 +164,8 @@ const given = (options: Options): Options =>
 
 /**
  * Serves the fleet until the scope closes: then requests under way may still end, for as long as `drain` says. A change
- * of the configuration file is taken over without dropping one. Conversations outlive it.
+ * of the configuration file is taken over without dropping one. Conversations outlive it. A file that `configFile`
+ * names must be there; one that is gone later is a change that cannot be read.
  *
  * @example
  * import { Gateway } from "aicortex"
@@ -190,8 +191,20 @@ export const serve = Effect.fnUntraced(function* (
   const path = cortex.configFile === false ? "" : (cortex.configFile ?? (yield* ConfigFile.filePath))
   // Conversations must outlive a change of the settings.
   const store = Layer.succeed(Sessions.SessionStore, yield* Sessions.makeStoreMemory(cortex.sessions))
+  // Without the file that was meant there would be no keys: nobody may be let in because it is gone.
+  let needed = typeof cortex.configFile === "string"
+  const read = Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const there = yield* Effect.orElseSucceed(fs.exists(path), () => true)
+    if (needed && !there) {
+      return yield* new InvalidConfig({ source: path, field: "file", reason: "there is no such file" })
+    }
+    const file = yield* ConfigFile.readFile(path)
+    needed ||= there
+    return file
+  })
   const plan = Effect.gen(function* () {
-    const file = alone ? {} : yield* ConfigFile.readFile(path)
+    const file = alone ? {} : yield* read
     const fromFile = yield* Settings.fromFile(file.gateway ?? {}, path, environment)
     const own = { ...(alone ? {} : given(fromEnvironment())), ...given(gateway) }
     const settings = yield* Settings.resolve(own, fromFile)

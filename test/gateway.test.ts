@@ -110,6 +110,23 @@ describe("which model answers", () => {
     expect(lines).toContain(`"model":"b"`)
   })
 
+  it("a chain may hold other chains, and whatever fits", async () => {
+    const one = await ollama({ models: ["a", "b"] })
+    const aliases = { fast: ["missing", "b"], nested: ["gone", "fast"], any: ["missing", "auto"], a: ["a", "b"] }
+    const gateway = await serve([one], { aliases, defaultModel: "a" })
+    const answered = async (model: string) => (await json(ask(gateway, { model }))).model
+    expect(await answered("nested")).toBe("b")
+    expect(await answered("any")).toMatch(/^auto \(selected: ollama:[ab]/)
+    expect(await answered("a")).toBe("a")
+    for (const wrong of [{ a: "b", b: "a" }, { a: ["x", "b"], b: ["a"] }, { a: [] }, { auto: "a" }]) {
+      await expect(startGateway([], { aliases: wrong })).rejects.toMatchObject({ field: "aliases" })
+    }
+    const nothing = await serve([await ollama({ models: [{ name: "e", capabilities: ["embedding"] }] })], {
+      aliases: { any: ["auto", "missing"], only: "auto" }
+    })
+    for (const model of ["any", "only"]) expect((await ask(nothing, { model })).status).toBe(404)
+  })
+
   it("the default model stands in for none", async () => {
     const one = await ollama({ models: ["a", "b"] })
     const gateway = await serve([one], { defaultModel: "b" })
@@ -225,6 +242,25 @@ describe("what is asked besides", () => {
     const gone = await ask(gateway, { session: id })
     expect([gone.status, (await json(gone)).error.code]).toEqual([404, "session_not_found"])
   })
+
+  it("what a conversation has no place for is refused, and leaves no trace", async () => {
+    const one = await ollama()
+    const gateway = await serve([one])
+    const { id } = await json(gateway.post("/v1/sessions", {}))
+    for (const stream of [false, true]) {
+      for (const [param, value] of [
+        ["n", 2],
+        ["response_format", { type: "json_object" }],
+        ["logprobs", true],
+        ["logit_bias", { 1: 1 }]
+      ] as const) {
+        const refused = await ask(gateway, { session: id, stream, [param]: value })
+        expect([param, refused.status, (await json(refused)).error.param]).toEqual([param, 400, param])
+      }
+    }
+    expect(one.chatRequests).toEqual([])
+    expect((await json(gateway.get(`/v1/sessions/${id}`))).messages).toEqual([])
+  })
 })
 
 describe("who may use it", () => {
@@ -305,6 +341,10 @@ describe("who may use it", () => {
     await (await start({ keys })).close()
     await (await start({ insecure: true })).close()
     await expect(start({ keys: [{ name: "a", key: "" }] })).rejects.toMatchObject({ field: "keys" })
+    await expect(start({ keys: [...keys, { name: "twin", key: "sk-admin" }] })).rejects.toMatchObject({
+      field: "keys",
+      reason: expect.not.stringContaining("sk-")
+    })
     await expect(startGateway([], { cors: ["example.com"] })).rejects.toMatchObject({ field: "cors" })
     await expect(startGateway([], { port: 70_000 })).rejects.toMatchObject({ field: "port" })
   })
@@ -430,6 +470,10 @@ describe("changes and ends", () => {
       await eventually(() => gateway.log.some((line) => line.includes("stay as they were")), "a bad file is told")
       expect(await textOf(ask(gateway))).toBe("new")
       await expect(gateway.reload()).rejects.toMatchObject({ _tag: "InvalidConfig" })
+      await rm(file)
+      await expect(gateway.reload()).rejects.toMatchObject({ field: "file", source: file })
+      expect(await textOf(ask(gateway))).toBe("new")
+      await expect(startGateway([], {}, { cortex: { configFile: file } })).rejects.toMatchObject({ field: "file" })
     } finally {
       await rm(folder, { recursive: true })
     }

@@ -30,6 +30,23 @@ export interface Ask {
   readonly cache: Options["cache"]
 }
 
+/** No server has a name as long as this, in characters. */
+const longestName = 1_000
+
+/**
+ * Which model is asked for, where one is.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const model = (body: Fields.Fields, name = "model"): string | undefined => {
+  const given = Fields.text(body, name)
+  if (given !== undefined && given.length > longestName) {
+    refuse(name, `must not be longer than ${longestName} characters`)
+  }
+  return given
+}
+
 /**
  * The fields of `extras`.
  *

@@ -12,7 +12,7 @@ import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
 import type { House } from "./house.js"
 import { make, Refusal, refuse } from "./problem.js"
-import type { Candidate } from "./selection.js"
+import { type Candidate, named } from "./selection.js"
 
 // =============================================================================
 // models
@@ -79,7 +79,7 @@ const ollamaNames: ReadonlySet<string> = new Set(["model", "input", "truncate", 
 const legacyNames: ReadonlySet<string> = new Set(["model", "prompt", "keep_alive", "options"])
 
 const common = (body: Fields.Fields): Omit<Wanted, "input" | "truncate"> => ({
-  model: Fields.text(body, "model"),
+  model: Ask.model(body),
   dimensions: Fields.whole(body, "dimensions", 1),
   keepAlive: Ask.keepAlive(body),
   options: Fields.json(body, "options")
@@ -104,12 +104,19 @@ const vectorsOf = (value: unknown, n: number): ReadonlyArray<ReadonlyArray<numbe
 
 const count = (value: unknown): number => (typeof value === "number" ? value : 0)
 
-const next = (route: Route, model: string): Promise<number> => {
+/** Which server is asked next, once it has a place; who leaves meanwhile leaves the line too. */
+const next = (route: Route, model: string, exchange: Exchange): Promise<number> => {
   const at = route.next()
   if (at !== wait) return Promise.resolve(at)
   return new Promise((resolve, reject) => {
     const ticket = route.queue(resolve)
     if ("retryAfter" in ticket) reject(new Overloaded({ model, ...ticket }))
+    else {
+      exchange.onLeave(() => {
+        ticket.leave()
+        resolve(-1)
+      })
+    }
   })
 }
 
@@ -127,8 +134,8 @@ const embed = async (
   const { input } = wanted
   const { limits } = house
   for (;;) {
-    const at = await next(route, model)
-    if (at < 0) throw new AllServersFailed({ model, attempts })
+    const at = await next(route, model, exchange)
+    if (at < 0 || exchange.left) throw new AllServersFailed({ model, attempts })
     const host = route.pool.hosts[at]
     if (host === undefined) continue
     const began = Date.now()
@@ -228,15 +235,9 @@ const chain = (house: House, wanted: Wanted): ReadonlyArray<Candidate> => {
       make(400, "'model' must name a model that makes embeddings", "missing_required_parameter", "model")
     )
   }
-  const models = house.settings.aliases.get(name) ?? [name]
-  return models.map((one) => {
-    const provider = /^(ollama|openai):(.+)$/.exec(one)
-    return {
-      model: provider?.[2] ?? one,
-      only: provider === null ? undefined : (host) => host.protocol === provider[1],
-      shown: () => one
-    }
-  })
+  // What is at hand makes no vectors that fit those of another model.
+  const models = house.settings.aliases.get(name)?.filter((one) => one !== "auto") ?? [name]
+  return models.map(named)
 }
 
 const answer = async (

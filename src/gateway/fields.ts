@@ -138,9 +138,17 @@ const depth = (value: unknown, left: number): boolean => {
  */
 export const json = (fields: Fields, name: string, at = name): Fields | undefined => {
   const value = object(fields, name, at)
-  if (value !== undefined && !depth(value, maxDepth)) refuse(at, `must not be nested deeper than ${maxDepth}`)
-  return value
+  return value === undefined ? undefined : shallow(value, at)
 }
+
+/**
+ * Refuses what could not be written again.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const shallow = (value: Fields, at: string): Fields =>
+  depth(value, maxDepth) ? value : refuse(at, `must not be nested deeper than ${maxDepth}`)
 
 /**
  * One string, or up to `max` of them, none of them empty.

@@ -30,6 +30,11 @@ const types: { readonly [status: number]: string } = {
   429: "rate_limit_error"
 }
 
+/** What a client sent is named in what is wrong with it, but not given back by the megabyte. */
+const clip = (text: string, longest: number): string => (text.length > longest ? `${text.slice(0, longest)}…` : text)
+const longestMessage = 4_000
+const longestParam = 200
+
 /**
  * @since 0.1.0
  * @category constructors
@@ -42,7 +47,7 @@ export const make = (
   retryAfter?: number
 ): Problem => ({
   status,
-  message,
+  message: clip(message, longestMessage),
   type: types[status] ?? (status >= 500 ? "server_error" : "invalid_request_error"),
   code,
   param,
@@ -69,7 +74,8 @@ export class Refusal extends Error {
  * @category constructors
  */
 export const refuse = (param: string, reason: string, code: string | null = null): never => {
-  throw new Refusal(make(400, `'${param}' ${reason}`, code, param))
+  const at = clip(param, longestParam)
+  throw new Refusal(make(400, `'${at}' ${reason}`, code, at))
 }
 
 /** Our names for what a server could not do, and the API's. */

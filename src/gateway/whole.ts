@@ -13,7 +13,6 @@ import type { Answered, Codec } from "./codec.js"
 import type { Errand } from "./errand.js"
 import { mustFit, only } from "./fitting.js"
 import { gather } from "./gather.js"
-import * as Problem from "./problem.js"
 import type { Candidate } from "./selection.js"
 
 interface Chosen {
@@ -22,7 +21,6 @@ interface Chosen {
 }
 
 const inSession = async (errand: Errand, candidate: Candidate, request: ChatRequest): Promise<Chosen> => {
-  if (errand.decoder !== undefined) Problem.refuse("response_format", "cannot be JSON in a session")
   const { chat } = errand.house.library
   const result = await errand.run(chat.complete({ messages: request.messages }, errand.options(request)))
   return { candidate, result }
