@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { afterEach, describe, expect, it } from "vitest"
+import { endpoints } from "../src/gateway/endpoints.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "./support/fakeServer.js"
 import { eventually, rawRequest, startGateway, type TestGateway } from "./support/gateway.js"
 
@@ -422,10 +423,54 @@ describe("what it tells", () => {
         if (!path.includes("{id}")) expect([path, response.status]).not.toEqual([path, 404])
       }
     }
-    expect(await (await gateway.get("/docs")).text()).toContain("/v1/chat/completions")
+    const page = await (await gateway.get("/docs")).text()
+    for (const [path, methods] of endpoints) {
+      // Whatever belongs to one server alone is only refused.
+      if (path === "/api/push" || path === "/api/create") continue
+      const told = path.endsWith("/") && path !== "/" ? `${path}{id}` : path
+      expect([told, Object.keys(paths[told] ?? {}).sort()]).toEqual([
+        told,
+        [...methods.keys()].map((method) => method.toLowerCase()).sort()
+      ])
+      expect(page).toContain(`<code>${told}</code>`)
+    }
     expect((await gateway.get("/v1/models", { method: "HEAD" })).status).toBe(200)
     const wrong = await gateway.get("/v1/chat/completions")
     expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "POST, OPTIONS"])
+  })
+
+  it("every parameter that is taken, and no other", async () => {
+    const gateway = await serve([await ollama()])
+    const document = await json(gateway.get("/openapi.json"))
+    const schemas = new Map<string, ReadonlyArray<string>>()
+    const ids = new Set<string>()
+    for (const [path, methods] of Object.entries(document.paths)) {
+      // biome-ignore lint/suspicious/noExplicitAny: a document is read freely.
+      for (const operation of Object.values(methods as Record<string, any>)) {
+        ids.add(operation.operationId)
+        const schema = operation.requestBody?.content["application/json"].schema
+        if (schema?.additionalProperties === false) schemas.set(path, Object.keys(schema.properties))
+      }
+    }
+    expect(ids.size).toBe(Object.values(document.paths).flatMap((methods) => Object.keys(methods as object)).length)
+    expect([...schemas.keys()]).toHaveLength(8)
+    const others =
+      "functions function_call audio web_search_options suffix best_of echo logprobs previous_response_id conversation " +
+      "background prompt max_tool_calls top_logprobs raw template context images system encoding_format dimensions " +
+      "truncate shift include truncation verbosity modalities n messages input model stream wat"
+    const names = new Set([...others.split(" "), ...[...schemas.values()].flat()])
+    for (const [path, taken] of schemas) {
+      const refused: Array<string> = []
+      for (const name of names) {
+        // No parameter is a list of this, so that nothing is asked of a server.
+        const response = await gateway.post(path, { model: {}, [name]: [[{}]] })
+        const { error } = await json(response)
+        const message: string = error?.message ?? error ?? ""
+        if (response.status === 400 && /is not a parameter of this endpoint|is not supported:/.test(message))
+          refused.push(name)
+      }
+      expect([path, [...names].filter((name) => !refused.includes(name)).sort()]).toEqual([path, [...taken].sort()])
+    }
   })
 
   it("that no server answers", async () => {

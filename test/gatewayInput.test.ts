@@ -121,7 +121,12 @@ describe("values that are wrong", () => {
         (name) => [name, null]
       )
     )
-    expect((await gateway.post("/v1/chat/completions", { model, messages, ...nothing })).status).toBe(200)
+    const refused = { functions: null, audio: null, previous_response_id: null, wat: null }
+    for (const [path, good] of endpoints.slice(0, 3)) {
+      const all =
+        path === "/v1/responses" ? { ...good, previous_response_id: null } : { ...good, ...nothing, ...refused }
+      expect([path, (await gateway.post(path, all)).status]).toEqual([path, 200])
+    }
   })
 
   it("a schema that cannot be compiled, or is nested without end", async () => {

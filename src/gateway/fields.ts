@@ -169,14 +169,15 @@ export const strings = (fields: Fields, name: string, max: number, at = name): R
 }
 
 /**
- * Refuses fields that are not among `known`: nothing is dropped in silence.
+ * Refuses fields that are not among `known`: nothing is dropped in silence. Some clients send what they leave out.
  *
  * @since 0.1.0
  * @category readers
  */
 export const only = (fields: Fields, known: ReadonlySet<string>): void => {
   for (const name in fields) {
-    if (!known.has(name)) refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
+    if (!known.has(name) && fields[name] !== null)
+      refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
   }
 }
 
