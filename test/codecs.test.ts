@@ -227,6 +227,21 @@ describe("Ollama's NDJSON, cut anywhere", () => {
     expect(events.at(-1)).toEqual({ finished: false })
   })
 
+  it("arguments of a tool call may be a string, or missing", () => {
+    const calls = ['{"a":1}', "", undefined, null].map((args) => ({
+      id: "x",
+      function: { name: "f", arguments: args }
+    }))
+    const transcript = ndjson([ollamaLine({ content: "", tool_calls: calls }), ollamaDone])
+    expect(alwaysTheSame(Ollama.decoder, transcript).slice(0, 4)).toEqual(
+      [{ a: 1 }, {}, {}, {}].map((args) => ({ toolCall: { id: "x", name: "f", arguments: args } }))
+    )
+    for (const args of [7, [], "{", "[]"]) {
+      const bad = ndjson([ollamaLine({ content: "", tool_calls: [{ function: { name: "f", arguments: args } }] })])
+      expect(alwaysTheSame(Ollama.decoder, bad)[0]).toEqual({ error: expect.stringMatching(/^Malformed: /) })
+    }
+  })
+
   it("only the length reason is told apart; a missing count is absent, not zero", () => {
     const last = { model: "m", message: { content: "" }, done: true, done_reason: "length", eval_count: 2 }
     expect(alwaysTheSame(Ollama.decoder, ndjson([last]))).toEqual([

@@ -102,6 +102,12 @@ const vectorsOf = (value: unknown, n: number): ReadonlyArray<ReadonlyArray<numbe
   throw new Control.ControlFailed({ reason: "malformed", message: "not the embeddings that were asked for" })
 }
 
+/** About how many tokens there are in it, where the server does not say. */
+const lengthOf = (input: Input): number =>
+  isTexts(input)
+    ? Ask.tokensOf(input.reduce((sum, text) => sum + text.length, 0))
+    : input.reduce((sum, tokens) => sum + tokens.length, 0)
+
 const count = (value: unknown): number => (typeof value === "number" ? value : 0)
 
 /** Which server is asked next, once it has a place; who leaves meanwhile leaves the line too. */
@@ -139,14 +145,15 @@ const embed = async (
     const host = route.pool.hosts[at]
     if (host === undefined) continue
     const began = Date.now()
-    const record = (reason: Attempt["reason"], message: string, status?: number) =>
+    const record = (reason: Attempt["reason"], message: string, status?: number, retryAfter?: number) =>
       attempts.push({
         server: host.server.url,
         phase: "first-token",
         reason,
         message,
         elapsed: Date.now() - began,
-        ...(status === undefined ? {} : { status })
+        ...(status === undefined ? {} : { status }),
+        ...(retryAfter === undefined ? {} : { retryAfter })
       })
     const ollama = host.protocol === "ollama"
     if (host.protocol === "embedded" || (ollama && input.length > 0 && !isTexts(input))) {
@@ -205,7 +212,7 @@ const embed = async (
       return {
         model: host.model,
         vectors,
-        tokens: ollama ? count(body["prompt_eval_count"]) : count(usage["prompt_tokens"]),
+        tokens: count(ollama ? body["prompt_eval_count"] : usage["prompt_tokens"]) || lengthOf(input),
         server: host.server.url,
         attempts
       }
@@ -220,7 +227,7 @@ const embed = async (
       if (failure.reason === "invalid-request") {
         throw new InvalidRequest({ field: "input", reason: failure.message, server: host.server.url })
       }
-      record(failure.reason, failure.message, failure.status)
+      record(failure.reason, failure.message, failure.status, failure.retryAfter)
       house.metrics.attemptFailed(house.labels.label(host.server.url), failure.reason)
     } finally {
       stop = undefined

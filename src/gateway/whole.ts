@@ -9,6 +9,7 @@ import { SchemaMismatch } from "../Errors.js"
 import type { Result } from "../Failover.js"
 import * as Message from "../Message.js"
 import * as StructuredOutput from "../StructuredOutput.js"
+import { tokensOf } from "./ask.js"
 import type { Answered, Codec } from "./codec.js"
 import type { Errand } from "./errand.js"
 import { mustFit, only } from "./fitting.js"
@@ -40,6 +41,10 @@ const once = async (
     ? { ...result, toolCalls: result.toolCalls.slice(0, 1) }
     : result
 }
+
+/** About how many tokens a model has written, by the length of the text. */
+const written = ({ text, thinking, toolCalls }: Result): number =>
+  tokensOf(text.length + thinking.length + (toolCalls.length === 0 ? 0 : JSON.stringify(toolCalls).length))
 
 /** JSON that does not fit is written once more. */
 const fitting = async (
@@ -92,15 +97,12 @@ export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
   const { candidate, result } = first
   const { attempts, cached, model, server } = result
   errand.receipt(server, attempts.length + 1, cached, attempts.at(-1)?.reason)
-  for (const { result } of all) {
+  const answers = all.map(({ result }) => {
+    const usage = errand.usage(result.usage, written(result))
     errand.failedOn(result.attempts)
-    errand.counted(result.usage.promptTokens, result.usage.completionTokens)
-  }
-  exchange.json(
-    codec.whole(
-      candidate.shown(model, house.library.protocol(server)),
-      all.map((one) => one.result)
-    )
-  )
+    errand.counted(usage.promptTokens, usage.completionTokens)
+    return usage === result.usage ? result : { ...result, usage }
+  })
+  exchange.json(codec.whole(candidate.shown(model, house.library.protocol(server)), answers))
   exchange.own += performance.now() - started
 }
