@@ -219,7 +219,7 @@ describe("Ollama's NDJSON, cut anywhere", () => {
     ],
     [
       "arguments that are no object",
-      ndjson([ollamaLine({ content: "", tool_calls: [{ function: { name: "f", arguments: "{}" } }] })])
+      ndjson([ollamaLine({ content: "", tool_calls: [{ function: { name: "f", arguments: "[1]" } }] })])
     ]
   ])("malformed: %s", (_, transcript) => {
     const events = alwaysTheSame(Ollama.decoder, transcript)
