@@ -35,7 +35,7 @@ import type * as Scope from "effect/Scope"
 import type { Services } from "./Cortex.js"
 import * as Cortex from "./Cortex.js"
 import * as ConfigFile from "./cortex/file.js"
-import { InvalidConfig } from "./Errors.js"
+import type { InvalidConfig } from "./Errors.js"
 import * as Core from "./gateway/core.js"
 import * as House from "./gateway/house.js"
 import * as Running from "./gateway/running.js"
@@ -191,16 +191,12 @@ export const serve = Effect.fnUntraced(function* (
   const path = cortex.configFile === false ? "" : (cortex.configFile ?? (yield* ConfigFile.filePath))
   // Conversations must outlive a change of the settings.
   const store = Layer.succeed(Sessions.SessionStore, yield* Sessions.makeStoreMemory(cortex.sessions))
-  // Without the file that was meant there would be no keys: nobody may be let in because it is gone.
+  // Without the file there would be no keys: nobody may be let in because it is gone.
   let needed = typeof cortex.configFile === "string"
   const read = Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
-    const there = yield* Effect.orElseSucceed(fs.exists(path), () => true)
-    if (needed && !there) {
-      return yield* new InvalidConfig({ source: path, field: "file", reason: "there is no such file" })
-    }
-    const file = yield* ConfigFile.readFile(path)
-    needed ||= there
+    const file = yield* ConfigFile.readFile(path, needed)
+    needed ||= yield* Effect.orElseSucceed(fs.exists(path), () => true)
     return file
   })
   const plan = Effect.gen(function* () {
@@ -208,7 +204,7 @@ export const serve = Effect.fnUntraced(function* (
     const fromFile = yield* Settings.fromFile(file.gateway ?? {}, path, environment)
     const own = { ...(alone ? {} : given(fromEnvironment())), ...given(gateway) }
     const settings = yield* Settings.resolve(own, fromFile)
-    return { settings, services: Cortex.layer(cortex, { store }) }
+    return { settings, services: Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store }) }
   }).pipe(Effect.provide(files))
   return yield* Running.make({ ...rest, plan, ...(alone ? {} : { watched: path }) })
 })
