@@ -21,7 +21,7 @@
  * @since 0.1.0
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
-import type * as FileSystem from "@effect/platform/FileSystem"
+import * as FileSystem from "@effect/platform/FileSystem"
 import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
@@ -165,7 +165,8 @@ const given = (options: Options): Options =>
 
 /**
  * Serves the fleet until the scope closes: then requests under way may still end, for as long as `drain` says. A change
- * of the configuration file is taken over without dropping one. Conversations outlive it.
+ * of the configuration file is taken over without dropping one. Conversations outlive it. A file that `configFile`
+ * names must be there; one that is gone later is a change that cannot be read.
  *
  * @example
  * import { Gateway } from "aicortex"
@@ -192,12 +193,20 @@ export const serve = Effect.fnUntraced(function* (
   // Conversations must outlive a change of the settings.
   const sessions = options.common?.sessions ?? (yield* Sessions.makeStoreMemory(cortex.sessions))
   const store = Layer.succeed(Sessions.SessionStore, sessions)
+  // Without the file there would be no keys: nobody may be let in because it is gone.
+  let needed = typeof cortex.configFile === "string"
+  const read = Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const file = yield* ConfigFile.readFile(path, needed)
+    needed ||= yield* Effect.orElseSucceed(fs.exists(path), () => true)
+    return file
+  })
   const plan = Effect.gen(function* () {
-    const file = alone ? {} : yield* ConfigFile.readFile(path)
+    const file = alone ? {} : yield* read
     const fromFile = yield* Settings.fromFile(file.gateway ?? {}, path, environment)
     const own = { ...(alone ? {} : given(fromEnvironment())), ...given(gateway) }
     const settings = yield* Settings.resolve(own, fromFile)
-    return { settings, services: Cortex.layer(cortex, { store }) }
+    return { settings, services: Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store }) }
   }).pipe(Effect.provide(files))
   return yield* Running.make({ ...rest, plan, ...(alone ? {} : { watched: path }) })
 })

@@ -121,6 +121,11 @@ describe("aicortex serve", () => {
     child.kill("SIGHUP")
     await eventually(() => said().includes("took the settings as they are now"), "it has read them")
     expect(await textOf(await ask(url))).toBe("two")
+    rmSync(file)
+    child.kill("SIGHUP")
+    await eventually(() => said().includes("no such file. The settings stay as they were"), "what is wrong is told")
+    expect(said()).not.toContain("    at ")
+    expect(await textOf(await ask(url))).toBe("two")
   })
 
   it("says what is wrong, once, before it listens", async () => {
@@ -136,6 +141,13 @@ describe("aicortex serve", () => {
     ])
     const bad = launch(["--port", "0"], { gateway: { prot: 1 } })
     expect([await bad.ended, bad.said()]).toEqual([1, expect.stringContaining("gateway.prot")])
+    const missing = launch(["--port", "0", "--config", join(home, "nowhere.json")])
+    expect([await missing.ended, missing.said()]).toEqual([
+      1,
+      expect.stringContaining("nowhere.json: file: there is no")
+    ])
+    const port = launch([], {}, { PORT: "abc" })
+    expect([await port.ended, port.said()]).toEqual([1, expect.stringContaining("port: must be from 0 to 65535")])
     const workers = launch(["--host", "0.0.0.0", "--port", "0", "--workers", "2"])
     expect(await workers.ended).toBe(1)
     expect(workers.said().match(/can be reached/g)).toHaveLength(1)

@@ -163,6 +163,15 @@ export const functionTool = ({ description, name, parameters, strict }: ToolDefi
   function: { name, description, parameters: parameters ?? { type: "object", properties: {} }, strict }
 })
 
+/**
+ * An id for a tool call that came without one. A conversation may hold calls that other processes named.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const callId = (): string =>
+  `call_${Array.from(globalThis.crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`
+
 /** How long the body of a complete answer may stay open, in milliseconds. */
 const lingerTime = 1_000
 

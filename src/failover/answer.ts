@@ -286,7 +286,8 @@ export class Answer extends Outbox implements Course, Member, Seeker {
       reason: failure.reason,
       message: failure.message,
       elapsed: this.now() - began,
-      ...(failure.status === undefined ? {} : { status: failure.status })
+      ...(failure.status === undefined ? {} : { status: failure.status }),
+      ...(failure.retryAfter === undefined ? {} : { retryAfter: failure.retryAfter })
     })
   }
 

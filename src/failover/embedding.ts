@@ -236,7 +236,8 @@ export class Embedding implements Seeker, Member {
       reason: failure.reason,
       message: failure.message,
       elapsed: this.around.now() - began,
-      ...(failure.status === undefined ? {} : { status: failure.status })
+      ...(failure.status === undefined ? {} : { status: failure.status }),
+      ...(failure.retryAfter === undefined ? {} : { retryAfter: failure.retryAfter })
     })
   }
 

@@ -93,6 +93,7 @@ const metricsEndpoint: Endpoint = {
   surface: "openai",
   route: "/metrics"
 }
+const metricsMethods: ReadonlyMap<string, Endpoint> = new Map([["GET", metricsEndpoint]])
 
 /**
  * What answers requests.
@@ -106,7 +107,7 @@ export const make = (owner: Owner) => {
   const find = (exchange: Exchange, path: string): { readonly endpoint: Endpoint; readonly rest: string } => {
     const { method = "GET" } = exchange.request
     if (path.startsWith("/api")) exchange.surface = "ollama"
-    let known = endpoints.get(path)
+    let known = endpoints.get(path) ?? (path === "/metrics" ? metricsMethods : undefined)
     let rest = ""
     if (known === undefined) {
       const [key = "", name = ""] = named(path) ?? []
@@ -118,11 +119,12 @@ export const make = (owner: Owner) => {
         Problem.make(404, `There is no endpoint ${path.slice(0, 200)}. See /docs.`, "unknown_url")
       )
     }
-    const endpoint = known.get(method)
+    const endpoint = known.get(method === "HEAD" ? "GET" : method)
     if (endpoint === undefined) {
-      exchange.headers["allow"] = [...known.keys(), "OPTIONS"].join(", ")
+      const methods = [...known.keys()].flatMap((name) => (name === "GET" ? ["GET", "HEAD"] : [name]))
+      exchange.headers["allow"] = [...methods, "OPTIONS"].join(", ")
       throw new Problem.Refusal(
-        Problem.make(405, `${path} takes ${[...known.keys()].join(", ")}, not ${method}.`, "method_not_allowed")
+        Problem.make(405, `${path} takes ${methods.join(", ")}, not ${method}.`, "method_not_allowed")
       )
     }
     return { endpoint, rest }
@@ -133,7 +135,13 @@ export const make = (owner: Owner) => {
     const { request } = exchange
     const { host, origin } = request.headers
     if (!Access.allowsHost(house.settings, host)) {
-      throw new Problem.Refusal(Problem.make(403, "The Host header does not name this gateway.", "forbidden_host"))
+      throw new Problem.Refusal(
+        Problem.make(
+          403,
+          "The Host header does not name this gateway: call it by its address, or give it an API key.",
+          "forbidden_host"
+        )
+      )
     }
     if (origin !== undefined) {
       if (!Access.allowsOrigin(house.settings, origin, host)) {
@@ -191,13 +199,6 @@ export const make = (owner: Owner) => {
   const serve = async (house: House, exchange: Exchange, path: string): Promise<void> => {
     try {
       if (!mayEnter(house, exchange)) return
-      if (path === "/metrics" && exchange.request.method === "GET") {
-        exchange.route = "/metrics"
-        authenticate(house, exchange, metricsEndpoint)
-        const text = await owner.metrics(() => metricsText(house))
-        exchange.send(200, "text/plain; version=0.0.4; charset=utf-8", text)
-        return
-      }
       const { endpoint, rest } = find(exchange, path)
       exchange.surface = endpoint.surface
       exchange.route = endpoint.route
@@ -205,6 +206,11 @@ export const make = (owner: Owner) => {
       if (admitted !== undefined) {
         await admitted
         if (exchange.left) return
+      }
+      if (endpoint === metricsEndpoint) {
+        const text = await owner.metrics(() => metricsText(house))
+        exchange.send(200, "text/plain; version=0.0.4; charset=utf-8", text)
+        return
       }
       if (owner.draining()) exchange.headers["connection"] = "close"
       const body = endpoint.reads ? await exchange.fields(house.settings.maxBody) : {}

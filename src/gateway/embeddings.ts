@@ -10,7 +10,7 @@ import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
 import type { House } from "./house.js"
 import { isServers, make, Refusal, refuse } from "./problem.js"
-import type { Candidate } from "./selection.js"
+import { type Candidate, named } from "./selection.js"
 
 // =============================================================================
 // models
@@ -59,7 +59,7 @@ const ollamaNames: ReadonlySet<string> = new Set(["model", "input", "truncate", 
 const legacyNames: ReadonlySet<string> = new Set(["model", "prompt", "keep_alive", "options"])
 
 const common = (body: Fields.Fields): Omit<Wanted, "input" | "truncate"> => ({
-  model: Fields.text(body, "model"),
+  model: Ask.model(body),
   dimensions: Fields.whole(body, "dimensions", 1),
   keepAlive: Ask.keepAlive(body),
   options: Fields.json(body, "options")
@@ -69,6 +69,10 @@ const common = (body: Fields.Fields): Omit<Wanted, "input" | "truncate"> => ({
 // asking
 // =============================================================================
 
+/** About how many tokens there are in it, where the server does not say. */
+const lengthOf = (input: Input): number =>
+  input.reduce((sum, one) => sum + (typeof one === "string" ? Ask.tokensOf(one.length) : one.length), 0)
+
 const chain = (house: House, wanted: Wanted): ReadonlyArray<Candidate> => {
   const name = wanted.model?.trim() ?? ""
   if (name === "" || name === "auto") {
@@ -76,15 +80,9 @@ const chain = (house: House, wanted: Wanted): ReadonlyArray<Candidate> => {
       make(400, "'model' must name a model that makes embeddings", "missing_required_parameter", "model")
     )
   }
-  const models = house.settings.aliases.get(name) ?? [name]
-  return models.map((one) => {
-    const provider = /^(ollama|openai):(.+)$/.exec(one)
-    return {
-      model: provider?.[2] ?? one,
-      only: provider === null ? undefined : (host) => host.protocol === provider[1],
-      shown: () => one
-    }
-  })
+  // What is at hand makes no vectors that fit those of another model.
+  const models = house.settings.aliases.get(name)?.filter((one) => one !== "auto") ?? [name]
+  return models.map(named)
 }
 
 const answer = async (
@@ -112,7 +110,7 @@ const answer = async (
       exchange.headers["x-aicortex-attempts"] = embedded.attempts.length + 1
       const failure = embedded.attempts.at(-1)?.reason
       exchange.headers["x-aicortex-reason"] = failure === undefined ? settings.routing : `failover after ${failure}`
-      const tokens = embedded.promptTokens ?? 0
+      const tokens = embedded.promptTokens || lengthOf(wanted.input)
       metrics.used(tokens, 0)
       if (exchange.access !== undefined) keyLimits.spend(exchange.access, tokens)
       exchange.json(body({ ...embedded, model: shown(embedded.model, library.protocol(embedded.server)) }, tokens))

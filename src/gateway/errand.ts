@@ -5,6 +5,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type * as Chat from "../Chat.js"
+import type { Usage } from "../ChatEvent.js"
 import type { ChatRequest, Routing } from "../ChatRequest.js"
 import type { Attempt } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
@@ -181,6 +182,14 @@ export class Errand {
     headers["x-aicortex-server"] = this.house.labels.label(server)
     headers["x-aicortex-attempts"] = attempts
     headers["x-aicortex-reason"] = cached ? "cache" : failure === undefined ? this.routing : `failover after ${failure}`
+  }
+
+  /** What an answer cost. Where the server does not say, a prompt is about as much as it is long, and `written` tokens came. */
+  usage(told: Usage, written: number): Usage {
+    if (told.promptTokens !== undefined && told.completionTokens !== undefined) return told
+    const promptTokens = told.promptTokens ?? needs(this.ask).prompt
+    const completionTokens = told.completionTokens ?? written
+    return { promptTokens, completionTokens, totalTokens: promptTokens + completionTokens }
   }
 
   counted(prompt = 0, completion = 0): void {

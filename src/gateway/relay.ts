@@ -30,6 +30,13 @@ const failed = ({ exchange, house }: Errand, codec: Codec, error: unknown): void
   exchange.end(codec.failure(problem))
 }
 
+/** A session goes on with one answer, and as a conversation does. */
+const mayGoOn = ({ n, request, session }: Ask): void => {
+  if (session === undefined) return
+  if (n > 1) Problem.refuse("n", "must be 1 in a session")
+  if (request.format !== "text") Problem.refuse("response_format", "cannot be JSON in a session")
+}
+
 /**
  * Answers a request.
  *
@@ -45,6 +52,7 @@ export const relay = async (house: House, exchange: Exchange, ask: Ask, codec: C
     stream?.stop()
   })
   try {
+    mayGoOn(ask)
     stream?.beat()
     const found = candidates(house.library, house.settings, ask)
     errand.models = Effect.isEffect(found) ? await errand.run(found) : found

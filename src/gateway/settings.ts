@@ -104,7 +104,8 @@ export interface Key {
  * - `keys`: who may use it; default: everybody
  * - `cors`: origins of web pages that may, `*` for all; default: none but this machine's
  * - `maxBody`: the longest request body, in bytes; default 32 MiB
- * - `aliases`: names for models, or for chains of models: the next is asked where one fails before its first token
+ * - `aliases`: names for models, or for chains of models: the next is asked where one fails before its first token. A
+ *   chain may hold other aliases, and `auto`
  * - `routing`: in which order servers are tried where a request does not say; default `random`
  * - `responses`: how many responses of `/v1/responses` are kept, in how much room (bytes), and for how long after their
  *   last use (ms), in memory; default 10,000, 64 MiB and a day. `false` keeps none
@@ -238,6 +239,22 @@ export const fromFile = (
   })
 }
 
+/** The models that an alias stands for, where it may name other aliases; `undefined` where it leads to itself. */
+const chain = (
+  named: ReadonlyMap<string, ReadonlyArray<string>>,
+  name: string,
+  within: ReadonlyArray<string>
+): ReadonlyArray<string> | undefined => {
+  if (within.includes(name)) return undefined
+  const models = new Set<string>()
+  for (const one of named.get(name) ?? []) {
+    const under = named.has(one) && one !== name ? chain(named, one, [...within, name]) : [one]
+    if (under === undefined) return undefined
+    for (const model of under) models.add(model)
+  }
+  return [...models]
+}
+
 /**
  * The settings that hold, where `given` goes before `file`, or what is wrong with them.
  *
@@ -279,6 +296,8 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
       return bad("keys", `the key '${name}' must be one word of printable characters`)
     }
     if (keys.some((other) => other.name === name)) return bad("keys", `'${name}' is named twice`)
+    const same = keys.find((other) => Redacted.value(other.secret) === value)
+    if (same !== undefined) return bad("keys", `'${same.name}' and '${name}' are the same key`)
     keys.push({
       name,
       secret: Redacted.make(value),
@@ -307,10 +326,17 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
     }
     if (plain !== origin) return bad("cors", `'${origin}' must be * or an origin such as https://example.com`)
   }
-  const aliases = new Map<string, ReadonlyArray<string>>()
+  const named = new Map<string, ReadonlyArray<string>>()
   for (const [name, models] of Object.entries(pick("aliases") ?? {})) {
     if (name === "auto" || name.trim() === "") return bad("aliases", `'${name}' cannot be given to a model`)
-    aliases.set(name, typeof models === "string" ? [models] : models)
+    if (models.length === 0) return bad("aliases", `'${name}' must stand for at least one model`)
+    named.set(name, typeof models === "string" ? [models] : models)
+  }
+  const aliases = new Map<string, ReadonlyArray<string>>()
+  for (const name of named.keys()) {
+    const models = chain(named, name, [])
+    if (models === undefined) return bad("aliases", `'${name}' stands for itself`)
+    aliases.set(name, models)
   }
   return Either.right({
     host,

@@ -93,7 +93,7 @@ export class Stream {
           errand.given = true
           out += writer.begin()
         }
-        const counted = piece.usage()
+        const counted = errand.usage(piece.usage(), 0)
         out += writer.end(choice, piece.finishReason(), counted)
         errand.failedOn(end.attempts)
         errand.counted(counted.promptTokens, counted.completionTokens)

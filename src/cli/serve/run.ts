@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import cluster from "node:cluster"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Gateway from "../../Gateway.js"
@@ -61,7 +62,11 @@ const here = Effect.fnUntraced(function* (flags: Flags, workers: number) {
       const onHangUp = () =>
         void Effect.runPromiseExit(running.reload).then((exit) =>
           say(
-            Exit.isSuccess(exit) ? "took the settings as they are now" : `the settings stay as they were: ${exit.cause}`
+            Exit.isSuccess(exit)
+              ? "took the settings as they are now"
+              : `${Cause.prettyErrors(exit.cause)
+                  .map(({ message }) => message)
+                  .join("; ")}. The settings stay as they were.`
           )
         )
       process.on("SIGHUP", onHangUp)

@@ -62,7 +62,7 @@ export const decode = (body: Fields.Fields): Completion => {
   const stream = Fields.flag(body, "stream") ?? false
   const prompt = promptOf(body)
   return {
-    model: Fields.text(body, "model"),
+    model: Ask.model(body),
     stream,
     n,
     oneTool: false,

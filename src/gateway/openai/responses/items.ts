@@ -96,8 +96,10 @@ export class Conversation {
         }
         case "function_call_output": {
           const id = Fields.needed(item, "call_id", `${here}.call_id`)
-          const output = item["output"]
-          const content = typeof output === "string" ? output : JSON.stringify(output ?? "")
+          const where = `${here}.output`
+          const content =
+            Messages.joined(item["output"], where, ["input_text", "output_text", "text"]) ??
+            refuse(where, "is missing", "missing_required_parameter")
           messages.push({ role: "tool", content, toolCallId: id, toolName: names.get(id) ?? "" })
           break
         }

@@ -73,6 +73,10 @@ export const after = (asked: Response, earlier: ReadonlyArray<Fields.Fields>): R
   request: { ...asked.request, messages: messagesOf(asked.instructions, earlier, asked.items) }
 })
 
+/** A format as it was understood. */
+const echoed = ({ name, schema, strict, type }: Fields.Fields): object =>
+  type === "json_schema" ? { type, name, schema, strict: strict ?? null } : { type }
+
 /**
  * @since 0.1.0
  * @category decoding
@@ -88,7 +92,17 @@ export const decode = (body: Fields.Fields): Response => {
     if (tool["type"] !== "function") refuse(`${at}.type`, "must be function")
     return Messages.definition(tool, at)
   })
-  const text = Fields.object(body, "text")
+  const text = Fields.object(body, "text") ?? {}
+  for (const name in text) {
+    if (name !== "format" && name !== "verbosity")
+      refuse(`text.${name}`, "is not a parameter of it", "unknown_parameter")
+  }
+  if ((Fields.text(text, "verbosity", "text.verbosity") ?? "medium") !== "medium") {
+    refuse("text.verbosity", "is not supported", "unsupported_parameter")
+  }
+  const format = Fields.object(text, "format", "text.format")
+  const reasoning = Fields.object(body, "reasoning") ?? {}
+  const parallel = Fields.flag(body, "parallel_tool_calls") ?? true
   const given = Fields.text(body, "instructions")
   const instructions = given === "" ? undefined : given
   if (Fields.flag(body, "background") === true) {
@@ -103,6 +117,7 @@ export const decode = (body: Fields.Fields): Response => {
   }
   const sampling = Parameters.sampling(body)
   const maxTokens = Fields.whole(body, "max_output_tokens", 1)
+  const toolChoice = Messages.toolChoice(body, tools, false)
   const items = Items.given(body)
   const previous = Fields.text(body, "previous_response_id")
   const store = Fields.flag(body, "store")
@@ -111,34 +126,34 @@ export const decode = (body: Fields.Fields): Response => {
     instructions,
     previous,
     store,
-    model: Fields.text(body, "model"),
+    model: Ask.model(body),
     stream,
     n: 1,
-    oneTool: Fields.flag(body, "parallel_tool_calls") === false,
+    oneTool: !parallel,
     ...Ask.extras(body),
     request: {
       messages: messagesOf(instructions, [], items),
       ...sampling,
       maxTokens,
       tools,
-      toolChoice: Messages.toolChoice(body, tools, false),
-      format:
-        text === undefined
-          ? "text"
-          : Messages.format(Fields.object(text, "format", "text.format"), "text.format", false)
+      toolChoice,
+      format: Messages.format(format, "text.format", false)
     },
     echo: {
       instructions: given ?? null,
       max_output_tokens: maxTokens ?? null,
       metadata: body["metadata"] ?? {},
-      parallel_tool_calls: body["parallel_tool_calls"] ?? true,
+      parallel_tool_calls: parallel,
       previous_response_id: previous ?? null,
-      reasoning: body["reasoning"] ?? { effort: null, summary: null },
+      reasoning: { effort: reasoning["effort"] ?? null, summary: null },
       store: false,
       temperature: sampling.temperature,
-      text: text ?? { format: { type: "text" } },
-      tool_choice: body["tool_choice"] ?? "auto",
-      tools: body["tools"] ?? [],
+      text: { format: format === undefined ? { type: "text" } : echoed(format) },
+      tool_choice:
+        toolChoice === undefined || typeof toolChoice === "string"
+          ? (toolChoice ?? "auto")
+          : { type: "function", ...toolChoice },
+      tools: tools.map((tool) => ({ type: "function", parameters: null, ...tool, strict: false })),
       top_p: sampling.topP,
       truncation: "disabled",
       user: body["user"] ?? null
