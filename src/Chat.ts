@@ -307,7 +307,7 @@ export const make = Effect.gen(function* () {
       const call = simpleCall(prepared, events)
       return Effect.map(prepare(prepared), (answer) => ({ start: () => answer(call), said: checked.fresh }))
     }
-    const rounds = Rounds.make(checked, request, commit ? turn : undefined, now, runFork)
+    const rounds = Rounds.make(checked, request, commit ? turn : undefined, now, prepared.trace, runFork)
     const call: Call = {
       ...simpleCall(prepared, events),
       preface: trimmed === 0 ? nothing : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }],

@@ -306,7 +306,7 @@ class HttpAttempt implements TransportHandler, Exchange {
 }
 
 /**
- * Sends one request, and has `decoder` tell `sink` what comes back. `now` is the time in milliseconds since the epoch.
+ * Sends one request, and has `decoder` tell `sink` what comes back. It carries the trace that the sink knows. `now` is the time in milliseconds since the epoch.
  *
  * @since 0.1.0
  * @category constructors
@@ -319,7 +319,14 @@ export const start = (
   now: () => number
 ): Exchange => {
   const attempt = new HttpAttempt(sink, decoder, now)
-  attempt.begin(transport.send({ method: "POST", ...request }, attempt))
+  const { body, headers, url } = request
+  const { context } = sink
+  attempt.begin(
+    transport.send(
+      { method: "POST", url, headers: context === undefined ? headers : { ...headers, ...context }, body },
+      attempt
+    )
+  )
   return attempt
 }
 

@@ -351,7 +351,7 @@ export class Reader extends Outbox {
       return
     }
     this.committing = true
-    call.complete(settled).then(
+    call.complete(settled, undefined).then(
       () => {
         if (!this.over) this.end(settled)
       },
