@@ -39,6 +39,11 @@ export {
   breaker,
   /**
    * @since 0.1.0
+   * @category constants
+   */
+  cache,
+  /**
+   * @since 0.1.0
    * @category combinators
    */
   probed,
@@ -100,9 +105,19 @@ export {
   contextOf,
   /**
    * @since 0.1.0
+   * @category combinators
+   */
+  fail,
+  /**
+   * @since 0.1.0
    * @category decoding
    */
   fromHeaders,
+  /**
+   * @since 0.1.0
+   * @category combinators
+   */
+  interrupt,
   /**
    * @since 0.1.0
    * @category constructors
@@ -113,6 +128,11 @@ export {
    * @category accessors
    */
   passing,
+  /**
+   * @since 0.1.0
+   * @category combinators
+   */
+  succeed,
   /**
    * @since 0.1.0
    * @category models

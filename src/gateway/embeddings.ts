@@ -3,9 +3,10 @@
  *
  * @since 0.1.0
  */
-import { AllServersFailed, type Attempt, InvalidRequest, Overloaded } from "../Errors.js"
+import { AllServersFailed, type Attempt, InvalidRequest, Overloaded, type Phase } from "../Errors.js"
 import { defaultKeepAlive } from "../Fleet.js"
 import { type Route, wait } from "../Router.js"
+import * as Telemetry from "../Telemetry.js"
 import * as Ask from "./ask.js"
 import * as Control from "./control.js"
 import type { Exchange } from "./exchange.js"
@@ -104,30 +105,68 @@ const vectorsOf = (value: unknown, n: number): ReadonlyArray<ReadonlyArray<numbe
 
 const count = (value: unknown): number => (typeof value === "number" ? value : 0)
 
-const next = (route: Route, model: string): Promise<number> => {
+const next = (route: Route, model: string, observer: Telemetry.CallObserver): Promise<number> => {
   const at = route.next()
   if (at !== wait) return Promise.resolve(at)
   return new Promise((resolve, reject) => {
-    const ticket = route.queue(resolve)
+    const ticket = route.queue((at) => {
+      observer.dequeued()
+      resolve(at)
+    })
     if ("retryAfter" in ticket) reject(new Overloaded({ model, ...ticket }))
+    else observer.queued()
   })
 }
 
+/** Embeds, counted and traced as a chat is. */
+const embed = async (house: House, exchange: Exchange, wanted: Wanted, candidate: Candidate): Promise<Embedded> => {
+  const began = Date.now()
+  const { library, settings } = house
+  const { context, trace } = exchange
+  const { model, only } = candidate
+  const observe = (known: string | undefined): Telemetry.CallObserver =>
+    Telemetry.observe(
+      { request: { model }, began, events: false, operation: "embeddings", trace, context },
+      known,
+      Date.now
+    )
+  let observer: Telemetry.CallObserver | undefined
+  try {
+    const found = library.router.route(model, settings.routing, only === undefined ? {} : { only })
+    const route = await library.run(found).result
+    observer = observe(route.pool.hosts[0]?.model ?? model)
+    const embedded = await over(house, exchange, wanted, model, route, observer)
+    observer.used({ promptTokens: embedded.tokens })
+    observer.answered({
+      model: embedded.model,
+      finishReason: undefined,
+      usage: { promptTokens: embedded.tokens },
+      firstTokenTime: undefined
+    })
+    return embedded
+  } catch (error) {
+    observer ??= observe(undefined)
+    if (exchange.left) observer.closed()
+    else observer.failed(error)
+    throw error
+  }
+}
+
 /** Asks one server after the other, as chats do: what failed rests, and what is wrong with the request stops at once. */
-const embed = async (
+const over = async (
   house: House,
   exchange: Exchange,
   wanted: Wanted,
-  { model, only }: Candidate
+  model: string,
+  route: Route,
+  observer: Telemetry.CallObserver
 ): Promise<Embedded> => {
-  const { library, settings } = house
-  const route = await library.run(library.router.route(model, settings.routing, only === undefined ? {} : { only }))
-    .result
+  const { library } = house
   const attempts: Array<Attempt> = []
   const { input } = wanted
   const { limits } = house
   for (;;) {
-    const at = await next(route, model)
+    const at = await next(route, model, observer)
     if (at < 0) throw new AllServersFailed({ model, attempts })
     const host = route.pool.hosts[at]
     if (host === undefined) continue
@@ -156,13 +195,20 @@ const embed = async (
       }
       continue
     }
+    const idle = route.pool.own[at] === 0
     const lease = route.lease(at)
+    const attempt = observer.attempt(host, idle && lease.cold, false)
+    let phase: Phase = "connect"
     let stop: (() => void) | undefined
     exchange.onLeave(() => stop?.())
     try {
       const body = await Control.json(library.transport, host.server, {
         method: "POST",
         path: ollama ? "/api/embed" : "/v1/embeddings",
+        connected: () => {
+          phase = "first-token"
+        },
+        context: attempt.context,
         timeout: lease.cold ? limits.loadTimeout : Math.max(limits.firstTokenTimeout, limits.idleTimeout),
         stop: (how) => {
           stop = how
@@ -195,6 +241,7 @@ const embed = async (
         input.length
       )
       lease.succeed({ firstTokenTime: undefined, tokensPerSecond: undefined, keepAlive: defaultKeepAlive })
+      attempt.succeeded(undefined, undefined)
       return {
         model: host.model,
         vectors,
@@ -205,16 +252,17 @@ const embed = async (
     } catch (error) {
       if (!(error instanceof Control.ControlFailed) || exchange.left) {
         lease.cancel()
+        attempt.cancelled(phase)
         throw error
       }
       const { failure } = error
       lease.fail(failure)
+      attempt.failed(failure.reason, phase, failure.status)
       if (failure.reason === "model-not-found") library.run(library.registry.markAbsent(host.model, host.server.url))
       if (failure.reason === "invalid-request") {
         throw new InvalidRequest({ field: "input", reason: failure.message, server: host.server.url })
       }
       record(failure.reason, failure.message, failure.status)
-      house.metrics.attemptFailed(house.labels.label(host.server.url), failure.reason)
     } finally {
       stop = undefined
     }
@@ -245,15 +293,20 @@ const answer = async (
   wanted: Wanted,
   body: (embedded: Embedded) => object
 ): Promise<void> => {
+  exchange.account.model = wanted.model
   const all = chain(house, wanted)
   for (const [i, candidate] of all.entries()) {
     try {
       const embedded = await embed(house, exchange, wanted, candidate)
       if (exchange.left) return
-      exchange.headers["x-aicortex-server"] = house.labels.label(embedded.server)
+      const { account } = exchange
+      account.model = embedded.model
+      account.server = house.labels.label(embedded.server)
+      account.attempts = embedded.attempts.length + 1
+      account.promptTokens = embedded.tokens
+      exchange.headers["x-aicortex-server"] = account.server
       exchange.headers["x-aicortex-attempts"] = embedded.attempts.length + 1
       exchange.headers["x-aicortex-reason"] = house.settings.routing
-      house.metrics.used(embedded.tokens, 0)
       if (exchange.access !== undefined) house.keyLimits.spend(exchange.access, embedded.tokens)
       exchange.json(body({ ...embedded, model: candidate.shown(embedded.model, "ollama") }))
       return

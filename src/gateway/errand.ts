@@ -6,7 +6,6 @@
 import type * as Effect from "effect/Effect"
 import type * as Chat from "../Chat.js"
 import type { ChatRequest, Routing } from "../ChatRequest.js"
-import type { Attempt } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import * as Message from "../Message.js"
 import * as ResponseCache from "../ResponseCache.js"
@@ -17,6 +16,7 @@ import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
 import * as Problem from "./problem.js"
 import type { Candidate } from "./selection.js"
+import * as Tracing from "./tracing.js"
 
 /** How a conversation begins: who goes on with it is best answered where its prompt is cached. */
 const conversationOf = ({ messages }: Pick<ChatRequest, "messages">): string => {
@@ -70,7 +70,7 @@ export class Errand {
 
   /** Runs an Effect for as long as somebody waits. */
   run<A, E>(effect: Effect.Effect<A, E>): Promise<A> {
-    const { result, stop } = this.house.library.run(effect)
+    const { result, stop } = this.house.library.run(Tracing.within(this.exchange, effect))
     this.stoppable(stop)
     return result
   }
@@ -93,7 +93,6 @@ export class Errand {
         return await use(candidate, { ...this.ask.request, model: candidate.model })
       } catch (error) {
         if (i + 1 >= n || this.given || this.exchange.left || !Problem.isServers(error)) throw error
-        this.failedOn((error as { readonly attempts?: ReadonlyArray<Attempt> }).attempts)
       }
     }
   }
@@ -128,7 +127,7 @@ export class Errand {
     events: boolean,
     accepts: ((result: Result) => boolean) | undefined
   ): OpenAnswer | Promise<OpenAnswer> {
-    const { ask, house, routing } = this
+    const { ask, exchange, house, routing } = this
     const { cache, failover, settings } = house.library
     const began = Date.now()
     const traveller = only === undefined ? this.traveller : { ...this.traveller, only }
@@ -139,7 +138,9 @@ export class Errand {
       events,
       preface: [],
       complete: undefined,
-      closed: undefined
+      closed: undefined,
+      trace: exchange.trace,
+      context: exchange.context
     }
     const ttl =
       only === undefined && request.logprobs === undefined ? ResponseCache.ttlOf(ask.cache, settings) : undefined
@@ -177,21 +178,20 @@ export class Errand {
 
   /** `failure` is why the last server but this one failed, if one did. */
   receipt(server: string, attempts: number, cached: boolean, failure: string | undefined): void {
-    const { headers } = this.exchange
-    headers["x-aicortex-server"] = this.house.labels.label(server)
+    const { account, headers } = this.exchange
+    const label = this.house.labels.label(server)
+    account.server = label
+    account.attempts = attempts
+    account.cached = cached
+    headers["x-aicortex-server"] = label
     headers["x-aicortex-attempts"] = attempts
     headers["x-aicortex-reason"] = cached ? "cache" : failure === undefined ? this.routing : `failover after ${failure}`
   }
 
   counted(prompt = 0, completion = 0): void {
     const { exchange, house } = this
-    house.metrics.used(prompt, completion)
+    exchange.account.promptTokens += prompt
+    exchange.account.completionTokens += completion
     if (exchange.access !== undefined) house.keyLimits.spend(exchange.access, prompt + completion)
-  }
-
-  failedOn(attempts: ReadonlyArray<Attempt> | undefined): void {
-    const { labels, metrics } = this.house
-    if (attempts === undefined) return
-    for (const { reason, server } of attempts) metrics.attemptFailed(labels.label(server), reason)
   }
 }

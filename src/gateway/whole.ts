@@ -94,10 +94,9 @@ export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
   const { candidate, result } = first
   const { attempts, cached, model, server } = result
   errand.receipt(server, attempts.length + 1, cached, attempts.at(-1)?.reason)
-  for (const { result } of all) {
-    errand.failedOn(result.attempts)
-    errand.counted(result.usage.promptTokens, result.usage.completionTokens)
-  }
+  exchange.account.model = model
+  exchange.account.firstToken = result.firstTokenTime
+  for (const { result } of all) errand.counted(result.usage.promptTokens, result.usage.completionTokens)
   exchange.json(
     codec.whole(
       candidate.shown(model, house.library.protocol(server)),

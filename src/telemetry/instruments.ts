@@ -98,7 +98,22 @@ const keys = {
   ),
   overloaded: counter("aicortex_overloaded_total", "Calls refused because too many were waiting"),
   probes: counter("aicortex_probes_total", "Active probes of servers, by whether they were reached"),
-  breaker: counter("aicortex_breaker_transitions_total", "Changes of a circuit breaker, by what it became")
+  breaker: counter("aicortex_breaker_transitions_total", "Changes of a circuit breaker, by what it became"),
+  hits: counter("aicortex_cache_hits_total", "Calls that were given a kept answer"),
+  misses: counter("aicortex_cache_misses_total", "Calls with the cache for which a server was asked"),
+  shared: counter("aicortex_cache_shared_total", "Calls that shared the answer to an equal call under way")
+} as const
+
+/**
+ * The metrics of the response cache.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const cache = {
+  hits: Metric.fromMetricKey(keys.hits),
+  misses: Metric.fromMetricKey(keys.misses),
+  shared: Metric.fromMetricKey(keys.shared)
 } as const
 
 const names: ReadonlySet<string> = new Set(Object.values(keys).map(({ name }) => name))

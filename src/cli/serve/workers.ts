@@ -9,7 +9,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { InvalidConfig } from "../../Errors.js"
-import { merge } from "../../gateway/metrics.js"
+import { merge } from "../../gateway/exposition.js"
 
 /** A worker that dies at once is not started again at once, in milliseconds. */
 const pause = 1_000
