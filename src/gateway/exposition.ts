@@ -151,3 +151,16 @@ export const merge = (texts: ReadonlyArray<string>): string => {
   }
   return merged
 }
+
+/**
+ * What remains of the figures of a process that has gone: what it has counted, but not how it stood. Without it, what is
+ * counted would seem to begin anew whenever a process ends.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const lasting = (text: string): string => {
+  let kept = ""
+  for (const part of text.split(/^(?=# HELP )/m)) if (!/^# TYPE \S+ gauge$/m.test(part)) kept += part
+  return kept
+}
