@@ -128,6 +128,9 @@ describe("figures", () => {
     expect(value("aicortex_attempts_total", { model: other })).toBeUndefined()
     expect(text).not.toContain("nobody-has")
     expect(families.get("aicortex_attempts_total")?.type).toBe("counter")
+    expect(
+      value("gen_ai_client_operation_duration_seconds_count", { error_type: "ModelNotFound" })
+    ).toBeGreaterThanOrEqual(5)
   })
 
   it("tell of waiting, of kept answers and of embeddings", async () => {

@@ -11,6 +11,7 @@ import * as Message from "../Message.js"
 import * as ResponseCache from "../ResponseCache.js"
 import type { Traveller } from "../Router.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
+import * as Telemetry from "../Telemetry.js"
 import { type Ask, needs } from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
@@ -35,6 +36,7 @@ const conversationOf = ({ messages }: Pick<ChatRequest, "messages">): string => 
  * - `models`: which models may answer, in their order
  * - `decoder`: checks the JSON that was asked for
  * - `given`: the client has a piece of an answer, so that no other model may begin
+ * - `opened`: when the last answer was begun, by the clock of `performance`
  * - `stopped`: nobody waits for an answer any more
  *
  * @since 0.1.0
@@ -45,6 +47,7 @@ export class Errand {
   decoder: StructuredOutput.Decoder<unknown> | undefined
   given = false
   stopped = false
+  opened: number | undefined
   private readonly stops: Array<() => void> = []
   private readonly traveller: Traveller
 
@@ -114,9 +117,11 @@ export class Errand {
       this.ask.session === undefined
         ? this.begin(candidate, request, events, accepts)
         : this.run(this.house.library.chat.open({ messages: request.messages }, this.options(request)))
-    const opened = answer instanceof Promise ? await answer : answer
-    this.stoppable(() => opened.cancel())
+    // To wait for who has the model is not our own work.
     exchange.own += performance.now() - started
+    const opened = answer instanceof Promise ? await answer : answer
+    this.opened = performance.now()
+    this.stoppable(() => opened.cancel())
     return opened
   }
 
@@ -149,7 +154,15 @@ export class Errand {
     const servers = failover.prepare(model, routing, traveller)
     const prepared: Effect.Effect<ResponseCache.Begin, unknown> =
       ttl === undefined ? servers : cache.prepare({ request, routing, ttl, accepts }, servers)
-    return this.run(prepared).then((begin) => begin(call))
+    return this.run(prepared).then(
+      (begin) => begin(call),
+      (error: unknown) => {
+        const observer = Telemetry.observe(call, undefined, Date.now)
+        if (exchange.left) observer.closed()
+        else observer.failed(error)
+        throw error
+      }
+    )
   }
 
   /** What a session is asked with. */

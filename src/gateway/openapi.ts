@@ -137,22 +137,45 @@ const problem = {
         type: text,
         param: { type: ["string", "null"] },
         code: { type: ["string", "null"] },
-        attempts: list(object)
+        attempts: list(object),
+        request_id: text
       }
     }
   }
 }
-const ollamaProblem = { type: "object", required: ["error"], properties: { error: text } }
+const ollamaProblem = { type: "object", required: ["error"], properties: { error: text, request_id: text } }
+
+const requestHeaders = [
+  {
+    name: "X-Request-Id",
+    in: "header",
+    description: "The request's name in answers, errors and the log: at most 128 letters, digits and ._:-",
+    schema: { type: "string", pattern: "^[A-Za-z0-9_.:-]{1,128}$" }
+  },
+  {
+    name: "traceparent",
+    in: "header",
+    description: "The caller's span (W3C Trace Context), which the request's is below; servers are told on",
+    schema: text
+  },
+  { name: "tracestate", in: "header", description: "Told on with it", schema: text }
+]
 
 const operation = (method: string, path: string, summary: string): object => ({
   summary,
   operationId: `${method.toLowerCase()}${path.replace(/[^a-z0-9]+/gi, "_")}`,
-  ...(path.endsWith("{id}") ? { parameters: [{ name: "id", in: "path", required: true, schema: text }] } : {}),
+  parameters: [
+    ...(path.endsWith("{id}") ? [{ name: "id", in: "path", required: true, schema: text }] : []),
+    ...requestHeaders
+  ],
   ...(method === "POST" || path === "/api/delete"
     ? { requestBody: { content: { "application/json": { schema: bodies[path] ?? object } } } }
     : {}),
   responses: {
-    200: { description: "What was asked for." },
+    200:
+      path === "/metrics"
+        ? { description: "Figures in Prometheus' text format.", content: { "text/plain": { schema: text } } }
+        : { description: "What was asked for." },
     default: {
       description: "What is wrong.",
       content: { "application/json": { schema: path.startsWith("/api") ? ollamaProblem : problem } }
@@ -212,6 +235,7 @@ client at this address. The whole API is in <a href="/openapi.json">openapi.json
 <tr><td><code>X-Aicortex-Attempts</code></td><td>How many servers were tried.</td></tr>
 <tr><td><code>X-Aicortex-Reason</code></td><td>Why this one: the routing, a failover, or the cache.</td></tr>
 <tr><td><code>X-Aicortex-Session</code></td><td>A conversation to go on with (in a request).</td></tr>
-<tr><td><code>X-Request-Id</code></td><td>The request's name in logs; yours is taken where you send one.</td></tr>
+<tr><td><code>X-Request-Id</code></td><td>The request's name in answers, errors and the log; yours is taken where you send one.</td></tr>
+<tr><td><code>traceparent</code>, <code>tracestate</code></td><td>The trace that a request is a part of; servers are told on.</td></tr>
 </table></body></html>
 `

@@ -95,7 +95,11 @@ export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
   const { attempts, cached, model, server } = result
   errand.receipt(server, attempts.length + 1, cached, attempts.at(-1)?.reason)
   exchange.account.model = model
-  exchange.account.firstToken = result.firstTokenTime
+  const { firstTokenTime } = result
+  if (firstTokenTime !== undefined) {
+    const before = cached || errand.opened === undefined ? 0 : errand.opened - exchange.began
+    exchange.account.firstToken = before + firstTokenTime
+  }
   for (const { result } of all) errand.counted(result.usage.promptTokens, result.usage.completionTokens)
   exchange.json(
     codec.whole(
