@@ -38,9 +38,12 @@ import * as ConfigFile from "./cortex/file.js"
 import type { InvalidConfig } from "./Errors.js"
 import * as Core from "./gateway/core.js"
 import * as House from "./gateway/house.js"
+import * as Log from "./gateway/log.js"
 import * as Running from "./gateway/running.js"
 import * as Settings from "./gateway/settings.js"
+import type { Given } from "./gateway/tracing.js"
 import * as Sessions from "./Sessions.js"
+import * as Telemetry from "./Telemetry.js"
 
 // =============================================================================
 // models
@@ -55,13 +58,15 @@ import * as Sessions from "./Sessions.js"
 export interface Options extends Settings.Options {}
 
 /**
- * `handle` answers a request of a `node:http` server; `url` is its path, where a part of it has been dealt with.
+ * `handle` answers a request of a `node:http` server; `url` is its path, where a part of it has been dealt with. With
+ * the tracer that was set when the gateway was made, the request is a span below its caller's (`traceparent`); `given`
+ * says otherwise where its spans go.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
-  readonly handle: (request: IncomingMessage, response: ServerResponse, url?: string) => void
+  readonly handle: (request: IncomingMessage, response: ServerResponse, url?: string, given?: Given) => void
 }
 
 /**
@@ -90,7 +95,7 @@ export const make = Effect.fnUntraced(function* (
   const log = (text: string) => {
     runFork(Effect.logError(text))
   }
-  const house = yield* House.make(settings, House.memory(log))
+  const house = yield* House.make(settings, House.memory(log, Log.toStandardError()))
   const handle = Core.make({
     house: () => house,
     enter: () => {},
@@ -109,7 +114,8 @@ export const layer = (options: Options = {}): Layer.Layer<Gateway, InvalidConfig
   Layer.effect(Gateway, make(options))
 
 /**
- * The gateway as an application of `@effect/platform`, for a server of `@effect/platform-node`: mounted anywhere.
+ * The gateway as an application of `@effect/platform`, for a server of `@effect/platform-node`: mounted anywhere. Its
+ * spans go below the one that the server makes of the request, with that one's tracer.
  *
  * @since 0.1.0
  * @category constructors
@@ -117,11 +123,14 @@ export const layer = (options: Options = {}): Layer.Layer<Gateway, InvalidConfig
 export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
   Effect.zip(Gateway, HttpServerRequest.HttpServerRequest),
   ([{ handle }, request]) =>
-    Effect.async<HttpServerResponse.HttpServerResponse>((resume) => {
-      const response = NodeHttpServerRequest.toServerResponse(request)
-      // It has been sent by then: what stands here is never seen.
-      response.on("close", () => resume(Effect.succeed(HttpServerResponse.empty())))
-      handle(NodeHttpServerRequest.toIncomingMessage(request), response, request.url)
+    Effect.withFiberRuntime<HttpServerResponse.HttpServerResponse>((fiber) => {
+      const given = { trace: Telemetry.traceOf(fiber) }
+      return Effect.async<HttpServerResponse.HttpServerResponse>((resume) => {
+        const response = NodeHttpServerRequest.toServerResponse(request)
+        // It has been sent by then: of what stands here, only the status is seen, by what observes the server.
+        response.on("close", () => resume(Effect.succeed(HttpServerResponse.empty({ status: response.statusCode }))))
+        handle(NodeHttpServerRequest.toIncomingMessage(request), response, request.url, given)
+      })
     })
 )
 
@@ -133,8 +142,8 @@ export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
  * - `gateway`: goes before the environment and the configuration file
  * - `cortex`: the fleet; what is left out comes from the environment and the configuration file
  * - `log`: takes what there is to tell whoever runs the gateway; default: nobody is told
- * - `common`, `metrics`, `patience`: see `gateway/running`; the sessions of `common` stand for those that `cortex` would
- *   keep
+ * - `accessLog`, `common`, `metrics`, `patience`: see `gateway/running`; the sessions of `common` stand for those that
+ *   `cortex` would keep
  *
  * @since 0.1.0
  * @category models

@@ -17,6 +17,7 @@ import { afterEach, describe, expect, it } from "vitest"
 import { endpoints } from "../src/gateway/endpoints.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "./support/fakeServer.js"
 import { eventually, rawRequest, startGateway, type TestGateway } from "./support/gateway.js"
+import { parse } from "./support/prometheus.js"
 
 const model = "m:1b"
 const messages = [{ role: "user", content: "Hi" }]
@@ -400,14 +401,11 @@ describe("what it tells", () => {
     const text = await (await gateway.get("/metrics")).text()
     expect(text).toContain(`aicortex_requests_total{route="/v1/chat/completions",status="200"} 2`)
     expect(text).toContain(`aicortex_requests_total{route="/v1/chat/completions",status="400"} 1`)
-    expect(text).toContain(`aicortex_attempts_failed_total{server="server-1",reason="server-error"} 1`)
     expect(text).toMatch(/aicortex_overhead_seconds_bucket\{le="0\.001"\} \d/)
     expect(text).toMatch(/aicortex_overhead_seconds_count 3/)
     expect(text).toMatch(/aicortex_time_to_first_token_seconds_count 1/)
-    expect(text).toMatch(/aicortex_tokens_total\{kind="completion"\} [1-9]/)
     expect(text).toContain(`aicortex_server_up{server="server-2"} 1`)
-    for (const line of text.trimEnd().split("\n"))
-      expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{.*\})? [\d.e+-]+)$/)
+    expect(() => parse(text)).not.toThrow()
   })
 
   it("itself", async () => {

@@ -8,6 +8,7 @@ import { Agent, fetch as undiciFetch } from "undici"
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
 import { type FakeServer, startFakeOllama } from "./support/fakeServer.js"
 import { eventually } from "./support/gateway.js"
+import { figures } from "./support/prometheus.js"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const bin = join(root, "dist/bin.js")
@@ -79,10 +80,10 @@ const fake = async (options: Parameters<typeof startFakeOllama>[0] = {}): Promis
   open.push(server.stop)
   return server
 }
-const ask = (url: string, body: object = {}) =>
+const ask = (url: string, body: object = {}, headers: Record<string, string> = {}) =>
   fetch(`${url}/v1/chat/completions`, {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: { "content-type": "application/json", ...headers },
     body: JSON.stringify({ model, messages: [{ role: "user", content: "Hi" }], ...body })
   })
 const textOf = async (response: Response) =>
@@ -156,9 +157,23 @@ describe("aicortex serve", () => {
   it("uses several processes, replaces one that dies, and adds up their figures", async () => {
     const server = await fake()
     const { child, ended, said, url } = await serve(["--workers", "2"], { servers: [server.url] })
-    for (let i = 0; i < 6; i++) expect((await ask(url)).status).toBe(200)
-    const figures = async () => (await fetch(`${url}/metrics`)).text()
-    expect(await figures()).toContain(`aicortex_requests_total{route="/v1/chat/completions",status="200"} 6`)
+    const asked = async () => expect((await ask(url, {}, { connection: "close" })).status).toBe(200)
+    for (let i = 0; i < 6; i++) await asked()
+    const told = async () => figures(await (await fetch(`${url}/metrics`)).text())
+    const counted = async () => {
+      const { value } = await told()
+      const route = { route: "/v1/chat/completions" }
+      return [
+        value("aicortex_requests_total", { ...route, status: "200" }),
+        value("aicortex_request_duration_seconds_count", route),
+        value("aicortex_attempts_total", { server: "server-1", model, outcome: "success" }),
+        value("gen_ai_server_time_to_first_token_seconds_bucket", { server: "server-1", le: "+Inf" }),
+        value("aicortex_attempts_in_flight"),
+        value("aicortex_server_up"),
+        value("aicortex_server_models")
+      ]
+    }
+    expect(await counted()).toEqual([6, 6, 6, 6, 0, 1, 1])
     const [worker] = spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" })
       .stdout.trim()
       .split("\n")
@@ -166,9 +181,39 @@ describe("aicortex serve", () => {
       process.kill(Number(worker), "SIGKILL")
       await eventually(() => said().includes("another one takes its place"), "it is replaced")
     }
-    expect((await ask(url)).status).toBe(200)
+    await asked()
+    // What the one that died had counted, was told before.
+    expect(await counted()).toEqual([7, 7, 7, 7, 0, 1, 1])
     child.kill("SIGTERM")
     expect(await ended).toBe(143)
+  })
+
+  it("logs a line for each request where it is asked to, from every process", async () => {
+    const server = await fake()
+    const { child, ended, said, url } = await serve(["--workers", "2", "--log", "json"], { servers: [server.url] })
+    for (let i = 0; i < 4; i++) expect((await ask(url, {}, { connection: "close" })).status).toBe(200)
+    await fetch(`${url}/health`)
+    const lines = () =>
+      said()
+        .split("\n")
+        .filter((line) => line.startsWith("{"))
+    await eventually(() => lines().length === 5, "five lines")
+    const routes = lines().map((line) => (JSON.parse(line) as { route: string }).route)
+    expect(routes.sort()).toEqual(["/health", ...Array(4).fill("/v1/chat/completions")])
+    child.kill("SIGTERM")
+    expect(await ended).toBe(143)
+    expect(said()).not.toContain(new URL(server.url).host)
+    const text = await serve(["--log", "off"], { servers: [server.url], gateway: { log: "text" } })
+    await ask(text.url)
+    expect((await fetch(`${text.url}/health`)).status).toBe(200)
+    expect(text.said()).not.toContain("request_id=")
+    const wrong = launch(["--log", "xml"])
+    expect([await wrong.ended, wrong.said()]).toEqual([
+      2,
+      expect.stringContaining("--log must be one of off, text, json")
+    ])
+    const bad = launch(["--port", "0"], { gateway: { log: "xml" } })
+    expect([await bad.ended, bad.said()]).toEqual([1, expect.stringContaining("gateway.log")])
   })
 
   describe("with several workers", () => {

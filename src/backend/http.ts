@@ -179,7 +179,7 @@ const lingerTime = 1_000
 const errorTime = 1_000
 
 /** Whom an attempt tells of signs of life and of its failure; what was answered is the decoder's to tell. */
-type Listener = Pick<Sink, "connected" | "read" | "flush" | "fail">
+type Listener = Pick<Sink, "context" | "connected" | "read" | "flush" | "fail">
 
 class HttpAttempt implements TransportHandler, Exchange {
   private status = 0
@@ -318,7 +318,7 @@ class HttpAttempt implements TransportHandler, Exchange {
 }
 
 /**
- * Sends one request, and has `decoder` tell `sink` what comes back. `now` is the time in milliseconds since the epoch.
+ * Sends one request, and has `decoder` tell `sink` what comes back. It carries the trace that the sink knows. `now` is the time in milliseconds since the epoch.
  *
  * @since 0.1.0
  * @category constructors
@@ -331,7 +331,14 @@ export const start = (
   now: () => number
 ): Exchange => {
   const attempt = new HttpAttempt(sink, decoder, now)
-  attempt.begin(transport.send({ method: "POST", ...request }, attempt))
+  const { body, headers, url } = request
+  const { context } = sink
+  attempt.begin(
+    transport.send(
+      { method: "POST", url, headers: context === undefined ? headers : { ...headers, ...context }, body },
+      attempt
+    )
+  )
   return attempt
 }
 

@@ -399,7 +399,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
       return
     }
     this.wake()
-    complete(result).then(
+    complete(result, this.observer.span).then(
       (continuation) => {
         if (this.over) return
         if (continuation === undefined) this.end(result)

@@ -8,10 +8,12 @@ import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Access from "./access.js"
 import { type Endpoint, endpoints } from "./endpoints.js"
 import { Exchange } from "./exchange.js"
+import * as Exposition from "./exposition.js"
+import * as Figures from "./figures.js"
 import type { House } from "./house.js"
-import type { ServerGauge } from "./metrics.js"
 import * as Problem from "./problem.js"
 import type * as Settings from "./settings.js"
+import * as Tracing from "./tracing.js"
 
 const label = (rest: string): string => {
   try {
@@ -55,23 +57,6 @@ export interface Owner {
   readonly leave: (house: House) => void
   readonly metrics: (own: () => Promise<string>) => Promise<string>
   readonly draining: () => boolean
-}
-
-/**
- * What `/metrics` tells of this process.
- *
- * @since 0.1.0
- * @category accessors
- */
-export const metricsText = async (house: House): Promise<string> => {
-  const { labels, library, metrics } = house
-  const statuses = await library.run(library.registry.servers).result
-  return metrics.text(
-    statuses.map(({ models, reachable, url }): ServerGauge => {
-      const inFlight = models.reduce((sum, model) => sum + library.fleet.snapshot(url, model).inFlight, 0)
-      return { server: labels.label(url), up: reachable, inFlight, models: models.length }
-    })
-  )
 }
 
 const cors = (house: House, exchange: Exchange, origin: string | undefined): void => {
@@ -208,8 +193,8 @@ export const make = (owner: Owner) => {
         if (exchange.left) return
       }
       if (endpoint === metricsEndpoint) {
-        const text = await owner.metrics(() => metricsText(house))
-        exchange.send(200, "text/plain; version=0.0.4; charset=utf-8", text)
+        const text = await owner.metrics(() => Figures.text(house))
+        exchange.send(200, Exposition.contentType, text)
         return
       }
       if (owner.draining()) exchange.headers["connection"] = "close"
@@ -226,7 +211,12 @@ export const make = (owner: Owner) => {
     }
   }
 
-  return (request: IncomingMessage, response: ServerResponse, url = request.url ?? "/"): void => {
+  return (
+    request: IncomingMessage,
+    response: ServerResponse,
+    url = request.url ?? "/",
+    given?: Tracing.Given | undefined
+  ): void => {
     const house = owner.house()
     owner.enter(house)
     const { metrics } = house
@@ -235,11 +225,14 @@ export const make = (owner: Owner) => {
       metrics.inFlight--
       if (exchange.access !== undefined) house.keyLimits.leave(exchange.access)
       if (exchange.left) metrics.clientLeft()
-      metrics.request(exchange.route, exchange.left && exchange.status === 0 ? 499 : exchange.status)
-      metrics.duration.observe((performance.now() - exchange.began) / 1000)
-      metrics.overhead.observe(exchange.own / 1000)
+      const status = exchange.left && exchange.status === 0 ? 499 : exchange.status
+      const duration = performance.now() - exchange.began
+      metrics.request(exchange.route, status, duration / 1000, exchange.own / 1000)
+      house.accessLog.tell(house.settings.log, exchange, status, duration)
+      if (span !== undefined) Tracing.end(exchange, span, status)
       owner.leave(house)
     })
+    const span = Tracing.begin(house, exchange, given)
     void serve(house, exchange, pathOf(url))
   }
 }

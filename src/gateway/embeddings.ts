@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import type { Embedded, EmbedRequest, Input } from "../EmbedRequest.js"
-import type { Attempt } from "../Errors.js"
 import * as Ask from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
@@ -91,33 +90,33 @@ const answer = async (
   wanted: Wanted,
   body: (embedded: Embedded, tokens: number) => object
 ): Promise<void> => {
-  const { keyLimits, labels, library, limits, metrics, settings } = house
+  const { account, context, trace } = exchange
+  const { keyLimits, labels, library, limits, settings } = house
+  account.model = wanted.model
   const all = chain(house, wanted)
-  const failedOn = (attempts: ReadonlyArray<Attempt> = []) => {
-    for (const { reason, server } of attempts) metrics.attemptFailed(labels.label(server), reason)
-  }
   let stop = () => {}
   exchange.onLeave(() => stop())
   for (const [i, { model, only, shown }] of all.entries()) {
     try {
-      const call = { request: { ...wanted, model }, limits, began: Date.now() }
+      const call = { request: { ...wanted, model }, limits, began: Date.now(), trace, context }
       const running = library.run(library.failover.embed(call, settings.routing, { only }))
       stop = running.stop
       const embedded = await running.result
       if (exchange.left) return
-      failedOn(embedded.attempts)
-      exchange.headers["x-aicortex-server"] = labels.label(embedded.server)
-      exchange.headers["x-aicortex-attempts"] = embedded.attempts.length + 1
+      const tokens = embedded.promptTokens || lengthOf(wanted.input)
+      account.model = embedded.model
+      account.server = labels.label(embedded.server)
+      account.attempts = embedded.attempts.length + 1
+      account.promptTokens = tokens
+      exchange.headers["x-aicortex-server"] = account.server
+      exchange.headers["x-aicortex-attempts"] = account.attempts
       const failure = embedded.attempts.at(-1)?.reason
       exchange.headers["x-aicortex-reason"] = failure === undefined ? settings.routing : `failover after ${failure}`
-      const tokens = embedded.promptTokens || lengthOf(wanted.input)
-      metrics.used(tokens, 0)
       if (exchange.access !== undefined) keyLimits.spend(exchange.access, tokens)
       exchange.json(body({ ...embedded, model: shown(embedded.model, library.protocol(embedded.server)) }, tokens))
       return
     } catch (error) {
       if (exchange.left) return
-      failedOn((error as { readonly attempts?: ReadonlyArray<Attempt> }).attempts)
       if (i + 1 >= all.length || !isServers(error)) throw error
     }
   }

@@ -4,11 +4,14 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { type Limits, limits } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type * as Sessions from "../Sessions.js"
+import * as Telemetry from "../Telemetry.js"
 import * as Access from "./access.js"
 import { Library } from "./fleet.js"
+import type { AccessLog } from "./log.js"
 import { Metrics } from "./metrics.js"
 import type * as Responses from "./openai/responses/store.js"
 import { makeMemory } from "./openai/responses/store.js"
@@ -17,7 +20,7 @@ import type { Settings } from "./settings.js"
 
 /**
  * What a request is answered with. `limits` are those of every call; a second server is asked where the fleet's own
- * settings say so.
+ * settings say so. `trace` is where the spans of requests go, if a tracer was set when the gateway was made.
  *
  * @since 0.1.0
  * @category models
@@ -30,6 +33,8 @@ export interface House {
   readonly keyLimits: Access.Limiter
   readonly responses: Responses.Store
   readonly labels: Problem.Labels
+  readonly trace: Telemetry.Trace | undefined
+  readonly accessLog: AccessLog
   /** What a gateway has to say to whoever runs it. */
   readonly log: (text: string) => void
 }
@@ -45,6 +50,7 @@ export interface Memory {
   readonly keyLimits: Access.Limiter
   readonly responses: Responses.Store
   readonly log: (text: string) => void
+  readonly accessLog: AccessLog
 }
 
 /**
@@ -61,14 +67,27 @@ export interface Common {
 }
 
 /**
+ * `accessLog` tells of requests; what is not in `common` is this process' own.
+ *
  * @since 0.1.0
  * @category constructors
  */
-export const memory = (log: (text: string) => void, common?: Omit<Common, "sessions">): Memory => ({
+export const memory = (
+  log: (text: string) => void,
+  accessLog: AccessLog,
+  common?: Omit<Common, "sessions">
+): Memory => ({
   metrics: new Metrics(),
   keyLimits: common?.keyLimits ?? new Access.Limits(() => performance.now()),
   responses: common?.responses ?? makeMemory(() => performance.now()),
-  log
+  log,
+  accessLog
+})
+
+/** Requests have parents of their own. */
+const ownTrace = Effect.withFiberRuntime<Telemetry.Trace | undefined>((fiber) => {
+  const trace = Telemetry.traceOf(fiber)
+  return Effect.succeed(trace === undefined ? undefined : { ...trace, parent: Option.none(), state: undefined })
 })
 
 /** Where responses are not to be kept, those that were are forgotten. */
@@ -79,10 +98,10 @@ const none: Responses.Bounds = { maxEntries: 0, maxBytes: 0, ttl: 0 }
  * @category constructors
  */
 export const make = (settings: Settings, memory: Memory): Effect.Effect<House, never, Services> =>
-  Effect.map(Effect.runtime<Services>(), (runtime) => {
+  Effect.map(Effect.zip(Effect.runtime<Services>(), ownTrace), ([runtime, trace]) => {
     const library = new Library(runtime)
     memory.responses.bound(settings.responses ?? none)
     const { deadline, firstTokenTimeout, loadTimeout, timeout } = settings
     const ofCalls = limits({ timeout, firstTokenTimeout, loadTimeout, deadline }, library.settings.hedge)
-    return { ...memory, library, settings, limits: ofCalls, labels: library.labels(settings.exposeServers) }
+    return { ...memory, library, settings, limits: ofCalls, labels: library.labels(settings.exposeServers), trace }
   })

@@ -62,12 +62,29 @@ const problem = {
         type: text,
         param: { type: ["string", "null"] },
         code: { type: ["string", "null"] },
-        attempts: { type: "array", items: object }
+        attempts: { type: "array", items: object },
+        request_id: text
       }
     }
   }
 }
-const ollamaProblem = { type: "object", required: ["error"], properties: { error: text } }
+const ollamaProblem = { type: "object", required: ["error"], properties: { error: text, request_id: text } }
+
+const requestHeaders = [
+  {
+    name: "X-Request-Id",
+    in: "header",
+    description: "The request's name in answers, errors and the log: at most 128 letters, digits and ._:-",
+    schema: { type: "string", pattern: "^[A-Za-z0-9_.:-]{1,128}$" }
+  },
+  {
+    name: "traceparent",
+    in: "header",
+    description: "The caller's span (W3C Trace Context), which the request's is below; servers are told on",
+    schema: text
+  },
+  { name: "tracestate", in: "header", description: "Told on with it", schema: text }
+]
 
 /** Who sends no key may see these, where keys are asked for. */
 const open: ReadonlySet<string> = new Set(["/", "/health", "/healthz", "/ready", "/openapi.json", "/docs"])
@@ -118,7 +135,7 @@ const parametersOf = (path: string): ReadonlyArray<object> => [
         parameter("X-Aicortex-Target", "header", "The same as server in the body.")
       ]
     : []),
-  parameter("X-Request-Id", "header", "The request's name in logs; without one it gets one.")
+  ...requestHeaders
 ]
 
 const receipts = {
@@ -215,6 +232,7 @@ client at this address. The whole API is in <a href="/openapi.json">openapi.json
 <tr><td><code>X-Aicortex-Attempts</code></td><td>How many servers were tried.</td></tr>
 <tr><td><code>X-Aicortex-Reason</code></td><td>Why this one: the routing, a failover, or the cache.</td></tr>
 <tr><td><code>X-Aicortex-Session</code></td><td>A conversation to go on with (in a request).</td></tr>
-<tr><td><code>X-Request-Id</code></td><td>The request's name in logs; yours is taken where you send one.</td></tr>
+<tr><td><code>X-Request-Id</code></td><td>The request's name in answers, errors and the log; yours is taken where you send one.</td></tr>
+<tr><td><code>traceparent</code>, <code>tracestate</code></td><td>The trace that a request is a part of; servers are told on.</td></tr>
 </table></body></html>
 `

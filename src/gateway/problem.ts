@@ -7,7 +7,7 @@ import type { Attempt, ChatError, SchemaMismatch } from "../Errors.js"
 
 /**
  * `status` is the HTTP status; `type`, `code` and `param` are OpenAI's; `retryAfter` is in milliseconds; `attempts` are
- * those of a call that failed on every server.
+ * those of a call that failed on every server; `requestId` is the name of the request.
  *
  * @since 0.1.0
  * @category models
@@ -20,6 +20,7 @@ export interface Problem {
   readonly param: string | null
   readonly retryAfter?: number | undefined
   readonly attempts?: ReadonlyArray<object> | undefined
+  readonly requestId?: string | undefined
 }
 
 const types: { readonly [status: number]: string } = {
@@ -225,8 +226,15 @@ export const isServers = (error: unknown): boolean =>
  * @since 0.1.0
  * @category encoding
  */
-export const openAI = ({ attempts, code, message, param, type }: Problem): object => ({
-  error: { message, type, param, code, ...(attempts === undefined ? {} : { attempts }) }
+export const openAI = ({ attempts, code, message, param, requestId, type }: Problem): object => ({
+  error: {
+    message,
+    type,
+    param,
+    code,
+    ...(attempts === undefined ? {} : { attempts }),
+    ...(requestId === undefined ? {} : { request_id: requestId })
+  }
 })
 
 /**
@@ -235,4 +243,5 @@ export const openAI = ({ attempts, code, message, param, type }: Problem): objec
  * @since 0.1.0
  * @category encoding
  */
-export const ollama = ({ message }: Problem): object => ({ error: message })
+export const ollama = ({ message, requestId }: Problem): object =>
+  requestId === undefined ? { error: message } : { error: message, request_id: requestId }

@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { Attempt } from "../Errors.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import type { Ask } from "./ask.js"
 import type { Codec } from "./codec.js"
@@ -22,12 +21,14 @@ const failed = ({ exchange, house }: Errand, codec: Codec, error: unknown): void
     house.log(`${exchange.id}: ${error instanceof Error ? error.stack : String(error)}`)
   }
   const { attempts } = problem
+  if (attempts !== undefined) exchange.account.attempts = attempts.length
   if (!exchange.headSent) {
     exchange.problem(problem, attempts === undefined ? {} : { "x-aicortex-attempts": attempts.length })
     return
   }
   house.metrics.streamBroke()
-  exchange.end(codec.failure(problem))
+  exchange.account.error = problem.code ?? problem.type
+  exchange.end(codec.failure({ ...problem, requestId: exchange.id }))
 }
 
 /** A session goes on with one answer, and as a conversation does. */
@@ -47,6 +48,8 @@ export const relay = async (house: House, exchange: Exchange, ask: Ask, codec: C
   const started = performance.now()
   const errand = new Errand(house, exchange, ask)
   const stream = ask.stream ? new Stream(errand, codec) : undefined
+  exchange.account.streamed = ask.stream
+  exchange.account.model = ask.model
   exchange.onLeave(() => {
     errand.stop()
     stream?.stop()
@@ -66,7 +69,6 @@ export const relay = async (house: House, exchange: Exchange, ask: Ask, codec: C
     // What runs on has nobody to run for.
     errand.stop()
     if (exchange.left) return
-    errand.failedOn((error as { readonly attempts?: ReadonlyArray<Attempt> }).attempts)
     failed(errand, codec, error)
   } finally {
     stream?.stop()

@@ -22,6 +22,19 @@ const seconds = Schema.Number.pipe(
   Schema.filter((n) => (Number.isFinite(n) && n > 0 ? undefined : "must be a number of seconds above 0"))
 )
 
+/**
+ * How requests are logged: not at all, as text (`name=value`), or as a JSON object in each line.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const LogForm = Schema.Literal("off", "text", "json")
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type LogForm = typeof LogForm.Type
+
 /** A key in the file: `key` is the key, or the environment variable that holds it. */
 const FileKey = Schema.Struct({
   name: Schema.NonEmptyString,
@@ -63,6 +76,7 @@ export const File = Schema.Struct({
     )
   ),
   exposeServers: Schema.optional(Schema.Boolean),
+  log: Schema.optional(LogForm),
   heartbeat: Schema.optional(Schema.NonNegative),
   drain: Schema.optional(Schema.NonNegative),
   timeout: Schema.optional(seconds),
@@ -110,6 +124,7 @@ export interface Key {
  * - `responses`: how many responses of `/v1/responses` are kept, in how much room (bytes), and for how long after their
  *   last use (ms), in memory; default 10,000, 64 MiB and a day. `false` keeps none
  * - `exposeServers`: whether answers and errors tell the addresses of servers; default `false`
+ * - `log`: whether a line is written to standard error for each request, and how: `off`, `text` or `json`; default `off`
  * - `heartbeat`: after how many milliseconds of silence a stream shows that it lives, 0 for never; default 10,000
  * - `drain`: how long requests under way may still take when the gateway stops, in milliseconds; default 30,000
  * - `timeout`, `firstTokenTimeout`, `loadTimeout`, `deadline`: as in `ChatRequest.Options`, for every request
@@ -129,6 +144,7 @@ export interface Options {
   readonly routing?: Routing | undefined
   readonly responses?: boolean | { readonly [K in keyof Bounds]?: Bounds[K] | undefined } | undefined
   readonly exposeServers?: boolean | undefined
+  readonly log?: LogForm | undefined
   readonly heartbeat?: number | undefined
   readonly drain?: number | undefined
   readonly timeout?: number | undefined
@@ -171,6 +187,7 @@ export interface Settings {
   /** `undefined` where none is kept. */
   readonly responses: Bounds | undefined
   readonly exposeServers: boolean
+  readonly log: LogForm
   readonly heartbeat: number
   readonly drain: number
   readonly timeout: number | undefined
@@ -190,6 +207,7 @@ export const defaults = {
   maxBody: 32 * 1024 * 1024,
   routing: "random",
   responses: { maxEntries: 10_000, maxBytes: 64 * 1024 * 1024, ttl: 86_400_000 },
+  log: "off",
   heartbeat: 10_000,
   drain: 30_000
 } as const
@@ -315,6 +333,8 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
         "or --insecure if everybody may use your servers"
     )
   }
+  const log = pick("log") ?? defaults.log
+  if (!LogForm.literals.includes(log)) return bad("log", `must be one of ${LogForm.literals.join(", ")}`)
   const cors = pick("cors") ?? []
   for (const origin of cors) {
     if (origin === "*") continue
@@ -349,6 +369,7 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
     routing: pick("routing") ?? defaults.routing,
     responses: kept === false ? undefined : { maxEntries, maxBytes, ttl },
     exposeServers: pick("exposeServers") ?? false,
+    log,
     heartbeat: pick("heartbeat") ?? defaults.heartbeat,
     drain: pick("drain") ?? defaults.drain,
     timeout: pick("timeout"),

@@ -97,9 +97,14 @@ export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
   const { candidate, result } = first
   const { attempts, cached, model, server } = result
   errand.receipt(server, attempts.length + 1, cached, attempts.at(-1)?.reason)
+  exchange.account.model = model
+  const { firstTokenTime } = result
+  if (firstTokenTime !== undefined) {
+    const before = cached || errand.opened === undefined ? 0 : errand.opened - exchange.began
+    exchange.account.firstToken = before + firstTokenTime
+  }
   const answers = all.map(({ result }) => {
     const usage = errand.usage(result.usage, written(result))
-    errand.failedOn(result.attempts)
     errand.counted(usage.promptTokens, usage.completionTokens)
     return usage === result.usage ? result : { ...result, usage }
   })

@@ -27,6 +27,7 @@ export interface Flags {
   readonly maxBody: number | undefined
   readonly config: string | undefined
   readonly exposeServers: boolean
+  readonly log: Gateway.Options["log"]
   readonly insecure: boolean
   readonly drain: number | undefined
   readonly workers: number | undefined
@@ -45,6 +46,7 @@ const gatewayOptions = (flags: Flags): Gateway.Options => ({
   ...(flags.cors.length === 0 ? {} : { cors: flags.cors }),
   maxBody: flags.maxBody,
   ...(flags.exposeServers ? { exposeServers: true } : {}),
+  log: flags.log,
   ...(flags.insecure ? { insecure: true } : {}),
   drain: flags.drain === undefined ? undefined : flags.drain * 1000
 })
