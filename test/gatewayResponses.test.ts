@@ -125,7 +125,7 @@ describe("responses that the gateway remembers", () => {
 
     await client.responses.delete(first.id)
     const gone = await failure(client.responses.retrieve(first.id), NotFoundError)
-    expect(gone.error).toEqual({
+    expect(gone.error).toMatchObject({
       message: `Response with id '${first.id}' not found.`,
       type: "invalid_request_error",
       param: null,
