@@ -40,6 +40,25 @@ export class Reported extends Error {
   override readonly name = "Reported"
 }
 
+/**
+ * What a server says can only be said of it, not of the request: another one may do what is asked. The message begins with
+ * the name of the option and a colon.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class Unable extends Error {
+  override readonly name = "Unable"
+}
+
+/**
+ * Who is told of an exchange. What its answer says is told by the decoder.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Watcher = Pick<Sink, "connected" | "read" | "flush" | "fail">
+
 const maxErrorBytes = 64 * 1024
 const decoder = new TextDecoder()
 
@@ -180,7 +199,7 @@ class HttpAttempt implements TransportHandler, Exchange {
   private exchange: Exchange | undefined
 
   constructor(
-    private readonly sink: Sink,
+    private readonly sink: Watcher,
     private readonly decoder: Decoder,
     private readonly now: () => number
   ) {}
@@ -299,6 +318,7 @@ class HttpAttempt implements TransportHandler, Exchange {
     if (this.over) return
     this.abort()
     if (error instanceof Reported) this.sink.fail({ reason: "server-error", message: error.message })
+    else if (error instanceof Unable) this.sink.fail({ reason: "unsupported", message: error.message })
     else if (error instanceof Malformed || error instanceof LineTooLong) {
       this.sink.fail({ reason: "malformed", message: error.message })
     } else throw error
@@ -315,7 +335,7 @@ export const start = (
   transport: Transport,
   request: { readonly url: string; readonly headers: { readonly [name: string]: string }; readonly body: string },
   decoder: Decoder,
-  sink: Sink,
+  sink: Watcher,
   now: () => number
 ): Exchange => {
   const attempt = new HttpAttempt(sink, decoder, now)

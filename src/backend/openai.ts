@@ -1,17 +1,20 @@
 /**
- * The OpenAI API as many servers speak it: `POST /v1/chat/completions`, streamed as server-sent events.
+ * The OpenAI API as many servers speak it: `POST /v1/chat/completions`, and for texts `/v1/completions`, streamed as
+ * server-sent events.
  *
  * @since 0.1.0
  */
 import type { Backend, Finish, Sink } from "../Backend.js"
 import type { FinishReason, Usage } from "../ChatEvent.js"
-import type { ChatRequest } from "../ChatRequest.js"
+import { type ChatRequest, completes } from "../ChatRequest.js"
 import * as Sse from "../internal/sse.js"
 import * as Template from "../internal/template.js"
 import type * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
+import { Guard } from "./completion.js"
 import * as Http from "./http.js"
+import * as Text from "./openaiText.js"
 import * as Resume from "./resume.js"
 
 // =============================================================================
@@ -234,13 +237,14 @@ class ToolCalls {
 }
 
 /**
- * Reads the events of `/v1/chat/completions`. The answer is complete once a finish reason came and the stream ended,
+ * Reads the events of `/v1/chat/completions`, or of `/v1/completions` where a text is gone on with (`raw`) or filled in
+ * (`suffix`). The answer is complete once a finish reason came and the stream ended,
  * with `[DONE]` or without, or broke off: all that can be missing then is how many tokens it was.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const decoder = (sink: Sink): Http.Decoder => {
+export const decoder = (sink: Sink, kind: "chat" | "raw" | "suffix" = "chat"): Http.Decoder => {
   let finished = false
   let broken = false
   let reason: FinishReason | undefined
@@ -250,7 +254,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
   let calls: ToolCalls | undefined
   let bytes = 0
   let events = 0
-  const template = Template.make()
+  const template = Template.make(kind === "chat" ? "content" : "text")
 
   const complete = (): void => {
     if (finished || reason === undefined) return
@@ -281,11 +285,26 @@ export const decoder = (sink: Sink): Http.Decoder => {
     const choices = chunk["choices"]
     if (Array.isArray(choices)) {
       const choice = choices[0] as
-        | { readonly delta?: unknown; readonly finish_reason?: unknown; readonly logprobs?: unknown }
+        | {
+            readonly delta?: unknown
+            readonly text?: unknown
+            readonly finish_reason?: unknown
+            readonly logprobs?: unknown
+          }
         | undefined
       if (choice !== undefined) {
-        const delta = choice.delta
-        if (typeof delta === "object" && delta !== null) {
+        const { delta, text } = choice
+        if (kind !== "chat" && typeof text === "string") {
+          if (kind === "raw" && Text.isTemplated(chunk)) throw new Http.Unable(Text.templated)
+          if (text !== "") {
+            const likely = Text.likelihoods(choice.logprobs)
+            if (likely !== undefined) sink.logprobs?.(likely)
+            sink.text(text)
+            if (choice.finish_reason == null && choice.logprobs == null && chunk["usage"] == null) {
+              template.learn(data, text)
+            }
+          }
+        } else if (typeof delta === "object" && delta !== null) {
           const { content, reasoning, reasoning_content, tool_calls } = delta as { readonly [key: string]: unknown }
           const thought = reasoning_content ?? reasoning
           if (typeof thought === "string" && thought !== "") sink.thinking(thought)
@@ -383,10 +402,24 @@ export const make = (transport: Transport, now: () => number): Backend => {
       sink,
       now
     )
+  const complete = (server: Server, request: ChatRequest, sink: Sink) =>
+    Http.start(
+      transport,
+      {
+        url: endpoint(server.url, Text.path),
+        headers: Http.headers(server, "text/event-stream"),
+        body: JSON.stringify(Text.body(request))
+      },
+      decoder(sink, request.suffix === undefined ? "raw" : "suffix"),
+      new Guard(sink, request, `/v1${Text.path}`),
+      now
+    )
   return {
     unsupported,
-    start: (server, request, sink) => send(server, body(server, request), sink),
+    start: (server, request, sink) =>
+      completes(request) ? complete(server, request, sink) : send(server, body(server, request), sink),
     resume: (server, request, broken, sink, abilities) => {
+      if (completes(request)) return complete(server, Resume.further(request, broken, sink), sink)
       const steps = new Resume.Steps()
       const protocol: Resume.Protocol = {
         plain: (request, sink) => send(server, body(server, request), sink),
