@@ -13,7 +13,7 @@ import { version } from "../internal/version.js"
  */
 export const summaries: ReadonlyArray<readonly [method: string, path: string, about: string]> = [
   ["POST", "/v1/chat/completions", "A chat completion, whole or as a stream (OpenAI)"],
-  ["POST", "/v1/completions", "A completion of one prompt (OpenAI)"],
+  ["POST", "/v1/completions", "What comes next in a text, or stands between two (OpenAI)"],
   ["POST", "/v1/responses", "A response, whole or as events (OpenAI)"],
   ["POST", "/v1/embeddings", "Embeddings of texts (OpenAI)"],
   ["GET", "/v1/models", "The models of the fleet (OpenAI)"],
@@ -22,7 +22,7 @@ export const summaries: ReadonlyArray<readonly [method: string, path: string, ab
   ["GET", "/v1/sessions/{id}", "What was said in a conversation"],
   ["DELETE", "/v1/sessions/{id}", "Forgets a conversation"],
   ["POST", "/api/chat", "A chat, as a stream of lines or whole (Ollama)"],
-  ["POST", "/api/generate", "An answer to a prompt, as a stream of lines or whole (Ollama)"],
+  ["POST", "/api/generate", "An answer to a prompt, or the rest of a text, as a stream of lines or whole (Ollama)"],
   ["POST", "/api/embed", "Embeddings of texts (Ollama)"],
   ["POST", "/api/embeddings", "The embedding of one text (Ollama, older form)"],
   ["GET", "/api/tags", "The models of all servers (Ollama)"],
@@ -95,7 +95,40 @@ const bodies: { readonly [path: string]: object } = {
   "/v1/completions": {
     type: "object",
     required: ["prompt"],
-    properties: { prompt: text, ...sampling, max_tokens: whole(1), n: whole(1, 128), echo: flag },
+    properties: {
+      prompt: { anyOf: [text, list(text)], description: "Goes to the model as it is, without a chat template." },
+      suffix: { ...text, description: "What follows the gap that is to be filled." },
+      raw: { ...flag, default: true, description: "false: the prompt is put into the chat template." },
+      ...sampling,
+      max_tokens: { ...whole(1), default: 16 },
+      n: { ...whole(1, 128), default: 1 },
+      echo: flag,
+      logprobs: whole(0, 20)
+    },
+    additionalProperties: false
+  },
+  "/api/generate": {
+    type: "object",
+    properties: {
+      model: sampling.model,
+      prompt: { ...text, description: "Empty: the model is loaded, and no more." },
+      suffix: { ...text, description: "What follows the gap that is to be filled." },
+      raw: { ...flag, default: false, description: "The prompt goes to the model as it is, without a template." },
+      system: text,
+      images: list(text),
+      stream: { ...flag, default: true },
+      format: { anyOf: [{ enum: ["json", ""] }, object] },
+      options: { ...object, description: "Ollama's own options." },
+      keep_alive: sampling.keep_alive,
+      think: sampling.think,
+      logprobs: flag,
+      top_logprobs: whole(0, 20),
+      truncate: flag,
+      shift: flag,
+      session: sampling.session,
+      routing: sampling.routing,
+      cache: sampling.cache
+    },
     additionalProperties: false
   },
   "/v1/responses": {

@@ -125,7 +125,7 @@ export const of = (error: unknown, labels: Labels): Problem => {
       const { field, reason, server } = known as Extract<ChatError, { _tag: "InvalidRequest" }>
       if (server !== undefined) return make(400, labels.redact(reason), null, null)
       const param = params[field] ?? field
-      return make(400, `'${param}': ${reason}`, null, param)
+      return make(400, `'${param}': ${labels.redact(reason)}`, null, param)
     }
     case "ModelNotFound": {
       const { model, suggestions } = known as Extract<ChatError, { _tag: "ModelNotFound" }>
