@@ -146,8 +146,10 @@ export const needs = ({ prompts, request }: Ask): Needs => {
     characters += Message.text(message).length
     if (typeof message.content !== "string" && message.content.some((part) => part.type === "image")) vision = true
   }
-  for (const [message] of prompts ?? []) {
-    if (message !== undefined) characters = Math.max(characters, Message.text(message).length)
+  if (prompts !== undefined) {
+    for (const [message] of prompts) {
+      if (message !== undefined) characters = Math.max(characters, Message.text(message).length)
+    }
   }
   const insert = request.suffix !== undefined
   if (request.suffix !== undefined) characters += request.suffix.length
