@@ -211,6 +211,20 @@ describe("a text that is gone on with, over servers of two kinds", () => {
   })
 })
 
+describe("a chain of models", () => {
+  it("goes on to one that fills in the middle", async () => {
+    const models = [model, { name: "coder:1b", capabilities: ["completion", "insert"] }]
+    const server = await fake("ollama", { models })
+    const gateway = await gatewayOver([server], { aliases: { code: [model, "coder:1b"], chat: [model] } })
+    const ask = (model: string) => gateway.post("/v1/completions", { model, prompt: "a = ", suffix: "b" })
+    const answer = (await (await ask("code")).json()) as { choices: Array<{ text: string }>; model: string }
+    expect(answer).toMatchObject({ model: "coder:1b", choices: [{ text }] })
+    const refused = await ask("chat")
+    expect(refused.status).toBe(400)
+    expect(await refused.json()).toMatchObject({ error: { param: "suffix" } })
+  })
+})
+
 describe("the client leaves", () => {
   const leaving = phases.flatMap((phase) =>
     [true, false].flatMap((stream) =>

@@ -193,6 +193,12 @@ export const of = (error: unknown, labels: Labels): Problem => {
   }
 }
 
+/** Not every model can go on with a text, or fill one in. */
+const isOfModel = (error: Error): boolean => {
+  const { field } = error as Partial<Extract<ChatError, { _tag: "InvalidRequest" }>>
+  return field === "raw" || field === "suffix"
+}
+
 /**
  * Whether another model may do better: nothing is wrong with the request itself.
  *
@@ -205,7 +211,8 @@ export const isServers = (error: unknown): boolean =>
   (error._tag === "AllServersFailed" ||
     error._tag === "NoServers" ||
     error._tag === "ModelNotFound" ||
-    error._tag === "Overloaded")
+    error._tag === "Overloaded" ||
+    (error._tag === "InvalidRequest" && isOfModel(error)))
 
 /**
  * In OpenAI's shape.
