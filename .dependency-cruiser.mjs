@@ -7,7 +7,7 @@ const stands = (/** @type {string[]} */ ...modules) =>
   modules.flatMap((name) => [`^src/${name}\\.ts$`, `^src/${name[0]?.toLowerCase()}${name.slice(1)}/`])
 
 const internal = ["^src/internal/"]
-const domain = stands("Model", "Server", "Message", "ChatRequest", "ChatEvent", "Errors")
+const domain = stands("Model", "Server", "Message", "ChatRequest", "ChatEvent", "EmbedRequest", "Errors")
 const services = stands(
   "Transport",
   "Backend",
@@ -23,7 +23,7 @@ const services = stands(
   "Settings",
   "Telemetry"
 )
-const features = [...stands("Chat", "Orchestrator", "LocalModel"), "^src/(local|refresh)/"]
+const features = [...stands("Chat", "Embeddings", "Orchestrator", "LocalModel"), "^src/(local|refresh)/"]
 const surfaces = [...stands("Cortex", "Gateway"), "^src/(index|promise)\\.ts$", "^src/(promise|cli)/"]
 const all = [...internal, ...domain, ...services, ...features, ...surfaces]
 

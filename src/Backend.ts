@@ -10,6 +10,7 @@ import * as Context from "effect/Context"
 import type { Effect } from "effect/Effect"
 import type { FinishReason, Usage } from "./ChatEvent.js"
 import type { ChatRequest } from "./ChatRequest.js"
+import type { EmbedRequest } from "./EmbedRequest.js"
 import type { FailureReason } from "./Errors.js"
 import type { ToolCall } from "./Message.js"
 import type { Protocol, Server } from "./Server.js"
@@ -139,8 +140,20 @@ export interface Abilities {
 }
 
 /**
+ * Told what comes of texts that are to be turned into vectors: signs of life as a `Sink` is, and one `embedded`, with
+ * how many tokens the texts had where the server says so, or one `fail`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface EmbedSink extends Pick<Sink, "connected" | "read" | "fail"> {
+  embedded(embeddings: ReadonlyArray<ReadonlyArray<number>>, promptTokens: number | undefined): void
+}
+
+/**
  * `unsupported` names the options of a request that this protocol cannot express, each with the reason; such a
  * request is never sent. `start` sends it. `resume` has this server go on with an answer that broke on another.
+ * `cannotEmbed` and `embed` are the same for texts that are to be turned into vectors.
  *
  * @since 0.1.0
  * @category models
@@ -149,6 +162,8 @@ export interface Backend {
   readonly unsupported: (request: ChatRequest) => ReadonlyArray<string>
   readonly start: (server: Server, request: ChatRequest, sink: Sink) => Exchange
   readonly resume: (server: Server, request: ChatRequest, broken: Broken, sink: Joint, abilities: Abilities) => Exchange
+  readonly cannotEmbed: (request: EmbedRequest) => ReadonlyArray<string>
+  readonly embed: (server: Server, request: EmbedRequest, sink: EmbedSink) => Exchange
 }
 
 /**

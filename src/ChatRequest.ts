@@ -5,12 +5,19 @@
  * @since 0.1.0
  */
 import * as Either from "effect/Either"
-import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
-import * as AST from "effect/SchemaAST"
-import { InvalidRequest } from "./Errors.js"
+import type { InvalidRequest } from "./Errors.js"
+import {
+  decoder,
+  invalid,
+  JsonObjectSchema,
+  milliseconds,
+  optional,
+  pause,
+  range,
+  wholeFrom
+} from "./internal/options.js"
 import { Message, text as textOf } from "./Message.js"
-import { nearest } from "./Model.js"
 
 // =============================================================================
 // parts
@@ -50,7 +57,8 @@ export interface LogitBias {
 }
 
 /**
- * A tool the model may call: `parameters` is the JSON Schema of its arguments.
+ * A tool the model may call: `parameters` is the JSON Schema of its arguments. With `strict`, servers that speak the
+ * OpenAI API hold the model to that schema, if they can.
  *
  * @since 0.1.0
  * @category models
@@ -59,6 +67,7 @@ export interface ToolDefinition {
   readonly name: string
   readonly description?: string
   readonly parameters?: JsonObject
+  readonly strict?: boolean
 }
 
 /**
@@ -98,18 +107,6 @@ export type Format = "text" | "json" | JsonObject
 // options
 // =============================================================================
 
-const optional = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optional(schema)
-const milliseconds = Schema.Number.pipe(
-  Schema.filter((n) => (Number.isFinite(n) && n > 0 ? undefined : "must be a number of milliseconds above 0"))
-)
-const range = (min: number, max: number) =>
-  Schema.Number.pipe(Schema.filter((n) => (n >= min && n <= max ? undefined : `must be from ${min} to ${max}`)))
-const wholeFrom = (min: number) =>
-  Schema.Number.pipe(
-    Schema.filter((n) => (Number.isSafeInteger(n) && n >= min ? undefined : `must be a whole number from ${min}`))
-  )
-const JsonObjectSchema = Schema.Record({ key: Schema.String, value: Schema.Unknown })
-
 /**
  * The options of a call that are plain data, as every face takes them.
  *
@@ -148,7 +145,8 @@ export const Options = Schema.Struct({
       Schema.Struct({
         name: Schema.NonEmptyString,
         description: optional(Schema.String),
-        parameters: optional(JsonObjectSchema)
+        parameters: optional(JsonObjectSchema),
+        strict: optional(Schema.Boolean)
       })
     )
   ),
@@ -199,11 +197,7 @@ export const Options = Schema.Struct({
   /** Attempts in all, the first included; default: every server once. More than there are servers goes round again. */
   maxRetries: optional(wholeFrom(1)),
   /** Pause before the same server is tried again, in milliseconds, doubled each time, with jitter; default 500. */
-  retryBackoff: optional(
-    Schema.Number.pipe(
-      Schema.filter((n) => (n >= 0 && Number.isFinite(n) ? undefined : "must be a number of milliseconds from 0"))
-    )
-  ),
+  retryBackoff: optional(pause),
   /**
    * When a stream breaks after text was given out: `resume` (default) has another server go on from the same place,
    * `restart` begins anew after an event that says so, `fail` is `StreamInterrupted`. Calls for a whole answer give out
@@ -224,61 +218,10 @@ export const Options = Schema.Struct({
  */
 export interface Options extends Schema.Schema.Type<typeof Options> {}
 
-const decodeOptionsEither = Schema.decodeUnknownEither(Options, { onExcessProperty: "error" })
 const decodeMessagesEither = Schema.decodeUnknownEither(Schema.NonEmptyArray(Message), { onExcessProperty: "error" })
 
-/** The options that `Chat` and the Promise facade take besides. */
-const otherNames = ["session", "maxToolRounds", "stream", "responseFormat", "schema", "signal"]
-const optionNames = [...Object.keys(Options.fields), ...otherNames]
-
-/** What a value of several kinds may be, where none of them fits. */
-const alternatives = (issues: ReadonlyArray<ParseResult.ArrayFormatterIssue>): string | undefined => {
-  const at = issues[0]?.path.join(".")
-  const expected = new Set<string>()
-  for (const { message, path } of issues) {
-    const [, kind] = /^Expected (.+), actual /s.exec(message) ?? []
-    if (kind === undefined || path.join(".") !== at) continue
-    if (kind !== "undefined") expected.add(kind)
-  }
-  if (expected.size < 2) return undefined
-  const actual = / actual (.+)$/s.exec(issues[0]?.message ?? "")?.[1]
-  return `must be ${[...expected].join(" or ")}, not ${actual}`
-}
-
-const invalid = (error: ParseResult.ParseError, prefix: string): InvalidRequest => {
-  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
-  const issue = issues[0]
-  const path = issue?.path.map(String) ?? []
-  const field = prefix === "" ? path.join(".") || "options" : [prefix, ...path].join(".")
-  if (issue?._tag === "Unexpected" && prefix === "") {
-    if (otherNames.includes(field)) return new InvalidRequest({ field, reason: "cannot be given to this function" })
-    const plain = (name: string) => name.replace(/[_-]/g, "").toLowerCase()
-    const near = optionNames.find((name) => plain(name) === plain(field)) ?? nearest(field, optionNames, 1)[0]
-    return new InvalidRequest({
-      field,
-      reason:
-        near === undefined
-          ? `there is no such option; there are ${optionNames.join(", ")}`
-          : `there is no such option; did you mean ${near}? There are ${optionNames.join(", ")}`
-    })
-  }
-  return new InvalidRequest({ field, reason: alternatives(issues) ?? issue?.message ?? "is not valid" })
-}
-
-/** Each option's own check: only what is given costs time. */
-const checks: ReadonlyMap<PropertyKey, (value: unknown) => boolean> = new Map(
-  AST.getPropertySignatures(Options.ast).map(({ name, type }) => [
-    name,
-    Schema.is(Schema.make(type), { onExcessProperty: "error" })
-  ])
-)
-
-/** Whether the whole schema would say so too; where it would not, it knows the words for it. */
-const areOptions = (input: unknown): input is Options => {
-  if (typeof input !== "object" || input === null || Array.isArray(input)) return false
-  for (const [name, value] of Object.entries(input)) if (checks.get(name)?.(value) !== true) return false
-  return true
-}
+/** `Chat` and the Promise facade take more besides. */
+const decode = decoder(Options, ["session", "maxToolRounds", "stream", "responseFormat", "schema", "signal"])
 
 /**
  * Checks options that come from outside. An unknown option is an error, never dropped.
@@ -286,10 +229,7 @@ const areOptions = (input: unknown): input is Options => {
  * @since 0.1.0
  * @category constructors
  */
-export const decodeOptions = (input: unknown): Either.Either<Options, InvalidRequest> =>
-  areOptions(input)
-    ? Either.right({ ...input })
-    : Either.mapLeft(decodeOptionsEither(input), (error) => invalid(error, ""))
+export const decodeOptions = (input: unknown): Either.Either<Options, InvalidRequest> => decode(input)
 
 /**
  * Checks a conversation that comes from outside.
@@ -298,7 +238,7 @@ export const decodeOptions = (input: unknown): Either.Either<Options, InvalidReq
  * @category constructors
  */
 export const decodeMessages = (input: unknown): Either.Either<ReadonlyArray<Message>, InvalidRequest> =>
-  Either.mapLeft(decodeMessagesEither(input), (error) => invalid(error, "messages"))
+  Either.mapLeft(decodeMessagesEither(input), (error) => invalid(error, [], "messages"))
 
 // =============================================================================
 // the request

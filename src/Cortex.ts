@@ -28,6 +28,7 @@ import * as OpenAI from "./backend/openai.js"
 import * as Chat from "./Chat.js"
 import * as Config from "./cortex/config.js"
 import * as StateFile from "./cortex/stateFile.js"
+import * as Embeddings from "./Embeddings.js"
 import type { InvalidConfig } from "./Errors.js"
 import * as Failover from "./Failover.js"
 import * as Fleet from "./Fleet.js"
@@ -65,6 +66,7 @@ export interface Options extends Config.Options {
  */
 export type Services =
   | Chat.Chat
+  | Embeddings.Embeddings
   | Failover.Failover
   | ResponseCache.ResponseCache
   | Sessions.Sessions
@@ -198,7 +200,7 @@ export const layerServices = (
     Layer.provide(Layer.mergeAll(StateFile.layer, Probes.layer)),
     Layer.provideMerge(Fleet.layer)
   )
-  return Chat.layer.pipe(
+  return Layer.merge(Chat.layer, Embeddings.layer).pipe(
     Layer.provideMerge(Failover.layer),
     Layer.provide(layerBackends({ modelPath: options.demoModel })),
     Layer.provideMerge(ResponseCache.layer),

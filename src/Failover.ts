@@ -29,12 +29,15 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
+import * as Schema from "effect/Schema"
 import { Backends } from "./Backend.js"
 import { Abilities } from "./backend/abilities.js"
 import type { Routing } from "./ChatRequest.js"
-import { Closed, type ModelNotFound, type NoServers } from "./Errors.js"
+import type { Embedded } from "./EmbedRequest.js"
+import { ChatError, Closed, DeadlineExceeded, type ModelNotFound, type NoServers } from "./Errors.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Surroundings } from "./failover/call.js"
+import { type EmbedCall, Embedding } from "./failover/embedding.js"
 import { Hedges } from "./failover/hedging.js"
 import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
@@ -65,6 +68,7 @@ export type {
    */
   Result
 } from "./failover/call.js"
+export type { EmbedCall } from "./failover/embedding.js"
 export {
   /**
    * @since 0.1.0
@@ -88,6 +92,8 @@ export {
  * called. `traveller` says which conversation the call belongs to. `prepared` is the same at once, where nobody has to be
  * asked who has the model; `undefined` otherwise.
  *
+ * `embed` turns texts into vectors, by the same table; an interruption stops the server's work.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -98,6 +104,7 @@ export interface Service {
     traveller?: Traveller
   ) => Effect.Effect<(call: Call) => Answer, ModelNotFound | NoServers>
   readonly prepared: (model: string, routing: Routing, traveller?: Traveller) => ((call: Call) => Answer) | undefined
+  readonly embed: (call: EmbedCall, routing: Routing, traveller?: Traveller) => Effect.Effect<Embedded, ChatError>
 }
 
 /**
@@ -138,7 +145,7 @@ export const make = Effect.gen(function* () {
   }
 
   // Answers that outlive the services would only meet closed connections, and blame the servers for it.
-  const live = new Roster<Answer>()
+  const live = new Roster<Answer | Embedding>()
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       // Who waits goes first: else each place that becomes free would be taken once more.
@@ -147,9 +154,11 @@ export const make = Effect.gen(function* () {
     })
   )
 
+  const route = (model: string, routing: Routing, traveller: Traveller | undefined) =>
+    Effect.map(registry.locate(model), (hosts) => router.way(hosts, routing, traveller))
   /** Who has the model by now; `undefined` where nobody has it any more. */
   const relocate = (model: string, routing: Routing, traveller: Traveller | undefined) =>
-    runPromise(Effect.orElseSucceed(router.route(model, routing, traveller), () => undefined))
+    runPromise(Effect.orElseSucceed(route(model, routing, traveller), () => undefined))
 
   const start = (route: Route, call: Call, routing: Routing, traveller: Traveller | undefined): Answer => {
     const { model } = call.request
@@ -158,15 +167,39 @@ export const make = Effect.gen(function* () {
     return answer
   }
 
+  const isChatError = Schema.is(ChatError)
+  const embedded = (route: Route, call: EmbedCall, routing: Routing, traveller: Traveller | undefined) =>
+    Effect.async<Embedded, ChatError>((resume) => {
+      const { model } = call.request
+      const embedding = new Embedding(call, route, surroundings, () => relocate(model, routing, traveller), {
+        done: (embedded) => resume(Effect.succeed(embedded)),
+        failed: (error) => resume(isChatError(error) ? Effect.fail(error) : Effect.die(error))
+      })
+      embedding.enter(live)
+      return Effect.sync(() => embedding.cancel())
+    })
+
   return Failover.of({
+    embed: (call, routing, traveller) => {
+      const { began, limits, request } = call
+      const { deadline } = limits
+      const found = route(request.model, routing, traveller)
+      const inTime =
+        deadline === undefined
+          ? found
+          : Effect.timeoutFail(found, {
+              duration: Math.max(1, deadline - (now() - began)),
+              onTimeout: () => new DeadlineExceeded({ model: request.model, deadline, partial: "", attempts: [] })
+            })
+      return Effect.flatMap(inTime, (route) => embedded(route, call, routing, traveller))
+    },
     prepare: (model, routing, traveller) =>
-      Effect.map(
-        router.route(model, routing, traveller),
-        (route) => (call: Call) => start(route, call, routing, traveller)
-      ),
+      Effect.map(route(model, routing, traveller), (route) => (call: Call) => start(route, call, routing, traveller)),
     prepared: (model, routing, traveller) => {
-      const route = router.routed(model, routing, traveller)
-      return route === undefined ? undefined : (call) => start(route, call, routing, traveller)
+      const hosts = registry.located(model)
+      return hosts === undefined
+        ? undefined
+        : (call) => start(router.way(hosts, routing, traveller), call, routing, traveller)
     }
   })
 })

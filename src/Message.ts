@@ -18,16 +18,29 @@ export const TextPart = Schema.Struct({ type: Schema.Literal("text"), text: Sche
  */
 export type TextPart = typeof TextPart.Type
 
+const Detail = Schema.Literal("auto", "low", "high")
+
 /**
  * An image: base64 in `data` (with its `mediaType`, such as `image/png`), or, for servers that speak the OpenAI
  * API, an `http(s)` address in `url`. Ollama takes only `data`.
+ *
+ * `detail` is how closely servers that speak the OpenAI API shall look at it; others look as they always do.
  *
  * @since 0.1.0
  * @category models
  */
 export const ImagePart = Schema.Union(
-  Schema.Struct({ type: Schema.Literal("image"), data: Schema.NonEmptyString, mediaType: Schema.NonEmptyString }),
-  Schema.Struct({ type: Schema.Literal("image"), url: Schema.NonEmptyString })
+  Schema.Struct({
+    type: Schema.Literal("image"),
+    data: Schema.NonEmptyString,
+    mediaType: Schema.NonEmptyString,
+    detail: Schema.optionalWith(Detail, { exact: true })
+  }),
+  Schema.Struct({
+    type: Schema.Literal("image"),
+    url: Schema.NonEmptyString,
+    detail: Schema.optionalWith(Detail, { exact: true })
+  })
 )
 /**
  * @since 0.1.0
@@ -63,6 +76,9 @@ export const ToolCall = Schema.Struct({
  */
 export type ToolCall = typeof ToolCall.Type
 
+/** Tells those apart who speak in the same role, on servers that speak the OpenAI API; Ollama has no place for it. */
+const Name = Schema.optionalWith(Schema.NonEmptyString, { exact: true })
+
 /**
  * What rules the conversation. `developer` is the newer OpenAI name; servers that do not know it get `system`.
  *
@@ -71,7 +87,8 @@ export type ToolCall = typeof ToolCall.Type
  */
 export const SystemMessage = Schema.Struct({
   role: Schema.Literal("system", "developer"),
-  content: Schema.String
+  content: Schema.String,
+  name: Name
 })
 /**
  * @since 0.1.0
@@ -83,7 +100,7 @@ export type SystemMessage = typeof SystemMessage.Type
  * @since 0.1.0
  * @category models
  */
-export const UserMessage = Schema.Struct({ role: Schema.Literal("user"), content: Content })
+export const UserMessage = Schema.Struct({ role: Schema.Literal("user"), content: Content, name: Name })
 /**
  * @since 0.1.0
  * @category models
@@ -97,6 +114,7 @@ export type UserMessage = typeof UserMessage.Type
 export const AssistantMessage = Schema.Struct({
   role: Schema.Literal("assistant"),
   content: Schema.String,
+  name: Name,
   thinking: Schema.optionalWith(Schema.String, { exact: true }),
   toolCalls: Schema.optionalWith(Schema.Array(ToolCall), { exact: true })
 })

@@ -111,9 +111,7 @@ export {
 // =============================================================================
 
 /**
- * - `route`: the way of a call over the servers of a model
- * - `routed`: the same at once, where nobody has to be asked who has the model; `undefined` otherwise, and wherever
- *   `route` was replaced by another one: then that is asked for every call
+ * - `way`: that of a call over the servers of its model
  * - `best`: the server that a call would try first, remembered per model and strategy for `Settings.bestServerTtl`,
  *   but not past a failure of that server
  * - `clear`: forgets all three caches: which servers are bad, which are good and how fast, and which is best; and how
@@ -123,12 +121,7 @@ export {
  * @category models
  */
 export interface Service {
-  readonly route: (
-    model: string,
-    strategy: Routing,
-    traveller?: Traveller
-  ) => Effect.Effect<Route, ModelNotFound | NoServers>
-  readonly routed: (model: string, strategy: Routing, traveller?: Traveller) => Route | undefined
+  readonly way: (hosts: ReadonlyArray<Host>, strategy: Routing, traveller?: Traveller) => Route
   readonly best: (model: string, strategy: Routing) => Effect.Effect<ServerInfo, ModelNotFound | NoServers>
   readonly clear: Effect.Effect<void>
 }
@@ -158,19 +151,10 @@ export const make = Effect.gen(function* () {
   const random = Prng.make(seed)
   const remotenessOf = (host: Host, roundTrip: number | undefined): number =>
     remoteness({ host, snapshot: { roundTrip } }, settings.location) ?? Number.NaN
-  const poolOf = (model: string) => Effect.map(registry.locate(model), (hosts) => fleet.pool(hosts, remotenessOf))
-
-  const route: Service["route"] = (model, strategy, traveller = nobody) =>
-    Effect.map(poolOf(model), (pool) => new Way(pool, strategy, fleet, random, now, traveller))
 
   return Router.of({
-    route,
-    // A method, to notice that it belongs to a copy of this service with another `route`.
-    routed(model, strategy, traveller = nobody) {
-      const hosts = this.route === route ? registry.located(model) : undefined
-      if (hosts === undefined) return undefined
-      return new Way(fleet.pool(hosts, remotenessOf), strategy, fleet, random, now, traveller)
-    },
+    way: (hosts, strategy, traveller = nobody) =>
+      new Way(fleet.pool(hosts, remotenessOf), strategy, fleet, random, now, traveller),
     best: Effect.fnUntraced(function* (model: string, strategy: Routing) {
       const key = `${strategy} ${model}`
       const known = best.get(key)
@@ -180,7 +164,7 @@ export const make = Effect.gen(function* () {
           return yield* registry.serverInfo(model, known.url)
         }
       }
-      const pool = yield* poolOf(model)
+      const pool = fleet.pool(yield* registry.locate(model), remotenessOf)
       const circumstances = { now: now(), random, explore: false, waited: true }
       const at = pick(strategy, pool, new Uint8Array(pool.size), circumstances)
       const host = pool.hosts[at === wait ? emptiest(pool, now()) : at]

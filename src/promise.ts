@@ -20,29 +20,46 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import * as ApiRequest from "./backend/apiRequest.js"
 import * as Chat from "./Chat.js"
-import { type JsonObject, type Routing, Routing as RoutingSchema, type ToolDefinition } from "./ChatRequest.js"
+import { type Routing, Routing as RoutingSchema } from "./ChatRequest.js"
 import * as Wiring from "./Cortex.js"
-import { Closed, InvalidRequest, type RegistryWarning } from "./Errors.js"
-import type { OpenAnswer, Result } from "./Failover.js"
+import * as Embeddings from "./Embeddings.js"
+import type { Embedded } from "./EmbedRequest.js"
+import { Closed, type RegistryWarning } from "./Errors.js"
+import type { Result } from "./Failover.js"
 import type { Message } from "./Message.js"
-import { ChatStream } from "./promise/chatStream.js"
+import {
+  type ChatFunction,
+  type ChatOptions,
+  chatOptions,
+  chatWith,
+  type EmbedOptions,
+  given,
+  named,
+  never,
+  type OpenNow,
+  type Prompt,
+  type Run,
+  wholeOf
+} from "./promise/calls.js"
 import * as Registry from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
 import * as Router from "./Router.js"
 import type { ServerInfo } from "./Server.js"
 import * as Sessions from "./Sessions.js"
-import * as StructuredOutput from "./StructuredOutput.js"
 
 export type { ApiRequest, Options as ApiRequestOptions } from "./backend/apiRequest.js"
 export type { ChatEvent, FinishReason, Usage } from "./ChatEvent.js"
 export type { Routing } from "./ChatRequest.js"
+export type { Embedded } from "./EmbedRequest.js"
 export * from "./Errors.js"
 export type { Result } from "./Failover.js"
 export type { Message } from "./Message.js"
+export type { ChatFunction, ChatOptions, EmbedOptions, Prompt, Tool } from "./promise/calls.js"
 export { ChatStream } from "./promise/chatStream.js"
 export type { LlmParams, ModelInfo, SearchOptions, ServerStatus } from "./Registry.js"
 export type { ServerInfo, ServerOptions } from "./Server.js"
@@ -50,77 +67,6 @@ export type { ServerInfo, ServerOptions } from "./Server.js"
 // =============================================================================
 // models
 // =============================================================================
-
-/**
- * A prompt, or a whole conversation: `chat("…")`, `chat([{ role: "user", content: "…" }])`, `chat({ messages })`.
- *
- * @since 0.1.0
- * @category models
- */
-export type Prompt = Chat.Prompt
-
-/**
- * A tool. With `execute` it is run here and the answer goes on with what it returns; without it the answer ends with
- * `tool_call` events (`stream: true`) or `toolCalls` (`complete`).
- *
- * @since 0.1.0
- * @category models
- */
-export interface Tool extends ToolDefinition {
-  // biome-ignore lint/suspicious/noExplicitAny: what a tool takes is its author's to say; the schema describes it.
-  readonly execute?: (args: any) => unknown
-}
-
-/**
- * The options of a call. Those that are plain data are described at `ChatRequest.Options`, with ranges and defaults.
- *
- * - `stream`: events as they come, instead of the whole text
- * - `responseFormat: "json"`: the parsed value instead of text; not together with `stream`
- * - `schema`: a JSON Schema that the value must fit; asks for JSON
- * - `session`: a session or its id
- * - `tools`: with or without `execute`
- * - `signal`: stops the call, and the server's work
- *
- * @since 0.1.0
- * @category models
- */
-export interface ChatOptions extends Omit<Chat.Options, "tools" | "session"> {
-  readonly stream?: boolean | undefined
-  readonly responseFormat?: "text" | "json" | undefined
-  readonly schema?: object | undefined
-  readonly session?: Session | string | undefined
-  readonly tools?: ReadonlyArray<Tool> | undefined
-  readonly signal?: AbortSignal | undefined
-}
-
-/**
- * `chat`, whose Promise follows its options: text, the parsed value, or a stream.
- *
- * @since 0.1.0
- * @category models
- */
-export interface ChatFunction {
-  (prompt: Prompt, options: ChatOptions & { readonly stream: true }): Promise<ChatStream>
-  // biome-ignore lint/suspicious/noExplicitAny: a parsed value of a caller's own schema, as from JSON.parse.
-  <A = any>(
-    prompt: Prompt,
-    options: ChatOptions & ({ readonly responseFormat: "json" } | { readonly schema: object })
-  ): Promise<A>
-  (
-    prompt: Prompt,
-    options?: ChatOptions & {
-      readonly stream?: false | undefined
-      readonly responseFormat?: "text" | undefined
-      readonly schema?: undefined
-    }
-  ): Promise<string>
-  (
-    prompt: Prompt,
-    options: ChatOptions & { readonly responseFormat?: "text" | undefined; readonly schema?: undefined }
-  ): Promise<string | ChatStream>
-  /** Options that were put together elsewhere: what comes back is known only when they are. */
-  (prompt: Prompt, options?: ChatOptions): Promise<unknown>
-}
 
 /**
  * @since 0.1.0
@@ -143,6 +89,7 @@ export interface CortexOptions extends Wiring.Options {
 export interface Cortex extends AsyncDisposable {
   readonly chat: ChatFunction
   readonly complete: typeof complete
+  readonly embed: typeof embed
   readonly Session: SessionFactory
   readonly bestServer: typeof bestServer
   readonly clearServerCache: typeof clearServerCache
@@ -176,134 +123,6 @@ export interface SessionFactory {
 // =============================================================================
 // implementation
 // =============================================================================
-
-type Run = <A, E>(effect: Effect.Effect<A, E, Wiring.Services>, signal?: AbortSignal) => Promise<A>
-
-const toolOf = (tool: Tool): Chat.Tool => {
-  // Whatever else was given is left for the check of the options to refuse.
-  if (typeof tool !== "object" || tool === null) return tool
-  const { execute, ...definition } = tool
-  return typeof execute !== "function"
-    ? (tool as Chat.Tool)
-    : {
-        ...definition,
-        execute: (args) =>
-          Effect.tryPromise({
-            try: async () => execute(args),
-            catch: (cause) => cause
-          })
-      }
-}
-
-/** Whatever else was given as tools is left for the check of the options to refuse. */
-const toolsOf = (tools: ReadonlyArray<Tool>): ReadonlyArray<Chat.Tool> =>
-  Array.isArray(tools) ? (tools as ReadonlyArray<Tool>).map(toolOf) : (tools as never)
-
-const never = (field: string, reason: string): Promise<never> => Promise.reject(new InvalidRequest({ field, reason }))
-
-/** What every call is given besides its prompt, or a failure where that is nothing of the kind. */
-const given = <O extends ChatOptions>(options: O | undefined): O => {
-  const all: O = options ?? ({} as O)
-  if (typeof all !== "object") throw new InvalidRequest({ field: "options", reason: "must be an object" })
-  const signal: Partial<AbortSignal> | null | undefined = all.signal
-  if (signal !== undefined && (typeof signal?.addEventListener !== "function" || typeof signal.aborted !== "boolean")) {
-    throw new InvalidRequest({ field: "signal", reason: "must be an AbortSignal" })
-  }
-  return all
-}
-
-/** A name that the registry is asked about. */
-const named = <A>(field: string, name: unknown, use: () => Promise<A>): Promise<A> =>
-  typeof name === "string" ? use() : never(field, "must be a text")
-
-/** The text of a whole answer that was begun without waiting for anything. */
-const wholeOf = async (answer: OpenAnswer, signal: AbortSignal | undefined): Promise<Result> => {
-  if (signal !== undefined) cancelOn(answer, signal)
-  return answer.result()
-}
-
-const cancelOn = (answer: OpenAnswer, signal: AbortSignal): void => {
-  const abort = () => answer.cancel(signal.reason)
-  if (signal.aborted) abort()
-  else {
-    signal.addEventListener("abort", abort, { once: true })
-    answer.onClose(() => signal.removeEventListener("abort", abort))
-  }
-}
-
-/** What `Chat` takes of what the facade was given. */
-const chatOptions = (
-  rest: Omit<ChatOptions, "session" | "tools">,
-  session: ChatOptions["session"],
-  tools: ChatOptions["tools"]
-): Chat.Options =>
-  session === undefined && tools === undefined
-    ? rest
-    : {
-        ...rest,
-        ...(session === undefined ? {} : { session: session instanceof Session ? { id: session.id } : session }),
-        ...(tools === undefined ? {} : { tools: toolsOf(tools) })
-      }
-
-/** Begins an answer where nothing has to be waited for: no fiber is needed then. Throws what is wrong with the call. */
-type OpenNow = (prompt: Prompt, options: Chat.Options, events: boolean) => OpenAnswer | undefined
-
-const chatWith =
-  (run: Run, openNow: OpenNow) =>
-  async (prompt: Prompt, options?: ChatOptions): Promise<unknown> => {
-    const { responseFormat, schema, session, signal, stream, tools, ...rest } = given(options)
-    const json = responseFormat === "json" || schema !== undefined
-    if (responseFormat !== undefined && responseFormat !== "json" && responseFormat !== "text") {
-      return never("responseFormat", `must be "text" or "json"`)
-    }
-    if (stream !== undefined && typeof stream !== "boolean") return never("stream", "must be true or false")
-    if (schema !== undefined && responseFormat === "text") {
-      return never("schema", `asks for JSON; leave out responseFormat: "text"`)
-    }
-    if (json && stream === true) {
-      return never(
-        "stream",
-        `JSON is checked as a whole and cannot be streamed: leave out stream, or responseFormat and schema`
-      )
-    }
-    if (signal?.aborted) throw signal.reason
-    const all = chatOptions(rest, session, tools)
-    if (stream === true) {
-      const answer =
-        openNow(prompt, all, true) ??
-        (await run(
-          Effect.flatMap(Chat.Chat, (chat) => chat.open(prompt, all)),
-          signal
-        ))
-      if (signal !== undefined) cancelOn(answer, signal)
-      return new ChatStream(answer)
-    }
-    const idle = Array.isArray(tools)
-      ? (tools as ReadonlyArray<Tool>).find(
-          (tool) => typeof tool === "object" && tool !== null && tool.execute === undefined
-        )
-      : undefined
-    if (idle !== undefined) {
-      return never("tools", `'${idle.name}' has no execute, so its calls would be lost: use complete() or stream: true`)
-    }
-    if (json) {
-      const decoder =
-        schema === undefined
-          ? Effect.succeed(StructuredOutput.any)
-          : StructuredOutput.fromJsonSchema(schema as JsonObject)
-      return run(
-        Effect.flatMap(decoder, (decoder) =>
-          Effect.flatMap(Chat.Chat, (chat) => chat.structured(prompt, decoder, all))
-        ),
-        signal
-      )
-    }
-    const answer = openNow(prompt, all, false)
-    if (answer === undefined) return run(Chat.text(prompt, all), signal)
-    const text = Chat.textOf(await wholeOf(answer, signal))
-    if (typeof text !== "string") throw text
-    return text
-  }
 
 /**
  * A conversation that remembers. Only complete answers are remembered, with their question.
@@ -359,9 +178,13 @@ export class Session {
   }
 }
 
+/** Warnings must not get between what a program itself prints. */
+const logging = Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger))
+
 /**
  * A fleet of your own. What is left out of `options` comes from the environment and the configuration file. A
- * setting that cannot be used makes every call reject with `InvalidConfig`.
+ * setting that cannot be used makes every call reject with `InvalidConfig`. Warnings (a state file that cannot be read)
+ * go to standard error.
  *
  * @example
  * import { createCortex } from "aicortex/promise"
@@ -380,7 +203,9 @@ export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Corte
     })
   )
   const services = Layer.provideMerge(known, Wiring.layer(options))
-  const runtime = ManagedRuntime.make(tracing === undefined ? services : Layer.provideMerge(services, tracing))
+  const runtime = ManagedRuntime.make(
+    Layer.provideMerge(services, tracing === undefined ? logging : Layer.merge(logging, tracing))
+  )
   let closed = false
   const run: Run = async (effect, signal) => {
     if (closed) throw new Closed()
@@ -414,6 +239,11 @@ export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Corte
       const all = chatOptions(rest, session, tools)
       const answer = openNow(prompt, all, false)
       return answer === undefined ? run(Chat.complete(prompt, all), signal) : wholeOf(answer, signal)
+    },
+    embed: async (input, options) => {
+      const { signal, ...rest } = given(options)
+      if (signal?.aborted) throw signal.reason
+      return run(Embeddings.embed(input, rest), signal)
     },
     Session: {
       create: () => session((sessions) => sessions.create()),
@@ -494,6 +324,20 @@ export const complete = (
   prompt: Prompt,
   options?: Omit<ChatOptions, "stream" | "responseFormat" | "schema">
 ): Promise<Result> => defaultCortex().complete(prompt, options)
+
+/**
+ * Turns a text, or several, into vectors: `embeddings` has one for each. Rejects with a `ChatError`.
+ *
+ * @example
+ * import { embed } from "aicortex/promise"
+ *
+ * const { embeddings } = await embed(["a cat", "a dog"], { model: "nomic-embed-text" })
+ *
+ * @since 0.1.0
+ * @category embeddings
+ */
+export const embed = (input: string | ReadonlyArray<string>, options: EmbedOptions): Promise<Embedded> =>
+  defaultCortex().embed(input, options)
 
 /**
  * The server that a call would try first, remembered for five minutes per model and strategy (default `fastest`).

@@ -208,17 +208,57 @@ describe("requests to OpenAI's API", () => {
 
   it("tools and the choice between them", async () => {
     const parameters = { type: "object", properties: { city: { type: "string" } } }
-    const tools = [{ name: "weather", description: "Tells the weather.", parameters }, { name: "time" }]
+    const tools = [{ name: "weather", description: "Tells the weather.", parameters, strict: true }, { name: "time" }]
     const expected = [
-      { type: "function", function: { name: "weather", description: "Tells the weather.", parameters } },
+      { type: "function", function: { name: "weather", description: "Tells the weather.", parameters, strict: true } },
       { type: "function", function: { name: "time", parameters: { type: "object", properties: {} } } }
     ]
     expect(await sent({ tools })).toEqual({ ...plain, tools: expected })
+    for (const toolChoice of ["auto", "none"] as const) expect(await sent({ toolChoice })).toEqual(plain)
     for (const toolChoice of ["auto", "none", "required"] as const) {
       expect(await sent({ tools, toolChoice })).toEqual({ ...plain, tools: expected, tool_choice: toolChoice })
     }
     const tool_choice = { type: "function", function: { name: "time" } }
     expect(await sent({ tools, toolChoice: { name: "time" } })).toEqual({ ...plain, tools: expected, tool_choice })
+  })
+
+  it("refuses a tool that must be called and is not there", async () => {
+    const server = await fleet.openai()
+    const cortex = fleet.cortex([server])
+    for (const options of [
+      { toolChoice: "required" },
+      { toolChoice: "required", tools: [] },
+      { toolChoice: { name: "time" } },
+      { toolChoice: { name: "time" }, tools: [{ name: "weather" }] }
+    ] as const) {
+      const error = await failure(cortex.complete("Hi", options))
+      expect(error).toMatchObject({ _tag: "InvalidRequest", field: "toolChoice" })
+    }
+    expect(server.chatRequests).toEqual([])
+  })
+
+  it("who speaks, and how closely an image is looked at", async () => {
+    const image = { type: "image", data: "aGk=", mediaType: "image/png", detail: "low" } as const
+    const messages: ReadonlyArray<Message> = [
+      { role: "system", content: "Be kind.", name: "house" },
+      { role: "user", content: [image], name: "alice" },
+      { role: "assistant", content: "A cat.", name: "eve" },
+      { role: "user", content: "Sure?", name: "bob" }
+    ]
+    const image_url = { url: "data:image/png;base64,aGk=", detail: "low" }
+    expect((await sent({}, messages)).messages).toEqual([
+      messages[0],
+      { role: "user", content: [{ type: "image_url", image_url }], name: "alice" },
+      ...messages.slice(2)
+    ])
+    for (const [field, wrong] of [
+      ["messages.0.name", { role: "user", content: "Hi", name: 1 }],
+      ["messages", { role: "user", content: [{ ...image, detail: "sharp" }] }]
+    ] as const) {
+      const error = await failure((await alone("openai")).cortex.chat([wrong as never]))
+      expect(error).toMatchObject({ _tag: "InvalidRequest" })
+      expect((error as { field: string }).field).toContain(field.slice(0, 8))
+    }
   })
 
   it("a whole conversation, with images and tool results", async () => {

@@ -155,7 +155,8 @@ describe("aicortex", () => {
 
   it("helps, without colours off a terminal", async () => {
     const help = await ok(["--help"])
-    for (const name of ["chat", "models", "servers", "best", "llm-params", "config"]) assert.include(help, `  ${name}`)
+    for (const name of ["chat", "embed", "models", "servers", "best", "llm-params", "config"])
+      assert.include(help, `  ${name}`)
     assert.match(help, /With no server, the small built-in model answers\./)
     assert.strictEqual(await ok([]), help)
     const chat = await ok(["chat", "--help"])
@@ -186,7 +187,7 @@ describe("aicortex", () => {
       "unknown flag '--strem' of 'chat'; did you mean '--stream'? See `aicortex chat --help`."
     )
     assert.include(await usage("modles"), "unknown command 'modles'; did you mean 'models'?")
-    assert.include(await usage("zzzzzz"), "there are chat, models, servers, serve, best, llm-params, config")
+    assert.include(await usage("zzzzzz"), "there are chat, embed, models, servers, serve, best, llm-params, config")
     assert.include(await usage("chat", "hi", "--routing", "quickest"), "random, fastest, nearest, balanced")
     assert.include(await usage("chat", "hi", "-t", "warm"), "--temperature must be a number, not 'warm'")
     assert.include(await usage("chat", "hi", "--timeout", "0"), "--timeout must be a number of seconds above 0")
@@ -731,6 +732,43 @@ describe("aicortex models --available", () => {
         "no server is known; add one with `aicortex servers add http://HOST:11434`"
       )
     }
+  })
+})
+
+describe("aicortex embed", () => {
+  const embedder = "embedder:1b"
+  const vectors = (stdout: string): ReadonlyArray<unknown> =>
+    stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line))
+
+  it("prints a vector for each text, each line of standard input, or all of it", async () => {
+    const server = await ollama({ models: [{ name: embedder, capabilities: ["embedding"] }] })
+    const setup = on(server)
+    const both = vectors(await ok(["embed", "one", "two", "-m", embedder], setup))
+    assert.lengthOf(both, 2)
+    assert.lengthOf(both[0] as Array<number>, 8)
+    const input = { ...setup, input: "one\ntwo\n" }
+    assert.deepStrictEqual(vectors(await ok(["embed", "--lines", "-m", embedder], input)), both)
+    assert.lengthOf(vectors(await ok(["embed", "-m", embedder], input)), 1)
+    assert.deepStrictEqual(
+      server.requests.filter(({ path }) => path === "/api/embed").map(({ body }) => body.input),
+      [["one", "two"], ["one", "two"], ["one\ntwo"]]
+    )
+    const whole = JSON.parse(await ok(["embed", "one", "-m", embedder, "--json", "--dimensions", "4"], setup))
+    assert.deepInclude(whole, { model: embedder, server: server.url, attempts: [] })
+    assert.lengthOf(whole.embeddings[0], 4)
+  })
+
+  it("says what is wrong", async () => {
+    const setup = on(await ollama({ models: [{ name: embedder, capabilities: ["embedding"] }] }))
+    assert.include(await failed(["embed", "one"], setup, 2), "--model must name a model")
+    assert.include(await failed(["embed", "-m", embedder], setup, 2), "there is no text")
+    assert.include(await failed(["embed", "--lines", "one", "-m", embedder], setup, 2), "--lines reads standard input")
+    assert.include(await failed(["embed", "", "-m", embedder], setup), "must not be empty")
+    assert.include(await failed(["embed", "one", "-m", embedder, "--dimensions", "0"], setup), "--dimensions")
+    assert.include(await failed(["embed", "one", "-m", "embeder:1b"], setup), "Did you mean embedder:1b?")
   })
 })
 

@@ -311,6 +311,7 @@ describe("what cannot be given together", () => {
     ["JSON", prompt, { raw: true, responseFormat: "json" }, "raw", /JSON/],
     ["a schema", prompt, { suffix, schema: { type: "object" } }, "suffix", /JSON/],
     ["a system message", [{ role: "system", content: prompt }], { raw: true }, "messages", /one text of the user/],
+    ["a speaker", [{ role: "user", name: "Ann", content: prompt }], { raw: true }, "messages", /one text of the user/],
     [
       "a conversation",
       [

@@ -10,11 +10,12 @@ import * as Logger from "effect/Logger"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
-import { afterEach, describe, expect, it } from "vitest"
+import { afterEach, describe, expect, it, vi } from "vitest"
 import type { ServerFailure } from "../src/Backend.js"
 import * as Chat from "../src/Chat.js"
 import * as Cortex from "../src/Cortex.js"
 import * as Fleet from "../src/Fleet.js"
+import { createCortex } from "../src/promise.js"
 import { fromOptions, type Host } from "../src/Server.js"
 import * as Settings from "../src/Settings.js"
 import { model, useFleet } from "./support/fleet.js"
@@ -273,6 +274,27 @@ describe("the file", () => {
     const { logged } = await using(join(path, "no", "fleet.json"), [(await fleet.ollama()).url], 1)
     expect(logged.length).toBeGreaterThan(0)
     for (const message of logged) expect(message).toContain("What was learned of the servers in")
+  })
+
+  it("warns a program of promises on standard error, which is not its own", async () => {
+    const file = join(folder(), "fleet.json")
+    writeFileSync(file, '{"version": 9}')
+    const out = vi.spyOn(console, "log").mockImplementation(() => {})
+    const err = vi.spyOn(console, "error").mockImplementation(() => {})
+    try {
+      await using cortex = createCortex({
+        servers: [(await fleet.ollama()).url],
+        configFile: false,
+        model,
+        stateFile: file
+      })
+      await cortex.chat("Hi")
+      expect(out.mock.calls).toEqual([])
+      expect(err.mock.calls.flat().join("\n")).toContain(file)
+    } finally {
+      out.mockRestore()
+      err.mockRestore()
+    }
   })
 
   it("is not touched where nothing was learned", async () => {

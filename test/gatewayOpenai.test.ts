@@ -26,7 +26,8 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
       models: [
         model,
         { name: "coder", capabilities: ["completion", "insert"] },
-        { name: "embedder", capabilities: ["embedding"] }
+        { name: "embedder", capabilities: ["embedding"] },
+        { name: "seer:7b", capabilities: ["completion", "vision", "tools"] }
       ],
       reply: ({ messages = [], prompt, tools }) => {
         if (String(prompt).includes("2 + 2")) return " 4, and no more."
@@ -88,7 +89,8 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
         models: [
           { name: model, capabilities: ["completion", "tools", "thinking"] },
           { name: "coder", capabilities: ["completion", "insert"] },
-          { name: "embedder", capabilities: ["embedding"] }
+          { name: "embedder", capabilities: ["embedding"] },
+          { name: "seer:7b", capabilities: ["completion", "vision", "tools"] }
         ]
       })
     const { choices } = await client.chat.completions.create(ask)
@@ -135,6 +137,33 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     const sent = server.chatRequests.at(-1)?.body.messages.at(-1)
     expect(sent).toMatchObject({ role: "tool", content: "sunny", tool_call_id: call?.id })
     if (kind === "ollama") expect(sent.tool_name).toBe("weather")
+  })
+
+  it("hands on who speaks, how closely an image is looked at, and how strict a tool is", async () => {
+    const image_url = { url: "data:image/png;base64,aGk=", detail: "low" as const }
+    const asked = [
+      { role: "system" as const, content: "Be kind.", name: "house" },
+      { role: "user" as const, content: [{ type: "image_url" as const, image_url }], name: "alice" },
+      { role: "assistant" as const, content: "A cat.", name: "eve" },
+      { role: "user" as const, content: "Sure?", name: "bob" }
+    ]
+    const tools = [{ type: "function" as const, function: { name: "weather", parameters: {}, strict: true } }]
+    await client.chat.completions.create({ model: "seer:7b", messages: asked, tools })
+    const { body } = server.chatRequests.at(-1) ?? { body: {} }
+    if (kind === "openai") {
+      expect(body.messages).toEqual(asked)
+      expect(body.tools[0].function.strict).toBe(true)
+    } else expect(body.messages[1]).toEqual({ role: "user", content: "", images: ["aGk="] })
+
+    const wrong = client.chat.completions.create({
+      model,
+      messages: [
+        { role: "user", content: [{ type: "image_url", image_url: { ...image_url, detail: "sharp" as never } }] }
+      ]
+    })
+    await expect(wrong).rejects.toMatchObject({ status: 400, param: "messages[0].content[0].image_url.detail" })
+    const nameless = client.chat.completions.create({ model, messages: [{ ...asked[0], name: 5 as never } as never] })
+    await expect(nameless).rejects.toMatchObject({ status: 400, param: "messages[0].name" })
   })
 
   it("gives several answers at once", async () => {

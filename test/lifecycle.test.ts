@@ -179,9 +179,9 @@ describe("parts can be replaced", () => {
       Router.Router,
       Effect.map(Router.make, (made) => ({
         ...made,
-        route: (...args: Parameters<Router.Service["route"]>) => {
-          asked.push(args[0])
-          return made.route(...args)
+        way: (...args: Parameters<Router.Service["way"]>) => {
+          asked.push(...args[0].map((host) => host.model))
+          return made.way(...args)
         }
       }))
     )

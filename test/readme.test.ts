@@ -152,7 +152,7 @@ beforeAll(async () => {
   const { code, stderr } = await run(process.execPath, ["scripts/setup.mjs"], root)
   assert.strictEqual(code, 0, stderr)
 
-  const models = ["llama3.2:3b"]
+  const models = ["llama3.2:3b", { name: "nomic-embed-text:latest", capabilities: ["embedding"] }]
   servers["gpu-1:11434"] = await startFakeOllama({ models, reply, exposed: true })
   servers["gpu-2:11434"] = await startFakeOllama({ models, reply, exposed: true })
   gateway = await startGateway([servers["gpu-1:11434"].url])

@@ -5,7 +5,7 @@
  */
 import type { ServerFailure, Sink } from "../Backend.js"
 import type { ChatRequest } from "../ChatRequest.js"
-import type { Watcher } from "./http.js"
+import type { Listener } from "./http.js"
 
 const infill = /\b(suffix|insert|infill|fill[- ]in)/i
 const chatModel = /\bchat model\b|chat\/completions/i
@@ -39,7 +39,7 @@ export const refusal = ({ suffix }: ChatRequest, failure: ServerFailure, path: s
  * @since 0.1.0
  * @category models
  */
-export class Guard implements Watcher {
+export class Guard implements Listener {
   constructor(
     private readonly sink: Sink,
     private readonly request: ChatRequest,

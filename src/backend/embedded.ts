@@ -439,6 +439,11 @@ export const make = (options: Options = {}): Embedded => {
   return {
     backend: {
       unsupported,
+      cannotEmbed: () => ["model: the built-in model makes no embeddings"],
+      embed: (_server, _request, sink) => {
+        sink.fail({ reason: "unsupported", message: "the built-in model makes no embeddings" })
+        return { abort() {}, pause() {}, resume() {} }
+      },
       start,
       // A trailing message of the assistant is left open here, so the model always goes on from the exact place.
       resume: (server, request, broken, sink) => {

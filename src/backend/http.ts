@@ -51,14 +51,6 @@ export class Unable extends Error {
   override readonly name = "Unable"
 }
 
-/**
- * Who is told of an exchange. What its answer says is told by the decoder.
- *
- * @since 0.1.0
- * @category models
- */
-export type Watcher = Pick<Sink, "connected" | "read" | "flush" | "fail">
-
 const maxErrorBytes = 64 * 1024
 const decoder = new TextDecoder()
 
@@ -172,14 +164,14 @@ export const headers = (server: Server, accept: string): { readonly [name: strin
     : { "content-type": "application/json", accept, authorization: Redacted.value(server.authorization) }
 
 /**
- * A tool as both protocols have it. What is `undefined` is not sent.
+ * A tool as both protocols have it; Ollama passes over `strict`. What is `undefined` is not sent.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const functionTool = ({ description, name, parameters }: ToolDefinition): object => ({
+export const functionTool = ({ description, name, parameters, strict }: ToolDefinition): object => ({
   type: "function",
-  function: { name, description, parameters: parameters ?? { type: "object", properties: {} } }
+  function: { name, description, parameters: parameters ?? { type: "object", properties: {} }, strict }
 })
 
 /** How long the body of a complete answer may stay open, in milliseconds. */
@@ -187,6 +179,14 @@ const lingerTime = 1_000
 
 /** How long the body of an error may take, in milliseconds: its status has said what matters. */
 const errorTime = 1_000
+
+/**
+ * Whom an attempt tells of signs of life and of its failure; what was answered is the decoder's to tell.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Listener = Pick<Sink, "connected" | "read" | "flush" | "fail">
 
 class HttpAttempt implements TransportHandler, Exchange {
   private status = 0
@@ -199,7 +199,7 @@ class HttpAttempt implements TransportHandler, Exchange {
   private exchange: Exchange | undefined
 
   constructor(
-    private readonly sink: Watcher,
+    private readonly sink: Listener,
     private readonly decoder: Decoder,
     private readonly now: () => number
   ) {}
@@ -335,7 +335,7 @@ export const start = (
   transport: Transport,
   request: { readonly url: string; readonly headers: { readonly [name: string]: string }; readonly body: string },
   decoder: Decoder,
-  sink: Watcher,
+  sink: Listener,
   now: () => number
 ): Exchange => {
   const attempt = new HttpAttempt(sink, decoder, now)

@@ -13,6 +13,7 @@ import * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import { Guard } from "./completion.js"
+import * as Embeddings from "./embeddings.js"
 import * as Http from "./http.js"
 import * as Raw from "./ollamaRaw.js"
 import * as Resume from "./resume.js"
@@ -261,7 +262,7 @@ export const decoder = (sink: Sink): Http.Decoder => new ChatDecoder(sink)
  * @category constructors
  */
 export const make = (transport: Transport, now: () => number): Backend => {
-  const send = (server: Server, path: string, body: object, decoder: Http.Decoder, sink: Http.Watcher) =>
+  const send = (server: Server, path: string, body: object, decoder: Http.Decoder, sink: Http.Listener) =>
     Http.start(
       transport,
       {
@@ -287,6 +288,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
 
   return {
     unsupported,
+    ...Embeddings.ollama(transport, now),
     start: (server, request, sink) =>
       completes(request) ? complete(server, request, sink) : chat(server, request, sink),
     resume: (server, request, broken, sink, abilities) => {

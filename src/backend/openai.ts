@@ -13,6 +13,7 @@ import type * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import { Guard } from "./completion.js"
+import * as Embeddings from "./embeddings.js"
 import * as Http from "./http.js"
 import * as Text from "./openaiText.js"
 import * as Resume from "./resume.js"
@@ -29,7 +30,10 @@ const content = (message: Message.UserMessage): unknown =>
           ? part
           : {
               type: "image_url",
-              image_url: { url: "url" in part ? part.url : `data:${part.mediaType};base64,${part.data}` }
+              image_url: {
+                url: "url" in part ? part.url : `data:${part.mediaType};base64,${part.data}`,
+                detail: part.detail
+              }
             }
       )
 
@@ -39,13 +43,14 @@ const message = (message: Message.Message): object => {
     case "developer":
       return message
     case "user":
-      return { role: "user", content: content(message) }
+      return { role: "user", content: content(message), name: message.name }
     case "assistant":
       return message.toolCalls === undefined || message.toolCalls.length === 0
-        ? { role: "assistant", content: message.content }
+        ? { role: "assistant", content: message.content, name: message.name }
         : {
             role: "assistant",
             content: message.content === "" ? null : message.content,
+            name: message.name,
             tool_calls: message.toolCalls.map((call) => ({
               id: call.id,
               type: "function",
@@ -123,7 +128,12 @@ export const body = (server: Server, request: ChatRequest): { readonly [key: str
     reasoning_effort: typeof think === "string" ? think : undefined,
     response_format: responseFormat(request),
     tools: request.tools.length === 0 ? undefined : request.tools.map(Http.functionTool),
-    tool_choice: typeof toolChoice === "object" ? { type: "function", function: { name: toolChoice.name } } : toolChoice
+    tool_choice:
+      request.tools.length === 0
+        ? undefined
+        : typeof toolChoice === "object"
+          ? { type: "function", function: { name: toolChoice.name } }
+          : toolChoice
   }
 }
 
@@ -416,6 +426,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
     )
   return {
     unsupported,
+    ...Embeddings.openai(transport, now, (server) => endpoint(server.url, "/embeddings")),
     start: (server, request, sink) =>
       completes(request) ? complete(server, request, sink) : send(server, body(server, request), sink),
     resume: (server, request, broken, sink, abilities) => {

@@ -105,7 +105,7 @@ const besidesText = (
     return new InvalidRequest({ field: name, reason: "cannot be given where JSON is asked for; ask for text" })
   }
   const [only] = messages
-  if (messages.length !== 1 || only?.role !== "user" || Message.images(only).length > 0) {
+  if (messages.length !== 1 || only?.role !== "user" || only.name !== undefined || Message.images(only).length > 0) {
     return new InvalidRequest({ field: "messages", reason: `must be one text of the user together with ${name}` })
   }
   return undefined
@@ -173,6 +173,14 @@ export const check = (
   const decoded = ChatRequest.decodeOptions(plain(asked, definitions))
   if (Either.isLeft(decoded)) return Either.left(decoded.left)
   const options = decoded.right
+  const { toolChoice } = options
+  if (toolChoice === "required" && (options.tools ?? []).length === 0) {
+    return Either.left(new InvalidRequest({ field: "toolChoice", reason: "is given without tools" }))
+  }
+  if (typeof toolChoice === "object" && !options.tools?.some(({ name }) => name === toolChoice.name)) {
+    const reason = `names '${toolChoice.name}', which is not among tools`
+    return Either.left(new InvalidRequest({ field: "toolChoice", reason }))
+  }
   const fresh = turnMessages(prompt)
   if (Either.isLeft(fresh)) return Either.left(fresh.left)
   if (ChatRequest.completes(options)) {

@@ -23,6 +23,7 @@ import { best, bestShape } from "./best.js"
 import { chat, chatShape } from "./chat.js"
 import { type About, normalize, shape } from "./commandLine.js"
 import { config, configShape } from "./config.js"
+import { embed, embedShape } from "./embed.js"
 import { messageOf, type Place, UsageError } from "./failure.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
@@ -58,6 +59,7 @@ const root = shape(
   },
   {
     chat: chatShape,
+    embed: embedShape,
     models: modelsShape,
     servers: serversShape,
     serve: serveShape,
@@ -69,7 +71,7 @@ const root = shape(
 
 const execute = Command.make("aicortex").pipe(
   Command.withDescription(about.about[0] ?? ""),
-  Command.withSubcommands([chat, models, servers, serve, best, llmParams, config]),
+  Command.withSubcommands([chat, embed, models, servers, serve, best, llmParams, config]),
   Command.run({ name: "aicortex", version, executable: "aicortex" })
 )
 

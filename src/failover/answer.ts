@@ -10,15 +10,7 @@ import type { Finish, ServerFailure } from "../Backend.js"
 import { tokenLimit } from "../backend/resume.js"
 import type { ChatEvent, ErrorEvent, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
-import {
-  AllServersFailed,
-  type Attempt,
-  DeadlineExceeded,
-  InvalidRequest,
-  Overloaded,
-  type Phase,
-  StreamInterrupted
-} from "../Errors.js"
+import { type Attempt, DeadlineExceeded, InvalidRequest, Overloaded, type Phase, StreamInterrupted } from "../Errors.js"
 import { engineUnavailable } from "../internal/engine.js"
 import type { Member, Roster } from "../internal/roster.js"
 import { maxTimer } from "../internal/watch.js"
@@ -26,6 +18,7 @@ import type { Route } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { CallObserver } from "../Telemetry.js"
 import type { Call, Continuation, Relocate, Result, Surroundings } from "./call.js"
+import { exhausted } from "./exhausted.js"
 import { Given } from "./given.js"
 import { keepAliveOf } from "./keepAlive.js"
 import { type Course, LiveAttempt } from "./liveAttempt.js"
@@ -74,7 +67,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   /** What happened to the last attempt, until it is known who goes on. */
   private mishap: ErrorEvent | undefined
   private paused = false
-  private roster: Roster<Answer> | undefined
+  private roster: Pick<Roster<Answer>, "add" | "remove"> | undefined
 
   constructor(
     call: Call,
@@ -99,7 +92,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   }
 
   /** It is on this roster until nothing more will happen. */
-  enter(roster: Roster<Answer>): void {
+  enter(roster: Pick<Roster<Answer>, "add" | "remove">): void {
     if (this.over) return
     roster.add(this)
     this.roster = roster
@@ -357,19 +350,9 @@ export class Answer extends Outbox implements Course, Member, Seeker {
 
   exhausted(): void {
     const { model } = this.request
-    const attempts = this.attempts
-    const [first] = attempts
-    if (first !== undefined && attempts.every((a) => a.reason === "unsupported" && a.status === undefined)) {
-      const [field = "request"] = first.message.split(":", 1)
-      this.reject(new InvalidRequest({ field, reason: first.message.slice(field.length + 1).trim() || first.message }))
-    } else if (this.given.text !== "") {
-      this.reject(new StreamInterrupted({ model, partial: this.given.text, attempts }))
-    } else if (attempts.length > 0 && attempts.every((a) => a.reason === "model-not-found")) {
-      this.around.missing(model).then(
-        (error) => this.reject(error),
-        (error: unknown) => this.reject(error)
-      )
-    } else this.reject(new AllServersFailed({ model, attempts }))
+    const { attempts } = this
+    if (this.given.text !== "") this.reject(new StreamInterrupted({ model, partial: this.given.text, attempts }))
+    else exhausted(model, attempts, this.around, (error) => this.reject(error))
   }
 
   protected expired(deadline: number): void {

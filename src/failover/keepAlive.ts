@@ -9,7 +9,7 @@ const units: { readonly [unit: string]: number } = { ms: 1, s: 1_000, m: 60_000,
  *
  * @internal
  */
-export const keepAliveOf = ({ keepAlive }: ChatRequest): number => {
+export const keepAliveOf = ({ keepAlive }: Pick<ChatRequest, "keepAlive">): number => {
   if (keepAlive === undefined) return defaultKeepAlive
   if (typeof keepAlive === "number") return keepAlive < 0 ? Number.POSITIVE_INFINITY : keepAlive * 1_000
   if (keepAlive.trim().startsWith("-")) return Number.POSITIVE_INFINITY

@@ -27,7 +27,7 @@ import type { Call, Relocate, Surroundings } from "./call.js"
  */
 export interface Seeker {
   readonly attempts: ReadonlyArray<Attempt>
-  readonly call: Call
+  readonly call: Pick<Call, "limits">
   unsupported(protocol: Protocol): ReadonlyArray<string>
   found(at: number): void
   unable(host: Host, reason: string): void

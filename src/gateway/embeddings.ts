@@ -3,40 +3,20 @@
  *
  * @since 0.1.0
  */
-import { AllServersFailed, type Attempt, InvalidRequest, Overloaded } from "../Errors.js"
-import { defaultKeepAlive } from "../Fleet.js"
-import { type Route, wait } from "../Router.js"
+import type { Embedded, EmbedRequest, Input } from "../EmbedRequest.js"
+import type { Attempt } from "../Errors.js"
 import * as Ask from "./ask.js"
-import * as Control from "./control.js"
 import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
 import type { House } from "./house.js"
-import { make, Refusal, refuse } from "./problem.js"
+import { isServers, make, Refusal, refuse } from "./problem.js"
 import type { Candidate } from "./selection.js"
 
 // =============================================================================
 // models
 // =============================================================================
 
-/** Texts, or tokens by their numbers. */
-type Input = ReadonlyArray<string> | ReadonlyArray<ReadonlyArray<number>>
-
-interface Wanted {
-  readonly model: string | undefined
-  readonly input: Input
-  readonly dimensions: number | undefined
-  readonly truncate: boolean | undefined
-  readonly keepAlive: number | string | undefined
-  readonly options: Fields.Fields | undefined
-}
-
-interface Embedded {
-  readonly model: string
-  readonly vectors: ReadonlyArray<ReadonlyArray<number>>
-  readonly tokens: number
-  readonly server: string
-  readonly attempts: ReadonlyArray<Attempt>
-}
+type Wanted = Omit<EmbedRequest, "model"> & { readonly model: string | undefined }
 
 // =============================================================================
 // reading
@@ -89,138 +69,6 @@ const common = (body: Fields.Fields): Omit<Wanted, "input" | "truncate"> => ({
 // asking
 // =============================================================================
 
-const isTexts = (given: Input): given is ReadonlyArray<string> => typeof given[0] === "string"
-
-const vectorsOf = (value: unknown, n: number): ReadonlyArray<ReadonlyArray<number>> => {
-  if (
-    Array.isArray(value) &&
-    value.length === n &&
-    value.every((vector) => Array.isArray(vector) && vector.every((one) => typeof one === "number"))
-  ) {
-    return value
-  }
-  throw new Control.ControlFailed({ reason: "malformed", message: "not the embeddings that were asked for" })
-}
-
-const count = (value: unknown): number => (typeof value === "number" ? value : 0)
-
-const next = (route: Route, model: string): Promise<number> => {
-  const at = route.next()
-  if (at !== wait) return Promise.resolve(at)
-  return new Promise((resolve, reject) => {
-    const ticket = route.queue(resolve)
-    if ("retryAfter" in ticket) reject(new Overloaded({ model, ...ticket }))
-  })
-}
-
-/** Asks one server after the other, as chats do: what failed rests, and what is wrong with the request stops at once. */
-const embed = async (
-  house: House,
-  exchange: Exchange,
-  wanted: Wanted,
-  { model, only }: Candidate
-): Promise<Embedded> => {
-  const { library, settings } = house
-  const route = await library.run(library.router.route(model, settings.routing, only === undefined ? {} : { only }))
-    .result
-  const attempts: Array<Attempt> = []
-  const { input } = wanted
-  const { limits } = house
-  for (;;) {
-    const at = await next(route, model)
-    if (at < 0) throw new AllServersFailed({ model, attempts })
-    const host = route.pool.hosts[at]
-    if (host === undefined) continue
-    const began = Date.now()
-    const record = (reason: Attempt["reason"], message: string, status?: number) =>
-      attempts.push({
-        server: host.server.url,
-        phase: "first-token",
-        reason,
-        message,
-        elapsed: Date.now() - began,
-        ...(status === undefined ? {} : { status })
-      })
-    const ollama = host.protocol === "ollama"
-    if (host.protocol === "embedded" || (ollama && input.length > 0 && !isTexts(input))) {
-      record("unsupported", host.protocol === "embedded" ? "it makes no embeddings" : "Ollama takes no tokens as input")
-      if (route.able() === attempts.length) {
-        throw new InvalidRequest({ field: "input", reason: attempts.at(-1)?.message ?? "" })
-      }
-      continue
-    }
-    if (!ollama && (wanted.keepAlive !== undefined || wanted.options !== undefined || wanted.truncate === false)) {
-      record("unsupported", "the OpenAI API has no keep_alive, options or truncate")
-      if (route.able() === attempts.length) {
-        throw new InvalidRequest({ field: "options", reason: "no server that has the model takes them" })
-      }
-      continue
-    }
-    const lease = route.lease(at)
-    let stop: (() => void) | undefined
-    exchange.onLeave(() => stop?.())
-    try {
-      const body = await Control.json(library.transport, host.server, {
-        method: "POST",
-        path: ollama ? "/api/embed" : "/v1/embeddings",
-        timeout: lease.cold ? limits.loadTimeout : Math.max(limits.firstTokenTimeout, limits.idleTimeout),
-        stop: (how) => {
-          stop = how
-        },
-        body: ollama
-          ? {
-              model: host.model,
-              input,
-              ...(wanted.truncate === undefined ? {} : { truncate: wanted.truncate }),
-              ...(wanted.dimensions === undefined ? {} : { dimensions: wanted.dimensions }),
-              ...(wanted.keepAlive === undefined ? {} : { keep_alive: wanted.keepAlive }),
-              ...(wanted.options === undefined ? {} : { options: wanted.options })
-            }
-          : {
-              model: host.model,
-              input,
-              encoding_format: "float",
-              ...(wanted.dimensions === undefined ? {} : { dimensions: wanted.dimensions })
-            }
-      })
-      const usage = Fields.isObject(body["usage"]) ? body["usage"] : {}
-      const data = Array.isArray(body["data"]) ? (body["data"] as ReadonlyArray<unknown>) : []
-      const vectors = vectorsOf(
-        ollama
-          ? body["embeddings"]
-          : data
-              .filter(Fields.isObject)
-              .sort((a, b) => count(a["index"]) - count(b["index"]))
-              .map((one) => one["embedding"]),
-        input.length
-      )
-      lease.succeed({ firstTokenTime: undefined, tokensPerSecond: undefined, keepAlive: defaultKeepAlive })
-      return {
-        model: host.model,
-        vectors,
-        tokens: ollama ? count(body["prompt_eval_count"]) : count(usage["prompt_tokens"]),
-        server: host.server.url,
-        attempts
-      }
-    } catch (error) {
-      if (!(error instanceof Control.ControlFailed) || exchange.left) {
-        lease.cancel()
-        throw error
-      }
-      const { failure } = error
-      lease.fail(failure)
-      if (failure.reason === "model-not-found") library.run(library.registry.markAbsent(host.model, host.server.url))
-      if (failure.reason === "invalid-request") {
-        throw new InvalidRequest({ field: "input", reason: failure.message, server: host.server.url })
-      }
-      record(failure.reason, failure.message, failure.status)
-      house.metrics.attemptFailed(house.labels.label(host.server.url), failure.reason)
-    } finally {
-      stop = undefined
-    }
-  }
-}
-
 const chain = (house: House, wanted: Wanted): ReadonlyArray<Candidate> => {
   const name = wanted.model?.trim() ?? ""
   if (name === "" || name === "auto") {
@@ -243,23 +91,36 @@ const answer = async (
   house: House,
   exchange: Exchange,
   wanted: Wanted,
-  body: (embedded: Embedded) => object
+  body: (embedded: Embedded, tokens: number) => object
 ): Promise<void> => {
+  const { keyLimits, labels, library, limits, metrics, settings } = house
   const all = chain(house, wanted)
-  for (const [i, candidate] of all.entries()) {
+  const failedOn = (attempts: ReadonlyArray<Attempt> = []) => {
+    for (const { reason, server } of attempts) metrics.attemptFailed(labels.label(server), reason)
+  }
+  let stop = () => {}
+  exchange.onLeave(() => stop())
+  for (const [i, { model, only, shown }] of all.entries()) {
     try {
-      const embedded = await embed(house, exchange, wanted, candidate)
+      const call = { request: { ...wanted, model }, limits, began: Date.now() }
+      const running = library.run(library.failover.embed(call, settings.routing, { only }))
+      stop = running.stop
+      const embedded = await running.result
       if (exchange.left) return
-      exchange.headers["x-aicortex-server"] = house.labels.label(embedded.server)
+      failedOn(embedded.attempts)
+      exchange.headers["x-aicortex-server"] = labels.label(embedded.server)
       exchange.headers["x-aicortex-attempts"] = embedded.attempts.length + 1
-      exchange.headers["x-aicortex-reason"] = house.settings.routing
-      house.metrics.used(embedded.tokens, 0)
-      if (exchange.access !== undefined) house.keyLimits.spend(exchange.access, embedded.tokens)
-      exchange.json(body({ ...embedded, model: candidate.shown(embedded.model, "ollama") }))
+      const failure = embedded.attempts.at(-1)?.reason
+      exchange.headers["x-aicortex-reason"] = failure === undefined ? settings.routing : `failover after ${failure}`
+      const tokens = embedded.promptTokens ?? 0
+      metrics.used(tokens, 0)
+      if (exchange.access !== undefined) keyLimits.spend(exchange.access, tokens)
+      exchange.json(body({ ...embedded, model: shown(embedded.model, library.protocol(embedded.server)) }, tokens))
       return
     } catch (error) {
-      const servers = error instanceof AllServersFailed || (error instanceof Error && error.name === "ModelNotFound")
-      if (!servers || i + 1 >= all.length || exchange.left) throw error
+      if (exchange.left) return
+      failedOn((error as { readonly attempts?: ReadonlyArray<Attempt> }).attempts)
+      if (i + 1 >= all.length || !isServers(error)) throw error
     }
   }
 }
@@ -278,9 +139,9 @@ export const openAI = (house: House, exchange: Exchange, body: Fields.Fields): P
   Fields.text(body, "user")
   const packed = Fields.oneOf(body, "encoding_format", ["float", "base64"]) === "base64"
   const wanted = { ...common(body), input: input(body, false), truncate: undefined }
-  return answer(house, exchange, wanted, ({ model, tokens, vectors }) => ({
+  return answer(house, exchange, wanted, ({ embeddings, model }, tokens) => ({
     object: "list",
-    data: vectors.map((vector, index) => ({
+    data: embeddings.map((vector, index) => ({
       object: "embedding",
       index,
       embedding: packed ? base64(vector) : vector
@@ -298,9 +159,9 @@ export const ollama = (house: House, exchange: Exchange, body: Fields.Fields): P
   Fields.only(body, ollamaNames)
   const began = performance.now()
   const wanted = { ...common(body), input: input(body, true), truncate: Fields.flag(body, "truncate") }
-  return answer(house, exchange, wanted, ({ model, tokens, vectors }) => ({
+  return answer(house, exchange, wanted, ({ embeddings, model }, tokens) => ({
     model,
-    embeddings: vectors,
+    embeddings,
     total_duration: Math.round((performance.now() - began) * 1e6),
     load_duration: 1,
     prompt_eval_count: tokens
@@ -316,5 +177,5 @@ export const ollama = (house: House, exchange: Exchange, body: Fields.Fields): P
 export const legacy = (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
   Fields.only(body, legacyNames)
   const wanted = { ...common(body), input: [Fields.needed(body, "prompt")], truncate: undefined }
-  return answer(house, exchange, wanted, ({ vectors }) => ({ embedding: vectors[0] ?? [] }))
+  return answer(house, exchange, wanted, ({ embeddings }) => ({ embedding: embeddings[0] ?? [] }))
 }

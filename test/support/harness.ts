@@ -72,9 +72,9 @@ export interface FakeServer<O extends FakeOptions = FakeOptions> extends AsyncDi
   readonly protocol: "ollama" | "openai"
   readonly requests: ReadonlyArray<RecordedRequest>
   readonly chatRequests: ReadonlyArray<RecordedRequest>
-  /** Chat requests being answered now. */
+  /** Chats and embeddings being answered now. */
   readonly inFlight: () => number
-  /** The most chat requests that were answered at the same time. */
+  /** The most of them that were answered at the same time. */
   readonly maxInFlight: number
   /** Connections accepted so far. */
   readonly connections: number
@@ -210,11 +210,12 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
       })
     }
     const isChat = record.kind === "chat"
+    const works = isChat || /\/embed/.test(record.path)
     const n = isChat ? chats++ : chats
     const asked = options
     const number = covers(asked.faultOn ?? "chat", record.kind) ? faultable++ : undefined
     sockets.set(socket, res)
-    if (isChat) maxInFlight = Math.max(maxInFlight, ++active)
+    if (works) maxInFlight = Math.max(maxInFlight, ++active)
     requests.push(record)
     res.on("error", () => {})
     res.on("close", () => {
@@ -222,7 +223,7 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
       record.closedAt = Date.now()
       record.finished = res.writableFinished && !dropped
       record.aborted = !record.finished && !dropped && !stopped
-      if (isChat) active--
+      if (works) active--
       if (refusing) socket.destroy()
       settle(record.aborted ? record.closedAt : undefined)
     })

@@ -29,18 +29,20 @@ const joined = (value: unknown, at: string, types: ReadonlyArray<string>): strin
 const dataUrl = /^data:([\w.+-]+\/[\w.+-]+)?(?:;[\w=.-]+)*?;base64,/i
 
 /**
- * An image of a web address, or of a data URL.
+ * An image of a web address, or of a data URL, as closely looked at as `part` says.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const image = (url: string, at: string): Message.ImagePart => {
-  if (/^https?:\/\//i.test(url)) return { type: "image", url }
+export const image = (url: string, at: string, part: Fields.Fields): Message.ImagePart => {
+  const detail = Fields.oneOf(part, "detail", ["auto", "low", "high"], `${at.slice(0, at.lastIndexOf("."))}.detail`)
+  const closely = detail === undefined ? {} : { detail }
+  if (/^https?:\/\//i.test(url)) return { type: "image", url, ...closely }
   const match = dataUrl.exec(url)
   if (match === null) return refuse(at, "must be an http(s) address or a base64 data URL")
   const data = url.slice(match[0].length)
   if (data === "" || !/^[A-Za-z0-9+/=_-]+$/.test(data)) return refuse(at, "does not hold base64")
-  return { type: "image", data, mediaType: match[1] ?? "image/png" }
+  return { type: "image", data, mediaType: match[1] ?? "image/png", ...closely }
 }
 
 const userContent = (value: unknown, at: string): Message.Content => {
@@ -56,7 +58,7 @@ const userContent = (value: unknown, at: string): Message.Content => {
         const inner = part["image_url"]
         const url = typeof inner === "string" ? inner : Fields.isObject(inner) ? inner["url"] : undefined
         if (typeof url !== "string") return refuse(`${where}.image_url.url`, "must be a string")
-        return image(url, `${where}.image_url.url`)
+        return image(url, `${where}.image_url.url`, Fields.isObject(inner) ? inner : {})
       }
       default:
         return refuse(`${where}.type`, "must be text or image_url")
@@ -114,12 +116,14 @@ export const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> =>
     const role = Fields.oneOf(message, "role", roles, `${at}.role`) ?? refuse(`${at}.role`, "is missing")
     const content = message["content"]
     const where = `${at}.content`
+    const name = Fields.text(message, "name", `${at}.name`)
+    const named = name === undefined || name === "" ? {} : { name }
     switch (role) {
       case "user":
-        return { role, content: userContent(content, where) }
+        return { role, content: userContent(content, where), ...named }
       case "system":
       case "developer":
-        return { role, content: joined(content, where, ["text"]) ?? refuse(where, "is missing") }
+        return { role, content: joined(content, where, ["text"]) ?? refuse(where, "is missing"), ...named }
       case "assistant": {
         if (message["function_call"] != null) refuse(`${at}.function_call`, "is not supported: use tool_calls")
         if (message["audio"] != null) refuse(`${at}.audio`, "is not supported")
@@ -133,6 +137,7 @@ export const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> =>
         return {
           role,
           content: text ?? "",
+          ...named,
           ...(thinking === undefined || thinking === "" ? {} : { thinking }),
           ...(calls === undefined || calls.length === 0 ? {} : { toolCalls: calls })
         }
@@ -143,7 +148,7 @@ export const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> =>
           role,
           content: joined(content, where, ["text"]) ?? refuse(where, "is missing"),
           toolCallId,
-          toolName: names.get(toolCallId) ?? Fields.text(message, "name", `${at}.name`) ?? ""
+          toolName: names.get(toolCallId) ?? name ?? ""
         }
       }
     }
@@ -175,11 +180,12 @@ export const definition = (inner: Fields.Fields, at: string): ToolDefinition => 
     refuse(`${at}.name`, "must be 1 to 128 letters, digits, dots, colons, dashes or underscores")
   const description = Fields.text(inner, "description", `${at}.description`)
   const parameters = Fields.json(inner, "parameters", `${at}.parameters`)
-  Fields.flag(inner, "strict", `${at}.strict`)
+  const strict = Fields.flag(inner, "strict", `${at}.strict`)
   return {
     name,
     ...(description === undefined ? {} : { description }),
-    ...(parameters === undefined ? {} : { parameters })
+    ...(parameters === undefined ? {} : { parameters }),
+    ...(strict === undefined ? {} : { strict })
   }
 }
 

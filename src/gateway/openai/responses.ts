@@ -61,7 +61,7 @@ const message = (item: Fields.Fields, at: string): Message.Message => {
             case "refusal":
               return { type: "text", text: Fields.needed(part, "refusal", `${here}.refusal`) }
             case "input_image":
-              return Messages.image(Fields.needed(part, "image_url", `${here}.image_url`), `${here}.image_url`)
+              return Messages.image(Fields.needed(part, "image_url", `${here}.image_url`), `${here}.image_url`, part)
             default:
               return refuse(`${here}.type`, "must be input_text, input_image or output_text")
           }

@@ -1,0 +1,166 @@
+/**
+ * What a caller asks of a model that turns texts into vectors, and what comes of it.
+ *
+ * @since 0.1.0
+ */
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import { defaults, type JsonObject, type Limits, Routing } from "./ChatRequest.js"
+import { type Attempt, InvalidRequest } from "./Errors.js"
+import { decoder, JsonObjectSchema, milliseconds, optional, pause, wholeFrom } from "./internal/options.js"
+
+// =============================================================================
+// options
+// =============================================================================
+
+/**
+ * The options of a call, as every face takes them. Times are in milliseconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Options = Schema.Struct({
+  /** Which model makes the vectors. There is no default: vectors of two models cannot be compared. */
+  model: Schema.NonEmptyTrimmedString,
+  /** So many numbers in each vector, where the model can make fewer than it does by itself. */
+  dimensions: optional(wholeFrom(1)),
+  /**
+   * Whether a text that is longer than the model's context is cut; default: the server's way. Servers that speak the
+   * OpenAI API cannot be told to cut one, and are passed over if it is `true`.
+   */
+  truncate: optional(Schema.Boolean),
+  /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m`; -1 for ever, 0 not at all. */
+  keepAlive: optional(Schema.Union(Schema.Finite, Schema.NonEmptyString)),
+  /** Ollama's own options (`num_ctx`, …), passed on as they are. */
+  options: optional(JsonObjectSchema),
+  /** Default `random`. */
+  routing: optional(Routing),
+  /** The longest silence in any phase; default 30,000. */
+  timeout: optional(milliseconds),
+  /** Until the connection stands; default 5,000 or `timeout`, whichever is less. */
+  connectTimeout: optional(milliseconds),
+  /** The longest silence where the server must load the model first; default 120,000, or `timeout` where given. */
+  loadTimeout: optional(milliseconds),
+  /** For the whole call with all its attempts; default none. */
+  deadline: optional(milliseconds),
+  /** Attempts in all, the first included; default: every server once. More than there are servers goes round again. */
+  maxRetries: optional(wholeFrom(1)),
+  /** Pause before the same server is tried again, doubled each time, with jitter; default 500. */
+  retryBackoff: optional(pause)
+})
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends Schema.Schema.Type<typeof Options> {}
+
+/** The Promise facade takes it besides. */
+const decode = decoder(Options, ["signal"])
+
+/**
+ * Checks options that come from outside. An unknown option is an error, never dropped.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const decodeOptions = (input: unknown): Either.Either<Options, InvalidRequest> =>
+  typeof input === "object" && input !== null && (!("model" in input) || input.model === undefined)
+    ? Either.left(new InvalidRequest({ field: "model", reason: "must name a model that makes embeddings" }))
+    : decode(input)
+
+/**
+ * How long a call may take, and how often it is tried.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const limits = (options: Options): Limits => {
+  const timeout = options.timeout ?? defaults.timeout
+  return {
+    connectTimeout: options.connectTimeout ?? Math.min(defaults.connectTimeout, timeout),
+    firstTokenTimeout: timeout,
+    loadTimeout: options.loadTimeout ?? options.timeout ?? defaults.loadTimeout,
+    idleTimeout: timeout,
+    deadline: options.deadline,
+    maxAttempts: options.maxRetries,
+    retryBackoff: options.retryBackoff ?? defaults.retryBackoff,
+    onInterrupt: "restart",
+    hedge: undefined
+  }
+}
+
+// =============================================================================
+// the request
+// =============================================================================
+
+/**
+ * Texts, or texts as the numbers of their tokens, which Ollama does not take.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Input = ReadonlyArray<string> | ReadonlyArray<ReadonlyArray<number>>
+
+/**
+ * Checks what is to be turned into vectors: one text, or several.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const decodeInput = (input: unknown): Either.Either<ReadonlyArray<string>, InvalidRequest> => {
+  const wrong = (reason: string, at = "") => Either.left(new InvalidRequest({ field: `input${at}`, reason }))
+  if (typeof input === "string") return input === "" ? wrong("must not be empty") : Either.right([input])
+  if (!Array.isArray(input)) return wrong("must be a text or an array of texts")
+  if (input.length === 0) return wrong("must hold at least one text")
+  const texts: ReadonlyArray<unknown> = input
+  const odd = texts.findIndex((text) => typeof text !== "string" || text === "")
+  if (odd === -1) return Either.right([...(texts as ReadonlyArray<string>)])
+  return wrong(texts[odd] === "" ? "must not be empty" : "must be a text", `.${odd}`)
+}
+
+/**
+ * What a backend sends.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface EmbedRequest {
+  readonly model: string
+  readonly input: Input
+  readonly dimensions: number | undefined
+  readonly truncate: boolean | undefined
+  readonly keepAlive: number | string | undefined
+  readonly options: JsonObject | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (options: Options, input: Input): EmbedRequest => ({
+  model: options.model,
+  input,
+  dimensions: options.dimensions,
+  truncate: options.truncate,
+  keepAlive: options.keepAlive,
+  options: options.options
+})
+
+// =============================================================================
+// the answer
+// =============================================================================
+
+/**
+ * The vectors, one for each text and in their order. `promptTokens` is how many tokens the texts had, where the server
+ * says so; `attempts` are those that failed before.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Embedded {
+  readonly embeddings: ReadonlyArray<ReadonlyArray<number>>
+  readonly model: string
+  readonly server: string
+  readonly promptTokens: number | undefined
+  readonly attempts: ReadonlyArray<Attempt>
+}

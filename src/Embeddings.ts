@@ -1,0 +1,96 @@
+/**
+ * Texts turned into vectors, over the fleet: with the same discovery, routing and failover as chats.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import { defaults } from "./ChatRequest.js"
+import * as EmbedRequest from "./EmbedRequest.js"
+import type { ChatError } from "./Errors.js"
+import { Failover } from "./Failover.js"
+
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Embedded,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Options
+} from "./EmbedRequest.js"
+
+/**
+ * `embed` gives one vector for each text, in their order. It fails with `InvalidRequest` before anything is sent where
+ * an option is wrong, and otherwise as a chat does: a server that fails costs nothing but time, as long as another one
+ * has the model. An interruption stops the server's work.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Service {
+  readonly embed: (
+    input: string | ReadonlyArray<string>,
+    options: EmbedRequest.Options
+  ) => Effect.Effect<EmbedRequest.Embedded, ChatError>
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class Embeddings extends Context.Tag("aicortex/Embeddings")<Embeddings, Service>() {}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.gen(function* () {
+  const failover = yield* Failover
+  const clock = yield* Effect.clock
+  return Embeddings.of({
+    embed: (input, options) =>
+      Effect.suspend(() => {
+        const began = clock.unsafeCurrentTimeMillis()
+        const checked = Either.flatMap(EmbedRequest.decodeOptions(options), (options) =>
+          Either.map(EmbedRequest.decodeInput(input), (texts) => ({ options, texts }))
+        )
+        if (Either.isLeft(checked)) return Effect.fail(checked.left)
+        const { options: given, texts } = checked.right
+        const call = { request: EmbedRequest.make(given, texts), limits: EmbedRequest.limits(given), began }
+        return failover.embed(call, given.routing ?? defaults.routing)
+      })
+  })
+})
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer: Layer.Layer<Embeddings, never, Failover> = Layer.effect(Embeddings, make)
+
+/**
+ * The vectors of one text, or of several.
+ *
+ * @example
+ * import { Embeddings } from "aicortex"
+ * import { Effect } from "effect"
+ *
+ * const near = Effect.map(
+ *   Embeddings.embed(["a cat", "a dog"], { model: "nomic-embed-text" }),
+ *   ({ embeddings }) => embeddings.length
+ * )
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const embed = (
+  input: string | ReadonlyArray<string>,
+  options: EmbedRequest.Options
+): Effect.Effect<EmbedRequest.Embedded, ChatError, Embeddings> =>
+  Effect.flatMap(Embeddings, (embeddings) => embeddings.embed(input, options))

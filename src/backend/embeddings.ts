@@ -1,0 +1,162 @@
+/**
+ * Texts turned into vectors, as both protocols have it: `POST /api/embed` and `POST /v1/embeddings`. Answers are read as
+ * a whole.
+ *
+ * @since 0.1.0
+ */
+import type { Backend, EmbedSink } from "../Backend.js"
+import type { EmbedRequest } from "../EmbedRequest.js"
+import type { Server } from "../Server.js"
+import type { Service as Transport } from "../Transport.js"
+import * as Http from "./http.js"
+
+/** A longer answer than this is none, in bytes: 2,048 vectors of 4,096 numbers have about 180 million. */
+const maxBytes = 256 * 1024 * 1024
+
+const text = new TextDecoder()
+
+interface Answer {
+  readonly embeddings: ReadonlyArray<ReadonlyArray<number>>
+  readonly promptTokens: number | undefined
+}
+
+type Body = ReturnType<typeof Http.parseJson>
+
+/** What one protocol is asked, and how it answers. */
+interface Dialect {
+  readonly url: (server: Server) => string
+  readonly cannot: (request: EmbedRequest) => ReadonlyArray<string>
+  readonly body: (request: EmbedRequest) => object
+  readonly vectors: (body: Body) => unknown
+  readonly tokens: (body: Body) => unknown
+}
+
+const isVector = (value: unknown): value is ReadonlyArray<number> =>
+  Array.isArray(value) && value.every((one) => typeof one === "number")
+
+class Whole implements Http.Decoder {
+  answer: Answer | undefined
+  private readonly parts: Array<Uint8Array> = []
+  private bytes = 0
+
+  constructor(
+    private readonly dialect: Dialect,
+    private readonly n: number
+  ) {}
+
+  feed(read: Uint8Array): void {
+    this.bytes += read.length
+    if (this.bytes > maxBytes) throw new Http.Malformed(`the answer is longer than ${maxBytes} bytes`)
+    // Kept beyond this call, and the reader may use its buffer again.
+    this.parts.push(new Uint8Array(read))
+  }
+
+  end(): void {
+    const all = new Uint8Array(this.bytes)
+    let at = 0
+    for (const part of this.parts) {
+      all.set(part, at)
+      at += part.length
+    }
+    const body = Http.parseJson(text.decode(all))
+    const embeddings = this.dialect.vectors(body)
+    if (!Array.isArray(embeddings)) {
+      const error = Http.errorText(body)
+      if (error !== undefined) throw new Http.Reported(error)
+      throw new Http.Malformed("there are no embeddings in the answer")
+    }
+    if (embeddings.length !== this.n) {
+      throw new Http.Malformed(`${embeddings.length} embeddings came for ${this.n} texts`)
+    }
+    if (!embeddings.every(isVector)) throw new Http.Malformed("an embedding is not an array of numbers")
+    const tokens = this.dialect.tokens(body)
+    this.answer = { embeddings, promptTokens: typeof tokens === "number" ? tokens : undefined }
+  }
+
+  /** Nothing is complete before the end. */
+  broke(): void {}
+
+  finished(): boolean {
+    return this.answer !== undefined
+  }
+}
+
+const make = (transport: Transport, now: () => number, dialect: Dialect): Pick<Backend, "cannotEmbed" | "embed"> => ({
+  cannotEmbed: dialect.cannot,
+  embed: (server, request, sink: EmbedSink) => {
+    const decoder = new Whole(dialect, request.input.length)
+    return Http.start(
+      transport,
+      {
+        url: dialect.url(server),
+        headers: Http.headers(server, "application/json"),
+        body: JSON.stringify(dialect.body(request))
+      },
+      decoder,
+      {
+        connected: () => sink.connected(),
+        read: () => sink.read(),
+        flush: () => {
+          if (decoder.answer !== undefined) sink.embedded(decoder.answer.embeddings, decoder.answer.promptTokens)
+        },
+        fail: (failure) => sink.fail(failure)
+      },
+      now
+    )
+  }
+})
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const ollama = (transport: Transport, now: () => number) =>
+  make(transport, now, {
+    url: ({ url }) => `${url}/api/embed`,
+    cannot: ({ input }) =>
+      Array.isArray(input[0]) ? ["input: Ollama takes texts, and no tokens by their numbers"] : [],
+    body: ({ dimensions, input, keepAlive, model, options, truncate }) => ({
+      model,
+      input,
+      truncate,
+      dimensions,
+      keep_alive: keepAlive,
+      options
+    }),
+    vectors: (body) => body["embeddings"],
+    tokens: (body) => body["prompt_eval_count"]
+  })
+
+const field = (value: unknown, name: string): unknown =>
+  typeof value === "object" && value !== null ? (value as { readonly [name: string]: unknown })[name] : undefined
+
+/** Most servers keep the order of the texts, but it is `index` that says it. */
+const inOrder = (data: unknown): unknown =>
+  Array.isArray(data)
+    ? [...(data as ReadonlyArray<unknown>)]
+        .sort((a, b) => Number(field(a, "index") ?? 0) - Number(field(b, "index") ?? 0))
+        .map((one) => field(one, "embedding"))
+    : undefined
+
+/**
+ * `url` is the address of a server's endpoint.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const openai = (transport: Transport, now: () => number, url: (server: Server) => string) =>
+  make(transport, now, {
+    url,
+    cannot: ({ keepAlive, options, truncate }) => {
+      const found: Array<string> = []
+      if (keepAlive !== undefined) found.push("keepAlive: the OpenAI API has no such option")
+      if (options !== undefined && Object.keys(options).length > 0) {
+        found.push("options: the OpenAI API does not take Ollama's options")
+      }
+      if (truncate === true) found.push("truncate: the OpenAI API refuses texts that are too long")
+      return found
+    },
+    body: ({ dimensions, input, model }) => ({ model, input, encoding_format: "float", dimensions }),
+    vectors: (body) => inOrder(body["data"]),
+    tokens: (body) => field(body["usage"], "prompt_tokens")
+  })

@@ -1,0 +1,38 @@
+/**
+ * What `aicortex embed` does.
+ *
+ * @since 0.1.0
+ */
+import type * as Command from "@effect/cli/Command"
+import * as Effect from "effect/Effect"
+import * as Embeddings from "../../Embeddings.js"
+import { UsageError } from "../failure.js"
+import * as Fleet from "../fleet.js"
+import * as Output from "../output.js"
+import * as Stdin from "../stdin.js"
+import type { config } from "./flags.js"
+
+const wrong = (message: string) => new UsageError({ message, command: ["embed"] })
+
+const textsOf = Effect.fnUntraced(function* (words: ReadonlyArray<string>, lines: boolean) {
+  if (words.length > 0) {
+    if (lines) return yield* wrong("--lines reads standard input: leave out the texts, or the flag")
+    return words
+  }
+  const text = yield* Stdin.piped
+  if (text === undefined || text === "") return yield* wrong("there is no text: give one, or pipe it in")
+  return lines ? text.split(/\r?\n/) : [text]
+})
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const run = ({ json, lines, model, texts, ...options }: Command.Command.ParseConfig<typeof config>) =>
+  Effect.gen(function* () {
+    if (model === undefined) return yield* wrong("--model must name a model that makes embeddings")
+    const input = yield* textsOf(texts, lines)
+    const embedded = yield* Effect.provide(Embeddings.embed(input, { model, ...options }), Fleet.layer)
+    if (json) yield* Output.writeJson(embedded)
+    else yield* Output.write(embedded.embeddings.map((vector) => `${JSON.stringify(vector)}\n`).join(""))
+  })

@@ -1,0 +1,264 @@
+/**
+ * Texts that are turned into vectors, over as many servers as it takes. Nothing is given out before all of it is there,
+ * so that an attempt that breaks is simply begun anew on the next server.
+ *
+ * @since 0.1.0
+ */
+import type { EmbedSink, ServerFailure } from "../Backend.js"
+import type { Limits } from "../ChatRequest.js"
+import type { Embedded, EmbedRequest } from "../EmbedRequest.js"
+import { type Attempt, DeadlineExceeded, InvalidRequest, Overloaded, type Phase } from "../Errors.js"
+import type { Lease } from "../Fleet.js"
+import type { Member, Roster } from "../internal/roster.js"
+import { maxTimer, Watch, type Watched } from "../internal/watch.js"
+import type { Route } from "../Router.js"
+import type { Host, Protocol } from "../Server.js"
+import type { Exchange } from "../Transport.js"
+import type { Relocate, Surroundings } from "./call.js"
+import { exhausted } from "./exhausted.js"
+import { keepAliveOf } from "./keepAlive.js"
+import { Search, type Seeker } from "./search.js"
+
+/**
+ * A call, as `Embeddings` hands it over. `began`, in milliseconds since the epoch, is where its deadline counts from.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface EmbedCall {
+  readonly request: EmbedRequest
+  readonly limits: Limits
+  readonly began: number
+}
+
+/** One attempt on one server. */
+class EmbedAttempt implements EmbedSink, Watched {
+  readonly watch = new Watch(this)
+  phase: Phase = "connect"
+  exchange: Exchange | undefined
+  over = false
+
+  constructor(
+    private readonly owner: Embedding,
+    readonly host: Host,
+    readonly lease: Lease,
+    readonly began: number
+  ) {}
+
+  private get patience(): number {
+    const { firstTokenTimeout, loadTimeout } = this.owner.call.limits
+    return this.lease.cold ? loadTimeout : firstTokenTimeout
+  }
+
+  /** Whatever still comes of it counts no more. */
+  retire(): void {
+    this.over = true
+    this.watch.clear()
+  }
+
+  connected(): void {
+    if (this.over || this.phase !== "connect") return
+    this.phase = "first-token"
+    this.watch.expect(this.patience)
+  }
+
+  read(): void {
+    if (this.over) return
+    this.phase = "stream"
+    this.watch.expect(this.owner.call.limits.idleTimeout)
+  }
+
+  embedded(embeddings: ReadonlyArray<ReadonlyArray<number>>, promptTokens: number | undefined): void {
+    if (!this.over) this.owner.embedded(this, embeddings, promptTokens)
+  }
+
+  fail(failure: ServerFailure): void {
+    if (!this.over) this.owner.failed(this, failure)
+  }
+
+  silent(): void {
+    const { connectTimeout, idleTimeout } = this.owner.call.limits
+    switch (this.phase) {
+      case "connect":
+        this.fail({ reason: "connect-timeout", message: `no connection within ${connectTimeout} ms` })
+        return
+      case "first-token":
+        this.fail({ reason: "first-token-timeout", message: `no answer within ${this.patience} ms` })
+        return
+      case "stream":
+        this.fail({ reason: "idle-timeout", message: `silent for ${idleTimeout} ms in the middle of the answer` })
+    }
+  }
+}
+
+/**
+ * A call under way. It has begun when it exists; `done` or `failed` is called once, unless it is cancelled before.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Embedding implements Seeker, Member {
+  seat = -1
+  readonly attempts: Array<Attempt> = []
+  private readonly search: Search
+  private current: EmbedAttempt | undefined
+  private deadline: ReturnType<typeof setTimeout> | undefined
+  private over = false
+  private roster: Pick<Roster<Member>, "add" | "remove"> | undefined
+
+  constructor(
+    readonly call: EmbedCall,
+    route: Route,
+    private readonly around: Surroundings,
+    relocate: Relocate,
+    private readonly settle: {
+      readonly done: (embedded: Embedded) => void
+      readonly failed: (error: unknown) => void
+    }
+  ) {
+    this.search = new Search(this, route, around, relocate)
+    const { deadline } = call.limits
+    if (deadline !== undefined) {
+      const left = Math.max(1, deadline - (around.now() - call.began))
+      this.deadline = setTimeout(() => this.expired(deadline), Math.min(left, maxTimer))
+    }
+    this.search.excludeUnable()
+    this.search.next()
+  }
+
+  /** It is on this roster until nothing more will happen. */
+  enter(roster: Pick<Roster<Member>, "add" | "remove">): void {
+    if (this.over) return
+    roster.add(this)
+    this.roster = roster
+  }
+
+  /** Stops the server's work. Nothing counts as a failure; `reason`, if there is one, is what the call fails with. */
+  cancel(reason?: unknown): void {
+    if (this.over) return
+    const { current } = this
+    this.close()
+    current?.lease.cancel()
+    current?.exchange?.abort()
+    if (reason !== undefined) this.settle.failed(reason)
+  }
+
+  // ---------------------------------------------------------------------------
+  // for the search
+  // ---------------------------------------------------------------------------
+
+  get queued(): boolean {
+    return this.search.queued
+  }
+
+  unsupported(protocol: Protocol): ReadonlyArray<string> {
+    return this.around.backends.get(protocol).cannotEmbed(this.call.request)
+  }
+
+  found(at: number): void {
+    const { call, search } = this
+    const { route } = search
+    const host = route.pool.hosts[at]
+    if (host === undefined) throw new RangeError(`there is no server ${at}`)
+    const attempt = new EmbedAttempt(this, host, route.lease(at), this.around.now())
+    this.current = attempt
+    attempt.watch.expect(call.limits.connectTimeout)
+    const exchange = this.around.backends
+      .get(host.protocol)
+      .embed(host.server, { ...call.request, model: host.model }, attempt)
+    if (attempt.over) exchange.abort()
+    else attempt.exchange = exchange
+  }
+
+  unable(host: Host, message: string): void {
+    this.record(host, "connect", { reason: "unsupported", message }, this.call.began)
+  }
+
+  delayed(): void {}
+  dequeued(): void {}
+
+  exhausted(): void {
+    exhausted(this.call.request.model, this.attempts, this.around, (error) => this.reject(error))
+  }
+
+  overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void {
+    this.reject(new Overloaded({ model: this.call.request.model, ...ticket }))
+  }
+
+  crashed(error: unknown): void {
+    this.reject(error)
+  }
+
+  // ---------------------------------------------------------------------------
+  // for the attempt
+  // ---------------------------------------------------------------------------
+
+  embedded(
+    attempt: EmbedAttempt,
+    embeddings: ReadonlyArray<ReadonlyArray<number>>,
+    promptTokens: number | undefined
+  ): void {
+    const { host, lease } = attempt
+    this.close()
+    lease.answered()
+    lease.succeed({
+      keepAlive: keepAliveOf(this.call.request),
+      firstTokenTime: undefined,
+      tokensPerSecond: undefined
+    })
+    const { attempts } = this
+    this.settle.done({ embeddings, model: host.model, server: host.server.url, promptTokens, attempts })
+  }
+
+  failed(attempt: EmbedAttempt, failure: ServerFailure): void {
+    const { host, lease } = attempt
+    attempt.retire()
+    this.current = undefined
+    attempt.exchange?.abort()
+    lease.fail(failure)
+    this.record(host, attempt.phase, failure, attempt.began)
+    if (failure.reason === "invalid-request") {
+      this.reject(new InvalidRequest({ field: "request", reason: failure.message, server: host.server.url }))
+      return
+    }
+    this.around.failed(host, failure)
+    this.search.next()
+  }
+
+  // ---------------------------------------------------------------------------
+  // the end
+  // ---------------------------------------------------------------------------
+
+  private record(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
+    this.attempts.push({
+      server: host.server.url,
+      phase,
+      reason: failure.reason,
+      message: failure.message,
+      elapsed: this.around.now() - began,
+      ...(failure.status === undefined ? {} : { status: failure.status })
+    })
+  }
+
+  private expired(deadline: number): void {
+    const { attempts, current } = this
+    const message = `was at work when the deadline of ${deadline} ms passed`
+    if (current !== undefined) this.record(current.host, current.phase, { reason: "deadline", message }, current.began)
+    this.cancel(new DeadlineExceeded({ model: this.call.request.model, deadline, partial: "", attempts }))
+  }
+
+  private reject(error: unknown): void {
+    if (this.over) return
+    this.close()
+    this.settle.failed(error)
+  }
+
+  private close(): void {
+    this.over = true
+    if (this.deadline !== undefined) clearTimeout(this.deadline)
+    this.current?.retire()
+    this.current = undefined
+    this.search.stop()
+    this.roster?.remove(this)
+  }
+}

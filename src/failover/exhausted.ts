@@ -1,0 +1,29 @@
+/**
+ * What a call fails with when nobody is left to ask, and nothing was given out.
+ *
+ * @since 0.1.0
+ */
+import { AllServersFailed, type Attempt, InvalidRequest } from "../Errors.js"
+import type { Surroundings } from "./call.js"
+
+/**
+ * Tells `fail` what the attempts come to: a request that no server of the model can be asked, a model that every one
+ * turned out not to have, or `AllServersFailed`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const exhausted = (
+  model: string,
+  attempts: ReadonlyArray<Attempt>,
+  around: Pick<Surroundings, "missing">,
+  fail: (error: unknown) => void
+): void => {
+  const [first] = attempts
+  if (first !== undefined && attempts.every((a) => a.reason === "unsupported" && a.status === undefined)) {
+    const [field = "request"] = first.message.split(":", 1)
+    fail(new InvalidRequest({ field, reason: first.message.slice(field.length + 1).trim() || first.message }))
+  } else if (attempts.length > 0 && attempts.every((a) => a.reason === "model-not-found")) {
+    around.missing(model).then(fail, fail)
+  } else fail(new AllServersFailed({ model, attempts }))
+}

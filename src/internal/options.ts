@@ -1,0 +1,114 @@
+/**
+ * Options that come from outside: the ranges that several calls share, and checks whose errors say what would be right.
+ *
+ * @internal
+ */
+import * as Either from "effect/Either"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import * as AST from "effect/SchemaAST"
+import { InvalidRequest } from "../Errors.js"
+import { nearest } from "../Model.js"
+
+/** @internal */
+export const optional = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optional(schema)
+
+/** @internal */
+export const milliseconds = Schema.Number.pipe(
+  Schema.filter((n) => (Number.isFinite(n) && n > 0 ? undefined : "must be a number of milliseconds above 0"))
+)
+
+/** @internal */
+export const pause = Schema.Number.pipe(
+  Schema.filter((n) => (n >= 0 && Number.isFinite(n) ? undefined : "must be a number of milliseconds from 0"))
+)
+
+/** @internal */
+export const range = (min: number, max: number) =>
+  Schema.Number.pipe(Schema.filter((n) => (n >= min && n <= max ? undefined : `must be from ${min} to ${max}`)))
+
+/** @internal */
+export const wholeFrom = (min: number) =>
+  Schema.Number.pipe(
+    Schema.filter((n) => (Number.isSafeInteger(n) && n >= min ? undefined : `must be a whole number from ${min}`))
+  )
+
+/** @internal */
+export const JsonObjectSchema = Schema.Record({ key: Schema.String, value: Schema.Unknown })
+
+/** What a value of several kinds may be, where none of them fits. */
+const alternatives = (issues: ReadonlyArray<ParseResult.ArrayFormatterIssue>): string | undefined => {
+  const at = issues[0]?.path.join(".")
+  const expected = new Set<string>()
+  for (const { message, path } of issues) {
+    const [, kind] = /^Expected (.+), actual /s.exec(message) ?? []
+    if (kind === undefined || path.join(".") !== at) continue
+    if (kind !== "undefined") expected.add(kind)
+  }
+  if (expected.size < 2) return undefined
+  const actual = / actual (.+)$/s.exec(issues[0]?.message ?? "")?.[1]
+  return `must be ${[...expected].join(" or ")}, not ${actual}`
+}
+
+/**
+ * What is wrong, in the words of whoever called. `known` are the options there are, for a field that is none of them;
+ * `prefix` is what stands before the field. `elsewhere` are options that only other functions take.
+ *
+ * @internal
+ */
+export const invalid = (
+  error: ParseResult.ParseError,
+  known: ReadonlyArray<string>,
+  prefix = "",
+  elsewhere: ReadonlyArray<string> = []
+): InvalidRequest => {
+  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
+  const issue = issues[0]
+  const path = issue?.path.map(String) ?? []
+  const field = prefix === "" ? path.join(".") || "options" : [prefix, ...path].join(".")
+  if (issue?._tag === "Unexpected" && prefix === "") {
+    if (elsewhere.includes(field)) return new InvalidRequest({ field, reason: "cannot be given to this function" })
+    const plain = (name: string) => name.replace(/[_-]/g, "").toLowerCase()
+    const near = known.find((name) => plain(name) === plain(field)) ?? nearest(field, known, 1)[0]
+    return new InvalidRequest({
+      field,
+      reason:
+        near === undefined
+          ? `there is no such option; there are ${known.join(", ")}`
+          : `there is no such option; did you mean ${near}? There are ${known.join(", ")}`
+    })
+  }
+  return new InvalidRequest({ field, reason: alternatives(issues) ?? issue?.message ?? "is not valid" })
+}
+
+/**
+ * A check of options that costs little where they are right: only what is given is looked at. An unknown option is an
+ * error, never dropped; `elsewhere` are those that only other functions take.
+ *
+ * @internal
+ */
+export const decoder = <Fields extends Schema.Struct.Fields>(
+  schema: Schema.Struct<Fields>,
+  elsewhere: ReadonlyArray<string> = []
+): ((input: unknown) => Either.Either<Schema.Struct.Type<Fields>, InvalidRequest>) => {
+  type Options = Schema.Struct.Type<Fields>
+  const plain = schema as unknown as Schema.Schema<Options>
+  const whole = Schema.decodeUnknownEither(plain, { onExcessProperty: "error" })
+  const known = [...Object.keys(schema.fields), ...elsewhere]
+  const checks: ReadonlyMap<PropertyKey, (value: unknown) => boolean> = new Map(
+    AST.getPropertySignatures(schema.ast).map(({ name, type }) => [
+      name,
+      Schema.is(Schema.make(type), { onExcessProperty: "error" })
+    ])
+  )
+  /** Whether the whole schema would say so too; where it would not, it knows the words for it. */
+  const fits = (input: unknown): input is Options => {
+    if (typeof input !== "object" || input === null || Array.isArray(input)) return false
+    for (const [name, value] of Object.entries(input)) if (checks.get(name)?.(value) !== true) return false
+    return true
+  }
+  return (input) =>
+    fits(input)
+      ? Either.right({ ...(input as object) } as Options)
+      : Either.mapLeft(whole(input), (error) => invalid(error, known, "", elsewhere))
+}

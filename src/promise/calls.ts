@@ -1,0 +1,239 @@
+/**
+ * Calls, as the Promise facade takes them.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Chat from "../Chat.js"
+import type { JsonObject, ToolDefinition } from "../ChatRequest.js"
+import type { Services } from "../Cortex.js"
+import type * as EmbedRequest from "../EmbedRequest.js"
+import { InvalidRequest } from "../Errors.js"
+import type { OpenAnswer, Result } from "../Failover.js"
+import * as StructuredOutput from "../StructuredOutput.js"
+import { ChatStream } from "./chatStream.js"
+
+// =============================================================================
+// models
+// =============================================================================
+
+/**
+ * A prompt, or a whole conversation: `chat("…")`, `chat([{ role: "user", content: "…" }])`, `chat({ messages })`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Prompt = Chat.Prompt
+
+/**
+ * A tool. With `execute` it is run here and the answer goes on with what it returns; without it the answer ends with
+ * `tool_call` events (`stream: true`) or `toolCalls` (`complete`).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Tool extends ToolDefinition {
+  // biome-ignore lint/suspicious/noExplicitAny: what a tool takes is its author's to say; the schema describes it.
+  readonly execute?: (args: any) => unknown
+}
+
+/**
+ * The options of a call. Those that are plain data are described at `ChatRequest.Options`, with ranges and defaults.
+ *
+ * - `stream`: events as they come, instead of the whole text
+ * - `responseFormat: "json"`: the parsed value instead of text; not together with `stream`
+ * - `schema`: a JSON Schema that the value must fit; asks for JSON
+ * - `session`: a session or its id
+ * - `tools`: with or without `execute`
+ * - `signal`: stops the call, and the server's work
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ChatOptions extends Omit<Chat.Options, "tools" | "session"> {
+  readonly stream?: boolean | undefined
+  readonly responseFormat?: "text" | "json" | undefined
+  readonly schema?: object | undefined
+  readonly session?: { readonly id: string } | string | undefined
+  readonly tools?: ReadonlyArray<Tool> | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * `chat`, whose Promise follows its options: text, the parsed value, or a stream.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ChatFunction {
+  (prompt: Prompt, options: ChatOptions & { readonly stream: true }): Promise<ChatStream>
+  // biome-ignore lint/suspicious/noExplicitAny: a parsed value of a caller's own schema, as from JSON.parse.
+  <A = any>(
+    prompt: Prompt,
+    options: ChatOptions & ({ readonly responseFormat: "json" } | { readonly schema: object })
+  ): Promise<A>
+  (
+    prompt: Prompt,
+    options?: ChatOptions & {
+      readonly stream?: false | undefined
+      readonly responseFormat?: "text" | undefined
+      readonly schema?: undefined
+    }
+  ): Promise<string>
+  (
+    prompt: Prompt,
+    options: ChatOptions & { readonly responseFormat?: "text" | undefined; readonly schema?: undefined }
+  ): Promise<string | ChatStream>
+  /** Options that were put together elsewhere: what comes back is known only when they are. */
+  (prompt: Prompt, options?: ChatOptions): Promise<unknown>
+}
+
+/**
+ * The options of `embed`, which are described at `EmbedRequest.Options`.
+ *
+ * - `signal`: stops the call, and the server's work
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface EmbedOptions extends EmbedRequest.Options {
+  readonly signal?: AbortSignal | undefined
+}
+
+// =============================================================================
+// implementation
+// =============================================================================
+
+/** @internal */
+export type Run = <A, E>(effect: Effect.Effect<A, E, Services>, signal?: AbortSignal) => Promise<A>
+
+const toolOf = (tool: Tool): Chat.Tool => {
+  // Whatever else was given is left for the check of the options to refuse.
+  if (typeof tool !== "object" || tool === null) return tool
+  const { execute, ...definition } = tool
+  return typeof execute !== "function"
+    ? (tool as Chat.Tool)
+    : {
+        ...definition,
+        execute: (args) =>
+          Effect.tryPromise({
+            try: async () => execute(args),
+            catch: (cause) => cause
+          })
+      }
+}
+
+/** Whatever else was given as tools is left for the check of the options to refuse. */
+const toolsOf = (tools: ReadonlyArray<Tool>): ReadonlyArray<Chat.Tool> =>
+  Array.isArray(tools) ? (tools as ReadonlyArray<Tool>).map(toolOf) : (tools as never)
+
+/** @internal */
+export const never = (field: string, reason: string): Promise<never> =>
+  Promise.reject(new InvalidRequest({ field, reason }))
+
+/** What every call is given besides its prompt, or a failure where that is nothing of the kind. @internal */
+export const given = <O extends { readonly signal?: AbortSignal | undefined }>(options: O | undefined): O => {
+  const all: O = options ?? ({} as O)
+  if (typeof all !== "object") throw new InvalidRequest({ field: "options", reason: "must be an object" })
+  const signal: Partial<AbortSignal> | null | undefined = all.signal
+  if (signal !== undefined && (typeof signal?.addEventListener !== "function" || typeof signal.aborted !== "boolean")) {
+    throw new InvalidRequest({ field: "signal", reason: "must be an AbortSignal" })
+  }
+  return all
+}
+
+/** A name that the registry is asked about. @internal */
+export const named = <A>(field: string, name: unknown, use: () => Promise<A>): Promise<A> =>
+  typeof name === "string" ? use() : never(field, "must be a text")
+
+/** A whole answer that was begun without waiting for anything. @internal */
+export const wholeOf = async (answer: OpenAnswer, signal: AbortSignal | undefined): Promise<Result> => {
+  if (signal !== undefined) cancelOn(answer, signal)
+  return answer.result()
+}
+
+const cancelOn = (answer: OpenAnswer, signal: AbortSignal): void => {
+  const abort = () => answer.cancel(signal.reason)
+  if (signal.aborted) abort()
+  else {
+    signal.addEventListener("abort", abort, { once: true })
+    answer.onClose(() => signal.removeEventListener("abort", abort))
+  }
+}
+
+/** What `Chat` takes of what the facade was given. @internal */
+export const chatOptions = (
+  rest: Omit<ChatOptions, "session" | "tools">,
+  session: ChatOptions["session"],
+  tools: ChatOptions["tools"]
+): Chat.Options =>
+  session === undefined && tools === undefined
+    ? rest
+    : {
+        ...rest,
+        ...(session === undefined
+          ? {}
+          : { session: typeof session === "object" && session !== null ? { id: session.id } : session }),
+        ...(tools === undefined ? {} : { tools: toolsOf(tools) })
+      }
+
+/** Begins an answer where nothing has to be waited for: no fiber is needed then. Throws what is wrong with the call. @internal */
+export type OpenNow = (prompt: Prompt, options: Chat.Options, events: boolean) => OpenAnswer | undefined
+
+/** @internal */
+export const chatWith =
+  (run: Run, openNow: OpenNow) =>
+  async (prompt: Prompt, options?: ChatOptions): Promise<unknown> => {
+    const { responseFormat, schema, session, signal, stream, tools, ...rest } = given(options)
+    const json = responseFormat === "json" || schema !== undefined
+    if (responseFormat !== undefined && responseFormat !== "json" && responseFormat !== "text") {
+      return never("responseFormat", `must be "text" or "json"`)
+    }
+    if (stream !== undefined && typeof stream !== "boolean") return never("stream", "must be true or false")
+    if (schema !== undefined && responseFormat === "text") {
+      return never("schema", `asks for JSON; leave out responseFormat: "text"`)
+    }
+    if (json && stream === true) {
+      return never(
+        "stream",
+        `JSON is checked as a whole and cannot be streamed: leave out stream, or responseFormat and schema`
+      )
+    }
+    if (signal?.aborted) throw signal.reason
+    const all = chatOptions(rest, session, tools)
+    if (stream === true) {
+      const answer =
+        openNow(prompt, all, true) ??
+        (await run(
+          Effect.flatMap(Chat.Chat, (chat) => chat.open(prompt, all)),
+          signal
+        ))
+      if (signal !== undefined) cancelOn(answer, signal)
+      return new ChatStream(answer)
+    }
+    const idle = Array.isArray(tools)
+      ? (tools as ReadonlyArray<Tool>).find(
+          (tool) => typeof tool === "object" && tool !== null && tool.execute === undefined
+        )
+      : undefined
+    if (idle !== undefined) {
+      return never("tools", `'${idle.name}' has no execute, so its calls would be lost: use complete() or stream: true`)
+    }
+    if (json) {
+      const decoder =
+        schema === undefined
+          ? Effect.succeed(StructuredOutput.any)
+          : StructuredOutput.fromJsonSchema(schema as JsonObject)
+      return run(
+        Effect.flatMap(decoder, (decoder) =>
+          Effect.flatMap(Chat.Chat, (chat) => chat.structured(prompt, decoder, all))
+        ),
+        signal
+      )
+    }
+    const answer = openNow(prompt, all, false)
+    if (answer === undefined) return run(Chat.text(prompt, all), signal)
+    const text = Chat.textOf(await wholeOf(answer, signal))
+    if (typeof text !== "string") throw text
+    return text
+  }
