@@ -14,7 +14,7 @@ import type { EmbedRequest } from "./EmbedRequest.js"
 import type { FailureReason } from "./Errors.js"
 import type { ToolCall } from "./Message.js"
 import type { Protocol, Server } from "./Server.js"
-import type { Exchange } from "./Transport.js"
+import type { Exchange, TraceContext } from "./Transport.js"
 
 /**
  * Why one attempt failed. `retryAfter`, in milliseconds, is what the server asked for.
@@ -53,12 +53,13 @@ export interface Finish {
  * Told what a server answers. `read` comes before the calls of one network read and `flush` after them; `progress` where
  * a piece came that cannot be given out yet, as of a tool call. A read without any of them was no part of the answer,
  * but a comment or a blank that only keeps the connection open. Ends with one `finish` (which is followed by `flush`) or
- * one `fail`; nothing comes after either.
+ * one `fail`; nothing comes after either. `context` is the place in a trace that requests over HTTP are to carry.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Sink {
+  readonly context?: TraceContext | undefined
   connected(): void
   read(): void
   text(content: string): void
@@ -146,7 +147,7 @@ export interface Abilities {
  * @since 0.1.0
  * @category models
  */
-export interface EmbedSink extends Pick<Sink, "connected" | "read" | "fail"> {
+export interface EmbedSink extends Pick<Sink, "context" | "connected" | "read" | "fail"> {
   embedded(embeddings: ReadonlyArray<ReadonlyArray<number>>, promptTokens: number | undefined): void
 }
 

@@ -39,6 +39,7 @@ import { Sessions, type Turn } from "./Sessions.js"
 import { CurrentSettings } from "./Settings.js"
 import * as StructuredOutput from "./StructuredOutput.js"
 import * as Telemetry from "./Telemetry.js"
+import type { TraceContext } from "./Transport.js"
 
 export type {
   /**
@@ -124,6 +125,8 @@ interface Prepared {
   /** When the call began. */
   readonly began: number
   readonly trace: Telemetry.Trace | undefined
+  /** The trace that it is a part of, where there is no tracer. */
+  readonly context: TraceContext | undefined
   /** What it wants of the cache besides. */
   readonly wish?: Pick<ResponseCache.Wish, "accepts" | "keepAs" | "renew"> | undefined
 }
@@ -158,7 +161,11 @@ export const make = Effect.gen(function* () {
   const now = () => clock.unsafeCurrentTimeMillis()
 
   /** The call as it stands without a session, which costs no waiting. */
-  const alone = (checked: Checked, trace: Telemetry.Trace | undefined): Prepared => ({
+  const alone = (
+    checked: Checked,
+    trace: Telemetry.Trace | undefined,
+    context: TraceContext | undefined
+  ): Prepared => ({
     checked,
     request: ChatRequest.make(
       checked.options,
@@ -169,7 +176,8 @@ export const make = Effect.gen(function* () {
     turn: undefined,
     trimmed: 0,
     began: now(),
-    trace
+    trace,
+    context
   })
 
   /**
@@ -181,6 +189,7 @@ export const make = Effect.gen(function* () {
     session: string,
     began: number,
     trace: Telemetry.Trace | undefined,
+    context: TraceContext | undefined,
     hold: (turn: Turn) => void
   ): Effect.Effect<Prepared, ChatError> =>
     Effect.uninterruptibleMask((restore) =>
@@ -194,7 +203,7 @@ export const make = Effect.gen(function* () {
             reserve: options.maxTokens ?? Math.min(defaultReserve, Math.floor((length ?? 0) / 4))
           })
           const request = ChatRequest.make(options, model, messages, checked.format)
-          return { checked, request, turn, trimmed, began, trace } satisfies Prepared
+          return { checked, request, turn, trimmed, began, trace, context } satisfies Prepared
         }).pipe(restore)
       })
     )
@@ -246,11 +255,12 @@ export const make = Effect.gen(function* () {
       if (Either.isLeft(checked)) return Effect.fail(checked.left)
       const { session } = checked.right
       const trace = Telemetry.traceOf(fiber)
-      if (session === undefined) return use(alone(checked.right, trace))
+      const context = trace === undefined ? Telemetry.passing(fiber) : undefined
+      if (session === undefined) return use(alone(checked.right, trace, context))
       let turn: Turn | undefined
       const began = now()
       const inSession = trace === undefined ? undefined : { ...trace, conversation: session }
-      const joined = join(checked.right, session, began, inSession, (mine) => {
+      const joined = join(checked.right, session, began, inSession, context, (mine) => {
         turn = mine
       })
       const waited = observed(within(joined, checked.right, began), checked.right, began, inSession)
@@ -289,7 +299,7 @@ export const make = Effect.gen(function* () {
   }
 
   /** A call that neither stores a turn nor runs tools. */
-  const simpleCall = ({ began, checked, request, trace }: Prepared, events: boolean): Call => ({
+  const simpleCall = ({ began, checked, context, request, trace }: Prepared, events: boolean): Call => ({
     request,
     limits: checked.limits,
     began,
@@ -297,7 +307,8 @@ export const make = Effect.gen(function* () {
     preface: nothing,
     complete: undefined,
     closed: undefined,
-    trace
+    trace,
+    context
   })
 
   /** What begins the answer of a call, and what it adds to the conversation. */
@@ -307,7 +318,7 @@ export const make = Effect.gen(function* () {
       const call = simpleCall(prepared, events)
       return Effect.map(prepare(prepared), (answer) => ({ start: () => answer(call), said: checked.fresh }))
     }
-    const rounds = Rounds.make(checked, request, commit ? turn : undefined, now, runFork)
+    const rounds = Rounds.make(checked, request, commit ? turn : undefined, now, prepared.trace, runFork)
     const call: Call = {
       ...simpleCall(prepared, events),
       preface: trimmed === 0 ? nothing : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }],
@@ -325,7 +336,7 @@ export const make = Effect.gen(function* () {
     if (Either.isLeft(checked)) return Either.left(checked.left)
     const { executors, session } = checked.right
     if (session !== undefined || executors !== undefined) return undefined
-    const call = alone(checked.right, ownTrace)
+    const call = alone(checked.right, ownTrace, undefined)
     const ready = prepared(call)
     return ready === undefined ? undefined : Either.right(ready(simpleCall(call, events)))
   }

@@ -11,6 +11,7 @@ import { defaults } from "./ChatRequest.js"
 import * as EmbedRequest from "./EmbedRequest.js"
 import type { ChatError } from "./Errors.js"
 import { Failover } from "./Failover.js"
+import * as Telemetry from "./Telemetry.js"
 
 export type {
   /**
@@ -55,14 +56,17 @@ export const make = Effect.gen(function* () {
   const clock = yield* Effect.clock
   return Embeddings.of({
     embed: (input, options) =>
-      Effect.suspend(() => {
+      Effect.withFiberRuntime((fiber) => {
         const began = clock.unsafeCurrentTimeMillis()
         const checked = Either.flatMap(EmbedRequest.decodeOptions(options), (options) =>
           Either.map(EmbedRequest.decodeInput(input), (texts) => ({ options, texts }))
         )
         if (Either.isLeft(checked)) return Effect.fail(checked.left)
         const { options: given, texts } = checked.right
-        const call = { request: EmbedRequest.make(given, texts), limits: EmbedRequest.limits(given), began }
+        const trace = Telemetry.traceOf(fiber)
+        const context = trace === undefined ? Telemetry.passing(fiber) : undefined
+        const request = EmbedRequest.make(given, texts)
+        const call = { request, limits: EmbedRequest.limits(given), began, trace, context }
         return failover.embed(call, given.routing ?? defaults.routing)
       })
   })

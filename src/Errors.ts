@@ -78,7 +78,8 @@ export const FailureReason = Schema.Literal(
 export type FailureReason = typeof FailureReason.Type
 
 /**
- * One failed attempt on one server. `elapsed` is in milliseconds; `status` is the HTTP status where there was one.
+ * One failed attempt on one server. `elapsed` is in milliseconds; `status` is the HTTP status where there was one;
+ * `retryAfter` is how long the server asked to be left alone, in milliseconds.
  *
  * @since 0.1.0
  * @category models
@@ -89,7 +90,8 @@ export const Attempt = Schema.Struct({
   reason: FailureReason,
   message: Schema.String,
   elapsed: Schema.Number,
-  status: Schema.optionalWith(Schema.Number, { exact: true })
+  status: Schema.optionalWith(Schema.Number, { exact: true }),
+  retryAfter: Schema.optionalWith(Schema.Number, { exact: true })
 })
 /**
  * @since 0.1.0

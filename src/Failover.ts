@@ -25,6 +25,7 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -37,7 +38,7 @@ import type { Embedded } from "./EmbedRequest.js"
 import { ChatError, Closed, DeadlineExceeded, type ModelNotFound, type NoServers } from "./Errors.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Surroundings } from "./failover/call.js"
-import { type EmbedCall, Embedding } from "./failover/embedding.js"
+import { type EmbedCall, Embedding, observed } from "./failover/embedding.js"
 import { Hedges } from "./failover/hedging.js"
 import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
@@ -191,7 +192,16 @@ export const make = Effect.gen(function* () {
               duration: Math.max(1, deadline - (now() - began)),
               onTimeout: () => new DeadlineExceeded({ model: request.model, deadline, partial: "", attempts: [] })
             })
-      return Effect.flatMap(inTime, (route) => embedded(route, call, routing, traveller))
+      return inTime.pipe(
+        Effect.onError((cause) =>
+          Effect.sync(() => {
+            const observer = Telemetry.observe(observed(call), undefined, now)
+            if (Cause.isInterruptedOnly(cause)) observer.closed()
+            else observer.failed(Cause.squash(cause))
+          })
+        ),
+        Effect.flatMap((route) => embedded(route, call, routing, traveller))
+      )
     },
     prepare: (model, routing, traveller) =>
       Effect.map(route(model, routing, traveller), (route) => (call: Call) => start(route, call, routing, traveller)),

@@ -21,7 +21,7 @@
  * @since 0.1.0
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
-import type * as FileSystem from "@effect/platform/FileSystem"
+import * as FileSystem from "@effect/platform/FileSystem"
 import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
@@ -38,9 +38,12 @@ import * as ConfigFile from "./cortex/file.js"
 import type { InvalidConfig } from "./Errors.js"
 import * as Core from "./gateway/core.js"
 import * as House from "./gateway/house.js"
+import * as Log from "./gateway/log.js"
 import * as Running from "./gateway/running.js"
 import * as Settings from "./gateway/settings.js"
+import type { Given } from "./gateway/tracing.js"
 import * as Sessions from "./Sessions.js"
+import * as Telemetry from "./Telemetry.js"
 
 // =============================================================================
 // models
@@ -55,13 +58,15 @@ import * as Sessions from "./Sessions.js"
 export interface Options extends Settings.Options {}
 
 /**
- * `handle` answers a request of a `node:http` server; `url` is its path, where a part of it has been dealt with.
+ * `handle` answers a request of a `node:http` server; `url` is its path, where a part of it has been dealt with. With
+ * the tracer that was set when the gateway was made, the request is a span below its caller's (`traceparent`); `given`
+ * says otherwise where its spans go.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
-  readonly handle: (request: IncomingMessage, response: ServerResponse, url?: string) => void
+  readonly handle: (request: IncomingMessage, response: ServerResponse, url?: string, given?: Given) => void
 }
 
 /**
@@ -90,7 +95,7 @@ export const make = Effect.fnUntraced(function* (
   const log = (text: string) => {
     runFork(Effect.logError(text))
   }
-  const house = yield* House.make(settings, House.memory(log))
+  const house = yield* House.make(settings, House.memory(log, Log.toStandardError()))
   const handle = Core.make({
     house: () => house,
     enter: () => {},
@@ -109,7 +114,8 @@ export const layer = (options: Options = {}): Layer.Layer<Gateway, InvalidConfig
   Layer.effect(Gateway, make(options))
 
 /**
- * The gateway as an application of `@effect/platform`, for a server of `@effect/platform-node`: mounted anywhere.
+ * The gateway as an application of `@effect/platform`, for a server of `@effect/platform-node`: mounted anywhere. Its
+ * spans go below the one that the server makes of the request, with that one's tracer.
  *
  * @since 0.1.0
  * @category constructors
@@ -117,11 +123,14 @@ export const layer = (options: Options = {}): Layer.Layer<Gateway, InvalidConfig
 export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
   Effect.zip(Gateway, HttpServerRequest.HttpServerRequest),
   ([{ handle }, request]) =>
-    Effect.async<HttpServerResponse.HttpServerResponse>((resume) => {
-      const response = NodeHttpServerRequest.toServerResponse(request)
-      // It has been sent by then: what stands here is never seen.
-      response.on("close", () => resume(Effect.succeed(HttpServerResponse.empty())))
-      handle(NodeHttpServerRequest.toIncomingMessage(request), response, request.url)
+    Effect.withFiberRuntime<HttpServerResponse.HttpServerResponse>((fiber) => {
+      const given = { trace: Telemetry.traceOf(fiber) }
+      return Effect.async<HttpServerResponse.HttpServerResponse>((resume) => {
+        const response = NodeHttpServerRequest.toServerResponse(request)
+        // It has been sent by then: of what stands here, only the status is seen, by what observes the server.
+        response.on("close", () => resume(Effect.succeed(HttpServerResponse.empty({ status: response.statusCode }))))
+        handle(NodeHttpServerRequest.toIncomingMessage(request), response, request.url, given)
+      })
     })
 )
 
@@ -133,7 +142,7 @@ export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
  * - `gateway`: goes before the environment and the configuration file
  * - `cortex`: the fleet; what is left out comes from the environment and the configuration file
  * - `log`: takes what there is to tell whoever runs the gateway; default: nobody is told
- * - `share`, `metrics`, `patience`: see `gateway/running`
+ * - `accessLog`, `share`, `metrics`, `patience`: see `gateway/running`
  *
  * @since 0.1.0
  * @category models
@@ -164,7 +173,8 @@ const given = (options: Options): Options =>
 
 /**
  * Serves the fleet until the scope closes: then requests under way may still end, for as long as `drain` says. A change
- * of the configuration file is taken over without dropping one. Conversations outlive it.
+ * of the configuration file is taken over without dropping one. Conversations outlive it. A file that `configFile`
+ * names must be there; one that is gone later is a change that cannot be read.
  *
  * @example
  * import { Gateway } from "aicortex"
@@ -190,12 +200,20 @@ export const serve = Effect.fnUntraced(function* (
   const path = cortex.configFile === false ? "" : (cortex.configFile ?? (yield* ConfigFile.filePath))
   // Conversations must outlive a change of the settings.
   const store = Layer.succeed(Sessions.SessionStore, yield* Sessions.makeStoreMemory(cortex.sessions))
+  // Without the file there would be no keys: nobody may be let in because it is gone.
+  let needed = typeof cortex.configFile === "string"
+  const read = Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const file = yield* ConfigFile.readFile(path, needed)
+    needed ||= yield* Effect.orElseSucceed(fs.exists(path), () => true)
+    return file
+  })
   const plan = Effect.gen(function* () {
-    const file = alone ? {} : yield* ConfigFile.readFile(path)
+    const file = alone ? {} : yield* read
     const fromFile = yield* Settings.fromFile(file.gateway ?? {}, path, environment)
     const own = { ...(alone ? {} : given(fromEnvironment())), ...given(gateway) }
     const settings = yield* Settings.resolve(own, fromFile)
-    return { settings, services: Cortex.layer(cortex, { store }) }
+    return { settings, services: Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store }) }
   }).pipe(Effect.provide(files))
   return yield* Running.make({ ...rest, plan, ...(alone ? {} : { watched: path }) })
 })

@@ -21,7 +21,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type { Options as CallOptions, ChatRequest, Routing } from "./ChatRequest.js"
@@ -32,6 +31,7 @@ import { type Entry, make as makeEntry, sizeOf } from "./responseCache/entry.js"
 import { Flight, Reader, type Tower } from "./responseCache/flight.js"
 import * as Key from "./responseCache/key.js"
 import { CurrentSettings, type Settings } from "./Settings.js"
+import * as Telemetry from "./Telemetry.js"
 
 export {
   /**
@@ -147,19 +147,13 @@ export const layerStoreMemory = (bounds?: Bounds): Layer.Layer<ResponseCacheStor
 // metrics
 // =============================================================================
 
-const counter = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
-
 /**
  * Every call that goes by the cache counts once: it found an answer, asked a server, or joined one that asked.
  *
  * @since 0.1.0
  * @category metrics
  */
-export const metrics = {
-  hits: counter("aicortex_cache_hits_total", "Calls that were given a kept answer"),
-  misses: counter("aicortex_cache_misses_total", "Calls with the cache for which a server was asked"),
-  shared: counter("aicortex_cache_shared_total", "Calls that shared the answer to an equal call under way")
-} as const
+export const metrics: typeof Telemetry.cache = Telemetry.cache
 
 // =============================================================================
 // service
@@ -250,6 +244,7 @@ export const make = Effect.gen(function* () {
   let generation = 0
 
   yield* Effect.addFinalizer(() => Effect.suspend(() => Fiber.awaitAll(writing)))
+  for (const metric of Object.values(metrics)) metric.register()
 
   const launch = (
     id: string,
@@ -290,7 +285,7 @@ export const make = Effect.gen(function* () {
         })
       }
     }
-    const flight = new Flight(tower, call.began)
+    const flight = new Flight(tower, call)
     flights.set(id, flight)
 
     const usable = (entry: Entry): boolean => now() < entry.expiresAt && now() - entry.storedAt < wish.ttl
@@ -322,7 +317,8 @@ export const make = Effect.gen(function* () {
                     preface: [],
                     complete: undefined,
                     closed: undefined,
-                    trace: call.trace
+                    trace: call.trace,
+                    context: call.context
                   })
                 )
             )

@@ -4,7 +4,9 @@
  * - Metrics are read with `Metric.snapshot` and exported by whatever exports Effect's metrics
  * - Spans go to the tracer of the caller's fiber: `chat {model}` for the call, and below it one for each attempt on a
  *   server. A call without a fiber takes the tracer that was set when the services were made. Without a tracer none is
- *   made, and a kept answer has none, because no model was asked
+ *   made. A call that is given a kept answer, or another call's, has a span without attempts
+ * - Servers are told the span of their attempt (`traceparent`); where no tracer is set, the trace that the caller is a
+ *   part of
  *
  * Names follow the OpenTelemetry conventions for generative AI. Prompts, answers and what servers said are in neither;
  * servers are named by host and port alone.
@@ -12,9 +14,19 @@
  * @since 0.1.0
  */
 import type { CallObserver, Observed } from "./telemetry/observer.js"
-import { CallRecord } from "./telemetry/record.js"
+import { CallRecord, type Kept, KeptRecord } from "./telemetry/record.js"
 
 export {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  type Address,
+  /**
+   * @since 0.1.0
+   * @category accessors
+   */
+  addressOf,
   /**
    * @since 0.1.0
    * @category models
@@ -27,9 +39,19 @@ export {
   breaker,
   /**
    * @since 0.1.0
+   * @category constants
+   */
+  cache,
+  /**
+   * @since 0.1.0
    * @category combinators
    */
-  probed
+  probed,
+  /**
+   * @since 0.1.0
+   * @category accessors
+   */
+  snapshot
 } from "./telemetry/instruments.js"
 export type {
   /**
@@ -56,9 +78,61 @@ export type {
    * @since 0.1.0
    * @category models
    */
+  Operation,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
   Resumption
 } from "./telemetry/observer.js"
 export {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  type Kept,
+  /**
+   * @since 0.1.0
+   * @category combinators
+   */
+  tool
+} from "./telemetry/record.js"
+export {
+  /**
+   * @since 0.1.0
+   * @category encoding
+   */
+  contextOf,
+  /**
+   * @since 0.1.0
+   * @category combinators
+   */
+  fail,
+  /**
+   * @since 0.1.0
+   * @category decoding
+   */
+  fromHeaders,
+  /**
+   * @since 0.1.0
+   * @category combinators
+   */
+  interrupt,
+  /**
+   * @since 0.1.0
+   * @category constructors
+   */
+  open,
+  /**
+   * @since 0.1.0
+   * @category accessors
+   */
+  passing,
+  /**
+   * @since 0.1.0
+   * @category combinators
+   */
+  succeed,
   /**
    * @since 0.1.0
    * @category models
@@ -80,3 +154,13 @@ export {
  */
 export const observe = (call: Observed, model: string | undefined, now: () => number): CallObserver =>
   new CallRecord(call, model, now)
+
+/**
+ * Observes a call that is given an answer that no server is asked for; `undefined` where no tracer is set, because
+ * there is nothing else to be told.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const observeKept = (call: Observed, how: Kept, now: number): KeptRecord | undefined =>
+  call.trace === undefined ? undefined : new KeptRecord(call, call.trace, how, now)

@@ -21,6 +21,17 @@ export interface TransportRequest {
 }
 
 /**
+ * The place of a request in its trace, as W3C Trace Context writes it into headers.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TraceContext {
+  readonly traceparent: string
+  readonly tracestate?: string
+}
+
+/**
  * Why a connection failed.
  *
  * @since 0.1.0

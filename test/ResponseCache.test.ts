@@ -19,7 +19,7 @@ import { afterAll, describe, expect, it } from "vitest"
 import * as Chat from "../src/Chat.js"
 import * as ChatRequest from "../src/ChatRequest.js"
 import * as CortexLayer from "../src/Cortex.js"
-import type { OpenAnswer } from "../src/Failover.js"
+import type { Call, OpenAnswer } from "../src/Failover.js"
 import type { ChatEvent, ChatStream } from "../src/promise.js"
 import * as Registry from "../src/Registry.js"
 import * as ResponseCache from "../src/ResponseCache.js"
@@ -656,21 +656,22 @@ describe("a flight", () => {
               closed = true
             }
           }
-          const flight = new Flight(tower, 0)
           const request = ChatRequest.make({}, model, [], "text")
+          const call: Call = {
+            request,
+            limits: ChatRequest.limits({}),
+            began: 0,
+            events: true,
+            preface: [],
+            complete: undefined,
+            closed: undefined
+          }
+          const flight = new Flight(tower, call)
           const total = batches.reduce((sum, [tokens]) => sum + tokens, 0)
           let committed = 0
           let stayed = 0
           const first = new Reader(
-            {
-              request,
-              limits: ChatRequest.limits({}),
-              began: 0,
-              events: true,
-              preface: [],
-              complete: undefined,
-              closed: undefined
-            },
+            call,
             flight,
             tower,
             () => true,

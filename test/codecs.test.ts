@@ -4,7 +4,7 @@ import type { Finish, Sink } from "../src/Backend.js"
 import { type Decoder, Reported, retryAfter } from "../src/backend/http.js"
 import * as Ollama from "../src/backend/ollama.js"
 import * as OllamaRaw from "../src/backend/ollamaRaw.js"
-import * as OpenAI from "../src/backend/openai.js"
+import * as OpenAI from "../src/backend/openaiAnswer.js"
 import * as Lines from "../src/internal/lines.js"
 import * as Sse from "../src/internal/sse.js"
 import type { ToolCall } from "../src/Message.js"
@@ -284,12 +284,27 @@ describe("Ollama's NDJSON, cut anywhere", () => {
     ],
     [
       "arguments that are no object",
-      ndjson([ollamaLine({ content: "", tool_calls: [{ function: { name: "f", arguments: "{}" } }] })])
+      ndjson([ollamaLine({ content: "", tool_calls: [{ function: { name: "f", arguments: "[1]" } }] })])
     ]
   ])("malformed: %s", (_, transcript) => {
     const events = alwaysTheSame(Ollama.decoder, transcript)
     expect(events.at(-2)).toMatchObject({ error: expect.stringMatching(/^Malformed: /) })
     expect(events.at(-1)).toEqual({ finished: false })
+  })
+
+  it("arguments of a tool call may be a string, or missing", () => {
+    const calls = ['{"a":1}', "", undefined, null].map((args) => ({
+      id: "x",
+      function: { name: "f", arguments: args }
+    }))
+    const transcript = ndjson([ollamaLine({ content: "", tool_calls: calls }), ollamaDone])
+    expect(alwaysTheSame(Ollama.decoder, transcript).slice(0, 4)).toEqual(
+      [{ a: 1 }, {}, {}, {}].map((args) => ({ toolCall: { id: "x", name: "f", arguments: args } }))
+    )
+    for (const args of [7, [], "{", "[]"]) {
+      const bad = ndjson([ollamaLine({ content: "", tool_calls: [{ function: { name: "f", arguments: args } }] })])
+      expect(alwaysTheSame(Ollama.decoder, bad)[0]).toEqual({ error: expect.stringMatching(/^Malformed: /) })
+    }
   })
 
   it("only the length reason is told apart; a missing count is absent, not zero", () => {
@@ -379,6 +394,120 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     expect(alwaysTheSame(OpenAI.decoder, transcript)).toEqual([
       { text: "你" },
       { error: `${Reported.name}: out of memory` },
+      { finished: false }
+    ])
+  })
+
+  it("an error beside choices is an error all the same", () => {
+    const broken = { ...chunk({ content: "" }, "error"), error: { code: 502, message: "the provider left" } }
+    for (const end of ["", "data: [DONE]\n\n"]) {
+      expect(alwaysTheSame(OpenAI.decoder, `${sse([chunk({ content: "你" }), broken])}${end}`)).toEqual([
+        { text: "你" },
+        { error: `${Reported.name}: the provider left` },
+        { finished: false }
+      ])
+    }
+    expect(alwaysTheSame(OpenAI.decoder, sse([chunk({ content: "你" }), chunk({}, "error")])).at(-2)).toEqual({
+      error: expect.stringMatching(/^Reported: /)
+    })
+    const vllm = { object: "error", message: "boom", type: "InternalServerError", param: null, code: 500 }
+    expect(alwaysTheSame(OpenAI.decoder, sse([vllm]))[0]).toEqual({ error: `${Reported.name}: boom` })
+  })
+
+  it("an empty finish reason is none", () => {
+    const cut = sse([chunk({ content: "a" }, ""), chunk({ content: "b" }, ""), chunk({ content: "c" }, "")])
+    const text = [{ text: "a" }, { text: "b" }, { text: "c" }]
+    expect(alwaysTheSame(OpenAI.decoder, cut)).toEqual([...text, { finished: false }])
+    expect(alwaysTheSame(OpenAI.decoder, `${cut}${sse([chunk({}, "stop")])}`)).toEqual([
+      ...text,
+      { finish: { reason: "stop", usage: {} } },
+      { finished: true }
+    ])
+  })
+
+  it("what is said in other forms is not lost", () => {
+    const thought = { type: "thinking", thinking: [{ type: "text", text: "Hm." }] }
+    const transcript = sse([
+      { choices: null },
+      chunk({ content: [thought, { type: "text", text: "你" }] }),
+      chunk({ content: null, refusal: "I cannot." }),
+      { choices: [{ index: 0, message: { content: "好" }, finish_reason: "stop" }] }
+    ])
+    expect(alwaysTheSame(OpenAI.decoder, transcript)).toEqual([
+      { thinking: "Hm." },
+      { text: "你" },
+      { text: "I cannot." },
+      { text: "好" },
+      { finish: { reason: "stop", usage: {} } },
+      { finished: true }
+    ])
+    const parts = sse([chunk({ content: [{ type: "image_url", image_url: { url: "x" } }] })])
+    expect(alwaysTheSame(OpenAI.decoder, parts)[0]).toEqual({ error: expect.stringMatching(/^Malformed: /) })
+  })
+
+  it("a call in the form that came before tools; calls without an id get one that no other call has", () => {
+    const older = [
+      chunk({ function_call: { name: "f", arguments: '{"a"' } }),
+      chunk({ function_call: { arguments: ":1}" } }),
+      chunk({}, "function_call")
+    ]
+    const ids = new Set<string>()
+    for (let i = 0; i < 3; i++) {
+      const [first, ...rest] = decode(OpenAI.decoder, [utf8.encode(sse(older))])
+      expect(first).toEqual({ toolCall: { id: expect.stringMatching(/^call_/), name: "f", arguments: { a: 1 } } })
+      expect(rest).toEqual([{ finish: { reason: "tool_calls", usage: {} } }, { finished: true }])
+      if (first !== undefined && "toolCall" in first) ids.add(first.toolCall.id)
+    }
+    expect(ids.size).toBe(3)
+  })
+
+  it.each([
+    ["in one line", JSON.stringify],
+    ["over several lines", (value: unknown) => `\uFEFF\n ${JSON.stringify(value, null, 2)}\r\n`]
+  ])("an answer that is no stream, %s", (_, write) => {
+    const tokens = [{ token: "你", logprob: -0.1, bytes: null, top_logprobs: [] }]
+    const answer = {
+      object: "chat.completion",
+      choices: [
+        {
+          index: 0,
+          message: {
+            role: "assistant",
+            content: "你好\ndata: x",
+            reasoning_content: "Hm.",
+            refusal: null,
+            tool_calls: null
+          },
+          logprobs: { content: tokens },
+          finish_reason: "length"
+        }
+      ],
+      usage: { prompt_tokens: 7, completion_tokens: 2, total_tokens: 9 }
+    }
+    expect(alwaysTheSame(OpenAI.decoder, write(answer))).toEqual([
+      { thinking: "Hm." },
+      { text: "你好\ndata: x" },
+      { finish: { reason: "length", usage: { promptTokens: 7, completionTokens: 2, totalTokens: 9 } } },
+      { finished: true }
+    ])
+    const call = { id: "a", type: "function", function: { name: "f", arguments: '{"a":1}' } }
+    const calls = { choices: [{ message: { content: null, tool_calls: [call] }, finish_reason: "tool_calls" }] }
+    expect(alwaysTheSame(OpenAI.decoder, write(calls))).toEqual([
+      { toolCall: { id: "a", name: "f", arguments: { a: 1 } } },
+      { finish: { reason: "tool_calls", usage: {} } },
+      { finished: true }
+    ])
+  })
+
+  it("an answer that is no stream and not complete is no answer", () => {
+    const half = JSON.stringify({ choices: [{ message: { content: "He" }, finish_reason: null }] })
+    expect(alwaysTheSame(OpenAI.decoder, half)).toEqual([{ text: "He" }, { finished: false }])
+    expect(alwaysTheSame(OpenAI.decoder, half.slice(0, -5))).toEqual([
+      { error: expect.stringMatching(/^Malformed: /) },
+      { finished: false }
+    ])
+    expect(alwaysTheSame(OpenAI.decoder, '{"error":{"message":"no memory"}}')).toEqual([
+      { error: `${Reported.name}: no memory` },
       { finished: false }
     ])
   })

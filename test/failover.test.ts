@@ -34,6 +34,7 @@ interface Row {
   readonly phase: Phase
   readonly status?: number
   /** Whether the next calls leave the server alone. */
+  readonly rest?: number
   readonly rests: boolean
   /** Requests that the faulty server sees of the first call; 1 unless given. */
   readonly seen?: number
@@ -97,6 +98,7 @@ const failing: ReadonlyArray<readonly [string, Row]> = [
     "503 with Retry-After",
     {
       fault: { kind: "status", code: 503, retryAfter: 60 },
+      rest: 60_000,
       reason: "busy",
       phase: "first-token",
       status: 503,
@@ -151,7 +153,9 @@ describe.each(protocols)("the failure table (%s)", (protocol) => {
         reason,
         message: expect.stringMatching(/./),
         elapsed: expect.any(Number),
-        ...(row.status === undefined ? {} : { status: row.status })
+        ...(row.status === undefined ? {} : { status: row.status }),
+        // A server whose queue is full is left alone for as long as it asked, or for a second.
+        ...(reason === "busy" ? { retryAfter: row.rest ?? 1_000 } : {})
       }
     ])
     expect(chats(bad, good)).toEqual([row.seen ?? 1, 1])

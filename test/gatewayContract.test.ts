@@ -380,7 +380,8 @@ describe("on the wire", () => {
     expect(chunks).not.toContain("[DONE]")
     const lines = unchunk(await rawRequest(gateway.port, rawPost("/api/chat", ask(true))))
     expect(JSON.parse(lines.trimEnd().split("\n").at(-1) ?? "")).toEqual({
-      error: expect.stringMatching(/^The answer of 'm:1b' broke/)
+      error: expect.stringMatching(/^The answer of 'm:1b' broke/),
+      request_id: expect.stringMatching(/^req-/)
     })
   })
 

@@ -97,6 +97,10 @@ describe("values that are wrong", () => {
     ["keep_alive", "soon"],
     ["think", "extreme"],
     ["routing", "magic"],
+    ["model", "x".repeat(1_001)],
+    ["metadata.a", { a: 7 }],
+    ["service_tier", 7],
+    ["prediction", "x"],
     ["functions", []],
     ["audio", {}],
     ["modalities", ["audio"]],
@@ -119,7 +123,12 @@ describe("values that are wrong", () => {
         (name) => [name, null]
       )
     )
-    expect((await gateway.post("/v1/chat/completions", { model, messages, ...nothing })).status).toBe(200)
+    const refused = { functions: null, audio: null, previous_response_id: null, wat: null }
+    for (const [path, good] of endpoints.slice(0, 3)) {
+      const all =
+        path === "/v1/responses" ? { ...good, previous_response_id: null } : { ...good, ...nothing, ...refused }
+      expect([path, (await gateway.post(path, all)).status]).toEqual([path, 200])
+    }
   })
 
   it("a schema that cannot be compiled, or is nested without end", async () => {
@@ -134,11 +143,67 @@ describe("values that are wrong", () => {
     for (const body of [
       `{"model":"m:1b","messages":[{"role":"user","content":"Hi"}],"options":${deep}}`,
       `{"model":"m:1b","messages":${deep}}`,
+      JSON.stringify({
+        model,
+        messages: [{ role: "assistant", tool_calls: [{ id: "a", function: { name: "f", arguments: deep } }] }]
+      }),
       deep
     ] as ReadonlyArray<string>) {
       expect((await gateway.post("/v1/chat/completions", body)).status).toBe(400)
     }
+    for (const field of [
+      `"metadata":${deep}`,
+      `"text":${deep}`,
+      `"input":[{"type":"function_call_output","call_id":"a","output":${deep}}]`
+    ]) {
+      expect((await gateway.post("/v1/responses", `{"model":"m:1b","input":"Hi",${field}}`)).status).toBe(400)
+    }
+    // What nobody looks at does not come back either.
+    for (const field of [`"reasoning":${deep}`, `"tools":[{"type":"function","name":"f","x":${deep}}]`]) {
+      const response = await gateway.post("/v1/responses", `{"model":"m:1b","input":"Hi",${field}}`)
+      expect([response.status, (await response.text()).length < 2_000]).toEqual([200, true])
+    }
     await works()
+  })
+
+  it("names without end are not given back, and nobody is asked for them", async () => {
+    const long = "x".repeat(500_000)
+    const tools = [{ type: "function", function: { name: "f" } }]
+    const bodies: ReadonlyArray<readonly [path: string, body: object, status: number]> = [
+      ["/v1/chat/completions", { model: long, messages }, 400],
+      ["/v1/chat/completions", { model, messages, [long]: 1 }, 400],
+      [
+        "/v1/chat/completions",
+        { model, messages, tools, tool_choice: { type: "function", function: { name: long } } },
+        400
+      ],
+      ["/v1/chat/completions", { model, messages, session: long }, 404],
+      ["/v1/embeddings", { model: long, input: "Hi" }, 400],
+      ["/api/show", { name: long }, 400],
+      ["/api/pull", { model, server: long }, 404]
+    ]
+    for (const [path, body, status] of bodies) {
+      const response = await gateway.post(path, body)
+      expect([path, response.status, (await response.text()).length < 10_000]).toEqual([path, status, true])
+    }
+  })
+
+  it("what is asked of a stream, and of a response's text", async () => {
+    const stream = { model, messages, stream: true }
+    const refused = async (path: string, body: object) => {
+      const response = await gateway.post(path, body)
+      return [response.status, ((await response.json()) as { error: { param: string } }).error.param]
+    }
+    expect(await refused("/v1/chat/completions", { ...stream, stream_options: { include_all: true } })).toEqual([
+      400,
+      "stream_options.include_all"
+    ])
+    const obfuscated = { ...stream, stream_options: { include_obfuscation: false } }
+    expect((await gateway.post("/v1/chat/completions", obfuscated)).status).toBe(200)
+    const input = { model, input: "Hi" }
+    expect(await refused("/v1/responses", { ...input, text: { verbosity: "low" } })).toEqual([400, "text.verbosity"])
+    expect(await refused("/v1/responses", { ...input, text: { color: "red" } })).toEqual([400, "text.color"])
+    expect((await gateway.post("/v1/responses", { ...input, text: { verbosity: "medium" } })).status).toBe(200)
   })
 })
 
@@ -316,6 +381,40 @@ describe("requests in other words", () => {
     expect(answer).toMatch(/^HTTP\/1\.1 200 /)
     expect(answer).toContain(`"object":"list"`)
   })
+
+  it.each([
+    "/",
+    "/health",
+    "/ready",
+    "/config",
+    "/models",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/v1/models",
+    `/v1/models/${model}`,
+    "/api/tags",
+    "/api/ps",
+    "/api/version"
+  ])("HEAD %s is GET without the body", async (path) => {
+    const [head, get] = await Promise.all([gateway.get(path, { method: "HEAD" }), gateway.get(path)])
+    expect([head.status, head.headers.get("content-type")]).toEqual([200, get.headers.get("content-type")])
+    expect(Number(head.headers.get("content-length"))).toBeGreaterThan(0)
+    expect(await head.text()).toBe("")
+    const wrong = await gateway.get(path, { method: "PATCH" })
+    expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "GET, HEAD, OPTIONS"])
+  })
+
+  it.each(["LOCALHOST:8000", "localhost.", "127.0.0.1", "[::1]:8000", "app.localhost"])(
+    "the host %s is this machine",
+    async (name) => {
+      const answer = await rawRequest(
+        gateway.port,
+        `GET /health HTTP/1.1\r\nhost: ${name}\r\nconnection: close\r\n\r\n`
+      )
+      expect(answer).toMatch(/^HTTP\/1\.1 200 /)
+    }
+  )
 
   it("an address without a path is the gateway itself", async () => {
     for (const target of ["http://localhost", "http://localhost?x", "/"]) {

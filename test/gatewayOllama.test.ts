@@ -203,7 +203,7 @@ describe("the ollama client", () => {
     for (const stream of [true, false]) {
       const response = await gateway.post("/api/generate", { model, prompt: "Once", stream, ...wrong })
       expect(response.status).toBe(400)
-      expect(await response.json()).toEqual({ error: expect.stringContaining(`'${name}'`) })
+      expect(await response.json()).toMatchObject({ error: expect.stringContaining(`'${name}'`) })
     }
     for (const server of [one, two, other]) expect(server.chatRequests).toEqual([])
   })
@@ -243,7 +243,10 @@ describe("the ollama client", () => {
     await expect(client.chat({ model: "nope", messages })).rejects.toMatchObject({ status_code: 404 })
     const raw = await gateway.post("/api/chat", { model, messages, raw: true })
     expect(raw.status).toBe(400)
-    expect(await raw.json()).toEqual({ error: expect.stringContaining("raw") })
+    expect(await raw.json()).toEqual({
+      error: expect.stringContaining("raw"),
+      request_id: raw.headers.get("x-request-id")
+    })
     expect((await gateway.post("/api/chat", { model, messages, stream: "yes" })).status).toBe(400)
     expect((await gateway.post("/api/push", { model })).status).toBe(501)
     expect((await gateway.post("/api/nope", {})).status).toBe(404)

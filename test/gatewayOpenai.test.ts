@@ -264,6 +264,18 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
       tools: [{ type: "function", name: "weather", parameters: { type: "object" }, strict: false }]
     })
     expect(tool.output).toMatchObject([{ type: "function_call", name: "weather", arguments: `{"city":"Berlin"}` }])
+    const output = [
+      { type: "input_text" as const, text: "It " },
+      { type: "input_text" as const, text: "rains." }
+    ]
+    await client.responses.create({
+      model,
+      input: [
+        { type: "function_call", call_id: "c", name: "weather", arguments: "{}" },
+        { type: "function_call_output", call_id: "c", output }
+      ]
+    })
+    expect(server.chatRequests.at(-1)?.body.messages.at(-1)).toMatchObject({ role: "tool", content: "It rains." })
     const final = await client.responses.stream({ model, input: "Tell me a story." }).finalResponse()
     expect(final.output_text).toBe(story)
   })

@@ -70,7 +70,7 @@ describe("many streams at once while servers fail", () => {
       )
       expect(tally).toEqual({ complete: streams * rounds, broken: [] })
       const failed = await (await gateway.get("/metrics")).text()
-      expect(failed).toMatch(/aicortex_attempts_failed_total\{.*\} [1-9]/)
+      expect(failed).toMatch(/aicortex_attempts_total\{.*outcome="failure".*\} [1-9]/)
       expect(gateway.log).toEqual([])
     } finally {
       await gateway.close()

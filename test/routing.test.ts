@@ -3,7 +3,7 @@ import { Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as fc from "fast-check"
-import { afterEach, describe, expect, it, vi } from "vitest"
+import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest"
 import type { Routing } from "../src/ChatRequest.js"
 import { maxBelievableSpeed, type Snapshot } from "../src/Fleet.js"
 import * as Prng from "../src/internal/prng.js"
@@ -472,11 +472,21 @@ describe("the caches", () => {
     expect(await cortex.complete("Hi")).toMatchObject({ attempts: [] })
   })
 
+  it("a configuration file that is named must be there", async () => {
+    const file = join(tmpdir(), "aicortex-there-is-no-such-file.json")
+    const error = await failure(fleet.cortex([], { configFile: file }).families())
+    expect(error).toMatchObject({ _tag: "InvalidConfig", source: file, field: "file" })
+  })
+
   it("defect 10: AICORTEX_CACHE_TTL, in seconds, is how long a server rests", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "aicortex-ttl-"))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    const file = join(folder, "config.json")
+    writeFileSync(file, "{}")
     const rests = async (seconds: string) => {
       vi.stubEnv("AICORTEX_CACHE_TTL", seconds)
       const [a, b] = await Promise.all([fleet.ollama(), fleet.ollama()])
-      const cortex = fleet.cortex(inOrder(a, b), { configFile: join(tmpdir(), "aicortex-there-is-no-such-file.json") })
+      const cortex = fleet.cortex(inOrder(a, b), { configFile: file })
       await cortex.listServers()
       await a.setBehaviour({ faults: [{ kind: "status", code: 500 }] })
       expect((await cortex.complete("Hi")).server).toBe(b.url)
@@ -491,7 +501,7 @@ describe("the caches", () => {
     expect((await long.cortex.complete("Hi")).server).toBe(long.b.url)
     for (const wrong of ["0", "-1", "soon"]) {
       vi.stubEnv("AICORTEX_CACHE_TTL", wrong)
-      const cortex = fleet.cortex([], { configFile: join(tmpdir(), "aicortex-there-is-no-such-file.json") })
+      const cortex = fleet.cortex([], { configFile: file })
       const error = await failure(cortex.families())
       expect(error).toMatchObject({ _tag: "InvalidConfig", field: "AICORTEX_CACHE_TTL" })
       // In the user's own words.

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url"
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
 import { type FakeServer, startFakeOllama } from "./support/fakeServer.js"
 import { eventually } from "./support/gateway.js"
+import { figures } from "./support/prometheus.js"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const bin = join(root, "dist/bin.js")
@@ -77,10 +78,10 @@ const fake = async (options: Parameters<typeof startFakeOllama>[0] = {}): Promis
   open.push(server.stop)
   return server
 }
-const ask = (url: string, body: object = {}) =>
+const ask = (url: string, body: object = {}, headers: Record<string, string> = {}) =>
   fetch(`${url}/v1/chat/completions`, {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: { "content-type": "application/json", ...headers },
     body: JSON.stringify({ model, messages: [{ role: "user", content: "Hi" }], ...body })
   })
 const textOf = async (response: Response) =>
@@ -119,6 +120,11 @@ describe("aicortex serve", () => {
     child.kill("SIGHUP")
     await eventually(() => said().includes("took the settings as they are now"), "it has read them")
     expect(await textOf(await ask(url))).toBe("two")
+    rmSync(file)
+    child.kill("SIGHUP")
+    await eventually(() => said().includes("no such file. The settings stay as they were"), "what is wrong is told")
+    expect(said()).not.toContain("    at ")
+    expect(await textOf(await ask(url))).toBe("two")
   })
 
   it("says what is wrong, once, before it listens", async () => {
@@ -134,6 +140,13 @@ describe("aicortex serve", () => {
     ])
     const bad = launch(["--port", "0"], { gateway: { prot: 1 } })
     expect([await bad.ended, bad.said()]).toEqual([1, expect.stringContaining("gateway.prot")])
+    const missing = launch(["--port", "0", "--config", join(home, "nowhere.json")])
+    expect([await missing.ended, missing.said()]).toEqual([
+      1,
+      expect.stringContaining("nowhere.json: file: there is no")
+    ])
+    const port = launch([], {}, { PORT: "abc" })
+    expect([await port.ended, port.said()]).toEqual([1, expect.stringContaining("port: must be from 0 to 65535")])
     const workers = launch(["--host", "0.0.0.0", "--port", "0", "--workers", "2"])
     expect(await workers.ended).toBe(1)
     expect(workers.said().match(/can be reached/g)).toHaveLength(1)
@@ -142,9 +155,23 @@ describe("aicortex serve", () => {
   it("uses several processes, replaces one that dies, and adds up their figures", async () => {
     const server = await fake()
     const { child, ended, said, url } = await serve(["--workers", "2"], { servers: [server.url] })
-    for (let i = 0; i < 6; i++) expect((await ask(url)).status).toBe(200)
-    const figures = async () => (await fetch(`${url}/metrics`)).text()
-    expect(await figures()).toContain(`aicortex_requests_total{route="/v1/chat/completions",status="200"} 6`)
+    const asked = async () => expect((await ask(url, {}, { connection: "close" })).status).toBe(200)
+    for (let i = 0; i < 6; i++) await asked()
+    const told = async () => figures(await (await fetch(`${url}/metrics`)).text())
+    const counted = async () => {
+      const { value } = await told()
+      const route = { route: "/v1/chat/completions" }
+      return [
+        value("aicortex_requests_total", { ...route, status: "200" }),
+        value("aicortex_request_duration_seconds_count", route),
+        value("aicortex_attempts_total", { server: "server-1", model, outcome: "success" }),
+        value("gen_ai_server_time_to_first_token_seconds_bucket", { server: "server-1", le: "+Inf" }),
+        value("aicortex_attempts_in_flight"),
+        value("aicortex_server_up"),
+        value("aicortex_server_models")
+      ]
+    }
+    expect(await counted()).toEqual([6, 6, 6, 6, 0, 1, 1])
     const [worker] = spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" })
       .stdout.trim()
       .split("\n")
@@ -152,8 +179,38 @@ describe("aicortex serve", () => {
       process.kill(Number(worker), "SIGKILL")
       await eventually(() => said().includes("another one takes its place"), "it is replaced")
     }
-    expect((await ask(url)).status).toBe(200)
+    await asked()
+    // What the one that died had counted, was told before.
+    expect(await counted()).toEqual([7, 7, 7, 7, 0, 1, 1])
     child.kill("SIGTERM")
     expect(await ended).toBe(143)
+  })
+
+  it("logs a line for each request where it is asked to, from every process", async () => {
+    const server = await fake()
+    const { child, ended, said, url } = await serve(["--workers", "2", "--log", "json"], { servers: [server.url] })
+    for (let i = 0; i < 4; i++) expect((await ask(url, {}, { connection: "close" })).status).toBe(200)
+    await fetch(`${url}/health`)
+    const lines = () =>
+      said()
+        .split("\n")
+        .filter((line) => line.startsWith("{"))
+    await eventually(() => lines().length === 5, "five lines")
+    const routes = lines().map((line) => (JSON.parse(line) as { route: string }).route)
+    expect(routes.sort()).toEqual(["/health", ...Array(4).fill("/v1/chat/completions")])
+    child.kill("SIGTERM")
+    expect(await ended).toBe(143)
+    expect(said()).not.toContain(new URL(server.url).host)
+    const text = await serve(["--log", "off"], { servers: [server.url], gateway: { log: "text" } })
+    await ask(text.url)
+    expect((await fetch(`${text.url}/health`)).status).toBe(200)
+    expect(text.said()).not.toContain("request_id=")
+    const wrong = launch(["--log", "xml"])
+    expect([await wrong.ended, wrong.said()]).toEqual([
+      2,
+      expect.stringContaining("--log must be one of off, text, json")
+    ])
+    const bad = launch(["--port", "0"], { gateway: { log: "xml" } })
+    expect([await bad.ended, bad.said()]).toEqual([1, expect.stringContaining("gateway.log")])
   })
 })

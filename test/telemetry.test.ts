@@ -549,17 +549,62 @@ describe("a call that is given up", () => {
 })
 
 describe("kept answers", () => {
-  it("ask no model, so they have no span and no duration", async () => {
+  it("ask no model: they are a span of their own kind, without attempts, and no duration", async () => {
     const model = newModel()
     const server = await begin(model)
     const traced = remembering()
-    const cortex = fleet.cortex([server], { model, tracing: traced.layer })
     const cache = true
-    expect(await cortex.chat(question, { cache })).toBe(whole)
-    expect(await cortex.chat(question, { cache })).toBe(whole)
+    const call = Effect.withSpan(Chat.text(question, { cache }), "caller")
+    const program = Effect.zip(call, Effect.withSpan(Chat.text(question, { cache }), "again"))
+    expect(await provide([server], model, traced.layer)(program)).toEqual([whole, whole])
     expect(server.chatRequests).toHaveLength(1)
-    expect(traced.calls()).toHaveLength(1)
+    const [asked, kept] = traced.calls()
+    expect(traced.calls()).toHaveLength(2)
+    expect(traced.attempts().map(({ parent }) => parent)).toEqual([asked?.id])
+    expect(kept).toMatchObject({
+      name: `chat ${model}`,
+      kind: "internal",
+      parent: traced.all.find(({ name }) => name === "again")?.id,
+      attributes: { "aicortex.cache": "hit", "gen_ai.response.model": model }
+    })
+    expect(isOk(kept)).toBe(true)
+    expect(kept?.attributes).not.toHaveProperty("gen_ai.usage.output_tokens")
     expect(read("gen_ai.client.operation.duration", model).count).toBe(1)
+  })
+
+  it("that are shared, each in the trace of who is given it, also when he leaves", async () => {
+    const model = newModel()
+    const server = await begin(model, { perToken: 50 })
+    const traced = remembering()
+    const cortex = fleet.cortex([server], { model, tracing: traced.layer })
+    const leaving = new AbortController()
+    const options = { cache: true } as const
+    const first = cortex.chat(question, options)
+    const second = cortex.chat(question, options)
+    const third = cortex.chat(question, { ...options, signal: leaving.signal }).catch(() => "left")
+    while (traced.calls().length < 3) await new Promise((resolve) => setTimeout(resolve, 5))
+    leaving.abort()
+    expect(await Promise.all([first, second, third])).toEqual([whole, whole, "left"])
+    expect(server.chatRequests).toHaveLength(1)
+    expect(traced.calls().map(({ attributes }) => attributes["aicortex.cache"])).toEqual([
+      undefined,
+      "shared",
+      "shared"
+    ])
+    expect(traced.calls().map((span) => [isOk(span), isInterrupted(span)])).toEqual([
+      [true, false],
+      [true, false],
+      [false, true]
+    ])
+  })
+
+  it("a call with the cache that nobody can be asked for is a span with its error", async () => {
+    const server = await begin(newModel())
+    const model = newModel()
+    const traced = remembering()
+    const cortex = fleet.cortex([server], { model, tracing: traced.layer })
+    expect((await failure(cortex.chat(question, { cache: true })))._tag).toBe("ModelNotFound")
+    expect(traced.calls().map(({ attributes }) => attributes["error.type"])).toEqual(["ModelNotFound"])
   })
 })
 

@@ -40,11 +40,15 @@ export const refusal = ({ suffix }: ChatRequest, failure: ServerFailure, path: s
  * @category models
  */
 export class Guard implements Listener {
+  readonly context: Sink["context"]
+
   constructor(
     private readonly sink: Sink,
     private readonly request: ChatRequest,
     private readonly path?: string
-  ) {}
+  ) {
+    this.context = sink.context
+  }
 
   connected(): void {
     this.sink.connected()

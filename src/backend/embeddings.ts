@@ -94,6 +94,7 @@ const make = (transport: Transport, now: () => number, dialect: Dialect): Pick<B
       },
       decoder,
       {
+        context: sink.context,
         connected: () => sink.connected(),
         read: () => sink.read(),
         flush: () => {

@@ -174,6 +174,15 @@ export const functionTool = ({ description, name, parameters, strict }: ToolDefi
   function: { name, description, parameters: parameters ?? { type: "object", properties: {} }, strict }
 })
 
+/**
+ * An id for a tool call that came without one. A conversation may hold calls that other processes named.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const callId = (): string =>
+  `call_${Array.from(globalThis.crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`
+
 /** How long the body of a complete answer may stay open, in milliseconds. */
 const lingerTime = 1_000
 
@@ -186,7 +195,7 @@ const errorTime = 1_000
  * @since 0.1.0
  * @category models
  */
-export type Listener = Pick<Sink, "connected" | "read" | "flush" | "fail">
+export type Listener = Pick<Sink, "context" | "connected" | "read" | "flush" | "fail">
 
 class HttpAttempt implements TransportHandler, Exchange {
   private status = 0
@@ -326,7 +335,7 @@ class HttpAttempt implements TransportHandler, Exchange {
 }
 
 /**
- * Sends one request, and has `decoder` tell `sink` what comes back. `now` is the time in milliseconds since the epoch.
+ * Sends one request, and has `decoder` tell `sink` what comes back. It carries the trace that the sink knows. `now` is the time in milliseconds since the epoch.
  *
  * @since 0.1.0
  * @category constructors
@@ -339,7 +348,14 @@ export const start = (
   now: () => number
 ): Exchange => {
   const attempt = new HttpAttempt(sink, decoder, now)
-  attempt.begin(transport.send({ method: "POST", ...request }, attempt))
+  const { body, headers, url } = request
+  const { context } = sink
+  attempt.begin(
+    transport.send(
+      { method: "POST", url, headers: context === undefined ? headers : { ...headers, ...context }, body },
+      attempt
+    )
+  )
   return attempt
 }
 

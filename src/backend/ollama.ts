@@ -169,19 +169,20 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
   return finished
 }
 
-let callIds = 0
-
 const toolCall = (call: unknown): Message.ToolCall => {
   const { function: called, id } = (call ?? {}) as { readonly id?: unknown; readonly function?: unknown }
   const { arguments: args, name } = (called ?? {}) as { readonly name?: unknown; readonly arguments?: unknown }
-  if (typeof name !== "string" || typeof args !== "object" || args === null || Array.isArray(args)) {
+  // Servers that speak this API in front of another one write arguments as a string, as OpenAI does, or none at all.
+  const given =
+    typeof args === "string" && args.trim() !== "" ? Http.parseJson(args) : typeof args === "string" ? {} : (args ?? {})
+  if (typeof name !== "string" || typeof given !== "object" || Array.isArray(given)) {
     throw new Http.Malformed(`not a tool call: ${JSON.stringify(call)}`)
   }
   return {
     // Older servers send no id.
-    id: typeof id === "string" && id !== "" ? id : `call_${(callIds++).toString(36)}`,
+    id: typeof id === "string" && id !== "" ? id : Http.callId(),
     name,
-    arguments: args as { readonly [key: string]: unknown }
+    arguments: given as { readonly [key: string]: unknown }
   }
 }
 

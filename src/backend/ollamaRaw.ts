@@ -66,6 +66,7 @@ export const images = (request: ChatRequest): ReadonlyArray<string> =>
  */
 export class Rendering implements Sink {
   readonly decoder: Http.Decoder
+  readonly context: Sink["context"]
   private complete = false
   private rendered: string | undefined
 
@@ -74,6 +75,7 @@ export class Rendering implements Sink {
     private readonly shown: (prompt: string | undefined) => void,
     private readonly refused: () => void
   ) {
+    this.context = sink.context
     let text = ""
     const lines = Lines.make((line) => {
       text += line

@@ -170,10 +170,14 @@ export class Steps implements Exchange {
  * @category models
  */
 export class Unless implements Sink {
+  readonly context: Sink["context"]
+
   constructor(
     private readonly sink: Sink,
     private readonly refused: (failure: ServerFailure) => void
-  ) {}
+  ) {
+    this.context = sink.context
+  }
 
   connected(): void {
     this.sink.connected()

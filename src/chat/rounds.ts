@@ -7,12 +7,14 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import type { Span } from "effect/Tracer"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import { type ChatError, type SessionNotFound, ToolFailed } from "../Errors.js"
 import type { Continuation, Result } from "../Failover.js"
 import type * as Message from "../Message.js"
 import type { Turn } from "../Sessions.js"
+import * as Telemetry from "../Telemetry.js"
 import type { Checked } from "./check.js"
 
 const toolText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "null"))
@@ -61,7 +63,8 @@ export const textOf = (result: Result): string | ToolFailed => {
 }
 
 /**
- * - `complete`: runs the tools that an answer called, and says how to go on; at the end it stores the turn
+ * - `complete`: runs the tools that an answer called, below the call's span, and says how to go on; at the end it
+ *   stores the turn
  * - `stop`: stops a tool that is running
  * - `said`: what the call adds to the conversation
  *
@@ -69,7 +72,7 @@ export const textOf = (result: Result): string | ToolFailed => {
  * @category models
  */
 export interface Rounds {
-  readonly complete: (result: Result) => Promise<Continuation | undefined>
+  readonly complete: (result: Result, span: Span | undefined) => Promise<Continuation | undefined>
   readonly stop: () => void
   readonly said: ReadonlyArray<Message.Message>
 }
@@ -85,6 +88,7 @@ export const make = (
   first: ChatRequest,
   commit: Turn | undefined,
   now: () => number,
+  trace: Telemetry.Trace | undefined,
   runFork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
 ): Rounds => {
   const { executors } = checked
@@ -96,7 +100,8 @@ export const make = (
   let fiber: Fiber.RuntimeFiber<Continuation | undefined, ChatError> | undefined
 
   const finish = Effect.fnUntraced(function* (
-    result: Result
+    result: Result,
+    span: Span | undefined
   ): Effect.fn.Return<Continuation | undefined, ToolFailed | SessionNotFound> {
     const calls = result.toolCalls
     const reply = assistantMessage(result)
@@ -110,7 +115,12 @@ export const make = (
           const execute = executors.get(name)
           if (execute === undefined) continue
           const value = yield* Effect.mapError(
-            Effect.suspend(() => execute(args)),
+            Telemetry.tool(
+              Effect.suspend(() => execute(args)),
+              { id, name },
+              trace,
+              span
+            ),
             (cause) => new ToolFailed({ tool: name, reason: reasonOf(cause), cause })
           )
           answers.push({ role: "tool", toolCallId: id, toolName: name, content: toolText(value) })
@@ -127,9 +137,9 @@ export const make = (
 
   return {
     said,
-    complete: (result) =>
+    complete: (result, span) =>
       new Promise((resolve, reject) => {
-        const running = runFork(finish(result))
+        const running = runFork(finish(result, span))
         fiber = running
         running.addObserver((exit) => {
           fiber = undefined

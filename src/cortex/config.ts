@@ -60,7 +60,7 @@ export type CacheOptions = { readonly [K in keyof Settings.CachePolicy]?: Settin
  * - `cache`: whether answers are kept where a call does not say, and how: `ttl` in milliseconds (default 3,600,000),
  *   `maxEntries` (1,000), `maxBytes` (64 MiB); default `false`. See `ResponseCache`
  * - `defaultModel`: the model where nobody names one; default `gpt-oss:20b`
- * - `configFile`: instead of the usual place; `false` reads neither file nor environment
+ * - `configFile`: instead of the usual place, and then it must be there; `false` reads neither file nor environment
  *
  * @since 0.1.0
  * @category models
@@ -274,7 +274,7 @@ export const resolve = Effect.fnUntraced(function* (
   }
   const alone = options.configFile === false
   const path = options.configFile === false ? "" : (options.configFile ?? (yield* filePath))
-  const file: File = alone ? {} : yield* readFile(path)
+  const file: File = alone ? {} : yield* readFile(path, options.configFile !== undefined)
   const env = <A>(effect: Effect.Effect<A, InvalidConfig>) => (alone ? Effect.succeed(undefined) : effect)
   const variable = (name: string) => env(optionalString(name))
 

@@ -152,14 +152,15 @@ export const stateFile = Effect.gen(function* () {
 })
 
 /**
- * Reads the configuration file. One that is not there is empty; one that cannot be used is an error, because going
- * on without it would lose the user's servers.
+ * Reads the configuration file. One that is not there is empty, unless it is `needed`; one that cannot be used is an
+ * error, because going on without it would lose the user's servers.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const readFile = Effect.fnUntraced(function* (
-  file: string
+  file: string,
+  needed = false
 ): Effect.fn.Return<File, InvalidConfig, FileSystem.FileSystem> {
   const fs = yield* FileSystem.FileSystem
   const text = yield* fs.readFileString(file).pipe(
@@ -169,7 +170,10 @@ export const readFile = Effect.fnUntraced(function* (
     ),
     Effect.mapError((error) => new InvalidConfig({ source: file, field: "file", reason: error.message }))
   )
-  if (Option.isNone(text)) return {}
+  if (Option.isNone(text)) {
+    if (!needed) return {}
+    return yield* new InvalidConfig({ source: file, field: "file", reason: "there is no such file" })
+  }
   return yield* Either.mapLeft(decodeFile(text.value), (error) => {
     return new InvalidConfig({ source: file, ...describeFile(error) })
   })

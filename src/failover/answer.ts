@@ -286,7 +286,8 @@ export class Answer extends Outbox implements Course, Member, Seeker {
       reason: failure.reason,
       message: failure.message,
       elapsed: this.now() - began,
-      ...(failure.status === undefined ? {} : { status: failure.status })
+      ...(failure.status === undefined ? {} : { status: failure.status }),
+      ...(failure.retryAfter === undefined ? {} : { retryAfter: failure.retryAfter })
     })
   }
 
@@ -398,7 +399,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
       return
     }
     this.wake()
-    complete(result).then(
+    complete(result, this.observer.span).then(
       (continuation) => {
         if (this.over) return
         if (continuation === undefined) this.end(result)

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { Span } from "effect/Tracer"
 import type { Abilities, Service as Backends, ServerFailure } from "../Backend.js"
 import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
@@ -10,7 +11,8 @@ import type { Attempt, ChatError } from "../Errors.js"
 import type { ToolCall } from "../Message.js"
 import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
-import type { CallObserver, Trace } from "../Telemetry.js"
+import type { CallObserver, Observed, Trace } from "../Telemetry.js"
+import type { TraceContext } from "../Transport.js"
 import type { Hedges } from "./hedging.js"
 
 /**
@@ -50,9 +52,10 @@ export interface Continuation {
  *
  * - `events`: give out events; otherwise only the `Result` is kept, and an attempt that breaks is simply begun anew
  * - `preface`: events to give out after `start`
- * - `complete`: may hold the end back, fail, or go on with another request
+ * - `complete`: may hold the end back, fail, or go on with another request; `span` is that of the call, if it has one
  * - `closed`: called once, when nothing more will happen
  * - `trace`: where its spans go, if anywhere
+ * - `context`: where they go nowhere, the trace that the caller is a part of: servers are told it as it is
  *
  * @since 0.1.0
  * @category models
@@ -64,9 +67,10 @@ export interface Call {
   readonly began: number
   readonly events: boolean
   readonly preface: ReadonlyArray<ChatEvent>
-  readonly complete: ((result: Result) => Promise<Continuation | undefined>) | undefined
+  readonly complete: ((result: Result, span: Span | undefined) => Promise<Continuation | undefined>) | undefined
   readonly closed: (() => void) | undefined
   readonly trace?: Trace | undefined
+  readonly context?: TraceContext | undefined
 }
 
 /**
@@ -88,7 +92,7 @@ export interface Surroundings {
   readonly hedges: Hedges
   readonly failed: (host: Host, failure: ServerFailure) => void
   readonly missing: (model: string) => Promise<ChatError>
-  readonly observe: (call: Call, model: string) => CallObserver
+  readonly observe: (call: Observed, model: string) => CallObserver
 }
 
 /**

@@ -13,14 +13,16 @@ import type { Member, Roster } from "../internal/roster.js"
 import { maxTimer, Watch, type Watched } from "../internal/watch.js"
 import type { Route } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
-import type { Exchange } from "../Transport.js"
+import type { AttemptObserver, CallObserver, Observed, Trace } from "../Telemetry.js"
+import type { Exchange, TraceContext } from "../Transport.js"
 import type { Relocate, Surroundings } from "./call.js"
 import { exhausted } from "./exhausted.js"
 import { keepAliveOf } from "./keepAlive.js"
 import { Search, type Seeker } from "./search.js"
 
 /**
- * A call, as `Embeddings` hands it over. `began`, in milliseconds since the epoch, is where its deadline counts from.
+ * A call, as `Embeddings` hands it over. `began`, in milliseconds since the epoch, is where its deadline counts from;
+ * `trace` is where its spans go, if anywhere, and else `context` what servers are told.
  *
  * @since 0.1.0
  * @category models
@@ -29,11 +31,29 @@ export interface EmbedCall {
   readonly request: EmbedRequest
   readonly limits: Limits
   readonly began: number
+  readonly trace?: Trace | undefined
+  readonly context?: TraceContext | undefined
 }
+
+/**
+ * The call as it is observed.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const observed = ({ began, context, request, trace }: EmbedCall): Observed => ({
+  request: { model: request.model },
+  began,
+  events: false,
+  operation: "embeddings",
+  trace,
+  context
+})
 
 /** One attempt on one server. */
 class EmbedAttempt implements EmbedSink, Watched {
   readonly watch = new Watch(this)
+  readonly context: TraceContext | undefined
   phase: Phase = "connect"
   exchange: Exchange | undefined
   over = false
@@ -42,8 +62,11 @@ class EmbedAttempt implements EmbedSink, Watched {
     private readonly owner: Embedding,
     readonly host: Host,
     readonly lease: Lease,
-    readonly began: number
-  ) {}
+    readonly began: number,
+    readonly observer: AttemptObserver
+  ) {
+    this.context = observer.context
+  }
 
   private get patience(): number {
     const { firstTokenTimeout, loadTimeout } = this.owner.call.limits
@@ -101,6 +124,7 @@ export class Embedding implements Seeker, Member {
   seat = -1
   readonly attempts: Array<Attempt> = []
   private readonly search: Search
+  private readonly observer: CallObserver
   private current: EmbedAttempt | undefined
   private deadline: ReturnType<typeof setTimeout> | undefined
   private over = false
@@ -116,6 +140,8 @@ export class Embedding implements Seeker, Member {
       readonly failed: (error: unknown) => void
     }
   ) {
+    const { model } = call.request
+    this.observer = around.observe(observed(call), route.pool.hosts[0]?.model ?? model)
     this.search = new Search(this, route, around, relocate)
     const { deadline } = call.limits
     if (deadline !== undefined) {
@@ -136,11 +162,16 @@ export class Embedding implements Seeker, Member {
   /** Stops the server's work. Nothing counts as a failure; `reason`, if there is one, is what the call fails with. */
   cancel(reason?: unknown): void {
     if (this.over) return
-    const { current } = this
+    const { current, observer } = this
     this.close()
     current?.lease.cancel()
+    current?.observer.cancelled(current.phase)
     current?.exchange?.abort()
-    if (reason !== undefined) this.settle.failed(reason)
+    if (reason === undefined) observer.closed()
+    else {
+      observer.failed(reason)
+      this.settle.failed(reason)
+    }
   }
 
   // ---------------------------------------------------------------------------
@@ -160,7 +191,10 @@ export class Embedding implements Seeker, Member {
     const { route } = search
     const host = route.pool.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
-    const attempt = new EmbedAttempt(this, host, route.lease(at), this.around.now())
+    const idle = route.pool.own[at] === 0
+    const lease = route.lease(at)
+    const observer = this.observer.attempt(host, idle && lease.cold, false)
+    const attempt = new EmbedAttempt(this, host, lease, this.around.now(), observer)
     this.current = attempt
     attempt.watch.expect(call.limits.connectTimeout)
     const exchange = this.around.backends
@@ -174,8 +208,13 @@ export class Embedding implements Seeker, Member {
     this.record(host, "connect", { reason: "unsupported", message }, this.call.began)
   }
 
-  delayed(): void {}
-  dequeued(): void {}
+  delayed(queued: boolean): void {
+    if (queued) this.observer.queued()
+  }
+
+  dequeued(): void {
+    this.observer.dequeued()
+  }
 
   exhausted(): void {
     exhausted(this.call.request.model, this.attempts, this.around, (error) => this.reject(error))
@@ -199,6 +238,7 @@ export class Embedding implements Seeker, Member {
     promptTokens: number | undefined
   ): void {
     const { host, lease } = attempt
+    const { attempts, observer } = this
     this.close()
     lease.answered()
     lease.succeed({
@@ -206,7 +246,10 @@ export class Embedding implements Seeker, Member {
       firstTokenTime: undefined,
       tokensPerSecond: undefined
     })
-    const { attempts } = this
+    attempt.observer.succeeded(undefined, undefined)
+    const usage = promptTokens === undefined ? {} : { promptTokens }
+    observer.used(usage)
+    observer.answered({ model: host.model, finishReason: undefined, usage, firstTokenTime: undefined })
     this.settle.done({ embeddings, model: host.model, server: host.server.url, promptTokens, attempts })
   }
 
@@ -216,6 +259,7 @@ export class Embedding implements Seeker, Member {
     this.current = undefined
     attempt.exchange?.abort()
     lease.fail(failure)
+    attempt.observer.failed(failure.reason, attempt.phase, failure.status)
     this.record(host, attempt.phase, failure, attempt.began)
     if (failure.reason === "invalid-request") {
       this.reject(new InvalidRequest({ field: "request", reason: failure.message, server: host.server.url }))
@@ -236,20 +280,25 @@ export class Embedding implements Seeker, Member {
       reason: failure.reason,
       message: failure.message,
       elapsed: this.around.now() - began,
-      ...(failure.status === undefined ? {} : { status: failure.status })
+      ...(failure.status === undefined ? {} : { status: failure.status }),
+      ...(failure.retryAfter === undefined ? {} : { retryAfter: failure.retryAfter })
     })
   }
 
   private expired(deadline: number): void {
     const { attempts, current } = this
     const message = `was at work when the deadline of ${deadline} ms passed`
-    if (current !== undefined) this.record(current.host, current.phase, { reason: "deadline", message }, current.began)
+    if (current !== undefined) {
+      this.record(current.host, current.phase, { reason: "deadline", message }, current.began)
+      current.observer.failed("deadline", current.phase, undefined)
+    }
     this.cancel(new DeadlineExceeded({ model: this.call.request.model, deadline, partial: "", attempts }))
   }
 
   private reject(error: unknown): void {
     if (this.over) return
     this.close()
+    this.observer.failed(error)
     this.settle.failed(error)
   }
 

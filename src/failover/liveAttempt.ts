@@ -13,7 +13,7 @@ import { Watch, type Watched } from "../internal/watch.js"
 import type { ToolCall } from "../Message.js"
 import type { Host } from "../Server.js"
 import type { AttemptObserver } from "../Telemetry.js"
-import type { Exchange } from "../Transport.js"
+import type { Exchange, TraceContext } from "../Transport.js"
 import type { Call } from "./call.js"
 import { Seam } from "./seam.js"
 
@@ -52,6 +52,7 @@ const minMeasured = 50
  */
 export class LiveAttempt implements Joint, Watched {
   readonly watch = new Watch(this)
+  readonly context: TraceContext | undefined
   phase: Phase = "connect"
   exchange: Exchange | undefined
   finished: Finish | undefined
@@ -83,6 +84,7 @@ export class LiveAttempt implements Joint, Watched {
     private readonly given: Broken,
     readonly observer: AttemptObserver
   ) {
+    this.context = observer.context
     this.lastRead = began
     this.sent = began
     // Reasoning comes before the answer: where that has begun, it can only be repeated.

@@ -49,7 +49,8 @@ export const authenticator = (
 // web pages
 // =============================================================================
 
-const hostOf = (text: string): string => text.replace(/:\d+$/, "")
+/** A name says the same in capitals, and with the dot of the root behind it. */
+const hostOf = (text: string): string => text.toLowerCase().replace(/:\d+$/, "").replace(/\.$/, "")
 
 /**
  * Whether a web page of this origin may use the gateway: one of this machine, of the gateway itself, or one that the
@@ -82,7 +83,7 @@ export const allowsHost = (settings: Settings, host: string | undefined): boolea
   host === undefined ||
   host === "" ||
   isLoopback(hostOf(host)) ||
-  hostOf(host) === settings.host ||
+  hostOf(host) === settings.host.toLowerCase() ||
   hostOf(host).endsWith(".localhost")
 
 // =============================================================================

@@ -32,6 +32,23 @@ export interface Ask {
   readonly cache: Options["cache"]
 }
 
+/** No server has a name as long as this, in characters. */
+const longestName = 1_000
+
+/**
+ * Which model is asked for, where one is.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const model = (body: Fields.Fields, name = "model"): string | undefined => {
+  const given = Fields.text(body, name)
+  if (given !== undefined && given.length > longestName) {
+    refuse(name, `must not be longer than ${longestName} characters`)
+  }
+  return given
+}
+
 /**
  * How many answers there are in all: those to the first prompt come first.
  *
@@ -123,6 +140,14 @@ export const image = (data: string): Message.ImagePart => ({
 })
 
 /**
+ * About how many tokens a text of so many characters has: four characters to a token is what texts come to.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const tokensOf = (characters: number): number => Math.ceil(characters / 4)
+
+/**
  * What a model must be able to do for this, and about how many tokens the prompt has.
  *
  * @since 0.1.0
@@ -153,6 +178,5 @@ export const needs = ({ prompts, request }: Ask): Needs => {
   }
   const insert = request.suffix !== undefined
   if (request.suffix !== undefined) characters += request.suffix.length
-  // Four characters to a token is what texts come to.
-  return { tools: request.tools.length > 0, vision, insert, prompt: Math.ceil(characters / 4) }
+  return { tools: request.tools.length > 0, vision, insert, prompt: tokensOf(characters) }
 }

@@ -7,7 +7,7 @@ import type { ServerFailure } from "../Backend.js"
 import { headers as headersOf, statusFailure } from "../backend/http.js"
 import * as Lines from "../internal/lines.js"
 import type { Server } from "../Server.js"
-import type { Exchange, Service as Transport } from "../Transport.js"
+import type { Exchange, TraceContext, Service as Transport } from "../Transport.js"
 
 /**
  * A whole answer of a server.
@@ -44,6 +44,10 @@ export interface Question {
   readonly body?: object | undefined
   /** The longest that the whole of it may take, in milliseconds. */
   readonly timeout: number
+  /** The place in a trace that the request is to carry. */
+  readonly context?: TraceContext | undefined
+  /** Told that the request is being written. */
+  readonly connected?: (() => void) | undefined
   /** Told each line of a good answer as it comes. */
   readonly line?: ((line: string) => void) | undefined
   /** Told how to give it up. */
@@ -82,11 +86,11 @@ export const ask = (transport: Transport, server: Server, question: Question): P
       {
         method: question.method,
         url: `${base(server)}${question.path}`,
-        headers: headersOf(server, "application/json"),
+        headers: { ...headersOf(server, "application/json"), ...question.context },
         body: question.body === undefined ? undefined : JSON.stringify(question.body)
       },
       {
-        connected() {},
+        connected: () => question.connected?.(),
         head(code, headers) {
           status = code
           const after = headers["retry-after"]

@@ -8,9 +8,11 @@ import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Access from "./access.js"
 import { type Endpoint, endpoints } from "./endpoints.js"
 import { Exchange } from "./exchange.js"
+import * as Exposition from "./exposition.js"
+import * as Figures from "./figures.js"
 import type { House } from "./house.js"
-import type { ServerGauge } from "./metrics.js"
 import * as Problem from "./problem.js"
+import * as Tracing from "./tracing.js"
 
 const label = (rest: string): string => {
   try {
@@ -48,23 +50,6 @@ export interface Owner {
   readonly draining: () => boolean
 }
 
-/**
- * What `/metrics` tells of this process.
- *
- * @since 0.1.0
- * @category accessors
- */
-export const metricsText = async (house: House): Promise<string> => {
-  const { labels, library, metrics } = house
-  const statuses = await library.run(library.registry.servers).result
-  return metrics.text(
-    statuses.map(({ models, reachable, url }): ServerGauge => {
-      const inFlight = models.reduce((sum, model) => sum + library.fleet.snapshot(url, model).inFlight, 0)
-      return { server: labels.label(url), up: reachable, inFlight, models: models.length }
-    })
-  )
-}
-
 const cors = (house: House, exchange: Exchange, origin: string | undefined): void => {
   if (origin === undefined) return
   const { headers } = exchange
@@ -84,6 +69,7 @@ const metricsEndpoint: Endpoint = {
   surface: "openai",
   route: "/metrics"
 }
+const metricsMethods: ReadonlyMap<string, Endpoint> = new Map([["GET", metricsEndpoint]])
 
 /**
  * What answers requests.
@@ -97,7 +83,7 @@ export const make = (owner: Owner) => {
   const find = (exchange: Exchange, path: string): { readonly endpoint: Endpoint; readonly rest: string } => {
     const { method = "GET" } = exchange.request
     if (path.startsWith("/api")) exchange.surface = "ollama"
-    let known = endpoints.get(path)
+    let known = endpoints.get(path) ?? (path === "/metrics" ? metricsMethods : undefined)
     let rest = ""
     if (known === undefined && (path.startsWith("/v1/models/") || path.startsWith("/v1/sessions/"))) {
       const slash = path.indexOf("/", 4) + 1
@@ -109,11 +95,12 @@ export const make = (owner: Owner) => {
         Problem.make(404, `There is no endpoint ${path.slice(0, 200)}. See /docs.`, "unknown_url")
       )
     }
-    const endpoint = known.get(method)
+    const endpoint = known.get(method === "HEAD" ? "GET" : method)
     if (endpoint === undefined) {
-      exchange.headers["allow"] = [...known.keys(), "OPTIONS"].join(", ")
+      const methods = [...known.keys()].flatMap((name) => (name === "GET" ? ["GET", "HEAD"] : [name]))
+      exchange.headers["allow"] = [...methods, "OPTIONS"].join(", ")
       throw new Problem.Refusal(
-        Problem.make(405, `${path} takes ${[...known.keys()].join(", ")}, not ${method}.`, "method_not_allowed")
+        Problem.make(405, `${path} takes ${methods.join(", ")}, not ${method}.`, "method_not_allowed")
       )
     }
     return { endpoint, rest }
@@ -124,7 +111,13 @@ export const make = (owner: Owner) => {
     const { request } = exchange
     const { host, origin } = request.headers
     if (!Access.allowsHost(house.settings, host)) {
-      throw new Problem.Refusal(Problem.make(403, "The Host header does not name this gateway.", "forbidden_host"))
+      throw new Problem.Refusal(
+        Problem.make(
+          403,
+          "The Host header does not name this gateway: call it by its address, or give it an API key.",
+          "forbidden_host"
+        )
+      )
     }
     if (origin !== undefined) {
       if (!Access.allowsOrigin(house.settings, origin, host)) {
@@ -172,17 +165,15 @@ export const make = (owner: Owner) => {
   const serve = async (house: House, exchange: Exchange, path: string): Promise<void> => {
     try {
       if (!mayEnter(house, exchange)) return
-      if (path === "/metrics" && exchange.request.method === "GET") {
-        exchange.route = "/metrics"
-        authenticate(house, exchange, metricsEndpoint)
-        const text = await owner.metrics(() => metricsText(house))
-        exchange.send(200, "text/plain; version=0.0.4; charset=utf-8", text)
-        return
-      }
       const { endpoint, rest } = find(exchange, path)
       exchange.surface = endpoint.surface
       exchange.route = endpoint.route
       authenticate(house, exchange, endpoint)
+      if (endpoint === metricsEndpoint) {
+        const text = await owner.metrics(() => Figures.text(house))
+        exchange.send(200, Exposition.contentType, text)
+        return
+      }
       if (owner.draining()) exchange.headers["connection"] = "close"
       const body = endpoint.reads ? await exchange.fields(house.settings.maxBody) : {}
       await endpoint.handler(house, exchange, body, rest)
@@ -197,7 +188,12 @@ export const make = (owner: Owner) => {
     }
   }
 
-  return (request: IncomingMessage, response: ServerResponse, url = request.url ?? "/"): void => {
+  return (
+    request: IncomingMessage,
+    response: ServerResponse,
+    url = request.url ?? "/",
+    given?: Tracing.Given | undefined
+  ): void => {
     const house = owner.house()
     owner.enter(house)
     const { metrics } = house
@@ -206,11 +202,14 @@ export const make = (owner: Owner) => {
       metrics.inFlight--
       if (exchange.access !== undefined) house.keyLimits.leave(exchange.access)
       if (exchange.left) metrics.clientLeft()
-      metrics.request(exchange.route, exchange.left && exchange.status === 0 ? 499 : exchange.status)
-      metrics.duration.observe((performance.now() - exchange.began) / 1000)
-      metrics.overhead.observe(exchange.own / 1000)
+      const status = exchange.left && exchange.status === 0 ? 499 : exchange.status
+      const duration = performance.now() - exchange.began
+      metrics.request(exchange.route, status, duration / 1000, exchange.own / 1000)
+      house.accessLog.tell(house.settings.log, exchange, status, duration)
+      if (span !== undefined) Tracing.end(exchange, span, status)
       owner.leave(house)
     })
+    const span = Tracing.begin(house, exchange, given)
     void serve(house, exchange, pathOf(url))
   }
 }

@@ -4,13 +4,12 @@
  * @since 0.1.0
  */
 import type { Embedded, EmbedRequest, Input } from "../EmbedRequest.js"
-import type { Attempt } from "../Errors.js"
 import * as Ask from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
 import type { House } from "./house.js"
 import { isServers, make, Refusal, refuse } from "./problem.js"
-import type { Candidate } from "./selection.js"
+import { type Candidate, named } from "./selection.js"
 
 // =============================================================================
 // models
@@ -59,7 +58,7 @@ const ollamaNames: ReadonlySet<string> = new Set(["model", "input", "truncate", 
 const legacyNames: ReadonlySet<string> = new Set(["model", "prompt", "keep_alive", "options"])
 
 const common = (body: Fields.Fields): Omit<Wanted, "input" | "truncate"> => ({
-  model: Fields.text(body, "model"),
+  model: Ask.model(body),
   dimensions: Fields.whole(body, "dimensions", 1),
   keepAlive: Ask.keepAlive(body),
   options: Fields.json(body, "options")
@@ -69,6 +68,10 @@ const common = (body: Fields.Fields): Omit<Wanted, "input" | "truncate"> => ({
 // asking
 // =============================================================================
 
+/** About how many tokens there are in it, where the server does not say. */
+const lengthOf = (input: Input): number =>
+  input.reduce((sum, one) => sum + (typeof one === "string" ? Ask.tokensOf(one.length) : one.length), 0)
+
 const chain = (house: House, wanted: Wanted): ReadonlyArray<Candidate> => {
   const name = wanted.model?.trim() ?? ""
   if (name === "" || name === "auto") {
@@ -76,15 +79,9 @@ const chain = (house: House, wanted: Wanted): ReadonlyArray<Candidate> => {
       make(400, "'model' must name a model that makes embeddings", "missing_required_parameter", "model")
     )
   }
-  const models = house.settings.aliases.get(name) ?? [name]
-  return models.map((one) => {
-    const provider = /^(ollama|openai):(.+)$/.exec(one)
-    return {
-      model: provider?.[2] ?? one,
-      only: provider === null ? undefined : (host) => host.protocol === provider[1],
-      shown: () => one
-    }
-  })
+  // What is at hand makes no vectors that fit those of another model.
+  const models = house.settings.aliases.get(name)?.filter((one) => one !== "auto") ?? [name]
+  return models.map(named)
 }
 
 const answer = async (
@@ -93,33 +90,33 @@ const answer = async (
   wanted: Wanted,
   body: (embedded: Embedded, tokens: number) => object
 ): Promise<void> => {
-  const { keyLimits, labels, library, limits, metrics, settings } = house
+  const { account, context, trace } = exchange
+  const { keyLimits, labels, library, limits, settings } = house
+  account.model = wanted.model
   const all = chain(house, wanted)
-  const failedOn = (attempts: ReadonlyArray<Attempt> = []) => {
-    for (const { reason, server } of attempts) metrics.attemptFailed(labels.label(server), reason)
-  }
   let stop = () => {}
   exchange.onLeave(() => stop())
   for (const [i, { model, only, shown }] of all.entries()) {
     try {
-      const call = { request: { ...wanted, model }, limits, began: Date.now() }
+      const call = { request: { ...wanted, model }, limits, began: Date.now(), trace, context }
       const running = library.run(library.failover.embed(call, settings.routing, { only }))
       stop = running.stop
       const embedded = await running.result
       if (exchange.left) return
-      failedOn(embedded.attempts)
-      exchange.headers["x-aicortex-server"] = labels.label(embedded.server)
-      exchange.headers["x-aicortex-attempts"] = embedded.attempts.length + 1
+      const tokens = embedded.promptTokens || lengthOf(wanted.input)
+      account.model = embedded.model
+      account.server = labels.label(embedded.server)
+      account.attempts = embedded.attempts.length + 1
+      account.promptTokens = tokens
+      exchange.headers["x-aicortex-server"] = account.server
+      exchange.headers["x-aicortex-attempts"] = account.attempts
       const failure = embedded.attempts.at(-1)?.reason
       exchange.headers["x-aicortex-reason"] = failure === undefined ? settings.routing : `failover after ${failure}`
-      const tokens = embedded.promptTokens ?? 0
-      metrics.used(tokens, 0)
       if (exchange.access !== undefined) keyLimits.spend(exchange.access, tokens)
       exchange.json(body({ ...embedded, model: shown(embedded.model, library.protocol(embedded.server)) }, tokens))
       return
     } catch (error) {
       if (exchange.left) return
-      failedOn((error as { readonly attempts?: ReadonlyArray<Attempt> }).attempts)
       if (i + 1 >= all.length || !isServers(error)) throw error
     }
   }

@@ -53,9 +53,9 @@ export interface Endpoint {
  */
 export const endpoints = new Map<string, Map<string, Endpoint>>()
 
-/** A path that ends in `/` goes on: what stands after it is a name. */
+/** A path that ends in `/` goes on: what stands after it is a name. HEAD is answered as GET is, without the body. */
 const at = (
-  methods: string,
+  method: string,
   path: string,
   handler: Handler,
   options: {
@@ -65,22 +65,20 @@ const at = (
     readonly reads?: boolean
   } = {}
 ): void => {
-  for (const method of methods.split(" ")) {
-    let known = endpoints.get(path)
-    if (known === undefined) {
-      known = new Map()
-      endpoints.set(path, known)
-    }
-    known.set(method, {
-      handler,
-      reads: options.reads ?? method === "POST",
-      open: options.open ?? false,
-      admin: options.admin ?? false,
-      counts: options.counts ?? false,
-      surface: path.startsWith("/api") ? "ollama" : "openai",
-      route: path
-    })
+  let known = endpoints.get(path)
+  if (known === undefined) {
+    known = new Map()
+    endpoints.set(path, known)
   }
+  known.set(method, {
+    handler,
+    reads: options.reads ?? method === "POST",
+    open: options.open ?? false,
+    admin: options.admin ?? false,
+    counts: options.counts ?? false,
+    surface: path.startsWith("/api") ? "ollama" : "openai",
+    route: path
+  })
 }
 
 const answered =
@@ -118,8 +116,8 @@ at(
   counted
 )
 at("POST", "/v1/embeddings", Embeddings.openAI, counted)
-at("GET HEAD", "/v1/models", Models.list)
-at("GET HEAD", "/v1/models/", (house, exchange, _, id) => Models.one(house, exchange, id))
+at("GET", "/v1/models", Models.list)
+at("GET", "/v1/models/", (house, exchange, _, id) => Models.one(house, exchange, id))
 at("POST", "/v1/sessions", Sessions.create, { reads: false })
 at("GET", "/v1/sessions/", (house, exchange, _, id) => Sessions.read(house, exchange, id))
 at("DELETE", "/v1/sessions/", (house, exchange, _, id) => Sessions.remove(house, exchange, id))
@@ -128,9 +126,9 @@ at("POST", "/api/chat", ollamaAsk(OllamaRequest.chat, false), counted)
 at("POST", "/api/generate", ollamaAsk(OllamaRequest.generate, true), counted)
 at("POST", "/api/embed", Embeddings.ollama, counted)
 at("POST", "/api/embeddings", Embeddings.legacy, counted)
-at("GET HEAD", "/api/tags", Lists.tags)
-at("GET HEAD", "/api/ps", Lists.ps)
-at("GET HEAD", "/api/version", Lists.versions)
+at("GET", "/api/tags", Lists.tags)
+at("GET", "/api/ps", Lists.ps)
+at("GET", "/api/version", Lists.versions)
 at("POST", "/api/show", Lists.show)
 at("POST", "/api/pull", Changes.pull, { admin: true })
 at("POST", "/api/copy", Changes.copy, { admin: true })
@@ -141,12 +139,12 @@ for (const path of ["/api/push", "/api/create"]) {
   })
 }
 
-at("GET HEAD", "/models", Models.plain)
+at("GET", "/models", Models.plain)
 const alive: Handler = (_, exchange) => exchange.json({ status: "ok", version, timestamp: new Date().toISOString() })
-at("GET HEAD", "/health", alive, { open: true })
-at("GET HEAD", "/healthz", alive, { open: true })
+at("GET", "/health", alive, { open: true })
+at("GET", "/healthz", alive, { open: true })
 at(
-  "GET HEAD",
+  "GET",
   "/ready",
   async (house, exchange) => {
     const statuses = await house.library.run(house.library.registry.servers).result
@@ -161,7 +159,7 @@ at(
   { open: true }
 )
 at(
-  "GET HEAD",
+  "GET",
   "/",
   (house, exchange) =>
     exchange.json({

@@ -5,18 +5,20 @@
  */
 import type * as Effect from "effect/Effect"
 import type * as Chat from "../Chat.js"
+import type { Usage } from "../ChatEvent.js"
 import type { ChatRequest, Routing } from "../ChatRequest.js"
-import type { Attempt } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import * as Message from "../Message.js"
 import * as ResponseCache from "../ResponseCache.js"
 import type { Traveller } from "../Router.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
+import * as Telemetry from "../Telemetry.js"
 import { type Ask, needs, requestOf } from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
 import * as Problem from "./problem.js"
 import type { Candidate } from "./selection.js"
+import * as Tracing from "./tracing.js"
 
 /** How a conversation begins: who goes on with it is best answered where its prompt is cached. */
 const conversationOf = ({ messages }: Pick<ChatRequest, "messages">): string => {
@@ -35,6 +37,7 @@ const conversationOf = ({ messages }: Pick<ChatRequest, "messages">): string => 
  * - `models`: which models may answer, in their order
  * - `decoder`: checks the JSON that was asked for
  * - `given`: the client has a piece of an answer, so that no other model may begin
+ * - `opened`: when the last answer was begun, by the clock of `performance`
  * - `stopped`: nobody waits for an answer any more
  *
  * @since 0.1.0
@@ -45,6 +48,7 @@ export class Errand {
   decoder: StructuredOutput.Decoder<unknown> | undefined
   given = false
   stopped = false
+  opened: number | undefined
   private readonly stops: Array<() => void> = []
   private readonly traveller: Traveller
 
@@ -70,7 +74,7 @@ export class Errand {
 
   /** Runs an Effect for as long as somebody waits. */
   run<A, E>(effect: Effect.Effect<A, E>): Promise<A> {
-    const { result, stop } = this.house.library.run(effect)
+    const { result, stop } = this.house.library.run(Tracing.within(this.exchange, effect))
     this.stoppable(stop)
     return result
   }
@@ -94,7 +98,6 @@ export class Errand {
         return await use(candidate, { ...request, model: candidate.model })
       } catch (error) {
         if (i + 1 >= n || this.given || this.exchange.left || !Problem.isServers(error)) throw error
-        this.failedOn((error as { readonly attempts?: ReadonlyArray<Attempt> }).attempts)
       }
     }
   }
@@ -116,9 +119,11 @@ export class Errand {
       this.ask.session === undefined
         ? this.begin(candidate, request, events, accepts)
         : this.run(this.house.library.chat.open({ messages: request.messages }, this.options(request)))
-    const opened = answer instanceof Promise ? await answer : answer
-    this.stoppable(() => opened.cancel())
+    // To wait for who has the model is not our own work.
     exchange.own += performance.now() - started
+    const opened = answer instanceof Promise ? await answer : answer
+    this.opened = performance.now()
+    this.stoppable(() => opened.cancel())
     return opened
   }
 
@@ -129,7 +134,7 @@ export class Errand {
     events: boolean,
     accepts: ((result: Result) => boolean) | undefined
   ): OpenAnswer | Promise<OpenAnswer> {
-    const { ask, house, routing } = this
+    const { ask, exchange, house, routing } = this
     const { cache, failover, settings } = house.library
     const began = Date.now()
     const traveller = only === undefined ? this.traveller : { ...this.traveller, only }
@@ -140,7 +145,9 @@ export class Errand {
       events,
       preface: [],
       complete: undefined,
-      closed: undefined
+      closed: undefined,
+      trace: exchange.trace,
+      context: exchange.context
     }
     const ttl =
       only === undefined && request.logprobs === undefined ? ResponseCache.ttlOf(ask.cache, settings) : undefined
@@ -149,7 +156,15 @@ export class Errand {
     const servers = failover.prepare(model, routing, traveller)
     const prepared: Effect.Effect<ResponseCache.Begin, unknown> =
       ttl === undefined ? servers : cache.prepare({ request, routing, ttl, accepts }, servers)
-    return this.run(prepared).then((begin) => begin(call))
+    return this.run(prepared).then(
+      (begin) => begin(call),
+      (error: unknown) => {
+        const observer = Telemetry.observe(call, undefined, Date.now)
+        if (exchange.left) observer.closed()
+        else observer.failed(error)
+        throw error
+      }
+    )
   }
 
   /** What a session is asked with. */
@@ -178,21 +193,28 @@ export class Errand {
 
   /** `failure` is why the last server but this one failed, if one did. */
   receipt(server: string, attempts: number, cached: boolean, failure: string | undefined): void {
-    const { headers } = this.exchange
-    headers["x-aicortex-server"] = this.house.labels.label(server)
+    const { account, headers } = this.exchange
+    const label = this.house.labels.label(server)
+    account.server = label
+    account.attempts = attempts
+    account.cached = cached
+    headers["x-aicortex-server"] = label
     headers["x-aicortex-attempts"] = attempts
     headers["x-aicortex-reason"] = cached ? "cache" : failure === undefined ? this.routing : `failover after ${failure}`
   }
 
-  counted(prompt = 0, completion = 0): void {
-    const { exchange, house } = this
-    house.metrics.used(prompt, completion)
-    if (exchange.access !== undefined) house.keyLimits.spend(exchange.access, prompt + completion)
+  /** What an answer cost. Where the server does not say, a prompt is about as much as it is long, and `written` tokens came. */
+  usage(told: Usage, written: number): Usage {
+    if (told.promptTokens !== undefined && told.completionTokens !== undefined) return told
+    const promptTokens = told.promptTokens ?? needs(this.ask).prompt
+    const completionTokens = told.completionTokens ?? written
+    return { promptTokens, completionTokens, totalTokens: promptTokens + completionTokens }
   }
 
-  failedOn(attempts: ReadonlyArray<Attempt> | undefined): void {
-    const { labels, metrics } = this.house
-    if (attempts === undefined) return
-    for (const { reason, server } of attempts) metrics.attemptFailed(labels.label(server), reason)
+  counted(prompt = 0, completion = 0): void {
+    const { exchange, house } = this
+    exchange.account.promptTokens += prompt
+    exchange.account.completionTokens += completion
+    if (exchange.access !== undefined) house.keyLimits.spend(exchange.access, prompt + completion)
   }
 }

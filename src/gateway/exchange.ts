@@ -5,6 +5,9 @@
  */
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage, ServerResponse } from "node:http"
+import type { Trace } from "../Telemetry.js"
+import type { TraceContext } from "../Transport.js"
+import { Account } from "./account.js"
 import * as Fields from "./fields.js"
 import * as Id from "./id.js"
 import * as Problem from "./problem.js"
@@ -51,6 +54,11 @@ export class Exchange {
   own = 0
   status = 0
   readonly headers: Headers
+  /** What is to be told of it when it is over. */
+  readonly account = new Account()
+  /** Where its spans go; or, where they go nowhere, the trace that it is a part of. */
+  trace: Trace | undefined
+  context: TraceContext | undefined
   private leavers: Array<() => void> | undefined
   private drainers: Array<() => void> | undefined
 
@@ -136,8 +144,10 @@ export class Exchange {
 
   /** Refuses the request. A body that has not been read is not waited for. */
   problem(problem: Problem.Problem, extra: Headers = {}): void {
+    this.account.error = problem.code ?? problem.type
     if (this.left || this.response.headersSent) return
-    const body = this.surface === "ollama" ? Problem.ollama(problem) : Problem.openAI(problem)
+    const named = { ...problem, requestId: this.id }
+    const body = this.surface === "ollama" ? Problem.ollama(named) : Problem.openAI(named)
     const headers = { ...extra }
     if (problem.retryAfter !== undefined) headers["retry-after"] = Math.max(1, Math.ceil(problem.retryAfter / 1000))
     if (problem.status === 401) headers["www-authenticate"] = "Bearer"

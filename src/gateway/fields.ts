@@ -138,9 +138,17 @@ const depth = (value: unknown, left: number): boolean => {
  */
 export const json = (fields: Fields, name: string, at = name): Fields | undefined => {
   const value = object(fields, name, at)
-  if (value !== undefined && !depth(value, maxDepth)) refuse(at, `must not be nested deeper than ${maxDepth}`)
-  return value
+  return value === undefined ? undefined : shallow(value, at)
 }
+
+/**
+ * Refuses what could not be written again.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const shallow = (value: Fields, at: string): Fields =>
+  depth(value, maxDepth) ? value : refuse(at, `must not be nested deeper than ${maxDepth}`)
 
 /**
  * One string, or up to `max` of them, none of them empty.
@@ -161,14 +169,15 @@ export const strings = (fields: Fields, name: string, max: number, at = name): R
 }
 
 /**
- * Refuses fields that are not among `known`: nothing is dropped in silence.
+ * Refuses fields that are not among `known`: nothing is dropped in silence. Some clients send what they leave out.
  *
  * @since 0.1.0
  * @category readers
  */
 export const only = (fields: Fields, known: ReadonlySet<string>): void => {
   for (const name in fields) {
-    if (!known.has(name)) refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
+    if (!known.has(name) && fields[name] !== null)
+      refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
   }
 }
 

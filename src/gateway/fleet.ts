@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
 import * as Runtime from "effect/Runtime"
 import * as Chat from "../Chat.js"
 import type { Services } from "../Cortex.js"
@@ -96,13 +97,21 @@ export class Library {
 
   /** How servers are called, where their addresses are to be kept to ourselves. */
   labels(expose: boolean): Labels {
+    // The key of a server is told to nobody, whatever the server says.
+    const secrets = this.settings.servers.flatMap(({ authorization }) =>
+      authorization === undefined
+        ? []
+        : [Redacted.value(authorization).replace(/^\w+ +/, "")].filter((one) => one !== "")
+    )
     const hosts = this.settings.servers.map(({ url }) => url.replace(/^https?:\/\//, "").replace(/\/.*$/, ""))
     return {
       expose,
       label: (url) => (url === "embedded:" ? "embedded" : expose ? url : `server-${this.number(url)}`),
       redact: (text) => {
-        if (expose) return text
-        let plain = text.replace(addressPattern, "…")
+        let plain = text
+        for (const secret of secrets) plain = plain.replaceAll(secret, "…")
+        if (expose) return plain
+        plain = plain.replace(addressPattern, "…")
         for (const host of hosts) plain = plain.replaceAll(host, "…")
         return plain
       }

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { version } from "../internal/version.js"
+import { bodies } from "./openapi/bodies.js"
 
 /**
  * Every endpoint: method, path, and what it is for.
@@ -32,132 +33,19 @@ export const summaries: ReadonlyArray<readonly [method: string, path: string, ab
   ["POST", "/api/pull", "Downloads a model on one server, or on all (Ollama)"],
   ["POST", "/api/copy", "Gives a model another name (Ollama)"],
   ["DELETE", "/api/delete", "Deletes a model (Ollama)"],
+  ["GET", "/", "What this is, and its endpoints"],
   ["GET", "/models", "The names of the models"],
   ["GET", "/health", "Whether the gateway lives"],
+  ["GET", "/healthz", "The same"],
   ["GET", "/ready", "Whether a server answers"],
   ["GET", "/config", "The settings, without secrets"],
-  ["GET", "/metrics", "Figures for Prometheus"]
+  ["GET", "/metrics", "Figures for Prometheus"],
+  ["GET", "/openapi.json", "This description"],
+  ["GET", "/docs", "The same for who reads"]
 ]
 
-const number = (minimum?: number, maximum?: number) => ({
-  type: "number",
-  ...(minimum === undefined ? {} : { minimum }),
-  ...(maximum === undefined ? {} : { maximum })
-})
-const whole = (minimum: number, maximum?: number) => ({ ...number(minimum, maximum), type: "integer" })
 const text = { type: "string" }
-const flag = { type: "boolean" }
 const object = { type: "object" }
-const list = (items: object) => ({ type: "array", items })
-
-const sampling = {
-  model: { ...text, description: "A model, an alias, provider:model, or auto. Default: the default model." },
-  stream: { ...flag, default: false },
-  stream_options: { type: "object", properties: { include_usage: flag } },
-  temperature: { ...number(0, 2), default: 0.7 },
-  top_p: { ...number(0, 1), default: 1 },
-  stop: { anyOf: [text, list(text)] },
-  seed: { type: "integer" },
-  frequency_penalty: number(-2, 2),
-  presence_penalty: number(-2, 2),
-  top_k: whole(0),
-  min_p: number(0, 1),
-  repeat_penalty: number(0),
-  logit_bias: { type: "object", additionalProperties: number(-100, 100) },
-  reasoning_effort: { enum: ["none", "minimal", "low", "medium", "high", "xhigh"] },
-  think: { anyOf: [flag, { enum: ["low", "medium", "high", "max"] }] },
-  keep_alive: { anyOf: [{ type: "number" }, text] },
-  num_ctx: whole(1),
-  options: { ...object, description: "Ollama's own options, for Ollama's servers." },
-  user: text,
-  session: { ...text, description: "A conversation of /v1/sessions, which is gone on with." },
-  routing: { enum: ["random", "fastest", "nearest", "balanced", "least-busy", "warm"] },
-  cache: { anyOf: [flag, { type: "object", properties: { ttl: number(1) } }] }
-}
-
-const bodies: { readonly [path: string]: object } = {
-  "/v1/chat/completions": {
-    type: "object",
-    required: ["messages"],
-    properties: {
-      messages: { ...list(object), minItems: 1 },
-      ...sampling,
-      max_tokens: whole(1),
-      max_completion_tokens: whole(1),
-      n: { ...whole(1, 128), default: 1 },
-      tools: list(object),
-      tool_choice: { anyOf: [{ enum: ["none", "auto", "required"] }, object] },
-      parallel_tool_calls: flag,
-      response_format: { type: "object", properties: { type: { enum: ["text", "json_object", "json_schema"] } } }
-    },
-    additionalProperties: false
-  },
-  "/v1/completions": {
-    type: "object",
-    required: ["prompt"],
-    properties: {
-      prompt: { anyOf: [text, list(text)], description: "Goes to the model as it is, without a chat template." },
-      suffix: { ...text, description: "What follows the gap that is to be filled." },
-      raw: { ...flag, default: true, description: "false: the prompt is put into the chat template." },
-      ...sampling,
-      max_tokens: { ...whole(1), default: 16 },
-      n: { ...whole(1, 128), default: 1 },
-      echo: flag,
-      logprobs: whole(0, 20)
-    },
-    additionalProperties: false
-  },
-  "/api/generate": {
-    type: "object",
-    properties: {
-      model: sampling.model,
-      prompt: { ...text, description: "Empty: the model is loaded, and no more." },
-      suffix: { ...text, description: "What follows the gap that is to be filled." },
-      raw: { ...flag, default: false, description: "The prompt goes to the model as it is, without a template." },
-      system: text,
-      images: list(text),
-      stream: { ...flag, default: true },
-      format: { anyOf: [{ enum: ["json", ""] }, object] },
-      options: { ...object, description: "Ollama's own options." },
-      keep_alive: sampling.keep_alive,
-      think: sampling.think,
-      logprobs: flag,
-      top_logprobs: whole(0, 20),
-      truncate: flag,
-      shift: flag,
-      session: sampling.session,
-      routing: sampling.routing,
-      cache: sampling.cache
-    },
-    additionalProperties: false
-  },
-  "/v1/responses": {
-    type: "object",
-    required: ["input"],
-    properties: {
-      input: { anyOf: [text, list(object)] },
-      instructions: text,
-      ...sampling,
-      max_output_tokens: whole(1),
-      tools: list(object),
-      tool_choice: { anyOf: [{ enum: ["none", "auto", "required"] }, object] },
-      text: object,
-      reasoning: object
-    },
-    additionalProperties: false
-  },
-  "/v1/embeddings": {
-    type: "object",
-    required: ["model", "input"],
-    properties: {
-      model: text,
-      input: { anyOf: [text, list({ anyOf: [text, { type: "integer" }, list({ type: "integer" })] })] },
-      encoding_format: { enum: ["float", "base64"] },
-      dimensions: whole(1)
-    },
-    additionalProperties: false
-  }
-}
 
 const problem = {
   type: "object",
@@ -165,33 +53,120 @@ const problem = {
   properties: {
     error: {
       type: "object",
+      required: ["message", "type", "param", "code"],
       properties: {
         message: text,
         type: text,
         param: { type: ["string", "null"] },
         code: { type: ["string", "null"] },
-        attempts: list(object)
+        attempts: { type: "array", items: object },
+        request_id: text
       }
     }
   }
 }
-const ollamaProblem = { type: "object", required: ["error"], properties: { error: text } }
+const ollamaProblem = { type: "object", required: ["error"], properties: { error: text, request_id: text } }
 
-const operation = (method: string, path: string, summary: string): object => ({
-  summary,
-  operationId: `${method.toLowerCase()}${path.replace(/[^a-z0-9]+/gi, "_")}`,
-  ...(path.endsWith("{id}") ? { parameters: [{ name: "id", in: "path", required: true, schema: text }] } : {}),
-  ...(method === "POST" || path === "/api/delete"
-    ? { requestBody: { content: { "application/json": { schema: bodies[path] ?? object } } } }
-    : {}),
-  responses: {
-    200: { description: "What was asked for." },
-    default: {
-      description: "What is wrong.",
-      content: { "application/json": { schema: path.startsWith("/api") ? ollamaProblem : problem } }
+const requestHeaders = [
+  {
+    name: "X-Request-Id",
+    in: "header",
+    description: "The request's name in answers, errors and the log: at most 128 letters, digits and ._:-",
+    schema: { type: "string", pattern: "^[A-Za-z0-9_.:-]{1,128}$" }
+  },
+  {
+    name: "traceparent",
+    in: "header",
+    description: "The caller's span (W3C Trace Context), which the request's is below; servers are told on",
+    schema: text
+  },
+  { name: "tracestate", in: "header", description: "Told on with it", schema: text }
+]
+
+/** Who sends no key may see these, where keys are asked for. */
+const open: ReadonlySet<string> = new Set(["/", "/health", "/healthz", "/ready", "/openapi.json", "/docs"])
+
+/** Answers that come as a stream where that is asked for. */
+const streams: { readonly [path: string]: string } = {
+  "/v1/chat/completions": "text/event-stream",
+  "/v1/completions": "text/event-stream",
+  "/v1/responses": "text/event-stream",
+  "/api/chat": "application/x-ndjson",
+  "/api/generate": "application/x-ndjson",
+  "/api/pull": "application/x-ndjson"
+}
+/** Answers that are no JSON. */
+const plain: { readonly [path: string]: string } = { "/metrics": "text/plain", "/docs": "text/html" }
+const changes: ReadonlySet<string> = new Set(["/api/pull", "/api/copy", "/api/delete"])
+const answers: ReadonlySet<string> = new Set([
+  "/v1/chat/completions",
+  "/v1/completions",
+  "/v1/responses",
+  "/api/chat",
+  "/api/generate"
+])
+
+const parameter = (name: string, where: "path" | "query" | "header", description: string): object => ({
+  name,
+  in: where,
+  required: where === "path",
+  description,
+  schema: text
+})
+
+const parametersOf = (path: string): ReadonlyArray<object> => [
+  ...(path.endsWith("{id}") ? [parameter("id", "path", "A model's name, or a conversation's.")] : []),
+  ...(answers.has(path) ? [parameter("X-Aicortex-Session", "header", "The same as session in the body.")] : []),
+  ...(changes.has(path)
+    ? [
+        parameter("server", "query", "The same as server in the body."),
+        parameter("X-Aicortex-Target", "header", "The same as server in the body.")
+      ]
+    : []),
+  ...requestHeaders
+]
+
+const receipts = {
+  "X-Aicortex-Server": { description: "Which server answered.", schema: text },
+  "X-Aicortex-Attempts": { description: "How many servers were tried.", schema: { type: "integer" } },
+  "X-Aicortex-Reason": { description: "Why this one: the routing, a failover, or the cache.", schema: text }
+}
+
+const succeeded = (path: string): object => {
+  const json = { "application/json": { schema: object } }
+  const type = streams[path]
+  const other = plain[path]
+  return {
+    description: "What was asked for.",
+    ...(answers.has(path) || path.endsWith("/embeddings") || path === "/api/embed" ? { headers: receipts } : {}),
+    content:
+      other !== undefined
+        ? { [other]: { schema: text } }
+        : type === undefined
+          ? json
+          : { ...json, [type]: { schema: text } }
+  }
+}
+
+const operation = (method: string, path: string, summary: string): object => {
+  const body = bodies[path]
+  return {
+    summary,
+    operationId: `${method.toLowerCase()}${path.replace(/[^a-z0-9]+/gi, "_")}`,
+    parameters: parametersOf(path),
+    ...(body === undefined
+      ? {}
+      : { requestBody: { required: true, content: { "application/json": { schema: body } } } }),
+    ...(open.has(path) ? { security: [] } : {}),
+    responses: {
+      [method === "POST" && path === "/v1/sessions" ? 201 : 200]: succeeded(path),
+      default: {
+        description: "What is wrong.",
+        content: { "application/json": { schema: path.startsWith("/api") ? ollamaProblem : problem } }
+      }
     }
   }
-})
+}
 
 const paths: { [path: string]: { [method: string]: object } } = {}
 for (const [method, path, about] of summaries) {
@@ -245,6 +220,7 @@ client at this address. The whole API is in <a href="/openapi.json">openapi.json
 <tr><td><code>X-Aicortex-Attempts</code></td><td>How many servers were tried.</td></tr>
 <tr><td><code>X-Aicortex-Reason</code></td><td>Why this one: the routing, a failover, or the cache.</td></tr>
 <tr><td><code>X-Aicortex-Session</code></td><td>A conversation to go on with (in a request).</td></tr>
-<tr><td><code>X-Request-Id</code></td><td>The request's name in logs; yours is taken where you send one.</td></tr>
+<tr><td><code>X-Request-Id</code></td><td>The request's name in answers, errors and the log; yours is taken where you send one.</td></tr>
+<tr><td><code>traceparent</code>, <code>tracestate</code></td><td>The trace that a request is a part of; servers are told on.</td></tr>
 </table></body></html>
 `

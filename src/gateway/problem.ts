@@ -7,7 +7,7 @@ import type { Attempt, ChatError, SchemaMismatch } from "../Errors.js"
 
 /**
  * `status` is the HTTP status; `type`, `code` and `param` are OpenAI's; `retryAfter` is in milliseconds; `attempts` are
- * those of a call that failed on every server.
+ * those of a call that failed on every server; `requestId` is the name of the request.
  *
  * @since 0.1.0
  * @category models
@@ -20,6 +20,7 @@ export interface Problem {
   readonly param: string | null
   readonly retryAfter?: number | undefined
   readonly attempts?: ReadonlyArray<object> | undefined
+  readonly requestId?: string | undefined
 }
 
 const types: { readonly [status: number]: string } = {
@@ -29,6 +30,11 @@ const types: { readonly [status: number]: string } = {
   408: "timeout_error",
   429: "rate_limit_error"
 }
+
+/** What a client sent is named in what is wrong with it, but not given back by the megabyte. */
+const clip = (text: string, longest: number): string => (text.length > longest ? `${text.slice(0, longest)}…` : text)
+const longestMessage = 4_000
+const longestParam = 200
 
 /**
  * @since 0.1.0
@@ -42,7 +48,7 @@ export const make = (
   retryAfter?: number
 ): Problem => ({
   status,
-  message,
+  message: clip(message, longestMessage),
   type: types[status] ?? (status >= 500 ? "server_error" : "invalid_request_error"),
   code,
   param,
@@ -69,7 +75,8 @@ export class Refusal extends Error {
  * @category constructors
  */
 export const refuse = (param: string, reason: string, code: string | null = null): never => {
-  throw new Refusal(make(400, `'${param}' ${reason}`, code, param))
+  const at = clip(param, longestParam)
+  throw new Refusal(make(400, `'${at}' ${reason}`, code, at))
 }
 
 /** Our names for what a server could not do, and the API's. */
@@ -91,7 +98,7 @@ const params: { readonly [field: string]: string } = {
 export interface Labels {
   readonly expose: boolean
   readonly label: (url: string) => string
-  /** Words of a server, without addresses unless they are to be shown. */
+  /** Words of a server, without its key, and without addresses unless they are to be shown. */
   readonly redact: (text: string) => string
 }
 
@@ -102,11 +109,15 @@ const told = (attempts: ReadonlyArray<Attempt>, labels: Labels): ReadonlyArray<o
     reason,
     elapsed_ms: Math.round(elapsed),
     ...(status === undefined ? {} : { status }),
-    ...(labels.expose ? { message } : {})
+    ...(labels.expose ? { message: labels.redact(message) } : {})
   }))
 
 const reasons = (attempts: ReadonlyArray<Attempt>, labels: Labels): string =>
   attempts.map((attempt) => `${labels.label(attempt.server)}: ${attempt.reason}`).join("; ")
+
+/** When the first of the servers may be asked again; a second where it did not say. */
+const soonest = (attempts: ReadonlyArray<Attempt>): number =>
+  Math.min(...attempts.map(({ retryAfter = 1_000 }) => retryAfter))
 
 const isTimeout = ({ reason }: Attempt): boolean =>
   reason === "connect-timeout" || reason === "first-token-timeout" || reason === "idle-timeout"
@@ -151,9 +162,9 @@ export const of = (error: unknown, labels: Labels): Problem => {
       const message = `All server attempts failed for model '${model}' (${n} ${n === 1 ? "attempt" : "attempts"}: ${reasons(attempts, labels)}).`
       const all = (test: (attempt: Attempt) => boolean) => n > 0 && attempts.every(test)
       const problem = all((a) => a.reason === "rate-limited")
-        ? make(429, message, "rate_limit_exceeded", null, 1_000)
+        ? make(429, message, "rate_limit_exceeded", null, soonest(attempts))
         : all((a) => a.reason === "busy" || a.reason === "rate-limited")
-          ? make(503, message, "servers_busy", null, 1_000)
+          ? make(503, message, "servers_busy", null, soonest(attempts))
           : all(isTimeout)
             ? make(504, message, "servers_timed_out")
             : make(502, message, "all_servers_failed")
@@ -220,8 +231,15 @@ export const isServers = (error: unknown): boolean =>
  * @since 0.1.0
  * @category encoding
  */
-export const openAI = ({ attempts, code, message, param, type }: Problem): object => ({
-  error: { message, type, param, code, ...(attempts === undefined ? {} : { attempts }) }
+export const openAI = ({ attempts, code, message, param, requestId, type }: Problem): object => ({
+  error: {
+    message,
+    type,
+    param,
+    code,
+    ...(attempts === undefined ? {} : { attempts }),
+    ...(requestId === undefined ? {} : { request_id: requestId })
+  }
 })
 
 /**
@@ -230,4 +248,5 @@ export const openAI = ({ attempts, code, message, param, type }: Problem): objec
  * @since 0.1.0
  * @category encoding
  */
-export const ollama = ({ message }: Problem): object => ({ error: message })
+export const ollama = ({ message, requestId }: Problem): object =>
+  requestId === undefined ? { error: message } : { error: message, request_id: requestId }

@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { Attempt } from "../Errors.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import type { Ask } from "./ask.js"
 import type { Codec } from "./codec.js"
@@ -22,12 +21,21 @@ const failed = ({ exchange, house }: Errand, codec: Codec, error: unknown): void
     house.log(`${exchange.id}: ${error instanceof Error ? error.stack : String(error)}`)
   }
   const { attempts } = problem
+  if (attempts !== undefined) exchange.account.attempts = attempts.length
   if (!exchange.headSent) {
     exchange.problem(problem, attempts === undefined ? {} : { "x-aicortex-attempts": attempts.length })
     return
   }
   house.metrics.streamBroke()
-  exchange.end(codec.failure(problem))
+  exchange.account.error = problem.code ?? problem.type
+  exchange.end(codec.failure({ ...problem, requestId: exchange.id }))
+}
+
+/** A session goes on with one answer, and as a conversation does. */
+const mayGoOn = ({ n, request, session }: Ask): void => {
+  if (session === undefined) return
+  if (n > 1) Problem.refuse("n", "must be 1 in a session")
+  if (request.format !== "text") Problem.refuse("response_format", "cannot be JSON in a session")
 }
 
 /**
@@ -40,11 +48,14 @@ export const relay = async (house: House, exchange: Exchange, ask: Ask, codec: C
   const started = performance.now()
   const errand = new Errand(house, exchange, ask)
   const stream = ask.stream ? new Stream(errand, codec) : undefined
+  exchange.account.streamed = ask.stream
+  exchange.account.model = ask.model
   exchange.onLeave(() => {
     errand.stop()
     stream?.stop()
   })
   try {
+    mayGoOn(ask)
     stream?.beat()
     const found = candidates(house.library, house.settings, ask)
     errand.models = Effect.isEffect(found) ? await errand.run(found) : found
@@ -58,7 +69,6 @@ export const relay = async (house: House, exchange: Exchange, ask: Ask, codec: C
     // What runs on has nobody to run for.
     errand.stop()
     if (exchange.left) return
-    errand.failedOn((error as { readonly attempts?: ReadonlyArray<Attempt> }).attempts)
     failed(errand, codec, error)
   } finally {
     stream?.stop()

@@ -15,8 +15,10 @@ import * as Scope from "effect/Scope"
 import type { Services } from "../Cortex.js"
 import type { InvalidConfig } from "../Errors.js"
 import * as Core from "./core.js"
+import * as Figures from "./figures.js"
 import * as House from "./house.js"
 import * as Listen from "./listen.js"
+import * as Log from "./log.js"
 import type { Settings } from "./settings.js"
 
 /**
@@ -34,6 +36,7 @@ export interface Plan {
  * - `plan`: reads the settings, and says what is wrong with them
  * - `watched`: the file whose change has them read again
  * - `log`: takes what there is to tell whoever runs the gateway
+ * - `accessLog`: takes the lines about requests, where the settings ask for them; default: standard error does
  * - `share`: which part of each key's limits is this process'
  * - `metrics`: puts the figures of several processes together
  *
@@ -44,6 +47,7 @@ export interface Options {
   readonly plan: Effect.Effect<Plan, InvalidConfig>
   readonly watched?: string | undefined
   readonly log?: ((text: string) => void) | undefined
+  readonly accessLog?: ((text: string) => void) | undefined
   readonly share?: number | undefined
   readonly metrics?: ((own: () => Promise<string>) => Promise<string>) | undefined
   readonly patience?: Listen.Patience | undefined
@@ -89,7 +93,8 @@ export const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<Running, InvalidConfig, Scope.Scope> {
   const log = options.log ?? (() => {})
-  const memory = House.memory(log, options.share)
+  const accessLog = options.accessLog === undefined ? Log.toStandardError() : new Log.AccessLog(options.accessLog)
+  const memory = House.memory(log, accessLog, options.share)
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
   const lodgings = new Map<House.House, Lodging>()
   let draining = false
@@ -174,6 +179,7 @@ export const make = Effect.fnUntraced(function* (
           resume(Effect.void)
         })
       })
+      accessLog.flush()
     })
   )
   const bound = yield* Listen.listen(server, host, port)
@@ -214,5 +220,5 @@ export const make = Effect.fnUntraced(function* (
     )
   }
 
-  return { url: urlOf(host, bound), host, port: bound, reload, figures: () => Core.metricsText(current.house) }
+  return { url: urlOf(host, bound), host, port: bound, reload, figures: () => Figures.text(current.house) }
 })

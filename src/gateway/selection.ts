@@ -66,7 +66,13 @@ const compare = (a: Scored, b: Scored): number => {
   return a.model < b.model ? -1 : 1
 }
 
-const named = (name: string): Candidate => {
+/**
+ * A model by its name, perhaps with the kind of its servers before the first colon.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const named = (name: string): Candidate => {
   const colon = name.indexOf(":")
   const provider = colon === -1 ? "" : name.slice(0, colon).toLowerCase()
   if (!providers.has(provider) || colon === name.length - 1) {
@@ -156,10 +162,25 @@ export const candidates = (
     ask.model?.trim() || settings.defaultModel || (library.settings.modelNamed ? library.settings.model : "auto")
   const chain = settings.aliases.get(name)
   if (chain !== undefined) {
-    return chain.map((one) => {
-      const { model, only } = named(one)
-      return { model, only, shown: () => model }
-    })
+    const models = (names: ReadonlyArray<string>) =>
+      names.map((one): Candidate => {
+        const { model, only } = named(one)
+        return { model, only, shown: () => model }
+      })
+    const at = chain.indexOf("auto")
+    if (at === -1) return models(chain)
+    const fitting = auto(library, settings, ask)
+    if (chain.length === 1) return fitting
+    const others = models(chain.filter((one) => one !== "auto"))
+    return Effect.map(
+      // Where nothing fits, the others still may.
+      Effect.catchAllDefect(fitting, (why) => (why instanceof Refusal ? Effect.succeed([]) : Effect.die(why))),
+      (any) => [
+        ...others.slice(0, at),
+        ...any.filter(({ model }) => others.every((other) => other.model !== model)),
+        ...others.slice(at)
+      ]
+    )
   }
   if (name === "auto") return auto(library, settings, ask)
   const candidate = named(name)

@@ -21,6 +21,19 @@ const seconds = Schema.Number.pipe(
   Schema.filter((n) => (Number.isFinite(n) && n > 0 ? undefined : "must be a number of seconds above 0"))
 )
 
+/**
+ * How requests are logged: not at all, as text (`name=value`), or as a JSON object in each line.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const LogForm = Schema.Literal("off", "text", "json")
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type LogForm = typeof LogForm.Type
+
 /** A key in the file: `key` is the key, or the environment variable that holds it. */
 const FileKey = Schema.Struct({
   name: Schema.NonEmptyString,
@@ -52,6 +65,7 @@ export const File = Schema.Struct({
   ),
   routing: Schema.optional(Routing),
   exposeServers: Schema.optional(Schema.Boolean),
+  log: Schema.optional(LogForm),
   heartbeat: Schema.optional(Schema.NonNegative),
   drain: Schema.optional(Schema.NonNegative),
   timeout: Schema.optional(seconds),
@@ -93,9 +107,11 @@ export interface Key {
  * - `keys`: who may use it; default: everybody
  * - `cors`: origins of web pages that may, `*` for all; default: none but this machine's
  * - `maxBody`: the longest request body, in bytes; default 32 MiB
- * - `aliases`: names for models, or for chains of models: the next is asked where one fails before its first token
+ * - `aliases`: names for models, or for chains of models: the next is asked where one fails before its first token. A
+ *   chain may hold other aliases, and `auto`
  * - `routing`: in which order servers are tried where a request does not say; default `random`
  * - `exposeServers`: whether answers and errors tell the addresses of servers; default `false`
+ * - `log`: whether a line is written to standard error for each request, and how: `off`, `text` or `json`; default `off`
  * - `heartbeat`: after how many milliseconds of silence a stream shows that it lives, 0 for never; default 10,000
  * - `drain`: how long requests under way may still take when the gateway stops, in milliseconds; default 30,000
  * - `timeout`, `firstTokenTimeout`, `loadTimeout`, `deadline`: as in `ChatRequest.Options`, for every request
@@ -114,6 +130,7 @@ export interface Options {
   readonly aliases?: { readonly [name: string]: string | ReadonlyArray<string> } | undefined
   readonly routing?: Routing | undefined
   readonly exposeServers?: boolean | undefined
+  readonly log?: LogForm | undefined
   readonly heartbeat?: number | undefined
   readonly drain?: number | undefined
   readonly timeout?: number | undefined
@@ -154,6 +171,7 @@ export interface Settings {
   readonly aliases: ReadonlyMap<string, ReadonlyArray<string>>
   readonly routing: Routing
   readonly exposeServers: boolean
+  readonly log: LogForm
   readonly heartbeat: number
   readonly drain: number
   readonly timeout: number | undefined
@@ -172,6 +190,7 @@ export const defaults = {
   port: 8000,
   maxBody: 32 * 1024 * 1024,
   routing: "random",
+  log: "off",
   heartbeat: 10_000,
   drain: 30_000
 } as const
@@ -220,6 +239,22 @@ export const fromFile = (
   })
 }
 
+/** The models that an alias stands for, where it may name other aliases; `undefined` where it leads to itself. */
+const chain = (
+  named: ReadonlyMap<string, ReadonlyArray<string>>,
+  name: string,
+  within: ReadonlyArray<string>
+): ReadonlyArray<string> | undefined => {
+  if (within.includes(name)) return undefined
+  const models = new Set<string>()
+  for (const one of named.get(name) ?? []) {
+    const under = named.has(one) && one !== name ? chain(named, one, [...within, name]) : [one]
+    if (under === undefined) return undefined
+    for (const model of under) models.add(model)
+  }
+  return [...models]
+}
+
 /**
  * The settings that hold, where `given` goes before `file`, or what is wrong with them.
  *
@@ -254,6 +289,8 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
       return bad("keys", `the key '${name}' must be one word of printable characters`)
     }
     if (keys.some((other) => other.name === name)) return bad("keys", `'${name}' is named twice`)
+    const same = keys.find((other) => Redacted.value(other.secret) === value)
+    if (same !== undefined) return bad("keys", `'${same.name}' and '${name}' are the same key`)
     keys.push({
       name,
       secret: Redacted.make(value),
@@ -271,6 +308,8 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
         "or --insecure if everybody may use your servers"
     )
   }
+  const log = pick("log") ?? defaults.log
+  if (!LogForm.literals.includes(log)) return bad("log", `must be one of ${LogForm.literals.join(", ")}`)
   const cors = pick("cors") ?? []
   for (const origin of cors) {
     if (origin === "*") continue
@@ -282,10 +321,17 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
     }
     if (plain !== origin) return bad("cors", `'${origin}' must be * or an origin such as https://example.com`)
   }
-  const aliases = new Map<string, ReadonlyArray<string>>()
+  const named = new Map<string, ReadonlyArray<string>>()
   for (const [name, models] of Object.entries(pick("aliases") ?? {})) {
     if (name === "auto" || name.trim() === "") return bad("aliases", `'${name}' cannot be given to a model`)
-    aliases.set(name, typeof models === "string" ? [models] : models)
+    if (models.length === 0) return bad("aliases", `'${name}' must stand for at least one model`)
+    named.set(name, typeof models === "string" ? [models] : models)
+  }
+  const aliases = new Map<string, ReadonlyArray<string>>()
+  for (const name of named.keys()) {
+    const models = chain(named, name, [])
+    if (models === undefined) return bad("aliases", `'${name}' stands for itself`)
+    aliases.set(name, models)
   }
   return Either.right({
     host,
@@ -297,6 +343,7 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
     aliases,
     routing: pick("routing") ?? defaults.routing,
     exposeServers: pick("exposeServers") ?? false,
+    log,
     heartbeat: pick("heartbeat") ?? defaults.heartbeat,
     drain: pick("drain") ?? defaults.drain,
     timeout: pick("timeout"),

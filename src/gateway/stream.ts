@@ -95,9 +95,8 @@ export class Stream {
           errand.given = true
           out += writer.begin()
         }
-        const counted = piece.usage()
+        const counted = errand.usage(piece.usage(), 0)
         out += writer.end(choice, piece.finishReason(), counted)
-        errand.failedOn(end.attempts)
         errand.counted(counted.promptTokens, counted.completionTokens)
       }
       if (out !== "") {
@@ -117,7 +116,10 @@ export class Stream {
     const { codec } = this
     const writer = codec.writer(candidate.shown(piece.model ?? candidate.model, house.library.protocol(piece.server)))
     this.writer = writer
-    house.metrics.firstToken.observe((performance.now() - exchange.began) / 1000)
+    const { account } = exchange
+    account.firstToken = performance.now() - exchange.began
+    account.model = piece.model ?? candidate.model
+    house.metrics.firstToken.observe("", account.firstToken / 1000)
     if (!exchange.headSent) {
       this.errand.receipt(piece.server, piece.attempts, piece.cached, piece.failed)
       exchange.stream(codec.contentType)

@@ -9,12 +9,11 @@ import { SchemaMismatch } from "../Errors.js"
 import type { Result } from "../Failover.js"
 import * as Message from "../Message.js"
 import * as StructuredOutput from "../StructuredOutput.js"
-import { choices } from "./ask.js"
+import { choices, tokensOf } from "./ask.js"
 import type { Answered, Codec } from "./codec.js"
 import type { Errand } from "./errand.js"
 import { mustFit, only } from "./fitting.js"
 import { gather } from "./gather.js"
-import * as Problem from "./problem.js"
 import type { Candidate } from "./selection.js"
 
 interface Chosen {
@@ -23,7 +22,6 @@ interface Chosen {
 }
 
 const inSession = async (errand: Errand, candidate: Candidate, request: ChatRequest): Promise<Chosen> => {
-  if (errand.decoder !== undefined) Problem.refuse("response_format", "cannot be JSON in a session")
   const { chat } = errand.house.library
   const result = await errand.run(chat.complete({ messages: request.messages }, errand.options(request)))
   return { candidate, result }
@@ -43,6 +41,10 @@ const once = async (
     ? { ...result, toolCalls: result.toolCalls.slice(0, 1) }
     : result
 }
+
+/** About how many tokens a model has written, by the length of the text. */
+const written = ({ text, thinking, toolCalls }: Result): number =>
+  tokensOf(text.length + thinking.length + (toolCalls.length === 0 ? 0 : JSON.stringify(toolCalls).length))
 
 /** JSON that does not fit is written once more. */
 const fitting = async (
@@ -98,15 +100,17 @@ export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
   const { candidate, result } = first
   const { attempts, cached, model, server } = result
   errand.receipt(server, attempts.length + 1, cached, attempts.at(-1)?.reason)
-  for (const { result } of all) {
-    errand.failedOn(result.attempts)
-    errand.counted(result.usage.promptTokens, result.usage.completionTokens)
+  exchange.account.model = model
+  const { firstTokenTime } = result
+  if (firstTokenTime !== undefined) {
+    const before = cached || errand.opened === undefined ? 0 : errand.opened - exchange.began
+    exchange.account.firstToken = before + firstTokenTime
   }
-  exchange.json(
-    codec.whole(
-      candidate.shown(model, house.library.protocol(server)),
-      all.map((one) => one.result)
-    )
-  )
+  const answers = all.map(({ result }) => {
+    const usage = errand.usage(result.usage, written(result))
+    errand.counted(usage.promptTokens, usage.completionTokens)
+    return usage === result.usage ? result : { ...result, usage }
+  })
+  exchange.json(codec.whole(candidate.shown(model, house.library.protocol(server)), answers))
   exchange.own += performance.now() - started
 }

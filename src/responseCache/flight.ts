@@ -11,6 +11,7 @@
 import type { ChatEvent, End } from "../ChatEvent.js"
 import { AllServersFailed, type Attempt, DeadlineExceeded, StreamInterrupted } from "../Errors.js"
 import { type Batch, type Call, type OpenAnswer, Outbox, type Result } from "../Failover.js"
+import * as Telemetry from "../Telemetry.js"
 import * as Entry from "./entry.js"
 
 /**
@@ -71,8 +72,8 @@ export class Flight {
 
   constructor(
     private readonly tower: Tower,
-    /** When the call began that the servers see. */
-    readonly began: number
+    /** The call that the servers see. */
+    readonly call: Call
   ) {}
 
   get isOver(): boolean {
@@ -105,7 +106,7 @@ export class Flight {
   /** A server is asked. */
   begun(answer: OpenAnswer): void {
     this.answer = answer
-    for (let i = 0; i < this.readers.size; i++) this.countAsked()
+    for (const reader of this.readers) this.countAsked(reader)
     this.pump()
   }
 
@@ -114,7 +115,7 @@ export class Flight {
     this.over = true
     this.error = { cause: error }
     this.tower.closed(this)
-    for (const reader of [...this.readers]) reader.fail(error)
+    for (const reader of [...this.readers]) reader.fail(error, this.answer !== undefined)
   }
 
   // ---------------------------------------------------------------------------
@@ -126,15 +127,16 @@ export class Flight {
     if (this.entry !== undefined) {
       this.tower.hit()
       reader.found(this.entry)
-    } else if (this.error !== undefined) reader.fail(this.error.cause)
-    else if (this.answer !== undefined) this.countAsked()
+    } else if (this.error !== undefined) reader.fail(this.error.cause, this.answer !== undefined)
+    else if (this.answer !== undefined) this.countAsked(reader)
   }
 
   /** The server is asked for the first of its readers. */
-  private countAsked(): void {
+  private countAsked(reader: Reader): void {
     if (this.counted) this.tower.shared()
     else this.tower.missed()
     this.counted = true
+    if (reader.call !== this.call) reader.shares()
   }
 
   leave(reader: Reader): void {
@@ -245,6 +247,8 @@ export class Reader extends Outbox {
   position: number
 
   private settled: Result | undefined
+  /** Who is told how it ends, where no server is asked for this caller. */
+  private observer: Pick<Telemetry.CallObserver, "answered" | "failed" | "closed"> | undefined
   private committing = false
   private again = false
 
@@ -272,8 +276,14 @@ export class Reader extends Outbox {
     this.deliver()
   }
 
+  /** It is given another caller's answer. */
+  shares(): void {
+    this.observer ??= Telemetry.observeKept(this.call, "shared", this.tower.now())
+  }
+
   found(entry: Entry.Entry): void {
     const now = this.tower.now()
+    this.observer ??= Telemetry.observeKept(this.call, "hit", now)
     if (this.call.events) this.batch.push(...Entry.toEvents(entry, now))
     this.known(Entry.toResult(entry, this.call.began, now))
   }
@@ -284,12 +294,16 @@ export class Reader extends Outbox {
       ...result,
       toolCalls: structuredClone(result.toolCalls),
       firstTokenTime:
-        firstTokenTime === undefined ? undefined : Math.max(0, this.flight.began + firstTokenTime - this.call.began)
+        firstTokenTime === undefined
+          ? undefined
+          : Math.max(0, this.flight.call.began + firstTokenTime - this.call.began)
     })
   }
 
-  fail(error: unknown): void {
+  /** `asked`: a server was asked, and whoever asked it has told of it. */
+  fail(error: unknown, asked: boolean): void {
     if (this.over) return
+    if (!asked) this.observer ??= Telemetry.observe(this.call, undefined, this.tower.now)
     if (!(error instanceof StreamInterrupted) || this.call.events || this.again) {
       this.reject(error)
       return
@@ -351,7 +365,7 @@ export class Reader extends Outbox {
       return
     }
     this.committing = true
-    call.complete(settled).then(
+    call.complete(settled, undefined).then(
       () => {
         if (!this.over) this.end(settled)
       },
@@ -361,6 +375,7 @@ export class Reader extends Outbox {
 
   private end(result: Result): void {
     const { call, flight, tower } = this
+    this.observer?.answered(result)
     if (!call.events) {
       this.settle(result, undefined)
       return
@@ -373,6 +388,16 @@ export class Reader extends Outbox {
         ? Entry.toEnd(result, timestamp)
         : { ...flight.end, ...(firstTokenTime === undefined ? {} : { firstTokenTime }), timestamp }
     )
+  }
+
+  protected override reject(error: unknown): void {
+    if (!this.over) this.observer?.failed(error)
+    super.reject(error)
+  }
+
+  override cancel(reason?: unknown): void {
+    if (!this.over && reason === undefined) this.observer?.closed()
+    super.cancel(reason)
   }
 
   protected override drop(): void {

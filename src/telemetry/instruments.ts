@@ -11,9 +11,10 @@ import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
 import type * as MetricKeyType from "effect/MetricKeyType"
 import * as MetricLabel from "effect/MetricLabel"
+import type * as MetricPair from "effect/MetricPair"
 import type { FailureReason } from "../Errors.js"
 import type { Host, Protocol } from "../Server.js"
-import type { Resumption } from "./observer.js"
+import type { Operation, Resumption } from "./observer.js"
 
 type Labels = { readonly [name: string]: string }
 type Counter = Metric.Metric.Counter<number>
@@ -97,8 +98,34 @@ const keys = {
   ),
   overloaded: counter("aicortex_overloaded_total", "Calls refused because too many were waiting"),
   probes: counter("aicortex_probes_total", "Active probes of servers, by whether they were reached"),
-  breaker: counter("aicortex_breaker_transitions_total", "Changes of a circuit breaker, by what it became")
+  breaker: counter("aicortex_breaker_transitions_total", "Changes of a circuit breaker, by what it became"),
+  hits: counter("aicortex_cache_hits_total", "Calls that were given a kept answer"),
+  misses: counter("aicortex_cache_misses_total", "Calls with the cache for which a server was asked"),
+  shared: counter("aicortex_cache_shared_total", "Calls that shared the answer to an equal call under way")
 } as const
+
+/**
+ * The metrics of the response cache.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const cache = {
+  hits: Metric.fromMetricKey(keys.hits),
+  misses: Metric.fromMetricKey(keys.misses),
+  shared: Metric.fromMetricKey(keys.shared)
+} as const
+
+const names: ReadonlySet<string> = new Set(Object.values(keys).map(({ name }) => name))
+
+/**
+ * The library's own metrics, of all that there are in the process, as they stand now.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const snapshot = (): ReadonlyArray<MetricPair.MetricPair.Untyped> =>
+  Metric.unsafeSnapshot().filter(({ metricKey: { name } }) => names.has(name))
 
 /**
  * A server without user information or path: its host, its port, and both together.
@@ -182,13 +209,14 @@ export class OfServer {
   constructor(
     url: string,
     readonly model: string,
-    protocol: Protocol
+    protocol: Protocol,
+    operation: Operation
   ) {
     const address = addressOf(url)
     this.address = address
     this.provider = providers[protocol]
     const shared = {
-      "gen_ai.operation.name": "chat",
+      "gen_ai.operation.name": operation,
       "gen_ai.provider.name": this.provider,
       "gen_ai.request.model": model,
       "gen_ai.response.model": model,
@@ -252,22 +280,24 @@ export class OfServer {
   }
 }
 
-const servers = new Map<string, Map<string, OfServer>>()
+type Servers = Map<string, Map<string, OfServer>>
+const servers: { readonly [O in Operation]: Servers } = { chat: new Map(), embeddings: new Map() }
 
 /**
  * @since 0.1.0
  * @category accessors
  */
-export const ofServer = ({ model, protocol, server: { url } }: Host): OfServer => {
-  let models = servers.get(url)
+export const ofServer = ({ model, protocol, server: { url } }: Host, operation: Operation): OfServer => {
+  const known = servers[operation]
+  let models = known.get(url)
   if (models === undefined) {
     models = new Map()
-    servers.set(url, models)
+    known.set(url, models)
   }
   let found = models.get(model)
   // Another program may have taken the address since.
   if (found === undefined || found.provider !== providers[protocol]) {
-    found = new OfServer(url, model, protocol)
+    found = new OfServer(url, model, protocol, operation)
     models.set(model, found)
   }
   return found
@@ -288,7 +318,7 @@ export class OfModel {
   private readonly wait: Histogram
   private readonly refused: Counter
   private readonly failover: (reason: FailureReason) => Counter
-  private readonly ending: (error: string) => Histogram
+  private readonly ending: (operation: Operation) => (error: string) => Histogram
 
   constructor(model: string | undefined) {
     const labels: Labels = model === undefined ? {} : { model }
@@ -296,13 +326,15 @@ export class OfModel {
     this.wait = tagged(keys.queueWait, labels)
     this.refused = tagged(keys.overloaded, labels)
     this.failover = perKey((reason) => tagged(keys.failovers, { ...labels, reason }))
-    this.ending = perKey((error) =>
-      tagged(keys.duration, {
-        "gen_ai.operation.name": "chat",
-        ...(model === undefined ? {} : { "gen_ai.request.model": model }),
-        "error.type": error,
-        unit: "s"
-      })
+    this.ending = perKey((operation) =>
+      perKey((error) =>
+        tagged(keys.duration, {
+          "gen_ai.operation.name": operation,
+          ...(model === undefined ? {} : { "gen_ai.request.model": model }),
+          "error.type": error,
+          unit: "s"
+        })
+      )
     )
   }
 
@@ -320,8 +352,8 @@ export class OfModel {
     this.failover(reason).unsafeUpdate(1, none)
   }
   /** A call has ended before any server was asked. */
-  ended(seconds: number, error: string): void {
-    this.ending(error).unsafeUpdate(seconds, none)
+  ended(operation: Operation, seconds: number, error: string): void {
+    this.ending(operation)(error).unsafeUpdate(seconds, none)
   }
 }
 

@@ -3,25 +3,39 @@
  *
  * @since 0.1.0
  */
+import type { Span } from "effect/Tracer"
 import type { Ability } from "../Backend.js"
 import type { FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import type { FailureReason, Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
+import type { TraceContext } from "../Transport.js"
 import type { Trace } from "./trace.js"
 
 /**
- * A call, as far as it is observed. `began` is in milliseconds since the epoch; `events` is whether they are given out.
+ * A call, as far as it is observed. `began` is in milliseconds since the epoch; `events` is whether they are given out;
+ * `operation` is what it does, as the conventions call it; default `chat`. Where there is no `trace`, servers are told
+ * `context`.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Observed {
-  readonly request: ChatRequest
+  readonly request: Pick<ChatRequest, "model"> & Partial<ChatRequest>
   readonly began: number
   readonly events: boolean
   readonly trace?: Trace | undefined
+  readonly context?: TraceContext | undefined
+  readonly operation?: Operation | undefined
 }
+
+/**
+ * What a call does.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Operation = "chat" | "embeddings"
 
 /**
  * How an attempt goes on with an answer that broke: as the server was seen to do it (see `Ability`), or with the answer
@@ -40,7 +54,7 @@ export type Resumption = Ability | "discards"
  */
 export interface Ending {
   readonly model: string
-  readonly finishReason: FinishReason
+  readonly finishReason: FinishReason | undefined
   readonly usage: Usage
   readonly firstTokenTime: number | undefined
 }
@@ -52,10 +66,13 @@ export interface Ending {
  * - `succeeded`: with the time to its first piece, in milliseconds, and its tokens per second, where they are known
  * - `failed`, `cancelled`, `overtaken` (another one has the first piece): and how far it had come
  *
+ * `context` is the place in a trace that its requests are to carry.
+ *
  * @since 0.1.0
  * @category models
  */
 export interface AttemptObserver {
+  readonly context: TraceContext | undefined
   resumes(how: Resumption): void
   succeeded(firstTokenTime: number | undefined, tokensPerSecond: number | undefined): void
   failed(reason: FailureReason, phase: Phase, status: number | undefined): void
@@ -72,10 +89,13 @@ export interface AttemptObserver {
  * - `used`: tokens, of one answer of those that a call with tools has
  * - `answered`, `failed`, `closed`: it is complete, has failed, or was given up
  *
+ * `span` is its span, where a tracer is set.
+ *
  * @since 0.1.0
  * @category models
  */
 export interface CallObserver {
+  readonly span: Span | undefined
   attempt(host: Host, loads: boolean, hedge: boolean): AttemptObserver
   queued(): void
   dequeued(): void

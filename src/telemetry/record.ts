@@ -3,13 +3,17 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import type { Span } from "effect/Tracer"
+import type { Span, SpanKind } from "effect/Tracer"
 import type { Usage } from "../ChatEvent.js"
 import type { FailureReason, Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
+import type { TraceContext } from "../Transport.js"
 import * as Instruments from "./instruments.js"
-import type { AttemptObserver, CallObserver, Ending, Observed, Resumption } from "./observer.js"
+import type { AttemptObserver, CallObserver, Ending, Observed, Operation, Resumption } from "./observer.js"
 import * as Trace from "./trace.js"
 
 /** What a call that was given up ends with, in `error.type`. */
@@ -23,10 +27,15 @@ const given = (attributes: Record<string, unknown>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined))
 
 /** The span of a call. It begins when the call did, which may have waited for its session since. */
-const spanOf = ({ began, request }: Observed, trace: Trace.Trace, now: number): Span => {
+const spanOf = (
+  { began, operation = "chat", request }: Observed,
+  trace: Trace.Trace,
+  now: number,
+  kind: SpanKind = "client"
+): Span => {
   const waited = BigInt(Math.max(0, Math.round(now - began))) * 1_000_000n
   const attributes = given({
-    "gen_ai.operation.name": "chat",
+    "gen_ai.operation.name": operation,
     "gen_ai.request.model": request.model,
     "gen_ai.request.temperature": request.temperature,
     "gen_ai.request.top_p": request.topP,
@@ -35,11 +44,11 @@ const spanOf = ({ began, request }: Observed, trace: Trace.Trace, now: number): 
     "gen_ai.request.seed": request.seed,
     "gen_ai.request.frequency_penalty": request.frequencyPenalty,
     "gen_ai.request.presence_penalty": request.presencePenalty,
-    "gen_ai.request.stop_sequences": request.stop.length === 0 ? undefined : request.stop,
-    "gen_ai.output.type": request.format === "text" ? undefined : "json",
+    "gen_ai.request.stop_sequences": request.stop?.length === 0 ? undefined : request.stop,
+    "gen_ai.output.type": request.format === undefined || request.format === "text" ? undefined : "json",
     "gen_ai.conversation.id": trace.conversation
   })
-  return Trace.open(trace, `chat ${request.model}`, trace.parent, trace.now() - waited, attributes)
+  return Trace.open(trace, `${operation} ${request.model}`, trace.parent, trace.now() - waited, attributes, kind)
 }
 
 /**
@@ -47,7 +56,8 @@ const spanOf = ({ began, request }: Observed, trace: Trace.Trace, now: number): 
  * @category models
  */
 export class CallRecord implements CallObserver {
-  private readonly span: Span | undefined
+  readonly span: Span | undefined
+  private readonly operation: Operation
   /** The last server that was asked, or the one that has answered. */
   private last: Instruments.OfServer | undefined
   /** Why the last attempt failed, until another one takes over. */
@@ -61,13 +71,14 @@ export class CallRecord implements CallObserver {
     private readonly model: string | undefined,
     private readonly now: () => number
   ) {
+    this.operation = call.operation ?? "chat"
     this.span = call.trace === undefined ? undefined : spanOf(call, call.trace, now())
   }
 
   attempt(host: Host, loads: boolean, hedge: boolean): AttemptObserver {
     const { mishap, span } = this
-    const { trace } = this.call
-    const at = Instruments.ofServer(host)
+    const { context, trace } = this.call
+    const at = Instruments.ofServer(host, this.operation)
     this.last = at
     this.attempts++
     if (mishap !== undefined) {
@@ -75,14 +86,11 @@ export class CallRecord implements CallObserver {
       Instruments.ofModel(this.model).failedOver(mishap)
     }
     at.began()
-    return new AttemptRecord(
-      this,
-      at,
-      loads,
-      hedge,
-      trace,
-      trace === undefined || span === undefined ? undefined : attemptSpan(trace, span, at, this.attempts)
-    )
+    if (trace === undefined || span === undefined) {
+      return new AttemptRecord(this, at, loads, hedge, undefined, undefined, context)
+    }
+    const own = attemptSpan(trace, span, at, this.operation, this.attempts)
+    return new AttemptRecord(this, at, loads, hedge, trace, own, Trace.contextOf(own, trace.state))
   }
 
   /** An attempt has got its answer. */
@@ -123,7 +131,7 @@ export class CallRecord implements CallObserver {
     if (span === undefined || trace === undefined) return
     const { finishReason, firstTokenTime, model, usage } = ending
     span.attribute("gen_ai.response.model", model)
-    span.attribute("gen_ai.response.finish_reasons", [finishReason])
+    if (finishReason !== undefined) span.attribute("gen_ai.response.finish_reasons", [finishReason])
     if (usage.promptTokens !== undefined) span.attribute("gen_ai.usage.input_tokens", usage.promptTokens)
     if (usage.completionTokens !== undefined) span.attribute("gen_ai.usage.output_tokens", usage.completionTokens)
     if (events && firstTokenTime !== undefined) {
@@ -154,7 +162,7 @@ export class CallRecord implements CallObserver {
     const { last, span } = this
     const seconds = Math.max(0, this.now() - this.call.began) / 1_000
     if (last !== undefined) last.ended(seconds, error)
-    else if (error !== undefined) Instruments.ofModel(this.model).ended(seconds, error)
+    else if (error !== undefined) Instruments.ofModel(this.model).ended(this.operation, seconds, error)
     if (span !== undefined) {
       span.attribute("aicortex.attempts", this.attempts)
       if (last !== undefined) locate(span, last)
@@ -170,17 +178,23 @@ const locate = (span: Span, { address, provider }: Instruments.OfServer): void =
 }
 
 /** The span of an attempt has no tokens: those are the call's, and must not be counted twice. */
-const attemptSpan = (trace: Trace.Trace, call: Span, at: Instruments.OfServer, count: number): Span => {
+const attemptSpan = (
+  trace: Trace.Trace,
+  call: Span,
+  at: Instruments.OfServer,
+  operation: Operation,
+  count: number
+): Span => {
   const { address, model, provider } = at
   const attributes = given({
-    "gen_ai.operation.name": "chat",
+    "gen_ai.operation.name": operation,
     "gen_ai.provider.name": provider,
     "gen_ai.request.model": model,
     "server.address": address.name,
     "server.port": address.port,
     "aicortex.attempt": count
   })
-  return Trace.open(trace, `chat ${model}`, Option.some(call), trace.now(), attributes)
+  return Trace.open(trace, `${operation} ${model}`, Option.some(call), trace.now(), attributes)
 }
 
 class AttemptRecord implements AttemptObserver {
@@ -193,7 +207,8 @@ class AttemptRecord implements AttemptObserver {
     private readonly loads: boolean,
     private readonly hedge: boolean,
     private readonly trace: Trace.Trace | undefined,
-    private readonly span: Span | undefined
+    private readonly span: Span | undefined,
+    readonly context: TraceContext | undefined
   ) {}
 
   resumes(how: Resumption): void {
@@ -253,4 +268,91 @@ class AttemptRecord implements AttemptObserver {
     if (loads) span.attribute("aicortex.loads", true)
     if (resumption !== undefined) span.attribute("aicortex.resumed", Instruments.wordFor(resumption))
   }
+}
+
+// =============================================================================
+// beside the servers
+// =============================================================================
+
+/**
+ * How a call came to an answer that no server was asked for: it was kept (`hit`), or another call's (`shared`).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Kept = "hit" | "shared"
+
+/**
+ * The span of a call that no server is asked for. Its tokens are told where they were used.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class KeptRecord implements Pick<CallObserver, "answered" | "failed" | "closed"> {
+  private readonly span: Span
+  private over = false
+
+  constructor(
+    call: Observed,
+    private readonly trace: Trace.Trace,
+    how: Kept,
+    now: number
+  ) {
+    this.span = spanOf(call, trace, now, "internal")
+    this.span.attribute("aicortex.cache", how)
+  }
+
+  answered({ finishReason, model }: Ending): void {
+    if (this.over) return
+    this.over = true
+    const { span, trace } = this
+    span.attribute("gen_ai.response.model", model)
+    if (finishReason !== undefined) span.attribute("gen_ai.response.finish_reasons", [finishReason])
+    Trace.succeed(span, trace.now())
+  }
+  failed(error: unknown): void {
+    if (this.over) return
+    this.over = true
+    Trace.fail(this.span, this.trace.now(), typeOf(error))
+  }
+  closed(): void {
+    if (this.over) return
+    this.over = true
+    Trace.interrupt(this.span, this.trace.now())
+  }
+}
+
+/**
+ * A tool that runs for a call, as a span below the call's; what the tool itself makes is below that.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const tool = <A, E>(
+  execute: Effect.Effect<A, E>,
+  { id, name }: { readonly id: string; readonly name: string },
+  trace: Trace.Trace | undefined,
+  call: Span | undefined
+): Effect.Effect<A, E> => {
+  if (trace === undefined || call === undefined) return execute
+  return Effect.suspend(() => {
+    const attributes = {
+      "gen_ai.operation.name": "execute_tool",
+      "gen_ai.tool.name": name,
+      "gen_ai.tool.call.id": id,
+      "gen_ai.tool.type": "function"
+    }
+    const span = Trace.open(trace, `execute_tool ${name}`, Option.some(call), trace.now(), attributes, "internal")
+    return execute.pipe(
+      Effect.withParentSpan(span),
+      Effect.withTracer(trace.tracer),
+      Effect.onExit((exit) =>
+        Effect.sync(() => {
+          if (Exit.isSuccess(exit)) Trace.succeed(span, trace.now())
+          else if (Cause.isInterruptedOnly(exit.cause)) Trace.interrupt(span, trace.now())
+          else Trace.fail(span, trace.now(), typeOf(Cause.squash(exit.cause)))
+        })
+      )
+    )
+  })
 }

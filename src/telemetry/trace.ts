@@ -16,6 +16,7 @@ import * as FiberRef from "effect/FiberRef"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
+import type { TraceContext } from "../Transport.js"
 
 /**
  * A tracer, and what its spans have in common.
@@ -24,6 +25,7 @@ import * as Tracer from "effect/Tracer"
  * - `links`, `annotations`: as set with `Effect.linkSpans` and `Effect.annotateSpans`
  * - `now`: in nanoseconds
  * - `conversation`: the id of the session
+ * - `state`: what vendors noted of the caller's trace (`tracestate`), to be told on with it
  *
  * @since 0.1.0
  * @category models
@@ -35,10 +37,91 @@ export interface Trace {
   readonly annotations: HashMap.HashMap<string, unknown>
   readonly now: () => bigint
   readonly conversation?: string | undefined
+  readonly state?: string | undefined
 }
 
 /** Effect's own tracer, whose spans nobody sees but who made them. */
 const native = Context.get(DefaultServices.liveServices, Tracer.Tracer)
+
+// =============================================================================
+// traces of others
+// =============================================================================
+
+/** Remembers of a span from outside how it was named. */
+class Told extends Context.Tag("aicortex/Telemetry/Told")<Told, TraceContext>() {}
+
+const traceparent = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
+const zeros = /^0+$/
+
+/** As much of a `tracestate` as everybody must be able to take, in characters. */
+const longestState = 512
+
+/**
+ * The caller's span, as the headers of a request name it (W3C Trace Context); `undefined` where they do not, or wrongly:
+ * then the trace begins here.
+ *
+ * @since 0.1.0
+ * @category decoding
+ */
+export const fromHeaders = (parent: unknown, state: unknown): Tracer.ExternalSpan | undefined => {
+  const parts = typeof parent === "string" ? traceparent.exec(parent) : null
+  if (parts === null || typeof parent !== "string" || parent.length > longestState) return undefined
+  const [, version = "", traceId = "", spanId = "", flags = "", rest] = parts
+  // Later versions may have more to say; this one has not.
+  if (version === "ff" || (version === "00" && rest !== undefined)) return undefined
+  if (zeros.test(traceId) || zeros.test(spanId)) return undefined
+  const given = typeof state === "string" && state !== "" && /^[\x20-\x7e\t]+$/.test(state) ? state : undefined
+  const told: TraceContext =
+    given === undefined || given.length > longestState
+      ? { traceparent: parent }
+      : { traceparent: parent, tracestate: given }
+  return Tracer.externalSpan({
+    traceId,
+    spanId,
+    sampled: (Number.parseInt(flags, 16) & 1) === 1,
+    context: Context.make(Told, told)
+  })
+}
+
+const toldOf = (span: Tracer.AnySpan): TraceContext | undefined =>
+  Option.getOrUndefined(Context.getOption(span.context, Told))
+
+/** The span from outside that all of this is below. */
+const outermost = (span: Tracer.AnySpan | undefined): Tracer.ExternalSpan | undefined => {
+  let at = span
+  while (at !== undefined && at._tag === "Span") at = Option.getOrUndefined(at.parent)
+  return at
+}
+
+/**
+ * How a span is told to servers; `undefined` where its ids are not those of the W3C.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const contextOf = (span: Tracer.AnySpan, state: string | undefined): TraceContext | undefined => {
+  const told = span._tag === "ExternalSpan" ? toldOf(span) : undefined
+  if (told !== undefined) return told
+  const parent = `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
+  if (!traceparent.test(parent)) return undefined
+  return state === undefined ? { traceparent: parent } : { traceparent: parent, tracestate: state }
+}
+
+/**
+ * The trace that a fiber is a part of where no tracer is set: servers are told it as it came.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const passing = (fiber: Fiber.RuntimeFiber<unknown, unknown>): TraceContext | undefined => {
+  if (fiber.currentSpan === undefined) return undefined
+  const span = outermost(fiber.currentSpan)
+  return span === undefined ? undefined : contextOf(span, undefined)
+}
+
+// =============================================================================
+// traces
+// =============================================================================
 
 /** The nearest span above that is to be seen. */
 const visible = (span: Tracer.AnySpan | undefined): Option.Option<Tracer.AnySpan> => {
@@ -60,17 +143,19 @@ export const traceOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Trace | un
   if (tracer === native || !fiber.getFiberRef(FiberRef.currentTracerEnabled)) return undefined
   const clock = Context.get(fiber.currentDefaultServices, Clock.Clock)
   const timed = fiber.getFiberRef(FiberRef.currentTracerTimingEnabled)
+  const outer = outermost(fiber.currentSpan)
   return {
     tracer,
     parent: visible(fiber.currentSpan),
     links: Chunk.toReadonlyArray(fiber.getFiberRef(FiberRef.currentTracerSpanLinks)),
     annotations: fiber.getFiberRef(FiberRef.currentTracerSpanAnnotations),
-    now: () => (timed ? clock.unsafeCurrentTimeNanos() : 0n)
+    now: () => (timed ? clock.unsafeCurrentTimeNanos() : 0n),
+    state: outer === undefined ? undefined : toldOf(outer)?.tracestate
   }
 }
 
 /**
- * Begins a client's span.
+ * Begins a span.
  *
  * @since 0.1.0
  * @category constructors
@@ -80,9 +165,10 @@ export const open = (
   name: string,
   parent: Option.Option<Tracer.AnySpan>,
   begins: bigint,
-  attributes: Record<string, unknown>
+  attributes: Record<string, unknown>,
+  kind: Tracer.SpanKind = "client"
 ): Tracer.Span => {
-  const span = tracer.span(name, parent, Context.empty(), links, begins, "client", { attributes, kind: "client" })
+  const span = tracer.span(name, parent, Context.empty(), links, begins, kind, { attributes, kind })
   for (const [key, value] of HashMap.entries(annotations)) span.attribute(key, value)
   for (const [key, value] of Object.entries(attributes)) span.attribute(key, value)
   return span

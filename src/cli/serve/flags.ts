@@ -35,6 +35,15 @@ export const options = {
   ),
   config: Flags.text("config", { value: "FILE", about: "The configuration file, instead of the usual one." }),
   exposeServers: Flags.flag("expose-servers", { about: "Tell clients the addresses of servers." }),
+  log: Flags.choice(
+    "log",
+    [
+      ["off", "off"],
+      ["text", "text"],
+      ["json", "json"]
+    ],
+    { about: "A line on standard error for each request: never a prompt or a key. Default: off." }
+  ),
   insecure: Flags.flag("insecure", { about: "Listen beyond this machine although there is no API key." }),
   drain: Flags.number(
     "drain",

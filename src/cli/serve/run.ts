@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import cluster from "node:cluster"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Gateway from "../../Gateway.js"
@@ -25,6 +26,7 @@ export interface Flags {
   readonly maxBody: number | undefined
   readonly config: string | undefined
   readonly exposeServers: boolean
+  readonly log: Gateway.Options["log"]
   readonly insecure: boolean
   readonly drain: number | undefined
   readonly workers: number | undefined
@@ -43,6 +45,7 @@ const gatewayOptions = (flags: Flags): Gateway.Options => ({
   ...(flags.cors.length === 0 ? {} : { cors: flags.cors }),
   maxBody: flags.maxBody,
   ...(flags.exposeServers ? { exposeServers: true } : {}),
+  log: flags.log,
   ...(flags.insecure ? { insecure: true } : {}),
   drain: flags.drain === undefined ? undefined : flags.drain * 1000
 })
@@ -60,7 +63,11 @@ const here = Effect.fnUntraced(function* (flags: Flags, workers: number) {
       const onHangUp = () =>
         void Effect.runPromiseExit(running.reload).then((exit) =>
           say(
-            Exit.isSuccess(exit) ? "took the settings as they are now" : `the settings stay as they were: ${exit.cause}`
+            Exit.isSuccess(exit)
+              ? "took the settings as they are now"
+              : `${Cause.prettyErrors(exit.cause)
+                  .map(({ message }) => message)
+                  .join("; ")}. The settings stay as they were.`
           )
         )
       process.on("SIGHUP", onHangUp)

@@ -9,7 +9,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { InvalidConfig } from "../../Errors.js"
-import { merge } from "../../gateway/metrics.js"
+import { lasting, merge } from "../../gateway/exposition.js"
 
 /** A worker that dies at once is not started again at once, in milliseconds. */
 const pause = 1_000
@@ -20,7 +20,7 @@ const patience = 1_000
 type Message =
   | { readonly type: "ready"; readonly url: string }
   | { readonly type: "failed"; readonly error: string }
-  | { readonly type: "ask"; readonly id: number }
+  | { readonly type: "ask"; readonly id: number; readonly text?: string }
   | { readonly type: "tell"; readonly id: number; readonly text: string }
   | { readonly type: "answer"; readonly id: number; readonly texts: ReadonlyArray<string> }
 
@@ -30,20 +30,32 @@ const isMessage = (value: unknown): value is Message => typeof value === "object
 // the first process
 // =============================================================================
 
+/**
+ * What the workers have told of their figures, for when one is late, or has gone: what was counted must not become less.
+ */
+interface Known {
+  readonly last: Map<Worker, string>
+  gone: string
+}
+
 /** Gathers the figures of all workers for the one that was asked. */
-const gather = (from: Worker, id: number, all: ReadonlyArray<Worker>, next: () => number): void => {
-  const texts: Array<string> = []
+const gather = (from: Worker, id: number, all: ReadonlyArray<Worker>, known: Known, next: () => number): void => {
   const others = all.filter((worker) => worker !== from && worker.isConnected())
   const open = new Map<number, Worker>()
   const done = () => {
     clearTimeout(timer)
     for (const worker of others) worker.off("message", onMessage)
+    const texts = others.flatMap((worker) => known.last.get(worker) ?? [])
+    if (known.gone !== "") texts.push(known.gone)
     if (from.isConnected()) from.send({ type: "answer", id, texts } satisfies Message)
   }
   const timer = setTimeout(done, patience)
   const onMessage = (message: unknown) => {
-    if (!isMessage(message) || message.type !== "tell" || !open.delete(message.id)) return
-    texts.push(message.text)
+    if (!isMessage(message) || message.type !== "tell") return
+    const worker = open.get(message.id)
+    if (worker === undefined) return
+    open.delete(message.id)
+    known.last.set(worker, message.text)
     if (open.size === 0) done()
   }
   for (const worker of others) {
@@ -64,6 +76,7 @@ const gather = (from: Worker, id: number, all: ReadonlyArray<Worker>, next: () =
 export const start = (count: number, say: (text: string) => void): Effect.Effect<string, InvalidConfig, Scope.Scope> =>
   Effect.gen(function* () {
     const workers = new Set<Worker>()
+    const known: Known = { last: new Map(), gone: "" }
     let stopping = false
     let ids = 0
     const address = yield* Effect.async<string, InvalidConfig, Scope.Scope>((resume) => {
@@ -81,10 +94,16 @@ export const start = (count: number, say: (text: string) => void): Effect.Effect
             stopping = true
             const [source = "", field = "", reason = ""] = JSON.parse(message.error) as ReadonlyArray<string>
             resume(Effect.fail(new InvalidConfig({ source, field, reason })))
-          } else if (message.type === "ask") gather(worker, message.id, [...workers], () => ids++)
+          } else if (message.type === "ask") {
+            if (message.text !== undefined) known.last.set(worker, message.text)
+            gather(worker, message.id, [...workers], known, () => ids++)
+          }
         })
         worker.on("exit", (code, signal) => {
           workers.delete(worker)
+          const last = known.last.get(worker)
+          known.last.delete(worker)
+          if (last !== undefined) known.gone = merge([known.gone, lasting(last)])
           if (stopping) return
           say(`worker ${worker.process.pid} ended (${signal ?? code}); another one takes its place`)
           setTimeout(() => {
@@ -137,12 +156,13 @@ const waiting = new Map<number, (texts: ReadonlyArray<string>) => void>()
  * @category accessors
  */
 export const metrics = async (mine: () => Promise<string>): Promise<string> => {
+  const text = await mine()
   const texts = await new Promise<ReadonlyArray<string>>((resolve) => {
     const id = asked++
     waiting.set(id, resolve)
-    process.send?.({ type: "ask", id } satisfies Message)
+    process.send?.({ type: "ask", id, text } satisfies Message)
   })
-  return merge([await mine(), ...texts])
+  return merge([text, ...texts])
 }
 
 /**

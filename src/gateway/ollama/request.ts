@@ -203,7 +203,7 @@ const stream = (body: Fields.Fields) => Fields.flag(body, "stream") ?? true
 export const chat = (body: Fields.Fields): Ask.Ask => {
   check(body, chatNames)
   return {
-    model: Fields.text(body, "model"),
+    model: Ask.model(body),
     stream: stream(body),
     n: 1,
     oneTool: false,
@@ -237,7 +237,7 @@ export const generate = (body: Fields.Fields): Ask.Ask => {
   const pictures = images(body, "images")
   const said = prompt === "" && pictures.length === 0 ? [] : [user(prompt, pictures)]
   return {
-    model: Fields.text(body, "model"),
+    model: Ask.model(body),
     stream: stream(body),
     n: 1,
     oneTool: false,

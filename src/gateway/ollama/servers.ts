@@ -6,8 +6,9 @@
 import * as Effect from "effect/Effect"
 import type { ModelInfo } from "../../Model.js"
 import type { Server } from "../../Server.js"
+import * as Ask from "../ask.js"
 import type * as Control from "../control.js"
-import * as Fields from "../fields.js"
+import type * as Fields from "../fields.js"
 import type { House } from "../house.js"
 import { make, type Problem, refuse } from "../problem.js"
 
@@ -52,7 +53,7 @@ export const infoOf = (house: House, model: string): Promise<ModelInfo | undefin
  * @category readers
  */
 export const nameOf = (body: Fields.Fields): string => {
-  const name = Fields.text(body, "model") ?? Fields.text(body, "name") ?? ""
+  const name = Ask.model(body) ?? Ask.model(body, "name") ?? ""
   return name.trim() === "" ? refuse("model", "is required") : name
 }
 

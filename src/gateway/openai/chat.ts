@@ -69,7 +69,7 @@ export const decode = (body: Fields.Fields): Chat => {
   const tools = Messages.tools(body)
   const older = Fields.whole(body, "max_tokens", 1)
   return {
-    model: Fields.text(body, "model"),
+    model: Ask.model(body),
     stream,
     n: Fields.whole(body, "n", 1, 128) ?? 1,
     oneTool: Fields.flag(body, "parallel_tool_calls") === false,

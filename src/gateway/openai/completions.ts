@@ -109,7 +109,7 @@ export const decode = (body: Fields.Fields): Completion => {
   if (completes) checkTemplated(body, sampling.think, format)
   const prompts = texts.map((text) => [Message.user(text)])
   return {
-    model: Fields.text(body, "model"),
+    model: Ask.model(body),
     stream,
     n,
     prompts: prompts.length === 1 ? undefined : prompts,

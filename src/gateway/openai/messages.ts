@@ -8,7 +8,13 @@ import type * as Message from "../../Message.js"
 import * as Fields from "../fields.js"
 import { refuse } from "../problem.js"
 
-const joined = (value: unknown, at: string, types: ReadonlyArray<string>): string | undefined => {
+/**
+ * A text, or parts of one, as a text.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const joined = (value: unknown, at: string, types: ReadonlyArray<string>): string | undefined => {
   if (value === undefined || value === null) return undefined
   if (typeof value === "string") return value
   if (!Array.isArray(value)) return refuse(at, "must be a string or an array of parts")
@@ -80,7 +86,8 @@ export const toolArguments = (text: string, at: string): Fields.Fields => {
   } catch {
     return refuse(at, "must be a JSON object, as a string")
   }
-  return Fields.isObject(value) ? value : refuse(at, "must be a JSON object, as a string")
+  if (!Fields.isObject(value)) return refuse(at, "must be a JSON object, as a string")
+  return Fields.shallow(value, at)
 }
 
 const toolCalls = (message: Fields.Fields, at: string): ReadonlyArray<Message.ToolCall> | undefined =>

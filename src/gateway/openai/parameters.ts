@@ -143,10 +143,17 @@ export const sampling = (
  * @category readers
  */
 export const checkHarmless = (body: Fields.Fields): void => {
-  Fields.text(body, "user")
-  Fields.object(body, "metadata")
+  for (const name of ["user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"]) {
+    Fields.text(body, name)
+  }
   Fields.flag(body, "store")
+  Fields.object(body, "prediction")
+  const metadata = Fields.object(body, "metadata") ?? {}
+  for (const name in metadata) Fields.needed(metadata, name, `metadata.${name}`)
 }
+
+/** Obfuscation hides how long the pieces of an answer are; they are not hidden from who reads them here. */
+const streamOptions: ReadonlySet<string> = new Set(["include_usage", "include_obfuscation"])
 
 /**
  * Whether the counts of tokens are to be told in a stream.
@@ -158,5 +165,9 @@ export const includeUsage = (body: Fields.Fields, stream: boolean): boolean => {
   const given = Fields.object(body, "stream_options")
   if (given === undefined) return false
   if (!stream) refuse("stream_options", "is only allowed when stream is true")
+  for (const name in given) {
+    if (!streamOptions.has(name)) refuse(`stream_options.${name}`, "is not a parameter of it", "unknown_parameter")
+  }
+  Fields.flag(given, "include_obfuscation", "stream_options.include_obfuscation")
   return Fields.flag(given, "include_usage", "stream_options.include_usage") ?? false
 }

@@ -190,8 +190,10 @@ class EventWriter implements Writer {
   }
 }
 
-const failure = ({ code, message, param }: Problem): string =>
-  `event: error\ndata: ${JSON.stringify({ type: "error", code, message, param, sequence_number: 0 })}\n\n`
+const failure = ({ code, message, param, requestId }: Problem): string => {
+  const error = { type: "error", code, message, param, sequence_number: 0, request_id: requestId }
+  return `event: error\ndata: ${JSON.stringify(error)}\n\n`
+}
 
 /**
  * @since 0.1.0

@@ -103,8 +103,9 @@ const input = (body: Fields.Fields): Array<Message.Message> => {
       }
       case "function_call_output": {
         const id = Fields.needed(item, "call_id", `${at}.call_id`)
-        const output = item["output"]
-        const content = typeof output === "string" ? output : JSON.stringify(output ?? "")
+        const where = `${at}.output`
+        const content = Messages.joined(item["output"], where, ["input_text", "output_text", "text"])
+        if (content === undefined) return refuse(where, "is missing", "missing_required_parameter")
         messages.push({ role: "tool", content, toolCallId: id, toolName: names.get(id) ?? "" })
         break
       }
@@ -117,6 +118,10 @@ const input = (body: Fields.Fields): Array<Message.Message> => {
   }
   return messages
 }
+
+/** A format as it was understood. */
+const echoed = ({ name, schema, strict, type }: Fields.Fields): object =>
+  type === "json_schema" ? { type, name, schema, strict: strict ?? null } : { type }
 
 /**
  * @since 0.1.0
@@ -133,7 +138,17 @@ export const decode = (body: Fields.Fields): Response => {
     if (tool["type"] !== "function") refuse(`${at}.type`, "must be function")
     return Messages.definition(tool, at)
   })
-  const text = Fields.object(body, "text")
+  const text = Fields.object(body, "text") ?? {}
+  for (const name in text) {
+    if (name !== "format" && name !== "verbosity")
+      refuse(`text.${name}`, "is not a parameter of it", "unknown_parameter")
+  }
+  if ((Fields.text(text, "verbosity", "text.verbosity") ?? "medium") !== "medium") {
+    refuse("text.verbosity", "is not supported", "unsupported_parameter")
+  }
+  const format = Fields.object(text, "format", "text.format")
+  const reasoning = Fields.object(body, "reasoning") ?? {}
+  const parallel = Fields.flag(body, "parallel_tool_calls") ?? true
   const instructions = Fields.text(body, "instructions")
   if (Fields.oneOf(body, "truncation", ["auto", "disabled"]) === "auto") {
     refuse("truncation", "must be disabled", "unsupported_parameter")
@@ -144,12 +159,13 @@ export const decode = (body: Fields.Fields): Response => {
   }
   const sampling = Parameters.sampling(body)
   const maxTokens = Fields.whole(body, "max_output_tokens", 1)
+  const toolChoice = Messages.toolChoice(body, tools, false)
   const messages = input(body)
   return {
-    model: Fields.text(body, "model"),
+    model: Ask.model(body),
     stream,
     n: 1,
-    oneTool: Fields.flag(body, "parallel_tool_calls") === false,
+    oneTool: !parallel,
     ...Ask.extras(body),
     request: {
       messages:
@@ -157,24 +173,24 @@ export const decode = (body: Fields.Fields): Response => {
       ...sampling,
       maxTokens,
       tools,
-      toolChoice: Messages.toolChoice(body, tools, false),
-      format:
-        text === undefined
-          ? "text"
-          : Messages.format(Fields.object(text, "format", "text.format"), "text.format", false)
+      toolChoice,
+      format: Messages.format(format, "text.format", false)
     },
     echo: {
       instructions: instructions ?? null,
       max_output_tokens: maxTokens ?? null,
       metadata: body["metadata"] ?? {},
-      parallel_tool_calls: body["parallel_tool_calls"] ?? true,
+      parallel_tool_calls: parallel,
       previous_response_id: null,
-      reasoning: body["reasoning"] ?? { effort: null, summary: null },
+      reasoning: { effort: reasoning["effort"] ?? null, summary: null },
       store: false,
       temperature: sampling.temperature,
-      text: text ?? { format: { type: "text" } },
-      tool_choice: body["tool_choice"] ?? "auto",
-      tools: body["tools"] ?? [],
+      text: { format: format === undefined ? { type: "text" } : echoed(format) },
+      tool_choice:
+        toolChoice === undefined || typeof toolChoice === "string"
+          ? (toolChoice ?? "auto")
+          : { type: "function", ...toolChoice },
+      tools: tools.map((tool) => ({ type: "function", parameters: null, ...tool, strict: false })),
       top_p: sampling.topP,
       truncation: "disabled",
       user: body["user"] ?? null

@@ -1,0 +1,222 @@
+/**
+ * What the bodies of requests may hold, as JSON Schemas: every parameter that is taken, with its range.
+ *
+ * @since 0.1.0
+ */
+import { defaults, Routing } from "../../ChatRequest.js"
+
+const number = (minimum?: number, maximum?: number) => ({
+  type: "number",
+  ...(minimum === undefined ? {} : { minimum }),
+  ...(maximum === undefined ? {} : { maximum })
+})
+const above0 = { type: "number", exclusiveMinimum: 0 }
+const whole = (minimum?: number, maximum?: number) => ({ ...number(minimum, maximum), type: "integer" })
+const text = { type: "string" }
+const flag = { type: "boolean" }
+const object = { type: "object" }
+const list = (items: object) => ({ type: "array", items })
+const either = (...anyOf: ReadonlyArray<object>) => ({ anyOf })
+const described = (schema: object, description: string) => ({ ...schema, description })
+const closed = (required: ReadonlyArray<string>, properties: { readonly [name: string]: object }) => ({
+  type: "object",
+  required,
+  properties,
+  additionalProperties: false
+})
+
+// =============================================================================
+// what several have
+// =============================================================================
+
+const model = described(text, "A model, an alias, provider:model, or auto. Default: the default model.")
+const keep_alive = described(
+  either({ type: "number" }, text),
+  "For how long Ollama keeps the model: seconds, or a duration such as 5m."
+)
+const options = described(object, "Ollama's own options, for Ollama's servers.")
+
+/** What is no parameter of either API. */
+const ours = {
+  session: described(text, "A conversation of /v1/sessions, which is gone on with."),
+  routing: described({ enum: Routing.literals }, "Which server is tried first."),
+  cache: described(
+    either(flag, { type: "object", properties: { ttl: described(number(1), "In milliseconds.") } }),
+    "Whether a kept answer will do, and this one is kept."
+  )
+}
+
+const noEffect = (schema: object) => described(schema, "Taken for the sake of clients; makes no difference.")
+
+const sampling = {
+  model,
+  stream: { ...flag, default: false },
+  stream_options: described(
+    { type: "object", properties: { include_usage: flag, include_obfuscation: noEffect(flag) } },
+    "Only where stream is true."
+  ),
+  temperature: { ...number(0, 2), default: defaults.temperature },
+  top_p: { ...number(0, 1), default: defaults.topP },
+  stop: either(text, { ...list(text), maxItems: 16 }),
+  seed: whole(),
+  frequency_penalty: number(-2, 2),
+  presence_penalty: number(-2, 2),
+  logit_bias: { type: "object", additionalProperties: number(-100, 100), maxProperties: 2048 },
+  top_k: whole(0),
+  min_p: number(0, 1),
+  repeat_penalty: above0,
+  repetition_penalty: described(above0, "The same as repeat_penalty."),
+  reasoning: {
+    type: "object",
+    properties: {
+      effort: { enum: ["none", "minimal", "low", "medium", "high", "xhigh", "max"] },
+      summary: noEffect(text)
+    }
+  },
+  reasoning_effort: { enum: ["none", "minimal", "low", "medium", "high", "xhigh", "max"] },
+  think: either(flag, { enum: ["low", "medium", "high", "max"] }),
+  chat_template_kwargs: { type: "object", properties: { enable_thinking: flag, thinking: flag } },
+  keep_alive,
+  num_ctx: described(whole(1), "The same as options.num_ctx."),
+  options,
+  ...ours,
+  user: noEffect(text),
+  metadata: noEffect({ type: "object", additionalProperties: text }),
+  store: noEffect(flag),
+  service_tier: noEffect(text),
+  safety_identifier: noEffect(text),
+  prompt_cache_key: noEffect(text),
+  prompt_cache_retention: noEffect(text),
+  prediction: noEffect(object)
+}
+
+const tools = {
+  tools: list(object),
+  tool_choice: either({ enum: ["none", "auto", "required"] }, object),
+  parallel_tool_calls: { ...flag, default: true }
+}
+const responseFormat = {
+  type: "object",
+  required: ["type"],
+  properties: {
+    type: { enum: ["text", "json_object", "json_schema"] },
+    json_schema: {
+      type: "object",
+      required: ["name", "schema"],
+      properties: { name: text, description: text, schema: object, strict: flag }
+    }
+  }
+}
+
+// =============================================================================
+// each
+// =============================================================================
+
+const ollama = {
+  model,
+  stream: { ...flag, default: true },
+  format: described(either({ const: "json" }, object), "json, or a JSON Schema."),
+  options,
+  keep_alive,
+  think: either(flag, { enum: ["low", "medium", "high", "max"] }),
+  logprobs: flag,
+  top_logprobs: whole(0, 20),
+  truncate: described({ const: true }, "Cannot be turned off over a fleet."),
+  shift: noEffect(flag),
+  ...ours
+}
+const named = { model: text, name: described(text, "The older name of model.") }
+const server = described(text, "Which server is meant, by its address or as the lists call it; or all.")
+
+/**
+ * By the path of the endpoint.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const bodies: { readonly [path: string]: object } = {
+  "/v1/chat/completions": closed(["messages"], {
+    messages: { ...list(object), minItems: 1 },
+    ...sampling,
+    max_tokens: described(whole(1), "The older name of max_completion_tokens."),
+    max_completion_tokens: whole(1),
+    n: { ...whole(1, 128), default: 1 },
+    logprobs: flag,
+    top_logprobs: described(whole(0, 20), "Only where logprobs is true."),
+    ...tools,
+    response_format: responseFormat,
+    modalities: list({ const: "text" }),
+    verbosity: { const: "medium" }
+  }),
+  "/v1/completions": closed(["prompt"], {
+    prompt: described(
+      either(text, { ...list(text), minItems: 1, maxItems: 128 }),
+      "Goes to the model as it is, without a chat template. At most 128 answers in all."
+    ),
+    suffix: described(text, "What follows the gap that is to be filled."),
+    raw: described({ ...flag, default: true }, "false: the prompt is put into the chat template."),
+    ...sampling,
+    max_tokens: described({ ...whole(1), default: 16 }, "Without the default where raw is false."),
+    n: described({ ...whole(1, 128), default: 1 }, "For each prompt."),
+    best_of: described(whole(1, 20), "As many as n."),
+    echo: described(flag, "Not together with logprobs."),
+    logprobs: whole(0, 20),
+    response_format: described(responseFormat, "Only where raw is false.")
+  }),
+  "/v1/responses": closed(["input"], {
+    input: either(text, { ...list(object), minItems: 1 }),
+    instructions: text,
+    ...sampling,
+    max_output_tokens: whole(1),
+    ...tools,
+    text: {
+      type: "object",
+      properties: { format: object, verbosity: { const: "medium" } },
+      additionalProperties: false
+    },
+    truncation: { const: "disabled" },
+    include: noEffect(list({ const: "reasoning.encrypted_content" }))
+  }),
+  "/v1/embeddings": closed(["model", "input"], {
+    model: described(text, "A model that makes embeddings, an alias, or provider:model."),
+    input: either(text, {
+      ...list(either(text, whole(0), list(whole(0)))),
+      minItems: 1
+    }),
+    encoding_format: { enum: ["float", "base64"], default: "float" },
+    dimensions: whole(1),
+    user: noEffect(text),
+    keep_alive,
+    options
+  }),
+  "/api/chat": closed([], {
+    messages: described(list(object), "None loads the model."),
+    tools: list(object),
+    ...ollama
+  }),
+  "/api/generate": closed([], {
+    prompt: described(text, "None loads the model."),
+    suffix: described(text, "What follows the gap that is to be filled. Not together with raw."),
+    raw: described({ ...flag, default: false }, "The prompt goes to the model as it is, without a chat template."),
+    system: text,
+    images: described(list(text), "In base64."),
+    ...ollama
+  }),
+  "/api/embed": closed(["model"], {
+    model: text,
+    input: either(text, list(text)),
+    truncate: flag,
+    dimensions: whole(1),
+    keep_alive,
+    options
+  }),
+  "/api/embeddings": closed(["model", "prompt"], { model: text, prompt: text, keep_alive, options }),
+  "/api/show": { type: "object", properties: { ...named, verbose: flag } },
+  "/api/pull": { type: "object", properties: { ...named, server, insecure: flag, stream: { ...flag, default: true } } },
+  "/api/copy": {
+    type: "object",
+    required: ["source", "destination"],
+    properties: { source: text, destination: text, server }
+  },
+  "/api/delete": { type: "object", properties: { ...named, server } }
+}
