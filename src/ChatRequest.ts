@@ -17,7 +17,7 @@ import {
   range,
   wholeFrom
 } from "./internal/options.js"
-import { Message } from "./Message.js"
+import { Message, text as textOf } from "./Message.js"
 
 // =============================================================================
 // parts
@@ -158,6 +158,23 @@ export const Options = Schema.Struct({
   think: optional(Schema.Union(Schema.Boolean, Schema.Literal("low", "medium", "high", "max"))),
   /** Ollama's own options (`num_ctx`, `mirostat`, …), passed on as they are. */
   options: optional(JsonObjectSchema),
+  /**
+   * The prompt is a text, and the answer is what comes next in it: the model gets it as it is, without its chat template.
+   * There is nothing besides the one text: no system prompt, persona, session, tools, images, `think` or JSON. Default
+   * `false`.
+   */
+  raw: optional(Schema.Boolean),
+  /**
+   * Fill in the middle: the answer is what stands between the prompt and this text, as the model was trained for it. The
+   * same limits as for `raw`, which it does not go with: the server itself puts both texts into the model's own form.
+   */
+  suffix: optional(
+    Schema.String.pipe(
+      Schema.filter((text) =>
+        text === "" ? "is empty; where nothing follows the text, ask with raw: true" : undefined
+      )
+    )
+  ),
   /** Default `random`. */
   routing: optional(Routing),
   /**
@@ -257,6 +274,10 @@ export interface ChatRequest {
   readonly think: Think | undefined
   readonly options: JsonObject | undefined
   readonly format: Format
+  /** Its one message is a text that is gone on with, as it is. */
+  readonly raw?: true | undefined
+  /** Its one message is a text, and what is asked for stands between the two. */
+  readonly suffix?: string | undefined
 }
 
 /**
@@ -323,8 +344,27 @@ export const make = (
   keepAlive: options.keepAlive,
   think: options.think,
   options: options.options,
-  format
+  format,
+  raw: options.raw === true ? true : undefined,
+  suffix: options.suffix
 })
+
+/**
+ * Whether a text is to be gone on with or filled in, instead of a conversation answered.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const completes = ({ raw, suffix }: Pick<Options, "raw" | "suffix">): boolean =>
+  raw === true || suffix !== undefined
+
+/**
+ * The text of a request that `completes`.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const promptOf = ({ messages }: Pick<ChatRequest, "messages">): string => messages.map(textOf).join("")
 
 const hedgeOf = (hedge: boolean | { readonly after: number }): Limits["hedge"] =>
   hedge === false ? undefined : hedge === true ? {} : hedge

@@ -39,7 +39,8 @@ export type Phase = typeof Phase.Type
  * - `unauthorized`: HTTP 401, 402 and 403
  * - `rejected`: any other HTTP 4xx
  * - `invalid-request`: HTTP 400, 413 and 422
- * - `unsupported`: the server's protocol cannot express an option of the request; nothing was sent
+ * - `unsupported`: the server's protocol cannot express an option of the request, and nothing was sent; or the server
+ *   says that it does not know how to do such a thing
  * - `diverged`: a second server's answer does not begin with what the caller had already been given
  * - `engine`: the embedded engine failed
  * - `deadline`: the call's deadline passed while the server was at work; it is not at fault

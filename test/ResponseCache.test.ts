@@ -227,6 +227,8 @@ describe("the same question", () => {
     toolChoice: [true, undefined, "none"],
     think: [true, undefined, true],
     options: [true, { num_ctx: 2048 }, { num_ctx: 4096 }],
+    raw: [true, undefined, true],
+    suffix: [true, "a", "b"],
     keepAlive: [false, undefined, "5m"],
     routing: [false, "random", "nearest"],
     timeout: [false, undefined, 20_000],
@@ -248,7 +250,11 @@ describe("the same question", () => {
   })
 
   it.each(Object.entries(options))("%s", async (name, [counts, one, other]) => {
-    const { cortex, server } = await alone({}, { personas })
+    const models = [model, "n:1b"].map((name) => ({
+      name,
+      capabilities: ["completion", "tools", "thinking", "insert"]
+    }))
+    const { cortex, server } = await alone({ models }, { personas })
     const ask = (value: unknown) => cortex.complete("Hi", { ...cached, [name]: value })
     expect(await ask(one)).toMatchObject({ cached: false })
     expect(await ask(other)).toMatchObject({ cached: !counts })

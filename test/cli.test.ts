@@ -308,6 +308,25 @@ describe("aicortex chat", () => {
     })
   })
 
+  it("goes on with a text as it is, and fills in the middle", async () => {
+    const models = [{ name: "m", capabilities: ["completion", "insert"] }]
+    const server = await ollama({ models, reply: " time there was" })
+    const text = "Once\n  upon a"
+    assert.strictEqual(await ok(["chat", "-m", "m", "--raw", "-"], { ...on(server), input: text }), " time there was\n")
+    const ask = ["chat", "-m", "m", "--suffix", "}\n", "--stream", "x = {"]
+    assert.strictEqual(await ok(ask, on(server)), " time there was\n")
+    const bodies = server.chatRequests.map(({ body }) => body)
+    assert.deepInclude(bodies[0], { prompt: text, raw: true })
+    assert.deepInclude(bodies[1], { prompt: "x = {", suffix: "}\n" })
+    assert.notProperty(bodies[1], "raw")
+    server.clear()
+    const raw = ["chat", "x", "-m", "m", "--raw"]
+    assert.include(await failed([...raw, "--system", "y"], on(server)), "--system: cannot be given together with raw")
+    assert.include(await failed([...raw, "--suffix", "y"], on(server)), "--suffix: cannot be given together with raw")
+    assert.include(await failed([...raw, "--json"], on(server)), "--raw: cannot be given where JSON is asked for")
+    assert.strictEqual(server.chatRequests.length, 0)
+  })
+
   it("takes the model from the flag, the environment, the file, in this order", async () => {
     const server = await ollama({ models: ["a:1b", "b:1b", "c:1b", "llama3.2:3b"] })
     const config = { servers: [server.url], model: "c:1b" }

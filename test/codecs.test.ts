@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest"
 import type { Finish, Sink } from "../src/Backend.js"
 import { type Decoder, Reported, retryAfter } from "../src/backend/http.js"
 import * as Ollama from "../src/backend/ollama.js"
+import * as OllamaRaw from "../src/backend/ollamaRaw.js"
 import * as OpenAI from "../src/backend/openaiAnswer.js"
 import * as Lines from "../src/internal/lines.js"
 import * as Sse from "../src/internal/sse.js"
@@ -159,8 +160,72 @@ const openAIEvents = [
   { finished: true }
 ]
 
+const textChunk = (text: string, finish_reason: string | null = null, rest: object = {}) => ({
+  id: "cmpl-1",
+  object: "text_completion",
+  choices: [{ index: 0, text, logprobs: null, finish_reason, ...rest }]
+})
+const textEvents = [
+  ...strange.filter((text) => text !== "").map((text) => ({ text })),
+  { text: "last" },
+  { finish: { reason: "length", usage: { promptTokens: 9, completionTokens: 3, totalTokens: 12 } } },
+  { finished: true }
+]
+
 const sse = (chunks: ReadonlyArray<object>, newline = "\n", prefix = "data: ") =>
   chunks.map((c) => `${prefix}${JSON.stringify(c)}${newline}${newline}`).join("")
+
+describe("a text that is gone on with, cut anywhere", () => {
+  const decoders: ReadonlyArray<readonly ["raw" | "suffix", MakeDecoder]> = [
+    ["raw", (sink) => OpenAI.decoder(sink, "raw")],
+    ["suffix", (sink) => OpenAI.decoder(sink, "suffix")]
+  ]
+  const finish: Finish = { reason: "stop", usage: { completionTokens: 2 } }
+  const generated: MakeDecoder = (sink) => OllamaRaw.decoder(sink, () => finish)
+  const line = (response: string, rest: object = {}) => ({
+    model: "m",
+    created_at: "2026-01-01T00:00:00Z",
+    response,
+    done: false,
+    ...rest
+  })
+
+  it.each(decoders)(
+    "OpenAI's events (%s): text of every script, a last piece with its reason, and usage",
+    (_, make) => {
+      const chunks = [...strange.map((text) => textChunk(text)), textChunk("last", "length"), usageChunk]
+      expect(alwaysTheSame(make, `${sse(chunks)}data: [DONE]\n\n`)).toEqual(textEvents)
+      expect(alwaysTheSame(make, sse(chunks, "\r\n", "data:"))).toEqual(textEvents)
+    }
+  )
+
+  it("OpenAI's events: an end that never came, an error, and what is none of it", () => {
+    const [[, make]] = decoders as [(typeof decoders)[number]]
+    expect(alwaysTheSame(make, sse([textChunk("a"), textChunk("b")])).at(-1)).toEqual({ finished: false })
+    expect(alwaysTheSame(make, sse([textChunk("a"), { error: { message: "died" } }]))).toEqual([
+      { text: "a" },
+      { error: `${Reported.name}: died` },
+      { finished: false }
+    ])
+    expect(alwaysTheSame(make, sse([{ status: "success" }]))).toMatchObject([
+      { error: expect.stringContaining("Malformed") },
+      { finished: false }
+    ])
+  })
+
+  it("Ollama's lines, also such as look like the text of another", () => {
+    const texts = [...strange, 'a","response":"b', "response", '"done":true', "plain", "and plain"]
+    const answer = [...texts.map((text) => line(text)), line("", { done: true, done_reason: "stop" })]
+    const events = [...texts.filter((text) => text !== "").map((text) => ({ text })), { finish }, { finished: true }]
+    expect(alwaysTheSame(generated, ndjson(answer))).toEqual(events)
+    expect(alwaysTheSame(generated, ndjson([line("a"), { error: "died" }]))).toEqual([
+      { text: "a" },
+      { error: `${Reported.name}: died` },
+      { finished: false }
+    ])
+    expect(alwaysTheSame(generated, ndjson([line("a"), line("b"), line("c")])).at(-1)).toEqual({ finished: false })
+  })
+})
 
 describe("Ollama's NDJSON, cut anywhere", () => {
   it("defect 41: thinking, text of every script, tool calls and usage", () => {

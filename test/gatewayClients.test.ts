@@ -1,9 +1,10 @@
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible"
 import { HumanMessage } from "@langchain/core/messages"
 import { tool as langTool } from "@langchain/core/tools"
-import { ChatOllama } from "@langchain/ollama"
-import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai"
+import { ChatOllama, Ollama as LangOllama } from "@langchain/ollama"
+import { ChatOpenAI, OpenAI as LangOpenAI, OpenAIEmbeddings } from "@langchain/openai"
 import { generateObject, generateText, jsonSchema, stepCountIs, streamText, tool } from "ai"
+import { Ollama } from "ollama"
 import OpenAI from "openai"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { type FakeServer, startFakeOllama } from "./support/fakeServer.js"
@@ -25,7 +26,7 @@ let gateway: TestGateway
 beforeAll(async () => {
   server = await startFakeOllama({
     models: [model, { name: "embedder", capabilities: ["embedding"] }],
-    reply: ({ format, messages, tools }) => {
+    reply: ({ format, messages = [], tools }) => {
       if (tools?.length > 0 && !messages.some((m: { role: string }) => m.role === "tool")) {
         return { tokens: [], toolCalls: [weather] }
       }
@@ -56,6 +57,17 @@ describe("ai with @ai-sdk/openai-compatible", () => {
     let text = ""
     for await (const piece of textStream) text += piece
     expect(text).toBe(story)
+  })
+
+  it("generateText and streamText of a completion model", async () => {
+    const completes = createOpenAICompatible({ name: "fleet", baseURL: `${gateway.url}/v1` }).completionModel(model)
+    const { text, usage } = await generateText({ model: completes, prompt: "A story." })
+    expect(text).toBe(story)
+    expect(usage.outputTokens).toBeGreaterThan(0)
+    // It writes a prompt of its own out of the messages.
+    expect(server.chatRequests.at(-1)?.body).toMatchObject({ raw: true, prompt: expect.stringContaining("A story.") })
+    const stream = streamText({ model: completes, prompt: "A story." })
+    expect(await stream.text).toBe(story)
   })
 
   it("generateObject", async () => {
@@ -117,6 +129,18 @@ describe("LangChain", () => {
     expect(await embeddings.embedQuery("one")).toHaveLength(8)
   })
 
+  it("@langchain/openai and @langchain/ollama for texts", async () => {
+    const configuration = { baseURL: `${gateway.url}/v1` }
+    const openai = new LangOpenAI({ model, apiKey: "none", maxTokens: 50, configuration })
+    expect(await openai.invoke("Once")).toBe(story.slice("Once".length))
+    const several = await openai.generate(["Once", "A story."])
+    expect(several.generations.map(([one]) => one?.text)).toEqual([story.slice("Once".length), story])
+    let text = ""
+    for await (const piece of await openai.stream("Once")) text += piece
+    expect(text).toBe(story.slice("Once".length))
+    expect(await new LangOllama({ model, baseUrl: gateway.url }).invoke("A story.")).toBe(story)
+  })
+
   it("@langchain/ollama", async () => {
     const chat = new ChatOllama({ model, baseUrl: gateway.url })
     expect((await chat.invoke([new HumanMessage("A story.")])).content).toBe(story)
@@ -142,5 +166,19 @@ describe("the demo model", () => {
       text += chunk.choices[0]?.delta.content ?? ""
     }
     expect(text).toBe(whole.choices[0]?.message.content)
+
+    const prompt = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+    const raw = { model: "auto", prompt, temperature: 0, max_tokens: 100 }
+    const completed = await client.completions.create(raw)
+    expect(completed.model).toBe("auto (selected: embedded:aicortex-demo)")
+    expect(completed.choices[0]).toMatchObject({ text, finish_reason: "stop" })
+    let piecewise = ""
+    for await (const chunk of await client.completions.create({ ...raw, stream: true })) {
+      piecewise += chunk.choices[0]?.text ?? ""
+    }
+    expect(piecewise).toBe(text)
+    const ollama = new Ollama({ host: alone.url })
+    const generated = await ollama.generate({ model: "auto", prompt, raw: true, options: { temperature: 0 } })
+    expect(generated.response).toBe(text)
   })
 })

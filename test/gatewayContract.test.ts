@@ -164,6 +164,67 @@ describe("the only server fails", () => {
   })
 })
 
+describe("a text that is gone on with, over servers of two kinds", () => {
+  const prompt = "Count: "
+  /** The text of an answer, and the last event or line of it. */
+  const completed = async (gateway: TestGateway, path: string): Promise<readonly [text: string, last: string]> => {
+    const fields = path === "/v1/completions" ? {} : { raw: true }
+    const body = await (
+      await gateway.post(path, { model, prompt, stream: true, max_tokens: undefined, ...fields })
+    ).text()
+    const parts = body.split("\n").filter((line) => line !== "")
+    const events = parts.map((line) => line.replace(/^data: /, ""))
+    const pieces = events.filter((event) => event.startsWith("{")).map((event) => JSON.parse(event))
+    return [pieces.map((piece) => piece.response ?? piece.choices?.[0]?.text ?? "").join(""), events.at(-1) ?? ""]
+  }
+
+  it.each(
+    (["/v1/completions", "/api/generate"] as const).flatMap((path) =>
+      (["ollama", "openai"] as const).flatMap((first) =>
+        (["ollama", "openai"] as const).map((second) => [path, first, second] as const)
+      )
+    )
+  )("%s: %s breaks, %s goes on from the exact place, at every cut", async (path, first, second) => {
+    for (let after = 1; after <= n; after++) {
+      const bad = await fake(first, { faults: { kind: "cut", after } })
+      // What it would say by itself is something else.
+      const good = await fake(second, { reply: [...tokens.slice(0, after), "…"] })
+      const [said, last] = await completed(await gatewayOver([bad, good]), path)
+      expect(said).toBe(`${tokens.slice(0, after).join("")}…`)
+      if (path === "/v1/completions") expect(last).toBe("[DONE]")
+      else expect(JSON.parse(last)).toMatchObject({ done: true, done_reason: "stop" })
+      expect(good.chatRequests.map(({ body }) => body.prompt)).toEqual([prompt + tokens.slice(0, after).join("")])
+    }
+  })
+
+  it("a server without such an endpoint is passed over; where it is the only one, that is said", async () => {
+    const [bad, good] = [await fake("openai", { completions: false }), await fake("ollama")]
+    expect((await completed(await gatewayOver([bad, good]), "/v1/completions"))[0]).toBe(text)
+    const alone = await gatewayOver([bad])
+    const response = await alone.post("/v1/completions", { model, prompt })
+    expect(response.status).toBe(400)
+    const words = await response.text()
+    expect(JSON.parse(words).error).toMatchObject({ param: "raw", message: expect.stringContaining("/v1/completions") })
+    expect(words).not.toContain("127.0.0.1")
+    // It is as good as any for a chat.
+    expect(await said(alone, true)).toMatchObject({ status: 200, text })
+  })
+})
+
+describe("a chain of models", () => {
+  it("goes on to one that fills in the middle", async () => {
+    const models = [model, { name: "coder:1b", capabilities: ["completion", "insert"] }]
+    const server = await fake("ollama", { models })
+    const gateway = await gatewayOver([server], { aliases: { code: [model, "coder:1b"], chat: [model] } })
+    const ask = (model: string) => gateway.post("/v1/completions", { model, prompt: "a = ", suffix: "b" })
+    const answer = (await (await ask("code")).json()) as { choices: Array<{ text: string }>; model: string }
+    expect(answer).toMatchObject({ model: "coder:1b", choices: [{ text }] })
+    const refused = await ask("chat")
+    expect(refused.status).toBe(400)
+    expect(await refused.json()).toMatchObject({ error: { param: "suffix" } })
+  })
+})
+
 describe("the client leaves", () => {
   const leaving = phases.flatMap((phase) =>
     [true, false].flatMap((stream) =>

@@ -35,10 +35,12 @@ const works = async (): Promise<void> => {
 const endpoints: ReadonlyArray<readonly [path: string, good: { readonly [name: string]: unknown }]> = [
   ["/v1/chat/completions", { model, messages }],
   ["/v1/completions", { model, prompt: "Hi" }],
+  ["/v1/completions", { model, prompt: ["Hi", "Ho"], raw: false, logprobs: 1 }],
   ["/v1/responses", { model, input: "Hi" }],
   ["/v1/embeddings", { model: "embedder", input: "Hi" }],
   ["/api/chat", { model, messages }],
   ["/api/generate", { model, prompt: "Hi" }],
+  ["/api/generate", { model, prompt: "Hi", raw: true }],
   ["/api/embed", { model: "embedder", input: "Hi" }]
 ]
 

@@ -15,9 +15,15 @@ describe("the ollama client", () => {
   let gateway: TestGateway
   let client: Ollama
 
-  const capabilities = ["completion", "tools", "thinking", "vision"]
+  const capabilities = ["completion", "tools", "thinking", "vision", "insert"]
   const behaviour = {
-    reply: ({ messages, tools }: { messages: Array<{ role: string; content: string }>; tools?: Array<unknown> }) => {
+    reply: ({
+      messages = [],
+      tools
+    }: {
+      messages?: Array<{ role: string; content: string }>
+      tools?: Array<unknown>
+    }) => {
       const asked = messages.at(-1)?.content ?? ""
       if ((tools ?? []).length > 0 && !messages.some(({ role }) => role === "tool"))
         return { tokens: [], toolCalls: [weather] }
@@ -139,6 +145,69 @@ describe("the ollama client", () => {
     expect(JSON.parse(json.message.content)).toEqual({ capital: "Paris" })
   })
 
+  it.each([model, "gpt-x"])("goes on with a text of %s as it is, whole and as a stream", async (model) => {
+    for (const server of [one, two, other]) server.clear()
+    const prompt = "<PRE> Once"
+    const rest = story.slice("Once".length)
+    const options = { num_predict: 50, temperature: 0.1, stop: ["<EOT>"] }
+    const whole = await client.generate({ model, prompt, raw: true, options })
+    expect(whole).toMatchObject({ model, response: rest, done: true, done_reason: "stop" })
+    expect(whole.eval_count).toBeGreaterThan(0)
+    expect(whole).not.toHaveProperty("context")
+    const [sent] = [one, two, other].flatMap(({ chatRequests }) => chatRequests)
+    if (model === "gpt-x") {
+      expect(sent).toMatchObject({ path: "/v1/completions", body: { prompt, max_tokens: 50, stop: ["<EOT>"] } })
+    } else expect(sent).toMatchObject({ path: "/api/generate", body: { prompt, raw: true, options } })
+    let text = ""
+    for await (const part of await client.generate({ model, prompt, raw: true, stream: true })) text += part.response
+    expect(text).toBe(rest)
+  })
+
+  it.each([model, "gpt-x"])("fills in the middle with %s, whole and as a stream", async (model) => {
+    for (const server of [one, two, other]) server.clear()
+    const ask = { model, prompt: "def story():", suffix: "    return it\n", options: { num_predict: 50 } }
+    expect(await client.generate(ask)).toMatchObject({ response: story, done: true })
+    const [sent] = [one, two, other].flatMap(({ chatRequests }) => chatRequests)
+    expect(sent?.body).toMatchObject({ prompt: ask.prompt, suffix: ask.suffix })
+    expect(sent?.body).not.toHaveProperty("raw")
+    let text = ""
+    for await (const part of await client.generate({ ...ask, stream: true })) text += part.response
+    expect(text).toBe(story)
+    // At the end of a file nothing follows; then it is a prompt like any other, as Ollama has it.
+    expect((await client.generate({ ...ask, suffix: "", raw: false })).response).toBe(story)
+  })
+
+  it("tells how likely the tokens of a text were", async () => {
+    const ask = { model, prompt: "Once", raw: true, logprobs: true, top_logprobs: 1, stream: false }
+    const whole = (await (await gateway.post("/api/generate", ask)).json()) as { logprobs: Array<{ token: string }> }
+    expect(whole.logprobs.map(({ token }) => token).join("")).toBe(story.slice("Once".length))
+  })
+
+  it.each<[object, string]>([
+    [{ raw: true, suffix: "b" }, "suffix"],
+    [{ raw: true, system: "Be brief." }, "system"],
+    [{ raw: true, images: ["aGk="] }, "images"],
+    [{ raw: true, format: "json" }, "format"],
+    [{ raw: true, think: true }, "think"],
+    [{ raw: true, template: "{{ .Prompt }}" }, "template"],
+    [{ raw: true, context: [1, 2] }, "context"],
+    [{ raw: "yes" }, "raw"],
+    [{ raw: true, session: "none" }, "session"],
+    [{ suffix: ["b"] }, "suffix"],
+    [{ suffix: "b", system: "Be brief." }, "system"],
+    [{ suffix: "b", format: { type: "object" } }, "format"],
+    [{ template: "{{ .Prompt }}" }, "template"],
+    [{ context: [1, 2] }, "context"]
+  ])("refuses a text that is asked for with %j", async (wrong, name) => {
+    for (const server of [one, two, other]) server.clear()
+    for (const stream of [true, false]) {
+      const response = await gateway.post("/api/generate", { model, prompt: "Once", stream, ...wrong })
+      expect(response.status).toBe(400)
+      expect(await response.json()).toMatchObject({ error: expect.stringContaining(`'${name}'`) })
+    }
+    for (const server of [one, two, other]) expect(server.chatRequests).toEqual([])
+  })
+
   it("leaves to the server what was not asked for", async () => {
     one.clear()
     two.clear()
@@ -172,7 +241,7 @@ describe("the ollama client", () => {
 
   it("has errors of Ollama's kind", async () => {
     await expect(client.chat({ model: "nope", messages })).rejects.toMatchObject({ status_code: 404 })
-    const raw = await gateway.post("/api/generate", { model, prompt: "Hi", raw: true })
+    const raw = await gateway.post("/api/chat", { model, messages, raw: true })
     expect(raw.status).toBe(400)
     expect(await raw.json()).toEqual({
       error: expect.stringContaining("raw"),

@@ -25,10 +25,12 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     server = await start({
       models: [
         model,
+        { name: "coder", capabilities: ["completion", "insert"] },
         { name: "embedder", capabilities: ["embedding"] },
         { name: "seer:7b", capabilities: ["completion", "vision", "tools"] }
       ],
-      reply: ({ messages, tools }) => {
+      reply: ({ messages = [], prompt, tools }) => {
+        if (String(prompt).includes("2 + 2")) return " 4, and no more."
         const asked = String(messages.at(-1)?.content ?? "")
         if (tools?.length > 0 && !messages.some((m: { role: string }) => m.role === "tool"))
           return { tokens: [], toolCalls: [weather] }
@@ -86,6 +88,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
       await server.setBehaviour({
         models: [
           { name: model, capabilities: ["completion", "tools", "thinking"] },
+          { name: "coder", capabilities: ["completion", "insert"] },
           { name: "embedder", capabilities: ["embedding"] },
           { name: "seer:7b", capabilities: ["completion", "vision", "tools"] }
         ]
@@ -294,11 +297,142 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(plain.choices[0]?.logprobs).toBeNull()
   })
 
-  it("completes a prompt", async () => {
-    const whole = await client.completions.create({ model, prompt: "Once", echo: true })
-    expect(whole.choices[0]).toMatchObject({ text: `Once${story}`, finish_reason: "stop" })
+  it("goes on with a text, as it is", async () => {
+    const { data, response } = await client.completions
+      .create({ model, prompt: "Once", echo: true, max_tokens: 50, temperature: 0.2, seed: 4, stop: ["END"] })
+      .withResponse()
+    expect(data).toMatchObject({
+      object: "text_completion",
+      model,
+      choices: [{ index: 0, text: `Once${story.slice("Once".length)}`, logprobs: null, finish_reason: "stop" }]
+    })
+    expect(data.usage?.completion_tokens).toBeGreaterThan(0)
+    expect(response.headers.get("x-aicortex-server")).toBe("server-1")
+    const sent = server.chatRequests.at(-1)
+    if (kind === "ollama") {
+      expect(sent?.path).toBe("/api/generate")
+      expect(sent?.body).toMatchObject({ prompt: "Once", raw: true, options: { num_predict: 50, temperature: 0.2 } })
+    } else {
+      expect(sent?.path).toBe("/v1/completions")
+      expect(sent?.body).toMatchObject({ prompt: "Once", max_tokens: 50, temperature: 0.2, stop: ["END"] })
+    }
     const chunks = await collect(await client.completions.create({ model, prompt: "Once", stream: true }))
-    expect(chunks.map((chunk) => chunk.choices[0]?.text ?? "").join("")).toBe(story)
+    expect(chunks.map((chunk) => chunk.choices[0]?.text ?? "").join("")).toBe(story.slice("Once".length))
+    expect(chunks.at(-1)?.choices[0]?.finish_reason).toBe("stop")
+    expect(new Set(chunks.map(({ id }) => id)).size).toBe(1)
+    // OpenAI's own limit, also where a server has none.
+    const { max_tokens, options } = server.chatRequests.at(-1)?.body ?? {}
+    expect(max_tokens ?? options.num_predict).toBe(16)
+  })
+
+  it("puts a text into the template where that is asked for", async () => {
+    const ask = { model, prompt: "Once", raw: false }
+    expect((await client.completions.create(ask)).choices[0]?.text).toBe(story)
+    expect(server.chatRequests.at(-1)?.body.messages).toEqual([{ role: "user", content: "Once" }])
+  })
+
+  it("fills in the middle", async () => {
+    const ask = { model: "coder", prompt: "let sum = // 2 + 2 =", suffix: "\n}\n" }
+    expect((await client.completions.create(ask)).choices[0]?.text).toBe(" 4, and no more.")
+    const sent = server.chatRequests.at(-1)?.body
+    expect(sent).toMatchObject({ prompt: ask.prompt, suffix: ask.suffix })
+    expect(sent).not.toHaveProperty("raw")
+    const chunks = await collect(await client.completions.create({ ...ask, stream: true }))
+    expect(chunks.map((chunk) => chunk.choices[0]?.text ?? "").join("")).toBe(" 4, and no more.")
+    // At the end of a file nothing follows.
+    await client.completions.create({ ...ask, suffix: "" })
+    expect(server.chatRequests.at(-1)?.body).not.toHaveProperty("suffix")
+    if (kind === "openai") return
+    await expect(client.completions.create({ ...ask, model })).rejects.toMatchObject({
+      constructor: BadRequestError,
+      param: "suffix",
+      message: expect.stringContaining("does not support insert")
+    })
+    const { model: chosen } = await client.completions.create({ ...ask, model: "auto" })
+    expect(chosen).toMatch(/^auto \(selected: ollama:coder/)
+  })
+
+  it("completes several texts at once, each so many times, in their order", async () => {
+    const prompt = ["2 + 2 =", "Once"]
+    const texts = [" 4, and no more.", " 4, and no more.", story.slice(4), story.slice(4)]
+    server.clear()
+    const { choices, usage } = await client.completions.create({ model, prompt, n: 2 })
+    expect(choices.map(({ index, text }) => [index, text])).toEqual(texts.map((text, i) => [i, text]))
+    expect(server.chatRequests.map(({ body }) => body.prompt).sort()).toEqual(["2 + 2 =", "2 + 2 =", "Once", "Once"])
+    const alone = await Promise.all(prompt.map((prompt) => client.completions.create({ model, prompt, n: 2 })))
+    expect(usage).toEqual({
+      prompt_tokens: alone.reduce((sum, one) => sum + (one.usage?.prompt_tokens ?? 0), 0),
+      completion_tokens: alone.reduce((sum, one) => sum + (one.usage?.completion_tokens ?? 0), 0),
+      total_tokens: alone.reduce((sum, one) => sum + (one.usage?.total_tokens ?? 0), 0)
+    })
+    const chunks = await collect(
+      await client.completions.create({
+        model,
+        prompt,
+        n: 2,
+        echo: true,
+        stream: true,
+        stream_options: { include_usage: true }
+      })
+    )
+    for (const [index, text] of texts.entries()) {
+      const mine = chunks.flatMap(({ choices }) => choices.filter((choice) => choice.index === index))
+      expect(mine.map(({ text }) => text).join("")).toBe(prompt[index >> 1] + text)
+      expect(mine.at(-1)?.finish_reason).toBe("stop")
+    }
+    expect(chunks.at(-1)?.usage).toEqual(usage)
+    expect((await client.completions.create({ model, prompt: ["Once"] })).choices).toHaveLength(1)
+  })
+
+  it("tells how likely the tokens of a text were", async () => {
+    const text = story.slice("Once".length)
+    const whole = await client.completions.create({ model, prompt: "Once", logprobs: 2 })
+    const told = whole.choices[0]?.logprobs
+    expect(told?.tokens?.join("")).toBe(text)
+    expect(told?.token_logprobs?.every((one) => one === -0.25)).toBe(true)
+    expect(Object.keys(told?.top_logprobs?.[0] ?? {})).toHaveLength(3)
+    expect(told?.top_logprobs?.[0]?.[told.tokens?.[0] ?? ""]).toBe(-0.25)
+    for (const [i, offset] of (told?.text_offset ?? []).entries()) {
+      expect(text.startsWith(told?.tokens?.[i] ?? "?", offset)).toBe(true)
+    }
+    const chunks = await collect(await client.completions.create({ model, prompt: "Once", logprobs: 2, stream: true }))
+    const pieces = chunks.flatMap(({ choices }) => choices).filter(({ text }) => text !== "")
+    expect(pieces.flatMap(({ logprobs }) => logprobs?.tokens ?? [])).toEqual(told?.tokens)
+    expect(pieces.flatMap(({ logprobs }) => logprobs?.text_offset ?? [])).toEqual(told?.text_offset)
+    const one = await client.completions.create({ model, prompt: "Once", logprobs: 0 })
+    expect(Object.keys(one.choices[0]?.logprobs?.top_logprobs?.[0] ?? {})).toHaveLength(1)
+  })
+
+  it.each<[object, string]>([
+    [{ prompt: [1, 2, 3] }, "prompt"],
+    [{ prompt: [[1, 2], [3]] }, "prompt"],
+    [{ prompt: [] }, "prompt"],
+    [{ prompt: "" }, "prompt"],
+    [{ prompt: ["a", ""] }, "prompt"],
+    [{ prompt: ["a", 1] }, "prompt"],
+    [{ prompt: { text: "a" } }, "prompt"],
+    [{ prompt: undefined }, "prompt"],
+    [{ prompt: Array.from({ length: 65 }, () => "a"), n: 2 }, "prompt"],
+    [{ suffix: 1 }, "suffix"],
+    [{ suffix: "b", raw: true }, "suffix"],
+    [{ raw: "yes" }, "raw"],
+    [{ logprobs: 21 }, "logprobs"],
+    [{ logprobs: true }, "logprobs"],
+    [{ logprobs: 1, echo: true }, "echo"],
+    [{ best_of: 3 }, "best_of"],
+    [{ max_tokens: 0 }, "max_tokens"],
+    [{ think: true }, "think"],
+    [{ reasoning_effort: "low" }, "reasoning_effort"],
+    [{ response_format: { type: "json_object" } }, "response_format"],
+    [{ session: "none" }, "session"],
+    [{ messages: [] }, "messages"]
+  ])("refuses a text that is asked for with %j", async (wrong, param) => {
+    server.clear()
+    for (const stream of [false, true]) {
+      const asked = client.completions.create({ model, prompt: "Once", stream, ...wrong } as never)
+      await expect(asked).rejects.toMatchObject({ status: 400, param })
+    }
+    expect(server.chatRequests).toEqual([])
   })
 
   it("has typed errors", async () => {

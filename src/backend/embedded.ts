@@ -11,12 +11,12 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { GbnfJsonObjectSchema, LlamaContextSequence, LlamaGrammar, LlamaModel, Token } from "node-llama-cpp"
 import type { Backend, Finish, ServerFailure, Sink } from "../Backend.js"
-import { type ChatRequest, defaults } from "../ChatRequest.js"
+import { type ChatRequest, completes, defaults, promptOf } from "../ChatRequest.js"
 import { engineFailure } from "../internal/engine.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
 import * as Message from "../Message.js"
 import { instruction } from "../StructuredOutput.js"
-import { continuable, openEnded, repeats, wellFormed } from "./resume.js"
+import { continuable, further, openEnded, repeats, wellFormed } from "./resume.js"
 
 // =============================================================================
 // models
@@ -88,6 +88,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   if (request.think !== undefined && request.think !== false) {
     reasons.push("think: the embedded model does not reason")
   }
+  if (request.suffix !== undefined) reasons.push("suffix: the embedded model cannot fill in the middle")
   const last = request.messages.at(-1)
   if (request.format !== "text" && last?.role === "assistant" && last.content !== "") {
     reasons.push("format: the embedded engine cannot go on with JSON that was begun elsewhere")
@@ -95,11 +96,14 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   return reasons
 }
 
-const render = (model: LlamaModel, messages: ChatRequest["messages"]): Array<Token> => {
-  const open = model.tokenize("<|im_start|>", true)
-  const close = [...model.tokenize("<|im_end|>", true), ...model.tokenize("\n")]
+const render = (model: LlamaModel, request: ChatRequest): Array<Token> => {
+  const { messages } = request
   const tokens: Array<Token> = []
   if (model.tokens.shouldPrependBosToken && model.tokens.bos !== null) tokens.push(model.tokens.bos)
+  // Who writes the whole of what the model reads may write its marks too.
+  if (request.raw === true) return [...tokens, ...model.tokenize(promptOf(request), true)]
+  const open = model.tokenize("<|im_start|>", true)
+  const close = [...model.tokenize("<|im_end|>", true), ...model.tokenize("\n")]
   messages.forEach((message, i) => {
     const role = message.role === "developer" ? "system" : message.role
     // A grammar holds the answer to JSON: words that ask for it only lead so small a model astray.
@@ -305,11 +309,12 @@ const createGrammar = async (engine: Engine, format: ChatRequest["format"]): Pro
 const generate = async (engine: Engine, job: Job): Promise<void> => {
   const { model, sequence } = engine
   const { request } = job
-  const prompt = render(model, request.messages)
+  const prompt = render(model, request)
   const space = sequence.contextSize - prompt.length
   if (space < 1) {
     const limit = `the model's context holds ${sequence.contextSize}`
-    const message = `the conversation is ${prompt.length} tokens long and ${limit}; shorten it`
+    const what = request.raw === true ? "text" : "conversation"
+    const message = `the ${what} is ${prompt.length} tokens long and ${limit}; shorten it`
     return job.fail({ reason: "invalid-request", message })
   }
   let grammar: LlamaGrammar | undefined
@@ -442,6 +447,7 @@ export const make = (options: Options = {}): Embedded => {
       start,
       // A trailing message of the assistant is left open here, so the model always goes on from the exact place.
       resume: (server, request, broken, sink) => {
+        if (completes(request)) return start(server, further(request, broken, sink), sink)
         const sent = wellFormed(broken.text)
         if (!continuable(request) || sent === "") {
           sink.joins(broken.text, broken.tokens, "restarts")

@@ -40,6 +40,17 @@ export class Reported extends Error {
   override readonly name = "Reported"
 }
 
+/**
+ * What a server says can only be said of it, not of the request: another one may do what is asked. The message begins with
+ * the name of the option and a colon.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class Unable extends Error {
+  override readonly name = "Unable"
+}
+
 const maxErrorBytes = 64 * 1024
 const decoder = new TextDecoder()
 
@@ -178,8 +189,13 @@ const lingerTime = 1_000
 /** How long the body of an error may take, in milliseconds: its status has said what matters. */
 const errorTime = 1_000
 
-/** Whom an attempt tells of signs of life and of its failure; what was answered is the decoder's to tell. */
-type Listener = Pick<Sink, "context" | "connected" | "read" | "flush" | "fail">
+/**
+ * Whom an attempt tells of signs of life and of its failure; what was answered is the decoder's to tell.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Listener = Pick<Sink, "context" | "connected" | "read" | "flush" | "fail">
 
 class HttpAttempt implements TransportHandler, Exchange {
   private status = 0
@@ -311,6 +327,7 @@ class HttpAttempt implements TransportHandler, Exchange {
     if (this.over) return
     this.abort()
     if (error instanceof Reported) this.sink.fail({ reason: "server-error", message: error.message })
+    else if (error instanceof Unable) this.sink.fail({ reason: "unsupported", message: error.message })
     else if (error instanceof Malformed || error instanceof LineTooLong) {
       this.sink.fail({ reason: "malformed", message: error.message })
     } else throw error

@@ -1,17 +1,18 @@
 /**
- * Ollama's own API: `POST /api/chat`, streamed as newline-delimited JSON.
+ * Ollama's own API: `POST /api/chat`, and for texts `/api/generate`, streamed as newline-delimited JSON.
  *
  * @since 0.1.0
  */
 import type { Mutable } from "effect/Types"
 import type { Backend, Finish, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
-import type { ChatRequest } from "../ChatRequest.js"
+import { type ChatRequest, completes, promptOf } from "../ChatRequest.js"
 import * as Lines from "../internal/lines.js"
 import * as Template from "../internal/template.js"
 import * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
+import { Guard } from "./completion.js"
 import * as Embeddings from "./embeddings.js"
 import * as Http from "./http.js"
 import * as Raw from "./ollamaRaw.js"
@@ -105,16 +106,26 @@ const renderBody = (request: ChatRequest): { readonly [key: string]: unknown } =
   _debug_render_only: true
 })
 
-const rawBody = (request: ChatRequest, prompt: string): { readonly [key: string]: unknown } => {
+/**
+ * The body of `POST /api/generate`. What is `undefined` is not sent. With a suffix the model's own template puts both texts
+ * into the form that it was trained for: that is not to be left out.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const generateBody = (request: ChatRequest, prompt: string): { readonly [key: string]: unknown } => {
   const images = Raw.images(request)
   return {
     model: request.model,
     prompt,
-    raw: true,
+    suffix: request.suffix,
+    raw: request.suffix === undefined ? true : undefined,
     stream: true,
     options: options(request),
-    ...(images.length === 0 ? {} : { images }),
-    ...(request.keepAlive === undefined ? {} : { keep_alive: request.keepAlive })
+    images: images.length === 0 ? undefined : images,
+    keep_alive: request.keepAlive,
+    logprobs: request.logprobs === undefined ? undefined : true,
+    top_logprobs: request.logprobs === 0 ? undefined : request.logprobs
   }
 }
 
@@ -252,7 +263,7 @@ export const decoder = (sink: Sink): Http.Decoder => new ChatDecoder(sink)
  * @category constructors
  */
 export const make = (transport: Transport, now: () => number): Backend => {
-  const send = (server: Server, path: string, body: object, decoder: Http.Decoder, sink: Sink) =>
+  const send = (server: Server, path: string, body: object, decoder: Http.Decoder, sink: Http.Listener) =>
     Http.start(
       transport,
       {
@@ -267,11 +278,22 @@ export const make = (transport: Transport, now: () => number): Backend => {
   const chat = (server: Server, request: ChatRequest, sink: Sink) =>
     send(server, "/api/chat", body(request), decoder(sink), sink)
 
+  const complete = (server: Server, request: ChatRequest, sink: Sink) =>
+    send(
+      server,
+      "/api/generate",
+      generateBody(request, promptOf(request)),
+      Raw.decoder(sink, (line) => finish(line, false)),
+      new Guard(sink, request)
+    )
+
   return {
     unsupported,
     ...Embeddings.ollama(transport, now),
-    start: chat,
+    start: (server, request, sink) =>
+      completes(request) ? complete(server, request, sink) : chat(server, request, sink),
     resume: (server, request, broken, sink, abilities) => {
+      if (completes(request)) return complete(server, Resume.further(request, broken, sink), sink)
       const steps = new Resume.Steps()
       const protocol: Resume.Protocol = {
         plain: (request, sink) => chat(server, request, sink),
@@ -289,7 +311,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
         const sent = Resume.wellFormed(broken.text)
         const repeated = Resume.repeats(broken.text, sent)
         const left = Resume.less(request, broken.tokens - repeated)
-        const body = rawBody(left, Raw.prompt(prompt, sent, broken.thinking))
+        const body = generateBody(left, Raw.prompt(prompt, sent, broken.thinking))
         sink.joins(broken.text.slice(sent.length), repeated, "continues")
         const guarded = new Resume.Unless(sink, goOn)
         const decoder = Raw.decoder(guarded, (line) => finish(line, false))

@@ -8,6 +8,7 @@
 import type { Finish, ServerFailure, Sink } from "../Backend.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import * as Lines from "../internal/lines.js"
+import * as Template from "../internal/template.js"
 import * as Message from "../Message.js"
 import { isRefusal } from "./abilities.js"
 import * as Http from "./http.js"
@@ -129,13 +130,25 @@ export class Rendering implements Sink {
  */
 export const decoder = (sink: Sink, finish: (line: { readonly [key: string]: unknown }) => Finish): Http.Decoder => {
   let finished = false
+  const template = Template.make("response")
   const lines = Lines.make((text) => {
     if (finished || text === "") return
+    const known = template.match(text)
+    if (known !== undefined) {
+      if (known !== "") sink.text(known)
+      return
+    }
     const line = Http.parseJson(text)
-    const { response, thinking } = line
+    const { created_at, done, logprobs, response, thinking } = line
     if (typeof thinking === "string" && thinking !== "") sink.thinking(thinking)
     if (typeof response === "string") {
-      if (response !== "") sink.text(response)
+      if (response !== "") {
+        if (Array.isArray(logprobs)) sink.logprobs?.(logprobs)
+        sink.text(response)
+        if (done === false && thinking === undefined && logprobs === undefined) {
+          template.learn(text, response, created_at)
+        }
+      }
     } else if (line["error"] !== undefined) {
       throw new Http.Reported(Http.errorText(line) ?? "an error without a message")
     } else if (line["done"] !== true) throw new Http.Malformed(`no response in ${text.slice(0, 200)}`)

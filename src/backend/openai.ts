@@ -1,16 +1,19 @@
 /**
- * The OpenAI API as many servers speak it: `POST /v1/chat/completions`, streamed as server-sent events.
+ * The OpenAI API as many servers speak it: `POST /v1/chat/completions`, and for texts `/v1/completions`, streamed as
+ * server-sent events.
  *
  * @since 0.1.0
  */
 import type { Backend, Sink } from "../Backend.js"
-import type { ChatRequest } from "../ChatRequest.js"
+import { type ChatRequest, completes } from "../ChatRequest.js"
 import type * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
+import { Guard } from "./completion.js"
 import * as Embeddings from "./embeddings.js"
 import * as Http from "./http.js"
 import { decoder } from "./openaiAnswer.js"
+import * as Text from "./openaiText.js"
 import * as Resume from "./resume.js"
 
 // =============================================================================
@@ -191,11 +194,25 @@ export const make = (transport: Transport, now: () => number): Backend => {
       sink,
       now
     )
+  const complete = (server: Server, request: ChatRequest, sink: Sink) =>
+    Http.start(
+      transport,
+      {
+        url: endpoint(server.url, Text.path),
+        headers: Http.headers(server, "text/event-stream"),
+        body: JSON.stringify(Text.body(request))
+      },
+      decoder(sink, request.suffix === undefined ? "raw" : "suffix"),
+      new Guard(sink, request, `/v1${Text.path}`),
+      now
+    )
   return {
     unsupported,
     ...Embeddings.openai(transport, now, (server) => endpoint(server.url, "/embeddings")),
-    start: (server, request, sink) => send(server, body(server, request), sink),
+    start: (server, request, sink) =>
+      completes(request) ? complete(server, request, sink) : send(server, body(server, request), sink),
     resume: (server, request, broken, sink, abilities) => {
+      if (completes(request)) return complete(server, Resume.further(request, broken, sink), sink)
       const steps = new Resume.Steps()
       const protocol: Resume.Protocol = {
         plain: (request, sink) => send(server, body(server, request), sink),

@@ -1,5 +1,5 @@
 /**
- * Reads the answers of `/v1/chat/completions`: server-sent events, and the one object of a server without streams.
+ * Reads the answers of `/v1/chat/completions` and `/v1/completions`: server-sent events, and the one object of a server without streams.
  *
  * @since 0.1.0
  */
@@ -9,6 +9,7 @@ import * as Lines from "../internal/lines.js"
 import * as Sse from "../internal/sse.js"
 import * as Template from "../internal/template.js"
 import * as Http from "./http.js"
+import * as Text from "./openaiText.js"
 
 const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
@@ -112,7 +113,8 @@ const openingBrace = 0x7b
 const leading: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb, 0xbf])
 
 /**
- * Reads the events of `/v1/chat/completions`. The answer is complete once a finish reason came and the stream ended,
+ * Reads the events of `/v1/chat/completions`, or of `/v1/completions` where a text is gone on with (`raw`) or filled in
+ * (`suffix`). The answer is complete once a finish reason came and the stream ended,
  * with `[DONE]` or without, or broke off: all that can be missing then is how many tokens it was.
  *
  * A server that knows no streams answers with one object instead: that is read as a single chunk.
@@ -120,7 +122,7 @@ const leading: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb
  * @since 0.1.0
  * @category constructors
  */
-export const decoder = (sink: Sink): Http.Decoder => {
+export const decoder = (sink: Sink, kind: "chat" | "raw" | "suffix" = "chat"): Http.Decoder => {
   let finished = false
   let broken = false
   let reason: FinishReason | undefined
@@ -132,7 +134,7 @@ export const decoder = (sink: Sink): Http.Decoder => {
   let events = 0
   /** The pieces of an answer that is no stream; `false` where it is one. */
   let body: Array<Uint8Array> | undefined | false
-  const template = Template.make()
+  const template = Template.make(kind === "chat" ? "content" : "text")
 
   const complete = (): void => {
     if (finished || reason === undefined) return
@@ -169,6 +171,20 @@ export const decoder = (sink: Sink): Http.Decoder => {
     }
   }
 
+  const takeText = (
+    chunk: { readonly [key: string]: unknown },
+    choice: { readonly [key: string]: unknown },
+    data: string
+  ): void => {
+    const { finish_reason, logprobs, text } = choice
+    if (kind === "raw" && Text.isTemplated(chunk)) throw new Http.Unable(Text.templated)
+    if (typeof text !== "string" || text === "") return
+    const likely = Text.likelihoods(logprobs)
+    if (likely !== undefined) sink.logprobs?.(likely)
+    sink.text(text)
+    if ((finish_reason ?? "") === "" && logprobs == null && chunk["usage"] == null) template.learn(data, text)
+  }
+
   const takeChunk = (chunk: { readonly [key: string]: unknown }, data: string): void => {
     const { choices, error, timings } = chunk
     if (error !== undefined && error !== null) {
@@ -179,7 +195,8 @@ export const decoder = (sink: Sink): Http.Decoder => {
       if (isObject(choice)) {
         const { delta = choice["message"], finish_reason, logprobs } = choice
         if (finish_reason === "error") throw new Http.Reported("the server gave the answer up without saying why")
-        if (isObject(delta)) {
+        if (kind !== "chat") takeText(chunk, choice, data)
+        else if (isObject(delta)) {
           said(delta, logprobs)
           const { content, function_call, reasoning, reasoning_content, refusal, tool_calls } = delta
           // A template may hold nothing else that counts: a finish reason or usage must be read.

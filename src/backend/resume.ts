@@ -12,10 +12,12 @@
  * | echoes | the same | the text so far |
  * | begins anew, or refuses | as it was at first | the text so far |
  *
+ * Where it is a text that is completed, and no conversation answered, nothing of this is needed: see `further`.
+ *
  * @since 0.1.0
  */
 import type { Abilities, Ability, Asker, Broken, Finish, Joint, ServerFailure, Sink } from "../Backend.js"
-import type { ChatRequest } from "../ChatRequest.js"
+import { type ChatRequest, promptOf } from "../ChatRequest.js"
 import * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Exchange } from "../Transport.js"
@@ -104,6 +106,20 @@ export const repeats = (text: string, sent: string): number => (sent.length < te
  */
 export const continuable = (request: ChatRequest): boolean =>
   request.format === "text" && request.messages.at(-1)?.role !== "assistant"
+
+/**
+ * The request for the rest of a text that is completed: what has come of it is a part of the text now, which on every
+ * server is the exact place.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const further = (request: ChatRequest, broken: Broken, sink: Joint): ChatRequest => {
+  const sent = wellFormed(broken.text)
+  const repeated = repeats(broken.text, sent)
+  sink.joins(broken.text.slice(sent.length), repeated, "continues")
+  return { ...less(request, broken.tokens - repeated), messages: [Message.user(promptOf(request) + sent)] }
+}
 
 // =============================================================================
 // steps

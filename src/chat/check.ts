@@ -76,6 +76,41 @@ const plain = (options: Options, definitions: unknown): unknown => {
 
 const none: ReadonlyArray<Message.Message> = []
 
+/** Why a call that completes a text cannot have all that it was given: nothing can be put around the text. */
+const besidesText = (
+  { persona, raw, suffix, system, think, toolChoice, tools }: ChatRequest.Options,
+  session: string | undefined,
+  format: ChatRequest.Format,
+  messages: ReadonlyArray<Message.Message>
+): InvalidRequest | undefined => {
+  const name = raw === true ? "raw" : "suffix"
+  if (raw === true && suffix !== undefined) {
+    const reason = "cannot be given together with raw: the server puts both texts into the model's own form"
+    return new InvalidRequest({ field: "suffix", reason })
+  }
+  const besides = {
+    system,
+    persona,
+    session,
+    tools: tools?.length === 0 ? undefined : tools,
+    toolChoice,
+    think: think === false ? undefined : think
+  }
+  for (const [field, value] of Object.entries(besides)) {
+    if (value === undefined) continue
+    const reason = `cannot be given together with ${name}: the model gets the text alone, without a chat template`
+    return new InvalidRequest({ field, reason })
+  }
+  if (format !== "text") {
+    return new InvalidRequest({ field: name, reason: "cannot be given where JSON is asked for; ask for text" })
+  }
+  const [only] = messages
+  if (messages.length !== 1 || only?.role !== "user" || only.name !== undefined || Message.images(only).length > 0) {
+    return new InvalidRequest({ field: "messages", reason: `must be one text of the user together with ${name}` })
+  }
+  return undefined
+}
+
 /**
  * A call that has been checked.
  *
@@ -146,6 +181,12 @@ export const check = (
     const reason = `names '${toolChoice.name}', which is not among tools`
     return Either.left(new InvalidRequest({ field: "toolChoice", reason }))
   }
+  const fresh = turnMessages(prompt)
+  if (Either.isLeft(fresh)) return Either.left(fresh.left)
+  if (ChatRequest.completes(options)) {
+    const wrong = besidesText(options, id, format, fresh.right)
+    if (wrong !== undefined) return Either.left(wrong)
+  }
   let system = options.system
   if (options.persona !== undefined) {
     if (system !== undefined) {
@@ -160,8 +201,6 @@ export const check = (
     }
   }
   if (format !== "text") system = StructuredOutput.withInstruction(system)
-  const fresh = turnMessages(prompt)
-  if (Either.isLeft(fresh)) return Either.left(fresh.left)
   return Either.right({
     options,
     model: options.model ?? settings.model,

@@ -17,7 +17,8 @@ const about: About = {
   examples: [
     'aicortex chat "Why is the sky blue?" --stream',
     'git diff | aicortex chat "Write a commit message." --model qwen2.5-coder:7b',
-    'aicortex chat "The capital of France?" --schema city.schema.json'
+    'aicortex chat "The capital of France?" --schema city.schema.json',
+    "aicortex chat --raw --model qwen2.5-coder:1.5b-base --max-tokens 200 - < half.py"
   ]
 }
 

@@ -12,7 +12,8 @@ import { refuse } from "./problem.js"
 /**
  * - `model`: as it was named; `undefined` where it was not
  * - `request`: all else that a server is sent
- * - `n`: so many answers at once
+ * - `prompts`: where there are several, the messages of each; those of `request` are the first
+ * - `n`: so many answers at once, to each prompt
  * - `oneTool`: an answer may call one tool at most
  * - `session`, `routing`, `cache`: what our own API has besides
  *
@@ -22,6 +23,7 @@ import { refuse } from "./problem.js"
 export interface Ask {
   readonly model: string | undefined
   readonly request: Omit<ChatRequest, "model">
+  readonly prompts?: ReadonlyArray<ReadonlyArray<Message.Message>> | undefined
   readonly stream: boolean
   readonly n: number
   readonly oneTool: boolean
@@ -45,6 +47,25 @@ export const model = (body: Fields.Fields, name = "model"): string | undefined =
     refuse(name, `must not be longer than ${longestName} characters`)
   }
   return given
+}
+
+/**
+ * How many answers there are in all: those to the first prompt come first.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const choices = ({ n, prompts }: Ask): number => (prompts === undefined ? n : n * prompts.length)
+
+/**
+ * What a server is sent for one of them.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const requestOf = ({ n, prompts, request }: Ask, choice: number): Omit<ChatRequest, "model"> => {
+  const messages = prompts?.[Math.floor(choice / n)]
+  return messages === undefined ? request : { ...request, messages }
 }
 
 /**
@@ -135,6 +156,7 @@ export const tokensOf = (characters: number): number => Math.ceil(characters / 4
 export interface Needs {
   readonly tools: boolean
   readonly vision: boolean
+  readonly insert: boolean
   readonly prompt: number
 }
 
@@ -142,12 +164,19 @@ export interface Needs {
  * @since 0.1.0
  * @category accessors
  */
-export const needs = ({ request }: Ask): Needs => {
+export const needs = ({ prompts, request }: Ask): Needs => {
   let characters = 0
   let vision = false
   for (const message of request.messages) {
     characters += Message.text(message).length
     if (typeof message.content !== "string" && message.content.some((part) => part.type === "image")) vision = true
   }
-  return { tools: request.tools.length > 0, vision, prompt: tokensOf(characters) }
+  if (prompts !== undefined) {
+    for (const [message] of prompts) {
+      if (message !== undefined) characters = Math.max(characters, Message.text(message).length)
+    }
+  }
+  const insert = request.suffix !== undefined
+  if (request.suffix !== undefined) characters += request.suffix.length
+  return { tools: request.tools.length > 0, vision, insert, prompt: tokensOf(characters) }
 }

@@ -13,7 +13,7 @@ import * as ResponseCache from "../ResponseCache.js"
 import type { Traveller } from "../Router.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
 import * as Telemetry from "../Telemetry.js"
-import { type Ask, needs } from "./ask.js"
+import { type Ask, needs, requestOf } from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
 import * as Problem from "./problem.js"
@@ -88,13 +88,14 @@ export class Errand {
   // ---------------------------------------------------------------------------
 
   /** Runs `use` with one model after the other, until one of them has answered or something else is wrong. */
-  async course<A>(use: (candidate: Candidate, request: ChatRequest) => Promise<A>): Promise<A> {
+  async course<A>(choice: number, use: (candidate: Candidate, request: ChatRequest) => Promise<A>): Promise<A> {
     const { models } = this
     const n = models.length
+    const request = requestOf(this.ask, choice)
     for (let i = 0; ; i++) {
       const candidate = models[i] as Candidate
       try {
-        return await use(candidate, { ...this.ask.request, model: candidate.model })
+        return await use(candidate, { ...request, model: candidate.model })
       } catch (error) {
         if (i + 1 >= n || this.given || this.exchange.left || !Problem.isServers(error)) throw error
       }

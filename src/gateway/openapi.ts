@@ -14,7 +14,7 @@ import { bodies } from "./openapi/bodies.js"
  */
 export const summaries: ReadonlyArray<readonly [method: string, path: string, about: string]> = [
   ["POST", "/v1/chat/completions", "A chat completion, whole or as a stream (OpenAI)"],
-  ["POST", "/v1/completions", "A completion of one prompt (OpenAI)"],
+  ["POST", "/v1/completions", "What comes next in a text, or stands between two (OpenAI)"],
   ["POST", "/v1/responses", "A response, whole or as events (OpenAI)"],
   ["GET", "/v1/responses/{id}", "A response that was kept (OpenAI)"],
   ["DELETE", "/v1/responses/{id}", "Forgets a response (OpenAI)"],
@@ -26,7 +26,7 @@ export const summaries: ReadonlyArray<readonly [method: string, path: string, ab
   ["GET", "/v1/sessions/{id}", "What was said in a conversation"],
   ["DELETE", "/v1/sessions/{id}", "Forgets a conversation"],
   ["POST", "/api/chat", "A chat, as a stream of lines or whole (Ollama)"],
-  ["POST", "/api/generate", "An answer to a prompt, as a stream of lines or whole (Ollama)"],
+  ["POST", "/api/generate", "An answer to a prompt, or the rest of a text, as a stream of lines or whole (Ollama)"],
   ["POST", "/api/embed", "Embeddings of texts (Ollama)"],
   ["POST", "/api/embeddings", "The embedding of one text (Ollama, older form)"],
   ["GET", "/api/tags", "The models of all servers (Ollama)"],

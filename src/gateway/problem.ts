@@ -136,7 +136,7 @@ export const of = (error: unknown, labels: Labels): Problem => {
       const { field, reason, server } = known as Extract<ChatError, { _tag: "InvalidRequest" }>
       if (server !== undefined) return make(400, labels.redact(reason), null, null)
       const param = params[field] ?? field
-      return make(400, `'${param}': ${reason}`, null, param)
+      return make(400, `'${param}': ${labels.redact(reason)}`, null, param)
     }
     case "ModelNotFound": {
       const { model, suggestions } = known as Extract<ChatError, { _tag: "ModelNotFound" }>
@@ -206,6 +206,12 @@ export const of = (error: unknown, labels: Labels): Problem => {
   }
 }
 
+/** Not every model can go on with a text, or fill one in. */
+const isOfModel = (error: Error): boolean => {
+  const { field } = error as Partial<Extract<ChatError, { _tag: "InvalidRequest" }>>
+  return field === "raw" || field === "suffix"
+}
+
 /**
  * Whether another model may do better: nothing is wrong with the request itself.
  *
@@ -218,7 +224,8 @@ export const isServers = (error: unknown): boolean =>
   (error._tag === "AllServersFailed" ||
     error._tag === "NoServers" ||
     error._tag === "ModelNotFound" ||
-    error._tag === "Overloaded")
+    error._tag === "Overloaded" ||
+    (error._tag === "InvalidRequest" && isOfModel(error)))
 
 /**
  * In OpenAI's shape.

@@ -32,6 +32,7 @@ const providers: ReadonlySet<string> = new Set<Protocol>(["ollama", "openai", "e
 const maxAuto = 5
 
 const sees = /llava|bakllava|vision|moondream|pixtral|gemma3|gemma-3|minicpm-v|[-.]?vl\b|llama4/i
+const writesCode = /code|\bfim\b/i
 const embeds = /embed|minilm|bge-|reranker/i
 
 /** Of models that do both, only some lists say that they complete. */
@@ -41,8 +42,9 @@ const completes = ({ capabilities, model_name: name }: ModelInfo): boolean =>
     : capabilities.includes("completion") || !capabilities.includes("embedding")
 
 /** 2: for certain; 1: perhaps; 0: no. */
-const can = ({ capabilities, model_name: name }: ModelInfo, capability: "tools" | "vision"): number => {
+const can = ({ capabilities, model_name: name }: ModelInfo, capability: "tools" | "vision" | "insert"): number => {
   if (capabilities !== undefined) return capabilities.includes(capability) ? 2 : 0
+  if (capability === "insert") return writesCode.test(name) ? 1 : 0
   return capability === "tools" || sees.test(name) ? 1 : 0
 }
 
@@ -98,7 +100,8 @@ const auto = (library: Library, settings: Settings, ask: Ask) =>
       if (info === undefined || !completes(info)) continue
       const tools = wanted.tools ? can(info, "tools") : 2
       const vision = wanted.vision ? can(info, "vision") : 2
-      if (tools === 0 || vision === 0) continue
+      const insert = wanted.insert ? can(info, "insert") : 2
+      if (tools === 0 || vision === 0 || insert === 0) continue
       const hosts = yield* Effect.orElseSucceed(library.locate(model), (): ReadonlyArray<Host> => [])
       let rested = 0
       let resident = 0
@@ -117,19 +120,23 @@ const auto = (library: Library, settings: Settings, ask: Ask) =>
           ? 1
           : 0
       const chosen = key === preferred ? 1 : 0
-      scored.push({ model, score: [room, rested, tools + vision, resident, chosen, idle, sizeOf(info)] })
+      scored.push({ model, score: [room, rested, tools + vision + insert, resident, chosen, idle, sizeOf(info)] })
     }
     scored.sort(compare)
     const found = scored.slice(0, maxAuto).map(({ model }): Candidate => ({ model, only: undefined, shown: autoShown }))
     if (found.length > 0) return found
     // Without any server there is still the model that is built in. It does not stand in for servers that are down.
-    if (statuses.length === 0 && !wanted.tools && !wanted.vision) {
+    if (statuses.length === 0 && !wanted.tools && !wanted.vision && !wanted.insert) {
       return [{ model: demoModel, only: undefined, shown: autoShown }]
     }
     if (statuses.length > 0 && !statuses.some((status) => status.reachable)) {
       throw new Refusal(make(503, "No server answers.", "no_server_answers", null, 5_000))
     }
-    const lacks = [wanted.tools ? "call tools" : "", wanted.vision ? "see images" : ""].filter((one) => one !== "")
+    const lacks = [
+      wanted.tools ? "call tools" : "",
+      wanted.vision ? "see images" : "",
+      wanted.insert ? "fill in the middle" : ""
+    ].filter((one) => one !== "")
     const reason = lacks.length === 0 ? "can answer" : `is known to ${lacks.join(" and ")}`
     throw new Refusal(make(404, `No model on the servers ${reason}.`, "model_not_found", "model"))
   })

@@ -9,6 +9,7 @@
 import * as Either from "effect/Either"
 import type { ChatRequest } from "../ChatRequest.js"
 import { SchemaMismatch } from "../Errors.js"
+import { choices } from "./ask.js"
 import type { Codec, Writer } from "./codec.js"
 import type { Errand } from "./errand.js"
 import { mustFit, only } from "./fitting.js"
@@ -58,9 +59,11 @@ export class Stream {
   async answer(): Promise<void> {
     const { errand } = this
     const { ask, exchange } = errand
-    const one = (choice: number) => errand.course((candidate, request) => this.stream(choice, candidate, request))
-    if (ask.n === 1) await one(0)
-    else await Promise.all(Array.from({ length: ask.n }, (_, choice) => one(choice)))
+    const length = choices(ask)
+    const one = (choice: number) =>
+      errand.course(choice, (candidate, request) => this.stream(choice, candidate, request))
+    if (length === 1) await one(0)
+    else await Promise.all(Array.from({ length }, (_, choice) => one(choice)))
     if (exchange.left || this.writer === undefined) return
     if (this.codec.settle !== undefined) await this.codec.settle()
     exchange.end(this.writer.finish())

@@ -9,7 +9,7 @@ import { SchemaMismatch } from "../Errors.js"
 import type { Result } from "../Failover.js"
 import * as Message from "../Message.js"
 import * as StructuredOutput from "../StructuredOutput.js"
-import { tokensOf } from "./ask.js"
+import { choices, tokensOf } from "./ask.js"
 import type { Answered, Codec } from "./codec.js"
 import type { Errand } from "./errand.js"
 import { mustFit, only } from "./fitting.js"
@@ -72,8 +72,8 @@ const fitting = async (
   throw new SchemaMismatch({ model: candidate.model, issues: again.left, text: second.text })
 }
 
-const choose = (errand: Errand): Promise<Chosen> =>
-  errand.course((candidate, request) => {
+const choose = (errand: Errand, choice: number): Promise<Chosen> =>
+  errand.course(choice, (candidate, request) => {
     if (errand.ask.session !== undefined) return inSession(errand, candidate, request)
     const { decoder } = errand
     return decoder === undefined
@@ -89,8 +89,11 @@ const choose = (errand: Errand): Promise<Chosen> =>
  */
 export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
   const { ask, exchange, house } = errand
+  const length = choices(ask)
   const all =
-    ask.n === 1 ? [await choose(errand)] : await Promise.all(Array.from({ length: ask.n }, () => choose(errand)))
+    length === 1
+      ? [await choose(errand, 0)]
+      : await Promise.all(Array.from({ length }, (_, choice) => choose(errand, choice)))
   const [first] = all
   if (exchange.left || first === undefined) return
   const started = performance.now()

@@ -21,6 +21,8 @@ const indexOfOnly = (text: string, part: string): number => {
 }
 
 class Learned implements Template {
+  constructor(private readonly field: string) {}
+
   /** Before the stamp, or all that is before the content; then between the two; then after the content. */
   private head = ""
   private middle: string | undefined
@@ -50,7 +52,8 @@ class Learned implements Template {
     }
     this.tail = ""
     if (special.test(content)) return
-    const key = line.includes('"content":"') ? '"content":"' : '"content": "'
+    const narrow = `"${this.field}":"`
+    const key = line.includes(narrow) ? narrow : `"${this.field}": "`
     const at = indexOfOnly(line, `${key}${content}"`)
     if (at === -1) return
     const before = line.slice(0, at + key.length)
@@ -69,5 +72,9 @@ class Learned implements Template {
   }
 }
 
-/** @internal */
-export const make = (): Template => new Learned()
+/**
+ * `field` is the name of what changes.
+ *
+ * @internal
+ */
+export const make = (field = "content"): Template => new Learned(field)

@@ -37,15 +37,19 @@ const json = (res: ServerResponse, status: number, body: Json) => {
 const tell = (number: number, step: "begin" | "token" | "end", seed?: number) =>
   process.stdout.write(`${JSON.stringify({ number, step, seed })}\n`)
 
+/** Answers a chat, or, where there are no messages, goes on with a text. */
 const complete = (body: Json, res: ServerResponse) => {
   const number = requests++
   tell(number, "begin", body.seed)
   const after = hold
   hold = undefined
   let sent = 0
-  const event = (delta: Json, finish_reason: string | null, rest: Json = {}) =>
-    res.write(`data: ${JSON.stringify({ model, choices: [{ index: 0, delta, finish_reason }], ...rest })}\n\n`)
-  const messages: ReadonlyArray<Message.Message> = body.messages
+  const raw = body.messages === undefined
+  const event = (delta: Json, finish_reason: string | null, rest: Json = {}) => {
+    const said = raw ? { text: delta.content ?? "" } : { delta }
+    res.write(`data: ${JSON.stringify({ model, choices: [{ index: 0, ...said, finish_reason }], ...rest })}\n\n`)
+  }
+  const messages: ReadonlyArray<Message.Message> = raw ? [Message.user(body.prompt)] : body.messages
   const partial = messages.at(-1)?.role === "assistant" ? Message.text(messages.at(-1) as Message.Message) : ""
   const goesOn = partial !== "" && habit !== "restart"
   // llama.cpp says the partial answer again, unless it is told not to.
@@ -56,14 +60,15 @@ const complete = (body: Json, res: ServerResponse) => {
       topP: body.top_p,
       maxTokens: body.max_tokens,
       stop: body.stop,
-      seed: body.seed
+      seed: body.seed,
+      raw
     },
     model,
     goesOn || partial === "" ? messages : messages.slice(0, -1),
     "text"
   )
   res.writeHead(200, { "content-type": "text/event-stream" })
-  event({ role: "assistant", content: null }, null)
+  if (!raw) event({ role: "assistant", content: null }, null)
   let end: Finish | undefined
   const exchange = engine.backend.start(Server.embedded, request, {
     connected: () => {},
@@ -102,7 +107,7 @@ const server = createServer(async (req, res) => {
     hold = body.after
     json(res, 200, {})
   } else if (req.url === "/v1/models") json(res, 200, { object: "list", data: [{ id: model, object: "model" }] })
-  else if (req.url === "/v1/chat/completions") complete(body, res)
+  else if (req.url === "/v1/chat/completions" || req.url === "/v1/completions") complete(body, res)
   else json(res, 404, { error: { message: "File Not Found" } })
 })
 

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto"
-import { handleOpenAI, openAIError } from "./fakeOpenAI.js"
+import { handleOpenAI, isCompletion, openAIError } from "./fakeOpenAI.js"
 import { type Dialect, type Exchange, type FakeOptions, type FakeServer, head, sleep, startServer } from "./harness.js"
 import { canonical, type FakeModel, findModel, type Model, modelsOf } from "./models.js"
 import { checkOllamaBody, goJson, nested, syntaxError } from "./ollamaChecks.js"
@@ -41,13 +41,14 @@ const routes: Readonly<Record<string, string>> = {
   "/api/delete": "DELETE",
   "/v1/models": "GET",
   "/v1/chat/completions": "POST",
+  "/v1/completions": "POST",
   "/v1/embeddings": "POST"
 }
 
 const ollama: Dialect<FakeOllamaOptions> = {
   protocol: "ollama",
   kindOf: (_, path) => {
-    if (path === "/api/chat" || path === "/api/generate" || path === "/v1/chat/completions") return "chat"
+    if (path === "/api/chat" || path === "/api/generate" || isCompletion(path)) return "chat"
     if (path === "/api/tags" || path === "/v1/models") return "tags"
     return /^\/(api\/(version|ps|show)|v1\/models\/.*)?$/.test(path) ? "discovery" : "other"
   },
@@ -168,7 +169,8 @@ async function generate(x: X, body: Json, chat: boolean): Promise<void> {
     partial: chat ? trailingAssistant(body.messages) : rawPartial || undefined,
     continuation: rawPartial ? "continue" : (x.options.continuation ?? "restart"),
     trims: rawPartial ? false : x.options.trims,
-    think: body.think !== false
+    think: body.think !== false,
+    after: !chat && rawPartial === undefined && (body.raw === true || body.suffix) ? body.prompt : undefined
   })
   const start = performance.now()
   if (!(await loadModel(x, name))) return

@@ -1,7 +1,8 @@
 import { type Dialect, type Exchange, type FakeOptions, type FakeServer, head, sleep, startServer } from "./harness.js"
 import { findModel, modelsOf } from "./models.js"
 import { goJson } from "./ollamaChecks.js"
-import { checkOpenAIBody, type Flavour, type Problem } from "./openAIChecks.js"
+import { checkOpenAIBody, checkTextBody, type Flavour, type Problem } from "./openAIChecks.js"
+import { makeTextWriter } from "./openAITextWriter.js"
 import { errorBody, type FakeOpenAIOptions, makeWriter, serverError } from "./openAIWriter.js"
 import { loadModel, sendBody, sendStream } from "./output.js"
 import { countPrompt, embedding, type Json, script, trailingAssistant } from "./script.js"
@@ -15,12 +16,15 @@ export const startFakeOpenAI = (options: FakeOpenAIOptions = {}): Promise<FakeSe
 
 type X = Exchange<FakeOptions>
 
+/** Whether a model answers there. */
+export const isCompletion = (path: string): boolean => path === "/v1/chat/completions" || path === "/v1/completions"
+
 const flavourOf = (options: FakeOpenAIOptions): Flavour => options.flavour ?? "openai"
 
 const openAI: Dialect<FakeOpenAIOptions> = {
   protocol: "openai",
   kindOf: (_, path) => {
-    if (path === "/v1/chat/completions") return "chat"
+    if (isCompletion(path)) return "chat"
     if (path === "/v1/models") return "tags"
     return path === "/" || path === "/health" || path.startsWith("/v1/models/") ? "discovery" : "other"
   },
@@ -86,11 +90,40 @@ export async function handleOpenAI(x: X, options: FakeOpenAIOptions): Promise<vo
     )
     return found === undefined ? problem(x, flavour, noModel(flavour, id)) : json({ ...found, id })
   }
-  const isChat = path === "/v1/chat/completions"
-  if ((!isChat && path !== "/v1/embeddings") || method !== "POST") return unknownRoute(x, flavour, method, path)
+  const answers = isCompletion(path) && (path === "/v1/chat/completions" || options.completions !== false)
+  if ((!answers && path !== "/v1/embeddings") || method !== "POST") return unknownRoute(x, flavour, method, path)
   if (body === undefined) return problem(x, flavour, unparsable(flavour, rawBody))
-  if (!isChat) return embeddings(x, options, flavour, json)
-  return complete(x, options, flavour, json)
+  if (!answers) return embeddings(x, options, flavour, json)
+  return path === "/v1/completions" ? completeText(x, options, flavour, json) : complete(x, options, flavour, json)
+}
+
+/** Goes on with a text, or fills it in. Only Ollama puts the text into the model's template, where nothing must follow it. */
+async function completeText(x: X, options: FakeOpenAIOptions, flavour: Flavour, json: (value: Json) => Promise<void>) {
+  const body = x.record.body
+  const refused = checkTextBody(body, flavour, findModel(options, body?.model)?.capabilities ?? [])
+  if (refused !== undefined) return problem(x, flavour, refused)
+  const model = findOpenAIModel(options, flavour, body.model)
+  if (model === undefined) return problem(x, flavour, noModel(flavour, body.model))
+  const overflow = contextOverflow(body, model.contextLength, flavour)
+  if (overflow !== undefined) return problem(x, flavour, overflow)
+  const templated = flavour === "ollama" && !body.suffix
+  const prompt: string = Array.isArray(body.prompt) ? body.prompt[0] : body.prompt
+  const said = script(options.reply, body, x.n, {
+    maxTokens: body.max_tokens ?? (flavour === "openai" || flavour === "vllm" ? 16 : undefined),
+    stop: typeof body.stop === "string" ? [body.stop] : (body.stop ?? []),
+    after: templated ? undefined : prompt
+  })
+  const start = performance.now()
+  if (!(await loadModel(x, body.model ?? ""))) return
+  const writer = makeTextWriter(flavour, model.name, said, performance.now() - start)
+  if (body.stream === true) {
+    return sendStream(x, streamTypes[flavour], writer.frames(body), {
+      error: writer.errorEvent,
+      malformed: `data: {"id":"cmpl-1","object":"text_completion","choices":[{"text":"oo\n\n`
+    })
+  }
+  x.record.tokensSent = said.completionTokens
+  return json(writer.whole(body))
 }
 
 async function complete(x: X, options: FakeOpenAIOptions, flavour: Flavour, json: (value: Json) => Promise<void>) {

@@ -344,6 +344,79 @@ describe("fake OpenAI", () => {
   })
 })
 
+describe("fakes go on with texts", () => {
+  const reply = ["a", " b", " c", " d"]
+  const models = [{ name: "m", capabilities: ["completion", "insert"] }]
+  const text = (server: FakeServer<never>, more: Json = {}) =>
+    post(`${server.url}/v1/completions`, { model: "m", prompt: "x", ...more })
+  const wordsOf = (chunks: ReadonlyArray<Json>) => chunks.map((chunk) => chunk.choices?.[0]?.text ?? "").join("")
+
+  it("Ollama as it is, or around a gap, each from where the text ends", async () => {
+    const server = await ollama({ models, reply })
+    const generate = (more: Json) => post(`${server.url}/api/generate`, { model: "m", stream: false, ...more })
+    const raw = (await (await generate({ prompt: "x a b", raw: true })).json()) as Json
+    expect(raw).toMatchObject({ response: " c d", done_reason: "stop" })
+    expect(raw.context).toBeUndefined()
+    expect(await (await generate({ prompt: "x a", suffix: "y" })).json()).toMatchObject({ response: " b c d" })
+    // A prompt that goes through the template is no text that is gone on with.
+    expect(await (await generate({ prompt: "x a b" })).json()).toMatchObject({ response: "a b c d" })
+    expect(await (await generate({ prompt: "x", raw: true, system: "s" })).json()).toEqual({
+      error: "raw mode does not support template, system, or context"
+    })
+    const plain = await ollama({ models: ["m"] })
+    const refused = await post(`${plain.url}/api/generate`, { model: "m", prompt: "x", suffix: "y" })
+    expect([refused.status, await refused.json()]).toEqual([
+      400,
+      { error: "registry.ollama.ai/library/m:latest does not support insert" }
+    ])
+  })
+
+  it("each flavour in its own form", async () => {
+    for (const flavour of ["openai", "llamacpp", "vllm"] as const) {
+      const server = await openai({ models, reply, flavour })
+      const whole = (await (await text(server, { prompt: "x a b" })).json()) as Json
+      expect(whole).toMatchObject({ object: "text_completion", choices: [{ text: " c d", finish_reason: "stop" }] })
+      const asked = { stream: true, stream_options: { include_usage: true } }
+      const chunks = events(await (await text(server, asked)).text())
+      expect(chunks.at(-1)).toBe("[DONE]")
+      expect(wordsOf(chunks)).toBe("a b c d")
+      expect(chunks.find((chunk) => chunk.usage?.completion_tokens === 4)).toBeDefined()
+      // vLLM says with the last token that it is the last.
+      const last = chunks.find((chunk) => typeof chunk.choices?.[0]?.finish_reason === "string")
+      expect(last.choices[0].text).toBe(flavour === "vllm" ? " d" : "")
+    }
+    const many = await openai({ models, reply: Array.from({ length: 20 }, () => "a ") })
+    expect(await (await text(many)).json()).toMatchObject({
+      choices: [{ finish_reason: "length" }],
+      usage: { completion_tokens: 16 }
+    })
+  })
+
+  it("and refuse what the real ones refuse", async () => {
+    const told = async (options: FakeOpenAIOptions, more: Json): Promise<[number, string]> => {
+      const response = await text(await openai({ models, ...options }), more)
+      const body = (await response.json()) as Json
+      return [response.status, body.error?.message ?? body.detail]
+    }
+    expect(await told({ flavour: "vllm" }, { suffix: "y" })).toEqual([400, "suffix is not currently supported"])
+    expect(await told({ flavour: "llamacpp" }, { suffix: "y" })).toEqual([500, "Unsupported param: suffix"])
+    expect(await told({}, { top_k: 3 })).toEqual([400, "Unrecognized request argument supplied: top_k"])
+    expect(await told({ completions: false }, {})).toEqual([404, "Invalid URL (POST /v1/completions)"])
+    expect(await told({ completions: false, flavour: "vllm" }, {})).toEqual([404, "Not Found"])
+    const [status, words] = await told({ models: ["gpt-4o-mini"] }, { model: "gpt-4o-mini" })
+    expect([status, words]).toEqual([404, expect.stringContaining("This is a chat model")])
+  })
+
+  it("Ollama's /v1 puts a text into its template, and says who it is", async () => {
+    const server = await ollama({ models, reply })
+    const body = (await (await text(server, { prompt: "x a b" })).json()) as Json
+    expect(body).toMatchObject({ choices: [{ text: "a b c d" }], system_fingerprint: "fp_ollama" })
+    expect(await (await text(server, { prompt: "x a b", suffix: "y" })).json()).toMatchObject({
+      choices: [{ text: " c d" }]
+    })
+  })
+})
+
 describe("faults", () => {
   const outcome = async (fault: Fault, kind: "ollama" | "openai" = "ollama", options: Json = {}) => {
     const server =

@@ -60,6 +60,9 @@ export function checkOllamaBody(
   if (shape !== undefined) return shape
   if (chat && !body.model) return [400, "model is required"]
   if (model === undefined) return undefined
+  if (!chat && body.raw === true && (body.template || body.system || body.context?.length > 0)) {
+    return [400, "raw mode does not support template, system, or context"]
+  }
 
   const name = body.model
   const can = (capability: string) => model.capabilities.includes(capability)
@@ -98,10 +101,13 @@ function checkShape(body: Json, struct: string): [number, string] | undefined {
     ["model", "string"],
     ["prompt", "string"],
     ["system", "string"],
+    ["suffix", "string"],
+    ["raw", "bool"],
     ["stream", "bool"]
   ]) {
     const value = body[key as string]
-    if (key === "prompt" && struct === "ChatRequest") continue
+    // /api/chat has no such fields, and Go passes over what it does not know.
+    if (["prompt", "suffix", "raw"].includes(key as string) && struct === "ChatRequest") continue
     if (given(value) && goType(value) !== type) return mismatch(value, `${struct}.${key}`, type as string)
   }
   const think = body.think

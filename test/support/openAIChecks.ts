@@ -68,4 +68,37 @@ export function checkOpenAIBody(body: Json, flavour: Flavour): Problem | undefin
   return undefined
 }
 
+const knownOfTexts = new Set(
+  (
+    "model prompt best_of echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop stream " +
+    "stream_options suffix temperature top_p user"
+  ).split(" ")
+)
+
+/** Why a server of this flavour refuses the body of a text completion, if it does. */
+export function checkTextBody(body: Json, flavour: Flavour, capabilities: ReadonlyArray<string>): Problem | undefined {
+  if (typeof body !== "object" || body === null || Array.isArray(body)) return bad("The body must be a JSON object.")
+  const unknown = flavour === "openai" ? Object.keys(body).filter((key) => !knownOfTexts.has(key)) : []
+  if (unknown.length > 0) {
+    return bad(`Unrecognized request argument${unknown.length > 1 ? "s" : ""} supplied: ${unknown.join(", ")}`)
+  }
+  if (body.model === undefined && flavour === "openai") return bad("you must provide a model parameter")
+  if (!given(body.prompt) && flavour === "llamacpp") {
+    return { status: 500, message: '"prompt" is required', type: "server_error" }
+  }
+  if (flavour === "openai" && /^(gpt-[45]|o\d|gpt-3\.5-turbo$)/.test(body.model)) {
+    const message =
+      "This is a chat model and not supported in the v1/completions endpoint. Did you mean to use v1/chat/completions?"
+    return { status: 404, message, type: "invalid_request_error", param: "model" }
+  }
+  if (given(body.logprobs) && typeof body.logprobs !== "number") return bad("Invalid type for 'logprobs'.")
+  if (!given(body.suffix)) return undefined
+  if (flavour === "vllm") return bad("suffix is not currently supported")
+  if (flavour === "llamacpp") return { status: 500, message: "Unsupported param: suffix", type: "server_error" }
+  if (flavour === "ollama" && body.suffix !== "" && !capabilities.includes("insert")) {
+    return bad(`registry.ollama.ai/library/${body.model} does not support insert`)
+  }
+  return undefined
+}
+
 const given = (value: Json) => value !== undefined && value !== null

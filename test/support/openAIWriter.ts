@@ -8,6 +8,8 @@ import { type Json, likelihood, type Script } from "./script.js"
 export interface FakeOpenAIOptions extends FakeOptions {
   /** Whose habits it has; "openai" by default. */
   readonly flavour?: Flavour | undefined
+  /** Whether it has `/v1/completions` too. True by default. */
+  readonly completions?: boolean | undefined
   /** The field of reasoning deltas; `reasoning` for Ollama, else `reasoning_content`. */
   readonly reasoningField?: "reasoning" | "reasoning_content" | undefined
 }
@@ -190,4 +192,5 @@ export function makeWriter(
   return { frames, whole, errorEvent }
 }
 
-const fingerprints = { openai: "fp_560af6e559", llamacpp: "b6800-5cca254", ollama: "fp_ollama" }
+/** How each flavour says which build has answered. */
+export const fingerprints = { openai: "fp_560af6e559", llamacpp: "b6800-5cca254", ollama: "fp_ollama" }

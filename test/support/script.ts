@@ -59,7 +59,7 @@ export const likelihood = (token: string, top = 0): Json => ({
 
 /** About as many tokens as a server would count in the messages or the prompt of a request. */
 export function countPrompt(body: Json): number {
-  const texts: Array<unknown> = [body?.system, body?.prompt]
+  const texts: Array<unknown> = [body?.system, body?.prompt, body?.suffix]
   for (const message of Array.isArray(body?.messages) ? body.messages : []) {
     const content = message?.content
     texts.push(...(Array.isArray(content) ? content.map((part: Json) => part?.text) : [content]))
@@ -87,6 +87,8 @@ export function script(
     /** Whether white space at the end of the partial answer is lost, as in many templates. */
     readonly trims?: boolean | undefined
     readonly think?: boolean | undefined
+    /** A text that is gone on with: what it ends with of the reply is not said again. */
+    readonly after?: string | undefined
   }
 ): Script {
   const given = asksForList(body)
@@ -103,6 +105,10 @@ export function script(
     thinking = []
     if (tokens.join("").startsWith(partial)) tokens = dropPrefix(tokens, partial.length)
     if (continuation === "echo") tokens = [partial + (tokens[0] ?? ""), ...tokens.slice(1)]
+  }
+  if (limits.after !== undefined) {
+    thinking = []
+    tokens = dropPrefix(tokens, overlap(limits.after, tokens.join("")))
   }
   const stopped = cutAtStop(tokens, limits.stop ?? [])
   const max = limits.maxTokens !== undefined && limits.maxTokens > 0 ? limits.maxTokens : Number.POSITIVE_INFINITY
@@ -131,6 +137,13 @@ export function embedding(text: string, dimensions = 8): Array<number> {
   }
   const norm = Math.hypot(...vector)
   return vector.map((x) => x / norm)
+}
+
+/** How much of the beginning of a reply a text ends with. */
+function overlap(text: string, reply: string): number {
+  let length = Math.min(text.length, reply.length)
+  while (length > 0 && !text.endsWith(reply.slice(0, length))) length--
+  return length
 }
 
 function dropPrefix(tokens: ReadonlyArray<string>, length: number): ReadonlyArray<string> {

@@ -81,6 +81,13 @@ export const options = {
     ],
     { about: "Whether, or how hard, a reasoning model thinks." }
   ),
+  raw: Flags.flag("raw", {
+    about: "Go on with the prompt as a text: it goes to the model as it is, without a chat template."
+  }),
+  suffix: Flags.text("suffix", {
+    value: "TEXT",
+    about: "Fill in what stands between the prompt and this text. For models that were trained for it."
+  }),
   keepAlive: Flags.text("keep-alive", { value: "TIME", about: "How long Ollama keeps the model loaded, such as 10m." }),
   cache: Flags.flag("cache", { about: "Give a kept answer to the very same question, and keep this one." }),
   cacheTtl: Flags.seconds("cache-ttl", { about: "The same, for so long. Default: 3600." }),

@@ -204,6 +204,7 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
     ...rest,
     stop: rest.stop.length === 0 ? undefined : rest.stop,
     hedge: rest.hedge ? true : undefined,
+    raw: rest.raw ? true : undefined,
     cache: noCache ? false : cacheTtl !== undefined ? { ttl: cacheTtl } : cache || undefined
   }
   yield* Either.mapLeft(ChatRequest.decodeOptions(request), ({ field, reason }) => {

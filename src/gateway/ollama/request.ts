@@ -29,13 +29,20 @@ const common = [
   ...Ask.extraNames
 ]
 const chatNames: ReadonlySet<string> = new Set([...common, "messages", "tools", "truncate", "shift"])
-const generateNames: ReadonlySet<string> = new Set([...common, "prompt", "system", "images", "truncate", "shift"])
+const generateNames: ReadonlySet<string> = new Set([
+  ...common,
+  "prompt",
+  "suffix",
+  "raw",
+  "system",
+  "images",
+  "truncate",
+  "shift"
+])
 
 const refused = {
   _debug_render_only: "it belongs to one server",
-  raw: "a prompt is put into the template of whichever model answers",
-  template: "every server has its own",
-  suffix: "no server of a fleet is sure to fill in the middle",
+  template: "every server has its own; with raw, the prompt is what the model gets",
   context: "it belongs to one server; use /api/chat"
 }
 
@@ -205,12 +212,26 @@ export const chat = (body: Fields.Fields): Ask.Ask => {
   }
 }
 
+/** A text that is completed stands alone. Ollama itself would leave out in silence what goes with a template only. */
+const checkAlone = (body: Fields.Fields, name: "raw" | "suffix"): void => {
+  const others = ["system", "images", "format", "think", ...(name === "raw" ? ["suffix"] : [])]
+  for (const other of others) {
+    const value = body[other]
+    if (value === undefined || value === null || value === "" || value === false) continue
+    if (Array.isArray(value) && value.length === 0) continue
+    refuse(other, `cannot be used with ${name}: the model gets the text alone, without a chat template`)
+  }
+}
+
 /**
  * @since 0.1.0
  * @category decoding
  */
 export const generate = (body: Fields.Fields): Ask.Ask => {
   check(body, generateNames)
+  const raw = Fields.flag(body, "raw") === true || undefined
+  const suffix = Fields.text(body, "suffix") || undefined
+  if (raw || suffix !== undefined) checkAlone(body, raw ? "raw" : "suffix")
   const prompt = Fields.text(body, "prompt") ?? ""
   const system = Fields.text(body, "system")
   const pictures = images(body, "images")
@@ -225,7 +246,9 @@ export const generate = (body: Fields.Fields): Ask.Ask => {
       messages: system === undefined || system === "" || said.length === 0 ? said : [Message.system(system), ...said],
       ...sampling(body),
       tools: [],
-      toolChoice: undefined
+      toolChoice: undefined,
+      raw,
+      suffix
     }
   }
 }

@@ -149,13 +149,19 @@ export const bodies: { readonly [path: string]: object } = {
     verbosity: { const: "medium" }
   }),
   "/v1/completions": closed(["prompt"], {
-    prompt: either(text, { ...list(text), maxItems: 1 }),
+    prompt: described(
+      either(text, { ...list(text), minItems: 1, maxItems: 128 }),
+      "Goes to the model as it is, without a chat template. At most 128 answers in all."
+    ),
+    suffix: described(text, "What follows the gap that is to be filled."),
+    raw: described({ ...flag, default: true }, "false: the prompt is put into the chat template."),
     ...sampling,
-    max_tokens: whole(1),
-    n: { ...whole(1, 128), default: 1 },
+    max_tokens: described({ ...whole(1), default: 16 }, "Without the default where raw is false."),
+    n: described({ ...whole(1, 128), default: 1 }, "For each prompt."),
     best_of: described(whole(1, 20), "As many as n."),
-    echo: flag,
-    response_format: responseFormat
+    echo: described(flag, "Not together with logprobs."),
+    logprobs: whole(0, 20),
+    response_format: described(responseFormat, "Only where raw is false.")
   }),
   "/v1/responses": closed(["input"], {
     input: either(text, { ...list(object), minItems: 1 }),
@@ -193,6 +199,8 @@ export const bodies: { readonly [path: string]: object } = {
   }),
   "/api/generate": closed([], {
     prompt: described(text, "None loads the model."),
+    suffix: described(text, "What follows the gap that is to be filled. Not together with raw."),
+    raw: described({ ...flag, default: false }, "The prompt goes to the model as it is, without a chat template."),
     system: text,
     images: described(list(text), "In base64."),
     ...ollama

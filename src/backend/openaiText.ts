@@ -1,0 +1,83 @@
+/**
+ * The older half of the OpenAI API, as vLLM, llama.cpp's server and many others have it: `POST /v1/completions`, which
+ * goes on with a text without a chat template.
+ *
+ * @since 0.1.0
+ */
+import { type ChatRequest, promptOf } from "../ChatRequest.js"
+
+/**
+ * @since 0.1.0
+ * @category constants
+ */
+export const path = "/completions"
+
+/**
+ * The body of `POST /v1/completions`. What is `undefined` is not sent.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const body = (request: ChatRequest): { readonly [key: string]: unknown } => ({
+  model: request.model,
+  prompt: promptOf(request),
+  suffix: request.suffix,
+  stream: true,
+  stream_options: { include_usage: true },
+  temperature: request.temperature,
+  top_p: request.topP,
+  max_tokens: request.maxTokens,
+  stop: request.stop.length === 0 ? undefined : request.stop,
+  seed: request.seed,
+  frequency_penalty: request.frequencyPenalty,
+  presence_penalty: request.presencePenalty,
+  top_k: request.topK,
+  min_p: request.minP,
+  repeat_penalty: request.repeatPenalty,
+  repetition_penalty: request.repeatPenalty,
+  logit_bias: request.logitBias,
+  logprobs: request.logprobs
+})
+
+const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/**
+ * How likely the tokens of a piece were, as `/v1/chat/completions` tells it: llama.cpp tells it so here too; others have
+ * four lists of the same length instead.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const likelihoods = (told: unknown): ReadonlyArray<unknown> | undefined => {
+  if (!isObject(told)) return undefined
+  const { content, token_logprobs, tokens, top_logprobs } = told
+  if (Array.isArray(content)) return content
+  if (!Array.isArray(tokens) || !Array.isArray(token_logprobs)) return undefined
+  const tops: ReadonlyArray<unknown> = Array.isArray(top_logprobs) ? top_logprobs : []
+  return tokens.map((token: unknown, i) => {
+    const top = tops[i]
+    return {
+      token,
+      logprob: token_logprobs[i],
+      top_logprobs: isObject(top) ? Object.entries(top).map(([token, logprob]) => ({ token, logprob })) : []
+    }
+  })
+}
+
+/**
+ * Ollama has this endpoint too, and puts the text into the model's template there. Its address without `/v1` has one that
+ * does not.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isTemplated = (chunk: { readonly [key: string]: unknown }): boolean =>
+  chunk["system_fingerprint"] === "fp_ollama"
+
+/**
+ * @since 0.1.0
+ * @category constants
+ */
+export const templated =
+  "raw: Ollama's /v1/completions puts the text into the model's chat template; name this server by its address without /v1"
