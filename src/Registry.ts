@@ -222,7 +222,7 @@ const contextOn = (all: ReadonlyArray<Lists.Known>, key: string): number | undef
 
 /** OpenAI's clients take the address with its version. */
 const baseUrl = (host: Host): string =>
-  host.protocol === "openai" && !host.server.url.endsWith("/v1") ? `${host.server.url}/v1` : host.server.url
+  host.protocol === "openai" ? Server.openAIBase(host.server.url) : host.server.url
 
 /**
  * @since 0.1.0

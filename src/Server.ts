@@ -82,7 +82,7 @@ export interface Server {
  * How a user names a server: its address, or its address and what is known about it.
  *
  * - `url`: `http://gpu-1:11434`, `gpu-1:11434`, `https://host/v1`
- * - `protocol`: found out when it is not given (an address that ends in `/v1` speaks `openai`)
+ * - `protocol`: found out when it is not given (an address that names a version, such as `/v1`, speaks `openai`)
  * - `apiKey`: sent as `Authorization: Bearer`; a string or a `Redacted`
  * - `location`: for `nearest`
  * - `weight`: share of the traffic within its priority, > 0, default 1
@@ -224,7 +224,7 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
   }
   return Either.right({
     url: href,
-    protocol: protocol ?? (url.pathname.replace(/\/+$/, "").endsWith("/v1") ? "openai" : undefined),
+    protocol: protocol ?? (namesVersion(href) ? "openai" : undefined),
     authorization,
     location,
     organization: options.organization,
@@ -234,6 +234,23 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
     implicit: false
   })
 }
+
+const version = /\/v\d[^/]*(\/|$)/i
+
+/** Whether an address names the version of an API: `/v1`, `/v1beta/openai`. */
+const namesVersion = (url: string): boolean => {
+  const path = url.indexOf("/", url.indexOf("//") + 2)
+  return path !== -1 && version.test(url.slice(path))
+}
+
+/**
+ * Under which address a server has its OpenAI API: its own, where that names a version (`https://host/v1`,
+ * `https://host/v1beta/openai`), else `/v1` below it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const openAIBase = (url: string): string => (namesVersion(url) ? url : `${url}/v1`)
 
 /**
  * The engine inside this process, as a server.

@@ -566,6 +566,7 @@ describe("Registry", () => {
         .on("http://proxy:1/v1/models", openai("behind"))
         .on("http://llamacpp:1/api/tags", { body: { models: [{ name: "g" }], object: "list", data: [{ id: "g" }] } })
         .on("https://cloud/api/v1/models", openai("big"))
+        .on("https://versioned/v1beta/openai/models", openai("newer"))
         .on("http://web:1/api/tags", { body: "<html>Welcome</html>" })
         .on("http://web:1/v1/models", { body: { data: "nothing" } })
         .on("http://empty:1/api/tags", { body: { models: null } })
@@ -575,6 +576,7 @@ describe("Registry", () => {
         "http://proxy:1",
         "http://llamacpp:1",
         "https://cloud/api/v1",
+        "https://versioned/v1beta/openai",
         "http://web:1",
         "http://empty:1"
       ]
@@ -589,16 +591,30 @@ describe("Registry", () => {
               ["openai", true, "behind"],
               ["openai", true, "g"],
               ["openai", true, "big"],
+              ["openai", true, "newer"],
               [undefined, false],
               ["ollama", true]
             ]
           )
-          assert.include(found[5]?.problem ?? "", "something else than a list of models")
+          assert.include(found[6]?.problem ?? "", "something else than a list of models")
           assert.strictEqual(network.count("https://cloud"), 1)
+          assert.strictEqual(network.count("https://versioned"), 1)
           const [host] = yield* registry.locate("gpt")
           assert.strictEqual(host?.protocol, "openai")
         })
       )
+    })
+
+    it.each([
+      ["http://v1", "http://v1/v1"],
+      ["http://host:8000", "http://host:8000/v1"],
+      ["http://host/behind/a/proxy", "http://host/behind/a/proxy/v1"],
+      ["https://host/v1", "https://host/v1"],
+      ["https://host/api/v4", "https://host/api/v4"],
+      ["https://host/v1beta/openai", "https://host/v1beta/openai"],
+      ["https://host/vision", "https://host/vision/v1"]
+    ])("finds the OpenAI API of %s at %s", (url, base) => {
+      assert.strictEqual(Server.openAIBase(url), base)
     })
 
     it.effect("defect 33: asks the servers that it was given and no other address", () => {
@@ -809,6 +825,34 @@ describe("Registry", () => {
           const fiber = yield* Effect.fork(registry.locate("m:1b"))
           yield* TestClock.adjust(100)
           assert.deepStrictEqual(urls(yield* Fiber.join(fiber)), [a, b])
+        })
+      )
+    })
+
+    it.effect("a server that others only stand in for is given a second", () => {
+      const network = new Network().ollama(b, "m:1b").on(`${a}/api/tags`, { ...tags("m:1b"), delay: 900 })
+      return withRegistry({ network, servers: [a, { url: b, priority: 1 }] }, (registry) =>
+        Effect.gen(function* () {
+          const fiber = yield* Effect.fork(registry.locate("m:1b"))
+          yield* TestClock.adjust(899)
+          assert.isNull(fiber.unsafePoll())
+          yield* TestClock.adjust(1)
+          assert.deepStrictEqual(urls(yield* Fiber.join(fiber)), [a, b])
+        })
+      )
+    })
+
+    it.effect("and no longer, and one that stands in for others no more than any", () => {
+      const network = new Network().ollama(b, "m:1b").on(`${a}/api/tags`, hung).on(`${c}/api/tags`, hung)
+      const servers = [a, { url: b, priority: 1 }, { url: c, priority: 2 }]
+      return withRegistry({ network, servers }, (registry) =>
+        Effect.gen(function* () {
+          const fiber = yield* Effect.fork(registry.locate("m:1b"))
+          yield* TestClock.adjust(999)
+          assert.isNull(fiber.unsafePoll())
+          yield* TestClock.adjust(1)
+          assert.deepStrictEqual(urls(yield* Fiber.join(fiber)), [b])
+          assert.deepStrictEqual(urls(yield* registry.locate("m:1b")), [b])
         })
       )
     })

@@ -7,7 +7,7 @@
 import type { Backend, Sink } from "../Backend.js"
 import { type ChatRequest, completes } from "../ChatRequest.js"
 import type * as Message from "../Message.js"
-import type { Server } from "../Server.js"
+import { openAIBase, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import { Guard } from "./completion.js"
 import * as Embeddings from "./embeddings.js"
@@ -167,13 +167,12 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
 }
 
 /**
- * The address of an endpoint: servers are named with or without the trailing `/v1`.
+ * The address of an endpoint: see `Server.openAIBase`.
  *
  * @since 0.1.0
  * @category accessors
  */
-export const endpoint = (url: string, path: string): string =>
-  url.endsWith("/v1") ? `${url}${path}` : `${url}/v1${path}`
+export const endpoint = (url: string, path: string): string => `${openAIBase(url)}${path}`
 
 /**
  * `now` is the time in milliseconds since the epoch.

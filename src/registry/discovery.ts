@@ -12,7 +12,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Model from "../Model.js"
-import type { Protocol, Server } from "../Server.js"
+import { openAIBase, type Protocol, type Server } from "../Server.js"
 import { toInfo } from "./catalogue.js"
 
 // =============================================================================
@@ -224,7 +224,7 @@ export const loaded = (
  */
 export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effect<Listing, ListingFailed> => {
   const ollama = get(client, server, "/api/tags", readTags)
-  const openai = get(client, server, server.url.endsWith("/v1") ? "/models" : "/v1/models", readOpenAi)
+  const openai = get(client, server, `${openAIBase(server.url).slice(server.url.length)}/models`, readOpenAi)
   const asked =
     server.protocol === "ollama"
       ? ollama

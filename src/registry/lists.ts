@@ -97,6 +97,9 @@ const maxRemembered = 10_000
 /** How long other servers may take to answer, in milliseconds, once one is certain to have the model. */
 const grace = 250
 
+/** The same for a server that goes before all of those by its `priority`: they are only there in its place. */
+const preferredGrace = 1_000
+
 // =============================================================================
 // state
 // =============================================================================
@@ -280,9 +283,12 @@ export const make = Effect.fnUntraced(function* (
   const startAll = (list: ReadonlyArray<Entry>): Effect.Effect<void> =>
     list.length === 0 ? Effect.void : Effect.uninterruptible(Effect.forEach(list, start, { discard: true }))
 
-  /** Waits for the next answer, or until each of these has had the time that it is given. */
-  const awaitChange = (left: ReadonlyArray<Entry>, now: number): Effect.Effect<boolean> => {
-    const until = left.reduce((most, entry) => Math.max(most, entry.askedAt + grace), 0)
+  /** Waits for the next answer, or until each of these has had the time that it is given next to those found. */
+  const awaitChange = (left: ReadonlyArray<Entry>, found: ReadonlyArray<Host>, now: number): Effect.Effect<boolean> => {
+    const best = found.reduce((least, { server }) => Math.min(least, server.priority), Number.POSITIVE_INFINITY)
+    const given = (entry: Entry): number =>
+      found.length > 0 && entry.problem === undefined && entry.server.priority < best ? preferredGrace : grace
+    const until = left.reduce((most, entry) => Math.max(most, entry.askedAt + given(entry)), 0)
     return until <= now
       ? Effect.succeed(false)
       : Effect.as(Effect.timeoutOption(Deferred.await(changed), until - now), true)
@@ -298,10 +304,10 @@ export const make = Effect.fnUntraced(function* (
       const now = yield* Clock.currentTimeMillis
       const left = asked.filter((entry) => entry.running)
       if (left.length === 0) return
-      const found = key !== undefined && hostsOf(key, now).length > 0
-      if (!found && (patient || left.some((entry) => entry.problem === undefined))) {
+      const found = key === undefined ? [] : hostsOf(key, now)
+      if (found.length === 0 && (patient || left.some((entry) => entry.problem === undefined))) {
         yield* Deferred.await(changed)
-      } else if (!(yield* awaitChange(left, now))) {
+      } else if (!(yield* awaitChange(left, found, now))) {
         return
       }
     }
