@@ -819,7 +819,9 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.strictEqual(json[0].tokens_per_second, 94.25)
     assert.strictEqual(await ok(["best", "llama3.2:3b"], setup), `${a.url}\n`)
     assert.strictEqual(JSON.parse(await ok(["best", "llama3.2:3b", "--json"], setup)).url, a.url)
-    assert.include([a.url, b.url, c.url], (await ok(["best", "llama3.2:3b", "--strategy", "random"], setup)).trim())
+    for (const strategy of ["random", "least-busy", "warm"]) {
+      assert.include([a.url, b.url, c.url], (await ok(["best", "llama3.2:3b", "--strategy", strategy], setup)).trim())
+    }
   })
 
   it("profits from what the call before has learned, unless told not to", async () => {

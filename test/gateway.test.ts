@@ -245,6 +245,40 @@ describe("what is asked besides", () => {
     expect([gone.status, (await json(gone)).error.code]).toEqual([404, "session_not_found"])
   })
 
+  it.each([false, true])(
+    "who leaves a conversation stops the server's work, or its place in the line (stream: %s)",
+    async (stream) => {
+      const one = await ollama({ reply: ({ messages }) => `${messages.length}` })
+      const gateway = await serve([one])
+      const { id } = await json(gateway.post("/v1/sessions", {}))
+      expect(await textOf(ask(gateway, { session: id }))).toBe("1")
+      await one.setBehaviour({ faults: { kind: "hang" } })
+      const asked = (leave: AbortController) =>
+        gateway
+          .post("/v1/chat/completions", { model, messages, session: id, stream }, { signal: leave.signal })
+          .then((response) => response.text())
+          .then(
+            () => "answered",
+            () => "left"
+          )
+      const [first, second] = [new AbortController(), new AbortController()]
+      const speaks = asked(first)
+      await eventually(() => one.chatRequests.length === 2, "the first is asked")
+      const waits = asked(second)
+      await eventually(
+        async () => /requests_in_flight 3/.test(await (await gateway.get("/metrics")).text()),
+        "both are in"
+      )
+      second.abort()
+      first.abort()
+      expect(await Promise.all([speaks, waits])).toEqual(["left", "left"])
+      await eventually(() => one.chatRequests[1]?.aborted === true, "the server is told")
+      await one.setBehaviour({ faults: undefined })
+      expect(await textOf(ask(gateway, { session: id }))).toBe("3")
+      expect(one.chatRequests).toHaveLength(3)
+    }
+  )
+
   it("what a conversation has no place for is refused, and leaves no trace", async () => {
     const one = await ollama()
     const gateway = await serve([one])

@@ -6,20 +6,12 @@
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
+import { strategies } from "./callFlags.js"
 import { type About, shape } from "./commandLine.js"
 import * as Flags from "./flags.js"
 
 const options = {
-  strategy: Flags.choice(
-    "strategy",
-    [
-      ["fastest", "fastest"],
-      ["nearest", "nearest"],
-      ["balanced", "balanced"],
-      ["random", "random"]
-    ],
-    { about: "What makes a server the best. Default: fastest." }
-  ),
+  strategy: Flags.choice("strategy", strategies, { about: "What makes a server the best. Default: fastest." }),
   json: Flags.flag("json", { about: "Print all that is known of the server as JSON, for programs." })
 }
 

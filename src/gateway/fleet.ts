@@ -72,7 +72,8 @@ export class Library {
 
   /** Runs an Effect. What it fails with is what the promise rejects with. */
   run<A, E>(effect: Effect.Effect<A, E>): Running<A> {
-    const fiber = this.fork(effect)
+    // What may be interrupted does not depend on how the services were made.
+    const fiber = this.fork(Effect.interruptible(effect))
     const settled = fiber.unsafePoll()
     const of = (exit: Exit.Exit<A, E>): Promise<A> =>
       Exit.isSuccess(exit) ? Promise.resolve(exit.value) : Promise.reject(Cause.squash(exit.cause))

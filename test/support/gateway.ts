@@ -105,9 +105,9 @@ export const unchunk = (response: string): string => {
 }
 
 /** Waits until something is so. */
-export const eventually = async (condition: () => boolean, what: string): Promise<void> => {
+export const eventually = async (condition: () => boolean | Promise<boolean>, what: string): Promise<void> => {
   for (let tries = 0; tries < 500; tries++) {
-    if (condition()) return
+    if (await condition()) return
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
   throw new Error(`never happened: ${what}`)

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Args from "@effect/cli/Args"
+import { callFlags } from "../callFlags.js"
 import * as Flags from "../flags.js"
 
 /**
@@ -24,21 +25,7 @@ export const options = {
     value: "ID",
     about: "A conversation to go on with. Sessions live in memory: the id of another process is never found."
   }),
-  routing: Flags.choice(
-    "routing",
-    [
-      ["random", "random"],
-      ["fastest", "fastest"],
-      ["nearest", "nearest"],
-      ["balanced", "balanced"]
-    ],
-    { about: "In which order servers are tried. Default: random." }
-  ),
-  timeout: Flags.seconds("timeout", {
-    about: "How long a server may be silent before the next one is tried. Default: 30."
-  }),
-  deadline: Flags.seconds("deadline", { about: "For the whole call, with every server tried. Default: none." }),
-  maxRetries: Flags.whole("max-retries", { about: "How many attempts in all. Default: every server once." }),
+  ...callFlags,
   onInterrupt: Flags.choice(
     "on-interrupt",
     [
@@ -88,7 +75,6 @@ export const options = {
     value: "TEXT",
     about: "Fill in what stands between the prompt and this text. For models that were trained for it."
   }),
-  keepAlive: Flags.text("keep-alive", { value: "TIME", about: "How long Ollama keeps the model loaded, such as 10m." }),
   cache: Flags.flag("cache", { about: "Give a kept answer to the very same question, and keep this one." }),
   cacheTtl: Flags.seconds("cache-ttl", { about: "The same, for so long. Default: 3600." }),
   noCache: Flags.flag("no-cache", { about: "Ask anew, also where the configuration says `cache`." }),
