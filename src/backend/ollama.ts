@@ -191,7 +191,11 @@ class ChatDecoder implements Http.Decoder {
   private over = false
   private calledTools = false
   private readonly template = Template.make()
-  private readonly lines = Lines.make((line) => this.take(line))
+  private readonly lines = Lines.within((text, from, to) => {
+    const known = this.over ? undefined : this.template.match(text, from, to)
+    if (known === undefined) this.take(text.slice(from, to))
+    else if (known !== "") this.sink.text(known)
+  })
 
   constructor(private readonly sink: Sink) {}
 
@@ -209,11 +213,6 @@ class ChatDecoder implements Http.Decoder {
 
   private take(text: string): void {
     if (this.over || text === "") return
-    const known = this.template.match(text)
-    if (known !== undefined) {
-      if (known !== "") this.sink.text(known)
-      return
-    }
     const line = Http.parseJson(text)
     const message = line["message"]
     if (typeof message === "object" && message !== null) this.message(text, line, message)

@@ -133,7 +133,7 @@ export const decoder = (sink: Sink, finish: (line: { readonly [key: string]: unk
   const template = Template.make("response")
   const lines = Lines.make((text) => {
     if (finished || text === "") return
-    const known = template.match(text)
+    const known = template.match(text, 0, text.length)
     if (known !== undefined) {
       if (known !== "") sink.text(known)
       return

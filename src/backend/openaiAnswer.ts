@@ -230,6 +230,14 @@ export const decoder = (sink: Sink, kind: "chat" | "raw" | "suffix" = "chat"): H
     }
   }
 
+  const quick = (text: string, from: number, to: number): boolean => {
+    const known = finished ? undefined : template.match(text, from, to)
+    if (known === undefined) return false
+    events++
+    if (known !== "") sink.text(known)
+    return true
+  }
+
   const stream = Sse.make((data) => {
     events++
     if (finished || data === "") return
@@ -237,10 +245,8 @@ export const decoder = (sink: Sink, kind: "chat" | "raw" | "suffix" = "chat"): H
       complete()
       return
     }
-    const known = template.match(data)
-    if (known === undefined) takeChunk(Http.parseJson(data), data)
-    else if (known !== "") sink.text(known)
-  })
+    takeChunk(Http.parseJson(data), data)
+  }, quick)
 
   const takeBody = (parts: ReadonlyArray<Uint8Array>): void => {
     const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0))

@@ -7,11 +7,15 @@ import * as Lines from "./lines.js"
 
 /**
  * Gives `take` the data of each event. An event ends at an empty line; one that the stream's end cuts off is given
- * out all the same, because some servers leave out the last empty line.
+ * out all the same, because some servers leave out the last empty line. `quick` is asked first about data of one line
+ * that stands in `text`, from `from` up to `to`: where it says that it has taken it, `take` is not given it.
  *
  * @internal
  */
-export const make = (take: (data: string) => void): Lines.Lines => {
+export const make = (
+  take: (data: string) => void,
+  quick: (text: string, from: number, to: number) => boolean = () => false
+): Lines.Lines => {
   let data: string | undefined
   const dispatch = (): void => {
     if (data === undefined) return
@@ -30,7 +34,12 @@ export const make = (take: (data: string) => void): Lines.Lines => {
     let value: string
     if (colon === to) value = ""
     else if (text.charCodeAt(colon) !== 58) return
-    else value = text.slice(text.charCodeAt(colon + 1) === 32 ? colon + 2 : colon + 1, to)
+    else {
+      const begin = text.charCodeAt(colon + 1) === 32 ? colon + 2 : colon + 1
+      const alone = data === undefined && text.charCodeAt(to) === 10 && text.charCodeAt(to + 1) === 10
+      if (alone && quick(text, begin, to)) return
+      value = text.slice(begin, to)
+    }
     data = data === undefined ? value : `${data}\n${value}`
     if (data.length > Lines.maxLineBytes) throw new Lines.LineTooLong()
   })

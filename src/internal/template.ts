@@ -7,13 +7,14 @@
  * @internal
  */
 export interface Template {
-  /** The content of a line that fits, or `undefined`. */
-  match(line: string): string | undefined
+  /** The content of the line that stands in `text`, from `from` up to `to`, if it fits; else `undefined`. */
+  match(text: string, from: number, to: number): string | undefined
   /** Takes a parsed line as the template, from the second on, for many answers have but one; `stamp` is a string in it, before the content, that changes too. */
   learn(line: string, content: string, stamp?: unknown): void
 }
 
 const special = /["\\]/
+const backslash = 0x5c
 
 const indexOfOnly = (text: string, part: string): number => {
   const at = text.indexOf(part)
@@ -29,20 +30,20 @@ class Learned implements Template {
   private tail = ""
   private first = true
 
-  match(line: string): string | undefined {
+  match(text: string, from: number, to: number): string | undefined {
     const { head, middle, tail } = this
-    if (tail === "" || !line.startsWith(head)) return undefined
-    let from = head.length
+    if (tail === "" || !text.startsWith(head, from)) return undefined
+    let at = from + head.length
     if (middle !== undefined) {
-      // The middle begins with the quote that ends the stamp.
-      from = line.indexOf('"', from)
-      if (from === -1 || !line.startsWith(middle, from) || line[from - 1] === "\\") return undefined
-      from += middle.length
+      // The middle begins with the quote that ends the stamp, and the tail with the one that ends the content.
+      at = text.indexOf('"', at)
+      if (at === -1 || !text.startsWith(middle, at) || text.charCodeAt(at - 1) === backslash) return undefined
+      at += middle.length
     }
-    const to = line.length - tail.length
-    if (to < from || !line.endsWith(tail)) return undefined
-    const content = line.slice(from, to)
-    return content.includes('"') || content.includes("\\") ? undefined : content
+    const end = text.indexOf('"', at)
+    if (end === -1 || end + tail.length !== to || !text.startsWith(tail, end)) return undefined
+    const content = text.slice(at, end)
+    return content.includes("\\") ? undefined : content
   }
 
   learn(line: string, content: string, stamp?: unknown): void {
