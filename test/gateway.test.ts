@@ -112,6 +112,21 @@ describe("which model answers", () => {
     expect(lines).toContain(`"model":"b"`)
   })
 
+  it("an alias is in the lists of models, also as Ollama's clients write it", async () => {
+    const one = await ollama({ models: ["a", "b"] })
+    const gateway = await serve([one], { aliases: { fast: ["missing", "ollama:b"], gone: "missing" } })
+    const { models } = await json(gateway.get("/api/tags"))
+    const names = models.map(({ name }: { name: string }) => name)
+    expect(names).toEqual(["a:latest", "b:latest", "fast"])
+    expect(models[2]).toEqual({ ...models[1], name: "fast", model: "fast" })
+    for (const name of ["fast", "fast:latest"]) {
+      const lines = await (await gateway.post("/api/chat", { model: name, messages })).text()
+      expect(lines).toContain(`"model":"b"`)
+      expect((await gateway.get(`/v1/models/${name}`)).status).toBe(200)
+    }
+    expect((await json(ask(gateway, { model: "auto:latest" }))).model).toMatch(/^auto \(selected: ollama:/)
+  })
+
   it("a chain may hold other chains, and whatever fits", async () => {
     const one = await ollama({ models: ["a", "b"] })
     const aliases = { fast: ["missing", "b"], nested: ["gone", "fast"], any: ["missing", "auto"], a: ["a", "b"] }

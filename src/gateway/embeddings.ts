@@ -10,6 +10,7 @@ import * as Fields from "./fields.js"
 import type { House } from "./house.js"
 import { isServers, make, Refusal, refuse } from "./problem.js"
 import { type Candidate, named } from "./selection.js"
+import { chainOf } from "./settings.js"
 
 // =============================================================================
 // models
@@ -80,7 +81,7 @@ const chain = (house: House, wanted: Wanted): ReadonlyArray<Candidate> => {
     )
   }
   // What is at hand makes no vectors that fit those of another model.
-  const models = house.settings.aliases.get(name)?.filter((one) => one !== "auto") ?? [name]
+  const models = chainOf(house.settings, name)?.filter((one) => one !== "auto") ?? [name]
   return models.map(named)
 }
 

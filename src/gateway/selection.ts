@@ -11,7 +11,7 @@ import type { Host, Protocol } from "../Server.js"
 import { type Ask, needs } from "./ask.js"
 import type { Library } from "./fleet.js"
 import { make, Refusal } from "./problem.js"
-import type { Settings } from "./settings.js"
+import { chainOf, type Settings } from "./settings.js"
 
 /**
  * - `only`: which of the servers may be asked
@@ -160,7 +160,7 @@ export const candidates = (
 ): ReadonlyArray<Candidate> | Effect.Effect<ReadonlyArray<Candidate>, ModelNotFound | NoServers> => {
   const name =
     ask.model?.trim() || settings.defaultModel || (library.settings.modelNamed ? library.settings.model : "auto")
-  const chain = settings.aliases.get(name)
+  const chain = chainOf(settings, name)
   if (chain !== undefined) {
     const models = (names: ReadonlyArray<string>) =>
       names.map((one): Candidate => {
@@ -182,7 +182,7 @@ export const candidates = (
       ]
     )
   }
-  if (name === "auto") return auto(library, settings, ask)
+  if (name === "auto" || name === "auto:latest") return auto(library, settings, ask)
   const candidate = named(name)
   return candidate.only === undefined ? [candidate] : withProvider(library, candidate, name)
 }

@@ -273,6 +273,17 @@ const chain = (
   return [...models]
 }
 
+const latest = ":latest"
+
+/**
+ * The models that a name stands for, where it is an alias. Ollama's clients put `:latest` behind a name without a tag.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const chainOf = ({ aliases }: Pick<Settings, "aliases">, name: string): ReadonlyArray<string> | undefined =>
+  aliases.get(name) ?? (name.endsWith(latest) ? aliases.get(name.slice(0, -latest.length)) : undefined)
+
 /**
  * The settings that hold, where `given` goes before `file`, or what is wrong with them.
  *

@@ -4,7 +4,7 @@ import type { Exchange } from "../exchange.js"
 import * as Fields from "../fields.js"
 import type { House } from "../house.js"
 import { make, ollama as ollamaProblem, type Problem, Refusal } from "../problem.js"
-
+import { chainOf } from "../settings.js"
 import { failed, type Known, nameOf, servers } from "./servers.js"
 
 /** How long a download may stand still, in milliseconds. */
@@ -171,7 +171,7 @@ export const copy = (house: House, exchange: Exchange, body: Fields.Fields): Pro
  */
 export const load = async (house: House, exchange: Exchange, ask: Ask, generates: boolean): Promise<void> => {
   const named = ask.model ?? house.settings.defaultModel ?? house.library.settings.model
-  const model = house.settings.aliases.get(named)?.[0] ?? named
+  const model = chainOf(house.settings, named)?.[0] ?? named
   const hosts = await house.library.run(house.library.locate(model)).result
   const able = hosts.filter((host) => host.protocol === "ollama")
   if (able.length === 0)

@@ -6,7 +6,8 @@ import type { Exchange } from "../exchange.js"
 import * as Fields from "../fields.js"
 import type { House } from "../house.js"
 import { make, Refusal } from "../problem.js"
-
+import * as Selection from "../selection.js"
+import { chainOf } from "../settings.js"
 import { failed, infoOf, type Known, nameOf, servers } from "./servers.js"
 
 /** How long a server may take to list something, in milliseconds; a dead one must not hold up the others. */
@@ -56,7 +57,8 @@ const described = (name: string, info: ModelInfo | undefined): object => ({
 })
 
 /**
- * `GET /api/tags`: every model once, with the servers that have it.
+ * `GET /api/tags`: every model once, with the servers that have it; and the aliases, each as the first of its models that
+ * is there.
  *
  * @since 0.1.0
  * @category handlers
@@ -79,7 +81,12 @@ export const tags = async (house: House, exchange: Exchange): Promise<void> => {
   if (models.size === 0 && (await house.library.run(house.library.registry.servers).result).length === 0) {
     models.set(demoModel, { item: described(demoModel, demoInfo), servers: ["embedded"] })
   }
-  exchange.json({ models: [...models.values()].map(({ item, servers }) => ({ ...item, servers })) })
+  const listed = [...models.values()].map(({ item, servers }) => ({ ...item, servers }))
+  for (const [name, chain] of house.settings.aliases) {
+    const first = chain.map((one) => models.get(canonical(Selection.named(one).model))).find((one) => one !== undefined)
+    if (first !== undefined) listed.push({ ...first.item, ...{ name, model: name }, servers: first.servers })
+  }
+  exchange.json({ models: listed })
 }
 
 /**
@@ -131,7 +138,7 @@ export const versions = async (house: House, exchange: Exchange): Promise<void> 
  */
 export const show = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
   const named = nameOf(body)
-  const name = house.settings.aliases.get(named)?.[0] ?? named
+  const name = chainOf(house.settings, named)?.[0] ?? named
   const hosts = await house.library.run(house.library.locate(name)).result
   let problem: Control.ControlFailed | undefined
   for (const host of hosts) {

@@ -8,6 +8,7 @@ import { canonical, demoInfo, demoModel } from "../../Model.js"
 import type { Exchange } from "../exchange.js"
 import type { House } from "../house.js"
 import { make, Refusal } from "../problem.js"
+import { chainOf } from "../settings.js"
 
 /** When there is nothing else to say of a model's age. */
 const created = 1_700_000_000
@@ -54,7 +55,9 @@ export const list = async (house: House, exchange: Exchange): Promise<void> => {
 export const one = async (house: House, exchange: Exchange, id: string): Promise<void> => {
   const names = await available(house)
   const known =
-    id === "auto" || house.settings.aliases.has(id) || names.some((name) => canonical(name) === canonical(id))
+    id === "auto" ||
+    chainOf(house.settings, id) !== undefined ||
+    names.some((name) => canonical(name) === canonical(id))
   if (!known && canonical(id) !== demoModel) {
     throw new Refusal(
       make(404, `The model '${id}' does not exist. GET /v1/models lists those that do.`, "model_not_found", "model")
