@@ -160,6 +160,21 @@ describe("figures", () => {
     expect(value("aicortex_attempts_total", { model: embedder, outcome: "success" })).toBe(1)
   })
 
+  it("tell texts from chats", async () => {
+    const model = newModel()
+    const gateway = await serve([await ollama(model)])
+    await ask(gateway, model)
+    await (await gateway.post("/v1/completions", { model, prompt: ["a", "b"] })).text()
+    await (await gateway.post("/v1/completions", { model, prompt: "c", raw: false })).text()
+    const { value } = await figuresOf(gateway)
+    const count = (operation: string) =>
+      value("gen_ai_client_operation_duration_seconds_count", {
+        gen_ai_operation_name: operation,
+        gen_ai_request_model: model
+      })
+    expect([count("text_completion"), count("chat")]).toEqual([2, 2])
+  })
+
   it("of several processes are those of one", async () => {
     const histogram = (n: number, labels = "") =>
       `# HELP h_seconds Time.\n# TYPE h_seconds histogram\n` +
@@ -376,6 +391,21 @@ describe("traces", () => {
     const [embed, asked] = named(`embeddings ${model}`)
     expect([parentOf(embed), parentOf(asked)]).toEqual([embedding?.spanId, embed?.spanId])
     expect(embed?.attributes.get("gen_ai.operation.name")).toBe("embeddings")
+  })
+
+  it("call a text what it is, also one that had been kept", async () => {
+    const model = newModel()
+    const { layer, named, parentOf } = remembering()
+    const post = await mounted([await ollama(model)], layer)
+    await post("/api/generate", { model, prompt: "a", raw: true, stream: false }, { traceparent })
+    for (const _ of "ab") await post("/v1/completions", { model, prompt: "b", cache: true }, { traceparent })
+    const [first, attempt, second, other, kept] = named(`text_completion ${model}`)
+    expect([parentOf(attempt), parentOf(other)]).toEqual([first?.spanId, second?.spanId])
+    expect(kept?.attributes.get("aicortex.cache")).toBe("hit")
+    for (const span of [first, attempt, second, other, kept]) {
+      expect(span?.attributes.get("gen_ai.operation.name")).toBe("text_completion")
+    }
+    expect(named(`chat ${model}`)).toEqual([])
   })
 
   it("of a gateway that serves by itself have a span of its own for each request", async () => {
