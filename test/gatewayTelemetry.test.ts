@@ -1,5 +1,5 @@
 import { createServer } from "node:http"
-import type { AddressInfo } from "node:net"
+import { type AddressInfo, connect } from "node:net"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -599,6 +599,67 @@ describe("the log", () => {
     await ask(silent.gateway, cached)
     await silent.gateway.close()
     expect(silent.text()).toBe("")
+  })
+
+  it("names the key that has reached its limit, or may not do something", async () => {
+    const model = newModel()
+    const keys = [{ name: "app", key: "sk-1", requestsPerMinute: 1, admin: false }]
+    const { gateway, lines } = await logged(model, [await ollama(model)], { log: "json", keys })
+    const headers = { authorization: "Bearer sk-1" }
+    for (const _ of "ab") await ask(gateway, model, {}, headers)
+    await (await gateway.post("/api/pull", { model }, { headers })).text()
+    await (await gateway.get("/v1/models", { headers })).text()
+    expect((await lines(4)).map((line) => JSON.parse(line)).map(({ key, status }) => [key, status])).toEqual([
+      ["app", 200],
+      ["app", 429],
+      ["app", 403],
+      ["app", 200]
+    ])
+  })
+
+  it("says who answered a stream that was waited for so long that the client had to be told it lives", async () => {
+    const model = newModel()
+    const slow = await ollama(model, { firstToken: 150 })
+    const { gateway, lines } = await logged(model, [slow], { log: "json", heartbeat: 20 })
+    const { text } = await ask(gateway, model, { stream: true })
+    expect(text).toMatch(/^:/)
+    expect(JSON.parse((await lines(1))[0] ?? "")).toMatchObject({ server: "server-1", attempts: 1, stream: true })
+  })
+
+  it("takes a body that its client has not sent to the end for a client that left", async () => {
+    const model = newModel()
+    const { gateway, lines } = await logged(model, [await ollama(model)], { log: "json" })
+    const socket = connect(gateway.port, "127.0.0.1")
+    socket.write("POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+    await eventually(
+      async () => /requests_in_flight 2/.test(await (await gateway.get("/metrics")).text()),
+      "it is being read"
+    )
+    socket.destroy()
+    await eventually(
+      async () => /requests_in_flight 1/.test(await (await gateway.get("/metrics")).text()),
+      "it is over"
+    )
+    const line = (await lines(2)).map((line) => JSON.parse(line)).find(({ route }) => route === "/v1/completions")
+    expect(line).toMatchObject({ client_left: true, status: 499 })
+    expect(line).not.toHaveProperty("error")
+  })
+
+  it("has one line for each request, whatever is in it", async () => {
+    const model = newModel()
+    const { gateway, lines } = await logged(model, [await ollama(model)], { log: "text" })
+    const evil = "a%0ab%0d%1b%5b31m%e2%80%a8"
+    for (const path of [`/v1/${evil}`, `/v1/models/${evil}`, `/v1/sessions/${evil}`, `/v1/responses/${evil}`, `/${evil}`]) {
+      await (await gateway.get(path)).text()
+    }
+    await ask(gateway, "x\u2028y\u202e\u0085\r\nstatus=200")
+    await (await gateway.post("/v1/completions", "{", {})).text()
+    const all = await lines(7)
+    expect(all).toHaveLength(7)
+    for (const line of all) {
+      expect(line).toMatch(/^time=\S+ request_id=req-\w+ method=(GET|POST) route=\S+ status=4\d\d duration_ms=/)
+      expect(line).toMatch(/^[\x20-\x7e]+$/)
+    }
   })
 })
 

@@ -121,10 +121,8 @@ export class Stream {
     account.firstToken = performance.now() - exchange.began
     account.model = piece.model ?? candidate.model
     house.metrics.firstToken.observe("", account.firstToken / 1000)
-    if (!exchange.headSent) {
-      this.errand.receipt(piece.server, piece.attempts, piece.cached, piece.failed)
-      exchange.stream(codec.contentType)
-    }
+    this.errand.receipt(piece.server, piece.attempts, piece.cached, piece.failed)
+    if (!exchange.headSent) exchange.stream(codec.contentType)
     return writer
   }
 
