@@ -32,9 +32,10 @@ const failed = ({ exchange, house }: Errand, codec: Codec, error: unknown): void
 }
 
 /** A session goes on with one answer, and as a conversation does. */
-const mayGoOn = ({ n, request, session }: Ask): void => {
+const mayGoOn = ({ n, prompts, request, session }: Ask): void => {
   if (session === undefined) return
   if (n > 1) Problem.refuse("n", "must be 1 in a session")
+  if (prompts !== undefined) Problem.refuse("prompt", "must be one text in a session")
   if (request.format !== "text") Problem.refuse("response_format", "cannot be JSON in a session")
 }
 
