@@ -96,9 +96,9 @@ export class Stream {
           errand.given = true
           out += writer.begin()
         }
-        const counted = errand.usage(piece.usage(), 0)
+        const counted = errand.usage(choice, piece.usage(), 0)
         out += writer.end(choice, piece.finishReason(), counted)
-        errand.counted(counted.promptTokens, counted.completionTokens)
+        errand.counted(choice, counted)
       }
       if (out !== "") {
         this.wrote = started
