@@ -221,3 +221,43 @@ describe("what a key has used", () => {
     expect((await lines(2))[1]).toMatchObject({ error: "stream_interrupted", prompt_tokens: 4, completion_tokens: 3 })
   })
 })
+
+describe("embeddings", () => {
+  it("that fail tell how many were asked, as every answer does", async () => {
+    const embedder = { models: [{ name: model, capabilities: ["embedding"] }] }
+    const both = [await ollama(embedder), await ollama(embedder)]
+    let text = ""
+    const gateway = await serve(both, { log: "json" }, { accessLog: (part) => (text += part) })
+    await (await gateway.get("/v1/models")).text()
+    for (const one of both) await one.setBehaviour({ faults: { kind: "status", code: 500 }, faultOn: "all" })
+    const response = await gateway.post("/v1/embeddings", { model, input: "a" })
+    await response.text()
+    expect([response.status, response.headers.get("x-aicortex-attempts")]).toEqual([502, "2"])
+    await eventually(() => text.split("\n").length > 2, "it is logged")
+    expect(JSON.parse(text.trimEnd().split("\n")[1] ?? "")).toMatchObject({ error: "all_servers_failed", attempts: 2 })
+  })
+
+  it("who leaves them stops the server's work, or gives up the place in the line", async () => {
+    const one = await ollama({ models: [{ name: model, capabilities: ["embedding"] }] })
+    const gateway = await serve([one], {}, { cortex: { servers: [{ url: one.url, maxInFlight: 1 }] } })
+    expect((await gateway.post("/v1/embeddings", { model, input: "a" })).status).toBe(200)
+    await one.setBehaviour({ faults: { kind: "hang" }, faultOn: "all" })
+    const leaving = new AbortController()
+    const asked = ["/v1/embeddings", "/api/embed"].map((path) =>
+      gateway.post(path, { model, input: ["a", "b"] }, { signal: leaving.signal }).then(
+        () => "answered",
+        () => "left"
+      )
+    )
+    await eventually(
+      async () => /aicortex_requests_in_flight 3\n/.test(await (await gateway.get("/metrics")).text()),
+      "both are in"
+    )
+    await eventually(() => one.inFlight() === 1, "one is asked")
+    leaving.abort()
+    expect(await Promise.all(asked)).toEqual(["left", "left"])
+    await eventually(() => one.inFlight() === 0, "the server is told")
+    const text = await (await gateway.get("/metrics")).text()
+    expect(text).toMatch(new RegExp(`aicortex_queue_length\\{model="${model}"\\} 0`))
+  })
+})

@@ -20,12 +20,11 @@ const failed = ({ exchange, house }: Errand, codec: Codec, error: unknown): void
   if (problem.code === "internal_error") {
     house.log(`${exchange.id}: ${error instanceof Error ? error.stack : String(error)}`)
   }
-  const { attempts } = problem
-  if (attempts !== undefined) exchange.account.attempts = attempts.length
   if (!exchange.headSent) {
-    exchange.problem(problem, attempts === undefined ? {} : { "x-aicortex-attempts": attempts.length })
+    exchange.problem(problem)
     return
   }
+  if (problem.attempts !== undefined) exchange.account.attempts = problem.attempts.length
   house.metrics.streamBroke()
   exchange.account.error = problem.code ?? problem.type
   exchange.end(codec.failure({ ...problem, requestId: exchange.id }))
