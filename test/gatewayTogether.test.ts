@@ -159,6 +159,22 @@ describe("kept answers", () => {
   })
 })
 
+describe("several answers to one prompt", () => {
+  it.each([false, true])("are made anew also where answers are kept (stream: %s)", async (stream) => {
+    const one = await ollama({ reply: (_, n) => `answer ${n}` })
+    const gateway = await serve([one], {}, { cortex: { cache: true } })
+    const said = async (body: object) => {
+      const text = await (await gateway.post("/v1/completions", { model, prompt: "a", stream, ...body })).text()
+      return new Set(text.match(/answer \d/g) ?? text.match(/ \d/g))
+    }
+    expect((await said({ n: 3 })).size).toBe(3)
+    expect((await said({ n: 3, cache: true })).size).toBe(3)
+    expect(one.chatRequests).toHaveLength(6)
+    expect(await said({})).toEqual(await said({}))
+    expect(one.chatRequests).toHaveLength(7)
+  })
+})
+
 describe("what a key has used", () => {
   const headers = { authorization: "Bearer sk-app" }
   const keys = [{ name: "app", key: "sk-app", tokensPerMinute: 1_000_000 }]

@@ -151,8 +151,9 @@ export class Errand {
       trace: exchange.trace,
       context: exchange.context
     }
-    const ttl =
-      only === undefined && request.logprobs === undefined ? ResponseCache.ttlOf(ask.cache, settings) : undefined
+    // Several answers to one prompt are to differ.
+    const keeps = only === undefined && request.logprobs === undefined && ask.n === 1
+    const ttl = keeps ? ResponseCache.ttlOf(ask.cache, settings) : undefined
     const begin = ttl === undefined ? failover.prepared(model, routing, traveller) : undefined
     if (begin !== undefined) return begin(call)
     const servers = failover.prepare(model, routing, traveller)
