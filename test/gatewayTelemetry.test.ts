@@ -649,7 +649,13 @@ describe("the log", () => {
     const model = newModel()
     const { gateway, lines } = await logged(model, [await ollama(model)], { log: "text" })
     const evil = "a%0ab%0d%1b%5b31m%e2%80%a8"
-    for (const path of [`/v1/${evil}`, `/v1/models/${evil}`, `/v1/sessions/${evil}`, `/v1/responses/${evil}`, `/${evil}`]) {
+    for (const path of [
+      `/v1/${evil}`,
+      `/v1/models/${evil}`,
+      `/v1/sessions/${evil}`,
+      `/v1/responses/${evil}`,
+      `/${evil}`
+    ]) {
       await (await gateway.get(path)).text()
     }
     await ask(gateway, "x\u2028y\u202e\u0085\r\nstatus=200")

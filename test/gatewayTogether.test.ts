@@ -88,7 +88,8 @@ describe("several texts at once", () => {
         .then((response) => response.text())
         .catch(() => "left")
       await eventually(() => one.chatRequests.length === seen, "the server is asked")
-      if (options?.faults === undefined) await eventually(() => one.chatRequests.every((r) => r.tokensSent > 1), "written")
+      if (options?.faults === undefined)
+        await eventually(() => one.chatRequests.every((r) => r.tokensSent > 1), "written")
       leaving.abort()
       expect(await asked).toBe("left")
       await eventually(() => one.chatRequests.every(({ aborted }) => aborted), "all are stopped")
@@ -140,7 +141,10 @@ describe("kept answers", () => {
     const gateway = await serve([one])
     const said = async (path: string, body: object) => {
       const { choices, response } = await json(gateway.post(path, { model, cache: true, ...body }))
-      return response ?? choices.map((one: { text?: string; message?: { content: string } }) => one.text ?? one.message?.content)
+      return (
+        response ??
+        choices.map((one: { text?: string; message?: { content: string } }) => one.text ?? one.message?.content)
+      )
     }
     const all = async () => [
       await said("/v1/completions", { prompt: "a", max_tokens: 9 }),
@@ -192,22 +196,30 @@ describe("what a key has used", () => {
     return { post, lines }
   }
 
-  it.each([false, true])("is what its answers say: a prompt counts once, however many answers it has (stream: %s)", async (stream) => {
-    const one = await ollama()
-    const { lines, post } = await logged([one])
-    const more = stream ? { stream, stream_options: { include_usage: true } } : {}
-    const usageOf = async (path: string, body: object) => {
-      const text = await (await post(path, { model, ...body, ...more })).text()
-      const last = stream ? (text.split("data: ").at(-2) ?? "") : text
-      return (JSON.parse(last) as { usage: { prompt_tokens: number; completion_tokens: number } }).usage
+  it.each([false, true])(
+    "is what its answers say: a prompt counts once, however many answers it has (stream: %s)",
+    async (stream) => {
+      const one = await ollama()
+      const { lines, post } = await logged([one])
+      const more = stream ? { stream, stream_options: { include_usage: true } } : {}
+      const usageOf = async (path: string, body: object) => {
+        const text = await (await post(path, { model, ...body, ...more })).text()
+        const last = stream ? (text.split("data: ").at(-2) ?? "") : text
+        return (JSON.parse(last) as { usage: { prompt_tokens: number; completion_tokens: number } }).usage
+      }
+      const told = [
+        await usageOf("/v1/completions", { prompt: ["One two three", "a"], n: 3 }),
+        await usageOf("/v1/chat/completions", { messages: [{ role: "user", content: "One two three" }], n: 3 })
+      ]
+      const counted = (await lines(2)).map(({ completion_tokens, prompt_tokens }) => ({
+        prompt_tokens,
+        completion_tokens
+      }))
+      expect(counted).toMatchObject(
+        told.map(({ completion_tokens, prompt_tokens }) => ({ prompt_tokens, completion_tokens }))
+      )
     }
-    const told = [
-      await usageOf("/v1/completions", { prompt: ["One two three", "a"], n: 3 }),
-      await usageOf("/v1/chat/completions", { messages: [{ role: "user", content: "One two three" }], n: 3 })
-    ]
-    const counted = (await lines(2)).map(({ completion_tokens, prompt_tokens }) => ({ prompt_tokens, completion_tokens }))
-    expect(counted).toMatchObject(told.map(({ completion_tokens, prompt_tokens }) => ({ prompt_tokens, completion_tokens })))
-  })
+  )
 
   it.each([false, true])("is estimated for each prompt by its own length (stream: %s)", async (stream) => {
     const { lines, post } = await logged([await uncounted()])

@@ -335,7 +335,10 @@ describe("aicortex serve", () => {
       expect(streams.map(({ status }) => status)).toEqual([200, 200, 200])
       writeFileSync(file, JSON.stringify(settings({ requestsPerMinute: 100 })))
       child.kill("SIGHUP")
-      await eventually(() => (log().match(/took the settings as they are now/g) ?? []).length === 2, "both have read it")
+      await eventually(
+        () => (log().match(/took the settings as they are now/g) ?? []).length === 2,
+        "both have read it"
+      )
       // Those of before count still, and the turn is still taken.
       expect((await call(url, "/v1/chat/completions", said("too many"))).status).toBe(429)
       const [turn = "", kept = "", texts = ""] = await Promise.all(streams.map((stream) => stream.text()))
