@@ -601,6 +601,22 @@ describe("the log", () => {
     expect(silent.text()).toBe("")
   })
 
+  it("has a line also for what was still under way when the gateway ended", async () => {
+    const model = newModel()
+    const one = await ollama(model, { perToken: 30, reply: "word ".repeat(500) })
+    const { gateway, text } = await logged(model, [one], { log: "json", drain: 0 })
+    const stream = await gateway.post("/v1/completions", { model, prompt: "a", stream: true, max_tokens: 500 })
+    const reader = stream.body?.getReader()
+    await reader?.read()
+    const whole = gateway.post("/v1/completions", { model, prompt: "b", max_tokens: 500 }).catch(() => undefined)
+    await eventually(() => one.chatRequests.length === 2, "both are asked")
+    await gateway.close()
+    const lines = text().trimEnd().split("\n").map((line) => JSON.parse(line || "{}"))
+    expect(lines.map(({ route }) => route)).toEqual(["/v1/completions", "/v1/completions"])
+    await whole
+    await reader?.cancel().catch(() => {})
+  })
+
   it("names the key that has reached its limit, or may not do something", async () => {
     const model = newModel()
     const keys = [{ name: "app", key: "sk-1", requestsPerMinute: 1, admin: false }]
