@@ -609,11 +609,27 @@ describe("the log", () => {
     const reader = stream.body?.getReader()
     await reader?.read()
     const whole = gateway.post("/v1/completions", { model, prompt: "b", max_tokens: 500 }).catch(() => undefined)
-    await eventually(() => one.chatRequests.length === 2, "both are asked")
+    const { id } = (await (await gateway.post("/v1/sessions", {})).json()) as { id: string }
+    const [turn, waits] = ["one", "two"].map(() => ask(gateway, model, { session: id }).catch(() => undefined))
+    // A client that does not read, and one that does not send.
+    const socket = connect(gateway.port, "127.0.0.1")
+    socket.on("error", () => {})
+    socket.write("POST /api/chat HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+    await eventually(() => one.chatRequests.length === 3, "all are asked")
+    await eventually(
+      async () => /requests_in_flight 6\n/.test(await (await gateway.get("/metrics")).text()),
+      "all are in"
+    )
     await gateway.close()
-    const lines = text().trimEnd().split("\n").map((line) => JSON.parse(line || "{}"))
-    expect(lines.map(({ route }) => route)).toEqual(["/v1/completions", "/v1/completions"])
-    await whole
+    const lines = text()
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line || "{}").route)
+      .filter((route) => route !== "/metrics" && route !== "/v1/sessions")
+    const chats = "/v1/chat/completions"
+    expect(lines.sort()).toEqual(["/api/chat", chats, chats, "/v1/completions", "/v1/completions"])
+    await Promise.all([whole, turn, waits])
+    socket.destroy()
     await reader?.cancel().catch(() => {})
   })
 
