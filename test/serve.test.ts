@@ -356,6 +356,28 @@ describe("aicortex serve", () => {
       expect(history.messages).toHaveLength(8)
     })
 
+    it("one that is still starting is not ended by a change of the settings", async () => {
+      const server = await fake()
+      const { child, said: log } = await serve(["--workers", "2"], config(server))
+      const workers = () =>
+        spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" })
+          .stdout.trim()
+          .split("\n")
+      const [first, second] = workers()
+      process.kill(Number(first), "SIGKILL")
+      await eventually(
+        () => workers().some((pid) => pid !== first && pid !== second && pid !== ""),
+        "another one starts"
+      )
+      const before = workers()
+      const again = setInterval(() => child.kill("SIGHUP"), 10)
+      await eventually(() => (log().match(/took the settings as they are now/g) ?? []).length > 20, "it is told often")
+      await new Promise((resolve) => setTimeout(resolve, 1_000))
+      clearInterval(again)
+      expect(workers().sort()).toEqual(before.sort())
+      expect(log()).not.toContain("SIGHUP")
+    })
+
     it("hold a key to its limits together", async () => {
       const server = await fake()
       const { url } = await serve(["--workers", "2"], config(server, { requestsPerMinute: 5 }))
