@@ -142,7 +142,9 @@ export const make = Effect.gen(function* () {
   const sessions = yield* Sessions
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
-  const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+  const fork = Runtime.runFork(yield* Effect.runtime<never>())
+  // What may be interrupted does not depend on how the services were made.
+  const runFork = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
   const ownTrace = yield* Effect.withFiberRuntime<Telemetry.Trace | undefined>((fiber) => {
     const trace = Telemetry.traceOf(fiber)
     return Effect.succeed(trace === undefined ? undefined : { ...trace, parent: Option.none() })

@@ -64,7 +64,8 @@ export const layer: Layer.Layer<never, never, Fleet | CurrentSettings | HttpClie
       Effect.sleep(probeInterval * factor)
     )
     for (const server of servers.filter(({ implicit }) => !implicit)) {
-      yield* Effect.forkScoped(Effect.forever(Effect.zipRight(pause, probe(client, server))))
+      // It ends with the scope, also where that was made in a part that nothing interrupts.
+      yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(pause, probe(client, server)))))
     }
   })
 )

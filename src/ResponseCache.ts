@@ -234,7 +234,9 @@ export const make = Effect.gen(function* () {
   const registry = yield* Registry
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
-  const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+  const fork = Runtime.runFork(yield* Effect.runtime<never>())
+  // What may be interrupted does not depend on how the services were made.
+  const runFork = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
   const now = () => clock.unsafeCurrentTimeMillis()
   const limit = settings.cache?.maxBytes ?? defaults.maxBytes
 

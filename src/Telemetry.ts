@@ -2,9 +2,10 @@
  * What the library tells of itself: metrics in Effect's own registry, always, and spans, where a tracer is set.
  *
  * - Metrics are read with `Metric.snapshot` and exported by whatever exports Effect's metrics
- * - Spans go to the tracer of the caller's fiber: `chat {model}` for the call, and below it one for each attempt on a
- *   server. A call without a fiber takes the tracer that was set when the services were made. Without a tracer none is
- *   made. A call that is given a kept answer, or another call's, has a span without attempts
+ * - Spans go to the tracer of the caller's fiber: `chat {model}` for the call (or `text_completion`, `embeddings`), and
+ *   below it one for each attempt on a server. A call without a fiber takes the tracer that was set when the services
+ *   were made. Without a tracer none is made. A call that is given a kept answer, or another call's, has a span without
+ *   attempts
  * - Servers are told the span of their attempt (`traceparent`); where no tracer is set, the trace that the caller is a
  *   part of
  *

@@ -1,7 +1,13 @@
 import { getEventListeners } from "node:events"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { describe, expect, it } from "vitest"
 import * as Chat from "../src/Chat.js"
@@ -375,6 +381,48 @@ describe("a caller that leaves", () => {
     const tool = { name: "wait", execute: () => new Promise(() => controller.abort(reason)) }
     expect(await failure(cortex.chat(question, { tools: [tool], signal: controller.signal }))).toBe(reason)
     expect(chats(server)).toEqual([1])
+  })
+
+  it("while its tool works, also where the fleet was made in a part that nothing interrupts", async () => {
+    const server = await fleet.ollama({ reply: { tokens: [], toolCalls: [{ name: "wait", arguments: {} }] } })
+    const scope = await Effect.runPromise(Scope.make())
+    fleet.keep({ [Symbol.asyncDispose]: () => Effect.runPromise(Scope.close(scope, Exit.void)) })
+    const layer = CortexLayer.layer({ servers: [server.url], model, configFile: false })
+    const context = await Effect.runPromise(Effect.uninterruptible(Layer.buildWithScope(layer, scope)))
+    let state = "waiting"
+    const execute = () =>
+      Effect.onInterrupt(
+        Effect.suspend(() => {
+          state = "at work"
+          return Effect.never
+        }),
+        () => Effect.sync(() => (state = "interrupted"))
+      )
+    const call = Chat.text(question, { tools: [{ name: "wait", execute }] })
+    const fiber = Effect.runFork(Effect.provide(call, context))
+    await until(() => state === "at work")
+    await Effect.runPromise(Fiber.interrupt(fiber))
+    await until(() => state === "interrupted")
+  })
+
+  it("ends a fleet with all that it does in the background, also where it was made in a part that nothing interrupts", async () => {
+    const server = await fleet.ollama({ faults: { kind: "hang" }, faultOn: "all" })
+    const folder = await mkdtemp(join(tmpdir(), "aicortex-abort-"))
+    fleet.keep({ [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) })
+    const layer = CortexLayer.layer({
+      servers: [server.url],
+      model,
+      configFile: false,
+      probeInterval: 1_000,
+      stateFile: join(folder, "fleet.json")
+    })
+    const scope = await Effect.runPromise(Scope.make())
+    const context = await Effect.runPromise(Effect.uninterruptible(Layer.buildWithScope(layer, scope)))
+    const call = Effect.runFork(Effect.provide(Chat.text(question), context))
+    await until(() => server.requests.length > 0)
+    await Effect.runPromise(Fiber.interrupt(call))
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+    await until(() => server.inFlight() === 0)
   })
 
   it("in the second round of a tool call, or in the repair of JSON", async () => {

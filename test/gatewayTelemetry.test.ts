@@ -1,5 +1,5 @@
 import { createServer } from "node:http"
-import type { AddressInfo } from "node:net"
+import { type AddressInfo, connect } from "node:net"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -158,6 +158,21 @@ describe("figures", () => {
     expect(value("gen_ai_client_token_usage_sum", { ...embeddings, gen_ai_token_type: "input" })).toBeGreaterThan(0)
     expect(value("aicortex_attempts_total", { model, outcome: "success" })).toBe(4)
     expect(value("aicortex_attempts_total", { model: embedder, outcome: "success" })).toBe(1)
+  })
+
+  it("tell texts from chats", async () => {
+    const model = newModel()
+    const gateway = await serve([await ollama(model)])
+    await ask(gateway, model)
+    await (await gateway.post("/v1/completions", { model, prompt: ["a", "b"] })).text()
+    await (await gateway.post("/v1/completions", { model, prompt: "c", raw: false })).text()
+    const { value } = await figuresOf(gateway)
+    const count = (operation: string) =>
+      value("gen_ai_client_operation_duration_seconds_count", {
+        gen_ai_operation_name: operation,
+        gen_ai_request_model: model
+      })
+    expect([count("text_completion"), count("chat")]).toEqual([2, 2])
   })
 
   it("of several processes are those of one", async () => {
@@ -378,6 +393,21 @@ describe("traces", () => {
     expect(embed?.attributes.get("gen_ai.operation.name")).toBe("embeddings")
   })
 
+  it("call a text what it is, also one that had been kept", async () => {
+    const model = newModel()
+    const { layer, named, parentOf } = remembering()
+    const post = await mounted([await ollama(model)], layer)
+    await post("/api/generate", { model, prompt: "a", raw: true, stream: false }, { traceparent })
+    for (const _ of "ab") await post("/v1/completions", { model, prompt: "b", cache: true }, { traceparent })
+    const [first, attempt, second, other, kept] = named(`text_completion ${model}`)
+    expect([parentOf(attempt), parentOf(other)]).toEqual([first?.spanId, second?.spanId])
+    expect(kept?.attributes.get("aicortex.cache")).toBe("hit")
+    for (const span of [first, attempt, second, other, kept]) {
+      expect(span?.attributes.get("gen_ai.operation.name")).toBe("text_completion")
+    }
+    expect(named(`chat ${model}`)).toEqual([])
+  })
+
   it("of a gateway that serves by itself have a span of its own for each request", async () => {
     const model = newModel()
     const { layer, named, parentOf } = remembering()
@@ -569,6 +599,105 @@ describe("the log", () => {
     await ask(silent.gateway, cached)
     await silent.gateway.close()
     expect(silent.text()).toBe("")
+  })
+
+  it("has a line also for what was still under way when the gateway ended", async () => {
+    const model = newModel()
+    const one = await ollama(model, { perToken: 30, reply: "word ".repeat(500) })
+    const { gateway, text } = await logged(model, [one], { log: "json", drain: 0 })
+    const stream = await gateway.post("/v1/completions", { model, prompt: "a", stream: true, max_tokens: 500 })
+    const reader = stream.body?.getReader()
+    await reader?.read()
+    const whole = gateway.post("/v1/completions", { model, prompt: "b", max_tokens: 500 }).catch(() => undefined)
+    const { id } = (await (await gateway.post("/v1/sessions", {})).json()) as { id: string }
+    const [turn, waits] = ["one", "two"].map(() => ask(gateway, model, { session: id }).catch(() => undefined))
+    // A client that does not read, and one that does not send.
+    const socket = connect(gateway.port, "127.0.0.1")
+    socket.on("error", () => {})
+    socket.write("POST /api/chat HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+    await eventually(() => one.chatRequests.length === 3, "all are asked")
+    await eventually(
+      async () => /requests_in_flight 6\n/.test(await (await gateway.get("/metrics")).text()),
+      "all are in"
+    )
+    await gateway.close()
+    const lines = text()
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line || "{}").route)
+      .filter((route) => route !== "/metrics" && route !== "/v1/sessions")
+    const chats = "/v1/chat/completions"
+    expect(lines.sort()).toEqual(["/api/chat", chats, chats, "/v1/completions", "/v1/completions"])
+    await Promise.all([whole, turn, waits])
+    socket.destroy()
+    await reader?.cancel().catch(() => {})
+  })
+
+  it("names the key that has reached its limit, or may not do something", async () => {
+    const model = newModel()
+    const keys = [{ name: "app", key: "sk-1", requestsPerMinute: 1, admin: false }]
+    const { gateway, lines } = await logged(model, [await ollama(model)], { log: "json", keys })
+    const headers = { authorization: "Bearer sk-1" }
+    for (const _ of "ab") await ask(gateway, model, {}, headers)
+    await (await gateway.post("/api/pull", { model }, { headers })).text()
+    await (await gateway.get("/v1/models", { headers })).text()
+    expect((await lines(4)).map((line) => JSON.parse(line)).map(({ key, status }) => [key, status])).toEqual([
+      ["app", 200],
+      ["app", 429],
+      ["app", 403],
+      ["app", 200]
+    ])
+  })
+
+  it("says who answered a stream that was waited for so long that the client had to be told it lives", async () => {
+    const model = newModel()
+    const slow = await ollama(model, { firstToken: 150 })
+    const { gateway, lines } = await logged(model, [slow], { log: "json", heartbeat: 20 })
+    const { text } = await ask(gateway, model, { stream: true })
+    expect(text).toMatch(/^:/)
+    expect(JSON.parse((await lines(1))[0] ?? "")).toMatchObject({ server: "server-1", attempts: 1, stream: true })
+  })
+
+  it("takes a body that its client has not sent to the end for a client that left", async () => {
+    const model = newModel()
+    const { gateway, lines } = await logged(model, [await ollama(model)], { log: "json" })
+    const socket = connect(gateway.port, "127.0.0.1")
+    socket.write("POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+    await eventually(
+      async () => /requests_in_flight 2/.test(await (await gateway.get("/metrics")).text()),
+      "it is being read"
+    )
+    socket.destroy()
+    await eventually(
+      async () => /requests_in_flight 1/.test(await (await gateway.get("/metrics")).text()),
+      "it is over"
+    )
+    const line = (await lines(2)).map((line) => JSON.parse(line)).find(({ route }) => route === "/v1/completions")
+    expect(line).toMatchObject({ client_left: true, status: 499 })
+    expect(line).not.toHaveProperty("error")
+  })
+
+  it("has one line for each request, whatever is in it", async () => {
+    const model = newModel()
+    const { gateway, lines } = await logged(model, [await ollama(model)], { log: "text" })
+    const evil = "a%0ab%0d%1b%5b31m%e2%80%a8"
+    for (const path of [
+      `/v1/${evil}`,
+      `/v1/models/${evil}`,
+      `/v1/sessions/${evil}`,
+      `/v1/responses/${evil}`,
+      `/${evil}`
+    ]) {
+      await (await gateway.get(path)).text()
+    }
+    await ask(gateway, "x\u2028y\u202e\u0085\r\nstatus=200")
+    await (await gateway.post("/v1/completions", "{", {})).text()
+    const all = await lines(7)
+    expect(all).toHaveLength(7)
+    for (const line of all) {
+      expect(line).toMatch(/^time=\S+ request_id=req-\w+ method=(GET|POST) route=\S+ status=4\d\d duration_ms=/)
+      expect(line).toMatch(/^[\x20-\x7e]+$/)
+    }
   })
 })
 

@@ -322,6 +322,62 @@ describe("aicortex serve", () => {
       await Promise.all(hung)
     })
 
+    it("a change of the settings drops no stream, no turn, no response and no count", async () => {
+      const server = await fake({ perToken: 20, reply: "word ".repeat(40) })
+      const settings = (limits: object) => config(server, { concurrency: 3, ...limits })
+      const { child, file, said: log, url } = await serve(["--workers", "2"], settings({}))
+      const { id } = (await (await call(url, "/v1/sessions", {})).json()) as { id: string }
+      const streams = await Promise.all([
+        call(url, "/v1/chat/completions", { ...said("turn"), session: id, stream: true }),
+        call(url, "/v1/responses", { input: "kept", stream: true }),
+        call(url, "/v1/completions", { prompt: ["a", "b"], stream: true, max_tokens: 1000 })
+      ])
+      expect(streams.map(({ status }) => status)).toEqual([200, 200, 200])
+      writeFileSync(file, JSON.stringify(settings({ requestsPerMinute: 100 })))
+      child.kill("SIGHUP")
+      await eventually(
+        () => (log().match(/took the settings as they are now/g) ?? []).length === 2,
+        "both have read it"
+      )
+      // Those of before count still, and the turn is still taken.
+      expect((await call(url, "/v1/chat/completions", said("too many"))).status).toBe(429)
+      const [turn = "", kept = "", texts = ""] = await Promise.all(streams.map((stream) => stream.text()))
+      expect(turn.match(/"content":" ?word ?"/g)).toHaveLength(40)
+      expect([turn.endsWith("[DONE]\n\n"), texts.endsWith("[DONE]\n\n")]).toEqual([true, true])
+      expect(texts.match(/"text":" ?word ?"/g)).toHaveLength(80)
+      const response = (/"id":"(resp_\w+)"/.exec(kept) ?? [])[1]
+      for (let i = 0; i < 2; i++) expect((await call(url, `/v1/responses/${response}`)).status).toBe(200)
+      await server.setBehaviour({ perToken: "burst" })
+      const again = await Promise.all(
+        ["b", "c", "d"].map((text) => call(url, "/v1/chat/completions", { ...said(text), session: id }))
+      )
+      expect(again.map(({ status }) => status)).toEqual([200, 200, 200])
+      const history = (await (await call(url, `/v1/sessions/${id}`)).json()) as Parameters<typeof roles>[0]
+      expect(history.messages).toHaveLength(8)
+    })
+
+    it("one that is still starting is not ended by a change of the settings", async () => {
+      const server = await fake()
+      const { child, said: log } = await serve(["--workers", "2"], config(server))
+      const workers = () =>
+        spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" })
+          .stdout.trim()
+          .split("\n")
+      const [first, second] = workers()
+      process.kill(Number(first), "SIGKILL")
+      await eventually(
+        () => workers().some((pid) => pid !== first && pid !== second && pid !== ""),
+        "another one starts"
+      )
+      const before = workers()
+      const again = setInterval(() => child.kill("SIGHUP"), 10)
+      await eventually(() => (log().match(/took the settings as they are now/g) ?? []).length > 20, "it is told often")
+      await new Promise((resolve) => setTimeout(resolve, 1_000))
+      clearInterval(again)
+      expect(workers().sort()).toEqual(before.sort())
+      expect(log()).not.toContain("SIGHUP")
+    })
+
     it("hold a key to its limits together", async () => {
       const server = await fake()
       const { url } = await serve(["--workers", "2"], config(server, { requestsPerMinute: 5 }))

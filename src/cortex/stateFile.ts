@@ -79,6 +79,7 @@ export const layer: Layer.Layer<never, never, Fleet.Fleet | CurrentSettings | Fi
         Effect.provide(context)
       )
       yield* Effect.addFinalizer(() => keep)
-      yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Effect.sleep(interval), keep)))
+      // It ends with the scope, also where that was made in a part that nothing interrupts.
+      yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(Effect.sleep(interval), keep))))
     })
   )

@@ -48,7 +48,7 @@ export const make = Effect.gen(function* () {
     if (lines.size > 0) lookLater()
   }
   const lookLater = (): void => {
-    looking ??= runFork(Effect.andThen(clock.sleep(lookInterval), Effect.sync(look)))
+    looking ??= runFork(Effect.interruptible(Effect.andThen(clock.sleep(lookInterval), Effect.sync(look))))
   }
   const stopLooking = (line: Line): void => {
     if (line.queued > 0) return

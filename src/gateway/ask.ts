@@ -58,13 +58,21 @@ export const model = (body: Fields.Fields, name = "model"): string | undefined =
 export const choices = ({ n, prompts }: Ask): number => (prompts === undefined ? n : n * prompts.length)
 
 /**
+ * Which prompt one of them is the answer to.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const promptOf = ({ n }: Pick<Ask, "n">, choice: number): number => Math.floor(choice / n)
+
+/**
  * What a server is sent for one of them.
  *
  * @since 0.1.0
  * @category accessors
  */
 export const requestOf = ({ n, prompts, request }: Ask, choice: number): Omit<ChatRequest, "model"> => {
-  const messages = prompts?.[Math.floor(choice / n)]
+  const messages = prompts?.[promptOf({ n }, choice)]
   return messages === undefined ? request : { ...request, messages }
 }
 
@@ -164,7 +172,7 @@ export interface Needs {
  * @since 0.1.0
  * @category accessors
  */
-export const needs = ({ prompts, request }: Ask): Needs => {
+export const needs = ({ prompts, request }: Pick<Ask, "prompts" | "request">): Needs => {
   let characters = 0
   let vision = false
   for (const message of request.messages) {

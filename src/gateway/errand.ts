@@ -13,7 +13,7 @@ import * as ResponseCache from "../ResponseCache.js"
 import type { Traveller } from "../Router.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
 import * as Telemetry from "../Telemetry.js"
-import { type Ask, needs, requestOf } from "./ask.js"
+import { type Ask, needs, promptOf, requestOf } from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
 import * as Problem from "./problem.js"
@@ -50,6 +50,8 @@ export class Errand {
   stopped = false
   opened: number | undefined
   private readonly stops: Array<() => void> = []
+  /** The prompts that have been counted. */
+  private readonly prompts = new Set<number>()
   private readonly traveller: Traveller
 
   constructor(
@@ -149,8 +151,9 @@ export class Errand {
       trace: exchange.trace,
       context: exchange.context
     }
-    const ttl =
-      only === undefined && request.logprobs === undefined ? ResponseCache.ttlOf(ask.cache, settings) : undefined
+    // Several answers to one prompt are to differ.
+    const keeps = only === undefined && request.logprobs === undefined && ask.n === 1
+    const ttl = keeps ? ResponseCache.ttlOf(ask.cache, settings) : undefined
     const begin = ttl === undefined ? failover.prepared(model, routing, traveller) : undefined
     if (begin !== undefined) return begin(call)
     const servers = failover.prepare(model, routing, traveller)
@@ -204,15 +207,19 @@ export class Errand {
   }
 
   /** What an answer cost. Where the server does not say, a prompt is about as much as it is long, and `written` tokens came. */
-  usage(told: Usage, written: number): Usage {
+  usage(choice: number, told: Usage, written: number): Usage {
     if (told.promptTokens !== undefined && told.completionTokens !== undefined) return told
-    const promptTokens = told.promptTokens ?? needs(this.ask).prompt
+    const promptTokens = told.promptTokens ?? needs({ prompts: undefined, request: requestOf(this.ask, choice) }).prompt
     const completionTokens = told.completionTokens ?? written
     return { promptTokens, completionTokens, totalTokens: promptTokens + completionTokens }
   }
 
-  counted(prompt = 0, completion = 0): void {
-    const { exchange, house } = this
+  /** As the answer says it: a prompt counts once, however many answers it has. */
+  counted(choice: number, { completionTokens: completion = 0, promptTokens = 0 }: Usage): void {
+    const { exchange, house, prompts } = this
+    const which = promptOf(this.ask, choice)
+    const prompt = prompts.has(which) ? 0 : promptTokens
+    prompts.add(which)
     exchange.account.promptTokens += prompt
     exchange.account.completionTokens += completion
     if (exchange.access !== undefined) house.keyLimits.spend(exchange.access, prompt + completion)

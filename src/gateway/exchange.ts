@@ -146,12 +146,14 @@ export class Exchange {
   }
 
   /** Refuses the request. A body that has not been read is not waited for. */
-  problem(problem: Problem.Problem, extra: Headers = {}): void {
+  problem(problem: Problem.Problem): void {
+    const { attempts } = problem
     this.account.error = problem.code ?? problem.type
+    if (attempts !== undefined) this.account.attempts = attempts.length
     if (this.left || this.response.headersSent) return
     const named = { ...problem, requestId: this.id }
     const body = this.surface === "ollama" ? Problem.ollama(named) : Problem.openAI(named)
-    const headers = { ...extra }
+    const headers: Headers = attempts === undefined ? {} : { "x-aicortex-attempts": attempts.length }
     if (problem.retryAfter !== undefined) headers["retry-after"] = Math.max(1, Math.ceil(problem.retryAfter / 1000))
     if (problem.status === 401) headers["www-authenticate"] = "Bearer"
     if (this.request.complete || this.isSmall()) {

@@ -17,7 +17,7 @@ const tenths = (milliseconds: number): number => Math.round(milliseconds * 10) /
 
 /** What there is to tell, in its order; `undefined` is left out. */
 const fieldsOf = (exchange: Exchange, status: number, duration: number): ReadonlyArray<readonly [string, Value]> => {
-  const { access, account, context, id, left, request, route, trace } = exchange
+  const { account, caller, context, id, left, request, route, trace } = exchange
   const parent = trace === undefined ? undefined : Option.getOrUndefined(trace.parent)
   const { attempts, cached, completionTokens, error, firstToken, model, promptTokens, server, streamed } = account
   return [
@@ -35,7 +35,7 @@ const fieldsOf = (exchange: Exchange, status: number, duration: number): Readonl
     ["cached", cached ? true : undefined],
     ["prompt_tokens", promptTokens === 0 ? undefined : promptTokens],
     ["completion_tokens", completionTokens === 0 ? undefined : completionTokens],
-    ["key", access?.name],
+    ["key", caller],
     ["error", error],
     ["client_left", left ? true : undefined],
     ["trace_id", parent?.traceId ?? context?.traceparent.slice(3, 35)]

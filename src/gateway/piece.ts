@@ -83,6 +83,11 @@ export class Piece {
     }
   }
 
+  /** Whether the client was given some of it. */
+  get begun(): boolean {
+    return this.pieces > 0
+  }
+
   finishReason(): End["finishReason"] {
     return this.end?.finishReason ?? "stop"
   }

@@ -20,21 +20,21 @@ const failed = ({ exchange, house }: Errand, codec: Codec, error: unknown): void
   if (problem.code === "internal_error") {
     house.log(`${exchange.id}: ${error instanceof Error ? error.stack : String(error)}`)
   }
-  const { attempts } = problem
-  if (attempts !== undefined) exchange.account.attempts = attempts.length
   if (!exchange.headSent) {
-    exchange.problem(problem, attempts === undefined ? {} : { "x-aicortex-attempts": attempts.length })
+    exchange.problem(problem)
     return
   }
+  if (problem.attempts !== undefined) exchange.account.attempts = problem.attempts.length
   house.metrics.streamBroke()
   exchange.account.error = problem.code ?? problem.type
   exchange.end(codec.failure({ ...problem, requestId: exchange.id }))
 }
 
 /** A session goes on with one answer, and as a conversation does. */
-const mayGoOn = ({ n, request, session }: Ask): void => {
+const mayGoOn = ({ n, prompts, request, session }: Ask): void => {
   if (session === undefined) return
   if (n > 1) Problem.refuse("n", "must be 1 in a session")
+  if (prompts !== undefined) Problem.refuse("prompt", "must be one text in a session")
   if (request.format !== "text") Problem.refuse("response_format", "cannot be JSON in a session")
 }
 

@@ -176,7 +176,8 @@ export const make = Effect.fnUntraced(function* (
       yield* Effect.async<void>((resume) => {
         setImmediate(() => {
           server.closeAllConnections()
-          resume(Effect.void)
+          // Requests that end with their connection are told of, too.
+          setImmediate(() => resume(Effect.void))
         })
       })
       accessLog.flush()

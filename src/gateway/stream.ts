@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Either from "effect/Either"
+import type { Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import { SchemaMismatch } from "../Errors.js"
 import { choices } from "./ask.js"
@@ -26,6 +27,8 @@ export class Stream {
   private writer: Writer | undefined
   private heart: ReturnType<typeof setTimeout> | undefined
   private wrote = performance.now()
+  /** Answers that have not ended. */
+  private readonly open = new Map<number, Piece>()
 
   constructor(
     private readonly errand: Errand,
@@ -51,8 +54,17 @@ export class Stream {
     )
   }
 
+  /** Nothing more is written. What was given of answers that have no end has been used, too. */
   stop(): void {
     clearTimeout(this.heart)
+    for (const [choice, piece] of this.open) if (piece.begun) this.count(choice, piece)
+  }
+
+  private count(choice: number, piece: Piece): Usage {
+    const { errand } = this
+    const counted = errand.usage(choice, piece.usage(), 0)
+    if (this.open.delete(choice)) errand.counted(choice, counted)
+    return counted
   }
 
   /** Asks for all the answers, and sends them. */
@@ -74,6 +86,7 @@ export class Stream {
     const { ask, exchange } = errand
     const answer = await errand.open(candidate, request, true, undefined)
     const piece = new Piece(ask.oneTool, errand.decoder !== undefined)
+    this.open.set(choice, piece)
     for (;;) {
       const batch = await answer.pull()
       if (batch === undefined) break
@@ -96,9 +109,7 @@ export class Stream {
           errand.given = true
           out += writer.begin()
         }
-        const counted = errand.usage(piece.usage(), 0)
-        out += writer.end(choice, piece.finishReason(), counted)
-        errand.counted(counted.promptTokens, counted.completionTokens)
+        out += writer.end(choice, piece.finishReason(), this.count(choice, piece))
       }
       if (out !== "") {
         this.wrote = started
@@ -121,10 +132,8 @@ export class Stream {
     account.firstToken = performance.now() - exchange.began
     account.model = piece.model ?? candidate.model
     house.metrics.firstToken.observe("", account.firstToken / 1000)
-    if (!exchange.headSent) {
-      this.errand.receipt(piece.server, piece.attempts, piece.cached, piece.failed)
-      exchange.stream(codec.contentType)
-    }
+    this.errand.receipt(piece.server, piece.attempts, piece.cached, piece.failed)
+    if (!exchange.headSent) exchange.stream(codec.contentType)
     return writer
   }
 

@@ -106,9 +106,9 @@ export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
     const before = cached || errand.opened === undefined ? 0 : errand.opened - exchange.began
     exchange.account.firstToken = before + firstTokenTime
   }
-  const answers = all.map(({ result }) => {
-    const usage = errand.usage(result.usage, written(result))
-    errand.counted(usage.promptTokens, usage.completionTokens)
+  const answers = all.map(({ result }, choice) => {
+    const usage = errand.usage(choice, result.usage, written(result))
+    errand.counted(choice, usage)
     return usage === result.usage ? result : { ...result, usage }
   })
   const body = codec.whole(candidate.shown(model, house.library.protocol(server)), answers)

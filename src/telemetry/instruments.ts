@@ -281,7 +281,11 @@ export class OfServer {
 }
 
 type Servers = Map<string, Map<string, OfServer>>
-const servers: { readonly [O in Operation]: Servers } = { chat: new Map(), embeddings: new Map() }
+const servers: { readonly [O in Operation]: Servers } = {
+  chat: new Map(),
+  text_completion: new Map(),
+  embeddings: new Map()
+}
 
 /**
  * @since 0.1.0

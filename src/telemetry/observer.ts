@@ -14,7 +14,7 @@ import type { Trace } from "./trace.js"
 
 /**
  * A call, as far as it is observed. `began` is in milliseconds since the epoch; `events` is whether they are given out;
- * `operation` is what it does, as the conventions call it; default `chat`. Where there is no `trace`, servers are told
+ * `operation` is what it does, as the conventions call it, where the request does not tell. Where there is no `trace`, servers are told
  * `context`.
  *
  * @since 0.1.0
@@ -35,7 +35,7 @@ export interface Observed {
  * @since 0.1.0
  * @category models
  */
-export type Operation = "chat" | "embeddings"
+export type Operation = "chat" | "text_completion" | "embeddings"
 
 /**
  * How an attempt goes on with an answer that broke: as the server was seen to do it (see `Ability`), or with the answer

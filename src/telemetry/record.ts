@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type { Span, SpanKind } from "effect/Tracer"
 import type { Usage } from "../ChatEvent.js"
+import { completes } from "../ChatRequest.js"
 import type { FailureReason, Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
 import type { TraceContext } from "../Transport.js"
@@ -26,13 +27,13 @@ const typeOf = (error: unknown): string =>
 const given = (attributes: Record<string, unknown>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined))
 
+const operationOf = ({ operation, request }: Observed): Operation =>
+  operation ?? (completes(request) ? "text_completion" : "chat")
+
 /** The span of a call. It begins when the call did, which may have waited for its session since. */
-const spanOf = (
-  { began, operation = "chat", request }: Observed,
-  trace: Trace.Trace,
-  now: number,
-  kind: SpanKind = "client"
-): Span => {
+const spanOf = (call: Observed, trace: Trace.Trace, now: number, kind: SpanKind = "client"): Span => {
+  const { began, request } = call
+  const operation = operationOf(call)
   const waited = BigInt(Math.max(0, Math.round(now - began))) * 1_000_000n
   const attributes = given({
     "gen_ai.operation.name": operation,
@@ -71,7 +72,7 @@ export class CallRecord implements CallObserver {
     private readonly model: string | undefined,
     private readonly now: () => number
   ) {
-    this.operation = call.operation ?? "chat"
+    this.operation = operationOf(call)
     this.span = call.trace === undefined ? undefined : spanOf(call, call.trace, now())
   }
 

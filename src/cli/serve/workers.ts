@@ -78,6 +78,9 @@ const gather = (from: Worker, id: number, all: ReadonlyArray<Worker>, known: Kno
 export const start = (count: number, say: (text: string) => void): Effect.Effect<string, InvalidConfig, Scope.Scope> =>
   Effect.gen(function* () {
     const workers = new Set<Worker>()
+    const ready = new Set<Worker>()
+    /** Those that were still starting when the settings changed: a signal would have ended them. */
+    const late = new Set<Worker>()
     const answers = yield* Common.answers
     const known: Known = { last: new Map(), gone: "" }
     let stopping = false
@@ -93,6 +96,8 @@ export const start = (count: number, say: (text: string) => void): Effect.Effect
           if (!isMessage(message)) return
           if (message.type === "ready") {
             serving = true
+            ready.add(worker)
+            if (late.delete(worker)) worker.process.kill("SIGHUP")
             resume(Effect.succeed(message.url))
           } else if (message.type === "failed" && !serving) {
             stopping = true
@@ -104,7 +109,7 @@ export const start = (count: number, say: (text: string) => void): Effect.Effect
           }
         })
         worker.on("exit", (code, signal) => {
-          workers.delete(worker)
+          for (const some of [workers, ready, late]) some.delete(worker)
           const last = known.last.get(worker)
           known.last.delete(worker)
           if (last !== undefined) known.gone = merge([known.gone, lasting(last)])
@@ -118,7 +123,10 @@ export const start = (count: number, say: (text: string) => void): Effect.Effect
       for (let i = 0; i < count; i++) fork()
     })
     const onHangUp = () => {
-      for (const worker of workers) worker.process.kill("SIGHUP")
+      for (const worker of workers) {
+        if (ready.has(worker)) worker.process.kill("SIGHUP")
+        else late.add(worker)
+      }
     }
     process.on("SIGHUP", onHangUp)
     yield* Effect.addFinalizer(() =>

@@ -144,7 +144,7 @@ const fields = (model: string) => ({
 })
 
 /** What stands before an answer. */
-const echoOf = ({ echoes, n }: Completion, choice: number): string => echoes[Math.floor(choice / n)] ?? ""
+const echoOf = ({ echoes, n }: Completion, choice: number): string => echoes[Ask.promptOf({ n }, choice)] ?? ""
 
 /** What all answers cost: each prompt was read once. */
 const totals = (all: ReadonlyArray<Usage>, { n }: Completion): Usage => {
