@@ -70,7 +70,8 @@ const gather = (from: Worker, id: number, all: ReadonlyArray<Worker>, known: Kno
 }
 
 /**
- * Starts so many workers, which end with the scope, and gives their address.
+ * Starts so many workers, which end with the scope, and gives their address once each of them listens, or has ended
+ * and at least one listens.
  *
  * @since 0.1.0
  * @category constructors
@@ -87,19 +88,24 @@ export const start = (count: number, say: (text: string) => void): Effect.Effect
     let ids = 0
     const address = yield* Effect.async<string, InvalidConfig, Scope.Scope>((resume) => {
       cluster.setupPrimary({ exec: process.argv[1] ?? "", args: process.argv.slice(2), serialization: "advanced" })
-      let serving = false
-      const fork = () => {
+      let serving: string | undefined
+      const first = new Set<Worker>()
+      const settled = (worker: Worker) => {
+        first.delete(worker)
+        if (serving !== undefined && first.size === 0) resume(Effect.succeed(serving))
+      }
+      const fork = (): Worker => {
         const worker = cluster.fork()
         workers.add(worker)
         Calls.answer(worker, answers)
         worker.on("message", (message: unknown) => {
           if (!isMessage(message)) return
           if (message.type === "ready") {
-            serving = true
+            serving = message.url
             ready.add(worker)
             if (late.delete(worker)) worker.process.kill("SIGHUP")
-            resume(Effect.succeed(message.url))
-          } else if (message.type === "failed" && !serving) {
+            settled(worker)
+          } else if (message.type === "failed" && serving === undefined) {
             stopping = true
             const [source = "", field = "", reason = ""] = JSON.parse(message.error) as ReadonlyArray<string>
             resume(Effect.fail(new InvalidConfig({ source, field, reason })))
@@ -114,13 +120,15 @@ export const start = (count: number, say: (text: string) => void): Effect.Effect
           known.last.delete(worker)
           if (last !== undefined) known.gone = merge([known.gone, lasting(last)])
           if (stopping) return
+          settled(worker)
           say(`worker ${worker.process.pid} ended (${signal ?? code}); another one takes its place`)
           setTimeout(() => {
             if (!stopping) fork()
           }, pause)
         })
+        return worker
       }
-      for (let i = 0; i < count; i++) fork()
+      for (let i = 0; i < count; i++) first.add(fork())
     })
     const onHangUp = () => {
       for (const worker of workers) {
