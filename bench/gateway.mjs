@@ -289,9 +289,7 @@ for (const { at, connections, model, place } of scenarios) {
       target(`time to first chunk added, ${model}, ${kind}: <= 1 ms`, added, added <= 1, `${added.toFixed(2)} ms`)
     }
   }
-  // With one connection on many cores the table tells it, but most of the time is that in which cores wake.
-  const judged = connections > 1 || place === "one" || !canPin
-  if (results.has(`${at} portkey`) && model !== "paced" && judged) {
+  if (results.has(`${at} portkey`) && model !== "paced") {
     const rate = ratios(`${at} ours/openai`, `${at} portkey`, "rate")
     const least = model === "call" ? 5 : 2
     target(

@@ -19,6 +19,7 @@ import type { Host, Protocol } from "../Server.js"
 import type { CallObserver } from "../Telemetry.js"
 import type { Call, Continuation, Relocate, Result, Surroundings } from "./call.js"
 import { exhausted } from "./exhausted.js"
+import { failedAttempt } from "./failedAttempt.js"
 import { Given } from "./given.js"
 import { keepAliveOf } from "./keepAlive.js"
 import { type Course, LiveAttempt } from "./liveAttempt.js"
@@ -280,15 +281,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   // ---------------------------------------------------------------------------
 
   private record(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
-    this.attempts.push({
-      server: host.server.url,
-      phase,
-      reason: failure.reason,
-      message: failure.message,
-      elapsed: this.now() - began,
-      ...(failure.status === undefined ? {} : { status: failure.status }),
-      ...(failure.retryAfter === undefined ? {} : { retryAfter: failure.retryAfter })
-    })
+    this.attempts.push(failedAttempt(host, phase, failure, this.now() - began))
   }
 
   private afterFailure({ at, host }: Place, failure: ServerFailure): void {

@@ -17,6 +17,7 @@ import type { AttemptObserver, CallObserver, Observed, Trace } from "../Telemetr
 import type { Exchange, TraceContext } from "../Transport.js"
 import type { Relocate, Surroundings } from "./call.js"
 import { exhausted } from "./exhausted.js"
+import { failedAttempt } from "./failedAttempt.js"
 import { keepAliveOf } from "./keepAlive.js"
 import { Search, type Seeker } from "./search.js"
 
@@ -274,15 +275,7 @@ export class Embedding implements Seeker, Member {
   // ---------------------------------------------------------------------------
 
   private record(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
-    this.attempts.push({
-      server: host.server.url,
-      phase,
-      reason: failure.reason,
-      message: failure.message,
-      elapsed: this.around.now() - began,
-      ...(failure.status === undefined ? {} : { status: failure.status }),
-      ...(failure.retryAfter === undefined ? {} : { retryAfter: failure.retryAfter })
-    })
+    this.attempts.push(failedAttempt(host, phase, failure, this.around.now() - began))
   }
 
   private expired(deadline: number): void {
