@@ -183,6 +183,9 @@ export const functionTool = ({ description, name, parameters, strict }: ToolDefi
 export const callId = (): string =>
   `call_${Array.from(globalThis.crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`
 
+/** A microtask of Node's own costs more: it carries an asynchronous context. */
+const settled = Promise.resolve()
+
 /** How long the body of a complete answer may stay open, in milliseconds. */
 const lingerTime = 1_000
 
@@ -247,7 +250,7 @@ class HttpAttempt implements TransportHandler, Exchange {
       return
     }
     this.sink.flush()
-    if (this.decoder.finished()) queueMicrotask(() => this.linger())
+    if (this.decoder.finished()) void settled.then(() => this.linger())
   }
 
   /** The answer is complete, and the connection can be used again if the body ends soon; else it is given up. */

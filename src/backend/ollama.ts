@@ -191,11 +191,11 @@ class ChatDecoder implements Http.Decoder {
   private over = false
   private calledTools = false
   private readonly template = Template.make()
-  private readonly lines = Lines.within((text, from, to) => {
-    const known = this.over ? undefined : this.template.match(text, from, to)
-    if (known === undefined) this.take(text.slice(from, to))
-    else if (known !== "") this.sink.text(known)
-  })
+  private readonly say = (content: string): void => this.sink.text(content)
+  private readonly lines = Lines.within(
+    (text, from, to) => this.take(text.slice(from, to)),
+    (text, from) => (this.over ? from : this.template.read(text, from, this.say))
+  )
 
   constructor(private readonly sink: Sink) {}
 
@@ -235,7 +235,7 @@ class ChatDecoder implements Http.Decoder {
         if (Array.isArray(likely)) sink.logprobs?.(likely)
         sink.text(content)
         if (line["done"] === false && thinking === undefined && tool_calls === undefined && likely === undefined)
-          this.template.learn(text, content, line["created_at"])
+          this.template.learn(`${text}\n`, content, line["created_at"])
       }
     } else if (content !== undefined && content !== null) throw new Http.Malformed("the content is not a string")
     if (Array.isArray(tool_calls)) {

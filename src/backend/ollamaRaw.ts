@@ -131,13 +131,9 @@ export class Rendering implements Sink {
 export const decoder = (sink: Sink, finish: (line: { readonly [key: string]: unknown }) => Finish): Http.Decoder => {
   let finished = false
   const template = Template.make("response")
-  const lines = Lines.make((text) => {
+  const say = (content: string): void => sink.text(content)
+  const take = (text: string): void => {
     if (finished || text === "") return
-    const known = template.match(text, 0, text.length)
-    if (known !== undefined) {
-      if (known !== "") sink.text(known)
-      return
-    }
     const line = Http.parseJson(text)
     const { created_at, done, logprobs, response, thinking } = line
     if (typeof thinking === "string" && thinking !== "") sink.thinking(thinking)
@@ -146,7 +142,7 @@ export const decoder = (sink: Sink, finish: (line: { readonly [key: string]: unk
         if (Array.isArray(logprobs)) sink.logprobs?.(logprobs)
         sink.text(response)
         if (done === false && thinking === undefined && logprobs === undefined) {
-          template.learn(text, response, created_at)
+          template.learn(`${text}\n`, response, created_at)
         }
       }
     } else if (line["error"] !== undefined) {
@@ -156,7 +152,11 @@ export const decoder = (sink: Sink, finish: (line: { readonly [key: string]: unk
       finished = true
       sink.finish(finish(line))
     }
-  })
+  }
+  const lines = Lines.within(
+    (text, from, to) => take(text.slice(from, to)),
+    (text, from) => (finished ? from : template.read(text, from, say))
+  )
   return {
     feed: (bytes) => lines.feed(bytes),
     end: () => lines.end(),

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import type { Backend, Sink } from "../Backend.js"
-import { type ChatRequest, completes } from "../ChatRequest.js"
+import { type ChatRequest, completes, type Format } from "../ChatRequest.js"
 import type * as Message from "../Message.js"
 import { openAIBase, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
@@ -13,6 +13,7 @@ import { Guard } from "./completion.js"
 import * as Embeddings from "./embeddings.js"
 import * as Http from "./http.js"
 import { decoder } from "./openaiAnswer.js"
+import * as Body from "./openaiBody.js"
 import * as Text from "./openaiText.js"
 import * as Resume from "./resume.js"
 
@@ -62,7 +63,7 @@ const message = (message: Message.Message): object => {
 
 /** OpenAI itself wants the newer name for its reasoning models; most other servers know only the older. */
 const isOpenAI = (server: Server): boolean =>
-  /(^|\.)(openai\.com|openai\.azure\.com)(:|\/|$)/.test(server.url.replace(/^https?:\/\//, "").split("/")[0] ?? "")
+  /^https?:\/\/([^/]*\.)?openai\.(azure\.)?com(:|\/|$)/.test(server.url)
 
 const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
@@ -80,59 +81,40 @@ const isStrict = (schema: unknown): boolean => {
   return Object.values(schema).every(isStrict)
 }
 
-const responseFormat = ({ format }: ChatRequest): object | undefined =>
-  format === "text"
-    ? undefined
-    : format === "json"
-      ? { type: "json_object" }
-      : {
-          type: "json_schema",
-          json_schema: { name: "answer", schema: format, strict: isStrict(format) ? true : undefined }
-        }
+const responseFormat = (format: Exclude<Format, "text">): object =>
+  format === "json"
+    ? { type: "json_object" }
+    : {
+        type: "json_schema",
+        json_schema: { name: "answer", schema: format, strict: isStrict(format) ? true : undefined }
+      }
 
 /**
  * The body of `POST /v1/chat/completions`. What is `undefined` is not sent.
  *
- * `topK`, `minP` and `repeatPenalty` go out as `top_k`, `min_p`, and both `repeat_penalty` (llama.cpp) and
- * `repetition_penalty` (vLLM); `think: true | false` as `chat_template_kwargs.enable_thinking`, a level as
- * `reasoning_effort`.
+ * `think: true | false` goes out as `chat_template_kwargs.enable_thinking`, a level as `reasoning_effort`.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const body = (server: Server, request: ChatRequest): { readonly [key: string]: unknown } => {
-  const { maxTokens, think, toolChoice } = request
-  const newer = maxTokens !== undefined && isOpenAI(server)
-  return {
-    model: request.model,
-    messages: request.messages.map(message),
-    stream: true,
-    stream_options: { include_usage: true },
-    temperature: request.temperature,
-    top_p: request.topP,
-    [newer ? "max_completion_tokens" : "max_tokens"]: maxTokens,
-    stop: request.stop.length === 0 ? undefined : request.stop,
-    seed: request.seed,
-    frequency_penalty: request.frequencyPenalty,
-    presence_penalty: request.presencePenalty,
-    top_k: request.topK,
-    min_p: request.minP,
-    repeat_penalty: request.repeatPenalty,
-    repetition_penalty: request.repeatPenalty,
-    logit_bias: request.logitBias,
-    logprobs: request.logprobs === undefined ? undefined : true,
-    top_logprobs: request.logprobs === 0 ? undefined : request.logprobs,
-    chat_template_kwargs: typeof think === "boolean" ? { enable_thinking: think } : undefined,
-    reasoning_effort: typeof think === "string" ? think : undefined,
-    response_format: responseFormat(request),
-    tools: request.tools.length === 0 ? undefined : request.tools.map(Http.functionTool),
-    tool_choice:
-      request.tools.length === 0
-        ? undefined
-        : typeof toolChoice === "object"
-          ? { type: "function", function: { name: toolChoice.name } }
-          : toolChoice
+export const body = (server: Server, request: ChatRequest): Body.Body => {
+  const { format, logprobs, maxTokens, think, toolChoice, tools } = request
+  const body = Body.make(request)
+  body["messages"] = request.messages.map(message)
+  if (maxTokens !== undefined) body[isOpenAI(server) ? "max_completion_tokens" : "max_tokens"] = maxTokens
+  if (logprobs !== undefined) {
+    body["logprobs"] = true
+    if (logprobs > 0) body["top_logprobs"] = logprobs
   }
+  if (typeof think === "boolean") body["chat_template_kwargs"] = { enable_thinking: think }
+  else if (think !== undefined) body["reasoning_effort"] = think
+  if (format !== "text") body["response_format"] = responseFormat(format)
+  if (tools.length > 0) {
+    body["tools"] = tools.map(Http.functionTool)
+    body["tool_choice"] =
+      typeof toolChoice === "object" ? { type: "function", function: { name: toolChoice.name } } : toolChoice
+  }
+  return body
 }
 
 /**
@@ -142,7 +124,7 @@ export const body = (server: Server, request: ChatRequest): { readonly [key: str
  * @since 0.1.0
  * @category constructors
  */
-export const openBody = (server: Server, request: ChatRequest): { readonly [key: string]: unknown } => {
+export const openBody = (server: Server, request: ChatRequest): Body.Body => {
   const last = request.messages.at(-1)
   const thinking = last?.role === "assistant" ? last.thinking : undefined
   return {

@@ -112,44 +112,161 @@ const openingBrace = 0x7b
 /** Blanks, and the bytes of a byte order mark. */
 const leading: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb, 0xbf])
 
-/**
- * Reads the events of `/v1/chat/completions`, or of `/v1/completions` where a text is gone on with (`raw`) or filled in
- * (`suffix`). The answer is complete once a finish reason came and the stream ended,
- * with `[DONE]` or without, or broke off: all that can be missing then is how many tokens it was.
- *
- * A server that knows no streams answers with one object instead: that is read as a single chunk.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const decoder = (sink: Sink, kind: "chat" | "raw" | "suffix" = "chat"): Http.Decoder => {
-  let finished = false
-  let broken = false
-  let reason: FinishReason | undefined
-  let counted: Usage = {}
-  /** llama.cpp's own figures. */
-  let timed: Pick<Finish, "promptEvaluated" | "promptTime" | "tokensPerSecond"> | undefined
-  let calls: ToolCalls | undefined
-  let bytes = 0
-  let events = 0
-  /** The pieces of an answer that is no stream; `false` where it is one. */
-  let body: Array<Uint8Array> | undefined | false
-  const template = Template.make(kind === "chat" ? "content" : "text")
+type Chunk = { readonly [key: string]: unknown }
 
-  const complete = (): void => {
-    if (finished || reason === undefined) return
+class AnswerDecoder implements Http.Decoder {
+  private over = false
+  private broken = false
+  private reason: FinishReason | undefined
+  private counted: Usage = {}
+  /** llama.cpp's own figures. */
+  private timed: Pick<Finish, "promptEvaluated" | "promptTime" | "tokensPerSecond"> | undefined
+  private calls: ToolCalls | undefined
+  private bytes = 0
+  private events = 0
+  /** The pieces of an answer that is no stream; `false` where it is one. */
+  private body: Array<Uint8Array> | undefined | false
+  private readonly template: Template.Template
+  private readonly stream: Lines.Lines
+
+  constructor(
+    private readonly sink: Sink,
+    private readonly kind: "chat" | "raw" | "suffix"
+  ) {
+    const template = Template.make(kind === "chat" ? "content" : "text")
+    const say = (content: string): void => sink.text(content)
+    this.template = template
+    this.stream = Sse.make(
+      (data, before) => this.take(data, before),
+      (text, from) => (this.over ? from : template.read(text, from, say))
+    )
+  }
+
+  feed(read: Uint8Array): void {
+    this.bytes += read.length
+    let from = 0
+    if (this.body === undefined) {
+      from = read.findIndex((byte) => !leading.has(byte))
+      if (from >= 0) this.body = read[from] === openingBrace ? [] : false
+    }
+    if (this.body === undefined || this.body === false) this.stream.feed(read)
+    else if (this.bytes > Lines.maxLineBytes) throw new Lines.LineTooLong()
+    else this.body.push(new Uint8Array(read.subarray(from)))
+  }
+
+  end(): void {
+    if (this.body !== undefined && this.body !== false) this.takeBody(this.body)
+    else {
+      try {
+        this.stream.end()
+      } catch (error) {
+        // Only the end of a complete answer was torn off.
+        if (this.reason === undefined) throw error
+        this.broken = true
+      }
+    }
+    this.complete()
+    if (!this.over && this.events === 0 && this.bytes > 0 && !this.body) {
+      throw new Http.Malformed("what came back is not an event stream")
+    }
+  }
+
+  broke(): void {
+    this.broken = true
+    this.complete()
+  }
+
+  finished(): boolean {
+    return this.over
+  }
+
+  private complete(): void {
+    const { broken, calls, counted, reason, timed } = this
+    if (this.over || reason === undefined) return
     const calledTools = calls !== undefined && !calls.empty
-    calls?.take(sink)
-    finished = true
+    calls?.take(this.sink)
+    this.over = true
     const told = calledTools && reason === "stop" ? "tool_calls" : reason
     const uncounted = broken && counted.completionTokens === undefined
     const finish: Finish = { reason: told, usage: counted }
-    sink.finish(
+    this.sink.finish(
       uncounted || timed !== undefined ? { ...finish, ...(uncounted ? { uncounted } : {}), ...timed } : finish
     )
   }
 
-  const said = (delta: { readonly [key: string]: unknown }, logprobs: unknown): void => {
+  private take(data: string, before: string): void {
+    this.events++
+    if (this.over || data === "") return
+    if (data === "[DONE]") this.complete()
+    else this.takeChunk(Http.parseJson(data), `${before}${data}\n\n`)
+  }
+
+  private takeBody(parts: ReadonlyArray<Uint8Array>): void {
+    const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0))
+    let at = 0
+    for (const part of parts) {
+      whole.set(part, at)
+      at += part.length
+    }
+    const text = utf8.decode(whole)
+    this.takeChunk(Http.parseJson(text), text)
+  }
+
+  /** `lines` is the event as it came. */
+  private takeChunk(chunk: Chunk, lines: string): void {
+    const { choices, error, timings, usage: told } = chunk
+    if (error !== undefined && error !== null) {
+      throw new Http.Reported(Http.errorText(chunk) ?? "an error without a message")
+    }
+    if (Array.isArray(choices)) {
+      const choice: unknown = choices[0]
+      if (isObject(choice)) this.takeChoice(chunk, choice, lines)
+    } else if (chunk["object"] === "error") {
+      throw new Http.Reported(Http.errorText(chunk) ?? "an error without a message")
+    } else if (choices !== null && told === undefined && timings === undefined) {
+      throw new Http.Malformed(`no choices in ${lines.slice(0, 200)}`)
+    }
+    if (told !== undefined && told !== null) this.counted = usage(told)
+    if (isObject(timings)) {
+      const { predicted_per_second, prompt_ms, prompt_n } = timings
+      this.timed = {
+        ...(typeof predicted_per_second === "number" ? { tokensPerSecond: predicted_per_second } : {}),
+        ...(typeof prompt_ms === "number" ? { promptTime: prompt_ms } : {}),
+        ...(typeof prompt_n === "number" ? { promptEvaluated: prompt_n } : {})
+      }
+    }
+  }
+
+  private takeChoice(chunk: Chunk, choice: Chunk, lines: string): void {
+    const { delta = choice["message"], finish_reason, logprobs } = choice
+    if (finish_reason === "error") throw new Http.Reported("the server gave the answer up without saying why")
+    const said =
+      this.kind !== "chat"
+        ? this.takeText(chunk, choice["text"], logprobs)
+        : isObject(delta)
+          ? this.takeDelta(delta, logprobs)
+          : undefined
+    // Some servers have an empty one in every chunk.
+    if (typeof finish_reason === "string" && finish_reason !== "") this.reason = finishReason(finish_reason)
+    // A template may hold nothing else that counts: a finish reason or usage must be read.
+    else if (said !== undefined && (logprobs ?? chunk["usage"]) == null) {
+      this.template.learn(lines, said)
+    }
+  }
+
+  /** What was said, if there was nothing besides. */
+  private takeText(chunk: Chunk, text: unknown, logprobs: unknown): string | undefined {
+    if (this.kind === "raw" && Text.isTemplated(chunk)) throw new Http.Unable(Text.templated)
+    if (typeof text !== "string" || text === "") return undefined
+    const likely = Text.likelihoods(logprobs)
+    if (likely !== undefined) this.sink.logprobs?.(likely)
+    this.sink.text(text)
+    return text
+  }
+
+  /** What was said, if there was nothing besides. */
+  private takeDelta(delta: Chunk, logprobs: unknown): string | undefined {
+    const { sink } = this
     const { content, function_call, reasoning, reasoning_content, refusal, tool_calls } = delta
     const thought = reasoning_content ?? reasoning
     if (typeof thought === "string" && thought !== "") sink.thinking(thought)
@@ -161,136 +278,28 @@ export const decoder = (sink: Sink, kind: "chat" | "raw" | "suffix" = "chat"): H
     // Why a model will not answer is its answer.
     if (typeof refusal === "string" && refusal !== "") sink.text(refusal)
     if (Array.isArray(tool_calls) && tool_calls.length > 0) {
-      calls ??= new ToolCalls()
-      for (const piece of tool_calls) calls.add(piece)
+      this.calls ??= new ToolCalls()
+      for (const piece of tool_calls) this.calls.add(piece)
       sink.progress?.()
     } else if (isObject(function_call)) {
-      calls ??= new ToolCalls()
-      calls.addOlder(function_call)
+      this.calls ??= new ToolCalls()
+      this.calls.addOlder(function_call)
       sink.progress?.()
     }
-  }
-
-  const takeText = (
-    chunk: { readonly [key: string]: unknown },
-    choice: { readonly [key: string]: unknown },
-    data: string
-  ): void => {
-    const { finish_reason, logprobs, text } = choice
-    if (kind === "raw" && Text.isTemplated(chunk)) throw new Http.Unable(Text.templated)
-    if (typeof text !== "string" || text === "") return
-    const likely = Text.likelihoods(logprobs)
-    if (likely !== undefined) sink.logprobs?.(likely)
-    sink.text(text)
-    if ((finish_reason ?? "") === "" && logprobs == null && chunk["usage"] == null) template.learn(data, text)
-  }
-
-  const takeChunk = (chunk: { readonly [key: string]: unknown }, data: string): void => {
-    const { choices, error, timings } = chunk
-    if (error !== undefined && error !== null) {
-      throw new Http.Reported(Http.errorText(chunk) ?? "an error without a message")
-    }
-    if (Array.isArray(choices)) {
-      const choice: unknown = choices[0]
-      if (isObject(choice)) {
-        const { delta = choice["message"], finish_reason, logprobs } = choice
-        if (finish_reason === "error") throw new Http.Reported("the server gave the answer up without saying why")
-        if (kind !== "chat") takeText(chunk, choice, data)
-        else if (isObject(delta)) {
-          said(delta, logprobs)
-          const { content, function_call, reasoning, reasoning_content, refusal, tool_calls } = delta
-          // A template may hold nothing else that counts: a finish reason or usage must be read.
-          if (
-            typeof content === "string" &&
-            content !== "" &&
-            (finish_reason ?? "") === "" &&
-            (reasoning_content ?? reasoning ?? refusal ?? function_call ?? tool_calls) == null &&
-            logprobs == null &&
-            chunk["usage"] == null
-          ) {
-            template.learn(data, content)
-          }
-        }
-        // Some servers have an empty one in every chunk.
-        if (typeof finish_reason === "string" && finish_reason !== "") reason = finishReason(finish_reason)
-      }
-    } else if (chunk["object"] === "error") {
-      throw new Http.Reported(Http.errorText(chunk) ?? "an error without a message")
-    } else if (choices !== null && chunk["usage"] === undefined && timings === undefined) {
-      throw new Http.Malformed(`no choices in ${data.slice(0, 200)}`)
-    }
-    if (chunk["usage"] !== undefined && chunk["usage"] !== null) counted = usage(chunk["usage"])
-    if (isObject(timings)) {
-      const { predicted_per_second, prompt_ms, prompt_n } = timings
-      timed = {
-        ...(typeof predicted_per_second === "number" ? { tokensPerSecond: predicted_per_second } : {}),
-        ...(typeof prompt_ms === "number" ? { promptTime: prompt_ms } : {}),
-        ...(typeof prompt_n === "number" ? { promptEvaluated: prompt_n } : {})
-      }
-    }
-  }
-
-  const quick = (text: string, from: number, to: number): boolean => {
-    const known = finished ? undefined : template.match(text, from, to)
-    if (known === undefined) return false
-    events++
-    if (known !== "") sink.text(known)
-    return true
-  }
-
-  const stream = Sse.make((data) => {
-    events++
-    if (finished || data === "") return
-    if (data === "[DONE]") {
-      complete()
-      return
-    }
-    takeChunk(Http.parseJson(data), data)
-  }, quick)
-
-  const takeBody = (parts: ReadonlyArray<Uint8Array>): void => {
-    const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0))
-    let at = 0
-    for (const part of parts) {
-      whole.set(part, at)
-      at += part.length
-    }
-    const text = utf8.decode(whole)
-    takeChunk(Http.parseJson(text), text)
-  }
-
-  return {
-    feed(read) {
-      bytes += read.length
-      let from = 0
-      if (body === undefined) {
-        from = read.findIndex((byte) => !leading.has(byte))
-        if (from >= 0) body = read[from] === openingBrace ? [] : false
-      }
-      if (body === undefined || body === false) stream.feed(read)
-      else if (bytes > Lines.maxLineBytes) throw new Lines.LineTooLong()
-      else body.push(new Uint8Array(read.subarray(from)))
-    },
-    end() {
-      if (body !== undefined && body !== false) takeBody(body)
-      else {
-        try {
-          stream.end()
-        } catch (error) {
-          // Only the end of a complete answer was torn off.
-          if (reason === undefined) throw error
-          broken = true
-        }
-      }
-      complete()
-      if (!finished && events === 0 && bytes > 0 && !body) {
-        throw new Http.Malformed("what came back is not an event stream")
-      }
-    },
-    broke() {
-      broken = true
-      complete()
-    },
-    finished: () => finished
+    const alone = (thought ?? refusal ?? function_call ?? tool_calls) == null
+    return alone && typeof content === "string" && content !== "" ? content : undefined
   }
 }
+
+/**
+ * Reads the events of `/v1/chat/completions`, or of `/v1/completions` where a text is gone on with (`raw`) or filled in
+ * (`suffix`). The answer is complete once a finish reason came and the stream ended,
+ * with `[DONE]` or without, or broke off: all that can be missing then is how many tokens it was.
+ *
+ * A server that knows no streams answers with one object instead: that is read as a single chunk.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const decoder = (sink: Sink, kind: "chat" | "raw" | "suffix" = "chat"): Http.Decoder =>
+  new AnswerDecoder(sink, kind)

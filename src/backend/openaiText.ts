@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import { type ChatRequest, promptOf } from "../ChatRequest.js"
+import * as Body from "./openaiBody.js"
 
 /**
  * @since 0.1.0
@@ -18,26 +19,15 @@ export const path = "/completions"
  * @since 0.1.0
  * @category constructors
  */
-export const body = (request: ChatRequest): { readonly [key: string]: unknown } => ({
-  model: request.model,
-  prompt: promptOf(request),
-  suffix: request.suffix,
-  stream: true,
-  stream_options: { include_usage: true },
-  temperature: request.temperature,
-  top_p: request.topP,
-  max_tokens: request.maxTokens,
-  stop: request.stop.length === 0 ? undefined : request.stop,
-  seed: request.seed,
-  frequency_penalty: request.frequencyPenalty,
-  presence_penalty: request.presencePenalty,
-  top_k: request.topK,
-  min_p: request.minP,
-  repeat_penalty: request.repeatPenalty,
-  repetition_penalty: request.repeatPenalty,
-  logit_bias: request.logitBias,
-  logprobs: request.logprobs
-})
+export const body = (request: ChatRequest): Body.Body => {
+  const { logprobs, maxTokens, suffix } = request
+  const body = Body.make(request)
+  body["prompt"] = promptOf(request)
+  if (suffix !== undefined) body["suffix"] = suffix
+  if (maxTokens !== undefined) body["max_tokens"] = maxTokens
+  if (logprobs !== undefined) body["logprobs"] = logprobs
+  return body
+}
 
 const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)

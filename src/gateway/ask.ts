@@ -11,7 +11,7 @@ import { refuse } from "./problem.js"
 
 /**
  * - `model`: as it was named; `undefined` where it was not
- * - `request`: all else that a server is sent
+ * - `request`: what a server is sent; its model is as it was named, or empty
  * - `prompts`: where there are several, the messages of each; those of `request` are the first
  * - `n`: so many answers at once, to each prompt
  * - `oneTool`: an answer may call one tool at most
@@ -22,7 +22,7 @@ import { refuse } from "./problem.js"
  */
 export interface Ask {
   readonly model: string | undefined
-  readonly request: Omit<ChatRequest, "model">
+  readonly request: ChatRequest
   readonly prompts?: ReadonlyArray<ReadonlyArray<Message.Message>> | undefined
   readonly stream: boolean
   readonly n: number
@@ -71,10 +71,70 @@ export const promptOf = ({ n }: Pick<Ask, "n">, choice: number): number => Math.
  * @since 0.1.0
  * @category accessors
  */
-export const requestOf = ({ n, prompts, request }: Ask, choice: number): Omit<ChatRequest, "model"> => {
+export const requestOf = ({ n, prompts, request }: Ask, choice: number): ChatRequest => {
   const messages = prompts?.[promptOf({ n }, choice)]
   return messages === undefined ? request : { ...request, messages }
 }
+
+/**
+ * How an answer is drawn, and what is done with the model.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Sampling = Pick<
+  ChatRequest,
+  | "temperature"
+  | "topP"
+  | "stop"
+  | "seed"
+  | "frequencyPenalty"
+  | "presencePenalty"
+  | "topK"
+  | "minP"
+  | "repeatPenalty"
+  | "logitBias"
+  | "keepAlive"
+  | "think"
+  | "options"
+>
+
+/**
+ * All of a request has one shape, whichever endpoint it came by.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const request = (
+  model: string | undefined,
+  messages: ReadonlyArray<Message.Message>,
+  sampling: Sampling,
+  rest: Pick<ChatRequest, "maxTokens" | "logprobs" | "format"> &
+    Partial<Pick<ChatRequest, "tools" | "toolChoice" | "raw" | "suffix">>
+): ChatRequest => ({
+  model: model ?? "",
+  messages,
+  temperature: sampling.temperature,
+  topP: sampling.topP,
+  maxTokens: rest.maxTokens,
+  stop: sampling.stop,
+  seed: sampling.seed,
+  frequencyPenalty: sampling.frequencyPenalty,
+  presencePenalty: sampling.presencePenalty,
+  topK: sampling.topK,
+  minP: sampling.minP,
+  repeatPenalty: sampling.repeatPenalty,
+  logprobs: rest.logprobs,
+  logitBias: sampling.logitBias,
+  tools: rest.tools ?? [],
+  toolChoice: rest.toolChoice,
+  keepAlive: sampling.keepAlive,
+  think: sampling.think,
+  options: sampling.options,
+  format: rest.format,
+  raw: rest.raw,
+  suffix: rest.suffix
+})
 
 /**
  * The fields of `extras`.

@@ -90,18 +90,20 @@ export class Errand {
   // ---------------------------------------------------------------------------
 
   /** Runs `use` with one model after the other, until one of them has answered or something else is wrong. */
-  async course<A>(choice: number, use: (candidate: Candidate, request: ChatRequest) => Promise<A>): Promise<A> {
-    const { models } = this
-    const n = models.length
-    const request = requestOf(this.ask, choice)
-    for (let i = 0; ; i++) {
+  course<A>(choice: number, use: (candidate: Candidate, request: ChatRequest) => Promise<A>): Promise<A> {
+    const { ask, models } = this
+    const request = requestOf(ask, choice)
+    const from = (i: number): Promise<A> => {
       const candidate = models[i] as Candidate
-      try {
-        return await use(candidate, { ...request, model: candidate.model })
-      } catch (error) {
-        if (i + 1 >= n || this.given || this.exchange.left || !Problem.isServers(error)) throw error
-      }
+      const { model } = candidate
+      const used = use(candidate, request.model === model ? request : { ...request, model })
+      if (i + 1 === models.length) return used
+      return used.catch((error: unknown) => {
+        if (this.given || this.exchange.left || !Problem.isServers(error)) throw error
+        return from(i + 1)
+      })
     }
+    return from(0)
   }
 
   // ---------------------------------------------------------------------------
@@ -109,12 +111,12 @@ export class Errand {
   // ---------------------------------------------------------------------------
 
   /** Begins an answer: with events, or as a whole that `accepts` finds fit to be kept. */
-  async open(
+  open(
     candidate: Candidate,
     request: ChatRequest,
     events: boolean,
     accepts: ((result: Result) => boolean) | undefined
-  ): Promise<OpenAnswer> {
+  ): OpenAnswer | Promise<OpenAnswer> {
     const { exchange } = this
     const started = performance.now()
     const answer =
@@ -123,10 +125,13 @@ export class Errand {
         : this.run(this.house.library.chat.open({ messages: request.messages }, this.options(request)))
     // To wait for who has the model is not our own work.
     exchange.own += performance.now() - started
-    const opened = answer instanceof Promise ? await answer : answer
+    return answer instanceof Promise ? answer.then((opened) => this.follow(opened)) : this.follow(answer)
+  }
+
+  private follow(answer: OpenAnswer): OpenAnswer {
     this.opened = performance.now()
-    this.stoppable(() => opened.cancel())
-    return opened
+    this.stoppable(() => answer.cancel())
+    return answer
   }
 
   /** Where nobody has to be asked who has the model, nothing is waited for. */

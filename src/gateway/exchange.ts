@@ -239,7 +239,7 @@ export class Exchange {
   }
 
   /** The body as a JSON object, or a refusal. */
-  async fields(max: number): Promise<Fields.Fields> {
+  fields(max: number): Promise<Fields.Fields> {
     const type = this.request.headers["content-type"]
     // Ollama takes JSON under any name.
     if (this.surface === "openai" && type !== undefined && !/^application\/([\w.+-]*\+)?json\s*(;|$)/i.test(type)) {
@@ -253,11 +253,12 @@ export class Exchange {
         Problem.make(415, `The body must not be compressed (${coding.slice(0, 100)}).`, "unsupported_content_encoding")
       )
     }
-    const bytes = await this.body(max)
-    const started = performance.now()
-    const fields = parse(bytes)
-    this.own += performance.now() - started
-    return fields
+    return this.body(max).then((bytes) => {
+      const started = performance.now()
+      const fields = parse(bytes)
+      this.own += performance.now() - started
+      return fields
+    })
   }
 }
 

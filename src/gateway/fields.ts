@@ -14,6 +14,14 @@ export interface Fields {
   readonly [name: string]: unknown
 }
 
+/**
+ * Why fields cannot be served, by their names.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Reasons = ReadonlyMap<string, string>
+
 const show = (value: unknown): string => {
   if (Array.isArray(value)) return "an array"
   if (typeof value === "string") return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}'`
@@ -170,27 +178,36 @@ export const strings = (fields: Fields, name: string, max: number, at = name): R
 
 /**
  * Refuses fields that are not among `known`: nothing is dropped in silence. Some clients send what they leave out.
+ * `reasons`: why fields that clients may expect cannot be served.
  *
  * @since 0.1.0
  * @category readers
  */
-export const only = (fields: Fields, known: ReadonlySet<string>): void => {
+export const only = (fields: Fields, known: ReadonlySet<string>, reasons?: Reasons): void => {
   for (const name in fields) {
-    if (!known.has(name) && fields[name] !== null)
-      refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
+    if (known.has(name) || fields[name] === null) continue
+    const reason = reasons?.get(name)
+    if (reason !== undefined) unsupported(name, reason)
+    refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
   }
 }
 
 /**
- * Refuses fields that cannot be served, with the reason.
+ * Whether any of these is given.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const any = (fields: Fields, names: ReadonlySet<string>): boolean => {
+  for (const name in fields) if (names.has(name)) return true
+  return false
+}
+
+/**
+ * Refuses a field that cannot be served, with the reason.
  *
  * @since 0.1.0
  * @category readers
  */
-export const unsupported = (fields: Fields, reasons: { readonly [name: string]: string }): void => {
-  for (const name in reasons) {
-    const value = fields[name]
-    if (value !== undefined && value !== null)
-      refuse(name, `is not supported: ${reasons[name]}`, "unsupported_parameter")
-  }
-}
+export const unsupported = (name: string, reason: string): never =>
+  refuse(name, `is not supported: ${reason}`, "unsupported_parameter")

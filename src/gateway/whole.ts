@@ -32,14 +32,15 @@ const once = async (
   candidate: Candidate,
   request: ChatRequest,
   accepts?: (result: Result) => boolean
-): Promise<Answered> => {
+): Promise<Chosen> => {
   // Only its events tell how likely each token was.
   const likely = request.logprobs !== undefined
-  const answer = await errand.open(candidate, request, likely, accepts)
-  const result = likely ? await gather(answer) : await answer.result()
+  const opening = errand.open(candidate, request, likely, accepts)
+  const answer = opening instanceof Promise ? await opening : opening
+  const result = await (likely ? gather(answer) : answer.result())
   return errand.ask.oneTool && result.toolCalls.length > 1
-    ? { ...result, toolCalls: result.toolCalls.slice(0, 1) }
-    : result
+    ? { candidate, result: { ...result, toolCalls: result.toolCalls.slice(0, 1) } }
+    : { candidate, result }
 }
 
 /** About how many tokens a model has written, by the length of the text. */
@@ -54,8 +55,9 @@ const fitting = async (
   request: ChatRequest
 ): Promise<Chosen> => {
   const accepts = (result: Result) => Either.isRight(decoder.decode(result.text))
-  const result = await once(errand, candidate, request, accepts)
-  if (!mustFit(result)) return { candidate, result }
+  const first = await once(errand, candidate, request, accepts)
+  const { result } = first
+  if (!mustFit(result)) return first
   const decoded = decoder.decode(result.text)
   if (Either.isRight(decoded)) return { candidate, result: { ...result, text: only(result.text) } }
   const repair = {
@@ -66,7 +68,7 @@ const fitting = async (
       Message.user(StructuredOutput.repairPrompt(decoded.left))
     ]
   }
-  const second = await once(errand, candidate, repair, accepts)
+  const { result: second } = await once(errand, candidate, repair, accepts)
   const again = decoder.decode(second.text)
   if (Either.isRight(again) || !mustFit(second)) return { candidate, result: { ...second, text: only(second.text) } }
   throw new SchemaMismatch({ model: candidate.model, issues: again.left, text: second.text })
@@ -77,7 +79,7 @@ const choose = (errand: Errand, choice: number): Promise<Chosen> =>
     if (errand.ask.session !== undefined) return inSession(errand, candidate, request)
     const { decoder } = errand
     return decoder === undefined
-      ? once(errand, candidate, request).then((result) => ({ candidate, result }))
+      ? once(errand, candidate, request)
       : fitting(errand, decoder, candidate, request)
   })
 

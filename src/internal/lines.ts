@@ -30,7 +30,10 @@ class Splitter implements Lines {
   private tail: Array<Uint8Array> | undefined
   private tailLength = 0
 
-  constructor(private readonly found: (text: string, from: number, to: number) => void) {}
+  constructor(
+    private readonly found: (text: string, from: number, to: number) => void,
+    private readonly skip: (text: string, from: number) => number
+  ) {}
 
   feed(bytes: Uint8Array): void {
     const end = bytes.length
@@ -60,6 +63,7 @@ class Splitter implements Lines {
   private split(text: string): void {
     let from = 0
     for (;;) {
+      from = this.skip(text, from)
       const to = text.indexOf("\n", from)
       if (to === -1) break
       this.found(text, from, to > from && text.charCodeAt(to - 1) === 13 ? to - 1 : to)
@@ -83,9 +87,19 @@ class Splitter implements Lines {
   }
 }
 
+const nothing = (_text: string, from: number): number => from
+
 /** @internal */
 export const make = (take: (line: string) => void): Lines =>
-  new Splitter((text, from, to) => take(text.slice(from, to)))
+  new Splitter((text, from, to) => take(text.slice(from, to)), nothing)
 
-/** The same for who does not need the whole of each line: it stands in `text`, from `from` up to `to`. @internal */
-export const within = (found: (text: string, from: number, to: number) => void): Lines => new Splitter(found)
+/**
+ * The same for who does not need the whole of each line: it stands in `text`, from `from` up to `to`. `skip` is asked
+ * at the beginning of each line how far it has read by itself; only whole lines.
+ *
+ * @internal
+ */
+export const within = (
+  found: (text: string, from: number, to: number) => void,
+  skip: (text: string, from: number) => number = nothing
+): Lines => new Splitter(found, skip)

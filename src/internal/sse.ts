@@ -6,43 +6,46 @@
 import * as Lines from "./lines.js"
 
 /**
- * Gives `take` the data of each event. An event ends at an empty line; one that the stream's end cuts off is given
- * out all the same, because some servers leave out the last empty line. `quick` is asked first about data of one line
- * that stands in `text`, from `from` up to `to`: where it says that it has taken it, `take` is not given it.
+ * Gives `take` the data of each event, and how the line began that it stood in. An event ends at an empty line; one that
+ * the stream's end cuts off is given out all the same, because some servers leave out the last empty line. `skip` is
+ * asked first how far it has read by itself; only whole events.
  *
  * @internal
  */
 export const make = (
-  take: (data: string) => void,
-  quick: (text: string, from: number, to: number) => boolean = () => false
+  take: (data: string, before: string) => void,
+  skip: (text: string, from: number) => number = (_text, from) => from
 ): Lines.Lines => {
   let data: string | undefined
+  let before = ""
   const dispatch = (): void => {
     if (data === undefined) return
     const whole = data
     data = undefined
-    take(whole)
+    take(whole, before)
   }
-  const lines = Lines.within((text, from, to) => {
-    if (from === to) {
-      dispatch()
-      return
-    }
-    // What stands behind a shorter line is its ending, and so no `data`.
-    if (!text.startsWith("data", from)) return
-    const colon = from + 4
-    let value: string
-    if (colon === to) value = ""
-    else if (text.charCodeAt(colon) !== 58) return
-    else {
-      const begin = text.charCodeAt(colon + 1) === 32 ? colon + 2 : colon + 1
-      const alone = data === undefined && text.charCodeAt(to) === 10 && text.charCodeAt(to + 1) === 10
-      if (alone && quick(text, begin, to)) return
-      value = text.slice(begin, to)
-    }
-    data = data === undefined ? value : `${data}\n${value}`
-    if (data.length > Lines.maxLineBytes) throw new Lines.LineTooLong()
-  })
+  const lines = Lines.within(
+    (text, from, to) => {
+      if (from === to) {
+        dispatch()
+        return
+      }
+      // What stands behind a shorter line is its ending, and so no `data`.
+      if (!text.startsWith("data", from)) return
+      const colon = from + 4
+      let value: string
+      if (colon === to) value = ""
+      else if (text.charCodeAt(colon) !== 58) return
+      else {
+        const spaced = text.charCodeAt(colon + 1) === 32
+        before = spaced ? "data: " : "data:"
+        value = text.slice(spaced ? colon + 2 : colon + 1, to)
+      }
+      data = data === undefined ? value : `${data}\n${value}`
+      if (data.length > Lines.maxLineBytes) throw new Lines.LineTooLong()
+    },
+    (text, from) => (data === undefined ? skip(text, from) : from)
+  )
   return {
     feed: (bytes) => lines.feed(bytes),
     end() {

@@ -7,9 +7,9 @@
  * @internal
  */
 export interface Template {
-  /** The content of the line that stands in `text`, from `from` up to `to`, if it fits; else `undefined`. */
-  match(text: string, from: number, to: number): string | undefined
-  /** Takes a parsed line as the template, from the second on, for many answers have but one; `stamp` is a string in it, before the content, that changes too. */
+  /** Gives `take` the content of each line that fits, from `from` in `text` on. Where the first begins that does not. */
+  read(text: string, from: number, take: (content: string) => void): number
+  /** Takes parsed lines, with all that ends them, as the template; `stamp` is a string in them, before the content, that changes too. */
   learn(line: string, content: string, stamp?: unknown): void
 }
 
@@ -22,35 +22,34 @@ const indexOfOnly = (text: string, part: string): number => {
 }
 
 class Learned implements Template {
-  constructor(private readonly field: string) {}
-
   /** Before the stamp, or all that is before the content; then between the two; then after the content. */
   private head = ""
   private middle: string | undefined
   private tail = ""
-  private first = true
+  constructor(private readonly field: string) {}
 
-  match(text: string, from: number, to: number): string | undefined {
+  read(text: string, from: number, take: (content: string) => void): number {
     const { head, middle, tail } = this
-    if (tail === "" || !text.startsWith(head, from)) return undefined
-    let at = from + head.length
-    if (middle !== undefined) {
-      // The middle begins with the quote that ends the stamp, and the tail with the one that ends the content.
-      at = text.indexOf('"', at)
-      if (at === -1 || !text.startsWith(middle, at) || text.charCodeAt(at - 1) === backslash) return undefined
-      at += middle.length
+    if (tail === "") return from
+    for (let begin = from; ; ) {
+      if (!text.startsWith(head, begin)) return begin
+      let at = begin + head.length
+      if (middle !== undefined) {
+        // The middle begins with the quote that ends the stamp, and the tail with the one that ends the content.
+        at = text.indexOf('"', at)
+        if (at === -1 || !text.startsWith(middle, at) || text.charCodeAt(at - 1) === backslash) return begin
+        at += middle.length
+      }
+      const end = text.indexOf('"', at)
+      if (end === -1 || !text.startsWith(tail, end)) return begin
+      const content = text.slice(at, end)
+      if (content.includes("\\")) return begin
+      begin = end + tail.length
+      if (content !== "") take(content)
     }
-    const end = text.indexOf('"', at)
-    if (end === -1 || end + tail.length !== to || !text.startsWith(tail, end)) return undefined
-    const content = text.slice(at, end)
-    return content.includes("\\") ? undefined : content
   }
 
   learn(line: string, content: string, stamp?: unknown): void {
-    if (this.first) {
-      this.first = false
-      return
-    }
     this.tail = ""
     if (special.test(content)) return
     const narrow = `"${this.field}":"`

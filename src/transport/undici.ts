@@ -11,6 +11,8 @@ import { Agent, buildConnector, type Dispatcher, errors } from "undici"
 import { type Exchange, Transport, type TransportFailure, type TransportHandler } from "../Transport.js"
 
 const aborted = new Error("aborted by the caller")
+/** A microtask of Node's own costs more: it carries an asynchronous context. */
+const settled = Promise.resolve()
 
 const textOf = (error: unknown): string => {
   if (!(error instanceof Error)) return String(error)
@@ -64,6 +66,9 @@ class Handler implements Dispatcher.DispatchHandler, Exchange {
   private open = true
   private answered = false
   private fresh = false
+  /** What this read of the socket has brought so far. */
+  private first: Uint8Array | undefined
+  private more: Array<Uint8Array> | undefined
 
   constructor(
     private readonly handler: TransportHandler,
@@ -96,14 +101,29 @@ class Handler implements Dispatcher.DispatchHandler, Exchange {
     this.handler.head(status, headers)
   }
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
-    if (this.open) this.handler.data(chunk)
+    if (!this.open) return
+    if (this.first === undefined) {
+      this.first = chunk
+      void settled.then(this.deliver)
+    } else if (this.more === undefined) this.more = [this.first, chunk]
+    else this.more.push(chunk)
+  }
+  /** Servers send each piece in a chunk of its own: those that one read has brought are handed on together. */
+  private readonly deliver = (): void => {
+    const { first, more } = this
+    if (first === undefined) return
+    this.first = undefined
+    this.more = undefined
+    if (this.open) this.handler.data(more === undefined ? first : Buffer.concat(more))
   }
   onResponseEnd(): void {
+    this.deliver()
     if (!this.open) return
     this.open = false
     this.handler.end()
   }
   onResponseError(_controller: Dispatcher.DispatchController, error: unknown): void {
+    this.deliver()
     if (this.open && !this.answered && !this.fresh && wasIdle(error)) {
       this.fresh = true
       this.begin()

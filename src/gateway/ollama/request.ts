@@ -40,11 +40,11 @@ const generateNames: ReadonlySet<string> = new Set([
   "shift"
 ])
 
-const refused = {
-  _debug_render_only: "it belongs to one server",
-  template: "every server has its own; with raw, the prompt is what the model gets",
-  context: "it belongs to one server; use /api/chat"
-}
+const refused: Fields.Reasons = new Map([
+  ["_debug_render_only", "it belongs to one server"],
+  ["template", "every server has its own; with raw, the prompt is what the model gets"],
+  ["context", "it belongs to one server; use /api/chat"]
+])
 
 /** Ollama's options that have a name of their own here, so that servers with OpenAI's API understand them too. */
 const shared = {
@@ -56,7 +56,8 @@ const shared = {
   repeat_penalty: [0, Number.POSITIVE_INFINITY]
 } as const
 
-type Sampling = Omit<ChatRequest, "model" | "messages" | "tools" | "toolChoice">
+/** What `options` and the fields beside it ask for. */
+type Asked = Ask.Sampling & Pick<ChatRequest, "maxTokens" | "format" | "logprobs">
 
 const format = (body: Fields.Fields): Format => {
   const { format: value } = body
@@ -67,7 +68,7 @@ const format = (body: Fields.Fields): Format => {
     : refuse("format", `must be "json" or a JSON Schema`)
 }
 
-const sampling = (body: Fields.Fields): Sampling => {
+const sampling = (body: Fields.Fields): Asked => {
   const given = Fields.json(body, "options") ?? {}
   const { seed, num_predict, stop, top_k, ...rest } = given
   const read = (name: keyof typeof shared) => {
@@ -93,14 +94,15 @@ const sampling = (body: Fields.Fields): Sampling => {
     think: Ask.think(body),
     options: Object.keys(others).length === 0 ? undefined : others,
     format: format(body),
-    ...logprobs(body)
+    logitBias: undefined,
+    logprobs: logprobs(body)
   }
 }
 
-const logprobs = (body: Fields.Fields): Pick<ChatRequest, "logprobs"> => {
+const logprobs = (body: Fields.Fields): ChatRequest["logprobs"] => {
   const wanted = Fields.flag(body, "logprobs") ?? false
   const top = Fields.whole(body, "top_logprobs", 0, 20)
-  return wanted ? { logprobs: top ?? 0 } : {}
+  return wanted ? (top ?? 0) : undefined
 }
 
 const image = (value: unknown, at: string): Message.ImagePart =>
@@ -183,12 +185,11 @@ const tools = (body: Fields.Fields) =>
   })
 
 const check = (body: Fields.Fields, names: ReadonlySet<string>): void => {
-  for (const name of Object.keys(refused)) {
-    if (body[name] === false || body[name] === 0 || body[name] === "") continue
-    if (body[name] != null && name in body) Fields.unsupported({ [name]: body[name] }, refused)
-  }
   for (const name in body) {
-    if (!names.has(name) && !(name in refused)) refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
+    if (names.has(name)) continue
+    const reason = refused.get(name)
+    if (reason === undefined) refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
+    else if (body[name]) Fields.unsupported(name, reason)
   }
   if (Fields.flag(body, "truncate") === false) refuse("truncate", "cannot be turned off over a fleet")
   Fields.flag(body, "shift")
@@ -202,13 +203,15 @@ const stream = (body: Fields.Fields) => Fields.flag(body, "stream") ?? true
  */
 export const chat = (body: Fields.Fields): Ask.Ask => {
   check(body, chatNames)
+  const model = Ask.model(body)
+  const asked = sampling(body)
   return {
-    model: Ask.model(body),
+    model,
     stream: stream(body),
     n: 1,
     oneTool: false,
     ...Ask.extras(body),
-    request: { messages: messages(body), ...sampling(body), tools: tools(body), toolChoice: undefined }
+    request: Ask.request(model, messages(body), asked, { ...asked, tools: tools(body) })
   }
 }
 
@@ -236,20 +239,16 @@ export const generate = (body: Fields.Fields): Ask.Ask => {
   const system = Fields.text(body, "system")
   const pictures = images(body, "images")
   const said = prompt === "" && pictures.length === 0 ? [] : [user(prompt, pictures)]
+  const model = Ask.model(body)
+  const all = system === undefined || system === "" || said.length === 0 ? said : [Message.system(system), ...said]
+  const asked = sampling(body)
   return {
-    model: Ask.model(body),
+    model,
     stream: stream(body),
     n: 1,
     oneTool: false,
     ...Ask.extras(body),
-    request: {
-      messages: system === undefined || system === "" || said.length === 0 ? said : [Message.system(system), ...said],
-      ...sampling(body),
-      tools: [],
-      toolChoice: undefined,
-      raw,
-      suffix
-    }
+    request: Ask.request(model, all, asked, { ...asked, raw, suffix })
   }
 }
 

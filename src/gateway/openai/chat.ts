@@ -34,12 +34,12 @@ const known: ReadonlySet<string> = new Set([
   "verbosity"
 ])
 
-const refused = {
-  functions: "use tools",
-  function_call: "use tool_choice",
-  audio: "answers are text",
-  web_search_options: "no server searches the web"
-}
+const refused: Fields.Reasons = new Map([
+  ["functions", "use tools"],
+  ["function_call", "use tool_choice"],
+  ["audio", "answers are text"],
+  ["web_search_options", "no server searches the web"]
+])
 
 /**
  * @since 0.1.0
@@ -54,8 +54,7 @@ export interface Chat extends Ask.Ask {
  * @category decoding
  */
 export const decode = (body: Fields.Fields): Chat => {
-  Fields.unsupported(body, refused)
-  Fields.only(body, known)
+  Fields.only(body, known, refused)
   Parameters.checkHarmless(body)
   const logprobs = Fields.flag(body, "logprobs") ?? false
   const top = Fields.whole(body, "top_logprobs", 0, 20)
@@ -68,22 +67,21 @@ export const decode = (body: Fields.Fields): Chat => {
   const stream = Fields.flag(body, "stream") ?? false
   const tools = Messages.tools(body)
   const older = Fields.whole(body, "max_tokens", 1)
+  const model = Ask.model(body)
   return {
-    model: Ask.model(body),
+    model,
     stream,
     n: Fields.whole(body, "n", 1, 128) ?? 1,
     oneTool: Fields.flag(body, "parallel_tool_calls") === false,
     includeUsage: Parameters.includeUsage(body, stream),
     ...Ask.extras(body),
-    request: {
-      messages: Messages.messages(body),
-      ...Parameters.sampling(body),
+    request: Ask.request(model, Messages.messages(body), Parameters.sampling(body), {
       maxTokens: Fields.whole(body, "max_completion_tokens", 1) ?? older,
       tools,
       toolChoice: Messages.toolChoice(body, tools, true),
       format: Messages.format(Fields.object(body, "response_format"), "response_format", true),
-      ...(logprobs ? { logprobs: top ?? 0 } : {})
-    }
+      logprobs: logprobs ? (top ?? 0) : undefined
+    })
   }
 }
 

@@ -108,8 +108,9 @@ export const decode = (body: Fields.Fields): Completion => {
   const format = Messages.format(Fields.object(body, "response_format"), "response_format", true)
   if (completes) checkTemplated(body, sampling.think, format)
   const prompts = texts.map((text) => [Message.user(text)])
+  const model = Ask.model(body)
   return {
-    model: Ask.model(body),
+    model,
     stream,
     n,
     prompts: prompts.length === 1 ? undefined : prompts,
@@ -117,17 +118,13 @@ export const decode = (body: Fields.Fields): Completion => {
     includeUsage: Parameters.includeUsage(body, stream),
     echoes: echo ? texts : [],
     ...Ask.extras(body),
-    request: {
-      messages: prompts[0] ?? [],
-      ...sampling,
+    request: Ask.request(model, prompts[0] ?? [], sampling, {
       maxTokens: Fields.whole(body, "max_tokens", 1) ?? (completes ? defaultMaxTokens : undefined),
-      tools: [],
-      toolChoice: undefined,
       format,
       raw: completes && suffix === undefined ? true : undefined,
       suffix,
       logprobs
-    }
+    })
   }
 }
 

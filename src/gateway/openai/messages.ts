@@ -116,7 +116,7 @@ const roles = ["system", "developer", "user", "assistant", "tool"] as const
 export const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> => {
   const all = Fields.list(body, "messages") ?? refuse("messages", "is missing", "missing_required_parameter")
   if (all.length === 0) refuse("messages", "must hold at least one message")
-  const names = new Map<string, string>()
+  let names: Map<string, string> | undefined
   return all.map((message, i): Message.Message => {
     const at = `messages[${i}]`
     if (!Fields.isObject(message)) return refuse(at, "must be an object")
@@ -135,7 +135,10 @@ export const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> =>
         if (message["function_call"] != null) refuse(`${at}.function_call`, "is not supported: use tool_calls")
         if (message["audio"] != null) refuse(`${at}.audio`, "is not supported")
         const calls = toolCalls(message, at)
-        for (const call of calls ?? []) names.set(call.id, call.name)
+        for (const call of calls ?? []) {
+          names ??= new Map()
+          names.set(call.id, call.name)
+        }
         const text = joined(content, where, ["text", "refusal"])
         if (text === undefined && (calls ?? []).length === 0) refuse(where, "is missing, and so are tool_calls")
         const thinking =
@@ -155,7 +158,7 @@ export const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> =>
           role,
           content: joined(content, where, ["text"]) ?? refuse(where, "is missing"),
           toolCallId,
-          toolName: names.get(toolCallId) ?? name ?? ""
+          toolName: names?.get(toolCallId) ?? name ?? ""
         }
       }
     }

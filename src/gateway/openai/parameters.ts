@@ -18,6 +18,8 @@ const efforts: { readonly [effort: string]: NonNullable<ChatRequest["think"]> } 
   max: "max"
 }
 
+const names = Object.keys(efforts)
+
 /**
  * @since 0.1.0
  * @category readers
@@ -25,7 +27,6 @@ const efforts: { readonly [effort: string]: NonNullable<ChatRequest["think"]> } 
 export const think = (body: Fields.Fields): ChatRequest["think"] => {
   const given = Ask.think(body)
   if (given !== undefined) return given
-  const names = Object.keys(efforts)
   const reasoning = Fields.object(body, "reasoning")
   const effort =
     Fields.oneOf(body, "reasoning_effort", names) ??
@@ -72,7 +73,7 @@ export const samplingNames = [
 ] as const
 
 /** What OpenAI takes and what makes no difference to an answer. */
-const harmless = [
+const harmless: ReadonlySet<string> = new Set([
   "user",
   "metadata",
   "store",
@@ -81,13 +82,15 @@ const harmless = [
   "prompt_cache_key",
   "prompt_cache_retention",
   "prediction"
-]
+])
 
 /**
  * @since 0.1.0
  * @category constants
  */
 export const commonNames = [...samplingNames, ...harmless, ...Ask.extraNames, "model", "stream", "stream_options"]
+
+const samplingSet: ReadonlySet<string> = new Set(samplingNames)
 
 const logitBias = (body: Fields.Fields): ChatRequest["logitBias"] => {
   const given = Fields.object(body, "logit_bias")
@@ -116,9 +119,10 @@ const options = (body: Fields.Fields): ChatRequest["options"] => {
  * @since 0.1.0
  * @category readers
  */
-export const sampling = (
-  body: Fields.Fields
-): Omit<ChatRequest, "model" | "messages" | "maxTokens" | "tools" | "toolChoice" | "format"> => ({
+export const sampling = (body: Fields.Fields): Ask.Sampling =>
+  Fields.any(body, samplingSet) ? sampled(body) : unasked
+
+const sampled = (body: Fields.Fields): Ask.Sampling => ({
   temperature: Fields.number(body, "temperature", 0, 2) ?? defaults.temperature,
   topP: Fields.number(body, "top_p", 0, 1) ?? defaults.topP,
   stop: Fields.strings(body, "stop", 16),
@@ -136,6 +140,9 @@ export const sampling = (
   options: options(body)
 })
 
+/** Most requests leave it to the defaults. */
+const unasked = sampled({})
+
 /**
  * Checks the types of what makes no difference.
  *
@@ -143,6 +150,7 @@ export const sampling = (
  * @category readers
  */
 export const checkHarmless = (body: Fields.Fields): void => {
+  if (!Fields.any(body, harmless)) return
   for (const name of ["user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"]) {
     Fields.text(body, name)
   }

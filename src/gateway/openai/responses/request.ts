@@ -26,12 +26,12 @@ const known: ReadonlySet<string> = new Set([
   "include"
 ])
 
-const refused = {
-  conversation: "go on from a response with previous_response_id, or use session",
-  prompt: "no prompts are stored",
-  max_tool_calls: "tools are called by the client",
-  top_logprobs: "it is not known for every server"
-}
+const refused: Fields.Reasons = new Map([
+  ["conversation", "go on from a response with previous_response_id, or use session"],
+  ["prompt", "no prompts are stored"],
+  ["max_tool_calls", "tools are called by the client"],
+  ["top_logprobs", "it is not known for every server"]
+])
 
 /**
  * - `items`: what is said now, of which `request` has the messages
@@ -82,8 +82,7 @@ const echoed = ({ name, schema, strict, type }: Fields.Fields): object =>
  * @category decoding
  */
 export const decode = (body: Fields.Fields): Response => {
-  Fields.unsupported(body, refused)
-  Fields.only(body, known)
+  Fields.only(body, known, refused)
   Parameters.checkHarmless(body)
   const stream = Fields.flag(body, "stream") ?? false
   const tools = (Fields.list(body, "tools") ?? []).map((tool, i) => {
@@ -121,24 +120,24 @@ export const decode = (body: Fields.Fields): Response => {
   const items = Items.given(body)
   const previous = Fields.text(body, "previous_response_id")
   const store = Fields.flag(body, "store")
+  const model = Ask.model(body)
   return {
     items,
     instructions,
     previous,
     store,
-    model: Ask.model(body),
+    model,
     stream,
     n: 1,
     oneTool: !parallel,
     ...Ask.extras(body),
-    request: {
-      messages: messagesOf(instructions, [], items),
-      ...sampling,
+    request: Ask.request(model, messagesOf(instructions, [], items), sampling, {
       maxTokens,
       tools,
       toolChoice,
-      format: Messages.format(format, "text.format", false)
-    },
+      format: Messages.format(format, "text.format", false),
+      logprobs: undefined
+    }),
     echo: {
       instructions: given ?? null,
       max_output_tokens: maxTokens ?? null,

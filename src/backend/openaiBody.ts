@@ -1,0 +1,47 @@
+/**
+ * What the bodies of OpenAI's endpoints have in common.
+ *
+ * @since 0.1.0
+ */
+import type { ChatRequest } from "../ChatRequest.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Body {
+  [field: string]: unknown
+}
+
+/**
+ * The body of a request that is answered with a stream: which model, and how the answer is drawn. Only what was asked for
+ * is in it, for most of it seldom is.
+ *
+ * `topK`, `minP` and `repeatPenalty` go out as `top_k`, `min_p`, and both `repeat_penalty` (llama.cpp) and
+ * `repetition_penalty` (vLLM).
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (request: ChatRequest): Body => {
+  const { frequencyPenalty, logitBias, minP, presencePenalty, repeatPenalty, seed, stop, topK } = request
+  const body: Body = {
+    model: request.model,
+    stream: true,
+    stream_options: { include_usage: true },
+    temperature: request.temperature,
+    top_p: request.topP
+  }
+  if (stop.length > 0) body["stop"] = stop
+  if (seed !== undefined) body["seed"] = seed
+  if (frequencyPenalty !== undefined) body["frequency_penalty"] = frequencyPenalty
+  if (presencePenalty !== undefined) body["presence_penalty"] = presencePenalty
+  if (topK !== undefined) body["top_k"] = topK
+  if (minP !== undefined) body["min_p"] = minP
+  if (repeatPenalty !== undefined) {
+    body["repeat_penalty"] = repeatPenalty
+    body["repetition_penalty"] = repeatPenalty
+  }
+  if (logitBias !== undefined) body["logit_bias"] = logitBias
+  return body
+}
