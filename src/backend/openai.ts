@@ -62,8 +62,7 @@ const message = (message: Message.Message): object => {
 }
 
 /** OpenAI itself wants the newer name for its reasoning models; most other servers know only the older. */
-const isOpenAI = (server: Server): boolean =>
-  /^https?:\/\/([^/]*\.)?openai\.(azure\.)?com(:|\/|$)/.test(server.url)
+const isOpenAI = (server: Server): boolean => /^https?:\/\/([^/]*\.)?openai\.(azure\.)?com(:|\/|$)/.test(server.url)
 
 const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)

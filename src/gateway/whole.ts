@@ -78,9 +78,7 @@ const choose = (errand: Errand, choice: number): Promise<Chosen> =>
   errand.course(choice, (candidate, request) => {
     if (errand.ask.session !== undefined) return inSession(errand, candidate, request)
     const { decoder } = errand
-    return decoder === undefined
-      ? once(errand, candidate, request)
-      : fitting(errand, decoder, candidate, request)
+    return decoder === undefined ? once(errand, candidate, request) : fitting(errand, decoder, candidate, request)
   })
 
 /**

@@ -119,8 +119,7 @@ const options = (body: Fields.Fields): ChatRequest["options"] => {
  * @since 0.1.0
  * @category readers
  */
-export const sampling = (body: Fields.Fields): Ask.Sampling =>
-  Fields.any(body, samplingSet) ? sampled(body) : unasked
+export const sampling = (body: Fields.Fields): Ask.Sampling => (Fields.any(body, samplingSet) ? sampled(body) : unasked)
 
 const sampled = (body: Fields.Fields): Ask.Sampling => ({
   temperature: Fields.number(body, "temperature", 0, 2) ?? defaults.temperature,
