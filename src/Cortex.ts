@@ -50,8 +50,6 @@ import * as Undici from "./transport/undici.js"
  * @category models
  */
 export interface Options extends Config.Options {
-  /** Conversations kept in memory: at most so many (default 10,000), and so long after their last turn, in ms. */
-  readonly sessions?: Sessions.MemoryOptions | undefined
   /** A folder for the answers that are kept (see `ResponseCache`), made when it is needed; default: in memory. */
   readonly cacheFolder?: string | undefined
   /** A GGUF file with a ChatML template to answer for `aicortex-demo`; default: the one that ships. */

@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { SessionNotFound, type SessionsUnavailable } from "./Errors.js"
 import type { Message } from "./Message.js"
+import { sizeOf } from "./sessions/size.js"
 import * as Turns from "./sessions/turns.js"
 
 // =============================================================================
@@ -71,6 +72,8 @@ export class SessionStore extends Context.Tag("aicortex/SessionStore")<SessionSt
 /**
  * - `maxSessions`: beyond it the one that was not used for longest is forgotten; default 10,000. One that an answer is under way
  *   for is never forgotten
+ * - `maxBytes`: about how much all of them may hold together; beyond it they are forgotten in the same order, but for the one
+ *   that was used last; default 268,435,456 (256 MiB)
  * - `ttl`: a conversation not used for so long is forgotten, in milliseconds; default never
  *
  * @since 0.1.0
@@ -78,12 +81,18 @@ export class SessionStore extends Context.Tag("aicortex/SessionStore")<SessionSt
  */
 export interface MemoryOptions {
   readonly maxSessions?: number | undefined
+  readonly maxBytes?: number | undefined
   readonly ttl?: number | undefined
 }
 
+const defaultMaxBytes = 256 * 1024 * 1024
+
 interface Entry extends Stored {
   readonly usedAt: number
+  readonly bytes: number
 }
+
+const empty = { messages: Object.freeze([]), bytes: 0 }
 
 /**
  * @since 0.1.0
@@ -91,36 +100,44 @@ interface Entry extends Stored {
  */
 export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =>
   Effect.map(Effect.clock, (clock) => {
-    const { maxSessions = 10_000, ttl = Number.POSITIVE_INFINITY } = options ?? {}
+    const { maxBytes = defaultMaxBytes, maxSessions = 10_000, ttl = Number.POSITIVE_INFINITY } = options ?? {}
     /** The one that was not used for longest comes first. */
     const entries = new Map<string, Entry>()
     /** How many have a turn of each, or wait for one. */
     const held = new Map<string, number>()
     const turns = Turns.make()
+    let bytes = 0
 
+    const forget = (id: string): boolean => {
+      bytes -= entries.get(id)?.bytes ?? 0
+      return entries.delete(id)
+    }
     const find = (id: string): Entry | undefined => {
       const entry = entries.get(id)
       if (entry === undefined || held.has(id) || clock.unsafeCurrentTimeMillis() - entry.usedAt < ttl) return entry
-      entries.delete(id)
+      forget(id)
       return undefined
     }
-    const put = (id: string, stored: Stored): void => {
-      entries.delete(id)
+    const put = (id: string, stored: Omit<Entry, "usedAt">): void => {
+      forget(id)
       entries.set(id, { ...stored, usedAt: clock.unsafeCurrentTimeMillis() })
+      bytes += stored.bytes
     }
-    const evict = (): void => {
+    /** `used` is the one that was used last. */
+    const evict = (used: string): void => {
       const now = clock.unsafeCurrentTimeMillis()
       for (const [id, entry] of entries) {
-        if (entries.size <= maxSessions && now - entry.usedAt < ttl) return
-        if (!held.has(id)) entries.delete(id)
+        if (id === used) return
+        if (entries.size <= maxSessions && bytes <= maxBytes && now - entry.usedAt < ttl) return
+        if (!held.has(id)) forget(id)
       }
     }
     return {
       create: (id) =>
         Effect.sync(() => {
           if (find(id) !== undefined) return false
-          put(id, { version: 0, messages: Object.freeze([]) })
-          evict()
+          put(id, { version: 0, ...empty })
+          evict(id)
           return true
         }),
       load: (id) =>
@@ -134,17 +151,22 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
         Effect.sync(() => {
           const entry = find(id)
           if (entry === undefined || entry.version !== expectedVersion) return false
-          put(id, { version: entry.version + 1, messages: Object.freeze([...entry.messages, ...messages]) })
+          put(id, {
+            version: entry.version + 1,
+            messages: Object.freeze([...entry.messages, ...messages]),
+            bytes: entry.bytes + sizeOf(messages)
+          })
+          evict(id)
           return true
         }),
       reset: (id) =>
         Effect.sync(() => {
           const entry = find(id)
           if (entry === undefined) return false
-          put(id, { version: entry.version + 1, messages: Object.freeze([]) })
+          put(id, { version: entry.version + 1, ...empty })
           return true
         }),
-      remove: (id) => Effect.sync(() => find(id) !== undefined && entries.delete(id)),
+      remove: (id) => Effect.sync(() => find(id) !== undefined && forget(id)),
       turn: (id) => {
         // One that was forgotten by now does not come back.
         find(id)

@@ -341,6 +341,32 @@ describe("Sessions", () => {
     })
   )
 
+  it.effect("the store in memory holds no more than so many bytes, but always the conversation of now", () =>
+    Effect.gen(function* () {
+      const store = yield* Sessions.makeStoreMemory({ maxBytes: 10_000 })
+      const exists = (id: string) => Effect.map(store.load(id), Option.isSome)
+      const long = user("x".repeat(4_000))
+      for (const id of ["a", "b"]) {
+        yield* store.create(id)
+        assert.isTrue(yield* store.append(id, 0, [long]))
+      }
+      yield* store.create("c")
+      assert.isTrue(yield* store.append("c", 0, [long]))
+      assert.isFalse(yield* exists("a"))
+      assert.isTrue(yield* exists("b"))
+      // What was said is free again when a conversation begins anew.
+      assert.isTrue(yield* store.reset("b"))
+      yield* store.create("d")
+      assert.isTrue(yield* store.append("d", 0, [long]))
+      assert.isTrue(yield* exists("c"))
+      assert.isTrue(yield* store.remove("d"))
+      const image = { type: "image" as const, data: "A".repeat(20_000), mediaType: "image/png" }
+      assert.isTrue(yield* store.append("c", 1, [{ role: "user", content: [image] }]))
+      assert.isFalse(yield* exists("b"))
+      assert.isTrue(yield* exists("c"))
+    })
+  )
+
   it.effect("a session that an answer is under way for is neither crowded out nor too old", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions

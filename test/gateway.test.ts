@@ -161,8 +161,14 @@ describe("what is asked besides", () => {
     }
     const one = await ollama({ reply: (_, n) => (n === 0 ? `{"y":1}` : '```json\n{"x":1}\n```') })
     const gateway = await serve([one])
-    expect(await textOf(ask(gateway, { response_format }))).toBe(`{"x":1}`)
+    const mended = await json(ask(gateway, { response_format }))
+    expect(mended.choices[0].message.content).toBe(`{"x":1}`)
     expect(one.chatRequests).toHaveLength(2)
+    // Both answers were written for it.
+    const once = (await json(ask(gateway))).usage
+    expect(mended.usage.completion_tokens).toBeGreaterThan(once.completion_tokens)
+    expect(mended.usage.prompt_tokens).toBeGreaterThanOrEqual(2 * once.prompt_tokens)
+    expect(mended.usage.total_tokens).toBe(mended.usage.prompt_tokens + mended.usage.completion_tokens)
     expect(one.chatRequests[1]?.body.messages.at(-1).content).toContain("'x'")
     await one.setBehaviour({ reply: `{"y":1}` })
     const refused = await ask(gateway, { response_format })
@@ -257,7 +263,10 @@ describe("what is asked besides", () => {
     expect((await json(gateway.get(`/v1/sessions/${id}`))).messages).toHaveLength(4)
     expect((await json(gateway.get(`/v1/sessions/${id}`, { method: "DELETE" }))).deleted).toBe(true)
     const gone = await ask(gateway, { session: id })
-    expect([gone.status, (await json(gone)).error.code]).toEqual([404, "session_not_found"])
+    expect([gone.status, (await json(gone)).error]).toMatchObject([
+      404,
+      { code: "session_not_found", message: `There is no session '${id}'. POST /v1/sessions begins one.` }
+    ])
   })
 
   it.each([false, true])(
@@ -461,7 +470,11 @@ describe("what it tells", () => {
     const gateway = await serve([await ollama()])
     expect(await json(gateway.get("/health"))).toMatchObject({ status: "ok" })
     expect(await json(gateway.get("/models"))).toEqual({ models: [model], default_model: "auto", total_models: 1 })
-    expect(await json(gateway.get("/config"))).toMatchObject({ available_models: [model], model_count: 1 })
+    expect(await json(gateway.get("/config"))).toMatchObject({
+      available_models: [model],
+      model_count: 1,
+      port: gateway.port
+    })
     const { paths } = await json(gateway.get("/openapi.json"))
     for (const [path, methods] of Object.entries(paths)) {
       for (const method of Object.keys(methods as object)) {

@@ -208,6 +208,7 @@ describe("responses that the gateway remembers", () => {
     await server.setBehaviour({ faults: { kind: "cut", after: 3 } })
     const events = await collect(await client.responses.create(ask))
     expect(events.at(-1)?.type).toBe("error")
+    expect(events.map((e) => e.sequence_number)).toEqual(events.map((_, i) => i))
     const broken = events[0]?.type === "response.created" ? events[0].response.id : ""
     for (const id of [unwanted, left, broken]) {
       expect(id).toMatch(/^resp_/)

@@ -756,6 +756,14 @@ describe("the other functions of the facade", () => {
       expect(await failure(cortex.chat("Hi"))).toMatchObject({ _tag: "InvalidConfig", field })
       expect(await failure(cortex.models())).toMatchObject({ _tag: "InvalidConfig", field })
     }
+    for (const [sessions, field] of [
+      [{ maxSessions: 0 }, "sessions.maxSessions"],
+      [{ maxBytes: 1.5 }, "sessions.maxBytes"],
+      [{ ttl: Number.NaN }, "sessions.ttl"]
+    ] as const) {
+      const cortex = fleet.cortex([only.url], { sessions })
+      expect(await failure(cortex.chat("Hi"))).toMatchObject({ _tag: "InvalidConfig", field })
+    }
     expect(only.requests).toEqual([])
   })
 })

@@ -30,6 +30,7 @@ import { decodeOptions, defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as Server from "../Server.js"
+import type { MemoryOptions } from "../Sessions.js"
 import * as Settings from "../Settings.js"
 import { type File, type FileServer, filePath, optionalString, readFile } from "./file.js"
 
@@ -50,6 +51,8 @@ export type CacheOptions = { readonly [K in keyof Settings.CachePolicy]?: Settin
  * - `location`: where you are, for `nearest`
  * - `registry`: folders of registry files of your own
  * - `cacheTtl`, `bestServerTtl`, `discoveryTtl`: in milliseconds; defaults 60,000, 300,000 and 300,000
+ * - `sessions`: how many conversations are kept in memory, how much they may hold, and for how long. See
+ *   `Sessions.MemoryOptions`
  * - `stateFile`: a file in which what is learned of the servers is kept for the next run; default `false`: nowhere. See
  *   `Fleet.Saved`
  * - `probeInterval`: every so many milliseconds each of your servers is asked a small thing, at least 1,000; default:
@@ -74,6 +77,7 @@ export interface Options {
   readonly cacheTtl?: number | undefined
   readonly bestServerTtl?: number | undefined
   readonly discoveryTtl?: number | undefined
+  readonly sessions?: MemoryOptions | undefined
   readonly stateFile?: string | false | undefined
   readonly defaultStateFile?: string | undefined
   readonly probeInterval?: number | undefined
@@ -100,7 +104,12 @@ const positive = (value: number | undefined, field: string, source: string) =>
     ? Effect.succeed(value)
     : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a number above 0` }))
 
-/** The same, of a variable of the environment. */
+const wholeAboveZero = (value: number | undefined, field: string, source: string) =>
+  value === undefined || (Number.isSafeInteger(value) && value > 0)
+    ? Effect.succeed(value)
+    : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a whole number from 1` }))
+
+/** A number above 0, of a variable of the environment. */
 const positiveText = (text: string | undefined, name: string) =>
   text === undefined
     ? Effect.succeed(undefined)
@@ -128,14 +137,11 @@ const cachePolicy = Effect.fnUntraced(function* (
     return yield* new InvalidConfig({ source, field: "cache", reason: "must be true, false or an object" })
   }
   const { maxBytes, maxEntries, ttl } = cache === true ? {} : cache
-  const whole = (value: number | undefined, field: string, otherwise: number) =>
-    value === undefined || (Number.isSafeInteger(value) && value > 0)
-      ? Effect.succeed(value ?? otherwise)
-      : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a whole number from 1` }))
+  const { defaults } = ResponseCache
   return {
-    ttl: (yield* positive(ttl, "cache.ttl", source)) ?? ResponseCache.defaults.ttl,
-    maxEntries: yield* whole(maxEntries, "cache.maxEntries", ResponseCache.defaults.maxEntries),
-    maxBytes: yield* whole(maxBytes, "cache.maxBytes", ResponseCache.defaults.maxBytes)
+    ttl: (yield* positive(ttl, "cache.ttl", source)) ?? defaults.ttl,
+    maxEntries: (yield* wholeAboveZero(maxEntries, "cache.maxEntries", source)) ?? defaults.maxEntries,
+    maxBytes: (yield* wholeAboveZero(maxBytes, "cache.maxBytes", source)) ?? defaults.maxBytes
   }
 })
 
@@ -272,6 +278,10 @@ export const resolve = Effect.fnUntraced(function* (
     const reason = `there is no such option; there are ${[...optionKeys].join(", ")}`
     return yield* new InvalidConfig({ source: given, field: unknown, reason })
   }
+  const { sessions } = options
+  yield* wholeAboveZero(sessions?.maxSessions, "sessions.maxSessions", given)
+  yield* wholeAboveZero(sessions?.maxBytes, "sessions.maxBytes", given)
+  yield* positive(sessions?.ttl, "sessions.ttl", given)
   const alone = options.configFile === false
   const path = options.configFile === false ? "" : (options.configFile ?? (yield* filePath))
   const file: File = alone ? {} : yield* readFile(path, options.configFile !== undefined)

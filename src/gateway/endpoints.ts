@@ -171,7 +171,8 @@ at("GET", "/config", async (house, exchange) => {
   exchange.json({
     default_model: Models.defaultModel(house),
     host: settings.host,
-    port: settings.port,
+    // Port 0 is any that is free.
+    port: exchange.request.socket.localPort ?? settings.port,
     available_models: models,
     model_count: models.length,
     aliases: Object.fromEntries(settings.aliases),

@@ -193,8 +193,15 @@ export const of = (error: unknown, labels: Labels): Problem => {
         .join("; ")
       return make(422, `The reply of '${model}' does not fit the format that was asked for: ${list}`, "schema_mismatch")
     }
-    case "SessionNotFound":
-      return make(404, (error as Error).message, "session_not_found", "session")
+    case "SessionNotFound": {
+      const { id } = known as Extract<ChatError, { _tag: "SessionNotFound" }>
+      return make(
+        404,
+        `There is no session '${clip(id, longestParam)}'. POST /v1/sessions begins one.`,
+        "session_not_found",
+        "session"
+      )
+    }
     case "SessionsUnavailable":
       return make(503, (error as Error).message, "sessions_unavailable", null, 1_000)
     case "EngineUnavailable":

@@ -7,6 +7,7 @@ import * as Either from "effect/Either"
 import type { ChatRequest } from "../ChatRequest.js"
 import { SchemaMismatch } from "../Errors.js"
 import type { Result } from "../Failover.js"
+import { addUsage } from "../failover/usage.js"
 import * as Message from "../Message.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import { choices, tokensOf } from "./ask.js"
@@ -51,6 +52,7 @@ const written = ({ text, thinking, toolCalls }: Result): number =>
 const fitting = async (
   errand: Errand,
   decoder: StructuredOutput.Decoder<unknown>,
+  choice: number,
   candidate: Candidate,
   request: ChatRequest
 ): Promise<Chosen> => {
@@ -69,8 +71,14 @@ const fitting = async (
     ]
   }
   const { result: second } = await once(errand, candidate, repair, accepts)
+  // Both were written for this request.
+  const used = (result: Result) => errand.usage(choice, result.usage, written(result))
+  const usage = addUsage(used(result), used(second))
   const again = decoder.decode(second.text)
-  if (Either.isRight(again) || !mustFit(second)) return { candidate, result: { ...second, text: only(second.text) } }
+  if (Either.isRight(again) || !mustFit(second)) {
+    return { candidate, result: { ...second, text: only(second.text), usage } }
+  }
+  errand.counted(choice, usage)
   throw new SchemaMismatch({ model: candidate.model, issues: again.left, text: second.text })
 }
 
@@ -78,7 +86,9 @@ const choose = (errand: Errand, choice: number): Promise<Chosen> =>
   errand.course(choice, (candidate, request) => {
     if (errand.ask.session !== undefined) return inSession(errand, candidate, request)
     const { decoder } = errand
-    return decoder === undefined ? once(errand, candidate, request) : fitting(errand, decoder, candidate, request)
+    return decoder === undefined
+      ? once(errand, candidate, request)
+      : fitting(errand, decoder, choice, candidate, request)
   })
 
 /**

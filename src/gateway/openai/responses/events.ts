@@ -198,16 +198,15 @@ class EventWriter implements Writer {
     this.complete = { ...this.response, output: this.output, usage: usage(counted), ...ending(reason) }
     return empty + closed
   }
+  /** The last event of a stream that cannot go on. */
+  fail({ code, message, param, requestId }: Problem): string {
+    return this.event("error", { code, message, param, request_id: requestId })
+  }
   finish(): string {
     const { complete: response } = this
     if (response === undefined) return ""
     return this.event(response.status === "incomplete" ? "response.incomplete" : "response.completed", { response })
   }
-}
-
-const failure = ({ code, message, param, requestId }: Problem): string => {
-  const error = { type: "error", code, message, param, sequence_number: 0, request_id: requestId }
-  return `event: error\ndata: ${JSON.stringify(error)}\n\n`
 }
 
 /**
@@ -236,7 +235,7 @@ export const codec = (echo: Echo, keep: ((response: Told) => Promise<void>) | un
             const complete = response ?? writer?.complete
             if (complete !== undefined) await keep(complete)
           },
-    failure,
+    failure: (problem) => (writer ?? new EventWriter("", echo)).fail(problem),
     heartbeat: comment
   }
 }

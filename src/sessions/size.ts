@@ -1,0 +1,33 @@
+/**
+ * How much room a conversation takes.
+ *
+ * @since 0.1.0
+ */
+import type { Message } from "../Message.js"
+
+/** What a message takes besides its words, in bytes; about. */
+const overhead = 200
+
+const length = (value: unknown): number => (value === undefined ? 0 : JSON.stringify(value).length)
+
+/**
+ * About how many bytes these messages take: a character is one, as in most texts.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const sizeOf = (messages: ReadonlyArray<Message>): number => {
+  let bytes = 0
+  for (const message of messages) {
+    const { content } = message
+    bytes += overhead
+    if (typeof content === "string") bytes += content.length
+    else {
+      for (const part of content) {
+        bytes += part.type === "text" ? part.text.length : "url" in part ? part.url.length : part.data.length
+      }
+    }
+    if (message.role === "assistant") bytes += (message.thinking?.length ?? 0) + length(message.toolCalls)
+  }
+  return bytes
+}
