@@ -117,8 +117,20 @@ describe("which model answers", () => {
     const gateway = await serve([one], { aliases: { fast: ["missing", "ollama:b"], gone: "missing" } })
     const { models } = await json(gateway.get("/api/tags"))
     const names = models.map(({ name }: { name: string }) => name)
-    expect(names).toEqual(["a:latest", "b:latest", "fast"])
+    expect(names).toEqual(["a:latest", "b:latest", "fast", "auto"])
     expect(models[2]).toEqual({ ...models[1], name: "fast", model: "fast" })
+    expect(models[3]).toMatchObject({ model: "auto", servers: models[0].servers })
+    const shown = async (name: string): Promise<string> => {
+      expect((await gateway.post("/api/show", { model: name })).status).toBe(200)
+      return one.requests.findLast(({ path }) => path === "/api/show")?.body.model
+    }
+    expect([await shown("fast"), await shown("ollama:b"), await shown("a")]).toEqual([
+      "b:latest",
+      "b:latest",
+      "a:latest"
+    ])
+    expect(["a:latest", "b:latest"]).toContain(await shown("auto"))
+    expect((await gateway.post("/api/show", { model: "gone" })).status).toBe(404)
     for (const name of ["fast", "fast:latest"]) {
       const lines = await (await gateway.post("/api/chat", { model: name, messages })).text()
       expect(lines).toContain(`"model":"b"`)

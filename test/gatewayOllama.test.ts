@@ -53,7 +53,7 @@ describe("the ollama client", () => {
 
   it("lists the models of all servers, once each", async () => {
     const { models } = await client.list()
-    expect(models.map(({ name }) => name).sort()).toEqual(["embedder:latest", "gpt-x", model])
+    expect(models.map(({ name }) => name).sort()).toEqual(["auto", "embedder:latest", "gpt-x", model])
     expect(models.find(({ name }) => name === model)).toMatchObject({
       servers: ["server-1", "server-2"],
       details: { quantization_level: "Q4_K_M" }

@@ -229,10 +229,20 @@ export interface Needs {
 }
 
 /**
+ * As much of it as says what a model must be able to do.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Asked extends Pick<Ask, "prompts"> {
+  readonly request: Pick<ChatRequest, "messages" | "tools" | "suffix" | "maxTokens">
+}
+
+/**
  * @since 0.1.0
  * @category accessors
  */
-export const needs = ({ prompts, request }: Pick<Ask, "prompts" | "request">): Needs => {
+export const needs = ({ prompts, request }: Asked): Needs => {
   let characters = 0
   let vision = false
   for (const message of request.messages) {

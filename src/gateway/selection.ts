@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import type { ModelNotFound, NoServers } from "../Errors.js"
 import { canonical, demoModel, type ModelInfo, parseParameters, sizeOfName } from "../Model.js"
 import type { Host, Protocol } from "../Server.js"
-import { type Ask, needs } from "./ask.js"
+import { type Ask, type Asked, needs } from "./ask.js"
 import type { Library } from "./fleet.js"
 import { make, Refusal } from "./problem.js"
 import { chainOf, type Settings } from "./settings.js"
@@ -83,8 +83,25 @@ export const named = (name: string): Candidate => {
 
 const autoShown = (model: string, protocol: Protocol) => `auto (selected: ${protocol}:${model})`
 
-/** What fits a request, of all that the servers have. Whoever is reachable and has it in memory goes first. */
-const auto = (library: Library, settings: Settings, ask: Ask) =>
+/** A request that any model can answer. */
+const plain: Asked = { request: { messages: [], tools: [], maxTokens: undefined } }
+
+/**
+ * Whether a name leaves the choice to the gateway.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isAuto = (name: string): boolean => name === "auto" || name === "auto:latest"
+
+/**
+ * What fits a request, of all that the servers have; without one, what would answer the plainest. Whoever is reachable and
+ * has it in memory goes first.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const auto = (library: Library, settings: Settings, ask: Asked = plain) =>
   Effect.gen(function* () {
     const wanted = needs(ask)
     const statuses = yield* library.registry.servers
@@ -182,7 +199,7 @@ export const candidates = (
       ]
     )
   }
-  if (name === "auto" || name === "auto:latest") return auto(library, settings, ask)
+  if (isAuto(name)) return auto(library, settings, ask)
   const candidate = named(name)
   return candidate.only === undefined ? [candidate] : withProvider(library, candidate, name)
 }

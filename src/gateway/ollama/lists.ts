@@ -1,3 +1,4 @@
+import * as Effect from "effect/Effect"
 import { version } from "../../internal/version.js"
 import type { ModelInfo } from "../../Model.js"
 import { canonical, demoInfo, demoModel } from "../../Model.js"
@@ -86,6 +87,10 @@ export const tags = async (house: House, exchange: Exchange): Promise<void> => {
     const first = chain.map((one) => models.get(canonical(Selection.named(one).model))).find((one) => one !== undefined)
     if (first !== undefined) listed.push({ ...first.item, ...{ name, model: name }, servers: first.servers })
   }
+  if (models.size > 0) {
+    const labels = new Set([...models.values()].flatMap(({ servers }) => servers))
+    listed.push({ ...described("auto", undefined), servers: [...labels] })
+  }
   exchange.json({ models: listed })
 }
 
@@ -130,6 +135,22 @@ export const versions = async (house: House, exchange: Exchange): Promise<void> 
   exchange.json({ version: versions[0] ?? apiVersion, aicortex: version })
 }
 
+/** The model that a name stands for now: of a chain, the first that a server has. */
+const meant = async (house: House, named: string): Promise<string> => {
+  const { library, settings } = house
+  const chain = chainOf(settings, named) ?? [named]
+  for (const one of chain) {
+    if (Selection.isAuto(one)) {
+      const [fitting] = await library.run(Selection.auto(library, settings)).result
+      if (fitting !== undefined) return fitting.model
+    }
+    const { model } = Selection.named(one)
+    const hosts = await library.run(Effect.orElseSucceed(library.locate(model), () => [])).result
+    if (hosts.length > 0) return model
+  }
+  return Selection.named(chain[0] ?? named).model
+}
+
 /**
  * `POST /api/show`: what a server says of its model.
  *
@@ -138,7 +159,7 @@ export const versions = async (house: House, exchange: Exchange): Promise<void> 
  */
 export const show = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
   const named = nameOf(body)
-  const name = chainOf(house.settings, named)?.[0] ?? named
+  const name = await meant(house, named)
   const hosts = await house.library.run(house.library.locate(name)).result
   let problem: Control.ControlFailed | undefined
   for (const host of hosts) {
