@@ -114,7 +114,14 @@ class Handler implements Dispatcher.DispatchHandler, Exchange {
     if (first === undefined) return
     this.first = undefined
     this.more = undefined
-    if (this.open) this.handler.data(more === undefined ? first : Buffer.concat(more))
+    if (!this.open) return
+    try {
+      this.handler.data(more === undefined ? first : Buffer.concat(more))
+    } catch (error) {
+      // Nobody would catch it in a microtask: it ends this exchange, and nothing else.
+      this.fail(error)
+      this.controller?.abort(aborted)
+    }
   }
   onResponseEnd(): void {
     this.deliver()
