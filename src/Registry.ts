@@ -17,6 +17,7 @@ import { Fleet } from "./Fleet.js"
 import * as Model from "./Model.js"
 import * as Catalogue from "./registry/catalogue.js"
 import * as Lists from "./registry/lists.js"
+import * as Rows from "./registry/rows.js"
 import * as Server from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
@@ -151,29 +152,6 @@ export class CatalogueLocation extends Context.Tag("aicortex/Registry/CatalogueL
 
 const searchKeys = new Set(["family", "generation", "minParams", "maxParams", "available"])
 
-/** A model as listings and searches see it. */
-interface Row {
-  readonly key: string
-  readonly name: string
-  readonly family: string
-  readonly generation: number | undefined
-  readonly parameters: number | undefined
-}
-
-const toRow = (key: string, info: ModelInfo): Row => ({
-  key,
-  name: info.model_name,
-  family: info.family,
-  generation: info.generation,
-  parameters:
-    (info.parameter_size === undefined ? undefined : Model.parseParameters(info.parameter_size)) ??
-    Model.sizeOfName(info.model_name)
-})
-
-const byName = (a: Row, b: Row): number => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
-
-const bySize = (a: Row, b: Row): number => (b.parameters ?? -1) - (a.parameters ?? -1) || byName(a, b)
-
 const demoKey = Model.canonical(Model.demoModel)
 
 const demoHosts: ReadonlyArray<Host> = [
@@ -184,14 +162,6 @@ const demoCatalogue: Catalogue.Catalogue = {
   ...Catalogue.empty,
   families: new Set([Model.demoInfo.family]),
   models: new Map([[demoKey, Model.demoInfo]])
-}
-
-const parameters = (field: string, size: string | undefined): Either.Either<number | undefined, InvalidRequest> => {
-  if (size === undefined) return Either.right(undefined)
-  const count = Model.parseParameters(size)
-  return count === undefined
-    ? Either.left(new InvalidRequest({ field, reason: `'${size}' is not a size such as 7b, 500m, 8x7b or 1t` }))
-    : Either.right(count)
 }
 
 /** Models that only embed: of no use to whoever wants any model to talk to. */
@@ -261,13 +231,13 @@ export const make = Effect.gen(function* () {
   interface Whole {
     readonly own: Catalogue.Catalogue
     readonly catalogue: Catalogue.Catalogue
-    readonly rows: ReadonlyArray<Row>
+    readonly rows: ReadonlyArray<Rows.Row>
   }
   let merged: Whole | undefined
   const whole: Effect.Effect<Whole> = Effect.map(Effect.all([own, builtIn]), ([mine, shipped]) => {
     if (merged?.own === mine) return merged
     const catalogue = Catalogue.merge([demoCatalogue, mine, shipped])
-    const rows = [...catalogue.models].map(([key, info]) => toRow(key, info)).sort(byName)
+    const rows = [...catalogue.models].map(([key, info]) => Rows.make(key, info)).sort(Rows.byName)
     merged = { own: mine, catalogue, rows }
     return merged
   })
@@ -407,9 +377,9 @@ export const make = Effect.gen(function* () {
     const { catalogue, rows } = yield* whole
     const servers = yield* hosted
     const found = options.available === true ? rows.filter((row) => servers.has(row.key)) : rows
-    const extra: Array<Row> = []
-    for (const [key, info] of servers) if (!catalogue.models.has(key)) extra.push(toRow(key, info))
-    const all = extra.length === 0 ? found : [...found, ...extra].sort(byName)
+    const extra: Array<Rows.Row> = []
+    for (const [key, info] of servers) if (!catalogue.models.has(key)) extra.push(Rows.make(key, info))
+    const all = extra.length === 0 ? found : [...found, ...extra].sort(Rows.byName)
     const family = options.family?.trim().toLowerCase()
     return family === undefined ? all : all.filter((row) => row.family === family)
   })
@@ -437,24 +407,8 @@ export const make = Effect.gen(function* () {
       const reason = `there is no such option; there are ${[...searchKeys].join(", ")}`
       return yield* new InvalidRequest({ field: unknown, reason })
     }
-    const min = yield* parameters("minParams", options.minParams)
-    const max = yield* parameters("maxParams", options.maxParams)
-    const { generation } = options
-    if (generation !== undefined && !(Number.isInteger(generation) && generation > 0)) {
-      return yield* new InvalidRequest({ field: "generation", reason: `${generation} is not a whole number from 1` })
-    }
-    const text = query.trim().toLowerCase()
-    const rows = yield* rowsOf(options)
-    return rows
-      .filter(
-        (row) =>
-          row.name.toLowerCase().includes(text) &&
-          (generation === undefined || row.generation === generation) &&
-          (min === undefined || (row.parameters !== undefined && row.parameters >= min)) &&
-          (max === undefined || (row.parameters !== undefined && row.parameters <= max))
-      )
-      .sort(bySize)
-      .map((row) => row.name)
+    const search = yield* Rows.search(query, options)
+    return search(yield* rowsOf(options)).map((row) => row.name)
   })
 
   // ---------------------------------------------------------------------------

@@ -1,0 +1,103 @@
+/**
+ * Models as listings and searches see them.
+ *
+ * @since 0.1.0
+ */
+import * as Either from "effect/Either"
+import { InvalidRequest } from "../Errors.js"
+import * as Model from "../Model.js"
+
+/**
+ * A model, by its canonical name (`key`) and as it is spelled. `parameters` is how many weights it has, where that is
+ * known.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Row {
+  readonly key: string
+  readonly name: string
+  readonly family: string
+  readonly generation: number | undefined
+  readonly parameters: number | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (key: string, info: Model.ModelInfo): Row => ({
+  key,
+  name: info.model_name,
+  family: info.family,
+  generation: info.generation,
+  parameters:
+    (info.parameter_size === undefined ? undefined : Model.parseParameters(info.parameter_size)) ??
+    Model.sizeOfName(info.model_name)
+})
+
+/**
+ * @since 0.1.0
+ * @category sorting
+ */
+export const byName = (a: Row, b: Row): number => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
+
+const bySize = (a: Row, b: Row): number => (b.parameters ?? -1) - (a.parameters ?? -1) || byName(a, b)
+
+/**
+ * What a search may ask for besides the words.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Bounds {
+  readonly generation?: number | undefined
+  readonly minParams?: string | undefined
+  readonly maxParams?: string | undefined
+}
+
+/**
+ * Finds rows by a part of their name, the largest model first.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Search = (rows: ReadonlyArray<Row>) => ReadonlyArray<Row>
+
+const parameters = (field: string, size: string | undefined): Either.Either<number | undefined, InvalidRequest> => {
+  if (size === undefined) return Either.right(undefined)
+  const count = Model.parseParameters(size)
+  return count === undefined
+    ? Either.left(new InvalidRequest({ field, reason: `'${size}' is not a size such as 7b, 500m, 8x7b or 1t` }))
+    : Either.right(count)
+}
+
+/**
+ * What is asked for, checked before anybody is asked.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const search = (
+  query: string,
+  { generation, maxParams, minParams }: Bounds
+): Either.Either<Search, InvalidRequest> =>
+  Either.gen(function* () {
+    const min = yield* parameters("minParams", minParams)
+    const max = yield* parameters("maxParams", maxParams)
+    if (generation !== undefined && !(Number.isInteger(generation) && generation > 0)) {
+      const reason = `${generation} is not a whole number from 1`
+      return yield* Either.left(new InvalidRequest({ field: "generation", reason }))
+    }
+    const text = query.trim().toLowerCase()
+    return (rows) =>
+      rows
+        .filter(
+          (row) =>
+            row.name.toLowerCase().includes(text) &&
+            (generation === undefined || row.generation === generation) &&
+            (min === undefined || (row.parameters !== undefined && row.parameters >= min)) &&
+            (max === undefined || (row.parameters !== undefined && row.parameters <= max))
+        )
+        .sort(bySize)
+  })
