@@ -33,7 +33,7 @@ export interface Flag {
 }
 
 /**
- * What a command is for. `takes` names its arguments, if it has any.
+ * What a command is for. `takes` names its argument, if it has one, with `…` behind it where there may be several.
  *
  * @since 0.1.0
  * @category models
@@ -193,6 +193,10 @@ export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Eit
     }
   }
   if (given.has(help.name)) return Either.right({ path, shape, words: undefined })
+  if (rest.length > 1 && shape.takes?.endsWith("…") === false) {
+    const all = rest.map((word) => `'${word}'`).join(", ")
+    return fail(`'${path.join(" ")}' takes one argument, but was given ${rest.length}: ${all}`)
+  }
   for (const [name, forms] of given) {
     // A flag may stand before the subcommand that it is meant for.
     const flag = shape.flags.get(name)
