@@ -151,6 +151,13 @@ describe("aicortex", () => {
   it("tells its version and nothing else", async () => {
     assert.strictEqual(await ok(["--version"]), `${version}\n`)
     assert.strictEqual(await ok(["-V"]), `${version}\n`)
+    const unread = await shell("{ sleep 0.2; aicortex --version; echo $? >&2; } | true")
+    assert.strictEqual(unread.stderr, "0\n")
+    if (existsSync("/dev/full")) {
+      const full = await shell("aicortex --version > /dev/full")
+      assert.strictEqual(full.code, 1)
+      assert.match(full.stderr, /^aicortex: standard output cannot be written: [^\n]*ENOSPC[^\n]*\n$/)
+    }
   })
 
   it("helps, without colours off a terminal", async () => {
@@ -198,7 +205,10 @@ describe("aicortex", () => {
     assert.include(await usage("chat", "--frobnicate"), "put -- before")
     assert.include(await usage("models", "llama"), "'models' takes no argument")
     assert.include(await usage("best"), "MODEL")
-    assert.include(await usage("best", "a", "b"), "'b'")
+    assert.include(await usage("best", "a", "b"), "'best' takes one argument, but was given 2: 'a', 'b'")
+    assert.include(await usage("servers", "add", "http://a", "http://b"), "'servers add' takes one argument")
+    assert.include(await usage("servers", "remove", "a", "b"), "'servers remove' takes one argument")
+    assert.include(await usage("servers", "a", "b"), "'servers' takes one argument")
     assert.include(await usage("chat"), "there is no prompt")
   })
 
@@ -234,7 +244,7 @@ describe("reading a command line", () => {
     quick: Options.boolean("quick").pipe(Options.withAlias("q"))
   }
   const about = { about: [], examples: [] }
-  const tree = shape(about, {}, { go: shape({ ...about, takes: "WORD" }, flags, { on: shape(about, flags) }) })
+  const tree = shape(about, {}, { go: shape({ ...about, takes: "WORD…" }, flags, { on: shape(about, flags) }) })
   const read = (...words: ReadonlyArray<string>) =>
     Either.match(normalize(tree, words), { onLeft: (error) => error.message, onRight: (read) => read.words?.join(" ") })
 
@@ -586,7 +596,7 @@ describe("the demo model on the command line", () => {
       assert.match(result.stdout, /^[^\n]*Paris[^\n]*\n$/)
       assert.match(
         result.stderr,
-        /^aicortex: http:\S+ cannot be reached, so [^\n]*aicortex-demo[^\n]*servers add[^\n]*\n$/
+        /^aicortex: http:\S+ cannot be reached \(it refused the connection\), so [^\n]*aicortex-demo[^\n]*servers add[^\n]*\n$/
       )
     }
     assert.strictEqual(
@@ -606,7 +616,7 @@ describe("the demo model on the command line", () => {
     for (const more of [[], ["--stream"], ["--json"], ["-v"]]) {
       assert.match(
         await failed(["chat", "x", ...more], setup),
-        /^http:\S+ cannot be reached, and the small built-in model "aicortex-demo" cannot run because node-llama-cpp is not installed; add a server with `aicortex servers add \S+`, or install the engine with `npm install node-llama-cpp`$/
+        /^http:\S+ cannot be reached \(it refused the connection\), and the small built-in model "aicortex-demo" cannot run because node-llama-cpp is not installed; add a server with `aicortex servers add \S+`, or install the engine with `npm install node-llama-cpp`$/
       )
     }
     if (alone) assert.match(await failed(["chat", "x"], { bin: elsewhere }), /^no server is known, and .* cannot run/)
@@ -616,7 +626,7 @@ describe("the demo model on the command line", () => {
   it("says in one line what it cannot do", async () => {
     assert.match(
       await failed(["chat", "x", "--think", "on"], await nobody()),
-      /cannot be reached, and .*"aicortex-demo" cannot answer: --think: the embedded model does not reason; add a server/
+      /cannot be reached \(it .*\), and .*"aicortex-demo" cannot answer: --think: the embedded model does not reason; add a server/
     )
   })
 
@@ -714,15 +724,15 @@ describe("aicortex models --available", () => {
       const args = ["models", "--available", ...more]
       assert.strictEqual(
         await failed(args, { config: { servers: [one] } }),
-        `${one} cannot be reached: it refused the connection`
+        `${one} does not tell its models: it refused the connection`
       )
       assert.strictEqual(
         await failed(args, { config: { servers: [one, two] } }),
-        `no server can be reached:\n  - ${one} refused the connection\n  - ${two} refused the connection`
+        `no server tells its models:\n  - ${one} refused the connection\n  - ${two} refused the connection`
       )
     }
     const locked = await ollama({ apiKey: "k" })
-    assert.include(await failed(["models", "--available"], on(locked)), `${locked.url} cannot be reached: it `)
+    assert.include(await failed(["models", "--available"], on(locked)), `${locked.url} does not tell its models: it `)
   })
 
   it.runIf(alone)("tells how to add a server where there is none", async () => {
@@ -875,6 +885,20 @@ describe("aicortex servers, best, llm-params and config", () => {
       assert.include(await failed(args, on(server)), "They have: tiny:1b")
     }
     assert.include(await failed(["servers", "tini:1b"], on(server)), "Did you mean tiny:1b")
+    const gone = `http://127.0.0.1:${await unusedPort()}`
+    for (const args of [["best", "llama3.2:3b"], ["llm-params"]]) {
+      assert.strictEqual(
+        await failed(args, on({ url: gone })),
+        `No servers available for model 'llama3.2:3b': ${gone} could not be asked. \`aicortex servers\` tells why.`
+      )
+    }
+    assert.include(
+      await failed(["best", "llama3.2:3b"], on(server, { url: gone })),
+      `none of ${server.url} has it, and ${gone} could not be asked. They have: tiny:1b`
+    )
+    assert.include(await failed(["best", "tini:1b"], on({ url: gone })), `${gone} could not be asked`)
+    const secure = server.url.replace("http:", "https:")
+    assert.include((await run(["servers"], on({ url: secure }))).stdout, "speaks no TLS (is it http:// and not https://?)")
   })
 
   it.runIf(alone)("tells how to add a server, in words for a command line", async () => {

@@ -97,7 +97,8 @@ export const messageOf = (error: Error, { file, flags, path }: Place): string =>
   }
   if (error instanceof ModelNotFound) {
     const near = error.suggestions.length === 0 ? "" : ` Did you mean ${error.suggestions.join(", ")}?`
-    return `Model '${error.model}' not found.${near} List what there is with \`aicortex models\`.`
+    const silent = error.unreachable === undefined ? "" : ` ${error.unreachable.join(", ")} could not be asked.`
+    return `Model '${error.model}' not found.${near}${silent} List what there is with \`aicortex models\`.`
   }
   if (error instanceof NoServers && error.servers.length === 0) {
     const demo = path[0] === "chat" ? ", or ask the built-in model with `-m aicortex-demo`" : ""
