@@ -99,7 +99,8 @@ export const shape = (
 // =============================================================================
 
 const suggestion = (word: string, names: Iterable<string>): string => {
-  const near = nearest(word, names, 1)[0]
+  const all = [...names]
+  const near = all.find((name) => name.toLowerCase() === word.toLowerCase()) ?? nearest(word, all, 1)[0]
   return near === undefined ? "" : `; did you mean '${near}'?`
 }
 
@@ -130,7 +131,7 @@ export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Eit
   const unknown = (name: string) => {
     const near = suggestion(
       name,
-      [...shape.flags.keys()].filter((one) => one.startsWith("--"))
+      [...shape.flags.keys()].filter((one) => one.startsWith("--") || one.toLowerCase() === name.toLowerCase())
     )
     const prompt = shape.takes === undefined ? "" : "; put -- before an argument that begins with -"
     const of = path.length === 0 ? "" : ` of '${path.join(" ")}'`

@@ -110,9 +110,10 @@ export const messageOf = (error: Error, { file, flags, path }: Place): string =>
   if (error instanceof InvalidRequest && error.server === undefined && flags.has(flagOf(error.field))) {
     return `Invalid request: ${flagOf(error.field)}: ${error.reason}`
   }
-  // A key that the environment lacks is nothing that the file could mend.
-  if (error instanceof InvalidConfig && error.source === file && error.field !== "servers.apiKey") {
-    return `${error.message.replace(/\.$/, "")}; mend it, or delete it`
+  // A key that the environment lacks is nothing that the file could mend, nor is a file that cannot be read.
+  const elsewhere: ReadonlySet<string> = new Set(["servers.apiKey", "file"])
+  if (error instanceof InvalidConfig && error.source === file && !elsewhere.has(error.field)) {
+    return `${error.message.replace(/[.?]$/, "")}; mend it, or delete it`
   }
   return error.message
 }
