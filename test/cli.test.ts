@@ -10,6 +10,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync
 } from "node:fs"
 import { tmpdir } from "node:os"
@@ -194,6 +195,8 @@ describe("aicortex", () => {
       "unknown flag '--strem' of 'chat'; did you mean '--stream'? See `aicortex chat --help`."
     )
     assert.include(await usage("modles"), "unknown command 'modles'; did you mean 'models'?")
+    assert.include(await usage("Chat", "hi"), "unknown command 'Chat'; did you mean 'chat'?")
+    assert.include(await usage("-v"), "unknown flag '-v'; did you mean '-V'?")
     assert.include(await usage("zzzzzz"), "there are chat, embed, models, servers, serve, best, llm-params, config")
     assert.include(await usage("chat", "hi", "--routing", "quickest"), "random, fastest, nearest, balanced")
     assert.include(await usage("chat", "hi", "-t", "warm"), "--temperature must be a number, not 'warm'")
@@ -229,6 +232,17 @@ describe("aicortex", () => {
     for (const args of [["chat", "hi"], ["config"], ["servers", "add", "http://x"]]) {
       assert.match(await failed(args, { env: { AICORTEX_CONFIG: file } }), /config\.json: .*; mend it, or delete it$/)
     }
+    const told: ReadonlyArray<readonly [string, string]> = [
+      ['{\n  "model": "m",\n}', "content: is not a JSON object of settings (line 3, column 1); mend it"],
+      ['{"modle": "m"}', "modle: is not known; did you mean 'model'; mend it"],
+      ['{"servers": "http://a"}', "servers: must be a list; mend it"]
+    ]
+    for (const [text, reason] of told) {
+      writeFileSync(file, text)
+      assert.include(await failed(["config"], { env: { AICORTEX_CONFIG: file } }), `config.json: ${reason}`)
+    }
+    const unreadable = await failed(["config"], { env: { AICORTEX_CONFIG: path } })
+    assert.match(unreadable, /: file: EISDIR: [^;]*$/)
     const missing = { config: { servers: [{ url: "http://a", apiKey: { env: "NOT_SET" } }] } }
     assert.match(await failed(["servers"], missing), /NOT_SET is not set$/)
     const elsewhere = await failed(["servers"], { env: { AICORTEX_SERVERS: "ftp://x" } })
@@ -439,6 +453,10 @@ describe("aicortex chat", () => {
     assert.strictEqual((await shell('printf ok > f; aicortex chat "See:" < f; rm f', on(server))).code, 0)
     assert.strictEqual(promptOf(server), "See:\n\nok")
     assert.include(await failed(["chat"], { ...on(server), input: "" }, 2), "there is no prompt")
+    const latin = await shell("printf 'caf\\351' | aicortex chat See:", on(server))
+    assert.deepEqual([latin.code, latin.stdout], [1, ""])
+    assert.match(latin.stderr, /^aicortex: standard input is not text in UTF-8: [^\n]*\n$/)
+    assert.strictEqual(server.chatRequests.length, 1)
     assert.include(await failed(["chat", " "], on(server), 2), "there is no prompt")
   })
 
@@ -761,10 +779,12 @@ describe("aicortex embed", () => {
     assert.lengthOf(both[0] as Array<number>, 8)
     const input = { ...setup, input: "one\ntwo\n" }
     assert.deepStrictEqual(vectors(await ok(["embed", "--lines", "-m", embedder], input)), both)
+    assert.deepStrictEqual(vectors(await ok(["embed", "-l", "-", "-m", embedder], input)), both)
     assert.lengthOf(vectors(await ok(["embed", "-m", embedder], input)), 1)
+    assert.lengthOf(vectors(await ok(["embed", "-", "-m", embedder], input)), 1)
     assert.deepStrictEqual(
       server.requests.filter(({ path }) => path === "/api/embed").map(({ body }) => body.input),
-      [["one", "two"], ["one", "two"], ["one\ntwo"]]
+      [["one", "two"], ["one", "two"], ["one", "two"], ["one\ntwo"], ["one\ntwo"]]
     )
     const whole = JSON.parse(await ok(["embed", "one", "-m", embedder, "--json", "--dimensions", "4"], setup))
     assert.deepInclude(whole, { model: embedder, server: server.url, attempts: [] })
@@ -776,8 +796,13 @@ describe("aicortex embed", () => {
     assert.include(await failed(["embed", "one"], setup, 2), "--model must name a model")
     assert.include(await failed(["embed", "-m", embedder], setup, 2), "there is no text")
     assert.include(await failed(["embed", "--lines", "one", "-m", embedder], setup, 2), "--lines reads standard input")
-    assert.include(await failed(["embed", "", "-m", embedder], setup), "must not be empty")
-    assert.include(await failed(["embed", "one", "-m", embedder, "--dimensions", "0"], setup), "--dimensions")
+    assert.include(await failed(["embed", "one", "", "-m", embedder], setup, 2), "text 2 of 2 is empty")
+    assert.include(
+      await failed(["embed", "--lines", "-m", embedder], { ...setup, input: "one\n\ntwo\n" }),
+      "line 2 of standard input is empty"
+    )
+    assert.include(await failed(["embed", "one", "-m", embedder, "--dimensions", "0"], setup, 2), "--dimensions must")
+    assert.include(await failed(["embed", "one", "-m", embedder, "--max-retries", "0"], setup, 2), "--max-retries must")
     assert.include(await failed(["embed", "one", "-m", "embeder:1b"], setup), "Did you mean embedder:1b?")
   })
 })
@@ -898,7 +923,10 @@ describe("aicortex servers, best, llm-params and config", () => {
     )
     assert.include(await failed(["best", "tini:1b"], on({ url: gone })), `${gone} could not be asked`)
     const secure = server.url.replace("http:", "https:")
-    assert.include((await run(["servers"], on({ url: secure }))).stdout, "speaks no TLS (is it http:// and not https://?)")
+    assert.include(
+      (await run(["servers"], on({ url: secure }))).stdout,
+      "speaks no TLS: its address may begin with http://"
+    )
   })
 
   it.runIf(alone)("tells how to add a server, in words for a command line", async () => {
@@ -1002,6 +1030,24 @@ describe("aicortex servers, best, llm-params and config", () => {
       assert.notInclude(shown, "s3cret")
     }
     assert.include(await failed(["servers", "add", "http://other", "--api-key"], { env }, 2), "standard input")
+  })
+
+  it("loses no server when several are added at once, and waits for no lock that was left behind", async () => {
+    const path = folder()
+    const file = join(path, "config.json")
+    const setup = { env: { AICORTEX_CONFIG: file } }
+    const port = await unusedPort()
+    const urls = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"].map((host) => `http://${host}:${port}`)
+    await Promise.all(urls.map((url) => ok(["servers", "add", url], setup)))
+    assert.deepEqual([...JSON.parse(readFileSync(file, "utf8")).servers].sort(), urls)
+    const lock = `${file}.lock`
+    writeFileSync(lock, "1\n")
+    utimesSync(lock, new Date(0), new Date(0))
+    await ok(["servers", "remove", urls[0] ?? ""], setup)
+    assert.deepEqual(readdirSync(path), ["config.json"])
+    writeFileSync(lock, "1\n")
+    const held = await failed(["servers", "remove", urls[1] ?? ""], setup)
+    assert.match(held, /another process is changing it; if none is, delete \S+config\.json\.lock/)
   })
 
   it("refuses a server that makes no sense, and leaves the file as it is", async () => {
