@@ -149,8 +149,8 @@ export class ModelNotFound extends Schema.TaggedError<ModelNotFound>("aicortex/M
 }
 
 /**
- * The model is known, but no server of yours has it. `servers` are the servers that were asked, `available` the
- * models they do have (at most 20).
+ * The model is known, but no server of yours has it. `servers` are yours, `unreachable` those of them that could not
+ * be asked, and `available` the models that the others do have (at most 20).
  *
  * @since 0.1.0
  * @category errors
@@ -158,19 +158,26 @@ export class ModelNotFound extends Schema.TaggedError<ModelNotFound>("aicortex/M
 export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers")("NoServers", {
   model: Schema.String,
   servers: Schema.Array(Schema.String),
-  available: Schema.Array(Schema.String)
+  available: Schema.Array(Schema.String),
+  unreachable: Schema.optionalWith(Schema.Array(Schema.String), { exact: true })
 }) {
   override get message() {
+    const { unreachable = [] } = this
+    const asked = this.servers.filter((server) => !unreachable.includes(server))
     if (this.servers.length === 0) {
       return (
         `No servers available for model '${this.model}': no server is known. Name yours with \`aicortex servers add ` +
         `URL\`, AICORTEX_SERVERS or createCortex({ servers }), or use the model that is built in: "aicortex-demo".`
       )
     }
+    const silent = unreachable.length === 0 ? "" : `${unreachable.join(", ")} could not be asked`
+    if (asked.length === 0) {
+      return `No servers available for model '${this.model}': ${silent}. \`aicortex servers\` tells why.`
+    }
     const others = this.available.length === 0 ? "" : ` They have: ${this.available.join(", ")}.`
     return (
-      `No servers available for model '${this.model}': none of ${this.servers.join(", ")} has it.${others} ` +
-      `Get it with \`ollama pull ${this.model}\` on one of them, or choose another model.`
+      `No servers available for model '${this.model}': none of ${asked.join(", ")} has it` +
+      `${silent === "" ? "" : `, and ${silent}`}.${others} Get it with \`ollama pull ${this.model}\` on one of them, or choose another model.`
     )
   }
 }

@@ -180,6 +180,12 @@ const isThere = (known: Lists.Known): boolean => !known.server.implicit || (know
 
 const answers = (known: Lists.Known): boolean => known.read && known.problem === undefined
 
+/** The servers that could not be asked, as the errors that nobody has a model tell them. */
+const unreachable = (all: ReadonlyArray<Lists.Known>): { readonly unreachable?: ReadonlyArray<string> } => {
+  const urls = all.filter((known) => !answers(known)).map((known) => known.server.url)
+  return urls.length === 0 ? {} : { unreachable: urls }
+}
+
 /** What the servers allow of a model's context, in tokens: the least, because any of them may be the one that answers. */
 const contextOn = (all: ReadonlyArray<Lists.Known>, key: string): number | undefined => {
   let least: number | undefined
@@ -283,20 +289,17 @@ export const make = Effect.gen(function* () {
     for (const known of there.filter(answers)) {
       for (const [name, info] of known.models) hosted.set(name, info.model_name)
     }
+    const silent = unreachable(there)
     if (catalogue.models.has(key) || hosted.has(key)) {
       return yield* new NoServers({
         model,
         servers: there.map((known) => known.server.url),
-        available: [...hosted.values()].sort().slice(0, 20)
+        available: [...hosted.values()].sort().slice(0, 20),
+        ...silent
       })
     }
     const names = [...hosted.values(), ...rows.map((row) => row.name)]
-    const unreachable = there.filter((known) => !answers(known)).map((known) => known.server.url)
-    return yield* new ModelNotFound({
-      model,
-      suggestions: Model.nearest(model, names),
-      ...(unreachable.length === 0 ? {} : { unreachable })
-    })
+    return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names), ...silent })
   })
 
   /**
@@ -451,7 +454,8 @@ export const make = Effect.gen(function* () {
     return yield* new NoServers({
       model: settings.model,
       servers: there.map((known) => known.server.url),
-      available: []
+      available: [],
+      ...unreachable(there)
     })
   })
 

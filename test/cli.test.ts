@@ -10,6 +10,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync
 } from "node:fs"
 import { tmpdir } from "node:os"
@@ -151,6 +152,13 @@ describe("aicortex", () => {
   it("tells its version and nothing else", async () => {
     assert.strictEqual(await ok(["--version"]), `${version}\n`)
     assert.strictEqual(await ok(["-V"]), `${version}\n`)
+    const unread = await shell("{ sleep 0.2; aicortex --version; echo $? >&2; } | true")
+    assert.strictEqual(unread.stderr, "0\n")
+    if (existsSync("/dev/full")) {
+      const full = await shell("aicortex --version > /dev/full")
+      assert.strictEqual(full.code, 1)
+      assert.match(full.stderr, /^aicortex: standard output cannot be written: [^\n]*ENOSPC[^\n]*\n$/)
+    }
   })
 
   it("helps, without colours off a terminal", async () => {
@@ -187,6 +195,8 @@ describe("aicortex", () => {
       "unknown flag '--strem' of 'chat'; did you mean '--stream'? See `aicortex chat --help`."
     )
     assert.include(await usage("modles"), "unknown command 'modles'; did you mean 'models'?")
+    assert.include(await usage("Chat", "hi"), "unknown command 'Chat'; did you mean 'chat'?")
+    assert.include(await usage("-v"), "unknown flag '-v'; did you mean '-V'?")
     assert.include(await usage("zzzzzz"), "there are chat, embed, models, servers, serve, best, llm-params, config")
     assert.include(await usage("chat", "hi", "--routing", "quickest"), "random, fastest, nearest, balanced")
     assert.include(await usage("chat", "hi", "-t", "warm"), "--temperature must be a number, not 'warm'")
@@ -198,7 +208,10 @@ describe("aicortex", () => {
     assert.include(await usage("chat", "--frobnicate"), "put -- before")
     assert.include(await usage("models", "llama"), "'models' takes no argument")
     assert.include(await usage("best"), "MODEL")
-    assert.include(await usage("best", "a", "b"), "'b'")
+    assert.include(await usage("best", "a", "b"), "'best' takes one argument, but was given 2: 'a', 'b'")
+    assert.include(await usage("servers", "add", "http://a", "http://b"), "'servers add' takes one argument")
+    assert.include(await usage("servers", "remove", "a", "b"), "'servers remove' takes one argument")
+    assert.include(await usage("servers", "a", "b"), "'servers' takes one argument")
     assert.include(await usage("chat"), "there is no prompt")
   })
 
@@ -219,6 +232,17 @@ describe("aicortex", () => {
     for (const args of [["chat", "hi"], ["config"], ["servers", "add", "http://x"]]) {
       assert.match(await failed(args, { env: { AICORTEX_CONFIG: file } }), /config\.json: .*; mend it, or delete it$/)
     }
+    const told: ReadonlyArray<readonly [string, string]> = [
+      ['{\n  "model": "m",\n}', "content: is not a JSON object of settings (line 3, column 1); mend it"],
+      ['{"modle": "m"}', "modle: is not known; did you mean 'model'; mend it"],
+      ['{"servers": "http://a"}', "servers: must be a list; mend it"]
+    ]
+    for (const [text, reason] of told) {
+      writeFileSync(file, text)
+      assert.include(await failed(["config"], { env: { AICORTEX_CONFIG: file } }), `config.json: ${reason}`)
+    }
+    const unreadable = await failed(["config"], { env: { AICORTEX_CONFIG: path } })
+    assert.match(unreadable, /: file: EISDIR: [^;]*$/)
     const missing = { config: { servers: [{ url: "http://a", apiKey: { env: "NOT_SET" } }] } }
     assert.match(await failed(["servers"], missing), /NOT_SET is not set$/)
     const elsewhere = await failed(["servers"], { env: { AICORTEX_SERVERS: "ftp://x" } })
@@ -234,7 +258,7 @@ describe("reading a command line", () => {
     quick: Options.boolean("quick").pipe(Options.withAlias("q"))
   }
   const about = { about: [], examples: [] }
-  const tree = shape(about, {}, { go: shape({ ...about, takes: "WORD" }, flags, { on: shape(about, flags) }) })
+  const tree = shape(about, {}, { go: shape({ ...about, takes: "WORD…" }, flags, { on: shape(about, flags) }) })
   const read = (...words: ReadonlyArray<string>) =>
     Either.match(normalize(tree, words), { onLeft: (error) => error.message, onRight: (read) => read.words?.join(" ") })
 
@@ -429,6 +453,10 @@ describe("aicortex chat", () => {
     assert.strictEqual((await shell('printf ok > f; aicortex chat "See:" < f; rm f', on(server))).code, 0)
     assert.strictEqual(promptOf(server), "See:\n\nok")
     assert.include(await failed(["chat"], { ...on(server), input: "" }, 2), "there is no prompt")
+    const latin = await shell("printf 'caf\\351' | aicortex chat See:", on(server))
+    assert.deepEqual([latin.code, latin.stdout], [1, ""])
+    assert.match(latin.stderr, /^aicortex: standard input is not text in UTF-8: [^\n]*\n$/)
+    assert.strictEqual(server.chatRequests.length, 1)
     assert.include(await failed(["chat", " "], on(server), 2), "there is no prompt")
   })
 
@@ -586,7 +614,7 @@ describe("the demo model on the command line", () => {
       assert.match(result.stdout, /^[^\n]*Paris[^\n]*\n$/)
       assert.match(
         result.stderr,
-        /^aicortex: http:\S+ cannot be reached, so [^\n]*aicortex-demo[^\n]*servers add[^\n]*\n$/
+        /^aicortex: http:\S+ cannot be reached \(it refused the connection\), so [^\n]*aicortex-demo[^\n]*servers add[^\n]*\n$/
       )
     }
     assert.strictEqual(
@@ -606,7 +634,7 @@ describe("the demo model on the command line", () => {
     for (const more of [[], ["--stream"], ["--json"], ["-v"]]) {
       assert.match(
         await failed(["chat", "x", ...more], setup),
-        /^http:\S+ cannot be reached, and the small built-in model "aicortex-demo" cannot run because node-llama-cpp is not installed; add a server with `aicortex servers add \S+`, or install the engine with `npm install node-llama-cpp`$/
+        /^http:\S+ cannot be reached \(it refused the connection\), and the small built-in model "aicortex-demo" cannot run because node-llama-cpp is not installed; add a server with `aicortex servers add \S+`, or install the engine with `npm install node-llama-cpp`$/
       )
     }
     if (alone) assert.match(await failed(["chat", "x"], { bin: elsewhere }), /^no server is known, and .* cannot run/)
@@ -616,7 +644,7 @@ describe("the demo model on the command line", () => {
   it("says in one line what it cannot do", async () => {
     assert.match(
       await failed(["chat", "x", "--think", "on"], await nobody()),
-      /cannot be reached, and .*"aicortex-demo" cannot answer: --think: the embedded model does not reason; add a server/
+      /cannot be reached \(it .*\), and .*"aicortex-demo" cannot answer: --think: the embedded model does not reason; add a server/
     )
   })
 
@@ -714,15 +742,15 @@ describe("aicortex models --available", () => {
       const args = ["models", "--available", ...more]
       assert.strictEqual(
         await failed(args, { config: { servers: [one] } }),
-        `${one} cannot be reached: it refused the connection`
+        `${one} does not tell its models: it refused the connection`
       )
       assert.strictEqual(
         await failed(args, { config: { servers: [one, two] } }),
-        `no server can be reached:\n  - ${one} refused the connection\n  - ${two} refused the connection`
+        `no server tells its models:\n  - ${one} refused the connection\n  - ${two} refused the connection`
       )
     }
     const locked = await ollama({ apiKey: "k" })
-    assert.include(await failed(["models", "--available"], on(locked)), `${locked.url} cannot be reached: it `)
+    assert.include(await failed(["models", "--available"], on(locked)), `${locked.url} does not tell its models: it `)
   })
 
   it.runIf(alone)("tells how to add a server where there is none", async () => {
@@ -751,10 +779,12 @@ describe("aicortex embed", () => {
     assert.lengthOf(both[0] as Array<number>, 8)
     const input = { ...setup, input: "one\ntwo\n" }
     assert.deepStrictEqual(vectors(await ok(["embed", "--lines", "-m", embedder], input)), both)
+    assert.deepStrictEqual(vectors(await ok(["embed", "-l", "-", "-m", embedder], input)), both)
     assert.lengthOf(vectors(await ok(["embed", "-m", embedder], input)), 1)
+    assert.lengthOf(vectors(await ok(["embed", "-", "-m", embedder], input)), 1)
     assert.deepStrictEqual(
       server.requests.filter(({ path }) => path === "/api/embed").map(({ body }) => body.input),
-      [["one", "two"], ["one", "two"], ["one\ntwo"]]
+      [["one", "two"], ["one", "two"], ["one", "two"], ["one\ntwo"], ["one\ntwo"]]
     )
     const whole = JSON.parse(await ok(["embed", "one", "-m", embedder, "--json", "--dimensions", "4"], setup))
     assert.deepInclude(whole, { model: embedder, server: server.url, attempts: [] })
@@ -766,8 +796,13 @@ describe("aicortex embed", () => {
     assert.include(await failed(["embed", "one"], setup, 2), "--model must name a model")
     assert.include(await failed(["embed", "-m", embedder], setup, 2), "there is no text")
     assert.include(await failed(["embed", "--lines", "one", "-m", embedder], setup, 2), "--lines reads standard input")
-    assert.include(await failed(["embed", "", "-m", embedder], setup), "must not be empty")
-    assert.include(await failed(["embed", "one", "-m", embedder, "--dimensions", "0"], setup), "--dimensions")
+    assert.include(await failed(["embed", "one", "", "-m", embedder], setup, 2), "text 2 of 2 is empty")
+    assert.include(
+      await failed(["embed", "--lines", "-m", embedder], { ...setup, input: "one\n\ntwo\n" }),
+      "line 2 of standard input is empty"
+    )
+    assert.include(await failed(["embed", "one", "-m", embedder, "--dimensions", "0"], setup, 2), "--dimensions must")
+    assert.include(await failed(["embed", "one", "-m", embedder, "--max-retries", "0"], setup, 2), "--max-retries must")
     assert.include(await failed(["embed", "one", "-m", "embeder:1b"], setup), "Did you mean embedder:1b?")
   })
 })
@@ -875,6 +910,23 @@ describe("aicortex servers, best, llm-params and config", () => {
       assert.include(await failed(args, on(server)), "They have: tiny:1b")
     }
     assert.include(await failed(["servers", "tini:1b"], on(server)), "Did you mean tiny:1b")
+    const gone = `http://127.0.0.1:${await unusedPort()}`
+    for (const args of [["best", "llama3.2:3b"], ["llm-params"]]) {
+      assert.strictEqual(
+        await failed(args, on({ url: gone })),
+        `No servers available for model 'llama3.2:3b': ${gone} could not be asked. \`aicortex servers\` tells why.`
+      )
+    }
+    assert.include(
+      await failed(["best", "llama3.2:3b"], on(server, { url: gone })),
+      `none of ${server.url} has it, and ${gone} could not be asked. They have: tiny:1b`
+    )
+    assert.include(await failed(["best", "tini:1b"], on({ url: gone })), `${gone} could not be asked`)
+    const secure = server.url.replace("http:", "https:")
+    assert.include(
+      (await run(["servers"], on({ url: secure }))).stdout,
+      "speaks no TLS: its address may begin with http://"
+    )
   })
 
   it.runIf(alone)("tells how to add a server, in words for a command line", async () => {
@@ -978,6 +1030,24 @@ describe("aicortex servers, best, llm-params and config", () => {
       assert.notInclude(shown, "s3cret")
     }
     assert.include(await failed(["servers", "add", "http://other", "--api-key"], { env }, 2), "standard input")
+  })
+
+  it("loses no server when several are added at once, and waits for no lock that was left behind", async () => {
+    const path = folder()
+    const file = join(path, "config.json")
+    const setup = { env: { AICORTEX_CONFIG: file } }
+    const port = await unusedPort()
+    const urls = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"].map((host) => `http://${host}:${port}`)
+    await Promise.all(urls.map((url) => ok(["servers", "add", url], setup)))
+    assert.deepEqual([...JSON.parse(readFileSync(file, "utf8")).servers].sort(), urls)
+    const lock = `${file}.lock`
+    writeFileSync(lock, "1\n")
+    utimesSync(lock, new Date(0), new Date(0))
+    await ok(["servers", "remove", urls[0] ?? ""], setup)
+    assert.deepEqual(readdirSync(path), ["config.json"])
+    writeFileSync(lock, "1\n")
+    const held = await failed(["servers", "remove", urls[1] ?? ""], setup)
+    assert.match(held, /another process is changing it; if none is, delete \S+config\.json\.lock/)
   })
 
   it("refuses a server that makes no sense, and leaves the file as it is", async () => {

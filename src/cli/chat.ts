@@ -13,7 +13,7 @@ const about: About = {
     "Ask a model, and print its answer.",
     "Text that is piped in, or comes from a file, stands below the prompt; without a prompt, or with -, it is the prompt."
   ],
-  takes: "[PROMPT]",
+  takes: "[PROMPT]…",
   examples: [
     'aicortex chat "Why is the sky blue?" --stream',
     'git diff | aicortex chat "Write a commit message." --model qwen2.5-coder:7b',

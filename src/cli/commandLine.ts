@@ -33,7 +33,7 @@ export interface Flag {
 }
 
 /**
- * What a command is for. `takes` names its arguments, if it has any.
+ * What a command is for. `takes` names its argument, if it has one, with `…` behind it where there may be several.
  *
  * @since 0.1.0
  * @category models
@@ -99,7 +99,8 @@ export const shape = (
 // =============================================================================
 
 const suggestion = (word: string, names: Iterable<string>): string => {
-  const near = nearest(word, names, 1)[0]
+  const all = [...names]
+  const near = all.find((name) => name.toLowerCase() === word.toLowerCase()) ?? nearest(word, all, 1)[0]
   return near === undefined ? "" : `; did you mean '${near}'?`
 }
 
@@ -130,7 +131,7 @@ export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Eit
   const unknown = (name: string) => {
     const near = suggestion(
       name,
-      [...shape.flags.keys()].filter((one) => one.startsWith("--"))
+      [...shape.flags.keys()].filter((one) => one.startsWith("--") || one.toLowerCase() === name.toLowerCase())
     )
     const prompt = shape.takes === undefined ? "" : "; put -- before an argument that begins with -"
     const of = path.length === 0 ? "" : ` of '${path.join(" ")}'`
@@ -193,6 +194,10 @@ export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Eit
     }
   }
   if (given.has(help.name)) return Either.right({ path, shape, words: undefined })
+  if (rest.length > 1 && shape.takes?.endsWith("…") === false) {
+    const all = rest.map((word) => `'${word}'`).join(", ")
+    return fail(`'${path.join(" ")}' takes one argument, but was given ${rest.length}: ${all}`)
+  }
   for (const [name, forms] of given) {
     // A flag may stand before the subcommand that it is meant for.
     const flag = shape.flags.get(name)

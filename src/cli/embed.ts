@@ -11,7 +11,7 @@ import { config, options } from "./embed/flags.js"
 const about: About = {
   about: [
     "Turn texts into vectors, and print each as a line of JSON.",
-    "Each argument is a text; without any, standard input is one, or, with --lines, one in each line."
+    "Each argument is a text; without any, or with -, standard input is one, or, with --lines, one in each line."
   ],
   takes: "[TEXT]…",
   examples: [

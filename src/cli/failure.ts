@@ -97,7 +97,8 @@ export const messageOf = (error: Error, { file, flags, path }: Place): string =>
   }
   if (error instanceof ModelNotFound) {
     const near = error.suggestions.length === 0 ? "" : ` Did you mean ${error.suggestions.join(", ")}?`
-    return `Model '${error.model}' not found.${near} List what there is with \`aicortex models\`.`
+    const silent = error.unreachable === undefined ? "" : ` ${error.unreachable.join(", ")} could not be asked.`
+    return `Model '${error.model}' not found.${near}${silent} List what there is with \`aicortex models\`.`
   }
   if (error instanceof NoServers && error.servers.length === 0) {
     const demo = path[0] === "chat" ? ", or ask the built-in model with `-m aicortex-demo`" : ""
@@ -109,9 +110,10 @@ export const messageOf = (error: Error, { file, flags, path }: Place): string =>
   if (error instanceof InvalidRequest && error.server === undefined && flags.has(flagOf(error.field))) {
     return `Invalid request: ${flagOf(error.field)}: ${error.reason}`
   }
-  // A key that the environment lacks is nothing that the file could mend.
-  if (error instanceof InvalidConfig && error.source === file && error.field !== "servers.apiKey") {
-    return `${error.message.replace(/\.$/, "")}; mend it, or delete it`
+  // A key that the environment lacks is nothing that the file could mend, nor is a file that cannot be read.
+  const elsewhere: ReadonlySet<string> = new Set(["servers.apiKey", "file"])
+  if (error instanceof InvalidConfig && error.source === file && !elsewhere.has(error.field)) {
+    return `${error.message.replace(/[.?]$/, "")}; mend it, or delete it`
   }
   return error.message
 }

@@ -6,6 +6,7 @@
 
 import { fstatSync } from "node:fs"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import { CommandFailed } from "./failure.js"
 import { note } from "./output.js"
 
@@ -27,6 +28,16 @@ const kind = (): Kind => {
   }
 }
 
+/** A model would get replacement characters for what is no text, and nobody would know. */
+const decoded = (bytes: Buffer): Either.Either<string, CommandFailed> =>
+  Either.try({
+    try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes).replace(/\r?\n$/, ""),
+    catch: () =>
+      new CommandFailed({
+        message: "standard input is not text in UTF-8: convert it first, such as with `iconv -t UTF-8`"
+      })
+  })
+
 /** All of it, or `undefined` where nothing came within `patience` milliseconds. */
 const read = (patience: number | undefined): Effect.Effect<string | undefined, CommandFailed> =>
   Effect.async((resume) => {
@@ -42,10 +53,7 @@ const read = (patience: number | undefined): Effect.Effect<string | undefined, C
       clearTimeout(timer)
       chunks.push(chunk)
     }
-    const onEnd = () => {
-      const text = new TextDecoder().decode(Buffer.concat(chunks))
-      finish(Effect.succeed(text.replace(/\r?\n$/, "")))
-    }
+    const onEnd = () => finish(decoded(Buffer.concat(chunks)))
     const onError = (error: Error) =>
       finish(Effect.fail(new CommandFailed({ message: `standard input cannot be read: ${error.message}` })))
     const stop = () => {

@@ -4,8 +4,10 @@
  *
  * @since 0.1.0
  */
+import type { PlatformError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
+import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -14,6 +16,7 @@ import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "../Errors.js"
 import * as Gateway from "../gateway/settings.js"
+import { nearest } from "../Model.js"
 import * as Server from "../Server.js"
 
 /** An API key in the file: the key, or the environment variable that holds it. */
@@ -85,14 +88,56 @@ export type File = typeof File.Type
 const decodeFile = Schema.decodeUnknownEither(Schema.parseJson(File), { onExcessProperty: "error", errors: "all" })
 
 /**
+ * What the system says of a file, without the names of the functions that asked it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const reasonOf = (error: PlatformError): string =>
+  error._tag === "SystemError" ? (error.description ?? error.message) : error.message
+
+const unusable = (file: string, error: PlatformError): InvalidConfig =>
+  new InvalidConfig({ source: file, field: "file", reason: reasonOf(error) })
+
+/** Where a text is no JSON, as far as the engine tells; not what stands there. */
+const whereOf = (text: string): string => {
+  try {
+    JSON.parse(text)
+    return ""
+  } catch (error) {
+    const position = / at position (\d+)/.exec(error instanceof Error ? error.message : "")?.[1]
+    if (position === undefined) return ""
+    const lines = text.slice(0, Number(position)).split("\n")
+    return ` (line ${lines.length}, column ${(lines.at(-1)?.length ?? 0) + 1})`
+  }
+}
+
+/** What the schema says, in words. */
+const words = (message: string, field: string): string => {
+  const [, names] = /^is unexpected, expected: (.*)$/.exec(message) ?? []
+  if (names !== undefined) {
+    const known = [...names.matchAll(/"([^"]+)"/g)].map(([, name = ""]) => name)
+    const near = nearest(field, known, 1)[0]
+    return `is not known${near === undefined ? `; there are ${known.join(", ")}` : `; did you mean '${near}'?`}`
+  }
+  return message.startsWith("Expected ReadonlyArray<") ? "must be a list" : message
+}
+
+/**
  * What is wrong, without what stands there: it may be a key. Of the ways in which a union does not fit, the deepest
  * is the one that was meant.
  */
-const describeFile = (error: ParseResult.ParseError): { readonly field: string; readonly reason: string } => {
+const describeFile = (
+  error: ParseResult.ParseError,
+  text: string
+): { readonly field: string; readonly reason: string } => {
   const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
   const issue = issues.reduce((a, b) => (b.path.length > a.path.length ? b : a))
-  if (issue.path.length === 0) return { field: "content", reason: "is not a JSON object of settings" }
-  return { field: issue.path.join("."), reason: issue.message.replace(/,? actual [\s\S]*$/, "").replace(/\s+/g, " ") }
+  if (issue.path.length === 0) {
+    return { field: "content", reason: `is not a JSON object of settings${whereOf(text)}` }
+  }
+  const message = issue.message.replace(/,? actual [\s\S]*$/, "").replace(/\s+/g, " ")
+  return { field: issue.path.join("."), reason: words(message, String(issue.path.at(-1))) }
 }
 
 /**
@@ -168,14 +213,14 @@ export const readFile = Effect.fnUntraced(function* (
     Effect.catchTag("SystemError", (error) =>
       error.reason === "NotFound" ? Effect.succeed(Option.none<string>()) : Effect.fail(error)
     ),
-    Effect.mapError((error) => new InvalidConfig({ source: file, field: "file", reason: error.message }))
+    Effect.mapError((error) => unusable(file, error))
   )
   if (Option.isNone(text)) {
     if (!needed) return {}
     return yield* new InvalidConfig({ source: file, field: "file", reason: "there is no such file" })
   }
   return yield* Either.mapLeft(decodeFile(text.value), (error) => {
-    return new InvalidConfig({ source: file, ...describeFile(error) })
+    return new InvalidConfig({ source: file, ...describeFile(error, text.value) })
   })
 })
 
@@ -216,6 +261,36 @@ export const replaceFile = Effect.fnUntraced(function* (file: string, text: stri
 
 type Entry = string | typeof FileServer.Encoded
 
+/** So long another process is waited for, and so old is a lock that a process left behind, in milliseconds. */
+const patience = 5_000
+const stale = 10_000
+
+/** One process at a time changes a file: what two read and then write, only the later one would have written. */
+const lock = Effect.fnUntraced(function* (file: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const real = yield* target(file)
+  const held = `${real}.lock`
+  yield* fs.makeDirectory(path.dirname(real), { recursive: true, mode: 0o700 })
+  const begun = yield* Clock.currentTimeMillis
+  while (true) {
+    const taken = yield* Effect.either(fs.writeFileString(held, `${process.pid}\n`, { flag: "wx", mode: 0o600 }))
+    if (Either.isRight(taken)) return held
+    if (taken.left._tag !== "SystemError" || taken.left.reason !== "AlreadyExists") return yield* taken.left
+    const now = yield* Clock.currentTimeMillis
+    const since = yield* fs.stat(held).pipe(
+      Effect.map(({ mtime }) => Option.match(mtime, { onNone: () => now, onSome: (date) => date.getTime() })),
+      Effect.orElseSucceed(() => now)
+    )
+    if (now - since > stale) yield* Effect.ignore(fs.remove(held))
+    else if (now - begun < patience) yield* Effect.interruptible(Effect.sleep(20))
+    else {
+      const reason = `another process is changing it; if none is, delete ${held}`
+      return yield* new InvalidConfig({ source: file, field: "file", reason })
+    }
+  }
+})
+
 /**
  * Changes the servers in the configuration file, and nothing else in it. `change` gives the new ones, or `undefined`
  * to leave the file as it is.
@@ -225,18 +300,22 @@ const edit = Effect.fnUntraced(function* (
   change: (servers: ReadonlyArray<Entry>) => ReadonlyArray<Entry> | undefined
 ) {
   const fs = yield* FileSystem.FileSystem
-  const { servers = [] } = yield* readFile(file)
-  const changed = change(servers)
-  if (changed === undefined) return false
-  yield* Effect.gen(function* () {
+  const changed = Effect.map(readFile(file), ({ servers = [] }) => change(servers))
+  if ((yield* changed) === undefined) return false
+  // Another process may have changed it since.
+  const write = Effect.gen(function* () {
+    const servers = yield* changed
+    if (servers === undefined) return false
     const text = (yield* fs.exists(file)) ? yield* fs.readFileString(file) : "{}"
-    const content = { ...JSON.parse(text), servers: changed }
+    const content = { ...JSON.parse(text), servers }
     yield* replaceFile(file, `${JSON.stringify(content, undefined, 2)}\n`)
-  }).pipe(
-    Effect.uninterruptible,
-    Effect.mapError((error) => new InvalidConfig({ source: file, field: "file", reason: error.message }))
-  )
-  return true
+    return true
+  })
+  return yield* Effect.acquireUseRelease(
+    lock(file),
+    () => Effect.uninterruptible(write),
+    (held) => Effect.ignore(fs.remove(held))
+  ).pipe(Effect.mapError((error) => (error._tag === "InvalidConfig" ? error : unusable(file, error))))
 })
 
 /**

@@ -16,7 +16,7 @@ import * as Option from "effect/Option"
 import { SavedStateWarning } from "../Errors.js"
 import * as Fleet from "../Fleet.js"
 import { CurrentSettings } from "../Settings.js"
-import { replaceFile } from "./file.js"
+import { reasonOf, replaceFile } from "./file.js"
 
 const interval = Duration.minutes(1)
 
@@ -39,7 +39,7 @@ const read = Effect.fnUntraced(function* (file: string) {
       SystemError: (error) =>
         error.reason === "NotFound"
           ? Effect.succeedNone
-          : Effect.fail(new SavedStateWarning({ source: file, reason: error.message })),
+          : Effect.fail(new SavedStateWarning({ source: file, reason: reasonOf(error) })),
       BadArgument: (error) => Effect.fail(new SavedStateWarning({ source: file, reason: error.message }))
     })
   )
@@ -73,7 +73,7 @@ export const layer: Layer.Layer<never, never, Fleet.Fleet | CurrentSettings | Fi
         last = now
       }).pipe(
         Effect.catchAll((error) =>
-          warn(new SavedStateWarning({ source: file, reason: `it cannot be written: ${error.message}` }))
+          warn(new SavedStateWarning({ source: file, reason: `it cannot be written: ${reasonOf(error)}` }))
         ),
         Effect.uninterruptible,
         Effect.provide(context)

@@ -113,6 +113,8 @@ const readOpenAi = (body: unknown): Listing | undefined => {
 // requests
 // =============================================================================
 
+const trust = "NODE_EXTRA_CA_CERTS may name a file of more authorities"
+
 const codes: { readonly [code: string]: string } = {
   ECONNREFUSED: "refused the connection",
   ENOTFOUND: "has an address that does not resolve",
@@ -122,7 +124,15 @@ const codes: { readonly [code: string]: string } = {
   EHOSTUNREACH: "cannot be reached",
   ENETUNREACH: "cannot be reached",
   ETIMEDOUT: "did not accept the connection in time",
-  UND_ERR_CONNECT_TIMEOUT: "did not accept the connection in time"
+  UND_ERR_CONNECT_TIMEOUT: "did not accept the connection in time",
+  DEPTH_ZERO_SELF_SIGNED_CERT: `has a certificate that it signed itself: ${trust}`,
+  SELF_SIGNED_CERT_IN_CHAIN: `has a certificate of an unknown authority: ${trust}`,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: `has a certificate of an unknown authority: ${trust}`,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: `has a certificate of an unknown authority: ${trust}`,
+  CERT_HAS_EXPIRED: "has a certificate that has expired",
+  ERR_TLS_CERT_ALTNAME_INVALID: "has a certificate for another name",
+  ERR_SSL_WRONG_VERSION_NUMBER: "speaks no TLS: its address may begin with http://",
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: "speaks no TLS: its address may begin with http://"
 }
 
 const transportReason = (error: HttpClientError.HttpClientError): string => {

@@ -43,7 +43,9 @@ const nobody = Effect.fnUntraced(function* (error: Missing) {
   if (!servers.some((server) => server.reachable)) {
     if (error._tag !== "AllServersFailed") return yield* error
     const [first] = servers
-    return servers.length === 1 && first !== undefined ? `${first.url} cannot be reached` : "no server can be reached"
+    return servers.length === 1 && first !== undefined
+      ? `${first.url} cannot be reached (it ${first.problem ?? "does not answer"})`
+      : "no server can be reached"
   }
   return yield* error._tag === "AllServersFailed" ? registry.missing(error.model) : Effect.fail(error)
 })

@@ -37,8 +37,8 @@ const reached = Effect.gen(function* () {
   return yield* new CommandFailed({
     message:
       others.length === 0
-        ? `${first.url} cannot be reached: it ${why(first)}`
-        : `no server can be reached:${servers.map((server) => `\n  - ${server.url} ${why(server)}`).join("")}`
+        ? `${first.url} does not tell its models: it ${why(first)}`
+        : `no server tells its models:${servers.map((server) => `\n  - ${server.url} ${why(server)}`).join("")}`
   })
 })
 
