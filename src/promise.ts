@@ -288,7 +288,15 @@ let instance: Cortex | undefined
 
 /** The instance behind the functions of this module: configured from the environment, at the first use. */
 const defaultCortex = (): Cortex => {
-  instance ??= createCortex()
+  if (instance === undefined) {
+    instance = createCortex()
+    // Nobody else closes it, and what it has learned may have to be written.
+    process.once("beforeExit", () => {
+      const last = instance
+      instance = undefined
+      void last?.close()
+    })
+  }
   return instance
 }
 
