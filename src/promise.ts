@@ -18,6 +18,8 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -42,6 +44,7 @@ import {
   named,
   never,
   type OpenNow,
+  onAbort,
   type Prompt,
   type Run,
   wholeOf
@@ -207,16 +210,26 @@ export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Corte
     Layer.provideMerge(services, tracing === undefined ? logging : Layer.merge(logging, tracing))
   )
   let closed = false
-  const run: Run = async (effect, signal) => {
-    if (closed) throw new Closed()
-    return runtime.runPromiseExit(effect, signal === undefined ? undefined : { signal }).then((exit) => {
-      if (Exit.isSuccess(exit)) return exit.value
-      if (Cause.isInterruptedOnly(exit.cause)) throw signal?.aborted ? signal.reason : new Closed()
-      throw Cause.squash(exit.cause)
+  /** They are not a part of the runtime's scope: left alone, they would meet closed connections, and blame the servers. */
+  const underWay = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
+  const interrupt = (fiber: Fiber.RuntimeFiber<unknown, unknown>) => fiber.unsafeInterruptAsFork(FiberId.none)
+  const run: Run = <A, E>(effect: Effect.Effect<A, E, Wiring.Services>, signal?: AbortSignal) =>
+    new Promise<A>((resolve, reject) => {
+      if (closed) return reject(new Closed())
+      const fiber = runtime.runFork(effect)
+      underWay.add(fiber)
+      const deaf = signal === undefined ? undefined : onAbort(signal, () => interrupt(fiber))
+      fiber.addObserver((exit) => {
+        underWay.delete(fiber)
+        deaf?.()
+        if (Exit.isSuccess(exit)) resolve(exit.value)
+        else if (!Cause.isInterruptedOnly(exit.cause)) reject(Cause.squash(exit.cause))
+        else reject(signal?.aborted ? signal.reason : new Closed())
+      })
     })
-  }
   const close = () => {
     closed = true
+    for (const fiber of underWay) interrupt(fiber)
     return runtime.dispose()
   }
   const registry = <A, E>(use: (registry: Registry.Service) => Effect.Effect<A, E>): Promise<A> =>

@@ -1,6 +1,8 @@
 import { inspect } from "node:util"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
 import { describe, expect, expectTypeOf, it } from "vitest"
 import * as Chat from "../src/Chat.js"
 import * as Cortex from "../src/Cortex.js"
@@ -57,6 +59,37 @@ describe("closing", () => {
     const after = await failure(cortex.chat("Hi"))
     expect(after._tag).toBe("Closed")
     expect(after).toBeInstanceOf(Error)
+  })
+
+  it.each([false, true])(
+    "calls whose servers are still being looked for reject with Closed; asked: %s",
+    async (asked) => {
+      const server = await fleet.ollama({ faults: { kind: "hang" }, faultOn: "all" })
+      const cortex = createCortex({ servers: [server.url], configFile: false, model })
+      const calls = [
+        cortex.chat("Hi"),
+        cortex.complete("Hi"),
+        cortex.chat("Hi", { stream: true }).then((stream) => stream.text()),
+        cortex.chat("Hi", { responseFormat: "json" }),
+        cortex.embed("Hi", { model }),
+        cortex.bestServer(model),
+        cortex.listServers()
+      ].map(failure)
+      if (asked) await expect.poll(() => server.requests.length).toBeGreaterThan(0)
+      await cortex.close()
+      for (const error of await Promise.all(calls)) expect(error._tag).toBe("Closed")
+    }
+  )
+
+  it("an Effect that outlives the services fails with Closed, too", async () => {
+    const server = await fleet.ollama({ faults: { kind: "hang" }, faultOn: "discovery" })
+    const layer = Cortex.layer({ servers: [server.url], configFile: false, model })
+    const scope = Effect.runSync(Scope.make())
+    const services = await Effect.runPromise(Scope.extend(Layer.build(layer), scope))
+    const call = Effect.runPromise(Effect.flip(Effect.provide(Chat.text("Hi"), services)))
+    await expect.poll(() => server.requests.length).toBeGreaterThan(0)
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+    expect((await call)._tag).toBe("Closed")
   })
 
   it("cancelling a stream that has failed is no failure of its own", async () => {

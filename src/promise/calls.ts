@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { defaultMaxListeners, getMaxListeners, setMaxListeners } from "node:events"
 import * as Effect from "effect/Effect"
 import * as Chat from "../Chat.js"
 import type { JsonObject, ToolDefinition } from "../ChatRequest.js"
@@ -152,13 +153,29 @@ export const wholeOf = async (answer: OpenAnswer, signal: AbortSignal | undefine
   return answer.result()
 }
 
-const cancelOn = (answer: OpenAnswer, signal: AbortSignal): void => {
-  const abort = () => answer.cancel(signal.reason)
-  if (signal.aborted) abort()
-  else {
-    signal.addEventListener("abort", abort, { once: true })
-    answer.onClose(() => signal.removeEventListener("abort", abort))
+const hasDefaultLimit = (signal: AbortSignal): boolean => {
+  try {
+    return getMaxListeners(signal) === defaultMaxListeners
+  } catch {
+    // A signal that is not Node's own; or one without a limit, of which Node 20 says that it is none.
+    return false
   }
+}
+
+/** Tells of an abort, also of one that was before, until it is called off. @internal */
+export const onAbort = (signal: AbortSignal, abort: () => void): (() => void) => {
+  if (signal.aborted) {
+    abort()
+    return () => {}
+  }
+  // One signal may stop any number of calls: that is no leak, of which Node would warn.
+  if (hasDefaultLimit(signal)) setMaxListeners(Number.POSITIVE_INFINITY, signal)
+  signal.addEventListener("abort", abort, { once: true })
+  return () => signal.removeEventListener("abort", abort)
+}
+
+const cancelOn = (answer: OpenAnswer, signal: AbortSignal): void => {
+  answer.onClose(onAbort(signal, () => answer.cancel(signal.reason)))
 }
 
 /** What `Chat` takes of what the facade was given. @internal */
