@@ -145,6 +145,7 @@ describe("tool calls that nobody answers", () => {
     ])
     const error = await failure(cortex.chat("Hi", { tools }))
     expect(error).toMatchObject({ _tag: "ToolFailed", tool: "nobody" })
+    expect(error.message).toMatch(/Use complete\(\) or stream to see the calls\.$/)
     expect((await cortex.complete("Hi", { tools })).toolCalls).toMatchObject([{ name: "nobody" }])
   })
 
