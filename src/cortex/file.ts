@@ -87,8 +87,11 @@ const decodeFile = Schema.decodeUnknownEither(Schema.parseJson(File), { onExcess
 /**
  * What is wrong, without what stands there: it may be a key. Of the ways in which a union does not fit, the deepest
  * is the one that was meant.
+ *
+ * @since 0.1.0
+ * @category combinators
  */
-const describeFile = (error: ParseResult.ParseError): { readonly field: string; readonly reason: string } => {
+export const describe = (error: ParseResult.ParseError): { readonly field: string; readonly reason: string } => {
   const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
   const issue = issues.reduce((a, b) => (b.path.length > a.path.length ? b : a))
   if (issue.path.length === 0) return { field: "content", reason: "is not a JSON object of settings" }
@@ -175,7 +178,7 @@ export const readFile = Effect.fnUntraced(function* (
     return yield* new InvalidConfig({ source: file, field: "file", reason: "there is no such file" })
   }
   return yield* Either.mapLeft(decodeFile(text.value), (error) => {
-    return new InvalidConfig({ source: file, ...describeFile(error) })
+    return new InvalidConfig({ source: file, ...describe(error) })
   })
 })
 
