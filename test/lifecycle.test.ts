@@ -203,6 +203,46 @@ describe("what is not known is refused", () => {
     expect((await failure(cortex.chat("Hi", { tempreature: 1 } as never))).message).toContain("temperature?")
     expect((await failure(cortex.chat("Hi", { routing: "quick" as never }))).message).toContain('"balanced"')
   })
+
+  it("an option of bestServer, models and getServerInfo, and what is no object", async () => {
+    const server = await fleet.ollama()
+    const cortex = fleet.cortex([server])
+    for (const [call, field] of [
+      [cortex.bestServer(model, { strategi: "nearest" } as never), "strategi"],
+      [cortex.bestServer(model, { strategy: "quick" as never }), "strategy"],
+      [cortex.bestServer(model, "nearest" as never), "options"],
+      [cortex.models({ famly: "llama" } as never), "famly"],
+      [cortex.getServerInfo(model, { server_url: server.url } as never), "server_url"],
+      [cortex.getServerInfo(model, server.url as never), "options"]
+    ] as const) {
+      expect(await failure(call)).toMatchObject({ _tag: "InvalidRequest", field })
+    }
+    expect((await failure(cortex.bestServer(model, "nearest" as never))).message).toContain("{ strategy }")
+    expect((await failure(cortex.models({ famly: "llama" } as never))).message).toContain("did you mean family?")
+    expect((await cortex.bestServer(model, undefined)).url).toBe(server.url)
+    expect(await cortex.models({ available: true, family: undefined })).toContain(model)
+  })
+
+  it.each([
+    [{ servers: "http://x" }, "servers"],
+    [{ personas: [] }, "personas"],
+    [{ personas: { pirate: 5 } }, "personas.pirate"],
+    [{ location: "52,13" }, "location"],
+    [{ location: { latitude: "52" } }, "location.latitude"],
+    [{ location: { lat: 52 } }, "location.lat"],
+    [{ registry: 5 }, "registry"],
+    [{ sessions: { maxSession: 1 } }, "sessions.maxSession"],
+    [{ sessions: 5 }, "sessions"],
+    [{ cache: { ttl: 5, maxEntry: 5 } }, "cache.maxEntry"],
+    [{ cacheFolder: 5 }, "cacheFolder"],
+    [{ demoModel: 5 }, "demoModel"],
+    [{ tracing: 5 }, "tracing"]
+  ])("a setting of the wrong form, and one within a setting: %j", async (options, field) => {
+    const cortex = fleet.cortex([], options as never)
+    const error = await failure(cortex.chat("Hi"))
+    expect(error).toMatchObject({ _tag: "InvalidConfig", source: "the options", field })
+    expect(error.message).not.toMatch(/\n|actual/)
+  })
 })
 
 describe("parts can be replaced", () => {

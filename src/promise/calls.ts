@@ -5,12 +5,15 @@
  */
 import { defaultMaxListeners, getMaxListeners, setMaxListeners } from "node:events"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
 import * as Chat from "../Chat.js"
-import type { JsonObject, ToolDefinition } from "../ChatRequest.js"
+import { type JsonObject, Routing, type ToolDefinition } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type * as EmbedRequest from "../EmbedRequest.js"
 import { InvalidRequest } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
+import { decoder, optional } from "../internal/options.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import { ChatStream } from "./chatStream.js"
 
@@ -146,6 +149,26 @@ export const given = <O extends { readonly signal?: AbortSignal | undefined }>(o
 /** A name that the registry is asked about. @internal */
 export const named = <A>(field: string, name: unknown, use: () => Promise<A>): Promise<A> =>
   typeof name === "string" ? use() : never(field, "must be a text")
+
+/** Checks the options of the functions that have few: an unknown one is an error, never dropped. */
+const few = <Fields extends Schema.Struct.Fields>(fields: Fields) => {
+  const decode = decoder(Schema.Struct(fields))
+  return (options: unknown): Either.Either<Schema.Struct.Type<Fields>, InvalidRequest> =>
+    typeof options === "object"
+      ? decode(options ?? {})
+      : Either.left(new InvalidRequest({ field: "options", reason: `must be an object: ${form(fields)}` }))
+}
+
+const form = (fields: object): string => `{ ${Object.keys(fields).join(", ")} }`
+
+/** @internal */
+export const bestOptions = few({ strategy: optional(Routing) })
+
+/** @internal */
+export const modelsOptions = few({ family: optional(Schema.String), available: optional(Schema.Boolean) })
+
+/** @internal */
+export const serverInfoOptions = few({ serverUrl: optional(Schema.String) })
 
 /** A whole answer that was begun without waiting for anything. @internal */
 export const wholeOf = async (answer: OpenAnswer, signal: AbortSignal | undefined): Promise<Result> => {
