@@ -1,4 +1,6 @@
 import { inspect } from "node:util"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -6,6 +8,7 @@ import * as Scope from "effect/Scope"
 import { describe, expect, expectTypeOf, it } from "vitest"
 import * as Chat from "../src/Chat.js"
 import * as Cortex from "../src/Cortex.js"
+import type { InvalidConfig } from "../src/Errors.js"
 import { type ChatOptions, type ChatStream, createCortex } from "../src/promise.js"
 import * as Registry from "../src/Registry.js"
 import * as Router from "../src/Router.js"
@@ -245,7 +248,30 @@ describe("what is not known is refused", () => {
   })
 })
 
+class Database extends Context.Tag("test/Database")<Database, { readonly up: boolean }>() {}
+class DatabaseDown extends Data.TaggedError("DatabaseDown") {}
+
 describe("parts can be replaced", () => {
+  it("by a layer that needs something, and may fail: both are in the type of the whole", async () => {
+    const server = await fleet.ollama({ reply: "hello" })
+    const store = Layer.effect(
+      Sessions.SessionStore,
+      Effect.flatMap(Database, ({ up }) => (up ? Sessions.makeStoreMemory() : Effect.fail(new DatabaseDown())))
+    )
+    const layer = Cortex.layer({ servers: [server.url], configFile: false, model }, { store })
+    expectTypeOf(layer).toEqualTypeOf<Layer.Layer<Cortex.Services, InvalidConfig | DatabaseDown, Database>>()
+    expectTypeOf(Cortex.layer()).toEqualTypeOf<Layer.Layer<Cortex.Services, InvalidConfig>>()
+    const program = Effect.gen(function* () {
+      const session = yield* Sessions.create()
+      return yield* Chat.text("Hi", { session })
+    }).pipe(
+      Effect.provide(layer),
+      Effect.catchTag("DatabaseDown", () => Effect.succeed("down"))
+    )
+    const answer = (up: boolean) => Effect.runPromise(Effect.provideService(program, Database, { up }))
+    expect([await answer(true), await answer(false)]).toEqual(["hello", "down"])
+  })
+
   it("the store and the router, as layers", async () => {
     const server = await fleet.ollama({ reply: "hello" })
     const asked: Array<string> = []
