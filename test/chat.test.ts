@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -1308,6 +1309,27 @@ describe("sessions", () => {
     const session = await other.cortex.Session.create()
     expect(await failure(cortex.chat("Hi", { session }))).toBeInstanceOf(SessionNotFound)
   })
+})
+
+it("in Effect, a tool runs as its caller does: with its loggers and annotations", async () => {
+  const server = await fleet.ollama({
+    models: [{ name: model, capabilities: ["completion", "tools"] }],
+    reply: (body) =>
+      body.messages.at(-1).role === "tool" ? "done" : { tokens: [], toolCalls: [{ name: "f", arguments: {} }] }
+  })
+  const seen: Array<unknown> = []
+  const logger = Logger.make(({ annotations, message }) => {
+    seen.push([message, Object.fromEntries(annotations)])
+  })
+  const tools = [{ name: "f", execute: () => Effect.as(Effect.log("at work"), "noon") }]
+  const program = Chat.text("Hi", { tools }).pipe(
+    Effect.zip(Stream.runDrain(Chat.stream("Hi", { tools }))),
+    Effect.annotateLogs("request", "r-1"),
+    Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
+    Effect.provide(CortexLayer.layer({ servers: [server.url], configFile: false, model }))
+  )
+  expect((await Effect.runPromise(program))[0]).toBe("done")
+  expect(seen).toEqual(Array(2).fill([["at work"], { request: "r-1" }]))
 })
 
 describe("what is given beside what there is", () => {
