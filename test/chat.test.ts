@@ -1325,8 +1325,10 @@ it("in Effect, a tool runs as its caller does: with its loggers and annotations"
   const program = Chat.text("Hi", { tools }).pipe(
     Effect.zip(Stream.runDrain(Chat.stream("Hi", { tools }))),
     Effect.annotateLogs("request", "r-1"),
-    Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
-    Effect.provide(CortexLayer.layer({ servers: [server.url], configFile: false, model }))
+    Effect.provide([
+      CortexLayer.layer({ servers: [server.url], configFile: false, model }),
+      Logger.replace(Logger.defaultLogger, logger)
+    ])
   )
   expect((await Effect.runPromise(program))[0]).toBe("done")
   expect(seen).toEqual(Array(2).fill([["at work"], { request: "r-1" }]))
