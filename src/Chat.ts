@@ -142,9 +142,6 @@ export const make = Effect.gen(function* () {
   const sessions = yield* Sessions
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
-  const fork = Runtime.runFork(yield* Effect.runtime<never>())
-  // What may be interrupted does not depend on how the services were made.
-  const runFork = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
   const ownTrace = yield* Effect.withFiberRuntime<Telemetry.Trace | undefined>((fiber) => {
     const trace = Telemetry.traceOf(fiber)
     return Effect.succeed(trace === undefined ? undefined : { ...trace, parent: Option.none() })
@@ -320,17 +317,22 @@ export const make = Effect.gen(function* () {
       const call = simpleCall(prepared, events)
       return Effect.map(prepare(prepared), (answer) => ({ start: () => answer(call), said: checked.fresh }))
     }
-    const rounds = Rounds.make(checked, request, commit ? turn : undefined, now, prepared.trace, runFork)
-    const call: Call = {
-      ...simpleCall(prepared, events),
-      preface: trimmed === 0 ? nothing : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }],
-      complete: rounds.complete,
-      closed: () => {
-        rounds.stop()
-        if (events) turn?.release()
+    // Tools run as their caller does: with its loggers, annotations and settings of Effect.
+    return Effect.flatMap(Effect.runtime<never>(), (runtime) => {
+      const fork = Runtime.runFork(runtime)
+      const runFork = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
+      const rounds = Rounds.make(checked, request, commit ? turn : undefined, now, prepared.trace, runFork)
+      const call: Call = {
+        ...simpleCall(prepared, events),
+        preface: trimmed === 0 ? nothing : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }],
+        complete: rounds.complete,
+        closed: () => {
+          rounds.stop()
+          if (events) turn?.release()
+        }
       }
-    }
-    return Effect.map(prepare(prepared), (answer) => ({ start: () => answer(call), said: rounds.said }))
+      return Effect.map(prepare(prepared), (answer) => ({ start: () => answer(call), said: rounds.said }))
+    })
   }
 
   const openNow: Service["openNow"] = (prompt, options, events) => {

@@ -65,9 +65,9 @@ export interface LogitBias {
  */
 export interface ToolDefinition {
   readonly name: string
-  readonly description?: string
-  readonly parameters?: JsonObject
-  readonly strict?: boolean
+  readonly description?: string | undefined
+  readonly parameters?: JsonObject | undefined
+  readonly strict?: boolean | undefined
 }
 
 /**

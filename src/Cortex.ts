@@ -155,6 +155,8 @@ const layerResponseStore = (folder: string | undefined) =>
  * - `router`: in which order servers are tried
  * - `transport`: how chat requests are sent
  *
+ * What such a layer fails with, `E`, and what it needs, `R`, are those of the whole.
+ *
  * @example
  * import { Cortex, Sessions } from "aicortex"
  *
@@ -163,11 +165,11 @@ const layerResponseStore = (folder: string | undefined) =>
  * @since 0.1.0
  * @category models
  */
-export interface Replacements {
-  readonly store?: Layer.Layer<Sessions.SessionStore> | undefined
-  readonly responses?: Layer.Layer<ResponseCache.ResponseCacheStore> | undefined
-  readonly router?: Layer.Layer<Router.Router, never, Registry.Registry | Fleet.Fleet | CurrentSettings> | undefined
-  readonly transport?: Layer.Layer<Transport> | undefined
+export interface Replacements<out E = never, out R = never> {
+  readonly store?: Layer.Layer<Sessions.SessionStore, E, R> | undefined
+  readonly responses?: Layer.Layer<ResponseCache.ResponseCacheStore, E, R> | undefined
+  readonly router?: Layer.Layer<Router.Router, E, Registry.Registry | Fleet.Fleet | CurrentSettings | R> | undefined
+  readonly transport?: Layer.Layer<Transport, E, R> | undefined
 }
 
 /**
@@ -185,24 +187,27 @@ export const layerTransport: Layer.Layer<Transport> = Undici.layer
  * @since 0.1.0
  * @category layers
  */
-export const layerServices = (
+export const layerServices = <E = never, R = never>(
   options: Options = {},
-  replace: Omit<Replacements, "transport"> = {}
+  replace: Omit<Replacements<E, R>, "transport"> = {}
 ): Layer.Layer<
   Exclude<Services, CurrentSettings | Transport>,
-  never,
-  CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem | Path.Path | Transport
+  E,
+  CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem | Path.Path | Transport | R
 > => {
   const registry = Registry.layer.pipe(
     Layer.provide(Layer.succeed(Registry.CatalogueLocation, registryFolder())),
     Layer.provide(Layer.mergeAll(StateFile.layer, Probes.layer)),
     Layer.provideMerge(Fleet.layer)
   )
+  type Outside = CurrentSettings | FileSystem.FileSystem | Path.Path
+  const responses: Layer.Layer<ResponseCache.ResponseCacheStore, E, Outside | R> =
+    replace.responses ?? layerResponseStore(options.cacheFolder)
   return Layer.merge(Chat.layer, Embeddings.layer).pipe(
     Layer.provideMerge(Failover.layer),
     Layer.provide(layerBackends({ modelPath: options.demoModel })),
     Layer.provideMerge(ResponseCache.layer),
-    Layer.provide(replace.responses ?? layerResponseStore(options.cacheFolder)),
+    Layer.provide(responses),
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),
@@ -217,7 +222,10 @@ export const layerServices = (
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options: Options = {}, replace: Replacements = {}): Layer.Layer<Services, InvalidConfig> =>
+export const layer = <E = never, R = never>(
+  options: Options = {},
+  replace: Replacements<E, R> = {}
+): Layer.Layer<Services, InvalidConfig | E, R> =>
   layerServices(options, replace).pipe(
     Layer.provideMerge(layerSettings(options)),
     Layer.provideMerge(replace.transport ?? layerTransport),

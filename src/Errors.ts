@@ -386,7 +386,10 @@ export class ToolFailed extends Schema.TaggedError<ToolFailed>("aicortex/ToolFai
   cause: Schema.optionalWith(Schema.Defect, { exact: true })
 }) {
   override get message() {
-    return `The tool '${this.tool}' failed: ${this.reason}. Let it return a value that describes the failure if the model should see it.`
+    // A call that nobody answered has no cause: there is nothing that the tool could return instead.
+    const hint =
+      this.cause === undefined ? "" : " Let it return a value that describes the failure if the model should see it."
+    return `The tool '${this.tool}' failed: ${this.reason}.${hint}`
   }
 }
 

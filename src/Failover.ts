@@ -147,8 +147,10 @@ export const make = Effect.gen(function* () {
 
   // Answers that outlive the services would only meet closed connections, and blame the servers for it.
   const live = new Roster<Answer | Embedding>()
+  let closed = false
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
+      closed = true
       // Who waits goes first: else each place that becomes free would be taken once more.
       live.each((answer) => answer.queued && answer.cancel(new Closed()))
       live.each((answer) => answer.cancel(new Closed()))
@@ -165,6 +167,8 @@ export const make = Effect.gen(function* () {
     const { model } = call.request
     const answer = new Answer(call, route, surroundings, () => relocate(model, routing, traveller))
     answer.enter(live)
+    // Its servers were still being looked for.
+    if (closed) answer.cancel(new Closed())
     return answer
   }
 
@@ -177,6 +181,7 @@ export const make = Effect.gen(function* () {
         failed: (error) => resume(isChatError(error) ? Effect.fail(error) : Effect.die(error))
       })
       embedding.enter(live)
+      if (closed) embedding.cancel(new Closed())
       return Effect.sync(() => embedding.cancel())
     })
 

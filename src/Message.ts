@@ -34,12 +34,12 @@ export const ImagePart = Schema.Union(
     type: Schema.Literal("image"),
     data: Schema.NonEmptyString,
     mediaType: Schema.NonEmptyString,
-    detail: Schema.optionalWith(Detail, { exact: true })
+    detail: Schema.optional(Detail)
   }),
   Schema.Struct({
     type: Schema.Literal("image"),
     url: Schema.NonEmptyString,
-    detail: Schema.optionalWith(Detail, { exact: true })
+    detail: Schema.optional(Detail)
   })
 )
 /**
@@ -77,7 +77,7 @@ export const ToolCall = Schema.Struct({
 export type ToolCall = typeof ToolCall.Type
 
 /** Tells those apart who speak in the same role, on servers that speak the OpenAI API; Ollama has no place for it. */
-const Name = Schema.optionalWith(Schema.NonEmptyString, { exact: true })
+const Name = Schema.optional(Schema.NonEmptyString)
 
 /**
  * What rules the conversation. `developer` is the newer OpenAI name; servers that do not know it get `system`.
@@ -115,8 +115,8 @@ export const AssistantMessage = Schema.Struct({
   role: Schema.Literal("assistant"),
   content: Schema.String,
   name: Name,
-  thinking: Schema.optionalWith(Schema.String, { exact: true }),
-  toolCalls: Schema.optionalWith(Schema.Array(ToolCall), { exact: true })
+  thinking: Schema.optional(Schema.String),
+  toolCalls: Schema.optional(Schema.Array(ToolCall))
 })
 /**
  * @since 0.1.0

@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import { Fleet } from "./Fleet.js"
+import * as Background from "./internal/background.js"
 import * as Discovery from "./registry/discovery.js"
 import type { Server } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
@@ -61,7 +62,7 @@ export const layer: Layer.Layer<never, never, Fleet | CurrentSettings | HttpClie
     if (probeInterval === undefined) return
     const client = HttpClient.withTracerDisabledWhen(yield* HttpClient.HttpClient, () => true)
     const pause = Effect.flatMap(Random.nextRange(1 - jitter, 1 + jitter), (factor) =>
-      Effect.sleep(probeInterval * factor)
+      Background.pause(probeInterval * factor)
     )
     for (const server of servers.filter(({ implicit }) => !implicit)) {
       // It ends with the scope, also where that was made in a part that nothing interrupts.

@@ -29,12 +29,12 @@ export type Protocol = typeof Protocol.Type
  * @category models
  */
 export const Location = Schema.Struct({
-  city: Schema.optionalWith(Schema.String, { exact: true }),
-  country: Schema.optionalWith(Schema.String, { exact: true }),
-  countryName: Schema.optionalWith(Schema.String, { exact: true }),
-  continent: Schema.optionalWith(Schema.String, { exact: true }),
-  latitude: Schema.optionalWith(Schema.Number.pipe(Schema.between(-90, 90)), { exact: true }),
-  longitude: Schema.optionalWith(Schema.Number.pipe(Schema.between(-180, 180)), { exact: true })
+  city: Schema.optional(Schema.String),
+  country: Schema.optional(Schema.String),
+  countryName: Schema.optional(Schema.String),
+  continent: Schema.optional(Schema.String),
+  latitude: Schema.optional(Schema.Number.pipe(Schema.between(-90, 90))),
+  longitude: Schema.optional(Schema.Number.pipe(Schema.between(-180, 180)))
 })
 /**
  * @since 0.1.0

@@ -18,32 +18,36 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
-import * as Schema from "effect/Schema"
 import * as ApiRequest from "./backend/apiRequest.js"
 import * as Chat from "./Chat.js"
-import { type Routing, Routing as RoutingSchema } from "./ChatRequest.js"
+import type { Routing } from "./ChatRequest.js"
 import * as Wiring from "./Cortex.js"
 import * as Embeddings from "./Embeddings.js"
 import type { Embedded } from "./EmbedRequest.js"
-import { Closed, type RegistryWarning } from "./Errors.js"
+import { Closed, InvalidConfig, type RegistryWarning } from "./Errors.js"
 import type { Result } from "./Failover.js"
 import type { Message } from "./Message.js"
 import {
+  bestOptions,
   type ChatFunction,
   type ChatOptions,
   chatOptions,
   chatWith,
   type EmbedOptions,
   given,
+  modelsOptions,
   named,
-  never,
   type OpenNow,
+  onAbort,
   type Prompt,
   type Run,
+  serverInfoOptions,
   wholeOf
 } from "./promise/calls.js"
 import * as Registry from "./Registry.js"
@@ -181,6 +185,12 @@ export class Session {
 /** Warnings must not get between what a program itself prints. */
 const logging = Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger))
 
+const noTracing = new InvalidConfig({
+  source: "the options",
+  field: "tracing",
+  reason: "must be a layer of Effect, such as Otlp.layerJson makes"
+})
+
 /**
  * A fleet of your own. What is left out of `options` comes from the environment and the configuration file. A
  * setting that cannot be used makes every call reject with `InvalidConfig`. Warnings (a state file that cannot be read)
@@ -203,20 +213,34 @@ export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Corte
     })
   )
   const services = Layer.provideMerge(known, Wiring.layer(options))
-  const runtime = ManagedRuntime.make(
-    Layer.provideMerge(services, tracing === undefined ? logging : Layer.merge(logging, tracing))
-  )
+  const surroundings =
+    tracing === undefined
+      ? logging
+      : Layer.isLayer(tracing as unknown)
+        ? Layer.merge(logging, tracing)
+        : Layer.fail(noTracing)
+  const runtime = ManagedRuntime.make(Layer.provideMerge(services, surroundings))
   let closed = false
-  const run: Run = async (effect, signal) => {
-    if (closed) throw new Closed()
-    return runtime.runPromiseExit(effect, signal === undefined ? undefined : { signal }).then((exit) => {
-      if (Exit.isSuccess(exit)) return exit.value
-      if (Cause.isInterruptedOnly(exit.cause)) throw signal?.aborted ? signal.reason : new Closed()
-      throw Cause.squash(exit.cause)
+  /** They are not a part of the runtime's scope: left alone, they would meet closed connections, and blame the servers. */
+  const underWay = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
+  const interrupt = (fiber: Fiber.RuntimeFiber<unknown, unknown>) => fiber.unsafeInterruptAsFork(FiberId.none)
+  const run: Run = <A, E>(effect: Effect.Effect<A, E, Wiring.Services>, signal?: AbortSignal) =>
+    new Promise<A>((resolve, reject) => {
+      if (closed) return reject(new Closed())
+      const fiber = runtime.runFork(effect)
+      underWay.add(fiber)
+      const deaf = signal === undefined ? undefined : onAbort(signal, () => interrupt(fiber))
+      fiber.addObserver((exit) => {
+        underWay.delete(fiber)
+        deaf?.()
+        if (Exit.isSuccess(exit)) resolve(exit.value)
+        else if (!Cause.isInterruptedOnly(exit.cause)) reject(Cause.squash(exit.cause))
+        else reject(signal?.aborted ? signal.reason : new Closed())
+      })
     })
-  }
   const close = () => {
     closed = true
+    for (const fiber of underWay) interrupt(fiber)
     return runtime.dispose()
   }
   const registry = <A, E>(use: (registry: Registry.Service) => Effect.Effect<A, E>): Promise<A> =>
@@ -249,22 +273,30 @@ export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Corte
       create: () => session((sessions) => sessions.create()),
       resume: (id) => named("session", id, () => session((sessions) => sessions.resume(id)))
     },
-    bestServer: (model, { strategy = "fastest" } = {}) =>
-      Schema.is(RoutingSchema)(strategy)
-        ? named("model", model, () => router((router) => router.best(model, strategy)))
-        : never("strategy", `must be one of ${RoutingSchema.literals.join(", ")}`),
+    bestServer: (model, options = {}) =>
+      named("model", model, () =>
+        router((router) =>
+          Effect.flatMap(bestOptions(options), ({ strategy = "fastest" }) => router.best(model, strategy))
+        )
+      ),
     clearServerCache: () => router((router) => router.clear),
     clearResponseCache: () => run(ResponseCache.clear),
     families: () => registry((registry) => registry.families),
-    models: (options) =>
-      registry((registry) => registry.models(typeof options === "string" ? { family: options } : options)),
+    models: (options = {}) =>
+      registry((registry) =>
+        Effect.flatMap(modelsOptions(typeof options === "string" ? { family: options } : options), registry.models)
+      ),
     getModelInfo: (model) => named("model", model, () => registry((registry) => registry.modelInfo(model))),
     searchModels: (query, options) =>
       named("query", query, () => registry((registry) => registry.searchModels(query, options))),
     listServers: () => registry((registry) => registry.servers),
     listModelServers: (model) => named("model", model, () => registry((registry) => registry.listModelServers(model))),
-    getServerInfo: (model, { serverUrl } = {}) =>
-      named("model", model, () => registry((registry) => registry.serverInfo(model, serverUrl))),
+    getServerInfo: (model, options = {}) =>
+      named("model", model, () =>
+        registry((registry) =>
+          Effect.flatMap(serverInfoOptions(options), ({ serverUrl }) => registry.serverInfo(model, serverUrl))
+        )
+      ),
     getLlmParams: (model) => registry((registry) => registry.llmParams(model)),
     getRandomLlmParams: () => registry((registry) => registry.randomLlmParams),
     buildApiRequest: (model, prompt, options) =>
@@ -288,7 +320,15 @@ let instance: Cortex | undefined
 
 /** The instance behind the functions of this module: configured from the environment, at the first use. */
 const defaultCortex = (): Cortex => {
-  instance ??= createCortex()
+  if (instance === undefined) {
+    instance = createCortex()
+    // Nobody else closes it, and what it has learned may have to be written.
+    process.once("beforeExit", () => {
+      const last = instance
+      instance = undefined
+      void last?.close()
+    })
+  }
   return instance
 }
 

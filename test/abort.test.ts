@@ -568,3 +568,23 @@ describe("a caller that leaves a session", () => {
     expect(await runtime.runPromise(Chat.text(question, { session }))).toBe("well")
   })
 })
+
+describe("one signal for many calls", () => {
+  it("is no leak, and holds none of them when they are done", async () => {
+    const server = await fleet.ollama({ reply: "well" })
+    const cortex = fleet.cortex([server])
+    const { signal } = new AbortController()
+    const warnings: Array<string> = []
+    const warned = ({ name }: Error) => warnings.push(name)
+    process.on("warning", warned)
+    const call = (_: unknown, i: number) =>
+      i % 2 === 0
+        ? cortex.chat("Hi", { signal })
+        : cortex.chat("Hi", { signal, responseFormat: "json" }).catch(() => {})
+    await Promise.all(Array.from({ length: 30 }, call))
+    await new Promise((resolve) => setImmediate(resolve))
+    process.off("warning", warned)
+    expect(warnings).toEqual([])
+    expect(getEventListeners(signal, "abort")).toEqual([])
+  })
+})

@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -906,6 +907,18 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     expect(await cortex.complete("Hi", { session })).toMatchObject({ text: "well", attempts: [] })
   })
 
+  it("a result that is no JSON is ToolFailed, too", async () => {
+    const { cortex } = await alone(protocol, call("f"))
+    const circle: { self?: unknown } = {}
+    circle.self = circle
+    for (const result of [5n, circle]) {
+      const error = await failure(cortex.chat("Hi", { tools: [{ name: "f", execute: () => result }] }))
+      expect(error).toBeInstanceOf(ToolFailed)
+      expect(error).toMatchObject({ tool: "f", cause: expect.any(TypeError) })
+      expect(error.reason).toContain("its result cannot be written as JSON: ")
+    }
+  })
+
   it("a tool may fail with anything: the message says what it was", async () => {
     const { cortex } = await alone(protocol, call("f"))
     for (const [thrown, reason] of [
@@ -1295,5 +1308,65 @@ describe("sessions", () => {
     const other = await alone("ollama")
     const session = await other.cortex.Session.create()
     expect(await failure(cortex.chat("Hi", { session }))).toBeInstanceOf(SessionNotFound)
+  })
+})
+
+it("in Effect, a tool runs as its caller does: with its loggers and annotations", async () => {
+  const server = await fleet.ollama({
+    models: [{ name: model, capabilities: ["completion", "tools"] }],
+    reply: (body) =>
+      body.messages.at(-1).role === "tool" ? "done" : { tokens: [], toolCalls: [{ name: "f", arguments: {} }] }
+  })
+  const seen: Array<unknown> = []
+  const logger = Logger.make(({ annotations, message }) => {
+    seen.push([message, Object.fromEntries(annotations)])
+  })
+  const tools = [{ name: "f", execute: () => Effect.as(Effect.log("at work"), "noon") }]
+  const program = Chat.text("Hi", { tools }).pipe(
+    Effect.zip(Stream.runDrain(Chat.stream("Hi", { tools }))),
+    Effect.annotateLogs("request", "r-1"),
+    Effect.provide([
+      CortexLayer.layer({ servers: [server.url], configFile: false, model }),
+      Logger.replace(Logger.defaultLogger, logger)
+    ])
+  )
+  expect((await Effect.runPromise(program))[0]).toBe("done")
+  expect(seen).toEqual(Array(2).fill([["at work"], { request: "r-1" }]))
+})
+
+describe("what is given beside what there is", () => {
+  it("two tools of one name are refused: one of them would never run", async () => {
+    const server = await fleet.ollama()
+    const tools = [{ name: "f", execute: () => 1 }, { name: "g" }, { name: "f", execute: () => 2 }]
+    const error = await failure(fleet.cortex([server]).complete("Hi", { tools }))
+    expect(error).toMatchObject({ _tag: "InvalidRequest", field: "tools.2.name" })
+    expect(error.message).toContain("'f'")
+    expect(chats(server)).toEqual([0])
+  })
+
+  it("an option that stands beside the messages is refused, and where it belongs is said", async () => {
+    const prompt = { messages: [{ role: "user" as const, content: "Hi" }], temperature: 0 }
+    const error = await failure(fleet.cortex([await fleet.ollama()]).chat(prompt))
+    expect(error).toMatchObject({ _tag: "InvalidRequest", field: "temperature" })
+    expect(error.message).toContain("second argument")
+  })
+
+  it.each(["ollama", "openai"] as const)("what is undefined counts as left out, with %s", async (protocol) => {
+    const server = await fleet[protocol]({ models: [{ name: model, capabilities: ["completion", "tools"] }] })
+    const location = { city: undefined, latitude: 48, longitude: 11 }
+    const cortex = fleet.cortex([{ url: server.url, location }])
+    const name = undefined
+    await cortex.chat(
+      [
+        { role: "system", content: "Be kind.", name },
+        { role: "user", content: "Hi", name },
+        { role: "assistant", content: "Hello", name, thinking: undefined, toolCalls: undefined },
+        { role: "user", content: "And now?" }
+      ],
+      { tools: [{ name: "f", description: undefined, parameters: undefined, strict: undefined, execute: () => 1 }] }
+    )
+    const sent = server.chatRequests[0]?.body.messages
+    expect(sent.map(Object.keys)).toEqual(Array(4).fill(["role", "content"]))
+    expect((await cortex.listModelServers(model))[0]?.location).toEqual({ latitude: 48, longitude: 11 })
   })
 })

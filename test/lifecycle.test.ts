@@ -1,9 +1,14 @@
 import { inspect } from "node:util"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
 import { describe, expect, expectTypeOf, it } from "vitest"
 import * as Chat from "../src/Chat.js"
 import * as Cortex from "../src/Cortex.js"
+import type { InvalidConfig } from "../src/Errors.js"
 import { type ChatOptions, type ChatStream, createCortex } from "../src/promise.js"
 import * as Registry from "../src/Registry.js"
 import * as Router from "../src/Router.js"
@@ -59,6 +64,37 @@ describe("closing", () => {
     expect(after).toBeInstanceOf(Error)
   })
 
+  it.each([false, true])(
+    "calls whose servers are still being looked for reject with Closed; asked: %s",
+    async (asked) => {
+      const server = await fleet.ollama({ faults: { kind: "hang" }, faultOn: "all" })
+      const cortex = createCortex({ servers: [server.url], configFile: false, model })
+      const calls = [
+        cortex.chat("Hi"),
+        cortex.complete("Hi"),
+        cortex.chat("Hi", { stream: true }).then((stream) => stream.text()),
+        cortex.chat("Hi", { responseFormat: "json" }),
+        cortex.embed("Hi", { model }),
+        cortex.bestServer(model),
+        cortex.listServers()
+      ].map(failure)
+      if (asked) await expect.poll(() => server.requests.length).toBeGreaterThan(0)
+      await cortex.close()
+      for (const error of await Promise.all(calls)) expect(error._tag).toBe("Closed")
+    }
+  )
+
+  it("an Effect that outlives the services fails with Closed, too", async () => {
+    const server = await fleet.ollama({ faults: { kind: "hang" }, faultOn: "discovery" })
+    const layer = Cortex.layer({ servers: [server.url], configFile: false, model })
+    const scope = Effect.runSync(Scope.make())
+    const services = await Effect.runPromise(Scope.extend(Layer.build(layer), scope))
+    const call = Effect.runPromise(Effect.flip(Effect.provide(Chat.text("Hi"), services)))
+    await expect.poll(() => server.requests.length).toBeGreaterThan(0)
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+    expect((await call)._tag).toBe("Closed")
+  })
+
   it("cancelling a stream that has failed is no failure of its own", async () => {
     const server = await fleet.ollama({ faults: { kind: "status", code: 500 } })
     const stream = await fleet.cortex([server]).chat("Hi", { stream: true })
@@ -112,6 +148,7 @@ describe("tool calls that nobody answers", () => {
     ])
     const error = await failure(cortex.chat("Hi", { tools }))
     expect(error).toMatchObject({ _tag: "ToolFailed", tool: "nobody" })
+    expect(error.message).toMatch(/Use complete\(\) or stream to see the calls\.$/)
     expect((await cortex.complete("Hi", { tools })).toolCalls).toMatchObject([{ name: "nobody" }])
   })
 
@@ -169,9 +206,72 @@ describe("what is not known is refused", () => {
     expect((await failure(cortex.chat("Hi", { tempreature: 1 } as never))).message).toContain("temperature?")
     expect((await failure(cortex.chat("Hi", { routing: "quick" as never }))).message).toContain('"balanced"')
   })
+
+  it("an option of bestServer, models and getServerInfo, and what is no object", async () => {
+    const server = await fleet.ollama()
+    const cortex = fleet.cortex([server])
+    for (const [call, field] of [
+      [cortex.bestServer(model, { strategi: "nearest" } as never), "strategi"],
+      [cortex.bestServer(model, { strategy: "quick" as never }), "strategy"],
+      [cortex.bestServer(model, "nearest" as never), "options"],
+      [cortex.models({ famly: "llama" } as never), "famly"],
+      [cortex.getServerInfo(model, { server_url: server.url } as never), "server_url"],
+      [cortex.getServerInfo(model, server.url as never), "options"]
+    ] as const) {
+      expect(await failure(call)).toMatchObject({ _tag: "InvalidRequest", field })
+    }
+    expect((await failure(cortex.bestServer(model, "nearest" as never))).message).toContain("{ strategy }")
+    expect((await failure(cortex.models({ famly: "llama" } as never))).message).toContain("did you mean family?")
+    expect((await cortex.bestServer(model, undefined)).url).toBe(server.url)
+    expect(await cortex.models({ available: true, family: undefined })).toContain(model)
+  })
+
+  it.each([
+    [{ servers: "http://x" }, "servers"],
+    [{ personas: [] }, "personas"],
+    [{ personas: { pirate: 5 } }, "personas.pirate"],
+    [{ location: "52,13" }, "location"],
+    [{ location: { latitude: "52" } }, "location.latitude"],
+    [{ location: { lat: 52 } }, "location.lat"],
+    [{ registry: 5 }, "registry"],
+    [{ sessions: { maxSession: 1 } }, "sessions.maxSession"],
+    [{ sessions: 5 }, "sessions"],
+    [{ cache: { ttl: 5, maxEntry: 5 } }, "cache.maxEntry"],
+    [{ cacheFolder: 5 }, "cacheFolder"],
+    [{ demoModel: 5 }, "demoModel"],
+    [{ tracing: 5 }, "tracing"]
+  ])("a setting of the wrong form, and one within a setting: %j", async (options, field) => {
+    const cortex = fleet.cortex([], options as never)
+    const error = await failure(cortex.chat("Hi"))
+    expect(error).toMatchObject({ _tag: "InvalidConfig", source: "the options", field })
+    expect(error.message).not.toMatch(/\n|actual/)
+  })
 })
 
+class Database extends Context.Tag("test/Database")<Database, { readonly up: boolean }>() {}
+class DatabaseDown extends Data.TaggedError("DatabaseDown") {}
+
 describe("parts can be replaced", () => {
+  it("by a layer that needs something, and may fail: both are in the type of the whole", async () => {
+    const server = await fleet.ollama({ reply: "hello" })
+    const store = Layer.effect(
+      Sessions.SessionStore,
+      Effect.flatMap(Database, ({ up }) => (up ? Sessions.makeStoreMemory() : Effect.fail(new DatabaseDown())))
+    )
+    const layer = Cortex.layer({ servers: [server.url], configFile: false, model }, { store })
+    expectTypeOf(layer).toEqualTypeOf<Layer.Layer<Cortex.Services, InvalidConfig | DatabaseDown, Database>>()
+    expectTypeOf(Cortex.layer()).toEqualTypeOf<Layer.Layer<Cortex.Services, InvalidConfig>>()
+    const program = Effect.gen(function* () {
+      const session = yield* Sessions.create()
+      return yield* Chat.text("Hi", { session })
+    }).pipe(
+      Effect.provide(layer),
+      Effect.catchTag("DatabaseDown", () => Effect.succeed("down"))
+    )
+    const answer = (up: boolean) => Effect.runPromise(Effect.provideService(program, Database, { up }))
+    expect([await answer(true), await answer(false)]).toEqual(["hello", "down"])
+  })
+
   it("the store and the router, as layers", async () => {
     const server = await fleet.ollama({ reply: "hello" })
     const asked: Array<string> = []

@@ -43,7 +43,7 @@ const run = (cwd: string, command: string, ...args: ReadonlyArray<string>) => ex
 
 /** A program that is done is gone: a socket or a timer that holds it is a bug. */
 const runProgram = (cwd: string, file: string, ...args: ReadonlyArray<string>) =>
-  execute(cwd, 15_000, process.execPath, [file, ...args])
+  execute(cwd, 60_000, process.execPath, [file, ...args])
 
 /** As much of an Ollama server as one streamed answer needs. */
 const fakeOllama = createServer((request, response) => {
@@ -96,7 +96,15 @@ console.log(typeof chat, String(answer))
 await cortex.close()
 `
 
-describe.concurrent("the published package", () => {
+const backgroundProgram = `
+import { chat } from "aicortex/promise"
+
+const [server = "", stateFile = ""] = process.argv.slice(2)
+Object.assign(process.env, { AICORTEX_SERVERS: server, AICORTEX_STATE: stateFile, AICORTEX_PROBE_INTERVAL: "1" })
+console.log(await chat("The capital of France?", { model: "tiny:latest" }))
+`
+
+describe.concurrent("the published package", { timeout: 120_000 }, () => {
   let directory: string
   let tarball: string
   let files: ReadonlyArray<string>
@@ -167,6 +175,13 @@ describe.concurrent("the published package", () => {
     assert.strictEqual(await runProgram(directory, "promise.mjs", server), "function It is Paris.")
   })
 
+  it("ends by itself where nobody closes anything, and has kept what it learned", async () => {
+    await writeFile(join(directory, "background.mjs"), backgroundProgram)
+    const stateFile = join(directory, "fleet.json")
+    assert.strictEqual(await runProgram(directory, "background.mjs", server, stateFile), "It is Paris.")
+    assert.include(await readFile(stateFile, "utf8"), server)
+  })
+
   it("brings its command", async () => {
     assert.isTrue(existsSync(join(directory, "node_modules/.bin/aicortex")))
     assert.strictEqual(await run(directory, join(directory, "node_modules/.bin/aicortex"), "--version"), version)
@@ -175,6 +190,7 @@ describe.concurrent("the published package", () => {
   it("type-checks in a strict project", async () => {
     await writeFile(join(directory, "effect.ts"), effectProgram)
     await writeFile(join(directory, "promise.ts"), promiseProgram)
+    await writeFile(join(directory, "background.ts"), backgroundProgram)
     const compilerOptions = {
       target: "ES2022",
       // The types of @effect/platform name the browser's Storage.

@@ -58,6 +58,11 @@ const turnMessages = (prompt: Prompt): Either.Either<ReadonlyArray<Message.Messa
       : Either.right([Message.user(prompt)])
   }
   const messages: unknown = isMessages(prompt) ? prompt : prompt?.messages
+  if (!isMessages(prompt) && Array.isArray(messages)) {
+    const other = Object.keys(prompt).find((key) => key !== "messages")
+    const reason = "does not belong beside messages; options are the second argument"
+    if (other !== undefined) return Either.left(new InvalidRequest({ field: other, reason }))
+  }
   return Array.isArray(messages)
     ? ChatRequest.decodeMessages(messages)
     : Either.left(
@@ -174,6 +179,12 @@ export const check = (
   if (Either.isLeft(decoded)) return Either.left(decoded.left)
   const options = decoded.right
   const { toolChoice } = options
+  const names = options.tools?.map(({ name }) => name) ?? []
+  const twice = names.findIndex((name, at) => names.indexOf(name) !== at)
+  if (twice >= 0) {
+    const reason = `'${names[twice]}' is the name of another tool of this call, too; each needs one of its own`
+    return Either.left(new InvalidRequest({ field: `tools.${twice}.name`, reason }))
+  }
   if (toolChoice === "required" && (options.tools ?? []).length === 0) {
     return Either.left(new InvalidRequest({ field: "toolChoice", reason: "is given without tools" }))
   }

@@ -17,7 +17,15 @@ import type { Turn, Unreachable } from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
 import type { Checked } from "./check.js"
 
-const toolText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "null"))
+/** What the model is told of a result; a failure where it cannot be written as JSON. */
+const toolText = (tool: string, value: unknown): Effect.Effect<string, ToolFailed> =>
+  typeof value === "string"
+    ? Effect.succeed(value)
+    : Effect.try({
+        try: () => JSON.stringify(value) ?? "null",
+        catch: (cause) =>
+          new ToolFailed({ tool, reason: `its result cannot be written as JSON: ${reasonOf(cause)}`, cause })
+      })
 
 /** What a tool failed with, in words: it may be anything. */
 const reasonOf = (cause: unknown): string => {
@@ -123,7 +131,8 @@ export const make = (
             ),
             (cause) => new ToolFailed({ tool: name, reason: reasonOf(cause), cause })
           )
-          answers.push({ role: "tool", toolCallId: id, toolName: name, content: toolText(value) })
+          const content = yield* toolText(name, value)
+          answers.push({ role: "tool", toolCallId: id, toolName: name, content })
           events.push({ type: "tool_result", id, name, result: value, timestamp: now() })
         }
         said.push(...answers.slice(1))

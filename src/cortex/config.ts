@@ -33,6 +33,7 @@ import * as Server from "../Server.js"
 import type { MemoryOptions } from "../Sessions.js"
 import * as Settings from "../Settings.js"
 import { type File, type FileServer, filePath, optionalString, readFile } from "./file.js"
+import * as Forms from "./forms.js"
 
 /**
  * How answers are kept. Whatever is left out has its default.
@@ -278,6 +279,7 @@ export const resolve = Effect.fnUntraced(function* (
     const reason = `there is no such option; there are ${[...optionKeys].join(", ")}`
     return yield* new InvalidConfig({ source: given, field: unknown, reason })
   }
+  yield* Forms.check(options, given)
   const { sessions } = options
   yield* wholeAboveZero(sessions?.maxSessions, "sessions.maxSessions", given)
   yield* wholeAboveZero(sessions?.maxBytes, "sessions.maxBytes", given)

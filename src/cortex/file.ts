@@ -125,16 +125,19 @@ const words = (message: string, field: string): string => {
 
 /**
  * What is wrong, without what stands there: it may be a key. Of the ways in which a union does not fit, the deepest
- * is the one that was meant.
+ * is the one that was meant. `text`: the JSON that it stands in.
+ *
+ * @since 0.1.0
+ * @category combinators
  */
-const describeFile = (
+export const describe = (
   error: ParseResult.ParseError,
-  text: string
+  text?: string
 ): { readonly field: string; readonly reason: string } => {
   const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
   const issue = issues.reduce((a, b) => (b.path.length > a.path.length ? b : a))
   if (issue.path.length === 0) {
-    return { field: "content", reason: `is not a JSON object of settings${whereOf(text)}` }
+    return { field: "content", reason: `is not a JSON object of settings${text === undefined ? "" : whereOf(text)}` }
   }
   const message = issue.message.replace(/,? actual [\s\S]*$/, "").replace(/\s+/g, " ")
   return { field: issue.path.join("."), reason: words(message, String(issue.path.at(-1))) }
@@ -220,7 +223,7 @@ export const readFile = Effect.fnUntraced(function* (
     return yield* new InvalidConfig({ source: file, field: "file", reason: "there is no such file" })
   }
   return yield* Either.mapLeft(decodeFile(text.value), (error) => {
-    return new InvalidConfig({ source: file, ...describeFile(error, text.value) })
+    return new InvalidConfig({ source: file, ...describe(error, text.value) })
   })
 })
 

@@ -3,7 +3,7 @@
  *
  * The file is read when the services are made, and written once a minute and at the end, where anything was learned. It
  * is replaced as a whole, so that it is never half written; what another process has learned meanwhile is kept. A file
- * that cannot be used is a warning, and replaced.
+ * that cannot be used is a warning, and replaced. The wait for the next minute does not keep a process alive.
  *
  * @since 0.1.0
  */
@@ -15,6 +15,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { SavedStateWarning } from "../Errors.js"
 import * as Fleet from "../Fleet.js"
+import * as Background from "../internal/background.js"
 import { CurrentSettings } from "../Settings.js"
 import { reasonOf, replaceFile } from "./file.js"
 
@@ -80,6 +81,6 @@ export const layer: Layer.Layer<never, never, Fleet.Fleet | CurrentSettings | Fi
       )
       yield* Effect.addFinalizer(() => keep)
       // It ends with the scope, also where that was made in a part that nothing interrupts.
-      yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(Effect.sleep(interval), keep))))
+      yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(Background.pause(interval), keep))))
     })
   )

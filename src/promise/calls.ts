@@ -3,13 +3,17 @@
  *
  * @since 0.1.0
  */
+import { defaultMaxListeners, getMaxListeners, setMaxListeners } from "node:events"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
 import * as Chat from "../Chat.js"
-import type { JsonObject, ToolDefinition } from "../ChatRequest.js"
+import { type JsonObject, Routing, type ToolDefinition } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type * as EmbedRequest from "../EmbedRequest.js"
 import { InvalidRequest } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
+import { decoder, optional } from "../internal/options.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import { ChatStream } from "./chatStream.js"
 
@@ -146,19 +150,55 @@ export const given = <O extends { readonly signal?: AbortSignal | undefined }>(o
 export const named = <A>(field: string, name: unknown, use: () => Promise<A>): Promise<A> =>
   typeof name === "string" ? use() : never(field, "must be a text")
 
+/** Checks the options of the functions that have few: an unknown one is an error, never dropped. */
+const few = <Fields extends Schema.Struct.Fields>(fields: Fields) => {
+  const decode = decoder(Schema.Struct(fields))
+  return (options: unknown): Either.Either<Schema.Struct.Type<Fields>, InvalidRequest> =>
+    typeof options === "object"
+      ? decode(options ?? {})
+      : Either.left(new InvalidRequest({ field: "options", reason: `must be an object: ${form(fields)}` }))
+}
+
+const form = (fields: object): string => `{ ${Object.keys(fields).join(", ")} }`
+
+/** @internal */
+export const bestOptions = few({ strategy: optional(Routing) })
+
+/** @internal */
+export const modelsOptions = few({ family: optional(Schema.String), available: optional(Schema.Boolean) })
+
+/** @internal */
+export const serverInfoOptions = few({ serverUrl: optional(Schema.String) })
+
 /** A whole answer that was begun without waiting for anything. @internal */
 export const wholeOf = async (answer: OpenAnswer, signal: AbortSignal | undefined): Promise<Result> => {
   if (signal !== undefined) cancelOn(answer, signal)
   return answer.result()
 }
 
-const cancelOn = (answer: OpenAnswer, signal: AbortSignal): void => {
-  const abort = () => answer.cancel(signal.reason)
-  if (signal.aborted) abort()
-  else {
-    signal.addEventListener("abort", abort, { once: true })
-    answer.onClose(() => signal.removeEventListener("abort", abort))
+const hasDefaultLimit = (signal: AbortSignal): boolean => {
+  try {
+    return getMaxListeners(signal) === defaultMaxListeners
+  } catch {
+    // A signal that is not Node's own; or one without a limit, of which Node 20 says that it is none.
+    return false
   }
+}
+
+/** Tells of an abort, also of one that was before, until it is called off. @internal */
+export const onAbort = (signal: AbortSignal, abort: () => void): (() => void) => {
+  if (signal.aborted) {
+    abort()
+    return () => {}
+  }
+  // One signal may stop any number of calls: that is no leak, of which Node would warn.
+  if (hasDefaultLimit(signal)) setMaxListeners(Number.POSITIVE_INFINITY, signal)
+  signal.addEventListener("abort", abort, { once: true })
+  return () => signal.removeEventListener("abort", abort)
+}
+
+const cancelOn = (answer: OpenAnswer, signal: AbortSignal): void => {
+  answer.onClose(onAbort(signal, () => answer.cancel(signal.reason)))
 }
 
 /** What `Chat` takes of what the facade was given. @internal */
