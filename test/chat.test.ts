@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
@@ -1325,10 +1326,12 @@ it("in Effect, a tool runs as its caller does: with its loggers and annotations"
   const program = Chat.text("Hi", { tools }).pipe(
     Effect.zip(Stream.runDrain(Chat.stream("Hi", { tools }))),
     Effect.annotateLogs("request", "r-1"),
-    Effect.provide([
-      CortexLayer.layer({ servers: [server.url], configFile: false, model }),
-      Logger.replace(Logger.defaultLogger, logger)
-    ])
+    Effect.provide(
+      Layer.merge(
+        CortexLayer.layer({ servers: [server.url], configFile: false, model }),
+        Logger.replace(Logger.defaultLogger, logger)
+      )
+    )
   )
   expect((await Effect.runPromise(program))[0]).toBe("done")
   expect(seen).toEqual(Array(2).fill([["at work"], { request: "r-1" }]))
