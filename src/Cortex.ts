@@ -39,7 +39,8 @@ import * as Router from "./Router.js"
 import * as KeyValue from "./responseCache/keyValue.js"
 import type { Protocol } from "./Server.js"
 import * as Sessions from "./Sessions.js"
-import { CurrentSettings } from "./Settings.js"
+import { CurrentSettings, type SessionPolicy } from "./Settings.js"
+import * as SessionFolder from "./sessions/folder.js"
 import { Transport } from "./Transport.js"
 import * as Undici from "./transport/undici.js"
 
@@ -148,9 +149,26 @@ const layerResponseStore = (folder: string | undefined) =>
   )
 
 /**
+ * What keeps conversations as these settings say: in memory, or in a folder.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeSessionStore = ({
+  folder,
+  ...bounds
+}: SessionPolicy): Effect.Effect<Sessions.Store, never, FileSystem.FileSystem | Path.Path> =>
+  folder === undefined ? Sessions.makeStoreMemory(bounds) : SessionFolder.make({ ...bounds, folder })
+
+const layerSessionStore = Layer.effect(
+  Sessions.SessionStore,
+  Effect.flatMap(CurrentSettings, ({ sessions }) => makeSessionStore(sessions))
+)
+
+/**
  * What can be put in the place of a part, as a layer.
  *
- * - `store`: where conversations are kept; default: memory
+ * - `store`: where conversations are kept; default: memory, or the configured folder
  * - `responses`: where answers are kept for calls with `cache`; default: memory, or the configured folder
  * - `router`: in which order servers are tried
  * - `transport`: how chat requests are sent
@@ -206,7 +224,7 @@ export const layerServices = (
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),
-    Layer.provide(replace.store ?? Sessions.layerStoreMemory(options.sessions)),
+    Layer.provide(replace.store ?? layerSessionStore),
     Layer.provide(Abilities.layer)
   )
 }

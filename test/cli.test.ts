@@ -155,7 +155,7 @@ describe("aicortex", () => {
 
   it("helps, without colours off a terminal", async () => {
     const help = await ok(["--help"])
-    for (const name of ["chat", "embed", "models", "servers", "best", "llm-params", "config"])
+    for (const name of ["chat", "embed", "models", "servers", "sessions", "best", "llm-params", "config"])
       assert.include(help, `  ${name}`)
     assert.match(help, /With no server, the small built-in model answers\./)
     assert.strictEqual(await ok([]), help)
@@ -165,10 +165,7 @@ describe("aicortex", () => {
     }
     assert.strictEqual(await ok(["help", "chat"]), chat)
     assert.strictEqual(await ok(["chat", "a prompt", "-h"]), chat)
-    assert.match(
-      chat.replace(/\s+/g, " "),
-      /--session ID [^-]*live in memory: the id of another process is never found/
-    )
+    assert.match(chat.replace(/\s+/g, " "), /--session ID [^-]*as `aicortex sessions create` prints it/)
     assert.include(await ok(["servers", "--help"]), "remove")
     assert.include(await ok(["servers", "add", "--help"]), "--api-key-env VARIABLE")
     assert.notInclude(help + chat, "\u001b")
@@ -187,7 +184,10 @@ describe("aicortex", () => {
       "unknown flag '--strem' of 'chat'; did you mean '--stream'? See `aicortex chat --help`."
     )
     assert.include(await usage("modles"), "unknown command 'modles'; did you mean 'models'?")
-    assert.include(await usage("zzzzzz"), "there are chat, embed, models, servers, serve, best, llm-params, config")
+    assert.include(
+      await usage("zzzzzz"),
+      "there are chat, embed, models, servers, sessions, serve, best, llm-params, config"
+    )
     assert.include(await usage("chat", "hi", "--routing", "quickest"), "random, fastest, nearest, balanced")
     assert.include(await usage("chat", "hi", "-t", "warm"), "--temperature must be a number, not 'warm'")
     assert.include(await usage("chat", "hi", "--timeout", "0"), "--timeout must be a number of seconds above 0")
@@ -523,11 +523,11 @@ describe("aicortex chat", () => {
     assert.include(await failed(["chat", "x", "--deadline", "0.3"], on(server)), "within the deadline")
   })
 
-  it("defect 27: tells an unknown session in one line (sessions end with their process)", async () => {
+  it("tells an unknown session in one line", async () => {
     const server = await ollama()
     assert.strictEqual(
       await failed(["chat", "x", "--session", "abc"], on(server)),
-      "No session with id 'abc' found: sessions live in memory and end with their process"
+      "No session with id 'abc' found. List them with `aicortex sessions`, or make one with `aicortex sessions create`."
     )
     assert.strictEqual(server.chatRequests.length, 0)
   })
@@ -769,6 +769,60 @@ describe("aicortex embed", () => {
     assert.include(await failed(["embed", "", "-m", embedder], setup), "must not be empty")
     assert.include(await failed(["embed", "one", "-m", embedder, "--dimensions", "0"], setup), "--dimensions")
     assert.include(await failed(["embed", "one", "-m", "embeder:1b"], setup), "Did you mean embedder:1b?")
+  })
+})
+
+describe("aicortex sessions", () => {
+  it("defect 27: a conversation goes on over several runs", async () => {
+    const server = await ollama({ reply: ({ messages }) => `${messages.length} messages` })
+    const path = folder()
+    const setup = { ...on(server), env: { AICORTEX_SESSIONS: join(path, "sessions") } }
+    assert.strictEqual((await run(["sessions"], setup)).stdout, "")
+    assert.match((await run(["sessions"], setup)).stderr, /no conversation is kept; make one with/)
+    const id = (await ok(["sessions", "create"], setup)).trim()
+    assert.match(id, /^[0-9a-f]{16}$/)
+    assert.strictEqual(await ok(["chat", "My name is Alice.", "--session", id], setup), "1 messages\n")
+    assert.strictEqual(await ok(["chat", "Who am I?", "-s", "--session", id], setup), "3 messages\n")
+    assert.strictEqual(
+      await ok(["sessions", "show", id], setup),
+      "user: My name is Alice.\nassistant: 1 messages\nuser: Who am I?\nassistant: 3 messages\n"
+    )
+    assert.match(await ok(["sessions", "list"], setup), new RegExp(`^ID .*\n${id} .* 4 +My name is Alice\\.\n$`))
+    const listed = JSON.parse(await ok(["sessions", "--json"], setup))
+    assert.deepInclude(listed[0], { id, messages: 4, opening: "My name is Alice." })
+
+    const shown = await ok(["sessions", "show", id, "--json"], setup)
+    assert.lengthOf(JSON.parse(shown).messages, 4)
+    const copy = (await ok(["sessions", "create", "--from", "-"], { ...setup, input: shown })).trim()
+    assert.notStrictEqual(copy, id)
+    assert.strictEqual(await ok(["chat", "And now?", "--session", copy], setup), "5 messages\n")
+
+    assert.strictEqual(await ok(["sessions", "reset", id], setup), "")
+    assert.strictEqual(await ok(["sessions", "show", id], setup), "")
+    assert.strictEqual(await ok(["sessions", "remove", id, copy], setup), "")
+    assert.strictEqual(await ok(["sessions", "--json"], setup), "[]\n")
+    assert.include(await failed(["sessions", "show", id], setup), `No session with id '${id}' found.`)
+    assert.include(await failed(["sessions", "remove", "../config.json"], setup), "No session with id")
+  })
+
+  it("are under the user's state folder, and elsewhere or nowhere where that is said", async () => {
+    const path = folder()
+    const setup = { env: { XDG_STATE_HOME: path } }
+    const id = (await ok(["sessions", "create"], setup)).trim()
+    assert.deepEqual(readdirSync(join(path, "aicortex", "sessions")), [id])
+    assert.include(await ok(["config"], setup), join(path, "aicortex", "sessions"))
+    await ok(["sessions", "create"], { env: { ...setup.env, AICORTEX_SESSIONS: "off" } })
+    assert.lengthOf(readdirSync(join(path, "aicortex", "sessions")), 1)
+  })
+
+  it("refuses what is no conversation", async () => {
+    const setup = { env: { AICORTEX_SESSIONS: join(folder(), "sessions") } }
+    const from = (input: string) => failed(["sessions", "create", "--from", "-"], { ...setup, input })
+    assert.include(await from("hello"), "standard input is not JSON")
+    assert.include(await from('[{"role":"user"}]'), "standard input holds no conversation")
+    assert.include(await failed(["sessions", "create", "--from", "nowhere.json"], setup), "nowhere.json does not exist")
+    assert.include(await failed(["sessions", "--limit", "0"], setup, 2), "--limit must be a whole number from 1")
+    assert.strictEqual((await run(["sessions", "remove"], setup)).code, 2)
   })
 })
 

@@ -23,7 +23,7 @@ export const options = {
   persona: Flags.text("persona", { value: "NAME", about: "A system prompt of the configuration file, by its name." }),
   session: Flags.text("session", {
     value: "ID",
-    about: "A conversation to go on with. Sessions live in memory: the id of another process is never found."
+    about: "A conversation to go on with: its id, as `aicortex sessions create` prints it."
   }),
   ...callFlags,
   onInterrupt: Flags.choice(
