@@ -1034,7 +1034,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.include(await failed(["servers", "add", "http://other", "--api-key"], { env }, 2), "standard input")
   })
 
-  it("refuses a server that makes no sense, and leaves the file as it is", async () => {
+  it("refuses a server that makes no sense, and leaves the file as it is (defect 36)", async () => {
     const path = folder()
     const env = { AICORTEX_CONFIG: join(path, "config.json") }
     const no = (...args: ReadonlyArray<string>) => failed(["servers", "add", ...args], { env })
