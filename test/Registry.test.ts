@@ -1173,8 +1173,8 @@ describe("Registry", () => {
         const registry = folderOf({
           "x.json": [
             record("m:1b", a, { perf_tokens_per_second: "50" }),
-            record("n:1b", a),
-            record("n:1b", a),
+            record("n:1b", a, {}),
+            record("n:1b", a, {}),
             record("o:1b", a, { perf_tokens_per_second: "7" })
           ]
         })

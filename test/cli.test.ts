@@ -21,6 +21,7 @@ import { afterAll, afterEach, assert, beforeAll, describe, it } from "vitest"
 import { normalize, shape } from "../src/cli/commandLine.js"
 import { version } from "../src/internal/version.js"
 import { type FakeOllamaOptions, startFakeOllama, startFakeOpenAI, unusedPort } from "./support/fakeServer.js"
+import { eventually } from "./support/gateway.js"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const bin = join(root, "dist/bin.js")
@@ -826,6 +827,36 @@ describe("aicortex sessions", () => {
   })
 })
 
+describe("aicortex chat --interactive", () => {
+  it("asks each line of its input, in one conversation", async () => {
+    const server = await ollama({ reply: ({ messages }) => `${messages.length}` })
+    const setup = { ...on(server), env: { AICORTEX_SESSIONS: join(folder(), "sessions") } }
+    const one = await run(["chat", "-i"], { ...setup, input: "a\n\n  b  \nexit()\nnever asked\n" })
+    assert.deepEqual(one, { code: 0, stdout: "1\n3\n", stderr: "" })
+    const [{ id, messages }] = JSON.parse(await ok(["sessions", "--json"], setup))
+    assert.strictEqual(messages, 4)
+    const more = await run(["chat", "-i", "--session", id, "--temperature", "0"], { ...setup, input: "c" })
+    assert.deepEqual(more, { code: 0, stdout: "5\n", stderr: "" })
+    assert.strictEqual(server.chatRequests.at(-1)?.body.options.temperature, 0)
+  })
+
+  it("ends with what went wrong, and keeps no conversation in which nothing was said", async () => {
+    const server = await ollama({ faults: { kind: "status", code: 500 } })
+    const setup = { ...on(server), env: { AICORTEX_SESSIONS: join(folder(), "sessions") } }
+    const failing = await run(["chat", "-i"], { ...setup, input: "a\nb\n" })
+    assert.deepEqual([failing.code, failing.stdout], [1, ""])
+    assert.include(failing.stderr, "All server attempts failed")
+    assert.deepEqual((await run(["chat", "-i"], { ...setup, input: "" })).code, 0)
+    assert.strictEqual(await ok(["sessions", "--json"], setup), "[]\n")
+    assert.include(await failed(["chat", "-i", "--session", "abc"], setup), "No session with id 'abc'")
+    assert.include(
+      await failed(["chat", "-i", "--json"], setup, 2),
+      "--interactive cannot be given together with --json"
+    )
+    assert.include(await failed(["chat", "-i", "Hi"], setup, 2), "--interactive cannot be given together with a prompt")
+  })
+})
+
 describe("aicortex servers, best, llm-params and config", () => {
   it("says on standard error what in registry files is left out, and only so much of it", async () => {
     const server = await ollama()
@@ -1111,12 +1142,19 @@ const python = spawnSync("python3", ["-c", "import pty"]).status === 0
 
 describe.runIf(python)("on a terminal", () => {
   const pty = `
-import fcntl, os, pty, struct, sys, termios
+import fcntl, os, pty, select, struct, sys, termios
 pid, fd = pty.fork()
 if pid == 0:
     fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(sys.argv[1]), 0, 0))
     os.execv(sys.argv[2], sys.argv[2:])
+sources = [fd, 0]
 while True:
+    ready = select.select(sources, [], [])[0]
+    if 0 in ready:
+        typed = os.read(0, 65536)
+        if typed: os.write(fd, typed)
+        else: sources.remove(0)
+    if fd not in ready: continue
     try: data = os.read(fd, 65536)
     except OSError: break
     if not data: break
@@ -1168,8 +1206,54 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
   })
 
   it("asks for a prompt there is none of", async () => {
-    const { code, screen } = await terminal(80, ["chat"], {})
+    const { code, screen } = await terminal(80, ["chat", "--json"], {})
     assert.strictEqual(code, 2)
     assert.include(screen, "there is no prompt")
+  })
+
+  it("holds a conversation, whose failures leave no trace, and which goes on later", async () => {
+    const server = await ollama({ reply: ({ messages }) => `you said ${messages.length} things` })
+    const path = folder()
+    const setup = { ...on(server), env: { TERM: "dumb", AICORTEX_SESSIONS: join(path, "sessions") } }
+    const child = spawn("python3", ["-c", pty, "80", process.execPath, bin, "chat"], {
+      env: environment(setup),
+      stdio: ["pipe", "pipe", "pipe"]
+    })
+    const end = ended(child)
+    let screen = ""
+    child.stdout.on("data", (text) => {
+      screen += text
+    })
+    const shows = (part: string) => eventually(() => screen.includes(part), `${part} is shown: ${screen}`)
+    const type = (text: string) => {
+      screen = ""
+      child.stdin.write(text)
+    }
+    await shows("> ")
+    type("one\r")
+    await shows("you said 1 things\r\n> ")
+    await server.setBehaviour({ faults: { kind: "status", code: 500 } })
+    type("lost\r")
+    await shows("All server attempts failed")
+    await shows("> ")
+    await server.setBehaviour({ faults: { kind: "hang" } })
+    const asked = server.chatRequests.length
+    type("too long\r")
+    await server.waitForChats(asked + 1)
+    type("\u0003")
+    await shows("> ")
+    assert.isTrue(server.chatRequests.at(-1)?.aborted)
+    await server.setBehaviour({ faults: undefined })
+    type("two\r")
+    await shows("you said 3 things\r\n> ")
+    type("/reset\r")
+    await shows("> ")
+    type("three\r")
+    await shows("you said 1 things\r\n> ")
+    type("/exit\r")
+    const { code } = await end
+    assert.strictEqual(code, 0)
+    const id = /--session ([0-9a-f]+)/.exec(screen)?.[1] ?? ""
+    assert.strictEqual(await ok(["chat", "four", "--session", id], setup), "you said 3 things\n")
   })
 })

@@ -78,6 +78,10 @@ export const options = {
   cache: Flags.flag("cache", { about: "Give a kept answer to the very same question, and keep this one." }),
   cacheTtl: Flags.seconds("cache-ttl", { about: "The same, for so long. Default: 3600." }),
   noCache: Flags.flag("no-cache", { about: "Ask anew, also where the configuration says `cache`." }),
+  interactive: Flags.flag("interactive", {
+    alias: "i",
+    about: "Hold a conversation: each line of standard input is a question. So it is on a terminal without a PROMPT."
+  }),
   noStdin: Flags.flag("no-stdin", {
     alias: "n",
     about: "Leave standard input alone, as in a loop that reads its own."
