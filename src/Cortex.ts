@@ -39,7 +39,8 @@ import * as Router from "./Router.js"
 import * as KeyValue from "./responseCache/keyValue.js"
 import type { Protocol } from "./Server.js"
 import * as Sessions from "./Sessions.js"
-import { CurrentSettings } from "./Settings.js"
+import { CurrentSettings, type SessionPolicy } from "./Settings.js"
+import * as SessionFolder from "./sessions/folder.js"
 import { Transport } from "./Transport.js"
 import * as Undici from "./transport/undici.js"
 
@@ -148,9 +149,26 @@ const layerResponseStore = (folder: string | undefined) =>
   )
 
 /**
+ * What keeps conversations as these settings say: in memory, or in a folder.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeSessionStore = ({
+  folder,
+  ...bounds
+}: SessionPolicy): Effect.Effect<Sessions.Store, never, FileSystem.FileSystem | Path.Path> =>
+  folder === undefined ? Sessions.makeStoreMemory(bounds) : SessionFolder.make({ ...bounds, folder })
+
+const layerSessionStore = Layer.effect(
+  Sessions.SessionStore,
+  Effect.flatMap(CurrentSettings, ({ sessions }) => makeSessionStore(sessions))
+)
+
+/**
  * What can be put in the place of a part, as a layer.
  *
- * - `store`: where conversations are kept; default: memory
+ * - `store`: where conversations are kept; default: memory, or the configured folder
  * - `responses`: where answers are kept for calls with `cache`; default: memory, or the configured folder
  * - `router`: in which order servers are tried
  * - `transport`: how chat requests are sent
@@ -203,6 +221,7 @@ export const layerServices = <E = never, R = never>(
   type Outside = CurrentSettings | FileSystem.FileSystem | Path.Path
   const responses: Layer.Layer<ResponseCache.ResponseCacheStore, E, Outside | R> =
     replace.responses ?? layerResponseStore(options.cacheFolder)
+  const store: Layer.Layer<Sessions.SessionStore, E, Outside | R> = replace.store ?? layerSessionStore
   return Layer.merge(Chat.layer, Embeddings.layer).pipe(
     Layer.provideMerge(Failover.layer),
     Layer.provide(layerBackends({ modelPath: options.demoModel })),
@@ -211,7 +230,7 @@ export const layerServices = <E = never, R = never>(
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),
-    Layer.provide(replace.store ?? Sessions.layerStoreMemory(options.sessions)),
+    Layer.provide(store),
     Layer.provide(Abilities.layer)
   )
 }

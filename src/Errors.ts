@@ -306,7 +306,7 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicort
   override get message() {
     return (
       `No session with id '${this.id}' found. Create one, with Session.create() or Sessions.create(), and use its id; ` +
-      `sessions live in memory and end with their process.`
+      `sessions end with their process unless \`sessions.folder\` is set.`
     )
   }
 }

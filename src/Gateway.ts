@@ -34,6 +34,7 @@ import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { Services } from "./Cortex.js"
 import * as Cortex from "./Cortex.js"
+import * as Config from "./cortex/config.js"
 import * as ConfigFile from "./cortex/file.js"
 import type { InvalidConfig } from "./Errors.js"
 import * as Core from "./gateway/core.js"
@@ -199,8 +200,10 @@ export const serve = Effect.fnUntraced(function* (
   const files = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
   const alone = cortex.configFile === false
   const path = cortex.configFile === false ? "" : (cortex.configFile ?? (yield* ConfigFile.filePath))
-  // Conversations must outlive a change of the settings.
-  const sessions = options.common?.sessions ?? (yield* Sessions.makeStoreMemory(cortex.sessions))
+  // Conversations must outlive a change of the settings, so that where they are kept is settled once.
+  const sessions =
+    options.common?.sessions ??
+    (yield* Effect.flatMap(Config.settings(cortex), (settings) => Cortex.makeSessionStore(settings.sessions)))
   const store = Layer.succeed(Sessions.SessionStore, sessions)
   // Without the file there would be no keys: nobody may be let in because it is gone.
   let needed = typeof cortex.configFile === "string"

@@ -8,10 +8,14 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { SessionNotFound, type SessionsUnavailable } from "./Errors.js"
+import { decodeMessages } from "./ChatRequest.js"
+import { InvalidRequest, SessionNotFound, SessionsUnavailable } from "./Errors.js"
 import type { Message } from "./Message.js"
 import { sizeOf } from "./sessions/size.js"
+import { type ListOptions, newest, type Summary, summary } from "./sessions/summary.js"
 import * as Turns from "./sessions/turns.js"
+
+export type { ListOptions, Summary } from "./sessions/summary.js"
 
 // =============================================================================
 // store
@@ -43,6 +47,7 @@ export interface Ticket extends Turns.Ticket {}
  * - `create`: false if there is one with this id, which stays as it is
  * - `append`: adds all messages, if the conversation exists and still has this version; else false
  * - `reset`, `remove`: false if there is none
+ * - `list`: what there is, the one that was used last first
  * - `turn`: a place in the conversation's line, which all who share the store stand in. As long as it is not released,
  *   the store does not forget the conversation by itself. Without `turn`, calls only wait for those of their own
  *   process, and what others say at the same time goes in between
@@ -60,6 +65,7 @@ export interface Store {
   ) => Effect.Effect<boolean, SessionsUnavailable>
   readonly reset: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
   readonly remove: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
+  readonly list: (options?: ListOptions) => Effect.Effect<ReadonlyArray<Summary>, SessionsUnavailable>
   readonly turn?: (id: string) => Ticket
 }
 
@@ -167,6 +173,16 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
           return true
         }),
       remove: (id) => Effect.sync(() => find(id) !== undefined && forget(id)),
+      list: (options) =>
+        Effect.sync(() => {
+          const now = clock.unsafeCurrentTimeMillis()
+          // What comes first here was used last, also within the same millisecond.
+          const all = [...entries].reverse().map(([id, entry]) => ({ id, usedAt: entry.usedAt, entry }))
+          return newest(
+            all.filter(({ id, usedAt }) => held.has(id) || now - usedAt < ttl),
+            options
+          ).map(({ entry, id, usedAt }) => summary(id, usedAt, entry.messages))
+        }),
       turn: (id) => {
         // One that was forgotten by now does not come back.
         find(id)
@@ -235,15 +251,20 @@ export interface Turn {
 }
 
 /**
+ * - `prefix`: what the id begins with, for who keeps the conversations of several owners apart
+ * - `messages`: what was said before, such as the history of another conversation
+ *
  * @since 0.1.0
  * @category models
  */
 export interface CreateOptions {
   readonly prefix?: string | undefined
+  readonly messages?: ReadonlyArray<Message> | undefined
 }
 
 /**
- * - `create`: `prefix` is what the id begins with, for who keeps the conversations of several owners apart
+ * - `create`: fails with `InvalidRequest` where `messages` are none
+ * - `list`: what conversations there are, the one that was used last first
  * - `resume`: fails at once where there is no such conversation
  * - `history`: frozen, down to the last part of a message
  * - `reset`: forgets what was said; the id stays
@@ -255,7 +276,8 @@ export interface CreateOptions {
  * @category models
  */
 export interface Service {
-  readonly create: (options?: CreateOptions) => Effect.Effect<Session, SessionsUnavailable>
+  readonly create: (options?: CreateOptions) => Effect.Effect<Session, SessionsUnavailable | InvalidRequest>
+  readonly list: (options?: ListOptions) => Effect.Effect<ReadonlyArray<Summary>, SessionsUnavailable | InvalidRequest>
   readonly resume: (id: string) => Effect.Effect<Session, Unreachable>
   readonly history: (id: string) => Effect.Effect<ReadonlyArray<Message>, Unreachable>
   readonly reset: (id: string) => Effect.Effect<void, Unreachable>
@@ -310,17 +332,31 @@ export const make = Effect.gen(function* () {
   ): Effect.Effect<void, Unreachable> =>
     Effect.flatMap(found, (ok) => (ok ? Effect.void : Effect.fail(new SessionNotFound({ id }))))
 
-  const create = Effect.fnUntraced(function* ({ prefix = "" }: CreateOptions = {}) {
-    let id = prefix + makeId()
-    while (!(yield* store.create(id))) id = prefix + makeId()
-    return Object.freeze({ id })
-  })
-
   const append = Effect.fnUntraced(function* (id: string, known: Stored, messages: ReadonlyArray<Message>) {
     let { version } = known
     // Another process, or a reset, may have been faster. The turn is still true, and goes after what is there now.
     while (!(yield* store.append(id, version, messages))) version = (yield* load(id)).version
   })
+
+  const create = Effect.fnUntraced(function* ({ messages, prefix = "" }: CreateOptions = {}) {
+    const none = messages === undefined || (Array.isArray(messages) && messages.length === 0)
+    const said = none ? [] : freeze(yield* decodeMessages(messages))
+    let id = prefix + makeId()
+    while (!(yield* store.create(id))) id = prefix + makeId()
+    if (said.length > 0) {
+      yield* Effect.catchTag(append(id, { version: 0, messages: [] }, said), "SessionNotFound", () =>
+        Effect.fail(new SessionsUnavailable({ reason: "it was removed as soon as it was made" }))
+      )
+    }
+    return Object.freeze({ id })
+  })
+
+  const list = (options?: ListOptions) => {
+    const { limit } = options ?? {}
+    return limit === undefined || (Number.isSafeInteger(limit) && limit > 0)
+      ? store.list(options)
+      : Effect.fail(new InvalidRequest({ field: "limit", reason: "must be a whole number from 1" }))
+  }
 
   const begin = (id: string): Effect.Effect<Turn, Unreachable> =>
     Effect.suspend(() => {
@@ -344,6 +380,7 @@ export const make = Effect.gen(function* () {
 
   return Sessions.of({
     create,
+    list,
     resume: (id) => Effect.as(load(id), Object.freeze({ id })),
     history: (id) => Effect.map(load(id), ({ messages }) => frozen(messages)),
     reset: (id) => orNotFound(id, store.reset(id)),
@@ -372,13 +409,26 @@ export const layerMemory = (options?: MemoryOptions): Layer.Layer<Sessions> =>
 // =============================================================================
 
 /**
- * A new conversation.
+ * A new conversation, or the copy of one: `create({ messages })`.
  *
  * @since 0.1.0
  * @category accessors
  */
-export const create = (options?: CreateOptions): Effect.Effect<Session, SessionsUnavailable, Sessions> =>
+export const create = (
+  options?: CreateOptions
+): Effect.Effect<Session, SessionsUnavailable | InvalidRequest, Sessions> =>
   Effect.flatMap(Sessions, (self) => self.create(options))
+
+/**
+ * What conversations there are, the one that was used last first: 50, unless `limit` says otherwise.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const list = (
+  options?: ListOptions
+): Effect.Effect<ReadonlyArray<Summary>, SessionsUnavailable | InvalidRequest, Sessions> =>
+  Effect.flatMap(Sessions, (self) => self.list(options))
 
 /**
  * A conversation that exists; fails with `SessionNotFound` at once where there is none.

@@ -43,6 +43,21 @@ export interface Settings {
   readonly probeInterval: number | undefined
   readonly hedge: Options["hedge"]
   readonly cache: CachePolicy | undefined
+  readonly sessions: SessionPolicy
+}
+
+/**
+ * Where conversations are kept (`folder`; in memory where there is none), how many, how many bytes of them in memory, and
+ * for how many milliseconds. What is left out has the default of its store.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SessionPolicy {
+  readonly folder?: string | undefined
+  readonly maxSessions?: number | undefined
+  readonly maxBytes?: number | undefined
+  readonly ttl?: number | undefined
 }
 
 /**
@@ -83,7 +98,8 @@ export const empty: Settings = {
   stateFile: undefined,
   probeInterval: undefined,
   hedge: false,
-  cache: undefined
+  cache: undefined,
+  sessions: {}
 }
 
 /**

@@ -67,6 +67,7 @@ export type { ChatFunction, ChatOptions, EmbedOptions, Prompt, Tool } from "./pr
 export { ChatStream } from "./promise/chatStream.js"
 export type { LlmParams, ModelInfo, SearchOptions, ServerStatus } from "./Registry.js"
 export type { ServerInfo, ServerOptions } from "./Server.js"
+export type { Summary as SessionSummary } from "./Sessions.js"
 
 // =============================================================================
 // models
@@ -114,12 +115,24 @@ export interface Cortex extends AsyncDisposable {
 }
 
 /**
+ * - `messages`: what was said before, such as the `history()` of another session
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SessionOptions {
+  readonly messages?: ReadonlyArray<Message> | undefined
+}
+
+/**
  * @since 0.1.0
  * @category models
  */
 export interface SessionFactory {
-  /** A new conversation. */
-  readonly create: () => Promise<Session>
+  /** A new conversation, or the copy of one: `create({ messages })`. */
+  readonly create: (options?: SessionOptions) => Promise<Session>
+  /** What conversations there are, the one that was used last first: 50, unless `limit` says otherwise. */
+  readonly list: (options?: { readonly limit?: number | undefined }) => Promise<ReadonlyArray<Sessions.Summary>>
   /** A conversation that exists; rejects with `SessionNotFound` at once where there is none. */
   readonly resume: (id: string) => Promise<Session>
 }
@@ -152,9 +165,14 @@ export class Session {
     this.run = run
   }
 
-  /** A new conversation in the default instance. */
-  static create(): Promise<Session> {
-    return defaultCortex().Session.create()
+  /** A new conversation in the default instance, or the copy of one: `Session.create({ messages })`. */
+  static create(options?: SessionOptions): Promise<Session> {
+    return defaultCortex().Session.create(options)
+  }
+
+  /** The conversations of the default instance, the one that was used last first: 50, unless `limit` says otherwise. */
+  static list(options?: { readonly limit?: number | undefined }): Promise<ReadonlyArray<Sessions.Summary>> {
+    return defaultCortex().Session.list(options)
   }
 
   /** A conversation of the default instance; rejects with `SessionNotFound` at once where there is none. */
@@ -270,7 +288,8 @@ export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Corte
       return run(Embeddings.embed(input, rest), signal)
     },
     Session: {
-      create: () => session((sessions) => sessions.create()),
+      create: ({ messages } = {}) => session((sessions) => sessions.create({ messages })),
+      list: ({ limit } = {}) => run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.list({ limit }))),
       resume: (id) => named("session", id, () => session((sessions) => sessions.resume(id)))
     },
     bestServer: (model, options = {}) =>

@@ -244,7 +244,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("a missing folder is a warning and an empty catalogue", () =>
+    it.effect("defect 38: a missing folder is a warning and an empty catalogue", () =>
       withRegistry({ catalogue: "/nowhere/at/all" }, (registry) =>
         Effect.gen(function* () {
           assert.deepStrictEqual(yield* registry.models(), [Model.demoModel])
@@ -274,7 +274,7 @@ describe("Registry", () => {
   })
 
   describe("registry files", () => {
-    it.effect("reads every shape, nested details and numbers written as strings", () => {
+    it.effect("reads every shape (defect 38), nested details and numbers written as strings", () => {
       const registry = folderOf({
         "bare.json": [{ model_name: "bare:7b", size: "4096", context_length: "2048" }],
         "Page.json": { props: { pageProps: { models: [{ model: "page:7b", parameter_size: "7B" }] } } },
@@ -310,7 +310,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("names the file, the record and the field of what it cannot use, and uses the rest", () => {
+    it.effect("names the file, the record and the field of what it cannot use, and uses the rest (defect 37)", () => {
       const registry = folderOf({
         "broken.json": "{ not json",
         "strange.json": { hello: "world" },
@@ -557,7 +557,7 @@ describe("Registry", () => {
   // ===========================================================================
 
   describe("discovery", () => {
-    it.effect("finds out what a server speaks, by what it answers and not that it does", () => {
+    it.effect("finds out what a server speaks, by what it answers and not that it does (defect 39)", () => {
       const network = new Network()
         .ollama("http://ollama:1", "m:1b")
         .on("http://openai:1/api/tags", { status: 404, body: "404 page not found" })
@@ -1165,6 +1165,29 @@ describe("Registry", () => {
           ])
         })
       )
+    )
+
+    it.effect(
+      "defect 37: the speed of one model is not that of the server's others, and records of the same are one",
+      () => {
+        const registry = folderOf({
+          "x.json": [
+            record("m:1b", a, { perf_tokens_per_second: "50" }),
+            record("n:1b", a, {}),
+            record("n:1b", a, {}),
+            record("o:1b", a, { perf_tokens_per_second: "7" })
+          ]
+        })
+        const network = new Network().ollama(a, "m:1b", "n:1b", "o:1b")
+        return withRegistry({ network, registry: [registry] }, (service) =>
+          Effect.gen(function* () {
+            const speeds = yield* Effect.forEach(["m:1b", "n:1b", "o:1b"], (model) =>
+              Effect.map(service.listModelServers(model), (servers) => servers.map((one) => one.tokens_per_second))
+            )
+            assert.deepStrictEqual(speeds, [[50], [undefined], [7]])
+          })
+        )
+      }
     )
 
     it.effect("what was measured here comes before what a file says", () =>

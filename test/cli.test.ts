@@ -22,6 +22,7 @@ import { afterAll, afterEach, assert, beforeAll, describe, it } from "vitest"
 import { normalize, shape } from "../src/cli/commandLine.js"
 import { version } from "../src/internal/version.js"
 import { type FakeOllamaOptions, startFakeOllama, startFakeOpenAI, unusedPort } from "./support/fakeServer.js"
+import { eventually } from "./support/gateway.js"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const bin = join(root, "dist/bin.js")
@@ -163,7 +164,7 @@ describe("aicortex", () => {
 
   it("helps, without colours off a terminal", async () => {
     const help = await ok(["--help"])
-    for (const name of ["chat", "embed", "models", "servers", "best", "llm-params", "config"])
+    for (const name of ["chat", "embed", "models", "servers", "sessions", "best", "llm-params", "config"])
       assert.include(help, `  ${name}`)
     assert.match(help, /With no server, the small built-in model answers\./)
     assert.strictEqual(await ok([]), help)
@@ -173,10 +174,7 @@ describe("aicortex", () => {
     }
     assert.strictEqual(await ok(["help", "chat"]), chat)
     assert.strictEqual(await ok(["chat", "a prompt", "-h"]), chat)
-    assert.match(
-      chat.replace(/\s+/g, " "),
-      /--session ID [^-]*live in memory: the id of another process is never found/
-    )
+    assert.match(chat.replace(/\s+/g, " "), /--session ID [^-]*as `aicortex sessions create` prints it/)
     assert.include(await ok(["servers", "--help"]), "remove")
     assert.include(await ok(["servers", "add", "--help"]), "--api-key-env VARIABLE")
     assert.notInclude(help + chat, "\u001b")
@@ -197,7 +195,10 @@ describe("aicortex", () => {
     assert.include(await usage("modles"), "unknown command 'modles'; did you mean 'models'?")
     assert.include(await usage("Chat", "hi"), "unknown command 'Chat'; did you mean 'chat'?")
     assert.include(await usage("-v"), "unknown flag '-v'; did you mean '-V'?")
-    assert.include(await usage("zzzzzz"), "there are chat, embed, models, servers, serve, best, llm-params, config")
+    assert.include(
+      await usage("zzzzzz"),
+      "there are chat, embed, models, servers, sessions, serve, best, llm-params, config"
+    )
     assert.include(await usage("chat", "hi", "--routing", "quickest"), "random, fastest, nearest, balanced")
     assert.include(await usage("chat", "hi", "-t", "warm"), "--temperature must be a number, not 'warm'")
     assert.include(await usage("chat", "hi", "--timeout", "0"), "--timeout must be a number of seconds above 0")
@@ -551,11 +552,11 @@ describe("aicortex chat", () => {
     assert.include(await failed(["chat", "x", "--deadline", "0.3"], on(server)), "within the deadline")
   })
 
-  it("defect 27: tells an unknown session in one line (sessions end with their process)", async () => {
+  it("tells an unknown session in one line", async () => {
     const server = await ollama()
     assert.strictEqual(
       await failed(["chat", "x", "--session", "abc"], on(server)),
-      "No session with id 'abc' found: sessions live in memory and end with their process"
+      "No session with id 'abc' found. List them with `aicortex sessions`, or make one with `aicortex sessions create`."
     )
     assert.strictEqual(server.chatRequests.length, 0)
   })
@@ -807,6 +808,90 @@ describe("aicortex embed", () => {
   })
 })
 
+describe("aicortex sessions", () => {
+  it("defect 27: a conversation goes on over several runs", async () => {
+    const server = await ollama({ reply: ({ messages }) => `${messages.length} messages` })
+    const path = folder()
+    const setup = { ...on(server), env: { AICORTEX_SESSIONS: join(path, "sessions") } }
+    assert.strictEqual((await run(["sessions"], setup)).stdout, "")
+    assert.match((await run(["sessions"], setup)).stderr, /no conversation is kept; make one with/)
+    const id = (await ok(["sessions", "create"], setup)).trim()
+    assert.match(id, /^[0-9a-f]{16}$/)
+    assert.strictEqual(await ok(["chat", "My name is Alice.", "--session", id], setup), "1 messages\n")
+    assert.strictEqual(await ok(["chat", "Who am I?", "-s", "--session", id], setup), "3 messages\n")
+    assert.strictEqual(
+      await ok(["sessions", "show", id], setup),
+      "user: My name is Alice.\nassistant: 1 messages\nuser: Who am I?\nassistant: 3 messages\n"
+    )
+    assert.match(await ok(["sessions", "list"], setup), new RegExp(`^ID .*\n${id} .* 4 +My name is Alice\\.\n$`))
+    const listed = JSON.parse(await ok(["sessions", "--json"], setup))
+    assert.deepInclude(listed[0], { id, messages: 4, opening: "My name is Alice." })
+
+    const shown = await ok(["sessions", "show", id, "--json"], setup)
+    assert.lengthOf(JSON.parse(shown).messages, 4)
+    const copy = (await ok(["sessions", "create", "--from", "-"], { ...setup, input: shown })).trim()
+    assert.notStrictEqual(copy, id)
+    assert.strictEqual(await ok(["chat", "And now?", "--session", copy], setup), "5 messages\n")
+
+    assert.strictEqual(await ok(["sessions", "reset", id], setup), "")
+    assert.strictEqual(await ok(["sessions", "show", id], setup), "")
+    assert.strictEqual(await ok(["sessions", "remove", id, copy], setup), "")
+    assert.strictEqual(await ok(["sessions", "--json"], setup), "[]\n")
+    assert.include(await failed(["sessions", "show", id], setup), `No session with id '${id}' found.`)
+    assert.include(await failed(["sessions", "remove", "../config.json"], setup), "No session with id")
+  })
+
+  it("are under the user's state folder, and elsewhere or nowhere where that is said", async () => {
+    const path = folder()
+    const setup = { env: { XDG_STATE_HOME: path } }
+    const id = (await ok(["sessions", "create"], setup)).trim()
+    assert.deepEqual(readdirSync(join(path, "aicortex", "sessions")), [id])
+    assert.include(await ok(["config"], setup), join(path, "aicortex", "sessions"))
+    await ok(["sessions", "create"], { env: { ...setup.env, AICORTEX_SESSIONS: "off" } })
+    assert.lengthOf(readdirSync(join(path, "aicortex", "sessions")), 1)
+  })
+
+  it("refuses what is no conversation", async () => {
+    const setup = { env: { AICORTEX_SESSIONS: join(folder(), "sessions") } }
+    const from = (input: string) => failed(["sessions", "create", "--from", "-"], { ...setup, input })
+    assert.include(await from("hello"), "standard input is not JSON")
+    assert.include(await from('[{"role":"user"}]'), "standard input holds no conversation")
+    assert.include(await failed(["sessions", "create", "--from", "nowhere.json"], setup), "nowhere.json does not exist")
+    assert.include(await failed(["sessions", "--limit", "0"], setup, 2), "--limit must be a whole number from 1")
+    assert.strictEqual((await run(["sessions", "remove"], setup)).code, 2)
+  })
+})
+
+describe("aicortex chat --interactive", () => {
+  it("asks each line of its input, in one conversation", async () => {
+    const server = await ollama({ reply: ({ messages }) => `${messages.length}` })
+    const setup = { ...on(server), env: { AICORTEX_SESSIONS: join(folder(), "sessions") } }
+    const one = await run(["chat", "-i"], { ...setup, input: "a\n\n  b  \nexit()\nnever asked\n" })
+    assert.deepEqual(one, { code: 0, stdout: "1\n3\n", stderr: "" })
+    const [{ id, messages }] = JSON.parse(await ok(["sessions", "--json"], setup))
+    assert.strictEqual(messages, 4)
+    const more = await run(["chat", "-i", "--session", id, "--temperature", "0"], { ...setup, input: "c" })
+    assert.deepEqual(more, { code: 0, stdout: "5\n", stderr: "" })
+    assert.strictEqual(server.chatRequests.at(-1)?.body.options.temperature, 0)
+  })
+
+  it("ends with what went wrong, and keeps no conversation in which nothing was said", async () => {
+    const server = await ollama({ faults: { kind: "status", code: 500 } })
+    const setup = { ...on(server), env: { AICORTEX_SESSIONS: join(folder(), "sessions") } }
+    const failing = await run(["chat", "-i"], { ...setup, input: "a\nb\n" })
+    assert.deepEqual([failing.code, failing.stdout], [1, ""])
+    assert.include(failing.stderr, "All server attempts failed")
+    assert.deepEqual((await run(["chat", "-i"], { ...setup, input: "" })).code, 0)
+    assert.strictEqual(await ok(["sessions", "--json"], setup), "[]\n")
+    assert.include(await failed(["chat", "-i", "--session", "abc"], setup), "No session with id 'abc'")
+    assert.include(
+      await failed(["chat", "-i", "--json"], setup, 2),
+      "--interactive cannot be given together with --json"
+    )
+    assert.include(await failed(["chat", "-i", "Hi"], setup, 2), "--interactive cannot be given together with a prompt")
+  })
+})
+
 describe("aicortex servers, best, llm-params and config", () => {
   it("says on standard error what in registry files is left out, and only so much of it", async () => {
     const server = await ollama()
@@ -1050,7 +1135,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.match(held, /another process is changing it; if none is, delete \S+config\.json\.lock/)
   })
 
-  it("refuses a server that makes no sense, and leaves the file as it is", async () => {
+  it("refuses a server that makes no sense, and leaves the file as it is (defect 36)", async () => {
     const path = folder()
     const env = { AICORTEX_CONFIG: join(path, "config.json") }
     const no = (...args: ReadonlyArray<string>) => failed(["servers", "add", ...args], { env })
@@ -1127,12 +1212,19 @@ const python = spawnSync("python3", ["-c", "import pty"]).status === 0
 
 describe.runIf(python)("on a terminal", () => {
   const pty = `
-import fcntl, os, pty, struct, sys, termios
+import fcntl, os, pty, select, struct, sys, termios
 pid, fd = pty.fork()
 if pid == 0:
     fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(sys.argv[1]), 0, 0))
     os.execv(sys.argv[2], sys.argv[2:])
+sources = [fd, 0]
 while True:
+    ready = select.select(sources, [], [])[0]
+    if 0 in ready:
+        typed = os.read(0, 65536)
+        if typed: os.write(fd, typed)
+        else: sources.remove(0)
+    if fd not in ready: continue
     try: data = os.read(fd, 65536)
     except OSError: break
     if not data: break
@@ -1184,8 +1276,54 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
   })
 
   it("asks for a prompt there is none of", async () => {
-    const { code, screen } = await terminal(80, ["chat"], {})
+    const { code, screen } = await terminal(80, ["chat", "--json"], {})
     assert.strictEqual(code, 2)
     assert.include(screen, "there is no prompt")
+  })
+
+  it("holds a conversation, whose failures leave no trace, and which goes on later", async () => {
+    const server = await ollama({ reply: ({ messages }) => `you said ${messages.length} things` })
+    const path = folder()
+    const setup = { ...on(server), env: { TERM: "dumb", AICORTEX_SESSIONS: join(path, "sessions") } }
+    const child = spawn("python3", ["-c", pty, "80", process.execPath, bin, "chat"], {
+      env: environment(setup),
+      stdio: ["pipe", "pipe", "pipe"]
+    })
+    const end = ended(child)
+    let screen = ""
+    child.stdout.on("data", (text) => {
+      screen += text
+    })
+    const shows = (part: string) => eventually(() => screen.includes(part), `${part} is shown: ${screen}`)
+    const type = (text: string) => {
+      screen = ""
+      child.stdin.write(text)
+    }
+    await shows("> ")
+    type("one\r")
+    await shows("you said 1 things\r\n> ")
+    await server.setBehaviour({ faults: { kind: "status", code: 500 } })
+    type("lost\r")
+    await shows("All server attempts failed")
+    await shows("> ")
+    await server.setBehaviour({ faults: { kind: "hang" } })
+    const asked = server.chatRequests.length
+    type("too long\r")
+    await server.waitForChats(asked + 1)
+    type("\u0003")
+    await shows("> ")
+    assert.isTrue(server.chatRequests.at(-1)?.aborted)
+    await server.setBehaviour({ faults: undefined })
+    type("two\r")
+    await shows("you said 3 things\r\n> ")
+    type("/reset\r")
+    await shows("> ")
+    type("three\r")
+    await shows("you said 1 things\r\n> ")
+    type("/exit\r")
+    const { code } = await end
+    assert.strictEqual(code, 0)
+    const id = /--session ([0-9a-f]+)/.exec(screen)?.[1] ?? ""
+    assert.strictEqual(await ok(["chat", "four", "--session", id], setup), "you said 3 things\n")
   })
 })

@@ -281,6 +281,27 @@ describe("what is asked besides", () => {
     ])
   })
 
+  it("conversations in a folder outlive the gateway, and each key lists its own", async () => {
+    const one = await ollama({ reply: ({ messages }) => `${messages.length}` })
+    const folder = await mkdtemp(join(tmpdir(), "aicortex-gateway-"))
+    keep({ [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) })
+    const keys = ["a", "b"].map((name) => ({ name, key: `sk-${name}` }))
+    const as = (name: string, init: RequestInit = {}) => ({ ...init, headers: { authorization: `Bearer sk-${name}` } })
+    const start = () => serve([one], { keys }, { cortex: { sessions: { folder } } })
+    const first = await start()
+    const { id } = await json(first.post("/v1/sessions", {}, as("a")))
+    expect(await textOf(first.post("/v1/chat/completions", { model, messages, session: id }, as("a")))).toBe("1")
+    await first.close()
+
+    const second = await start()
+    expect(await textOf(second.post("/v1/chat/completions", { model, messages, session: id }, as("a")))).toBe("3")
+    const list = await json(second.get("/v1/sessions", as("a")))
+    expect(list).toMatchObject({ object: "list", data: [{ id, object: "session", message_count: 4 }] })
+    expect(await json(second.get("/v1/sessions", as("b")))).toEqual({ object: "list", data: [] })
+    expect((await second.get(`/v1/sessions/${id}`, as("b"))).status).toBe(404)
+    expect((await second.get("/v1/sessions")).status).toBe(401)
+  })
+
   it.each([false, true])(
     "who leaves a conversation stops the server's work, or its place in the line (stream: %s)",
     async (stream) => {

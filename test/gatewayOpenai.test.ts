@@ -47,7 +47,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     await server.stop()
   })
 
-  it("answers whole", async () => {
+  it("answers whole (defect 1)", async () => {
     const { data, response } = await client.chat.completions.create({ model, messages }).withResponse()
     expect(data).toMatchObject({
       object: "chat.completion",
@@ -62,7 +62,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(JSON.stringify([...response.headers])).not.toContain(String(server.port))
   })
 
-  it("answers as a stream, with usage only when it is asked for", async () => {
+  it("answers as a stream (defect 1), with usage only when it is asked for", async () => {
     const chunks = await collect(await client.chat.completions.create({ model, messages, stream: true }))
     expect(chunks[0]?.choices[0]?.delta).toEqual({ role: "assistant", content: "" })
     expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("")).toBe(story)
@@ -198,7 +198,36 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     })
   })
 
-  it("sends on every parameter that the server has", async () => {
+  it("defect 3: sends on the whole conversation, in its order", async () => {
+    const said = [
+      { role: "system", content: "Be brief." },
+      { role: "user", content: "First." },
+      { role: "assistant", content: "Yes?" },
+      {
+        role: "user",
+        content: [
+          { type: "text", text: "Second" },
+          { type: "text", text: " part." }
+        ]
+      }
+    ] as const
+    for (const stream of [false, true]) {
+      const answer = await client.chat.completions.create({
+        model,
+        messages: [...said.map((one) => ({ ...one }))],
+        stream
+      } as never)
+      if (stream) await collect(answer as never)
+      const sent = server.chatRequests.at(-1)?.body.messages as ReadonlyArray<{ role: string; content: unknown }>
+      expect(sent.map(({ role }) => role)).toEqual(["system", "user", "assistant", "user"])
+      expect(sent.slice(0, 3).map(({ content }) => content)).toEqual(["Be brief.", "First.", "Yes?"])
+      const last = sent[3]?.content
+      const text = Array.isArray(last) ? last.map((part) => part.text).join("") : last
+      expect(text).toBe("Second part.")
+    }
+  })
+
+  it("sends on every parameter that the server has (defect 3)", async () => {
     await client.chat.completions.create({
       model,
       messages,
@@ -435,7 +464,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(server.chatRequests).toEqual([])
   })
 
-  it("has typed errors", async () => {
+  it("has typed errors, each with its own status (defect 4)", async () => {
     await expect(client.chat.completions.create({ model: "nope", messages })).rejects.toMatchObject({
       constructor: NotFoundError,
       code: "model_not_found",

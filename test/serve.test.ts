@@ -102,7 +102,7 @@ describe("aicortex serve", () => {
     await expect(fetch(`${url}/health`)).rejects.toThrow()
   })
 
-  it("takes HOST, PORT, DEFAULT_MODEL and the key from the environment, and flags before them", async () => {
+  it("defect 2: starts as it is, takes HOST, PORT, DEFAULT_MODEL and the key from the environment, and flags before them", async () => {
     const server = await fake()
     const env = { HOST: "0.0.0.0", PORT: "0", DEFAULT_MODEL: model, AICORTEX_API_KEY: "sk-secret" }
     const { said, url } = await serve(["--host", "127.0.0.1"], { servers: [server.url] }, env)
@@ -287,6 +287,28 @@ describe("aicortex serve", () => {
       }
       expect((await call(url, `/v1/sessions/${id}`, undefined, "DELETE")).status).toBe(200)
       for (let i = 0; i < 2; i++) expect((await call(url, `/v1/sessions/${id}`)).status).toBe(404)
+    })
+
+    it("keep sessions in a folder where the file says so", async () => {
+      const server = await fake()
+      const folder = mkdtempSync(join(tmpdir(), "aicortex-serve-"))
+      try {
+        const kept = { ...config(server), sessions: { folder } }
+        const first = await serve(["--workers", "2"], kept)
+        const { id } = (await (await call(first.url, "/v1/sessions", {})).json()) as { id: string }
+        await call(first.url, "/v1/chat/completions", { ...said("one"), session: id })
+        first.child.kill("SIGTERM")
+        await first.ended
+        const second = await serve(["--workers", "2"], kept)
+        for (const text of ["two", "three"]) {
+          await call(second.url, "/v1/chat/completions", { ...said(text), session: id })
+        }
+        expect(server.chatRequests.map(({ body }) => body.messages.length)).toEqual([1, 3, 5])
+        const { data } = (await (await call(second.url, "/v1/sessions")).json()) as { data: ReadonlyArray<object> }
+        expect(data).toMatchObject([{ id, message_count: 6 }])
+      } finally {
+        rmSync(folder, { recursive: true, force: true })
+      }
     })
 
     it("one that dies in the middle of a turn gives it back, and takes no session with it", async () => {

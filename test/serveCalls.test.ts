@@ -131,7 +131,7 @@ describe("calls of a worker", () => {
 
 describe("what workers have in common", () => {
   const start = () => {
-    const answers = Effect.runSync(Common.answers)
+    const answers = Common.answers(Effect.runSync(Sessions.makeStoreMemory()))
     const said: Array<string> = []
     const worker = () => {
       const { cut, first, worker } = channel()

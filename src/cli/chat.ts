@@ -11,10 +11,12 @@ import { type About, shape } from "./commandLine.js"
 const about: About = {
   about: [
     "Ask a model, and print its answer.",
+    "Without a prompt, on a terminal, it is a conversation: a question in each line, until /exit.",
     "Text that is piped in, or comes from a file, stands below the prompt; without a prompt, or with -, it is the prompt."
   ],
   takes: "[PROMPT]…",
   examples: [
+    "aicortex chat",
     'aicortex chat "Why is the sky blue?" --stream',
     'git diff | aicortex chat "Write a commit message." --model qwen2.5-coder:7b',
     'aicortex chat "The capital of France?" --schema city.schema.json',

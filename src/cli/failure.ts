@@ -93,7 +93,7 @@ export interface Place {
  */
 export const messageOf = (error: Error, { file, flags, path }: Place): string => {
   if (error instanceof SessionNotFound) {
-    return `No session with id '${error.id}' found: sessions live in memory and end with their process`
+    return `No session with id '${error.id}' found. List them with \`aicortex sessions\`, or make one with \`aicortex sessions create\`.`
   }
   if (error instanceof ModelNotFound) {
     const near = error.suggestions.length === 0 ? "" : ` Did you mean ${error.suggestions.join(", ")}?`

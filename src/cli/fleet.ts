@@ -32,15 +32,17 @@ const warn = Effect.gen(function* () {
 })
 
 /**
- * Answers, and what is learned of the servers, are kept in files: a process of its own would remember none.
+ * Answers, conversations, and what is learned of the servers, are kept in files: a process of its own would remember none.
  *
  * @since 0.1.0
  * @category layers
  */
 export const layer = Layer.unwrapEffect(
-  Effect.map(Effect.all([ConfigFile.cacheFolder, ConfigFile.stateFile]), ([cacheFolder, defaultStateFile]) =>
-    Layer.tap(Cortex.layer({ defaultModel, cacheFolder, defaultStateFile }), (services) =>
-      Effect.provide(warn, services)
-    )
+  Effect.map(
+    Effect.all([ConfigFile.cacheFolder, ConfigFile.stateFile, ConfigFile.sessionFolder]),
+    ([cacheFolder, defaultStateFile, defaultSessionFolder]) =>
+      Layer.tap(Cortex.layer({ defaultModel, cacheFolder, defaultStateFile, defaultSessionFolder }), (services) =>
+        Effect.provide(warn, services)
+      )
   )
 )

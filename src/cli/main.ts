@@ -32,6 +32,7 @@ import { models, modelsShape } from "./models.js"
 import * as Output from "./output.js"
 import { serve, serveShape } from "./serve.js"
 import { servers, serversShape } from "./servers.js"
+import { sessions, sessionsShape } from "./sessions.js"
 
 // =============================================================================
 // commands
@@ -62,6 +63,7 @@ const root = shape(
     embed: embedShape,
     models: modelsShape,
     servers: serversShape,
+    sessions: sessionsShape,
     serve: serveShape,
     best: bestShape,
     "llm-params": llmParamsShape,
@@ -71,7 +73,7 @@ const root = shape(
 
 const execute = Command.make("aicortex").pipe(
   Command.withDescription(about.about[0] ?? ""),
-  Command.withSubcommands([chat, embed, models, servers, serve, best, llmParams, config]),
+  Command.withSubcommands([chat, embed, models, servers, sessions, serve, best, llmParams, config]),
   Command.run({ name: "aicortex", version, executable: "aicortex" })
 )
 

@@ -8,6 +8,7 @@
  * | rest after a failure, seconds | `AICORTEX_CACHE_TTL` | `cacheTtl` |
  * | folders of registry files | `AICORTEX_REGISTRY` (separated by commas) | `registry` |
  * | what was learned of the servers | `AICORTEX_STATE` (a file, or `off`) | `stateFile` |
+ * | conversations | `AICORTEX_SESSIONS` (a folder, or `off`) | `sessions` |
  * | whether servers can be reached, asked every so many seconds | `AICORTEX_PROBE_INTERVAL` | `probeInterval` |
  * | where you are | `AICORTEX_LOCATION` (`latitude,longitude`) | `location` |
  * | reusable system prompts | | `personas` |
@@ -30,7 +31,6 @@ import { decodeOptions, defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as Server from "../Server.js"
-import type { MemoryOptions } from "../Sessions.js"
 import * as Settings from "../Settings.js"
 import { type File, type FileServer, filePath, optionalString, readFile } from "./file.js"
 import * as Forms from "./forms.js"
@@ -44,6 +44,14 @@ import * as Forms from "./forms.js"
 export type CacheOptions = { readonly [K in keyof Settings.CachePolicy]?: Settings.CachePolicy[K] | undefined }
 
 /**
+ * @since 0.1.0
+ * @category models
+ */
+export interface SessionOptions extends Omit<Settings.SessionPolicy, "folder"> {
+  readonly folder?: string | false | undefined
+}
+
+/**
  * What a program may set. Whatever is left out comes from the environment, the configuration file, and the defaults.
  *
  * - `servers`: yours; an empty list means none, not even the local one
@@ -52,8 +60,10 @@ export type CacheOptions = { readonly [K in keyof Settings.CachePolicy]?: Settin
  * - `location`: where you are, for `nearest`
  * - `registry`: folders of registry files of your own
  * - `cacheTtl`, `bestServerTtl`, `discoveryTtl`: in milliseconds; defaults 60,000, 300,000 and 300,000
- * - `sessions`: how many conversations are kept in memory, how much they may hold, and for how long. See
- *   `Sessions.MemoryOptions`
+ * - `sessions`: how many conversations are kept (`maxSessions`), for how long (`ttl`, in milliseconds), and how much they
+ *   may hold in memory (`maxBytes`): see `Sessions.MemoryOptions`. With a `folder` they are kept there, outlive the process,
+ *   and are shared with every process that has the same folder: see `SessionFolder`; `folder: false` means memory
+ * - `defaultSessionFolder`: the folder where nobody names one, nor says `false`
  * - `stateFile`: a file in which what is learned of the servers is kept for the next run; default `false`: nowhere. See
  *   `Fleet.Saved`
  * - `probeInterval`: every so many milliseconds each of your servers is asked a small thing, at least 1,000; default:
@@ -78,7 +88,8 @@ export interface Options {
   readonly cacheTtl?: number | undefined
   readonly bestServerTtl?: number | undefined
   readonly discoveryTtl?: number | undefined
-  readonly sessions?: MemoryOptions | undefined
+  readonly sessions?: SessionOptions | undefined
+  readonly defaultSessionFolder?: string | undefined
   readonly stateFile?: string | false | undefined
   readonly defaultStateFile?: string | undefined
   readonly probeInterval?: number | undefined
@@ -125,6 +136,40 @@ const atLeastASecond = (milliseconds: number | undefined, field: string, source:
     : Effect.fail(new InvalidConfig({ source, field, reason: "must be at least one second" }))
 
 const isPath = (value: unknown): boolean => typeof value === "string" && value.trim() !== ""
+
+const isOff = (value: string | undefined): boolean => value === "off" || value === "false" || value === "0"
+
+/** The options come before the file, one by one. */
+const sessionPolicy = Effect.fnUntraced(function* (
+  options: SessionOptions,
+  file: SessionOptions,
+  folder: { readonly origin: string; readonly value: string | false | undefined },
+  path: string
+): Effect.fn.Return<Settings.SessionPolicy, InvalidConfig> {
+  if (folder.value !== undefined && folder.value !== false && !isPath(folder.value)) {
+    const reason = "must be a folder, or false"
+    return yield* new InvalidConfig({ source: folder.origin, field: "sessions.folder", reason })
+  }
+  const number = <E>(
+    name: "maxSessions" | "maxBytes" | "ttl",
+    check: (value: number | undefined, field: string, source: string) => Effect.Effect<number | undefined, E>
+  ) =>
+    options[name] === undefined
+      ? check(file[name], `sessions.${name}`, path)
+      : check(options[name], `sessions.${name}`, "the options")
+  const policy = {
+    folder: folder.value === false ? undefined : folder.value,
+    maxSessions: yield* number("maxSessions", wholeAboveZero),
+    maxBytes: yield* number("maxBytes", wholeAboveZero),
+    ttl: yield* number("ttl", positive)
+  }
+  if (policy.folder !== undefined && folder.origin !== "default" && policy.maxBytes !== undefined) {
+    const source = options.maxBytes === undefined ? path : "the options"
+    const reason = "bounds conversations in memory; those in a folder are bounded by maxSessions and ttl"
+    return yield* new InvalidConfig({ source, field: "sessions.maxBytes", reason })
+  }
+  return policy
+})
 
 const isHedge = (hedge: unknown): boolean => Either.isRight(decodeOptions({ hedge }))
 
@@ -229,6 +274,7 @@ export interface Resolved {
       | "cacheTtl"
       | "cache"
       | "stateFile"
+      | "sessions"
       | "hedge"
       | "probeInterval"]: string
   }
@@ -255,6 +301,7 @@ const optionKeys = new Set([
   "defaultModel",
   "configFile",
   "sessions",
+  "defaultSessionFolder",
   "demoModel",
   "cache",
   "cacheFolder",
@@ -280,10 +327,6 @@ export const resolve = Effect.fnUntraced(function* (
     return yield* new InvalidConfig({ source: given, field: unknown, reason })
   }
   yield* Forms.check(options, given)
-  const { sessions } = options
-  yield* wholeAboveZero(sessions?.maxSessions, "sessions.maxSessions", given)
-  yield* wholeAboveZero(sessions?.maxBytes, "sessions.maxBytes", given)
-  yield* positive(sessions?.ttl, "sessions.ttl", given)
   const alone = options.configFile === false
   const path = options.configFile === false ? "" : (options.configFile ?? (yield* filePath))
   const file: File = alone ? {} : yield* readFile(path, options.configFile !== undefined)
@@ -324,7 +367,7 @@ export const resolve = Effect.fnUntraced(function* (
   const state = yield* variable("AICORTEX_STATE")
   const stateFile = first<string | false>(
     [given, options.stateFile],
-    ["AICORTEX_STATE", state === "off" || state === "false" || state === "0" ? false : state],
+    ["AICORTEX_STATE", isOff(state) ? false : state],
     ["the file", file.stateFile]
   )
   if (stateFile.value !== undefined && stateFile.value !== false && !isPath(stateFile.value)) {
@@ -334,6 +377,13 @@ export const resolve = Effect.fnUntraced(function* (
       reason: "must be a file, or false"
     })
   }
+  const named = yield* variable("AICORTEX_SESSIONS")
+  const sessionFolder = first<string | false>(
+    [given, options.sessions?.folder],
+    ["AICORTEX_SESSIONS", isOff(named) ? false : named],
+    ["the file", file.sessions?.folder],
+    ["default", options.defaultSessionFolder]
+  )
   const interval = yield* variable("AICORTEX_PROBE_INTERVAL")
   const probeInterval = first(
     [given, yield* atLeastASecond(options.probeInterval, "probeInterval", given)],
@@ -389,7 +439,13 @@ export const resolve = Effect.fnUntraced(function* (
       probeInterval: probeInterval.value,
       discoveryTtl: (yield* positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
       hedge: hedge.value ?? Settings.empty.hedge,
-      cache: yield* cachePolicy(cache.value ?? false, cache.origin)
+      cache: yield* cachePolicy(cache.value ?? false, cache.origin),
+      sessions: yield* sessionPolicy(
+        options.sessions ?? {},
+        { ...file.sessions, ttl: seconds(file.sessions?.ttl) },
+        sessionFolder,
+        path
+      )
     },
     origins: {
       servers: serversFrom,
@@ -400,6 +456,7 @@ export const resolve = Effect.fnUntraced(function* (
       cacheTtl: cacheTtl.origin,
       cache: cache.origin,
       stateFile: stateFile.origin,
+      sessions: sessionFolder.origin,
       hedge: hedge.origin,
       probeInterval: probeInterval.origin
     },

@@ -77,6 +77,15 @@ export const File = Schema.Struct({
       })
     )
   ),
+  /** `ttl` in seconds. */
+  sessions: Schema.optional(
+    Schema.Struct({
+      folder: Schema.optional(Schema.Union(Schema.NonEmptyString, Schema.Literal(false))),
+      maxSessions: Schema.optional(Count),
+      maxBytes: Schema.optional(Count),
+      ttl: Schema.optional(Schema.Positive)
+    })
+  ),
   gateway: Schema.optional(Gateway.File)
 })
 /**
@@ -186,6 +195,13 @@ export const cacheFolder = Effect.gen(function* () {
   return path.join(base, "aicortex", "responses")
 })
 
+const inState = (name: string) =>
+  Effect.gen(function* () {
+    const path = yield* Path.Path
+    const base = (yield* optionalString("XDG_STATE_HOME")) ?? path.join(yield* home, ".local", "state")
+    return path.join(base, "aicortex", name)
+  })
+
 /**
  * Where the command line keeps what it has learned of the servers: `aicortex/fleet.json` under `XDG_STATE_HOME` or
  * `~/.local/state`.
@@ -193,11 +209,15 @@ export const cacheFolder = Effect.gen(function* () {
  * @since 0.1.0
  * @category accessors
  */
-export const stateFile = Effect.gen(function* () {
-  const path = yield* Path.Path
-  const base = (yield* optionalString("XDG_STATE_HOME")) ?? path.join(yield* home, ".local", "state")
-  return path.join(base, "aicortex", "fleet.json")
-})
+export const stateFile = inState("fleet.json")
+
+/**
+ * Where the command line keeps conversations: `aicortex/sessions` beside it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const sessionFolder = inState("sessions")
 
 /**
  * Reads the configuration file. One that is not there is empty, unless it is `needed`; one that cannot be used is an

@@ -20,7 +20,9 @@ const Forms = Schema.Struct({
   personas: must(Schema.Record({ key: Schema.String, value: Schema.String }), "an object of texts"),
   location: Schema.optional(Server.Location),
   registry: must(Schema.Union(Schema.String, Schema.Array(Schema.String)), "a folder, or a list of folders"),
-  sessions: Schema.optional(Schema.Struct({ maxSessions: anything, maxBytes: anything, ttl: anything })),
+  sessions: Schema.optional(
+    Schema.Struct({ folder: anything, maxSessions: anything, maxBytes: anything, ttl: anything })
+  ),
   cache: Schema.optional(Schema.Struct({ ttl: anything, maxEntries: anything, maxBytes: anything })),
   cacheFolder: must(Schema.NonEmptyString, "a folder"),
   demoModel: must(Schema.NonEmptyString, "a file"),

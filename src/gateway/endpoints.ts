@@ -113,6 +113,7 @@ at("POST", "/v1/embeddings", Embeddings.openAI, counted)
 at("GET", "/v1/models", Models.list)
 at("GET", "/v1/models/", (house, exchange, _, id) => Models.one(house, exchange, id))
 at("POST", "/v1/sessions", Sessions.create, { reads: false })
+at("GET", "/v1/sessions", Sessions.list)
 at("GET", "/v1/sessions/", (house, exchange, _, id) => Sessions.read(house, exchange, id))
 at("DELETE", "/v1/sessions/", (house, exchange, _, id) => Sessions.remove(house, exchange, id))
 

@@ -23,6 +23,7 @@ export const summaries: ReadonlyArray<readonly [method: string, path: string, ab
   ["GET", "/v1/models", "The models of the fleet (OpenAI)"],
   ["GET", "/v1/models/{id}", "One model (OpenAI)"],
   ["POST", "/v1/sessions", "A new conversation that the gateway remembers"],
+  ["GET", "/v1/sessions", "The conversations that were used last, at most 50"],
   ["GET", "/v1/sessions/{id}", "What was said in a conversation"],
   ["DELETE", "/v1/sessions/{id}", "Forgets a conversation"],
   ["POST", "/api/chat", "A chat, as a stream of lines or whole (Ollama)"],

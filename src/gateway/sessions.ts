@@ -1,5 +1,5 @@
 /**
- * Conversations that the gateway remembers: `POST /v1/sessions`, `GET` and `DELETE /v1/sessions/{id}`, and `session` in
+ * Conversations that the gateway remembers: `POST` and `GET /v1/sessions`, `GET` and `DELETE /v1/sessions/{id}`, and `session` in
  * a request. Where there are API keys, one belongs to the key that it was created with: to others it does not exist.
  *
  * @since 0.1.0
@@ -40,6 +40,26 @@ export const joined = <A extends Ask>(ask: A, exchange: Exchange): A => {
 export const create = async (house: House, exchange: Exchange): Promise<void> => {
   const { id } = await house.library.run(house.library.sessions.create({ prefix: prefixOf(exchange) })).result
   exchange.json({ id, object: "session", messages: [] }, 201)
+}
+
+/**
+ * Those of the caller's key that were used last: at most 50.
+ *
+ * @since 0.1.0
+ * @category handlers
+ */
+export const list = async (house: House, exchange: Exchange): Promise<void> => {
+  const all = await house.library.run(house.library.sessions.list({ prefix: prefixOf(exchange) })).result
+  exchange.json({
+    object: "list",
+    data: all.map(({ id, messages, opening, usedAt }) => ({
+      id,
+      object: "session",
+      used_at: Math.floor(usedAt / 1000),
+      message_count: messages,
+      opening: opening ?? null
+    }))
+  })
 }
 
 /**

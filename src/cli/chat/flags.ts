@@ -23,7 +23,7 @@ export const options = {
   persona: Flags.text("persona", { value: "NAME", about: "A system prompt of the configuration file, by its name." }),
   session: Flags.text("session", {
     value: "ID",
-    about: "A conversation to go on with. Sessions live in memory: the id of another process is never found."
+    about: "A conversation to go on with: its id, as `aicortex sessions create` prints it."
   }),
   ...callFlags,
   onInterrupt: Flags.choice(
@@ -78,6 +78,10 @@ export const options = {
   cache: Flags.flag("cache", { about: "Give a kept answer to the very same question, and keep this one." }),
   cacheTtl: Flags.seconds("cache-ttl", { about: "The same, for so long. Default: 3600." }),
   noCache: Flags.flag("no-cache", { about: "Ask anew, also where the configuration says `cache`." }),
+  interactive: Flags.flag("interactive", {
+    alias: "i",
+    about: "Hold a conversation: each line of standard input is a question. So it is on a terminal without a PROMPT."
+  }),
   noStdin: Flags.flag("no-stdin", {
     alias: "n",
     about: "Leave standard input alone, as in a loop that reads its own."

@@ -14,12 +14,14 @@ import type { ChatEvent, End } from "../../ChatEvent.js"
 import * as ChatRequest from "../../ChatRequest.js"
 import { type ChatError, InvalidRequest } from "../../Errors.js"
 import type { Result } from "../../Failover.js"
+import { demoModel } from "../../Model.js"
 import * as StructuredOutput from "../../StructuredOutput.js"
 import { CommandFailed, refused, UsageError } from "../failure.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 import * as Spinner from "../spinner.js"
 import * as Stdin from "../stdin.js"
+import * as Conversation from "./conversation.js"
 import { orDemo } from "./demo.js"
 import type { config } from "./flags.js"
 
@@ -33,7 +35,13 @@ export type Flags = Command.Command.ParseConfig<typeof config>
 // input
 // =============================================================================
 
-const promptOf = Effect.fnUntraced(function* (words: ReadonlyArray<string>, noStdin: boolean) {
+/** The prompt, or `undefined` where there is none and somebody can be asked for it. */
+const promptOf = Effect.fnUntraced(function* (
+  words: ReadonlyArray<string>,
+  { interactive, noStdin, talks }: { readonly interactive: boolean; readonly noStdin: boolean; readonly talks: boolean }
+) {
+  if (interactive) return undefined
+  if (words.length === 0 && talks && process.stdin.isTTY === true && process.stdout.isTTY === true) return undefined
   const none = new UsageError({ message: "there is no prompt: give one, or pipe it in", command: ["chat"] })
   if (words.length === 0 || (words.length === 1 && words[0] === "-")) {
     const text = words.length === 1 ? yield* Stdin.all : noStdin ? undefined : yield* Stdin.piped
@@ -188,7 +196,8 @@ const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
  * @category constructors
  */
 export const run = Effect.fnUntraced(function* (flags: Flags) {
-  const { cache, cacheTtl, json, noCache, noStdin, prompt: words, schema, stream: streaming, verbose, ...rest } = flags
+  const { cache, cacheTtl, interactive, json, noCache, noStdin, prompt: words, schema, verbose, ...others } = flags
+  const { stream: streaming, ...rest } = others
   if (streaming && (json || schema !== undefined)) {
     const reason = `JSON cannot be streamed: it is checked as a whole; leave out --stream or --${json ? "json" : "schema"}`
     return yield* new InvalidRequest({ field: "--stream", reason })
@@ -199,6 +208,17 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   if (noCache && (cache || cacheTtl !== undefined)) {
     const reason = `cannot be given together with --${cache ? "cache" : "cache-ttl"}`
     return yield* new InvalidRequest({ field: "--no-cache", reason })
+  }
+  const single = [
+    ["json", json],
+    ["schema", schema !== undefined],
+    ["raw", rest.raw],
+    ["suffix", rest.suffix !== undefined],
+    ["no-stdin", noStdin]
+  ].find(([, given]) => given === true)?.[0]
+  if (interactive && (single !== undefined || words.length > 0)) {
+    const other = single === undefined ? "a prompt" : `--${single}`
+    return yield* new UsageError({ message: `--interactive cannot be given together with ${other}`, command: ["chat"] })
   }
   const { session, ...request } = {
     ...rest,
@@ -219,23 +239,44 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   })
   const options: Chat.Options = { ...request, session }
   const decoder = schema !== undefined ? yield* readSchema(schema) : json ? StructuredOutput.any : undefined
-  const prompt = yield* promptOf(words, noStdin)
+  const prompt = yield* promptOf(words, { interactive, noStdin, talks: single === undefined })
 
-  const ask = Effect.fnUntraced(function* (model: string | undefined, first: Effect.Effect<void>) {
+  const ask = Effect.fnUntraced(function* (
+    prompt: string,
+    model: string | undefined,
+    first: Effect.Effect<void>,
+    more: Chat.Options = {},
+    streams = streaming
+  ) {
     const chat = yield* Chat.Chat
     const spinner = yield* Spinner.start
     const begun = Effect.zipRight(Effect.sync(spinner.stop), first)
-    const asked = { ...options, model }
+    const asked = { ...options, ...more, model }
     if (decoder !== undefined) {
       const value = yield* Effect.ensuring(chat.structured(prompt, decoder, asked), Effect.sync(spinner.stop))
       yield* begun
       return yield* Output.say(`${JSON.stringify(value, undefined, 2)}\n`)
     }
-    if (streaming) return yield* stream(chat.stream(prompt, asked), verbose, begun)
+    if (streams) return yield* stream(chat.stream(prompt, asked), verbose, begun)
     const result = yield* Effect.ensuring(chat.complete(prompt, asked), Effect.sync(spinner.stop))
     yield* begun
     return yield* print(result, verbose)
   }, Effect.scoped)
 
-  yield* Effect.provide(orDemo(options.model, ask), Fleet.layer)
+  if (prompt !== undefined) {
+    return yield* Effect.provide(
+      orDemo(options.model, (model, first) => ask(prompt, model, first)),
+      Fleet.layer
+    )
+  }
+  // Where the built-in model has answered once, it goes on: nobody wants to be told each time.
+  let asked = options.model
+  const turn = (prompt: string, session: string) =>
+    orDemo(asked, (model, first) => {
+      const begun = Effect.sync(() => {
+        if (model === demoModel) asked = demoModel
+      })
+      return ask(prompt, model, Effect.zipRight(first, begun), { session }, true)
+    })
+  yield* Effect.provide(Conversation.hold(session, turn), Fleet.layer)
 })

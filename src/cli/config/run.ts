@@ -26,10 +26,11 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
     settings
   } = yield* Config.resolve({
     defaultModel: Fleet.defaultModel,
-    defaultStateFile: yield* ConfigFile.stateFile
+    defaultStateFile: yield* ConfigFile.stateFile,
+    defaultSessionFolder: yield* ConfigFile.sessionFolder
   })
   const exists = yield* Effect.orElseSucceed(fs.exists(file), () => false)
-  const { cache, cacheTtl, location, model, personas, probeInterval, registry, servers, stateFile } = settings
+  const { cache, cacheTtl, location, model, personas, probeInterval, registry, servers, sessions, stateFile } = settings
   if (json) {
     return yield* Output.writeJson({
       file,
@@ -44,6 +45,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
         model,
         cacheTtl: cacheTtl / 1000,
         stateFile: stateFile ?? false,
+        sessions: sessions.folder ?? false,
         probeInterval: probeInterval === undefined ? null : probeInterval / 1000,
         cache: cache === undefined ? false : { ...cache, ttl: cache.ttl / 1000 },
         registry,
@@ -68,6 +70,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
     ]),
     ["cacheTtl", `${cacheTtl / 1000} s`, origins.cacheTtl],
     ["stateFile", stateFile ?? "off", origins.stateFile],
+    ["sessions", sessions.folder ?? "in memory", origins.sessions],
     ["probeInterval", probeInterval === undefined ? "off" : `${probeInterval / 1000} s`, origins.probeInterval],
     ["cache", cache === undefined ? "off" : `answers for ${cache.ttl / 1000} s`, origins.cache],
     ["location", place, origins.location],

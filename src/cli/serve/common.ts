@@ -13,7 +13,7 @@ import type { Common } from "../../gateway/house.js"
 import * as Responses from "../../gateway/openai/responses/store.js"
 import * as Problem from "../../gateway/problem.js"
 import type { Message } from "../../Message.js"
-import * as Sessions from "../../Sessions.js"
+import type * as Sessions from "../../Sessions.js"
 import * as Calls from "./calls.js"
 
 // =============================================================================
@@ -21,12 +21,12 @@ import * as Calls from "./calls.js"
 // =============================================================================
 
 /**
- * What the first process answers its workers.
+ * What the first process answers its workers. `sessions` keeps the conversations.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const answers = Effect.map(Sessions.makeStoreMemory(), (sessions) => {
+export const answers = (sessions: Sessions.Store) => {
   const now = () => performance.now()
   const responses = Responses.makeMemory(now)
   const limits = new Access.Limits(now)
@@ -43,6 +43,7 @@ export const answers = Effect.map(Sessions.makeStoreMemory(), (sessions) => {
       run(sessions.append(id, version, messages)),
     reset: (_: Calls.Hold, id: string) => run(sessions.reset(id)),
     remove: (_: Calls.Hold, id: string) => run(sessions.remove(id)),
+    list: (_: Calls.Hold, options?: Sessions.ListOptions) => run(sessions.list(options)),
     turn: (hold: Calls.Hold, id: string) => {
       const ticket = sessions.turn?.(id)
       if (ticket === undefined) return undefined
@@ -67,9 +68,9 @@ export const answers = Effect.map(Sessions.makeStoreMemory(), (sessions) => {
     },
     spend: (_: Calls.Hold, allowance: Access.Allowance, tokens: number) => limits.spend(allowance, tokens)
   }
-})
+}
 
-type Answers = Effect.Effect.Success<typeof answers>
+type Answers = ReturnType<typeof answers>
 
 // =============================================================================
 // a worker
@@ -86,6 +87,7 @@ const sessionsOf = (first: Calls.Caller<Answers>): Sessions.Store => {
     append: (id, version, messages) => Effect.suspend(() => waited(first.call("append", id, version, messages))),
     reset: (id) => Effect.suspend(() => waited(first.call("reset", id))),
     remove: (id) => Effect.suspend(() => waited(first.call("remove", id))),
+    list: (options) => Effect.suspend(() => waited(first.call("list", options))),
     turn: (id) => {
       const { release, result } = first.begin("turn", [id])
       // Who gives up its place does not wait for it.

@@ -7,6 +7,8 @@ import cluster from "node:cluster"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Cortex from "../../Cortex.js"
+import * as Config from "../../cortex/config.js"
 import * as Gateway from "../../Gateway.js"
 import * as Output from "../output.js"
 import * as Common from "./common.js"
@@ -51,11 +53,13 @@ const gatewayOptions = (flags: Flags): Gateway.Options => ({
   drain: flags.drain === undefined ? undefined : flags.drain * 1000
 })
 
+const cortexOptions = ({ config }: Flags): Cortex.Options => (config === undefined ? {} : { configFile: config })
+
 /** Serves in this process until it is told to stop. */
 const here = Effect.fnUntraced(function* (flags: Flags, workers: number) {
   const running = yield* Gateway.serve({
     gateway: gatewayOptions(flags),
-    cortex: flags.config === undefined ? {} : { configFile: flags.config },
+    cortex: cortexOptions(flags),
     log: say,
     ...(workers === 1 ? {} : { common: Common.ofWorker(say), metrics: Workers.metrics })
   })
@@ -94,7 +98,8 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
     return yield* Effect.never
   }
   if (cluster.isPrimary) {
-    const url = yield* Workers.start(workers, say)
+    const { sessions } = yield* Config.settings(cortexOptions(flags))
+    const url = yield* Workers.start(workers, say, yield* Cortex.makeSessionStore(sessions))
     yield* announce(flags, url)
     return yield* Effect.never
   }

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { InvalidConfig } from "../../Errors.js"
 import { lasting, merge } from "../../gateway/exposition.js"
+import type * as Sessions from "../../Sessions.js"
 import * as Calls from "./calls.js"
 import * as Common from "./common.js"
 
@@ -71,18 +72,22 @@ const gather = (from: Worker, id: number, all: ReadonlyArray<Worker>, known: Kno
 
 /**
  * Starts so many workers, which end with the scope, and gives their address once each of them listens, or has ended
- * and at least one listens.
+ * and at least one listens. `sessions` keeps the conversations of all of them.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const start = (count: number, say: (text: string) => void): Effect.Effect<string, InvalidConfig, Scope.Scope> =>
+export const start = (
+  count: number,
+  say: (text: string) => void,
+  sessions: Sessions.Store
+): Effect.Effect<string, InvalidConfig, Scope.Scope> =>
   Effect.gen(function* () {
     const workers = new Set<Worker>()
     const ready = new Set<Worker>()
     /** Those that were still starting when the settings changed: a signal would have ended them. */
     const late = new Set<Worker>()
-    const answers = yield* Common.answers
+    const answers = Common.answers(sessions)
     const known: Known = { last: new Map(), gone: "" }
     let stopping = false
     let ids = 0

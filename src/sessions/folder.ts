@@ -1,0 +1,265 @@
+/**
+ * Conversations in a folder, which outlive the process and which several processes may use at the same time.
+ *
+ * A conversation is a folder of its own, and what is said at once is a file in it that never changes: `1.json`, `2.json`
+ * and so on. The next file is made elsewhere and then linked to its name, which fails where another process was faster:
+ * so no lock is needed, nothing is ever half written, and nobody's turn is lost. To begin anew is a file, too; those
+ * before it no longer count, and are deleted.
+ *
+ * @since 0.1.0
+ */
+import type { PlatformError } from "@effect/platform/Error"
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Path from "@effect/platform/Path"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { SessionsUnavailable } from "../Errors.js"
+import { Message } from "../Message.js"
+import { SessionStore, type Store } from "../Sessions.js"
+import { newest, summary } from "./summary.js"
+import * as Turns from "./turns.js"
+
+/**
+ * - `folder`: made when it is first needed
+ * - `maxSessions`: when one more is created, the one that was not written to for longest is deleted; default 10,000
+ * - `ttl`: a conversation that was not written to for so long is deleted when it is met, in milliseconds; default never
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  readonly folder: string
+  readonly maxSessions?: number | undefined
+  readonly ttl?: number | undefined
+}
+
+/** Other names could lead elsewhere, or be one and the same on some file systems. */
+const isId = (id: string): boolean => /^[a-z0-9-]{1,128}$/.test(id)
+
+const Entry = Schema.parseJson(
+  Schema.Struct({
+    /** What was said before does not count any more. */
+    reset: Schema.optionalWith(Schema.Literal(true), { exact: true }),
+    messages: Schema.Array(Message)
+  })
+)
+type Entry = typeof Entry.Type
+const decode = Schema.decode(Entry)
+const encode = Schema.encodeSync(Entry)
+
+/** So often a conversation is read again that others change meanwhile. */
+const maxReadings = 20
+
+/** So many files are read at the same time. */
+const readers = { concurrency: 16 } as const
+
+const numberOf = (file: string): number | undefined => {
+  const digits = /^([1-9]\d{0,14})\.json$/.exec(file)?.[1]
+  return digits === undefined ? undefined : Number(digits)
+}
+
+const is = (reason: "NotFound" | "AlreadyExists", error: PlatformError): boolean =>
+  error._tag === "SystemError" && error.reason === reason
+
+/** `undefined` instead of a failure for this reason. */
+const unless =
+  (reason: "NotFound" | "AlreadyExists") =>
+  <A, E, R>(effect: Effect.Effect<A, E | PlatformError, R>) =>
+    Effect.catchIf(
+      effect,
+      (error): error is Extract<E | PlatformError, PlatformError> => is(reason, error as PlatformError),
+      () => Effect.succeed(undefined)
+    )
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.fnUntraced(function* ({
+  folder,
+  maxSessions = 10_000,
+  ttl = Number.POSITIVE_INFINITY
+}: Options): Effect.fn.Return<Store, never, FileSystem.FileSystem | Path.Path> {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const clock = yield* Effect.clock
+  const at = (id: string, ...rest: ReadonlyArray<string>) => path.join(folder, id, ...rest)
+  const away = () => path.join(folder, `.${globalThis.crypto.randomUUID()}`)
+
+  /** The numbers of the files of a conversation, in order; `undefined` where there is none, or it is too old. */
+  const numbers = Effect.fnUntraced(function* (id: string) {
+    if (!isId(id)) return undefined
+    if (ttl !== Number.POSITIVE_INFINITY && (yield* usedAt(id)) + ttl <= clock.unsafeCurrentTimeMillis()) {
+      yield* discard(id)
+      return undefined
+    }
+    const files = yield* fs.readDirectory(at(id))
+    return files.flatMap((file) => numberOf(file) ?? []).sort((a, b) => a - b)
+  }, unless("NotFound"))
+  const usedAt = (id: string) =>
+    Effect.map(fs.stat(at(id)), ({ mtime }) =>
+      Option.match(mtime, { onNone: () => 0, onSome: (date) => date.getTime() })
+    )
+
+  /** False where it is gone already. What others write into it meanwhile goes with it. */
+  const discard = Effect.fnUntraced(function* (id: string) {
+    const trash = away()
+    const moved = yield* fs.rename(at(id), trash).pipe(Effect.as(true), unless("NotFound"))
+    if (moved === undefined) return false
+    yield* fs.remove(trash, { recursive: true })
+    return true
+  })
+
+  const entry = (id: string, number: number) =>
+    Effect.flatMap(fs.readFileString(at(id, `${number}.json`)), (text) =>
+      Effect.mapError(
+        decode(text),
+        () =>
+          new SessionsUnavailable({ reason: `${at(id, `${number}.json`)} cannot be read as part of a conversation` })
+      )
+    )
+
+  /** From the last beginning on; `undefined` where others change it while it is read. */
+  const reading = Effect.fnUntraced(function* (id: string, all: ReadonlyArray<number>) {
+    const version = all.at(-1) ?? 0
+    const entries: Array<Entry> = []
+    for (let end = all.length; end > 0; end -= readers.concurrency) {
+      const some = all.slice(Math.max(0, end - readers.concurrency), end)
+      const found = yield* unless("NotFound")(Effect.forEach(some, (number) => entry(id, number), readers))
+      if (found === undefined) return undefined
+      const start = found.findLastIndex(({ reset }) => reset === true)
+      entries.unshift(...found.slice(Math.max(0, start)))
+      if (start >= 0) break
+    }
+    const whole = entries[0]?.reset === true || entries.length === version
+    const last = all.slice(all.length - entries.length)
+    if (!whole || last.some((number, i) => i > 0 && number !== (last[i - 1] ?? 0) + 1)) return undefined
+    return { version, messages: entries.flatMap(({ messages }) => messages) }
+  })
+
+  const load = Effect.fnUntraced(function* (id: string) {
+    for (let i = 0; i < maxReadings; i++) {
+      const all = yield* numbers(id)
+      if (all === undefined) return undefined
+      const stored = yield* reading(id, all)
+      if (stored !== undefined) return stored
+      yield* Effect.sleep(i)
+    }
+    return yield* new SessionsUnavailable({ reason: `${at(id)} has parts missing, or changes all the time` })
+  })
+
+  /** Puts a file after the one of this number, unless another is there; false also where there is no such conversation. */
+  const put = Effect.fnUntraced(function* (id: string, after: number, content: Entry) {
+    const file = at(id, `${after + 1}.json`)
+    const temporary = away()
+    const write = Effect.scoped(
+      Effect.flatMap(fs.open(temporary, { flag: "wx", mode: 0o600 }), (open) =>
+        Effect.zipRight(open.writeAll(new TextEncoder().encode(encode(content))), open.sync)
+      )
+    )
+    const linked = yield* write.pipe(
+      Effect.zipRight(fs.link(temporary, file)),
+      Effect.as(true),
+      unless("AlreadyExists"),
+      unless("NotFound"),
+      Effect.ensuring(Effect.ignore(fs.remove(temporary)))
+    )
+    if (linked === undefined) return false
+    // The name may have been free again because all was forgotten meanwhile: then it would be lost with that.
+    const all = (yield* numbers(id)) ?? []
+    const later = yield* Effect.forEach(
+      all.filter((number) => number > after + 1),
+      (number) => unless("NotFound")(entry(id, number))
+    )
+    const counts = later.every((one) => one !== undefined && one.reset !== true)
+    if (counts && (after === 0 || all.includes(after))) return true
+    yield* unless("NotFound")(fs.remove(file))
+    return false
+  }, Effect.uninterruptible)
+
+  /** Those that were not written to for longest go. One that goes at the same time is gone all the same. */
+  const makeRoom = Effect.gen(function* () {
+    const ids = (yield* fs.readDirectory(folder)).filter(isId)
+    if (ids.length < maxSessions) return
+    const ages = yield* Effect.forEach(
+      ids,
+      (id) => Effect.map(unless("NotFound")(usedAt(id)), (time) => ({ id, time: time ?? 0 })),
+      readers
+    )
+    const surplus = ages.sort((a, b) => a.time - b.time).slice(0, ids.length - maxSessions + 1)
+    yield* Effect.forEach(surplus, ({ id }) => discard(id), { discard: true })
+  })
+
+  const told = <A>(effect: Effect.Effect<A, PlatformError | SessionsUnavailable>) =>
+    Effect.mapError(effect, (error) =>
+      error._tag === "SessionsUnavailable"
+        ? error
+        : new SessionsUnavailable({ reason: `the folder ${folder} cannot be used: ${error.message}` })
+    )
+
+  return {
+    create: (id) =>
+      Effect.gen(function* () {
+        if (!isId(id)) return yield* new SessionsUnavailable({ reason: `'${id}' cannot be the name of a folder` })
+        yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 })
+        yield* makeRoom
+        return (
+          (yield* fs.makeDirectory(at(id), { mode: 0o700 }).pipe(Effect.as(true), unless("AlreadyExists"))) ?? false
+        )
+      }).pipe(told),
+    load: (id) => told(Effect.map(load(id), Option.fromNullable)),
+    append: (id, expectedVersion, messages) =>
+      told(isId(id) ? put(id, expectedVersion, { messages }) : Effect.succeed(false)),
+    reset: (id) =>
+      Effect.gen(function* () {
+        while (true) {
+          const all = yield* numbers(id)
+          if (all === undefined) return false
+          if (!(yield* put(id, all.at(-1) ?? 0, { reset: true, messages: [] }))) continue
+          // In their order: see `put`.
+          for (const number of all) yield* unless("NotFound")(fs.remove(at(id, `${number}.json`)))
+          return true
+        }
+      }).pipe(Effect.uninterruptible, told),
+    remove: (id) =>
+      told(Effect.flatMap(numbers(id), (all) => (all === undefined ? Effect.succeed(false) : discard(id)))),
+    list: (options) =>
+      Effect.gen(function* () {
+        const ids = (yield* unless("NotFound")(fs.readDirectory(folder))) ?? []
+        const all = yield* Effect.forEach(
+          ids.filter(isId),
+          (id) =>
+            Effect.map(unless("NotFound")(usedAt(id)), (time) => (time === undefined ? [] : [{ id, usedAt: time }])),
+          readers
+        )
+        const found = yield* Effect.forEach(
+          newest(all.flat(), options),
+          ({ id, usedAt }) =>
+            Effect.map(load(id), (stored) => (stored === undefined ? [] : [summary(id, usedAt, stored.messages)])),
+          readers
+        )
+        return found.flat()
+      }).pipe(told),
+    // Those of this process: what another one says at the same time goes in between.
+    turn: Turns.make()
+  }
+})
+
+/**
+ * Keeps conversations in a folder, which is made when it is first needed, and which others may not look into.
+ *
+ * @example
+ * import { NodeContext } from "@effect/platform-node"
+ * import { Cortex, SessionFolder } from "aicortex"
+ * import { Layer } from "effect"
+ *
+ * const store = SessionFolder.layer({ folder: "sessions" }).pipe(Layer.provide(NodeContext.layer))
+ * const cortex = Cortex.layer({}, { store })
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options: Options): Layer.Layer<SessionStore, never, FileSystem.FileSystem | Path.Path> =>
+  Layer.effect(SessionStore, make(options))
