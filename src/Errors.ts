@@ -256,7 +256,7 @@ export class Overloaded extends Schema.TaggedError<Overloaded>("aicortex/Overloa
   override get message() {
     return (
       `All servers of '${this.model}' are busy and ${this.queued} requests are waiting already. ` +
-      `Try again in about ${Math.ceil(this.retryAfter / 1000)} s, add a server, or raise maxInFlight.`
+      `Try again in about ${Math.ceil(this.retryAfter / 1000)} s, add a server, or raise maxInFlight or maxQueued.`
     )
   }
 }

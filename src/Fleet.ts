@@ -178,7 +178,7 @@ export class Fleet extends Context.Tag("aicortex/Fleet")<Fleet, Service>() {}
  */
 const ollamaPlaces = 4
 
-/** How many may wait for one model: so many per server, and at least so many in all. */
+/** How many may wait for one model where nobody says: so many per server, and at least so many in all. */
 const queuedPerServer = 4
 const leastCapacity = 512
 
@@ -239,7 +239,7 @@ export const make = Effect.gen(function* () {
     // The line outlives the list of servers that it was made for.
     const before = hosts.length === 0 ? undefined : stateAt(made, 0).slots.at(-1)?.pool.line
     if (before !== undefined) made.line = before
-    made.line.capacity = Math.max(leastCapacity, queuedPerServer * hosts.length)
+    made.line.capacity = settings.maxQueued ?? Math.max(leastCapacity, queuedPerServer * hosts.length)
     hosts.forEach((host, at) => {
       const state = stateAt(made, at)
       const { server } = state

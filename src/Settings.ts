@@ -21,6 +21,8 @@ import type { Location, Server } from "./Server.js"
  * - `stateFile`: where what was learned of the servers is kept between two runs; `undefined`: nowhere
  * - `probeInterval`: every so many milliseconds a small request finds out whether a server can be reached; `undefined`:
  *   never
+ * - `maxQueued`: how many calls may wait for a place on the servers of a model; `undefined`: 512, or 4 per server where that
+ *   is more
  * - `discoveryTtl`: how long a server's list of models is believed, in milliseconds; default 300,000
  * - `hedge`: whether a second server is asked where the first is late and a call does not say; default no
  * - `cache`: how answers are kept where a call does not say; `undefined` where they are kept only if it does
@@ -41,6 +43,7 @@ export interface Settings {
   readonly parallel: number | undefined
   readonly stateFile: string | undefined
   readonly probeInterval: number | undefined
+  readonly maxQueued: number | undefined
   readonly hedge: Options["hedge"]
   readonly cache: CachePolicy | undefined
   readonly sessions: SessionPolicy
@@ -97,6 +100,7 @@ export const empty: Settings = {
   parallel: undefined,
   stateFile: undefined,
   probeInterval: undefined,
+  maxQueued: undefined,
   hedge: false,
   cache: undefined,
   sessions: {}

@@ -77,6 +77,22 @@ describe("places", () => {
     await Promise.all([first, ...calls])
   })
 
+  it("as many may wait as is said: a thousand at once, or nobody", async () => {
+    const server = await fleet.ollama({ reply: "Well." })
+    const patient = fleet.cortex([{ url: server.url, maxInFlight: 8 }], { maxQueued: 1_000 })
+    const answers = await Promise.all(Array.from({ length: 1_000 }, () => patient.chat("Hi")))
+    expect(new Set(answers)).toEqual(new Set(["Well."]))
+    const hung = await fleet.ollama({ faults: { kind: "hang" } })
+    const proud = fleet.cortex([{ url: hung.url, maxInFlight: 1 }], { maxQueued: 0 })
+    const first = failure(proud.chat("Hi"))
+    await hung.waitForChats(1)
+    expect(await failure(proud.chat("Hi"))).toMatchObject({ _tag: "Overloaded", queued: 0 })
+    await proud.close()
+    await first
+    const wrong = fleet.cortex([server.url], { maxQueued: -1 })
+    expect(await failure(wrong.chat("Hi"))).toMatchObject({ _tag: "InvalidConfig", field: "maxQueued" })
+  })
+
   it("who leaves the queue, or whose deadline passes there, was never sent", async () => {
     const server = await fleet.ollama({ faults: { kind: "hang" } })
     const cortex = fleet.cortex([{ url: server.url, maxInFlight: 1 }])

@@ -10,6 +10,7 @@
  * | what was learned of the servers | `AICORTEX_STATE` (a file, or `off`) | `stateFile` |
  * | conversations | `AICORTEX_SESSIONS` (a folder, or `off`) | `sessions` |
  * | whether servers can be reached, asked every so many seconds | `AICORTEX_PROBE_INTERVAL` | `probeInterval` |
+ * | how many calls may wait for a model | | `maxQueued` |
  * | where you are | `AICORTEX_LOCATION` (`latitude,longitude`) | `location` |
  * | reusable system prompts | | `personas` |
  * | whether, and how, answers are kept | | `cache` |
@@ -66,6 +67,8 @@ export interface SessionOptions extends Omit<Settings.SessionPolicy, "folder"> {
  * - `defaultSessionFolder`: the folder where nobody names one, nor says `false`
  * - `stateFile`: a file in which what is learned of the servers is kept for the next run; default `false`: nowhere. See
  *   `Fleet.Saved`
+ * - `maxQueued`: how many calls may wait for a place where all servers of a model are full; 0: none; default 512, or 4 per
+ *   server where that is more. One more ends with `Overloaded`
  * - `probeInterval`: every so many milliseconds each of your servers is asked a small thing, at least 1,000; default:
  *   never. See `Probes`
  * - `defaultStateFile`: the file where nobody names one, nor says `false`
@@ -92,6 +95,7 @@ export interface Options {
   readonly defaultSessionFolder?: string | undefined
   readonly stateFile?: string | false | undefined
   readonly defaultStateFile?: string | undefined
+  readonly maxQueued?: number | undefined
   readonly probeInterval?: number | undefined
   readonly hedge?: boolean | { readonly after: number } | undefined
   readonly cache?: boolean | CacheOptions | undefined
@@ -120,6 +124,9 @@ const wholeAboveZero = (value: number | undefined, field: string, source: string
   value === undefined || (Number.isSafeInteger(value) && value > 0)
     ? Effect.succeed(value)
     : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a whole number from 1` }))
+
+const wholeFromZero = (value: number | undefined, field: string, source: string) =>
+  value === 0 ? Effect.succeed(value) : wholeAboveZero(value, field, source)
 
 /** A number above 0, of a variable of the environment. */
 const positiveText = (text: string | undefined, name: string) =>
@@ -276,7 +283,8 @@ export interface Resolved {
       | "stateFile"
       | "sessions"
       | "hedge"
-      | "probeInterval"]: string
+      | "probeInterval"
+      | "maxQueued"]: string
   }
   readonly file: string | undefined
 }
@@ -308,7 +316,8 @@ const optionKeys = new Set([
   "stateFile",
   "defaultStateFile",
   "hedge",
-  "probeInterval"
+  "probeInterval",
+  "maxQueued"
 ])
 
 /**
@@ -397,6 +406,10 @@ export const resolve = Effect.fnUntraced(function* (
     ],
     ["the file", seconds(file.probeInterval)]
   )
+  const maxQueued = first(
+    [given, yield* wholeFromZero(options.maxQueued, "maxQueued", given)],
+    ["the file", file.maxQueued]
+  )
   const fileHedge = typeof file.hedge === "object" ? { after: file.hedge.after * 1000 } : file.hedge
   const hedge = first<boolean | { readonly after: number }>([given, options.hedge], ["the file", fileHedge])
   if (hedge.value !== undefined && !isHedge(hedge.value)) {
@@ -437,6 +450,7 @@ export const resolve = Effect.fnUntraced(function* (
       parallel: yield* positiveText(parallel, "OLLAMA_NUM_PARALLEL"),
       stateFile: (stateFile.value ?? options.defaultStateFile) || undefined,
       probeInterval: probeInterval.value,
+      maxQueued: maxQueued.value,
       discoveryTtl: (yield* positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
       hedge: hedge.value ?? Settings.empty.hedge,
       cache: yield* cachePolicy(cache.value ?? false, cache.origin),
@@ -458,7 +472,8 @@ export const resolve = Effect.fnUntraced(function* (
       stateFile: stateFile.origin,
       sessions: sessionFolder.origin,
       hedge: hedge.origin,
-      probeInterval: probeInterval.origin
+      probeInterval: probeInterval.origin,
+      maxQueued: maxQueued.origin
     },
     file: alone ? undefined : path
   }

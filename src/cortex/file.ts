@@ -65,6 +65,7 @@ export const File = Schema.Struct({
   stateFile: Schema.optional(Schema.Union(Schema.NonEmptyString, Schema.Literal(false))),
   /** In seconds. */
   probeInterval: Schema.optional(Schema.Number.pipe(Schema.greaterThanOrEqualTo(1))),
+  maxQueued: Schema.optional(Schema.NonNegativeInt),
   hedge: Schema.optional(Schema.Union(Schema.Boolean, Schema.Struct({ after: Schema.Positive }))),
   /** `ttl` in seconds. */
   cache: Schema.optional(

@@ -30,7 +30,19 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
     defaultSessionFolder: yield* ConfigFile.sessionFolder
   })
   const exists = yield* Effect.orElseSucceed(fs.exists(file), () => false)
-  const { cache, cacheTtl, location, model, personas, probeInterval, registry, servers, sessions, stateFile } = settings
+  const {
+    cache,
+    cacheTtl,
+    location,
+    maxQueued,
+    model,
+    personas,
+    probeInterval,
+    registry,
+    servers,
+    sessions,
+    stateFile
+  } = settings
   if (json) {
     return yield* Output.writeJson({
       file,
@@ -47,6 +59,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
         stateFile: stateFile ?? false,
         sessions: sessions.folder ?? false,
         probeInterval: probeInterval === undefined ? null : probeInterval / 1000,
+        maxQueued: maxQueued ?? null,
         cache: cache === undefined ? false : { ...cache, ttl: cache.ttl / 1000 },
         registry,
         location: location ?? null,
@@ -72,6 +85,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
     ["stateFile", stateFile ?? "off", origins.stateFile],
     ["sessions", sessions.folder ?? "in memory", origins.sessions],
     ["probeInterval", probeInterval === undefined ? "off" : `${probeInterval / 1000} s`, origins.probeInterval],
+    ["maxQueued", maxQueued === undefined ? "512, or 4 per server" : String(maxQueued), origins.maxQueued],
     ["cache", cache === undefined ? "off" : `answers for ${cache.ttl / 1000} s`, origins.cache],
     ["location", place, origins.location],
     ...list(registry).map((folder, i) => [i === 0 ? "registry" : "", folder, i === 0 ? origins.registry : ""]),
