@@ -76,7 +76,7 @@ const reset = Command.make("reset", { id }, ({ id }) => Effect.flatMap(run, ({ r
 
 const removeAbout: About = {
   about: ["Delete conversations."],
-  takes: "ID...",
+  takes: "ID…",
   examples: ["aicortex sessions remove ID"]
 }
 const remove = Command.make("remove", { ids: Args.atLeast(id, 1) }, ({ ids }) =>
