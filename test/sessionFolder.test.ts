@@ -17,6 +17,7 @@ import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
+import { build } from "esbuild"
 import * as fc from "fast-check"
 import { afterAll, afterEach, assert, describe, expect, it } from "vitest"
 import type { SessionsUnavailable } from "../src/Errors.js"
@@ -273,7 +274,23 @@ describe("conversations in a folder", () => {
     const folder = newFolder()
     const store = await open(folder)
     await run(store.create("a"))
-    const program = fileURLToPath(new URL("./support/sessionWriter.mjs", import.meta.url))
+    const root = fileURLToPath(new URL("..", import.meta.url))
+    // Inside node_modules, so that bare imports resolve.
+    const cache = join(root, "node_modules", ".cache", "aicortex-test")
+    mkdirSync(cache, { recursive: true })
+    const outdir = mkdtempSync(join(cache, "sessions-"))
+    stops.push(async () => rmSync(outdir, { recursive: true }))
+    const program = join(outdir, "sessionWriter.mjs")
+    await build({
+      entryPoints: [join(root, "test/support/sessionWriter.ts")],
+      outfile: program,
+      bundle: true,
+      format: "esm",
+      platform: "node",
+      target: "node20",
+      external: ["node-llama-cpp"],
+      alias: { aicortex: join(root, "src/index.ts") }
+    })
     const writer = (name: string) =>
       new Promise<number | null>((resolve, reject) => {
         const child = fork(program, [folder, "a", name, "25"], { stdio: "inherit" })
