@@ -69,7 +69,13 @@ export type {
    */
   Result
 } from "./failover/call.js"
-export type { EmbedCall } from "./failover/embedding.js"
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  EmbedCall
+} from "./failover/embedding.js"
 export {
   /**
    * @since 0.1.0

@@ -6,6 +6,8 @@
 import type { ChatRequest } from "../ChatRequest.js"
 
 /**
+ * The fields of a body, as they are written.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -28,29 +28,20 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { decodeOptions, defaults } from "../ChatRequest.js"
+import { defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
-import * as ResponseCache from "../ResponseCache.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
 import { type File, type FileServer, filePath, optionalString, readFile } from "./file.js"
 import * as Forms from "./forms.js"
-
-/**
- * How answers are kept. Whatever is left out has its default.
- *
- * @since 0.1.0
- * @category models
- */
-export type CacheOptions = { readonly [K in keyof Settings.CachePolicy]?: Settings.CachePolicy[K] | undefined }
+import type { CacheOptions, SessionOptions } from "./policies.js"
+import * as Policies from "./policies.js"
 
 /**
  * @since 0.1.0
  * @category models
  */
-export interface SessionOptions extends Omit<Settings.SessionPolicy, "folder"> {
-  readonly folder?: string | false | undefined
-}
+export type { CacheOptions, SessionOptions } from "./policies.js"
 
 /**
  * What a program may set. Whatever is left out comes from the environment, the configuration file, and the defaults.
@@ -113,89 +104,6 @@ const fromFile = Effect.fnUntraced(function* (server: string | FileServer, sourc
     () => new InvalidConfig({ source, field: "servers.apiKey", reason: `the environment variable ${name} is not set` })
   )
   return yield* Server.fromOptions({ ...server, apiKey: key }, source)
-})
-
-const positive = (value: number | undefined, field: string, source: string) =>
-  value === undefined || (Number.isFinite(value) && value > 0)
-    ? Effect.succeed(value)
-    : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a number above 0` }))
-
-const wholeAboveZero = (value: number | undefined, field: string, source: string) =>
-  value === undefined || (Number.isSafeInteger(value) && value > 0)
-    ? Effect.succeed(value)
-    : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a whole number from 1` }))
-
-const wholeFromZero = (value: number | undefined, field: string, source: string) =>
-  value === 0 ? Effect.succeed(value) : wholeAboveZero(value, field, source)
-
-/** A number above 0, of a variable of the environment. */
-const positiveText = (text: string | undefined, name: string) =>
-  text === undefined
-    ? Effect.succeed(undefined)
-    : Number.isNaN(Number(text))
-      ? Effect.fail(new InvalidConfig({ source: "the environment", field: name, reason: `'${text}' is not a number` }))
-      : positive(Number(text), name, "the environment")
-
-/** Who asks more often than once a second asks for nothing else. */
-const atLeastASecond = (milliseconds: number | undefined, field: string, source: string) =>
-  milliseconds === undefined || (Number.isFinite(milliseconds) && milliseconds >= 1_000)
-    ? Effect.succeed(milliseconds)
-    : Effect.fail(new InvalidConfig({ source, field, reason: "must be at least one second" }))
-
-const isPath = (value: unknown): boolean => typeof value === "string" && value.trim() !== ""
-
-const isOff = (value: string | undefined): boolean => value === "off" || value === "false" || value === "0"
-
-/** The options come before the file, one by one. */
-const sessionPolicy = Effect.fnUntraced(function* (
-  options: SessionOptions,
-  file: SessionOptions,
-  folder: { readonly origin: string; readonly value: string | false | undefined },
-  path: string
-): Effect.fn.Return<Settings.SessionPolicy, InvalidConfig> {
-  if (folder.value !== undefined && folder.value !== false && !isPath(folder.value)) {
-    const reason = "must be a folder, or false"
-    return yield* new InvalidConfig({ source: folder.origin, field: "sessions.folder", reason })
-  }
-  const number = <E>(
-    name: "maxSessions" | "maxBytes" | "ttl",
-    check: (value: number | undefined, field: string, source: string) => Effect.Effect<number | undefined, E>
-  ) =>
-    options[name] === undefined
-      ? check(file[name], `sessions.${name}`, path)
-      : check(options[name], `sessions.${name}`, "the options")
-  const policy = {
-    folder: folder.value === false ? undefined : folder.value,
-    maxSessions: yield* number("maxSessions", wholeAboveZero),
-    maxBytes: yield* number("maxBytes", wholeAboveZero),
-    ttl: yield* number("ttl", positive)
-  }
-  if (policy.folder !== undefined && folder.origin !== "default" && policy.maxBytes !== undefined) {
-    const source = options.maxBytes === undefined ? path : "the options"
-    const reason = "bounds conversations in memory; those in a folder are bounded by maxSessions and ttl"
-    return yield* new InvalidConfig({ source, field: "sessions.maxBytes", reason })
-  }
-  return policy
-})
-
-const isHedge = (hedge: unknown): boolean => Either.isRight(decodeOptions({ hedge }))
-
-const cachePolicy = Effect.fnUntraced(function* (
-  cache: boolean | CacheOptions,
-  source: string
-): Effect.fn.Return<Settings.CachePolicy | undefined, InvalidConfig> {
-  if (cache === false) return undefined
-  const given: unknown = cache
-  if (given !== true && (typeof given !== "object" || given === null)) {
-    return yield* new InvalidConfig({ source, field: "cache", reason: "must be true, false or an object" })
-  }
-  const { maxBytes, maxEntries, ttl } = cache === true ? {} : cache
-  const { defaults } = ResponseCache
-  return {
-    ttl: (yield* positive(ttl, "cache.ttl", source)) ?? defaults.ttl,
-    maxEntries: (yield* wholeAboveZero(maxEntries, "cache.maxEntries", source)) ?? defaults.maxEntries,
-    maxBytes: (yield* wholeAboveZero(maxBytes, "cache.maxBytes", source)) ?? defaults.maxBytes
-  }
 })
 
 /**
@@ -369,17 +277,17 @@ export const resolve = Effect.fnUntraced(function* (
   const ttl = yield* variable("AICORTEX_CACHE_TTL")
   const parallel = yield* variable("OLLAMA_NUM_PARALLEL")
   const cacheTtl = first(
-    [given, yield* positive(options.cacheTtl, "cacheTtl", given)],
-    ["AICORTEX_CACHE_TTL", seconds(yield* positiveText(ttl, "AICORTEX_CACHE_TTL"))],
+    [given, yield* Policies.positive(options.cacheTtl, "cacheTtl", given)],
+    ["AICORTEX_CACHE_TTL", seconds(yield* Policies.positiveText(ttl, "AICORTEX_CACHE_TTL"))],
     ["the file", seconds(file.cacheTtl)]
   )
   const state = yield* variable("AICORTEX_STATE")
   const stateFile = first<string | false>(
     [given, options.stateFile],
-    ["AICORTEX_STATE", isOff(state) ? false : state],
+    ["AICORTEX_STATE", Policies.isOff(state) ? false : state],
     ["the file", file.stateFile]
   )
-  if (stateFile.value !== undefined && stateFile.value !== false && !isPath(stateFile.value)) {
+  if (stateFile.value !== undefined && stateFile.value !== false && !Policies.isPath(stateFile.value)) {
     return yield* new InvalidConfig({
       source: stateFile.origin,
       field: "stateFile",
@@ -389,17 +297,17 @@ export const resolve = Effect.fnUntraced(function* (
   const named = yield* variable("AICORTEX_SESSIONS")
   const sessionFolder = first<string | false>(
     [given, options.sessions?.folder],
-    ["AICORTEX_SESSIONS", isOff(named) ? false : named],
+    ["AICORTEX_SESSIONS", Policies.isOff(named) ? false : named],
     ["the file", file.sessions?.folder],
     ["default", options.defaultSessionFolder]
   )
   const interval = yield* variable("AICORTEX_PROBE_INTERVAL")
   const probeInterval = first(
-    [given, yield* atLeastASecond(options.probeInterval, "probeInterval", given)],
+    [given, yield* Policies.atLeastASecond(options.probeInterval, "probeInterval", given)],
     [
       "AICORTEX_PROBE_INTERVAL",
-      yield* atLeastASecond(
-        seconds(yield* positiveText(interval, "AICORTEX_PROBE_INTERVAL")),
+      yield* Policies.atLeastASecond(
+        seconds(yield* Policies.positiveText(interval, "AICORTEX_PROBE_INTERVAL")),
         "AICORTEX_PROBE_INTERVAL",
         "the environment"
       )
@@ -407,12 +315,12 @@ export const resolve = Effect.fnUntraced(function* (
     ["the file", seconds(file.probeInterval)]
   )
   const maxQueued = first(
-    [given, yield* wholeFromZero(options.maxQueued, "maxQueued", given)],
+    [given, yield* Policies.wholeFromZero(options.maxQueued, "maxQueued", given)],
     ["the file", file.maxQueued]
   )
   const fileHedge = typeof file.hedge === "object" ? { after: file.hedge.after * 1000 } : file.hedge
   const hedge = first<boolean | { readonly after: number }>([given, options.hedge], ["the file", fileHedge])
-  if (hedge.value !== undefined && !isHedge(hedge.value)) {
+  if (hedge.value !== undefined && !Policies.isHedge(hedge.value)) {
     return yield* new InvalidConfig({
       source: hedge.origin,
       field: "hedge",
@@ -446,15 +354,17 @@ export const resolve = Effect.fnUntraced(function* (
       personas: personas.value ?? {},
       location: location.value,
       cacheTtl: cacheTtl.value ?? Settings.empty.cacheTtl,
-      bestServerTtl: (yield* positive(options.bestServerTtl, "bestServerTtl", given)) ?? Settings.empty.bestServerTtl,
-      parallel: yield* positiveText(parallel, "OLLAMA_NUM_PARALLEL"),
+      bestServerTtl:
+        (yield* Policies.positive(options.bestServerTtl, "bestServerTtl", given)) ?? Settings.empty.bestServerTtl,
+      parallel: yield* Policies.positiveText(parallel, "OLLAMA_NUM_PARALLEL"),
       stateFile: (stateFile.value ?? options.defaultStateFile) || undefined,
       probeInterval: probeInterval.value,
       maxQueued: maxQueued.value,
-      discoveryTtl: (yield* positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
+      discoveryTtl:
+        (yield* Policies.positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
       hedge: hedge.value ?? Settings.empty.hedge,
-      cache: yield* cachePolicy(cache.value ?? false, cache.origin),
-      sessions: yield* sessionPolicy(
+      cache: yield* Policies.cachePolicy(cache.value ?? false, cache.origin),
+      sessions: yield* Policies.sessionPolicy(
         options.sessions ?? {},
         { ...file.sessions, ttl: seconds(file.sessions?.ttl) },
         sessionFolder,
