@@ -1,5 +1,5 @@
 /**
- * What a request of either API asks for, in one neutral form.
+ * What a request of any API asks for, in one neutral form.
  *
  * @since 0.1.0
  */
@@ -177,6 +177,33 @@ export const keepAlive = (body: Fields.Fields): number | string | undefined => {
   if (typeof value === "number" && Number.isFinite(value)) return value
   if (typeof value === "string" && /^-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h)?)+$/.test(value.trim())) return value
   return refuse("keep_alive", "must be a number of seconds or a duration such as '5m'")
+}
+
+/**
+ * Ollama's own options, of which `num_ctx` may stand alone.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const options = (body: Fields.Fields): ChatRequest["options"] => {
+  const given = Fields.json(body, "options")
+  const context = Fields.whole(body, "num_ctx", 1)
+  return context === undefined ? given : { ...given, num_ctx: context }
+}
+
+const toolNames = /^[a-zA-Z0-9_.:-]{1,128}$/
+
+/**
+ * What a tool is called.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const toolName = (tool: Fields.Fields, at: string): string => {
+  const name = Fields.needed(tool, "name", `${at}.name`)
+  if (!toolNames.test(name))
+    refuse(`${at}.name`, "must be 1 to 128 letters, digits, dots, colons, dashes or underscores")
+  return name
 }
 
 const levels = ["low", "medium", "high", "max"] as const

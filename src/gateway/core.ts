@@ -6,7 +6,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Access from "./access.js"
-import { type Endpoint, endpoints } from "./endpoints.js"
+import { type Endpoint, endpoints, surfaceOf } from "./endpoints.js"
 import { Exchange } from "./exchange.js"
 import * as Exposition from "./exposition.js"
 import * as Figures from "./figures.js"
@@ -91,7 +91,6 @@ export const make = (owner: Owner) => {
 
   const find = (exchange: Exchange, path: string): { readonly endpoint: Endpoint; readonly rest: string } => {
     const { method = "GET" } = exchange.request
-    if (path.startsWith("/api")) exchange.surface = "ollama"
     let known = endpoints.get(path) ?? (path === "/metrics" ? metricsMethods : undefined)
     let rest = ""
     if (known === undefined) {
@@ -202,6 +201,7 @@ export const make = (owner: Owner) => {
       await endpoint.handler(house, exchange, body, rest)
     } catch (error) {
       if (exchange.left) return
+      exchange.surface = surfaceOf(path, exchange.request.headers)
       const problem = Problem.of(error, house.labels)
       if (problem.code === "internal_error") {
         house.log(`${exchange.id}: ${error instanceof Error ? error.stack : String(error)}`)

@@ -1,4 +1,8 @@
+import type { IncomingHttpHeaders } from "node:http"
 import { version } from "../internal/version.js"
+import * as AnthropicEvents from "./anthropic/events.js"
+import * as AnthropicModels from "./anthropic/models.js"
+import * as AnthropicRequest from "./anthropic/request.js"
 import type { Ask } from "./ask.js"
 import type { Codec } from "./codec.js"
 import * as Embeddings from "./embeddings.js"
@@ -45,6 +49,19 @@ export interface Endpoint {
 }
 
 /**
+ * Whose words an answer at this path is told in. Clients of Anthropic's say which version of the API they speak, also
+ * where it has paths of OpenAI's.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const surfaceOf = (path: string, headers?: IncomingHttpHeaders): Surface => {
+  if (path.startsWith("/api")) return "ollama"
+  if (path.startsWith("/v1/messages") || headers?.["anthropic-version"] !== undefined) return "anthropic"
+  return "openai"
+}
+
+/**
  * Every endpoint, by its path and then by its method.
  *
  * @since 0.1.0
@@ -78,7 +95,7 @@ const at = (
     open: options.open ?? false,
     admin: options.admin ?? false,
     counts: options.counts ?? false,
-    surface: path.startsWith("/api") ? "ollama" : "openai",
+    surface: surfaceOf(path),
     route: path
   })
 }
@@ -102,6 +119,22 @@ const ollamaAsk =
     return relay(house, exchange, ask, OllamaRequest.codec(name, generates))
   }
 
+/** Clients of Anthropic's look for the request's name in a header without `x-`. */
+const anthropic =
+  (handler: Handler): Handler =>
+  (house, exchange, body, rest) => {
+    exchange.headers["request-id"] = exchange.id
+    return handler(house, exchange, body, rest)
+  }
+
+/** Two APIs have this path. */
+const either =
+  (openai: Handler, other: Handler): Handler =>
+  (house, exchange, body, rest) =>
+    surfaceOf("", exchange.request.headers) === "anthropic"
+      ? other(house, exchange, body, rest)
+      : openai(house, exchange, body, rest)
+
 const counted = { counts: true }
 at("POST", "/v1/chat/completions", answered(Chat.decode, Chat.codec), counted)
 at("POST", "/v1/completions", answered(Completions.decode, Completions.codec), counted)
@@ -110,8 +143,21 @@ at("GET", "/v1/responses/", (house, exchange, _, id) => Responses.read(house, ex
 at("DELETE", "/v1/responses/", (house, exchange, _, id) => Responses.remove(house, exchange, id))
 at("GET", "/v1/responses/{id}/input_items", (house, exchange, _, id) => Responses.inputItems(house, exchange, id))
 at("POST", "/v1/embeddings", Embeddings.openAI, counted)
-at("GET", "/v1/models", Models.list)
-at("GET", "/v1/models/", (house, exchange, _, id) => Models.one(house, exchange, id))
+at("POST", "/v1/messages", anthropic(answered(AnthropicRequest.decode, AnthropicEvents.codec)), counted)
+at(
+  "POST",
+  "/v1/messages/count_tokens",
+  anthropic((_, exchange, body) => exchange.json({ input_tokens: AnthropicRequest.count(body) }))
+)
+at("GET", "/v1/models", either(Models.list, anthropic(AnthropicModels.list)))
+at(
+  "GET",
+  "/v1/models/",
+  either(
+    (house, exchange, _, id) => Models.one(house, exchange, id),
+    anthropic((house, exchange, _, id) => AnthropicModels.one(house, exchange, id))
+  )
+)
 at("POST", "/v1/sessions", Sessions.create, { reads: false })
 at("GET", "/v1/sessions", Sessions.list)
 at("GET", "/v1/sessions/", (house, exchange, _, id) => Sessions.read(house, exchange, id))

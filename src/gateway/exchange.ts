@@ -19,7 +19,7 @@ import type { Access } from "./settings.js"
  * @since 0.1.0
  * @category models
  */
-export type Surface = "openai" | "ollama"
+export type Surface = "openai" | "ollama" | "anthropic"
 
 const requestId = /^[\w.:-]{1,128}$/
 
@@ -152,15 +152,23 @@ export class Exchange {
     if (attempts !== undefined) this.account.attempts = attempts.length
     if (this.left || this.response.headersSent) return
     const named = { ...problem, requestId: this.id }
-    const body = this.surface === "ollama" ? Problem.ollama(named) : Problem.openAI(named)
     const headers: Headers = attempts === undefined ? {} : { "x-aicortex-attempts": attempts.length }
     if (problem.retryAfter !== undefined) headers["retry-after"] = Math.max(1, Math.ceil(problem.retryAfter / 1000))
     if (problem.status === 401) headers["www-authenticate"] = "Bearer"
+    let { status } = problem
+    let body: object
+    if (this.surface === "openai") body = Problem.openAI(named)
+    else if (this.surface === "ollama") body = Problem.ollama(named)
+    else {
+      body = Problem.anthropic(named)
+      status = Problem.anthropicStatus(problem)
+      headers["request-id"] = this.id
+    }
     if (this.request.complete || this.isSmall()) {
-      this.json(body, problem.status, headers)
+      this.json(body, status, headers)
       return
     }
-    this.json(body, problem.status, { ...headers, connection: "close" })
+    this.json(body, status, { ...headers, connection: "close" })
     this.linger()
   }
 
@@ -242,7 +250,7 @@ export class Exchange {
   fields(max: number): Promise<Fields.Fields> {
     const type = this.request.headers["content-type"]
     // Ollama takes JSON under any name.
-    if (this.surface === "openai" && type !== undefined && !/^application\/([\w.+-]*\+)?json\s*(;|$)/i.test(type)) {
+    if (this.surface !== "ollama" && type !== undefined && !/^application\/([\w.+-]*\+)?json\s*(;|$)/i.test(type)) {
       throw new Problem.Refusal(
         Problem.make(415, `The body must be application/json, not ${type.slice(0, 100)}.`, "unsupported_media_type")
       )

@@ -1,6 +1,6 @@
 /**
  * Reads the fields of a request body, and refuses what is of the wrong type or out of range, by its name. `null` is as
- * good as nothing, as both APIs have it.
+ * good as nothing, as all of the APIs have it.
  *
  * @since 0.1.0
  */

@@ -20,8 +20,10 @@ export const summaries: ReadonlyArray<readonly [method: string, path: string, ab
   ["DELETE", "/v1/responses/{id}", "Forgets a response (OpenAI)"],
   ["GET", "/v1/responses/{id}/input_items", "What a response was given to answer (OpenAI)"],
   ["POST", "/v1/embeddings", "Embeddings of texts (OpenAI)"],
-  ["GET", "/v1/models", "The models of the fleet (OpenAI)"],
-  ["GET", "/v1/models/{id}", "One model (OpenAI)"],
+  ["POST", "/v1/messages", "A message, whole or as events (Anthropic)"],
+  ["POST", "/v1/messages/count_tokens", "About how many tokens a prompt has (Anthropic)"],
+  ["GET", "/v1/models", "The models of the fleet (OpenAI; with anthropic-version: Anthropic)"],
+  ["GET", "/v1/models/{id}", "One model (OpenAI; with anthropic-version: Anthropic)"],
   ["POST", "/v1/sessions", "A new conversation that the gateway remembers"],
   ["GET", "/v1/sessions", "The conversations that were used last, at most 50"],
   ["GET", "/v1/sessions/{id}", "What was said in a conversation"],
@@ -71,6 +73,22 @@ const problem = {
 }
 const ollamaProblem = { type: "object", required: ["error"], properties: { error: text, request_id: text } }
 
+const anthropicProblem = {
+  type: "object",
+  required: ["type", "error", "request_id"],
+  properties: {
+    type: { const: "error" },
+    error: {
+      type: "object",
+      required: ["type", "message"],
+      properties: { type: text, message: text, attempts: { type: "array", items: object } }
+    },
+    request_id: text
+  }
+}
+const problemOf = (path: string): object =>
+  path.startsWith("/api") ? ollamaProblem : path.startsWith("/v1/messages") ? anthropicProblem : problem
+
 const requestHeaders = [
   {
     name: "X-Request-Id",
@@ -95,6 +113,7 @@ const streams: { readonly [path: string]: string } = {
   "/v1/chat/completions": "text/event-stream",
   "/v1/completions": "text/event-stream",
   "/v1/responses": "text/event-stream",
+  "/v1/messages": "text/event-stream",
   "/api/chat": "application/x-ndjson",
   "/api/generate": "application/x-ndjson",
   "/api/pull": "application/x-ndjson"
@@ -106,6 +125,7 @@ const answers: ReadonlySet<string> = new Set([
   "/v1/chat/completions",
   "/v1/completions",
   "/v1/responses",
+  "/v1/messages",
   "/api/chat",
   "/api/generate"
 ])
@@ -118,7 +138,16 @@ const parameter = (name: string, where: "path" | "query" | "header", description
   schema: text
 })
 
+const anthropicVersion = parameter("anthropic-version", "header", "Has the answer in the form of Anthropic's API.")
+
 const queries: { readonly [path: string]: ReadonlyArray<object> } = {
+  "/v1/models": [
+    anthropicVersion,
+    parameter("limit", "query", "With anthropic-version: so many models at most, from 1 to 1,000. Default: 1,000."),
+    parameter("after_id", "query", "With anthropic-version: the model that the page goes on behind."),
+    parameter("before_id", "query", "With anthropic-version: the model that the page ends before.")
+  ],
+  "/v1/models/{id}": [anthropicVersion],
   "/v1/responses/{id}/input_items": [
     parameter("limit", "query", "So many items at most, from 1 to 100. Default: 20."),
     parameter("order", "query", "asc or desc. Default: desc, the latest first."),
@@ -175,7 +204,7 @@ const operation = (method: string, path: string, summary: string): object => {
       [method === "POST" && path === "/v1/sessions" ? 201 : 200]: succeeded(path),
       default: {
         description: "What is wrong.",
-        content: { "application/json": { schema: path.startsWith("/api") ? ollamaProblem : problem } }
+        content: { "application/json": { schema: problemOf(path) } }
       }
     }
   }
@@ -197,10 +226,15 @@ export const document = {
   info: {
     title: "aicortex",
     version,
-    description: "A fleet of language-model servers behind one OpenAI- and Ollama-compatible server."
+    description: "A fleet of language-model servers behind one OpenAI-, Anthropic- and Ollama-compatible server."
   },
-  security: [{}, { key: [] }],
-  components: { securitySchemes: { key: { type: "http", scheme: "bearer" } } },
+  security: [{}, { key: [] }, { header: [] }],
+  components: {
+    securitySchemes: {
+      key: { type: "http", scheme: "bearer" },
+      header: { type: "apiKey", in: "header", name: "x-api-key" }
+    }
+  },
   paths
 }
 
@@ -222,8 +256,8 @@ export const page = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>aicortex</title>
 <style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:56rem;padding:0 1rem}td{padding:.2rem .8rem .2rem 0;vertical-align:top}pre{background:#f4f4f4;padding:1rem;overflow:auto}</style>
 </head><body><h1>aicortex ${version}</h1>
-<p>A fleet of language-model servers behind one server. Point any OpenAI client at <code>/v1</code>, and any Ollama
-client at this address. The whole API is in <a href="/openapi.json">openapi.json</a>.</p>
+<p>A fleet of language-model servers behind one server. Point any OpenAI client at <code>/v1</code>, and any Anthropic
+or Ollama client at this address. The whole API is in <a href="/openapi.json">openapi.json</a>.</p>
 <pre>curl http://HOST:PORT/v1/chat/completions -H 'content-type: application/json' \\
   -d '{"model":"auto","messages":[{"role":"user","content":"Why is the sky blue?"}],"stream":true}'</pre>
 <table>${rows}</table>

@@ -1,5 +1,5 @@
 /**
- * What is wrong, as both APIs say it: never a stack trace, an address (unless it is to be shown) or a key.
+ * What is wrong, as each of the APIs says it: never a stack trace, an address (unless it is to be shown) or a key.
  *
  * @since 0.1.0
  */
@@ -250,6 +250,45 @@ export const openAI = ({ attempts, code, message, param, requestId, type }: Prob
     ...(requestId === undefined ? {} : { request_id: requestId })
   }
 })
+
+const anthropicTypes: { readonly [status: number]: string } = {
+  401: "authentication_error",
+  403: "permission_error",
+  404: "not_found_error",
+  413: "request_too_large",
+  429: "rate_limit_error",
+  504: "timeout_error",
+  529: "overloaded_error"
+}
+
+/**
+ * Anthropic has a status of its own for servers that have too much to do.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const anthropicStatus = ({ code, status }: Problem): number =>
+  code === "overloaded" || code === "servers_busy" ? 529 : status
+
+/**
+ * In Anthropic's shape.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const anthropic = (problem: Problem): object => {
+  const { attempts, message, requestId } = problem
+  const status = anthropicStatus(problem)
+  return {
+    type: "error",
+    error: {
+      type: anthropicTypes[status] ?? (status >= 500 ? "api_error" : "invalid_request_error"),
+      message,
+      ...(attempts === undefined ? {} : { attempts })
+    },
+    request_id: requestId ?? null
+  }
+}
 
 /**
  * In Ollama's shape.

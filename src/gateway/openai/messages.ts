@@ -5,6 +5,7 @@
  */
 import type { Format, ToolChoice, ToolDefinition } from "../../ChatRequest.js"
 import type * as Message from "../../Message.js"
+import * as Ask from "../ask.js"
 import * as Fields from "../fields.js"
 import { refuse } from "../problem.js"
 
@@ -165,8 +166,6 @@ export const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> =>
   })
 }
 
-const toolName = /^[a-zA-Z0-9_.:-]{1,128}$/
-
 /**
  * @since 0.1.0
  * @category constructors
@@ -185,9 +184,7 @@ export const tools = (body: Fields.Fields): ReadonlyArray<ToolDefinition> =>
  * @category constructors
  */
 export const definition = (inner: Fields.Fields, at: string): ToolDefinition => {
-  const name = Fields.needed(inner, "name", `${at}.name`)
-  if (!toolName.test(name))
-    refuse(`${at}.name`, "must be 1 to 128 letters, digits, dots, colons, dashes or underscores")
+  const name = Ask.toolName(inner, at)
   const description = Fields.text(inner, "description", `${at}.description`)
   const parameters = Fields.json(inner, "parameters", `${at}.parameters`)
   const strict = Fields.flag(inner, "strict", `${at}.strict`)

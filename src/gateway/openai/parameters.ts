@@ -107,12 +107,6 @@ const logitBias = (body: Fields.Fields): ChatRequest["logitBias"] => {
   return given as ChatRequest["logitBias"]
 }
 
-const options = (body: Fields.Fields): ChatRequest["options"] => {
-  const given = Fields.json(body, "options")
-  const context = Fields.whole(body, "num_ctx", 1)
-  return context === undefined ? given : { ...given, num_ctx: context }
-}
-
 /**
  * How an answer is drawn.
  *
@@ -136,7 +130,7 @@ const sampled = (body: Fields.Fields): Ask.Sampling => ({
   logitBias: logitBias(body),
   keepAlive: Ask.keepAlive(body),
   think: think(body),
-  options: options(body)
+  options: Ask.options(body)
 })
 
 /** Most requests leave it to the defaults. */

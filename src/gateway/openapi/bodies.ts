@@ -108,6 +108,41 @@ const responseFormat = {
   }
 }
 
+const messages = { ...list(object), minItems: 1 }
+const prompt = {
+  model,
+  messages: described(messages, "Of the roles user, assistant and system."),
+  system: either(text, list(object)),
+  tools: list(
+    closed(["name", "input_schema"], {
+      type: { const: "custom" },
+      name: text,
+      description: text,
+      input_schema: object,
+      strict: flag,
+      cache_control: noEffect(object),
+      eager_input_streaming: noEffect(flag),
+      defer_loading: { const: false },
+      allowed_callers: list({ const: "direct" })
+    })
+  ),
+  tool_choice: closed(["type"], {
+    type: { enum: ["auto", "any", "tool", "none"] },
+    name: text,
+    disable_parallel_tool_use: flag
+  }),
+  thinking: closed(["type"], {
+    type: { enum: ["enabled", "disabled", "adaptive"] },
+    budget_tokens: described(whole(1024), "Where it is enabled. How long a model thinks is bounded by max_tokens."),
+    display: { enum: ["summarized", "omitted"], default: "summarized" }
+  }),
+  output_config: closed([], { effort: { enum: ["low", "medium", "high", "xhigh", "max"] }, format: object }),
+  output_format: described(object, "The older name of output_config.format."),
+  context_management: described(object, "Only what keeps everything."),
+  cache_control: noEffect(object),
+  diagnostics: noEffect(object)
+}
+
 // =============================================================================
 // each
 // =============================================================================
@@ -180,6 +215,25 @@ export const bodies: { readonly [path: string]: object } = {
     truncation: { const: "disabled" },
     include: noEffect(list({ const: "reasoning.encrypted_content" }))
   }),
+  "/v1/messages": closed(["messages", "max_tokens"], {
+    ...prompt,
+    max_tokens: whole(1),
+    stream: { ...flag, default: false },
+    temperature: { ...number(0, 1), default: defaults.temperature },
+    top_p: { ...number(0, 1), default: defaults.topP },
+    top_k: whole(0),
+    stop_sequences: { ...list(text), maxItems: 16 },
+    seed: whole(),
+    min_p: number(0, 1),
+    repeat_penalty: above0,
+    keep_alive,
+    num_ctx: described(whole(1), "The same as options.num_ctx."),
+    options,
+    ...ours,
+    metadata: noEffect({ type: "object", properties: { user_id: text } }),
+    service_tier: noEffect({ enum: ["auto", "standard_only"] })
+  }),
+  "/v1/messages/count_tokens": closed(["messages"], prompt),
   "/v1/embeddings": closed(["model", "input"], {
     model: described(text, "A model that makes embeddings, an alias, or provider:model."),
     input: either(text, {

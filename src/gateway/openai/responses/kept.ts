@@ -8,6 +8,7 @@ import type { Exchange } from "../../exchange.js"
 import type * as Fields from "../../fields.js"
 import type { House } from "../../house.js"
 import * as Problem from "../../problem.js"
+import * as Query from "../../query.js"
 import { relay } from "../../relay.js"
 import * as Sessions from "../../sessions.js"
 import * as Events from "./events.js"
@@ -121,17 +122,6 @@ export const create = async (house: House, exchange: Exchange, body: Fields.Fiel
 // those that were made
 // =============================================================================
 
-/** What stands behind the path; refuses what is not among `known`. */
-const query = (exchange: Exchange, known: ReadonlyArray<string>): URLSearchParams => {
-  const { url = "" } = exchange.request
-  const start = url.indexOf("?")
-  const asked = new URLSearchParams(start === -1 ? "" : url.slice(start))
-  for (const name of asked.keys()) {
-    if (!known.includes(name)) Problem.refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
-  }
-  return asked
-}
-
 /** What is asked for besides is told in any case, or never. */
 const including = ["include", "include[]"]
 
@@ -140,7 +130,7 @@ const including = ["include", "include[]"]
  * @category handlers
  */
 export const read = async (house: House, exchange: Exchange, id: string): Promise<void> => {
-  const asked = query(exchange, [...including, "stream", "starting_after", "include_obfuscation"])
+  const asked = Query.of(exchange, [...including, "stream", "starting_after", "include_obfuscation"])
   if (asked.get("stream") === "true" || asked.has("starting_after")) {
     Problem.refuse("stream", "must be false: only whole responses are kept", "unsupported_parameter")
   }
@@ -165,7 +155,7 @@ export const remove = async (house: House, exchange: Exchange, id: string): Prom
  * @category handlers
  */
 export const inputItems = async (house: House, exchange: Exchange, id: string): Promise<void> => {
-  const asked = query(exchange, [...including, "after", "limit", "order"])
+  const asked = Query.of(exchange, [...including, "after", "limit", "order"])
   const limit = asked.has("limit") ? Number(asked.get("limit")) : 20
   if (!Number.isInteger(limit) || limit < 1 || limit > 100)
     Problem.refuse("limit", "must be a whole number from 1 to 100")

@@ -1,0 +1,144 @@
+/**
+ * How the answers of `POST /v1/messages` are written, whole or as events.
+ *
+ * @since 0.1.0
+ */
+import type { FinishReason, Usage } from "../../ChatEvent.js"
+import type * as Message from "../../Message.js"
+import type { Answered, Codec, Writer } from "../codec.js"
+import * as Id from "../id.js"
+import { anthropic, type Problem } from "../problem.js"
+import type { Asked } from "./request.js"
+
+const stopReason = (reason: FinishReason): string => {
+  switch (reason) {
+    case "length":
+      return "max_tokens"
+    case "tool_calls":
+      return "tool_use"
+    case "content_filter":
+      return "refusal"
+    default:
+      return "end_turn"
+  }
+}
+
+const usage = ({ completionTokens = 0, promptTokens = 0 }: Usage): object => ({
+  input_tokens: promptTokens,
+  output_tokens: completionTokens
+})
+
+/** Clients keep a thought for the next turn only where it is signed. Nobody checks it: no server of the fleet signs. */
+const signature = "aicortex"
+
+const message = (model: string, content: ReadonlyArray<object>, stop: string | null, counted: object): object => ({
+  id: Id.make("msg_"),
+  type: "message",
+  role: "assistant",
+  model,
+  content,
+  stop_reason: stop,
+  stop_sequence: null,
+  usage: counted
+})
+
+const toolUse = ({ id, name }: Message.ToolCall, input: object): object => ({ type: "tool_use", id, name, input })
+
+const whole = (
+  model: string,
+  { finishReason, text, thinking, toolCalls, usage: counted }: Answered,
+  tellsThinking: boolean
+): object =>
+  message(
+    model,
+    [
+      ...(thinking === "" ? [] : [{ type: "thinking", thinking: tellsThinking ? thinking : "", signature }]),
+      ...(text === "" ? [] : [{ type: "text", text }]),
+      ...toolCalls.map((call) => toolUse(call, call.arguments))
+    ],
+    stopReason(finishReason),
+    usage(counted)
+  )
+
+const event = (type: string, fields: object): string =>
+  `event: ${type}\ndata: ${JSON.stringify({ type, ...fields })}\n\n`
+
+/** Writes the blocks one after the other, each with its beginning and its end. */
+class EventWriter implements Writer {
+  /** Of the block that was begun last. */
+  private index = -1
+  private open: "text" | "thinking" | undefined
+  /** Only the words differ from one delta of a block to the next. */
+  private head = ""
+
+  constructor(
+    private readonly model: string,
+    private readonly prompt: number,
+    private readonly tellsThinking: boolean
+  ) {}
+
+  begin(): string {
+    const counted = usage({ promptTokens: this.prompt })
+    return event("message_start", { message: message(this.model, [], null, counted) })
+  }
+
+  private delta(delta: object): string {
+    return event("content_block_delta", { index: this.index, delta })
+  }
+  private start(kind: "text" | "thinking"): string {
+    const closed = this.close()
+    const index = ++this.index
+    this.open = kind
+    this.head = `event: content_block_delta\ndata: {"type":"content_block_delta","index":${index},"delta":{"type":"${kind}_delta","${kind}":`
+    const block = kind === "text" ? { type: "text", text: "" } : { type: "thinking", thinking: "", signature: "" }
+    return closed + event("content_block_start", { index, content_block: block })
+  }
+  private close(): string {
+    const { index, open } = this
+    if (open === undefined) return ""
+    this.open = undefined
+    const signed = open === "thinking" ? this.delta({ type: "signature_delta", signature }) : ""
+    return signed + event("content_block_stop", { index })
+  }
+
+  text(_: number, content: string): string {
+    const before = this.open === "text" ? "" : this.start("text")
+    return `${before}${this.head}${JSON.stringify(content)}}}\n\n`
+  }
+  thinking(_: number, content: string): string {
+    const before = this.open === "thinking" ? "" : this.start("thinking")
+    return this.tellsThinking ? `${before}${this.head}${JSON.stringify(content)}}}\n\n` : before
+  }
+  toolCall(_: number, __: number, call: Message.ToolCall): string {
+    const closed = this.close()
+    const index = ++this.index
+    return (
+      closed +
+      event("content_block_start", { index, content_block: toolUse(call, {}) }) +
+      this.delta({ type: "input_json_delta", partial_json: JSON.stringify(call.arguments) }) +
+      event("content_block_stop", { index })
+    )
+  }
+  end(_: number, reason: FinishReason, counted: Usage): string {
+    const delta = { stop_reason: stopReason(reason), stop_sequence: null }
+    return this.close() + event("message_delta", { delta, usage: usage(counted) })
+  }
+  finish(): string {
+    return event("message_stop", {})
+  }
+}
+
+/** The last event of a stream that cannot go on. No `message_stop` follows it. */
+const failure = (problem: Problem): string => `event: error\ndata: ${JSON.stringify(anthropic(problem))}\n\n`
+
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const codec = ({ prompt, tellsThinking }: Asked): Codec => ({
+  contentType: "text/event-stream; charset=utf-8",
+  whole: (model, [result]) => (result === undefined ? {} : whole(model, result, tellsThinking)),
+  writer: (model) => new EventWriter(model, prompt, tellsThinking),
+  failure,
+  heartbeat: event("ping", {})
+})

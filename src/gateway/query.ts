@@ -1,0 +1,23 @@
+/**
+ * What stands behind the path of a request.
+ *
+ * @since 0.1.0
+ */
+import type { Exchange } from "./exchange.js"
+import { refuse } from "./problem.js"
+
+/**
+ * Refuses what is not among `known`.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const of = (exchange: Exchange, known: ReadonlyArray<string>): URLSearchParams => {
+  const { url = "" } = exchange.request
+  const start = url.indexOf("?")
+  const asked = new URLSearchParams(start === -1 ? "" : url.slice(start))
+  for (const name of asked.keys()) {
+    if (!known.includes(name)) refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
+  }
+  return asked
+}
