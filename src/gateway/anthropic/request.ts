@@ -138,8 +138,7 @@ const checkContext = (body: Fields.Fields): void => {
   const edits = Fields.list(given, "edits", "context_management.edits") ?? []
   for (const [i, edit] of edits.entries()) {
     const at = `context_management.edits[${i}]`
-    if (!Fields.isObject(edit)) return refuse(at, "must be an object")
-    const { keep, type } = edit
+    const { keep, type } = Fields.isObject(edit) ? edit : refuse(at, "must be an object")
     const all = keep === "all" || (Fields.isObject(keep) && keep["type"] === "all")
     if (typeof type === "string" && type.startsWith("clear_thinking_") && all) continue
     Fields.unsupported(at, "only clear_thinking with keep 'all' is: the client has the conversation, and shortens it")
