@@ -1,3 +1,4 @@
+import { createAnthropic } from "@ai-sdk/anthropic"
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible"
 import { HumanMessage } from "@langchain/core/messages"
 import { tool as langTool } from "@langchain/core/tools"
@@ -105,6 +106,50 @@ describe("ai with @ai-sdk/openai-compatible", () => {
       }
     })
     expect(await stream.text).toBe("It is sunny in Berlin.")
+  })
+})
+
+describe("ai with @ai-sdk/anthropic", () => {
+  const provider = () => createAnthropic({ baseURL: `${gateway.url}/v1`, apiKey: "none" })(model)
+
+  it("generateText and streamText", async () => {
+    const asked = { model: provider(), prompt: "A story.", maxOutputTokens: 100 }
+    const { finishReason, text, usage, warnings } = await generateText(asked)
+    expect([text, finishReason]).toEqual([story, "stop"])
+    expect(usage.outputTokens).toBeGreaterThan(0)
+    expect(usage.inputTokens).toBeGreaterThan(0)
+    expect(warnings ?? []).toEqual([])
+    const stream = streamText(asked)
+    let streamed = ""
+    for await (const piece of stream.textStream) streamed += piece
+    expect([streamed, await stream.finishReason]).toEqual([story, "stop"])
+    expect((await stream.usage).outputTokens).toBe(usage.outputTokens)
+  })
+
+  it("generateObject", async () => {
+    const { object } = await generateObject({
+      model: provider(),
+      schema: jsonSchema<{ city: string }>(parameters),
+      prompt: "Where?",
+      maxOutputTokens: 100,
+      // Without it, it has the object as the input of a tool that must be called, which Ollama does not know.
+      providerOptions: { anthropic: { structuredOutputMode: "outputFormat" } }
+    })
+    expect(object).toEqual({ city: "Berlin" })
+  })
+
+  it("tools, in several steps", async () => {
+    const tools = {
+      weather: tool({
+        inputSchema: jsonSchema<{ city: string }>(parameters),
+        execute: async ({ city }) => `sunny in ${city}`
+      })
+    }
+    const asked = { model: provider(), prompt: "The weather?", maxOutputTokens: 100, stopWhen: stepCountIs(3), tools }
+    const { steps, text } = await generateText(asked)
+    expect([text, steps.length]).toEqual(["It is sunny in Berlin.", 2])
+    expect(await streamText(asked).text).toBe("It is sunny in Berlin.")
+    expect(server.chatRequests.at(-1)?.body.messages.at(-1)).toMatchObject({ role: "tool", content: "sunny in Berlin" })
   })
 })
 
