@@ -1,6 +1,6 @@
 /**
- * The whole fleet behind one server that speaks OpenAI's and Ollama's APIs: as a part of an application's own server,
- * or as a server of its own. For Node.
+ * The whole fleet behind one server that speaks OpenAI's, Anthropic's and Ollama's APIs: as a part of an application's
+ * own server, or as a server of its own. For Node.
  *
  * ```ts
  * import { Cortex, Gateway } from "aicortex"

@@ -10,7 +10,7 @@ import { config, options } from "./serve/flags.js"
 
 const about: About = {
   about: [
-    "Serve the fleet to every OpenAI and Ollama client.",
+    "Serve the fleet to every OpenAI, Anthropic and Ollama client.",
     "A change of the configuration file, or SIGHUP, is taken over without dropping a stream; SIGTERM lets requests end."
   ],
   examples: [
