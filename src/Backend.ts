@@ -32,6 +32,7 @@ export interface ServerFailure {
 /**
  * How an answer ended, with what the server counted itself, where it says so; times are in milliseconds.
  *
+ * - `stopSequence`: the text that ended it, of those that it was to stop at or of the model's own
  * - `tokensPerSecond`: how fast it answered
  * - `promptTime`, `loadTime`: how long it worked at the prompt, and at loading the model
  * - `promptEvaluated`: how many tokens of the prompt were not in its cache
@@ -42,6 +43,7 @@ export interface ServerFailure {
 export interface Finish {
   readonly reason: FinishReason
   readonly usage: Usage
+  readonly stopSequence?: string
   readonly tokensPerSecond?: number
   readonly promptTime?: number
   readonly loadTime?: number

@@ -159,7 +159,8 @@ export interface Restart {
 /**
  * The answer is complete. `firstTokenTime` is the time from the start of the call to the first piece of the
  * answer, in milliseconds; `tokensPerSecond` comes from the server's own counters where it reports them, else
- * from our clock. `attempts` are the attempts that failed before.
+ * from our clock. `attempts` are the attempts that failed before. `stopSequence` is the text that ended the answer, from
+ * servers that tell it (vLLM, SGLang, the built-in model): one of the call's, or the model's own.
  *
  * @since 0.1.0
  * @category models
@@ -171,6 +172,7 @@ export interface End {
   readonly server: string
   readonly usage: Usage
   readonly finishReason: FinishReason
+  readonly stopSequence?: string
   readonly firstTokenTime?: number
   readonly tokensPerSecond?: number
   readonly attempts: ReadonlyArray<Attempt>

@@ -414,6 +414,23 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     expect(alwaysTheSame(OpenAI.decoder, sse([vllm]))[0]).toEqual({ error: `${Reported.name}: boom` })
   })
 
+  it.each([
+    ["vLLM's text", "stop", { stop_reason: "END" }, { stopSequence: "END" }],
+    ["vLLM's number of a token", "stop", { stop_reason: 128009 }, {}],
+    ["none", "stop", { stop_reason: null }, {}],
+    ["SGLang's text", "stop", { matched_stop: "END" }, { stopSequence: "END" }],
+    ["SGLang's number of a token", "stop", { matched_stop: 2 }, {}],
+    ["a text beside another reason", "length", { stop_reason: "END" }, {}]
+  ])("what ended it: %s", (_, reason, told, expected) => {
+    const [choice] = chunk({}, reason).choices
+    const last = { ...chunk({}), choices: [{ ...choice, ...told }] }
+    expect(alwaysTheSame(OpenAI.decoder, sse([chunk({ content: "a" }), last]))).toEqual([
+      { text: "a" },
+      { finish: { reason, usage: {}, ...expected } },
+      { finished: true }
+    ])
+  })
+
   it("an empty finish reason is none", () => {
     const cut = sse([chunk({ content: "a" }, ""), chunk({ content: "b" }, ""), chunk({ content: "c" }, "")])
     const text = [{ text: "a" }, { text: "b" }, { text: "c" }]

@@ -123,6 +123,31 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     })
   })
 
+  it("says which sequence ended it, where the server says so", async () => {
+    const { client, gateway, server } = await start(protocol, {
+      reply: "One two END three",
+      ...(protocol === "openai" ? { flavour: "vllm" } : {})
+    })
+    const asked = { model, max_tokens: 50, messages: hi, stop_sequences: ["STOP", " END"] }
+    // Ollama does not.
+    const stop =
+      protocol === "openai"
+        ? { stop_reason: "stop_sequence", stop_sequence: " END" }
+        : { stop_reason: "end_turn", stop_sequence: null }
+    for (const message of [await client.messages.create(asked), await client.messages.stream(asked).finalMessage()]) {
+      expect(message).toMatchObject({ ...stop, content: [{ type: "text", text: "One two" }] })
+    }
+    // A kept answer says so too.
+    const before = server.chatRequests.length
+    for (const stream of [false, false, true]) {
+      const response = await gateway.post("/v1/messages", { ...asked, stream, cache: true })
+      expect(await response.text()).toContain(JSON.stringify(stop).slice(1, -1))
+    }
+    expect(server.chatRequests.length).toBe(before + 1)
+    const other = await client.messages.create({ ...asked, stop_sequences: ["STOP"] })
+    expect(other).toMatchObject({ stop_reason: "end_turn", stop_sequence: null })
+  })
+
   it("stream: the helper puts together what create gives", async () => {
     const { client } = await start(protocol, { reply: { tokens: "Well met.", thinking: ["Hm", "m."] } })
     const asked = { model, max_tokens: 50, messages: hi, thinking: { type: "adaptive" as const } }
@@ -531,6 +556,16 @@ describe("with all that the gateway has", () => {
     const final = await stream.finalMessage()
     expect(text).toBe(textOf(final))
     expect(final.model).toMatch(/^auto \(selected: embedded:/)
+    // It knows what it has stopped at.
+    const sure = async (extra: object): Promise<Anthropic.Message> =>
+      (
+        await gateway.post("/v1/messages", { ...question, temperature: 0, ...extra })
+      ).json() as Promise<Anthropic.Message>
+    const all = textOf(await sure({}))
+    const stop = all.slice(1, 4)
+    const stopped = await sure({ stop_sequences: ["\u0000", stop] })
+    expect(stopped).toMatchObject({ stop_reason: "stop_sequence", stop_sequence: stop })
+    expect(textOf(stopped)).toBe(all.slice(0, all.indexOf(stop)))
   })
 })
 

@@ -3,6 +3,7 @@ import { once } from "node:events"
 import { connect } from "node:net"
 import * as fc from "fast-check"
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
+import type { End } from "../src/ChatEvent.js"
 import * as Events from "../src/gateway/anthropic/events.js"
 import * as Request from "../src/gateway/anthropic/request.js"
 import { Refusal } from "../src/gateway/problem.js"
@@ -700,6 +701,17 @@ describe("what an answer is written as", () => {
     attempts: [],
     cached: false
   }
+  const end = (finishReason: End["finishReason"], rest: Partial<End> = {}): End => ({
+    type: "end",
+    content: "",
+    model,
+    server: "s",
+    usage: {},
+    finishReason,
+    attempts: [],
+    timestamp: 0,
+    ...rest
+  })
   const reasons = [
     ["stop", "end_turn"],
     ["length", "max_tokens"],
@@ -711,13 +723,33 @@ describe("what an answer is written as", () => {
     const whole = codec.whole(model, [{ ...result, finishReason }])
     expect(whole).toMatchObject({ stop_reason, usage: { input_tokens: 3, output_tokens: 4 } })
     const writer = codec.writer(model)
-    const body = writer.begin() + writer.text(0, "Hi") + writer.end(0, finishReason, result.usage) + writer.finish()
+    const body =
+      writer.begin() +
+      writer.text(0, "Hi") +
+      writer.end(0, finishReason, result.usage, end(finishReason)) +
+      writer.finish()
     const events = parse(body)
     wellFormed(events)
     expect(events.at(-2)?.data).toMatchObject({
       delta: { stop_reason, stop_sequence: null },
       usage: { input_tokens: 3, output_tokens: 4 }
     })
+  })
+
+  it.each([
+    [["END"], "END", "stop", "stop_sequence", "END"],
+    [["a", "END"], "END", "length", "max_tokens", null],
+    // A model has marks of its own, too.
+    [["END"], "<|im_end|>", "stop", "end_turn", null],
+    [[], "END", "stop", "end_turn", null]
+  ] as const)("asked to stop at %j, ended by %s (%s): %s", (stop_sequences, sequence, reason, stop_reason, told) => {
+    const asked = Events.codec(Request.decode({ ...good, stop_sequences }))
+    const stop = { stop_reason, stop_sequence: told }
+    expect(asked.whole(model, [{ ...result, finishReason: reason, stopSequence: sequence }])).toMatchObject(stop)
+    const writer = asked.writer(model)
+    const written =
+      writer.begin() + writer.end(0, reason, {}, end(reason, { stopSequence: sequence })) + writer.finish()
+    expect(parse(written).at(-2)?.data.delta).toEqual(stop)
   })
 
   it("text and thinking that take turns are blocks of their own", () => {
@@ -730,7 +762,7 @@ describe("what an answer is written as", () => {
       writer.thinking(0, "d"),
       writer.toolCall(0, 0, { id: "t", name: "f", arguments: { x: [1] } }),
       writer.text(0, "e"),
-      writer.end(0, "tool_calls", {}),
+      writer.end(0, "tool_calls", {}, end("tool_calls")),
       writer.finish()
     ]
     const events = parse(pieces.join(""))

@@ -140,13 +140,14 @@ const penalties = (request: ChatRequest, generated: ReadonlyArray<Token>) => {
 interface StopFilter {
   readonly push: (text: string) => string
   readonly rest: () => string
-  readonly stopped: () => boolean
+  /** What was found. */
+  readonly stopped: () => string | undefined
 }
 
 /** Gives out text up to the first stop sequence, and holds back what may become the beginning of one. */
 const makeStopFilter = (stops: ReadonlyArray<string>): StopFilter => {
   let held = ""
-  let stopped = false
+  let stopped: string | undefined
   const take = (length: number): string => {
     const out = held.slice(0, length)
     held = held.slice(length)
@@ -154,10 +155,15 @@ const makeStopFilter = (stops: ReadonlyArray<string>): StopFilter => {
   }
   const push = (text: string): string => {
     held += text
-    const found = stops.map((stop) => held.indexOf(stop)).filter((at) => at >= 0)
-    if (found.length > 0) {
-      stopped = true
-      const out = take(Math.min(...found))
+    let first = Number.POSITIVE_INFINITY
+    for (const stop of stops) {
+      const at = held.indexOf(stop)
+      if (at === -1 || at >= first) continue
+      first = at
+      stopped = stop
+    }
+    if (stopped !== undefined) {
+      const out = take(first)
       held = ""
       return out
     }
@@ -356,7 +362,7 @@ const generate = async (engine: Engine, job: Job): Promise<void> => {
     if (!text.endsWith(replacement) || partial.length >= maxPartial) {
       partial = []
       job.push(filter.push(text))
-      if (filter.stopped()) break
+      if (filter.stopped() !== undefined) break
     }
     if (generated.length >= limit) {
       reason = "length"
@@ -366,8 +372,10 @@ const generate = async (engine: Engine, job: Job): Promise<void> => {
   const seconds = (performance.now() - firstAt) / 1000
   const completionTokens = generated.length
   job.push(filter.rest())
+  const stopSequence = filter.stopped()
   job.finish({
     reason,
+    ...(stopSequence !== undefined && request.stop.includes(stopSequence) ? { stopSequence } : {}),
     usage: { promptTokens: prompt.length, completionTokens, totalTokens: prompt.length + completionTokens },
     ...(completionTokens > 1 && seconds > 0 ? { tokensPerSecond: (completionTokens - 1) / seconds } : {})
   })

@@ -118,6 +118,7 @@ class AnswerDecoder implements Http.Decoder {
   private over = false
   private broken = false
   private reason: FinishReason | undefined
+  private stopped: unknown
   private counted: Usage = {}
   /** llama.cpp's own figures. */
   private timed: Pick<Finish, "promptEvaluated" | "promptTime" | "tokensPerSecond"> | undefined
@@ -181,14 +182,17 @@ class AnswerDecoder implements Http.Decoder {
   }
 
   private complete(): void {
-    const { broken, calls, counted, reason, timed } = this
+    const { broken, calls, counted, reason, stopped, timed } = this
     if (this.over || reason === undefined) return
     const calledTools = calls !== undefined && !calls.empty
     calls?.take(this.sink)
     this.over = true
     const told = calledTools && reason === "stop" ? "tool_calls" : reason
     const uncounted = broken && counted.completionTokens === undefined
-    const finish: Finish = { reason: told, usage: counted }
+    const finish: Finish =
+      told === "stop" && typeof stopped === "string"
+        ? { reason: told, usage: counted, stopSequence: stopped }
+        : { reason: told, usage: counted }
     this.sink.finish(
       uncounted || timed !== undefined ? { ...finish, ...(uncounted ? { uncounted } : {}), ...timed } : finish
     )
@@ -247,7 +251,11 @@ class AnswerDecoder implements Http.Decoder {
           ? this.takeDelta(delta, logprobs)
           : undefined
     // Some servers have an empty one in every chunk.
-    if (typeof finish_reason === "string" && finish_reason !== "") this.reason = finishReason(finish_reason)
+    if (typeof finish_reason === "string" && finish_reason !== "") {
+      this.reason = finishReason(finish_reason)
+      // In vLLM's words, or SGLang's: a text, or the number of a token.
+      this.stopped = choice["stop_reason"] ?? choice["matched_stop"]
+    }
     // A template may hold nothing else that counts: a finish reason or usage must be read.
     else if (said !== undefined && (logprobs ?? chunk["usage"]) == null) {
       this.template.learn(lines, said)

@@ -37,7 +37,10 @@ interface Place {
 }
 
 /** What a server has said. */
-type Said = Pick<Result, "text" | "thinking" | "toolCalls" | "finishReason" | "usage" | "tokensPerSecond">
+type Said = Pick<
+  Result,
+  "text" | "thinking" | "toolCalls" | "finishReason" | "stopSequence" | "usage" | "tokensPerSecond"
+>
 
 /** A server's own name for the model goes on the wire. */
 const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
@@ -148,6 +151,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
       thinking: given.thinking + attempt.thoughts,
       toolCalls: attempt.toolCalls,
       finishReason: finish.reason,
+      stopSequence: finish.stopSequence,
       usage: withGiven(finish.usage, given.tokens - attempt.repeated, attempt.pieces === 0),
       tokensPerSecond: attempt.succeed(finish, keepAliveOf(this.request))
     })
@@ -321,6 +325,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
         thinking: this.given.thinking,
         toolCalls: [],
         finishReason: "length",
+        stopSequence: undefined,
         usage: { completionTokens: this.given.tokens },
         tokensPerSecond: undefined
       })
@@ -376,6 +381,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
       model: host.model,
       server: host.server.url,
       finishReason: said.finishReason,
+      stopSequence: said.stopSequence,
       usage: this.usage,
       firstTokenTime: this.firstPiece === undefined ? undefined : this.firstPiece - this.began,
       tokensPerSecond: said.tokensPerSecond,
@@ -423,6 +429,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
             server: result.server,
             usage: result.usage,
             finishReason: result.finishReason,
+            ...(result.stopSequence === undefined ? {} : { stopSequence: result.stopSequence }),
             ...(result.firstTokenTime === undefined ? {} : { firstTokenTime: result.firstTokenTime }),
             ...(result.tokensPerSecond === undefined ? {} : { tokensPerSecond: result.tokensPerSecond }),
             attempts: result.attempts,

@@ -16,7 +16,7 @@ import type { TraceContext } from "../Transport.js"
 import type { Hedges } from "./hedging.js"
 
 /**
- * A whole answer. `attempts` are those that failed before it; times are in milliseconds; `cached` is whether it is a
+ * A whole answer. `stopSequence` is the text that ended it, where a server tells it; `attempts` are those that failed before it; times are in milliseconds; `cached` is whether it is a
  * kept one, which no server was asked for.
  *
  * @since 0.1.0
@@ -29,6 +29,7 @@ export interface Result {
   readonly model: string
   readonly server: string
   readonly finishReason: FinishReason
+  readonly stopSequence?: string | undefined
   readonly usage: Usage
   readonly firstTokenTime: number | undefined
   readonly tokensPerSecond: number | undefined

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { FinishReason, Usage } from "../ChatEvent.js"
+import type { End, FinishReason, Usage } from "../ChatEvent.js"
 import type { Result } from "../Failover.js"
 import type { ToolCall } from "../Message.js"
 import type { Problem } from "./problem.js"
@@ -23,7 +23,7 @@ export interface Answered extends Result {
  *
  * - `begin`: before the first piece
  * - `text`, `thinking`, `toolCall`: a piece of the answer number `choice`
- * - `end`: that answer is complete; `finish`: all of them are
+ * - `end`: that answer is complete, with what the library says of it; `finish`: all of them are
  *
  * @since 0.1.0
  * @category models
@@ -33,7 +33,7 @@ export interface Writer {
   text(choice: number, content: string, logprobs?: ReadonlyArray<unknown>): string
   thinking(choice: number, content: string): string
   toolCall(choice: number, index: number, call: ToolCall): string
-  end(choice: number, reason: FinishReason, usage: Usage): string
+  end(choice: number, reason: FinishReason, usage: Usage, end: End): string
   finish(): string
 }
 

@@ -109,7 +109,7 @@ export class Stream {
           errand.given = true
           out += writer.begin()
         }
-        out += writer.end(choice, piece.finishReason(), this.count(choice, piece))
+        out += writer.end(choice, piece.finishReason(), this.count(choice, piece), end)
       }
       if (out !== "") {
         this.wrote = started

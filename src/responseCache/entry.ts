@@ -33,6 +33,7 @@ export const Entry = Schema.Struct({
   model: Schema.String,
   server: Schema.String,
   finishReason: Schema.Literal("stop", "length", "tool_calls"),
+  stopSequence: optional(Schema.String),
   usage: Schema.Struct({
     promptTokens: optional(Count),
     completionTokens: optional(Count),
@@ -79,7 +80,7 @@ export interface Course {
  * @category constructors
  */
 export const make = (result: Result, course: Course, now: number, ttl: number): Entry | undefined => {
-  const { finishReason, model, server, text, thinking, toolCalls, usage } = result
+  const { finishReason, model, server, stopSequence, text, thinking, toolCalls, usage } = result
   if (finishReason === "content_filter" || (text === "" && toolCalls.length === 0)) return undefined
   const asItCame = course.text === text && course.thinking === thinking
   return {
@@ -92,6 +93,7 @@ export const make = (result: Result, course: Course, now: number, ttl: number): 
     model,
     server,
     finishReason,
+    ...(stopSequence === undefined ? {} : { stopSequence }),
     usage: { ...usage }
   }
 }
@@ -124,6 +126,7 @@ export const toResult = (entry: Entry, began: number, now: number): Result => ({
   model: entry.model,
   server: entry.server,
   finishReason: entry.finishReason,
+  stopSequence: entry.stopSequence,
   usage: { ...entry.usage },
   firstTokenTime: entry.pieces.length === 0 ? undefined : Math.max(0, now - began),
   tokensPerSecond: undefined,
@@ -170,6 +173,7 @@ export const toEnd = (result: Result, timestamp: number): End => ({
   server: result.server,
   usage: result.usage,
   finishReason: result.finishReason,
+  ...(result.stopSequence === undefined ? {} : { stopSequence: result.stopSequence }),
   ...(result.firstTokenTime === undefined ? {} : { firstTokenTime: result.firstTokenTime }),
   attempts: result.attempts,
   timestamp

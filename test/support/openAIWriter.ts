@@ -96,7 +96,7 @@ export function makeWriter(
     ...fields,
     ...(flavour === "openai" || flavour === "vllm" ? { logprobs: null } : {}),
     finish_reason,
-    ...(flavour === "vllm" && finish_reason !== null ? { stop_reason: null } : {})
+    ...(flavour === "vllm" && finish_reason !== null ? { stop_reason: said.stoppedBy ?? null } : {})
   })
   const count = (body: Json) => (flavour === "ollama" ? 1 : (body.n ?? 1))
 

@@ -29,6 +29,8 @@ export interface Script {
   readonly tokens: ReadonlyArray<string>
   readonly toolCalls: ReadonlyArray<{ readonly name: string; readonly arguments: Json }>
   readonly finish: "stop" | "length"
+  /** The stop string that ended it. */
+  readonly stoppedBy: string | undefined
   readonly promptTokens: number
   readonly completionTokens: number
 }
@@ -115,12 +117,14 @@ export function script(
   const limited = thinking.length + stopped.tokens.length > max
   const shownThinking = thinking.slice(0, max)
   const shown = stopped.tokens.slice(0, Math.max(0, max - shownThinking.length))
-  const toolCalls = limited || stopped.hit ? [] : (full.toolCalls ?? [])
+  const hit = stopped.by !== undefined
+  const toolCalls = limited || hit ? [] : (full.toolCalls ?? [])
   return {
     thinking: shownThinking,
     tokens: shown,
     toolCalls,
-    finish: limited ? "length" : stopped.hit ? "stop" : (full.finish ?? "stop"),
+    finish: limited ? "length" : hit ? "stop" : (full.finish ?? "stop"),
+    stoppedBy: limited ? undefined : stopped.by,
     promptTokens: full.usage?.promptTokens ?? countPrompt(body),
     completionTokens: full.usage?.completionTokens ?? shownThinking.length + shown.length + toolCalls.length
   }
@@ -158,18 +162,20 @@ function dropPrefix(tokens: ReadonlyArray<string>, length: number): ReadonlyArra
 
 function cutAtStop(tokens: ReadonlyArray<string>, stop: ReadonlyArray<string>) {
   const text = tokens.join("")
-  const at = Math.min(
-    ...stop
-      .filter((s) => s !== "")
-      .map((s) => text.indexOf(s))
-      .filter((i) => i >= 0)
-  )
-  if (!Number.isFinite(at)) return { tokens, hit: false }
+  let at = Number.POSITIVE_INFINITY
+  let by: string | undefined
+  for (const s of stop) {
+    const i = s === "" ? -1 : text.indexOf(s)
+    if (i === -1 || i >= at) continue
+    at = i
+    by = s
+  }
+  if (by === undefined) return { tokens, by }
   const out: Array<string> = []
   let length = 0
   for (const token of tokens) {
     if (length < at) out.push(token.slice(0, at - length))
     length += token.length
   }
-  return { tokens: out, hit: true }
+  return { tokens: out, by }
 }

@@ -3,12 +3,25 @@
  *
  * @since 0.1.0
  */
-import type { FinishReason, Usage } from "../../ChatEvent.js"
+import type { End, FinishReason, Usage } from "../../ChatEvent.js"
 import type * as Message from "../../Message.js"
 import type { Answered, Codec, Writer } from "../codec.js"
 import * as Id from "../id.js"
 import { anthropic, type Problem } from "../problem.js"
 import type { Asked } from "./request.js"
+
+interface Stop {
+  readonly stop_reason: string | null
+  readonly stop_sequence: string | null
+}
+
+const unstopped: Stop = { stop_reason: null, stop_sequence: null }
+
+/** A model may end with a sequence of its own, which nobody has asked for. */
+const stopOf = (reason: FinishReason, sequence: string | undefined, asked: ReadonlyArray<string>): Stop =>
+  reason === "stop" && sequence !== undefined && asked.includes(sequence)
+    ? { stop_reason: "stop_sequence", stop_sequence: sequence }
+    : { stop_reason: stopReason(reason), stop_sequence: null }
 
 const stopReason = (reason: FinishReason): string => {
   switch (reason) {
@@ -31,14 +44,13 @@ const usage = ({ completionTokens = 0, promptTokens = 0 }: Usage): object => ({
 /** Clients keep a thought for the next turn only where it is signed. Nobody checks it: no server of the fleet signs. */
 const signature = "aicortex"
 
-const message = (model: string, content: ReadonlyArray<object>, stop: string | null, counted: object): object => ({
+const message = (model: string, content: ReadonlyArray<object>, stop: Stop, counted: object): object => ({
   id: Id.make("msg_"),
   type: "message",
   role: "assistant",
   model,
   content,
-  stop_reason: stop,
-  stop_sequence: null,
+  ...stop,
   usage: counted
 })
 
@@ -46,8 +58,8 @@ const toolUse = ({ id, name }: Message.ToolCall, input: object): object => ({ ty
 
 const whole = (
   model: string,
-  { finishReason, text, thinking, toolCalls, usage: counted }: Answered,
-  tellsThinking: boolean
+  { finishReason, stopSequence, text, thinking, toolCalls, usage: counted }: Answered,
+  { request, tellsThinking }: Asked
 ): object =>
   message(
     model,
@@ -56,7 +68,7 @@ const whole = (
       ...(text === "" ? [] : [{ type: "text", text }]),
       ...toolCalls.map((call) => toolUse(call, call.arguments))
     ],
-    stopReason(finishReason),
+    stopOf(finishReason, stopSequence, request.stop),
     usage(counted)
   )
 
@@ -73,13 +85,12 @@ class EventWriter implements Writer {
 
   constructor(
     private readonly model: string,
-    private readonly prompt: number,
-    private readonly tellsThinking: boolean
+    private readonly asked: Asked
   ) {}
 
   begin(): string {
-    const counted = usage({ promptTokens: this.prompt })
-    return event("message_start", { message: message(this.model, [], null, counted) })
+    const counted = usage({ promptTokens: this.asked.prompt })
+    return event("message_start", { message: message(this.model, [], unstopped, counted) })
   }
 
   private delta(delta: object): string {
@@ -107,7 +118,7 @@ class EventWriter implements Writer {
   }
   thinking(_: number, content: string): string {
     const before = this.open === "thinking" ? "" : this.start("thinking")
-    return this.tellsThinking ? `${before}${this.head}${JSON.stringify(content)}}}\n\n` : before
+    return this.asked.tellsThinking ? `${before}${this.head}${JSON.stringify(content)}}}\n\n` : before
   }
   toolCall(_: number, __: number, call: Message.ToolCall): string {
     const closed = this.close()
@@ -119,8 +130,8 @@ class EventWriter implements Writer {
       event("content_block_stop", { index })
     )
   }
-  end(_: number, reason: FinishReason, counted: Usage): string {
-    const delta = { stop_reason: stopReason(reason), stop_sequence: null }
+  end(_: number, reason: FinishReason, counted: Usage, { stopSequence }: End): string {
+    const delta = stopOf(reason, stopSequence, this.asked.request.stop)
     return this.close() + event("message_delta", { delta, usage: usage(counted) })
   }
   finish(): string {
@@ -135,10 +146,10 @@ const failure = (problem: Problem): string => `event: error\ndata: ${JSON.string
  * @since 0.1.0
  * @category encoding
  */
-export const codec = ({ prompt, tellsThinking }: Asked): Codec => ({
+export const codec = (asked: Asked): Codec => ({
   contentType: "text/event-stream; charset=utf-8",
-  whole: (model, [result]) => (result === undefined ? {} : whole(model, result, tellsThinking)),
-  writer: (model) => new EventWriter(model, prompt, tellsThinking),
+  whole: (model, [result]) => (result === undefined ? {} : whole(model, result, asked)),
+  writer: (model) => new EventWriter(model, asked),
   failure,
   heartbeat: event("ping", {})
 })
