@@ -371,7 +371,11 @@ describe("what is wrong, as the official client has it", () => {
     expect(error.type).toBe("not_found_error")
     expect(error.error).toEqual({
       type: "error",
-      error: { type: "not_found_error", message: expect.stringContaining("m:2b") },
+      error: {
+        type: "not_found_error",
+        message: expect.stringContaining("m:2b"),
+        details: { error_code: "model_not_found" }
+      },
       request_id: error.requestID
     })
     expect(error.requestID).toMatch(/^req-/)
@@ -480,6 +484,77 @@ describe("with all that the gateway has", () => {
     )
     const unnamed = await gateway.post("/v1/messages", asked)
     expect([unnamed.status, unnamed.headers.get("x-aicortex-server")]).toEqual([200, "server-1"])
+  })
+
+  it("thinking is asked of nobody who cannot", async () => {
+    const models = [
+      { name: model, capabilities: ["completion", "tools"] },
+      { name: "thinker:1b", capabilities: ["completion", "thinking"] }
+    ]
+    const { client, server } = await start(
+      "ollama",
+      { models, reply: { tokens: "Done.", thinking: ["Hm."] } },
+      { aliases: { any: [model, "thinker:1b"] } }
+    )
+    const wanted = { max_tokens: 2_000, messages: hi, output_config: { effort: "high" as const } }
+    const enabled = { type: "enabled" as const, budget_tokens: 1024 }
+    for (const thinking of [enabled, { type: "adaptive" as const }]) {
+      for (const name of [model, "any"]) {
+        expect(textOf(await client.messages.create({ ...wanted, thinking, model: name }))).toBe("Done.")
+        expect(server.chatRequests.at(-1)?.body.think).toBeUndefined()
+      }
+    }
+    await client.messages.create({ ...wanted, thinking: { type: "adaptive" }, model: "thinker:1b" })
+    expect(server.chatRequests.at(-1)?.body).toMatchObject({ model: "thinker:1b", think: "high" })
+    await failure(client.messages.create({ ...wanted, thinking: enabled, model: "nope" }), NotFoundError)
+  })
+
+  it("what terminal agents send, by way of the client's own loop of tools", async () => {
+    const { client, server } = await start("ollama", {
+      models: [{ name: model, capabilities: ["completion", "tools"] }],
+      reply: ({ messages }: { messages: Array<{ role: string; content: string }> }) => {
+        const last = messages.at(-1)
+        return last?.role === "tool"
+          ? `It is ${last.content}.`
+          : { tokens: "Let me see.", toolCalls: [{ name: "weather", arguments: { city: "Berlin" } }] }
+      }
+    })
+    const cities: Array<string> = []
+    const cached = { cache_control: { type: "ephemeral" as const } }
+    const runner = client.beta.messages.toolRunner({
+      model,
+      max_tokens: 32_000,
+      stream: true,
+      betas: ["interleaved-thinking-2025-05-14", "context-management-2025-06-27"],
+      system: [
+        { type: "text", text: "You are an agent." },
+        { type: "text", text: "Be brief.", ...cached }
+      ],
+      messages: [{ role: "user", content: [{ type: "text", text: "The weather?", ...cached }] }],
+      thinking: { type: "adaptive" },
+      output_config: { effort: "high" },
+      context_management: { edits: [{ type: "clear_thinking_20251015", keep: "all" }] },
+      metadata: { user_id: "user_1_session_2" },
+      tools: [
+        {
+          ...weather,
+          ...cached,
+          eager_input_streaming: true,
+          parse: (input: unknown) => input as { city: string },
+          run: ({ city }: { city: string }) => {
+            cities.push(city)
+            return "sunny"
+          }
+        }
+      ]
+    })
+    const final = await runner.runUntilDone()
+    expect(cities).toEqual(["Berlin"])
+    expect(final).toMatchObject({ stop_reason: "end_turn", content: [{ type: "text", text: "It is sunny." }] })
+    expect(server.chatRequests.map(({ body }) => body.messages.map(({ role }: { role: string }) => role))).toEqual([
+      ["system", "user"],
+      ["system", "user", "assistant", "tool"]
+    ])
   })
 
   it("Ollama's extras, routing, kept answers", async () => {

@@ -242,6 +242,7 @@ describe("a server that breaks", () => {
         error: {
           type: "api_error",
           message: expect.stringMatching(/^The answer of 'm:1b' broke/),
+          details: { error_code: "stream_interrupted" },
           attempts: expect.any(Array)
         },
         request_id: expect.stringMatching(/^req-/)
@@ -400,6 +401,7 @@ describe("requests that are wrong", () => {
     ["inference_geo", "eu"],
     ["speed", "fast"],
     ["think", true],
+    ["thread", { type: "create" }],
     ["stop", "END"],
     ["n", 2],
     ["wat", 1]
@@ -408,8 +410,7 @@ describe("requests that are wrong", () => {
   it.each(wrong)("%s: %j", async (param, value) => {
     const name = /^\w+/.exec(param)?.[0] ?? ""
     const response = await gateway.post("/v1/messages", { ...good, [name]: value })
-    const body = (await response.json()) as { error: { message: string } }
-    expect([response.status, body]).toEqual([
+    expect([response.status, await response.json()]).toMatchObject([
       400,
       {
         type: "error",
@@ -468,7 +469,7 @@ describe("requests that are wrong", () => {
     ]
     for (const [status, type, pending] of cases) {
       const response = await pending
-      expect([response.status, await response.json()]).toEqual([
+      expect([response.status, await response.json()]).toMatchObject([
         status,
         {
           type: "error",

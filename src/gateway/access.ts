@@ -32,7 +32,11 @@ export const authenticator = (
   keys: ReadonlyArray<Access>
 ): ((request: IncomingMessage) => Access | undefined | Problem) => {
   const known = keys.map((access) => ({ access, hash: digest(Redacted.value(access.secret)) }))
-  const missing = make(401, "No API key was given. Send it as 'Authorization: Bearer YOUR_KEY'.", "missing_api_key")
+  const missing = make(
+    401,
+    "No API key was given. Send it as 'Authorization: Bearer YOUR_KEY' or 'x-api-key: YOUR_KEY'.",
+    "missing_api_key"
+  )
   const wrong = make(401, "The API key is wrong.", "invalid_api_key")
   return (request) => {
     if (known.length === 0) return undefined

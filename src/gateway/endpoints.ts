@@ -1,8 +1,7 @@
 import type { IncomingHttpHeaders } from "node:http"
 import { version } from "../internal/version.js"
-import * as AnthropicEvents from "./anthropic/events.js"
+import * as Messages from "./anthropic/messages.js"
 import * as AnthropicModels from "./anthropic/models.js"
-import * as AnthropicRequest from "./anthropic/request.js"
 import type { Ask } from "./ask.js"
 import type { Codec } from "./codec.js"
 import * as Embeddings from "./embeddings.js"
@@ -143,12 +142,8 @@ at("GET", "/v1/responses/", (house, exchange, _, id) => Responses.read(house, ex
 at("DELETE", "/v1/responses/", (house, exchange, _, id) => Responses.remove(house, exchange, id))
 at("GET", "/v1/responses/{id}/input_items", (house, exchange, _, id) => Responses.inputItems(house, exchange, id))
 at("POST", "/v1/embeddings", Embeddings.openAI, counted)
-at("POST", "/v1/messages", anthropic(answered(AnthropicRequest.decode, AnthropicEvents.codec)), counted)
-at(
-  "POST",
-  "/v1/messages/count_tokens",
-  anthropic((_, exchange, body) => exchange.json({ input_tokens: AnthropicRequest.count(body) }))
-)
+at("POST", "/v1/messages", anthropic(Messages.create), counted)
+at("POST", "/v1/messages/count_tokens", anthropic(Messages.countTokens))
 at("GET", "/v1/models", either(Models.list, anthropic(AnthropicModels.list)))
 at(
   "GET",

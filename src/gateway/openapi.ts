@@ -81,7 +81,12 @@ const anthropicProblem = {
     error: {
       type: "object",
       required: ["type", "message"],
-      properties: { type: text, message: text, attempts: { type: "array", items: object } }
+      properties: {
+        type: text,
+        message: text,
+        details: { type: "object", required: ["error_code"], properties: { error_code: text } },
+        attempts: { type: "array", items: object }
+      }
     },
     request_id: text
   }

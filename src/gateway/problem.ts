@@ -277,13 +277,14 @@ export const anthropicStatus = ({ code, status }: Problem): number =>
  * @category encoding
  */
 export const anthropic = (problem: Problem): object => {
-  const { attempts, message, requestId } = problem
+  const { attempts, code, message, requestId } = problem
   const status = anthropicStatus(problem)
   return {
     type: "error",
     error: {
       type: anthropicTypes[status] ?? (status >= 500 ? "api_error" : "invalid_request_error"),
       message,
+      ...(code === null ? {} : { details: { error_code: code } }),
       ...(attempts === undefined ? {} : { attempts })
     },
     request_id: requestId ?? null

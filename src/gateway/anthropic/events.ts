@@ -8,7 +8,7 @@ import type * as Message from "../../Message.js"
 import type { Answered, Codec, Writer } from "../codec.js"
 import * as Id from "../id.js"
 import { anthropic, type Problem } from "../problem.js"
-import type { Asked } from "./request.js"
+import { type Asked, promptTokens } from "./request.js"
 
 interface Stop {
   readonly stop_reason: string | null
@@ -89,7 +89,7 @@ class EventWriter implements Writer {
   ) {}
 
   begin(): string {
-    const counted = usage({ promptTokens: this.asked.prompt })
+    const counted = usage({ promptTokens: promptTokens(this.asked.request) })
     return event("message_start", { message: message(this.model, [], unstopped, counted) })
   }
 

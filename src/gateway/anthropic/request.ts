@@ -55,14 +55,12 @@ const refused: Fields.Reasons = new Map([
 ])
 
 /**
- * - `prompt`: about how many tokens the prompt has
- * - `tellsThinking`: whether what a model thinks is told, or only that it does
+ * `tellsThinking`: whether what a model thinks is told, or only that it does.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Asked extends Ask.Ask {
-  readonly prompt: number
   readonly tellsThinking: boolean
 }
 
@@ -154,6 +152,12 @@ const checkHarmless = (body: Fields.Fields): void => {
   Fields.object(body, "diagnostics")
 }
 
+/** Its code has Anthropic's own client send the whole conversation instead. */
+const refuseThread = ({ thread }: Fields.Fields): void => {
+  if (thread === undefined || thread === null) return
+  refuse("thread", "is not supported: send the whole conversation, or use session", "thread_unsupported_request")
+}
+
 const stops = (body: Fields.Fields): ReadonlyArray<string> => {
   Fields.list(body, "stop_sequences")
   return Fields.strings(body, "stop_sequences", 16)
@@ -185,6 +189,7 @@ export const promptTokens = (request: Pick<ChatRequest, "messages" | "tools" | "
  * @category decoding
  */
 export const decode = (body: Fields.Fields): Asked => {
+  refuseThread(body)
   Fields.only(body, known, refused)
   checkHarmless(body)
   checkContext(body)
@@ -195,35 +200,33 @@ export const decode = (body: Fields.Fields): Asked => {
   const maxTokens =
     Fields.whole(body, "max_tokens", 1) ?? refuse("max_tokens", "is missing", "missing_required_parameter")
   const model = Ask.model(body)
-  const request = Ask.request(
-    model,
-    Conversation.messages(body),
-    {
-      temperature: Fields.number(body, "temperature", 0, 1) ?? defaults.temperature,
-      topP: Fields.number(body, "top_p", 0, 1) ?? defaults.topP,
-      stop: stops(body),
-      seed: Fields.whole(body, "seed", Number.MIN_SAFE_INTEGER),
-      frequencyPenalty: undefined,
-      presencePenalty: undefined,
-      topK: Fields.whole(body, "top_k", 0),
-      minP: Fields.number(body, "min_p", 0, 1),
-      repeatPenalty: Fields.number(body, "repeat_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY),
-      logitBias: undefined,
-      keepAlive: Ask.keepAlive(body),
-      think,
-      options: Ask.options(body)
-    },
-    { maxTokens, tools, toolChoice: choice, format, logprobs: undefined }
-  )
   return {
     model,
     stream: Fields.flag(body, "stream") ?? false,
     n: 1,
     oneTool,
     ...Ask.extras(body),
-    request,
-    prompt: promptTokens(request),
-    tellsThinking
+    tellsThinking,
+    request: Ask.request(
+      model,
+      Conversation.messages(body),
+      {
+        temperature: Fields.number(body, "temperature", 0, 1) ?? defaults.temperature,
+        topP: Fields.number(body, "top_p", 0, 1) ?? defaults.topP,
+        stop: stops(body),
+        seed: Fields.whole(body, "seed", Number.MIN_SAFE_INTEGER),
+        frequencyPenalty: undefined,
+        presencePenalty: undefined,
+        topK: Fields.whole(body, "top_k", 0),
+        minP: Fields.number(body, "min_p", 0, 1),
+        repeatPenalty: Fields.number(body, "repeat_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY),
+        logitBias: undefined,
+        keepAlive: Ask.keepAlive(body),
+        think,
+        options: Ask.options(body)
+      },
+      { maxTokens, tools, toolChoice: choice, format, logprobs: undefined }
+    )
   }
 }
 

@@ -1,0 +1,59 @@
+/**
+ * `POST /v1/messages` and `/v1/messages/count_tokens`.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import { canonical, demoInfo, demoModel } from "../../Model.js"
+import type { Exchange } from "../exchange.js"
+import type * as Fields from "../fields.js"
+import type { House } from "../house.js"
+import { relay } from "../relay.js"
+import { type Candidate, candidates } from "../selection.js"
+import * as Sessions from "../sessions.js"
+import * as Events from "./events.js"
+import * as Request from "./request.js"
+
+/** Whether it is known that one of them does not think. */
+const someCannotThink = ({ library }: House, models: ReadonlyArray<Candidate>): Effect.Effect<boolean> =>
+  Effect.exists(models, ({ model }) =>
+    Effect.map(
+      Effect.orElseSucceed(library.registry.modelInfo(model), () =>
+        canonical(model) === canonical(demoModel) ? demoInfo : undefined
+      ),
+      (info) => info?.capabilities !== undefined && !info.capabilities.includes("thinking")
+    )
+  )
+
+/**
+ * Clients of this API ask every model to think, and leave it to the model; Ollama's servers refuse that where a model
+ * cannot. Those are not asked, as Ollama itself has it here. What thinks does so unasked.
+ */
+const fitting = async (house: House, exchange: Exchange, asked: Request.Asked): Promise<Request.Asked> => {
+  const { think } = asked.request
+  if (think === undefined || think === false) return asked
+  const found = candidates(house.library, house.settings, asked)
+  const known = Effect.isEffect(found) ? found : Effect.succeed(found)
+  const { result, stop } = house.library.run(Effect.flatMap(known, (models) => someCannotThink(house, models)))
+  exchange.onLeave(stop)
+  return (await result) ? { ...asked, request: { ...asked.request, think: undefined } } : asked
+}
+
+/**
+ * @since 0.1.0
+ * @category handlers
+ */
+export const create = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
+  const started = performance.now()
+  const decoded = Sessions.joined(Request.decode(body), exchange)
+  exchange.own += performance.now() - started
+  const asked = await fitting(house, exchange, decoded)
+  return relay(house, exchange, asked, Events.codec(asked))
+}
+
+/**
+ * @since 0.1.0
+ * @category handlers
+ */
+export const countTokens = (_: House, exchange: Exchange, body: Fields.Fields): void =>
+  exchange.json({ input_tokens: Request.count(body) })
