@@ -619,7 +619,14 @@ describe("with all that the gateway has", () => {
   it("the built-in model, where there is no server", async () => {
     const gateway = await gatewayOver([])
     const client = clientOf(gateway)
-    const question = { model: "auto", max_tokens: 20, messages: [{ role: "user" as const, content: "What is 2 + 2?" }] }
+    const question = {
+      model: "auto",
+      max_tokens: 20,
+      messages: [{ role: "user" as const, content: "What is 2 + 2?" }],
+      // It cannot think, and answers all the same.
+      thinking: { type: "adaptive" as const },
+      output_config: { effort: "high" as const }
+    }
     const whole = await client.messages.create(question)
     expect(textOf(whole)).toMatch(/\w/)
     expect(whole.usage.output_tokens).toBeGreaterThan(0)

@@ -8,12 +8,13 @@ import * as Embeddings from "./embeddings.js"
 import type { Exchange, Surface } from "./exchange.js"
 import type * as Fields from "./fields.js"
 import type { House } from "./house.js"
+import * as Models from "./models.js"
 import * as Changes from "./ollama/changes.js"
 import * as Lists from "./ollama/lists.js"
 import * as OllamaRequest from "./ollama/request.js"
 import * as Chat from "./openai/chat.js"
 import * as Completions from "./openai/completions.js"
-import * as Models from "./openai/models.js"
+import * as OpenAIModels from "./openai/models.js"
 import * as Responses from "./openai/responses/kept.js"
 import * as OpenApi from "./openapi.js"
 import * as Problem from "./problem.js"
@@ -144,12 +145,12 @@ at("GET", "/v1/responses/{id}/input_items", (house, exchange, _, id) => Response
 at("POST", "/v1/embeddings", Embeddings.openAI, counted)
 at("POST", "/v1/messages", anthropic(Messages.create), counted)
 at("POST", "/v1/messages/count_tokens", anthropic(Messages.countTokens))
-at("GET", "/v1/models", either(Models.list, anthropic(AnthropicModels.list)))
+at("GET", "/v1/models", either(OpenAIModels.list, anthropic(AnthropicModels.list)))
 at(
   "GET",
   "/v1/models/",
   either(
-    (house, exchange, _, id) => Models.one(house, exchange, id),
+    (house, exchange, _, id) => OpenAIModels.one(house, exchange, id),
     anthropic((house, exchange, _, id) => AnthropicModels.one(house, exchange, id))
   )
 )

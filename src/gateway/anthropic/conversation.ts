@@ -70,12 +70,7 @@ const toolCall = (block: Fields.Fields, at: string): Message.ToolCall => ({
 /** A model that is not told that a tool has failed takes what it says for its result. */
 const failed = (text: string): string => (/^\s*\W{0,3}\s*error/i.test(text) ? text : `Error: ${text}`)
 
-/**
- * The messages of a conversation, in their order.
- *
- * @since 0.1.0
- * @category models
- */
+/** Gathers the messages, in their order. */
 class Conversation {
   readonly messages: Array<Message.Message> = []
   /** Which tool each call was for. */

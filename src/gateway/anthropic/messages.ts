@@ -4,10 +4,10 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { canonical, demoInfo, demoModel } from "../../Model.js"
 import type { Exchange } from "../exchange.js"
 import type * as Fields from "../fields.js"
 import type { House } from "../house.js"
+import { facts } from "../models.js"
 import { relay } from "../relay.js"
 import { type Candidate, candidates } from "../selection.js"
 import * as Sessions from "../sessions.js"
@@ -17,12 +17,7 @@ import * as Request from "./request.js"
 /** Whether it is known that one of them does not think. */
 const someCannotThink = ({ library }: House, models: ReadonlyArray<Candidate>): Effect.Effect<boolean> =>
   Effect.exists(models, ({ model }) =>
-    Effect.map(
-      Effect.orElseSucceed(library.registry.modelInfo(model), () =>
-        canonical(model) === canonical(demoModel) ? demoInfo : undefined
-      ),
-      (info) => info?.capabilities !== undefined && !info.capabilities.includes("thinking")
-    )
+    Effect.map(facts(library, model), (info) => info?.capabilities?.includes("thinking") === false)
   )
 
 /**

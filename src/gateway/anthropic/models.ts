@@ -5,7 +5,7 @@
  */
 import type { Exchange } from "../exchange.js"
 import type { House } from "../house.js"
-import * as Models from "../openai/models.js"
+import * as Models from "../models.js"
 import { refuse } from "../problem.js"
 import * as Query from "../query.js"
 
@@ -52,7 +52,7 @@ export const list = async (house: House, exchange: Exchange): Promise<void> => {
  */
 export const one = async (house: House, exchange: Exchange, id: string): Promise<void> => {
   Query.of(exchange, ["beta"])
-  const info = await Models.infoOf(house, id)
+  const info = await Models.factsOf(house, id)
   const length = info?.context_length
   exchange.json({ ...item(id), ...(length === undefined ? {} : { max_input_tokens: length }) })
 }
