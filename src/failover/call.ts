@@ -16,8 +16,8 @@ import type { TraceContext } from "../Transport.js"
 import type { Hedges } from "./hedging.js"
 
 /**
- * A whole answer. `stopSequence` is the text that ended it, where a server tells it; `attempts` are those that failed before it; times are in milliseconds; `cached` is whether it is a
- * kept one, which no server was asked for.
+ * A whole answer. `stopSequence` is the text that ended it, where a server tells it; `attempts` are those that failed
+ * before it; times are in milliseconds; `cached` is whether it is a kept one, which no server was asked for.
  *
  * @since 0.1.0
  * @category models
