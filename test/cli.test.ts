@@ -45,7 +45,7 @@ afterEach(async () => {
 
 interface Setup {
   readonly env?: { readonly [name: string]: string }
-  /** The configuration file; default: there is none. */
+  /** The configuration file; default: none is named, and there is none. */
   readonly config?: unknown
   /** What a shell pipes in; default: standard input is /dev/null. */
   readonly input?: string
@@ -64,7 +64,8 @@ const folder = () => {
 const environment = ({ config, env = {} }: Setup, path = folder()) => {
   const file = join(path, "config.json")
   if (config !== undefined) writeFileSync(file, JSON.stringify(config))
-  return { PATH: process.env["PATH"], HOME: path, XDG_CONFIG_HOME: path, AICORTEX_CONFIG: file, ...env }
+  const named = config === undefined ? {} : { AICORTEX_CONFIG: file }
+  return { PATH: process.env["PATH"], HOME: path, XDG_CONFIG_HOME: path, ...named, ...env }
 }
 
 interface Ended {
@@ -246,9 +247,47 @@ describe("aicortex", () => {
     assert.match(unreadable, /: file: EISDIR: [^;]*$/)
     const missing = { config: { servers: [{ url: "http://a", apiKey: { env: "NOT_SET" } }] } }
     assert.match(await failed(["servers"], missing), /NOT_SET is not set$/)
-    const elsewhere = await failed(["servers"], { env: { AICORTEX_SERVERS: "ftp://x" } })
+    const elsewhere = await failed(["servers"], { env: { AICORTEX_SERVERS: "ftp://x" } }, 2)
     assert.match(elsewhere, /AICORTEX_SERVERS.*must begin with/)
     assert.notInclude(elsewhere, "mend it")
+  })
+})
+
+describe("the environment of a command line", () => {
+  it("is refused by the name of its variable, with exit code 2, by every command", async () => {
+    const nowhere = join(folder(), "nowhere.json")
+    const missing = { env: { AICORTEX_CONFIG: nowhere } }
+    const commands = [
+      "chat hi",
+      "embed hi -m m",
+      "models",
+      "servers",
+      "servers list",
+      "sessions",
+      "best m",
+      "llm-params"
+    ]
+    for (const words of [...commands, "config", "serve --port 0", "serve --port 0 --workers 2"]) {
+      const said = await failed(words.split(" "), missing, 2)
+      assert.strictEqual(said, `Invalid configuration in the environment: AICORTEX_CONFIG: there is no file ${nowhere}`)
+    }
+    const wrong: ReadonlyArray<readonly [string, string, string?]> = [
+      ["AICORTEX_CACHE_TTL", "soon"],
+      ["AICORTEX_PROBE_INTERVAL", "0.1"],
+      ["AICORTEX_LOCATION", "here"],
+      ["PORT", "abc", "serve"],
+      ["AICORTEX_API_KEY", "two words", "serve"]
+    ]
+    for (const [name, value, command = "config"] of wrong) {
+      const said = await failed([command], { env: { [name]: value } }, 2)
+      assert.isTrue(said.startsWith(`Invalid configuration in the environment: ${name}: `), said)
+    }
+  })
+
+  it("names a configuration file that `servers add` makes", async () => {
+    const env = { AICORTEX_CONFIG: join(folder(), "new.json") }
+    assert.include(await ok(["servers", "add", `http://127.0.0.1:${await unusedPort()}`], { env }), "new.json")
+    assert.include(await ok(["config"], { env }), "new.json")
   })
 })
 
@@ -346,9 +385,10 @@ describe("aicortex chat", () => {
     assert.notProperty(bodies[1], "raw")
     server.clear()
     const raw = ["chat", "x", "-m", "m", "--raw"]
-    assert.include(await failed([...raw, "--system", "y"], on(server)), "--system: cannot be given together with raw")
-    assert.include(await failed([...raw, "--suffix", "y"], on(server)), "--suffix: cannot be given together with raw")
-    assert.include(await failed([...raw, "--json"], on(server)), "--raw: cannot be given where JSON is asked for")
+    for (const [flag, ...value] of [["system", "y"], ["suffix", "y"], ["session", "y"], ["think", "on"], ["json"]]) {
+      const said = await failed([...raw, `--${flag}`, ...value], on(server), 2)
+      assert.include(said, `--raw cannot be given together with --${flag}`)
+    }
     assert.strictEqual(server.chatRequests.length, 0)
   })
 
@@ -373,9 +413,9 @@ describe("aicortex chat", () => {
     assert.strictEqual(server.chatRequests[0]?.body.messages[0].content, "Talk like a pirate.")
     server.clear()
     assert.include(await failed(["chat", "x", "--persona", "poet"], setup), "there are: pirate")
-    assert.include(await failed(["chat", "x", "--persona", "pirate", "--system", "y"], setup), "--system")
-    assert.include(await failed(["chat", "x", "--json", "--stream"], setup), "JSON cannot be streamed")
-    assert.include(await failed(["chat", "x", "--schema", "/nowhere", "-s"], setup), "JSON cannot be streamed")
+    assert.include(await failed(["chat", "x", "--persona", "pirate", "--system", "y"], setup, 2), "--system")
+    assert.include(await failed(["chat", "x", "--json", "--stream"], setup, 2), "together with --json: JSON is checked")
+    assert.include(await failed(["chat", "x", "--schema", "/nowhere", "-s"], setup, 2), "together with --schema")
     assert.strictEqual(server.chatRequests.length, 0)
   })
 
@@ -387,7 +427,11 @@ describe("aicortex chat", () => {
       [["--top-p", "2"], "--top-p must be from 0 to 1, not '2'"],
       [["--max-retries=0"], "--max-retries must be a whole number from 1, not '0'"],
       [["--repeat-penalty", "0"], "--repeat-penalty must be a number above 0, not '0'"],
-      [["--keep-alive="], "--keep-alive must not be empty"],
+      [["--keep-alive="], "--keep-alive must be a number of seconds, or a duration such as 5m or 1h30m, not ''"],
+      [
+        ["--keep-alive", "soon"],
+        "--keep-alive must be a number of seconds, or a duration such as 5m or 1h30m, not 'soon'"
+      ],
       [["--stop", "a", "--stop="], "--stop must not be empty"]
     ]
     for (const [args, message] of refused) {
@@ -1139,7 +1183,8 @@ describe("aicortex servers, best, llm-params and config", () => {
     const path = folder()
     const env = { AICORTEX_CONFIG: join(path, "config.json") }
     const no = (...args: ReadonlyArray<string>) => failed(["servers", "add", ...args], { env })
-    assert.include(await no("ftp://x"), "must begin with http")
+    const address = await failed(["servers", "add", "ftp://x"], { env }, 2)
+    assert.match(address, /^URL: 'ftp:\/\/x' must begin with http.* See `aicortex servers add --help`\.$/)
     const flag = (...args: ReadonlyArray<string>) => failed(["servers", "add", "http://x", ...args], { env }, 2)
     assert.match(await flag("--location", "north"), /^--location: 'north' must be a latitude and a longitude/)
     assert.match(await flag("--weight", "0"), /^--weight: .*above 0\. See `aicortex servers add --help`\.$/)
@@ -1191,8 +1236,8 @@ describe("aicortex chat --cache", () => {
     const told = await run(["chat", "Hi", "--cache", "--verbose"], { env })
     assert.include(told.stderr, "kept from an earlier call")
     assert.match(await ok(["config"], { env, ...configured }), /^cache +answers for 60 s +the file$/m)
-    const both = await failed(["chat", "Hi", "--cache", "--no-cache"], { env })
-    assert.include(both, "--no-cache: cannot be given together with --cache")
+    const both = await failed(["chat", "Hi", "--cache", "--no-cache"], { env }, 2)
+    assert.include(both, "--no-cache cannot be given together with --cache.")
   })
 
   it("tells on standard error of what it cannot read", async () => {

@@ -124,7 +124,10 @@ describe("aicortex serve", () => {
     expect(await textOf(await ask(url))).toBe("two")
     rmSync(file)
     child.kill("SIGHUP")
-    await eventually(() => said().includes("no such file. The settings stay as they were"), "what is wrong is told")
+    await eventually(
+      () => said().includes(`there is no file ${file}. The settings stay as they were`),
+      "what is wrong is told"
+    )
     expect(said()).not.toContain("    at ")
     expect(await textOf(await ask(url))).toBe("two")
   })
@@ -142,13 +145,21 @@ describe("aicortex serve", () => {
     ])
     const bad = launch(["--port", "0"], { gateway: { prot: 1 } })
     expect([await bad.ended, bad.said()]).toEqual([1, expect.stringContaining("gateway.prot")])
-    const missing = launch(["--port", "0", "--config", join(home, "nowhere.json")])
-    expect([await missing.ended, missing.said()]).toEqual([
-      1,
-      expect.stringContaining("nowhere.json: file: there is no")
-    ])
-    const port = launch([], {}, { PORT: "abc" })
-    expect([await port.ended, port.said()]).toEqual([1, expect.stringContaining("port: must be from 0 to 65535")])
+    const flags: ReadonlyArray<readonly [ReadonlyArray<string>, string]> = [
+      [["--config", join(home, "nowhere.json")], `--config: there is no file ${join(home, "nowhere.json")}.`],
+      [["--api-key", ""], "--api-key must be one word of printable characters."],
+      [["--api-key", "two words", "--workers", "2"], "--api-key must be one word of printable characters."],
+      [["--cors", "example.com"], "--cors: 'example.com' must be * or an origin such as https://example.com."],
+      [["--host", ""], "--host must be an address, such as 127.0.0.1."],
+      [["--default-model", " "], "--default-model must be the name of a model."]
+    ]
+    for (const [args, message] of flags) {
+      const refused = launch(["--port", "0", ...args])
+      expect([await refused.ended, refused.said()]).toEqual([
+        2,
+        `aicortex: ${message} See \`aicortex serve --help\`.\n`
+      ])
+    }
     const workers = launch(["--host", "0.0.0.0", "--port", "0", "--workers", "2"])
     expect(await workers.ended).toBe(1)
     expect(workers.said().match(/can be reached/g)).toHaveLength(1)

@@ -61,6 +61,19 @@ export const refused = (
   return new UsageError({ message: `${flagOf(field)}${message}`, command: command.split(" ") })
 }
 
+/** A setting that stands in the environment is a part of the command line. */
+const isVariable = ({ source }: InvalidConfig): boolean =>
+  source === "the environment" || /^[A-Z][A-Z0-9_]+$/.test(source)
+
+/**
+ * The exit code of a failure: 2 where the command line, or the environment in which it was given, is wrong.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const codeOf = (error: Error): number =>
+  error instanceof UsageError || (error instanceof InvalidConfig && isVariable(error)) ? 2 : 1
+
 // =============================================================================
 // words
 // =============================================================================

@@ -24,7 +24,7 @@ import { chat, chatShape } from "./chat.js"
 import { type About, normalize, shape } from "./commandLine.js"
 import { config, configShape } from "./config.js"
 import { embed, embedShape } from "./embed.js"
-import { messageOf, type Place, UsageError } from "./failure.js"
+import { codeOf, messageOf, type Place, UsageError } from "./failure.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
 import { llmParams, llmParamsShape } from "./llmParams.js"
@@ -98,7 +98,7 @@ const describe = (error: unknown, place: Place): readonly [message: string, code
     case "UsageError":
       return [withHint(error.message, "command" in error && Array.isArray(error.command) ? error.command : []), 2]
     default:
-      return [messageOf(error, place), 1]
+      return [messageOf(error, place), codeOf(error)]
   }
 }
 
