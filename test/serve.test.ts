@@ -35,12 +35,13 @@ afterEach(async () => {
 })
 
 let runs = 0
-const launch = (args: ReadonlyArray<string>, config: object = {}, env: Record<string, string> = {}) => {
+const launch = (args: ReadonlyArray<string>, config: object = {}, env: Record<string, string> = {}, group = false) => {
   const file = join(home, `${runs++}.json`)
   writeFileSync(file, JSON.stringify(config))
   const child = spawn(process.execPath, [bin, "serve", ...args], {
     env: { PATH: process.env["PATH"], HOME: home, AICORTEX_CONFIG: file, ...env },
-    stdio: ["ignore", "pipe", "pipe"]
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: group
   })
   let out = ""
   child.stdout.on("data", (part) => {
@@ -60,9 +61,10 @@ const launch = (args: ReadonlyArray<string>, config: object = {}, env: Record<st
 const serve = async (
   args: ReadonlyArray<string>,
   config: object = {},
-  env: Record<string, string> = {}
+  env: Record<string, string> = {},
+  group = false
 ): Promise<Served> => {
-  const running = launch(["--port", "0", ...args], config, env)
+  const running = launch(["--port", "0", ...args], config, env, group)
   let url = ""
   await Promise.race([
     running.ended.then((code) => {
@@ -98,8 +100,49 @@ describe("aicortex serve", () => {
     const text = await stream.text()
     expect(text.match(/word/g)).toHaveLength(20)
     expect(text).toMatch(/\[DONE\]\n\n$/)
-    expect(await ended).toBe(143)
+    expect(await ended).toBe(0)
     await expect(fetch(`${url}/health`)).rejects.toThrow()
+  })
+
+  it.each([
+    ["one process", []],
+    ["several", ["--workers", "2"]]
+  ] as const)(
+    "ends with 0 when it was idle, or Ctrl-C is pressed, and with 1 when it cut requests off: %s",
+    async (_, workers) => {
+      const server = await fake({ reply: "word ".repeat(2_000), perToken: 30 })
+      for (const signal of ["SIGTERM", "SIGINT"] as const) {
+        const { child, ended } = await serve(workers, { servers: [server.url] })
+        child.kill(signal)
+        expect(await ended).toBe(0)
+      }
+      const { child, ended, said, url } = await serve(["--drain", "0.2", ...workers], { servers: [server.url] })
+      const stream = await ask(url, { stream: true })
+      child.kill("SIGTERM")
+      expect(await stream.text()).not.toMatch(/\[DONE\]/)
+      expect(await ended).toBe(1)
+      expect(said()).toContain("1 requests were cut off: they had not ended after 0.2 s")
+    }
+  )
+
+  it("a second signal does not wait", async () => {
+    const server = await fake({ reply: "word ".repeat(2_000), perToken: 30 })
+    const { child, ended, said, url } = await serve([], { servers: [server.url] })
+    const stream = await ask(url, { stream: true })
+    child.kill("SIGTERM")
+    await eventually(() => said().includes("stopping"), "it drains")
+    child.kill("SIGTERM")
+    expect(await ended).toBe(143)
+    await stream.text().catch(() => {})
+  })
+
+  it("a Ctrl-C that the terminal sends to every process lets requests end", async () => {
+    const server = await fake({ reply: "word ".repeat(20), perToken: 30 })
+    const { child, ended, url } = await serve(["--workers", "2"], { servers: [server.url] }, {}, true)
+    const stream = await ask(url, { stream: true })
+    process.kill(-(child.pid ?? 0), "SIGINT")
+    expect((await stream.text()).match(/word/g)).toHaveLength(20)
+    expect(await ended).toBe(0)
   })
 
   it("defect 2: starts as it is, takes HOST, PORT, DEFAULT_MODEL and the key from the environment, and flags before them", async () => {
@@ -196,7 +239,7 @@ describe("aicortex serve", () => {
     // What the one that died had counted, was told before.
     expect(await counted()).toEqual([7, 7, 7, 7, 0, 1, 1])
     child.kill("SIGTERM")
-    expect(await ended).toBe(143)
+    expect(await ended).toBe(0)
   })
 
   it("logs a line for each request where it is asked to, from every process", async () => {
@@ -212,7 +255,7 @@ describe("aicortex serve", () => {
     const routes = lines().map((line) => (JSON.parse(line) as { route: string }).route)
     expect(routes.sort()).toEqual(["/health", ...Array(4).fill("/v1/chat/completions")])
     child.kill("SIGTERM")
-    expect(await ended).toBe(143)
+    expect(await ended).toBe(0)
     expect(said()).not.toContain(new URL(server.url).host)
     const text = await serve(["--log", "off"], { servers: [server.url], gateway: { log: "text" } })
     await ask(text.url)

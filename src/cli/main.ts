@@ -125,7 +125,8 @@ const logger = Logger.replace(
 
 /**
  * Runs a command line to its end, and the process with it. An interruption (SIGINT, SIGTERM) stops the servers' work
- * first; a second one does not wait.
+ * first; a second one does not wait, but in a worker, whose first process is told the same and says what to do. A
+ * command that may end well when it is interrupted sets `process.exitCode`.
  *
  * @since 0.1.0
  * @category constructors
@@ -136,7 +137,7 @@ export const main = (words: ReadonlyArray<string>): void => {
   process.stderr.on("error", () => {})
   let signal: number | undefined
   const onSignal = (code: number) => () => {
-    if (signal !== undefined) process.exit(signal)
+    if (signal !== undefined && process.connected !== true) process.exit(signal)
     signal = code
   }
   process.on("SIGINT", onSignal(130))
@@ -174,7 +175,7 @@ export const main = (words: ReadonlyArray<string>): void => {
       disablePrettyLogger: true,
       teardown: (exit) => {
         if (Exit.isSuccess(exit)) return process.exit(0)
-        if (Cause.isInterruptedOnly(exit.cause)) return process.exit(signal ?? 130)
+        if (Cause.isInterruptedOnly(exit.cause)) return process.exit(process.exitCode ?? signal ?? 130)
         const [message, code] = describe(Cause.squash(exit.cause), place)
         if (message === "") return process.exit(code)
         process.stderr.write(`aicortex: ${Output.harmless(message)}\n`, () => process.exit(code))

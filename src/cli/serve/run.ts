@@ -12,10 +12,12 @@ import * as Exit from "effect/Exit"
 import * as Cortex from "../../Cortex.js"
 import * as Config from "../../cortex/config.js"
 import * as Gateway from "../../Gateway.js"
+import type { Running } from "../../gateway/running.js"
 import * as Settings from "../../gateway/settings.js"
 import { refused, UsageError } from "../failure.js"
 import * as Output from "../output.js"
 import * as Common from "./common.js"
+import * as Ending from "./ending.js"
 import * as Workers from "./workers.js"
 
 /**
@@ -77,12 +79,15 @@ const check = Effect.fnUntraced(function* (flags: Flags) {
 
 /** Serves in this process until it is told to stop. */
 const here = Effect.fnUntraced(function* (flags: Flags, workers: number) {
+  let served: Running | undefined
+  yield* Effect.addFinalizer(() => Effect.sync(() => served && Ending.stopped(served.cut() === 0)))
   const running = yield* Gateway.serve({
     gateway: gatewayOptions(flags),
     cortex: cortexOptions(flags),
     log: say,
     ...(workers === 1 ? {} : { common: Common.ofWorker(say), metrics: Workers.metrics })
   })
+  served = running
   yield* Effect.acquireRelease(
     Effect.sync(() => {
       const onHangUp = () =>
