@@ -187,6 +187,45 @@ describe("aicortex", () => {
     assert.include(await failed(["--completions", "tcsh"], {}, 2), "must be one of bash, zsh, fish, not 'tcsh'")
   })
 
+  it("completes what the command line takes, and nothing that it refuses", async () => {
+    const file = join(folder(), "completions.sh")
+    writeFileSync(file, await ok(["--completions", "bash"]))
+    const script = `. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _aicortex_bash_completions "$1"; printf '%s ' "\${COMPREPLY[@]}"`
+    const offered = (...words: ReadonlyArray<string>) =>
+      spawnSync("bash", ["-c", script, "bash", file, "aicortex", ...words], { encoding: "utf8" })
+        .stdout.trim()
+        .split(" ")
+    assert.includeMembers(offered("--"), ["--completions", "--version", "--help"])
+    assert.includeMembers(offered(""), ["chat", "llm-params", "serve"])
+    const commands = [
+      "chat",
+      "embed",
+      "models",
+      "servers",
+      "servers add",
+      "sessions",
+      "serve",
+      "best",
+      "llm-params",
+      "config"
+    ]
+    for (const command of commands) {
+      const path = command.split(" ")
+      const flags = offered(...path, "--")
+      assert.include(flags, "--help", command)
+      const help = await ok([...path, "--help"])
+      for (const flag of flags) assert.include(help, flag, command)
+    }
+    assert.includeMembers(offered("llm-params", "--"), ["--json"])
+    for (const shell of ["zsh", "fish"]) {
+      const text = await ok(["--completions", shell])
+      assert.notMatch(text, /log-level|wizard/)
+      assert.lengthOf(text.match(/Generate a completion script/g) ?? [], 1)
+      assert.lengthOf(text.match(/Show the version/g) ?? [], 1)
+      assert.include(text, "temperature")
+    }
+  })
+
   it("refuses what it does not know, with a hint", async () => {
     const usage = (...args: ReadonlyArray<string>) => failed(args, {}, 2)
     assert.strictEqual(
@@ -1074,9 +1113,15 @@ describe("aicortex servers, best, llm-params and config", () => {
     const server = await ollama()
     for (const setup of [on(server), await nobody()]) {
       for (const name of ["aicortex-demo", "aicortex-demo:latest"]) {
-        const message = await failed(["llm-params", name], setup)
-        assert.match(message, /^the built-in model "aicortex-demo" has no address/)
-        assert.notInclude(message, "ollama")
+        for (const command of ["llm-params", "best"]) {
+          const message = await failed([command, name], setup)
+          assert.match(message, /^the built-in model "aicortex-demo" has no address/)
+          assert.notInclude(message, "ollama")
+        }
+        assert.include(JSON.parse(await ok(["best", name, "--json"], setup)), {
+          url: "embedded:",
+          protocol: "embedded"
+        })
       }
     }
   })
@@ -1309,15 +1354,44 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
   it("fits tables to its width", async () => {
     const server = await ollama()
     const setup = {
-      config: { servers: [server.url, `http://${"long-".repeat(30)}name.invalid`] },
+      config: { servers: [server.url, `http://127.0.0.1:${await unusedPort()}`] },
       env: { NO_COLOR: "1" }
     }
-    const narrow = (await terminal(60, ["servers"], setup)).screen.trimEnd().split("\r\n")
-    for (const line of narrow) assert.isAtMost([...line].length, 60)
-    assert.include(narrow[2], "…")
+    const narrow = (await terminal(70, ["servers"], setup)).screen.trimEnd().split("\r\n")
+    for (const line of narrow) assert.isAtMost([...line].length, 70)
+    // What went wrong is told as far as there is room.
+    assert.match(narrow[2] ?? "", /…$/)
     assert.notInclude(narrow.join(), "^[")
     assert.include((await terminal(60, ["servers"], { ...setup, env: {} })).screen, "^[[1mURL")
-    assert.include(await ok(["servers"], setup), "long-".repeat(30))
+  })
+
+  it("defect: never cuts an address or the name of a model", async () => {
+    const model = `${"long-".repeat(12)}model:7b`
+    const server = await ollama({ models: [model], reply: "x" })
+    const gone = `http://${"long-".repeat(12)}name.invalid`
+    const setup = { config: { servers: [server.url, gone], model }, env: { NO_COLOR: "1" } }
+    assert.include((await terminal(40, ["chat", "x"], setup)).screen, "x")
+    const { screen } = await terminal(40, ["servers"], setup)
+    for (const part of [server.url, gone]) assert.include(screen, part)
+    assert.include((await terminal(40, ["servers", model], setup)).screen, server.url)
+    assert.include((await terminal(40, ["config"], setup)).screen, model)
+  })
+
+  it("FORCE_COLOR has colours off a terminal, or none on one, and NO_COLOR has none", async () => {
+    const bold = (text: string) => text.includes("\u001b[1m") || text.includes("^[[1m")
+    const servers = async (env: { readonly [name: string]: string }) =>
+      bold(await ok(["config"], { env })) && bold(await ok(["config", "--help"], { env }))
+    assert.isFalse(await servers({}))
+    assert.isTrue(await servers({ FORCE_COLOR: "1" }))
+    assert.isTrue(await servers({ FORCE_COLOR: "true", NO_COLOR: "1", TERM: "dumb" }))
+    assert.isFalse(await servers({ FORCE_COLOR: "0" }))
+    const shown = async (env: { readonly [name: string]: string }) =>
+      bold((await terminal(80, ["config"], { env })).screen)
+    assert.isTrue(await shown({}))
+    assert.isTrue(await shown({ FORCE_COLOR: "", NO_COLOR: "" }))
+    assert.isFalse(await shown({ FORCE_COLOR: "0" }))
+    assert.isFalse(await shown({ FORCE_COLOR: "false" }))
+    assert.isFalse(await shown({ NO_COLOR: "1" }))
   })
 
   it("asks for a prompt there is none of", async () => {

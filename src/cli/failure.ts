@@ -5,6 +5,7 @@
  */
 import * as Data from "effect/Data"
 import { InvalidConfig, InvalidRequest, ModelNotFound, NoServers, SessionNotFound } from "../Errors.js"
+import { demoModel } from "../Model.js"
 
 /**
  * The command line itself is wrong: exit code 2. `command` is the one whose help says how it is used.
@@ -85,6 +86,17 @@ export const codeOf = (error: Error): number =>
  * @category constants
  */
 export const addServer = "`aicortex servers add http://HOST:11434`"
+
+/**
+ * What is said where an address is asked for, and the model is the built-in one.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const noAddress = (): CommandFailed =>
+  new CommandFailed({
+    message: `the built-in model "${demoModel}" has no address: it runs in the process that asks it`
+  })
 
 /**
  * Which command failed, the flags that it has, and where the configuration file is.

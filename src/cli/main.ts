@@ -22,6 +22,7 @@ import { version } from "../internal/version.js"
 import { best, bestShape } from "./best.js"
 import { chat, chatShape } from "./chat.js"
 import { type About, normalize, shape } from "./commandLine.js"
+import { shells } from "./completions.js"
 import { config, configShape } from "./config.js"
 import { embed, embedShape } from "./embed.js"
 import { codeOf, messageOf, type Place, UsageError } from "./failure.js"
@@ -46,8 +47,6 @@ const about: About = {
   ],
   examples: ['aicortex chat "Why is the sky blue?"', "aicortex servers add http://gpu-1:11434", "aicortex chat --help"]
 }
-
-const shells = ["bash", "zsh", "fish"]
 
 const root = shape(
   about,
@@ -102,6 +101,12 @@ const describe = (error: unknown, place: Place): readonly [message: string, code
   }
 }
 
+/** Changes what is written by whoever logs to the console. */
+const withLog = <A, E, R>(effect: Effect.Effect<A, E, R>, change: (text: string) => string): Effect.Effect<A, E, R> =>
+  Console.consoleWith((console) =>
+    Effect.withConsole(effect, { ...console, log: (...parts) => console.log(change(parts.join(" "))) })
+  )
+
 /** The help is written in colours that only a terminal wants; errors are told at the end, once. */
 const withOutputs = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Console.consoleWith((console) =>
@@ -152,8 +157,10 @@ export const main = (words: ReadonlyArray<string>): void => {
     Effect.flatMap((read): ReturnType<typeof execute> => {
       place = { ...place, path: read.path, flags: read.shape.flags }
       const [word, shell = ""] = read.words ?? []
-      if (word === "--completions" && !shells.includes(shell)) {
-        const message = `--completions must be one of ${shells.join(", ")}, not '${shell}'`
+      if (word === "--completions") {
+        const mend = Object.hasOwn(shells, shell) ? shells[shell] : undefined
+        if (mend !== undefined) return withLog(execute(["node", "aicortex", ...(read.words ?? [])]), mend)
+        const message = `--completions must be one of ${Object.keys(shells).join(", ")}, not '${shell}'`
         return Effect.fail(new UsageError({ message, command: [] }))
       }
       return read.words === undefined || read.words.length === 0
