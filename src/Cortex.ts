@@ -27,6 +27,7 @@ import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
 import * as Chat from "./Chat.js"
 import * as Config from "./cortex/config.js"
+import * as Forms from "./cortex/forms.js"
 import * as StateFile from "./cortex/stateFile.js"
 import * as Embeddings from "./Embeddings.js"
 import type { InvalidConfig } from "./Errors.js"
@@ -190,6 +191,9 @@ export interface Replacements<out E = never, out R = never> {
   readonly transport?: Layer.Layer<Transport, E, R> | undefined
 }
 
+/** Those that `layerServices` takes. */
+const parts = ["store", "responses", "router"] as const satisfies ReadonlyArray<keyof Replacements>
+
 /**
  * How chat requests are sent on Node.
  *
@@ -200,7 +204,7 @@ export const layerTransport: Layer.Layer<Transport> = Undici.layer
 
 /**
  * The services over settings, an HTTP client for control calls, files and a transport: what remains to be provided is
- * how to reach the outside world.
+ * how to reach the outside world. Fails with `InvalidConfig` where there is no such part to be replaced.
  *
  * @since 0.1.0
  * @category layers
@@ -210,9 +214,11 @@ export const layerServices = <E = never, R = never>(
   replace: Omit<Replacements<E, R>, "transport"> = {}
 ): Layer.Layer<
   Exclude<Services, CurrentSettings | Transport>,
-  E,
+  InvalidConfig | E,
   CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem | Path.Path | Transport | R
 > => {
+  const wrong = Forms.wrongPart(replace, parts)
+  if (wrong !== undefined) return Layer.fail(wrong)
   const registry = Registry.layer.pipe(
     Layer.provide(Layer.succeed(Registry.CatalogueLocation, registryFolder())),
     Layer.provide(Layer.mergeAll(StateFile.layer, Probes.layer)),
@@ -236,7 +242,7 @@ export const layerServices = <E = never, R = never>(
 }
 
 /**
- * Everything, on Node. Fails with `InvalidConfig` where a setting cannot be used.
+ * Everything, on Node. Fails with `InvalidConfig` where a setting cannot be used, or there is no such part to be replaced.
  *
  * @since 0.1.0
  * @category layers
@@ -244,9 +250,13 @@ export const layerServices = <E = never, R = never>(
 export const layer = <E = never, R = never>(
   options: Options = {},
   replace: Replacements<E, R> = {}
-): Layer.Layer<Services, InvalidConfig | E, R> =>
-  layerServices(options, replace).pipe(
+): Layer.Layer<Services, InvalidConfig | E, R> => {
+  const wrong = Forms.wrongPart(replace, [...parts, "transport"])
+  if (wrong !== undefined) return Layer.fail(wrong)
+  const { transport = layerTransport, ...others } = replace
+  return layerServices(options, others).pipe(
     Layer.provideMerge(layerSettings(options)),
-    Layer.provideMerge(replace.transport ?? layerTransport),
+    Layer.provideMerge(transport),
     Layer.provide([NodeHttpClient.layerUndici, NodeFileSystem.layer, NodePath.layer])
   )
+}

@@ -8,8 +8,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import { decodeMessages } from "./ChatRequest.js"
-import { InvalidRequest, SessionNotFound, SessionsUnavailable } from "./Errors.js"
+import { type InvalidRequest, SessionNotFound, SessionsUnavailable } from "./Errors.js"
+import { decoder, optional, wholeFrom } from "./internal/options.js"
 import type { Message } from "./Message.js"
 import { sizeOf } from "./sessions/size.js"
 import { type ListOptions, newest, type Summary, summary } from "./sessions/summary.js"
@@ -263,7 +265,7 @@ export interface CreateOptions {
 }
 
 /**
- * - `create`: fails with `InvalidRequest` where `messages` are none
+ * - `create`: fails with `InvalidRequest` where `messages` are none; an unknown option is an error, never dropped
  * - `list`: what conversations there are, the one that was used last first
  * - `resume`: fails at once where there is no such conversation
  * - `history`: frozen, down to the last part of a message
@@ -308,6 +310,9 @@ const freeze = <A>(value: A): A => {
 const frozen = (messages: ReadonlyArray<Message>): ReadonlyArray<Message> =>
   Object.isFrozen(messages) && messages.every(Object.isFrozen) ? messages : freeze(messages)
 
+const createOptions = decoder(Schema.Struct({ prefix: optional(Schema.String), messages: optional(Schema.Unknown) }))
+const listOptions = decoder(Schema.Struct({ limit: optional(wholeFrom(1)), prefix: optional(Schema.String) }))
+
 const makeId = (): string =>
   Array.from(globalThis.crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join(
     ""
@@ -338,7 +343,8 @@ export const make = Effect.gen(function* () {
     while (!(yield* store.append(id, version, messages))) version = (yield* load(id)).version
   })
 
-  const create = Effect.fnUntraced(function* ({ messages, prefix = "" }: CreateOptions = {}) {
+  const create = Effect.fnUntraced(function* (options?: CreateOptions) {
+    const { messages, prefix = "" } = yield* createOptions(options ?? {})
     const none = messages === undefined || (Array.isArray(messages) && messages.length === 0)
     const said = none ? [] : freeze(yield* decodeMessages(messages))
     let id = prefix + makeId()
@@ -351,12 +357,7 @@ export const make = Effect.gen(function* () {
     return Object.freeze({ id })
   })
 
-  const list = (options?: ListOptions) => {
-    const { limit } = options ?? {}
-    return limit === undefined || (Number.isSafeInteger(limit) && limit > 0)
-      ? store.list(options)
-      : Effect.fail(new InvalidRequest({ field: "limit", reason: "must be a whole number from 1" }))
-  }
+  const list = (options?: ListOptions) => Effect.flatMap(listOptions(options ?? {}), (checked) => store.list(checked))
 
   const begin = (id: string): Effect.Effect<Turn, Unreachable> =>
     Effect.suspend(() => {

@@ -1,4 +1,6 @@
 import { inspect } from "node:util"
+import * as NodeContext from "@effect/platform-node/NodeContext"
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -14,6 +16,7 @@ import * as Registry from "../src/Registry.js"
 import * as Router from "../src/Router.js"
 import * as Server from "../src/Server.js"
 import * as Sessions from "../src/Sessions.js"
+import * as Settings from "../src/Settings.js"
 import { failure, inOrder, model, useFleet } from "./support/fleet.js"
 
 const fleet = useFleet()
@@ -224,6 +227,56 @@ describe("what is not known is refused", () => {
     expect((await failure(cortex.models({ famly: "llama" } as never))).message).toContain("did you mean family?")
     expect((await cortex.bestServer(model, undefined)).url).toBe(server.url)
     expect(await cortex.models({ available: true, family: undefined })).toContain(model)
+  })
+
+  it("an option of a session, and of a list of them", async () => {
+    const cortex = fleet.cortex([])
+    const wrong = [
+      [cortex.Session.create({ message: [] } as never), "message"],
+      [cortex.Session.create({ prefix: "x" } as never), "prefix"],
+      [cortex.Session.create("x" as never), "options"],
+      [cortex.Session.list({ limt: 3 } as never), "limt"]
+    ] as const
+    for (const [call, field] of wrong) expect(await failure(call)).toMatchObject({ _tag: "InvalidRequest", field })
+    expect((await failure(cortex.Session.create({ message: [] } as never))).message).toContain("did you mean messages?")
+    expect(await cortex.Session.list()).toEqual([])
+    const sessions = Effect.provide(
+      Effect.all({
+        create: Effect.flip(Sessions.create({ prefx: "x" } as never)),
+        list: Effect.flip(Sessions.list({ prefx: "x" } as never)),
+        none: Sessions.list()
+      }),
+      Sessions.layerMemory()
+    )
+    expect(await Effect.runPromise(sessions)).toMatchObject({
+      create: { _tag: "InvalidRequest", field: "prefx" },
+      list: { _tag: "InvalidRequest", field: "prefx" },
+      none: []
+    })
+  })
+
+  it("a part that is to be replaced", async () => {
+    const build = (parts: object) =>
+      Effect.runPromise(Effect.flip(Effect.provide(Effect.void, Cortex.layer({ configFile: false }, parts))))
+    expect(await build({ stor: Sessions.layerStoreMemory() })).toMatchObject({
+      _tag: "InvalidConfig",
+      source: "the replacements",
+      field: "stor",
+      reason: "there is no such part; there are store, responses, router, transport"
+    })
+    expect(await build({ store: Sessions.makeStoreMemory() })).toMatchObject({
+      field: "store",
+      reason: "must be a layer"
+    })
+    const open = Cortex.layerServices({}, { transport: Cortex.layerTransport } as never)
+    const outside = Layer.mergeAll(
+      Settings.layer({}),
+      Cortex.layerTransport,
+      NodeContext.layer,
+      NodeHttpClient.layerUndici
+    )
+    const services = Effect.provide(Effect.flip(Effect.provide(Effect.void, open)), outside)
+    expect(await Effect.runPromise(services)).toMatchObject({ _tag: "InvalidConfig", field: "transport" })
   })
 
   it.each([
