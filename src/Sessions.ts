@@ -111,9 +111,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
     const { maxBytes = defaultMaxBytes, maxSessions = 10_000, ttl = Number.POSITIVE_INFINITY } = options ?? {}
     /** The one that was not used for longest comes first. */
     const entries = new Map<string, Entry>()
-    /** How many have a turn of each, or wait for one. */
-    const held = new Map<string, number>()
-    const turns = Turns.make()
+    const { isHeld, turn } = Turns.make()
     let bytes = 0
 
     const forget = (id: string): boolean => {
@@ -122,7 +120,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
     }
     const find = (id: string): Entry | undefined => {
       const entry = entries.get(id)
-      if (entry === undefined || held.has(id) || clock.unsafeCurrentTimeMillis() - entry.usedAt < ttl) return entry
+      if (entry === undefined || isHeld(id) || clock.unsafeCurrentTimeMillis() - entry.usedAt < ttl) return entry
       forget(id)
       return undefined
     }
@@ -137,7 +135,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
       for (const [id, entry] of entries) {
         if (id === used) return
         if (entries.size <= maxSessions && bytes <= maxBytes && now - entry.usedAt < ttl) return
-        if (!held.has(id)) forget(id)
+        if (!isHeld(id)) forget(id)
       }
     }
     return {
@@ -181,27 +179,14 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
           // What comes first here was used last, also within the same millisecond.
           const all = [...entries].reverse().map(([id, entry]) => ({ id, usedAt: entry.usedAt, entry }))
           return newest(
-            all.filter(({ id, usedAt }) => held.has(id) || now - usedAt < ttl),
+            all.filter(({ id, usedAt }) => isHeld(id) || now - usedAt < ttl),
             options
           ).map(({ entry, id, usedAt }) => summary(id, usedAt, entry.messages))
         }),
       turn: (id) => {
         // One that was forgotten by now does not come back.
         find(id)
-        const { release, wait } = turns(id)
-        let holds = true
-        held.set(id, (held.get(id) ?? 0) + 1)
-        return {
-          wait,
-          release: () => {
-            release()
-            if (!holds) return
-            holds = false
-            const left = (held.get(id) ?? 1) - 1
-            if (left > 0) held.set(id, left)
-            else held.delete(id)
-          }
-        }
+        return turn(id)
       }
     }
   })
@@ -361,7 +346,7 @@ export const make = Effect.gen(function* () {
 
   const begin = (id: string): Effect.Effect<Turn, Unreachable> =>
     Effect.suspend(() => {
-      const ticket = store.turn?.(id) ?? own(id)
+      const ticket = store.turn?.(id) ?? own.turn(id)
       // The first look tells at once that there is nothing to wait for.
       return load(id).pipe(
         Effect.zipRight(ticket.wait),

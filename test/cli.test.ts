@@ -934,6 +934,22 @@ describe("aicortex sessions", () => {
     assert.lengthOf(readdirSync(join(path, "aicortex", "sessions")), 1)
   })
 
+  it("defect: take no more room than the file says, also in the folder where nobody names one", async () => {
+    const server = await ollama({ reply: "x".repeat(3_000) })
+    const path = folder()
+    const env = { XDG_STATE_HOME: path }
+    const setup = { env, config: { servers: [server.url], sessions: { maxBytes: 10_000 } } }
+    const ids: Array<string> = []
+    for (let i = 0; i < 5; i++) {
+      const id = (await ok(["sessions", "create"], setup)).trim()
+      await ok(["chat", "Hi", "--session", id], setup)
+      ids.push(id)
+    }
+    const left = readdirSync(join(path, "aicortex", "sessions"))
+    assert.deepEqual(left.sort(), ids.slice(-left.length).sort())
+    assert.include([2, 3], left.length)
+  })
+
   it("refuses what is no conversation", async () => {
     const setup = { env: { AICORTEX_SESSIONS: join(folder(), "sessions") } }
     const from = (input: string) => failed(["sessions", "create", "--from", "-"], { ...setup, input })

@@ -53,7 +53,7 @@ export type { CacheOptions, SessionOptions } from "./policies.js"
  * - `registry`: folders of registry files of your own
  * - `cacheTtl`, `bestServerTtl`, `discoveryTtl`: in milliseconds; defaults 60,000, 300,000 and 300,000
  * - `sessions`: how many conversations are kept (`maxSessions`), for how long (`ttl`, in milliseconds), and how much they
- *   may hold in memory (`maxBytes`): see `Sessions.MemoryOptions`. With a `folder` they are kept there, outlive the process,
+ *   may hold (`maxBytes`): see `Sessions.MemoryOptions`. With a `folder` they are kept there, outlive the process,
  *   and are shared with every process that has the same folder: see `SessionFolder`; `folder: false` means memory
  * - `defaultSessionFolder`: the folder where nobody names one, nor says `false`
  * - `stateFile`: a file in which what is learned of the servers is kept for the next run; default `false`: nowhere. See
