@@ -945,7 +945,7 @@ describe("aicortex sessions", () => {
       await ok(["chat", "Hi", "--session", id], setup)
       ids.push(id)
     }
-    const left = readdirSync(join(path, "aicortex", "sessions"))
+    const left = readdirSync(join(path, "aicortex", "sessions")).filter((id) => !id.startsWith("."))
     assert.deepEqual(left.sort(), ids.slice(-left.length).sort())
     assert.include([2, 3], left.length)
   })

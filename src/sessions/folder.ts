@@ -4,7 +4,8 @@
  * A conversation is a folder of its own, and what is said at once is a file in it that never changes: `1.json`, `2.json`
  * and so on. The next file is made elsewhere and then linked to its name, which fails where another process was faster:
  * so no lock is needed, nothing is ever half written, and nobody's turn is lost. To begin anew is a file, too; those
- * before it no longer count, and are deleted.
+ * before it no longer count, and are deleted. Names that begin with a dot are no conversations: those of files that are
+ * not finished, and `.sizes`, which saves who bounds the folder's room the looking into each.
  *
  * @since 0.1.0
  */
@@ -55,6 +56,12 @@ type Entry = typeof Entry.Type
 const decode = Schema.decode(Entry)
 const encode = Schema.encodeSync(Entry)
 const written = (entry: Entry): Uint8Array => new TextEncoder().encode(encode(entry))
+
+const Sizes = Schema.parseJson(
+  Schema.Record({ key: Schema.String, value: Schema.Struct({ usedAt: Schema.Number, bytes: Schema.NonNegativeInt }) })
+)
+const decodeSizes = Schema.decodeOption(Sizes)
+const encodeSizes = Schema.encodeSync(Sizes)
 
 /** So often a conversation is read again that others change meanwhile. */
 const maxReadings = 20
@@ -218,10 +225,29 @@ export const make = Effect.fnUntraced(function* ({
         Effect.map(unless("NotFound")(fs.stat(at(id, file))), (stat) => sum + Number(stat?.size ?? 0))
       )
     )
+  const sizesFile = path.join(folder, ".sizes")
   const makeRoomFor =
     maxBytes === undefined
       ? () => Effect.void
-      : Room.make({ maxBytes, now: () => clock.unsafeCurrentTimeMillis(), list: known, sizeOf, held: isHeld, discard })
+      : Room.make({
+          maxBytes,
+          now: () => clock.unsafeCurrentTimeMillis(),
+          list: known,
+          sizeOf,
+          // What is no such file is as good as none: then all are counted.
+          recall: fs.readFileString(sizesFile).pipe(
+            unless("NotFound"),
+            Effect.map((text = "{}") => Option.getOrElse(decodeSizes(text), () => ({})))
+          ),
+          note: (sizes) => {
+            const temporary = away()
+            return fs
+              .writeFileString(temporary, encodeSizes(sizes), { mode: 0o600 })
+              .pipe(Effect.zipRight(fs.rename(temporary, sizesFile)), unless("NotFound"))
+          },
+          held: isHeld,
+          discard
+        })
 
   const told = <A>(effect: Effect.Effect<A, PlatformError | SessionsUnavailable>) =>
     Effect.mapError(effect, (error) =>

@@ -3,7 +3,7 @@
  *
  * All of them are counted once, and then only what this process adds, until that is a sixteenth of all that there may
  * be: so a turn costs next to nothing, and so much is what each process may be wrong by. A count looks only at those that
- * have changed since the last one.
+ * have changed since the last one, of this process or of another.
  *
  * @since 0.1.0
  */
@@ -28,8 +28,17 @@ export interface Known {
 }
 
 /**
+ * What each conversation took, and when it was written to last then.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Sizes = { readonly [id: string]: { readonly usedAt: number; readonly bytes: number } }
+
+/**
  * - `list`: all conversations
  * - `sizeOf`: what one of them takes, in bytes
+ * - `recall`, `note`: the last count, for the next one, whoever makes that
  * - `held`: whether one must stay
  * - `discard`: deletes one
  *
@@ -41,6 +50,8 @@ export interface Options {
   readonly now: () => number
   readonly list: Effect.Effect<ReadonlyArray<Known>, PlatformError>
   readonly sizeOf: (id: string) => Effect.Effect<number, PlatformError>
+  readonly recall: Effect.Effect<Sizes, PlatformError>
+  readonly note: (sizes: Sizes) => Effect.Effect<void, PlatformError>
   readonly held: (id: string) => boolean
   readonly discard: (id: string) => Effect.Effect<unknown, PlatformError>
 }
@@ -57,12 +68,13 @@ export const make = ({
   held,
   list,
   maxBytes,
+  note,
   now,
+  recall,
   sizeOf
 }: Options): ((id: string, bytes: number) => Effect.Effect<void, PlatformError>) => {
   const slack = maxBytes / 16
   const permit = Effect.unsafeMakeSemaphore(1)
-  let sizes: ReadonlyMap<string, { readonly usedAt: number; readonly bytes: number }> = new Map()
   /** What all of them took when they were counted last, and what was added since. */
   let counted: number | undefined
   let added = 0
@@ -72,7 +84,7 @@ export const make = ({
 
   const count = Effect.fnUntraced(function* () {
     const began = now()
-    const before = sizes
+    const before = new Map(Object.entries(yield* recall))
     const all = yield* Effect.forEach(
       yield* list,
       ({ id, usedAt }) => {
@@ -83,9 +95,8 @@ export const make = ({
       },
       lookers
     )
-    sizes = new Map(
-      all.filter(({ usedAt }) => usedAt < began - settled).map(({ bytes, id, usedAt }) => [id, { usedAt, bytes }])
-    )
+    const sure = all.filter(({ usedAt }) => usedAt < began - settled)
+    yield* note(Object.fromEntries(sure.map(({ bytes, id, usedAt }) => [id, { usedAt, bytes }])))
     return all
   })
 
