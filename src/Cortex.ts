@@ -17,6 +17,8 @@ import type * as Path from "@effect/platform/Path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodePath from "@effect/platform-node/NodePath"
+import * as EffectConfig from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -260,3 +262,27 @@ export const layer = <E = never, R = never>(
     Layer.provide([NodeHttpClient.layerUndici, NodeFileSystem.layer, NodePath.layer])
   )
 }
+
+/**
+ * Everything, on Node, where options come from a program's own configuration: each is a `Config` of Effect, and so are all
+ * of them, if they are one. What is left out comes from where it ever does; `AICORTEX_SERVERS` and the like are asked of
+ * the same `ConfigProvider`. Fails with a `ConfigError` where one of them cannot be had.
+ *
+ * @example
+ * import { Cortex } from "aicortex"
+ * import { Config, Duration } from "effect"
+ *
+ * const cortex = Cortex.layerConfig({
+ *   servers: Config.array(Config.string(), "LLM_SERVERS"),
+ *   model: Config.withDefault(Config.string("LLM_MODEL"), "llama3.2:3b"),
+ *   cacheTtl: Config.map(Config.withDefault(Config.duration("LLM_REST"), "1 minute"), Duration.toMillis)
+ * })
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = <E = never, R = never>(
+  options: EffectConfig.Config.Wrap<Options>,
+  replace: Replacements<E, R> = {}
+): Layer.Layer<Services, InvalidConfig | ConfigError | E, R> =>
+  Layer.unwrapEffect(Effect.map(EffectConfig.unwrap(options), (given) => layer(given, replace)))

@@ -1,8 +1,15 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
 import { inspect } from "node:util"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as Config from "effect/Config"
+import type * as ConfigError from "effect/ConfigError"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -303,6 +310,59 @@ describe("what is not known is refused", () => {
 
 class Database extends Context.Tag("test/Database")<Database, { readonly up: boolean }>() {}
 class DatabaseDown extends Data.TaggedError("DatabaseDown") {}
+
+describe("options from a program's own configuration", () => {
+  const given = (values: Record<string, string>) =>
+    Layer.setConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(values))))
+  const layer = Cortex.layerConfig({
+    servers: Config.array(Config.string(), "LLM_SERVERS"),
+    model: Config.withDefault(Config.string("LLM_MODEL"), model),
+    cacheTtl: Config.map(Config.withDefault(Config.duration("LLM_REST"), "2 minutes"), Duration.toMillis),
+    sessions: { maxSessions: Config.withDefault(Config.integer("LLM_SESSIONS"), 1) },
+    configFile: Config.succeed<false>(false)
+  })
+
+  it("hold as options do, in each of their parts", async () => {
+    const server = await fleet.ollama({ reply: "hello" })
+    const program = Effect.gen(function* () {
+      const first = yield* Sessions.create()
+      const second = yield* Sessions.create()
+      const { cacheTtl, servers } = yield* Settings.CurrentSettings
+      return {
+        text: yield* Chat.text("Hi", { session: second }),
+        lost: yield* Effect.flip(Sessions.resume(first.id)),
+        cacheTtl,
+        urls: servers.map(({ url }) => url)
+      }
+    }).pipe(Effect.provide(Layer.provide(layer, given({ LLM_SERVERS: server.url, LLM_REST: "5 seconds" }))))
+    expect(await Effect.runPromise(program)).toMatchObject({
+      text: "hello",
+      lost: { _tag: "SessionNotFound" },
+      cacheTtl: 5_000,
+      urls: [server.url]
+    })
+  })
+
+  it("fail with what is wrong with them", async () => {
+    const error = (values: Record<string, string>) =>
+      Effect.runPromise(Effect.flip(Effect.provide(Effect.void, Layer.provide(layer, given(values)))))
+    expect(await error({})).toMatchObject({ _op: "MissingData", path: ["LLM_SERVERS"] })
+    expect(await error({ LLM_SERVERS: "http://a", LLM_REST: "soon" })).toMatchObject({ _op: "InvalidData" })
+    expect(await error({ LLM_SERVERS: "ftp://a" })).toMatchObject({ _tag: "InvalidConfig", field: "servers.url" })
+    expectTypeOf(layer).toEqualTypeOf<Layer.Layer<Cortex.Services, InvalidConfig | ConfigError.ConfigError>>()
+  })
+
+  it("asks its provider for the environment, too", async () => {
+    const server = await fleet.ollama({ reply: "hello" })
+    const file = join(mkdtempSync(join(tmpdir(), "aicortex-config-")), "config.json")
+    writeFileSync(file, "{}")
+    const own = Cortex.layerConfig({ model: Config.string("LLM_MODEL"), configFile: Config.succeed(file) })
+    const settings = given({ LLM_MODEL: model, AICORTEX_SERVERS: server.url })
+    const text = Effect.provide(Chat.text("Hi"), Layer.provide(own, settings))
+    expect(await Effect.runPromise(text)).toBe("hello")
+    rmSync(dirname(file), { recursive: true })
+  })
+})
 
 describe("parts can be replaced", () => {
   it("by a layer that needs something, and may fail: both are in the type of the whole", async () => {
