@@ -160,30 +160,32 @@ const environment = (name: string): string | undefined => {
   return value === undefined || value === "" ? undefined : value
 }
 
-/** What cannot be used is told by the name of its variable. */
-const fromEnvironment = Effect.gen(function* () {
+const given = (options: Options): Options =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+
+/** What the environment says where the options do not. What cannot be used is told by the name of its variable. */
+const fromEnvironment = Effect.fnUntraced(function* (options: Options) {
   const port = environment("PORT")
   const key = environment("AICORTEX_API_KEY")
-  const options: Options = {
+  const all: Options = {
     host: environment("HOST"),
     port: port === undefined ? undefined : Number(port),
     defaultModel: environment("DEFAULT_MODEL"),
     ...(key === undefined ? {} : { keys: [{ name: "default", key }] })
   }
-  yield* Either.mapLeft(Settings.resolve({ ...options, insecure: true }), ({ field, reason }) => {
+  const before = given(options)
+  const own: Options = Object.fromEntries(Object.entries(given(all)).filter(([name]) => !(name in before)))
+  yield* Either.mapLeft(Settings.resolve({ ...own, insecure: true }), ({ field, reason }) => {
     const variable = field === "keys" ? "AICORTEX_API_KEY" : field.toUpperCase()
     return new InvalidConfig({ source: "the environment", field: variable, reason })
   })
-  return options
+  return own
 })
-
-const given = (options: Options): Options =>
-  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
 
 /**
  * Serves the fleet until the scope closes: then requests under way may still end, for as long as `drain` says. A change
- * of the configuration file is taken over without dropping one. Conversations outlive it. A file that `configFile`
- * names must be there; one that is gone later is a change that cannot be read.
+ * of the configuration file is taken over without dropping one. Conversations outlive it. A file that `configFile` or
+ * `AICORTEX_CONFIG` names must be there; one that is gone later is a change that cannot be read.
  *
  * @example
  * import { Gateway } from "aicortex"
@@ -224,7 +226,7 @@ export const serve = Effect.fnUntraced(function* (
   const plan = Effect.gen(function* () {
     const file = alone ? {} : yield* read
     const fromFile = yield* Settings.fromFile(file.gateway ?? {}, path, environment)
-    const own = { ...(alone ? {} : given(yield* fromEnvironment)), ...given(gateway) }
+    const own = { ...(alone ? {} : yield* fromEnvironment(gateway)), ...given(gateway) }
     const settings = yield* Settings.resolve(own, fromFile)
     return { settings, services: Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store }) }
   }).pipe(Effect.provide(files))

@@ -149,6 +149,8 @@ describe("aicortex serve", () => {
     const server = await fake()
     const env = { HOST: "0.0.0.0", PORT: "0", DEFAULT_MODEL: model, AICORTEX_API_KEY: "sk-secret" }
     const { said, url } = await serve(["--host", "127.0.0.1"], { servers: [server.url] }, env)
+    // What a flag stands before is not looked at.
+    await serve([], { servers: [server.url] }, { PORT: "abc" })
     expect(url).toContain("127.0.0.1")
     expect((await fetch(`${url}/v1/models`)).status).toBe(401)
     const home = await fetch(`${url}/`)
@@ -367,15 +369,37 @@ describe("aicortex serve", () => {
 
     it("one that dies in the middle of a turn gives it back, and takes no session with it", async () => {
       const server = await fake()
-      const { child, url } = await serve(["--workers", "2"], config(server, { concurrency: 2 }))
+      const { child, said: told, url } = await serve(["--workers", "2"], config(server, { concurrency: 2 }))
       const create = async () => ((await (await call(url, "/v1/sessions", {})).json()) as { id: string }).id
       const turn = (session: string, text: string) => call(url, "/v1/chat/completions", { ...said(text), session })
+      /** A connection that is kept, to a worker that is not this one. */
+      const connect = async (other?: string) => {
+        for (;;) {
+          const agent = new Agent({ connections: 1 })
+          open.push(() => agent.destroy())
+          const keep = (path: string, init: object = {}) =>
+            undiciFetch(`${url}${path}`, { headers, dispatcher: agent, ...init })
+          const response = await keep("/v1/models")
+          await response.text()
+          const name = worker(response)
+          const say = (session: string, text: string) =>
+            keep("/v1/chat/completions", { method: "POST", body: JSON.stringify({ ...said(text), session }) })
+          if (name !== other) return { name, say }
+        }
+      }
       const ids = [await create(), await create()]
-      for (const id of ids) expect((await turn(id, "first")).status).toBe(200)
+      const one = await connect()
+      const two = await connect(one.name)
+      const first = await Promise.all([one, two].map(({ say }, i) => say(ids[i] ?? "", "first")))
+      for (const response of first) {
+        expect(response.status).toBe(200)
+        await response.text()
+      }
+      expect(first.map(worker)).toEqual([one.name, two.name])
       await server.setBehaviour({ faults: { kind: "hang" } })
       // One for each worker.
       const lost: Array<string> = []
-      const hung = ids.map((id) => turn(id, "lost").catch(() => lost.push(id)))
+      const hung = [one, two].map(({ say }, i) => say(ids[i] ?? "", "lost").catch(() => lost.push(ids[i] ?? "")))
       await server.waitForChats(4)
       const full = await turn(ids[0] ?? "", "too many")
       const { error } = (await full.json()) as { error: { code: string } }
@@ -386,6 +410,7 @@ describe("aicortex serve", () => {
       process.kill(Number(pid), "SIGKILL")
       await Promise.race(hung)
       expect(lost).toHaveLength(1)
+      await eventually(() => told().includes("another one takes its place"), "the first process has seen it die")
       await server.setBehaviour({ faults: undefined })
       const [id = ""] = lost
       let again = await turn(id, "second")
