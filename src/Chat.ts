@@ -29,6 +29,7 @@ import * as ChatRequest from "./ChatRequest.js"
 import { type Checked, check, type Options, type Prompt } from "./chat/check.js"
 import { streamOf, whole } from "./chat/reading.js"
 import * as Rounds from "./chat/rounds.js"
+import * as Scripted from "./chat/scripted.js"
 import { type ChatError, DeadlineExceeded, type SchemaIssue, SchemaMismatch } from "./Errors.js"
 import { type Call, Failover, type OpenAnswer, type Result } from "./Failover.js"
 import * as History from "./History.js"
@@ -36,7 +37,7 @@ import * as Message from "./Message.js"
 import { Registry } from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
 import { Sessions, type Turn } from "./Sessions.js"
-import { CurrentSettings } from "./Settings.js"
+import { CurrentSettings, type Settings } from "./Settings.js"
 import * as StructuredOutput from "./StructuredOutput.js"
 import * as Telemetry from "./Telemetry.js"
 import type { TraceContext } from "./Transport.js"
@@ -65,6 +66,18 @@ export {
    */
   textOf
 } from "./chat/rounds.js"
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Reply,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Script
+} from "./chat/scripted.js"
 
 // =============================================================================
 // models
@@ -433,6 +446,35 @@ export const layer: Layer.Layer<
   never,
   Failover | Registry | ResponseCache.ResponseCache | Sessions | CurrentSettings
 > = Layer.effect(Chat, make)
+
+/**
+ * `Chat` for tests, where a script answers instead of servers: what is checked, remembered, decoded, mended and told as
+ * events is the same, and every model is there. Conversations and kept answers are in memory; `settings` may have
+ * personas and a default model. Nothing is sent, and neither environment nor files are read.
+ *
+ * A deadline takes real time; a script that takes time, such as `Effect.delay`, takes that of its clock.
+ *
+ * @example
+ * import { Chat, ModelNotFound } from "aicortex"
+ * import { Effect } from "effect"
+ *
+ * const program = Chat.text("The capital of France?", { model: "llama3.2:3b" }).pipe(
+ *   Effect.catchTag("ModelNotFound", ({ model }) => Effect.succeed(`no ${model}`))
+ * )
+ * const answer = Effect.provide(program, Chat.layerTest("Paris."))
+ * const none = Effect.provide(
+ *   program,
+ *   Chat.layerTest(({ model }) => new ModelNotFound({ model, suggestions: [] }))
+ * )
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerTest = (
+  script: Scripted.Script,
+  settings: Partial<Settings> = {}
+): Layer.Layer<Chat | Sessions | ResponseCache.ResponseCache | CurrentSettings> =>
+  Layer.provideMerge(layer, Scripted.layer(script, settings))
 
 // =============================================================================
 // accessors

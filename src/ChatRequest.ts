@@ -11,6 +11,7 @@ import {
   decoder,
   invalid,
   JsonObjectSchema,
+  keepAlive,
   milliseconds,
   optional,
   pause,
@@ -153,8 +154,8 @@ export const Options = Schema.Struct({
   toolChoice: optional(
     Schema.Union(Schema.Literal("auto", "none", "required"), Schema.Struct({ name: Schema.NonEmptyString }))
   ),
-  /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m`; -1 for ever, 0 not at all. */
-  keepAlive: optional(Schema.Union(Schema.Finite, Schema.NonEmptyString)),
+  /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m` or `1h30m`; below 0 for ever, 0 not at all. */
+  keepAlive: optional(keepAlive),
   think: optional(Schema.Union(Schema.Boolean, Schema.Literal("low", "medium", "high", "max"))),
   /** Ollama's own options (`num_ctx`, `mirostat`, …), passed on as they are. */
   options: optional(JsonObjectSchema),

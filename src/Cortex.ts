@@ -17,6 +17,8 @@ import type * as Path from "@effect/platform/Path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodePath from "@effect/platform-node/NodePath"
+import * as EffectConfig from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -27,6 +29,7 @@ import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
 import * as Chat from "./Chat.js"
 import * as Config from "./cortex/config.js"
+import * as Forms from "./cortex/forms.js"
 import * as StateFile from "./cortex/stateFile.js"
 import * as Embeddings from "./Embeddings.js"
 import type { InvalidConfig } from "./Errors.js"
@@ -190,6 +193,9 @@ export interface Replacements<out E = never, out R = never> {
   readonly transport?: Layer.Layer<Transport, E, R> | undefined
 }
 
+/** Those that `layerServices` takes. */
+const parts = ["store", "responses", "router"] as const satisfies ReadonlyArray<keyof Replacements>
+
 /**
  * How chat requests are sent on Node.
  *
@@ -200,7 +206,7 @@ export const layerTransport: Layer.Layer<Transport> = Undici.layer
 
 /**
  * The services over settings, an HTTP client for control calls, files and a transport: what remains to be provided is
- * how to reach the outside world.
+ * how to reach the outside world. Fails with `InvalidConfig` where there is no such part to be replaced.
  *
  * @since 0.1.0
  * @category layers
@@ -210,9 +216,11 @@ export const layerServices = <E = never, R = never>(
   replace: Omit<Replacements<E, R>, "transport"> = {}
 ): Layer.Layer<
   Exclude<Services, CurrentSettings | Transport>,
-  E,
+  InvalidConfig | E,
   CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem | Path.Path | Transport | R
 > => {
+  const wrong = Forms.wrongPart(replace, parts)
+  if (wrong !== undefined) return Layer.fail(wrong)
   const registry = Registry.layer.pipe(
     Layer.provide(Layer.succeed(Registry.CatalogueLocation, registryFolder())),
     Layer.provide(Layer.mergeAll(StateFile.layer, Probes.layer)),
@@ -236,7 +244,7 @@ export const layerServices = <E = never, R = never>(
 }
 
 /**
- * Everything, on Node. Fails with `InvalidConfig` where a setting cannot be used.
+ * Everything, on Node. Fails with `InvalidConfig` where a setting cannot be used, or there is no such part to be replaced.
  *
  * @since 0.1.0
  * @category layers
@@ -244,9 +252,37 @@ export const layerServices = <E = never, R = never>(
 export const layer = <E = never, R = never>(
   options: Options = {},
   replace: Replacements<E, R> = {}
-): Layer.Layer<Services, InvalidConfig | E, R> =>
-  layerServices(options, replace).pipe(
+): Layer.Layer<Services, InvalidConfig | E, R> => {
+  const wrong = Forms.wrongPart(replace, [...parts, "transport"])
+  if (wrong !== undefined) return Layer.fail(wrong)
+  const { transport = layerTransport, ...others } = replace
+  return layerServices(options, others).pipe(
     Layer.provideMerge(layerSettings(options)),
-    Layer.provideMerge(replace.transport ?? layerTransport),
+    Layer.provideMerge(transport),
     Layer.provide([NodeHttpClient.layerUndici, NodeFileSystem.layer, NodePath.layer])
   )
+}
+
+/**
+ * Everything, on Node, where options come from a program's own configuration: each is a `Config` of Effect, and so are all
+ * of them, if they are one. What is left out comes from where it ever does; `AICORTEX_SERVERS` and the like are asked of
+ * the same `ConfigProvider`. Fails with a `ConfigError` where one of them cannot be had.
+ *
+ * @example
+ * import { Cortex } from "aicortex"
+ * import { Config, Duration } from "effect"
+ *
+ * const cortex = Cortex.layerConfig({
+ *   servers: Config.array(Config.string(), "LLM_SERVERS"),
+ *   model: Config.withDefault(Config.string("LLM_MODEL"), "llama3.2:3b"),
+ *   cacheTtl: Config.map(Config.withDefault(Config.duration("LLM_REST"), "1 minute"), Duration.toMillis)
+ * })
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = <E = never, R = never>(
+  options: EffectConfig.Config.Wrap<Options>,
+  replace: Replacements<E, R> = {}
+): Layer.Layer<Services, InvalidConfig | ConfigError | E, R> =>
+  Layer.unwrapEffect(Effect.map(EffectConfig.unwrap(options), (given) => layer(given, replace)))

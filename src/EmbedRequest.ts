@@ -7,7 +7,7 @@ import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { defaults, type JsonObject, type Limits, Routing } from "./ChatRequest.js"
 import { type Attempt, InvalidRequest } from "./Errors.js"
-import { decoder, JsonObjectSchema, milliseconds, optional, pause, wholeFrom } from "./internal/options.js"
+import { decoder, JsonObjectSchema, keepAlive, milliseconds, optional, pause, wholeFrom } from "./internal/options.js"
 
 // =============================================================================
 // options
@@ -29,8 +29,8 @@ export const Options = Schema.Struct({
    * OpenAI API cannot be told to cut one, and are passed over if it is `true`.
    */
   truncate: optional(Schema.Boolean),
-  /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m`; -1 for ever, 0 not at all. */
-  keepAlive: optional(Schema.Union(Schema.Finite, Schema.NonEmptyString)),
+  /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m` or `1h30m`; below 0 for ever, 0 not at all. */
+  keepAlive: optional(keepAlive),
   /** Ollama's own options (`num_ctx`, …), passed on as they are. */
   options: optional(JsonObjectSchema),
   /** Default `random`. */

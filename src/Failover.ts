@@ -40,6 +40,7 @@ import { Answer } from "./failover/answer.js"
 import type { Call, Surroundings } from "./failover/call.js"
 import { type EmbedCall, Embedding, observed } from "./failover/embedding.js"
 import { Hedges } from "./failover/hedging.js"
+import type { OpenAnswer } from "./failover/outbox.js"
 import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
 import { type Route, Router, type Traveller } from "./Router.js"
@@ -109,8 +110,12 @@ export interface Service {
     model: string,
     routing: Routing,
     traveller?: Traveller
-  ) => Effect.Effect<(call: Call) => Answer, ModelNotFound | NoServers>
-  readonly prepared: (model: string, routing: Routing, traveller?: Traveller) => ((call: Call) => Answer) | undefined
+  ) => Effect.Effect<(call: Call) => OpenAnswer, ModelNotFound | NoServers>
+  readonly prepared: (
+    model: string,
+    routing: Routing,
+    traveller?: Traveller
+  ) => ((call: Call) => OpenAnswer) | undefined
   readonly embed: (call: EmbedCall, routing: Routing, traveller?: Traveller) => Effect.Effect<Embedded, ChatError>
 }
 

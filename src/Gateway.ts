@@ -29,6 +29,7 @@ import type * as Path from "@effect/platform/Path"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
@@ -36,7 +37,7 @@ import type { Services } from "./Cortex.js"
 import * as Cortex from "./Cortex.js"
 import * as Config from "./cortex/config.js"
 import * as ConfigFile from "./cortex/file.js"
-import type { InvalidConfig } from "./Errors.js"
+import { InvalidConfig } from "./Errors.js"
 import * as Core from "./gateway/core.js"
 import * as House from "./gateway/house.js"
 import * as Log from "./gateway/log.js"
@@ -159,24 +160,32 @@ const environment = (name: string): string | undefined => {
   return value === undefined || value === "" ? undefined : value
 }
 
-const fromEnvironment = (): Options => {
+const given = (options: Options): Options =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+
+/** What the environment says where the options do not. What cannot be used is told by the name of its variable. */
+const fromEnvironment = Effect.fnUntraced(function* (options: Options) {
   const port = environment("PORT")
   const key = environment("AICORTEX_API_KEY")
-  return {
+  const all: Options = {
     host: environment("HOST"),
     port: port === undefined ? undefined : Number(port),
     defaultModel: environment("DEFAULT_MODEL"),
     ...(key === undefined ? {} : { keys: [{ name: "default", key }] })
   }
-}
-
-const given = (options: Options): Options =>
-  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+  const before = given(options)
+  const own: Options = Object.fromEntries(Object.entries(given(all)).filter(([name]) => !(name in before)))
+  yield* Either.mapLeft(Settings.resolve({ ...own, insecure: true }), ({ field, reason }) => {
+    const variable = field === "keys" ? "AICORTEX_API_KEY" : field.toUpperCase()
+    return new InvalidConfig({ source: "the environment", field: variable, reason })
+  })
+  return own
+})
 
 /**
  * Serves the fleet until the scope closes: then requests under way may still end, for as long as `drain` says. A change
- * of the configuration file is taken over without dropping one. Conversations outlive it. A file that `configFile`
- * names must be there; one that is gone later is a change that cannot be read.
+ * of the configuration file is taken over without dropping one. Conversations outlive it. A file that `configFile` or
+ * `AICORTEX_CONFIG` names must be there; one that is gone later is a change that cannot be read.
  *
  * @example
  * import { Gateway } from "aicortex"
@@ -199,14 +208,15 @@ export const serve = Effect.fnUntraced(function* (
   const { cortex = {}, gateway = {}, ...rest } = options
   const files = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
   const alone = cortex.configFile === false
-  const path = cortex.configFile === false ? "" : (cortex.configFile ?? (yield* ConfigFile.filePath))
+  const { named, path } =
+    cortex.configFile === false ? { named: false, path: "" } : yield* ConfigFile.place(cortex.configFile)
   // Conversations must outlive a change of the settings, so that where they are kept is settled once.
   const sessions =
     options.common?.sessions ??
     (yield* Effect.flatMap(Config.settings(cortex), (settings) => Cortex.makeSessionStore(settings.sessions)))
   const store = Layer.succeed(Sessions.SessionStore, sessions)
   // Without the file there would be no keys: nobody may be let in because it is gone.
-  let needed = typeof cortex.configFile === "string"
+  let needed = named
   const read = Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const file = yield* ConfigFile.readFile(path, needed)
@@ -216,7 +226,7 @@ export const serve = Effect.fnUntraced(function* (
   const plan = Effect.gen(function* () {
     const file = alone ? {} : yield* read
     const fromFile = yield* Settings.fromFile(file.gateway ?? {}, path, environment)
-    const own = { ...(alone ? {} : given(fromEnvironment())), ...given(gateway) }
+    const own = { ...(alone ? {} : yield* fromEnvironment(gateway)), ...given(gateway) }
     const settings = yield* Settings.resolve(own, fromFile)
     return { settings, services: Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store }) }
   }).pipe(Effect.provide(files))

@@ -356,7 +356,8 @@ export const make = Effect.gen(function* () {
       onLeft: Server.redactUserInfo,
       onRight: (normal) => Server.redactUserInfo(normal.href).replace("//…@", "//").replace(/\/+$/, "")
     })
-    const found = infos.find((info) => info.url === wanted)
+    // The engine in this process has a URL that is no address.
+    const found = infos.find((info) => info.url === wanted || info.url === url)
     if (found !== undefined) return found
     const there = (yield* lists.now).find((known) => known.server.url === wanted)
     const available = there === undefined ? [] : [...there.models.values()].map((info) => info.model_name).sort()

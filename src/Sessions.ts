@@ -8,8 +8,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import { decodeMessages } from "./ChatRequest.js"
-import { InvalidRequest, SessionNotFound, SessionsUnavailable } from "./Errors.js"
+import { type InvalidRequest, SessionNotFound, SessionsUnavailable } from "./Errors.js"
+import { decoder, optional, wholeFrom } from "./internal/options.js"
 import type { Message } from "./Message.js"
 import { sizeOf } from "./sessions/size.js"
 import { type ListOptions, newest, type Summary, summary } from "./sessions/summary.js"
@@ -109,9 +111,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
     const { maxBytes = defaultMaxBytes, maxSessions = 10_000, ttl = Number.POSITIVE_INFINITY } = options ?? {}
     /** The one that was not used for longest comes first. */
     const entries = new Map<string, Entry>()
-    /** How many have a turn of each, or wait for one. */
-    const held = new Map<string, number>()
-    const turns = Turns.make()
+    const { isHeld, turn } = Turns.make()
     let bytes = 0
 
     const forget = (id: string): boolean => {
@@ -120,7 +120,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
     }
     const find = (id: string): Entry | undefined => {
       const entry = entries.get(id)
-      if (entry === undefined || held.has(id) || clock.unsafeCurrentTimeMillis() - entry.usedAt < ttl) return entry
+      if (entry === undefined || isHeld(id) || clock.unsafeCurrentTimeMillis() - entry.usedAt < ttl) return entry
       forget(id)
       return undefined
     }
@@ -135,7 +135,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
       for (const [id, entry] of entries) {
         if (id === used) return
         if (entries.size <= maxSessions && bytes <= maxBytes && now - entry.usedAt < ttl) return
-        if (!held.has(id)) forget(id)
+        if (!isHeld(id)) forget(id)
       }
     }
     return {
@@ -179,27 +179,14 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
           // What comes first here was used last, also within the same millisecond.
           const all = [...entries].reverse().map(([id, entry]) => ({ id, usedAt: entry.usedAt, entry }))
           return newest(
-            all.filter(({ id, usedAt }) => held.has(id) || now - usedAt < ttl),
+            all.filter(({ id, usedAt }) => isHeld(id) || now - usedAt < ttl),
             options
           ).map(({ entry, id, usedAt }) => summary(id, usedAt, entry.messages))
         }),
       turn: (id) => {
         // One that was forgotten by now does not come back.
         find(id)
-        const { release, wait } = turns(id)
-        let holds = true
-        held.set(id, (held.get(id) ?? 0) + 1)
-        return {
-          wait,
-          release: () => {
-            release()
-            if (!holds) return
-            holds = false
-            const left = (held.get(id) ?? 1) - 1
-            if (left > 0) held.set(id, left)
-            else held.delete(id)
-          }
-        }
+        return turn(id)
       }
     }
   })
@@ -263,7 +250,7 @@ export interface CreateOptions {
 }
 
 /**
- * - `create`: fails with `InvalidRequest` where `messages` are none
+ * - `create`: fails with `InvalidRequest` where `messages` are none; an unknown option is an error, never dropped
  * - `list`: what conversations there are, the one that was used last first
  * - `resume`: fails at once where there is no such conversation
  * - `history`: frozen, down to the last part of a message
@@ -308,6 +295,9 @@ const freeze = <A>(value: A): A => {
 const frozen = (messages: ReadonlyArray<Message>): ReadonlyArray<Message> =>
   Object.isFrozen(messages) && messages.every(Object.isFrozen) ? messages : freeze(messages)
 
+const createOptions = decoder(Schema.Struct({ prefix: optional(Schema.String), messages: optional(Schema.Unknown) }))
+const listOptions = decoder(Schema.Struct({ limit: optional(wholeFrom(1)), prefix: optional(Schema.String) }))
+
 const makeId = (): string =>
   Array.from(globalThis.crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join(
     ""
@@ -338,7 +328,8 @@ export const make = Effect.gen(function* () {
     while (!(yield* store.append(id, version, messages))) version = (yield* load(id)).version
   })
 
-  const create = Effect.fnUntraced(function* ({ messages, prefix = "" }: CreateOptions = {}) {
+  const create = Effect.fnUntraced(function* (options?: CreateOptions) {
+    const { messages, prefix = "" } = yield* createOptions(options ?? {})
     const none = messages === undefined || (Array.isArray(messages) && messages.length === 0)
     const said = none ? [] : freeze(yield* decodeMessages(messages))
     let id = prefix + makeId()
@@ -351,16 +342,11 @@ export const make = Effect.gen(function* () {
     return Object.freeze({ id })
   })
 
-  const list = (options?: ListOptions) => {
-    const { limit } = options ?? {}
-    return limit === undefined || (Number.isSafeInteger(limit) && limit > 0)
-      ? store.list(options)
-      : Effect.fail(new InvalidRequest({ field: "limit", reason: "must be a whole number from 1" }))
-  }
+  const list = (options?: ListOptions) => Effect.flatMap(listOptions(options ?? {}), (checked) => store.list(checked))
 
   const begin = (id: string): Effect.Effect<Turn, Unreachable> =>
     Effect.suspend(() => {
-      const ticket = store.turn?.(id) ?? own(id)
+      const ticket = store.turn?.(id) ?? own.turn(id)
       // The first look tells at once that there is nothing to wait for.
       return load(id).pipe(
         Effect.zipRight(ticket.wait),

@@ -50,8 +50,8 @@ export interface Settings {
 }
 
 /**
- * Where conversations are kept (`folder`; in memory where there is none), how many, how many bytes of them in memory, and
- * for how many milliseconds. What is left out has the default of its store.
+ * Where conversations are kept (`folder`; in memory where there is none), how many, how many bytes of them, and for how
+ * many milliseconds. What is left out has the default of its store.
  *
  * @since 0.1.0
  * @category models

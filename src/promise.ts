@@ -48,6 +48,8 @@ import {
   type Prompt,
   type Run,
   serverInfoOptions,
+  sessionOptions,
+  sessionsOptions,
   wholeOf
 } from "./promise/calls.js"
 import * as Registry from "./Registry.js"
@@ -288,8 +290,14 @@ export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Corte
       return run(Embeddings.embed(input, rest), signal)
     },
     Session: {
-      create: ({ messages } = {}) => session((sessions) => sessions.create({ messages })),
-      list: ({ limit } = {}) => run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.list({ limit }))),
+      create: (options) =>
+        session((sessions) => Effect.flatMap(sessionOptions(options ?? {}), (checked) => sessions.create(checked))),
+      list: (options) =>
+        run(
+          Effect.flatMap(Sessions.Sessions, (sessions) =>
+            Effect.flatMap(sessionsOptions(options ?? {}), (checked) => sessions.list(checked))
+          )
+        ),
       resume: (id) => named("session", id, () => session((sessions) => sessions.resume(id)))
     },
     bestServer: (model, options = {}) =>

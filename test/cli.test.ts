@@ -45,7 +45,7 @@ afterEach(async () => {
 
 interface Setup {
   readonly env?: { readonly [name: string]: string }
-  /** The configuration file; default: there is none. */
+  /** The configuration file; default: none is named, and there is none. */
   readonly config?: unknown
   /** What a shell pipes in; default: standard input is /dev/null. */
   readonly input?: string
@@ -64,7 +64,8 @@ const folder = () => {
 const environment = ({ config, env = {} }: Setup, path = folder()) => {
   const file = join(path, "config.json")
   if (config !== undefined) writeFileSync(file, JSON.stringify(config))
-  return { PATH: process.env["PATH"], HOME: path, XDG_CONFIG_HOME: path, AICORTEX_CONFIG: file, ...env }
+  const named = config === undefined ? {} : { AICORTEX_CONFIG: file }
+  return { PATH: process.env["PATH"], HOME: path, XDG_CONFIG_HOME: path, ...named, ...env }
 }
 
 interface Ended {
@@ -186,6 +187,45 @@ describe("aicortex", () => {
     assert.include(await failed(["--completions", "tcsh"], {}, 2), "must be one of bash, zsh, fish, not 'tcsh'")
   })
 
+  it("completes what the command line takes, and nothing that it refuses", async () => {
+    const file = join(folder(), "completions.sh")
+    writeFileSync(file, await ok(["--completions", "bash"]))
+    const script = `. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _aicortex_bash_completions "$1"; printf '%s ' "\${COMPREPLY[@]}"`
+    const offered = (...words: ReadonlyArray<string>) =>
+      spawnSync("bash", ["-c", script, "bash", file, "aicortex", ...words], { encoding: "utf8" })
+        .stdout.trim()
+        .split(" ")
+    assert.includeMembers(offered("--"), ["--completions", "--version", "--help"])
+    assert.includeMembers(offered(""), ["chat", "llm-params", "serve"])
+    const commands = [
+      "chat",
+      "embed",
+      "models",
+      "servers",
+      "servers add",
+      "sessions",
+      "serve",
+      "best",
+      "llm-params",
+      "config"
+    ]
+    for (const command of commands) {
+      const path = command.split(" ")
+      const flags = offered(...path, "--")
+      assert.include(flags, "--help", command)
+      const help = await ok([...path, "--help"])
+      for (const flag of flags) assert.include(help, flag, command)
+    }
+    assert.includeMembers(offered("llm-params", "--"), ["--json"])
+    for (const shell of ["zsh", "fish"]) {
+      const text = await ok(["--completions", shell])
+      assert.notMatch(text, /log-level|wizard/)
+      assert.lengthOf(text.match(/Generate a completion script/g) ?? [], 1)
+      assert.lengthOf(text.match(/Show the version/g) ?? [], 1)
+      assert.include(text, "temperature")
+    }
+  })
+
   it("refuses what it does not know, with a hint", async () => {
     const usage = (...args: ReadonlyArray<string>) => failed(args, {}, 2)
     assert.strictEqual(
@@ -246,9 +286,47 @@ describe("aicortex", () => {
     assert.match(unreadable, /: file: EISDIR: [^;]*$/)
     const missing = { config: { servers: [{ url: "http://a", apiKey: { env: "NOT_SET" } }] } }
     assert.match(await failed(["servers"], missing), /NOT_SET is not set$/)
-    const elsewhere = await failed(["servers"], { env: { AICORTEX_SERVERS: "ftp://x" } })
+    const elsewhere = await failed(["servers"], { env: { AICORTEX_SERVERS: "ftp://x" } }, 2)
     assert.match(elsewhere, /AICORTEX_SERVERS.*must begin with/)
     assert.notInclude(elsewhere, "mend it")
+  })
+})
+
+describe("the environment of a command line", () => {
+  it("is refused by the name of its variable, with exit code 2, by every command", async () => {
+    const nowhere = join(folder(), "nowhere.json")
+    const missing = { env: { AICORTEX_CONFIG: nowhere } }
+    const commands = [
+      "chat hi",
+      "embed hi -m m",
+      "models",
+      "servers",
+      "servers list",
+      "sessions",
+      "best m",
+      "llm-params"
+    ]
+    for (const words of [...commands, "config", "serve --port 0", "serve --port 0 --workers 2"]) {
+      const said = await failed(words.split(" "), missing, 2)
+      assert.strictEqual(said, `Invalid configuration in the environment: AICORTEX_CONFIG: there is no file ${nowhere}`)
+    }
+    const wrong: ReadonlyArray<readonly [string, string, string?]> = [
+      ["AICORTEX_CACHE_TTL", "soon"],
+      ["AICORTEX_PROBE_INTERVAL", "0.1"],
+      ["AICORTEX_LOCATION", "here"],
+      ["PORT", "abc", "serve"],
+      ["AICORTEX_API_KEY", "two words", "serve"]
+    ]
+    for (const [name, value, command = "config"] of wrong) {
+      const said = await failed([command], { env: { [name]: value } }, 2)
+      assert.isTrue(said.startsWith(`Invalid configuration in the environment: ${name}: `), said)
+    }
+  })
+
+  it("names a configuration file that `servers add` makes", async () => {
+    const env = { AICORTEX_CONFIG: join(folder(), "new.json") }
+    assert.include(await ok(["servers", "add", `http://127.0.0.1:${await unusedPort()}`], { env }), "new.json")
+    assert.include(await ok(["config"], { env }), "new.json")
   })
 })
 
@@ -346,9 +424,10 @@ describe("aicortex chat", () => {
     assert.notProperty(bodies[1], "raw")
     server.clear()
     const raw = ["chat", "x", "-m", "m", "--raw"]
-    assert.include(await failed([...raw, "--system", "y"], on(server)), "--system: cannot be given together with raw")
-    assert.include(await failed([...raw, "--suffix", "y"], on(server)), "--suffix: cannot be given together with raw")
-    assert.include(await failed([...raw, "--json"], on(server)), "--raw: cannot be given where JSON is asked for")
+    for (const [flag, ...value] of [["system", "y"], ["suffix", "y"], ["session", "y"], ["think", "on"], ["json"]]) {
+      const said = await failed([...raw, `--${flag}`, ...value], on(server), 2)
+      assert.include(said, `--raw cannot be given together with --${flag}`)
+    }
     assert.strictEqual(server.chatRequests.length, 0)
   })
 
@@ -373,9 +452,9 @@ describe("aicortex chat", () => {
     assert.strictEqual(server.chatRequests[0]?.body.messages[0].content, "Talk like a pirate.")
     server.clear()
     assert.include(await failed(["chat", "x", "--persona", "poet"], setup), "there are: pirate")
-    assert.include(await failed(["chat", "x", "--persona", "pirate", "--system", "y"], setup), "--system")
-    assert.include(await failed(["chat", "x", "--json", "--stream"], setup), "JSON cannot be streamed")
-    assert.include(await failed(["chat", "x", "--schema", "/nowhere", "-s"], setup), "JSON cannot be streamed")
+    assert.include(await failed(["chat", "x", "--persona", "pirate", "--system", "y"], setup, 2), "--system")
+    assert.include(await failed(["chat", "x", "--json", "--stream"], setup, 2), "together with --json: JSON is checked")
+    assert.include(await failed(["chat", "x", "--schema", "/nowhere", "-s"], setup, 2), "together with --schema")
     assert.strictEqual(server.chatRequests.length, 0)
   })
 
@@ -387,7 +466,11 @@ describe("aicortex chat", () => {
       [["--top-p", "2"], "--top-p must be from 0 to 1, not '2'"],
       [["--max-retries=0"], "--max-retries must be a whole number from 1, not '0'"],
       [["--repeat-penalty", "0"], "--repeat-penalty must be a number above 0, not '0'"],
-      [["--keep-alive="], "--keep-alive must not be empty"],
+      [["--keep-alive="], "--keep-alive must be a number of seconds, or a duration such as 5m or 1h30m, not ''"],
+      [
+        ["--keep-alive", "soon"],
+        "--keep-alive must be a number of seconds, or a duration such as 5m or 1h30m, not 'soon'"
+      ],
       [["--stop", "a", "--stop="], "--stop must not be empty"]
     ]
     for (const [args, message] of refused) {
@@ -851,6 +934,22 @@ describe("aicortex sessions", () => {
     assert.lengthOf(readdirSync(join(path, "aicortex", "sessions")), 1)
   })
 
+  it("defect: take no more room than the file says, also in the folder where nobody names one", async () => {
+    const server = await ollama({ reply: "x".repeat(3_000) })
+    const path = folder()
+    const env = { XDG_STATE_HOME: path }
+    const setup = { env, config: { servers: [server.url], sessions: { maxBytes: 10_000 } } }
+    const ids: Array<string> = []
+    for (let i = 0; i < 5; i++) {
+      const id = (await ok(["sessions", "create"], setup)).trim()
+      await ok(["chat", "Hi", "--session", id], setup)
+      ids.push(id)
+    }
+    const left = readdirSync(join(path, "aicortex", "sessions")).filter((id) => !id.startsWith("."))
+    assert.deepEqual(left.sort(), ids.slice(-left.length).sort())
+    assert.include([2, 3], left.length)
+  })
+
   it("refuses what is no conversation", async () => {
     const setup = { env: { AICORTEX_SESSIONS: join(folder(), "sessions") } }
     const from = (input: string) => failed(["sessions", "create", "--from", "-"], { ...setup, input })
@@ -1030,9 +1129,15 @@ describe("aicortex servers, best, llm-params and config", () => {
     const server = await ollama()
     for (const setup of [on(server), await nobody()]) {
       for (const name of ["aicortex-demo", "aicortex-demo:latest"]) {
-        const message = await failed(["llm-params", name], setup)
-        assert.match(message, /^the built-in model "aicortex-demo" has no address/)
-        assert.notInclude(message, "ollama")
+        for (const command of ["llm-params", "best"]) {
+          const message = await failed([command, name], setup)
+          assert.match(message, /^the built-in model "aicortex-demo" has no address/)
+          assert.notInclude(message, "ollama")
+        }
+        assert.include(JSON.parse(await ok(["best", name, "--json"], setup)), {
+          url: "embedded:",
+          protocol: "embedded"
+        })
       }
     }
   })
@@ -1139,7 +1244,8 @@ describe("aicortex servers, best, llm-params and config", () => {
     const path = folder()
     const env = { AICORTEX_CONFIG: join(path, "config.json") }
     const no = (...args: ReadonlyArray<string>) => failed(["servers", "add", ...args], { env })
-    assert.include(await no("ftp://x"), "must begin with http")
+    const address = await failed(["servers", "add", "ftp://x"], { env }, 2)
+    assert.match(address, /^URL: 'ftp:\/\/x' must begin with http.* See `aicortex servers add --help`\.$/)
     const flag = (...args: ReadonlyArray<string>) => failed(["servers", "add", "http://x", ...args], { env }, 2)
     assert.match(await flag("--location", "north"), /^--location: 'north' must be a latitude and a longitude/)
     assert.match(await flag("--weight", "0"), /^--weight: .*above 0\. See `aicortex servers add --help`\.$/)
@@ -1191,8 +1297,8 @@ describe("aicortex chat --cache", () => {
     const told = await run(["chat", "Hi", "--cache", "--verbose"], { env })
     assert.include(told.stderr, "kept from an earlier call")
     assert.match(await ok(["config"], { env, ...configured }), /^cache +answers for 60 s +the file$/m)
-    const both = await failed(["chat", "Hi", "--cache", "--no-cache"], { env })
-    assert.include(both, "--no-cache: cannot be given together with --cache")
+    const both = await failed(["chat", "Hi", "--cache", "--no-cache"], { env }, 2)
+    assert.include(both, "--no-cache cannot be given together with --cache.")
   })
 
   it("tells on standard error of what it cannot read", async () => {
@@ -1264,15 +1370,44 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
   it("fits tables to its width", async () => {
     const server = await ollama()
     const setup = {
-      config: { servers: [server.url, `http://${"long-".repeat(30)}name.invalid`] },
+      config: { servers: [server.url, `http://127.0.0.1:${await unusedPort()}`] },
       env: { NO_COLOR: "1" }
     }
-    const narrow = (await terminal(60, ["servers"], setup)).screen.trimEnd().split("\r\n")
-    for (const line of narrow) assert.isAtMost([...line].length, 60)
-    assert.include(narrow[2], "…")
+    const narrow = (await terminal(70, ["servers"], setup)).screen.trimEnd().split("\r\n")
+    for (const line of narrow) assert.isAtMost([...line].length, 70)
+    // What went wrong is told as far as there is room.
+    assert.match(narrow[2] ?? "", /…$/)
     assert.notInclude(narrow.join(), "^[")
     assert.include((await terminal(60, ["servers"], { ...setup, env: {} })).screen, "^[[1mURL")
-    assert.include(await ok(["servers"], setup), "long-".repeat(30))
+  })
+
+  it("defect: never cuts an address or the name of a model", async () => {
+    const model = `${"long-".repeat(12)}model:7b`
+    const server = await ollama({ models: [model], reply: "x" })
+    const gone = `http://${"long-".repeat(12)}name.invalid`
+    const setup = { config: { servers: [server.url, gone], model }, env: { NO_COLOR: "1" } }
+    assert.include((await terminal(40, ["chat", "x"], setup)).screen, "x")
+    const { screen } = await terminal(40, ["servers"], setup)
+    for (const part of [server.url, gone]) assert.include(screen, part)
+    assert.include((await terminal(40, ["servers", model], setup)).screen, server.url)
+    assert.include((await terminal(40, ["config"], setup)).screen, model)
+  })
+
+  it("FORCE_COLOR has colours off a terminal, or none on one, and NO_COLOR has none", async () => {
+    const bold = (text: string) => text.includes("\u001b[1m") || text.includes("^[[1m")
+    const servers = async (env: { readonly [name: string]: string }) =>
+      bold(await ok(["config"], { env })) && bold(await ok(["config", "--help"], { env }))
+    assert.isFalse(await servers({}))
+    assert.isTrue(await servers({ FORCE_COLOR: "1" }))
+    assert.isTrue(await servers({ FORCE_COLOR: "true", NO_COLOR: "1", TERM: "dumb" }))
+    assert.isFalse(await servers({ FORCE_COLOR: "0" }))
+    const shown = async (env: { readonly [name: string]: string }) =>
+      bold((await terminal(80, ["config"], { env })).screen)
+    assert.isTrue(await shown({}))
+    assert.isTrue(await shown({ FORCE_COLOR: "", NO_COLOR: "" }))
+    assert.isFalse(await shown({ FORCE_COLOR: "0" }))
+    assert.isFalse(await shown({ FORCE_COLOR: "false" }))
+    assert.isFalse(await shown({ NO_COLOR: "1" }))
   })
 
   it("asks for a prompt there is none of", async () => {

@@ -135,6 +135,7 @@ describe("a mixed fleet", () => {
       expect(asked(servers[1]).at(-1)?.body[name === "keepAlive" ? "keep_alive" : name]).toEqual(value)
     }
     expect(asked(servers[0])).toHaveLength(1)
+    expect(await failure(cortex.embed("one", { model, keepAlive: "soon" }))).toMatchObject({ field: "keepAlive" })
     const alone = fleet.cortex([servers[0]])
     expect(await failure(alone.embed("one", { model, keepAlive: 5 }))).toMatchObject({
       _tag: "InvalidRequest",

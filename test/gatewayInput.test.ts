@@ -95,6 +95,7 @@ describe("values that are wrong", () => {
     ["response_format.json_schema.schema", { type: "json_schema", json_schema: { name: "a" } }],
     ["reasoning_effort", "extreme"],
     ["keep_alive", "soon"],
+    ["keep_alive", "300"],
     ["think", "extreme"],
     ["routing", "magic"],
     ["model", "x".repeat(1_001)],

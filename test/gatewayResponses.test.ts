@@ -1,7 +1,8 @@
+import * as fc from "fast-check"
 import OpenAI, { BadRequestError, NotFoundError } from "openai"
 import type { ResponseStreamEvent } from "openai/resources/responses/responses"
 import { afterEach, describe, expect, it } from "vitest"
-import { makeMemory } from "../src/gateway/openai/responses/store.js"
+import { makeMemory, type Store } from "../src/gateway/openai/responses/store.js"
 import type { Gateway } from "../src/index.js"
 import { type FakeServer, startFakeOllama } from "./support/fakeServer.js"
 import { eventually, startGateway, type TestGateway } from "./support/gateway.js"
@@ -364,6 +365,86 @@ describe("what holds responses", () => {
     expect(await store.chain("", "5")).toBeUndefined()
     expect(await store.put(draft("small"))).toBe("kept")
     expect(await store.get("", "alone")).toHaveLength(8_500)
+  })
+
+  const of = (owner: string, id: string, size: number) => ({ ...draft(id, undefined, "x".repeat(size)), owner })
+  const kept = async (store: Store, owner: string, ids: ReadonlyArray<string>) => {
+    const all: Array<string> = []
+    for (const id of ids) if ((await store.get(owner, id)) !== undefined) all.push(id)
+    return all
+  }
+
+  it("whoever is over its share loses its own, and nobody else's", async () => {
+    const store = makeMemory(() => 0)
+    store.bound(bounds)
+    // About 1,500 bytes each: two of each of the quiet ones are less than a third of all.
+    for (const owner of ["a", "b"]) for (const id of ["1", "2"]) await store.put(of(owner, id, 1_000))
+    const ids = Array.from({ length: 20 }, (_, i) => `${i}`)
+    for (const id of ids) expect(await store.put(of("loud", id, 1_000))).toBe("kept")
+    expect(await kept(store, "a", ["1", "2"])).toEqual(["1", "2"])
+    expect(await kept(store, "b", ["1", "2"])).toEqual(["1", "2"])
+    expect(await kept(store, "loud", ids)).toEqual(["18", "19"])
+    // Who comes later has a share at once, from whoever has the most.
+    expect(await store.put(of("late", "1", 1_000))).toBe("kept")
+    expect(await kept(store, "late", ["1"])).toEqual(["1"])
+    // What would take more than its share is not kept, and costs nobody anything.
+    expect(await store.put(of("loud", "huge", 6_000))).toBe("too-long")
+    expect((await kept(store, "a", ["1", "2"])).length + (await kept(store, "b", ["1", "2"])).length).toBe(3)
+    // Where nobody else needs it, there is room for it.
+    for (const owner of ["a", "b"]) for (const id of ["1", "2"]) await store.remove(owner, id)
+    expect(await store.put(of("loud", "huge", 6_000))).toBe("kept")
+  })
+
+  it("holds so many of each, too", async () => {
+    const store = makeMemory(() => 0)
+    store.bound({ ...bounds, maxBytes: 1_000_000, maxEntries: 6 })
+    for (const id of ["1", "2"]) await store.put(of("a", id, 10))
+    const ids = Array.from({ length: 20 }, (_, i) => `${i}`)
+    for (const id of ids) await store.put(of("loud", id, 10))
+    expect(await kept(store, "a", ["1", "2"])).toEqual(["1", "2"])
+    expect(await kept(store, "loud", ids)).toEqual(["16", "17", "18", "19"])
+  })
+
+  it("any traffic stays within the bounds, keeps what it says it keeps, and leaves equal shares alone", async () => {
+    const step = fc.record({
+      owner: fc.constantFrom("a", "b", "c"),
+      size: fc.integer({ min: 0, max: 3_000 }),
+      goesOn: fc.boolean()
+    })
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+        const store = makeMemory(() => 0)
+        store.bound({ ...bounds, maxEntries: 12 })
+        const all: Array<{ readonly owner: string; readonly id: string; readonly size: number }> = []
+        /** What each owner has put on its own: those that go on from another are all "d"'s, so as not to be counted here. */
+        for (const [i, { goesOn, owner: given, size }] of steps.entries()) {
+          const owner = goesOn ? "d" : given
+          const previous = goesOn ? all.findLast((one) => one.owner === "d")?.id : undefined
+          const id = `${i}`
+          const outcome = await store.put({ ...of(owner, id, size), previous })
+          if (outcome === "kept") {
+            expect(await store.get(owner, id)).toHaveLength(size)
+            all.push({ owner, id, size })
+          }
+          let total = 0
+          for (const name of ["a", "b", "c"]) {
+            const mine = all.filter((one) => one.owner === name)
+            const left = await kept(
+              store,
+              name,
+              mine.map((one) => one.id)
+            )
+            const bytes = (some: ReadonlyArray<{ readonly size: number }>) =>
+              some.reduce((sum, one) => sum + 512 + 2 + one.size, 0)
+            total += bytes(mine.filter((one) => left.includes(one.id)))
+            // Four owners: below a quarter, none of one's own is ever lost.
+            if (bytes(mine) <= 10_000 / 4 && mine.length <= 12 / 4) expect(left).toHaveLength(mine.length)
+          }
+          expect(total).toBeLessThanOrEqual(10_000)
+        }
+      }),
+      { numRuns: 100 }
+    )
   })
 
   it("forgets what was not used for its time, and all of it where there is to be none", async () => {

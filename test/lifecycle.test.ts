@@ -1,6 +1,15 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
 import { inspect } from "node:util"
+import * as NodeContext from "@effect/platform-node/NodeContext"
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as Config from "effect/Config"
+import type * as ConfigError from "effect/ConfigError"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -14,6 +23,7 @@ import * as Registry from "../src/Registry.js"
 import * as Router from "../src/Router.js"
 import * as Server from "../src/Server.js"
 import * as Sessions from "../src/Sessions.js"
+import * as Settings from "../src/Settings.js"
 import { failure, inOrder, model, useFleet } from "./support/fleet.js"
 
 const fleet = useFleet()
@@ -226,6 +236,56 @@ describe("what is not known is refused", () => {
     expect(await cortex.models({ available: true, family: undefined })).toContain(model)
   })
 
+  it("an option of a session, and of a list of them", async () => {
+    const cortex = fleet.cortex([])
+    const wrong = [
+      [cortex.Session.create({ message: [] } as never), "message"],
+      [cortex.Session.create({ prefix: "x" } as never), "prefix"],
+      [cortex.Session.create("x" as never), "options"],
+      [cortex.Session.list({ limt: 3 } as never), "limt"]
+    ] as const
+    for (const [call, field] of wrong) expect(await failure(call)).toMatchObject({ _tag: "InvalidRequest", field })
+    expect((await failure(cortex.Session.create({ message: [] } as never))).message).toContain("did you mean messages?")
+    expect(await cortex.Session.list()).toEqual([])
+    const sessions = Effect.provide(
+      Effect.all({
+        create: Effect.flip(Sessions.create({ prefx: "x" } as never)),
+        list: Effect.flip(Sessions.list({ prefx: "x" } as never)),
+        none: Sessions.list()
+      }),
+      Sessions.layerMemory()
+    )
+    expect(await Effect.runPromise(sessions)).toMatchObject({
+      create: { _tag: "InvalidRequest", field: "prefx" },
+      list: { _tag: "InvalidRequest", field: "prefx" },
+      none: []
+    })
+  })
+
+  it("a part that is to be replaced", async () => {
+    const build = (parts: object) =>
+      Effect.runPromise(Effect.flip(Effect.provide(Effect.void, Cortex.layer({ configFile: false }, parts))))
+    expect(await build({ stor: Sessions.layerStoreMemory() })).toMatchObject({
+      _tag: "InvalidConfig",
+      source: "the replacements",
+      field: "stor",
+      reason: "there is no such part; there are store, responses, router, transport"
+    })
+    expect(await build({ store: Sessions.makeStoreMemory() })).toMatchObject({
+      field: "store",
+      reason: "must be a layer"
+    })
+    const open = Cortex.layerServices({}, { transport: Cortex.layerTransport } as never)
+    const outside = Layer.mergeAll(
+      Settings.layer({}),
+      Cortex.layerTransport,
+      NodeContext.layer,
+      NodeHttpClient.layerUndici
+    )
+    const services = Effect.provide(Effect.flip(Effect.provide(Effect.void, open)), outside)
+    expect(await Effect.runPromise(services)).toMatchObject({ _tag: "InvalidConfig", field: "transport" })
+  })
+
   it.each([
     [{ servers: "http://x" }, "servers"],
     [{ personas: [] }, "personas"],
@@ -250,6 +310,59 @@ describe("what is not known is refused", () => {
 
 class Database extends Context.Tag("test/Database")<Database, { readonly up: boolean }>() {}
 class DatabaseDown extends Data.TaggedError("DatabaseDown") {}
+
+describe("options from a program's own configuration", () => {
+  const given = (values: Record<string, string>) =>
+    Layer.setConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(values))))
+  const layer = Cortex.layerConfig({
+    servers: Config.array(Config.string(), "LLM_SERVERS"),
+    model: Config.withDefault(Config.string("LLM_MODEL"), model),
+    cacheTtl: Config.map(Config.withDefault(Config.duration("LLM_REST"), "2 minutes"), Duration.toMillis),
+    sessions: { maxSessions: Config.withDefault(Config.integer("LLM_SESSIONS"), 1) },
+    configFile: Config.succeed<false>(false)
+  })
+
+  it("hold as options do, in each of their parts", async () => {
+    const server = await fleet.ollama({ reply: "hello" })
+    const program = Effect.gen(function* () {
+      const first = yield* Sessions.create()
+      const second = yield* Sessions.create()
+      const { cacheTtl, servers } = yield* Settings.CurrentSettings
+      return {
+        text: yield* Chat.text("Hi", { session: second }),
+        lost: yield* Effect.flip(Sessions.resume(first.id)),
+        cacheTtl,
+        urls: servers.map(({ url }) => url)
+      }
+    }).pipe(Effect.provide(Layer.provide(layer, given({ LLM_SERVERS: server.url, LLM_REST: "5 seconds" }))))
+    expect(await Effect.runPromise(program)).toMatchObject({
+      text: "hello",
+      lost: { _tag: "SessionNotFound" },
+      cacheTtl: 5_000,
+      urls: [server.url]
+    })
+  })
+
+  it("fail with what is wrong with them", async () => {
+    const error = (values: Record<string, string>) =>
+      Effect.runPromise(Effect.flip(Effect.provide(Effect.void, Layer.provide(layer, given(values)))))
+    expect(await error({})).toMatchObject({ _op: "MissingData", path: ["LLM_SERVERS"] })
+    expect(await error({ LLM_SERVERS: "http://a", LLM_REST: "soon" })).toMatchObject({ _op: "InvalidData" })
+    expect(await error({ LLM_SERVERS: "ftp://a" })).toMatchObject({ _tag: "InvalidConfig", field: "servers.url" })
+    expectTypeOf(layer).toEqualTypeOf<Layer.Layer<Cortex.Services, InvalidConfig | ConfigError.ConfigError>>()
+  })
+
+  it("asks its provider for the environment, too", async () => {
+    const server = await fleet.ollama({ reply: "hello" })
+    const file = join(mkdtempSync(join(tmpdir(), "aicortex-config-")), "config.json")
+    writeFileSync(file, "{}")
+    const own = Cortex.layerConfig({ model: Config.string("LLM_MODEL"), configFile: Config.succeed(file) })
+    const settings = given({ LLM_MODEL: model, AICORTEX_SERVERS: server.url })
+    const text = Effect.provide(Chat.text("Hi"), Layer.provide(own, settings))
+    expect(await Effect.runPromise(text)).toBe("hello")
+    rmSync(dirname(file), { recursive: true })
+  })
+})
 
 describe("parts can be replaced", () => {
   it("by a layer that needs something, and may fail: both are in the type of the whole", async () => {

@@ -35,12 +35,13 @@ afterEach(async () => {
 })
 
 let runs = 0
-const launch = (args: ReadonlyArray<string>, config: object = {}, env: Record<string, string> = {}) => {
+const launch = (args: ReadonlyArray<string>, config: object = {}, env: Record<string, string> = {}, group = false) => {
   const file = join(home, `${runs++}.json`)
   writeFileSync(file, JSON.stringify(config))
   const child = spawn(process.execPath, [bin, "serve", ...args], {
     env: { PATH: process.env["PATH"], HOME: home, AICORTEX_CONFIG: file, ...env },
-    stdio: ["ignore", "pipe", "pipe"]
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: group
   })
   let out = ""
   child.stdout.on("data", (part) => {
@@ -60,9 +61,10 @@ const launch = (args: ReadonlyArray<string>, config: object = {}, env: Record<st
 const serve = async (
   args: ReadonlyArray<string>,
   config: object = {},
-  env: Record<string, string> = {}
+  env: Record<string, string> = {},
+  group = false
 ): Promise<Served> => {
-  const running = launch(["--port", "0", ...args], config, env)
+  const running = launch(["--port", "0", ...args], config, env, group)
   let url = ""
   await Promise.race([
     running.ended.then((code) => {
@@ -98,14 +100,57 @@ describe("aicortex serve", () => {
     const text = await stream.text()
     expect(text.match(/word/g)).toHaveLength(20)
     expect(text).toMatch(/\[DONE\]\n\n$/)
-    expect(await ended).toBe(143)
+    expect(await ended).toBe(0)
     await expect(fetch(`${url}/health`)).rejects.toThrow()
+  })
+
+  it.each([
+    ["one process", []],
+    ["several", ["--workers", "2"]]
+  ] as const)(
+    "ends with 0 when it was idle, or Ctrl-C is pressed, and with 1 when it cut requests off: %s",
+    async (_, workers) => {
+      const server = await fake({ reply: "word ".repeat(2_000), perToken: 30 })
+      for (const signal of ["SIGTERM", "SIGINT"] as const) {
+        const { child, ended } = await serve(workers, { servers: [server.url] })
+        child.kill(signal)
+        expect(await ended).toBe(0)
+      }
+      const { child, ended, said, url } = await serve(["--drain", "0.2", ...workers], { servers: [server.url] })
+      const stream = await ask(url, { stream: true })
+      child.kill("SIGTERM")
+      expect(await stream.text()).not.toMatch(/\[DONE\]/)
+      expect(await ended).toBe(1)
+      expect(said()).toContain("1 requests were cut off: they had not ended after 0.2 s")
+    }
+  )
+
+  it("a second signal does not wait", async () => {
+    const server = await fake({ reply: "word ".repeat(2_000), perToken: 30 })
+    const { child, ended, said, url } = await serve([], { servers: [server.url] })
+    const stream = await ask(url, { stream: true })
+    child.kill("SIGTERM")
+    await eventually(() => said().includes("stopping"), "it drains")
+    child.kill("SIGTERM")
+    expect(await ended).toBe(143)
+    await stream.text().catch(() => {})
+  })
+
+  it("a Ctrl-C that the terminal sends to every process lets requests end", async () => {
+    const server = await fake({ reply: "word ".repeat(20), perToken: 30 })
+    const { child, ended, url } = await serve(["--workers", "2"], { servers: [server.url] }, {}, true)
+    const stream = await ask(url, { stream: true })
+    process.kill(-(child.pid ?? 0), "SIGINT")
+    expect((await stream.text()).match(/word/g)).toHaveLength(20)
+    expect(await ended).toBe(0)
   })
 
   it("defect 2: starts as it is, takes HOST, PORT, DEFAULT_MODEL and the key from the environment, and flags before them", async () => {
     const server = await fake()
     const env = { HOST: "0.0.0.0", PORT: "0", DEFAULT_MODEL: model, AICORTEX_API_KEY: "sk-secret" }
     const { said, url } = await serve(["--host", "127.0.0.1"], { servers: [server.url] }, env)
+    // What a flag stands before is not looked at.
+    await serve([], { servers: [server.url] }, { PORT: "abc" })
     expect(url).toContain("127.0.0.1")
     expect((await fetch(`${url}/v1/models`)).status).toBe(401)
     const home = await fetch(`${url}/`)
@@ -124,7 +169,10 @@ describe("aicortex serve", () => {
     expect(await textOf(await ask(url))).toBe("two")
     rmSync(file)
     child.kill("SIGHUP")
-    await eventually(() => said().includes("no such file. The settings stay as they were"), "what is wrong is told")
+    await eventually(
+      () => said().includes(`there is no file ${file}. The settings stay as they were`),
+      "what is wrong is told"
+    )
     expect(said()).not.toContain("    at ")
     expect(await textOf(await ask(url))).toBe("two")
   })
@@ -142,13 +190,21 @@ describe("aicortex serve", () => {
     ])
     const bad = launch(["--port", "0"], { gateway: { prot: 1 } })
     expect([await bad.ended, bad.said()]).toEqual([1, expect.stringContaining("gateway.prot")])
-    const missing = launch(["--port", "0", "--config", join(home, "nowhere.json")])
-    expect([await missing.ended, missing.said()]).toEqual([
-      1,
-      expect.stringContaining("nowhere.json: file: there is no")
-    ])
-    const port = launch([], {}, { PORT: "abc" })
-    expect([await port.ended, port.said()]).toEqual([1, expect.stringContaining("port: must be from 0 to 65535")])
+    const flags: ReadonlyArray<readonly [ReadonlyArray<string>, string]> = [
+      [["--config", join(home, "nowhere.json")], `--config: there is no file ${join(home, "nowhere.json")}.`],
+      [["--api-key", ""], "--api-key must be one word of printable characters."],
+      [["--api-key", "two words", "--workers", "2"], "--api-key must be one word of printable characters."],
+      [["--cors", "example.com"], "--cors: 'example.com' must be * or an origin such as https://example.com."],
+      [["--host", ""], "--host must be an address, such as 127.0.0.1."],
+      [["--default-model", " "], "--default-model must be the name of a model."]
+    ]
+    for (const [args, message] of flags) {
+      const refused = launch(["--port", "0", ...args])
+      expect([await refused.ended, refused.said()]).toEqual([
+        2,
+        `aicortex: ${message} See \`aicortex serve --help\`.\n`
+      ])
+    }
     const workers = launch(["--host", "0.0.0.0", "--port", "0", "--workers", "2"])
     expect(await workers.ended).toBe(1)
     expect(workers.said().match(/can be reached/g)).toHaveLength(1)
@@ -185,7 +241,7 @@ describe("aicortex serve", () => {
     // What the one that died had counted, was told before.
     expect(await counted()).toEqual([7, 7, 7, 7, 0, 1, 1])
     child.kill("SIGTERM")
-    expect(await ended).toBe(143)
+    expect(await ended).toBe(0)
   })
 
   it("logs a line for each request where it is asked to, from every process", async () => {
@@ -201,7 +257,7 @@ describe("aicortex serve", () => {
     const routes = lines().map((line) => (JSON.parse(line) as { route: string }).route)
     expect(routes.sort()).toEqual(["/health", ...Array(4).fill("/v1/chat/completions")])
     child.kill("SIGTERM")
-    expect(await ended).toBe(143)
+    expect(await ended).toBe(0)
     expect(said()).not.toContain(new URL(server.url).host)
     const text = await serve(["--log", "off"], { servers: [server.url], gateway: { log: "text" } })
     await ask(text.url)
@@ -313,15 +369,37 @@ describe("aicortex serve", () => {
 
     it("one that dies in the middle of a turn gives it back, and takes no session with it", async () => {
       const server = await fake()
-      const { child, url } = await serve(["--workers", "2"], config(server, { concurrency: 2 }))
+      const { child, said: told, url } = await serve(["--workers", "2"], config(server, { concurrency: 2 }))
       const create = async () => ((await (await call(url, "/v1/sessions", {})).json()) as { id: string }).id
       const turn = (session: string, text: string) => call(url, "/v1/chat/completions", { ...said(text), session })
+      /** A connection that is kept, to a worker that is not this one. */
+      const connect = async (other?: string) => {
+        for (;;) {
+          const agent = new Agent({ connections: 1 })
+          open.push(() => agent.destroy())
+          const keep = (path: string, init: object = {}) =>
+            undiciFetch(`${url}${path}`, { headers, dispatcher: agent, ...init })
+          const response = await keep("/v1/models")
+          await response.text()
+          const name = worker(response)
+          const say = (session: string, text: string) =>
+            keep("/v1/chat/completions", { method: "POST", body: JSON.stringify({ ...said(text), session }) })
+          if (name !== other) return { name, say }
+        }
+      }
       const ids = [await create(), await create()]
-      for (const id of ids) expect((await turn(id, "first")).status).toBe(200)
+      const one = await connect()
+      const two = await connect(one.name)
+      const first = await Promise.all([one, two].map(({ say }, i) => say(ids[i] ?? "", "first")))
+      for (const response of first) {
+        expect(response.status).toBe(200)
+        await response.text()
+      }
+      expect(first.map(worker)).toEqual([one.name, two.name])
       await server.setBehaviour({ faults: { kind: "hang" } })
       // One for each worker.
       const lost: Array<string> = []
-      const hung = ids.map((id) => turn(id, "lost").catch(() => lost.push(id)))
+      const hung = [one, two].map(({ say }, i) => say(ids[i] ?? "", "lost").catch(() => lost.push(ids[i] ?? "")))
       await server.waitForChats(4)
       const full = await turn(ids[0] ?? "", "too many")
       const { error } = (await full.json()) as { error: { code: string } }
@@ -332,6 +410,7 @@ describe("aicortex serve", () => {
       process.kill(Number(pid), "SIGKILL")
       await Promise.race(hung)
       expect(lost).toHaveLength(1)
+      await eventually(() => told().includes("another one takes its place"), "the first process has seen it die")
       await server.setBehaviour({ faults: undefined })
       const [id = ""] = lost
       let again = await turn(id, "second")

@@ -13,6 +13,7 @@ import {
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import * as FileSystem from "@effect/platform/FileSystem"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -186,6 +187,129 @@ describe("conversations in a folder", () => {
     assert.isFalse(existsSync(join(folder, "a")))
   })
 
+  const conversations = (folder: string) => readdirSync(folder).filter((id) => !id.startsWith("."))
+  const bytesOf = (folder: string) =>
+    conversations(folder).reduce(
+      (sum, id) =>
+        readdirSync(join(folder, id)).reduce((all, file) => all + statSync(join(folder, id, file)).size, sum),
+      0
+    )
+  const long = () => say("x".repeat(1_000))
+
+  it("so much room they take, and those that were not written to for longest go first", async () => {
+    const folder = newFolder()
+    const maxBytes = 50_000
+    const store = await open(folder, { maxBytes })
+    assert.isFalse(await run(store.append("nobody", 0, long())))
+    const age = (id: string, seconds: number) => {
+      const time = Date.now() / 1000 - seconds
+      utimesSync(join(folder, id), time, time)
+    }
+    const ids = Array.from({ length: 60 }, (_, i) => `c${i}`)
+    for (const [i, id] of ids.entries()) {
+      await run(store.create(id))
+      assert.isTrue(await run(store.append(id, 0, long())))
+      assert.isAtMost(bytesOf(folder), maxBytes)
+      age(id, 1_000 - i)
+    }
+    const left = ids.filter((id) => existsSync(join(folder, id)))
+    assert.deepEqual(left, ids.slice(-left.length))
+    // A sixteenth is made free, and no more than is needed for that and the turn.
+    assert.isAbove(bytesOf(folder), maxBytes - maxBytes / 16 - 3_000)
+    // What is under way stays, however old it is, and so does what is written to.
+    const [oldest = ""] = left
+    const ticket = store.turn?.(oldest)
+    const last = ids.at(-1) ?? ""
+    for (let version = 1; version < 30; version++) {
+      age(last, 2_000)
+      assert.isTrue(await run(store.append(last, version, long())))
+    }
+    assert.deepEqual(conversations(folder).sort(), [last, oldest].sort())
+    ticket?.release()
+    assert.isTrue(await run(store.append(last, 30, long())))
+    assert.lengthOf((await said(store, last)) ?? [], 62)
+  })
+
+  it("several processes that share a folder share its room, but for what each has added since it counted", async () => {
+    const folder = newFolder()
+    const maxBytes = 50_000
+    const stores = await Promise.all([
+      open(folder, { maxBytes }),
+      open(folder, { maxBytes }),
+      open(folder, { maxBytes })
+    ])
+    await Promise.all(
+      stores.map(async (store, who) => {
+        for (let i = 0; i < 60; i++) {
+          await run(store.create(`p${who}-${i}`))
+          await run(store.append(`p${who}-${i}`, 0, long()))
+        }
+      })
+    )
+    assert.isAtMost(bytesOf(folder), maxBytes + (3 * maxBytes) / 16 + 3 * 3_000)
+    // Whoever comes later counts what it finds.
+    const late = await open(folder, { maxBytes })
+    await run(late.create("late"))
+    await run(late.append("late", 0, long()))
+    assert.isAtMost(bytesOf(folder), maxBytes)
+    assert.lengthOf((await said(late, "late")) ?? [], 2)
+  })
+
+  it("are looked at again only where they have changed", async () => {
+    const folder = newFolder()
+    const first = await open(folder)
+    for (let i = 0; i < 40; i++) {
+      await run(first.create(`c${i}`))
+      for (let version = 0; version < 3; version++) await run(first.append(`c${i}`, version, say("x")))
+      utimesSync(join(folder, `c${i}`), 1_000 + i, 1_000 + i)
+    }
+    let stats = 0
+    const counting = FileSystem.FileSystem.pipe(
+      Effect.map((fs) => ({
+        ...fs,
+        stat: (path: string) => {
+          stats++
+          return fs.stat(path)
+        }
+      })),
+      Effect.provide(NodeContext.layer)
+    )
+    const maxBytes = 160_000
+    const make = () =>
+      Effect.runPromise(
+        SessionFolder.make({ folder, maxBytes }).pipe(
+          Effect.provideServiceEffect(FileSystem.FileSystem, counting),
+          Effect.provide(NodeContext.layer)
+        )
+      )
+    const store = await make()
+    const append = async (version: number, size: number) => {
+      stats = 0
+      assert.isTrue(await run(store.append("c0", version, say("x".repeat(size)))))
+      return stats
+    }
+    // Every file, once.
+    assert.isAtLeast(await append(3, 10), 40 + 3 * 40)
+    for (let version = 4; version < 8; version++) assert.strictEqual(await append(version, 10), 0)
+    // More than a sixteenth: each conversation is looked at, but only the changed one into.
+    const again = await append(8, 6_000)
+    assert.isAtLeast(again, 40)
+    assert.isAtMost(again, 40 + 10)
+    assert.lengthOf(conversations(folder), 40)
+    // Another process profits from what was counted, and counts anew where that cannot be read.
+    const other = async () => {
+      stats = 0
+      const next = await make()
+      const { version } = Option.getOrThrow(await run(next.load("c0")))
+      assert.isTrue(await run(next.append("c0", version, say("x"))))
+      return stats
+    }
+    assert.isAtMost(await other(), 40 + 20)
+    writeFileSync(join(folder, ".sizes"), '{"c1": 5')
+    assert.isAtLeast(await other(), 40 + 3 * 39)
+    assert.isAtMost(await other(), 40 + 20)
+  })
+
   it("are listed, the one that was used last first", async () => {
     const folder = newFolder()
     const store = await open(folder)
@@ -357,7 +481,7 @@ describe("a fleet with a folder for its sessions", () => {
       process.env["AICORTEX_SESSIONS"] = "off"
       await create({})
       for (const folder of [given, named, filed]) assert.lengthOf(readdirSync(folder), 1)
-      for (const sessions of [{ folder: " " }, { folder: given, maxBytes: 1 }, { folder: given, maxSessions: 0 }]) {
+      for (const sessions of [{ folder: " " }, { folder: given, maxBytes: 0 }, { folder: given, maxSessions: 0 }]) {
         await expect(create({ sessions })).rejects.toMatchObject({ _tag: "InvalidConfig" })
       }
     } finally {

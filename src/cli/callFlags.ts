@@ -35,5 +35,7 @@ export const callFlags = {
   }),
   deadline: Flags.seconds("deadline", { about: "For the whole call, with every server tried. Default: none." }),
   maxRetries: Flags.whole("max-retries", { about: "How many attempts in all. Default: every server once." }),
-  keepAlive: Flags.text("keep-alive", { value: "TIME", about: "How long Ollama keeps the model loaded, such as 10m." })
+  keepAlive: Flags.duration("keep-alive", {
+    about: "How long Ollama keeps the model loaded: seconds, or such as 10m; -1 for ever."
+  })
 }

@@ -5,6 +5,7 @@
  */
 import * as Data from "effect/Data"
 import { InvalidConfig, InvalidRequest, ModelNotFound, NoServers, SessionNotFound } from "../Errors.js"
+import { demoModel } from "../Model.js"
 
 /**
  * The command line itself is wrong: exit code 2. `command` is the one whose help says how it is used.
@@ -61,6 +62,19 @@ export const refused = (
   return new UsageError({ message: `${flagOf(field)}${message}`, command: command.split(" ") })
 }
 
+/** A setting that stands in the environment is a part of the command line. */
+const isVariable = ({ source }: InvalidConfig): boolean =>
+  source === "the environment" || /^[A-Z][A-Z0-9_]+$/.test(source)
+
+/**
+ * The exit code of a failure: 2 where the command line, or the environment in which it was given, is wrong.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const codeOf = (error: Error): number =>
+  error instanceof UsageError || (error instanceof InvalidConfig && isVariable(error)) ? 2 : 1
+
 // =============================================================================
 // words
 // =============================================================================
@@ -72,6 +86,17 @@ export const refused = (
  * @category constants
  */
 export const addServer = "`aicortex servers add http://HOST:11434`"
+
+/**
+ * What is said where an address is asked for, and the model is the built-in one.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const noAddress = (): CommandFailed =>
+  new CommandFailed({
+    message: `the built-in model "${demoModel}" has no address: it runs in the process that asks it`
+  })
 
 /**
  * Which command failed, the flags that it has, and where the configuration file is.

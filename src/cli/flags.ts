@@ -8,6 +8,7 @@ import * as Options from "@effect/cli/Options"
 import * as ValidationError from "@effect/cli/ValidationError"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Duration from "../internal/duration.js"
 
 /**
  * What stands at a flag: what its value is called, a short name, and what it is for.
@@ -116,6 +117,23 @@ export const seconds = (name: string, about: About): Options.Options<number | un
       ),
       (value) => (value === undefined ? undefined : value * 1000)
     ),
+    about
+  )
+
+/**
+ * A number of seconds, or a duration as Ollama reads it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const duration = (name: string, about: About): Options.Options<number | string | undefined> =>
+  optional(
+    Options.mapEffect(describe(Options.text(name), { value: "TIME", ...about }), (text) => {
+      const value = /^[+-]?\d+(\.\d+)?$/.test(text) ? Number(text) : text
+      return typeof value === "number" || Duration.parse(value) !== undefined
+        ? Effect.succeed(value)
+        : Effect.fail(wrong(name, text, "a number of seconds, or a duration such as 5m or 1h30m"))
+    }),
     about
   )
 

@@ -22,9 +22,10 @@ import { version } from "../internal/version.js"
 import { best, bestShape } from "./best.js"
 import { chat, chatShape } from "./chat.js"
 import { type About, normalize, shape } from "./commandLine.js"
+import { shells } from "./completions.js"
 import { config, configShape } from "./config.js"
 import { embed, embedShape } from "./embed.js"
-import { messageOf, type Place, UsageError } from "./failure.js"
+import { codeOf, messageOf, type Place, UsageError } from "./failure.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
 import { llmParams, llmParamsShape } from "./llmParams.js"
@@ -46,8 +47,6 @@ const about: About = {
   ],
   examples: ['aicortex chat "Why is the sky blue?"', "aicortex servers add http://gpu-1:11434", "aicortex chat --help"]
 }
-
-const shells = ["bash", "zsh", "fish"]
 
 const root = shape(
   about,
@@ -98,9 +97,15 @@ const describe = (error: unknown, place: Place): readonly [message: string, code
     case "UsageError":
       return [withHint(error.message, "command" in error && Array.isArray(error.command) ? error.command : []), 2]
     default:
-      return [messageOf(error, place), 1]
+      return [messageOf(error, place), codeOf(error)]
   }
 }
+
+/** Changes what is written by whoever logs to the console. */
+const withLog = <A, E, R>(effect: Effect.Effect<A, E, R>, change: (text: string) => string): Effect.Effect<A, E, R> =>
+  Console.consoleWith((console) =>
+    Effect.withConsole(effect, { ...console, log: (...parts) => console.log(change(parts.join(" "))) })
+  )
 
 /** The help is written in colours that only a terminal wants; errors are told at the end, once. */
 const withOutputs = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -125,7 +130,8 @@ const logger = Logger.replace(
 
 /**
  * Runs a command line to its end, and the process with it. An interruption (SIGINT, SIGTERM) stops the servers' work
- * first; a second one does not wait.
+ * first; a second one does not wait, but in a worker, whose first process is told the same and says what to do. A
+ * command that may end well when it is interrupted sets `process.exitCode`.
  *
  * @since 0.1.0
  * @category constructors
@@ -136,7 +142,7 @@ export const main = (words: ReadonlyArray<string>): void => {
   process.stderr.on("error", () => {})
   let signal: number | undefined
   const onSignal = (code: number) => () => {
-    if (signal !== undefined) process.exit(signal)
+    if (signal !== undefined && process.connected !== true) process.exit(signal)
     signal = code
   }
   process.on("SIGINT", onSignal(130))
@@ -151,8 +157,10 @@ export const main = (words: ReadonlyArray<string>): void => {
     Effect.flatMap((read): ReturnType<typeof execute> => {
       place = { ...place, path: read.path, flags: read.shape.flags }
       const [word, shell = ""] = read.words ?? []
-      if (word === "--completions" && !shells.includes(shell)) {
-        const message = `--completions must be one of ${shells.join(", ")}, not '${shell}'`
+      if (word === "--completions") {
+        const mend = Object.hasOwn(shells, shell) ? shells[shell] : undefined
+        if (mend !== undefined) return withLog(execute(["node", "aicortex", ...(read.words ?? [])]), mend)
+        const message = `--completions must be one of ${Object.keys(shells).join(", ")}, not '${shell}'`
         return Effect.fail(new UsageError({ message, command: [] }))
       }
       return read.words === undefined || read.words.length === 0
@@ -174,7 +182,7 @@ export const main = (words: ReadonlyArray<string>): void => {
       disablePrettyLogger: true,
       teardown: (exit) => {
         if (Exit.isSuccess(exit)) return process.exit(0)
-        if (Cause.isInterruptedOnly(exit.cause)) return process.exit(signal ?? 130)
+        if (Cause.isInterruptedOnly(exit.cause)) return process.exit(process.exitCode ?? signal ?? 130)
         const [message, code] = describe(Cause.squash(exit.cause), place)
         if (message === "") return process.exit(code)
         process.stderr.write(`aicortex: ${Output.harmless(message)}\n`, () => process.exit(code))

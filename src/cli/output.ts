@@ -28,10 +28,15 @@ export type Output = NodeJS.WriteStream
 export const controllable = (output: Output): boolean => output.isTTY === true && process.env["TERM"] !== "dumb"
 
 /**
+ * Whether what is written may have colours: as `FORCE_COLOR` says, else on a terminal, but for `NO_COLOR`.
+ *
  * @since 0.1.0
  * @category accessors
  */
-export const coloured = (output: Output): boolean => controllable(output) && !process.env["NO_COLOR"]
+export const coloured = (output: Output): boolean => {
+  const { FORCE_COLOR: forced, NO_COLOR: none } = process.env
+  return forced ? forced !== "0" && forced !== "false" : controllable(output) && !none
+}
 
 const style =
   (open: number, close: number) =>
@@ -170,31 +175,33 @@ const cut = (text: string, limit: number): string => {
 }
 
 const gap = "  "
-const minColumn = 6
+const minColumn = 12
 
-/** The widths with which a table fits, the widest column giving way first. */
-const shrink = (widths: ReadonlyArray<number>, limit: number): ReadonlyArray<number> => {
-  const out = [...widths]
-  const sum = () => out.reduce((all, one) => all + one, 0) + gap.length * (out.length - 1)
-  for (let over = sum() - limit; over > 0; over--) {
-    const widest = out.indexOf(Math.max(...out))
-    if ((out[widest] ?? 0) <= minColumn) break
-    out[widest] = (out[widest] ?? 0) - 1
-  }
-  return out
+/** The widths with which a table fits, if the column of `prose` can give way so far. */
+const shrink = (widths: ReadonlyArray<number>, prose: number, limit: number): ReadonlyArray<number> => {
+  const over = widths.reduce((all, one) => all + one, gap.length * (widths.length - 1)) - limit
+  return over <= 0
+    ? widths
+    : widths.map((one, i) => (i === prose ? Math.max(Math.min(one, minColumn), one - over) : one))
 }
 
 /**
- * A table: within the width of a terminal (80 columns where it does not say); whole where standard output is none.
+ * A table. Where it is wider than the terminal (80 columns where that does not say), the column of `prose` is cut, and
+ * nothing else: half an address or name is of no use. It is whole where standard output is no terminal.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const table = (head: ReadonlyArray<string>, body: ReadonlyArray<ReadonlyArray<string>>): string => {
+export const table = (
+  head: ReadonlyArray<string>,
+  body: ReadonlyArray<ReadonlyArray<string>>,
+  prose?: string
+): string => {
   const rows = [head, ...body].map((row) => row.map((cell) => harmless(cell).replace(/\s+/g, " ")))
   const natural = head.map((_, i) => Math.max(...rows.map((row) => width(row[i] ?? ""))))
   const right = head.map((_, i) => body.length > 0 && body.every((row) => /^(-|[\d.]+)$/.test(row[i] ?? "")))
-  const widths = process.stdout.isTTY === true ? shrink(natural, process.stdout.columns || 80) : natural
+  const widths =
+    process.stdout.isTTY === true ? shrink(natural, head.indexOf(prose ?? ""), process.stdout.columns || 80) : natural
   const lines = rows.map((row) =>
     widths
       .map((limit, i) => {

@@ -11,7 +11,7 @@ import { config, options } from "./serve/flags.js"
 const about: About = {
   about: [
     "Serve the fleet to every OpenAI, Anthropic and Ollama client.",
-    "A change of the configuration file, or SIGHUP, is taken over without dropping a stream; SIGTERM lets requests end."
+    "A change of the configuration file, or SIGHUP, is taken over without dropping a stream; SIGTERM lets requests end, and then the exit code is 0."
   ],
   examples: [
     "aicortex serve",

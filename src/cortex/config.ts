@@ -32,7 +32,7 @@ import { defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
-import { type File, type FileServer, filePath, optionalString, readFile } from "./file.js"
+import { type File, type FileServer, optionalString, place as placeOf, readFile } from "./file.js"
 import * as Forms from "./forms.js"
 import type { CacheOptions, SessionOptions } from "./policies.js"
 import * as Policies from "./policies.js"
@@ -53,7 +53,7 @@ export type { CacheOptions, SessionOptions } from "./policies.js"
  * - `registry`: folders of registry files of your own
  * - `cacheTtl`, `bestServerTtl`, `discoveryTtl`: in milliseconds; defaults 60,000, 300,000 and 300,000
  * - `sessions`: how many conversations are kept (`maxSessions`), for how long (`ttl`, in milliseconds), and how much they
- *   may hold in memory (`maxBytes`): see `Sessions.MemoryOptions`. With a `folder` they are kept there, outlive the process,
+ *   may hold (`maxBytes`): see `Sessions.MemoryOptions`. With a `folder` they are kept there, outlive the process,
  *   and are shared with every process that has the same folder: see `SessionFolder`; `folder: false` means memory
  * - `defaultSessionFolder`: the folder where nobody names one, nor says `false`
  * - `stateFile`: a file in which what is learned of the servers is kept for the next run; default `false`: nowhere. See
@@ -68,7 +68,8 @@ export type { CacheOptions, SessionOptions } from "./policies.js"
  * - `cache`: whether answers are kept where a call does not say, and how: `ttl` in milliseconds (default 3,600,000),
  *   `maxEntries` (1,000), `maxBytes` (64 MiB); default `false`. See `ResponseCache`
  * - `defaultModel`: the model where nobody names one; default `gpt-oss:20b`
- * - `configFile`: instead of the usual place, and then it must be there; `false` reads neither file nor environment
+ * - `configFile`: instead of the usual place, and then it must be there, as must one that `AICORTEX_CONFIG` names; `false`
+ *   reads neither file nor environment
  *
  * @since 0.1.0
  * @category models
@@ -245,8 +246,9 @@ export const resolve = Effect.fnUntraced(function* (
   }
   yield* Forms.check(options, given)
   const alone = options.configFile === false
-  const path = options.configFile === false ? "" : (options.configFile ?? (yield* filePath))
-  const file: File = alone ? {} : yield* readFile(path, options.configFile !== undefined)
+  const place = options.configFile === false ? { named: false, path: "" } : yield* placeOf(options.configFile)
+  const { path } = place
+  const file: File = alone ? {} : yield* readFile(path, place.named)
   const env = <A>(effect: Effect.Effect<A, InvalidConfig>) => (alone ? Effect.succeed(undefined) : effect)
   const variable = (name: string) => env(optionalString(name))
 
@@ -327,12 +329,12 @@ export const resolve = Effect.fnUntraced(function* (
       reason: "must be true, false or { after } with a number of milliseconds above 0"
     })
   }
-  const place = yield* variable("AICORTEX_LOCATION")
+  const here = yield* variable("AICORTEX_LOCATION")
   const location = first(
     [given, options.location],
     [
       "AICORTEX_LOCATION",
-      place === undefined ? place : yield* parseLocation(place, "the environment", "AICORTEX_LOCATION")
+      here === undefined ? here : yield* parseLocation(here, "the environment", "AICORTEX_LOCATION")
     ],
     ["the file", file.location]
   )

@@ -169,6 +169,8 @@ const home = Effect.gen(function* () {
   return (yield* optionalString("HOME")) ?? (yield* optionalString("USERPROFILE")) ?? "."
 })
 
+const variable = "AICORTEX_CONFIG"
+
 /**
  * Where the configuration file is.
  *
@@ -177,7 +179,7 @@ const home = Effect.gen(function* () {
  */
 export const filePath = Effect.gen(function* () {
   const path = yield* Path.Path
-  const named = yield* optionalString("AICORTEX_CONFIG")
+  const named = yield* optionalString(variable)
   if (named !== undefined) return named
   const base = yield* optionalString("XDG_CONFIG_HOME")
   if (base !== undefined) return path.join(base, "aicortex", "config.json")
@@ -221,6 +223,18 @@ export const stateFile = inState("fleet.json")
 export const sessionFolder = inState("sessions")
 
 /**
+ * The configuration file of a program, which may have named one: where it is, and whether it was named, there or by
+ * `AICORTEX_CONFIG`: then it must be there.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const place = Effect.fnUntraced(function* (given: string | undefined) {
+  if (given !== undefined) return { path: given, named: true }
+  return { path: yield* filePath, named: (yield* optionalString(variable)) !== undefined }
+})
+
+/**
  * Reads the configuration file. One that is not there is empty, unless it is `needed`; one that cannot be used is an
  * error, because going on without it would lose the user's servers.
  *
@@ -241,6 +255,10 @@ export const readFile = Effect.fnUntraced(function* (
   )
   if (Option.isNone(text)) {
     if (!needed) return {}
+    if (file === (yield* optionalString(variable))) {
+      const reason = `there is no file ${file}`
+      return yield* new InvalidConfig({ source: "the environment", field: variable, reason })
+    }
     return yield* new InvalidConfig({ source: file, field: "file", reason: "there is no such file" })
   }
   return yield* Either.mapLeft(decodeFile(text.value), (error) => {

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "../Errors.js"
 import * as Server from "../Server.js"
@@ -45,4 +46,23 @@ export const check = (options: Options, source: string): Either.Either<unknown, 
   const policy = typeof cache === "object" && cache !== null ? cache : undefined
   const forms = { servers, personas, location, registry, sessions, cache: policy, cacheFolder, demoModel, configFile }
   return Either.mapLeft(decode(forms), (error) => new InvalidConfig({ source, ...describe(error) }))
+}
+
+/**
+ * What is wrong with the layers that are to stand in the place of parts, if anything: `known` are the parts there are.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const wrongPart = (parts: object, known: ReadonlyArray<string>): InvalidConfig | undefined => {
+  const source = "the replacements"
+  for (const [field, layer] of Object.entries(parts)) {
+    if (!known.includes(field)) {
+      return new InvalidConfig({ source, field, reason: `there is no such part; there are ${known.join(", ")}` })
+    }
+    if (layer !== undefined && !Layer.isLayer(layer)) {
+      return new InvalidConfig({ source, field, reason: "must be a layer" })
+    }
+  }
+  return undefined
 }

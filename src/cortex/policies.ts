@@ -116,18 +116,12 @@ export const sessionPolicy = Effect.fnUntraced(function* (
     options[name] === undefined
       ? check(file[name], `sessions.${name}`, path)
       : check(options[name], `sessions.${name}`, "the options")
-  const policy = {
+  return {
     folder: folder.value === false ? undefined : folder.value,
     maxSessions: yield* number("maxSessions", wholeAboveZero),
     maxBytes: yield* number("maxBytes", wholeAboveZero),
     ttl: yield* number("ttl", positive)
   }
-  if (policy.folder !== undefined && folder.origin !== "default" && policy.maxBytes !== undefined) {
-    const source = options.maxBytes === undefined ? path : "the options"
-    const reason = "bounds conversations in memory; those in a folder are bounded by maxSessions and ttl"
-    return yield* new InvalidConfig({ source, field: "sessions.maxBytes", reason })
-  }
-  return policy
 })
 
 /**

@@ -1,7 +1,6 @@
 import type { ChatRequest } from "../ChatRequest.js"
 import { defaultKeepAlive } from "../Fleet.js"
-
-const units: { readonly [unit: string]: number } = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }
+import * as Duration from "../internal/duration.js"
 
 /**
  * How long a server will hold the model in memory after this request, in milliseconds. A duration is written as Ollama
@@ -12,9 +11,6 @@ const units: { readonly [unit: string]: number } = { ms: 1, s: 1_000, m: 60_000,
 export const keepAliveOf = ({ keepAlive }: Pick<ChatRequest, "keepAlive">): number => {
   if (keepAlive === undefined) return defaultKeepAlive
   if (typeof keepAlive === "number") return keepAlive < 0 ? Number.POSITIVE_INFINITY : keepAlive * 1_000
-  if (keepAlive.trim().startsWith("-")) return Number.POSITIVE_INFINITY
-  let total = 0
-  for (const [, amount, unit = "s"] of keepAlive.matchAll(/([\d.]+)(ms|s|m|h)?/g))
-    total += Number(amount) * (units[unit] ?? 0)
-  return total
+  const time = Duration.parse(keepAlive) ?? defaultKeepAlive
+  return time < 0 ? Number.POSITIVE_INFINITY : time
 }

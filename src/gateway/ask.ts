@@ -5,6 +5,7 @@
  */
 import type { ChatRequest, Options, Routing } from "../ChatRequest.js"
 import { Routing as RoutingSchema } from "../ChatRequest.js"
+import { isKeepAlive } from "../internal/options.js"
 import * as Message from "../Message.js"
 import * as Fields from "./fields.js"
 import { refuse } from "./problem.js"
@@ -174,8 +175,7 @@ export const extras = (body: Fields.Fields): Pick<Ask, (typeof extraNames)[numbe
 export const keepAlive = (body: Fields.Fields): number | string | undefined => {
   const value = body["keep_alive"]
   if (value === undefined || value === null) return undefined
-  if (typeof value === "number" && Number.isFinite(value)) return value
-  if (typeof value === "string" && /^-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h)?)+$/.test(value.trim())) return value
+  if ((typeof value === "number" || typeof value === "string") && isKeepAlive(value)) return value
   return refuse("keep_alive", "must be a number of seconds or a duration such as '5m'")
 }
 

@@ -58,6 +58,7 @@ export interface Options {
  * - `reload`: takes the settings as they are now; requests under way keep the old ones. Where they are wrong, the old
  *   ones stay. Host and port cannot be changed
  * - `figures`: what `/metrics` tells of this process
+ * - `cut`: how many requests were cut off when it stopped, because they had not ended within `drain`
  *
  * @since 0.1.0
  * @category models
@@ -68,6 +69,7 @@ export interface Running {
   readonly port: number
   readonly reload: Effect.Effect<void, InvalidConfig>
   readonly figures: () => Promise<string>
+  readonly cut: () => number
 }
 
 /** A house, and how many are still in it. */
@@ -98,6 +100,7 @@ export const make = Effect.fnUntraced(function* (
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
   const lodgings = new Map<House.House, Lodging>()
   let draining = false
+  let cut = 0
   let empty: (() => void) | undefined
 
   const build = Effect.fnUntraced(function* () {
@@ -162,7 +165,11 @@ export const make = Effect.fnUntraced(function* (
       if (memory.metrics.inFlight > 0) {
         log(`stopping: ${memory.metrics.inFlight} requests are still being answered`)
         yield* Effect.async<void>((resume) => {
-          const timer = setTimeout(() => resume(Effect.void), drain)
+          const timer = setTimeout(() => {
+            cut = memory.metrics.inFlight
+            log(`${cut} requests were cut off: they had not ended after ${drain / 1000} s`)
+            resume(Effect.void)
+          }, drain)
           empty = () => {
             clearTimeout(timer)
             resume(Effect.void)
@@ -221,5 +228,12 @@ export const make = Effect.fnUntraced(function* (
     )
   }
 
-  return { url: urlOf(host, bound), host, port: bound, reload, figures: () => Figures.text(current.house) }
+  return {
+    url: urlOf(host, bound),
+    host,
+    port: bound,
+    reload,
+    figures: () => Figures.text(current.house),
+    cut: () => cut
+  }
 })

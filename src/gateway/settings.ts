@@ -296,7 +296,10 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
   const pick = <K extends keyof Options>(name: K): Options[K] => given[name] ?? file[name]
   const host = pick("host") ?? defaults.host
   const port = pick("port") ?? defaults.port
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) return bad("port", "must be from 0 to 65535")
+  if (host.trim() === "") return bad("host", "must be an address, such as 127.0.0.1")
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) return bad("port", "must be a whole number from 0 to 65535")
+  const defaultModel = pick("defaultModel")
+  if (defaultModel?.trim() === "") return bad("defaultModel", "must be the name of a model")
   const maxBody = pick("maxBody") ?? defaults.maxBody
   if (!Number.isSafeInteger(maxBody) || maxBody < 1) return bad("maxBody", "must be a number of bytes from 1")
   for (const name of ["heartbeat", "drain"] as const) {
@@ -372,7 +375,7 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
   return Either.right({
     host,
     port,
-    defaultModel: pick("defaultModel"),
+    defaultModel,
     keys,
     cors,
     maxBody,

@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 import * as AST from "effect/SchemaAST"
 import { InvalidRequest } from "../Errors.js"
 import { nearest } from "../Model.js"
+import * as Duration from "./duration.js"
 
 /** @internal */
 export const optional = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optional(schema)
@@ -32,6 +33,23 @@ export const wholeFrom = (min: number) =>
   Schema.Number.pipe(
     Schema.filter((n) => (Number.isSafeInteger(n) && n >= min ? undefined : `must be a whole number from ${min}`))
   )
+
+/**
+ * Whether Ollama takes it for how long it is to keep a model.
+ *
+ * @internal
+ */
+export const isKeepAlive = (value: number | string): boolean =>
+  typeof value === "number" ? Number.isFinite(value) : Duration.parse(value) !== undefined
+
+/** @internal */
+export const keepAlive = Schema.Union(Schema.Number, Schema.String).pipe(
+  Schema.filter((value) =>
+    isKeepAlive(value)
+      ? undefined
+      : "must be a number of seconds, or a duration such as '5m' or '1h30m'; -1 is for ever"
+  )
+)
 
 /** @internal */
 export const JsonObjectSchema = Schema.Record({ key: Schema.String, value: Schema.Unknown })

@@ -14,6 +14,7 @@ import type * as EmbedRequest from "../EmbedRequest.js"
 import { InvalidRequest } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import { decoder, optional } from "../internal/options.js"
+import type { Message } from "../Message.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import { ChatStream } from "./chatStream.js"
 
@@ -169,6 +170,12 @@ export const modelsOptions = few({ family: optional(Schema.String), available: o
 
 /** @internal */
 export const serverInfoOptions = few({ serverUrl: optional(Schema.String) })
+
+/** @internal */
+export const sessionOptions = few({ messages: optional(Schema.Any as Schema.Schema<ReadonlyArray<Message>>) })
+
+/** @internal */
+export const sessionsOptions = few({ limit: optional(Schema.Number) })
 
 /** A whole answer that was begun without waiting for anything. @internal */
 export const wholeOf = async (answer: OpenAnswer, signal: AbortSignal | undefined): Promise<Result> => {

@@ -4,7 +4,8 @@
  * A conversation is a folder of its own, and what is said at once is a file in it that never changes: `1.json`, `2.json`
  * and so on. The next file is made elsewhere and then linked to its name, which fails where another process was faster:
  * so no lock is needed, nothing is ever half written, and nobody's turn is lost. To begin anew is a file, too; those
- * before it no longer count, and are deleted.
+ * before it no longer count, and are deleted. Names that begin with a dot are no conversations: those of files that are
+ * not finished, and `.sizes`, which saves who bounds the folder's room the looking into each.
  *
  * @since 0.1.0
  */
@@ -18,12 +19,17 @@ import * as Schema from "effect/Schema"
 import { SessionsUnavailable } from "../Errors.js"
 import { Message } from "../Message.js"
 import { SessionStore, type Store } from "../Sessions.js"
+import * as Room from "./room.js"
 import { newest, summary } from "./summary.js"
 import * as Turns from "./turns.js"
 
 /**
  * - `folder`: made when it is first needed
- * - `maxSessions`: when one more is created, the one that was not written to for longest is deleted; default 10,000
+ * - `maxSessions`: when one more is created, the one that was not written to for longest is deleted; default 10,000. One that
+ *   an answer of this process is under way for is never deleted
+ * - `maxBytes`: about how much their files may hold together; beyond it they are deleted in the same order, until a
+ *   sixteenth is free, but for the one that is written to. Each process that writes to the folder may be wrong by a
+ *   sixteenth; default: no limit
  * - `ttl`: a conversation that was not written to for so long is deleted when it is met, in milliseconds; default never
  *
  * @since 0.1.0
@@ -32,6 +38,7 @@ import * as Turns from "./turns.js"
 export interface Options {
   readonly folder: string
   readonly maxSessions?: number | undefined
+  readonly maxBytes?: number | undefined
   readonly ttl?: number | undefined
 }
 
@@ -48,6 +55,13 @@ const Entry = Schema.parseJson(
 type Entry = typeof Entry.Type
 const decode = Schema.decode(Entry)
 const encode = Schema.encodeSync(Entry)
+const written = (entry: Entry): Uint8Array => new TextEncoder().encode(encode(entry))
+
+const Sizes = Schema.parseJson(
+  Schema.Record({ key: Schema.String, value: Schema.Struct({ usedAt: Schema.Number, bytes: Schema.NonNegativeInt }) })
+)
+const decodeSizes = Schema.decodeOption(Sizes)
+const encodeSizes = Schema.encodeSync(Sizes)
 
 /** So often a conversation is read again that others change meanwhile. */
 const maxReadings = 20
@@ -79,12 +93,14 @@ const unless =
  */
 export const make = Effect.fnUntraced(function* ({
   folder,
+  maxBytes,
   maxSessions = 10_000,
   ttl = Number.POSITIVE_INFINITY
 }: Options): Effect.fn.Return<Store, never, FileSystem.FileSystem | Path.Path> {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const clock = yield* Effect.clock
+  const { isHeld, turn } = Turns.make()
   const at = (id: string, ...rest: ReadonlyArray<string>) => path.join(folder, id, ...rest)
   const away = () => path.join(folder, `.${globalThis.crypto.randomUUID()}`)
 
@@ -103,6 +119,20 @@ export const make = Effect.fnUntraced(function* ({
       Option.match(mtime, { onNone: () => 0, onSome: (date) => date.getTime() })
     )
 
+  /** All conversations. */
+  const known = Effect.suspend(() => fs.readDirectory(folder)).pipe(
+    unless("NotFound"),
+    Effect.flatMap((ids = []) =>
+      Effect.forEach(
+        ids.filter(isId),
+        (id) =>
+          Effect.map(unless("NotFound")(usedAt(id)), (time) => (time === undefined ? [] : [{ id, usedAt: time }])),
+        readers
+      )
+    ),
+    Effect.map((all) => all.flat())
+  )
+
   /** False where it is gone already. What others write into it meanwhile goes with it. */
   const discard = Effect.fnUntraced(function* (id: string) {
     const trash = away()
@@ -110,7 +140,7 @@ export const make = Effect.fnUntraced(function* ({
     if (moved === undefined) return false
     yield* fs.remove(trash, { recursive: true })
     return true
-  })
+  }, Effect.uninterruptible)
 
   const entry = (id: string, number: number) =>
     Effect.flatMap(fs.readFileString(at(id, `${number}.json`)), (text) =>
@@ -151,12 +181,12 @@ export const make = Effect.fnUntraced(function* ({
   })
 
   /** Puts a file after the one of this number, unless another is there; false also where there is no such conversation. */
-  const put = Effect.fnUntraced(function* (id: string, after: number, content: Entry) {
+  const put = Effect.fnUntraced(function* (id: string, after: number, content: Uint8Array) {
     const file = at(id, `${after + 1}.json`)
     const temporary = away()
     const write = Effect.scoped(
       Effect.flatMap(fs.open(temporary, { flag: "wx", mode: 0o600 }), (open) =>
-        Effect.zipRight(open.writeAll(new TextEncoder().encode(encode(content))), open.sync)
+        Effect.zipRight(open.writeAll(content), open.sync)
       )
     )
     const linked = yield* write.pipe(
@@ -183,14 +213,41 @@ export const make = Effect.fnUntraced(function* ({
   const makeRoom = Effect.gen(function* () {
     const ids = (yield* fs.readDirectory(folder)).filter(isId)
     if (ids.length < maxSessions) return
-    const ages = yield* Effect.forEach(
-      ids,
-      (id) => Effect.map(unless("NotFound")(usedAt(id)), (time) => ({ id, time: time ?? 0 })),
-      readers
-    )
-    const surplus = ages.sort((a, b) => a.time - b.time).slice(0, ids.length - maxSessions + 1)
-    yield* Effect.forEach(surplus, ({ id }) => discard(id), { discard: true })
+    const ages = yield* known
+    const surplus = [...ages].sort((a, b) => a.usedAt - b.usedAt).filter(({ id }) => !isHeld(id))
+    yield* Effect.forEach(surplus.slice(0, ages.length - maxSessions + 1), ({ id }) => discard(id), { discard: true })
   })
+
+  /** What goes while it is looked at takes no room. */
+  const sizeOf = (id: string) =>
+    Effect.flatMap(unless("NotFound")(fs.readDirectory(at(id))), (files = []) =>
+      Effect.reduce(files, 0, (sum, file) =>
+        Effect.map(unless("NotFound")(fs.stat(at(id, file))), (stat) => sum + Number(stat?.size ?? 0))
+      )
+    )
+  const sizesFile = path.join(folder, ".sizes")
+  const makeRoomFor =
+    maxBytes === undefined
+      ? () => Effect.void
+      : Room.make({
+          maxBytes,
+          now: () => clock.unsafeCurrentTimeMillis(),
+          list: known,
+          sizeOf,
+          // What is no such file is as good as none: then all are counted.
+          recall: fs.readFileString(sizesFile).pipe(
+            unless("NotFound"),
+            Effect.map((text = "{}") => Option.getOrElse(decodeSizes(text), () => ({})))
+          ),
+          note: (sizes) => {
+            const temporary = away()
+            return fs
+              .writeFileString(temporary, encodeSizes(sizes), { mode: 0o600 })
+              .pipe(Effect.zipRight(fs.rename(temporary, sizesFile)), unless("NotFound"))
+          },
+          held: isHeld,
+          discard
+        })
 
   const told = <A>(effect: Effect.Effect<A, PlatformError | SessionsUnavailable>) =>
     Effect.mapError(effect, (error) =>
@@ -211,13 +268,18 @@ export const make = Effect.fnUntraced(function* ({
       }).pipe(told),
     load: (id) => told(Effect.map(load(id), Option.fromNullable)),
     append: (id, expectedVersion, messages) =>
-      told(isId(id) ? put(id, expectedVersion, { messages }) : Effect.succeed(false)),
+      Effect.gen(function* () {
+        if (!isId(id)) return false
+        const content = written({ messages })
+        yield* makeRoomFor(id, content.length)
+        return yield* put(id, expectedVersion, content)
+      }).pipe(told),
     reset: (id) =>
       Effect.gen(function* () {
         while (true) {
           const all = yield* numbers(id)
           if (all === undefined) return false
-          if (!(yield* put(id, all.at(-1) ?? 0, { reset: true, messages: [] }))) continue
+          if (!(yield* put(id, all.at(-1) ?? 0, written({ reset: true, messages: [] })))) continue
           // In their order: see `put`.
           for (const number of all) yield* unless("NotFound")(fs.remove(at(id, `${number}.json`)))
           return true
@@ -227,15 +289,8 @@ export const make = Effect.fnUntraced(function* ({
       told(Effect.flatMap(numbers(id), (all) => (all === undefined ? Effect.succeed(false) : discard(id)))),
     list: (options) =>
       Effect.gen(function* () {
-        const ids = (yield* unless("NotFound")(fs.readDirectory(folder))) ?? []
-        const all = yield* Effect.forEach(
-          ids.filter(isId),
-          (id) =>
-            Effect.map(unless("NotFound")(usedAt(id)), (time) => (time === undefined ? [] : [{ id, usedAt: time }])),
-          readers
-        )
         const found = yield* Effect.forEach(
-          newest(all.flat(), options),
+          newest(yield* known, options),
           ({ id, usedAt }) =>
             Effect.map(load(id), (stored) => (stored === undefined ? [] : [summary(id, usedAt, stored.messages)])),
           readers
@@ -243,7 +298,7 @@ export const make = Effect.fnUntraced(function* ({
         return found.flat()
       }).pipe(told),
     // Those of this process: what another one says at the same time goes in between.
-    turn: Turns.make()
+    turn
   }
 })
 

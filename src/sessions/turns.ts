@@ -24,16 +24,28 @@ export interface Ticket {
 }
 
 /**
+ * - `turn`: a place in the line of a conversation
+ * - `isHeld`: whether somebody has its turn
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Turns {
+  readonly turn: (id: string) => Ticket
+  readonly isHeld: (id: string) => boolean
+}
+
+/**
  * One line for each conversation of this process. A conversation that nobody waits for takes no room.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (): ((id: string) => Ticket) => {
+export const make = (): Turns => {
   /** The first of each line has the turn. */
   const lines = new Map<string, Array<() => void>>()
 
-  return (id) => {
+  const turn = (id: string): Ticket => {
     let granted = false
     let notify: (() => void) | undefined
     const grant = (): void => {
@@ -65,4 +77,6 @@ export const make = (): ((id: string) => Ticket) => {
       }
     }
   }
+
+  return { turn, isHeld: (id) => lines.has(id) }
 }

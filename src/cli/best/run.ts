@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import type { Routing } from "../../ChatRequest.js"
 import { Router } from "../../Router.js"
+import { noAddress } from "../failure.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 
@@ -17,5 +18,6 @@ export const run = (model: string, strategy: Routing, json: boolean) =>
   Effect.gen(function* () {
     const router = yield* Router
     const best = yield* router.best(model, strategy)
+    if (!json && best.protocol === "embedded") return yield* noAddress()
     yield* json ? Output.writeJson(best) : Output.say(`${best.url}\n`)
   }).pipe(Effect.provide(Fleet.layer))

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Args from "@effect/cli/Args"
+import type * as Command from "@effect/cli/Command"
 import { callFlags } from "../callFlags.js"
 import * as Flags from "../flags.js"
 
@@ -97,3 +98,11 @@ export const options = {
  * @category models
  */
 export const config = { ...options, prompt: Args.repeated(Args.text({ name: "PROMPT" })) }
+
+/**
+ * The flags as they were given.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Given = Command.Command.ParseConfig<typeof config>

@@ -3,7 +3,6 @@
  *
  * @since 0.1.0
  */
-import type * as Command from "@effect/cli/Command"
 import * as FileSystem from "@effect/platform/FileSystem"
 import type { Chunk } from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -12,7 +11,7 @@ import * as Stream from "effect/Stream"
 import * as Chat from "../../Chat.js"
 import type { ChatEvent, End } from "../../ChatEvent.js"
 import * as ChatRequest from "../../ChatRequest.js"
-import { type ChatError, InvalidRequest } from "../../Errors.js"
+import type { ChatError } from "../../Errors.js"
 import type { Result } from "../../Failover.js"
 import { demoModel } from "../../Model.js"
 import * as StructuredOutput from "../../StructuredOutput.js"
@@ -21,15 +20,12 @@ import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 import * as Spinner from "../spinner.js"
 import * as Stdin from "../stdin.js"
+import { clash, isSingle } from "./clash.js"
 import * as Conversation from "./conversation.js"
 import { orDemo } from "./demo.js"
-import type { config } from "./flags.js"
+import type { Given } from "./flags.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
-export type Flags = Command.Command.ParseConfig<typeof config>
+const usage = (message: string): UsageError => new UsageError({ message, command: ["chat"] })
 
 // =============================================================================
 // input
@@ -42,7 +38,7 @@ const promptOf = Effect.fnUntraced(function* (
 ) {
   if (interactive) return undefined
   if (words.length === 0 && talks && process.stdin.isTTY === true && process.stdout.isTTY === true) return undefined
-  const none = new UsageError({ message: "there is no prompt: give one, or pipe it in", command: ["chat"] })
+  const none = usage("there is no prompt: give one, or pipe it in")
   if (words.length === 0 || (words.length === 1 && words[0] === "-")) {
     const text = words.length === 1 ? yield* Stdin.all : noStdin ? undefined : yield* Stdin.piped
     return text === undefined || text.trim() === "" ? yield* none : text
@@ -195,31 +191,11 @@ const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
  * @since 0.1.0
  * @category constructors
  */
-export const run = Effect.fnUntraced(function* (flags: Flags) {
+export const run = Effect.fnUntraced(function* (flags: Given) {
   const { cache, cacheTtl, interactive, json, noCache, noStdin, prompt: words, schema, verbose, ...others } = flags
   const { stream: streaming, ...rest } = others
-  if (streaming && (json || schema !== undefined)) {
-    const reason = `JSON cannot be streamed: it is checked as a whole; leave out --stream or --${json ? "json" : "schema"}`
-    return yield* new InvalidRequest({ field: "--stream", reason })
-  }
-  if (rest.system !== undefined && rest.persona !== undefined) {
-    return yield* new InvalidRequest({ field: "--persona", reason: "cannot be given together with --system" })
-  }
-  if (noCache && (cache || cacheTtl !== undefined)) {
-    const reason = `cannot be given together with --${cache ? "cache" : "cache-ttl"}`
-    return yield* new InvalidRequest({ field: "--no-cache", reason })
-  }
-  const single = [
-    ["json", json],
-    ["schema", schema !== undefined],
-    ["raw", rest.raw],
-    ["suffix", rest.suffix !== undefined],
-    ["no-stdin", noStdin]
-  ].find(([, given]) => given === true)?.[0]
-  if (interactive && (single !== undefined || words.length > 0)) {
-    const other = single === undefined ? "a prompt" : `--${single}`
-    return yield* new UsageError({ message: `--interactive cannot be given together with ${other}`, command: ["chat"] })
-  }
+  const wrong = clash(flags)
+  if (wrong !== undefined) return yield* usage(wrong)
   const { session, ...request } = {
     ...rest,
     stop: rest.stop.length === 0 ? undefined : rest.stop,
@@ -239,7 +215,7 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   })
   const options: Chat.Options = { ...request, session }
   const decoder = schema !== undefined ? yield* readSchema(schema) : json ? StructuredOutput.any : undefined
-  const prompt = yield* promptOf(words, { interactive, noStdin, talks: single === undefined })
+  const prompt = yield* promptOf(words, { interactive, noStdin, talks: !isSingle(flags) })
 
   const ask = Effect.fnUntraced(function* (
     prompt: string,

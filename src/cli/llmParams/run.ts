@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import { canonical, demoModel } from "../../Model.js"
 import { Registry } from "../../Registry.js"
-import { CommandFailed } from "../failure.js"
+import { noAddress } from "../failure.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 
@@ -17,9 +17,7 @@ import * as Output from "../output.js"
 export const run = (name: string | undefined) =>
   Effect.gen(function* () {
     if (name !== undefined && canonical(name) === canonical(demoModel)) {
-      return yield* new CommandFailed({
-        message: `the built-in model "${demoModel}" has no address: it runs in the process that asks it`
-      })
+      return yield* noAddress()
     }
     const registry = yield* Registry
     const { base_url, model } = yield* name === undefined ? registry.randomLlmParams : registry.llmParams(name)

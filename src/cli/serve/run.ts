@@ -4,14 +4,20 @@
  * @since 0.1.0
  */
 import cluster from "node:cluster"
+import * as FileSystem from "@effect/platform/FileSystem"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Cortex from "../../Cortex.js"
 import * as Config from "../../cortex/config.js"
 import * as Gateway from "../../Gateway.js"
+import type { Running } from "../../gateway/running.js"
+import * as Settings from "../../gateway/settings.js"
+import { refused, UsageError } from "../failure.js"
 import * as Output from "../output.js"
 import * as Common from "./common.js"
+import * as Ending from "./ending.js"
 import * as Workers from "./workers.js"
 
 /**
@@ -55,14 +61,33 @@ const gatewayOptions = (flags: Flags): Gateway.Options => ({
 
 const cortexOptions = ({ config }: Flags): Cortex.Options => (config === undefined ? {} : { configFile: config })
 
+const usage = (message: string) => new UsageError({ message, command: ["serve"] })
+
+/** What is wrong with the flags by themselves, before anything is read or listened to. */
+const check = Effect.fnUntraced(function* (flags: Flags) {
+  const { config } = flags
+  if (config !== undefined) {
+    const fs = yield* FileSystem.FileSystem
+    if (!(yield* Effect.orElseSucceed(fs.exists(config), () => true))) {
+      return yield* usage(`--config: there is no file ${config}`)
+    }
+  }
+  yield* Either.mapLeft(Settings.resolve({ ...gatewayOptions(flags), insecure: true }), ({ field, reason }) =>
+    field === "keys" ? usage("--api-key must be one word of printable characters") : refused("serve", { field, reason })
+  )
+})
+
 /** Serves in this process until it is told to stop. */
 const here = Effect.fnUntraced(function* (flags: Flags, workers: number) {
+  let served: Running | undefined
+  yield* Effect.addFinalizer(() => Effect.sync(() => served && Ending.stopped(served.cut() === 0)))
   const running = yield* Gateway.serve({
     gateway: gatewayOptions(flags),
     cortex: cortexOptions(flags),
     log: say,
     ...(workers === 1 ? {} : { common: Common.ofWorker(say), metrics: Workers.metrics })
   })
+  served = running
   yield* Effect.acquireRelease(
     Effect.sync(() => {
       const onHangUp = () =>
@@ -91,6 +116,7 @@ const announce = (flags: Flags, url: string) =>
  * @category constructors
  */
 export const run = Effect.fnUntraced(function* (flags: Flags) {
+  yield* check(flags)
   const workers = flags.workers ?? 1
   if (workers === 1) {
     const { url } = yield* here(flags, 1)

@@ -13,6 +13,7 @@ import { lasting, merge } from "../../gateway/exposition.js"
 import type * as Sessions from "../../Sessions.js"
 import * as Calls from "./calls.js"
 import * as Common from "./common.js"
+import * as Ending from "./ending.js"
 
 /** A worker that dies at once is not started again at once, in milliseconds. */
 const pause = 1_000
@@ -146,13 +147,18 @@ export const start = (
       Effect.async<void>((resume) => {
         stopping = true
         process.off("SIGHUP", onHangUp)
-        if (workers.size === 0) {
+        let clean = true
+        const done = () => {
+          Ending.stopped(clean)
           resume(Effect.void)
-          return
         }
+        if (workers.size === 0) return done()
         for (const worker of workers) {
-          worker.on("exit", () => {
-            if (workers.size === 0) resume(Effect.void)
+          // One that did not listen yet had nothing to answer.
+          const served = ready.has(worker)
+          worker.on("exit", (code) => {
+            if (served && code !== 0) clean = false
+            if (workers.size === 0) done()
           })
           worker.process.kill("SIGTERM")
         }

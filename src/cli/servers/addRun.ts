@@ -23,16 +23,17 @@ const source = "the command line"
 /** The fields of a server that only flags give. */
 const flagged: ReadonlySet<string> = new Set(["weight", "priority", "maxInFlight", "location"])
 
+const usage = (message: string) => new UsageError({ message, command: ["servers", "add"] })
+
 const checked = (options: Server.ServerOptions) =>
   Either.mapLeft(Server.fromOptions(options, source), (error) => {
     const field = error.field.replace(/^servers\./, "")
+    if (field === "url") return usage(`URL: ${error.reason}`)
     return flagged.has(field) ? refused("servers add", { field, reason: error.reason }) : error
   })
 
 const parseLocation = (location: string) =>
   Either.mapLeft(Config.parseLocation(location, source, "location"), (error) => refused("servers add", error))
-
-const usage = (message: string) => new UsageError({ message, command: ["servers", "add"] })
 
 const readKey = Effect.gen(function* () {
   const piped = yield* Stdin.piped

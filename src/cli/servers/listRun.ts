@@ -101,5 +101,5 @@ export const listAll = (json: boolean) =>
       models.filter((model) => isLoaded(fleet.snapshot(url, model), now)).join(", ") || "-",
       reachable ? "reachable" : (problem ?? "cannot be reached")
     ])
-    yield* Output.write(Output.table(["URL", "Protocol", "Models", "Loaded", "Status"], rows))
+    yield* Output.write(Output.table(["URL", "Protocol", "Models", "Loaded", "Status"], rows, "Status"))
   }).pipe(Effect.provide(Fleet.layer))

@@ -45,7 +45,7 @@ export const list = ({ json, limit }: { readonly json: boolean; readonly limit: 
       String(messages),
       opens(opening)
     ])
-    yield* Output.write(Output.table(["ID", "Last used", "Messages", "Begins with"], rows))
+    yield* Output.write(Output.table(["ID", "Last used", "Messages", "Begins with"], rows, "Begins with"))
   }).pipe(Effect.provide(Fleet.layer))
 
 const readMessages = Effect.fnUntraced(function* (file: string) {

@@ -12,7 +12,8 @@
  * - `maxBytes`: so much room for all of them
  * - `ttl`: one that was not used for so long is forgotten, in milliseconds
  *
- * Beyond the first two, the one that was not used for longest goes first.
+ * Beyond the first two, whoever holds the most loses the one of its own that it has not used for longest: so nobody whose
+ * part is no more than an equal share loses any to another.
  *
  * @since 0.1.0
  * @category models
@@ -51,7 +52,7 @@ export interface Draft extends Kept {
  *
  * - `bound`: how much it may hold from now on
  * - `put`: `forgotten` where the response that it goes on from is not there any more, `too-long` where there is no room
- *   even if all else is forgotten
+ *   even if its owner loses all else, and nobody else more than what it has above that
  * - `chain`: what a response goes on from, the oldest first, and itself at the end
  * - `get`: a response as the client was told
  * - `remove`: false if there is none. Those that went on from it stay as they are
@@ -80,6 +81,12 @@ interface Turn extends Kept {
 /** What an entry takes besides its text, about. */
 const overhead = 512
 
+/** What belongs to one owner: what it has not used for longest comes first. */
+interface Shelf {
+  readonly entries: Map<string, { readonly turn: Turn; readonly usedAt: number }>
+  bytes: number
+}
+
 /**
  * Keeps responses in this process, which they end with. `now` is in milliseconds.
  *
@@ -87,40 +94,80 @@ const overhead = 512
  * @category constructors
  */
 export const makeMemory = (now: () => number): Store => {
-  /** The one that was not used for longest comes first. */
-  const entries = new Map<string, { readonly turn: Turn; readonly usedAt: number }>()
+  const shelves = new Map<string, Shelf>()
   let bounds: Bounds | undefined
   let bytes = 0
+  let count = 0
 
-  const keyOf = (owner: string, id: string): string => JSON.stringify([owner, id])
-  const forget = (key: string): boolean => {
-    let turn = entries.get(key)?.turn
-    if (turn === undefined) return false
-    entries.delete(key)
+  const forget = (owner: string, id: string): boolean => {
+    const shelf = shelves.get(owner)
+    let turn = shelf?.entries.get(id)?.turn
+    if (shelf === undefined || turn === undefined) return false
+    shelf.entries.delete(id)
+    count--
     while (turn !== undefined) {
       turn.needed--
       if (turn.needed > 0) break
       bytes -= turn.bytes
+      shelf.bytes -= turn.bytes
       turn = turn.previous
     }
+    if (shelf.entries.size === 0) shelves.delete(owner)
     return true
+  }
+  const oldest = ({ entries }: Shelf): readonly [id: string, usedAt: number] => {
+    for (const [id, { usedAt }] of entries) return [id, usedAt]
+    return ["", Number.POSITIVE_INFINITY]
+  }
+  /** Of whoever holds the most; where several do, of the one that has not used it for longest. */
+  const evict = (held: (shelf: Shelf) => number): void => {
+    let most: { readonly owner: string; readonly shelf: Shelf } | undefined
+    for (const [owner, shelf] of shelves) {
+      const more = most === undefined ? 1 : held(shelf) - held(most.shelf)
+      if (most === undefined || more > 0 || (more === 0 && oldest(shelf)[1] < oldest(most.shelf)[1])) {
+        most = { owner, shelf }
+      }
+    }
+    if (most !== undefined) forget(most.owner, oldest(most.shelf)[0])
   }
   const tidy = (): void => {
     if (bounds === undefined) return
     const { maxBytes, maxEntries, ttl } = bounds
-    const oldest = now() - ttl
-    for (const [key, { usedAt }] of entries) {
-      if (entries.size <= maxEntries && bytes <= maxBytes && usedAt > oldest) return
-      forget(key)
+    const last = now() - ttl
+    for (const [owner, { entries }] of shelves) {
+      for (const [id, { usedAt }] of entries) {
+        if (usedAt > last) break
+        forget(owner, id)
+      }
     }
+    while (bytes > maxBytes) evict((shelf) => shelf.bytes)
+    while (count > maxEntries) evict(({ entries }) => entries.size)
+  }
+  /** Whether so many bytes of an owner can stay. */
+  const fits = (owner: string, size: number): boolean => {
+    if (bounds === undefined) return true
+    let sum = size
+    for (const [other, shelf] of shelves) if (other !== owner) sum += Math.min(shelf.bytes, size)
+    return sum <= bounds.maxBytes
+  }
+  const put = (owner: string, id: string, turn: Turn): void => {
+    let shelf = shelves.get(owner)
+    if (shelf === undefined) {
+      shelf = { entries: new Map(), bytes: 0 }
+      shelves.set(owner, shelf)
+    }
+    shelf.entries.set(id, { turn, usedAt: now() })
+    shelf.bytes += turn.bytes
+    bytes += turn.bytes
+    count++
   }
   const use = (owner: string, id: string): Turn | undefined => {
     tidy()
-    const key = keyOf(owner, id)
-    const turn = entries.get(key)?.turn
-    if (turn === undefined) return undefined
-    entries.delete(key)
-    entries.set(key, { turn, usedAt: now() })
+    const entries = shelves.get(owner)?.entries
+    const turn = entries?.get(id)?.turn
+    if (entries === undefined || turn === undefined) return undefined
+    entries.delete(id)
+    entries.set(id, { turn, usedAt: now() })
     return turn
   }
 
@@ -134,11 +181,9 @@ export const makeMemory = (now: () => number): Store => {
       if (previous !== undefined && before === undefined) return "forgotten"
       const size = overhead + Buffer.byteLength(input) + Buffer.byteLength(response)
       const allBytes = size + (before?.allBytes ?? 0)
-      if (bounds !== undefined && allBytes > bounds.maxBytes) return "too-long"
+      if (!fits(owner, allBytes)) return "too-long"
       if (before !== undefined) before.needed++
-      bytes += size
-      const turn: Turn = { input, response, previous: before, bytes: size, allBytes, needed: 1 }
-      entries.set(keyOf(owner, id), { turn, usedAt: now() })
+      put(owner, id, { input, response, previous: before, bytes: size, allBytes, needed: 1 })
       tidy()
       return "kept"
     },
@@ -154,7 +199,7 @@ export const makeMemory = (now: () => number): Store => {
     get: async (owner, id) => use(owner, id)?.response,
     remove: async (owner, id) => {
       tidy()
-      return forget(keyOf(owner, id))
+      return forget(owner, id)
     }
   }
 }
