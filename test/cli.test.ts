@@ -948,6 +948,13 @@ describe("aicortex sessions", () => {
     const left = readdirSync(join(path, "aicortex", "sessions")).filter((id) => !id.startsWith("."))
     assert.deepEqual(left.sort(), ids.slice(-left.length).sort())
     assert.include([2, 3], left.length)
+    assert.match(await ok(["config"], setup), /^sessions +\S+ \(at most 10000 bytes\) +the file$/m)
+    assert.deepEqual(JSON.parse(await ok(["config", "--json"], setup)).settings.sessions, {
+      folder: join(path, "aicortex", "sessions"),
+      maxSessions: null,
+      maxBytes: 10_000,
+      ttl: null
+    })
   })
 
   it("refuses what is no conversation", async () => {
@@ -1199,6 +1206,15 @@ describe("aicortex servers, best, llm-params and config", () => {
     await ok(["servers", "remove", dead], { env })
     assert.deepStrictEqual(saved(), { model: "m", personas: { p: "x" }, servers: [server.url] })
     assert.include(await failed(["servers", "remove", dead], { env }), "names no server")
+    await ok(["servers", "remove", server.url], { env })
+    assert.deepStrictEqual(saved(), { model: "m", personas: { p: "x" } })
+  })
+
+  it("an empty list in the file means none, not even the local one, and an empty one of the environment nothing", async () => {
+    const config = { servers: [] }
+    assert.match(await ok(["config"], { config }), /^servers +- +the file$/m)
+    const env = { AICORTEX_SERVERS: " , " }
+    assert.match(await ok(["config"], { config: { servers: ["http://a"] }, env }), /^servers +http:\/\/a +the file$/m)
   })
 
   it("takes a key from standard input, keeps it to itself, and writes through a link", async () => {

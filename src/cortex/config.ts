@@ -148,8 +148,8 @@ interface Named {
 /** The servers of the environment, or `undefined` where it names none. */
 const environmentServers: Effect.Effect<Named | undefined, InvalidConfig> = Effect.gen(function* () {
   const list = yield* optionalString("AICORTEX_SERVERS")
-  if (list !== undefined) {
-    const urls = list.split(/[\s,]+/).filter((url) => url !== "")
+  const urls = (list ?? "").split(/[\s,]+/).filter((url) => url !== "")
+  if (urls.length > 0) {
     const servers = yield* Effect.forEach(urls, (url) => Server.fromOptions(url, "AICORTEX_SERVERS"))
     return { source: "AICORTEX_SERVERS", servers }
   }
@@ -258,10 +258,14 @@ export const resolve = Effect.fnUntraced(function* (
     servers = yield* Effect.forEach(options.servers, (server) => Server.fromOptions(server, given))
   } else {
     const named = yield* env(environmentServers)
-    serversFrom = named?.source ?? "the file"
-    servers = named?.servers ?? (yield* Effect.forEach(file.servers ?? [], (server) => fromFile(server, path)))
-    if (servers.length === 0 && !alone) {
-      servers = [localOllama]
+    if (named !== undefined) {
+      servers = named.servers
+      serversFrom = named.source
+    } else if (file.servers !== undefined) {
+      servers = yield* Effect.forEach(file.servers, (server) => fromFile(server, path))
+      serversFrom = "the file"
+    } else {
+      servers = alone ? [] : [localOllama]
       serversFrom = "default"
     }
   }
@@ -382,7 +386,7 @@ export const resolve = Effect.fnUntraced(function* (
       cacheTtl: cacheTtl.origin,
       cache: cache.origin,
       stateFile: stateFile.origin,
-      sessions: sessionFolder.origin,
+      sessions: sessionFolder.origin === "default" && file.sessions !== undefined ? "the file" : sessionFolder.origin,
       hedge: hedge.origin,
       probeInterval: probeInterval.origin,
       maxQueued: maxQueued.origin

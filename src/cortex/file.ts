@@ -349,7 +349,8 @@ const edit = Effect.fnUntraced(function* (
     const servers = yield* changed
     if (servers === undefined) return false
     const text = (yield* fs.exists(file)) ? yield* fs.readFileString(file) : "{}"
-    const content = { ...JSON.parse(text), servers }
+    // An empty list would mean none, not even the local one.
+    const content = { ...JSON.parse(text), servers: servers.length === 0 ? undefined : servers }
     yield* replaceFile(file, `${JSON.stringify(content, undefined, 2)}\n`)
     return true
   })

@@ -8,11 +8,22 @@ import * as Effect from "effect/Effect"
 import * as Config from "../../cortex/config.js"
 import * as ConfigFile from "../../cortex/file.js"
 import type { Server } from "../../Server.js"
+import type { SessionPolicy } from "../../Settings.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 
 const describe = ({ authorization, implicit, url }: Server): string =>
   `${url}${authorization === undefined ? "" : " (with a key)"}${implicit ? " (if it answers)" : ""}`
+
+/** Where conversations are kept, and within which bounds, if any were set. */
+const kept = ({ folder = "in memory", maxBytes, maxSessions, ttl }: SessionPolicy): string => {
+  const bounds = [
+    ...(maxSessions === undefined ? [] : [`${maxSessions}`]),
+    ...(maxBytes === undefined ? [] : [`${maxBytes} bytes`]),
+    ...(ttl === undefined ? [] : [`${ttl / 1000} s`])
+  ]
+  return bounds.length === 0 ? folder : `${folder} (at most ${bounds.join(", ")})`
+}
 
 /**
  * @since 0.1.0
@@ -57,7 +68,12 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
         model,
         cacheTtl: cacheTtl / 1000,
         stateFile: stateFile ?? false,
-        sessions: sessions.folder ?? false,
+        sessions: {
+          folder: sessions.folder ?? false,
+          maxSessions: sessions.maxSessions ?? null,
+          maxBytes: sessions.maxBytes ?? null,
+          ttl: sessions.ttl === undefined ? null : sessions.ttl / 1000
+        },
         probeInterval: probeInterval === undefined ? null : probeInterval / 1000,
         maxQueued: maxQueued ?? null,
         cache: cache === undefined ? false : { ...cache, ttl: cache.ttl / 1000 },
@@ -83,7 +99,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
     ]),
     ["cacheTtl", `${cacheTtl / 1000} s`, origins.cacheTtl],
     ["stateFile", stateFile ?? "off", origins.stateFile],
-    ["sessions", sessions.folder ?? "in memory", origins.sessions],
+    ["sessions", kept(sessions), origins.sessions],
     ["probeInterval", probeInterval === undefined ? "off" : `${probeInterval / 1000} s`, origins.probeInterval],
     ["maxQueued", maxQueued === undefined ? "512, or 4 per server" : String(maxQueued), origins.maxQueued],
     ["cache", cache === undefined ? "off" : `answers for ${cache.ttl / 1000} s`, origins.cache],
