@@ -322,7 +322,24 @@ describe("requests that are wrong", () => {
     ["messages[0].content", [{ role: "user", content: 7 }]],
     ["messages[0].content", user()],
     ["messages[0].content[0]", user(7)],
-    ["messages[0].content[0].type", user({ type: "document", source: {} })],
+    ["messages[0].content[0].type", user({ type: "search_result", source: "x" })],
+    ["messages[0].content[0].source", user({ type: "document" })],
+    ["messages[0].content[0].source.type", user({ type: "document", source: {} })],
+    ["messages[0].content[0].source.type", user({ type: "document", source: { type: "base64", data: "JVBERi0=" } })],
+    ["messages[0].content[0].source.data", user({ type: "document", source: { type: "text" } })],
+    [
+      "messages[0].content[0].source.media_type",
+      user({ type: "document", source: { type: "text", media_type: "text/html", data: "x" } })
+    ],
+    [
+      "messages[0].content[0].source.content[0].type",
+      user({ type: "document", source: { type: "content", content: [{ type: "tool_use" }] } })
+    ],
+    ["messages[0].content[0].title", user({ type: "document", title: 7, source: { type: "text", data: "x" } })],
+    [
+      "messages[0].content[0].citations.enabled",
+      user({ type: "document", citations: { enabled: true }, source: { type: "text", data: "x" } })
+    ],
     ["messages[0].content[0].type", user({})],
     ["messages[0].content[0].type", user({ type: "tool_use", id: "a", name: "f", input: {} })],
     ["messages[0].content[0].text", user({ type: "text" })],
@@ -649,6 +666,80 @@ describe("what a request comes to", () => {
         messages: [
           { role: "tool", content: "b", toolCallId: "t", toolName: "" },
           { role: "user", content: "a" }
+        ]
+      }
+    ],
+    [
+      "a document before the question",
+      {
+        messages: [
+          {
+            role: "user",
+            content: [
+              {
+                type: "document",
+                title: "Stars",
+                context: null,
+                citations: { enabled: false },
+                source: { type: "text", media_type: "text/plain", data: "They shine." }
+              },
+              { type: "text", text: "Why?" }
+            ]
+          }
+        ]
+      },
+      {
+        messages: [
+          {
+            role: "user",
+            content: [
+              { type: "text", text: "<document>\n<title>Stars</title>\nThey shine.\n</document>\n" },
+              { type: "text", text: "Why?" }
+            ]
+          }
+        ]
+      }
+    ],
+    [
+      "a document with an image, which a tool gave",
+      {
+        messages: [
+          {
+            role: "user",
+            content: [
+              {
+                type: "tool_result",
+                tool_use_id: "t",
+                content: [
+                  { type: "text", text: "Read." },
+                  {
+                    type: "document",
+                    source: {
+                      type: "content",
+                      content: [
+                        { type: "text", text: "One." },
+                        { type: "image", source: { type: "url", url: "https://x/a.png" } }
+                      ]
+                    }
+                  }
+                ]
+              }
+            ]
+          }
+        ]
+      },
+      {
+        messages: [
+          { role: "tool", content: "Read.", toolCallId: "t", toolName: "" },
+          {
+            role: "user",
+            content: [
+              { type: "text", text: "<document>\n" },
+              { type: "text", text: "One." },
+              { type: "image", url: "https://x/a.png" },
+              { type: "text", text: "\n</document>\n" }
+            ]
+          }
         ]
       }
     ],

@@ -61,6 +61,42 @@ const image = (block: Fields.Fields, at: string): Message.ImagePart => {
   }
 }
 
+/** What a document says, marked off from the words around it. */
+const document = (block: Fields.Fields, at: string): ReadonlyArray<Part> => {
+  for (const name of ["title", "context"]) Fields.text(block, name, `${at}.${name}`)
+  const citations = Fields.object(block, "citations", `${at}.citations`)
+  if (citations !== undefined && Fields.flag(citations, "enabled", `${at}.citations.enabled`) === true) {
+    Fields.unsupported(`${at}.citations.enabled`, "no server says where it has something from")
+  }
+  const where = `${at}.source`
+  const source = Fields.object(block, "source", where) ?? refuse(where, "is missing")
+  const head = ["title", "context"].map((name) =>
+    typeof block[name] === "string" ? `<${name}>${block[name]}</${name}>\n` : ""
+  )
+  const [before, after] = [`<document>\n${head.join("")}`, "\n</document>\n"]
+  const type = Fields.needed(source, "type", `${where}.type`)
+  switch (type) {
+    case "text": {
+      Fields.oneOf(source, "media_type", ["text/plain"], `${where}.media_type`)
+      return [{ type: "text", text: before + Fields.needed(source, "data", `${where}.data`) + after }]
+    }
+    case "content": {
+      const parts = blocks(source["content"], `${where}.content`).map(([inner, place]): Part => {
+        if (inner["type"] === "image") return image(inner, place)
+        return inner["type"] === "text"
+          ? { type: "text", text: text(inner, place) }
+          : wrongType(inner, place, "text or image")
+      })
+      return [{ type: "text", text: before }, ...parts, { type: "text", text: after }]
+    }
+    default:
+      return refuse(
+        `${where}.type`,
+        `must be text or content, not '${type.slice(0, 40)}': no server reads files; send its text, or its pages as images`
+      )
+  }
+}
+
 const toolCall = (block: Fields.Fields, at: string): Message.ToolCall => ({
   id: Fields.needed(block, "id", `${at}.id`),
   name: Fields.needed(block, "name", `${at}.name`),
@@ -97,12 +133,15 @@ class Conversation {
         case "image":
           parts.push(image(block, where))
           break
+        case "document":
+          parts.push(...document(block, where))
+          break
         case "tool_result":
           results++
           this.result(block, where, parts)
           break
         default:
-          wrongType(block, where, "text, image or tool_result")
+          wrongType(block, where, "text, image, document or tool_result")
       }
     }
     const [only] = parts
@@ -111,14 +150,15 @@ class Conversation {
     } else this.messages.push(Message.user(parts.length === 1 && only.type === "text" ? only.text : parts))
   }
 
-  /** A tool's message has no place for images: they go into the user's, which follows. */
+  /** A tool's message has no place for images and documents: they go into the user's, which follows. */
   private result(block: Fields.Fields, at: string, parts: Array<Part>): void {
     const id = Fields.needed(block, "tool_use_id", `${at}.tool_use_id`)
     let said = ""
     for (const [inner, where] of blocks(block["content"] ?? "", `${at}.content`)) {
       if (inner["type"] === "text") said += text(inner, where)
       else if (inner["type"] === "image") parts.push(image(inner, where))
-      else wrongType(inner, where, "text or image")
+      else if (inner["type"] === "document") parts.push(...document(inner, where))
+      else wrongType(inner, where, "text, image or document")
     }
     const isError = Fields.flag(block, "is_error", `${at}.is_error`) ?? false
     this.messages.push({
