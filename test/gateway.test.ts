@@ -13,22 +13,16 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import { afterEach, describe, expect, it } from "vitest"
+import { describe, expect, it } from "vitest"
 import { endpoints } from "../src/gateway/endpoints.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "./support/fakeServer.js"
 import { eventually, rawRequest, startGateway, type TestGateway } from "./support/gateway.js"
+import { useKeep } from "./support/keep.js"
 import { parse } from "./support/prometheus.js"
 
 const model = "m:1b"
 const messages = [{ role: "user", content: "Hi" }]
-const open: Array<AsyncDisposable> = []
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one[Symbol.asyncDispose]()
-})
-const keep = <A extends AsyncDisposable>(one: A): A => {
-  open.push(one)
-  return one
-}
+const keep = useKeep()
 const ollama = async (options: Parameters<typeof startFakeOllama>[0] = {}) =>
   keep(await startFakeOllama({ models: [model], reply: "Well.", ...options }))
 const openai = async (options: Parameters<typeof startFakeOpenAI>[0] = {}) =>

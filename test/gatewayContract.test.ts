@@ -1,8 +1,9 @@
 import { once } from "node:events"
 import { connect, type Socket } from "node:net"
-import { afterEach, describe, expect, it } from "vitest"
+import { describe, expect, it } from "vitest"
 import { type FakeServer, type Fault, startFakeOllama, startFakeOpenAI } from "./support/fakeServer.js"
 import { eventually, rawPost, rawRequest, startGateway, type TestGateway, unchunk } from "./support/gateway.js"
+import { useKeep } from "./support/keep.js"
 
 const model = "m:1b"
 const tokens = ["One", " two", " three", " four", " five", " six."]
@@ -66,14 +67,7 @@ const faults: {
 const protocols = { ollama: startFakeOllama, openai: startFakeOpenAI } as const
 type Protocol = keyof typeof protocols
 
-const open: Array<AsyncDisposable> = []
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one[Symbol.asyncDispose]()
-})
-const keep = <A extends AsyncDisposable>(one: A): A => {
-  open.push(one)
-  return one
-}
+const keep = useKeep()
 const fake = async (protocol: Protocol, options: object = {}): Promise<FakeServer> =>
   keep(await protocols[protocol]({ models: [model], reply: tokens, ...options }))
 const gatewayOver = async (servers: ReadonlyArray<FakeServer>, options: object = {}): Promise<TestGateway> =>

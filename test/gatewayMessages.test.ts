@@ -10,6 +10,7 @@ import { afterEach, describe, expect, it } from "vitest"
 import type { Gateway } from "../src/index.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "./support/fakeServer.js"
 import { eventually, startGateway, type TestGateway } from "./support/gateway.js"
+import { failureOf } from "./support/keep.js"
 
 const model = "m:1b"
 const hi = [{ role: "user" as const, content: "Hi" }]
@@ -60,20 +61,6 @@ const start = async (
   const gateway = await gatewayOver([server], settings)
   return { server, gateway, client: clientOf(gateway) }
 }
-
-const failure = <E extends Error>(
-  promise: PromiseLike<unknown>,
-  kind: abstract new (...args: never) => E
-): Promise<E> =>
-  Promise.resolve(promise).then(
-    () => {
-      throw new Error("it did not fail")
-    },
-    (error: unknown) => {
-      expect(error).toBeInstanceOf(kind)
-      return error as E
-    }
-  )
 
 const textOf = ({ content }: Anthropic.Message): string =>
   content.map((block) => (block.type === "text" ? block.text : "")).join("")
@@ -344,7 +331,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     const { body } = server.chatRequests.at(-1) ?? {}
     expect(protocol === "ollama" ? body.format : body.response_format.json_schema.schema).toEqual(schema)
     await server.setBehaviour({ reply: "Paris" })
-    const refused = await failure(
+    const refused = await failureOf(
       client.messages.create({ model, max_tokens: 50, messages: hi, output_config: { format } }),
       APIError
     )
@@ -355,7 +342,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     const { client, server } = await start(protocol, { reply: "word ".repeat(200), perToken: 20 })
     const stream = client.messages.stream({ model, max_tokens: 500, messages: hi })
     await new Promise<void>((resolve) => stream.once("text", () => resolve()))
-    const ended = failure(stream.finalMessage(), Anthropic.APIUserAbortError)
+    const ended = failureOf(stream.finalMessage(), Anthropic.APIUserAbortError)
     stream.abort()
     await ended
     const [request] = server.chatRequests
@@ -367,7 +354,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
 describe("what is wrong, as the official client has it", () => {
   it("a model that nobody has", async () => {
     const { client } = await start("ollama")
-    const error = await failure(client.messages.create({ model: "m:2b", max_tokens: 5, messages: hi }), NotFoundError)
+    const error = await failureOf(client.messages.create({ model: "m:2b", max_tokens: 5, messages: hi }), NotFoundError)
     expect(error.type).toBe("not_found_error")
     expect(error.error).toEqual({
       type: "error",
@@ -379,13 +366,16 @@ describe("what is wrong, as the official client has it", () => {
       request_id: error.requestID
     })
     expect(error.requestID).toMatch(/^req-/)
-    await failure(client.messages.stream({ model: "m:2b", max_tokens: 5, messages: hi }).finalMessage(), NotFoundError)
+    await failureOf(
+      client.messages.stream({ model: "m:2b", max_tokens: 5, messages: hi }).finalMessage(),
+      NotFoundError
+    )
   })
 
   it("a request that is wrong, before anybody is asked", async () => {
     const { client, server } = await start("ollama")
     const bad = client.messages.create({ model, max_tokens: 0, messages: hi })
-    const error = await failure(bad, BadRequestError)
+    const error = await failureOf(bad, BadRequestError)
     expect([error.type, error.message]).toEqual(["invalid_request_error", expect.stringContaining("'max_tokens'")])
     const search = client.messages.create({
       model,
@@ -393,14 +383,14 @@ describe("what is wrong, as the official client has it", () => {
       messages: hi,
       tools: [{ type: "web_search_20250305", name: "web_search" }]
     })
-    expect((await failure(search, BadRequestError)).message).toMatch(/tools\[0\]\.type.*web_search_20250305/)
+    expect((await failureOf(search, BadRequestError)).message).toMatch(/tools\[0\]\.type.*web_search_20250305/)
     expect(server.chatRequests).toEqual([])
   })
 
   it("what the only server cannot do", async () => {
     const { client } = await start("ollama")
     const any = { model, max_tokens: 5, messages: hi, tools: [weather], tool_choice: { type: "any" as const } }
-    expect((await failure(client.messages.create(any), BadRequestError)).message).toContain("tool_choice")
+    expect((await failureOf(client.messages.create(any), BadRequestError)).message).toContain("tool_choice")
   })
 
   it("no key, a wrong one, and one that has used up what it may", async () => {
@@ -412,9 +402,9 @@ describe("what is wrong, as the official client has it", () => {
     const gateway = await gatewayOver([server], { keys } as Gateway.Options)
     const asked = { model, max_tokens: 5, messages: hi }
     for (const error of [
-      await failure(clientOf(gateway, "sk-wrong").messages.create(asked), AuthenticationError),
-      await failure(clientOf(gateway, "sk-wrong").messages.countTokens({ model, messages: hi }), AuthenticationError),
-      await failure(clientOf(gateway, "sk-wrong").models.list(), AuthenticationError)
+      await failureOf(clientOf(gateway, "sk-wrong").messages.create(asked), AuthenticationError),
+      await failureOf(clientOf(gateway, "sk-wrong").messages.countTokens({ model, messages: hi }), AuthenticationError),
+      await failureOf(clientOf(gateway, "sk-wrong").models.list(), AuthenticationError)
     ]) {
       expect([error.status, error.type]).toEqual([401, "authentication_error"])
       expect(JSON.stringify(error.error)).not.toContain("sk-")
@@ -426,19 +416,19 @@ describe("what is wrong, as the official client has it", () => {
     expect((await gateway.post("/v1/messages", asked, headers("authorization", "Bearer sk-right"))).status).toBe(200)
     const token = new Anthropic({ baseURL: gateway.url, apiKey: null, authToken: "sk-right", maxRetries: 0 })
     expect(textOf(await token.messages.create(asked))).toBe("Well.")
-    const full = await failure(clientOf(gateway, "sk-right").messages.create(asked), RateLimitError)
+    const full = await failureOf(clientOf(gateway, "sk-right").messages.create(asked), RateLimitError)
     expect([full.type, Number(full.headers?.get("retry-after"))]).toEqual(["rate_limit_error", expect.any(Number)])
     // What a count of tokens costs is nothing.
     expect(await clientOf(gateway, "sk-right").messages.countTokens({ model, messages: hi })).toBeDefined()
     await clientOf(gateway, "sk-small").messages.create(asked)
-    await failure(clientOf(gateway, "sk-small").messages.create(asked), RateLimitError)
+    await failureOf(clientOf(gateway, "sk-small").messages.create(asked), RateLimitError)
   })
 
   it("servers that have too much to do, that are late, and that fail", async () => {
     const asked = { model, max_tokens: 5, messages: hi }
     const server = await fake("ollama", { faults: { kind: "status", code: 503 } })
     const gateway = await gatewayOver([server], { timeout: 300, loadTimeout: 300 })
-    const busy = await failure(clientOf(gateway).messages.create(asked), InternalServerError)
+    const busy = await failureOf(clientOf(gateway).messages.create(asked), InternalServerError)
     expect([busy.status, busy.type]).toEqual([529, "overloaded_error"])
     expect(Number(busy.headers?.get("retry-after"))).toBeGreaterThan(0)
     expect(busy.error).toMatchObject({ error: { attempts: [{ server: "server-1", reason: "busy" }] } })
@@ -447,11 +437,11 @@ describe("what is wrong, as the official client has it", () => {
       timeout: 300,
       loadTimeout: 300
     })
-    const late = await failure(clientOf(silent).messages.create(asked), InternalServerError)
+    const late = await failureOf(clientOf(silent).messages.create(asked), InternalServerError)
     expect([late.status, late.type]).toEqual([504, "timeout_error"])
 
     const broken = await gatewayOver([await fake("ollama", { faults: { kind: "reset" } })])
-    const failed = await failure(clientOf(broken).messages.create(asked), InternalServerError)
+    const failed = await failureOf(clientOf(broken).messages.create(asked), InternalServerError)
     expect([failed.status, failed.type]).toEqual([502, "api_error"])
   })
 
@@ -506,7 +496,7 @@ describe("with all that the gateway has", () => {
     }
     await client.messages.create({ ...wanted, thinking: { type: "adaptive" }, model: "thinker:1b" })
     expect(server.chatRequests.at(-1)?.body).toMatchObject({ model: "thinker:1b", think: "high" })
-    await failure(client.messages.create({ ...wanted, thinking: enabled, model: "nope" }), NotFoundError)
+    await failureOf(client.messages.create({ ...wanted, thinking: enabled, model: "nope" }), NotFoundError)
   })
 
   it("what terminal agents send, by way of the client's own loop of tools", async () => {
@@ -664,9 +654,9 @@ describe("lists of models", () => {
     const page = await client.models.list({ limit: 1, before_id: "fast" })
     expect([page.data.map(({ id }) => id), page.has_more]).toEqual([["auto"], true])
     expect(await client.models.retrieve(model)).toMatchObject(item(model))
-    await failure(client.models.retrieve("m:7b"), NotFoundError)
-    await failure(client.models.list({ limit: 0 }), BadRequestError)
-    await failure(client.models.list({ after_id: "m:7b" }), BadRequestError)
+    await failureOf(client.models.retrieve("m:7b"), NotFoundError)
+    await failureOf(client.models.list({ limit: 0 }), BadRequestError)
+    await failureOf(client.models.list({ after_id: "m:7b" }), BadRequestError)
     const plain = (await (await gateway.get("/v1/models")).json()) as { object: string }
     expect(plain.object).toBe("list")
     expect(await (await gateway.get(`/v1/models/${model}`)).json()).toMatchObject({ object: "model" })
@@ -694,6 +684,6 @@ describe("counts of tokens", () => {
     expect(called).toBeGreaterThan(100)
     expect(server.chatRequests).toEqual([])
     const wrong = client.messages.countTokens({ model, messages: [] })
-    await failure(wrong, BadRequestError)
+    await failureOf(wrong, BadRequestError)
   })
 })

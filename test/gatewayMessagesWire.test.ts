@@ -2,13 +2,14 @@
 import { once } from "node:events"
 import { connect } from "node:net"
 import * as fc from "fast-check"
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { End } from "../src/ChatEvent.js"
 import * as Events from "../src/gateway/anthropic/events.js"
 import * as Request from "../src/gateway/anthropic/request.js"
 import { Refusal } from "../src/gateway/problem.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "./support/fakeServer.js"
 import { eventually, rawPost, rawRequest, startGateway, type TestGateway, unchunk } from "./support/gateway.js"
+import { useKeep } from "./support/keep.js"
 
 const model = "m:1b"
 const messages = [{ role: "user", content: "Count." }]
@@ -17,14 +18,7 @@ const tokens = ["One", " two", " three", " four", " five", " six."]
 const text = tokens.join("")
 const n = tokens.length
 
-const open: Array<AsyncDisposable> = []
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one[Symbol.asyncDispose]()
-})
-const keep = <A extends AsyncDisposable>(one: A): A => {
-  open.push(one)
-  return one
-}
+const keep = useKeep()
 const fakes = { ollama: startFakeOllama, openai: startFakeOpenAI } as const
 type Protocol = keyof typeof fakes
 const protocols = ["ollama", "openai"] as const

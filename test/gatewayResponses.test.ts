@@ -6,6 +6,7 @@ import { makeMemory, type Store } from "../src/gateway/openai/responses/store.js
 import type { Gateway } from "../src/index.js"
 import { type FakeServer, startFakeOllama } from "./support/fakeServer.js"
 import { eventually, startGateway, type TestGateway } from "./support/gateway.js"
+import { failureOf } from "./support/keep.js"
 
 const model = "m:1b"
 const weather = { type: "function" as const, name: "weather", parameters: { type: "object" }, strict: false }
@@ -51,19 +52,6 @@ const completed = (events: ReadonlyArray<ResponseStreamEvent>) => {
   if (last?.type !== "response.completed") throw new Error(`ended with ${last?.type}`)
   return last.response
 }
-const failure = <E extends Error>(
-  promise: PromiseLike<unknown>,
-  kind: abstract new (...args: never) => E
-): Promise<E> =>
-  Promise.resolve(promise).then(
-    () => {
-      throw new Error("it did not fail")
-    },
-    (error: unknown) => {
-      expect(error).toBeInstanceOf(kind)
-      return error as E
-    }
-  )
 
 describe("responses that the gateway remembers", () => {
   it("go on from one another, whole and as events, without the instructions of before", async () => {
@@ -125,15 +113,15 @@ describe("responses that the gateway remembers", () => {
     expect([rest.data.map(({ id }) => id), rest.has_more]).toEqual([[ids[1]], true])
 
     await client.responses.delete(first.id)
-    const gone = await failure(client.responses.retrieve(first.id), NotFoundError)
+    const gone = await failureOf(client.responses.retrieve(first.id), NotFoundError)
     expect(gone.error).toMatchObject({
       message: `Response with id '${first.id}' not found.`,
       type: "invalid_request_error",
       param: null,
       code: null
     })
-    await failure(client.responses.delete(first.id), NotFoundError)
-    await failure(client.responses.inputItems.list(first.id), NotFoundError)
+    await failureOf(client.responses.delete(first.id), NotFoundError)
+    await failureOf(client.responses.inputItems.list(first.id), NotFoundError)
     // What went on from it is a response of its own.
     const third = await client.responses.create({ model, input: "Three", previous_response_id: second.id })
     expect(third.output_text).toBe("answer 3")
@@ -177,7 +165,7 @@ describe("responses that the gateway remembers", () => {
     ])
     // What is there already must not come twice.
     const twice = { ...ask, previous_response_id: first.id, input: [{ ...call, id: String(call.id) }] }
-    const refused = await failure(client.responses.create(twice), BadRequestError)
+    const refused = await failureOf(client.responses.create(twice), BadRequestError)
     expect([refused.param, refused.message]).toEqual(["input", expect.stringContaining("Duplicate item found with id")])
     const third = await client.responses.create({ model, previous_response_id: second.id, input: "Sure?" })
     expect(third.output_text).toBe("answer 2")
@@ -213,12 +201,12 @@ describe("responses that the gateway remembers", () => {
     const broken = events[0]?.type === "response.created" ? events[0].response.id : ""
     for (const id of [unwanted, left, broken]) {
       expect(id).toMatch(/^resp_/)
-      await failure(client.responses.retrieve(id), NotFoundError)
+      await failureOf(client.responses.retrieve(id), NotFoundError)
     }
     await server.setBehaviour({ faults: undefined, reply: "Well." })
     const whole = await client.responses.create({ model, input: "Hi", store: false })
     expect(whole).toMatchObject({ store: false })
-    const unknown = await failure(
+    const unknown = await failureOf(
       client.responses.create({ model, input: "More", previous_response_id: whole.id }),
       BadRequestError
     )
@@ -239,16 +227,16 @@ describe("responses that the gateway remembers", () => {
     const two = await client.responses.create({ model, input: "Two" })
     await client.responses.retrieve(one.id)
     const three = await client.responses.create({ model, input: "Three" })
-    await failure(client.responses.retrieve(two.id), NotFoundError)
+    await failureOf(client.responses.retrieve(two.id), NotFoundError)
     expect((await client.responses.retrieve(one.id)).id).toBe(one.id)
     const long = await client.responses.create({ model, input: "x".repeat(20_000) })
     expect(long).toMatchObject({ store: false, status: "completed" })
     expect(gateway.log).toEqual([expect.stringContaining("too long")])
-    await failure(client.responses.retrieve(long.id), NotFoundError)
+    await failureOf(client.responses.retrieve(long.id), NotFoundError)
     // What did not fit has pushed nothing out; what does fit pushes out what was not used for longest.
     expect((await client.responses.retrieve(three.id)).id).toBe(three.id)
     await client.responses.create({ model, input: "x".repeat(17_000) })
-    await failure(client.responses.retrieve(one.id), NotFoundError)
+    await failureOf(client.responses.retrieve(one.id), NotFoundError)
   })
 
   it("outlive a change of the settings, and go where these say that none is kept", async () => {
@@ -256,7 +244,7 @@ describe("responses that the gateway remembers", () => {
     const plain = await off.client.responses.create({ model, input: "Hi" })
     expect(plain).toMatchObject({ store: false })
     for (const more of [{ store: true }, { previous_response_id: plain.id }]) {
-      const refused = await failure(off.client.responses.create({ model, input: "Hi", ...more }), BadRequestError)
+      const refused = await failureOf(off.client.responses.create({ model, input: "Hi", ...more }), BadRequestError)
       expect([refused.param, refused.code]).toEqual([Object.keys(more)[0], "unsupported_parameter"])
     }
     const on = await start()
@@ -314,10 +302,10 @@ describe("responses that the gateway remembers", () => {
     const [alice, bob] = [clientOf(gateway, "sk-alice"), clientOf(gateway, "sk-bob")]
     const { id } = await alice.responses.create({ model, input: "My secret." })
     expect((await alice.responses.retrieve(id)).id).toBe(id)
-    await failure(bob.responses.retrieve(id), NotFoundError)
-    await failure(bob.responses.inputItems.list(id), NotFoundError)
-    await failure(bob.responses.delete(id), NotFoundError)
-    await failure(bob.responses.create({ model, input: "And?", previous_response_id: id }), BadRequestError)
+    await failureOf(bob.responses.retrieve(id), NotFoundError)
+    await failureOf(bob.responses.inputItems.list(id), NotFoundError)
+    await failureOf(bob.responses.delete(id), NotFoundError)
+    await failureOf(bob.responses.create({ model, input: "And?", previous_response_id: id }), BadRequestError)
     expect((await alice.responses.retrieve(id)).id).toBe(id)
 
     const as = (key: string, init: RequestInit = {}) => ({ ...init, headers: { authorization: `Bearer ${key}` } })

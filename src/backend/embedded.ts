@@ -447,9 +447,12 @@ export const make = (options: Options = {}): Embedded => {
   return {
     backend: {
       unsupported,
-      cannotEmbed: () => ["model: the built-in model makes no embeddings"],
+      cannotEmbed: () => ["model: the built-in model makes no embeddings; name a model of one of your servers"],
       embed: (_server, _request, sink) => {
-        sink.fail({ reason: "unsupported", message: "the built-in model makes no embeddings" })
+        sink.fail({
+          reason: "unsupported",
+          message: "the built-in model makes no embeddings; name a model of one of your servers"
+        })
         return { abort() {}, pause() {}, resume() {} }
       },
       start,

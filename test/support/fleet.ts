@@ -1,4 +1,3 @@
-import { afterEach } from "vitest"
 import { type ChatEvent, type ChatStream, type Cortex, type CortexOptions, createCortex } from "../../src/promise.js"
 import type { ServerOptions } from "../../src/Server.js"
 import {
@@ -8,6 +7,7 @@ import {
   startFakeOllama,
   startFakeOpenAI
 } from "./fakeServer.js"
+import { useKeep } from "./keep.js"
 
 /** The model that the fakes of a test have. Nothing knows its context length but the fakes. */
 export const model = "m:1b"
@@ -17,14 +17,7 @@ export type Fake = FakeServer
 
 /** Fakes and fleets that end with the test that made them. */
 export const useFleet = () => {
-  const open: Array<AsyncDisposable> = []
-  afterEach(async () => {
-    for (const one of open.splice(0).reverse()) await one[Symbol.asyncDispose]()
-  })
-  const keep = <A extends AsyncDisposable>(one: A): A => {
-    open.push(one)
-    return one
-  }
+  const keep = useKeep()
   return {
     keep,
     ollama: async (options: FakeOllamaOptions = {}) => keep(await startFakeOllama({ models: [model], ...options })),

@@ -16,7 +16,10 @@ const targets = async (house: House, exchange: Exchange, body: Fields.Fields): P
   const header = exchange.request.headers["x-aicortex-target"]
   const query = new URL(exchange.request.url ?? "/", "http://gateway").searchParams.get("server")
   const wanted = Fields.text(body, "server") ?? query ?? (typeof header === "string" ? header : undefined)
-  if (all.length === 0) throw new Refusal(make(503, "No Ollama server can be reached."))
+  if (all.length === 0)
+    throw new Refusal(
+      make(503, "No Ollama server can be reached. Models are kept on those: start one, or name it in `servers`.")
+    )
   if (wanted === "all") return all
   const names = all.map(({ label }) => label).join(", ")
   if (wanted === undefined) {
