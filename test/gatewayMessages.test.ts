@@ -179,6 +179,25 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     }
   })
 
+  it("thinking, of a chain: who can is asked to, and who cannot is not", async () => {
+    const models = [
+      { name: "deep:1b", capabilities: ["completion", "thinking"] },
+      { name: "plain:1b", capabilities: ["completion"] }
+    ]
+    const { client, server } = await start(
+      protocol,
+      { models, reply: "Well." },
+      { aliases: { smart: ["deep:1b", "plain:1b"], quick: ["plain:1b", "deep:1b"] } }
+    )
+    const asked = { max_tokens: 50, messages: hi, output_config: { effort: "high" as const } }
+    const sent = async (name: string) => {
+      await client.messages.create({ ...asked, model: name })
+      const { body } = server.chatRequests.at(-1) ?? {}
+      return body.think ?? body.reasoning_effort
+    }
+    expect([await sent("smart"), await sent("quick")]).toEqual(["high", protocol === "ollama" ? undefined : "high"])
+  })
+
   it("tools, there and back, whole and as a stream", async () => {
     const { client, server } = await start(protocol, {
       reply: ({ messages, tools }: { messages: Array<{ role: string; content: string }>; tools?: Array<unknown> }) => {

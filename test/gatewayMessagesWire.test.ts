@@ -505,6 +505,14 @@ describe("requests that are wrong", () => {
     expect((await gateway.post("/v1/messages", body)).status).toBe(400)
   })
 
+  it("long texts are read in one go", async () => {
+    const digits = { ...good, keep_alive: "1".repeat(500_000) }
+    expect((await gateway.post("/v1/messages", digits)).status).toBe(400)
+    const result = { type: "tool_result", tool_use_id: "t", is_error: true, content: " ".repeat(500_000) }
+    const counted = await gateway.post("/v1/messages/count_tokens", { model, messages: user(result) })
+    expect(counted.status).toBe(200)
+  })
+
   it("600 bodies at random: each gets an answer of 2xx or 4xx, and says why", async () => {
     const blocks = ["text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking", "document"]
     const value: fc.Arbitrary<unknown> = fc.oneof(

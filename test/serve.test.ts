@@ -121,7 +121,7 @@ describe("aicortex serve", () => {
       child.kill("SIGTERM")
       expect(await stream.text()).not.toMatch(/\[DONE\]/)
       expect(await ended).toBe(1)
-      expect(said()).toContain("1 requests were cut off: they had not ended after 0.2 s")
+      expect(said()).toContain("cut off 1 that had not ended after 0.2 s; --drain gives them longer")
     }
   )
 

@@ -17,6 +17,7 @@ import { refuse } from "./problem.js"
  * - `n`: so many answers at once, to each prompt
  * - `oneTool`: an answer may call one tool at most
  * - `session`, `routing`, `cache`: what our own API has besides
+ * - `unthinking`: models that are not to be asked to think
  *
  * @since 0.1.0
  * @category models
@@ -31,6 +32,7 @@ export interface Ask {
   readonly session: string | undefined
   readonly routing: Routing | undefined
   readonly cache: Options["cache"]
+  readonly unthinking?: ReadonlySet<string> | undefined
 }
 
 /** No server has a name as long as this, in characters. */

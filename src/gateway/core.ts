@@ -75,7 +75,6 @@ const metricsEndpoint: Endpoint = {
   open: false,
   admin: false,
   counts: false,
-  surface: "openai",
   route: "/metrics"
 }
 const metricsMethods: ReadonlyMap<string, Endpoint> = new Map([["GET", metricsEndpoint]])
@@ -181,10 +180,10 @@ export const make = (owner: Owner) => {
   }
 
   const serve = async (house: House, exchange: Exchange, path: string): Promise<void> => {
+    exchange.surface = surfaceOf(path, exchange.request.headers)
     try {
       if (!mayEnter(house, exchange)) return
       const { endpoint, rest } = find(exchange, path)
-      exchange.surface = endpoint.surface
       exchange.route = endpoint.route
       const admitted = authenticate(house, exchange, endpoint)
       if (admitted !== undefined) {
@@ -201,7 +200,6 @@ export const make = (owner: Owner) => {
       await endpoint.handler(house, exchange, body, rest)
     } catch (error) {
       if (exchange.left) return
-      exchange.surface = surfaceOf(path, exchange.request.headers)
       const problem = Problem.of(error, house.labels)
       if (problem.code === "internal_error") {
         house.log(`${exchange.id}: ${error instanceof Error ? error.stack : String(error)}`)

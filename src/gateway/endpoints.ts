@@ -44,7 +44,6 @@ export interface Endpoint {
   readonly open: boolean
   readonly admin: boolean
   readonly counts: boolean
-  readonly surface: Surface
   readonly route: string
 }
 
@@ -95,7 +94,6 @@ const at = (
     open: options.open ?? false,
     admin: options.admin ?? false,
     counts: options.counts ?? false,
-    surface: surfaceOf(path),
     route: path
   })
 }

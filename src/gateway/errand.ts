@@ -96,7 +96,8 @@ export class Errand {
     const from = (i: number): Promise<A> => {
       const candidate = models[i] as Candidate
       const { model } = candidate
-      const used = use(candidate, request.model === model ? request : { ...request, model })
+      const plain = ask.unthinking?.has(model) === true ? { ...request, think: undefined } : request
+      const used = use(candidate, plain.model === model ? plain : { ...plain, model })
       if (i + 1 === models.length) return used
       return used.catch((error: unknown) => {
         if (this.given || this.exchange.left || !Problem.isServers(error)) throw error

@@ -21,3 +21,16 @@ export const of = (exchange: Exchange, known: ReadonlyArray<string>): URLSearchP
   }
   return asked
 }
+
+/**
+ * How many of a list are asked for: 1 to `most`.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const limit = (asked: URLSearchParams, most: number, otherwise: number): number => {
+  const given = asked.get("limit")
+  const limit = given === null ? otherwise : Number(given)
+  if (!Number.isInteger(limit) || limit < 1 || limit > most) refuse("limit", `must be a whole number from 1 to ${most}`)
+  return limit
+}

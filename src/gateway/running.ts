@@ -167,7 +167,7 @@ export const make = Effect.fnUntraced(function* (
         yield* Effect.async<void>((resume) => {
           const timer = setTimeout(() => {
             cut = memory.metrics.inFlight
-            log(`${cut} requests were cut off: they had not ended after ${drain / 1000} s`)
+            log(`cut off ${cut} that had not ended after ${drain / 1000} s; --drain gives them longer`)
             resume(Effect.void)
           }, drain)
           empty = () => {

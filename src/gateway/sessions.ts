@@ -9,6 +9,7 @@ import { SessionNotFound } from "../Errors.js"
 import type { Ask } from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
+import * as Query from "./query.js"
 
 /** What the ids of a key's conversations begin with, which says nothing about the key. */
 const prefixOf = ({ caller }: Exchange): string =>
@@ -43,13 +44,14 @@ export const create = async (house: House, exchange: Exchange): Promise<void> =>
 }
 
 /**
- * Those of the caller's key that were used last: at most 50.
+ * Those of the caller's key that were used last: `limit` of them (1 to 1,000, default 50).
  *
  * @since 0.1.0
  * @category handlers
  */
 export const list = async (house: House, exchange: Exchange): Promise<void> => {
-  const all = await house.library.run(house.library.sessions.list({ prefix: prefixOf(exchange) })).result
+  const limit = Query.limit(Query.of(exchange, ["limit"]), 1_000, 50)
+  const all = await house.library.run(house.library.sessions.list({ prefix: prefixOf(exchange), limit })).result
   exchange.json({
     object: "list",
     data: all.map(({ id, messages, opening, usedAt }) => ({

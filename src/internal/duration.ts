@@ -15,7 +15,8 @@ const units: { readonly [unit: string]: number } = {
   h: 3_600_000
 }
 
-const part = /(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g
+// A run of digits can be read in one way only, however long it is.
+const part = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g
 const whole = new RegExp(`^[+-]?(?:0|(?:${part.source})+)$`)
 
 /** More than that Go cannot hold. */

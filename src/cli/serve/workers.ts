@@ -111,10 +111,16 @@ export const start = (
             ready.add(worker)
             if (late.delete(worker)) worker.process.kill("SIGHUP")
             settled(worker)
-          } else if (message.type === "failed" && serving === undefined) {
-            stopping = true
+          } else if (message.type === "failed") {
             const [source = "", field = "", reason = ""] = JSON.parse(message.error) as ReadonlyArray<string>
-            resume(Effect.fail(new InvalidConfig({ source, field, reason })))
+            const error = new InvalidConfig({ source, field, reason })
+            if (serving === undefined) {
+              stopping = true
+              resume(Effect.fail(error))
+            } else {
+              say(`worker ${worker.process.pid} cannot start: ${error.message}`)
+              worker.process.kill("SIGKILL")
+            }
           } else if (message.type === "ask") {
             if (message.text !== undefined) known.last.set(worker, message.text)
             gather(worker, message.id, [...workers], known, () => ids++)

@@ -104,7 +104,7 @@ const toolCall = (block: Fields.Fields, at: string): Message.ToolCall => ({
 })
 
 /** A model that is not told that a tool has failed takes what it says for its result. */
-const failed = (text: string): string => (/^\s*\W{0,3}\s*error/i.test(text) ? text : `Error: ${text}`)
+const failed = (text: string): string => (/^\W{0,8}error/i.test(text) ? text : `Error: ${text}`)
 
 /** Gathers the messages, in their order. */
 class Conversation {

@@ -14,9 +14,9 @@ import * as Sessions from "../sessions.js"
 import * as Events from "./events.js"
 import * as Request from "./request.js"
 
-/** Whether it is known that one of them does not think. */
-const someCannotThink = ({ library }: House, models: ReadonlyArray<Candidate>): Effect.Effect<boolean> =>
-  Effect.exists(models, ({ model }) =>
+/** Those of which it is known that they do not think. */
+const unthinking = ({ library }: House, models: ReadonlyArray<Candidate>): Effect.Effect<ReadonlyArray<Candidate>> =>
+  Effect.filter(models, ({ model }) =>
     Effect.map(facts(library, model), (info) => info?.capabilities?.includes("thinking") === false)
   )
 
@@ -29,9 +29,10 @@ const fitting = async (house: House, exchange: Exchange, asked: Request.Asked): 
   if (think === undefined || think === false) return asked
   const found = candidates(house.library, house.settings, asked)
   const known = Effect.isEffect(found) ? found : Effect.succeed(found)
-  const { result, stop } = house.library.run(Effect.flatMap(known, (models) => someCannotThink(house, models)))
+  const { result, stop } = house.library.run(Effect.flatMap(known, (models) => unthinking(house, models)))
   exchange.onLeave(stop)
-  return (await result) ? { ...asked, request: { ...asked.request, think: undefined } } : asked
+  const models = await result
+  return models.length === 0 ? asked : { ...asked, unthinking: new Set(models.map(({ model }) => model)) }
 }
 
 /**

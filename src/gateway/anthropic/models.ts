@@ -25,9 +25,7 @@ const maxLimit = 1_000
  */
 export const list = async (house: House, exchange: Exchange): Promise<void> => {
   const asked = Query.of(exchange, ["limit", "after_id", "before_id", "beta"])
-  const limit = asked.has("limit") ? Number(asked.get("limit")) : maxLimit
-  if (!Number.isInteger(limit) || limit < 1 || limit > maxLimit)
-    refuse("limit", `must be a whole number from 1 to ${maxLimit}`)
+  const limit = Query.limit(asked, maxLimit, maxLimit)
   const [after, before] = [asked.get("after_id"), asked.get("before_id")]
   if (after !== null && before !== null) refuse("before_id", "cannot be used with after_id")
   const names = await Models.listed(house)

@@ -1,10 +1,12 @@
+import * as Duration from "../../internal/duration.js"
 import type { Ask } from "../ask.js"
 import * as Control from "../control.js"
 import type { Exchange } from "../exchange.js"
 import * as Fields from "../fields.js"
 import type { House } from "../house.js"
+import * as Models from "../models.js"
 import { make, ollama as ollamaProblem, type Problem, Refusal } from "../problem.js"
-import { chainOf } from "../settings.js"
+import * as Lists from "./lists.js"
 import { failed, type Known, nameOf, servers } from "./servers.js"
 
 /** How long a download may stand still, in milliseconds. */
@@ -173,14 +175,14 @@ export const copy = (house: House, exchange: Exchange, body: Fields.Fields): Pro
  * @category handlers
  */
 export const load = async (house: House, exchange: Exchange, ask: Ask, generates: boolean): Promise<void> => {
-  const named = ask.model ?? house.settings.defaultModel ?? house.library.settings.model
-  const model = chainOf(house.settings, named)?.[0] ?? named
+  const named = ask.model ?? Models.defaultModel(house)
+  const model = await Lists.meant(house, named)
   const hosts = await house.library.run(house.library.locate(model)).result
   const able = hosts.filter((host) => host.protocol === "ollama")
   if (able.length === 0)
     throw new Refusal(make(400, `'${named}' is on no Ollama server: it cannot be loaded or unloaded.`))
   const { keepAlive } = ask.request
-  const unload = keepAlive === 0 || keepAlive === "0"
+  const unload = (typeof keepAlive === "string" ? Duration.parse(keepAlive) : keepAlive) === 0
   const best = await house.library.run(house.library.router.best(model, house.settings.routing)).result
   const chosen = unload
     ? able

@@ -135,8 +135,13 @@ export const versions = async (house: House, exchange: Exchange): Promise<void> 
   exchange.json({ version: versions[0] ?? apiVersion, aicortex: version })
 }
 
-/** The model that a name stands for now: of a chain, the first that a server has. */
-const meant = async (house: House, named: string): Promise<string> => {
+/**
+ * The model that a name stands for now: of a chain, the first that a server has.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const meant = async (house: House, named: string): Promise<string> => {
   const { library, settings } = house
   const chain = chainOf(settings, named) ?? [named]
   for (const one of chain) {

@@ -156,9 +156,7 @@ export const remove = async (house: House, exchange: Exchange, id: string): Prom
  */
 export const inputItems = async (house: House, exchange: Exchange, id: string): Promise<void> => {
   const asked = Query.of(exchange, [...including, "after", "limit", "order"])
-  const limit = asked.has("limit") ? Number(asked.get("limit")) : 20
-  if (!Number.isInteger(limit) || limit < 1 || limit > 100)
-    Problem.refuse("limit", "must be a whole number from 1 to 100")
+  const limit = Query.limit(asked, 100, 20)
   const order = asked.get("order") ?? "desc"
   if (order !== "asc" && order !== "desc") Problem.refuse("order", "must be asc or desc")
   const chain = await house.responses.chain(owner(exchange), id)
