@@ -185,6 +185,14 @@ describe("conversations in a folder", () => {
     age("a", 3_700)
     assert.deepEqual(await run(store.load("a")), Option.none())
     assert.isFalse(existsSync(join(folder, "a")))
+
+    // One whose time is over while an answer is under way stays until that is stored.
+    age("c", 3_598)
+    const ticket = store.turn?.("c")
+    await new Promise((resolve) => setTimeout(resolve, 2_200))
+    assert.isTrue(Option.isSome(await run(store.load("c"))))
+    ticket?.release()
+    assert.deepEqual(await run(store.load("c")), Option.none())
   })
 
   const conversations = (folder: string) => readdirSync(folder).filter((id) => !id.startsWith("."))

@@ -193,10 +193,11 @@ class Scripted extends Outbox {
     )
   }
 
-  private end({ attempts, finishReason, model, server, usage, ...result }: Result): void {
+  private end(result: Result): void {
+    const { attempts, finishReason, model, server, usage } = result
     const timestamp = this.now()
     this.settle(
-      { attempts, finishReason, model, server, usage, ...result },
+      result,
       this.call.events
         ? { type: "end", content: "", model, server, usage, finishReason, attempts, timestamp }
         : undefined

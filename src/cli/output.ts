@@ -113,7 +113,7 @@ export const say = (text: string): Effect.Effect<void, OutputClosed | CommandFai
  * @category constructors
  */
 export const writeJson = (value: unknown): Effect.Effect<void, OutputClosed | CommandFailed> =>
-  write(`${JSON.stringify(value, undefined, 2)}\n`)
+  say(`${JSON.stringify(value, undefined, 2)}\n`)
 
 /**
  * One line on standard error.

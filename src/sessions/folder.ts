@@ -100,14 +100,16 @@ export const make = Effect.fnUntraced(function* ({
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const clock = yield* Effect.clock
-  const { isHeld, turn } = Turns.make()
+  const now = () => clock.unsafeCurrentTimeMillis()
+  const { heldSince, isHeld, turn } = Turns.make(now)
   const at = (id: string, ...rest: ReadonlyArray<string>) => path.join(folder, id, ...rest)
   const away = () => path.join(folder, `.${globalThis.crypto.randomUUID()}`)
 
   /** The numbers of the files of a conversation, in order; `undefined` where there is none, or it is too old. */
   const numbers = Effect.fnUntraced(function* (id: string) {
     if (!isId(id)) return undefined
-    if (ttl !== Number.POSITIVE_INFINITY && (yield* usedAt(id)) + ttl <= clock.unsafeCurrentTimeMillis()) {
+    // One that was not too old when its turn began does not become so meanwhile.
+    if (ttl !== Number.POSITIVE_INFINITY && (yield* usedAt(id)) + ttl <= (heldSince(id) ?? now())) {
       yield* discard(id)
       return undefined
     }
@@ -231,7 +233,7 @@ export const make = Effect.fnUntraced(function* ({
       ? () => Effect.void
       : Room.make({
           maxBytes,
-          now: () => clock.unsafeCurrentTimeMillis(),
+          now,
           list: known,
           sizeOf,
           // What is no such file is as good as none: then all are counted.

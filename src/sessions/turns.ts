@@ -26,6 +26,7 @@ export interface Ticket {
 /**
  * - `turn`: a place in the line of a conversation
  * - `isHeld`: whether somebody has its turn
+ * - `heldSince`: since when it has not been free, as `now` tells it; `undefined` where it is free
  *
  * @since 0.1.0
  * @category models
@@ -33,6 +34,7 @@ export interface Ticket {
 export interface Turns {
   readonly turn: (id: string) => Ticket
   readonly isHeld: (id: string) => boolean
+  readonly heldSince: (id: string) => number | undefined
 }
 
 /**
@@ -41,9 +43,9 @@ export interface Turns {
  * @since 0.1.0
  * @category constructors
  */
-export const make = (): Turns => {
+export const make = (now: () => number = () => 0): Turns => {
   /** The first of each line has the turn. */
-  const lines = new Map<string, Array<() => void>>()
+  const lines = new Map<string, { readonly since: number; readonly grants: Array<() => void> }>()
 
   const turn = (id: string): Ticket => {
     let granted = false
@@ -52,9 +54,9 @@ export const make = (): Turns => {
       granted = true
       notify?.()
     }
-    const line = lines.get(id)
+    const line = lines.get(id)?.grants
     if (line === undefined) {
-      lines.set(id, [grant])
+      lines.set(id, { since: now(), grants: [grant] })
       granted = true
     } else if (line.length > maxWaiting) {
       const reason = `${maxWaiting} calls wait for their turn in it already`
@@ -68,7 +70,7 @@ export const make = (): Turns => {
         if (granted) notify()
       }),
       release: () => {
-        const line = lines.get(id)
+        const line = lines.get(id)?.grants
         const at = line?.indexOf(grant) ?? -1
         if (line === undefined || at < 0) return
         line.splice(at, 1)
@@ -78,5 +80,5 @@ export const make = (): Turns => {
     }
   }
 
-  return { turn, isHeld: (id) => lines.has(id) }
+  return { turn, isHeld: (id) => lines.has(id), heldSince: (id) => lines.get(id)?.since }
 }

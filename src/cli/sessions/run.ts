@@ -16,9 +16,6 @@ import * as Stdin from "../stdin.js"
 
 const timeOf = (milliseconds: number): string => new Date(milliseconds).toISOString()
 
-/** In one line of a table. */
-const opens = (text: string): string => (text.length > 60 ? `${text.slice(0, 59)}…` : text)
-
 /**
  * @since 0.1.0
  * @category constructors
@@ -43,7 +40,7 @@ export const list = ({ json, limit }: { readonly json: boolean; readonly limit: 
       id,
       timeOf(usedAt).replace(/\.\d+Z$/, "Z"),
       String(messages),
-      opens(opening)
+      opening
     ])
     yield* Output.write(Output.table(["ID", "Last used", "Messages", "Begins with"], rows, "Begins with"))
   }).pipe(Effect.provide(Fleet.layer))
