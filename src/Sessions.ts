@@ -13,6 +13,7 @@ import { decodeMessages } from "./ChatRequest.js"
 import { type InvalidRequest, SessionNotFound, SessionsUnavailable } from "./Errors.js"
 import { decoder, optional, wholeFrom } from "./internal/options.js"
 import type { Message } from "./Message.js"
+import { noRoom, ownerOf, victimOf } from "./sessions/eviction.js"
 import { sizeOf } from "./sessions/size.js"
 import { type ListOptions, newest, type Summary, summary } from "./sessions/summary.js"
 import * as Turns from "./sessions/turns.js"
@@ -78,8 +79,11 @@ export interface Store {
 export class SessionStore extends Context.Tag("aicortex/SessionStore")<SessionStore, Store>() {}
 
 /**
- * - `maxSessions`: beyond it the one that was not used for longest is forgotten; default 10,000. One that an answer is under way
- *   for is never forgotten
+ * Owners (the prefixes of `Sessions.create`) share the store: each loses its own oldest conversations first, and takes room
+ * from others only while it holds less than an equal part, at most a sixteenth.
+ *
+ * - `maxSessions`: beyond it the one that its owner has not used for longest is forgotten; default 10,000. One that an
+ *   answer is under way for is never forgotten
  * - `maxBytes`: about how much all of them may hold together; beyond it they are forgotten in the same order, but for the one
  *   that was used last; default 268,435,456 (256 MiB)
  * - `ttl`: a conversation not used for so long is forgotten, in milliseconds; default never
@@ -98,6 +102,14 @@ const defaultMaxBytes = 256 * 1024 * 1024
 interface Entry extends Stored {
   readonly usedAt: number
   readonly bytes: number
+  /** Counts uses, because several may happen within a millisecond. */
+  readonly use: number
+}
+
+/** The conversations of one owner. */
+interface Owned {
+  readonly entries: Map<string, Entry>
+  bytes: number
 }
 
 const empty = { messages: Object.freeze([]), bytes: 0 }
@@ -109,42 +121,95 @@ const empty = { messages: Object.freeze([]), bytes: 0 }
 export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =>
   Effect.map(Effect.clock, (clock) => {
     const { maxBytes = defaultMaxBytes, maxSessions = 10_000, ttl = Number.POSITIVE_INFINITY } = options ?? {}
-    /** The one that was not used for longest comes first. */
-    const entries = new Map<string, Entry>()
+    /** Of each owner, the one that was not used for longest comes first. */
+    const owners = new Map<string, Owned>()
     const { isHeld, turn } = Turns.make()
+    let count = 0
     let bytes = 0
+    let uses = 0
 
     const forget = (id: string): boolean => {
-      bytes -= entries.get(id)?.bytes ?? 0
-      return entries.delete(id)
+      const owner = ownerOf(id)
+      const owned = owners.get(owner)
+      const entry = owned?.entries.get(id)
+      if (owned === undefined || entry === undefined) return false
+      owned.entries.delete(id)
+      owned.bytes -= entry.bytes
+      if (owned.entries.size === 0) owners.delete(owner)
+      bytes -= entry.bytes
+      count--
+      return true
     }
     const find = (id: string): Entry | undefined => {
-      const entry = entries.get(id)
+      const entry = owners.get(ownerOf(id))?.entries.get(id)
       if (entry === undefined || isHeld(id) || clock.unsafeCurrentTimeMillis() - entry.usedAt < ttl) return entry
       forget(id)
       return undefined
     }
-    const put = (id: string, stored: Omit<Entry, "usedAt">): void => {
+    const put = (id: string, stored: Pick<Entry, "version" | "messages" | "bytes">): void => {
       forget(id)
-      entries.set(id, { ...stored, usedAt: clock.unsafeCurrentTimeMillis() })
+      const owner = ownerOf(id)
+      let owned = owners.get(owner)
+      if (owned === undefined) {
+        owned = { entries: new Map(), bytes: 0 }
+        owners.set(owner, owned)
+      }
+      owned.entries.set(id, { ...stored, usedAt: clock.unsafeCurrentTimeMillis(), use: uses++ })
+      owned.bytes += stored.bytes
       bytes += stored.bytes
+      count++
     }
-    /** `used` is the one that was used last. */
-    const evict = (used: string): void => {
-      const now = clock.unsafeCurrentTimeMillis()
-      for (const [id, entry] of entries) {
-        if (id === used) return
-        if (entries.size <= maxSessions && bytes <= maxBytes && now - entry.usedAt < ttl) return
-        if (!isHeld(id)) forget(id)
+    const expire = (now: number): void => {
+      if (ttl === Number.POSITIVE_INFINITY) return
+      for (const { entries } of [...owners.values()]) {
+        for (const [id, entry] of entries) {
+          if (now - entry.usedAt < ttl) break
+          if (!isHeld(id)) forget(id)
+        }
       }
     }
+    /** Makes room for `id`, which is to take so much more; false where only other owners could make it. */
+    const makeRoom = (id: string, more: { readonly count: number; readonly bytes: number }): boolean => {
+      expire(clock.unsafeCurrentTimeMillis())
+      const writer = ownerOf(id)
+      const shrink = (capacity: number, added: number, total: () => number, amount: (owned: Owned) => number) => {
+        const fixed = new Set<string>()
+        while (total() + added > capacity) {
+          const held = new Map([...owners].map(([owner, owned]) => [owner, amount(owned)]))
+          held.set(writer, (held.get(writer) ?? 0) + added)
+          const owner = victimOf(held, writer, capacity, fixed)
+          if (owner === undefined) return held.size === 1
+          const ids = owners.get(owner)?.entries.keys() ?? []
+          const oldest = Array.from(ids).find((one) => one !== id && !isHeld(one))
+          if (oldest === undefined) fixed.add(owner)
+          else forget(oldest)
+        }
+        return true
+      }
+      const counts = shrink(
+        maxSessions,
+        more.count,
+        () => count,
+        ({ entries }) => entries.size
+      )
+      return (
+        counts &&
+        shrink(
+          maxBytes,
+          more.bytes,
+          () => bytes,
+          (owned) => owned.bytes
+        )
+      )
+    }
+    const full = new SessionsUnavailable({ reason: noRoom })
     return {
       create: (id) =>
-        Effect.sync(() => {
-          if (find(id) !== undefined) return false
+        Effect.suspend(() => {
+          if (find(id) !== undefined) return Effect.succeed(false)
+          if (!makeRoom(id, { count: 1, bytes: 0 })) return Effect.fail(full)
           put(id, { version: 0, ...empty })
-          evict(id)
-          return true
+          return Effect.succeed(true)
         }),
       load: (id) =>
         Effect.sync(() => {
@@ -154,16 +219,17 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
           return Option.some({ version: entry.version, messages: entry.messages })
         }),
       append: (id, expectedVersion, messages) =>
-        Effect.sync(() => {
+        Effect.suspend(() => {
           const entry = find(id)
-          if (entry === undefined || entry.version !== expectedVersion) return false
+          if (entry === undefined || entry.version !== expectedVersion) return Effect.succeed(false)
+          const added = sizeOf(messages)
+          if (!makeRoom(id, { count: 0, bytes: added })) return Effect.fail(full)
           put(id, {
             version: entry.version + 1,
             messages: Object.freeze([...entry.messages, ...messages]),
-            bytes: entry.bytes + sizeOf(messages)
+            bytes: entry.bytes + added
           })
-          evict(id)
-          return true
+          return Effect.succeed(true)
         }),
       reset: (id) =>
         Effect.sync(() => {
@@ -177,7 +243,9 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
         Effect.sync(() => {
           const now = clock.unsafeCurrentTimeMillis()
           // What comes first here was used last, also within the same millisecond.
-          const all = [...entries].reverse().map(([id, entry]) => ({ id, usedAt: entry.usedAt, entry }))
+          const all = [...owners.values()]
+            .flatMap(({ entries }) => [...entries].map(([id, entry]) => ({ id, usedAt: entry.usedAt, entry })))
+            .sort((a, b) => b.entry.use - a.entry.use)
           return newest(
             all.filter(({ id, usedAt }) => isHeld(id) || now - usedAt < ttl),
             options

@@ -13,20 +13,24 @@ import type { PlatformError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
+import { flow } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { SessionsUnavailable } from "../Errors.js"
 import { Message } from "../Message.js"
 import { SessionStore, type Store } from "../Sessions.js"
+import { noRoom, ownerOf, victims } from "./eviction.js"
 import * as Room from "./room.js"
 import { newest, summary } from "./summary.js"
 import * as Turns from "./turns.js"
 
 /**
  * - `folder`: made when it is first needed
- * - `maxSessions`: when one more is created, the one that was not written to for longest is deleted; default 10,000. One that
- *   an answer of this process is under way for is never deleted
+ * Owners (the prefixes of `Sessions.create`) share the folder as they share a store in memory: each loses its own first.
+ *
+ * - `maxSessions`: when one more is created, the one that its owner has not written to for longest is deleted; default
+ *   10,000. One that an answer of this process is under way for is never deleted
  * - `maxBytes`: about how much their files may hold together; beyond it they are deleted in the same order, until a
  *   sixteenth is free, but for the one that is written to. Each process that writes to the folder may be wrong by a
  *   sixteenth; default: no limit
@@ -69,17 +73,28 @@ const maxReadings = 20
 /** So many files are read at the same time. */
 const readers = { concurrency: 16 } as const
 
+/** What `away` names: a file that is being written, or a conversation that is being deleted. */
+const temporaryName = /^\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
+/** Nobody works so long on such a file, in milliseconds. */
+const abandoned = 3_600_000
+
+/** When a file was written to last, in milliseconds since the epoch. */
+const timeOf = ({ mtime }: FileSystem.File.Info): number =>
+  Option.match(mtime, { onNone: () => 0, onSome: (date) => date.getTime() })
+
 const numberOf = (file: string): number | undefined => {
   const digits = /^([1-9]\d{0,14})\.json$/.exec(file)?.[1]
   return digits === undefined ? undefined : Number(digits)
 }
 
-const is = (reason: "NotFound" | "AlreadyExists", error: PlatformError): boolean =>
-  error._tag === "SystemError" && error.reason === reason
+type Reason = "NotFound" | "AlreadyExists" | "BadResource"
+
+const is = (reason: Reason, error: PlatformError): boolean => error._tag === "SystemError" && error.reason === reason
 
 /** `undefined` instead of a failure for this reason. */
 const unless =
-  (reason: "NotFound" | "AlreadyExists") =>
+  (reason: Reason) =>
   <A, E, R>(effect: Effect.Effect<A, E | PlatformError, R>) =>
     Effect.catchIf(
       effect,
@@ -106,37 +121,65 @@ export const make = Effect.fnUntraced(function* ({
   const away = () => path.join(folder, `.${globalThis.crypto.randomUUID()}`)
 
   /** The numbers of the files of a conversation, in order; `undefined` where there is none, or it is too old. */
-  const numbers = Effect.fnUntraced(function* (id: string) {
-    if (!isId(id)) return undefined
-    // One that was not too old when its turn began does not become so meanwhile.
-    if (ttl !== Number.POSITIVE_INFINITY && (yield* usedAt(id)) + ttl <= (heldSince(id) ?? now())) {
-      yield* discard(id)
-      return undefined
-    }
-    const files = yield* fs.readDirectory(at(id))
-    return files.flatMap((file) => numberOf(file) ?? []).sort((a, b) => a - b)
-  }, unless("NotFound"))
-  const usedAt = (id: string) =>
-    Effect.map(fs.stat(at(id)), ({ mtime }) =>
-      Option.match(mtime, { onNone: () => 0, onSome: (date) => date.getTime() })
-    )
+  const numbers = Effect.fnUntraced(
+    function* (id: string) {
+      if (!isId(id)) return undefined
+      // One that was not too old when its turn began does not become so meanwhile.
+      if (ttl !== Number.POSITIVE_INFINITY && (yield* usedAt(id)) + ttl <= (heldSince(id) ?? now())) {
+        yield* discard(id)
+        return undefined
+      }
+      const files = yield* fs.readDirectory(at(id))
+      return files.flatMap((file) => numberOf(file) ?? []).sort((a, b) => a - b)
+      // A file is as little a conversation as nothing at all.
+    },
+    flow(unless("BadResource"), unless("NotFound"))
+  )
+  const usedAt = (id: string) => Effect.map(fs.stat(at(id)), timeOf)
 
-  /** All conversations. */
+  /** All conversations. Files that somebody else put into the folder are not looked at. */
   const known = Effect.suspend(() => fs.readDirectory(folder)).pipe(
     unless("NotFound"),
     Effect.flatMap((ids = []) =>
       Effect.forEach(
         ids.filter(isId),
         (id) =>
-          Effect.map(unless("NotFound")(usedAt(id)), (time) => (time === undefined ? [] : [{ id, usedAt: time }])),
+          Effect.map(unless("NotFound")(fs.stat(at(id))), (info) =>
+            info?.type === "Directory" ? [{ id, usedAt: timeOf(info) }] : []
+          ),
         readers
       )
     ),
     Effect.map((all) => all.flat())
   )
 
-  /** False where it is gone already. What others write into it meanwhile goes with it. */
+  /** Deletes what a process that was killed has left unfinished, once, before the first conversation is added. */
+  const sweep = Effect.gen(function* () {
+    const names = (yield* unless("NotFound")(fs.readDirectory(folder))) ?? []
+    yield* Effect.forEach(
+      names.filter((name) => temporaryName.test(name)),
+      (name) =>
+        Effect.flatMap(unless("NotFound")(fs.stat(at(name))), (info) =>
+          info === undefined || timeOf(info) + abandoned > now()
+            ? Effect.void
+            : unless("NotFound")(fs.remove(at(name), { recursive: true }))
+        ),
+      readers
+    )
+  })
+  let swept = false
+  const sweepOnce = Effect.suspend(() => {
+    if (swept) return Effect.void
+    swept = true
+    return sweep
+  })
+
+  /** False where it is gone already, or holds files of somebody else. What others write into it meanwhile goes with it. */
   const discard = Effect.fnUntraced(function* (id: string) {
+    const files = yield* unless("NotFound")(fs.readDirectory(at(id)))
+    if (files === undefined || files.some((file) => !file.startsWith(".") && numberOf(file) === undefined)) {
+      return false
+    }
     const trash = away()
     const moved = yield* fs.rename(at(id), trash).pipe(Effect.as(true), unless("NotFound"))
     if (moved === undefined) return false
@@ -211,13 +254,14 @@ export const make = Effect.fnUntraced(function* ({
     return false
   }, Effect.uninterruptible)
 
-  /** Those that were not written to for longest go. One that goes at the same time is gone all the same. */
-  const makeRoom = Effect.gen(function* () {
+  /** Makes room for one more of the same owner. A conversation that another process deletes meanwhile is gone as well. */
+  const makeRoom = Effect.fnUntraced(function* (id: string) {
     const ids = (yield* fs.readDirectory(folder)).filter(isId)
     if (ids.length < maxSessions) return
-    const ages = yield* known
-    const surplus = [...ages].sort((a, b) => a.usedAt - b.usedAt).filter(({ id }) => !isHeld(id))
-    yield* Effect.forEach(surplus.slice(0, ages.length - maxSessions + 1), ({ id }) => discard(id), { discard: true })
+    const all = (yield* known).map((one) => ({ ...one, amount: 1 }))
+    const { chosen, fits } = victims(all, ownerOf(id), 1, maxSessions, isHeld)
+    yield* Effect.forEach(chosen, (one) => discard(one.id), { discard: true })
+    if (!fits) return yield* new SessionsUnavailable({ reason: noRoom })
   })
 
   /** What goes while it is looked at takes no room. */
@@ -263,7 +307,8 @@ export const make = Effect.fnUntraced(function* ({
       Effect.gen(function* () {
         if (!isId(id)) return yield* new SessionsUnavailable({ reason: `'${id}' cannot be the name of a folder` })
         yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 })
-        yield* makeRoom
+        yield* sweepOnce
+        yield* makeRoom(id)
         return (
           (yield* fs.makeDirectory(at(id), { mode: 0o700 }).pipe(Effect.as(true), unless("AlreadyExists"))) ?? false
         )
@@ -294,7 +339,12 @@ export const make = Effect.fnUntraced(function* ({
         const found = yield* Effect.forEach(
           newest(yield* known, options),
           ({ id, usedAt }) =>
-            Effect.map(load(id), (stored) => (stored === undefined ? [] : [summary(id, usedAt, stored.messages)])),
+            load(id).pipe(
+              Effect.map((stored) => (stored === undefined ? [] : [summary(id, usedAt, stored.messages)])),
+              Effect.catchAll((error) =>
+                Effect.as(Effect.logWarning(`the conversation ${id} is left out of the list: ${error.message}`), [])
+              )
+            ),
           readers
         )
         return found.flat()

@@ -9,6 +9,8 @@
  */
 import type { PlatformError } from "@effect/platform/Error"
 import * as Effect from "effect/Effect"
+import { SessionsUnavailable } from "../Errors.js"
+import { noRoom, ownerOf, victims } from "./eviction.js"
 
 /** A time of change is as coarse as some clocks: what changed so lately may change again without a trace of it. */
 const settled = 2_000
@@ -57,8 +59,9 @@ export interface Options {
 }
 
 /**
- * Makes room before so many bytes are added to a conversation: where all of them would take more than `maxBytes`, those
- * that were not written to for longest go, until a sixteenth is free, but for this one and those that are held.
+ * Makes room before so many bytes are added to a conversation: where all of them would take more than `maxBytes`, the
+ * oldest are deleted, those of the same owner first, until a sixteenth is free, but for this one and those that are held.
+ * Fails where that is not enough, and only conversations of other owners are left.
  *
  * @since 0.1.0
  * @category constructors
@@ -72,7 +75,7 @@ export const make = ({
   now,
   recall,
   sizeOf
-}: Options): ((id: string, bytes: number) => Effect.Effect<void, PlatformError>) => {
+}: Options): ((id: string, bytes: number) => Effect.Effect<void, PlatformError | SessionsUnavailable>) => {
   const slack = maxBytes / 16
   const permit = Effect.unsafeMakeSemaphore(1)
   /** What all of them took when they were counted last, and what was added since. */
@@ -107,11 +110,18 @@ export const make = ({
     const all = yield* count()
     let total = all.reduce((sum, one) => sum + one.bytes, 0)
     if (total + added > maxBytes) {
-      for (const one of [...all].sort((a, b) => a.usedAt - b.usedAt)) {
-        if (total + added <= maxBytes - slack) break
-        if (one.id === id || held(one.id)) continue
+      const items = all.map((one) => ({ ...one, amount: one.bytes }))
+      const keeps = (other: string) => other === id || held(other)
+      const { chosen, fits } = victims(items, ownerOf(id), added, maxBytes - slack, keeps)
+      for (const one of chosen) {
         yield* discard(one.id)
-        total -= one.bytes
+        total -= one.amount
+      }
+      // The slack is given up before a turn is refused.
+      if (!fits && total + added > maxBytes) {
+        added -= bytes
+        counted = total
+        return yield* new SessionsUnavailable({ reason: noRoom })
       }
     }
     counted = total
