@@ -29,7 +29,7 @@ const all = [...internal, ...domain, ...services, ...features, ...surfaces]
 
 /** The only places that may know Node: the rest runs anywhere, a browser included. */
 const embedded = ["^src/backend/embedded[^/]*\\.ts$", "^src/backend/embedded/"]
-const knowsNode = [...surfaces, ...embedded, "^src/local/", "^src/transport/undici[^/]*\\.ts$"]
+const knowsNode = [...surfaces, ...embedded, "^src/local/", "^src/transport/"]
 
 /** Matches a package, whether it is installed or not. */
 const packages = (/** @type {string} */ pattern) => `(^|/)${pattern}(/|$)`

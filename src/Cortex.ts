@@ -15,7 +15,6 @@ import type * as HttpClient from "@effect/platform/HttpClient"
 import * as KeyValueStore from "@effect/platform/KeyValueStore"
 import type * as Path from "@effect/platform/Path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodePath from "@effect/platform-node/NodePath"
 import * as EffectConfig from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
@@ -45,6 +44,7 @@ import * as Sessions from "./Sessions.js"
 import { CurrentSettings, type SessionPolicy } from "./Settings.js"
 import * as SessionFolder from "./sessions/folder.js"
 import { Transport } from "./Transport.js"
+import * as TransportClient from "./transport/httpClient.js"
 import * as Undici from "./transport/undici.js"
 
 /**
@@ -259,7 +259,7 @@ export const layer = <E = never, R = never>(
   return layerServices(options, others).pipe(
     Layer.provideMerge(layerSettings(options)),
     Layer.provideMerge(transport),
-    Layer.provide([NodeHttpClient.layerUndici, NodeFileSystem.layer, NodePath.layer])
+    Layer.provide([Layer.provide(TransportClient.layer, layerTransport), NodeFileSystem.layer, NodePath.layer])
   )
 }
 

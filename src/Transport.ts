@@ -32,7 +32,7 @@ export interface TraceContext {
 }
 
 /**
- * Why a connection failed.
+ * Why an exchange failed; `code` is the system's or the HTTP client's name for it, where it has one.
  *
  * @since 0.1.0
  * @category models
@@ -40,6 +40,7 @@ export interface TraceContext {
 export interface TransportFailure {
   readonly reason: Extract<FailureReason, "refused" | "dns" | "reset" | "tls" | "network" | "connect-timeout">
   readonly message: string
+  readonly code?: string | undefined
 }
 
 /**

@@ -4,11 +4,11 @@
  * @internal
  */
 
-import type { Socket } from "node:net"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { Agent, buildConnector, type Dispatcher, errors } from "undici"
+import type { Dispatcher } from "undici"
 import { type Exchange, Transport, type TransportFailure, type TransportHandler } from "../Transport.js"
+import * as Connections from "./connections.js"
 
 const aborted = new Error("aborted by the caller")
 /** A microtask of Node's own costs more: it carries an asynchronous context. */
@@ -39,45 +39,51 @@ const failureOf = (error: unknown): TransportFailure => {
     case "EHOSTUNREACH":
     case "ENETUNREACH":
     case "EADDRNOTAVAIL":
-      return { reason: "refused", message }
+      return { reason: "refused", message, code }
     case "ENOTFOUND":
     case "EAI_AGAIN":
-      return { reason: "dns", message }
+      return { reason: "dns", message, code }
     case "UND_ERR_CONNECT_TIMEOUT":
     case "ETIMEDOUT":
-      return { reason: "connect-timeout", message }
+      return { reason: "connect-timeout", message, code }
     case "ECONNRESET":
     case "EPIPE":
     case "UND_ERR_SOCKET":
-      return { reason: "reset", message }
+      return { reason: "reset", message, code }
     default:
       return code !== undefined && /TLS|SSL|CERT|SELF_SIGNED|UNABLE_TO_VERIFY/.test(code)
-        ? { reason: "tls", message }
-        : { reason: "network", message }
+        ? { reason: "tls", message, code }
+        : { reason: "network", message, code }
   }
 }
 
-/** The server closed an idle connection just as it was to be used again: the request never reached it. */
-const wasIdle = (error: unknown): boolean =>
-  error instanceof errors.SocketError && error.socket !== null && (error.socket?.bytesRead ?? 0) > 0
+/**
+ * So long after a request was written may the news arrive that the server had closed the idle connection, in
+ * milliseconds. Whoever closes it later had the request, and gave it up.
+ */
+const newsTakes = 3_000
 
-class Handler implements Dispatcher.DispatchHandler, Exchange {
+class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.Passenger {
+  lane: Connections.Lane | undefined
   private controller: Dispatcher.DispatchController | undefined
   private open = true
-  private answered = false
-  private fresh = false
+  private again = false
+  private connection: Connections.Connection | undefined
+  /** How many bytes had been read of the connection, and when, when the request began to be written. */
+  private bytesBefore = 0
+  private beganAt = 0
   /** What this read of the socket has brought so far. */
   private first: Uint8Array | undefined
   private more: Array<Uint8Array> | undefined
 
   constructor(
     private readonly handler: TransportHandler,
-    private readonly dispatch: (handler: Handler) => void
+    private readonly dispatch: (handler: Handler, fresh: boolean) => void
   ) {}
 
   begin(): void {
     try {
-      this.dispatch(this)
+      this.dispatch(this, this.again)
     } catch (error) {
       this.fail(error)
     }
@@ -89,6 +95,12 @@ class Handler implements Dispatcher.DispatchHandler, Exchange {
       return
     }
     this.controller = controller
+    const connection = this.lane?.take()
+    this.connection = connection
+    if (connection?.reused === true) {
+      this.bytesBefore = connection.socket?.bytesRead ?? 0
+      this.beganAt = performance.now()
+    }
     this.handler.connected()
   }
   onResponseStart(
@@ -97,7 +109,6 @@ class Handler implements Dispatcher.DispatchHandler, Exchange {
     headers: { readonly [name: string]: string | Array<string> | undefined }
   ): void {
     if (!this.open || status < 200) return
-    this.answered = true
     this.handler.head(status, headers)
   }
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
@@ -131,12 +142,23 @@ class Handler implements Dispatcher.DispatchHandler, Exchange {
   }
   onResponseError(_controller: Dispatcher.DispatchController, error: unknown): void {
     this.deliver()
-    if (this.open && !this.answered && !this.fresh && wasIdle(error)) {
-      this.fresh = true
+    if (this.open && !this.again && this.wasIdle(error)) {
+      this.again = true
       this.begin()
       return
     }
     this.fail(error)
+  }
+
+  /** The server closed an idle connection just as it was to be used again: the request never reached it. */
+  private wasIdle(error: unknown): boolean {
+    const { connection } = this
+    return (
+      connection?.reused === true &&
+      connection.socket?.bytesRead === this.bytesBefore &&
+      performance.now() - this.beganAt < newsTakes &&
+      failureOf(error).reason === "reset"
+    )
   }
 
   private fail(error: unknown): void {
@@ -158,44 +180,19 @@ class Handler implements Dispatcher.DispatchHandler, Exchange {
 }
 
 /**
- * Connections that nobody waits for any more must not keep the process, nor outlive the agent, which forgets them. The
- * time limit of whoever does wait keeps it.
- */
-const makeConnector = () => {
-  const connect: (...args: Parameters<buildConnector.connector>) => unknown = buildConnector({ timeout: 120_000 })
-  const under = new Set<Socket>()
-  const connector: buildConnector.connector = (options, callback) => {
-    const socket = connect(options, (...result) => {
-      under.delete(socket)
-      socket.ref()
-      callback(...result)
-    }) as Socket
-    under.add(socket)
-    socket.unref()
-  }
-  return {
-    connector,
-    close: () => {
-      for (const socket of under) socket.destroy()
-    }
-  }
-}
-
-/**
- * One shared agent. It sets no time limits of its own beyond that of a connect that nobody waits for any more:
- * each call brings its own.
+ * One shared agent, and one whose connections are always fresh for what is sent once more.
  *
  * @internal
  */
 export const make = Effect.gen(function* () {
-  const agent = yield* Effect.acquireRelease(
-    Effect.sync(() => {
-      const { close, connector } = makeConnector()
-      const options = { pipelining: 1, headersTimeout: 0, bodyTimeout: 0, maxResponseSize: -1, connect: connector }
-      return Object.assign(new Agent(options), { abandon: close })
-    }),
-    (agent) => Effect.promise(() => agent.destroy()).pipe(Effect.zipRight(Effect.sync(agent.abandon)))
-  )
+  const agent = (kept: boolean) =>
+    Effect.acquireRelease(
+      Effect.sync(() => Connections.agent(kept, {})),
+      ({ abandon, dispatcher }) =>
+        Effect.promise(() => dispatcher.destroy()).pipe(Effect.zipRight(Effect.sync(abandon)))
+    )
+  const kept = (yield* agent(true)).dispatcher
+  const fresh = (yield* agent(false)).dispatcher
   const paths = new Map<string, { readonly origin: string; readonly path: string }>()
   return Transport.of({
     send: (request, handler) => {
@@ -206,15 +203,18 @@ export const make = Effect.gen(function* () {
         if (paths.size >= 4096) paths.clear()
         paths.set(request.url, target)
       }
-      const options: Dispatcher.DispatchOptions = {
-        origin: target.origin,
-        path: target.path,
-        method: request.method,
-        headers: request.headers,
-        body: request.body ?? null
-      }
-      const exchange = new Handler(handler, (handler) => {
-        agent.dispatch(options, handler)
+      const { origin, path } = target
+      const exchange = new Handler(handler, (passenger, again) => {
+        const options: Connections.Options = {
+          origin,
+          path,
+          method: request.method,
+          headers: request.headers,
+          body: request.body ?? null,
+          passenger
+        }
+        const dispatcher = again ? fresh : kept
+        dispatcher.dispatch(options, passenger)
       })
       exchange.begin()
       return exchange

@@ -1,0 +1,90 @@
+/**
+ * Effect's `HttpClient` over a `Transport`: what is asked of servers besides answers (which models they have, what they
+ * hold in memory) goes the same way as the answers, with the same connections.
+ *
+ * @internal
+ */
+import * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClientError from "@effect/platform/HttpClientError"
+import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { type Service, Transport, type TransportRequest } from "../Transport.js"
+
+/** A longer answer than this is no list of models, in bytes. */
+const maxBytes = 64 * 1024 * 1024
+
+const text = new TextDecoder()
+
+/** Whoever reads the headers reads them by name. */
+const toHeaders = (given: { readonly [name: string]: string | ReadonlyArray<string> | undefined }): Headers => {
+  const headers = new Headers()
+  for (const [name, value] of Object.entries(given)) {
+    for (const one of typeof value === "string" ? [value] : (value ?? [])) headers.append(name, one)
+  }
+  return headers
+}
+
+const methods: ReadonlySet<string> = new Set(["GET", "POST", "DELETE"] satisfies Array<TransportRequest["method"]>)
+
+const send = (
+  transport: Service,
+  request: HttpClientRequest.HttpClientRequest,
+  url: URL
+): Effect.Effect<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError> =>
+  Effect.async((resume) => {
+    const { body, headers, method } = request
+    const bodyText = body._tag === "Empty" ? undefined : body._tag === "Uint8Array" ? text.decode(body.body) : null
+    if (!methods.has(method) || bodyText === null) {
+      const description = "only GET, POST and DELETE, with a body of bytes, are sent"
+      resume(Effect.fail(new HttpClientError.RequestError({ request, reason: "Encode", description })))
+      return
+    }
+    const contentType = body.contentType === undefined ? {} : { "content-type": body.contentType }
+    let head: { readonly status: number; readonly headers: Headers } | undefined
+    const parts: Array<Uint8Array> = []
+    let bytes = 0
+    const response = (whole: boolean) => {
+      const { headers = new Headers(), status = 0 } = head ?? {}
+      const content = whole && status !== 204 && status !== 304 ? new Blob(parts as Array<Uint8Array<ArrayBuffer>>) : null
+      return HttpClientResponse.fromWeb(request, new Response(content, { status, headers }))
+    }
+    const broken = (cause: unknown): HttpClientError.HttpClientError =>
+      head === undefined
+        ? new HttpClientError.RequestError({ request, reason: "Transport", cause })
+        : new HttpClientError.ResponseError({ request, response: response(false), reason: "Decode", cause })
+    const exchange = transport.send(
+      {
+        method: method as TransportRequest["method"],
+        url: url.href,
+        headers: { ...headers, ...contentType },
+        body: bodyText
+      },
+      {
+        connected: () => {},
+        head: (status, headers) => {
+          head = { status, headers: toHeaders(headers) }
+        },
+        data: (read) => {
+          bytes += read.length
+          if (bytes <= maxBytes) {
+            // Kept beyond this call, and the reader may use its buffer again.
+            parts.push(new Uint8Array(read))
+            return
+          }
+          exchange.abort()
+          resume(Effect.fail(broken(new Error(`the answer is longer than ${maxBytes} bytes`))))
+        },
+        end: () => resume(Effect.succeed(response(true))),
+        error: (failure) => resume(Effect.fail(broken(failure)))
+      }
+    )
+    return Effect.sync(() => exchange.abort())
+  })
+
+/** @internal */
+export const layer: Layer.Layer<HttpClient.HttpClient, never, Transport> = Layer.effect(
+  HttpClient.HttpClient,
+  Effect.map(Transport, (transport) => HttpClient.make((request, url) => send(transport, request, url)))
+)
