@@ -47,7 +47,8 @@ const send = (
     let bytes = 0
     const response = (whole: boolean) => {
       const { headers = new Headers(), status = 0 } = head ?? {}
-      const content = whole && status !== 204 && status !== 304 ? new Blob(parts as Array<Uint8Array<ArrayBuffer>>) : null
+      const content =
+        whole && status !== 204 && status !== 304 ? new Blob(parts as Array<Uint8Array<ArrayBuffer>>) : null
       return HttpClientResponse.fromWeb(request, new Response(content, { status, headers }))
     }
     const broken = (cause: unknown): HttpClientError.HttpClientError =>
