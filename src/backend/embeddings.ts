@@ -87,11 +87,7 @@ const make = (transport: Transport, now: () => number, dialect: Dialect): Pick<B
     const decoder = new Whole(dialect, request.input.length)
     return Http.start(
       transport,
-      {
-        url: dialect.url(server),
-        headers: Http.headers(server, "application/json"),
-        body: JSON.stringify(dialect.body(request))
-      },
+      { server, url: dialect.url(server), accept: "application/json", body: dialect.body(request) },
       decoder,
       {
         context: sink.context,

@@ -9,6 +9,7 @@ import type { ToolDefinition } from "../ChatRequest.js"
 import { type Lines, LineTooLong } from "../internal/lines.js"
 import type { Server } from "../Server.js"
 import type { Exchange, Service as Transport, TransportFailure, TransportHandler } from "../Transport.js"
+import * as Misaddressed from "./misaddressed.js"
 
 /**
  * Reads the body of one successful answer. `feed` and `end` throw `Malformed` for what the protocol does not allow
@@ -130,7 +131,9 @@ export const statusFailure = (
     case 403:
       return make("unauthorized")
     case 404:
-      return /model/i.test(body) && !/page not found/i.test(body) ? make("model-not-found") : make("server-error")
+      return /model/i.test(body) && !Misaddressed.isWrongPath(body, errorText(body))
+        ? make("model-not-found")
+        : make("server-error")
     case 429:
       return make("rate-limited", retryAfter(retryAfterHeader, now))
     case 501:
@@ -162,6 +165,19 @@ export const headers = (server: Server, accept: string): { readonly [name: strin
   server.authorization === undefined
     ? { "content-type": "application/json", accept }
     : { "content-type": "application/json", accept, authorization: Redacted.value(server.authorization) }
+
+/**
+ * One request to a server: `url` is an address of its API.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Request {
+  readonly server: Server
+  readonly url: string
+  readonly accept: string
+  readonly body: object
+}
 
 /**
  * A tool as both protocols have it; Ollama passes over `strict`. What is `undefined` is not sent.
@@ -200,9 +216,13 @@ const errorTime = 1_000
  */
 export type Listener = Pick<Sink, "context" | "connected" | "read" | "flush" | "fail">
 
+const first = (value: string | ReadonlyArray<string> | undefined): string | undefined =>
+  typeof value === "string" ? value : value?.[0]
+
 class HttpAttempt implements TransportHandler, Exchange {
   private status = 0
   private retryAfter: string | undefined
+  private location: string | undefined
   private errorBody: Array<Uint8Array> = []
   private errorBytes = 0
   private over = false
@@ -213,6 +233,7 @@ class HttpAttempt implements TransportHandler, Exchange {
   constructor(
     private readonly sink: Listener,
     private readonly decoder: Decoder,
+    private readonly request: Request,
     private readonly now: () => number
   ) {}
 
@@ -228,8 +249,8 @@ class HttpAttempt implements TransportHandler, Exchange {
   head(status: number, headers: { readonly [name: string]: string | ReadonlyArray<string> | undefined }): void {
     this.status = status
     if (status >= 300) {
-      const value = headers["retry-after"]
-      this.retryAfter = typeof value === "string" ? value : value?.[0]
+      this.retryAfter = first(headers["retry-after"])
+      this.location = first(headers["location"])
       this.impatience = setTimeout(() => this.statusFailed(), errorTime)
     }
   }
@@ -323,7 +344,9 @@ class HttpAttempt implements TransportHandler, Exchange {
     if (this.over) return
     const body = this.errorBody.map((part) => decoder.decode(part)).join("")
     this.abort()
-    this.sink.fail(statusFailure(this.status, body, this.retryAfter, this.now()))
+    const { location, request } = this
+    const asked = { address: request.server.url, url: request.url, body, text: errorText(body), location }
+    this.sink.fail(Misaddressed.explain(statusFailure(this.status, body, this.retryAfter, this.now()), asked))
   }
 
   private decodeFailed(error: unknown): void {
@@ -345,17 +368,22 @@ class HttpAttempt implements TransportHandler, Exchange {
  */
 export const start = (
   transport: Transport,
-  request: { readonly url: string; readonly headers: { readonly [name: string]: string }; readonly body: string },
+  request: Request,
   decoder: Decoder,
   sink: Listener,
   now: () => number
 ): Exchange => {
-  const attempt = new HttpAttempt(sink, decoder, now)
-  const { body, headers, url } = request
+  const attempt = new HttpAttempt(sink, decoder, request, now)
   const { context } = sink
+  const own = headers(request.server, request.accept)
   attempt.begin(
     transport.send(
-      { method: "POST", url, headers: context === undefined ? headers : { ...headers, ...context }, body },
+      {
+        method: "POST",
+        url: request.url,
+        headers: context === undefined ? own : { ...own, ...context },
+        body: JSON.stringify(request.body)
+      },
       attempt
     )
   )

@@ -265,11 +265,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
   const send = (server: Server, path: string, body: object, decoder: Http.Decoder, sink: Http.Listener) =>
     Http.start(
       transport,
-      {
-        url: `${server.url}${path}`,
-        headers: Http.headers(server, "application/x-ndjson"),
-        body: JSON.stringify(body)
-      },
+      { server, url: `${server.url}${path}`, accept: "application/x-ndjson", body: body },
       decoder,
       sink,
       now

@@ -165,11 +165,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
   const send = (server: Server, body: object, sink: Sink) =>
     Http.start(
       transport,
-      {
-        url: endpoint(server.url, "/chat/completions"),
-        headers: Http.headers(server, "text/event-stream"),
-        body: JSON.stringify(body)
-      },
+      { server, url: endpoint(server.url, "/chat/completions"), accept: "text/event-stream", body: body },
       decoder(sink),
       sink,
       now
@@ -177,11 +173,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
   const complete = (server: Server, request: ChatRequest, sink: Sink) =>
     Http.start(
       transport,
-      {
-        url: endpoint(server.url, Text.path),
-        headers: Http.headers(server, "text/event-stream"),
-        body: JSON.stringify(Text.body(request))
-      },
+      { server, url: endpoint(server.url, Text.path), accept: "text/event-stream", body: Text.body(request) },
       decoder(sink, request.suffix === undefined ? "raw" : "suffix"),
       new Guard(sink, request, `/v1${Text.path}`),
       now

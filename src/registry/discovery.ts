@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Misaddressed from "../backend/misaddressed.js"
 import * as Model from "../Model.js"
 import { openAIBase, type Protocol, type Server } from "../Server.js"
 import { toInfo } from "./catalogue.js"
@@ -165,12 +166,16 @@ const get = Effect.fnUntraced(function* <A>(
       ...(server.authorization === undefined ? {} : { authorization: Redacted.value(server.authorization) })
     }
   })
-  const [status, text] = yield* client.execute(request).pipe(
-    Effect.flatMap((response) => Effect.map(response.text, (text) => [response.status, text] as const)),
+  const [{ headers, status }, text] = yield* client.execute(request).pipe(
+    Effect.flatMap((response) => Effect.map(response.text, (text) => [response, text] as const)),
     Effect.mapError(
       (error) => new ListingFailed({ reason: transportReason(error), answered: error._tag === "ResponseError" })
     )
   )
+  if (status >= 300 && status < 400 && status !== 304) {
+    const reason = Misaddressed.redirect(server.url, request.url, headers["location"])
+    return yield* new ListingFailed({ reason, answered: true })
+  }
   if (status !== 200) return yield* new ListingFailed({ reason: statusReason(status), answered: true })
   const found = Either.getOrUndefined(Either.try(() => read(JSON.parse(text))))
   if (found === undefined) {

@@ -1,0 +1,90 @@
+/**
+ * Answers that say that a server's address is not right: paths that it does not have, and redirects.
+ *
+ * @since 0.1.0
+ */
+import type { ServerFailure } from "../Backend.js"
+
+/** What servers, frameworks and gateways say of a path that they do not have, where they mean nothing else by it. */
+const noSuchPath = new RegExp(
+  [
+    String.raw`^(http )?(404:? ?)?((the )?(requested )?(page|file|route|path|url|endpoint|resource) )?(was )?not found\b[.!]?$`,
+    "^404 page not found",
+    String.raw`\bcannot (get|post|delete) /`,
+    String.raw`\b(invalid|unknown|unrecognized|unexpected|no such) (request )?(url|route|path|page|endpoint)\b`,
+    String.raw`\bno route (matched|found|for|exists)\b`,
+    String.raw`\b(route|path|url|endpoint) \S+ (was )?not found`,
+    String.raw`\bno static resource\b`
+  ].join("|"),
+  "i"
+)
+
+/**
+ * Whether a 404 means the path, and not a model. `text`: the words of the error, where it has any.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isWrongPath = (body: string, text: string | undefined): boolean =>
+  /^\s*<(!doctype|html|head|body|\?xml)/i.test(body) ||
+  (text === undefined ? !/model/i.test(body) : noSuchPath.test(text.trim()))
+
+/** Where to, without what may be a secret; `undefined` where it is no address of HTTP. */
+const targetOf = (url: string, location: string): URL | undefined => {
+  try {
+    const target = new URL(location, url)
+    if (target.protocol !== "http:" && target.protocol !== "https:") return undefined
+    for (const part of ["username", "password", "search", "hash"] as const) target[part] = ""
+    return target
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * What a redirect says, completing "the server …"; it is not followed. `address` is the server's, `url` what was asked
+ * of it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const redirect = (address: string, url: string, location: string | undefined): string => {
+  const target = location === undefined ? undefined : targetOf(url, location)
+  if (target === undefined) return "redirects without saying where to: check its address"
+  const { href } = target
+  const path = url.startsWith(address) ? url.slice(address.length) : ""
+  return path !== "" && href.endsWith(path)
+    ? `redirects to ${href.slice(0, 300)}: give ${href.slice(0, -path.length).slice(0, 300)} as its address`
+    : `redirects to ${href.slice(0, 300)}: give that address, if it is a model server`
+}
+
+/**
+ * The failure of a status, told better where it is the address that is wrong: `url` is what was asked. `text`: the words
+ * of the error, where it has any.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const explain = (
+  failure: ServerFailure,
+  asked: {
+    readonly address: string
+    readonly url: string
+    readonly body: string
+    readonly text: string | undefined
+    readonly location: string | undefined
+  }
+): ServerFailure => {
+  const { address, body, location, text, url } = asked
+  const status = failure.status ?? 0
+  if (status >= 300 && status < 400 && status !== 304) {
+    return { reason: "malformed", message: redirect(address, url, location), status }
+  }
+  if (status !== 405 && !(status === 404 && isWrongPath(body, text))) return failure
+  const said = text === undefined ? "" : ` (${text})`
+  return {
+    reason: "server-error",
+    message: `the path is wrong: ${url} answered HTTP ${status}${said}; check the server's address`,
+    status
+  }
+}
