@@ -12,6 +12,9 @@ import * as Schema from "effect/Schema"
 import type { JsonObject } from "./ChatRequest.js"
 import { InvalidRequest, type SchemaIssue } from "./Errors.js"
 import { inlineRefs } from "./internal/inlineRefs.js"
+import * as Bounds from "./structuredOutput/bounds.js"
+import { Run } from "./structuredOutput/check.js"
+import * as Compile from "./structuredOutput/compile.js"
 
 // =============================================================================
 // the prompt
@@ -173,118 +176,74 @@ export const fromSchema = <A, I>(schema: Schema.Schema<A, I>): Decoder<A> => {
   return decoder
 }
 
-type Dialect = "draft-07" | "2019-09" | "2020-12"
-
-const dialectOf = (schema: JsonObject): Dialect => {
-  const uri = String(schema["$schema"] ?? "")
-  return uri.includes("2020-12") ? "2020-12" : uri.includes("2019-09") ? "2019-09" : "draft-07"
-}
-
-interface Problem {
-  readonly instancePath: string
-  readonly message?: string
-  readonly params: { readonly [name: string]: unknown }
-}
-
-interface Validate {
-  (value: unknown): unknown
-  errors?: ReadonlyArray<Problem> | null
-}
-
-type Compile = (schema: JsonObject) => Validate
-
-const ajvOptions = {
-  strict: false,
-  allErrors: true,
-  validateFormats: false,
-  addUsedSchema: false,
-  logger: false
-} as const
-
-const constructors = {
-  "draft-07": () => import("ajv").then(({ default: Ajv }) => new Ajv(ajvOptions)),
-  "2019-09": () => import("ajv/dist/2019.js").then(({ default: Ajv2019 }) => new Ajv2019(ajvOptions)),
-  "2020-12": () => import("ajv/dist/2020.js").then(({ default: Ajv2020 }) => new Ajv2020(ajvOptions))
-}
-
-const compilers = new Map<Dialect, Compile>()
-
-/** ajv keeps something of every schema it has compiled, so after so many of them another one takes its place. */
-const maxCompiled = 256
-let compiled = 0
-
-const compiler = Effect.fnUntraced(function* (dialect: Dialect) {
-  const known = compilers.get(dialect)
-  if (known !== undefined) return known
-  const ajv = yield* Effect.promise(constructors[dialect])
-  const compile: Compile = (schema) => {
-    // A dialect other than these three is read as draft-07; with its own name ajv would refuse it.
-    const { $schema: _, ...own } = schema
-    const validate = ajv.compile<unknown>(own)
-    // ajv would hold it for ever; the dialect's own schema, which it needs, has the one address that is spared.
-    if (!String(own["$id"] ?? "").includes("json-schema.org")) ajv.removeSchema(own)
-    return validate
-  }
-  compilers.set(dialect, compile)
-  return compile
-})
-
-const toIssue = ({ instancePath, message = "is not valid", params }: Problem): SchemaIssue => {
-  const path = instancePath
-    .slice(1)
-    .split("/")
-    .map((step) => step.replaceAll("~1", "/").replaceAll("~0", "~"))
-    .join(".")
-  const detail =
-    params["additionalProperty"] ?? params["unevaluatedProperty"] ?? params["allowedValues"] ?? params["allowedValue"]
-  return { path, message: detail === undefined ? message : `${message}: ${JSON.stringify(detail)}` }
-}
-
 const jsonSchemaDecoders = new WeakMap<JsonObject, Decoder<unknown>>()
-
-/** Schemas written where they are used are new objects each time, with the same words. */
-const decodersByText = new Map<string, Decoder<unknown>>()
 
 const badSchema = (reason: string) => new InvalidRequest({ field: "schema", reason })
 
+/** A fault of the schema is told; any other is a bug. */
+const orBad = <A>(work: () => A): Effect.Effect<A, InvalidRequest> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(work())
+    } catch (cause) {
+      return cause instanceof Bounds.BadSchema ? badSchema(cause.message) : Effect.die(cause)
+    }
+  })
+
+const check = ({ root, tracks }: Compile.Compiled, value: unknown): ReadonlyArray<SchemaIssue> => {
+  const run = new Run(tracks)
+  try {
+    return run.part(root, value, undefined) ? [] : run.issues
+  } catch (cause) {
+    if (!(cause instanceof Bounds.TooCostly)) throw cause
+    return issue(`the reply cannot be checked against the schema, because ${cause.message}`)
+  }
+}
+
 /**
- * Takes what fits a JSON Schema: draft-07, or 2019-09 or 2020-12 where its `$schema` says so. Made once per object.
+ * What a schema may cost.
+ *
+ * - `maxBytes`: how long it may be, in bytes of JSON; default 262,144
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SchemaOptions {
+  readonly maxBytes?: number | undefined
+}
+
+/**
+ * Takes what fits a JSON Schema, of any draft from 6 to 2020-12. Made once per object.
+ *
+ * Neither the schema nor the reply need be trusted: both are worked on within bounds. Patterns are matched in linear
+ * time; one that cannot be (a backreference, a lookahead that is not at its beginning) is `InvalidRequest`, as is a schema
+ * that is invalid, longer than `maxBytes`, nested deeper than 100 levels, or too large in its patterns or combinations.
+ * A reply that takes more than a million steps to be checked does not fit, and the issue says so. `format` is not
+ * checked, and other documents are never fetched.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const fromJsonSchema = Effect.fnUntraced(function* (
-  schema: JsonObject
+  schema: JsonObject,
+  options?: SchemaOptions
 ): Effect.fn.Return<Decoder<unknown>, InvalidRequest> {
   if (typeof schema !== "object" || schema === null || Array.isArray(schema)) {
     return yield* badSchema("must be a JSON Schema, as an object")
   }
+  const hasPatterns = yield* orBad(() => Bounds.measure(schema, options?.maxBytes ?? Bounds.defaultMaxBytes))
   const known = jsonSchemaDecoders.get(schema)
   if (known !== undefined) return known
-  if (schema["$async"] !== undefined) return yield* badSchema("must not be asynchronous ($async)")
-  const text = JSON.stringify(schema)
-  const same = decodersByText.get(text)
-  if (same !== undefined) {
-    jsonSchemaDecoders.set(schema, same)
-    return same
-  }
-  if (++compiled % maxCompiled === 0) {
-    compilers.clear()
-    decodersByText.clear()
-  }
-  const compile = yield* compiler(dialectOf(schema))
-  const validate = yield* Either.try({
-    try: () => compile(schema),
-    catch: (cause) => badSchema(cause instanceof Error ? cause.message : String(cause))
-  })
+  const patterns = hasPatterns ? yield* Effect.promise(() => import("./structuredOutput/pattern.js")) : undefined
+  const compiled = yield* orBad(() => Compile.compile(schema, patterns?.compile))
   const decoder: Decoder<unknown> = {
     jsonSchema: schema,
     decode: (text) =>
-      Either.flatMap(parse(text), (value) =>
-        validate(value) === true ? Either.right(value) : Either.left((validate.errors ?? []).map(toIssue))
-      )
+      Either.flatMap(parse(text), (value) => {
+        const issues = check(compiled, value)
+        return issues.length === 0 ? Either.right(value) : Either.left(issues)
+      })
   }
   jsonSchemaDecoders.set(schema, decoder)
-  decodersByText.set(text, decoder)
   return decoder
 })

@@ -75,7 +75,8 @@ const isStrict = (schema: unknown): boolean => {
   if (schema["type"] === "object" || isObject(properties)) {
     const names = Object.keys(isObject(properties) ? properties : {})
     if (schema["additionalProperties"] !== false) return false
-    if (!names.every((name) => Array.isArray(required) && required.includes(name))) return false
+    const needed = new Set<unknown>(Array.isArray(required) ? required : [])
+    if (!names.every((name) => needed.has(name))) return false
   }
   return Object.values(schema).every(isStrict)
 }

@@ -1,0 +1,155 @@
+/**
+ * What a schema, and checking an answer against it, may cost. A schema may come from anybody, and the answer from a
+ * model that somebody told what to write, so neither is trusted: both are bounded before and while they are worked on.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * The longest schema that is taken where nobody says otherwise, in bytes of JSON.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const defaultMaxBytes = 256 * 1024
+
+/**
+ * How deep a schema may be nested, in levels of JSON.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxDepth = 100
+
+/**
+ * How large the patterns of a schema may be together, in characters with their repetitions spelt out.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxPatterns = 10_000
+
+/**
+ * How many subschemas may apply to one and the same value, by `allOf`, `anyOf`, `$ref` and the like.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxCombinations = 20_000
+
+/**
+ * How many references and combinations may lie within each other before a value is looked into.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxIndirections = 200
+
+/**
+ * How many steps an answer may take to be checked. A step is a subschema that is applied, or about as much work.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxSteps = 1_000_000
+
+/**
+ * How deep an answer is checked. Deeper ones would exhaust the stack.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxAnswerDepth = 500
+
+/**
+ * A schema that is invalid, or over a bound. `message` goes to whoever sent it.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class BadSchema extends Error {}
+
+/**
+ * An answer takes more than it may to be checked.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class TooCostly extends Error {}
+
+/**
+ * @since 0.1.0
+ * @category guards
+ */
+export const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** How many bytes a text is, or some number above `limit` where it is longer than that. */
+const bytesOf = (text: string, limit: number): number => {
+  let bytes = text.length
+  for (let at = 0; at < text.length && bytes <= limit; at++) {
+    const code = text.charCodeAt(at)
+    // A pair of surrogates is four bytes together.
+    if (code >= 0x80) bytes += code >= 0x800 && (code & 0xf800) !== 0xd800 ? 2 : 1
+  }
+  return bytes
+}
+
+const patterned: ReadonlySet<string> = new Set(["pattern", "patternProperties"])
+
+/**
+ * Refuses a schema that is longer than `maxBytes` as JSON, or too deep, with `BadSchema`; ends as soon as it knows.
+ * Whether it may have patterns.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const measure = (schema: unknown, maxBytes: number): boolean => {
+  let bytes = 0
+  let hasPatterns = false
+  const add = (count: number) => {
+    bytes += count
+    if (bytes > maxBytes) throw new BadSchema(`is longer than ${maxBytes} bytes, the limit of a schema`)
+  }
+  const visit = (value: unknown, depth: number): void => {
+    if (typeof value !== "object" || value === null) {
+      add(typeof value === "string" ? bytesOf(value, maxBytes) + 2 : 4)
+      return
+    }
+    if (depth === maxDepth) throw new BadSchema(`is nested deeper than ${maxDepth} levels, the limit of a schema`)
+    add(2)
+    if (Array.isArray(value)) {
+      add(value.length)
+      for (const item of value) visit(item, depth + 1)
+      return
+    }
+    for (const key of Object.keys(value)) {
+      add(bytesOf(key, maxBytes) + 4)
+      hasPatterns ||= patterned.has(key)
+      visit((value as { readonly [key: string]: unknown })[key], depth + 1)
+    }
+  }
+  visit(schema, 0)
+  return hasPatterns
+}
+
+/**
+ * A value as text that is the same for equal values, whatever the order of their keys. `spend` is told how long it was.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const canonical = (value: unknown, spend: (steps: number) => void, depth = 0): string => {
+  if (typeof value !== "object" || value === null) {
+    if (typeof value === "string") spend(1 + (value.length >> 4))
+    else spend(1)
+    return JSON.stringify(value) ?? "null"
+  }
+  if (depth === maxAnswerDepth) throw new TooCostly(`it is nested deeper than ${maxAnswerDepth} levels`)
+  spend(1)
+  if (Array.isArray(value)) return `[${value.map((item) => canonical(item, spend, depth + 1)).join(",")}]`
+  const entries = Object.keys(value).sort()
+  return `{${entries
+    .map((key) => `${JSON.stringify(key)}:${canonical((value as { [key: string]: unknown })[key], spend, depth + 1)}`)
+    .join(",")}}`
+}

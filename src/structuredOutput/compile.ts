@@ -1,0 +1,294 @@
+/**
+ * Makes of a JSON Schema what checks values. The schema is interpreted, no code is made of it: that takes a time in
+ * proportion to its length, and it can run nothing.
+ *
+ * The keywords of all drafts from 6 to 2020-12 are known, whatever `$schema` says, as none of them means two things;
+ * `nullable` and the boolean `exclusiveMinimum` of older ones, too. `format` is a remark, as the later drafts have it,
+ * and is not checked. Other documents are never fetched.
+ *
+ * @since 0.1.0
+ */
+import { Addresses, type Resource, type SchemaObject, type Target } from "./addresses.js"
+import { BadSchema, isObject, maxCombinations, maxIndirections, maxPatterns } from "./bounds.js"
+import { type Check, Node, show } from "./check.js"
+import * as Keywords from "./keywords.js"
+import type * as Pattern from "./pattern.js"
+
+// =============================================================================
+// one schema
+// =============================================================================
+
+class Compiler {
+  private readonly nodes = new Map<SchemaObject, Node>()
+  private readonly open: Array<readonly [SchemaObject, Node]> = []
+  private readonly addresses: Addresses
+  private patterns = 0
+  tracks = false
+
+  constructor(
+    root: SchemaObject,
+    private readonly readPattern: typeof Pattern.compile | undefined
+  ) {
+    this.addresses = new Addresses(root)
+  }
+
+  run(root: SchemaObject): Node {
+    const first = this.node({ schema: root, resource: this.addresses.root })
+    for (let next = this.open.pop(); next !== undefined; next = this.open.pop()) this.fill(...next)
+    return first
+  }
+
+  all(): Iterable<Node> {
+    return this.nodes.values()
+  }
+
+  private node({ resource, schema }: Target): Node {
+    if (typeof schema === "boolean") {
+      const node = new Node(resource)
+      if (!schema) node.checks.push((_, run, path) => run.fail(path, "boolean schema is false"))
+      return node
+    }
+    const known = this.nodes.get(schema)
+    if (known !== undefined) return known
+    const node = new Node(resource)
+    this.nodes.set(schema, node)
+    this.open.push([schema, node])
+    return node
+  }
+
+  private fill(schema: SchemaObject, node: Node): void {
+    const { resource } = node
+    const add = (check: Check | undefined) => {
+      if (check !== undefined) node.checks.push(check)
+    }
+    const of = (value: unknown, keyword: string): Node => {
+      if (!isObject(value) && typeof value !== "boolean") return Keywords.wrong(keyword, "must be a schema")
+      return this.node({ schema: value, resource: isObject(value) ? this.addresses.home(value, resource) : resource })
+    }
+    const inPlace = (value: unknown, keyword: string): Node => {
+      const child = of(value, keyword)
+      node.inPlace.push(child)
+      return child
+    }
+    const refer = (target: Target): Node => {
+      const child = this.node(target)
+      node.inPlace.push(child)
+      return child
+    }
+    add(this.reference(schema, resource, refer))
+    add(Keywords.typed(schema))
+    add(Keywords.allowed(schema))
+    Keywords.sized(schema).forEach(add)
+    add(this.pattern(schema))
+    add(Keywords.unique(schema))
+    add(Keywords.contains(schema, of))
+    Keywords.items(schema, of).forEach(add)
+    Keywords.required(schema).forEach(add)
+    add(Keywords.names(schema, of))
+    add(this.properties(schema, of))
+    Keywords.dependents(schema, inPlace).forEach(add)
+    Keywords.combined(schema, inPlace).forEach(add)
+    add(this.unevaluatedProperties(schema, of))
+    add(this.unevaluatedItems(schema, of))
+  }
+
+  private compilePattern(source: string): Pattern.Pattern {
+    if (this.readPattern === undefined) throw new Error("a schema with patterns was compiled without them")
+    return this.readPattern(source, (size) => {
+      this.patterns += size
+      if (this.patterns > maxPatterns) {
+        throw new BadSchema(
+          `has patterns that are larger than ${maxPatterns} characters together, with their repetitions spelt out, ` +
+            "the limit of a schema"
+        )
+      }
+    })
+  }
+
+  private pattern(schema: SchemaObject): Check | undefined {
+    const source = Keywords.text(schema, "pattern")
+    if (source === undefined) return undefined
+    const { size, test } = this.compilePattern(source)
+    return (value, run, path) => {
+      if (typeof value !== "string") return true
+      run.spend((value.length * size) / Keywords.stepOf)
+      return test(value) || run.fail(path, `must match pattern "${source}"`)
+    }
+  }
+
+  private reference(schema: SchemaObject, resource: Resource, refer: (target: Target) => Node): Check | undefined {
+    const checks: Array<Check> = []
+    const { $recursiveRef } = schema
+    const $ref = Keywords.text(schema, "$ref")
+    const $dynamicRef = Keywords.text(schema, "$dynamicRef")
+    const fixed = (target: Target): Check => {
+      const node = refer(target)
+      return (value, run, path, seen) => run.apply(node, value, path, seen)
+    }
+    /** The outermost of `targets` that the check is within. */
+    const dynamic = (targets: Iterable<Target>): Check => {
+      const nodes = new Map(Array.from(targets, (target) => [target.resource, this.node(target)]))
+      return (value, run, path, seen) => {
+        run.spend(run.scope.length / Keywords.stepOf)
+        const outermost = run.scope.find((one) => nodes.has(one))
+        const node = outermost === undefined ? undefined : nodes.get(outermost)
+        return node === undefined || run.apply(node, value, path, seen)
+      }
+    }
+    if ($ref !== undefined) checks.push(fixed(this.addresses.resolve($ref, resource)))
+    if ($dynamicRef !== undefined) {
+      const target = this.addresses.resolve($dynamicRef, resource)
+      const name = isObject(target.schema) ? target.schema["$dynamicAnchor"] : undefined
+      const isDynamic = typeof name === "string" && $dynamicRef.endsWith(`#${name}`)
+      const check = isDynamic ? dynamic(this.addresses.dynamic(name)) : fixed(target)
+      const entered = this.node(target)
+      // The schema that it names stands first, where the check is within none of the others.
+      checks.push(
+        isDynamic
+          ? (value, run, path, seen) => {
+              if (run.scope.some((one) => one.dynamicAnchors.has(name))) return check(value, run, path, seen)
+              return run.apply(entered, value, path, seen)
+            }
+          : check
+      )
+    }
+    if ($recursiveRef !== undefined) {
+      if ($recursiveRef !== "#") return Keywords.wrong("$recursiveRef", `must be "#"`)
+      checks.push(
+        resource.root["$recursiveAnchor"] === true
+          ? dynamic(this.addresses.recursive())
+          : fixed({ schema: resource.root, resource })
+      )
+    }
+    return checks.length <= 1 ? checks[0] : (...args) => checks.map((check) => check(...args)).every(Boolean)
+  }
+
+  private properties(schema: SchemaObject, of: Keywords.Of): Check | undefined {
+    const { additionalProperties } = schema
+    if (!("properties" in schema) && !("patternProperties" in schema) && additionalProperties === undefined) {
+      return undefined
+    }
+    const named = new Map(
+      Object.entries(Keywords.record(schema, "properties")).map(
+        ([key, one]) => [key, of(one, `properties/${key}`)] as const
+      )
+    )
+    const patterned = Object.entries(Keywords.record(schema, "patternProperties")).map(([source, one]) => ({
+      pattern: this.compilePattern(source),
+      node: of(one, `patternProperties/${source}`)
+    }))
+    const others = additionalProperties === undefined ? undefined : of(additionalProperties, "additionalProperties")
+    const none = additionalProperties === false
+    return (value, run, path, seen) => {
+      if (!isObject(value)) return true
+      let holds = true
+      for (const key of Object.keys(value)) {
+        run.spend(1)
+        let known = false
+        const check = (node: Node) => {
+          known = true
+          if (!run.part(node, value[key], { parent: path, key })) holds = false
+        }
+        const own = named.get(key)
+        if (own !== undefined) check(own)
+        for (const { node, pattern } of patterned) {
+          run.spend(1 + (key.length * pattern.size) / Keywords.stepOf)
+          if (pattern.test(key)) check(node)
+        }
+        if (known) seen?.properties.add(key)
+        else if (others !== undefined) {
+          if (none) holds = run.fail(path, "must NOT have additional properties", show(key))
+          else check(others)
+        }
+      }
+      if (others !== undefined && seen !== undefined) seen.allProperties = true
+      return holds
+    }
+  }
+
+  private unevaluatedProperties(schema: SchemaObject, of: Keywords.Of): Check | undefined {
+    const given = schema["unevaluatedProperties"]
+    if (given === undefined) return undefined
+    this.tracks = true
+    const node = of(given, "unevaluatedProperties")
+    return (value, run, path, seen) => {
+      if (!isObject(value) || seen === undefined || seen.allProperties) return true
+      let holds = true
+      for (const key of Object.keys(value)) {
+        run.spend(1)
+        if (seen.properties.has(key)) continue
+        if (given === false) holds = run.fail(path, "must NOT have unevaluated properties", show(key))
+        else if (!run.part(node, value[key], { parent: path, key })) holds = false
+      }
+      seen.allProperties = true
+      return holds
+    }
+  }
+
+  private unevaluatedItems(schema: SchemaObject, of: Keywords.Of): Check | undefined {
+    const given = schema["unevaluatedItems"]
+    if (given === undefined) return undefined
+    this.tracks = true
+    const node = of(given, "unevaluatedItems")
+    return (value, run, path, seen) => {
+      if (!Array.isArray(value) || seen === undefined) return true
+      let holds = true
+      for (let key = seen.items; key < value.length; key++) {
+        run.spend(1)
+        if (seen.others.has(key)) continue
+        if (given === false) return run.fail(path, `must NOT have more than ${key} items`)
+        if (!run.part(node, value[key], { parent: path, key })) holds = false
+      }
+      seen.items = Number.POSITIVE_INFINITY
+      return holds
+    }
+  }
+}
+
+// =============================================================================
+// the whole
+// =============================================================================
+
+/** How many subschemas `node` applies to one value; a schema that applies itself to the same value never ends. */
+const combinations = (node: Node, known: Map<Node, number>, depth = 0): number => {
+  const before = known.get(node)
+  if (before === -1) throw new BadSchema("refers to itself without looking into the value: it has no end")
+  if (before !== undefined) return before
+  if (depth > maxIndirections) {
+    throw new BadSchema(`has more than ${maxIndirections} references within each other, the limit of a schema`)
+  }
+  known.set(node, -1)
+  let sum = 1
+  for (const child of node.inPlace) sum += combinations(child, known, depth + 1)
+  if (sum > maxCombinations) {
+    throw new BadSchema(`combines more than ${maxCombinations} schemas for one value, the limit of a schema`)
+  }
+  known.set(node, sum)
+  return sum
+}
+
+/**
+ * A schema that values can be checked against.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Compiled {
+  readonly root: Node
+  /** Whether it asks what was evaluated. */
+  readonly tracks: boolean
+}
+
+/**
+ * Throws `BadSchema`. The schema must have been measured before; if it may have patterns, `readPattern` reads them.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const compile = (schema: SchemaObject, readPattern?: typeof Pattern.compile): Compiled => {
+  const compiler = new Compiler(schema, readPattern)
+  const root = compiler.run(schema)
+  const known = new Map<Node, number>()
+  for (const node of compiler.all()) combinations(node, known)
+  return { root, tracks: compiler.tracks }
+}
