@@ -183,11 +183,17 @@ export const Options = Schema.Struct({
    * that, and kept for so long. Default: as configured, else `false`.
    */
   cache: optional(Schema.Union(Schema.Boolean, Schema.Struct({ ttl: optional(milliseconds) }))),
-  /** The longest silence in any phase, in milliseconds; default 30,000. */
+  /**
+   * The longest silence in any phase, in milliseconds; default 30,000. Where it is left out, a server has longer for the
+   * first piece of an answer to a long prompt: twice as long as the speed that it has shown says, at most ten minutes.
+   */
   timeout: optional(milliseconds),
   /** Until the connection stands, in milliseconds; default 5,000 or `timeout`, whichever is less. */
   connectTimeout: optional(milliseconds),
-  /** From the request to the first piece of the answer, in milliseconds; default `timeout`. */
+  /**
+   * From the request to the first piece of the answer, in milliseconds. Default: `timeout` without any sign of life (a
+   * comment that keeps the connection open, the progress of the prompt, an empty piece), and with them `loadTimeout`.
+   */
   firstTokenTimeout: optional(milliseconds),
   /** The same where the server must load the model first, in milliseconds; default 120,000, or `firstTokenTimeout` or `timeout` where given. */
   loadTimeout: optional(milliseconds),
@@ -290,6 +296,11 @@ export interface ChatRequest {
 export interface Limits {
   readonly connectTimeout: number
   readonly firstTokenTimeout: number
+  /**
+   * What `firstTokenTimeout` limits: the time to the first piece (`fixed`: the caller gave it), silence before it
+   * (`silence`: the caller gave `timeout`), or silence that a long prompt makes longer (`prompt`: nothing was given).
+   */
+  readonly firstToken: "fixed" | "silence" | "prompt"
   readonly loadTimeout: number
   readonly idleTimeout: number
   readonly deadline: number | undefined
@@ -381,6 +392,8 @@ export const limits = (options: Options, hedge: Options["hedge"] = false): Limit
   return {
     connectTimeout: options.connectTimeout ?? Math.min(defaults.connectTimeout, timeout),
     firstTokenTimeout: options.firstTokenTimeout ?? timeout,
+    firstToken:
+      options.firstTokenTimeout !== undefined ? "fixed" : options.timeout !== undefined ? "silence" : "prompt",
     loadTimeout: options.loadTimeout ?? options.firstTokenTimeout ?? options.timeout ?? defaults.loadTimeout,
     idleTimeout: options.idleTimeout ?? timeout,
     deadline: options.deadline,

@@ -79,6 +79,7 @@ export const limits = (options: Options): Limits => {
   return {
     connectTimeout: options.connectTimeout ?? Math.min(defaults.connectTimeout, timeout),
     firstTokenTimeout: timeout,
+    firstToken: "fixed",
     loadTimeout: options.loadTimeout ?? options.timeout ?? defaults.loadTimeout,
     idleTimeout: timeout,
     deadline: options.deadline,

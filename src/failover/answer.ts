@@ -24,6 +24,7 @@ import { Given } from "./given.js"
 import { keepAliveOf } from "./keepAlive.js"
 import { type Course, LiveAttempt } from "./liveAttempt.js"
 import { type Batch, Outbox } from "./outbox.js"
+import * as Patience from "./patience.js"
 import { Search, type Seeker } from "./search.js"
 import { addUsage, noUsage, withGiven } from "./usage.js"
 
@@ -234,7 +235,9 @@ export class Answer extends Outbox implements Course, Member, Seeker {
     const lease = route.lease(at)
     const observer = this.observer.attempt(host, idle && lease.cold, hedge)
     if (anew) observer.resumes("discards")
-    const attempt = new LiveAttempt(this, host, at, lease, began, given, observer)
+    const speed = route.pool.promptSpeed[at] ?? Number.NaN
+    const patience = Patience.of(this.call.limits, this.request, lease.cold, speed)
+    const attempt = new LiveAttempt(this, host, at, lease, began, given, observer, patience)
     if (this.call.events) {
       const meta = hedge
         ? ({ server: server.url, attempt: tries, hedge } as const)

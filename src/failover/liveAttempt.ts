@@ -15,6 +15,7 @@ import type { Host } from "../Server.js"
 import type { AttemptObserver } from "../Telemetry.js"
 import type { Exchange, TraceContext } from "../Transport.js"
 import type { Call } from "./call.js"
+import type { Patience } from "./patience.js"
 import { Seam } from "./seam.js"
 
 /**
@@ -82,7 +83,8 @@ export class LiveAttempt implements Joint, Watched {
     readonly began: number,
     /** What the caller already has of this answer. */
     private readonly given: Broken,
-    readonly observer: AttemptObserver
+    readonly observer: AttemptObserver,
+    private readonly patience: Patience
   ) {
     this.context = observer.context
     this.lastRead = began
@@ -111,7 +113,7 @@ export class LiveAttempt implements Joint, Watched {
   connected(): void {
     if (this.over || this.phase !== "connect") return
     this.phase = "first-token"
-    this.watch.expect(this.patience())
+    this.watch.expect(this.patience.silence, this.patience.total)
   }
 
   read(): void {
@@ -178,7 +180,8 @@ export class LiveAttempt implements Joint, Watched {
 
   flush(): void {
     if (this.over) return
-    if (this.alive) {
+    // Before the answer begins whatever is read shows that the server is at work.
+    if (this.alive || this.phase === "first-token") {
       this.alive = false
       this.watch.heard()
     }
@@ -201,7 +204,7 @@ export class LiveAttempt implements Joint, Watched {
         this.fail({ reason: "connect-timeout", message: `no connection within ${connectTimeout} ms` })
         return
       case "first-token":
-        this.fail({ reason: "first-token-timeout", message: `no answer within ${this.patience()} ms` })
+        this.fail({ reason: "first-token-timeout", message: this.unanswered() })
         return
       case "stream":
         this.fail({ reason: "idle-timeout", message: `silent for ${idleTimeout} ms in the middle of the answer` })
@@ -223,10 +226,11 @@ export class LiveAttempt implements Joint, Watched {
     return tokensPerSecond
   }
 
-  /** How long the first piece may take, in milliseconds. */
-  private patience(): number {
-    const { firstTokenTimeout, loadTimeout } = this.course.call.limits
-    return this.lease.cold ? loadTimeout : firstTokenTimeout
+  private unanswered(): string {
+    const { silence, total } = this.patience
+    return total > silence && this.watch.lively
+      ? `no answer within ${Math.round(total)} ms, in which it only kept the connection open`
+      : `no answer within ${Math.round(silence)} ms`
   }
 
   private say(content: string, pieces = 1): void {

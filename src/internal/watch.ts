@@ -22,17 +22,20 @@ export class Watch {
   private wakes = 0
   private last = 0
   private limit = 0
+  /** When it is too long in any case. */
+  private end = Number.POSITIVE_INFINITY
   /** The time is over, but what has arrived meanwhile has not been read yet. */
   private late = false
 
   constructor(private readonly watched: Watched) {}
 
-  /** From now on a silence of `limit` milliseconds is too long. */
-  expect(limit: number): void {
+  /** From now on a silence of `limit` milliseconds is too long, and so are `total` milliseconds with whatever is heard. */
+  expect(limit: number, total = Number.POSITIVE_INFINITY): void {
     this.last = performance.now()
     this.limit = limit
+    this.end = this.last + total
     this.late = false
-    const due = this.last + limit
+    const due = this.due
     if (this.handle !== undefined) {
       if (this.wakes <= due) return
       clearTimeout(this.handle)
@@ -40,9 +43,15 @@ export class Watch {
     this.sleep(due)
   }
 
+  /** Whether something was heard since, and only the time in all is over. */
+  get lively(): boolean {
+    return this.last + this.limit > this.end
+  }
+
   heard(): void {
     this.last = performance.now()
-    this.late = false
+    // The time in all is over, whatever is heard.
+    if (this.last < this.end) this.late = false
   }
 
   clear(): void {
@@ -53,7 +62,7 @@ export class Watch {
 
   fired(): void {
     this.handle = undefined
-    const due = this.last + this.limit
+    const due = this.due
     // Timers may fire a fraction of a millisecond early.
     if (due - performance.now() > 1) this.sleep(due)
     else if (this.late) this.watched.silent()
@@ -62,6 +71,10 @@ export class Watch {
       this.late = true
       this.sleep(performance.now())
     }
+  }
+
+  private get due(): number {
+    return Math.min(this.last + this.limit, this.end)
   }
 
   private sleep(due: number): void {
