@@ -60,6 +60,14 @@ import * as Telemetry from "./Telemetry.js"
 export interface Options extends Settings.Options {}
 
 /**
+ * Who may use a gateway, and how much: see `gateway/settings`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Key extends Settings.Key {}
+
+/**
  * `handle` answers a request of a `node:http` server; `url` is its path, where a part of it has been dealt with. With
  * the tracer that was set when the gateway was made, the request is a span below its caller's (`traceparent`); `given`
  * says otherwise where its spans go.
@@ -155,7 +163,13 @@ export interface ServeOptions extends Omit<Running.Options, "plan" | "watched"> 
   readonly cortex?: Cortex.Options | undefined
 }
 
-const environment = (name: string): string | undefined => {
+/**
+ * An environment variable without the blanks around it; an empty one is as good as none.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const environment = (name: string): string | undefined => {
   const value = process.env[name]?.trim()
   return value === undefined || value === "" ? undefined : value
 }
@@ -163,20 +177,32 @@ const environment = (name: string): string | undefined => {
 const given = (options: Options): Options =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
 
+/**
+ * The keys of a gateway that has one for everybody (`default`) and one that may also change models (`admin`).
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const keysOf = (apiKey: string | undefined, adminKey: string | undefined): ReadonlyArray<Settings.Key> => [
+  ...(apiKey === undefined ? [] : [{ name: "default", key: apiKey }]),
+  ...(adminKey === undefined ? [] : [{ name: "admin", key: adminKey, admin: true }])
+]
+
 /** What the environment says where the options do not. What cannot be used is told by the name of its variable. */
 const fromEnvironment = Effect.fnUntraced(function* (options: Options) {
   const port = environment("PORT")
-  const key = environment("AICORTEX_API_KEY")
+  const keys = keysOf(environment("AICORTEX_API_KEY"), environment("AICORTEX_ADMIN_KEY"))
   const all: Options = {
     host: environment("HOST"),
     port: port === undefined ? undefined : Number(port),
     defaultModel: environment("DEFAULT_MODEL"),
-    ...(key === undefined ? {} : { keys: [{ name: "default", key }] })
+    ...(keys.length === 0 ? {} : { keys })
   }
   const before = given(options)
   const own: Options = Object.fromEntries(Object.entries(given(all)).filter(([name]) => !(name in before)))
   yield* Either.mapLeft(Settings.resolve({ ...own, insecure: true }), ({ field, reason }) => {
-    const variable = field === "keys" ? "AICORTEX_API_KEY" : field.toUpperCase()
+    const ofKey = reason.includes("'default'") ? "AICORTEX_API_KEY" : "AICORTEX_ADMIN_KEY"
+    const variable = field === "keys" ? ofKey : field.toUpperCase()
     return new InvalidConfig({ source: "the environment", field: variable, reason })
   })
   return own

@@ -356,7 +356,7 @@ describe("what is asked besides", () => {
 
 describe("who may use it", () => {
   const keys = [
-    { name: "admin", key: "sk-admin" },
+    { name: "admin", key: "sk-admin", admin: true },
     { name: "guest", key: Redacted.make("sk-guest"), admin: false, requestsPerMinute: 2 }
   ]
   const bearer = (key: string) => ({ authorization: `Bearer ${key}` })

@@ -233,18 +233,34 @@ describe("what workers have in common", () => {
       concurrency: 2,
       admin: true
     }
-    expect(one.common.keyLimits.enter({ ...key, tokensPerMinute: none, concurrency: none })).toBeUndefined()
-    expect(await one.common.keyLimits.enter(key)).toBeUndefined()
-    expect(await two.common.keyLimits.enter(key)).toBeUndefined()
+    const unlimited = { ...key, tokensPerMinute: none, concurrency: none }
+    expect(one.common.keyLimits.enter(unlimited)).toBeUndefined()
+    const enter = async ({ common }: typeof one) => {
+      const entered = await common.keyLimits.enter(key)
+      if (entered === undefined || "status" in entered) throw new Error("it was not let in")
+      return entered
+    }
+    const nothing = { prompt: 0, completion: 0 }
+    await enter(one)
+    const second = await enter(two)
     expect(await two.common.keyLimits.enter(key)).toMatchObject({ status: 429, code: "concurrency_limit_exceeded" })
-    two.common.keyLimits.leave(key)
-    expect(await one.common.keyLimits.enter(key)).toBeUndefined()
+    second.leave(nothing)
+    await enter(one)
     // Two of the first worker are under way, and end with it.
     one.cut()
-    expect(await two.common.keyLimits.enter(key)).toBeUndefined()
-    expect(await two.common.keyLimits.enter(key)).toBeUndefined()
-    two.common.keyLimits.leave(key)
-    two.common.keyLimits.spend(key, 1_000)
+    const third = await enter(two)
+    expect(await third.reserve({ answers: 3, param: "n", prompt: 1, maxTokens: 1 })).toMatchObject({
+      status: 400,
+      code: "limit_exceeded",
+      param: "n"
+    })
+    expect(await third.reserve({ answers: 2, param: "n", prompt: 10, maxTokens: 5 })).toBeUndefined()
+    expect(await two.common.keyLimits.enter(key)).toMatchObject({ status: 429, code: "concurrency_limit_exceeded" })
+    // Both answers end with their request, and what was reserved but not used is given back.
+    third.leave({ prompt: 10, completion: 2 })
+    const fourth = await enter(two)
+    expect(await fourth.reserve({ answers: 1, param: "n", prompt: 80, maxTokens: 1 })).toBeUndefined()
+    fourth.leave({ prompt: 1_000, completion: 0 })
     expect(await two.common.keyLimits.enter(key)).toMatchObject({ status: 429, code: "rate_limit_exceeded" })
     expect(await one.common.keyLimits.enter(key)).toMatchObject({ status: 503, code: "limits_unavailable" })
     expect(said).toEqual(["the limits of the key 'app' could not be looked up: the channel is closed"])

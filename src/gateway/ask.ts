@@ -8,6 +8,7 @@ import { Routing as RoutingSchema } from "../ChatRequest.js"
 import { isKeepAlive } from "../internal/options.js"
 import * as Message from "../Message.js"
 import * as Fields from "./fields.js"
+import type { Demand } from "./limits.js"
 import { refuse } from "./problem.js"
 
 /**
@@ -286,4 +287,24 @@ export const needs = ({ prompts, request }: Asked): Needs => {
   const insert = request.suffix !== undefined
   if (request.suffix !== undefined) characters += request.suffix.length
   return { tools: request.tools.length > 0, vision, insert, prompt: tokensOf(characters) }
+}
+
+/**
+ * What it takes of the limits of its key: a prompt counts once, however many answers it has.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const demandOf = (ask: Ask): Demand => {
+  const { n, prompts, request } = ask
+  let characters = request.suffix?.length ?? 0
+  for (const messages of prompts ?? [request.messages]) {
+    for (const message of messages) characters += Message.text(message).length
+  }
+  return {
+    answers: choices(ask),
+    param: n > 1 ? "n" : "prompt",
+    prompt: tokensOf(characters),
+    maxTokens: request.maxTokens
+  }
 }

@@ -11,8 +11,9 @@ import { Exchange } from "./exchange.js"
 import * as Exposition from "./exposition.js"
 import * as Figures from "./figures.js"
 import type { House } from "./house.js"
+import * as Limits from "./limits.js"
 import * as Problem from "./problem.js"
-import type * as Settings from "./settings.js"
+import * as Rights from "./rights.js"
 import * as Tracing from "./tracing.js"
 
 const label = (rest: string): string => {
@@ -74,7 +75,7 @@ const metricsEndpoint: Endpoint = {
   reads: false,
   open: false,
   admin: false,
-  counts: false,
+  counts: true,
   route: "/metrics"
 }
 const metricsMethods: ReadonlyMap<string, Endpoint> = new Map([["GET", metricsEndpoint]])
@@ -150,11 +151,11 @@ export const make = (owner: Owner) => {
     return false
   }
 
-  const admit = (house: House, exchange: Exchange, access: Settings.Access, problem: Problem.Problem | undefined) => {
-    if (problem !== undefined) throw new Problem.Refusal(problem)
-    // Who left while this was asked has been counted out already.
-    if (exchange.left) house.keyLimits.leave(access)
-    else exchange.access = access
+  const admit = (exchange: Exchange, entered: Limits.Ticket | Problem.Problem) => {
+    if (Limits.isProblem(entered)) throw new Problem.Refusal(entered)
+    // The end of a request whose client left while this was asked is over already.
+    if (exchange.left) entered.leave({ prompt: 0, completion: 0 })
+    else exchange.ticket = entered
   }
 
   /** Waits only where another process has to be asked. */
@@ -166,16 +167,21 @@ export const make = (owner: Owner) => {
       authenticators.set(house, check)
     }
     const found = check(exchange.request)
-    if (found === undefined) return undefined
-    if ("status" in found) throw new Problem.Refusal(found)
-    exchange.caller = found.name
-    if (endpoint.admin && !found.admin) {
-      throw new Problem.Refusal(Problem.make(403, `The API key '${found.name}' may not change models.`, "not_admin"))
+    if (found !== undefined && "status" in found) throw new Problem.Refusal(found)
+    exchange.caller = found?.name
+    exchange.admin = found === undefined ? Rights.isLocal(exchange.request) : found.admin
+    if (endpoint.admin && !exchange.admin) {
+      const message =
+        found === undefined
+          ? 'Without API keys, models can be changed from this machine only. Give the gateway a key with "admin": true.'
+          : `The API key '${found.name}' may not change models: it has no "admin".`
+      throw new Problem.Refusal(Problem.make(403, message, "not_admin"))
     }
+    if (found === undefined) return undefined
     if (!endpoint.counts) return undefined
-    const asked = house.keyLimits.enter(found)
-    if (asked instanceof Promise) return asked.then((problem) => admit(house, exchange, found, problem))
-    admit(house, exchange, found, asked)
+    const entered = house.keyLimits.enter(found)
+    if (entered instanceof Promise) return entered.then((answer) => admit(exchange, answer))
+    if (entered !== undefined) admit(exchange, entered)
     return undefined
   }
 
@@ -221,7 +227,7 @@ export const make = (owner: Owner) => {
     metrics.inFlight++
     const exchange = new Exchange(request, response, (exchange) => {
       metrics.inFlight--
-      if (exchange.access !== undefined) house.keyLimits.leave(exchange.access)
+      exchange.ticket?.leave(exchange.used())
       if (exchange.left) metrics.clientLeft()
       const status = exchange.left && exchange.status === 0 ? 499 : exchange.status
       const duration = performance.now() - exchange.began

@@ -9,6 +9,7 @@ import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
 import type { House } from "./house.js"
 import { isServers, make, Refusal, refuse } from "./problem.js"
+import * as Rights from "./rights.js"
 import { type Candidate, named } from "./selection.js"
 import { chainOf } from "./settings.js"
 
@@ -92,9 +93,18 @@ const answer = async (
   body: (embedded: Embedded, tokens: number) => object
 ): Promise<void> => {
   const { account, context, trace } = exchange
-  const { keyLimits, labels, library, limits, settings } = house
+  const { labels, library, limits, settings } = house
   account.model = wanted.model
+  Rights.check(settings, exchange.admin, wanted)
   const all = chain(house, wanted)
+  const reserved = exchange.reserve(() => ({
+    answers: 1,
+    param: "input",
+    prompt: lengthOf(wanted.input),
+    maxTokens: 0
+  }))
+  if (reserved !== undefined) await reserved
+  if (exchange.left) return
   let stop = () => {}
   exchange.onLeave(() => stop())
   for (const [i, { model, only, shown }] of all.entries()) {
@@ -102,6 +112,7 @@ const answer = async (
       const call = { request: { ...wanted, model }, limits, began: Date.now(), trace, context }
       const running = library.run(library.failover.embed(call, settings.routing, { only }))
       stop = running.stop
+      exchange.asked = true
       const embedded = await running.result
       if (exchange.left) return
       const tokens = embedded.promptTokens || lengthOf(wanted.input)
@@ -113,7 +124,6 @@ const answer = async (
       exchange.headers["x-aicortex-attempts"] = account.attempts
       const failure = embedded.attempts.at(-1)?.reason
       exchange.headers["x-aicortex-reason"] = failure === undefined ? settings.routing : `failover after ${failure}`
-      if (exchange.access !== undefined) keyLimits.spend(exchange.access, tokens)
       exchange.json(body({ ...embedded, model: shown(embedded.model, library.protocol(embedded.server)) }, tokens))
       return
     } catch (error) {

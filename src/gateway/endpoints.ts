@@ -33,7 +33,7 @@ export type Handler = (house: House, exchange: Exchange, body: Fields.Fields, re
 /**
  * - `open`: needs no key
  * - `admin`: changes servers
- * - `counts`: is held to the limits of its key
+ * - `counts`: is held to the limits of its key: all that need one
  *
  * @since 0.1.0
  * @category models
@@ -79,7 +79,6 @@ const at = (
   options: {
     readonly open?: boolean
     readonly admin?: boolean
-    readonly counts?: boolean
     readonly reads?: boolean
   } = {}
 ): void => {
@@ -93,7 +92,7 @@ const at = (
     reads: options.reads ?? method === "POST",
     open: options.open ?? false,
     admin: options.admin ?? false,
-    counts: options.counts ?? false,
+    counts: options.open !== true,
     route: path
   })
 }
@@ -133,15 +132,14 @@ const either =
       ? other(house, exchange, body, rest)
       : openai(house, exchange, body, rest)
 
-const counted = { counts: true }
-at("POST", "/v1/chat/completions", answered(Chat.decode, Chat.codec), counted)
-at("POST", "/v1/completions", answered(Completions.decode, Completions.codec), counted)
-at("POST", "/v1/responses", Responses.create, counted)
+at("POST", "/v1/chat/completions", answered(Chat.decode, Chat.codec))
+at("POST", "/v1/completions", answered(Completions.decode, Completions.codec))
+at("POST", "/v1/responses", Responses.create)
 at("GET", "/v1/responses/", (house, exchange, _, id) => Responses.read(house, exchange, id))
 at("DELETE", "/v1/responses/", (house, exchange, _, id) => Responses.remove(house, exchange, id))
 at("GET", "/v1/responses/{id}/input_items", (house, exchange, _, id) => Responses.inputItems(house, exchange, id))
-at("POST", "/v1/embeddings", Embeddings.openAI, counted)
-at("POST", "/v1/messages", anthropic(Messages.create), counted)
+at("POST", "/v1/embeddings", Embeddings.openAI)
+at("POST", "/v1/messages", anthropic(Messages.create))
 at("POST", "/v1/messages/count_tokens", anthropic(Messages.countTokens))
 at("GET", "/v1/models", either(OpenAIModels.list, anthropic(AnthropicModels.list)))
 at(
@@ -157,10 +155,10 @@ at("GET", "/v1/sessions", Sessions.list)
 at("GET", "/v1/sessions/", (house, exchange, _, id) => Sessions.read(house, exchange, id))
 at("DELETE", "/v1/sessions/", (house, exchange, _, id) => Sessions.remove(house, exchange, id))
 
-at("POST", "/api/chat", ollamaAsk(OllamaRequest.chat, false), counted)
-at("POST", "/api/generate", ollamaAsk(OllamaRequest.generate, true), counted)
-at("POST", "/api/embed", Embeddings.ollama, counted)
-at("POST", "/api/embeddings", Embeddings.legacy, counted)
+at("POST", "/api/chat", ollamaAsk(OllamaRequest.chat, false))
+at("POST", "/api/generate", ollamaAsk(OllamaRequest.generate, true))
+at("POST", "/api/embed", Embeddings.ollama)
+at("POST", "/api/embeddings", Embeddings.legacy)
 at("GET", "/api/tags", Lists.tags)
 at("GET", "/api/ps", Lists.ps)
 at("GET", "/api/version", Lists.versions)

@@ -131,6 +131,7 @@ export class Errand {
 
   private follow(answer: OpenAnswer): OpenAnswer {
     this.opened = performance.now()
+    this.exchange.asked = true
     this.stoppable(() => answer.cancel())
     return answer
   }
@@ -222,12 +223,11 @@ export class Errand {
 
   /** As the answer says it: a prompt counts once, however many answers it has. */
   counted(choice: number, { completionTokens: completion = 0, promptTokens = 0 }: Usage): void {
-    const { exchange, house, prompts } = this
+    const { exchange, prompts } = this
     const which = promptOf(this.ask, choice)
     const prompt = prompts.has(which) ? 0 : promptTokens
     prompts.add(which)
     exchange.account.promptTokens += prompt
     exchange.account.completionTokens += completion
-    if (exchange.access !== undefined) house.keyLimits.spend(exchange.access, prompt + completion)
   }
 }

@@ -10,8 +10,8 @@ import type { TraceContext } from "../Transport.js"
 import { Account } from "./account.js"
 import * as Fields from "./fields.js"
 import * as Id from "./id.js"
+import type { Demand, Ticket, Used } from "./limits.js"
 import * as Problem from "./problem.js"
-import type { Access } from "./settings.js"
 
 /**
  * Which API's errors are told.
@@ -32,6 +32,10 @@ const lingerTime = 2_000
 
 const ignore = () => {}
 
+const refuseFor = (problem: Problem.Problem | undefined): void => {
+  if (problem !== undefined) throw new Problem.Refusal(problem)
+}
+
 type Headers = { [name: string]: string | number }
 
 /** Bodies that are being read, all together, in bytes: many long ones at once must not fill the memory. */
@@ -49,8 +53,12 @@ export class Exchange {
   route = "other"
   /** Whose API key it is, by the key's name. */
   caller: string | undefined
-  /** That key, where its limits hold. */
-  access: Access | undefined
+  /** Whether it may do what only an administrator may. */
+  admin = false
+  /** What it takes of that key's limits, where it has any. */
+  ticket: Ticket | undefined
+  /** A server was asked on its behalf. */
+  asked = false
   /** The client left before the response was complete. */
   left = false
   /** Time spent in our own code, in milliseconds. */
@@ -89,6 +97,20 @@ export class Exchange {
     if (this.left) leave()
     else if (this.leavers === undefined) this.leavers = [leave]
     else this.leavers.push(leave)
+  }
+
+  /** Takes what it asks for from the limits of its key, or refuses it. */
+  reserve(demand: () => Demand): Promise<void> | undefined {
+    const asked = this.ticket?.reserve(demand())
+    if (asked instanceof Promise) return asked.then(refuseFor)
+    refuseFor(asked)
+    return undefined
+  }
+
+  /** What it has used; `undefined` where a server was at work that nobody waited for until it could be counted. */
+  used(): Used | undefined {
+    const { completionTokens: completion, promptTokens: prompt } = this.account
+    return this.left && this.asked && prompt + completion === 0 ? undefined : { prompt, completion }
   }
 
   get headSent(): boolean {

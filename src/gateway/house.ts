@@ -9,8 +9,8 @@ import { type Limits, limits } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type * as Sessions from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
-import * as Access from "./access.js"
 import { Library } from "./fleet.js"
+import * as KeyLimits from "./limits.js"
 import type { AccessLog } from "./log.js"
 import { Metrics } from "./metrics.js"
 import type * as Responses from "./openai/responses/store.js"
@@ -30,7 +30,7 @@ export interface House {
   readonly settings: Settings
   readonly limits: Limits
   readonly metrics: Metrics
-  readonly keyLimits: Access.Limiter
+  readonly keyLimits: KeyLimits.Limiter
   readonly responses: Responses.Store
   readonly labels: Problem.Labels
   readonly trace: Telemetry.Trace | undefined
@@ -47,7 +47,7 @@ export interface House {
  */
 export interface Memory {
   readonly metrics: Metrics
-  readonly keyLimits: Access.Limiter
+  readonly keyLimits: KeyLimits.Limiter
   readonly responses: Responses.Store
   readonly log: (text: string) => void
   readonly accessLog: AccessLog
@@ -63,7 +63,7 @@ export interface Memory {
 export interface Common {
   readonly sessions: Sessions.Store
   readonly responses: Responses.Store
-  readonly keyLimits: Access.Limiter
+  readonly keyLimits: KeyLimits.Limiter
 }
 
 /**
@@ -78,7 +78,7 @@ export const memory = (
   common?: Omit<Common, "sessions">
 ): Memory => ({
   metrics: new Metrics(),
-  keyLimits: common?.keyLimits ?? new Access.Limits(() => performance.now()),
+  keyLimits: common?.keyLimits ?? KeyLimits.local(new KeyLimits.Limits(() => performance.now())),
   responses: common?.responses ?? makeMemory(() => performance.now()),
   log,
   accessLog

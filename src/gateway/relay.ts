@@ -5,12 +5,13 @@
  */
 import * as Effect from "effect/Effect"
 import * as StructuredOutput from "../StructuredOutput.js"
-import type { Ask } from "./ask.js"
+import { type Ask, demandOf } from "./ask.js"
 import type { Codec } from "./codec.js"
 import { Errand } from "./errand.js"
 import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
 import * as Problem from "./problem.js"
+import * as Rights from "./rights.js"
 import { candidates } from "./selection.js"
 import { Stream } from "./stream.js"
 import * as Whole from "./whole.js"
@@ -56,6 +57,10 @@ export const relay = async (house: House, exchange: Exchange, ask: Ask, codec: C
   })
   try {
     mayGoOn(ask)
+    Rights.check(house.settings, exchange.admin, ask.request)
+    const reserved = exchange.reserve(() => demandOf(ask))
+    if (reserved !== undefined) await reserved
+    if (exchange.left) return
     stream?.beat()
     const found = candidates(house.library, house.settings, ask)
     errand.models = Effect.isEffect(found) ? await errand.run(found) : found

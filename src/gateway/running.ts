@@ -103,14 +103,23 @@ export const make = Effect.fnUntraced(function* (
   let cut = 0
   let empty: (() => void) | undefined
 
-  const build = Effect.fnUntraced(function* () {
-    const plan = yield* options.plan
+  /** A change of the settings never opens what needed one of `keys`. */
+  const closed = (settings: Settings, keys: Settings["keys"]): Settings => {
+    if (keys.length === 0 || settings.keys.length > 0 || settings.insecure) return settings
+    const names = keys.map(({ name }) => name).join(", ")
+    log(`WARNING: the settings name no API key any more. Until a restart, the old keys stay in force: ${names}`)
+    return { ...settings, keys }
+  }
+
+  const build = Effect.fnUntraced(function* (keys: Settings["keys"]) {
+    const { services, settings: planned } = yield* options.plan
+    const settings = closed(planned, keys)
     const scope = yield* Scope.make()
     // What the services leave running in the background must end with them: it is as interruptible as what starts it.
-    const context: Context.Context<Services> = yield* Effect.interruptible(
-      Layer.buildWithScope(plan.services, scope)
-    ).pipe(Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))))
-    const house = yield* Effect.provide(House.make(plan.settings, memory), context)
+    const context: Context.Context<Services> = yield* Effect.interruptible(Layer.buildWithScope(services, scope)).pipe(
+      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+    )
+    const house = yield* Effect.provide(House.make(settings, memory), context)
     const lodging: Lodging = { house, scope, guests: 0, retired: false }
     lodgings.set(house, lodging)
     return lodging
@@ -121,7 +130,7 @@ export const make = Effect.fnUntraced(function* (
     return Scope.close(scope, Exit.void)
   }
 
-  let current = yield* Effect.uninterruptible(build())
+  let current = yield* Effect.uninterruptible(build([]))
 
   const handle = Core.make({
     house: () => current.house,
@@ -143,16 +152,19 @@ export const make = Effect.fnUntraced(function* (
 
   const permit = yield* Effect.makeSemaphore(1)
   const reload = Effect.uninterruptible(
-    Effect.map(build(), (next) => {
-      const before = current
-      const { host, port } = before.house.settings
-      if (next.house.settings.host !== host || next.house.settings.port !== port) {
-        log("host and port stay as they were until the gateway is started again")
+    Effect.map(
+      Effect.suspend(() => build(current.house.settings.keys)),
+      (next) => {
+        const before = current
+        const { host, port } = before.house.settings
+        if (next.house.settings.host !== host || next.house.settings.port !== port) {
+          log("host and port stay as they were until the gateway is started again")
+        }
+        current = next
+        before.retired = true
+        return before
       }
-      current = next
-      before.retired = true
-      return before
-    }).pipe(Effect.flatMap((before) => (before.guests === 0 ? close(before) : Effect.void)))
+    ).pipe(Effect.flatMap((before) => (before.guests === 0 ? close(before) : Effect.void)))
   ).pipe(permit.withPermits(1))
 
   const { drain, host, port } = current.house.settings

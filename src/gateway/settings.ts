@@ -57,7 +57,10 @@ export const File = Schema.Struct({
   defaultModel: Schema.optional(Schema.NonEmptyString),
   keys: Schema.optional(Schema.Array(FileKey)),
   cors: Schema.optional(Schema.Array(Schema.NonEmptyString)),
+  hosts: Schema.optional(Schema.Array(Schema.NonEmptyString)),
   maxBody: Schema.optional(whole(1)),
+  maxContext: Schema.optional(whole(1)),
+  maxKeepAlive: Schema.optional(seconds),
   aliases: Schema.optional(
     Schema.Record({
       key: Schema.String,
@@ -96,7 +99,8 @@ export type File = typeof File.Type
 
 /**
  * Who may use the gateway. Limits count per minute and at once; each is unlimited where it is left out. `tokens` are
- * those of prompts and answers together. `admin` may also pull, copy and delete models; default `true`.
+ * those of prompts and answers together. `admin` may also pull, copy, delete and unload models, and is not bound by
+ * `maxContext` and `maxKeepAlive`; default `false`.
  *
  * @since 0.1.0
  * @category models
@@ -117,7 +121,11 @@ export interface Key {
  * - `defaultModel`: for requests that name none; default: the library's (`AICORTEX_MODEL`, else `gpt-oss:20b`)
  * - `keys`: who may use it; default: everybody
  * - `cors`: origins of web pages that may, `*` for all; default: none but this machine's
+ * - `hosts`: names by which the gateway may be called where there is no key, besides addresses, names without a dot and
+ *   this machine's own; default: none
  * - `maxBody`: the longest request body, in bytes; default 32 MiB
+ * - `maxContext`: the longest context (`num_ctx`) that a key without `admin` may ask for, in tokens; default 32,768
+ * - `maxKeepAlive`: for how long such a key may have a model kept in memory (`keep_alive`), in milliseconds; default an hour
  * - `aliases`: names for models, or for chains of models: the next is asked where one fails before its first token. A
  *   chain may hold other aliases, and `auto`
  * - `routing`: in which order servers are tried where a request does not say; default `random`
@@ -139,7 +147,10 @@ export interface Options {
   readonly defaultModel?: string | undefined
   readonly keys?: ReadonlyArray<Key> | undefined
   readonly cors?: ReadonlyArray<string> | undefined
+  readonly hosts?: ReadonlyArray<string> | undefined
   readonly maxBody?: number | undefined
+  readonly maxContext?: number | undefined
+  readonly maxKeepAlive?: number | undefined
   readonly aliases?: { readonly [name: string]: string | ReadonlyArray<string> } | undefined
   readonly routing?: Routing | undefined
   readonly responses?: boolean | { readonly [K in keyof Bounds]?: Bounds[K] | undefined } | undefined
@@ -181,7 +192,10 @@ export interface Settings {
   readonly defaultModel: string | undefined
   readonly keys: ReadonlyArray<Access>
   readonly cors: ReadonlyArray<string>
+  readonly hosts: ReadonlyArray<string>
   readonly maxBody: number
+  readonly maxContext: number
+  readonly maxKeepAlive: number
   readonly aliases: ReadonlyMap<string, ReadonlyArray<string>>
   readonly routing: Routing
   /** `undefined` where none is kept. */
@@ -205,6 +219,8 @@ export const defaults = {
   host: "127.0.0.1",
   port: 8000,
   maxBody: 32 * 1024 * 1024,
+  maxContext: 32_768,
+  maxKeepAlive: 3_600_000,
   routing: "random",
   responses: { maxEntries: 10_000, maxBytes: 64 * 1024 * 1024, ttl: 86_400_000 },
   log: "off",
@@ -243,11 +259,13 @@ export const fromFile = (
     }
     keys.push({ ...rest, key: value })
   }
-  const { deadline, drain, firstTokenTimeout, heartbeat, keys: _, loadTimeout, responses, timeout, ...rest } = file
+  const { deadline, drain, firstTokenTimeout, heartbeat, keys: _, loadTimeout, maxKeepAlive, ...others } = file
+  const { responses, timeout, ...rest } = others
   return Either.right({
     ...rest,
     responses: typeof responses === "object" ? { ...responses, ttl: milliseconds(responses.ttl) } : responses,
     ...(file.keys === undefined ? {} : { keys }),
+    maxKeepAlive: milliseconds(maxKeepAlive),
     heartbeat: milliseconds(heartbeat),
     drain: milliseconds(drain),
     timeout: milliseconds(timeout),
@@ -302,13 +320,18 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
   if (defaultModel?.trim() === "") return bad("defaultModel", "must be the name of a model")
   const maxBody = pick("maxBody") ?? defaults.maxBody
   if (!Number.isSafeInteger(maxBody) || maxBody < 1) return bad("maxBody", "must be a number of bytes from 1")
+  const maxContext = pick("maxContext") ?? defaults.maxContext
+  if (!Number.isSafeInteger(maxContext) || maxContext < 1) return bad("maxContext", "must be a number of tokens from 1")
+  const hosts = (pick("hosts") ?? []).map((name) => name.trim().toLowerCase())
+  if (hosts.some((name) => !/^[\w.-]+$/.test(name)))
+    return bad("hosts", "must be names without a port, such as llm.lan")
   for (const name of ["heartbeat", "drain"] as const) {
     const value = pick(name)
     if (value !== undefined && !(Number.isFinite(value) && value >= 0)) {
       return bad(name, "must be a number of milliseconds from 0")
     }
   }
-  for (const name of ["timeout", "firstTokenTimeout", "loadTimeout", "deadline"] as const) {
+  for (const name of ["timeout", "firstTokenTimeout", "loadTimeout", "deadline", "maxKeepAlive"] as const) {
     const value = pick(name)
     if (value !== undefined && !(Number.isFinite(value) && value > 0)) {
       return bad(name, "must be a number of milliseconds above 0")
@@ -336,7 +359,7 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
       requestsPerMinute: requestsPerMinute ?? Number.POSITIVE_INFINITY,
       tokensPerMinute: tokensPerMinute ?? Number.POSITIVE_INFINITY,
       concurrency: concurrency ?? Number.POSITIVE_INFINITY,
-      admin: admin ?? true
+      admin: admin ?? false
     })
   }
   const insecure = pick("insecure") ?? false
@@ -378,7 +401,10 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
     defaultModel,
     keys,
     cors,
+    hosts,
     maxBody,
+    maxContext,
+    maxKeepAlive: pick("maxKeepAlive") ?? defaults.maxKeepAlive,
     aliases,
     routing: pick("routing") ?? defaults.routing,
     responses: kept === false ? undefined : { maxEntries, maxBytes, ttl },

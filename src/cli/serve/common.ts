@@ -8,8 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import { SessionsUnavailable } from "../../Errors.js"
-import * as Access from "../../gateway/access.js"
 import type { Common } from "../../gateway/house.js"
+import * as KeyLimits from "../../gateway/limits.js"
 import * as Responses from "../../gateway/openai/responses/store.js"
 import * as Problem from "../../gateway/problem.js"
 import type { Message } from "../../Message.js"
@@ -29,7 +29,7 @@ import * as Calls from "./calls.js"
 export const answers = (sessions: Sessions.Store) => {
   const now = () => performance.now()
   const responses = Responses.makeMemory(now)
-  const limits = new Access.Limits(now)
+  const limits = new KeyLimits.Limits(now)
   /** A worker says by itself what a reason is about. */
   const run = async <A>(effect: Effect.Effect<A, SessionsUnavailable>, signal?: AbortSignal): Promise<A> => {
     const done = await Effect.runPromise(Effect.either(effect), { signal })
@@ -61,12 +61,18 @@ export const answers = (sessions: Sessions.Store) => {
     get: (_: Calls.Hold, owner: string, id: string) => responses.get(owner, id),
     forget: (_: Calls.Hold, owner: string, id: string) => responses.remove(owner, id),
 
-    enter: (hold: Calls.Hold, allowance: Access.Allowance) => {
+    enter: (hold: Calls.Hold, allowance: KeyLimits.Allowance) => {
       const problem = limits.enter(allowance)
-      if (problem === undefined) hold(() => limits.leave(allowance))
+      if (problem === undefined) hold(() => limits.leave(allowance.name, 1))
       return problem
     },
-    spend: (_: Calls.Hold, allowance: Access.Allowance, tokens: number) => limits.spend(allowance, tokens)
+    reserve: (hold: Calls.Hold, allowance: KeyLimits.Allowance, demand: KeyLimits.Demand) => {
+      const taken = limits.reserve(allowance, demand)
+      if (typeof taken === "number") hold(() => limits.leave(allowance.name, demand.answers - 1))
+      return taken
+    },
+    settle: (_: Calls.Hold, name: string, reserved: number, answers: number, used: KeyLimits.Used) =>
+      limits.settle(name, reserved, answers, used)
   }
 }
 
@@ -116,45 +122,80 @@ const responsesOf = (first: Calls.Caller<Answers>, say: (text: string) => void):
   }
 }
 
-const limitsOf = (first: Calls.Caller<Answers>, say: (text: string) => void): Access.Limiter => {
-  /** How to give back each request of a key that is under way. Which of them ends first makes no difference. */
-  const entered = new Map<string, Array<() => void>>()
-  return {
-    enter: (access) => {
-      if (!Access.isLimited(access)) return undefined
-      const { release, result } = first.begin("enter", [Access.allowance(access)], Calls.patience)
-      return result.then(
-        (problem) => {
-          if (problem !== undefined) return problem
-          const under = entered.get(access.name)
-          if (under === undefined) entered.set(access.name, [release])
-          else under.push(release)
-          return undefined
-        },
-        (error: unknown) => {
-          say(`the limits of the key '${access.name}' could not be looked up: ${reasonOf(error)}`)
-          const message = "What this API key may still use cannot be looked up. Try again in a moment."
-          return Problem.make(503, message, "limits_unavailable", null, 1_000)
-        }
-      )
-    },
-    leave: (access) => {
-      if (!Access.isLimited(access)) return
-      const { name } = access
-      const under = entered.get(name)
-      under?.pop()?.()
-      if (under?.length === 0) entered.delete(name)
-    },
-    spend: (access, tokens) => {
-      if (!Access.isLimited(access)) return
-      first
-        .call("spend", Access.allowance(access), tokens)
-        .catch((error: unknown) =>
-          say(`${tokens} tokens of the key '${access.name}' were not counted: ${reasonOf(error)}`)
-        )
+/** What a request takes of its key's limits, which the first process counts. */
+class Ticket implements KeyLimits.Ticket {
+  private readonly releases: Array<() => void>
+  private reserved = 0
+  private answers = 1
+  private over = false
+
+  constructor(
+    private readonly first: Calls.Caller<Answers>,
+    private readonly say: (text: string) => void,
+    private readonly allowance: KeyLimits.Allowance,
+    release: () => void
+  ) {
+    this.releases = [release]
+  }
+
+  async reserve(demand: KeyLimits.Demand): Promise<Problem.Problem | undefined> {
+    // There is nothing to count besides the request itself.
+    if (demand.answers === 1 && this.allowance.tokensPerMinute === Number.POSITIVE_INFINITY) return undefined
+    const { release, result } = this.first.begin("reserve", [this.allowance, demand], Calls.patience)
+    let taken: Problem.Problem | number
+    try {
+      taken = await result
+    } catch (error) {
+      return unknownLimits(this.say, this.allowance, error)
     }
+    if (typeof taken !== "number") return taken
+    this.reserved += taken
+    this.answers += demand.answers - 1
+    if (this.over) {
+      release()
+      this.settle({ prompt: 0, completion: 0 })
+    } else this.releases.push(release)
+    return undefined
+  }
+
+  leave(used: KeyLimits.Used | undefined): void {
+    this.over = true
+    for (const release of this.releases.splice(0)) release()
+    if (used !== undefined) this.settle(used)
+  }
+
+  private settle(used: KeyLimits.Used): void {
+    const { name } = this.allowance
+    const { answers, reserved } = this
+    this.reserved = 0
+    if (reserved === 0 && used.prompt + used.completion === 0) return
+    this.first
+      .call("settle", name, reserved, answers, used)
+      .catch((error: unknown) =>
+        this.say(
+          `${used.prompt + used.completion} tokens of the key '${name}' were not counted, ${reserved} stay reserved: ${reasonOf(error)}`
+        )
+      )
   }
 }
+
+const unknownLimits = (say: (text: string) => void, { name }: KeyLimits.Allowance, error: unknown): Problem.Problem => {
+  say(`the limits of the key '${name}' could not be looked up: ${reasonOf(error)}`)
+  const message = "What this API key may still use cannot be looked up. Try again in a moment."
+  return Problem.make(503, message, "limits_unavailable", null, 1_000)
+}
+
+const limitsOf = (first: Calls.Caller<Answers>, say: (text: string) => void): KeyLimits.Limiter => ({
+  enter: (access) => {
+    if (!KeyLimits.isLimited(access)) return undefined
+    const allowance = KeyLimits.allowance(access)
+    const { release, result } = first.begin("enter", [allowance], Calls.patience)
+    return result.then(
+      (problem) => problem ?? new Ticket(first, say, allowance, release),
+      (error: unknown) => unknownLimits(say, allowance, error)
+    )
+  }
+})
 
 /**
  * What a worker has in common with the others. `end` is its end of the channel.

@@ -24,9 +24,17 @@ export const options = {
     value: "KEY",
     about: "Who does not send it is refused. Other processes can see it: better give it as AICORTEX_API_KEY."
   }),
+  adminKey: Flags.text("admin-key", {
+    value: "KEY",
+    about: "A key that may also change models. Better give it as AICORTEX_ADMIN_KEY."
+  }),
   cors: Flags.texts("cors", {
     value: "ORIGIN",
     about: "A web page's origin that may use the gateway, or *. Repeatable. Default: those of this machine."
+  }),
+  hosts: Flags.texts("allow-host", {
+    value: "NAME",
+    about: "A name by which the gateway may be called without an API key. Repeatable."
   }),
   maxBody: Flags.number(
     "max-body",

@@ -31,7 +31,9 @@ export interface Flags {
   readonly port: number | undefined
   readonly defaultModel: string | undefined
   readonly apiKey: string | undefined
+  readonly adminKey: string | undefined
   readonly cors: ReadonlyArray<string>
+  readonly hosts: ReadonlyArray<string>
   readonly maxBody: number | undefined
   readonly config: string | undefined
   readonly exposeServers: boolean
@@ -46,12 +48,24 @@ const say = (text: string): void => {
   process.stderr.write(`aicortex: ${Output.harmless(text)}\n`)
 }
 
+/** A key that is no flag may still be a variable. */
+const keysOf = ({ adminKey, apiKey }: Flags): Pick<Gateway.Options, "keys"> =>
+  adminKey === undefined && apiKey === undefined
+    ? {}
+    : {
+        keys: Gateway.keysOf(
+          apiKey ?? Gateway.environment("AICORTEX_API_KEY"),
+          adminKey ?? Gateway.environment("AICORTEX_ADMIN_KEY")
+        )
+      }
+
 const gatewayOptions = (flags: Flags): Gateway.Options => ({
   host: flags.host,
   port: flags.port,
   defaultModel: flags.defaultModel,
-  ...(flags.apiKey === undefined ? {} : { keys: [{ name: "default", key: flags.apiKey }] }),
+  ...keysOf(flags),
   ...(flags.cors.length === 0 ? {} : { cors: flags.cors }),
+  ...(flags.hosts.length === 0 ? {} : { hosts: flags.hosts }),
   maxBody: flags.maxBody,
   ...(flags.exposeServers ? { exposeServers: true } : {}),
   log: flags.log,
@@ -73,7 +87,13 @@ const check = Effect.fnUntraced(function* (flags: Flags) {
     }
   }
   yield* Either.mapLeft(Settings.resolve({ ...gatewayOptions(flags), insecure: true }), ({ field, reason }) =>
-    field === "keys" ? usage("--api-key must be one word of printable characters") : refused("serve", { field, reason })
+    field === "keys"
+      ? usage(
+          reason.includes("'admin'") && !reason.includes("'default'")
+            ? `--admin-key ${reason.replace(/^the key '\w+' /, "")}`
+            : `--api-key ${reason.replace(/^the key '\w+' /, "")}`
+        )
+      : refused("serve", { field, reason })
   )
 })
 

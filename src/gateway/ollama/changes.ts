@@ -6,6 +6,7 @@ import * as Fields from "../fields.js"
 import type { House } from "../house.js"
 import * as Models from "../models.js"
 import { make, ollama as ollamaProblem, type Problem, Refusal } from "../problem.js"
+import * as Rights from "../rights.js"
 import * as Lists from "./lists.js"
 import { failed, type Known, nameOf, servers } from "./servers.js"
 
@@ -175,6 +176,7 @@ export const copy = (house: House, exchange: Exchange, body: Fields.Fields): Pro
  * @category handlers
  */
 export const load = async (house: House, exchange: Exchange, ask: Ask, generates: boolean): Promise<void> => {
+  Rights.check(house.settings, exchange.admin, ask.request)
   const named = ask.model ?? Models.defaultModel(house)
   const model = await Lists.meant(house, named)
   const hosts = await house.library.run(house.library.locate(model)).result
