@@ -285,6 +285,10 @@ export interface ChatRequest {
   readonly raw?: true | undefined
   /** Its one message is a text, and what is asked for stands between the two. */
   readonly suffix?: string | undefined
+  /** Whether Ollama leaves out old messages where the prompt is too long; `undefined`: it does. */
+  readonly truncate?: boolean | undefined
+  /** Whether Ollama forgets the beginning where the answer is too long; `undefined`: it does. */
+  readonly shift?: boolean | undefined
 }
 
 /**

@@ -419,7 +419,8 @@ describe("requests in other words", () => {
 
   it("an address without a path is the gateway itself", async () => {
     for (const target of ["http://localhost", "http://localhost?x", "/"]) {
-      expect(await rawRequest(gateway.port, `GET ${target} HTTP/1.1\r\n${close}`)).toContain(`"service":"aicortex"`)
+      const asked = `GET ${target} HTTP/1.1\r\naccept: application/json\r\n${close}`
+      expect(await rawRequest(gateway.port, asked)).toContain(`"service":"aicortex"`)
     }
   })
 

@@ -95,7 +95,9 @@ export const body = (request: ChatRequest): { readonly [key: string]: unknown } 
   keep_alive: request.keepAlive,
   think: request.think,
   logprobs: request.logprobs === undefined ? undefined : true,
-  top_logprobs: request.logprobs === 0 ? undefined : request.logprobs
+  top_logprobs: request.logprobs === 0 ? undefined : request.logprobs,
+  truncate: request.truncate,
+  shift: request.shift
 })
 
 /** A server that does not know how to show its prompt answers instead: then as little as possible. */
@@ -125,7 +127,9 @@ export const generateBody = (request: ChatRequest, prompt: string): { readonly [
     images: images.length === 0 ? undefined : images,
     keep_alive: request.keepAlive,
     logprobs: request.logprobs === undefined ? undefined : true,
-    top_logprobs: request.logprobs === 0 ? undefined : request.logprobs
+    top_logprobs: request.logprobs === 0 ? undefined : request.logprobs,
+    truncate: request.truncate,
+    shift: request.shift
   }
 }
 

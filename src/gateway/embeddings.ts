@@ -8,6 +8,7 @@ import * as Ask from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
 import type { House } from "./house.js"
+import * as Wire from "./ollama/wire.js"
 import { isServers, make, Refusal, refuse } from "./problem.js"
 import * as Rights from "./rights.js"
 import { type Candidate, named } from "./selection.js"
@@ -58,6 +59,18 @@ const openAINames: ReadonlySet<string> = new Set([
 ])
 const ollamaNames: ReadonlySet<string> = new Set(["model", "input", "truncate", "dimensions", "keep_alive", "options"])
 const legacyNames: ReadonlySet<string> = new Set(["model", "prompt", "keep_alive", "options"])
+
+/** The fields of Ollama's bodies; what Ollama does not know has no effect there. */
+const read = (
+  struct: Wire.Struct,
+  exchange: Exchange,
+  body: Fields.Fields,
+  names: ReadonlySet<string>
+): ReturnType<typeof common> => {
+  Wire.check(struct, body)
+  exchange.ignore(Object.keys(body).filter((name) => !names.has(name) && body[name] !== null))
+  return common(body)
+}
 
 const common = (body: Fields.Fields): Omit<Wanted, "input" | "truncate"> => ({
   model: Ask.model(body),
@@ -164,9 +177,12 @@ export const openAI = (house: House, exchange: Exchange, body: Fields.Fields): P
  * @category handlers
  */
 export const ollama = (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  Fields.only(body, ollamaNames)
+  const known = read("EmbedRequest", exchange, body, ollamaNames)
+  const { input: given } = body
+  const texts = Array.isArray(given) ? given : [given ?? ""]
+  if (!texts.every((one) => typeof one === "string")) Wire.refuse(400, "invalid input type", "invalid_type", "input")
   const began = performance.now()
-  const wanted = { ...common(body), input: input(body, true), truncate: Fields.flag(body, "truncate") }
+  const wanted = { ...known, input: input(body, true), truncate: Fields.flag(body, "truncate") }
   return answer(house, exchange, wanted, ({ embeddings, model }, tokens) => ({
     model,
     embeddings,
@@ -183,7 +199,7 @@ export const ollama = (house: House, exchange: Exchange, body: Fields.Fields): P
  * @category handlers
  */
 export const legacy = (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  Fields.only(body, legacyNames)
-  const wanted = { ...common(body), input: [Fields.needed(body, "prompt")], truncate: undefined }
+  const known = read("EmbeddingRequest", exchange, body, legacyNames)
+  const wanted = { ...known, input: [Fields.text(body, "prompt") ?? ""], truncate: undefined }
   return answer(house, exchange, wanted, ({ embeddings }) => ({ embedding: embeddings[0] ?? [] }))
 }

@@ -9,9 +9,12 @@ import type { Exchange, Surface } from "./exchange.js"
 import type * as Fields from "./fields.js"
 import type { House } from "./house.js"
 import * as Models from "./models.js"
+import * as OllamaAnswer from "./ollama/answer.js"
 import * as Changes from "./ollama/changes.js"
 import * as Lists from "./ollama/lists.js"
+import * as Render from "./ollama/render.js"
 import * as OllamaRequest from "./ollama/request.js"
+import * as Thinking from "./ollama/thinking.js"
 import * as Chat from "./openai/chat.js"
 import * as Completions from "./openai/completions.js"
 import * as OpenAIModels from "./openai/models.js"
@@ -108,12 +111,18 @@ const answered =
   }
 
 const ollamaAsk =
-  (decode: (body: Fields.Fields) => Ask, generates: boolean): Handler =>
+  (decode: (body: Fields.Fields) => OllamaRequest.OllamaAsk, generates: boolean): Handler =>
   (house, exchange, body) => {
     const ask = Sessions.joined(decode(body), exchange)
+    exchange.ignore(ask.ignored)
+    exchange.account.model = ask.model
     if (ask.request.messages.length === 0) return Changes.load(house, exchange, ask, generates)
+    if (ask.rendersOnly) return Render.only(house, exchange, ask, body, generates)
     const name = ask.model ?? Models.defaultModel(house)
-    return relay(house, exchange, ask, OllamaRequest.codec(name, generates))
+    const codec = OllamaAnswer.codec(name, generates, ask.request)
+    return ask.request.think === false
+      ? Thinking.without(house, exchange, ask).then((fitting) => relay(house, exchange, fitting, codec))
+      : relay(house, exchange, ask, codec)
   }
 
 /** Clients of Anthropic's look for the request's name in a header without `x-`. */
@@ -191,19 +200,22 @@ at(
   },
   { open: true }
 )
-at(
-  "GET",
-  "/",
-  (house, exchange) =>
-    exchange.json({
-      service: "aicortex",
-      version,
-      default_model: Models.defaultModel(house),
-      docs: "/docs",
-      endpoints: Object.fromEntries(OpenApi.summaries.map(([method, path, about]) => [`${method} ${path}`, about]))
-    }),
-  { open: true }
-)
+const welcome = (house: House, exchange: Exchange): void =>
+  exchange.json({
+    service: "aicortex",
+    version,
+    default_model: Models.defaultModel(house),
+    docs: "/docs",
+    endpoints: Object.fromEntries(OpenApi.summaries.map(([method, path, about]) => [`${method} ${path}`, about]))
+  })
+
+/** Clients of Ollama's ask whether it runs; browsers, and programs that ask for JSON, get to know more. */
+const root: Handler = (house, exchange) => {
+  exchange.headers["vary"] = exchange.headers["vary"] === undefined ? "accept" : `${exchange.headers["vary"]}, accept`
+  if (/\b(application\/json|text\/html)\b/i.test(exchange.request.headers.accept ?? "")) welcome(house, exchange)
+  else exchange.send(200, "text/plain; charset=utf-8", "Ollama is running")
+}
+at("GET", "/", root, { open: true })
 at("GET", "/config", async (house, exchange) => {
   const models = await Models.available(house)
   const { settings } = house

@@ -11,6 +11,7 @@ import { Account } from "./account.js"
 import * as Fields from "./fields.js"
 import * as Id from "./id.js"
 import type { Demand, Ticket, Used } from "./limits.js"
+import * as OllamaWire from "./ollama/wire.js"
 import * as Problem from "./problem.js"
 
 /**
@@ -35,6 +36,16 @@ const ignore = () => {}
 const refuseFor = (problem: Problem.Problem | undefined): void => {
   if (problem !== undefined) throw new Problem.Refusal(problem)
 }
+
+/** What Ollama says, in plain text, where it has no such endpoint or method. */
+const noRoute: { readonly [code: string]: string } = {
+  unknown_url: "404 page not found",
+  method_not_allowed: "405 method not allowed"
+}
+
+/** Names of fields come from clients. */
+const headerName = /[^\w.[\]-]/g
+const longestIgnored = 1_000
 
 type Headers = { [name: string]: string | number }
 
@@ -117,6 +128,15 @@ export class Exchange {
     return this.response.headersSent
   }
 
+  /** Names fields of the body that have no effect, in `X-Aicortex-Ignored`. */
+  ignore(names: ReadonlyArray<string>): void {
+    if (names.length === 0) return
+    const before = this.headers["x-aicortex-ignored"]
+    const all = new Set([...(before === undefined ? [] : String(before).split(", ")), ...names])
+    const text = [...all].map((name) => name.slice(0, 100).replace(headerName, "_")).join(", ")
+    this.headers["x-aicortex-ignored"] = text.slice(0, longestIgnored)
+  }
+
   private head(status: number, extra: Headers): void {
     this.status = status
     this.response.writeHead(status, Object.assign(this.headers, extra))
@@ -180,8 +200,14 @@ export class Exchange {
     let { status } = problem
     let body: object
     if (this.surface === "openai") body = Problem.openAI(named)
-    else if (this.surface === "ollama") body = Problem.ollama(named)
-    else {
+    else if (this.surface === "ollama") {
+      const text = noRoute[problem.code ?? ""]
+      if (text !== undefined) {
+        this.send(status, "text/plain", text, headers)
+        return
+      }
+      body = Problem.ollama(OllamaWire.inWords(named, this.route, this.account.model))
+    } else {
       body = Problem.anthropic(named)
       status = Problem.anthropicStatus(problem)
       headers["request-id"] = this.id
@@ -285,7 +311,7 @@ export class Exchange {
     }
     return this.body(max).then((bytes) => {
       const started = performance.now()
-      const fields = parse(bytes)
+      const fields = this.surface === "ollama" ? parseOllama(bytes, this.route) : parse(bytes)
       this.own += performance.now() - started
       return fields
     })
@@ -306,4 +332,20 @@ const parse = (bytes: Buffer): Fields.Fields => {
     wrong(`The body is not JSON: ${reason}`)
   }
   return Fields.isObject(value) ? value : wrong("The body must be a JSON object.")
+}
+
+/** Refuses in the words of Ollama's own reader. */
+const parseOllama = (bytes: Buffer, path: string): Fields.Fields => {
+  const wrong = (message: string): never => {
+    throw new Problem.Refusal(Problem.make(400, message, "invalid_json"))
+  }
+  if (bytes.length === 0) return wrong("missing request body")
+  const text = bytes.toString("utf8")
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    return wrong(OllamaWire.syntaxError(text, error instanceof Error ? error.message : ""))
+  }
+  return Fields.isObject(value) ? value : wrong(OllamaWire.notAnObject(path, value))
 }

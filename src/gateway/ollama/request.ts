@@ -1,21 +1,15 @@
 /**
- * What Ollama's `/api/chat` and `/api/generate` ask for, and how their answers are written.
+ * What Ollama's `/api/chat` and `/api/generate` ask for.
  *
  * @since 0.1.0
  */
-import type { FinishReason, Usage } from "../../ChatEvent.js"
-import type { ChatRequest, Format } from "../../ChatRequest.js"
 import * as Message from "../../Message.js"
 import * as Ask from "../ask.js"
-import type { Answered, Codec, Writer } from "../codec.js"
 import * as Fields from "../fields.js"
-import * as Problem from "../problem.js"
-
-const { refuse } = Problem
-
-// =============================================================================
-// request
-// =============================================================================
+import { refuse } from "../problem.js"
+import * as Context from "./context.js"
+import { isOption, sampling } from "./parameters.js"
+import * as Wire from "./wire.js"
 
 const common = [
   "model",
@@ -26,83 +20,35 @@ const common = [
   "think",
   "logprobs",
   "top_logprobs",
+  "truncate",
+  "shift",
+  "_debug_render_only",
   ...Ask.extraNames
 ]
-const chatNames: ReadonlySet<string> = new Set([...common, "messages", "tools", "truncate", "shift"])
+const chatNames: ReadonlySet<string> = new Set([...common, "messages", "tools", "tool_choice"])
 const generateNames: ReadonlySet<string> = new Set([
   ...common,
   "prompt",
   "suffix",
   "raw",
   "system",
-  "images",
-  "truncate",
-  "shift"
+  "template",
+  "context",
+  "images"
 ])
 
-const refused: Fields.Reasons = new Map([
-  ["_debug_render_only", "it belongs to one server"],
-  ["template", "every server has its own; with raw, the prompt is what the model gets"],
-  ["context", "it belongs to one server; use /api/chat"]
-])
-
-/** Ollama's options that have a name of their own here, so that servers with OpenAI's API understand them too. */
-const shared = {
-  temperature: [0, Number.POSITIVE_INFINITY],
-  top_p: [0, 1],
-  min_p: [0, 1],
-  frequency_penalty: [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY],
-  presence_penalty: [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY],
-  repeat_penalty: [0, Number.POSITIVE_INFINITY]
-} as const
-
-/** What `options` and the fields beside it ask for. */
-type Asked = Ask.Sampling & Pick<ChatRequest, "maxTokens" | "format" | "logprobs">
-
-const format = (body: Fields.Fields): Format => {
-  const { format: value } = body
-  if (value === undefined || value === null || value === "") return "text"
-  if (value === "json") return "json"
-  return Fields.isObject(value)
-    ? (Fields.json(body, "format") ?? "text")
-    : refuse("format", `must be "json" or a JSON Schema`)
-}
-
-const sampling = (body: Fields.Fields): Asked => {
-  const given = Fields.json(body, "options") ?? {}
-  const { seed, num_predict, stop, top_k, ...rest } = given
-  const read = (name: keyof typeof shared) => {
-    const [min, max] = shared[name]
-    return Fields.number(given, name, min, max, `options.${name}`)
-  }
-  const limit =
-    num_predict == null ? undefined : Fields.whole(given, "num_predict", -2, undefined, "options.num_predict")
-  const others = Object.fromEntries(Object.entries(rest).filter(([name]) => !(name in shared)))
-  return {
-    temperature: read("temperature"),
-    topP: read("top_p"),
-    minP: read("min_p"),
-    frequencyPenalty: read("frequency_penalty"),
-    presencePenalty: read("presence_penalty"),
-    repeatPenalty: read("repeat_penalty"),
-    topK: top_k == null ? undefined : Fields.whole(given, "top_k", 0, undefined, "options.top_k"),
-    seed: seed == null ? undefined : Fields.whole(given, "seed", Number.MIN_SAFE_INTEGER, undefined, "options.seed"),
-    stop: stop == null ? [] : Fields.strings(given, "stop", 64, "options.stop"),
-    // Less than 0 is without a limit, which is what no limit means here.
-    maxTokens: limit === undefined || limit <= 0 ? undefined : limit,
-    keepAlive: Ask.keepAlive(body),
-    think: Ask.think(body),
-    options: Object.keys(others).length === 0 ? undefined : others,
-    format: format(body),
-    logitBias: undefined,
-    logprobs: logprobs(body)
-  }
-}
-
-const logprobs = (body: Fields.Fields): ChatRequest["logprobs"] => {
-  const wanted = Fields.flag(body, "logprobs") ?? false
-  const top = Fields.whole(body, "top_logprobs", 0, 20)
-  return wanted ? (top ?? 0) : undefined
+/**
+ * What a body asks for.
+ *
+ * - `ignored`: the fields that have no effect
+ * - `rendersOnly`: only the prompt is asked for that a server would give its model
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface OllamaAsk extends Ask.Ask {
+  readonly ignored: ReadonlyArray<string>
+  readonly rendersOnly: boolean
 }
 
 const image = (value: unknown, at: string): Message.ImagePart =>
@@ -123,7 +69,7 @@ const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> => {
   return (Fields.list(body, "messages") ?? []).map((message, i): Message.Message => {
     const at = `messages[${i}]`
     if (!Fields.isObject(message)) return refuse(at, "must be an object")
-    const role = Fields.needed(message, "role", `${at}.role`)
+    const role = Fields.text(message, "role", `${at}.role`) ?? ""
     const content = Fields.text(message, "content", `${at}.content`) ?? ""
     const pictures = images(message, `${at}.images`)
     switch (role) {
@@ -162,10 +108,9 @@ const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> => {
         const [call] = k === -1 ? [] : names.splice(k, 1)
         return { role, content, toolCallId: id ?? call?.id ?? "", toolName: name ?? call?.name ?? "" }
       }
-      case "user":
-        return user(content, pictures)
+      // Ollama takes any role; what no server here has a word for is the user's.
       default:
-        return refuse(`${at}.role`, "must be one of system, user, assistant, tool")
+        return user(content, pictures)
     }
   })
 }
@@ -184,193 +129,103 @@ const tools = (body: Fields.Fields) =>
     }
   })
 
-const check = (body: Fields.Fields, names: ReadonlySet<string>): void => {
-  for (const name in body) {
-    if (names.has(name)) continue
-    const reason = refused.get(name)
-    if (reason === undefined) refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
-    else if (body[name]) Fields.unsupported(name, reason)
-  }
-  if (Fields.flag(body, "truncate") === false) refuse("truncate", "cannot be turned off over a fleet")
-  Fields.flag(body, "shift")
+/** What Ollama does not know has no effect there, and clients count on that. */
+const unknown = (body: Fields.Fields, names: ReadonlySet<string>): Array<string> => {
+  const found: Array<string> = []
+  for (const name in body) if (!names.has(name) && !isOption(name) && body[name] !== null) found.push(name)
+  return found
 }
 
-const stream = (body: Fields.Fields) => Fields.flag(body, "stream") ?? true
+const shared = (body: Fields.Fields) => ({
+  model: Ask.model(body),
+  stream: Fields.flag(body, "stream") ?? true,
+  n: 1,
+  oneTool: false,
+  ...Ask.extras(body),
+  rendersOnly: body["_debug_render_only"] === true
+})
+
+/** What Ollama does where a text is too long; other servers refuse what they cannot hold. */
+const bounds = (body: Fields.Fields) => {
+  const truncate = Fields.flag(body, "truncate")
+  const shift = Fields.flag(body, "shift")
+  return { ...(truncate === undefined ? {} : { truncate }), ...(shift === undefined ? {} : { shift }) }
+}
+
+/** Ollama has no such field, and no way to make a model call a tool. */
+const toolChoice = (body: Fields.Fields, ignored: Array<string>): "auto" | "none" | undefined => {
+  const { tool_choice: choice } = body
+  if (choice === "none" || choice === "auto") return choice
+  if (choice !== undefined && choice !== null) ignored.push("tool_choice")
+  return undefined
+}
 
 /**
  * @since 0.1.0
  * @category decoding
  */
-export const chat = (body: Fields.Fields): Ask.Ask => {
-  check(body, chatNames)
-  const model = Ask.model(body)
-  const asked = sampling(body)
-  return {
-    model,
-    stream: stream(body),
-    n: 1,
-    oneTool: false,
-    ...Ask.extras(body),
-    request: Ask.request(model, messages(body), asked, { ...asked, tools: tools(body) })
-  }
+export const chat = (body: Fields.Fields): OllamaAsk => {
+  Wire.check("ChatRequest", body)
+  const ignored = unknown(body, chatNames)
+  const asked = sampling(body, ignored)
+  const request = Ask.request(Ask.model(body), messages(body), asked, {
+    ...asked,
+    tools: tools(body),
+    toolChoice: toolChoice(body, ignored)
+  })
+  return { ...shared(body), ignored, request: { ...request, ...bounds(body) } }
 }
 
 /** A text that is completed stands alone. Ollama itself would leave out in silence what goes with a template only. */
 const checkAlone = (body: Fields.Fields, name: "raw" | "suffix"): void => {
-  const others = ["system", "images", "format", "think", ...(name === "raw" ? ["suffix"] : [])]
+  const others = ["system", "images", "format", "think", ...(name === "raw" ? ["suffix"] : ["context"])]
   for (const other of others) {
     const value = body[other]
     if (value === undefined || value === null || value === "" || value === false) continue
     if (Array.isArray(value) && value.length === 0) continue
+    if (name === "raw" && other === "system") {
+      Wire.refuse(400, "raw mode does not support template, system, or context", "unsupported_parameter", other)
+    }
     refuse(other, `cannot be used with ${name}: the model gets the text alone, without a chat template`)
   }
+}
+
+/** A system prompt that the conversation has already is not said again. */
+const conversation = (
+  before: ReadonlyArray<Message.Message>,
+  system: string,
+  said: ReadonlyArray<Message.Message>
+): ReadonlyArray<Message.Message> => {
+  if (said.length === 0) return []
+  const known = before.some(({ content, role }) => role === "system" && content === system)
+  return [...before, ...(system === "" || known ? [] : [Message.system(system)]), ...said]
 }
 
 /**
  * @since 0.1.0
  * @category decoding
  */
-export const generate = (body: Fields.Fields): Ask.Ask => {
-  check(body, generateNames)
+export const generate = (body: Fields.Fields): OllamaAsk => {
+  Wire.check("GenerateRequest", body)
+  const ignored = unknown(body, generateNames)
   const raw = Fields.flag(body, "raw") === true || undefined
   const suffix = Fields.text(body, "suffix") || undefined
+  const numbers = (body["context"] ?? []) as ReadonlyArray<number>
+  if (raw && (body["template"] || numbers.length > 0)) {
+    Wire.refuse(400, "raw mode does not support template, system, or context", "unsupported_parameter", "template")
+  }
+  if (body["template"]) {
+    Fields.unsupported("template", "every server has its own; with raw, the prompt is what the model gets")
+  }
   if (raw || suffix !== undefined) checkAlone(body, raw ? "raw" : "suffix")
   const prompt = Fields.text(body, "prompt") ?? ""
-  const system = Fields.text(body, "system")
   const pictures = images(body, "images")
   const said = prompt === "" && pictures.length === 0 ? [] : [user(prompt, pictures)]
-  const model = Ask.model(body)
-  const all = system === undefined || system === "" || said.length === 0 ? said : [Message.system(system), ...said]
-  const asked = sampling(body)
+  const all = conversation(Context.decode(numbers), Fields.text(body, "system") ?? "", said)
+  const asked = sampling(body, ignored)
   return {
-    model,
-    stream: stream(body),
-    n: 1,
-    oneTool: false,
-    ...Ask.extras(body),
-    request: Ask.request(model, all, asked, { ...asked, raw, suffix })
+    ...shared(body),
+    ignored,
+    request: { ...Ask.request(Ask.model(body), all, asked, { ...asked, raw, suffix }), ...bounds(body) }
   }
 }
-
-// =============================================================================
-// response
-// =============================================================================
-
-/** Times are in nanoseconds; only ours are known for every server. */
-const counts = (began: number, firstPiece: number | undefined, { completionTokens, promptTokens }: Usage): object => {
-  const now = performance.now()
-  const nano = (milliseconds: number) => Math.max(1, Math.round(milliseconds * 1e6))
-  const first = firstPiece ?? now
-  return {
-    total_duration: nano(now - began),
-    load_duration: 1,
-    prompt_eval_count: promptTokens ?? 0,
-    prompt_eval_duration: nano(first - began),
-    eval_count: completionTokens ?? 0,
-    eval_duration: nano(now - first)
-  }
-}
-
-const doneReason = (reason: FinishReason): string => (reason === "length" ? "length" : "stop")
-
-const call = ({ arguments: args, id, name }: Message.ToolCall, index: number): object => ({
-  id,
-  function: { index, name, arguments: args }
-})
-
-class LineWriter implements Writer {
-  private readonly head: string
-  private first: number | undefined
-
-  constructor(
-    model: string,
-    private readonly generates: boolean,
-    private readonly began: number
-  ) {
-    this.head = `{"model":${JSON.stringify(model)},"created_at":"`
-  }
-
-  /** The fields of a line, after the model and the time. */
-  private line(rest: string): string {
-    this.first ??= performance.now()
-    return `${this.head}${new Date().toISOString()}",${rest}\n`
-  }
-  begin(): string {
-    return ""
-  }
-  text(_: number, content: string, logprobs?: ReadonlyArray<unknown>): string {
-    const words = JSON.stringify(content)
-    const likely = logprobs === undefined ? "" : `,"logprobs":${JSON.stringify(logprobs)}`
-    return this.line(
-      this.generates
-        ? `"response":${words},"done":false${likely}}`
-        : `"message":{"role":"assistant","content":${words}},"done":false${likely}}`
-    )
-  }
-  thinking(_: number, content: string): string {
-    const words = JSON.stringify(content)
-    return this.line(
-      this.generates
-        ? `"response":"","thinking":${words},"done":false}`
-        : `"message":{"role":"assistant","content":"","thinking":${words}},"done":false}`
-    )
-  }
-  toolCall(_: number, index: number, made: Message.ToolCall): string {
-    const calls = JSON.stringify([call(made, index)])
-    return this.line(`"message":{"role":"assistant","content":"","tool_calls":${calls}},"done":false}`)
-  }
-  end(_: number, reason: FinishReason, usage: Usage): string {
-    const words = this.generates ? `"response":""` : `"message":{"role":"assistant","content":""}`
-    const rest = JSON.stringify({ done_reason: doneReason(reason), ...counts(this.began, this.first, usage) })
-    return this.line(`${words},"done":true,${rest.slice(1)}`)
-  }
-  finish(): string {
-    return ""
-  }
-}
-
-/**
- * @since 0.1.0
- * @category encoding
- */
-export const codec = (model: string, generates: boolean): Codec => {
-  const began = performance.now()
-  const beat = {
-    model,
-    created_at: new Date().toISOString(),
-    ...(generates ? { response: "" } : { message: { role: "assistant", content: "" } }),
-    done: false
-  }
-  return {
-    contentType: "application/x-ndjson",
-    whole: (name, [result]) => (result === undefined ? {} : whole(name, result, generates, began)),
-    writer: (name) => new LineWriter(name, generates, began),
-    failure: (problem) => `${JSON.stringify(Problem.ollama(problem))}\n`,
-    // Lines cannot hold a comment: a piece without words is one that every client takes.
-    heartbeat: `${JSON.stringify(beat)}\n`
-  }
-}
-
-const whole = (
-  model: string,
-  { finishReason, firstTokenTime, logprobs, text, thinking, toolCalls, usage }: Answered,
-  generates: boolean,
-  began: number
-): object => ({
-  model,
-  created_at: new Date().toISOString(),
-  ...(generates
-    ? { response: text, ...(thinking === "" ? {} : { thinking }) }
-    : {
-        message: {
-          role: "assistant",
-          content: text,
-          ...(thinking === "" ? {} : { thinking }),
-          ...(toolCalls.length === 0 ? {} : { tool_calls: toolCalls.map(call) })
-        }
-      }),
-  done: true,
-  done_reason: doneReason(finishReason),
-  ...(logprobs === undefined ? {} : { logprobs }),
-  ...counts(began, firstTokenTime === undefined ? undefined : began + firstTokenTime, usage)
-})

@@ -18,6 +18,12 @@ const object = { type: "object" }
 const list = (items: object) => ({ type: "array", items })
 const either = (...anyOf: ReadonlyArray<object>) => ({ anyOf })
 const described = (schema: object, description: string) => ({ ...schema, description })
+/** What else it holds is left out, and named in `X-Aicortex-Ignored`. */
+const open = (required: ReadonlyArray<string>, properties: { readonly [name: string]: object }) => ({
+  type: "object",
+  required,
+  properties
+})
 const closed = (required: ReadonlyArray<string>, properties: { readonly [name: string]: object }) => ({
   type: "object",
   required,
@@ -156,8 +162,12 @@ const ollama = {
   think: either(flag, { enum: ["low", "medium", "high", "max"] }),
   logprobs: flag,
   top_logprobs: whole(0, 20),
-  truncate: described({ const: true }, "Cannot be turned off over a fleet."),
-  shift: noEffect(flag),
+  truncate: described(
+    { ...flag, default: true },
+    "Whether Ollama leaves out old messages where the prompt is too long."
+  ),
+  shift: described({ ...flag, default: true }, "Whether Ollama forgets the beginning where the answer is too long."),
+  _debug_render_only: described(flag, "Only the prompt that an Ollama server would give its model."),
   ...ours
 }
 const named = { model: text, name: described(text, "The older name of model.") }
@@ -246,20 +256,25 @@ export const bodies: { readonly [path: string]: object } = {
     keep_alive,
     options
   }),
-  "/api/chat": closed([], {
+  "/api/chat": open([], {
     messages: described(list(object), "None loads the model."),
     tools: list(object),
+    tool_choice: described({ enum: ["auto", "none"] }, "Anything else is left out, and named."),
     ...ollama
   }),
-  "/api/generate": closed([], {
+  "/api/generate": open([], {
     prompt: described(text, "None loads the model."),
     suffix: described(text, "What follows the gap that is to be filled. Not together with raw."),
     raw: described({ ...flag, default: false }, "The prompt goes to the model as it is, without a chat template."),
     system: text,
+    context: described(
+      list(whole()),
+      "The context of an earlier answer of this gateway, which the prompt goes on with."
+    ),
     images: described(list(text), "In base64."),
     ...ollama
   }),
-  "/api/embed": closed(["model"], {
+  "/api/embed": open(["model"], {
     model: text,
     input: either(text, list(text)),
     truncate: flag,
@@ -267,7 +282,7 @@ export const bodies: { readonly [path: string]: object } = {
     keep_alive,
     options
   }),
-  "/api/embeddings": closed(["model", "prompt"], { model: text, prompt: text, keep_alive, options }),
+  "/api/embeddings": open(["model"], { model: text, prompt: text, keep_alive, options }),
   "/api/show": { type: "object", properties: { ...named, verbose: flag } },
   "/api/pull": { type: "object", properties: { ...named, server, insecure: flag, stream: { ...flag, default: true } } },
   "/api/copy": {
