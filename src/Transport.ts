@@ -32,13 +32,17 @@ export interface TraceContext {
 }
 
 /**
- * Why an exchange failed; `code` is the system's or the HTTP client's name for it, where it has one.
+ * Why an exchange failed; `malformed` is a body that is not compressed as its head says, or in a way that is not read.
+ * `code` is the system's or the HTTP client's name for it, where it has one.
  *
  * @since 0.1.0
  * @category models
  */
 export interface TransportFailure {
-  readonly reason: Extract<FailureReason, "refused" | "dns" | "reset" | "tls" | "network" | "connect-timeout">
+  readonly reason: Extract<
+    FailureReason,
+    "refused" | "dns" | "reset" | "tls" | "network" | "connect-timeout" | "malformed"
+  >
   readonly message: string
   readonly code?: string | undefined
 }

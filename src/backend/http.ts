@@ -321,7 +321,7 @@ class HttpAttempt implements TransportHandler, Exchange {
       return
     }
     this.sink.fail(
-      this.status === 0
+      this.status === 0 || failure.reason === "malformed"
         ? failure
         : { reason: "cut", message: `the connection broke in the middle of the answer: ${failure.message}` }
     )

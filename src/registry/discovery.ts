@@ -141,6 +141,8 @@ const transportReason = (error: HttpClientError.HttpClientError): string => {
   for (let depth = 0; depth < 5 && isRecord(cause); depth++) {
     const code = cause["code"]
     if (typeof code === "string") return codes[code] ?? `could not be asked (${code})`
+    // Its words complete "the server …".
+    if (cause["reason"] === "malformed") return String(cause["message"])
     cause = cause["cause"]
   }
   return "could not be asked (the connection failed)"

@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import type { Dispatcher } from "undici"
 import { type Exchange, Transport, type TransportFailure, type TransportHandler } from "../Transport.js"
 import * as Connections from "./connections.js"
+import * as ContentEncoding from "./contentEncoding.js"
 
 const aborted = new Error("aborted by the caller")
 /** A microtask of Node's own costs more: it carries an asynchronous context. */
@@ -75,11 +76,16 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.Passe
   /** What this read of the socket has brought so far. */
   private first: Uint8Array | undefined
   private more: Array<Uint8Array> | undefined
+  /** Who is told of the body: the handler, or what decompresses for it. */
+  private body: Pick<TransportHandler, "data" | "end" | "error">
+  private decoding: ContentEncoding.Decoding | undefined
 
   constructor(
     private readonly handler: TransportHandler,
     private readonly dispatch: (handler: Handler, fresh: boolean) => void
-  ) {}
+  ) {
+    this.body = handler
+  }
 
   begin(): void {
     try {
@@ -109,7 +115,30 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.Passe
     headers: { readonly [name: string]: string | Array<string> | undefined }
   ): void {
     if (!this.open || status < 200) return
+    const layers = ContentEncoding.layersOf(headers)
+    if (layers.length > 0 && !this.decode(layers)) return
     this.handler.head(status, headers)
+  }
+  /** Whether it can be read. */
+  private decode(layers: ReadonlyArray<string>): boolean {
+    const failure = ContentEncoding.unreadable(layers)
+    if (failure !== undefined) {
+      this.abort()
+      this.handler.error(failure)
+      return false
+    }
+    const { controller } = this
+    const source: Exchange = {
+      abort: () => {
+        this.open = false
+        controller?.abort(aborted)
+      },
+      pause: () => controller?.pause(),
+      resume: () => controller?.resume()
+    }
+    this.decoding = new ContentEncoding.Decoding(layers, this.handler, source)
+    this.body = this.decoding
+    return true
   }
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
     if (!this.open) return
@@ -127,7 +156,7 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.Passe
     this.more = undefined
     if (!this.open) return
     try {
-      this.handler.data(more === undefined ? first : Buffer.concat(more))
+      this.body.data(more === undefined ? first : Buffer.concat(more))
     } catch (error) {
       // Nobody would catch it in a microtask: it ends this exchange, and nothing else.
       this.fail(error)
@@ -138,7 +167,7 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.Passe
     this.deliver()
     if (!this.open) return
     this.open = false
-    this.handler.end()
+    this.body.end()
   }
   onResponseError(_controller: Dispatcher.DispatchController, error: unknown): void {
     this.deliver()
@@ -164,18 +193,22 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.Passe
   private fail(error: unknown): void {
     if (!this.open) return
     this.open = false
-    this.handler.error(failureOf(error))
+    this.body.error(failureOf(error))
   }
   abort(): void {
+    // What has been decompressed may be on its way when the response is over.
+    this.decoding?.abort()
     if (!this.open) return
     this.open = false
     this.controller?.abort(aborted)
   }
   pause(): void {
-    if (this.open) this.controller?.pause()
+    if (this.decoding !== undefined) this.decoding.pause()
+    else if (this.open) this.controller?.pause()
   }
   resume(): void {
-    if (this.open) this.controller?.resume()
+    if (this.decoding !== undefined) this.decoding.resume()
+    else if (this.open) this.controller?.resume()
   }
 }
 
@@ -209,7 +242,7 @@ export const make = Effect.gen(function* () {
           origin,
           path,
           method: request.method,
-          headers: request.headers,
+          headers: { "accept-encoding": "identity", ...request.headers },
           body: request.body ?? null,
           passenger
         }
