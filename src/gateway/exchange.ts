@@ -13,6 +13,7 @@ import * as Id from "./id.js"
 import type { Demand, Ticket, Used } from "./limits.js"
 import * as OllamaWire from "./ollama/wire.js"
 import * as Problem from "./problem.js"
+import { type Part, SharedPool } from "./sharedPool.js"
 
 /**
  * Which API's errors are told.
@@ -49,9 +50,14 @@ const longestIgnored = 1_000
 
 type Headers = { [name: string]: string | number }
 
-/** Bodies that are being read, all together, in bytes: many long ones at once must not fill the memory. */
-let buffered = 0
-const maxBuffered = 512 * 1024 * 1024
+/** Bodies that are being read, of all clients: many long ones at once must not fill the memory. */
+const bodies = new SharedPool(512 * 1024 * 1024)
+
+/** Answers that clients have not read yet. */
+const unsent = new SharedPool(256 * 1024 * 1024)
+
+/** So much of an answer may wait for its client, in bytes, while the server goes on: most answers are shorter. */
+const maxUnsent = 1024 * 1024
 
 /**
  * @since 0.1.0
@@ -83,6 +89,8 @@ export class Exchange {
   context: TraceContext | undefined
   private leavers: Array<() => void> | undefined
   private drainers: Array<() => void> | undefined
+  private waiting: Part | undefined
+  private stoppedSending: (() => void) | undefined
 
   constructor(
     readonly request: IncomingMessage,
@@ -96,8 +104,14 @@ export class Exchange {
       this.left = !response.writableFinished
       if (this.left && this.leavers !== undefined) for (const leave of this.leavers) leave()
       this.leavers = undefined
+      if (this.waiting !== undefined) unsent.release(this.waiting)
       this.wake()
       closed(this)
+    })
+    // The connection stands still: nothing of the body arrives, or nothing of the answer is read.
+    response.on("timeout", () => {
+      if (this.stoppedSending !== undefined) this.stoppedSending()
+      else if (response.writableLength > 0) this.cutOff("client_not_reading")
     })
     // A response that cannot be sent is closed, and that is where it is noticed.
     response.on("error", ignore)
@@ -151,9 +165,32 @@ export class Exchange {
     })
   }
 
-  /** `false` where the reader is slow: then nothing more is to be written before `drained`. */
+  /** Whose share of what all clients share it uses: its key's, or its address's where there are no keys. */
+  get owner(): string {
+    return this.caller ?? this.request.socket.remoteAddress ?? ""
+  }
+
+  private cutOff(code: string): void {
+    this.account.error = code
+    this.response.destroy()
+  }
+
+  /** `false` where the client is so slow that nothing more is to be written before `drained`. */
   write(text: string): boolean {
-    return this.left || this.response.write(text)
+    if (this.left || this.response.write(text)) return true
+    const { writableLength } = this.response
+    this.hold(writableLength)
+    return writableLength <= maxUnsent
+  }
+  /** What was written but not read yet counts for the client, until all of it is read. */
+  private hold(bytes: number): void {
+    if (this.left) return
+    if (this.waiting === undefined) {
+      this.waiting = { owner: this.owner, bytes: 0, evict: () => this.cutOff("client_too_slow") }
+    }
+    const { waiting } = this
+    if (waiting.bytes === 0) this.response.once("drain", () => unsent.release(waiting))
+    unsent.resize(waiting, bytes)
   }
   /** Also settles when the client leaves. */
   drained(): Promise<void> {
@@ -180,8 +217,10 @@ export class Exchange {
 
   send(status: number, contentType: string, text: string, extra: Headers = {}): void {
     if (this.left || this.response.headersSent) return
-    this.head(status, { "content-type": contentType, "content-length": Buffer.byteLength(text), ...extra })
+    const length = Buffer.byteLength(text)
+    this.head(status, { "content-type": contentType, "content-length": length, ...extra })
     this.response.end(this.request.method === "HEAD" ? undefined : text)
+    if (this.response.writableNeedDrain) this.hold(length)
   }
   json(value: unknown, status = 200, extra: Headers = {}): void {
     this.send(status, "application/json; charset=utf-8", JSON.stringify(value), extra)
@@ -212,7 +251,7 @@ export class Exchange {
       status = Problem.anthropicStatus(problem)
       headers["request-id"] = this.id
     }
-    if (this.request.complete || this.isSmall()) {
+    if (this.request.complete || (this.isSmall() && problem.status !== 408)) {
       this.json(body, status, headers)
       return
     }
@@ -256,11 +295,11 @@ export class Exchange {
         return
       }
       const parts: Array<Buffer> = []
-      let bytes = 0
       let over = false
       const settle = () => {
         over = true
-        buffered -= bytes
+        this.stoppedSending = undefined
+        bodies.release(part)
       }
       const refuse = (refusal: Problem.Refusal) => {
         if (over) return
@@ -268,27 +307,35 @@ export class Exchange {
         parts.length = 0
         reject(refusal)
       }
-      request.on("data", (part: Buffer) => {
-        if (over) return
-        bytes += part.length
-        buffered += part.length
-        if (bytes > max) refuse(tooLong())
-        else if (buffered > maxBuffered) {
+      const part: Part = {
+        owner: this.owner,
+        bytes: 0,
+        evict: () =>
           refuse(
             new Problem.Refusal(
               Problem.make(503, "The gateway is reading too much at once.", "overloaded", null, 1_000)
             )
           )
-        } else parts.push(part)
+      }
+      this.stoppedSending = () =>
+        refuse(new Problem.Refusal(Problem.make(408, "The body of the request stopped arriving.", "request_timeout")))
+      request.on("data", (data: Buffer) => {
+        if (over) return
+        const bytes = part.bytes + data.length
+        if (bytes > max) {
+          refuse(tooLong())
+          return
+        }
+        parts.push(data)
+        bodies.resize(part, bytes)
       })
       request.on("end", () => {
         if (over) return
+        const { bytes } = part
         settle()
         resolve(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts, bytes))
       })
-      const broken = () => {
-        if (!over) refuse(new Problem.Refusal(Problem.make(400, "The body ended before it was complete.")))
-      }
+      const broken = () => refuse(new Problem.Refusal(Problem.make(400, "The body ended before it was complete.")))
       request.on("error", broken)
       request.on("close", broken)
     })

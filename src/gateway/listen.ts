@@ -13,8 +13,12 @@ import { make, openAI } from "./problem.js"
 const headersTimeout = 20_000
 const requestTimeout = 120_000
 
+/** For how long a client may send nothing of a body, or read nothing of an answer, in milliseconds. */
+const idleTimeout = 30_000
+
 /**
- * How long a client may take; tests take less.
+ * How long a client may take, in milliseconds: for its headers (default 20,000), for its whole request (120,000), and
+ * without sending anything of it or reading anything of its answer (30,000).
  *
  * @since 0.1.0
  * @category models
@@ -22,6 +26,7 @@ const requestTimeout = 120_000
 export interface Patience {
   readonly headersTimeout?: number | undefined
   readonly requestTimeout?: number | undefined
+  readonly idleTimeout?: number | undefined
 }
 
 const refusals: { readonly [code: string]: ReturnType<typeof make> } = {
@@ -52,12 +57,46 @@ const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
 }
 
 /**
+ * Closes the newest connection of the address that has most of them whenever there are more than `max`: an address that
+ * has fewer than an equal share loses none to another.
+ */
+const bound = (server: Server, max: () => number): void => {
+  const addresses = new Map<string, Set<Socket>>()
+  let count = 0
+  server.on("connection", (socket: Socket) => {
+    const address = socket.remoteAddress ?? ""
+    let sockets = addresses.get(address)
+    if (sockets === undefined) {
+      sockets = new Set()
+      addresses.set(address, sockets)
+    }
+    const own = sockets
+    own.add(socket)
+    count++
+    socket.once("close", () => {
+      own.delete(socket)
+      count--
+      if (own.size === 0 && addresses.get(address) === own) addresses.delete(address)
+    })
+    if (count <= max()) return
+    let most = own
+    for (const other of addresses.values()) if (other.size > most.size) most = other
+    let newest = socket
+    for (const one of most) newest = one
+    newest.destroy()
+  })
+}
+
+/**
+ * `maxBody` and `maxConnections` are asked for at each request and each connection, because settings change.
+ *
  * @since 0.1.0
  * @category constructors
  */
 export const create = (
   handle: (request: IncomingMessage, response: ServerResponse) => void,
   maxBody: () => number,
+  maxConnections: () => number,
   patience: Patience = {}
 ): Server => {
   const headers = patience.headersTimeout ?? headersTimeout
@@ -73,6 +112,8 @@ export const create = (
     },
     handle
   )
+  server.timeout = patience.idleTimeout ?? idleTimeout
+  bound(server, maxConnections)
   server.on("clientError", onClientError)
   // Who asks first whether a long body is welcome is told before it is sent.
   server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {

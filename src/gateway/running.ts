@@ -167,8 +167,13 @@ export const make = Effect.fnUntraced(function* (
     ).pipe(Effect.flatMap((before) => (before.guests === 0 ? close(before) : Effect.void)))
   ).pipe(permit.withPermits(1))
 
-  const { drain, host, port } = current.house.settings
-  const server = Listen.create(handle, () => current.house.settings.maxBody, options.patience)
+  const { drain, host, port, timeout } = current.house.settings
+  const server = Listen.create(
+    handle,
+    () => current.house.settings.maxBody,
+    () => current.house.settings.maxConnections,
+    { idleTimeout: timeout, ...options.patience }
+  )
 
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {

@@ -59,6 +59,7 @@ export const File = Schema.Struct({
   cors: Schema.optional(Schema.Array(Schema.NonEmptyString)),
   hosts: Schema.optional(Schema.Array(Schema.NonEmptyString)),
   maxBody: Schema.optional(whole(1)),
+  maxConnections: Schema.optional(whole(1)),
   maxContext: Schema.optional(whole(1)),
   maxKeepAlive: Schema.optional(seconds),
   aliases: Schema.optional(
@@ -124,6 +125,8 @@ export interface Key {
  * - `hosts`: names by which the gateway may be called where there is no key, besides addresses, names without a dot and
  *   this machine's own; default: none
  * - `maxBody`: the longest request body, in bytes; default 32 MiB
+ * - `maxConnections`: how many connections clients may have open in each process; beyond it the address that has most loses
+ *   its newest; default 4,096
  * - `maxContext`: the longest context (`num_ctx`) that a key without `admin` may ask for, in tokens; default 32,768
  * - `maxKeepAlive`: for how long such a key may have a model kept in memory (`keep_alive`), in milliseconds; default an hour
  * - `aliases`: names for models, or for chains of models: the next is asked where one fails before its first token. A
@@ -135,7 +138,8 @@ export interface Key {
  * - `log`: whether a line is written to standard error for each request, and how: `off`, `text` or `json`; default `off`
  * - `heartbeat`: after how many milliseconds of silence a stream shows that it lives, 0 for never; default 10,000
  * - `drain`: how long requests under way may still take when the gateway stops, in milliseconds; default 30,000
- * - `timeout`, `firstTokenTimeout`, `loadTimeout`, `deadline`: as in `ChatRequest.Options`, for every request
+ * - `timeout`, `firstTokenTimeout`, `loadTimeout`, `deadline`: as in `ChatRequest.Options`, for every request. A client
+ *   that sends nothing of its body, or reads nothing of its answer, for as long as `timeout` (default 30,000) is cut off
  * - `insecure`: listen beyond this machine although there is no key; default `false`
  *
  * @since 0.1.0
@@ -149,6 +153,7 @@ export interface Options {
   readonly cors?: ReadonlyArray<string> | undefined
   readonly hosts?: ReadonlyArray<string> | undefined
   readonly maxBody?: number | undefined
+  readonly maxConnections?: number | undefined
   readonly maxContext?: number | undefined
   readonly maxKeepAlive?: number | undefined
   readonly aliases?: { readonly [name: string]: string | ReadonlyArray<string> } | undefined
@@ -194,6 +199,7 @@ export interface Settings {
   readonly cors: ReadonlyArray<string>
   readonly hosts: ReadonlyArray<string>
   readonly maxBody: number
+  readonly maxConnections: number
   readonly maxContext: number
   readonly maxKeepAlive: number
   readonly aliases: ReadonlyMap<string, ReadonlyArray<string>>
@@ -219,6 +225,7 @@ export const defaults = {
   host: "127.0.0.1",
   port: 8000,
   maxBody: 32 * 1024 * 1024,
+  maxConnections: 4_096,
   maxContext: 32_768,
   maxKeepAlive: 3_600_000,
   routing: "random",
@@ -322,6 +329,10 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
   if (!Number.isSafeInteger(maxBody) || maxBody < 1) return bad("maxBody", "must be a number of bytes from 1")
   const maxContext = pick("maxContext") ?? defaults.maxContext
   if (!Number.isSafeInteger(maxContext) || maxContext < 1) return bad("maxContext", "must be a number of tokens from 1")
+  const maxConnections = pick("maxConnections") ?? defaults.maxConnections
+  if (!Number.isSafeInteger(maxConnections) || maxConnections < 1) {
+    return bad("maxConnections", "must be a whole number from 1")
+  }
   const hosts = (pick("hosts") ?? []).map((name) => name.trim().toLowerCase())
   if (hosts.some((name) => !/^[\w.-]+$/.test(name)))
     return bad("hosts", "must be names without a port, such as llm.lan")
@@ -403,6 +414,7 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
     cors,
     hosts,
     maxBody,
+    maxConnections,
     maxContext,
     maxKeepAlive: pick("maxKeepAlive") ?? defaults.maxKeepAlive,
     aliases,

@@ -1,0 +1,74 @@
+/**
+ * Memory that all clients share: bodies that are being read, and answers that are not yet sent.
+ *
+ * When it is full, the client that holds most loses its largest part: so nobody who holds less than an equal share loses
+ * anything to another.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * A part of the pool. `owner` is an API key, or an address where there are no keys; `evict` is called at most once, when
+ * the part has to go.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Part {
+  readonly owner: string
+  readonly evict: () => void
+  bytes: number
+}
+
+interface Holding {
+  readonly parts: Set<Part>
+  bytes: number
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export class SharedPool {
+  private total = 0
+  private readonly owners = new Map<string, Holding>()
+
+  /** `max` is in bytes. */
+  constructor(private readonly max: number) {}
+
+  /** A part takes so many bytes from now on. Parts are evicted where that is too much, perhaps this one. */
+  resize(part: Part, bytes: number): void {
+    let holding = this.owners.get(part.owner)
+    if (holding === undefined) {
+      if (bytes === 0) return
+      holding = { parts: new Set(), bytes: 0 }
+      this.owners.set(part.owner, holding)
+    }
+    holding.parts.add(part)
+    holding.bytes += bytes - part.bytes
+    this.total += bytes - part.bytes
+    part.bytes = bytes
+    while (this.total > this.max) this.evict()
+  }
+
+  /** A part is no longer needed. */
+  release(part: Part): void {
+    const holding = this.owners.get(part.owner)
+    if (holding === undefined || !holding.parts.delete(part)) return
+    holding.bytes -= part.bytes
+    this.total -= part.bytes
+    part.bytes = 0
+    if (holding.parts.size === 0) this.owners.delete(part.owner)
+  }
+
+  private evict(): void {
+    let most: Holding | undefined
+    for (const holding of this.owners.values()) if (most === undefined || holding.bytes > most.bytes) most = holding
+    let largest: Part | undefined
+    // Of those that are alike, the newest.
+    for (const part of most?.parts ?? []) if (largest === undefined || part.bytes >= largest.bytes) largest = part
+    if (largest === undefined) return
+    this.release(largest)
+    largest.evict()
+  }
+}
