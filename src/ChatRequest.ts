@@ -7,6 +7,7 @@
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import type { InvalidRequest } from "./Errors.js"
+import * as ExtraFields from "./internal/extra.js"
 import {
   decoder,
   invalid,
@@ -104,6 +105,31 @@ export type OnInterrupt = "resume" | "restart" | "fail"
  */
 export type Format = "text" | "json" | JsonObject
 
+/**
+ * Parameters that only some servers have, under their own names: samplers of llama.cpp (`typical_p`, `xtc_probability`,
+ * `dry_multiplier`, …), decoding of vLLM and SGLang (`min_tokens`, `stop_token_ids`, `guided_regex`, …), and switches of
+ * chat templates (`chat_template_kwargs`). Servers that speak the OpenAI API are sent them as they are, any others too;
+ * OpenAI's own are not. Ollama is sent those that it has among its options.
+ *
+ * A server that lacks one is asked without it, where that only tunes the answer; it is not asked at all where the answer
+ * would be another one: `grammar`, `guided_regex`, `guided_grammar`, `guided_choice`, `structured_outputs`, `regex`,
+ * `ebnf`, `allowed_token_ids`, `chat_template`, and whatever is not listed here.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const Extra = Schema.extend(Schema.partial(Schema.Struct(ExtraFields.fields)), JsonObjectSchema).pipe(
+  Schema.filter((extra) => {
+    const own = Object.keys(extra).find((name) => ExtraFields.isReserved(name))
+    return own === undefined ? undefined : `must not hold ${own}: that is set by the options of the call`
+  })
+)
+/**
+ * @since 0.2.0
+ * @category models
+ */
+export type Extra = typeof Extra.Type
+
 // =============================================================================
 // options
 // =============================================================================
@@ -176,6 +202,8 @@ export const Options = Schema.Struct({
       )
     )
   ),
+  /** Parameters that only some servers have: see `Extra`. */
+  extra: optional(Extra),
   /** Default `random`. */
   routing: optional(Routing),
   /**
@@ -280,6 +308,7 @@ export interface ChatRequest {
   readonly keepAlive: number | string | undefined
   readonly think: Think | undefined
   readonly options: JsonObject | undefined
+  readonly extra?: JsonObject | undefined
   readonly format: Format
   /** Its one message is a text that is gone on with, as it is. */
   readonly raw?: true | undefined
@@ -360,6 +389,7 @@ export const make = (
   keepAlive: options.keepAlive,
   think: options.think,
   options: options.options,
+  extra: options.extra,
   format,
   raw: options.raw === true ? true : undefined,
   suffix: options.suffix

@@ -227,6 +227,7 @@ describe("the same question", () => {
     toolChoice: [true, undefined, "none"],
     think: [true, undefined, true],
     options: [true, { num_ctx: 2048 }, { num_ctx: 4096 }],
+    extra: [true, { typical_p: 0.5 }, { typical_p: 0.6 }],
     raw: [true, undefined, true],
     suffix: [true, "a", "b"],
     keepAlive: [false, undefined, "5m"],

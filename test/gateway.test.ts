@@ -532,7 +532,7 @@ describe("what it tells", () => {
   })
 
   it("every parameter that is taken, and no other", async () => {
-    const gateway = await serve([await ollama()])
+    const gateway = await serve([await ollama()], { strict: true })
     const document = await json(gateway.get("/openapi.json"))
     const schemas = new Map<string, ReadonlyArray<string>>()
     const ids = new Set<string>()

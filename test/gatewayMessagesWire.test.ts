@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { End } from "../src/ChatEvent.js"
 import * as Events from "../src/gateway/anthropic/events.js"
 import * as Request from "../src/gateway/anthropic/request.js"
+import { Ignored } from "../src/gateway/policy.js"
 import { Refusal } from "../src/gateway/problem.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "./support/fakeServer.js"
 import { eventually, rawPost, rawRequest, startGateway, type TestGateway, unchunk } from "./support/gateway.js"
@@ -288,7 +289,7 @@ describe("requests that are wrong", () => {
   let gateway: TestGateway
   beforeAll(async () => {
     server = await startFakeOllama({ models: [model], reply: "Well." })
-    gateway = await startGateway([server.url], { maxBody: 1024 * 1024 })
+    gateway = await startGateway([server.url], { maxBody: 1024 * 1024, strict: true })
   })
   afterAll(async () => {
     await gateway.close()
@@ -312,11 +313,8 @@ describe("requests that are wrong", () => {
     ["messages[0]", [1]],
     ["messages[0].role", [{ role: "tool", content: "Hi" }]],
     ["messages[0].role", [{ content: "Hi" }]],
-    ["messages[0].content", [{ role: "user" }]],
     ["messages[0].content", [{ role: "user", content: 7 }]],
-    ["messages[0].content", user()],
     ["messages[0].content[0]", user(7)],
-    ["messages[0].content[0].type", user({ type: "search_result", source: "x" })],
     ["messages[0].content[0].source", user({ type: "document" })],
     ["messages[0].content[0].source.type", user({ type: "document", source: {} })],
     ["messages[0].content[0].source.type", user({ type: "document", source: { type: "base64", data: "JVBERi0=" } })],
@@ -337,7 +335,6 @@ describe("requests that are wrong", () => {
     ["messages[0].content[0].type", user({})],
     ["messages[0].content[0].type", user({ type: "tool_use", id: "a", name: "f", input: {} })],
     ["messages[0].content[0].text", user({ type: "text" })],
-    ["messages[0].content[0].cache_control", user({ type: "text", text: "Hi", cache_control: "yes" })],
     ["messages[0].content[0].source", user({ type: "image" })],
     ["messages[0].content[0].source.type", source({ type: "file", file_id: "a" })],
     ["messages[0].content[0].source.url", source({ type: "url", url: "file:///etc/passwd" })],
@@ -346,17 +343,9 @@ describe("requests that are wrong", () => {
     ["messages[0].content[0].source.media_type", source({ type: "base64", data: "aaaa" })],
     ["messages[0].content[0].tool_use_id", user({ type: "tool_result", content: "x" })],
     ["messages[0].content[0].is_error", user({ type: "tool_result", tool_use_id: "a", is_error: "yes" })],
-    [
-      "messages[0].content[0].content[0].type",
-      user({ type: "tool_result", tool_use_id: "a", content: [{ type: "search_result" }] })
-    ],
     ["messages[1].content[0].type", assistant({ type: "image", source: {} })],
-    ["messages[1].content[0].type", assistant({ type: "server_tool_use", id: "a", name: "web_search", input: {} })],
     ["messages[1].content[0].id", assistant({ type: "tool_use", name: "f", input: {} })],
     ["messages[1].content[0].name", assistant({ type: "tool_use", id: "a", input: {} })],
-    ["messages[1].content[0].input", assistant({ type: "tool_use", id: "a", name: "f", input: "{}" })],
-    ["messages[1].content[0].input", assistant({ type: "tool_use", id: "a", name: "f" })],
-    ["messages[1].content[0].thinking", assistant({ type: "thinking", signature: "x" })],
     ["system", 7],
     ["system[0].type", [{ type: "image" }]],
     ["stream", "yes"],
@@ -372,16 +361,11 @@ describe("requests that are wrong", () => {
     ["stop_sequences", Array.from({ length: 17 }, (_, i) => `stop${i}`)],
     ["tools", {}],
     ["tools[0]", [7]],
-    ["tools[0].type", [{ type: "web_search_20250305", name: "web_search" }]],
-    ["tools[0].type", [{ type: "bash_20250124", name: "bash" }]],
     ["tools[0].name", [{ input_schema: {} }]],
     ["tools[0].name", tool({ name: "a b" })],
     ["tools[1].name", [...tool({}), ...tool({})]],
     ["tools[0].input_schema", [{ name: "f" }]],
     ["tools[0].input_schema", tool({ input_schema: "object" })],
-    ["tools[0].defer_loading", tool({ defer_loading: true })],
-    ["tools[0].allowed_callers", tool({ allowed_callers: ["code_execution_20250825"] })],
-    ["tools[0].input_examples", tool({ input_examples: [{}] })],
     ["tools[0].wat", tool({ wat: 1 })],
     ["tool_choice", "auto"],
     ["tool_choice.type", {}],
@@ -393,24 +377,17 @@ describe("requests that are wrong", () => {
     ["thinking.type", { type: "between_tools" }],
     ["thinking.budget_tokens", { type: "enabled" }],
     ["thinking.budget_tokens", { type: "enabled", budget_tokens: 1023 }],
-    ["thinking.budget_tokens", { type: "adaptive", budget_tokens: 2000 }],
     ["thinking.display", { type: "adaptive", display: "all" }],
     ["output_config.effort", { effort: "extreme" }],
     ["output_config.wat", { wat: 1 }],
     ["output_config.format.type", { format: { type: "xml" } }],
     ["output_config.format.schema", { format: { type: "json_schema" } }],
     ["output_format.schema", { type: "json_schema" }],
-    ["context_management.edits[0]", { edits: [{ type: "clear_tool_uses_20250919" }] }],
-    ["context_management.edits[0]", { edits: [{ type: "clear_thinking_20251015" }] }],
     ["metadata.user_id", { user_id: 7 }],
-    ["service_tier", "gold"],
     ["keep_alive", "soon"],
     ["num_ctx", 0],
     ["routing", "magic"],
-    ["container", "c"],
-    ["mcp_servers", []],
     ["inference_geo", "eu"],
-    ["speed", "fast"],
     ["think", true],
     ["thread", { type: "create" }],
     ["stop", "END"],
@@ -602,7 +579,7 @@ describe("requests that are wrong", () => {
 // =============================================================================
 
 describe("what a request comes to", () => {
-  const decoded = (extra: object) => Request.decode({ ...good, ...extra })
+  const decoded = (extra: object) => Request.decode({ ...good, ...extra }, new Ignored(true))
 
   it.each<[name: string, extra: object, expected: object]>([
     [
@@ -782,7 +759,7 @@ describe("what a request comes to", () => {
 })
 
 describe("what an answer is written as", () => {
-  const codec = Events.codec(Request.decode(good))
+  const codec = Events.codec(Request.decode(good, new Ignored(true)))
   const result = {
     text: "Hi",
     thinking: "",
@@ -837,7 +814,7 @@ describe("what an answer is written as", () => {
     [["END"], "<|im_end|>", "stop", "end_turn", null],
     [[], "END", "stop", "end_turn", null]
   ] as const)("asked to stop at %j, ended by %s (%s): %s", (stop_sequences, sequence, reason, stop_reason, told) => {
-    const asked = Events.codec(Request.decode({ ...good, stop_sequences }))
+    const asked = Events.codec(Request.decode({ ...good, stop_sequences }, new Ignored(true)))
     const stop = { stop_reason, stop_sequence: told }
     expect(asked.whole(model, [{ ...result, finishReason: reason, stopSequence: sequence }])).toMatchObject(stop)
     const writer = asked.writer(model)

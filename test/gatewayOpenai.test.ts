@@ -479,8 +479,8 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     })
     await expect(client.chat.completions.create({ model, messages: [] })).rejects.toMatchObject({ param: "messages" })
     await expect(
-      client.chat.completions.create({ model, messages, stream: true, wat: 1 } as never)
-    ).rejects.toMatchObject({ constructor: BadRequestError, param: "wat", code: "unknown_parameter" })
+      client.chat.completions.create({ model, messages, stream: true, functions: [] } as never)
+    ).rejects.toMatchObject({ constructor: BadRequestError, param: "functions", code: "unsupported_parameter" })
   })
 
   it("an abort stops the server's work", async () => {

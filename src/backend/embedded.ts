@@ -13,6 +13,7 @@ import type { GbnfJsonObjectSchema, LlamaContextSequence, LlamaGrammar, LlamaMod
 import type { Backend, Finish, ServerFailure, Sink } from "../Backend.js"
 import { type ChatRequest, completes, defaults, promptOf } from "../ChatRequest.js"
 import { engineFailure } from "../internal/engine.js"
+import * as Extra from "../internal/extra.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
 import * as Message from "../Message.js"
 import { instruction } from "../StructuredOutput.js"
@@ -79,6 +80,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   }
   if (request.logprobs !== undefined) reasons.push("logprobs: the embedded engine does not tell them")
   if (request.logitBias !== undefined) reasons.push("logitBias: the embedded engine has no such option")
+  reasons.push(...Extra.refusals(request.extra, false, "the embedded engine"))
   if (request.keepAlive !== undefined) {
     reasons.push("keepAlive: the embedded model stays loaded as long as its process")
   }

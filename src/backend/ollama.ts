@@ -7,6 +7,7 @@ import type { Mutable } from "effect/Types"
 import type { Backend, Finish, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
 import { type ChatRequest, completes, promptOf } from "../ChatRequest.js"
+import * as Extra from "../internal/extra.js"
 import * as Lines from "../internal/lines.js"
 import * as Template from "../internal/template.js"
 import * as Message from "../Message.js"
@@ -76,7 +77,8 @@ export const options = (request: ChatRequest): { readonly [key: string]: unknown
     min_p: request.minP,
     repeat_penalty: request.repeatPenalty
   }
-  return request.options === undefined ? asked : { ...asked, ...request.options }
+  const extra = request.extra === undefined ? undefined : Extra.forOllama(request.extra)
+  return request.options === undefined && extra === undefined ? asked : { ...asked, ...extra, ...request.options }
 }
 
 /**
@@ -139,6 +141,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
     found.push(`toolChoice: Ollama cannot be made to call a tool; use "auto" or "none"`)
   }
   if (request.logitBias !== undefined) found.push("logitBias: Ollama has no such option")
+  if (request.extra !== undefined) found.push(...Extra.refusals(request.extra, true, "Ollama"))
   if (request.messages.some((m) => Message.images(m).some((image) => "url" in image))) {
     found.push("messages: Ollama takes images as base64 data, not as an address")
   }

@@ -99,15 +99,18 @@ const responseFormat = (format: Exclude<Format, "text">): object =>
  */
 export const body = (server: Server, request: ChatRequest): Body.Body => {
   const { format, logprobs, maxTokens, think, toolChoice, tools } = request
-  const body = Body.make(request)
+  const own = isOpenAI(server)
+  const body = Body.make(request, own)
   body["messages"] = request.messages.map(message)
-  if (maxTokens !== undefined) body[isOpenAI(server) ? "max_completion_tokens" : "max_tokens"] = maxTokens
+  if (maxTokens !== undefined) body[own ? "max_completion_tokens" : "max_tokens"] = maxTokens
   if (logprobs !== undefined) {
     body["logprobs"] = true
     if (logprobs > 0) body["top_logprobs"] = logprobs
   }
-  if (typeof think === "boolean") body["chat_template_kwargs"] = { enable_thinking: think }
-  else if (think !== undefined) body["reasoning_effort"] = think
+  if (typeof think === "boolean") {
+    const given = body["chat_template_kwargs"]
+    body["chat_template_kwargs"] = isObject(given) ? { ...given, enable_thinking: think } : { enable_thinking: think }
+  } else if (think !== undefined) body["reasoning_effort"] = think
   if (format !== "text") body["response_format"] = responseFormat(format)
   if (tools.length > 0) {
     body["tools"] = tools.map(Http.functionTool)

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { ChatRequest } from "../ChatRequest.js"
+import * as Extra from "../internal/extra.js"
 
 /**
  * The fields of a body, as they are written.
@@ -20,13 +21,13 @@ export interface Body {
  * is in it, for most of it seldom is.
  *
  * `topK`, `minP` and `repeatPenalty` go out as `top_k`, `min_p`, and both `repeat_penalty` (llama.cpp) and
- * `repetition_penalty` (vLLM).
+ * `repetition_penalty` (vLLM). `extra` goes out as it is; of OpenAI's own servers it is known that they refuse it.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const make = (request: ChatRequest): Body => {
-  const { frequencyPenalty, logitBias, minP, presencePenalty, repeatPenalty, seed, stop, topK } = request
+export const make = (request: ChatRequest, isOpenAI = false): Body => {
+  const { extra, frequencyPenalty, logitBias, minP, presencePenalty, repeatPenalty, seed, stop, topK } = request
   const body: Body = {
     model: request.model,
     stream: true,
@@ -45,5 +46,11 @@ export const make = (request: ChatRequest): Body => {
     body["repetition_penalty"] = repeatPenalty
   }
   if (logitBias !== undefined) body["logit_bias"] = logitBias
+  if (extra !== undefined) {
+    for (const name in extra) {
+      if (isOpenAI && Extra.isOptional(name) && name !== "verbosity") continue
+      body[name] = extra[name]
+    }
+  }
   return body
 }

@@ -5,6 +5,7 @@
  */
 import type { ChatRequest, Options, Routing } from "../ChatRequest.js"
 import { Routing as RoutingSchema } from "../ChatRequest.js"
+import * as Extra from "../internal/extra.js"
 import { isKeepAlive } from "../internal/options.js"
 import * as Message from "../Message.js"
 import * as Fields from "./fields.js"
@@ -101,6 +102,7 @@ export type Sampling = Pick<
   | "keepAlive"
   | "think"
   | "options"
+  | "extra"
 >
 
 /**
@@ -135,6 +137,7 @@ export const request = (
   keepAlive: sampling.keepAlive,
   think: sampling.think,
   options: sampling.options,
+  extra: sampling.extra,
   format: rest.format,
   raw: rest.raw,
   suffix: rest.suffix
@@ -192,6 +195,47 @@ export const options = (body: Fields.Fields): ChatRequest["options"] => {
   const given = Fields.json(body, "options")
   const context = Fields.whole(body, "num_ctx", 1)
   return context === undefined ? given : { ...given, num_ctx: context }
+}
+
+/**
+ * The arguments of a tool call as a client tells them again. A model may have written anything: what is no JSON object
+ * can be told to it only within one.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const toolArguments = (given: unknown, at: string): Fields.Fields => {
+  let value = given
+  for (let i = 0; i < 3 && typeof value === "string"; i++) {
+    if (value.trim() === "") return {}
+    try {
+      value = JSON.parse(value)
+    } catch {
+      break
+    }
+  }
+  if (value === undefined || value === null) return {}
+  if (Fields.isObject(value)) return Fields.shallow(value, at)
+  return { INVALID_JSON: typeof given === "string" ? given : JSON.stringify(given) }
+}
+
+/**
+ * The parameters that only some servers have: see `ChatRequest.Extra`. Names that are not among them are not looked at.
+ *
+ * @since 0.2.0
+ * @category readers
+ */
+export const extra = (body: Fields.Fields): ChatRequest["extra"] => {
+  let found: { [name: string]: unknown } | undefined
+  for (const name in body) {
+    const value = body[name]
+    if (!Extra.has(name) || value === null || value === undefined) continue
+    if (!Extra.fits(name, value)) refuse(name, "is of the wrong type")
+    if (typeof value === "object") Fields.shallow(value as Fields.Fields, name)
+    found ??= {}
+    found[name] = value
+  }
+  return found
 }
 
 const toolNames = /^[a-zA-Z0-9_.:-]{1,128}$/

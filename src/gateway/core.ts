@@ -12,6 +12,7 @@ import * as Exposition from "./exposition.js"
 import * as Figures from "./figures.js"
 import type { House } from "./house.js"
 import * as Limits from "./limits.js"
+import * as Policy from "./policy.js"
 import * as Problem from "./problem.js"
 import * as Rights from "./rights.js"
 import * as Tracing from "./tracing.js"
@@ -65,7 +66,7 @@ const cors = (house: House, exchange: Exchange, origin: string | undefined): voi
   const { headers } = exchange
   headers["access-control-allow-origin"] = house.settings.cors.includes("*") ? "*" : origin
   headers["access-control-expose-headers"] =
-    "x-request-id, request-id, x-aicortex-server, x-aicortex-attempts, x-aicortex-reason, retry-after"
+    "x-request-id, request-id, x-aicortex-server, x-aicortex-attempts, x-aicortex-reason, x-aicortex-ignored, retry-after"
   headers["vary"] = "origin"
 }
 
@@ -189,6 +190,7 @@ export const make = (owner: Owner) => {
     exchange.surface = surfaceOf(path, exchange.request.headers)
     try {
       if (!mayEnter(house, exchange)) return
+      if (house.settings.strict) exchange.ignored = new Policy.Ignored(true)
       const { endpoint, rest } = find(exchange, path)
       exchange.route = endpoint.route
       const admitted = authenticate(house, exchange, endpoint)

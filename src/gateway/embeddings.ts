@@ -156,7 +156,7 @@ const base64 = (vector: ReadonlyArray<number>): string => {
  * @category handlers
  */
 export const openAI = (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  Fields.only(body, openAINames)
+  exchange.decoded((body, ignored) => ignored.check(body, openAINames), body)
   Fields.text(body, "user")
   const packed = Fields.oneOf(body, "encoding_format", ["float", "base64"]) === "base64"
   const wanted = { ...common(body), input: input(body, false), truncate: undefined }

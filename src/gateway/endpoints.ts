@@ -20,6 +20,7 @@ import * as Completions from "./openai/completions.js"
 import * as OpenAIModels from "./openai/models.js"
 import * as Responses from "./openai/responses/kept.js"
 import * as OpenApi from "./openapi.js"
+import type * as Policy from "./policy.js"
 import * as Problem from "./problem.js"
 import { relay } from "./relay.js"
 import * as Sessions from "./sessions.js"
@@ -101,10 +102,10 @@ const at = (
 }
 
 const answered =
-  <A extends Ask>(decode: (body: Fields.Fields) => A, codec: (ask: A) => Codec): Handler =>
+  <A extends Ask>(decode: (body: Fields.Fields, ignored: Policy.Ignored) => A, codec: (ask: A) => Codec): Handler =>
   (house, exchange, body) => {
     const started = performance.now()
-    const ask = Sessions.joined(decode(body), exchange)
+    const ask = Sessions.joined(exchange.decoded(decode, body), exchange)
     const written = codec(ask)
     exchange.own += performance.now() - started
     return relay(house, exchange, ask, written)

@@ -8,6 +8,7 @@ import type * as Chat from "../Chat.js"
 import type { Usage } from "../ChatEvent.js"
 import type { ChatRequest, Routing } from "../ChatRequest.js"
 import type { OpenAnswer, Result } from "../Failover.js"
+import * as Extra from "../internal/extra.js"
 import * as Message from "../Message.js"
 import * as ResponseCache from "../ResponseCache.js"
 import type { Traveller } from "../Router.js"
@@ -208,9 +209,22 @@ export class Errand {
     account.server = label
     account.attempts = attempts
     account.cached = cached
+    this.tellMissing(server)
     headers["x-aicortex-server"] = label
     headers["x-aicortex-attempts"] = attempts
     headers["x-aicortex-reason"] = cached ? "cache" : failure === undefined ? this.routing : `failover after ${failure}`
+  }
+
+  /** What the server that answers does not have is left out there. */
+  private tellMissing(server: string): void {
+    const { exchange, house } = this
+    const { extra } = this.ask.request
+    if (extra === undefined) return
+    const hosts = this.models.flatMap(({ model }) => house.library.registry.located(model) ?? [])
+    const protocol = hosts.find((host) => host.server.url === server)?.protocol ?? house.library.protocol(server)
+    if (protocol === "openai") return
+    for (const name of Extra.missing(extra, protocol === "ollama")) exchange.ignored.add(name)
+    exchange.tellIgnored()
   }
 
   /** What an answer cost. Where the server does not say, a prompt is about as much as it is long, and `written` tokens came. */

@@ -12,6 +12,7 @@ import * as Fields from "./fields.js"
 import * as Id from "./id.js"
 import type { Demand, Ticket, Used } from "./limits.js"
 import * as OllamaWire from "./ollama/wire.js"
+import * as Policy from "./policy.js"
 import * as Problem from "./problem.js"
 import { type Part, SharedPool } from "./sharedPool.js"
 
@@ -45,8 +46,6 @@ const noRoute: { readonly [code: string]: string } = {
 }
 
 /** Names of fields come from clients. */
-const headerName = /[^\w.[\]-]/g
-const longestIgnored = 1_000
 
 type Headers = { [name: string]: string | number }
 
@@ -87,6 +86,8 @@ export class Exchange {
   /** Where its spans go; or, where they go nowhere, the trace that it is a part of. */
   trace: Trace | undefined
   context: TraceContext | undefined
+  /** What was left out of the request. */
+  ignored = new Policy.Ignored(false)
   private leavers: Array<() => void> | undefined
   private drainers: Array<() => void> | undefined
   private waiting: Part | undefined
@@ -138,17 +139,28 @@ export class Exchange {
     return this.left && this.asked && prompt + completion === 0 ? undefined : { prompt, completion }
   }
 
+  /** What a body asks for. What is left out of it is named in a header. */
+  decoded<A>(decode: (body: Fields.Fields, ignored: Policy.Ignored) => A, body: Fields.Fields): A {
+    const decoded = decode(body, this.ignored)
+    this.tellIgnored()
+    return decoded
+  }
+
+  /** Names what was left out, as long as the head was not sent. */
+  tellIgnored(): void {
+    const told = this.ignored.told()
+    if (told !== undefined) this.headers[Policy.header] = told
+  }
+
   get headSent(): boolean {
     return this.response.headersSent
   }
 
-  /** Names fields of the body that have no effect, in `X-Aicortex-Ignored`. */
+  /** Leaves out fields of the body that have no effect, or refuses them. */
   ignore(names: ReadonlyArray<string>): void {
     if (names.length === 0) return
-    const before = this.headers["x-aicortex-ignored"]
-    const all = new Set([...(before === undefined ? [] : String(before).split(", ")), ...names])
-    const text = [...all].map((name) => name.slice(0, 100).replace(headerName, "_")).join(", ")
-    this.headers["x-aicortex-ignored"] = text.slice(0, longestIgnored)
+    for (const name of names) this.ignored.leaveOut(name)
+    this.tellIgnored()
   }
 
   private head(status: number, extra: Headers): void {

@@ -177,22 +177,6 @@ export const strings = (fields: Fields, name: string, max: number, at = name): R
 }
 
 /**
- * Refuses fields that are not among `known`: nothing is dropped in silence. Some clients send what they leave out.
- * `reasons`: why fields that clients may expect cannot be served.
- *
- * @since 0.1.0
- * @category readers
- */
-export const only = (fields: Fields, known: ReadonlySet<string>, reasons?: Reasons): void => {
-  for (const name in fields) {
-    if (known.has(name) || fields[name] === null) continue
-    const reason = reasons?.get(name)
-    if (reason !== undefined) unsupported(name, reason)
-    refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
-  }
-}
-
-/**
  * Whether any of these is given.
  *
  * @since 0.1.0

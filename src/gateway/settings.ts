@@ -80,6 +80,7 @@ export const File = Schema.Struct({
     )
   ),
   exposeServers: Schema.optional(Schema.Boolean),
+  strict: Schema.optional(Schema.Boolean),
   log: Schema.optional(LogForm),
   heartbeat: Schema.optional(Schema.NonNegative),
   drain: Schema.optional(Schema.NonNegative),
@@ -135,6 +136,8 @@ export interface Key {
  * - `responses`: how many responses of `/v1/responses` are kept, in how much room (bytes), and for how long after their
  *   last use (ms), in memory; default 10,000, 64 MiB and a day. `false` keeps none
  * - `exposeServers`: whether answers and errors tell the addresses of servers; default `false`
+ * - `strict`: whether a request with a parameter that is not known is refused, instead of answered without it; default
+ *   `false`
  * - `log`: whether a line is written to standard error for each request, and how: `off`, `text` or `json`; default `off`
  * - `heartbeat`: after how many milliseconds of silence a stream shows that it lives, 0 for never; default 10,000
  * - `drain`: how long requests under way may still take when the gateway stops, in milliseconds; default 30,000
@@ -160,6 +163,7 @@ export interface Options {
   readonly routing?: Routing | undefined
   readonly responses?: boolean | { readonly [K in keyof Bounds]?: Bounds[K] | undefined } | undefined
   readonly exposeServers?: boolean | undefined
+  readonly strict?: boolean | undefined
   readonly log?: LogForm | undefined
   readonly heartbeat?: number | undefined
   readonly drain?: number | undefined
@@ -207,6 +211,7 @@ export interface Settings {
   /** `undefined` where none is kept. */
   readonly responses: Bounds | undefined
   readonly exposeServers: boolean
+  readonly strict: boolean
   readonly log: LogForm
   readonly heartbeat: number
   readonly drain: number
@@ -421,6 +426,7 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
     routing: pick("routing") ?? defaults.routing,
     responses: kept === false ? undefined : { maxEntries, maxBytes, ttl },
     exposeServers: pick("exposeServers") ?? false,
+    strict: pick("strict") ?? false,
     log,
     heartbeat: pick("heartbeat") ?? defaults.heartbeat,
     drain: pick("drain") ?? defaults.drain,

@@ -43,6 +43,7 @@ export const options = {
   ),
   config: Flags.text("config", { value: "FILE", about: "The configuration file, instead of the usual one." }),
   exposeServers: Flags.flag("expose-servers", { about: "Tell clients the addresses of servers." }),
+  strict: Flags.flag("strict", { about: "Refuse requests with parameters that are not known." }),
   log: Flags.choice(
     "log",
     [

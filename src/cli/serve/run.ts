@@ -37,6 +37,7 @@ export interface Flags {
   readonly maxBody: number | undefined
   readonly config: string | undefined
   readonly exposeServers: boolean
+  readonly strict: boolean
   readonly log: Gateway.Options["log"]
   readonly insecure: boolean
   readonly drain: number | undefined
@@ -68,6 +69,7 @@ const gatewayOptions = (flags: Flags): Gateway.Options => ({
   ...(flags.hosts.length === 0 ? {} : { hosts: flags.hosts }),
   maxBody: flags.maxBody,
   ...(flags.exposeServers ? { exposeServers: true } : {}),
+  ...(flags.strict ? { strict: true } : {}),
   log: flags.log,
   ...(flags.insecure ? { insecure: true } : {}),
   drain: flags.drain === undefined ? undefined : flags.drain * 1000

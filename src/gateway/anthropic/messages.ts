@@ -41,7 +41,7 @@ const fitting = async (house: House, exchange: Exchange, asked: Request.Asked): 
  */
 export const create = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
   const started = performance.now()
-  const decoded = Sessions.joined(Request.decode(body), exchange)
+  const decoded = Sessions.joined(exchange.decoded(Request.decode, body), exchange)
   exchange.own += performance.now() - started
   const asked = await fitting(house, exchange, decoded)
   return relay(house, exchange, asked, Events.codec(asked))
@@ -52,4 +52,4 @@ export const create = async (house: House, exchange: Exchange, body: Fields.Fiel
  * @category handlers
  */
 export const countTokens = (_: House, exchange: Exchange, body: Fields.Fields): void =>
-  exchange.json({ input_tokens: Request.count(body) })
+  exchange.json({ input_tokens: exchange.decoded(Request.count, body) })

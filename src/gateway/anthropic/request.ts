@@ -4,8 +4,10 @@
  * @since 0.1.0
  */
 import { type ChatRequest, defaults, type Format } from "../../ChatRequest.js"
+import * as Extra from "../../internal/extra.js"
 import * as Ask from "../ask.js"
 import * as Fields from "../fields.js"
+import * as Policy from "../policy.js"
 import { refuse } from "../problem.js"
 import * as Conversation from "./conversation.js"
 import * as Tools from "./tools.js"
@@ -21,8 +23,7 @@ const promptNames = [
   "output_config",
   "output_format",
   "context_management",
-  "cache_control",
-  "diagnostics"
+  "cache_control"
 ]
 
 const known: ReadonlySet<string> = new Set([
@@ -35,24 +36,19 @@ const known: ReadonlySet<string> = new Set([
   "top_k",
   "stop_sequences",
   "metadata",
-  "service_tier",
   "keep_alive",
   "options",
   "num_ctx",
   "seed",
   "min_p",
-  "repeat_penalty"
+  "repeat_penalty",
+  ...Object.keys(Extra.fields)
 ])
 
 const countKnown: ReadonlySet<string> = new Set(promptNames)
 
-const refused: Fields.Reasons = new Map([
-  ["container", "no code is run here"],
-  ["mcp_servers", "tools are called by the client"],
-  ["inference_geo", "servers are where you have put them"],
-  ["speed", "each server has its own"],
-  ["think", "use thinking, or output_config.effort"]
-])
+const thinkingNames: ReadonlySet<string> = new Set(["type", "budget_tokens", "display"])
+const outputNames: ReadonlySet<string> = new Set(["effort", "format"])
 
 /**
  * `tellsThinking`: whether what a model thinks is told, or only that it does.
@@ -69,6 +65,7 @@ export interface Asked extends Ask.Ask {
 // =============================================================================
 
 const thinkingTypes = ["enabled", "disabled", "adaptive"] as const
+const displays: ReadonlySet<string> = new Set(["summarized", "updates", "full", "omitted"])
 const efforts = ["low", "medium", "high", "xhigh", "max"] as const
 
 /** Fewer tokens than this are no budget to Anthropic either. */
@@ -80,18 +77,15 @@ interface Thinking {
 }
 
 /** A budget of tokens is no bound that a server would know: `max_tokens` is. */
-const thinkingOf = (body: Fields.Fields, effort: ChatRequest["think"]): Thinking => {
+const thinkingOf = (body: Fields.Fields, effort: ChatRequest["think"], ignored: Policy.Ignored): Thinking => {
   const given = Fields.object(body, "thinking")
   if (given === undefined) return { think: effort, tellsThinking: true }
   const type = Fields.oneOf(given, "type", thinkingTypes, "thinking.type") ?? refuse("thinking.type", "is missing")
-  for (const name in given) {
-    if (name === "type" || given[name] === null) continue
-    if (type === "enabled" && name === "budget_tokens") continue
-    if (type !== "disabled" && name === "display") continue
-    refuse(`thinking.${name}`, `is not a parameter of '${type}'`, "unknown_parameter")
-  }
+  ignored.within(given, thinkingNames, "thinking")
   if (type === "disabled") return { think: false, tellsThinking: true }
-  const display = Fields.oneOf(given, "display", ["summarized", "omitted"], "thinking.display")
+  // How much of its thoughts a model tells is up to it: only whether they are told at all can be chosen.
+  const display = Fields.text(given, "display", "thinking.display")
+  if (display !== undefined && !displays.has(display)) ignored.unknown("thinking.display", "that has this value")
   const tellsThinking = display !== "omitted"
   if (type === "adaptive") return { think: effort, tellsThinking }
   const budget = Fields.whole(given, "budget_tokens", minBudget, undefined, "thinking.budget_tokens")
@@ -115,13 +109,10 @@ interface Output {
   readonly format: Format
 }
 
-const outputOf = (body: Fields.Fields): Output => {
+const outputOf = (body: Fields.Fields, ignored: Policy.Ignored): Output => {
   const older = formatOf(body, "output_format", "output_format")
   const given = Fields.object(body, "output_config") ?? {}
-  for (const name in given) {
-    if (name !== "effort" && name !== "format" && given[name] !== null)
-      refuse(`output_config.${name}`, "is not a parameter of it", "unknown_parameter")
-  }
+  ignored.within(given, outputNames, "output_config")
   const effort = Fields.oneOf(given, "effort", efforts, "output_config.effort")
   return {
     effort: effort === "xhigh" ? "max" : effort,
@@ -129,8 +120,8 @@ const outputOf = (body: Fields.Fields): Output => {
   }
 }
 
-/** What is kept anyway may be asked for. */
-const checkContext = (body: Fields.Fields): void => {
+/** The client has the conversation, and shortens it. What is kept anyway may be asked for; else it is longer than it might be. */
+const checkContext = (body: Fields.Fields, ignored: Policy.Ignored): void => {
   const given = Fields.object(body, "context_management")
   if (given === undefined) return
   const edits = Fields.list(given, "edits", "context_management.edits") ?? []
@@ -139,7 +130,7 @@ const checkContext = (body: Fields.Fields): void => {
     const { keep, type } = Fields.isObject(edit) ? edit : refuse(at, "must be an object")
     const all = keep === "all" || (Fields.isObject(keep) && keep["type"] === "all")
     if (typeof type === "string" && type.startsWith("clear_thinking_") && all) continue
-    Fields.unsupported(at, "only clear_thinking with keep 'all' is: the client has the conversation, and shortens it")
+    ignored.add(`${at}.${String(type)}`)
   }
 }
 
@@ -147,9 +138,7 @@ const checkContext = (body: Fields.Fields): void => {
 const checkHarmless = (body: Fields.Fields): void => {
   const metadata = Fields.object(body, "metadata")
   if (metadata !== undefined) Fields.text(metadata, "user_id", "metadata.user_id")
-  Fields.oneOf(body, "service_tier", ["auto", "standard_only"])
   Fields.object(body, "cache_control")
-  Fields.object(body, "diagnostics")
 }
 
 /** Its code has Anthropic's own client send the whole conversation instead. */
@@ -188,15 +177,15 @@ export const promptTokens = (request: Pick<ChatRequest, "messages" | "tools" | "
  * @since 0.1.0
  * @category decoding
  */
-export const decode = (body: Fields.Fields): Asked => {
+export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Asked => {
   refuseThread(body)
-  Fields.only(body, known, refused)
+  ignored.check(body, known, Policy.refused.messages)
   checkHarmless(body)
-  checkContext(body)
-  const tools = Tools.tools(body)
-  const { choice, oneTool } = Tools.chosen(body, tools)
-  const { effort, format } = outputOf(body)
-  const { tellsThinking, think } = thinkingOf(body, effort)
+  checkContext(body, ignored)
+  const tools = Tools.tools(body, ignored)
+  const { choice, oneTool } = Tools.chosen(body, tools, ignored)
+  const { effort, format } = outputOf(body, ignored)
+  const { tellsThinking, think } = thinkingOf(body, effort, ignored)
   const maxTokens =
     Fields.whole(body, "max_tokens", 1) ?? refuse("max_tokens", "is missing", "missing_required_parameter")
   const model = Ask.model(body)
@@ -209,7 +198,7 @@ export const decode = (body: Fields.Fields): Asked => {
     tellsThinking,
     request: Ask.request(
       model,
-      Conversation.messages(body),
+      Conversation.messages(body, ignored),
       {
         temperature: Fields.number(body, "temperature", 0, 1) ?? defaults.temperature,
         topP: Fields.number(body, "top_p", 0, 1) ?? defaults.topP,
@@ -223,7 +212,8 @@ export const decode = (body: Fields.Fields): Asked => {
         logitBias: undefined,
         keepAlive: Ask.keepAlive(body),
         think,
-        options: Ask.options(body)
+        options: Ask.options(body),
+        extra: Ask.extra(body)
       },
       { maxTokens, tools, toolChoice: choice, format, logprobs: undefined }
     )
@@ -236,14 +226,13 @@ export const decode = (body: Fields.Fields): Asked => {
  * @since 0.1.0
  * @category decoding
  */
-export const count = (body: Fields.Fields): number => {
-  Fields.only(body, countKnown, refused)
+export const count = (body: Fields.Fields, ignored: Policy.Ignored): number => {
+  ignored.check(body, countKnown, Policy.refused.messages)
   Fields.object(body, "cache_control")
-  Fields.object(body, "diagnostics")
-  checkContext(body)
-  const tools = Tools.tools(body)
-  Tools.chosen(body, tools)
-  thinkingOf(body, outputOf(body).effort)
+  checkContext(body, ignored)
+  const tools = Tools.tools(body, ignored)
+  Tools.chosen(body, tools, ignored)
+  thinkingOf(body, outputOf(body, ignored).effort, ignored)
   Ask.model(body)
-  return promptTokens({ messages: Conversation.messages(body), tools, maxTokens: undefined })
+  return promptTokens({ messages: Conversation.messages(body, ignored), tools, maxTokens: undefined })
 }

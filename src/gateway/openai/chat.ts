@@ -10,6 +10,7 @@ import * as Ask from "../ask.js"
 import type { Answered, Codec, Writer } from "../codec.js"
 import * as Fields from "../fields.js"
 import * as Id from "../id.js"
+import * as Policy from "../policy.js"
 import { openAI, type Problem, refuse } from "../problem.js"
 import * as Messages from "./messages.js"
 import * as Parameters from "./parameters.js"
@@ -30,15 +31,9 @@ const known: ReadonlySet<string> = new Set([
   "tool_choice",
   "parallel_tool_calls",
   "response_format",
-  "modalities",
-  "verbosity"
-])
-
-const refused: Fields.Reasons = new Map([
-  ["functions", "use tools"],
-  ["function_call", "use tool_choice"],
-  ["audio", "answers are text"],
-  ["web_search_options", "no server searches the web"]
+  "guided_json",
+  "json_schema",
+  "modalities"
 ])
 
 /**
@@ -53,19 +48,16 @@ export interface Chat extends Ask.Ask {
  * @since 0.1.0
  * @category decoding
  */
-export const decode = (body: Fields.Fields): Chat => {
-  Fields.only(body, known, refused)
-  Parameters.checkHarmless(body)
+export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Chat => {
+  ignored.check(body, known, Policy.refused.chat)
+  Parameters.checkAbout(body)
   const logprobs = Fields.flag(body, "logprobs") ?? false
   const top = Fields.whole(body, "top_logprobs", 0, 20)
   if (top !== undefined && !logprobs) refuse("top_logprobs", "is only allowed when logprobs is true")
   const modalities = Fields.list(body, "modalities")
   if (modalities?.some((one) => one !== "text")) refuse("modalities", "must be ['text']", "unsupported_parameter")
-  if (Fields.text(body, "verbosity") !== undefined && body["verbosity"] !== "medium") {
-    refuse("verbosity", "is not supported", "unsupported_parameter")
-  }
   const stream = Fields.flag(body, "stream") ?? false
-  const tools = Messages.tools(body)
+  const tools = Messages.tools(body, ignored)
   const older = Fields.whole(body, "max_tokens", 1)
   const model = Ask.model(body)
   return {
@@ -73,13 +65,13 @@ export const decode = (body: Fields.Fields): Chat => {
     stream,
     n: Fields.whole(body, "n", 1, 128) ?? 1,
     oneTool: Fields.flag(body, "parallel_tool_calls") === false,
-    includeUsage: Parameters.includeUsage(body, stream),
+    includeUsage: Parameters.includeUsage(body, stream, ignored),
     ...Ask.extras(body),
-    request: Ask.request(model, Messages.messages(body), Parameters.sampling(body), {
+    request: Ask.request(model, Messages.messages(body, ignored), Parameters.sampling(body, ignored), {
       maxTokens: Fields.whole(body, "max_completion_tokens", 1) ?? older,
       tools,
       toolChoice: Messages.toolChoice(body, tools, true),
-      format: Messages.format(Fields.object(body, "response_format"), "response_format", true),
+      format: Messages.responseFormat(body, ignored),
       logprobs: logprobs ? (top ?? 0) : undefined
     })
   }

@@ -14,6 +14,7 @@ import * as Ask from "../ask.js"
 import type { Answered, Codec, Writer } from "../codec.js"
 import * as Fields from "../fields.js"
 import * as Id from "../id.js"
+import * as Policy from "../policy.js"
 import { refuse } from "../problem.js"
 import { comment, eventStream, failure, fingerprint, total, usage } from "./chat.js"
 import * as Likelihoods from "./likelihoods.js"
@@ -34,7 +35,9 @@ const known: ReadonlySet<string> = new Set([
   "echo",
   "best_of",
   "logprobs",
-  "response_format"
+  "response_format",
+  "guided_json",
+  "json_schema"
 ])
 
 /** So many answers are given at once. */
@@ -74,7 +77,7 @@ const checkTemplated = (body: Fields.Fields, think: unknown, format: unknown): v
   const instead = "needs the model's chat template: use /v1/chat/completions, or raw: false"
   if (format !== "text") refuse("response_format", instead)
   if (think === undefined || think === false) return
-  const names = ["think", "reasoning_effort", "reasoning", "chat_template_kwargs"]
+  const names = ["think", "reasoning_effort", "reasoning", "enable_thinking", "thinking", "chat_template_kwargs"]
   refuse(names.find((name) => body[name] !== undefined && body[name] !== null) ?? "think", instead)
 }
 
@@ -82,9 +85,9 @@ const checkTemplated = (body: Fields.Fields, think: unknown, format: unknown): v
  * @since 0.1.0
  * @category decoding
  */
-export const decode = (body: Fields.Fields): Completion => {
-  Fields.only(body, known)
-  Parameters.checkHarmless(body)
+export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Completion => {
+  ignored.check(body, known, Policy.refused.completions)
+  Parameters.checkAbout(body)
   const n = Fields.whole(body, "n", 1, maxAnswers) ?? 1
   const best = Fields.whole(body, "best_of", 1, 20)
   if (best !== undefined && best !== n) refuse("best_of", "is not supported", "unsupported_parameter")
@@ -104,8 +107,8 @@ export const decode = (body: Fields.Fields): Completion => {
     refuse("suffix", "cannot be used with raw: the server puts both texts into the model's own form")
   }
   const completes = raw !== false || suffix !== undefined
-  const sampling = Parameters.sampling(body)
-  const format = Messages.format(Fields.object(body, "response_format"), "response_format", true)
+  const sampling = Parameters.sampling(body, ignored)
+  const format = Messages.responseFormat(body, ignored)
   if (completes) checkTemplated(body, sampling.think, format)
   const prompts = texts.map((text) => [Message.user(text)])
   const model = Ask.model(body)
@@ -115,7 +118,7 @@ export const decode = (body: Fields.Fields): Completion => {
     n,
     prompts: prompts.length === 1 ? undefined : prompts,
     oneTool: false,
-    includeUsage: Parameters.includeUsage(body, stream),
+    includeUsage: Parameters.includeUsage(body, stream, ignored),
     echoes: echo ? texts : [],
     ...Ask.extras(body),
     request: Ask.request(model, prompts[0] ?? [], sampling, {

@@ -4,34 +4,11 @@
  * @since 0.1.0
  */
 import type { Format, ToolChoice, ToolDefinition } from "../../ChatRequest.js"
-import type * as Message from "../../Message.js"
+import * as Message from "../../Message.js"
 import * as Ask from "../ask.js"
 import * as Fields from "../fields.js"
+import type { Ignored } from "../policy.js"
 import { refuse } from "../problem.js"
-
-/**
- * A text, or parts of one, as a text.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const joined = (value: unknown, at: string, types: ReadonlyArray<string>): string | undefined => {
-  if (value === undefined || value === null) return undefined
-  if (typeof value === "string") return value
-  if (!Array.isArray(value)) return refuse(at, "must be a string or an array of parts")
-  let all = ""
-  for (const [i, part] of value.entries()) {
-    const where = `${at}[${i}]`
-    if (!Fields.isObject(part)) return refuse(where, "must be an object")
-    const type = part["type"]
-    if (typeof type !== "string" || !types.includes(type)) {
-      return refuse(`${where}.type`, `must be one of ${types.join(", ")}`)
-    }
-    const name = type === "refusal" ? "refusal" : "text"
-    all += Fields.needed(part, name, `${where}.${name}`)
-  }
-  return all
-}
 
 const dataUrl = /^data:([\w.+-]+\/[\w.+-]+)?(?:;[\w=.-]+)*?;base64,/i
 
@@ -52,138 +29,228 @@ export const image = (url: string, at: string, part: Fields.Fields): Message.Ima
   return { type: "image", data, mediaType: match[1] ?? "image/png", ...closely }
 }
 
-const userContent = (value: unknown, at: string): Message.Content => {
-  if (typeof value === "string") return value
+type Part = Message.TextPart | Message.ImagePart
+
+/** What a content comes to: its parts, its words, and the thoughts that stand among them. */
+interface Content {
+  readonly parts: ReadonlyArray<Part>
+  readonly text: string
+  readonly thinking: string
+}
+
+const nothing: Content = { parts: [], text: "", thinking: "" }
+
+const partNames: ReadonlySet<string> = new Set(["type", "text", "refusal", "image_url", "thinking", "annotations"])
+
+/** The words of a part that holds thoughts: a string, or parts again. */
+const thoughts = (value: unknown): string =>
+  typeof value === "string"
+    ? value
+    : Array.isArray(value)
+      ? value.map((one) => (Fields.isObject(one) && typeof one["text"] === "string" ? one["text"] : "")).join("")
+      : ""
+
+/** Clients send nothing, `null`, an empty list or an empty text where there is nothing to say. */
+const read = (value: unknown, at: string, ignored: Ignored): Content => {
+  if (value === undefined || value === null) return nothing
+  if (typeof value === "string") return { parts: [{ type: "text", text: value }], text: value, thinking: "" }
   if (!Array.isArray(value)) return refuse(at, "must be a string or an array of parts")
-  return value.map((part: unknown, i): Message.TextPart | Message.ImagePart => {
+  const parts: Array<Part> = []
+  let all = ""
+  let thinking = ""
+  for (const [i, part] of value.entries()) {
     const where = `${at}[${i}]`
+    if (typeof part === "string") {
+      parts.push({ type: "text", text: part })
+      all += part
+      continue
+    }
     if (!Fields.isObject(part)) return refuse(where, "must be an object")
+    ignored.within(part, partNames, where)
     switch (part["type"]) {
       case "text":
-        return { type: "text", text: Fields.needed(part, "text", `${where}.text`) }
+      case "input_text":
+      case "output_text":
+      case "refusal": {
+        const name = part["type"] === "refusal" ? "refusal" : "text"
+        const words = Fields.needed(part, name, `${where}.${name}`)
+        parts.push({ type: "text", text: words })
+        all += words
+        break
+      }
       case "image_url": {
         const inner = part["image_url"]
         const url = typeof inner === "string" ? inner : Fields.isObject(inner) ? inner["url"] : undefined
         if (typeof url !== "string") return refuse(`${where}.image_url.url`, "must be a string")
-        return image(url, `${where}.image_url.url`, Fields.isObject(inner) ? inner : {})
+        parts.push(image(url, `${where}.image_url.url`, Fields.isObject(inner) ? inner : {}))
+        break
       }
+      case "thinking":
+      case "reasoning":
+        thinking += thoughts(part["thinking"] ?? part["text"])
+        break
       default:
-        return refuse(`${where}.type`, "must be text or image_url")
+        return refuse(`${where}.type`, "must be text or image_url", "unsupported_parameter")
     }
-  })
+  }
+  return { parts, text: all, thinking }
 }
 
+const contentOf = ({ parts, text }: Content): Message.Content =>
+  parts.every(({ type }) => type === "text") ? text : parts.filter((part) => part.type === "image" || part.text !== "")
+
+/** Images of a content where there is no place for them. */
+const imagesOf = ({ parts }: Content): ReadonlyArray<Part> => parts.filter(({ type }) => type === "image")
+
+const callNames: ReadonlySet<string> = new Set(["id", "type", "index", "function"])
+const calledNames: ReadonlySet<string> = new Set(["name", "arguments"])
+
+const toolCalls = (message: Fields.Fields, at: string, ignored: Ignored): ReadonlyArray<Message.ToolCall> => {
+  const calls = (Fields.list(message, "tool_calls", `${at}.tool_calls`) ?? []).map((call, i) => {
+    const where = `${at}.tool_calls[${i}]`
+    if (!Fields.isObject(call)) return refuse(where, "must be an object")
+    ignored.within(call, callNames, where)
+    const type = call["type"]
+    if (type !== undefined && type !== null && type !== "function") return refuse(`${where}.type`, "must be function")
+    const called = Fields.object(call, "function", `${where}.function`) ?? refuse(`${where}.function`, "is missing")
+    ignored.within(called, calledNames, `${where}.function`)
+    return {
+      id: Fields.text(call, "id", `${where}.id`) ?? "",
+      name: Fields.needed(called, "name", `${where}.function.name`),
+      arguments: Ask.toolArguments(called["arguments"], `${where}.function.arguments`)
+    }
+  })
+  const older = Fields.object(message, "function_call", `${at}.function_call`)
+  if (older === undefined) return calls
+  const name = Fields.needed(older, "name", `${at}.function_call.name`)
+  return [...calls, { id: "", name, arguments: Ask.toolArguments(older["arguments"], `${at}.function_call.arguments`) }]
+}
+
+const roles = ["system", "developer", "user", "assistant", "tool", "function"] as const
+
+const messageNames: ReadonlySet<string> = new Set([
+  "role",
+  "content",
+  "name",
+  "tool_calls",
+  "tool_call_id",
+  "function_call",
+  "refusal",
+  "audio",
+  "reasoning_content",
+  "reasoning"
+])
+
 /**
- * The arguments of a tool call, which OpenAI writes as a string.
+ * The messages as they were said. What clients leave out or send in another order is put right where it is sent on.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const toolArguments = (text: string, at: string): Fields.Fields => {
-  if (text.trim() === "") return {}
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch {
-    return refuse(at, "must be a JSON object, as a string")
-  }
-  if (!Fields.isObject(value)) return refuse(at, "must be a JSON object, as a string")
-  return Fields.shallow(value, at)
-}
-
-const toolCalls = (message: Fields.Fields, at: string): ReadonlyArray<Message.ToolCall> | undefined =>
-  Fields.list(message, "tool_calls", `${at}.tool_calls`)?.map((call, i) => {
-    const where = `${at}.tool_calls[${i}]`
-    if (!Fields.isObject(call)) return refuse(where, "must be an object")
-    const type = call["type"]
-    if (type !== undefined && type !== "function") return refuse(`${where}.type`, "must be function")
-    const called = Fields.object(call, "function", `${where}.function`) ?? refuse(`${where}.function`, "is missing")
-    return {
-      id: Fields.needed(call, "id", `${where}.id`),
-      name: Fields.needed(called, "name", `${where}.function.name`),
-      arguments: toolArguments(
-        Fields.text(called, "arguments", `${where}.function.arguments`) ?? "",
-        `${where}.function.arguments`
-      )
-    }
-  })
-
-const roles = ["system", "developer", "user", "assistant", "tool"] as const
-
-/**
- * @since 0.1.0
- * @category constructors
- */
-export const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> => {
+export const messages = (body: Fields.Fields, ignored: Ignored): ReadonlyArray<Message.Message> => {
   const all = Fields.list(body, "messages") ?? refuse("messages", "is missing", "missing_required_parameter")
   if (all.length === 0) refuse("messages", "must hold at least one message")
   let names: Map<string, string> | undefined
-  return all.map((message, i): Message.Message => {
+  const made: Array<Message.Message> = []
+  // A result has no place for images: they go into a message of the user behind the last of the results.
+  let shown: Array<Part> = []
+  const show = () => {
+    if (shown.length === 0) return
+    made.push(Message.user(shown))
+    shown = []
+  }
+  for (const [i, message] of all.entries()) {
     const at = `messages[${i}]`
     if (!Fields.isObject(message)) return refuse(at, "must be an object")
+    ignored.within(message, messageNames, at)
     const role = Fields.oneOf(message, "role", roles, `${at}.role`) ?? refuse(`${at}.role`, "is missing")
-    const content = message["content"]
-    const where = `${at}.content`
+    const content = read(message["content"], `${at}.content`, ignored)
     const name = Fields.text(message, "name", `${at}.name`)
     const named = name === undefined || name === "" ? {} : { name }
+    if (role !== "tool" && role !== "function") show()
     switch (role) {
       case "user":
-        return { role, content: userContent(content, where), ...named }
+        made.push({ role, content: contentOf(content), ...named })
+        break
       case "system":
       case "developer":
-        return { role, content: joined(content, where, ["text"]) ?? refuse(where, "is missing"), ...named }
+        if (imagesOf(content).length > 0) refuse(`${at}.content`, "must be text in this role")
+        made.push({ role, content: content.text, ...named })
+        break
       case "assistant": {
-        if (message["function_call"] != null) refuse(`${at}.function_call`, "is not supported: use tool_calls")
-        if (message["audio"] != null) refuse(`${at}.audio`, "is not supported")
-        const calls = toolCalls(message, at)
-        for (const call of calls ?? []) {
+        if (imagesOf(content).length > 0) refuse(`${at}.content`, "must be text in this role")
+        if (message["audio"] != null) ignored.add(`${at}.audio`)
+        const calls = toolCalls(message, at, ignored)
+        for (const call of calls) {
           names ??= new Map()
           names.set(call.id, call.name)
         }
-        const text = joined(content, where, ["text", "refusal"])
-        if (text === undefined && (calls ?? []).length === 0) refuse(where, "is missing, and so are tool_calls")
+        const refusal = content.text === "" ? Fields.text(message, "refusal", `${at}.refusal`) : undefined
         const thinking =
-          Fields.text(message, "reasoning_content", `${at}.reasoning_content`) ??
-          Fields.text(message, "reasoning", `${at}.reasoning`)
-        return {
+          Fields.text(message, "reasoning_content", `${at}.reasoning_content`) ||
+          Fields.text(message, "reasoning", `${at}.reasoning`) ||
+          content.thinking
+        made.push({
           role,
-          content: text ?? "",
+          content: content.text || (refusal ?? ""),
           ...named,
-          ...(thinking === undefined || thinking === "" ? {} : { thinking }),
-          ...(calls === undefined || calls.length === 0 ? {} : { toolCalls: calls })
-        }
+          ...(thinking === "" ? {} : { thinking }),
+          ...(calls.length === 0 ? {} : { toolCalls: calls })
+        })
+        break
       }
-      case "tool": {
-        const toolCallId = Fields.needed(message, "tool_call_id", `${at}.tool_call_id`)
-        return {
-          role,
-          content: joined(content, where, ["text"]) ?? refuse(where, "is missing"),
+      case "tool":
+      case "function": {
+        const toolCallId = Fields.text(message, "tool_call_id", `${at}.tool_call_id`) ?? ""
+        made.push({
+          role: "tool",
+          content: content.text,
           toolCallId,
           toolName: names?.get(toolCallId) ?? name ?? ""
-        }
+        })
+        shown.push(...imagesOf(content))
       }
     }
-  })
+  }
+  show()
+  return made
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
-export const tools = (body: Fields.Fields): ReadonlyArray<ToolDefinition> =>
-  (Fields.list(body, "tools") ?? []).map((tool, i) => {
-    const at = `tools[${i}]`
-    if (!Fields.isObject(tool)) return refuse(at, "must be an object")
-    if (tool["type"] !== "function") return refuse(`${at}.type`, "must be function")
-    const inner = Fields.object(tool, "function", `${at}.function`) ?? refuse(`${at}.function`, "is missing")
-    return definition(inner, `${at}.function`)
-  })
+const toolNames: ReadonlySet<string> = new Set(["type", "function"])
 
 /**
  * @since 0.1.0
  * @category constructors
  */
-export const definition = (inner: Fields.Fields, at: string): ToolDefinition => {
+export const tools = (body: Fields.Fields, ignored: Ignored): ReadonlyArray<ToolDefinition> => {
+  const made: Array<ToolDefinition> = []
+  for (const [i, tool] of (Fields.list(body, "tools") ?? []).entries()) {
+    const at = `tools[${i}]`
+    if (!Fields.isObject(tool)) return refuse(at, "must be an object")
+    const type = Fields.text(tool, "type", `${at}.type`) ?? "function"
+    if (type === "custom") {
+      refuse(`${at}.type`, "must be function here; custom tools are taken by /v1/responses", "unsupported_parameter")
+    }
+    // Nobody here runs the tools of a server.
+    if (type !== "function") {
+      ignored.add(`${at}.${type}`)
+      continue
+    }
+    ignored.within(tool, toolNames, at)
+    const inner = Fields.object(tool, "function", `${at}.function`) ?? refuse(`${at}.function`, "is missing")
+    made.push(definition(inner, `${at}.function`, ignored))
+  }
+  return made
+}
+
+const definitionNames: ReadonlySet<string> = new Set(["type", "name", "description", "parameters", "strict"])
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const definition = (inner: Fields.Fields, at: string, ignored: Ignored): ToolDefinition => {
+  ignored.within(inner, definitionNames, at)
   const name = Ask.toolName(inner, at)
   const description = Fields.text(inner, "description", `${at}.description`)
   const parameters = Fields.json(inner, "parameters", `${at}.parameters`)
@@ -221,6 +288,33 @@ export const toolChoice = (
   return all.length === 0 ? undefined : choice
 }
 
+const formatNames: ReadonlySet<string> = new Set(["type", "json_schema", "schema"])
+const flatFormatNames: ReadonlySet<string> = new Set(["type", "name", "description", "schema", "strict"])
+
+/** A schema under the names that vLLM and llama.cpp have for it: an object, or its JSON as a string. */
+const schemaOf = (body: Fields.Fields, name: string): Format | undefined => {
+  const value = body[name]
+  if (typeof value !== "string") return Fields.json(body, name)
+  try {
+    return Fields.json({ [name]: JSON.parse(value) }, name)
+  } catch (error) {
+    if (error instanceof SyntaxError) refuse(name, "must be a JSON Schema")
+    throw error
+  }
+}
+
+/**
+ * The form of an answer, under all the names that servers of OpenAI's API have for it.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const responseFormat = (body: Fields.Fields, ignored: Ignored): Format => {
+  const given = format(Fields.object(body, "response_format"), "response_format", true, ignored)
+  if (given !== "text") return given
+  return schemaOf(body, "guided_json") ?? schemaOf(body, "json_schema") ?? "text"
+}
+
 const formats = ["text", "json_object", "json_schema"] as const
 
 /**
@@ -229,8 +323,9 @@ const formats = ["text", "json_object", "json_schema"] as const
  * @since 0.1.0
  * @category constructors
  */
-export const format = (value: Fields.Fields | undefined, at: string, nested: boolean): Format => {
+export const format = (value: Fields.Fields | undefined, at: string, nested: boolean, ignored: Ignored): Format => {
   if (value === undefined) return "text"
+  ignored.within(value, nested ? formatNames : flatFormatNames, at)
   const type = Fields.oneOf(value, "type", formats, `${at}.type`) ?? refuse(`${at}.type`, "is missing")
   if (type === "text") return "text"
   if (type === "json_object") return "json"

@@ -4,8 +4,10 @@
  * @since 0.1.0
  */
 import { type ChatRequest, defaults } from "../../ChatRequest.js"
+import * as Extra from "../../internal/extra.js"
 import * as Ask from "../ask.js"
 import * as Fields from "../fields.js"
+import { Ignored } from "../policy.js"
 import { refuse } from "../problem.js"
 
 const efforts: { readonly [effort: string]: NonNullable<ChatRequest["think"]> } = {
@@ -19,30 +21,40 @@ const efforts: { readonly [effort: string]: NonNullable<ChatRequest["think"]> } 
 }
 
 const names = Object.keys(efforts)
+const reasoningNames: ReadonlySet<string> = new Set(["effort", "enabled", "summary", "generate_summary"])
+const thinkingNames: ReadonlySet<string> = new Set(["type"])
 
 /**
  * @since 0.1.0
  * @category readers
  */
-export const think = (body: Fields.Fields): ChatRequest["think"] => {
+export const think = (body: Fields.Fields, ignored: Ignored): ChatRequest["think"] => {
   const given = Ask.think(body)
   if (given !== undefined) return given
   const reasoning = Fields.object(body, "reasoning")
+  if (reasoning !== undefined) ignored.within(reasoning, reasoningNames, "reasoning")
   const effort =
     Fields.oneOf(body, "reasoning_effort", names) ??
     (reasoning === undefined ? undefined : Fields.oneOf(reasoning, "effort", names, "reasoning.effort"))
   if (effort !== undefined) return efforts[effort]
-  const template = Fields.object(body, "chat_template_kwargs")
-  if (template === undefined) return undefined
-  for (const name in template) {
-    if (name !== "enable_thinking" && name !== "thinking") {
-      refuse(`chat_template_kwargs.${name}`, "is not supported; only enable_thinking is", "unsupported_parameter")
-    }
-  }
+  const enabled = reasoning === undefined ? undefined : Fields.flag(reasoning, "enabled", "reasoning.enabled")
+  const template = Fields.object(body, "chat_template_kwargs") ?? {}
   return (
+    enabled ??
+    Fields.flag(body, "enable_thinking") ??
+    thinking(body, ignored) ??
     Fields.flag(template, "enable_thinking", "chat_template_kwargs.enable_thinking") ??
     Fields.flag(template, "thinking", "chat_template_kwargs.thinking")
   )
+}
+
+/** As DeepSeek, Z.ai and Anthropic have it: a switch, or an object with one. Adaptive is what a model does by itself. */
+const thinking = (body: Fields.Fields, ignored: Ignored): boolean | undefined => {
+  const given = body["thinking"]
+  if (!Fields.isObject(given)) return Fields.flag(body, "thinking")
+  ignored.within(given, thinkingNames, "thinking")
+  const type = Fields.oneOf(given, "type", ["enabled", "disabled", "adaptive", "auto"], "thinking.type")
+  return type === "enabled" ? true : type === "disabled" ? false : undefined
 }
 
 /**
@@ -69,26 +81,20 @@ export const samplingNames = [
   "think",
   "reasoning",
   "reasoning_effort",
-  "chat_template_kwargs"
+  "chat_template_kwargs",
+  "enable_thinking",
+  "thinking",
+  ...Object.keys(Extra.fields)
 ] as const
 
-/** What OpenAI takes and what makes no difference to an answer. */
-const harmless: ReadonlySet<string> = new Set([
-  "user",
-  "metadata",
-  "store",
-  "service_tier",
-  "safety_identifier",
-  "prompt_cache_key",
-  "prompt_cache_retention",
-  "prediction"
-])
+/** What tells whose request it is, and which conversation it belongs to. */
+const about: ReadonlySet<string> = new Set(["user", "metadata", "store", "prompt_cache_key"])
 
 /**
  * @since 0.1.0
  * @category constants
  */
-export const commonNames = [...samplingNames, ...harmless, ...Ask.extraNames, "model", "stream", "stream_options"]
+export const commonNames = [...samplingNames, ...about, ...Ask.extraNames, "model", "stream", "stream_options"]
 
 const samplingSet: ReadonlySet<string> = new Set(samplingNames)
 
@@ -113,9 +119,10 @@ const logitBias = (body: Fields.Fields): ChatRequest["logitBias"] => {
  * @since 0.1.0
  * @category readers
  */
-export const sampling = (body: Fields.Fields): Ask.Sampling => (Fields.any(body, samplingSet) ? sampled(body) : unasked)
+export const sampling = (body: Fields.Fields, ignored: Ignored): Ask.Sampling =>
+  Fields.any(body, samplingSet) ? sampled(body, ignored) : unasked
 
-const sampled = (body: Fields.Fields): Ask.Sampling => ({
+const sampled = (body: Fields.Fields, ignored: Ignored): Ask.Sampling => ({
   temperature: Fields.number(body, "temperature", 0, 2) ?? defaults.temperature,
   topP: Fields.number(body, "top_p", 0, 1) ?? defaults.topP,
   stop: Fields.strings(body, "stop", 16),
@@ -129,28 +136,26 @@ const sampled = (body: Fields.Fields): Ask.Sampling => ({
     Fields.number(body, "repetition_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY),
   logitBias: logitBias(body),
   keepAlive: Ask.keepAlive(body),
-  think: think(body),
-  options: Ask.options(body)
+  think: think(body, ignored),
+  options: Ask.options(body),
+  extra: Ask.extra(body)
 })
 
 /** Most requests leave it to the defaults. */
-const unasked = sampled({})
+const unasked = sampled({}, new Ignored(false))
 
 /**
- * Checks the types of what makes no difference.
+ * Checks the types of what tells about a request, and changes no answer.
  *
  * @since 0.1.0
  * @category readers
  */
-export const checkHarmless = (body: Fields.Fields): void => {
-  if (!Fields.any(body, harmless)) return
-  for (const name of ["user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"]) {
-    Fields.text(body, name)
-  }
+export const checkAbout = (body: Fields.Fields): void => {
+  if (!Fields.any(body, about)) return
+  Fields.text(body, "user")
+  Fields.text(body, "prompt_cache_key")
   Fields.flag(body, "store")
-  Fields.object(body, "prediction")
-  const metadata = Fields.object(body, "metadata") ?? {}
-  for (const name in metadata) Fields.needed(metadata, name, `metadata.${name}`)
+  Fields.json(body, "metadata")
 }
 
 /** Obfuscation hides how long the pieces of an answer are; they are not hidden from who reads them here. */
@@ -162,13 +167,11 @@ const streamOptions: ReadonlySet<string> = new Set(["include_usage", "include_ob
  * @since 0.1.0
  * @category readers
  */
-export const includeUsage = (body: Fields.Fields, stream: boolean): boolean => {
+export const includeUsage = (body: Fields.Fields, stream: boolean, ignored: Ignored): boolean => {
   const given = Fields.object(body, "stream_options")
   if (given === undefined) return false
   if (!stream) refuse("stream_options", "is only allowed when stream is true")
-  for (const name in given) {
-    if (!streamOptions.has(name)) refuse(`stream_options.${name}`, "is not a parameter of it", "unknown_parameter")
-  }
+  ignored.within(given, streamOptions, "stream_options")
   Fields.flag(given, "include_obfuscation", "stream_options.include_obfuscation")
   return Fields.flag(given, "include_usage", "stream_options.include_usage") ?? false
 }

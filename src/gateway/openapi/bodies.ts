@@ -4,6 +4,8 @@
  * @since 0.1.0
  */
 import { defaults, Routing } from "../../ChatRequest.js"
+import * as Extra from "../../internal/extra.js"
+import * as Policy from "../policy.js"
 
 const number = (minimum?: number, maximum?: number) => ({
   type: "number",
@@ -53,6 +55,14 @@ const ours = {
 }
 
 const noEffect = (schema: object) => described(schema, "Taken for the sake of clients; makes no difference.")
+const harmless = Object.fromEntries([...Policy.harmless].map((name) => [name, noEffect({})]))
+
+const extra = Object.fromEntries(
+  Object.keys(Extra.fields).map((name) => [
+    name,
+    { description: "For servers that have it: what only tunes an answer is left out elsewhere, and named in a header." }
+  ])
+)
 
 const sampling = {
   model,
@@ -81,19 +91,25 @@ const sampling = {
   },
   reasoning_effort: { enum: ["none", "minimal", "low", "medium", "high", "xhigh", "max"] },
   think: either(flag, { enum: ["low", "medium", "high", "max"] }),
-  chat_template_kwargs: { type: "object", properties: { enable_thinking: flag, thinking: flag } },
+  enable_thinking: flag,
+  thinking: either(flag, {
+    type: "object",
+    properties: { type: { enum: ["enabled", "disabled", "adaptive", "auto"] } }
+  }),
+  ...extra,
+  chat_template_kwargs: described(
+    object,
+    "enable_thinking holds on every server, the others where the template has them."
+  ),
   keep_alive,
   num_ctx: described(whole(1), "The same as options.num_ctx."),
   options,
   ...ours,
   user: noEffect(text),
-  metadata: noEffect({ type: "object", additionalProperties: text }),
+  metadata: noEffect(object),
   store: noEffect(flag),
-  service_tier: noEffect(text),
-  safety_identifier: noEffect(text),
   prompt_cache_key: noEffect(text),
-  prompt_cache_retention: noEffect(text),
-  prediction: noEffect(object)
+  ...harmless
 }
 
 const tools = {
@@ -128,8 +144,12 @@ const prompt = {
       strict: flag,
       cache_control: noEffect(object),
       eager_input_streaming: noEffect(flag),
-      defer_loading: { const: false },
-      allowed_callers: list({ const: "direct" })
+      defer_loading: described(
+        flag,
+        "Offered once a tool_reference names it; at once where Anthropic's search is to find it."
+      ),
+      allowed_callers: noEffect(list(text)),
+      input_examples: noEffect(list(object))
     })
   ),
   tool_choice: closed(["type"], {
@@ -140,13 +160,13 @@ const prompt = {
   thinking: closed(["type"], {
     type: { enum: ["enabled", "disabled", "adaptive"] },
     budget_tokens: described(whole(1024), "Where it is enabled. How long a model thinks is bounded by max_tokens."),
-    display: { enum: ["summarized", "omitted"], default: "summarized" }
+    display: { enum: ["summarized", "updates", "full", "omitted"], default: "summarized" }
   }),
   output_config: closed([], { effort: { enum: ["low", "medium", "high", "xhigh", "max"] }, format: object }),
   output_format: described(object, "The older name of output_config.format."),
-  context_management: described(object, "Only what keeps everything."),
+  context_management: noEffect(object),
   cache_control: noEffect(object),
-  diagnostics: noEffect(object)
+  ...harmless
 }
 
 // =============================================================================
@@ -191,7 +211,8 @@ export const bodies: { readonly [path: string]: object } = {
     ...tools,
     response_format: responseFormat,
     modalities: list({ const: "text" }),
-    verbosity: { const: "medium" }
+    guided_json: either(object, text),
+    json_schema: either(object, text)
   }),
   "/v1/completions": closed(["prompt"], {
     prompt: described(
@@ -206,7 +227,9 @@ export const bodies: { readonly [path: string]: object } = {
     best_of: described(whole(1, 20), "As many as n."),
     echo: described(flag, "Not together with logprobs."),
     logprobs: whole(0, 20),
-    response_format: described(responseFormat, "Only where raw is false.")
+    response_format: described(responseFormat, "Only where raw is false."),
+    guided_json: described(either(object, text), "Only where raw is false."),
+    json_schema: described(either(object, text), "Only where raw is false.")
   }),
   "/v1/responses": closed(["input"], {
     input: either(text, { ...list(object), minItems: 1 }),
@@ -219,11 +242,10 @@ export const bodies: { readonly [path: string]: object } = {
     ...tools,
     text: {
       type: "object",
-      properties: { format: object, verbosity: { const: "medium" } },
-      additionalProperties: false
+      properties: { format: object, verbosity: { enum: ["low", "medium", "high"] } }
     },
-    truncation: { const: "disabled" },
-    include: noEffect(list({ const: "reasoning.encrypted_content" }))
+    truncation: noEffect({ enum: ["auto", "disabled"] }),
+    include: noEffect(list(text))
   }),
   "/v1/messages": closed(["messages", "max_tokens"], {
     ...prompt,
@@ -241,7 +263,7 @@ export const bodies: { readonly [path: string]: object } = {
     options,
     ...ours,
     metadata: noEffect({ type: "object", properties: { user_id: text } }),
-    service_tier: noEffect({ enum: ["auto", "standard_only"] })
+    ...extra
   }),
   "/v1/messages/count_tokens": closed(["messages"], prompt),
   "/v1/embeddings": closed(["model", "input"], {
@@ -254,7 +276,8 @@ export const bodies: { readonly [path: string]: object } = {
     dimensions: whole(1),
     user: noEffect(text),
     keep_alive,
-    options
+    options,
+    ...harmless
   }),
   "/api/chat": open([], {
     messages: described(list(object), "None loads the model."),
@@ -280,7 +303,8 @@ export const bodies: { readonly [path: string]: object } = {
     truncate: flag,
     dimensions: whole(1),
     keep_alive,
-    options
+    options,
+    ...harmless
   }),
   "/api/embeddings": open(["model"], { model: text, prompt: text, keep_alive, options }),
   "/api/show": { type: "object", properties: { ...named, verbose: flag } },

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type * as Message from "../../../Message.js"
+import * as Ask from "../../ask.js"
 import * as Fields from "../../fields.js"
 import * as Id from "../../id.js"
 import { refuse } from "../../problem.js"
@@ -39,6 +40,20 @@ const message = (item: Fields.Fields, at: string): Message.Message => {
   if (role === "user") return { role, content: parts.length === 1 && parts[0]?.type === "text" ? text : parts }
   if (parts.some((part) => part.type === "image")) refuse(where, "must be text in this role")
   return { role, content: text }
+}
+
+/** The words of a result. */
+const texts = (value: unknown, at: string): string => {
+  if (value === undefined || value === null) return ""
+  if (typeof value === "string") return value
+  if (!Array.isArray(value)) return refuse(at, "must be a string or an array of parts")
+  return (value as ReadonlyArray<unknown>)
+    .map((part, i) =>
+      Fields.isObject(part)
+        ? Fields.needed(part, "text", `${at}[${i}].text`)
+        : refuse(`${at}[${i}]`, "must be an object")
+    )
+    .join("")
 }
 
 /**
@@ -81,10 +96,7 @@ export class Conversation {
           const call: Message.ToolCall = {
             id: Fields.needed(item, "call_id", `${here}.call_id`),
             name: Fields.needed(item, "name", `${here}.name`),
-            arguments: Messages.toolArguments(
-              Fields.text(item, "arguments", `${here}.arguments`) ?? "",
-              `${here}.arguments`
-            )
+            arguments: Ask.toolArguments(item["arguments"], `${here}.arguments`)
           }
           names.set(call.id, call.name)
           const last = messages.at(-1)
@@ -96,10 +108,7 @@ export class Conversation {
         }
         case "function_call_output": {
           const id = Fields.needed(item, "call_id", `${here}.call_id`)
-          const where = `${here}.output`
-          const content =
-            Messages.joined(item["output"], where, ["input_text", "output_text", "text"]) ??
-            refuse(where, "is missing", "missing_required_parameter")
+          const content = texts(item["output"], `${here}.output`)
           messages.push({ role: "tool", content, toolCallId: id, toolName: names.get(id) ?? "" })
           break
         }

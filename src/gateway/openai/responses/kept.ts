@@ -95,7 +95,7 @@ const keeper =
  */
 export const create = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
   const started = performance.now()
-  let asked = Sessions.joined(Request.decode(body), exchange)
+  let asked = Sessions.joined(exchange.decoded(Request.decode, body), exchange)
   const store = stores(house, asked)
   let earlier: ReadonlyArray<Fields.Fields> = []
   const { previous } = asked

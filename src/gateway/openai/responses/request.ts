@@ -6,6 +6,7 @@
 import * as Message from "../../../Message.js"
 import * as Ask from "../../ask.js"
 import * as Fields from "../../fields.js"
+import * as Policy from "../../policy.js"
 import { refuse } from "../../problem.js"
 import * as Messages from "../messages.js"
 import * as Parameters from "../parameters.js"
@@ -26,12 +27,7 @@ const known: ReadonlySet<string> = new Set([
   "include"
 ])
 
-const refused: Fields.Reasons = new Map([
-  ["conversation", "go on from a response with previous_response_id, or use session"],
-  ["prompt", "no prompts are stored"],
-  ["max_tool_calls", "tools are called by the client"],
-  ["top_logprobs", "it is not known for every server"]
-])
+const textNames: ReadonlySet<string> = new Set(["format", "verbosity"])
 
 /**
  * - `items`: what is said now, of which `request` has the messages
@@ -81,24 +77,19 @@ const echoed = ({ name, schema, strict, type }: Fields.Fields): object =>
  * @since 0.1.0
  * @category decoding
  */
-export const decode = (body: Fields.Fields): Response => {
-  Fields.only(body, known, refused)
-  Parameters.checkHarmless(body)
+export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Response => {
+  ignored.check(body, known, Policy.refused.responses)
+  Parameters.checkAbout(body)
   const stream = Fields.flag(body, "stream") ?? false
   const tools = (Fields.list(body, "tools") ?? []).map((tool, i) => {
     const at = `tools[${i}]`
     if (!Fields.isObject(tool)) return refuse(at, "must be an object")
     if (tool["type"] !== "function") refuse(`${at}.type`, "must be function")
-    return Messages.definition(tool, at)
+    return Messages.definition(tool, at, ignored)
   })
   const text = Fields.object(body, "text") ?? {}
-  for (const name in text) {
-    if (name !== "format" && name !== "verbosity")
-      refuse(`text.${name}`, "is not a parameter of it", "unknown_parameter")
-  }
-  if ((Fields.text(text, "verbosity", "text.verbosity") ?? "medium") !== "medium") {
-    refuse("text.verbosity", "is not supported", "unsupported_parameter")
-  }
+  ignored.within(text, textNames, "text")
+  const verbosity = Fields.oneOf(text, "verbosity", ["low", "medium", "high"], "text.verbosity")
   const format = Fields.object(text, "format", "text.format")
   const reasoning = Fields.object(body, "reasoning") ?? {}
   const parallel = Fields.flag(body, "parallel_tool_calls") ?? true
@@ -107,14 +98,10 @@ export const decode = (body: Fields.Fields): Response => {
   if (Fields.flag(body, "background") === true) {
     refuse("background", "must be false: a response is only made for who waits for it", "unsupported_parameter")
   }
-  if (Fields.oneOf(body, "truncation", ["auto", "disabled"]) === "auto") {
-    refuse("truncation", "must be disabled", "unsupported_parameter")
-  }
-  const include = Fields.list(body, "include") ?? []
-  if (include.some((one) => one !== "reasoning.encrypted_content")) {
-    refuse("include", "is not supported", "unsupported_parameter")
-  }
-  const sampling = Parameters.sampling(body)
+  if (Fields.oneOf(body, "truncation", ["auto", "disabled"]) === "auto") ignored.add("truncation")
+  for (const one of Fields.list(body, "include") ?? []) ignored.add(`include.${String(one).slice(0, 60)}`)
+  const asked = Parameters.sampling(body, ignored)
+  const sampling = verbosity === undefined ? asked : { ...asked, extra: { ...asked.extra, verbosity } }
   const maxTokens = Fields.whole(body, "max_output_tokens", 1)
   const toolChoice = Messages.toolChoice(body, tools, false)
   const items = Items.given(body)
@@ -135,7 +122,7 @@ export const decode = (body: Fields.Fields): Response => {
       maxTokens,
       tools,
       toolChoice,
-      format: Messages.format(format, "text.format", false),
+      format: Messages.format(format, "text.format", false, ignored),
       logprobs: undefined
     }),
     echo: {

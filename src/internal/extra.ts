@@ -1,0 +1,207 @@
+/**
+ * The parameters of a request that only some servers have: samplers of llama.cpp, decoding options of vLLM and SGLang,
+ * switches of chat templates.
+ *
+ * @internal
+ */
+import * as Schema from "effect/Schema"
+
+const number = Schema.Number
+const whole = Schema.Int
+const flag = Schema.Boolean
+const text = Schema.String
+const texts = Schema.Array(Schema.String)
+const wholes = Schema.Array(Schema.Int)
+const object = Schema.Record({ key: Schema.String, value: Schema.Unknown })
+
+/** @internal */
+export const fields = {
+  // llama.cpp
+  typical_p: number,
+  top_n_sigma: number,
+  repeat_last_n: whole,
+  mirostat: whole,
+  mirostat_tau: number,
+  mirostat_eta: number,
+  dry_multiplier: number,
+  dry_base: number,
+  dry_allowed_length: whole,
+  dry_penalty_last_n: whole,
+  dry_sequence_breakers: texts,
+  xtc_probability: number,
+  xtc_threshold: number,
+  dynatemp_range: number,
+  dynatemp_exponent: number,
+  n_keep: whole,
+  min_keep: whole,
+  samplers: Schema.Union(texts, text),
+  cache_prompt: flag,
+  t_max_predict_ms: whole,
+  reasoning_format: text,
+  grammar: text,
+  // vLLM and SGLang
+  min_tokens: whole,
+  ignore_eos: flag,
+  stop_token_ids: wholes,
+  skip_special_tokens: flag,
+  spaces_between_special_tokens: flag,
+  include_stop_str_in_output: flag,
+  add_special_tokens: flag,
+  add_generation_prompt: flag,
+  continue_final_message: flag,
+  length_penalty: number,
+  bad_words: texts,
+  allowed_token_ids: wholes,
+  truncate_prompt_tokens: whole,
+  priority: whole,
+  guided_regex: text,
+  guided_grammar: text,
+  guided_choice: texts,
+  guided_decoding_backend: text,
+  guided_whitespace_pattern: text,
+  structured_outputs: object,
+  regex: text,
+  ebnf: text,
+  separate_reasoning: flag,
+  thinking_token_budget: whole,
+  // others
+  top_a: number,
+  tfs_z: number,
+  thinking_budget: whole,
+  verbosity: Schema.Literal("low", "medium", "high"),
+  chat_template: text,
+  chat_template_kwargs: object
+} as const
+
+/** @internal */
+export type Name = keyof typeof fields
+
+/** What Ollama calls those that are among its `options`. */
+const ollama: { readonly [K in Name]?: string } = {
+  typical_p: "typical_p",
+  repeat_last_n: "repeat_last_n",
+  mirostat: "mirostat",
+  mirostat_tau: "mirostat_tau",
+  mirostat_eta: "mirostat_eta",
+  tfs_z: "tfs_z",
+  n_keep: "num_keep"
+}
+
+/** An answer without these is another one than was asked for. */
+const decisive: ReadonlySet<string> = new Set<Name>([
+  "grammar",
+  "guided_regex",
+  "guided_grammar",
+  "guided_choice",
+  "structured_outputs",
+  "regex",
+  "ebnf",
+  "allowed_token_ids",
+  "chat_template"
+])
+
+const reserved: ReadonlySet<string> = new Set([
+  "model",
+  "messages",
+  "prompt",
+  "suffix",
+  "stream",
+  "stream_options",
+  "n",
+  "temperature",
+  "top_p",
+  "max_tokens",
+  "max_completion_tokens",
+  "stop",
+  "tools",
+  "tool_choice",
+  "response_format",
+  "logprobs",
+  "top_logprobs"
+])
+
+/**
+ * Whether the options of a call have a name of their own for it.
+ *
+ * @internal
+ */
+export const isReserved = (name: string): boolean => reserved.has(name)
+
+const isName = (name: string): name is Name => Object.hasOwn(fields, name)
+
+/**
+ * Whether a server that does not have this may be asked without it: it makes answers only a little different.
+ *
+ * @internal
+ */
+export const isOptional = (name: string): boolean => isName(name) && !decisive.has(name)
+
+/** @internal */
+export interface Extra {
+  readonly [name: string]: unknown
+}
+
+const checks = new Map<string, (value: unknown) => boolean>(
+  Object.entries(fields).map(([name, schema]) => [name, Schema.is(schema as Schema.Schema.AnyNoContext)])
+)
+
+/**
+ * Whether this is the name of one of them.
+ *
+ * @internal
+ */
+export const has = (name: string): boolean => checks.has(name)
+
+/**
+ * Whether a value is of the type that the parameter has.
+ *
+ * @internal
+ */
+export const fits = (name: string, value: unknown): boolean => checks.get(name)?.(value) ?? true
+
+/**
+ * Those that Ollama has, as its `options`; `undefined` where there is none.
+ *
+ * @internal
+ */
+export const forOllama = (extra: Extra): { readonly [option: string]: unknown } | undefined => {
+  let options: { [option: string]: unknown } | undefined
+  for (const name in extra) {
+    const option = isName(name) ? ollama[name] : undefined
+    if (option === undefined || extra[name] === undefined) continue
+    options ??= {}
+    options[option] = extra[name]
+  }
+  return options
+}
+
+/** What `think` says on every server. */
+const switches: ReadonlySet<string> = new Set(["enable_thinking", "thinking"])
+
+const saysMore = (kwargs: unknown): boolean =>
+  typeof kwargs === "object" && kwargs !== null && Object.keys(kwargs).some((key) => !switches.has(key))
+
+/**
+ * The names of those that a server which is not one of OpenAI's protocol is not sent; `ollama`: whether it is Ollama.
+ *
+ * @internal
+ */
+export const missing = (extra: Extra | undefined, isOllama: boolean): ReadonlyArray<string> => {
+  if (extra === undefined) return []
+  return Object.keys(extra).filter((name) => {
+    if (extra[name] === undefined) return false
+    if (name === "chat_template_kwargs") return saysMore(extra[name])
+    return !(isOllama && isName(name) && ollama[name] !== undefined)
+  })
+}
+
+/**
+ * Why such a server cannot be asked: for each of those that it does not have and without which the answer would be
+ * another.
+ *
+ * @internal
+ */
+export const refusals = (extra: Extra | undefined, isOllama: boolean, who: string): ReadonlyArray<string> =>
+  missing(extra, isOllama)
+    .filter((name) => !isOptional(name))
+    .map((name) => `extra.${name}: ${who} has no such parameter`)
