@@ -246,7 +246,7 @@ describe("the ollama client", () => {
     const raw = await gateway.post("/api/generate", { model, prompt: "Hi", raw: 7 })
     expect(raw.status).toBe(400)
     expect(await raw.json()).toEqual({
-      error: expect.stringContaining("options"),
+      error: expect.stringContaining("raw"),
       request_id: raw.headers.get("x-request-id")
     })
     expect((await gateway.post("/api/chat", { model, messages, stream: "yes" })).status).toBe(400)

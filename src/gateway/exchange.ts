@@ -45,8 +45,6 @@ const noRoute: { readonly [code: string]: string } = {
   method_not_allowed: "405 method not allowed"
 }
 
-/** Names of fields come from clients. */
-
 type Headers = { [name: string]: string | number }
 
 /** Bodies that are being read, of all clients: many long ones at once must not fill the memory. */

@@ -91,7 +91,7 @@ const mostNames = 40
 const longestName = 60
 
 const safe = (name: string): string =>
-  (name.length > longestName ? name.slice(0, longestName) : name).replace(/[^\w.[\]:/@-]/g, "_")
+  (name.length > longestName ? name.slice(0, longestName) : name).replace(/[^\w.[\]-]/g, "_")
 
 /**
  * What is left out of one request.
