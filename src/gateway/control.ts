@@ -103,7 +103,8 @@ export const ask = (transport: Transport, server: Server, question: Question): P
             try {
               lines.feed(read)
             } catch (error) {
-              fail({ reason: "malformed", message: error instanceof Error ? error.message : String(error) })
+              if (error instanceof ControlFailed) fail(error.failure)
+              else fail({ reason: "malformed", message: error instanceof Error ? error.message : String(error) })
             }
             return
           }

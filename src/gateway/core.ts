@@ -27,7 +27,7 @@ const label = (rest: string): string => {
 
 /** The endpoint of a path that holds a name, and the name. That of a model may hold slashes. */
 const named = (path: string): readonly [endpoint: string, name: string] | undefined => {
-  const [, collection, rest] = /^(\/v1\/(?:models|sessions|responses)\/)(.+)$/.exec(path) ?? []
+  const [, collection, rest] = /^(\/v1\/(?:models|sessions|responses)\/|\/api\/blobs\/)(.+)$/.exec(path) ?? []
   if (collection === undefined || rest === undefined) return undefined
   const slash = collection === "/v1/responses/" ? rest.indexOf("/") : -1
   return slash === -1 ? [collection, rest] : [`${collection}{id}${rest.slice(slash)}`, rest.slice(0, slash)]

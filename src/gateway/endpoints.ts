@@ -176,11 +176,16 @@ at("POST", "/api/show", Lists.show)
 at("POST", "/api/pull", Changes.pull, { admin: true })
 at("POST", "/api/copy", Changes.copy, { admin: true })
 at("DELETE", "/api/delete", Changes.remove, { admin: true, reads: true })
-for (const path of ["/api/push", "/api/create"]) {
-  at("POST", path, () => {
-    throw new Problem.Refusal(Problem.make(501, `${path} belongs to one server: ask that one itself.`))
-  })
+at("POST", "/api/create", Changes.create, { admin: true })
+at("POST", "/api/push", Changes.push, { admin: true })
+/** A file of a model is sent to one server, which makes a model of it. */
+const blob: Handler = () => {
+  throw new Problem.Refusal(
+    Problem.make(501, "/api/blobs belongs to one server: send files to that one itself, and create the model there.")
+  )
 }
+at("GET", "/api/blobs/", blob, { admin: true })
+at("POST", "/api/blobs/", blob, { admin: true, reads: false })
 
 at("GET", "/models", Models.plain)
 const alive: Handler = (_, exchange) => exchange.json({ status: "ok", version, timestamp: new Date().toISOString() })

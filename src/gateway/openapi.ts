@@ -36,9 +36,11 @@ export const summaries: ReadonlyArray<readonly [method: string, path: string, ab
   ["GET", "/api/ps", "What is in memory, and where (Ollama)"],
   ["POST", "/api/show", "What is known of a model (Ollama)"],
   ["GET", "/api/version", "The version of the API (Ollama)"],
-  ["POST", "/api/pull", "Downloads a model on one server, or on all (Ollama)"],
-  ["POST", "/api/copy", "Gives a model another name (Ollama)"],
-  ["DELETE", "/api/delete", "Deletes a model (Ollama)"],
+  ["POST", "/api/pull", "Downloads a model, on the server with most room unless one is named (Ollama)"],
+  ["POST", "/api/create", "Makes a model of another one on its server (Ollama)"],
+  ["POST", "/api/push", "Uploads a model from a server that has it (Ollama)"],
+  ["POST", "/api/copy", "Gives a model another name wherever it is (Ollama)"],
+  ["DELETE", "/api/delete", "Deletes a model wherever it is (Ollama)"],
   ["GET", "/", "What this is, and its endpoints"],
   ["GET", "/models", "The names of the models"],
   ["GET", "/health", "Whether the gateway lives"],
@@ -121,11 +123,13 @@ const streams: { readonly [path: string]: string } = {
   "/v1/messages": "text/event-stream",
   "/api/chat": "application/x-ndjson",
   "/api/generate": "application/x-ndjson",
-  "/api/pull": "application/x-ndjson"
+  "/api/pull": "application/x-ndjson",
+  "/api/create": "application/x-ndjson",
+  "/api/push": "application/x-ndjson"
 }
 /** Answers that are no JSON. */
 const plain: { readonly [path: string]: string } = { "/metrics": "text/plain", "/docs": "text/html" }
-const changes: ReadonlySet<string> = new Set(["/api/pull", "/api/copy", "/api/delete"])
+const changes: ReadonlySet<string> = new Set(["/api/pull", "/api/create", "/api/push", "/api/copy", "/api/delete"])
 const answers: ReadonlySet<string> = new Set([
   "/v1/chat/completions",
   "/v1/completions",

@@ -37,6 +37,8 @@ const routes: Readonly<Record<string, string>> = {
   "/api/embed": "POST",
   "/api/embeddings": "POST",
   "/api/pull": "POST",
+  "/api/push": "POST",
+  "/api/create": "POST",
   "/api/copy": "POST",
   "/api/delete": "DELETE",
   "/v1/models": "GET",
@@ -127,6 +129,7 @@ async function handle(x: X): Promise<void> {
   }
   if (path === "/api/show") return show(x, body)
   if (path === "/api/pull") return pull(x, body)
+  if (path === "/api/push" || path === "/api/create") return makes(x, body)
   if (path === "/api/copy" || path === "/api/delete") return change(x, body)
   if (path === "/api/embed" || path === "/api/embeddings") return embed(x, body)
   return generate(x, body, path === "/api/chat")
@@ -311,6 +314,10 @@ async function pull(x: X, body: Json): Promise<void> {
     if (known) return sendBody(x, 200, "application/json", goJson({ status: "success" }))
     return send(x, 500, { error: "pull model manifest: file does not exist" })
   }
+  return tell(x, lines)
+}
+
+async function tell(x: X, lines: ReadonlyArray<Json>): Promise<void> {
   head(x, 200, { "content-type": "application/x-ndjson" })
   for (const line of lines) {
     if (!(await sleep(x, 1))) return
@@ -319,9 +326,34 @@ async function pull(x: X, body: Json): Promise<void> {
   x.res.end()
 }
 
+/** Makes a model of another one, or uploads one. */
+function makes(x: X, body: Json): void | Promise<void> {
+  const creates = x.record.path === "/api/create"
+  const name: string = body.model ?? body.name ?? ""
+  if (name === "" || /\s/.test(name)) return send(x, 400, { error: "invalid model name" })
+  if (creates && !body.from && !body.files) {
+    return send(x, 400, { error: "neither 'from' or 'files' was specified" })
+  }
+  const from = findModel(x.options, creates ? body.from : name)
+  if (from === undefined) {
+    const error = creates ? `pull model manifest: file does not exist` : `couldn't find model "${name}"`
+    return body.stream === false ? send(x, 500, { error }) : tell(x, [{ error }])
+  }
+  if (creates) setModels(x, [...modelsOf(x.options), { ...from, name }])
+  if (body.stream === false) return sendBody(x, 200, "application/json", goJson({ status: "success" }))
+  const digest = `sha256:${from.digest}`
+  return tell(x, [
+    { status: creates ? `using existing layer ${digest}` : "retrieving manifest" },
+    { status: creates ? "writing manifest" : "pushing manifest" },
+    { status: "success" }
+  ])
+}
+
 function change(x: X, body: Json): void | Promise<void> {
   const copies = x.record.path === "/api/copy"
   const name: string = (copies ? body.source : (body.model ?? body.name)) ?? ""
+  if (name === "") return send(x, 400, { error: copies ? `source "" is invalid` : `name "" is invalid` })
+  if (copies && !body.destination) return send(x, 400, { error: `destination "" is invalid` })
   const model = findModel(x.options, name)
   if (model === undefined) {
     return send(x, 404, { error: copies ? `model "${name}" not found` : `model '${name}' not found` })

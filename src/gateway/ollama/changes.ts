@@ -1,3 +1,8 @@
+/**
+ * Changes of what servers have: models are pulled, made, pushed, copied and deleted, loaded and unloaded.
+ *
+ * @since 0.1.0
+ */
 import * as Duration from "../../internal/duration.js"
 import type { Ask } from "../ask.js"
 import * as Control from "../control.js"
@@ -7,38 +12,14 @@ import type { House } from "../house.js"
 import * as Models from "../models.js"
 import { make, ollama as ollamaProblem, type Problem, Refusal } from "../problem.js"
 import * as Rights from "../rights.js"
+import { timestamp } from "./answer.js"
 import * as Lists from "./lists.js"
-import { failed, type Known, nameOf, servers } from "./servers.js"
+import { failed, type Known, nameOf } from "./servers.js"
+import * as Targets from "./targets.js"
+import * as Wire from "./wire.js"
 
 /** How long a download may stand still, in milliseconds. */
 const pullTimeout = 300_000
-
-/** The servers that are meant: the one that is named, by its address or as the lists call it, or all. */
-const targets = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<ReadonlyArray<Known>> => {
-  const all = (await servers(house)).filter(({ ollama }) => ollama)
-  const header = exchange.request.headers["x-aicortex-target"]
-  const query = new URL(exchange.request.url ?? "/", "http://gateway").searchParams.get("server")
-  const wanted = Fields.text(body, "server") ?? query ?? (typeof header === "string" ? header : undefined)
-  if (all.length === 0)
-    throw new Refusal(
-      make(503, "No Ollama server can be reached. Models are kept on those: start one, or name it in `servers`.")
-    )
-  if (wanted === "all") return all
-  const names = all.map(({ label }) => label).join(", ")
-  if (wanted === undefined) {
-    if (all.length === 1) return all
-    throw new Refusal(
-      make(
-        400,
-        `Say which server is meant: "server" must be one of ${names}, or all (in the body, as ?server=, or as X-Aicortex-Target).`
-      )
-    )
-  }
-  const found = all.filter(({ label, server }) => label === wanted || server.url === wanted.replace(/\/+$/, ""))
-  if (found.length === 0)
-    throw new Refusal(make(404, `There is no server '${wanted.slice(0, 100)}'; there are ${names}, and all.`))
-  return found
-}
 
 const without = (body: Fields.Fields): object => {
   const { server: _, ...rest } = body
@@ -48,29 +29,48 @@ const without = (body: Fields.Fields): object => {
 /** The lists have changed: they are read again before anybody is answered from them. */
 const refresh = (house: House): Promise<void> => house.library.run(house.library.registry.refresh).result
 
-/**
- * `POST /api/pull`: on one server, or on all at once; each line says which it is about.
- *
- * @since 0.1.0
- * @category handlers
- */
-export const pull = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  nameOf(body)
+/** Of several servers each failure says whose it is. */
+const told = (several: boolean, { label }: Known, problem: Problem): Problem =>
+  several ? { ...problem, message: `${label}: ${problem.message}` } : problem
+
+const joined = (problems: ReadonlyArray<Problem>, done: ReadonlyArray<string>): Problem | undefined => {
+  const [first] = problems
+  if (first === undefined) return undefined
+  const message = problems.map(({ message }) => message).join("; ")
+  return done.length === 0
+    ? { ...first, message }
+    : { ...first, status: 502, message: `${message}; done on ${done.join(", ")}` }
+}
+
+// =============================================================================
+// pull, create, push
+// =============================================================================
+
+/** Has servers do something that takes long, and tells each line of their progress, with the server that says it. */
+const progress = async (
+  house: House,
+  exchange: Exchange,
+  body: Fields.Fields,
+  path: string,
+  all: ReadonlyArray<Known>
+): Promise<void> => {
   const stream = Fields.flag(body, "stream") ?? true
-  const all = await targets(house, exchange, body)
   const problems: Array<Problem> = []
+  const done: Array<string> = []
   const write = (value: object) => {
     if (!exchange.headSent) exchange.stream("application/x-ndjson")
     exchange.write(`${JSON.stringify(value)}\n`)
   }
+  exchange.headers["x-aicortex-server"] = all.map(({ label }) => label).join(", ")
   await Promise.all(
-    all.map(async ({ label, server }) => {
+    all.map(async (known) => {
+      const { label, server } = known
       try {
         let last = ""
         let succeeded = false
         await Control.ask(house.library.transport, server, {
           method: "POST",
-          path: "/api/pull",
+          path,
           body: { ...without(body), stream: true },
           timeout: pullTimeout,
           stop: (stop) => exchange.onLeave(stop),
@@ -84,7 +84,7 @@ export const pull = async (house: House, exchange: Exchange, body: Fields.Fields
             }
             if (!Fields.isObject(item)) return
             if (item["error"] !== undefined) {
-              throw new Control.ControlFailed({ reason: "server-error", message: String(item["error"]) })
+              throw new Control.ControlFailed({ reason: "server-error", status: 500, message: String(item["error"]) })
             }
             if (item["status"] === "success") {
               succeeded = true
@@ -94,83 +94,176 @@ export const pull = async (house: House, exchange: Exchange, body: Fields.Fields
             last = line
           }
         })
-        if (!succeeded) throw new Control.ControlFailed({ reason: "cut", message: "the download ended too early" })
+        if (!succeeded) throw new Control.ControlFailed({ reason: "cut", message: "the server stopped too early" })
+        done.push(label)
       } catch (error) {
         if (!(error instanceof Control.ControlFailed)) throw error
-        const problem = failed(house, error)
-        problems.push({ ...problem, message: `${label}: ${problem.message}` })
+        problems.push(told(all.length > 1, known, failed(house, error)))
       }
     })
   )
   if (exchange.left) return
   await refresh(house)
-  const [problem] = problems
+  const problem = joined(problems, done)
   if (problem !== undefined) {
-    const told = { ...problem, message: problems.map(({ message }) => message).join("; ") }
-    if (exchange.headSent) exchange.end(`${JSON.stringify(ollamaProblem(told))}\n`)
-    else exchange.problem(told)
+    if (exchange.headSent) exchange.end(`${JSON.stringify(ollamaProblem(problem))}\n`)
+    else exchange.problem(problem)
   } else if (stream) {
     write({ status: "success" })
     exchange.end()
   } else exchange.json({ status: "success" })
 }
 
+/**
+ * `POST /api/pull`: on the servers that are named; else anew on those that have the model; else on the one with most room.
+ * Each line says which server it is about.
+ *
+ * @since 0.1.0
+ * @category handlers
+ */
+export const pull = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
+  Wire.check("PullRequest", body)
+  const name = nameOf(body, "invalid model name")
+  if (!Wire.isName(name)) Wire.refuse(400, "invalid model name", null, "model")
+  const { all, named } = await Targets.of(house, exchange, body)
+  const have = named ?? Targets.having(all, name)
+  const chosen = have.length > 0 ? have : [await Targets.roomiest(house, all)]
+  await progress(house, exchange, body, "/api/pull", chosen)
+}
+
+/**
+ * `POST /api/create`: on the server that is named; else on one that has the model which it is made from, the one with most
+ * room of several.
+ *
+ * @since 0.1.0
+ * @category handlers
+ */
+export const create = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
+  Wire.check("CreateRequest", body)
+  const name = nameOf(body, "invalid model name")
+  if (!Wire.isName(name)) Wire.refuse(400, "invalid model name", null, "model")
+  const from = Fields.text(body, "from") ?? ""
+  if (from === "" && !Fields.isObject(body["files"])) {
+    Wire.refuse(400, "neither 'from' or 'files' was specified", "missing_required_parameter", "from")
+  }
+  const { all, named } = await Targets.of(house, exchange, body)
+  // Files were sent to one server beforehand, and only the client knows to which.
+  if (named === undefined && Fields.isObject(body["files"]) && all.length > 1) {
+    const names = all.map(({ label }) => label).join(", ")
+    throw new Refusal(
+      make(
+        400,
+        `Say which server has the files: "server" must be one of ${names} (in the body, as ?server=, or as X-Aicortex-Target).`,
+        "missing_required_parameter",
+        "server"
+      )
+    )
+  }
+  const have = Targets.having(all, from)
+  const chosen = named ?? [await Targets.roomiest(house, have.length > 0 ? have : all)]
+  await progress(house, exchange, body, "/api/create", chosen)
+}
+
+/**
+ * `POST /api/push`: from the server that is named, else from the first that has the model.
+ *
+ * @since 0.1.0
+ * @category handlers
+ */
+export const push = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
+  Wire.check("PushRequest", body)
+  const name = nameOf(body, "model is required")
+  const { all, named } = await Targets.of(house, exchange, body)
+  const chosen = (named ?? Targets.having(all, name)).slice(0, 1)
+  if (chosen.length === 0) Wire.refuse(404, Wire.notFound("/api/push", name), "model_not_found", "model")
+  await progress(house, exchange, body, "/api/push", chosen)
+}
+
+// =============================================================================
+// copy, delete
+// =============================================================================
+
+/** On the servers that are named, else on all that have the model. */
 const change = async (
   house: House,
   exchange: Exchange,
   body: Fields.Fields,
+  model: string,
   method: "POST" | "DELETE",
   path: string
 ): Promise<void> => {
-  const all = await targets(house, exchange, body)
+  exchange.account.model = model
+  const { all, named } = await Targets.of(house, exchange, body)
+  const have = named ?? Targets.having(all, model)
+  // A list may be older than the model.
+  const asked = have.length > 0 ? have : all
   const problems: Array<Problem> = []
-  let done = 0
+  const done: Array<string> = []
   await Promise.all(
-    all.map(async ({ label, server }) => {
+    asked.map(async (known) => {
       try {
-        await Control.ask(house.library.transport, server, { method, path, body: without(body), timeout: 60_000 })
-        done++
+        const question = { method, path, body: without(body), timeout: 60_000 }
+        await Control.ask(house.library.transport, known.server, question)
+        done.push(known.label)
       } catch (error) {
         if (!(error instanceof Control.ControlFailed)) throw error
-        const problem = failed(house, error)
-        problems.push({ ...problem, message: `${label}: ${problem.message}` })
+        problems.push(told(asked.length > 1, known, failed(house, error)))
       }
     })
   )
   await refresh(house)
-  // Of all servers only those that have it can be changed.
-  const serious = done === 0 ? problems : problems.filter(({ status }) => status !== 404)
-  const [problem] = serious
+  const serious = problems.filter(({ status }) => status !== 404)
+  if (done.length === 0 && serious.length === 0) {
+    Wire.refuse(404, Wire.notFound(path, model), "model_not_found", "model")
+  }
+  exchange.headers["x-aicortex-server"] = done.join(", ")
+  const problem = joined(serious, done)
   if (problem === undefined) exchange.send(200, "application/json; charset=utf-8", "")
-  else exchange.problem({ ...problem, message: serious.map(({ message }) => message).join("; ") })
+  else exchange.problem(problem)
+}
+
+/** A name that Ollama can have; it says which of several is none. */
+const valid = (field: "name" | "source" | "destination", given: string | undefined): string => {
+  const name = given ?? ""
+  if (name.trim() === "" || !Wire.isName(name)) {
+    const shown = name.length > 100 ? `${name.slice(0, 100)}…` : name
+    Wire.refuse(400, `${field} ${JSON.stringify(shown)} is invalid`, "missing_required_parameter", field)
+  }
+  return name
 }
 
 /**
- * `DELETE /api/delete`.
+ * `DELETE /api/delete`: on every server that has the model, unless one is named.
  *
  * @since 0.1.0
  * @category handlers
  */
-export const remove = (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  nameOf(body)
-  return change(house, exchange, body, "DELETE", "/api/delete")
+export const remove = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
+  Wire.check("DeleteRequest", body)
+  const name = valid("name", Fields.text(body, "model") || Fields.text(body, "name"))
+  await change(house, exchange, body, name, "DELETE", "/api/delete")
 }
 
 /**
- * `POST /api/copy`.
+ * `POST /api/copy`: on every server that has the model, unless one is named.
  *
  * @since 0.1.0
  * @category handlers
  */
-export const copy = (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  Fields.needed(body, "source")
-  Fields.needed(body, "destination")
-  return change(house, exchange, body, "POST", "/api/copy")
+export const copy = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
+  Wire.check("CopyRequest", body)
+  const source = valid("source", Fields.text(body, "source"))
+  valid("destination", Fields.text(body, "destination"))
+  await change(house, exchange, body, source, "POST", "/api/copy")
 }
+
+// =============================================================================
+// load, unload
+// =============================================================================
 
 /**
  * A request without a prompt: a model is loaded on the server that would answer, or, with `keep_alive: 0`, unloaded
- * wherever it is.
+ * wherever it is. Other servers than Ollama's hold their models always: there is nothing to do.
  *
  * @since 0.1.0
  * @category handlers
@@ -181,17 +274,16 @@ export const load = async (house: House, exchange: Exchange, ask: Ask, generates
   const model = await Lists.meant(house, named)
   const hosts = await house.library.run(house.library.locate(model)).result
   const able = hosts.filter((host) => host.protocol === "ollama")
-  if (able.length === 0)
-    throw new Refusal(make(400, `'${named}' is on no Ollama server: it cannot be loaded or unloaded.`))
   const { keepAlive } = ask.request
   const unload = (typeof keepAlive === "string" ? Duration.parse(keepAlive) : keepAlive) === 0
-  const best = await house.library.run(house.library.router.best(model, house.settings.routing)).result
-  const chosen = unload
-    ? able
-    : able
-        .filter((host) => host.server.url === best.url)
-        .concat(able)
-        .slice(0, 1)
+  let chosen = able
+  if (!unload && able.length > 1) {
+    const best = await house.library.run(house.library.router.best(model, house.settings.routing)).result
+    chosen = able
+      .filter((host) => host.server.url === best.url)
+      .concat(able)
+      .slice(0, 1)
+  }
   await Promise.all(
     chosen.map(async (host) => {
       try {
@@ -210,7 +302,7 @@ export const load = async (house: House, exchange: Exchange, ask: Ask, generates
   )
   exchange.json({
     model: named,
-    created_at: new Date().toISOString(),
+    created_at: timestamp(),
     ...(generates ? { response: "" } : { message: { role: "assistant", content: "" } }),
     done: true,
     done_reason: unload ? "unload" : "load"

@@ -1,61 +1,19 @@
 import * as Effect from "effect/Effect"
 import { version } from "../../internal/version.js"
-import type { ModelInfo } from "../../Model.js"
 import { canonical, demoInfo, demoModel } from "../../Model.js"
 import * as Control from "../control.js"
 import type { Exchange } from "../exchange.js"
-import * as Fields from "../fields.js"
+import type * as Fields from "../fields.js"
 import type { House } from "../house.js"
 import { make, Refusal } from "../problem.js"
 import * as Selection from "../selection.js"
 import { chainOf } from "../settings.js"
-import { failed, infoOf, type Known, nameOf, servers } from "./servers.js"
-
-/** How long a server may take to list something, in milliseconds; a dead one must not hold up the others. */
-const listTimeout = 3_000
+import * as Describe from "./describe.js"
+import { failed, fromAll, infoOf, listTimeout, nameOf, servers } from "./servers.js"
+import * as Wire from "./wire.js"
 
 /** The oldest version of Ollama whose API this is. */
 const apiVersion = "0.12.0"
-
-const listOf = (body: Fields.Fields): ReadonlyArray<Fields.Fields> =>
-  (Array.isArray(body["models"]) ? (body["models"] as ReadonlyArray<unknown>) : []).filter(Fields.isObject)
-
-/** Asks every Ollama server; whoever fails has nothing to say. */
-const fromAll = async (house: House, all: ReadonlyArray<Known>, path: string) =>
-  Promise.all(
-    all.map(async (known) => {
-      if (!known.ollama) return { known, models: undefined }
-      try {
-        const body = await Control.json(house.library.transport, known.server, {
-          method: "GET",
-          path,
-          timeout: listTimeout
-        })
-        return { known, models: listOf(body) }
-      } catch (error) {
-        if (error instanceof Control.ControlFailed) return { known, models: undefined }
-        throw error
-      }
-    })
-  )
-
-/** What is known of a model of a server that has no list of Ollama's. */
-const described = (name: string, info: ModelInfo | undefined): object => ({
-  name,
-  model: name,
-  modified_at: "1970-01-01T00:00:00Z",
-  size: info?.size ?? 0,
-  digest: "",
-  details: {
-    parent_model: "",
-    format: info?.format ?? "",
-    family: info?.family ?? "",
-    families: info === undefined ? [] : [info.family],
-    parameter_size: info?.parameter_size ?? "",
-    quantization_level: info?.quantization_level ?? ""
-  },
-  ...(info?.capabilities === undefined ? {} : { capabilities: info.capabilities })
-})
 
 /**
  * `GET /api/tags`: every model once, with the servers that have it; and the aliases, each as the first of its models that
@@ -69,7 +27,7 @@ export const tags = async (house: House, exchange: Exchange): Promise<void> => {
   const models = new Map<string, { readonly item: object; readonly servers: Array<string> }>()
   for (const { known, models: listed } of await fromAll(house, all, "/api/tags")) {
     const items =
-      listed ?? (await Promise.all(known.models.map(async (name) => described(name, await infoOf(house, name)))))
+      listed ?? (await Promise.all(known.models.map(async (name) => Describe.entry(name, await infoOf(house, name)))))
     for (const item of items as ReadonlyArray<Fields.Fields>) {
       const name = item["name"] ?? item["model"]
       if (typeof name !== "string") continue
@@ -80,7 +38,7 @@ export const tags = async (house: House, exchange: Exchange): Promise<void> => {
     }
   }
   if (models.size === 0 && (await house.library.run(house.library.registry.servers).result).length === 0) {
-    models.set(demoModel, { item: described(demoModel, demoInfo), servers: ["embedded"] })
+    models.set(demoModel, { item: Describe.entry(demoModel, demoInfo), servers: ["embedded"] })
   }
   const listed = [...models.values()].map(({ item, servers }) => ({ ...item, servers }))
   for (const [name, chain] of house.settings.aliases) {
@@ -89,7 +47,7 @@ export const tags = async (house: House, exchange: Exchange): Promise<void> => {
   }
   if (models.size > 0) {
     const labels = new Set([...models.values()].flatMap(({ servers }) => servers))
-    listed.push({ ...described("auto", undefined), servers: [...labels] })
+    listed.push({ ...Describe.entry("auto", undefined), servers: [...labels] })
   }
   exchange.json({ models: listed })
 }
@@ -163,7 +121,10 @@ export const meant = async (house: House, named: string): Promise<string> => {
  * @category handlers
  */
 export const show = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  const named = nameOf(body)
+  Wire.check("ShowRequest", body)
+  const named = nameOf(body, "model is required")
+  if (!Wire.isName(named)) Wire.refuse(400, "invalid model name", null, "model")
+  exchange.account.model = named
   const name = await meant(house, named)
   const hosts = await house.library.run(house.library.locate(name)).result
   let problem: Control.ControlFailed | undefined
@@ -187,19 +148,8 @@ export const show = async (house: House, exchange: Exchange, body: Fields.Fields
   const info = await infoOf(house, name)
   if (info === undefined || hosts.every((host) => host.protocol === "ollama")) {
     throw problem === undefined
-      ? new Refusal(make(404, `model '${named}' not found`, "model_not_found", "model"))
+      ? new Refusal(make(404, Wire.notFound("/api/show", named), "model_not_found", "model"))
       : new Refusal(failed(house, problem))
   }
-  exchange.json({
-    license: "",
-    modelfile: "",
-    parameters: "",
-    template: "",
-    ...described(info.model_name, info),
-    model_info: {
-      "general.architecture": info.family,
-      ...(info.context_length === undefined ? {} : { [`${info.family}.context_length`]: info.context_length })
-    },
-    capabilities: info.capabilities ?? ["completion"]
-  })
+  exchange.json(Describe.shown(info.model_name, info))
 }

@@ -7,10 +7,19 @@ import * as Effect from "effect/Effect"
 import type { ModelInfo } from "../../Model.js"
 import type { Server } from "../../Server.js"
 import * as Ask from "../ask.js"
-import type * as Control from "../control.js"
-import type * as Fields from "../fields.js"
+import * as Control from "../control.js"
+import * as Fields from "../fields.js"
 import type { House } from "../house.js"
-import { make, type Problem, refuse } from "../problem.js"
+import { make, type Problem } from "../problem.js"
+import * as Wire from "./wire.js"
+
+/**
+ * How long a server may take to list something, in milliseconds; a dead one must not hold up the others.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const listTimeout = 3_000
 
 /**
  * @since 0.1.0
@@ -46,29 +55,63 @@ export const servers = async (house: House): Promise<ReadonlyArray<Known>> => {
 export const infoOf = (house: House, model: string): Promise<ModelInfo | undefined> =>
   house.library.run(Effect.orElseSucceed(house.library.registry.modelInfo(model), () => undefined)).result
 
+const listOf = (body: Fields.Fields): ReadonlyArray<Fields.Fields> =>
+  (Array.isArray(body["models"]) ? (body["models"] as ReadonlyArray<unknown>) : []).filter(Fields.isObject)
+
 /**
- * The model of a request, under either of its names.
+ * Asks every Ollama server; whoever fails has nothing to say.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const fromAll = async (house: House, all: ReadonlyArray<Known>, path: string) =>
+  Promise.all(
+    all.map(async (known) => {
+      if (!known.ollama) return { known, models: undefined }
+      try {
+        const body = await Control.json(house.library.transport, known.server, {
+          method: "GET",
+          path,
+          timeout: listTimeout
+        })
+        return { known, models: listOf(body) }
+      } catch (error) {
+        if (error instanceof Control.ControlFailed) return { known, models: undefined }
+        throw error
+      }
+    })
+  )
+
+/**
+ * The model of a request, under either of its names. `missing` is what Ollama says where there is none.
  *
  * @since 0.1.0
  * @category readers
  */
-export const nameOf = (body: Fields.Fields): string => {
-  const name = Ask.model(body) ?? Ask.model(body, "name") ?? ""
-  return name.trim() === "" ? refuse("model", "is required") : name
+export const nameOf = (body: Fields.Fields, missing: string): string => {
+  const name = (Ask.model(body) || Ask.model(body, "name")) ?? ""
+  if (name.trim() === "") Wire.refuse(400, missing, "missing_required_parameter", "model")
+  return name
 }
 
+/** Whose fault a status is: that the gateway may not use a server is not the client's. */
+const isTold = (status: number): boolean => status >= 400 && status < 600 && status !== 401 && status !== 403
+
 /**
- * What a server's refusal is to the client.
+ * What a server's refusal is to the client: its own words and status.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const failed = (house: House, { failure }: Control.ControlFailed): Problem =>
-  make(
-    failure.reason === "invalid-request"
-      ? 400
-      : failure.status === 404 || failure.reason === "model-not-found"
-        ? 404
-        : 502,
-    house.labels.redact(failure.message)
-  )
+export const failed = (house: House, { failure }: Control.ControlFailed): Problem => {
+  const { message, reason, status } = failure
+  const told =
+    reason === "model-not-found"
+      ? 404
+      : reason === "invalid-request"
+        ? 400
+        : status !== undefined && isTold(status)
+          ? status
+          : 502
+  return make(told, house.labels.redact(message))
+}

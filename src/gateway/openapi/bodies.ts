@@ -309,6 +309,20 @@ export const bodies: { readonly [path: string]: object } = {
   "/api/embeddings": open(["model"], { model: text, prompt: text, keep_alive, options }),
   "/api/show": { type: "object", properties: { ...named, verbose: flag } },
   "/api/pull": { type: "object", properties: { ...named, server, insecure: flag, stream: { ...flag, default: true } } },
+  "/api/create": {
+    type: "object",
+    properties: {
+      ...named,
+      from: text,
+      files: object,
+      system: text,
+      template: text,
+      parameters: object,
+      server,
+      stream: flag
+    }
+  },
+  "/api/push": { type: "object", properties: { ...named, server, insecure: flag, stream: { ...flag, default: true } } },
   "/api/copy": {
     type: "object",
     required: ["source", "destination"],
