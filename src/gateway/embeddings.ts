@@ -186,9 +186,13 @@ export const ollama = (house: House, exchange: Exchange, body: Fields.Fields): P
   return answer(house, exchange, wanted, ({ embeddings, model }, tokens) => ({
     model,
     embeddings,
-    total_duration: Math.round((performance.now() - began) * 1e6),
-    load_duration: 1,
-    prompt_eval_count: tokens
+    ...(embeddings.length === 0
+      ? {}
+      : {
+          total_duration: Math.round((performance.now() - began) * 1e6),
+          load_duration: 1,
+          ...(tokens === 0 ? {} : { prompt_eval_count: tokens })
+        })
   }))
 }
 

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Duration from "../../internal/duration.js"
+import { canonical } from "../../Model.js"
 import type { Fields } from "../fields.js"
 import { make, type Problem, Refusal } from "../problem.js"
 
@@ -345,11 +346,24 @@ export const notFound = (path: string, model: string): string => {
 /** Names that stand for more than one model: then ours says more. */
 const isOne = (model: string | undefined): model is string => model !== undefined && model !== "auto"
 
+/** A server says the name that it has; the client gave another one. */
+const asNamed = (message: string, model: string | undefined): string =>
+  model === undefined
+    ? message
+    : message.replace(/^(?:"([^"]+)"|model '([^']+)') (?=does not support|not found)/, (all, quoted, single) => {
+        const name = quoted ?? single
+        return canonical(name) === canonical(model) ? all.replace(name, () => model) : all
+      })
+
 /**
  * A problem as Ollama words it at this endpoint, where it has words for it.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const inWords = (problem: Problem, path: string, model: string | undefined): Problem =>
-  problem.code === "model_not_found" && isOne(model) ? { ...problem, message: notFound(path, model) } : problem
+export const inWords = (problem: Problem, path: string, model: string | undefined): Problem => {
+  if (problem.code === "model_not_found" && isOne(model)) return { ...problem, message: notFound(path, model) }
+  // The server says which field it is about, in its own way.
+  const message = asNamed(problem.message.replace(/^'suffix': (?=.* does not support insert$)/, ""), model)
+  return message === problem.message ? problem : { ...problem, message }
+}
