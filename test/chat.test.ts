@@ -283,7 +283,7 @@ describe("requests to OpenAI's API", () => {
     expect(await sent({}, { messages })).toEqual({
       ...plain,
       messages: [
-        { role: "developer", content: "Be kind." },
+        { role: "system", content: "Be kind." },
         {
           role: "user",
           content: [
@@ -341,7 +341,8 @@ describe.each(protocols)("answers (%s)", (protocol) => {
     }
     // A system prompt of the call comes before those of the conversation.
     await cortex.chat(messages, { system: "First." })
-    expect(body().messages.map(({ content }: Json) => content)).toEqual(["First.", "Be brief.", "Hi"])
+    const all = body().messages.map(({ content }: Json) => content)
+    expect(all).toEqual(protocol === "ollama" ? ["First.", "Be brief.", "Hi"] : ["First.\n\nBe brief.", "Hi"])
   })
 
   it("complete tells the whole of it", async () => {

@@ -10,6 +10,7 @@ import type * as Message from "../Message.js"
 import { openAIBase, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import { Guard } from "./completion.js"
+import { templated } from "./conversation.js"
 import * as Embeddings from "./embeddings.js"
 import * as Http from "./http.js"
 import { decoder } from "./openaiAnswer.js"
@@ -101,7 +102,7 @@ export const body = (server: Server, request: ChatRequest): Body.Body => {
   const { format, logprobs, maxTokens, think, toolChoice, tools } = request
   const own = isOpenAI(server)
   const body = Body.make(request, own)
-  body["messages"] = request.messages.map(message)
+  body["messages"] = templated(request.messages, !own).map(message)
   if (maxTokens !== undefined) body[own ? "max_completion_tokens" : "max_tokens"] = maxTokens
   if (logprobs !== undefined) {
     body["logprobs"] = true
@@ -130,13 +131,13 @@ export const body = (server: Server, request: ChatRequest): Body.Body => {
 export const openBody = (server: Server, request: ChatRequest): Body.Body => {
   const last = request.messages.at(-1)
   const thinking = last?.role === "assistant" ? last.thinking : undefined
+  const made = body(server, request)
+  if (thinking !== undefined) {
+    const messages = made["messages"] as ReadonlyArray<object>
+    made["messages"] = [...messages.slice(0, -1), { ...messages.at(-1), reasoning_content: thinking }]
+  }
   return {
-    ...body(server, request),
-    ...(last === undefined || thinking === undefined
-      ? {}
-      : {
-          messages: [...request.messages.slice(0, -1).map(message), { ...message(last), reasoning_content: thinking }]
-        }),
+    ...made,
     continue_final_message: true,
     add_generation_prompt: false
   }
