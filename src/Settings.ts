@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import { defaults, type Options } from "./ChatRequest.js"
 import type { Location, Server } from "./Server.js"
+import { defaultMaxBytes } from "./structuredOutput/bounds.js"
 
 /**
  * - `model`: used where a call names none; `modelNamed` is whether the user chose it
@@ -23,6 +24,7 @@ import type { Location, Server } from "./Server.js"
  *   never
  * - `maxQueued`: how many calls may wait for a place on the servers of a model; `undefined`: 512, or 4 per server where that
  *   is more
+ * - `maxSchemaBytes`: how long a JSON Schema may be, of an answer or of the arguments of a tool; default 262,144
  * - `discoveryTtl`: how long a server's list of models is believed, in milliseconds; default 300,000
  * - `hedge`: whether a second server is asked where the first is late and a call does not say; default no
  * - `cache`: how answers are kept where a call does not say; `undefined` where they are kept only if it does
@@ -44,6 +46,7 @@ export interface Settings {
   readonly stateFile: string | undefined
   readonly probeInterval: number | undefined
   readonly maxQueued: number | undefined
+  readonly maxSchemaBytes: number
   readonly hedge: Options["hedge"]
   readonly cache: CachePolicy | undefined
   readonly sessions: SessionPolicy
@@ -101,6 +104,7 @@ export const empty: Settings = {
   stateFile: undefined,
   probeInterval: undefined,
   maxQueued: undefined,
+  maxSchemaBytes: defaultMaxBytes,
   hedge: false,
   cache: undefined,
   sessions: {}

@@ -213,6 +213,23 @@ export interface SchemaOptions {
 }
 
 /**
+ * What is wrong with a schema that is handed on to servers, if it is longer or deeper than one may be. `field` is where
+ * it stands.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const checkSize = (schema: unknown, field: string, options?: SchemaOptions): InvalidRequest | undefined => {
+  try {
+    Bounds.measure(schema, options?.maxBytes ?? Bounds.defaultMaxBytes)
+    return undefined
+  } catch (cause) {
+    if (!(cause instanceof Bounds.BadSchema)) throw cause
+    return new InvalidRequest({ field, reason: cause.message })
+  }
+}
+
+/**
  * Takes what fits a JSON Schema, of any draft from 6 to 2020-12. Made once per object.
  *
  * Neither the schema nor the reply need be trusted: both are worked on within bounds. Patterns are matched in linear

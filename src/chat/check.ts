@@ -174,6 +174,13 @@ export const check = (
         return definition
       })
     : tools
+  for (const [at, tool] of (Array.isArray(definitions) ? definitions : []).entries()) {
+    const parameters = typeof tool === "object" && tool !== null ? (tool as Tool).parameters : undefined
+    const wrong = StructuredOutput.checkSize(parameters, `tools.${at}.parameters`, {
+      maxBytes: settings.maxSchemaBytes
+    })
+    if (wrong !== undefined) return Either.left(wrong)
+  }
   if (odd >= 0) return Either.left(new InvalidRequest({ field: `tools.${odd}.execute`, reason: "must be a function" }))
   const decoded = ChatRequest.decodeOptions(plain(asked, definitions))
   if (Either.isLeft(decoded)) return Either.left(decoded.left)

@@ -11,6 +11,7 @@
  * | conversations | `AICORTEX_SESSIONS` (a folder, or `off`) | `sessions` |
  * | whether servers can be reached, asked every so many seconds | `AICORTEX_PROBE_INTERVAL` | `probeInterval` |
  * | how many calls may wait for a model | | `maxQueued` |
+ * | how long a JSON Schema may be, bytes | `AICORTEX_MAX_SCHEMA_BYTES` | `maxSchemaBytes` |
  * | where you are | `AICORTEX_LOCATION` (`latitude,longitude`) | `location` |
  * | reusable system prompts | | `personas` |
  * | whether, and how, answers are kept | | `cache` |
@@ -60,6 +61,8 @@ export type { CacheOptions, SessionOptions } from "./policies.js"
  *   `Fleet.Saved`
  * - `maxQueued`: how many calls may wait for a place where all servers of a model are full; 0: none; default 512, or 4 per
  *   server where that is more. One more ends with `Overloaded`
+ * - `maxSchemaBytes`: how long a JSON Schema may be, of an answer or of the arguments of a tool, in bytes of JSON; default
+ *   262,144. A longer one is `InvalidRequest`, before anything is sent
  * - `probeInterval`: every so many milliseconds each of your servers is asked a small thing, at least 1,000; default:
  *   never. See `Probes`
  * - `defaultStateFile`: the file where nobody names one, nor says `false`
@@ -88,6 +91,7 @@ export interface Options {
   readonly stateFile?: string | false | undefined
   readonly defaultStateFile?: string | undefined
   readonly maxQueued?: number | undefined
+  readonly maxSchemaBytes?: number | undefined
   readonly probeInterval?: number | undefined
   readonly hedge?: boolean | { readonly after: number } | undefined
   readonly cache?: boolean | CacheOptions | undefined
@@ -193,7 +197,8 @@ export interface Resolved {
       | "sessions"
       | "hedge"
       | "probeInterval"
-      | "maxQueued"]: string
+      | "maxQueued"
+      | "maxSchemaBytes"]: string
   }
   readonly file: string | undefined
 }
@@ -226,7 +231,8 @@ const optionKeys = new Set([
   "defaultStateFile",
   "hedge",
   "probeInterval",
-  "maxQueued"
+  "maxQueued",
+  "maxSchemaBytes"
 ])
 
 /**
@@ -324,6 +330,19 @@ export const resolve = Effect.fnUntraced(function* (
     [given, yield* Policies.wholeFromZero(options.maxQueued, "maxQueued", given)],
     ["the file", file.maxQueued]
   )
+  const longest = yield* variable("AICORTEX_MAX_SCHEMA_BYTES")
+  const maxSchemaBytes = first(
+    [given, yield* Policies.wholeAboveZero(options.maxSchemaBytes, "maxSchemaBytes", given)],
+    [
+      "AICORTEX_MAX_SCHEMA_BYTES",
+      yield* Policies.wholeAboveZero(
+        yield* Policies.positiveText(longest, "AICORTEX_MAX_SCHEMA_BYTES"),
+        "AICORTEX_MAX_SCHEMA_BYTES",
+        "the environment"
+      )
+    ],
+    ["the file", file.maxSchemaBytes]
+  )
   const fileHedge = typeof file.hedge === "object" ? { after: file.hedge.after * 1000 } : file.hedge
   const hedge = first<boolean | { readonly after: number }>([given, options.hedge], ["the file", fileHedge])
   if (hedge.value !== undefined && !Policies.isHedge(hedge.value)) {
@@ -366,6 +385,7 @@ export const resolve = Effect.fnUntraced(function* (
       stateFile: (stateFile.value ?? options.defaultStateFile) || undefined,
       probeInterval: probeInterval.value,
       maxQueued: maxQueued.value,
+      maxSchemaBytes: maxSchemaBytes.value ?? Settings.empty.maxSchemaBytes,
       discoveryTtl:
         (yield* Policies.positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
       hedge: hedge.value ?? Settings.empty.hedge,
@@ -389,7 +409,8 @@ export const resolve = Effect.fnUntraced(function* (
       sessions: sessionFolder.origin === "default" && file.sessions !== undefined ? "the file" : sessionFolder.origin,
       hedge: hedge.origin,
       probeInterval: probeInterval.origin,
-      maxQueued: maxQueued.origin
+      maxQueued: maxQueued.origin,
+      maxSchemaBytes: maxSchemaBytes.origin
     },
     file: alone ? undefined : path
   }

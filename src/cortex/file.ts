@@ -66,6 +66,7 @@ export const File = Schema.Struct({
   /** In seconds. */
   probeInterval: Schema.optional(Schema.Number.pipe(Schema.greaterThanOrEqualTo(1))),
   maxQueued: Schema.optional(Schema.NonNegativeInt),
+  maxSchemaBytes: Schema.optional(Count),
   hedge: Schema.optional(Schema.Union(Schema.Boolean, Schema.Struct({ after: Schema.Positive }))),
   /** `ttl` in seconds. */
   cache: Schema.optional(

@@ -39,7 +39,13 @@ export const positive = (value: number | undefined, field: string, source: strin
     ? Effect.succeed(value)
     : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a number above 0` }))
 
-const wholeAboveZero = (value: number | undefined, field: string, source: string) =>
+/**
+ * A whole number from 1.
+ *
+ * @since 0.1.0
+ * @category checks
+ */
+export const wholeAboveZero = (value: number | undefined, field: string, source: string) =>
   value === undefined || (Number.isSafeInteger(value) && value > 0)
     ? Effect.succeed(value)
     : Effect.fail(new InvalidConfig({ source, field, reason: `${value} must be a whole number from 1` }))

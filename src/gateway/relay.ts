@@ -62,11 +62,16 @@ export const relay = async (house: House, exchange: Exchange, ask: Ask, codec: C
     if (reserved !== undefined) await reserved
     if (exchange.left) return
     stream?.beat()
+    const { format, tools } = ask.request
+    const bound = { maxBytes: house.library.settings.maxSchemaBytes }
+    for (const [i, { parameters }] of tools.entries()) {
+      const wrong = StructuredOutput.checkSize(parameters, `tools[${i}].parameters`, bound)
+      if (wrong !== undefined) throw wrong
+    }
+    if (format === "json") errand.decoder = StructuredOutput.any
+    else if (format !== "text") errand.decoder = await errand.run(StructuredOutput.fromJsonSchema(format, bound))
     const found = candidates(house.library, house.settings, ask)
     errand.models = Effect.isEffect(found) ? await errand.run(found) : found
-    const { format } = ask.request
-    if (format === "json") errand.decoder = StructuredOutput.any
-    else if (format !== "text") errand.decoder = await errand.run(StructuredOutput.fromJsonSchema(format))
     exchange.own += performance.now() - started
     if (stream === undefined) await Whole.answer(errand, codec)
     else await stream.answer()

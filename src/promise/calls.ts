@@ -15,6 +15,7 @@ import { InvalidRequest } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import { decoder, optional } from "../internal/options.js"
 import type { Message } from "../Message.js"
+import { CurrentSettings } from "../Settings.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import { ChatStream } from "./chatStream.js"
 
@@ -270,7 +271,9 @@ export const chatWith =
       const decoder =
         schema === undefined
           ? Effect.succeed(StructuredOutput.any)
-          : StructuredOutput.fromJsonSchema(schema as JsonObject)
+          : Effect.flatMap(CurrentSettings, ({ maxSchemaBytes }) =>
+              StructuredOutput.fromJsonSchema(schema as JsonObject, { maxBytes: maxSchemaBytes })
+            )
       return run(
         Effect.flatMap(decoder, (decoder) =>
           Effect.flatMap(Chat.Chat, (chat) => chat.structured(prompt, decoder, all))

@@ -11,6 +11,7 @@ import * as Stream from "effect/Stream"
 import * as Chat from "../../Chat.js"
 import type { ChatEvent, End } from "../../ChatEvent.js"
 import * as ChatRequest from "../../ChatRequest.js"
+import * as Config from "../../cortex/config.js"
 import type { ChatError } from "../../Errors.js"
 import type { Result } from "../../Failover.js"
 import { demoModel } from "../../Model.js"
@@ -67,7 +68,8 @@ const readSchema = Effect.fnUntraced(function* (file: string) {
     catch: (cause) => fail(`is not JSON: ${cause instanceof Error ? cause.message : cause}`)
   })
   if (!isObject(value)) return yield* fail("is not a JSON Schema: it must be an object")
-  return yield* StructuredOutput.fromJsonSchema(value)
+  const { maxSchemaBytes } = yield* Config.settings({})
+  return yield* StructuredOutput.fromJsonSchema(value, { maxBytes: maxSchemaBytes })
 })
 
 // =============================================================================

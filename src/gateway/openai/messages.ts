@@ -328,7 +328,8 @@ export const format = (value: Fields.Fields | undefined, at: string, nested: boo
   ignored.within(value, nested ? formatNames : flatFormatNames, at)
   const type = Fields.oneOf(value, "type", formats, `${at}.type`) ?? refuse(`${at}.type`, "is missing")
   if (type === "text") return "text"
-  if (type === "json_object") return "json"
+  // llama.cpp and DeepSeek take a schema here, too.
+  if (type === "json_object") return Fields.json(value, "schema", `${at}.schema`) ?? "json"
   const where = nested ? `${at}.json_schema` : at
   const inner = nested ? (Fields.object(value, "json_schema", where) ?? refuse(where, "is missing")) : value
   Fields.needed(inner, "name", `${where}.name`)

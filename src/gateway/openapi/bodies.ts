@@ -122,6 +122,7 @@ const responseFormat = {
   required: ["type"],
   properties: {
     type: { enum: ["text", "json_object", "json_schema"] },
+    schema: described(object, "With json_object: the JSON Schema of the answer, as llama.cpp has it."),
     json_schema: {
       type: "object",
       required: ["name", "schema"],

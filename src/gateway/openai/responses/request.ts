@@ -71,7 +71,9 @@ export const after = (asked: Response, earlier: ReadonlyArray<Fields.Fields>): R
 
 /** A format as it was understood. */
 const echoed = ({ name, schema, strict, type }: Fields.Fields): object =>
-  type === "json_schema" ? { type, name, schema, strict: strict ?? null } : { type }
+  type === "json_schema"
+    ? { type, name, schema, strict: strict ?? null }
+    : { type, ...(schema === undefined || schema === null ? {} : { schema }) }
 
 /**
  * @since 0.1.0
