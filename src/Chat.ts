@@ -289,6 +289,8 @@ export const make = Effect.gen(function* () {
 
   const travellerOf = ({ checked, request }: Prepared) => ({
     conversation: checked.session,
+    owner: checked.options.owner,
+    priority: checked.options.priority,
     tokens: () => History.estimate(request.messages)
   })
 

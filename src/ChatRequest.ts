@@ -207,6 +207,16 @@ export const Options = Schema.Struct({
   /** Default `random`. */
   routing: optional(Routing),
   /**
+   * Where it stands when it has to wait for a place on a server: `batch` lets `interactive` (the default) go first, until
+   * it has waited for 30 s.
+   */
+  priority: optional(Schema.Literal("interactive", "batch")),
+  /**
+   * On whose behalf, such as a user of your program: where calls wait for a place, owners take turns. Default: all calls
+   * are of one owner.
+   */
+  owner: optional(Schema.NonEmptyString),
+  /**
    * Whether a kept answer will do, and this one is kept: see `ResponseCache`. `ttl`, in milliseconds: no older than
    * that, and kept for so long. Default: as configured, else `false`.
    */

@@ -35,6 +35,10 @@ export const Options = Schema.Struct({
   options: optional(JsonObjectSchema),
   /** Default `random`. */
   routing: optional(Routing),
+  /** As in `ChatRequest.Options`: `batch` lets others go first. */
+  priority: optional(Schema.Literal("interactive", "batch")),
+  /** As in `ChatRequest.Options`: owners take turns. */
+  owner: optional(Schema.NonEmptyString),
   /** The longest silence in any phase; default 30,000. */
   timeout: optional(milliseconds),
   /** Until the connection stands; default 5,000 or `timeout`, whichever is less. */

@@ -67,7 +67,7 @@ export const make = Effect.gen(function* () {
         const context = trace === undefined ? Telemetry.passing(fiber) : undefined
         const request = EmbedRequest.make(given, texts)
         const call = { request, limits: EmbedRequest.limits(given), began, trace, context }
-        return failover.embed(call, given.routing ?? defaults.routing)
+        return failover.embed(call, given.routing ?? defaults.routing, { owner: given.owner, priority: given.priority })
       })
   })
 })

@@ -17,7 +17,6 @@ import { longestRest } from "./fleet/breaker.js"
 import { Conversations, type Whereabouts } from "./fleet/conversations.js"
 import * as Feed from "./fleet/feed.js"
 import { type Lease, Place } from "./fleet/lease.js"
-import type { Waiter } from "./fleet/line.js"
 import { Pool } from "./fleet/pool.js"
 import * as Saving from "./fleet/saved.js"
 import { type Snapshot, snapshotOf } from "./fleet/snapshot.js"
@@ -45,6 +44,13 @@ export type {
    * @since 0.1.0
    * @category models
    */
+  Priority
+} from "./fleet/fairQueue.js"
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
   Change
 } from "./fleet/feed.js"
 export {
@@ -64,13 +70,6 @@ export {
    */
   type Observation
 } from "./fleet/lease.js"
-export type {
-  /**
-   * @since 0.1.0
-   * @category models
-   */
-  Waiter
-} from "./fleet/line.js"
 export {
   /**
    * @since 0.1.0
@@ -119,6 +118,16 @@ export type {
    * @since 0.1.0
    * @category models
    */
+  Applicant,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Full,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
   Ticket
 } from "./fleet/waiting.js"
 
@@ -150,7 +159,7 @@ export interface Service {
   readonly snapshot: (url: string, model: string) => Snapshot
   readonly pool: (hosts: ReadonlyArray<Host>, remoteness: Remoteness) => Pool
   readonly lease: (pool: Pool, at: number, cached?: number) => Lease
-  readonly queue: (pool: Pool, waiter: Waiter, first: boolean) => Waiting.Ticket
+  readonly queue: (pool: Pool, applicant: Waiting.Applicant, first: boolean) => Waiting.Ticket
   readonly roundTrip: (url: string, milliseconds: number) => void
   readonly resident: (url: string, models: ReadonlyMap<string, number>) => void
   readonly whereabouts: (conversation: string) => Whereabouts | undefined
@@ -235,7 +244,7 @@ export const make = Effect.gen(function* () {
   const pool = (hosts: ReadonlyArray<Host>, remoteness: Remoteness): Pool => {
     const known = pools.get(hosts)
     if (known !== undefined) return known
-    const made = new Pool(hosts)
+    const made = new Pool(hosts, now)
     // The line outlives the list of servers that it was made for.
     const before = hosts.length === 0 ? undefined : stateAt(made, 0).slots.at(-1)?.pool.line
     if (before !== undefined) made.line = before
@@ -267,9 +276,9 @@ export const make = Effect.gen(function* () {
   // requests
   // ---------------------------------------------------------------------------
 
-  const queue: Service["queue"] = (pool, waiter, first) => {
+  const queue: Service["queue"] = (pool, applicant, first) => {
     if (!pool.linked) link(pool, undefined, false)
-    return join(pool, waiter, first)
+    return join(pool, applicant, first)
   }
 
   const lease: Service["lease"] = (pool, at, cached = 0) => {

@@ -232,6 +232,8 @@ describe("the same question", () => {
     suffix: [true, "a", "b"],
     keepAlive: [false, undefined, "5m"],
     routing: [false, "random", "nearest"],
+    priority: [false, undefined, "batch"],
+    owner: [false, "a", "b"],
     timeout: [false, undefined, 20_000],
     connectTimeout: [false, undefined, 4_000],
     firstTokenTimeout: [false, undefined, 20_000],

@@ -104,10 +104,13 @@ const makeWorld = (specs: ReadonlyArray<ServerSpec>, strategy: Routing) =>
         return
       }
       caller.state = "waiting"
-      const ticket = caller.route.queue((at) => {
-        caller.leave = undefined
-        go(caller, at)
-      })
+      const ticket = caller.route.queue(
+        (at) => {
+          caller.leave = undefined
+          go(caller, at)
+        },
+        () => {}
+      )
       if ("leave" in ticket) {
         if (caller.state === "waiting") caller.leave = ticket.leave
       } else caller.state = "over"

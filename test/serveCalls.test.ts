@@ -231,7 +231,8 @@ describe("what workers have in common", () => {
       requestsPerMinute: none,
       tokensPerMinute: 100,
       concurrency: 2,
-      admin: true
+      admin: true,
+      priority: "interactive" as const
     }
     const unlimited = { ...key, tokensPerMinute: none, concurrency: none }
     expect(one.common.keyLimits.enter(unlimited)).toBeUndefined()

@@ -125,11 +125,14 @@ const make =
             }
             const next = route.next()
             if (next !== Router.wait) return server(next)
-            const ticket = route.queue((index) => {
-              waiting.delete(request.id)
-              given = server(index)
-              client.wake(request.id)
-            })
+            const ticket = route.queue(
+              (index) => {
+                waiting.delete(request.id)
+                given = server(index)
+                client.wake(request.id)
+              },
+              () => {}
+            )
             if (!("leave" in ticket)) return nobody
             waiting.set(request.id, ticket.leave)
             return queue

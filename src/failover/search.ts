@@ -199,12 +199,21 @@ export class Search {
   /** Waits for a place on any server that was not tried yet. */
   private queue(): void {
     let waits = true
-    const ticket = this.current.queue((at) => {
+    const left = (): void => {
       waits = false
       this.leaveQueue = undefined
       this.seeker.dequeued()
-      this.go(at)
-    })
+    }
+    const ticket = this.current.queue(
+      (at) => {
+        left()
+        this.go(at)
+      },
+      (full) => {
+        left()
+        this.seeker.overloaded(full)
+      }
+    )
     if (!waits) return
     if ("leave" in ticket) {
       this.leaveQueue = ticket.leave

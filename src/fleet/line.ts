@@ -1,25 +1,10 @@
 /**
- * Who waits for a place on any server of one model, first come, first served, and what is known of the model's
- * requests as a whole.
+ * The queue for the servers of one model, and what is known of the model's requests as a whole.
  *
  * @since 0.1.0
  */
 
-/**
- * One that waits.
- *
- * - `look`: looks for a place now; whether it has found one, or leaves for another reason. It is asked again until
- *   it has
- * - `narrow`: whether there are servers that it cannot go to, because it failed there or they do not speak what it
- *   needs: then it does not hold up those behind it
- *
- * @since 0.1.0
- * @category models
- */
-export interface Waiter {
-  readonly look: () => boolean
-  readonly narrow: () => boolean
-}
+import { FairQueue, type Waiter } from "./fairQueue.js"
 
 /**
  * A model's line. Times are in milliseconds.
@@ -39,27 +24,43 @@ export class Line {
   /** How many may wait. */
   capacity = 512
 
-  private readonly waiters: Array<Waiter> = []
+  private readonly waiters: FairQueue
   private attending = false
   private again = false
 
+  /** `now` is in milliseconds. */
+  constructor(now: () => number) {
+    this.waiters = new FairQueue(now)
+  }
+
   get queued(): number {
-    return this.waiters.length
+    return this.waiters.size
   }
 
   get full(): boolean {
-    return this.waiters.length >= this.capacity
+    return this.waiters.size >= this.capacity
+  }
+
+  /** Makes room for one more where it can; false where the queue stays full. */
+  hasRoom(waiter: Waiter): boolean {
+    if (!this.full) return true
+    const displaced = this.waiters.displaceable(waiter)
+    displaced?.displaced?.()
+    return !this.full
   }
 
   /** `first`: before everybody else, for who has waited already. */
   join(waiter: Waiter, first: boolean): void {
-    if (first) this.waiters.unshift(waiter)
-    else this.waiters.push(waiter)
+    this.waiters.join(waiter, first)
   }
 
   leave(waiter: Waiter): void {
-    const at = this.waiters.indexOf(waiter)
-    if (at >= 0) this.waiters.splice(at, 1)
+    this.waiters.leave(waiter)
+  }
+
+  /** It has found a place, and leaves. */
+  served(waiter: Waiter): void {
+    this.waiters.served(waiter)
   }
 
   /** Something has changed: the first in line look for a place, until one finds none. */
@@ -73,25 +74,16 @@ export class Line {
       do {
         this.again = false
         this.turn()
-      } while (this.again && this.waiters.length > 0)
+      } while (this.again && this.waiters.size > 0)
     } finally {
       this.attending = false
     }
   }
 
   private turn(): void {
-    let at = 0
-    for (;;) {
-      const waiter = this.waiters[at]
-      if (waiter === undefined) return
-      if (waiter.look()) {
-        this.leave(waiter)
-        continue
-      }
-      // Looking may have had others join or leave.
-      if (this.waiters[at] !== waiter) continue
-      if (!waiter.narrow()) return
-      at++
+    for (const waiter of this.waiters.order()) {
+      // Looking may have had it leave.
+      if (!waiter.look() && this.waiters.has(waiter) && !waiter.narrow()) return
     }
   }
 }

@@ -93,9 +93,14 @@ export class Pool {
   active = 0
   /** Whether the columns are kept up to date. */
   linked = false
-  line = new Line()
+  line: Line
 
-  constructor(readonly hosts: ReadonlyArray<Host>) {
+  /** `now` is in milliseconds. */
+  constructor(
+    readonly hosts: ReadonlyArray<Host>,
+    now: () => number = () => 0
+  ) {
+    this.line = new Line(now)
     const size = hosts.length
     this.size = size
     this.protocols = new Set(hosts.map((host) => host.protocol))

@@ -7,16 +7,38 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
-import type { Line, Waiter } from "./line.js"
+import type { Waiter } from "./fairQueue.js"
+import type { Line } from "./line.js"
 import type { Pool } from "./pool.js"
 
 /**
- * A place in a line; or, where the line is full, how many wait in it, and after how many milliseconds to try again.
+ * A queue that is full: how many wait in it, and after how many milliseconds to try again.
  *
  * @since 0.1.0
  * @category models
  */
-export type Ticket = { readonly leave: () => void } | { readonly retryAfter: number; readonly queued: number }
+export interface Full {
+  readonly retryAfter: number
+  readonly queued: number
+}
+
+/**
+ * A place in a queue, or why there is none.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Ticket = { readonly leave: () => void } | Full
+
+/**
+ * One that asks for a place in a queue; `displaced`: the place went to an owner who has fewer waiting.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Applicant extends Omit<Waiter, "displaced"> {
+  readonly displaced: (full: Full) => void
+}
 
 /** How often those who wait look although nothing was heard. */
 const lookInterval = Duration.seconds(1)
@@ -58,14 +80,17 @@ export const make = Effect.gen(function* () {
     looking = undefined
   }
 
-  return (pool: Pool, { look, narrow }: Waiter, first: boolean): Ticket => {
+  return (pool: Pool, { displaced, look, narrow, owner, priority }: Applicant, first: boolean): Ticket => {
     const { line } = pool
-    if (line.full) return { retryAfter: retryAfter(pool), queued: line.queued }
+    const full = (): Full => ({ retryAfter: retryAfter(pool), queued: line.queued })
     let waits = true
-    const leave = (): void => {
-      if (!waits) return
+    const end = (): void => {
       waits = false
       pool.waiting--
+    }
+    const leave = (): void => {
+      if (!waits) return
+      end()
       line.leave(waiter)
       stopLooking(line)
     }
@@ -73,11 +98,23 @@ export const make = Effect.gen(function* () {
       look: () => {
         if (!waits) return true
         if (!look()) return false
-        leave()
+        if (waits) {
+          end()
+          line.served(waiter)
+          stopLooking(line)
+        }
         return true
       },
-      narrow
+      narrow,
+      displaced: () => {
+        const told = full()
+        leave()
+        displaced(told)
+      },
+      owner,
+      priority
     }
+    if (!line.hasRoom(waiter)) return full()
     pool.waiting++
     line.join(waiter, first)
     lines.add(line)

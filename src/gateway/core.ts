@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
+import type { Priority } from "../Fleet.js"
 import * as Access from "./access.js"
 import { type Endpoint, endpoints, surfaceOf } from "./endpoints.js"
 import { Exchange } from "./exchange.js"
@@ -15,6 +16,7 @@ import * as Limits from "./limits.js"
 import * as Policy from "./policy.js"
 import * as Problem from "./problem.js"
 import * as Rights from "./rights.js"
+import type * as Settings from "./settings.js"
 import * as Tracing from "./tracing.js"
 
 const label = (rest: string): string => {
@@ -80,6 +82,17 @@ const metricsEndpoint: Endpoint = {
   route: "/metrics"
 }
 const metricsMethods: ReadonlyMap<string, Endpoint> = new Map([["GET", metricsEndpoint]])
+
+/** A request may stand behind where its key lets it stand, but not before. */
+const priorityOf = ({ request }: Exchange, access: Settings.Access | undefined): Priority => {
+  const given = request.headers["x-aicortex-priority"]
+  if (given !== undefined && given !== "batch" && given !== "interactive") {
+    throw new Problem.Refusal(
+      Problem.make(400, "X-Aicortex-Priority must be interactive or batch.", "invalid_priority", "X-Aicortex-Priority")
+    )
+  }
+  return given === "batch" ? given : (access?.priority ?? "interactive")
+}
 
 /**
  * What answers requests.
@@ -170,6 +183,7 @@ export const make = (owner: Owner) => {
     const found = check(exchange.request)
     if (found !== undefined && "status" in found) throw new Problem.Refusal(found)
     exchange.caller = found?.name
+    exchange.priority = priorityOf(exchange, found)
     exchange.admin = found === undefined ? Rights.isLocal(exchange.request) : found.admin
     if (endpoint.admin && !exchange.admin) {
       const message =

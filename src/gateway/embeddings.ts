@@ -123,7 +123,9 @@ const answer = async (
   for (const [i, { model, only, shown }] of all.entries()) {
     try {
       const call = { request: { ...wanted, model }, limits, began: Date.now(), trace, context }
-      const running = library.run(library.failover.embed(call, settings.routing, { only }))
+      const running = library.run(
+        library.failover.embed(call, settings.routing, { only, owner: exchange.owner, priority: exchange.priority })
+      )
       stop = running.stop
       exchange.asked = true
       const embedded = await running.result

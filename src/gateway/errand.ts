@@ -60,7 +60,8 @@ export class Errand {
     readonly exchange: Exchange,
     readonly ask: Ask
   ) {
-    this.traveller = { conversation: conversationOf(ask.request), tokens: () => needs(ask).prompt }
+    const { owner, priority } = exchange
+    this.traveller = { owner, priority, conversation: conversationOf(ask.request), tokens: () => needs(ask).prompt }
   }
 
   /** Gives up whatever is under way. */
@@ -189,6 +190,8 @@ export class Errand {
       stop: request.stop.length === 0 ? undefined : request.stop,
       tools: request.tools.length === 0 ? undefined : request.tools,
       routing: this.routing,
+      owner: this.exchange.owner || undefined,
+      priority: this.exchange.priority,
       session: this.ask.session,
       cache: this.ask.cache,
       timeout,

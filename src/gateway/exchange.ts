@@ -5,6 +5,7 @@
  */
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage, ServerResponse } from "node:http"
+import type { Priority } from "../Fleet.js"
 import type { Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
 import { Account } from "./account.js"
@@ -69,6 +70,8 @@ export class Exchange {
   caller: string | undefined
   /** Whether it may do what only an administrator may. */
   admin = false
+  /** `batch` where its key or a header says so. */
+  priority: Priority = "interactive"
   /** What it takes of that key's limits, where it has any. */
   ticket: Ticket | undefined
   /** A server was asked on its behalf. */

@@ -168,6 +168,9 @@ const parametersOf = (path: string): ReadonlyArray<object> => [
   ...(path.includes("{id}") ? [parameter("id", "path", "The name of a model, a response or a conversation.")] : []),
   ...(queries[path] ?? []),
   ...(answers.has(path) ? [parameter("X-Aicortex-Session", "header", "The same as session in the body.")] : []),
+  ...(answers.has(path)
+    ? [parameter("X-Aicortex-Priority", "header", "batch lets interactive requests go first.")]
+    : []),
   ...(changes.has(path)
     ? [
         parameter("server", "query", "The same as server in the body."),
@@ -275,6 +278,7 @@ or Ollama client at this address. The whole API is in <a href="/openapi.json">op
 <tr><td><code>X-Aicortex-Server</code></td><td>Which server answered.</td></tr>
 <tr><td><code>X-Aicortex-Attempts</code></td><td>How many servers were tried.</td></tr>
 <tr><td><code>X-Aicortex-Reason</code></td><td>Why this one: the routing, a failover, or the cache.</td></tr>
+<tr><td><code>X-Aicortex-Priority</code></td><td><code>batch</code> lets interactive requests go first (in a request).</td></tr>
 <tr><td><code>X-Aicortex-Session</code></td><td>A conversation to go on with (in a request).</td></tr>
 <tr><td><code>X-Request-Id</code></td><td>The request's name in answers, errors and the log; yours is taken where you send one.</td></tr>
 <tr><td><code>traceparent</code>, <code>tracestate</code></td><td>The trace that a request is a part of; servers are told on.</td></tr>

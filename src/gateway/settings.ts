@@ -42,7 +42,8 @@ const FileKey = Schema.Struct({
   requestsPerMinute: Schema.optional(whole(1)),
   tokensPerMinute: Schema.optional(whole(1)),
   concurrency: Schema.optional(whole(1)),
-  admin: Schema.optional(Schema.Boolean)
+  admin: Schema.optional(Schema.Boolean),
+  priority: Schema.optional(Schema.Literal("interactive", "batch"))
 })
 
 /**
@@ -102,7 +103,8 @@ export type File = typeof File.Type
 /**
  * Who may use the gateway. Limits count per minute and at once; each is unlimited where it is left out. `tokens` are
  * those of prompts and answers together. `admin` may also pull, copy, delete and unload models, and is not bound by
- * `maxContext` and `maxKeepAlive`; default `false`.
+ * `maxContext` and `maxKeepAlive`; default `false`. Requests of a key whose `priority` is `batch` let those of
+ * others go first where they have to wait for a place; default `interactive`.
  *
  * @since 0.1.0
  * @category models
@@ -114,6 +116,7 @@ export interface Key {
   readonly tokensPerMinute?: number | undefined
   readonly concurrency?: number | undefined
   readonly admin?: boolean | undefined
+  readonly priority?: "interactive" | "batch" | undefined
 }
 
 /**
@@ -187,6 +190,7 @@ export interface Access {
   readonly tokensPerMinute: number
   readonly concurrency: number
   readonly admin: boolean
+  readonly priority: "interactive" | "batch"
 }
 
 /**
@@ -361,10 +365,14 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
   }
   if (!(ttl > 0)) return bad("responses.ttl", "must be a number of milliseconds above 0")
   const keys: Array<Access> = []
-  for (const { admin, concurrency, key, name, requestsPerMinute, tokensPerMinute } of pick("keys") ?? []) {
+  for (const one of pick("keys") ?? []) {
+    const { admin, concurrency, key, name, priority = "interactive", requestsPerMinute, tokensPerMinute } = one
     const value = Redacted.isRedacted(key) ? Redacted.value(key) : key
     if (typeof value !== "string" || value.length === 0 || /[^\x21-\x7e]/.test(value)) {
       return bad("keys", `the key '${name}' must be one word of printable characters`)
+    }
+    if (priority !== "interactive" && priority !== "batch") {
+      return bad("keys", `the priority of '${name}' must be interactive or batch`)
     }
     if (keys.some((other) => other.name === name)) return bad("keys", `'${name}' is named twice`)
     const same = keys.find((other) => Redacted.value(other.secret) === value)
@@ -375,7 +383,8 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
       requestsPerMinute: requestsPerMinute ?? Number.POSITIVE_INFINITY,
       tokensPerMinute: tokensPerMinute ?? Number.POSITIVE_INFINITY,
       concurrency: concurrency ?? Number.POSITIVE_INFINITY,
-      admin: admin ?? false
+      admin: admin ?? false,
+      priority
     })
   }
   const insecure = pick("insecure") ?? false

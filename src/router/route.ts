@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { Routing } from "../ChatRequest.js"
-import type { Service as Fleet, Ticket } from "../Fleet.js"
+import type { Service as Fleet, Full, Priority, Ticket } from "../Fleet.js"
 import type { Lease, Observation } from "../fleet/lease.js"
 import type { Pool } from "../fleet/pool.js"
 import type { Host } from "../Server.js"
@@ -14,7 +14,7 @@ import { pick } from "./pick.js"
 /**
  * Who asks for a route. `conversation` names what belongs together, so that it is answered where its prompt is cached;
  * `tokens` tells about how many tokens the prompt has, and is asked only where that matters. Servers that `only` refuses
- * are left out.
+ * are left out. Those on whose behalf calls wait (`owner`) take turns, and `batch` calls let others go first.
  *
  * @since 0.1.0
  * @category models
@@ -23,6 +23,8 @@ export interface Traveller {
   readonly conversation?: string | undefined
   readonly tokens?: (() => number) | undefined
   readonly only?: ((host: Host) => boolean) | undefined
+  readonly owner?: string | undefined
+  readonly priority?: Priority | undefined
 }
 
 /**
@@ -34,8 +36,9 @@ export interface Traveller {
  * - `patience`: how long that server's first token takes at most in 95 of 100 cases, in milliseconds; `undefined` where
  *   too little is known
  * - `lease`: takes a place on the server that `next` named
- * - `queue`: waits for a place: `go` is called once, with what `next` would give then, but never `wait`. A call that
- *   had a place before goes before those that had none
+ * - `queue`: waits for a place: `go` is called once, with what `next` would give then, but never `wait`; or `displaced`,
+ *   where the queue is full and others wait with fewer calls. A call that had a place before goes before those that had
+ *   none
  * - `restart`: begins anew with every server that is able
  * - `able`: how many servers there are that can serve the request at all
  * - `exclude`: leaves a server out for good
@@ -50,7 +53,7 @@ export interface Route {
   readonly rival: () => number
   readonly patience: (at: number) => number | undefined
   readonly lease: (at: number) => Lease
-  readonly queue: (go: (at: number) => void) => Ticket
+  readonly queue: (go: (at: number) => void, displaced: (full: Full) => void) => Ticket
   readonly restart: () => void
   readonly able: () => number
   readonly exclude: (at: number) => void
@@ -150,14 +153,15 @@ export class Way implements Route {
     return new Watched(lease, (seen) => this.arrived(at, seen))
   }
 
-  queue(go: (at: number) => void): Ticket {
+  queue(go: (at: number) => void, displaced: (full: Full) => void): Ticket {
+    const { owner, priority } = this.traveller
     const look = (): boolean => {
       const at = this.find(true)
       if (at === wait) return false
       go(at)
       return true
     }
-    return this.fleet.queue(this.pool, { look, narrow: () => this.narrow }, this.begun)
+    return this.fleet.queue(this.pool, { look, narrow: () => this.narrow, displaced, owner, priority }, this.begun)
   }
 
   restart(): void {
