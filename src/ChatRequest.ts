@@ -324,6 +324,8 @@ export interface ChatRequest {
   readonly raw?: true | undefined
   /** Its one message is a text, and what is asked for stands between the two. */
   readonly suffix?: string | undefined
+  /** `keepAlive` and `options` are wishes: a server that has no such thing is asked without them. */
+  readonly lenient?: true | undefined
   /** Whether Ollama leaves out old messages where the prompt is too long; `undefined`: it does. */
   readonly truncate?: boolean | undefined
   /** Whether Ollama forgets the beginning where the answer is too long; `undefined`: it does. */

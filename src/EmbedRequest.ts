@@ -136,6 +136,8 @@ export interface EmbedRequest {
   readonly truncate: boolean | undefined
   readonly keepAlive: number | string | undefined
   readonly options: JsonObject | undefined
+  /** `keepAlive`, `options` and `truncate` are wishes: a server that has no such thing is asked without them. */
+  readonly lenient?: true | undefined
 }
 
 /**

@@ -81,10 +81,10 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   if (request.logprobs !== undefined) reasons.push("logprobs: the embedded engine does not tell them")
   if (request.logitBias !== undefined) reasons.push("logitBias: the embedded engine has no such option")
   reasons.push(...Extra.refusals(request.extra, false, "the embedded engine"))
-  if (request.keepAlive !== undefined) {
+  if (request.keepAlive !== undefined && request.lenient !== true) {
     reasons.push("keepAlive: the embedded model stays loaded as long as its process")
   }
-  if (request.options !== undefined && Object.keys(request.options).length > 0) {
+  if (request.options !== undefined && request.lenient !== true && Object.keys(request.options).length > 0) {
     reasons.push("options: these are Ollama's own")
   }
   if (request.think !== undefined && request.think !== false) {

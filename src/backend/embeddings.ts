@@ -144,8 +144,9 @@ const inOrder = (data: unknown): unknown =>
 export const openai = (transport: Transport, now: () => number, url: (server: Server) => string) =>
   make(transport, now, {
     url,
-    cannot: ({ keepAlive, options, truncate }) => {
+    cannot: ({ keepAlive, lenient, options, truncate }) => {
       const found: Array<string> = []
+      if (lenient === true) return found
       if (keepAlive !== undefined) found.push("keepAlive: the OpenAI API has no such option")
       if (options !== undefined && Object.keys(options).length > 0) {
         found.push("options: the OpenAI API does not take Ollama's options")

@@ -145,6 +145,7 @@ export const openBody = (server: Server, request: ChatRequest): Body.Body => {
 
 const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   const found: Array<string> = []
+  if (request.lenient === true) return found
   if (request.keepAlive !== undefined) found.push("keepAlive: the OpenAI API has no such option")
   if (request.options !== undefined && Object.keys(request.options).length > 0) {
     found.push("options: the OpenAI API does not take Ollama's options")

@@ -238,6 +238,22 @@ export const extra = (body: Fields.Fields): ChatRequest["extra"] => {
   return found
 }
 
+/**
+ * What only Ollama's servers take of a request, as its API names it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const onlyOllamas = ({
+  keepAlive,
+  options,
+  truncate
+}: Pick<ChatRequest, "keepAlive" | "options" | "truncate">): ReadonlyArray<string> => [
+  ...(keepAlive === undefined ? [] : ["keep_alive"]),
+  ...(truncate === true ? ["truncate"] : []),
+  ...Object.keys(options ?? {}).map((name) => `options.${name}`)
+]
+
 const toolNames = /^[a-zA-Z0-9_.:-]{1,128}$/
 
 /**

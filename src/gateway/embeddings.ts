@@ -133,6 +133,8 @@ const answer = async (
       const tokens = embedded.promptTokens || lengthOf(wanted.input)
       account.model = embedded.model
       account.server = labels.label(embedded.server)
+      const host = library.registry.located(model)?.find(({ server }) => server.url === embedded.server)
+      if (wanted.lenient === true && host?.protocol === "openai") exchange.ignore(Ask.onlyOllamas(wanted))
       account.attempts = embedded.attempts.length + 1
       account.promptTokens = tokens
       exchange.headers["x-aicortex-server"] = account.server
@@ -184,7 +186,7 @@ export const ollama = (house: House, exchange: Exchange, body: Fields.Fields): P
   const texts = Array.isArray(given) ? given : [given ?? ""]
   if (!texts.every((one) => typeof one === "string")) Wire.refuse(400, "invalid input type", "invalid_type", "input")
   const began = performance.now()
-  const wanted = { ...known, input: input(body, true), truncate: Fields.flag(body, "truncate") }
+  const wanted = { ...known, input: input(body, true), truncate: Fields.flag(body, "truncate"), lenient: true as const }
   return answer(house, exchange, wanted, ({ embeddings, model }, tokens) => ({
     model,
     embeddings,
@@ -206,6 +208,11 @@ export const ollama = (house: House, exchange: Exchange, body: Fields.Fields): P
  */
 export const legacy = (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
   const known = read("EmbeddingRequest", exchange, body, legacyNames)
-  const wanted = { ...known, input: [Fields.text(body, "prompt") ?? ""], truncate: undefined }
+  const wanted = {
+    ...known,
+    input: [Fields.text(body, "prompt") ?? ""],
+    truncate: undefined,
+    lenient: true as const
+  }
   return answer(house, exchange, wanted, ({ embeddings }) => ({ embedding: embeddings[0] ?? [] }))
 }

@@ -14,7 +14,7 @@ import * as ResponseCache from "../ResponseCache.js"
 import type { Traveller } from "../Router.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
 import * as Telemetry from "../Telemetry.js"
-import { type Ask, needs, promptOf, requestOf } from "./ask.js"
+import { type Ask, needs, onlyOllamas, promptOf, requestOf } from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
 import * as Problem from "./problem.js"
@@ -221,10 +221,11 @@ export class Errand {
   /** What the server that answers does not have is left out there. */
   private tellMissing(server: string): void {
     const { exchange, house } = this
-    const { extra } = this.ask.request
-    if (extra === undefined) return
+    const { extra, lenient } = this.ask.request
+    if (extra === undefined && lenient === undefined) return
     const hosts = this.models.flatMap(({ model }) => house.library.registry.located(model) ?? [])
     const protocol = hosts.find((host) => host.server.url === server)?.protocol ?? house.library.protocol(server)
+    if (lenient === true && protocol !== "ollama") exchange.ignore(onlyOllamas(this.ask.request))
     if (protocol === "openai") return
     for (const name of Extra.missing(extra, protocol === "ollama")) exchange.ignored.add(name)
     exchange.tellIgnored()

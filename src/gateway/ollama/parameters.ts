@@ -30,6 +30,15 @@ const shared = [
   "num_predict",
   "stop"
 ] as const
+/** Those that other servers may have too, under the same names. */
+const samplers: ReadonlySet<string> = new Set([
+  "typical_p",
+  "repeat_last_n",
+  "mirostat",
+  "mirostat_tau",
+  "mirostat_eta",
+  "tfs_z"
+])
 const isShared: ReadonlySet<string> = new Set(shared)
 
 /** Options under the names that other APIs give them, which some clients send beside `options`. */
@@ -122,9 +131,13 @@ export const sampling = (body: Fields.Fields, ignored: Array<string>): Asked => 
   const number = (name: string): number | undefined => (typeof given[name] === "number" ? given[name] : undefined)
   const limit = whole(given["num_predict"])
   const topK = whole(given["top_k"])
-  const others = Object.fromEntries(
-    Object.entries(given).filter(([name, value]) => !isShared.has(name) && value !== null)
-  )
+  const others: { [name: string]: unknown } = {}
+  const extra: { [name: string]: unknown } = {}
+  for (const [name, value] of Object.entries(given)) {
+    if (isShared.has(name) || value === null) continue
+    if (samplers.has(name)) extra[name] = value
+    else others[name] = value
+  }
   return {
     temperature: number("temperature"),
     topP: number("top_p"),
@@ -140,6 +153,7 @@ export const sampling = (body: Fields.Fields, ignored: Array<string>): Asked => 
     keepAlive: Ask.keepAlive(body),
     think: Ask.think(body),
     options: Object.keys(others).length === 0 ? undefined : others,
+    extra: Object.keys(extra).length === 0 ? undefined : extra,
     format: format(body),
     logitBias: undefined,
     logprobs: logprobs(body)

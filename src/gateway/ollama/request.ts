@@ -145,6 +145,10 @@ const shared = (body: Fields.Fields) => ({
   rendersOnly: body["_debug_render_only"] === true
 })
 
+/** Clients of Ollama's send hints to its memory with everything: other servers are asked without them. */
+const hints = ({ keepAlive, options }: ReturnType<typeof sampling>) =>
+  keepAlive === undefined && options === undefined ? {} : { lenient: true as const }
+
 /** What Ollama does where a text is too long; other servers refuse what they cannot hold. */
 const bounds = (body: Fields.Fields) => {
   const truncate = Fields.flag(body, "truncate")
@@ -173,7 +177,7 @@ export const chat = (body: Fields.Fields): OllamaAsk => {
     tools: tools(body),
     toolChoice: toolChoice(body, ignored)
   })
-  return { ...shared(body), ignored, request: { ...request, ...bounds(body) } }
+  return { ...shared(body), ignored, request: { ...request, ...hints(asked), ...bounds(body) } }
 }
 
 /** A text that is completed stands alone. Ollama itself would leave out in silence what goes with a template only. */
@@ -226,6 +230,10 @@ export const generate = (body: Fields.Fields): OllamaAsk => {
   return {
     ...shared(body),
     ignored,
-    request: { ...Ask.request(Ask.model(body), all, asked, { ...asked, raw, suffix }), ...bounds(body) }
+    request: {
+      ...Ask.request(Ask.model(body), all, asked, { ...asked, raw, suffix }),
+      ...hints(asked),
+      ...bounds(body)
+    }
   }
 }
