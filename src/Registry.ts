@@ -197,8 +197,7 @@ const contextOn = (all: ReadonlyArray<Lists.Known>, key: string): number | undef
 }
 
 /** OpenAI's clients take the address with its version. */
-const baseUrl = (host: Host): string =>
-  host.protocol === "openai" ? Server.openAIBase(host.server.url) : host.server.url
+const baseUrl = (host: Host): string => Server.apiOf(host.server, host.protocol)
 
 /**
  * @since 0.1.0

@@ -66,6 +66,10 @@ export interface Server {
   readonly protocol: Protocol | undefined
   /** The value of the `Authorization` header. */
   readonly authorization: Redacted.Redacted | undefined
+  /** More headers of every request, by lower-case name. */
+  readonly headers?: Headers | undefined
+  /** Under which address its API was found, where that is not where it is looked for first. */
+  readonly api?: string | undefined
   readonly location: Location | undefined
   readonly organization: string | undefined
   /** Share of the traffic within a priority; 1 unless given. */
@@ -79,11 +83,23 @@ export interface Server {
 }
 
 /**
+ * Headers by name. Any may be a secret.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Headers {
+  readonly [name: string]: Redacted.Redacted
+}
+
+/**
  * How a user names a server: its address, or its address and what is known about it.
  *
  * - `url`: `http://gpu-1:11434`, `gpu-1:11434`, `https://host/v1`
  * - `protocol`: found out when it is not given (an address that names a version, such as `/v1`, speaks `openai`)
  * - `apiKey`: sent as `Authorization: Bearer`; a string or a `Redacted`
+ * - `headers`: more headers of every request to it, such as a proxy's or a tenant's; values are strings or `Redacted`, and
+ *   are never shown. What HTTP and the protocols set themselves (`host`, `content-length`, …) is refused
  * - `location`: for `nearest`
  * - `weight`: share of the traffic within its priority, > 0, default 1
  * - `priority`: lower is tried first, default 0
@@ -97,6 +113,7 @@ export interface ServerOptions {
   readonly url: string
   readonly protocol?: "ollama" | "openai" | undefined
   readonly apiKey?: string | Redacted.Redacted | undefined
+  readonly headers?: { readonly [name: string]: string | Redacted.Redacted } | undefined
   readonly location?: Location | undefined
   readonly organization?: string | undefined
   readonly weight?: number | undefined
@@ -108,12 +125,54 @@ const knownKeys = new Set([
   "url",
   "protocol",
   "apiKey",
+  "headers",
   "location",
   "organization",
   "weight",
   "priority",
   "maxInFlight"
 ])
+
+/** They belong to HTTP and to what is sent: whoever sets them breaks the request. */
+const reserved = new Set([
+  "accept",
+  "accept-encoding",
+  "connection",
+  "content-encoding",
+  "content-length",
+  "content-type",
+  "expect",
+  "host",
+  "keep-alive",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade"
+])
+
+/** What is wrong never says a value: it may be a secret. */
+const readHeaders = (given: ServerOptions["headers"], url: string): Either.Either<Headers | undefined, string> => {
+  if (given === undefined) return Either.right(undefined)
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    return Either.left(`the headers of ${url} must be an object of texts`)
+  }
+  const headers: { [name: string]: Redacted.Redacted } = {}
+  for (const [name, value] of Object.entries(given)) {
+    const key = name.toLowerCase()
+    if (!/^[!#$%&'*+.^_`|~0-9a-z-]+$/.test(key))
+      return Either.left(`'${name.slice(0, 40)}' of ${url} is no name of a header`)
+    if (reserved.has(key)) return Either.left(`${key} of ${url} is set by what sends the request`)
+    if (Object.hasOwn(headers, key)) return Either.left(`${key} of ${url} is there twice`)
+    const text = Redacted.isRedacted(value) ? Redacted.value(value) : value
+    if (typeof text !== "string" || !/^[\t\x20-\x7e]*$/.test(text)) {
+      return Either.left(`the value of ${key} of ${url} must be a text of printable ASCII characters`)
+    }
+    headers[key] = Redacted.make(text.trim())
+  }
+  return Either.right(Object.keys(headers).length === 0 ? undefined : headers)
+}
 
 const decodeLocation = Schema.decodeUnknownEither(Location, { onExcessProperty: "ignore" })
 
@@ -206,6 +265,11 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
     }
     authorization = Redacted.make(`Bearer ${key}`)
   }
+  const headers = readHeaders(options.headers, href)
+  if (Either.isLeft(headers)) return fail("servers.headers", headers.left)
+  if (headers.right?.["authorization"] !== undefined && authorization !== undefined) {
+    return fail("servers.headers", `${href} has a key already: give either that or the header authorization`)
+  }
   const { location, maxInFlight, priority, protocol, weight } = options
   if (protocol !== undefined && protocol !== "ollama" && protocol !== "openai") {
     return fail("servers.protocol", `'${String(protocol)}' of ${href} must be "ollama" or "openai"`)
@@ -226,6 +290,7 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
     url: href,
     protocol: protocol ?? (namesVersion(href) ? "openai" : undefined),
     authorization,
+    headers: headers.right,
     location,
     organization: options.organization,
     weight: weight ?? 1,
@@ -251,6 +316,46 @@ const namesVersion = (url: string): boolean => {
  * @category accessors
  */
 export const openAIBase = (url: string): string => (namesVersion(url) ? url : `${url}/v1`)
+
+/**
+ * Where a server's API may be, the likeliest first. `http://host/inference` may have `/v1` below it, or be what chats and
+ * lists stand under directly; `http://host/api` may be Ollama's own `/api`. Only addresses below the one that was given,
+ * and the one that it stands under, are named.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const apiBases = ({ protocol, url }: Pick<Server, "protocol" | "url">, of: Protocol): ReadonlyArray<string> => {
+  if (of === "ollama") {
+    const above = url.replace(/\/(api|v1)$/, "")
+    return above === url ? [url] : [url, above]
+  }
+  if (namesVersion(url)) return [url]
+  const isPath = url.indexOf("/", url.indexOf("//") + 2) !== -1
+  return isPath || protocol === "openai" ? [`${url}/v1`, url] : [`${url}/v1`]
+}
+
+/**
+ * Under which address a server's API is, in this protocol, as far as is known.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const apiOf = ({ api, url }: Server, of: Protocol): string => api ?? (of === "openai" ? openAIBase(url) : url)
+
+/**
+ * The headers of a request to a server that the user set, and its key.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const headersOf = ({ authorization, headers }: Server): { readonly [name: string]: string } => {
+  if (headers === undefined) return authorization === undefined ? {} : { authorization: Redacted.value(authorization) }
+  const values: { [name: string]: string } = {}
+  for (const [name, value] of Object.entries(headers)) values[name] = Redacted.value(value)
+  if (authorization !== undefined) values["authorization"] = Redacted.value(authorization)
+  return values
+}
 
 /**
  * The engine inside this process, as a server.

@@ -6,7 +6,7 @@
  */
 import type { Backend, EmbedSink } from "../Backend.js"
 import type { EmbedRequest } from "../EmbedRequest.js"
-import type { Server } from "../Server.js"
+import { apiOf, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import * as Http from "./http.js"
 
@@ -109,7 +109,7 @@ const make = (transport: Transport, now: () => number, dialect: Dialect): Pick<B
  */
 export const ollama = (transport: Transport, now: () => number) =>
   make(transport, now, {
-    url: ({ url }) => `${url}/api/embed`,
+    url: (server) => `${apiOf(server, "ollama")}/api/embed`,
     cannot: ({ input }) =>
       Array.isArray(input[0]) ? ["input: Ollama takes texts, and no tokens by their numbers"] : [],
     body: ({ dimensions, input, keepAlive, model, options, truncate }) => ({

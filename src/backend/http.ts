@@ -3,11 +3,10 @@
  *
  * @since 0.1.0
  */
-import * as Redacted from "effect/Redacted"
 import type { ServerFailure, Sink } from "../Backend.js"
 import type { ToolDefinition } from "../ChatRequest.js"
 import { type Lines, LineTooLong } from "../internal/lines.js"
-import type { Server } from "../Server.js"
+import { headersOf, type Server } from "../Server.js"
 import type { Exchange, Service as Transport, TransportFailure, TransportHandler } from "../Transport.js"
 import * as Misaddressed from "./misaddressed.js"
 
@@ -162,9 +161,9 @@ export const statusFailure = (
  * @category accessors
  */
 export const headers = (server: Server, accept: string): { readonly [name: string]: string } =>
-  server.authorization === undefined
+  server.headers === undefined && server.authorization === undefined
     ? { "content-type": "application/json", accept }
-    : { "content-type": "application/json", accept, authorization: Redacted.value(server.authorization) }
+    : { "content-type": "application/json", accept, ...headersOf(server) }
 
 /**
  * One request to a server: `url` is an address of its API.

@@ -11,7 +11,7 @@ import * as Extra from "../internal/extra.js"
 import * as Lines from "../internal/lines.js"
 import * as Template from "../internal/template.js"
 import * as Message from "../Message.js"
-import type { Server } from "../Server.js"
+import { apiOf, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import { Guard } from "./completion.js"
 import * as Embeddings from "./embeddings.js"
@@ -272,7 +272,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
   const send = (server: Server, path: string, body: object, decoder: Http.Decoder, sink: Http.Listener) =>
     Http.start(
       transport,
-      { server, url: `${server.url}${path}`, accept: "application/x-ndjson", body: body },
+      { server, url: `${apiOf(server, "ollama")}${path}`, accept: "application/x-ndjson", body: body },
       decoder,
       sink,
       now

@@ -7,7 +7,7 @@
 import type { Backend, Sink } from "../Backend.js"
 import { type ChatRequest, completes, type Format } from "../ChatRequest.js"
 import type * as Message from "../Message.js"
-import { openAIBase, type Server } from "../Server.js"
+import { apiOf, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import { Guard } from "./completion.js"
 import { templated } from "./conversation.js"
@@ -154,12 +154,12 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
 }
 
 /**
- * The address of an endpoint: see `Server.openAIBase`.
+ * The address of an endpoint: see `Server.apiOf`.
  *
  * @since 0.1.0
  * @category accessors
  */
-export const endpoint = (url: string, path: string): string => `${openAIBase(url)}${path}`
+export const endpoint = (server: Server, path: string): string => `${apiOf(server, "openai")}${path}`
 
 /**
  * `now` is the time in milliseconds since the epoch.
@@ -171,7 +171,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
   const send = (server: Server, body: object, sink: Sink) =>
     Http.start(
       transport,
-      { server, url: endpoint(server.url, "/chat/completions"), accept: "text/event-stream", body: body },
+      { server, url: endpoint(server, "/chat/completions"), accept: "text/event-stream", body: body },
       decoder(sink),
       sink,
       now
@@ -179,14 +179,14 @@ export const make = (transport: Transport, now: () => number): Backend => {
   const complete = (server: Server, request: ChatRequest, sink: Sink) =>
     Http.start(
       transport,
-      { server, url: endpoint(server.url, Text.path), accept: "text/event-stream", body: Text.body(request) },
+      { server, url: endpoint(server, Text.path), accept: "text/event-stream", body: Text.body(request) },
       decoder(sink, request.suffix === undefined ? "raw" : "suffix"),
       new Guard(sink, request, `/v1${Text.path}`),
       now
     )
   return {
     unsupported,
-    ...Embeddings.openai(transport, now, (server) => endpoint(server.url, "/embeddings")),
+    ...Embeddings.openai(transport, now, (server) => endpoint(server, "/embeddings")),
     start: (server, request, sink) =>
       completes(request) ? complete(server, request, sink) : send(server, body(server, request), sink),
     resume: (server, request, broken, sink, abilities) => {

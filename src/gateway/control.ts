@@ -57,7 +57,7 @@ export interface Question {
 const maxReply = 256 * 1024 * 1024
 
 /** The address of a server without what its OpenAI API stands under. */
-export const base = (server: Server): string => server.url.replace(/\/v1$/, "")
+export const base = (server: Server): string => (server.api ?? server.url).replace(/\/v1$/, "")
 
 /**
  * Asks a server. Rejects with `ControlFailed` where it does not answer, or not with a status of success.

@@ -99,11 +99,15 @@ export class Library {
   /** How servers are called, where their addresses are to be kept to ourselves. */
   labels(expose: boolean): Labels {
     // The key of a server is told to nobody, whatever the server says.
-    const secrets = this.settings.servers.flatMap(({ authorization }) =>
-      authorization === undefined
-        ? []
-        : [Redacted.value(authorization).replace(/^\w+ +/, "")].filter((one) => one !== "")
-    )
+    const secrets = this.settings.servers
+      .flatMap(({ authorization, headers = {} }) => [
+        ...(authorization === undefined ? [] : [Redacted.value(authorization).replace(/^\w+ +/, "")]),
+        // A short one is a word that stands anywhere.
+        ...Object.values(headers)
+          .map(Redacted.value)
+          .filter((value) => value.length > 5)
+      ])
+      .filter((one) => one !== "")
     const hosts = this.settings.servers.map(({ url }) => url.replace(/^https?:\/\//, "").replace(/\/.*$/, ""))
     return {
       expose,

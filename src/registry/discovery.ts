@@ -10,10 +10,10 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
-import * as Misaddressed from "../backend/misaddressed.js"
+import { errorText } from "../backend/http.js"
+import { isWrongPath, redirect } from "../backend/misaddressed.js"
 import * as Model from "../Model.js"
-import { openAIBase, type Protocol, type Server } from "../Server.js"
+import { apiBases, apiOf, headersOf, openAIBase, type Protocol, type Server } from "../Server.js"
 import { toInfo } from "./catalogue.js"
 
 // =============================================================================
@@ -30,6 +30,8 @@ export interface Listing {
   readonly protocol: Protocol
   readonly models: ReadonlyMap<string, Model.ModelInfo>
   readonly digests: ReadonlyMap<string, string>
+  /** Under which address the API was found, where that is not where it is looked for first. */
+  readonly api?: string | undefined
 }
 
 /**
@@ -44,6 +46,10 @@ export class ListingFailed extends Data.TaggedError("ListingFailed")<{
   readonly answered: boolean
   /** Whether it may only have been too slow. */
   readonly silent?: boolean
+  /** Whether its list may stand under another path. */
+  readonly misplaced?: boolean
+  /** Under which address chats are taken all the same. */
+  readonly api?: string | undefined
 }> {}
 
 /**
@@ -159,15 +165,10 @@ const unlisted = "; if it serves models without listing them, set its `protocol`
 const get = Effect.fnUntraced(function* <A>(
   client: HttpClient.HttpClient,
   server: Server,
-  path: string,
+  url: string,
   read: (body: unknown) => A | undefined
 ) {
-  const request = HttpClientRequest.get(server.url + path, {
-    headers: {
-      accept: "application/json",
-      ...(server.authorization === undefined ? {} : { authorization: Redacted.value(server.authorization) })
-    }
-  })
+  const request = HttpClientRequest.get(url, { headers: { accept: "application/json", ...headersOf(server) } })
   const [{ headers, status }, text] = yield* client.execute(request).pipe(
     Effect.flatMap((response) => Effect.map(response.text, (text) => [response, text] as const)),
     Effect.mapError(
@@ -175,15 +176,19 @@ const get = Effect.fnUntraced(function* <A>(
     )
   )
   if (status >= 300 && status < 400 && status !== 304) {
-    const reason = Misaddressed.redirect(server.url, request.url, headers["location"])
+    const reason = redirect(server.url, request.url, headers["location"])
     return yield* new ListingFailed({ reason, answered: true })
   }
-  if (status !== 200) return yield* new ListingFailed({ reason: statusReason(status), answered: true })
+  if (status !== 200) {
+    const misplaced = status === 404 || status === 405
+    return yield* new ListingFailed({ reason: statusReason(status), answered: true, misplaced })
+  }
   const found = Either.getOrUndefined(Either.try(() => read(JSON.parse(text))))
   if (found === undefined) {
     return yield* new ListingFailed({
-      reason: `answered ${path} with something else than a list of models`,
-      answered: true
+      reason: `answered ${new URL(url).pathname} with something else than a list of models`,
+      answered: true,
+      misplaced: true
     })
   }
   return found
@@ -228,10 +233,108 @@ export const loaded = (
   client: HttpClient.HttpClient,
   server: Server
 ): Effect.Effect<ReadonlyMap<string, Loaded> | undefined> =>
-  Effect.timeoutOption(get(client, server, "/api/ps", readLoaded), loadedTimeout).pipe(
+  Effect.timeoutOption(get(client, server, `${apiOf(server, "ollama")}/api/ps`, readLoaded), loadedTimeout).pipe(
     Effect.map(Option.getOrUndefined),
     Effect.orElseSucceed(() => undefined)
   )
+
+// =============================================================================
+// where the API is
+// =============================================================================
+
+type Attempted = Either.Either<Listing, ListingFailed>
+
+/** Where it was found before is asked first. */
+const basesOf = (server: Server, protocol: Protocol): ReadonlyArray<string> => {
+  const bases = apiBases(server, protocol)
+  const { api } = server
+  return api === undefined || !bases.includes(api) ? bases : [api, ...bases.filter((base) => base !== api)]
+}
+
+/**
+ * Whether chats are taken there. It is asked with an empty object, which names no model and no message: whoever knows the
+ * path refuses that. `undefined` where the answer does not say.
+ */
+const takesChats = (
+  client: HttpClient.HttpClient,
+  server: Server,
+  base: string
+): Effect.Effect<boolean | undefined> => {
+  const headers = { accept: "application/json", ...headersOf(server) }
+  const request = HttpClientRequest.post(`${base}/chat/completions`, { headers }).pipe(
+    HttpClientRequest.bodyText("{}", "application/json")
+  )
+  return client.execute(request).pipe(
+    Effect.flatMap((response) => Effect.map(response.text, (text) => ({ status: response.status, text }))),
+    Effect.map(({ status, text }) => {
+      if (status >= 500) return status === 500 ? true : undefined
+      if (status >= 400) return status !== 405 && !(status === 404 && isWrongPath(text, errorText(text)))
+      // Some answer everything with a page, or with an error that has the status of success.
+      return status < 300 && errorText(text) !== undefined && !isWrongPath(text, errorText(text))
+    }),
+    Effect.orElseSucceed(() => undefined)
+  )
+}
+
+/** Of several failures, what each says, and where was asked. */
+const unlistedAt = (bases: ReadonlyArray<string>, failures: ReadonlyArray<ListingFailed>, api: string | undefined) => {
+  const reasons = [...new Set(failures.map(({ reason }) => reason))].join(", and then ")
+  const places = bases.map((base) => `${base}/models`).join(" and ")
+  const chats = api === undefined ? "" : `; chats go to ${api}`
+  return new ListingFailed({ reason: `${reasons} (asked: ${places})${chats}`, answered: true, api })
+}
+
+/** Lists and chats need not stand at the same place; where it is not certain, both are looked for. */
+const openai = Effect.fnUntraced(function* (client: HttpClient.HttpClient, server: Server) {
+  const bases = basesOf(server, "openai")
+  const tried: Array<readonly [base: string, attempted: Attempted]> = []
+  let listing: Listing | undefined
+  let listed: string | undefined
+  for (const base of bases) {
+    const attempted = yield* Effect.either(get(client, server, `${base}/models`, readOpenAi))
+    if (Either.isRight(attempted)) {
+      listing = attempted.right
+      listed = base
+      break
+    }
+    if (attempted.left.misplaced !== true || bases.length === 1) return yield* attempted.left
+    tried.push([base, attempted])
+  }
+  const usual = openAIBase(server.url)
+  // Below a path either may be meant, and a list is no proof: some have one of another kind there.
+  const certain = listed !== undefined && (bases.length === 1 || listed === server.api || isRoot(listed))
+  let api = listed
+  if (!certain) {
+    const order = listed === undefined ? bases : [listed, ...bases.filter((base) => base !== listed)]
+    for (const base of order) {
+      const takes = yield* takesChats(client, server, base)
+      if (takes !== true) continue
+      api = base
+      break
+    }
+  }
+  const found = api === usual ? undefined : api
+  if (listing !== undefined) return { ...listing, api: found }
+  const failures = tried.flatMap(([, attempted]) => (Either.isLeft(attempted) ? [attempted.left] : []))
+  return yield* unlistedAt(bases, failures, api)
+})
+
+/** `https://host/v1`, where everybody has it. */
+const isRoot = (base: string): boolean => /^https?:\/\/[^/]+\/v1$/.test(base)
+
+const ollama = Effect.fnUntraced(function* (client: HttpClient.HttpClient, server: Server) {
+  let first: ListingFailed | undefined
+  for (const base of basesOf(server, "ollama")) {
+    const attempted: Attempted = yield* Effect.either(get(client, server, `${base}/api/tags`, readTags))
+    if (Either.isRight(attempted)) {
+      const { right } = attempted
+      return right.protocol === "ollama" && base !== server.url ? { ...right, api: base } : right
+    }
+    first ??= attempted.left
+    if (attempted.left.misplaced !== true) break
+  }
+  return yield* first ?? new ListingFailed({ reason: "has no address", answered: false })
+})
 
 /**
  * Asks a server for its models: in its protocol, or first as Ollama and then as OpenAI where that is not known.
@@ -240,23 +343,22 @@ export const loaded = (
  * @category constructors
  */
 export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effect<Listing, ListingFailed> => {
-  const ollama = get(client, server, "/api/tags", readTags)
-  const openai = get(client, server, `${openAIBase(server.url).slice(server.url.length)}/models`, readOpenAi)
   const asked =
     server.protocol === "ollama"
-      ? ollama
+      ? ollama(client, server)
       : server.protocol === "openai"
-        ? openai
-        : Effect.catchAll(ollama, (first) =>
+        ? openai(client, server)
+        : Effect.catchAll(ollama(client, server), (first) =>
             first.answered
               ? Effect.mapError(
-                  openai,
+                  openai(client, server),
                   (second) =>
                     new ListingFailed({
                       reason: `${
                         first.reason === second.reason ? first.reason : `${first.reason}, and then ${second.reason}`
-                      }${second.answered ? unlisted : ""}`,
-                      answered: second.answered
+                      }${second.answered && second.api === undefined ? unlisted : ""}`,
+                      answered: second.answered,
+                      api: second.api
                     })
                 )
               : Effect.fail(first)

@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
 import type * as Model from "../Model.js"
 import { canonical } from "../Model.js"
 import type { Host, Performance, Protocol, Server } from "../Server.js"
@@ -105,6 +106,8 @@ const preferredGrace = 1_000
 // =============================================================================
 
 interface Entry extends Source {
+  /** With where its API was found. */
+  server: Server
   readonly figures: Map<string, Performance | undefined>
   protocol: Protocol | undefined
   models: Map<string, Model.ModelInfo>
@@ -130,6 +133,10 @@ const makeEntry = (source: Source): Entry => ({
   stale: false,
   running: false
 })
+
+const locateApi = (entry: Entry, api: string | undefined): void => {
+  if (entry.server.api !== api) entry.server = { ...entry.server, api }
+}
 
 const describe = (cause: Cause.Cause<Discovery.ListingFailed>): string => {
   if (Cause.isInterruptedOnly(cause)) return "was not asked to the end"
@@ -203,9 +210,11 @@ export const make = Effect.fnUntraced(function* (
     const before = new Map(entries?.map((entry) => [entry.server.url, entry]))
     entries = found.map((source) => {
       const entry = before.get(source.server.url)
-      return entry === undefined
-        ? makeEntry(source)
-        : Object.assign(entry, source, { figures: new Map(source.figures) })
+      if (entry === undefined) return makeEntry(source)
+      const { api } = entry.server
+      Object.assign(entry, source, { figures: new Map(source.figures) })
+      locateApi(entry, api)
+      return entry
     })
     update()
     return entries
@@ -222,12 +231,19 @@ export const make = Effect.fnUntraced(function* (
       entry.protocol = entry.server.protocol ?? exit.value.protocol
       entry.models = new Map(exit.value.models)
       entry.digests = exit.value.digests
+      locateApi(entry, exit.value.api)
       entry.problem = undefined
       entry.stale = false
       entry.readAt = now
     } else {
       entry.problem = describe(exit.cause)
       entry.failedAt = now
+      const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
+      if (failure?.api !== undefined) {
+        // Chats are only looked for where OpenAI's API has them.
+        entry.protocol ??= "openai"
+        locateApi(entry, failure.api)
+      }
     }
     update()
     const done = changed
