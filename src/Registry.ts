@@ -50,6 +50,10 @@ export interface ServerStatus {
   /** Why it is not reachable. */
   readonly problem: string | undefined
   readonly models: ReadonlyArray<string>
+  /** Under which address its API was found, where that is not where it is looked for first. */
+  readonly api?: string
+  /** The names of the headers that every request to it has. */
+  readonly headers?: ReadonlyArray<string>
 }
 
 /**
@@ -470,7 +474,9 @@ export const make = Effect.gen(function* () {
         protocol: known.protocol,
         reachable: answers(known),
         problem: known.problem,
-        models: answers(known) ? [...known.models.values()].map((info) => info.model_name).sort() : []
+        models: answers(known) ? [...known.models.values()].map((info) => info.model_name).sort() : [],
+        ...(known.server.api === undefined ? {} : { api: known.server.api }),
+        ...(known.server.headers === undefined ? {} : { headers: Object.keys(known.server.headers) })
       }))
     ),
     listModelServers,

@@ -27,7 +27,7 @@ import type * as Path from "@effect/platform/Path"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type * as Redacted from "effect/Redacted"
+import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
 import { defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
@@ -99,16 +99,28 @@ export interface Options {
   readonly configFile?: string | false | undefined
 }
 
+const secret = (given: string | { readonly env: string }, source: string, field: string) =>
+  typeof given === "string"
+    ? Effect.succeed(given)
+    : Effect.mapError(
+        Config.redacted(given.env),
+        () => new InvalidConfig({ source, field, reason: `the environment variable ${given.env} is not set` })
+      )
+
 const fromFile = Effect.fnUntraced(function* (server: string | FileServer, source: string) {
   if (typeof server === "string") return yield* Server.fromOptions(server, source)
-  const { apiKey } = server
-  if (typeof apiKey !== "object") return yield* Server.fromOptions({ ...server, apiKey }, source)
-  const name = apiKey.env
-  const key: Redacted.Redacted = yield* Effect.mapError(
-    Config.redacted(name),
-    () => new InvalidConfig({ source, field: "servers.apiKey", reason: `the environment variable ${name} is not set` })
+  const { apiKey, headers } = server
+  return yield* Server.fromOptions(
+    {
+      ...server,
+      apiKey: apiKey === undefined ? undefined : yield* secret(apiKey, source, "servers.apiKey"),
+      headers:
+        headers === undefined
+          ? undefined
+          : yield* Effect.all(Record.map(headers, (value, name) => secret(value, source, `servers.headers.${name}`)))
+    },
+    source
   )
-  return yield* Server.fromOptions({ ...server, apiKey: key }, source)
 })
 
 /**

@@ -19,8 +19,8 @@ import * as Gateway from "../gateway/settings.js"
 import { nearest } from "../Model.js"
 import * as Server from "../Server.js"
 
-/** An API key in the file: the key, or the environment variable that holds it. */
-const ApiKey = Schema.Union(Schema.NonEmptyString, Schema.Struct({ env: Schema.NonEmptyString }))
+/** An API key, or the value of a header, in the file: itself, or the environment variable that holds it. */
+const Secret = Schema.Union(Schema.NonEmptyString, Schema.Struct({ env: Schema.NonEmptyString }))
 
 /**
  * A server in the configuration file.
@@ -31,7 +31,8 @@ const ApiKey = Schema.Union(Schema.NonEmptyString, Schema.Struct({ env: Schema.N
 export const FileServer = Schema.Struct({
   url: Schema.NonEmptyString,
   protocol: Schema.optional(Schema.Literal("ollama", "openai")),
-  apiKey: Schema.optional(ApiKey),
+  apiKey: Schema.optional(Secret),
+  headers: Schema.optional(Schema.Record({ key: Schema.String, value: Secret })),
   location: Schema.optional(Server.Location),
   organization: Schema.optional(Schema.String),
   weight: Schema.optional(Schema.Number),

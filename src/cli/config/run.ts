@@ -12,8 +12,8 @@ import type { SessionPolicy } from "../../Settings.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 
-const describe = ({ authorization, implicit, url }: Server): string =>
-  `${url}${authorization === undefined ? "" : " (with a key)"}${implicit ? " (if it answers)" : ""}`
+const describe = ({ authorization, headers, implicit, url }: Server): string =>
+  `${url}${authorization === undefined ? "" : " (with a key)"}${headers === undefined ? "" : ` (with ${Object.keys(headers).join(", ")})`}${implicit ? " (if it answers)" : ""}`
 
 /** Where conversations are kept, and within which bounds, if any were set. */
 const kept = ({ folder = "in memory", maxBytes, maxSessions, ttl }: SessionPolicy): string => {
@@ -60,9 +60,10 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
       file,
       exists,
       settings: {
-        servers: servers.map(({ authorization, implicit, url, ...server }) => ({
+        servers: servers.map(({ authorization, headers = {}, implicit, url, ...server }) => ({
           url,
           key: authorization !== undefined,
+          headers: Object.keys(headers),
           onlyIfItAnswers: implicit,
           ...server
         })),

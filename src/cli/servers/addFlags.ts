@@ -28,6 +28,14 @@ export const options = {
   apiKey: Flags.flag("api-key", {
     about: "Ask for its API key, or read it from standard input; it is kept in the configuration file."
   }),
+  header: Flags.texts("header", {
+    value: "'NAME: VALUE'",
+    about: "A header of every request to it; may be given again. It is kept in the configuration file."
+  }),
+  headerEnv: Flags.texts("header-env", {
+    value: "NAME=VARIABLE",
+    about: "The same, where an environment variable holds the value."
+  }),
   location: Flags.text("location", { value: "LAT,LON", about: "Where it stands, for the routing `nearest`." }),
   city: Flags.text("city", { value: "NAME", about: "The city in which it stands." }),
   country: Flags.text("country", { value: "CODE", about: "The country in which it stands, such as DE." }),

@@ -21,7 +21,7 @@ import type { config } from "./addFlags.js"
 const source = "the command line"
 
 /** The fields of a server that only flags give. */
-const flagged: ReadonlySet<string> = new Set(["weight", "priority", "maxInFlight", "location"])
+const flagged: ReadonlySet<string> = new Set(["headers", "weight", "priority", "maxInFlight", "location"])
 
 const usage = (message: string) => new UsageError({ message, command: ["servers", "add"] })
 
@@ -49,6 +49,34 @@ const variable = (name: string) =>
     ? Effect.fail(new CommandFailed({ message: `the environment variable ${name} is not set: set it first` }))
     : Effect.succeed(process.env[name])
 
+/** A header as the file has it: its value, or the variable that holds it. */
+type Header = readonly [name: string, value: string | { readonly env: string }]
+
+const parseHeaders = Effect.fnUntraced(function* (plain: ReadonlyArray<string>, held: ReadonlyArray<string>) {
+  const headers: Array<Header> = []
+  const add = ([name, value]: Header) => {
+    if (headers.some(([other]) => other.toLowerCase() === name.toLowerCase())) {
+      return Effect.fail(usage(`the header ${name} is given twice`))
+    }
+    headers.push([name, value])
+    return Effect.void
+  }
+  for (const header of plain) {
+    const colon = header.indexOf(":")
+    // What stands there instead may be a secret.
+    if (colon < 1) return yield* usage("--header must be a name, a colon and a value, such as 'X-Tenant: blue'")
+    yield* add([header.slice(0, colon).trim(), header.slice(colon + 1).trim()])
+  }
+  for (const header of held) {
+    const equals = header.indexOf("=")
+    if (equals < 1 || equals === header.length - 1) {
+      return yield* usage("--header-env must be a name and a variable, such as X-Tenant=TENANT_KEY")
+    }
+    yield* add([header.slice(0, equals).trim(), { env: header.slice(equals + 1).trim() }])
+  }
+  return headers
+})
+
 /** Without what was not given. */
 const given = <A extends object>(fields: A) =>
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
@@ -73,7 +101,7 @@ const probe = (options: Server.ServerOptions) =>
  * @category constructors
  */
 export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConfig<typeof config>) {
-  const { apiKey, apiKeyEnv, city, country, location, url, ...rest } = flags
+  const { apiKey, apiKeyEnv, city, country, header, headerEnv, location, url, ...rest } = flags
   if (apiKey && apiKeyEnv !== undefined) return yield* usage("--api-key and --api-key-env exclude each other")
   const place = given({
     ...(location === undefined ? {} : yield* parseLocation(location)),
@@ -82,21 +110,31 @@ export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConf
   })
   const located = Object.keys(place).length === 0 ? {} : { location: place }
   const plain = { ...given(rest), ...located }
-  const server = yield* checked({ ...plain, url })
+  const headers = yield* parseHeaders(header, headerEnv)
+  const values = yield* Effect.forEach(headers, ([name, value]) =>
+    Effect.map(typeof value === "string" ? Effect.succeed(value) : variable(value.env), (text) => [name, text] as const)
+  )
+  const withHeaders = <A>(all: ReadonlyArray<readonly [string, A]>) =>
+    all.length === 0 ? {} : { headers: Object.fromEntries(all) }
+  const server = yield* checked({ ...plain, ...withHeaders(values), url })
   const file = yield* ConfigFile.filePath
   const key = apiKeyEnv !== undefined ? yield* variable(apiKeyEnv) : apiKey ? yield* readKey : undefined
   const kept = { url: written(url, server), ...plain }
-  const options: Server.ServerOptions = { ...kept, ...given({ apiKey: key }) }
+  const options: Server.ServerOptions = { ...kept, ...withHeaders(values), ...given({ apiKey: key }) }
   yield* checked(options)
 
-  const entry = { ...kept, ...given({ apiKey: apiKeyEnv === undefined ? key : { env: apiKeyEnv } }) }
+  const entry = {
+    ...kept,
+    ...withHeaders(headers),
+    ...given({ apiKey: apiKeyEnv === undefined ? key : { env: apiKeyEnv } })
+  }
   if (!(yield* ConfigFile.addServer(file, entry))) {
     return yield* new CommandFailed({ message: `${file} names ${server.url} already` })
   }
   const status = yield* probe(options)
   const found =
     status?.reachable === true
-      ? `It answers: ${status.protocol}, ${status.models.length} ${status.models.length === 1 ? "model" : "models"}.`
+      ? `It answers: ${status.protocol}${status.api === undefined ? "" : ` at ${status.api}`}, ${status.models.length} ${status.models.length === 1 ? "model" : "models"}.`
       : `It does not answer yet: it ${status?.problem ?? "cannot be reached"}.`
   yield* Output.write(`Added ${server.url} to ${file}.\n${found}\n`)
   for (const name of ["AICORTEX_SERVERS", "OLLAMA_HOST"]) {

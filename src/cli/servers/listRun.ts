@@ -94,12 +94,16 @@ export const listAll = (json: boolean) =>
     }
     const fleet = yield* Live.Fleet
     const now = yield* Clock.currentTimeMillis
-    const rows = servers.map(({ models, problem, protocol, reachable, url }) => [
+    const rows = servers.map(({ api, headers, models, problem, protocol, reachable, url }) => [
       url,
       protocol ?? "-",
       reachable ? String(models.length) : "-",
       models.filter((model) => isLoaded(fleet.snapshot(url, model), now)).join(", ") || "-",
-      reachable ? "reachable" : (problem ?? "cannot be reached")
+      [
+        reachable ? "reachable" : (problem ?? "cannot be reached"),
+        ...(reachable && api !== undefined ? [`at ${api}`] : []),
+        ...(headers === undefined ? [] : [`with ${headers.join(", ")}`])
+      ].join(" ")
     ])
     yield* Output.write(Output.table(["URL", "Protocol", "Models", "Loaded", "Status"], rows, "Status"))
   }).pipe(Effect.provide(Fleet.layer))
