@@ -68,6 +68,11 @@ export interface Sink {
   /** How likely the tokens of the next text were. */
   logprobs?(values: ReadonlyArray<unknown>): void
   thinking(content: string): void
+  /**
+   * A piece of the arguments of the answer's tool call number `index`, from 0. All of them together begin as an object does;
+   * `toolCall` follows for each call, in their order.
+   */
+  toolCallDelta?(index: number, id: string, name: string, text: string): void
   toolCall(call: ToolCall): void
   progress?(): void
   finish(finish: Finish): void
@@ -76,7 +81,20 @@ export interface Sink {
 }
 
 /**
- * An answer that broke, as far as it was given out: its text, its reasoning, and how many tokens that was.
+ * The part of a tool call that was given out: `text` is the beginning of its arguments.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface BrokenCall {
+  readonly id: string
+  readonly name: string
+  readonly text: string
+}
+
+/**
+ * An answer that broke, as far as it was given out: its text, its reasoning, how many tokens that was, and the tool
+ * calls.
  *
  * @since 0.1.0
  * @category models
@@ -85,6 +103,7 @@ export interface Broken {
   readonly text: string
   readonly thinking: string
   readonly tokens: number
+  readonly calls: ReadonlyArray<BrokenCall>
 }
 
 /**

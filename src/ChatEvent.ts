@@ -1,6 +1,6 @@
 /**
- * What happens while a model answers, in order: `start`, then any of `meta`, `thinking`, `token`, `tool_call`,
- * `tool_result`, `error` and `restart`, then `end`. Every event has a `timestamp` in milliseconds since the Unix epoch.
+ * What happens while a model answers, in order: `start`, then any of `meta`, `thinking`, `token`, `tool_call_delta`,
+ * `tool_call`, `tool_result`, `error` and `restart`, then `end`. Every event has a `timestamp` in milliseconds since the Unix epoch.
  *
  * Reference: AI Cortex's `StreamEvent`, whose timestamp is in seconds.
  *
@@ -9,7 +9,8 @@
 import type { Attempt } from "./Errors.js"
 
 /**
- * Tokens that the request and the answer cost, as the server counted them; absent where it did not say.
+ * Tokens that the request and the answer cost, as the server counted them; absent where it did not say. `cachedTokens` are
+ * those of the prompt that it had read before, `reasoningTokens` those of the completion that were thought.
  *
  * @since 0.1.0
  * @category models
@@ -18,6 +19,8 @@ export interface Usage {
   readonly promptTokens?: number
   readonly completionTokens?: number
   readonly totalTokens?: number
+  readonly cachedTokens?: number
+  readonly reasoningTokens?: number
 }
 
 /**
@@ -81,7 +84,24 @@ export interface Logprobs {
 }
 
 /**
- * The model calls a tool.
+ * A piece of the arguments of a tool call, as the model writes them; its `tool_call` follows when the answer is complete.
+ * The contents of one call, in their order, are the text of its arguments. `index` counts the calls of the answer from 0;
+ * `id` and `name` are those of the call. An answer that was kept has only `tool_call`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ToolCallDelta {
+  readonly type: "tool_call_delta"
+  readonly index: number
+  readonly id: string
+  readonly name: string
+  readonly content: string
+  readonly timestamp: number
+}
+
+/**
+ * The model calls a tool. `rawArguments` is what it wrote where that is no JSON object: `arguments` is empty then.
  *
  * @since 0.1.0
  * @category models
@@ -91,11 +111,13 @@ export interface ToolCallEvent {
   readonly id: string
   readonly name: string
   readonly arguments: { readonly [key: string]: unknown }
+  readonly rawArguments?: string
   readonly timestamp: number
 }
 
 /**
- * A tool with an `execute` function has answered; the model goes on with `result`.
+ * A tool with an `execute` function has answered; the model goes on with `result`. `failed` where the tool was not run,
+ * because the model's arguments were no JSON object: `result` is what the model is told.
  *
  * @since 0.1.0
  * @category models
@@ -105,6 +127,7 @@ export interface ToolResultEvent {
   readonly id: string
   readonly name: string
   readonly result: unknown
+  readonly failed?: true
   readonly timestamp: number
 }
 
@@ -143,7 +166,7 @@ export interface ErrorEvent {
 
 /**
  * The answer broke, and `server` begins it anew, because the call asks for that (`onInterrupt: "restart"`): the last
- * `discard` token events, and the thinking before them, are void, and a reader must throw them away. That is all that
+ * `discard` token events, the thinking before them and all `tool_call_delta` are void, and a reader must throw them away. That is all that
  * was given out since the start, the last `restart` or the last `tool_result`. Indices go on.
  *
  * @since 0.1.0
@@ -188,6 +211,7 @@ export type ChatEvent =
   | Token
   | Thinking
   | Logprobs
+  | ToolCallDelta
   | ToolCallEvent
   | ToolResultEvent
   | Meta

@@ -60,7 +60,8 @@ export const Content = Schema.Union(Schema.String, Schema.Array(Schema.Union(Tex
 export type Content = typeof Content.Type
 
 /**
- * A call of a tool that the model asks for. `arguments` is the parsed object.
+ * A call of a tool that the model asks for. `arguments` is the parsed object. `rawArguments` is there only where the model
+ * wrote something else, such as JSON that is cut off: its text as it is, and `arguments` is empty then.
  *
  * @since 0.1.0
  * @category models
@@ -68,7 +69,8 @@ export type Content = typeof Content.Type
 export const ToolCall = Schema.Struct({
   id: Schema.String,
   name: Schema.String,
-  arguments: Schema.Record({ key: Schema.String, value: Schema.Unknown })
+  arguments: Schema.Record({ key: Schema.String, value: Schema.Unknown }),
+  rawArguments: Schema.optionalWith(Schema.String, { exact: true })
 })
 /**
  * @since 0.1.0

@@ -831,7 +831,7 @@ describe("what an answer is written as", () => {
       writer.text(0, "b"),
       writer.text(0, "c"),
       writer.thinking(0, "d"),
-      writer.toolCall(0, 0, { id: "t", name: "f", arguments: { x: [1] } }),
+      writer.toolCall(0, 0, { id: "t", name: "f", arguments: { x: [1] } }, false),
       writer.text(0, "e"),
       writer.end(0, "tool_calls", {}, end("tool_calls")),
       writer.finish()

@@ -669,7 +669,7 @@ describe("real inference, killed in the middle", () => {
     const pieces = await say((sink) => backend.start(embedded, request, sink))
     expect(pieces.length).toBeGreaterThan(10)
     for (let cut = 1; cut < pieces.length; cut++) {
-      const broken = { text: pieces.slice(0, cut).join(""), thinking: "", tokens: cut }
+      const broken = { text: pieces.slice(0, cut).join(""), thinking: "", tokens: cut, calls: [] }
       const rest = await say((sink) => backend.resume(embedded, request, broken, sink, Abilities.make()))
       expect(broken.text + rest.join("")).toBe(pieces.join(""))
     }

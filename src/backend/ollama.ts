@@ -10,11 +10,13 @@ import { type ChatRequest, completes, promptOf } from "../ChatRequest.js"
 import * as Extra from "../internal/extra.js"
 import * as Lines from "../internal/lines.js"
 import * as Template from "../internal/template.js"
+import * as ToolArguments from "../internal/toolArguments.js"
 import * as Message from "../Message.js"
 import { apiOf, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import { Guard } from "./completion.js"
 import * as Embeddings from "./embeddings.js"
+import { finishReason, givenUp } from "./finishReason.js"
 import * as Http from "./http.js"
 import * as Raw from "./ollamaRaw.js"
 import * as Resume from "./resume.js"
@@ -48,7 +50,7 @@ const message = (message: Message.Message): object => {
           : {
               tool_calls: message.toolCalls.map((call) => ({
                 id: call.id,
-                function: { name: call.name, arguments: call.arguments }
+                function: { name: call.name, arguments: ToolArguments.object(call) }
               }))
             })
       }
@@ -160,18 +162,25 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
   const nanoseconds = count(line["eval_duration"])
   const promptTime = count(line["prompt_eval_duration"])
   const loadTime = count(line["load_duration"])
+  const cached = count(line["prompt_eval_cached_count"])
+  const word = line["done_reason"]
+  const told = typeof word === "string" && word !== "" ? finishReason(word) : "stop"
+  if (told === undefined) throw new Http.Reported(givenUp(String(word)))
   const usage: Mutable<Usage> = {}
   if (prompt !== undefined) usage.promptTokens = prompt
   if (completion !== undefined) usage.completionTokens = completion
   if (prompt !== undefined || completion !== undefined) usage.totalTokens = (prompt ?? 0) + (completion ?? 0)
+  if (cached !== undefined) usage.cachedTokens = cached
   const finished: Mutable<Finish> = {
     // Ollama says "stop" after a tool call too.
-    reason: calledTools ? "tool_calls" : line["done_reason"] === "length" ? "length" : "stop",
+    reason: calledTools && told === "stop" ? "tool_calls" : told,
     usage
   }
   if (completion !== undefined && nanoseconds !== undefined && nanoseconds > 0)
     finished.tokensPerSecond = completion / (nanoseconds / 1e9)
   if (promptTime !== undefined) finished.promptTime = promptTime / 1e6
+  // Who tells what was cached measures the time of the rest only.
+  if (prompt !== undefined && cached !== undefined) finished.promptEvaluated = Math.max(0, prompt - cached)
   if (loadTime !== undefined) finished.loadTime = loadTime / 1e6
   return finished
 }
@@ -179,17 +188,12 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
 const toolCall = (call: unknown): Message.ToolCall => {
   const { function: called, id } = (call ?? {}) as { readonly id?: unknown; readonly function?: unknown }
   const { arguments: args, name } = (called ?? {}) as { readonly name?: unknown; readonly arguments?: unknown }
-  // Servers that speak this API in front of another one write arguments as a string, as OpenAI does, or none at all.
-  const given =
-    typeof args === "string" && args.trim() !== "" ? Http.parseJson(args) : typeof args === "string" ? {} : (args ?? {})
-  if (typeof name !== "string" || typeof given !== "object" || Array.isArray(given)) {
-    throw new Http.Malformed(`not a tool call: ${JSON.stringify(call)}`)
-  }
+  if (typeof name !== "string" || name === "") throw new Http.Malformed(`not a tool call: ${JSON.stringify(call)}`)
   return {
     // Older servers send no id.
     id: typeof id === "string" && id !== "" ? id : Http.callId(),
     name,
-    arguments: given as { readonly [key: string]: unknown }
+    ...ToolArguments.read(args)
   }
 }
 

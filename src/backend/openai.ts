@@ -6,6 +6,7 @@
  */
 import type { Backend, Sink } from "../Backend.js"
 import { type ChatRequest, completes, type Format } from "../ChatRequest.js"
+import * as ToolArguments from "../internal/toolArguments.js"
 import type * as Message from "../Message.js"
 import { apiOf, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
@@ -54,7 +55,7 @@ const message = (message: Message.Message): object => {
             tool_calls: message.toolCalls.map((call) => ({
               id: call.id,
               type: "function",
-              function: { name: call.name, arguments: JSON.stringify(call.arguments) }
+              function: { name: call.name, arguments: JSON.stringify(ToolArguments.object(call)) }
             }))
           }
     case "tool":

@@ -8,92 +8,16 @@ import type { FinishReason, Usage } from "../ChatEvent.js"
 import * as Lines from "../internal/lines.js"
 import * as Sse from "../internal/sse.js"
 import * as Template from "../internal/template.js"
+import { finishReason, givenUp } from "./finishReason.js"
 import * as Http from "./http.js"
 import * as Text from "./openaiText.js"
+import { ToolCalls } from "./openaiToolCalls.js"
+import { usage } from "./openaiUsage.js"
 
 const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 const utf8 = new TextDecoder("utf-8")
-
-const finishReason = (reason: string): FinishReason => {
-  switch (reason) {
-    case "length":
-    case "content_filter":
-    case "tool_calls":
-      return reason
-    case "function_call":
-      return "tool_calls"
-    default:
-      return "stop"
-  }
-}
-
-const usage = (value: unknown): Usage => {
-  if (typeof value !== "object" || value === null) return {}
-  const { completion_tokens, prompt_tokens, total_tokens } = value as { readonly [key: string]: unknown }
-  if (typeof prompt_tokens === "number" && typeof completion_tokens === "number" && typeof total_tokens === "number") {
-    return { promptTokens: prompt_tokens, completionTokens: completion_tokens, totalTokens: total_tokens }
-  }
-  return {
-    ...(typeof prompt_tokens === "number" ? { promptTokens: prompt_tokens } : {}),
-    ...(typeof completion_tokens === "number" ? { completionTokens: completion_tokens } : {}),
-    ...(typeof total_tokens === "number" ? { totalTokens: total_tokens } : {})
-  }
-}
-
-interface PartialCall {
-  id: string
-  name: string
-  arguments: string
-}
-
-/**
- * Puts the pieces of tool calls together. Pieces belong together by `index`; a new `id` at the same index is a new
- * call all the same, because some servers give every call index 0.
- */
-class ToolCalls {
-  private readonly calls: Array<PartialCall> = []
-  private readonly byIndex = new Map<number, PartialCall>()
-
-  add(piece: unknown): void {
-    const { function: called, id, index } = (piece ?? {}) as { readonly [key: string]: unknown }
-    const { arguments: args, name } = (called ?? {}) as { readonly [key: string]: unknown }
-    const at = typeof index === "number" ? index : this.calls.length
-    let call = this.byIndex.get(at)
-    const fresh = typeof id === "string" && id !== "" && call !== undefined && call.id !== "" && call.id !== id
-    if (call === undefined || fresh) {
-      call = { id: "", name: "", arguments: "" }
-      this.calls.push(call)
-      this.byIndex.set(at, call)
-    }
-    if (typeof id === "string" && id !== "") call.id = id
-    if (typeof name === "string" && call.name === "") call.name = name
-    if (typeof args === "string") call.arguments += args
-    else if (typeof args === "object" && args !== null) call.arguments = JSON.stringify(args)
-  }
-
-  /** A call in the form that came before tools: there is one at most, and it has no id. */
-  addOlder(called: object): void {
-    this.add({ index: 0, function: called })
-  }
-
-  get empty(): boolean {
-    return this.calls.length === 0
-  }
-
-  take(sink: Sink): void {
-    for (const call of this.calls) {
-      if (call.name === "") throw new Http.Malformed("a tool call without a name")
-      sink.toolCall({
-        id: call.id === "" ? Http.callId() : call.id,
-        name: call.name,
-        arguments: call.arguments.trim() === "" ? {} : Http.parseJson(call.arguments)
-      })
-    }
-    this.calls.length = 0
-  }
-}
 
 /** Some servers write a content as parts: what is text is said, what is thinking thought. */
 const takeParts = (parts: ReadonlyArray<unknown>, sink: Sink): void => {
@@ -117,6 +41,11 @@ type Chunk = { readonly [key: string]: unknown }
 class AnswerDecoder implements Http.Decoder {
   private over = false
   private broken = false
+  /** A choice has come, and none since the last that is more than a count. */
+  private chosen = false
+  private totalled = false
+  /** The first that was no answer. */
+  private strange: string | undefined
   private reason: FinishReason | undefined
   private stopped: unknown
   private counted: Usage = {}
@@ -135,10 +64,13 @@ class AnswerDecoder implements Http.Decoder {
     private readonly kind: "chat" | "raw" | "suffix"
   ) {
     const template = Template.make(kind === "chat" ? "content" : "text")
-    const say = (content: string): void => sink.text(content)
+    const say = (content: string): void => {
+      this.totalled = false
+      sink.text(content)
+    }
     this.template = template
     this.stream = Sse.make(
-      (data, before) => this.take(data, before),
+      (data, before, event) => this.take(data, before, event),
       (text, from) => (this.over ? from : template.read(text, from, say))
     )
   }
@@ -162,30 +94,36 @@ class AnswerDecoder implements Http.Decoder {
         this.stream.end()
       } catch (error) {
         // Only the end of a complete answer was torn off.
-        if (this.reason === undefined) throw error
+        if (this.reason === undefined && !this.totalled) throw error
         this.broken = true
       }
     }
-    this.complete()
-    if (!this.over && this.events === 0 && this.bytes > 0 && !this.body) {
-      throw new Http.Malformed("what came back is not an event stream")
-    }
+    this.close()
+    if (this.over || this.bytes === 0 || this.body) return
+    if (this.events === 0) throw new Http.Malformed("what came back is not an event stream")
+    if (!this.chosen && this.strange !== undefined) throw new Http.Malformed(`no choices in ${this.strange}`)
   }
 
   broke(): void {
     this.broken = true
-    this.complete()
+    this.close()
   }
 
   finished(): boolean {
     return this.over
   }
 
+  /** Nothing more comes. What was counted last is the whole. */
+  private close(): void {
+    if (this.totalled) this.reason ??= "stop"
+    this.complete()
+  }
+
   private complete(): void {
     const { broken, calls, counted, reason, stopped, timed } = this
     if (this.over || reason === undefined) return
     const calledTools = calls !== undefined && !calls.empty
-    calls?.take(this.sink)
+    calls?.take(reason === "length")
     this.over = true
     const told = calledTools && reason === "stop" ? "tool_calls" : reason
     const uncounted = broken && counted.completionTokens === undefined
@@ -198,11 +136,17 @@ class AnswerDecoder implements Http.Decoder {
     )
   }
 
-  private take(data: string, before: string): void {
+  private take(data: string, before: string, event: string): void {
     this.events++
     if (this.over || data === "") return
-    if (data === "[DONE]") this.complete()
-    else this.takeChunk(Http.parseJson(data), `${before}${data}\n\n`)
+    if (data.startsWith("[DONE]") && data.trim() === "[DONE]") {
+      // The server's own word that it is the end.
+      if (this.chosen) this.reason ??= "stop"
+      this.complete()
+    } else if (event === "error") throw new Http.Reported(Http.errorText(data) ?? "an error without a message")
+    else if (event === "" || event === "message" || data.startsWith("{")) {
+      this.takeChunk(Http.parseJson(data), `${before}${data}\n\n`)
+    }
   }
 
   private takeBody(parts: ReadonlyArray<Uint8Array>): void {
@@ -214,6 +158,8 @@ class AnswerDecoder implements Http.Decoder {
     }
     const text = utf8.decode(whole)
     this.takeChunk(Http.parseJson(text), text)
+    if (this.chosen) this.totalled = (this.counted.completionTokens ?? 0) > 0
+    else if (this.strange !== undefined) throw new Http.Malformed(`no choices in ${this.strange}`)
   }
 
   /** `lines` is the event as it came. */
@@ -224,15 +170,27 @@ class AnswerDecoder implements Http.Decoder {
     }
     if (Array.isArray(choices)) {
       const choice: unknown = choices[0]
-      if (isObject(choice)) this.takeChoice(chunk, choice, lines)
+      if (isObject(choice)) {
+        this.chosen = true
+        this.totalled = false
+        this.takeChoice(chunk, choice, lines)
+      }
     } else if (chunk["object"] === "error") {
       throw new Http.Reported(Http.errorText(chunk) ?? "an error without a message")
     } else if (choices !== null && told === undefined && timings === undefined) {
-      throw new Http.Malformed(`no choices in ${lines.slice(0, 200)}`)
+      // A ping, how far the prompt is, or something newer: no part of the answer.
+      this.strange ??= lines.slice(0, 200)
     }
-    if (told !== undefined && told !== null) this.counted = usage(told)
+    if (told !== undefined && told !== null) {
+      this.counted = usage(told)
+      const alone = !Array.isArray(choices) || choices.length === 0
+      if (alone && this.chosen && this.counted.completionTokens !== undefined) this.totalled = true
+    }
     if (isObject(timings)) {
-      const { predicted_per_second, prompt_ms, prompt_n } = timings
+      const { cache_n, predicted_per_second, prompt_ms, prompt_n } = timings
+      if (typeof cache_n === "number" && this.counted.cachedTokens === undefined) {
+        this.counted = { ...this.counted, cachedTokens: cache_n }
+      }
       this.timed = {
         ...(typeof predicted_per_second === "number" ? { tokensPerSecond: predicted_per_second } : {}),
         ...(typeof prompt_ms === "number" ? { promptTime: prompt_ms } : {}),
@@ -243,16 +201,18 @@ class AnswerDecoder implements Http.Decoder {
 
   private takeChoice(chunk: Chunk, choice: Chunk, lines: string): void {
     const { delta = choice["message"], finish_reason, logprobs } = choice
-    if (finish_reason === "error") throw new Http.Reported("the server gave the answer up without saying why")
+    // Some servers have an empty one in every chunk.
+    const word = typeof finish_reason === "string" ? finish_reason : ""
+    const reason = word === "" ? undefined : finishReason(word)
+    if (word !== "" && reason === undefined) throw new Http.Reported(givenUp(word))
     const said =
       this.kind !== "chat"
         ? this.takeText(chunk, choice["text"], logprobs)
         : isObject(delta)
-          ? this.takeDelta(delta, logprobs)
+          ? this.takeDelta(delta, logprobs, choice["delta"] === undefined)
           : undefined
-    // Some servers have an empty one in every chunk.
-    if (typeof finish_reason === "string" && finish_reason !== "") {
-      this.reason = finishReason(finish_reason)
+    if (reason !== undefined) {
+      this.reason = reason
       // In vLLM's words, or SGLang's: a text, or the number of a token.
       this.stopped = choice["stop_reason"] ?? choice["matched_stop"]
     }
@@ -273,10 +233,13 @@ class AnswerDecoder implements Http.Decoder {
   }
 
   /** What was said, if there was nothing besides. */
-  private takeDelta(delta: Chunk, logprobs: unknown): string | undefined {
+  private takeDelta(delta: Chunk, logprobs: unknown, whole: boolean): string | undefined {
     const { sink } = this
     const { content, function_call, reasoning, reasoning_content, refusal, tool_calls } = delta
-    const thought = reasoning_content ?? reasoning
+    // Servers that have both names say the same in both, or leave one empty.
+    const thought =
+      typeof reasoning_content === "string" && reasoning_content !== "" ? reasoning_content : (reasoning ?? "")
+    let alone = thought === ""
     if (typeof thought === "string" && thought !== "") sink.thinking(thought)
     if (typeof content === "string" && content !== "") {
       const tokens = isObject(logprobs) ? logprobs["content"] : undefined
@@ -284,17 +247,19 @@ class AnswerDecoder implements Http.Decoder {
       sink.text(content)
     } else if (Array.isArray(content)) takeParts(content, sink)
     // Why a model will not answer is its answer.
-    if (typeof refusal === "string" && refusal !== "") sink.text(refusal)
-    if (Array.isArray(tool_calls) && tool_calls.length > 0) {
-      this.calls ??= new ToolCalls()
-      for (const piece of tool_calls) this.calls.add(piece)
-      sink.progress?.()
-    } else if (isObject(function_call)) {
-      this.calls ??= new ToolCalls()
-      this.calls.addOlder(function_call)
-      sink.progress?.()
+    if (typeof refusal === "string" && refusal !== "") {
+      sink.text(refusal)
+      alone = false
     }
-    const alone = (thought ?? refusal ?? function_call ?? tool_calls) == null
+    if (Array.isArray(tool_calls) && tool_calls.length > 0) {
+      this.calls ??= new ToolCalls(sink)
+      this.calls.add(tool_calls, whole)
+      alone = false
+    } else if (isObject(function_call)) {
+      this.calls ??= new ToolCalls(sink)
+      this.calls.addOlder(function_call)
+      alone = false
+    }
     return alone && typeof content === "string" && content !== "" ? content : undefined
   }
 }
@@ -302,7 +267,8 @@ class AnswerDecoder implements Http.Decoder {
 /**
  * Reads the events of `/v1/chat/completions`, or of `/v1/completions` where a text is gone on with (`raw`) or filled in
  * (`suffix`). The answer is complete once a finish reason came and the stream ended,
- * with `[DONE]` or without, or broke off: all that can be missing then is how many tokens it was.
+ * with `[DONE]` or without, or broke off: all that can be missing then is how many tokens it was. Without a reason, it is
+ * complete with `[DONE]`, or where the stream ends after a chunk that holds nothing but the usage.
  *
  * A server that knows no streams answers with one object instead: that is read as a single chunk.
  *

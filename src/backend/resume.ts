@@ -191,6 +191,9 @@ export class Unless implements Sink {
   thinking(content: string): void {
     this.sink.thinking(content)
   }
+  toolCallDelta(index: number, id: string, name: string, text: string): void {
+    this.sink.toolCallDelta?.(index, id, name, text)
+  }
   toolCall(call: Message.ToolCall): void {
     this.sink.toolCall(call)
   }
@@ -247,7 +250,7 @@ export const goOn = (
   protocol: Protocol,
   abilities: Abilities
 ): void => {
-  const { text } = broken
+  const { calls, text } = broken
   const anew = () => again(steps, request, broken, sink, protocol)
   const open = (ability: Ability, sent: string, expected: string, repeated: number) => {
     if (sent === "") {
@@ -275,6 +278,11 @@ export const goOn = (
       case "restarts":
         anew()
     }
+  }
+  // What comes after a text that is gone on with would be a call of its own, and not the one that had begun.
+  if (calls.length > 0) {
+    anew()
+    return
   }
   const asker: Asker = {
     connected: () => sink.connected(),

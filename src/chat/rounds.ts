@@ -40,6 +40,12 @@ const reasonOf = (cause: unknown): string => {
   }
 }
 
+/** What the model is told of arguments that no tool can be run with. */
+const invalidArguments = (text: string): string => {
+  const shown = text.length > 500 ? `${text.slice(0, 500)}…` : text
+  return `Error: the tool was not run, because its arguments are not a JSON object. Call it again with valid JSON. The arguments were: ${shown}`
+}
+
 /**
  * An answer as a turn of its conversation.
  *
@@ -119,9 +125,16 @@ export const make = (
         rounds++
         const answers: Array<Message.Message> = [reply]
         const events: Array<ChatEvent> = []
-        for (const { arguments: args, id, name } of calls) {
+        for (const call of calls) {
+          const { arguments: args, id, name } = call
           const execute = executors.get(name)
           if (execute === undefined) continue
+          if (call.rawArguments !== undefined) {
+            const content = invalidArguments(call.rawArguments)
+            answers.push({ role: "tool", toolCallId: id, toolName: name, content })
+            events.push({ type: "tool_result", id, name, result: content, failed: true, timestamp: now() })
+            continue
+          }
           const value = yield* Effect.mapError(
             Telemetry.tool(
               Effect.suspend(() => execute(args)),

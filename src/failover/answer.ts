@@ -208,7 +208,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   }
 
   overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void {
-    if (this.given.text !== "") this.exhausted()
+    if (this.given.begun) this.exhausted()
     else this.reject(new Overloaded({ model: this.request.model, ...ticket }))
   }
 
@@ -226,7 +226,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
     const host = route.pool.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
     const { server } = host
-    const anew = !hedge && this.given.text !== "" && this.call.limits.onInterrupt === "restart"
+    const anew = !hedge && this.given.begun && this.call.limits.onInterrupt === "restart"
     if (!hedge) this.tellMishap(server.url)
     if (anew) this.beginAnew(server.url)
     const given = this.given.soFar()
@@ -264,7 +264,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   /** Whoever is asked first gets a rival if it is late: only once in a call, and not where an answer is gone on with. */
   private expectHedge({ after }: NonNullable<Limits["hedge"]>, at: number): void {
     const { route, tries } = this.search
-    if (tries > 1 || this.given.text !== "") return
+    if (tries > 1 || this.given.begun) return
     this.around.hedges.begun()
     const patience = after ?? route.patience(at)
     if (patience !== undefined) this.hedging = setTimeout(() => this.hedge(), Math.min(patience, maxTimer))
@@ -293,7 +293,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
 
   private afterFailure({ at, host }: Place, failure: ServerFailure): void {
     const server = host.server.url
-    const interrupted = this.given.text !== ""
+    const interrupted = this.given.begun
     // A request that was being answered is not at fault.
     if (failure.reason === "invalid-request" && !interrupted) {
       this.reject(new InvalidRequest({ field: "request", reason: failure.message, server }))
@@ -320,7 +320,12 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   private interrupted(place: Place): void {
     const limit = tokenLimit(this.request)
     if (this.call.limits.onInterrupt === "fail") this.exhausted()
-    else if (limit !== undefined && this.given.tokens >= limit && this.call.limits.onInterrupt === "resume") {
+    else if (
+      this.given.calls.length === 0 &&
+      limit !== undefined &&
+      this.given.tokens >= limit &&
+      this.call.limits.onInterrupt === "resume"
+    ) {
       // Nothing was missing but the server's word that it is the end.
       this.tellMishap(undefined)
       this.conclude(place, {
@@ -353,7 +358,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   exhausted(): void {
     const { model } = this.request
     const { attempts } = this
-    if (this.given.text !== "") this.reject(new StreamInterrupted({ model, partial: this.given.text, attempts }))
+    if (this.given.begun) this.reject(new StreamInterrupted({ model, partial: this.given.text, attempts }))
     else exhausted(model, attempts, this.around, (error) => this.reject(error))
   }
 

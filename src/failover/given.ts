@@ -1,4 +1,4 @@
-import type { Broken } from "../Backend.js"
+import type { Broken, BrokenCall } from "../Backend.js"
 
 /** What is counted of an attempt that has broken. */
 interface Attempt {
@@ -6,6 +6,7 @@ interface Attempt {
   readonly thoughts: string
   readonly pieces: number
   readonly thoughtPieces: number
+  readonly calls: ReadonlyArray<BrokenCall>
 }
 
 /**
@@ -20,15 +21,22 @@ export class Given implements Broken {
   text = ""
   thinking = ""
   tokens = 0
+  calls: ReadonlyArray<BrokenCall> = []
   /** The index of the first token event of the answer. */
   first = 0
 
-  soFar(): Broken {
-    return { text: this.text, thinking: this.thinking, tokens: this.tokens }
+  /** Whether the caller has anything that the next server must go on with. */
+  get begun(): boolean {
+    return this.text !== "" || this.calls.length > 0
   }
 
-  add({ pieces, said, thoughtPieces, thoughts }: Attempt): void {
+  soFar(): Broken {
+    return { text: this.text, thinking: this.thinking, tokens: this.tokens, calls: this.calls }
+  }
+
+  add({ calls, pieces, said, thoughtPieces, thoughts }: Attempt): void {
     const fresh = this.text === ""
+    this.calls = calls
     this.thinking += thoughts
     if (said === "") return
     this.text += said
@@ -40,6 +48,7 @@ export class Given implements Broken {
     this.text = ""
     this.thinking = ""
     this.tokens = 0
+    this.calls = []
     this.first = index
   }
 }

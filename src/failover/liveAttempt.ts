@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Ability, Broken, Finish, Joint, ServerFailure } from "../Backend.js"
+import type { Ability, Broken, BrokenCall, Finish, Joint, ServerFailure } from "../Backend.js"
 import { stops } from "../backend/resume.js"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
@@ -15,6 +15,7 @@ import type { Host } from "../Server.js"
 import type { AttemptObserver } from "../Telemetry.js"
 import type { Exchange, TraceContext } from "../Transport.js"
 import type { Call } from "./call.js"
+import { CallSeam } from "./callSeam.js"
 import type { Patience } from "./patience.js"
 import { Seam } from "./seam.js"
 
@@ -72,6 +73,7 @@ export class LiveAttempt implements Joint, Watched {
   private seam: Seam | undefined
   private thoughtSeam: Seam | undefined
   private hideThoughts: boolean
+  private callSeam: CallSeam | undefined
   /** Something of the answer came with this read. */
   private alive = false
 
@@ -90,7 +92,8 @@ export class LiveAttempt implements Joint, Watched {
     this.lastRead = began
     this.sent = began
     // Reasoning comes before the answer: where that has begun, it can only be repeated.
-    this.hideThoughts = given.text !== ""
+    this.hideThoughts = given.text !== "" || given.calls.length > 0
+    if (given.calls.length > 0) this.callSeam = new CallSeam(given.calls)
     this.thoughtSeam = Seam.make(given.thinking, given.thinking, [])
   }
 
@@ -156,10 +159,39 @@ export class LiveAttempt implements Joint, Watched {
     if (this.course.call.events) this.course.push({ type: "thinking", content: fresh, timestamp: this.lastRead })
   }
 
+  toolCallDelta(index: number, id: string, name: string, text: string): void {
+    if (this.over || this.finished !== undefined) return
+    this.piece()
+    if (!this.course.call.events) return
+    this.callSeam ??= new CallSeam([])
+    this.tellCall(this.callSeam, index, name, this.callSeam.feed(index, id, name, text))
+  }
+
   toolCall(call: ToolCall): void {
     if (this.over || this.finished !== undefined) return
     this.piece()
-    this.toolCalls.push(call)
+    const index = this.toolCalls.length
+    if (!this.course.call.events) {
+      this.toolCalls.push(call)
+      return
+    }
+    this.callSeam ??= new CallSeam([])
+    this.tellCall(this.callSeam, index, call.name, this.callSeam.complete(index, call))
+    const id = this.callSeam.id(index)
+    this.toolCalls.push(id === undefined || id === call.id ? call : { ...call, id })
+  }
+
+  /** What the caller has of the tool calls. */
+  get calls(): ReadonlyArray<BrokenCall> {
+    return this.callSeam?.soFar() ?? []
+  }
+
+  private tellCall(seam: CallSeam, index: number, name: string, content: string | undefined): void {
+    if (content === undefined) this.diverged()
+    else if (content !== "") {
+      const id = seam.id(index) ?? ""
+      this.course.push({ type: "tool_call_delta", index, id, name, content, timestamp: this.lastRead })
+    }
   }
 
   finish(finish: Finish): void {
@@ -171,6 +203,10 @@ export class LiveAttempt implements Joint, Watched {
         return
       }
       if (rest !== "") this.say(rest, this.seam.pieces)
+    }
+    if (this.callSeam?.covers(this.toolCalls.length) === false) {
+      this.diverged()
+      return
     }
     // As with a server that broke off: a piece is a token.
     const counted = this.repeated + this.pieces + (this.repeated > 0 ? 0 : this.thoughtPieces)

@@ -15,10 +15,14 @@ export const addUsage = (a: Usage, b: Usage): Usage => {
   const promptTokens = add(a.promptTokens, b.promptTokens)
   const completionTokens = add(a.completionTokens, b.completionTokens)
   const totalTokens = add(a.totalTokens, b.totalTokens)
+  const cachedTokens = add(a.cachedTokens, b.cachedTokens)
+  const reasoningTokens = add(a.reasoningTokens, b.reasoningTokens)
   return {
     ...(promptTokens === undefined ? {} : { promptTokens }),
     ...(completionTokens === undefined ? {} : { completionTokens }),
-    ...(totalTokens === undefined ? {} : { totalTokens })
+    ...(totalTokens === undefined ? {} : { totalTokens }),
+    ...(cachedTokens === undefined ? {} : { cachedTokens }),
+    ...(reasoningTokens === undefined ? {} : { reasoningTokens })
   }
 }
 

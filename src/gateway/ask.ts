@@ -7,6 +7,7 @@ import type { ChatRequest, Options, Routing } from "../ChatRequest.js"
 import { Routing as RoutingSchema } from "../ChatRequest.js"
 import * as Extra from "../internal/extra.js"
 import { isKeepAlive } from "../internal/options.js"
+import * as ToolArguments from "../internal/toolArguments.js"
 import * as Message from "../Message.js"
 import * as Fields from "./fields.js"
 import type { Demand } from "./limits.js"
@@ -204,20 +205,8 @@ export const options = (body: Fields.Fields): ChatRequest["options"] => {
  * @since 0.2.0
  * @category constructors
  */
-export const toolArguments = (given: unknown, at: string): Fields.Fields => {
-  let value = given
-  for (let i = 0; i < 3 && typeof value === "string"; i++) {
-    if (value.trim() === "") return {}
-    try {
-      value = JSON.parse(value)
-    } catch {
-      break
-    }
-  }
-  if (value === undefined || value === null) return {}
-  if (Fields.isObject(value)) return Fields.shallow(value, at)
-  return { INVALID_JSON: typeof given === "string" ? given : JSON.stringify(given) }
-}
+export const toolArguments = (given: unknown, at: string): Fields.Fields =>
+  Fields.shallow(ToolArguments.object(ToolArguments.read(given)), at)
 
 /**
  * The parameters that only some servers have: see `ChatRequest.Extra`. Names that are not among them are not looked at.

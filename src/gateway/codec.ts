@@ -19,10 +19,20 @@ export interface Answered extends Result {
 }
 
 /**
+ * Which tool is called.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Called = Pick<ToolCall, "id" | "name">
+
+/**
  * Writes one stream.
  *
  * - `begin`: before the first piece
- * - `text`, `thinking`, `toolCall`: a piece of the answer number `choice`
+ * - `text`, `thinking`: a piece of the answer number `choice`
+ * - `toolCallDelta`: a piece of the arguments of its tool call number `index`, and whether it is the `first`
+ * - `toolCall`: that call is complete, and whether pieces of it came before
  * - `end`: that answer is complete, with what the library says of it; `finish`: all of them are
  *
  * @since 0.1.0
@@ -32,7 +42,8 @@ export interface Writer {
   begin(): string
   text(choice: number, content: string, logprobs?: ReadonlyArray<unknown>): string
   thinking(choice: number, content: string): string
-  toolCall(choice: number, index: number, call: ToolCall): string
+  toolCallDelta(choice: number, index: number, call: Called, text: string, first: boolean): string
+  toolCall(choice: number, index: number, call: ToolCall, streamed: boolean): string
   end(choice: number, reason: FinishReason, usage: Usage, end: End): string
   finish(): string
 }

@@ -6,6 +6,7 @@
 import type { OpenAnswer } from "../Failover.js"
 import type { ToolCall } from "../Message.js"
 import type { Answered } from "./codec.js"
+import { callOf } from "./piece.js"
 
 /**
  * Reads an answer to its end. Rejects with its failure.
@@ -33,7 +34,7 @@ export const gather = async (answer: OpenAnswer): Promise<Answered> => {
           logprobs.push(...event.logprobs)
           break
         case "tool_call":
-          toolCalls.push({ id: event.id, name: event.name, arguments: event.arguments })
+          toolCalls.push(callOf(event))
           break
         case "end": {
           const { attempts, finishReason, firstTokenTime, model, server, tokensPerSecond, usage } = event

@@ -3,9 +3,18 @@
  *
  * @since 0.1.0
  */
-import type { ChatEvent, End } from "../ChatEvent.js"
+import type { ChatEvent, End, ToolCallEvent } from "../ChatEvent.js"
 import type * as Message from "../Message.js"
 import type { Writer } from "./codec.js"
+
+/**
+ * The call that an event tells.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const callOf = ({ arguments: args, id, name, rawArguments }: ToolCallEvent): Message.ToolCall =>
+  rawArguments === undefined ? { id, name, arguments: args } : { id, name, arguments: args, rawArguments }
 
 /**
  * @since 0.1.0
@@ -22,6 +31,8 @@ export class Piece {
   readonly calls: Array<Message.ToolCall> = []
   private logprobs: ReadonlyArray<unknown> | undefined
   private pieces = 0
+  /** How many calls have come in pieces. */
+  private streamed = 0
 
   constructor(
     private readonly oneTool: boolean,
@@ -37,6 +48,8 @@ export class Piece {
       case "logprobs":
         this.logprobs = this.logprobs === undefined ? event.logprobs : [...this.logprobs, ...event.logprobs]
         return true
+      case "tool_call_delta":
+        return this.oneTool && event.index > 0
       case "tool_call":
         return this.oneTool && this.calls.length > 0
       case "meta": {
@@ -73,10 +86,16 @@ export class Piece {
         return writer.text(choice, event.content)
       case "thinking":
         return writer.thinking(choice, event.content)
+      case "tool_call_delta": {
+        const first = event.index >= this.streamed
+        if (first) this.streamed = event.index + 1
+        return writer.toolCallDelta(choice, event.index, event, event.content, first)
+      }
       case "tool_call": {
-        const call = { id: event.id, name: event.name, arguments: event.arguments }
+        const call = callOf(event)
         this.calls.push(call)
-        return writer.toolCall(choice, this.calls.length - 1, call)
+        const index = this.calls.length - 1
+        return writer.toolCall(choice, index, call, index < this.streamed)
       }
       default:
         return ""

@@ -2,12 +2,13 @@
  * Splits a stream of bytes into lines, whatever the reads look like.
  *
  * A newline byte never stands inside a multi-byte character, so only whole lines are ever decoded and no character
- * can be torn. The last line of a read waits for its end.
+ * can be torn. The last line of a read waits for its end. A line ends with LF, CRLF or a CR alone.
  *
  * @internal
  */
 
 const newline = 0x0a
+const carriageReturn = 0x0d
 const decoder = new TextDecoder("utf-8")
 
 /** A line longer than this is no answer of a model server. */
@@ -29,15 +30,26 @@ export interface Lines {
 class Splitter implements Lines {
   private tail: Array<Uint8Array> | undefined
   private tailLength = 0
+  /** The last read ended in CR: an LF that comes next belongs to it. */
+  private torn = false
 
   constructor(
     private readonly found: (text: string, from: number, to: number) => void,
     private readonly skip: (text: string, from: number) => number
   ) {}
 
-  feed(bytes: Uint8Array): void {
+  feed(read: Uint8Array): void {
+    let bytes = read
+    if (this.torn && read.length > 0) {
+      this.torn = false
+      if (read[0] === newline) bytes = read.subarray(1)
+    }
     const end = bytes.length
-    const last = bytes[end - 1] === newline ? end - 1 : bytes.lastIndexOf(newline)
+    let last = end - 1
+    if (bytes[last] !== newline) {
+      this.torn = bytes[last] === carriageReturn
+      if (!this.torn) last = Math.max(bytes.lastIndexOf(newline), bytes.lastIndexOf(carriageReturn))
+    }
     if (last === -1) {
       if (end === 0) return
       this.tailLength += end
@@ -60,17 +72,17 @@ class Splitter implements Lines {
     if (this.tailLength > 0) this.split(decoder.decode(this.joined(new Uint8Array(0))))
   }
 
-  private split(text: string): void {
+  private split(read: string): void {
+    const text = read.includes("\r") ? read.replace(/\r\n?/g, "\n") : read
     let from = 0
     for (;;) {
       from = this.skip(text, from)
       const to = text.indexOf("\n", from)
       if (to === -1) break
-      this.found(text, from, to > from && text.charCodeAt(to - 1) === 13 ? to - 1 : to)
+      this.found(text, from, to)
       from = to + 1
     }
-    const to = text.length
-    if (from < to) this.found(text, from, text.charCodeAt(to - 1) === 13 ? to - 1 : to)
+    if (from < text.length) this.found(text, from, text.length)
   }
 
   private joined(last: Uint8Array): Uint8Array {

@@ -6,23 +6,27 @@
 import * as Lines from "./lines.js"
 
 /**
- * Gives `take` the data of each event, and how the line began that it stood in. An event ends at an empty line; one that
+ * Gives `take` the data of each event, how the line began that it stood in, and the event's name, which is empty for
+ * nearly all. An event ends at an empty line; one that
  * the stream's end cuts off is given out all the same, because some servers leave out the last empty line. `skip` is
  * asked first how far it has read by itself; only whole events.
  *
  * @internal
  */
 export const make = (
-  take: (data: string, before: string) => void,
+  take: (data: string, before: string, event: string) => void,
   skip: (text: string, from: number) => number = (_text, from) => from
 ): Lines.Lines => {
   let data: string | undefined
   let before = ""
+  let event = ""
   const dispatch = (): void => {
+    const name = event
+    event = ""
     if (data === undefined) return
     const whole = data
     data = undefined
-    take(whole, before)
+    take(whole, before, name)
   }
   const lines = Lines.within(
     (text, from, to) => {
@@ -31,7 +35,10 @@ export const make = (
         return
       }
       // What stands behind a shorter line is its ending, and so no `data`.
-      if (!text.startsWith("data", from)) return
+      if (!text.startsWith("data", from)) {
+        if (text.startsWith("event:", from)) event = text.slice(from + 6, to).trim()
+        return
+      }
       const colon = from + 4
       let value: string
       if (colon === to) value = ""
@@ -44,7 +51,7 @@ export const make = (
       data = data === undefined ? value : `${data}\n${value}`
       if (data.length > Lines.maxLineBytes) throw new Lines.LineTooLong()
     },
-    (text, from) => (data === undefined ? skip(text, from) : from)
+    (text, from) => (data === undefined && event === "" ? skip(text, from) : from)
   )
   return {
     feed: (bytes) => lines.feed(bytes),

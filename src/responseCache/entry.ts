@@ -37,7 +37,9 @@ export const Entry = Schema.Struct({
   usage: Schema.Struct({
     promptTokens: optional(Count),
     completionTokens: optional(Count),
-    totalTokens: optional(Count)
+    totalTokens: optional(Count),
+    cachedTokens: optional(Count),
+    reasoningTokens: optional(Count)
   })
 }).pipe(
   Schema.filter(({ pieces, text, thinking }) => {
@@ -73,7 +75,8 @@ export interface Course {
 }
 
 /**
- * The answer to keep; `undefined` where it is not worth keeping: nothing was said, or a filter cut it off. An answer
+ * The answer to keep; `undefined` where it is not worth keeping: nothing was said, a filter cut it off, or
+ * the arguments of a tool call are no JSON. An answer
  * that was begun again did not come as it is: it is kept in one piece.
  *
  * @since 0.1.0
@@ -82,6 +85,7 @@ export interface Course {
 export const make = (result: Result, course: Course, now: number, ttl: number): Entry | undefined => {
   const { finishReason, model, server, stopSequence, text, thinking, toolCalls, usage } = result
   if (finishReason === "content_filter" || (text === "" && toolCalls.length === 0)) return undefined
+  if (toolCalls.some((call) => call.rawArguments !== undefined)) return undefined
   const asItCame = course.text === text && course.thinking === thinking
   return {
     storedAt: now,

@@ -4,8 +4,9 @@
  * @since 0.1.0
  */
 import type { End, FinishReason, Usage } from "../../ChatEvent.js"
+import * as ToolArguments from "../../internal/toolArguments.js"
 import type * as Message from "../../Message.js"
-import type { Answered, Codec, Writer } from "../codec.js"
+import type { Answered, Called, Codec, Writer } from "../codec.js"
 import * as Id from "../id.js"
 import { anthropic, type Problem } from "../problem.js"
 import { type Asked, promptTokens } from "./request.js"
@@ -36,10 +37,17 @@ const stopReason = (reason: FinishReason): string => {
   }
 }
 
-const usage = ({ completionTokens = 0, promptTokens = 0 }: Usage): object => ({
-  input_tokens: promptTokens,
-  output_tokens: completionTokens
-})
+/** Here the tokens of the prompt that were cached are not among its others. */
+const usage = ({ cachedTokens, completionTokens = 0, promptTokens = 0 }: Usage): object => {
+  if (cachedTokens === undefined) return { input_tokens: promptTokens, output_tokens: completionTokens }
+  const cached = Math.min(cachedTokens, promptTokens)
+  return {
+    input_tokens: promptTokens - cached,
+    cache_creation_input_tokens: 0,
+    cache_read_input_tokens: cached,
+    output_tokens: completionTokens
+  }
+}
 
 /** Clients keep a thought for the next turn only where it is signed. Nobody checks it: no server of the fleet signs. */
 const signature = "aicortex"
@@ -54,7 +62,7 @@ const message = (model: string, content: ReadonlyArray<object>, stop: Stop, coun
   usage: counted
 })
 
-const toolUse = ({ id, name }: Message.ToolCall, input: object): object => ({ type: "tool_use", id, name, input })
+const toolUse = ({ id, name }: Called, input: object): object => ({ type: "tool_use", id, name, input })
 
 const whole = (
   model: string,
@@ -66,7 +74,7 @@ const whole = (
     [
       ...(thinking === "" ? [] : [{ type: "thinking", thinking: tellsThinking ? thinking : "", signature }]),
       ...(text === "" ? [] : [{ type: "text", text }]),
-      ...toolCalls.map((call) => toolUse(call, call.arguments))
+      ...toolCalls.map((call) => toolUse(call, ToolArguments.object(call)))
     ],
     stopOf(finishReason, stopSequence, request.stop),
     usage(counted)
@@ -75,11 +83,25 @@ const whole = (
 const event = (type: string, fields: object): string =>
   `event: ${type}\ndata: ${JSON.stringify({ type, ...fields })}\n\n`
 
-/** Writes the blocks one after the other, each with its beginning and its end. */
+const isComplete = (text: string): boolean => {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Writes the blocks one after the other, each with its beginning and its end. The arguments of a tool call are passed on
+ * as the model writes them, also where they are no JSON: in a whole answer those stand in `INVALID_JSON`.
+ */
 class EventWriter implements Writer {
   /** Of the block that was begun last. */
   private index = -1
   private open: "text" | "thinking" | undefined
+  /** Tool calls that have no end yet, and the blocks that they are in. */
+  private readonly calls = new Map<number, { readonly block: number; text: string }>()
   /** Only the words differ from one delta of a block to the next. */
   private head = ""
 
@@ -97,7 +119,7 @@ class EventWriter implements Writer {
     return event("content_block_delta", { index: this.index, delta })
   }
   private start(kind: "text" | "thinking"): string {
-    const closed = this.close()
+    const closed = this.close() + this.closeCalls()
     const index = ++this.index
     this.open = kind
     this.head = `event: content_block_delta\ndata: {"type":"content_block_delta","index":${index},"delta":{"type":"${kind}_delta","${kind}":`
@@ -120,15 +142,36 @@ class EventWriter implements Writer {
     const before = this.open === "thinking" ? "" : this.start("thinking")
     return this.asked.tellsThinking ? `${before}${this.head}${JSON.stringify(content)}}}\n\n` : before
   }
-  toolCall(_: number, __: number, call: Message.ToolCall): string {
-    const closed = this.close()
-    const index = ++this.index
-    return (
-      closed +
-      event("content_block_start", { index, content_block: toolUse(call, {}) }) +
-      this.delta({ type: "input_json_delta", partial_json: JSON.stringify(call.arguments) }) +
-      event("content_block_stop", { index })
-    )
+  /** Ends the blocks of calls whose arguments are complete. */
+  private closeCalls(): string {
+    let all = ""
+    for (const [call, { block, text }] of this.calls) {
+      if (!isComplete(text)) continue
+      this.calls.delete(call)
+      all += event("content_block_stop", { index: block })
+    }
+    return all
+  }
+  toolCallDelta(_: number, call: number, called: Called, text: string, first: boolean): string {
+    let before = ""
+    if (first) {
+      before = this.close() + this.closeCalls()
+      const block = ++this.index
+      this.calls.set(call, { block, text: "" })
+      before += event("content_block_start", { index: block, content_block: toolUse(called, {}) })
+    }
+    const open = this.calls.get(call)
+    if (open === undefined) return before
+    open.text += text
+    const delta = { type: "input_json_delta", partial_json: text }
+    return before + event("content_block_delta", { index: open.block, delta })
+  }
+  toolCall(choice: number, index: number, call: Message.ToolCall, streamed: boolean): string {
+    const before = streamed ? "" : this.toolCallDelta(choice, index, call, ToolArguments.text(call), true)
+    const open = this.calls.get(index)
+    if (open === undefined) return before
+    this.calls.delete(index)
+    return before + event("content_block_stop", { index: open.block })
   }
   end(_: number, reason: FinishReason, counted: Usage, { stopSequence }: End): string {
     const delta = stopOf(reason, stopSequence, this.asked.request.stop)

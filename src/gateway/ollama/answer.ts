@@ -5,6 +5,7 @@
  */
 import type { FinishReason, Usage } from "../../ChatEvent.js"
 import type { ChatRequest } from "../../ChatRequest.js"
+import * as ToolArguments from "../../internal/toolArguments.js"
 import type * as Message from "../../Message.js"
 import type { Answered, Codec, Writer } from "../codec.js"
 import * as Problem from "../problem.js"
@@ -12,7 +13,11 @@ import * as Context from "./context.js"
 import * as Wire from "./wire.js"
 
 /** Times are in nanoseconds; only ours are known for every server. Like Ollama, what is 0 is left out. */
-const counts = (began: number, firstPiece: number | undefined, { completionTokens, promptTokens }: Usage): object => {
+const counts = (
+  began: number,
+  firstPiece: number | undefined,
+  { cachedTokens, completionTokens, promptTokens }: Usage
+): object => {
   const now = performance.now()
   const nano = (milliseconds: number) => Math.max(1, Math.round(milliseconds * 1e6))
   const first = firstPiece ?? now
@@ -20,6 +25,7 @@ const counts = (began: number, firstPiece: number | undefined, { completionToken
     total_duration: nano(now - began),
     load_duration: 1,
     ...(promptTokens ? { prompt_eval_count: promptTokens } : {}),
+    ...(cachedTokens ? { prompt_eval_cached_count: cachedTokens } : {}),
     prompt_eval_duration: nano(first - began),
     ...(completionTokens ? { eval_count: completionTokens, eval_duration: nano(now - first) } : {})
   }
@@ -38,9 +44,9 @@ export const timestamp = (): string => {
 
 const doneReason = (reason: FinishReason): string => (reason === "length" ? "length" : "stop")
 
-const call = ({ arguments: args, id, name }: Message.ToolCall, index: number): object => ({
-  id,
-  function: { index, name, arguments: args }
+const call = (made: Message.ToolCall, index: number): object => ({
+  id: made.id,
+  function: { index, name: made.name, arguments: ToolArguments.object(made) }
 })
 
 class LineWriter implements Writer {
@@ -82,6 +88,10 @@ class LineWriter implements Writer {
         ? `"response":"","thinking":${words},"done":false}`
         : `"message":{"role":"assistant","content":"","thinking":${words}},"done":false}`
     )
+  }
+  /** Here a call comes as a whole. */
+  toolCallDelta(): string {
+    return ""
   }
   toolCall(_: number, index: number, made: Message.ToolCall): string {
     const calls = JSON.stringify([call(made, index)])

@@ -4,10 +4,11 @@
  * @since 0.1.0
  */
 import type { FinishReason, Usage } from "../../ChatEvent.js"
+import * as ToolArguments from "../../internal/toolArguments.js"
 import { version } from "../../internal/version.js"
 import type { ToolCall } from "../../Message.js"
 import * as Ask from "../ask.js"
-import type { Answered, Codec, Writer } from "../codec.js"
+import type { Answered, Called, Codec, Writer } from "../codec.js"
 import * as Fields from "../fields.js"
 import * as Id from "../id.js"
 import * as Policy from "../policy.js"
@@ -93,16 +94,24 @@ export const fingerprint = `aicortex-${version}`
  * @since 0.1.0
  * @category encoding
  */
-export const usage = ({ completionTokens = 0, promptTokens = 0, totalTokens }: Usage): object => ({
+export const usage = ({
+  cachedTokens,
+  completionTokens = 0,
+  promptTokens = 0,
+  reasoningTokens,
+  totalTokens
+}: Usage): object => ({
   prompt_tokens: promptTokens,
   completion_tokens: completionTokens,
-  total_tokens: totalTokens ?? promptTokens + completionTokens
+  total_tokens: totalTokens ?? promptTokens + completionTokens,
+  ...(cachedTokens === undefined ? {} : { prompt_tokens_details: { cached_tokens: cachedTokens } }),
+  ...(reasoningTokens === undefined ? {} : { completion_tokens_details: { reasoning_tokens: reasoningTokens } })
 })
 
-const call = ({ arguments: args, id, name }: ToolCall): object => ({
-  id,
+const call = (made: ToolCall): object => ({
+  id: made.id,
   type: "function",
-  function: { name, arguments: JSON.stringify(args) }
+  function: { name: made.name, arguments: ToolArguments.text(made) }
 })
 
 /**
@@ -114,7 +123,15 @@ const call = ({ arguments: args, id, name }: ToolCall): object => ({
 export const total = (all: ReadonlyArray<Usage>): Usage => {
   const prompt = all[0]?.promptTokens ?? 0
   const completion = all.reduce((sum, one) => sum + (one.completionTokens ?? 0), 0)
-  return { promptTokens: prompt, completionTokens: completion, totalTokens: prompt + completion }
+  const thoughts = all.flatMap((one) => one.reasoningTokens ?? [])
+  const cached = all.find((one) => one.cachedTokens !== undefined)?.cachedTokens
+  return {
+    promptTokens: prompt,
+    completionTokens: completion,
+    totalTokens: prompt + completion,
+    ...(cached === undefined ? {} : { cachedTokens: Math.min(cached, prompt) }),
+    ...(thoughts.length === 0 ? {} : { reasoningTokens: thoughts.reduce((sum, one) => sum + one, 0) })
+  }
 }
 
 /**
@@ -183,11 +200,15 @@ class ChunkWriter implements Writer {
     const words = JSON.stringify(content)
     return `${this.starts[choice]}"reasoning":${words},"reasoning_content":${words}${this.tail}`
   }
-  toolCall(choice: number, index: number, { arguments: args, id, name }: ToolCall): string {
-    const start = this.starts[choice]
-    const first = JSON.stringify([{ index, id, type: "function", function: { name, arguments: "" } }])
-    const rest = JSON.stringify([{ index, function: { arguments: JSON.stringify(args) } }])
-    return `${start}"tool_calls":${first}${this.tail}${start}"tool_calls":${rest}${this.tail}`
+  toolCallDelta(choice: number, index: number, { id, name }: Called, text: string, first: boolean): string {
+    const start = `${this.starts[choice]}"tool_calls":[{"index":${index},`
+    const rest = `${start}"function":{"arguments":${JSON.stringify(text)}}}]${this.tail}`
+    if (!first) return rest
+    const called = JSON.stringify({ id, type: "function", function: { name, arguments: "" } })
+    return `${start}${called.slice(1)}]${this.tail}${rest}`
+  }
+  toolCall(choice: number, index: number, call: ToolCall, streamed: boolean): string {
+    return streamed ? "" : this.toolCallDelta(choice, index, call, ToolArguments.text(call), true)
   }
   end(choice: number, reason: FinishReason, counted: Usage): string {
     this.usages[choice] = counted

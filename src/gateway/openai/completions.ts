@@ -187,6 +187,9 @@ class CompletionWriter implements Writer {
   thinking(): string {
     return ""
   }
+  toolCallDelta(): string {
+    return ""
+  }
   toolCall(): string {
     return ""
   }

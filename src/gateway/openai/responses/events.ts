@@ -5,8 +5,9 @@
  */
 import type { FinishReason, Usage } from "../../../ChatEvent.js"
 import type { Result } from "../../../Failover.js"
+import * as ToolArguments from "../../../internal/toolArguments.js"
 import type * as Message from "../../../Message.js"
-import type { Codec, Writer } from "../../codec.js"
+import type { Called, Codec, Writer } from "../../codec.js"
 import * as Id from "../../id.js"
 import type { Problem } from "../../problem.js"
 import { comment, eventStream } from "../chat.js"
@@ -16,11 +17,17 @@ interface Echo {
   readonly store: boolean
 }
 
-const usage = ({ completionTokens = 0, promptTokens = 0, totalTokens }: Usage): object => ({
+const usage = ({
+  cachedTokens = 0,
+  completionTokens = 0,
+  promptTokens = 0,
+  reasoningTokens = 0,
+  totalTokens
+}: Usage): object => ({
   input_tokens: promptTokens,
-  input_tokens_details: { cached_tokens: 0 },
+  input_tokens_details: { cached_tokens: cachedTokens },
   output_tokens: completionTokens,
-  output_tokens_details: { reasoning_tokens: 0 },
+  output_tokens_details: { reasoning_tokens: reasoningTokens },
   total_tokens: totalTokens ?? promptTokens + completionTokens
 })
 
@@ -39,13 +46,13 @@ const reasoningItem = (id: string, text: string, status: string): object => ({
   summary: [],
   content: status === "in_progress" ? [] : [{ type: "reasoning_text", text }]
 })
-const callItem = (id: string, { arguments: args, id: call, name }: Message.ToolCall, status: string): object => ({
+const callItem = (id: string, call: Called, args: string, status: string): object => ({
   id,
   type: "function_call",
   status,
-  call_id: call,
-  name,
-  arguments: status === "in_progress" ? "" : JSON.stringify(args)
+  call_id: call.id,
+  name: call.name,
+  arguments: args
 })
 
 /**
@@ -89,19 +96,38 @@ const whole = (
   output: [
     ...(thinking === "" ? [] : [reasoningItem(Id.make("rs_"), thinking, "completed")]),
     ...(text === "" && toolCalls.length > 0 ? [] : [messageItem(Id.make("msg_"), text, "completed")]),
-    ...toolCalls.map((call) => callItem(Id.make("fc_"), call, "completed"))
+    ...toolCalls.map((call) => callItem(Id.make("fc_"), call, ToolArguments.text(call), "completed"))
   ],
   usage: usage(counted),
   ...ending(finishReason)
 })
 
-/** Writes the items one after the other, each with its beginning and its end. */
+/** A tool call that has begun. */
+interface OpenCall {
+  readonly id: string
+  readonly at: number
+  readonly head: string
+  text: string
+}
+
+/**
+ * Writes the items, each with its beginning and its end. Texts come one after the other; a tool call is open until it is
+ * complete, and others may begin meanwhile.
+ */
 class EventWriter implements Writer {
   private number = 0
+  private items = 0
   private readonly output: Array<object> = []
+  private readonly calls = new Map<number, OpenCall>()
   private readonly response: Told
   private open:
-    | { readonly kind: "message" | "reasoning"; readonly id: string; text: string; readonly head: string }
+    | {
+        readonly kind: "message" | "reasoning"
+        readonly id: string
+        readonly output: number
+        text: string
+        readonly head: string
+      }
     | undefined
   /** The response as it is in the end. */
   complete: Told | undefined
@@ -123,11 +149,13 @@ class EventWriter implements Writer {
     const closed = this.close()
     const id = Id.make(kind === "message" ? "msg_" : "rs_")
     const type = kind === "message" ? "response.output_text.delta" : "response.reasoning_text.delta"
-    const at = { item_id: id, output_index: this.output.length, content_index: 0 }
+    const output = this.items++
+    const at = { item_id: id, output_index: output, content_index: 0 }
     // Only the count and the words differ from one delta to the next.
     this.open = {
       kind,
       id,
+      output,
       text: "",
       head: `event: ${type}\ndata: ${JSON.stringify({ type, ...at }).slice(0, -1)},"sequence_number":`
     }
@@ -135,7 +163,7 @@ class EventWriter implements Writer {
     const part = kind === "message" ? textPart("") : { type: "reasoning_text", text: "" }
     return (
       closed +
-      this.event("response.output_item.added", { output_index: this.output.length, item }) +
+      this.event("response.output_item.added", { output_index: output, item }) +
       this.event("response.content_part.added", { ...at, part })
     )
   }
@@ -144,8 +172,8 @@ class EventWriter implements Writer {
     const { open } = this
     if (open === undefined) return ""
     this.open = undefined
-    const { id, kind, text } = open
-    const at = { item_id: id, output_index: this.output.length, content_index: 0 }
+    const { id, kind, output, text } = open
+    const at = { item_id: id, output_index: output, content_index: 0 }
     const item = kind === "message" ? messageItem(id, text, "completed") : reasoningItem(id, text, "completed")
     const part = kind === "message" ? textPart(text) : { type: "reasoning_text", text }
     const done =
@@ -155,8 +183,8 @@ class EventWriter implements Writer {
     const all =
       done +
       this.event("response.content_part.done", { ...at, part }) +
-      this.event("response.output_item.done", { output_index: this.output.length, item })
-    this.output.push(item)
+      this.event("response.output_item.done", { output_index: output, item })
+    this.output[output] = item
     return all
   }
 
@@ -174,26 +202,39 @@ class EventWriter implements Writer {
   thinking(_: number, content: string): string {
     return this.delta("reasoning", content)
   }
-  toolCall(_: number, __: number, call: Message.ToolCall): string {
+  private startCall(index: number, call: Called): string {
     const closed = this.close()
     const id = Id.make("fc_")
-    const at = { item_id: id, output_index: this.output.length }
-    const args = JSON.stringify(call.arguments)
-    const item = callItem(id, call, "completed")
-    const all =
-      closed +
-      this.event("response.output_item.added", {
-        output_index: at.output_index,
-        item: callItem(id, call, "in_progress")
-      }) +
-      this.event("response.function_call_arguments.delta", { ...at, delta: args }) +
-      this.event("response.function_call_arguments.done", { ...at, name: call.name, arguments: args }) +
-      this.event("response.output_item.done", { output_index: at.output_index, item })
-    this.output.push(item)
-    return all
+    const at = this.items++
+    const type = "response.function_call_arguments.delta"
+    const head = `event: ${type}\ndata: ${JSON.stringify({ type, item_id: id, output_index: at }).slice(0, -1)},"sequence_number":`
+    this.calls.set(index, { id, at, head, text: "" })
+    const item = callItem(id, call, "", "in_progress")
+    return closed + this.event("response.output_item.added", { output_index: at, item })
+  }
+  toolCallDelta(_: number, index: number, call: Called, text: string, first: boolean): string {
+    const before = first ? this.startCall(index, call) : ""
+    const open = this.calls.get(index)
+    if (open === undefined) return before
+    open.text += text
+    return `${before}${open.head}${this.number++},"delta":${JSON.stringify(text)}}\n\n`
+  }
+  toolCall(choice: number, index: number, call: Message.ToolCall, streamed: boolean): string {
+    const before = streamed ? "" : this.toolCallDelta(choice, index, call, ToolArguments.text(call), true)
+    const open = this.calls.get(index)
+    if (open === undefined) return before
+    this.calls.delete(index)
+    const at = { item_id: open.id, output_index: open.at }
+    const item = callItem(open.id, call, open.text, "completed")
+    this.output[open.at] = item
+    return (
+      before +
+      this.event("response.function_call_arguments.done", { ...at, name: call.name, arguments: open.text }) +
+      this.event("response.output_item.done", { output_index: open.at, item })
+    )
   }
   end(_: number, reason: FinishReason, counted: Usage): string {
-    const empty = this.open === undefined && this.output.length === 0 ? this.start("message") : ""
+    const empty = this.items === 0 ? this.start("message") : ""
     const closed = this.close()
     this.complete = { ...this.response, output: this.output, usage: usage(counted), ...ending(reason) }
     return empty + closed

@@ -1,0 +1,126 @@
+/**
+ * Tool calls that come in pieces, as servers of the OpenAI API stream them.
+ *
+ * @since 0.1.0
+ */
+import type { Sink } from "../Backend.js"
+import * as ToolArguments from "../internal/toolArguments.js"
+import * as Http from "./http.js"
+
+interface PartialCall {
+  /** Known to whoever reads once a piece was told. */
+  id: string
+  name: string
+  text: string
+  /** How much of the text was told. */
+  told: number
+}
+
+const isBlank = (text: string): boolean => text.trim() === ""
+
+const isComplete = (text: string): boolean => {
+  if (!text.trimEnd().endsWith("}")) return false
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const textOf = (args: unknown): string =>
+  typeof args === "string" ? args : args === undefined || args === null ? "" : (JSON.stringify(args) ?? "")
+
+/**
+ * Puts the pieces together. They belong together by their `id`, else by their `index`, else to the call before; but not
+ * every server keeps to that, so that these are told apart by what they carry:
+ *
+ * - all calls have index 0, or none: a piece that names another tool, or one after arguments that are complete, begins a call
+ * - the id is another one in every piece: a piece without a name goes on with the call
+ *
+ * A call is told in pieces from the moment that its name is known and its arguments begin as an object does; any others are
+ * told when they are complete, because they may have to be put right.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class ToolCalls {
+  private readonly calls: Array<PartialCall> = []
+  private readonly byIndex = new Map<number, PartialCall>()
+  private readonly byId = new Map<string, PartialCall>()
+
+  constructor(private readonly sink: Sink) {}
+
+  get empty(): boolean {
+    return this.calls.length === 0
+  }
+
+  /** The calls of one delta, or of a message that came as a whole. */
+  add(pieces: ReadonlyArray<unknown>, whole: boolean): void {
+    for (const [at, piece] of pieces.entries()) this.piece(piece, whole, at > 0)
+  }
+
+  /** A call in the form that came before tools: there is one at most, and it has no id. */
+  addOlder(called: object): void {
+    this.piece({ index: 0, function: called }, false, false)
+  }
+
+  private piece(piece: unknown, whole: boolean, further: boolean): void {
+    const { function: called, id: givenId, index } = (piece ?? {}) as { readonly [key: string]: unknown }
+    const { arguments: args, name: givenName } = (called ?? {}) as { readonly [key: string]: unknown }
+    const id = typeof givenId === "string" ? givenId : ""
+    const name = typeof givenName === "string" ? givenName : ""
+    const text = textOf(args)
+    const at = typeof index === "number" ? index : undefined
+    let call = whole ? undefined : this.find(id, name, text, at, further)
+    if (call === undefined) {
+      call = { id: "", name: "", text: "", told: 0 }
+      this.calls.push(call)
+    }
+    if (at !== undefined) this.byIndex.set(at, call)
+    if (id !== "") {
+      this.byId.set(id, call)
+      if (call.id === "") call.id = id
+    }
+    if (call.name === "") call.name = name
+    call.text += text
+    this.tell(call)
+  }
+
+  /** The call that a piece belongs to, if it has begun. */
+  private find(id: string, name: string, text: string, at: number | undefined, further: boolean) {
+    const known = id === "" ? undefined : this.byId.get(id)
+    if (known !== undefined) return known
+    const before = at === undefined ? this.calls.at(-1) : this.byIndex.get(at)
+    if (before === undefined || name === "") return before
+    if (before.name === "") return before
+    // Pieces of one delta that have no index are different calls.
+    if (at === undefined && further) return undefined
+    if (before.name !== name) return undefined
+    if (id !== "" && before.id === "") return isComplete(before.text) ? undefined : before
+    if (isBlank(before.text)) return id !== "" && isBlank(text) ? undefined : before
+    return isComplete(before.text) && !isBlank(text) ? undefined : before
+  }
+
+  private tell(call: PartialCall): void {
+    const { sink } = this
+    const { name, text, told } = call
+    if (name !== "" && text.length > told && (told > 0 || text.trimStart().startsWith("{"))) {
+      if (call.id === "") call.id = Http.callId()
+      call.told = text.length
+      sink.toolCallDelta?.(this.calls.indexOf(call), call.id, name, told === 0 ? text : text.slice(told))
+    } else sink.progress?.()
+  }
+
+  /** Tells the whole of each. Where the answer was `cut`, the last may lack all of its arguments. */
+  take(cut: boolean): void {
+    const last = this.calls.at(-1)
+    for (const call of this.calls) {
+      if (call.name === "") throw new Http.Malformed("a tool call without a name")
+      const { id, name, text } = call
+      const args = cut && call === last && isBlank(text) ? ToolArguments.invalid(text) : ToolArguments.read(text)
+      this.sink.toolCall({ id: id === "" ? Http.callId() : id, name, ...args })
+    }
+    this.calls.length = 0
+  }
+}
