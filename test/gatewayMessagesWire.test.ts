@@ -145,7 +145,7 @@ describe("on the wire", () => {
         delta(1, `{"type":"text_delta","text":" \\"you\\"\\n"}`) +
         stop(1) +
         block(2, use("weather")) +
-        delta(2, args(`{"city":"Köln"}`)) +
+        ['{"cit', 'y":"K', 'öln"}'].map((piece) => delta(2, args(piece))).join("") +
         stop(2) +
         block(3, use("now")) +
         delta(3, args("{}")) +
