@@ -7,6 +7,7 @@ import type { Routing } from "../src/ChatRequest.js"
 import * as Fleet from "../src/Fleet.js"
 import * as Prng from "../src/internal/prng.js"
 import * as Router from "../src/Router.js"
+import * as Conversation from "../src/router/conversation.js"
 import { fromOptions, type Host } from "../src/Server.js"
 import * as Settings from "../src/Settings.js"
 import { median, table } from "./harness.js"
@@ -100,7 +101,7 @@ const cases = sizes.flatMap((size) => {
     const now = Date.now
     const tried = new Uint8Array(size)
     const circumstances = { now: Date.now(), random, tokens: 500 }
-    const traveller = { conversation: "c", tokens: () => 500 }
+    const traveller = { conversation: Conversation.named("c"), tokens: () => 500 }
     return {
       strategy,
       size,

@@ -36,6 +36,7 @@ import * as History from "./History.js"
 import * as Message from "./Message.js"
 import { Registry } from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
+import * as Conversation from "./router/conversation.js"
 import { Sessions, type Turn } from "./Sessions.js"
 import { CurrentSettings, type Settings } from "./Settings.js"
 import * as StructuredOutput from "./StructuredOutput.js"
@@ -287,8 +288,10 @@ export const make = Effect.gen(function* () {
 
   const routingOf = ({ options }: Checked): ChatRequest.Routing => options.routing ?? ChatRequest.defaults.routing
 
+  // A session is known by its id; who keeps the messages themselves, by those.
   const travellerOf = ({ checked, request }: Prepared) => ({
-    conversation: checked.session,
+    conversation:
+      checked.session === undefined ? Conversation.ofMessages(request.messages) : Conversation.named(checked.session),
     owner: checked.options.owner,
     priority: checked.options.priority,
     tokens: () => History.estimate(request.messages)

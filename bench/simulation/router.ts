@@ -10,6 +10,7 @@ import * as Scheduler from "effect/Scheduler"
 import type { Routing } from "../../src/ChatRequest.js"
 import * as Fleet from "../../src/Fleet.js"
 import * as Router from "../../src/Router.js"
+import * as Conversation from "../../src/router/conversation.js"
 import { fromOptions, type Host } from "../../src/Server.js"
 import * as Settings from "../../src/Settings.js"
 import { type Client, type Contender, deaf, type Failure, nobody, type Policy, queue, type Request } from "./policy.js"
@@ -105,7 +106,7 @@ const make =
         at(time)
         const pool = pools[request.model]
         if (pool === undefined) return { next: () => nobody }
-        const conversation = request.session < 0 ? undefined : String(request.session)
+        const conversation = request.session < 0 ? undefined : Conversation.named(String(request.session))
         const tokens = () => request.prompt
         const route = new Router.Way(pool, strategy, fleet, client.random, now, { conversation, tokens })
         routes.set(request.id, route)

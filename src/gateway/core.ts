@@ -7,6 +7,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Priority } from "../Fleet.js"
 import * as Access from "./access.js"
+import * as Conversation from "./conversation.js"
 import { type Endpoint, endpoints, surfaceOf } from "./endpoints.js"
 import { Exchange } from "./exchange.js"
 import * as Exposition from "./exposition.js"
@@ -219,6 +220,7 @@ export const make = (owner: Owner) => {
       }
       if (owner.draining()) exchange.headers["connection"] = "close"
       const body = endpoint.reads ? await exchange.fields(house.settings.maxBody) : {}
+      if (endpoint.reads) exchange.conversation = Conversation.nameOf(exchange.request.headers, body)
       await endpoint.handler(house, exchange, body, rest)
     } catch (error) {
       if (exchange.left) return

@@ -9,9 +9,9 @@ import type { Usage } from "../ChatEvent.js"
 import type { ChatRequest, Routing } from "../ChatRequest.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import * as Extra from "../internal/extra.js"
-import * as Message from "../Message.js"
 import * as ResponseCache from "../ResponseCache.js"
 import type { Traveller } from "../Router.js"
+import * as Conversation from "../router/conversation.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
 import * as Telemetry from "../Telemetry.js"
 import { type Ask, needs, onlyOllamas, promptOf, requestOf } from "./ask.js"
@@ -21,16 +21,9 @@ import * as Problem from "./problem.js"
 import type { Candidate } from "./selection.js"
 import * as Tracing from "./tracing.js"
 
-/** How a conversation begins: who goes on with it is best answered where its prompt is cached. */
-const conversationOf = ({ messages }: Pick<ChatRequest, "messages">): string => {
-  let key = ""
-  for (let i = 0; i < messages.length && i < 3; i++) {
-    const message = messages[i]
-    if (message === undefined || message.role === "assistant") break
-    key += Message.text(message).slice(0, 200)
-  }
-  return key
-}
+/** Whom the request belongs to is told by the client, or by what it says; one key's conversations are its own. */
+const conversationOf = ({ caller = "", conversation }: Exchange, { messages }: ChatRequest) =>
+  conversation === undefined ? Conversation.ofMessages(messages, caller) : Conversation.named(conversation, caller)
 
 /**
  * One request of a client, for as long as it is answered.
@@ -61,7 +54,12 @@ export class Errand {
     readonly ask: Ask
   ) {
     const { owner, priority } = exchange
-    this.traveller = { owner, priority, conversation: conversationOf(ask.request), tokens: () => needs(ask).prompt }
+    this.traveller = {
+      owner,
+      priority,
+      conversation: conversationOf(exchange, ask.request),
+      tokens: () => needs(ask).prompt
+    }
   }
 
   /** Gives up whatever is under way. */

@@ -68,6 +68,8 @@ export class Exchange {
   route = "other"
   /** Whose API key it is, by the key's name. */
   caller: string | undefined
+  /** How the client names the conversation, if it does. */
+  conversation: string | undefined
   /** Whether it may do what only an administrator may. */
   admin = false
   /** `batch` where its key or a header says so. */

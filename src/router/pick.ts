@@ -34,16 +34,16 @@ const choose = (
 /** A server may have this much more than the average of its equals before a conversation leaves it. */
 const affinityBound = 1.25
 
-/** Whether a conversation stays with its last server: it is among the chosen, and not much busier than they are. */
-const stays = (pool: Pool, chosen: Int32Array, count: number, affinity: number): boolean => {
+/** Where the conversation's server stands among the chosen, or `none`; and whether that is much busier than they are. */
+const standing = (chosen: Int32Array, count: number, affinity: number): number => {
+  for (let k = 0; k < count; k++) if (chosen[k] === affinity) return k
+  return none
+}
+
+const overloaded = (pool: Pool, chosen: Int32Array, count: number, affinity: number): boolean => {
   let busy = 0
-  let among = false
-  for (let k = 0; k < count; k++) {
-    const i = chosen[k] ?? 0
-    busy += pool.inFlight[i] ?? 0
-    if (i === affinity) among = true
-  }
-  return among && (pool.inFlight[affinity] ?? 0) <= affinityBound * (busy / count + 1)
+  for (let k = 0; k < count; k++) busy += pool.inFlight[chosen[k] ?? 0] ?? 0
+  return (pool.inFlight[affinity] ?? 0) > affinityBound * (busy / count + 1)
 }
 
 /**
@@ -124,14 +124,19 @@ export const pick = (strategy: Routing, pool: Pool, tried: Uint8Array, circumsta
       const warm = collect(pool, indices, tried, flag.full | flag.rests | flag.absent, now)
       if (warm > 0) return soonest(pool, indexRoom(warm), warm, circumstances)
     }
-    const count = collect(pool, indices, tried, flag.full | flag.rests, now)
+    let count = collect(pool, indices, tried, flag.full | flag.rests, now)
     if (count === 0) continue
     const chosen = indexRoom(count)
     if (loads) {
       const ahead = waited ? Math.max(1, line.queued) : line.queued + 1
       return load(strategy, pool, tried, pool.tier[indices[0] ?? 0] ?? 0, chosen, count, ahead, circumstances)
     }
-    if (affinity !== undefined && stays(pool, chosen, count, affinity)) return affinity
+    const at = affinity === undefined ? none : standing(chosen, count, affinity)
+    if (affinity !== undefined && at !== none) {
+      if (!overloaded(pool, chosen, count, affinity)) return affinity
+      // Whoever leaves it for its load does not draw it again.
+      chosen[at] = chosen[--count] ?? 0
+    }
     return count === 1 ? (chosen[0] ?? 0) : choose(strategy, pool, chosen, count, circumstances)
   }
   return otherwise(pool, tried, now)

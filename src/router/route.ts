@@ -5,14 +5,16 @@
  */
 import type { Routing } from "../ChatRequest.js"
 import type { Service as Fleet, Full, Priority, Ticket } from "../Fleet.js"
+import type { Whereabouts } from "../fleet/conversations.js"
 import type { Lease, Observation } from "../fleet/lease.js"
 import type { Pool } from "../fleet/pool.js"
 import type { Host } from "../Server.js"
 import { type Circumstances, none, wait } from "./circumstances.js"
+import type { Conversation } from "./conversation.js"
 import { pick } from "./pick.js"
 
 /**
- * Who asks for a route. `conversation` names what belongs together, so that it is answered where its prompt is cached;
+ * Who asks for a route. `conversation` tells what belongs together, so that it is answered where its prompt is cached;
  * `tokens` tells about how many tokens the prompt has, and is asked only where that matters. Servers that `only` refuses
  * are left out. Those on whose behalf calls wait (`owner`) take turns, and `batch` calls let others go first.
  *
@@ -20,7 +22,7 @@ import { pick } from "./pick.js"
  * @category models
  */
 export interface Traveller {
-  readonly conversation?: string | undefined
+  readonly conversation?: Conversation | undefined
   readonly tokens?: (() => number) | undefined
   readonly only?: ((host: Host) => boolean) | undefined
   readonly owner?: string | undefined
@@ -116,7 +118,12 @@ export class Way implements Route {
     this.tried = new Uint8Array(pool.size)
     const { conversation, only } = traveller
     if (only !== undefined) pool.hosts.forEach((host, at) => only(host) || this.exclude(at))
-    const last = conversation === undefined ? undefined : fleet.whereabouts(conversation)
+    if (conversation === undefined) return
+    let last: Whereabouts | undefined
+    for (const key of conversation.from) {
+      last = fleet.whereabouts(key)
+      if (last !== undefined) break
+    }
     if (last === undefined) return
     const at = pool.indexOf(last.server)
     if (at === -1) return
@@ -217,6 +224,7 @@ export class Way implements Route {
     this.cached = (seen.promptTokens ?? this.tokens ?? 0) + (seen.completionTokens ?? 0)
     this.mark = pool.begun[at] ?? 0
     if (traveller.conversation === undefined) return
-    fleet.remember(traveller.conversation, { server: host.server.url, tokens: this.cached, begun: this.mark })
+    const here = { server: host.server.url, tokens: this.cached, begun: this.mark }
+    for (const key of traveller.conversation.to) fleet.remember(key, here)
   }
 }
