@@ -197,7 +197,7 @@ export interface Replacements<out E = never, out R = never> {
 const parts = ["store", "responses", "router"] as const satisfies ReadonlyArray<keyof Replacements>
 
 /**
- * How chat requests are sent on Node.
+ * How chat requests are sent on Node: straight to the servers. `layer` has proxies and authorities as its settings say.
  *
  * @since 0.1.0
  * @category layers
@@ -255,11 +255,14 @@ export const layer = <E = never, R = never>(
 ): Layer.Layer<Services, InvalidConfig | E, R> => {
   const wrong = Forms.wrongPart(replace, [...parts, "transport"])
   if (wrong !== undefined) return Layer.fail(wrong)
-  const { transport = layerTransport, ...others } = replace
+  const settings = Layer.provide(layerSettings(options), [NodeFileSystem.layer, NodePath.layer])
+  const configured = Layer.provide(Undici.layerConfigured, settings)
+  const { transport: own, ...others } = replace
+  const transport: Layer.Layer<Transport, InvalidConfig | E, R> = own ?? configured
   return layerServices(options, others).pipe(
-    Layer.provideMerge(layerSettings(options)),
+    Layer.provideMerge(settings),
     Layer.provideMerge(transport),
-    Layer.provide([Layer.provide(TransportClient.layer, layerTransport), NodeFileSystem.layer, NodePath.layer])
+    Layer.provide([Layer.provide(TransportClient.layer, configured), NodeFileSystem.layer, NodePath.layer])
   )
 }
 

@@ -185,7 +185,13 @@ const decodeLocation = Schema.decodeUnknownEither(Location, { onExcessProperty: 
  * @category constructors
  */
 export const normalizeUrl = (input: string): Either.Either<URL, string> => {
-  const trimmed = input.trim()
+  // Files of variables that no shell reads keep the quotes.
+  const unquoted = input
+    .trim()
+    .replace(/^(["'])(.*)\1$/s, "$2")
+    .trim()
+  const trimmed = /^[0-9a-f]*:[0-9a-f.:]*:[0-9a-f.:]*$/i.test(unquoted) ? `[${unquoted}]` : unquoted
+  if (/^\d+$/.test(trimmed)) return Either.left(`'${trimmed}' is only a number: a port alone is written :${trimmed}`)
   if (trimmed === "") return Either.left("an address is missing")
   const bare = !/^[a-z][a-z0-9+.-]*:\/\//i.test(trimmed)
   const withHost = bare && trimmed.startsWith(":") ? `127.0.0.1${trimmed}` : trimmed

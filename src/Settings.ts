@@ -6,6 +6,7 @@
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
+import type { Redacted } from "effect/Redacted"
 import { defaults, type Options } from "./ChatRequest.js"
 import type { Location, Server } from "./Server.js"
 import { defaultMaxBytes } from "./structuredOutput/bounds.js"
@@ -26,6 +27,8 @@ import { defaultMaxBytes } from "./structuredOutput/bounds.js"
  *   is more
  * - `maxSchemaBytes`: how long a JSON Schema may be, of an answer or of the arguments of a tool; default 262,144
  * - `discoveryTtl`: how long a server's list of models is believed, in milliseconds; default 300,000
+ * - `proxy`: through which proxies servers are reached; `undefined`: through none
+ * - `ca`: certificates (PEM) of authorities that are trusted besides those that Node trusts
  * - `hedge`: whether a second server is asked where the first is late and a call does not say; default no
  * - `cache`: how answers are kept where a call does not say; `undefined` where they are kept only if it does
  *
@@ -50,6 +53,22 @@ export interface Settings {
   readonly hedge: Options["hedge"]
   readonly cache: CachePolicy | undefined
   readonly sessions: SessionPolicy
+  readonly proxy?: Proxy | undefined
+  readonly ca?: ReadonlyArray<string> | undefined
+}
+
+/**
+ * Through which proxies servers are reached: `http` and `https` for addresses of that kind, `no` the hosts that are reached
+ * without (separated by commas, as in `NO_PROXY`), `loopback` whether this machine itself is reached through them too.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Proxy {
+  readonly http: Redacted | undefined
+  readonly https: Redacted | undefined
+  readonly no: string
+  readonly loopback: boolean
 }
 
 /**

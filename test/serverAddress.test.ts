@@ -81,7 +81,10 @@ describe.each(["ollama", "openai"] as const)("an address that is not right (%s)"
       )
       expect(error._tag).toBe("AllServersFailed")
       const [attempt] = error.attempts
-      expect(attempt).toMatchObject({ reason: "server-error", status: missing.status })
+      expect(attempt).toMatchObject({
+        reason: missing.status === 405 ? "rejected" : "server-error",
+        status: missing.status
+      })
       expect(attempt.message).toContain(`the path is wrong: ${server.url}${of.chat}`)
     }
   })

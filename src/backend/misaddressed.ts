@@ -83,7 +83,7 @@ export const explain = (
   if (status !== 405 && !(status === 404 && isWrongPath(body, text))) return failure
   const said = text === undefined ? "" : ` (${text})`
   return {
-    reason: "server-error",
+    reason: status === 405 ? failure.reason : "server-error",
     message: `the path is wrong: ${url} answered HTTP ${status}${said}; check the server's address`,
     status
   }

@@ -12,6 +12,8 @@
  * | whether servers can be reached, asked every so many seconds | `AICORTEX_PROBE_INTERVAL` | `probeInterval` |
  * | how many calls may wait for a model | | `maxQueued` |
  * | how long a JSON Schema may be, bytes | `AICORTEX_MAX_SCHEMA_BYTES` | `maxSchemaBytes` |
+ * | proxies | `AICORTEX_PROXY` (an address, or `off`), `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` | `proxy` |
+ * | further authorities | `NODE_EXTRA_CA_CERTS` (read by Node) | `ca` |
  * | where you are | `AICORTEX_LOCATION` (`latitude,longitude`) | `location` |
  * | reusable system prompts | | `personas` |
  * | whether, and how, answers are kept | | `cache` |
@@ -35,6 +37,7 @@ import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
 import { type File, type FileServer, optionalString, place as placeOf, readFile } from "./file.js"
 import * as Forms from "./forms.js"
+import * as Network from "./network.js"
 import type { CacheOptions, SessionOptions } from "./policies.js"
 import * as Policies from "./policies.js"
 
@@ -71,6 +74,9 @@ export type { CacheOptions, SessionOptions } from "./policies.js"
  * - `cache`: whether answers are kept where a call does not say, and how: `ttl` in milliseconds (default 3,600,000),
  *   `maxEntries` (1,000), `maxBytes` (64 MiB); default `false`. See `ResponseCache`
  * - `defaultModel`: the model where nobody names one; default `gpt-oss:20b`
+ * - `proxy`: through which proxy servers are reached; `false`: none. Default: `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
+ *   This machine itself is reached without
+ * - `ca`: files of certificates (PEM), or their text, of authorities that are trusted besides those that Node trusts
  * - `configFile`: instead of the usual place, and then it must be there, as must one that `AICORTEX_CONFIG` names; `false`
  *   reads neither file nor environment
  *
@@ -97,6 +103,8 @@ export interface Options {
   readonly cache?: boolean | CacheOptions | undefined
   readonly defaultModel?: string | undefined
   readonly configFile?: string | false | undefined
+  readonly proxy?: Network.ProxyOption | undefined
+  readonly ca?: string | ReadonlyArray<string> | undefined
 }
 
 const secret = (given: string | { readonly env: string }, source: string, field: string) =>
@@ -164,7 +172,11 @@ interface Named {
 /** The servers of the environment, or `undefined` where it names none. */
 const environmentServers: Effect.Effect<Named | undefined, InvalidConfig> = Effect.gen(function* () {
   const list = yield* optionalString("AICORTEX_SERVERS")
-  const urls = (list ?? "").split(/[\s,]+/).filter((url) => url !== "")
+  // Files of variables that no shell reads keep the quotes.
+  const urls = (list ?? "")
+    .replace(/["']/g, " ")
+    .split(/[\s,]+/)
+    .filter((url) => url !== "")
   if (urls.length > 0) {
     const servers = yield* Effect.forEach(urls, (url) => Server.fromOptions(url, "AICORTEX_SERVERS"))
     return { source: "AICORTEX_SERVERS", servers }
@@ -234,6 +246,8 @@ const optionKeys = new Set([
   "discoveryTtl",
   "defaultModel",
   "configFile",
+  "proxy",
+  "ca",
   "sessions",
   "defaultSessionFolder",
   "demoModel",
@@ -401,6 +415,11 @@ export const resolve = Effect.fnUntraced(function* (
       discoveryTtl:
         (yield* Policies.positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
       hedge: hedge.value ?? Settings.empty.hedge,
+      proxy: yield* Network.proxy(options.proxy, file.proxy, path, alone),
+      ca:
+        options.ca === undefined
+          ? yield* Network.authorities(file.ca, path)
+          : yield* Network.authorities(options.ca, given),
       cache: yield* Policies.cachePolicy(cache.value ?? false, cache.origin),
       sessions: yield* Policies.sessionPolicy(
         options.sessions ?? {},

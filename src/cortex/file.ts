@@ -89,6 +89,19 @@ export const File = Schema.Struct({
       ttl: Schema.optional(Schema.Positive)
     })
   ),
+  proxy: Schema.optional(
+    Schema.Union(
+      Schema.Literal(false),
+      Schema.NonEmptyString,
+      Schema.Struct({
+        http: Schema.optional(Schema.NonEmptyString),
+        https: Schema.optional(Schema.NonEmptyString),
+        no: Schema.optional(Schema.String),
+        loopback: Schema.optional(Schema.Boolean)
+      })
+    )
+  ),
+  ca: Schema.optional(Schema.Union(Schema.NonEmptyString, Schema.Array(Schema.NonEmptyString))),
   gateway: Schema.optional(Gateway.File)
 })
 /**

@@ -5,7 +5,7 @@
  */
 
 import type { Socket } from "node:net"
-import { Agent, buildConnector, Client, type Dispatcher, Pool } from "undici"
+import { Agent, buildConnector, Client, type Dispatcher, Pool, ProxyAgent } from "undici"
 
 /**
  * The connection that a request is written to. `reused`: an earlier request was answered on it.
@@ -71,13 +71,18 @@ class Connected extends Client implements Lane {
   }
 }
 
-/**
- * The pool of one server. `connections`: each call has its own time limits, so that a pool sets none.
- *
- * @internal
- */
-export const pool = (origin: URL | string, options: object): Pool =>
-  new Pool(origin, { ...options, factory: (origin, options) => new Connected(origin, options as Client.Options) })
+/** Each call has its own time limits, so that a pool sets none. */
+const unlimited = { headersTimeout: 0, bodyTimeout: 0, maxResponseSize: -1 }
+
+const poolOf =
+  (pipelining: number) =>
+  (origin: URL | string, options: object): Pool =>
+    new Pool(origin, {
+      pipelining,
+      ...unlimited,
+      ...options,
+      factory: (origin, options) => new Connected(origin, options as Client.Options)
+    })
 
 /**
  * Connections that nobody waits for any more must not keep the process, nor outlive the agent, which forgets them. The
@@ -117,13 +122,44 @@ export const agent = (
   tls: object
 ): { readonly dispatcher: Dispatcher; readonly abandon: () => void } => {
   const { close, connector } = makeConnector(tls)
-  const dispatcher = new Agent({
-    pipelining: kept ? 1 : 0,
-    headersTimeout: 0,
-    bodyTimeout: 0,
-    maxResponseSize: -1,
-    connect: connector,
-    factory: pool
-  })
+  const pipelining = kept ? 1 : 0
+  const dispatcher = new Agent({ pipelining, ...unlimited, connect: connector, factory: poolOf(pipelining) })
   return { dispatcher, abandon: close }
+}
+
+const credentials = ({ password, username }: URL): string | undefined => {
+  if (username === "" && password === "") return undefined
+  const decode = (part: string): string => {
+    try {
+      return decodeURIComponent(part)
+    } catch {
+      // A percent sign that stands for itself.
+      return part
+    }
+  }
+  return `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(`${decode(username)}:${decode(password)}`)))}`
+}
+
+/**
+ * The same through a proxy: by CONNECT to addresses of HTTPS, by whole addresses to others.
+ *
+ * @internal
+ */
+export const proxied = (address: string, kept: boolean, tls: object): Dispatcher => {
+  const url = new URL(address)
+  const token = credentials(url)
+  // Nobody shall find them in what the agent says.
+  url.username = ""
+  url.password = ""
+  const pipelining = kept ? 1 : 0
+  return new ProxyAgent({
+    uri: url.href,
+    ...(token === undefined ? {} : { token }),
+    proxyTunnel: false,
+    requestTls: tls,
+    proxyTls: tls,
+    pipelining,
+    ...unlimited,
+    factory: poolOf(pipelining)
+  })
 }

@@ -4,12 +4,16 @@
  * @internal
  */
 
+import { existsSync, readFileSync } from "node:fs"
+import { rootCertificates } from "node:tls"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Dispatcher } from "undici"
+import * as Settings from "../Settings.js"
 import { type Exchange, Transport, type TransportFailure, type TransportHandler } from "../Transport.js"
 import * as Connections from "./connections.js"
 import * as ContentEncoding from "./contentEncoding.js"
+import { proxyOf } from "./proxies.js"
 
 const aborted = new Error("aborted by the caller")
 /** A microtask of Node's own costs more: it carries an asynchronous context. */
@@ -212,31 +216,55 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.Passe
   }
 }
 
+/** What one needs of the settings. */
+type Network = Pick<Settings.Settings, "ca" | "proxy">
+
+/** A list of one's own takes the place of Node's. */
+const trusted = (ca: Network["ca"]): object => {
+  if (ca === undefined || ca.length === 0) return {}
+  const extra = process.env["NODE_EXTRA_CA_CERTS"]
+  const file = extra === undefined || !existsSync(extra) ? [] : [readFileSync(extra, "utf8")]
+  return { ca: [...rootCertificates, ...file, ...ca] }
+}
+
+const finalized = (dispatcher: Dispatcher): Effect.Effect<void> => Effect.promise(() => dispatcher.destroy())
+
 /**
- * One shared agent, and one whose connections are always fresh for what is sent once more.
+ * One shared agent, and one whose connections are always fresh for what is sent once more; and the same for each proxy.
  *
  * @internal
  */
-export const make = Effect.gen(function* () {
+export const make = Effect.fnUntraced(function* ({ ca, proxy }: Network) {
+  const tls = trusted(ca)
   const agent = (kept: boolean) =>
     Effect.acquireRelease(
-      Effect.sync(() => Connections.agent(kept, {})),
-      ({ abandon, dispatcher }) =>
-        Effect.promise(() => dispatcher.destroy()).pipe(Effect.zipRight(Effect.sync(abandon)))
+      Effect.sync(() => Connections.agent(kept, tls)),
+      ({ abandon, dispatcher }) => Effect.zipRight(finalized(dispatcher), Effect.sync(abandon))
     )
-  const kept = (yield* agent(true)).dispatcher
-  const fresh = (yield* agent(false)).dispatcher
-  const paths = new Map<string, { readonly origin: string; readonly path: string }>()
+  const direct: Lanes = [(yield* agent(true)).dispatcher, (yield* agent(false)).dispatcher]
+  const proxies = new Map<string, Lanes>()
+  yield* Effect.addFinalizer(() => Effect.forEach([...proxies.values()].flat(), finalized, { discard: true }))
+  const lanesTo = (origin: string): Lanes => {
+    const through = proxy === undefined ? undefined : proxyOf(proxy, origin)
+    if (through === undefined) return direct
+    const lanes: Lanes = proxies.get(through) ?? [
+      Connections.proxied(through, true, tls),
+      Connections.proxied(through, false, tls)
+    ]
+    proxies.set(through, lanes)
+    return lanes
+  }
+  const paths = new Map<string, { readonly origin: string; readonly path: string; readonly lanes: Lanes }>()
   return Transport.of({
     send: (request, handler) => {
       let target = paths.get(request.url)
       if (target === undefined) {
         const url = new URL(request.url)
-        target = { origin: url.origin, path: url.pathname + url.search }
+        target = { origin: url.origin, path: url.pathname + url.search, lanes: lanesTo(url.origin) }
         if (paths.size >= 4096) paths.clear()
         paths.set(request.url, target)
       }
-      const { origin, path } = target
+      const { lanes, origin, path } = target
       const exchange = new Handler(handler, (passenger, again) => {
         const options: Connections.Options = {
           origin,
@@ -246,8 +274,7 @@ export const make = Effect.gen(function* () {
           body: request.body ?? null,
           passenger
         }
-        const dispatcher = again ? fresh : kept
-        dispatcher.dispatch(options, passenger)
+        lanes[again ? 1 : 0].dispatch(options, passenger)
       })
       exchange.begin()
       return exchange
@@ -255,5 +282,22 @@ export const make = Effect.gen(function* () {
   })
 })
 
-/** @internal */
-export const layer: Layer.Layer<Transport> = Layer.scoped(Transport, make)
+/** Connections that are used again, and those that are fresh. */
+type Lanes = readonly [kept: Dispatcher, fresh: Dispatcher]
+
+/**
+ * Straight to the servers.
+ *
+ * @internal
+ */
+export const layer: Layer.Layer<Transport> = Layer.scoped(Transport, make({}))
+
+/**
+ * As the settings say.
+ *
+ * @internal
+ */
+export const layerConfigured: Layer.Layer<Transport, never, Settings.CurrentSettings> = Layer.scoped(
+  Transport,
+  Effect.flatMap(Settings.CurrentSettings, make)
+)

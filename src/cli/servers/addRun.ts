@@ -90,11 +90,14 @@ const written = (url: string, server: Server.Server): string => {
   return server.url.replace("//", `//${parsed.username}:${parsed.password}@`)
 }
 
-const probe = (options: Server.ServerOptions) =>
-  Effect.flatMap(Registry, (registry) => registry.servers).pipe(
-    Effect.provide(Cortex.layer({ servers: [options], registry: [], configFile: false })),
-    Effect.map(([status]) => status)
+/** It is reached as ever: through the proxies of the environment and of the file. */
+const probe = Effect.fnUntraced(function* (options: Server.ServerOptions) {
+  const { ca, proxy = false } = yield* Config.settings({})
+  const [status] = yield* Effect.flatMap(Registry, (registry) => registry.servers).pipe(
+    Effect.provide(Cortex.layer({ servers: [options], registry: [], configFile: false, ca, proxy }))
   )
+  return status
+})
 
 /**
  * @since 0.1.0

@@ -1,0 +1,150 @@
+/**
+ * How servers are reached: through which proxy, and whose certificates are trusted.
+ *
+ * @since 0.2.0
+ */
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import { InvalidConfig } from "../Errors.js"
+import type { Proxy } from "../Settings.js"
+import { optionalString, reasonOf } from "./file.js"
+
+/**
+ * Proxies as a program gives them: one for all, or one for each kind of address. `no` are hosts that are reached without
+ * (separated by commas); `loopback`: whether this machine itself is reached through it too, default `false`.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type ProxyOption =
+  | false
+  | string
+  | Redacted.Redacted
+  | {
+      readonly http?: string | Redacted.Redacted | undefined
+      readonly https?: string | Redacted.Redacted | undefined
+      readonly no?: string | undefined
+      readonly loopback?: boolean | undefined
+    }
+
+const keys = new Set(["http", "https", "no", "loopback"])
+
+/** The address may hold a password: it is never shown. */
+const address = (
+  given: unknown,
+  field: string,
+  source: string
+): Effect.Effect<Redacted.Redacted | undefined, InvalidConfig> => {
+  if (given === undefined) return Effect.succeed(undefined)
+  const text = Redacted.isRedacted(given) ? Redacted.value(given) : given
+  const fail = Effect.fail(
+    new InvalidConfig({ source, field, reason: "must be the address of a proxy, such as http://proxy:3128" })
+  )
+  if (typeof text !== "string" || text.trim() === "") return fail
+  const whole = /^[a-z][a-z0-9+.-]*:\/\//i.test(text.trim()) ? text.trim() : `http://${text.trim()}`
+  try {
+    const { hostname, protocol } = new URL(whole)
+    return hostname !== "" && (protocol === "http:" || protocol === "https:")
+      ? Effect.succeed(Redacted.make(whole))
+      : fail
+  } catch {
+    return fail
+  }
+}
+
+const fromOption = Effect.fnUntraced(function* (option: Exclude<ProxyOption, false>, source: string) {
+  if (typeof option === "string" || Redacted.isRedacted(option)) {
+    const all = yield* address(option, "proxy", source)
+    return { http: all, https: all, no: "", loopback: false }
+  }
+  const unknown = typeof option === "object" && option !== null ? Object.keys(option).find((key) => !keys.has(key)) : ""
+  if (unknown !== undefined) {
+    return yield* new InvalidConfig({
+      source,
+      field: unknown === "" ? "proxy" : `proxy.${unknown}`,
+      reason: `must be false, an address, or an object of ${[...keys].join(", ")}`
+    })
+  }
+  const { http, https, loopback = false, no = "" } = option
+  if (typeof no !== "string" || typeof loopback !== "boolean") {
+    const field = typeof no === "string" ? "proxy.loopback" : "proxy.no"
+    return yield* new InvalidConfig({ source, field, reason: "must be a list of hosts, and loopback true or false" })
+  }
+  return {
+    http: yield* address(http, "proxy.http", source),
+    https: yield* address(https, "proxy.https", source),
+    no,
+    loopback
+  }
+})
+
+/** The usual names, in small letters first, as most programs read them. */
+const either = Effect.fnUntraced(function* (name: string) {
+  const small = yield* optionalString(name.toLowerCase())
+  return small === undefined ? ([name, yield* optionalString(name)] as const) : ([name.toLowerCase(), small] as const)
+})
+
+/**
+ * The proxy that holds: of the program, else of `AICORTEX_PROXY` (an address, or `off`), of the file, or of `HTTP_PROXY`,
+ * `HTTPS_PROXY` and `NO_PROXY`. `alone`: where the environment is not read.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const proxy = Effect.fnUntraced(function* (
+  option: ProxyOption | undefined,
+  file: ProxyOption | undefined,
+  source: string,
+  alone: boolean
+): Effect.fn.Return<Proxy | undefined, InvalidConfig> {
+  const own = alone ? undefined : yield* optionalString("AICORTEX_PROXY")
+  const given: readonly [ProxyOption, string] | undefined =
+    option !== undefined
+      ? [option, "the options"]
+      : own !== undefined
+        ? [/^(off|none|false|no)$/i.test(own) ? false : own, "AICORTEX_PROXY"]
+        : file !== undefined
+          ? [file, source]
+          : undefined
+  if (given?.[0] === false || (given === undefined && alone)) return undefined
+  const [, no = ""] = alone ? [] : yield* either("NO_PROXY")
+  if (given !== undefined) {
+    const found = yield* fromOption(given[0] as Exclude<ProxyOption, false>, given[1])
+    return { ...found, no: `${found.no},${no}` }
+  }
+  const [httpName, http] = yield* either("HTTP_PROXY")
+  const [httpsName, https] = yield* either("HTTPS_PROXY")
+  if (http === undefined && https === undefined) return undefined
+  return {
+    http: yield* address(http, httpName, "the environment"),
+    https: yield* address(https, httpsName, "the environment"),
+    no,
+    loopback: false
+  }
+})
+
+const begins = "-----BEGIN "
+
+/**
+ * The certificates of further authorities: files of them (PEM), or their text.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const authorities = Effect.fnUntraced(function* (
+  given: string | ReadonlyArray<string> | undefined,
+  source: string
+) {
+  if (given === undefined) return []
+  const fs = yield* FileSystem.FileSystem
+  return yield* Effect.forEach(typeof given === "string" ? [given] : given, (one) =>
+    Effect.gen(function* () {
+      const fail = (reason: string) => new InvalidConfig({ source, field: "ca", reason })
+      if (typeof one !== "string" || one === "") return yield* fail("must be a file of certificates, or a list of such")
+      if (one.startsWith(begins)) return one
+      const text = yield* Effect.mapError(fs.readFileString(one), (error) => fail(`${one}: ${reasonOf(error)}`))
+      return text.includes(`${begins}CERTIFICATE`) ? text : yield* fail(`${one} holds no certificate in PEM form`)
+    })
+  )
+})
