@@ -24,6 +24,18 @@ export interface Usage {
 }
 
 /**
+ * How long the server took, by its own clock, in milliseconds: to load the model, and to read the prompt. Absent where it did
+ * not say, and where the call did not ask: only the gateway does.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Timings {
+  readonly load?: number
+  readonly prompt?: number
+}
+
+/**
  * Why the model stopped: at its end or a stop sequence (`stop`), at the limit of tokens (`length`), to call
  * tools, or because the server's filter cut it off.
  *
@@ -198,6 +210,7 @@ export interface End {
   readonly stopSequence?: string
   readonly firstTokenTime?: number
   readonly tokensPerSecond?: number
+  readonly timings?: Timings
   readonly attempts: ReadonlyArray<Attempt>
   readonly timestamp: number
 }

@@ -237,6 +237,27 @@ describe("answers have the fields of Ollama's, in its form", () => {
   })
 })
 
+describe("how long it took", () => {
+  const last = async (model: string, stream: boolean) => {
+    const text = await (await gateway.post("/api/chat", { model, messages, stream })).text()
+    return JSON.parse(text.trimEnd().split("\n").at(-1) ?? "") as { readonly [name: string]: number }
+  }
+
+  it.each([true, false])("is what Ollama says (stream: %s)", async (stream) => {
+    const end = await last(model, stream)
+    expect(end["prompt_eval_duration"]).toBe(38_312_000)
+    expect(end["load_duration"]).toBeGreaterThanOrEqual(851_970)
+    expect(end["eval_duration"]).toBeGreaterThanOrEqual(8 * 289_000 - 8)
+  })
+
+  it.each([true, false])("is our own time where a server does not say (stream: %s)", async (stream) => {
+    const end = await last("gpt-x", stream)
+    expect(end["load_duration"]).toBe(1)
+    expect(end["prompt_eval_duration"]).toBeGreaterThan(0)
+    expect(end["prompt_eval_duration"]).toBeLessThanOrEqual(end["total_duration"] ?? 0)
+  })
+})
+
 describe("the root", () => {
   it.each([undefined, "*/*", "text/plain"])("says that Ollama runs (accept: %s)", async (accept) => {
     const header = accept === undefined ? "" : `accept: ${accept}\r\n`

@@ -26,6 +26,7 @@ import { type Course, LiveAttempt } from "./liveAttempt.js"
 import { type Batch, Outbox } from "./outbox.js"
 import * as Patience from "./patience.js"
 import { Search, type Seeker } from "./search.js"
+import { timingsOf } from "./timings.js"
 import { addUsage, noUsage, withGiven } from "./usage.js"
 
 /** More events than this that nobody has taken hold the server back. */
@@ -40,7 +41,7 @@ interface Place {
 /** What a server has said. */
 type Said = Pick<
   Result,
-  "text" | "thinking" | "toolCalls" | "finishReason" | "stopSequence" | "usage" | "tokensPerSecond"
+  "text" | "thinking" | "toolCalls" | "finishReason" | "stopSequence" | "usage" | "tokensPerSecond" | "timings"
 >
 
 /** A server's own name for the model goes on the wire. */
@@ -154,7 +155,8 @@ export class Answer extends Outbox implements Course, Member, Seeker {
       finishReason: finish.reason,
       stopSequence: finish.stopSequence,
       usage: withGiven(finish.usage, given.tokens - attempt.repeated, attempt.pieces === 0),
-      tokensPerSecond: attempt.succeed(finish, keepAliveOf(this.request))
+      tokensPerSecond: attempt.succeed(finish, keepAliveOf(this.request)),
+      timings: this.call.timed === true ? timingsOf(finish) : undefined
     })
   }
 
@@ -393,6 +395,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
       usage: this.usage,
       firstTokenTime: this.firstPiece === undefined ? undefined : this.firstPiece - this.began,
       tokensPerSecond: said.tokensPerSecond,
+      timings: said.timings,
       attempts: this.attempts,
       cached: false
     }
@@ -440,6 +443,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
             ...(result.stopSequence === undefined ? {} : { stopSequence: result.stopSequence }),
             ...(result.firstTokenTime === undefined ? {} : { firstTokenTime: result.firstTokenTime }),
             ...(result.tokensPerSecond === undefined ? {} : { tokensPerSecond: result.tokensPerSecond }),
+            ...(result.timings === undefined ? {} : { timings: result.timings }),
             attempts: result.attempts,
             timestamp: this.now()
           }

@@ -5,7 +5,7 @@
  */
 import type { Span } from "effect/Tracer"
 import type { Abilities, Service as Backends, ServerFailure } from "../Backend.js"
-import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
+import type { ChatEvent, FinishReason, Timings, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
 import type { Attempt, ChatError } from "../Errors.js"
 import type { ToolCall } from "../Message.js"
@@ -33,6 +33,7 @@ export interface Result {
   readonly usage: Usage
   readonly firstTokenTime: number | undefined
   readonly tokensPerSecond: number | undefined
+  readonly timings?: Timings | undefined
   readonly attempts: ReadonlyArray<Attempt>
   readonly cached: boolean
 }
@@ -67,6 +68,8 @@ export interface Call {
   /** When the call began: its deadline counts from there. */
   readonly began: number
   readonly events: boolean
+  /** The end says how long the server took, by its own clock. */
+  readonly timed?: boolean | undefined
   readonly preface: ReadonlyArray<ChatEvent>
   readonly complete: ((result: Result, span: Span | undefined) => Promise<Continuation | undefined>) | undefined
   readonly closed: (() => void) | undefined

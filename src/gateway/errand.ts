@@ -153,6 +153,7 @@ export class Errand {
       began,
       events,
       preface: [],
+      timed: true,
       complete: undefined,
       closed: undefined,
       trace: exchange.trace,

@@ -37,7 +37,7 @@ export const gather = async (answer: OpenAnswer): Promise<Answered> => {
           toolCalls.push(callOf(event))
           break
         case "end": {
-          const { attempts, finishReason, firstTokenTime, model, server, tokensPerSecond, usage } = event
+          const { attempts, finishReason, firstTokenTime, model, server, timings, tokensPerSecond, usage } = event
           return {
             text,
             thinking,
@@ -48,6 +48,7 @@ export const gather = async (answer: OpenAnswer): Promise<Answered> => {
             usage,
             firstTokenTime,
             tokensPerSecond,
+            timings,
             attempts,
             cached: false,
             ...(logprobs.length === 0 ? {} : { logprobs })

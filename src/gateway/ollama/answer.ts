@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { FinishReason, Usage } from "../../ChatEvent.js"
+import type { End, FinishReason, Usage } from "../../ChatEvent.js"
 import type { ChatRequest } from "../../ChatRequest.js"
 import * as ToolArguments from "../../internal/toolArguments.js"
 import type * as Message from "../../Message.js"
@@ -12,22 +12,26 @@ import * as Problem from "../problem.js"
 import * as Context from "./context.js"
 import * as Wire from "./wire.js"
 
-/** Times are in nanoseconds; only ours are known for every server. Like Ollama, what is 0 is left out. */
-const counts = (
-  began: number,
-  firstPiece: number | undefined,
-  { cachedTokens, completionTokens, promptTokens }: Usage
-): object => {
+/** What an answer's end says of how long it took. */
+type Told = Pick<End, "timings" | "tokensPerSecond">
+
+/**
+ * Times are in nanoseconds: the server's own where it tells them, else ours. As Ollama has it, what is 0 is left out.
+ */
+const counts = (began: number, firstPiece: number | undefined, usage: Usage, told: Told): object => {
+  const { cachedTokens, completionTokens, promptTokens } = usage
+  const { timings, tokensPerSecond } = told
   const now = performance.now()
   const nano = (milliseconds: number) => Math.max(1, Math.round(milliseconds * 1e6))
   const first = firstPiece ?? now
+  const spoken = tokensPerSecond === undefined ? now - first : ((completionTokens ?? 0) / tokensPerSecond) * 1000
   return {
     total_duration: nano(now - began),
-    load_duration: 1,
+    load_duration: nano(timings?.load ?? 0),
     ...(promptTokens ? { prompt_eval_count: promptTokens } : {}),
     ...(cachedTokens ? { prompt_eval_cached_count: cachedTokens } : {}),
-    prompt_eval_duration: nano(first - began),
-    ...(completionTokens ? { eval_count: completionTokens, eval_duration: nano(now - first) } : {})
+    prompt_eval_duration: nano(timings?.prompt ?? first - began),
+    ...(completionTokens ? { eval_count: completionTokens, eval_duration: nano(spoken) } : {})
   }
 }
 
@@ -97,12 +101,12 @@ class LineWriter implements Writer {
     const calls = JSON.stringify([call(made, index)])
     return this.line(`"message":{"role":"assistant","content":"","tool_calls":${calls}},"done":false}`)
   }
-  end(_: number, reason: FinishReason, usage: Usage): string {
+  end(_: number, reason: FinishReason, usage: Usage, end: End): string {
     const words = this.generates ? `"response":""` : `"message":{"role":"assistant","content":""}`
     const rest = JSON.stringify({
       done_reason: doneReason(reason),
       ...(this.prompt === undefined ? {} : { context: Context.encode(this.prompt, this.said) }),
-      ...counts(this.began, this.first, usage)
+      ...counts(this.began, this.first, usage, end)
     })
     return this.line(`${words},"done":true,${rest.slice(1)}`)
   }
@@ -142,7 +146,7 @@ export const codec = (model: string, generates: boolean, request: ChatRequest): 
 
 const whole = (
   model: string,
-  { finishReason, firstTokenTime, logprobs, text, thinking, toolCalls, usage }: Answered,
+  { finishReason, firstTokenTime, logprobs, text, thinking, timings, tokensPerSecond, toolCalls, usage }: Answered,
   generates: boolean,
   began: number,
   prompt: ReadonlyArray<Message.Message> | undefined
@@ -163,5 +167,8 @@ const whole = (
   done_reason: doneReason(finishReason),
   ...(logprobs === undefined ? {} : { logprobs }),
   ...(prompt === undefined ? {} : { context: Context.encode(prompt, text) }),
-  ...counts(began, firstTokenTime === undefined ? undefined : began + firstTokenTime, usage)
+  ...counts(began, firstTokenTime === undefined ? undefined : began + firstTokenTime, usage, {
+    ...(timings === undefined ? {} : { timings }),
+    ...(tokensPerSecond === undefined ? {} : { tokensPerSecond })
+  })
 })
