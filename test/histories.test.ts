@@ -210,11 +210,11 @@ describe("a history is put right for servers with chat templates", () => {
       ["A", "B"],
       ["C", "D"]
     ]) {
-      const messages = [{ role: "system", content: system }, user(content)]
+      const messages = [user(content), { role: "developer", content: system }]
       expect((await gateway.post("/v1/chat/completions", { model, messages, session: id })).status).toBe(200)
     }
     expect(server.chatRequests.at(-1)?.body.messages).toEqual([
-      { role: "system", content: "C\n\nA" },
+      { role: "system", content: "C" },
       user("B"),
       { role: "assistant", content: "Well." },
       user("D")
