@@ -145,6 +145,7 @@ const either =
 at("POST", "/v1/chat/completions", answered(Chat.decode, Chat.codec))
 at("POST", "/v1/completions", answered(Completions.decode, Completions.codec))
 at("POST", "/v1/responses", Responses.create)
+at("POST", "/v1/responses/compact", Responses.compact)
 at("GET", "/v1/responses/", (house, exchange, _, id) => Responses.read(house, exchange, id))
 at("DELETE", "/v1/responses/", (house, exchange, _, id) => Responses.remove(house, exchange, id))
 at("GET", "/v1/responses/{id}/input_items", (house, exchange, _, id) => Responses.inputItems(house, exchange, id))

@@ -16,6 +16,7 @@ export const summaries: ReadonlyArray<readonly [method: string, path: string, ab
   ["POST", "/v1/chat/completions", "A chat completion, whole or as a stream (OpenAI)"],
   ["POST", "/v1/completions", "What comes next in a text, or stands between two (OpenAI)"],
   ["POST", "/v1/responses", "A response, whole or as events (OpenAI)"],
+  ["POST", "/v1/responses/compact", "A conversation in fewer words, to go on with (OpenAI)"],
   ["GET", "/v1/responses/{id}", "A response that was kept (OpenAI)"],
   ["DELETE", "/v1/responses/{id}", "Forgets a response (OpenAI)"],
   ["GET", "/v1/responses/{id}/input_items", "What a response was given to answer (OpenAI)"],

@@ -59,6 +59,7 @@ export const answers = (sessions: Sessions.Store) => {
     put: (_: Calls.Hold, draft: Responses.Draft) => responses.put(draft),
     chain: (_: Calls.Hold, owner: string, id: string) => responses.chain(owner, id),
     get: (_: Calls.Hold, owner: string, id: string) => responses.get(owner, id),
+    items: (_: Calls.Hold, owner: string, ids: ReadonlyArray<string>) => responses.items(owner, ids),
     forget: (_: Calls.Hold, owner: string, id: string) => responses.remove(owner, id),
 
     enter: (hold: Calls.Hold, allowance: KeyLimits.Allowance) => {
@@ -118,6 +119,7 @@ const responsesOf = (first: Calls.Caller<Answers>, say: (text: string) => void):
     put: (draft) => waited(first.call("put", draft)),
     chain: (owner, id) => waited(first.call("chain", owner, id)),
     get: (owner, id) => waited(first.call("get", owner, id)),
+    items: (owner, ids) => waited(first.call("items", owner, ids)),
     remove: (owner, id) => waited(first.call("forget", owner, id))
   }
 }

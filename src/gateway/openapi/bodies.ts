@@ -248,6 +248,16 @@ export const bodies: { readonly [path: string]: object } = {
     truncation: noEffect({ enum: ["auto", "disabled"] }),
     include: noEffect(list(text))
   }),
+  "/v1/responses/compact": {
+    type: "object",
+    required: ["model", "input"],
+    properties: {
+      model,
+      input: either(text, { ...list(object), minItems: 1 }),
+      instructions: text,
+      previous_response_id: text
+    }
+  },
   "/v1/messages": closed(["messages", "max_tokens"], {
     ...prompt,
     max_tokens: whole(1),

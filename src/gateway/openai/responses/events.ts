@@ -8,16 +8,28 @@ import type { Result } from "../../../Failover.js"
 import * as ToolArguments from "../../../internal/toolArguments.js"
 import type * as Message from "../../../Message.js"
 import type { Called, Codec, Writer } from "../../codec.js"
+import type { Fields } from "../../fields.js"
 import * as Id from "../../id.js"
 import type { Problem } from "../../problem.js"
 import { comment, eventStream } from "../chat.js"
+import { InputReader } from "./inputReader.js"
+import type { Tools } from "./tools.js"
 
-/** What is told back about the request. */
-interface Echo {
+/**
+ * What is told back about the request.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Echo {
   readonly store: boolean
 }
 
-const usage = ({
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const usage = ({
   cachedTokens = 0,
   completionTokens = 0,
   promptTokens = 0,
@@ -46,7 +58,9 @@ const reasoningItem = (id: string, text: string, status: string): object => ({
   summary: [],
   content: status === "in_progress" ? [] : [{ type: "reasoning_text", text }]
 })
-const callItem = (id: string, call: Called, args: string, status: string): object => ({
+/** What the ids of a call's items begin with. */
+const prefixOf = (tools: Tools, { name }: Called): string => (tools.kindOf(name)?.custom === true ? "ctc_" : "fc_")
+const callItem = (id: string, call: Called, args: string, status: string): Fields => ({
   id,
   type: "function_call",
   status,
@@ -90,13 +104,16 @@ const ending = (reason: FinishReason): { readonly status: string; readonly incom
 const whole = (
   model: string,
   { finishReason, text, thinking, toolCalls, usage: counted }: Result,
-  echo: Echo
+  echo: Echo,
+  tools: Tools
 ): Told => ({
   ...skeleton(model, echo),
   output: [
     ...(thinking === "" ? [] : [reasoningItem(Id.make("rs_"), thinking, "completed")]),
     ...(text === "" && toolCalls.length > 0 ? [] : [messageItem(Id.make("msg_"), text, "completed")]),
-    ...toolCalls.map((call) => callItem(Id.make("fc_"), call, ToolArguments.text(call), "completed"))
+    ...toolCalls.map((call) =>
+      tools.told(callItem(Id.make(prefixOf(tools, call)), call, ToolArguments.text(call), "completed"))
+    )
   ],
   usage: usage(counted),
   ...ending(finishReason)
@@ -108,6 +125,8 @@ interface OpenCall {
   readonly at: number
   readonly head: string
   text: string
+  /** Where it is one of a custom tool. */
+  readonly input: InputReader | undefined
 }
 
 /**
@@ -132,7 +151,11 @@ class EventWriter implements Writer {
   /** The response as it is in the end. */
   complete: Told | undefined
 
-  constructor(model: string, echo: Echo) {
+  constructor(
+    model: string,
+    echo: Echo,
+    private readonly tools: Tools
+  ) {
     this.response = skeleton(model, echo)
   }
 
@@ -204,20 +227,24 @@ class EventWriter implements Writer {
   }
   private startCall(index: number, call: Called): string {
     const closed = this.close()
-    const id = Id.make("fc_")
+    const id = Id.make(prefixOf(this.tools, call))
     const at = this.items++
-    const type = "response.function_call_arguments.delta"
+    const custom = this.tools.kindOf(call.name)?.custom === true
+    const type = custom ? "response.custom_tool_call_input.delta" : "response.function_call_arguments.delta"
     const head = `event: ${type}\ndata: ${JSON.stringify({ type, item_id: id, output_index: at }).slice(0, -1)},"sequence_number":`
-    this.calls.set(index, { id, at, head, text: "" })
-    const item = callItem(id, call, "", "in_progress")
+    this.calls.set(index, { id, at, head, text: "", input: custom ? new InputReader() : undefined })
+    const item = this.tools.told(callItem(id, call, "", "in_progress"))
     return closed + this.event("response.output_item.added", { output_index: at, item })
+  }
+  private callDelta({ head }: OpenCall, text: string): string {
+    return text === "" ? "" : `${head}${this.number++},"delta":${JSON.stringify(text)}}\n\n`
   }
   toolCallDelta(_: number, index: number, call: Called, text: string, first: boolean): string {
     const before = first ? this.startCall(index, call) : ""
     const open = this.calls.get(index)
     if (open === undefined) return before
     open.text += text
-    return `${before}${open.head}${this.number++},"delta":${JSON.stringify(text)}}\n\n`
+    return before + this.callDelta(open, open.input === undefined ? text : open.input.push(text))
   }
   toolCall(choice: number, index: number, call: Message.ToolCall, streamed: boolean): string {
     const before = streamed ? "" : this.toolCallDelta(choice, index, call, ToolArguments.text(call), true)
@@ -225,13 +252,15 @@ class EventWriter implements Writer {
     if (open === undefined) return before
     this.calls.delete(index)
     const at = { item_id: open.id, output_index: open.at }
-    const item = callItem(open.id, call, open.text, "completed")
+    const item = this.tools.told(callItem(open.id, call, open.text, "completed"))
     this.output[open.at] = item
-    return (
-      before +
-      this.event("response.function_call_arguments.done", { ...at, name: call.name, arguments: open.text }) +
-      this.event("response.output_item.done", { output_index: open.at, item })
-    )
+    const input = String(item["input"])
+    const done =
+      open.input === undefined
+        ? this.event("response.function_call_arguments.done", { ...at, name: item["name"], arguments: open.text })
+        : this.callDelta(open, open.input.end(input)) +
+          this.event("response.custom_tool_call_input.done", { ...at, input })
+    return before + done + this.event("response.output_item.done", { output_index: open.at, item })
   }
   end(_: number, reason: FinishReason, counted: Usage): string {
     const empty = this.items === 0 ? this.start("message") : ""
@@ -256,17 +285,17 @@ class EventWriter implements Writer {
  * @since 0.1.0
  * @category encoding
  */
-export const codec = (echo: Echo, keep: ((response: Told) => Promise<void>) | undefined): Codec => {
+export const codec = (echo: Echo, keep: ((response: Told) => Promise<void>) | undefined, tools: Tools): Codec => {
   let writer: EventWriter | undefined
   let response: Told | undefined
   return {
     contentType: eventStream,
     whole: (model, [result]) => {
-      response = result === undefined ? undefined : whole(model, result, echo)
+      response = result === undefined ? undefined : whole(model, result, echo, tools)
       return response ?? {}
     },
     writer: (model) => {
-      writer = new EventWriter(model, echo)
+      writer = new EventWriter(model, echo, tools)
       return writer
     },
     settle:
@@ -276,7 +305,7 @@ export const codec = (echo: Echo, keep: ((response: Told) => Promise<void>) | un
             const complete = response ?? writer?.complete
             if (complete !== undefined) await keep(complete)
           },
-    failure: (problem) => (writer ?? new EventWriter("", echo)).fail(problem),
+    failure: (problem) => (writer ?? new EventWriter("", echo, tools)).fail(problem),
     heartbeat: comment
   }
 }

@@ -3,57 +3,56 @@
  *
  * @since 0.1.0
  */
-import type * as Message from "../../../Message.js"
+import * as Message from "../../../Message.js"
 import * as Ask from "../../ask.js"
 import * as Fields from "../../fields.js"
 import * as Id from "../../id.js"
+import type { Ignored } from "../../policy.js"
 import { refuse } from "../../problem.js"
 import * as Messages from "../messages.js"
+import { Tools } from "./tools.js"
 
 const roles = ["system", "developer", "user", "assistant"] as const
 
-const message = (item: Fields.Fields, at: string): Message.Message => {
-  const role = Fields.oneOf(item, "role", roles, `${at}.role`) ?? refuse(`${at}.role`, "is missing")
-  const { content } = item
-  const where = `${at}.content`
-  if (typeof content !== "string" && !Array.isArray(content)) refuse(where, "must be a string or an array of parts")
-  const parts =
-    typeof content === "string"
-      ? [{ type: "text" as const, text: content }]
-      : (content as ReadonlyArray<unknown>).map((part, i): Message.TextPart | Message.ImagePart => {
-          const here = `${where}[${i}]`
-          if (!Fields.isObject(part)) return refuse(here, "must be an object")
-          switch (part["type"]) {
-            case "input_text":
-            case "output_text":
-            case "text":
-              return { type: "text", text: Fields.needed(part, "text", `${here}.text`) }
-            case "refusal":
-              return { type: "text", text: Fields.needed(part, "refusal", `${here}.refusal`) }
-            case "input_image":
-              return Messages.image(Fields.needed(part, "image_url", `${here}.image_url`), `${here}.image_url`, part)
-            default:
-              return refuse(`${here}.type`, "must be input_text, input_image or output_text")
-          }
-        })
-  const text = parts.map((part) => (part.type === "text" ? part.text : "")).join("")
-  if (role === "user") return { role, content: parts.length === 1 && parts[0]?.type === "text" ? text : parts }
-  if (parts.some((part) => part.type === "image")) refuse(where, "must be text in this role")
-  return { role, content: text }
+type Part = Message.TextPart | Message.ImagePart
+
+/** The parts of a message or of a tool's result. */
+const partsOf = (content: unknown, at: string): ReadonlyArray<Part> => {
+  if (content === undefined || content === null) return []
+  if (typeof content === "string") return [{ type: "text", text: content }]
+  if (!Array.isArray(content)) return refuse(at, "must be a string or an array of parts")
+  return (content as ReadonlyArray<unknown>).map((part, i): Part => {
+    const here = `${at}[${i}]`
+    if (!Fields.isObject(part)) return refuse(here, "must be an object")
+    switch (part["type"]) {
+      case "input_text":
+      case "output_text":
+      case "summary_text":
+      case "text":
+        return { type: "text", text: Fields.needed(part, "text", `${here}.text`) }
+      case "refusal":
+        return { type: "text", text: Fields.needed(part, "refusal", `${here}.refusal`) }
+      case "input_image":
+        return Messages.image(Fields.needed(part, "image_url", `${here}.image_url`), `${here}.image_url`, part)
+      default:
+        return refuse(`${here}.type`, "must be input_text, input_image or output_text", "unsupported_parameter")
+    }
+  })
 }
 
-/** The words of a result. */
-const texts = (value: unknown, at: string): string => {
-  if (value === undefined || value === null) return ""
-  if (typeof value === "string") return value
-  if (!Array.isArray(value)) return refuse(at, "must be a string or an array of parts")
-  return (value as ReadonlyArray<unknown>)
-    .map((part, i) =>
-      Fields.isObject(part)
-        ? Fields.needed(part, "text", `${at}[${i}].text`)
-        : refuse(`${at}[${i}]`, "must be an object")
-    )
-    .join("")
+const textOf = (parts: ReadonlyArray<Part>): string =>
+  parts.map((part) => (part.type === "text" ? part.text : "")).join("")
+
+const imagesOf = (parts: ReadonlyArray<Part>): ReadonlyArray<Part> => parts.filter(({ type }) => type === "image")
+
+const message = (item: Fields.Fields, at: string): Message.Message => {
+  const role = Fields.oneOf(item, "role", roles, `${at}.role`) ?? refuse(`${at}.role`, "is missing")
+  const where = `${at}.content`
+  const parts = partsOf(item["content"], where)
+  const text = textOf(parts)
+  if (role === "user") return { role, content: imagesOf(parts).length === 0 ? text : parts }
+  if (imagesOf(parts).length > 0) refuse(where, "must be text in this role")
+  return { role, content: text }
 }
 
 /**
@@ -72,8 +71,88 @@ export const given = (body: Fields.Fields): ReadonlyArray<Fields.Fields> => {
   return input.map((item, i) => (Fields.isObject(item) ? item : refuse(`input[${i}]`, "must be an object")))
 }
 
+/** Clients may leave out the type of a reference. */
+const isReference = (item: unknown): item is { readonly id: string } =>
+  Fields.isObject(item) &&
+  typeof item["id"] === "string" &&
+  (item["type"] === "item_reference" || ((item["type"] ?? null) === null && item["role"] === undefined))
+
 /**
- * The messages of items, which may go on from earlier ones: `at` is what errors call an item of them.
+ * The ids of items that a body only refers to.
+ *
+ * @since 0.2.0
+ * @category readers
+ */
+export const references = ({ input }: Fields.Fields): ReadonlyArray<string> =>
+  Array.isArray(input) ? (input as ReadonlyArray<unknown>).filter(isReference).map(({ id }) => id) : []
+
+/**
+ * The body with items in the place of references.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const replaced = (body: Fields.Fields, item: (id: string) => Fields.Fields): Fields.Fields => ({
+  ...body,
+  input: (body["input"] as ReadonlyArray<unknown>).map((one) => (isReference(one) ? item(one.id) : one))
+})
+
+const itemNames: ReadonlySet<string> = new Set([
+  "type",
+  "id",
+  "role",
+  "content",
+  "status",
+  "phase",
+  "call_id",
+  "name",
+  "namespace",
+  "arguments",
+  "input",
+  "output",
+  "action",
+  "execution",
+  "summary",
+  "encrypted_content",
+  "tools"
+])
+
+/** What is no part of what the model is told: what servers of OpenAI's have done, and notes of clients. */
+const silent: ReadonlySet<string> = new Set([
+  "web_search_call",
+  "file_search_call",
+  "image_generation_call",
+  "code_interpreter_call",
+  "computer_call",
+  "computer_call_output",
+  "mcp_call",
+  "mcp_list_tools",
+  "mcp_approval_request",
+  "mcp_approval_response",
+  "tool_search_call",
+  "ghost_snapshot",
+  "context_compaction"
+])
+
+const summaryMark = "aicortex.summary."
+
+/**
+ * What a conversation came to, as an item of `/v1/responses/compact` holds it. It is not encrypted: the client has said
+ * all of it.
+ *
+ * @since 0.2.0
+ * @category encoding
+ */
+export const compacted = (summary: string): string => summaryMark + Buffer.from(summary).toString("base64url")
+
+const summaryOf = (content: unknown): string | undefined =>
+  typeof content === "string" && content.startsWith(summaryMark)
+    ? Buffer.from(content.slice(summaryMark.length), "base64url").toString("utf8")
+    : undefined
+
+/**
+ * The messages of items, which may go on from earlier ones: `at` is what errors call an item of them. Tools that stand
+ * among them are added to `tools`.
  *
  * @since 0.1.0
  * @category decoding
@@ -82,43 +161,102 @@ export class Conversation {
   readonly messages: Array<Message.Message> = []
   /** Which tool each call was for. */
   private readonly names = new Map<string, string>()
+  /** Images that tools gave: a result has no place for them, they stand in a message of the user behind it. */
+  private shown: Array<Part> = []
+
+  constructor(
+    private readonly ignored: Ignored,
+    private readonly tools: Tools
+  ) {}
+
+  private show(): void {
+    if (this.shown.length === 0) return
+    this.messages.push(Message.user(this.shown))
+    this.shown = []
+  }
+
+  private call(item: Fields.Fields, at: string, name: string, args: Fields.Fields): void {
+    const namespace = Fields.text(item, "namespace", `${at}.namespace`)
+    const call: Message.ToolCall = {
+      id: Fields.needed(item, "call_id", `${at}.call_id`),
+      name: Tools.offered(name, namespace),
+      arguments: args
+    }
+    this.names.set(call.id, call.name)
+    const { messages } = this
+    const last = messages.at(-1)
+    // Calls of one turn come one after the other, and belong to what was said with them.
+    if (last?.role === "assistant") {
+      messages[messages.length - 1] = { ...last, toolCalls: [...(last.toolCalls ?? []), call] }
+    } else messages.push({ role: "assistant", content: "", toolCalls: [call] })
+  }
+
+  private output(item: Fields.Fields, at: string): void {
+    const id = Fields.needed(item, "call_id", `${at}.call_id`)
+    const parts = partsOf(item["output"], `${at}.output`)
+    this.messages.push({
+      role: "tool",
+      content: textOf(parts),
+      toolCallId: id,
+      toolName: this.names.get(id) ?? ""
+    })
+    this.shown.push(...imagesOf(parts))
+  }
 
   add(items: ReadonlyArray<Fields.Fields>, at: string): void {
-    const { messages, names } = this
     for (const [i, item] of items.entries()) {
       const here = `${at}[${i}]`
-      const type = item["type"] ?? "message"
+      const type = Fields.text(item, "type", `${here}.type`) ?? "message"
+      this.ignored.within(item, itemNames, here)
       switch (type) {
         case "message":
-          messages.push(message(item, here))
+          this.show()
+          this.messages.push(message(item, here))
           break
         case "function_call": {
-          const call: Message.ToolCall = {
-            id: Fields.needed(item, "call_id", `${here}.call_id`),
-            name: Fields.needed(item, "name", `${here}.name`),
-            arguments: Ask.toolArguments(item["arguments"], `${here}.arguments`)
-          }
-          names.set(call.id, call.name)
-          const last = messages.at(-1)
-          // Calls of one turn come one after the other, and belong to what was said with them.
-          if (last?.role === "assistant") {
-            messages[messages.length - 1] = { ...last, toolCalls: [...(last.toolCalls ?? []), call] }
-          } else messages.push({ role: "assistant", content: "", toolCalls: [call] })
+          this.show()
+          const name = Fields.needed(item, "name", `${here}.name`)
+          this.call(item, here, name, Ask.toolArguments(item["arguments"], `${here}.arguments`))
           break
         }
-        case "function_call_output": {
-          const id = Fields.needed(item, "call_id", `${here}.call_id`)
-          const content = texts(item["output"], `${here}.output`)
-          messages.push({ role: "tool", content, toolCallId: id, toolName: names.get(id) ?? "" })
+        case "custom_tool_call": {
+          this.show()
+          const name = Fields.needed(item, "name", `${here}.name`)
+          this.call(item, here, name, { input: Fields.text(item, "input", `${here}.input`) ?? "" })
           break
         }
+        case "local_shell_call":
+          this.show()
+          this.call(item, here, "local_shell", Fields.json(item, "action", `${here}.action`) ?? {})
+          break
+        case "function_call_output":
+        case "custom_tool_call_output":
+        case "local_shell_call_output":
+          this.output(item, here)
+          break
+        case "additional_tools":
+        case "tool_search_output":
+          this.tools.add(Fields.list(item, "tools", `${here}.tools`) ?? [], `${here}.tools`)
+          break
+        case "compaction":
+        case "compaction_summary": {
+          const summary = summaryOf(item["encrypted_content"])
+          if (summary === undefined) this.ignored.add(`${here}.${type}`)
+          else this.messages.push(Message.user(`This is what was said before:\n${summary}`))
+          break
+        }
+        case "compaction_trigger":
+          refuse(`${here}.type`, "is not supported: use /v1/responses/compact", "unsupported_parameter")
+          break
         case "reasoning":
           // What a model thought about earlier turns is no part of the next one.
           break
         default:
-          refuse(`${here}.type`, "must be message, function_call, function_call_output or reasoning")
+          if (silent.has(type)) this.ignored.add(`${here}.${type}`)
+          else this.ignored.unknown(`${here}.${type}`, "of it")
       }
     }
+    this.show()
   }
 }
 
@@ -126,6 +264,8 @@ const prefixes: { readonly [type: string]: string } = {
   message: "msg_",
   function_call: "fc_",
   function_call_output: "fco_",
+  custom_tool_call: "ctc_",
+  custom_tool_call_output: "ctco_",
   reasoning: "rs_"
 }
 

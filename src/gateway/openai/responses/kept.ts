@@ -11,6 +11,7 @@ import * as Problem from "../../problem.js"
 import * as Query from "../../query.js"
 import { relay } from "../../relay.js"
 import * as Sessions from "../../sessions.js"
+import * as Compact from "./compact.js"
 import * as Events from "./events.js"
 import * as Items from "./items.js"
 import * as Request from "./request.js"
@@ -45,6 +46,22 @@ const itemsOf = (chain: ReadonlyArray<Store.Kept>): ReadonlyArray<Fields.Fields>
 // =============================================================================
 // making one
 // =============================================================================
+
+/** The body with items in the place of references to them: those of responses that were made with the same key. */
+const resolved = async (
+  { responses, settings }: House,
+  exchange: Exchange,
+  body: Fields.Fields,
+  ids: ReadonlyArray<string>
+): Promise<Fields.Fields> => {
+  const found = settings.responses === undefined ? [] : await responses.items(owner(exchange), ids)
+  return Items.replaced(body, (id) => {
+    const item = found[ids.indexOf(id)]
+    if (item !== undefined) return JSON.parse(item) as Fields.Fields
+    const message = `Item with id '${id.slice(0, 200)}' not found. Items are kept with the response that they belong to, for as long as it is (store: true); send the item itself.`
+    throw unknown(404, message, "item_not_found", "input")
+  })
+}
 
 /** Whether the response is to be kept; refuses what cannot be. */
 const stores = ({ settings }: House, { previous, session, store }: Request.Response): boolean => {
@@ -89,33 +106,54 @@ const keeper =
     response.store = false
   }
 
+interface Opened {
+  readonly asked: Request.Response
+  readonly store: boolean
+  readonly earlier: ReadonlyArray<Fields.Fields>
+}
+
+/** What is asked for, with all that it refers to. */
+const opened = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<Opened> => {
+  const referring = Items.references(body)
+  const whole = referring.length === 0 ? body : await resolved(house, exchange, body, referring)
+  const asked = Sessions.joined(exchange.decoded(Request.decode, whole), exchange)
+  const store = stores(house, asked)
+  const { previous } = asked
+  if (previous === undefined) return { asked, store, earlier: [] }
+  const chain = await house.responses.chain(owner(exchange), previous)
+  if (chain === undefined) {
+    throw unknown(
+      400,
+      `Previous response with id '${previous.slice(0, 200)}' not found.`,
+      "previous_response_not_found",
+      "previous_response_id"
+    )
+  }
+  const earlier = itemsOf(chain)
+  mustDiffer(earlier, asked.items)
+  return { asked: Request.after(asked, earlier), store, earlier }
+}
+
 /**
  * @since 0.1.0
  * @category handlers
  */
 export const create = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
   const started = performance.now()
-  let asked = Sessions.joined(exchange.decoded(Request.decode, body), exchange)
-  const store = stores(house, asked)
-  let earlier: ReadonlyArray<Fields.Fields> = []
-  const { previous } = asked
-  if (previous !== undefined) {
-    const chain = await house.responses.chain(owner(exchange), previous)
-    if (chain === undefined) {
-      throw unknown(
-        400,
-        `Previous response with id '${previous.slice(0, 200)}' not found.`,
-        "previous_response_not_found",
-        "previous_response_id"
-      )
-    }
-    earlier = itemsOf(chain)
-    mustDiffer(earlier, asked.items)
-    asked = Request.after(asked, earlier)
-  }
-  const codec = Events.codec({ ...asked.echo, store }, store ? keeper(house, exchange, asked, earlier) : undefined)
+  const { asked, earlier, store } = await opened(house, exchange, body)
+  const keep = store ? keeper(house, exchange, asked, earlier) : undefined
+  const codec = Events.codec({ ...asked.echo, store }, keep, asked.tools)
   exchange.own += performance.now() - started
   return relay(house, exchange, asked, codec)
+}
+
+/**
+ * @since 0.2.0
+ * @category handlers
+ */
+export const compact = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
+  const { asked, earlier } = await opened(house, exchange, { ...body, store: false })
+  return Compact.answer(house, exchange, asked, earlier)
 }
 
 // =============================================================================

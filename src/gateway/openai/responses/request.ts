@@ -11,6 +11,7 @@ import { refuse } from "../../problem.js"
 import * as Messages from "../messages.js"
 import * as Parameters from "../parameters.js"
 import * as Items from "./items.js"
+import { Tools } from "./tools.js"
 
 const known: ReadonlySet<string> = new Set([
   ...Parameters.commonNames,
@@ -33,6 +34,7 @@ const textNames: ReadonlySet<string> = new Set(["format", "verbosity"])
  * - `items`: what is said now, of which `request` has the messages
  * - `previous`: the response that is gone on from
  * - `store`: whether the response is to be kept; `undefined` where the request does not say
+ * - `tools`: what may be called, and how the client calls it
  * - `echo`: what is told back about the request
  *
  * @since 0.1.0
@@ -43,15 +45,18 @@ export interface Response extends Ask.Ask {
   readonly instructions: string | undefined
   readonly previous: string | undefined
   readonly store: boolean | undefined
+  readonly tools: Tools
   readonly echo: object
 }
 
 const messagesOf = (
   instructions: string | undefined,
   earlier: ReadonlyArray<Fields.Fields>,
-  items: ReadonlyArray<Fields.Fields>
+  items: ReadonlyArray<Fields.Fields>,
+  ignored: Policy.Ignored,
+  tools: Tools
 ): ReadonlyArray<Message.Message> => {
-  const conversation = new Items.Conversation()
+  const conversation = new Items.Conversation(ignored, tools)
   if (instructions !== undefined) conversation.messages.push(Message.system(instructions))
   conversation.add(earlier, "previous_response_id")
   conversation.add(items, "input")
@@ -64,10 +69,12 @@ const messagesOf = (
  * @since 0.1.0
  * @category constructors
  */
-export const after = (asked: Response, earlier: ReadonlyArray<Fields.Fields>): Response => ({
-  ...asked,
-  request: { ...asked.request, messages: messagesOf(asked.instructions, earlier, asked.items) }
-})
+export const after = (asked: Response, earlier: ReadonlyArray<Fields.Fields>): Response => {
+  // It has been checked before.
+  const lenient = new Policy.Ignored(false)
+  const messages = messagesOf(asked.instructions, earlier, asked.items, lenient, asked.tools)
+  return { ...asked, request: { ...asked.request, messages, tools: asked.tools.definitions } }
+}
 
 /** A format as it was understood. */
 const echoed = ({ name, schema, strict, type }: Fields.Fields): object =>
@@ -83,20 +90,13 @@ export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Response =
   ignored.check(body, known, Policy.refused.responses)
   Parameters.checkAbout(body)
   const stream = Fields.flag(body, "stream") ?? false
-  const tools = (Fields.list(body, "tools") ?? []).map((tool, i) => {
-    const at = `tools[${i}]`
-    if (!Fields.isObject(tool)) return refuse(at, "must be an object")
-    if (tool["type"] !== "function") refuse(`${at}.type`, "must be function")
-    return Messages.definition(tool, at, ignored)
-  })
   const text = Fields.object(body, "text") ?? {}
   ignored.within(text, textNames, "text")
   const verbosity = Fields.oneOf(text, "verbosity", ["low", "medium", "high"], "text.verbosity")
   const format = Fields.object(text, "format", "text.format")
   const reasoning = Fields.object(body, "reasoning") ?? {}
   const parallel = Fields.flag(body, "parallel_tool_calls") ?? true
-  const given = Fields.text(body, "instructions")
-  const instructions = given === "" ? undefined : given
+  const instructions = Fields.text(body, "instructions") || undefined
   if (Fields.flag(body, "background") === true) {
     refuse("background", "must be false: a response is only made for who waits for it", "unsupported_parameter")
   }
@@ -105,8 +105,11 @@ export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Response =
   const asked = Parameters.sampling(body, ignored)
   const sampling = verbosity === undefined ? asked : { ...asked, extra: { ...asked.extra, verbosity } }
   const maxTokens = Fields.whole(body, "max_output_tokens", 1)
-  const toolChoice = Messages.toolChoice(body, tools, false)
+  const tools = new Tools(ignored)
+  tools.add(Fields.list(body, "tools") ?? [], "tools")
   const items = Items.given(body)
+  const messages = messagesOf(instructions, [], items, ignored, tools)
+  const toolChoice = tools.choice(body)
   const previous = Fields.text(body, "previous_response_id")
   const store = Fields.flag(body, "store")
   const model = Ask.model(body)
@@ -120,15 +123,16 @@ export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Response =
     n: 1,
     oneTool: !parallel,
     ...Ask.extras(body),
-    request: Ask.request(model, messagesOf(instructions, [], items), sampling, {
+    tools,
+    request: Ask.request(model, messages, sampling, {
       maxTokens,
-      tools,
+      tools: tools.definitions,
       toolChoice,
       format: Messages.format(format, "text.format", false, ignored),
       logprobs: undefined
     }),
     echo: {
-      instructions: given ?? null,
+      instructions: body["instructions"] ?? null,
       max_output_tokens: maxTokens ?? null,
       metadata: body["metadata"] ?? {},
       parallel_tool_calls: parallel,
@@ -140,8 +144,10 @@ export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Response =
       tool_choice:
         toolChoice === undefined || typeof toolChoice === "string"
           ? (toolChoice ?? "auto")
-          : { type: "function", ...toolChoice },
-      tools: tools.map((tool) => ({ type: "function", parameters: null, ...tool, strict: false })),
+          : tools.told({ type: "function", name: toolChoice.name }),
+      tools: tools.definitions.map((tool) =>
+        tools.told({ type: "function", parameters: null, ...tool, strict: false })
+      ),
       top_p: sampling.topP,
       truncation: "disabled",
       user: body["user"] ?? null

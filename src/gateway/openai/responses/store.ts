@@ -55,6 +55,7 @@ export interface Draft extends Kept {
  *   even if its owner loses all else, and nobody else more than what it has above that
  * - `chain`: what a response goes on from, the oldest first, and itself at the end
  * - `get`: a response as the client was told
+ * - `items`: items of responses, of their input or output, as JSON; `undefined` for each that is not there
  * - `remove`: false if there is none. Those that went on from it stay as they are
  *
  * @since 0.1.0
@@ -65,6 +66,7 @@ export interface Store {
   readonly put: (draft: Draft) => Promise<"kept" | "forgotten" | "too-long">
   readonly chain: (owner: string, id: string) => Promise<ReadonlyArray<Kept> | undefined>
   readonly get: (owner: string, id: string) => Promise<string | undefined>
+  readonly items: (owner: string, ids: ReadonlyArray<string>) => Promise<ReadonlyArray<string | undefined>>
   readonly remove: (owner: string, id: string) => Promise<boolean>
 }
 
@@ -85,6 +87,34 @@ const overhead = 512
 interface Shelf {
   readonly entries: Map<string, { readonly turn: Turn; readonly usedAt: number }>
   bytes: number
+}
+
+const mentions = (json: string, ids: ReadonlySet<string>): boolean => {
+  for (const [, id = ""] of json.matchAll(/"id":"([^"\\]+)"/g)) if (ids.has(id)) return true
+  return false
+}
+
+/** The latest are looked at first: that is what clients refer to. */
+const itemsOf = (shelf: Shelf | undefined, ids: ReadonlyArray<string>): ReadonlyArray<string | undefined> => {
+  const found = new Map<string, string>()
+  const wanted = new Set(ids)
+  const turns = shelf === undefined ? [] : [...shelf.entries.values()].map(({ turn }) => turn).reverse()
+  const seen = new Set<Turn>()
+  for (const last of turns) {
+    for (let turn: Turn | undefined = last; turn !== undefined && !seen.has(turn); turn = turn.previous) {
+      if (found.size === wanted.size) return ids.map((id) => found.get(id))
+      seen.add(turn)
+      // Most of them hold none of the items, which costs less to see than to read them.
+      const { input, response } = turn
+      if (!mentions(response, wanted) && !mentions(input, wanted)) continue
+      const { output } = JSON.parse(response) as { readonly output?: ReadonlyArray<{ readonly id?: unknown }> }
+      const items = [...(JSON.parse(input) as ReadonlyArray<{ readonly id?: unknown }>), ...(output ?? [])]
+      for (const item of items) {
+        if (typeof item.id === "string" && wanted.has(item.id)) found.set(item.id, JSON.stringify(item))
+      }
+    }
+  }
+  return ids.map((id) => found.get(id))
 }
 
 /**
@@ -197,6 +227,10 @@ export const makeMemory = (now: () => number): Store => {
       return all.reverse()
     },
     get: async (owner, id) => use(owner, id)?.response,
+    items: async (owner, ids) => {
+      tidy()
+      return itemsOf(shelves.get(owner), ids)
+    },
     remove: async (owner, id) => {
       tidy()
       return forget(owner, id)

@@ -1,0 +1,60 @@
+/**
+ * The input of a custom tool, as it comes within the JSON of a function's arguments.
+ *
+ * @since 0.2.0
+ */
+
+const beginning = /^\s*\{\s*"input"\s*:\s*"/
+/** Up to the end of the string, or of what has come of it: half of what stands for a character is left. */
+const text = /^(?:[^"\\]|\\u[\da-fA-F]{4}|\\[^u])*/s
+
+const isHalf = (char: string): boolean => char >= "\ud800" && char <= "\udbff"
+
+/**
+ * Reads `{"input":"…"}` piece by piece. Where a model writes something else, nothing is told before its end.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export class InputReader {
+  private rest = ""
+  private begun = false
+  private over = false
+  /** What was told. */
+  told = ""
+
+  /** What this piece adds to the input. */
+  push(piece: string): string {
+    if (this.over) return ""
+    this.rest += piece
+    if (!this.begun) {
+      const match = beginning.exec(this.rest)
+      if (match === null) return ""
+      this.begun = true
+      this.rest = this.rest.slice(match[0].length)
+    }
+    const [raw = ""] = text.exec(this.rest) ?? []
+    this.over = this.rest[raw.length] === '"'
+    let added: string
+    try {
+      added = JSON.parse(`"${raw}"`) as string
+    } catch {
+      this.over = true
+      return ""
+    }
+    let read = raw.length
+    // JSON cannot carry half of a character: the other half comes with the next piece.
+    if (!this.over && isHalf(added.slice(-1))) {
+      added = added.slice(0, -1)
+      read -= isHalf(raw.slice(-1)) ? 1 : 6
+    }
+    this.rest = this.rest.slice(read)
+    this.told += added
+    return added
+  }
+
+  /** What is still to be told of the whole input. */
+  end(input: string): string {
+    return input.startsWith(this.told) ? input.slice(this.told.length) : ""
+  }
+}
