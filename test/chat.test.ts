@@ -810,7 +810,10 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     const timestamp = expect.any(Number)
     const id = expect.any(String)
     const meta = { type: "meta", meta: { server: server.url, attempt: 1 }, timestamp }
-    expect(events).toEqual([
+    const deltas = events.flatMap((event) => (event.type === "tool_call_delta" ? [event] : []))
+    const written = (index: number) => deltas.flatMap((one) => (one.index === index ? one.content : [])).join("")
+    expect([written(0), written(1)].map((text) => JSON.parse(text))).toEqual([{ city: "Zürich" }, {}])
+    expect(events.filter((event) => event.type !== "tool_call_delta")).toEqual([
       { type: "start", content: "", model, timestamp },
       meta,
       { type: "token", content: "Let me", index: 0, timestamp },

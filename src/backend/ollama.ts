@@ -20,6 +20,7 @@ import { finishReason, givenUp } from "./finishReason.js"
 import * as Http from "./http.js"
 import * as Raw from "./ollamaRaw.js"
 import * as Resume from "./resume.js"
+import { filtered } from "./thoughtFilter.js"
 
 // =============================================================================
 // request
@@ -282,7 +283,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
       now
     )
   const chat = (server: Server, request: ChatRequest, sink: Sink) =>
-    send(server, "/api/chat", body(request), decoder(sink), sink)
+    send(server, "/api/chat", body(request), decoder(filtered(request.format, sink)), sink)
 
   const complete = (server: Server, request: ChatRequest, sink: Sink) =>
     send(

@@ -18,6 +18,7 @@ import { decoder } from "./openaiAnswer.js"
 import * as Body from "./openaiBody.js"
 import * as Text from "./openaiText.js"
 import * as Resume from "./resume.js"
+import { filtered } from "./thoughtFilter.js"
 
 // =============================================================================
 // request
@@ -169,11 +170,11 @@ export const endpoint = (server: Server, path: string): string => `${apiOf(serve
  * @category constructors
  */
 export const make = (transport: Transport, now: () => number): Backend => {
-  const send = (server: Server, body: object, sink: Sink) =>
+  const send = (server: Server, body: object, sink: Sink, format: Format) =>
     Http.start(
       transport,
       { server, url: endpoint(server, "/chat/completions"), accept: "text/event-stream", body: body },
-      decoder(sink),
+      decoder(filtered(format, sink)),
       sink,
       now
     )
@@ -189,13 +190,13 @@ export const make = (transport: Transport, now: () => number): Backend => {
     unsupported,
     ...Embeddings.openai(transport, now, (server) => endpoint(server, "/embeddings")),
     start: (server, request, sink) =>
-      completes(request) ? complete(server, request, sink) : send(server, body(server, request), sink),
+      completes(request) ? complete(server, request, sink) : send(server, body(server, request), sink, request.format),
     resume: (server, request, broken, sink, abilities) => {
       if (completes(request)) return complete(server, Resume.further(request, broken, sink), sink)
       const steps = new Resume.Steps()
       const protocol: Resume.Protocol = {
-        plain: (request, sink) => send(server, body(server, request), sink),
-        open: (request, sink) => send(server, openBody(server, request), sink)
+        plain: (request, sink) => send(server, body(server, request), sink, request.format),
+        open: (request, sink) => send(server, openBody(server, request), sink, "text")
       }
       if (Resume.continuable(request)) Resume.goOn(steps, server, request, broken, sink, protocol, abilities)
       else Resume.again(steps, request, broken, sink, protocol)

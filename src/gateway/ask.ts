@@ -78,8 +78,11 @@ export const promptOf = ({ n }: Pick<Ask, "n">, choice: number): number => Math.
  * @category accessors
  */
 export const requestOf = ({ n, prompts, request }: Ask, choice: number): ChatRequest => {
-  const messages = prompts?.[promptOf({ n }, choice)]
-  return messages === undefined ? request : { ...request, messages }
+  const messages = prompts?.[promptOf({ n }, choice)] ?? request.messages
+  const which = choice % n
+  // With one seed for all, they would all be the same.
+  const seed = request.seed === undefined || which === 0 ? request.seed : request.seed + which
+  return messages === request.messages && seed === request.seed ? request : { ...request, messages, seed }
 }
 
 /**
