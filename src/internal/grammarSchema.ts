@@ -5,7 +5,7 @@ import type { JsonObject } from "../ChatRequest.js"
  * ranges, …) only makes the grammar more liberal; whoever asked for the schema checks the answer against all of it.
  *
  * `node-llama-cpp` reads a schema that it does not know as `null` and warns on the console, so nothing but what it
- * does know may remain.
+ * does know may remain. Throws where it would be too large.
  *
  * @internal
  */
@@ -24,7 +24,10 @@ export const grammarSchema = (schema: JsonObject): JsonObject => {
     return { $ref: `#/$defs/${name}` }
   }
 
+  let converted = 0
+
   const convert = (value: unknown): JsonObject => {
+    if (++converted > maxSchemas) throw new Error(`it has more than ${maxSchemas} parts, its references spelt out`)
     if (!isObject(value)) return anything
     if (typeof value["$ref"] === "string") return reference(value["$ref"])
     const { allOf, anyOf, const: literal, enum: literals, oneOf, type } = value
@@ -76,9 +79,9 @@ export const grammarSchema = (schema: JsonObject): JsonObject => {
       followed.push(pointer)
       return resolve(schema, pointer)
     })
-    const converted = convert(merge(value, spelt.filter(isObject)))
+    const all = convert(merge(value, spelt.filter(isObject)))
     for (const pointer of followed) following.delete(pointer)
-    return converted
+    return all
   }
 
   const convertObject = (value: JsonObject): JsonObject => {
@@ -117,6 +120,9 @@ const anything: JsonObject = {
     { type: ["string", "number", "boolean", "null"] }
   ]
 }
+
+/** A grammar of more parts takes seconds to make: what refers to another thing twice doubles it with every level. */
+const maxSchemas = 2_000
 
 const isObject = (value: unknown): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value)

@@ -12,16 +12,22 @@ const nameOf = (value: JsonObject): string | undefined => {
     : undefined
 }
 
+/** Of more parts than this, references are shorter: what refers to another thing twice doubles it with every level. */
+const maxInlined = 20_000
+
 /**
  * The same schema with every `$ref` into its `$defs` replaced by what it names, since not every server follows them.
- * Definitions that hold themselves stay as they are.
+ * Definitions that hold themselves stay as they are, and all do where the result would be too large.
  *
  * @internal
  */
-export const inlineRefs = (schema: JsonObject): JsonObject => {
+export const inlineRefs = (schema: JsonObject): JsonObject => inlined(schema, false) ?? inlined(schema, true) ?? schema
+
+/** `undefined` where it would be too large. `keepsAll`: whether every reference stays one. */
+const inlined = (schema: JsonObject, keepsAll: boolean): JsonObject | undefined => {
   const { $defs, $schema: _, ...root } = schema
   const defs = isObject($defs) ? $defs : {}
-  const recursive = new Set<string>()
+  const recursive = new Set<string>(keepsAll ? Object.keys(defs) : [])
   const visited = new Set<string>()
 
   const findRecursive = (value: unknown, path: ReadonlyArray<string>): void => {
@@ -37,7 +43,7 @@ export const inlineRefs = (schema: JsonObject): JsonObject => {
     }
     for (const item of Object.values(value)) findRecursive(item, path)
   }
-  findRecursive(root, [])
+  if (!keepsAll) findRecursive(root, [])
 
   const kept: Record<string, unknown> = {}
   const keep = (name: string): void => {
@@ -45,7 +51,9 @@ export const inlineRefs = (schema: JsonObject): JsonObject => {
     kept[name] = {}
     kept[name] = inline(defs[name])
   }
+  let parts = 0
   const inline = (value: unknown): unknown => {
+    if (!keepsAll && ++parts > maxInlined) return undefined
     if (Array.isArray(value)) return value.map(inline)
     if (!isObject(value)) return value
     const name = nameOf(value)
@@ -66,5 +74,6 @@ export const inlineRefs = (schema: JsonObject): JsonObject => {
   const name = nameOf(root)
   if (name !== undefined && recursive.has(name)) keep(name)
   const top = name !== undefined && recursive.has(name) ? kept[name] : inline(root)
+  if (parts > maxInlined) return undefined
   return { ...(isObject(top) ? top : {}), ...(Object.keys(kept).length === 0 ? {} : { $defs: { ...kept } }) }
 }
