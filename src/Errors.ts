@@ -38,7 +38,12 @@ export type Phase = typeof Phase.Type
  * - `model-not-found`: the server does not have the model
  * - `unauthorized`: HTTP 401, 402 and 403
  * - `rejected`: any other HTTP 4xx
- * - `invalid-request`: HTTP 400, 413 and 422
+ * - `invalid-request`: HTTP 400, 413, 414, 415, 422 and 431, or words that say the same (a chat template that refuses the
+ *   roles, a schema that cannot be used)
+ * - `context-length`: the prompt is longer than the model's context, by the server's words, in whatever status
+ * - `model-failed`: the server cannot run the model, or what ran it broke (not enough memory, a runner that crashed)
+ * - `loading`: HTTP 503 while the model is loaded
+ * - `bad-output`: the server could not read what the model wrote
  * - `unsupported`: the server's protocol cannot express an option of the request, and nothing was sent; or the server
  *   says that it does not know how to do such a thing
  * - `diverged`: a second server's answer does not begin with what the caller had already been given
@@ -66,6 +71,10 @@ export const FailureReason = Schema.Literal(
   "unauthorized",
   "rejected",
   "invalid-request",
+  "context-length",
+  "model-failed",
+  "loading",
+  "bad-output",
   "unsupported",
   "diverged",
   "engine",
@@ -110,8 +119,9 @@ const describeAttempts = (attempts: ReadonlyArray<Attempt>): string =>
 // =============================================================================
 
 /**
- * The request is wrong and was refused before anything was sent, or by a server that understood it (HTTP 400 or
- * 422): no other server would do better, so there is no failover. `field` names the option at fault.
+ * The request is wrong and was refused before anything was sent, or by the servers: two of them agreed, or there was no
+ * other one to ask. `field` names the option at fault. `code` is `context_length_exceeded` where the prompt is longer than
+ * the model's context.
  *
  * @since 0.1.0
  * @category errors
@@ -119,7 +129,8 @@ const describeAttempts = (attempts: ReadonlyArray<Attempt>): string =>
 export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex/InvalidRequest")("InvalidRequest", {
   field: Schema.String,
   reason: Schema.String,
-  server: Schema.optionalWith(Schema.String, { exact: true })
+  server: Schema.optionalWith(Schema.String, { exact: true }),
+  code: Schema.optionalWith(Schema.Literal("context_length_exceeded"), { exact: true })
 }) {
   override get message() {
     return this.server === undefined

@@ -5,9 +5,15 @@
  * |---|---|
  * | no connection, 5xx, malformed, cut, silence | next server; this one rests |
  * | 429, 503 | next server; this one rests, for this model, as long as it asked |
+ * | 503 while the model is loaded | other servers first; then this one every second, within `loadTimeout` |
+ * | the model cannot be run there (memory, a runner that crashed) | next server; this one rests, for this model |
  * | 404 model not found | next server; the registry forgets that this one has the model |
  * | 401, 403 | next server |
- * | 400, 422 | no other server is tried: `InvalidRequest` |
+ * | 400, 413, 422, a prompt that is too long, in whatever status | next server; `InvalidRequest` when that one agrees, or where there is none |
+ * | the same 5xx on every server | what rested for it rests no more |
+ *
+ * Who is to blame stands in one table, `fleet/blame`; what a request's failures come to together, in `failover/judgement`.
+ * Where every server has failed, those that may do better are asked again after a pause: see `failover/again`.
  *
  * Before the first piece of the answer the caller notices nothing but an `error` event. After it, the next server
  * goes on from the same place where it can (see `backend/resume`); else it begins again, what the caller already has is
@@ -40,6 +46,7 @@ import { Answer } from "./failover/answer.js"
 import type { Call, Surroundings } from "./failover/call.js"
 import { type EmbedCall, Embedding, observed } from "./failover/embedding.js"
 import { Hedges } from "./failover/hedging.js"
+import { Agreements } from "./failover/judgement.js"
 import type { OpenAnswer } from "./failover/outbox.js"
 import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
@@ -147,6 +154,7 @@ export const make = Effect.gen(function* () {
     now,
     random: () => runSync(random.next),
     hedges: new Hedges(),
+    agreements: new Agreements(now),
     failed: (host, failure) => {
       if (failure.reason === "model-not-found") runFork(registry.markAbsent(host.model, host.server.url))
       // Who comes back after it was gone may be another program.

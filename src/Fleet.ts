@@ -187,6 +187,9 @@ export class Fleet extends Context.Tag("aicortex/Fleet")<Fleet, Service>() {}
  */
 const ollamaPlaces = 4
 
+/** A clock that is put right goes back by less than this, in milliseconds; more is a jump. */
+const clockJitter = 1_000
+
 /** How many may wait for one model where nobody says: so many per server, and at least so many in all. */
 const queuedPerServer = 4
 const leastCapacity = 512
@@ -200,8 +203,20 @@ export const make = Effect.gen(function* () {
   const clock = yield* Effect.clock
   const feed = Feed.make()
   const join = yield* Waiting.make
-  const now = () => clock.unsafeCurrentTimeMillis()
   const servers = new Map<string, ServerState>()
+  let latest = Number.NEGATIVE_INFINITY
+  const now = () => {
+    const time = clock.unsafeCurrentTimeMillis()
+    if (time < latest - clockJitter) {
+      const by = latest - time
+      latest = time
+      for (const server of servers.values()) {
+        server.clockWentBack(by, time)
+        feed.tell(server, undefined, time)
+      }
+    } else if (time > latest) latest = time
+    return time
+  }
   const conversations = new Conversations()
   const around = { now, rest: settings.cacheTtl, changed: feed.tell }
 
@@ -242,6 +257,8 @@ export const make = Effect.gen(function* () {
   }
 
   const pool = (hosts: ReadonlyArray<Host>, remoteness: Remoteness): Pool => {
+    // Every call comes by here: a clock that was set back is noticed before a server is chosen.
+    now()
     const known = pools.get(hosts)
     if (known !== undefined) return known
     const made = new Pool(hosts, now)

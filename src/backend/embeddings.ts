@@ -61,8 +61,7 @@ class Whole implements Http.Decoder {
     const body = Http.parseJson(text.decode(all))
     const embeddings = this.dialect.vectors(body)
     if (!Array.isArray(embeddings)) {
-      const error = Http.errorText(body)
-      if (error !== undefined) throw new Http.Reported(error)
+      if (Http.errorText(body) !== undefined) throw Http.reported(body)
       throw new Http.Malformed("there are no embeddings in the answer")
     }
     if (embeddings.length !== this.n) {

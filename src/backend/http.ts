@@ -8,6 +8,7 @@ import type { ToolDefinition } from "../ChatRequest.js"
 import { type Lines, LineTooLong } from "../internal/lines.js"
 import { headersOf, type Server } from "../Server.js"
 import type { Exchange, Service as Transport, TransportFailure, TransportHandler } from "../Transport.js"
+import * as Classify from "./classify.js"
 import * as Misaddressed from "./misaddressed.js"
 
 /**
@@ -38,6 +39,14 @@ export class Malformed extends Error {
  */
 export class Reported extends Error {
   override readonly name = "Reported"
+
+  /** `codes`: what stands beside the words, as `code` and `type`. */
+  constructor(
+    message: string,
+    readonly codes = ""
+  ) {
+    super(message)
+  }
 }
 
 /**
@@ -50,6 +59,15 @@ export class Reported extends Error {
 export class Unable extends Error {
   override readonly name = "Unable"
 }
+
+/**
+ * The error that an answer holds in the place of a piece.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const reported = (body: object): Reported =>
+  new Reported(errorText(body) ?? "an error without a message", Classify.codesOf(body))
 
 const maxErrorBytes = 64 * 1024
 const decoder = new TextDecoder()
@@ -104,6 +122,18 @@ export const retryAfter = (header: string | undefined, now: number): number | un
 /** How long a server whose queue is full rests when it does not say, in milliseconds. */
 const busyRest = 1_000
 
+/** How long a server that is loading the model is left alone when it does not say, in milliseconds. */
+const loadingRest = 1_000
+
+/** The codes in the JSON of an error, if it is any. */
+const codesIn = (body: string): string => {
+  try {
+    return Classify.codesOf(JSON.parse(body))
+  } catch {
+    return ""
+  }
+}
+
 /**
  * What an HTTP status other than 2xx says.
  *
@@ -116,21 +146,26 @@ export const statusFailure = (
   retryAfterHeader: string | undefined,
   now: number
 ): ServerFailure => {
-  const text = errorText(body) ?? `HTTP ${status}`
+  const told = errorText(body)
+  const text = told ?? `HTTP ${status}`
   const make = (reason: ServerFailure["reason"], rest?: number): ServerFailure =>
     rest === undefined ? { reason, message: text, status } : { reason, message: text, status, retryAfter: rest }
+  const words = told === undefined || status < 400 ? undefined : Classify.byWords(text, codesIn(body), status)
   switch (status) {
     case 400:
     case 413:
+    case 414:
     case 415:
     case 422:
-      return make("invalid-request")
+    case 431:
+      return make(words ?? "invalid-request")
     case 401:
     case 402:
     case 403:
       return make("unauthorized")
     case 404:
-      return /model/i.test(body) && !Misaddressed.isWrongPath(body, errorText(body))
+      if (words === "model-failed" || words === "context-length") return make(words)
+      return /model/i.test(body) && !Misaddressed.isWrongPath(body, told)
         ? make("model-not-found")
         : make("server-error")
     case 429:
@@ -139,17 +174,15 @@ export const statusFailure = (
       return make("unsupported")
     case 503: {
       const rest = retryAfter(retryAfterHeader, now)
+      if (words === "loading") return make(words, rest ?? loadingRest)
       if (rest !== undefined) return make("busy", rest)
-      return /server busy/i.test(text) ? make("busy", busyRest) : make("server-error")
+      return /server busy/i.test(text) ? make("busy", busyRest) : make(words ?? "server-error")
     }
-    case 500:
-      // Ollama answers 500 to an option of the wrong type and to a wrong format: the request is at fault.
-      return /^(option "|invalid format)/.test(text) ? make("invalid-request") : make("server-error")
     default:
       return status >= 500 || status === 408
-        ? make("server-error")
+        ? make(words ?? "server-error")
         : status >= 400
-          ? make("rejected")
+          ? make(words ?? "rejected")
           : { reason: "malformed", message: `unexpected HTTP status ${status}`, status }
   }
 }
@@ -351,8 +384,10 @@ class HttpAttempt implements TransportHandler, Exchange {
   private decodeFailed(error: unknown): void {
     if (this.over) return
     this.abort()
-    if (error instanceof Reported) this.sink.fail({ reason: "server-error", message: error.message })
-    else if (error instanceof Unable) this.sink.fail({ reason: "unsupported", message: error.message })
+    if (error instanceof Reported) {
+      const { codes, message } = error
+      this.sink.fail({ reason: Classify.byWords(message, codes, undefined) ?? "server-error", message })
+    } else if (error instanceof Unable) this.sink.fail({ reason: "unsupported", message: error.message })
     else if (error instanceof Malformed || error instanceof LineTooLong) {
       this.sink.fail({ reason: "malformed", message: error.message })
     } else throw error

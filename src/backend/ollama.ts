@@ -229,7 +229,7 @@ class ChatDecoder implements Http.Decoder {
     const message = line["message"]
     if (typeof message === "object" && message !== null) this.message(text, line, message)
     else if (line["error"] !== undefined) {
-      throw new Http.Reported(Http.errorText(line) ?? "an error without a message")
+      throw Http.reported(line)
     } else if (line["done"] !== true) throw new Http.Malformed(`no message in ${text.slice(0, 200)}`)
     if (line["done"] === true) {
       this.over = true

@@ -146,7 +146,7 @@ export const decoder = (sink: Sink, finish: (line: { readonly [key: string]: unk
         }
       }
     } else if (line["error"] !== undefined) {
-      throw new Http.Reported(Http.errorText(line) ?? "an error without a message")
+      throw Http.reported(line)
     } else if (line["done"] !== true) throw new Http.Malformed(`no response in ${text.slice(0, 200)}`)
     if (line["done"] === true) {
       finished = true

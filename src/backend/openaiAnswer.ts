@@ -166,7 +166,7 @@ class AnswerDecoder implements Http.Decoder {
   private takeChunk(chunk: Chunk, lines: string): void {
     const { choices, error, timings, usage: told } = chunk
     if (error !== undefined && error !== null) {
-      throw new Http.Reported(Http.errorText(chunk) ?? "an error without a message")
+      throw Http.reported(chunk)
     }
     if (Array.isArray(choices)) {
       const choice: unknown = choices[0]
@@ -176,7 +176,7 @@ class AnswerDecoder implements Http.Decoder {
         this.takeChoice(chunk, choice, lines)
       }
     } else if (chunk["object"] === "error") {
-      throw new Http.Reported(Http.errorText(chunk) ?? "an error without a message")
+      throw Http.reported(chunk)
     } else if (choices !== null && told === undefined && timings === undefined) {
       // A ping, how far the prompt is, or something newer: no part of the answer.
       this.strange ??= lines.slice(0, 200)

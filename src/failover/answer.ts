@@ -10,7 +10,8 @@ import type { Finish, ServerFailure } from "../Backend.js"
 import { tokenLimit } from "../backend/resume.js"
 import type { ChatEvent, ErrorEvent, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
-import { type Attempt, DeadlineExceeded, InvalidRequest, Overloaded, type Phase, StreamInterrupted } from "../Errors.js"
+import { type Attempt, DeadlineExceeded, Overloaded, type Phase, StreamInterrupted } from "../Errors.js"
+import { verdict } from "../fleet/blame.js"
 import { engineUnavailable } from "../internal/engine.js"
 import type { Member, Roster } from "../internal/roster.js"
 import { maxTimer } from "../internal/watch.js"
@@ -19,8 +20,9 @@ import type { Host, Protocol } from "../Server.js"
 import type { CallObserver } from "../Telemetry.js"
 import type { Call, Continuation, Relocate, Result, Surroundings } from "./call.js"
 import { exhausted } from "./exhausted.js"
-import { failedAttempt } from "./failedAttempt.js"
+import { failedAttempt, remember } from "./failedAttempt.js"
 import { Given } from "./given.js"
+import { Judgement } from "./judgement.js"
 import { keepAliveOf } from "./keepAlive.js"
 import { type Course, LiveAttempt } from "./liveAttempt.js"
 import { type Batch, Outbox } from "./outbox.js"
@@ -63,6 +65,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   private readonly observer: CallObserver
   private readonly given = new Given()
   private readonly search: Search
+  private readonly judgement = new Judgement(() => this.around.agreements.has(this.request))
   readonly attempts: Array<Attempt> = []
   private usage: Usage = noUsage
   private index = 0
@@ -147,6 +150,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   finished(attempt: LiveAttempt, finish: Finish): void {
     this.answering(attempt)
     this.retire(attempt)
+    this.judgement.answered()
     const { given } = this
     this.conclude(attempt, {
       text: given.text + attempt.said,
@@ -167,6 +171,11 @@ export class Answer extends Outbox implements Course, Member, Seeker {
     // It may be this side that gave up on an answer which still comes.
     attempt.exchange?.abort()
     attempt.lease.fail(failure)
+    if (this.call.events && (this.given.begun || attempt.said !== "")) {
+      // Somebody was answering it: it is not the request. What is asked of who goes on is another one.
+      this.judgement.answered()
+      if (verdict(failure).culprit !== "request") attempt.lease.contradicted()
+    } else this.judgement.failed(attempt.host.server.url, attempt.lease, failure)
     attempt.observer.failed(failure.reason, attempt.phase, failure.status)
     this.record(attempt.host, attempt.phase, failure, attempt.began)
     if (other !== undefined) {
@@ -178,14 +187,20 @@ export class Answer extends Outbox implements Course, Member, Seeker {
       this.wake()
       return
     }
-    if (this.call.events) this.given.add(attempt)
-    else this.firstPiece = undefined
+    if (this.call.events) {
+      if (attempt.said !== "") this.search.progressed()
+      this.given.add(attempt)
+    } else this.firstPiece = undefined
     this.afterFailure(attempt, failure)
   }
 
   // ---------------------------------------------------------------------------
   // for the search
   // ---------------------------------------------------------------------------
+
+  get claimed(): boolean {
+    return this.judgement.claimed
+  }
 
   unsupported(protocol: Protocol): ReadonlyArray<string> {
     return this.around.backends.get(protocol).unsupported(this.request)
@@ -290,15 +305,18 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   // ---------------------------------------------------------------------------
 
   private record(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
-    this.attempts.push(failedAttempt(host, phase, failure, this.now() - began))
+    remember(this.attempts, failedAttempt(host, phase, failure, this.now() - began))
+    if (failure.reason === "loading") this.search.loading(host.server.url)
   }
 
   private afterFailure({ at, host }: Place, failure: ServerFailure): void {
     const server = host.server.url
     const interrupted = this.given.begun
-    // A request that was being answered is not at fault.
-    if (failure.reason === "invalid-request" && !interrupted) {
-      this.reject(new InvalidRequest({ field: "request", reason: failure.message, server }))
+    const invalid = interrupted ? undefined : this.judgement.agreed
+    if (invalid !== undefined) {
+      this.around.agreements.add(this.request)
+      this.judgement.ended()
+      this.reject(invalid)
       return
     }
     if (failure.reason === "engine" && !interrupted) {
@@ -360,7 +378,9 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   exhausted(): void {
     const { model } = this.request
     const { attempts } = this
+    const invalid = this.given.begun ? undefined : this.judgement.ended()
     if (this.given.begun) this.reject(new StreamInterrupted({ model, partial: this.given.text, attempts }))
+    else if (invalid !== undefined) this.reject(invalid)
     else exhausted(model, attempts, this.around, (error) => this.reject(error))
   }
 
@@ -482,6 +502,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
     }
     this.rival = undefined
     this.search.stop()
+    this.judgement.left()
     this.observer.closed()
     this.roster?.remove(this)
   }

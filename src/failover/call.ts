@@ -14,6 +14,7 @@ import type { Host } from "../Server.js"
 import type { CallObserver, Observed, Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
 import type { Hedges } from "./hedging.js"
+import type { Agreements } from "./judgement.js"
 
 /**
  * A whole answer. `stopSequence` is the text that ended it, where a server tells it; `attempts` are those that failed
@@ -81,6 +82,7 @@ export interface Call {
  * What every answer needs from its surroundings.
  *
  * - `hedges`: whether a second server may be asked
+ * - `agreements`: requests that servers have agreed to be wrong
  * - `failed`: told of every failure that says something about a server
  * - `missing`: the error for a model that every server turned out not to have
  * - `observe`: who is told what becomes of a call; `model` is the name that its servers have for the model
@@ -94,6 +96,7 @@ export interface Surroundings {
   readonly now: () => number
   readonly random: () => number
   readonly hedges: Hedges
+  readonly agreements: Agreements
   readonly failed: (host: Host, failure: ServerFailure) => void
   readonly missing: (model: string) => Promise<ChatError>
   readonly observe: (call: Observed, model: string) => CallObserver

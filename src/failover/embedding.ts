@@ -7,7 +7,7 @@
 import type { EmbedSink, ServerFailure } from "../Backend.js"
 import type { Limits } from "../ChatRequest.js"
 import type { Embedded, EmbedRequest } from "../EmbedRequest.js"
-import { type Attempt, DeadlineExceeded, InvalidRequest, Overloaded, type Phase } from "../Errors.js"
+import { type Attempt, DeadlineExceeded, Overloaded, type Phase } from "../Errors.js"
 import type { Lease } from "../Fleet.js"
 import type { Member, Roster } from "../internal/roster.js"
 import { maxTimer, Watch, type Watched } from "../internal/watch.js"
@@ -17,7 +17,8 @@ import type { AttemptObserver, CallObserver, Observed, Trace } from "../Telemetr
 import type { Exchange, TraceContext } from "../Transport.js"
 import type { Relocate, Surroundings } from "./call.js"
 import { exhausted } from "./exhausted.js"
-import { failedAttempt } from "./failedAttempt.js"
+import { failedAttempt, remember } from "./failedAttempt.js"
+import { Judgement } from "./judgement.js"
 import { keepAliveOf } from "./keepAlive.js"
 import { Search, type Seeker } from "./search.js"
 
@@ -125,6 +126,7 @@ export class Embedding implements Seeker, Member {
   seat = -1
   readonly attempts: Array<Attempt> = []
   private readonly search: Search
+  private readonly judgement = new Judgement(() => this.around.agreements.has(this.call.request))
   private readonly observer: CallObserver
   private current: EmbedAttempt | undefined
   private deadline: ReturnType<typeof setTimeout> | undefined
@@ -183,6 +185,10 @@ export class Embedding implements Seeker, Member {
     return this.search.queued
   }
 
+  get claimed(): boolean {
+    return this.judgement.claimed
+  }
+
   unsupported(protocol: Protocol): ReadonlyArray<string> {
     return this.around.backends.get(protocol).cannotEmbed(this.call.request)
   }
@@ -218,7 +224,9 @@ export class Embedding implements Seeker, Member {
   }
 
   exhausted(): void {
-    exhausted(this.call.request.model, this.attempts, this.around, (error) => this.reject(error))
+    const invalid = this.judgement.ended()
+    if (invalid !== undefined) this.reject(invalid)
+    else exhausted(this.call.request.model, this.attempts, this.around, (error) => this.reject(error))
   }
 
   overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void {
@@ -240,6 +248,7 @@ export class Embedding implements Seeker, Member {
   ): void {
     const { host, lease } = attempt
     const { attempts, observer } = this
+    this.judgement.answered()
     this.close()
     lease.answered()
     lease.succeed({
@@ -262,8 +271,12 @@ export class Embedding implements Seeker, Member {
     lease.fail(failure)
     attempt.observer.failed(failure.reason, attempt.phase, failure.status)
     this.record(host, attempt.phase, failure, attempt.began)
-    if (failure.reason === "invalid-request") {
-      this.reject(new InvalidRequest({ field: "request", reason: failure.message, server: host.server.url }))
+    this.judgement.failed(host.server.url, lease, failure)
+    const invalid = this.judgement.agreed
+    if (invalid !== undefined) {
+      this.around.agreements.add(this.call.request)
+      this.judgement.ended()
+      this.reject(invalid)
       return
     }
     this.around.failed(host, failure)
@@ -275,7 +288,8 @@ export class Embedding implements Seeker, Member {
   // ---------------------------------------------------------------------------
 
   private record(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
-    this.attempts.push(failedAttempt(host, phase, failure, this.around.now() - began))
+    remember(this.attempts, failedAttempt(host, phase, failure, this.around.now() - began))
+    if (failure.reason === "loading") this.search.loading(host.server.url)
   }
 
   private expired(deadline: number): void {
@@ -301,6 +315,7 @@ export class Embedding implements Seeker, Member {
     this.current?.retire()
     this.current = undefined
     this.search.stop()
+    this.judgement.left()
     this.roster?.remove(this)
   }
 }

@@ -27,3 +27,17 @@ export const failedAttempt = (
   ...(status === undefined ? {} : { status }),
   ...(retryAfter === undefined ? {} : { retryAfter })
 })
+
+/**
+ * Adds an attempt to those before it. A server that is loading the model is asked again and again: that is one attempt, which
+ * takes until it has loaded it.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const remember = (attempts: Array<Attempt>, attempt: Attempt): void => {
+  const at = attempt.reason === "loading" ? attempts.findLastIndex(({ server }) => server === attempt.server) : -1
+  const before = attempts[at]
+  if (before?.reason === "loading") attempts[at] = { ...attempt, elapsed: before.elapsed + attempt.elapsed }
+  else attempts.push(attempt)
+}

@@ -5,16 +5,18 @@
  * @since 0.1.0
  */
 import type { Attempt } from "../Errors.js"
+import { verdict } from "../fleet/blame.js"
 import { maxTimer } from "../internal/watch.js"
 import { type Route, wait } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
-import { mayRecover, pauseBefore } from "./again.js"
+import { defaultAttempts, defaultPauseBefore, pauseBefore, retryWindow, worthAnother } from "./again.js"
 import type { Call, Relocate, Surroundings } from "./call.js"
 
 /**
  * Whom the search is for.
  *
  * - `attempts`: those that failed
+ * - `claimed`: whether a server says that the request itself is wrong
  * - `found`: this server is to be asked, `search.tries` counts it
  * - `unable`: this server cannot be asked such a thing
  * - `delayed`: nobody is asked for the time being
@@ -27,7 +29,8 @@ import type { Call, Relocate, Surroundings } from "./call.js"
  */
 export interface Seeker {
   readonly attempts: ReadonlyArray<Attempt>
-  readonly call: Pick<Call, "limits">
+  readonly call: Pick<Call, "began" | "limits">
+  readonly claimed: boolean
   unsupported(protocol: Protocol): ReadonlyArray<string>
   found(at: number): void
   unable(host: Host, reason: string): void
@@ -37,6 +40,12 @@ export interface Seeker {
   overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void
   crashed(error: unknown): void
 }
+
+/** A server that loads the model is asked so often, in milliseconds. */
+const loadingPause = 1_000
+
+/** A call that goes on and on makes no more attempts than this unless the caller says how many. */
+const mostAttempts = 64
 
 /** How often a call looks for servers that were found or came back after it had tried all it knew. */
 const maxLooks = 3
@@ -48,6 +57,15 @@ const maxLooks = 3
 export class Search {
   /** How many attempts there were since the request was last another one. */
   tries = 0
+  /** Those of them that only met a server which was loading the model. */
+  private loads = 0
+  /** How many there had been when the answer was last longer than before. */
+  private fruitful = 0
+  private rounds = 0
+  /** When every server had failed. */
+  private failedAt: number | undefined
+  /** When each server was first found to be loading. */
+  private loadingSince: Map<string, number> | undefined
   private looks = maxLooks
   private over = false
   private backoff: ReturnType<typeof setTimeout> | undefined
@@ -56,7 +74,7 @@ export class Search {
   constructor(
     private readonly seeker: Seeker,
     private current: Route,
-    private readonly around: Pick<Surroundings, "hedges" | "random">,
+    private readonly around: Pick<Surroundings, "hedges" | "now" | "random">,
     private readonly relocate: Relocate
   ) {}
 
@@ -71,7 +89,7 @@ export class Search {
 
   next(): void {
     const max = this.seeker.call.limits.maxAttempts
-    if (max !== undefined && this.tries >= max) {
+    if (max !== undefined && this.tries - this.loads >= max) {
       this.seeker.exhausted()
       return
     }
@@ -81,7 +99,28 @@ export class Search {
   /** Every server may be asked once more, because it is another request. */
   restart(): void {
     this.tries = 0
+    this.loads = 0
+    this.looks = maxLooks
+    this.progressed()
     this.current.restart()
+  }
+
+  /** The answer has become longer: the servers have shown that they work, and are tried as often as at the beginning. */
+  progressed(): void {
+    this.fruitful = this.tries - this.loads
+    this.rounds = 0
+    this.failedAt = undefined
+  }
+
+  /** A server is loading the model; whether it is waited for. */
+  loading(server: string): boolean {
+    this.loadingSince ??= new Map()
+    const now = this.around.now()
+    const since = this.loadingSince.get(server) ?? now
+    this.loadingSince.set(server, since)
+    const waits = now - since < this.seeker.call.limits.loadTimeout
+    if (waits) this.loads++
+    return waits
   }
 
   /** Nobody is sought any more. */
@@ -135,34 +174,103 @@ export class Search {
     else if (this.seeker.call.limits.maxAttempts === undefined || this.current.able() === 0) this.lookAgain()
     else {
       // Every server has had its turn: only now is the same one tried again, and only now is there a pause.
-      const round = Math.floor(this.tries / this.current.able())
-      const pause = pauseBefore(round, this.seeker.call.limits.retryBackoff, this.around.random())
-      this.backoff = setTimeout(() => this.beginRound(), Math.min(pause, maxTimer))
-      this.seeker.delayed(false)
+      const { claimed } = this.seeker
+      const asks = (host: Host): boolean => {
+        const last = claimed ? this.lastOf(host) : undefined
+        return last === undefined || verdict(last).again
+      }
+      if (claimed && !this.current.pool.hosts.some(asks)) {
+        this.seeker.exhausted()
+        return
+      }
+      const round = Math.max(1, Math.floor((this.tries - this.loads) / this.current.able()))
+      const { retryBackoff } = this.seeker.call.limits
+      const pause = this.loadsNow() ? loadingPause : pauseBefore(round, retryBackoff, this.around.random())
+      this.later(pause, () => this.beginRound(asks))
     }
   }
 
+  private later(pause: number, go: () => void): void {
+    this.backoff = setTimeout(go, Math.min(pause, maxTimer))
+    this.seeker.delayed(false)
+  }
+
+  private lastOf({ server }: Host): Attempt | undefined {
+    return this.seeker.attempts.findLast((attempt) => attempt.server === server.url)
+  }
+
+  private isLoading(host: Host): boolean {
+    const since = this.loadingSince?.get(host.server.url)
+    if (since === undefined || this.lastOf(host)?.reason !== "loading") return false
+    return this.around.now() - since < this.seeker.call.limits.loadTimeout
+  }
+
+  private loadsNow(): boolean {
+    return this.loadingSince !== undefined && this.current.pool.hosts.some((host) => this.isLoading(host))
+  }
+
+  /**
+   * Every server has failed, and the caller did not say how often to try: those that may do better are asked again, as long
+   * as that makes sense. A pause comes before the same server is asked again.
+   */
+  private tryAgain(): void {
+    const { around, current, seeker } = this
+    const now = around.now()
+    this.failedAt ??= now
+    const left = retryWindow - (now - this.failedAt)
+    const spent = this.tries - this.loads
+    const able = current.able()
+    const most = seeker.claimed ? 2 * able : defaultAttempts(able)
+    const enough = left <= 0 || spent - this.fruitful >= most || spent >= Math.max(most, mostAttempts)
+    const again = (host: Host): boolean => {
+      const last = this.lastOf(host)
+      return last === undefined || worthAnother(last)
+    }
+    // How long they want to be left alone, the most patient of them.
+    let asked = Number.POSITIVE_INFINITY
+    if (!enough) {
+      for (const host of current.pool.hosts) {
+        if (again(host) && !this.isLoading(host)) asked = Math.min(asked, this.lastOf(host)?.retryAfter ?? 0)
+      }
+    }
+    const { began, limits } = seeker.call
+    const inTime = (pause: number) => limits.deadline === undefined || now + pause < began + limits.deadline
+    const pause = Math.max(asked, defaultPauseBefore(this.rounds + 1, limits.retryBackoff, around.random()))
+    if (asked <= left && inTime(pause)) {
+      this.rounds++
+      this.later(pause, () => this.beginRound((host) => this.isLoading(host) || again(host)))
+    } else if (this.loadsNow() && inTime(loadingPause)) {
+      this.later(loadingPause, () => this.beginRound((host) => this.isLoading(host)))
+    } else seeker.exhausted()
+  }
+
   /** Every server of the model once more, as they are known by now. */
-  private beginRound(): void {
+  private beginRound(asks: (host: Host) => boolean): void {
     this.relocated((route) => {
       if (route === undefined) this.current.restart()
       else this.follow(route)
+      const { pool, tried } = this.current
+      for (const [at, host] of pool.hosts.entries()) if (!asks(host)) tried[at] = 1
       this.next()
     })
   }
 
-  /** Every server has had its turn, and there is no other round: but some may have been found since, or be back. */
+  /** Every server has had its turn: but some may have been found since, or be back. They are asked without a pause. */
   private lookAgain(): void {
     const { seeker } = this
     // Who says that the model is gone has just looked.
-    if (this.looks === 0 || seeker.attempts.every(({ reason }) => reason === "model-not-found")) {
+    if (seeker.attempts.every(({ reason }) => reason === "model-not-found")) {
       seeker.exhausted()
+      return
+    }
+    if (this.looks === 0) {
+      this.tryAgain()
       return
     }
     this.looks--
     this.relocated((route) => {
       if (route === undefined || !this.hasMore(route)) {
-        seeker.exhausted()
+        this.tryAgain()
         return
       }
       this.follow(route)
@@ -181,11 +289,10 @@ export class Search {
 
   /** Whether a server is new, or has answered somebody since it failed here; the others count as tried. */
   private hasMore({ pool, tried }: Route): boolean {
-    const { attempts } = this.seeker
     let more = false
-    for (const [at, { server }] of pool.hosts.entries()) {
-      const last = attempts.findLast((attempt) => attempt.server === server.url)
-      if (last === undefined || (mayRecover(last) && pool.restsUntil[at] === 0)) more = true
+    for (const [at, host] of pool.hosts.entries()) {
+      const last = this.lastOf(host)
+      if (last === undefined || (verdict(last).again && pool.restsUntil[at] === 0)) more = true
       else tried[at] = 1
     }
     return more

@@ -3,7 +3,6 @@
  *
  * @since 0.1.0
  */
-import type { ServerFailure } from "../Backend.js"
 import type { BreakerChange } from "../Telemetry.js"
 
 /**
@@ -41,6 +40,11 @@ export class Breaker {
   /** It was out of reach, and for no other reason it rests. */
   unreachable = false
 
+  /** How it stood before the failures that may yet be taken back, how many these are, and whether another one was since. */
+  private before: { readonly restsUntil: number; readonly opened: number; readonly strikes: number } | undefined
+  private pending = 0
+  private firm = false
+
   constructor(private readonly told: (change: BreakerChange) => void) {}
 
   state(now: number): BreakerState {
@@ -64,6 +68,39 @@ export class Breaker {
     this.restsUntil = early
       ? Math.max(this.restsUntil, now + rest)
       : now + Math.min(longestRest * rest, rest * 2 ** Math.min(30, this.strikes - 1))
+  }
+
+  /** What `open` says next may be taken back: exactly one of `pardon` and `confirm` is to follow. */
+  suspect(): void {
+    if (this.pending++ > 0) return
+    const { opened, restsUntil, strikes } = this
+    this.before = { opened, restsUntil, strikes }
+    this.firm = false
+  }
+
+  /** What cannot be taken back follows, or happened. */
+  confirm(): void {
+    if (this.pending > 0) this.pending--
+    this.firm = true
+  }
+
+  /** The request was to blame: as though it had not failed, unless something else has shown since how it is. */
+  pardon(): void {
+    if (this.pending > 0) this.pending--
+    if (this.pending > 0 || this.firm || this.before === undefined) return
+    const { opened, restsUntil, strikes } = this.before
+    this.before = undefined
+    this.opened = opened
+    this.strikes = strikes
+    if (restsUntil === 0) this.close()
+    else this.restsUntil = restsUntil
+  }
+
+  /** The clock was set back: how long it has rested is not known any more, so that one request may try it. */
+  clockWentBack(now: number): void {
+    if (this.restsUntil > now) this.restsUntil = now
+    if (this.opened > now) this.opened = now
+    if (this.before !== undefined && this.before.restsUntil > now) this.before = { ...this.before, restsUntil: now }
   }
 
   /** A request that began at `began` got its first token: only one from after the failure says how it is since. */
@@ -91,71 +128,9 @@ export class Breaker {
   }
 
   private close(): void {
+    this.firm = true
     if (this.restsUntil === 0) return
     this.restsUntil = 0
     this.told("closed")
-  }
-}
-
-/**
- * What a failure says of the server: `server` rests it whole, `model` rests it for this model only, `none` says
- * nothing about its health (the request or the key is wrong).
- *
- * @since 0.1.0
- * @category accessors
- */
-export const blame = (failure: ServerFailure): "server" | "model" | "none" => {
-  switch (failure.reason) {
-    case "rate-limited":
-    case "busy":
-    case "model-not-found":
-      return "model"
-    case "unauthorized":
-    case "rejected":
-    case "invalid-request":
-    case "unsupported":
-    case "deadline":
-    case "diverged":
-    case "engine":
-      return "none"
-    default:
-      return "server"
-  }
-}
-
-/**
- * Whether the server, or what ran the model on it, may have been started anew: then nothing is in its memory.
- *
- * @since 0.1.0
- * @category accessors
- */
-export const forgets = (failure: ServerFailure): boolean => {
-  switch (failure.reason) {
-    case "refused":
-    case "reset":
-    case "network":
-    case "server-error":
-    case "cut":
-      return true
-    default:
-      return false
-  }
-}
-
-/**
- * Whether nothing was heard of the server at all.
- *
- * @since 0.1.0
- * @category accessors
- */
-export const isUnreachable = (failure: ServerFailure): boolean => {
-  switch (failure.reason) {
-    case "refused":
-    case "dns":
-    case "network":
-    case "connect-timeout":
-      return true
-    default:
-      return false
   }
 }

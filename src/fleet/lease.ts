@@ -5,7 +5,8 @@
  */
 import type { ServerFailure } from "../Backend.js"
 import { average, floor, peak, sharedAlpha } from "./average.js"
-import { blame, forgets, isUnreachable } from "./breaker.js"
+import { type Culprit, verdict } from "./blame.js"
+import type { Breaker } from "./breaker.js"
 import type { Pool } from "./pool.js"
 import { type ModelState, maxBelievableSpeed, type ServerState } from "./state.js"
 
@@ -28,6 +29,9 @@ const slotWait = 50
 
 /** Whatever took less, in milliseconds, was no load: the model was in memory, or in the system's cache of the disk. */
 const leastLoad = 1_000
+
+/** A server that refuses requests which another one then answers, so many times in a row, does not know what it says. */
+const mostRefusals = 2
 
 /**
  * Places are never believed to be more, per server and model.
@@ -74,6 +78,10 @@ export interface Lease {
   answered(): void
   succeed(observation: Observation): void
   fail(failure: ServerFailure): void
+  /** After `fail`: every server failed like that, so that it is the request; what was held against this one is taken back. */
+  pardon(): void
+  /** After `fail`: another server has answered, so that it was not the request. */
+  contradicted(): void
   /** Another server was sooner: what is learned is only that the first token took longer than this. */
   overtaken(): void
   /** The caller left: nothing is learned. */
@@ -110,6 +118,11 @@ export class Place implements Lease {
   private readonly busy: number
   private loaded = 0
   private open = true
+  /** How it failed, and what was held against whom for it, until it is known whether that was right. */
+  private failure: ServerFailure | undefined
+  private suspect: Breaker | undefined
+  private wasProven = false
+  private wasResident = 0
 
   constructor(
     private readonly around: Surroundings,
@@ -173,6 +186,7 @@ export class Place implements Lease {
     server.breaker.succeeded(this.began)
     state.breaker.succeeded(this.began)
     state.proven = true
+    state.refusals = 0
     state.usedAt = now
     if (state.residentUntil !== Number.POSITIVE_INFINITY) state.residentUntil = now + observation.keepAlive
     this.learn(observation, now)
@@ -183,14 +197,49 @@ export class Place implements Lease {
     if (!this.release()) return
     const { began, server, state } = this
     const now = this.around.now()
-    const whose = this.blamed(failure)
-    if (whose !== "none") {
+    const { forgets, provisional, unreachable } = verdict(failure)
+    const culprit = this.culprit(failure)
+    this.failure = failure
+    this.wasProven = state.proven
+    this.wasResident = state.residentUntil
+    if (culprit === "server" || culprit === "model") {
       state.proven = false
-      const breaker = whose === "server" ? server.breaker : state.breaker
+      const breaker = culprit === "server" ? server.breaker : state.breaker
+      if (provisional) {
+        this.suspect = breaker
+        breaker.suspect()
+      } else breaker.confirm()
       breaker.open(began, now, this.around.rest, failure.retryAfter)
-      breaker.unreachable = isUnreachable(failure)
+      breaker.unreachable = unreachable
     }
-    if (forgets(failure)) server.forgetResident(now)
+    if (forgets) server.forgetResident(now)
+    this.settled()
+  }
+
+  pardon(): void {
+    const { state, suspect } = this
+    this.failure = undefined
+    if (suspect === undefined) return
+    this.suspect = undefined
+    state.proven = this.wasProven
+    if (state.residentUntil === 0) state.setResident(this.wasResident, this.around.now())
+    suspect.pardon()
+    this.settled()
+  }
+
+  contradicted(): void {
+    const { began, failure, state, suspect } = this
+    this.failure = undefined
+    this.suspect = undefined
+    suspect?.confirm()
+    if (failure === undefined || verdict(failure).culprit !== "request") return
+    // What is refused without a word comes from something in between, such as a proxy.
+    state.refusals += /^HTTP \d+$/.test(failure.message) ? mostRefusals : 1
+    if (state.refusals < mostRefusals) return
+    const now = this.around.now()
+    state.proven = false
+    state.breaker.confirm()
+    state.breaker.open(began, now, this.around.rest, undefined)
     this.settled()
   }
 
@@ -210,9 +259,9 @@ export class Place implements Lease {
   }
 
   /** A server that gives others their first token is not hung, only busy. */
-  private blamed(failure: ServerFailure): "server" | "model" | "none" {
-    if (failure.reason !== "first-token-timeout") return blame(failure)
-    if (this.state.answeredAt > this.began) return "none"
+  private culprit(failure: ServerFailure): Culprit {
+    if (failure.reason !== "first-token-timeout") return verdict(failure).culprit
+    if (this.state.answeredAt > this.began) return "nobody"
     return this.server.answeredAt > this.began ? "model" : "server"
   }
 

@@ -130,12 +130,21 @@ export const save = (servers: Iterable<ServerState>, now: number): Saved => ({
   })
 })
 
-/** A clock that was set back must not have a server rest for years. */
-const resume = (breaker: Breaker, rest: SavedServer["rest"], now: number, longestRest: number): void => {
+/**
+ * No server rests for longer than it would have: what was left of its rest when that was kept is the most. Where the clock
+ * was set back since, nobody knows how long it has rested: one request may try it.
+ */
+const resume = (
+  breaker: Breaker,
+  rest: SavedServer["rest"],
+  now: number,
+  savedAt: number,
+  longestRest: number
+): void => {
   if (rest === undefined || breaker.restsUntil !== 0) return
   breaker.strikes = rest.strikes
   if (rest.until === 0) return
-  breaker.restsUntil = Math.min(rest.until, now + longestRest)
+  breaker.restsUntil = savedAt > now ? now : Math.min(rest.until, now + Math.min(longestRest, rest.until - savedAt))
 }
 
 /**
@@ -153,7 +162,7 @@ export const restore = (
   for (const { models, rest, roundTrip, url } of saved.servers) {
     const server = serverState(url)
     server.roundTrip ??= roundTrip
-    resume(server.breaker, rest, now, longestRest)
+    resume(server.breaker, rest, now, saved.savedAt, longestRest)
     for (const kept of models) {
       const state = server.model(kept.model)
       if (state.usedAt > kept.usedAt) continue
@@ -168,7 +177,7 @@ export const restore = (
       if (kept.residentUntil !== undefined && kept.residentUntil > state.residentUntil) {
         state.residentUntil = kept.residentUntil
       }
-      resume(state.breaker, kept.rest, now, longestRest)
+      resume(state.breaker, kept.rest, now, saved.savedAt, longestRest)
     }
     server.write(now)
   }

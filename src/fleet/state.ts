@@ -57,6 +57,8 @@ export class ModelState implements Neighbour {
   /** What it had learned before this process began. */
   keptPlaces: number | undefined
   proven = false
+  /** Requests in a row that it refused, and that another server answered. */
+  refusals = 0
   tokensPerSecond: number | undefined
   firstTokenTime: number | undefined
   /** Times to first token where nothing had to be loaded. */
@@ -159,6 +161,20 @@ export class ServerState {
     for (const state of this.models) {
       if (state.residentUntil !== Number.POSITIVE_INFINITY) state.setResident(0, now)
     }
+  }
+
+  /** The clock was set back: no moment lies in the future, and nothing rests for longer than it would have. */
+  clockWentBack(by: number, now: number): void {
+    this.breaker.clockWentBack(now)
+    this.answeredAt = Math.min(this.answeredAt, now)
+    for (const state of this.models) {
+      state.breaker.clockWentBack(now)
+      state.residentUntil = Math.max(0, state.residentUntil - by)
+      state.loadSince = Math.min(state.loadSince, now)
+      state.usedAt = Math.min(state.usedAt, now)
+      state.answeredAt = Math.min(state.answeredAt, now)
+    }
+    this.write(now)
   }
 
   /** A place may have become free: those who wait for a model that is here look, one model after the other. */

@@ -133,8 +133,13 @@ export const of = (error: unknown, labels: Labels): Problem => {
   const known = error as ChatError | SchemaMismatch | undefined
   switch (error instanceof Error ? known?._tag : undefined) {
     case "InvalidRequest": {
-      const { field, reason, server } = known as Extract<ChatError, { _tag: "InvalidRequest" }>
-      if (server !== undefined) return make(400, labels.redact(reason), null, null)
+      const { code, field, reason, server } = known as Extract<ChatError, { _tag: "InvalidRequest" }>
+      if (server !== undefined) {
+        // Programs that shorten a conversation and try again look for these words on the faces that have no code.
+        const words =
+          code === undefined || /prompt is too long/i.test(reason) ? reason : `prompt is too long: ${reason}`
+        return make(400, labels.redact(words), code ?? null, null)
+      }
       const param = params[field] ?? field
       return make(400, `'${param}': ${labels.redact(reason)}`, null, param)
     }

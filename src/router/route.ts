@@ -87,6 +87,12 @@ class Watched implements Lease {
   fail(...failure: Parameters<Lease["fail"]>): void {
     this.lease.fail(...failure)
   }
+  pardon(): void {
+    this.lease.pardon()
+  }
+  contradicted(): void {
+    this.lease.contradicted()
+  }
   cancel(): void {
     this.lease.cancel()
   }

@@ -1,0 +1,106 @@
+/**
+ * What the words of a server's error say, whatever status or stream they came in: every server tells the same few faults
+ * in its own way, and many tell a fault of the request as HTTP 500.
+ *
+ * @since 0.1.0
+ */
+import type { FailureReason } from "../Errors.js"
+
+/** The reasons that are known by words alone. */
+type Known = Extract<FailureReason, "context-length" | "invalid-request" | "model-failed" | "loading" | "bad-output">
+
+const any = (...patterns: ReadonlyArray<string>): RegExp => new RegExp(patterns.join("|"), "i")
+
+/** The prompt is longer than the model's context: Ollama, llama.cpp, vLLM, LM Studio, OpenAI, SGLang, TGI, Anthropic, … */
+const contextLength = any(
+  String.raw`context[_ ]length[_ ]exceeded`,
+  String.raw`exceed_context_size`,
+  String.raw`\bcontext (length|size|window|limit)\b.{0,60}\b(exceed|overflow|too (long|large))`,
+  String.raw`\b(exceed|overflow|longer than|larger than|greater than|more than|beyond|too (long|large) for|fit (in|within|into))\w*\b.{0,80}\bcontext\b`,
+  String.raw`maximum context length|max(imum)?[_ ]model[_ ](len|length)|maximum model length|max_total_tokens`,
+  String.raw`\bprompt (is )?too long\b|\bprompt contains .{0,40}tokens|\binput (is )?too long\b|\btoo many (input )?tokens\b`,
+  String.raw`\binput (length|tokens)\b.{0,60}\bexceed`,
+  String.raw`\binputs?\W{1,3}(must have less than|tokens \+ max_new_tokens must be)`,
+  String.raw`\binput is too large to process|\btrying to keep the first \d+ tokens when context overflows`
+)
+
+/** What ran the model broke while it worked. */
+const crashed = any(
+  String.raw`\brunner process (has terminated|no longer running)`,
+  String.raw`\bmodel runner has unexpectedly stopped`,
+  String.raw`\bmodel has crashed\b|\bmodel process (has )?(crashed|exited)`,
+  String.raw`\benginedeaderror\b|\benginecore encountered|\bbackground loop has errored`
+)
+
+/** The model cannot be run on that server: no memory, no such architecture, a broken file. */
+const cannotRun = any(
+  String.raw`\bout of memory\b|\boutofmemory|\bcudamalloc failed|\binsufficient (system )?(memory|vram|resources)`,
+  String.raw`\brequires more (system )?memory|\bnot enough (gpu |system |video )?memory|\bunable to allocate|\bfailed to allocate`,
+  String.raw`\b(failed|unable|could not|cannot|error) (to )?load(ing)? (the )?model`,
+  String.raw`\bmodel (could not|cannot|can't|failed to) (be )?load`,
+  String.raw`\bun(known|supported) (model )?architecture|\barchitecture .{0,60}not supported`,
+  String.raw`\btimed out waiting for (llama )?runner`,
+  String.raw`\binvalid (model )?file magic|\btensor .{0,80}not found`
+)
+
+/** The model is being loaded: llama-server and its like answer 503 meanwhile. */
+const loading = any(
+  String.raw`\bloading model\b|\bmodel (is )?(still )?(being )?load(ing|ed)\b|\bstill loading\b|\bmodel is not ready\b`,
+  String.raw`\bwarming up\b|\bserver is (still )?starting\b`
+)
+
+/** What the model wrote could not be read by its own server: another try may go well. */
+const badOutput = any(
+  String.raw`\berror parsing tool call\b|\bfailed to parse (the )?(tool call|model output|output)`,
+  String.raw`\bfailed to parse input at pos\b|\bunexpected tokens remaining in message`
+)
+
+/** The request itself: its template, its tools, its schema, its images, its options. */
+const request = any(
+  String.raw`^option "|^invalid format`,
+  String.raw`\bjinja\b|\bchat[_ ]template\b|\braise_exception\b|\btemplate: :\d+|\berror rendering (the )?(prompt|template)`,
+  String.raw`\broles? must alternate|\balternate user/assistant|\b(system )?roles? (is |are )?not supported|\bonly user.{0,40}roles (are|is) supported|\b(unknown|invalid|unexpected|unsupported) (message )?role\b`,
+  String.raw`\bvalue looks like (an )?object|\bvalue is not callable\b`,
+  String.raw`\bdoes not support (tools|tool|thinking|chat|generate|embeddings|images|vision|insert|completion)`,
+  String.raw`\b(failed|unable|error) (to )?pars(e|ing) (the )?(grammar|tools?\b|tool (arguments|definitions?|schema)|json schema|messages|arguments)`,
+  String.raw`\b(invalid|unsupported|unrecognized|malformed|bad) (json[_ ]?schema|schema|grammar|tool|tools|tool_call|function arguments|response_format|image|base64|message|messages|argument|arguments|parameter|option|regex|logit_bias)\b`,
+  String.raw`\bcannot unmarshal\b|\bjson: (invalid|unexpected)|\bjson\.exception\.|\bjsondecodeerror\b|\bexpecting (value|property name|',' delimiter)`,
+  String.raw`\bimage (input )?(is )?not supported|\bfailed to (process|decode|load) (the )?image|\bmultimodal .{0,30}not supported`
+)
+
+/**
+ * The reason that the words tell, or `undefined` where they are no known ones. `codes`: what stands beside the words
+ * (`code`, `type`), if anything. `status`: of the answer; `undefined` where the error came inside one.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const byWords = (text: string, codes: string, status: number | undefined): Known | undefined => {
+  if (contextLength.test(text) || contextLength.test(codes)) return "context-length"
+  if (status === 503 && loading.test(text)) return "loading"
+  if (badOutput.test(text)) return "bad-output"
+  if (crashed.test(text) || cannotRun.test(text)) return "model-failed"
+  if (/\binvalid_request_error\b/.test(codes) || request.test(text)) return "invalid-request"
+  return undefined
+}
+
+/**
+ * Whether a model failed at work, and not while it was loaded: then it may be the request that broke it.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const brokeAtWork = (text: string): boolean => crashed.test(text) && !cannotRun.test(text)
+
+/**
+ * The codes that stand beside the words of an error: `{"error": {"code": …, "type": …}}`, or the same one level up.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const codesOf = (body: unknown): string => {
+  if (typeof body !== "object" || body === null) return ""
+  const { code, error, type } = body as { readonly [key: string]: unknown }
+  const own = [code, type].filter((value) => typeof value === "string").join(" ")
+  return typeof error === "object" && error !== null ? `${own} ${codesOf(error)}` : own
+}
