@@ -533,7 +533,7 @@ describe("equal calls at the same time", () => {
 
   it("fail together, and none of it is kept", async () => {
     const { cortex, server } = await alone({ reply: words, faults: { kind: "hang" } })
-    const patient = { ...cached, firstTokenTimeout: 500 }
+    const patient = { ...cached, firstTokenTimeout: 500, maxRetries: 1 }
     const errors = await Promise.all(Array.from({ length: 10 }, () => failure(cortex.chat("Hi", patient))))
     const attempts = [{ reason: "first-token-timeout" }]
     for (const error of errors) expect(error).toMatchObject({ _tag: "AllServersFailed", attempts })

@@ -508,7 +508,7 @@ describe("a stream", () => {
   it("every reader meets the same failure", async () => {
     const { cortex, server } = await alone("ollama")
     await server.setBehaviour({ faults: { kind: "status", code: 500 } })
-    const stream = await cortex.chat("Hi", { stream: true })
+    const stream = await cortex.chat("Hi", { stream: true, maxRetries: 1 })
     const errors = await Promise.all([failure(eventsOf(stream)), failure(stream.text()), failure(eventsOf(stream))])
     errors.push(await failure(stream.text()), await failure(eventsOf(stream)))
     for (const error of errors) expect(error).toBe(errors[0])

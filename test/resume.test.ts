@@ -105,7 +105,7 @@ describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
   it("whatever the temperature, where it knows the exact place; else only with the same text", async () => {
     const other = ["Well", ", laughter", " is loud."]
     const [first, second] = await Promise.all([fleet.ollama({ reply: words }), begin({ reply: other })])
-    const { error, events } = await run([first, second], { kind: "cut", after: 3 })
+    const { error, events } = await run([first, second], { kind: "cut", after: 3 }, { maxRetries: 2 })
     if (exact) {
       expect(error).toBeUndefined()
       expect(textOf(events)).toBe("ha ha haWell, laughter is loud.")
@@ -491,7 +491,7 @@ describe("onInterrupt", () => {
   it("restart, with nobody left: the text so far still stands", async () => {
     const servers = await pair()
     await servers[1].setBehaviour({ faults: { kind: "refuse" } })
-    const { error, events } = await run(servers, { kind: "cut", after: 3 }, { onInterrupt: "restart" })
+    const { error, events } = await run(servers, { kind: "cut", after: 3 }, { onInterrupt: "restart", maxRetries: 1 })
     expect(error).toMatchObject({ _tag: "StreamInterrupted", partial: "ha ha ha" })
     expect(ofType(events, "restart")).toEqual([])
   })

@@ -363,7 +363,7 @@ describe("failover", () => {
     const cortex = fleet.cortex([server], { model, cacheTtl: 1 })
     await cortex.listServers()
     await server.setBehaviour({ faults: { kind: "status", code: 500 } })
-    await failure(cortex.chat(question))
+    await failure(cortex.chat(question, { maxRetries: 1 }))
     await server.setBehaviour({ faults: undefined })
     await new Promise((resolve) => setTimeout(resolve, 20))
     expect(await cortex.chat(question)).toBe(whole)

@@ -69,6 +69,8 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   readonly attempts: Array<Attempt> = []
   private usage: Usage = noUsage
   private index = 0
+  /** How many characters of the answer the caller has had at most. */
+  private longest = 0
   private current: LiveAttempt | undefined
   /** Another server that was asked because the current one is late. */
   private rival: LiveAttempt | undefined
@@ -188,8 +190,10 @@ export class Answer extends Outbox implements Course, Member, Seeker {
       return
     }
     if (this.call.events) {
-      if (attempt.said !== "") this.search.progressed()
       this.given.add(attempt)
+      const { length } = this.given.text
+      if (length > this.longest) this.search.progressed()
+      this.longest = Math.max(this.longest, length)
     } else this.firstPiece = undefined
     this.afterFailure(attempt, failure)
   }
@@ -443,6 +447,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
     if (this.call.events) for (const event of continuation.events) this.push(event)
     this.request = continuation.request
     this.given.clear(this.index)
+    this.longest = 0
     this.search.restart()
     this.wake()
     this.search.next()
