@@ -239,7 +239,11 @@ export const Options = Schema.Struct({
   idleTimeout: optional(milliseconds),
   /** For the whole call with all its attempts, in milliseconds; default none. */
   deadline: optional(milliseconds),
-  /** Attempts in all, the first included; default: every server once. More than there are servers goes round again. */
+  /**
+   * Attempts in all, the first included; more than there are servers goes round again. Default: two rounds over the servers,
+   * and at least six attempts, as long as at most ten seconds have passed since each of them has failed; an answer that has
+   * become longer begins the count anew. Servers that refuse the caller or lack the model are asked once.
+   */
   maxRetries: optional(wholeFrom(1)),
   /** Pause before the same server is tried again, in milliseconds, doubled each time, with jitter; default 500. */
   retryBackoff: optional(pause),

@@ -14,7 +14,7 @@ export interface Options {
   readonly calls: number
   /** So many requests at a time. */
   readonly concurrency: number
-  /** Attempts that a request may make in all; every server once, and more only where one is found to be back, if 0. */
+  /** Attempts that a request may make in all; as the library has it by default, if 0 or left out. */
   readonly attempts?: number
   /** Told what befalls the servers. */
   readonly onStep?: (step: string) => void
@@ -202,7 +202,7 @@ export const chaos = async (options: Options): Promise<Report> => {
           tokens === undefined || stop !== undefined
             ? undefined
             : Math.min(tokens.length, question.maxTokens ?? tokens.length)
-        outcomes.push(await ask(cortex, options.attempts ?? 60, question, expected, counted))
+        outcomes.push(await ask(cortex, options.attempts ?? 0, question, expected, counted))
       }
     }
     await Promise.race([broken, Promise.all(Array.from({ length: options.concurrency }, worker))])

@@ -6,7 +6,7 @@ import { show } from "./matrix.js"
 const usage = (message: string): never => {
   console.error(`${message}
 Usage: node bench/chaos.mjs [--seed 1] [--runs 1] [--streams 500] [--calls 500] [--concurrency 16]
-         [--attempts 60] [--plan]`)
+         [--attempts 0] [--plan]`)
   process.exit(2)
 }
 
@@ -19,7 +19,7 @@ const readOptions = () => {
         streams: { type: "string", default: "500" },
         calls: { type: "string", default: "500" },
         concurrency: { type: "string", default: "16" },
-        attempts: { type: "string", default: "60" },
+        attempts: { type: "string", default: "0" },
         plan: { type: "boolean", default: false }
       }
     }).values

@@ -34,7 +34,9 @@ export const callFlags = {
     about: "How long a server may be silent before the next one is tried. Default: 30."
   }),
   deadline: Flags.seconds("deadline", { about: "For the whole call, with every server tried. Default: none." }),
-  maxRetries: Flags.whole("max-retries", { about: "How many attempts in all. Default: every server once." }),
+  maxRetries: Flags.whole("max-retries", {
+    about: "How many attempts in all. Default: two rounds over the servers, and at least six."
+  }),
   keepAlive: Flags.duration("keep-alive", {
     about: "How long Ollama keeps the model loaded: seconds, or such as 10m; -1 for ever."
   })

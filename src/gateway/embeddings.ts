@@ -10,6 +10,7 @@ import * as Fields from "./fields.js"
 import type { House } from "./house.js"
 import * as Wire from "./ollama/wire.js"
 import { isServers, make, Refusal, refuse } from "./problem.js"
+import { limitsFor } from "./retries.js"
 import * as Rights from "./rights.js"
 import { type Candidate, named } from "./selection.js"
 import { chainOf } from "./settings.js"
@@ -122,7 +123,13 @@ const answer = async (
   exchange.onLeave(() => stop())
   for (const [i, { model, only, shown }] of all.entries()) {
     try {
-      const call = { request: { ...wanted, model }, limits, began: Date.now(), trace, context }
+      const call = {
+        request: { ...wanted, model },
+        limits: limitsFor(exchange, limits),
+        began: Date.now(),
+        trace,
+        context
+      }
       const running = library.run(
         library.failover.embed(call, settings.routing, { only, owner: exchange.owner, priority: exchange.priority })
       )

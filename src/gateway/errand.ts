@@ -18,6 +18,7 @@ import { type Ask, needs, onlyOllamas, promptOf, requestOf } from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
 import * as Problem from "./problem.js"
+import { limitsFor, maxRetries } from "./retries.js"
 import type { Candidate } from "./selection.js"
 import * as Tracing from "./tracing.js"
 
@@ -149,7 +150,7 @@ export class Errand {
     const traveller = only === undefined ? this.traveller : { ...this.traveller, only }
     const call = {
       request,
-      limits: house.limits,
+      limits: limitsFor(exchange, house.limits),
       began,
       events,
       preface: [],
@@ -196,7 +197,8 @@ export class Errand {
       timeout,
       firstTokenTimeout,
       loadTimeout,
-      deadline
+      deadline,
+      maxRetries: maxRetries(this.exchange, this.house.settings.maxRetries)
     }
   }
 

@@ -101,7 +101,7 @@ export const make = (settings: Settings, memory: Memory): Effect.Effect<House, n
   Effect.map(Effect.zip(Effect.runtime<Services>(), ownTrace), ([runtime, trace]) => {
     const library = new Library(runtime)
     memory.responses.bound(settings.responses ?? none)
-    const { deadline, firstTokenTimeout, loadTimeout, timeout } = settings
-    const ofCalls = limits({ timeout, firstTokenTimeout, loadTimeout, deadline }, library.settings.hedge)
+    const { deadline, firstTokenTimeout, loadTimeout, maxRetries, timeout } = settings
+    const ofCalls = limits({ timeout, firstTokenTimeout, loadTimeout, deadline, maxRetries }, library.settings.hedge)
     return { ...memory, library, settings, limits: ofCalls, labels: library.labels(settings.exposeServers), trace }
   })

@@ -168,6 +168,9 @@ const queries: { readonly [path: string]: ReadonlyArray<object> } = {
 const parametersOf = (path: string): ReadonlyArray<object> => [
   ...(path.includes("{id}") ? [parameter("id", "path", "The name of a model, a response or a conversation.")] : []),
   ...(queries[path] ?? []),
+  ...(answers.has(path)
+    ? [parameter("X-Aicortex-Max-Retries", "header", "How many attempts in all, from 1 to 16.")]
+    : []),
   ...(answers.has(path) ? [parameter("X-Aicortex-Session", "header", "The same as session in the body.")] : []),
   ...(answers.has(path)
     ? [parameter("X-Aicortex-Priority", "header", "batch lets interactive requests go first.")]

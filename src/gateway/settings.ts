@@ -88,7 +88,8 @@ export const File = Schema.Struct({
   timeout: Schema.optional(seconds),
   firstTokenTimeout: Schema.optional(seconds),
   loadTimeout: Schema.optional(seconds),
-  deadline: Schema.optional(seconds)
+  deadline: Schema.optional(seconds),
+  maxRetries: Schema.optional(whole(1))
 })
 /**
  * @since 0.1.0
@@ -174,6 +175,8 @@ export interface Options {
   readonly firstTokenTimeout?: number | undefined
   readonly loadTimeout?: number | undefined
   readonly deadline?: number | undefined
+  /** Attempts of each request in all, as in `ChatRequest.Options`. A client sets it with the header `X-Aicortex-Max-Retries`. */
+  readonly maxRetries?: number | undefined
   readonly insecure?: boolean | undefined
 }
 
@@ -223,6 +226,7 @@ export interface Settings {
   readonly firstTokenTimeout: number | undefined
   readonly loadTimeout: number | undefined
   readonly deadline: number | undefined
+  readonly maxRetries: number | undefined
   readonly insecure: boolean
 }
 
@@ -351,6 +355,10 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
       return bad(name, "must be a number of milliseconds from 0")
     }
   }
+  const maxRetries = pick("maxRetries")
+  if (maxRetries !== undefined && (!Number.isSafeInteger(maxRetries) || maxRetries < 1)) {
+    return bad("maxRetries", "must be a whole number from 1")
+  }
   for (const name of ["timeout", "firstTokenTimeout", "loadTimeout", "deadline", "maxKeepAlive"] as const) {
     const value = pick(name)
     if (value !== undefined && !(Number.isFinite(value) && value > 0)) {
@@ -443,6 +451,7 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
     firstTokenTimeout: pick("firstTokenTimeout"),
     loadTimeout: pick("loadTimeout"),
     deadline: pick("deadline"),
+    maxRetries,
     insecure
   })
 }

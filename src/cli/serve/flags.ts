@@ -41,6 +41,9 @@ export const options = {
     { value: "BYTES", about: "The longest request. Default: 33554432." },
     { must: "a whole number from 1", test: (n) => Number.isSafeInteger(n) && n > 0 }
   ),
+  maxRetries: Flags.whole("max-retries", {
+    about: "Attempts of each request in all. Default: two rounds over the servers, and at least six."
+  }),
   config: Flags.text("config", { value: "FILE", about: "The configuration file, instead of the usual one." }),
   exposeServers: Flags.flag("expose-servers", { about: "Tell clients the addresses of servers." }),
   strict: Flags.flag("strict", { about: "Refuse requests with parameters that are not known." }),

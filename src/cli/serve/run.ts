@@ -35,6 +35,7 @@ export interface Flags {
   readonly cors: ReadonlyArray<string>
   readonly hosts: ReadonlyArray<string>
   readonly maxBody: number | undefined
+  readonly maxRetries: number | undefined
   readonly config: string | undefined
   readonly exposeServers: boolean
   readonly strict: boolean
@@ -68,6 +69,7 @@ const gatewayOptions = (flags: Flags): Gateway.Options => ({
   ...(flags.cors.length === 0 ? {} : { cors: flags.cors }),
   ...(flags.hosts.length === 0 ? {} : { hosts: flags.hosts }),
   maxBody: flags.maxBody,
+  maxRetries: flags.maxRetries,
   ...(flags.exposeServers ? { exposeServers: true } : {}),
   ...(flags.strict ? { strict: true } : {}),
   log: flags.log,
