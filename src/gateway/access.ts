@@ -8,6 +8,7 @@ import type { IncomingMessage } from "node:http"
 import { isIP } from "node:net"
 import { hostname } from "node:os"
 import * as Redacted from "effect/Redacted"
+import * as Origins from "./origins.js"
 import { make, type Problem } from "./problem.js"
 import { type Access, isLoopback, type Settings } from "./settings.js"
 
@@ -66,14 +67,10 @@ const hostOf = (text: string): string => text.toLowerCase().replace(/:\d+$/, "")
  * @category guards
  */
 export const allowsOrigin = (settings: Settings, origin: string, host: string | undefined): boolean => {
-  if (settings.cors.includes("*") || settings.cors.includes(origin)) return true
-  let url: URL
-  try {
-    url = new URL(origin)
-  } catch {
-    return false
-  }
-  return isLoopback(url.hostname) || (host !== undefined && url.host === host && settings.keys.length > 0)
+  if (Origins.allows(settings.cors, origin)) return true
+  const place = Origins.placeOf(origin)
+  if (place === undefined) return false
+  return isLoopback(place.name) || (place.host === host && settings.keys.length > 0)
 }
 
 const ownNames = (): ReadonlyArray<string> => {

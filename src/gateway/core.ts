@@ -73,6 +73,13 @@ const cors = (house: House, exchange: Exchange, origin: string | undefined): voi
   headers["vary"] = "origin"
 }
 
+/** Browsers ask whether a page of a wider network may reach this one, under one of these names. */
+const network = ({ headers, request }: Exchange): void => {
+  for (const name of ["private-network", "local-network", "local-network-access"]) {
+    if (request.headers[`access-control-request-${name}`] === "true") headers[`access-control-allow-${name}`] = "true"
+  }
+}
+
 /** Only the owner can tell the figures of all processes. */
 const metricsEndpoint: Endpoint = {
   handler: () => {},
@@ -157,6 +164,7 @@ export const make = (owner: Owner) => {
     if (request.method !== "OPTIONS") return true
     exchange.route = "OPTIONS"
     const asked = request.headers["access-control-request-headers"]
+    if (origin !== undefined) network(exchange)
     exchange.send(204, "text/plain", "", {
       "access-control-allow-methods": "GET, HEAD, POST, DELETE, OPTIONS",
       "access-control-allow-headers":

@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 import { Routing } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
 import type { Bounds } from "./openai/responses/store.js"
+import { isPattern } from "./origins.js"
 
 // =============================================================================
 // the file
@@ -126,7 +127,9 @@ export interface Key {
  * - `host`, `port`: where to listen; defaults `127.0.0.1` and `8000`; port 0 takes a free one
  * - `defaultModel`: for requests that name none; default: the library's (`AICORTEX_MODEL`, else `gpt-oss:20b`)
  * - `keys`: who may use it; default: everybody
- * - `cors`: origins of web pages that may, `*` for all; default: none but this machine's
+ * - `cors`: origins of web pages that may, of any scheme (`app://obsidian.md`), `*` for all, or with `*` for a part:
+ *   `chrome-extension://*`, `https://*.example.com`, `http://localhost:*`. `null` stands for pages without an origin;
+ *   default: none but this machine's
  * - `hosts`: names by which the gateway may be called where there is no key, besides addresses, names without a dot and
  *   this machine's own; default: none
  * - `maxBody`: the longest request body, in bytes; default 32 MiB
@@ -407,14 +410,7 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
   if (!LogForm.literals.includes(log)) return bad("log", `must be one of ${LogForm.literals.join(", ")}`)
   const cors = pick("cors") ?? []
   for (const origin of cors) {
-    if (origin === "*") continue
-    let plain: string | undefined
-    try {
-      plain = new URL(origin).origin
-    } catch {
-      plain = undefined
-    }
-    if (plain !== origin) return bad("cors", `'${origin}' must be * or an origin such as https://example.com`)
+    if (!isPattern(origin)) return bad("cors", `'${origin}' must be * or an origin such as https://example.com`)
   }
   const named = new Map<string, ReadonlyArray<string>>()
   for (const [name, models] of Object.entries(pick("aliases") ?? {})) {

@@ -30,7 +30,8 @@ export const options = {
   }),
   cors: Flags.texts("cors", {
     value: "ORIGIN",
-    about: "A web page's origin that may use the gateway, or *. Repeatable. Default: those of this machine."
+    about:
+      "A web page's origin that may use the gateway, such as app://obsidian.md, https://*.example.com, http://localhost:*, or *. Repeatable. Default: those of this machine."
   }),
   hosts: Flags.texts("allow-host", {
     value: "NAME",

@@ -1,0 +1,66 @@
+/**
+ * Origins of web pages, and patterns for them as users write them.
+ *
+ * @since 0.2.0
+ */
+
+/** An origin as browsers send it: scheme, host and port, and nothing besides. Never a user, a path or a query. */
+const form = /^([a-z][a-z0-9+.-]*):\/\/(\[[0-9a-f:.]+\]|[^\s/?#@:\\[\]*]+)(?::(\d{1,5}))?$/i
+
+/** The same with `*` for the host or its first labels, and for the port. */
+const patternForm =
+  /^([a-z][a-z0-9+.-]*):\/\/(\*|\*\.[^\s/?#@:\\[\]*.][^\s/?#@:\\[\]*]*|\[[0-9a-f:.]+\]|[^\s/?#@:\\[\]*]+)(?::(\d{1,5}|\*))?$/i
+
+/**
+ * Whether a text can stand for origins: `*` for all, `null` for pages without one (files, sandboxes), an origin of any
+ * scheme, or one with `*` for the host (`chrome-extension://*`), its first labels (`https://*.example.com`) or its port
+ * (`http://localhost:*`).
+ *
+ * @since 0.2.0
+ * @category guards
+ */
+export const isPattern = (text: string): boolean => {
+  if (text === "*" || text === "null") return true
+  const [, scheme = "", host = "", port] = patternForm.exec(text) ?? []
+  if (scheme === "" || (port !== undefined && port !== "*" && Number(port) > 65_535)) return false
+  if (!/^https?$/i.test(scheme) || host === "*") return true
+  // As browsers write it: without the port that the scheme has anyway.
+  const plain = `${scheme}://${host.replace(/^\*\./, "any.")}${port === undefined || port === "*" ? "" : `:${port}`}`
+  try {
+    return new URL(plain).origin === plain
+  } catch {
+    return false
+  }
+}
+
+const matches = (pattern: string, scheme: string, host: string, port: string | undefined): boolean => {
+  const [, wantedScheme = "", wantedHost = "", wantedPort] = patternForm.exec(pattern.toLowerCase()) ?? []
+  if (wantedScheme !== scheme) return false
+  if (wantedPort !== "*" && wantedPort !== port) return false
+  if (wantedHost === "*") return true
+  return wantedHost.startsWith("*.") ? host.endsWith(wantedHost.slice(1)) : host === wantedHost
+}
+
+/**
+ * Whether one of the patterns stands for an origin. `null` is only meant by `null` and by `*`.
+ *
+ * @since 0.2.0
+ * @category guards
+ */
+export const allows = (patterns: ReadonlyArray<string>, origin: string): boolean => {
+  if (patterns.includes("*") || patterns.includes(origin)) return true
+  const [, scheme, host, port] = form.exec(origin.toLowerCase()) ?? []
+  if (scheme === undefined || host === undefined) return false
+  return patterns.some((pattern) => matches(pattern, scheme, host, port))
+}
+
+/**
+ * Host and port of an origin; `undefined` where it has none, or is none.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const placeOf = (origin: string): { readonly host: string; readonly name: string } | undefined => {
+  const [, , name, port] = form.exec(origin) ?? []
+  return name === undefined ? undefined : { name, host: port === undefined ? name : `${name}:${port}` }
+}
