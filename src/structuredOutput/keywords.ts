@@ -21,11 +21,22 @@ const types: { readonly [name: string]: (value: unknown) => boolean } = {
   object: isObject
 }
 
+/** A number as it is written: digits, and how far they are shifted. */
+const digitsOf = (value: number): readonly [digits: bigint, exponent: number] => {
+  const [mantissa = "", exponent = "0"] = String(value).split("e")
+  const [whole = "", fraction = ""] = mantissa.split(".")
+  return [BigInt(whole + fraction), Number(exponent) - fraction.length]
+}
+
+/** In decimals, because 0.07 is 7.000000000000001 times 0.01 in binary. */
 const isMultiple = (value: number, of: number): boolean => {
-  const times = value / of
-  if (!Number.isFinite(times)) return value % of === 0
-  // 0.07 is 7.000000000000001 times 0.01.
-  return Math.abs(times - Math.round(times)) <= Math.abs(times) * Number.EPSILON
+  if (Number.isSafeInteger(value) && Number.isSafeInteger(of)) return value % of === 0
+  if (!Number.isFinite(value)) return false
+  const [left, leftExponent] = digitsOf(value)
+  const [right, rightExponent] = digitsOf(of)
+  const exponent = Math.min(leftExponent, rightExponent)
+  const scaled = (digits: bigint, own: number) => digits * 10n ** BigInt(own - exponent)
+  return scaled(left, leftExponent) % scaled(right, rightExponent) === 0n
 }
 
 /** How many characters, where a pair of surrogates is one. */
