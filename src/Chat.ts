@@ -404,7 +404,7 @@ export const make = Effect.gen(function* () {
       Effect.fnUntraced(function* (prepared) {
         const first = yield* ask(prepared, decoder)
         let { decoded, result } = first
-        if (Either.isLeft(decoded)) {
+        if (Either.isLeft(decoded) && StructuredOutput.canRepair(decoded.left)) {
           const second = yield* ask(repairing(prepared, result.text, decoded.left), decoder)
           decoded = second.decoded
           result = second.result

@@ -274,11 +274,16 @@ export class Overloaded extends Schema.TaggedError<Overloaded>("aicortex/Overloa
 
 /**
  * One way in which a reply differs from its schema. `path` is a dotted path into the value, empty for the whole.
+ * `unchecked`: the reply was too costly to check, so nobody knows whether it fits.
  *
  * @since 0.1.0
  * @category models
  */
-export const SchemaIssue = Schema.Struct({ path: Schema.String, message: Schema.String })
+export const SchemaIssue = Schema.Struct({
+  path: Schema.String,
+  message: Schema.String,
+  unchecked: Schema.optional(Schema.Literal(true))
+})
 /**
  * @since 0.1.0
  * @category models

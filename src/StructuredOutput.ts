@@ -37,6 +37,14 @@ export const instruction = "Respond only with valid JSON. No prose, no markdown.
 export const withInstruction = (system?: string | undefined): string =>
   system === undefined || system === "" ? instruction : `${system}\n${instruction}`
 
+/**
+ * Whether it helps to ask for a reply again: not where it was too costly to check, as the next one would be.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const canRepair = (issues: ReadonlyArray<SchemaIssue>): boolean => !issues.some(({ unchecked }) => unchecked)
+
 const maxIssues = 20
 
 /**
@@ -196,7 +204,8 @@ const check = ({ root, tracks }: Compile.Compiled, value: unknown): ReadonlyArra
     return run.part(root, value, undefined) ? [] : run.issues
   } catch (cause) {
     if (!(cause instanceof Bounds.TooCostly)) throw cause
-    return issue(`the reply cannot be checked against the schema, because ${cause.message}`)
+    const message = `the reply cannot be checked against the schema, because ${cause.message}`
+    return [{ path: "", message, unchecked: true }]
   }
 }
 
@@ -234,8 +243,8 @@ export const checkSize = (schema: unknown, field: string, options?: SchemaOption
  *
  * Neither the schema nor the reply need be trusted: both are worked on within bounds. Patterns are matched in linear
  * time; one that cannot be (a backreference, a lookahead that is not at its beginning) is `InvalidRequest`, as is a schema
- * that is invalid, longer than `maxBytes`, nested deeper than 100 levels, or too large in its patterns or combinations.
- * A reply that takes more than a million steps to be checked does not fit, and the issue says so. `format` is not
+ * that is invalid, longer than `maxBytes`, nested deeper than 100 levels, or too large in its patterns, subschemas or combinations.
+ * A reply that takes more than 300,000 steps to be checked does not fit, and the issue says so. `format` is not
  * checked, and other documents are never fetched.
  *
  * @since 0.1.0

@@ -56,12 +56,22 @@ const fitting = async (
   candidate: Candidate,
   request: ChatRequest
 ): Promise<Chosen> => {
-  const accepts = (result: Result) => Either.isRight(decoder.decode(result.text))
+  // Each reply is asked about twice.
+  let last: readonly [text: string, ReturnType<typeof decoder.decode>] | undefined
+  const decode = (text: string) => {
+    if (last?.[0] !== text) last = [text, decoder.decode(text)]
+    return last[1]
+  }
+  const accepts = (result: Result) => Either.isRight(decode(result.text))
   const first = await once(errand, candidate, request, accepts)
   const { result } = first
   if (!mustFit(result)) return first
-  const decoded = decoder.decode(result.text)
+  const decoded = decode(result.text)
   if (Either.isRight(decoded)) return { candidate, result: { ...result, text: only(result.text) } }
+  if (!StructuredOutput.canRepair(decoded.left)) {
+    errand.counted(choice, errand.usage(choice, result.usage, written(result)))
+    throw new SchemaMismatch({ model: candidate.model, issues: decoded.left, text: result.text })
+  }
   const repair = {
     ...request,
     messages: [
@@ -74,7 +84,7 @@ const fitting = async (
   // Both were written for this request.
   const used = (result: Result) => errand.usage(choice, result.usage, written(result))
   const usage = addUsage(used(result), used(second))
-  const again = decoder.decode(second.text)
+  const again = decode(second.text)
   if (Either.isRight(again) || !mustFit(second)) {
     return { candidate, result: { ...second, text: only(second.text), usage } }
   }

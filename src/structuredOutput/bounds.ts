@@ -38,6 +38,14 @@ export const maxPatterns = 10_000
 export const maxCombinations = 20_000
 
 /**
+ * How many subschemas a schema may have.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxSubschemas = 20_000
+
+/**
  * How many references and combinations may lie within each other before a value is looked into.
  *
  * @since 0.1.0
@@ -51,7 +59,7 @@ export const maxIndirections = 200
  * @since 0.1.0
  * @category constants
  */
-export const maxSteps = 1_000_000
+export const maxSteps = 300_000
 
 /**
  * How deep an answer is checked. Deeper ones would exhaust the stack.
@@ -146,10 +154,17 @@ export const canonical = (value: unknown, spend: (steps: number) => void, depth 
     return JSON.stringify(value) ?? "null"
   }
   if (depth === maxAnswerDepth) throw new TooCostly(`it is nested deeper than ${maxAnswerDepth} levels`)
-  spend(1)
-  if (Array.isArray(value)) return `[${value.map((item) => canonical(item, spend, depth + 1)).join(",")}]`
-  const entries = Object.keys(value).sort()
-  return `{${entries
-    .map((key) => `${JSON.stringify(key)}:${canonical((value as { [key: string]: unknown })[key], spend, depth + 1)}`)
-    .join(",")}}`
+  spend(3)
+  const keys = Array.isArray(value) ? [] : Object.keys(value)
+  spend(2 * keys.length)
+  const parts = Array.isArray(value)
+    ? value.map((item) => canonical(item, spend, depth + 1))
+    : keys.sort().map((key) => {
+        spend(key.length >> 4)
+        return `${JSON.stringify(key)}:${canonical((value as { [key: string]: unknown })[key], spend, depth + 1)}`
+      })
+  const joined = parts.join(",")
+  // Every level copies what is within it.
+  spend(joined.length >> 10)
+  return Array.isArray(value) ? `[${joined}]` : `{${joined}}`
 }

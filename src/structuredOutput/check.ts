@@ -119,7 +119,7 @@ export class Run {
 
   /** Whether `node` holds for the value itself, which it then has looked at, too. */
   apply(node: Node, value: unknown, path: Path | undefined, seen: Seen | undefined): boolean {
-    this.spend(1)
+    this.spend(1 + node.checks.length / 4)
     if (++this.depth > maxAnswerDepth) throw new TooCostly(`it is nested deeper than ${maxAnswerDepth} levels`)
     const enters = this.scope.at(-1) !== node.resource
     if (enters) this.scope.push(node.resource)

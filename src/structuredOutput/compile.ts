@@ -9,7 +9,7 @@
  * @since 0.1.0
  */
 import { Addresses, type Resource, type SchemaObject, type Target } from "./addresses.js"
-import { BadSchema, isObject, maxCombinations, maxIndirections, maxPatterns } from "./bounds.js"
+import { BadSchema, isObject, maxCombinations, maxIndirections, maxPatterns, maxSubschemas } from "./bounds.js"
 import { type Check, Node, show } from "./check.js"
 import * as Keywords from "./keywords.js"
 import type * as Pattern from "./pattern.js"
@@ -22,7 +22,9 @@ class Compiler {
   private readonly nodes = new Map<SchemaObject, Node>()
   private readonly open: Array<readonly [SchemaObject, Node]> = []
   private readonly addresses: Addresses
+  private readonly dynamics = new Map<string, ReadonlyMap<Resource, Node>>()
   private patterns = 0
+  private subschemas = 0
   tracks = false
 
   constructor(
@@ -43,13 +45,16 @@ class Compiler {
   }
 
   private node({ resource, schema }: Target): Node {
+    const known = typeof schema === "boolean" ? undefined : this.nodes.get(schema)
+    if (known !== undefined) return known
+    if (++this.subschemas > maxSubschemas) {
+      throw new BadSchema(`has more than ${maxSubschemas} subschemas, the limit of a schema`)
+    }
     if (typeof schema === "boolean") {
       const node = new Node(resource)
       if (!schema) node.checks.push((_, run, path) => run.fail(path, "boolean schema is false"))
       return node
     }
-    const known = this.nodes.get(schema)
-    if (known !== undefined) return known
     const node = new Node(resource)
     this.nodes.set(schema, node)
     this.open.push([schema, node])
@@ -116,6 +121,15 @@ class Compiler {
     }
   }
 
+  /** What dynamic references of one name may end in, which is the same for all of them. */
+  private among(name: string, targets: () => Iterable<Target>): ReadonlyMap<Resource, Node> {
+    const known = this.dynamics.get(name)
+    if (known !== undefined) return known
+    const nodes = new Map(Array.from(targets(), (target) => [target.resource, this.node(target)]))
+    this.dynamics.set(name, nodes)
+    return nodes
+  }
+
   private reference(schema: SchemaObject, resource: Resource, refer: (target: Target) => Node): Check | undefined {
     const checks: Array<Check> = []
     const { $recursiveRef } = schema
@@ -126,8 +140,8 @@ class Compiler {
       return (value, run, path, seen) => run.apply(node, value, path, seen)
     }
     /** The outermost of `targets` that the check is within. */
-    const dynamic = (targets: Iterable<Target>): Check => {
-      const nodes = new Map(Array.from(targets, (target) => [target.resource, this.node(target)]))
+    const dynamic = (name: string, targets: () => Iterable<Target>): Check => {
+      const nodes = this.among(name, targets)
       return (value, run, path, seen) => {
         run.spend(run.scope.length / Keywords.stepOf)
         const outermost = run.scope.find((one) => nodes.has(one))
@@ -140,7 +154,7 @@ class Compiler {
       const target = this.addresses.resolve($dynamicRef, resource)
       const name = isObject(target.schema) ? target.schema["$dynamicAnchor"] : undefined
       const isDynamic = typeof name === "string" && $dynamicRef.endsWith(`#${name}`)
-      const check = isDynamic ? dynamic(this.addresses.dynamic(name)) : fixed(target)
+      const check = isDynamic ? dynamic(`#${name}`, () => this.addresses.dynamic(name)) : fixed(target)
       const entered = this.node(target)
       // The schema that it names stands first, where the check is within none of the others.
       checks.push(
@@ -156,7 +170,7 @@ class Compiler {
       if ($recursiveRef !== "#") return Keywords.wrong("$recursiveRef", `must be "#"`)
       checks.push(
         resource.root["$recursiveAnchor"] === true
-          ? dynamic(this.addresses.recursive())
+          ? dynamic("", () => this.addresses.recursive())
           : fixed({ schema: resource.root, resource })
       )
     }

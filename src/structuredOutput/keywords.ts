@@ -29,12 +29,13 @@ const digitsOf = (value: number): readonly [digits: bigint, exponent: number] =>
 }
 
 /** In decimals, because 0.07 is 7.000000000000001 times 0.01 in binary. */
-const isMultiple = (value: number, of: number): boolean => {
+const isMultiple = (value: number, of: number, run: Run): boolean => {
   if (Number.isSafeInteger(value) && Number.isSafeInteger(of)) return value % of === 0
   if (!Number.isFinite(value)) return false
   const [left, leftExponent] = digitsOf(value)
   const [right, rightExponent] = digitsOf(of)
   const exponent = Math.min(leftExponent, rightExponent)
+  run.spend(4 + Math.abs(leftExponent - rightExponent) / 8)
   const scaled = (digits: bigint, own: number) => digits * 10n ** BigInt(own - exponent)
   return scaled(left, leftExponent) % scaled(right, rightExponent) === 0n
 }
@@ -51,7 +52,7 @@ const lengthOf = (text: string): number => {
   return length
 }
 
-type Bound = readonly [message: (limit: number) => string, holds: (size: number, limit: number) => boolean]
+type Bound = readonly [message: (limit: number) => string, holds: (size: number, limit: number, run: Run) => boolean]
 const atLeast = (what: string): Bound => [(n) => `must NOT have fewer than ${n} ${what}`, (size, n) => size >= n]
 const atMost = (what: string): Bound => [(n) => `must NOT have more than ${n} ${what}`, (size, n) => size <= n]
 
@@ -193,7 +194,7 @@ const bounded = (
     const number = limit
     checks.push((value, run, path) => {
       const size = sizeOf(value, run)
-      return size === undefined || holds(size, number) || run.fail(path, message(number))
+      return size === undefined || holds(size, number, run) || run.fail(path, message(number))
     })
   }
   return checks
@@ -216,7 +217,7 @@ export const sized = (schema: SchemaObject): ReadonlyArray<Check> => [
   ...bounded(schema, sizes, (value, run) => {
     if (!isObject(value)) return undefined
     const { length } = Object.keys(value)
-    run.spend(length / stepOf)
+    run.spend(length)
     return length
   })
 ]

@@ -11,6 +11,25 @@ import { type AST, RegExpParser } from "@eslint-community/regexpp"
 import { RE2JS } from "re2js"
 import { BadSchema, maxPatterns } from "./bounds.js"
 
+/** What reads a pattern calls itself for every group within a group. */
+const maxGroupDepth = 100
+
+const groupDepth = (source: string): number => {
+  let depth = 0
+  let deepest = 0
+  let inClass = false
+  for (let at = 0; at < source.length; at++) {
+    const character = source[at]
+    if (character === "\\") at++
+    else if (character === "[") inClass = true
+    else if (character === "]") inClass = false
+    else if (inClass) continue
+    else if (character === "(") deepest = Math.max(deepest, ++depth)
+    else if (character === ")") depth--
+  }
+  return deepest
+}
+
 /** More copies of one thing than this are refused by the engine. */
 const maxRepeat = 1_000
 
@@ -238,6 +257,11 @@ const split = ({ alternatives }: AST.Pattern) => {
  */
 export const compile = (source: string, spend: (size: number) => void): Pattern => {
   if (source.length > maxPatterns) throw new BadSchema(`has a pattern of more than ${maxPatterns} characters`)
+  if (groupDepth(source) > maxGroupDepth) {
+    throw new BadSchema(
+      `has the pattern '${quoted(source)}', whose groups are nested deeper than ${maxGroupDepth} levels`
+    )
+  }
   const unicode = isUnicode(source)
   let size = 0
   const writer = new Writer(source, (more) => {
