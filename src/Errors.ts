@@ -114,6 +114,22 @@ const describeAttempt = (attempt: Attempt): string =>
 const describeAttempts = (attempts: ReadonlyArray<Attempt>): string =>
   attempts.map((attempt) => `\n  - ${describeAttempt(attempt)}`).join("")
 
+/**
+ * A server that could not be asked which models it has, and why.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const Unreachable = Schema.Struct({ url: Schema.String, reason: Schema.String })
+/**
+ * @since 0.2.0
+ * @category models
+ */
+export type Unreachable = typeof Unreachable.Type
+
+const unasked = (unreachable: ReadonlyArray<Unreachable>): string =>
+  unreachable.map(({ reason, url }) => `${url} could not be asked (${reason})`).join(", ")
+
 // =============================================================================
 // errors
 // =============================================================================
@@ -141,8 +157,8 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex
 
 /**
  * Nobody has heard of this model: it is neither in the catalogue nor on a known server. `suggestions` are the
- * nearest names, nearest first; `unreachable` are the servers that could not be asked. Reference: AI Cortex's
- * `ValueError`.
+ * nearest names, nearest first; `unreachable` are the servers that could not be asked, and why. Reference: AI
+ * Cortex's `ValueError`.
  *
  * @since 0.1.0
  * @category errors
@@ -150,18 +166,18 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex
 export class ModelNotFound extends Schema.TaggedError<ModelNotFound>("aicortex/ModelNotFound")("ModelNotFound", {
   model: Schema.String,
   suggestions: Schema.Array(Schema.String),
-  unreachable: Schema.optionalWith(Schema.Array(Schema.String), { exact: true })
+  unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
 }) {
   override get message() {
     const near = this.suggestions.length === 0 ? "" : ` Did you mean ${this.suggestions.join(", ")}?`
-    const silent = this.unreachable === undefined ? "" : ` ${this.unreachable.join(", ")} could not be asked.`
+    const silent = this.unreachable === undefined ? "" : ` ${unasked(this.unreachable)}.`
     return `Model '${this.model}' not found.${near}${silent} List what there is with models() or \`aicortex models\`.`
   }
 }
 
 /**
  * The model is known, but no server of yours has it. `servers` are yours, `unreachable` those of them that could not
- * be asked, and `available` the models that the others do have (at most 20).
+ * be asked, with the reason, and `available` the models that the others do have (at most 20).
  *
  * @since 0.1.0
  * @category errors
@@ -170,20 +186,20 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
   model: Schema.String,
   servers: Schema.Array(Schema.String),
   available: Schema.Array(Schema.String),
-  unreachable: Schema.optionalWith(Schema.Array(Schema.String), { exact: true })
+  unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
 }) {
   override get message() {
     const { unreachable = [] } = this
-    const asked = this.servers.filter((server) => !unreachable.includes(server))
+    const asked = this.servers.filter((server) => !unreachable.some(({ url }) => url === server))
     if (this.servers.length === 0) {
       return (
         `No servers available for model '${this.model}': no server is known. Name yours with \`aicortex servers add ` +
         `URL\`, AICORTEX_SERVERS or createCortex({ servers }), or use the model that is built in: "aicortex-demo".`
       )
     }
-    const silent = unreachable.length === 0 ? "" : `${unreachable.join(", ")} could not be asked`
+    const silent = unreachable.length === 0 ? "" : unasked(unreachable)
     if (asked.length === 0) {
-      return `No servers available for model '${this.model}': ${silent}. \`aicortex servers\` tells why.`
+      return `No servers available for model '${this.model}': ${silent}.`
     }
     const others = this.available.length === 0 ? "" : ` They have: ${this.available.join(", ")}.`
     return (
@@ -194,20 +210,28 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
 }
 
 /**
- * Every server that could serve the model was tried and failed. `attempts` lists each of them, in order.
+ * Every server that could serve the model was tried and failed. `attempts` lists each of them, in order; `unreachable`
+ * are others, which could not be asked whether they have it.
  *
  * @since 0.1.0
  * @category errors
  */
 export class AllServersFailed extends Schema.TaggedError<AllServersFailed>("aicortex/AllServersFailed")(
   "AllServersFailed",
-  { model: Schema.String, attempts: Schema.Array(Attempt) }
+  {
+    model: Schema.String,
+    attempts: Schema.Array(Attempt),
+    unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
+  }
 ) {
   override get message() {
     const n = this.attempts.length
+    const silent = (this.unreachable ?? []).map(
+      ({ reason, url }) => `\n  - ${url} could not be asked which models it has (${reason})`
+    )
     return (
       `All server attempts failed for model '${this.model}' (${n} ${n === 1 ? "attempt" : "attempts"}). ` +
-      `Check that the servers are up, or add another:${describeAttempts(this.attempts)}`
+      `Check that the servers are up, or add another:${describeAttempts(this.attempts)}${silent.join("")}`
     )
   }
 }

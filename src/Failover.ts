@@ -161,6 +161,7 @@ export const make = Effect.gen(function* () {
       if (failure.reason === "refused") abilities.forget(host.server.url)
     },
     missing: (model) => runPromise(Effect.flip(registry.missing(model))),
+    unreachable: registry.unreachable,
     observe: (call, model) => Telemetry.observe(call, model, now)
   }
 

@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
-import { InvalidRequest, ModelNotFound, NoServers, type RegistryWarning } from "./Errors.js"
+import { InvalidRequest, ModelNotFound, NoServers, type RegistryWarning, type Unreachable } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import * as Model from "./Model.js"
 import * as Catalogue from "./registry/catalogue.js"
@@ -105,6 +105,7 @@ export interface LlmParams {
  * - `locate`: the servers of a model, those that are certain to have it first
  * - `located`: the same at once, where nobody has to be asked; `undefined` otherwise
  * - `missing`: the error of `locate` when no server has the model
+ * - `unreachable`: the servers that could not be asked which models they have, at once, as far as it is known
  * - `markAbsent`: a server has said that it does not have a model after all
  * - `refresh`: reads the registry folders and every server's list anew
  * - `warnings`: what in the registry files could not be used
@@ -128,6 +129,7 @@ export interface Service {
   readonly locate: (model: string) => Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers>
   readonly located: (model: string) => ReadonlyArray<Host> | undefined
   readonly missing: (model: string) => Effect.Effect<never, ModelNotFound | NoServers>
+  readonly unreachable: () => ReadonlyArray<Unreachable>
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
   readonly refresh: Effect.Effect<void>
   readonly warnings: Effect.Effect<ReadonlyArray<RegistryWarning>>
@@ -184,10 +186,16 @@ const isThere = (known: Lists.Known): boolean => !known.server.implicit || (know
 
 const answers = (known: Lists.Known): boolean => known.read && known.problem === undefined
 
-/** The servers that could not be asked, as the errors that nobody has a model tell them. */
-const unreachable = (all: ReadonlyArray<Lists.Known>): { readonly unreachable?: ReadonlyArray<string> } => {
-  const urls = all.filter((known) => !answers(known)).map((known) => known.server.url)
-  return urls.length === 0 ? {} : { unreachable: urls }
+/** The servers that could not be asked which models they have. */
+const silent = (all: ReadonlyArray<Lists.Known>): ReadonlyArray<Unreachable> =>
+  all
+    .filter((known) => !answers(known) && !known.server.implicit)
+    .map(({ problem = "has not answered yet", server }) => ({ url: server.url, reason: problem }))
+
+/** The same, as errors tell them. */
+const unreachable = (all: ReadonlyArray<Lists.Known>): { readonly unreachable?: ReadonlyArray<Unreachable> } => {
+  const servers = silent(all)
+  return servers.length === 0 ? {} : { unreachable: servers }
 }
 
 /** What the servers allow of a model's context, in tokens: the least, because any of them may be the one that answers. */
@@ -292,17 +300,17 @@ export const make = Effect.gen(function* () {
     for (const known of there.filter(answers)) {
       for (const [name, info] of known.models) hosted.set(name, info.model_name)
     }
-    const silent = unreachable(there)
+    const unasked = unreachable(there)
     if (catalogue.models.has(key) || hosted.has(key)) {
       return yield* new NoServers({
         model,
         servers: there.map((known) => known.server.url),
         available: [...hosted.values()].sort().slice(0, 20),
-        ...silent
+        ...unasked
       })
     }
     const names = [...hosted.values(), ...rows.map((row) => row.name)]
-    return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names), ...silent })
+    return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names), ...unasked })
   })
 
   /**
@@ -364,7 +372,12 @@ export const make = Effect.gen(function* () {
     if (found !== undefined) return found
     const there = (yield* lists.now).find((known) => known.server.url === wanted)
     const available = there === undefined ? [] : [...there.models.values()].map((info) => info.model_name).sort()
-    return yield* new NoServers({ model, servers: [wanted], available: available.slice(0, 20) })
+    return yield* new NoServers({
+      model,
+      servers: [wanted],
+      available: available.slice(0, 20),
+      ...unreachable(there === undefined ? [] : [there])
+    })
   })
 
   // ---------------------------------------------------------------------------
@@ -405,7 +418,8 @@ export const make = Effect.gen(function* () {
     const info = servers.get(key)
     if (info !== undefined) return info
     const names = [...servers.values()].map((other) => other.model_name).concat(rows.map((row) => row.name))
-    return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names) })
+    const unasked = unreachable(yield* lists.now)
+    return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names), ...unasked })
   })
 
   const searchModels = Effect.fnUntraced(function* (query: string, options: SearchOptions = {}) {
@@ -486,6 +500,7 @@ export const make = Effect.gen(function* () {
     locate,
     located,
     missing,
+    unreachable: () => silent(lists.peek()),
     markAbsent: lists.markAbsent,
     refresh: Effect.zipRight(forgetOwn, lists.refresh),
     warnings: Effect.map(whole, ({ catalogue }) => catalogue.warnings)

@@ -239,6 +239,7 @@ const registry = Layer.sync(Registry, () => {
   const missing = (model: string) => Effect.fail(new ModelNotFound({ model, suggestions: [] }))
   const nobody = missing("a scripted model")
   return Registry.of({
+    unreachable: () => [],
     families: Effect.succeed([]),
     models: () => Effect.succeed([]),
     modelInfo: missing,

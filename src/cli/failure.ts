@@ -121,9 +121,7 @@ export const messageOf = (error: Error, { file, flags, path }: Place): string =>
     return `No session with id '${error.id}' found. List them with \`aicortex sessions\`, or make one with \`aicortex sessions create\`.`
   }
   if (error instanceof ModelNotFound) {
-    const near = error.suggestions.length === 0 ? "" : ` Did you mean ${error.suggestions.join(", ")}?`
-    const silent = error.unreachable === undefined ? "" : ` ${error.unreachable.join(", ")} could not be asked.`
-    return `Model '${error.model}' not found.${near}${silent} List what there is with \`aicortex models\`.`
+    return error.message.replace("models() or ", "")
   }
   if (error instanceof NoServers && error.servers.length === 0) {
     const demo = path[0] === "chat" ? ", or ask the built-in model with `-m aicortex-demo`" : ""

@@ -7,7 +7,7 @@ import type { Span } from "effect/Tracer"
 import type { Abilities, Service as Backends, ServerFailure } from "../Backend.js"
 import type { ChatEvent, FinishReason, Timings, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
-import type { Attempt, ChatError } from "../Errors.js"
+import type { Attempt, ChatError, Unreachable } from "../Errors.js"
 import type { ToolCall } from "../Message.js"
 import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
@@ -85,6 +85,7 @@ export interface Call {
  * - `agreements`: requests that servers have agreed to be wrong
  * - `failed`: told of every failure that says something about a server
  * - `missing`: the error for a model that every server turned out not to have
+ * - `unreachable`: the servers that could not be asked which models they have
  * - `observe`: who is told what becomes of a call; `model` is the name that its servers have for the model
  *
  * @since 0.1.0
@@ -99,6 +100,7 @@ export interface Surroundings {
   readonly agreements: Agreements
   readonly failed: (host: Host, failure: ServerFailure) => void
   readonly missing: (model: string) => Promise<ChatError>
+  readonly unreachable: () => ReadonlyArray<Unreachable>
   readonly observe: (call: Observed, model: string) => CallObserver
 }
 

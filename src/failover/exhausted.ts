@@ -16,7 +16,7 @@ import type { Surroundings } from "./call.js"
 export const exhausted = (
   model: string,
   attempts: ReadonlyArray<Attempt>,
-  around: Pick<Surroundings, "missing">,
+  around: Pick<Surroundings, "missing" | "unreachable">,
   fail: (error: unknown) => void
 ): void => {
   const [first] = attempts
@@ -25,5 +25,8 @@ export const exhausted = (
     fail(new InvalidRequest({ field, reason: first.message.slice(field.length + 1).trim() || first.message }))
   } else if (attempts.length > 0 && attempts.every((a) => a.reason === "model-not-found")) {
     around.missing(model).then(fail, fail)
-  } else fail(new AllServersFailed({ model, attempts }))
+  } else {
+    const unreachable = around.unreachable().filter(({ url }) => !attempts.some(({ server }) => server === url))
+    fail(new AllServersFailed({ model, attempts, ...(unreachable.length === 0 ? {} : { unreachable }) }))
+  }
 }

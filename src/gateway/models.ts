@@ -5,10 +5,11 @@
  */
 import * as Effect from "effect/Effect"
 import { canonical, demoInfo, demoModel, type ModelInfo } from "../Model.js"
+import type { ServerStatus } from "../Registry.js"
 import type { Exchange } from "./exchange.js"
 import type { Library } from "./fleet.js"
 import type { House } from "./house.js"
-import { make, Refusal } from "./problem.js"
+import { make, Refusal, withUnreachable } from "./problem.js"
 import { chainOf } from "./settings.js"
 
 /**
@@ -19,20 +20,48 @@ import { chainOf } from "./settings.js"
  */
 export const created = 1_700_000_000
 
+/** Clients may ask again when the servers are. */
+const retryAfter = 5_000
+
+/**
+ * What is known of every server, for a list of what they have: the answer says how many could not be asked. Refuses to
+ * list anything where none could be.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const statuses = async (
+  { labels, library }: House,
+  exchange: Exchange
+): Promise<ReadonlyArray<ServerStatus>> => {
+  const all = await library.run(library.registry.servers).result
+  const unreachable = all
+    .filter(({ reachable }) => !reachable)
+    .map(({ problem = "has not answered yet", url }) => ({ url, reason: problem }))
+  if (unreachable.length > 0) exchange.headers["x-aicortex-unreachable"] = unreachable.length
+  if (all.length > 0 && unreachable.length === all.length) {
+    const message = "No server could be reached, so it is not known which models there are."
+    const problem = make(503, message, "servers_unreachable", null, retryAfter)
+    throw new Refusal(withUnreachable(problem, unreachable, labels))
+  }
+  return all
+}
+
+const namesOf = (all: ReadonlyArray<ServerStatus>): ReadonlyArray<string> => {
+  const names = new Map<string, string>()
+  for (const { models, reachable } of all) if (reachable) for (const name of models) names.set(canonical(name), name)
+  if (all.length === 0) names.set(demoModel, demoModel)
+  return [...names.values()].sort()
+}
+
 /**
  * Every model that can be asked for now: what the reachable servers have. Without any server, the one that is built in.
  *
  * @since 0.1.0
  * @category accessors
  */
-export const available = async (house: House): Promise<ReadonlyArray<string>> => {
-  const statuses = await house.library.run(house.library.registry.servers).result
-  const names = new Map<string, string>()
-  for (const { models, reachable } of statuses)
-    if (reachable) for (const name of models) names.set(canonical(name), name)
-  if (statuses.length === 0) names.set(demoModel, demoModel)
-  return [...names.values()].sort()
-}
+export const available = async ({ library }: House): Promise<ReadonlyArray<string>> =>
+  namesOf(await library.run(library.registry.servers).result)
 
 /**
  * The names that may be asked for: those of models, and those that stand for one.
@@ -40,8 +69,8 @@ export const available = async (house: House): Promise<ReadonlyArray<string>> =>
  * @since 0.1.0
  * @category accessors
  */
-export const listed = async (house: House): Promise<ReadonlyArray<string>> => [
-  ...(await available(house)),
+export const listed = async (house: House, exchange: Exchange): Promise<ReadonlyArray<string>> => [
+  ...namesOf(await statuses(house, exchange)),
   "auto",
   ...house.settings.aliases.keys()
 ]
@@ -61,13 +90,9 @@ export const facts = ({ registry }: Library, model: string): Effect.Effect<Model
  * @since 0.1.0
  * @category accessors
  */
-export const factsOf = async (house: House, id: string): Promise<ModelInfo | undefined> => {
-  const names = await available(house)
-  const known =
-    id === "auto" ||
-    chainOf(house.settings, id) !== undefined ||
-    names.some((name) => canonical(name) === canonical(id))
-  if (!known && canonical(id) !== demoModel) {
+export const factsOf = async (house: House, exchange: Exchange, id: string): Promise<ModelInfo | undefined> => {
+  const own = id === "auto" || canonical(id) === demoModel || chainOf(house.settings, id) !== undefined
+  if (!own && !namesOf(await statuses(house, exchange)).some((name) => canonical(name) === canonical(id))) {
     throw new Refusal(
       make(404, `The model '${id}' does not exist. GET /v1/models lists those that do.`, "model_not_found", "model")
     )
@@ -91,6 +116,6 @@ export const defaultModel = ({ library, settings }: House): string =>
  * @category handlers
  */
 export const plain = async (house: House, exchange: Exchange): Promise<void> => {
-  const models = await available(house)
+  const models = namesOf(await statuses(house, exchange))
   exchange.json({ models, default_model: defaultModel(house), total_models: models.length })
 }

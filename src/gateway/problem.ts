@@ -3,11 +3,12 @@
  *
  * @since 0.1.0
  */
-import type { Attempt, ChatError, SchemaMismatch } from "../Errors.js"
+import type { Attempt, ChatError, SchemaMismatch, Unreachable } from "../Errors.js"
 
 /**
  * `status` is the HTTP status; `type`, `code` and `param` are OpenAI's; `retryAfter` is in milliseconds; `attempts` are
- * those of a call that failed on every server; `requestId` is the name of the request.
+ * those of a call that failed on every server; `unreachable` are the servers that could not be asked which models they
+ * have; `requestId` is the name of the request.
  *
  * @since 0.1.0
  * @category models
@@ -20,6 +21,7 @@ export interface Problem {
   readonly param: string | null
   readonly retryAfter?: number | undefined
   readonly attempts?: ReadonlyArray<object> | undefined
+  readonly unreachable?: ReadonlyArray<object> | undefined
   readonly requestId?: string | undefined
 }
 
@@ -115,6 +117,27 @@ const told = (attempts: ReadonlyArray<Attempt>, labels: Labels): ReadonlyArray<o
 const reasons = (attempts: ReadonlyArray<Attempt>, labels: Labels): string =>
   attempts.map((attempt) => `${labels.label(attempt.server)}: ${attempt.reason}`).join("; ")
 
+/**
+ * The same problem with the servers that could not be asked which models they have.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const withUnreachable = (
+  problem: Problem,
+  unreachable: ReadonlyArray<Unreachable> | undefined,
+  labels: Labels
+): Problem => {
+  if (unreachable === undefined || unreachable.length === 0) return problem
+  const told = unreachable.map(({ reason, url }) => ({ server: labels.label(url), reason: labels.redact(reason) }))
+  const words = told.map(({ reason, server }) => `${server} (${reason})`).join(", ")
+  return {
+    ...problem,
+    message: clip(`${problem.message} Could not be asked which models they have: ${words}.`, longestMessage),
+    unreachable: told
+  }
+}
+
 /** When the first of the servers may be asked again; a second where it did not say. */
 const soonest = (attempts: ReadonlyArray<Attempt>): number =>
   Math.min(...attempts.map(({ retryAfter = 1_000 }) => retryAfter))
@@ -144,25 +167,22 @@ export const of = (error: unknown, labels: Labels): Problem => {
       return make(400, `'${param}': ${labels.redact(reason)}`, null, param)
     }
     case "ModelNotFound": {
-      const { model, suggestions } = known as Extract<ChatError, { _tag: "ModelNotFound" }>
+      const { model, suggestions, unreachable } = known as Extract<ChatError, { _tag: "ModelNotFound" }>
       const near = suggestions.length === 0 ? "" : ` Did you mean ${suggestions.join(", ")}?`
-      return make(
-        404,
-        `The model '${model}' does not exist.${near} GET /v1/models lists those that do.`,
-        "model_not_found",
-        "model"
-      )
+      const message = `The model '${model}' does not exist.${near} GET /v1/models lists those that do.`
+      return withUnreachable(make(404, message, "model_not_found", "model"), unreachable, labels)
     }
     case "NoServers": {
-      const { available, model, servers } = known as Extract<ChatError, { _tag: "NoServers" }>
+      const { available, model, servers, unreachable } = known as Extract<ChatError, { _tag: "NoServers" }>
       if (servers.length === 0) {
         return make(404, `The model '${model}' cannot be served: no server is known.`, "model_not_found", "model")
       }
       const others = available.length === 0 ? "" : ` There are: ${available.join(", ")}.`
-      return make(404, `No server has the model '${model}'.${others}`, "model_not_found", "model")
+      const problem = make(404, `No server has the model '${model}'.${others}`, "model_not_found", "model")
+      return withUnreachable(problem, unreachable, labels)
     }
     case "AllServersFailed": {
-      const { attempts, model } = known as Extract<ChatError, { _tag: "AllServersFailed" }>
+      const { attempts, model, unreachable } = known as Extract<ChatError, { _tag: "AllServersFailed" }>
       const n = attempts.length
       const message = `All server attempts failed for model '${model}' (${n} ${n === 1 ? "attempt" : "attempts"}: ${reasons(attempts, labels)}).`
       const all = (test: (attempt: Attempt) => boolean) => n > 0 && attempts.every(test)
@@ -173,7 +193,7 @@ export const of = (error: unknown, labels: Labels): Problem => {
           : all(isTimeout)
             ? make(504, message, "servers_timed_out")
             : make(502, message, "all_servers_failed")
-      return { ...problem, attempts: told(attempts, labels) }
+      return withUnreachable({ ...problem, attempts: told(attempts, labels) }, unreachable, labels)
     }
     case "StreamInterrupted": {
       const { attempts, model } = known as Extract<ChatError, { _tag: "StreamInterrupted" }>
@@ -245,13 +265,14 @@ export const isServers = (error: unknown): boolean =>
  * @since 0.1.0
  * @category encoding
  */
-export const openAI = ({ attempts, code, message, param, requestId, type }: Problem): object => ({
+export const openAI = ({ attempts, code, message, param, requestId, type, unreachable }: Problem): object => ({
   error: {
     message,
     type,
     param,
     code,
     ...(attempts === undefined ? {} : { attempts }),
+    ...(unreachable === undefined ? {} : { unreachable }),
     ...(requestId === undefined ? {} : { request_id: requestId })
   }
 })
@@ -282,7 +303,7 @@ export const anthropicStatus = ({ code, status }: Problem): number =>
  * @category encoding
  */
 export const anthropic = (problem: Problem): object => {
-  const { attempts, code, message, requestId } = problem
+  const { attempts, code, message, requestId, unreachable } = problem
   const status = anthropicStatus(problem)
   return {
     type: "error",
@@ -290,7 +311,8 @@ export const anthropic = (problem: Problem): object => {
       type: anthropicTypes[status] ?? (status >= 500 ? "api_error" : "invalid_request_error"),
       message,
       ...(code === null ? {} : { details: { error_code: code } }),
-      ...(attempts === undefined ? {} : { attempts })
+      ...(attempts === undefined ? {} : { attempts }),
+      ...(unreachable === undefined ? {} : { unreachable })
     },
     request_id: requestId ?? null
   }

@@ -54,6 +54,7 @@ export interface Known {
  * - `claims`: like `locate`, and also the silent servers that are recorded to have it; never asks
  * - `known`: every server, asked unless its list is fresh; with `patient`, also waits for those that failed last time
  * - `now`: every server as it is known, without asking
+ * - `peek`: the same at once; empty before anybody has asked for anything
  *
  * @since 0.1.0
  * @category models
@@ -64,6 +65,7 @@ export interface Lists {
   readonly claims: (model: string) => Effect.Effect<ReadonlyArray<Host>>
   readonly known: (patient: boolean) => Effect.Effect<ReadonlyArray<Known>>
   readonly now: Effect.Effect<ReadonlyArray<Known>>
+  readonly peek: () => ReadonlyArray<Known>
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
   readonly refresh: Effect.Effect<void>
 }
@@ -467,6 +469,7 @@ export const make = Effect.fnUntraced(function* (
     claims,
     known,
     now: Effect.map(loaded, (all) => all.map(toKnown)),
+    peek: () => (entries ?? []).map(toKnown),
     markAbsent,
     refresh
   }

@@ -28,7 +28,7 @@ export const list = async (house: House, exchange: Exchange): Promise<void> => {
   const limit = Query.limit(asked, maxLimit, maxLimit)
   const [after, before] = [asked.get("after_id"), asked.get("before_id")]
   if (after !== null && before !== null) refuse("before_id", "cannot be used with after_id")
-  const names = await Models.listed(house)
+  const names = await Models.listed(house, exchange)
   const at = (name: string, id: string): number => {
     const found = names.indexOf(id)
     return found === -1 ? refuse(name, `names no model of the list: '${id.slice(0, 200)}'`) : found
@@ -50,7 +50,7 @@ export const list = async (house: House, exchange: Exchange): Promise<void> => {
  */
 export const one = async (house: House, exchange: Exchange, id: string): Promise<void> => {
   Query.of(exchange, ["beta"])
-  const info = await Models.factsOf(house, id)
+  const info = await Models.factsOf(house, exchange, id)
   const length = info?.context_length
   exchange.json({ ...item(id), ...(length === undefined ? {} : { max_input_tokens: length }) })
 }

@@ -5,6 +5,7 @@ import * as Control from "../control.js"
 import type { Exchange } from "../exchange.js"
 import type * as Fields from "../fields.js"
 import type { House } from "../house.js"
+import * as Models from "../models.js"
 import { make, Refusal } from "../problem.js"
 import * as Selection from "../selection.js"
 import { chainOf } from "../settings.js"
@@ -23,6 +24,7 @@ const apiVersion = "0.12.0"
  * @category handlers
  */
 export const tags = async (house: House, exchange: Exchange): Promise<void> => {
+  const known = await Models.statuses(house, exchange)
   const all = await servers(house)
   const models = new Map<string, { readonly item: object; readonly servers: Array<string> }>()
   for (const { known, models: listed } of await fromAll(house, all, "/api/tags")) {
@@ -37,7 +39,7 @@ export const tags = async (house: House, exchange: Exchange): Promise<void> => {
       else before.servers.push(known.label)
     }
   }
-  if (models.size === 0 && (await house.library.run(house.library.registry.servers).result).length === 0) {
+  if (known.length === 0) {
     models.set(demoModel, { item: Describe.entry(demoModel, demoInfo), servers: ["embedded"] })
   }
   const listed = [...models.values()].map(({ item, servers }) => ({ ...item, servers }))

@@ -14,7 +14,7 @@ const item = (id: string): object => ({ id, object: "model", created, owned_by: 
  * @category handlers
  */
 export const list = async (house: House, exchange: Exchange): Promise<void> => {
-  const names = await listed(house)
+  const names = await listed(house, exchange)
   exchange.json({ object: "list", data: names.map(item) })
 }
 
@@ -23,7 +23,7 @@ export const list = async (house: House, exchange: Exchange): Promise<void> => {
  * @category handlers
  */
 export const one = async (house: House, exchange: Exchange, id: string): Promise<void> => {
-  const info = await factsOf(house, id)
+  const info = await factsOf(house, exchange, id)
   exchange.json({
     ...item(id),
     ...(info?.context_length === undefined ? {} : { context_length: info.context_length }),
