@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import { InvalidRequest, ModelNotFound, NoServers, type RegistryWarning, type Unreachable } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
+import * as Places from "./internal/places.js"
 import * as Model from "./Model.js"
 import * as Catalogue from "./registry/catalogue.js"
 import * as Lists from "./registry/lists.js"
@@ -263,7 +264,18 @@ export const make = Effect.gen(function* () {
   // servers
   // ---------------------------------------------------------------------------
 
-  const sources = Effect.map(own, (mine) => {
+  /** `nearest` needs coordinates. A place that nobody knows stays as it was named, and its distance is unknown. */
+  const withCoordinates = ({ server, ...source }: Lists.Source): Effect.Effect<Lists.Source> => {
+    const { location } = server
+    return location === undefined || Places.hasCoordinates(location)
+      ? Effect.succeed({ ...source, server })
+      : Effect.map(Places.locate(location), (found) => ({
+          ...source,
+          server: { ...server, location: Either.getOrElse(found, () => location) }
+        }))
+  }
+
+  const sources = Effect.flatMap(own, (mine) => {
     const all = new Map<string, Lists.Source>()
     for (const server of settings.servers) {
       const recorded = mine.servers.get(server.url)
@@ -285,7 +297,7 @@ export const make = Effect.gen(function* () {
     for (const [url, recorded] of mine.servers) {
       if (!all.has(url)) all.set(url, { server: recorded.server, own: false, figures: recorded.models })
     }
-    return [...all.values()]
+    return Effect.forEach([...all.values()], withCoordinates)
   })
   const lists = yield* Lists.make(client, sources, settings.discoveryTtl, {
     answered: fleet.roundTrip,

@@ -22,8 +22,9 @@ export const Protocol = Schema.Literal("ollama", "openai", "embedded")
 export type Protocol = typeof Protocol.Type
 
 /**
- * Where a server stands. `country` is the ISO code (`DE`), `countryName` the name. `latitude` and `longitude`, in
- * degrees, are what `nearest` measures with.
+ * Where a server stands, or where you are. `country` is the ISO code (`DE`), `countryName` the name; either may be written
+ * both ways. `latitude` and `longitude`, in degrees, are what `nearest` measures with; where they are missing they are those
+ * of the city, else of the middle of the country's population.
  *
  * @since 0.1.0
  * @category models

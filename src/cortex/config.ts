@@ -33,6 +33,7 @@ import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
 import { defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
+import * as Places from "../internal/places.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
 import { type File, type FileServer, optionalString, place as placeOf, readFile } from "./file.js"
@@ -387,6 +388,11 @@ export const resolve = Effect.fnUntraced(function* (
     ],
     ["the file", file.location]
   )
+  const located = location.value === undefined ? undefined : yield* Places.locate(location.value)
+  if (located !== undefined && Either.isLeft(located)) {
+    const source = location.origin === "the file" ? path : location.origin
+    return yield* new InvalidConfig({ source, field: "location", reason: located.left })
+  }
   const folders = (yield* variable("AICORTEX_REGISTRY"))?.split(",").map((folder) => folder.trim())
   const registry = first<string | ReadonlyArray<string>>(
     [given, options.registry],
@@ -403,7 +409,7 @@ export const resolve = Effect.fnUntraced(function* (
       servers: yield* unique(servers, serversFrom === "the file" ? path : serversFrom),
       registry: typeof registry.value === "string" ? [registry.value] : (registry.value ?? []),
       personas: personas.value ?? {},
-      location: location.value,
+      location: located?.right,
       cacheTtl: cacheTtl.value ?? Settings.empty.cacheTtl,
       bestServerTtl:
         (yield* Policies.positive(options.bestServerTtl, "bestServerTtl", given)) ?? Settings.empty.bestServerTtl,

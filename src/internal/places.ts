@@ -1,0 +1,259 @@
+/**
+ * Coordinates of places that are given by name: of a city, else of the middle of a country's people.
+ *
+ * Cities come from a package that is loaded when a name is first looked up; the names of countries are those that the
+ * engine knows, in the languages below.
+ *
+ * @internal
+ */
+import type { CityData } from "city-timezones"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import { nearest } from "../Model.js"
+import type { Location } from "../Server.js"
+
+interface Country {
+  readonly code: string
+  /** Sums of the unit vectors of its cities, each weighted by its people. */
+  x: number
+  y: number
+  z: number
+}
+
+/** Languages besides English in which countries are known by name. */
+const languages =
+  "de,fr,es,it,pt,nl,pl,cs,sk,hu,ro,sv,da,nb,fi,el,tr,ru,uk,bg,hr,sl,lt,lv,et,he,ar,fa,hi,th,vi,id,ja,ko,zh".split(",")
+
+/** Names in use that are neither the engine's nor the package's. */
+const aliases: { readonly [name: string]: string } = {
+  america: "US",
+  britain: "GB",
+  "great britain": "GB",
+  england: "GB",
+  scotland: "GB",
+  wales: "GB",
+  "northern ireland": "GB",
+  holland: "NL",
+  korea: "KR",
+  "korea south": "KR",
+  "korea democratic peoples republic": "KP",
+  "democratic peoples republic korea": "KP",
+  congo: "CG",
+  "congo democratic republic": "CD",
+  "democratic republic congo": "CD",
+  drc: "CD",
+  uae: "AE",
+  burma: "MM",
+  "viet nam": "VN",
+  "russian federation": "RU",
+  "brunei darussalam": "BN",
+  "cabo verde": "CV"
+}
+
+/** Words that stand around a country's name in its official form. */
+const official =
+  /\b(republic|federal|democratic|peoples|islamic|arab|bolivarian|plurinational|kingdom|state|province)\b/g
+
+const plain = (name: string): string =>
+  name
+    .normalize("NFKD")
+    .replace(/[\p{M}.'’]/gu, "")
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]+/gu, " ")
+    .replace(/\b(the|and|of)\b/g, " ")
+    .replace(/ +/g, " ")
+    .trim()
+
+/** What may stand behind the name of a city: "Frankfurt am Main". */
+const suffix = / (city|(am|an|upon|on|sur) .*)$/
+
+const radians = Math.PI / 180
+
+/** The code in use for a code: `GB` for `UK`; `undefined` where it is none of a country. */
+const regionOf = (code: string): string | undefined => {
+  try {
+    return new Intl.Locale("und", { region: code }).region
+  } catch {
+    return undefined
+  }
+}
+
+class Gazetteer {
+  private readonly countries = new Map<string, Country>()
+  private readonly cities = new Map<string, Array<CityData>>()
+  private readonly byName = new Map<string, string>(Object.entries(aliases))
+  private readonly byCode = new Map<string, string>()
+  private readonly english: Array<string> = []
+  private translated = false
+
+  constructor(cities: ReadonlyArray<CityData>) {
+    this.addNames("en")
+    for (const city of cities) {
+      const code = /^[A-Z]{2}$/.test(city.iso2) ? city.iso2 : this.byName.get(plain(city.country))
+      if (code === undefined) continue
+      for (const name of new Set([plain(city.city), plain(city.city_ascii)])) {
+        const same = this.cities.get(name)
+        if (same === undefined) this.cities.set(name, [city])
+        else same.push(city)
+      }
+      if (/^[A-Z]{3}$/.test(city.iso3)) this.byCode.set(city.iso3, code)
+      // Overseas regions are listed under the name of another country.
+      const name = plain(city.country)
+      if (!this.byName.has(name)) this.byName.set(name, code)
+      const country = this.countries.get(code) ?? { code, x: 0, y: 0, z: 0 }
+      this.countries.set(code, country)
+      const weight = Math.max(1, city.pop)
+      const around = Math.cos(city.lat * radians)
+      country.x += weight * around * Math.cos(city.lng * radians)
+      country.y += weight * around * Math.sin(city.lng * radians)
+      country.z += weight * Math.sin(city.lat * radians)
+    }
+  }
+
+  /** The code of a country that is given by its code or a name. */
+  country(name: string): string | undefined {
+    const code = name.trim().replaceAll(".", "").toUpperCase()
+    if (/^[A-Z]{2}$/.test(code)) {
+      const region = regionOf(code)
+      if (region !== undefined && new Intl.DisplayNames("en", { type: "region", fallback: "none" }).of(region)) {
+        return region
+      }
+    }
+    const key = plain(name)
+    return this.byCode.get(code) ?? this.named(key) ?? this.named(plain(key.replace(official, " ")))
+  }
+
+  /** The city of this name with the most people; only of a country where one is given. */
+  city(name: string, country: string | undefined): CityData | undefined {
+    const key = plain(name)
+    const found = this.cities.get(key) ?? this.cities.get(key.replace(suffix, ""))
+    let most: CityData | undefined
+    for (const city of found ?? []) {
+      if (country !== undefined && this.country(city.iso2) !== country) continue
+      if (most === undefined || city.pop > most.pop) most = city
+    }
+    return most
+  }
+
+  middle(code: string): { readonly latitude: number; readonly longitude: number } | undefined {
+    const country = this.countries.get(code)
+    if (country === undefined) return undefined
+    const { x, y, z } = country
+    return { latitude: Math.atan2(z, Math.hypot(x, y)) / radians, longitude: Math.atan2(y, x) / radians }
+  }
+
+  near(name: string, cities: boolean): ReadonlyArray<string> {
+    const known = cities
+      ? [...this.english, ...[...this.cities.values()].flatMap(([city]) => city?.city ?? [])]
+      : this.english
+    return nearest(name, known, 3)
+  }
+
+  private named(key: string): string | undefined {
+    const known = this.byName.get(key)
+    if (known !== undefined || key === "" || this.translated) return known
+    this.translated = true
+    for (const language of languages) this.addNames(language)
+    return this.byName.get(key)
+  }
+
+  private addNames(language: string): void {
+    const long = new Intl.DisplayNames(language, { type: "region", fallback: "none" })
+    const short = new Intl.DisplayNames(language, { type: "region", fallback: "none", style: "short" })
+    for (const code of codes()) {
+      for (const name of [long.of(code), short.of(code)]) {
+        if (name === undefined) continue
+        const key = plain(name)
+        if (!this.byName.has(key)) this.byName.set(key, code)
+        if (language === "en" && name.length > 2) this.english.push(name)
+      }
+    }
+  }
+}
+
+let known: ReadonlyArray<string> | undefined
+
+/** Codes of countries and territories, without those that stand for another or for none. */
+const codes = (): ReadonlyArray<string> => {
+  if (known !== undefined) return known
+  const names = new Intl.DisplayNames("en", { type: "region", fallback: "none" })
+  const found: Array<string> = []
+  for (let a = 65; a <= 90; a++) {
+    for (let b = 65; b <= 90; b++) {
+      const code = String.fromCharCode(a, b)
+      if (/^(EU|EZ|UN|QO|X[AB]|ZZ)$/.test(code) || names.of(code) === undefined || regionOf(code) !== code) continue
+      found.push(code)
+    }
+  }
+  known = found
+  return known
+}
+
+let loading: Promise<Gazetteer> | undefined
+
+const load = Effect.promise(() => {
+  loading ??= import("city-timezones").then(({ cityMapping }) => new Gazetteer(cityMapping))
+  return loading
+})
+
+const round = (degrees: number): number => Math.round(degrees * 100) / 100
+
+/** @internal */
+export const hasCoordinates = ({ latitude, longitude }: Location): boolean =>
+  latitude !== undefined && longitude !== undefined
+
+const didYouMean = (names: ReadonlyArray<string>): string =>
+  names.length === 0 ? "" : `; did you mean ${names.map((name) => `'${name}'`).join(", ")}?`
+
+const find = (gazetteer: Gazetteer, location: Location): Either.Either<Location, string> => {
+  const { city, country, countryName } = location
+  let code: string | undefined
+  for (const name of [country, countryName]) {
+    if (name === undefined || name.trim() === "") continue
+    code = gazetteer.country(name)
+    if (code !== undefined) break
+  }
+  const nation = country ?? countryName
+  if (code === undefined && nation !== undefined && nation.trim() !== "") {
+    return Either.left(`no country '${nation}' is known${didYouMean(gazetteer.near(nation, false))}`)
+  }
+  const town = city === undefined || city.trim() === "" ? undefined : gazetteer.city(city, code)
+  if (town !== undefined) {
+    return Either.right({ ...location, latitude: round(town.lat), longitude: round(town.lng) })
+  }
+  if (code === undefined) {
+    return city === undefined || city.trim() === ""
+      ? Either.left("needs a latitude and a longitude, a city or a country")
+      : Either.left(
+          `no city '${city}' is known${didYouMean(gazetteer.near(city, true)) || ";"} give its country, or a latitude and a longitude`
+        )
+  }
+  const middle = gazetteer.middle(code)
+  if (middle === undefined) return Either.left(`the coordinates of '${nation}' are not known: give them`)
+  return Either.right({ ...location, latitude: round(middle.latitude), longitude: round(middle.longitude) })
+}
+
+/**
+ * A location with coordinates: its own, else those of its city, else those of the middle of its country. `Left` says why
+ * there are none.
+ *
+ * @internal
+ */
+export const locate = (location: Location): Effect.Effect<Either.Either<Location, string>> =>
+  hasCoordinates(location)
+    ? Effect.succeed(Either.right(location))
+    : Effect.map(load, (gazetteer) => find(gazetteer, location))
+
+/**
+ * A place as one writes it, with coordinates: `52.52,13.40`, `Berlin`, `Berlin, DE`, `Germany`. `Left` says what is wrong.
+ *
+ * @internal
+ */
+export const parse = (text: string): Effect.Effect<Either.Either<Location, string>> =>
+  Effect.flatMap(load, (gazetteer) => {
+    const parts = text.split(",").map((part) => part.trim())
+    const [first = "", last = first] = [parts[0], parts.at(-1)]
+    if (parts.length === 1 && gazetteer.country(text) !== undefined)
+      return Effect.succeed(find(gazetteer, { country: text }))
+    return Effect.succeed(find(gazetteer, parts.length === 1 ? { city: first } : { city: first, country: last }))
+  })
