@@ -271,7 +271,7 @@ export const make = Effect.gen(function* () {
       ? Effect.succeed({ ...source, server })
       : Effect.map(Places.locate(location), (found) => ({
           ...source,
-          server: { ...server, location: Either.getOrElse(found, () => location) }
+          server: { ...server, coordinates: Either.getOrUndefined(found) }
         }))
   }
 

@@ -150,7 +150,7 @@ export const make = Effect.gen(function* () {
   // One stream of chance for all calls: a draw costs nothing, and is as repeatable as the seed.
   const random = Prng.make(seed)
   const remotenessOf = (host: Host, roundTrip: number | undefined): number =>
-    remoteness({ host, snapshot: { roundTrip } }, settings.location) ?? Number.NaN
+    remoteness({ host, snapshot: { roundTrip } }, settings.coordinates ?? settings.location) ?? Number.NaN
 
   return Router.of({
     way: (hosts, strategy, traveller = nobody) =>

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Either from "effect/Either"
+import * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "./Errors.js"
@@ -44,6 +45,34 @@ export const Location = Schema.Struct({
 export type Location = typeof Location.Type
 
 /**
+ * A place as one writes it: `52.52,13.40`, `Berlin`, `Berlin, DE`, `Germany`. A single name is a city's or a country's.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const WrittenLocation = Schema.transformOrFail(Schema.String, Location, {
+  strict: true,
+  decode: (text, _, ast) => {
+    const parts = text.split(",").map((part) => part.trim())
+    const [first = "", last = ""] = [parts[0], parts.at(-1)]
+    if (parts.includes("")) {
+      const reason = `'${text}' must be a place, such as 'Berlin, DE' or 52.52,13.40`
+      return ParseResult.fail(new ParseResult.Type(ast, text, reason))
+    }
+    if (!parts.some((part) => Number.isFinite(Number(part)))) {
+      return ParseResult.succeed(parts.length === 1 ? { city: first } : { city: first, country: last })
+    }
+    const [latitude, longitude] = [Number(first), Number(last)]
+    if (parts.length === 2 && Math.abs(latitude) <= 90 && Math.abs(longitude) <= 180) {
+      return ParseResult.succeed({ latitude, longitude })
+    }
+    const reason = `'${text}' must be a latitude and a longitude in degrees, such as 52.52,13.40`
+    return ParseResult.fail(new ParseResult.Type(ast, text, reason))
+  },
+  encode: (location, _, ast) => ParseResult.fail(new ParseResult.Forbidden(ast, location, "is only read"))
+})
+
+/**
  * How fast a server was for a model, in tokens per second, and when that was measured (ISO 8601).
  *
  * @since 0.1.0
@@ -72,6 +101,8 @@ export interface Server {
   /** Under which address its API was found, where that is not where it is looked for first. */
   readonly api?: string | undefined
   readonly location: Location | undefined
+  /** Those of its place, where `location` has none. */
+  readonly coordinates?: Location | undefined
   readonly organization: string | undefined
   /** Share of the traffic within a priority; 1 unless given. */
   readonly weight: number
@@ -101,7 +132,8 @@ export interface Headers {
  * - `apiKey`: sent as `Authorization: Bearer`; a string or a `Redacted`
  * - `headers`: more headers of every request to it, such as a proxy's or a tenant's; values are strings or `Redacted`, and
  *   are never shown. What HTTP and the protocols set themselves (`host`, `content-length`, …) is refused
- * - `location`: for `nearest`
+ * - `location`: for `nearest`; coordinates, the names of a city and a country, or a text such as `Berlin, DE`. How far away
+ *   an unknown place is, is not known
  * - `weight`: share of the traffic within its priority, > 0, default 1
  * - `priority`: lower is tried first, default 0
  * - `maxInFlight`: requests at once; more wait. Default: unlimited, but for an Ollama server 4 per model, or as many
@@ -115,7 +147,7 @@ export interface ServerOptions {
   readonly protocol?: "ollama" | "openai" | undefined
   readonly apiKey?: string | Redacted.Redacted | undefined
   readonly headers?: { readonly [name: string]: string | Redacted.Redacted } | undefined
-  readonly location?: Location | undefined
+  readonly location?: string | Location | undefined
   readonly organization?: string | undefined
   readonly weight?: number | undefined
   readonly priority?: number | undefined
@@ -175,7 +207,15 @@ const readHeaders = (given: ServerOptions["headers"], url: string): Either.Eithe
   return Either.right(Object.keys(headers).length === 0 ? undefined : headers)
 }
 
-const decodeLocation = Schema.decodeUnknownEither(Location, { onExcessProperty: "ignore" })
+/**
+ * A place as users give it.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const GivenLocation = Schema.Union(Location, WrittenLocation)
+
+const decodeLocation = Schema.decodeUnknownEither(GivenLocation, { onExcessProperty: "ignore" })
 
 /**
  * The form of an address that identifies a server: a scheme (http unless given), no trailing slash, no query.
@@ -277,7 +317,7 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
   if (headers.right?.["authorization"] !== undefined && authorization !== undefined) {
     return fail("servers.headers", `${href} has a key already: give either that or the header authorization`)
   }
-  const { location, maxInFlight, priority, protocol, weight } = options
+  const { maxInFlight, priority, protocol, weight } = options
   if (protocol !== undefined && protocol !== "ollama" && protocol !== "openai") {
     return fail("servers.protocol", `'${String(protocol)}' of ${href} must be "ollama" or "openai"`)
   }
@@ -290,15 +330,17 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
   if (maxInFlight !== undefined && !(Number.isInteger(maxInFlight) && maxInFlight > 0)) {
     return fail("servers.maxInFlight", `the limit of ${href} must be a whole number above 0`)
   }
-  if (location !== undefined && Either.isLeft(decodeLocation(location))) {
-    return fail("servers.location", `the location of ${href} needs a latitude in -90…90 and a longitude in -180…180`)
+  const location = options.location === undefined ? undefined : decodeLocation(options.location)
+  if (location !== undefined && Either.isLeft(location)) {
+    const reason = `the location of ${href} must be a place, or have a latitude in -90…90 and a longitude in -180…180`
+    return fail("servers.location", reason)
   }
   return Either.right({
     url: href,
     protocol: protocol ?? (namesVersion(href) ? "openai" : undefined),
     authorization,
     headers: headers.right,
-    location,
+    location: location?.right,
     organization: options.organization,
     weight: weight ?? 1,
     priority: priority ?? 0,

@@ -16,7 +16,7 @@ import { defaultMaxBytes } from "./structuredOutput/bounds.js"
  * - `servers`: the user's own
  * - `registry`: folders of registry files that come on top of the built-in catalogue
  * - `personas`: reusable system prompts by name
- * - `location`: where the user is, for `nearest`
+ * - `location`: where the user is, for `nearest`, as it was given; `coordinates` are those of that place, where it has none
  * - `cacheTtl`: how long a failed server rests, in milliseconds; default 60,000 (`AICORTEX_CACHE_TTL`, in seconds)
  * - `bestServerTtl`: how long `bestServer` keeps its answer, in milliseconds; default 300,000
  * - `parallel`: how many requests an Ollama server runs at once for one model (`OLLAMA_NUM_PARALLEL`); default 4
@@ -42,6 +42,7 @@ export interface Settings {
   readonly registry: ReadonlyArray<string>
   readonly personas: { readonly [name: string]: string }
   readonly location: Location | undefined
+  readonly coordinates?: Location | undefined
   readonly cacheTtl: number
   readonly bestServerTtl: number
   readonly discoveryTtl: number

@@ -14,7 +14,7 @@
  * | how long a JSON Schema may be, bytes | `AICORTEX_MAX_SCHEMA_BYTES` | `maxSchemaBytes` |
  * | proxies | `AICORTEX_PROXY` (an address, or `off`), `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` | `proxy` |
  * | further authorities | `NODE_EXTRA_CA_CERTS` (read by Node) | `ca` |
- * | where you are | `AICORTEX_LOCATION` (`latitude,longitude`) | `location` |
+ * | where you are | `AICORTEX_LOCATION` (`52.52,13.40`, `Berlin, DE`) | `location` |
  * | reusable system prompts | | `personas` |
  * | whether, and how, answers are kept | | `cache` |
  * | the gateway: see `gateway/settings` | `HOST`, `PORT`, `DEFAULT_MODEL`, `AICORTEX_API_KEY` | `gateway` |
@@ -36,7 +36,7 @@ import { InvalidConfig } from "../Errors.js"
 import * as Places from "../internal/places.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
-import { type File, type FileServer, optionalString, place as placeOf, readFile } from "./file.js"
+import { describe, type File, type FileServer, optionalString, place as placeOf, readFile } from "./file.js"
 import * as Forms from "./forms.js"
 import * as Network from "./network.js"
 import type { CacheOptions, SessionOptions } from "./policies.js"
@@ -54,7 +54,7 @@ export type { CacheOptions, SessionOptions } from "./policies.js"
  * - `servers`: yours; an empty list means none, not even the local one
  * - `model`: where a call names none; default `gpt-oss:20b`
  * - `personas`: reusable system prompts by name
- * - `location`: where you are, for `nearest`
+ * - `location`: where you are, for `nearest`: coordinates, the names of a city and a country, or a text such as `Berlin, DE`
  * - `registry`: folders of registry files of your own
  * - `cacheTtl`, `bestServerTtl`, `discoveryTtl`: in milliseconds; defaults 60,000, 300,000 and 300,000
  * - `sessions`: how many conversations are kept (`maxSessions`), for how long (`ttl`, in milliseconds), and how much they
@@ -88,7 +88,7 @@ export interface Options {
   readonly servers?: ReadonlyArray<string | Server.ServerOptions> | undefined
   readonly model?: string | undefined
   readonly personas?: { readonly [name: string]: string } | undefined
-  readonly location?: Server.Location | undefined
+  readonly location?: string | Server.Location | undefined
   readonly registry?: string | ReadonlyArray<string> | undefined
   readonly cacheTtl?: number | undefined
   readonly bestServerTtl?: number | undefined
@@ -133,29 +133,23 @@ const fromFile = Effect.fnUntraced(function* (server: string | FileServer, sourc
 })
 
 /**
- * A place written as `52.52,13.40`. `source` and `field` are where it stands, for the error.
+ * A place as users give it: `52.52,13.40`, `Berlin, DE`, or an object. `source` and `field` are where it stands, for the
+ * error.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const parseLocation = (
-  text: string,
+  location: string | Server.Location,
   source: string,
   field: string
-): Either.Either<Server.Location, InvalidConfig> => {
-  const parts = text.split(",").map((part) => part.trim())
-  const [latitude, longitude] = parts.map(Number)
-  const location = Schema.decodeUnknownEither(Server.Location)({ latitude, longitude })
-  return Either.isRight(location) && parts.length === 2 && !parts.includes("")
-    ? Either.right(location.right)
-    : Either.left(
-        new InvalidConfig({
-          source,
-          field,
-          reason: `'${text}' must be a latitude and a longitude in degrees, such as 52.52,13.40`
-        })
-      )
-}
+): Either.Either<Server.Location, InvalidConfig> =>
+  Either.mapLeft(
+    decodeLocation(location),
+    (error) => new InvalidConfig({ source, field, reason: describe(error).reason })
+  )
+
+const decodeLocation = Schema.decodeUnknownEither(Server.GivenLocation)
 
 /** Where Ollama listens unless told otherwise: used only if it answers. */
 const localOllama: Server.Server = {
@@ -379,19 +373,20 @@ export const resolve = Effect.fnUntraced(function* (
       reason: "must be true, false or { after } with a number of milliseconds above 0"
     })
   }
-  const here = yield* variable("AICORTEX_LOCATION")
-  const location = first(
+  const location = first<string | Server.Location>(
     [given, options.location],
-    [
-      "AICORTEX_LOCATION",
-      here === undefined ? here : yield* parseLocation(here, "the environment", "AICORTEX_LOCATION")
-    ],
+    ["AICORTEX_LOCATION", yield* variable("AICORTEX_LOCATION")],
     ["the file", file.location]
   )
-  const located = location.value === undefined ? undefined : yield* Places.locate(location.value)
-  if (located !== undefined && Either.isLeft(located)) {
-    const source = location.origin === "the file" ? path : location.origin
-    return yield* new InvalidConfig({ source, field: "location", reason: located.left })
+  const where =
+    location.origin === "AICORTEX_LOCATION"
+      ? { source: "the environment", field: location.origin }
+      : { source: location.origin === "the file" ? path : given, field: "location" }
+  const here =
+    location.value === undefined ? undefined : yield* parseLocation(location.value, where.source, where.field)
+  const coordinates = here === undefined ? undefined : yield* Places.locate(here)
+  if (coordinates !== undefined && Either.isLeft(coordinates)) {
+    return yield* new InvalidConfig({ ...where, reason: coordinates.left })
   }
   const folders = (yield* variable("AICORTEX_REGISTRY"))?.split(",").map((folder) => folder.trim())
   const registry = first<string | ReadonlyArray<string>>(
@@ -409,7 +404,8 @@ export const resolve = Effect.fnUntraced(function* (
       servers: yield* unique(servers, serversFrom === "the file" ? path : serversFrom),
       registry: typeof registry.value === "string" ? [registry.value] : (registry.value ?? []),
       personas: personas.value ?? {},
-      location: located?.right,
+      location: here,
+      coordinates: here === undefined || Places.hasCoordinates(here) ? undefined : coordinates?.right,
       cacheTtl: cacheTtl.value ?? Settings.empty.cacheTtl,
       bestServerTtl:
         (yield* Policies.positive(options.bestServerTtl, "bestServerTtl", given)) ?? Settings.empty.bestServerTtl,

@@ -33,7 +33,7 @@ export const FileServer = Schema.Struct({
   protocol: Schema.optional(Schema.Literal("ollama", "openai")),
   apiKey: Schema.optional(Secret),
   headers: Schema.optional(Schema.Record({ key: Schema.String, value: Secret })),
-  location: Schema.optional(Server.Location),
+  location: Schema.optional(Server.GivenLocation),
   organization: Schema.optional(Schema.String),
   weight: Schema.optional(Schema.Number),
   priority: Schema.optional(Schema.Number),
@@ -59,7 +59,7 @@ export const File = Schema.Struct({
   servers: Schema.optional(Schema.Array(Schema.Union(Schema.NonEmptyString, FileServer))),
   model: Schema.optional(Schema.NonEmptyString),
   personas: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.String })),
-  location: Schema.optional(Server.Location),
+  location: Schema.optional(Server.GivenLocation),
   registry: Schema.optional(Schema.Union(Schema.String, Schema.Array(Schema.String))),
   /** In seconds. */
   cacheTtl: Schema.optional(Schema.Positive),

@@ -19,7 +19,7 @@ const anything = Schema.optional(Schema.Unknown)
 const Forms = Schema.Struct({
   servers: must(Schema.Array(Schema.Unknown), "a list of servers"),
   personas: must(Schema.Record({ key: Schema.String, value: Schema.String }), "an object of texts"),
-  location: Schema.optional(Server.Location),
+  location: Schema.optional(Server.GivenLocation),
   registry: must(Schema.Union(Schema.String, Schema.Array(Schema.String)), "a folder, or a list of folders"),
   sessions: Schema.optional(
     Schema.Struct({ folder: anything, maxSessions: anything, maxBytes: anything, ttl: anything })

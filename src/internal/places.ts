@@ -27,6 +27,7 @@ const languages =
 /** Names in use that are neither the engine's nor the package's. */
 const aliases: { readonly [name: string]: string } = {
   america: "US",
+  usa: "US",
   britain: "GB",
   "great britain": "GB",
   england: "GB",
@@ -83,7 +84,8 @@ class Gazetteer {
   private readonly cities = new Map<string, Array<CityData>>()
   private readonly byName = new Map<string, string>(Object.entries(aliases))
   private readonly byCode = new Map<string, string>()
-  private readonly english: Array<string> = []
+  private readonly english = new Map<string, string>(Object.entries(aliases))
+  private readonly spelt: Array<string> = []
   private translated = false
 
   constructor(cities: ReadonlyArray<CityData>) {
@@ -123,6 +125,11 @@ class Gazetteer {
     return this.byCode.get(code) ?? this.named(key) ?? this.named(plain(key.replace(official, " ")))
   }
 
+  /** The country that a name without a country stands for, whatever cities are called so: by its English name, or code. */
+  countryLike(name: string): string | undefined {
+    return /^[A-Z]{2,3}$/.test(name.trim()) ? this.country(name) : this.english.get(plain(name))
+  }
+
   /** The city of this name with the most people; only of a country where one is given. */
   city(name: string, country: string | undefined): CityData | undefined {
     const key = plain(name)
@@ -144,8 +151,8 @@ class Gazetteer {
 
   near(name: string, cities: boolean): ReadonlyArray<string> {
     const known = cities
-      ? [...this.english, ...[...this.cities.values()].flatMap(([city]) => city?.city ?? [])]
-      : this.english
+      ? [...this.spelt, ...[...this.cities.values()].flatMap(([city]) => city?.city ?? [])]
+      : this.spelt
     return nearest(name, known, 3)
   }
 
@@ -165,7 +172,10 @@ class Gazetteer {
         if (name === undefined) continue
         const key = plain(name)
         if (!this.byName.has(key)) this.byName.set(key, code)
-        if (language === "en" && name.length > 2) this.english.push(name)
+        if (language === "en" && name.length > 3) {
+          this.english.set(key, code)
+          this.spelt.push(name)
+        }
       }
     }
   }
@@ -189,10 +199,17 @@ const codes = (): ReadonlyArray<string> => {
   return known
 }
 
+/** Where it is bundled, a CommonJS module has nothing but this; its types say otherwise. */
+interface Cities {
+  readonly default: { readonly cityMapping: ReadonlyArray<CityData> }
+}
+
 let loading: Promise<Gazetteer> | undefined
 
 const load = Effect.promise(() => {
-  loading ??= import("city-timezones").then(({ cityMapping }) => new Gazetteer(cityMapping))
+  loading ??= (import("city-timezones") as Promise<unknown>).then(
+    (module) => new Gazetteer((module as Cities).default.cityMapping)
+  )
   return loading
 })
 
@@ -206,35 +223,35 @@ const didYouMean = (names: ReadonlyArray<string>): string =>
   names.length === 0 ? "" : `; did you mean ${names.map((name) => `'${name}'`).join(", ")}?`
 
 const find = (gazetteer: Gazetteer, location: Location): Either.Either<Location, string> => {
-  const { city, country, countryName } = location
-  let code: string | undefined
-  for (const name of [country, countryName]) {
-    if (name === undefined || name.trim() === "") continue
-    code = gazetteer.country(name)
-    if (code !== undefined) break
-  }
+  const [city, country, countryName] = [location.city, location.country, location.countryName].map((name) =>
+    name === undefined || name.trim() === "" ? undefined : name
+  )
   const nation = country ?? countryName
-  if (code === undefined && nation !== undefined && nation.trim() !== "") {
+  let code: string | undefined
+  if (country !== undefined) code = gazetteer.country(country)
+  if (code === undefined && countryName !== undefined) code = gazetteer.country(countryName)
+  if (code === undefined && nation !== undefined) {
     return Either.left(`no country '${nation}' is known${didYouMean(gazetteer.near(nation, false))}`)
   }
-  const town = city === undefined || city.trim() === "" ? undefined : gazetteer.city(city, code)
-  if (town !== undefined) {
-    return Either.right({ ...location, latitude: round(town.lat), longitude: round(town.lng) })
-  }
+  // A single name is often a country's.
+  if (code === undefined && city !== undefined) code = gazetteer.countryLike(city)
+  const town = city === undefined ? undefined : gazetteer.city(city, code)
+  if (town !== undefined) return Either.right({ latitude: round(town.lat), longitude: round(town.lng) })
+  if (code === undefined && city !== undefined) code = gazetteer.country(city)
   if (code === undefined) {
-    return city === undefined || city.trim() === ""
+    return city === undefined
       ? Either.left("needs a latitude and a longitude, a city or a country")
       : Either.left(
           `no city '${city}' is known${didYouMean(gazetteer.near(city, true)) || ";"} give its country, or a latitude and a longitude`
         )
   }
   const middle = gazetteer.middle(code)
-  if (middle === undefined) return Either.left(`the coordinates of '${nation}' are not known: give them`)
-  return Either.right({ ...location, latitude: round(middle.latitude), longitude: round(middle.longitude) })
+  if (middle === undefined) return Either.left(`the coordinates of '${nation ?? city}' are not known: give them`)
+  return Either.right({ latitude: round(middle.latitude), longitude: round(middle.longitude) })
 }
 
 /**
- * A location with coordinates: its own, else those of its city, else those of the middle of its country. `Left` says why
+ * Coordinates of a location: its own, else those of its city, else those of the middle of its country. `Left` says why
  * there are none.
  *
  * @internal
@@ -243,17 +260,3 @@ export const locate = (location: Location): Effect.Effect<Either.Either<Location
   hasCoordinates(location)
     ? Effect.succeed(Either.right(location))
     : Effect.map(load, (gazetteer) => find(gazetteer, location))
-
-/**
- * A place as one writes it, with coordinates: `52.52,13.40`, `Berlin`, `Berlin, DE`, `Germany`. `Left` says what is wrong.
- *
- * @internal
- */
-export const parse = (text: string): Effect.Effect<Either.Either<Location, string>> =>
-  Effect.flatMap(load, (gazetteer) => {
-    const parts = text.split(",").map((part) => part.trim())
-    const [first = "", last = first] = [parts[0], parts.at(-1)]
-    if (parts.length === 1 && gazetteer.country(text) !== undefined)
-      return Effect.succeed(find(gazetteer, { country: text }))
-    return Effect.succeed(find(gazetteer, parts.length === 1 ? { city: first } : { city: first, country: last }))
-  })

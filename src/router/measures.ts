@@ -61,7 +61,8 @@ export const remoteness = (
   candidate: { readonly host: Host; readonly snapshot: Pick<Snapshot, "roundTrip"> },
   location: Location | undefined
 ): number | undefined => {
-  const kilometres = distance(location, candidate.host.server.location)
+  const { server } = candidate.host
+  const kilometres = distance(location, server.coordinates ?? server.location)
   return kilometres === undefined ? candidate.snapshot.roundTrip : kilometres / kilometresPerMillisecond
 }
 

@@ -7,13 +7,22 @@ import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Config from "../../cortex/config.js"
 import * as ConfigFile from "../../cortex/file.js"
-import type { Server } from "../../Server.js"
+import type { Location, Server } from "../../Server.js"
 import type { SessionPolicy } from "../../Settings.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 
 const describe = ({ authorization, headers, implicit, url }: Server): string =>
   `${url}${authorization === undefined ? "" : " (with a key)"}${headers === undefined ? "" : ` (with ${Object.keys(headers).join(", ")})`}${implicit ? " (if it answers)" : ""}`
+
+/** The place as it was given, and where that is. */
+const placeOf = (location: Location, coordinates: Location | undefined): string => {
+  const { latitude, longitude } = coordinates ?? location
+  const name = [location.city, location.country ?? location.countryName].filter((part) => part !== undefined).join(", ")
+  const degrees = `${latitude},${longitude}`
+  if (coordinates !== undefined) return `${name} (about ${degrees})`
+  return name === "" ? degrees : `${name} (${degrees})`
+}
 
 /** Where conversations are kept, and within which bounds, if any were set. */
 const kept = ({ folder = "in memory", maxBytes, maxSessions, ttl }: SessionPolicy): string => {
@@ -44,6 +53,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
   const {
     cache,
     cacheTtl,
+    coordinates,
     location,
     maxQueued,
     maxSchemaBytes,
@@ -82,15 +92,14 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
         cache: cache === undefined ? false : { ...cache, ttl: cache.ttl / 1000 },
         registry,
         location: location ?? null,
+        // Of the place that is named, where it was given without.
+        coordinates: coordinates ?? null,
         personas
       },
       origins
     })
   }
-  const place =
-    location?.latitude === undefined || location.longitude === undefined
-      ? (location?.city ?? "-")
-      : `${location.latitude},${location.longitude}`
+  const place = location === undefined ? "-" : placeOf(location, coordinates)
   const list = (items: ReadonlyArray<string>) => (items.length === 0 ? ["-"] : items)
   const rows = [
     ["file", file, exists ? "" : "not there"],

@@ -36,7 +36,10 @@ export const options = {
     value: "NAME=VARIABLE",
     about: "The same, where an environment variable holds the value."
   }),
-  location: Flags.text("location", { value: "LAT,LON", about: "Where it stands, for the routing `nearest`." }),
+  location: Flags.text("location", {
+    value: "PLACE",
+    about: "Where it stands, for the routing `nearest`: a latitude and a longitude, or a name."
+  }),
   city: Flags.text("city", { value: "NAME", about: "The city in which it stands." }),
   country: Flags.text("country", { value: "CODE", about: "The country in which it stands, such as DE." }),
   weight: Flags.number("weight", { about: "Its share of the traffic, above 0, default 1." }),

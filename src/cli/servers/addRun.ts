@@ -11,6 +11,8 @@ import * as Redacted from "effect/Redacted"
 import * as Cortex from "../../Cortex.js"
 import * as Config from "../../cortex/config.js"
 import * as ConfigFile from "../../cortex/file.js"
+import { InvalidConfig } from "../../Errors.js"
+import * as Places from "../../internal/places.js"
 import { Registry } from "../../Registry.js"
 import * as Server from "../../Server.js"
 import { CommandFailed, refused, UsageError } from "../failure.js"
@@ -32,8 +34,14 @@ const checked = (options: Server.ServerOptions) =>
     return flagged.has(field) ? refused("servers add", { field, reason: error.reason }) : error
   })
 
-const parseLocation = (location: string) =>
-  Either.mapLeft(Config.parseLocation(location, source, "location"), (error) => refused("servers add", error))
+/** A place that nobody knows would never be near. */
+const parseLocation = (text: string) =>
+  Effect.gen(function* () {
+    const location = yield* Config.parseLocation(text, source, "location")
+    const found = yield* Places.locate(location)
+    if (Either.isLeft(found)) return yield* new InvalidConfig({ source, field: "location", reason: found.left })
+    return location
+  }).pipe(Effect.mapError((error) => refused("servers add", error)))
 
 const readKey = Effect.gen(function* () {
   const piped = yield* Stdin.piped
@@ -108,8 +116,7 @@ export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConf
   if (apiKey && apiKeyEnv !== undefined) return yield* usage("--api-key and --api-key-env exclude each other")
   const place = given({
     ...(location === undefined ? {} : yield* parseLocation(location)),
-    city,
-    country
+    ...given({ city, country })
   })
   const located = Object.keys(place).length === 0 ? {} : { location: place }
   const plain = { ...given(rest), ...located }
