@@ -9,6 +9,7 @@ import type { Priority } from "../Fleet.js"
 import type { Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
 import { Account } from "./account.js"
+import { isTooCostly, maxCost } from "./bodyCost.js"
 import * as Fields from "./fields.js"
 import * as Id from "./id.js"
 import type { Demand, Ticket, Used } from "./limits.js"
@@ -373,6 +374,15 @@ export class Exchange {
     }
     return this.body(max).then((bytes) => {
       const started = performance.now()
+      if (isTooCostly(bytes)) {
+        throw new Problem.Refusal(
+          Problem.make(
+            413,
+            `The body must not hold more than ${maxCost} JSON values (a property counts as four, an array or object as eight).`,
+            "body_too_complex"
+          )
+        )
+      }
       const fields = this.surface === "ollama" ? parseOllama(bytes, this.route) : parse(bytes)
       this.own += performance.now() - started
       return fields
