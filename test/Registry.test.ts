@@ -1151,8 +1151,8 @@ describe("Registry", () => {
               protocol: "ollama",
               location: {},
               organization: undefined,
-              tokens_per_second: 2_000,
-              performance: { tokens_per_second: 2_000 }
+              tokens_per_second: undefined,
+              performance: {}
             },
             {
               url: c,

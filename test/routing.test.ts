@@ -376,7 +376,10 @@ describe("order", () => {
   })
 
   it("defect 9: an impossible figure is not believed", () => {
-    expect(Router.speed(plain({ figure: 16_483.52 }))).toBe(maxBelievableSpeed)
+    for (const figure of [16_483.52, 1e9, Number.POSITIVE_INFINITY, 0]) {
+      expect(Router.speed(plain({ figure }))).toBeUndefined()
+    }
+    expect(Router.speed(plain({ figure: 325, tps: 1e9 }))).toBe(325)
     expect(Router.speed(plain({ figure: 325, tps: 20 }))).toBe(20)
     expect(Router.speed(plain({ figure: -1 }))).toBeUndefined()
     expect(Router.speed(plain({ figure: Number.NaN }))).toBeUndefined()

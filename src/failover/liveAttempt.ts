@@ -9,6 +9,7 @@ import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import type { Phase } from "../Errors.js"
 import type { Lease } from "../Fleet.js"
+import { settle } from "../internal/speed.js"
 import { Watch, type Watched } from "../internal/watch.js"
 import type { ToolCall } from "../Message.js"
 import type { Host } from "../Server.js"
@@ -41,9 +42,6 @@ export interface Course {
   finished(attempt: LiveAttempt, finish: Finish): void
   failed(attempt: LiveAttempt, failure: ServerFailure): void
 }
-
-/** A speed taken by our own clock over less than this, in milliseconds, says nothing. */
-const minMeasured = 50
 
 /**
  * One attempt under way on one server: what its backend tells goes on to the course of the answer, as long as it is
@@ -250,9 +248,7 @@ export class LiveAttempt implements Joint, Watched {
   /** The lease is given back, with what the attempt has shown; how many tokens a second it was, if that is known. */
   succeed(finish: Finish, keepAlive: number): number | undefined {
     const duration = this.firstPiece === undefined ? 0 : this.lastRead - this.firstPiece
-    const tokens = finish.usage.completionTokens ?? this.pieces
-    const measured = duration >= minMeasured && tokens > 1 ? (tokens - 1) / (duration / 1000) : undefined
-    const tokensPerSecond = finish.tokensPerSecond ?? measured
+    const tokensPerSecond = settle(finish.tokensPerSecond, this.arrived(finish), duration)
     const firstTokenTime = this.firstPiece === undefined ? undefined : this.firstPiece - this.sent
     const { loadTime, promptEvaluated, promptTime, usage } = finish
     const { completionTokens, promptTokens } = usage
@@ -260,6 +256,15 @@ export class LiveAttempt implements Joint, Watched {
     this.lease.succeed({ keepAlive, firstTokenTime, tokensPerSecond, ...counted })
     this.observer.succeeded(firstTokenTime, tokensPerSecond)
     return tokensPerSecond
+  }
+
+  /** How many tokens came, as the server says, but no more than there was text for: a token is seldom below two letters. */
+  private arrived({ usage }: Finish): number {
+    const pieces = this.pieces + this.thoughtPieces
+    if (usage.completionTokens === undefined) return pieces
+    let length = this.said.length + this.thoughts.length
+    for (const call of this.toolCalls) length += JSON.stringify(call.arguments).length
+    return Math.min(usage.completionTokens, Math.max(pieces, length / 2) + this.repeated)
   }
 
   private unanswered(): string {

@@ -4,11 +4,12 @@
  * @since 0.1.0
  */
 import type { ServerFailure } from "../Backend.js"
+import { believable } from "../internal/speed.js"
 import { average, floor, peak, sharedAlpha } from "./average.js"
 import { type Culprit, verdict } from "./blame.js"
 import type { Breaker } from "./breaker.js"
 import type { Pool } from "./pool.js"
-import { type ModelState, maxBelievableSpeed, type ServerState } from "./state.js"
+import type { ModelState, ServerState } from "./state.js"
 
 /**
  * How long Ollama keeps a model in memory unless told otherwise, in milliseconds.
@@ -270,10 +271,7 @@ export class Place implements Lease {
     const { line } = this.pool
     const { firstTokenTime, loadTime = 0, promptTime, tokensPerSecond } = seen
     if (!this.cold && this.loaded > 0 && loadTime >= leastLoad) this.learnLoad(loadTime)
-    state.tokensPerSecond = average(
-      state.tokensPerSecond,
-      tokensPerSecond === undefined ? undefined : Math.min(tokensPerSecond, maxBelievableSpeed)
-    )
+    state.tokensPerSecond = average(state.tokensPerSecond, believable(tokensPerSecond))
     const loaded = Math.max(this.loaded, this.cold ? loadTime : 0)
     if (loaded === 0) {
       state.firstTokenTime = peak(state.firstTokenTime, firstTokenTime)
@@ -303,8 +301,10 @@ export class Place implements Lease {
     const { line } = this.pool
     const tokens = seen.promptEvaluated ?? seen.promptTokens
     // What was in the cache was not worked at, and not every server says how much that was.
-    if (tokens === undefined || tokens < leastPrompt || (this.cached > 0 && seen.promptEvaluated === undefined)) return
-    const { firstTokenTime, promptTime } = seen
+    if (tokens === undefined || !(tokens >= leastPrompt) || (this.cached > 0 && seen.promptEvaluated === undefined))
+      return
+    const { firstTokenTime } = seen
+    const promptTime = seen.promptTime !== undefined && seen.promptTime >= 0 ? seen.promptTime : undefined
     let speed: number
     if (promptTime !== undefined) speed = (tokens * 1_000) / Math.max(1, promptTime)
     else if (firstTokenTime !== undefined && loaded === 0)

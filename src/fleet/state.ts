@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+
+import { believable, maxSpeed } from "../internal/speed.js"
 import type { Host } from "../Server.js"
 import * as Telemetry from "../Telemetry.js"
 import { Breaker } from "./breaker.js"
@@ -17,7 +19,7 @@ import { Recent } from "./recent.js"
  * @since 0.1.0
  * @category constants
  */
-export const maxBelievableSpeed = 2_000
+export const maxBelievableSpeed = maxSpeed
 
 /**
  * How far away a server is, in milliseconds, given its measured round trip; NaN where it is not known.
@@ -98,8 +100,7 @@ export class ModelState implements Neighbour {
 
   writeSlot({ at, host, pool }: Slot, now: number): void {
     const { server } = this
-    const speed = this.tokensPerSecond ?? host.performance?.tokens_per_second
-    pool.speed[at] = speed === undefined || !(speed > 0) ? Number.NaN : Math.min(speed, maxBelievableSpeed)
+    pool.speed[at] = believable(this.tokensPerSecond) ?? believable(host.performance?.tokens_per_second) ?? Number.NaN
     pool.proven[at] = this.proven ? 1 : 0
     pool.promptSpeed[at] = this.promptSpeed ?? Number.NaN
     pool.residentUntil[at] = this.residentUntil

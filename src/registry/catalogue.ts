@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Types from "effect/Types"
 import { RegistryWarning } from "../Errors.js"
+import { believable } from "../internal/speed.js"
 import * as Model from "../Model.js"
 import * as Server from "../Server.js"
 
@@ -51,14 +52,6 @@ export interface RegistryFile {
   readonly family: string
   readonly text: string
 }
-
-/**
- * The highest speed, in tokens per second, that a registry file is believed.
- *
- * @since 0.1.0
- * @category constants
- */
-export const maxSpeed = 2_000
 
 /**
  * @since 0.1.0
@@ -200,10 +193,10 @@ const familyOf = (name: string, reported: string | undefined): string => {
 }
 
 const performanceOf = (speed: number | undefined, tested: string | undefined): Server.Performance | undefined => {
-  const known = speed !== undefined && speed > 0
-  if (!known && tested === undefined) return undefined
+  const known = believable(speed)
+  if (known === undefined && tested === undefined) return undefined
   return {
-    ...(known ? { tokens_per_second: Math.min(speed, maxSpeed) } : {}),
+    ...(known === undefined ? {} : { tokens_per_second: known }),
     ...(tested === undefined ? {} : { last_tested: tested })
   }
 }

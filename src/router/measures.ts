@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { Snapshot } from "../Fleet.js"
-import { maxBelievableSpeed } from "../fleet/state.js"
+import { believable } from "../internal/speed.js"
 import type { Host, Location } from "../Server.js"
 
 /**
@@ -25,8 +25,7 @@ export interface Candidate {
  * @category accessors
  */
 export const speed = (candidate: Candidate): number | undefined => {
-  const value = candidate.snapshot.tokensPerSecond ?? candidate.host.performance?.tokens_per_second
-  return value === undefined || !(value > 0) ? undefined : Math.min(value, maxBelievableSpeed)
+  return believable(candidate.snapshot.tokensPerSecond) ?? believable(candidate.host.performance?.tokens_per_second)
 }
 
 const radians = (degrees: number): number => (degrees * Math.PI) / 180

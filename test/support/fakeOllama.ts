@@ -389,7 +389,7 @@ const listed = (x: X, model: Model): Json => {
 
 function metrics(said: Script, loadMs: number, evalMs: number): Json {
   const load_duration = Math.round(loadMs * 1e6) + 851_970
-  const eval_duration = Math.max(Math.round(evalMs * 1e6), said.completionTokens * 289_000)
+  const eval_duration = Math.max(Math.round(evalMs * 1e6), said.completionTokens * 1_000_000)
   const all = {
     total_duration: load_duration + eval_duration + 38_312_000,
     load_duration,
