@@ -81,7 +81,8 @@ export interface ModelsOptions {
 }
 
 /**
- * What LangChain's Ollama classes take: `base_url` in Python, `baseUrl` in JavaScript.
+ * What LangChain's Ollama classes take: `base_url` in Python, `baseUrl` in JavaScript. Only where no server that speaks
+ * Ollama's protocol has the model is it the address of an OpenAI API, for LangChain's OpenAI classes.
  *
  * @since 0.1.0
  * @category models
@@ -450,7 +451,8 @@ export const make = Effect.gen(function* () {
 
   const choose = Effect.fnUntraced(function* (hosts: ReadonlyArray<Host>) {
     if (hosts.length === 0) return undefined
-    const rested = preferred(hosts, (host) => fleet.snapshot(host.server.url, host.model).breaker !== "open")
+    const native = preferred(hosts, (host) => host.protocol === "ollama")
+    const rested = preferred(native, (host) => fleet.snapshot(host.server.url, host.model).breaker !== "open")
     const host = rested[yield* Random.nextIntBetween(0, rested.length)]
     return host === undefined ? undefined : { model: host.model, base_url: baseUrl(host), baseUrl: baseUrl(host) }
   })

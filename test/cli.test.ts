@@ -1151,7 +1151,7 @@ describe("aicortex servers, best, llm-params and config", () => {
 
   it("gives parameters for other clients", async () => {
     const server = await ollama()
-    const expected = { model: "llama3.2:3b", base_url: server.url }
+    const expected = { model: "llama3.2:3b", base_url: server.url, baseUrl: server.url }
     assert.deepStrictEqual(JSON.parse(await ok(["llm-params"], on(server))), expected)
     assert.deepStrictEqual(JSON.parse(await ok(["llm-params", "llama3.2:3b"], on(server))), expected)
   })

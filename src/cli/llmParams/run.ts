@@ -20,6 +20,6 @@ export const run = (name: string | undefined) =>
       return yield* noAddress()
     }
     const registry = yield* Registry
-    const { base_url, model } = yield* name === undefined ? registry.randomLlmParams : registry.llmParams(name)
-    yield* Output.writeJson({ model, base_url })
+    const params = yield* name === undefined ? registry.randomLlmParams : registry.llmParams(name)
+    yield* Output.writeJson(params)
   }).pipe(Effect.provide(Fleet.layer))
