@@ -122,6 +122,32 @@ describe.each(upstreams)("over %s", (_, start) => {
     }
   })
 
+  it("a pattern that stands in many places counts once", async () => {
+    const day = { type: "string", pattern: "^\\d{4}-(0[1-9]|1[0-2])-[0-3]\\d$" }
+    const properties = Object.fromEntries(times(1_500, (i) => [`day${i}`, day]))
+    const server = await start({ reply: '{"day7":"2026-11-29"}' })
+    const cortex = fleet.cortex([server.url], { model })
+    expect(await cortex.chat("Hi", { schema: { properties } })).toEqual({ day7: "2026-11-29" })
+    const distinct = Object.fromEntries(times(1_500, (i) => [`day${i}`, { pattern: `${i}` }]))
+    expect(await failure(cortex.chat("Hi", { schema: { properties: distinct } }))).toMatchObject({
+      _tag: "InvalidRequest",
+      reason: expect.stringContaining("patterns that are larger than 10000")
+    })
+  })
+
+  it("schemas with too many subschemas are the request's fault", async () => {
+    const server = await start({ reply: "[]" })
+    const cortex = fleet.cortex([server.url], { model })
+    for (const one of [{}, true, { not: {} }]) {
+      const schema = { prefixItems: times(20_001, () => structuredClone(one)) }
+      expect(await failure(cortex.chat("Hi", { schema }))).toMatchObject({
+        _tag: "InvalidRequest",
+        reason: expect.stringContaining("more than 20000 subschemas")
+      })
+    }
+    expect(await cortex.chat("Hi", { schema: { prefixItems: times(19_999, () => ({})) } })).toEqual([])
+  })
+
   it("patterns whose groups are nested too deeply are the request's fault", async () => {
     const server = await start({ reply: '"a"' })
     const cortex = fleet.cortex([server.url], { model })

@@ -72,7 +72,10 @@ describe("bodies with more JSON than may be read at once", () => {
     const server = await fleet.ollama({ reply: "Well." })
     await using gateway = await startGateway([server.url])
     for (const content of [
-      "a".repeat(3_000_000),
+      "a".repeat(5_000_000),
+      // A quote after a long piece, with and without an escape before it.
+      `${"a".repeat(300)}"[{,`.repeat(9_000),
+      `${"a".repeat(300)}\\"[{,:\n`.repeat(9_000),
       "{}[],:".repeat(300_000),
       '"'.repeat(600_000),
       "\\".repeat(600_001)

@@ -28,6 +28,9 @@ export type Surface = "openai" | "ollama" | "anthropic"
 
 const requestId = /^[\w.:-]{1,128}$/
 
+/** A body of more than this takes so long to read that it is read in two turns. */
+const largeBody = 4 * 1024 * 1024
+
 /** So much of a body that nobody wants is read all the same, so that the connection can be used again. */
 const smallBody = 64 * 1024
 
@@ -383,9 +386,15 @@ export class Exchange {
           )
         )
       }
-      const fields = this.surface === "ollama" ? parseOllama(bytes, this.route) : parse(bytes)
       this.own += performance.now() - started
-      return fields
+      const read = () => {
+        const began = performance.now()
+        const fields = this.surface === "ollama" ? parseOllama(bytes, this.route) : parse(bytes)
+        this.own += performance.now() - began
+        return fields
+      }
+      // Others have a turn between the two.
+      return bytes.length > largeBody ? new Promise((resolve) => setImmediate(resolve)).then(read) : read()
     })
   }
 }

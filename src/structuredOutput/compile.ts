@@ -23,6 +23,7 @@ class Compiler {
   private readonly open: Array<readonly [SchemaObject, Node]> = []
   private readonly addresses: Addresses
   private readonly dynamics = new Map<string, ReadonlyMap<Resource, Node>>()
+  private readonly patternsOf = new Map<string, Pattern.Pattern>()
   private patterns = 0
   private subschemas = 0
   tracks = false
@@ -99,7 +100,9 @@ class Compiler {
 
   private compilePattern(source: string): Pattern.Pattern {
     if (this.readPattern === undefined) throw new Error("a schema with patterns was compiled without them")
-    return this.readPattern(source, (size) => {
+    const known = this.patternsOf.get(source)
+    if (known !== undefined) return known
+    const spend = (size: number) => {
       this.patterns += size
       if (this.patterns > maxPatterns) {
         throw new BadSchema(
@@ -107,7 +110,12 @@ class Compiler {
             "the limit of a schema"
         )
       }
-    })
+    }
+    // Even the shortest takes some work.
+    spend(5)
+    const pattern = this.readPattern(source, spend)
+    this.patternsOf.set(source, pattern)
+    return pattern
   }
 
   private pattern(schema: SchemaObject): Check | undefined {
