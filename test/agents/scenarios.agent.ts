@@ -126,10 +126,8 @@ describe.each(agents)("$name", (agent) => {
       await well(run, log)
       expect(agent.answers(run)).toEqual(["Because the air scatters blue light."])
       expect(fake.chatRequests).toHaveLength(1)
-      expect(turns(fake.chatRequests[0]).at(-1)).toMatchObject({
-        role: "user",
-        text: expect.stringContaining("Why is the sky blue?")
-      })
+      const asked = turns(fake.chatRequests[0]).filter(({ role }) => role === "user")
+      expect(asked.at(-1)?.text).toContain("Why is the sky blue?")
     })
 
     it("runs the tool that the model calls, and gives it what came of it", async () => {
