@@ -401,7 +401,14 @@ export const make = Effect.gen(function* () {
   const hosted = Effect.map(lists.known(false), (all) => {
     const models = new Map<string, ModelInfo>()
     for (const known of all.filter(answers)) {
-      for (const [key, info] of known.models) if (!models.has(key)) models.set(key, info)
+      for (const [key, info] of known.models) {
+        const first = models.get(key)
+        // Not every server tells what a model can do.
+        if (first === undefined) models.set(key, info)
+        else if (first.capabilities === undefined && info.capabilities !== undefined) {
+          models.set(key, { ...first, capabilities: info.capabilities })
+        }
+      }
     }
     return models
   })
