@@ -198,16 +198,28 @@ const orBad = <A>(work: () => A): Effect.Effect<A, InvalidRequest> =>
     }
   })
 
-const check = ({ root, tracks }: Compile.Compiled, value: unknown): ReadonlyArray<SchemaIssue> => {
-  const run = new Run(tracks)
+/** What a reply that is too costly to check is told as. */
+const orUnchecked = (work: () => ReadonlyArray<SchemaIssue>): ReadonlyArray<SchemaIssue> => {
   try {
-    return run.part(root, value, undefined) ? [] : run.issues
+    return work()
   } catch (cause) {
     if (!(cause instanceof Bounds.TooCostly)) throw cause
     const message = `the reply cannot be checked against the schema, because ${cause.message}`
     return [{ path: "", message, unchecked: true }]
   }
 }
+
+const check = ({ root, tracks }: Compile.Compiled, value: unknown): ReadonlyArray<SchemaIssue> =>
+  orUnchecked(() => {
+    const run = new Run(tracks)
+    return run.part(root, value, undefined) ? [] : run.issues
+  })
+
+const measureReply = (text: string): ReadonlyArray<SchemaIssue> =>
+  orUnchecked(() => {
+    Bounds.measureAnswer(text)
+    return []
+  })
 
 /**
  * What a schema may cost.
@@ -244,7 +256,7 @@ export const checkSize = (schema: unknown, field: string, options?: SchemaOption
  * Neither the schema nor the reply need be trusted: both are worked on within bounds. Patterns are matched in linear
  * time; one that cannot be (a backreference, a lookahead that is not at its beginning) is `InvalidRequest`, as is a schema
  * that is invalid, longer than `maxBytes`, nested deeper than 100 levels, or too large in its patterns, subschemas or combinations.
- * A reply that takes more than 300,000 steps to be checked does not fit, and the issue says so. `format` is not
+ * A reply that takes more than 300,000 steps to be checked, or has too many values, does not fit, and the issue says so. `format` is not
  * checked, and other documents are never fetched.
  *
  * @since 0.1.0
@@ -264,11 +276,14 @@ export const fromJsonSchema = Effect.fnUntraced(function* (
   const compiled = yield* orBad(() => Compile.compile(schema, patterns?.compile))
   const decoder: Decoder<unknown> = {
     jsonSchema: schema,
-    decode: (text) =>
-      Either.flatMap(parse(text), (value) => {
+    decode: (text) => {
+      const tooMuch = measureReply(text)
+      if (tooMuch.length > 0) return Either.left(tooMuch)
+      return Either.flatMap(parse(text), (value) => {
         const issues = check(compiled, value)
         return issues.length === 0 ? Either.right(value) : Either.left(issues)
       })
+    }
   }
   jsonSchemaDecoders.set(schema, decoder)
   return decoder

@@ -351,6 +351,14 @@ const costly: ReadonlyArray<readonly [name: string, schema: JsonObject, reply: u
     JSON.parse(`${"[".repeat(2_000)}${"]".repeat(2_000)}`),
     "unknown"
   ],
+  ["a reply of many properties", {}, Object.fromEntries(times(60_000, (i) => [`k${i}`, 1])), "unknown"],
+  [
+    "a reply of fewer, with colons in texts",
+    {},
+    { ...Object.fromEntries(times(40_000, (i) => [`k${i}`, 1])), a: '":,'.repeat(90_000) },
+    true
+  ],
+  ["a reply of many items", { type: "array" }, times(200_002, () => 1), "unknown"],
   [
     "many patterns for many names",
     { patternProperties: Object.fromEntries(times(300, (i) => [`^k${i}(a|b)*$`, { type: "number" }])) },

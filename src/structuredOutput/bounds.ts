@@ -70,6 +70,34 @@ export const maxSteps = 300_000
 export const maxAnswerDepth = 500
 
 /**
+ * How many properties and items the JSON of an answer may have. Reading more takes longer than checking it may.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxValues = 200_000
+
+/**
+ * Refuses an answer with more properties and items than `maxValues`, a property counting as four, with `TooCostly`,
+ * before it is read.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const measureAnswer = (text: string): void => {
+  if (text.length <= maxValues / 4) return
+  let values = 0
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === 0x22) {
+      for (at++; at < text.length && text.charCodeAt(at) !== 0x22; at++) if (text.charCodeAt(at) === 0x5c) at++
+    } else if (code === 0x2c) values++
+    else if (code === 0x3a) values += 3
+    if (values > maxValues) throw new TooCostly(`it has more than ${maxValues} values, a property counting as four`)
+  }
+}
+
+/**
  * A schema that is invalid, or over a bound. `message` goes to whoever sent it.
  *
  * @since 0.1.0
