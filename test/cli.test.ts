@@ -1263,7 +1263,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     const address = await failed(["servers", "add", "ftp://x"], { env }, 2)
     assert.match(address, /^URL: 'ftp:\/\/x' must begin with http.* See `aicortex servers add --help`\.$/)
     const flag = (...args: ReadonlyArray<string>) => failed(["servers", "add", "http://x", ...args], { env }, 2)
-    assert.match(await flag("--location", "north"), /^--location: 'north' must be a latitude and a longitude/)
+    assert.match(await flag("--location", "north"), /^--location: no city 'north' is known/)
     assert.match(await flag("--weight", "0"), /^--weight: .*above 0\. See `aicortex servers add --help`\.$/)
     assert.match(await flag("--max-in-flight", "0"), /^--max-in-flight: .*above 0\. See/)
     assert.include(await no("http://x", "--api-key-env", "NOT_SET"), "NOT_SET is not set")

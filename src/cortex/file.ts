@@ -110,7 +110,15 @@ export const File = Schema.Struct({
  */
 export type File = typeof File.Type
 
-const decodeFile = Schema.decodeUnknownEither(Schema.parseJson(File), { onExcessProperty: "error", errors: "all" })
+/** `null` means that a setting is not given. */
+function withoutNull(this: unknown, _: string, value: unknown): unknown {
+  return value === null && !Array.isArray(this) ? undefined : value
+}
+
+const decodeFile = Schema.decodeUnknownEither(Schema.parseJson(File, { reviver: withoutNull }), {
+  onExcessProperty: "error",
+  errors: "all"
+})
 
 /**
  * What the system says of a file, without the names of the functions that asked it.

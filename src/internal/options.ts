@@ -99,9 +99,41 @@ export const invalid = (
   return new InvalidRequest({ field, reason: alternatives(issues) ?? issue?.message ?? "is not valid" })
 }
 
+type Drop = (value: unknown) => unknown
+
+/** Without those of its optional fields that are `null`; what has no such fields is not looked into. */
+const dropper = (ast: AST.AST): Drop | undefined => {
+  if (AST.isRefinement(ast)) return dropper(ast.from)
+  if (AST.isUnion(ast)) {
+    const drops = ast.types.map(dropper).filter((drop) => drop !== undefined)
+    return drops.length === 0 ? undefined : (value) => drops.reduce((left, drop) => drop(left), value)
+  }
+  if (AST.isTupleType(ast)) {
+    const item = ast.rest[0] === undefined ? undefined : dropper(ast.rest[0].type)
+    return item === undefined ? undefined : (value) => (Array.isArray(value) ? value.map(item) : value)
+  }
+  if (!AST.isTypeLiteral(ast) || ast.propertySignatures.length === 0) return undefined
+  const optional = new Set<PropertyKey>()
+  const inner = new Map<PropertyKey, Drop>()
+  for (const { isOptional, name, type } of ast.propertySignatures) {
+    if (isOptional) optional.add(name)
+    const drop = dropper(type)
+    if (drop !== undefined) inner.set(name, drop)
+  }
+  return (value) => {
+    if (typeof value !== "object" || value === null || Array.isArray(value)) return value
+    const given: { [name: string]: unknown } = {}
+    for (const [name, field] of Object.entries(value)) {
+      if (field === null && optional.has(name)) continue
+      given[name] = inner.get(name)?.(field) ?? field
+    }
+    return given
+  }
+}
+
 /**
  * A check of options that costs little where they are right: only what is given is looked at. An unknown option is an
- * error, never dropped; `elsewhere` are those that only other functions take.
+ * error, never dropped; `null` means that an optional one is not given. `elsewhere` are those that only other functions take.
  *
  * @internal
  */
@@ -125,8 +157,12 @@ export const decoder = <Fields extends Schema.Struct.Fields>(
     for (const [name, value] of Object.entries(input)) if (checks.get(name)?.(value) !== true) return false
     return true
   }
-  return (input) =>
-    fits(input)
-      ? Either.right({ ...(input as object) } as Options)
-      : Either.mapLeft(whole(input), (error) => invalid(error, known, "", elsewhere))
+  const drop = dropper(schema.ast)
+  return (input) => {
+    if (fits(input)) return Either.right({ ...(input as object) } as Options)
+    const given = drop === undefined ? input : drop(input)
+    return fits(given)
+      ? Either.right(given)
+      : Either.mapLeft(whole(given), (error) => invalid(error, known, "", elsewhere))
+  }
 }
