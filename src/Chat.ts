@@ -311,7 +311,9 @@ export const make = Effect.gen(function* () {
     const routing = routingOf(checked)
     const servers = failover.prepare(request.model, routing, travellerOf(call))
     const found =
-      checked.kept === undefined ? servers : cache.prepare({ ...wish, request, routing, ttl: checked.kept }, servers)
+      checked.kept === undefined
+        ? servers
+        : cache.prepare({ ...wish, owner: checked.options.owner, request, routing, ttl: checked.kept }, servers)
     return observed(within(found, checked, began), checked, began, trace)
   }
 

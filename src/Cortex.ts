@@ -13,7 +13,7 @@ import { dirname } from "node:path"
 import * as FileSystem from "@effect/platform/FileSystem"
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as KeyValueStore from "@effect/platform/KeyValueStore"
-import type * as Path from "@effect/platform/Path"
+import * as Path from "@effect/platform/Path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
 import * as EffectConfig from "effect/Config"
@@ -28,6 +28,7 @@ import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
 import * as Chat from "./Chat.js"
 import * as Config from "./cortex/config.js"
+import * as ConfigFile from "./cortex/file.js"
 import * as Forms from "./cortex/forms.js"
 import * as StateFile from "./cortex/stateFile.js"
 import * as Embeddings from "./Embeddings.js"
@@ -120,6 +121,7 @@ const layerFolder = (
     KeyValueStore.KeyValueStore,
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
       const context = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
       const files = yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 }).pipe(
         Effect.zipRight(Layer.build(KeyValueStore.layerFileSystem(folder))),
@@ -133,7 +135,14 @@ const layerFolder = (
       return KeyValueStore.make({
         get: (key) => Effect.flatMap(files, (store) => store.get(key)),
         getUint8Array: (key) => Effect.flatMap(files, (store) => store.getUint8Array(key)),
-        set: (key, value) => Effect.flatMap(files, (store) => store.set(key, value)),
+        // A process that ends in the middle leaves the old text or the new one.
+        set: (key, value) =>
+          typeof value === "string"
+            ? Effect.zipRight(
+                files,
+                Effect.provide(ConfigFile.replaceFile(path.join(folder, encodeURIComponent(key)), value), context)
+              )
+            : Effect.flatMap(files, (store) => store.set(key, value)),
         remove: (key) => Effect.flatMap(files, (store) => store.remove(key)),
         clear: Effect.flatMap(files, (store) => store.clear),
         size: Effect.flatMap(files, (store) => store.size)

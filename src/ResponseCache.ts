@@ -49,14 +49,15 @@ export {
  * What holds answers, each under a key of its own.
  *
  * - `get`: what is there, unless it has expired
- * - `put`: whatever was there before is replaced; a store may let go of anything at any time
+ * - `put`: whatever was there before is replaced; a store may let go of anything at any time, of what `owner` has before
+ *   what others have
  *
  * @since 0.1.0
  * @category models
  */
 export interface Store {
   readonly get: (key: string) => Effect.Effect<Option.Option<Entry>>
-  readonly put: (key: string, entry: Entry) => Effect.Effect<void>
+  readonly put: (key: string, entry: Entry, owner?: string) => Effect.Effect<void>
   readonly clear: Effect.Effect<void>
 }
 
@@ -67,7 +68,7 @@ export interface Store {
 export class ResponseCacheStore extends Context.Tag("aicortex/ResponseCacheStore")<ResponseCacheStore, Store>() {}
 
 /**
- * How much a store holds. Beyond it, what was not used for longest goes.
+ * How much a store holds. Beyond it, the owner of calls that has most of it loses what it has not used for longest.
  *
  * @since 0.1.0
  * @category models
@@ -93,42 +94,65 @@ export const makeStoreMemory = (bounds?: Bounds): Effect.Effect<Store> =>
   Effect.map(Effect.clock, (clock) => {
     const { maxBytes = defaults.maxBytes, maxEntries = defaults.maxEntries } = bounds ?? {}
     /** The one that was not used for longest comes first. */
-    const entries = new Map<string, { readonly entry: Entry; readonly size: number }>()
+    const entries = new Map<string, { readonly entry: Entry; readonly size: number; readonly owner: string }>()
+    const held = new Map<string, { count: number; bytes: number }>()
     let bytes = 0
 
     const remove = (key: string): void => {
-      const held = entries.get(key)
-      if (held === undefined) return
-      bytes -= held.size
+      const item = entries.get(key)
+      if (item === undefined) return
+      bytes -= item.size
       entries.delete(key)
+      const own = held.get(item.owner)
+      if (own === undefined) return
+      own.count--
+      own.bytes -= item.size
+      if (own.count === 0) held.delete(item.owner)
+    }
+    const evict = (by: "count" | "bytes"): void => {
+      let most = ""
+      let amount = -1
+      for (const [owner, own] of held) {
+        if (own[by] <= amount) continue
+        most = owner
+        amount = own[by]
+      }
+      for (const [key, { owner }] of entries) {
+        if (owner !== most) continue
+        remove(key)
+        return
+      }
     }
     return {
       get: (key) =>
         Effect.sync(() => {
-          const held = entries.get(key)
-          if (held === undefined) return Option.none()
-          if (clock.unsafeCurrentTimeMillis() >= held.entry.expiresAt) {
+          const item = entries.get(key)
+          if (item === undefined) return Option.none()
+          if (clock.unsafeCurrentTimeMillis() >= item.entry.expiresAt) {
             remove(key)
             return Option.none()
           }
           entries.delete(key)
-          entries.set(key, held)
-          return Option.some(held.entry)
+          entries.set(key, item)
+          return Option.some(item.entry)
         }),
-      put: (key, entry) =>
+      put: (key, entry, owner = "") =>
         Effect.sync(() => {
           remove(key)
           const size = sizeOf(entry)
           if (size > maxBytes) return
-          entries.set(key, { entry, size })
+          entries.set(key, { entry, size, owner })
           bytes += size
-          for (const oldest of entries.keys()) {
-            if (entries.size <= maxEntries && bytes <= maxBytes) return
-            remove(oldest)
-          }
+          const own = held.get(owner) ?? { count: 0, bytes: 0 }
+          held.set(owner, own)
+          own.count++
+          own.bytes += size
+          while (entries.size > maxEntries) evict("count")
+          while (bytes > maxBytes) evict("bytes")
         }),
       clear: Effect.sync(() => {
         entries.clear()
+        held.clear()
         bytes = 0
       })
     }
@@ -166,6 +190,7 @@ export const metrics: typeof Telemetry.cache = Telemetry.cache
  *   calls to share an answer under way
  * - `keepAs`: the request to keep the answer for, where that is another one
  * - `ttl`: no older than that, and kept for so long, in milliseconds
+ * - `owner`: on whose behalf: only the same owner is answered with it, unless the settings say that all share them
  * - `renew`: no kept answer will do, but this one is kept
  * - `accepts`: whether an answer is worth keeping
  *
@@ -177,6 +202,7 @@ export interface Wish {
   readonly routing: Routing
   readonly ttl: number
   readonly keepAs?: ChatRequest | undefined
+  readonly owner?: string | undefined
   readonly renew?: boolean | undefined
   readonly accepts?: ((result: Result) => boolean) | undefined
 }
@@ -279,7 +305,7 @@ export const make = Effect.gen(function* () {
         }
         // Until the store has it, it is found here.
         flight.entry = entry
-        const write = runFork(Effect.uninterruptible(store.put(key, entry)))
+        const write = runFork(Effect.uninterruptible(store.put(key, entry, wish.owner)))
         writing.add(write)
         write.addObserver(() => {
           writing.delete(write)
@@ -344,8 +370,9 @@ export const make = Effect.gen(function* () {
       const { keepAs = wish.request, request, routing } = wish
       const hosts = yield* registry.locate(request.model)
       const digests = hosts.flatMap(({ digest }) => (digest === undefined ? [] : [digest]))
-      const key = yield* Key.make(keepAs, digests)
-      const asked = keepAs === request ? key : yield* Key.make(request, digests)
+      const owner = settings.cache?.shared === true ? undefined : wish.owner
+      const key = yield* Key.make(keepAs, digests, owner)
+      const asked = keepAs === request ? key : yield* Key.make(request, digests, owner)
       return (call: Call): OpenAnswer => {
         const { deadline: _, ...limits } = call.limits
         const id = JSON.stringify([asked, key, wish.ttl, wish.renew === true, routing, request.keepAlive, limits])

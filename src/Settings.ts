@@ -87,7 +87,8 @@ export interface SessionPolicy {
 }
 
 /**
- * How many answers are kept, how many bytes of them, and for how many milliseconds.
+ * How many answers are kept, how many bytes of them, and for how many milliseconds; `shared`: whether one that was kept
+ * for one owner of calls answers another.
  *
  * @since 0.1.0
  * @category models
@@ -96,6 +97,7 @@ export interface CachePolicy {
   readonly ttl: number
   readonly maxEntries: number
   readonly maxBytes: number
+  readonly shared: boolean
 }
 
 /**

@@ -15,7 +15,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
 import * as fc from "fast-check"
-import { afterAll, describe, expect, it } from "vitest"
+import { afterAll, describe, expect, it, vi } from "vitest"
 import * as Chat from "../src/Chat.js"
 import * as ChatRequest from "../src/ChatRequest.js"
 import * as CortexLayer from "../src/Cortex.js"
@@ -233,7 +233,7 @@ describe("the same question", () => {
     keepAlive: [false, undefined, "5m"],
     routing: [false, "random", "nearest"],
     priority: [false, undefined, "batch"],
-    owner: [false, "a", "b"],
+    owner: [true, "a", "b"],
     timeout: [false, undefined, 20_000],
     connectTimeout: [false, undefined, 4_000],
     firstTokenTimeout: [false, undefined, 20_000],
@@ -349,7 +349,13 @@ describe("the same question", () => {
     )
     if (a === undefined || b === undefined) throw new Error("two servers")
     const cacheFolder = folder()
-    const ask = (...servers: ReadonlyArray<typeof a>) => fleet.cortex(servers, { cacheFolder }).complete("Hi", cached)
+    const ask = async (...servers: ReadonlyArray<typeof a>) => {
+      const cortex = fleet.cortex(servers, { cacheFolder })
+      const answer = await cortex.complete("Hi", cached)
+      // An answer is being written until then.
+      await cortex.close()
+      return answer
+    }
     expect(await ask(a, b)).toMatchObject({ cached: false })
     expect(await ask(b, a)).toMatchObject({ cached: true })
     expect(await ask(a)).toMatchObject({ cached: false })
@@ -939,6 +945,34 @@ describe("time", () => {
   })
 })
 
+describe("a shelf of answers that somebody else wrote into", () => {
+  it.each([
+    ["nested too deeply", `${"[".repeat(200_000)}${"]".repeat(200_000)}`],
+    [
+      "with an answer nested too deeply",
+      `[{"key":"k","entry":{"text":"x","toolCalls":[{"id":"1","name":"f","arguments":${'{"a":'.repeat(50_000)}1${"}".repeat(50_000)}}]}}]`
+    ],
+    ["half written", '[{"key":"00'],
+    ["of something else", '{"a":1}'],
+    ["empty", ""]
+  ])("is as good as empty where it is %s, and is written anew", async (_, text) => {
+    const folder = mkdtempSync(join(tmpdir(), "aicortex-shelf-"))
+    const { cortex, server } = await alone({}, { cacheFolder: folder })
+    expect(await cortex.complete("Hi", cached)).toMatchObject({ cached: false })
+    const written = () => readdirSync(folder).map((file) => join(folder, file))
+    await vi.waitFor(() => expect(written()).toHaveLength(1))
+    const [file = ""] = written()
+    writeFileSync(file, text)
+    expect(await cortex.complete("Hi", cached)).toMatchObject({ cached: false })
+    await vi.waitFor(() => expect(readFileSync(file, "utf8")).not.toBe(text))
+    expect(await cortex.complete("Hi", cached)).toMatchObject({ cached: true })
+    expect(server.chatRequests).toHaveLength(2)
+    // No temporary file is left.
+    expect(written()).toEqual([file])
+    rmSync(folder, { recursive: true, force: true })
+  })
+})
+
 const stores: ReadonlyArray<readonly [string, (bounds?: ResponseCache.Bounds) => Effect.Effect<ResponseCache.Store>]> =
   [
     ["in memory", ResponseCache.makeStoreMemory],
@@ -978,6 +1012,17 @@ describe.each(stores)("a store %s", (name, make) => {
           yield* store.get(key(1))
           yield* store.put(key(4), entry("4"))
           expect(yield* texts(store, 1, 2, 3, 4)).toEqual(["1", undefined, "3", "4"])
+        }),
+      { maxEntries: 3 }
+    ))
+
+  it("of several owners, whoever has most loses its own", () =>
+    test(
+      (store) =>
+        Effect.gen(function* () {
+          yield* store.put(key(1), entry("good"), "good")
+          for (let n = 10; n < 30; n++) yield* store.put(key(n), entry(`${n}`), "flood")
+          expect(yield* texts(store, 1, 29, 28, 10)).toEqual(["good", "29", "28", undefined])
         }),
       { maxEntries: 3 }
     ))

@@ -620,8 +620,12 @@ describe("what a request comes to", () => {
     ],
     [
       "an image by its address",
-      { messages: [{ role: "user", content: [{ type: "image", source: { type: "url", url: "https://x/a.png" } }] }] },
-      { messages: [{ role: "user", content: [{ type: "image", url: "https://x/a.png" }] }] }
+      {
+        messages: [
+          { role: "user", content: [{ type: "image", source: { type: "url", url: "https://example.com/a.png" } }] }
+        ]
+      },
+      { messages: [{ role: "user", content: [{ type: "image", url: "https://example.com/a.png" }] }] }
     ],
     [
       "the beginning of an answer",
@@ -697,7 +701,7 @@ describe("what a request comes to", () => {
                       type: "content",
                       content: [
                         { type: "text", text: "One." },
-                        { type: "image", source: { type: "url", url: "https://x/a.png" } }
+                        { type: "image", source: { type: "url", url: "https://example.com/a.png" } }
                       ]
                     }
                   }
@@ -715,7 +719,7 @@ describe("what a request comes to", () => {
             content: [
               { type: "text", text: "<document>\n" },
               { type: "text", text: "One." },
-              { type: "image", url: "https://x/a.png" },
+              { type: "image", url: "https://example.com/a.png" },
               { type: "text", text: "\n</document>\n" }
             ]
           }

@@ -73,7 +73,8 @@ export type { CacheOptions, SessionOptions } from "./policies.js"
  * - `hedge`: whether a second server is asked where the first is late and a call does not say: see `ChatRequest.Options`;
  *   default `false`
  * - `cache`: whether answers are kept where a call does not say, and how: `ttl` in milliseconds (default 3,600,000),
- *   `maxEntries` (1,000), `maxBytes` (64 MiB); default `false`. See `ResponseCache`
+ *   `maxEntries` (1,000), `maxBytes` (64 MiB), `shared`: whether an answer that was kept for one `owner` of calls (in the
+ *   gateway: for one API key) answers another (`false`); default `false`. See `ResponseCache`
  * - `defaultModel`: the model where nobody names one; default `gpt-oss:20b`
  * - `proxy`: through which proxy servers are reached; `false`: none. Default: `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
  *   This machine itself is reached without

@@ -76,7 +76,8 @@ export const File = Schema.Struct({
       Schema.Struct({
         ttl: Schema.optional(Schema.Positive),
         maxEntries: Schema.optional(Count),
-        maxBytes: Schema.optional(Count)
+        maxBytes: Schema.optional(Count),
+        shared: Schema.optional(Schema.Boolean)
       })
     )
   ),

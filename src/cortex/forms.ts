@@ -24,7 +24,7 @@ const Forms = Schema.Struct({
   sessions: Schema.optional(
     Schema.Struct({ folder: anything, maxSessions: anything, maxBytes: anything, ttl: anything })
   ),
-  cache: Schema.optional(Schema.Struct({ ttl: anything, maxEntries: anything, maxBytes: anything })),
+  cache: Schema.optional(Schema.Struct({ ttl: anything, maxEntries: anything, maxBytes: anything, shared: anything })),
   cacheFolder: must(Schema.NonEmptyString, "a folder"),
   demoModel: must(Schema.NonEmptyString, "a file"),
   configFile: must(Schema.Union(Schema.NonEmptyString, Schema.Literal(false)), "a file, or false")

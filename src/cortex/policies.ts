@@ -153,11 +153,15 @@ export const cachePolicy = Effect.fnUntraced(function* (
   if (given !== true && (typeof given !== "object" || given === null)) {
     return yield* new InvalidConfig({ source, field: "cache", reason: "must be true, false or an object" })
   }
-  const { maxBytes, maxEntries, ttl } = cache === true ? {} : cache
+  const { maxBytes, maxEntries, shared = false, ttl } = cache === true ? {} : cache
+  if (typeof shared !== "boolean") {
+    return yield* new InvalidConfig({ source, field: "cache.shared", reason: "must be true or false" })
+  }
   const { defaults } = ResponseCache
   return {
     ttl: (yield* positive(ttl, "cache.ttl", source)) ?? defaults.ttl,
     maxEntries: (yield* wholeAboveZero(maxEntries, "cache.maxEntries", source)) ?? defaults.maxEntries,
-    maxBytes: (yield* wholeAboveZero(maxBytes, "cache.maxBytes", source)) ?? defaults.maxBytes
+    maxBytes: (yield* wholeAboveZero(maxBytes, "cache.maxBytes", source)) ?? defaults.maxBytes,
+    shared
   }
 })

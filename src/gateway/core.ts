@@ -262,6 +262,7 @@ export const make = (owner: Owner) => {
       if (span !== undefined) Tracing.end(exchange, span, status)
       owner.leave(house)
     })
+    exchange.leaving = house.labels.leaving
     const span = Tracing.begin(house, exchange, given)
     void serve(house, exchange, pathOf(url))
   }

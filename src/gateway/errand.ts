@@ -167,7 +167,7 @@ export class Errand {
     if (begin !== undefined) return begin(call)
     const servers = failover.prepare(model, routing, traveller)
     const prepared: Effect.Effect<ResponseCache.Begin, unknown> =
-      ttl === undefined ? servers : cache.prepare({ request, routing, ttl, accepts }, servers)
+      ttl === undefined ? servers : cache.prepare({ owner: exchange.caller, request, routing, ttl, accepts }, servers)
     return this.run(prepared).then(
       (begin) => begin(call),
       (error: unknown) => {

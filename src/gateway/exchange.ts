@@ -189,6 +189,14 @@ export class Exchange {
     return this.caller ?? this.request.socket.remoteAddress ?? ""
   }
 
+  /** Takes out of an error what clients must not see. */
+  leaving: (text: string) => string = (text) => text
+
+  /** An error as the client is told of it. */
+  leaves(problem: Problem.Problem): Problem.Problem {
+    return { ...problem, message: this.leaving(problem.message), requestId: this.id }
+  }
+
   private cutOff(code: string): void {
     this.account.error = code
     this.response.destroy()
@@ -251,7 +259,7 @@ export class Exchange {
     this.account.error = problem.code ?? problem.type
     if (attempts !== undefined) this.account.attempts = attempts.length
     if (this.left || this.response.headersSent) return
-    const named = { ...problem, requestId: this.id }
+    const named = this.leaves(problem)
     const headers: Headers = attempts === undefined ? {} : { "x-aicortex-attempts": attempts.length }
     if (problem.retryAfter !== undefined) headers["retry-after"] = Math.max(1, Math.ceil(problem.retryAfter / 1000))
     if (problem.status === 401) headers["www-authenticate"] = "Bearer"

@@ -22,6 +22,7 @@ import * as Sessions from "../Sessions.js"
 import { CurrentSettings, type Settings } from "../Settings.js"
 import * as Transport from "../Transport.js"
 import type { Labels } from "./problem.js"
+import * as Redaction from "./redaction.js"
 
 /**
  * Something that runs and can be given up.
@@ -33,8 +34,6 @@ export interface Running<A> {
   readonly result: Promise<A>
   readonly stop: () => void
 }
-
-const addressPattern = /\b[a-z][a-z0-9+.-]*:\/\/[^\s"'<>]+/gi
 
 /**
  * @since 0.1.0
@@ -108,18 +107,12 @@ export class Library {
           .filter((value) => value.length > 5)
       ])
       .filter((one) => one !== "")
-    const hosts = this.settings.servers.map(({ url }) => url.replace(/^https?:\/\//, "").replace(/\/.*$/, ""))
+    const redaction = Redaction.make({ expose, secrets, urls: this.settings.servers.map(({ url }) => url) })
     return {
       expose,
       label: (url) => (url === "embedded:" ? "embedded" : expose ? url : `server-${this.number(url)}`),
-      redact: (text) => {
-        let plain = text
-        for (const secret of secrets) plain = plain.replaceAll(secret, "…")
-        if (expose) return plain
-        plain = plain.replace(addressPattern, "…")
-        for (const host of hosts) plain = plain.replaceAll(host, "…")
-        return plain
-      }
+      leaving: redaction.leaving,
+      redact: redaction.words
     }
   }
 

@@ -100,8 +100,10 @@ const params: { readonly [field: string]: string } = {
 export interface Labels {
   readonly expose: boolean
   readonly label: (url: string) => string
-  /** Words of a server, without its key, and without addresses unless they are to be shown. */
+  /** Words of a server or the system, without its key, and without addresses and files unless they are to be shown. */
   readonly redact: (text: string) => string
+  /** Any error as it leaves. */
+  readonly leaving: (text: string) => string
 }
 
 const told = (attempts: ReadonlyArray<Attempt>, labels: Labels): ReadonlyArray<object> =>
@@ -228,9 +230,9 @@ export const of = (error: unknown, labels: Labels): Problem => {
       )
     }
     case "SessionsUnavailable":
-      return make(503, (error as Error).message, "sessions_unavailable", null, 1_000)
+      return make(503, labels.redact((error as Error).message), "sessions_unavailable", null, 1_000)
     case "EngineUnavailable":
-      return make(503, (error as Error).message, "engine_unavailable")
+      return make(503, labels.redact((error as Error).message), "engine_unavailable")
     case "Closed":
       return make(503, "The gateway is shutting down.", "shutting_down", null, 1_000)
     default:

@@ -10,6 +10,7 @@ import type { Codec } from "./codec.js"
 import { Errand } from "./errand.js"
 import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
+import * as ImageUrls from "./imageUrls.js"
 import * as Problem from "./problem.js"
 import * as Rights from "./rights.js"
 import { candidates } from "./selection.js"
@@ -28,7 +29,7 @@ const failed = ({ exchange, house }: Errand, codec: Codec, error: unknown): void
   if (problem.attempts !== undefined) exchange.account.attempts = problem.attempts.length
   house.metrics.streamBroke()
   exchange.account.error = problem.code ?? problem.type
-  exchange.end(codec.failure({ ...problem, requestId: exchange.id }))
+  exchange.end(codec.failure(exchange.leaves(problem)))
 }
 
 /** A session goes on with one answer, and as a conversation does. */
@@ -57,6 +58,7 @@ export const relay = async (house: House, exchange: Exchange, ask: Ask, codec: C
   })
   try {
     mayGoOn(ask)
+    if (!house.settings.privateImages) ImageUrls.check(ask.request.messages)
     Rights.check(house.settings, exchange.admin, ask.request)
     const reserved = exchange.reserve(() => demandOf(ask))
     if (reserved !== undefined) await reserved

@@ -70,6 +70,7 @@ export const File = Schema.Struct({
       value: Schema.Union(Schema.NonEmptyString, Schema.NonEmptyArray(Schema.NonEmptyString))
     })
   ),
+  privateImages: Schema.optional(Schema.Boolean),
   routing: Schema.optional(Routing),
   responses: Schema.optional(
     Schema.Union(
@@ -140,6 +141,8 @@ export interface Key {
  * - `aliases`: names for models, or for chains of models: the next is asked where one fails before its first token. A
  *   chain may hold other aliases, and `auto`
  * - `routing`: in which order servers are tried where a request does not say; default `random`
+ * - `privateImages`: whether images may be named by addresses that lead into a private network: servers fetch them; default
+ *   `false`
  * - `responses`: how many responses of `/v1/responses` are kept, in how much room (bytes), and for how long after their
  *   last use (ms), in memory; default 10,000, 64 MiB and a day. `false` keeps none
  * - `exposeServers`: whether answers and errors tell the addresses of servers; default `false`
@@ -167,6 +170,7 @@ export interface Options {
   readonly maxContext?: number | undefined
   readonly maxKeepAlive?: number | undefined
   readonly aliases?: { readonly [name: string]: string | ReadonlyArray<string> } | undefined
+  readonly privateImages?: boolean | undefined
   readonly routing?: Routing | undefined
   readonly responses?: boolean | { readonly [K in keyof Bounds]?: Bounds[K] | undefined } | undefined
   readonly exposeServers?: boolean | undefined
@@ -217,6 +221,7 @@ export interface Settings {
   readonly maxContext: number
   readonly maxKeepAlive: number
   readonly aliases: ReadonlyMap<string, ReadonlyArray<string>>
+  readonly privateImages: boolean
   readonly routing: Routing
   /** `undefined` where none is kept. */
   readonly responses: Bounds | undefined
@@ -433,6 +438,7 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
     hosts,
     maxBody,
     maxConnections,
+    privateImages: pick("privateImages") ?? false,
     maxContext,
     maxKeepAlive: pick("maxKeepAlive") ?? defaults.maxKeepAlive,
     aliases,

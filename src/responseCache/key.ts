@@ -32,16 +32,22 @@ const sorted = (value: unknown): unknown => {
 }
 
 /**
- * A request as text. Whatever a request has counts, also what is added to it one day, but for `keepAlive`.
+ * A request as text, with the only owner of calls that may have its answer, if there is one. Whatever a request has
+ * counts, also what is added to it one day, but for `keepAlive`.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const serialize = ({ keepAlive: _, ...request }: ChatRequest, digests: ReadonlyArray<string>): string =>
+export const serialize = (
+  { keepAlive: _, ...request }: ChatRequest,
+  digests: ReadonlyArray<string>,
+  owner?: string
+): string =>
   JSON.stringify([
     version,
     [...new Set(digests)].sort(),
-    sorted({ ...request, model: canonical(request.model) } satisfies Omit<ChatRequest, "keepAlive">)
+    sorted({ ...request, model: canonical(request.model) } satisfies Omit<ChatRequest, "keepAlive">),
+    ...(owner === undefined ? [] : [owner])
   ])
 
 const hex = (bytes: ArrayBuffer): string =>
@@ -53,10 +59,15 @@ const hex = (bytes: ArrayBuffer): string =>
  * @since 0.1.0
  * @category constructors
  */
-export const make = (request: ChatRequest, digests: ReadonlyArray<string>): Effect.Effect<string, NoKey> =>
+export const make = (
+  request: ChatRequest,
+  digests: ReadonlyArray<string>,
+  owner?: string
+): Effect.Effect<string, NoKey> =>
   Effect.map(
     Effect.tryPromise({
-      try: () => globalThis.crypto.subtle.digest("SHA-256", new TextEncoder().encode(serialize(request, digests))),
+      try: () =>
+        globalThis.crypto.subtle.digest("SHA-256", new TextEncoder().encode(serialize(request, digests, owner))),
       catch: (cause) => new NoKey({ cause })
     }),
     hex

@@ -8,6 +8,7 @@
  */
 import type { PlatformError } from "@effect/platform/Error"
 import * as KeyValueStore from "@effect/platform/KeyValueStore"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -16,21 +17,37 @@ import * as Schema from "effect/Schema"
 import { type Bounds, defaults, ResponseCacheStore, type Store } from "../ResponseCache.js"
 import { Entry } from "./entry.js"
 
+class Unreadable extends Data.TaggedError("Unreadable")<{ readonly message: string }> {}
+
+const reasonOf = (error: PlatformError | ParseResult.ParseError | Unreadable): string => {
+  if (error._tag !== "ParseError") return error.message
+  try {
+    return ParseResult.ArrayFormatter.formatErrorSync(error)[0]?.message ?? error.message
+  } catch {
+    return "it is nested too deeply"
+  }
+}
+
 /** So many answers share a shelf, at most. */
 const shelfSize = 8
 
-const Shelf = Schema.parseJson(Schema.Array(Schema.Struct({ key: Schema.String, entry: Entry })))
+const Shelf = Schema.parseJson(
+  Schema.Array(
+    Schema.Struct({ key: Schema.String, owner: Schema.optionalWith(Schema.String, { exact: true }), entry: Entry })
+  )
+)
 type Shelf = typeof Shelf.Type
 const decodeShelf = Schema.decode(Shelf)
 const encodeShelf = Schema.encode(Shelf)
 
 /**
  * Over a key-value store, which cannot be asked what is in it: so answers stand on a fixed number of shelves, each one
- * of its keys. An answer's own key says on which, and on a full shelf the one that was not used for longest makes room.
+ * of its keys. An answer's own key says on which, and on a full shelf the owner of calls that has most there loses the one
+ * that it has not used for longest.
  * That keeps the bounds without an index that several processes would have to agree on. A shelf has its share of
  * `maxBytes`, 1/125 by default: an answer larger than that is not kept.
  *
- * What cannot be read or written is as if it were not there, with a warning in the log.
+ * What cannot be read or written, however it was changed, is as if it were not there, with a warning in the log.
  *
  * @since 0.1.0
  * @category constructors
@@ -49,13 +66,8 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
   const encoder = new TextEncoder()
 
   const nameOf = (shelf: number): string => `responses-${shelf}`
-  const warn = (what: string, shelf: number) => (error: PlatformError | ParseResult.ParseError) => {
-    const reason =
-      error._tag === "ParseError"
-        ? (ParseResult.ArrayFormatter.formatErrorSync(error)[0]?.message ?? error.message)
-        : error.message
-    return Effect.logWarning(`The response cache could not ${what} '${nameOf(shelf)}': ${reason}`)
-  }
+  const warn = (what: string, shelf: number) => (error: PlatformError | ParseResult.ParseError | Unreadable) =>
+    Effect.logWarning(`The response cache could not ${what} '${nameOf(shelf)}': ${reasonOf(error)}`)
 
   const read = (shelf: number) =>
     values.get(nameOf(shelf)).pipe(
@@ -63,17 +75,27 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
       Effect.map((all) => {
         const now = clock.unsafeCurrentTimeMillis()
         return all.filter(({ entry }) => now < entry.expiresAt)
-      })
+      }),
+      // JSON may be nested so deeply that whoever reads it runs out of stack.
+      Effect.catchAllDefect((defect) => Effect.fail(new Unreadable({ message: String(defect) })))
     )
+  /** The position of what makes room. */
+  const surplus = (items: Shelf): number => {
+    const counts = new Map<string | undefined, number>()
+    for (const { owner } of items) counts.set(owner, (counts.get(owner) ?? 0) + 1)
+    const most = Math.max(...counts.values())
+    return items.findLastIndex(({ owner }) => counts.get(owner) === most)
+  }
   const encode = (items: Shelf) =>
     Effect.map(encodeShelf(items), (text) => ({ text, fits: encoder.encode(text).length <= room }))
   /** Writes what fits, from the first on. */
   const write = Effect.fnUntraced(
     function* (shelf: number, all: Shelf) {
-      let items = all.slice(0, places)
+      let items = all
+      while (items.length > places) items = items.toSpliced(surplus(items), 1)
       let encoded = yield* encode(items)
       while (!encoded.fits && items.length > 0) {
-        items = items.slice(0, -1)
+        items = items.toSpliced(surplus(items), 1)
         encoded = yield* encode(items)
       }
       yield* values.set(nameOf(shelf), encoded.text)
@@ -99,11 +121,11 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
           return Option.some(item.entry)
         })
       ),
-    put: (key, entry) =>
+    put: (key, entry, owner) =>
       at(
         key,
         Effect.fnUntraced(function* (shelf) {
-          const item = { key, entry }
+          const item = owner === undefined ? { key, entry } : { key, owner, entry }
           // Who looked for it has been told why it cannot be read: now it is written anew.
           const items = yield* Effect.catchAll(read(shelf), () => Effect.succeed<Shelf>([]))
           const others = items.filter((other) => other.key !== key)

@@ -90,7 +90,8 @@ const progress = async (
               succeeded = true
               return
             }
-            if (stream && line !== last) write({ ...item, server: label })
+            const status = typeof item["status"] === "string" ? house.labels.redact(item["status"]) : item["status"]
+            if (stream && line !== last) write({ ...item, status, server: label })
             last = line
           }
         })
@@ -106,7 +107,7 @@ const progress = async (
   await refresh(house)
   const problem = joined(problems, done)
   if (problem !== undefined) {
-    if (exchange.headSent) exchange.end(`${JSON.stringify(ollamaProblem(problem))}\n`)
+    if (exchange.headSent) exchange.end(`${JSON.stringify(ollamaProblem(exchange.leaves(problem)))}\n`)
     else exchange.problem(problem)
   } else if (stream) {
     write({ status: "success" })

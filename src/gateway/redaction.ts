@@ -1,0 +1,87 @@
+/**
+ * What clients must not see in errors: keys of servers, and, unless they are to be shown, where servers are and what
+ * their files are called.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * - `secrets`: never shown
+ * - `urls`: of the servers
+ * - `expose`: whether addresses may be shown
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  readonly secrets: ReadonlyArray<string>
+  readonly urls: ReadonlyArray<string>
+  readonly expose: boolean
+}
+
+/**
+ * - `leaving`: for each error when it leaves the gateway
+ * - `words`: for words of a server or of the system, which may name machines and files
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Redaction {
+  readonly leaving: (text: string) => string
+  readonly words: (text: string) => string
+}
+
+const address = /\b[a-z][a-z0-9+.-]*:\/\/[^\s"'<>]+/gi
+const ipv4 = /\b(?:\d{1,3}\.){3}\d{1,3}\b(?::\d{1,5})?/g
+const bracketed = /\[[0-9a-f.]*:[0-9a-f:.]*\](?::\d{1,5})?/gi
+const ipv6 =
+  /(?<![\w:])(?:(?:[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}|(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*)?::(?:[0-9a-f]{1,5}(?::[0-9a-f]{1,5})*)?)(?![\w:])/gi
+
+/** Files, but not the paths of an API. */
+const file = /(?<![\w.:/])(?:\/(?!v\d+\/|api\/)(?:[\w.@+~-]+\/)+[\w.@+~-]*|[a-z]:\\[^\s"'<>]+)/gi
+
+const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")
+
+/** A name by itself, and not as part of another one. */
+const wordOf = (name: string): RegExp => new RegExp(`(?<![\\w.-])${escaped(name)}(?![\\w-]|\\.\\w)`, "gi")
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = ({ expose, secrets, urls }: Options): Redaction => {
+  const places = urls.flatMap((url) => {
+    try {
+      return [new URL(url)]
+    } catch {
+      return []
+    }
+  })
+  const hosts = [...new Set(places.flatMap(({ host, port }) => (port === "" ? [] : [host])))]
+  // The names of models and programs begin with such words, too, but not in what the system says of a machine.
+  const names = [...new Set(places.map(({ hostname }) => hostname))].filter(
+    (name) => name !== "" && name !== "localhost"
+  )
+  const words = names.map(wordOf)
+  const secret = (text: string): string => {
+    let plain = text
+    for (const one of secrets) plain = plain.replaceAll(one, "…")
+    return plain
+  }
+  const leaving = (text: string): string => {
+    const plain = secret(text)
+    if (expose) return plain
+    let hidden = plain.replace(address, "…")
+    for (const host of hosts) hidden = hidden.replaceAll(host, "…")
+    return hidden.replace(ipv4, "…").replace(bracketed, "…")
+  }
+  return {
+    leaving,
+    words: (text) => {
+      let hidden = leaving(text)
+      if (expose) return hidden
+      for (const word of words) hidden = hidden.replace(word, "…")
+      return hidden.replace(ipv6, "…").replace(file, "…")
+    }
+  }
+}
