@@ -73,7 +73,7 @@ const faults: ReadonlyArray<Fault> = [
 describe.each(["ollama", "openai"] as const)("what clients see of a failure of an %s server", (protocol) => {
   const start = async (server: FakeServer, options: Gateway.Options = {}) =>
     keep(
-      await startGateway([], options, {
+      await startGateway([], { maxRetries: 1, ...options }, {
         cortex: { servers: [{ url: server.url, apiKey: key }], location: { latitude: 0, longitude: 0 } }
       })
     )
