@@ -73,9 +73,13 @@ const faults: ReadonlyArray<Fault> = [
 describe.each(["ollama", "openai"] as const)("what clients see of a failure of an %s server", (protocol) => {
   const start = async (server: FakeServer, options: Gateway.Options = {}) =>
     keep(
-      await startGateway([], { maxRetries: 1, ...options }, {
-        cortex: { servers: [{ url: server.url, apiKey: key }], location: { latitude: 0, longitude: 0 } }
-      })
+      await startGateway(
+        [],
+        { maxRetries: 1, ...options },
+        {
+          cortex: { servers: [{ url: server.url, apiKey: key }], location: { latitude: 0, longitude: 0 } }
+        }
+      )
     )
 
   it.each(faults.map((fault) => [JSON.stringify(fault).slice(0, 60), fault] as const))("%s", async (_, fault) => {
