@@ -383,7 +383,7 @@ export const defaults = {
  * @category constructors
  */
 export const make = (
-  options: Options,
+  options: Options & Pick<ChatRequest, "lenient">,
   model: string,
   messages: ReadonlyArray<Message>,
   format: Format
@@ -408,7 +408,8 @@ export const make = (
   extra: options.extra,
   format,
   raw: options.raw === true ? true : undefined,
-  suffix: options.suffix
+  suffix: options.suffix,
+  ...(options.lenient === true ? { lenient: true } : {})
 })
 
 /**

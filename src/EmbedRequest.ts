@@ -148,13 +148,14 @@ export interface EmbedRequest {
  * @since 0.1.0
  * @category constructors
  */
-export const make = (options: Options, input: Input): EmbedRequest => ({
+export const make = (options: Options & Pick<EmbedRequest, "lenient">, input: Input): EmbedRequest => ({
   model: options.model,
   input,
   dimensions: options.dimensions,
   truncate: options.truncate,
   keepAlive: options.keepAlive,
-  options: options.options
+  options: options.options,
+  ...(options.lenient === true ? { lenient: true } : {})
 })
 
 // =============================================================================

@@ -7,10 +7,12 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as CallDefaults from "./CallDefaults.js"
 import { defaults } from "./ChatRequest.js"
 import * as EmbedRequest from "./EmbedRequest.js"
 import type { ChatError } from "./Errors.js"
 import { Failover } from "./Failover.js"
+import { CurrentSettings } from "./Settings.js"
 import * as Telemetry from "./Telemetry.js"
 
 export type {
@@ -53,6 +55,7 @@ export class Embeddings extends Context.Tag("aicortex/Embeddings")<Embeddings, S
  */
 export const make = Effect.gen(function* () {
   const failover = yield* Failover
+  const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
   return Embeddings.of({
     embed: (input, options) =>
@@ -62,7 +65,8 @@ export const make = Effect.gen(function* () {
           Either.map(EmbedRequest.decodeInput(input), (texts) => ({ options, texts }))
         )
         if (Either.isLeft(checked)) return Effect.fail(checked.left)
-        const { options: given, texts } = checked.right
+        const { texts } = checked.right
+        const given = CallDefaults.forEmbedding(checked.right.options, settings.defaults)
         const trace = Telemetry.traceOf(fiber)
         const context = trace === undefined ? Telemetry.passing(fiber) : undefined
         const request = EmbedRequest.make(given, texts)
@@ -76,7 +80,7 @@ export const make = Effect.gen(function* () {
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Embeddings, never, Failover> = Layer.effect(Embeddings, make)
+export const layer: Layer.Layer<Embeddings, never, Failover | CurrentSettings> = Layer.effect(Embeddings, make)
 
 /**
  * The vectors of one text, or of several.

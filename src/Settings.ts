@@ -7,6 +7,7 @@
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import type { Redacted } from "effect/Redacted"
+import type { CallDefaults } from "./CallDefaults.js"
 import { defaults, type Options } from "./ChatRequest.js"
 import type { Location, Server } from "./Server.js"
 import { defaultMaxBytes } from "./structuredOutput/bounds.js"
@@ -30,6 +31,7 @@ import { defaultMaxBytes } from "./structuredOutput/bounds.js"
  * - `proxy`: through which proxies servers are reached; `undefined`: through none
  * - `ca`: certificates (PEM) of authorities that are trusted besides those that Node trusts
  * - `hedge`: whether a second server is asked where the first is late and a call does not say; default no
+ * - `defaults`: options of calls that hold where a call does not say; default none
  * - `cache`: how answers are kept where a call does not say; `undefined` where they are kept only if it does
  *
  * @since 0.1.0
@@ -52,6 +54,7 @@ export interface Settings {
   readonly maxQueued: number | undefined
   readonly maxSchemaBytes: number
   readonly hedge: Options["hedge"]
+  readonly defaults: CallDefaults
   readonly cache: CachePolicy | undefined
   readonly sessions: SessionPolicy
   readonly proxy?: Proxy | undefined
@@ -128,6 +131,7 @@ export const empty: Settings = {
   maxQueued: undefined,
   maxSchemaBytes: defaultMaxBytes,
   hedge: false,
+  defaults: {},
   cache: undefined,
   sessions: {}
 }

@@ -6,6 +6,7 @@
 
 export * as Backend from "./Backend.js"
 export * as ApiRequest from "./backend/apiRequest.js"
+export * as CallDefaults from "./CallDefaults.js"
 export * as Chat from "./Chat.js"
 export * as ChatEvent from "./ChatEvent.js"
 export * as ChatRequest from "./ChatRequest.js"

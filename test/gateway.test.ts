@@ -574,8 +574,8 @@ describe("what it tells", () => {
     // The built-in model does not stand in for it.
     const refused = await ask(gateway, { model: "auto" })
     expect([refused.status, (await json(refused)).error.code]).toEqual([503, "no_server_answers"])
-    expect((await json(gateway.get("/v1/models"))).data.map(({ id }: { id: string }) => id)).toEqual(["auto"])
-    expect((await json(gateway.get("/api/tags"))).models).toEqual([])
+    for (const path of ["/v1/models", "/api/tags"])
+      expect([path, (await gateway.get(path)).status]).toEqual([path, 503])
     expect((await gateway.get("/health")).status).toBe(200)
   })
 })

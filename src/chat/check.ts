@@ -5,6 +5,7 @@
  */
 import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as CallDefaults from "../CallDefaults.js"
 import * as ChatRequest from "../ChatRequest.js"
 import { type ChatError, InvalidRequest, PersonaNotFound } from "../Errors.js"
 import * as Message from "../Message.js"
@@ -219,11 +220,12 @@ export const check = (
     }
   }
   if (format !== "text") system = StructuredOutput.withInstruction(system)
+  const complete = CallDefaults.forChat(options, settings.defaults)
   return Either.right({
-    options,
+    options: complete,
     model: options.model ?? settings.model,
     format,
-    limits: ChatRequest.limits(options, settings.hedge),
+    limits: ChatRequest.limits(complete, settings.hedge),
     executors,
     maxToolRounds,
     session: id,

@@ -16,6 +16,7 @@
  * | further authorities | `NODE_EXTRA_CA_CERTS` (read by Node) | `ca` |
  * | where you are | `AICORTEX_LOCATION` (`52.52,13.40`, `Berlin, DE`) | `location` |
  * | reusable system prompts | | `personas` |
+ * | options of calls that name none | `AICORTEX_DEFAULTS` (JSON, as in the file) | `defaults` |
  * | whether, and how, answers are kept | | `cache` |
  * | the gateway: see `gateway/settings` | `HOST`, `PORT`, `DEFAULT_MODEL`, `AICORTEX_API_KEY` | `gateway` |
  * | whether a second server is asked where the first is late | | `hedge` |
@@ -31,11 +32,13 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
+import type { CallDefaults } from "../CallDefaults.js"
 import { defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
 import * as Places from "../internal/places.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
+import * as Defaults from "./callDefaults.js"
 import { describe, type File, type FileServer, optionalString, place as placeOf, readFile } from "./file.js"
 import * as Forms from "./forms.js"
 import * as Network from "./network.js"
@@ -70,6 +73,8 @@ export type { CacheOptions, SessionOptions } from "./policies.js"
  * - `probeInterval`: every so many milliseconds each of your servers is asked a small thing, at least 1,000; default:
  *   never. See `Probes`
  * - `defaultStateFile`: the file where nobody names one, nor says `false`
+ * - `defaults`: options of calls that hold where a call does not say, such as `timeout`, `maxRetries` and `temperature`: see
+ *   `CallDefaults`. Those that are left out come from the environment and the file, one by one
  * - `hedge`: whether a second server is asked where the first is late and a call does not say: see `ChatRequest.Options`;
  *   default `false`
  * - `cache`: whether answers are kept where a call does not say, and how: `ttl` in milliseconds (default 3,600,000),
@@ -102,6 +107,7 @@ export interface Options {
   readonly maxSchemaBytes?: number | undefined
   readonly probeInterval?: number | undefined
   readonly hedge?: boolean | { readonly after: number } | undefined
+  readonly defaults?: CallDefaults | undefined
   readonly cache?: boolean | CacheOptions | undefined
   readonly defaultModel?: string | undefined
   readonly configFile?: string | false | undefined
@@ -220,6 +226,8 @@ export interface Resolved {
       | "maxQueued"
       | "maxSchemaBytes"]: string
   }
+  /** Where each of the defaults of calls comes from. */
+  readonly defaultOrigins: { readonly [name: string]: string }
   readonly file: string | undefined
 }
 
@@ -252,6 +260,7 @@ const optionKeys = new Set([
   "stateFile",
   "defaultStateFile",
   "hedge",
+  "defaults",
   "probeInterval",
   "maxQueued",
   "maxSchemaBytes"
@@ -374,6 +383,11 @@ export const resolve = Effect.fnUntraced(function* (
       reason: "must be true, false or { after } with a number of milliseconds above 0"
     })
   }
+  const callDefaults = yield* Defaults.resolve([
+    { origin: given, source: given, field: "defaults", value: options.defaults },
+    yield* Defaults.fromVariable(yield* variable("AICORTEX_DEFAULTS")),
+    { origin: "the file", source: path, field: "defaults", value: file.defaults, seconds: true }
+  ])
   const location = first<string | Server.Location>(
     [given, options.location],
     ["AICORTEX_LOCATION", yield* variable("AICORTEX_LOCATION")],
@@ -418,6 +432,7 @@ export const resolve = Effect.fnUntraced(function* (
       discoveryTtl:
         (yield* Policies.positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
       hedge: hedge.value ?? Settings.empty.hedge,
+      defaults: callDefaults.defaults,
       proxy: yield* Network.proxy(options.proxy, file.proxy, path, alone),
       ca:
         options.ca === undefined
@@ -446,6 +461,7 @@ export const resolve = Effect.fnUntraced(function* (
       maxQueued: maxQueued.origin,
       maxSchemaBytes: maxSchemaBytes.origin
     },
+    defaultOrigins: callDefaults.origins,
     file: alone ? undefined : path
   }
 })

@@ -69,6 +69,8 @@ export const File = Schema.Struct({
   maxQueued: Schema.optional(Schema.NonNegativeInt),
   maxSchemaBytes: Schema.optional(Count),
   hedge: Schema.optional(Schema.Union(Schema.Boolean, Schema.Struct({ after: Schema.Positive }))),
+  /** Times in seconds; checked where they are put together. */
+  defaults: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.Unknown })),
   /** `ttl` in seconds. */
   cache: Schema.optional(
     Schema.Union(

@@ -20,6 +20,7 @@ import { refuse } from "./problem.js"
  * - `n`: so many answers at once, to each prompt
  * - `oneTool`: an answer may call one tool at most
  * - `session`, `routing`, `cache`: what our own API has besides
+ * - `asked`: the request as the client made it, where the fleet's defaults were added to it
  * - `unthinking`: models that are not to be asked to think
  *
  * @since 0.1.0
@@ -35,6 +36,7 @@ export interface Ask {
   readonly session: string | undefined
   readonly routing: Routing | undefined
   readonly cache: Options["cache"]
+  readonly asked?: ChatRequest | undefined
   readonly unthinking?: ReadonlySet<string> | undefined
 }
 

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as CallDefaults from "../CallDefaults.js"
 import type { Embedded, EmbedRequest, Input } from "../EmbedRequest.js"
 import * as Ask from "./ask.js"
 import type { Exchange } from "./exchange.js"
@@ -107,7 +108,7 @@ const answer = async (
   body: (embedded: Embedded, tokens: number) => object
 ): Promise<void> => {
   const { account, context, trace } = exchange
-  const { labels, library, limits, settings } = house
+  const { labels, library, limits, routing, settings } = house
   account.model = wanted.model
   Rights.check(settings, exchange.admin, wanted)
   const all = chain(house, wanted)
@@ -124,14 +125,14 @@ const answer = async (
   for (const [i, { model, only, shown }] of all.entries()) {
     try {
       const call = {
-        request: { ...wanted, model },
+        request: CallDefaults.forEmbedRequest({ ...wanted, model }, library.settings.defaults),
         limits: limitsFor(exchange, limits),
         began: Date.now(),
         trace,
         context
       }
       const running = library.run(
-        library.failover.embed(call, settings.routing, { only, owner: exchange.owner, priority: exchange.priority })
+        library.failover.embed(call, routing, { only, owner: exchange.owner, priority: exchange.priority })
       )
       stop = running.stop
       exchange.asked = true
@@ -147,7 +148,7 @@ const answer = async (
       exchange.headers["x-aicortex-server"] = account.server
       exchange.headers["x-aicortex-attempts"] = account.attempts
       const failure = embedded.attempts.at(-1)?.reason
-      exchange.headers["x-aicortex-reason"] = failure === undefined ? settings.routing : `failover after ${failure}`
+      exchange.headers["x-aicortex-reason"] = failure === undefined ? routing : `failover after ${failure}`
       exchange.json(body({ ...embedded, model: shown(embedded.model, library.protocol(embedded.server)) }, tokens))
       return
     } catch (error) {

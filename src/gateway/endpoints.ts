@@ -234,7 +234,7 @@ at("GET", "/config", async (house, exchange) => {
     available_models: models,
     model_count: models.length,
     aliases: Object.fromEntries(settings.aliases),
-    routing: settings.routing,
+    routing: house.routing,
     max_body: settings.maxBody,
     responses: settings.responses ?? false,
     keys: settings.keys.map(({ name }) => name)

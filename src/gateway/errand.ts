@@ -83,7 +83,7 @@ export class Errand {
   }
 
   get routing(): Routing {
-    return this.ask.routing ?? this.house.settings.routing
+    return this.ask.routing ?? this.house.routing
   }
 
   // ---------------------------------------------------------------------------
@@ -222,11 +222,12 @@ export class Errand {
   /** What the server that answers does not have is left out there. */
   private tellMissing(server: string): void {
     const { exchange, house } = this
-    const { extra, lenient } = this.ask.request
+    const own = this.ask.asked ?? this.ask.request
+    const { extra, lenient } = own
     if (extra === undefined && lenient === undefined) return
     const hosts = this.models.flatMap(({ model }) => house.library.registry.located(model) ?? [])
     const protocol = hosts.find((host) => host.server.url === server)?.protocol ?? house.library.protocol(server)
-    if (lenient === true && protocol !== "ollama") exchange.ignore(onlyOllamas(this.ask.request))
+    if (lenient === true && protocol !== "ollama") exchange.ignore(onlyOllamas(own))
     if (protocol === "openai") return
     for (const name of Extra.missing(extra, protocol === "ollama")) exchange.ignored.add(name)
     exchange.tellIgnored()

@@ -5,7 +5,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { type Limits, limits } from "../ChatRequest.js"
+import * as CallDefaults from "../CallDefaults.js"
+import { defaults, type Limits, limits, type Routing } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type * as Sessions from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
@@ -19,7 +20,8 @@ import type * as Problem from "./problem.js"
 import type { Settings } from "./settings.js"
 
 /**
- * What a request is answered with. `limits` are those of every call; a second server is asked where the fleet's own
+ * What a request is answered with. `limits` are those of every call, and `routing` that of one
+ * that does not say; a second server is asked where the fleet's own
  * settings say so. `trace` is where the spans of requests go, if a tracer was set when the gateway was made.
  *
  * @since 0.1.0
@@ -29,6 +31,7 @@ export interface House {
   readonly library: Library
   readonly settings: Settings
   readonly limits: Limits
+  readonly routing: Routing
   readonly metrics: Metrics
   readonly keyLimits: KeyLimits.Limiter
   readonly responses: Responses.Store
@@ -102,6 +105,15 @@ export const make = (settings: Settings, memory: Memory): Effect.Effect<House, n
     const library = new Library(runtime)
     memory.responses.bound(settings.responses ?? none)
     const { deadline, firstTokenTimeout, loadTimeout, maxRetries, timeout } = settings
-    const ofCalls = limits({ timeout, firstTokenTimeout, loadTimeout, deadline, maxRetries }, library.settings.hedge)
-    return { ...memory, library, settings, limits: ofCalls, labels: library.labels(settings.exposeServers), trace }
+    const own = { timeout, firstTokenTimeout, loadTimeout, deadline, maxRetries }
+    const fleets = library.settings.defaults
+    return {
+      ...memory,
+      library,
+      settings,
+      limits: limits(CallDefaults.forChat(own, fleets), library.settings.hedge),
+      routing: settings.routing ?? fleets.routing ?? defaults.routing,
+      labels: library.labels(settings.exposeServers),
+      trace
+    }
   })

@@ -41,7 +41,7 @@ export const statuses = async (
   if (unreachable.length > 0) exchange.headers["x-aicortex-unreachable"] = unreachable.length
   if (all.length > 0 && unreachable.length === all.length) {
     const message = "No server could be reached, so it is not known which models there are."
-    const problem = make(503, message, "servers_unreachable", null, retryAfter)
+    const problem = make(503, message, "no_server_answers", null, retryAfter)
     throw new Refusal(withUnreachable(problem, unreachable, labels))
   }
   return all

@@ -4,6 +4,8 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as CallDefaults from "../CallDefaults.js"
+import { defaults } from "../ChatRequest.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import { type Ask, demandOf } from "./ask.js"
 import type { Codec } from "./codec.js"
@@ -41,13 +43,27 @@ const mayGoOn = ({ n, prompts, request, session }: Ask): void => {
 }
 
 /**
+ * The request with the fleet's defaults where its client says nothing; in a session the library adds them. Ollama's API
+ * leaves to the server what neither names.
+ */
+const complete = ({ library }: House, { surface }: Exchange, ask: Ask): Ask => {
+  if (ask.session !== undefined) return ask
+  const request = CallDefaults.forRequest(ask.request, library.settings.defaults)
+  const own = request === ask.request ? ask : { ...ask, request, asked: ask.request }
+  if (surface === "ollama" || (request.temperature !== undefined && request.topP !== undefined)) return own
+  const { temperature = defaults.temperature, topP = defaults.topP } = request
+  return { ...own, request: { ...request, temperature, topP } }
+}
+
+/**
  * Answers a request.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const relay = async (house: House, exchange: Exchange, ask: Ask, codec: Codec): Promise<void> => {
+export const relay = async (house: House, exchange: Exchange, asked: Ask, codec: Codec): Promise<void> => {
   const started = performance.now()
+  const ask = complete(house, exchange, asked)
   const errand = new Errand(house, exchange, ask)
   const stream = ask.stream ? new Stream(errand, codec) : undefined
   exchange.account.streamed = ask.stream
@@ -59,7 +75,7 @@ export const relay = async (house: House, exchange: Exchange, ask: Ask, codec: C
   try {
     mayGoOn(ask)
     if (!house.settings.privateImages) ImageUrls.check(ask.request.messages)
-    Rights.check(house.settings, exchange.admin, ask.request)
+    Rights.check(house.settings, exchange.admin, asked.request)
     const reserved = exchange.reserve(() => demandOf(ask))
     if (reserved !== undefined) await reserved
     if (exchange.left) return

@@ -140,7 +140,7 @@ export interface Key {
  * - `maxKeepAlive`: for how long such a key may have a model kept in memory (`keep_alive`), in milliseconds; default an hour
  * - `aliases`: names for models, or for chains of models: the next is asked where one fails before its first token. A
  *   chain may hold other aliases, and `auto`
- * - `routing`: in which order servers are tried where a request does not say; default `random`
+ * - `routing`: in which order servers are tried where a request does not say; default: the fleet's `defaults`, else `random`
  * - `privateImages`: whether images may be named by addresses that lead into a private network: servers fetch them; default
  *   `false`
  * - `responses`: how many responses of `/v1/responses` are kept, in how much room (bytes), and for how long after their
@@ -222,7 +222,8 @@ export interface Settings {
   readonly maxKeepAlive: number
   readonly aliases: ReadonlyMap<string, ReadonlyArray<string>>
   readonly privateImages: boolean
-  readonly routing: Routing
+  /** `undefined`: the fleet's own default. */
+  readonly routing: Routing | undefined
   /** `undefined` where none is kept. */
   readonly responses: Bounds | undefined
   readonly exposeServers: boolean
@@ -249,7 +250,6 @@ export const defaults = {
   maxConnections: 4_096,
   maxContext: 32_768,
   maxKeepAlive: 3_600_000,
-  routing: "random",
   responses: { maxEntries: 10_000, maxBytes: 64 * 1024 * 1024, ttl: 86_400_000 },
   log: "off",
   heartbeat: 10_000,
@@ -442,7 +442,7 @@ export const resolve = (given: Options, file: Options = {}): Either.Either<Setti
     maxContext,
     maxKeepAlive: pick("maxKeepAlive") ?? defaults.maxKeepAlive,
     aliases,
-    routing: pick("routing") ?? defaults.routing,
+    routing: pick("routing"),
     responses: kept === false ? undefined : { maxEntries, maxBytes, ttl },
     exposeServers: pick("exposeServers") ?? false,
     strict: pick("strict") ?? false,

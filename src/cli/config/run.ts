@@ -5,6 +5,7 @@
  */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
+import { inSeconds, isTime } from "../../cortex/callDefaults.js"
 import * as Config from "../../cortex/config.js"
 import * as ConfigFile from "../../cortex/file.js"
 import type { Location, Server } from "../../Server.js"
@@ -42,6 +43,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
   const fs = yield* FileSystem.FileSystem
   const {
     file = "",
+    defaultOrigins,
     origins,
     settings
   } = yield* Config.resolve({
@@ -54,6 +56,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
     cache,
     cacheTtl,
     coordinates,
+    defaults,
     location,
     maxQueued,
     maxSchemaBytes,
@@ -90,13 +93,14 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
         maxQueued: maxQueued ?? null,
         maxSchemaBytes,
         cache: cache === undefined ? false : { ...cache, ttl: cache.ttl / 1000 },
+        defaults: inSeconds(defaults),
         registry,
         location: location ?? null,
         // Of the place that is named, where it was given without.
         coordinates: coordinates ?? null,
         personas
       },
-      origins
+      origins: { ...origins, defaults: defaultOrigins }
     })
   }
   const place = location === undefined ? "-" : placeOf(location, coordinates)
@@ -116,6 +120,11 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
     ["maxQueued", maxQueued === undefined ? "512, or 4 per server" : String(maxQueued), origins.maxQueued],
     ["maxSchemaBytes", String(maxSchemaBytes), origins.maxSchemaBytes],
     ["cache", cache === undefined ? "off" : `answers for ${cache.ttl / 1000} s`, origins.cache],
+    ...Object.entries(inSeconds(defaults)).map(([name, value]) => [
+      `defaults.${name}`,
+      `${typeof value === "object" ? JSON.stringify(value) : String(value)}${isTime(name) ? " s" : ""}`,
+      defaultOrigins[name] ?? ""
+    ]),
     ["location", place, origins.location],
     ...list(registry).map((folder, i) => [i === 0 ? "registry" : "", folder, i === 0 ? origins.registry : ""]),
     ["personas", list(Object.keys(personas)).join(", "), origins.personas]

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { type ChatRequest, defaults, type Format } from "../../ChatRequest.js"
+import type { ChatRequest, Format } from "../../ChatRequest.js"
 import * as Extra from "../../internal/extra.js"
 import * as Ask from "../ask.js"
 import * as Fields from "../fields.js"
@@ -200,8 +200,8 @@ export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Asked => {
       model,
       Conversation.messages(body, ignored),
       {
-        temperature: Fields.number(body, "temperature", 0, 1) ?? defaults.temperature,
-        topP: Fields.number(body, "top_p", 0, 1) ?? defaults.topP,
+        temperature: Fields.number(body, "temperature", 0, 1),
+        topP: Fields.number(body, "top_p", 0, 1),
         stop: stops(body),
         seed: Fields.whole(body, "seed", Number.MIN_SAFE_INTEGER),
         frequencyPenalty: undefined,

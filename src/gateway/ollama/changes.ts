@@ -279,7 +279,7 @@ export const load = async (house: House, exchange: Exchange, ask: Ask, generates
   const unload = (typeof keepAlive === "string" ? Duration.parse(keepAlive) : keepAlive) === 0
   let chosen = able
   if (!unload && able.length > 1) {
-    const best = await house.library.run(house.library.router.best(model, house.settings.routing)).result
+    const best = await house.library.run(house.library.router.best(model, house.routing)).result
     chosen = able
       .filter((host) => host.server.url === best.url)
       .concat(able)

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { type ChatRequest, defaults } from "../../ChatRequest.js"
+import type { ChatRequest } from "../../ChatRequest.js"
 import * as Extra from "../../internal/extra.js"
 import * as Ask from "../ask.js"
 import * as Fields from "../fields.js"
@@ -123,8 +123,8 @@ export const sampling = (body: Fields.Fields, ignored: Ignored): Ask.Sampling =>
   Fields.any(body, samplingSet) ? sampled(body, ignored) : unasked
 
 const sampled = (body: Fields.Fields, ignored: Ignored): Ask.Sampling => ({
-  temperature: Fields.number(body, "temperature", 0, 2) ?? defaults.temperature,
-  topP: Fields.number(body, "top_p", 0, 1) ?? defaults.topP,
+  temperature: Fields.number(body, "temperature", 0, 2),
+  topP: Fields.number(body, "top_p", 0, 1),
   stop: Fields.strings(body, "stop", 16),
   seed: Fields.whole(body, "seed", Number.MIN_SAFE_INTEGER),
   frequencyPenalty: Fields.number(body, "frequency_penalty", -2, 2),

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import { defaults } from "../../../ChatRequest.js"
 import type { Exchange } from "../../exchange.js"
 import type * as Fields from "../../fields.js"
 import type { House } from "../../house.js"
@@ -142,7 +143,12 @@ export const create = async (house: House, exchange: Exchange, body: Fields.Fiel
   const started = performance.now()
   const { asked, earlier, store } = await opened(house, exchange, body)
   const keep = store ? keeper(house, exchange, asked, earlier) : undefined
-  const codec = Events.codec({ ...asked.echo, store }, keep, asked.tools)
+  const fleets = house.library.settings.defaults
+  const sampling = {
+    temperature: asked.request.temperature ?? fleets.temperature ?? defaults.temperature,
+    top_p: asked.request.topP ?? fleets.topP ?? defaults.topP
+  }
+  const codec = Events.codec({ ...asked.echo, ...sampling, store }, keep, asked.tools)
   exchange.own += performance.now() - started
   return relay(house, exchange, asked, codec)
 }

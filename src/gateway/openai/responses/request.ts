@@ -139,7 +139,6 @@ export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Response =
       previous_response_id: previous ?? null,
       reasoning: { effort: reasoning["effort"] ?? null, summary: null },
       store: false,
-      temperature: sampling.temperature,
       text: { format: format === undefined ? { type: "text" } : echoed(format) },
       tool_choice:
         toolChoice === undefined || typeof toolChoice === "string"
@@ -148,7 +147,6 @@ export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Response =
       tools: tools.definitions.map((tool) =>
         tools.told({ type: "function", parameters: null, ...tool, strict: false })
       ),
-      top_p: sampling.topP,
       truncation: "disabled",
       user: body["user"] ?? null
     }

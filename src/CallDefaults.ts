@@ -1,0 +1,230 @@
+/**
+ * Options of calls that are set for a whole fleet: they hold where a call does not say otherwise.
+ *
+ * @since 0.2.0
+ */
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import * as Struct from "effect/Struct"
+import * as ChatRequest from "./ChatRequest.js"
+import type * as EmbedRequest from "./EmbedRequest.js"
+import { InvalidRequest } from "./Errors.js"
+import { decoder } from "./internal/options.js"
+
+const fields = Struct.pick(
+  ChatRequest.Options.fields,
+  "temperature",
+  "topP",
+  "maxTokens",
+  "stop",
+  "seed",
+  "frequencyPenalty",
+  "presencePenalty",
+  "topK",
+  "minP",
+  "repeatPenalty",
+  "keepAlive",
+  "think",
+  "options",
+  "extra",
+  "routing",
+  "timeout",
+  "connectTimeout",
+  "firstTokenTimeout",
+  "loadTimeout",
+  "idleTimeout",
+  "deadline",
+  "maxRetries",
+  "retryBackoff",
+  "onInterrupt",
+  "hedge"
+)
+
+/**
+ * The options that can be set for a fleet, with the ranges that they have in a call (see `ChatRequest.Options`). Times
+ * are in milliseconds.
+ *
+ * - For chats and embeddings: `routing`, `timeout`, `connectTimeout`, `loadTimeout`, `deadline`, `maxRetries`,
+ *   `retryBackoff`, `keepAlive`, `options`
+ * - For chats: the others
+ *
+ * `keepAlive` and `options` from here are wishes: servers that have no such thing are asked without them. `options` and
+ * `extra` are joined with those of a call, name by name.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const CallDefaults = Schema.Struct(fields)
+/**
+ * @since 0.2.0
+ * @category models
+ */
+export interface CallDefaults extends Schema.Schema.Type<typeof CallDefaults> {}
+
+/**
+ * The names of those that are times, in milliseconds here and in seconds in the configuration file.
+ *
+ * @since 0.2.0
+ * @category constants
+ */
+export const times = [
+  "timeout",
+  "connectTimeout",
+  "firstTokenTimeout",
+  "loadTimeout",
+  "idleTimeout",
+  "deadline",
+  "retryBackoff"
+] as const satisfies ReadonlyArray<keyof CallDefaults>
+
+const known = decoder(CallDefaults)
+
+/** Options of calls that a fleet has a setting of its own for, or that make no sense for all calls alike. */
+const elsewhere: { readonly [name: string]: string } = {
+  model: "has a setting of its own: model",
+  cache: "has a setting of its own: cache",
+  persona: "must be chosen by each call",
+  system: "must be given with each call",
+  tools: "must be given with each call",
+  toolChoice: "must be given with each call",
+  raw: "must be given with each call",
+  suffix: "must be given with each call",
+  session: "must be given with each call",
+  owner: "must be given with each call",
+  priority: "must be given with each call"
+}
+
+/**
+ * Checks defaults that come from outside.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const decode = (input: unknown): Either.Either<CallDefaults, InvalidRequest> =>
+  Either.mapLeft(known(input), (error) => {
+    const reason = Object.hasOwn(elsewhere, error.field) ? elsewhere[error.field] : undefined
+    return reason === undefined ? error : new InvalidRequest({ field: error.field, reason })
+  })
+
+/** What is given before what is not; of objects, name by name. */
+const joined = <A extends object>(given: A, defaults: object, names: Iterable<string>): A => {
+  const all: Record<string, unknown> = { ...(given as Record<string, unknown>) }
+  const mine = given as Record<string, unknown>
+  const theirs = defaults as Record<string, unknown>
+  for (const name of names) {
+    const [own, other] = [mine[name], theirs[name]]
+    if (other === undefined) continue
+    if (own === undefined) all[name] = other
+    else if (name === "options" || name === "extra") all[name] = { ...(other as object), ...(own as object) }
+  }
+  return all as A
+}
+
+/** Ollama's own options alone keep no other server from being asked, where no call has asked for them. */
+const isLenient = (
+  given: { readonly keepAlive?: unknown; readonly options?: unknown },
+  defaults: CallDefaults
+): boolean =>
+  given.keepAlive === undefined &&
+  given.options === undefined &&
+  (defaults.keepAlive !== undefined || defaults.options !== undefined)
+
+const isEmpty = (defaults: CallDefaults): boolean => {
+  for (const _ in defaults) return false
+  return true
+}
+
+const lenient = { lenient: true } as const
+
+/**
+ * The options of a chat with the fleet's where it has none.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const forChat = (
+  options: ChatRequest.Options,
+  defaults: CallDefaults
+): ChatRequest.Options & { readonly lenient?: true | undefined } => {
+  if (isEmpty(defaults)) return options
+  // A text that is gone on with has no template that could make a model think.
+  const { think: _, ...plainly } = defaults
+  const fitting = ChatRequest.completes(options) ? plainly : defaults
+  const all = joined(options, fitting, Object.keys(fitting))
+  return isLenient(options, defaults) ? { ...all, ...lenient } : all
+}
+
+const embedNames = [
+  "routing",
+  "timeout",
+  "connectTimeout",
+  "loadTimeout",
+  "deadline",
+  "maxRetries",
+  "retryBackoff",
+  "keepAlive",
+  "options"
+] as const
+
+/**
+ * The options of an embedding with the fleet's where it has none.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const forEmbedding = (
+  options: EmbedRequest.Options,
+  defaults: CallDefaults
+): EmbedRequest.Options & { readonly lenient?: true | undefined } => {
+  if (isEmpty(defaults)) return options
+  const all = joined(options, defaults, embedNames)
+  return isLenient(options, defaults) ? { ...all, ...lenient } : all
+}
+
+const requestNames = [
+  "temperature",
+  "topP",
+  "maxTokens",
+  "seed",
+  "frequencyPenalty",
+  "presencePenalty",
+  "topK",
+  "minP",
+  "repeatPenalty",
+  "keepAlive",
+  "options",
+  "extra"
+] as const
+
+/**
+ * A request that was made without options, with the fleet's where it has none.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const forRequest = (request: ChatRequest.ChatRequest, defaults: CallDefaults): ChatRequest.ChatRequest => {
+  if (isEmpty(defaults)) return request
+  const all = joined(request, defaults, requestNames)
+  const { stop, think } = defaults
+  return {
+    ...all,
+    stop: request.stop.length > 0 || stop === undefined ? request.stop : typeof stop === "string" ? [stop] : stop,
+    think: request.think ?? (ChatRequest.completes(request) ? undefined : think),
+    ...(isLenient(request, defaults) ? lenient : {})
+  }
+}
+
+/**
+ * What is sent for an embedding that was made without options, with the fleet's where it has none.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const forEmbedRequest = <A extends Omit<EmbedRequest.EmbedRequest, "model">>(
+  request: A,
+  defaults: CallDefaults
+): A => {
+  if (isEmpty(defaults)) return request
+  const all = joined(request, defaults, ["keepAlive", "options"])
+  return isLenient(request, defaults) ? { ...all, ...lenient } : all
+}
