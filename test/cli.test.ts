@@ -1105,7 +1105,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     for (const args of [["best", "llama3.2:3b"], ["llm-params"]]) {
       assert.strictEqual(
         await failed(args, on({ url: gone })),
-        `No servers available for model 'llama3.2:3b': ${gone} could not be asked. \`aicortex servers\` tells why.`
+        `No servers available for model 'llama3.2:3b': ${gone} could not be asked (refused the connection).`
       )
     }
     assert.include(
