@@ -7,7 +7,16 @@ const stands = (/** @type {string[]} */ ...modules) =>
   modules.flatMap((name) => [`^src/${name}\\.ts$`, `^src/${name[0]?.toLowerCase()}${name.slice(1)}/`])
 
 const internal = ["^src/internal/"]
-const domain = stands("Model", "Server", "Message", "ChatRequest", "ChatEvent", "EmbedRequest", "CallDefaults", "Errors")
+const domain = stands(
+  "Model",
+  "Server",
+  "Message",
+  "ChatRequest",
+  "ChatEvent",
+  "EmbedRequest",
+  "CallDefaults",
+  "Errors"
+)
 const services = stands(
   "Transport",
   "Backend",
