@@ -658,7 +658,12 @@ describe("what is refused before any I/O", () => {
     fc.assert(
       fc.property(fc.dictionary(name, value, { maxKeys: 4 }), (options) => {
         const quick = ChatRequest.decodeOptions(options)
-        const known = slow(options)
+        // An option that is null is one that is not given.
+        const known = slow(
+          Object.fromEntries(
+            Object.entries(options).filter(([name, one]) => one !== null || !(name in ChatRequest.Options.fields))
+          )
+        )
         expect(quick._tag).toBe(known._tag)
         if (Either.isRight(quick) && Either.isRight(known)) expect(quick.right).toEqual(known.right)
       }),

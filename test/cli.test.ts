@@ -604,7 +604,7 @@ describe("aicortex chat", () => {
       ["chat", "x", "-s"]
     ]) {
       const message = await failed(args, on(...servers))
-      assert.include(message, "All server attempts failed for model 'llama3.2:3b' (2 attempts)")
+      assert.match(message, /All server attempts failed for model 'llama3\.2:3b' \(\d+ attempts\)/)
       for (const { url } of servers) assert.include(message, `\n  - ${url}`)
       assert.notInclude(message, "\u001b")
     }
@@ -1110,7 +1110,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     }
     assert.include(
       await failed(["best", "llama3.2:3b"], on(server, { url: gone })),
-      `none of ${server.url} has it, and ${gone} could not be asked. They have: tiny:1b`
+      `none of ${server.url} has it, and ${gone} could not be asked (refused the connection). They have: tiny:1b`
     )
     assert.include(await failed(["best", "tini:1b"], on({ url: gone })), `${gone} could not be asked`)
     const secure = server.url.replace("http:", "https:")

@@ -201,7 +201,8 @@ describe("what is asked besides", () => {
       (await json(ask(gateway, { tools, parallel_tool_calls: false }))).choices[0].message.tool_calls
     ).toHaveLength(1)
     const stream = await (await ask(gateway, { tools, stream: true })).text()
-    expect([...stream.matchAll(/"tool_calls":\[\{"index":(\d)/g)].map(([, i]) => i)).toEqual(["0", "0", "1", "1"])
+    const indices = [...stream.matchAll(/"tool_calls":\[\{"index":(\d)/g)].map(([, i]) => i)
+    expect([indices, new Set(indices).size]).toEqual([indices.toSorted(), 2])
   })
 
   it("a bias goes to servers that know it", async () => {
@@ -453,14 +454,14 @@ describe("what it tells", () => {
     const wrong = await ollama({
       faults: { kind: "status", code: 400, body: { error: "bad thing at http://10.1.2.3:99/x" } }
     })
-    const quiet = await ask(await serve([bad]))
+    const quiet = await ask(await serve([bad], { maxRetries: 1 }))
     expect(quiet.status).toBe(502)
     const { error } = await json(quiet)
     expect(error.attempts).toEqual([
       { server: "server-1", phase: "first-token", reason: "server-error", elapsed_ms: expect.any(Number), status: 500 }
     ])
     expect(JSON.stringify(error)).not.toMatch(/127\.0\.0\.1|10\.1\.2\.3/)
-    const told = await ask(await serve([bad], { exposeServers: true }))
+    const told = await ask(await serve([bad], { exposeServers: true, maxRetries: 1 }))
     expect((await json(told)).error.attempts[0]).toMatchObject({
       server: bad.url,
       message: "boom at http://10.1.2.3:99/x"

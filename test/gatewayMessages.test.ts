@@ -438,8 +438,8 @@ describe("what is wrong, as the official client has it", () => {
     expect(textOf(await token.messages.create(asked))).toBe("Well.")
     const full = await failureOf(clientOf(gateway, "sk-right").messages.create(asked), RateLimitError)
     expect([full.type, Number(full.headers?.get("retry-after"))]).toEqual(["rate_limit_error", expect.any(Number)])
-    // What a count of tokens costs is nothing.
-    expect(await clientOf(gateway, "sk-right").messages.countTokens({ model, messages: hi })).toBeDefined()
+    // A count of tokens is a request, too.
+    await failureOf(clientOf(gateway, "sk-right").messages.countTokens({ model, messages: hi }), RateLimitError)
     await clientOf(gateway, "sk-small").messages.create(asked)
     await failureOf(clientOf(gateway, "sk-small").messages.create(asked), RateLimitError)
   })
@@ -447,7 +447,7 @@ describe("what is wrong, as the official client has it", () => {
   it("servers that have too much to do, that are late, and that fail", async () => {
     const asked = { model, max_tokens: 5, messages: hi }
     const server = await fake("ollama", { faults: { kind: "status", code: 503 } })
-    const gateway = await gatewayOver([server], { timeout: 300, loadTimeout: 300 })
+    const gateway = await gatewayOver([server], { timeout: 300, loadTimeout: 300, maxRetries: 1 })
     const busy = await failureOf(clientOf(gateway).messages.create(asked), InternalServerError)
     expect([busy.status, busy.type]).toEqual([529, "overloaded_error"])
     expect(Number(busy.headers?.get("retry-after"))).toBeGreaterThan(0)
@@ -455,12 +455,13 @@ describe("what is wrong, as the official client has it", () => {
 
     const silent = await gatewayOver([await fake("ollama", { faults: { kind: "hang" } })], {
       timeout: 300,
-      loadTimeout: 300
+      loadTimeout: 300,
+      maxRetries: 1
     })
     const late = await failureOf(clientOf(silent).messages.create(asked), InternalServerError)
     expect([late.status, late.type]).toEqual([504, "timeout_error"])
 
-    const broken = await gatewayOver([await fake("ollama", { faults: { kind: "reset" } })])
+    const broken = await gatewayOver([await fake("ollama", { faults: { kind: "reset" } })], { maxRetries: 1 })
     const failed = await failureOf(clientOf(broken).messages.create(asked), InternalServerError)
     expect([failed.status, failed.type]).toEqual([502, "api_error"])
   })

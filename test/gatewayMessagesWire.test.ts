@@ -472,14 +472,16 @@ describe("requests that are wrong", () => {
   })
 
   it("nested without end", async () => {
+    // As what it is, or before it is parsed as too much.
+    const refused = [400, 413]
     const deep = `${`{"a":`.repeat(50_000)}1${"}".repeat(50_000)}`
     for (const field of [`"messages":${deep}`, `"options":${deep}`, `"system":${deep}`, `"tool_choice":${deep}`])
-      expect((await gateway.post("/v1/messages", `{"max_tokens":1,${field}}`)).status).toBe(400)
+      expect(refused).toContain((await gateway.post("/v1/messages", `{"max_tokens":1,${field}}`)).status)
     const call = `{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":${deep}}]}`
-    expect((await gateway.post("/v1/messages", `{"max_tokens":1,"messages":[${call}]}`)).status).toBe(400)
+    expect(refused).toContain((await gateway.post("/v1/messages", `{"max_tokens":1,"messages":[${call}]}`)).status)
     const tools = `[{"name":"f","input_schema":${deep}}]`
     const body = `{"max_tokens":1,"messages":${JSON.stringify(messages)},"tools":${tools}}`
-    expect((await gateway.post("/v1/messages", body)).status).toBe(400)
+    expect(refused).toContain((await gateway.post("/v1/messages", body)).status)
   })
 
   it("long texts are read in one go", async () => {

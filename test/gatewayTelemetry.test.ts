@@ -571,7 +571,7 @@ describe("the log", () => {
   it("tells of failures, of clients that leave and of kept answers; and nothing unless it is asked for", async () => {
     const model = newModel()
     const one = await ollama(model, { perToken: 30, reply: "word ".repeat(50) })
-    const { gateway, lines } = await logged(model, [one], { log: "json" })
+    const { gateway, lines } = await logged(model, [one], { log: "json", maxRetries: 1 })
     const leaving = new AbortController()
     const response = await gateway.post(
       "/v1/chat/completions",

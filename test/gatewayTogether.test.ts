@@ -244,7 +244,8 @@ describe("what a key has used", () => {
     expect(left?.["completion_tokens"]).toBeLessThan(400)
 
     await one.setBehaviour({ perToken: "each", reply: "word ".repeat(500), faults: { kind: "cut", after: 3 } })
-    const text = await (await post("/v1/completions", { model, prompt: "One two three", stream: true })).text()
+    const once = { headers: { ...headers, "x-aicortex-max-retries": "1" } }
+    const text = await (await post("/v1/completions", { model, prompt: "One two three", stream: true }, once)).text()
     expect(text).toContain("stream_interrupted")
     expect((await lines(2))[1]).toMatchObject({ error: "stream_interrupted", prompt_tokens: 4, completion_tokens: 3 })
   })
@@ -255,7 +256,7 @@ describe("embeddings", () => {
     const embedder = { models: [{ name: model, capabilities: ["embedding"] }] }
     const both = [await ollama(embedder), await ollama(embedder)]
     let text = ""
-    const gateway = await serve(both, { log: "json" }, { accessLog: (part) => (text += part) })
+    const gateway = await serve(both, { log: "json", maxRetries: 2 }, { accessLog: (part) => (text += part) })
     await (await gateway.get("/v1/models")).text()
     for (const one of both) await one.setBehaviour({ faults: { kind: "status", code: 500 }, faultOn: "all" })
     const response = await gateway.post("/v1/embeddings", { model, input: "a" })

@@ -106,17 +106,19 @@ describe("a server that does not stream", () => {
 describe("a server that gives its answer up", () => {
   it("is not taken for one that ended well, whatever stands beside the error", async () => {
     const error = { ...chunk({ content: "" }, "error"), error: { code: 502, message: "The provider left." } }
-    const gateway = await serve([
-      await upstream({ body: `${sse([chunk({ content: "Once " }), error])}data: [DONE]\n\n` })
-    ])
+    const gateway = await serve(
+      [await upstream({ body: `${sse([chunk({ content: "Once " }), error])}data: [DONE]\n\n` })],
+      { maxRetries: 2 }
+    )
     const whole = await gateway.post("/v1/chat/completions", { model: "m", messages })
     expect([whole.status, await whole.json()]).toMatchObject([502, { error: { code: "all_servers_failed" } }])
     const text = await (await gateway.post("/v1/chat/completions", { model: "m", messages, stream: true })).text()
     expect(text).toContain('"code":"stream_interrupted"')
     expect(text).not.toContain("[DONE]")
-    const empty = await serve([
-      await upstream({ body: sse([chunk({ content: "Once " }, ""), chunk({ content: "upon" }, "")]) })
-    ])
+    const empty = await serve(
+      [await upstream({ body: sse([chunk({ content: "Once " }, ""), chunk({ content: "upon" }, "")]) })],
+      { maxRetries: 2 }
+    )
     expect((await empty.post("/v1/chat/completions", { model: "m", messages })).status).toBe(502)
     expect(
       await (await empty.post("/v1/chat/completions", { model: "m", messages, stream: true })).text()
@@ -166,10 +168,10 @@ describe("what a server says", () => {
   it("for how long it wants to be left alone is handed on", async () => {
     const busy = (status: number, seconds: string) =>
       upstream({ status, type: "application/json", headers: { "retry-after": seconds }, body: '{"error":"slow down"}' })
-    const gateway = await serve([await busy(429, "17"), await busy(429, "7")])
+    const gateway = await serve([await busy(429, "17"), await busy(429, "7")], { maxRetries: 2 })
     const limited = await gateway.post("/v1/chat/completions", { model: "m", messages })
     expect([limited.status, limited.headers.get("retry-after")]).toEqual([429, "7"])
-    const full = await serve([await busy(503, "9")])
+    const full = await serve([await busy(503, "9")], { maxRetries: 1 })
     const refused = await full.post("/v1/chat/completions", { model: "m", messages })
     expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, "9"])
     const embedding = await full.post("/v1/embeddings", { model: "m", input: "Hi" })

@@ -153,7 +153,7 @@ describe("aicortex serve", () => {
     await serve([], { servers: [server.url] }, { PORT: "abc" })
     expect(url).toContain("127.0.0.1")
     expect((await fetch(`${url}/v1/models`)).status).toBe(401)
-    const home = await fetch(`${url}/`)
+    const home = await fetch(`${url}/`, { headers: { accept: "application/json" } })
     expect(((await home.json()) as { default_model: string }).default_model).toBe(model)
     expect((await fetch(`${url}/v1/models`, { headers: { authorization: "Bearer sk-secret" } })).status).toBe(200)
     expect(said()).not.toContain("sk-secret")

@@ -38,6 +38,17 @@ const leading: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb
 
 type Chunk = { readonly [key: string]: unknown }
 
+/** Whether there is anything in a whole answer. */
+const says = ({ choices }: Chunk): boolean => {
+  const choice: unknown = Array.isArray(choices) ? choices[0] : undefined
+  if (!isObject(choice)) return false
+  const said = isObject(choice["message"]) ? choice["message"] : choice
+  return ["content", "text", "reasoning", "reasoning_content", "tool_calls"].some((name) => {
+    const part = said[name]
+    return (typeof part === "string" || Array.isArray(part)) && part.length > 0
+  })
+}
+
 class AnswerDecoder implements Http.Decoder {
   private over = false
   private broken = false
@@ -157,8 +168,10 @@ class AnswerDecoder implements Http.Decoder {
       at += part.length
     }
     const text = utf8.decode(whole)
-    this.takeChunk(Http.parseJson(text), text)
-    if (this.chosen) this.totalled = (this.counted.completionTokens ?? 0) > 0
+    const chunk = Http.parseJson(text)
+    this.takeChunk(chunk, text)
+    // One that counts tokens of which nothing is there was given up.
+    if (this.chosen) this.totalled = (this.counted.completionTokens ?? 0) > 0 && says(chunk)
     else if (this.strange !== undefined) throw new Http.Malformed(`no choices in ${this.strange}`)
   }
 

@@ -107,7 +107,8 @@ const progress = async (
   await refresh(house)
   const problem = joined(problems, done)
   if (problem !== undefined) {
-    if (exchange.headSent) exchange.end(`${JSON.stringify(ollamaProblem(exchange.leaves(problem)))}\n`)
+    if (exchange.headSent)
+      exchange.end(`${JSON.stringify(ollamaProblem({ ...problem, message: exchange.leaving(problem.message) }))}\n`)
     else exchange.problem(problem)
   } else if (stream) {
     write({ status: "success" })
