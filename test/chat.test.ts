@@ -661,7 +661,9 @@ describe("what is refused before any I/O", () => {
         // An option that is null is one that is not given.
         const known = slow(
           Object.fromEntries(
-            Object.entries(options).filter(([name, one]) => one !== null || !(name in ChatRequest.Options.fields))
+            Object.entries(options).filter(
+              ([name, one]) => one !== null || !Object.hasOwn(ChatRequest.Options.fields, name)
+            )
           )
         )
         expect(quick._tag).toBe(known._tag)

@@ -587,7 +587,7 @@ describe("what a request comes to", () => {
     [
       "the defaults",
       {},
-      { temperature: 0.7, topP: 1, maxTokens: 100, stop: [], toolChoice: undefined, think: undefined }
+      { temperature: undefined, topP: undefined, maxTokens: 100, stop: [], toolChoice: undefined, think: undefined }
     ],
     ["sampling", { temperature: 0, top_p: 0.5, top_k: 3 }, { temperature: 0, topP: 0.5, topK: 3 }],
     ["stop_sequences", { stop_sequences: ["a", "b"] }, { stop: ["a", "b"] }],
