@@ -761,6 +761,10 @@ describe("lines", () => {
     )
   })
 
+  it("a read of nothing between CR and LF changes nothing", () => {
+    expect(split([utf8.encode("a\r"), new Uint8Array(0), utf8.encode("\nb")])).toEqual(["a", "b"])
+  })
+
   it("bytes that are not UTF-8 spoil their line only", () => {
     const bytes = Uint8Array.from([0x61, 0xe4, 0xbd, 0x0a, 0x62, 0x0a])
     for (let at = 0; at <= bytes.length; at++) expect(split([...cut(bytes, [at])])).toEqual(["a\ufffd", "b"])

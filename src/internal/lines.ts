@@ -39,8 +39,9 @@ class Splitter implements Lines {
   ) {}
 
   feed(read: Uint8Array): void {
+    if (read.length === 0) return
     let bytes = read
-    if (this.torn && read.length > 0) {
+    if (this.torn) {
       this.torn = false
       if (read[0] === newline) bytes = read.subarray(1)
     }
