@@ -66,7 +66,8 @@ const startProxy = async (to: number, password?: string) => {
     }
     const on = connect(to, "127.0.0.1", () => {
       socket.write("HTTP/1.1 200 Connection Established\r\n\r\n")
-      on.pipe(socket).pipe(on)
+      on.pipe(socket)
+      socket.pipe(on)
     })
     on.on("error", () => socket.destroy())
     socket.on("close", () => on.destroy())
