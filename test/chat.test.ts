@@ -669,7 +669,10 @@ describe("what is refused before any I/O", () => {
         expect(quick._tag).toBe(known._tag)
         if (Either.isRight(quick) && Either.isRight(known)) expect(quick.right).toEqual(known.right)
       }),
-      { numRuns: 2_000 }
+      {
+        numRuns: 2_000,
+        examples: [[{ hedge: Object.create({ after: 1 }) as object }], [{ hedge: { [Symbol("ttl")]: 1 } }]]
+      }
     )
   })
 

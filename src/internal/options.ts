@@ -101,7 +101,7 @@ export const invalid = (
 
 type Drop = (value: unknown) => unknown
 
-/** Without those of its optional fields that are `null`; what has no such fields is not looked into. */
+/** Without those of its optional fields that are `null`; the same value where none is. What has no such fields is not looked into. */
 const dropper = (ast: AST.AST): Drop | undefined => {
   if (AST.isRefinement(ast)) return dropper(ast.from)
   if (AST.isUnion(ast)) {
@@ -110,7 +110,12 @@ const dropper = (ast: AST.AST): Drop | undefined => {
   }
   if (AST.isTupleType(ast)) {
     const item = ast.rest[0] === undefined ? undefined : dropper(ast.rest[0].type)
-    return item === undefined ? undefined : (value) => (Array.isArray(value) ? value.map(item) : value)
+    if (item === undefined) return undefined
+    return (value) => {
+      if (!Array.isArray(value)) return value
+      const left = value.map(item)
+      return left.every((one, i) => Object.is(one, value[i])) ? value : left
+    }
   }
   if (!AST.isTypeLiteral(ast) || ast.propertySignatures.length === 0) return undefined
   const optional = new Set<PropertyKey>()
@@ -122,12 +127,15 @@ const dropper = (ast: AST.AST): Drop | undefined => {
   }
   return (value) => {
     if (typeof value !== "object" || value === null || Array.isArray(value)) return value
-    const given: { [name: string]: unknown } = {}
+    let given: { [name: string]: unknown } | undefined
     for (const [name, field] of Object.entries(value)) {
-      if (field === null && optional.has(name)) continue
-      given[name] = inner.get(name)?.(field) ?? field
+      const left = field === null && optional.has(name) ? undefined : (inner.get(name)?.(field) ?? field)
+      if (Object.is(left, field)) continue
+      given ??= Object.assign(Object.create(Object.getPrototypeOf(value)), value) as { [name: string]: unknown }
+      if (left === undefined) delete given[name]
+      else given[name] = left
     }
-    return given
+    return given ?? value
   }
 }
 
