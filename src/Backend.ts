@@ -36,6 +36,7 @@ export interface ServerFailure {
  * - `tokensPerSecond`: how fast it answered
  * - `promptTime`, `loadTime`: how long it worked at the prompt, and at loading the model
  * - `promptEvaluated`: how many tokens of the prompt were not in its cache
+ * - `uncounted`: it ended, or became unreadable, before it had told what the answer cost
  *
  * @since 0.1.0
  * @category models

@@ -12,6 +12,9 @@ import type { Attempt } from "./Errors.js"
  * Tokens that the request and the answer cost, as the server counted them; absent where it did not say. `cachedTokens` are
  * those of the prompt that it had read before, `reasoningTokens` those of the completion that were thought.
  *
+ * `estimated`: a server broke off before it had said what the answer cost, and `completionTokens` holds the number of its
+ * pieces instead: nearly all servers send one per token.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -21,6 +24,7 @@ export interface Usage {
   readonly totalTokens?: number
   readonly cachedTokens?: number
   readonly reasoningTokens?: number
+  readonly estimated?: true
 }
 
 /**

@@ -52,6 +52,8 @@ const says = ({ choices }: Chunk): boolean => {
 class AnswerDecoder implements Http.Decoder {
   private over = false
   private broken = false
+  /** The stream ended without the server's word that it is the end: what was to follow the finish reason may be missing. */
+  private early = false
   /** A choice has come, and none since the last that is more than a count. */
   private chosen = false
   private totalled = false
@@ -93,9 +95,20 @@ class AnswerDecoder implements Http.Decoder {
       from = read.findIndex((byte) => !leading.has(byte))
       if (from >= 0) this.body = read[from] === openingBrace ? [] : false
     }
-    if (this.body === undefined || this.body === false) this.stream.feed(read)
+    if (this.body === undefined || this.body === false) this.readEvents(read)
     else if (this.bytes > Lines.maxLineBytes) throw new Lines.LineTooLong()
     else this.body.push(new Uint8Array(read.subarray(from)))
+  }
+
+  private readEvents(read: Uint8Array): void {
+    try {
+      this.stream.feed(read)
+    } catch (error) {
+      const unreadable = error instanceof Http.Malformed || error instanceof Lines.LineTooLong
+      if (this.reason === undefined || !unreadable) throw error
+      // The answer is complete: only what it cost is not known.
+      this.broke()
+    }
   }
 
   end(): void {
@@ -108,6 +121,7 @@ class AnswerDecoder implements Http.Decoder {
         if (this.reason === undefined && !this.totalled) throw error
         this.broken = true
       }
+      this.early = true
     }
     this.close()
     if (this.over || this.bytes === 0 || this.body) return
@@ -131,13 +145,13 @@ class AnswerDecoder implements Http.Decoder {
   }
 
   private complete(): void {
-    const { broken, calls, counted, reason, stopped, timed } = this
+    const { broken, calls, counted, early, reason, stopped, timed } = this
     if (this.over || reason === undefined) return
     const calledTools = calls !== undefined && !calls.empty
     calls?.take(reason === "length")
     this.over = true
     const told = calledTools && reason === "stop" ? "tool_calls" : reason
-    const uncounted = broken && counted.completionTokens === undefined
+    const uncounted = (broken || early) && counted.completionTokens === undefined
     const finish: Finish =
       told === "stop" && typeof stopped === "string"
         ? { reason: told, usage: counted, stopSequence: stopped }

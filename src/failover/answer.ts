@@ -358,7 +358,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
         toolCalls: [],
         finishReason: "length",
         stopSequence: undefined,
-        usage: { completionTokens: this.given.tokens },
+        usage: { completionTokens: this.given.tokens, estimated: true },
         tokensPerSecond: undefined
       })
     } else this.search.next()

@@ -209,7 +209,9 @@ export class LiveAttempt implements Joint, Watched {
     // As with a server that broke off: a piece is a token.
     const counted = this.repeated + this.pieces + (this.repeated > 0 ? 0 : this.thoughtPieces)
     this.finished =
-      finish.uncounted === true ? { ...finish, usage: { ...finish.usage, completionTokens: counted } } : finish
+      finish.uncounted === true
+        ? { ...finish, usage: { ...finish.usage, completionTokens: counted, estimated: true } }
+        : finish
   }
 
   flush(): void {

@@ -22,7 +22,8 @@ export const addUsage = (a: Usage, b: Usage): Usage => {
     ...(completionTokens === undefined ? {} : { completionTokens }),
     ...(totalTokens === undefined ? {} : { totalTokens }),
     ...(cachedTokens === undefined ? {} : { cachedTokens }),
-    ...(reasoningTokens === undefined ? {} : { reasoningTokens })
+    ...(reasoningTokens === undefined ? {} : { reasoningTokens }),
+    ...(a.estimated === true || b.estimated === true ? { estimated: true } : {})
   }
 }
 

@@ -39,7 +39,8 @@ export const Entry = Schema.Struct({
     completionTokens: optional(Count),
     totalTokens: optional(Count),
     cachedTokens: optional(Count),
-    reasoningTokens: optional(Count)
+    reasoningTokens: optional(Count),
+    estimated: optional(Schema.Literal(true))
   })
 }).pipe(
   Schema.filter(({ pieces, text, thinking }) => {
