@@ -17,21 +17,25 @@ const domain = stands(
   "CallDefaults",
   "Errors"
 )
-const services = stands(
-  "Transport",
-  "Backend",
-  "Registry",
-  "Router",
-  "Fleet",
-  "Failover",
-  "Sessions",
-  "History",
-  "StructuredOutput",
-  "ResponseCache",
-  "Probes",
-  "Settings",
-  "Telemetry"
-)
+const config = ["^src/config/"]
+const services = [
+  ...config,
+  ...stands(
+    "Transport",
+    "Backend",
+    "Registry",
+    "Router",
+    "Fleet",
+    "Failover",
+    "Sessions",
+    "History",
+    "StructuredOutput",
+    "ResponseCache",
+    "Probes",
+    "Settings",
+    "Telemetry"
+  )
+]
 const features = [...stands("Chat", "Embeddings", "Orchestrator", "LocalModel"), "^src/(local|refresh)/"]
 const surfaces = [...stands("Cortex", "Gateway"), "^src/(index|promise)\\.ts$", "^src/(promise|cli)/"]
 const all = [...internal, ...domain, ...services, ...features, ...surfaces]

@@ -27,10 +27,10 @@ import * as Embedded from "./backend/embedded.js"
 import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
 import * as Chat from "./Chat.js"
-import * as Config from "./cortex/config.js"
-import * as ConfigFile from "./cortex/file.js"
-import * as Forms from "./cortex/forms.js"
+import * as Forms from "./config/forms.js"
+import * as Config from "./config/resolve.js"
 import * as StateFile from "./cortex/stateFile.js"
+import { replaceFile } from "./cortex/writeFile.js"
 import * as Embeddings from "./Embeddings.js"
 import type { InvalidConfig } from "./Errors.js"
 import * as Failover from "./Failover.js"
@@ -49,7 +49,7 @@ import * as TransportClient from "./transport/httpClient.js"
 import * as Undici from "./transport/undici.js"
 
 /**
- * What a program may set: see `cortex/config` for each and for where the rest comes from.
+ * What a program may set: see `config/resolve` for each and for where the rest comes from.
  *
  * @since 0.1.0
  * @category models
@@ -140,7 +140,7 @@ const layerFolder = (
           typeof value === "string"
             ? Effect.zipRight(
                 files,
-                Effect.provide(ConfigFile.replaceFile(path.join(folder, encodeURIComponent(key)), value), context)
+                Effect.provide(replaceFile(path.join(folder, encodeURIComponent(key)), value), context)
               )
             : Effect.flatMap(files, (store) => store.set(key, value)),
         remove: (key) => Effect.flatMap(files, (store) => store.remove(key)),

@@ -35,14 +35,14 @@ import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { Services } from "./Cortex.js"
 import * as Cortex from "./Cortex.js"
-import * as Config from "./cortex/config.js"
-import * as ConfigFile from "./cortex/file.js"
+import * as ConfigFile from "./config/file.js"
+import * as Settings from "./config/gateway.js"
+import * as Config from "./config/resolve.js"
 import { InvalidConfig } from "./Errors.js"
 import * as Core from "./gateway/core.js"
 import * as House from "./gateway/house.js"
 import * as Log from "./gateway/log.js"
 import * as Running from "./gateway/running.js"
-import * as Settings from "./gateway/settings.js"
 import type { Given } from "./gateway/tracing.js"
 import * as Sessions from "./Sessions.js"
 import * as Telemetry from "./Telemetry.js"
@@ -52,7 +52,7 @@ import * as Telemetry from "./Telemetry.js"
 // =============================================================================
 
 /**
- * What a gateway may be told: see `gateway/settings`.
+ * What a gateway may be told: see `config/gateway`.
  *
  * @since 0.1.0
  * @category models
@@ -60,7 +60,7 @@ import * as Telemetry from "./Telemetry.js"
 export interface Options extends Settings.Options {}
 
 /**
- * Who may use a gateway, and how much: see `gateway/settings`.
+ * Who may use a gateway, and how much: see `config/gateway`.
  *
  * @since 0.1.0
  * @category models

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import * as Either from "effect/Either"
 import { afterAll, describe, expect, it } from "vitest"
 import * as ChatRequest from "../src/ChatRequest.js"
-import { File } from "../src/cortex/file.js"
+import { File } from "../src/config/file.js"
 import * as EmbedRequest from "../src/EmbedRequest.js"
 import { failure, model, useFleet } from "./support/fleet.js"
 

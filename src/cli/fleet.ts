@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Cortex from "../Cortex.js"
-import * as ConfigFile from "../cortex/file.js"
+import * as ConfigFile from "../config/file.js"
 import * as Registry from "../Registry.js"
 import { CurrentSettings } from "../Settings.js"
 

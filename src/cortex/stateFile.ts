@@ -13,11 +13,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import { reasonOf } from "../config/file.js"
 import { SavedStateWarning } from "../Errors.js"
 import * as Fleet from "../Fleet.js"
 import * as Background from "../internal/background.js"
 import { CurrentSettings } from "../Settings.js"
-import { reasonOf, replaceFile } from "./file.js"
+import { replaceFile } from "./writeFile.js"
 
 const interval = Duration.minutes(1)
 

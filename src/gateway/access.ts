@@ -8,9 +8,9 @@ import type { IncomingMessage } from "node:http"
 import { isIP } from "node:net"
 import { hostname } from "node:os"
 import * as Redacted from "effect/Redacted"
-import * as Origins from "./origins.js"
+import { type Access, isLoopback, type Settings } from "../config/gateway.js"
+import * as Origins from "../internal/origins.js"
 import { make, type Problem } from "./problem.js"
-import { type Access, isLoopback, type Settings } from "./settings.js"
 
 // =============================================================================
 // keys

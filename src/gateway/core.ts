@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
+import type * as Settings from "../config/gateway.js"
 import type { Priority } from "../Fleet.js"
 import * as Access from "./access.js"
 import * as Conversation from "./conversation.js"
@@ -17,7 +18,6 @@ import * as Limits from "./limits.js"
 import * as Policy from "./policy.js"
 import * as Problem from "./problem.js"
 import * as Rights from "./rights.js"
-import type * as Settings from "./settings.js"
 import * as Tracing from "./tracing.js"
 
 const label = (rest: string): string => {

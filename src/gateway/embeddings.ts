@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as CallDefaults from "../CallDefaults.js"
+import { chainOf } from "../config/gateway.js"
 import type { Embedded, EmbedRequest, Input } from "../EmbedRequest.js"
 import * as Ask from "./ask.js"
 import type { Exchange } from "./exchange.js"
@@ -14,7 +15,6 @@ import { isServers, make, Refusal, refuse } from "./problem.js"
 import { limitsFor } from "./retries.js"
 import * as Rights from "./rights.js"
 import { type Candidate, named } from "./selection.js"
-import { chainOf } from "./settings.js"
 
 // =============================================================================
 // models

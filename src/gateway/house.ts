@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as CallDefaults from "../CallDefaults.js"
 import { defaults, type Limits, limits, type Routing } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
+import type { ResponseBounds, Settings } from "../config/gateway.js"
 import type * as Sessions from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
 import { Library } from "./fleet.js"
@@ -17,7 +18,6 @@ import { Metrics } from "./metrics.js"
 import type * as Responses from "./openai/responses/store.js"
 import { makeMemory } from "./openai/responses/store.js"
 import type * as Problem from "./problem.js"
-import type { Settings } from "./settings.js"
 
 /**
  * What a request is answered with. `limits` are those of every call, and `routing` that of one
@@ -94,7 +94,7 @@ const ownTrace = Effect.withFiberRuntime<Telemetry.Trace | undefined>((fiber) =>
 })
 
 /** Where responses are not to be kept, those that were are forgotten. */
-const none: Responses.Bounds = { maxEntries: 0, maxBytes: 0, ttl: 0 }
+const none: ResponseBounds = { maxEntries: 0, maxBytes: 0, ttl: 0 }
 
 /**
  * @since 0.1.0

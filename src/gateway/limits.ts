@@ -6,8 +6,9 @@
  *
  * @since 0.1.0
  */
+
+import type { Access } from "../config/gateway.js"
 import { make, type Problem } from "./problem.js"
-import type { Access } from "./settings.js"
 
 /**
  * How much a key may use, by its name; without the key itself.

@@ -5,8 +5,8 @@
  * @since 0.1.0
  */
 import * as Option from "effect/Option"
+import type { LogForm } from "../config/gateway.js"
 import type { Exchange } from "./exchange.js"
-import type { LogForm } from "./settings.js"
 
 /** A name that a client chose is not to fill the log. */
 const longestName = 200

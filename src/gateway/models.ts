@@ -4,13 +4,13 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { chainOf } from "../config/gateway.js"
 import { canonical, demoInfo, demoModel, type ModelInfo } from "../Model.js"
 import type { ServerStatus } from "../Registry.js"
 import type { Exchange } from "./exchange.js"
 import type { Library } from "./fleet.js"
 import type { House } from "./house.js"
 import { make, Refusal, withUnreachable } from "./problem.js"
-import { chainOf } from "./settings.js"
 
 /**
  * What is said of a model's age, as there is nothing else to say: seconds since the Unix epoch.

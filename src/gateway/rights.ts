@@ -6,9 +6,9 @@
  */
 import type { IncomingMessage } from "node:http"
 import type { ChatRequest } from "../ChatRequest.js"
+import { isLoopback, type Settings } from "../config/gateway.js"
 import * as Duration from "../internal/duration.js"
 import * as Problem from "./problem.js"
-import { isLoopback, type Settings } from "./settings.js"
 
 const forwardingHeaders = ["forwarded", "x-forwarded-for", "x-real-ip"] as const
 

@@ -13,13 +13,13 @@ import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import type { Services } from "../Cortex.js"
+import type { Settings } from "../config/gateway.js"
 import type { InvalidConfig } from "../Errors.js"
 import * as Core from "./core.js"
 import * as Figures from "./figures.js"
 import * as House from "./house.js"
 import * as Listen from "./listen.js"
 import * as Log from "./log.js"
-import type { Settings } from "./settings.js"
 
 /**
  * What a gateway is made from, read anew at each change.

@@ -5,13 +5,13 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { chainOf, type Settings } from "../config/gateway.js"
 import type { ModelNotFound, NoServers } from "../Errors.js"
 import { canonical, demoModel, type ModelInfo, parseParameters, sizeOfName } from "../Model.js"
 import type { Host, Protocol } from "../Server.js"
 import { type Ask, type Asked, needs } from "./ask.js"
 import type { Library } from "./fleet.js"
 import { make, Refusal } from "./problem.js"
-import { chainOf, type Settings } from "./settings.js"
 
 /**
  * - `only`: which of the servers may be asked

@@ -6,7 +6,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as ConfigFile from "../../cortex/file.js"
+import * as ConfigFile from "../../config/file.js"
 import * as Sessions from "../../Sessions.js"
 import { messageOf } from "../failure.js"
 import * as Output from "../output.js"

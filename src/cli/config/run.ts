@@ -5,9 +5,9 @@
  */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
-import { inSeconds, isTime } from "../../cortex/callDefaults.js"
-import * as Config from "../../cortex/config.js"
-import * as ConfigFile from "../../cortex/file.js"
+import { inSeconds, isTime } from "../../config/callDefaults.js"
+import * as ConfigFile from "../../config/file.js"
+import * as Config from "../../config/resolve.js"
 import type { Location, Server } from "../../Server.js"
 import type { SessionPolicy } from "../../Settings.js"
 import * as Fleet from "../fleet.js"

@@ -4,9 +4,11 @@
  *
  * @since 0.1.0
  */
+
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
+import type { ResponseBounds } from "../../config/gateway.js"
 import { SessionsUnavailable } from "../../Errors.js"
 import type { Common } from "../../gateway/house.js"
 import * as KeyLimits from "../../gateway/limits.js"
@@ -55,7 +57,7 @@ export const answers = (sessions: Sessions.Store) => {
       return run(ticket.wait, given.signal)
     },
 
-    bound: (_: Calls.Hold, bounds: Responses.Bounds) => responses.bound(bounds),
+    bound: (_: Calls.Hold, bounds: ResponseBounds) => responses.bound(bounds),
     put: (_: Calls.Hold, draft: Responses.Draft) => responses.put(draft),
     chain: (_: Calls.Hold, owner: string, id: string) => responses.chain(owner, id),
     get: (_: Calls.Hold, owner: string, id: string) => responses.get(owner, id),

@@ -9,8 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Cortex from "../../Cortex.js"
-import * as Config from "../../cortex/config.js"
-import * as ConfigFile from "../../cortex/file.js"
+import * as ConfigFile from "../../config/file.js"
+import * as Config from "../../config/resolve.js"
+import { addServer } from "../../cortex/writeFile.js"
 import { InvalidConfig } from "../../Errors.js"
 import * as Places from "../../internal/places.js"
 import { Registry } from "../../Registry.js"
@@ -138,7 +139,7 @@ export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConf
     ...withHeaders(headers),
     ...given({ apiKey: apiKeyEnv === undefined ? key : { env: apiKeyEnv } })
   }
-  if (!(yield* ConfigFile.addServer(file, entry))) {
+  if (!(yield* addServer(file, entry))) {
     return yield* new CommandFailed({ message: `${file} names ${server.url} already` })
   }
   const status = yield* probe(options)

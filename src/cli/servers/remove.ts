@@ -6,7 +6,8 @@
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
-import * as ConfigFile from "../../cortex/file.js"
+import * as ConfigFile from "../../config/file.js"
+import { removeServer } from "../../cortex/writeFile.js"
 import { type About, shape } from "../commandLine.js"
 import { CommandFailed } from "../failure.js"
 import * as Output from "../output.js"
@@ -32,7 +33,7 @@ export const remove = Command.make(
   { url: Args.text({ name: "URL" }) },
   Effect.fnUntraced(function* ({ url }) {
     const file = yield* ConfigFile.filePath
-    if (!(yield* ConfigFile.removeServer(file, url))) {
+    if (!(yield* removeServer(file, url))) {
       return yield* new CommandFailed({ message: `${file} names no server ${url}` })
     }
     yield* Output.write(`Removed ${url} from ${file}.\n`)

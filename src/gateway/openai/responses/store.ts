@@ -6,23 +6,7 @@
  *
  * @since 0.1.0
  */
-
-/**
- * - `maxEntries`: so many responses at most
- * - `maxBytes`: so much room for all of them
- * - `ttl`: one that was not used for so long is forgotten, in milliseconds
- *
- * Beyond the first two, whoever holds the most loses the one of its own that it has not used for longest: so nobody whose
- * part is no more than an equal share loses any to another.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Bounds {
-  readonly maxEntries: number
-  readonly maxBytes: number
-  readonly ttl: number
-}
+import type { ResponseBounds } from "../../../config/gateway.js"
 
 /**
  * A response with what it was asked, as JSON: `input` is an array of items, `response` what the client was told.
@@ -62,7 +46,7 @@ export interface Draft extends Kept {
  * @category models
  */
 export interface Store {
-  readonly bound: (bounds: Bounds) => void
+  readonly bound: (bounds: ResponseBounds) => void
   readonly put: (draft: Draft) => Promise<"kept" | "forgotten" | "too-long">
   readonly chain: (owner: string, id: string) => Promise<ReadonlyArray<Kept> | undefined>
   readonly get: (owner: string, id: string) => Promise<string | undefined>
@@ -125,7 +109,7 @@ const itemsOf = (shelf: Shelf | undefined, ids: ReadonlyArray<string>): Readonly
  */
 export const makeMemory = (now: () => number): Store => {
   const shelves = new Map<string, Shelf>()
-  let bounds: Bounds | undefined
+  let bounds: ResponseBounds | undefined
   let bytes = 0
   let count = 0
 

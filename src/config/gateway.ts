@@ -8,8 +8,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Routing } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
-import type { Bounds } from "./openai/responses/store.js"
-import { isPattern } from "./origins.js"
+import { isPattern } from "../internal/origins.js"
 
 // =============================================================================
 // the file
@@ -104,6 +103,25 @@ export type File = typeof File.Type
 // =============================================================================
 
 /**
+ * How much the store of responses holds.
+ *
+ * - `maxEntries`: so many responses at most
+ * - `maxBytes`: so much room for all of them
+ * - `ttl`: one that was not used for so long is forgotten, in milliseconds
+ *
+ * Beyond the first two, whoever holds the most loses the one of its own that it has not used for longest: so nobody whose
+ * part is no more than an equal share loses any to another.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ResponseBounds {
+  readonly maxEntries: number
+  readonly maxBytes: number
+  readonly ttl: number
+}
+
+/**
  * Who may use the gateway. Limits count per minute and at once; each is unlimited where it is left out. `tokens` are
  * those of prompts and answers together. `admin` may also pull, copy, delete and unload models, and is not bound by
  * `maxContext` and `maxKeepAlive`; default `false`. Requests of a key whose `priority` is `batch` let those of
@@ -172,7 +190,7 @@ export interface Options {
   readonly aliases?: { readonly [name: string]: string | ReadonlyArray<string> } | undefined
   readonly privateImages?: boolean | undefined
   readonly routing?: Routing | undefined
-  readonly responses?: boolean | { readonly [K in keyof Bounds]?: Bounds[K] | undefined } | undefined
+  readonly responses?: boolean | { readonly [K in keyof ResponseBounds]?: ResponseBounds[K] | undefined } | undefined
   readonly exposeServers?: boolean | undefined
   readonly strict?: boolean | undefined
   readonly log?: LogForm | undefined
@@ -225,7 +243,7 @@ export interface Settings {
   /** `undefined`: the fleet's own default. */
   readonly routing: Routing | undefined
   /** `undefined` where none is kept. */
-  readonly responses: Bounds | undefined
+  readonly responses: ResponseBounds | undefined
   readonly exposeServers: boolean
   readonly strict: boolean
   readonly log: LogForm

@@ -18,7 +18,7 @@
  * | reusable system prompts | | `personas` |
  * | options of calls that name none | `AICORTEX_DEFAULTS` (JSON, as in the file) | `defaults` |
  * | whether, and how, answers are kept | | `cache` |
- * | the gateway: see `gateway/settings` | `HOST`, `PORT`, `DEFAULT_MODEL`, `AICORTEX_API_KEY` | `gateway` |
+ * | the gateway: see `config/gateway` | `HOST`, `PORT`, `DEFAULT_MODEL`, `AICORTEX_API_KEY` | `gateway` |
  * | whether a second server is asked where the first is late | | `hedge` |
  *
  * The file is `AICORTEX_CONFIG`, else `aicortex/config.json` under `XDG_CONFIG_HOME` or `~/.config`.
