@@ -13,7 +13,6 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -243,13 +242,10 @@ export const make = Effect.gen(function* () {
     began: number,
     trace: Telemetry.Trace | undefined
   ): Effect.Effect<A, ChatError> =>
-    Effect.onError(effect, (cause) =>
-      Effect.sync(() => {
-        const request = ChatRequest.make(options, model, [], format)
-        const observer = Telemetry.observe({ request, began, events: false, trace }, undefined, now)
-        if (Cause.isInterruptedOnly(cause)) observer.closed()
-        else observer.failed(Cause.squash(cause))
-      })
+    Telemetry.observeUnstarted(
+      effect,
+      () => ({ request: ChatRequest.make(options, model, [], format), began, events: false, trace }),
+      now
     )
 
   /**

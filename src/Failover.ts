@@ -31,7 +31,6 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -217,15 +216,9 @@ export const make = Effect.gen(function* () {
               duration: Math.max(1, deadline - (now() - began)),
               onTimeout: () => new DeadlineExceeded({ model: request.model, deadline, partial: "", attempts: [] })
             })
-      return inTime.pipe(
-        Effect.onError((cause) =>
-          Effect.sync(() => {
-            const observer = Telemetry.observe(observed(call), undefined, now)
-            if (Cause.isInterruptedOnly(cause)) observer.closed()
-            else observer.failed(Cause.squash(cause))
-          })
-        ),
-        Effect.flatMap((route) => embedded(route, call, routing, traveller))
+      return Effect.flatMap(
+        Telemetry.observeUnstarted(inTime, () => observed(call), now),
+        (route) => embedded(route, call, routing, traveller)
       )
     },
     prepare: (model, routing, traveller) =>

@@ -14,6 +14,8 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
 import type { CallObserver, Observed } from "./telemetry/observer.js"
 import { CallRecord, type Kept, KeptRecord } from "./telemetry/record.js"
 
@@ -155,6 +157,25 @@ export {
  */
 export const observe = (call: Observed, model: string | undefined, now: () => number): CallObserver =>
   new CallRecord(call, model, now)
+
+/**
+ * Observes a call that ends before any server is asked, where `effect` fails or is interrupted.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const observeUnstarted = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  call: () => Observed,
+  now: () => number
+): Effect.Effect<A, E, R> =>
+  Effect.onError(effect, (cause) =>
+    Effect.sync(() => {
+      const observer = observe(call(), undefined, now)
+      if (Cause.isInterruptedOnly(cause)) observer.closed()
+      else observer.failed(Cause.squash(cause))
+    })
+  )
 
 /**
  * Observes a call that is given an answer that no server is asked for; `undefined` where no tracer is set, because

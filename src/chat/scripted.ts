@@ -13,6 +13,7 @@ import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import { type ChatError, DeadlineExceeded, ModelNotFound } from "../Errors.js"
 import { type Call, Failover, type OpenAnswer, Outbox, type Result } from "../Failover.js"
+import { endOf } from "../failover/ending.js"
 import { addUsage } from "../failover/usage.js"
 import type { ToolCall } from "../Message.js"
 import { Registry } from "../Registry.js"
@@ -194,14 +195,7 @@ class Scripted extends Outbox {
   }
 
   private end(result: Result): void {
-    const { attempts, finishReason, model, server, usage } = result
-    const timestamp = this.now()
-    this.settle(
-      result,
-      this.call.events
-        ? { type: "end", content: "", model, server, usage, finishReason, attempts, timestamp }
-        : undefined
-    )
+    this.settle(result, this.call.events ? endOf(result, this.now()) : undefined)
   }
 
   protected expired(deadline: number): void {

@@ -13,12 +13,12 @@ import type { ChatRequest, Limits } from "../ChatRequest.js"
 import { type Attempt, DeadlineExceeded, Overloaded, type Phase, StreamInterrupted } from "../Errors.js"
 import { verdict } from "../fleet/blame.js"
 import { engineUnavailable } from "../internal/engine.js"
-import type { Member, Roster } from "../internal/roster.js"
 import { maxTimer } from "../internal/watch.js"
 import type { Route } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { CallObserver } from "../Telemetry.js"
 import type { Call, Continuation, Relocate, Result, Surroundings } from "./call.js"
+import { endOf } from "./ending.js"
 import { exhausted } from "./exhausted.js"
 import { failedAttempt, remember } from "./failedAttempt.js"
 import { Given } from "./given.js"
@@ -56,9 +56,8 @@ const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
  * @since 0.1.0
  * @category models
  */
-export class Answer extends Outbox implements Course, Member, Seeker {
+export class Answer extends Outbox implements Course, Seeker {
   firstPiece: number | undefined
-  seat = -1
   request: ChatRequest
 
   private readonly began: number
@@ -78,7 +77,6 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   /** What happened to the last attempt, until it is known who goes on. */
   private mishap: ErrorEvent | undefined
   private paused = false
-  private roster: Pick<Roster<Answer>, "add" | "remove"> | undefined
 
   constructor(
     call: Call,
@@ -100,13 +98,6 @@ export class Answer extends Outbox implements Course, Member, Seeker {
   /** Whether it waits for a place on a server. */
   get queued(): boolean {
     return this.search.queued
-  }
-
-  /** It is on this roster until nothing more will happen. */
-  enter(roster: Pick<Roster<Answer>, "add" | "remove">): void {
-    if (this.over) return
-    roster.add(this)
-    this.roster = roster
   }
 
   // ---------------------------------------------------------------------------
@@ -455,25 +446,7 @@ export class Answer extends Outbox implements Course, Member, Seeker {
 
   private end(result: Result): void {
     this.observer.answered(result)
-    this.settle(
-      result,
-      this.call.events
-        ? {
-            type: "end",
-            content: "",
-            model: result.model,
-            server: result.server,
-            usage: result.usage,
-            finishReason: result.finishReason,
-            ...(result.stopSequence === undefined ? {} : { stopSequence: result.stopSequence }),
-            ...(result.firstTokenTime === undefined ? {} : { firstTokenTime: result.firstTokenTime }),
-            ...(result.tokensPerSecond === undefined ? {} : { tokensPerSecond: result.tokensPerSecond }),
-            ...(result.timings === undefined ? {} : { timings: result.timings }),
-            attempts: result.attempts,
-            timestamp: this.now()
-          }
-        : undefined
-    )
+    this.settle(result, this.call.events ? endOf(result, this.now()) : undefined)
   }
 
   protected override drop(): void {
@@ -509,7 +482,6 @@ export class Answer extends Outbox implements Course, Member, Seeker {
     this.search.stop()
     this.judgement.left()
     this.observer.closed()
-    this.roster?.remove(this)
   }
 
   protected override take(): Batch {

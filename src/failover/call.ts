@@ -35,6 +35,8 @@ export interface Result {
   readonly firstTokenTime: number | undefined
   readonly tokensPerSecond: number | undefined
   readonly timings?: Timings | undefined
+  /** How likely each token was, where that was asked for and told. */
+  readonly logprobs?: ReadonlyArray<unknown> | undefined
   readonly attempts: ReadonlyArray<Attempt>
   readonly cached: boolean
 }

@@ -9,8 +9,7 @@ import type { Limits } from "../ChatRequest.js"
 import type { Embedded, EmbedRequest } from "../EmbedRequest.js"
 import { type Attempt, DeadlineExceeded, Overloaded, type Phase } from "../Errors.js"
 import type { Lease } from "../Fleet.js"
-import type { Member, Roster } from "../internal/roster.js"
-import { maxTimer, Watch, type Watched } from "../internal/watch.js"
+import { Watch, type Watched } from "../internal/watch.js"
 import type { Route } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { AttemptObserver, CallObserver, Observed, Trace } from "../Telemetry.js"
@@ -20,7 +19,9 @@ import { exhausted } from "./exhausted.js"
 import { failedAttempt, remember } from "./failedAttempt.js"
 import { Judgement } from "./judgement.js"
 import { keepAliveOf } from "./keepAlive.js"
+import { Lifetime } from "./lifetime.js"
 import { Search, type Seeker } from "./search.js"
+import { silence } from "./silence.js"
 
 /**
  * A call, as `Embeddings` hands it over. `began`, in milliseconds since the epoch, is where its deadline counts from;
@@ -102,17 +103,7 @@ class EmbedAttempt implements EmbedSink, Watched {
   }
 
   silent(): void {
-    const { connectTimeout, idleTimeout } = this.owner.call.limits
-    switch (this.phase) {
-      case "connect":
-        this.fail({ reason: "connect-timeout", message: `no connection within ${connectTimeout} ms` })
-        return
-      case "first-token":
-        this.fail({ reason: "first-token-timeout", message: `no answer within ${this.patience} ms` })
-        return
-      case "stream":
-        this.fail({ reason: "idle-timeout", message: `silent for ${idleTimeout} ms in the middle of the answer` })
-    }
+    this.fail(silence(this.phase, this.owner.call.limits, () => `no answer within ${this.patience} ms`))
   }
 }
 
@@ -122,16 +113,12 @@ class EmbedAttempt implements EmbedSink, Watched {
  * @since 0.1.0
  * @category models
  */
-export class Embedding implements Seeker, Member {
-  seat = -1
+export class Embedding extends Lifetime implements Seeker {
   readonly attempts: Array<Attempt> = []
   private readonly search: Search
   private readonly judgement = new Judgement(() => this.around.agreements.has(this.call.request))
   private readonly observer: CallObserver
   private current: EmbedAttempt | undefined
-  private deadline: ReturnType<typeof setTimeout> | undefined
-  private over = false
-  private roster: Pick<Roster<Member>, "add" | "remove"> | undefined
 
   constructor(
     readonly call: EmbedCall,
@@ -143,23 +130,13 @@ export class Embedding implements Seeker, Member {
       readonly failed: (error: unknown) => void
     }
   ) {
+    super()
     const { model } = call.request
     this.observer = around.observe(observed(call), route.pool.hosts[0]?.model ?? model)
     this.search = new Search(this, route, around, relocate)
-    const { deadline } = call.limits
-    if (deadline !== undefined) {
-      const left = Math.max(1, deadline - (around.now() - call.began))
-      this.deadline = setTimeout(() => this.expired(deadline), Math.min(left, maxTimer))
-    }
+    this.expireIn(call.limits, call.began, around.now())
     this.search.excludeUnable()
     this.search.next()
-  }
-
-  /** It is on this roster until nothing more will happen. */
-  enter(roster: Pick<Roster<Member>, "add" | "remove">): void {
-    if (this.over) return
-    roster.add(this)
-    this.roster = roster
   }
 
   /** Stops the server's work. Nothing counts as a failure; `reason`, if there is one, is what the call fails with. */
@@ -292,7 +269,7 @@ export class Embedding implements Seeker, Member {
     if (failure.reason === "loading") this.search.loading(host.server.url)
   }
 
-  private expired(deadline: number): void {
+  protected expired(deadline: number): void {
     const { attempts, current } = this
     const message = `was at work when the deadline of ${deadline} ms passed`
     if (current !== undefined) {
@@ -310,12 +287,10 @@ export class Embedding implements Seeker, Member {
   }
 
   private close(): void {
-    this.over = true
-    if (this.deadline !== undefined) clearTimeout(this.deadline)
+    this.finish()
     this.current?.retire()
     this.current = undefined
     this.search.stop()
     this.judgement.left()
-    this.roster?.remove(this)
   }
 }

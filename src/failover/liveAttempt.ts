@@ -19,6 +19,7 @@ import type { Call } from "./call.js"
 import { CallSeam } from "./callSeam.js"
 import type { Patience } from "./patience.js"
 import { Seam } from "./seam.js"
+import { silence } from "./silence.js"
 
 /**
  * The answer that an attempt works for.
@@ -233,18 +234,8 @@ export class LiveAttempt implements Joint, Watched {
 
   /** Nothing came for as long as the current phase allows. */
   silent(): void {
-    const { connectTimeout, idleTimeout } = this.course.call.limits
     this.exchange?.abort()
-    switch (this.phase) {
-      case "connect":
-        this.fail({ reason: "connect-timeout", message: `no connection within ${connectTimeout} ms` })
-        return
-      case "first-token":
-        this.fail({ reason: "first-token-timeout", message: this.unanswered() })
-        return
-      case "stream":
-        this.fail({ reason: "idle-timeout", message: `silent for ${idleTimeout} ms in the middle of the answer` })
-    }
+    this.fail(silence(this.phase, this.course.call.limits, () => this.unanswered()))
   }
 
   /** The lease is given back, with what the attempt has shown; how many tokens a second it was, if that is known. */

@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 import type { ChatEvent } from "../ChatEvent.js"
-import { maxTimer } from "../internal/watch.js"
 import type { Call, Result } from "./call.js"
+import { Lifetime } from "./lifetime.js"
 
 /**
  * The events of one network read, or of what came since the last pull.
@@ -42,20 +42,18 @@ export interface OpenAnswer {
  * @since 0.1.0
  * @category models
  */
-export abstract class Outbox implements OpenAnswer {
+export abstract class Outbox extends Lifetime implements OpenAnswer {
   protected batch: Array<ChatEvent> = []
-  protected over = false
   private answered: Result | undefined
   private error: { readonly cause: unknown } | undefined
   private resolve: ((batch: Batch | undefined) => void) | undefined
   private refuse: ((error: unknown) => void) | undefined
   private listeners: Array<() => void> | undefined
-  private deadline: ReturnType<typeof setTimeout> | undefined
 
-  constructor(readonly call: Call) {}
+  constructor(readonly call: Call) {
+    super()
+  }
 
-  /** The deadline has passed. */
-  protected abstract expired(deadline: number): void
   /** Nothing more will happen; called once. */
   protected abstract closing(): void
   /** Somebody waits, and there is nothing yet. */
@@ -72,11 +70,7 @@ export abstract class Outbox implements OpenAnswer {
   }
 
   protected expire(now: number): void {
-    const { began, limits } = this.call
-    const { deadline } = limits
-    if (deadline === undefined || this.over) return
-    const left = Math.max(1, deadline - (now - began))
-    this.deadline = setTimeout(() => this.expired(deadline), Math.min(left, maxTimer))
+    this.expireIn(this.call.limits, this.call.began, now)
   }
 
   get waits(): boolean {
@@ -166,9 +160,8 @@ export abstract class Outbox implements OpenAnswer {
   }
 
   private close(): void {
-    this.over = true
+    this.finish()
     this.closing()
-    if (this.deadline !== undefined) clearTimeout(this.deadline)
     this.call.closed?.()
     const { listeners } = this
     this.listeners = undefined

@@ -3,9 +3,9 @@
  *
  * @since 0.1.0
  */
-import type { OpenAnswer } from "../Failover.js"
+import type { OpenAnswer, Result } from "../Failover.js"
+import { resultOf } from "../failover/ending.js"
 import type { ToolCall } from "../Message.js"
-import type { Answered } from "./codec.js"
 import { callOf } from "./piece.js"
 
 /**
@@ -14,11 +14,12 @@ import { callOf } from "./piece.js"
  * @since 0.1.0
  * @category constructors
  */
-export const gather = async (answer: OpenAnswer): Promise<Answered> => {
+export const gather = async (answer: OpenAnswer): Promise<Result> => {
   let text = ""
   let thinking = ""
   const toolCalls: Array<ToolCall> = []
   const logprobs: Array<unknown> = []
+  let cached = false
   for (;;) {
     const batch = await answer.pull()
     if (batch === undefined) throw new Error("the answer was cancelled")
@@ -33,27 +34,20 @@ export const gather = async (answer: OpenAnswer): Promise<Answered> => {
         case "logprobs":
           logprobs.push(...event.logprobs)
           break
+        case "meta":
+          if ("cached" in event.meta) cached = true
+          break
         case "tool_call":
           toolCalls.push(callOf(event))
           break
-        case "end": {
-          const { attempts, finishReason, firstTokenTime, model, server, timings, tokensPerSecond, usage } = event
-          return {
+        case "end":
+          return resultOf(event, {
             text,
             thinking,
             toolCalls,
-            model,
-            server,
-            finishReason,
-            usage,
-            firstTokenTime,
-            tokensPerSecond,
-            timings,
-            attempts,
-            cached: false,
-            ...(logprobs.length === 0 ? {} : { logprobs })
-          }
-        }
+            logprobs: logprobs.length === 0 ? undefined : logprobs,
+            cached
+          })
         default:
       }
     }

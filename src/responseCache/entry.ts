@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import type { ChatEvent, End } from "../ChatEvent.js"
+import type { ChatEvent } from "../ChatEvent.js"
 import type { Result } from "../Failover.js"
 import { ToolCall } from "../Message.js"
 
@@ -164,22 +164,3 @@ export const toEvents = (entry: Entry, timestamp: number): Array<ChatEvent> => {
   for (const call of structuredClone(entry.toolCalls)) events.push({ type: "tool_call", ...call, timestamp })
   return events
 }
-
-/**
- * The end of a result that was kept.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const toEnd = (result: Result, timestamp: number): End => ({
-  type: "end",
-  content: "",
-  model: result.model,
-  server: result.server,
-  usage: result.usage,
-  finishReason: result.finishReason,
-  ...(result.stopSequence === undefined ? {} : { stopSequence: result.stopSequence }),
-  ...(result.firstTokenTime === undefined ? {} : { firstTokenTime: result.firstTokenTime }),
-  attempts: result.attempts,
-  timestamp
-})

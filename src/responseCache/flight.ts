@@ -11,6 +11,7 @@
 import type { ChatEvent, End } from "../ChatEvent.js"
 import { AllServersFailed, type Attempt, DeadlineExceeded, StreamInterrupted } from "../Errors.js"
 import { type Batch, type Call, type OpenAnswer, Outbox, type Result } from "../Failover.js"
+import { endOf } from "../failover/ending.js"
 import * as Telemetry from "../Telemetry.js"
 import * as Entry from "./entry.js"
 
@@ -385,7 +386,7 @@ export class Reader extends Outbox {
     this.settle(
       result,
       flight.end === undefined || result.cached
-        ? Entry.toEnd(result, timestamp)
+        ? endOf(result, timestamp)
         : { ...flight.end, ...(firstTokenTime === undefined ? {} : { firstTokenTime }), timestamp }
     )
   }

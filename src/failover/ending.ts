@@ -1,0 +1,54 @@
+/**
+ * How a whole answer ends as an event, and what such an event says of the whole.
+ *
+ * @since 0.2.0
+ */
+import type { End } from "../ChatEvent.js"
+import type { Result } from "./call.js"
+
+/**
+ * The last event of an answer.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const endOf = (result: Result, timestamp: number): End => ({
+  type: "end",
+  content: "",
+  model: result.model,
+  server: result.server,
+  usage: result.usage,
+  finishReason: result.finishReason,
+  ...(result.stopSequence === undefined ? {} : { stopSequence: result.stopSequence }),
+  ...(result.firstTokenTime === undefined ? {} : { firstTokenTime: result.firstTokenTime }),
+  ...(result.tokensPerSecond === undefined ? {} : { tokensPerSecond: result.tokensPerSecond }),
+  ...(result.timings === undefined ? {} : { timings: result.timings }),
+  attempts: result.attempts,
+  timestamp
+})
+
+/**
+ * The whole answer whose last event is known, with what its other events said.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const resultOf = (
+  end: End,
+  said: Pick<Result, "text" | "thinking" | "toolCalls" | "logprobs" | "cached">
+): Result => ({
+  text: said.text,
+  thinking: said.thinking,
+  toolCalls: said.toolCalls,
+  ...(said.logprobs === undefined ? {} : { logprobs: said.logprobs }),
+  model: end.model,
+  server: end.server,
+  finishReason: end.finishReason,
+  stopSequence: end.stopSequence,
+  usage: end.usage,
+  firstTokenTime: end.firstTokenTime,
+  tokensPerSecond: end.tokensPerSecond,
+  timings: end.timings,
+  attempts: end.attempts,
+  cached: said.cached
+})
