@@ -5,6 +5,7 @@
  *   node scripts/build.mjs --bin    only the command line
  *
  * dist/*.js, dist/*.d.ts   the library, one file per module, by tsc
+ * dist/THIRD-PARTY-NOTICES  the licences of what the bundle holds; dist/.bin.json says what that is
  * dist/bin.js, dist/bin/   the command line, bundled with all its dependencies: it starts three times faster than unbundled
  */
 import { spawnSync } from "node:child_process"
@@ -12,6 +13,7 @@ import { chmodSync, mkdirSync, readdirSync, renameSync, rmSync, utimesSync, writ
 import { readFile } from "node:fs/promises"
 import { join, relative } from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
+import { notices } from "./notices.mjs"
 
 export const root = fileURLToPath(new URL("..", import.meta.url))
 const src = join(root, "src")
@@ -49,7 +51,7 @@ export const buildBin = async () => {
   const esbuild = await import("esbuild")
   const outdir = join(dist, `.bin-${process.pid}`)
   try {
-    await esbuild.build({
+    const { metafile } = await esbuild.build({
       absWorkingDir: root,
       entryPoints: { main: "src/cli/bin.ts" },
       outdir,
@@ -64,12 +66,15 @@ export const buildBin = async () => {
       minifySyntax: true,
       legalComments: "none",
       logLevel: "warning",
+      metafile: true,
       external: ["node-llama-cpp", "@parcel/watcher"],
       banner: {
         js: 'import { createRequire as createRequire_ } from "node:module"; const require = createRequire_(import.meta.url);'
       },
       plugins: [moduleUrls]
     })
+    writeFileSync(join(dist, "THIRD-PARTY-NOTICES"), notices(metafile, root))
+    writeFileSync(join(dist, ".bin.json"), JSON.stringify(metafile))
     // A rename at the end: a command that starts meanwhile finds the old bundle or the new one, never half of one.
     const old = join(dist, `.old-${process.pid}`)
     try {
@@ -103,7 +108,7 @@ export const buildLib = () => {
   )
   for (const entry of readdirSync(dist, { recursive: true, withFileTypes: true })) {
     const file = relative(dist, join(entry.parentPath, entry.name))
-    if (!entry.isFile() || /^(bin[\\/]|bin\.js$|\.)/.test(file)) continue
+    if (!entry.isFile() || /^(bin[\\/]|bin\.js$|THIRD-PARTY-NOTICES$|\.)/.test(file)) continue
     if (!modules.has(file.replace(/(\.d\.ts|\.js)(\.map)?$/, ""))) rmSync(join(dist, file))
   }
   utimesSync(join(dist, "index.js"), started, started)

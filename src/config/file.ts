@@ -14,6 +14,7 @@ import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "../Errors.js"
+import * as BoundedFile from "../internal/boundedFile.js"
 import { nearest } from "../Model.js"
 import * as Server from "../Server.js"
 import * as Gateway from "./gateway.js"
@@ -265,9 +266,12 @@ export const place = Effect.fnUntraced(function* (given: string | undefined) {
   return { path: yield* filePath, named: (yield* optionalString(variable)) !== undefined }
 })
 
+/** A larger file holds no settings, in bytes. */
+const maxFileBytes = 16 * 1024 * 1024
+
 /**
- * Reads the configuration file. One that is not there is empty, unless it is `needed`; one that cannot be used is an
- * error, because going on without it would lose the user's servers.
+ * Reads the configuration file: a regular file, or a pipe, of at most 16 MiB. One that is not there is empty, unless it is
+ * `needed`; one that cannot be used is an error, because going on without it would lose the user's servers.
  *
  * @since 0.1.0
  * @category constructors
@@ -277,7 +281,7 @@ export const readFile = Effect.fnUntraced(function* (
   needed = false
 ): Effect.fn.Return<File, InvalidConfig, FileSystem.FileSystem> {
   const fs = yield* FileSystem.FileSystem
-  const text = yield* fs.readFileString(file).pipe(
+  const text = yield* BoundedFile.readText(fs, file, maxFileBytes, true).pipe(
     Effect.map(Option.some),
     Effect.catchTag("SystemError", (error) =>
       error.reason === "NotFound" ? Effect.succeed(Option.none<string>()) : Effect.fail(error)

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Types from "effect/Types"
 import { RegistryWarning } from "../Errors.js"
+import * as BoundedFile from "../internal/boundedFile.js"
 import { believable } from "../internal/speed.js"
 import * as Model from "../Model.js"
 import * as Server from "../Server.js"
@@ -402,8 +403,12 @@ export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Cata
   return { families, models, servers, warnings }
 }
 
+/** A larger file is no list of models, in bytes. */
+const maxFileBytes = 32 * 1024 * 1024
+
 /**
- * Reads the `*.json` files of a folder, by name. A folder or a file that cannot be read is a warning.
+ * Reads the `*.json` files of a folder, by name. A folder or a file that cannot be read is a warning; so is what is no
+ * regular file (a pipe, a device, a socket), which is not opened, and a file of more than 32 MiB.
  *
  * @since 0.1.0
  * @category constructors
@@ -422,7 +427,7 @@ export const read = Effect.fnUntraced(function* (folder: string, withServers: bo
     (name) => {
       const file = path.join(folder, name)
       return Effect.either(
-        Effect.mapBoth(fs.readFileString(file), {
+        Effect.mapBoth(BoundedFile.readText(fs, file, maxFileBytes), {
           onFailure: unreadable(file),
           onSuccess: (text): RegistryFile => ({ path: file, family: name.slice(0, -5).toLowerCase(), text })
         })
