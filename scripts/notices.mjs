@@ -22,9 +22,10 @@ THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLI
  *
  * @type {(metafile: import("esbuild").Metafile) => ReadonlyArray<string>}
  */
-export const packagesOf = ({ outputs }) => {
-  const inputs = Object.values(outputs).flatMap((output) => Object.keys(output.inputs))
-  const folders = inputs.flatMap((input) => /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(input)?.[0] ?? [])
+export const packagesOf = ({ inputs }) => {
+  const folders = Object.keys(inputs).flatMap(
+    (input) => /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(input)?.[0] ?? []
+  )
   return [...new Set(folders)].sort()
 }
 

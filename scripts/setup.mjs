@@ -63,7 +63,7 @@ const install = () => {
 }
 
 const build = async () => {
-  const inputs = ["package.json", "scripts/build.mjs", "package-lock.json"]
+  const inputs = ["package.json", "scripts/build.mjs", "scripts/notices.mjs", "package-lock.json"]
   const tools = Math.max(...inputs.map(changed))
   const libIsStale =
     process.argv.includes("--all") && changed("dist/index.js") < Math.max(tools, newest("src", "src/cli"))

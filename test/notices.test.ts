@@ -41,11 +41,10 @@ describe("the notices of third parties", () => {
   it("are not made without the text of a licence", () => {
     const folder = mkdtempSync(join(tmpdir(), "aicortex-notices-"))
     try {
-      const metafile = (name: string) =>
-        ({
-          inputs: {},
-          outputs: { "a.js": { inputs: { [`node_modules/${name}/index.js`]: { bytesInOutput: 1 } } } }
-        }) as unknown as Metafile
+      const metafile = (name: string): Metafile => ({
+        inputs: { [`node_modules/${name}/index.js`]: { bytes: 1, imports: [] } },
+        outputs: {}
+      })
       const install = (name: string, own: object, files: Record<string, string> = {}) => {
         const path = join(folder, "node_modules", name)
         mkdirSync(path, { recursive: true })
