@@ -154,7 +154,8 @@ describe.concurrent("the published package", { timeout: 120_000 }, () => {
     for (const file of ["dist/index.js", "dist/index.d.ts", "dist/promise.js", "dist/promise.d.ts", "dist/bin.js"]) {
       assert.include(files, file)
     }
-    for (const file of ["LICENSE", "dist/THIRD-PARTY-NOTICES", "README.md", "registry/demo/aicortex-demo.gguf"]) assert.include(files, file)
+    for (const file of ["LICENSE", "dist/THIRD-PARTY-NOTICES", "README.md", "registry/demo/aicortex-demo.gguf"])
+      assert.include(files, file)
   })
 
   it("is clean for publint", async () => {

@@ -121,7 +121,10 @@ describe("a configuration file that is no regular file, or of absurd size", () =
       reason: expect.stringContaining(reason)
     })
     await cortex.close()
-    const gateway = Effect.provide(Effect.scoped(Gateway.serve({ cortex: { configFile }, gateway: { port: 0 } })), NodeContext.layer)
+    const gateway = Effect.provide(
+      Effect.scoped(Gateway.serve({ cortex: { configFile }, gateway: { port: 0 } })),
+      NodeContext.layer
+    )
     await expect(Effect.runPromise(Effect.flip(gateway))).resolves.toMatchObject({
       _tag: "InvalidConfig",
       reason: expect.stringContaining(reason)
