@@ -26,12 +26,13 @@ import type * as Stream from "effect/Stream"
 import type { ChatEvent } from "./ChatEvent.js"
 import * as ChatRequest from "./ChatRequest.js"
 import { type Checked, check, type Options, type Prompt } from "./chat/check.js"
-import { streamOf, whole } from "./chat/reading.js"
+import { running, streamOf, whole } from "./chat/reading.js"
 import * as Rounds from "./chat/rounds.js"
 import * as Scripted from "./chat/scripted.js"
 import { type ChatError, DeadlineExceeded, type SchemaIssue, SchemaMismatch } from "./Errors.js"
 import { type Call, Failover, type OpenAnswer, type Result } from "./Failover.js"
 import * as History from "./History.js"
+import * as Direct from "./internal/direct.js"
 import * as Message from "./Message.js"
 import { Registry } from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
@@ -86,9 +87,6 @@ export type {
 /**
  * - `open`: the answer as a plain pull of events, for callers that iterate it themselves; it must be pulled to its
  *   end or cancelled
- * - `openNow`: the same at once and without an Effect, where nothing has to be waited for first: no place in a session,
- *   no kept answer, nobody to be asked who has the model. `undefined` otherwise. Without `events` only `result` is
- *   there to be read. Its spans, if a tracer was set when the service was made, have no parent that Effect knows
  * - `stream`: the events as a `Stream`, one chunk per network read; ending it early stops the server's work
  * - `complete`: the whole answer with its server, usage, speed and tool calls
  * - `text`: the text of the whole answer
@@ -99,11 +97,6 @@ export type {
  */
 export interface Service {
   readonly open: (prompt: Prompt, options?: Options) => Effect.Effect<OpenAnswer, ChatError>
-  readonly openNow: (
-    prompt: Prompt,
-    options: Options | undefined,
-    events: boolean
-  ) => Either.Either<OpenAnswer, ChatError> | undefined
   readonly stream: (prompt: Prompt, options?: Options) => Stream.Stream<ChatEvent, ChatError>
   readonly complete: (prompt: Prompt, options?: Options) => Effect.Effect<Result, ChatError>
   readonly text: (prompt: Prompt, options?: Options) => Effect.Effect<string, ChatError>
@@ -293,19 +286,13 @@ export const make = Effect.gen(function* () {
     tokens: () => History.estimate(request.messages)
   })
 
-  /** What begins an answer, where nothing has to be waited for. */
-  const prepared = (call: Prepared): ((call: Call) => OpenAnswer) | undefined =>
-    call.checked.kept === undefined
-      ? failover.prepared(call.request.model, routingOf(call.checked), travellerOf(call))
-      : undefined
+  const serversOf = (call: Prepared) => failover.prepare(call.request.model, routingOf(call.checked), travellerOf(call))
 
   /** Finds the servers of a call, or who has its answer already. */
   const prepare = (call: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
     const { began, checked, request, trace, wish } = call
-    const ready = prepared(call)
-    if (ready !== undefined) return Effect.succeed(ready)
+    const servers = serversOf(call)
     const routing = routingOf(checked)
-    const servers = failover.prepare(request.model, routing, travellerOf(call))
     const found =
       checked.kept === undefined
         ? servers
@@ -351,14 +338,22 @@ export const make = Effect.gen(function* () {
     })
   }
 
-  const openNow: Service["openNow"] = (prompt, options, events) => {
+  /**
+   * Begins an answer without a fiber, where nothing has to be waited for: no place in a session, no kept answer, no
+   * server to be asked which models it has. Its spans have no parent that Effect knows.
+   */
+  const openNow = (
+    prompt: Prompt,
+    options: Options | undefined,
+    events: boolean
+  ): Exit.Exit<OpenAnswer, ChatError> | undefined => {
     const checked = check(prompt, options, "text", settings)
-    if (Either.isLeft(checked)) return Either.left(checked.left)
-    const { executors, session } = checked.right
-    if (session !== undefined || executors !== undefined) return undefined
+    if (Either.isLeft(checked)) return Exit.fail(checked.left)
+    const { executors, kept, session } = checked.right
+    if (session !== undefined || executors !== undefined || kept !== undefined) return undefined
     const call = alone(checked.right, ownTrace, undefined)
-    const ready = prepared(call)
-    return ready === undefined ? undefined : Either.right(ready(simpleCall(call, events)))
+    const start = Direct.valueOf(serversOf(call))
+    return start === undefined ? undefined : Exit.succeed(start(simpleCall(call, events)))
   }
 
   const answered = <A>(
@@ -366,13 +361,25 @@ export const make = Effect.gen(function* () {
     options: Options | undefined,
     use: (result: Result) => A | ChatError
   ): Effect.Effect<A, ChatError> =>
-    withCall(prompt, options, "text", false, (prepared) =>
-      Effect.flatMap(begin(prepared, false, true), ({ start }) => whole(start, use))
+    Direct.make<A, ChatError>(
+      () => {
+        const opened = openNow(prompt, options, false)
+        if (opened === undefined) return undefined
+        return Exit.isSuccess(opened) ? running(opened.value, use) : Exit.failCause(opened.cause)
+      },
+      () =>
+        withCall(prompt, options, "text", false, (prepared) =>
+          Effect.flatMap(begin(prepared, false, true), ({ start }) => whole(start, use))
+        )
     )
 
   const open = (prompt: Prompt, options?: Options): Effect.Effect<OpenAnswer, ChatError> =>
-    withCall(prompt, options, "text", true, (prepared) =>
-      Effect.map(begin(prepared, true, true), ({ start }) => start())
+    Direct.make<OpenAnswer, ChatError>(
+      () => openNow(prompt, options, true),
+      () =>
+        withCall(prompt, options, "text", true, (prepared) =>
+          Effect.map(begin(prepared, true, true), ({ start }) => start())
+        )
     )
 
   /** Only a reply that fits is kept, and a kept one that does not fit, because it was for another decoder, is none. */
@@ -417,7 +424,6 @@ export const make = Effect.gen(function* () {
 
   return Chat.of({
     open,
-    openNow,
     stream: (prompt, options) => streamOf(open(prompt, options)),
     complete: (prompt, options) => answered<Result>(prompt, options, identity),
     text: (prompt, options) => answered<string>(prompt, options, Rounds.textOf),

@@ -47,6 +47,7 @@ import { type EmbedCall, Embedding, observed } from "./failover/embedding.js"
 import { Hedges } from "./failover/hedging.js"
 import { Agreements } from "./failover/judgement.js"
 import type { OpenAnswer } from "./failover/outbox.js"
+import * as Direct from "./internal/direct.js"
 import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
 import { type Route, Router, type Traveller } from "./Router.js"
@@ -103,8 +104,7 @@ export {
 
 /**
  * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is
- * called. `traveller` says which conversation the call belongs to. `prepared` is the same at once, where nobody has to be
- * asked who has the model; `undefined` otherwise.
+ * called. `traveller` says which conversation the call belongs to.
  *
  * `embed` turns texts into vectors, by the same table; an interruption stops the server's work.
  *
@@ -117,11 +117,6 @@ export interface Service {
     routing: Routing,
     traveller?: Traveller
   ) => Effect.Effect<(call: Call) => OpenAnswer, ModelNotFound | NoServers>
-  readonly prepared: (
-    model: string,
-    routing: Routing,
-    traveller?: Traveller
-  ) => ((call: Call) => OpenAnswer) | undefined
   readonly embed: (call: EmbedCall, routing: Routing, traveller?: Traveller) => Effect.Effect<Embedded, ChatError>
 }
 
@@ -222,13 +217,10 @@ export const make = Effect.gen(function* () {
       )
     },
     prepare: (model, routing, traveller) =>
-      Effect.map(route(model, routing, traveller), (route) => (call: Call) => start(route, call, routing, traveller)),
-    prepared: (model, routing, traveller) => {
-      const hosts = registry.located(model)
-      return hosts === undefined
-        ? undefined
-        : (call) => start(router.way(hosts, routing, traveller), call, routing, traveller)
-    }
+      Direct.map(
+        registry.locate(model),
+        (hosts) => (call: Call) => start(router.way(hosts, routing, traveller), call, routing, traveller)
+      )
   })
 })
 

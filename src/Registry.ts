@@ -10,10 +10,12 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import { InvalidRequest, ModelNotFound, NoServers, type RegistryWarning, type Unreachable } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
+import * as Direct from "./internal/direct.js"
 import * as Places from "./internal/places.js"
 import * as Model from "./Model.js"
 import * as Catalogue from "./registry/catalogue.js"
@@ -105,7 +107,6 @@ export interface LlmParams {
  * - `llmParams`, `randomLlmParams`: a random server that answers and has the model (or any), one that is not resting if
  *   possible
  * - `locate`: the servers of a model, those that are certain to have it first
- * - `located`: the same at once, where nobody has to be asked; `undefined` otherwise
  * - `missing`: the error of `locate` when no server has the model
  * - `unreachable`: the servers that could not be asked which models they have, at once, as far as it is known
  * - `markAbsent`: a server has said that it does not have a model after all
@@ -129,7 +130,6 @@ export interface Service {
   readonly llmParams: (model?: string) => Effect.Effect<LlmParams, ModelNotFound | NoServers>
   readonly randomLlmParams: Effect.Effect<LlmParams, NoServers>
   readonly locate: (model: string) => Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers>
-  readonly located: (model: string) => ReadonlyArray<Host> | undefined
   readonly missing: (model: string) => Effect.Effect<never, ModelNotFound | NoServers>
   readonly unreachable: () => ReadonlyArray<Unreachable>
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
@@ -340,16 +340,18 @@ export const make = Effect.gen(function* () {
   const locate = (model: string): Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers> =>
     Model.canonical(model) === demoKey
       ? Effect.succeed(demoHosts)
-      : Effect.flatMap(lists.locate(model), (hosts) => {
-          const [first] = hosts
-          return first === undefined ? missing(model) : first.certain ? Effect.succeed(hosts) : doubtful(model, hosts)
-        })
-
-  const located = (model: string): ReadonlyArray<Host> | undefined => {
-    if (Model.canonical(model) === demoKey) return demoHosts
-    const hosts = lists.located(model)
-    return hosts?.[0]?.certain === true ? hosts : undefined
-  }
+      : Direct.make(
+          () => {
+            const hosts = lists.located(model)
+            return hosts?.[0]?.certain === true ? Exit.succeed(hosts) : undefined
+          },
+          () =>
+            Effect.flatMap(lists.locate(model), (hosts) => {
+              const [first] = hosts
+              if (first === undefined) return missing(model)
+              return first.certain ? Effect.succeed(hosts) : doubtful(model, hosts)
+            })
+        )
 
   const toServerInfo = (host: Host): Server.ServerInfo => {
     const live = fleet.snapshot(host.server.url, host.model).tokensPerSecond
@@ -519,7 +521,6 @@ export const make = Effect.gen(function* () {
     llmParams,
     randomLlmParams,
     locate,
-    located,
     missing,
     unreachable: () => silent(lists.peek()),
     markAbsent: lists.markAbsent,

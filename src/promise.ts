@@ -16,11 +16,9 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
@@ -32,8 +30,10 @@ import * as Embeddings from "./Embeddings.js"
 import type { Embedded } from "./EmbedRequest.js"
 import { Closed, InvalidConfig, type RegistryWarning } from "./Errors.js"
 import type { Result } from "./Failover.js"
+import * as Direct from "./internal/direct.js"
 import type { Message } from "./Message.js"
 import {
+  type Ask,
   bestOptions,
   type ChatFunction,
   type ChatOptions,
@@ -43,14 +43,13 @@ import {
   given,
   modelsOptions,
   named,
-  type OpenNow,
   onAbort,
+  outcomeOf,
   type Prompt,
   type Run,
   serverInfoOptions,
   sessionOptions,
-  sessionsOptions,
-  wholeOf
+  sessionsOptions
 } from "./promise/calls.js"
 import * as Registry from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
@@ -269,20 +268,19 @@ export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Corte
     run(Effect.flatMap(Router.Router, use))
   const session = (make: (sessions: Sessions.Service) => Effect.Effect<Sessions.Session, unknown>): Promise<Session> =>
     run(Effect.map(Effect.flatMap(Sessions.Sessions, make), ({ id }) => new Session(id, run)))
-  const openNow: OpenNow = (prompt, all, events) => {
+  const ask: Ask = (use, signal) => {
     if (closed) throw new Closed()
-    const opened = service?.openNow(prompt, all, events)
-    return opened === undefined ? undefined : Either.getOrThrowWith(opened, identity)
+    const outcome = service === undefined ? undefined : Direct.attempt(use(service))
+    return outcome === undefined ? run(Effect.flatMap(Chat.Chat, use), signal) : outcomeOf(outcome, signal)
   }
-  const chat = chatWith(run, openNow) as ChatFunction
+  const chat = chatWith(run, ask) as ChatFunction
   return {
     chat,
     complete: async (prompt, options) => {
       const { session, signal, tools, ...rest } = given(options)
       if (signal?.aborted) throw signal.reason
       const all = chatOptions(rest, session, tools)
-      const answer = openNow(prompt, all, false)
-      return answer === undefined ? run(Chat.complete(prompt, all), signal) : wholeOf(answer, signal)
+      return ask((chat) => chat.complete(prompt, all), signal)
     },
     embed: async (input, options) => {
       const { signal, ...rest } = given(options)

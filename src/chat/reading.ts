@@ -10,6 +10,7 @@ import * as Stream from "effect/Stream"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatError } from "../Errors.js"
 import type { Batch, OpenAnswer, Result } from "../Failover.js"
+import type * as Direct from "../internal/direct.js"
 
 const isChatError = (error: unknown): error is ChatError =>
   error instanceof Error && "_tag" in error && typeof error._tag === "string"
@@ -38,6 +39,21 @@ export const whole = <A>(
     )
     return Effect.sync(() => answer.cancel())
   })
+
+/**
+ * The same of an answer that has begun, without a fiber.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const running = <A>(answer: OpenAnswer, use: (result: Result) => A | ChatError): Direct.Running<A> => ({
+  work: answer,
+  result: answer.result().then((result) => {
+    const value = use(result)
+    if (isChatError(value)) throw value
+    return value
+  })
+})
 
 /**
  * Reads one answer: a chunk per network read. A channel of its own, because a stream's combinators cost more.

@@ -222,7 +222,6 @@ const failover = (script: Script) =>
       const start = (call: Call): OpenAnswer => new Scripted(call, ask, () => clock.unsafeCurrentTimeMillis(), runFork)
       return Failover.of({
         prepare: () => Effect.succeed(start),
-        prepared: () => start,
         embed: () => Effect.dieMessage("a scripted model makes no vectors")
       })
     })
@@ -244,7 +243,6 @@ const registry = Layer.sync(Registry, () => {
     llmParams: () => nobody,
     randomLlmParams: Effect.orDie(nobody),
     locate: () => Effect.succeed([]),
-    located: () => [],
     missing,
     markAbsent: () => Effect.void,
     refresh: Effect.void,

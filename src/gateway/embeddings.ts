@@ -6,6 +6,7 @@
 import * as CallDefaults from "../CallDefaults.js"
 import { chainOf } from "../config/gateway.js"
 import type { Embedded, EmbedRequest, Input } from "../EmbedRequest.js"
+import * as Direct from "../internal/direct.js"
 import * as Ask from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
@@ -141,7 +142,7 @@ const answer = async (
       const tokens = embedded.promptTokens || lengthOf(wanted.input)
       account.model = embedded.model
       account.server = labels.label(embedded.server)
-      const host = library.registry.located(model)?.find(({ server }) => server.url === embedded.server)
+      const host = Direct.valueOf(library.registry.locate(model))?.find(({ server }) => server.url === embedded.server)
       if (wanted.lenient === true && host?.protocol === "openai") exchange.ignore(Ask.onlyOllamas(wanted))
       account.attempts = embedded.attempts.length + 1
       account.promptTokens = tokens

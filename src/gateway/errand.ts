@@ -8,6 +8,7 @@ import type * as Chat from "../Chat.js"
 import type { Usage } from "../ChatEvent.js"
 import type { ChatRequest, Routing } from "../ChatRequest.js"
 import type { OpenAnswer, Result } from "../Failover.js"
+import * as Direct from "../internal/direct.js"
 import * as Extra from "../internal/extra.js"
 import * as ResponseCache from "../ResponseCache.js"
 import type { Traveller } from "../Router.js"
@@ -163,9 +164,9 @@ export class Errand {
     // Several answers to one prompt are to differ.
     const keeps = only === undefined && request.logprobs === undefined && ask.n === 1
     const ttl = keeps ? ResponseCache.ttlOf(ask.cache, settings) : undefined
-    const begin = ttl === undefined ? failover.prepared(model, routing, traveller) : undefined
-    if (begin !== undefined) return begin(call)
     const servers = failover.prepare(model, routing, traveller)
+    const begin = ttl === undefined ? Direct.valueOf(servers) : undefined
+    if (begin !== undefined) return begin(call)
     const prepared: Effect.Effect<ResponseCache.Begin, unknown> =
       ttl === undefined ? servers : cache.prepare({ owner: exchange.caller, request, routing, ttl, accepts }, servers)
     return this.run(prepared).then(
@@ -225,7 +226,7 @@ export class Errand {
     const own = this.ask.asked ?? this.ask.request
     const { extra, lenient } = own
     if (extra === undefined && lenient === undefined) return
-    const hosts = this.models.flatMap(({ model }) => house.library.registry.located(model) ?? [])
+    const hosts = this.models.flatMap(({ model }) => Direct.valueOf(house.library.registry.locate(model)) ?? [])
     const protocol = hosts.find((host) => host.server.url === server)?.protocol ?? house.library.protocol(server)
     if (lenient === true && protocol !== "ollama") exchange.ignore(onlyOllamas(own))
     if (protocol === "openai") return

@@ -4,15 +4,17 @@
  * @since 0.1.0
  */
 import { defaultMaxListeners, getMaxListeners, setMaxListeners } from "node:events"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import * as Chat from "../Chat.js"
 import { type JsonObject, Routing, type ToolDefinition } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type * as EmbedRequest from "../EmbedRequest.js"
 import { InvalidRequest } from "../Errors.js"
-import type { OpenAnswer, Result } from "../Failover.js"
+import * as Direct from "../internal/direct.js"
 import { decoder, optional } from "../internal/options.js"
 import type { Message } from "../Message.js"
 import { CurrentSettings } from "../Settings.js"
@@ -178,12 +180,6 @@ export const sessionOptions = few({ messages: optional(Schema.Any as Schema.Sche
 /** @internal */
 export const sessionsOptions = few({ limit: optional(Schema.Number) })
 
-/** A whole answer that was begun without waiting for anything. @internal */
-export const wholeOf = async (answer: OpenAnswer, signal: AbortSignal | undefined): Promise<Result> => {
-  if (signal !== undefined) cancelOn(answer, signal)
-  return answer.result()
-}
-
 const hasDefaultLimit = (signal: AbortSignal): boolean => {
   try {
     return getMaxListeners(signal) === defaultMaxListeners
@@ -205,8 +201,21 @@ export const onAbort = (signal: AbortSignal, abort: () => void): (() => void) =>
   return () => signal.removeEventListener("abort", abort)
 }
 
-const cancelOn = (answer: OpenAnswer, signal: AbortSignal): void => {
-  answer.onClose(onAbort(signal, () => answer.cancel(signal.reason)))
+const cancelOn = (work: Direct.Running<unknown>["work"], signal: AbortSignal | undefined): void => {
+  if (signal !== undefined) work.onClose(onAbort(signal, () => work.cancel(signal.reason)))
+}
+
+/** What came of an Effect that was run without a fiber. @internal */
+export const outcomeOf = <A, E>(
+  outcome: NonNullable<Direct.Outcome<A, E>>,
+  signal: AbortSignal | undefined
+): A | Promise<A> => {
+  if (Direct.isRunning(outcome)) {
+    cancelOn(outcome.work, signal)
+    return outcome.result
+  }
+  if (Exit.isSuccess(outcome)) return outcome.value
+  throw Cause.squash(outcome.cause)
 }
 
 /** What `Chat` takes of what the facade was given. @internal */
@@ -225,12 +234,15 @@ export const chatOptions = (
         ...(tools === undefined ? {} : { tools: toolsOf(tools) })
       }
 
-/** Begins an answer where nothing has to be waited for: no fiber is needed then. Throws what is wrong with the call. @internal */
-export type OpenNow = (prompt: Prompt, options: Chat.Options, events: boolean) => OpenAnswer | undefined
+/** Runs what `use` makes of `Chat`, without a fiber where none is needed. Throws what is wrong with the call. @internal */
+export type Ask = <A, E>(
+  use: (chat: Chat.Service) => Effect.Effect<A, E>,
+  signal: AbortSignal | undefined
+) => A | Promise<A>
 
 /** @internal */
 export const chatWith =
-  (run: Run, openNow: OpenNow) =>
+  (run: Run, ask: Ask) =>
   async (prompt: Prompt, options?: ChatOptions): Promise<unknown> => {
     const { responseFormat, schema, session, signal, stream, tools, ...rest } = given(options)
     const json = responseFormat === "json" || schema !== undefined
@@ -250,13 +262,8 @@ export const chatWith =
     if (signal?.aborted) throw signal.reason
     const all = chatOptions(rest, session, tools)
     if (stream === true) {
-      const answer =
-        openNow(prompt, all, true) ??
-        (await run(
-          Effect.flatMap(Chat.Chat, (chat) => chat.open(prompt, all)),
-          signal
-        ))
-      if (signal !== undefined) cancelOn(answer, signal)
+      const answer = await ask((chat) => chat.open(prompt, all), signal)
+      cancelOn(answer, signal)
       return new ChatStream(answer)
     }
     const idle = Array.isArray(tools)
@@ -281,9 +288,5 @@ export const chatWith =
         signal
       )
     }
-    const answer = openNow(prompt, all, false)
-    if (answer === undefined) return run(Chat.text(prompt, all), signal)
-    const text = Chat.textOf(await wholeOf(answer, signal))
-    if (typeof text !== "string") throw text
-    return text
+    return ask((chat) => chat.text(prompt, all), signal)
   }
