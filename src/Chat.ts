@@ -292,6 +292,8 @@ export const make = Effect.gen(function* () {
   const prepare = (call: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
     const { began, checked, request, trace, wish } = call
     const servers = serversOf(call)
+    const start = checked.kept === undefined ? Direct.valueOf(servers) : undefined
+    if (start !== undefined) return Effect.succeed(start)
     const routing = routingOf(checked)
     const found =
       checked.kept === undefined
