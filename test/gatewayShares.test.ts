@@ -2,7 +2,7 @@ import { once } from "node:events"
 import { connect, type Socket } from "node:net"
 import type { Gateway } from "aicortex"
 import { afterEach, describe, expect, it } from "vitest"
-import { type Part, SharedPool } from "../src/gateway/sharedPool.js"
+import { Part, SharedPool } from "../src/gateway/sharedPool.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "./support/fakeServer.js"
 import { eventually, rawPost, startGateway } from "./support/gateway.js"
 import { useKeep } from "./support/keep.js"
@@ -48,7 +48,18 @@ const head = (length: number, more = "") =>
   `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${length}\r\n${more}\r\n`
 
 describe("memory that clients share", () => {
-  const part = (owner: string, gone: Array<string>): Part => ({ owner, bytes: 0, evict: () => gone.push(owner) })
+  class Told extends Part {
+    constructor(
+      owner: string,
+      private readonly tell: (part: Part) => void
+    ) {
+      super(owner)
+    }
+    evict() {
+      this.tell(this)
+    }
+  }
+  const part = (owner: string, gone: Array<string>): Part => new Told(owner, () => gone.push(owner))
 
   it("is taken from whoever holds most, and its largest part goes first", () => {
     const pool = new SharedPool(100)
@@ -79,14 +90,10 @@ describe("memory that clients share", () => {
       const total = (owner: string) =>
         [...held].filter(([one]) => one.owner === owner).reduce((sum, [one]) => sum + one.bytes, 0)
       const owner = `o${random(4)}`
-      const one: Part = {
-        owner,
-        bytes: 0,
-        evict: () => {
-          held.delete(one)
-          expect(total(owner) + 400).toBeGreaterThan(250)
-        }
-      }
+      const one: Part = new Told(owner, (part) => {
+        held.delete(part)
+        expect(total(owner) + 400).toBeGreaterThan(250)
+      })
       held.set(one, 0)
       pool.resize(one, random(400))
       const some = [...held.keys()][random(held.size + 1)]

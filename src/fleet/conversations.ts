@@ -28,6 +28,8 @@ const maximum = 10_000
  */
 export class Conversations {
   private readonly known = new Map<string, Whereabouts>()
+  /** Stands at the oldest: a new iterator would have to pass all that were forgotten before. */
+  private oldest = this.known.keys()
 
   find(conversation: string): Whereabouts | undefined {
     return this.known.get(conversation)
@@ -37,13 +39,12 @@ export class Conversations {
     this.known.delete(conversation)
     this.known.set(conversation, whereabouts)
     if (this.known.size <= maximum) return
-    for (const oldest of this.known.keys()) {
-      this.known.delete(oldest)
-      return
-    }
+    const { done, value } = this.oldest.next()
+    if (done !== true) this.known.delete(value)
   }
 
   clear(): void {
     this.known.clear()
+    this.oldest = this.known.keys()
   }
 }

@@ -16,7 +16,7 @@ import type { Demand, Ticket, Used } from "./limits.js"
 import * as OllamaWire from "./ollama/wire.js"
 import * as Policy from "./policy.js"
 import * as Problem from "./problem.js"
-import { type Part, SharedPool } from "./sharedPool.js"
+import { Part, SharedPool } from "./sharedPool.js"
 
 /**
  * Which API's errors are told.
@@ -54,6 +54,87 @@ type Headers = { [name: string]: string | number }
 
 /** Bodies that are being read, of all clients: many long ones at once must not fill the memory. */
 const bodies = new SharedPool(512 * 1024 * 1024)
+
+/** A body that is being read. */
+class Body extends Part {
+  private parts: Array<Buffer> = []
+  private length = 0
+  over = false
+
+  constructor(
+    owner: string,
+    private readonly request: IncomingMessage,
+    private readonly max: number,
+    private readonly resolve: (body: Buffer) => void,
+    private readonly reject: (refusal: Problem.Refusal) => void
+  ) {
+    super(owner)
+  }
+
+  read(): void {
+    const { request } = this
+    const length = Number(request.headers["content-length"] ?? 0)
+    if (length > this.max) {
+      this.tooLong()
+      return
+    }
+    request.on("data", (data: Buffer) => {
+      if (this.over) return
+      this.length += data.length
+      this.parts.push(data)
+      if (this.length > this.max) this.tooLong()
+      // Most come at once.
+      else if (this.length !== length) bodies.resize(this, this.length)
+    })
+    request.on("end", () => {
+      if (this.over) return
+      const { parts } = this
+      this.settle()
+      this.resolve(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts, this.length))
+    })
+    const broken = () => {
+      if (!this.over) this.refuse(Problem.make(400, "The body ended before it was complete."))
+    }
+    request.on("error", broken)
+    request.on("close", broken)
+  }
+
+  evict(): void {
+    this.refuse(Problem.make(503, "The gateway is reading too much at once.", "overloaded", null, 1_000))
+  }
+  stopped(): void {
+    this.refuse(Problem.make(408, "The body of the request stopped arriving.", "request_timeout"))
+  }
+
+  private tooLong(): void {
+    const { max } = this
+    this.refuse(Problem.make(413, `The body of a request must not be longer than ${max} bytes.`, "body_too_large"))
+  }
+  private settle(): void {
+    this.over = true
+    this.parts = []
+    bodies.release(this)
+  }
+  private refuse(problem: Problem.Problem): void {
+    if (this.over) return
+    this.settle()
+    this.reject(new Problem.Refusal(problem))
+  }
+}
+
+/** What a client has not read yet. */
+class Unsent extends Part {
+  constructor(
+    owner: string,
+    private readonly cutOff: () => void
+  ) {
+    super(owner)
+  }
+
+  evict(): void {
+    this.cutOff()
+  }
+}
 
 /** Answers that clients have not read yet. */
 const unsent = new SharedPool(256 * 1024 * 1024)
@@ -98,7 +179,7 @@ export class Exchange {
   private leavers: Array<() => void> | undefined
   private drainers: Array<() => void> | undefined
   private waiting: Part | undefined
-  private stoppedSending: (() => void) | undefined
+  private reading: Body | undefined
 
   constructor(
     readonly request: IncomingMessage,
@@ -118,7 +199,7 @@ export class Exchange {
     })
     // The connection stands still: nothing of the body arrives, or nothing of the answer is read.
     response.on("timeout", () => {
-      if (this.stoppedSending !== undefined) this.stoppedSending()
+      if (this.reading?.over === false) this.reading.stopped()
       else if (response.writableLength > 0) this.cutOff("client_not_reading")
     })
     // A response that cannot be sent is closed, and that is where it is noticed.
@@ -213,7 +294,7 @@ export class Exchange {
   private hold(bytes: number): void {
     if (this.left) return
     if (this.waiting === undefined) {
-      this.waiting = { owner: this.owner, bytes: 0, evict: () => this.cutOff("client_too_slow") }
+      this.waiting = new Unsent(this.owner, () => this.cutOff("client_too_slow"))
     }
     const { waiting } = this
     if (waiting.bytes === 0) this.response.once("drain", () => unsent.release(waiting))
@@ -309,62 +390,10 @@ export class Exchange {
   }
 
   /** The body, or a refusal; nothing at all where the client leaves. */
-  body(max: number): Promise<Buffer> {
-    const tooLong = () =>
-      new Problem.Refusal(
-        Problem.make(413, `The body of a request must not be longer than ${max} bytes.`, "body_too_large")
-      )
-    const { request } = this
-    const length = Number(request.headers["content-length"] ?? 0)
+  private body(max: number): Promise<Buffer> {
     return new Promise((resolve, reject) => {
-      if (length > max) {
-        reject(tooLong())
-        return
-      }
-      const parts: Array<Buffer> = []
-      let over = false
-      const settle = () => {
-        over = true
-        this.stoppedSending = undefined
-        bodies.release(part)
-      }
-      const refuse = (refusal: Problem.Refusal) => {
-        if (over) return
-        settle()
-        parts.length = 0
-        reject(refusal)
-      }
-      const part: Part = {
-        owner: this.owner,
-        bytes: 0,
-        evict: () =>
-          refuse(
-            new Problem.Refusal(
-              Problem.make(503, "The gateway is reading too much at once.", "overloaded", null, 1_000)
-            )
-          )
-      }
-      this.stoppedSending = () =>
-        refuse(new Problem.Refusal(Problem.make(408, "The body of the request stopped arriving.", "request_timeout")))
-      request.on("data", (data: Buffer) => {
-        if (over) return
-        const bytes = part.bytes + data.length
-        if (bytes > max) {
-          refuse(tooLong())
-          return
-        }
-        parts.push(data)
-        bodies.resize(part, bytes)
-      })
-      request.on("end", () => {
-        if (over) return
-        const { bytes } = part
-        settle()
-        resolve(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts, bytes))
-      })
-      const broken = () => refuse(new Problem.Refusal(Problem.make(400, "The body ended before it was complete.")))
-      request.on("error", broken)
-      request.on("close", broken)
+      this.reading = new Body(this.owner, this.request, max, resolve, reject)
+      this.reading.read()
     })
   }
 

@@ -14,14 +14,21 @@
  * @since 0.1.0
  * @category models
  */
-export interface Part {
-  readonly owner: string
-  readonly evict: () => void
-  bytes: number
+export abstract class Part {
+  bytes = 0
+  /** Where it stands among its owner's; -1: not in the pool. */
+  at = -1
+  /** The later it came, the higher. */
+  turn = 0
+
+  constructor(readonly owner: string) {}
+
+  abstract evict(): void
 }
 
+/** No `Set`: one that has parts come and go all the time keeps those that went until the next full garbage collection. */
 interface Holding {
-  readonly parts: Set<Part>
+  readonly parts: Array<Part>
   bytes: number
 }
 
@@ -31,6 +38,7 @@ interface Holding {
  */
 export class SharedPool {
   private total = 0
+  private turns = 0
   private readonly owners = new Map<string, Holding>()
 
   /** `max` is in bytes. */
@@ -38,13 +46,16 @@ export class SharedPool {
 
   /** A part takes so many bytes from now on. Parts are evicted where that is too much, perhaps this one. */
   resize(part: Part, bytes: number): void {
+    if (bytes === 0 && part.at === -1) return
     let holding = this.owners.get(part.owner)
     if (holding === undefined) {
-      if (bytes === 0) return
-      holding = { parts: new Set(), bytes: 0 }
+      holding = { parts: [], bytes: 0 }
       this.owners.set(part.owner, holding)
     }
-    holding.parts.add(part)
+    if (part.at === -1) {
+      part.turn = this.turns++
+      part.at = holding.parts.push(part) - 1
+    }
     holding.bytes += bytes - part.bytes
     this.total += bytes - part.bytes
     part.bytes = bytes
@@ -54,11 +65,17 @@ export class SharedPool {
   /** A part is no longer needed. */
   release(part: Part): void {
     const holding = this.owners.get(part.owner)
-    if (holding === undefined || !holding.parts.delete(part)) return
+    if (holding === undefined || part.at === -1) return
     holding.bytes -= part.bytes
     this.total -= part.bytes
     part.bytes = 0
-    if (holding.parts.size === 0) this.owners.delete(part.owner)
+    const last = holding.parts.pop()
+    if (last !== undefined && last !== part) {
+      holding.parts[part.at] = last
+      last.at = part.at
+    }
+    part.at = -1
+    if (holding.parts.length === 0) this.owners.delete(part.owner)
   }
 
   private evict(): void {
@@ -66,7 +83,10 @@ export class SharedPool {
     for (const holding of this.owners.values()) if (most === undefined || holding.bytes > most.bytes) most = holding
     let largest: Part | undefined
     // Of those that are alike, the newest.
-    for (const part of most?.parts ?? []) if (largest === undefined || part.bytes >= largest.bytes) largest = part
+    for (const part of most?.parts ?? []) {
+      if (largest === undefined || part.bytes > largest.bytes) largest = part
+      else if (part.bytes === largest.bytes && part.turn > largest.turn) largest = part
+    }
     if (largest === undefined) return
     this.release(largest)
     largest.evict()
