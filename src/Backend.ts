@@ -37,6 +37,7 @@ export interface ServerFailure {
  * - `promptTime`, `loadTime`: how long it worked at the prompt, and at loading the model
  * - `promptEvaluated`: how many tokens of the prompt were not in its cache
  * - `uncounted`: it ended, or became unreadable, before it had told what the answer cost
+ * - `sharedPrompt`: the prompt was read once for several answers, and is counted with another one of them
  *
  * @since 0.1.0
  * @category models
@@ -50,6 +51,7 @@ export interface Finish {
   readonly loadTime?: number
   readonly promptEvaluated?: number
   readonly uncounted?: boolean
+  readonly sharedPrompt?: boolean
 }
 
 /**
@@ -149,6 +151,7 @@ export interface Asker {
  * - `ability`: tells `asker`, at once where it is known; else `trial` is started, once for all who ask meanwhile, and
  *   stopped when all of them have left
  * - `renders`: whether this server shows the prompt that it makes of a conversation, as far as it is known
+ * - `takesN`: whether this server gives several answers to one request that asks for `n`, as far as it is known
  * - `forget`: what is known of one server
  *
  * @since 0.1.0
@@ -158,6 +161,8 @@ export interface Abilities {
   readonly ability: (url: string, model: string, trial: (sink: Sink) => Exchange, asker: Asker) => Exchange
   readonly renders: (url: string, model: string) => boolean | undefined
   readonly setRenders: (url: string, model: string, renders: boolean) => void
+  readonly takesN: (url: string, model: string) => boolean | undefined
+  readonly setTakesN: (url: string, model: string, takes: boolean) => void
   readonly forget: (url: string) => void
   readonly clear: Effect<void>
 }
@@ -175,7 +180,7 @@ export interface EmbedSink extends Pick<Sink, "context" | "connected" | "read" |
 
 /**
  * `unsupported` names the options of a request that this protocol cannot express, each with the reason; such a
- * request is never sent. `start` sends it. `resume` has this server go on with an answer that broke on another.
+ * request is never sent. `start` sends it; without `abilities`, one request asks for one answer. `resume` has this server go on with an answer that broke on another.
  * `cannotEmbed` and `embed` are the same for texts that are to be turned into vectors.
  *
  * @since 0.1.0
@@ -183,7 +188,7 @@ export interface EmbedSink extends Pick<Sink, "context" | "connected" | "read" |
  */
 export interface Backend {
   readonly unsupported: (request: ChatRequest) => ReadonlyArray<string>
-  readonly start: (server: Server, request: ChatRequest, sink: Sink) => Exchange
+  readonly start: (server: Server, request: ChatRequest, sink: Sink, abilities?: Abilities) => Exchange
   readonly resume: (server: Server, request: ChatRequest, broken: Broken, sink: Joint, abilities: Abilities) => Exchange
   readonly cannotEmbed: (request: EmbedRequest) => ReadonlyArray<string>
   readonly embed: (server: Server, request: EmbedRequest, sink: EmbedSink) => Exchange

@@ -334,6 +334,30 @@ export interface ChatRequest {
   readonly truncate?: boolean | undefined
   /** Whether Ollama forgets the beginning where the answer is too long; `undefined`: it does. */
   readonly shift?: boolean | undefined
+  /** Where several answers to the same prompt are asked for: which of them this is. */
+  readonly choice?: Choice | undefined
+}
+
+/**
+ * One of several answers to the same prompt. A server whose API has `n` is asked once for those that are routed to it.
+ *
+ * - `of`: the same object for all of them; `server` is where the last of them was sent, so that the next one follows
+ * - `index`: its number, from 0
+ *
+ * It is no part of what is asked: as JSON it is nothing.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export class Choice {
+  constructor(
+    readonly of: { server?: string },
+    readonly index: number
+  ) {}
+
+  toJSON(): undefined {
+    return undefined
+  }
 }
 
 /**

@@ -152,9 +152,12 @@ export const make = Effect.gen(function* () {
   const remotenessOf = (host: Host, roundTrip: number | undefined): number =>
     remoteness({ host, snapshot: { roundTrip } }, settings.coordinates ?? settings.location) ?? Number.NaN
 
+  const takesTogether = ({ model, protocol, server }: Host): boolean =>
+    protocol === "openai" && Option.exists(abilities, ({ takesN }) => takesN(server.url, model) !== false)
+
   return Router.of({
     way: (hosts, strategy, traveller = nobody) =>
-      new Way(fleet.pool(hosts, remotenessOf), strategy, fleet, random, now, traveller),
+      new Way(fleet.pool(hosts, remotenessOf), strategy, fleet, random, now, traveller, takesTogether),
     best: Effect.fnUntraced(function* (model: string, strategy: Routing) {
       const key = `${strategy} ${model}`
       const known = best.get(key)

@@ -172,6 +172,7 @@ const nothing: Exchange = { abort: () => {}, pause: () => {}, resume: () => {} }
 export const make = (): Service => {
   const known = new Map<string, Map<string, Ability>>()
   const rendering = new Map<string, Map<string, boolean>>()
+  const several = new Map<string, Map<string, boolean>>()
   const trials = new Map<string, Trial>()
 
   const set = <A>(map: Map<string, Map<string, A>>, url: string, model: string, value: A): void => {
@@ -201,13 +202,17 @@ export const make = (): Service => {
     },
     renders: (url, model) => rendering.get(url)?.get(model),
     setRenders: (url, model, renders) => set(rendering, url, model, renders),
+    takesN: (url, model) => several.get(url)?.get(model),
+    setTakesN: (url, model, takes) => set(several, url, model, takes),
     forget: (url) => {
       known.delete(url)
       rendering.delete(url)
+      several.delete(url)
     },
     clear: Effect.sync(() => {
       known.clear()
       rendering.clear()
+      several.clear()
     })
   }
 }

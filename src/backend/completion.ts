@@ -43,7 +43,7 @@ export class Guard implements Listener {
   readonly context: Sink["context"]
 
   constructor(
-    private readonly sink: Sink,
+    private readonly sink: Listener,
     private readonly request: ChatRequest,
     private readonly path?: string
   ) {

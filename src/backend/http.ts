@@ -248,6 +248,24 @@ const errorTime = 1_000
  */
 export type Listener = Pick<Sink, "context" | "connected" | "read" | "flush" | "fail">
 
+/**
+ * What an error of a decoder says of the server; any other error is thrown again.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const failureOf = (error: unknown): ServerFailure => {
+  if (error instanceof Reported) {
+    const { codes, message } = error
+    return { reason: Classify.byWords(message, codes, undefined) ?? "server-error", message }
+  }
+  if (error instanceof Unable) return { reason: "unsupported", message: error.message }
+  if (error instanceof Malformed || error instanceof LineTooLong) {
+    return { reason: "malformed", message: error.message }
+  }
+  throw error
+}
+
 const first = (value: string | ReadonlyArray<string> | undefined): string | undefined =>
   typeof value === "string" ? value : value?.[0]
 
@@ -384,13 +402,7 @@ class HttpAttempt implements TransportHandler, Exchange {
   private decodeFailed(error: unknown): void {
     if (this.over) return
     this.abort()
-    if (error instanceof Reported) {
-      const { codes, message } = error
-      this.sink.fail({ reason: Classify.byWords(message, codes, undefined) ?? "server-error", message })
-    } else if (error instanceof Unable) this.sink.fail({ reason: "unsupported", message: error.message })
-    else if (error instanceof Malformed || error instanceof LineTooLong) {
-      this.sink.fail({ reason: "malformed", message: error.message })
-    } else throw error
+    this.sink.fail(failureOf(error))
   }
 }
 

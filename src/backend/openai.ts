@@ -9,13 +9,14 @@ import { type ChatRequest, completes, type Format } from "../ChatRequest.js"
 import * as ToolArguments from "../internal/toolArguments.js"
 import type * as Message from "../Message.js"
 import { apiOf, type Server } from "../Server.js"
-import type { Service as Transport } from "../Transport.js"
+import type { Exchange, Service as Transport } from "../Transport.js"
 import { Guard } from "./completion.js"
 import { templated } from "./conversation.js"
 import * as Embeddings from "./embeddings.js"
 import * as Http from "./http.js"
-import { decoder } from "./openaiAnswer.js"
+import { decoder, type Kind } from "./openaiAnswer.js"
 import * as Body from "./openaiBody.js"
+import * as Choices from "./openaiChoices.js"
 import * as Text from "./openaiText.js"
 import * as Resume from "./resume.js"
 import { filtered } from "./thoughtFilter.js"
@@ -155,6 +156,9 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   return found
 }
 
+const kindOf = (request: ChatRequest): Kind =>
+  completes(request) ? (request.suffix === undefined ? "raw" : "suffix") : "chat"
+
 /**
  * The address of an endpoint: see `Server.apiOf`.
  *
@@ -182,15 +186,31 @@ export const make = (transport: Transport, now: () => number): Backend => {
     Http.start(
       transport,
       { server, url: endpoint(server, Text.path), accept: "text/event-stream", body: Text.body(request) },
-      decoder(sink, request.suffix === undefined ? "raw" : "suffix"),
+      decoder(sink, kindOf(request)),
       new Guard(sink, request, `/v1${Text.path}`),
       now
     )
+  const plain = (server: Server, request: ChatRequest, sink: Sink): Exchange =>
+    completes(request) ? complete(server, request, sink) : send(server, body(server, request), sink, request.format)
+  const several = new Choices.Gathering({
+    plain,
+    together: (server, request, n, answers) => {
+      const texts = completes(request)
+      const url = endpoint(server, texts ? Text.path : "/chat/completions")
+      const asked = { ...(texts ? Text.body(request) : body(server, request)), n }
+      const listener = texts ? new Guard(answers, request, `/v1${Text.path}`) : answers
+      return Http.start(transport, { server, url, accept: "text/event-stream", body: asked }, answers, listener, now)
+    },
+    sinkOf: (request, sink) => (completes(request) ? sink : filtered(request.format, sink)),
+    kindOf
+  })
   return {
     unsupported,
     ...Embeddings.openai(transport, now, (server) => endpoint(server, "/embeddings")),
-    start: (server, request, sink) =>
-      completes(request) ? complete(server, request, sink) : send(server, body(server, request), sink, request.format),
+    start: (server, request, sink, abilities) =>
+      request.choice === undefined || abilities === undefined
+        ? plain(server, request, sink)
+        : several.start(server, request, request.choice, sink, abilities),
     resume: (server, request, broken, sink, abilities) => {
       if (completes(request)) return complete(server, Resume.further(request, broken, sink), sink)
       const steps = new Resume.Steps()

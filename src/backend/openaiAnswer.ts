@@ -36,7 +36,21 @@ const openingBrace = 0x7b
 /** Blanks, and the bytes of a byte order mark. */
 const leading: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb, 0xbf])
 
-type Chunk = { readonly [key: string]: unknown }
+/**
+ * One event, or a part of it.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type Chunk = { readonly [key: string]: unknown }
+
+/**
+ * Of which endpoint the answer is: see `decoder`.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type Kind = "chat" | "raw" | "suffix"
 
 /** Whether there is anything in a whole answer. */
 const says = ({ choices }: Chunk): boolean => {
@@ -49,19 +63,25 @@ const says = ({ choices }: Chunk): boolean => {
   })
 }
 
-class AnswerDecoder implements Http.Decoder {
-  private over = false
-  private broken = false
+/**
+ * Reads one answer; see `decoder`.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export class AnswerDecoder implements Http.Decoder {
+  protected over = false
+  protected broken = false
   /** The stream ended without the server's word that it is the end: what was to follow the finish reason may be missing. */
-  private early = false
+  protected early = false
   /** A choice has come, and none since the last that is more than a count. */
-  private chosen = false
-  private totalled = false
+  protected chosen = false
+  protected totalled = false
   /** The first that was no answer. */
   private strange: string | undefined
-  private reason: FinishReason | undefined
+  protected reason: FinishReason | undefined
   private stopped: unknown
-  private counted: Usage = {}
+  protected counted: Usage = {}
   /** llama.cpp's own figures. */
   private timed: Pick<Finish, "promptEvaluated" | "promptTime" | "tokensPerSecond"> | undefined
   private calls: ToolCalls | undefined
@@ -73,8 +93,8 @@ class AnswerDecoder implements Http.Decoder {
   private readonly stream: Lines.Lines
 
   constructor(
-    private readonly sink: Sink,
-    private readonly kind: "chat" | "raw" | "suffix"
+    protected readonly sink: Sink,
+    protected readonly kind: Kind
   ) {
     const template = Template.make(kind === "chat" ? "content" : "text")
     const say = (content: string): void => {
@@ -144,7 +164,7 @@ class AnswerDecoder implements Http.Decoder {
     this.complete()
   }
 
-  private complete(): void {
+  protected complete(): void {
     const { broken, calls, counted, early, reason, stopped, timed } = this
     if (this.over || reason === undefined) return
     const calledTools = calls !== undefined && !calls.empty
@@ -156,9 +176,11 @@ class AnswerDecoder implements Http.Decoder {
       told === "stop" && typeof stopped === "string"
         ? { reason: told, usage: counted, stopSequence: stopped }
         : { reason: told, usage: counted }
-    this.sink.finish(
-      uncounted || timed !== undefined ? { ...finish, ...(uncounted ? { uncounted } : {}), ...timed } : finish
-    )
+    this.tell(uncounted || timed !== undefined ? { ...finish, ...(uncounted ? { uncounted } : {}), ...timed } : finish)
+  }
+
+  protected tell(finish: Finish): void {
+    this.sink.finish(finish)
   }
 
   private take(data: string, before: string, event: string): void {
@@ -195,14 +217,8 @@ class AnswerDecoder implements Http.Decoder {
     if (error !== undefined && error !== null) {
       throw Http.reported(chunk)
     }
-    if (Array.isArray(choices)) {
-      const choice: unknown = choices[0]
-      if (isObject(choice)) {
-        this.chosen = true
-        this.totalled = false
-        this.takeChoice(chunk, choice, lines)
-      }
-    } else if (chunk["object"] === "error") {
+    if (Array.isArray(choices)) this.takeChoices(chunk, choices, lines)
+    else if (chunk["object"] === "error") {
       throw Http.reported(chunk)
     } else if (choices !== null && told === undefined && timings === undefined) {
       // A ping, how far the prompt is, or something newer: no part of the answer.
@@ -226,7 +242,15 @@ class AnswerDecoder implements Http.Decoder {
     }
   }
 
-  private takeChoice(chunk: Chunk, choice: Chunk, lines: string): void {
+  protected takeChoices(chunk: Chunk, choices: ReadonlyArray<unknown>, lines: string): void {
+    const choice: unknown = choices[0]
+    if (!isObject(choice)) return
+    this.chosen = true
+    this.totalled = false
+    this.takeChoice(chunk, choice, lines)
+  }
+
+  protected takeChoice(chunk: Chunk, choice: Chunk, lines: string): void {
     const { delta = choice["message"], finish_reason, logprobs } = choice
     // Some servers have an empty one in every chunk.
     const word = typeof finish_reason === "string" ? finish_reason : ""
@@ -302,5 +326,4 @@ class AnswerDecoder implements Http.Decoder {
  * @since 0.1.0
  * @category constructors
  */
-export const decoder = (sink: Sink, kind: "chat" | "raw" | "suffix" = "chat"): Http.Decoder =>
-  new AnswerDecoder(sink, kind)
+export const decoder = (sink: Sink, kind: Kind = "chat"): Http.Decoder => new AnswerDecoder(sink, kind)

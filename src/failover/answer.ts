@@ -29,7 +29,7 @@ import { type Batch, Outbox } from "./outbox.js"
 import * as Patience from "./patience.js"
 import { Search, type Seeker } from "./search.js"
 import { timingsOf } from "./timings.js"
-import { addUsage, noUsage, withGiven } from "./usage.js"
+import { addUsage, noUsage, withGiven, withoutPrompt } from "./usage.js"
 
 /** More events than this that nobody has taken hold the server back. */
 const highWater = 1024
@@ -44,7 +44,7 @@ interface Place {
 type Said = Pick<
   Result,
   "text" | "thinking" | "toolCalls" | "finishReason" | "stopSequence" | "usage" | "tokensPerSecond" | "timings"
->
+> & { readonly sharedPrompt?: boolean | undefined }
 
 /** A server's own name for the model goes on the wire. */
 const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
@@ -153,7 +153,8 @@ export class Answer extends Outbox implements Course, Seeker {
       stopSequence: finish.stopSequence,
       usage: withGiven(finish.usage, given.tokens - attempt.repeated, attempt.pieces === 0),
       tokensPerSecond: attempt.succeed(finish, keepAliveOf(this.request)),
-      timings: this.call.timed === true ? timingsOf(finish) : undefined
+      timings: this.call.timed === true ? timingsOf(finish) : undefined,
+      sharedPrompt: finish.sharedPrompt
     })
   }
 
@@ -267,7 +268,7 @@ export class Answer extends Outbox implements Course, Seeker {
     const request = requestFor(this.request, host)
     const exchange =
       given.text === ""
-        ? backend.start(server, request, attempt)
+        ? backend.start(server, request, attempt, abilities)
         : backend.resume(server, request, given, attempt, abilities)
     if (attempt.over) exchange.abort()
     else attempt.exchange = exchange
@@ -398,7 +399,7 @@ export class Answer extends Outbox implements Course, Seeker {
 
   private conclude({ host }: Place, said: Said): void {
     this.usage = addUsage(this.usage, said.usage)
-    this.observer.used(said.usage)
+    this.observer.used(said.sharedPrompt === true ? withoutPrompt(said.usage) : said.usage)
     const result: Result = {
       text: said.text,
       thinking: said.thinking,

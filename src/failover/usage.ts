@@ -45,6 +45,13 @@ export const withGiven = (usage: Usage, given: number, silent: boolean): Usage =
 }
 
 /**
+ * What is left where the prompt is counted with another answer.
+ *
+ * @internal
+ */
+export const withoutPrompt = ({ promptTokens: _, ...written }: Usage): Usage => written
+
+/**
  * No tokens yet.
  *
  * @internal

@@ -19,6 +19,16 @@ export interface Answered extends Result {
 }
 
 /**
+ * What an answer cost; `estimated` where nobody has counted its prompt.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Counted extends Usage {
+  readonly estimated?: boolean | undefined
+}
+
+/**
  * Which tool is called.
  *
  * @since 0.1.0

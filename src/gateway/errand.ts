@@ -6,7 +6,7 @@
 import type * as Effect from "effect/Effect"
 import type * as Chat from "../Chat.js"
 import type { Usage } from "../ChatEvent.js"
-import type { ChatRequest, Routing } from "../ChatRequest.js"
+import { type ChatRequest, Choice, type Routing } from "../ChatRequest.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import * as Direct from "../internal/direct.js"
 import * as Extra from "../internal/extra.js"
@@ -16,6 +16,7 @@ import * as Conversation from "../router/conversation.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
 import * as Telemetry from "../Telemetry.js"
 import { type Ask, needs, onlyOllamas, promptOf, requestOf } from "./ask.js"
+import type { Counted } from "./codec.js"
 import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
 import * as Problem from "./problem.js"
@@ -46,9 +47,13 @@ export class Errand {
   stopped = false
   opened: number | undefined
   private readonly stops: Array<() => void> = []
-  /** The prompts that have been counted. */
-  private readonly prompts = new Set<number>()
+  /** The prompts that have been counted, with how many tokens they are. */
+  private readonly prompts = new Map<number, Counted>()
+  /** How many tokens a prompt has, as the server said with one of several answers to it. */
+  private readonly told = new Map<number, number>()
   private readonly traveller: Traveller
+  /** The answers to each prompt go to one server, where it can be asked for all of them at once. */
+  private readonly companies = new Map<number, { server?: string }>()
 
   constructor(
     readonly house: House,
@@ -94,7 +99,7 @@ export class Errand {
   /** Runs `use` with one model after the other, until one of them has answered or something else is wrong. */
   course<A>(choice: number, use: (candidate: Candidate, request: ChatRequest) => Promise<A>): Promise<A> {
     const { ask, models } = this
-    const request = requestOf(ask, choice)
+    const request = ask.n === 1 ? requestOf(ask, choice) : this.oneOf(choice)
     const from = (i: number): Promise<A> => {
       const candidate = models[i] as Candidate
       const { model } = candidate
@@ -107,6 +112,15 @@ export class Errand {
       })
     }
     return from(0)
+  }
+
+  /** One of several answers to a prompt. */
+  private oneOf(choice: number): ChatRequest {
+    const { ask } = this
+    const prompt = promptOf(ask, choice)
+    const company = this.companies.get(prompt) ?? {}
+    this.companies.set(prompt, company)
+    return { ...requestOf(ask, choice), choice: new Choice(company, choice % ask.n) }
   }
 
   // ---------------------------------------------------------------------------
@@ -148,7 +162,9 @@ export class Errand {
     const { ask, exchange, house, routing } = this
     const { cache, failover, settings } = house.library
     const began = Date.now()
-    const traveller = only === undefined ? this.traveller : { ...this.traveller, only }
+    const company = request.choice?.of
+    const traveller =
+      only === undefined && company === undefined ? this.traveller : { ...this.traveller, only, company }
     const call = {
       request,
       limits: limitsFor(exchange, house.limits),
@@ -234,21 +250,32 @@ export class Errand {
     exchange.tellIgnored()
   }
 
-  /** What an answer cost. Where the server does not say, a prompt is about as much as it is long, and `written` tokens came. */
-  usage(choice: number, told: Usage, written: number): Usage {
-    if (told.promptTokens !== undefined && told.completionTokens !== undefined) return told
-    const promptTokens = told.promptTokens ?? needs({ prompts: undefined, request: requestOf(this.ask, choice) }).prompt
+  /**
+   * What an answer cost. Where the server does not say, its prompt is as much as another answer to it says, or about as
+   * much as it is long, and `written` tokens came.
+   */
+  usage(choice: number, told: Usage, written: number): Counted {
+    const which = promptOf(this.ask, choice)
+    if (told.promptTokens !== undefined) {
+      if (this.ask.n > 1 && !this.told.has(which)) this.told.set(which, told.promptTokens)
+      if (told.completionTokens !== undefined) return told
+    }
+    const known = told.promptTokens ?? this.told.get(which)
+    const promptTokens = known ?? needs({ prompts: undefined, request: requestOf(this.ask, choice) }).prompt
     const completionTokens = told.completionTokens ?? written
-    return { promptTokens, completionTokens, totalTokens: promptTokens + completionTokens }
+    const totalTokens = promptTokens + completionTokens
+    return { promptTokens, completionTokens, totalTokens, estimated: known === undefined }
   }
 
-  /** As the answer says it: a prompt counts once, however many answers it has. */
-  counted(choice: number, { completionTokens: completion = 0, promptTokens = 0 }: Usage): void {
-    const { exchange, prompts } = this
+  /** As the answer says it: a prompt counts once, however many answers it has, and an estimate until it is counted. */
+  counted(choice: number, usage: Counted): void {
+    const { account } = this.exchange
     const which = promptOf(this.ask, choice)
-    const prompt = prompts.has(which) ? 0 : promptTokens
-    prompts.add(which)
-    exchange.account.promptTokens += prompt
-    exchange.account.completionTokens += completion
+    const before = this.prompts.get(which)
+    if (before === undefined || (before.estimated === true && usage.estimated !== true)) {
+      this.prompts.set(which, usage)
+      account.promptTokens += (usage.promptTokens ?? 0) - (before?.promptTokens ?? 0)
+    }
+    account.completionTokens += usage.completionTokens ?? 0
   }
 }

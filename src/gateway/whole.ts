@@ -74,6 +74,7 @@ const fitting = async (
   }
   const repair = {
     ...request,
+    choice: undefined,
     messages: [
       ...request.messages,
       Message.assistant(result.text),
@@ -126,6 +127,8 @@ export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
     const before = cached || errand.opened === undefined ? 0 : errand.opened - exchange.began
     exchange.account.firstToken = before + firstTokenTime
   }
+  // A server may say only once how long the prompt is.
+  if (ask.n > 1) all.forEach(({ result }, choice) => errand.usage(choice, result.usage, 0))
   const answers = all.map(({ result }, choice) => {
     const usage = errand.usage(choice, result.usage, written(result))
     errand.counted(choice, usage)

@@ -7,7 +7,7 @@ import type { Routing } from "../ChatRequest.js"
 import type { Service as Fleet, Full, Priority, Ticket } from "../Fleet.js"
 import type { Whereabouts } from "../fleet/conversations.js"
 import type { Lease, Observation } from "../fleet/lease.js"
-import type { Pool } from "../fleet/pool.js"
+import { flag, type Pool } from "../fleet/pool.js"
 import type { Host } from "../Server.js"
 import { type Circumstances, none, wait } from "./circumstances.js"
 import type { Conversation } from "./conversation.js"
@@ -16,7 +16,8 @@ import { pick } from "./pick.js"
 /**
  * Who asks for a route. `conversation` tells what belongs together, so that it is answered where its prompt is cached;
  * `tokens` tells about how many tokens the prompt has, and is asked only where that matters. Servers that `only` refuses
- * are left out. Those on whose behalf calls wait (`owner`) take turns, and `batch` calls let others go first.
+ * are left out. Those on whose behalf calls wait (`owner`) take turns, and `batch` calls let others go first. `company`
+ * is one object for requests that had better be sent to one server, where that takes them as one.
  *
  * @since 0.1.0
  * @category models
@@ -27,6 +28,7 @@ export interface Traveller {
   readonly only?: ((host: Host) => boolean) | undefined
   readonly owner?: string | undefined
   readonly priority?: Priority | undefined
+  readonly company?: { server?: string } | undefined
 }
 
 /**
@@ -119,7 +121,9 @@ export class Way implements Route {
     private readonly fleet: Fleet,
     private readonly random: () => number,
     private readonly now: () => number,
-    private readonly traveller: Traveller
+    private readonly traveller: Traveller,
+    /** Whether a server is believed to take several requests as one. */
+    private readonly takesTogether: (host: Host) => boolean = () => false
   ) {
     this.tried = new Uint8Array(pool.size)
     const { conversation, only } = traveller
@@ -196,12 +200,32 @@ export class Way implements Route {
 
   private find(waited: boolean): number {
     const { pool, tried } = this
+    const { company } = this.traveller
     const at =
-      pool.size === 1 ? only(pool, tried, waited) : pick(this.strategy, pool, tried, this.circumstances(waited))
+      pool.size === 1
+        ? only(pool, tried, waited)
+        : company === undefined
+          ? pick(this.strategy, pool, tried, this.circumstances(waited))
+          : this.accompany(company, waited)
     if (at >= 0) {
       tried[at] = 1
       this.narrow = true
     }
+    return at
+  }
+
+  /** Where the one before was sent, if that server takes both as one and has a place; else wherever is best. */
+  private accompany(company: { server?: string }, waited: boolean): number {
+    const { pool, tried } = this
+    const { server } = company
+    const before = server === undefined || (!waited && pool.queued > 0) ? -1 : pool.indexOf(server)
+    if (before >= 0) {
+      pool.pass(this.now())
+      if (tried[before] === 0 && ((pool.flags[before] ?? 0) & (flag.full | flag.rests)) === 0) return before
+    }
+    const at = pick(this.strategy, pool, tried, this.circumstances(waited))
+    const host = pool.hosts[at]
+    if (host !== undefined && this.takesTogether(host)) company.server = host.server.url
     return at
   }
 

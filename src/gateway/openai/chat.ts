@@ -8,7 +8,7 @@ import * as ToolArguments from "../../internal/toolArguments.js"
 import { version } from "../../internal/version.js"
 import type { ToolCall } from "../../Message.js"
 import * as Ask from "../ask.js"
-import type { Answered, Called, Codec, Writer } from "../codec.js"
+import type { Answered, Called, Codec, Counted, Writer } from "../codec.js"
 import * as Fields from "../fields.js"
 import * as Id from "../id.js"
 import * as Policy from "../policy.js"
@@ -115,13 +115,13 @@ const call = (made: ToolCall): object => ({
 })
 
 /**
- * What several answers cost: the prompt was read once.
+ * What several answers cost: the prompt was read once, and may be counted with any of them.
  *
  * @since 0.1.0
  * @category encoding
  */
-export const total = (all: ReadonlyArray<Usage>): Usage => {
-  const prompt = all[0]?.promptTokens ?? 0
+export const total = (all: ReadonlyArray<Counted>): Usage => {
+  const prompt = (all.find(({ estimated }) => estimated !== true) ?? all[0])?.promptTokens ?? 0
   const completion = all.reduce((sum, one) => sum + (one.completionTokens ?? 0), 0)
   const thoughts = all.flatMap((one) => one.reasoningTokens ?? [])
   const cached = all.find((one) => one.cachedTokens !== undefined)?.cachedTokens

@@ -149,8 +149,15 @@ const echoOf = ({ echoes, n }: Completion, choice: number): string => echoes[Ask
 /** What all answers cost: each prompt was read once. */
 const totals = (all: ReadonlyArray<Usage>, { n }: Completion): Usage => {
   const each = Array.from({ length: Math.ceil(all.length / n) }, (_, i) => total(all.slice(i * n, (i + 1) * n)))
-  const sum = (name: "promptTokens" | "completionTokens") => each.reduce((sum, one) => sum + (one[name] ?? 0), 0)
-  return { promptTokens: sum("promptTokens"), completionTokens: sum("completionTokens") }
+  const sum = (name: keyof Usage) => each.reduce((sum, one) => sum + (one[name] ?? 0), 0)
+  const told = (name: "cachedTokens" | "reasoningTokens") =>
+    each.some((one) => one[name] !== undefined) ? { [name]: sum(name) } : {}
+  return {
+    promptTokens: sum("promptTokens"),
+    completionTokens: sum("completionTokens"),
+    ...told("cachedTokens"),
+    ...told("reasoningTokens")
+  }
 }
 
 class CompletionWriter implements Writer {

@@ -1,0 +1,370 @@
+/**
+ * Several answers to one prompt in one exchange, for servers whose API has `n`.
+ *
+ * Each answer stays a request of its own, with its own failover: only those that begin on the same server in the same
+ * moment are sent as one. Where that exchange breaks, each goes on by itself.
+ *
+ * @since 0.2.0
+ */
+import type { Abilities, Finish, ServerFailure, Sink } from "../Backend.js"
+import type { Usage } from "../ChatEvent.js"
+import type { ChatRequest, Choice } from "../ChatRequest.js"
+import type { Server } from "../Server.js"
+import type { Exchange } from "../Transport.js"
+import { isRefusal } from "./abilities.js"
+import * as Http from "./http.js"
+import { AnswerDecoder, type Chunk, type Kind } from "./openaiAnswer.js"
+
+/** Reads one of the answers. */
+class ChoiceDecoder extends AnswerDecoder {
+  /** About how much has come of it. */
+  weight = 0
+  private sharedPrompt = false
+
+  get begun(): boolean {
+    return this.chosen
+  }
+  /** Its end has been told. */
+  get ended(): boolean {
+    return this.reason !== undefined
+  }
+
+  choose(chunk: Chunk, choice: Chunk): void {
+    const said = choice["delta"] ?? choice["message"] ?? choice
+    for (const part of Object.values(said as Chunk)) {
+      if (typeof part === "string") this.weight += part.length
+      else if (Array.isArray(part)) this.weight += JSON.stringify(part).length
+    }
+    this.takeChoices(chunk, [choice], "")
+  }
+
+  /** Nothing more comes of it. */
+  conclude(usage: Usage, sharedPrompt: boolean, broken: boolean): void {
+    this.reason ??= "stop"
+    this.counted = usage
+    this.sharedPrompt = sharedPrompt
+    this.broken = broken
+    this.complete()
+  }
+
+  protected override tell(finish: Finish): void {
+    super.tell(this.sharedPrompt ? { ...finish, sharedPrompt: true } : finish)
+  }
+}
+
+/** One of the answers, as its attempt sees it. */
+class Member implements Exchange {
+  /** - `over`: nothing more is told of it; `alone`: it has an exchange of its own */
+  state: "shared" | "concluded" | "alone" | "over" = "shared"
+  paused = false
+  together: Together | undefined
+  private own: Exchange | undefined
+
+  constructor(
+    readonly request: ChatRequest,
+    readonly index: number,
+    readonly sink: Sink,
+    readonly decoder: ChoiceDecoder
+  ) {}
+
+  alone(exchange: Exchange): void {
+    this.own = exchange
+  }
+  abort(): void {
+    if (this.state === "alone") this.own?.abort()
+    else {
+      this.state = "over"
+      this.together?.left()
+    }
+  }
+  pause(): void {
+    this.paused = true
+    if (this.state === "alone") this.own?.pause()
+    else this.together?.held()
+  }
+  resume(): void {
+    this.paused = false
+    if (this.state === "alone") this.own?.resume()
+    else this.together?.held()
+  }
+}
+
+/** Whole tokens, shared out by weight: together they are the total. */
+const shares = (total: number, weights: ReadonlyArray<number>): ReadonlyArray<number> => {
+  const all = weights.reduce((sum, weight) => sum + weight, 0)
+  let before = 0
+  let sum = 0
+  return weights.map((weight) => {
+    sum += weight
+    const upTo = all === 0 ? 0 : Math.floor((total * sum) / all)
+    const share = upTo - before
+    before = upTo
+    return share
+  })
+}
+
+/** What a server counted for all of them, as that of each. */
+const usages = (
+  { cachedTokens, completionTokens, promptTokens, reasoningTokens }: Usage,
+  weights: ReadonlyArray<number>
+): ReadonlyArray<Usage> => {
+  const written = completionTokens === undefined ? undefined : shares(completionTokens, weights)
+  const thought = reasoningTokens === undefined ? undefined : shares(reasoningTokens, weights)
+  return weights.map((_, i) => {
+    const completion = written?.[i]
+    const reasoning = thought?.[i]
+    return {
+      ...(promptTokens === undefined ? {} : { promptTokens }),
+      ...(completion === undefined ? {} : { completionTokens: completion }),
+      ...(promptTokens === undefined || completion === undefined ? {} : { totalTokens: promptTokens + completion }),
+      ...(cachedTokens === undefined ? {} : { cachedTokens }),
+      ...(reasoning === undefined ? {} : { reasoningTokens: Math.min(reasoning, completion ?? reasoning) })
+    }
+  })
+}
+
+/** Of a server that is not known to take `n`, so many pieces of the first answer alone show that it does not. */
+const aloneAtMost = 16
+
+/** A server's words for a request that may only ask for one answer. */
+const aboutN = /(^|[^\w.])n(_cmpl)?([^\w.]|$)|\bchoices?\b/i
+
+const isObject = (value: unknown): value is Chunk =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** The exchange that they share: it tells each of what concerns it. */
+class Together extends AnswerDecoder implements Http.Listener {
+  readonly context: Sink["context"]
+  exchange: Exchange | undefined
+  private taken = false
+  private aloneFor = 0
+
+  constructor(
+    private readonly members: ReadonlyArray<Member>,
+    first: Member,
+    private readonly ways: {
+      readonly takesN: () => boolean | undefined
+      readonly setTakesN: (takes: boolean) => void
+      readonly separate: (member: Member) => void
+    },
+    kind: Kind
+  ) {
+    super(first.sink, kind)
+    this.context = first.sink.context
+    for (const member of members) member.together = this
+  }
+
+  // ---------------------------------------------------------------------------
+  // for the members
+  // ---------------------------------------------------------------------------
+
+  /** One of them is waited for no more. */
+  left(): void {
+    if (!this.members.some(({ state }) => state === "shared" || state === "concluded")) this.exchange?.abort()
+  }
+
+  /** The server is held back once nobody takes what it sends: whoever has room must not seem to be silent. */
+  held(): void {
+    const reading = this.members.filter(({ state }) => state === "shared")
+    if (reading.length > 0 && reading.every(({ paused }) => paused)) this.exchange?.pause()
+    else this.exchange?.resume()
+  }
+
+  // ---------------------------------------------------------------------------
+  // signs of life
+  // ---------------------------------------------------------------------------
+
+  connected(): void {
+    for (const { sink, state } of this.members) if (state === "shared") sink.connected()
+  }
+
+  read(): void {
+    for (const { sink, state } of this.members) if (state === "shared") sink.read()
+  }
+
+  flush(): void {
+    for (const member of this.members) {
+      if (member.state === "concluded") member.state = "over"
+      // A server that writes another one of the answers is at work.
+      else if (member.state !== "shared") continue
+      else if (member.decoder.begun) member.sink.progress?.()
+      member.sink.flush()
+    }
+  }
+
+  fail(failure: ServerFailure): void {
+    const live = this.members.filter(({ state }) => state === "shared" || state === "concluded")
+    if (isRefusal(failure) && !this.chosen) {
+      if (aboutN.test(failure.message)) this.ways.setTakesN(false)
+      for (const member of live) this.ways.separate(member)
+      return
+    }
+    for (const member of live) this.drop(member, failure)
+  }
+
+  private drop(member: Member, failure: ServerFailure): void {
+    member.state = "over"
+    member.sink.fail(failure)
+  }
+
+  // ---------------------------------------------------------------------------
+  // what comes
+  // ---------------------------------------------------------------------------
+
+  protected override takeChoices(chunk: Chunk, choices: ReadonlyArray<unknown>): void {
+    for (const choice of choices) {
+      if (!isObject(choice)) continue
+      const index = typeof choice["index"] === "number" ? choice["index"] : 0
+      const member = this.members[index]
+      if (index > 0 && member !== undefined && !this.taken) {
+        this.taken = true
+        this.ways.setTakesN(true)
+      }
+      if (member?.state !== "shared") continue
+      this.chosen = true
+      this.totalled = false
+      try {
+        member.decoder.choose(chunk, choice)
+      } catch (error) {
+        this.drop(member, Http.failureOf(error))
+      }
+    }
+    const live = this.members.filter(({ state }) => state === "shared")
+    if (live.length > 0 && live.every(({ decoder }) => decoder.ended)) this.reason = "stop"
+    if (!this.taken && this.ways.takesN() === undefined && ++this.aloneFor >= aloneAtMost) this.separateOthers()
+  }
+
+  protected override complete(): void {
+    if (this.over) return
+    const { broken, counted, early, members } = this
+    const ended = this.reason !== undefined
+    const each = usages(
+      counted,
+      members.map(({ decoder }) => decoder.weight)
+    )
+    let told = false
+    for (const [i, member] of members.entries()) {
+      const { decoder, state } = member
+      if (state !== "shared" || !(decoder.ended || (ended && decoder.begun))) continue
+      member.state = "concluded"
+      try {
+        decoder.conclude(each[i] ?? {}, told, broken || early)
+        told = true
+      } catch (error) {
+        this.drop(member, Http.failureOf(error))
+      }
+    }
+    if (told && !broken) this.separateOthers()
+    this.over = !members.some(({ state }) => state === "shared")
+  }
+
+  /** The server answers once, whatever it is asked for. */
+  private separateOthers(): void {
+    for (const member of this.members) {
+      if (member.state !== "shared" || member.decoder.begun) continue
+      this.ways.setTakesN(false)
+      this.ways.separate(member)
+    }
+  }
+}
+
+/**
+ * How requests are sent. `sinkOf`: what reads an answer before its sink; `kindOf`: which endpoint it is of.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Senders {
+  readonly plain: (server: Server, request: ChatRequest, sink: Sink) => Exchange
+  readonly together: (
+    server: Server,
+    request: ChatRequest,
+    n: number,
+    answers: Http.Decoder & Http.Listener
+  ) => Exchange
+  readonly sinkOf: (request: ChatRequest, sink: Sink) => Sink
+  readonly kindOf: (request: ChatRequest) => Kind
+}
+
+interface Group {
+  readonly of: object
+  readonly server: Server
+  readonly request: ChatRequest
+  readonly members: Array<Member>
+}
+
+/** With a seed, `n` answers have this one and those after it. */
+const runs = (members: ReadonlyArray<Member>): ReadonlyArray<ReadonlyArray<Member>> => {
+  const sorted = [...members].sort((a, b) => a.index - b.index)
+  const found: Array<Array<Member>> = []
+  for (const member of sorted) {
+    const run = found.at(-1)
+    const before = run?.at(-1)
+    const follows = before !== undefined && (member.request.seed === undefined || member.index === before.index + 1)
+    if (run !== undefined && follows) run.push(member)
+    else found.push([member])
+  }
+  return found
+}
+
+/**
+ * Collects the answers to one prompt that begin on the same server at the same time, and asks for them at once. A server
+ * that answers `n` with one answer, or refuses it, is asked for each of the others by itself; it is remembered.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export class Gathering {
+  private groups: Array<Group> = []
+
+  constructor(private readonly senders: Senders) {}
+
+  start(server: Server, request: ChatRequest, { index, of }: Choice, sink: Sink, abilities: Abilities): Exchange {
+    const { url } = server
+    const { messages, model } = request
+    const { kindOf, plain, sinkOf } = this.senders
+    if (abilities.takesN(url, model) === false) return plain(server, request, sink)
+    const member = new Member(request, index, sink, new ChoiceDecoder(sinkOf(request, sink), kindOf(request)))
+    const group = this.groups.find(
+      (group) =>
+        group.of === of &&
+        group.server.url === url &&
+        group.request.model === model &&
+        group.request.messages === messages
+    )
+    if (group !== undefined) group.members.push(member)
+    else {
+      const begun: Group = { of, server, request, members: [member] }
+      this.groups.push(begun)
+      queueMicrotask(() => {
+        this.groups = this.groups.filter((other) => other !== begun)
+        for (const run of runs(begun.members.filter(({ state }) => state === "shared"))) {
+          this.send(server, run, abilities)
+        }
+      })
+    }
+    return member
+  }
+
+  private send(server: Server, members: ReadonlyArray<Member>, abilities: Abilities): void {
+    const { kindOf, plain, together } = this.senders
+    const [first] = members
+    if (first === undefined) return
+    const separate = (member: Member): void => {
+      member.state = "alone"
+      member.alone(plain(server, member.request, member.sink))
+    }
+    if (members.length === 1) {
+      separate(first)
+      return
+    }
+    const { request } = first
+    const ways = {
+      takesN: () => abilities.takesN(server.url, request.model),
+      setTakesN: (takes: boolean) => abilities.setTakesN(server.url, request.model, takes),
+      separate
+    }
+    const answers = new Together(members, first, ways, kindOf(request))
+    answers.exchange = together(server, request, members.length, answers)
+  }
+}
