@@ -19,13 +19,13 @@ export interface Answered extends Result {
 }
 
 /**
- * What an answer cost; `estimated` where nobody has counted its prompt.
+ * What an answer cost; `promptEstimated` where nobody has counted its prompt.
  *
  * @since 0.2.0
  * @category models
  */
 export interface Counted extends Usage {
-  readonly estimated?: boolean | undefined
+  readonly promptEstimated?: boolean
 }
 
 /**

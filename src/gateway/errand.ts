@@ -264,7 +264,7 @@ export class Errand {
     const promptTokens = known ?? needs({ prompts: undefined, request: requestOf(this.ask, choice) }).prompt
     const completionTokens = told.completionTokens ?? written
     const totalTokens = promptTokens + completionTokens
-    return { promptTokens, completionTokens, totalTokens, estimated: known === undefined }
+    return { promptTokens, completionTokens, totalTokens, promptEstimated: known === undefined }
   }
 
   /** As the answer says it: a prompt counts once, however many answers it has, and an estimate until it is counted. */
@@ -272,7 +272,7 @@ export class Errand {
     const { account } = this.exchange
     const which = promptOf(this.ask, choice)
     const before = this.prompts.get(which)
-    if (before === undefined || (before.estimated === true && usage.estimated !== true)) {
+    if (before === undefined || (before.promptEstimated === true && usage.promptEstimated !== true)) {
       this.prompts.set(which, usage)
       account.promptTokens += (usage.promptTokens ?? 0) - (before?.promptTokens ?? 0)
     }

@@ -121,7 +121,7 @@ const call = (made: ToolCall): object => ({
  * @category encoding
  */
 export const total = (all: ReadonlyArray<Counted>): Usage => {
-  const prompt = (all.find(({ estimated }) => estimated !== true) ?? all[0])?.promptTokens ?? 0
+  const prompt = (all.find(({ promptEstimated }) => promptEstimated !== true) ?? all[0])?.promptTokens ?? 0
   const completion = all.reduce((sum, one) => sum + (one.completionTokens ?? 0), 0)
   const thoughts = all.flatMap((one) => one.reasoningTokens ?? [])
   const cached = all.find((one) => one.cachedTokens !== undefined)?.cachedTokens

@@ -149,7 +149,7 @@ const echoOf = ({ echoes, n }: Completion, choice: number): string => echoes[Ask
 /** What all answers cost: each prompt was read once. */
 const totals = (all: ReadonlyArray<Usage>, { n }: Completion): Usage => {
   const each = Array.from({ length: Math.ceil(all.length / n) }, (_, i) => total(all.slice(i * n, (i + 1) * n)))
-  const sum = (name: keyof Usage) => each.reduce((sum, one) => sum + (one[name] ?? 0), 0)
+  const sum = (name: Exclude<keyof Usage, "estimated">) => each.reduce((sum, one) => sum + (one[name] ?? 0), 0)
   const told = (name: "cachedTokens" | "reasoningTokens") =>
     each.some((one) => one[name] !== undefined) ? { [name]: sum(name) } : {}
   return {
