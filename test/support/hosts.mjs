@@ -1,6 +1,7 @@
 /**
  * Loaded with `--import` before a program that names servers which do not exist: `TEST_HOSTS` says on which port of
- * this machine each of them listens. Nothing else can be reached, also not the Ollama of whoever runs the tests.
+ * this machine each of them listens. Besides, a program reaches what it serves itself. Nothing else can be reached, also
+ * not the Ollama of whoever runs the tests.
  */
 import { syncBuiltinESMExports } from "node:module"
 import net from "node:net"
@@ -10,11 +11,24 @@ import tls from "node:tls"
 const ports = JSON.parse(process.env.TEST_HOSTS ?? "{}")
 const { connect } = net
 
+/** The ports on which this process listens. @type {Set<number>} */
+const own = new Set()
+const { listen } = net.Server.prototype
+net.Server.prototype.listen = function (/** @type {any[]} */ ...args) {
+  this.once("listening", () => {
+    const address = this.address()
+    if (typeof address === "object" && address !== null) own.add(address.port)
+  })
+  return Reflect.apply(listen, this, args)
+}
+
 /** @type {(options: net.TcpNetConnectOpts) => net.Socket} */
 const open = ({ host, port, ...options }) => {
   const mapped = ports[`${host}:${port}`]
   if (mapped !== undefined) return connect({ ...options, host: "127.0.0.1", port: mapped })
-  const code = /^(127\.|localhost$|::1$)/.test(host ?? "localhost") ? "ECONNREFUSED" : "ENOTFOUND"
+  const isLocal = /^(127\.|localhost$|::1$)/.test(host ?? "localhost")
+  if (isLocal && own.has(Number(port))) return connect({ ...options, host: host ?? "localhost", port: Number(port) })
+  const code = isLocal ? "ECONNREFUSED" : "ENOTFOUND"
   const socket = new net.Socket()
   process.nextTick(() => socket.destroy(Object.assign(new Error(`${code} ${host}:${port}`), { code })))
   return socket

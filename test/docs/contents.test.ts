@@ -1,0 +1,46 @@
+/** What the documentation promises to hold, compared with the source. */
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
+import { assert, describe, it } from "vitest"
+import * as Errors from "../../src/Errors.js"
+import { anchorsOf, pages, readme, root } from "../support/docs/pages.js"
+
+const page = (path: string) => readFileSync(join(root, path), "utf8")
+
+describe("README.md", () => {
+  it("is read in five minutes", () => {
+    assert.isAtMost(Buffer.byteLength(readme.text), 8 * 1024)
+  })
+
+  it("shows a recorded session", () => {
+    assert.match(readme.text, /!\[[^\]]+\]\(docs\/assets\/[\w-]+\.svg\)/)
+  })
+})
+
+describe("docs/", () => {
+  it("installs versions that fit", () => {
+    const { peerDependencies } = JSON.parse(page("package.json"))
+    const lines = pages.flatMap(({ text }) => text.match(/^npm install .+$/gm) ?? []).join(" ")
+    for (const [name, range] of Object.entries<string>(peerDependencies)) {
+      // The command is bundled.
+      if (name === "@effect/cli") continue
+      const version = new RegExp(` ${name}(?:@(\\S+))?(?= |$)`).exec(lines)
+      assert.isNotNull(version, name)
+      if (/^(@effect\/|effect$)/.test(name)) {
+        assert.isTrue(range.startsWith(`^${version?.[1]}.`), `${name}@${version?.[1]}`)
+      }
+    }
+  })
+
+  it("explains every error, with an anchor for each tag", () => {
+    const tags = Object.values(Errors).flatMap((one) =>
+      typeof one === "function" && "_tag" in one && typeof one._tag === "string" ? [one._tag] : []
+    )
+    assert.include(tags, "NoServers")
+    const anchors = anchorsOf(page("docs/errors.md"))
+    assert.deepStrictEqual(
+      tags.filter((tag) => !anchors.has(tag.toLowerCase())),
+      []
+    )
+  })
+})
