@@ -237,11 +237,11 @@ export const layerServices = <E = never, R = never>(
   )
   type Outside = CurrentSettings | FileSystem.FileSystem | Path.Path
   const responses: Layer.Layer<ResponseCache.ResponseCacheStore, E, Outside | R> =
-    replace.responses ?? layerResponseStore(options.cacheFolder)
+    replace.responses ?? layerResponseStore(options.cacheFolder ?? undefined)
   const store: Layer.Layer<Sessions.SessionStore, E, Outside | R> = replace.store ?? layerSessionStore
   return Layer.merge(Chat.layer, Embeddings.layer).pipe(
     Layer.provideMerge(Failover.layer),
-    Layer.provide(layerBackends({ modelPath: options.demoModel })),
+    Layer.provide(layerBackends({ modelPath: options.demoModel ?? undefined })),
     Layer.provideMerge(ResponseCache.layer),
     Layer.provide(responses),
     Layer.provideMerge(replace.router ?? Router.layer),

@@ -16,6 +16,7 @@ import * as Random from "effect/Random"
 import { InvalidRequest, ModelNotFound, NoServers, type RegistryWarning, type Unreachable } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import * as Direct from "./internal/direct.js"
+import { withoutNulls } from "./internal/options.js"
 import * as Places from "./internal/places.js"
 import * as Model from "./Model.js"
 import * as Catalogue from "./registry/catalogue.js"
@@ -444,7 +445,8 @@ export const make = Effect.gen(function* () {
     return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names), ...unasked })
   })
 
-  const searchModels = Effect.fnUntraced(function* (query: string, options: SearchOptions = {}) {
+  const searchModels = Effect.fnUntraced(function* (query: string, asked: SearchOptions = {}) {
+    const options = withoutNulls(asked ?? {})
     const unknown = Object.keys(options).find((key) => !searchKeys.has(key))
     if (unknown !== undefined) {
       const reason = `there is no such option; there are ${[...searchKeys].join(", ")}`

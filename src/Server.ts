@@ -8,6 +8,7 @@ import * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "./Errors.js"
+import { withoutNulls } from "./internal/options.js"
 
 /**
  * What a server speaks. `embedded` is the engine inside this process.
@@ -287,7 +288,7 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
   if (typeof input !== "string" && (typeof input !== "object" || input === null)) {
     return fail("servers", "a server is an address or an object with a url")
   }
-  const options: ServerOptions = typeof input === "string" ? { url: input } : input
+  const options: ServerOptions = typeof input === "string" ? { url: input } : withoutNulls(input, ["location"])
   for (const key of Object.keys(options)) {
     if (!knownKeys.has(key)) {
       return fail(`servers.${key}`, `there is no such option; there are ${[...knownKeys].join(", ")}`)

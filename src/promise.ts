@@ -31,6 +31,7 @@ import type { Embedded } from "./EmbedRequest.js"
 import { Closed, InvalidConfig, type RegistryWarning } from "./Errors.js"
 import type { Result } from "./Failover.js"
 import * as Direct from "./internal/direct.js"
+import { withoutNulls } from "./internal/options.js"
 import type { Message } from "./Message.js"
 import {
   type Ask,
@@ -224,7 +225,8 @@ const noTracing = new InvalidConfig({
  * @since 0.1.0
  * @category constructors
  */
-export const createCortex = ({ tracing, ...options }: CortexOptions = {}): Cortex => {
+export const createCortex = (asked?: CortexOptions): Cortex => {
+  const { tracing, ...options } = withoutNulls(asked ?? {})
   let service: Chat.Service | undefined
   const known = Layer.effectDiscard(
     Effect.map(Chat.Chat, (made) => {

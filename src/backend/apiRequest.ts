@@ -7,6 +7,7 @@ import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { InvalidRequest } from "../Errors.js"
+import { withoutNulls } from "../internal/options.js"
 
 const JsonObject = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 
@@ -61,7 +62,7 @@ const decode = Schema.decodeUnknownEither(Options, { onExcessProperty: "error" }
  * @category constructors
  */
 export const make = (model: string, prompt: string, options: unknown = {}): Either.Either<ApiRequest, InvalidRequest> =>
-  Either.match(decode(options), {
+  Either.match(decode(typeof options === "object" ? withoutNulls(options ?? {}) : options), {
     onLeft: (error) => {
       const issue = ParseResult.ArrayFormatter.formatErrorSync(error)[0]
       const field = issue?.path.map(String).join(".") || "options"

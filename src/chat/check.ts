@@ -8,6 +8,7 @@ import * as Either from "effect/Either"
 import * as CallDefaults from "../CallDefaults.js"
 import * as ChatRequest from "../ChatRequest.js"
 import { type ChatError, InvalidRequest, PersonaNotFound } from "../Errors.js"
+import { withoutNulls } from "../internal/options.js"
 import * as Message from "../Message.js"
 import * as ResponseCache from "../ResponseCache.js"
 import type { Session } from "../Sessions.js"
@@ -149,10 +150,10 @@ export const check = (
   format: ChatRequest.Format,
   settings: Settings
 ): Either.Either<Checked, ChatError> => {
-  const asked: Options = given ?? {}
-  if (typeof asked !== "object") {
+  if (given !== undefined && typeof given !== "object") {
     return Either.left(new InvalidRequest({ field: "options", reason: "must be an object" }))
   }
+  const asked: Options = withoutNulls(given ?? {})
   const { maxToolRounds = defaultToolRounds, session, tools } = asked
   if (!Number.isSafeInteger(maxToolRounds) || maxToolRounds < 1) {
     return Either.left(new InvalidRequest({ field: "maxToolRounds", reason: "must be a whole number from 1" }))
@@ -167,7 +168,7 @@ export const check = (
     ? (tools as ReadonlyArray<Tool>).map((tool, at) => {
         if (typeof tool !== "object" || tool === null) return tool
         const { execute, ...definition } = tool
-        if (execute !== undefined) {
+        if (execute !== undefined && execute !== null) {
           if (typeof execute !== "function") odd = at
           executors ??= new Map()
           executors.set(definition.name, execute)

@@ -8,6 +8,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Routing } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
+import { withoutNulls } from "../internal/options.js"
 import { isPattern } from "../internal/origins.js"
 
 // =============================================================================
@@ -354,7 +355,8 @@ export const chainOf = ({ aliases }: Pick<Settings, "aliases">, name: string): R
  * @since 0.1.0
  * @category constructors
  */
-export const resolve = (given: Options, file: Options = {}): Either.Either<Settings, InvalidConfig> => {
+export const resolve = (asked: Options, file: Options = {}): Either.Either<Settings, InvalidConfig> => {
+  const given = withoutNulls(asked)
   const source = "the options of the gateway"
   const bad = (field: string, reason: string) => Either.left(new InvalidConfig({ source, field, reason }))
   const pick = <K extends keyof Options>(name: K): Options[K] => given[name] ?? file[name]

@@ -35,6 +35,7 @@ import * as Schema from "effect/Schema"
 import type { CallDefaults } from "../CallDefaults.js"
 import { defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
+import { withoutNulls } from "../internal/options.js"
 import * as Places from "../internal/places.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
@@ -273,9 +274,10 @@ const optionKeys = new Set([
  * @category constructors
  */
 export const resolve = Effect.fnUntraced(function* (
-  options: Options
+  asked: Options
 ): Effect.fn.Return<Resolved, InvalidConfig, FileSystem.FileSystem | Path.Path> {
   const given = "the options"
+  const options = withoutNulls(asked ?? {}, ["sessions", "cache", "proxy", "location"])
   const unknown = Object.keys(options).find((key) => !optionKeys.has(key))
   if (unknown !== undefined) {
     const reason = `there is no such option; there are ${[...optionKeys].join(", ")}`

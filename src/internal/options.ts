@@ -99,6 +99,28 @@ export const invalid = (
   return new InvalidRequest({ field, reason: alternatives(issues) ?? issue?.message ?? "is not valid" })
 }
 
+/**
+ * Without those of its fields that are `null`, which are optional and so not given; the same object where none is.
+ * `within` are fields whose values are such objects, too, if they are objects.
+ *
+ * @internal
+ */
+export const withoutNulls = <A extends object>(given: A, within: ReadonlyArray<keyof A> = []): A => {
+  let left: A | undefined
+  const change = (): A => {
+    left ??= Object.assign(Object.create(Object.getPrototypeOf(given)), given) as A
+    return left
+  }
+  for (const name in given) if (given[name] === null) delete change()[name]
+  for (const name of within) {
+    const value = given[name]
+    if (typeof value !== "object" || value === null || Array.isArray(value)) continue
+    const inner = withoutNulls(value as object)
+    if (inner !== value) change()[name] = inner as A[keyof A]
+  }
+  return left ?? given
+}
+
 type Drop = (value: unknown) => unknown
 
 /** Without those of its optional fields that are `null`; the same value where none is. What has no such fields is not looked into. */

@@ -15,7 +15,7 @@ import type { Services } from "../Cortex.js"
 import type * as EmbedRequest from "../EmbedRequest.js"
 import { InvalidRequest } from "../Errors.js"
 import * as Direct from "../internal/direct.js"
-import { decoder, optional } from "../internal/options.js"
+import { decoder, optional, withoutNulls } from "../internal/options.js"
 import type { Message } from "../Message.js"
 import { CurrentSettings } from "../Settings.js"
 import * as StructuredOutput from "../StructuredOutput.js"
@@ -141,10 +141,12 @@ export const never = (field: string, reason: string): Promise<never> =>
 
 /** What every call is given besides its prompt, or a failure where that is nothing of the kind. @internal */
 export const given = <O extends { readonly signal?: AbortSignal | undefined }>(options: O | undefined): O => {
-  const all: O = options ?? ({} as O)
-  if (typeof all !== "object") throw new InvalidRequest({ field: "options", reason: "must be an object" })
-  const signal: Partial<AbortSignal> | null | undefined = all.signal
-  if (signal !== undefined && (typeof signal?.addEventListener !== "function" || typeof signal.aborted !== "boolean")) {
+  if (options !== undefined && typeof options !== "object") {
+    throw new InvalidRequest({ field: "options", reason: "must be an object" })
+  }
+  const all: O = withoutNulls(options ?? ({} as O))
+  const signal: Partial<AbortSignal> | undefined = all.signal
+  if (signal !== undefined && (typeof signal.addEventListener !== "function" || typeof signal.aborted !== "boolean")) {
     throw new InvalidRequest({ field: "signal", reason: "must be an AbortSignal" })
   }
   return all
@@ -268,7 +270,7 @@ export const chatWith =
     }
     const idle = Array.isArray(tools)
       ? (tools as ReadonlyArray<Tool>).find(
-          (tool) => typeof tool === "object" && tool !== null && tool.execute === undefined
+          (tool) => typeof tool === "object" && tool !== null && (tool.execute ?? undefined) === undefined
         )
       : undefined
     if (idle !== undefined) {
