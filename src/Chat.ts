@@ -419,7 +419,10 @@ export const make = Effect.gen(function* () {
         if (Either.isLeft(decoded)) {
           return yield* new SchemaMismatch({ model: prepared.request.model, issues: decoded.left, text: result.text })
         }
-        yield* prepared.turn?.commit([...first.said.slice(0, -1), Rounds.assistantMessage(result)]) ?? Effect.void
+        const { turn } = prepared
+        if (turn !== undefined) {
+          yield* Rounds.store(turn, [...first.said.slice(0, -1), Rounds.assistantMessage(result)])
+        }
         return decoded.right
       })
     )

@@ -6,7 +6,7 @@
  *
  * @since 0.1.0
  */
-import type { Attempt } from "./Errors.js"
+import type { Attempt, TurnNotStored } from "./Errors.js"
 
 /**
  * Tokens that the request and the answer cost, as the server counted them; absent where it did not say. `cachedTokens` are
@@ -199,7 +199,8 @@ export interface Restart {
  * The answer is complete. `firstTokenTime` is the time from the start of the call to the first piece of the
  * answer, in milliseconds; `tokensPerSecond` comes from the server's own counters where it reports them, else
  * from our clock. `attempts` are the attempts that failed before. `stopSequence` is the text that ended the answer, from
- * servers that tell it (vLLM, SGLang, the built-in model): one of the call's, or the model's own.
+ * servers that tell it (vLLM, SGLang, the built-in model): one of the call's, or the model's own. `warnings` is what went
+ * wrong after the answer, where anything did.
  *
  * @since 0.1.0
  * @category models
@@ -216,6 +217,7 @@ export interface End {
   readonly tokensPerSecond?: number
   readonly timings?: Timings
   readonly attempts: ReadonlyArray<Attempt>
+  readonly warnings?: ReadonlyArray<TurnNotStored>
   readonly timestamp: number
 }
 

@@ -496,6 +496,23 @@ export class RegistryWarning extends Schema.TaggedError<RegistryWarning>("aicort
 }
 
 /**
+ * The model has answered, and the turn could not be stored: the disk is full or read-only, a quota is used up, or what
+ * holds the conversations does not answer. The caller has the whole answer, and the conversation is as it was before.
+ * A warning, never a failure: see `Result.warnings` and the `end` event; it is logged as well. `session` is the id.
+ *
+ * @since 0.2.0
+ * @category errors
+ */
+export class TurnNotStored extends Schema.TaggedError<TurnNotStored>("aicortex/TurnNotStored")("TurnNotStored", {
+  session: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `The answer is complete, but was not added to the session '${this.session}': ${this.reason}.`
+  }
+}
+
+/**
  * What was learned of the servers in an earlier run could not be used, or not be kept: the program goes on without. A
  * warning is logged, never a failure.
  *

@@ -67,6 +67,11 @@ export type {
    */
   Call,
   /**
+   * @since 0.2.0
+   * @category models
+   */
+  Completion,
+  /**
    * @since 0.1.0
    * @category models
    */

@@ -294,12 +294,13 @@ export type Unreachable = SessionNotFound | SessionsUnavailable
  * The right to speak in a conversation: no other call has it until `release`, which may come more than once.
  *
  * `commit` adds what was said, all at once. What is never committed leaves no trace. It fails where the conversation
- * was removed meanwhile.
+ * was removed meanwhile, or the store cannot be written to.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Turn {
+  readonly id: string
   readonly history: ReadonlyArray<Message>
   readonly commit: (messages: ReadonlyArray<Message>) => Effect.Effect<void, Unreachable>
   readonly release: () => void
@@ -422,6 +423,7 @@ export const make = Effect.gen(function* () {
         Effect.interruptible,
         Effect.map(
           (stored): Turn => ({
+            id,
             history: frozen(stored.messages),
             commit: (messages) =>
               messages.length === 0 ? Effect.void : Effect.suspend(() => append(id, stored, freeze(messages))),

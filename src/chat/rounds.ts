@@ -10,10 +10,10 @@ import * as Fiber from "effect/Fiber"
 import type { Span } from "effect/Tracer"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
-import { type ChatError, ToolFailed } from "../Errors.js"
-import type { Continuation, Result } from "../Failover.js"
+import { type ChatError, type SessionNotFound, ToolFailed, TurnNotStored } from "../Errors.js"
+import type { Completion, Result } from "../Failover.js"
 import type * as Message from "../Message.js"
-import type { Turn, Unreachable } from "../Sessions.js"
+import type { Turn } from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
 import type { Checked } from "./check.js"
 
@@ -59,6 +59,25 @@ export const assistantMessage = (result: Result): Message.AssistantMessage => ({
 })
 
 /**
+ * Adds what was said to its conversation. The model has done its work: where that cannot be kept, the answer is not lost
+ * with it, and the warning is logged.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const store = (
+  turn: Turn,
+  said: ReadonlyArray<Message.Message>
+): Effect.Effect<TurnNotStored | undefined, SessionNotFound> =>
+  turn.commit(said).pipe(
+    Effect.as(undefined),
+    Effect.catchTag("SessionsUnavailable", ({ reason }) => {
+      const warning = new TurnNotStored({ session: turn.id, reason })
+      return Effect.as(Effect.logWarning(warning.message), warning)
+    })
+  )
+
+/**
  * The text of an answer; or the failure, where it calls a tool that nobody has answered: that would be lost.
  *
  * @since 0.1.0
@@ -86,7 +105,7 @@ export const textOf = (result: Result): string | ToolFailed => {
  * @category models
  */
 export interface Rounds {
-  readonly complete: (result: Result, span: Span | undefined) => Promise<Continuation | undefined>
+  readonly complete: (result: Result, span: Span | undefined) => Promise<Completion>
   readonly stop: () => void
   readonly said: ReadonlyArray<Message.Message>
 }
@@ -111,12 +130,12 @@ export const make = (
     (message) => message.role !== "system" && message.role !== "developer"
   )
   let rounds = 0
-  let fiber: Fiber.RuntimeFiber<Continuation | undefined, ChatError> | undefined
+  let fiber: Fiber.RuntimeFiber<Completion, ChatError> | undefined
 
   const finish = Effect.fnUntraced(function* (
     result: Result,
     span: Span | undefined
-  ): Effect.fn.Return<Continuation | undefined, ToolFailed | Unreachable> {
+  ): Effect.fn.Return<Completion, ToolFailed | SessionNotFound> {
     const calls = result.toolCalls
     const reply = assistantMessage(result)
     said.push(reply)
@@ -153,8 +172,7 @@ export const make = (
         return { request, events }
       }
     }
-    if (commit !== undefined && (result.text !== "" || calls.length > 0)) yield* commit.commit(said)
-    return undefined
+    return commit !== undefined && (result.text !== "" || calls.length > 0) ? yield* store(commit, said) : undefined
   })
 
   return {

@@ -11,9 +11,9 @@ import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
-import { type ChatError, DeadlineExceeded, ModelNotFound } from "../Errors.js"
+import { type ChatError, DeadlineExceeded, ModelNotFound, TurnNotStored } from "../Errors.js"
 import { type Call, Failover, type OpenAnswer, Outbox, type Result } from "../Failover.js"
-import { endOf } from "../failover/ending.js"
+import { endOf, warned } from "../failover/ending.js"
 import { addUsage } from "../failover/usage.js"
 import type { ToolCall } from "../Message.js"
 import { Registry } from "../Registry.js"
@@ -180,15 +180,15 @@ class Scripted extends Outbox {
     }
     this.deliver()
     complete(result, undefined).then(
-      (continuation) => {
+      (completion) => {
         if (this.over) return
-        if (continuation === undefined) {
-          this.end(result)
-          return
+        if (completion === undefined) this.end(result)
+        else if (completion instanceof TurnNotStored) this.end(warned(result, completion))
+        else {
+          for (const event of completion.events) this.push(event)
+          this.deliver()
+          this.next(completion.request)
         }
-        for (const event of continuation.events) this.push(event)
-        this.deliver()
-        this.next(continuation.request)
       },
       (error: unknown) => this.reject(error)
     )

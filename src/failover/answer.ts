@@ -10,7 +10,7 @@ import type { Finish, ServerFailure } from "../Backend.js"
 import { tokenLimit } from "../backend/resume.js"
 import type { ChatEvent, ErrorEvent, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
-import { type Attempt, DeadlineExceeded, Overloaded, type Phase, StreamInterrupted } from "../Errors.js"
+import { type Attempt, DeadlineExceeded, Overloaded, type Phase, StreamInterrupted, TurnNotStored } from "../Errors.js"
 import { verdict } from "../fleet/blame.js"
 import { engineUnavailable } from "../internal/engine.js"
 import { maxTimer } from "../internal/watch.js"
@@ -18,7 +18,7 @@ import type { Route } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { CallObserver } from "../Telemetry.js"
 import type { Call, Continuation, Relocate, Result, Surroundings } from "./call.js"
-import { endOf } from "./ending.js"
+import { endOf, warned } from "./ending.js"
 import { exhausted } from "./exhausted.js"
 import { failedAttempt, remember } from "./failedAttempt.js"
 import { Given } from "./given.js"
@@ -426,10 +426,11 @@ export class Answer extends Outbox implements Course, Seeker {
     }
     this.wake()
     complete(result, this.observer.span).then(
-      (continuation) => {
+      (completion) => {
         if (this.over) return
-        if (continuation === undefined) this.end(result)
-        else this.goOn(continuation)
+        if (completion === undefined) this.end(result)
+        else if (completion instanceof TurnNotStored) this.end(warned(result, completion))
+        else this.goOn(completion)
       },
       (error: unknown) => this.reject(error)
     )

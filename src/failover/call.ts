@@ -7,7 +7,7 @@ import type { Span } from "effect/Tracer"
 import type { Abilities, Service as Backends, ServerFailure } from "../Backend.js"
 import type { ChatEvent, FinishReason, Timings, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
-import type { Attempt, ChatError, Unreachable } from "../Errors.js"
+import type { Attempt, ChatError, TurnNotStored, Unreachable } from "../Errors.js"
 import type { ToolCall } from "../Message.js"
 import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
@@ -18,7 +18,8 @@ import type { Agreements } from "./judgement.js"
 
 /**
  * A whole answer. `stopSequence` is the text that ended it, where a server tells it; `attempts` are those that failed
- * before it; times are in milliseconds; `cached` is whether it is a kept one, which no server was asked for.
+ * before it; times are in milliseconds; `cached` is whether it is a kept one, which no server was asked for; `warnings` is
+ * what went wrong after the answer, where anything did.
  *
  * @since 0.1.0
  * @category models
@@ -39,6 +40,7 @@ export interface Result {
   readonly logprobs?: ReadonlyArray<unknown> | undefined
   readonly attempts: ReadonlyArray<Attempt>
   readonly cached: boolean
+  readonly warnings?: ReadonlyArray<TurnNotStored> | undefined
 }
 
 /**
@@ -53,11 +55,20 @@ export interface Continuation {
 }
 
 /**
+ * How a call goes on after an answer; `undefined`: not at all.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type Completion = Continuation | TurnNotStored | undefined
+
+/**
  * A call, as `Chat` hands it over.
  *
  * - `events`: give out events; otherwise only the `Result` is kept, and an attempt that breaks is simply begun anew
  * - `preface`: events to give out after `start`
- * - `complete`: may hold the end back, fail, or go on with another request; `span` is that of the call, if it has one
+ * - `complete`: may hold the end back, fail, add a warning to it, or go on with another request; `span` is that of the
+ *   call, if it has one
  * - `closed`: called once, when nothing more will happen
  * - `trace`: where its spans go, if anywhere
  * - `context`: where they go nowhere, the trace that the caller is a part of: servers are told it as it is
@@ -74,7 +85,7 @@ export interface Call {
   /** The end says how long the server took, by its own clock. */
   readonly timed?: boolean | undefined
   readonly preface: ReadonlyArray<ChatEvent>
-  readonly complete: ((result: Result, span: Span | undefined) => Promise<Continuation | undefined>) | undefined
+  readonly complete: ((result: Result, span: Span | undefined) => Promise<Completion>) | undefined
   readonly closed: (() => void) | undefined
   readonly trace?: Trace | undefined
   readonly context?: TraceContext | undefined

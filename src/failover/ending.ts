@@ -4,7 +4,19 @@
  * @since 0.2.0
  */
 import type { End } from "../ChatEvent.js"
+import type { TurnNotStored } from "../Errors.js"
 import type { Result } from "./call.js"
+
+/**
+ * An answer that something went wrong after.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const warned = (result: Result, warning: TurnNotStored): Result => ({
+  ...result,
+  warnings: [...(result.warnings ?? []), warning]
+})
 
 /**
  * The last event of an answer.
@@ -24,6 +36,7 @@ export const endOf = (result: Result, timestamp: number): End => ({
   ...(result.tokensPerSecond === undefined ? {} : { tokensPerSecond: result.tokensPerSecond }),
   ...(result.timings === undefined ? {} : { timings: result.timings }),
   attempts: result.attempts,
+  ...(result.warnings === undefined ? {} : { warnings: result.warnings }),
   timestamp
 })
 
@@ -50,5 +63,6 @@ export const resultOf = (
   tokensPerSecond: end.tokensPerSecond,
   timings: end.timings,
   attempts: end.attempts,
-  cached: said.cached
+  cached: said.cached,
+  ...(end.warnings === undefined ? {} : { warnings: end.warnings })
 })

@@ -10,6 +10,7 @@
  * - `attempts`: how many servers were asked, for the last answer
  * - `firstToken`: from the request's headers to the first piece of its answer, in milliseconds
  * - `error`: the code of what went wrong
+ * - `warning`: the code of what went wrong after the answer
  *
  * @since 0.1.0
  * @category models
@@ -24,4 +25,5 @@ export class Account {
   completionTokens = 0
   firstToken: number | undefined = undefined
   error: string | undefined = undefined
+  warning: string | undefined = undefined
 }

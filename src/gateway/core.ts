@@ -69,7 +69,7 @@ const cors = (house: House, exchange: Exchange, origin: string | undefined): voi
   const { headers } = exchange
   headers["access-control-allow-origin"] = house.settings.cors.includes("*") ? "*" : origin
   headers["access-control-expose-headers"] =
-    "x-request-id, request-id, x-aicortex-server, x-aicortex-attempts, x-aicortex-reason, x-aicortex-ignored, x-aicortex-unreachable, retry-after"
+    "x-request-id, request-id, x-aicortex-server, x-aicortex-attempts, x-aicortex-reason, x-aicortex-ignored, x-aicortex-warning, x-aicortex-unreachable, retry-after"
   headers["vary"] = "origin"
 }
 

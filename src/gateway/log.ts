@@ -19,7 +19,8 @@ const tenths = (milliseconds: number): number => Math.round(milliseconds * 10) /
 const fieldsOf = (exchange: Exchange, status: number, duration: number): ReadonlyArray<readonly [string, Value]> => {
   const { account, caller, context, id, left, request, route, trace } = exchange
   const parent = trace === undefined ? undefined : Option.getOrUndefined(trace.parent)
-  const { attempts, cached, completionTokens, error, firstToken, model, promptTokens, server, streamed } = account
+  const { attempts, cached, completionTokens, error, firstToken, model, promptTokens, server, streamed, warning } =
+    account
   return [
     ["time", new Date().toISOString()],
     ["request_id", id],
@@ -37,6 +38,7 @@ const fieldsOf = (exchange: Exchange, status: number, duration: number): Readonl
     ["completion_tokens", completionTokens === 0 ? undefined : completionTokens],
     ["key", caller],
     ["error", error],
+    ["warning", warning],
     ["client_left", left ? true : undefined],
     ["trace_id", parent?.traceId ?? context?.traceparent.slice(3, 35)]
   ]

@@ -16,6 +16,7 @@ import type { Errand } from "./errand.js"
 import { mustFit, only } from "./fitting.js"
 import { Piece } from "./piece.js"
 import type { Candidate } from "./selection.js"
+import * as Warnings from "./warnings.js"
 
 /**
  * One stream, of one answer or several.
@@ -33,7 +34,9 @@ export class Stream {
   constructor(
     private readonly errand: Errand,
     private readonly codec: Codec
-  ) {}
+  ) {
+    if (errand.ask.session !== undefined) Warnings.announce(errand.exchange)
+  }
 
   /** Shows that the stream lives whenever nothing was written for a while. */
   beat(): void {
@@ -109,6 +112,7 @@ export class Stream {
           errand.given = true
           out += writer.begin()
         }
+        out += Warnings.end(exchange, end.warnings, this.codec.contentType)
         out += writer.end(choice, piece.finishReason(), this.count(choice, piece), end)
       }
       if (out !== "") {

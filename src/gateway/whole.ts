@@ -16,6 +16,7 @@ import type { Errand } from "./errand.js"
 import { mustFit, only } from "./fitting.js"
 import { gather } from "./gather.js"
 import type { Candidate } from "./selection.js"
+import * as Warnings from "./warnings.js"
 
 interface Chosen {
   readonly candidate: Candidate
@@ -122,7 +123,8 @@ export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
   const { attempts, cached, model, server } = result
   errand.receipt(server, attempts.length + 1, cached, attempts.at(-1)?.reason)
   exchange.account.model = model
-  const { firstTokenTime } = result
+  const { firstTokenTime, warnings } = result
+  Warnings.tell(exchange, warnings)
   if (firstTokenTime !== undefined) {
     const before = cached || errand.opened === undefined ? 0 : errand.opened - exchange.began
     exchange.account.firstToken = before + firstTokenTime

@@ -9,9 +9,9 @@
  * @since 0.1.0
  */
 import type { ChatEvent, End } from "../ChatEvent.js"
-import { AllServersFailed, type Attempt, DeadlineExceeded, StreamInterrupted } from "../Errors.js"
+import { AllServersFailed, type Attempt, DeadlineExceeded, StreamInterrupted, TurnNotStored } from "../Errors.js"
 import { type Batch, type Call, type OpenAnswer, Outbox, type Result } from "../Failover.js"
-import { endOf } from "../failover/ending.js"
+import { endOf, warned } from "../failover/ending.js"
 import * as Telemetry from "../Telemetry.js"
 import * as Entry from "./entry.js"
 
@@ -367,8 +367,8 @@ export class Reader extends Outbox {
     }
     this.committing = true
     call.complete(settled, undefined).then(
-      () => {
-        if (!this.over) this.end(settled)
+      (completion) => {
+        if (!this.over) this.end(completion instanceof TurnNotStored ? warned(settled, completion) : settled)
       },
       (error: unknown) => this.reject(error)
     )
@@ -381,13 +381,18 @@ export class Reader extends Outbox {
       this.settle(result, undefined)
       return
     }
-    const { firstTokenTime } = result
+    const { firstTokenTime, warnings } = result
     const timestamp = tower.now()
     this.settle(
       result,
       flight.end === undefined || result.cached
         ? endOf(result, timestamp)
-        : { ...flight.end, ...(firstTokenTime === undefined ? {} : { firstTokenTime }), timestamp }
+        : {
+            ...flight.end,
+            ...(firstTokenTime === undefined ? {} : { firstTokenTime }),
+            ...(warnings === undefined ? {} : { warnings }),
+            timestamp
+          }
     )
   }
 
