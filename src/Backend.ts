@@ -174,7 +174,9 @@ export interface Abilities {
  * @since 0.1.0
  * @category models
  */
+/** `maxBytes`: how long the answer may be. */
 export interface EmbedSink extends Pick<Sink, "context" | "connected" | "read" | "fail"> {
+  readonly maxBytes: number
   embedded(embeddings: ReadonlyArray<ReadonlyArray<number>>, promptTokens: number | undefined): void
 }
 

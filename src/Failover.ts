@@ -34,6 +34,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import { Backends } from "./Backend.js"
@@ -51,6 +52,7 @@ import * as Direct from "./internal/direct.js"
 import { Roster } from "./internal/roster.js"
 import { Registry } from "./Registry.js"
 import { type Route, Router, type Traveller } from "./Router.js"
+import * as Settings from "./Settings.js"
 import * as Telemetry from "./Telemetry.js"
 
 export {
@@ -140,6 +142,7 @@ export const make = Effect.gen(function* () {
   const abilities = yield* Abilities
   const registry = yield* Registry
   const router = yield* Router
+  const settings = yield* Effect.serviceOption(Settings.CurrentSettings)
   const clock = yield* Effect.clock
   const random = yield* Effect.random
   const runtime = yield* Effect.runtime<never>()
@@ -152,6 +155,7 @@ export const make = Effect.gen(function* () {
     abilities,
     now,
     random: () => runSync(random.next),
+    maxAnswerBytes: Option.getOrElse(settings, () => Settings.empty).maxAnswerBytes,
     hedges: new Hedges(),
     agreements: new Agreements(now),
     failed: (host, failure) => {

@@ -27,6 +27,7 @@ import { defaultMaxBytes } from "./structuredOutput/bounds.js"
  * - `maxQueued`: how many calls may wait for a place on the servers of a model; `undefined`: 512, or 4 per server where that
  *   is more
  * - `maxSchemaBytes`: how long a JSON Schema may be, of an answer or of the arguments of a tool; default 262,144
+ * - `maxAnswerBytes`: how long an answer may be, with its reasoning and the arguments of its tools; default 67,108,864 (64 MiB)
  * - `discoveryTtl`: how long a server's list of models is believed, in milliseconds; default 300,000
  * - `proxy`: through which proxies servers are reached; `undefined`: through none
  * - `ca`: certificates (PEM) of authorities that are trusted besides those that Node trusts
@@ -53,6 +54,7 @@ export interface Settings {
   readonly probeInterval: number | undefined
   readonly maxQueued: number | undefined
   readonly maxSchemaBytes: number
+  readonly maxAnswerBytes: number
   readonly hedge: Options["hedge"]
   readonly defaults: CallDefaults
   readonly cache: CachePolicy | undefined
@@ -130,6 +132,7 @@ export const empty: Settings = {
   probeInterval: undefined,
   maxQueued: undefined,
   maxSchemaBytes: defaultMaxBytes,
+  maxAnswerBytes: 64 * 1024 * 1024,
   hedge: false,
   defaults: {},
   cache: undefined,

@@ -80,6 +80,7 @@ const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
   defaultStateFile: null,
   maxQueued: null,
   maxSchemaBytes: null,
+  maxAnswerBytes: null,
   probeInterval: null,
   hedge: null,
   defaults: null,

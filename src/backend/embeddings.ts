@@ -6,12 +6,10 @@
  */
 import type { Backend, EmbedSink } from "../Backend.js"
 import type { EmbedRequest } from "../EmbedRequest.js"
+import { tooLong } from "../internal/answerSize.js"
 import { apiOf, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import * as Http from "./http.js"
-
-/** A longer answer than this is none, in bytes: 2,048 vectors of 4,096 numbers have about 180 million. */
-const maxBytes = 256 * 1024 * 1024
 
 const text = new TextDecoder()
 
@@ -41,12 +39,13 @@ class Whole implements Http.Decoder {
 
   constructor(
     private readonly dialect: Dialect,
-    private readonly n: number
+    private readonly n: number,
+    private readonly maxBytes: number
   ) {}
 
   feed(read: Uint8Array): void {
     this.bytes += read.length
-    if (this.bytes > maxBytes) throw new Http.Malformed(`the answer is longer than ${maxBytes} bytes`)
+    if (this.bytes > this.maxBytes) throw new Http.Malformed(tooLong(this.maxBytes))
     // Kept beyond this call, and the reader may use its buffer again.
     this.parts.push(new Uint8Array(read))
   }
@@ -83,7 +82,7 @@ class Whole implements Http.Decoder {
 const make = (transport: Transport, now: () => number, dialect: Dialect): Pick<Backend, "cannotEmbed" | "embed"> => ({
   cannotEmbed: dialect.cannot,
   embed: (server, request, sink: EmbedSink) => {
-    const decoder = new Whole(dialect, request.input.length)
+    const decoder = new Whole(dialect, request.input.length, sink.maxBytes)
     return Http.start(
       transport,
       { server, url: dialect.url(server), accept: "application/json", body: dialect.body(request) },

@@ -16,6 +16,10 @@ interface PartialCall {
   told: number
 }
 
+/** No model calls tools at such length; and what a piece takes besides its characters. In bytes. */
+const maxHeld = 64 * 1024 * 1024
+const perPiece = 64
+
 const isBlank = (text: string): boolean => text.trim() === ""
 
 const isComplete = (text: string): boolean => {
@@ -46,6 +50,7 @@ const textOf = (args: unknown): string =>
  */
 export class ToolCalls {
   private readonly calls: Array<PartialCall> = []
+  private held = 0
   private readonly byIndex = new Map<number, PartialCall>()
   private readonly byId = new Map<string, PartialCall>()
 
@@ -84,7 +89,9 @@ export class ToolCalls {
     }
     if (call.name === "") call.name = name
     call.text += text
-    this.tell(call)
+    this.held += text.length + id.length + perPiece
+    if (this.held > maxHeld) throw new Http.Malformed(`the tool calls of an answer are longer than ${maxHeld} bytes`)
+    this.tell(call, text)
   }
 
   /** The call that a piece belongs to, if it has begun. */
@@ -102,13 +109,13 @@ export class ToolCalls {
     return isComplete(before.text) && !isBlank(text) ? undefined : before
   }
 
-  private tell(call: PartialCall): void {
+  private tell(call: PartialCall, piece: string): void {
     const { sink } = this
     const { name, text, told } = call
     if (name !== "" && text.length > told && (told > 0 || text.trimStart().startsWith("{"))) {
       if (call.id === "") call.id = Http.callId()
       call.told = text.length
-      sink.toolCallDelta?.(this.calls.indexOf(call), call.id, name, told === 0 ? text : text.slice(told))
+      sink.toolCallDelta?.(this.calls.indexOf(call), call.id, name, told === 0 ? text : piece)
     } else sink.progress?.()
   }
 

@@ -68,6 +68,7 @@ export const File = Schema.Struct({
   probeInterval: Schema.optional(Schema.Number.pipe(Schema.greaterThanOrEqualTo(1))),
   maxQueued: Schema.optional(Schema.NonNegativeInt),
   maxSchemaBytes: Schema.optional(Count),
+  maxAnswerBytes: Schema.optional(Count),
   hedge: Schema.optional(Schema.Union(Schema.Boolean, Schema.Struct({ after: Schema.Positive }))),
   /** Times in seconds; checked where they are put together. */
   defaults: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.Unknown })),

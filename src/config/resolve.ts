@@ -12,6 +12,7 @@
  * | whether servers can be reached, asked every so many seconds | `AICORTEX_PROBE_INTERVAL` | `probeInterval` |
  * | how many calls may wait for a model | | `maxQueued` |
  * | how long a JSON Schema may be, bytes | `AICORTEX_MAX_SCHEMA_BYTES` | `maxSchemaBytes` |
+ * | how long an answer may be, bytes | `AICORTEX_MAX_ANSWER_BYTES` | `maxAnswerBytes` |
  * | proxies | `AICORTEX_PROXY` (an address, or `off`), `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` | `proxy` |
  * | further authorities | `NODE_EXTRA_CA_CERTS` (read by Node) | `ca` |
  * | where you are | `AICORTEX_LOCATION` (`52.52,13.40`, `Berlin, DE`) | `location` |
@@ -71,6 +72,9 @@ export type { CacheOptions, SessionOptions } from "./policies.js"
  *   server where that is more. One more ends with `Overloaded`
  * - `maxSchemaBytes`: how long a JSON Schema may be, of an answer or of the arguments of a tool, in bytes of JSON; default
  *   262,144. A longer one is `InvalidRequest`, before anything is sent
+ * - `maxAnswerBytes`: how long an answer of a server may be: its text, its reasoning and the arguments of its tools
+ *   together, or the vectors of texts as they come; default 67,108,864 (64 MiB). One that goes on is cut off, and the
+ *   server counts as failed (`malformed`)
  * - `probeInterval`: every so many milliseconds each of your servers is asked a small thing, at least 1,000; default:
  *   never. See `Probes`
  * - `defaultStateFile`: the file where nobody names one, nor says `false`
@@ -106,6 +110,7 @@ export interface Options {
   readonly defaultStateFile?: string | undefined
   readonly maxQueued?: number | undefined
   readonly maxSchemaBytes?: number | undefined
+  readonly maxAnswerBytes?: number | undefined
   readonly probeInterval?: number | undefined
   readonly hedge?: boolean | { readonly after: number } | undefined
   readonly defaults?: CallDefaults | undefined
@@ -225,7 +230,8 @@ export interface Resolved {
       | "hedge"
       | "probeInterval"
       | "maxQueued"
-      | "maxSchemaBytes"]: string
+      | "maxSchemaBytes"
+      | "maxAnswerBytes"]: string
   }
   /** Where each of the defaults of calls comes from. */
   readonly defaultOrigins: { readonly [name: string]: string }
@@ -264,7 +270,8 @@ const optionKeys = new Set([
   "defaults",
   "probeInterval",
   "maxQueued",
-  "maxSchemaBytes"
+  "maxSchemaBytes",
+  "maxAnswerBytes"
 ])
 
 /**
@@ -363,19 +370,16 @@ export const resolve = Effect.fnUntraced(function* (
     [given, yield* Policies.wholeFromZero(options.maxQueued, "maxQueued", given)],
     ["the file", file.maxQueued]
   )
-  const longest = yield* variable("AICORTEX_MAX_SCHEMA_BYTES")
-  const maxSchemaBytes = first(
-    [given, yield* Policies.wholeAboveZero(options.maxSchemaBytes, "maxSchemaBytes", given)],
-    [
-      "AICORTEX_MAX_SCHEMA_BYTES",
-      yield* Policies.wholeAboveZero(
-        yield* Policies.positiveText(longest, "AICORTEX_MAX_SCHEMA_BYTES"),
-        "AICORTEX_MAX_SCHEMA_BYTES",
-        "the environment"
-      )
-    ],
-    ["the file", file.maxSchemaBytes]
-  )
+  const bytes = Effect.fnUntraced(function* (name: "maxSchemaBytes" | "maxAnswerBytes", variableName: string) {
+    const text = yield* Policies.positiveText(yield* variable(variableName), variableName)
+    return first(
+      [given, yield* Policies.wholeAboveZero(options[name], name, given)],
+      [variableName, yield* Policies.wholeAboveZero(text, variableName, "the environment")],
+      ["the file", file[name]]
+    )
+  })
+  const maxSchemaBytes = yield* bytes("maxSchemaBytes", "AICORTEX_MAX_SCHEMA_BYTES")
+  const maxAnswerBytes = yield* bytes("maxAnswerBytes", "AICORTEX_MAX_ANSWER_BYTES")
   const fileHedge = typeof file.hedge === "object" ? { after: file.hedge.after * 1000 } : file.hedge
   const hedge = first<boolean | { readonly after: number }>([given, options.hedge], ["the file", fileHedge])
   if (hedge.value !== undefined && !Policies.isHedge(hedge.value)) {
@@ -431,6 +435,7 @@ export const resolve = Effect.fnUntraced(function* (
       probeInterval: probeInterval.value,
       maxQueued: maxQueued.value,
       maxSchemaBytes: maxSchemaBytes.value ?? Settings.empty.maxSchemaBytes,
+      maxAnswerBytes: maxAnswerBytes.value ?? Settings.empty.maxAnswerBytes,
       discoveryTtl:
         (yield* Policies.positive(options.discoveryTtl, "discoveryTtl", given)) ?? Settings.empty.discoveryTtl,
       hedge: hedge.value ?? Settings.empty.hedge,
@@ -461,7 +466,8 @@ export const resolve = Effect.fnUntraced(function* (
       hedge: hedge.origin,
       probeInterval: probeInterval.origin,
       maxQueued: maxQueued.origin,
-      maxSchemaBytes: maxSchemaBytes.origin
+      maxSchemaBytes: maxSchemaBytes.origin,
+      maxAnswerBytes: maxAnswerBytes.origin
     },
     defaultOrigins: callDefaults.origins,
     file: alone ? undefined : path

@@ -12,6 +12,7 @@ import type { ChatEvent, ErrorEvent, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
 import { type Attempt, DeadlineExceeded, Overloaded, type Phase, StreamInterrupted, TurnNotStored } from "../Errors.js"
 import { verdict } from "../fleet/blame.js"
+import * as AnswerSize from "../internal/answerSize.js"
 import { engineUnavailable } from "../internal/engine.js"
 import { maxTimer } from "../internal/watch.js"
 import type { Route } from "../Router.js"
@@ -106,6 +107,10 @@ export class Answer extends Outbox implements Course, Seeker {
 
   now(): number {
     return this.around.now()
+  }
+
+  get maxAnswerBytes(): number {
+    return this.around.maxAnswerBytes
   }
 
   token(content: string, timestamp: number): void {
@@ -322,7 +327,7 @@ export class Answer extends Outbox implements Course, Seeker {
     this.around.failed(host, failure)
     this.lament(server, failure)
     if (!interrupted) this.search.next()
-    else this.interrupted({ at, host })
+    else this.interrupted({ at, host }, failure)
   }
 
   private lament(server: string, failure: ServerFailure): void {
@@ -333,10 +338,12 @@ export class Answer extends Outbox implements Course, Seeker {
   }
 
   /** The answer broke after a part of it was given out. */
-  private interrupted(place: Place): void {
+  private interrupted(place: Place, failure: ServerFailure): void {
     const limit = tokenLimit(this.request)
-    if (this.call.limits.onInterrupt === "fail") this.exhausted()
-    else if (
+    // Whoever went on with it would only make it longer.
+    if (this.call.limits.onInterrupt === "fail" || failure.message === AnswerSize.tooLong(this.maxAnswerBytes)) {
+      this.exhausted()
+    } else if (
       this.given.calls.length === 0 &&
       limit !== undefined &&
       this.given.tokens >= limit &&

@@ -94,6 +94,7 @@ export interface Call {
 /**
  * What every answer needs from its surroundings.
  *
+ * - `maxAnswerBytes`: how long an answer may be
  * - `hedges`: whether a second server may be asked
  * - `agreements`: requests that servers have agreed to be wrong
  * - `failed`: told of every failure that says something about a server
@@ -109,6 +110,7 @@ export interface Surroundings {
   readonly abilities: Abilities
   readonly now: () => number
   readonly random: () => number
+  readonly maxAnswerBytes: number
   readonly hedges: Hedges
   readonly agreements: Agreements
   readonly failed: (host: Host, failure: ServerFailure) => void

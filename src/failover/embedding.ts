@@ -82,6 +82,10 @@ class EmbedAttempt implements EmbedSink, Watched {
     this.watch.clear()
   }
 
+  get maxBytes(): number {
+    return this.owner.maxBytes
+  }
+
   connected(): void {
     if (this.over || this.phase !== "connect") return
     this.phase = "first-token"
@@ -157,6 +161,10 @@ export class Embedding extends Lifetime implements Seeker {
   // ---------------------------------------------------------------------------
   // for the search
   // ---------------------------------------------------------------------------
+
+  get maxBytes(): number {
+    return this.around.maxAnswerBytes
+  }
 
   get queued(): boolean {
     return this.search.queued

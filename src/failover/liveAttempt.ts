@@ -9,6 +9,7 @@ import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import type { Phase } from "../Errors.js"
 import type { Lease } from "../Fleet.js"
+import * as AnswerSize from "../internal/answerSize.js"
 import { settle } from "../internal/speed.js"
 import { Watch, type Watched } from "../internal/watch.js"
 import type { ToolCall } from "../Message.js"
@@ -34,6 +35,7 @@ import { silence } from "./silence.js"
 export interface Course {
   readonly call: Call
   readonly request: ChatRequest
+  readonly maxAnswerBytes: number
   firstPiece: number | undefined
   now(): number
   token(content: string, timestamp: number): void
@@ -43,6 +45,12 @@ export interface Course {
   finished(attempt: LiveAttempt, finish: Finish): void
   failed(attempt: LiveAttempt, failure: ServerFailure): void
 }
+
+/** An answer that has grown by so much is looked at, in characters. */
+const firstCheckpoint = 1024 * 1024
+
+/** What a piece of a tool call takes besides its characters. */
+const perPiece = 64
 
 /**
  * One attempt under way on one server: what its backend tells goes on to the course of the answer, as long as it is
@@ -75,6 +83,10 @@ export class LiveAttempt implements Joint, Watched {
   private callSeam: CallSeam | undefined
   /** Something of the answer came with this read. */
   private alive = false
+  /** How long the answer was before, and its tool calls are. */
+  private held: number
+  /** The next length at which it is looked at. */
+  private checkpoint: number
 
   constructor(
     private readonly course: Course,
@@ -90,6 +102,9 @@ export class LiveAttempt implements Joint, Watched {
     this.context = observer.context
     this.lastRead = began
     this.sent = began
+    this.held = given.text.length + given.thinking.length
+    for (const { text } of given.calls) this.held += text.length
+    this.checkpoint = Math.min(course.maxAnswerBytes, this.held + firstCheckpoint)
     // Reasoning comes before the answer: where that has begun, it can only be repeated.
     this.hideThoughts = given.text !== "" || given.calls.length > 0
     if (given.calls.length > 0) this.callSeam = new CallSeam(given.calls)
@@ -161,6 +176,7 @@ export class LiveAttempt implements Joint, Watched {
   toolCallDelta(index: number, id: string, name: string, text: string): void {
     if (this.over || this.finished !== undefined) return
     this.piece()
+    this.held += text.length + perPiece
     if (!this.course.call.events) return
     this.callSeam ??= new CallSeam([])
     this.tellCall(this.callSeam, index, name, this.callSeam.feed(index, id, name, text))
@@ -169,6 +185,7 @@ export class LiveAttempt implements Joint, Watched {
   toolCall(call: ToolCall): void {
     if (this.over || this.finished !== undefined) return
     this.piece()
+    this.held += JSON.stringify(call.arguments).length + perPiece
     const index = this.toolCalls.length
     if (!this.course.call.events) {
       this.toolCalls.push(call)
@@ -217,6 +234,7 @@ export class LiveAttempt implements Joint, Watched {
 
   flush(): void {
     if (this.over) return
+    if (this.held + this.said.length + this.thoughts.length > this.checkpoint && this.grown()) return
     // Before the answer begins whatever is read shows that the server is at work.
     if (this.alive || this.phase === "first-token") {
       this.alive = false
@@ -224,6 +242,21 @@ export class LiveAttempt implements Joint, Watched {
     }
     if (this.finished === undefined) this.course.wake()
     else this.course.finished(this, this.finished)
+  }
+
+  /** Whether it has become too long. */
+  private grown(): boolean {
+    const { maxAnswerBytes } = this.course
+    const length = this.held + this.said.length + this.thoughts.length
+    if (length > maxAnswerBytes) {
+      this.finished = undefined
+      this.fail({ reason: "malformed", message: AnswerSize.tooLong(maxAnswerBytes) })
+      return true
+    }
+    AnswerSize.settle(this.said)
+    AnswerSize.settle(this.thoughts)
+    this.checkpoint = Math.min(maxAnswerBytes, length + Math.max(firstCheckpoint, length / 4))
+    return false
   }
 
   fail(failure: ServerFailure): void {

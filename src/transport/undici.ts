@@ -5,6 +5,7 @@
  */
 
 import { existsSync, readFileSync } from "node:fs"
+import { maxHeaderSize } from "node:http"
 import { rootCertificates } from "node:tls"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -55,6 +56,8 @@ const failureOf = (error: unknown): TransportFailure => {
     case "EPIPE":
     case "UND_ERR_SOCKET":
       return { reason: "reset", message, code }
+    case "UND_ERR_HEADERS_OVERFLOW":
+      return { reason: "malformed", message: `the headers of the answer are longer than ${maxHeaderSize} bytes`, code }
     default:
       return code !== undefined && /TLS|SSL|CERT|SELF_SIGNED|UNABLE_TO_VERIFY/.test(code)
         ? { reason: "tls", message, code }

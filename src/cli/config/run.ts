@@ -58,6 +58,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
     coordinates,
     defaults,
     location,
+    maxAnswerBytes,
     maxQueued,
     maxSchemaBytes,
     model,
@@ -92,6 +93,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
         probeInterval: probeInterval === undefined ? null : probeInterval / 1000,
         maxQueued: maxQueued ?? null,
         maxSchemaBytes,
+        maxAnswerBytes,
         cache: cache === undefined ? false : { ...cache, ttl: cache.ttl / 1000 },
         defaults: inSeconds(defaults),
         registry,
@@ -119,6 +121,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
     ["probeInterval", probeInterval === undefined ? "off" : `${probeInterval / 1000} s`, origins.probeInterval],
     ["maxQueued", maxQueued === undefined ? "512, or 4 per server" : String(maxQueued), origins.maxQueued],
     ["maxSchemaBytes", String(maxSchemaBytes), origins.maxSchemaBytes],
+    ["maxAnswerBytes", String(maxAnswerBytes), origins.maxAnswerBytes],
     ["cache", cache === undefined ? "off" : `answers for ${cache.ttl / 1000} s`, origins.cache],
     ...Object.entries(inSeconds(defaults)).map(([name, value]) => [
       `defaults.${name}`,
