@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { decodeMessages } from "./ChatRequest.js"
 import { type InvalidRequest, SessionNotFound, SessionsUnavailable } from "./Errors.js"
-import { decoder, optional, wholeFrom } from "./internal/options.js"
+import { decoder, optional, wholeFrom, withoutNulls } from "./internal/options.js"
 import type { Message } from "./Message.js"
 import { noRoom, ownerOf, victimOf } from "./sessions/eviction.js"
 import { sizeOf } from "./sessions/size.js"
@@ -398,7 +398,7 @@ export const make = Effect.gen(function* () {
   })
 
   const create = Effect.fnUntraced(function* (options?: CreateOptions) {
-    const { messages, prefix = "" } = yield* createOptions(options ?? {})
+    const { messages, prefix = "" } = yield* createOptions(withoutNulls(options ?? {}))
     const none = messages === undefined || (Array.isArray(messages) && messages.length === 0)
     const said = none ? [] : freeze(yield* decodeMessages(messages))
     let id = prefix + makeId()

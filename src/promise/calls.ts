@@ -161,7 +161,7 @@ const few = <Fields extends Schema.Struct.Fields>(fields: Fields) => {
   const decode = decoder(Schema.Struct(fields))
   return (options: unknown): Either.Either<Schema.Struct.Type<Fields>, InvalidRequest> =>
     typeof options === "object"
-      ? decode(options ?? {})
+      ? decode(withoutNulls(options ?? {}))
       : Either.left(new InvalidRequest({ field: "options", reason: `must be an object: ${form(fields)}` }))
 }
 
