@@ -242,7 +242,7 @@ export const Options = Schema.Struct({
   /**
    * Attempts in all, the first included; more than there are servers goes round again. Default: two rounds over the servers,
    * and at least six attempts, as long as at most ten seconds have passed since each of them has failed; an answer that has
-   * become longer begins the count anew. Servers that refuse the caller or lack the model are asked once.
+   * become longer than before begins the count anew. Servers that refuse the caller or lack the model are asked once.
    */
   maxRetries: optional(wholeFrom(1)),
   /** Pause before the same server is tried again, in milliseconds, doubled each time, with jitter; default 500. */
@@ -328,6 +328,8 @@ export interface ChatRequest {
   readonly raw?: true | undefined
   /** Its one message is a text, and what is asked for stands between the two. */
   readonly suffix?: string | undefined
+  /** What the prompt is put into instead of the model's own template. Only Ollama's servers take one. */
+  readonly template?: string | undefined
   /** `keepAlive` and `options` are wishes: a server that has no such thing is asked without them. */
   readonly lenient?: true | undefined
   /** Whether Ollama leaves out old messages where the prompt is too long; `undefined`: it does. */

@@ -8,16 +8,16 @@ import * as Context from "effect/Context"
 import type { FailureReason } from "./Errors.js"
 
 /**
- * One request. `url` is absolute; `body` is complete.
+ * One request. `url` is absolute; `body` is complete, or comes in parts that are read as fast as they can be sent.
  *
  * @since 0.1.0
  * @category models
  */
 export interface TransportRequest {
-  readonly method: "GET" | "POST" | "DELETE"
+  readonly method: "GET" | "HEAD" | "POST" | "DELETE"
   readonly url: string
   readonly headers: { readonly [name: string]: string }
-  readonly body: string | undefined
+  readonly body: string | AsyncIterable<Uint8Array> | undefined
 }
 
 /**

@@ -196,7 +196,7 @@ describe("the ollama client", () => {
     [{ suffix: ["b"] }, "json: cannot unmarshal array into Go struct field GenerateRequest.suffix of type string"],
     [{ suffix: "b", system: "Be brief." }, "system"],
     [{ suffix: "b", format: { type: "object" } }, "format"],
-    [{ template: "{{ .Prompt }}" }, "template"],
+    [{ template: "{{ .Prompt }}", context: [1, 2] }, "context"],
     [{ context: [1, 2] }, "context"]
   ])("refuses a text that is asked for with %j", async (wrong, name) => {
     for (const server of [one, two, other]) server.clear()
@@ -250,7 +250,6 @@ describe("the ollama client", () => {
       request_id: raw.headers.get("x-request-id")
     })
     expect((await gateway.post("/api/chat", { model, messages, stream: "yes" })).status).toBe(400)
-    expect((await gateway.post("/api/blobs/sha256:00", "file")).status).toBe(501)
     expect((await gateway.post("/api/nope", {})).status).toBe(404)
     expect((await gateway.get("/api/chat")).status).toBe(405)
   })

@@ -69,6 +69,8 @@ const process = async (
   const port = await unusedPort()
   let server = await start(port)
   let restore: () => unknown = () => {}
+  /** Ends the limping of one that is closed in the middle of it: its timer would keep this process. */
+  let still = () => {}
   return {
     name,
     models: [models.real],
@@ -97,13 +99,17 @@ const process = async (
           return
         }
         case "slow":
-          restore = limp(server, strike.ms)
+          still = limp(server, strike.ms)
+          restore = still
           return
         default:
           throw new Error(`a process cannot be struck by ${strike.kind}`)
       }
     },
-    [Symbol.asyncDispose]: () => server.kill()
+    [Symbol.asyncDispose]: async () => {
+      still()
+      await server.kill()
+    }
   }
 }
 

@@ -90,6 +90,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   if (request.think !== undefined && request.think !== false) {
     reasons.push("think: the embedded model does not reason")
   }
+  if (request.template !== undefined) reasons.push("template: the embedded model has its own")
   if (request.suffix !== undefined) reasons.push("suffix: the embedded model cannot fill in the middle")
   const last = request.messages.at(-1)
   if (request.format !== "text" && last?.role === "assistant" && last.content !== "") {

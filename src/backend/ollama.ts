@@ -107,7 +107,7 @@ export const body = (request: ChatRequest): { readonly [key: string]: unknown } 
 
 /** A server that does not know how to show its prompt answers instead: then as little as possible. */
 const renderBody = (request: ChatRequest): { readonly [key: string]: unknown } => ({
-  ...body(request),
+  ...(request.template === undefined ? body(request) : templatedBody(request)),
   stream: false,
   options: { ...options(request), num_predict: 1 },
   _debug_render_only: true
@@ -126,6 +126,7 @@ export const generateBody = (request: ChatRequest, prompt: string): { readonly [
     model: request.model,
     prompt,
     suffix: request.suffix,
+    template: request.template,
     raw: request.suffix === undefined ? true : undefined,
     stream: true,
     options: options(request),
@@ -135,6 +136,29 @@ export const generateBody = (request: ChatRequest, prompt: string): { readonly [
     top_logprobs: request.logprobs === 0 ? undefined : request.logprobs,
     truncate: request.truncate,
     shift: request.shift
+  }
+}
+
+/**
+ * The body of `POST /api/generate` where the caller gives the template: it takes one prompt, and one system prompt.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const templatedBody = (request: ChatRequest): { readonly [key: string]: unknown } => {
+  const { messages: _, ...rest } = body(request)
+  const images = Raw.images(request)
+  const texts = (system: boolean) =>
+    request.messages
+      .filter(({ role }) => (role === "system") === system)
+      .map(Message.text)
+      .join("\n\n")
+  return {
+    ...rest,
+    template: request.template,
+    system: texts(true) || undefined,
+    prompt: texts(false),
+    images: images.length === 0 ? undefined : images
   }
 }
 
@@ -285,6 +309,15 @@ export const make = (transport: Transport, now: () => number): Backend => {
   const chat = (server: Server, request: ChatRequest, sink: Sink) =>
     send(server, "/api/chat", body(request), decoder(filtered(request.format, sink)), sink)
 
+  const templated = (server: Server, request: ChatRequest, sink: Sink) =>
+    send(
+      server,
+      "/api/generate",
+      templatedBody(request),
+      Raw.decoder(filtered(request.format, sink), (line) => finish(line, false)),
+      sink
+    )
+
   const complete = (server: Server, request: ChatRequest, sink: Sink) =>
     send(
       server,
@@ -298,16 +331,25 @@ export const make = (transport: Transport, now: () => number): Backend => {
     unsupported,
     ...Embeddings.ollama(transport, now),
     start: (server, request, sink) =>
-      completes(request) ? complete(server, request, sink) : chat(server, request, sink),
+      completes(request)
+        ? complete(server, request, sink)
+        : request.template === undefined
+          ? chat(server, request, sink)
+          : templated(server, request, sink),
     resume: (server, request, broken, sink, abilities) => {
       if (completes(request)) return complete(server, Resume.further(request, broken, sink), sink)
       const steps = new Resume.Steps()
+      const { model, template } = request
+      const plain = template === undefined ? chat : templated
       const protocol: Resume.Protocol = {
-        plain: (request, sink) => chat(server, request, sink),
+        plain: (request, sink) => plain(server, request, sink),
         open: (request, sink) => chat(server, request, sink)
       }
-      const { model } = request
-      const goOn = () => Resume.goOn(steps, server, request, broken, sink, protocol, abilities)
+      // A message that is left open needs the model's own template.
+      const goOn = () =>
+        template === undefined
+          ? Resume.goOn(steps, server, request, broken, sink, protocol, abilities)
+          : Resume.again(steps, request, broken, sink, protocol)
 
       const rendered = (prompt: string | undefined): void => {
         abilities.setRenders(server.url, model, prompt !== undefined)
@@ -329,7 +371,8 @@ export const make = (transport: Transport, now: () => number): Backend => {
         if (abilities.renders(server.url, model) === false) goOn()
         else {
           const rendering = new Raw.Rendering(sink, rendered, goOn)
-          steps.next(() => send(server, "/api/chat", renderBody(request), rendering.decoder, rendering))
+          const path = template === undefined ? "/api/chat" : "/api/generate"
+          steps.next(() => send(server, path, renderBody(request), rendering.decoder, rendering))
         }
       } else if (Resume.continuable(request)) goOn()
       else Resume.again(steps, request, broken, sink, protocol)

@@ -148,6 +148,8 @@ export const openBody = (server: Server, request: ChatRequest): Body.Body => {
 
 const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   const found: Array<string> = []
+  if (request.template !== undefined)
+    found.push("template: the OpenAI API has no such option, every model uses its own")
   if (request.lenient === true) return found
   if (request.keepAlive !== undefined) found.push("keepAlive: the OpenAI API has no such option")
   if (request.options !== undefined && Object.keys(request.options).length > 0) {

@@ -69,7 +69,7 @@ export class Answer extends Outbox implements Course, Seeker {
   readonly attempts: Array<Attempt> = []
   private usage: Usage = noUsage
   private index = 0
-  /** How many characters of the answer the caller has had at most. */
+  /** How many characters of the answer the caller has had at most; of a whole answer, how many any attempt has had. */
   private longest = 0
   private current: LiveAttempt | undefined
   /** Another server that was asked because the current one is late. */
@@ -186,12 +186,13 @@ export class Answer extends Outbox implements Course, Seeker {
       this.wake()
       return
     }
-    if (this.call.events) {
-      this.given.add(attempt)
-      const { length } = this.given.text
-      if (length > this.longest) this.search.progressed()
-      this.longest = Math.max(this.longest, length)
-    } else this.firstPiece = undefined
+    if (this.call.events) this.given.add(attempt)
+    else this.firstPiece = undefined
+    const { length } = this.call.events ? this.given.text : attempt.said
+    if (length > this.longest) {
+      if (this.call.events || this.longest > 0) this.search.progressed()
+      this.longest = length
+    }
     this.afterFailure(attempt, failure)
   }
 

@@ -105,7 +105,7 @@ export class Search {
     this.current.restart()
   }
 
-  /** The answer has become longer: the servers have shown that they work, and are tried as often as at the beginning. */
+  /** The answer got further than before: the servers have shown that they work, and are tried as often as at the beginning. */
   progressed(): void {
     this.fruitful = this.tries - this.loads
     this.rounds = 0

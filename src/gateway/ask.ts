@@ -351,7 +351,7 @@ export const needs = ({ prompts, request }: Asked): Needs => {
  */
 export const demandOf = (ask: Ask): Demand => {
   const { n, prompts, request } = ask
-  let characters = request.suffix?.length ?? 0
+  let characters = (request.suffix?.length ?? 0) + (request.template?.length ?? 0)
   for (const messages of prompts ?? [request.messages]) {
     for (const message of messages) characters += Message.text(message).length
   }

@@ -4,7 +4,8 @@
  * @since 0.1.0
  */
 import type { ServerFailure } from "../Backend.js"
-import { headers as headersOf, statusFailure } from "../backend/http.js"
+import { errorText, headers as headersOf, statusFailure } from "../backend/http.js"
+import * as Misaddressed from "../backend/misaddressed.js"
 import * as Lines from "../internal/lines.js"
 import type { Server } from "../Server.js"
 import type { Exchange, TraceContext, Service as Transport } from "../Transport.js"
@@ -39,10 +40,12 @@ export class ControlFailed extends Error {
  * @category models
  */
 export interface Question {
-  readonly method: "GET" | "POST" | "DELETE"
+  readonly method: "GET" | "HEAD" | "POST" | "DELETE"
   readonly path: string
   readonly body?: object | undefined
-  /** The longest that the whole of it may take, in milliseconds. */
+  /** A body that is passed on as it comes, and its length, if that is known. */
+  readonly upload?: { readonly parts: AsyncIterable<Uint8Array>; readonly length: string | undefined } | undefined
+  /** The longest that the whole of it may take, in milliseconds; of lines and uploads, how long they may stand still. */
   readonly timeout: number
   /** The place in a trace that the request is to carry. */
   readonly context?: TraceContext | undefined
@@ -59,6 +62,24 @@ const maxReply = 256 * 1024 * 1024
 /** The address of a server without what its OpenAI API stands under. */
 export const base = (server: Server): string => (server.api ?? server.url).replace(/\/v1$/, "")
 
+async function* heard(parts: AsyncIterable<Uint8Array>, hear: () => void): AsyncGenerator<Uint8Array> {
+  for await (const part of parts) {
+    hear()
+    yield part
+  }
+}
+
+/** Where the address is wrong, the status is no answer to what was asked. */
+const explained = (
+  failure: ServerFailure,
+  asked: Parameters<typeof Misaddressed.explain>[1],
+  method: Question["method"]
+): ServerFailure => {
+  // An answer without a body gives no reason.
+  const { message, reason } = method === "HEAD" ? failure : Misaddressed.explain(failure, asked)
+  return message === failure.message ? failure : { reason, message }
+}
+
 /**
  * Asks a server. Rejects with `ControlFailed` where it does not answer, or not with a status of success.
  *
@@ -67,7 +88,10 @@ export const base = (server: Server): string => (server.api ?? server.url).repla
  */
 export const ask = (transport: Transport, server: Server, question: Question): Promise<Reply> =>
   new Promise((resolve, reject) => {
+    const { upload } = question
+    const url = `${base(server)}${question.path}`
     let status = 0
+    let location: string | undefined
     let retryAfter: string | undefined
     let bytes = 0
     const parts: Array<Uint8Array> = []
@@ -85,9 +109,19 @@ export const ask = (transport: Transport, server: Server, question: Question): P
     exchange = transport.send(
       {
         method: question.method,
-        url: `${base(server)}${question.path}`,
-        headers: { ...headersOf(server, "application/json"), ...question.context },
-        body: question.body === undefined ? undefined : JSON.stringify(question.body)
+        url,
+        headers: {
+          ...headersOf(server, "application/json"),
+          ...(upload === undefined ? {} : { "content-type": "application/octet-stream" }),
+          ...(upload?.length === undefined ? {} : { "content-length": upload.length }),
+          ...question.context
+        },
+        body:
+          upload !== undefined
+            ? heard(upload.parts, () => timer.refresh())
+            : question.body === undefined
+              ? undefined
+              : JSON.stringify(question.body)
       },
       {
         connected: () => question.connected?.(),
@@ -95,6 +129,8 @@ export const ask = (transport: Transport, server: Server, question: Question): P
           status = code
           const after = headers["retry-after"]
           retryAfter = typeof after === "string" ? after : after?.[0]
+          const to = headers["location"]
+          location = typeof to === "string" ? to : to?.[0]
           if (code < 300 && question.line !== undefined) lines = Lines.make(question.line)
         },
         data(read) {
@@ -117,7 +153,11 @@ export const ask = (transport: Transport, server: Server, question: Question): P
           lines?.end()
           const text = Buffer.concat(parts).toString("utf8")
           if (status >= 200 && status < 300) resolve({ status, retryAfter, text })
-          else reject(new ControlFailed(statusFailure(status, text, retryAfter, Date.now())))
+          else {
+            const asked = { address: server.url, url, body: text, text: errorText(text), location }
+            const failure = statusFailure(status, text, retryAfter, Date.now())
+            reject(new ControlFailed(explained(failure, asked, question.method)))
+          }
         },
         error: (failure) => fail(failure)
       }

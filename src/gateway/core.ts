@@ -125,7 +125,7 @@ export const make = (owner: Owner) => {
         Problem.make(404, `There is no endpoint ${path.slice(0, 200)}. See /docs.`, "unknown_url")
       )
     }
-    const endpoint = known.get(method === "HEAD" ? "GET" : method)
+    const endpoint = known.get(method) ?? (method === "HEAD" ? known.get("GET") : undefined)
     if (endpoint === undefined) {
       const methods = [...known.keys()].flatMap((name) => (name === "GET" ? ["GET", "HEAD"] : [name]))
       exchange.headers["allow"] = [...methods, "OPTIONS"].join(", ")

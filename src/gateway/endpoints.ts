@@ -10,6 +10,7 @@ import type * as Fields from "./fields.js"
 import type { House } from "./house.js"
 import * as Models from "./models.js"
 import * as OllamaAnswer from "./ollama/answer.js"
+import * as Blobs from "./ollama/blobs.js"
 import * as Changes from "./ollama/changes.js"
 import * as Lists from "./ollama/lists.js"
 import * as Render from "./ollama/render.js"
@@ -21,7 +22,6 @@ import * as OpenAIModels from "./openai/models.js"
 import * as Responses from "./openai/responses/kept.js"
 import * as OpenApi from "./openapi.js"
 import type * as Policy from "./policy.js"
-import * as Problem from "./problem.js"
 import { relay } from "./relay.js"
 import * as Sessions from "./sessions.js"
 
@@ -179,14 +179,11 @@ at("POST", "/api/copy", Changes.copy, { admin: true })
 at("DELETE", "/api/delete", Changes.remove, { admin: true, reads: true })
 at("POST", "/api/create", Changes.create, { admin: true })
 at("POST", "/api/push", Changes.push, { admin: true })
-/** A file of a model is sent to one server, which makes a model of it. */
-const blob: Handler = () => {
-  throw new Problem.Refusal(
-    Problem.make(501, "/api/blobs belongs to one server: send files to that one itself, and create the model there.")
-  )
-}
-at("GET", "/api/blobs/", blob, { admin: true })
-at("POST", "/api/blobs/", blob, { admin: true, reads: false })
+at("HEAD", "/api/blobs/", (house, exchange, _, digest) => Blobs.has(house, exchange, digest), { admin: true })
+at("POST", "/api/blobs/", (house, exchange, _, digest) => Blobs.upload(house, exchange, digest), {
+  admin: true,
+  reads: false
+})
 
 at("GET", "/models", Models.plain)
 const alive: Handler = (_, exchange) => exchange.json({ status: "ok", version, timestamp: new Date().toISOString() })

@@ -198,7 +198,8 @@ export class Errand {
 
   /** What a session is asked with. */
   options(request: ChatRequest): Chat.Options {
-    const { format: _, logitBias, logprobs, messages: __, ...rest } = request
+    const { format: _, logitBias, logprobs, messages: __, template, ...rest } = request
+    if (template !== undefined) Problem.refuse("template", "cannot be used in a session")
     if (logprobs !== undefined) Problem.refuse("logprobs", "cannot be told in a session")
     if (logitBias !== undefined) Problem.refuse("logit_bias", "cannot be used in a session")
     const { deadline, firstTokenTimeout, loadTimeout, timeout } = this.house.settings

@@ -179,7 +179,8 @@ export class Exchange {
   private leavers: Array<() => void> | undefined
   private drainers: Array<() => void> | undefined
   private waiting: Part | undefined
-  private reading: Body | undefined
+  /** What reads the body: it is told when the connection stands still. */
+  reading: { readonly over: boolean; stopped(): void } | undefined
 
   constructor(
     readonly request: IncomingMessage,
@@ -374,7 +375,8 @@ export class Exchange {
     return Number(headers["content-length"] ?? 0) <= smallBody
   }
 
-  private linger(): void {
+  /** Reads what still comes of the request for a while, and then closes the connection. */
+  linger(): void {
     const { request } = this
     let bytes = 0
     const over = () => request.destroy()
@@ -392,8 +394,9 @@ export class Exchange {
   /** The body, or a refusal; nothing at all where the client leaves. */
   private body(max: number): Promise<Buffer> {
     return new Promise((resolve, reject) => {
-      this.reading = new Body(this.owner, this.request, max, resolve, reject)
-      this.reading.read()
+      const body = new Body(this.owner, this.request, max, resolve, reject)
+      this.reading = body
+      body.read()
     })
   }
 

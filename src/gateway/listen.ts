@@ -8,6 +8,7 @@ import type { AddressInfo, Socket } from "node:net"
 import * as Effect from "effect/Effect"
 import { InvalidConfig } from "../Errors.js"
 import { make, openAI } from "./problem.js"
+import * as Upload from "./upload.js"
 
 /** How long a client may take for its headers, and for its whole request, in milliseconds. */
 const headersTimeout = 20_000
@@ -41,6 +42,8 @@ const reasons: { readonly [status: number]: string } = {
 }
 
 const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
+  // A long file takes as long as it takes: only one that stands still is given up.
+  if (error.code === "ERR_HTTP_REQUEST_TIMEOUT" && Upload.isUnderWay(socket)) return
   // In the middle of a response nothing else can be said.
   const busy = (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage
   if (!socket.writable || error.code === "ECONNRESET" || busy?.headersSent === true) {

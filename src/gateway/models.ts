@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import { chainOf } from "../config/gateway.js"
+import type { Unreachable } from "../Errors.js"
 import { canonical, demoInfo, demoModel, type ModelInfo } from "../Model.js"
 import type { ServerStatus } from "../Registry.js"
 import type { Exchange } from "./exchange.js"
@@ -23,6 +24,21 @@ export const created = 1_700_000_000
 /** Clients may ask again when the servers are. */
 const retryAfter = 5_000
 
+/** Says how many servers could not be asked; refuses to list anything where none could be. */
+const tellUnreachable = (
+  { labels }: House,
+  exchange: Exchange,
+  unreachable: ReadonlyArray<Unreachable>,
+  asked: number,
+  what: string
+): void => {
+  if (unreachable.length === 0) return
+  exchange.headers["x-aicortex-unreachable"] = unreachable.length
+  if (unreachable.length < asked) return
+  const message = `No server could be reached, so it is not known which models ${what}.`
+  throw new Refusal(withUnreachable(make(503, message, "no_server_answers", null, retryAfter), unreachable, labels))
+}
+
 /**
  * What is known of every server, for a list of what they have: the answer says how many could not be asked. Refuses to
  * list anything where none could be.
@@ -30,22 +46,28 @@ const retryAfter = 5_000
  * @since 0.2.0
  * @category accessors
  */
-export const statuses = async (
-  { labels, library }: House,
-  exchange: Exchange
-): Promise<ReadonlyArray<ServerStatus>> => {
-  const all = await library.run(library.registry.servers).result
-  const unreachable = all
-    .filter(({ reachable }) => !reachable)
-    .map(({ problem = "has not answered yet", url }) => ({ url, reason: problem }))
-  if (unreachable.length > 0) exchange.headers["x-aicortex-unreachable"] = unreachable.length
-  if (all.length > 0 && unreachable.length === all.length) {
-    const message = "No server could be reached, so it is not known which models there are."
-    const problem = make(503, message, "no_server_answers", null, retryAfter)
-    throw new Refusal(withUnreachable(problem, unreachable, labels))
-  }
+export const statuses = async (house: House, exchange: Exchange): Promise<ReadonlyArray<ServerStatus>> => {
+  const all = await house.library.run(house.library.registry.servers).result
+  tellUnreachable(house, exchange, all.flatMap(unreachableOf), all.length, "there are")
   return all
 }
+
+const unreachableOf = ({ problem = "has not answered yet", reachable, url }: ServerStatus): Array<Unreachable> =>
+  reachable ? [] : [{ url, reason: problem }]
+
+/**
+ * The same where servers have just been asked for something that is not kept, such as what is in memory: `failed` are
+ * those that did not answer. Servers that have no such thing count as reached.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const tellFailed = (
+  house: House,
+  exchange: Exchange,
+  all: ReadonlyArray<ServerStatus>,
+  failed: ReadonlyArray<Unreachable>
+): void => tellUnreachable(house, exchange, [...all.flatMap(unreachableOf), ...failed], all.length, "are loaded")
 
 const namesOf = (all: ReadonlyArray<ServerStatus>): ReadonlyArray<string> => {
   const names = new Map<string, string>()

@@ -39,6 +39,8 @@ export const summaries: ReadonlyArray<readonly [method: string, path: string, ab
   ["GET", "/api/version", "The version of the API (Ollama)"],
   ["POST", "/api/pull", "Downloads a model, on the server with most room unless one is named (Ollama)"],
   ["POST", "/api/create", "Makes a model of another one on its server (Ollama)"],
+  ["HEAD", "/api/blobs/{id}", "Whether a server has a file that a model can be made of (Ollama)"],
+  ["POST", "/api/blobs/{id}", "Sends such a file to a server; only the size of its disk bounds it (Ollama)"],
   ["POST", "/api/push", "Uploads a model from a server that has it (Ollama)"],
   ["POST", "/api/copy", "Gives a model another name wherever it is (Ollama)"],
   ["DELETE", "/api/delete", "Deletes a model wherever it is (Ollama)"],
@@ -130,7 +132,14 @@ const streams: { readonly [path: string]: string } = {
 }
 /** Answers that are no JSON. */
 const plain: { readonly [path: string]: string } = { "/metrics": "text/plain", "/docs": "text/html" }
-const changes: ReadonlySet<string> = new Set(["/api/pull", "/api/create", "/api/push", "/api/copy", "/api/delete"])
+const changes: ReadonlySet<string> = new Set([
+  "/api/pull",
+  "/api/create",
+  "/api/push",
+  "/api/copy",
+  "/api/delete",
+  "/api/blobs/{id}"
+])
 const answers: ReadonlySet<string> = new Set([
   "/v1/chat/completions",
   "/v1/completions",
@@ -166,7 +175,9 @@ const queries: { readonly [path: string]: ReadonlyArray<object> } = {
 }
 
 const parametersOf = (path: string): ReadonlyArray<object> => [
-  ...(path.includes("{id}") ? [parameter("id", "path", "The name of a model, a response or a conversation.")] : []),
+  ...(path.includes("{id}")
+    ? [parameter("id", "path", "The name of a model, a response, a conversation, or a file (sha256:…).")]
+    : []),
   ...(queries[path] ?? []),
   ...(answers.has(path)
     ? [parameter("X-Aicortex-Max-Retries", "header", "How many attempts in all, from 1 to 16.")]
@@ -208,16 +219,18 @@ const succeeded = (path: string): object => {
 
 const operation = (method: string, path: string, summary: string): object => {
   const body = bodies[path]
+  const binary = method === "POST" && path === "/api/blobs/{id}"
   return {
     summary,
     operationId: `${method.toLowerCase()}${path.replace(/[^a-z0-9]+/gi, "_")}`,
     parameters: parametersOf(path),
+    ...(binary ? { requestBody: { required: true, content: { "application/octet-stream": {} } } } : {}),
     ...(body === undefined
       ? {}
       : { requestBody: { required: true, content: { "application/json": { schema: body } } } }),
     ...(open.has(path) ? { security: [] } : {}),
     responses: {
-      [method === "POST" && path === "/v1/sessions" ? 201 : 200]: succeeded(path),
+      [binary || (method === "POST" && path === "/v1/sessions") ? 201 : 200]: succeeded(path),
       default: {
         description: "What is wrong.",
         content: { "application/json": { schema: problemOf(path) } }

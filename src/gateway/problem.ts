@@ -243,7 +243,7 @@ export const of = (error: unknown, labels: Labels): Problem => {
 /** Not every model can go on with a text, or fill one in. */
 const isOfModel = (error: Error): boolean => {
   const { field } = error as Partial<Extract<ChatError, { _tag: "InvalidRequest" }>>
-  return field === "raw" || field === "suffix"
+  return field === "raw" || field === "suffix" || field === "template"
 }
 
 /**

@@ -268,16 +268,18 @@ export const make = Effect.fnUntraced(function* ({ ca, proxy }: Network) {
         paths.set(request.url, target)
       }
       const { lanes, origin, path } = target
+      // What comes in parts cannot be sent once more.
+      const once = typeof request.body === "object"
       const exchange = new Handler(handler, (passenger, again) => {
         const options: Connections.Options = {
           origin,
           path,
           method: request.method,
           headers: { "accept-encoding": "identity", ...request.headers },
-          body: request.body ?? null,
+          body: (request.body ?? null) as string | null,
           passenger
         }
-        lanes[again ? 1 : 0].dispatch(options, passenger)
+        lanes[again || once ? 1 : 0].dispatch(options, passenger)
       })
       exchange.begin()
       return exchange

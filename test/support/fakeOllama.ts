@@ -152,7 +152,7 @@ async function generate(x: X, body: Json, chat: boolean): Promise<void> {
     return reply(x, line({ ...nothing, done: true, done_reason: unload ? "unload" : "load" }))
   }
   if (body._debug_render_only === true && x.options.debugRender !== false) {
-    const rendered_template = chat ? chatMl(body.messages) : body.prompt
+    const rendered_template = chat ? chatMl(body.messages) : rendered(body)
     const fields = chat ? { message: { role: "", content: "" } } : { response: "" }
     return reply(x, line({ ...fields, done: false, _debug_info: { rendered_template } }))
   }
@@ -403,6 +403,10 @@ function metrics(said: Script, loadMs: number, evalMs: number): Json {
 
 const chatMl = (messages: ReadonlyArray<Json>) =>
   `${messages.map((m) => `<|im_start|>${m.role}\n${m.content ?? ""}<|im_end|>\n`).join("")}<|im_start|>assistant\n`
+
+/** With a template of the request's own, as far as the fake knows its language. */
+const rendered = ({ prompt, system = "", template = "{{ .Prompt }}" }: Json): string =>
+  template.replaceAll("{{ .System }}", system).replaceAll("{{ .Prompt }}", prompt)
 
 const createdAt = () => {
   const nanos = String(Math.floor(Math.random() * 1e6)).padStart(6, "0")

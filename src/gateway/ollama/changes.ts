@@ -10,7 +10,7 @@ import type { Exchange } from "../exchange.js"
 import * as Fields from "../fields.js"
 import type { House } from "../house.js"
 import * as Models from "../models.js"
-import { make, ollama as ollamaProblem, type Problem, Refusal } from "../problem.js"
+import { ollama as ollamaProblem, type Problem, Refusal } from "../problem.js"
 import * as Rights from "../rights.js"
 import { timestamp } from "./answer.js"
 import * as Lists from "./lists.js"
@@ -135,7 +135,7 @@ export const pull = async (house: House, exchange: Exchange, body: Fields.Fields
 
 /**
  * `POST /api/create`: on the server that is named; else on one that has the model which it is made from, the one with most
- * room of several.
+ * room of several. Files were sent to one server (see `blobs`), which must be named where there are several.
  *
  * @since 0.1.0
  * @category handlers
@@ -150,17 +150,8 @@ export const create = async (house: House, exchange: Exchange, body: Fields.Fiel
   }
   const { all, named } = await Targets.of(house, exchange, body)
   // Files were sent to one server beforehand, and only the client knows to which.
-  if (named === undefined && Fields.isObject(body["files"]) && all.length > 1) {
-    const names = all.map(({ label }) => label).join(", ")
-    throw new Refusal(
-      make(
-        400,
-        `Say which server has the files: "server" must be one of ${names} (in the body, as ?server=, or as X-Aicortex-Target).`,
-        "missing_required_parameter",
-        "server"
-      )
-    )
-  }
+  const files = Fields.isObject(body["files"]) || Fields.isObject(body["adapters"])
+  if (named === undefined && files && all.length > 1) throw Targets.unnamed(all, "has the files")
   const have = Targets.having(all, from)
   const chosen = named ?? [await Targets.roomiest(house, have.length > 0 ? have : all)]
   await progress(house, exchange, body, "/api/create", chosen)

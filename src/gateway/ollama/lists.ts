@@ -55,13 +55,18 @@ export const tags = async (house: House, exchange: Exchange): Promise<void> => {
 }
 
 /**
- * `GET /api/ps`: what is in memory, and where.
+ * `GET /api/ps`: what is in memory, and where. Where no server answers, that is said: nothing in memory is something else.
  *
  * @since 0.1.0
  * @category handlers
  */
 export const ps = async (house: House, exchange: Exchange): Promise<void> => {
+  const statuses = await Models.statuses(house, exchange)
   const found = await fromAll(house, await servers(house), "/api/ps")
+  const failed = found.flatMap(({ known, problem }) =>
+    problem === undefined ? [] : [{ url: known.server.url, reason: problem }]
+  )
+  Models.tellFailed(house, exchange, statuses, failed)
   exchange.json({
     models: found.flatMap(({ known, models }) => (models ?? []).map((item) => ({ ...item, server: known.label })))
   })

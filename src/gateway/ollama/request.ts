@@ -218,8 +218,9 @@ export const generate = (body: Fields.Fields): OllamaAsk => {
   if (raw && (body["template"] || numbers.length > 0)) {
     Wire.refuse(400, "raw mode does not support template, system, or context", "unsupported_parameter", "template")
   }
-  if (body["template"]) {
-    Fields.unsupported("template", "every server has its own; with raw, the prompt is what the model gets")
+  const template = Fields.text(body, "template") || undefined
+  if (template !== undefined && numbers.length > 0) {
+    refuse("context", "cannot be used with template, which is applied to one prompt")
   }
   if (raw || suffix !== undefined) checkAlone(body, raw ? "raw" : "suffix")
   const prompt = Fields.text(body, "prompt") ?? ""
@@ -233,7 +234,8 @@ export const generate = (body: Fields.Fields): OllamaAsk => {
     request: {
       ...Ask.request(Ask.model(body), all, asked, { ...asked, raw, suffix }),
       ...hints(asked),
-      ...bounds(body)
+      ...bounds(body),
+      ...(template === undefined ? {} : { template })
     }
   }
 }

@@ -59,7 +59,7 @@ const listOf = (body: Fields.Fields): ReadonlyArray<Fields.Fields> =>
   (Array.isArray(body["models"]) ? (body["models"] as ReadonlyArray<unknown>) : []).filter(Fields.isObject)
 
 /**
- * Asks every Ollama server; whoever fails has nothing to say.
+ * Asks every Ollama server. Whoever fails has nothing to say but why (`problem`), and others are not asked.
  *
  * @since 0.1.0
  * @category accessors
@@ -67,16 +67,16 @@ const listOf = (body: Fields.Fields): ReadonlyArray<Fields.Fields> =>
 export const fromAll = async (house: House, all: ReadonlyArray<Known>, path: string) =>
   Promise.all(
     all.map(async (known) => {
-      if (!known.ollama) return { known, models: undefined }
+      if (!known.ollama) return { known, models: undefined, problem: undefined }
       try {
         const body = await Control.json(house.library.transport, known.server, {
           method: "GET",
           path,
           timeout: listTimeout
         })
-        return { known, models: listOf(body) }
+        return { known, models: listOf(body), problem: undefined }
       } catch (error) {
-        if (error instanceof Control.ControlFailed) return { known, models: undefined }
+        if (error instanceof Control.ControlFailed) return { known, models: undefined, problem: error.message }
         throw error
       }
     })

@@ -46,6 +46,18 @@ export const of = async (house: House, exchange: Exchange, body: Fields.Fields):
 }
 
 /**
+ * The refusal of a request that must name one server. `what` completes "Say which server …".
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const unnamed = (all: ReadonlyArray<Known>, what: string): Refusal => {
+  const names = all.map(({ label }) => label).join(", ")
+  const message = `Say which server ${what}: "server" must be one of ${names} (in the body, as ?server=, or as X-Aicortex-Target).`
+  return new Refusal(make(400, message, "missing_required_parameter", "server"))
+}
+
+/**
  * Those of the servers that have a model.
  *
  * @since 0.1.0

@@ -301,6 +301,10 @@ export const bodies: { readonly [path: string]: object } = {
     suffix: described(text, "What follows the gap that is to be filled. Not together with raw."),
     raw: described({ ...flag, default: false }, "The prompt goes to the model as it is, without a chat template."),
     system: text,
+    template: described(
+      text,
+      "What the prompt is put into, instead of the model's own template. Ollama's servers only."
+    ),
     context: described(
       list(whole()),
       "The context of an earlier answer of this gateway, which the prompt goes on with."
