@@ -539,7 +539,7 @@ describe("what it tells", () => {
       // biome-ignore lint/suspicious/noExplicitAny: a document is read freely.
       for (const operation of Object.values(methods as Record<string, any>)) {
         ids.add(operation.operationId)
-        const schema = operation.requestBody?.content["application/json"].schema
+        const schema = operation.requestBody?.content["application/json"]?.schema
         if (schema?.additionalProperties === false) schemas.set(path, Object.keys(schema.properties))
       }
     }

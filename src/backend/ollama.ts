@@ -126,7 +126,8 @@ export const generateBody = (request: ChatRequest, prompt: string): { readonly [
     model: request.model,
     prompt,
     suffix: request.suffix,
-    template: request.template,
+    // A raw prompt has been through it.
+    template: request.suffix === undefined ? undefined : request.template,
     raw: request.suffix === undefined ? true : undefined,
     stream: true,
     options: options(request),
