@@ -326,6 +326,8 @@ export class Exchange {
 
   send(status: number, contentType: string, text: string, extra: Headers = {}): void {
     if (this.left || this.response.headersSent) return
+    // What is announced for a stream has no place behind a body of known length.
+    delete this.headers["trailer"]
     const length = Buffer.byteLength(text)
     this.head(status, { "content-type": contentType, "content-length": length, ...extra })
     this.response.end(this.request.method === "HEAD" ? undefined : text)
