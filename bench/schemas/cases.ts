@@ -19,7 +19,7 @@ const a = (n: number): string => JSON.stringify(`${"a".repeat(n)}!`)
 const nested = (open: string, close: string, n: number): string => `${open.repeat(n)}{}${close.repeat(n)}`
 
 /** What is longer than a schema may be, up to nearly as long as a request may be. */
-const long: ReadonlyArray<() => Case> = [
+export const long: ReadonlyArray<() => Case> = [
   () => bomb("30 MB, one text", { description: "d".repeat(30e6) }, "{}"),
   () => bomb("30 MB, an enum of numbers", { enum: times(3_700_000, (at) => at) }, "1"),
   () => bomb("30 MB, an enum of objects", { enum: times(1_500_000, (at) => ({ a: at })) }, "{}"),
@@ -29,7 +29,7 @@ const long: ReadonlyArray<() => Case> = [
   () => bomb("30 MB, nested schemas", nested('{"not":', "}", 3_500_000), "1")
 ]
 
-const short: ReadonlyArray<() => Case> = [
+export const short: ReadonlyArray<() => Case> = [
   ...[
     "^(a+)+$",
     "^(.|.)*\\u0000$",

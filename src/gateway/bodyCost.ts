@@ -13,49 +13,78 @@
  */
 export const maxCost = 500_000
 
-/** Shorter bodies are never over it. */
-const free = maxCost / 8
+/**
+ * So many bytes are never over it.
+ *
+ * @since 0.2.0
+ * @category constants
+ */
+export const freeBytes = maxCost / 8
 
-/** Where the quote is that ends a text. Long ones are mostly of one piece, which is found faster. */
-const endOfText = (bytes: Uint8Array, start: number): number => {
-  const { length } = bytes
-  let at = start
-  for (const near = Math.min(length, start + 256); at < near && bytes[at] !== 0x22; at++) if (bytes[at] === 0x5c) at++
-  if (bytes[at] === 0x22 || at >= length) return at
-  const next = bytes.indexOf(0x22, at)
-  if (next === -1) return length
-  const escape = bytes.subarray(at, next).indexOf(0x5c)
-  if (escape === -1) return next
-  for (at += escape; at < length && bytes[at] !== 0x22; at++) if (bytes[at] === 0x5c) at++
-  return at
-}
+const quote = 0x22
+const backslash = 0x5c
 
 /**
- * Whether a body holds more than `maxCost`. It need not be JSON.
+ * Counts what a body holds as it arrives. It need not be JSON.
  *
- * @since 0.1.0
- * @category guards
+ * @since 0.2.0
+ * @category models
  */
-export const isTooCostly = (bytes: Uint8Array): boolean => {
-  const { length } = bytes
-  if (length <= free) return false
-  let cost = 0
-  for (let at = 0; at < length; at++) {
-    switch (bytes[at]) {
-      case 0x22: // "
-        at = endOfText(bytes, at + 1)
-        break
-      case 0x2c: // ,
-        cost += 1
-        break
-      case 0x3a: // :
-        cost += 3
-        break
-      case 0x5b: // [
-      case 0x7b: // {
-        cost += 8
-        if (cost > maxCost) return true
+export class CostMeter {
+  cost = 0
+  private inText = false
+  private escaped = false
+
+  /** Takes the next bytes; whether there is now more than `maxCost`. */
+  add(bytes: Uint8Array): boolean {
+    const { length } = bytes
+    if (length === 0) return false
+    let { cost } = this
+    let at = 0
+    if (this.escaped) {
+      this.escaped = false
+      at = 1
     }
+    if (this.inText && at < length) at = this.afterText(bytes, at)
+    for (; at < length; at++) {
+      switch (bytes[at]) {
+        case quote:
+          at = this.afterText(bytes, at + 1) - 1
+          break
+        case 0x2c: // ,
+          cost += 1
+          break
+        case 0x3a: // :
+          cost += 3
+          break
+        case 0x5b: // [
+        case 0x7b: // {
+          cost += 8
+          if (cost > maxCost) {
+            this.cost = cost
+            return true
+          }
+      }
+    }
+    this.cost = cost
+    return cost > maxCost
   }
-  return cost > maxCost
+
+  /** What follows the text that `start` is in. Long ones are mostly of one piece, whose end is found faster. */
+  private afterText(bytes: Uint8Array, start: number): number {
+    const { length } = bytes
+    let at = start
+    const near = Math.min(length, start + 256)
+    while (at < near && bytes[at] !== quote) at += bytes[at] === backslash ? 2 : 1
+    if (at < length && bytes[at] !== quote) {
+      const next = bytes.indexOf(quote, at)
+      const end = next === -1 ? length : next
+      const escape = bytes.subarray(at, end).indexOf(backslash)
+      if (escape === -1) at = end
+      else for (at += escape; at < length && bytes[at] !== quote; ) at += bytes[at] === backslash ? 2 : 1
+    }
+    this.inText = at >= length
+    this.escaped = at > length
+    return at + 1
+  }
 }

@@ -9,13 +9,14 @@ import type { Priority } from "../Fleet.js"
 import type { Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
 import { Account } from "./account.js"
-import { isTooCostly, maxCost } from "./bodyCost.js"
 import * as Fields from "./fields.js"
+import { HeavyWork } from "./heavyWork.js"
 import * as Id from "./id.js"
 import type { Demand, Ticket, Used } from "./limits.js"
 import * as OllamaWire from "./ollama/wire.js"
 import * as Policy from "./policy.js"
 import * as Problem from "./problem.js"
+import { RequestBody } from "./requestBody.js"
 import { Part, SharedPool } from "./sharedPool.js"
 
 /**
@@ -28,8 +29,10 @@ export type Surface = "openai" | "ollama" | "anthropic"
 
 const requestId = /^[\w.:-]{1,128}$/
 
-/** A body of more than this takes so long to read that it is read in two turns. */
-const largeBody = 4 * 1024 * 1024
+/** A body of more bytes, or with more JSON in it (see `bodyCost`), takes so long to read that others have their turn. */
+const heavyBytes = 1024 * 1024
+const heavyCost = 50_000
+const heavyWork = new HeavyWork()
 
 /** So much of a body that nobody wants is read all the same, so that the connection can be used again. */
 const smallBody = 64 * 1024
@@ -51,76 +54,6 @@ const noRoute: { readonly [code: string]: string } = {
 }
 
 type Headers = { [name: string]: string | number }
-
-/** Bodies that are being read, of all clients: many long ones at once must not fill the memory. */
-const bodies = new SharedPool(512 * 1024 * 1024)
-
-/** A body that is being read. */
-class Body extends Part {
-  private parts: Array<Buffer> = []
-  private length = 0
-  over = false
-
-  constructor(
-    owner: string,
-    private readonly request: IncomingMessage,
-    private readonly max: number,
-    private readonly resolve: (body: Buffer) => void,
-    private readonly reject: (refusal: Problem.Refusal) => void
-  ) {
-    super(owner)
-  }
-
-  read(): void {
-    const { request } = this
-    const length = Number(request.headers["content-length"] ?? 0)
-    if (length > this.max) {
-      this.tooLong()
-      return
-    }
-    request.on("data", (data: Buffer) => {
-      if (this.over) return
-      this.length += data.length
-      this.parts.push(data)
-      if (this.length > this.max) this.tooLong()
-      // Most come at once.
-      else if (this.length !== length) bodies.resize(this, this.length)
-    })
-    request.on("end", () => {
-      if (this.over) return
-      const { parts } = this
-      this.settle()
-      this.resolve(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts, this.length))
-    })
-    const broken = () => {
-      if (!this.over) this.refuse(Problem.make(400, "The body ended before it was complete."))
-    }
-    request.on("error", broken)
-    request.on("close", broken)
-  }
-
-  evict(): void {
-    this.refuse(Problem.make(503, "The gateway is reading too much at once.", "overloaded", null, 1_000))
-  }
-  stopped(): void {
-    this.refuse(Problem.make(408, "The body of the request stopped arriving.", "request_timeout"))
-  }
-
-  private tooLong(): void {
-    const { max } = this
-    this.refuse(Problem.make(413, `The body of a request must not be longer than ${max} bytes.`, "body_too_large"))
-  }
-  private settle(): void {
-    this.over = true
-    this.parts = []
-    bodies.release(this)
-  }
-  private refuse(problem: Problem.Problem): void {
-    if (this.over) return
-    this.settle()
-    this.reject(new Problem.Refusal(problem))
-  }
-}
 
 /** What a client has not read yet. */
 class Unsent extends Part {
@@ -393,15 +326,6 @@ export class Exchange {
     request.resume()
   }
 
-  /** The body, or a refusal; nothing at all where the client leaves. */
-  private body(max: number): Promise<Buffer> {
-    return new Promise((resolve, reject) => {
-      const body = new Body(this.owner, this.request, max, resolve, reject)
-      this.reading = body
-      body.read()
-    })
-  }
-
   /** The body as a JSON object, or a refusal. */
   fields(max: number): Promise<Fields.Fields> {
     const type = this.request.headers["content-type"]
@@ -417,39 +341,55 @@ export class Exchange {
         Problem.make(415, `The body must not be compressed (${coding.slice(0, 100)}).`, "unsupported_content_encoding")
       )
     }
-    return this.body(max).then((bytes) => {
-      const started = performance.now()
-      if (isTooCostly(bytes)) {
-        throw new Problem.Refusal(
-          Problem.make(
-            413,
-            `The body must not hold more than ${maxCost} JSON values (a property counts as four, an array or object as eight).`,
-            "body_too_complex"
-          )
-        )
-      }
-      this.own += performance.now() - started
-      const read = () => {
-        const began = performance.now()
-        const fields = this.surface === "ollama" ? parseOllama(bytes, this.route) : parse(bytes)
-        this.own += performance.now() - began
-        return fields
-      }
-      // Others have a turn between the two.
-      return bytes.length > largeBody ? new Promise((resolve) => setImmediate(resolve)).then(read) : read()
+    let body: RequestBody
+    return new Promise<Buffer>((resolve, reject) => {
+      body = new RequestBody(this.owner, this.request, max, resolve, reject)
+      this.reading = body
+      body.read()
+    }).then((bytes) => {
+      if (bytes.length > heavyBytes || body.cost > heavyCost) return this.heavy(body, bytes)
+      body.release()
+      const began = performance.now()
+      const fields = this.surface === "ollama" ? parseOllama(textOf(bytes), this.route) : parse(checkedText(bytes))
+      this.own += performance.now() - began
+      return fields
     })
+  }
+
+  /** Others have a turn between reading the text of a large body and reading what it says. */
+  private async heavy(body: RequestBody, bytes: Buffer): Promise<Fields.Fields> {
+    const piece = <A>(work: () => A): Promise<A> =>
+      heavyWork.run(this.owner, () => {
+        if (body.refusal !== undefined) throw body.refusal
+        if (this.left) throw new Problem.Refusal(Problem.make(499, "The client has left."))
+        const began = performance.now()
+        const result = work()
+        this.own += performance.now() - began
+        return result
+      })
+    try {
+      const ollama = this.surface === "ollama"
+      const text = await piece(() => (ollama ? textOf(bytes) : checkedText(bytes)))
+      return await piece(() => (ollama ? parseOllama(text, this.route) : parse(text)))
+    } finally {
+      body.release()
+    }
   }
 }
 
-const parse = (bytes: Buffer): Fields.Fields => {
-  const wrong = (message: string): never => {
-    throw new Problem.Refusal(Problem.make(400, message, "invalid_json"))
-  }
-  if (bytes.length === 0) wrong("The body is empty; it must be a JSON object.")
-  if (!isUtf8(bytes)) wrong("The body is not valid UTF-8.")
+const wrong = (message: string): never => {
+  throw new Problem.Refusal(Problem.make(400, message, "invalid_json"))
+}
+
+const textOf = (bytes: Buffer): string => (bytes.length === 0 ? "" : bytes.toString("utf8"))
+
+const checkedText = (bytes: Buffer): string => (isUtf8(bytes) ? textOf(bytes) : wrong("The body is not valid UTF-8."))
+
+const parse = (text: string): Fields.Fields => {
+  if (text === "") wrong("The body is empty; it must be a JSON object.")
   let value: unknown
   try {
-    value = JSON.parse(bytes.toString("utf8"))
+    value = JSON.parse(text)
   } catch (error) {
     const reason = error instanceof Error ? error.message.replace(/,? ?"[\s\S]*$/, "").slice(0, 100) : ""
     wrong(`The body is not JSON: ${reason}`)
@@ -458,12 +398,8 @@ const parse = (bytes: Buffer): Fields.Fields => {
 }
 
 /** Refuses in the words of Ollama's own reader. */
-const parseOllama = (bytes: Buffer, path: string): Fields.Fields => {
-  const wrong = (message: string): never => {
-    throw new Problem.Refusal(Problem.make(400, message, "invalid_json"))
-  }
-  if (bytes.length === 0) return wrong("missing request body")
-  const text = bytes.toString("utf8")
+const parseOllama = (text: string, path: string): Fields.Fields => {
+  if (text === "") return wrong("missing request body")
   let value: unknown
   try {
     value = JSON.parse(text)

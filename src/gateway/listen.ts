@@ -17,6 +17,9 @@ const requestTimeout = 120_000
 /** For how long a client may send nothing of a body, or read nothing of an answer, in milliseconds. */
 const idleTimeout = 30_000
 
+/** So many requests may wait on a connection behind the one that is being answered. No usual client sends any. */
+const maxPipelined = 16
+
 /**
  * How long a client may take, in milliseconds: for its headers (default 20,000), for its whole request (120,000), and
  * without sending anything of it or reading anything of its answer (30,000).
@@ -90,6 +93,54 @@ const bound = (server: Server, max: () => number): void => {
   })
 }
 
+/** Node's parser would go on with what was read already, which takes it 30 ms for a thousand requests. */
+const stopParsing = (socket: Socket): void => {
+  const { parser } = socket as Socket & { readonly parser?: { onIncoming?: unknown } | null }
+  // As for an upgrade: what follows is not HTTP.
+  if (typeof parser?.onIncoming === "function") parser.onIncoming = () => 2
+}
+
+/**
+ * Closes connections on which more than `maxPipelined` requests wait: a single read may hold a thousand of them, which
+ * would all be handled before anybody else is. And tells those that wait when their connection closes, which Node does
+ * only for the response whose turn it is.
+ */
+const unpipelined = (
+  handle: (request: IncomingMessage, response: ServerResponse) => void
+): ((request: IncomingMessage, response: ServerResponse) => void) => {
+  const waiting = new WeakMap<Socket, Set<ServerResponse>>()
+  const waitingOn = (socket: Socket): Set<ServerResponse> => {
+    const known = waiting.get(socket)
+    if (known !== undefined) return known
+    const responses = new Set<ServerResponse>()
+    waiting.set(socket, responses)
+    socket.once("close", () => {
+      for (const response of responses) {
+        if (response.socket !== null) continue
+        response.destroy()
+        response.emit("close")
+      }
+    })
+    return responses
+  }
+  return (request, response) => {
+    // Only a response whose turn it is has its connection.
+    if (response.socket === null) {
+      const { socket } = request
+      if (socket.destroyed) return
+      const responses = waitingOn(socket)
+      if (responses.size >= maxPipelined) {
+        socket.destroy()
+        stopParsing(socket)
+        return
+      }
+      responses.add(response)
+      response.once("close", () => responses.delete(response))
+    }
+    handle(request, response)
+  }
+}
+
 /**
  * `maxBody` and `maxConnections` are asked for at each request and each connection, because settings change.
  *
@@ -97,11 +148,12 @@ const bound = (server: Server, max: () => number): void => {
  * @category constructors
  */
 export const create = (
-  handle: (request: IncomingMessage, response: ServerResponse) => void,
+  each: (request: IncomingMessage, response: ServerResponse) => void,
   maxBody: () => number,
   maxConnections: () => number,
   patience: Patience = {}
 ): Server => {
+  const handle = unpipelined(each)
   const headers = patience.headersTimeout ?? headersTimeout
   const server = createServer(
     {
