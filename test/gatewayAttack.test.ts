@@ -69,6 +69,32 @@ describe("requests that wait behind another on their connection", () => {
     expect((await gateway.get("/health")).status).toBe(200)
   })
 
+  it.each([
+    ["chats over the limit", chat()],
+    ["chats with a wrong key", chat("wrong")],
+    ["lists with a wrong key", list],
+    ["health", "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"]
+  ])("close it where they are many, although each is answered at once: %s", async (_, request) => {
+    const server = await fake("ollama")
+    const gateway = await serve([server.url], { keys: [{ name: "a", key: "sk", requestsPerMinute: 1 }] })
+    await gateway.post("/v1/chat/completions", {}, { headers: { authorization: "Bearer sk" } })
+    const { socket, text } = await open(gateway.port)
+    socket.write(request.repeat(500))
+    await eventually(() => socket.destroyed, "it is closed")
+    expect(text().match(/HTTP\/1\.1 /g)?.length ?? 0).toBeLessThan(100)
+    expect(server.chatRequests).toEqual([])
+  })
+
+  it("are no such requests where each comes after the answer to the one before", async () => {
+    const gateway = await serve([(await fake("ollama")).url])
+    const { socket, text } = await open(gateway.port)
+    for (let i = 1; i <= 100; i++) {
+      socket.write("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+      await eventually(() => text().match(/"status":"ok"/g)?.length === i, "it is answered")
+    }
+    expect(socket.destroyed).toBe(false)
+  })
+
   it.each(["ollama", "openai"] as const)("give their places back when it closes (%s)", async (protocol) => {
     const server = await fake(protocol, { faults: [{ kind: "hang" }] })
     const gateway = await serve([server.url], { keys: [{ name: "a", key: "sk", concurrency: 4 }] })

@@ -68,11 +68,8 @@ export class GoodClient {
 
   /** Makes the idle sessions. */
   async prepare(count: number): Promise<void> {
-    for (let i = 0; i < count; i++) {
-      const session = await this.create()
-      await this.ask("turn", session)
-      this.idle.push(session)
-    }
+    this.idle.push(...(await Promise.all(Array.from({ length: count }, () => this.create()))))
+    await Promise.all(this.idle.map((session) => this.ask("turn", session)))
     if (this.tally.failed > 0) throw new Error(`the first turns failed: ${this.tally.problems.join("; ")}`)
   }
 

@@ -17,7 +17,10 @@ const requestTimeout = 120_000
 /** For how long a client may send nothing of a body, or read nothing of an answer, in milliseconds. */
 const idleTimeout = 30_000
 
-/** So many requests may wait on a connection behind the one that is being answered. No usual client sends any. */
+/**
+ * So many requests may wait on a connection behind the one that is being answered, or come on it in one turn of the event
+ * loop. No usual client sends more than one.
+ */
 const maxPipelined = 16
 
 /**
@@ -101,8 +104,8 @@ const stopParsing = (socket: Socket): void => {
 }
 
 /**
- * Closes connections on which more than `maxPipelined` requests wait: a single read may hold a thousand of them, which
- * would all be handled before anybody else is. And tells those that wait when their connection closes, which Node does
+ * Closes connections on which more than `maxPipelined` requests wait, or come at once: a few reads may hold thousands of
+ * them, which would all be handled before anybody else is. And tells those that wait when their connection closes, which Node does
  * only for the response whose turn it is.
  */
 const unpipelined = (
@@ -123,15 +126,36 @@ const unpipelined = (
     })
     return responses
   }
+  const close = (socket: Socket): void => {
+    socket.destroy()
+    stopParsing(socket)
+  }
+  // Requests that come on one connection at once come one right after the other.
+  let latest: Socket | undefined
+  let atOnce = 0
+  const nextTurn = (): void => {
+    latest = undefined
+    atOnce = 0
+  }
   return (request, response) => {
+    const { socket } = request
+    if (socket !== latest) {
+      latest = socket
+      atOnce = 0
+    } else if (socket.destroyed) {
+      return
+    } else {
+      if (atOnce++ === 0) setImmediate(nextTurn)
+      if (atOnce > maxPipelined) {
+        close(socket)
+        return
+      }
+    }
     // Only a response whose turn it is has its connection.
     if (response.socket === null) {
-      const { socket } = request
-      if (socket.destroyed) return
       const responses = waitingOn(socket)
       if (responses.size >= maxPipelined) {
-        socket.destroy()
-        stopParsing(socket)
+        close(socket)
         return
       }
       responses.add(response)
