@@ -137,21 +137,23 @@ export const make = Effect.fnUntraced(function* ({
   )
   const usedAt = (id: string) => Effect.map(fs.stat(at(id)), timeOf)
 
-  /** All conversations. Files that somebody else put into the folder are not looked at. */
-  const known = Effect.suspend(() => fs.readDirectory(folder)).pipe(
-    unless("NotFound"),
-    Effect.flatMap((ids = []) =>
-      Effect.forEach(
-        ids.filter(isId),
-        (id) =>
-          Effect.map(unless("NotFound")(fs.stat(at(id))), (info) =>
-            info?.type === "Directory" ? [{ id, usedAt: timeOf(info) }] : []
-          ),
-        readers
-      )
-    ),
-    Effect.map((all) => all.flat())
-  )
+  /** The conversations of an owner. Files that somebody else put into the folder are not looked at. */
+  const knownOf = (prefix: string) =>
+    Effect.suspend(() => fs.readDirectory(folder)).pipe(
+      unless("NotFound"),
+      Effect.flatMap((ids = []) =>
+        Effect.forEach(
+          ids.filter((id) => id.startsWith(prefix) && isId(id)),
+          (id) =>
+            Effect.map(unless("NotFound")(fs.stat(at(id))), (info) =>
+              info?.type === "Directory" ? [{ id, usedAt: timeOf(info) }] : []
+            ),
+          readers
+        )
+      ),
+      Effect.map((all) => all.flat())
+    )
+  const known = knownOf("")
 
   /** Deletes what a process that was killed has left unfinished, once, before the first conversation is added. */
   const sweep = Effect.gen(function* () {
@@ -337,7 +339,7 @@ export const make = Effect.fnUntraced(function* ({
     list: (options) =>
       Effect.gen(function* () {
         const found = yield* Effect.forEach(
-          newest(yield* known, options),
+          newest(yield* knownOf(options?.prefix ?? ""), options),
           ({ id, usedAt }) =>
             load(id).pipe(
               Effect.map((stored) => (stored === undefined ? [] : [summary(id, usedAt, stored.messages)])),
