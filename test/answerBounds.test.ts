@@ -1,6 +1,12 @@
 import { createServer, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import { afterEach, assert, describe, expect, it } from "vitest"
+import * as Chat from "../src/Chat.js"
+import * as Cortex from "../src/Cortex.js"
 import { createCortex } from "../src/promise.js"
 import { startFakeOllama } from "./support/fakeServer.js"
 import { startGateway } from "./support/gateway.js"
@@ -200,16 +206,28 @@ describe("an answer without end", () => {
 
   it("of many small pieces, a long answer takes not many times its length", async () => {
     const server = await endless("", line({ content: "abcd" }).repeat(500))
-    const cortex = createCortex({
+    setFlagsFromString("--expose-gc")
+    const collect = runInNewContext("gc") as () => void
+    const held = () => {
+      collect()
+      return process.memoryUsage().heapUsed
+    }
+    const layer = Cortex.layer({
       servers: [{ url: server.url, protocol: "ollama" }],
       model,
       configFile: false,
       maxAnswerBytes: 6 * mega
     })
-    stops.push(() => cortex.close())
-    const before = process.memoryUsage().heapUsed
-    await expect(cortex.complete("Hi", { maxRetries: 1 })).rejects.toMatchObject({ _tag: "AllServersFailed" })
-    assert.isBelow(process.memoryUsage().heapUsed - before, 200 * mega)
+    const program = Effect.gen(function* () {
+      const before = held()
+      const error = yield* Effect.flip(Stream.runDrain(Chat.stream("Hi", { maxRetries: 1 })))
+      // What was put together of so many pieces would take some 15 times as much.
+      assert.isBelow(held() - before, 45 * mega)
+      return error
+    })
+    const error = await Effect.runPromise(Effect.provide(program, layer))
+    assert.strictEqual(error._tag, "StreamInterrupted")
+    assert.isAbove(error._tag === "StreamInterrupted" ? error.partial.length : 0, 5 * mega)
   }, 60_000)
 
   it("the gateway: a typed error, whole and as a stream, and the setting of the file", async () => {
