@@ -14,6 +14,7 @@ import type * as Sessions from "../../Sessions.js"
 import * as Calls from "./calls.js"
 import * as Common from "./common.js"
 import * as Ending from "./ending.js"
+import * as Handover from "./handover.js"
 
 /** A worker that dies at once is not started again at once, in milliseconds. */
 const pause = 1_000
@@ -104,6 +105,7 @@ export const start = (
         const worker = cluster.fork()
         workers.add(worker)
         Calls.answer(worker, answers)
+        Handover.watch(worker, () => [...workers].some((other) => other !== worker && other.isConnected()))
         worker.on("message", (message: unknown) => {
           if (!isMessage(message)) return
           if (message.type === "ready") {
