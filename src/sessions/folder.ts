@@ -145,8 +145,10 @@ export const make = Effect.fnUntraced(function* ({
         Effect.forEach(
           ids.filter((id) => id.startsWith(prefix) && isId(id)),
           (id) =>
-            Effect.map(unless("NotFound")(fs.stat(at(id))), (info) =>
-              info?.type === "Directory" ? [{ id, usedAt: timeOf(info) }] : []
+            // What cannot be looked at, such as a link that leads to itself, is none.
+            Effect.map(
+              Effect.orElseSucceed(fs.stat(at(id)), () => undefined),
+              (info) => (info?.type === "Directory" ? [{ id, usedAt: timeOf(info) }] : [])
             ),
           readers
         )
