@@ -288,6 +288,7 @@ export const make = Effect.gen(function* () {
     }
     const tower: Tower = {
       now,
+      unreachable: registry.unreachable,
       limit,
       hit: broken === undefined ? () => metrics.hits.unsafeUpdate(1, []) : nothing,
       missed: broken === undefined ? () => metrics.misses.unsafeUpdate(1, []) : nothing,
@@ -378,7 +379,9 @@ export const make = Effect.gen(function* () {
         const id = JSON.stringify([asked, key, wish.ttl, wish.renew === true, routing, request.keepAlive, limits])
         const take = (id: string, broken?: StreamInterrupted): Flight =>
           flights.get(id) ?? launch(id, key, wish, call, upstream, broken)
-        return new Reader(call, take(id), { now }, wish.accepts ?? any, (broken) => take(`${id} anew`, broken))
+        return new Reader(call, take(id), { now, unreachable: registry.unreachable }, wish.accepts ?? any, (broken) =>
+          take(`${id} anew`, broken)
+        )
       }
     },
     (effect, _, upstream) =>

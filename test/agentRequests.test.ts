@@ -277,7 +277,7 @@ describe("references to items", () => {
     ] as const) {
       const response = await ask(key, { input: [{ type: "item_reference", id: wanted }, ...second.slice(2)] })
       expect([response.status, (await json(response)).error]).toMatchObject([
-        404,
+        400,
         { message: expect.stringContaining(`'${wanted}' not found`), code: "item_not_found" }
       ])
     }

@@ -9,7 +9,14 @@
  * @since 0.1.0
  */
 import type { ChatEvent, End } from "../ChatEvent.js"
-import { AllServersFailed, type Attempt, DeadlineExceeded, StreamInterrupted, TurnNotStored } from "../Errors.js"
+import {
+  AllServersFailed,
+  type Attempt,
+  DeadlineExceeded,
+  StreamInterrupted,
+  TurnNotStored,
+  type Unreachable
+} from "../Errors.js"
 import { type Batch, type Call, type OpenAnswer, Outbox, type Result } from "../Failover.js"
 import { endOf, warned } from "../failover/ending.js"
 import * as Telemetry from "../Telemetry.js"
@@ -20,6 +27,7 @@ import * as Entry from "./entry.js"
  *
  * - `limit`: about so many bytes of events are held for who may come later
  * - `hit`, `missed`, `shared`: told once of every reader
+ * - `unreachable`: the servers that could not be asked which models they have
  * - `closed`: nobody can join any more
  * - `abandoned`: the last reader has left before the end
  * - `landed`: the answer is there; `wanted` is whether anyone who reads it could use it. Gives it back as it is kept
@@ -29,6 +37,7 @@ import * as Entry from "./entry.js"
  */
 export interface Tower {
   readonly now: () => number
+  readonly unreachable: () => ReadonlyArray<Unreachable>
   readonly limit: number
   readonly hit: () => void
   readonly missed: () => void
@@ -256,7 +265,7 @@ export class Reader extends Outbox {
   constructor(
     call: Call,
     private flight: Flight,
-    private readonly tower: Pick<Tower, "now">,
+    private readonly tower: Pick<Tower, "now" | "unreachable">,
     readonly accepts: (result: Result) => boolean,
     /** The flight to take when this one broke, for a caller who has been given nothing of it yet. */
     private readonly anew: (broken: StreamInterrupted) => Flight
@@ -313,7 +322,9 @@ export class Reader extends Outbox {
     // As without a cache: who has been given nothing begins again, as often as he may.
     const { maxAttempts } = this.call.limits
     if (maxAttempts !== undefined && error.attempts.length >= maxAttempts) {
-      this.reject(new AllServersFailed({ model: error.model, attempts: error.attempts }))
+      const unasked = this.tower.unreachable().filter(({ url }) => !error.attempts.some(({ server }) => server === url))
+      const unreachable = unasked.length === 0 ? {} : { unreachable: unasked }
+      this.reject(new AllServersFailed({ model: error.model, attempts: error.attempts, ...unreachable }))
       return
     }
     this.flight = this.anew(error)

@@ -136,6 +136,46 @@ const unknown = (body: Fields.Fields, names: ReadonlySet<string>): Array<string>
   return found
 }
 
+const messageNames: ReadonlySet<string> = new Set([
+  "role",
+  "content",
+  "thinking",
+  "images",
+  "tool_calls",
+  "tool_name",
+  "tool_call_id",
+  "name"
+])
+const callNames: ReadonlySet<string> = new Set(["id", "type", "index", "function"])
+const calledNames: ReadonlySet<string> = new Set(["index", "name", "arguments"])
+const toolNames: ReadonlySet<string> = new Set(["type", "function", "items"])
+const functionNames: ReadonlySet<string> = new Set(["name", "description", "parameters", "strict"])
+
+/** The same within messages and tools. */
+const within = (body: Fields.Fields): Array<string> => {
+  const found: Array<string> = []
+  const look = (value: unknown, names: ReadonlySet<string>, at: string): void => {
+    if (!Fields.isObject(value)) return
+    for (const name in value) if (!names.has(name) && value[name] != null) found.push(`${at}.${name}`)
+  }
+  const each = (value: unknown, at: string, use: (item: Fields.Fields, at: string) => void): void => {
+    if (!Array.isArray(value)) return
+    for (const [i, item] of value.entries()) if (Fields.isObject(item)) use(item, `${at}[${i}]`)
+  }
+  each(body["messages"], "messages", (message, at) => {
+    look(message, messageNames, at)
+    each(message["tool_calls"], `${at}.tool_calls`, (call, at) => {
+      look(call, callNames, at)
+      look(call["function"], calledNames, `${at}.function`)
+    })
+  })
+  each(body["tools"], "tools", (tool, at) => {
+    look(tool, toolNames, at)
+    look(tool["function"], functionNames, `${at}.function`)
+  })
+  return found
+}
+
 const shared = (body: Fields.Fields) => ({
   model: Ask.model(body),
   stream: Fields.flag(body, "stream") ?? true,
@@ -170,7 +210,7 @@ const toolChoice = (body: Fields.Fields, ignored: Array<string>): "auto" | "none
  */
 export const chat = (body: Fields.Fields): OllamaAsk => {
   Wire.check("ChatRequest", body)
-  const ignored = unknown(body, chatNames)
+  const ignored = [...unknown(body, chatNames), ...within(body)]
   const asked = sampling(body, ignored)
   const request = Ask.request(Ask.model(body), messages(body), asked, {
     ...asked,

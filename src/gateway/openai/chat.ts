@@ -58,7 +58,7 @@ export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Chat => {
   const modalities = Fields.list(body, "modalities")
   if (modalities?.some((one) => one !== "text")) refuse("modalities", "must be ['text']", "unsupported_parameter")
   const stream = Fields.flag(body, "stream") ?? false
-  const tools = Messages.tools(body, ignored)
+  const tools = Messages.allowed(body, Messages.tools(body, ignored))
   const older = Fields.whole(body, "max_tokens", 1)
   const model = Ask.model(body)
   return {

@@ -277,7 +277,10 @@ export const toolChoice = (
   const value = body["tool_choice"]
   if (value === undefined || value === null) return undefined
   let choice: ToolChoice
-  if (Fields.isObject(value)) {
+  if (Fields.isObject(value) && value["type"] === "allowed_tools") {
+    const allowed = Fields.object(value, "allowed_tools", "tool_choice.allowed_tools") ?? value
+    choice = Fields.oneOf(allowed, "mode", ["auto", "required"], "tool_choice.allowed_tools.mode") ?? "auto"
+  } else if (Fields.isObject(value)) {
     if (value["type"] !== "function") refuse("tool_choice.type", "must be function")
     const inner = nested ? (Fields.object(value, "function", "tool_choice.function") ?? {}) : value
     const name = Fields.needed(inner, "name", nested ? "tool_choice.function.name" : "tool_choice.name")
@@ -286,6 +289,31 @@ export const toolChoice = (
   } else choice = Fields.oneOf(body, "tool_choice", choices) ?? "auto"
   if (all.length === 0 && choice !== "none" && choice !== "auto") refuse("tool_choice", "is given without tools")
   return all.length === 0 ? undefined : choice
+}
+
+/**
+ * Those of the tools that may be called, where `tool_choice` of `/v1/chat/completions` says so: the others are not offered.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const allowed = (body: Fields.Fields, all: ReadonlyArray<ToolDefinition>): ReadonlyArray<ToolDefinition> => {
+  const value = body["tool_choice"]
+  if (!Fields.isObject(value) || value["type"] !== "allowed_tools") return all
+  const at = "tool_choice.allowed_tools"
+  const list = Fields.list(Fields.object(value, "allowed_tools", at) ?? value, "tools", `${at}.tools`) ?? []
+  const names = list.map((tool, i) => {
+    const here = `${at}.tools[${i}]`
+    if (!Fields.isObject(tool)) return refuse(here, "must be an object")
+    const name = Fields.needed(
+      Fields.object(tool, "function", `${here}.function`) ?? tool,
+      "name",
+      `${here}.function.name`
+    )
+    return all.some((one) => one.name === name) ? name : refuse(here, `names '${name}', which is not among tools`)
+  })
+  if (names.length === 0) refuse(`${at}.tools`, "names no tool")
+  return all.filter(({ name }) => names.includes(name))
 }
 
 const formatNames: ReadonlySet<string> = new Set(["type", "json_schema", "schema"])

@@ -59,8 +59,8 @@ const resolved = async (
   return Items.replaced(body, (id) => {
     const item = found[ids.indexOf(id)]
     if (item !== undefined) return JSON.parse(item) as Fields.Fields
-    const message = `Item with id '${id.slice(0, 200)}' not found. Items are kept with the response that they belong to, for as long as it is (store: true); send the item itself.`
-    throw unknown(404, message, "item_not_found", "input")
+    const message = `Item with id '${id.slice(0, 200)}' not found. Items are kept with the response that they belong to, for as long as it is; those of one with store: false are not. Send the item itself.`
+    throw unknown(400, message, "item_not_found", "input")
   })
 }
 
