@@ -649,6 +649,7 @@ describe("a flight", () => {
           let abandoned = 0
           const tower: Tower = {
             now: () => 2,
+            unreachable: () => [],
             limit: small ? 300 : Number.POSITIVE_INFINITY,
             hit: () => {},
             missed: () => {},

@@ -146,7 +146,7 @@ const faces: { readonly [name: string]: Face } = {
 }
 
 /** What a model writes as arguments; the object that it is, or `undefined` where it is none. */
-const odd: ReadonlyArray<readonly [name: string, args: unknown, object: object | undefined, cut?: boolean]> = [
+const odd: ReadonlyArray<[name: string, args: unknown, object: object | undefined, cut?: boolean]> = [
   ["right", '{"a":1}', { a: 1 }],
   ["an object", { a: 1 }, { a: 1 }],
   ["encoded twice", '"{\\"a\\":1}"', { a: 1 }],
@@ -168,7 +168,8 @@ const objectOf = (args: unknown): unknown => {
 
 describe.each(protocols)("arguments that a model writes (%s)", (protocol) => {
   describe.each(Object.entries(faces))("on the face of %s", (face, { body, path, stream, whole }) => {
-    it.each(odd)("%s", async (_, args, expected, cut = false) => {
+    it.each(odd)("%s", async (_, args, expected, isCut) => {
+      const cut = isCut === true
       const gateway = keep(await startGateway([await scripted(protocol, call(protocol, args, cut))]))
       const ask = (stream: boolean) => gateway.post(path, { model, stream, ...body })
       const answers: Array<readonly [unknown, unknown]> = []
