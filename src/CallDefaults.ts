@@ -3,13 +3,10 @@
  *
  * @since 0.2.0
  */
-import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import * as Struct from "effect/Struct"
 import * as ChatRequest from "./ChatRequest.js"
 import type * as EmbedRequest from "./EmbedRequest.js"
-import { InvalidRequest } from "./Errors.js"
-import { decoder } from "./internal/options.js"
 
 const fields = Struct.pick(
   ChatRequest.Options.fields,
@@ -62,25 +59,12 @@ export const CallDefaults = Schema.Struct(fields)
 export interface CallDefaults extends Schema.Schema.Type<typeof CallDefaults> {}
 
 /**
- * The names of those that are times, in milliseconds here and in seconds in the configuration file.
+ * Options of calls that a fleet has a setting of its own for, or that make no sense for all calls alike, with the reason.
  *
  * @since 0.2.0
  * @category constants
  */
-export const times = [
-  "timeout",
-  "connectTimeout",
-  "firstTokenTimeout",
-  "loadTimeout",
-  "idleTimeout",
-  "deadline",
-  "retryBackoff"
-] as const satisfies ReadonlyArray<keyof CallDefaults>
-
-const known = decoder(CallDefaults)
-
-/** Options of calls that a fleet has a setting of its own for, or that make no sense for all calls alike. */
-const elsewhere: { readonly [name: string]: string } = {
+export const elsewhere: { readonly [name: string]: string } = {
   model: "has a setting of its own: model",
   cache: "has a setting of its own: cache",
   persona: "must be chosen by each call",
@@ -93,18 +77,6 @@ const elsewhere: { readonly [name: string]: string } = {
   owner: "must be given with each call",
   priority: "must be given with each call"
 }
-
-/**
- * Checks defaults that come from outside.
- *
- * @since 0.2.0
- * @category constructors
- */
-export const decode = (input: unknown): Either.Either<CallDefaults, InvalidRequest> =>
-  Either.mapLeft(known(input), (error) => {
-    const reason = Object.hasOwn(elsewhere, error.field) ? elsewhere[error.field] : undefined
-    return reason === undefined ? error : new InvalidRequest({ field: error.field, reason })
-  })
 
 /** What is given before what is not; of objects, name by name. */
 const joined = <A extends object>(given: A, defaults: object, names: Iterable<string>): A => {

@@ -27,8 +27,8 @@ import * as Embedded from "./backend/embedded.js"
 import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
 import * as Chat from "./Chat.js"
-import * as Forms from "./config/forms.js"
 import * as Config from "./config/resolve.js"
+import { wrongPart } from "./cortex/parts.js"
 import * as StateFile from "./cortex/stateFile.js"
 import { replaceFile } from "./cortex/writeFile.js"
 import * as Embeddings from "./Embeddings.js"
@@ -54,12 +54,7 @@ import * as Undici from "./transport/undici.js"
  * @since 0.1.0
  * @category models
  */
-export interface Options extends Config.Options {
-  /** A folder for the answers that are kept (see `ResponseCache`), made when it is needed; default: in memory. */
-  readonly cacheFolder?: string | undefined
-  /** A GGUF file with a ChatML template to answer for `aicortex-demo`; default: the one that ships. */
-  readonly demoModel?: string | undefined
-}
+export interface Options extends Config.Options {}
 
 /**
  * What `layer` provides.
@@ -228,7 +223,7 @@ export const layerServices = <E = never, R = never>(
   InvalidConfig | E,
   CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem | Path.Path | Transport | R
 > => {
-  const wrong = Forms.wrongPart(replace, parts)
+  const wrong = wrongPart(replace, parts)
   if (wrong !== undefined) return Layer.fail(wrong)
   const registry = Registry.layer.pipe(
     Layer.provide(Layer.succeed(Registry.CatalogueLocation, registryFolder())),
@@ -262,7 +257,7 @@ export const layer = <E = never, R = never>(
   options: Options = {},
   replace: Replacements<E, R> = {}
 ): Layer.Layer<Services, InvalidConfig | E, R> => {
-  const wrong = Forms.wrongPart(replace, [...parts, "transport"])
+  const wrong = wrongPart(replace, [...parts, "transport"])
   if (wrong !== undefined) return Layer.fail(wrong)
   const settings = Layer.provide(layerSettings(options), [NodeFileSystem.layer, NodePath.layer])
   const configured = Layer.provide(Undici.layerConfigured, settings)

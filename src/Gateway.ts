@@ -29,16 +29,17 @@ import type * as Path from "@effect/platform/Path"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { Services } from "./Cortex.js"
 import * as Cortex from "./Cortex.js"
 import * as ConfigFile from "./config/file.js"
-import * as Settings from "./config/gateway.js"
+import type * as Declared from "./config/gateway.js"
+import * as Settings from "./config/gatewaySettings.js"
 import * as Config from "./config/resolve.js"
-import { InvalidConfig } from "./Errors.js"
+import { environment } from "./cortex/environment.js"
+import type { InvalidConfig } from "./Errors.js"
 import * as Core from "./gateway/core.js"
 import * as House from "./gateway/house.js"
 import * as Log from "./gateway/log.js"
@@ -57,7 +58,7 @@ import * as Telemetry from "./Telemetry.js"
  * @since 0.1.0
  * @category models
  */
-export interface Options extends Settings.Options {}
+export interface Options extends Declared.Options {}
 
 /**
  * Who may use a gateway, and how much: see `config/gateway`.
@@ -65,7 +66,7 @@ export interface Options extends Settings.Options {}
  * @since 0.1.0
  * @category models
  */
-export interface Key extends Settings.Key {}
+export interface Key extends Declared.Key {}
 
 /**
  * `handle` answers a request of a `node:http` server; `url` is its path, where a part of it has been dealt with. With
@@ -164,51 +165,6 @@ export interface ServeOptions extends Omit<Running.Options, "plan" | "watched"> 
 }
 
 /**
- * An environment variable without the blanks around it; an empty one is as good as none.
- *
- * @since 0.1.0
- * @category accessors
- */
-export const environment = (name: string): string | undefined => {
-  const value = process.env[name]?.trim()
-  return value === undefined || value === "" ? undefined : value
-}
-
-const given = (options: Options): Options =>
-  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
-
-/**
- * The keys of a gateway that has one for everybody (`default`) and one that may also change models (`admin`).
- *
- * @since 0.1.0
- * @category constructors
- */
-export const keysOf = (apiKey: string | undefined, adminKey: string | undefined): ReadonlyArray<Settings.Key> => [
-  ...(apiKey === undefined ? [] : [{ name: "default", key: apiKey }]),
-  ...(adminKey === undefined ? [] : [{ name: "admin", key: adminKey, admin: true }])
-]
-
-/** What the environment says where the options do not. What cannot be used is told by the name of its variable. */
-const fromEnvironment = Effect.fnUntraced(function* (options: Options) {
-  const port = environment("PORT")
-  const keys = keysOf(environment("AICORTEX_API_KEY"), environment("AICORTEX_ADMIN_KEY"))
-  const all: Options = {
-    host: environment("HOST"),
-    port: port === undefined ? undefined : Number(port),
-    defaultModel: environment("DEFAULT_MODEL"),
-    ...(keys.length === 0 ? {} : { keys })
-  }
-  const before = given(options)
-  const own: Options = Object.fromEntries(Object.entries(given(all)).filter(([name]) => !(name in before)))
-  yield* Either.mapLeft(Settings.resolve({ ...own, insecure: true }), ({ field, reason }) => {
-    const ofKey = reason.includes("'default'") ? "AICORTEX_API_KEY" : "AICORTEX_ADMIN_KEY"
-    const variable = field === "keys" ? ofKey : field.toUpperCase()
-    return new InvalidConfig({ source: "the environment", field: variable, reason })
-  })
-  return own
-})
-
-/**
  * Serves the fleet until the scope closes: then requests under way may still end, for as long as `drain` says. A change
  * of the configuration file is taken over without dropping one. Conversations outlive it. A file that `configFile` or
  * `AICORTEX_CONFIG` names must be there; one that is gone later is a change that cannot be read.
@@ -251,9 +207,8 @@ export const serve = Effect.fnUntraced(function* (
   })
   const plan = Effect.gen(function* () {
     const file = alone ? {} : yield* read
-    const fromFile = yield* Settings.fromFile(file.gateway ?? {}, path, environment)
-    const own = { ...(alone ? {} : yield* fromEnvironment(gateway)), ...given(gateway) }
-    const settings = yield* Settings.resolve(own, fromFile)
+    const variable = alone ? () => undefined : environment
+    const settings = yield* Settings.resolve(gateway, { variable, file: file.gateway ?? {}, path })
     return { settings, services: Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store }) }
   }).pipe(Effect.provide(files))
   return yield* Running.make({ ...rest, plan, ...(alone ? {} : { watched: path }) })

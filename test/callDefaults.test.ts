@@ -218,7 +218,7 @@ describe("defaults of the file and the environment", () => {
 
   it.each([
     ["the file", { defaults: { timeout: -1 } }, {}, "defaults.timeout", "must be a number of seconds above 0"],
-    ["the file", { defaults: { timeOut: 1 } }, {}, "defaults.timeOut", "did you mean timeout"],
+    ["the file", { defaults: { timeOut: 1 } }, {}, "defaults.timeOut", "did you mean 'timeout'"],
     ["the environment", {}, { AICORTEX_DEFAULTS: "{" }, "AICORTEX_DEFAULTS", "is not a JSON object"],
     ["the environment", {}, { AICORTEX_DEFAULTS: "[1]" }, "AICORTEX_DEFAULTS", "must be an object"],
     ["the environment", {}, { AICORTEX_DEFAULTS: '{"topP":2}' }, "AICORTEX_DEFAULTS.topP", "must be from 0 to 1"]
@@ -236,8 +236,9 @@ describe("defaults that are wrong", () => {
     [{ timeout: 0 }, "timeout", "must be a number of milliseconds above 0"],
     [{ maxRetries: 1.5 }, "maxRetries", "must be a whole number from 1"],
     [{ routing: "sideways" }, "routing", ""],
-    [{ hedge: { after: -1 } }, "hedge", "must be true, false or { after }"],
-    [{ temprature: 1 }, "temprature", "did you mean temperature"],
+    [{ hedge: { after: -1 } }, "hedge.after", "must be a number of milliseconds above 0"],
+    [{ hedge: 5 }, "hedge", "must be true or false or an object"],
+    [{ temprature: 1 }, "temprature", "did you mean 'temperature'"],
     [{ model: "m" }, "model", "has a setting of its own"],
     [{ cache: true }, "cache", "has a setting of its own"],
     [{ system: "Be brief." }, "system", "must be given with each call"],

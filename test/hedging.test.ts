@@ -239,7 +239,7 @@ describe("hedging", () => {
     await first.setBehaviour({ faults: { kind: "hang" } })
     expect(await cortex.chat("Hi")).toBe("second")
     const wrong = fleet.cortex(inOrder(first), { hedge: { after: 0 } })
-    expect(await failure(wrong.chat("Hi"))).toMatchObject({ _tag: "InvalidConfig", field: "hedge" })
+    expect(await failure(wrong.chat("Hi"))).toMatchObject({ _tag: "InvalidConfig", field: "hedge.after" })
   })
 })
 

@@ -7,7 +7,8 @@ import * as Either from "effect/Either"
 import { afterAll, describe, expect, it } from "vitest"
 import * as ChatRequest from "../src/ChatRequest.js"
 import { File } from "../src/config/file.js"
-import * as GatewaySettings from "../src/config/gateway.js"
+import type * as Gateway from "../src/config/gateway.js"
+import * as GatewaySettings from "../src/config/gatewaySettings.js"
 import * as Config from "../src/config/resolve.js"
 import * as EmbedRequest from "../src/EmbedRequest.js"
 import { type CortexOptions, createCortex, type ServerOptions } from "../src/promise.js"
@@ -74,6 +75,7 @@ const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
   cacheTtl: null,
   bestServerTtl: null,
   discoveryTtl: null,
+  parallel: null,
   sessions: null,
   defaultSessionFolder: null,
   stateFile: null,
@@ -105,7 +107,7 @@ const serverOptions: { readonly [K in keyof Required<Omit<ServerOptions, "url">>
   location: null
 }
 
-const gatewayOptions: { readonly [K in keyof GatewaySettings.Options]?: null } = {
+const gatewayOptions: { readonly [K in keyof Gateway.Options]?: null } = {
   port: null,
   host: null,
   keys: null,

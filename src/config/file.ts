@@ -11,108 +11,48 @@ import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
-import * as ParseResult from "effect/ParseResult"
+import type * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "../Errors.js"
 import * as BoundedFile from "../internal/boundedFile.js"
-import { nearest } from "../Model.js"
-import * as Server from "../Server.js"
-import * as Gateway from "./gateway.js"
+import { fleet } from "./fleet.js"
+import { type GatewayFile, gateway } from "./gateway.js"
+import { describe } from "./issues.js"
+import type { FileServer } from "./server.js"
+import { type Setting, type Settings, sectionOf } from "./setting.js"
 
-/** An API key, or the value of a header, in the file: itself, or the environment variable that holds it. */
-const Secret = Schema.Union(Schema.NonEmptyString, Schema.Struct({ env: Schema.NonEmptyString }))
+const section = <S extends Settings>(settings: S) =>
+  sectionOf(settings) as { readonly [K in FileNames<S>]: OptionalField<S[K]> }
 
-/**
- * A server in the configuration file.
- *
- * @since 0.1.0
- * @category models
- */
-export const FileServer = Schema.Struct({
-  url: Schema.NonEmptyString,
-  protocol: Schema.optional(Schema.Literal("ollama", "openai")),
-  apiKey: Schema.optional(Secret),
-  headers: Schema.optional(Schema.Record({ key: Schema.String, value: Secret })),
-  location: Schema.optional(Server.GivenLocation),
-  organization: Schema.optional(Schema.String),
-  weight: Schema.optional(Schema.Number),
-  priority: Schema.optional(Schema.Number),
-  maxInFlight: Schema.optional(Schema.Number)
-})
-/**
- * @since 0.1.0
- * @category models
- */
-export type FileServer = typeof FileServer.Type
-
-const Count = Schema.Number.pipe(
-  Schema.filter((n) => (Number.isSafeInteger(n) && n > 0 ? undefined : "must be a whole number from 1"))
-)
+type FileNames<S> = { [K in keyof S]: S[K] extends { readonly file: false } ? never : K }[keyof S]
+type OptionalField<T> = T extends Setting<infer A, infer _> ? Schema.optional<Schema.Schema<A, unknown>> : never
 
 /**
- * The configuration file.
+ * The configuration file. What is decoded has the form that a program would give: times in milliseconds. Only servers and
+ * keys still name the variables that hold their secrets.
  *
  * @since 0.1.0
  * @category models
  */
 export const File = Schema.Struct({
-  servers: Schema.optional(Schema.Array(Schema.Union(Schema.NonEmptyString, FileServer))),
-  model: Schema.optional(Schema.NonEmptyString),
-  personas: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.String })),
-  location: Schema.optional(Server.GivenLocation),
-  registry: Schema.optional(Schema.Union(Schema.String, Schema.Array(Schema.String))),
-  /** In seconds. */
-  cacheTtl: Schema.optional(Schema.Positive),
-  stateFile: Schema.optional(Schema.Union(Schema.NonEmptyString, Schema.Literal(false))),
-  /** In seconds. */
-  probeInterval: Schema.optional(Schema.Number.pipe(Schema.greaterThanOrEqualTo(1))),
-  maxQueued: Schema.optional(Schema.NonNegativeInt),
-  maxSchemaBytes: Schema.optional(Count),
-  maxAnswerBytes: Schema.optional(Count),
-  hedge: Schema.optional(Schema.Union(Schema.Boolean, Schema.Struct({ after: Schema.Positive }))),
-  /** Times in seconds; checked where they are put together. */
-  defaults: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.Unknown })),
-  /** `ttl` in seconds. */
-  cache: Schema.optional(
-    Schema.Union(
-      Schema.Boolean,
-      Schema.Struct({
-        ttl: Schema.optional(Schema.Positive),
-        maxEntries: Schema.optional(Count),
-        maxBytes: Schema.optional(Count),
-        shared: Schema.optional(Schema.Boolean)
-      })
-    )
-  ),
-  /** `ttl` in seconds. */
-  sessions: Schema.optional(
-    Schema.Struct({
-      folder: Schema.optional(Schema.Union(Schema.NonEmptyString, Schema.Literal(false))),
-      maxSessions: Schema.optional(Count),
-      maxBytes: Schema.optional(Count),
-      ttl: Schema.optional(Schema.Positive)
+  $schema: Schema.optional(
+    Schema.String.annotations({
+      description: "Where the JSON Schema of this file is, for editors: nobody else reads it."
     })
   ),
-  proxy: Schema.optional(
-    Schema.Union(
-      Schema.Literal(false),
-      Schema.NonEmptyString,
-      Schema.Struct({
-        http: Schema.optional(Schema.NonEmptyString),
-        https: Schema.optional(Schema.NonEmptyString),
-        no: Schema.optional(Schema.String),
-        loopback: Schema.optional(Schema.Boolean)
-      })
-    )
-  ),
-  ca: Schema.optional(Schema.Union(Schema.NonEmptyString, Schema.Array(Schema.NonEmptyString))),
-  gateway: Schema.optional(Gateway.File)
+  ...section(fleet),
+  gateway: Schema.optional(
+    Schema.Struct(section(gateway)).annotations({ description: "The settings of the gateway, `aicortex serve`." })
+  )
 })
 /**
  * @since 0.1.0
  * @category models
  */
-export type File = typeof File.Type
+export type File = Omit<typeof File.Type, "servers" | "gateway"> & {
+  readonly servers?: ReadonlyArray<string | FileServer> | undefined
+  readonly gateway?: GatewayFile | undefined
+}
 
 /** `null` means that a setting is not given. */
 function withoutNull(this: unknown, _: string, value: unknown): unknown {
@@ -155,35 +95,12 @@ const whereOf = (text: string): string => {
   }
 }
 
-/** What the schema says, in words. */
-const words = (message: string, field: string): string => {
-  const [, names] = /^is unexpected, expected: (.*)$/.exec(message) ?? []
-  if (names !== undefined) {
-    const known = [...names.matchAll(/"([^"]+)"/g)].map(([, name = ""]) => name)
-    const near = nearest(field, known, 1)[0]
-    return `is not known${near === undefined ? `; there are ${known.join(", ")}` : `; did you mean '${near}'?`}`
-  }
-  return message.startsWith("Expected ReadonlyArray<") ? "must be a list" : message
-}
-
-/**
- * What is wrong, without what stands there: it may be a key. Of the ways in which a union does not fit, the deepest
- * is the one that was meant. `text`: the JSON that it stands in.
- *
- * @since 0.1.0
- * @category combinators
- */
-export const describe = (
-  error: ParseResult.ParseError,
-  text?: string
-): { readonly field: string; readonly reason: string } => {
-  const issues = ParseResult.ArrayFormatter.formatErrorSync(error)
-  const issue = issues.reduce((a, b) => (b.path.length > a.path.length ? b : a))
-  if (issue.path.length === 0) {
-    return { field: "content", reason: `is not a JSON object of settings${text === undefined ? "" : whereOf(text)}` }
-  }
-  const message = issue.message.replace(/,? actual [\s\S]*$/, "").replace(/\s+/g, " ")
-  return { field: issue.path.join("."), reason: words(message, String(issue.path.at(-1))) }
+/** What is wrong with a text that is no JSON, or no object of settings. */
+const misfit = (error: ParseResult.ParseError, text: string): { readonly field: string; readonly reason: string } => {
+  const { field, reason } = describe(error)
+  return field === ""
+    ? { field: "content", reason: `is not a JSON object of settings${whereOf(text)}` }
+    : { field, reason }
 }
 
 /**
@@ -297,7 +214,7 @@ export const readFile = Effect.fnUntraced(function* (
     }
     return yield* new InvalidConfig({ source: file, field: "file", reason: "there is no such file" })
   }
-  return yield* Either.mapLeft(decodeFile(text.value), (error) => {
-    return new InvalidConfig({ source: file, ...describe(error, text.value) })
+  return yield* Either.mapLeft(decodeFile(text.value) as Either.Either<File, ParseResult.ParseError>, (error) => {
+    return new InvalidConfig({ source: file, ...misfit(error, text.value) })
   })
 })

@@ -8,27 +8,9 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { InvalidConfig } from "../Errors.js"
 import type { Proxy } from "../Settings.js"
+import type { Place } from "./collect.js"
 import { optionalString, reasonOf } from "./file.js"
-
-/**
- * Proxies as a program gives them: one for all, or one for each kind of address. `no` are hosts that are reached without
- * (separated by commas); `loopback`: whether this machine itself is reached through it too, default `false`.
- *
- * @since 0.2.0
- * @category models
- */
-export type ProxyOption =
-  | false
-  | string
-  | Redacted.Redacted
-  | {
-      readonly http?: string | Redacted.Redacted | undefined
-      readonly https?: string | Redacted.Redacted | undefined
-      readonly no?: string | undefined
-      readonly loopback?: boolean | undefined
-    }
-
-const keys = new Set(["http", "https", "no", "loopback"])
+import type { ProxyOption } from "./fleet.js"
 
 /** The address may hold a password: it is never shown. */
 const address = (
@@ -53,27 +35,15 @@ const address = (
   }
 }
 
-const fromOption = Effect.fnUntraced(function* (option: Exclude<ProxyOption, false>, source: string) {
+const fromOption = Effect.fnUntraced(function* (option: Exclude<ProxyOption, false>, { field, source }: Place) {
   if (typeof option === "string" || Redacted.isRedacted(option)) {
-    const all = yield* address(option, "proxy", source)
+    const all = yield* address(option, field, source)
     return { http: all, https: all, no: "", loopback: false }
   }
-  const unknown = typeof option === "object" && option !== null ? Object.keys(option).find((key) => !keys.has(key)) : ""
-  if (unknown !== undefined) {
-    return yield* new InvalidConfig({
-      source,
-      field: unknown === "" ? "proxy" : `proxy.${unknown}`,
-      reason: `must be false, an address, or an object of ${[...keys].join(", ")}`
-    })
-  }
   const { http, https, loopback = false, no = "" } = option
-  if (typeof no !== "string" || typeof loopback !== "boolean") {
-    const field = typeof no === "string" ? "proxy.loopback" : "proxy.no"
-    return yield* new InvalidConfig({ source, field, reason: "must be a list of hosts, and loopback true or false" })
-  }
   return {
-    http: yield* address(http, "proxy.http", source),
-    https: yield* address(https, "proxy.https", source),
+    http: yield* address(http, `${field}.http`, source),
+    https: yield* address(https, `${field}.https`, source),
     no,
     loopback
   }
@@ -86,31 +56,21 @@ const either = Effect.fnUntraced(function* (name: string) {
 })
 
 /**
- * The proxy that holds: of the program, else of `AICORTEX_PROXY` (an address, or `off`), of the file, or of `HTTP_PROXY`,
- * `HTTPS_PROXY` and `NO_PROXY`. `alone`: where the environment is not read.
+ * The proxy that holds: the one that was given, else that of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`. `alone`: where the
+ * environment is not read.
  *
  * @since 0.2.0
  * @category constructors
  */
 export const proxy = Effect.fnUntraced(function* (
-  option: ProxyOption | undefined,
-  file: ProxyOption | undefined,
-  source: string,
+  given: ProxyOption | undefined,
+  place: Place,
   alone: boolean
 ): Effect.fn.Return<Proxy | undefined, InvalidConfig> {
-  const own = alone ? undefined : yield* optionalString("AICORTEX_PROXY")
-  const given: readonly [ProxyOption, string] | undefined =
-    option !== undefined
-      ? [option, "the options"]
-      : own !== undefined
-        ? [/^(off|none|false|no)$/i.test(own) ? false : own, "AICORTEX_PROXY"]
-        : file !== undefined
-          ? [file, source]
-          : undefined
-  if (given?.[0] === false || (given === undefined && alone)) return undefined
+  if (given === false || (given === undefined && alone)) return undefined
   const [, no = ""] = alone ? [] : yield* either("NO_PROXY")
   if (given !== undefined) {
-    const found = yield* fromOption(given[0] as Exclude<ProxyOption, false>, given[1])
+    const found = yield* fromOption(given, place)
     return { ...found, no: `${found.no},${no}` }
   }
   const [httpName, http] = yield* either("HTTP_PROXY")
@@ -134,14 +94,13 @@ const begins = "-----BEGIN "
  */
 export const authorities = Effect.fnUntraced(function* (
   given: string | ReadonlyArray<string> | undefined,
-  source: string
+  { field, source }: Place
 ) {
   if (given === undefined) return []
   const fs = yield* FileSystem.FileSystem
   return yield* Effect.forEach(typeof given === "string" ? [given] : given, (one) =>
     Effect.gen(function* () {
-      const fail = (reason: string) => new InvalidConfig({ source, field: "ca", reason })
-      if (typeof one !== "string" || one === "") return yield* fail("must be a file of certificates, or a list of such")
+      const fail = (reason: string) => new InvalidConfig({ source, field, reason })
       if (one.startsWith(begins)) return one
       const text = yield* Effect.mapError(fs.readFileString(one), (error) => fail(`${one}: ${reasonOf(error)}`))
       return text.includes(`${begins}CERTIFICATE`) ? text : yield* fail(`${one} holds no certificate in PEM form`)

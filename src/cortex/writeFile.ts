@@ -9,7 +9,8 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
-import { type FileServer, readFile, unusable } from "../config/file.js"
+import { readFile, unusable } from "../config/file.js"
+import type { FileServer } from "../config/server.js"
 import { InvalidConfig } from "../Errors.js"
 import * as Server from "../Server.js"
 
@@ -44,7 +45,7 @@ export const replaceFile = Effect.fnUntraced(function* (file: string, text: stri
   )
 })
 
-type Entry = string | typeof FileServer.Encoded
+type Entry = string | FileServer
 
 /** So long another process is waited for, and so old is a lock that a process left behind, in milliseconds. */
 const patience = 5_000
@@ -110,7 +111,7 @@ const edit = Effect.fnUntraced(function* (
  * @since 0.1.0
  * @category combinators
  */
-export const addServer = (file: string, server: typeof FileServer.Encoded) => {
+export const addServer = (file: string, server: FileServer) => {
   const { url, ...rest } = server
   const entry = Object.values(rest).some((value) => value !== undefined) ? server : url
   return edit(file, (servers) =>

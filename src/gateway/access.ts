@@ -8,7 +8,7 @@ import type { IncomingMessage } from "node:http"
 import { isIP } from "node:net"
 import { hostname } from "node:os"
 import * as Redacted from "effect/Redacted"
-import { type Access, isLoopback, type Settings } from "../config/gateway.js"
+import { type Access, isLoopback, type Settings } from "../config/gatewaySettings.js"
 import * as Origins from "../internal/origins.js"
 import { make, type Problem } from "./problem.js"
 

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
-import type * as Settings from "../config/gateway.js"
+import type * as Settings from "../config/gatewaySettings.js"
 import type { Priority } from "../Fleet.js"
 import * as Access from "./access.js"
 import * as Conversation from "./conversation.js"

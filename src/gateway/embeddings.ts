@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as CallDefaults from "../CallDefaults.js"
-import { chainOf } from "../config/gateway.js"
+import { chainOf } from "../config/gatewaySettings.js"
 import type { Embedded, EmbedRequest, Input } from "../EmbedRequest.js"
 import * as Direct from "../internal/direct.js"
 import * as Ask from "./ask.js"

@@ -7,7 +7,7 @@
  * @since 0.1.0
  */
 
-import type { Access } from "../config/gateway.js"
+import type { Access } from "../config/gatewaySettings.js"
 import { make, type Problem } from "./problem.js"
 
 /**

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { chainOf } from "../config/gateway.js"
+import { chainOf } from "../config/gatewaySettings.js"
 import type { Unreachable } from "../Errors.js"
 import { canonical, demoInfo, demoModel, type ModelInfo } from "../Model.js"
 import type { ServerStatus } from "../Registry.js"

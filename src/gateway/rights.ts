@@ -6,7 +6,7 @@
  */
 import type { IncomingMessage } from "node:http"
 import type { ChatRequest } from "../ChatRequest.js"
-import { isLoopback, type Settings } from "../config/gateway.js"
+import { isLoopback, type Settings } from "../config/gatewaySettings.js"
 import * as Duration from "../internal/duration.js"
 import * as Problem from "./problem.js"
 

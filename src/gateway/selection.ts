@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { chainOf, type Settings } from "../config/gateway.js"
+import { chainOf, type Settings } from "../config/gatewaySettings.js"
 import type { ModelNotFound, NoServers } from "../Errors.js"
 import { canonical, demoModel, type ModelInfo, parseParameters, sizeOfName } from "../Model.js"
 import type { Host, Protocol } from "../Server.js"

@@ -15,24 +15,7 @@ import * as Duration from "./duration.js"
 export const optional = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optional(schema)
 
 /** @internal */
-export const milliseconds = Schema.Number.pipe(
-  Schema.filter((n) => (Number.isFinite(n) && n > 0 ? undefined : "must be a number of milliseconds above 0"))
-)
-
-/** @internal */
-export const pause = Schema.Number.pipe(
-  Schema.filter((n) => (n >= 0 && Number.isFinite(n) ? undefined : "must be a number of milliseconds from 0"))
-)
-
-/** @internal */
-export const range = (min: number, max: number) =>
-  Schema.Number.pipe(Schema.filter((n) => (n >= min && n <= max ? undefined : `must be from ${min} to ${max}`)))
-
-/** @internal */
-export const wholeFrom = (min: number) =>
-  Schema.Number.pipe(
-    Schema.filter((n) => (Number.isSafeInteger(n) && n >= min ? undefined : `must be a whole number from ${min}`))
-  )
+export { milliseconds, pause, range, wholeFrom } from "./units.js"
 
 /**
  * Whether Ollama takes it for how long it is to keep a model.
@@ -121,10 +104,16 @@ export const withoutNulls = <A extends object>(given: A, within: ReadonlyArray<k
   return left ?? given
 }
 
-type Drop = (value: unknown) => unknown
+/** @internal */
+export type Drop = (value: unknown) => unknown
 
-/** Without those of its optional fields that are `null`; the same value where none is. What has no such fields is not looked into. */
-const dropper = (ast: AST.AST): Drop | undefined => {
+/**
+ * What takes a value of this schema without those of its optional fields that are `null`, and gives the same value where
+ * none is. What has no such fields is not looked into: `undefined`.
+ *
+ * @internal
+ */
+export const dropper = (ast: AST.AST): Drop | undefined => {
   if (AST.isRefinement(ast)) return dropper(ast.from)
   if (AST.isUnion(ast)) {
     const drops = ast.types.map(dropper).filter((drop) => drop !== undefined)

@@ -5,19 +5,25 @@
  */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
-import { inSeconds, isTime } from "../../config/callDefaults.js"
+import * as Redacted from "effect/Redacted"
+import type { Place } from "../../config/collect.js"
 import * as ConfigFile from "../../config/file.js"
+import { fleet } from "../../config/fleet.js"
+import { gateway } from "../../config/gateway.js"
+import { resolvePlaces } from "../../config/gatewaySettings.js"
 import * as Config from "../../config/resolve.js"
-import type { Location, Server } from "../../Server.js"
-import type { SessionPolicy } from "../../Settings.js"
+import { type AnySetting, defaultOf, inFileForm, type Settings, unitOf } from "../../config/setting.js"
+import { environment } from "../../cortex/environment.js"
+import * as Server from "../../Server.js"
+import type { Proxy, SessionPolicy } from "../../Settings.js"
 import * as Fleet from "../fleet.js"
 import * as Output from "../output.js"
 
-const describe = ({ authorization, headers, implicit, url }: Server): string =>
+const describe = ({ authorization, headers, implicit, url }: Server.Server): string =>
   `${url}${authorization === undefined ? "" : " (with a key)"}${headers === undefined ? "" : ` (with ${Object.keys(headers).join(", ")})`}${implicit ? " (if it answers)" : ""}`
 
 /** The place as it was given, and where that is. */
-const placeOf = (location: Location, coordinates: Location | undefined): string => {
+const placeOf = (location: Server.Location, coordinates: Server.Location | undefined): string => {
   const { latitude, longitude } = coordinates ?? location
   const name = [location.city, location.country ?? location.countryName].filter((part) => part !== undefined).join(", ")
   const degrees = `${latitude},${longitude}`
@@ -35,102 +41,170 @@ const kept = ({ folder = "in memory", maxBytes, maxSessions, ttl }: SessionPolic
   return bounds.length === 0 ? folder : `${folder} (at most ${bounds.join(", ")})`
 }
 
+/** A proxy without what may be a password. */
+const proxyOf = (proxy: Proxy | undefined): string | false => {
+  const addresses = [proxy?.http, proxy?.https].flatMap((one) => (one === undefined ? [] : [Redacted.value(one)]))
+  return addresses.length === 0 ? false : [...new Set(addresses.map(Server.redactUserInfo))].join(", ")
+}
+
+type Origins = { readonly [name: string]: string }
+
+interface Shown {
+  readonly name: string
+  readonly setting: AnySetting
+  /** As the configuration file would say it; `undefined` where nothing holds. */
+  readonly value: unknown
+  readonly lines: ReadonlyArray<string>
+  readonly origin: string
+}
+
+const lineOf = (setting: AnySetting, value: unknown): string => {
+  if (value === undefined) return defaultOf(setting) ?? "-"
+  if (Array.isArray(value)) return value.length === 0 ? "-" : value.join(", ")
+  if (typeof value === "object" && value !== null) {
+    return Object.keys(value).length === 0 ? "-" : JSON.stringify(value)
+  }
+  if (value === false) return "off"
+  return unitOf(setting) === "ms" ? `${value} s` : String(value)
+}
+
+const originOf = (place: Place | undefined): string => place?.origin ?? "default"
+
+/** The settings of the fleet; `own` are the words for those that have a form of their own. */
+const fleetRows = ({ members, places, settings }: Config.Resolved, sessionsFrom: string): ReadonlyArray<Shown> => {
+  const { cache, coordinates, location, proxy, registry, servers, sessions, stateFile } = settings
+  const list = (items: ReadonlyArray<string>) => (items.length === 0 ? ["-"] : items)
+  const own: { readonly [name: string]: { readonly value: unknown; readonly lines: ReadonlyArray<string> } } = {
+    servers: {
+      value: servers.map(({ authorization, headers = {}, implicit, url, ...server }) => ({
+        url,
+        key: authorization !== undefined,
+        headers: Object.keys(headers),
+        onlyIfItAnswers: implicit,
+        ...server
+      })),
+      lines: list(servers.map(describe))
+    },
+    location: { value: location, lines: [location === undefined ? "-" : placeOf(location, coordinates)] },
+    registry: { value: registry, lines: list(registry) },
+    personas: { value: settings.personas, lines: [list(Object.keys(settings.personas)).join(", ")] },
+    stateFile: { value: stateFile ?? false, lines: [stateFile ?? "off"] },
+    sessions: {
+      value: {
+        folder: sessions.folder ?? false,
+        maxSessions: sessions.maxSessions ?? null,
+        maxBytes: sessions.maxBytes ?? null,
+        ttl: sessions.ttl === undefined ? null : sessions.ttl / 1000
+      },
+      lines: [kept(sessions)]
+    },
+    cache: {
+      value: cache === undefined ? false : inFileForm(fleet.cache, cache),
+      lines: [cache === undefined ? "off" : `answers for ${cache.ttl / 1000} s`]
+    },
+    proxy: { value: proxyOf(proxy), lines: [proxyOf(proxy) || "off"] },
+    ca: { value: settings.ca?.length ?? 0, lines: [`${settings.ca?.length ?? 0} certificate files`] }
+  }
+  return Object.entries(fleet as Settings).flatMap(([name, setting]) => {
+    if (setting.file === false) return []
+    const origin = name === "sessions" ? sessionsFrom : originOf(places[name as keyof typeof places])
+    const known = own[name]
+    if (known !== undefined) return [{ name, setting, origin, ...known }]
+    const given = (settings as unknown as { readonly [name: string]: unknown })[name]
+    const value = inFileForm(setting, given)
+    if (name !== "defaults") return [{ name, setting, origin, value, lines: [lineOf(setting, value)] }]
+    const all = value as { readonly [member: string]: unknown }
+    const units = Object.fromEntries(
+      Object.keys(all).map((member) => [
+        member,
+        (given as { readonly [name: string]: unknown })[member] !== all[member]
+      ])
+    )
+    return Object.entries(all).map(([member, one]) => ({
+      name: `defaults.${member}`,
+      setting,
+      value: one,
+      lines: [typeof one === "object" ? JSON.stringify(one) : `${one}${units[member] ? " s" : ""}`],
+      origin: originOf(members.defaults?.[member])
+    }))
+  })
+}
+
+/** The settings of the gateway. Who may use it is told by name. */
+const gatewayRows = Effect.fnUntraced(function* ({ content, file = "" }: Config.Resolved) {
+  const { keys: fileKeys = [], ...section } = content.gateway ?? {}
+  // The variables that hold its keys may be set only where it runs.
+  const { places, settings } = yield* resolvePlaces(
+    { insecure: true },
+    { variable: environment, file: section, path: file }
+  )
+  const fromVariables = settings.keys.map(({ name }) => name)
+  const keys = fromVariables.length > 0 ? fromVariables : fileKeys.map(({ name }) => name)
+  return Object.entries(gateway as Settings).flatMap(([name, setting]): ReadonlyArray<Shown> => {
+    if (setting.file === false) return []
+    if (name === "keys") {
+      const origin = fromVariables.length > 0 ? originOf(places.keys) : fileKeys.length > 0 ? "the file" : "default"
+      return [{ name, setting, value: keys, lines: [lineOf(setting, keys)], origin }]
+    }
+    const given = (settings as unknown as { readonly [name: string]: unknown })[name]
+    const plain = given instanceof Map ? Object.fromEntries(given) : given
+    const value = name === "responses" && plain === undefined ? false : inFileForm(setting, plain)
+    return [
+      { name, setting, value, lines: [lineOf(setting, value)], origin: originOf(places[name as keyof typeof places]) }
+    ]
+  })
+})
+
 /**
  * @since 0.1.0
  * @category constructors
  */
 export const run = Effect.fnUntraced(function* (json: boolean) {
   const fs = yield* FileSystem.FileSystem
-  const {
-    file = "",
-    defaultOrigins,
-    origins,
-    settings
-  } = yield* Config.resolve({
+  const resolved = yield* Config.resolve({
     defaultModel: Fleet.defaultModel,
     defaultStateFile: yield* ConfigFile.stateFile,
     defaultSessionFolder: yield* ConfigFile.sessionFolder
   })
+  const { file = "", members } = resolved
   const exists = yield* Effect.orElseSucceed(fs.exists(file), () => false)
-  const {
-    cache,
-    cacheTtl,
-    coordinates,
-    defaults,
-    location,
-    maxAnswerBytes,
-    maxQueued,
-    maxSchemaBytes,
-    model,
-    personas,
-    probeInterval,
-    registry,
-    servers,
-    sessions,
-    stateFile
-  } = settings
+  const ofSessions = members.sessions ?? {}
+  const sessionsFrom = originOf(ofSessions["folder"] ?? Object.values(ofSessions)[0])
+  const fleetShown = fleetRows(resolved, sessionsFrom)
+  const gatewayShown = yield* gatewayRows(resolved)
+  const { coordinates, defaults } = resolved.settings
   if (json) {
+    const valuesOf = (all: ReadonlyArray<Shown>) =>
+      Object.fromEntries(all.filter(({ name }) => !name.includes(".")).map(({ name, value }) => [name, value ?? null]))
+    const originsOf = (all: ReadonlyArray<Shown>): Origins =>
+      Object.fromEntries(all.filter(({ name }) => !name.includes(".")).map(({ name, origin }) => [name, origin]))
     return yield* Output.writeJson({
       file,
       exists,
       settings: {
-        servers: servers.map(({ authorization, headers = {}, implicit, url, ...server }) => ({
-          url,
-          key: authorization !== undefined,
-          headers: Object.keys(headers),
-          onlyIfItAnswers: implicit,
-          ...server
-        })),
-        model,
-        cacheTtl: cacheTtl / 1000,
-        stateFile: stateFile ?? false,
-        sessions: {
-          folder: sessions.folder ?? false,
-          maxSessions: sessions.maxSessions ?? null,
-          maxBytes: sessions.maxBytes ?? null,
-          ttl: sessions.ttl === undefined ? null : sessions.ttl / 1000
-        },
-        probeInterval: probeInterval === undefined ? null : probeInterval / 1000,
-        maxQueued: maxQueued ?? null,
-        maxSchemaBytes,
-        maxAnswerBytes,
-        cache: cache === undefined ? false : { ...cache, ttl: cache.ttl / 1000 },
-        defaults: inSeconds(defaults),
-        registry,
-        location: location ?? null,
+        ...valuesOf(fleetShown),
         // Of the place that is named, where it was given without.
         coordinates: coordinates ?? null,
-        personas
+        defaults: inFileForm(fleet.defaults, defaults),
+        gateway: valuesOf(gatewayShown)
       },
-      origins: { ...origins, defaults: defaultOrigins }
+      origins: {
+        ...originsOf(fleetShown),
+        defaults: Object.fromEntries(
+          Object.entries(members.defaults ?? {}).map(([name, place]) => [name, place.origin])
+        ),
+        gateway: originsOf(gatewayShown)
+      }
     })
   }
-  const place = location === undefined ? "-" : placeOf(location, coordinates)
-  const list = (items: ReadonlyArray<string>) => (items.length === 0 ? ["-"] : items)
+  const row =
+    (prefix: string) =>
+    ({ lines, name, origin }: Shown) =>
+      lines.map((line, i) => (i === 0 ? [`${prefix}${name}`, line, origin] : ["", line, ""]))
   const rows = [
     ["file", file, exists ? "" : "not there"],
-    ["model", model, origins.model],
-    ...list(servers.map(describe)).map((server, i) => [
-      i === 0 ? "servers" : "",
-      server,
-      i === 0 ? origins.servers : ""
-    ]),
-    ["cacheTtl", `${cacheTtl / 1000} s`, origins.cacheTtl],
-    ["stateFile", stateFile ?? "off", origins.stateFile],
-    ["sessions", kept(sessions), origins.sessions],
-    ["probeInterval", probeInterval === undefined ? "off" : `${probeInterval / 1000} s`, origins.probeInterval],
-    ["maxQueued", maxQueued === undefined ? "512, or 4 per server" : String(maxQueued), origins.maxQueued],
-    ["maxSchemaBytes", String(maxSchemaBytes), origins.maxSchemaBytes],
-    ["maxAnswerBytes", String(maxAnswerBytes), origins.maxAnswerBytes],
-    ["cache", cache === undefined ? "off" : `answers for ${cache.ttl / 1000} s`, origins.cache],
-    ...Object.entries(inSeconds(defaults)).map(([name, value]) => [
-      `defaults.${name}`,
-      `${typeof value === "object" ? JSON.stringify(value) : String(value)}${isTime(name) ? " s" : ""}`,
-      defaultOrigins[name] ?? ""
-    ]),
-    ["location", place, origins.location],
-    ...list(registry).map((folder, i) => [i === 0 ? "registry" : "", folder, i === 0 ? origins.registry : ""]),
-    ["personas", list(Object.keys(personas)).join(", "), origins.personas]
+    ...fleetShown.flatMap(row("")),
+    ...gatewayShown.flatMap(row("gateway."))
   ]
   yield* Output.write(Output.table(["Setting", "Value", "From"], rows))
 })

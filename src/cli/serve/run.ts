@@ -10,8 +10,9 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Cortex from "../../Cortex.js"
-import * as Settings from "../../config/gateway.js"
+import * as Settings from "../../config/gatewaySettings.js"
 import * as Config from "../../config/resolve.js"
+import { environment } from "../../cortex/environment.js"
 import * as Gateway from "../../Gateway.js"
 import type { Running } from "../../gateway/running.js"
 import { refused, UsageError } from "../failure.js"
@@ -55,10 +56,7 @@ const keysOf = ({ adminKey, apiKey }: Flags): Pick<Gateway.Options, "keys"> =>
   adminKey === undefined && apiKey === undefined
     ? {}
     : {
-        keys: Gateway.keysOf(
-          apiKey ?? Gateway.environment("AICORTEX_API_KEY"),
-          adminKey ?? Gateway.environment("AICORTEX_ADMIN_KEY")
-        )
+        keys: Settings.keysOf(apiKey ?? environment("AICORTEX_API_KEY"), adminKey ?? environment("AICORTEX_ADMIN_KEY"))
       }
 
 const gatewayOptions = (flags: Flags): Gateway.Options => ({

@@ -1,5 +1,5 @@
 import * as Effect from "effect/Effect"
-import { chainOf } from "../../config/gateway.js"
+import { chainOf } from "../../config/gatewaySettings.js"
 import { version } from "../../internal/version.js"
 import { canonical, demoInfo, demoModel } from "../../Model.js"
 import * as Control from "../control.js"

@@ -1,0 +1,323 @@
+/**
+ * The settings of a fleet. A new one is declared here, and used where it has an effect: what else there is of it (the option,
+ * the file, the environment, the checks, `aicortex config`, the documentation) is made from this.
+ *
+ * The comments above them are written by `npm run docs:settings`.
+ *
+ * @since 0.2.0
+ */
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import { CallDefaults, elsewhere } from "../CallDefaults.js"
+import { defaults } from "../ChatRequest.js"
+import { milliseconds, secondOrMore, wholeFrom } from "../internal/units.js"
+import { demoModel } from "../Model.js"
+import * as Server from "../Server.js"
+import { defaultMaxBytes } from "../structuredOutput/bounds.js"
+import { FileServer, Redactable, text } from "./server.js"
+import { setting } from "./setting.js"
+
+/** The text of a variable that turns something off. */
+const orOff = (text: string) => Either.right(/^(off|none|false|no|0)$/i.test(text) ? false : text)
+
+const addresses = (text: string) => {
+  // Files of variables that no shell reads keep the quotes.
+  const urls = text
+    .replace(/["']/g, " ")
+    .split(/[\s,]+/)
+    .filter((url) => url !== "")
+  return Either.right(urls.length === 0 ? undefined : urls)
+}
+
+const numberOf = (text: string) => (Number.isNaN(Number(text)) ? text : Number(text))
+
+const jsonObject = (text: string) =>
+  Either.try({ try: () => JSON.parse(text) as unknown, catch: () => "is not a JSON object" })
+
+const pathOrOff = (what: string) =>
+  Schema.Union(text(what), Schema.Literal(false)).annotations({ message: () => `must be ${what}, or false` })
+
+/** Each is looked at when it is made a server of. */
+const servers = Schema.Array(Schema.Unknown).annotations({
+  message: () => "must be a list"
+}) as unknown as Schema.Schema<ReadonlyArray<string | Server.ServerOptions>>
+
+/**
+ * How answers are kept. Whatever is left out has its default.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const CacheOptions = Schema.Struct({
+  ttl: Schema.optional(milliseconds),
+  maxEntries: Schema.optional(wholeFrom(1)),
+  maxBytes: Schema.optional(wholeFrom(1, "bytes")),
+  shared: Schema.optional(Schema.Boolean)
+})
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type CacheOptions = typeof CacheOptions.Type
+
+/**
+ * How conversations are kept. `folder: false` means memory; whatever is left out has its default.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const SessionOptions = Schema.Struct({
+  folder: Schema.optional(pathOrOff("a folder")),
+  maxSessions: Schema.optional(wholeFrom(1)),
+  maxBytes: Schema.optional(wholeFrom(1, "bytes")),
+  ttl: Schema.optional(milliseconds)
+})
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type SessionOptions = typeof SessionOptions.Type
+
+/** Proxies as a program gives them. */
+const Proxy = Schema.Union(
+  Schema.Literal(false),
+  Redactable,
+  Schema.Struct({
+    http: Schema.optional(Redactable),
+    https: Schema.optional(Redactable),
+    no: Schema.optional(Schema.String),
+    loopback: Schema.optional(Schema.Boolean)
+  })
+)
+/**
+ * Proxies as a program gives them: one for all, or one for each kind of address. `no` are hosts that are reached without
+ * (separated by commas); `loopback`: whether this machine itself is reached through it too, default `false`.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type ProxyOption = typeof Proxy.Type
+
+/**
+ * @since 0.2.0
+ * @category constants
+ */
+export const fleet = {
+  /**
+   * Your servers: addresses, or objects with an address and more. An empty list means none, not even the local one.
+   * Default: the Ollama of this machine, if it answers.
+   */
+  servers: setting(servers, {
+    doc: "Your servers: addresses, or objects with an address and more. An empty list means none, not even the local one.",
+    defaultText: "the Ollama of this machine, if it answers",
+    env: ["AICORTEX_SERVERS", "OLLAMA_HOST"],
+    text: addresses,
+    file: Schema.Array(Schema.Union(Schema.NonEmptyString, FileServer))
+  }),
+  /** The model where a call names none. Default: gpt-oss:20b; in the terminal llama3.2:3b. */
+  model: setting(text("the name of a model"), {
+    doc: "The model where a call names none.",
+    defaultText: `${defaults.model}; in the terminal llama3.2:3b`,
+    env: ["AICORTEX_MODEL"]
+  }),
+  /** Reusable system prompts by name. Default: none. */
+  personas: setting(Schema.Record({ key: Schema.String, value: Schema.String }), {
+    doc: "Reusable system prompts by name.",
+    default: {},
+    defaultText: "none"
+  }),
+  /**
+   * Where you are, for the routing strategy nearest: coordinates, the names of a city and a country, or a text such as
+   * Berlin, DE or 52.52,13.40.
+   */
+  location: setting(Server.GivenLocation as Schema.Schema<string | Server.Location, unknown>, {
+    doc: "Where you are, for the routing strategy nearest: coordinates, the names of a city and a country, or a text such as Berlin, DE or 52.52,13.40.",
+    env: ["AICORTEX_LOCATION"]
+  }),
+  /**
+   * Folders of registry files of your own: models, servers, measured speeds. In the variable they are separated by
+   * commas. Default: none.
+   */
+  registry: setting(Schema.Union(Schema.String, Schema.Array(Schema.String)), {
+    doc: "Folders of registry files of your own: models, servers, measured speeds. In the variable they are separated by commas.",
+    defaultText: "none",
+    env: ["AICORTEX_REGISTRY"]
+  }),
+  /**
+   * How long a server that failed is not asked. Each failed probe doubles it, up to ten times. Default: 60 s. In
+   * milliseconds.
+   */
+  cacheTtl: setting(milliseconds, {
+    doc: "How long a server that failed is not asked. Each failed probe doubles it, up to ten times.",
+    default: 60_000,
+    env: ["AICORTEX_CACHE_TTL"]
+  }),
+  /** How long bestServer keeps its answer. Default: 300 s. In milliseconds. */
+  bestServerTtl: setting(milliseconds, {
+    doc: "How long bestServer keeps its answer.",
+    default: 300_000
+  }),
+  /** How long a server's list of models is believed. Default: 300 s. In milliseconds. */
+  discoveryTtl: setting(milliseconds, {
+    doc: "How long a server's list of models is believed.",
+    default: 300_000
+  }),
+  /** How many requests an Ollama server runs at once for one model. Default: 4. */
+  parallel: setting(wholeFrom(1), {
+    doc: "How many requests an Ollama server runs at once for one model.",
+    defaultText: "4",
+    env: ["OLLAMA_NUM_PARALLEL"],
+    // To Ollama it means: as many as fit.
+    text: (text: string) => Either.right(text === "0" ? undefined : numberOf(text))
+  }),
+  /**
+   * Conversations: how many are kept (maxSessions), how many bytes of them (maxBytes), for how long (ttl), and in which
+   * folder, which several processes may share; folder: false means memory. The variable is a folder, or off. Default:
+   * 10,000 conversations, 256 MiB and for ever, in memory; in the terminal in ~/.local/state/aicortex/sessions.
+   */
+  sessions: setting(SessionOptions, {
+    doc: "Conversations: how many are kept (maxSessions), how many bytes of them (maxBytes), for how long (ttl), and in which folder, which several processes may share; folder: false means memory. The variable is a folder, or off.",
+    defaultText:
+      "10,000 conversations, 256 MiB and for ever, in memory; in the terminal in ~/.local/state/aicortex/sessions",
+    env: ["AICORTEX_SESSIONS"],
+    text: (text: string) => Either.map(orOff(text), (folder) => ({ folder })),
+    join: true
+  }),
+  /**
+   * Where what was learned of the servers is kept for the next run; false (in the variable off): nowhere. Default:
+   * nowhere; in the terminal ~/.local/state/aicortex/fleet.json.
+   */
+  stateFile: setting(pathOrOff("a file"), {
+    doc: "Where what was learned of the servers is kept for the next run; false (in the variable off): nowhere.",
+    defaultText: "nowhere; in the terminal ~/.local/state/aicortex/fleet.json",
+    env: ["AICORTEX_STATE"],
+    text: orOff
+  }),
+  /** How often each of your servers is asked whether it is there. Default: never. In milliseconds. */
+  probeInterval: setting(secondOrMore, {
+    doc: "How often each of your servers is asked whether it is there.",
+    defaultText: "never",
+    env: ["AICORTEX_PROBE_INTERVAL"]
+  }),
+  /**
+   * How many calls may wait for a place where all servers of a model are full; one more ends with Overloaded. Default:
+   * 512, or 4 per server where that is more.
+   */
+  maxQueued: setting(wholeFrom(0), {
+    doc: "How many calls may wait for a place where all servers of a model are full; one more ends with Overloaded.",
+    defaultText: "512, or 4 per server where that is more"
+  }),
+  /**
+   * How long a JSON Schema may be, of an answer or of the arguments of a tool. A longer one is InvalidRequest. Default:
+   * 262144.
+   */
+  maxSchemaBytes: setting(wholeFrom(1, "bytes"), {
+    doc: "How long a JSON Schema may be, of an answer or of the arguments of a tool. A longer one is InvalidRequest.",
+    default: defaultMaxBytes,
+    env: ["AICORTEX_MAX_SCHEMA_BYTES"]
+  }),
+  /**
+   * How long an answer of a server may be: text, reasoning and the arguments of tools together, or the vectors of texts
+   * as they come. One that goes on is cut off at once, and the server counts as failed (malformed); where a stream was
+   * given out so far, it is StreamInterrupted. Default: 67108864.
+   */
+  maxAnswerBytes: setting(wholeFrom(1, "bytes"), {
+    doc: "How long an answer of a server may be: text, reasoning and the arguments of tools together, or the vectors of texts as they come. One that goes on is cut off at once, and the server counts as failed (malformed); where a stream was given out so far, it is StreamInterrupted.",
+    default: 64 * 1024 * 1024,
+    env: ["AICORTEX_MAX_ANSWER_BYTES"]
+  }),
+  /**
+   * Whether a second server is asked where the first one's first token is late, for calls that do not say; after sets
+   * how late. Default: false.
+   */
+  hedge: setting(Schema.Union(Schema.Boolean, Schema.Struct({ after: milliseconds })), {
+    doc: "Whether a second server is asked where the first one's first token is late, for calls that do not say; after sets how late.",
+    default: false
+  }),
+  /**
+   * Options of calls that hold where a call does not say, such as timeout, maxRetries and temperature. The variable is
+   * a JSON object, as in the file. Default: none.
+   */
+  defaults: setting(CallDefaults as Schema.Schema<CallDefaults, unknown>, {
+    doc: "Options of calls that hold where a call does not say, such as timeout, maxRetries and temperature. The variable is a JSON object, as in the file.",
+    default: {},
+    defaultText: "none",
+    env: ["AICORTEX_DEFAULTS"],
+    text: jsonObject,
+    join: true,
+    elsewhere
+  }),
+  /**
+   * Whether answers are kept where a call does not say, and how: how long (ttl), how many (maxEntries), how many bytes
+   * (maxBytes), and whether one that was kept for one owner answers another (shared). Default: false; where it is true
+   * an hour, 1,000 answers and 64 MiB, not shared.
+   */
+  cache: setting(Schema.Union(Schema.Boolean, CacheOptions), {
+    doc: "Whether answers are kept where a call does not say, and how: how long (ttl), how many (maxEntries), how many bytes (maxBytes), and whether one that was kept for one owner answers another (shared).",
+    default: false,
+    defaultText: "false; where it is true an hour, 1,000 answers and 64 MiB, not shared"
+  }),
+  /**
+   * Through which proxy servers are reached: an address, { http, https, no, loopback }, or false (in the variable off).
+   * This machine itself is reached without, unless loopback is true. Default: HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+   */
+  proxy: setting(Proxy, {
+    doc: "Through which proxy servers are reached: an address, { http, https, no, loopback }, or false (in the variable off). This machine itself is reached without, unless loopback is true.",
+    defaultText: "HTTP_PROXY, HTTPS_PROXY and NO_PROXY",
+    env: ["AICORTEX_PROXY"],
+    text: orOff,
+    secret: true
+  }),
+  /**
+   * Files of certificates (PEM), or their text, of authorities that are trusted besides those that Node trusts.
+   * Default: none (Node itself reads NODE_EXTRA_CA_CERTS).
+   */
+  ca: setting(Schema.Union(Schema.NonEmptyString, Schema.Array(Schema.NonEmptyString)), {
+    doc: "Files of certificates (PEM), or their text, of authorities that are trusted besides those that Node trusts.",
+    defaultText: "none (Node itself reads NODE_EXTRA_CA_CERTS)"
+  }),
+  /** A folder for the answers that are kept. Default: in memory; in the terminal ~/.cache/aicortex/responses. */
+  cacheFolder: setting(text("a folder"), {
+    doc: "A folder for the answers that are kept.",
+    defaultText: "in memory; in the terminal ~/.cache/aicortex/responses",
+    file: false
+  }),
+  /** A GGUF file with a ChatML template to run as aicortex-demo. Default: the one that ships. */
+  demoModel: setting(text("a file"), {
+    doc: `A GGUF file with a ChatML template to run as ${demoModel}.`,
+    defaultText: "the one that ships",
+    file: false
+  }),
+  /**
+   * The configuration file. One that is named must be there; false reads neither file nor environment. Default:
+   * aicortex/config.json under XDG_CONFIG_HOME or ~/.config.
+   */
+  configFile: setting(pathOrOff("a file"), {
+    doc: "The configuration file. One that is named must be there; false reads neither file nor environment.",
+    defaultText: "aicortex/config.json under XDG_CONFIG_HOME or ~/.config",
+    env: ["AICORTEX_CONFIG"],
+    flag: { name: "config", value: "FILE" },
+    file: false
+  })
+} as const
+
+/**
+ * What a program sets for those that nobody else names: the command line has other defaults than the library.
+ *
+ * @since 0.2.0
+ * @category constants
+ */
+export const ownDefaults = {
+  /** The model where nobody names one. */
+  defaultModel: setting(text("the name of a model"), {
+    doc: "The model where nobody names one.",
+    file: false
+  }),
+  /** The stateFile where nobody names one. */
+  defaultStateFile: setting(text("a file"), { doc: "The stateFile where nobody names one.", file: false }),
+  /** The folder of sessions where nobody names one. */
+  defaultSessionFolder: setting(text("a folder"), {
+    doc: "The folder of sessions where nobody names one.",
+    file: false
+  })
+} as const

@@ -1,0 +1,274 @@
+/**
+ * The settings of the gateway that hold.
+ *
+ * @since 0.1.0
+ */
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import { InvalidConfig } from "../Errors.js"
+import { withoutNulls } from "../internal/options.js"
+import { isPattern } from "../internal/origins.js"
+import { type Collected, collect, unknownOption } from "./collect.js"
+import { type GatewayFile, gateway, type Key, type Options, type ResponseBounds } from "./gateway.js"
+import type { ValuesOf } from "./setting.js"
+
+/**
+ * A key as the gateway uses it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Access {
+  readonly name: string
+  readonly secret: Redacted.Redacted
+  readonly requestsPerMinute: number
+  readonly tokensPerMinute: number
+  readonly concurrency: number
+  readonly admin: boolean
+  readonly priority: "interactive" | "batch"
+}
+
+/**
+ * The settings that hold. Times are in milliseconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Settings extends Omit<ValuesOf<typeof gateway>, "keys" | "cors" | "hosts" | "aliases" | "responses"> {
+  readonly keys: ReadonlyArray<Access>
+  readonly cors: ReadonlyArray<string>
+  readonly hosts: ReadonlyArray<string>
+  readonly aliases: ReadonlyMap<string, ReadonlyArray<string>>
+  /** `undefined` where none is kept. */
+  readonly responses: ResponseBounds | undefined
+}
+
+/** Of the responses that are kept. */
+const responseBounds: ResponseBounds = { maxEntries: 10_000, maxBytes: 64 * 1024 * 1024, ttl: 86_400_000 }
+
+/**
+ * Whether an address is this machine's own, which nobody else can reach.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const isLoopback = (host: string): boolean =>
+  host === "localhost" || host === "::1" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host)
+
+/**
+ * The keys of a gateway that has one for everybody (`default`) and one that may also change models (`admin`).
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const keysOf = (apiKey: string | undefined, adminKey: string | undefined): ReadonlyArray<Key> => [
+  ...(apiKey === undefined ? [] : [{ name: "default", key: apiKey }]),
+  ...(adminKey === undefined ? [] : [{ name: "admin", key: adminKey, admin: true }])
+]
+
+/** A key with the place where it stands, for errors. */
+interface PlacedKey extends Key {
+  readonly at: { readonly source: string; readonly field: string }
+}
+
+/** The keys that hold, of the first place that names any. */
+const placedKeys = (
+  given: Options,
+  { file, path, variable }: From
+): Either.Either<ReadonlyArray<PlacedKey>, InvalidConfig> => {
+  if (given.keys !== undefined && given.keys !== null) {
+    return Either.right(given.keys.map((key) => ({ ...key, at: { source: optionsName, field: "keys" } })))
+  }
+  const [api, admin] = [variable("AICORTEX_API_KEY"), variable("AICORTEX_ADMIN_KEY")]
+  if (api !== undefined || admin !== undefined) {
+    return Either.right(
+      keysOf(api, admin).map((key) => ({
+        ...key,
+        at: { source: "the environment", field: key.admin === true ? "AICORTEX_ADMIN_KEY" : "AICORTEX_API_KEY" }
+      }))
+    )
+  }
+  const keys: Array<PlacedKey> = []
+  for (const { key, ...rest } of file.keys ?? []) {
+    const value = typeof key === "string" ? key : variable(key.env)
+    if (value === undefined) {
+      const reason = `the environment variable ${typeof key === "string" ? "" : key.env} is not set`
+      return Either.left(new InvalidConfig({ source: path, field: `gateway.keys.${rest.name}`, reason }))
+    }
+    keys.push({ ...rest, key: value, at: { source: path, field: "gateway.keys" } })
+  }
+  return Either.right(keys)
+}
+
+const accessOf = (keys: ReadonlyArray<PlacedKey>): Either.Either<ReadonlyArray<Access>, InvalidConfig> => {
+  const all: Array<Access> = []
+  for (const one of keys) {
+    const { admin, at, concurrency, key, name, priority = "interactive", requestsPerMinute, tokensPerMinute } = one
+    const bad = (reason: string) => Either.left(new InvalidConfig({ ...at, reason }))
+    const value = Redacted.isRedacted(key) ? Redacted.value(key) : key
+    if (typeof value !== "string" || value.length === 0 || /[^\x21-\x7e]/.test(value)) {
+      return bad(`the key '${name}' must be one word of printable characters`)
+    }
+    if (priority !== "interactive" && priority !== "batch") {
+      return bad(`the priority of '${name}' must be interactive or batch`)
+    }
+    if (all.some((other) => other.name === name)) return bad(`'${name}' is named twice`)
+    const same = all.find((other) => Redacted.value(other.secret) === value)
+    if (same !== undefined) return bad(`'${same.name}' and '${name}' are the same key`)
+    all.push({
+      name,
+      secret: Redacted.make(value),
+      requestsPerMinute: requestsPerMinute ?? Number.POSITIVE_INFINITY,
+      tokensPerMinute: tokensPerMinute ?? Number.POSITIVE_INFINITY,
+      concurrency: concurrency ?? Number.POSITIVE_INFINITY,
+      admin: admin ?? false,
+      priority
+    })
+  }
+  return Either.right(all)
+}
+
+/** The models that an alias stands for, where it may name other aliases; `undefined` where it leads to itself. */
+const chain = (
+  named: ReadonlyMap<string, ReadonlyArray<string>>,
+  name: string,
+  within: ReadonlyArray<string>
+): ReadonlyArray<string> | undefined => {
+  if (within.includes(name)) return undefined
+  const models = new Set<string>()
+  for (const one of named.get(name) ?? []) {
+    const under = named.has(one) && one !== name ? chain(named, one, [...within, name]) : [one]
+    if (under === undefined) return undefined
+    for (const model of under) models.add(model)
+  }
+  return [...models]
+}
+
+const latest = ":latest"
+
+/**
+ * The models that a name stands for, where it is an alias. Ollama's clients put `:latest` behind a name without a tag.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const chainOf = ({ aliases }: Pick<Settings, "aliases">, name: string): ReadonlyArray<string> | undefined =>
+  aliases.get(name) ?? (name.endsWith(latest) ? aliases.get(name.slice(0, -latest.length)) : undefined)
+
+const optionsName = "the options of the gateway"
+
+/**
+ * Where settings come from that the options leave out: `variable` reads the environment, `file` is the section `gateway` of
+ * the configuration file at `path`.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface From {
+  readonly variable: (name: string) => string | undefined
+  readonly file: GatewayFile
+  readonly path: string
+}
+
+const nowhere: From = { variable: () => undefined, file: {}, path: "" }
+
+/** The models of each alias, or what is wrong with one of them. */
+const aliasesOf = (given: Options["aliases"]): Either.Either<Settings["aliases"], string> => {
+  const named = new Map<string, ReadonlyArray<string>>()
+  for (const [name, models] of Object.entries(given ?? {})) {
+    if (name === "auto" || name.trim() === "") return Either.left(`'${name}' cannot be given to a model`)
+    named.set(name, typeof models === "string" ? [models] : models)
+  }
+  const aliases = new Map<string, ReadonlyArray<string>>()
+  for (const name of named.keys()) {
+    const models = chain(named, name, [])
+    if (models === undefined) return Either.left(`'${name}' stands for itself`)
+    aliases.set(name, models)
+  }
+  return Either.right(aliases)
+}
+
+/**
+ * The settings that hold, and the places that they come from, or what is wrong with them.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const resolvePlaces = (
+  asked: Options,
+  from: From = nowhere
+): Either.Either<
+  { readonly settings: Settings; readonly places: Collected<typeof gateway>["places"] },
+  InvalidConfig
+> =>
+  Either.gen(function* () {
+    const options = withoutNulls(asked)
+    yield* unknownOption(options, Object.keys(gateway), optionsName)
+    const { keys: _, ...others } = gateway
+    const { places, values } = yield* collect(others, {
+      options,
+      name: optionsName,
+      variable: from.variable,
+      file: from.file,
+      path: from.path,
+      prefix: "gateway."
+    })
+    const bad = (name: keyof typeof values, reason: string) => {
+      const { field, source } = places[name] ?? { source: optionsName, field: name }
+      return Either.left(new InvalidConfig({ source, field, reason }))
+    }
+    const placed = yield* placedKeys(options, from)
+    const keys = yield* accessOf(placed)
+    const { cors = [], host, responses: kept = true } = values
+    const hosts = (values.hosts ?? []).map((name) => name.trim().toLowerCase())
+    if (hosts.some((name) => !/^[\w.-]+$/.test(name))) {
+      return yield* bad("hosts", "must be names without a port, such as llm.lan")
+    }
+    if (keys.length === 0 && !values.insecure && !isLoopback(host)) {
+      return yield* bad(
+        "host",
+        `${host} can be reached from other machines, and there is no API key: give --api-key (AICORTEX_API_KEY), ` +
+          "or --insecure if everybody may use your servers"
+      )
+    }
+    const wrong = cors.find((origin) => !isPattern(origin))
+    if (wrong !== undefined) {
+      return yield* bad("cors", `'${wrong}' must be * or an origin such as https://example.com`)
+    }
+    const aliases = aliasesOf(values.aliases)
+    if (Either.isLeft(aliases)) return yield* bad("aliases", aliases.left)
+    const { maxBytes, maxEntries, ttl } = typeof kept === "object" ? kept : responseBounds
+    const settings: Settings = {
+      ...values,
+      keys,
+      cors,
+      hosts,
+      aliases: aliases.right,
+      responses:
+        kept === false
+          ? undefined
+          : {
+              maxEntries: maxEntries ?? responseBounds.maxEntries,
+              maxBytes: maxBytes ?? responseBounds.maxBytes,
+              ttl: ttl ?? responseBounds.ttl
+            }
+    }
+    const [first] = placed
+    const keysFrom =
+      first === undefined
+        ? undefined
+        : { ...first.at, origin: first.at.source === from.path ? "the file" : originOf(first.at) }
+    return { settings, places: { ...places, ...(keysFrom === undefined ? {} : { keys: keysFrom }) } }
+  })
+
+const originOf = ({ field, source }: { readonly source: string; readonly field: string }): string =>
+  source === "the environment" ? field : source
+
+/**
+ * The settings that hold: what the options leave out comes from the environment, then from the file.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const resolve = (options: Options, from?: From): Either.Either<Settings, InvalidConfig> =>
+  Either.map(resolvePlaces(options, from), ({ settings }) => settings)

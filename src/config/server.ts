@@ -1,0 +1,121 @@
+/**
+ * The settings of a server, in an object of `servers`.
+ *
+ * @since 0.2.0
+ */
+import * as Schema from "effect/Schema"
+import { InFile, wholeFrom } from "../internal/units.js"
+import * as Server from "../Server.js"
+import { sectionOf, setting } from "./setting.js"
+
+/**
+ * A text that is not blank; `what` says what it must be.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const text = (what: string) =>
+  Schema.String.pipe(
+    Schema.filter((value) => value.trim() !== "", { message: () => `must be ${what}`, jsonSchema: { minLength: 1 } })
+  )
+
+/**
+ * A text that may be a secret.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const Redactable = Schema.Union(
+  Schema.String,
+  Schema.RedactedFromSelf(Schema.String).annotations({ [InFile]: Schema.Never })
+)
+
+/**
+ * A secret in the file: itself, or the environment variable that holds it.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const Secret = Schema.Union(Schema.NonEmptyString, Schema.Struct({ env: Schema.NonEmptyString }))
+/**
+ * @since 0.2.0
+ * @category models
+ */
+export type Secret = typeof Secret.Type
+
+/**
+ * @since 0.2.0
+ * @category constants
+ */
+export const server = {
+  /**
+   * Its address: http://gpu-1:11434, gpu-1:11434, https://host/v1. What stands before an @ in it becomes a Basic
+   * header.
+   */
+  url: setting(Schema.NonEmptyString, {
+    doc: "Its address: http://gpu-1:11434, gpu-1:11434, https://host/v1. What stands before an @ in it becomes a Basic header."
+  }),
+  /** What it speaks. Default: found out; an address that names a version, such as /v1, speaks openai. */
+  protocol: setting(Schema.Literal("ollama", "openai"), {
+    doc: "What it speaks.",
+    defaultText: "found out; an address that names a version, such as /v1, speaks openai"
+  }),
+  /**
+   * Sent as Authorization: Bearer; a text or a Redacted. In the file a text, or { "env": "NAME" } for a variable that
+   * holds it.
+   */
+  apiKey: setting(Redactable, {
+    doc: 'Sent as Authorization: Bearer; a text or a Redacted. In the file a text, or { "env": "NAME" } for a variable that holds it.',
+    file: Secret
+  }),
+  /**
+   * More headers of every request to it, never shown, each like apiKey. What HTTP itself sets (host, content-length, …)
+   * is refused. In the terminal: servers add --header 'X-Tenant: blue', --header-env X-Key=VARIABLE. Default: none.
+   */
+  headers: setting(Schema.Record({ key: Schema.String, value: Redactable }), {
+    doc: "More headers of every request to it, never shown, each like apiKey. What HTTP itself sets (host, content-length, …) is refused. In the terminal: servers add --header 'X-Tenant: blue', --header-env X-Key=VARIABLE.",
+    defaultText: "none",
+    file: Schema.Record({ key: Schema.String, value: Secret })
+  }),
+  /** Where it stands, for the routing strategy nearest: as the fleet's location. */
+  location: setting(Server.GivenLocation as Schema.Schema<string | Server.Location, unknown>, {
+    doc: "Where it stands, for the routing strategy nearest: as the fleet's location."
+  }),
+  /** Whose it is. */
+  organization: setting(Schema.String, { doc: "Whose it is." }),
+  /** Its share of the traffic within its priority. Default: 1. */
+  weight: setting(Schema.Positive, { doc: "Its share of the traffic within its priority.", default: 1 }),
+  /** Lower is tried first. Default: 0. */
+  priority: setting(Schema.Int, { doc: "Lower is tried first.", default: 0 }),
+  /**
+   * Requests at once; more wait. Default: unlimited; an Ollama server gets 4 per model to begin with, and then as many
+   * as it is seen to answer at once, unless OLLAMA_NUM_PARALLEL says.
+   */
+  maxInFlight: setting(wholeFrom(1), {
+    doc: "Requests at once; more wait.",
+    defaultText:
+      "unlimited; an Ollama server gets 4 per model to begin with, and then as many as it is seen to answer at once, unless OLLAMA_NUM_PARALLEL says"
+  })
+} as const
+
+const { url, ...others } = sectionOf(server)
+
+/**
+ * A server in the configuration file.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const FileServer = Schema.Struct({ url: Schema.NonEmptyString, ...others }) as unknown as Schema.Schema<
+  FileServer,
+  FileServer
+>
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface FileServer extends Omit<Server.ServerOptions, "apiKey" | "headers" | "location"> {
+  readonly apiKey?: Secret | undefined
+  readonly headers?: { readonly [name: string]: Secret } | undefined
+  readonly location?: string | Server.Location | undefined
+}

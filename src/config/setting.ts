@@ -1,0 +1,245 @@
+/**
+ * What a setting is: one declaration, from which come the option of a program, its form in the configuration file, its
+ * variable of the environment, its flag, its checks, and its line in the documentation.
+ *
+ * @since 0.2.0
+ */
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import * as AST from "effect/SchemaAST"
+import { annotationOf, InFile, Unit } from "../internal/units.js"
+
+/**
+ * How a setting is declared.
+ *
+ * - `doc`: what it is for, in a sentence or two
+ * - `default`: the value where nobody gives one; `defaultText` says it in words, where that is clearer or there is none
+ * - `env`: variables of the environment that give it, the first one that is set wins
+ * - `text`: the value of a variable or a flag, as it would stand in the file (`undefined`: none), or why it has none; default:
+ *   as the schema says (numbers, `true` and `false`, lists separated by commas)
+ * - `file`: its form in the configuration file, where that is another one; `false`: it cannot stand there
+ * - `flag`: of `aicortex serve`, without the dashes; `alias` is its short name
+ * - `join`: an object that is put together from all places that give it, member by member
+ * - `elsewhere`: members that it does not have, with the reason
+ * - `secret`: whether the value must not be shown in an error
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Declaration<A, D extends A | undefined> {
+  readonly doc: string
+  readonly default?: D
+  readonly defaultText?: string | undefined
+  readonly env?: ReadonlyArray<string> | undefined
+  readonly text?: ((text: string, variable: string) => Either.Either<unknown, string>) | undefined
+  readonly file?: Schema.Schema.AnyNoContext | false | undefined
+  readonly flag?: { readonly name: string; readonly value?: string; readonly alias?: string } | undefined
+  readonly join?: boolean | undefined
+  readonly elsewhere?: { readonly [member: string]: string } | undefined
+  readonly secret?: boolean | undefined
+}
+
+/**
+ * A setting: `schema` is that of the value as a program gives it (times in milliseconds).
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Setting<A, D extends A | undefined> extends Declaration<A, D> {
+  readonly schema: Schema.Schema<A, unknown>
+}
+
+/**
+ * @since 0.2.0
+ * @category models
+ */
+// biome-ignore lint/suspicious/noExplicitAny: settings have values of any type.
+export type AnySetting = Setting<any, any>
+
+/**
+ * Settings by their names.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Settings {
+  readonly [name: string]: AnySetting
+}
+
+/**
+ * The options that settings are in a program.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type OptionsOf<S> = {
+  readonly [K in keyof S]?: S[K] extends Setting<infer A, infer _> ? A | undefined : never
+}
+
+/**
+ * The values of settings where each has its default.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type ValuesOf<S> = {
+  readonly [K in keyof S]: S[K] extends Setting<infer A, infer D> ? (undefined extends D ? A | undefined : A) : never
+}
+
+/**
+ * Declares a setting.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const setting = <A, I, const D extends A | undefined = undefined>(
+  schema: Schema.Schema<A, I>,
+  declaration: Declaration<A, D>
+): Setting<A, D> => ({ ...declaration, schema: schema as Schema.Schema<A, unknown> })
+
+/**
+ * The values of settings that nobody gives.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const defaultsOf = <S extends Settings>(settings: S): ValuesOf<S> =>
+  Object.fromEntries(Object.entries(settings).map(([name, one]) => [name, one.default as unknown])) as ValuesOf<S>
+
+/**
+ * The unit of a setting's value in a program.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const unitOf = ({ schema }: AnySetting): Unit | undefined => annotationOf<Unit>(schema.ast, Unit)
+
+// =============================================================================
+// the form in the file
+// =============================================================================
+
+/** The schema's form in the file, with all in it that has another one there: times are in seconds. */
+const inFile = (ast: AST.AST): AST.AST => {
+  const own = annotationOf<Schema.Schema.AnyNoContext>(ast, InFile)
+  if (own !== undefined) return own.ast
+  if (AST.isRefinement(ast)) {
+    const from = inFile(ast.from)
+    return from === ast.from ? ast : new AST.Refinement(from, ast.filter, ast.annotations)
+  }
+  if (AST.isUnion(ast)) return AST.Union.make(ast.types.map(inFile), ast.annotations)
+  if (AST.isTypeLiteral(ast)) {
+    return new AST.TypeLiteral(
+      ast.propertySignatures.map(
+        ({ annotations, isOptional, isReadonly, name, type }) =>
+          new AST.PropertySignature(name, inFile(type), isOptional, isReadonly, annotations)
+      ),
+      ast.indexSignatures,
+      ast.annotations
+    )
+  }
+  return ast
+}
+
+const forms = new WeakMap<AnySetting, Schema.Schema.AnyNoContext>()
+
+/**
+ * The schema that decodes what stands in the configuration file into what a program would give.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const fileSchemaOf = (setting: AnySetting): Schema.Schema.AnyNoContext => {
+  const known = forms.get(setting)
+  if (known !== undefined) return known
+  const schema = setting.file || (Schema.make(inFile(setting.schema.ast)) as Schema.Schema.AnyNoContext)
+  forms.set(setting, schema)
+  return schema
+}
+
+/**
+ * Settings as a section of the configuration file.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const sectionOf = (
+  settings: Settings
+): { readonly [name: string]: Schema.optional<Schema.Schema.AnyNoContext> } =>
+  Object.fromEntries(
+    Object.entries(settings).flatMap(([name, setting]) =>
+      setting.file === false
+        ? []
+        : [[name, Schema.optional(fileSchemaOf(setting).annotations({ description: descriptionOf(setting) }))]]
+    )
+  )
+
+// =============================================================================
+// the form in a variable or a flag
+// =============================================================================
+
+const isList = (ast: AST.AST): boolean =>
+  AST.isTupleType(ast) || (AST.isUnion(ast) && ast.types.some(isList)) || (AST.isRefinement(ast) && isList(ast.from))
+
+const accepts = (ast: AST.AST, is: (ast: AST.AST) => boolean): boolean =>
+  is(ast) ||
+  (AST.isUnion(ast) && ast.types.some((type) => accepts(type, is))) ||
+  (AST.isRefinement(ast) && accepts(ast.from, is)) ||
+  (AST.isTransformation(ast) && accepts(ast.from, is))
+
+/**
+ * A text as the value that it stands for in the configuration file.
+ *
+ * @since 0.2.0
+ * @category encoding
+ */
+export const fromText = (setting: AnySetting, text: string, variable: string): Either.Either<unknown, string> => {
+  if (setting.text !== undefined) return setting.text(text, variable)
+  const { ast } = fileSchemaOf(setting)
+  if (accepts(ast, AST.isNumberKeyword)) {
+    return Either.right(text.trim() === "" || Number.isNaN(Number(text)) ? text : Number(text))
+  }
+  if (accepts(ast, AST.isBooleanKeyword) && (text === "true" || text === "false")) return Either.right(text === "true")
+  return Either.right(isList(ast) ? text.split(",").map((part) => part.trim()) : text)
+}
+
+// =============================================================================
+// words
+// =============================================================================
+
+/**
+ * A value as it would stand in the configuration file: times are in seconds.
+ *
+ * @since 0.2.0
+ * @category encoding
+ */
+export const inFileForm = (setting: AnySetting, value: unknown): unknown =>
+  value === undefined ? undefined : Schema.encodeUnknownSync(fileSchemaOf(setting))(value)
+
+const ownWords = (value: unknown): string => {
+  if (value === true || value === false || typeof value === "number") return String(value)
+  return typeof value === "string" ? value : JSON.stringify(value)
+}
+
+/**
+ * What holds where a setting is not given, as the file would say it; `undefined` where there is nothing.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const defaultOf = (setting: AnySetting): string | undefined => {
+  if (setting.defaultText !== undefined) return setting.defaultText
+  const value: unknown = setting.default
+  if (value === undefined) return undefined
+  return unitOf(setting) === "ms" && typeof value === "number" ? `${value / 1000} s` : ownWords(value)
+}
+
+/**
+ * What a setting is for, with its default.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const descriptionOf = (setting: AnySetting): string => {
+  const value = defaultOf(setting)
+  return value === undefined ? setting.doc : `${setting.doc} Default: ${value}.`
+}

@@ -1,0 +1,101 @@
+/**
+ * Schemas of numbers with a unit. Programs give times in milliseconds; where people write them (files, variables of the
+ * environment, flags) they are in seconds, and the schema knows how they stand there.
+ *
+ * @internal
+ */
+import * as Schema from "effect/Schema"
+import type * as AST from "effect/SchemaAST"
+
+/**
+ * The annotation with the schema of a value's form in the configuration file, where that is another one.
+ *
+ * @internal
+ */
+export const InFile: unique symbol = Symbol.for("aicortex/config/InFile")
+
+/**
+ * The annotation with a value's unit.
+ *
+ * @internal
+ */
+export const Unit: unique symbol = Symbol.for("aicortex/config/Unit")
+
+/** @internal */
+export type Unit = "ms" | "bytes" | "tokens"
+
+interface Range {
+  readonly fits: (milliseconds: number) => boolean
+  /** Stands behind `a number of milliseconds`. */
+  readonly words: string
+  readonly json: (perSecond: number) => object
+}
+
+const time = ({ fits, json, words }: Range) => {
+  const seconds = Schema.Number.pipe(
+    Schema.filter((n) => (Number.isFinite(n) && fits(n * 1000) ? undefined : `must be a number of seconds ${words}`), {
+      jsonSchema: json(1)
+    })
+  )
+  const inFile = Schema.transform(seconds, Schema.Number, {
+    strict: true,
+    decode: (value) => value * 1000,
+    encode: (value) => value / 1000
+  })
+  return Schema.Number.pipe(
+    Schema.filter((n) => (Number.isFinite(n) && fits(n) ? undefined : `must be a number of milliseconds ${words}`), {
+      jsonSchema: json(1000),
+      [InFile]: inFile,
+      [Unit]: "ms"
+    })
+  )
+}
+
+/**
+ * A time above 0, in milliseconds.
+ *
+ * @internal
+ */
+export const milliseconds = time({ fits: (n) => n > 0, words: "above 0", json: () => ({ exclusiveMinimum: 0 }) })
+
+/**
+ * A time from 0, in milliseconds.
+ *
+ * @internal
+ */
+export const pause = time({ fits: (n) => n >= 0, words: "from 0", json: () => ({ minimum: 0 }) })
+
+/**
+ * A time of at least one second, in milliseconds.
+ *
+ * @internal
+ */
+export const secondOrMore = time({
+  fits: (n) => n >= 1000,
+  words: "that is at least one second",
+  json: (perSecond) => ({ minimum: perSecond })
+})
+
+/**
+ * A whole number from `min`.
+ *
+ * @internal
+ */
+export const wholeFrom = (min: number, unit?: Unit) =>
+  Schema.Number.pipe(
+    Schema.filter((n) => (Number.isSafeInteger(n) && n >= min ? undefined : `must be a whole number from ${min}`), {
+      jsonSchema: { type: "integer", minimum: min },
+      ...(unit === undefined ? {} : { [Unit]: unit })
+    })
+  )
+
+/** @internal */
+export const range = (min: number, max: number) =>
+  Schema.Number.pipe(
+    Schema.filter((n) => (n >= min && n <= max ? undefined : `must be from ${min} to ${max}`), {
+      jsonSchema: { minimum: min, maximum: max }
+    })
+  )
+
+/** @internal */
+export const annotationOf = <A>(ast: AST.AST, id: symbol): A | undefined => ast.annotations[id] as A | undefined
