@@ -123,8 +123,11 @@ const failed = async (args: ReadonlyArray<string>, setup: Setup = {}, code = 1) 
   const result = await run(args, setup)
   assert.strictEqual(result.code, code, `${result.stdout}\n${result.stderr}`)
   assert.strictEqual(result.stdout, "")
-  assert.match(result.stderr, /^aicortex: [^\n]+(\n {2}- [^\n]+)*\n$/)
-  return result.stderr.slice("aicortex: ".length).trimEnd()
+  assert.match(result.stderr, /^aicortex: [^\n]+(\n {2}- [^\n]+)*(\n {2}See docs\/errors\.md#[a-z]+)?\n$/)
+  return result.stderr
+    .slice("aicortex: ".length)
+    .replace(/\n {2}See docs\/errors\.md#[a-z]+\n$/, "")
+    .trimEnd()
 }
 
 const ollama = async (options: FakeOllamaOptions = {}) => {

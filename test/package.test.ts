@@ -145,7 +145,8 @@ describe.concurrent("the published package", { timeout: 120_000 }, () => {
   })
 
   it("ships what it needs and nothing else", () => {
-    const allowed = /^(dist|src|registry)\/|^(package\.json|config\.schema\.json|README\.md|CHANGELOG\.md|LICENSE)$/
+    const allowed =
+      /^(dist|src|registry|docs|examples)\/|^(package\.json|config\.schema\.json|README\.md|CHANGELOG\.md|LICENSE)$/
     const refused = /^dist\/\.|^dist\/cli\/|^src\/cli\/|^registry\/demo\/training\//
     assert.deepStrictEqual(
       files.filter((file) => !allowed.test(file) || refused.test(file)),
@@ -154,7 +155,13 @@ describe.concurrent("the published package", { timeout: 120_000 }, () => {
     for (const file of ["dist/index.js", "dist/index.d.ts", "dist/promise.js", "dist/promise.d.ts", "dist/bin.js"]) {
       assert.include(files, file)
     }
-    for (const file of ["LICENSE", "dist/THIRD-PARTY-NOTICES", "README.md", "registry/demo/aicortex-demo.gguf"])
+    for (const file of [
+      "LICENSE",
+      "dist/THIRD-PARTY-NOTICES",
+      "README.md",
+      "docs/errors.md",
+      "registry/demo/aicortex-demo.gguf"
+    ])
       assert.include(files, file)
   })
 

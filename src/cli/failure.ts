@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Data from "effect/Data"
+import * as Errors from "../Errors.js"
 import { InvalidConfig, InvalidRequest, ModelNotFound, NoServers, SessionNotFound } from "../Errors.js"
 import { demoModel } from "../Model.js"
 
@@ -140,3 +141,14 @@ export const messageOf = (error: Error, { file, flags, path }: Place): string =>
   }
   return error.message
 }
+
+/**
+ * Where the documentation explains an error of the library: a page and its anchor.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const pageOf = (error: Error): string | undefined =>
+  "_tag" in error && typeof error._tag === "string" && Object.hasOwn(Errors, error._tag)
+    ? `docs/errors.md#${error._tag.toLowerCase()}`
+    : undefined

@@ -25,7 +25,7 @@ import { type About, normalize, shape } from "./commandLine.js"
 import { shells } from "./completions.js"
 import { config, configShape } from "./config.js"
 import { embed, embedShape } from "./embed.js"
-import { codeOf, messageOf, type Place, UsageError } from "./failure.js"
+import { codeOf, messageOf, type Place, pageOf, UsageError } from "./failure.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
 import { llmParams, llmParamsShape } from "./llmParams.js"
@@ -96,8 +96,10 @@ const describe = (error: unknown, place: Place): readonly [message: string, code
       return ["", 0]
     case "UsageError":
       return [withHint(error.message, "command" in error && Array.isArray(error.command) ? error.command : []), 2]
-    default:
-      return [messageOf(error, place), codeOf(error)]
+    default: {
+      const page = pageOf(error)
+      return [`${messageOf(error, place)}${page === undefined ? "" : `\n  See ${page}`}`, codeOf(error)]
+    }
   }
 }
 
