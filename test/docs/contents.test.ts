@@ -2,7 +2,10 @@
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "vitest"
+import * as ConfigFile from "../../src/config/file.js"
+import * as Gateway from "../../src/config/gateway.js"
 import * as Errors from "../../src/Errors.js"
+import * as OpenApi from "../../src/gateway/openapi.js"
 import { anchorsOf, pages, readme, root } from "../support/docs/pages.js"
 
 const page = (path: string) => readFileSync(join(root, path), "utf8")
@@ -12,8 +15,12 @@ describe("README.md", () => {
     assert.isAtMost(Buffer.byteLength(readme.text), 8 * 1024)
   })
 
-  it("shows a recorded session", () => {
-    assert.match(readme.text, /!\[[^\]]+\]\(docs\/assets\/[\w-]+\.svg\)/)
+  it("shows a recorded session, in which the text goes on", () => {
+    const file = /!\[[^\]]+\]\((docs\/assets\/[\w-]+\.svg)\)/.exec(readme.text)?.[1]
+    const svg = page(file ?? assert.fail("there is no SVG"))
+    const shown = [...svg.matchAll(/<text[^>]*>([^<]*)<\/text>/g)].map(([, text]) => text).join("")
+    assert.match(shown, /^\$ aicortex chat .*from every direction of the sky\..* goes on\$ .*kill -9/)
+    assert.notMatch(svg, /<script|\son\w+=|href|url\(/)
   })
 })
 
@@ -40,6 +47,26 @@ describe("docs/", () => {
     const anchors = anchorsOf(page("docs/errors.md"))
     assert.deepStrictEqual(
       tags.filter((tag) => !anchors.has(tag.toLowerCase())),
+      []
+    )
+  })
+
+  it("has every setting of the configuration file in its table", () => {
+    const [, fleet = "", gateway = ""] = page("docs/settings.md").split(/^## (?:Fleet|Gateway) settings$/m)
+    const rows = (text: string, column: number) => text.split("\n").map((line) => line.split("|")[column] ?? "")
+    const { gateway: _, ...own } = ConfigFile.File.fields
+    const missing = (fields: object, cells: ReadonlyArray<string>) =>
+      Object.keys(fields).filter((name) => !cells.some((cell) => cell.includes(`\`${name}\``)))
+    assert.deepStrictEqual(missing(own, rows(fleet, 3)), [])
+    assert.deepStrictEqual(missing(Gateway.File.fields, rows(gateway, 1)), [])
+  })
+
+  it("names every endpoint of the gateway", () => {
+    const text = pages.flatMap(({ path, text }) => (path.startsWith("docs/gateway/") ? [text] : [])).join("\n")
+    const paths = Object.keys(OpenApi.document.paths)
+    assert.isAbove(paths.length, 20)
+    assert.deepStrictEqual(
+      paths.filter((path) => !text.includes(` ${path}\``) && !text.includes(`\`${path}\``)),
       []
     )
   })
