@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process"
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import * as Schema from "effect/Schema"
-import { afterAll, assert, beforeAll, describe, it, onTestFinished } from "vitest"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import * as ConfigFile from "../../src/config/file.js"
 import { type Block, claims, examples, missingClaim, type Page, pages, root } from "../support/docs/pages.js"
 import { type Desk, openWorkshop, type Workshop } from "../support/docs/workshop.js"
@@ -116,7 +116,7 @@ describe.concurrent("in the terminal", () => {
         .map((command) => ({ block, command }))
     )
     if (commands.length === 0) continue
-    it(`${page.path}: ${commands.length} commands run, and print what they say`, async () => {
+    it(`${page.path}: ${commands.length} commands run, and print what they say`, async ({ onTestFinished }) => {
       const desk = workshop.desk()
       writeFiles(page, desk)
       if (page.text.includes("git diff")) changeSomething(desk)
