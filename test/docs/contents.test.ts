@@ -2,8 +2,6 @@
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "vitest"
-import * as ConfigFile from "../../src/config/file.js"
-import * as Gateway from "../../src/config/gateway.js"
 import * as Errors from "../../src/Errors.js"
 import * as OpenApi from "../../src/gateway/openapi.js"
 import { anchorsOf, pages, readme, root } from "../support/docs/pages.js"
@@ -49,16 +47,6 @@ describe("docs/", () => {
       tags.filter((tag) => !anchors.has(tag.toLowerCase())),
       []
     )
-  })
-
-  it("has every setting of the configuration file in its table", () => {
-    const [, fleet = "", gateway = ""] = page("docs/settings.md").split(/^## (?:Fleet|Gateway) settings$/m)
-    const rows = (text: string, column: number) => text.split("\n").map((line) => line.split("|")[column] ?? "")
-    const { gateway: _, ...own } = ConfigFile.File.fields
-    const missing = (fields: object, cells: ReadonlyArray<string>) =>
-      Object.keys(fields).filter((name) => !cells.some((cell) => cell.includes(`\`${name}\``)))
-    assert.deepStrictEqual(missing(own, rows(fleet, 3)), [])
-    assert.deepStrictEqual(missing(Gateway.File.fields, rows(gateway, 1)), [])
   })
 
   it("names every endpoint of the gateway", () => {
