@@ -46,6 +46,14 @@ export const options = {
     about: "Attempts of each request in all. Default: two rounds over the servers, and at least six."
   }),
   config: Flags.text("config", { value: "FILE", about: "The configuration file, instead of the usual one." }),
+  proxy: Flags.text("proxy", {
+    value: "ADDRESS",
+    about: "The proxy through which servers are reached, or off. Better give one with a password as AICORTEX_PROXY."
+  }),
+  ca: Flags.texts("ca", {
+    value: "FILE",
+    about: "Certificates (PEM) of an authority that is trusted besides those that Node trusts. Repeatable."
+  }),
   exposeServers: Flags.flag("expose-servers", { about: "Tell clients the addresses of servers." }),
   strict: Flags.flag("strict", { about: "Refuse requests with parameters that are not known." }),
   log: Flags.choice(

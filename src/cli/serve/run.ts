@@ -38,6 +38,8 @@ export interface Flags {
   readonly maxBody: number | undefined
   readonly maxRetries: number | undefined
   readonly config: string | undefined
+  readonly proxy: string | undefined
+  readonly ca: ReadonlyArray<string>
   readonly exposeServers: boolean
   readonly strict: boolean
   readonly log: Gateway.Options["log"]
@@ -75,7 +77,11 @@ const gatewayOptions = (flags: Flags): Gateway.Options => ({
   drain: flags.drain === undefined ? undefined : flags.drain * 1000
 })
 
-const cortexOptions = ({ config }: Flags): Cortex.Options => (config === undefined ? {} : { configFile: config })
+const cortexOptions = ({ ca, config, proxy }: Flags): Cortex.Options => ({
+  ...(config === undefined ? {} : { configFile: config }),
+  ...(proxy === undefined ? {} : { proxy: proxy === "off" ? false : proxy }),
+  ...(ca.length === 0 ? {} : { ca })
+})
 
 const usage = (message: string) => new UsageError({ message, command: ["serve"] })
 
