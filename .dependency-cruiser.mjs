@@ -24,6 +24,7 @@ const services = [
     "Transport",
     "Backend",
     "Registry",
+    "ModelSelection",
     "Router",
     "Fleet",
     "Failover",

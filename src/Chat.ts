@@ -25,6 +25,7 @@ import type * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import type { ChatEvent } from "./ChatEvent.js"
 import * as ChatRequest from "./ChatRequest.js"
+import { type Beginning, Chain, type Link } from "./chat/chain.js"
 import { type Checked, check, type Options, type Prompt } from "./chat/check.js"
 import { running, streamOf, whole } from "./chat/reading.js"
 import * as Rounds from "./chat/rounds.js"
@@ -34,6 +35,7 @@ import { type Call, Failover, type OpenAnswer, type Result } from "./Failover.js
 import * as History from "./History.js"
 import * as Direct from "./internal/direct.js"
 import * as Message from "./Message.js"
+import { type Candidate, firstOf, ModelSelection } from "./ModelSelection.js"
 import { Registry } from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
 import * as Conversation from "./router/conversation.js"
@@ -126,6 +128,9 @@ const nothing: ReadonlyArray<ChatEvent> = []
 interface Prepared {
   readonly checked: Checked
   readonly request: ChatRequest.ChatRequest
+  /** The models that may answer, and the one of them that is asked. */
+  readonly candidates: ReadonlyArray<Candidate>
+  readonly candidate: Candidate
   readonly turn: Turn | undefined
   readonly trimmed: number
   /** When the call began. */
@@ -143,6 +148,7 @@ interface Prepared {
  */
 export const make = Effect.gen(function* () {
   const failover = yield* Failover
+  const models = yield* ModelSelection
   const registry = yield* Registry
   const cache = yield* ResponseCache.ResponseCache
   const sessions = yield* Sessions
@@ -168,22 +174,30 @@ export const make = Effect.gen(function* () {
   /** The call as it stands without a session, which costs no waiting. */
   const alone = (
     checked: Checked,
+    candidates: ReadonlyArray<Candidate>,
     trace: Telemetry.Trace | undefined,
     context: TraceContext | undefined
-  ): Prepared => ({
-    checked,
-    request: ChatRequest.make(
-      checked.options,
-      checked.model,
-      checked.system.length === 0 ? checked.fresh : [...checked.system, ...checked.fresh],
-      checked.format
-    ),
-    turn: undefined,
-    trimmed: 0,
-    began: now(),
-    trace,
-    context
-  })
+  ): Prepared => {
+    const candidate = firstModel(candidates)
+    return {
+      checked,
+      request: ChatRequest.make(checked.options, candidate.model, messagesOf(checked), checked.format),
+      candidates,
+      candidate,
+      turn: undefined,
+      trimmed: 0,
+      began: now(),
+      trace,
+      context
+    }
+  }
+
+  /** The models that may answer a call. */
+  const select = (checked: Checked) => {
+    const { maxTokens, suffix, tools } = checked.options
+    const messages = messagesOf(checked)
+    return models.select(checked.model, { request: { messages, tools: tools ?? [], maxTokens, suffix } })
+  }
 
   /**
    * Waits for the call's place in its session, and puts the session's history into it. `hold` is told of the place at
@@ -191,6 +205,7 @@ export const make = Effect.gen(function* () {
    */
   const join = (
     checked: Checked,
+    candidates: ReadonlyArray<Candidate>,
     session: string,
     began: number,
     trace: Telemetry.Trace | undefined,
@@ -201,14 +216,16 @@ export const make = Effect.gen(function* () {
       Effect.flatMap(sessions.begin(session), (turn) => {
         hold(turn)
         return Effect.gen(function* () {
-          const { fresh, model, options, system } = checked
+          const { fresh, options, system } = checked
+          const candidate = firstModel(candidates)
+          const { model } = candidate
           const length = turn.history.length === 0 ? undefined : yield* contextLength(model, options)
           const { messages, trimmed } = History.trim(turn.history, [...system, ...fresh], {
             contextLength: length,
             reserve: options.maxTokens ?? Math.min(defaultReserve, Math.floor((length ?? 0) / 4))
           })
           const request = ChatRequest.make(options, model, messages, checked.format)
-          return { checked, request, turn, trimmed, began, trace, context } satisfies Prepared
+          return { checked, request, candidates, candidate, turn, trimmed, began, trace, context } satisfies Prepared
         }).pipe(restore)
       })
     )
@@ -258,13 +275,21 @@ export const make = Effect.gen(function* () {
       const { session } = checked.right
       const trace = Telemetry.traceOf(fiber)
       const context = trace === undefined ? Telemetry.passing(fiber) : undefined
-      if (session === undefined) return use(alone(checked.right, trace, context))
-      let turn: Turn | undefined
+      const selected = select(checked.right)
+      const known = Direct.valueOf(selected)
+      if (session === undefined && known !== undefined) return use(alone(checked.right, known, trace, context))
       const began = now()
+      if (session === undefined) {
+        const chosen = observed(within(selected, checked.right, began), checked.right, began, trace)
+        return Effect.flatMap(chosen, (found) => use({ ...alone(checked.right, found, trace, context), began }))
+      }
+      let turn: Turn | undefined
       const inSession = trace === undefined ? undefined : { ...trace, conversation: session }
-      const joined = join(checked.right, session, began, inSession, context, (mine) => {
-        turn = mine
-      })
+      const joined = Effect.flatMap(selected, (found) =>
+        join(checked.right, found, session, began, inSession, context, (mine) => {
+          turn = mine
+        })
+      )
       const waited = observed(within(joined, checked.right, began), checked.right, began, inSession)
       return Effect.flatMap(waited, use).pipe(
         Effect.onExit((exit) =>
@@ -278,12 +303,13 @@ export const make = Effect.gen(function* () {
   const routingOf = ({ options }: Checked): ChatRequest.Routing => options.routing ?? ChatRequest.defaults.routing
 
   // A session is known by its id; who keeps the messages themselves, by those.
-  const travellerOf = ({ checked, request }: Prepared) => ({
+  const travellerOf = ({ candidate, checked, request }: Prepared) => ({
     conversation:
       checked.session === undefined ? Conversation.ofMessages(request.messages) : Conversation.named(checked.session),
     owner: checked.options.owner,
     priority: checked.options.priority,
-    tokens: () => History.estimate(request.messages)
+    tokens: () => History.estimate(request.messages),
+    only: candidate.only
   })
 
   const serversOf = (call: Prepared) => failover.prepare(call.request.model, routingOf(call.checked), travellerOf(call))
@@ -292,13 +318,14 @@ export const make = Effect.gen(function* () {
   const prepare = (call: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
     const { began, checked, request, trace, wish } = call
     const servers = serversOf(call)
-    const start = checked.kept === undefined ? Direct.valueOf(servers) : undefined
+    const kept = keptFor(call)
+    const start = kept === undefined ? Direct.valueOf(servers) : undefined
     if (start !== undefined) return Effect.succeed(start)
     const routing = routingOf(checked)
     const found =
-      checked.kept === undefined
+      kept === undefined
         ? servers
-        : cache.prepare({ ...wish, owner: checked.options.owner, request, routing, ttl: checked.kept }, servers)
+        : cache.prepare({ ...wish, owner: checked.options.owner, request, routing, ttl: kept }, servers)
     return observed(within(found, checked, began), checked, began, trace)
   }
 
@@ -315,12 +342,22 @@ export const make = Effect.gen(function* () {
     context
   })
 
-  /** What begins the answer of a call, and what it adds to the conversation. */
-  const begin = (prepared: Prepared, events: boolean, commit: boolean) => {
-    const { checked, request, trimmed, turn } = prepared
+  /** What begins the answer of a call by one of its models. */
+  const beginOne = (
+    prepared: Prepared,
+    events: boolean,
+    commit: boolean,
+    closed: (() => void) | undefined
+  ): Effect.Effect<Beginning, ChatError> => {
+    const { candidate, checked, request, trimmed, turn } = prepared
     if (turn === undefined && checked.executors === undefined) {
-      const call = simpleCall(prepared, events)
-      return Effect.map(prepare(prepared), (answer) => ({ start: () => answer(call), said: checked.fresh }))
+      const call = { ...simpleCall(prepared, events), closed }
+      const said = () => checked.fresh
+      return Effect.map(prepare(prepared), (answer) => ({
+        candidate: () => candidate,
+        start: () => answer(call),
+        said
+      }))
     }
     // Tools run as their caller does: with its loggers, annotations and settings of Effect.
     return Effect.flatMap(Effect.runtime<never>(), (runtime) => {
@@ -333,11 +370,35 @@ export const make = Effect.gen(function* () {
         complete: rounds.complete,
         closed: () => {
           rounds.stop()
-          if (events) turn?.release()
+          closed?.()
         }
       }
-      return Effect.map(prepare(prepared), (answer) => ({ start: () => answer(call), said: rounds.said }))
+      return Effect.map(prepare(prepared), (answer) => ({
+        candidate: () => candidate,
+        start: () => answer(call),
+        said: () => rounds.said
+      }))
     })
+  }
+
+  /** The same by the first of its models that can be asked; the others follow where one fails. */
+  const begin = (prepared: Prepared, events: boolean, commit: boolean): Effect.Effect<Beginning, ChatError> => {
+    const { candidates, turn } = prepared
+    const closed = events && turn !== undefined ? () => turn.release() : undefined
+    if (candidates.length === 1) return beginOne(prepared, events, commit, closed)
+    const from = (first: number): Effect.Effect<Link, ChatError> =>
+      firstOf(
+        candidates,
+        (candidate, at) =>
+          Effect.map(beginOne(asking(prepared, candidate), events, commit, undefined), (beginning) => ({
+            at,
+            beginning
+          })),
+        first
+      )
+    return Effect.zipWith(Effect.runtime<never>(), from(0), (runtime, first) =>
+      Chain.beginning(first, { count: candidates.length, from, fork: Runtime.runFork(runtime), closed })
+    )
   }
 
   /**
@@ -353,7 +414,9 @@ export const make = Effect.gen(function* () {
     if (Either.isLeft(checked)) return Exit.fail(checked.left)
     const { executors, kept, session } = checked.right
     if (session !== undefined || executors !== undefined || kept !== undefined) return undefined
-    const call = alone(checked.right, ownTrace, undefined)
+    const candidates = Direct.valueOf(select(checked.right))
+    if (candidates?.length !== 1) return undefined
+    const call = alone(checked.right, candidates, ownTrace, undefined)
     const start = Direct.valueOf(serversOf(call))
     return start === undefined ? undefined : Exit.succeed(start(simpleCall(call, events)))
   }
@@ -387,13 +450,15 @@ export const make = Effect.gen(function* () {
   /** Only a reply that fits is kept, and a kept one that does not fit, because it was for another decoder, is none. */
   const ask = <A>(prepared: Prepared, decoder: StructuredOutput.Decoder<A>) => {
     const once = (wish: Prepared["wish"]) =>
-      Effect.flatMap(begin({ ...prepared, wish }, false, false), ({ said, start }) =>
+      Effect.flatMap(begin({ ...prepared, wish }, false, false), ({ candidate, said, start }) =>
         whole(start, (result) => {
           const text = Rounds.textOf(result)
-          return typeof text === "string" ? { result, said, decoded: decoder.decode(text) } : text
+          return typeof text === "string"
+            ? { result, said: said(), decoded: decoder.decode(text), candidate: candidate() }
+            : text
         })
       )
-    if (prepared.checked.kept === undefined) return once(undefined)
+    if (keptFor(prepared) === undefined) return once(undefined)
     const accepts = (result: Result) => Either.isRight(decoder.decode(result.text))
     return Effect.flatMap(once({ ...prepared.wish, accepts }), (asked) =>
       asked.result.cached && Either.isLeft(asked.decoded)
@@ -412,12 +477,15 @@ export const make = Effect.gen(function* () {
         const first = yield* ask(prepared, decoder)
         let { decoded, result } = first
         if (Either.isLeft(decoded) && StructuredOutput.canRepair(decoded.left)) {
-          const second = yield* ask(repairing(prepared, result.text, decoded.left), decoder)
+          const second = yield* ask(
+            repairing(answeredBy(prepared, first.candidate), result.text, decoded.left),
+            decoder
+          )
           decoded = second.decoded
           result = second.result
         }
         if (Either.isLeft(decoded)) {
-          return yield* new SchemaMismatch({ model: prepared.request.model, issues: decoded.left, text: result.text })
+          return yield* new SchemaMismatch({ model: first.candidate.model, issues: decoded.left, text: result.text })
         }
         const { turn } = prepared
         if (turn !== undefined) {
@@ -435,6 +503,30 @@ export const make = Effect.gen(function* () {
     structured
   })
 })
+
+const messagesOf = ({ fresh, system }: Checked): ReadonlyArray<Message.Message> =>
+  system.length === 0 ? fresh : [...system, ...fresh]
+
+const firstModel = ([first]: ReadonlyArray<Candidate>): Candidate => {
+  if (first === undefined) throw new RangeError("a call needs a model")
+  return first
+}
+
+/** The same call with another of its models. */
+const asking = (prepared: Prepared, candidate: Candidate): Prepared =>
+  candidate === prepared.candidate
+    ? prepared
+    : { ...prepared, candidate, request: { ...prepared.request, model: candidate.model } }
+
+/** The same call from the model on that has answered it. */
+const answeredBy = (prepared: Prepared, candidate: Candidate): Prepared => ({
+  ...asking(prepared, candidate),
+  candidates: prepared.candidates.slice(Math.max(0, prepared.candidates.indexOf(candidate)))
+})
+
+/** For how long the answer is kept: that of some of a model's servers is not that of the model. */
+const keptFor = ({ candidate, checked }: Prepared): number | undefined =>
+  candidate.only === undefined ? checked.kept : undefined
 
 /** The same call with the model's reply and what is wrong with it. */
 const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArray<SchemaIssue>): Prepared => ({
@@ -458,7 +550,7 @@ const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArray<Sche
 export const layer: Layer.Layer<
   Chat,
   never,
-  Failover | Registry | ResponseCache.ResponseCache | Sessions | CurrentSettings
+  Failover | ModelSelection | Registry | ResponseCache.ResponseCache | Sessions | CurrentSettings
 > = Layer.effect(Chat, make)
 
 /**

@@ -35,6 +35,7 @@ import * as Embeddings from "./Embeddings.js"
 import type { InvalidConfig } from "./Errors.js"
 import * as Failover from "./Failover.js"
 import * as Fleet from "./Fleet.js"
+import * as ModelSelection from "./ModelSelection.js"
 import * as Probes from "./Probes.js"
 import * as Registry from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
@@ -66,6 +67,7 @@ export type Services =
   | Chat.Chat
   | Embeddings.Embeddings
   | Failover.Failover
+  | ModelSelection.ModelSelection
   | ResponseCache.ResponseCache
   | Sessions.Sessions
   | Router.Router
@@ -238,6 +240,7 @@ export const layerServices = <E = never, R = never>(
     Layer.provideMerge(Failover.layer),
     Layer.provide(layerBackends({ modelPath: options.demoModel ?? undefined })),
     Layer.provideMerge(ResponseCache.layer),
+    Layer.provideMerge(ModelSelection.layer),
     Layer.provide(responses),
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),

@@ -11,7 +11,9 @@ import * as CallDefaults from "./CallDefaults.js"
 import { defaults } from "./ChatRequest.js"
 import * as EmbedRequest from "./EmbedRequest.js"
 import type { ChatError } from "./Errors.js"
+import { execute } from "./embeddings/execute.js"
 import { Failover } from "./Failover.js"
+import { ModelSelection } from "./ModelSelection.js"
 import { CurrentSettings } from "./Settings.js"
 import * as Telemetry from "./Telemetry.js"
 
@@ -55,6 +57,7 @@ export class Embeddings extends Context.Tag("aicortex/Embeddings")<Embeddings, S
  */
 export const make = Effect.gen(function* () {
   const failover = yield* Failover
+  const models = yield* ModelSelection
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
   return Embeddings.of({
@@ -70,8 +73,17 @@ export const make = Effect.gen(function* () {
         const trace = Telemetry.traceOf(fiber)
         const context = trace === undefined ? Telemetry.passing(fiber) : undefined
         const request = EmbedRequest.make(given, texts)
-        const call = { request, limits: EmbedRequest.limits(given), began, trace, context }
-        return failover.embed(call, given.routing ?? defaults.routing, { owner: given.owner, priority: given.priority })
+        const embedded = execute(models, failover, {
+          request,
+          limits: EmbedRequest.limits(given),
+          routing: given.routing ?? defaults.routing,
+          owner: given.owner,
+          priority: given.priority,
+          began,
+          trace,
+          context
+        })
+        return Effect.map(embedded, ({ candidate: _, ...rest }): EmbedRequest.Embedded => rest)
       })
   })
 })
@@ -80,7 +92,10 @@ export const make = Effect.gen(function* () {
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Embeddings, never, Failover | CurrentSettings> = Layer.effect(Embeddings, make)
+export const layer: Layer.Layer<Embeddings, never, Failover | ModelSelection | CurrentSettings> = Layer.effect(
+  Embeddings,
+  make
+)
 
 /**
  * The vectors of one text, or of several.

@@ -210,6 +210,40 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
 }
 
 /**
+ * `auto` was asked for, and no model on the servers suits the request: `lacks` is what it needs besides an answer
+ * (`insert`: to fill in the middle of a text). `servers` are yours, `unreachable` those of them that could not be asked
+ * which models they have, and why.
+ *
+ * @since 0.2.0
+ * @category errors
+ */
+export class NoSuitableModel extends Schema.TaggedError<NoSuitableModel>("aicortex/NoSuitableModel")(
+  "NoSuitableModel",
+  {
+    lacks: Schema.Array(Schema.Literal("tools", "vision", "insert")),
+    servers: Schema.Array(Schema.String),
+    unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
+  }
+) {
+  /** Whether no server could be asked at all. */
+  get unanswered() {
+    return this.servers.length > 0 && this.unreachable?.length === this.servers.length
+  }
+  /** What no model is known to do, in words. */
+  get abilities() {
+    const words = { tools: "call tools", vision: "see images", insert: "fill in the middle" }
+    return this.lacks.map((one) => words[one])
+  }
+  override get message() {
+    const { abilities, unreachable = [] } = this
+    const silent = unreachable.length === 0 ? "" : ` ${unasked(unreachable)}.`
+    if (this.unanswered) return `No model can be chosen, because no server answers.${silent}`
+    const reason = abilities.length === 0 ? "can answer" : `is known to ${abilities.join(" and ")}`
+    return `No model on the servers ${reason}.${silent} Name one, or add a server that has one.`
+  }
+}
+
+/**
  * Every server that could serve the model was tried and failed. `attempts` lists each of them, in order; `unreachable`
  * are others, which could not be asked whether they have it.
  *
@@ -455,6 +489,7 @@ export const ChatError = Schema.Union(
   InvalidRequest,
   ModelNotFound,
   NoServers,
+  NoSuitableModel,
   AllServersFailed,
   StreamInterrupted,
   DeadlineExceeded,

@@ -11,6 +11,7 @@ import * as Struct from "effect/Struct"
 import { defaults as calls } from "./ChatRequest.js"
 import { fleet } from "./config/fleet.js"
 import { defaultsOf, type ValuesOf } from "./config/setting.js"
+import { type Aliases, none } from "./modelSelection/aliases.js"
 import type { Location, Server } from "./Server.js"
 
 /** Those that something is made of before they hold, or that only what makes the services reads. */
@@ -18,6 +19,7 @@ const made = [
   "servers",
   "model",
   "registry",
+  "aliases",
   "location",
   "stateFile",
   "cache",
@@ -49,6 +51,7 @@ export const plain = (values: Values): Plain => Struct.omit(values, ...made)
  * What holds: the settings of a fleet (see `config/fleet`), put together and checked. Times are in milliseconds.
  *
  * - `modelNamed`: whether the user chose `model`
+ * - `aliases`: each with the models that it stands for; no alias is among them
  * - `servers`: the user's own
  * - `registry`: folders of registry files that come on top of the built-in catalogue
  * - `location`: where the user is, as it was given; `coordinates` are those of that place, where it has none
@@ -63,6 +66,7 @@ export const plain = (values: Values): Plain => Struct.omit(values, ...made)
 export interface Settings extends Plain {
   readonly model: string
   readonly modelNamed: boolean
+  readonly aliases: Aliases
   readonly servers: ReadonlyArray<Server>
   readonly registry: ReadonlyArray<string>
   readonly location: Location | undefined
@@ -132,6 +136,7 @@ export const empty: Settings = {
   ...plain(defaultsOf(fleet)),
   model: calls.model,
   modelNamed: false,
+  aliases: none,
   servers: [],
   registry: [],
   location: undefined,

@@ -69,6 +69,7 @@ describe("null means that an option is not given", () => {
 const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
   servers: null,
   model: null,
+  aliases: null,
   personas: null,
   location: null,
   registry: null,

@@ -16,6 +16,9 @@ import { type Call, Failover, type OpenAnswer, Outbox, type Result } from "../Fa
 import { endOf, warned } from "../failover/ending.js"
 import { addUsage } from "../failover/usage.js"
 import type { ToolCall } from "../Message.js"
+import { ModelSelection } from "../ModelSelection.js"
+import { chainOf } from "../modelSelection/aliases.js"
+import { linked } from "../modelSelection/candidate.js"
 import { Registry } from "../Registry.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as Sessions from "../Sessions.js"
@@ -250,6 +253,18 @@ const registry = Layer.sync(Registry, () => {
   })
 })
 
+/** Whatever is named is there; what `auto` would choose is the model of that name. */
+const models = Layer.effect(
+  ModelSelection,
+  Effect.map(Settings.CurrentSettings, (settings) => {
+    const chain = (name: string, aliases = settings.aliases) => (chainOf(aliases, name) ?? [name]).map(linked)
+    return ModelSelection.of({
+      select: (name, _, policy) => Effect.succeed(chain(name, policy?.aliases)),
+      forEmbedding: (name, policy) => Effect.succeed(chain(name, policy?.aliases))
+    })
+  })
+)
+
 /**
  * What `Chat` needs, where a script answers instead of servers; all else is as ever, with what is kept in memory.
  *
@@ -259,8 +274,10 @@ const registry = Layer.sync(Registry, () => {
 export const layer = (
   script: Script,
   settings: Partial<Settings.Settings> = {}
-): Layer.Layer<Failover | Registry | ResponseCache.ResponseCache | Sessions.Sessions | Settings.CurrentSettings> =>
-  Layer.mergeAll(failover(script), ResponseCache.layer, Sessions.layerMemory(settings.sessions)).pipe(
+): Layer.Layer<
+  Failover | ModelSelection | Registry | ResponseCache.ResponseCache | Sessions.Sessions | Settings.CurrentSettings
+> =>
+  Layer.mergeAll(failover(script), models, ResponseCache.layer, Sessions.layerMemory(settings.sessions)).pipe(
     Layer.provide(ResponseCache.layerStoreMemory(settings.cache)),
     Layer.provideMerge(Layer.merge(registry, Settings.layer(settings)))
   )

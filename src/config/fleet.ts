@@ -14,6 +14,7 @@ import { milliseconds, secondOrMore, wholeFrom } from "../internal/units.js"
 import { demoModel } from "../Model.js"
 import * as Server from "../Server.js"
 import { defaultMaxBytes } from "../structuredOutput/bounds.js"
+import { AliasNames } from "./aliases.js"
 import { FileServer, Redactable, text } from "./server.js"
 import { setting } from "./setting.js"
 
@@ -119,6 +120,16 @@ export const fleet = {
     doc: "The model where a call names none.",
     defaultText: `${defaults.model}; in the terminal llama3.2:3b`,
     env: ["AICORTEX_MODEL"]
+  }),
+  /**
+   * Names for models, or for chains of models: the next is asked where one fails before its first token. A chain may
+   * hold other aliases, and auto. The variable is a JSON object, as in the file. Default: none.
+   */
+  aliases: setting(AliasNames, {
+    doc: "Names for models, or for chains of models: the next is asked where one fails before its first token. A chain may hold other aliases, and auto. The variable is a JSON object, as in the file.",
+    defaultText: "none",
+    env: ["AICORTEX_ALIASES"],
+    text: jsonObject
   }),
   /** Reusable system prompts by name. Default: none. */
   personas: setting(Schema.Record({ key: Schema.String, value: Schema.String }), {

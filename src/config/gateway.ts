@@ -7,6 +7,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Routing } from "../ChatRequest.js"
 import { milliseconds, pause, wholeFrom } from "../internal/units.js"
+import { AliasNames } from "./aliases.js"
 import { Secret, text } from "./server.js"
 import { type OptionsOf, setting } from "./setting.js"
 
@@ -78,11 +79,6 @@ type FileKey = typeof FileKey.Type
 const Keys = Schema.Array(Schema.Unknown).annotations({
   message: () => "must be a list of keys"
 }) as unknown as Schema.Schema<ReadonlyArray<Key>>
-
-const Aliases = Schema.Record({
-  key: Schema.String,
-  value: Schema.Union(Schema.NonEmptyString, Schema.NonEmptyArray(Schema.NonEmptyString))
-}) as Schema.Schema<{ readonly [name: string]: string | ReadonlyArray<string> }, unknown>
 
 const ResponseOptions = Schema.Struct({
   maxEntries: Schema.optional(whole),
@@ -175,12 +171,9 @@ export const gateway = {
     doc: "For how long such a key may have a model kept in memory (keep_alive).",
     default: 3_600_000
   }),
-  /**
-   * Names for models, or for chains of models: the next is asked where one fails before its first token. A chain may
-   * hold other aliases, and auto. Default: none.
-   */
-  aliases: setting(Aliases, {
-    doc: "Names for models, or for chains of models: the next is asked where one fails before its first token. A chain may hold other aliases, and auto.",
+  /** Names for models besides those of the fleet. In the file they hold for every face. Default: none. */
+  aliases: setting(AliasNames, {
+    doc: "Names for models besides those of the fleet. In the file they hold for every face.",
     defaultText: "none"
   }),
   /** Whether images may be named by addresses that lead into a private network: servers fetch them. Default: false. */

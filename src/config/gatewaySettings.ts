@@ -8,6 +8,7 @@ import * as Redacted from "effect/Redacted"
 import { InvalidConfig } from "../Errors.js"
 import { withoutNulls } from "../internal/options.js"
 import { isPattern } from "../internal/origins.js"
+import { type Aliases, decode as decodeAliases } from "../modelSelection/aliases.js"
 import { type Collected, collect, unknownOption } from "./collect.js"
 import { type GatewayFile, gateway, type Key, type Options, type ResponseBounds } from "./gateway.js"
 import type { ValuesOf } from "./setting.js"
@@ -38,7 +39,7 @@ export interface Settings extends Omit<ValuesOf<typeof gateway>, "keys" | "cors"
   readonly keys: ReadonlyArray<Access>
   readonly cors: ReadonlyArray<string>
   readonly hosts: ReadonlyArray<string>
-  readonly aliases: ReadonlyMap<string, ReadonlyArray<string>>
+  readonly aliases: Aliases
   /** `undefined` where none is kept. */
   readonly responses: ResponseBounds | undefined
 }
@@ -128,33 +129,6 @@ const accessOf = (keys: ReadonlyArray<PlacedKey>): Either.Either<ReadonlyArray<A
   return Either.right(all)
 }
 
-/** The models that an alias stands for, where it may name other aliases; `undefined` where it leads to itself. */
-const chain = (
-  named: ReadonlyMap<string, ReadonlyArray<string>>,
-  name: string,
-  within: ReadonlyArray<string>
-): ReadonlyArray<string> | undefined => {
-  if (within.includes(name)) return undefined
-  const models = new Set<string>()
-  for (const one of named.get(name) ?? []) {
-    const under = named.has(one) && one !== name ? chain(named, one, [...within, name]) : [one]
-    if (under === undefined) return undefined
-    for (const model of under) models.add(model)
-  }
-  return [...models]
-}
-
-const latest = ":latest"
-
-/**
- * The models that a name stands for, where it is an alias. Ollama's clients put `:latest` behind a name without a tag.
- *
- * @since 0.1.0
- * @category accessors
- */
-export const chainOf = ({ aliases }: Pick<Settings, "aliases">, name: string): ReadonlyArray<string> | undefined =>
-  aliases.get(name) ?? (name.endsWith(latest) ? aliases.get(name.slice(0, -latest.length)) : undefined)
-
 const optionsName = "the options of the gateway"
 
 /**
@@ -171,22 +145,6 @@ export interface From {
 }
 
 const nowhere: From = { variable: () => undefined, file: {}, path: "" }
-
-/** The models of each alias, or what is wrong with one of them. */
-const aliasesOf = (given: Options["aliases"]): Either.Either<Settings["aliases"], string> => {
-  const named = new Map<string, ReadonlyArray<string>>()
-  for (const [name, models] of Object.entries(given ?? {})) {
-    if (name === "auto" || name.trim() === "") return Either.left(`'${name}' cannot be given to a model`)
-    named.set(name, typeof models === "string" ? [models] : models)
-  }
-  const aliases = new Map<string, ReadonlyArray<string>>()
-  for (const name of named.keys()) {
-    const models = chain(named, name, [])
-    if (models === undefined) return Either.left(`'${name}' stands for itself`)
-    aliases.set(name, models)
-  }
-  return Either.right(aliases)
-}
 
 /**
  * The settings that hold, and the places that they come from, or what is wrong with them.
@@ -235,7 +193,7 @@ export const resolvePlaces = (
     if (wrong !== undefined) {
       return yield* bad("cors", `'${wrong}' must be * or an origin such as https://example.com`)
     }
-    const aliases = aliasesOf(values.aliases)
+    const aliases = decodeAliases(values.aliases ?? {})
     if (Either.isLeft(aliases)) return yield* bad("aliases", aliases.left)
     const { maxBytes, maxEntries, ttl } = typeof kept === "object" ? kept : responseBounds
     const settings: Settings = {

@@ -17,6 +17,7 @@ import { defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
 import { withoutNulls } from "../internal/options.js"
 import * as Locations from "../internal/places.js"
+import * as Aliases from "../modelSelection/aliases.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
@@ -217,6 +218,13 @@ export const resolve = Effect.fnUntraced(function* (
     const { field, source } = placeOfSetting("location")
     return yield* new InvalidConfig({ source, field, reason: coordinates.left })
   }
+  const fromFile = places.aliases === undefined || places.aliases.origin === "the file"
+  const names = fromFile ? { ...content.gateway?.aliases, ...values.aliases } : values.aliases
+  const aliases = Aliases.decode(names ?? {})
+  if (Either.isLeft(aliases)) {
+    const { field, source } = places.aliases ?? { source: path, field: "gateway.aliases" }
+    return yield* new InvalidConfig({ source, field, reason: aliases.left })
+  }
   const { folder = defaultSessionFolder, ...bounds } = values.sessions ?? {}
   const stateFile = values.stateFile ?? defaultStateFile
   return {
@@ -224,6 +232,7 @@ export const resolve = Effect.fnUntraced(function* (
       ...Settings.plain(values),
       model: (values.model ?? defaultModel ?? defaults.model).trim(),
       modelNamed: values.model !== undefined,
+      aliases: aliases.right,
       servers: yield* serversOf(values.servers, places.servers, alone),
       registry: typeof values.registry === "string" ? [values.registry] : (values.registry ?? []),
       location: here,

@@ -9,6 +9,7 @@ import * as Extra from "../internal/extra.js"
 import { isKeepAlive } from "../internal/options.js"
 import * as ToolArguments from "../internal/toolArguments.js"
 import * as Message from "../Message.js"
+import { tokensOf } from "../modelSelection/needs.js"
 import * as Fields from "./fields.js"
 import type { Demand } from "./limits.js"
 import { refuse } from "./problem.js"
@@ -290,58 +291,6 @@ export const image = (data: string): Message.ImagePart => ({
   data,
   mediaType: mediaTypes.find(([start]) => data.startsWith(start))?.[1] ?? "image/png"
 })
-
-/**
- * About how many tokens a text of so many characters has: four characters to a token is what texts come to.
- *
- * @since 0.1.0
- * @category accessors
- */
-export const tokensOf = (characters: number): number => Math.ceil(characters / 4)
-
-/**
- * What a model must be able to do for this, and about how many tokens the prompt has.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Needs {
-  readonly tools: boolean
-  readonly vision: boolean
-  readonly insert: boolean
-  readonly prompt: number
-}
-
-/**
- * As much of it as says what a model must be able to do.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Asked extends Pick<Ask, "prompts"> {
-  readonly request: Pick<ChatRequest, "messages" | "tools" | "suffix" | "maxTokens">
-}
-
-/**
- * @since 0.1.0
- * @category accessors
- */
-export const needs = ({ prompts, request }: Asked): Needs => {
-  let characters = 0
-  let vision = false
-  for (const message of request.messages) {
-    characters += Message.text(message).length
-    if (typeof message.content !== "string" && message.content.some((part) => part.type === "image")) vision = true
-  }
-  if (prompts !== undefined) {
-    for (const [message] of prompts) {
-      if (message !== undefined) characters = Math.max(characters, Message.text(message).length)
-    }
-  }
-  const insert = request.suffix !== undefined
-  if (request.suffix !== undefined) characters += request.suffix.length
-  return { tools: request.tools.length > 0, vision, insert, prompt: tokensOf(characters) }
-}
 
 /**
  * What it takes of the limits of its key: a prompt counts once, however many answers it has.

@@ -4,18 +4,18 @@
  * @since 0.1.0
  */
 import * as CallDefaults from "../CallDefaults.js"
-import { chainOf } from "../config/gatewaySettings.js"
 import type { Embedded, EmbedRequest, Input } from "../EmbedRequest.js"
-import * as Direct from "../internal/direct.js"
+import { execute } from "../embeddings/execute.js"
+import { isAuto } from "../modelSelection/candidate.js"
+import { tokensOf } from "../modelSelection/needs.js"
 import * as Ask from "./ask.js"
 import type { Exchange } from "./exchange.js"
 import * as Fields from "./fields.js"
 import type { House } from "./house.js"
 import * as Wire from "./ollama/wire.js"
-import { isServers, make, Refusal, refuse } from "./problem.js"
+import { make, Refusal, refuse } from "./problem.js"
 import { limitsFor } from "./retries.js"
 import * as Rights from "./rights.js"
-import { type Candidate, named } from "./selection.js"
 
 // =============================================================================
 // models
@@ -88,18 +88,14 @@ const common = (body: Fields.Fields): Omit<Wanted, "input" | "truncate"> => ({
 
 /** About how many tokens there are in it, where the server does not say. */
 const lengthOf = (input: Input): number =>
-  input.reduce((sum, one) => sum + (typeof one === "string" ? Ask.tokensOf(one.length) : one.length), 0)
+  input.reduce((sum, one) => sum + (typeof one === "string" ? tokensOf(one.length) : one.length), 0)
 
-const chain = (house: House, wanted: Wanted): ReadonlyArray<Candidate> => {
-  const name = wanted.model?.trim() ?? ""
-  if (name === "" || name === "auto") {
-    throw new Refusal(
-      make(400, "'model' must name a model that makes embeddings", "missing_required_parameter", "model")
-    )
-  }
-  // What is at hand makes no vectors that fit those of another model.
-  const models = chainOf(house.settings, name)?.filter((one) => one !== "auto") ?? [name]
-  return models.map(named)
+/** The model as it was named. */
+const nameOf = ({ model }: Wanted): string => {
+  const name = model?.trim() ?? ""
+  if (name !== "" && !isAuto(name)) return name
+  const message = "'model' must name a model that makes embeddings"
+  throw new Refusal(make(400, message, "missing_required_parameter", "model"))
 }
 
 const answer = async (
@@ -108,11 +104,11 @@ const answer = async (
   wanted: Wanted,
   body: (embedded: Embedded, tokens: number) => object
 ): Promise<void> => {
-  const { account, context, trace } = exchange
+  const { account, context, owner, priority, trace } = exchange
   const { labels, library, limits, routing, settings } = house
   account.model = wanted.model
   Rights.check(settings, exchange.admin, wanted)
-  const all = chain(house, wanted)
+  const model = nameOf(wanted)
   const reserved = exchange.reserve(() => ({
     answers: 1,
     param: "input",
@@ -121,41 +117,39 @@ const answer = async (
   }))
   if (reserved !== undefined) await reserved
   if (exchange.left) return
-  let stop = () => {}
-  exchange.onLeave(() => stop())
-  for (const [i, { model, only, shown }] of all.entries()) {
-    try {
-      const call = {
-        request: CallDefaults.forEmbedRequest({ ...wanted, model }, library.settings.defaults),
-        limits: limitsFor(exchange, limits),
-        began: Date.now(),
-        trace,
-        context
-      }
-      const running = library.run(
-        library.failover.embed(call, routing, { only, owner: exchange.owner, priority: exchange.priority })
-      )
-      stop = running.stop
-      exchange.asked = true
-      const embedded = await running.result
-      if (exchange.left) return
-      const tokens = embedded.promptTokens || lengthOf(wanted.input)
-      account.model = embedded.model
-      account.server = labels.label(embedded.server)
-      const host = Direct.valueOf(library.registry.locate(model))?.find(({ server }) => server.url === embedded.server)
-      if (wanted.lenient === true && host?.protocol === "openai") exchange.ignore(Ask.onlyOllamas(wanted))
-      account.attempts = embedded.attempts.length + 1
-      account.promptTokens = tokens
-      exchange.headers["x-aicortex-server"] = account.server
-      exchange.headers["x-aicortex-attempts"] = account.attempts
-      const failure = embedded.attempts.at(-1)?.reason
-      exchange.headers["x-aicortex-reason"] = failure === undefined ? routing : `failover after ${failure}`
-      exchange.json(body({ ...embedded, model: shown(embedded.model, library.protocol(embedded.server)) }, tokens))
-      return
-    } catch (error) {
-      if (exchange.left) return
-      if (i + 1 >= all.length || !isServers(error)) throw error
+  const running = library.run(
+    execute(library.models, library.failover, {
+      request: CallDefaults.forEmbedRequest({ ...wanted, model }, library.settings.defaults),
+      limits: limitsFor(exchange, limits),
+      routing,
+      owner,
+      priority,
+      policy: house,
+      began: Date.now(),
+      trace,
+      context
+    })
+  )
+  exchange.onLeave(running.stop)
+  exchange.asked = true
+  try {
+    const { candidate, ...embedded } = await running.result
+    if (exchange.left) return
+    const tokens = embedded.promptTokens || lengthOf(wanted.input)
+    account.model = embedded.model
+    account.server = labels.label(embedded.server)
+    if (wanted.lenient === true && library.protocol(embedded.server, candidate.model) === "openai") {
+      exchange.ignore(Ask.onlyOllamas(wanted))
     }
+    account.attempts = embedded.attempts.length + 1
+    account.promptTokens = tokens
+    exchange.headers["x-aicortex-server"] = account.server
+    exchange.headers["x-aicortex-attempts"] = account.attempts
+    const failure = embedded.attempts.at(-1)?.reason
+    exchange.headers["x-aicortex-reason"] = failure === undefined ? routing : `failover after ${failure}`
+    exchange.json(body({ ...embedded, model: candidate.name }, tokens))
+  } catch (error) {
+    if (!exchange.left) throw error
   }
 }
 

@@ -23,6 +23,7 @@ import * as Responses from "./openai/responses/kept.js"
 import * as OpenApi from "./openapi.js"
 import type * as Policy from "./policy.js"
 import { relay } from "./relay.js"
+import * as Selection from "./selection.js"
 import * as Sessions from "./sessions.js"
 
 /**
@@ -119,7 +120,7 @@ const ollamaAsk =
     exchange.account.model = ask.model
     if (ask.request.messages.length === 0) return Changes.load(house, exchange, ask, generates)
     if (ask.rendersOnly) return Render.only(house, exchange, ask, body, generates)
-    const name = ask.model ?? Models.defaultModel(house)
+    const name = ask.model ?? Selection.defaultModel(house)
     const codec = OllamaAnswer.codec(name, generates, ask.request)
     return ask.request.think === false
       ? Thinking.without(house, exchange, ask).then((fitting) => relay(house, exchange, fitting, codec))
@@ -208,7 +209,7 @@ const welcome = (house: House, exchange: Exchange): void =>
   exchange.json({
     service: "aicortex",
     version,
-    default_model: Models.defaultModel(house),
+    default_model: Selection.defaultModel(house),
     docs: "/docs",
     endpoints: Object.fromEntries(OpenApi.summaries.map(([method, path, about]) => [`${method} ${path}`, about]))
   })
@@ -224,13 +225,13 @@ at("GET", "/config", async (house, exchange) => {
   const models = await Models.available(house)
   const { settings } = house
   exchange.json({
-    default_model: Models.defaultModel(house),
+    default_model: Selection.defaultModel(house),
     host: settings.host,
     // Port 0 is any that is free.
     port: exchange.request.socket.localPort ?? settings.port,
     available_models: models,
     model_count: models.length,
-    aliases: Object.fromEntries(settings.aliases),
+    aliases: Object.fromEntries(house.aliases),
     routing: house.routing,
     max_body: settings.maxBody,
     responses: settings.responses ?? false,

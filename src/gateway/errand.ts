@@ -10,18 +10,19 @@ import { type ChatRequest, Choice, type Routing } from "../ChatRequest.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import * as Direct from "../internal/direct.js"
 import * as Extra from "../internal/extra.js"
+import { type Candidate, mayTryNext } from "../ModelSelection.js"
+import { needs } from "../modelSelection/needs.js"
 import * as ResponseCache from "../ResponseCache.js"
 import type { Traveller } from "../Router.js"
 import * as Conversation from "../router/conversation.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
 import * as Telemetry from "../Telemetry.js"
-import { type Ask, needs, onlyOllamas, promptOf, requestOf } from "./ask.js"
+import { type Ask, onlyOllamas, promptOf, requestOf } from "./ask.js"
 import type { Counted } from "./codec.js"
 import type { Exchange } from "./exchange.js"
 import type { House } from "./house.js"
 import * as Problem from "./problem.js"
 import { limitsFor, maxRetries } from "./retries.js"
-import type { Candidate } from "./selection.js"
 import * as Tracing from "./tracing.js"
 
 /** Whom the request belongs to is told by the client, or by what it says; one key's conversations are its own. */
@@ -107,7 +108,7 @@ export class Errand {
       const used = use(candidate, plain.model === model ? plain : { ...plain, model })
       if (i + 1 === models.length) return used
       return used.catch((error: unknown) => {
-        if (this.given || this.exchange.left || !Problem.isServers(error)) throw error
+        if (this.given || this.exchange.left || !mayTryNext(error)) throw error
         return from(i + 1)
       })
     }
@@ -243,8 +244,10 @@ export class Errand {
     const own = this.ask.asked ?? this.ask.request
     const { extra, lenient } = own
     if (extra === undefined && lenient === undefined) return
-    const hosts = this.models.flatMap(({ model }) => Direct.valueOf(house.library.registry.locate(model)) ?? [])
-    const protocol = hosts.find((host) => host.server.url === server)?.protocol ?? house.library.protocol(server)
+    const { library } = house
+    const has = ({ model }: Candidate) =>
+      Direct.valueOf(library.registry.locate(model))?.some((host) => host.server.url === server)
+    const protocol = library.protocol(server, (this.models.find(has) ?? this.models[0])?.model ?? "")
     if (lenient === true && protocol !== "ollama") exchange.ignore(onlyOllamas(own))
     if (protocol === "openai") return
     for (const name of Extra.missing(extra, protocol === "ollama")) exchange.ignored.add(name)

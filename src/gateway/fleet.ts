@@ -14,6 +14,8 @@ import * as Chat from "../Chat.js"
 import type { Services } from "../Cortex.js"
 import * as Failover from "../Failover.js"
 import * as Fleet from "../Fleet.js"
+import * as Direct from "../internal/direct.js"
+import * as ModelSelection from "../ModelSelection.js"
 import * as Registry from "../Registry.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as Router from "../Router.js"
@@ -46,6 +48,7 @@ export class Library {
   readonly sessions: Sessions.Service
   readonly router: Router.Service
   readonly registry: Registry.Service
+  readonly models: ModelSelection.Service
   readonly fleet: Fleet.Service
   readonly settings: Settings
   readonly transport: Transport.Service
@@ -62,6 +65,7 @@ export class Library {
     this.sessions = Context.get(context, Sessions.Sessions)
     this.router = Context.get(context, Router.Router)
     this.registry = Context.get(context, Registry.Registry)
+    this.models = Context.get(context, ModelSelection.ModelSelection)
     this.fleet = Context.get(context, Fleet.Fleet)
     this.settings = Context.get(context, CurrentSettings)
     this.transport = Context.get(context, Transport.Transport)
@@ -126,8 +130,11 @@ export class Library {
     return Effect.suspend(() => this.registry.locate(model))
   }
 
-  protocol(url: string): Protocol {
-    return url === "embedded:" ? "embedded" : (this.protocols.get(url) ?? "ollama")
+  /** What a server speaks that has answered for a model. */
+  protocol(url: string, model: string): Protocol {
+    if (url === "embedded:") return "embedded"
+    const hosts = Direct.valueOf(this.registry.locate(model))
+    return hosts?.find(({ server }) => server.url === url)?.protocol ?? this.protocols.get(url) ?? "ollama"
   }
 
   /** Every server that answers, with what it speaks and what it has. */

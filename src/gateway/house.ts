@@ -10,6 +10,7 @@ import { defaults, type Limits, limits, type Routing } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type { ResponseBounds } from "../config/gateway.js"
 import type { Settings } from "../config/gatewaySettings.js"
+import * as Aliases from "../modelSelection/aliases.js"
 import type * as Sessions from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
 import { Library } from "./fleet.js"
@@ -33,6 +34,8 @@ export interface House {
   readonly settings: Settings
   readonly limits: Limits
   readonly routing: Routing
+  /** The gateway's own names for models, and the fleet's. */
+  readonly aliases: Aliases.Aliases
   readonly metrics: Metrics
   readonly keyLimits: KeyLimits.Limiter
   readonly responses: Responses.Store
@@ -113,6 +116,7 @@ export const make = (settings: Settings, memory: Memory): Effect.Effect<House, n
       library,
       settings,
       limits: limits(CallDefaults.forChat(own, fleets), library.settings.hedge),
+      aliases: Aliases.over(settings.aliases, library.settings.aliases),
       routing: settings.routing ?? fleets.routing ?? defaults.routing,
       labels: library.labels(settings.exposeServers),
       trace

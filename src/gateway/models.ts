@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { chainOf } from "../config/gatewaySettings.js"
 import type { Unreachable } from "../Errors.js"
 import { canonical, demoInfo, demoModel, type ModelInfo } from "../Model.js"
 import type { ServerStatus } from "../Registry.js"
@@ -12,6 +11,7 @@ import type { Exchange } from "./exchange.js"
 import type { Library } from "./fleet.js"
 import type { House } from "./house.js"
 import { make, Refusal, withUnreachable } from "./problem.js"
+import { chainOf, defaultModel } from "./selection.js"
 
 /**
  * What is said of a model's age, as there is nothing else to say: seconds since the Unix epoch.
@@ -94,7 +94,7 @@ export const available = async ({ library }: House): Promise<ReadonlyArray<strin
 export const listed = async (house: House, exchange: Exchange): Promise<ReadonlyArray<string>> => [
   ...namesOf(await statuses(house, exchange)),
   "auto",
-  ...house.settings.aliases.keys()
+  ...house.aliases.keys()
 ]
 
 /**
@@ -113,7 +113,7 @@ export const facts = ({ registry }: Library, model: string): Effect.Effect<Model
  * @category accessors
  */
 export const factsOf = async (house: House, exchange: Exchange, id: string): Promise<ModelInfo | undefined> => {
-  const own = id === "auto" || canonical(id) === demoModel || chainOf(house.settings, id) !== undefined
+  const own = id === "auto" || canonical(id) === demoModel || chainOf(house, id) !== undefined
   if (!own && !namesOf(await statuses(house, exchange)).some((name) => canonical(name) === canonical(id))) {
     throw new Refusal(
       make(404, `The model '${id}' does not exist. GET /v1/models lists those that do.`, "model_not_found", "model")
@@ -121,15 +121,6 @@ export const factsOf = async (house: House, exchange: Exchange, id: string): Pro
   }
   return house.library.run(facts(house.library, id)).result
 }
-
-/**
- * The model where a request names none.
- *
- * @since 0.1.0
- * @category accessors
- */
-export const defaultModel = ({ library, settings }: House): string =>
-  settings.defaultModel ?? (library.settings.modelNamed ? library.settings.model : "auto")
 
 /**
  * The plain list: `GET /models`.

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Attempt, ChatError, SchemaMismatch, Unreachable } from "../Errors.js"
+import type { Attempt, ChatError, NoSuitableModel, SchemaMismatch, Unreachable } from "../Errors.js"
 
 /**
  * `status` is the HTTP status; `type`, `code` and `param` are OpenAI's; `retryAfter` is in milliseconds; `attempts` are
@@ -183,6 +183,12 @@ export const of = (error: unknown, labels: Labels): Problem => {
       const problem = make(404, `No server has the model '${model}'.${others}`, "model_not_found", "model")
       return withUnreachable(problem, unreachable, labels)
     }
+    case "NoSuitableModel": {
+      const { abilities, unanswered } = known as NoSuitableModel
+      if (unanswered) return make(503, "No server answers.", "no_server_answers", null, 5_000)
+      const reason = abilities.length === 0 ? "can answer" : `is known to ${abilities.join(" and ")}`
+      return make(404, `No model on the servers ${reason}.`, "model_not_found", "model")
+    }
     case "AllServersFailed": {
       const { attempts, model, unreachable } = known as Extract<ChatError, { _tag: "AllServersFailed" }>
       const n = attempts.length
@@ -239,27 +245,6 @@ export const of = (error: unknown, labels: Labels): Problem => {
       return make(500, "The gateway failed. This is a bug; its log says more.", "internal_error")
   }
 }
-
-/** Not every model can go on with a text, or fill one in. */
-const isOfModel = (error: Error): boolean => {
-  const { field } = error as Partial<Extract<ChatError, { _tag: "InvalidRequest" }>>
-  return field === "raw" || field === "suffix" || field === "template"
-}
-
-/**
- * Whether another model may do better: nothing is wrong with the request itself.
- *
- * @since 0.1.0
- * @category accessors
- */
-export const isServers = (error: unknown): boolean =>
-  error instanceof Error &&
-  "_tag" in error &&
-  (error._tag === "AllServersFailed" ||
-    error._tag === "NoServers" ||
-    error._tag === "ModelNotFound" ||
-    error._tag === "Overloaded" ||
-    (error._tag === "InvalidRequest" && isOfModel(error)))
 
 /**
  * In OpenAI's shape.

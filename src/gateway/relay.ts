@@ -3,9 +3,9 @@
  *
  * @since 0.1.0
  */
-import * as Effect from "effect/Effect"
 import * as CallDefaults from "../CallDefaults.js"
 import { defaults } from "../ChatRequest.js"
+import * as Direct from "../internal/direct.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import { type Ask, demandOf } from "./ask.js"
 import type { Codec } from "./codec.js"
@@ -88,8 +88,8 @@ export const relay = async (house: House, exchange: Exchange, asked: Ask, codec:
     }
     if (format === "json") errand.decoder = StructuredOutput.any
     else if (format !== "text") errand.decoder = await errand.run(StructuredOutput.fromJsonSchema(format, bound))
-    const found = candidates(house.library, house.settings, ask)
-    errand.models = Effect.isEffect(found) ? await errand.run(found) : found
+    const found = candidates(house, ask)
+    errand.models = Direct.valueOf(found) ?? (await errand.run(found))
     exchange.own += performance.now() - started
     if (stream === undefined) await Whole.answer(errand, codec)
     else await stream.answer()

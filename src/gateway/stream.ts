@@ -10,12 +10,13 @@ import * as Either from "effect/Either"
 import type { Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import { SchemaMismatch } from "../Errors.js"
+import type { Candidate } from "../ModelSelection.js"
 import { choices } from "./ask.js"
 import type { Codec, Writer } from "./codec.js"
 import type { Errand } from "./errand.js"
 import { mustFit, only } from "./fitting.js"
 import { Piece } from "./piece.js"
-import type { Candidate } from "./selection.js"
+import { shown } from "./selection.js"
 import * as Warnings from "./warnings.js"
 
 /**
@@ -130,7 +131,7 @@ export class Stream {
   private begin(candidate: Candidate, piece: Piece): Writer {
     const { exchange, house } = this.errand
     const { codec } = this
-    const writer = codec.writer(candidate.shown(piece.model ?? candidate.model, house.library.protocol(piece.server)))
+    const writer = codec.writer(shown(house, candidate, piece.model ?? candidate.model, piece.server))
     this.writer = writer
     const { account } = exchange
     account.firstToken = performance.now() - exchange.began

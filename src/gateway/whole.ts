@@ -9,13 +9,15 @@ import { SchemaMismatch } from "../Errors.js"
 import type { Result } from "../Failover.js"
 import { addUsage } from "../failover/usage.js"
 import * as Message from "../Message.js"
+import type { Candidate } from "../ModelSelection.js"
+import { tokensOf } from "../modelSelection/needs.js"
 import * as StructuredOutput from "../StructuredOutput.js"
-import { choices, tokensOf } from "./ask.js"
+import { choices } from "./ask.js"
 import type { Answered, Codec } from "./codec.js"
 import type { Errand } from "./errand.js"
 import { mustFit, only } from "./fitting.js"
 import { gather } from "./gather.js"
-import type { Candidate } from "./selection.js"
+import { shown } from "./selection.js"
 import * as Warnings from "./warnings.js"
 
 interface Chosen {
@@ -136,7 +138,7 @@ export const answer = async (errand: Errand, codec: Codec): Promise<void> => {
     errand.counted(choice, usage)
     return usage === result.usage ? result : { ...result, usage }
   })
-  const body = codec.whole(candidate.shown(model, house.library.protocol(server)), answers)
+  const body = codec.whole(shown(house, candidate, model, server), answers)
   if (codec.settle !== undefined) await codec.settle()
   exchange.json(body)
   exchange.own += performance.now() - started

@@ -41,6 +41,8 @@ const kept = ({ folder = "in memory", maxBytes, maxSessions, ttl }: SessionPolic
   return bounds.length === 0 ? folder : `${folder} (at most ${bounds.join(", ")})`
 }
 
+const aliasOf = ([name, models]: readonly [string, ReadonlyArray<string>]): string => `${name}: ${models.join(", ")}`
+
 /** A proxy without what may be a password. */
 const proxyOf = (proxy: Proxy | undefined): string | false => {
   const addresses = [proxy?.http, proxy?.https].flatMap((one) => (one === undefined ? [] : [Redacted.value(one)]))
@@ -87,6 +89,7 @@ const fleetRows = ({ members, places, settings }: Config.Resolved, sessionsFrom:
     },
     location: { value: location, lines: [location === undefined ? "-" : placeOf(location, coordinates)] },
     registry: { value: registry, lines: list(registry) },
+    aliases: { value: Object.fromEntries(settings.aliases), lines: list([...settings.aliases].map(aliasOf)) },
     personas: { value: settings.personas, lines: [list(Object.keys(settings.personas)).join(", ")] },
     stateFile: { value: stateFile ?? false, lines: [stateFile ?? "off"] },
     sessions: {

@@ -4,12 +4,13 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import type { Candidate } from "../../ModelSelection.js"
 import type { Exchange } from "../exchange.js"
 import type * as Fields from "../fields.js"
 import type { House } from "../house.js"
 import { facts } from "../models.js"
 import { relay } from "../relay.js"
-import { type Candidate, candidates } from "../selection.js"
+import { candidates } from "../selection.js"
 import * as Sessions from "../sessions.js"
 import * as Events from "./events.js"
 import * as Request from "./request.js"
@@ -27,8 +28,7 @@ const unthinking = ({ library }: House, models: ReadonlyArray<Candidate>): Effec
 const fitting = async (house: House, exchange: Exchange, asked: Request.Asked): Promise<Request.Asked> => {
   const { think } = asked.request
   if (think === undefined || think === false) return asked
-  const found = candidates(house.library, house.settings, asked)
-  const known = Effect.isEffect(found) ? found : Effect.succeed(found)
+  const known = candidates(house, asked)
   const { result, stop } = house.library.run(Effect.flatMap(known, (models) => unthinking(house, models)))
   exchange.onLeave(stop)
   const models = await result

@@ -5,6 +5,7 @@
  */
 import type { ChatRequest, Format } from "../../ChatRequest.js"
 import * as Extra from "../../internal/extra.js"
+import { needs, tokensOf } from "../../modelSelection/needs.js"
 import * as Ask from "../ask.js"
 import * as Fields from "../fields.js"
 import * as Policy from "../policy.js"
@@ -170,7 +171,7 @@ export const promptTokens = (request: Pick<ChatRequest, "messages" | "tools" | "
     if (message.toolCalls !== undefined) characters += JSON.stringify(message.toolCalls).length
   }
   if (request.tools.length > 0) characters += JSON.stringify(request.tools).length
-  return Ask.needs({ request }).prompt + Ask.tokensOf(characters)
+  return needs({ request }).prompt + tokensOf(characters)
 }
 
 /**

@@ -9,9 +9,9 @@ import * as Control from "../control.js"
 import type { Exchange } from "../exchange.js"
 import * as Fields from "../fields.js"
 import type { House } from "../house.js"
-import * as Models from "../models.js"
 import { ollama as ollamaProblem, type Problem, Refusal } from "../problem.js"
 import * as Rights from "../rights.js"
+import * as Selection from "../selection.js"
 import { timestamp } from "./answer.js"
 import * as Lists from "./lists.js"
 import { failed, type Known, nameOf } from "./servers.js"
@@ -263,7 +263,7 @@ export const copy = async (house: House, exchange: Exchange, body: Fields.Fields
  */
 export const load = async (house: House, exchange: Exchange, ask: Ask, generates: boolean): Promise<void> => {
   Rights.check(house.settings, exchange.admin, ask.request)
-  const named = ask.model ?? Models.defaultModel(house)
+  const named = ask.model ?? Selection.defaultModel(house)
   const model = await Lists.meant(house, named)
   const hosts = await house.library.run(house.library.locate(model)).result
   const able = hosts.filter((host) => host.protocol === "ollama")

@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
-import { chainOf } from "../../config/gatewaySettings.js"
 import { version } from "../../internal/version.js"
 import { canonical, demoInfo, demoModel } from "../../Model.js"
+import { isAuto, linked, named } from "../../modelSelection/candidate.js"
 import * as Control from "../control.js"
 import type { Exchange } from "../exchange.js"
 import type * as Fields from "../fields.js"
@@ -43,8 +43,8 @@ export const tags = async (house: House, exchange: Exchange): Promise<void> => {
     models.set(demoModel, { item: Describe.entry(demoModel, demoInfo), servers: ["embedded"] })
   }
   const listed = [...models.values()].map(({ item, servers }) => ({ ...item, servers }))
-  for (const [name, chain] of house.settings.aliases) {
-    const first = chain.map((one) => models.get(canonical(Selection.named(one).model))).find((one) => one !== undefined)
+  for (const [name, chain] of house.aliases) {
+    const first = chain.map((one) => models.get(canonical(named(one).model))).find((one) => one !== undefined)
     if (first !== undefined) listed.push({ ...first.item, ...{ name, model: name }, servers: first.servers })
   }
   if (models.size > 0) {
@@ -107,18 +107,19 @@ export const versions = async (house: House, exchange: Exchange): Promise<void> 
  * @category accessors
  */
 export const meant = async (house: House, named: string): Promise<string> => {
-  const { library, settings } = house
-  const chain = chainOf(settings, named) ?? [named]
+  const { library } = house
+  const policy = Selection.policyOf(house)
+  const chain = Selection.chainOf(house, named) ?? [named]
   for (const one of chain) {
-    if (Selection.isAuto(one)) {
-      const [fitting] = await library.run(Selection.auto(library, settings)).result
-      if (fitting !== undefined) return fitting.model
+    if (isAuto(one)) {
+      const [suitable] = await library.run(library.models.select(one, undefined, policy)).result
+      if (suitable !== undefined) return suitable.model
     }
-    const { model } = Selection.named(one)
+    const { model } = linked(one)
     const hosts = await library.run(Effect.orElseSucceed(library.locate(model), () => [])).result
     if (hosts.length > 0) return model
   }
-  return Selection.named(chain[0] ?? named).model
+  return linked(chain[0] ?? named).model
 }
 
 /**

@@ -8,9 +8,9 @@ import * as Control from "../control.js"
 import type { Exchange } from "../exchange.js"
 import type * as Fields from "../fields.js"
 import type { House } from "../house.js"
-import * as Models from "../models.js"
 import { make, Refusal } from "../problem.js"
 import * as Rights from "../rights.js"
+import * as Selection from "../selection.js"
 import * as Lists from "./lists.js"
 import { failed } from "./servers.js"
 
@@ -31,7 +31,7 @@ export const only = async (
   generates: boolean
 ): Promise<void> => {
   Rights.check(house.settings, exchange.admin, ask.request)
-  const named = ask.model ?? Models.defaultModel(house)
+  const named = ask.model ?? Selection.defaultModel(house)
   const hosts = await house.library.run(house.library.locate(await Lists.meant(house, named))).result
   const host = hosts.find(({ protocol }) => protocol === "ollama")
   if (host === undefined) {

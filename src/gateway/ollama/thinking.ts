@@ -23,9 +23,8 @@ const thinks =
  */
 export const without = async <A extends Ask>(house: House, exchange: Exchange, ask: A): Promise<A> => {
   if (ask.request.think !== false) return ask
-  const { library, settings } = house
-  const found = candidates(library, settings, ask)
-  const known = Effect.isEffect(found) ? found : Effect.succeed(found)
+  const { library } = house
+  const known = candidates(house, ask)
   const telling = Effect.flatMap(
     known,
     Effect.filter(({ model }) =>

@@ -1,0 +1,208 @@
+/**
+ * Which models may answer a request, in the order in which they are asked: the one that was named, perhaps only on
+ * servers of one kind (`ollama:`, `openai:`), the chain of an alias, or whatever suits the request (`auto`).
+ *
+ * @since 0.2.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { InvalidRequest, type ModelNotFound, NoServers, NoSuitableModel } from "./Errors.js"
+import { Fleet } from "./Fleet.js"
+import { canonical, demoModel } from "./Model.js"
+import { type Aliases, chainOf } from "./modelSelection/aliases.js"
+import { type Candidate, isAuto, linked, named } from "./modelSelection/candidate.js"
+import { type Asked, needs } from "./modelSelection/needs.js"
+import { compare, type Scored, sizeOf, suits } from "./modelSelection/suitable.js"
+import { Registry } from "./Registry.js"
+import type { Host } from "./Server.js"
+import { CurrentSettings } from "./Settings.js"
+
+export type {
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  Aliases
+} from "./modelSelection/aliases.js"
+export {
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  type Candidate,
+  /**
+   * @since 0.2.0
+   * @category combinators
+   */
+  firstOf,
+  /**
+   * @since 0.2.0
+   * @category guards
+   */
+  mayTryNext
+} from "./modelSelection/candidate.js"
+export type {
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  Asked
+} from "./modelSelection/needs.js"
+
+/**
+ * What may differ from the fleet's settings: `aliases`, default `Settings.aliases`; and `preferred`, the model that goes
+ * before its equals, default `Settings.model`.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Policy {
+  readonly aliases?: Aliases | undefined
+  readonly preferred?: string | undefined
+}
+
+/**
+ * - `select`: the models for a request, at least one. A model that was named need not exist: that is found out when it is
+ *   asked. Fails with `NoSuitableModel` where `auto` finds none, and with `NoServers` where no server of the kind that was
+ *   named has the model
+ * - `forEmbedding`: the same for vectors, which are never left to `auto`: those of two models do not fit each other
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Service {
+  readonly select: (
+    name: string,
+    asked?: Asked,
+    policy?: Policy
+  ) => Effect.Effect<ReadonlyArray<Candidate>, ModelNotFound | NoServers | NoSuitableModel>
+  readonly forEmbedding: (
+    name: string,
+    policy?: Pick<Policy, "aliases">
+  ) => Effect.Effect<ReadonlyArray<Candidate>, InvalidRequest>
+}
+
+/**
+ * @since 0.2.0
+ * @category tags
+ */
+export class ModelSelection extends Context.Tag("aicortex/ModelSelection")<ModelSelection, Service>() {}
+
+/** So many models are tried where any would do. */
+const maxAuto = 5
+
+/** A request that any model can answer. */
+const plain: Asked = { request: { messages: [], tools: [], maxTokens: undefined, suffix: undefined } }
+
+/**
+ * @since 0.2.0
+ * @category constructors
+ */
+export const make = Effect.gen(function* () {
+  const registry = yield* Registry
+  const fleet = yield* Fleet
+  const settings = yield* CurrentSettings
+  const clock = yield* Effect.clock
+
+  /** What suits a request, of all that the servers have: whoever is reachable and has it in memory goes first. */
+  const auto = Effect.fnUntraced(function* (asked: Asked, preferred: string) {
+    const wanted = needs(asked)
+    const statuses = yield* registry.servers
+    const names = new Map<string, string>()
+    for (const status of statuses) {
+      if (status.reachable) for (const model of status.models) names.set(canonical(model), model)
+    }
+    const now = clock.unsafeCurrentTimeMillis()
+    const scored: Array<Scored> = []
+    for (const [key, model] of names) {
+      const info = yield* Effect.orElseSucceed(registry.modelInfo(model), () => undefined)
+      const certain = info === undefined ? 0 : suits(info, wanted)
+      if (info === undefined || certain === 0) continue
+      const hosts = yield* Effect.orElseSucceed(registry.locate(model), (): ReadonlyArray<Host> => [])
+      let rested = 0
+      let resident = 0
+      let idle = 0
+      for (const host of hosts) {
+        const snapshot = fleet.snapshot(host.server.url, host.model)
+        if (snapshot.breaker === "open") continue
+        rested = 1
+        if ((snapshot.residentUntil ?? 0) > now) {
+          resident = 1
+          if (snapshot.inFlight === 0) idle = 1
+        }
+      }
+      const { context_length: context } = info
+      const room = context === undefined || context >= wanted.prompt + (asked.request.maxTokens ?? 256) ? 1 : 0
+      const chosen = key === canonical(preferred) ? 1 : 0
+      scored.push({ model, score: [room, rested, certain, resident, chosen, idle, sizeOf(info)] })
+    }
+    scored.sort(compare)
+    const found = scored.slice(0, maxAuto).map(({ model }) => chosen(model))
+    if (found.length > 0) return found
+    // Without any server there is still the model that is built in. It does not stand in for servers that are down.
+    if (statuses.length === 0 && !wanted.tools && !wanted.vision && !wanted.insert) return [chosen(demoModel)]
+    const unreachable = statuses
+      .filter(({ reachable }) => !reachable)
+      .map(({ problem = "has not answered yet", url }) => ({ url, reason: problem }))
+    return yield* new NoSuitableModel({
+      lacks: [
+        ...(wanted.tools ? (["tools"] as const) : []),
+        ...(wanted.vision ? (["vision"] as const) : []),
+        ...(wanted.insert ? (["insert"] as const) : [])
+      ],
+      servers: statuses.map(({ url }) => url),
+      ...(unreachable.length === 0 ? {} : { unreachable })
+    })
+  })
+
+  const withProvider = (candidate: Candidate) =>
+    Effect.flatMap(registry.locate(candidate.model), (hosts) =>
+      hosts.some((host) => candidate.only?.(host) !== false)
+        ? Effect.succeed([candidate])
+        : new NoServers({ model: candidate.name, servers: hosts.map(({ server }) => server.url), available: [] })
+    )
+
+  const select: Service["select"] = (name, asked = plain, { aliases = settings.aliases, preferred } = {}) => {
+    const chain = chainOf(aliases, name)
+    if (chain === undefined) {
+      if (isAuto(name)) return auto(asked, preferred ?? settings.model)
+      const candidate = named(name)
+      return candidate.only === undefined ? Effect.succeed([candidate]) : withProvider(candidate)
+    }
+    const at = chain.indexOf("auto")
+    if (at === -1) return Effect.succeed(chain.map(linked))
+    const suitable = auto(asked, preferred ?? settings.model)
+    if (chain.length === 1) return suitable
+    const others = chain.filter((one) => one !== "auto").map(linked)
+    return Effect.map(
+      // Where nothing suits, the others still may.
+      Effect.orElseSucceed(suitable, (): ReadonlyArray<Candidate> => []),
+      (any) => [
+        ...others.slice(0, at),
+        ...any.filter(({ model }) => others.every((other) => other.model !== model)),
+        ...others.slice(at)
+      ]
+    )
+  }
+
+  const forEmbedding: Service["forEmbedding"] = (name, { aliases = settings.aliases } = {}) => {
+    const chain = (chainOf(aliases, name) ?? [name]).filter((one) => !isAuto(one))
+    return chain.length === 0
+      ? new InvalidRequest({ field: "model", reason: "must name a model that makes embeddings" })
+      : Effect.succeed(chain.map(named))
+  }
+
+  return ModelSelection.of({ select, forEmbedding })
+})
+
+const chosen = (model: string): Candidate => ({ model, only: undefined, name: model, auto: true })
+
+/**
+ * @since 0.2.0
+ * @category layers
+ */
+export const layer: Layer.Layer<ModelSelection, never, Registry | Fleet | CurrentSettings> = Layer.effect(
+  ModelSelection,
+  make
+)

@@ -1,0 +1,65 @@
+/**
+ * What every request for vectors goes through, whichever face it came by.
+ *
+ * @since 0.2.0
+ */
+import * as Effect from "effect/Effect"
+import type { Limits, Routing } from "../ChatRequest.js"
+import type { Embedded, EmbedRequest } from "../EmbedRequest.js"
+import type { ChatError } from "../Errors.js"
+import type * as Failover from "../Failover.js"
+import { type Candidate, firstOf, type Service as ModelSelection, type Policy } from "../ModelSelection.js"
+import type { Traveller } from "../Router.js"
+import type { Trace } from "../Telemetry.js"
+import type { TraceContext } from "../Transport.js"
+
+/**
+ * A request that has been checked. `request.model` is the model as it was named: a name, an alias or `provider:model`.
+ * `began` is in milliseconds since the epoch.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Execution {
+  readonly request: EmbedRequest
+  readonly limits: Limits
+  readonly routing: Routing
+  readonly owner: string | undefined
+  readonly priority: Traveller["priority"]
+  readonly policy?: Pick<Policy, "aliases"> | undefined
+  readonly began: number
+  readonly trace: Trace | undefined
+  readonly context: TraceContext | undefined
+}
+
+/**
+ * The vectors, and the model that made them.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Answered extends Embedded {
+  readonly candidate: Candidate
+}
+
+/**
+ * Asks one model after the other.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const execute = (
+  models: ModelSelection,
+  failover: Failover.Service,
+  { began, context, limits, owner, policy, priority, request, routing, trace }: Execution
+): Effect.Effect<Answered, ChatError> =>
+  Effect.flatMap(models.forEmbedding(request.model, policy), (candidates) =>
+    firstOf(candidates, (candidate) => {
+      const { model, only } = candidate
+      const call = { request: model === request.model ? request : { ...request, model }, limits, began, trace, context }
+      return Effect.map(failover.embed(call, routing, { only, owner, priority }), (embedded) => ({
+        ...embedded,
+        candidate
+      }))
+    })
+  )

@@ -1,0 +1,100 @@
+/**
+ * A model that may answer a request, and when another one may do so instead.
+ *
+ * @since 0.2.0
+ */
+import * as Effect from "effect/Effect"
+import type { Host, Protocol } from "../Server.js"
+
+/**
+ * - `model`: its name, without the kind of its servers
+ * - `only`: which of its servers may be asked; `undefined`: all
+ * - `name`: what the caller knows it by
+ * - `auto`: it was chosen, and not named
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Candidate {
+  readonly model: string
+  readonly only: ((host: Host) => boolean) | undefined
+  readonly name: string
+  readonly auto: boolean
+}
+
+const providers: ReadonlySet<string> = new Set<Protocol>(["ollama", "openai", "embedded"])
+
+/**
+ * A model by its name, perhaps with the kind of its servers before the first colon.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const named = (name: string): Candidate => {
+  const colon = name.indexOf(":")
+  const provider = colon === -1 ? "" : name.slice(0, colon).toLowerCase()
+  return providers.has(provider) && colon < name.length - 1
+    ? { model: name.slice(colon + 1), only: (host) => host.protocol === provider, name, auto: false }
+    : { model: name, only: undefined, name, auto: false }
+}
+
+/**
+ * One of a chain: it is known by its own name.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const linked = (name: string): Candidate => {
+  const candidate = named(name)
+  return candidate.only === undefined ? candidate : { ...candidate, name: candidate.model }
+}
+
+/**
+ * Whether a name leaves the choice to the library.
+ *
+ * @since 0.2.0
+ * @category guards
+ */
+export const isAuto = (name: string): boolean => name === "auto" || name === "auto:latest"
+
+const others: ReadonlySet<string> = new Set([
+  "AllServersFailed",
+  "NoServers",
+  "ModelNotFound",
+  "NoSuitableModel",
+  "Overloaded"
+])
+
+/** Not every model can go on with a text, or fill one in. */
+const ofModel: ReadonlySet<unknown> = new Set(["raw", "suffix", "template"])
+
+/**
+ * Whether another model may do better than the one that a call failed with: nothing is wrong with the request itself.
+ *
+ * @since 0.2.0
+ * @category guards
+ */
+export const mayTryNext = (error: unknown): boolean =>
+  error instanceof Error &&
+  "_tag" in error &&
+  typeof error._tag === "string" &&
+  (others.has(error._tag) || (error._tag === "InvalidRequest" && "field" in error && ofModel.has(error.field)))
+
+/**
+ * What `use` makes of the first model that does not leave it to the next.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const firstOf = <A, E>(
+  candidates: ReadonlyArray<Candidate>,
+  use: (candidate: Candidate, at: number) => Effect.Effect<A, E>,
+  from = 0
+): Effect.Effect<A, E> => {
+  const candidate = candidates[from]
+  if (candidate === undefined) return Effect.dieMessage("there is no model to ask")
+  const used = use(candidate, from)
+  return from + 1 >= candidates.length
+    ? used
+    : Effect.catchIf(used, mayTryNext, () => firstOf(candidates, use, from + 1))
+}

@@ -1,0 +1,61 @@
+/**
+ * What a request needs of a model.
+ *
+ * @since 0.2.0
+ */
+import type { ChatRequest } from "../ChatRequest.js"
+import * as Message from "../Message.js"
+
+/**
+ * About how many tokens a text of so many characters has: four characters to a token is what texts come to.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const tokensOf = (characters: number): number => Math.ceil(characters / 4)
+
+/**
+ * What a model must be able to do for a request, and about how many tokens the prompt has.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Needs {
+  readonly tools: boolean
+  readonly vision: boolean
+  readonly insert: boolean
+  readonly prompt: number
+}
+
+/**
+ * As much of a request as says what a model must be able to do. Where there are several `prompts`, each is a request of
+ * its own.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Asked {
+  readonly request: Pick<ChatRequest, "messages" | "tools" | "suffix" | "maxTokens">
+  readonly prompts?: ReadonlyArray<ReadonlyArray<Message.Message>> | undefined
+}
+
+/**
+ * @since 0.2.0
+ * @category accessors
+ */
+export const needs = ({ prompts, request }: Asked): Needs => {
+  let characters = 0
+  let vision = false
+  for (const message of request.messages) {
+    characters += Message.text(message).length
+    if (typeof message.content !== "string" && message.content.some((part) => part.type === "image")) vision = true
+  }
+  if (prompts !== undefined) {
+    for (const [message] of prompts) {
+      if (message !== undefined) characters = Math.max(characters, Message.text(message).length)
+    }
+  }
+  const insert = request.suffix !== undefined
+  if (request.suffix !== undefined) characters += request.suffix.length
+  return { tools: request.tools.length > 0, vision, insert, prompt: tokensOf(characters) }
+}

@@ -1,0 +1,74 @@
+/**
+ * What a model can do, by what is known of it, and which of several suits a request best.
+ *
+ * @since 0.2.0
+ */
+import { type ModelInfo, parseParameters, sizeOfName } from "../Model.js"
+import type { Needs } from "./needs.js"
+
+const sees = /llava|bakllava|vision|moondream|pixtral|gemma3|gemma-3|minicpm-v|[-.]?vl\b|llama4/i
+const writesCode = /code|\bfim\b/i
+const embeds = /embed|minilm|bge-|reranker/i
+
+/** Of models that do both, only some lists say that they complete. */
+const completes = ({ capabilities, model_name: name }: ModelInfo): boolean =>
+  capabilities === undefined
+    ? !embeds.test(name)
+    : capabilities.includes("completion") || !capabilities.includes("embedding")
+
+/** 2: for certain; 1: perhaps; 0: no. */
+const can = ({ capabilities, model_name: name }: ModelInfo, capability: "tools" | "vision" | "insert"): number => {
+  if (capabilities !== undefined) return capabilities.includes(capability) ? 2 : 0
+  if (capability === "insert") return writesCode.test(name) ? 1 : 0
+  return capability === "tools" || sees.test(name) ? 1 : 0
+}
+
+/**
+ * How certain it is that a model can do what is needed; 0: it cannot.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const suits = (info: ModelInfo, wanted: Needs): number => {
+  if (!completes(info)) return 0
+  const tools = wanted.tools ? can(info, "tools") : 2
+  const vision = wanted.vision ? can(info, "vision") : 2
+  const insert = wanted.insert ? can(info, "insert") : 2
+  return tools === 0 || vision === 0 || insert === 0 ? 0 : tools + vision + insert
+}
+
+/**
+ * How many parameters a model has; 0 where nobody says.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const sizeOf = (info: ModelInfo): number =>
+  (info.parameter_size === undefined ? undefined : parseParameters(info.parameter_size)) ??
+  sizeOfName(info.model_name) ??
+  0
+
+/**
+ * A model with what speaks for it, the most important first.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Scored {
+  readonly model: string
+  readonly score: ReadonlyArray<number>
+}
+
+/**
+ * The better one first; of equals, by their names.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const compare = (a: Scored, b: Scored): number => {
+  for (let i = 0; i < a.score.length; i++) {
+    const difference = (b.score[i] ?? 0) - (a.score[i] ?? 0)
+    if (difference !== 0) return difference
+  }
+  return a.model < b.model ? -1 : 1
+}
