@@ -37,13 +37,13 @@ const services = [
     "Telemetry"
   )
 ]
-const features = [...stands("Chat", "Embeddings", "Orchestrator", "LocalModel"), "^src/(local|refresh)/"]
+const features = stands("Chat", "Embeddings")
 const surfaces = [...stands("Cortex", "Gateway"), "^src/(index|promise)\\.ts$", "^src/(promise|cli)/"]
 const all = [...internal, ...domain, ...services, ...features, ...surfaces]
 
 /** The only places that may know Node: the rest runs anywhere, a browser included. */
-const embedded = ["^src/backend/embedded[^/]*\\.ts$", "^src/backend/embedded/"]
-const knowsNode = [...surfaces, ...embedded, "^src/local/", "^src/transport/"]
+const embedded = ["^src/backend/embedded[^/]*\\.ts$"]
+const knowsNode = [...surfaces, ...embedded, "^src/transport/"]
 
 /** Matches a package, whether it is installed or not. */
 const packages = (/** @type {string} */ pattern) => `(^|/)${pattern}(/|$)`

@@ -146,7 +146,7 @@ export interface Asker {
 }
 
 /**
- * What each server was seen to do with an answer that it is to go on with; see `backend/abilities`.
+ * What each server was seen to do with an answer that it is to go on with; see `backend/resumeSupport`.
  *
  * - `ability`: tells `asker`, at once where it is known; else `trial` is started, once for all who ask meanwhile, and
  *   stopped when all of them have left

@@ -27,9 +27,9 @@ import type { ChatEvent } from "./ChatEvent.js"
 import * as ChatRequest from "./ChatRequest.js"
 import { type Beginning, Chain, type Link } from "./chat/chain.js"
 import { type Checked, check, type Options, type Prompt } from "./chat/check.js"
-import { running, streamOf, whole } from "./chat/reading.js"
-import * as Rounds from "./chat/rounds.js"
-import * as Scripted from "./chat/scripted.js"
+import * as Scripted from "./chat/testModel.js"
+import { running, streamOf, whole } from "./chat/toEffect.js"
+import * as Rounds from "./chat/toolLoop.js"
 import { type ChatError, DeadlineExceeded, type SchemaIssue, SchemaMismatch } from "./Errors.js"
 import { type Call, Failover, type OpenAnswer, type Result } from "./Failover.js"
 import * as History from "./History.js"
@@ -38,7 +38,7 @@ import * as Message from "./Message.js"
 import { type Candidate, firstOf, ModelSelection } from "./ModelSelection.js"
 import { Registry } from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
-import * as Conversation from "./router/conversation.js"
+import * as Conversation from "./router/conversationKey.js"
 import { Sessions, type Turn } from "./Sessions.js"
 import { CurrentSettings, type Settings } from "./Settings.js"
 import * as StructuredOutput from "./StructuredOutput.js"
@@ -62,13 +62,6 @@ export type {
    */
   Tool
 } from "./chat/check.js"
-export {
-  /**
-   * @since 0.1.0
-   * @category accessors
-   */
-  textOf
-} from "./chat/rounds.js"
 export type {
   /**
    * @since 0.1.0
@@ -80,7 +73,14 @@ export type {
    * @category models
    */
   Script
-} from "./chat/scripted.js"
+} from "./chat/testModel.js"
+export {
+  /**
+   * @since 0.1.0
+   * @category accessors
+   */
+  textOf
+} from "./chat/toolLoop.js"
 
 // =============================================================================
 // models

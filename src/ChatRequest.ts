@@ -7,7 +7,7 @@
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import type { InvalidRequest } from "./Errors.js"
-import * as ExtraFields from "./internal/extra.js"
+import * as ExtraFields from "./internal/extraParameters.js"
 import {
   decoder,
   invalid,
@@ -18,7 +18,7 @@ import {
   pause,
   range,
   wholeFrom
-} from "./internal/options.js"
+} from "./internal/optionSchemas.js"
 import { Message, text as textOf } from "./Message.js"
 
 // =============================================================================

@@ -7,7 +7,15 @@ import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { defaults, type JsonObject, type Limits, Routing } from "./ChatRequest.js"
 import { type Attempt, InvalidRequest } from "./Errors.js"
-import { decoder, JsonObjectSchema, keepAlive, milliseconds, optional, pause, wholeFrom } from "./internal/options.js"
+import {
+  decoder,
+  JsonObjectSchema,
+  keepAlive,
+  milliseconds,
+  optional,
+  pause,
+  wholeFrom
+} from "./internal/optionSchemas.js"
 
 // =============================================================================
 // options

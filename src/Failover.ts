@@ -12,8 +12,8 @@
  * | 400, 413, 422, a prompt that is too long, in whatever status | next server; `InvalidRequest` when that one agrees, or where there is none |
  * | the same 5xx on every server | what rested for it rests no more |
  *
- * Who is to blame stands in one table, `fleet/blame`; what a request's failures come to together, in `failover/judgement`.
- * Where every server has failed, those that may do better are asked again after a pause: see `failover/again`.
+ * Who is to blame stands in one table, `fleet/failureClass`; what a request's failures come to together, in `failover/faultAttribution`.
+ * Where every server has failed, those that may do better are asked again after a pause: see `failover/retryPolicy`.
  *
  * Before the first piece of the answer the caller notices nothing but an `error` event. After it, the next server
  * goes on from the same place where it can (see `backend/resume`); else it begins again, what the caller already has is
@@ -38,18 +38,18 @@ import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import { Backends } from "./Backend.js"
-import { Abilities } from "./backend/abilities.js"
+import { Abilities } from "./backend/resumeSupport.js"
 import type { Routing } from "./ChatRequest.js"
 import type { Embedded } from "./EmbedRequest.js"
 import { ChatError, Closed, DeadlineExceeded, type ModelNotFound, type NoServers } from "./Errors.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Surroundings } from "./failover/call.js"
 import { type EmbedCall, Embedding, observed } from "./failover/embedding.js"
+import type { OpenAnswer } from "./failover/eventBuffer.js"
+import { Agreements } from "./failover/faultAttribution.js"
 import { Hedges } from "./failover/hedging.js"
-import { Agreements } from "./failover/judgement.js"
-import type { OpenAnswer } from "./failover/outbox.js"
 import * as Direct from "./internal/direct.js"
-import { Roster } from "./internal/roster.js"
+import { Roster } from "./internal/liveSet.js"
 import { Registry } from "./Registry.js"
 import { type Route, Router, type Traveller } from "./Router.js"
 import * as Settings from "./Settings.js"
@@ -107,7 +107,7 @@ export {
    * @category models
    */
   Outbox
-} from "./failover/outbox.js"
+} from "./failover/eventBuffer.js"
 
 /**
  * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is

@@ -14,14 +14,14 @@ import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
 import { average } from "./fleet/average.js"
 import { longestRest } from "./fleet/breaker.js"
-import { Conversations, type Whereabouts } from "./fleet/conversations.js"
-import * as Feed from "./fleet/feed.js"
+import { Conversations, type Whereabouts } from "./fleet/cacheAffinity.js"
+import * as Feed from "./fleet/changeFeed.js"
+import { Pool } from "./fleet/columns.js"
 import { type Lease, Place } from "./fleet/lease.js"
-import { Pool } from "./fleet/pool.js"
-import * as Saving from "./fleet/saved.js"
+import * as Saving from "./fleet/persisted.js"
+import * as Waiting from "./fleet/queueWaiters.js"
 import { type Snapshot, snapshotOf } from "./fleet/snapshot.js"
 import { type ModelState, type Remoteness, ServerState } from "./fleet/state.js"
-import * as Waiting from "./fleet/waiting.js"
 import type { Host } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
@@ -38,7 +38,21 @@ export type {
    * @category models
    */
   Whereabouts
-} from "./fleet/conversations.js"
+} from "./fleet/cacheAffinity.js"
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Change
+} from "./fleet/changeFeed.js"
+export {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Pool
+} from "./fleet/columns.js"
 export type {
   /**
    * @since 0.1.0
@@ -46,13 +60,6 @@ export type {
    */
   Priority
 } from "./fleet/fairQueue.js"
-export type {
-  /**
-   * @since 0.1.0
-   * @category models
-   */
-  Change
-} from "./fleet/feed.js"
 export {
   /**
    * @since 0.1.0
@@ -70,13 +77,6 @@ export {
    */
   type Observation
 } from "./fleet/lease.js"
-export {
-  /**
-   * @since 0.1.0
-   * @category models
-   */
-  Pool
-} from "./fleet/pool.js"
 export {
   /**
    * @since 0.1.0
@@ -98,21 +98,7 @@ export {
    * @category models
    */
   Saved
-} from "./fleet/saved.js"
-export type {
-  /**
-   * @since 0.1.0
-   * @category models
-   */
-  Snapshot
-} from "./fleet/snapshot.js"
-export {
-  /**
-   * @since 0.1.0
-   * @category constants
-   */
-  maxBelievableSpeed
-} from "./fleet/state.js"
+} from "./fleet/persisted.js"
 export type {
   /**
    * @since 0.1.0
@@ -129,7 +115,21 @@ export type {
    * @category models
    */
   Ticket
-} from "./fleet/waiting.js"
+} from "./fleet/queueWaiters.js"
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Snapshot
+} from "./fleet/snapshot.js"
+export {
+  /**
+   * @since 0.1.0
+   * @category constants
+   */
+  maxBelievableSpeed
+} from "./fleet/state.js"
 
 // =============================================================================
 // models

@@ -40,11 +40,11 @@ import * as Settings from "./config/gatewaySettings.js"
 import * as Config from "./config/resolve.js"
 import { environment } from "./cortex/environment.js"
 import type { InvalidConfig } from "./Errors.js"
-import * as Core from "./gateway/core.js"
-import * as House from "./gateway/house.js"
-import * as Log from "./gateway/log.js"
-import * as Running from "./gateway/running.js"
-import type { Given } from "./gateway/tracing.js"
+import * as House from "./gateway/GatewayContext.js"
+import * as Running from "./gateway/lifecycle.js"
+import * as Log from "./gateway/observability/accessLog.js"
+import type { Given } from "./gateway/observability/tracing.js"
+import * as Core from "./gateway/router.js"
 import * as Sessions from "./Sessions.js"
 import * as Telemetry from "./Telemetry.js"
 
@@ -153,7 +153,7 @@ export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
  * - `gateway`: goes before the environment and the configuration file
  * - `cortex`: the fleet; what is left out comes from the environment and the configuration file
  * - `log`: takes what there is to tell whoever runs the gateway; default: nobody is told
- * - `accessLog`, `common`, `metrics`, `patience`: see `gateway/running`; the sessions of `common` stand for those that
+ * - `accessLog`, `common`, `metrics`, `patience`: see `gateway/lifecycle`; the sessions of `common` stand for those that
  *   `cortex` would keep
  *
  * @since 0.1.0

@@ -28,8 +28,8 @@ import type { ChatError, ModelNotFound, NoServers, StreamInterrupted } from "./E
 import type { Call, OpenAnswer, Result } from "./Failover.js"
 import { Registry } from "./Registry.js"
 import { type Entry, make as makeEntry, sizeOf } from "./responseCache/entry.js"
-import { Flight, Reader, type Tower } from "./responseCache/flight.js"
 import * as Key from "./responseCache/key.js"
+import { Flight, Reader, type Tower } from "./responseCache/sharedAnswer.js"
 import { CurrentSettings, type Settings } from "./Settings.js"
 import * as Telemetry from "./Telemetry.js"
 

@@ -10,40 +10,19 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { Abilities } from "./backend/abilities.js"
+import { Abilities } from "./backend/resumeSupport.js"
 import type { Routing } from "./ChatRequest.js"
 import type { ModelNotFound, NoServers } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import * as Prng from "./internal/prng.js"
 import { type Host, Registry } from "./Registry.js"
-import { wait } from "./router/circumstances.js"
-import { remoteness } from "./router/measures.js"
+import { remoteness } from "./router/distance.js"
 import { emptiest, pick } from "./router/pick.js"
-import { type Route, type Traveller, Way } from "./router/route.js"
+import { wait } from "./router/pickInput.js"
+import { type Route, type Traveller, Way } from "./router/routePlan.js"
 import type { ServerInfo } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
-export {
-  /**
-   * @since 0.1.0
-   * @category models
-   */
-  type Circumstances,
-  /**
-   * What `pick` gives where no server remains.
-   *
-   * @since 0.1.0
-   * @category constants
-   */
-  none,
-  /**
-   * What `pick` gives where the request should wait.
-   *
-   * @since 0.1.0
-   * @category constants
-   */
-  wait
-} from "./router/circumstances.js"
 export {
   /**
    * @since 0.1.0
@@ -70,7 +49,7 @@ export {
    * @category accessors
    */
   speed
-} from "./router/measures.js"
+} from "./router/distance.js"
 export {
   /**
    * @since 0.1.0
@@ -93,6 +72,27 @@ export {
    * @since 0.1.0
    * @category models
    */
+  type Circumstances,
+  /**
+   * What `pick` gives where no server remains.
+   *
+   * @since 0.1.0
+   * @category constants
+   */
+  none,
+  /**
+   * What `pick` gives where the request should wait.
+   *
+   * @since 0.1.0
+   * @category constants
+   */
+  wait
+} from "./router/pickInput.js"
+export {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
   type Route,
   /**
    * @since 0.1.0
@@ -104,7 +104,7 @@ export {
    * @category constructors
    */
   Way
-} from "./router/route.js"
+} from "./router/routePlan.js"
 
 // =============================================================================
 // service

@@ -8,7 +8,7 @@ import * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "./Errors.js"
-import { withoutNulls } from "./internal/options.js"
+import { withoutNulls } from "./internal/optionSchemas.js"
 
 /**
  * What a server speaks. `embedded` is the engine inside this process.

@@ -12,9 +12,9 @@ import * as Schema from "effect/Schema"
 import type { JsonObject } from "./ChatRequest.js"
 import { InvalidRequest, type SchemaIssue } from "./Errors.js"
 import { inlineRefs } from "./internal/inlineRefs.js"
-import * as Bounds from "./structuredOutput/bounds.js"
 import { Run } from "./structuredOutput/check.js"
 import * as Compile from "./structuredOutput/compile.js"
+import * as Bounds from "./structuredOutput/limits.js"
 
 // =============================================================================
 // the prompt

@@ -31,7 +31,7 @@ import type { Embedded } from "./EmbedRequest.js"
 import { Closed, InvalidConfig, type RegistryWarning } from "./Errors.js"
 import type { Result } from "./Failover.js"
 import * as Direct from "./internal/direct.js"
-import { withoutNulls } from "./internal/options.js"
+import { withoutNulls } from "./internal/optionSchemas.js"
 import type { Message } from "./Message.js"
 import {
   type Ask,

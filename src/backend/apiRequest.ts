@@ -7,7 +7,7 @@ import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { InvalidRequest } from "../Errors.js"
-import { withoutNulls } from "../internal/options.js"
+import { withoutNulls } from "../internal/optionSchemas.js"
 
 const JsonObject = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 

@@ -8,8 +8,8 @@ import type { ToolDefinition } from "../ChatRequest.js"
 import { type Lines, LineTooLong } from "../internal/lines.js"
 import { headersOf, type Server } from "../Server.js"
 import type { Exchange, Service as Transport, TransportFailure, TransportHandler } from "../Transport.js"
-import * as Classify from "./classify.js"
-import * as Misaddressed from "./misaddressed.js"
+import * as Classify from "./errorText.js"
+import * as Misaddressed from "./wrongAddress.js"
 
 /**
  * Reads the body of one successful answer. `feed` and `end` throw `Malformed` for what the protocol does not allow

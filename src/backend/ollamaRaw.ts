@@ -8,11 +8,11 @@
 import type { Finish, ServerFailure, Sink } from "../Backend.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import * as Lines from "../internal/lines.js"
-import * as Template from "../internal/template.js"
+import * as Template from "../internal/lineTemplate.js"
 import * as Message from "../Message.js"
-import { isRefusal } from "./abilities.js"
 import * as Http from "./http.js"
 import { continuable } from "./resume.js"
+import { isRefusal } from "./resumeSupport.js"
 
 /**
  * Whether this way is open to a request. What comes back is not searched for tool calls: one would be given out as

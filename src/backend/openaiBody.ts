@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { ChatRequest } from "../ChatRequest.js"
-import * as Extra from "../internal/extra.js"
+import * as Extra from "../internal/extraParameters.js"
 
 /**
  * The fields of a body, as they are written.

@@ -11,9 +11,9 @@ import type { Usage } from "../ChatEvent.js"
 import type { ChatRequest, Choice } from "../ChatRequest.js"
 import type { Server } from "../Server.js"
 import type { Exchange } from "../Transport.js"
-import { isRefusal } from "./abilities.js"
 import * as Http from "./http.js"
 import { AnswerDecoder, type Chunk, type Kind } from "./openaiAnswer.js"
+import { isRefusal } from "./resumeSupport.js"
 
 /** Reads one of the answers. */
 class ChoiceDecoder extends AnswerDecoder {

@@ -21,7 +21,7 @@ import { type ChatRequest, promptOf } from "../ChatRequest.js"
 import * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Exchange } from "../Transport.js"
-import { isRefusal, trialRequest } from "./abilities.js"
+import { isRefusal, trialRequest } from "./resumeSupport.js"
 
 // =============================================================================
 // requests

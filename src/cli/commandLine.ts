@@ -11,7 +11,7 @@ import type * as Usage from "@effect/cli/Usage"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import { nearest } from "../Model.js"
-import { UsageError } from "./failure.js"
+import { UsageError } from "./errors.js"
 import { aboutOf, wrap } from "./flags.js"
 
 // =============================================================================

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { CommandFailed, OutputClosed } from "./failure.js"
+import { CommandFailed, OutputClosed } from "./errors.js"
 
 // =============================================================================
 // terminals

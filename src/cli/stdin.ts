@@ -7,7 +7,7 @@
 import { fstatSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { CommandFailed } from "./failure.js"
+import { CommandFailed } from "./errors.js"
 import { note } from "./output.js"
 
 /** A silent socket is left alone after so many milliseconds. */

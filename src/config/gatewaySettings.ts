@@ -6,7 +6,7 @@
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import { InvalidConfig } from "../Errors.js"
-import { withoutNulls } from "../internal/options.js"
+import { withoutNulls } from "../internal/optionSchemas.js"
 import { isPattern } from "../internal/origins.js"
 import { type Aliases, decode as decodeAliases } from "../modelSelection/aliases.js"
 import { type Collected, collect, unknownOption } from "./collect.js"

@@ -13,8 +13,8 @@ import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
 import type { CallObserver, Observed, Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
+import type { Agreements } from "./faultAttribution.js"
 import type { Hedges } from "./hedging.js"
-import type { Agreements } from "./judgement.js"
 
 /**
  * A whole answer. `stopSequence` is the text that ended it, where a server tells it; `attempts` are those that failed

@@ -6,9 +6,9 @@
 import type { ServerFailure } from "../Backend.js"
 import { believable } from "../internal/speed.js"
 import { average, floor, peak, sharedAlpha } from "./average.js"
-import { type Culprit, verdict } from "./blame.js"
 import type { Breaker } from "./breaker.js"
-import type { Pool } from "./pool.js"
+import type { Pool } from "./columns.js"
+import { type Culprit, verdict } from "./failureClass.js"
 import type { ModelState, ServerState } from "./state.js"
 
 /**

@@ -8,9 +8,9 @@ import { believable, maxSpeed } from "../internal/speed.js"
 import type { Host } from "../Server.js"
 import * as Telemetry from "../Telemetry.js"
 import { Breaker } from "./breaker.js"
-import type { Line } from "./line.js"
-import type { Neighbour, Pool } from "./pool.js"
-import { Recent } from "./recent.js"
+import type { Neighbour, Pool } from "./columns.js"
+import type { Line } from "./queue.js"
+import { Recent } from "./slidingWindow.js"
 
 /**
  * No server is believed to be faster than this, in tokens per second: registries and servers report impossible

@@ -8,7 +8,7 @@ import * as Context from "effect/Context"
 import * as DefaultServices from "effect/DefaultServices"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { maxTimer } from "./watch.js"
+import { maxTimer } from "./silenceTimer.js"
 
 const live = Context.get(DefaultServices.liveServices, Clock.Clock)
 

@@ -4,13 +4,13 @@
  * @since 0.1.0
  */
 import type { Routing } from "../ChatRequest.js"
-import { flag, Pool } from "../fleet/pool.js"
+import { flag, Pool } from "../fleet/columns.js"
 import type { Location } from "../Server.js"
-import { type Circumstances, none, restingAt, wait } from "./circumstances.js"
-import { type Candidate, remoteness, speed } from "./measures.js"
-import { indexRoom } from "./room.js"
+import { type Candidate, remoteness, speed } from "./distance.js"
+import { load, soonest } from "./expectedWait.js"
+import { type Circumstances, none, restingAt, wait } from "./pickInput.js"
 import { balanced, byWeight, exploring, fastest, lowest, nearest } from "./score.js"
-import { load, soonest } from "./soonest.js"
+import { indexRoom } from "./scratch.js"
 
 const choose = (
   strategy: Exclude<Routing, "least-busy" | "warm">,

@@ -3,8 +3,8 @@
  *
  * @since 0.1.0
  */
-import type { Pool } from "../fleet/pool.js"
-import { room } from "./room.js"
+import type { Pool } from "../fleet/columns.js"
+import { room } from "./scratch.js"
 
 /** Fills `values` with a strategy's scores of the chosen: lower is tried first. */
 type Score = (pool: Pool, chosen: Int32Array, count: number, values: Float64Array) => void

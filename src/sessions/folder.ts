@@ -20,10 +20,10 @@ import * as Schema from "effect/Schema"
 import { SessionsUnavailable } from "../Errors.js"
 import { Message } from "../Message.js"
 import { SessionStore, type Store } from "../Sessions.js"
+import * as Room from "./diskQuota.js"
 import { noRoom, ownerOf, victims } from "./eviction.js"
-import * as Room from "./room.js"
 import { newest, summary } from "./summary.js"
-import * as Turns from "./turns.js"
+import * as Turns from "./turnQueue.js"
 
 /**
  * - `folder`: made when it is first needed

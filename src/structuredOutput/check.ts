@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 import type { SchemaIssue } from "../Errors.js"
-import type { Resource } from "./addresses.js"
-import { maxAnswerDepth, maxSteps, TooCostly } from "./bounds.js"
+import { maxAnswerDepth, maxSteps, TooCostly } from "./limits.js"
+import type { Resource } from "./references.js"
 
 /**
  * Where in a value.

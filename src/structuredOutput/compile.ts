@@ -8,11 +8,12 @@
  *
  * @since 0.1.0
  */
-import { Addresses, type Resource, type SchemaObject, type Target } from "./addresses.js"
-import { BadSchema, isObject, maxCombinations, maxIndirections, maxPatterns, maxSubschemas } from "./bounds.js"
+
 import { type Check, Node, show } from "./check.js"
 import * as Keywords from "./keywords.js"
+import { BadSchema, isObject, maxCombinations, maxIndirections, maxPatterns, maxSubschemas } from "./limits.js"
 import type * as Pattern from "./pattern.js"
+import { Addresses, type Resource, type SchemaObject, type Target } from "./references.js"
 
 // =============================================================================
 // one schema

@@ -3,9 +3,10 @@
  *
  * @since 0.1.0
  */
-import type { SchemaObject } from "./addresses.js"
-import { BadSchema, canonical, isObject } from "./bounds.js"
+
 import { type Check, type Node, type Run, Seen, show } from "./check.js"
+import { BadSchema, canonical, isObject } from "./limits.js"
+import type { SchemaObject } from "./references.js"
 
 // =============================================================================
 // scalars

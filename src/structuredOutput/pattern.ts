@@ -9,7 +9,7 @@
  */
 import { type AST, RegExpParser } from "@eslint-community/regexpp"
 import { RE2JS } from "re2js"
-import { BadSchema, maxPatterns } from "./bounds.js"
+import { BadSchema, maxPatterns } from "./limits.js"
 
 /** What reads a pattern calls itself for every group within a group. */
 const maxGroupDepth = 100

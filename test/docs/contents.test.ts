@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "vitest"
 import * as Errors from "../../src/Errors.js"
-import * as OpenApi from "../../src/gateway/openapi.js"
+import * as OpenApi from "../../src/gateway/openapi/document.js"
 import { anchorsOf, pages, readme, root } from "../support/docs/pages.js"
 
 const page = (path: string) => readFileSync(join(root, path), "utf8")

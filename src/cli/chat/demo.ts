@@ -14,7 +14,7 @@ import {
 import { demoModel } from "../../Model.js"
 import { Registry } from "../../Registry.js"
 import { CurrentSettings } from "../../Settings.js"
-import { addServer, CommandFailed, flagOf } from "../failure.js"
+import { addServer, CommandFailed, flagOf } from "../errors.js"
 import * as Output from "../output.js"
 
 const unreachable: ReadonlySet<string> = new Set(["refused", "dns", "reset", "tls", "network", "connect-timeout"])

@@ -16,7 +16,7 @@ import { type AnySetting, defaultOf, inFileForm, type Settings, unitOf } from ".
 import { environment } from "../../cortex/environment.js"
 import * as Server from "../../Server.js"
 import type { Proxy, SessionPolicy } from "../../Settings.js"
-import * as Fleet from "../fleet.js"
+import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 
 const describe = ({ authorization, headers, implicit, url }: Server.Server): string =>

@@ -6,8 +6,8 @@
 import * as Effect from "effect/Effect"
 import { canonical, demoModel } from "../../Model.js"
 import { Registry } from "../../Registry.js"
-import { noAddress } from "../failure.js"
-import * as Fleet from "../fleet.js"
+import { noAddress } from "../errors.js"
+import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 
 /**

@@ -6,8 +6,8 @@
 import type * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { Registry } from "../../Registry.js"
-import { addServer, CommandFailed, refused } from "../failure.js"
-import * as Fleet from "../fleet.js"
+import { addServer, CommandFailed, refused } from "../errors.js"
+import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import type { options } from "./flags.js"
 

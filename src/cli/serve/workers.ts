@@ -9,12 +9,12 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { InvalidConfig } from "../../Errors.js"
-import { lasting, merge } from "../../gateway/exposition.js"
+import { lasting, merge } from "../../gateway/observability/prometheus.js"
 import type * as Sessions from "../../Sessions.js"
-import * as Calls from "./calls.js"
-import * as Common from "./common.js"
-import * as Ending from "./ending.js"
+import * as Ending from "./exitCode.js"
 import * as Handover from "./handover.js"
+import * as Common from "./sharedState.js"
+import * as Calls from "./workerRpc.js"
 
 /** A worker that dies at once is not started again at once, in milliseconds. */
 const pause = 1_000

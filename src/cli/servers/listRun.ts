@@ -8,8 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Live from "../../Fleet.js"
 import { Registry } from "../../Registry.js"
 import type { ServerInfo } from "../../Server.js"
-import { addServer } from "../failure.js"
-import * as Fleet from "../fleet.js"
+import { addServer } from "../errors.js"
+import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 
 /** Registries hold speeds of every kind: whatever is no number is not known. */

@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as ConfigFile from "../../config/file.js"
 import { removeServer } from "../../cortex/writeFile.js"
 import { type About, shape } from "../commandLine.js"
-import { CommandFailed } from "../failure.js"
+import { CommandFailed } from "../errors.js"
 import * as Output from "../output.js"
 
 const about: About = {

@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 import { defaults, Routing } from "../../ChatRequest.js"
-import * as Extra from "../../internal/extra.js"
-import * as Policy from "../policy.js"
+import * as Extra from "../../internal/extraParameters.js"
+import * as Policy from "../http/fieldPolicy.js"
 
 const number = (minimum?: number, maximum?: number) => ({
   type: "number",

@@ -1,0 +1,56 @@
+/**
+ * The flags of `aicortex chat` that exclude each other.
+ *
+ * @since 0.1.0
+ */
+import { flagOf } from "../errors.js"
+import type { Given } from "./flags.js"
+
+type Name = Exclude<keyof Given, "prompt">
+
+const alone = "the model gets the text alone, without a chat template"
+
+const besidesText = ["system", "persona", "session", "think", "json", "schema"] as const
+
+/** What only a single question has. */
+const single = ["json", "schema", "raw", "suffix", "noStdin"] as const
+
+const clashes: ReadonlyArray<readonly [name: Name, others: ReadonlyArray<Name>, why?: string]> = [
+  ["stream", ["json", "schema"], "JSON is checked as a whole"],
+  ["persona", ["system"]],
+  ["noCache", ["cache", "cacheTtl"]],
+  ["interactive", single],
+  ["raw", ["suffix", ...besidesText], alone],
+  ["suffix", besidesText, alone]
+]
+
+const isGiven =
+  (flags: Given) =>
+  (name: Name): boolean =>
+    flags[name] !== undefined && flags[name] !== false
+
+/**
+ * Whether these flags are those of a single question, and of no conversation.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isSingle = (flags: Given): boolean => single.some(isGiven(flags))
+
+/**
+ * What is wrong with these flags together, if anything.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const clash = (flags: Given): string | undefined => {
+  const given = isGiven(flags)
+  for (const [name, others, why] of clashes) {
+    const other = given(name) ? others.find(given) : undefined
+    if (other === undefined) continue
+    return `${flagOf(name)} cannot be given together with ${flagOf(other)}${why === undefined ? "" : `: ${why}`}`
+  }
+  return flags.interactive && flags.prompt.length > 0
+    ? "--interactive cannot be given together with a prompt"
+    : undefined
+}

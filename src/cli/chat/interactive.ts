@@ -1,0 +1,72 @@
+/**
+ * A conversation on the terminal: a line is a question, until there are no more.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as ConfigFile from "../../config/file.js"
+import * as Sessions from "../../Sessions.js"
+import { messageOf } from "../errors.js"
+import * as Output from "../output.js"
+import * as Lines from "./lineReader.js"
+
+const help = "/reset forgets what was said, /exit or Ctrl-D ends, and Ctrl-C stops an answer"
+
+const ends: ReadonlySet<string> = new Set(["/exit", "/quit", "/bye", "exit", "quit", "exit()"])
+
+/** A failure of standard output, or a bug: there is nobody to talk to any more. */
+const isFinal = (cause: Cause.Cause<unknown>): boolean => {
+  if (Cause.isInterruptedOnly(cause)) return false
+  const error = Cause.squash(cause)
+  return !(error instanceof Error && "_tag" in error) || error._tag === "OutputClosed" || Cause.isDie(cause)
+}
+
+/**
+ * Asks what is typed, in one session, which `session` names or which is made. A question that fails is told, and leaves
+ * no trace: it can be asked again. Off a terminal a failure ends the conversation. One in which nothing was said is not
+ * kept.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const hold = Effect.fnUntraced(function* <E, R>(
+  named: string | undefined,
+  turn: (prompt: string, session: string) => Effect.Effect<void, E, R>
+) {
+  const sessions = yield* Sessions.Sessions
+  const terminal = process.stdin.isTTY === true && process.stdout.isTTY === true
+  const { id } = yield* named === undefined ? sessions.create() : sessions.resume(named)
+  const place = { path: ["chat"], flags: new Map<string, unknown>(), file: yield* ConfigFile.filePath }
+  const lines = yield* Lines.make
+  if (terminal) yield* Output.aside(help)
+
+  const ask = Effect.fnUntraced(function* (line: string) {
+    if (!terminal) return yield* turn(line, id)
+    const exit = yield* Effect.exit(Effect.raceFirst(turn(line, id), lines.stopped))
+    if (Exit.isSuccess(exit)) return
+    if (isFinal(exit.cause)) return yield* exit
+    const error = Cause.squash(exit.cause)
+    yield* Output.note(error instanceof Error ? messageOf(error, place) : String(error))
+  })
+
+  const talk = Effect.gen(function* () {
+    while (true) {
+      const line = (yield* lines.next)?.trim()
+      if (line === undefined || ends.has(line)) return
+      if (line === "") continue
+      if (line === "/reset") yield* sessions.reset(id)
+      else if (line === "/help" || line === "/?") yield* Output.aside(help)
+      else yield* ask(line)
+    }
+  })
+
+  const close = Effect.gen(function* () {
+    if (named === undefined && (yield* sessions.history(id)).length === 0) return yield* sessions.remove(id)
+    if (terminal) yield* Output.aside(`go on with this conversation: aicortex chat --session ${id}`)
+  })
+  // What went wrong before matters more.
+  yield* Effect.onExit(talk, (exit) => (Exit.isSuccess(exit) ? Effect.void : Effect.ignore(close)))
+  yield* close
+}, Effect.scoped)

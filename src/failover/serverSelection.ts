@@ -1,0 +1,330 @@
+/**
+ * Who is asked next: the way of one call over the servers of its model, with its rounds, its pauses and its waiting for a
+ * place.
+ *
+ * @since 0.1.0
+ */
+import type { Attempt } from "../Errors.js"
+import { verdict } from "../fleet/failureClass.js"
+import { maxTimer } from "../internal/silenceTimer.js"
+import { type Route, wait } from "../Router.js"
+import type { Host, Protocol } from "../Server.js"
+import type { Call, Relocate, Surroundings } from "./call.js"
+import { defaultAttempts, defaultPauseBefore, pauseBefore, retryWindow, worthAnother } from "./retryPolicy.js"
+
+/**
+ * Whom the search is for.
+ *
+ * - `attempts`: those that failed
+ * - `claimed`: whether a server says that the request itself is wrong
+ * - `found`: this server is to be asked, `search.tries` counts it
+ * - `unable`: this server cannot be asked such a thing
+ * - `delayed`: nobody is asked for the time being
+ * - `exhausted`: nobody is left
+ * - `overloaded`: all are busy, and too many wait already
+ * - `crashed`: a bug
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Seeker {
+  readonly attempts: ReadonlyArray<Attempt>
+  readonly call: Pick<Call, "began" | "limits">
+  readonly claimed: boolean
+  unsupported(protocol: Protocol): ReadonlyArray<string>
+  found(at: number): void
+  unable(host: Host, reason: string): void
+  delayed(queued: boolean): void
+  dequeued(): void
+  exhausted(): void
+  overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void
+  crashed(error: unknown): void
+}
+
+/** A server that loads the model is asked so often, in milliseconds. */
+const loadingPause = 1_000
+
+/** A call that goes on and on makes no more attempts than this unless the caller says how many. */
+const mostAttempts = 64
+
+/** How often a call looks for servers that were found or came back after it had tried all it knew. */
+const maxLooks = 3
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export class Search {
+  /** How many attempts there were since the request was last another one. */
+  tries = 0
+  /** Those of them that only met a server which was loading the model. */
+  private loads = 0
+  /** How many there had been when the answer was last longer than before. */
+  private fruitful = 0
+  private rounds = 0
+  /** When every server had failed. */
+  private failedAt: number | undefined
+  /** When each server was first found to be loading. */
+  private loadingSince: Map<string, number> | undefined
+  private looks = maxLooks
+  private over = false
+  private backoff: ReturnType<typeof setTimeout> | undefined
+  private leaveQueue: (() => void) | undefined
+
+  constructor(
+    private readonly seeker: Seeker,
+    private current: Route,
+    private readonly around: Pick<Surroundings, "hedges" | "now" | "random">,
+    private readonly relocate: Relocate
+  ) {}
+
+  get route(): Route {
+    return this.current
+  }
+
+  /** Whether it waits for a place on a server. */
+  get queued(): boolean {
+    return this.leaveQueue !== undefined
+  }
+
+  next(): void {
+    const max = this.seeker.call.limits.maxAttempts
+    if (max !== undefined && this.tries - this.loads >= max) {
+      this.seeker.exhausted()
+      return
+    }
+    this.go(this.current.next())
+  }
+
+  /** Every server may be asked once more, because it is another request. */
+  restart(): void {
+    this.tries = 0
+    this.loads = 0
+    this.looks = maxLooks
+    this.progressed()
+    this.current.restart()
+  }
+
+  /** The answer got further than before: the servers have shown that they work, and are tried as often as at the beginning. */
+  progressed(): void {
+    this.fruitful = this.tries - this.loads
+    this.rounds = 0
+    this.failedAt = undefined
+  }
+
+  /** A server is loading the model; whether it is waited for. */
+  loading(server: string): boolean {
+    this.loadingSince ??= new Map()
+    const now = this.around.now()
+    const since = this.loadingSince.get(server) ?? now
+    this.loadingSince.set(server, since)
+    const waits = now - since < this.seeker.call.limits.loadTimeout
+    if (waits) this.loads++
+    return waits
+  }
+
+  /** Nobody is sought any more. */
+  stop(): void {
+    this.over = true
+    if (this.backoff !== undefined) clearTimeout(this.backoff)
+    this.leaveQueue?.()
+    this.leaveQueue = undefined
+  }
+
+  /** A server that can be asked besides the one that is late; -1 where there is none, or it would cost too much. */
+  rival(): number {
+    const { maxAttempts = 2 } = this.seeker.call.limits
+    const { hedges } = this.around
+    // Whether it may cost anything comes first: who was named as a rival counts as tried.
+    if (this.over || this.tries > 1 || maxAttempts < 2 || !hedges.allowed()) return -1
+    const at = this.current.rival()
+    if (at < 0) return -1
+    hedges.spend()
+    this.tries++
+    return at
+  }
+
+  /** Leaves out the servers whose protocol cannot express the request; nothing is sent to them. */
+  excludeUnable(): void {
+    const { attempts } = this.seeker
+    const { hosts, protocols } = this.current.pool
+    let unable: Map<Protocol, string> | undefined
+    for (const protocol of protocols) {
+      const reasons = this.seeker.unsupported(protocol)
+      if (reasons.length === 0) continue
+      unable ??= new Map()
+      unable.set(protocol, reasons.join("; "))
+    }
+    if (unable === undefined) return
+    for (const [at, host] of hosts.entries()) {
+      const message = unable.get(host.protocol)
+      if (message === undefined) continue
+      this.current.exclude(at)
+      // It may be known from the look before.
+      if (attempts.some(({ reason, server }) => reason === "unsupported" && server === host.server.url)) continue
+      this.seeker.unable(host, message)
+    }
+  }
+
+  private go(at: number): void {
+    if (at >= 0) {
+      this.tries++
+      this.seeker.found(at)
+    } else if (at === wait) this.queue()
+    else if (this.seeker.call.limits.maxAttempts === undefined || this.current.able() === 0) this.lookAgain()
+    else {
+      // Every server has had its turn: only now is the same one tried again, and only now is there a pause.
+      const { claimed } = this.seeker
+      const asks = (host: Host): boolean => {
+        const last = claimed ? this.lastOf(host) : undefined
+        return last === undefined || verdict(last).again
+      }
+      if (claimed && !this.current.pool.hosts.some(asks)) {
+        this.seeker.exhausted()
+        return
+      }
+      const round = Math.max(1, Math.floor((this.tries - this.loads) / this.current.able()))
+      const { retryBackoff } = this.seeker.call.limits
+      const pause = this.loadsNow() ? loadingPause : pauseBefore(round, retryBackoff, this.around.random())
+      this.later(pause, () => this.beginRound(asks))
+    }
+  }
+
+  private later(pause: number, go: () => void): void {
+    this.backoff = setTimeout(go, Math.min(pause, maxTimer))
+    this.seeker.delayed(false)
+  }
+
+  private lastOf({ server }: Host): Attempt | undefined {
+    return this.seeker.attempts.findLast((attempt) => attempt.server === server.url)
+  }
+
+  private isLoading(host: Host): boolean {
+    const since = this.loadingSince?.get(host.server.url)
+    if (since === undefined || this.lastOf(host)?.reason !== "loading") return false
+    return this.around.now() - since < this.seeker.call.limits.loadTimeout
+  }
+
+  private loadsNow(): boolean {
+    return this.loadingSince !== undefined && this.current.pool.hosts.some((host) => this.isLoading(host))
+  }
+
+  /**
+   * Every server has failed, and the caller did not say how often to try: those that may do better are asked again, as long
+   * as that makes sense. A pause comes before the same server is asked again.
+   */
+  private tryAgain(): void {
+    const { around, current, seeker } = this
+    const now = around.now()
+    this.failedAt ??= now
+    const left = retryWindow - (now - this.failedAt)
+    const spent = this.tries - this.loads
+    const able = current.able()
+    const most = seeker.claimed ? 2 * able : defaultAttempts(able)
+    const enough = left <= 0 || spent - this.fruitful >= most || spent >= Math.max(most, mostAttempts)
+    const again = (host: Host): boolean => {
+      const last = this.lastOf(host)
+      return last === undefined || worthAnother(last)
+    }
+    // How long they want to be left alone, the most patient of them.
+    let asked = Number.POSITIVE_INFINITY
+    if (!enough) {
+      for (const host of current.pool.hosts) {
+        if (again(host) && !this.isLoading(host)) asked = Math.min(asked, this.lastOf(host)?.retryAfter ?? 0)
+      }
+    }
+    const { began, limits } = seeker.call
+    const inTime = (pause: number) => limits.deadline === undefined || now + pause < began + limits.deadline
+    const pause = Math.max(asked, defaultPauseBefore(this.rounds + 1, limits.retryBackoff, around.random()))
+    if (asked <= left && inTime(pause)) {
+      this.rounds++
+      this.later(pause, () => this.beginRound((host) => this.isLoading(host) || again(host)))
+    } else if (this.loadsNow() && inTime(loadingPause)) {
+      this.later(loadingPause, () => this.beginRound((host) => this.isLoading(host)))
+    } else seeker.exhausted()
+  }
+
+  /** Every server of the model once more, as they are known by now. */
+  private beginRound(asks: (host: Host) => boolean): void {
+    this.relocated((route) => {
+      if (route === undefined) this.current.restart()
+      else this.follow(route)
+      const { pool, tried } = this.current
+      for (const [at, host] of pool.hosts.entries()) if (!asks(host)) tried[at] = 1
+      this.next()
+    })
+  }
+
+  /** Every server has had its turn: but some may have been found since, or be back. They are asked without a pause. */
+  private lookAgain(): void {
+    const { seeker } = this
+    // Who says that the model is gone has just looked.
+    if (seeker.attempts.every(({ reason }) => reason === "model-not-found")) {
+      seeker.exhausted()
+      return
+    }
+    if (this.looks === 0) {
+      this.tryAgain()
+      return
+    }
+    this.looks--
+    this.relocated((route) => {
+      if (route === undefined || !this.hasMore(route)) {
+        this.tryAgain()
+        return
+      }
+      this.follow(route)
+      this.next()
+    })
+  }
+
+  private relocated(go: (route: Route | undefined) => void): void {
+    this.relocate().then(
+      (route) => {
+        if (!this.over) go(route)
+      },
+      (error: unknown) => this.seeker.crashed(error)
+    )
+  }
+
+  /** Whether a server is new, or has answered somebody since it failed here; the others count as tried. */
+  private hasMore({ pool, tried }: Route): boolean {
+    let more = false
+    for (const [at, host] of pool.hosts.entries()) {
+      const last = this.lastOf(host)
+      if (last === undefined || (verdict(last).again && pool.restsUntil[at] === 0)) more = true
+      else tried[at] = 1
+    }
+    return more
+  }
+
+  private follow(route: Route): void {
+    this.current = route
+    this.excludeUnable()
+  }
+
+  /** Waits for a place on any server that was not tried yet. */
+  private queue(): void {
+    let waits = true
+    const left = (): void => {
+      waits = false
+      this.leaveQueue = undefined
+      this.seeker.dequeued()
+    }
+    const ticket = this.current.queue(
+      (at) => {
+        left()
+        this.go(at)
+      },
+      (full) => {
+        left()
+        this.seeker.overloaded(full)
+      }
+    )
+    if (!waits) return
+    if ("leave" in ticket) {
+      this.leaveQueue = ticket.leave
+      this.seeker.delayed(true)
+    } else this.seeker.overloaded(ticket)
+  }
+}

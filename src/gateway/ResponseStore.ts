@@ -1,0 +1,223 @@
+/**
+ * Responses that the gateway remembers, for `previous_response_id` and for who asks for them again.
+ *
+ * One that goes on from another shares what was said before with it: a chain takes as much room as what was said in it,
+ * and two that go on from the same one do not disturb each other.
+ *
+ * @since 0.1.0
+ */
+import type { ResponseBounds } from "../config/gateway.js"
+
+/**
+ * A response with what it was asked, as JSON: `input` is an array of items, `response` what the client was told.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Kept {
+  readonly input: string
+  readonly response: string
+}
+
+/**
+ * A response to be kept: `owner` alone may have it, `previous` is the one that it goes on from.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Draft extends Kept {
+  readonly owner: string
+  readonly id: string
+  readonly previous: string | undefined
+}
+
+/**
+ * What holds responses: that of one process, or one for several.
+ *
+ * - `bound`: how much it may hold from now on
+ * - `put`: `forgotten` where the response that it goes on from is not there any more, `too-long` where there is no room
+ *   even if its owner loses all else, and nobody else more than what it has above that
+ * - `chain`: what a response goes on from, the oldest first, and itself at the end
+ * - `get`: a response as the client was told
+ * - `items`: items of responses, of their input or output, as JSON; `undefined` for each that is not there
+ * - `remove`: false if there is none. Those that went on from it stay as they are
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Store {
+  readonly bound: (bounds: ResponseBounds) => void
+  readonly put: (draft: Draft) => Promise<"kept" | "forgotten" | "too-long">
+  readonly chain: (owner: string, id: string) => Promise<ReadonlyArray<Kept> | undefined>
+  readonly get: (owner: string, id: string) => Promise<string | undefined>
+  readonly items: (owner: string, ids: ReadonlyArray<string>) => Promise<ReadonlyArray<string | undefined>>
+  readonly remove: (owner: string, id: string) => Promise<boolean>
+}
+
+/** A turn, as long as a response that is kept goes on from it. */
+interface Turn extends Kept {
+  readonly previous: Turn | undefined
+  readonly bytes: number
+  /** With those that it goes on from. */
+  readonly allBytes: number
+  /** How many need it: its own response, and turns that go on from it. */
+  needed: number
+}
+
+/** What an entry takes besides its text, about. */
+const overhead = 512
+
+/** What belongs to one owner: what it has not used for longest comes first. */
+interface Shelf {
+  readonly entries: Map<string, { readonly turn: Turn; readonly usedAt: number }>
+  bytes: number
+}
+
+const mentions = (json: string, ids: ReadonlySet<string>): boolean => {
+  for (const [, id = ""] of json.matchAll(/"id":"([^"\\]+)"/g)) if (ids.has(id)) return true
+  return false
+}
+
+/** The latest are looked at first: that is what clients refer to. */
+const itemsOf = (shelf: Shelf | undefined, ids: ReadonlyArray<string>): ReadonlyArray<string | undefined> => {
+  const found = new Map<string, string>()
+  const wanted = new Set(ids)
+  const turns = shelf === undefined ? [] : [...shelf.entries.values()].map(({ turn }) => turn).reverse()
+  const seen = new Set<Turn>()
+  for (const last of turns) {
+    for (let turn: Turn | undefined = last; turn !== undefined && !seen.has(turn); turn = turn.previous) {
+      if (found.size === wanted.size) return ids.map((id) => found.get(id))
+      seen.add(turn)
+      // Most of them hold none of the items, which costs less to see than to read them.
+      const { input, response } = turn
+      if (!mentions(response, wanted) && !mentions(input, wanted)) continue
+      const { output } = JSON.parse(response) as { readonly output?: ReadonlyArray<{ readonly id?: unknown }> }
+      const items = [...(JSON.parse(input) as ReadonlyArray<{ readonly id?: unknown }>), ...(output ?? [])]
+      for (const item of items) {
+        if (typeof item.id === "string" && wanted.has(item.id)) found.set(item.id, JSON.stringify(item))
+      }
+    }
+  }
+  return ids.map((id) => found.get(id))
+}
+
+/**
+ * Keeps responses in this process, which they end with. `now` is in milliseconds.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeMemory = (now: () => number): Store => {
+  const shelves = new Map<string, Shelf>()
+  let bounds: ResponseBounds | undefined
+  let bytes = 0
+  let count = 0
+
+  const forget = (owner: string, id: string): boolean => {
+    const shelf = shelves.get(owner)
+    let turn = shelf?.entries.get(id)?.turn
+    if (shelf === undefined || turn === undefined) return false
+    shelf.entries.delete(id)
+    count--
+    while (turn !== undefined) {
+      turn.needed--
+      if (turn.needed > 0) break
+      bytes -= turn.bytes
+      shelf.bytes -= turn.bytes
+      turn = turn.previous
+    }
+    if (shelf.entries.size === 0) shelves.delete(owner)
+    return true
+  }
+  const oldest = ({ entries }: Shelf): readonly [id: string, usedAt: number] => {
+    for (const [id, { usedAt }] of entries) return [id, usedAt]
+    return ["", Number.POSITIVE_INFINITY]
+  }
+  /** Of whoever holds the most; where several do, of the one that has not used it for longest. */
+  const evict = (held: (shelf: Shelf) => number): void => {
+    let most: { readonly owner: string; readonly shelf: Shelf } | undefined
+    for (const [owner, shelf] of shelves) {
+      const more = most === undefined ? 1 : held(shelf) - held(most.shelf)
+      if (most === undefined || more > 0 || (more === 0 && oldest(shelf)[1] < oldest(most.shelf)[1])) {
+        most = { owner, shelf }
+      }
+    }
+    if (most !== undefined) forget(most.owner, oldest(most.shelf)[0])
+  }
+  const tidy = (): void => {
+    if (bounds === undefined) return
+    const { maxBytes, maxEntries, ttl } = bounds
+    const last = now() - ttl
+    for (const [owner, { entries }] of shelves) {
+      for (const [id, { usedAt }] of entries) {
+        if (usedAt > last) break
+        forget(owner, id)
+      }
+    }
+    while (bytes > maxBytes) evict((shelf) => shelf.bytes)
+    while (count > maxEntries) evict(({ entries }) => entries.size)
+  }
+  /** Whether so many bytes of an owner can stay. */
+  const fits = (owner: string, size: number): boolean => {
+    if (bounds === undefined) return true
+    let sum = size
+    for (const [other, shelf] of shelves) if (other !== owner) sum += Math.min(shelf.bytes, size)
+    return sum <= bounds.maxBytes
+  }
+  const put = (owner: string, id: string, turn: Turn): void => {
+    let shelf = shelves.get(owner)
+    if (shelf === undefined) {
+      shelf = { entries: new Map(), bytes: 0 }
+      shelves.set(owner, shelf)
+    }
+    shelf.entries.set(id, { turn, usedAt: now() })
+    shelf.bytes += turn.bytes
+    bytes += turn.bytes
+    count++
+  }
+  const use = (owner: string, id: string): Turn | undefined => {
+    tidy()
+    const entries = shelves.get(owner)?.entries
+    const turn = entries?.get(id)?.turn
+    if (entries === undefined || turn === undefined) return undefined
+    entries.delete(id)
+    entries.set(id, { turn, usedAt: now() })
+    return turn
+  }
+
+  return {
+    bound: (given) => {
+      bounds = given
+      tidy()
+    },
+    put: async ({ id, input, owner, previous, response }) => {
+      const before = previous === undefined ? undefined : use(owner, previous)
+      if (previous !== undefined && before === undefined) return "forgotten"
+      const size = overhead + Buffer.byteLength(input) + Buffer.byteLength(response)
+      const allBytes = size + (before?.allBytes ?? 0)
+      if (!fits(owner, allBytes)) return "too-long"
+      if (before !== undefined) before.needed++
+      put(owner, id, { input, response, previous: before, bytes: size, allBytes, needed: 1 })
+      tidy()
+      return "kept"
+    },
+    chain: async (owner, id) => {
+      const last = use(owner, id)
+      if (last === undefined) return undefined
+      const all: Array<Kept> = []
+      for (let turn: Turn | undefined = last; turn !== undefined; turn = turn.previous) {
+        all.push({ input: turn.input, response: turn.response })
+      }
+      return all.reverse()
+    },
+    get: async (owner, id) => use(owner, id)?.response,
+    items: async (owner, ids) => {
+      tidy()
+      return itemsOf(shelves.get(owner), ids)
+    },
+    remove: async (owner, id) => {
+      tidy()
+      return forget(owner, id)
+    }
+  }
+}

@@ -1,0 +1,197 @@
+/**
+ * Reads the fields of a request body, and refuses what is of the wrong type or out of range, by its name. `null` is as
+ * good as nothing, as all of the APIs have it.
+ *
+ * @since 0.1.0
+ */
+import { refuse } from "./errorResponse.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Fields {
+  readonly [name: string]: unknown
+}
+
+/**
+ * Why fields cannot be served, by their names.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Reasons = ReadonlyMap<string, string>
+
+const show = (value: unknown): string => {
+  if (Array.isArray(value)) return "an array"
+  if (typeof value === "string") return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}'`
+  return typeof value === "object" && value !== null ? "an object" : String(value)
+}
+
+/**
+ * @since 0.1.0
+ * @category guards
+ */
+export const isObject = (value: unknown): value is Fields =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/**
+ * @since 0.1.0
+ * @category readers
+ */
+export const number = (fields: Fields, name: string, min: number, max: number, at = name): number | undefined => {
+  const value = fields[name]
+  if (value === undefined || value === null) return undefined
+  if (typeof value !== "number" || !Number.isFinite(value)) refuse(at, `must be a number, not ${show(value)}`)
+  if ((value as number) < min || (value as number) > max) {
+    const range = max === Number.POSITIVE_INFINITY ? `at least ${min}` : `from ${min} to ${max}`
+    refuse(at, `must be ${range}, not ${value}`)
+  }
+  return value as number
+}
+
+/**
+ * @since 0.1.0
+ * @category readers
+ */
+export const whole = (
+  fields: Fields,
+  name: string,
+  min: number,
+  max = Number.POSITIVE_INFINITY,
+  at = name
+): number | undefined => {
+  const value = number(fields, name, min, max, at)
+  if (value !== undefined && !Number.isSafeInteger(value)) refuse(at, `must be a whole number, not ${value}`)
+  return value
+}
+
+/**
+ * @since 0.1.0
+ * @category readers
+ */
+export const flag = (fields: Fields, name: string, at = name): boolean | undefined => {
+  const value = fields[name]
+  if (value === undefined || value === null) return undefined
+  return typeof value === "boolean" ? value : refuse(at, `must be true or false, not ${show(value)}`)
+}
+
+/**
+ * @since 0.1.0
+ * @category readers
+ */
+export const text = (fields: Fields, name: string, at = name): string | undefined => {
+  const value = fields[name]
+  if (value === undefined || value === null) return undefined
+  return typeof value === "string" ? value : refuse(at, `must be a string, not ${show(value)}`)
+}
+
+/**
+ * @since 0.1.0
+ * @category readers
+ */
+export const needed = (fields: Fields, name: string, at = name): string =>
+  text(fields, name, at) ?? refuse(at, "is missing", "missing_required_parameter")
+
+/**
+ * @since 0.1.0
+ * @category readers
+ */
+export const oneOf = <const A extends string>(
+  fields: Fields,
+  name: string,
+  values: ReadonlyArray<A>,
+  at = name
+): A | undefined => {
+  const value = fields[name]
+  if (value === undefined || value === null) return undefined
+  return values.find((one) => one === value) ?? refuse(at, `must be one of ${values.join(", ")}, not ${show(value)}`)
+}
+
+/**
+ * @since 0.1.0
+ * @category readers
+ */
+export const object = (fields: Fields, name: string, at = name): Fields | undefined => {
+  const value = fields[name]
+  if (value === undefined || value === null) return undefined
+  return isObject(value) ? value : refuse(at, `must be an object, not ${show(value)}`)
+}
+
+/**
+ * @since 0.1.0
+ * @category readers
+ */
+export const list = (fields: Fields, name: string, at = name): ReadonlyArray<unknown> | undefined => {
+  const value = fields[name]
+  if (value === undefined || value === null) return undefined
+  return Array.isArray(value) ? value : refuse(at, `must be an array, not ${show(value)}`)
+}
+
+/** What goes on to a server as it is may not be nested deeper than this: it is written with recursion. */
+const maxDepth = 100
+
+const depth = (value: unknown, left: number): boolean => {
+  if (typeof value !== "object" || value === null) return true
+  if (left === 0) return false
+  for (const item of Object.values(value)) if (!depth(item, left - 1)) return false
+  return true
+}
+
+/**
+ * Any object, handed on as it is.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const json = (fields: Fields, name: string, at = name): Fields | undefined => {
+  const value = object(fields, name, at)
+  return value === undefined ? undefined : shallow(value, at)
+}
+
+/**
+ * Refuses what could not be written again.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const shallow = (value: Fields, at: string): Fields =>
+  depth(value, maxDepth) ? value : refuse(at, `must not be nested deeper than ${maxDepth}`)
+
+/**
+ * One string, or up to `max` of them, none of them empty.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const strings = (fields: Fields, name: string, max: number, at = name): ReadonlyArray<string> => {
+  const value = fields[name]
+  if (value === undefined || value === null) return []
+  const all: ReadonlyArray<unknown> = Array.isArray(value) ? value : [value]
+  if (all.length > max) refuse(at, `must hold at most ${max} strings, not ${all.length}`)
+  for (const one of all) {
+    if (typeof one !== "string") refuse(at, `must be a string or an array of strings, not ${show(one)}`)
+    if (one === "") refuse(at, "must not hold an empty string")
+  }
+  return all as ReadonlyArray<string>
+}
+
+/**
+ * Whether any of these is given.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const any = (fields: Fields, names: ReadonlySet<string>): boolean => {
+  for (const name in fields) if (names.has(name)) return true
+  return false
+}
+
+/**
+ * Refuses a field that cannot be served, with the reason.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const unsupported = (name: string, reason: string): never =>
+  refuse(name, `is not supported: ${reason}`, "unsupported_parameter")

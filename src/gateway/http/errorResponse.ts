@@ -1,0 +1,315 @@
+/**
+ * What is wrong, as each of the APIs says it: never a stack trace, an address (unless it is to be shown) or a key.
+ *
+ * @since 0.1.0
+ */
+import type { Attempt, ChatError, NoSuitableModel, SchemaMismatch, Unreachable } from "../../Errors.js"
+
+/**
+ * `status` is the HTTP status; `type`, `code` and `param` are OpenAI's; `retryAfter` is in milliseconds; `attempts` are
+ * those of a call that failed on every server; `unreachable` are the servers that could not be asked which models they
+ * have; `requestId` is the name of the request.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Problem {
+  readonly status: number
+  readonly message: string
+  readonly type: string
+  readonly code: string | null
+  readonly param: string | null
+  readonly retryAfter?: number | undefined
+  readonly attempts?: ReadonlyArray<object> | undefined
+  readonly unreachable?: ReadonlyArray<object> | undefined
+  readonly requestId?: string | undefined
+}
+
+const types: { readonly [status: number]: string } = {
+  401: "authentication_error",
+  403: "permission_error",
+  404: "not_found_error",
+  408: "timeout_error",
+  429: "rate_limit_error"
+}
+
+/** What a client sent is named in what is wrong with it, but not given back by the megabyte. */
+const clip = (text: string, longest: number): string => (text.length > longest ? `${text.slice(0, longest)}…` : text)
+const longestMessage = 4_000
+const longestParam = 200
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  status: number,
+  message: string,
+  code: string | null = null,
+  param: string | null = null,
+  retryAfter?: number
+): Problem => ({
+  status,
+  message: clip(message, longestMessage),
+  type: types[status] ?? (status >= 500 ? "server_error" : "invalid_request_error"),
+  code,
+  param,
+  retryAfter
+})
+
+/**
+ * What a request is refused for. Thrown where it is read, caught where it is answered.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class Refusal extends Error {
+  override readonly name = "Refusal"
+  constructor(readonly problem: Problem) {
+    super(problem.message)
+  }
+}
+
+/**
+ * Refuses a request because of one of its fields.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const refuse = (param: string, reason: string, code: string | null = null): never => {
+  const at = clip(param, longestParam)
+  throw new Refusal(make(400, `'${at}' ${reason}`, code, at))
+}
+
+/** Our names for what a server could not do, and the API's. */
+const params: { readonly [field: string]: string } = {
+  toolChoice: "tool_choice",
+  keepAlive: "keep_alive",
+  logitBias: "logit_bias",
+  format: "response_format",
+  maxTokens: "max_tokens",
+  topP: "top_p"
+}
+
+/**
+ * How servers are called in what clients see.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Labels {
+  readonly expose: boolean
+  readonly label: (url: string) => string
+  /** Words of a server or the system, without its key, and without addresses and files unless they are to be shown. */
+  readonly redact: (text: string) => string
+  /** Any error as it leaves. */
+  readonly leaving: (text: string) => string
+}
+
+const told = (attempts: ReadonlyArray<Attempt>, labels: Labels): ReadonlyArray<object> =>
+  attempts.map(({ elapsed, message, phase, reason, server, status }) => ({
+    server: labels.label(server),
+    phase,
+    reason,
+    elapsed_ms: Math.round(elapsed),
+    ...(status === undefined ? {} : { status }),
+    ...(labels.expose ? { message: labels.redact(message) } : {})
+  }))
+
+const reasons = (attempts: ReadonlyArray<Attempt>, labels: Labels): string =>
+  attempts.map((attempt) => `${labels.label(attempt.server)}: ${attempt.reason}`).join("; ")
+
+/**
+ * The same problem with the servers that could not be asked which models they have.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const withUnreachable = (
+  problem: Problem,
+  unreachable: ReadonlyArray<Unreachable> | undefined,
+  labels: Labels
+): Problem => {
+  if (unreachable === undefined || unreachable.length === 0) return problem
+  const told = unreachable.map(({ reason, url }) => ({ server: labels.label(url), reason: labels.redact(reason) }))
+  const words = told.map(({ reason, server }) => `${server} (${reason})`).join(", ")
+  return {
+    ...problem,
+    message: clip(`${problem.message} Could not be asked which models they have: ${words}.`, longestMessage),
+    unreachable: told
+  }
+}
+
+/** When the first of the servers may be asked again; a second where it did not say. */
+const soonest = (attempts: ReadonlyArray<Attempt>): number =>
+  Math.min(...attempts.map(({ retryAfter = 1_000 }) => retryAfter))
+
+const isTimeout = ({ reason }: Attempt): boolean =>
+  reason === "connect-timeout" || reason === "first-token-timeout" || reason === "idle-timeout"
+
+/**
+ * A failure of the library as a problem. What is not one is a bug, and is told as nothing more than that.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const of = (error: unknown, labels: Labels): Problem => {
+  if (error instanceof Refusal) return error.problem
+  const known = error as ChatError | SchemaMismatch | undefined
+  switch (error instanceof Error ? known?._tag : undefined) {
+    case "InvalidRequest": {
+      const { code, field, reason, server } = known as Extract<ChatError, { _tag: "InvalidRequest" }>
+      if (server !== undefined) {
+        // Programs that shorten a conversation and try again look for these words on the faces that have no code.
+        const words =
+          code === undefined || /prompt is too long/i.test(reason) ? reason : `prompt is too long: ${reason}`
+        return make(400, labels.redact(words), code ?? null, null)
+      }
+      const param = params[field] ?? field
+      return make(400, `'${param}': ${labels.redact(reason)}`, null, param)
+    }
+    case "ModelNotFound": {
+      const { model, suggestions, unreachable } = known as Extract<ChatError, { _tag: "ModelNotFound" }>
+      const near = suggestions.length === 0 ? "" : ` Did you mean ${suggestions.join(", ")}?`
+      const message = `The model '${model}' does not exist.${near} GET /v1/models lists those that do.`
+      return withUnreachable(make(404, message, "model_not_found", "model"), unreachable, labels)
+    }
+    case "NoServers": {
+      const { available, model, servers, unreachable } = known as Extract<ChatError, { _tag: "NoServers" }>
+      if (servers.length === 0) {
+        return make(404, `The model '${model}' cannot be served: no server is known.`, "model_not_found", "model")
+      }
+      const others = available.length === 0 ? "" : ` There are: ${available.join(", ")}.`
+      const problem = make(404, `No server has the model '${model}'.${others}`, "model_not_found", "model")
+      return withUnreachable(problem, unreachable, labels)
+    }
+    case "NoSuitableModel": {
+      const { abilities, unanswered } = known as NoSuitableModel
+      if (unanswered) return make(503, "No server answers.", "no_server_answers", null, 5_000)
+      const reason = abilities.length === 0 ? "can answer" : `is known to ${abilities.join(" and ")}`
+      return make(404, `No model on the servers ${reason}.`, "model_not_found", "model")
+    }
+    case "AllServersFailed": {
+      const { attempts, model, unreachable } = known as Extract<ChatError, { _tag: "AllServersFailed" }>
+      const n = attempts.length
+      const message = `All server attempts failed for model '${model}' (${n} ${n === 1 ? "attempt" : "attempts"}: ${reasons(attempts, labels)}).`
+      const all = (test: (attempt: Attempt) => boolean) => n > 0 && attempts.every(test)
+      const problem = all((a) => a.reason === "rate-limited")
+        ? make(429, message, "rate_limit_exceeded", null, soonest(attempts))
+        : all((a) => a.reason === "busy" || a.reason === "rate-limited")
+          ? make(503, message, "servers_busy", null, soonest(attempts))
+          : all(isTimeout)
+            ? make(504, message, "servers_timed_out")
+            : make(502, message, "all_servers_failed")
+      return withUnreachable({ ...problem, attempts: told(attempts, labels) }, unreachable, labels)
+    }
+    case "StreamInterrupted": {
+      const { attempts, model } = known as Extract<ChatError, { _tag: "StreamInterrupted" }>
+      const message = `The answer of '${model}' broke and no server could go on with it (${reasons(attempts, labels)}). Ask again.`
+      return { ...make(502, message, "stream_interrupted"), attempts: told(attempts, labels) }
+    }
+    case "DeadlineExceeded": {
+      const { attempts, deadline, model } = known as Extract<ChatError, { _tag: "DeadlineExceeded" }>
+      const problem = make(504, `No complete answer from '${model}' within ${deadline} ms.`, "deadline_exceeded")
+      return { ...problem, attempts: told(attempts, labels) }
+    }
+    case "Overloaded": {
+      const { model, queued, retryAfter } = known as Extract<ChatError, { _tag: "Overloaded" }>
+      const message = `All servers of '${model}' are busy and ${queued} requests are waiting already.`
+      return make(503, message, "overloaded", null, retryAfter)
+    }
+    case "SchemaMismatch": {
+      const { issues, model } = known as SchemaMismatch
+      const list = issues
+        .slice(0, 5)
+        .map(({ message, path }) => (path === "" ? message : `${path}: ${message}`))
+        .join("; ")
+      return make(422, `The reply of '${model}' does not fit the format that was asked for: ${list}`, "schema_mismatch")
+    }
+    case "SessionNotFound": {
+      const { id } = known as Extract<ChatError, { _tag: "SessionNotFound" }>
+      return make(
+        404,
+        `There is no session '${clip(id, longestParam)}'. POST /v1/sessions begins one.`,
+        "session_not_found",
+        "session"
+      )
+    }
+    case "SessionsUnavailable":
+      return make(503, labels.redact((error as Error).message), "sessions_unavailable", null, 1_000)
+    case "EngineUnavailable":
+      return make(503, labels.redact((error as Error).message), "engine_unavailable")
+    case "Closed":
+      return make(503, "The gateway is shutting down.", "shutting_down", null, 1_000)
+    default:
+      return make(500, "The gateway failed. This is a bug; its log says more.", "internal_error")
+  }
+}
+
+/**
+ * In OpenAI's shape.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const openAI = ({ attempts, code, message, param, requestId, type, unreachable }: Problem): object => ({
+  error: {
+    message,
+    type,
+    param,
+    code,
+    ...(attempts === undefined ? {} : { attempts }),
+    ...(unreachable === undefined ? {} : { unreachable }),
+    ...(requestId === undefined ? {} : { request_id: requestId })
+  }
+})
+
+const anthropicTypes: { readonly [status: number]: string } = {
+  401: "authentication_error",
+  403: "permission_error",
+  404: "not_found_error",
+  413: "request_too_large",
+  429: "rate_limit_error",
+  504: "timeout_error",
+  529: "overloaded_error"
+}
+
+/**
+ * Anthropic has a status of its own for servers that have too much to do.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const anthropicStatus = ({ code, status }: Problem): number =>
+  code === "overloaded" || code === "servers_busy" ? 529 : status
+
+/**
+ * In Anthropic's shape.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const anthropic = (problem: Problem): object => {
+  const { attempts, code, message, requestId, unreachable } = problem
+  const status = anthropicStatus(problem)
+  return {
+    type: "error",
+    error: {
+      type: anthropicTypes[status] ?? (status >= 500 ? "api_error" : "invalid_request_error"),
+      message,
+      ...(code === null ? {} : { details: { error_code: code } }),
+      ...(attempts === undefined ? {} : { attempts }),
+      ...(unreachable === undefined ? {} : { unreachable })
+    },
+    request_id: requestId ?? null
+  }
+}
+
+/**
+ * In Ollama's shape.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const ollama = ({ message, requestId }: Problem): object =>
+  requestId === undefined ? { error: message } : { error: message, request_id: requestId }

@@ -1,0 +1,157 @@
+/**
+ * What becomes of the fields of a request, at every endpoint alike:
+ *
+ * | field | becomes of it |
+ * |---|---|
+ * | one that the endpoint reads | it is read, and refused where its value is wrong |
+ * | known, makes no difference to an answer (`harmless`) | left out, and named in a header of the response |
+ * | known, changes the answer, and cannot be done (`refused`) | the request is refused, with the reason |
+ * | any other, also within messages, tools and the like | left out, and named; refused where the gateway is `strict` |
+ *
+ * `null` is as good as nothing.
+ *
+ * @since 0.2.0
+ */
+import type { Fields, Reasons } from "./body.js"
+import * as Problem from "./errorResponse.js"
+
+/**
+ * The header that names what was left out.
+ *
+ * @since 0.2.0
+ * @category constants
+ */
+export const header = "x-aicortex-ignored"
+
+/**
+ * What clients send to every API, and what makes no difference to an answer here.
+ *
+ * @since 0.2.0
+ * @category constants
+ */
+export const harmless: ReadonlySet<string> = new Set([
+  "service_tier",
+  "safety_identifier",
+  "prompt_cache_retention",
+  "prompt_cache_options",
+  "prediction",
+  "moderation",
+  "client_metadata",
+  "betas",
+  "anthropic_beta",
+  "anthropic_version",
+  "mcp_servers",
+  "container",
+  "speed",
+  "diagnostics"
+])
+
+const reasonsOf = (reasons: { readonly [name: string]: string }): Reasons => new Map(Object.entries(reasons))
+
+/**
+ * What cannot be done, by the kind of request, with the reason.
+ *
+ * @since 0.2.0
+ * @category constants
+ */
+export const refused = {
+  chat: reasonsOf({
+    functions: "use tools",
+    function_call: "use tool_choice",
+    audio: "answers are text",
+    web_search_options: "no server searches the web",
+    max_output_tokens: "use max_completion_tokens"
+  }),
+  completions: reasonsOf({
+    messages: "use prompt, or /v1/chat/completions",
+    tools: "use /v1/chat/completions",
+    max_completion_tokens: "use max_tokens"
+  }),
+  responses: reasonsOf({
+    conversation: "go on from a response with previous_response_id, or use session",
+    prompt: "no prompts are stored",
+    messages: "use input",
+    max_tokens: "use max_output_tokens",
+    max_completion_tokens: "use max_output_tokens",
+    response_format: "use text.format",
+    n: "one answer is given",
+    max_tool_calls: "tools are called by the client",
+    top_logprobs: "it is not known for every server"
+  }),
+  messages: reasonsOf({
+    inference_geo: "servers are where you have put them",
+    think: "use thinking, or output_config.effort",
+    stop: "use stop_sequences",
+    n: "one answer is given"
+  })
+} as const
+
+/** The header says no more than this, in names and in characters of each. */
+const mostNames = 40
+const longestName = 60
+
+const safe = (name: string): string =>
+  (name.length > longestName ? name.slice(0, longestName) : name).replace(/[^\w.[\]-]/g, "_")
+
+/**
+ * What is left out of one request.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export class Ignored {
+  private names: Set<string> | undefined
+
+  constructor(readonly strict: boolean) {}
+
+  /** Notes what makes no difference. Places in lists are not told apart. */
+  add(name: string): void {
+    this.names ??= new Set()
+    if (this.names.size > mostNames) return
+    this.names.add(safe(name.replace(/\[\d+\]/g, "[]")))
+  }
+
+  /** Notes what is not known, or refuses it. */
+  unknown(at: string, where = "of this endpoint"): void {
+    if (this.strict) Problem.refuse(at, `is not a parameter ${where}`, "unknown_parameter")
+    this.add(at)
+  }
+
+  /** Leaves out a field of a body that its endpoint does not read. */
+  leaveOut(name: string): void {
+    if (harmless.has(name)) this.add(name)
+    else this.unknown(name)
+  }
+
+  /** Checks the fields of a body against those that its endpoint reads. */
+  check(body: Fields, known: ReadonlySet<string>, reasons?: Reasons): void {
+    for (const name in body) {
+      if (known.has(name)) continue
+      const value = body[name]
+      if (value === null || value === undefined) continue
+      const reason = reasons?.get(name)
+      if (reason === undefined) this.leaveOut(name)
+      // A switch that is off asks for nothing.
+      else if (value !== false && value !== "") {
+        Problem.refuse(name, `is not supported: ${reason}`, "unsupported_parameter")
+      }
+    }
+  }
+
+  /** The same for an object within a body, which stands at `at`. */
+  within(object: Fields, known: ReadonlySet<string>, at: string): void {
+    for (const name in object) {
+      if (known.has(name)) continue
+      const value = object[name]
+      if (value !== null && value !== undefined) this.unknown(`${at}.${name}`, "of it")
+    }
+  }
+
+  /** What the header says, where there is anything to say. */
+  told(): string | undefined {
+    const { names } = this
+    if (names === undefined || names.size === 0) return undefined
+    const all = [...names]
+    return all.length > mostNames ? `${all.slice(0, mostNames).join(", ")}, ...` : all.join(", ")
+  }
+}

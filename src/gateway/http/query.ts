@@ -1,0 +1,37 @@
+/**
+ * What stands behind the path of a request.
+ *
+ * @since 0.1.0
+ */
+
+import { refuse } from "./errorResponse.js"
+import type { Exchange } from "./RequestContext.js"
+
+/**
+ * Refuses what is not among `known`.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const of = (exchange: Exchange, known: ReadonlyArray<string>): URLSearchParams => {
+  const { url = "" } = exchange.request
+  const start = url.indexOf("?")
+  const asked = new URLSearchParams(start === -1 ? "" : url.slice(start))
+  for (const name of asked.keys()) {
+    if (!known.includes(name)) refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
+  }
+  return asked
+}
+
+/**
+ * How many of a list are asked for: 1 to `most`.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const limit = (asked: URLSearchParams, most: number, otherwise: number): number => {
+  const given = asked.get("limit")
+  const limit = given === null ? otherwise : Number(given)
+  if (!Number.isInteger(limit) || limit < 1 || limit > most) refuse("limit", `must be a whole number from 1 to ${most}`)
+  return limit
+}

@@ -1,0 +1,127 @@
+/**
+ * The body of a request while it arrives, within bounds: of its length, of how much JSON it holds, of the memory that all
+ * bodies take together, and of how long nothing may arrive.
+ *
+ * @since 0.2.0
+ */
+import type { IncomingMessage } from "node:http"
+import { CostMeter, freeBytes, maxCost } from "./bodyCost.js"
+import * as Problem from "./errorResponse.js"
+import { Part, SharedPool } from "./memoryBudget.js"
+
+/** Bodies that are being read, of all clients: many long ones at once must not fill the memory. */
+const bodies = new SharedPool(512 * 1024 * 1024)
+
+/** Where the length is known, a longer body is put into one piece of memory as it arrives, not when it is complete. */
+const pieceBytes = 1024 * 1024
+
+/**
+ * - `over`: nothing more is waited for: it is complete, or was refused
+ * - `refusal`: why it has to go although it is complete: memory is needed
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export class RequestBody extends Part {
+  over = false
+  refusal: Problem.Refusal | undefined
+  private parts: Array<Buffer> = []
+  private whole: Buffer | undefined
+  private received = 0
+  private meter: CostMeter | undefined
+
+  /** `resolve` is given all of it, or `reject` a refusal; neither where the client leaves. */
+  constructor(
+    owner: string,
+    private readonly request: IncomingMessage,
+    private readonly max: number,
+    private readonly resolve: (body: Buffer) => void,
+    private readonly reject: (refusal: Problem.Refusal) => void
+  ) {
+    super(owner)
+  }
+
+  /** How much JSON it holds, where it is so long that this was counted. */
+  get cost(): number {
+    return this.meter?.cost ?? 0
+  }
+
+  read(): void {
+    const { max, request } = this
+    const told = request.headers["content-length"]
+    const length = told === undefined ? Number.POSITIVE_INFINITY : Number(told)
+    if (told !== undefined && length > max) {
+      this.tooLong()
+      return
+    }
+    if (length > freeBytes) this.meter = new CostMeter()
+    const inOnePiece = told !== undefined && length > pieceBytes
+    request.on("data", (data: Buffer) => {
+      if (this.over) return
+      const at = this.received
+      this.received += data.length
+      if (this.received > max) {
+        this.tooLong()
+        return
+      }
+      if (inOnePiece) {
+        this.whole ??= Buffer.allocUnsafe(length)
+        data.copy(this.whole, at)
+      } else this.parts.push(data)
+      // Most come at once.
+      if (data.length !== length) bodies.resize(this, this.received)
+      if (!this.over && this.meter?.add(data) === true) this.refuse(tooComplex())
+    })
+    request.on("end", () => {
+      if (this.over) return
+      this.over = true
+      const { parts, received, whole } = this
+      this.forget()
+      this.resolve(whole ?? (parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts, received)))
+    })
+    const broken = () => {
+      if (!this.over) this.refuse(Problem.make(400, "The body ended before it was complete."))
+    }
+    request.on("error", broken)
+    request.on("close", broken)
+  }
+
+  evict(): void {
+    this.refuse(Problem.make(503, "The gateway is reading too much at once.", "overloaded", null, 1_000))
+  }
+  /** Nothing of it arrives any more. */
+  stopped(): void {
+    this.refuse(Problem.make(408, "The body of the request stopped arriving.", "request_timeout"))
+  }
+  /** It takes no memory any more. */
+  release(): void {
+    bodies.release(this)
+  }
+
+  private tooLong(): void {
+    const { max } = this
+    this.refuse(Problem.make(413, `The body of a request must not be longer than ${max} bytes.`, "body_too_large"))
+  }
+  private forget(): void {
+    this.parts = []
+    this.whole = undefined
+  }
+  private refuse(problem: Problem.Problem): void {
+    const refusal = new Problem.Refusal(problem)
+    if (this.over) {
+      this.refusal = refusal
+      return
+    }
+    this.over = true
+    this.forget()
+    this.release()
+    this.reject(refusal)
+  }
+}
+
+const tooComplex = () =>
+  Problem.make(
+    413,
+    `The body must not hold more than ${maxCost} JSON values (a property counts as four, an array or object as eight).`,
+    "body_too_complex"
+  )

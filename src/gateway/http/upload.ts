@@ -1,0 +1,57 @@
+/**
+ * Bodies of any length that are passed on as they come.
+ *
+ * @since 0.2.0
+ */
+import type { Socket } from "node:net"
+import type { Exchange } from "./RequestContext.js"
+
+const underWay = new WeakSet<Socket>()
+
+/**
+ * Whether such a body is coming: the time limit of requests is not for those.
+ *
+ * @since 0.2.0
+ * @category guards
+ */
+export const isUnderWay = (socket: Socket): boolean => underWay.has(socket)
+
+/**
+ * The body of a request in parts, read no faster than they are taken. `maxBody` is the longest body that the client was told
+ * to send without asking; `stalled` is called when the client sends nothing for as long as a client may.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const parts = (exchange: Exchange, maxBody: number, stalled: () => void): AsyncIterable<Uint8Array> => {
+  const { request, response } = exchange
+  const { headers, socket } = request
+  if (headers.expect !== undefined && Number(headers["content-length"] ?? 0) > maxBody) response.writeContinue()
+  underWay.add(socket)
+  const over = () => {
+    underWay.delete(socket)
+    exchange.reading = undefined
+  }
+  request.once("end", over)
+  request.once("close", over)
+  // What waits here already is not the client's to send: it is the server that stands still.
+  exchange.reading = {
+    over: false,
+    stopped: () => {
+      if (request.readableLength === 0) stalled()
+    }
+  }
+  return request.iterator({ destroyOnReturn: false })
+}
+
+/**
+ * Sends an answer without a body. The rest of a request that nobody wants is not waited for.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const answer = (exchange: Exchange, status: number): void => {
+  const { complete } = exchange.request
+  exchange.send(status, "application/json; charset=utf-8", "", complete ? {} : { connection: "close" })
+  if (!complete) exchange.linger()
+}

@@ -1,0 +1,158 @@
+/**
+ * What the gateway needs of the library, as plain functions over one set of services.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
+import * as Runtime from "effect/Runtime"
+import * as Chat from "../Chat.js"
+import type { Services } from "../Cortex.js"
+import * as Failover from "../Failover.js"
+import * as Fleet from "../Fleet.js"
+import * as Direct from "../internal/direct.js"
+import * as ModelSelection from "../ModelSelection.js"
+import * as Registry from "../Registry.js"
+import * as ResponseCache from "../ResponseCache.js"
+import * as Router from "../Router.js"
+import type { Host, Protocol, Server } from "../Server.js"
+import * as Sessions from "../Sessions.js"
+import { CurrentSettings, type Settings } from "../Settings.js"
+import * as Transport from "../Transport.js"
+import type { Labels } from "./http/errorResponse.js"
+import * as Redaction from "./http/redaction.js"
+
+/**
+ * Something that runs and can be given up.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Running<A> {
+  readonly result: Promise<A>
+  readonly stop: () => void
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export class Library {
+  readonly chat: Chat.Service
+  readonly failover: Failover.Service
+  readonly cache: ResponseCache.Service
+  readonly sessions: Sessions.Service
+  readonly router: Router.Service
+  readonly registry: Registry.Service
+  readonly models: ModelSelection.Service
+  readonly fleet: Fleet.Service
+  readonly settings: Settings
+  readonly transport: Transport.Service
+  private readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
+  /** What each server speaks, as far as it was found out. */
+  private readonly protocols = new Map<string, Protocol>()
+  private readonly numbers = new Map<string, number>()
+
+  constructor(runtime: Runtime.Runtime<Services>) {
+    const { context } = runtime
+    this.chat = Context.get(context, Chat.Chat)
+    this.failover = Context.get(context, Failover.Failover)
+    this.cache = Context.get(context, ResponseCache.ResponseCache)
+    this.sessions = Context.get(context, Sessions.Sessions)
+    this.router = Context.get(context, Router.Router)
+    this.registry = Context.get(context, Registry.Registry)
+    this.models = Context.get(context, ModelSelection.ModelSelection)
+    this.fleet = Context.get(context, Fleet.Fleet)
+    this.settings = Context.get(context, CurrentSettings)
+    this.transport = Context.get(context, Transport.Transport)
+    this.fork = Runtime.runFork(runtime)
+    for (const { url } of this.settings.servers) this.number(url)
+  }
+
+  /** Runs an Effect. What it fails with is what the promise rejects with. */
+  run<A, E>(effect: Effect.Effect<A, E>): Running<A> {
+    // What may be interrupted does not depend on how the services were made.
+    const fiber = this.fork(Effect.interruptible(effect))
+    const settled = fiber.unsafePoll()
+    const of = (exit: Exit.Exit<A, E>): Promise<A> =>
+      Exit.isSuccess(exit) ? Promise.resolve(exit.value) : Promise.reject(Cause.squash(exit.cause))
+    return settled === null
+      ? {
+          result: new Promise((resolve) => fiber.addObserver((exit) => resolve(of(exit)))),
+          stop: () => {
+            this.fork(Fiber.interruptFork(fiber))
+          }
+        }
+      : { result: of(settled), stop: () => {} }
+  }
+
+  private number(url: string): number {
+    let number = this.numbers.get(url)
+    if (number === undefined) {
+      number = this.numbers.size + 1
+      this.numbers.set(url, number)
+    }
+    return number
+  }
+
+  /** How servers are called, where their addresses are to be kept to ourselves. */
+  labels(expose: boolean): Labels {
+    // The key of a server is told to nobody, whatever the server says.
+    const secrets = this.settings.servers
+      .flatMap(({ authorization, headers = {} }) => [
+        ...(authorization === undefined ? [] : [Redacted.value(authorization).replace(/^\w+ +/, "")]),
+        // A short one is a word that stands anywhere.
+        ...Object.values(headers)
+          .map(Redacted.value)
+          .filter((value) => value.length > 5)
+      ])
+      .filter((one) => one !== "")
+    const redaction = Redaction.make({ expose, secrets, urls: this.settings.servers.map(({ url }) => url) })
+    return {
+      expose,
+      label: (url) => (url === "embedded:" ? "embedded" : expose ? url : `server-${this.number(url)}`),
+      leaving: redaction.leaving,
+      redact: redaction.words
+    }
+  }
+
+  /** Notes what the servers of a model speak. */
+  readonly locate = (model: string) =>
+    Effect.tap(this.registryOf(model), (hosts) => {
+      for (const host of hosts) this.protocols.set(host.server.url, host.protocol)
+      return Effect.void
+    })
+  private registryOf(model: string) {
+    return Effect.suspend(() => this.registry.locate(model))
+  }
+
+  /** What a server speaks that has answered for a model. */
+  protocol(url: string, model: string): Protocol {
+    if (url === "embedded:") return "embedded"
+    const hosts = Direct.valueOf(this.registry.locate(model))
+    return hosts?.find(({ server }) => server.url === url)?.protocol ?? this.protocols.get(url) ?? "ollama"
+  }
+
+  /** Every server that answers, with what it speaks and what it has. */
+  readonly servers: Effect.Effect<ReadonlyArray<{ readonly server: Server; readonly status: Registry.ServerStatus }>> =
+    Effect.suspend(() =>
+      Effect.flatMap(
+        this.registry.servers,
+        Effect.forEach((status) => {
+          const own = this.settings.servers.find(({ url }) => url === status.url)
+          const [model] = status.models
+          if (own !== undefined) return Effect.succeed([{ server: own, status }])
+          if (model === undefined) return Effect.succeed([])
+          // Servers that only registry files name are found by a model that they have.
+          return Effect.map(
+            Effect.orElseSucceed(this.registry.locate(model), (): ReadonlyArray<Host> => []),
+            (hosts) => hosts.flatMap(({ server }) => (server.url === status.url ? [{ server, status }] : []))
+          )
+        })
+      )
+    ).pipe(Effect.map((all) => all.flat()))
+}

@@ -1,0 +1,90 @@
+/**
+ * One line for each request when it is over: what it was for, who answered, and how long it took. Never a prompt, an
+ * answer or a key, and no address of a server unless addresses may be told.
+ *
+ * @since 0.1.0
+ */
+import * as Option from "effect/Option"
+import type { LogForm } from "../../config/gateway.js"
+import type { Exchange } from "../http/RequestContext.js"
+
+/** A name that a client chose is not to fill the log. */
+const longestName = 200
+
+type Value = string | number | boolean | undefined
+
+const tenths = (milliseconds: number): number => Math.round(milliseconds * 10) / 10
+
+/** What there is to tell, in its order; `undefined` is left out. */
+const fieldsOf = (exchange: Exchange, status: number, duration: number): ReadonlyArray<readonly [string, Value]> => {
+  const { account, caller, context, id, left, request, route, trace } = exchange
+  const parent = trace === undefined ? undefined : Option.getOrUndefined(trace.parent)
+  const { attempts, cached, completionTokens, error, firstToken, model, promptTokens, server, streamed, warning } =
+    account
+  return [
+    ["time", new Date().toISOString()],
+    ["request_id", id],
+    ["method", request.method],
+    ["route", route],
+    ["status", status],
+    ["duration_ms", tenths(duration)],
+    ["ttft_ms", firstToken === undefined ? undefined : tenths(firstToken)],
+    ["model", model?.slice(0, longestName)],
+    ["server", server],
+    ["attempts", attempts === 0 ? undefined : attempts],
+    ["stream", streamed ? true : undefined],
+    ["cached", cached ? true : undefined],
+    ["prompt_tokens", promptTokens === 0 ? undefined : promptTokens],
+    ["completion_tokens", completionTokens === 0 ? undefined : completionTokens],
+    ["key", caller],
+    ["error", error],
+    ["warning", warning],
+    ["client_left", left ? true : undefined],
+    ["trace_id", parent?.traceId ?? context?.traceparent.slice(3, 35)]
+  ]
+}
+
+/** JSON leaves some characters as they are that a terminal takes for orders, or a reader for a new line. */
+const harmless = (json: string): string =>
+  json.replace(/[\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`)
+
+/** As logfmt has it: quoted only where it must be. */
+const word = (value: Value): string =>
+  typeof value === "string" && !/^[\w.:/+@{}-]+$/.test(value) ? harmless(JSON.stringify(value)) : String(value)
+
+/**
+ * Where the lines go. They are gathered for a moment: many requests that end together are one write.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class AccessLog {
+  private pending = ""
+
+  constructor(private readonly write: (text: string) => void) {}
+
+  tell(form: LogForm, exchange: Exchange, status: number, duration: number): void {
+    if (form === "off") return
+    const fields = fieldsOf(exchange, status, duration)
+    if (this.pending === "") setImmediate(() => this.flush())
+    this.pending +=
+      form === "json"
+        ? `${harmless(JSON.stringify(Object.fromEntries(fields)))}\n`
+        : `${fields.flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${word(value)}`])).join(" ")}\n`
+  }
+
+  /** Nothing is left behind. */
+  flush(): void {
+    const { pending } = this
+    this.pending = ""
+    if (pending !== "") this.write(pending)
+  }
+}
+
+/**
+ * Lines on standard error.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const toStandardError = (): AccessLog => new AccessLog((text) => process.stderr.write(text))

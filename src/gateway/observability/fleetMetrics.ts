@@ -1,0 +1,140 @@
+/**
+ * What the library measures, as Prometheus has it: names in its form and with their units, and servers called as
+ * everywhere else in what the gateway tells.
+ *
+ * @since 0.1.0
+ */
+import * as MetricState from "effect/MetricState"
+import * as Telemetry from "../../Telemetry.js"
+import type { House } from "../GatewayContext.js"
+import type { Labels } from "../http/errorResponse.js"
+import * as Exposition from "./prometheus.js"
+
+/** What a unit is called at the end of a name. Counts have none. */
+const suffixes: { readonly [unit: string]: string } = { s: "_seconds" }
+
+const plain = (name: string): string => name.replace(/\W/g, "_")
+
+/** How servers are called, by host and port. Some share these, and differ in their path: they are told together. */
+const namesOf = (labels: Labels, urls: Iterable<string>): ReadonlyMap<string, string> => {
+  const names = new Map<string, string>()
+  for (const url of urls) {
+    const { both } = Telemetry.addressOf(url)
+    const before = names.get(both)
+    names.set(both, before === undefined ? labels.label(url) : `${before},${labels.label(url)}`)
+  }
+  return names
+}
+
+/**
+ * The labels of a series; `undefined` where it is about a server that is not there any more, or is not ours. Where
+ * addresses are to be kept to ourselves, none is among them.
+ */
+const labelsOf = (
+  tags: ReadonlyArray<{ readonly key: string; readonly value: string }>,
+  servers: ReadonlyMap<string, string>,
+  expose: boolean
+): string | undefined => {
+  const all: Array<readonly [string, string]> = []
+  let host: string | undefined
+  let port: string | undefined
+  let server: string | undefined
+  for (const { key, value } of tags) {
+    if (key === "server") server = value
+    else if (key === "server.address") host = value
+    else if (key === "server.port") port = value
+    else if (key !== "unit") all.push([plain(key), value])
+  }
+  if (host !== undefined) {
+    server = port === undefined ? host : `${host}:${port}`
+    if (expose) {
+      all.push(["server_address", host])
+      if (port !== undefined) all.push(["server_port", port])
+    }
+  }
+  if (server !== undefined) {
+    const name = servers.get(server)
+    if (name === undefined) return undefined
+    all.unshift(["server", name])
+  }
+  return Exposition.labels(all)
+}
+
+/**
+ * The library's metrics of these servers, and of what has no server.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const families = (labels: Labels, urls: Iterable<string>): ReadonlyArray<Exposition.Family> => {
+  const servers = namesOf(labels, urls)
+  const all = new Map<string, Exposition.Family>()
+  for (const { metricKey, metricState } of Telemetry.snapshot()) {
+    const { description, name, tags } = metricKey
+    const series = labelsOf(tags, servers, labels.expose)
+    if (series === undefined) continue
+    const unit = tags.find(({ key }) => key === "unit")?.value ?? ""
+    const full = `${plain(name)}${suffixes[unit] ?? ""}`
+    const kind = MetricState.isHistogramState(metricState)
+      ? "histogram"
+      : MetricState.isCounterState(metricState)
+        ? "counter"
+        : "gauge"
+    let family = all.get(full)
+    if (family === undefined) {
+      family = Exposition.family(full, kind, description._tag === "Some" ? description.value : full)
+      all.set(full, family)
+    }
+    if (MetricState.isHistogramState(metricState)) {
+      Exposition.addHistogram(family, series, metricState.buckets, metricState.count, metricState.sum)
+    } else if (MetricState.isCounterState(metricState)) Exposition.add(family, series, Number(metricState.count))
+    else if (MetricState.isGaugeState(metricState)) Exposition.add(family, series, Number(metricState.value))
+  }
+  return [...all.values()]
+}
+
+const breakers = { closed: 0, "half-open": 1, open: 2 } as const
+
+/** How the servers stand now. */
+const standing = (
+  { labels, library }: House,
+  statuses: ReadonlyArray<{ readonly url: string; readonly reachable: boolean; readonly models: ReadonlyArray<string> }>
+): ReadonlyArray<Exposition.Family> => {
+  const up = Exposition.family("aicortex_server_up", "gauge", "Whether a server answers.")
+  const models = Exposition.family("aicortex_server_models", "gauge", "Models that a server has.")
+  const breaker = Exposition.family(
+    "aicortex_breaker_state",
+    "gauge",
+    "The circuit breaker of a server, or of a model on it that was asked for: 0 closed, 1 half-open, 2 open."
+  )
+  for (const status of statuses) {
+    const { reachable, url } = status
+    const server: readonly [string, string] = ["server", labels.label(url)]
+    const own = Exposition.labels([server])
+    Exposition.add(up, own, reachable ? 1 : 0)
+    Exposition.add(models, own, status.models.length)
+    Exposition.add(breaker, own, breakers[library.fleet.snapshot(url, "").breaker])
+    for (const model of status.models) {
+      const { breaker: state, places } = library.fleet.snapshot(url, model)
+      if (places !== undefined) Exposition.add(breaker, Exposition.labels([server, ["model", model]]), breakers[state])
+    }
+  }
+  return [up, models, breaker]
+}
+
+/**
+ * What `/metrics` tells of this process.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const text = async (house: House): Promise<string> => {
+  const { labels, library, metrics } = house
+  const statuses = await library.run(library.registry.servers).result
+  const urls = new Set([
+    ...library.settings.servers.map(({ url }) => url),
+    ...statuses.map(({ url }) => url),
+    "embedded:"
+  ])
+  return Exposition.write([...metrics.families(), ...standing(house, statuses), ...families(labels, urls)])
+}

@@ -1,0 +1,88 @@
+/**
+ * How a request is a part of a trace: below its caller's span, and with its answers below it.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Tracer from "effect/Tracer"
+import * as Telemetry from "../../Telemetry.js"
+import type { House } from "../GatewayContext.js"
+import type { Exchange } from "../http/RequestContext.js"
+
+/**
+ * Where the spans of a request go that an application has taken in: it has made the request's own span already.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Given {
+  readonly trace: Telemetry.Trace | undefined
+}
+
+/**
+ * Begins the span of a request below its caller's, or takes the one that the application has made. Without a tracer the
+ * caller's trace goes on to the servers as it is: a part that takes no notes must not break it. What is not to be read
+ * is no trace.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const begin = (house: House, exchange: Exchange, given: Given | undefined): Tracer.Span | undefined => {
+  const { headers, method = "GET" } = exchange.request
+  const trace = given === undefined ? house.trace : given.trace
+  const parent = headers["traceparent"]
+  if (trace === undefined && parent === undefined) return undefined
+  const caller = parent === undefined ? undefined : Telemetry.fromHeaders(parent, headers["tracestate"])
+  const told = caller === undefined ? undefined : Telemetry.contextOf(caller, undefined)
+  if (trace === undefined) {
+    exchange.context = told
+    return undefined
+  }
+  const state = told?.tracestate
+  if (Option.isSome(trace.parent)) {
+    exchange.trace = { ...trace, state: trace.parent.value.traceId === caller?.traceId ? state : trace.state }
+    return undefined
+  }
+  const span = Telemetry.open(
+    trace,
+    `http.server ${method}`,
+    Option.fromNullable(caller),
+    trace.now(),
+    { "http.request.method": method, "aicortex.request.id": exchange.id },
+    "server"
+  )
+  exchange.trace = { ...trace, parent: Option.some(span), state }
+  return span
+}
+
+/**
+ * Runs an Effect as a part of the request's trace.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const within = <A, E>({ context, trace }: Exchange, effect: Effect.Effect<A, E>): Effect.Effect<A, E> => {
+  if (trace !== undefined) {
+    const traced = Effect.withTracer(effect, trace.tracer)
+    return Option.isSome(trace.parent) ? Effect.withParentSpan(traced, trace.parent.value) : traced
+  }
+  const caller = context === undefined ? undefined : Telemetry.fromHeaders(context.traceparent, context.tracestate)
+  return caller === undefined ? effect : Effect.withParentSpan(effect, caller)
+}
+
+/**
+ * Ends the span of a request: a failure of ours is one, a mistake of the client is not.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const end = ({ account, left, route, trace }: Exchange, span: Tracer.Span, status: number): void => {
+  if (trace === undefined) return
+  span.attribute("http.route", route)
+  span.attribute("http.response.status_code", status)
+  if (status >= 500 || account.error === "stream_interrupted") {
+    Telemetry.fail(span, trace.now(), account.error ?? String(status))
+  } else if (left) Telemetry.interrupt(span, trace.now())
+  else Telemetry.succeed(span, trace.now())
+}

@@ -1,0 +1,76 @@
+/**
+ * What only an administrator may do: change models on servers, and have a server load a model in another way or keep it
+ * for longer than others could wait.
+ *
+ * @since 0.1.0
+ */
+import type { IncomingMessage } from "node:http"
+import type { ChatRequest } from "../ChatRequest.js"
+import { isLoopback, type Settings } from "../config/gatewaySettings.js"
+import * as Duration from "../internal/duration.js"
+import * as Problem from "./http/errorResponse.js"
+
+const forwardingHeaders = ["forwarded", "x-forwarded-for", "x-real-ip"] as const
+
+/**
+ * Whether a request that needs no key may do what an administrator may: only one from this machine itself, and not one
+ * that a proxy passes on.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isLocal = ({ headers, socket }: IncomingMessage): boolean =>
+  isLoopback((socket.remoteAddress ?? "").replace(/^::ffff:/, "")) &&
+  forwardingHeaders.every((name) => headers[name] === undefined)
+
+/** Ollama's options that have it load the model anew, in a way that others then have to live with. */
+const loadOptions: ReadonlySet<string> = new Set([
+  "num_gpu",
+  "main_gpu",
+  "num_thread",
+  "num_batch",
+  "use_mmap",
+  "use_mlock",
+  "low_vram",
+  "numa",
+  "f16_kv",
+  "vocab_only"
+])
+
+const denied = (param: string, reason: string): never => {
+  throw new Problem.Refusal(
+    Problem.make(403, `'${param}' ${reason}: only a key with "admin" may ask for that.`, "not_admin", param)
+  )
+}
+
+const milliseconds = (keepAlive: number | string): number =>
+  typeof keepAlive === "number" ? keepAlive * 1_000 : (Duration.parse(keepAlive) ?? Number(keepAlive) * 1_000)
+
+/**
+ * Refuses what a request without the rights of an administrator asks of a server's memory.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const check = (
+  { maxContext, maxKeepAlive }: Pick<Settings, "maxContext" | "maxKeepAlive">,
+  admin: boolean,
+  { keepAlive, options }: Pick<ChatRequest, "keepAlive" | "options">
+): void => {
+  if (admin) return
+  if (keepAlive !== undefined) {
+    const asked = milliseconds(keepAlive)
+    if (asked === 0) denied("keep_alive", "must not be 0, which unloads the model for everybody")
+    if (asked < 0 || asked > maxKeepAlive) {
+      denied("keep_alive", `must not be longer than ${maxKeepAlive / 1_000} s (gateway.maxKeepAlive)`)
+    }
+  }
+  if (options === undefined) return
+  for (const name in options) {
+    if (loadOptions.has(name)) denied(`options.${name}`, "changes how the model is loaded for everybody")
+  }
+  const context = options["num_ctx"]
+  if (typeof context === "number" && context > maxContext) {
+    denied("options.num_ctx", `must not be more than ${maxContext} (gateway.maxContext)`)
+  }
+}

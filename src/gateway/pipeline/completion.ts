@@ -1,0 +1,55 @@
+/**
+ * A whole answer from its events: only they tell how likely each token was.
+ *
+ * @since 0.1.0
+ */
+import type { OpenAnswer, Result } from "../../Failover.js"
+import { resultOf } from "../../failover/answerEnd.js"
+import type { ToolCall } from "../../Message.js"
+import { callOf } from "./choiceState.js"
+
+/**
+ * Reads an answer to its end. Rejects with its failure.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const gather = async (answer: OpenAnswer): Promise<Result> => {
+  let text = ""
+  let thinking = ""
+  const toolCalls: Array<ToolCall> = []
+  const logprobs: Array<unknown> = []
+  let cached = false
+  for (;;) {
+    const batch = await answer.pull()
+    if (batch === undefined) throw new Error("the answer was cancelled")
+    for (const event of batch) {
+      switch (event.type) {
+        case "token":
+          text += event.content
+          break
+        case "thinking":
+          thinking += event.content
+          break
+        case "logprobs":
+          logprobs.push(...event.logprobs)
+          break
+        case "meta":
+          if ("cached" in event.meta) cached = true
+          break
+        case "tool_call":
+          toolCalls.push(callOf(event))
+          break
+        case "end":
+          return resultOf(event, {
+            text,
+            thinking,
+            toolCalls,
+            logprobs: logprobs.length === 0 ? undefined : logprobs,
+            cached
+          })
+        default:
+      }
+    }
+  }
+}

@@ -1,0 +1,48 @@
+/**
+ * By what a client names its conversation.
+ *
+ * @since 0.1.0
+ */
+import type { IncomingHttpHeaders } from "node:http"
+import * as Fields from "../http/body.js"
+
+const headers = ["x-claude-code-session-id", "x-session-id", "x-session-affinity"] as const
+
+const given = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
+
+/** Claude Code tells its session within the user's id: in JSON, or in its older versions behind `_session_`. */
+const sessionOf = (userId: unknown): string | undefined => {
+  if (typeof userId !== "string" || userId.length > 4_096) return undefined
+  const old = /_session_([\w-]+)$/.exec(userId)?.[1]
+  if (old !== undefined || !userId.startsWith("{")) return old
+  try {
+    const parsed: unknown = JSON.parse(userId)
+    return Fields.isObject(parsed) ? given(parsed["session_id"]) : undefined
+  } catch {
+    // It is an id that happens to begin so.
+    return undefined
+  }
+}
+
+/**
+ * The name, where there is one: that of a header, `prompt_cache_key`, `metadata.session_id` or the session within
+ * `metadata.user_id`, and else who the user is.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const nameOf = (sent: IncomingHttpHeaders, body: Fields.Fields): string | undefined => {
+  for (const header of headers) {
+    const name = given(sent[header])
+    if (name !== undefined) return name
+  }
+  const key = given(body["prompt_cache_key"])
+  if (key !== undefined) return key
+  const metadata = Fields.isObject(body["metadata"]) ? body["metadata"] : undefined
+  return (
+    given(metadata?.["session_id"]) ??
+    sessionOf(metadata?.["user_id"]) ??
+    given(body["user"]) ??
+    given(metadata?.["user_id"])
+  )
+}

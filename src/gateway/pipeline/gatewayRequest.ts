@@ -1,0 +1,313 @@
+/**
+ * What a request of any API asks for, in one neutral form.
+ *
+ * @since 0.1.0
+ */
+import type { ChatRequest, Options, Routing } from "../../ChatRequest.js"
+import { Routing as RoutingSchema } from "../../ChatRequest.js"
+import * as Extra from "../../internal/extraParameters.js"
+import { isKeepAlive } from "../../internal/optionSchemas.js"
+import * as ToolArguments from "../../internal/toolArguments.js"
+import * as Message from "../../Message.js"
+import { tokensOf } from "../../modelSelection/needs.js"
+import * as Fields from "../http/body.js"
+import { refuse } from "../http/errorResponse.js"
+import type { Demand } from "../rateLimits.js"
+
+/**
+ * - `model`: as it was named; `undefined` where it was not
+ * - `request`: what a server is sent; its model is as it was named, or empty
+ * - `prompts`: where there are several, the messages of each; those of `request` are the first
+ * - `n`: so many answers at once, to each prompt
+ * - `oneTool`: an answer may call one tool at most
+ * - `session`, `routing`, `cache`: what our own API has besides
+ * - `asked`: the request as the client made it, where the fleet's defaults were added to it
+ * - `unthinking`: models that are not to be asked to think
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Ask {
+  readonly model: string | undefined
+  readonly request: ChatRequest
+  readonly prompts?: ReadonlyArray<ReadonlyArray<Message.Message>> | undefined
+  readonly stream: boolean
+  readonly n: number
+  readonly oneTool: boolean
+  readonly session: string | undefined
+  readonly routing: Routing | undefined
+  readonly cache: Options["cache"]
+  readonly asked?: ChatRequest | undefined
+  readonly unthinking?: ReadonlySet<string> | undefined
+}
+
+/** No server has a name as long as this, in characters. */
+const longestName = 1_000
+
+/**
+ * Which model is asked for, where one is.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const model = (body: Fields.Fields, name = "model"): string | undefined => {
+  const given = Fields.text(body, name)
+  if (given !== undefined && given.length > longestName) {
+    refuse(name, `must not be longer than ${longestName} characters`)
+  }
+  return given
+}
+
+/**
+ * How many answers there are in all: those to the first prompt come first.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const choices = ({ n, prompts }: Ask): number => (prompts === undefined ? n : n * prompts.length)
+
+/**
+ * Which prompt one of them is the answer to.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const promptOf = ({ n }: Pick<Ask, "n">, choice: number): number => Math.floor(choice / n)
+
+/**
+ * What a server is sent for one of them.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const requestOf = ({ n, prompts, request }: Ask, choice: number): ChatRequest => {
+  const messages = prompts?.[promptOf({ n }, choice)] ?? request.messages
+  const which = choice % n
+  // With one seed for all, they would all be the same.
+  const seed = request.seed === undefined || which === 0 ? request.seed : request.seed + which
+  return messages === request.messages && seed === request.seed ? request : { ...request, messages, seed }
+}
+
+/**
+ * How an answer is drawn, and what is done with the model.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Sampling = Pick<
+  ChatRequest,
+  | "temperature"
+  | "topP"
+  | "stop"
+  | "seed"
+  | "frequencyPenalty"
+  | "presencePenalty"
+  | "topK"
+  | "minP"
+  | "repeatPenalty"
+  | "logitBias"
+  | "keepAlive"
+  | "think"
+  | "options"
+  | "extra"
+>
+
+/**
+ * All of a request has one shape, whichever endpoint it came by.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const request = (
+  model: string | undefined,
+  messages: ReadonlyArray<Message.Message>,
+  sampling: Sampling,
+  rest: Pick<ChatRequest, "maxTokens" | "logprobs" | "format"> &
+    Partial<Pick<ChatRequest, "tools" | "toolChoice" | "raw" | "suffix">>
+): ChatRequest => ({
+  model: model ?? "",
+  messages,
+  temperature: sampling.temperature,
+  topP: sampling.topP,
+  maxTokens: rest.maxTokens,
+  stop: sampling.stop,
+  seed: sampling.seed,
+  frequencyPenalty: sampling.frequencyPenalty,
+  presencePenalty: sampling.presencePenalty,
+  topK: sampling.topK,
+  minP: sampling.minP,
+  repeatPenalty: sampling.repeatPenalty,
+  logprobs: rest.logprobs,
+  logitBias: sampling.logitBias,
+  tools: rest.tools ?? [],
+  toolChoice: rest.toolChoice,
+  keepAlive: sampling.keepAlive,
+  think: sampling.think,
+  options: sampling.options,
+  extra: sampling.extra,
+  format: rest.format,
+  raw: rest.raw,
+  suffix: rest.suffix
+})
+
+/**
+ * The fields of `extras`.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const extraNames = ["session", "routing", "cache"] as const
+
+/**
+ * What every endpoint takes besides what its API has.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const extras = (body: Fields.Fields): Pick<Ask, (typeof extraNames)[number]> => {
+  const cache = body["cache"]
+  let kept: Options["cache"]
+  if (typeof cache === "boolean") kept = cache
+  else if (cache !== undefined && cache !== null) {
+    const ttl = Fields.number(Fields.object(body, "cache") ?? {}, "ttl", 1, Number.POSITIVE_INFINITY, "cache.ttl")
+    kept = ttl === undefined ? true : { ttl }
+  }
+  return {
+    session: Fields.text(body, "session"),
+    routing: Fields.oneOf(body, "routing", RoutingSchema.literals),
+    cache: kept
+  }
+}
+
+/**
+ * How long Ollama is to keep the model: seconds, or a duration.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const keepAlive = (body: Fields.Fields): number | string | undefined => {
+  const value = body["keep_alive"]
+  if (value === undefined || value === null) return undefined
+  if ((typeof value === "number" || typeof value === "string") && isKeepAlive(value)) return value
+  return refuse("keep_alive", "must be a number of seconds or a duration such as '5m'")
+}
+
+/**
+ * Ollama's own options, of which `num_ctx` may stand alone.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const options = (body: Fields.Fields): ChatRequest["options"] => {
+  const given = Fields.json(body, "options")
+  const context = Fields.whole(body, "num_ctx", 1)
+  return context === undefined ? given : { ...given, num_ctx: context }
+}
+
+/**
+ * The arguments of a tool call as a client tells them again. A model may have written anything: what is no JSON object
+ * can be told to it only within one.
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const toolArguments = (given: unknown, at: string): Fields.Fields =>
+  Fields.shallow(ToolArguments.object(ToolArguments.read(given)), at)
+
+/**
+ * The parameters that only some servers have: see `ChatRequest.Extra`. Names that are not among them are not looked at.
+ *
+ * @since 0.2.0
+ * @category readers
+ */
+export const extra = (body: Fields.Fields): ChatRequest["extra"] => {
+  let found: { [name: string]: unknown } | undefined
+  for (const name in body) {
+    const value = body[name]
+    if (!Extra.has(name) || value === null || value === undefined) continue
+    if (!Extra.fits(name, value)) refuse(name, "is of the wrong type")
+    if (typeof value === "object") Fields.shallow(value as Fields.Fields, name)
+    found ??= {}
+    found[name] = value
+  }
+  return found
+}
+
+/**
+ * What only Ollama's servers take of a request, as its API names it.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const onlyOllamas = ({
+  keepAlive,
+  options,
+  truncate
+}: Pick<ChatRequest, "keepAlive" | "options" | "truncate">): ReadonlyArray<string> => [
+  ...(keepAlive === undefined ? [] : ["keep_alive"]),
+  ...(truncate === true ? ["truncate"] : []),
+  ...Object.keys(options ?? {}).map((name) => `options.${name}`)
+]
+
+const toolNames = /^[a-zA-Z0-9_.:-]{1,128}$/
+
+/**
+ * What a tool is called.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const toolName = (tool: Fields.Fields, at: string): string => {
+  const name = Fields.needed(tool, "name", `${at}.name`)
+  if (!toolNames.test(name))
+    refuse(`${at}.name`, "must be 1 to 128 letters, digits, dots, colons, dashes or underscores")
+  return name
+}
+
+const levels = ["low", "medium", "high", "max"] as const
+
+/**
+ * @since 0.1.0
+ * @category readers
+ */
+export const think = (body: Fields.Fields): ChatRequest["think"] =>
+  typeof body["think"] === "boolean" ? body["think"] : Fields.oneOf(body, "think", levels)
+
+const mediaTypes: ReadonlyArray<readonly [start: string, type: string]> = [
+  ["iVBOR", "image/png"],
+  ["/9j/", "image/jpeg"],
+  ["R0lGOD", "image/gif"],
+  ["UklGR", "image/webp"]
+]
+
+/**
+ * An image as base64, whose kind its first bytes tell.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const image = (data: string): Message.ImagePart => ({
+  type: "image",
+  data,
+  mediaType: mediaTypes.find(([start]) => data.startsWith(start))?.[1] ?? "image/png"
+})
+
+/**
+ * What it takes of the limits of its key: a prompt counts once, however many answers it has.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const demandOf = (ask: Ask): Demand => {
+  const { n, prompts, request } = ask
+  let characters = (request.suffix?.length ?? 0) + (request.template?.length ?? 0)
+  for (const messages of prompts ?? [request.messages]) {
+    for (const message of messages) characters += Message.text(message).length
+  }
+  return {
+    answers: choices(ask),
+    param: n > 1 ? "n" : "prompt",
+    prompt: tokensOf(characters),
+    maxTokens: request.maxTokens
+  }
+}

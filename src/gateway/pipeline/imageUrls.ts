@@ -1,0 +1,88 @@
+/**
+ * Which addresses of images are passed on to servers that fetch them: none that leads into the network of the gateway or
+ * its servers, unless that is allowed.
+ *
+ * @since 0.1.0
+ */
+import { BlockList, isIP } from "node:net"
+import * as Message from "../../Message.js"
+import * as Problem from "../http/errorResponse.js"
+
+/** Loopback, private, link-local (clouds answer there with credentials), shared, and what is not for single hosts. */
+const closed = new BlockList()
+for (const [net, prefix] of [
+  ["0.0.0.0", 8],
+  ["10.0.0.0", 8],
+  ["100.64.0.0", 10],
+  ["127.0.0.0", 8],
+  ["169.254.0.0", 16],
+  ["172.16.0.0", 12],
+  ["192.0.0.0", 24],
+  ["192.168.0.0", 16],
+  ["198.18.0.0", 15],
+  ["224.0.0.0", 3]
+] as const) {
+  closed.addSubnet(net, prefix, "ipv4")
+}
+for (const [net, prefix] of [
+  ["::", 128],
+  ["::1", 128],
+  ["64:ff9b::", 96],
+  ["fc00::", 7],
+  ["fe80::", 10],
+  ["ff00::", 8]
+] as const) {
+  closed.addSubnet(net, prefix, "ipv6")
+}
+
+/** Names that only a network of one's own knows, as far as a name tells. */
+const privateName = /^(?:[^.]+|.*\.(?:localhost|local|lan|home|internal|intranet|private|corp|home\.arpa))$/
+
+/**
+ * Whether an address is one of the internet, by what it says itself: names are not looked up.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isPublic = (url: URL): boolean => {
+  // A URL has addresses in one form only: 0x7f.1 is 127.0.0.1 here.
+  const host = url.hostname.replace(/^\[|\]$/g, "").replace(/\.$/, "")
+  switch (isIP(host)) {
+    case 4:
+      return !closed.check(host, "ipv4")
+    case 6:
+      // Addresses of IPv4 within those of IPv6 are checked as what they are.
+      return !closed.check(host, "ipv6")
+    default:
+      return !privateName.test(host)
+  }
+}
+
+/**
+ * Refuses images that would be fetched from elsewhere than the internet.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const check = (messages: ReadonlyArray<Message.Message>): void => {
+  for (const message of messages) {
+    if (typeof message.content === "string") continue
+    for (const image of Message.images(message)) {
+      if (!("url" in image) || image.url.startsWith("data:")) continue
+      let url: URL | undefined
+      try {
+        url = new URL(image.url)
+      } catch {
+        url = undefined
+      }
+      if (url !== undefined && /^https?:$/.test(url.protocol) && isPublic(url)) continue
+      throw new Problem.Refusal(
+        Problem.make(
+          400,
+          "An image's address must be one of the internet, over http or https; whoever runs the gateway may allow others with gateway.privateImages. Send the image itself instead.",
+          "invalid_image_url"
+        )
+      )
+    }
+  }
+}

@@ -1,0 +1,62 @@
+/**
+ * Which models a request of a client may be answered by, and how an answer names the one that did.
+ *
+ * @since 0.1.0
+ */
+import type * as Effect from "effect/Effect"
+import type { ModelNotFound, NoServers, NoSuitableModel } from "../../Errors.js"
+import type { Candidate } from "../../ModelSelection.js"
+import * as Aliases from "../../modelSelection/aliases.js"
+import type { House } from "../GatewayContext.js"
+import type { Ask } from "./gatewayRequest.js"
+
+/**
+ * The model where a request names none.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const defaultModel = ({ library, settings }: House): string =>
+  settings.defaultModel ?? (library.settings.modelNamed ? library.settings.model : "auto")
+
+/**
+ * The models that a name stands for, where it is an alias.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const chainOf = ({ aliases }: House, name: string): ReadonlyArray<string> | undefined =>
+  Aliases.chainOf(aliases, name)
+
+/**
+ * What differs here from the fleet.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const policyOf = ({ aliases, library, settings }: House) => ({
+  aliases,
+  preferred: settings.defaultModel ?? library.settings.model
+})
+
+/**
+ * The models for a request.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const candidates = (
+  house: House,
+  ask: Ask
+): Effect.Effect<ReadonlyArray<Candidate>, ModelNotFound | NoServers | NoSuitableModel> =>
+  house.library.models.select(ask.model?.trim() || defaultModel(house), ask, policyOf(house))
+
+/**
+ * How an answer names its model: as the client did, or, where it was chosen, as what it is. `model` and `server` are
+ * what the answer says.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const shown = ({ library }: House, { auto, name }: Candidate, model: string, server: string): string =>
+  auto ? `auto (selected: ${library.protocol(server, model)}:${model})` : name

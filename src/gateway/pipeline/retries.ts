@@ -1,0 +1,40 @@
+/**
+ * How often a request may be tried, where its client says so.
+ *
+ * @since 0.1.0
+ */
+import type { Limits } from "../../ChatRequest.js"
+import { make, Refusal } from "../http/errorResponse.js"
+import type { Exchange } from "../http/RequestContext.js"
+
+/** A client may not have servers asked more often than this for one request. */
+const most = 16
+
+/**
+ * What the header `X-Aicortex-Max-Retries` asks for: attempts in all, from 1 to 16, and never more than the gateway's own
+ * `maxRetries` where that is set; `undefined` without it.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const maxRetries = (exchange: Exchange, own: number | undefined): number | undefined => {
+  const header = exchange.request.headers["x-aicortex-max-retries"]
+  if (header === undefined) return own
+  const text = String(header).trim()
+  const value = Number(text)
+  if (!/^\d{1,4}$/.test(text) || value < 1 || value > most) {
+    throw new Refusal(make(400, `The header X-Aicortex-Max-Retries must be a whole number from 1 to ${most}.`))
+  }
+  return own === undefined ? value : Math.min(own, value)
+}
+
+/**
+ * The limits of one request.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const limitsFor = (exchange: Exchange, limits: Limits): Limits => {
+  const maxAttempts = maxRetries(exchange, limits.maxAttempts)
+  return maxAttempts === limits.maxAttempts ? limits : { ...limits, maxAttempts }
+}

@@ -1,0 +1,191 @@
+/**
+ * Speaks a server's own API on behalf of a client: small requests whose answers are read whole, and streams of lines.
+ *
+ * @since 0.1.0
+ */
+import type { ServerFailure } from "../../Backend.js"
+import { errorText, headers as headersOf, statusFailure } from "../../backend/http.js"
+import * as Misaddressed from "../../backend/wrongAddress.js"
+import * as Lines from "../../internal/lines.js"
+import type { Server } from "../../Server.js"
+import type { Exchange, TraceContext, Service as Transport } from "../../Transport.js"
+
+/**
+ * A whole answer of a server.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Reply {
+  readonly status: number
+  readonly retryAfter: string | undefined
+  readonly text: string
+}
+
+/**
+ * A server could not be asked, or said no.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ControlFailed extends Error {
+  override readonly name = "ControlFailed"
+  constructor(readonly failure: ServerFailure) {
+    super(failure.message)
+  }
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Question {
+  readonly method: "GET" | "HEAD" | "POST" | "DELETE"
+  readonly path: string
+  readonly body?: object | undefined
+  /** A body that is passed on as it comes, and its length, if that is known. */
+  readonly upload?: { readonly parts: AsyncIterable<Uint8Array>; readonly length: string | undefined } | undefined
+  /** The longest that the whole of it may take, in milliseconds; of lines and uploads, how long they may stand still. */
+  readonly timeout: number
+  /** The place in a trace that the request is to carry. */
+  readonly context?: TraceContext | undefined
+  /** Told that the request is being written. */
+  readonly connected?: (() => void) | undefined
+  /** Told each line of a good answer as it comes. */
+  readonly line?: ((line: string) => void) | undefined
+  /** Told how to give it up. */
+  readonly stop?: ((stop: () => void) => void) | undefined
+}
+
+const maxReply = 256 * 1024 * 1024
+
+/** The address of a server without what its OpenAI API stands under. */
+export const base = (server: Server): string => (server.api ?? server.url).replace(/\/v1$/, "")
+
+async function* heard(parts: AsyncIterable<Uint8Array>, hear: () => void): AsyncGenerator<Uint8Array> {
+  for await (const part of parts) {
+    hear()
+    yield part
+  }
+}
+
+/** Where the address is wrong, the status is no answer to what was asked. */
+const explained = (
+  failure: ServerFailure,
+  asked: Parameters<typeof Misaddressed.explain>[1],
+  method: Question["method"]
+): ServerFailure => {
+  // An answer without a body gives no reason.
+  const { message, reason } = method === "HEAD" ? failure : Misaddressed.explain(failure, asked)
+  return message === failure.message ? failure : { reason, message }
+}
+
+/**
+ * Asks a server. Rejects with `ControlFailed` where it does not answer, or not with a status of success.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const ask = (transport: Transport, server: Server, question: Question): Promise<Reply> =>
+  new Promise((resolve, reject) => {
+    const { upload } = question
+    const url = `${base(server)}${question.path}`
+    let status = 0
+    let location: string | undefined
+    let retryAfter: string | undefined
+    let bytes = 0
+    const parts: Array<Uint8Array> = []
+    let lines: Lines.Lines | undefined
+    let exchange: Exchange | undefined
+    const fail = (failure: ServerFailure) => {
+      clearTimeout(timer)
+      exchange?.abort()
+      reject(new ControlFailed(failure))
+    }
+    const timer = setTimeout(
+      () => fail({ reason: "first-token-timeout", message: `no answer within ${question.timeout} ms` }),
+      question.timeout
+    )
+    exchange = transport.send(
+      {
+        method: question.method,
+        url,
+        headers: {
+          ...headersOf(server, "application/json"),
+          ...(upload === undefined ? {} : { "content-type": "application/octet-stream" }),
+          ...(upload?.length === undefined ? {} : { "content-length": upload.length }),
+          ...question.context
+        },
+        body:
+          upload !== undefined
+            ? heard(upload.parts, () => timer.refresh())
+            : question.body === undefined
+              ? undefined
+              : JSON.stringify(question.body)
+      },
+      {
+        connected: () => question.connected?.(),
+        head(code, headers) {
+          status = code
+          const after = headers["retry-after"]
+          retryAfter = typeof after === "string" ? after : after?.[0]
+          const to = headers["location"]
+          location = typeof to === "string" ? to : to?.[0]
+          if (code < 300 && question.line !== undefined) lines = Lines.make(question.line)
+        },
+        data(read) {
+          if (lines !== undefined) {
+            timer.refresh()
+            try {
+              lines.feed(read)
+            } catch (error) {
+              if (error instanceof ControlFailed) fail(error.failure)
+              else fail({ reason: "malformed", message: error instanceof Error ? error.message : String(error) })
+            }
+            return
+          }
+          bytes += read.length
+          if (bytes > maxReply) fail({ reason: "malformed", message: `an answer longer than ${maxReply} bytes` })
+          else parts.push(new Uint8Array(read))
+        },
+        end() {
+          clearTimeout(timer)
+          lines?.end()
+          const text = Buffer.concat(parts).toString("utf8")
+          if (status >= 200 && status < 300) resolve({ status, retryAfter, text })
+          else {
+            const asked = { address: server.url, url, body: text, text: errorText(text), location }
+            const failure = statusFailure(status, text, retryAfter, Date.now())
+            reject(new ControlFailed(explained(failure, asked, question.method)))
+          }
+        },
+        error: (failure) => fail(failure)
+      }
+    )
+    question.stop?.(() => {
+      clearTimeout(timer)
+      exchange?.abort()
+      reject(new ControlFailed({ reason: "network", message: "given up" }))
+    })
+  })
+
+/**
+ * The same, read as JSON.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const json = async (
+  transport: Transport,
+  server: Server,
+  question: Question
+): Promise<{ readonly [name: string]: unknown }> => {
+  const { text } = await ask(transport, server, question)
+  try {
+    const value: unknown = JSON.parse(text)
+    if (typeof value === "object" && value !== null) return value as { readonly [name: string]: unknown }
+  } catch {
+    // Told below.
+  }
+  throw new ControlFailed({ reason: "malformed", message: "not a JSON object" })
+}

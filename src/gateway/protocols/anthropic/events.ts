@@ -1,0 +1,198 @@
+/**
+ * How the answers of `POST /v1/messages` are written, whole or as events.
+ *
+ * @since 0.1.0
+ */
+import type { End, FinishReason, Usage } from "../../../ChatEvent.js"
+import * as ToolArguments from "../../../internal/toolArguments.js"
+import type * as Message from "../../../Message.js"
+import { anthropic, type Problem } from "../../http/errorResponse.js"
+import * as Id from "../../http/id.js"
+import type { Answered, Called, Codec, Writer } from "../../pipeline/codec.js"
+import { type Asked, promptTokens } from "./request.js"
+
+interface Stop {
+  readonly stop_reason: string | null
+  readonly stop_sequence: string | null
+}
+
+const unstopped: Stop = { stop_reason: null, stop_sequence: null }
+
+/** A model may end with a sequence of its own, which nobody has asked for. */
+const stopOf = (reason: FinishReason, sequence: string | undefined, asked: ReadonlyArray<string>): Stop =>
+  reason === "stop" && sequence !== undefined && asked.includes(sequence)
+    ? { stop_reason: "stop_sequence", stop_sequence: sequence }
+    : { stop_reason: stopReason(reason), stop_sequence: null }
+
+const stopReason = (reason: FinishReason): string => {
+  switch (reason) {
+    case "length":
+      return "max_tokens"
+    case "tool_calls":
+      return "tool_use"
+    case "content_filter":
+      return "refusal"
+    default:
+      return "end_turn"
+  }
+}
+
+/** Here the tokens of the prompt that were cached are not among its others. */
+const usage = ({ cachedTokens, completionTokens = 0, promptTokens = 0 }: Usage): object => {
+  if (cachedTokens === undefined) return { input_tokens: promptTokens, output_tokens: completionTokens }
+  const cached = Math.min(cachedTokens, promptTokens)
+  return {
+    input_tokens: promptTokens - cached,
+    cache_creation_input_tokens: 0,
+    cache_read_input_tokens: cached,
+    output_tokens: completionTokens
+  }
+}
+
+/** Clients keep a thought for the next turn only where it is signed. Nobody checks it: no server of the fleet signs. */
+const signature = "aicortex"
+
+const message = (model: string, content: ReadonlyArray<object>, stop: Stop, counted: object): object => ({
+  id: Id.make("msg_"),
+  type: "message",
+  role: "assistant",
+  model,
+  content,
+  ...stop,
+  usage: counted
+})
+
+const toolUse = ({ id, name }: Called, input: object): object => ({ type: "tool_use", id, name, input })
+
+const whole = (
+  model: string,
+  { finishReason, stopSequence, text, thinking, toolCalls, usage: counted }: Answered,
+  { request, tellsThinking }: Asked
+): object =>
+  message(
+    model,
+    [
+      ...(thinking === "" ? [] : [{ type: "thinking", thinking: tellsThinking ? thinking : "", signature }]),
+      ...(text === "" ? [] : [{ type: "text", text }]),
+      ...toolCalls.map((call) => toolUse(call, ToolArguments.object(call)))
+    ],
+    stopOf(finishReason, stopSequence, request.stop),
+    usage(counted)
+  )
+
+const event = (type: string, fields: object): string =>
+  `event: ${type}\ndata: ${JSON.stringify({ type, ...fields })}\n\n`
+
+const isComplete = (text: string): boolean => {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Writes the blocks one after the other, each with its beginning and its end. The arguments of a tool call are passed on
+ * as the model writes them, also where they are no JSON: in a whole answer those stand in `INVALID_JSON`.
+ */
+class EventWriter implements Writer {
+  /** Of the block that was begun last. */
+  private index = -1
+  private open: "text" | "thinking" | undefined
+  /** Tool calls that have no end yet, and the blocks that they are in. */
+  private readonly calls = new Map<number, { readonly block: number; text: string }>()
+  /** Only the words differ from one delta of a block to the next. */
+  private head = ""
+
+  constructor(
+    private readonly model: string,
+    private readonly asked: Asked
+  ) {}
+
+  begin(): string {
+    const counted = usage({ promptTokens: promptTokens(this.asked.request) })
+    return event("message_start", { message: message(this.model, [], unstopped, counted) })
+  }
+
+  private delta(delta: object): string {
+    return event("content_block_delta", { index: this.index, delta })
+  }
+  private start(kind: "text" | "thinking"): string {
+    const closed = this.close() + this.closeCalls()
+    const index = ++this.index
+    this.open = kind
+    this.head = `event: content_block_delta\ndata: {"type":"content_block_delta","index":${index},"delta":{"type":"${kind}_delta","${kind}":`
+    const block = kind === "text" ? { type: "text", text: "" } : { type: "thinking", thinking: "", signature: "" }
+    return closed + event("content_block_start", { index, content_block: block })
+  }
+  private close(): string {
+    const { index, open } = this
+    if (open === undefined) return ""
+    this.open = undefined
+    const signed = open === "thinking" ? this.delta({ type: "signature_delta", signature }) : ""
+    return signed + event("content_block_stop", { index })
+  }
+
+  text(_: number, content: string): string {
+    const before = this.open === "text" ? "" : this.start("text")
+    return `${before}${this.head}${JSON.stringify(content)}}}\n\n`
+  }
+  thinking(_: number, content: string): string {
+    const before = this.open === "thinking" ? "" : this.start("thinking")
+    return this.asked.tellsThinking ? `${before}${this.head}${JSON.stringify(content)}}}\n\n` : before
+  }
+  /** Ends the blocks of calls whose arguments are complete. */
+  private closeCalls(): string {
+    let all = ""
+    for (const [call, { block, text }] of this.calls) {
+      if (!isComplete(text)) continue
+      this.calls.delete(call)
+      all += event("content_block_stop", { index: block })
+    }
+    return all
+  }
+  toolCallDelta(_: number, call: number, called: Called, text: string, first: boolean): string {
+    let before = ""
+    if (first) {
+      before = this.close() + this.closeCalls()
+      const block = ++this.index
+      this.calls.set(call, { block, text: "" })
+      before += event("content_block_start", { index: block, content_block: toolUse(called, {}) })
+    }
+    const open = this.calls.get(call)
+    if (open === undefined) return before
+    open.text += text
+    const delta = { type: "input_json_delta", partial_json: text }
+    return before + event("content_block_delta", { index: open.block, delta })
+  }
+  toolCall(choice: number, index: number, call: Message.ToolCall, streamed: boolean): string {
+    const before = streamed ? "" : this.toolCallDelta(choice, index, call, ToolArguments.text(call), true)
+    const open = this.calls.get(index)
+    if (open === undefined) return before
+    this.calls.delete(index)
+    return before + event("content_block_stop", { index: open.block })
+  }
+  end(_: number, reason: FinishReason, counted: Usage, { stopSequence }: End): string {
+    const delta = stopOf(reason, stopSequence, this.asked.request.stop)
+    return this.close() + event("message_delta", { delta, usage: usage(counted) })
+  }
+  finish(): string {
+    return event("message_stop", {})
+  }
+}
+
+/** The last event of a stream that cannot go on. No `message_stop` follows it. */
+const failure = (problem: Problem): string => `event: error\ndata: ${JSON.stringify(anthropic(problem))}\n\n`
+
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const codec = (asked: Asked): Codec => ({
+  contentType: "text/event-stream; charset=utf-8",
+  whole: (model, [result]) => (result === undefined ? {} : whole(model, result, asked)),
+  writer: (model) => new EventWriter(model, asked),
+  failure,
+  heartbeat: event("ping", {})
+})

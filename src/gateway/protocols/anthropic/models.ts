@@ -1,0 +1,57 @@
+/**
+ * `GET /v1/models` and `/v1/models/{id}` for who sends `anthropic-version`.
+ *
+ * @since 0.1.0
+ */
+
+import type { House } from "../../GatewayContext.js"
+import { refuse } from "../../http/errorResponse.js"
+import * as Query from "../../http/query.js"
+import type { Exchange } from "../../http/RequestContext.js"
+import * as Models from "../../pipeline/models.js"
+
+const createdAt = new Date(Models.created * 1000).toISOString()
+
+const item = (id: string): object => ({ type: "model", id, display_name: id, created_at: createdAt })
+
+/** Where Anthropic gives 20, all that there are: nobody has so many that they would not fit. */
+const maxLimit = 1_000
+
+/**
+ * A page of the list: `limit` models (1 to 1,000, default 1,000) after the one that `after_id` names, or before that of
+ * `before_id`.
+ *
+ * @since 0.1.0
+ * @category handlers
+ */
+export const list = async (house: House, exchange: Exchange): Promise<void> => {
+  const asked = Query.of(exchange, ["limit", "after_id", "before_id", "beta"])
+  const limit = Query.limit(asked, maxLimit, maxLimit)
+  const [after, before] = [asked.get("after_id"), asked.get("before_id")]
+  if (after !== null && before !== null) refuse("before_id", "cannot be used with after_id")
+  const names = await Models.listed(house, exchange)
+  const at = (name: string, id: string): number => {
+    const found = names.indexOf(id)
+    return found === -1 ? refuse(name, `names no model of the list: '${id.slice(0, 200)}'`) : found
+  }
+  const end = before === null ? names.length : at("before_id", before)
+  const from = before === null ? (after === null ? 0 : at("after_id", after) + 1) : Math.max(0, end - limit)
+  const page = names.slice(from, Math.min(end, from + limit))
+  exchange.json({
+    data: page.map(item),
+    has_more: before === null ? from + limit < names.length : from > 0,
+    first_id: page[0] ?? null,
+    last_id: page.at(-1) ?? null
+  })
+}
+
+/**
+ * @since 0.1.0
+ * @category handlers
+ */
+export const one = async (house: House, exchange: Exchange, id: string): Promise<void> => {
+  Query.of(exchange, ["beta"])
+  const info = await Models.factsOf(house, exchange, id)
+  const length = info?.context_length
+  exchange.json({ ...item(id), ...(length === undefined ? {} : { max_input_tokens: length }) })
+}

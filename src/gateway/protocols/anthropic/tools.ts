@@ -1,0 +1,141 @@
+/**
+ * The tools of Anthropic's Messages API, in our words.
+ *
+ * @since 0.1.0
+ */
+import type { ToolChoice, ToolDefinition } from "../../../ChatRequest.js"
+import * as Fields from "../../http/body.js"
+import { refuse } from "../../http/errorResponse.js"
+import type { Ignored } from "../../http/fieldPolicy.js"
+import * as Ask from "../../pipeline/gatewayRequest.js"
+
+const known: ReadonlySet<string> = new Set([
+  "type",
+  "name",
+  "description",
+  "input_schema",
+  "strict",
+  "cache_control",
+  "eager_input_streaming",
+  "defer_loading",
+  "allowed_callers"
+])
+
+const definition = (tool: Fields.Fields, at: string, ignored: Ignored): ToolDefinition => {
+  for (const name in tool) {
+    if (known.has(name) || tool[name] === null) continue
+    if (name === "input_examples") ignored.add(`${at}.${name}`)
+    else ignored.unknown(`${at}.${name}`, "of a tool")
+  }
+  const description = Fields.text(tool, "description", `${at}.description`)
+  const strict = Fields.flag(tool, "strict", `${at}.strict`)
+  Fields.object(tool, "cache_control", `${at}.cache_control`)
+  // An input comes when it is complete, either way.
+  Fields.flag(tool, "eager_input_streaming", `${at}.eager_input_streaming`)
+  if (Fields.list(tool, "allowed_callers", `${at}.allowed_callers`)?.some((caller) => caller !== "direct")) {
+    ignored.add(`${at}.allowed_callers`)
+  }
+  return {
+    name: Ask.toolName(tool, at),
+    ...(description === undefined ? {} : { description }),
+    parameters: Fields.json(tool, "input_schema", `${at}.input_schema`) ?? refuse(`${at}.input_schema`, "is missing"),
+    ...(strict === undefined ? {} : { strict })
+  }
+}
+
+/**
+ * Whether tools that are deferred can be found by a tool of the client, which names them in its result. Where Anthropic's
+ * own search is to find them, all of them are offered at once: there is no such search here.
+ */
+const deferring = (all: ReadonlyArray<unknown>): boolean => {
+  let any = false
+  for (const tool of all) {
+    if (!Fields.isObject(tool)) continue
+    if (typeof tool["type"] === "string" && tool["type"].startsWith("tool_search_tool")) return false
+    if (tool["defer_loading"] === true) any = true
+  }
+  return any
+}
+
+/** The tools that results in the conversation name. */
+const referenced = ({ messages }: Fields.Fields): ReadonlySet<string> => {
+  const names = new Set<string>()
+  const visit = (content: unknown, depth: number): void => {
+    if (!Array.isArray(content)) return
+    for (const block of content as ReadonlyArray<unknown>) {
+      if (!Fields.isObject(block)) continue
+      if (block["type"] === "tool_reference" && typeof block["tool_name"] === "string") names.add(block["tool_name"])
+      else if (depth < 3) visit(Fields.isObject(block["content"]) ? [block["content"]] : block["content"], depth + 1)
+      if (depth < 3) visit(block["tool_references"], depth + 1)
+    }
+  }
+  if (Array.isArray(messages)) {
+    for (const message of messages as ReadonlyArray<unknown>) {
+      if (Fields.isObject(message)) visit(message["content"], 0)
+    }
+  }
+  return names
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const tools = (body: Fields.Fields, ignored: Ignored): ReadonlyArray<ToolDefinition> => {
+  const all = Fields.list(body, "tools") ?? []
+  const names = new Set<string>()
+  const made: Array<ToolDefinition> = []
+  const found = deferring(all) ? referenced(body) : undefined
+  for (const [i, tool] of all.entries()) {
+    const at = `tools[${i}]`
+    if (!Fields.isObject(tool)) return refuse(at, "must be an object")
+    const type = Fields.text(tool, "type", `${at}.type`) ?? "custom"
+    if (type !== "custom") {
+      // Nobody here runs the tools of a server, and only Anthropic's models know the others by their name alone.
+      ignored.add(`${at}.${type}`)
+      continue
+    }
+    const one = definition(tool, at, ignored)
+    if (names.has(one.name)) refuse(`${at}.name`, `names '${one.name}', as another tool does`)
+    names.add(one.name)
+    const deferred = Fields.flag(tool, "defer_loading", `${at}.defer_loading`) === true
+    if (deferred && found !== undefined && !found.has(one.name)) continue
+    made.push(one)
+  }
+  return made
+}
+
+const choiceNames: ReadonlySet<string> = new Set(["type", "name", "disable_parallel_tool_use"])
+const types = ["auto", "any", "tool", "none"] as const
+
+/**
+ * - `choice`: `undefined` where the model is free
+ * - `oneTool`: an answer may call one tool at most
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Chosen {
+  readonly choice: ToolChoice | undefined
+  readonly oneTool: boolean
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const chosen = (body: Fields.Fields, all: ReadonlyArray<ToolDefinition>, ignored: Ignored): Chosen => {
+  const given = Fields.object(body, "tool_choice")
+  if (given === undefined) return { choice: undefined, oneTool: false }
+  const type = Fields.oneOf(given, "type", types, "tool_choice.type") ?? refuse("tool_choice.type", "is missing")
+  ignored.within(given, choiceNames, "tool_choice")
+  const oneTool = Fields.flag(given, "disable_parallel_tool_use", "tool_choice.disable_parallel_tool_use") ?? false
+  if (all.length === 0) {
+    if (type === "any" || type === "tool") refuse("tool_choice", "is given without tools")
+    return { choice: undefined, oneTool }
+  }
+  if (type !== "tool") return { choice: type === "any" ? "required" : type, oneTool }
+  const name = Fields.needed(given, "name", "tool_choice.name")
+  if (!all.some((tool) => tool.name === name)) refuse("tool_choice.name", `names '${name}', which is not among tools`)
+  return { choice: { name }, oneTool }
+}

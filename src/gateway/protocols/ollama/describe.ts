@@ -1,0 +1,127 @@
+/**
+ * What Ollama's lists and `show` say of models of other servers: what the server, the catalogue or the name tells, and
+ * nothing that could be wrong.
+ *
+ * @since 0.1.0
+ */
+import { type ModelInfo, parseParameters, quantization, sizeOfName } from "../../../Model.js"
+import * as Fields from "../../http/body.js"
+
+const numberAt = (fields: Fields.Fields, name: string): number | undefined => {
+  const value = fields[name]
+  return typeof value === "number" && Number.isFinite(value) && value > 0 ? value : undefined
+}
+
+/** llama.cpp's server tells these of the file that it serves. */
+const metaOf = (info: ModelInfo | undefined): Fields.Fields => {
+  const meta = info?.["meta"]
+  return Fields.isObject(meta) ? meta : {}
+}
+
+const parametersOf = (name: string, info: ModelInfo | undefined): number | undefined =>
+  (info?.parameter_size === undefined ? undefined : parseParameters(info.parameter_size)) ??
+  numberAt(metaOf(info), "n_params") ??
+  sizeOfName(name)
+
+const shortened = (parameters: number): string => {
+  const [unit, power] = parameters >= 1e9 ? ["B", 1e9] : parameters >= 1e6 ? ["M", 1e6] : ["K", 1e3]
+  return `${Math.round((parameters / Number(power)) * 10) / 10}${unit}`
+}
+
+const quantizationOf = (name: string, info: ModelInfo | undefined): string | undefined =>
+  info?.quantization_level ?? quantization(name)
+
+/** Bytes that a weight takes, by the beginning of what the quantization is called. */
+const weights: ReadonlyArray<readonly [start: RegExp, bytes: number]> = [
+  [/^F32/, 4],
+  [/^B?F16/, 2],
+  [/^(Q8|FP8|INT8)/, 1.06],
+  [/^Q6/, 0.82],
+  [/^Q5/, 0.69],
+  [/^(I?Q4|MXFP4|NVFP4|INT4)/, 0.58],
+  [/^I?Q3/, 0.47],
+  [/^I?Q[12]/, 0.38]
+]
+
+/** In bytes: as it is told, else about as much as so many weights take, which are published in 16 bits; 0 where unknown. */
+const sizeOf = (name: string, info: ModelInfo | undefined): number => {
+  const told = info?.size ?? numberAt(metaOf(info), "size")
+  if (told !== undefined) return told
+  const parameters = parametersOf(name, info)
+  if (parameters === undefined) return 0
+  const level = quantizationOf(name, info)
+  const bytes = level === undefined ? undefined : weights.find(([start]) => start.test(level))?.[1]
+  return Math.round(parameters * (bytes ?? 2))
+}
+
+const modified = (info: ModelInfo | undefined): string => {
+  const created = info?.["created"]
+  const known = typeof created === "number" && created > 0 && created < 1e11
+  return new Date(known ? created * 1000 : 0).toISOString().replace(".000Z", "Z")
+}
+
+const embeds = /embed|minilm|bge-|reranker/i
+
+/** Whatever is not known to do something else completes. */
+const capabilitiesOf = (name: string, info: ModelInfo | undefined): ReadonlyArray<string> =>
+  info?.capabilities ?? (embeds.test(name) ? ["embedding"] : ["completion"])
+
+const familyOf = (info: ModelInfo | undefined): string | undefined =>
+  info === undefined || info.family === "others" ? undefined : info.family
+
+/**
+ * An entry of a list.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const entry = (name: string, info: ModelInfo | undefined): object => {
+  const parameters = parametersOf(name, info)
+  const family = familyOf(info)
+  const isGguf = info?.["owned_by"] === "llamacpp" || /\.gguf$/i.test(name)
+  return {
+    name,
+    model: name,
+    modified_at: modified(info),
+    size: sizeOf(name, info),
+    digest: "",
+    details: {
+      parent_model: "",
+      format: info?.format ?? (isGguf ? "gguf" : ""),
+      family: family ?? "",
+      families: family === undefined ? [] : [family],
+      parameter_size: info?.parameter_size ?? (parameters === undefined ? "" : shortened(parameters)),
+      quantization_level: quantizationOf(name, info) ?? ""
+    },
+    ...(info === undefined ? {} : { capabilities: capabilitiesOf(name, info) })
+  }
+}
+
+/**
+ * What `show` says.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const shown = (name: string, info: ModelInfo): object => {
+  const architecture = familyOf(info) ?? "unknown"
+  const meta = metaOf(info)
+  const facts = {
+    "general.parameter_count": parametersOf(name, info),
+    [`${architecture}.context_length`]: info.context_length ?? numberAt(meta, "n_ctx_train"),
+    [`${architecture}.embedding_length`]: numberAt(meta, "n_embd"),
+    [`${architecture}.vocab_size`]: numberAt(meta, "n_vocab")
+  }
+  return {
+    license: "",
+    modelfile: `FROM ${name}\n`,
+    parameters: "",
+    template: "",
+    ...entry(name, info),
+    model_info: {
+      "general.architecture": architecture,
+      ...Object.fromEntries(Object.entries(facts).filter(([, value]) => value !== undefined))
+    },
+    tensors: []
+  }
+}

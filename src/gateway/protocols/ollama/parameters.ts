@@ -1,0 +1,161 @@
+/**
+ * How an answer is drawn, by Ollama's `options` and the fields beside them.
+ *
+ * @since 0.1.0
+ */
+import type { ChatRequest, Format } from "../../../ChatRequest.js"
+import * as Fields from "../../http/body.js"
+import { refuse } from "../../http/errorResponse.js"
+import * as Ask from "../../pipeline/gatewayRequest.js"
+import * as Wire from "./validation.js"
+
+/**
+ * What `options` and the fields beside it ask for.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Asked = Ask.Sampling & Pick<ChatRequest, "maxTokens" | "format" | "logprobs">
+
+/** Ollama's options that have a name of their own here, so that servers with OpenAI's API understand them too. */
+const shared = [
+  "temperature",
+  "top_p",
+  "min_p",
+  "frequency_penalty",
+  "presence_penalty",
+  "repeat_penalty",
+  "top_k",
+  "seed",
+  "num_predict",
+  "stop"
+] as const
+/** Those that other servers may have too, under the same names. */
+const samplers: ReadonlySet<string> = new Set([
+  "typical_p",
+  "repeat_last_n",
+  "mirostat",
+  "mirostat_tau",
+  "mirostat_eta",
+  "tfs_z"
+])
+const isShared: ReadonlySet<string> = new Set(shared)
+
+/** Options under the names that other APIs give them, which some clients send beside `options`. */
+const aliases: { readonly [name: string]: string } = {
+  ...Object.fromEntries(shared.map((name) => [name, name])),
+  num_ctx: "num_ctx",
+  max_tokens: "num_predict",
+  max_completion_tokens: "num_predict",
+  max_output_tokens: "num_predict"
+}
+
+const fits = (name: string, value: unknown): boolean => {
+  if (name === "stop") {
+    return typeof value === "string" || (Array.isArray(value) && value.every((one) => typeof one === "string"))
+  }
+  if (typeof value !== "number" || !Number.isFinite(value)) return false
+  if (name === "num_predict" || name === "num_ctx") return Number.isSafeInteger(value) && value > 0
+  return name === "top_k" || name === "seed" ? Number.isSafeInteger(value) : true
+}
+
+/**
+ * The options of a body. An option that stands beside `options`, where Ollama would not look at it, is honoured if it has
+ * the right type and `options` does not say otherwise; else it is one of `ignored`.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const options = (body: Fields.Fields, ignored: Array<string>): Fields.Fields => {
+  const given = Fields.json(body, "options") ?? {}
+  Wire.checkOptions(given)
+  let all: { [name: string]: unknown } | undefined
+  for (const name in body) {
+    const option = Object.hasOwn(aliases, name) ? aliases[name] : undefined
+    const value = body[name]
+    if (option === undefined || value === null) continue
+    if ((given[option] ?? all?.[option]) != null || !fits(option, value)) {
+      ignored.push(name)
+      continue
+    }
+    all ??= { ...given }
+    all[option] = value
+  }
+  return all ?? given
+}
+
+/**
+ * Whether `options` looks at this field.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isOption = (name: string): boolean => Object.hasOwn(aliases, name)
+
+const format = (body: Fields.Fields): Format => {
+  const { format: value } = body
+  if (value === undefined || value === null || value === "") return "text"
+  if (value === "json") return "json"
+  if (Fields.isObject(value)) return Fields.json(body, "format") ?? "text"
+  const shown = JSON.stringify(JSON.stringify(value).slice(0, 60))
+  Wire.refuse(400, `invalid format: ${shown}; expected "json" or a valid JSON Schema object`, "invalid_type", "format")
+  return "text"
+}
+
+const logprobs = (body: Fields.Fields): ChatRequest["logprobs"] => {
+  const wanted = Fields.flag(body, "logprobs") ?? false
+  const top = Fields.whole(body, "top_logprobs", 0, 20)
+  return wanted ? (top ?? 0) : undefined
+}
+
+/** As a whole number, the way Go makes one. */
+const whole = (value: unknown): number | undefined => {
+  if (typeof value !== "number") return undefined
+  const cut = Math.trunc(value)
+  return Number.isSafeInteger(cut) ? cut : undefined
+}
+
+const stops = (value: unknown): ReadonlyArray<string> => {
+  if (value === undefined || value === null) return []
+  const all = typeof value === "string" ? [value] : (value as ReadonlyArray<string>)
+  if (all.length > 64) refuse("options.stop", `must hold at most 64 strings, not ${all.length}`)
+  return all.filter((one) => one !== "")
+}
+
+/**
+ * @since 0.1.0
+ * @category readers
+ */
+export const sampling = (body: Fields.Fields, ignored: Array<string>): Asked => {
+  const given = options(body, ignored)
+  const number = (name: string): number | undefined => (typeof given[name] === "number" ? given[name] : undefined)
+  const limit = whole(given["num_predict"])
+  const topK = whole(given["top_k"])
+  const others: { [name: string]: unknown } = {}
+  const extra: { [name: string]: unknown } = {}
+  for (const [name, value] of Object.entries(given)) {
+    if (isShared.has(name) || value === null) continue
+    if (samplers.has(name)) extra[name] = value
+    else others[name] = value
+  }
+  return {
+    temperature: number("temperature"),
+    topP: number("top_p"),
+    minP: number("min_p"),
+    frequencyPenalty: number("frequency_penalty"),
+    presencePenalty: number("presence_penalty"),
+    repeatPenalty: number("repeat_penalty"),
+    topK: topK === undefined || topK < 0 ? undefined : topK,
+    seed: whole(given["seed"]),
+    stop: stops(given["stop"]),
+    // Less than 0 is without a limit, which is what no limit means here.
+    maxTokens: limit === undefined || limit <= 0 ? undefined : limit,
+    keepAlive: Ask.keepAlive(body),
+    think: Ask.think(body),
+    options: Object.keys(others).length === 0 ? undefined : others,
+    extra: Object.keys(extra).length === 0 ? undefined : extra,
+    format: format(body),
+    logitBias: undefined,
+    logprobs: logprobs(body)
+  }
+}

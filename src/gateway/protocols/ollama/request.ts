@@ -1,0 +1,281 @@
+/**
+ * What Ollama's `/api/chat` and `/api/generate` ask for.
+ *
+ * @since 0.1.0
+ */
+import * as Message from "../../../Message.js"
+import * as Fields from "../../http/body.js"
+import { refuse } from "../../http/errorResponse.js"
+import * as Ask from "../../pipeline/gatewayRequest.js"
+import * as Context from "./context.js"
+import { isOption, sampling } from "./parameters.js"
+import * as Wire from "./validation.js"
+
+const common = [
+  "model",
+  "stream",
+  "format",
+  "options",
+  "keep_alive",
+  "think",
+  "logprobs",
+  "top_logprobs",
+  "truncate",
+  "shift",
+  "_debug_render_only",
+  ...Ask.extraNames
+]
+const chatNames: ReadonlySet<string> = new Set([...common, "messages", "tools", "tool_choice"])
+const generateNames: ReadonlySet<string> = new Set([
+  ...common,
+  "prompt",
+  "suffix",
+  "raw",
+  "system",
+  "template",
+  "context",
+  "images"
+])
+
+/**
+ * What a body asks for.
+ *
+ * - `ignored`: the fields that have no effect
+ * - `rendersOnly`: only the prompt is asked for that a server would give its model
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface OllamaAsk extends Ask.Ask {
+  readonly ignored: ReadonlyArray<string>
+  readonly rendersOnly: boolean
+}
+
+const image = (value: unknown, at: string): Message.ImagePart =>
+  typeof value === "string" && value !== "" && /^[A-Za-z0-9+/=\s]+$/.test(value)
+    ? Ask.image(value)
+    : refuse(at, "must be base64")
+
+const images = (fields: Fields.Fields, at: string): ReadonlyArray<Message.ImagePart> =>
+  (Fields.list(fields, "images", at) ?? []).map((one, i) => image(one, `${at}[${i}]`))
+
+const user = (text: string, pictures: ReadonlyArray<Message.ImagePart>): Message.Message =>
+  Message.user(pictures.length === 0 ? text : [{ type: "text", text }, ...pictures])
+
+let callIds = 0
+
+const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> => {
+  const names: Array<Message.ToolCall> = []
+  return (Fields.list(body, "messages") ?? []).map((message, i): Message.Message => {
+    const at = `messages[${i}]`
+    if (!Fields.isObject(message)) return refuse(at, "must be an object")
+    const role = Fields.text(message, "role", `${at}.role`) ?? ""
+    const content = Fields.text(message, "content", `${at}.content`) ?? ""
+    const pictures = images(message, `${at}.images`)
+    switch (role) {
+      case "system":
+      case "developer":
+        return { role, content }
+      case "assistant": {
+        const thinking = Fields.text(message, "thinking", `${at}.thinking`)
+        const calls = (Fields.list(message, "tool_calls", `${at}.tool_calls`) ?? []).map((call, j) => {
+          const where = `${at}.tool_calls[${j}]`
+          if (!Fields.isObject(call)) return refuse(where, "must be an object")
+          const called =
+            Fields.object(call, "function", `${where}.function`) ?? refuse(`${where}.function`, "is missing")
+          const made: Message.ToolCall = {
+            id: Fields.text(call, "id", `${where}.id`) || `call_g${(callIds++).toString(36)}`,
+            name: Fields.needed(called, "name", `${where}.function.name`),
+            arguments: Fields.json(called, "arguments", `${where}.function.arguments`) ?? {}
+          }
+          names.push(made)
+          return made
+        })
+        return {
+          role,
+          content,
+          ...(thinking === undefined || thinking === "" ? {} : { thinking }),
+          ...(calls.length === 0 ? {} : { toolCalls: calls })
+        }
+      }
+      case "tool": {
+        const id = Fields.text(message, "tool_call_id", `${at}.tool_call_id`)
+        const name = Fields.text(message, "tool_name", `${at}.tool_name`) ?? Fields.text(message, "name", `${at}.name`)
+        // Without an id it answers the first call of that tool which has no answer yet.
+        const k = names.findIndex((call) =>
+          id === undefined ? name === undefined || call.name === name : call.id === id
+        )
+        const [call] = k === -1 ? [] : names.splice(k, 1)
+        return { role, content, toolCallId: id ?? call?.id ?? "", toolName: name ?? call?.name ?? "" }
+      }
+      // Ollama takes any role; what no server here has a word for is the user's.
+      default:
+        return user(content, pictures)
+    }
+  })
+}
+
+const tools = (body: Fields.Fields) =>
+  (Fields.list(body, "tools") ?? []).map((tool, i) => {
+    const at = `tools[${i}]`
+    if (!Fields.isObject(tool)) return refuse(at, "must be an object")
+    const inner = Fields.object(tool, "function", `${at}.function`) ?? refuse(`${at}.function`, "is missing")
+    const description = Fields.text(inner, "description", `${at}.function.description`)
+    const parameters = Fields.json(inner, "parameters", `${at}.function.parameters`)
+    return {
+      name: Fields.needed(inner, "name", `${at}.function.name`),
+      ...(description === undefined ? {} : { description }),
+      ...(parameters === undefined ? {} : { parameters })
+    }
+  })
+
+/** What Ollama does not know has no effect there, and clients count on that. */
+const unknown = (body: Fields.Fields, names: ReadonlySet<string>): Array<string> => {
+  const found: Array<string> = []
+  for (const name in body) if (!names.has(name) && !isOption(name) && body[name] !== null) found.push(name)
+  return found
+}
+
+const messageNames: ReadonlySet<string> = new Set([
+  "role",
+  "content",
+  "thinking",
+  "images",
+  "tool_calls",
+  "tool_name",
+  "tool_call_id",
+  "name"
+])
+const callNames: ReadonlySet<string> = new Set(["id", "type", "index", "function"])
+const calledNames: ReadonlySet<string> = new Set(["index", "name", "arguments"])
+const toolNames: ReadonlySet<string> = new Set(["type", "function", "items"])
+const functionNames: ReadonlySet<string> = new Set(["name", "description", "parameters", "strict"])
+
+/** The same within messages and tools. */
+const within = (body: Fields.Fields): Array<string> => {
+  const found: Array<string> = []
+  const look = (value: unknown, names: ReadonlySet<string>, at: string): void => {
+    if (!Fields.isObject(value)) return
+    for (const name in value) if (!names.has(name) && value[name] != null) found.push(`${at}.${name}`)
+  }
+  const each = (value: unknown, at: string, use: (item: Fields.Fields, at: string) => void): void => {
+    if (!Array.isArray(value)) return
+    for (const [i, item] of value.entries()) if (Fields.isObject(item)) use(item, `${at}[${i}]`)
+  }
+  each(body["messages"], "messages", (message, at) => {
+    look(message, messageNames, at)
+    each(message["tool_calls"], `${at}.tool_calls`, (call, at) => {
+      look(call, callNames, at)
+      look(call["function"], calledNames, `${at}.function`)
+    })
+  })
+  each(body["tools"], "tools", (tool, at) => {
+    look(tool, toolNames, at)
+    look(tool["function"], functionNames, `${at}.function`)
+  })
+  return found
+}
+
+const shared = (body: Fields.Fields) => ({
+  model: Ask.model(body),
+  stream: Fields.flag(body, "stream") ?? true,
+  n: 1,
+  oneTool: false,
+  ...Ask.extras(body),
+  rendersOnly: body["_debug_render_only"] === true
+})
+
+/** Clients of Ollama's send hints to its memory with everything: other servers are asked without them. */
+const hints = ({ keepAlive, options }: ReturnType<typeof sampling>) =>
+  keepAlive === undefined && options === undefined ? {} : { lenient: true as const }
+
+/** What Ollama does where a text is too long; other servers refuse what they cannot hold. */
+const bounds = (body: Fields.Fields) => {
+  const truncate = Fields.flag(body, "truncate")
+  const shift = Fields.flag(body, "shift")
+  return { ...(truncate === undefined ? {} : { truncate }), ...(shift === undefined ? {} : { shift }) }
+}
+
+/** Ollama has no such field, and no way to make a model call a tool. */
+const toolChoice = (body: Fields.Fields, ignored: Array<string>): "auto" | "none" | undefined => {
+  const { tool_choice: choice } = body
+  if (choice === "none" || choice === "auto") return choice
+  if (choice !== undefined && choice !== null) ignored.push("tool_choice")
+  return undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category decoding
+ */
+export const chat = (body: Fields.Fields): OllamaAsk => {
+  Wire.check("ChatRequest", body)
+  const ignored = [...unknown(body, chatNames), ...within(body)]
+  const asked = sampling(body, ignored)
+  const request = Ask.request(Ask.model(body), messages(body), asked, {
+    ...asked,
+    tools: tools(body),
+    toolChoice: toolChoice(body, ignored)
+  })
+  return { ...shared(body), ignored, request: { ...request, ...hints(asked), ...bounds(body) } }
+}
+
+/** A text that is completed stands alone. Ollama itself would leave out in silence what goes with a template only. */
+const checkAlone = (body: Fields.Fields, name: "raw" | "suffix"): void => {
+  const others = ["system", "images", "format", "think", ...(name === "raw" ? ["suffix"] : ["context"])]
+  for (const other of others) {
+    const value = body[other]
+    if (value === undefined || value === null || value === "" || value === false) continue
+    if (Array.isArray(value) && value.length === 0) continue
+    if (name === "raw" && other === "system") {
+      Wire.refuse(400, "raw mode does not support template, system, or context", "unsupported_parameter", other)
+    }
+    refuse(other, `cannot be used with ${name}: the model gets the text alone, without a chat template`)
+  }
+}
+
+/** A system prompt that the conversation has already is not said again. */
+const conversation = (
+  before: ReadonlyArray<Message.Message>,
+  system: string,
+  said: ReadonlyArray<Message.Message>
+): ReadonlyArray<Message.Message> => {
+  if (said.length === 0) return []
+  const known = before.some(({ content, role }) => role === "system" && content === system)
+  return [...before, ...(system === "" || known ? [] : [Message.system(system)]), ...said]
+}
+
+/**
+ * @since 0.1.0
+ * @category decoding
+ */
+export const generate = (body: Fields.Fields): OllamaAsk => {
+  Wire.check("GenerateRequest", body)
+  const ignored = unknown(body, generateNames)
+  const raw = Fields.flag(body, "raw") === true || undefined
+  const suffix = Fields.text(body, "suffix") || undefined
+  const numbers = (body["context"] ?? []) as ReadonlyArray<number>
+  if (raw && (body["template"] || numbers.length > 0)) {
+    Wire.refuse(400, "raw mode does not support template, system, or context", "unsupported_parameter", "template")
+  }
+  const template = Fields.text(body, "template") || undefined
+  if (template !== undefined && numbers.length > 0) {
+    refuse("context", "cannot be used with template, which is applied to one prompt")
+  }
+  if (raw || suffix !== undefined) checkAlone(body, raw ? "raw" : "suffix")
+  const prompt = Fields.text(body, "prompt") ?? ""
+  const pictures = images(body, "images")
+  const said = prompt === "" && pictures.length === 0 ? [] : [user(prompt, pictures)]
+  const all = conversation(Context.decode(numbers), Fields.text(body, "system") ?? "", said)
+  const asked = sampling(body, ignored)
+  return {
+    ...shared(body),
+    ignored,
+    request: {
+      ...Ask.request(Ask.model(body), all, asked, { ...asked, raw, suffix }),
+      ...hints(asked),
+      ...bounds(body),
+      ...(template === undefined ? {} : { template })
+    }
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * Which servers a change of models is for: those that are named, else those that it concerns.
+ *
+ * @since 0.1.0
+ */
+import { canonical } from "../../../Model.js"
+import type { House } from "../../GatewayContext.js"
+import * as Fields from "../../http/body.js"
+import { make, Refusal } from "../../http/errorResponse.js"
+import type { Exchange } from "../../http/RequestContext.js"
+import { fromAll, type Known, servers } from "./servers.js"
+
+/**
+ * - `all`: every Ollama server that can be reached
+ * - `named`: those that the request names, by address or as the lists call one, or `all`; `undefined` where it names none
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Targets {
+  readonly all: ReadonlyArray<Known>
+  readonly named: ReadonlyArray<Known> | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const of = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<Targets> => {
+  const all = (await servers(house)).filter(({ ollama }) => ollama)
+  const header = exchange.request.headers["x-aicortex-target"]
+  const query = new URL(exchange.request.url ?? "/", "http://gateway").searchParams.get("server")
+  const wanted = Fields.text(body, "server") ?? query ?? (typeof header === "string" ? header : undefined)
+  if (all.length === 0)
+    throw new Refusal(
+      make(503, "No Ollama server can be reached. Models are kept on those: start one, or name it in `servers`.")
+    )
+  if (wanted === undefined) return { all, named: undefined }
+  if (wanted === "all") return { all, named: all }
+  const found = all.filter(({ label, server }) => label === wanted || server.url === wanted.replace(/\/+$/, ""))
+  if (found.length === 0) {
+    const names = all.map(({ label }) => label).join(", ")
+    throw new Refusal(make(404, `There is no server '${wanted.slice(0, 100)}'; there are ${names}, and all.`))
+  }
+  return { all, named: found }
+}
+
+/**
+ * The refusal of a request that must name one server. `what` completes "Say which server …".
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const unnamed = (all: ReadonlyArray<Known>, what: string): Refusal => {
+  const names = all.map(({ label }) => label).join(", ")
+  const message = `Say which server ${what}: "server" must be one of ${names} (in the body, as ?server=, or as X-Aicortex-Target).`
+  return new Refusal(make(400, message, "missing_required_parameter", "server"))
+}
+
+/**
+ * Those of the servers that have a model.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const having = (all: ReadonlyArray<Known>, model: string): ReadonlyArray<Known> => {
+  const key = canonical(model)
+  return all.filter(({ models }) => models.some((name) => canonical(name) === key))
+}
+
+/**
+ * The server with most room: the one whose models are the smallest together. Ollama does not tell how large its disk is. One
+ * that does not say what it holds comes last; of two alike, the first that is configured.
+ *
+ * @since 0.1.0
+ * @category accessors
+ */
+export const roomiest = async (house: House, all: ReadonlyArray<Known>): Promise<Known> => {
+  let best: Known | undefined
+  let least = Number.POSITIVE_INFINITY
+  for (const { known, models } of all.length === 1 ? [] : await fromAll(house, all, "/api/tags")) {
+    // Names of one model share its layers.
+    const sizes = new Map((models ?? []).map(({ digest, name, size }) => [digest || name, Number(size) || 0]))
+    const held =
+      models === undefined ? Number.POSITIVE_INFINITY : [...sizes.values()].reduce((sum, one) => sum + one, 0)
+    if (held < least) {
+      best = known
+      least = held
+    }
+  }
+  return best ?? (all[0] as Known)
+}

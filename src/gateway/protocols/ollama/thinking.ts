@@ -1,0 +1,40 @@
+/**
+ * `think: false`, which some clients of Ollama's always send: a model that does not think has nothing to leave out, and
+ * servers that speak the OpenAI API may refuse the switch.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { House } from "../../GatewayContext.js"
+import type { Exchange } from "../../http/RequestContext.js"
+import type { Ask } from "../../pipeline/gatewayRequest.js"
+import { candidates } from "../../pipeline/modelSelection.js"
+import { facts } from "../../pipeline/models.js"
+
+/** Names of models that may think, where the server does not say. */
+const thinks =
+  /think|reason|\br1\b|qwq|qwen-?3|gpt-oss|\bo[134]\b|magistral|deepseek|glm|nemotron|granite|exaone|smollm-?3|hunyuan|kimi|minimax|cogito|phi-?4|gemma-?[4-9]|ernie|seed/i
+
+/**
+ * The same request, with the models that need not be told.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const without = async <A extends Ask>(house: House, exchange: Exchange, ask: A): Promise<A> => {
+  if (ask.request.think !== false) return ask
+  const { library } = house
+  const known = candidates(house, ask)
+  const telling = Effect.flatMap(
+    known,
+    Effect.filter(({ model }) =>
+      Effect.map(facts(library, model), (info) =>
+        info?.capabilities === undefined ? !thinks.test(model) : !info.capabilities.includes("thinking")
+      )
+    )
+  )
+  const { result, stop } = library.run(telling)
+  exchange.onLeave(stop)
+  const models = await result
+  return models.length === 0 ? ask : { ...ask, unthinking: new Set(models.map(({ model }) => model)) }
+}

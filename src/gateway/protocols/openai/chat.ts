@@ -1,0 +1,257 @@
+/**
+ * `POST /v1/chat/completions`: what is asked, and how answers are written.
+ *
+ * @since 0.1.0
+ */
+import type { FinishReason, Usage } from "../../../ChatEvent.js"
+import * as ToolArguments from "../../../internal/toolArguments.js"
+import { version } from "../../../internal/version.js"
+import type { ToolCall } from "../../../Message.js"
+import * as Fields from "../../http/body.js"
+import { openAI, type Problem, refuse } from "../../http/errorResponse.js"
+import * as Policy from "../../http/fieldPolicy.js"
+import * as Id from "../../http/id.js"
+import type { Answered, Called, Codec, Counted, Writer } from "../../pipeline/codec.js"
+import * as Ask from "../../pipeline/gatewayRequest.js"
+import * as Messages from "./messages.js"
+import * as Parameters from "./parameters.js"
+
+// =============================================================================
+// request
+// =============================================================================
+
+const known: ReadonlySet<string> = new Set([
+  ...Parameters.commonNames,
+  "messages",
+  "max_tokens",
+  "max_completion_tokens",
+  "n",
+  "logprobs",
+  "top_logprobs",
+  "tools",
+  "tool_choice",
+  "parallel_tool_calls",
+  "response_format",
+  "guided_json",
+  "json_schema",
+  "modalities"
+])
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Chat extends Ask.Ask {
+  readonly includeUsage: boolean
+}
+
+/**
+ * @since 0.1.0
+ * @category decoding
+ */
+export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Chat => {
+  ignored.check(body, known, Policy.refused.chat)
+  Parameters.checkAbout(body)
+  const logprobs = Fields.flag(body, "logprobs") ?? false
+  const top = Fields.whole(body, "top_logprobs", 0, 20)
+  if (top !== undefined && !logprobs) refuse("top_logprobs", "is only allowed when logprobs is true")
+  const modalities = Fields.list(body, "modalities")
+  if (modalities?.some((one) => one !== "text")) refuse("modalities", "must be ['text']", "unsupported_parameter")
+  const stream = Fields.flag(body, "stream") ?? false
+  const tools = Messages.allowed(body, Messages.tools(body, ignored))
+  const older = Fields.whole(body, "max_tokens", 1)
+  const model = Ask.model(body)
+  return {
+    model,
+    stream,
+    n: Fields.whole(body, "n", 1, 128) ?? 1,
+    oneTool: Fields.flag(body, "parallel_tool_calls") === false,
+    includeUsage: Parameters.includeUsage(body, stream, ignored),
+    ...Ask.extras(body),
+    request: Ask.request(model, Messages.messages(body, ignored), Parameters.sampling(body, ignored), {
+      maxTokens: Fields.whole(body, "max_completion_tokens", 1) ?? older,
+      tools,
+      toolChoice: Messages.toolChoice(body, tools, true),
+      format: Messages.responseFormat(body, ignored),
+      logprobs: logprobs ? (top ?? 0) : undefined
+    })
+  }
+}
+
+// =============================================================================
+// response
+// =============================================================================
+
+/**
+ * Named in every answer.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const fingerprint = `aicortex-${version}`
+
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const usage = ({
+  cachedTokens,
+  completionTokens = 0,
+  promptTokens = 0,
+  reasoningTokens,
+  totalTokens
+}: Usage): object => ({
+  prompt_tokens: promptTokens,
+  completion_tokens: completionTokens,
+  total_tokens: totalTokens ?? promptTokens + completionTokens,
+  ...(cachedTokens === undefined ? {} : { prompt_tokens_details: { cached_tokens: cachedTokens } }),
+  ...(reasoningTokens === undefined ? {} : { completion_tokens_details: { reasoning_tokens: reasoningTokens } })
+})
+
+const call = (made: ToolCall): object => ({
+  id: made.id,
+  type: "function",
+  function: { name: made.name, arguments: ToolArguments.text(made) }
+})
+
+/**
+ * What several answers cost: the prompt was read once, and may be counted with any of them.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const total = (all: ReadonlyArray<Counted>): Usage => {
+  const prompt = (all.find(({ promptEstimated }) => promptEstimated !== true) ?? all[0])?.promptTokens ?? 0
+  const completion = all.reduce((sum, one) => sum + (one.completionTokens ?? 0), 0)
+  const thoughts = all.flatMap((one) => one.reasoningTokens ?? [])
+  const cached = all.find((one) => one.cachedTokens !== undefined)?.cachedTokens
+  return {
+    promptTokens: prompt,
+    completionTokens: completion,
+    totalTokens: prompt + completion,
+    ...(cached === undefined ? {} : { cachedTokens: Math.min(cached, prompt) }),
+    ...(thoughts.length === 0 ? {} : { reasoningTokens: thoughts.reduce((sum, one) => sum + one, 0) })
+  }
+}
+
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const whole = (model: string, results: ReadonlyArray<Answered>): object => ({
+  id: Id.make("chatcmpl-"),
+  object: "chat.completion",
+  created: Math.floor(Date.now() / 1000),
+  model,
+  choices: results.map((result, index) => ({
+    index,
+    message: {
+      role: "assistant",
+      content: result.text === "" && result.toolCalls.length > 0 ? null : result.text,
+      refusal: null,
+      ...(result.thinking === "" ? {} : { reasoning: result.thinking, reasoning_content: result.thinking }),
+      ...(result.toolCalls.length === 0 ? {} : { tool_calls: result.toolCalls.map(call) })
+    },
+    logprobs: result.logprobs === undefined ? null : { content: result.logprobs, refusal: null },
+    finish_reason: result.finishReason
+  })),
+  usage: usage(total(results.map((result) => result.usage))),
+  system_fingerprint: fingerprint
+})
+
+/** Between the words of two chunks stands only what is written once per stream. */
+class ChunkWriter implements Writer {
+  private readonly head: string
+  private readonly starts: Array<string> = []
+  private readonly usages: Array<Usage> = []
+  private readonly none: string
+  private readonly tail: string
+
+  constructor(
+    model: string,
+    n: number,
+    private readonly includeUsage: boolean
+  ) {
+    const fields = {
+      id: Id.make("chatcmpl-"),
+      object: "chat.completion.chunk",
+      created: Math.floor(Date.now() / 1000),
+      model,
+      system_fingerprint: fingerprint
+    }
+    this.head = `data: ${JSON.stringify(fields).slice(0, -1)}`
+    this.none = includeUsage ? `,"usage":null}\n\n` : "}\n\n"
+    this.tail = `},"logprobs":null,"finish_reason":null}]${this.none}`
+    for (let i = 0; i < n; i++) this.starts.push(`${this.head},"choices":[{"index":${i},"delta":{`)
+  }
+
+  begin(): string {
+    let all = ""
+    for (const start of this.starts) all += `${start}"role":"assistant","content":""${this.tail}`
+    return all
+  }
+  text(choice: number, content: string, logprobs?: ReadonlyArray<unknown>): string {
+    const start = `${this.starts[choice]}"content":${JSON.stringify(content)}`
+    if (logprobs === undefined) return start + this.tail
+    const likely = JSON.stringify({ content: logprobs, refusal: null })
+    return `${start}},"logprobs":${likely},"finish_reason":null}]${this.none}`
+  }
+  thinking(choice: number, content: string): string {
+    const words = JSON.stringify(content)
+    return `${this.starts[choice]}"reasoning":${words},"reasoning_content":${words}${this.tail}`
+  }
+  toolCallDelta(choice: number, index: number, { id, name }: Called, text: string, first: boolean): string {
+    const start = `${this.starts[choice]}"tool_calls":[{"index":${index},`
+    const rest = `${start}"function":{"arguments":${JSON.stringify(text)}}}]${this.tail}`
+    if (!first) return rest
+    const called = JSON.stringify({ id, type: "function", function: { name, arguments: "" } })
+    return `${start}${called.slice(1)}]${this.tail}${rest}`
+  }
+  toolCall(choice: number, index: number, call: ToolCall, streamed: boolean): string {
+    return streamed ? "" : this.toolCallDelta(choice, index, call, ToolArguments.text(call), true)
+  }
+  end(choice: number, reason: FinishReason, counted: Usage): string {
+    this.usages[choice] = counted
+    return `${this.starts[choice]}},"logprobs":null,"finish_reason":"${reason}"}]${this.none}`
+  }
+  finish(): string {
+    const counted = this.includeUsage
+      ? `${this.head},"choices":[],"usage":${JSON.stringify(usage(total(this.usages)))}}\n\n`
+      : ""
+    return `${counted}data: [DONE]\n\n`
+  }
+}
+
+/**
+ * The last event of a stream of OpenAI's that cannot go on. No `[DONE]` follows it.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const failure = (problem: Problem): string => `data: ${JSON.stringify(openAI(problem))}\n\n`
+
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const eventStream = "text/event-stream; charset=utf-8"
+
+/**
+ * A comment: no client takes it for an event.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const comment = ": waiting for the model\n\n"
+
+/**
+ * @since 0.1.0
+ * @category encoding
+ */
+export const codec = ({ includeUsage, n }: Chat): Codec => ({
+  contentType: eventStream,
+  whole,
+  writer: (model) => new ChunkWriter(model, n, includeUsage),
+  failure,
+  heartbeat: comment
+})

@@ -1,0 +1,56 @@
+/**
+ * How likely tokens were, as `/v1/completions` tells it: lists of the same length, where the newer API has one list.
+ *
+ * @since 0.1.0
+ */
+import { isObject } from "../../http/body.js"
+
+/**
+ * `text_offset` counts the characters of the text before each token, as Python counts them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Likelihoods {
+  readonly tokens: ReadonlyArray<string>
+  readonly token_logprobs: ReadonlyArray<number | null>
+  readonly top_logprobs: ReadonlyArray<{ readonly [token: string]: number | null }>
+  readonly text_offset: ReadonlyArray<number>
+}
+
+const number = (value: unknown): number | null => (typeof value === "number" ? value : null)
+
+/**
+ * The likelihoods of tokens that begin at `offset`, and where the next one begins. The token itself is always one of the
+ * likeliest.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  told: ReadonlyArray<unknown>,
+  offset: number
+): { readonly likelihoods: Likelihoods; readonly end: number } => {
+  const tokens: Array<string> = []
+  const token_logprobs: Array<number | null> = []
+  const top_logprobs: Array<{ readonly [token: string]: number | null }> = []
+  const text_offset: Array<number> = []
+  let end = offset
+  for (const one of told) {
+    if (!isObject(one)) continue
+    const token = String(one["token"] ?? "")
+    const logprob = number(one["logprob"])
+    const tops: ReadonlyArray<unknown> = Array.isArray(one["top_logprobs"]) ? one["top_logprobs"] : []
+    tokens.push(token)
+    token_logprobs.push(logprob)
+    text_offset.push(end)
+    top_logprobs.push(
+      Object.fromEntries([
+        ...tops.filter(isObject).map((top) => [String(top["token"] ?? ""), number(top["logprob"])] as const),
+        [token, logprob]
+      ])
+    )
+    for (const _ of token) end++
+  }
+  return { likelihoods: { tokens, token_logprobs, top_logprobs, text_offset }, end }
+}

@@ -1,0 +1,55 @@
+/**
+ * `POST /v1/responses/compact`: a conversation in fewer words, as the items to go on with. What the user said stays as it
+ * is; all else becomes a summary that the model writes, in an item of type `compaction`, which `/v1/responses` takes.
+ *
+ * @since 0.2.0
+ */
+import * as Message from "../../../../Message.js"
+import type { House } from "../../../GatewayContext.js"
+import type * as Fields from "../../../http/body.js"
+import * as Id from "../../../http/id.js"
+import type { Exchange } from "../../../http/RequestContext.js"
+import type { Answered, Codec } from "../../../pipeline/codec.js"
+import { relay } from "../../../pipeline/dispatch.js"
+import * as Events from "./events.js"
+import * as Items from "./items.js"
+import type * as Request from "./request.js"
+
+const order =
+  "Summarize the conversation so far for whoever goes on with it and knows nothing else of it: what was asked for, " +
+  "what was done and found out, with names, paths, figures and decisions, and what is still to be done. Write only the summary."
+
+const isUsers = (item: Fields.Fields): boolean => (item["type"] ?? "message") === "message" && item["role"] === "user"
+
+const codec = (asked: Request.Response, earlier: ReadonlyArray<Fields.Fields>): Codec => {
+  const written = Events.codec(asked.echo as Events.Echo, undefined, asked.tools)
+  return {
+    ...written,
+    whole: (_: string, [result]: ReadonlyArray<Answered>) => ({
+      id: Id.make("resp_"),
+      object: "response.compaction",
+      created_at: Math.floor(Date.now() / 1000),
+      output: [
+        ...Items.listed([...earlier, ...asked.items].filter(isUsers)),
+        { id: Id.make("cmp_"), type: "compaction", encrypted_content: Items.compacted(result?.text ?? "") }
+      ],
+      usage: Events.usage(result?.usage ?? {})
+    })
+  }
+}
+
+/**
+ * @since 0.2.0
+ * @category handlers
+ */
+export const answer = (
+  house: House,
+  exchange: Exchange,
+  asked: Request.Response,
+  earlier: ReadonlyArray<Fields.Fields>
+): Promise<void> => {
+  const messages = [...asked.request.messages, Message.user(order)]
+  const request = { ...asked.request, messages, tools: [], toolChoice: undefined, format: "text" as const }
+  const whole = { ...asked, stream: false, session: undefined, request }
+  return relay(house, exchange, whole, codec(asked, earlier))
+}

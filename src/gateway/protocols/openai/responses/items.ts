@@ -1,0 +1,290 @@
+/**
+ * The items of a conversation in the Responses API, and the messages that they come to.
+ *
+ * @since 0.1.0
+ */
+import * as Message from "../../../../Message.js"
+import * as Fields from "../../../http/body.js"
+import { refuse } from "../../../http/errorResponse.js"
+import type { Ignored } from "../../../http/fieldPolicy.js"
+import * as Id from "../../../http/id.js"
+import * as Ask from "../../../pipeline/gatewayRequest.js"
+import * as Messages from "../messages.js"
+import { Tools } from "./tools.js"
+
+const roles = ["system", "developer", "user", "assistant"] as const
+
+type Part = Message.TextPart | Message.ImagePart
+
+/** The parts of a message or of a tool's result. */
+const partsOf = (content: unknown, at: string): ReadonlyArray<Part> => {
+  if (content === undefined || content === null) return []
+  if (typeof content === "string") return [{ type: "text", text: content }]
+  if (!Array.isArray(content)) return refuse(at, "must be a string or an array of parts")
+  return (content as ReadonlyArray<unknown>).map((part, i): Part => {
+    const here = `${at}[${i}]`
+    if (!Fields.isObject(part)) return refuse(here, "must be an object")
+    switch (part["type"]) {
+      case "input_text":
+      case "output_text":
+      case "summary_text":
+      case "text":
+        return { type: "text", text: Fields.needed(part, "text", `${here}.text`) }
+      case "refusal":
+        return { type: "text", text: Fields.needed(part, "refusal", `${here}.refusal`) }
+      case "input_image":
+        return Messages.image(Fields.needed(part, "image_url", `${here}.image_url`), `${here}.image_url`, part)
+      default:
+        return refuse(`${here}.type`, "must be input_text, input_image or output_text", "unsupported_parameter")
+    }
+  })
+}
+
+const textOf = (parts: ReadonlyArray<Part>): string =>
+  parts.map((part) => (part.type === "text" ? part.text : "")).join("")
+
+const imagesOf = (parts: ReadonlyArray<Part>): ReadonlyArray<Part> => parts.filter(({ type }) => type === "image")
+
+const message = (item: Fields.Fields, at: string): Message.Message => {
+  const role = Fields.oneOf(item, "role", roles, `${at}.role`) ?? refuse(`${at}.role`, "is missing")
+  const where = `${at}.content`
+  const parts = partsOf(item["content"], where)
+  const text = textOf(parts)
+  if (role === "user") return { role, content: imagesOf(parts).length === 0 ? text : parts }
+  if (imagesOf(parts).length > 0) refuse(where, "must be text in this role")
+  return { role, content: text }
+}
+
+/**
+ * The `input` of a request as items.
+ *
+ * @since 0.1.0
+ * @category readers
+ */
+export const given = (body: Fields.Fields): ReadonlyArray<Fields.Fields> => {
+  const input = body["input"]
+  if (typeof input === "string") {
+    return input === "" ? refuse("input", "is empty") : [{ type: "message", role: "user", content: input }]
+  }
+  if (!Array.isArray(input)) return refuse("input", "must be a string or an array of items")
+  if (input.length === 0) refuse("input", "must hold at least one item")
+  return input.map((item, i) => (Fields.isObject(item) ? item : refuse(`input[${i}]`, "must be an object")))
+}
+
+/** Clients may leave out the type of a reference. */
+const isReference = (item: unknown): item is { readonly id: string } =>
+  Fields.isObject(item) &&
+  typeof item["id"] === "string" &&
+  (item["type"] === "item_reference" || ((item["type"] ?? null) === null && item["role"] === undefined))
+
+/**
+ * The ids of items that a body only refers to.
+ *
+ * @since 0.2.0
+ * @category readers
+ */
+export const references = ({ input }: Fields.Fields): ReadonlyArray<string> =>
+  Array.isArray(input) ? (input as ReadonlyArray<unknown>).filter(isReference).map(({ id }) => id) : []
+
+/**
+ * The body with items in the place of references.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const replaced = (body: Fields.Fields, item: (id: string) => Fields.Fields): Fields.Fields => ({
+  ...body,
+  input: (body["input"] as ReadonlyArray<unknown>).map((one) => (isReference(one) ? item(one.id) : one))
+})
+
+const itemNames: ReadonlySet<string> = new Set([
+  "type",
+  "id",
+  "role",
+  "content",
+  "status",
+  "phase",
+  "call_id",
+  "name",
+  "namespace",
+  "arguments",
+  "input",
+  "output",
+  "action",
+  "execution",
+  "summary",
+  "encrypted_content",
+  "tools"
+])
+
+/** What is no part of what the model is told: what servers of OpenAI's have done, and notes of clients. */
+const silent: ReadonlySet<string> = new Set([
+  "web_search_call",
+  "file_search_call",
+  "image_generation_call",
+  "code_interpreter_call",
+  "computer_call",
+  "computer_call_output",
+  "mcp_call",
+  "mcp_list_tools",
+  "mcp_approval_request",
+  "mcp_approval_response",
+  "tool_search_call",
+  "ghost_snapshot",
+  "context_compaction"
+])
+
+const summaryMark = "aicortex.summary."
+
+/**
+ * What a conversation came to, as an item of `/v1/responses/compact` holds it. It is not encrypted: the client has said
+ * all of it.
+ *
+ * @since 0.2.0
+ * @category encoding
+ */
+export const compacted = (summary: string): string => summaryMark + Buffer.from(summary).toString("base64url")
+
+const summaryOf = (content: unknown): string | undefined =>
+  typeof content === "string" && content.startsWith(summaryMark)
+    ? Buffer.from(content.slice(summaryMark.length), "base64url").toString("utf8")
+    : undefined
+
+/**
+ * The messages of items, which may go on from earlier ones: `at` is what errors call an item of them. Tools that stand
+ * among them are added to `tools`.
+ *
+ * @since 0.1.0
+ * @category decoding
+ */
+export class Conversation {
+  readonly messages: Array<Message.Message> = []
+  /** Which tool each call was for. */
+  private readonly names = new Map<string, string>()
+  /** Images that tools gave: a result has no place for them, they stand in a message of the user behind it. */
+  private shown: Array<Part> = []
+
+  constructor(
+    private readonly ignored: Ignored,
+    private readonly tools: Tools
+  ) {}
+
+  private show(): void {
+    if (this.shown.length === 0) return
+    this.messages.push(Message.user(this.shown))
+    this.shown = []
+  }
+
+  private call(item: Fields.Fields, at: string, name: string, args: Fields.Fields): void {
+    const namespace = Fields.text(item, "namespace", `${at}.namespace`)
+    const call: Message.ToolCall = {
+      id: Fields.needed(item, "call_id", `${at}.call_id`),
+      name: Tools.offered(name, namespace),
+      arguments: args
+    }
+    this.names.set(call.id, call.name)
+    const { messages } = this
+    const last = messages.at(-1)
+    // Calls of one turn come one after the other, and belong to what was said with them.
+    if (last?.role === "assistant") {
+      messages[messages.length - 1] = { ...last, toolCalls: [...(last.toolCalls ?? []), call] }
+    } else messages.push({ role: "assistant", content: "", toolCalls: [call] })
+  }
+
+  private output(item: Fields.Fields, at: string): void {
+    const id = Fields.needed(item, "call_id", `${at}.call_id`)
+    const parts = partsOf(item["output"], `${at}.output`)
+    this.messages.push({
+      role: "tool",
+      content: textOf(parts),
+      toolCallId: id,
+      toolName: this.names.get(id) ?? ""
+    })
+    this.shown.push(...imagesOf(parts))
+  }
+
+  add(items: ReadonlyArray<Fields.Fields>, at: string): void {
+    for (const [i, item] of items.entries()) {
+      const here = `${at}[${i}]`
+      const type = Fields.text(item, "type", `${here}.type`) ?? "message"
+      this.ignored.within(item, itemNames, here)
+      switch (type) {
+        case "message":
+          this.show()
+          this.messages.push(message(item, here))
+          break
+        case "function_call": {
+          this.show()
+          const name = Fields.needed(item, "name", `${here}.name`)
+          this.call(item, here, name, Ask.toolArguments(item["arguments"], `${here}.arguments`))
+          break
+        }
+        case "custom_tool_call": {
+          this.show()
+          const name = Fields.needed(item, "name", `${here}.name`)
+          this.call(item, here, name, { input: Fields.text(item, "input", `${here}.input`) ?? "" })
+          break
+        }
+        case "local_shell_call":
+          this.show()
+          this.call(item, here, "local_shell", Fields.json(item, "action", `${here}.action`) ?? {})
+          break
+        case "function_call_output":
+        case "custom_tool_call_output":
+        case "local_shell_call_output":
+          this.output(item, here)
+          break
+        case "additional_tools":
+        case "tool_search_output":
+          this.tools.add(Fields.list(item, "tools", `${here}.tools`) ?? [], `${here}.tools`)
+          break
+        case "compaction":
+        case "compaction_summary": {
+          const summary = summaryOf(item["encrypted_content"])
+          if (summary === undefined) this.ignored.add(`${here}.${type}`)
+          else this.messages.push(Message.user(`This is what was said before:\n${summary}`))
+          break
+        }
+        case "compaction_trigger":
+          refuse(`${here}.type`, "is not supported: use /v1/responses/compact", "unsupported_parameter")
+          break
+        case "reasoning":
+          // What a model thought about earlier turns is no part of the next one.
+          break
+        default:
+          if (silent.has(type)) this.ignored.add(`${here}.${type}`)
+          else this.ignored.unknown(`${here}.${type}`, "of it")
+      }
+    }
+    this.show()
+  }
+}
+
+const prefixes: { readonly [type: string]: string } = {
+  message: "msg_",
+  function_call: "fc_",
+  function_call_output: "fco_",
+  custom_tool_call: "ctc_",
+  custom_tool_call_output: "ctco_",
+  reasoning: "rs_"
+}
+
+/**
+ * Items as they are listed: with a name each, and texts as parts.
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const listed = (items: ReadonlyArray<Fields.Fields>): ReadonlyArray<Fields.Fields> =>
+  items.map((item) => {
+    const type = String(item["type"] ?? "message")
+    const { content, id, status } = item
+    const part = item["role"] === "assistant" ? { type: "output_text", annotations: [] } : { type: "input_text" }
+    return {
+      ...item,
+      id: typeof id === "string" && id !== "" ? id : Id.make(prefixes[type] ?? "item_"),
+      type,
+      ...(type === "reasoning" ? {} : { status: status ?? "completed" }),
+      ...(typeof content === "string" ? { content: [{ ...part, text: content }] } : {})
+    }
+  })

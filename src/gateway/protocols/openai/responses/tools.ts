@@ -1,0 +1,217 @@
+/**
+ * The tools of the Responses API, and what of them servers are offered: functions. A custom tool takes a text, and is a
+ * function with one string; a namespace is its functions, each with the namespace before its name. What only OpenAI's own
+ * servers run is left out.
+ *
+ * @since 0.2.0
+ */
+import type { ToolChoice, ToolDefinition } from "../../../../ChatRequest.js"
+import * as Fields from "../../../http/body.js"
+import { refuse } from "../../../http/errorResponse.js"
+import type { Ignored } from "../../../http/fieldPolicy.js"
+import * as Messages from "../messages.js"
+
+/**
+ * How a client calls a tool that servers know by another name.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Kind {
+  readonly custom: boolean
+  readonly name: string
+  readonly namespace: string | undefined
+}
+
+/** The namespace of tools that are in none. */
+const noNamespace = "functions"
+/** Servers take names of this length. */
+const longest = 64
+
+const hash = (text: string): string => {
+  let h = 0x811c9dc5
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193)
+  return (h >>> 0).toString(36)
+}
+
+/** The name that servers are told. */
+const offered = (name: string, namespace: string | undefined): string => {
+  if (namespace === undefined || namespace === "" || namespace === noNamespace) return name
+  const whole = `${namespace.endsWith("__") ? namespace : `${namespace}__`}${name}`.replace(/[^\w.:-]/g, "_")
+  return whole.length <= longest ? whole : `${whole.slice(0, longest - 8)}_${hash(whole)}`
+}
+
+const input = {
+  type: "object",
+  properties: { input: { type: "string", description: "The whole input of the tool, as it is." } },
+  required: ["input"],
+  additionalProperties: false
+}
+
+const functionNames: ReadonlySet<string> = new Set([
+  "type",
+  "name",
+  "description",
+  "parameters",
+  "strict",
+  "defer_loading"
+])
+const customNames: ReadonlySet<string> = new Set(["type", "name", "description", "format", "defer_loading"])
+const formatNames: ReadonlySet<string> = new Set(["type", "syntax", "definition"])
+const namespaceNames: ReadonlySet<string> = new Set(["type", "name", "description", "tools"])
+
+/** No server holds a model to a grammar in the middle of JSON; but it can be told of it. */
+const described = (tool: Fields.Fields, at: string, ignored: Ignored): string | undefined => {
+  const description = Fields.text(tool, "description", `${at}.description`)
+  const format = Fields.object(tool, "format", `${at}.format`)
+  if (format === undefined || format["type"] === "text") return description
+  ignored.within(format, formatNames, `${at}.format`)
+  ignored.add(`${at}.format`)
+  const definition = Fields.text(format, "definition", `${at}.format.definition`)
+  if (definition === undefined) return description
+  const syntax = Fields.text(format, "syntax", `${at}.format.syntax`) ?? "grammar"
+  return `${description ?? ""}\n\nThe input must follow this grammar (${syntax}):\n${definition}`.trim()
+}
+
+/** The text that a custom tool is called with. What a model wrote instead of the one string is a text, too. */
+const inputOf = (args: unknown): string => {
+  const text = typeof args === "string" ? args : ""
+  if (text === "") return ""
+  try {
+    const { input: given } = JSON.parse(text) as { readonly input?: unknown }
+    return typeof given === "string" ? given : text
+  } catch {
+    return text
+  }
+}
+
+/**
+ * The tools of one request.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export class Tools {
+  readonly definitions: Array<ToolDefinition> = []
+  /** Those that are not called by their own name, or not as functions. */
+  private readonly kinds = new Map<string, Kind>()
+  private readonly names = new Set<string>()
+  /** The types of those that are left out. */
+  private readonly left = new Set<string>()
+
+  constructor(private readonly ignored: Ignored) {}
+
+  add(tools: ReadonlyArray<unknown>, at: string, namespace?: string): void {
+    for (const [i, tool] of tools.entries()) {
+      const here = `${at}[${i}]`
+      if (!Fields.isObject(tool)) {
+        refuse(here, "must be an object")
+        continue
+      }
+      const type = Fields.needed(tool, "type", `${here}.type`)
+      switch (type) {
+        case "function":
+          this.function(tool, here, namespace)
+          break
+        case "custom":
+          this.custom(tool, here, namespace)
+          break
+        case "namespace": {
+          this.ignored.within(tool, namespaceNames, here)
+          const name = Fields.needed(tool, "name", `${here}.name`)
+          if (namespace !== undefined) refuse(`${here}.type`, "must not be a namespace within another")
+          this.add(Fields.list(tool, "tools", `${here}.tools`) ?? [], `${here}.tools`, name)
+          break
+        }
+        default:
+          this.left.add(type)
+          this.ignored.add(`${here}.${type}`)
+      }
+    }
+  }
+
+  private enter(definition: ToolDefinition, custom: boolean, namespace: string | undefined): void {
+    const { name } = definition
+    const told = offered(name, namespace)
+    // Clients say some tools again in the course of a conversation.
+    if (this.names.has(told)) return
+    this.names.add(told)
+    if (custom || told !== name) this.kinds.set(told, { custom, name, namespace })
+    this.definitions.push(told === name ? definition : { ...definition, name: told })
+  }
+
+  private function(tool: Fields.Fields, at: string, namespace: string | undefined): void {
+    const { defer_loading: deferred, ...rest } = tool
+    this.ignored.within(tool, functionNames, at)
+    // Nothing is searched for here: what is deferred is offered at once.
+    if (deferred === true) this.ignored.add(`${at}.defer_loading`)
+    this.enter(Messages.definition(rest, at, this.ignored), false, namespace)
+  }
+
+  private custom(tool: Fields.Fields, at: string, namespace: string | undefined): void {
+    this.ignored.within(tool, customNames, at)
+    const { name } = tool
+    const description = described(tool, at, this.ignored)
+    const definition = Messages.definition({ name, description, parameters: input }, at, this.ignored)
+    this.enter(definition, true, namespace)
+  }
+
+  /** How the client calls the tool that a server calls so. */
+  kindOf(name: string): Kind | undefined {
+    return this.kinds.get(name)
+  }
+
+  /** A tool or a call of one as the client knows it, where `item` has the name that servers know. */
+  told(item: Fields.Fields): Fields.Fields {
+    const kind = this.kinds.get(String(item["name"]))
+    if (kind === undefined) return item
+    const { arguments: args, parameters: _, strict: __, ...rest } = item
+    const place = kind.namespace === undefined ? {} : { namespace: kind.namespace }
+    if (!kind.custom) return { ...item, name: kind.name, ...place }
+    const isCall = item["type"] === "function_call"
+    return {
+      ...rest,
+      type: isCall ? "custom_tool_call" : "custom",
+      name: kind.name,
+      ...place,
+      ...(isCall ? { input: inputOf(args) } : {})
+    }
+  }
+
+  /** `undefined` where the model is free. */
+  choice(body: Fields.Fields): ToolChoice | undefined {
+    const value = body["tool_choice"]
+    if (!Fields.isObject(value)) return Messages.toolChoice(body, this.definitions, false)
+    const type = Fields.needed(value, "type", "tool_choice.type")
+    if (type === "allowed_tools") return this.allow(value)
+    if (type !== "function" && type !== "custom") {
+      const reason = this.left.has(type) ? "no server here runs such a tool" : "there is no such tool here"
+      return Fields.unsupported("tool_choice.type", `'${type.slice(0, 40)}': ${reason}`)
+    }
+    const name = this.named(value)
+    return Messages.toolChoice({ tool_choice: { type: "function", name } }, this.definitions, false)
+  }
+
+  private named(value: Fields.Fields): string {
+    const name = Fields.needed(value, "name", "tool_choice.name")
+    return offered(name, Fields.text(value, "namespace", "tool_choice.namespace"))
+  }
+
+  /** Only some of the tools may be called: the others are not offered. */
+  private allow(value: Fields.Fields): ToolChoice | undefined {
+    const mode = Fields.oneOf(value, "mode", ["auto", "required"], "tool_choice.mode") ?? "auto"
+    const names = new Set<string>()
+    for (const tool of Fields.list(value, "tools", "tool_choice.tools") ?? []) {
+      if (Fields.isObject(tool) && typeof tool["name"] === "string") names.add(this.named(tool))
+    }
+    const kept = this.definitions.filter(({ name }) => names.has(name))
+    if (kept.length === 0) refuse("tool_choice.tools", "names no tool that is among tools")
+    this.definitions.splice(0, this.definitions.length, ...kept)
+    return mode
+  }
+
+  /** The name by which servers know a tool that was called in an earlier turn. */
+  static offered(name: string, namespace: string | undefined): string {
+    return offered(name, namespace)
+  }
+}

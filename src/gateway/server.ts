@@ -1,0 +1,227 @@
+/**
+ * The gateway's own HTTP server: what it takes, for how long it waits, and what becomes of what is no HTTP.
+ *
+ * @since 0.1.0
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import type { AddressInfo, Socket } from "node:net"
+import * as Effect from "effect/Effect"
+import { InvalidConfig } from "../Errors.js"
+import { make, openAI } from "./http/errorResponse.js"
+import * as Upload from "./http/upload.js"
+
+/** How long a client may take for its headers, and for its whole request, in milliseconds. */
+const headersTimeout = 20_000
+const requestTimeout = 120_000
+
+/** For how long a client may send nothing of a body, or read nothing of an answer, in milliseconds. */
+const idleTimeout = 30_000
+
+/**
+ * So many requests may wait on a connection behind the one that is being answered, or come on it in one turn of the event
+ * loop. No usual client sends more than one.
+ */
+const maxPipelined = 16
+
+/**
+ * How long a client may take, in milliseconds: for its headers (default 20,000), for its whole request (120,000), and
+ * without sending anything of it or reading anything of its answer (30,000).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Patience {
+  readonly headersTimeout?: number | undefined
+  readonly requestTimeout?: number | undefined
+  readonly idleTimeout?: number | undefined
+}
+
+const refusals: { readonly [code: string]: ReturnType<typeof make> } = {
+  HPE_HEADER_OVERFLOW: { ...make(431, "The headers are too long."), code: "headers_too_long" },
+  ERR_HTTP_REQUEST_TIMEOUT: make(408, "The request did not come in time.", "request_timeout")
+}
+
+const reasons: { readonly [status: number]: string } = {
+  400: "Bad Request",
+  408: "Request Timeout",
+  431: "Request Header Fields Too Large"
+}
+
+const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
+  // A long file takes as long as it takes: only one that stands still is given up.
+  if (error.code === "ERR_HTTP_REQUEST_TIMEOUT" && Upload.isUnderWay(socket)) return
+  // In the middle of a response nothing else can be said.
+  const busy = (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage
+  if (!socket.writable || error.code === "ECONNRESET" || busy?.headersSent === true) {
+    socket.destroy()
+    return
+  }
+  const problem = refusals[error.code ?? ""] ?? make(400, "The request is not HTTP.", "bad_request")
+  const body = JSON.stringify(openAI(problem))
+  socket.end(
+    `HTTP/1.1 ${problem.status} ${reasons[problem.status]}\r\nContent-Type: application/json; charset=utf-8\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    () => socket.destroy()
+  )
+}
+
+/**
+ * Closes the newest connection of the address that has most of them whenever there are more than `max`: an address that
+ * has fewer than an equal share loses none to another.
+ */
+const bound = (server: Server, max: () => number): void => {
+  const addresses = new Map<string, Set<Socket>>()
+  let count = 0
+  server.on("connection", (socket: Socket) => {
+    const address = socket.remoteAddress ?? ""
+    let sockets = addresses.get(address)
+    if (sockets === undefined) {
+      sockets = new Set()
+      addresses.set(address, sockets)
+    }
+    const own = sockets
+    own.add(socket)
+    count++
+    socket.once("close", () => {
+      own.delete(socket)
+      count--
+      if (own.size === 0 && addresses.get(address) === own) addresses.delete(address)
+    })
+    if (count <= max()) return
+    let most = own
+    for (const other of addresses.values()) if (other.size > most.size) most = other
+    let newest = socket
+    for (const one of most) newest = one
+    newest.destroy()
+  })
+}
+
+/** Node's parser would go on with what was read already, which takes it 30 ms for a thousand requests. */
+const stopParsing = (socket: Socket): void => {
+  const { parser } = socket as Socket & { readonly parser?: { onIncoming?: unknown } | null }
+  // As for an upgrade: what follows is not HTTP.
+  if (typeof parser?.onIncoming === "function") parser.onIncoming = () => 2
+}
+
+/**
+ * Closes connections on which more than `maxPipelined` requests wait, or come at once: a few reads may hold thousands of
+ * them, which would all be handled before anybody else is. And tells those that wait when their connection closes, which Node does
+ * only for the response whose turn it is.
+ */
+const unpipelined = (
+  handle: (request: IncomingMessage, response: ServerResponse) => void
+): ((request: IncomingMessage, response: ServerResponse) => void) => {
+  const waiting = new WeakMap<Socket, Set<ServerResponse>>()
+  const waitingOn = (socket: Socket): Set<ServerResponse> => {
+    const known = waiting.get(socket)
+    if (known !== undefined) return known
+    const responses = new Set<ServerResponse>()
+    waiting.set(socket, responses)
+    socket.once("close", () => {
+      for (const response of responses) {
+        if (response.socket !== null) continue
+        response.destroy()
+        response.emit("close")
+      }
+    })
+    return responses
+  }
+  const close = (socket: Socket): void => {
+    socket.destroy()
+    stopParsing(socket)
+  }
+  // Requests that come on one connection at once come one right after the other.
+  let latest: Socket | undefined
+  let atOnce = 0
+  const nextTurn = (): void => {
+    latest = undefined
+    atOnce = 0
+  }
+  return (request, response) => {
+    const { socket } = request
+    if (socket !== latest) {
+      latest = socket
+      atOnce = 0
+    } else if (socket.destroyed) {
+      return
+    } else {
+      if (atOnce++ === 0) setImmediate(nextTurn)
+      if (atOnce > maxPipelined) {
+        close(socket)
+        return
+      }
+    }
+    // Only a response whose turn it is has its connection.
+    if (response.socket === null) {
+      const responses = waitingOn(socket)
+      if (responses.size >= maxPipelined) {
+        close(socket)
+        return
+      }
+      responses.add(response)
+      response.once("close", () => responses.delete(response))
+    }
+    handle(request, response)
+  }
+}
+
+/**
+ * `maxBody` and `maxConnections` are asked for at each request and each connection, because settings change.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const create = (
+  each: (request: IncomingMessage, response: ServerResponse) => void,
+  maxBody: () => number,
+  maxConnections: () => number,
+  patience: Patience = {}
+): Server => {
+  const handle = unpipelined(each)
+  const headers = patience.headersTimeout ?? headersTimeout
+  const server = createServer(
+    {
+      noDelay: true,
+      keepAlive: true,
+      keepAliveTimeout: 75_000,
+      headersTimeout: headers,
+      requestTimeout: Math.max(headers, patience.requestTimeout ?? requestTimeout),
+      connectionsCheckingInterval: Math.min(2_000, headers),
+      maxHeaderSize: 32 * 1024
+    },
+    handle
+  )
+  server.timeout = patience.idleTimeout ?? idleTimeout
+  bound(server, maxConnections)
+  server.on("clientError", onClientError)
+  // Who asks first whether a long body is welcome is told before it is sent.
+  server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
+    if (!(Number(request.headers["content-length"] ?? 0) > maxBody())) response.writeContinue()
+    handle(request, response)
+  })
+  return server
+}
+
+/**
+ * Listens, and gives the port.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const listen = (server: Server, host: string, port: number): Effect.Effect<number, InvalidConfig> =>
+  Effect.async((resume) => {
+    const failed = (error: NodeJS.ErrnoException) => {
+      const reason =
+        error.code === "EADDRINUSE"
+          ? `port ${port} of ${host} is in use; choose another with --port`
+          : error.code === "EACCES"
+            ? `port ${port} of ${host} may not be used; choose one above 1023`
+            : `cannot listen on ${host}:${port}: ${error.message}`
+      resume(Effect.fail(new InvalidConfig({ source: "the options of the gateway", field: "port", reason })))
+    }
+    server.once("error", failed)
+    server.listen(port, host, () => {
+      server.off("error", failed)
+      resume(Effect.succeed((server.address() as AddressInfo).port))
+    })
+  })

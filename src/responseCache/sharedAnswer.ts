@@ -1,0 +1,442 @@
+/**
+ * One answer for all who ask the same at the same time.
+ *
+ * Like `failover/answer`, this is the token path: plain code, no Effect. A `Flight` is the answer, asked of a server
+ * once or found among the kept ones; a `Reader` is one caller's view of it, with his own start, deadline and session.
+ * The flight is pulled only when a reader wants more, so a slow reader holds the server back as without it, and the
+ * fastest of several sets the pace. An answer that is too long to be kept is let go of as soon as all have read it.
+ *
+ * @since 0.1.0
+ */
+import type { ChatEvent, End } from "../ChatEvent.js"
+import {
+  AllServersFailed,
+  type Attempt,
+  DeadlineExceeded,
+  StreamInterrupted,
+  TurnNotStored,
+  type Unreachable
+} from "../Errors.js"
+import { type Batch, type Call, type OpenAnswer, Outbox, type Result } from "../Failover.js"
+import { endOf, warned } from "../failover/answerEnd.js"
+import * as Telemetry from "../Telemetry.js"
+import * as Entry from "./entry.js"
+
+/**
+ * What a flight needs of whoever launched it.
+ *
+ * - `limit`: about so many bytes of events are held for who may come later
+ * - `hit`, `missed`, `shared`: told once of every reader
+ * - `unreachable`: the servers that could not be asked which models they have
+ * - `closed`: nobody can join any more
+ * - `abandoned`: the last reader has left before the end
+ * - `landed`: the answer is there; `wanted` is whether anyone who reads it could use it. Gives it back as it is kept
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Tower {
+  readonly now: () => number
+  readonly unreachable: () => ReadonlyArray<Unreachable>
+  readonly limit: number
+  readonly hit: () => void
+  readonly missed: () => void
+  readonly shared: () => void
+  readonly closed: (flight: Flight) => void
+  readonly abandoned: (flight: Flight) => void
+  readonly landed: (flight: Flight, result: Result, course: Entry.Course | undefined, wanted: boolean) => void
+}
+
+/** What an event takes in memory besides its content. */
+const overhead = 100
+
+// =============================================================================
+// flight
+// =============================================================================
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export class Flight {
+  /** The kept answer, from when it is known. */
+  entry: Entry.Entry | undefined
+  end: End | undefined
+  text = ""
+  readonly attempts: Array<Attempt> = []
+
+  private readonly readers = new Set<Reader>()
+  private answer: OpenAnswer | undefined
+  private events: Array<ChatEvent> = []
+  /** So many events are not held any more. */
+  private dropped = 0
+  private held = 0
+  private thinking = ""
+  private pieces: Array<number> = []
+  /** Whether all events are still there for who comes now. */
+  private whole = true
+  private pulling = false
+  private over = false
+  private error: { readonly cause: unknown } | undefined
+  private counted = false
+
+  constructor(
+    private readonly tower: Tower,
+    /** The call that the servers see. */
+    readonly call: Call
+  ) {}
+
+  get isOver(): boolean {
+    return this.over
+  }
+
+  /** How many events there were so far. */
+  get count(): number {
+    return this.dropped + this.events.length
+  }
+
+  /** The events from the one at `at`. */
+  since(at: number): ReadonlyArray<ChatEvent> {
+    return this.events.slice(at - this.dropped)
+  }
+
+  // ---------------------------------------------------------------------------
+  // for who launched it
+  // ---------------------------------------------------------------------------
+
+  /** It need not fly: the answer was kept. */
+  found(entry: Entry.Entry): void {
+    this.entry = entry
+    for (const reader of [...this.readers]) {
+      this.tower.hit()
+      reader.found(entry)
+    }
+  }
+
+  /** A server is asked. */
+  begun(answer: OpenAnswer): void {
+    this.answer = answer
+    for (const reader of this.readers) this.countAsked(reader)
+    this.pump()
+  }
+
+  fail(error: unknown): void {
+    if (this.over) return
+    this.over = true
+    this.error = { cause: error }
+    this.tower.closed(this)
+    for (const reader of [...this.readers]) reader.fail(error, this.answer !== undefined)
+  }
+
+  // ---------------------------------------------------------------------------
+  // for readers
+  // ---------------------------------------------------------------------------
+
+  join(reader: Reader): void {
+    this.readers.add(reader)
+    if (this.entry !== undefined) {
+      this.tower.hit()
+      reader.found(this.entry)
+    } else if (this.error !== undefined) reader.fail(this.error.cause, this.answer !== undefined)
+    else if (this.answer !== undefined) this.countAsked(reader)
+  }
+
+  /** The server is asked for the first of its readers. */
+  private countAsked(reader: Reader): void {
+    if (this.counted) this.tower.shared()
+    else this.tower.missed()
+    this.counted = true
+    if (reader.call !== this.call) reader.shares()
+  }
+
+  leave(reader: Reader): void {
+    if (!this.readers.delete(reader) || this.over) return
+    if (this.readers.size > 0 || this.entry !== undefined) {
+      this.taken()
+      this.pump()
+      return
+    }
+    this.over = true
+    this.answer?.cancel()
+    this.tower.abandoned(this)
+  }
+
+  /** A reader has taken what there was: what nobody needs any more is not held. */
+  taken(): void {
+    if (this.whole) return
+    let first = this.count
+    for (const reader of this.readers) first = Math.min(first, reader.position)
+    this.events.splice(0, first - this.dropped)
+    this.dropped = first
+  }
+
+  /** Asks for more, if a reader waits for it. */
+  pump(): void {
+    const { answer } = this
+    if (answer === undefined || this.pulling || this.over) return
+    let wanted = false
+    for (const reader of this.readers) wanted ||= reader.waits
+    if (!wanted) return
+    this.pulling = true
+    answer.pull().then(
+      (batch) => {
+        this.pulling = false
+        if (this.over) return
+        if (batch !== undefined) this.read(batch)
+        if (batch === undefined || this.end !== undefined) this.land(answer)
+        else this.pump()
+      },
+      (error: unknown) => this.fail(error)
+    )
+  }
+
+  private read(batch: Batch): void {
+    for (const event of batch) {
+      if (event.type === "start") continue
+      if (event.type === "end") {
+        this.end = event
+        continue
+      }
+      this.events.push(event)
+      this.held += sizeOf(event)
+      if (event.type === "restart") {
+        // What came before is void.
+        this.text = ""
+        this.thinking = ""
+        this.pieces = []
+      }
+      if (event.type === "token") this.text += event.content
+      if (event.type === "thinking") this.thinking += event.content
+      if (event.type === "error") this.attempts.push(event.attempt)
+      if (this.whole && (event.type === "token" || event.type === "thinking") && event.content !== "") {
+        this.pieces.push(event.type === "token" ? event.content.length : -event.content.length)
+      }
+    }
+    if (this.whole && this.held > this.tower.limit) {
+      this.whole = false
+      this.pieces = []
+      this.tower.closed(this)
+    }
+    // With the end, the whole answer is known: then readers are told of both.
+    if (this.end !== undefined) return
+    for (const reader of [...this.readers]) reader.advance()
+    this.taken()
+  }
+
+  private land(answer: OpenAnswer): void {
+    answer.result().then(
+      (result) => {
+        if (this.over) return
+        this.over = true
+        let wanted = false
+        for (const reader of this.readers) wanted ||= reader.accepts(result)
+        const { pieces, text, thinking, whole } = this
+        this.tower.landed(this, result, whole ? { text, thinking, pieces } : undefined, wanted)
+        for (const reader of [...this.readers]) reader.landed(result)
+      },
+      (error: unknown) => this.fail(error)
+    )
+  }
+}
+
+const sizeOf = (event: ChatEvent): number =>
+  overhead + ("content" in event && event.content !== "" ? 2 * event.content.length : 0)
+
+// =============================================================================
+// reader
+// =============================================================================
+
+/**
+ * One caller's view of a flight.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Reader extends Outbox {
+  /** How many of the flight's events were taken: who takes none holds none back. */
+  position: number
+
+  private settled: Result | undefined
+  /** Who is told how it ends, where no server is asked for this caller. */
+  private observer: Pick<Telemetry.CallObserver, "answered" | "failed" | "closed"> | undefined
+  private committing = false
+  private again = false
+
+  constructor(
+    call: Call,
+    private flight: Flight,
+    private readonly tower: Pick<Tower, "now" | "unreachable">,
+    readonly accepts: (result: Result) => boolean,
+    /** The flight to take when this one broke, for a caller who has been given nothing of it yet. */
+    private readonly anew: (broken: StreamInterrupted) => Flight
+  ) {
+    super(call)
+    this.position = call.events ? 0 : Number.POSITIVE_INFINITY
+    this.open(call.began)
+    flight.join(this)
+    if (this.settled === undefined) this.expire(tower.now())
+  }
+
+  // ---------------------------------------------------------------------------
+  // for the flight
+  // ---------------------------------------------------------------------------
+
+  /** There is more. */
+  advance(): void {
+    this.deliver()
+  }
+
+  /** It is given another caller's answer. */
+  shares(): void {
+    this.observer ??= Telemetry.observeKept(this.call, "shared", this.tower.now())
+  }
+
+  found(entry: Entry.Entry): void {
+    const now = this.tower.now()
+    this.observer ??= Telemetry.observeKept(this.call, "hit", now)
+    if (this.call.events) this.batch.push(...Entry.toEvents(entry, now))
+    this.known(Entry.toResult(entry, this.call.began, now))
+  }
+
+  landed(result: Result): void {
+    const { firstTokenTime } = result
+    this.known({
+      ...result,
+      toolCalls: structuredClone(result.toolCalls),
+      firstTokenTime:
+        firstTokenTime === undefined
+          ? undefined
+          : Math.max(0, this.flight.call.began + firstTokenTime - this.call.began)
+    })
+  }
+
+  /** `asked`: a server was asked, and whoever asked it has told of it. */
+  fail(error: unknown, asked: boolean): void {
+    if (this.over) return
+    if (!asked) this.observer ??= Telemetry.observe(this.call, undefined, this.tower.now)
+    if (!(error instanceof StreamInterrupted) || this.call.events || this.again) {
+      this.reject(error)
+      return
+    }
+    this.again = true
+    // As without a cache: who has been given nothing begins again, as often as he may.
+    const { maxAttempts } = this.call.limits
+    if (maxAttempts !== undefined && error.attempts.length >= maxAttempts) {
+      const unasked = this.tower.unreachable().filter(({ url }) => !error.attempts.some(({ server }) => server === url))
+      const unreachable = unasked.length === 0 ? {} : { unreachable: unasked }
+      this.reject(new AllServersFailed({ model: error.model, attempts: error.attempts, ...unreachable }))
+      return
+    }
+    this.flight = this.anew(error)
+    this.flight.join(this)
+    this.flight.pump()
+  }
+
+  // ---------------------------------------------------------------------------
+  // the course of things
+  // ---------------------------------------------------------------------------
+
+  /** What there is of the flight goes into the batch, as this caller sees it. */
+  private copy(): void {
+    const { call, flight } = this
+    if (!call.events || this.position >= flight.count) return
+    for (const event of flight.since(this.position)) {
+      const timestamp = Math.max(event.timestamp, call.began)
+      if (event.type === "tool_call") {
+        this.batch.push({ ...event, arguments: structuredClone(event.arguments), timestamp })
+      } else this.batch.push(timestamp === event.timestamp ? event : { ...event, timestamp })
+    }
+    this.position = flight.count
+    flight.taken()
+  }
+
+  protected override gather(): void {
+    if (this.over) return
+    this.copy()
+    if (this.settled !== undefined && this.call.events && this.call.complete === undefined) this.end(this.settled)
+  }
+
+  protected override starved(): void {
+    this.conclude()
+    this.flight.pump()
+  }
+
+  private known(result: Result): void {
+    this.settled = result
+    this.deliver()
+    this.conclude()
+  }
+
+  /** Once everything has been given out, the session may have the answer, and then the caller its end. */
+  private conclude(): void {
+    const { call, settled } = this
+    if (settled === undefined || this.over || this.committing) return
+    if (call.events && (!this.waits || this.batch.length > 0)) return
+    if (call.complete === undefined) {
+      this.end(settled)
+      return
+    }
+    this.committing = true
+    call.complete(settled, undefined).then(
+      (completion) => {
+        if (!this.over) this.end(completion instanceof TurnNotStored ? warned(settled, completion) : settled)
+      },
+      (error: unknown) => this.reject(error)
+    )
+  }
+
+  private end(result: Result): void {
+    const { call, flight, tower } = this
+    this.observer?.answered(result)
+    if (!call.events) {
+      this.settle(result, undefined)
+      return
+    }
+    const { firstTokenTime, warnings } = result
+    const timestamp = tower.now()
+    this.settle(
+      result,
+      flight.end === undefined || result.cached
+        ? endOf(result, timestamp)
+        : {
+            ...flight.end,
+            ...(firstTokenTime === undefined ? {} : { firstTokenTime }),
+            ...(warnings === undefined ? {} : { warnings }),
+            timestamp
+          }
+    )
+  }
+
+  protected override reject(error: unknown): void {
+    if (!this.over) this.observer?.failed(error)
+    super.reject(error)
+  }
+
+  override cancel(reason?: unknown): void {
+    if (!this.over && reason === undefined) this.observer?.closed()
+    super.cancel(reason)
+  }
+
+  protected override drop(): void {
+    super.drop()
+    this.position = Math.max(this.position, this.flight.count)
+  }
+
+  protected closing(): void {
+    // What has come can still be read.
+    this.copy()
+    this.flight.leave(this)
+  }
+
+  protected expired(deadline: number): void {
+    const { call, flight } = this
+    this.reject(
+      new DeadlineExceeded({
+        model: call.request.model,
+        deadline,
+        partial: flight.text,
+        attempts: [...flight.attempts]
+      })
+    )
+  }
+}

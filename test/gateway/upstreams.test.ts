@@ -1,0 +1,234 @@
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import OpenAI from "openai"
+import { afterEach, describe, expect, it } from "vitest"
+import { eventually, startGateway, type TestGateway } from "../support/gateway.js"
+
+const messages = [{ role: "user" as const, content: "Tell me a story." }]
+
+interface Given {
+  readonly status?: number
+  readonly type?: string
+  readonly headers?: { readonly [name: string]: string }
+  readonly body: string
+}
+
+const open: Array<() => Promise<unknown>> = []
+afterEach(async () => {
+  for (const close of open.splice(0).reverse()) await close()
+})
+
+/** A server that has one model, `m`, and answers whatever is asked of it as it is told here. */
+const upstream = async (given: Given | ((path: string, body: string) => Given | undefined)): Promise<string> => {
+  const server = createServer((request, response) => {
+    let body = ""
+    request.setEncoding("utf8").on("data", (part: string) => {
+      body += part
+    })
+    request.on("end", () => {
+      const { url = "" } = request
+      if (url === "/v1/models") {
+        response.setHeader("content-type", "application/json")
+        response.end(`{"object":"list","data":[{"id":"m","object":"model"}]}`)
+        return
+      }
+      const answer =
+        url === "/api/tags" ? { status: 404, body: "" } : typeof given === "function" ? given(url, body) : given
+      // Without an answer it keeps who asks waiting.
+      if (answer === undefined) return
+      response.writeHead(answer.status ?? 200, {
+        "content-type": answer.type ?? "text/event-stream",
+        ...answer.headers
+      })
+      response.end(answer.body)
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+  open.push(() => {
+    server.closeAllConnections()
+    return new Promise((resolve) => server.close(resolve))
+  })
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`
+}
+
+const serve = async (...args: Parameters<typeof startGateway>): Promise<TestGateway> => {
+  const gateway = await startGateway(...args)
+  open.push(gateway.close)
+  return gateway
+}
+const clientOf = (gateway: TestGateway, apiKey = "none") =>
+  new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey, maxRetries: 0 })
+
+const chunk = (delta: object, finish_reason: string | null = null) => ({
+  object: "chat.completion.chunk",
+  choices: [{ index: 0, delta, finish_reason }]
+})
+const sse = (events: ReadonlyArray<object>) => events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join("")
+
+describe("a server that does not stream", () => {
+  const call = { id: "c1", type: "function", function: { name: "weather", arguments: '{"city":"Berlin"}' } }
+  const whole = (message: object, finish_reason: string | null) => ({
+    type: "application/json",
+    body: JSON.stringify({
+      object: "chat.completion",
+      choices: [{ index: 0, message: { role: "assistant", ...message }, finish_reason }],
+      usage: { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 }
+    })
+  })
+
+  it("is understood all the same", async () => {
+    const gateway = await serve([await upstream(whole({ content: "Once upon a time.", tool_calls: [call] }, "stop"))])
+    const client = clientOf(gateway)
+    const answer = await client.chat.completions.create({ model: "m", messages })
+    expect(answer.choices[0]).toMatchObject({
+      message: { content: "Once upon a time.", tool_calls: [call] },
+      finish_reason: "tool_calls"
+    })
+    expect(answer.usage).toEqual({ prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 })
+    const stream = client.chat.completions.stream({ model: "m", messages })
+    const final = await stream.finalChatCompletion()
+    expect(final.choices[0]?.message).toMatchObject({ content: "Once upon a time.", tool_calls: [call] })
+  })
+
+  it("has not answered where its answer is not complete", async () => {
+    const good = await upstream({ body: sse([chunk({ content: "Well." }), chunk({}, "stop")]) })
+    const bad = await upstream(whole({ content: "" }, null))
+    const gateway = await serve([
+      { url: bad, priority: 0 } as { url: string },
+      { url: good, priority: 1 } as { url: string }
+    ])
+    const { data, response } = await clientOf(gateway).chat.completions.create({ model: "m", messages }).withResponse()
+    expect(data.choices[0]?.message.content).toBe("Well.")
+    expect(response.headers.get("x-aicortex-reason")).toBe("failover after cut")
+  })
+})
+
+describe("a server that gives its answer up", () => {
+  it("is not taken for one that ended well, whatever stands beside the error", async () => {
+    const error = { ...chunk({ content: "" }, "error"), error: { code: 502, message: "The provider left." } }
+    const gateway = await serve(
+      [await upstream({ body: `${sse([chunk({ content: "Once " }), error])}data: [DONE]\n\n` })],
+      { maxRetries: 2 }
+    )
+    const whole = await gateway.post("/v1/chat/completions", { model: "m", messages })
+    expect([whole.status, await whole.json()]).toMatchObject([502, { error: { code: "all_servers_failed" } }])
+    const text = await (await gateway.post("/v1/chat/completions", { model: "m", messages, stream: true })).text()
+    expect(text).toContain('"code":"stream_interrupted"')
+    expect(text).not.toContain("[DONE]")
+    const empty = await serve(
+      [await upstream({ body: sse([chunk({ content: "Once " }, ""), chunk({ content: "upon" }, "")]) })],
+      { maxRetries: 2 }
+    )
+    expect((await empty.post("/v1/chat/completions", { model: "m", messages })).status).toBe(502)
+    expect(
+      await (await empty.post("/v1/chat/completions", { model: "m", messages, stream: true })).text()
+    ).not.toContain("[DONE]")
+  })
+})
+
+describe("a server that does not count", () => {
+  const text = "Once upon a time there was a robot."
+  const body = sse([...text.split(/(?= )/).map((content) => chunk({ content })), chunk({}, "stop")])
+
+  it("leaves nobody beyond the limits of his key", async () => {
+    const keys = [{ name: "few", key: "sk-few", tokensPerMinute: 10 }]
+    const gateway = await serve([await upstream({ body })], { keys })
+    const client = clientOf(gateway, "sk-few")
+    const { usage } = await client.chat.completions.create({ model: "m", messages })
+    expect(usage?.prompt_tokens).toBeGreaterThan(2)
+    expect(usage?.completion_tokens).toBeGreaterThan(5)
+    expect(usage?.total_tokens).toBe((usage?.prompt_tokens ?? 0) + (usage?.completion_tokens ?? 0))
+    await expect(client.chat.completions.create({ model: "m", messages })).rejects.toMatchObject({ status: 429 })
+  })
+
+  it("is counted in streams and for embeddings too", async () => {
+    const vectors = { data: [{ index: 0, embedding: [1, 2] }] }
+    const gateway = await serve([
+      await upstream((path) =>
+        path === "/v1/embeddings" ? { type: "application/json", body: JSON.stringify(vectors) } : { body }
+      )
+    ])
+    const client = clientOf(gateway)
+    const stream = await client.chat.completions.create({
+      model: "m",
+      messages,
+      stream: true,
+      stream_options: { include_usage: true }
+    })
+    let counted: OpenAI.CompletionUsage | null | undefined
+    for await (const { usage } of stream) counted = usage ?? counted
+    expect(counted).toMatchObject({ completion_tokens: 8 })
+    expect(counted?.prompt_tokens).toBeGreaterThan(2)
+    const { usage } = await client.embeddings.create({ model: "m", input: "x".repeat(40), encoding_format: "float" })
+    expect(usage).toEqual({ prompt_tokens: 10, total_tokens: 10 })
+  })
+})
+
+describe("what a server says", () => {
+  it("for how long it wants to be left alone is handed on", async () => {
+    const busy = (status: number, seconds: string) =>
+      upstream({ status, type: "application/json", headers: { "retry-after": seconds }, body: '{"error":"slow down"}' })
+    const gateway = await serve([await busy(429, "17"), await busy(429, "7")], { maxRetries: 2 })
+    const limited = await gateway.post("/v1/chat/completions", { model: "m", messages })
+    expect([limited.status, limited.headers.get("retry-after")]).toEqual([429, "7"])
+    const full = await serve([await busy(503, "9")], { maxRetries: 1 })
+    const refused = await full.post("/v1/chat/completions", { model: "m", messages })
+    expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, "9"])
+    const embedding = await full.post("/v1/embeddings", { model: "m", input: "Hi" })
+    expect([embedding.status, embedding.headers.get("retry-after")]).toEqual([503, "9"])
+  })
+
+  it("never holds its own key", async () => {
+    const message = { error: { message: "The key sk-upstream-1 may not do that." } }
+    for (const status of [400, 401]) {
+      const url = await upstream({ status, type: "application/json", body: JSON.stringify(message) })
+      for (const exposeServers of [false, true]) {
+        const gateway = await serve([{ url, apiKey: "sk-upstream-1" } as { url: string }], { exposeServers })
+        const response = await gateway.post("/v1/chat/completions", { model: "m", messages })
+        expect([response.status, await response.text()]).toEqual([
+          status === 400 ? 400 : 502,
+          expect.not.stringContaining("sk-upstream")
+        ])
+      }
+    }
+  })
+})
+
+describe("who leaves while embeddings wait for a place", () => {
+  it("is not asked for any more", async () => {
+    const asked: Array<string> = []
+    const url = await upstream((_, body) => {
+      asked.push(JSON.parse(body).input[0])
+      return undefined
+    })
+    const gateway = await serve([{ url, maxInFlight: 1 } as { url: string }])
+    const leave = new AbortController()
+    const post = (input: string, signal: AbortSignal) =>
+      gateway.post("/v1/embeddings", { model: "m", input }, { signal }).then(
+        () => "answered",
+        () => "left"
+      )
+    const first = new AbortController()
+    const holds = post("first", first.signal)
+    await eventually(() => asked.length === 1, "the first is asked")
+    const waits = post("second", leave.signal)
+    // With the one who asks for the figures.
+    const inFlight = async (n: number) => {
+      const is = new RegExp(`^aicortex_requests_in_flight ${n}$`, "m")
+      while (!is.test(await (await gateway.get("/metrics")).text()))
+        await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    await inFlight(3)
+    leave.abort()
+    expect(await waits).toBe("left")
+    await inFlight(2)
+    first.abort()
+    expect(await holds).toBe("left")
+    const third = new AbortController()
+    const last = post("third", third.signal)
+    await eventually(() => asked.includes("third"), "the third is asked")
+    third.abort()
+    await last
+    expect(asked).toEqual(["first", "third"])
+  })
+})

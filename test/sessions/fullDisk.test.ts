@@ -1,0 +1,373 @@
+import { spawnSync } from "node:child_process"
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { request } from "node:http"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { type PlatformError, SystemError } from "@effect/platform/Error"
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as NodeContext from "@effect/platform-node/NodeContext"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Stream from "effect/Stream"
+import { afterAll, afterEach, assert, describe, it } from "vitest"
+import * as Chat from "../../src/Chat.js"
+import type { End } from "../../src/ChatEvent.js"
+import * as Cortex from "../../src/Cortex.js"
+import { SessionNotFound, SessionsUnavailable, TurnNotStored } from "../../src/Errors.js"
+import { type Message, text } from "../../src/Message.js"
+import { createCortex } from "../../src/promise.js"
+import * as Sessions from "../../src/Sessions.js"
+import * as SessionFolder from "../../src/sessions/folder.js"
+import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
+import { startGateway } from "../support/gateway.js"
+
+const model = "m:1b"
+const home = mkdtempSync(join(tmpdir(), "aicortex-full-"))
+afterAll(() => rmSync(home, { recursive: true, force: true }))
+let count = 0
+const newFolder = () => join(home, String(count++))
+
+const stops: Array<() => unknown> = []
+afterEach(async () => {
+  for (const stop of stops.splice(0).reverse()) await stop()
+})
+
+const protocols = { ollama: startFakeOllama, openai: startFakeOpenAI }
+type Protocol = keyof typeof protocols
+const start = async (protocol: Protocol, options: object = {}): Promise<FakeServer> => {
+  const server = await protocols[protocol]({ models: [model], reply: "It is blue.", ...options })
+  stops.push(server.stop)
+  return server as FakeServer
+}
+
+/** A disk that takes no more once it is told so. */
+class Disk {
+  failure: { readonly code: string; readonly at: "open" | "write" } | undefined
+
+  readonly layer = Layer.effect(
+    FileSystem.FileSystem,
+    Effect.map(FileSystem.FileSystem, (fs) => ({
+      ...fs,
+      open: (path: string, options?: FileSystem.OpenFileOptions) => {
+        const { failure } = this
+        if (failure?.at === "open") return Effect.fail(error(failure.code, path))
+        return Effect.map(fs.open(path, options), (file) =>
+          failure === undefined
+            ? file
+            : Object.create(file, { writeAll: { value: () => Effect.fail(error(failure.code, path)) } })
+        )
+      }
+    }))
+  ).pipe(Layer.provideMerge(NodeContext.layer))
+}
+const error = (code: string, path: string): PlatformError =>
+  new SystemError({
+    module: "FileSystem",
+    method: "open",
+    reason: "Unknown",
+    pathOrDescriptor: path,
+    description: `${code}: no`
+  })
+
+const failures = [
+  { code: "ENOSPC", at: "write" },
+  { code: "EDQUOT", at: "write" },
+  { code: "EROFS", at: "open" },
+  { code: "EACCES", at: "open" }
+] as const
+
+const storeOn = (disk: Disk, folder: string) =>
+  Effect.runPromise(Effect.provide(SessionFolder.make({ folder }), disk.layer))
+const said = async (store: Sessions.Store, id: string) => {
+  const stored = await Effect.runPromise(store.load(id))
+  return stored._tag === "Some" ? stored.value.messages.map(text) : undefined
+}
+
+describe("a turn that cannot be stored after the model has answered", () => {
+  const cases = failures.flatMap((failure) =>
+    (["ollama", "openai"] as const).map((protocol) => [failure.code, protocol, failure] as const)
+  )
+  it.each(cases)(
+    "%s over %s: the answer comes whole and as a stream, with a warning",
+    async (code, protocol, failure) => {
+      const server = await start(protocol)
+      const disk = new Disk()
+      const store = await storeOn(disk, newFolder())
+      const logged: Array<string> = []
+      const layer = Cortex.layer(
+        { servers: [{ url: server.url, protocol }], model, configFile: false },
+        { store: Layer.succeed(Sessions.SessionStore, store) }
+      ).pipe(
+        Layer.provideMerge(
+          Logger.replace(
+            Logger.defaultLogger,
+            Logger.make(({ logLevel, message }) => void logged.push(`${logLevel.label} ${String(message)}`))
+          )
+        )
+      )
+      const program = Effect.gen(function* () {
+        const { id } = yield* Sessions.create()
+        const session = id
+        assert.isUndefined((yield* Chat.complete("The sky?", { session })).warnings)
+        disk.failure = failure
+        const whole = yield* Chat.complete("And now?", { session })
+        assert.strictEqual(whole.text, "It is blue.")
+        const [warning] = whole.warnings ?? []
+        assert.instanceOf(warning, TurnNotStored)
+        assert.strictEqual(warning?.session, id)
+        assert.include(warning?.reason, code)
+        assert.deepEqual(
+          logged.filter((line) => line.startsWith("WARN")),
+          [`WARN ${warning?.message}`]
+        )
+
+        const events = yield* Stream.runCollect(Chat.stream("And now?", { session }))
+        const all = [...events]
+        assert.strictEqual(all.map((event) => (event.type === "token" ? event.content : "")).join(""), "It is blue.")
+        const end = all.at(-1) as End
+        assert.strictEqual(end.type, "end")
+        assert.instanceOf(end.warnings?.[0], TurnNotStored)
+        assert.include(end.warnings?.[0]?.reason, code)
+
+        assert.strictEqual(yield* Chat.text("And now?", { session }), "It is blue.")
+        assert.lengthOf(
+          logged.filter((line) => line.startsWith("WARN")),
+          3
+        )
+        // What was acknowledged stays, and the next turn goes after it once there is room.
+        assert.deepEqual(yield* Effect.promise(() => said(store, id)), ["The sky?", "It is blue."])
+        disk.failure = undefined
+        assert.isUndefined((yield* Chat.complete("Still?", { session })).warnings)
+        assert.deepEqual(yield* Effect.promise(() => said(store, id)), [
+          "The sky?",
+          "It is blue.",
+          "Still?",
+          "It is blue."
+        ])
+      })
+      await Effect.runPromise(Effect.provide(program, layer))
+    }
+  )
+
+  it("answers that run tools, and values of a schema, are not lost either", async () => {
+    const server = await start("openai", {
+      reply: ({ messages }: { readonly messages: ReadonlyArray<Message> }) =>
+        messages.some(({ role }) => role === "tool")
+          ? "Done."
+          : { tokens: "", toolCalls: [{ name: "look", arguments: { where: "up" } }] }
+    })
+    const json = await start("ollama", { reply: '{"colour":"blue"}' })
+    const disk = new Disk()
+    const store = await storeOn(disk, newFolder())
+    const replace = { store: Layer.succeed(Sessions.SessionStore, store) }
+    const tools = [
+      { name: "look", description: "looks", parameters: { type: "object" }, execute: () => Effect.succeed("a sky") }
+    ]
+    disk.failure = failures[0]
+    const ran = Effect.gen(function* () {
+      const { id } = yield* Sessions.create()
+      return yield* Chat.complete("Look", { session: id, tools: tools as never })
+    })
+    const layerOf = (url: string, protocol: Protocol) =>
+      Cortex.layer({ servers: [{ url, protocol }], model, configFile: false }, replace)
+    const result = await Effect.runPromise(Effect.provide(ran, layerOf(server.url, "openai")))
+    assert.strictEqual(result.text, "Done.")
+    assert.lengthOf(result.warnings ?? [], 1)
+
+    const { Schema } = await import("effect")
+    const read = Effect.gen(function* () {
+      const { id } = yield* Sessions.create()
+      return yield* Chat.json("Which?", Schema.Struct({ colour: Schema.String }), { session: id })
+    })
+    assert.deepEqual(await Effect.runPromise(Effect.provide(read, layerOf(json.url, "ollama"))), { colour: "blue" })
+  })
+
+  it("an answer that another call or the response cache gave is not lost either", async () => {
+    const server = await start("ollama")
+    const disk = new Disk()
+    const store = await storeOn(disk, newFolder())
+    const program = Effect.gen(function* () {
+      disk.failure = failures[0]
+      const one = yield* Sessions.create()
+      const two = yield* Sessions.create()
+      const first = yield* Chat.complete("Hi", { session: one.id, cache: true, temperature: 0 })
+      const second = yield* Chat.complete("Hi", { session: two.id, cache: true, temperature: 0 })
+      const events = yield* Stream.runCollect(Chat.stream("Hi", { session: two.id, cache: true, temperature: 0 }))
+      return [first, second, [...events].at(-1) as End] as const
+    })
+    const layer = Cortex.layer(
+      { servers: [server.url], model, configFile: false },
+      { store: Layer.succeed(Sessions.SessionStore, store) }
+    )
+    const [first, second, end] = await Effect.runPromise(Effect.provide(program, layer))
+    assert.deepEqual([first.cached, second.cached], [false, true])
+    for (const { warnings } of [first, second, end]) assert.instanceOf(warnings?.[0], TurnNotStored)
+  })
+
+  it("a conversation that was removed meanwhile is still an error, and so is one that cannot be read before", async () => {
+    const server = await start("ollama")
+    const memory = await Effect.runPromise(Sessions.makeStoreMemory())
+    let removing = false
+    let broken = false
+    const store: Sessions.Store = {
+      ...memory,
+      load: (id) => (broken ? Effect.fail(new SessionsUnavailable({ reason: "the line is dead" })) : memory.load(id)),
+      append: (id, version, messages) =>
+        removing
+          ? Effect.zipRight(memory.remove(id), memory.append(id, version, messages))
+          : memory.append(id, version, messages)
+    }
+    const program = Effect.gen(function* () {
+      const { id } = yield* Sessions.create()
+      broken = true
+      const unread = yield* Effect.flip(Chat.complete("Hi", { session: id }))
+      broken = false
+      removing = true
+      return [unread, yield* Effect.flip(Chat.complete("Hi", { session: id }))] as const
+    })
+    const layer = Cortex.layer(
+      { servers: [server.url], model, configFile: false },
+      { store: Layer.succeed(Sessions.SessionStore, store) }
+    )
+    const [unread, removed] = await Effect.runPromise(Effect.provide(program, layer))
+    assert.instanceOf(unread, SessionsUnavailable)
+    assert.instanceOf(removed, SessionNotFound)
+    assert.lengthOf(
+      server.requests.filter(({ kind }) => kind === "chat"),
+      1
+    )
+  })
+
+  it("a file in the place of the conversation's folder, made while the model answers", async () => {
+    const folder = newFolder()
+    const server = await start("ollama", { perToken: 20 })
+    const cortex = createCortex({ servers: [server.url], model, configFile: false, sessions: { folder } })
+    stops.push(() => cortex.close())
+    const session = await cortex.Session.create()
+    const events = await cortex.chat("Hi", { session, stream: true })
+    let end: End | undefined
+    for await (const event of events) {
+      if (event.type === "token" && readdirSync(folder).includes(session.id)) {
+        // The next file of the conversation cannot be linked into a folder of another name.
+        rmSync(join(folder, session.id), { recursive: true, force: true })
+        mkdirSync(join(folder, session.id))
+        mkdirSync(join(folder, session.id, "1.json"))
+      }
+      if (event.type === "end") end = event
+    }
+    assert.strictEqual(await events.text(), "It is blue.")
+    assert.instanceOf(end?.warnings?.[0], TurnNotStored)
+  })
+})
+
+describe("a disk that is really full", () => {
+  const place = join(home, "tmpfs")
+  mkdirSync(place)
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", place]).status === 0
+  afterAll(() => {
+    if (mounted) spawnSync("umount", [place])
+  })
+
+  it.skipIf(!mounted)("the answer is there, the turns before stay, and nothing half written is left", async () => {
+    const server = await start("ollama")
+    const cortex = createCortex({ servers: [server.url], model, configFile: false, sessions: { folder: place } })
+    stops.push(() => cortex.close())
+    const session = await cortex.Session.create()
+    assert.strictEqual(await cortex.chat("One", { session }), "It is blue.")
+    try {
+      writeFileSync(join(place, ".filler"), Buffer.alloc(128 * 1024))
+    } catch (error) {
+      assert.strictEqual((error as NodeJS.ErrnoException).code, "ENOSPC")
+    }
+    assert.strictEqual(await cortex.chat("Two", { session }), "It is blue.")
+    const events = await cortex.chat("Three", { session, stream: true })
+    assert.strictEqual(await events.text(), "It is blue.")
+    const end = events.events.at(-1) as End
+    assert.match(end.warnings?.[0]?.reason ?? "", /ENOSPC|no space/)
+    assert.deepEqual((await session.history()).map(text), ["One", "It is blue."])
+    assert.deepEqual(readdirSync(place).sort(), [".filler", session.id])
+    rmSync(join(place, ".filler"))
+    await cortex.chat("Four", { session })
+    assert.deepEqual((await session.history()).map(text), ["One", "It is blue.", "Four", "It is blue."])
+  })
+})
+
+describe("the gateway with a store that fails", () => {
+  /** The whole response, with its trailers. */
+  const post = (url: string, path: string, body: object) =>
+    new Promise<{ status: number; headers: object; trailers: NodeJS.Dict<string>; text: string }>((resolve, reject) => {
+      const asked = request(
+        `${url}${path}`,
+        { method: "POST", headers: { "content-type": "application/json" } },
+        (response) => {
+          let text = ""
+          response.setEncoding("utf8")
+          response.on("data", (part) => {
+            text += part
+          })
+          response.on("end", () =>
+            resolve({ status: response.statusCode ?? 0, headers: response.headers, trailers: response.trailers, text })
+          )
+          response.on("error", reject)
+        }
+      )
+      asked.on("error", reject)
+      asked.end(JSON.stringify(body))
+    })
+  const messages = [{ role: "user", content: "Hi" }]
+  const faces = [
+    ["chat completions", "/v1/chat/completions", { messages }],
+    ["messages", "/v1/messages", { messages, max_tokens: 50 }],
+    ["responses", "/v1/responses", { input: "Hi", store: false }],
+    ["Ollama's chat", "/api/chat", { messages }]
+  ] as const
+
+  it.each(faces)("%s: the answer with a warning, whole and as a stream", async (_, path, body) => {
+    const server = await start("ollama")
+    const disk = new Disk()
+    const folder = newFolder()
+    const store = await storeOn(disk, folder)
+    let lines = ""
+    await using gateway = await startGateway(
+      [server.url],
+      { log: "json" },
+      {
+        common: { sessions: store } as never,
+        accessLog: (text) => {
+          lines += text
+        }
+      }
+    )
+    const session = ((await (await gateway.post("/v1/sessions", {})).json()) as { id: string }).id
+    const fine = await post(gateway.url, path, { model, session, stream: false, ...body })
+    assert.strictEqual(fine.status, 200, fine.text)
+    assert.notProperty(fine.headers, "x-aicortex-warning")
+    const streamed = await post(gateway.url, path, { model, session, stream: true, ...body })
+    assert.deepEqual({ ...streamed.trailers }, {})
+    assert.notInclude(streamed.text, "x-aicortex-warning")
+    const before = await said(store, session)
+    assert.lengthOf(before ?? [], 4)
+
+    disk.failure = failures[0]
+    const whole = await post(gateway.url, path, { model, session, stream: false, ...body })
+    assert.strictEqual(whole.status, 200)
+    assert.include(whole.text, "It is blue.")
+    assert.propertyVal(whole.headers, "x-aicortex-warning", "session_not_stored")
+    assert.notInclude(JSON.stringify(whole), folder)
+    const stream = await post(gateway.url, path, { model, session, stream: true, ...body })
+    assert.strictEqual(stream.status, 200)
+    assert.strictEqual(stream.trailers["x-aicortex-warning"], "session_not_stored")
+    if (path !== "/api/chat") assert.include(stream.text, ": x-aicortex-warning: session_not_stored\n\n")
+    else for (const line of stream.text.trim().split("\n")) JSON.parse(line)
+    assert.deepEqual(await said(store, session), before)
+    const told = lines
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line))
+    assert.deepEqual(
+      told.filter(({ route }) => route === path).map(({ warning }) => warning),
+      [undefined, undefined, "session_not_stored", "session_not_stored"]
+    )
+  })
+})
