@@ -7,7 +7,7 @@ import type { Routing } from "../src/ChatRequest.js"
 import * as Fleet from "../src/Fleet.js"
 import * as Prng from "../src/internal/prng.js"
 import * as Router from "../src/Router.js"
-import * as Conversation from "../src/router/conversationKey.js"
+import * as ConversationKey from "../src/router/conversationKey.js"
 import { fromOptions, type Host } from "../src/Server.js"
 import * as Settings from "../src/Settings.js"
 import { median, table } from "./harness.js"
@@ -101,7 +101,7 @@ const cases = sizes.flatMap((size) => {
     const now = Date.now
     const tried = new Uint8Array(size)
     const circumstances = { now: Date.now(), random, tokens: 500 }
-    const traveller = { conversation: Conversation.named("c"), tokens: () => 500 }
+    const traveller = { conversation: ConversationKey.named("c"), tokens: () => 500 }
     return {
       strategy,
       size,
@@ -109,7 +109,7 @@ const cases = sizes.flatMap((size) => {
         sink += Router.pick(strategy, pool, tried, circumstances)
       },
       whole: () => {
-        const route = new Router.Way(pool, strategy, fleet, random, now, traveller)
+        const route = new Router.RoutePlan(pool, strategy, fleet, random, now, traveller)
         const at = route.next()
         if (at >= 0) route.lease(at).cancel()
       }

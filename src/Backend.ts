@@ -89,7 +89,7 @@ export interface Sink {
  * @since 0.1.0
  * @category models
  */
-export interface BrokenCall {
+export interface PartialToolCall {
   readonly id: string
   readonly name: string
   readonly text: string
@@ -102,11 +102,11 @@ export interface BrokenCall {
  * @since 0.1.0
  * @category models
  */
-export interface Broken {
+export interface PartialAnswer {
   readonly text: string
   readonly thinking: string
   readonly tokens: number
-  readonly calls: ReadonlyArray<BrokenCall>
+  readonly calls: ReadonlyArray<PartialToolCall>
 }
 
 /**
@@ -117,8 +117,8 @@ export interface Broken {
  * @since 0.1.0
  * @category models
  */
-export interface Joint extends Sink {
-  joins(expected: string, repeated: number, how: Ability): void
+export interface ResumeSink extends Sink {
+  joins(expected: string, repeated: number, how: ResumeSupport): void
 }
 
 /**
@@ -130,7 +130,7 @@ export interface Joint extends Sink {
  * @since 0.1.0
  * @category models
  */
-export type Ability = "continues" | "trims" | "echoes" | "restarts"
+export type ResumeSupport = "continues" | "trims" | "echoes" | "restarts"
 
 /**
  * Told what a trial shows. `connected` and `read` are the signs of life of the trial's own request.
@@ -138,17 +138,17 @@ export type Ability = "continues" | "trims" | "echoes" | "restarts"
  * @since 0.1.0
  * @category models
  */
-export interface Asker {
+export interface TrialListener {
   connected(): void
   read(): void
-  shown(ability: Ability): void
+  shown(ability: ResumeSupport): void
   fail(failure: ServerFailure): void
 }
 
 /**
  * What each server was seen to do with an answer that it is to go on with; see `backend/resumeSupport`.
  *
- * - `ability`: tells `asker`, at once where it is known; else `trial` is started, once for all who ask meanwhile, and
+ * - `support`: tells `listener`, at once where it is known; else `trial` is started, once for all who ask meanwhile, and
  *   stopped when all of them have left
  * - `renders`: whether this server shows the prompt that it makes of a conversation, as far as it is known
  * - `takesN`: whether this server gives several answers to one request that asks for `n`, as far as it is known
@@ -157,8 +157,8 @@ export interface Asker {
  * @since 0.1.0
  * @category models
  */
-export interface Abilities {
-  readonly ability: (url: string, model: string, trial: (sink: Sink) => Exchange, asker: Asker) => Exchange
+export interface ResumeSupportCache {
+  readonly support: (url: string, model: string, trial: (sink: Sink) => Exchange, listener: TrialListener) => Exchange
   readonly renders: (url: string, model: string) => boolean | undefined
   readonly setRenders: (url: string, model: string, renders: boolean) => void
   readonly takesN: (url: string, model: string) => boolean | undefined
@@ -182,7 +182,7 @@ export interface EmbedSink extends Pick<Sink, "context" | "connected" | "read" |
 
 /**
  * `unsupported` names the options of a request that this protocol cannot express, each with the reason; such a
- * request is never sent. `start` sends it; without `abilities`, one request asks for one answer. `resume` has this server go on with an answer that broke on another.
+ * request is never sent. `start` sends it; without `resumeSupport`, one request asks for one answer. `resume` has this server go on with an answer that broke on another.
  * `cannotEmbed` and `embed` are the same for texts that are to be turned into vectors.
  *
  * @since 0.1.0
@@ -190,8 +190,14 @@ export interface EmbedSink extends Pick<Sink, "context" | "connected" | "read" |
  */
 export interface Backend {
   readonly unsupported: (request: ChatRequest) => ReadonlyArray<string>
-  readonly start: (server: Server, request: ChatRequest, sink: Sink, abilities?: Abilities) => Exchange
-  readonly resume: (server: Server, request: ChatRequest, broken: Broken, sink: Joint, abilities: Abilities) => Exchange
+  readonly start: (server: Server, request: ChatRequest, sink: Sink, resumeSupport?: ResumeSupportCache) => Exchange
+  readonly resume: (
+    server: Server,
+    request: ChatRequest,
+    partial: PartialAnswer,
+    sink: ResumeSink,
+    resumeSupport: ResumeSupportCache
+  ) => Exchange
   readonly cannotEmbed: (request: EmbedRequest) => ReadonlyArray<string>
   readonly embed: (server: Server, request: EmbedRequest, sink: EmbedSink) => Exchange
 }

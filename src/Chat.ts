@@ -26,19 +26,19 @@ import type * as Stream from "effect/Stream"
 import type { ChatEvent } from "./ChatEvent.js"
 import * as ChatRequest from "./ChatRequest.js"
 import { type Beginning, Chain, type Link } from "./chat/chain.js"
-import { type Checked, check, type Options, type Prompt } from "./chat/check.js"
-import * as Scripted from "./chat/testModel.js"
-import { running, streamOf, whole } from "./chat/toEffect.js"
-import * as Rounds from "./chat/toolLoop.js"
+import { type CheckedCall, checkCall, type Options, type Prompt } from "./chat/check.js"
+import * as TestModel from "./chat/testModel.js"
+import { running, toEffect, toStream } from "./chat/toEffect.js"
+import * as ToolLoop from "./chat/toolLoop.js"
 import { type ChatError, DeadlineExceeded, type SchemaIssue, SchemaMismatch } from "./Errors.js"
 import { type Call, Failover, type OpenAnswer, type Result } from "./Failover.js"
 import * as History from "./History.js"
 import * as Direct from "./internal/direct.js"
 import * as Message from "./Message.js"
-import { type Candidate, firstOf, ModelSelection } from "./ModelSelection.js"
+import { firstOf, type ModelCandidate, ModelSelection } from "./ModelSelection.js"
 import { Registry } from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
-import * as Conversation from "./router/conversationKey.js"
+import * as ConversationKey from "./router/conversationKey.js"
 import { Sessions, type Turn } from "./Sessions.js"
 import { CurrentSettings, type Settings } from "./Settings.js"
 import * as StructuredOutput from "./StructuredOutput.js"
@@ -125,12 +125,12 @@ const defaultReserve = 1024
 const nothing: ReadonlyArray<ChatEvent> = []
 
 /** A call with its conversation, and its place in its session. */
-interface Prepared {
-  readonly checked: Checked
+interface PreparedCall {
+  readonly checked: CheckedCall
   readonly request: ChatRequest.ChatRequest
   /** The models that may answer, and the one of them that is asked. */
-  readonly candidates: ReadonlyArray<Candidate>
-  readonly candidate: Candidate
+  readonly candidates: ReadonlyArray<ModelCandidate>
+  readonly candidate: ModelCandidate
   readonly turn: Turn | undefined
   readonly trimmed: number
   /** When the call began. */
@@ -139,7 +139,7 @@ interface Prepared {
   /** The trace that it is a part of, where there is no tracer. */
   readonly context: TraceContext | undefined
   /** What it wants of the cache besides. */
-  readonly wish?: Pick<ResponseCache.Wish, "accepts" | "keepAs" | "renew"> | undefined
+  readonly cacheRequest?: Pick<ResponseCache.CacheRequest, "accepts" | "keepAs" | "renew"> | undefined
 }
 
 /**
@@ -173,11 +173,11 @@ export const make = Effect.gen(function* () {
 
   /** The call as it stands without a session, which costs no waiting. */
   const alone = (
-    checked: Checked,
-    candidates: ReadonlyArray<Candidate>,
+    checked: CheckedCall,
+    candidates: ReadonlyArray<ModelCandidate>,
     trace: Telemetry.Trace | undefined,
     context: TraceContext | undefined
-  ): Prepared => {
+  ): PreparedCall => {
     const candidate = firstModel(candidates)
     return {
       checked,
@@ -193,7 +193,7 @@ export const make = Effect.gen(function* () {
   }
 
   /** The models that may answer a call. */
-  const select = (checked: Checked) => {
+  const select = (checked: CheckedCall) => {
     const { maxTokens, suffix, tools } = checked.options
     const messages = messagesOf(checked)
     return models.select(checked.model, { request: { messages, tools: tools ?? [], maxTokens, suffix } })
@@ -204,28 +204,38 @@ export const make = Effect.gen(function* () {
    * once: whoever runs this in a race, as a deadline does, may never see its result.
    */
   const join = (
-    checked: Checked,
-    candidates: ReadonlyArray<Candidate>,
+    checked: CheckedCall,
+    candidates: ReadonlyArray<ModelCandidate>,
     session: string,
     began: number,
     trace: Telemetry.Trace | undefined,
     context: TraceContext | undefined,
     hold: (turn: Turn) => void
-  ): Effect.Effect<Prepared, ChatError> =>
+  ): Effect.Effect<PreparedCall, ChatError> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(sessions.begin(session), (turn) => {
         hold(turn)
         return Effect.gen(function* () {
-          const { fresh, options, system } = checked
+          const { newMessages, options, system } = checked
           const candidate = firstModel(candidates)
           const { model } = candidate
           const length = turn.history.length === 0 ? undefined : yield* contextLength(model, options)
-          const { messages, trimmed } = History.trim(turn.history, [...system, ...fresh], {
+          const { messages, trimmed } = History.trim(turn.history, [...system, ...newMessages], {
             contextLength: length,
             reserve: options.maxTokens ?? Math.min(defaultReserve, Math.floor((length ?? 0) / 4))
           })
           const request = ChatRequest.make(options, model, messages, checked.format)
-          return { checked, request, candidates, candidate, turn, trimmed, began, trace, context } satisfies Prepared
+          return {
+            checked,
+            request,
+            candidates,
+            candidate,
+            turn,
+            trimmed,
+            began,
+            trace,
+            context
+          } satisfies PreparedCall
         }).pipe(restore)
       })
     )
@@ -233,7 +243,7 @@ export const make = Effect.gen(function* () {
   /** A deadline counts from the call's beginning: also while it waits for its session, or for who has the model. */
   const within = <A>(
     effect: Effect.Effect<A, ChatError>,
-    checked: Checked,
+    checked: CheckedCall,
     began: number
   ): Effect.Effect<A, ChatError> => {
     const { deadline } = checked.limits
@@ -248,7 +258,7 @@ export const make = Effect.gen(function* () {
   /** Tells of a call that ends before its answer has begun. */
   const observed = <A>(
     effect: Effect.Effect<A, ChatError>,
-    { format, model, options }: Checked,
+    { format, model, options }: CheckedCall,
     began: number,
     trace: Telemetry.Trace | undefined
   ): Effect.Effect<A, ChatError> =>
@@ -267,10 +277,10 @@ export const make = Effect.gen(function* () {
     options: Options | undefined,
     format: ChatRequest.Format,
     keep: boolean,
-    use: (prepared: Prepared) => Effect.Effect<A, E | ChatError>
+    use: (prepared: PreparedCall) => Effect.Effect<A, E | ChatError>
   ): Effect.Effect<A, E | ChatError> =>
     Effect.withFiberRuntime((fiber) => {
-      const checked = check(prompt, options, format, settings)
+      const checked = checkCall(prompt, options, format, settings)
       if (Either.isLeft(checked)) return Effect.fail(checked.left)
       const { session } = checked.right
       const trace = Telemetry.traceOf(fiber)
@@ -300,23 +310,26 @@ export const make = Effect.gen(function* () {
       )
     })
 
-  const routingOf = ({ options }: Checked): ChatRequest.Routing => options.routing ?? ChatRequest.defaults.routing
+  const routingOf = ({ options }: CheckedCall): ChatRequest.Routing => options.routing ?? ChatRequest.defaults.routing
 
   // A session is known by its id; who keeps the messages themselves, by those.
-  const travellerOf = ({ candidate, checked, request }: Prepared) => ({
+  const travellerOf = ({ candidate, checked, request }: PreparedCall) => ({
     conversation:
-      checked.session === undefined ? Conversation.ofMessages(request.messages) : Conversation.named(checked.session),
+      checked.session === undefined
+        ? ConversationKey.ofMessages(request.messages)
+        : ConversationKey.named(checked.session),
     owner: checked.options.owner,
     priority: checked.options.priority,
     tokens: () => History.estimate(request.messages),
-    only: candidate.only
+    only: candidate.accepts
   })
 
-  const serversOf = (call: Prepared) => failover.prepare(call.request.model, routingOf(call.checked), travellerOf(call))
+  const serversOf = (call: PreparedCall) =>
+    failover.prepare(call.request.model, routingOf(call.checked), travellerOf(call))
 
   /** Finds the servers of a call, or who has its answer already. */
-  const prepare = (call: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
-    const { began, checked, request, trace, wish } = call
+  const prepare = (call: PreparedCall): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
+    const { began, checked, request, trace, cacheRequest } = call
     const servers = serversOf(call)
     const kept = keptFor(call)
     const start = kept === undefined ? Direct.valueOf(servers) : undefined
@@ -325,12 +338,12 @@ export const make = Effect.gen(function* () {
     const found =
       kept === undefined
         ? servers
-        : cache.prepare({ ...wish, owner: checked.options.owner, request, routing, ttl: kept }, servers)
+        : cache.prepare({ ...cacheRequest, owner: checked.options.owner, request, routing, ttl: kept }, servers)
     return observed(within(found, checked, began), checked, began, trace)
   }
 
   /** A call that neither stores a turn nor runs tools. */
-  const simpleCall = ({ began, checked, context, request, trace }: Prepared, events: boolean): Call => ({
+  const simpleCall = ({ began, checked, context, request, trace }: PreparedCall, events: boolean): Call => ({
     request,
     limits: checked.limits,
     began,
@@ -344,7 +357,7 @@ export const make = Effect.gen(function* () {
 
   /** What begins the answer of a call by one of its models. */
   const beginOne = (
-    prepared: Prepared,
+    prepared: PreparedCall,
     events: boolean,
     commit: boolean,
     closed: (() => void) | undefined
@@ -352,7 +365,7 @@ export const make = Effect.gen(function* () {
     const { candidate, checked, request, trimmed, turn } = prepared
     if (turn === undefined && checked.executors === undefined) {
       const call = { ...simpleCall(prepared, events), closed }
-      const said = () => checked.fresh
+      const said = () => checked.newMessages
       return Effect.map(prepare(prepared), (answer) => ({
         candidate: () => candidate,
         start: () => answer(call),
@@ -363,26 +376,26 @@ export const make = Effect.gen(function* () {
     return Effect.flatMap(Effect.runtime<never>(), (runtime) => {
       const fork = Runtime.runFork(runtime)
       const runFork = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
-      const rounds = Rounds.make(checked, request, commit ? turn : undefined, now, prepared.trace, runFork)
+      const toolLoop = ToolLoop.makeToolLoop(checked, request, commit ? turn : undefined, now, prepared.trace, runFork)
       const call: Call = {
         ...simpleCall(prepared, events),
         preface: trimmed === 0 ? nothing : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }],
-        complete: rounds.complete,
+        complete: toolLoop.complete,
         closed: () => {
-          rounds.stop()
+          toolLoop.stop()
           closed?.()
         }
       }
       return Effect.map(prepare(prepared), (answer) => ({
         candidate: () => candidate,
         start: () => answer(call),
-        said: () => rounds.said
+        said: () => toolLoop.said
       }))
     })
   }
 
   /** The same by the first of its models that can be asked; the others follow where one fails. */
-  const begin = (prepared: Prepared, events: boolean, commit: boolean): Effect.Effect<Beginning, ChatError> => {
+  const begin = (prepared: PreparedCall, events: boolean, commit: boolean): Effect.Effect<Beginning, ChatError> => {
     const { candidates, turn } = prepared
     const closed = events && turn !== undefined ? () => turn.release() : undefined
     if (candidates.length === 1) return beginOne(prepared, events, commit, closed)
@@ -410,7 +423,7 @@ export const make = Effect.gen(function* () {
     options: Options | undefined,
     events: boolean
   ): Exit.Exit<OpenAnswer, ChatError> | undefined => {
-    const checked = check(prompt, options, "text", settings)
+    const checked = checkCall(prompt, options, "text", settings)
     if (Either.isLeft(checked)) return Exit.fail(checked.left)
     const { executors, kept, session } = checked.right
     if (session !== undefined || executors !== undefined || kept !== undefined) return undefined
@@ -434,7 +447,7 @@ export const make = Effect.gen(function* () {
       },
       () =>
         withCall(prompt, options, "text", false, (prepared) =>
-          Effect.flatMap(begin(prepared, false, true), ({ start }) => whole(start, use))
+          Effect.flatMap(begin(prepared, false, true), ({ start }) => toEffect(start, use))
         )
     )
 
@@ -448,11 +461,11 @@ export const make = Effect.gen(function* () {
     )
 
   /** Only a reply that fits is kept, and a kept one that does not fit, because it was for another decoder, is none. */
-  const ask = <A>(prepared: Prepared, decoder: StructuredOutput.Decoder<A>) => {
-    const once = (wish: Prepared["wish"]) =>
-      Effect.flatMap(begin({ ...prepared, wish }, false, false), ({ candidate, said, start }) =>
-        whole(start, (result) => {
-          const text = Rounds.textOf(result)
+  const ask = <A>(prepared: PreparedCall, decoder: StructuredOutput.Decoder<A>) => {
+    const once = (cacheRequest: PreparedCall["cacheRequest"]) =>
+      Effect.flatMap(begin({ ...prepared, cacheRequest }, false, false), ({ candidate, said, start }) =>
+        toEffect(start, (result) => {
+          const text = ToolLoop.textOf(result)
           return typeof text === "string"
             ? { result, said: said(), decoded: decoder.decode(text), candidate: candidate() }
             : text
@@ -460,9 +473,9 @@ export const make = Effect.gen(function* () {
       )
     if (keptFor(prepared) === undefined) return once(undefined)
     const accepts = (result: Result) => Either.isRight(decoder.decode(result.text))
-    return Effect.flatMap(once({ ...prepared.wish, accepts }), (asked) =>
+    return Effect.flatMap(once({ ...prepared.cacheRequest, accepts }), (asked) =>
       asked.result.cached && Either.isLeft(asked.decoded)
-        ? once({ ...prepared.wish, accepts, renew: true })
+        ? once({ ...prepared.cacheRequest, accepts, renew: true })
         : Effect.succeed(asked)
     )
   }
@@ -489,7 +502,7 @@ export const make = Effect.gen(function* () {
         }
         const { turn } = prepared
         if (turn !== undefined) {
-          yield* Rounds.store(turn, [...first.said.slice(0, -1), Rounds.assistantMessage(result)])
+          yield* ToolLoop.store(turn, [...first.said.slice(0, -1), ToolLoop.assistantMessage(result)])
         }
         return decoded.right
       })
@@ -497,42 +510,42 @@ export const make = Effect.gen(function* () {
 
   return Chat.of({
     open,
-    stream: (prompt, options) => streamOf(open(prompt, options)),
+    stream: (prompt, options) => toStream(open(prompt, options)),
     complete: (prompt, options) => answered<Result>(prompt, options, identity),
-    text: (prompt, options) => answered<string>(prompt, options, Rounds.textOf),
+    text: (prompt, options) => answered<string>(prompt, options, ToolLoop.textOf),
     structured
   })
 })
 
-const messagesOf = ({ fresh, system }: Checked): ReadonlyArray<Message.Message> =>
-  system.length === 0 ? fresh : [...system, ...fresh]
+const messagesOf = ({ newMessages, system }: CheckedCall): ReadonlyArray<Message.Message> =>
+  system.length === 0 ? newMessages : [...system, ...newMessages]
 
-const firstModel = ([first]: ReadonlyArray<Candidate>): Candidate => {
+const firstModel = ([first]: ReadonlyArray<ModelCandidate>): ModelCandidate => {
   if (first === undefined) throw new RangeError("a call needs a model")
   return first
 }
 
 /** The same call with another of its models. */
-const asking = (prepared: Prepared, candidate: Candidate): Prepared =>
+const asking = (prepared: PreparedCall, candidate: ModelCandidate): PreparedCall =>
   candidate === prepared.candidate
     ? prepared
     : { ...prepared, candidate, request: { ...prepared.request, model: candidate.model } }
 
 /** The same call from the model on that has answered it. */
-const answeredBy = (prepared: Prepared, candidate: Candidate): Prepared => ({
+const answeredBy = (prepared: PreparedCall, candidate: ModelCandidate): PreparedCall => ({
   ...asking(prepared, candidate),
   candidates: prepared.candidates.slice(Math.max(0, prepared.candidates.indexOf(candidate)))
 })
 
 /** For how long the answer is kept: that of some of a model's servers is not that of the model. */
-const keptFor = ({ candidate, checked }: Prepared): number | undefined =>
-  candidate.only === undefined ? checked.kept : undefined
+const keptFor = ({ candidate, checked }: PreparedCall): number | undefined =>
+  candidate.accepts === undefined ? checked.kept : undefined
 
 /** The same call with the model's reply and what is wrong with it. */
-const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArray<SchemaIssue>): Prepared => ({
+const repairing = (prepared: PreparedCall, reply: string, issues: ReadonlyArray<SchemaIssue>): PreparedCall => ({
   ...prepared,
   // What is mended is the answer to the original question.
-  wish: { keepAs: prepared.request, renew: true },
+  cacheRequest: { keepAs: prepared.request, renew: true },
   request: {
     ...prepared.request,
     messages: [
@@ -577,10 +590,10 @@ export const layer: Layer.Layer<
  * @category layers
  */
 export const layerTest = (
-  script: Scripted.Script,
+  script: TestModel.Script,
   settings: Partial<Settings> = {}
 ): Layer.Layer<Chat | Sessions | ResponseCache.ResponseCache | CurrentSettings> =>
-  Layer.provideMerge(layer, Scripted.layer(script, settings))
+  Layer.provideMerge(layer, TestModel.layer(script, settings))
 
 // =============================================================================
 // accessors
@@ -612,7 +625,7 @@ export const complete = (prompt: Prompt, options?: Options): Effect.Effect<Resul
  * @category accessors
  */
 export const stream = (prompt: Prompt, options?: Options): Stream.Stream<ChatEvent, ChatError, Chat> =>
-  streamOf(Effect.flatMap(Chat, (chat) => chat.open(prompt, options)))
+  toStream(Effect.flatMap(Chat, (chat) => chat.open(prompt, options)))
 
 /**
  * A value of a schema. The schema is sent to the server, the reply is decoded with it, and a reply that does not fit

@@ -55,7 +55,7 @@ import * as Undici from "./transport/undici.js"
  * @since 0.1.0
  * @category models
  */
-export interface Options extends Config.Options {}
+export interface Options extends Config.ConfigOptions {}
 
 /**
  * What `layer` provides.
@@ -81,7 +81,7 @@ export type Services =
  * @category layers
  */
 export const layerSettings = (
-  options: Config.Options = {}
+  options: Config.ConfigOptions = {}
 ): Layer.Layer<CurrentSettings, InvalidConfig, FileSystem.FileSystem | Path.Path> =>
   Layer.effect(CurrentSettings, Config.settings(options))
 
@@ -91,7 +91,7 @@ export const layerSettings = (
  * @since 0.1.0
  * @category layers
  */
-export const layerBackends = (options: Embedded.Options = {}): Layer.Layer<Backends, never, Transport> =>
+export const layerBackends = (options: Embedded.EmbeddedOptions = {}): Layer.Layer<Backends, never, Transport> =>
   Layer.scoped(
     Backends,
     Effect.gen(function* () {

@@ -38,20 +38,20 @@ import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import { Backends } from "./Backend.js"
-import { Abilities } from "./backend/resumeSupport.js"
+import { ResumeSupports } from "./backend/resumeSupport.js"
 import type { Routing } from "./ChatRequest.js"
 import type { Embedded } from "./EmbedRequest.js"
 import { ChatError, Closed, DeadlineExceeded, type ModelNotFound, type NoServers } from "./Errors.js"
 import { Answer } from "./failover/answer.js"
-import type { Call, Surroundings } from "./failover/call.js"
+import type { Call, Dependencies } from "./failover/call.js"
 import { type EmbedCall, Embedding, observed } from "./failover/embedding.js"
 import type { OpenAnswer } from "./failover/eventBuffer.js"
-import { Agreements } from "./failover/faultAttribution.js"
-import { Hedges } from "./failover/hedging.js"
+import { RejectedRequests } from "./failover/faultAttribution.js"
+import { HedgeBudget } from "./failover/hedging.js"
 import * as Direct from "./internal/direct.js"
-import { Roster } from "./internal/liveSet.js"
+import { LiveSet } from "./internal/liveSet.js"
 import { Registry } from "./Registry.js"
-import { type Route, Router, type Traveller } from "./Router.js"
+import { type Route, type RouteHints, Router } from "./Router.js"
 import * as Settings from "./Settings.js"
 import * as Telemetry from "./Telemetry.js"
 
@@ -101,12 +101,12 @@ export {
    * @since 0.1.0
    * @category models
    */
-  type OpenAnswer,
+  EventBuffer,
   /**
    * @since 0.1.0
    * @category models
    */
-  Outbox
+  type OpenAnswer
 } from "./failover/eventBuffer.js"
 
 /**
@@ -122,9 +122,9 @@ export interface Service {
   readonly prepare: (
     model: string,
     routing: Routing,
-    traveller?: Traveller
+    traveller?: RouteHints
   ) => Effect.Effect<(call: Call) => OpenAnswer, ModelNotFound | NoServers>
-  readonly embed: (call: EmbedCall, routing: Routing, traveller?: Traveller) => Effect.Effect<Embedded, ChatError>
+  readonly embed: (call: EmbedCall, routing: Routing, traveller?: RouteHints) => Effect.Effect<Embedded, ChatError>
 }
 
 /**
@@ -139,7 +139,7 @@ export class Failover extends Context.Tag("aicortex/Failover")<Failover, Service
  */
 export const make = Effect.gen(function* () {
   const backends = yield* Backends
-  const abilities = yield* Abilities
+  const abilities = yield* ResumeSupports
   const registry = yield* Registry
   const router = yield* Router
   const settings = yield* Effect.serviceOption(Settings.CurrentSettings)
@@ -150,14 +150,14 @@ export const make = Effect.gen(function* () {
   const runPromise = Runtime.runPromise(runtime)
   const runSync = Runtime.runSync(runtime)
   const now = () => clock.unsafeCurrentTimeMillis()
-  const surroundings: Surroundings = {
+  const surroundings: Dependencies = {
     backends,
     abilities,
     now,
     random: () => runSync(random.next),
     maxAnswerBytes: Option.getOrElse(settings, () => Settings.empty).maxAnswerBytes,
-    hedges: new Hedges(),
-    agreements: new Agreements(now),
+    hedges: new HedgeBudget(),
+    agreements: new RejectedRequests(now),
     failed: (host, failure) => {
       if (failure.reason === "model-not-found") runFork(registry.markAbsent(host.model, host.server.url))
       // Who comes back after it was gone may be another program.
@@ -169,7 +169,7 @@ export const make = Effect.gen(function* () {
   }
 
   // Answers that outlive the services would only meet closed connections, and blame the servers for it.
-  const live = new Roster<Answer | Embedding>()
+  const live = new LiveSet<Answer | Embedding>()
   let closed = false
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
@@ -180,30 +180,30 @@ export const make = Effect.gen(function* () {
     })
   )
 
-  const route = (model: string, routing: Routing, traveller: Traveller | undefined) =>
-    Effect.map(registry.locate(model), (hosts) => router.way(hosts, routing, traveller))
+  const route = (model: string, routing: Routing, traveller: RouteHints | undefined) =>
+    Effect.map(registry.locate(model), (hosts) => router.plan(hosts, routing, traveller))
   /** Who has the model by now; `undefined` where nobody has it any more. */
-  const relocate = (model: string, routing: Routing, traveller: Traveller | undefined) =>
+  const relocate = (model: string, routing: Routing, traveller: RouteHints | undefined) =>
     runPromise(Effect.orElseSucceed(route(model, routing, traveller), () => undefined))
 
-  const start = (route: Route, call: Call, routing: Routing, traveller: Traveller | undefined): Answer => {
+  const start = (route: Route, call: Call, routing: Routing, traveller: RouteHints | undefined): Answer => {
     const { model } = call.request
     const answer = new Answer(call, route, surroundings, () => relocate(model, routing, traveller))
-    answer.enter(live)
+    answer.register(live)
     // Its servers were still being looked for.
     if (closed) answer.cancel(new Closed())
     return answer
   }
 
   const isChatError = Schema.is(ChatError)
-  const embedded = (route: Route, call: EmbedCall, routing: Routing, traveller: Traveller | undefined) =>
+  const embedded = (route: Route, call: EmbedCall, routing: Routing, traveller: RouteHints | undefined) =>
     Effect.async<Embedded, ChatError>((resume) => {
       const { model } = call.request
       const embedding = new Embedding(call, route, surroundings, () => relocate(model, routing, traveller), {
         done: (embedded) => resume(Effect.succeed(embedded)),
         failed: (error) => resume(isChatError(error) ? Effect.fail(error) : Effect.die(error))
       })
-      embedding.enter(live)
+      embedding.register(live)
       if (closed) embedding.cancel(new Closed())
       return Effect.sync(() => embedding.cancel())
     })
@@ -228,7 +228,7 @@ export const make = Effect.gen(function* () {
     prepare: (model, routing, traveller) =>
       Direct.map(
         registry.locate(model),
-        (hosts) => (call: Call) => start(router.way(hosts, routing, traveller), call, routing, traveller)
+        (hosts) => (call: Call) => start(router.plan(hosts, routing, traveller), call, routing, traveller)
       )
   })
 })
@@ -237,7 +237,7 @@ export const make = Effect.gen(function* () {
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Failover, never, Abilities | Backends | Registry | Router> = Layer.scoped(
+export const layer: Layer.Layer<Failover, never, ResumeSupports | Backends | Registry | Router> = Layer.scoped(
   Failover,
   make
 )

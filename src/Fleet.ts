@@ -14,10 +14,10 @@ import * as Layer from "effect/Layer"
 import type * as Stream from "effect/Stream"
 import { average } from "./fleet/average.js"
 import { longestRest } from "./fleet/breaker.js"
-import { Conversations, type Whereabouts } from "./fleet/cacheAffinity.js"
+import { type CacheAffinity, CacheAffinityMap } from "./fleet/cacheAffinity.js"
 import * as Feed from "./fleet/changeFeed.js"
-import { Pool } from "./fleet/columns.js"
-import { type Lease, Place } from "./fleet/lease.js"
+import { Columns } from "./fleet/columns.js"
+import { type Lease, SlotLease } from "./fleet/lease.js"
 import * as Saving from "./fleet/persisted.js"
 import * as Waiting from "./fleet/queueWaiters.js"
 import { type Snapshot, snapshotOf } from "./fleet/snapshot.js"
@@ -37,7 +37,7 @@ export type {
    * @since 0.1.0
    * @category models
    */
-  Whereabouts
+  CacheAffinity
 } from "./fleet/cacheAffinity.js"
 export type {
   /**
@@ -51,7 +51,7 @@ export {
    * @since 0.1.0
    * @category models
    */
-  Pool
+  Columns
 } from "./fleet/columns.js"
 export type {
   /**
@@ -97,24 +97,24 @@ export {
    * @since 0.1.0
    * @category models
    */
-  Saved
+  Persisted
 } from "./fleet/persisted.js"
 export type {
   /**
    * @since 0.1.0
    * @category models
    */
-  Applicant,
+  QueuedCall,
   /**
    * @since 0.1.0
    * @category models
    */
-  Full,
+  QueueFull,
   /**
    * @since 0.1.0
    * @category models
    */
-  Ticket
+  QueueTicket
 } from "./fleet/queueWaiters.js"
 export type {
   /**
@@ -144,7 +144,7 @@ export {
  *   one may have become free, and once a second, because time alone changes things too
  * - `roundTrip`: a small request to this server took so many milliseconds
  * - `resident`: the server was seen to hold exactly these models, each until then (milliseconds since the epoch)
- * - `whereabouts`, `remember`: where a conversation was answered last
+ * - `cacheAffinity`, `remember`: where a conversation was answered last
  * - `probed`: a small request that is nobody's has reached this server, or has not. A server that is out of reach rests;
  *   one that rests because it was out of reach is in use again. Any other failure says more than such a request can:
  *   a server whose model hangs answers it all the same
@@ -157,17 +157,17 @@ export {
  */
 export interface Service {
   readonly snapshot: (url: string, model: string) => Snapshot
-  readonly pool: (hosts: ReadonlyArray<Host>, remoteness: Remoteness) => Pool
-  readonly lease: (pool: Pool, at: number, cached?: number) => Lease
-  readonly queue: (pool: Pool, applicant: Waiting.Applicant, first: boolean) => Waiting.Ticket
+  readonly pool: (hosts: ReadonlyArray<Host>, remoteness: Remoteness) => Columns
+  readonly lease: (pool: Columns, at: number, cached?: number) => Lease
+  readonly queue: (pool: Columns, call: Waiting.QueuedCall, first: boolean) => Waiting.QueueTicket
   readonly roundTrip: (url: string, milliseconds: number) => void
   readonly resident: (url: string, models: ReadonlyMap<string, number>) => void
-  readonly whereabouts: (conversation: string) => Whereabouts | undefined
-  readonly remember: (conversation: string, whereabouts: Whereabouts) => void
+  readonly cacheAffinity: (conversation: string) => CacheAffinity | undefined
+  readonly remember: (conversation: string, cacheAffinity: CacheAffinity) => void
   readonly probed: (url: string, reached: boolean) => void
   readonly changes: Stream.Stream<Feed.Change>
-  readonly saved: Effect.Effect<Saving.Saved>
-  readonly restore: (saved: Saving.Saved) => Effect.Effect<void>
+  readonly saved: Effect.Effect<Saving.Persisted>
+  readonly restore: (saved: Saving.Persisted) => Effect.Effect<void>
   readonly clear: Effect.Effect<void>
 }
 
@@ -212,13 +212,13 @@ export const make = Effect.gen(function* () {
       latest = time
       for (const server of servers.values()) {
         server.clockWentBack(by, time)
-        feed.tell(server, undefined, time)
+        feed.publish(server, undefined, time)
       }
     } else if (time > latest) latest = time
     return time
   }
-  const conversations = new Conversations()
-  const around = { now, rest: settings.cacheTtl, changed: feed.tell }
+  const conversations = new CacheAffinityMap()
+  const dependencies = { now, rest: settings.cacheTtl, changed: feed.publish }
 
   const serverState = (url: string): ServerState => {
     let state = servers.get(url)
@@ -228,7 +228,7 @@ export const make = Effect.gen(function* () {
     }
     return state
   }
-  const stateAt = (pool: Pool, at: number): ModelState => {
+  const stateAt = (pool: Columns, at: number): ModelState => {
     const host = pool.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at} in a pool of ${pool.size}`)
     return serverState(host.server.url).model(host.model)
@@ -238,10 +238,10 @@ export const make = Effect.gen(function* () {
   // columns
   // ---------------------------------------------------------------------------
 
-  const pools = new WeakMap<ReadonlyArray<Host>, Pool>()
+  const pools = new WeakMap<ReadonlyArray<Host>, Columns>()
 
   /** Puts a pool's columns among those that are kept up to date; `newest` where it replaces the one before. */
-  const link = (pool: Pool, remoteness: Remoteness | undefined, newest: boolean): void => {
+  const link = (pool: Columns, remoteness: Remoteness | undefined, newest: boolean): void => {
     pool.hosts.forEach((host, at) => {
       const state = serverState(host.server.url).model(host.model)
       const others = state.slots.filter((slot) => slot.pool !== pool)
@@ -256,16 +256,16 @@ export const make = Effect.gen(function* () {
     pool.linked = true
   }
 
-  const pool = (hosts: ReadonlyArray<Host>, remoteness: Remoteness): Pool => {
+  const pool = (hosts: ReadonlyArray<Host>, remoteness: Remoteness): Columns => {
     // Every call comes by here: a clock that was set back is noticed before a server is chosen.
     now()
     const known = pools.get(hosts)
     if (known !== undefined) return known
-    const made = new Pool(hosts, now)
+    const made = new Columns(hosts, now)
     // The line outlives the list of servers that it was made for.
-    const before = hosts.length === 0 ? undefined : stateAt(made, 0).slots.at(-1)?.pool.line
-    if (before !== undefined) made.line = before
-    made.line.capacity = settings.maxQueued ?? Math.max(leastCapacity, queuedPerServer * hosts.length)
+    const before = hosts.length === 0 ? undefined : stateAt(made, 0).slots.at(-1)?.pool.queue
+    if (before !== undefined) made.queue = before
+    made.queue.capacity = settings.maxQueued ?? Math.max(leastCapacity, queuedPerServer * hosts.length)
     hosts.forEach((host, at) => {
       const state = stateAt(made, at)
       const { server } = state
@@ -280,8 +280,8 @@ export const make = Effect.gen(function* () {
       }
       // Whatever speaks the OpenAI API, or runs in this process, serves only what it has loaded.
       if (host.protocol !== "ollama") state.residentUntil = Number.POSITIVE_INFINITY
-      state.line = made.line
-      made.neighbours[at] = server.models
+      state.queue = made.queue
+      made.otherModels[at] = server.models
       made.self[at] = state
     })
     link(made, remoteness, true)
@@ -293,15 +293,15 @@ export const make = Effect.gen(function* () {
   // requests
   // ---------------------------------------------------------------------------
 
-  const queue: Service["queue"] = (pool, applicant, first) => {
+  const queue: Service["queue"] = (pool, call, first) => {
     if (!pool.linked) link(pool, undefined, false)
-    return join(pool, applicant, first)
+    return join(pool, call, first)
   }
 
   const lease: Service["lease"] = (pool, at, cached = 0) => {
     if (!pool.linked) link(pool, undefined, false)
     const state = stateAt(pool, at)
-    return new Place(around, pool, state.server, state, cached)
+    return new SlotLease(dependencies, pool, state.server, state, cached)
   }
 
   // ---------------------------------------------------------------------------
@@ -325,8 +325,8 @@ export const make = Effect.gen(function* () {
       if (!models.has(state.model) && state.residentUntil !== Number.POSITIVE_INFINITY) state.setResident(0, at)
     }
     server.write(at)
-    feed.tell(server, undefined, at)
-    server.attend()
+    feed.publish(server, undefined, at)
+    server.serveQueues()
   }
 
   const probed = (url: string, reached: boolean): void => {
@@ -340,8 +340,8 @@ export const make = Effect.gen(function* () {
     } else if (server.breaker.unreachable && server.breaker.restsUntil !== 0) server.breaker.reset()
     else return
     server.write(at)
-    feed.tell(server, undefined, at)
-    server.attend()
+    feed.publish(server, undefined, at)
+    server.serveQueues()
   }
 
   return Fleet.of({
@@ -355,8 +355,8 @@ export const make = Effect.gen(function* () {
     changes: feed.changes,
     saved: Effect.sync(() => Saving.save(servers.values(), now())),
     restore: (saved) => Effect.sync(() => Saving.restore(saved, serverState, now(), longestRest * settings.cacheTtl)),
-    whereabouts: (conversation) => conversations.find(conversation),
-    remember: (conversation, whereabouts) => conversations.remember(conversation, whereabouts),
+    cacheAffinity: (conversation) => conversations.find(conversation),
+    remember: (conversation, cacheAffinity) => conversations.remember(conversation, cacheAffinity),
     clear: Effect.sync(() => {
       // Requests under way keep their places; only what was learned goes.
       conversations.clear()
@@ -373,8 +373,8 @@ export const make = Effect.gen(function* () {
           state.overhead = undefined
         }
         server.write(now())
-        feed.tell(server, undefined, now())
-        server.attend()
+        feed.publish(server, undefined, now())
+        server.serveQueues()
       }
     })
   })

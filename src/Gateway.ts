@@ -40,11 +40,11 @@ import * as Settings from "./config/gatewaySettings.js"
 import * as Config from "./config/resolve.js"
 import { environment } from "./cortex/environment.js"
 import type { InvalidConfig } from "./Errors.js"
-import * as House from "./gateway/GatewayContext.js"
-import * as Running from "./gateway/lifecycle.js"
-import * as Log from "./gateway/observability/accessLog.js"
-import type { Given } from "./gateway/observability/tracing.js"
-import * as Core from "./gateway/router.js"
+import * as GatewayContext from "./gateway/GatewayContext.js"
+import * as Lifecycle from "./gateway/lifecycle.js"
+import * as AccessLog from "./gateway/observability/accessLog.js"
+import type { IncomingTrace } from "./gateway/observability/tracing.js"
+import * as Router from "./gateway/router.js"
 import * as Sessions from "./Sessions.js"
 import * as Telemetry from "./Telemetry.js"
 
@@ -58,7 +58,7 @@ import * as Telemetry from "./Telemetry.js"
  * @since 0.1.0
  * @category models
  */
-export interface Options extends Declared.Options {}
+export interface Options extends Declared.GatewayOptions {}
 
 /**
  * Who may use a gateway, and how much: see `config/gateway`.
@@ -66,7 +66,7 @@ export interface Options extends Declared.Options {}
  * @since 0.1.0
  * @category models
  */
-export interface Key extends Declared.Key {}
+export interface Key extends Declared.ApiKey {}
 
 /**
  * `handle` answers a request of a `node:http` server; `url` is its path, where a part of it has been dealt with. With
@@ -77,7 +77,7 @@ export interface Key extends Declared.Key {}
  * @category models
  */
 export interface Service {
-  readonly handle: (request: IncomingMessage, response: ServerResponse, url?: string, given?: Given) => void
+  readonly handle: (request: IncomingMessage, response: ServerResponse, url?: string, given?: IncomingTrace) => void
 }
 
 /**
@@ -106,9 +106,9 @@ export const make = Effect.fnUntraced(function* (
   const log = (text: string) => {
     runFork(Effect.logError(text))
   }
-  const house = yield* House.make(settings, House.memory(log, Log.toStandardError()))
-  const handle = Core.make({
-    house: () => house,
+  const gateway = yield* GatewayContext.make(settings, GatewayContext.makeState(log, AccessLog.toStandardError()))
+  const handle = Router.make({
+    gateway: () => gateway,
     enter: () => {},
     leave: () => {},
     metrics: (own) => own(),
@@ -159,7 +159,7 @@ export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
  * @since 0.1.0
  * @category models
  */
-export interface ServeOptions extends Omit<Running.Options, "plan" | "watched"> {
+export interface ServeOptions extends Omit<Lifecycle.LifecycleOptions, "plan" | "watched"> {
   readonly gateway?: Options | undefined
   readonly cortex?: Cortex.Options | undefined
 }
@@ -186,7 +186,7 @@ export interface ServeOptions extends Omit<Running.Options, "plan" | "watched"> 
  */
 export const serve = Effect.fnUntraced(function* (
   options: ServeOptions = {}
-): Effect.fn.Return<Running.Running, InvalidConfig, Scope.Scope | FileSystem.FileSystem | Path.Path> {
+): Effect.fn.Return<Lifecycle.RunningGateway, InvalidConfig, Scope.Scope | FileSystem.FileSystem | Path.Path> {
   const { cortex = {}, gateway = {}, ...rest } = options
   const files = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
   const alone = cortex.configFile === false
@@ -194,7 +194,7 @@ export const serve = Effect.fnUntraced(function* (
     cortex.configFile === false ? { named: false, path: "" } : yield* ConfigFile.place(cortex.configFile)
   // Conversations must outlive a change of the settings, so that where they are kept is settled once.
   const sessions =
-    options.common?.sessions ??
+    options.shared?.sessions ??
     (yield* Effect.flatMap(Config.settings(cortex), (settings) => Cortex.makeSessionStore(settings.sessions)))
   const store = Layer.succeed(Sessions.SessionStore, sessions)
   // Without the file there would be no keys: nobody may be let in because it is gone.
@@ -211,5 +211,5 @@ export const serve = Effect.fnUntraced(function* (
     const settings = yield* Settings.resolve(gateway, { variable, file: file.gateway ?? {}, path })
     return { settings, services: Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store }) }
   }).pipe(Effect.provide(files))
-  return yield* Running.make({ ...rest, plan, ...(alone ? {} : { watched: path }) })
+  return yield* Lifecycle.make({ ...rest, plan, ...(alone ? {} : { watched: path }) })
 })

@@ -11,9 +11,9 @@ import { InvalidRequest, type ModelNotFound, NoServers, NoSuitableModel } from "
 import { Fleet } from "./Fleet.js"
 import { canonical, demoModel } from "./Model.js"
 import { type Aliases, chainOf } from "./modelSelection/aliases.js"
-import { type Candidate, isAuto, linked, named } from "./modelSelection/candidate.js"
-import { type Asked, needs } from "./modelSelection/needs.js"
-import { compare, type Scored, sizeOf, suits } from "./modelSelection/suitable.js"
+import { candidateOf, isAuto, linked, type ModelCandidate } from "./modelSelection/candidate.js"
+import { type PromptShape, requirementsOf } from "./modelSelection/needs.js"
+import { compare, isSuitable, type Scored, sizeOf } from "./modelSelection/suitable.js"
 import { Registry } from "./Registry.js"
 import type { Host } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
@@ -28,14 +28,14 @@ export type {
 export {
   /**
    * @since 0.2.0
-   * @category models
-   */
-  type Candidate,
-  /**
-   * @since 0.2.0
    * @category combinators
    */
   firstOf,
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  type ModelCandidate,
   /**
    * @since 0.2.0
    * @category guards
@@ -47,7 +47,7 @@ export type {
    * @since 0.2.0
    * @category models
    */
-  Asked
+  PromptShape
 } from "./modelSelection/needs.js"
 
 /**
@@ -74,13 +74,13 @@ export interface Policy {
 export interface Service {
   readonly select: (
     name: string,
-    asked?: Asked,
+    asked?: PromptShape,
     policy?: Policy
-  ) => Effect.Effect<ReadonlyArray<Candidate>, ModelNotFound | NoServers | NoSuitableModel>
+  ) => Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel>
   readonly forEmbedding: (
     name: string,
     policy?: Pick<Policy, "aliases">
-  ) => Effect.Effect<ReadonlyArray<Candidate>, InvalidRequest>
+  ) => Effect.Effect<ReadonlyArray<ModelCandidate>, InvalidRequest>
 }
 
 /**
@@ -93,7 +93,7 @@ export class ModelSelection extends Context.Tag("aicortex/ModelSelection")<Model
 const maxAuto = 5
 
 /** A request that any model can answer. */
-const plain: Asked = { request: { messages: [], tools: [], maxTokens: undefined, suffix: undefined } }
+const plain: PromptShape = { request: { messages: [], tools: [], maxTokens: undefined, suffix: undefined } }
 
 /**
  * @since 0.2.0
@@ -106,8 +106,8 @@ export const make = Effect.gen(function* () {
   const clock = yield* Effect.clock
 
   /** What suits a request, of all that the servers have: whoever is reachable and has it in memory goes first. */
-  const auto = Effect.fnUntraced(function* (asked: Asked, preferred: string) {
-    const wanted = needs(asked)
+  const auto = Effect.fnUntraced(function* (asked: PromptShape, preferred: string) {
+    const wanted = requirementsOf(asked)
     const statuses = yield* registry.servers
     const names = new Map<string, string>()
     for (const status of statuses) {
@@ -117,7 +117,7 @@ export const make = Effect.gen(function* () {
     const scored: Array<Scored> = []
     for (const [key, model] of names) {
       const info = yield* Effect.orElseSucceed(registry.modelInfo(model), () => undefined)
-      const certain = info === undefined ? 0 : suits(info, wanted)
+      const certain = info === undefined ? 0 : isSuitable(info, wanted)
       if (info === undefined || certain === 0) continue
       const hosts = yield* Effect.orElseSucceed(registry.locate(model), (): ReadonlyArray<Host> => [])
       let rested = 0
@@ -156,9 +156,9 @@ export const make = Effect.gen(function* () {
     })
   })
 
-  const withProvider = (candidate: Candidate) =>
+  const withProvider = (candidate: ModelCandidate) =>
     Effect.flatMap(registry.locate(candidate.model), (hosts) =>
-      hosts.some((host) => candidate.only?.(host) !== false)
+      hosts.some((host) => candidate.accepts?.(host) !== false)
         ? Effect.succeed([candidate])
         : new NoServers({ model: candidate.name, servers: hosts.map(({ server }) => server.url), available: [] })
     )
@@ -167,8 +167,8 @@ export const make = Effect.gen(function* () {
     const chain = chainOf(aliases, name)
     if (chain === undefined) {
       if (isAuto(name)) return auto(asked, preferred ?? settings.model)
-      const candidate = named(name)
-      return candidate.only === undefined ? Effect.succeed([candidate]) : withProvider(candidate)
+      const candidate = candidateOf(name)
+      return candidate.accepts === undefined ? Effect.succeed([candidate]) : withProvider(candidate)
     }
     const at = chain.indexOf("auto")
     if (at === -1) return Effect.succeed(chain.map(linked))
@@ -177,7 +177,7 @@ export const make = Effect.gen(function* () {
     const others = chain.filter((one) => one !== "auto").map(linked)
     return Effect.map(
       // Where nothing suits, the others still may.
-      Effect.orElseSucceed(suitable, (): ReadonlyArray<Candidate> => []),
+      Effect.orElseSucceed(suitable, (): ReadonlyArray<ModelCandidate> => []),
       (any) => [
         ...others.slice(0, at),
         ...any.filter(({ model }) => others.every((other) => other.model !== model)),
@@ -190,13 +190,13 @@ export const make = Effect.gen(function* () {
     const chain = (chainOf(aliases, name) ?? [name]).filter((one) => !isAuto(one))
     return chain.length === 0
       ? new InvalidRequest({ field: "model", reason: "must name a model that makes embeddings" })
-      : Effect.succeed(chain.map(named))
+      : Effect.succeed(chain.map(candidateOf))
   }
 
   return ModelSelection.of({ select, forEmbedding })
 })
 
-const chosen = (model: string): Candidate => ({ model, only: undefined, name: model, auto: true })
+const chosen = (model: string): ModelCandidate => ({ model, accepts: undefined, name: model, auto: true })
 
 /**
  * @since 0.2.0

@@ -16,7 +16,7 @@ import * as Random from "effect/Random"
 import { InvalidRequest, ModelNotFound, NoServers, type RegistryWarning, type Unreachable } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import * as Direct from "./internal/direct.js"
-import * as Places from "./internal/geocoding.js"
+import * as Geocoding from "./internal/geocoding.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
 import * as Model from "./Model.js"
 import * as Catalogue from "./registry/catalogue.js"
@@ -185,24 +185,25 @@ const preferred = <A>(all: ReadonlyArray<A>, condition: (item: A) => boolean): R
 }
 
 /** An implicit server that does not answer is as if it were not there. */
-const isThere = (known: Lists.Known): boolean => !known.server.implicit || (known.read && known.problem === undefined)
+const isThere = (known: Lists.KnownServer): boolean =>
+  !known.server.implicit || (known.read && known.problem === undefined)
 
-const answers = (known: Lists.Known): boolean => known.read && known.problem === undefined
+const answers = (known: Lists.KnownServer): boolean => known.read && known.problem === undefined
 
 /** The servers that could not be asked which models they have. */
-const silent = (all: ReadonlyArray<Lists.Known>): ReadonlyArray<Unreachable> =>
+const silent = (all: ReadonlyArray<Lists.KnownServer>): ReadonlyArray<Unreachable> =>
   all
     .filter((known) => !answers(known) && !known.server.implicit)
     .map(({ problem = "has not answered yet", server }) => ({ url: server.url, reason: problem }))
 
 /** The same, as errors tell them. */
-const unreachable = (all: ReadonlyArray<Lists.Known>): { readonly unreachable?: ReadonlyArray<Unreachable> } => {
+const unreachable = (all: ReadonlyArray<Lists.KnownServer>): { readonly unreachable?: ReadonlyArray<Unreachable> } => {
   const servers = silent(all)
   return servers.length === 0 ? {} : { unreachable: servers }
 }
 
 /** What the servers allow of a model's context, in tokens: the least, because any of them may be the one that answers. */
-const contextOn = (all: ReadonlyArray<Lists.Known>, key: string): number | undefined => {
+const contextOn = (all: ReadonlyArray<Lists.KnownServer>, key: string): number | undefined => {
   let least: number | undefined
   for (const known of all.filter(answers)) {
     const length = known.models.get(key)?.context_length
@@ -269,9 +270,9 @@ export const make = Effect.gen(function* () {
   /** `nearest` needs coordinates. A place that nobody knows stays as it was named, and its distance is unknown. */
   const withCoordinates = ({ server, ...source }: Lists.Source): Effect.Effect<Lists.Source> => {
     const { location } = server
-    return location === undefined || Places.hasCoordinates(location)
+    return location === undefined || Geocoding.hasCoordinates(location)
       ? Effect.succeed({ ...source, server })
-      : Effect.map(Places.locate(location), (found) => ({
+      : Effect.map(Geocoding.locate(location), (found) => ({
           ...source,
           server: { ...server, coordinates: Either.getOrUndefined(found) }
         }))
@@ -293,11 +294,11 @@ export const make = Effect.gen(function* () {
                 organization: server.organization ?? recorded.server.organization
               },
         own: true,
-        figures: recorded?.models ?? new Map()
+        measurements: recorded?.models ?? new Map()
       })
     }
     for (const [url, recorded] of mine.servers) {
-      if (!all.has(url)) all.set(url, { server: recorded.server, own: false, figures: recorded.models })
+      if (!all.has(url)) all.set(url, { server: recorded.server, own: false, measurements: recorded.models })
     }
     return Effect.forEach([...all.values()], withCoordinates)
   })
@@ -331,7 +332,7 @@ export const make = Effect.gen(function* () {
    * Servers that could not be asked may have the model. That is worth an attempt unless nobody has ever heard of it
    * while others did answer: then it is more likely that the name is wrong.
    */
-  const doubtful = Effect.fnUntraced(function* (model: string, hosts: ReadonlyArray<Host>) {
+  const uncertain = Effect.fnUntraced(function* (model: string, hosts: ReadonlyArray<Host>) {
     const there = (yield* lists.now).filter(isThere)
     if (!there.some(answers) || (yield* lists.claims(model)).length > 0) return hosts
     const { catalogue } = yield* whole
@@ -350,7 +351,7 @@ export const make = Effect.gen(function* () {
             Effect.flatMap(lists.locate(model), (hosts) => {
               const [first] = hosts
               if (first === undefined) return missing(model)
-              return first.certain ? Effect.succeed(hosts) : doubtful(model, hosts)
+              return first.certain ? Effect.succeed(hosts) : uncertain(model, hosts)
             })
         )
 

@@ -29,7 +29,7 @@ import type { Call, OpenAnswer, Result } from "./Failover.js"
 import { Registry } from "./Registry.js"
 import { type Entry, make as makeEntry, sizeOf } from "./responseCache/entry.js"
 import * as Key from "./responseCache/key.js"
-import { Flight, Reader, type Tower } from "./responseCache/sharedAnswer.js"
+import { Reader, SharedAnswer, type SharedAnswerHost } from "./responseCache/sharedAnswer.js"
 import { CurrentSettings, type Settings } from "./Settings.js"
 import * as Telemetry from "./Telemetry.js"
 
@@ -197,7 +197,7 @@ export const metrics: typeof Telemetry.cache = Telemetry.cache
  * @since 0.1.0
  * @category models
  */
-export interface Wish {
+export interface CacheRequest {
   readonly request: ChatRequest
   readonly routing: Routing
   readonly ttl: number
@@ -213,7 +213,7 @@ export interface Wish {
  * @since 0.1.0
  * @category models
  */
-export type Begin = (call: Call) => OpenAnswer
+export type StartCall = (call: Call) => OpenAnswer
 
 /**
  * - `prepare`: what begins an answer that may be a kept or a shared one; `upstream` finds the servers, where they are
@@ -225,9 +225,9 @@ export type Begin = (call: Call) => OpenAnswer
  */
 export interface Service {
   readonly prepare: (
-    wish: Wish,
-    upstream: Effect.Effect<Begin, ChatError>
-  ) => Effect.Effect<Begin, ModelNotFound | NoServers | ChatError>
+    cacheRequest: CacheRequest,
+    upstream: Effect.Effect<StartCall, ChatError>
+  ) => Effect.Effect<StartCall, ModelNotFound | NoServers | ChatError>
   readonly clear: Effect.Effect<void>
 }
 
@@ -267,7 +267,7 @@ export const make = Effect.gen(function* () {
   const limit = settings.cache?.maxBytes ?? defaults.maxBytes
 
   /** The answers under way, by what calls must have in common to share one. */
-  const flights = new Map<string, Flight>()
+  const shared = new Map<string, SharedAnswer>()
   const writing = new Set<Fiber.RuntimeFiber<void>>()
   let generation = 0
 
@@ -277,16 +277,16 @@ export const make = Effect.gen(function* () {
   const launch = (
     id: string,
     key: string,
-    wish: Wish,
+    cacheRequest: CacheRequest,
     call: Call,
-    upstream: Effect.Effect<Begin, ChatError>,
+    upstream: Effect.Effect<StartCall, ChatError>,
     broken: StreamInterrupted | undefined
-  ): Flight => {
+  ): SharedAnswer => {
     const born = generation
-    const forget = (flight: Flight): void => {
-      if (flights.get(id) === flight) flights.delete(id)
+    const forget = (answer: SharedAnswer): void => {
+      if (shared.get(id) === answer) shared.delete(id)
     }
-    const tower: Tower = {
+    const host: SharedAnswerHost = {
       now,
       unreachable: registry.unreachable,
       limit,
@@ -294,32 +294,32 @@ export const make = Effect.gen(function* () {
       missed: broken === undefined ? () => metrics.misses.unsafeUpdate(1, []) : nothing,
       shared: broken === undefined ? () => metrics.shared.unsafeUpdate(1, []) : nothing,
       closed: forget,
-      abandoned: (flight) => {
-        forget(flight)
+      abandoned: (answer) => {
+        forget(answer)
         runFork(Fiber.interruptFork(search))
       },
-      landed: (flight, result, course, wanted) => {
-        const entry = course === undefined || !wanted ? undefined : makeEntry(result, course, now(), wish.ttl)
+      completed: (answer, result, course, wanted) => {
+        const entry = course === undefined || !wanted ? undefined : makeEntry(result, course, now(), cacheRequest.ttl)
         if (entry === undefined || born !== generation) {
-          forget(flight)
+          forget(answer)
           return
         }
         // Until the store has it, it is found here.
-        flight.entry = entry
-        const write = runFork(Effect.uninterruptible(store.put(key, entry, wish.owner)))
+        answer.entry = entry
+        const write = runFork(Effect.uninterruptible(store.put(key, entry, cacheRequest.owner)))
         writing.add(write)
         write.addObserver(() => {
           writing.delete(write)
-          forget(flight)
+          forget(answer)
         })
       }
     }
-    const flight = new Flight(tower, call)
-    flights.set(id, flight)
+    const answer = new SharedAnswer(host, call)
+    shared.set(id, answer)
 
-    const usable = (entry: Entry): boolean => now() < entry.expiresAt && now() - entry.storedAt < wish.ttl
+    const usable = (entry: Entry): boolean => now() < entry.expiresAt && now() - entry.storedAt < cacheRequest.ttl
     const kept =
-      wish.renew === true || broken !== undefined
+      cacheRequest.renew === true || broken !== undefined
         ? Effect.succeed(Option.none<Entry>())
         : Effect.map(store.get(key), Option.filter(usable))
     const { deadline: _, maxAttempts, ...limits } = call.limits
@@ -327,12 +327,12 @@ export const make = Effect.gen(function* () {
       Effect.flatMap(
         kept,
         Option.match({
-          onSome: (entry) => Effect.succeed(() => flight.found(entry)),
+          onSome: (entry) => Effect.succeed(() => answer.found(entry)),
           onNone: () =>
             Effect.map(
               upstream,
               (begin) => () =>
-                flight.begun(
+                answer.begun(
                   begin({
                     request: call.request,
                     limits: {
@@ -356,31 +356,43 @@ export const make = Effect.gen(function* () {
     )
     search.addObserver((exit) => {
       if (Exit.isFailure(exit)) {
-        flight.fail(Cause.squash(exit.cause))
+        answer.fail(Cause.squash(exit.cause))
         return
       }
-      if (flight.isOver) return
+      if (answer.isOver) return
       exit.value()
-      if (flight.entry !== undefined) forget(flight)
+      if (answer.entry !== undefined) forget(answer)
     })
-    return flight
+    return answer
   }
 
   const prepare: Service["prepare"] = Effect.fnUntraced(
-    function* (wish, upstream) {
-      const { keepAs = wish.request, request, routing } = wish
+    function* (cacheRequest, upstream) {
+      const { keepAs = cacheRequest.request, request, routing } = cacheRequest
       const hosts = yield* registry.locate(request.model)
       const digests = hosts.flatMap(({ digest }) => (digest === undefined ? [] : [digest]))
-      const owner = settings.cache?.shared === true ? undefined : wish.owner
+      const owner = settings.cache?.shared === true ? undefined : cacheRequest.owner
       const key = yield* Key.make(keepAs, digests, owner)
       const asked = keepAs === request ? key : yield* Key.make(request, digests, owner)
       return (call: Call): OpenAnswer => {
         const { deadline: _, ...limits } = call.limits
-        const id = JSON.stringify([asked, key, wish.ttl, wish.renew === true, routing, request.keepAlive, limits])
-        const take = (id: string, broken?: StreamInterrupted): Flight =>
-          flights.get(id) ?? launch(id, key, wish, call, upstream, broken)
-        return new Reader(call, take(id), { now, unreachable: registry.unreachable }, wish.accepts ?? any, (broken) =>
-          take(`${id} anew`, broken)
+        const id = JSON.stringify([
+          asked,
+          key,
+          cacheRequest.ttl,
+          cacheRequest.renew === true,
+          routing,
+          request.keepAlive,
+          limits
+        ])
+        const take = (id: string, broken?: StreamInterrupted): SharedAnswer =>
+          shared.get(id) ?? launch(id, key, cacheRequest, call, upstream, broken)
+        return new Reader(
+          call,
+          take(id),
+          { now, unreachable: registry.unreachable },
+          cacheRequest.accepts ?? any,
+          (broken) => take(`${id} anew`, broken)
         )
       }
     },
@@ -394,7 +406,7 @@ export const make = Effect.gen(function* () {
     prepare,
     clear: Effect.suspend(() => {
       generation++
-      flights.clear()
+      shared.clear()
       return Effect.zipRight(Fiber.awaitAll(writing), store.clear)
     })
   })

@@ -10,7 +10,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { Abilities } from "./backend/resumeSupport.js"
+import { ResumeSupports } from "./backend/resumeSupport.js"
 import type { Routing } from "./ChatRequest.js"
 import type { ModelNotFound, NoServers } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
@@ -18,17 +18,12 @@ import * as Prng from "./internal/prng.js"
 import { type Host, Registry } from "./Registry.js"
 import { remoteness } from "./router/distance.js"
 import { emptiest, pick } from "./router/pick.js"
-import { wait } from "./router/pickInput.js"
-import { type Route, type Traveller, Way } from "./router/routePlan.js"
+import { waitForSlot } from "./router/pickInput.js"
+import { type Route, type RouteHints, RoutePlan } from "./router/routePlan.js"
 import type { ServerInfo } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
 export {
-  /**
-   * @since 0.1.0
-   * @category models
-   */
-  type Candidate,
   /**
    * @since 0.1.0
    * @category accessors
@@ -46,11 +41,21 @@ export {
   resting,
   /**
    * @since 0.1.0
+   * @category models
+   */
+  type ServerCandidate,
+  /**
+   * @since 0.1.0
    * @category accessors
    */
   speed
 } from "./router/distance.js"
 export {
+  /**
+   * @since 0.1.0
+   * @category constructors
+   */
+  columnsOf,
   /**
    * @since 0.1.0
    * @category combinators
@@ -60,19 +65,9 @@ export {
    * @since 0.1.0
    * @category combinators
    */
-  pick,
-  /**
-   * @since 0.1.0
-   * @category constructors
-   */
-  poolOf
+  pick
 } from "./router/pick.js"
 export {
-  /**
-   * @since 0.1.0
-   * @category models
-   */
-  type Circumstances,
   /**
    * What `pick` gives where no server remains.
    *
@@ -81,12 +76,17 @@ export {
    */
   none,
   /**
+   * @since 0.1.0
+   * @category models
+   */
+  type PickInput,
+  /**
    * What `pick` gives where the request should wait.
    *
    * @since 0.1.0
    * @category constants
    */
-  wait
+  waitForSlot
 } from "./router/pickInput.js"
 export {
   /**
@@ -98,12 +98,12 @@ export {
    * @since 0.1.0
    * @category models
    */
-  type Traveller,
+  type RouteHints,
   /**
    * @since 0.1.0
    * @category constructors
    */
-  Way
+  RoutePlan
 } from "./router/routePlan.js"
 
 // =============================================================================
@@ -111,7 +111,7 @@ export {
 // =============================================================================
 
 /**
- * - `way`: that of a call over the servers of its model
+ * - `plan`: that of a call over the servers of its model
  * - `best`: the server that a call would try first, remembered per model and strategy for `Settings.bestServerTtl`,
  *   but not past a failure of that server
  * - `clear`: forgets all three caches: which servers are bad, which are good and how fast, and which is best; and how
@@ -121,7 +121,7 @@ export {
  * @category models
  */
 export interface Service {
-  readonly way: (hosts: ReadonlyArray<Host>, strategy: Routing, traveller?: Traveller) => Route
+  readonly plan: (hosts: ReadonlyArray<Host>, strategy: Routing, hints?: RouteHints) => Route
   readonly best: (model: string, strategy: Routing) => Effect.Effect<ServerInfo, ModelNotFound | NoServers>
   readonly clear: Effect.Effect<void>
 }
@@ -132,7 +132,7 @@ export interface Service {
  */
 export class Router extends Context.Tag("aicortex/Router")<Router, Service>() {}
 
-const nobody: Traveller = {}
+const nobody: RouteHints = {}
 
 /**
  * @since 0.1.0
@@ -141,7 +141,7 @@ const nobody: Traveller = {}
 export const make = Effect.gen(function* () {
   const registry = yield* Registry
   const fleet = yield* Fleet
-  const abilities = yield* Effect.serviceOption(Abilities)
+  const abilities = yield* Effect.serviceOption(ResumeSupports)
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
   const best = new Map<string, { readonly url: string; readonly until: number }>()
@@ -156,8 +156,8 @@ export const make = Effect.gen(function* () {
     protocol === "openai" && Option.exists(abilities, ({ takesN }) => takesN(server.url, model) !== false)
 
   return Router.of({
-    way: (hosts, strategy, traveller = nobody) =>
-      new Way(fleet.pool(hosts, remotenessOf), strategy, fleet, random, now, traveller, takesTogether),
+    plan: (hosts, strategy, hints = nobody) =>
+      new RoutePlan(fleet.pool(hosts, remotenessOf), strategy, fleet, random, now, hints, takesTogether),
     best: Effect.fnUntraced(function* (model: string, strategy: Routing) {
       const key = `${strategy} ${model}`
       const known = best.get(key)
@@ -167,10 +167,10 @@ export const make = Effect.gen(function* () {
           return yield* registry.serverInfo(model, known.url)
         }
       }
-      const pool = fleet.pool(yield* registry.locate(model), remotenessOf)
-      const circumstances = { now: now(), random, explore: false, waited: true }
-      const at = pick(strategy, pool, new Uint8Array(pool.size), circumstances)
-      const host = pool.hosts[at === wait ? emptiest(pool, now()) : at]
+      const columns = fleet.pool(yield* registry.locate(model), remotenessOf)
+      const input = { now: now(), random, explore: false, waited: true }
+      const at = pick(strategy, columns, new Uint8Array(columns.size), input)
+      const host = columns.hosts[at === waitForSlot ? emptiest(columns, now()) : at]
       if (host === undefined) return yield* registry.missing(model)
       const url = host.server.url
       best.set(key, { url, until: now() + settings.bestServerTtl })

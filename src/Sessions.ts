@@ -41,7 +41,7 @@ export interface Stored {
  * @since 0.1.0
  * @category models
  */
-export interface Ticket extends Turns.Ticket {}
+export interface Ticket extends Turns.TurnTicket {}
 
 /**
  * What holds conversations. Each operation is atomic, also between processes that share a store, and fails where the

@@ -12,9 +12,9 @@ import * as Schema from "effect/Schema"
 import type { JsonObject } from "./ChatRequest.js"
 import { InvalidRequest, type SchemaIssue } from "./Errors.js"
 import { inlineRefs } from "./internal/inlineRefs.js"
-import { Run } from "./structuredOutput/check.js"
+import { CheckRun } from "./structuredOutput/check.js"
 import * as Compile from "./structuredOutput/compile.js"
-import * as Bounds from "./structuredOutput/limits.js"
+import * as Limits from "./structuredOutput/limits.js"
 
 // =============================================================================
 // the prompt
@@ -194,7 +194,7 @@ const orBad = <A>(work: () => A): Effect.Effect<A, InvalidRequest> =>
     try {
       return Effect.succeed(work())
     } catch (cause) {
-      return cause instanceof Bounds.BadSchema ? badSchema(cause.message) : Effect.die(cause)
+      return cause instanceof Limits.InvalidSchemaError ? badSchema(cause.message) : Effect.die(cause)
     }
   })
 
@@ -203,7 +203,7 @@ const orUnchecked = (work: () => ReadonlyArray<SchemaIssue>): ReadonlyArray<Sche
   try {
     return work()
   } catch (cause) {
-    if (!(cause instanceof Bounds.TooCostly)) throw cause
+    if (!(cause instanceof Limits.CheckTooCostly)) throw cause
     const message = `the reply cannot be checked against the schema, because ${cause.message}`
     return [{ path: "", message, unchecked: true }]
   }
@@ -211,13 +211,13 @@ const orUnchecked = (work: () => ReadonlyArray<SchemaIssue>): ReadonlyArray<Sche
 
 const check = ({ root, tracks }: Compile.Compiled, value: unknown): ReadonlyArray<SchemaIssue> =>
   orUnchecked(() => {
-    const run = new Run(tracks)
+    const run = new CheckRun(tracks)
     return run.part(root, value, undefined) ? [] : run.issues
   })
 
 const measureReply = (text: string): ReadonlyArray<SchemaIssue> =>
   orUnchecked(() => {
-    Bounds.measureAnswer(text)
+    Limits.measureAnswer(text)
     return []
   })
 
@@ -242,10 +242,10 @@ export interface SchemaOptions {
  */
 export const checkSize = (schema: unknown, field: string, options?: SchemaOptions): InvalidRequest | undefined => {
   try {
-    Bounds.measure(schema, options?.maxBytes ?? Bounds.defaultMaxBytes)
+    Limits.measure(schema, options?.maxBytes ?? Limits.defaultMaxBytes)
     return undefined
   } catch (cause) {
-    if (!(cause instanceof Bounds.BadSchema)) throw cause
+    if (!(cause instanceof Limits.InvalidSchemaError)) throw cause
     return new InvalidRequest({ field, reason: cause.message })
   }
 }
@@ -269,7 +269,7 @@ export const fromJsonSchema = Effect.fnUntraced(function* (
   if (typeof schema !== "object" || schema === null || Array.isArray(schema)) {
     return yield* badSchema("must be a JSON Schema, as an object")
   }
-  const hasPatterns = yield* orBad(() => Bounds.measure(schema, options?.maxBytes ?? Bounds.defaultMaxBytes))
+  const hasPatterns = yield* orBad(() => Limits.measure(schema, options?.maxBytes ?? Limits.defaultMaxBytes))
   const known = jsonSchemaDecoders.get(schema)
   if (known !== undefined) return known
   const patterns = hasPatterns ? yield* Effect.promise(() => import("./structuredOutput/pattern.js")) : undefined

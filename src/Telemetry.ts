@@ -17,7 +17,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { CallObserver, Observed } from "./telemetry/observer.js"
-import { CallRecord, type Kept, KeptRecord } from "./telemetry/record.js"
+import { CachedCallRecord, type CachedHow, CallRecord } from "./telemetry/record.js"
 
 export {
   /**
@@ -93,7 +93,7 @@ export {
    * @since 0.1.0
    * @category models
    */
-  type Kept,
+  type CachedHow,
   /**
    * @since 0.1.0
    * @category combinators
@@ -184,5 +184,5 @@ export const observeUnstarted = <A, E, R>(
  * @since 0.1.0
  * @category constructors
  */
-export const observeKept = (call: Observed, how: Kept, now: number): KeptRecord | undefined =>
-  call.trace === undefined ? undefined : new KeptRecord(call, call.trace, how, now)
+export const observeCached = (call: Observed, how: CachedHow, now: number): CachedCallRecord | undefined =>
+  call.trace === undefined ? undefined : new CachedCallRecord(call, call.trace, how, now)

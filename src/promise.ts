@@ -250,10 +250,10 @@ export const createCortex = (asked?: CortexOptions): Cortex => {
       if (closed) return reject(new Closed())
       const fiber = runtime.runFork(effect)
       underWay.add(fiber)
-      const deaf = signal === undefined ? undefined : onAbort(signal, () => interrupt(fiber))
+      const noop = signal === undefined ? undefined : onAbort(signal, () => interrupt(fiber))
       fiber.addObserver((exit) => {
         underWay.delete(fiber)
-        deaf?.()
+        noop?.()
         if (Exit.isSuccess(exit)) resolve(exit.value)
         else if (!Cause.isInterruptedOnly(exit.cause)) reject(Cause.squash(exit.cause))
         else reject(signal?.aborted ? signal.reason : new Closed())

@@ -10,7 +10,7 @@ import * as Scheduler from "effect/Scheduler"
 import type { Routing } from "../../src/ChatRequest.js"
 import * as Fleet from "../../src/Fleet.js"
 import * as Router from "../../src/Router.js"
-import * as Conversation from "../../src/router/conversationKey.js"
+import * as ConversationKey from "../../src/router/conversationKey.js"
 import { fromOptions, type Host } from "../../src/Server.js"
 import * as Settings from "../../src/Settings.js"
 import { type Client, type Contender, deaf, type Failure, nobody, type Policy, queue, type Request } from "./policy.js"
@@ -106,9 +106,9 @@ const make =
         at(time)
         const pool = pools[request.model]
         if (pool === undefined) return { next: () => nobody }
-        const conversation = request.session < 0 ? undefined : Conversation.named(String(request.session))
+        const conversation = request.session < 0 ? undefined : ConversationKey.named(String(request.session))
         const tokens = () => request.prompt
-        const route = new Router.Way(pool, strategy, fleet, client.random, now, { conversation, tokens })
+        const route = new Router.RoutePlan(pool, strategy, fleet, client.random, now, { conversation, tokens })
         routes.set(request.id, route)
         let given: number | undefined
         const server = (index: number): number => {
@@ -125,7 +125,7 @@ const make =
               return server
             }
             const next = route.next()
-            if (next !== Router.wait) return server(next)
+            if (next !== Router.waitForSlot) return server(next)
             const ticket = route.queue(
               (index) => {
                 waiting.delete(request.id)

@@ -13,11 +13,11 @@ import type { GbnfJsonObjectSchema, LlamaContextSequence, LlamaGrammar, LlamaMod
 import type { Backend, Finish, ServerFailure, Sink } from "../Backend.js"
 import { type ChatRequest, completes, defaults, promptOf } from "../ChatRequest.js"
 import { engineFailure } from "../internal/engineFailure.js"
-import * as Extra from "../internal/extraParameters.js"
+import * as ExtraParameters from "../internal/extraParameters.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
 import * as Message from "../Message.js"
 import { instruction } from "../StructuredOutput.js"
-import { continuable, further, openEnded, repeats, wellFormed } from "./resume.js"
+import { continuable, continuationRequest, openEnded, repeats, wellFormed } from "./resume.js"
 
 // =============================================================================
 // models
@@ -29,7 +29,7 @@ import { continuable, further, openEnded, repeats, wellFormed } from "./resume.j
  * @since 0.1.0
  * @category models
  */
-export interface Options {
+export interface EmbeddedOptions {
   readonly modelPath?: string | undefined
 }
 
@@ -40,7 +40,7 @@ export interface Options {
  * @since 0.1.0
  * @category models
  */
-export interface Embedded {
+export interface EmbeddedBackend {
   readonly backend: Backend
   readonly close: () => Promise<void>
 }
@@ -80,7 +80,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   }
   if (request.logprobs !== undefined) reasons.push("logprobs: the embedded engine does not tell them")
   if (request.logitBias !== undefined) reasons.push("logitBias: the embedded engine has no such option")
-  reasons.push(...Extra.refusals(request.extra, false, "the embedded engine"))
+  reasons.push(...ExtraParameters.refusals(request.extra, false, "the embedded engine"))
   if (request.keepAlive !== undefined && request.lenient !== true) {
     reasons.push("keepAlive: the embedded model stays loaded as long as its process")
   }
@@ -390,7 +390,7 @@ const randomSeed = (): number => globalThis.crypto.getRandomValues(new Uint32Arr
  * @since 0.1.0
  * @category constructors
  */
-export const make = (options: Options = {}): Embedded => {
+export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
   const queue: Array<Job> = []
   let current: Job | undefined
   let running: Promise<void> | undefined
@@ -461,7 +461,7 @@ export const make = (options: Options = {}): Embedded => {
       start,
       // A trailing message of the assistant is left open here, so the model always goes on from the exact place.
       resume: (server, request, broken, sink) => {
-        if (completes(request)) return start(server, further(request, broken, sink), sink)
+        if (completes(request)) return start(server, continuationRequest(request, broken, sink), sink)
         const sent = wellFormed(broken.text)
         if (!continuable(request) || sent === "") {
           sink.joins(broken.text, broken.tokens, "restarts")
@@ -490,7 +490,7 @@ export const make = (options: Options = {}): Embedded => {
  * @since 0.1.0
  * @category constructors
  */
-export const scoped = (options: Options = {}): Effect.Effect<Backend, never, Scope.Scope> =>
+export const scoped = (options: EmbeddedOptions = {}): Effect.Effect<Backend, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => make(options)),
     (embedded) => Effect.promise(embedded.close)

@@ -13,7 +13,7 @@ import * as Http from "./http.js"
 
 const text = new TextDecoder()
 
-interface Answer {
+interface EmbeddingReply {
   readonly embeddings: ReadonlyArray<ReadonlyArray<number>>
   readonly promptTokens: number | undefined
 }
@@ -21,7 +21,7 @@ interface Answer {
 type Body = ReturnType<typeof Http.parseJson>
 
 /** What one protocol is asked, and how it answers. */
-interface Dialect {
+interface EmbeddingDialect {
   readonly url: (server: Server) => string
   readonly cannot: (request: EmbedRequest) => ReadonlyArray<string>
   readonly body: (request: EmbedRequest) => object
@@ -32,13 +32,13 @@ interface Dialect {
 const isVector = (value: unknown): value is ReadonlyArray<number> =>
   Array.isArray(value) && value.every((one) => typeof one === "number")
 
-class Whole implements Http.Decoder {
-  answer: Answer | undefined
+class WholeReader implements Http.Decoder {
+  answer: EmbeddingReply | undefined
   private readonly parts: Array<Uint8Array> = []
   private bytes = 0
 
   constructor(
-    private readonly dialect: Dialect,
+    private readonly dialect: EmbeddingDialect,
     private readonly n: number,
     private readonly maxBytes: number
   ) {}
@@ -79,10 +79,14 @@ class Whole implements Http.Decoder {
   }
 }
 
-const make = (transport: Transport, now: () => number, dialect: Dialect): Pick<Backend, "cannotEmbed" | "embed"> => ({
+const make = (
+  transport: Transport,
+  now: () => number,
+  dialect: EmbeddingDialect
+): Pick<Backend, "cannotEmbed" | "embed"> => ({
   cannotEmbed: dialect.cannot,
   embed: (server, request, sink: EmbedSink) => {
-    const decoder = new Whole(dialect, request.input.length, sink.maxBytes)
+    const decoder = new WholeReader(dialect, request.input.length, sink.maxBytes)
     return Http.start(
       transport,
       { server, url: dialect.url(server), accept: "application/json", body: dialect.body(request) },

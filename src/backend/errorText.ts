@@ -75,7 +75,7 @@ const request = any(
  * @since 0.1.0
  * @category constructors
  */
-export const byWords = (text: string, codes: string, status: number | undefined): Known | undefined => {
+export const classifyByText = (text: string, codes: string, status: number | undefined): Known | undefined => {
   if (contextLength.test(text) || contextLength.test(codes)) return "context-length"
   if (status === 503 && loading.test(text)) return "loading"
   if (badOutput.test(text)) return "bad-output"
@@ -90,7 +90,7 @@ export const byWords = (text: string, codes: string, status: number | undefined)
  * @since 0.1.0
  * @category guards
  */
-export const brokeAtWork = (text: string): boolean => crashed.test(text) && !cannotRun.test(text)
+export const failedMidway = (text: string): boolean => crashed.test(text) && !cannotRun.test(text)
 
 /**
  * The codes that stand beside the words of an error: `{"error": {"code": …, "type": …}}`, or the same one level up.

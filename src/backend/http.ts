@@ -150,7 +150,7 @@ export const statusFailure = (
   const text = told ?? `HTTP ${status}`
   const make = (reason: ServerFailure["reason"], rest?: number): ServerFailure =>
     rest === undefined ? { reason, message: text, status } : { reason, message: text, status, retryAfter: rest }
-  const words = told === undefined || status < 400 ? undefined : Classify.byWords(text, codesIn(body), status)
+  const words = told === undefined || status < 400 ? undefined : Classify.classifyByText(text, codesIn(body), status)
   switch (status) {
     case 400:
     case 413:
@@ -257,7 +257,7 @@ export type Listener = Pick<Sink, "context" | "connected" | "read" | "flush" | "
 export const failureOf = (error: unknown): ServerFailure => {
   if (error instanceof Reported) {
     const { codes, message } = error
-    return { reason: Classify.byWords(message, codes, undefined) ?? "server-error", message }
+    return { reason: Classify.classifyByText(message, codes, undefined) ?? "server-error", message }
   }
   if (error instanceof Unable) return { reason: "unsupported", message: error.message }
   if (error instanceof Malformed || error instanceof LineTooLong) {
@@ -277,7 +277,7 @@ class HttpAttempt implements TransportHandler, Exchange {
   private errorBytes = 0
   private over = false
   private lingering: ReturnType<typeof setTimeout> | undefined
-  private impatience: ReturnType<typeof setTimeout> | undefined
+  private waitTimer: ReturnType<typeof setTimeout> | undefined
   private exchange: Exchange | undefined
 
   constructor(
@@ -301,7 +301,7 @@ class HttpAttempt implements TransportHandler, Exchange {
     if (status >= 300) {
       this.retryAfter = first(headers["retry-after"])
       this.location = first(headers["location"])
-      this.impatience = setTimeout(() => this.statusFailed(), errorTime)
+      this.waitTimer = setTimeout(() => this.statusFailed(), errorTime)
     }
   }
 
@@ -379,7 +379,7 @@ class HttpAttempt implements TransportHandler, Exchange {
 
   abort(): void {
     clearTimeout(this.lingering)
-    clearTimeout(this.impatience)
+    clearTimeout(this.waitTimer)
     this.over = true
     this.exchange?.abort()
   }
@@ -396,7 +396,9 @@ class HttpAttempt implements TransportHandler, Exchange {
     this.abort()
     const { location, request } = this
     const asked = { address: request.server.url, url: request.url, body, text: errorText(body), location }
-    this.sink.fail(Misaddressed.explain(statusFailure(this.status, body, this.retryAfter, this.now()), asked))
+    this.sink.fail(
+      Misaddressed.explainWrongAddress(statusFailure(this.status, body, this.retryAfter, this.now()), asked)
+    )
   }
 
   private decodeFailed(error: unknown): void {

@@ -7,7 +7,7 @@ import type { Mutable } from "effect/Types"
 import type { Backend, Finish, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
 import { type ChatRequest, completes, promptOf } from "../ChatRequest.js"
-import * as Extra from "../internal/extraParameters.js"
+import * as ExtraParameters from "../internal/extraParameters.js"
 import * as Lines from "../internal/lines.js"
 import * as Template from "../internal/lineTemplate.js"
 import * as ToolArguments from "../internal/toolArguments.js"
@@ -19,7 +19,7 @@ import { finishReason, givenUp } from "./finishReason.js"
 import * as Http from "./http.js"
 import * as Raw from "./ollamaRaw.js"
 import * as Resume from "./resume.js"
-import { Guard } from "./textCompletion.js"
+import { CompletionGuard } from "./textCompletion.js"
 import { filtered } from "./thinkingFilter.js"
 
 // =============================================================================
@@ -80,7 +80,7 @@ export const options = (request: ChatRequest): { readonly [key: string]: unknown
     min_p: request.minP,
     repeat_penalty: request.repeatPenalty
   }
-  const extra = request.extra === undefined ? undefined : Extra.forOllama(request.extra)
+  const extra = request.extra === undefined ? undefined : ExtraParameters.forOllama(request.extra)
   return request.options === undefined && extra === undefined ? asked : { ...asked, ...extra, ...request.options }
 }
 
@@ -169,7 +169,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
     found.push(`toolChoice: Ollama cannot be made to call a tool; use "auto" or "none"`)
   }
   if (request.logitBias !== undefined) found.push("logitBias: Ollama has no such option")
-  if (request.extra !== undefined) found.push(...Extra.refusals(request.extra, true, "Ollama"))
+  if (request.extra !== undefined) found.push(...ExtraParameters.refusals(request.extra, true, "Ollama"))
   if (request.messages.some((m) => Message.images(m).some((image) => "url" in image))) {
     found.push("messages: Ollama takes images as base64 data, not as an address")
   }
@@ -325,7 +325,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
       "/api/generate",
       generateBody(request, promptOf(request)),
       Raw.decoder(sink, (line) => finish(line, false)),
-      new Guard(sink, request)
+      new CompletionGuard(sink, request)
     )
 
   return {
@@ -337,46 +337,46 @@ export const make = (transport: Transport, now: () => number): Backend => {
         : request.template === undefined
           ? chat(server, request, sink)
           : templated(server, request, sink),
-    resume: (server, request, broken, sink, abilities) => {
-      if (completes(request)) return complete(server, Resume.further(request, broken, sink), sink)
+    resume: (server, request, partial, sink, resumeSupport) => {
+      if (completes(request)) return complete(server, Resume.continuationRequest(request, partial, sink), sink)
       const steps = new Resume.Steps()
       const { model, template } = request
       const plain = template === undefined ? chat : templated
-      const protocol: Resume.Protocol = {
+      const protocol: Resume.ResumeProtocol = {
         plain: (request, sink) => plain(server, request, sink),
         open: (request, sink) => chat(server, request, sink)
       }
       // A message that is left open needs the model's own template.
       const goOn = () =>
         template === undefined
-          ? Resume.goOn(steps, server, request, broken, sink, protocol, abilities)
-          : Resume.again(steps, request, broken, sink, protocol)
+          ? Resume.resume(steps, server, request, partial, sink, protocol, resumeSupport)
+          : Resume.startAgain(steps, request, partial, sink, protocol)
 
       const rendered = (prompt: string | undefined): void => {
-        abilities.setRenders(server.url, model, prompt !== undefined)
+        resumeSupport.setRenders(server.url, model, prompt !== undefined)
         if (prompt === undefined) {
           goOn()
           return
         }
-        const sent = Resume.wellFormed(broken.text)
-        const repeated = Resume.repeats(broken.text, sent)
-        const left = Resume.less(request, broken.tokens - repeated)
-        const body = generateBody(left, Raw.prompt(prompt, sent, broken.thinking))
-        sink.joins(broken.text.slice(sent.length), repeated, "continues")
-        const guarded = new Resume.Unless(sink, goOn)
+        const sent = Resume.wellFormed(partial.text)
+        const repeated = Resume.repeats(partial.text, sent)
+        const left = Resume.less(request, partial.tokens - repeated)
+        const body = generateBody(left, Raw.prompt(prompt, sent, partial.thinking))
+        sink.joins(partial.text.slice(sent.length), repeated, "continues")
+        const guarded = new Resume.FallbackSink(sink, goOn)
         const decoder = Raw.decoder(guarded, (line) => finish(line, false))
         steps.next(() => send(server, "/api/generate", body, decoder, guarded))
       }
 
       if (Raw.possible(request)) {
-        if (abilities.renders(server.url, model) === false) goOn()
+        if (resumeSupport.renders(server.url, model) === false) goOn()
         else {
           const rendering = new Raw.Rendering(sink, rendered, goOn)
           const path = template === undefined ? "/api/chat" : "/api/generate"
           steps.next(() => send(server, path, renderBody(request), rendering.decoder, rendering))
         }
       } else if (Resume.continuable(request)) goOn()
-      else Resume.again(steps, request, broken, sink, protocol)
+      else Resume.startAgain(steps, request, partial, sink, protocol)
       return steps
     }
   }

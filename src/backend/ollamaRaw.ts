@@ -12,7 +12,7 @@ import * as Template from "../internal/lineTemplate.js"
 import * as Message from "../Message.js"
 import * as Http from "./http.js"
 import { continuable } from "./resume.js"
-import { isRefusal } from "./resumeSupport.js"
+import { isRejection } from "./resumeSupport.js"
 
 /**
  * Whether this way is open to a request. What comes back is not searched for tool calls: one would be given out as
@@ -37,8 +37,8 @@ const harmony = "<|start|>assistant"
 export const prompt = (rendered: string, text: string, thinking: string): string => {
   const end = rendered.trimEnd()
   if (end.endsWith(harmony)) {
-    const thoughts = thinking === "" ? "" : `<|channel|>analysis<|message|>${thinking}<|end|>${harmony}`
-    return `${end}${thoughts}<|channel|>final<|message|>${text}`
+    const thinkingText = thinking === "" ? "" : `<|channel|>analysis<|message|>${thinking}<|end|>${harmony}`
+    return `${end}${thinkingText}<|channel|>final<|message|>${text}`
   }
   const opened = /<(think|thinking|thought|reasoning)>$/.exec(end)
   return opened === null ? `${rendered}${text}` : `${end}\n${thinking}\n</${opened[1]}>\n\n${text}`
@@ -113,7 +113,7 @@ export class Rendering implements Sink {
     if (this.complete) this.shown(this.rendered)
   }
   fail(failure: ServerFailure): void {
-    if (isRefusal(failure)) this.refused()
+    if (isRejection(failure)) this.refused()
     else this.sink.fail(failure)
   }
 }

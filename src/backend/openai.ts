@@ -17,8 +17,8 @@ import * as Body from "./openaiBody.js"
 import * as Choices from "./openaiChoices.js"
 import * as Text from "./openaiText.js"
 import * as Resume from "./resume.js"
-import { templated } from "./templateMessages.js"
-import { Guard } from "./textCompletion.js"
+import { templateMessages } from "./templateMessages.js"
+import { CompletionGuard } from "./textCompletion.js"
 import { filtered } from "./thinkingFilter.js"
 
 // =============================================================================
@@ -105,7 +105,7 @@ export const body = (server: Server, request: ChatRequest): Body.Body => {
   const { format, logprobs, maxTokens, think, toolChoice, tools } = request
   const own = isOpenAI(server)
   const body = Body.make(request, own)
-  body["messages"] = templated(request.messages, !own).map(message)
+  body["messages"] = templateMessages(request.messages, !own).map(message)
   if (maxTokens !== undefined) body[own ? "max_completion_tokens" : "max_tokens"] = maxTokens
   if (logprobs !== undefined) {
     body["logprobs"] = true
@@ -189,7 +189,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
       transport,
       { server, url: endpoint(server, Text.path), accept: "text/event-stream", body: Text.body(request) },
       decoder(sink, kindOf(request)),
-      new Guard(sink, request, `/v1${Text.path}`),
+      new CompletionGuard(sink, request, `/v1${Text.path}`),
       now
     )
   const plain = (server: Server, request: ChatRequest, sink: Sink): Exchange =>
@@ -200,7 +200,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
       const texts = completes(request)
       const url = endpoint(server, texts ? Text.path : "/chat/completions")
       const asked = { ...(texts ? Text.body(request) : body(server, request)), n }
-      const listener = texts ? new Guard(answers, request, `/v1${Text.path}`) : answers
+      const listener = texts ? new CompletionGuard(answers, request, `/v1${Text.path}`) : answers
       return Http.start(transport, { server, url, accept: "text/event-stream", body: asked }, answers, listener, now)
     },
     sinkOf: (request, sink) => (completes(request) ? sink : filtered(request.format, sink)),
@@ -209,19 +209,19 @@ export const make = (transport: Transport, now: () => number): Backend => {
   return {
     unsupported,
     ...Embeddings.openai(transport, now, (server) => endpoint(server, "/embeddings")),
-    start: (server, request, sink, abilities) =>
-      request.choice === undefined || abilities === undefined
+    start: (server, request, sink, resumeSupport) =>
+      request.choice === undefined || resumeSupport === undefined
         ? plain(server, request, sink)
-        : several.start(server, request, request.choice, sink, abilities),
-    resume: (server, request, broken, sink, abilities) => {
-      if (completes(request)) return complete(server, Resume.further(request, broken, sink), sink)
+        : several.start(server, request, request.choice, sink, resumeSupport),
+    resume: (server, request, partial, sink, resumeSupport) => {
+      if (completes(request)) return complete(server, Resume.continuationRequest(request, partial, sink), sink)
       const steps = new Resume.Steps()
-      const protocol: Resume.Protocol = {
+      const protocol: Resume.ResumeProtocol = {
         plain: (request, sink) => send(server, body(server, request), sink, request.format),
         open: (request, sink) => send(server, openBody(server, request), sink, "text")
       }
-      if (Resume.continuable(request)) Resume.goOn(steps, server, request, broken, sink, protocol, abilities)
-      else Resume.again(steps, request, broken, sink, protocol)
+      if (Resume.continuable(request)) Resume.resume(steps, server, request, partial, sink, protocol, resumeSupport)
+      else Resume.startAgain(steps, request, partial, sink, protocol)
       return steps
     }
   }

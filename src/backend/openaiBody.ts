@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { ChatRequest } from "../ChatRequest.js"
-import * as Extra from "../internal/extraParameters.js"
+import * as ExtraParameters from "../internal/extraParameters.js"
 
 /**
  * The fields of a body, as they are written.
@@ -48,7 +48,7 @@ export const make = (request: ChatRequest, isOpenAI = false): Body => {
   if (logitBias !== undefined) body["logit_bias"] = logitBias
   if (extra !== undefined) {
     for (const name in extra) {
-      if (isOpenAI && Extra.isOptional(name) && name !== "verbosity") continue
+      if (isOpenAI && ExtraParameters.isOptional(name) && name !== "verbosity") continue
       body[name] = extra[name]
     }
   }

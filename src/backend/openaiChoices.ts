@@ -6,14 +6,14 @@
  *
  * @since 0.2.0
  */
-import type { Abilities, Finish, ServerFailure, Sink } from "../Backend.js"
+import type { Finish, ResumeSupportCache, ServerFailure, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
 import type { ChatRequest, Choice } from "../ChatRequest.js"
 import type { Server } from "../Server.js"
 import type { Exchange } from "../Transport.js"
 import * as Http from "./http.js"
 import { AnswerDecoder, type Chunk, type Kind } from "./openaiAnswer.js"
-import { isRefusal } from "./resumeSupport.js"
+import { isRejection } from "./resumeSupport.js"
 
 /** Reads one of the answers. */
 class ChoiceDecoder extends AnswerDecoder {
@@ -194,7 +194,7 @@ class Together extends AnswerDecoder implements Http.Listener {
 
   fail(failure: ServerFailure): void {
     const live = this.members.filter(({ state }) => state === "shared" || state === "concluded")
-    if (isRefusal(failure) && !this.chosen) {
+    if (isRejection(failure) && !this.chosen) {
       if (aboutN.test(failure.message)) this.ways.setTakesN(false)
       for (const member of live) this.ways.separate(member)
       return
@@ -319,7 +319,13 @@ export class Gathering {
 
   constructor(private readonly senders: Senders) {}
 
-  start(server: Server, request: ChatRequest, { index, of }: Choice, sink: Sink, abilities: Abilities): Exchange {
+  start(
+    server: Server,
+    request: ChatRequest,
+    { index, of }: Choice,
+    sink: Sink,
+    abilities: ResumeSupportCache
+  ): Exchange {
     const { url } = server
     const { messages, model } = request
     const { kindOf, plain, sinkOf } = this.senders
@@ -346,7 +352,7 @@ export class Gathering {
     return member
   }
 
-  private send(server: Server, members: ReadonlyArray<Member>, abilities: Abilities): void {
+  private send(server: Server, members: ReadonlyArray<Member>, abilities: ResumeSupportCache): void {
     const { kindOf, plain, together } = this.senders
     const [first] = members
     if (first === undefined) return

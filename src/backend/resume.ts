@@ -12,16 +12,25 @@
  * | echoes | the same | the text so far |
  * | begins anew, or refuses | as it was at first | the text so far |
  *
- * Where it is a text that is completed, and no conversation answered, nothing of this is needed: see `further`.
+ * Where it is a text that is completed, and no conversation answered, nothing of this is needed: see `continuationRequest`.
  *
  * @since 0.1.0
  */
-import type { Abilities, Ability, Asker, Broken, Finish, Joint, ServerFailure, Sink } from "../Backend.js"
+import type {
+  Finish,
+  PartialAnswer,
+  ResumeSink,
+  ResumeSupport,
+  ResumeSupportCache,
+  ServerFailure,
+  Sink,
+  TrialListener
+} from "../Backend.js"
 import { type ChatRequest, promptOf } from "../ChatRequest.js"
 import * as Message from "../Message.js"
 import type { Server } from "../Server.js"
 import type { Exchange } from "../Transport.js"
-import { isRefusal, trialRequest } from "./resumeSupport.js"
+import { isRejection, trialRequest } from "./resumeSupport.js"
 
 // =============================================================================
 // requests
@@ -70,7 +79,7 @@ export const less = (request: ChatRequest, tokens: number): ChatRequest => {
  * @since 0.1.0
  * @category combinators
  */
-export const openEnded = (request: ChatRequest, text: string, { thinking, tokens }: Broken): ChatRequest => ({
+export const openEnded = (request: ChatRequest, text: string, { thinking, tokens }: PartialAnswer): ChatRequest => ({
   ...less(request, tokens),
   messages: [
     ...request.messages,
@@ -114,11 +123,11 @@ export const continuable = (request: ChatRequest): boolean =>
  * @since 0.1.0
  * @category combinators
  */
-export const further = (request: ChatRequest, broken: Broken, sink: Joint): ChatRequest => {
-  const sent = wellFormed(broken.text)
-  const repeated = repeats(broken.text, sent)
-  sink.joins(broken.text.slice(sent.length), repeated, "continues")
-  return { ...less(request, broken.tokens - repeated), messages: [Message.user(promptOf(request) + sent)] }
+export const continuationRequest = (request: ChatRequest, partial: PartialAnswer, sink: ResumeSink): ChatRequest => {
+  const sent = wellFormed(partial.text)
+  const repeated = repeats(partial.text, sent)
+  sink.joins(partial.text.slice(sent.length), repeated, "continues")
+  return { ...less(request, partial.tokens - repeated), messages: [Message.user(promptOf(request) + sent)] }
 }
 
 // =============================================================================
@@ -169,7 +178,7 @@ export class Steps implements Exchange {
  * @since 0.1.0
  * @category models
  */
-export class Unless implements Sink {
+export class FallbackSink implements Sink {
   readonly context: Sink["context"]
 
   constructor(
@@ -208,7 +217,7 @@ export class Unless implements Sink {
   }
   fail(failure: ServerFailure): void {
     // A status comes instead of an answer, never in the middle of it.
-    if (isRefusal(failure) && failure.status !== undefined) this.refused(failure)
+    if (isRejection(failure) && failure.status !== undefined) this.refused(failure)
     else this.sink.fail(failure)
   }
 }
@@ -219,7 +228,7 @@ export class Unless implements Sink {
  * @since 0.1.0
  * @category models
  */
-export interface Protocol {
+export interface ResumeProtocol {
   readonly plain: (request: ChatRequest, sink: Sink) => Exchange
   readonly open: (request: ChatRequest, sink: Sink) => Exchange
 }
@@ -230,8 +239,14 @@ export interface Protocol {
  * @since 0.1.0
  * @category constructors
  */
-export const again = (steps: Steps, request: ChatRequest, broken: Broken, sink: Joint, protocol: Protocol): void => {
-  sink.joins(broken.text, broken.tokens, "restarts")
+export const startAgain = (
+  steps: Steps,
+  request: ChatRequest,
+  partial: PartialAnswer,
+  sink: ResumeSink,
+  protocol: ResumeProtocol
+): void => {
+  sink.joins(partial.text, partial.tokens, "restarts")
   steps.next(() => protocol.plain(request, sink))
 }
 
@@ -241,56 +256,56 @@ export const again = (steps: Steps, request: ChatRequest, broken: Broken, sink: 
  * @since 0.1.0
  * @category constructors
  */
-export const goOn = (
+export const resume = (
   steps: Steps,
   server: Server,
   request: ChatRequest,
-  broken: Broken,
-  sink: Joint,
-  protocol: Protocol,
-  abilities: Abilities
+  partial: PartialAnswer,
+  sink: ResumeSink,
+  protocol: ResumeProtocol,
+  resumeSupport: ResumeSupportCache
 ): void => {
-  const { calls, text } = broken
-  const anew = () => again(steps, request, broken, sink, protocol)
-  const open = (ability: Ability, sent: string, expected: string, repeated: number) => {
+  const { calls, text } = partial
+  const fromStart = () => startAgain(steps, request, partial, sink, protocol)
+  const open = (support: ResumeSupport, sent: string, expected: string, repeated: number) => {
     // Blank messages are left out of histories, and a template trims them.
     if (sent.trim() === "") {
-      anew()
+      fromStart()
       return
     }
-    const asked = openEnded(request, sent, { ...broken, tokens: broken.tokens - repeated })
-    sink.joins(expected, repeated, ability)
-    steps.next(() => protocol.open(asked, new Unless(sink, anew)))
+    const asked = openEnded(request, sent, { ...partial, tokens: partial.tokens - repeated })
+    sink.joins(expected, repeated, support)
+    steps.next(() => protocol.open(asked, new FallbackSink(sink, fromStart)))
   }
-  const shown = (ability: Ability) => {
+  const shown = (support: ResumeSupport) => {
     const whole = wellFormed(text)
-    switch (ability) {
+    switch (support) {
       case "continues":
-        open(ability, whole, text.slice(whole.length), repeats(text, whole))
+        open(support, whole, text.slice(whole.length), repeats(text, whole))
         return
       case "trims": {
         const trimmed = whole.trimEnd()
-        open(ability, trimmed, text.slice(trimmed.length), repeats(text, trimmed))
+        open(support, trimmed, text.slice(trimmed.length), repeats(text, trimmed))
         return
       }
       case "echoes":
-        open(ability, whole, text, repeats(text, whole))
+        open(support, whole, text, repeats(text, whole))
         return
       case "restarts":
-        anew()
+        fromStart()
     }
   }
   // What comes after a text that is gone on with would be a call of its own, and not the one that had begun.
   if (calls.length > 0) {
-    anew()
+    fromStart()
     return
   }
-  const asker: Asker = {
+  const asker: TrialListener = {
     connected: () => sink.connected(),
     read: () => sink.read(),
     shown,
     fail: (failure) => sink.fail(failure)
   }
   const trial = (trialSink: Sink) => protocol.open(trialRequest(request), trialSink)
-  steps.next(() => abilities.ability(server.url, request.model, trial, asker))
+  steps.next(() => resumeSupport.support(server.url, request.model, trial, asker))
 }

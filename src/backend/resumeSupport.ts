@@ -13,7 +13,14 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { Ability, Asker, Finish, ServerFailure, Abilities as Service, Sink } from "../Backend.js"
+import type {
+  Finish,
+  ResumeSupport,
+  ServerFailure,
+  ResumeSupportCache as Service,
+  Sink,
+  TrialListener
+} from "../Backend.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import * as Message from "../Message.js"
 import type { Exchange } from "../Transport.js"
@@ -22,7 +29,7 @@ import type { Exchange } from "../Transport.js"
  * @since 0.1.0
  * @category tags
  */
-export class Abilities extends Context.Tag("aicortex/Abilities")<Abilities, Service>() {}
+export class ResumeSupports extends Context.Tag("aicortex/Abilities")<ResumeSupports, Service>() {}
 
 // =============================================================================
 // the trial
@@ -73,7 +80,7 @@ export const trialRequest = (request: ChatRequest): ChatRequest => ({
  * @since 0.1.0
  * @category accessors
  */
-export const judge = (reply: string): Ability =>
+export const classifyReply = (reply: string): ResumeSupport =>
   reply.startsWith("3")
     ? "continues"
     : reply.startsWith(begun.trimEnd())
@@ -89,28 +96,28 @@ export const judge = (reply: string): Ability =>
  * @since 0.1.0
  * @category accessors
  */
-export const isRefusal = ({ reason, status }: ServerFailure): boolean =>
+export const isRejection = ({ reason, status }: ServerFailure): boolean =>
   reason === "invalid-request" ||
   reason === "unsupported" ||
   (reason === "server-error" && (status === 500 || status === 404))
 
 class Trial implements Sink {
-  readonly askers = new Set<Asker>()
+  readonly listeners = new Set<TrialListener>()
   exchange: Exchange | undefined
   private reply = ""
   private isConnected = false
   private finished = false
   private over = false
 
-  constructor(private readonly ended: (ability: Ability | undefined) => void) {}
+  constructor(private readonly ended: (support: ResumeSupport | undefined) => void) {}
 
-  join(asker: Asker): Exchange {
-    this.askers.add(asker)
-    if (this.isConnected) asker.connected()
+  join(listener: TrialListener): Exchange {
+    this.listeners.add(listener)
+    if (this.isConnected) listener.connected()
     return {
       abort: () => {
-        this.askers.delete(asker)
-        if (this.askers.size > 0 || this.over) return
+        this.listeners.delete(listener)
+        if (this.listeners.size > 0 || this.over) return
         this.over = true
         this.ended(undefined)
         this.exchange?.abort()
@@ -122,10 +129,10 @@ class Trial implements Sink {
 
   connected(): void {
     this.isConnected = true
-    for (const asker of this.askers) asker.connected()
+    for (const listener of this.listeners) listener.connected()
   }
   read(): void {
-    for (const asker of this.askers) asker.read()
+    for (const listener of this.listeners) listener.read()
   }
   text(content: string): void {
     this.reply += content
@@ -136,25 +143,25 @@ class Trial implements Sink {
     this.finished = true
   }
   flush(): void {
-    if (this.finished) this.settle(judge(this.reply), true)
+    if (this.finished) this.settle(classifyReply(this.reply), true)
   }
   fail(failure: ServerFailure): void {
     // A 500 may also be trouble of the moment: it is not remembered.
-    if (isRefusal(failure)) this.settle("restarts", failure.reason !== "server-error")
+    if (isRejection(failure)) this.settle("restarts", failure.reason !== "server-error")
     else this.settle(failure, false)
   }
 
-  private settle(outcome: Ability | ServerFailure, remember: boolean): void {
+  private settle(outcome: ResumeSupport | ServerFailure, remember: boolean): void {
     if (this.over) return
     this.over = true
-    const askers = [...this.askers]
-    this.askers.clear()
+    const listeners = [...this.listeners]
+    this.listeners.clear()
     if (typeof outcome === "string") {
       this.ended(remember ? outcome : undefined)
-      for (const asker of askers) asker.shown(outcome)
+      for (const listener of listeners) listener.shown(outcome)
     } else {
       this.ended(undefined)
-      for (const asker of askers) asker.fail(outcome)
+      for (const listener of listeners) listener.fail(outcome)
     }
   }
 }
@@ -170,7 +177,7 @@ const nothing: Exchange = { abort: () => {}, pause: () => {}, resume: () => {} }
  * @category constructors
  */
 export const make = (): Service => {
-  const known = new Map<string, Map<string, Ability>>()
+  const known = new Map<string, Map<string, ResumeSupport>>()
   const rendering = new Map<string, Map<string, boolean>>()
   const several = new Map<string, Map<string, boolean>>()
   const trials = new Map<string, Trial>()
@@ -182,21 +189,21 @@ export const make = (): Service => {
   }
 
   return {
-    ability: (url, model, start, asker) => {
-      const ability = known.get(url)?.get(model)
-      if (ability !== undefined) {
-        asker.shown(ability)
+    support: (url, model, start, listener) => {
+      const support = known.get(url)?.get(model)
+      if (support !== undefined) {
+        listener.shown(support)
         return nothing
       }
       const key = `${url} ${model}`
       const running = trials.get(key)
-      if (running !== undefined) return running.join(asker)
+      if (running !== undefined) return running.join(listener)
       const trial = new Trial((shown) => {
         if (trials.get(key) === trial) trials.delete(key)
         if (shown !== undefined) set(known, url, model, shown)
       })
       trials.set(key, trial)
-      const place = trial.join(asker)
+      const place = trial.join(listener)
       trial.exchange = start(trial)
       return place
     },
@@ -221,4 +228,4 @@ export const make = (): Service => {
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Abilities> = Layer.sync(Abilities, make)
+export const layer: Layer.Layer<ResumeSupports> = Layer.sync(ResumeSupports, make)

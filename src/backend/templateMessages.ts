@@ -136,7 +136,7 @@ class Results {
 }
 
 /** A result of nobody's call is what the user says about it. */
-const told = ({ content, toolName }: ToolMessage): UserMessage => ({
+const described = ({ content, toolName }: ToolMessage): UserMessage => ({
   role: "user",
   content: `Result of ${toolName === "" ? "a tool" : `the tool ${toolName}`}:\n${content}`
 })
@@ -151,7 +151,7 @@ const idOf = (n: number): string => `call${String(n).padStart(5, "0")}`
  * @since 0.2.0
  * @category combinators
  */
-export const templated = (messages: Messages, strictly: boolean): Messages => {
+export const templateMessages = (messages: Messages, strictly: boolean): Messages => {
   if (isPlain(messages, strictly)) return messages
   const results = new Results(messages)
   let system: Extract<Message, { role: "system" | "developer" }> | undefined
@@ -175,7 +175,7 @@ export const templated = (messages: Messages, strictly: boolean): Messages => {
       case "tool":
         // Calls that stand before and behind a result were made one after the other.
         if (results.belongs(message)) turns.push(message)
-        else turns.push(told(message))
+        else turns.push(described(message))
         break
       case "user":
         turns.push(cleaned(message))

@@ -18,7 +18,11 @@ const chatModel = /\bchat model\b|chat\/completions/i
  * @since 0.1.0
  * @category constructors
  */
-export const refusal = ({ suffix }: ChatRequest, failure: ServerFailure, path: string | undefined): ServerFailure => {
+export const completionFailure = (
+  { suffix }: ChatRequest,
+  failure: ServerFailure,
+  path: string | undefined
+): ServerFailure => {
   const { message, status } = failure
   // What a server reports inside its answer is no word about what it can do.
   if (status === undefined) return failure
@@ -39,7 +43,7 @@ export const refusal = ({ suffix }: ChatRequest, failure: ServerFailure, path: s
  * @since 0.1.0
  * @category models
  */
-export class Guard implements Listener {
+export class CompletionGuard implements Listener {
   readonly context: Sink["context"]
 
   constructor(
@@ -60,6 +64,6 @@ export class Guard implements Listener {
     this.sink.flush()
   }
   fail(failure: ServerFailure): void {
-    this.sink.fail(refusal(this.request, failure, this.path))
+    this.sink.fail(completionFailure(this.request, failure, this.path))
   }
 }

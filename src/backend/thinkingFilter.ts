@@ -37,7 +37,7 @@ const jsonAtEnd = (text: string): string | undefined => {
  * @since 0.2.0
  * @category models
  */
-export class ThoughtFilter implements Sink {
+export class ThinkingFilter implements Sink {
   readonly context: Sink["context"]
   private held = ""
   private state: "begin" | "tagged" | "open" | "after" | "through" = "begin"
@@ -147,4 +147,4 @@ export class ThoughtFilter implements Sink {
  * @since 0.2.0
  * @category constructors
  */
-export const filtered = (format: unknown, sink: Sink): Sink => (format === "text" ? sink : new ThoughtFilter(sink))
+export const filtered = (format: unknown, sink: Sink): Sink => (format === "text" ? sink : new ThinkingFilter(sink))

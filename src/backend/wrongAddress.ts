@@ -65,7 +65,7 @@ export const redirect = (address: string, url: string, location: string | undefi
  * @since 0.1.0
  * @category combinators
  */
-export const explain = (
+export const explainWrongAddress = (
   failure: ServerFailure,
   asked: {
     readonly address: string

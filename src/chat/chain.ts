@@ -12,7 +12,7 @@ import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatError } from "../Errors.js"
 import type { Batch, OpenAnswer, Result } from "../Failover.js"
 import type { Message } from "../Message.js"
-import { type Candidate, mayTryNext } from "../ModelSelection.js"
+import { type ModelCandidate, mayTryNext } from "../ModelSelection.js"
 
 /**
  * What begins the answer to a call: `start` is called once; `said` is what the call adds to the conversation, and
@@ -24,7 +24,7 @@ import { type Candidate, mayTryNext } from "../ModelSelection.js"
 export interface Beginning {
   readonly start: () => OpenAnswer
   readonly said: () => ReadonlyArray<Message>
-  readonly candidate: () => Candidate
+  readonly candidate: () => ModelCandidate
 }
 
 /**

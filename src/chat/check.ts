@@ -75,7 +75,7 @@ const turnMessages = (prompt: Prompt): Either.Either<ReadonlyArray<Message.Messa
 const defaultToolRounds = 8
 
 /** What is plain data of the options. */
-const plain = (options: Options, definitions: unknown): unknown => {
+const decodePlain = (options: Options, definitions: unknown): unknown => {
   if (!("tools" in options || "session" in options || "maxToolRounds" in options)) return options
   const { maxToolRounds: _rounds, session: _session, tools: _tools, ...rest } = options
   return definitions === undefined ? rest : { ...rest, tools: definitions }
@@ -124,7 +124,7 @@ const besidesText = (
  * @since 0.1.0
  * @category models
  */
-export interface Checked {
+export interface CheckedCall {
   readonly options: ChatRequest.Options
   readonly model: string
   readonly format: ChatRequest.Format
@@ -133,7 +133,7 @@ export interface Checked {
   readonly maxToolRounds: number
   readonly session: string | undefined
   readonly system: ReadonlyArray<Message.Message>
-  readonly fresh: ReadonlyArray<Message.Message>
+  readonly newMessages: ReadonlyArray<Message.Message>
   /** For how long its answer is kept, in milliseconds; `undefined`: not at all. */
   readonly kept: number | undefined
 }
@@ -144,12 +144,12 @@ export interface Checked {
  * @since 0.1.0
  * @category constructors
  */
-export const check = (
+export const checkCall = (
   prompt: Prompt,
   given: Options | undefined,
   format: ChatRequest.Format,
   settings: Settings
-): Either.Either<Checked, ChatError> => {
+): Either.Either<CheckedCall, ChatError> => {
   if (given !== undefined && typeof given !== "object") {
     return Either.left(new InvalidRequest({ field: "options", reason: "must be an object" }))
   }
@@ -184,7 +184,7 @@ export const check = (
     if (wrong !== undefined) return Either.left(wrong)
   }
   if (odd >= 0) return Either.left(new InvalidRequest({ field: `tools.${odd}.execute`, reason: "must be a function" }))
-  const decoded = ChatRequest.decodeOptions(plain(asked, definitions))
+  const decoded = ChatRequest.decodeOptions(decodePlain(asked, definitions))
   if (Either.isLeft(decoded)) return Either.left(decoded.left)
   const options = decoded.right
   const { toolChoice } = options
@@ -201,10 +201,10 @@ export const check = (
     const reason = `names '${toolChoice.name}', which is not among tools`
     return Either.left(new InvalidRequest({ field: "toolChoice", reason }))
   }
-  const fresh = turnMessages(prompt)
-  if (Either.isLeft(fresh)) return Either.left(fresh.left)
+  const newMessages = turnMessages(prompt)
+  if (Either.isLeft(newMessages)) return Either.left(newMessages.left)
   if (ChatRequest.completes(options)) {
-    const wrong = besidesText(options, id, format, fresh.right)
+    const wrong = besidesText(options, id, format, newMessages.right)
     if (wrong !== undefined) return Either.left(wrong)
   }
   let system = options.system
@@ -231,7 +231,7 @@ export const check = (
     maxToolRounds,
     session: id,
     system: system === undefined ? none : [Message.system(system)],
-    fresh: fresh.right,
+    newMessages: newMessages.right,
     kept: executors === undefined ? ResponseCache.ttlOf(options.cache, settings) : undefined
   })
 }

@@ -12,7 +12,7 @@ import * as Runtime from "effect/Runtime"
 import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import { type ChatError, DeadlineExceeded, ModelNotFound, TurnNotStored } from "../Errors.js"
-import { type Call, Failover, type OpenAnswer, Outbox, type Result } from "../Failover.js"
+import { type Call, EventBuffer, Failover, type OpenAnswer, type Result } from "../Failover.js"
 import { endOf, warned } from "../failover/answerEnd.js"
 import { addUsage } from "../failover/usage.js"
 import type { ToolCall } from "../Message.js"
@@ -75,9 +75,9 @@ export type Script =
 // the answer
 // =============================================================================
 
-type Ask = (request: ChatRequest) => Effect.Effect<Reply, ChatError>
+type Respond = (request: ChatRequest) => Effect.Effect<Reply, ChatError>
 
-const asker = (script: Script): Ask => {
+const responder = (script: Script): Respond => {
   let requests = 0
   return (request) =>
     Effect.suspend((): Effect.Effect<Reply, ChatError> => {
@@ -99,7 +99,7 @@ const isList = (script: Script): script is ReadonlyArray<Reply> => Array.isArray
 
 type RunFork = <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
 
-class Scripted extends Outbox {
+class ScriptedAnswer extends EventBuffer {
   private index = 0
   private attempt = 0
   private partial = ""
@@ -108,7 +108,7 @@ class Scripted extends Outbox {
 
   constructor(
     call: Call,
-    private readonly ask: Ask,
+    private readonly ask: Respond,
     private readonly now: () => number,
     private readonly runFork: RunFork
   ) {
@@ -221,8 +221,9 @@ const failover = (script: Script) =>
     Effect.gen(function* () {
       const clock = yield* Effect.clock
       const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-      const ask = asker(script)
-      const start = (call: Call): OpenAnswer => new Scripted(call, ask, () => clock.unsafeCurrentTimeMillis(), runFork)
+      const ask = responder(script)
+      const start = (call: Call): OpenAnswer =>
+        new ScriptedAnswer(call, ask, () => clock.unsafeCurrentTimeMillis(), runFork)
       return Failover.of({
         prepare: () => Effect.succeed(start),
         embed: () => Effect.dieMessage("a scripted model makes no vectors")

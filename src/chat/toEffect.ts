@@ -24,7 +24,7 @@ const failWith = (error: unknown): Effect.Effect<never, ChatError> =>
  * @since 0.1.0
  * @category constructors
  */
-export const whole = <A>(
+export const toEffect = <A>(
   start: () => OpenAnswer,
   use: (result: Result) => A | ChatError
 ): Effect.Effect<A, ChatError> =>
@@ -61,7 +61,7 @@ export const running = <A>(answer: OpenAnswer, use: (result: Result) => A | Chat
  * @since 0.1.0
  * @category constructors
  */
-export const streamOf = <R>(open: Effect.Effect<OpenAnswer, ChatError, R>): Stream.Stream<ChatEvent, ChatError, R> => {
+export const toStream = <R>(open: Effect.Effect<OpenAnswer, ChatError, R>): Stream.Stream<ChatEvent, ChatError, R> => {
   const read = (answer: OpenAnswer): Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> => {
     const pull = Effect.async<Batch | undefined, ChatError>((resume) => {
       answer.pull().then(

@@ -15,7 +15,7 @@ import type { Completion, Result } from "../Failover.js"
 import type * as Message from "../Message.js"
 import type { Turn } from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
-import type { Checked } from "./check.js"
+import type { CheckedCall } from "./check.js"
 
 /** What the model is told of a result; a failure where it cannot be written as JSON. */
 const toolText = (tool: string, value: unknown): Effect.Effect<string, ToolFailed> =>
@@ -104,7 +104,7 @@ export const textOf = (result: Result): string | ToolFailed => {
  * @since 0.1.0
  * @category models
  */
-export interface Rounds {
+export interface ToolLoop {
   readonly complete: (result: Result, span: Span | undefined) => Promise<Completion>
   readonly stop: () => void
   readonly said: ReadonlyArray<Message.Message>
@@ -116,17 +116,17 @@ export interface Rounds {
  * @since 0.1.0
  * @category constructors
  */
-export const make = (
-  checked: Checked,
+export const makeToolLoop = (
+  checked: CheckedCall,
   first: ChatRequest,
   commit: Turn | undefined,
   now: () => number,
   trace: Telemetry.Trace | undefined,
   runFork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
-): Rounds => {
+): ToolLoop => {
   const { executors } = checked
   let request = first
-  const said: Array<Message.Message> = checked.fresh.filter(
+  const said: Array<Message.Message> = checked.newMessages.filter(
     (message) => message.role !== "system" && message.role !== "developer"
   )
   let rounds = 0

@@ -86,7 +86,7 @@ const withHint = (message: string, path: ReadonlyArray<string>): string =>
 /** What standard error says of a failure, and the exit code. */
 const describe = (error: unknown, place: Place): readonly [message: string, code: number] => {
   if (ValidationError.isValidationError(error)) {
-    const text = Output.plain(HelpDoc.toAnsiText(error.error)).replace(/\s+/g, " ").trim()
+    const text = Output.withoutEscapes(HelpDoc.toAnsiText(error.error)).replace(/\s+/g, " ").trim()
     return [withHint(text === "" ? "the command line cannot be read" : text, place.path), 2]
   }
   if (!(error instanceof Error)) return [`unexpected failure: ${String(error)}`, 1]
@@ -116,7 +116,7 @@ const withOutputs = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, 
       ...console,
       log: (...parts) => {
         const text = `${parts.join(" ").trimEnd()}\n`
-        return Effect.ignore(Output.write(Output.coloured(process.stdout) ? text : Output.plain(text)))
+        return Effect.ignore(Output.write(Output.supportsColor(process.stdout) ? text : Output.withoutEscapes(text)))
       },
       error: () => Effect.void
     })
@@ -126,7 +126,7 @@ const withOutputs = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, 
 const logger = Logger.replace(
   Logger.defaultLogger,
   Logger.make(({ message }) => {
-    process.stderr.write(`aicortex: ${Output.harmless([message].flat().join(" "))}\n`)
+    process.stderr.write(`aicortex: ${Output.withoutControls([message].flat().join(" "))}\n`)
   })
 )
 
@@ -160,8 +160,8 @@ export const main = (words: ReadonlyArray<string>): void => {
       place = { ...place, path: read.path, flags: read.shape.flags }
       const [word, shell = ""] = read.words ?? []
       if (word === "--completions") {
-        const mend = Object.hasOwn(shells, shell) ? shells[shell] : undefined
-        if (mend !== undefined) return withLog(execute(["node", "aicortex", ...(read.words ?? [])]), mend)
+        const fix = Object.hasOwn(shells, shell) ? shells[shell] : undefined
+        if (fix !== undefined) return withLog(execute(["node", "aicortex", ...(read.words ?? [])]), fix)
         const message = `--completions must be one of ${Object.keys(shells).join(", ")}, not '${shell}'`
         return Effect.fail(new UsageError({ message, command: [] }))
       }
@@ -187,7 +187,7 @@ export const main = (words: ReadonlyArray<string>): void => {
         if (Cause.isInterruptedOnly(exit.cause)) return process.exit(process.exitCode ?? signal ?? 130)
         const [message, code] = describe(Cause.squash(exit.cause), place)
         if (message === "") return process.exit(code)
-        process.stderr.write(`aicortex: ${Output.harmless(message)}\n`, () => process.exit(code))
+        process.stderr.write(`aicortex: ${Output.withoutControls(message)}\n`, () => process.exit(code))
       }
     })
   )

@@ -25,7 +25,7 @@ export type Output = NodeJS.WriteStream
  * @since 0.1.0
  * @category accessors
  */
-export const controllable = (output: Output): boolean => output.isTTY === true && process.env["TERM"] !== "dumb"
+export const isTerminal = (output: Output): boolean => output.isTTY === true && process.env["TERM"] !== "dumb"
 
 /**
  * Whether what is written may have colours: as `FORCE_COLOR` says, else on a terminal, but for `NO_COLOR`.
@@ -33,15 +33,15 @@ export const controllable = (output: Output): boolean => output.isTTY === true &
  * @since 0.1.0
  * @category accessors
  */
-export const coloured = (output: Output): boolean => {
+export const supportsColor = (output: Output): boolean => {
   const { FORCE_COLOR: forced, NO_COLOR: none } = process.env
-  return forced ? forced !== "0" && forced !== "false" : controllable(output) && !none
+  return forced ? forced !== "0" && forced !== "false" : isTerminal(output) && !none
 }
 
 const style =
   (open: number, close: number) =>
   (text: string, output: Output): string =>
-    coloured(output) ? `\u001b[${open}m${text}\u001b[${close}m` : text
+    supportsColor(output) ? `\u001b[${open}m${text}\u001b[${close}m` : text
 
 /**
  * @since 0.1.0
@@ -64,7 +64,7 @@ const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
  * @since 0.1.0
  * @category combinators
  */
-export const harmless = (text: string): string => text.replace(controls, "")
+export const withoutControls = (text: string): string => text.replace(controls, "")
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
 const sequences = /\u001b\[[0-9;]*[A-Za-z]/g
@@ -75,7 +75,7 @@ const sequences = /\u001b\[[0-9;]*[A-Za-z]/g
  * @since 0.1.0
  * @category combinators
  */
-export const plain = (text: string): string => text.replace(sequences, "")
+export const withoutEscapes = (text: string): string => text.replace(sequences, "")
 
 // =============================================================================
 // writing
@@ -105,15 +105,15 @@ export const write = (text: string): Effect.Effect<void, OutputClosed | CommandF
  * @since 0.1.0
  * @category constructors
  */
-export const say = (text: string): Effect.Effect<void, OutputClosed | CommandFailed> =>
-  write(process.stdout.isTTY === true ? harmless(text) : text)
+export const writeLine = (text: string): Effect.Effect<void, OutputClosed | CommandFailed> =>
+  write(process.stdout.isTTY === true ? withoutControls(text) : text)
 
 /**
  * @since 0.1.0
  * @category constructors
  */
 export const writeJson = (value: unknown): Effect.Effect<void, OutputClosed | CommandFailed> =>
-  say(`${JSON.stringify(value, undefined, 2)}\n`)
+  writeLine(`${JSON.stringify(value, undefined, 2)}\n`)
 
 /**
  * One line on standard error.
@@ -121,8 +121,8 @@ export const writeJson = (value: unknown): Effect.Effect<void, OutputClosed | Co
  * @since 0.1.0
  * @category constructors
  */
-export const note = (message: string): Effect.Effect<void> =>
-  Effect.sync(() => void process.stderr.write(`aicortex: ${harmless(message)}\n`))
+export const notice = (message: string): Effect.Effect<void> =>
+  Effect.sync(() => void process.stderr.write(`aicortex: ${withoutControls(message)}\n`))
 
 /**
  * One line on standard error that matters little.
@@ -130,8 +130,8 @@ export const note = (message: string): Effect.Effect<void> =>
  * @since 0.1.0
  * @category constructors
  */
-export const aside = (message: string): Effect.Effect<void> =>
-  Effect.sync(() => void process.stderr.write(`${dim(`aicortex: ${harmless(message)}`, process.stderr)}\n`))
+export const dimNotice = (message: string): Effect.Effect<void> =>
+  Effect.sync(() => void process.stderr.write(`${dim(`aicortex: ${withoutControls(message)}`, process.stderr)}\n`))
 
 /**
  * Text on standard error that matters little, without a line of its own.
@@ -139,8 +139,8 @@ export const aside = (message: string): Effect.Effect<void> =>
  * @since 0.1.0
  * @category constructors
  */
-export const mutter = (text: string): Effect.Effect<void> =>
-  Effect.sync(() => void process.stderr.write(dim(harmless(text), process.stderr)))
+export const writeDim = (text: string): Effect.Effect<void> =>
+  Effect.sync(() => void process.stderr.write(dim(withoutControls(text), process.stderr)))
 
 // =============================================================================
 // tables
@@ -197,7 +197,7 @@ export const table = (
   body: ReadonlyArray<ReadonlyArray<string>>,
   prose?: string
 ): string => {
-  const rows = [head, ...body].map((row) => row.map((cell) => harmless(cell).replace(/\s+/g, " ")))
+  const rows = [head, ...body].map((row) => row.map((cell) => withoutControls(cell).replace(/\s+/g, " ")))
   const natural = head.map((_, i) => Math.max(...rows.map((row) => width(row[i] ?? ""))))
   const right = head.map((_, i) => body.length > 0 && body.every((row) => /^(-|[\d.]+)$/.test(row[i] ?? "")))
   const widths =

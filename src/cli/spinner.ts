@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { controllable, dim } from "./output.js"
+import { dim, isTerminal } from "./output.js"
 
 const frames = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"]
 const erase = "\r\u001b[K"
@@ -28,7 +28,7 @@ export interface Spinner {
  */
 export const start: Effect.Effect<Spinner, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync((): Spinner => {
-    if (!controllable(process.stderr) || process.stdout.isTTY !== true) return { stop: () => {} }
+    if (!isTerminal(process.stderr) || process.stdout.isTTY !== true) return { stop: () => {} }
     let shown = false
     let frame = 0
     let timer: NodeJS.Timeout | undefined = setInterval(() => {

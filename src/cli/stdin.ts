@@ -8,7 +8,7 @@ import { fstatSync } from "node:fs"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { CommandFailed } from "./errors.js"
-import { note } from "./output.js"
+import { notice } from "./output.js"
 
 /** A silent socket is left alone after so many milliseconds. */
 const socketPatience = 300
@@ -47,7 +47,7 @@ const read = (patience: number | undefined): Effect.Effect<string | undefined, C
       patience === undefined
         ? stdin.isTTY === true
           ? undefined
-          : setTimeout(() => Effect.runSync(note("waiting for standard input…")), silence)
+          : setTimeout(() => Effect.runSync(notice("waiting for standard input…")), silence)
         : setTimeout(() => finish(Effect.succeed(undefined)), patience)
     const onData = (chunk: Buffer) => {
       clearTimeout(timer)

@@ -17,12 +17,12 @@ import { type OptionsOf, setting } from "./setting.js"
  * @since 0.1.0
  * @category models
  */
-export const LogForm = Schema.Literal("off", "text", "json")
+export const LogFormat = Schema.Literal("off", "text", "json")
 /**
  * @since 0.1.0
  * @category models
  */
-export type LogForm = typeof LogForm.Type
+export type LogFormat = typeof LogFormat.Type
 
 /**
  * How much the store of responses holds.
@@ -52,7 +52,7 @@ export interface ResponseBounds {
  * @since 0.1.0
  * @category models
  */
-export interface Key {
+export interface ApiKey {
   readonly name: string
   readonly key: string | Redacted.Redacted
   readonly requestsPerMinute?: number | undefined
@@ -65,7 +65,7 @@ export interface Key {
 const whole = wholeFrom(1)
 
 /** A key in the file. */
-const FileKey = Schema.Struct({
+const GatewayFileKey = Schema.Struct({
   name: Schema.NonEmptyString,
   key: Secret,
   requestsPerMinute: Schema.optional(whole),
@@ -74,11 +74,11 @@ const FileKey = Schema.Struct({
   admin: Schema.optional(Schema.Boolean),
   priority: Schema.optional(Schema.Literal("interactive", "batch"))
 })
-type FileKey = typeof FileKey.Type
+type GatewayFileKey = typeof GatewayFileKey.Type
 
 const Keys = Schema.Array(Schema.Unknown).annotations({
   message: () => "must be a list of keys"
-}) as unknown as Schema.Schema<ReadonlyArray<Key>>
+}) as unknown as Schema.Schema<ReadonlyArray<ApiKey>>
 
 const ResponseOptions = Schema.Struct({
   maxEntries: Schema.optional(whole),
@@ -127,7 +127,7 @@ export const gateway = {
     doc: 'Who may use the gateway: { name, key, requestsPerMinute, tokensPerMinute, concurrency, admin, priority } each; key is a text or, in the file, { "env": "NAME" }.',
     defaultText: "everybody, from this machine",
     env: ["AICORTEX_API_KEY", "AICORTEX_ADMIN_KEY"],
-    file: Schema.Array(FileKey)
+    file: Schema.Array(GatewayFileKey)
   }),
   /**
    * Origins of web pages that may use the gateway: of any scheme, such as app://obsidian.md; with * for a part, such as
@@ -213,7 +213,7 @@ export const gateway = {
   /**
    * Whether a line is written to standard error for each request, never with a prompt or a key, and how. Default: off.
    */
-  log: setting(LogForm, {
+  log: setting(LogFormat, {
     doc: "Whether a line is written to standard error for each request, never with a prompt or a key, and how.",
     default: "off",
     flag: { name: "log", value: "off|text|json" }
@@ -283,7 +283,7 @@ export const gateway = {
  * @since 0.1.0
  * @category models
  */
-export interface Options extends OptionsOf<typeof gateway> {}
+export interface GatewayOptions extends OptionsOf<typeof gateway> {}
 
 /**
  * The section `gateway` of the configuration file, decoded: its keys still name the variables that hold them.
@@ -291,6 +291,6 @@ export interface Options extends OptionsOf<typeof gateway> {}
  * @since 0.2.0
  * @category models
  */
-export interface GatewayFile extends Omit<Options, "keys" | "insecure"> {
-  readonly keys?: ReadonlyArray<FileKey> | undefined
+export interface GatewayFile extends Omit<GatewayOptions, "keys" | "insecure"> {
+  readonly keys?: ReadonlyArray<GatewayFileKey> | undefined
 }

@@ -10,7 +10,7 @@ import { withoutNulls } from "../internal/optionSchemas.js"
 import { isPattern } from "../internal/origins.js"
 import { type Aliases, decode as decodeAliases } from "../modelSelection/aliases.js"
 import { type Collected, collect, unknownOption } from "./collect.js"
-import { type GatewayFile, gateway, type Key, type Options, type ResponseBounds } from "./gateway.js"
+import { type ApiKey, type GatewayFile, type GatewayOptions, gateway, type ResponseBounds } from "./gateway.js"
 import type { ValuesOf } from "./setting.js"
 
 /**
@@ -62,19 +62,19 @@ export const isLoopback = (host: string): boolean =>
  * @since 0.1.0
  * @category constructors
  */
-export const keysOf = (apiKey: string | undefined, adminKey: string | undefined): ReadonlyArray<Key> => [
+export const keysOf = (apiKey: string | undefined, adminKey: string | undefined): ReadonlyArray<ApiKey> => [
   ...(apiKey === undefined ? [] : [{ name: "default", key: apiKey }]),
   ...(adminKey === undefined ? [] : [{ name: "admin", key: adminKey, admin: true }])
 ]
 
 /** A key with the place where it stands, for errors. */
-interface PlacedKey extends Key {
+interface PlacedKey extends ApiKey {
   readonly at: { readonly source: string; readonly field: string }
 }
 
 /** The keys that hold, of the first place that names any. */
 const placedKeys = (
-  given: Options,
+  given: GatewayOptions,
   { file, path, variable }: From
 ): Either.Either<ReadonlyArray<PlacedKey>, InvalidConfig> => {
   if (given.keys !== undefined && given.keys !== null) {
@@ -153,7 +153,7 @@ const nowhere: From = { variable: () => undefined, file: {}, path: "" }
  * @category constructors
  */
 export const resolvePlaces = (
-  asked: Options,
+  asked: GatewayOptions,
   from: From = nowhere
 ): Either.Either<
   { readonly settings: Settings; readonly places: Collected<typeof gateway>["places"] },
@@ -228,5 +228,5 @@ const originOf = ({ field, source }: { readonly source: string; readonly field: 
  * @since 0.1.0
  * @category constructors
  */
-export const resolve = (options: Options, from?: From): Either.Either<Settings, InvalidConfig> =>
+export const resolve = (options: GatewayOptions, from?: From): Either.Either<Settings, InvalidConfig> =>
   Either.map(resolvePlaces(options, from), ({ settings }) => settings)

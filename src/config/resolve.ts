@@ -42,7 +42,7 @@ export type { CacheOptions, SessionOptions } from "./fleet.js"
  * @since 0.1.0
  * @category models
  */
-export interface Options extends OptionsOf<typeof fleet>, OptionsOf<typeof ownDefaults> {}
+export interface ConfigOptions extends OptionsOf<typeof fleet>, OptionsOf<typeof ownDefaults> {}
 
 const secret = (given: Secret, { field, source }: Place, name: string) =>
   typeof given === "string"
@@ -182,7 +182,7 @@ const readVariables = Effect.gen(function* () {
  * @category constructors
  */
 export const resolve = Effect.fnUntraced(function* (
-  asked: Options
+  asked: ConfigOptions
 ): Effect.fn.Return<Resolved, InvalidConfig, FileSystem.FileSystem | Path.Path> {
   const options = withoutNulls(asked ?? {})
   yield* unknownOption(options, optionNames, optionsName)
@@ -250,7 +250,7 @@ export const resolve = Effect.fnUntraced(function* (
   }
 })
 
-const pickOwn = (options: Options): OptionsOf<typeof ownDefaults> =>
+const pickOwn = (options: ConfigOptions): OptionsOf<typeof ownDefaults> =>
   Record.filter(options as Record<string, unknown>, (_, name) => name in ownDefaults) as OptionsOf<typeof ownDefaults>
 
 /**
@@ -260,6 +260,6 @@ const pickOwn = (options: Options): OptionsOf<typeof ownDefaults> =>
  * @category constructors
  */
 export const settings = (
-  options: Options
+  options: ConfigOptions
 ): Effect.Effect<Settings.Settings, InvalidConfig, FileSystem.FileSystem | Path.Path> =>
   Effect.map(resolve(options), (resolved) => resolved.settings)

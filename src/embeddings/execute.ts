@@ -8,8 +8,8 @@ import type { Limits, Routing } from "../ChatRequest.js"
 import type { Embedded, EmbedRequest } from "../EmbedRequest.js"
 import type { ChatError } from "../Errors.js"
 import type * as Failover from "../Failover.js"
-import { type Candidate, firstOf, type Service as ModelSelection, type Policy } from "../ModelSelection.js"
-import type { Traveller } from "../Router.js"
+import { firstOf, type ModelCandidate, type Service as ModelSelection, type Policy } from "../ModelSelection.js"
+import type { RouteHints } from "../Router.js"
 import type { Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
 
@@ -25,7 +25,7 @@ export interface Execution {
   readonly limits: Limits
   readonly routing: Routing
   readonly owner: string | undefined
-  readonly priority: Traveller["priority"]
+  readonly priority: RouteHints["priority"]
   readonly policy?: Pick<Policy, "aliases"> | undefined
   readonly began: number
   readonly trace: Trace | undefined
@@ -38,8 +38,8 @@ export interface Execution {
  * @since 0.2.0
  * @category models
  */
-export interface Answered extends Embedded {
-  readonly candidate: Candidate
+export interface EmbeddingAnswer extends Embedded {
+  readonly candidate: ModelCandidate
 }
 
 /**
@@ -52,10 +52,10 @@ export const execute = (
   models: ModelSelection,
   failover: Failover.Service,
   { began, context, limits, owner, policy, priority, request, routing, trace }: Execution
-): Effect.Effect<Answered, ChatError> =>
+): Effect.Effect<EmbeddingAnswer, ChatError> =>
   Effect.flatMap(models.forEmbedding(request.model, policy), (candidates) =>
     firstOf(candidates, (candidate) => {
-      const { model, only } = candidate
+      const { model, accepts: only } = candidate
       const call = { request: model === request.model ? request : { ...request, model }, limits, began, trace, context }
       return Effect.map(failover.embed(call, routing, { only, owner, priority }), (embedded) => ({
         ...embedded,

@@ -11,7 +11,7 @@ import { tokenLimit } from "../backend/resume.js"
 import type { ChatEvent, ErrorEvent, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
 import { type Attempt, DeadlineExceeded, Overloaded, type Phase, StreamInterrupted, TurnNotStored } from "../Errors.js"
-import { verdict } from "../fleet/failureClass.js"
+import { classifyFailure } from "../fleet/failureClass.js"
 import * as AnswerSize from "../internal/answerSize.js"
 import { engineUnavailable } from "../internal/engineFailure.js"
 import { maxTimer } from "../internal/silenceTimer.js"
@@ -19,30 +19,30 @@ import type { Route } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { CallObserver } from "../Telemetry.js"
 import { endOf, warned } from "./answerEnd.js"
-import type { Call, Continuation, Relocate, Result, Surroundings } from "./call.js"
-import { type Course, LiveAttempt } from "./chatAttempt.js"
-import { type Batch, Outbox } from "./eventBuffer.js"
+import type { Call, Continuation, Dependencies, Relocate, Result } from "./call.js"
+import { type AttemptListener, ChatAttempt } from "./chatAttempt.js"
+import { type Batch, EventBuffer } from "./eventBuffer.js"
 import { failedAttempt, remember } from "./failedAttempt.js"
-import { Judgement } from "./faultAttribution.js"
-import * as Patience from "./firstTokenTimeout.js"
+import { FaultAttribution } from "./faultAttribution.js"
+import * as FirstTokenTimeouts from "./firstTokenTimeout.js"
 import { keepAliveOf } from "./keepAlive.js"
-import { Given } from "./partialAnswer.js"
-import { Search, type Seeker } from "./serverSelection.js"
-import { exhausted } from "./terminalError.js"
+import { PartialAnswerBuilder } from "./partialAnswer.js"
+import { type SelectionClient, ServerSelection } from "./serverSelection.js"
+import { terminalError } from "./terminalError.js"
 import { timingsOf } from "./timings.js"
-import { addUsage, noUsage, withGiven, withoutPrompt } from "./usage.js"
+import { addUsage, noUsage, withoutPrompt, withPartial } from "./usage.js"
 
 /** More events than this that nobody has taken hold the server back. */
 const highWater = 1024
 
 /** A server, and where it stands in the pool. */
-interface Place {
+interface ServerAt {
   readonly host: Host
   readonly at: number
 }
 
 /** What a server has said. */
-type Said = Pick<
+type ServerAnswer = Pick<
   Result,
   "text" | "thinking" | "toolCalls" | "finishReason" | "stopSequence" | "usage" | "tokensPerSecond" | "timings"
 > & { readonly sharedPrompt?: boolean | undefined }
@@ -57,48 +57,48 @@ const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
  * @since 0.1.0
  * @category models
  */
-export class Answer extends Outbox implements Course, Seeker {
+export class Answer extends EventBuffer implements AttemptListener, SelectionClient {
   firstPiece: number | undefined
   request: ChatRequest
 
-  private readonly began: number
+  private readonly startedAt: number
   private readonly observer: CallObserver
-  private readonly given = new Given()
-  private readonly search: Search
-  private readonly judgement = new Judgement(() => this.around.agreements.has(this.request))
+  private readonly partial = new PartialAnswerBuilder()
+  private readonly selection: ServerSelection
+  private readonly attribution = new FaultAttribution(() => this.dependencies.agreements.has(this.request))
   readonly attempts: Array<Attempt> = []
   private usage: Usage = noUsage
   private index = 0
   /** How many characters of the answer the caller has had at most; of a whole answer, how many any attempt has had. */
-  private longest = 0
-  private current: LiveAttempt | undefined
+  private longestText = 0
+  private current: ChatAttempt | undefined
   /** Another server that was asked because the current one is late. */
-  private rival: LiveAttempt | undefined
-  private hedging: ReturnType<typeof setTimeout> | undefined
+  private hedgeAttempt: ChatAttempt | undefined
+  private hedgeTimer: ReturnType<typeof setTimeout> | undefined
   /** What happened to the last attempt, until it is known who goes on. */
-  private mishap: ErrorEvent | undefined
+  private pendingError: ErrorEvent | undefined
   private paused = false
 
   constructor(
     call: Call,
     route: Route,
-    private readonly around: Surroundings,
+    private readonly dependencies: Dependencies,
     relocate: Relocate
   ) {
     super(call)
-    this.began = around.now()
+    this.startedAt = dependencies.now()
     this.request = call.request
-    this.observer = around.observe(call, route.pool.hosts[0]?.model ?? call.request.model)
-    this.search = new Search(this, route, around, relocate)
-    this.search.excludeUnable()
-    this.open(this.began)
-    this.expire(this.began)
-    this.search.next()
+    this.observer = dependencies.observe(call, route.columns.hosts[0]?.model ?? call.request.model)
+    this.selection = new ServerSelection(this, route, dependencies, relocate)
+    this.selection.excludeUnable()
+    this.open(this.startedAt)
+    this.expire(this.startedAt)
+    this.selection.next()
   }
 
   /** Whether it waits for a place on a server. */
   get queued(): boolean {
-    return this.search.queued
+    return this.selection.queued
   }
 
   // ---------------------------------------------------------------------------
@@ -106,11 +106,11 @@ export class Answer extends Outbox implements Course, Seeker {
   // ---------------------------------------------------------------------------
 
   now(): number {
-    return this.around.now()
+    return this.dependencies.now()
   }
 
   get maxAnswerBytes(): number {
-    return this.around.maxAnswerBytes
+    return this.dependencies.maxAnswerBytes
   }
 
   token(content: string, timestamp: number): void {
@@ -131,67 +131,67 @@ export class Answer extends Outbox implements Course, Seeker {
   }
 
   /** Whoever has the first piece answers. */
-  answering(attempt: LiveAttempt): void {
-    if (this.hedging !== undefined) clearTimeout(this.hedging)
-    const { current, rival } = this
-    if (rival === undefined) return
-    const late = attempt === rival ? current : rival
-    this.rival = undefined
+  firstPieceFrom(attempt: ChatAttempt): void {
+    if (this.hedgeTimer !== undefined) clearTimeout(this.hedgeTimer)
+    const { current, hedgeAttempt } = this
+    if (hedgeAttempt === undefined) return
+    const late = attempt === hedgeAttempt ? current : hedgeAttempt
+    this.hedgeAttempt = undefined
     this.current = attempt
     if (late === undefined) return
-    late.retire()
+    late.stopTracking()
     late.lease.overtaken()
     late.observer.overtaken(late.phase)
     late.exchange?.abort()
   }
 
-  finished(attempt: LiveAttempt, finish: Finish): void {
-    this.answering(attempt)
-    this.retire(attempt)
-    this.judgement.answered()
-    const { given } = this
+  finished(attempt: ChatAttempt, finish: Finish): void {
+    this.firstPieceFrom(attempt)
+    this.stopTracking(attempt)
+    this.attribution.answered()
+    const { partial } = this
     this.conclude(attempt, {
-      text: given.text + attempt.said,
-      thinking: given.thinking + attempt.thoughts,
+      text: partial.text + attempt.sentText,
+      thinking: partial.thinking + attempt.sentThinking,
       toolCalls: attempt.toolCalls,
       finishReason: finish.reason,
       stopSequence: finish.stopSequence,
-      usage: withGiven(finish.usage, given.tokens - attempt.repeated, attempt.pieces === 0),
+      usage: withPartial(finish.usage, partial.tokens - attempt.repeated, attempt.pieces === 0),
       tokensPerSecond: attempt.succeed(finish, keepAliveOf(this.request)),
       timings: this.call.timed === true ? timingsOf(finish) : undefined,
       sharedPrompt: finish.sharedPrompt
     })
   }
 
-  failed(attempt: LiveAttempt, failure: ServerFailure): void {
-    const other = attempt === this.rival ? this.current : this.rival
-    this.rival = undefined
-    this.retire(attempt)
+  failed(attempt: ChatAttempt, failure: ServerFailure): void {
+    const other = attempt === this.hedgeAttempt ? this.current : this.hedgeAttempt
+    this.hedgeAttempt = undefined
+    this.stopTracking(attempt)
     // It may be this side that gave up on an answer which still comes.
     attempt.exchange?.abort()
     attempt.lease.fail(failure)
-    if (this.call.events && (this.given.begun || attempt.said !== "")) {
+    if (this.call.events && (this.partial.started || attempt.sentText !== "")) {
       // Somebody was answering it: it is not the request. What is asked of who goes on is another one.
-      this.judgement.answered()
-      if (verdict(failure).culprit !== "request") attempt.lease.contradicted()
-    } else this.judgement.failed(attempt.host.server.url, attempt.lease, failure)
+      this.attribution.answered()
+      if (classifyFailure(failure).fault !== "request") attempt.lease.contradicted()
+    } else this.attribution.failed(attempt.host.server.url, attempt.lease, failure)
     attempt.observer.failed(failure.reason, attempt.phase, failure.status)
-    this.record(attempt.host, attempt.phase, failure, attempt.began)
+    this.recordAttempt(attempt.host, attempt.phase, failure, attempt.began)
     if (other !== undefined) {
       // The other one is at work already.
       this.current = other
-      this.around.failed(attempt.host, failure)
-      this.lament(attempt.host.server.url, failure)
-      this.tellMishap(other.host.server.url)
+      this.dependencies.failed(attempt.host, failure)
+      this.recordFailure(attempt.host.server.url, failure)
+      this.flushError(other.host.server.url)
       this.wake()
       return
     }
-    if (this.call.events) this.given.add(attempt)
+    if (this.call.events) this.partial.add(attempt)
     else this.firstPiece = undefined
-    const { length } = this.call.events ? this.given.text : attempt.said
-    if (length > this.longest) {
-      if (this.call.events || this.longest > 0) this.search.progressed()
-      this.longest = length
+    const { length } = this.call.events ? this.partial.text : attempt.sentText
+    if (length > this.longestText) {
+      if (this.call.events || this.longestText > 0) this.selection.progressed()
+      this.longestText = length
     }
     this.afterFailure(attempt, failure)
   }
@@ -201,11 +201,11 @@ export class Answer extends Outbox implements Course, Seeker {
   // ---------------------------------------------------------------------------
 
   get claimed(): boolean {
-    return this.judgement.claimed
+    return this.attribution.claimed
   }
 
   unsupported(protocol: Protocol): ReadonlyArray<string> {
-    return this.around.backends.get(protocol).unsupported(this.request)
+    return this.dependencies.backends.get(protocol).unsupported(this.request)
   }
 
   found(at: number): void {
@@ -213,12 +213,12 @@ export class Answer extends Outbox implements Course, Seeker {
   }
 
   unable(host: Host, message: string): void {
-    this.record(host, "connect", { reason: "unsupported", message }, this.began)
+    this.recordAttempt(host, "connect", { reason: "unsupported", message }, this.startedAt)
   }
 
   delayed(queued: boolean): void {
     if (queued) this.observer.queued()
-    this.tellMishap(undefined)
+    this.flushError(undefined)
     this.wake()
   }
 
@@ -227,11 +227,11 @@ export class Answer extends Outbox implements Course, Seeker {
   }
 
   overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void {
-    if (this.given.begun) this.exhausted()
+    if (this.partial.started) this.exhausted()
     else this.reject(new Overloaded({ model: this.request.model, ...ticket }))
   }
 
-  crashed(error: unknown): void {
+  defect(error: unknown): void {
     this.reject(error)
   }
 
@@ -240,23 +240,23 @@ export class Answer extends Outbox implements Course, Seeker {
   // ---------------------------------------------------------------------------
 
   private attempt(at: number, hedge = false): void {
-    const { abilities, backends } = this.around
-    const { route, tries } = this.search
-    const host = route.pool.hosts[at]
+    const { abilities, backends } = this.dependencies
+    const { route, tries } = this.selection
+    const host = route.columns.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
     const { server } = host
-    const anew = !hedge && this.given.begun && this.call.limits.onInterrupt === "restart"
-    if (!hedge) this.tellMishap(server.url)
-    if (anew) this.beginAnew(server.url)
-    const given = this.given.soFar()
+    const restarts = !hedge && this.partial.started && this.call.limits.onInterrupt === "restart"
+    if (!hedge) this.flushError(server.url)
+    if (restarts) this.restart(server.url)
+    const partial = this.partial.snapshot()
     const began = this.now()
-    const idle = route.pool.own[at] === 0
+    const idle = route.columns.ownInFlight[at] === 0
     const lease = route.lease(at)
     const observer = this.observer.attempt(host, idle && lease.cold, hedge)
-    if (anew) observer.resumes("discards")
-    const speed = route.pool.promptSpeed[at] ?? Number.NaN
-    const patience = Patience.of(this.call.limits, this.request, lease.cold, speed)
-    const attempt = new LiveAttempt(this, host, at, lease, began, given, observer, patience)
+    if (restarts) observer.resumes("discards")
+    const speed = route.columns.promptSpeed[at] ?? Number.NaN
+    const timeout = FirstTokenTimeouts.firstTokenTimeoutOf(this.call.limits, this.request, lease.cold, speed)
+    const attempt = new ChatAttempt(this, host, at, lease, began, partial, observer, timeout)
     if (this.call.events) {
       const meta = hedge
         ? ({ server: server.url, attempt: tries, hedge } as const)
@@ -264,41 +264,41 @@ export class Answer extends Outbox implements Course, Seeker {
       this.push({ type: "meta", meta, timestamp: began })
       if (tries > 1) this.wake()
     }
-    if (hedge) this.rival = attempt
+    if (hedge) this.hedgeAttempt = attempt
     else {
       this.current = attempt
-      if (this.call.limits.hedge !== undefined) this.expectHedge(this.call.limits.hedge, at)
+      if (this.call.limits.hedge !== undefined) this.scheduleHedge(this.call.limits.hedge, at)
     }
     attempt.watch.expect(this.call.limits.connectTimeout)
     const backend = backends.get(host.protocol)
     const request = requestFor(this.request, host)
     const exchange =
-      given.text === ""
+      partial.text === ""
         ? backend.start(server, request, attempt, abilities)
-        : backend.resume(server, request, given, attempt, abilities)
+        : backend.resume(server, request, partial, attempt, abilities)
     if (attempt.over) exchange.abort()
     else attempt.exchange = exchange
   }
 
   /** Whoever is asked first gets a rival if it is late: only once in a call, and not where an answer is gone on with. */
-  private expectHedge({ after }: NonNullable<Limits["hedge"]>, at: number): void {
-    const { route, tries } = this.search
-    if (tries > 1 || this.given.begun) return
-    this.around.hedges.begun()
-    const patience = after ?? route.patience(at)
-    if (patience !== undefined) this.hedging = setTimeout(() => this.hedge(), Math.min(patience, maxTimer))
+  private scheduleHedge({ after }: NonNullable<Limits["hedge"]>, at: number): void {
+    const { route, tries } = this.selection
+    if (tries > 1 || this.partial.started) return
+    this.dependencies.hedges.callStarted()
+    const timeout = after ?? route.hedgeDelay(at)
+    if (timeout !== undefined) this.hedgeTimer = setTimeout(() => this.hedge(), Math.min(timeout, maxTimer))
   }
 
   private hedge(): void {
     if (this.over || this.current?.phase === "stream") return
-    const at = this.search.rival()
+    const at = this.selection.hedgeTarget()
     if (at >= 0) this.attempt(at, true)
   }
 
-  private retire(attempt: LiveAttempt): void {
-    attempt.retire()
+  private stopTracking(attempt: ChatAttempt): void {
+    attempt.stopTracking()
     this.paused = false
-    if (this.hedging !== undefined) clearTimeout(this.hedging)
+    if (this.hedgeTimer !== undefined) clearTimeout(this.hedgeTimer)
     if (this.current === attempt) this.current = undefined
   }
 
@@ -306,18 +306,18 @@ export class Answer extends Outbox implements Course, Seeker {
   // failures
   // ---------------------------------------------------------------------------
 
-  private record(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
+  private recordAttempt(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
     remember(this.attempts, failedAttempt(host, phase, failure, this.now() - began))
-    if (failure.reason === "loading") this.search.loading(host.server.url)
+    if (failure.reason === "loading") this.selection.loading(host.server.url)
   }
 
-  private afterFailure({ at, host }: Place, failure: ServerFailure): void {
+  private afterFailure({ at, host }: ServerAt, failure: ServerFailure): void {
     const server = host.server.url
-    const interrupted = this.given.begun
-    const invalid = interrupted ? undefined : this.judgement.agreed
+    const interrupted = this.partial.started
+    const invalid = interrupted ? undefined : this.attribution.agreed
     if (invalid !== undefined) {
-      this.around.agreements.add(this.request)
-      this.judgement.ended()
+      this.dependencies.agreements.add(this.request)
+      this.attribution.ended()
       this.reject(invalid)
       return
     }
@@ -325,79 +325,79 @@ export class Answer extends Outbox implements Course, Seeker {
       this.reject(engineUnavailable(failure))
       return
     }
-    this.around.failed(host, failure)
-    this.lament(server, failure)
-    if (!interrupted) this.search.next()
+    this.dependencies.failed(host, failure)
+    this.recordFailure(server, failure)
+    if (!interrupted) this.selection.next()
     else this.interrupted({ at, host }, failure)
   }
 
-  private lament(server: string, failure: ServerFailure): void {
+  private recordFailure(server: string, failure: ServerFailure): void {
     const attempt = this.attempts[this.attempts.length - 1]
     if (!this.call.events || attempt === undefined) return
     const content = `${server} failed: ${failure.message}`
-    this.mishap = { type: "error", content, attempt, timestamp: this.now() }
+    this.pendingError = { type: "error", content, attempt, timestamp: this.now() }
   }
 
   /** The answer broke after a part of it was given out. */
-  private interrupted(place: Place, failure: ServerFailure): void {
+  private interrupted(place: ServerAt, failure: ServerFailure): void {
     const limit = tokenLimit(this.request)
     // Whoever went on with it would only make it longer.
     if (this.call.limits.onInterrupt === "fail" || failure.message === AnswerSize.tooLong(this.maxAnswerBytes)) {
       this.exhausted()
     } else if (
-      this.given.calls.length === 0 &&
+      this.partial.calls.length === 0 &&
       limit !== undefined &&
-      this.given.tokens >= limit &&
+      this.partial.tokens >= limit &&
       this.call.limits.onInterrupt === "resume"
     ) {
       // Nothing was missing but the server's word that it is the end.
-      this.tellMishap(undefined)
+      this.flushError(undefined)
       this.conclude(place, {
-        text: this.given.text,
-        thinking: this.given.thinking,
+        text: this.partial.text,
+        thinking: this.partial.thinking,
         toolCalls: [],
         finishReason: "length",
         stopSequence: undefined,
-        usage: { completionTokens: this.given.tokens, estimated: true },
+        usage: { completionTokens: this.partial.tokens, estimated: true },
         tokensPerSecond: undefined
       })
-    } else this.search.next()
+    } else this.selection.next()
   }
 
   /** Tells of the failure before, and, where it is known by now, who goes on. */
-  private tellMishap(next: string | undefined): void {
-    const event = this.mishap
+  private flushError(next: string | undefined): void {
+    const event = this.pendingError
     if (event === undefined) return
-    this.mishap = undefined
+    this.pendingError = undefined
     this.push(next === undefined ? event : { ...event, next })
   }
 
   /** What the caller has is void: the answer begins anew. */
-  private beginAnew(server: string): void {
-    const discard = this.index - this.given.first
+  private restart(server: string): void {
+    const discard = this.index - this.partial.first
     this.push({ type: "restart", discard, server, timestamp: this.now() })
-    this.given.clear(this.index)
+    this.partial.clear(this.index)
   }
 
   exhausted(): void {
     const { model } = this.request
     const { attempts } = this
-    const invalid = this.given.begun ? undefined : this.judgement.ended()
-    if (this.given.begun) this.reject(new StreamInterrupted({ model, partial: this.given.text, attempts }))
+    const invalid = this.partial.started ? undefined : this.attribution.ended()
+    if (this.partial.started) this.reject(new StreamInterrupted({ model, partial: this.partial.text, attempts }))
     else if (invalid !== undefined) this.reject(invalid)
-    else exhausted(model, attempts, this.around, (error) => this.reject(error))
+    else terminalError(model, attempts, this.dependencies, (error) => this.reject(error))
   }
 
   protected expired(deadline: number): void {
     const { attempts, current } = this
     const { model } = this.request
     const message = `was at work when the deadline of ${deadline} ms passed`
-    for (const attempt of [current, this.rival]) {
+    for (const attempt of [current, this.hedgeAttempt]) {
       if (attempt === undefined) continue
-      this.record(attempt.host, attempt.phase, { reason: "deadline", message }, attempt.began)
+      this.recordAttempt(attempt.host, attempt.phase, { reason: "deadline", message }, attempt.began)
       attempt.observer.failed("deadline", attempt.phase, undefined)
     }
-    const partial = this.given.text + (current?.said ?? "")
+    const partial = this.partial.text + (current?.sentText ?? "")
     this.reject(new DeadlineExceeded({ model, deadline, partial, attempts }))
   }
 
@@ -405,27 +405,27 @@ export class Answer extends Outbox implements Course, Seeker {
   // the end
   // ---------------------------------------------------------------------------
 
-  private conclude({ host }: Place, said: Said): void {
-    this.usage = addUsage(this.usage, said.usage)
-    this.observer.used(said.sharedPrompt === true ? withoutPrompt(said.usage) : said.usage)
+  private conclude({ host }: ServerAt, answer: ServerAnswer): void {
+    this.usage = addUsage(this.usage, answer.usage)
+    this.observer.used(answer.sharedPrompt === true ? withoutPrompt(answer.usage) : answer.usage)
     const result: Result = {
-      text: said.text,
-      thinking: said.thinking,
-      toolCalls: said.toolCalls,
+      text: answer.text,
+      thinking: answer.thinking,
+      toolCalls: answer.toolCalls,
       model: host.model,
       server: host.server.url,
-      finishReason: said.finishReason,
-      stopSequence: said.stopSequence,
+      finishReason: answer.finishReason,
+      stopSequence: answer.stopSequence,
       usage: this.usage,
-      firstTokenTime: this.firstPiece === undefined ? undefined : this.firstPiece - this.began,
-      tokensPerSecond: said.tokensPerSecond,
-      timings: said.timings,
+      firstTokenTime: this.firstPiece === undefined ? undefined : this.firstPiece - this.startedAt,
+      tokensPerSecond: answer.tokensPerSecond,
+      timings: answer.timings,
       attempts: this.attempts,
       cached: false
     }
-    if (this.call.events && said.toolCalls.length > 0) {
+    if (this.call.events && answer.toolCalls.length > 0) {
       const timestamp = this.now()
-      for (const call of said.toolCalls) this.push({ type: "tool_call", ...call, timestamp })
+      for (const call of answer.toolCalls) this.push({ type: "tool_call", ...call, timestamp })
     }
     const { complete } = this.call
     if (complete === undefined) {
@@ -438,20 +438,20 @@ export class Answer extends Outbox implements Course, Seeker {
         if (this.over) return
         if (completion === undefined) this.end(result)
         else if (completion instanceof TurnNotStored) this.end(warned(result, completion))
-        else this.goOn(completion)
+        else this.continueWith(completion)
       },
       (error: unknown) => this.reject(error)
     )
   }
 
-  private goOn(continuation: Continuation): void {
+  private continueWith(continuation: Continuation): void {
     if (this.call.events) for (const event of continuation.events) this.push(event)
     this.request = continuation.request
-    this.given.clear(this.index)
-    this.longest = 0
-    this.search.restart()
+    this.partial.clear(this.index)
+    this.longestText = 0
+    this.selection.restart()
     this.wake()
-    this.search.next()
+    this.selection.next()
   }
 
   private end(result: Result): void {
@@ -461,12 +461,12 @@ export class Answer extends Outbox implements Course, Seeker {
 
   protected override drop(): void {
     super.drop()
-    this.mishap = undefined
+    this.pendingError = undefined
   }
 
   protected override reject(error: unknown): void {
     if (!this.over) {
-      this.tellMishap(undefined)
+      this.flushError(undefined)
       this.observer.failed(error)
     }
     super.reject(error)
@@ -474,23 +474,23 @@ export class Answer extends Outbox implements Course, Seeker {
 
   override cancel(reason?: unknown): void {
     if (!this.over) {
-      for (const attempt of [this.current, this.rival]) attempt?.observer.cancelled(attempt.phase)
+      for (const attempt of [this.current, this.hedgeAttempt]) attempt?.observer.cancelled(attempt.phase)
       this.observer.closed()
     }
     super.cancel(reason)
   }
 
   protected closing(): void {
-    for (const attempt of [this.current, this.rival]) {
+    for (const attempt of [this.current, this.hedgeAttempt]) {
       if (attempt === undefined) continue
-      this.retire(attempt)
+      this.stopTracking(attempt)
       attempt.lease.cancel()
       attempt.observer.cancelled(attempt.phase)
       attempt.exchange?.abort()
     }
-    this.rival = undefined
-    this.search.stop()
-    this.judgement.left()
+    this.hedgeAttempt = undefined
+    this.selection.stop()
+    this.attribution.abandoned()
     this.observer.closed()
   }
 

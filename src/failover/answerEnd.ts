@@ -48,12 +48,12 @@ export const endOf = (result: Result, timestamp: number): End => ({
  */
 export const resultOf = (
   end: End,
-  said: Pick<Result, "text" | "thinking" | "toolCalls" | "logprobs" | "cached">
+  content: Pick<Result, "text" | "thinking" | "toolCalls" | "logprobs" | "cached">
 ): Result => ({
-  text: said.text,
-  thinking: said.thinking,
-  toolCalls: said.toolCalls,
-  ...(said.logprobs === undefined ? {} : { logprobs: said.logprobs }),
+  text: content.text,
+  thinking: content.thinking,
+  toolCalls: content.toolCalls,
+  ...(content.logprobs === undefined ? {} : { logprobs: content.logprobs }),
   model: end.model,
   server: end.server,
   finishReason: end.finishReason,
@@ -63,6 +63,6 @@ export const resultOf = (
   tokensPerSecond: end.tokensPerSecond,
   timings: end.timings,
   attempts: end.attempts,
-  cached: said.cached,
+  cached: content.cached,
   ...(end.warnings === undefined ? {} : { warnings: end.warnings })
 })

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { Span } from "effect/Tracer"
-import type { Abilities, Service as Backends, ServerFailure } from "../Backend.js"
+import type { Service as Backends, ResumeSupportCache, ServerFailure } from "../Backend.js"
 import type { ChatEvent, FinishReason, Timings, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
 import type { Attempt, ChatError, TurnNotStored, Unreachable } from "../Errors.js"
@@ -13,8 +13,8 @@ import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
 import type { CallObserver, Observed, Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
-import type { Agreements } from "./faultAttribution.js"
-import type { Hedges } from "./hedging.js"
+import type { RejectedRequests } from "./faultAttribution.js"
+import type { HedgeBudget } from "./hedging.js"
 
 /**
  * A whole answer. `stopSequence` is the text that ended it, where a server tells it; `attempts` are those that failed
@@ -105,14 +105,14 @@ export interface Call {
  * @since 0.1.0
  * @category models
  */
-export interface Surroundings {
+export interface Dependencies {
   readonly backends: Backends
-  readonly abilities: Abilities
+  readonly abilities: ResumeSupportCache
   readonly now: () => number
   readonly random: () => number
   readonly maxAnswerBytes: number
-  readonly hedges: Hedges
-  readonly agreements: Agreements
+  readonly hedges: HedgeBudget
+  readonly agreements: RejectedRequests
   readonly failed: (host: Host, failure: ServerFailure) => void
   readonly missing: (model: string) => Promise<ChatError>
   readonly unreachable: () => ReadonlyArray<Unreachable>

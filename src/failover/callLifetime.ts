@@ -4,7 +4,7 @@
  * @since 0.2.0
  */
 import type { Limits } from "../ChatRequest.js"
-import type { Member, Roster } from "../internal/liveSet.js"
+import type { LiveMember, LiveSet } from "../internal/liveSet.js"
 import { maxTimer } from "../internal/silenceTimer.js"
 
 /**
@@ -14,20 +14,20 @@ import { maxTimer } from "../internal/silenceTimer.js"
  * @since 0.2.0
  * @category models
  */
-export abstract class Lifetime implements Member {
+export abstract class Lifetime implements LiveMember {
   seat = -1
   protected over = false
   private deadline: ReturnType<typeof setTimeout> | undefined
-  private roster: Pick<Roster<Member>, "remove"> | undefined
+  private liveSet: Pick<LiveSet<LiveMember>, "remove"> | undefined
 
   /** The deadline has passed. */
   protected abstract expired(deadline: number): void
 
   /** It is on this roster until nothing more will happen. */
-  enter<A extends Member>(this: this & A, roster: Pick<Roster<A>, "add" | "remove">): void {
+  register<A extends LiveMember>(this: this & A, liveSet: Pick<LiveSet<A>, "add" | "remove">): void {
     if (this.over) return
-    roster.add(this)
-    this.roster = roster as Pick<Roster<Member>, "remove">
+    liveSet.add(this)
+    this.liveSet = liveSet as Pick<LiveSet<LiveMember>, "remove">
   }
 
   /** Has `expired` called in time; `now` is in milliseconds since the epoch, as `began` is. */
@@ -41,6 +41,6 @@ export abstract class Lifetime implements Member {
   protected finish(): void {
     this.over = true
     if (this.deadline !== undefined) clearTimeout(this.deadline)
-    this.roster?.remove(this)
+    this.liveSet?.remove(this)
   }
 }

@@ -9,19 +9,19 @@ import type { Limits } from "../ChatRequest.js"
 import type { Embedded, EmbedRequest } from "../EmbedRequest.js"
 import { type Attempt, DeadlineExceeded, Overloaded, type Phase } from "../Errors.js"
 import type { Lease } from "../Fleet.js"
-import { Watch, type Watched } from "../internal/silenceTimer.js"
+import { type SilenceListener, SilenceTimer } from "../internal/silenceTimer.js"
 import type { Route } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { AttemptObserver, CallObserver, Observed, Trace } from "../Telemetry.js"
 import type { Exchange, TraceContext } from "../Transport.js"
-import type { Relocate, Surroundings } from "./call.js"
+import type { Dependencies, Relocate } from "./call.js"
 import { Lifetime } from "./callLifetime.js"
 import { failedAttempt, remember } from "./failedAttempt.js"
-import { Judgement } from "./faultAttribution.js"
+import { FaultAttribution } from "./faultAttribution.js"
 import { keepAliveOf } from "./keepAlive.js"
-import { Search, type Seeker } from "./serverSelection.js"
-import { silence } from "./silenceFailure.js"
-import { exhausted } from "./terminalError.js"
+import { type SelectionClient, ServerSelection } from "./serverSelection.js"
+import { silenceFailure } from "./silenceFailure.js"
+import { terminalError } from "./terminalError.js"
 
 /**
  * A call, as `Embeddings` hands it over. `began`, in milliseconds since the epoch, is where its deadline counts from;
@@ -54,8 +54,8 @@ export const observed = ({ began, context, request, trace }: EmbedCall): Observe
 })
 
 /** One attempt on one server. */
-class EmbedAttempt implements EmbedSink, Watched {
-  readonly watch = new Watch(this)
+class EmbedAttempt implements EmbedSink, SilenceListener {
+  readonly watch = new SilenceTimer(this)
   readonly context: TraceContext | undefined
   phase: Phase = "connect"
   exchange: Exchange | undefined
@@ -71,7 +71,7 @@ class EmbedAttempt implements EmbedSink, Watched {
     this.context = observer.context
   }
 
-  private get patience(): number {
+  private get timeout(): number {
     const { firstTokenTimeout, loadTimeout } = this.owner.call.limits
     return this.lease.cold ? loadTimeout : firstTokenTimeout
   }
@@ -89,7 +89,7 @@ class EmbedAttempt implements EmbedSink, Watched {
   connected(): void {
     if (this.over || this.phase !== "connect") return
     this.phase = "first-token"
-    this.watch.expect(this.patience)
+    this.watch.expect(this.timeout)
   }
 
   read(): void {
@@ -107,7 +107,7 @@ class EmbedAttempt implements EmbedSink, Watched {
   }
 
   silent(): void {
-    this.fail(silence(this.phase, this.owner.call.limits, () => `no answer within ${this.patience} ms`))
+    this.fail(silenceFailure(this.phase, this.owner.call.limits, () => `no answer within ${this.timeout} ms`))
   }
 }
 
@@ -117,17 +117,17 @@ class EmbedAttempt implements EmbedSink, Watched {
  * @since 0.1.0
  * @category models
  */
-export class Embedding extends Lifetime implements Seeker {
+export class Embedding extends Lifetime implements SelectionClient {
   readonly attempts: Array<Attempt> = []
-  private readonly search: Search
-  private readonly judgement = new Judgement(() => this.around.agreements.has(this.call.request))
+  private readonly selection: ServerSelection
+  private readonly attribution = new FaultAttribution(() => this.dependencies.agreements.has(this.call.request))
   private readonly observer: CallObserver
   private current: EmbedAttempt | undefined
 
   constructor(
     readonly call: EmbedCall,
     route: Route,
-    private readonly around: Surroundings,
+    private readonly dependencies: Dependencies,
     relocate: Relocate,
     private readonly settle: {
       readonly done: (embedded: Embedded) => void
@@ -136,11 +136,11 @@ export class Embedding extends Lifetime implements Seeker {
   ) {
     super()
     const { model } = call.request
-    this.observer = around.observe(observed(call), route.pool.hosts[0]?.model ?? model)
-    this.search = new Search(this, route, around, relocate)
-    this.expireIn(call.limits, call.began, around.now())
-    this.search.excludeUnable()
-    this.search.next()
+    this.observer = dependencies.observe(observed(call), route.columns.hosts[0]?.model ?? model)
+    this.selection = new ServerSelection(this, route, dependencies, relocate)
+    this.expireIn(call.limits, call.began, dependencies.now())
+    this.selection.excludeUnable()
+    this.selection.next()
   }
 
   /** Stops the server's work. Nothing counts as a failure; `reason`, if there is one, is what the call fails with. */
@@ -163,33 +163,33 @@ export class Embedding extends Lifetime implements Seeker {
   // ---------------------------------------------------------------------------
 
   get maxBytes(): number {
-    return this.around.maxAnswerBytes
+    return this.dependencies.maxAnswerBytes
   }
 
   get queued(): boolean {
-    return this.search.queued
+    return this.selection.queued
   }
 
   get claimed(): boolean {
-    return this.judgement.claimed
+    return this.attribution.claimed
   }
 
   unsupported(protocol: Protocol): ReadonlyArray<string> {
-    return this.around.backends.get(protocol).cannotEmbed(this.call.request)
+    return this.dependencies.backends.get(protocol).cannotEmbed(this.call.request)
   }
 
   found(at: number): void {
-    const { call, search } = this
+    const { call, selection: search } = this
     const { route } = search
-    const host = route.pool.hosts[at]
+    const host = route.columns.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
-    const idle = route.pool.own[at] === 0
+    const idle = route.columns.ownInFlight[at] === 0
     const lease = route.lease(at)
     const observer = this.observer.attempt(host, idle && lease.cold, false)
-    const attempt = new EmbedAttempt(this, host, lease, this.around.now(), observer)
+    const attempt = new EmbedAttempt(this, host, lease, this.dependencies.now(), observer)
     this.current = attempt
     attempt.watch.expect(call.limits.connectTimeout)
-    const exchange = this.around.backends
+    const exchange = this.dependencies.backends
       .get(host.protocol)
       .embed(host.server, { ...call.request, model: host.model }, attempt)
     if (attempt.over) exchange.abort()
@@ -209,16 +209,16 @@ export class Embedding extends Lifetime implements Seeker {
   }
 
   exhausted(): void {
-    const invalid = this.judgement.ended()
+    const invalid = this.attribution.ended()
     if (invalid !== undefined) this.reject(invalid)
-    else exhausted(this.call.request.model, this.attempts, this.around, (error) => this.reject(error))
+    else terminalError(this.call.request.model, this.attempts, this.dependencies, (error) => this.reject(error))
   }
 
   overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void {
     this.reject(new Overloaded({ model: this.call.request.model, ...ticket }))
   }
 
-  crashed(error: unknown): void {
+  defect(error: unknown): void {
     this.reject(error)
   }
 
@@ -233,7 +233,7 @@ export class Embedding extends Lifetime implements Seeker {
   ): void {
     const { host, lease } = attempt
     const { attempts, observer } = this
-    this.judgement.answered()
+    this.attribution.answered()
     this.close()
     lease.answered()
     lease.succeed({
@@ -256,16 +256,16 @@ export class Embedding extends Lifetime implements Seeker {
     lease.fail(failure)
     attempt.observer.failed(failure.reason, attempt.phase, failure.status)
     this.record(host, attempt.phase, failure, attempt.began)
-    this.judgement.failed(host.server.url, lease, failure)
-    const invalid = this.judgement.agreed
+    this.attribution.failed(host.server.url, lease, failure)
+    const invalid = this.attribution.agreed
     if (invalid !== undefined) {
-      this.around.agreements.add(this.call.request)
-      this.judgement.ended()
+      this.dependencies.agreements.add(this.call.request)
+      this.attribution.ended()
       this.reject(invalid)
       return
     }
-    this.around.failed(host, failure)
-    this.search.next()
+    this.dependencies.failed(host, failure)
+    this.selection.next()
   }
 
   // ---------------------------------------------------------------------------
@@ -273,8 +273,8 @@ export class Embedding extends Lifetime implements Seeker {
   // ---------------------------------------------------------------------------
 
   private record(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
-    remember(this.attempts, failedAttempt(host, phase, failure, this.around.now() - began))
-    if (failure.reason === "loading") this.search.loading(host.server.url)
+    remember(this.attempts, failedAttempt(host, phase, failure, this.dependencies.now() - began))
+    if (failure.reason === "loading") this.selection.loading(host.server.url)
   }
 
   protected expired(deadline: number): void {
@@ -298,7 +298,7 @@ export class Embedding extends Lifetime implements Seeker {
     this.finish()
     this.current?.retire()
     this.current = undefined
-    this.search.stop()
-    this.judgement.left()
+    this.selection.stop()
+    this.attribution.abandoned()
   }
 }

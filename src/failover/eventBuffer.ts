@@ -42,7 +42,7 @@ export interface OpenAnswer {
  * @since 0.1.0
  * @category models
  */
-export abstract class Outbox extends Lifetime implements OpenAnswer {
+export abstract class EventBuffer extends Lifetime implements OpenAnswer {
   protected batch: Array<ChatEvent> = []
   private answered: Result | undefined
   private error: { readonly cause: unknown } | undefined
@@ -57,7 +57,7 @@ export abstract class Outbox extends Lifetime implements OpenAnswer {
   /** Nothing more will happen; called once. */
   protected abstract closing(): void
   /** Somebody waits, and there is nothing yet. */
-  protected starved(): void {}
+  protected isEmpty(): void {}
   /** Somebody wants all there is. */
   protected gather(): void {}
 
@@ -85,7 +85,7 @@ export abstract class Outbox extends Lifetime implements OpenAnswer {
     return new Promise((resolve, reject) => {
       this.resolve = resolve
       this.refuse = reject
-      this.starved()
+      this.isEmpty()
     })
   }
 

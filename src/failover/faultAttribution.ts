@@ -7,20 +7,20 @@
  * @since 0.1.0
  */
 import type { ServerFailure } from "../Backend.js"
-import { brokeAtWork } from "../backend/errorText.js"
+import { failedMidway } from "../backend/errorText.js"
 import { InvalidRequest } from "../Errors.js"
-import { verdict } from "../fleet/failureClass.js"
+import { classifyFailure } from "../fleet/failureClass.js"
 import type { Lease } from "../fleet/lease.js"
 
-interface Count {
+interface BlamedFailure {
   readonly server: string
   readonly lease: Lease
   readonly failure: ServerFailure
 }
 
-const isClaim = ({ failure }: Count): boolean => verdict(failure).culprit === "request"
+const isClaim = ({ failure }: BlamedFailure): boolean => classifyFailure(failure).fault === "request"
 
-const invalid = ({ failure, server }: Count): InvalidRequest =>
+const invalid = ({ failure, server }: BlamedFailure): InvalidRequest =>
   new InvalidRequest({
     field: "request",
     reason: failure.message,
@@ -32,24 +32,24 @@ const invalid = ({ failure, server }: Count): InvalidRequest =>
  * @since 0.1.0
  * @category models
  */
-export class Judgement {
-  private counts: Array<Count> = []
+export class FaultAttribution {
+  private failures: Array<BlamedFailure> = []
   /** A server that was reached failed in a way that says nothing about the request. */
-  private otherwise = false
+  private serverAtFault = false
 
   /** `known`: whether servers have agreed before that this request is wrong. */
   constructor(private readonly known: () => boolean) {}
 
   /** A server has failed before anything of its answer was given out. */
   failed(server: string, lease: Lease, failure: ServerFailure): void {
-    const { again, culprit, provisional, unreachable } = verdict(failure)
-    if (culprit === "request" || provisional) this.counts.push({ server, lease, failure })
-    else if (culprit === "server" && again && !unreachable) this.otherwise = true
+    const { retryable: again, fault: culprit, provisional, unreachable } = classifyFailure(failure)
+    if (culprit === "request" || provisional) this.failures.push({ server, lease, failure })
+    else if (culprit === "server" && again && !unreachable) this.serverAtFault = true
   }
 
   /** What the call fails with at once: two servers say that it is the request, or have said so of the same before. */
   get agreed(): InvalidRequest | undefined {
-    const claims = this.counts.filter(isClaim)
+    const claims = this.failures.filter(isClaim)
     const [first] = claims
     if (first === undefined) return undefined
     if (!claims.some(({ server }) => server !== first.server) && !this.known()) return undefined
@@ -59,46 +59,46 @@ export class Judgement {
 
   /** A server says that it is the request, and nobody has confirmed it yet. */
   get claimed(): boolean {
-    return this.counts.some(isClaim)
+    return this.failures.some(isClaim)
   }
 
   /** Nobody is left to ask: what the call fails with, if it is the request; what is held against servers is settled. */
   ended(): InvalidRequest | undefined {
-    const { counts } = this
-    const claim = counts.find(isClaim)
-    const servers = new Set(counts.map(({ server }) => server)).size
-    const alike = claim !== undefined || (servers > 1 && !this.otherwise)
-    const broken = servers > 1 && !this.otherwise && counts.every(({ failure }) => brokeAtWork(failure.message))
-    const [first] = counts
+    const { failures } = this
+    const claim = failures.find(isClaim)
+    const servers = new Set(failures.map(({ server }) => server)).size
+    const alike = claim !== undefined || (servers > 1 && !this.serverAtFault)
+    const broken = servers > 1 && !this.serverAtFault && failures.every(({ failure }) => failedMidway(failure.message))
+    const [first] = failures
     if (alike) {
-      for (const { lease } of counts) lease.pardon()
+      for (const { lease } of failures) lease.pardon()
       this.reset()
-    } else this.left()
+    } else this.abandoned()
     if (claim !== undefined) return invalid(claim)
     return broken && first !== undefined ? invalid(first) : undefined
   }
 
   /** A server has answered it: whoever refused it was wrong, and whoever failed has failed. */
   answered(): void {
-    for (const { lease } of this.counts) lease.contradicted()
+    for (const { lease } of this.failures) lease.contradicted()
     this.reset()
   }
 
   /** Nobody will know any more. */
-  left(): void {
-    for (const count of this.counts) isClaim(count) ? count.lease.pardon() : count.lease.contradicted()
+  abandoned(): void {
+    for (const failure of this.failures) isClaim(failure) ? failure.lease.pardon() : failure.lease.contradicted()
     this.reset()
   }
 
   private reset(): void {
-    this.counts = []
-    this.otherwise = false
+    this.failures = []
+    this.serverAtFault = false
   }
 }
 
 /** How long, in milliseconds, and how many agreements are remembered. */
-const kept = 60_000
-const most = 256
+const rememberedFor = 60_000
+const maxRemembered = 256
 
 /** A short name for a request: two requests of one name would have to be equally long, too. */
 const nameOf = (request: object): string => {
@@ -115,7 +115,7 @@ const nameOf = (request: object): string => {
  * @since 0.1.0
  * @category models
  */
-export class Agreements {
+export class RejectedRequests {
   private readonly until = new Map<string, number>()
 
   constructor(private readonly now: () => number) {}
@@ -124,7 +124,7 @@ export class Agreements {
     if (this.until.size === 0) return false
     const until = this.until.get(nameOf(request))
     const now = this.now()
-    return until !== undefined && until > now && until <= now + kept
+    return until !== undefined && until > now && until <= now + rememberedFor
   }
 
   /** An agreement is checked anew after its time, however often it was used. */
@@ -132,8 +132,8 @@ export class Agreements {
     if (this.has(request)) return
     const name = nameOf(request)
     this.until.delete(name)
-    this.until.set(name, this.now() + kept)
+    this.until.set(name, this.now() + rememberedFor)
     const [oldest] = this.until.keys()
-    if (this.until.size > most && oldest !== undefined) this.until.delete(oldest)
+    if (this.until.size > maxRemembered && oldest !== undefined) this.until.delete(oldest)
   }
 }

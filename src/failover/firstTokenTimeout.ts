@@ -13,7 +13,7 @@ import type { ChatRequest, Limits } from "../ChatRequest.js"
  * @since 0.1.0
  * @category models
  */
-export interface Patience {
+export interface FirstTokenTimeout {
   readonly silence: number
   readonly total: number
 }
@@ -55,7 +55,12 @@ const sizeOf = ({ messages, suffix = "", tools }: ChatRequest): number => {
  * @since 0.1.0
  * @category constructors
  */
-export const of = (limits: Limits, request: ChatRequest, cold: boolean, speed: number): Patience => {
+export const firstTokenTimeoutOf = (
+  limits: Limits,
+  request: ChatRequest,
+  cold: boolean,
+  speed: number
+): FirstTokenTimeout => {
   const { firstTokenTimeout, loadTimeout } = limits
   const least = cold ? loadTimeout : firstTokenTimeout
   if (limits.firstToken === "fixed") return { silence: least, total: least }

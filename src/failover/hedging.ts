@@ -8,11 +8,11 @@ const most = 10
  * @since 0.1.0
  * @category models
  */
-export class Hedges {
+export class HedgeBudget {
   private credit = 0
 
   /** A request that allows a second one has begun. */
-  begun(): void {
+  callStarted(): void {
     this.credit = Math.min(most, this.credit + share)
   }
 

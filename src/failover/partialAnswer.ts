@@ -1,12 +1,12 @@
-import type { Broken, BrokenCall } from "../Backend.js"
+import type { PartialAnswer, PartialToolCall } from "../Backend.js"
 
 /** What is counted of an attempt that has broken. */
-interface Attempt {
-  readonly said: string
-  readonly thoughts: string
+interface BrokenAttempt {
+  readonly sentText: string
+  readonly sentThinking: string
   readonly pieces: number
-  readonly thoughtPieces: number
-  readonly calls: ReadonlyArray<BrokenCall>
+  readonly thinkingPieces: number
+  readonly calls: ReadonlyArray<PartialToolCall>
 }
 
 /**
@@ -17,30 +17,30 @@ interface Attempt {
  *
  * @internal
  */
-export class Given implements Broken {
+export class PartialAnswerBuilder implements PartialAnswer {
   text = ""
   thinking = ""
   tokens = 0
-  calls: ReadonlyArray<BrokenCall> = []
+  calls: ReadonlyArray<PartialToolCall> = []
   /** The index of the first token event of the answer. */
   first = 0
 
   /** Whether the caller has anything that the next server must go on with. */
-  get begun(): boolean {
+  get started(): boolean {
     return this.text !== "" || this.calls.length > 0
   }
 
-  soFar(): Broken {
+  snapshot(): PartialAnswer {
     return { text: this.text, thinking: this.thinking, tokens: this.tokens, calls: this.calls }
   }
 
-  add({ calls, pieces, said, thoughtPieces, thoughts }: Attempt): void {
+  add({ calls, pieces, sentText, thinkingPieces, sentThinking }: BrokenAttempt): void {
     const fresh = this.text === ""
     this.calls = calls
-    this.thinking += thoughts
-    if (said === "") return
-    this.text += said
-    this.tokens += fresh ? pieces + thoughtPieces : pieces
+    this.thinking += sentThinking
+    if (sentText === "") return
+    this.text += sentText
+    this.tokens += fresh ? pieces + thinkingPieces : pieces
   }
 
   /** Everything is void, or belongs to an answer that is complete; what comes next has this index. */

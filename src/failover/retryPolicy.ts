@@ -4,11 +4,11 @@
  * @since 0.1.0
  */
 import type { Attempt } from "../Errors.js"
-import { verdict } from "../fleet/failureClass.js"
+import { classifyFailure } from "../fleet/failureClass.js"
 
 /** No pause is longer than this, in milliseconds; nor, where the caller did not say how often to try, than the second. */
-const longestPause = 30_000
-const longestDefaultPause = 1_000
+const maxPause = 30_000
+const maxDefaultPause = 1_000
 
 /**
  * How long to wait before the same servers are tried for another round, in milliseconds: `first` doubled with each
@@ -17,7 +17,7 @@ const longestDefaultPause = 1_000
  * @since 0.1.0
  * @category accessors
  */
-export const pauseBefore = (round: number, first: number, chance: number, longest = longestPause): number =>
+export const pauseBefore = (round: number, first: number, chance: number, longest = maxPause): number =>
   Math.min(first * 2 ** Math.min(round - 1, 30), Math.max(first, longest)) * (0.5 + chance / 2)
 
 /**
@@ -27,7 +27,7 @@ export const pauseBefore = (round: number, first: number, chance: number, longes
  * @category accessors
  */
 export const defaultPauseBefore = (round: number, first: number, chance: number): number =>
-  pauseBefore(round, first, chance, longestDefaultPause)
+  pauseBefore(round, first, chance, maxDefaultPause)
 
 /**
  * How long, in milliseconds, servers are tried again after each of them has failed, where the caller did not say how often
@@ -56,8 +56,8 @@ const longSilence = 4_000
  * @since 0.1.0
  * @category guards
  */
-export const worthAnother = (attempt: Attempt): boolean =>
-  verdict(attempt).again &&
+export const isWorthRetry = (attempt: Attempt): boolean =>
+  classifyFailure(attempt).retryable &&
   !(
     (attempt.reason === "connect-timeout" ||
       attempt.reason === "first-token-timeout" ||

@@ -5,12 +5,12 @@
  * @since 0.1.0
  */
 import type { Attempt } from "../Errors.js"
-import { verdict } from "../fleet/failureClass.js"
+import { classifyFailure } from "../fleet/failureClass.js"
 import { maxTimer } from "../internal/silenceTimer.js"
-import { type Route, wait } from "../Router.js"
+import { type Route, waitForSlot } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
-import type { Call, Relocate, Surroundings } from "./call.js"
-import { defaultAttempts, defaultPauseBefore, pauseBefore, retryWindow, worthAnother } from "./retryPolicy.js"
+import type { Call, Dependencies, Relocate } from "./call.js"
+import { defaultAttempts, defaultPauseBefore, isWorthRetry, pauseBefore, retryWindow } from "./retryPolicy.js"
 
 /**
  * Whom the search is for.
@@ -22,12 +22,12 @@ import { defaultAttempts, defaultPauseBefore, pauseBefore, retryWindow, worthAno
  * - `delayed`: nobody is asked for the time being
  * - `exhausted`: nobody is left
  * - `overloaded`: all are busy, and too many wait already
- * - `crashed`: a bug
+ * - `defect`: a bug
  *
  * @since 0.1.0
  * @category models
  */
-export interface Seeker {
+export interface SelectionClient {
   readonly attempts: ReadonlyArray<Attempt>
   readonly call: Pick<Call, "began" | "limits">
   readonly claimed: boolean
@@ -38,14 +38,14 @@ export interface Seeker {
   dequeued(): void
   exhausted(): void
   overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void
-  crashed(error: unknown): void
+  defect(error: unknown): void
 }
 
 /** A server that loads the model is asked so often, in milliseconds. */
 const loadingPause = 1_000
 
 /** A call that goes on and on makes no more attempts than this unless the caller says how many. */
-const mostAttempts = 64
+const maxDefaultAttempts = 64
 
 /** How often a call looks for servers that were found or came back after it had tried all it knew. */
 const maxLooks = 3
@@ -54,27 +54,27 @@ const maxLooks = 3
  * @since 0.1.0
  * @category models
  */
-export class Search {
+export class ServerSelection {
   /** How many attempts there were since the request was last another one. */
   tries = 0
   /** Those of them that only met a server which was loading the model. */
   private loads = 0
   /** How many there had been when the answer was last longer than before. */
-  private fruitful = 0
+  private triesAtProgress = 0
   private rounds = 0
   /** When every server had failed. */
   private failedAt: number | undefined
   /** When each server was first found to be loading. */
   private loadingSince: Map<string, number> | undefined
-  private looks = maxLooks
+  private looksLeft = maxLooks
   private over = false
   private backoff: ReturnType<typeof setTimeout> | undefined
   private leaveQueue: (() => void) | undefined
 
   constructor(
-    private readonly seeker: Seeker,
+    private readonly client: SelectionClient,
     private current: Route,
-    private readonly around: Pick<Surroundings, "hedges" | "now" | "random">,
+    private readonly dependencies: Pick<Dependencies, "hedges" | "now" | "random">,
     private readonly relocate: Relocate
   ) {}
 
@@ -88,26 +88,26 @@ export class Search {
   }
 
   next(): void {
-    const max = this.seeker.call.limits.maxAttempts
+    const max = this.client.call.limits.maxAttempts
     if (max !== undefined && this.tries - this.loads >= max) {
-      this.seeker.exhausted()
+      this.client.exhausted()
       return
     }
-    this.go(this.current.next())
+    this.proceed(this.current.next())
   }
 
   /** Every server may be asked once more, because it is another request. */
   restart(): void {
     this.tries = 0
     this.loads = 0
-    this.looks = maxLooks
+    this.looksLeft = maxLooks
     this.progressed()
     this.current.restart()
   }
 
   /** The answer got further than before: the servers have shown that they work, and are tried as often as at the beginning. */
   progressed(): void {
-    this.fruitful = this.tries - this.loads
+    this.triesAtProgress = this.tries - this.loads
     this.rounds = 0
     this.failedAt = undefined
   }
@@ -115,10 +115,10 @@ export class Search {
   /** A server is loading the model; whether it is waited for. */
   loading(server: string): boolean {
     this.loadingSince ??= new Map()
-    const now = this.around.now()
+    const now = this.dependencies.now()
     const since = this.loadingSince.get(server) ?? now
     this.loadingSince.set(server, since)
-    const waits = now - since < this.seeker.call.limits.loadTimeout
+    const waits = now - since < this.client.call.limits.loadTimeout
     if (waits) this.loads++
     return waits
   }
@@ -132,12 +132,12 @@ export class Search {
   }
 
   /** A server that can be asked besides the one that is late; -1 where there is none, or it would cost too much. */
-  rival(): number {
-    const { maxAttempts = 2 } = this.seeker.call.limits
-    const { hedges } = this.around
+  hedgeTarget(): number {
+    const { maxAttempts = 2 } = this.client.call.limits
+    const { hedges } = this.dependencies
     // Whether it may cost anything comes first: who was named as a rival counts as tried.
     if (this.over || this.tries > 1 || maxAttempts < 2 || !hedges.allowed()) return -1
-    const at = this.current.rival()
+    const at = this.current.hedgeTarget()
     if (at < 0) return -1
     hedges.spend()
     this.tries++
@@ -146,11 +146,11 @@ export class Search {
 
   /** Leaves out the servers whose protocol cannot express the request; nothing is sent to them. */
   excludeUnable(): void {
-    const { attempts } = this.seeker
-    const { hosts, protocols } = this.current.pool
+    const { attempts } = this.client
+    const { hosts, protocols } = this.current.columns
     let unable: Map<Protocol, string> | undefined
     for (const protocol of protocols) {
-      const reasons = this.seeker.unsupported(protocol)
+      const reasons = this.client.unsupported(protocol)
       if (reasons.length === 0) continue
       unable ??= new Map()
       unable.set(protocol, reasons.join("; "))
@@ -162,51 +162,51 @@ export class Search {
       this.current.exclude(at)
       // It may be known from the look before.
       if (attempts.some(({ reason, server }) => reason === "unsupported" && server === host.server.url)) continue
-      this.seeker.unable(host, message)
+      this.client.unable(host, message)
     }
   }
 
-  private go(at: number): void {
+  private proceed(at: number): void {
     if (at >= 0) {
       this.tries++
-      this.seeker.found(at)
-    } else if (at === wait) this.queue()
-    else if (this.seeker.call.limits.maxAttempts === undefined || this.current.able() === 0) this.lookAgain()
+      this.client.found(at)
+    } else if (at === waitForSlot) this.queue()
+    else if (this.client.call.limits.maxAttempts === undefined || this.current.able() === 0) this.lookAgain()
     else {
       // Every server has had its turn: only now is the same one tried again, and only now is there a pause.
-      const { claimed } = this.seeker
+      const { claimed } = this.client
       const asks = (host: Host): boolean => {
         const last = claimed ? this.lastOf(host) : undefined
-        return last === undefined || verdict(last).again
+        return last === undefined || classifyFailure(last).retryable
       }
-      if (claimed && !this.current.pool.hosts.some(asks)) {
-        this.seeker.exhausted()
+      if (claimed && !this.current.columns.hosts.some(asks)) {
+        this.client.exhausted()
         return
       }
       const round = Math.max(1, Math.floor((this.tries - this.loads) / this.current.able()))
-      const { retryBackoff } = this.seeker.call.limits
-      const pause = this.loadsNow() ? loadingPause : pauseBefore(round, retryBackoff, this.around.random())
-      this.later(pause, () => this.beginRound(asks))
+      const { retryBackoff } = this.client.call.limits
+      const pause = this.loadsNow() ? loadingPause : pauseBefore(round, retryBackoff, this.dependencies.random())
+      this.schedule(pause, () => this.beginRound(asks))
     }
   }
 
-  private later(pause: number, go: () => void): void {
+  private schedule(pause: number, go: () => void): void {
     this.backoff = setTimeout(go, Math.min(pause, maxTimer))
-    this.seeker.delayed(false)
+    this.client.delayed(false)
   }
 
   private lastOf({ server }: Host): Attempt | undefined {
-    return this.seeker.attempts.findLast((attempt) => attempt.server === server.url)
+    return this.client.attempts.findLast((attempt) => attempt.server === server.url)
   }
 
   private isLoading(host: Host): boolean {
     const since = this.loadingSince?.get(host.server.url)
     if (since === undefined || this.lastOf(host)?.reason !== "loading") return false
-    return this.around.now() - since < this.seeker.call.limits.loadTimeout
+    return this.dependencies.now() - since < this.client.call.limits.loadTimeout
   }
 
   private loadsNow(): boolean {
-    return this.loadingSince !== undefined && this.current.pool.hosts.some((host) => this.isLoading(host))
+    return this.loadingSince !== undefined && this.current.columns.hosts.some((host) => this.isLoading(host))
   }
 
   /**
@@ -214,42 +214,47 @@ export class Search {
    * as that makes sense. A pause comes before the same server is asked again.
    */
   private tryAgain(): void {
-    const { around, current, seeker } = this
-    const now = around.now()
+    const { dependencies, current, client } = this
+    const now = dependencies.now()
     this.failedAt ??= now
-    const left = retryWindow - (now - this.failedAt)
+    const remaining = retryWindow - (now - this.failedAt)
     const spent = this.tries - this.loads
     const able = current.able()
-    const most = seeker.claimed ? 2 * able : defaultAttempts(able)
-    const enough = left <= 0 || spent - this.fruitful >= most || spent >= Math.max(most, mostAttempts)
-    const again = (host: Host): boolean => {
+    const limit = client.claimed ? 2 * able : defaultAttempts(able)
+    const exhausted =
+      remaining <= 0 || spent - this.triesAtProgress >= limit || spent >= Math.max(limit, maxDefaultAttempts)
+    const worthRetry = (host: Host): boolean => {
       const last = this.lastOf(host)
-      return last === undefined || worthAnother(last)
+      return last === undefined || isWorthRetry(last)
     }
     // How long they want to be left alone, the most patient of them.
-    let asked = Number.POSITIVE_INFINITY
-    if (!enough) {
-      for (const host of current.pool.hosts) {
-        if (again(host) && !this.isLoading(host)) asked = Math.min(asked, this.lastOf(host)?.retryAfter ?? 0)
+    let requestedPause = Number.POSITIVE_INFINITY
+    if (!exhausted) {
+      for (const host of current.columns.hosts) {
+        if (worthRetry(host) && !this.isLoading(host))
+          requestedPause = Math.min(requestedPause, this.lastOf(host)?.retryAfter ?? 0)
       }
     }
-    const { began, limits } = seeker.call
+    const { began, limits } = client.call
     const inTime = (pause: number) => limits.deadline === undefined || now + pause < began + limits.deadline
-    const pause = Math.max(asked, defaultPauseBefore(this.rounds + 1, limits.retryBackoff, around.random()))
-    if (asked <= left && inTime(pause)) {
+    const pause = Math.max(
+      requestedPause,
+      defaultPauseBefore(this.rounds + 1, limits.retryBackoff, dependencies.random())
+    )
+    if (requestedPause <= remaining && inTime(pause)) {
       this.rounds++
-      this.later(pause, () => this.beginRound((host) => this.isLoading(host) || again(host)))
+      this.schedule(pause, () => this.beginRound((host) => this.isLoading(host) || worthRetry(host)))
     } else if (this.loadsNow() && inTime(loadingPause)) {
-      this.later(loadingPause, () => this.beginRound((host) => this.isLoading(host)))
-    } else seeker.exhausted()
+      this.schedule(loadingPause, () => this.beginRound((host) => this.isLoading(host)))
+    } else client.exhausted()
   }
 
   /** Every server of the model once more, as they are known by now. */
   private beginRound(asks: (host: Host) => boolean): void {
-    this.relocated((route) => {
+    this.withRoute((route) => {
       if (route === undefined) this.current.restart()
       else this.follow(route)
-      const { pool, tried } = this.current
+      const { columns: pool, tried } = this.current
       for (const [at, host] of pool.hosts.entries()) if (!asks(host)) tried[at] = 1
       this.next()
     })
@@ -257,18 +262,18 @@ export class Search {
 
   /** Every server has had its turn: but some may have been found since, or be back. They are asked without a pause. */
   private lookAgain(): void {
-    const { seeker } = this
+    const { client } = this
     // Who says that the model is gone has just looked.
-    if (seeker.attempts.every(({ reason }) => reason === "model-not-found")) {
-      seeker.exhausted()
+    if (client.attempts.every(({ reason }) => reason === "model-not-found")) {
+      client.exhausted()
       return
     }
-    if (this.looks === 0) {
+    if (this.looksLeft === 0) {
       this.tryAgain()
       return
     }
-    this.looks--
-    this.relocated((route) => {
+    this.looksLeft--
+    this.withRoute((route) => {
       if (route === undefined || !this.hasMore(route)) {
         this.tryAgain()
         return
@@ -278,21 +283,21 @@ export class Search {
     })
   }
 
-  private relocated(go: (route: Route | undefined) => void): void {
+  private withRoute(go: (route: Route | undefined) => void): void {
     this.relocate().then(
       (route) => {
         if (!this.over) go(route)
       },
-      (error: unknown) => this.seeker.crashed(error)
+      (error: unknown) => this.client.defect(error)
     )
   }
 
   /** Whether a server is new, or has answered somebody since it failed here; the others count as tried. */
-  private hasMore({ pool, tried }: Route): boolean {
+  private hasMore({ columns: pool, tried }: Route): boolean {
     let more = false
     for (const [at, host] of pool.hosts.entries()) {
       const last = this.lastOf(host)
-      if (last === undefined || (verdict(last).again && pool.restsUntil[at] === 0)) more = true
+      if (last === undefined || (classifyFailure(last).retryable && pool.restsUntil[at] === 0)) more = true
       else tried[at] = 1
     }
     return more
@@ -306,25 +311,25 @@ export class Search {
   /** Waits for a place on any server that was not tried yet. */
   private queue(): void {
     let waits = true
-    const left = (): void => {
+    const remaining = (): void => {
       waits = false
       this.leaveQueue = undefined
-      this.seeker.dequeued()
+      this.client.dequeued()
     }
     const ticket = this.current.queue(
       (at) => {
-        left()
-        this.go(at)
+        remaining()
+        this.proceed(at)
       },
       (full) => {
-        left()
-        this.seeker.overloaded(full)
+        remaining()
+        this.client.overloaded(full)
       }
     )
     if (!waits) return
     if ("leave" in ticket) {
       this.leaveQueue = ticket.leave
-      this.seeker.delayed(true)
-    } else this.seeker.overloaded(ticket)
+      this.client.delayed(true)
+    } else this.client.overloaded(ticket)
   }
 }

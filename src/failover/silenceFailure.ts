@@ -14,7 +14,7 @@ import type { Phase } from "../Errors.js"
  * @since 0.2.0
  * @category constructors
  */
-export const silence = (
+export const silenceFailure = (
   phase: Phase,
   { connectTimeout, idleTimeout }: Pick<Limits, "connectTimeout" | "idleTimeout">,
   unanswered: () => string

@@ -2,7 +2,7 @@
  * Joins the answer of a second server to what the caller already has, so that nothing is said twice and nothing is
  * lost.
  *
- * Where the new text goes on from, is known before any of it comes (`Joint.joins`), never guessed from the text
+ * Where the new text goes on from, is known before any of it comes (`ResumeSink.joins`), never guessed from the text
  * itself: a text that repeats its own beginning looks the same as an answer that is begun anew.
  *
  * 1. What the new text must first repeat is held back while it is spelled out, in whatever pieces. Where it differs,
@@ -16,7 +16,7 @@
  * @since 0.1.0
  * @category models
  */
-export class Seam {
+export class Splice {
   /** A stop sequence was completed: the answer is over. */
   stopped = false
   /** How many pieces of the server the text holds that `feed` or `end` has let through. */
@@ -33,14 +33,14 @@ export class Seam {
   ) {}
 
   /** The seam after `given`, where the new text first repeats `expected`; `undefined` where there is nothing to do. */
-  static make(given: string, expected: string, stops: ReadonlyArray<string>): Seam | undefined {
+  static make(given: string, expected: string, stops: ReadonlyArray<string>): Splice | undefined {
     const rests: Array<string> = []
     for (const stop of stops) {
       for (let length = 1; length < stop.length; length++) {
         if (given.endsWith(stop.slice(0, length))) rests.push(stop.slice(length))
       }
     }
-    return expected === "" && rests.length === 0 ? undefined : new Seam(expected, stops, rests)
+    return expected === "" && rests.length === 0 ? undefined : new Splice(expected, stops, rests)
   }
 
   /** Whether all that comes from now on is new. */

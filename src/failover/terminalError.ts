@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import { AllServersFailed, type Attempt, InvalidRequest } from "../Errors.js"
-import type { Surroundings } from "./call.js"
+import type { Dependencies } from "./call.js"
 
 /**
  * Tells `fail` what the attempts come to: a request that no server of the model can be asked, a model that every one
@@ -13,10 +13,10 @@ import type { Surroundings } from "./call.js"
  * @since 0.1.0
  * @category constructors
  */
-export const exhausted = (
+export const terminalError = (
   model: string,
   attempts: ReadonlyArray<Attempt>,
-  around: Pick<Surroundings, "missing" | "unreachable">,
+  dependencies: Pick<Dependencies, "missing" | "unreachable">,
   fail: (error: unknown) => void
 ): void => {
   const [first] = attempts
@@ -24,9 +24,9 @@ export const exhausted = (
     const [field = "request"] = first.message.split(":", 1)
     fail(new InvalidRequest({ field, reason: first.message.slice(field.length + 1).trim() || first.message }))
   } else if (attempts.length > 0 && attempts.every((a) => a.reason === "model-not-found")) {
-    around.missing(model).then(fail, fail)
+    dependencies.missing(model).then(fail, fail)
   } else {
-    const unreachable = around.unreachable().filter(({ url }) => !attempts.some(({ server }) => server === url))
+    const unreachable = dependencies.unreachable().filter(({ url }) => !attempts.some(({ server }) => server === url))
     fail(new AllServersFailed({ model, attempts, ...(unreachable.length === 0 ? {} : { unreachable }) }))
   }
 }

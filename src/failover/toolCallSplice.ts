@@ -1,4 +1,4 @@
-import type { BrokenCall } from "../Backend.js"
+import type { PartialToolCall } from "../Backend.js"
 import * as ToolArguments from "../internal/toolArguments.js"
 import type { ToolCall } from "../Message.js"
 
@@ -9,7 +9,7 @@ const isWord = (char: string): boolean => /[\w.+-]/.test(char)
  * Holds back what new arguments repeat of those that were given out. Blanks between the tokens of JSON do not count:
  * servers differ in them.
  */
-class Repeated {
+class RepeatedArguments {
   private at = 0
   private inString = false
   private escaped = false
@@ -68,7 +68,7 @@ interface Part {
   readonly id: string
   readonly name: string
   text: string
-  repeated: Repeated | undefined
+  repeated: RepeatedArguments | undefined
 }
 
 /**
@@ -77,10 +77,10 @@ interface Part {
  *
  * @internal
  */
-export class CallSeam {
+export class ToolCallSplice {
   private readonly parts: Array<Part> = []
 
-  constructor(private readonly given: ReadonlyArray<BrokenCall>) {}
+  constructor(private readonly given: ReadonlyArray<PartialToolCall>) {}
 
   /** What is new of a piece; \`undefined\` where it cannot be joined. */
   feed(index: number, id: string, name: string, text: string): string | undefined {
@@ -91,7 +91,7 @@ export class CallSeam {
       part =
         given === undefined
           ? { id, name, text: "", repeated: undefined }
-          : { id: given.id, name, text: given.text, repeated: new Repeated(given.text) }
+          : { id: given.id, name, text: given.text, repeated: new RepeatedArguments(given.text) }
       this.parts[index] = part
     }
     const fresh = part.repeated === undefined ? text : part.repeated.feed(text)
@@ -118,7 +118,7 @@ export class CallSeam {
   }
 
   /** What the caller has now. */
-  soFar(): ReadonlyArray<BrokenCall> {
+  soFar(): ReadonlyArray<PartialToolCall> {
     const length = Math.max(this.parts.length, this.given.length)
     return Array.from({ length }, (_, i) => this.parts[i] ?? this.given[i]).filter((one) => one !== undefined)
   }

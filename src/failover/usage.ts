@@ -32,15 +32,15 @@ export const addUsage = (a: Usage, b: Usage): Usage => {
  *
  * @internal
  */
-export const withGiven = (usage: Usage, given: number, silent: boolean): Usage => {
-  if (given === 0) return usage
+export const withPartial = (usage: Usage, partial: number, silent: boolean): Usage => {
+  if (partial === 0) return usage
   const { completionTokens, totalTokens, ...rest } = usage
   return completionTokens === undefined && !silent
     ? rest
     : {
         ...rest,
-        completionTokens: given + (completionTokens ?? 0),
-        ...(totalTokens === undefined ? {} : { totalTokens: given + totalTokens })
+        completionTokens: partial + (completionTokens ?? 0),
+        ...(totalTokens === undefined ? {} : { totalTokens: partial + totalTokens })
       }
 }
 

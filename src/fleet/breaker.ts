@@ -34,14 +34,14 @@ export class Breaker {
   /** When it last opened. */
   opened = 0
   /** Failures in a row, where those of requests that were under way together count as one. */
-  strikes = 0
+  failures = 0
   /** The one request that may try it is under way. */
   probing = false
   /** It was out of reach, and for no other reason it rests. */
   unreachable = false
 
   /** How it stood before the failures that may yet be taken back, how many these are, and whether another one was since. */
-  private before: { readonly restsUntil: number; readonly opened: number; readonly strikes: number } | undefined
+  private before: { readonly restsUntil: number; readonly opened: number; readonly failures: number } | undefined
   private pending = 0
   private firm = false
 
@@ -62,19 +62,19 @@ export class Breaker {
     // What was under way when it broke is the same failure once more.
     if (this.restsUntil > now && began < this.opened) return
     const early = this.restsUntil > now
-    if (!early) this.strikes++
+    if (!early) this.failures++
     this.opened = now
     // Who was tried although it rests, because nobody else was left, is no probe: it only goes to the end of the line.
     this.restsUntil = early
       ? Math.max(this.restsUntil, now + rest)
-      : now + Math.min(longestRest * rest, rest * 2 ** Math.min(30, this.strikes - 1))
+      : now + Math.min(longestRest * rest, rest * 2 ** Math.min(30, this.failures - 1))
   }
 
   /** What `open` says next may be taken back: exactly one of `pardon` and `confirm` is to follow. */
   suspect(): void {
     if (this.pending++ > 0) return
-    const { opened, restsUntil, strikes } = this
-    this.before = { opened, restsUntil, strikes }
+    const { opened, restsUntil, failures: strikes } = this
+    this.before = { opened, restsUntil, failures: strikes }
     this.firm = false
   }
 
@@ -88,10 +88,10 @@ export class Breaker {
   pardon(): void {
     if (this.pending > 0) this.pending--
     if (this.pending > 0 || this.firm || this.before === undefined) return
-    const { opened, restsUntil, strikes } = this.before
+    const { opened, restsUntil, failures: strikes } = this.before
     this.before = undefined
     this.opened = opened
-    this.strikes = strikes
+    this.failures = strikes
     if (restsUntil === 0) this.close()
     else this.restsUntil = restsUntil
   }
@@ -112,13 +112,13 @@ export class Breaker {
   succeeded(began: number): void {
     if (this.opened > began) return
     this.close()
-    this.strikes = 0
+    this.failures = 0
   }
 
   reset(): void {
     this.unreachable = false
     this.close()
-    this.strikes = 0
+    this.failures = 0
   }
 
   /** The one request that may try it begins. */

@@ -13,7 +13,7 @@
  * @since 0.1.0
  * @category models
  */
-export interface Whereabouts {
+export interface CacheAffinity {
   readonly server: string
   readonly tokens: number
   readonly begun: number
@@ -26,18 +26,18 @@ const maximum = 10_000
  * @since 0.1.0
  * @category models
  */
-export class Conversations {
-  private readonly known = new Map<string, Whereabouts>()
+export class CacheAffinityMap {
+  private readonly known = new Map<string, CacheAffinity>()
   /** Stands at the oldest: a new iterator would have to pass all that were forgotten before. */
   private oldest = this.known.keys()
 
-  find(conversation: string): Whereabouts | undefined {
+  find(conversation: string): CacheAffinity | undefined {
     return this.known.get(conversation)
   }
 
-  remember(conversation: string, whereabouts: Whereabouts): void {
+  remember(conversation: string, affinity: CacheAffinity): void {
     this.known.delete(conversation)
-    this.known.set(conversation, whereabouts)
+    this.known.set(conversation, affinity)
     if (this.known.size <= maximum) return
     const { done, value } = this.oldest.next()
     if (done !== true) this.known.delete(value)

@@ -30,17 +30,17 @@ const capacity = 1_024
  * @since 0.1.0
  * @category models
  */
-export interface Feed {
+export interface ChangeFeed {
   readonly changes: Stream.Stream<Change>
   /** Something has changed: for one model, or for every model of the server. */
-  readonly tell: (server: ServerState, model: string | undefined, now: number) => void
+  readonly publish: (server: ServerState, model: string | undefined, now: number) => void
 }
 
 /**
  * @since 0.1.0
  * @category constructors
  */
-export const make = (): Feed => {
+export const make = (): ChangeFeed => {
   const listeners = new Set<Mailbox.Mailbox<Change>>()
   const listen = Effect.acquireRelease(
     Effect.tap(Mailbox.make<Change>({ capacity, strategy: "sliding" }), (mailbox) =>
@@ -54,7 +54,7 @@ export const make = (): Feed => {
   )
   return {
     changes: Stream.unwrapScoped(Effect.map(listen, Mailbox.toStream)),
-    tell: (server, model, now) => {
+    publish: (server, model, now) => {
       if (listeners.size === 0) return
       for (const state of server.models) {
         if (model !== undefined && state.model !== model) continue

@@ -15,70 +15,70 @@ import type { FailureReason } from "../Errors.js"
  * @since 0.1.0
  * @category models
  */
-export type Culprit = "request" | "model" | "output" | "server" | "nobody"
+export type FaultOwner = "request" | "model" | "output" | "server" | "nobody"
 
 /**
  * - `provisional`: it may be the request all the same: the blame is taken back where every other server fails like this
- * - `again`: whether the same server may do better at the same request in a moment
- * - `forgets`: the server, or what ran the model on it, may have been started anew: then nothing is in its memory
+ * - `retryable`: whether the same server may do better at the same request in a moment
+ * - `losesMemory`: the server, or what ran the model on it, may have been started anew: then nothing is in its memory
  * - `unreachable`: nothing was heard of the server at all
  *
  * @since 0.1.0
  * @category models
  */
-export interface Verdict {
-  readonly culprit: Culprit
+export interface FailureClass {
+  readonly fault: FaultOwner
   readonly provisional: boolean
-  readonly again: boolean
-  readonly forgets: boolean
+  readonly retryable: boolean
+  readonly losesMemory: boolean
   readonly unreachable: boolean
 }
 
-type Trait = Exclude<keyof Verdict, "culprit">
+type FailureTrait = Exclude<keyof FailureClass, "culprit">
 
-const is = (culprit: Culprit, ...traits: ReadonlyArray<Trait>): Verdict => ({
-  culprit,
+const failureClass = (fault: FaultOwner, ...traits: ReadonlyArray<FailureTrait>): FailureClass => ({
+  fault,
   provisional: traits.includes("provisional"),
-  again: traits.includes("again"),
-  forgets: traits.includes("forgets"),
+  retryable: traits.includes("retryable"),
+  losesMemory: traits.includes("losesMemory"),
   unreachable: traits.includes("unreachable")
 })
 
-const table: { readonly [R in FailureReason]: Verdict } = {
+const table: { readonly [R in FailureReason]: FailureClass } = {
   // The request.
-  "invalid-request": is("request"),
-  "context-length": is("request"),
+  "invalid-request": failureClass("request"),
+  "context-length": failureClass("request"),
   // The model on that server.
-  "model-failed": is("model", "provisional", "again", "forgets"),
-  loading: is("model", "again"),
-  "rate-limited": is("model", "again"),
-  busy: is("model", "again"),
-  "model-not-found": is("model"),
+  "model-failed": failureClass("model", "provisional", "retryable", "losesMemory"),
+  loading: failureClass("model", "retryable"),
+  "rate-limited": failureClass("model", "retryable"),
+  busy: failureClass("model", "retryable"),
+  "model-not-found": failureClass("model"),
   // What the model wrote.
-  "bad-output": is("output", "again"),
+  "bad-output": failureClass("output", "retryable"),
   // The server.
-  refused: is("server", "again", "forgets", "unreachable"),
-  dns: is("server", "again", "unreachable"),
-  network: is("server", "again", "forgets", "unreachable"),
-  "connect-timeout": is("server", "again", "unreachable"),
-  reset: is("server", "again", "forgets"),
-  tls: is("server"),
-  "first-token-timeout": is("server", "again"),
-  "idle-timeout": is("server", "again"),
-  "server-error": is("server", "provisional", "again", "forgets"),
-  malformed: is("server", "again"),
-  cut: is("server", "again", "forgets"),
+  refused: failureClass("server", "retryable", "losesMemory", "unreachable"),
+  dns: failureClass("server", "retryable", "unreachable"),
+  network: failureClass("server", "retryable", "losesMemory", "unreachable"),
+  "connect-timeout": failureClass("server", "retryable", "unreachable"),
+  reset: failureClass("server", "retryable", "losesMemory"),
+  tls: failureClass("server"),
+  "first-token-timeout": failureClass("server", "retryable"),
+  "idle-timeout": failureClass("server", "retryable"),
+  "server-error": failureClass("server", "provisional", "retryable", "losesMemory"),
+  malformed: failureClass("server", "retryable"),
+  cut: failureClass("server", "retryable", "losesMemory"),
   // Nobody.
-  unauthorized: is("nobody"),
-  rejected: is("nobody"),
-  unsupported: is("nobody"),
-  diverged: is("nobody"),
-  engine: is("nobody"),
-  deadline: is("nobody")
+  unauthorized: failureClass("nobody"),
+  rejected: failureClass("nobody"),
+  unsupported: failureClass("nobody"),
+  diverged: failureClass("nobody"),
+  engine: failureClass("nobody"),
+  deadline: failureClass("nobody")
 }
 
 /**
  * @since 0.1.0
  * @category accessors
  */
-export const verdict = ({ reason }: { readonly reason: FailureReason }): Verdict => table[reason]
+export const classifyFailure = ({ reason }: { readonly reason: FailureReason }): FailureClass => table[reason]

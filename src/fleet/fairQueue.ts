@@ -37,7 +37,7 @@ export interface Waiter {
 }
 
 /** After so long in the queue, in milliseconds, a batch request counts as an interactive one. */
-const patience = 30_000
+const maxBatchWait = 30_000
 
 interface Entry {
   readonly waiter: Waiter
@@ -135,7 +135,7 @@ export class FairQueue {
   /** In the order in which they are served next. Whoever leaves meanwhile is passed over, and who joins is not met. */
   *order(): Generator<Waiter, void, undefined> {
     for (const waiter of [...this.front]) if (this.members.has(waiter)) yield waiter
-    const aged = this.now() - patience
+    const aged = this.now() - maxBatchWait
     const lanes = [...this.owners.values()].map((owner) => {
       const old = owner.batch.filter(({ since }) => since <= aged)
       const urgent = old.length === 0 ? [...owner.interactive] : [...owner.interactive, ...old]

@@ -7,8 +7,8 @@ import type { ServerFailure } from "../Backend.js"
 import { believable } from "../internal/speed.js"
 import { average, floor, peak, sharedAlpha } from "./average.js"
 import type { Breaker } from "./breaker.js"
-import type { Pool } from "./columns.js"
-import { type Culprit, verdict } from "./failureClass.js"
+import type { Columns } from "./columns.js"
+import { classifyFailure, type FaultOwner } from "./failureClass.js"
 import type { ModelState, ServerState } from "./state.js"
 
 /**
@@ -20,19 +20,19 @@ import type { ModelState, ServerState } from "./state.js"
 export const defaultKeepAlive = 300_000
 
 /** Shorter prompts say more about the way to the server than about its speed, in tokens. */
-const leastPrompt = 32
+const minPromptTokens = 32
 
 /** A prompt that was partly in the server's cache looks faster than it is: one observation counts at most so often. */
-const outlier = 3
+const maxOutlierFactor = 3
 
 /** So much longer than usual to the first token, in milliseconds, is a wait for a slot. */
-const slotWait = 50
+const minSlotWait = 50
 
 /** Whatever took less, in milliseconds, was no load: the model was in memory, or in the system's cache of the disk. */
-const leastLoad = 1_000
+const minLoadTime = 1_000
 
 /** A server that refuses requests which another one then answers, so many times in a row, does not know what it says. */
-const mostRefusals = 2
+const maxRejections = 2
 
 /**
  * Places are never believed to be more, per server and model.
@@ -96,7 +96,7 @@ export interface Lease {
  * @since 0.1.0
  * @category models
  */
-export interface Surroundings {
+export interface LeaseDependencies {
   readonly now: () => number
   readonly rest: number
   readonly changed: (server: ServerState, model: string | undefined, now: number) => void
@@ -108,15 +108,15 @@ export interface Surroundings {
  * @since 0.1.0
  * @category models
  */
-export class Place implements Lease {
+export class SlotLease implements Lease {
   readonly cold: boolean
   /** It has to load the model, as far as is known, or waits for somebody else's load. */
   private loads: boolean
   private readonly probes: boolean
   private readonly began: number
   /** Requests here for the model when it began, itself included; and requests on the whole server. */
-  private readonly beside: number
-  private readonly busy: number
+  private readonly concurrent: number
+  private readonly serverInFlight: number
   private loaded = 0
   private open = true
   /** How it failed, and what was held against whom for it, until it is known whether that was right. */
@@ -126,24 +126,24 @@ export class Place implements Lease {
   private wasResident = 0
 
   constructor(
-    private readonly around: Surroundings,
-    private readonly pool: Pool,
+    private readonly dependencies: LeaseDependencies,
+    private readonly pool: Columns,
     private readonly server: ServerState,
     private readonly state: ModelState,
     private readonly cached: number
   ) {
-    const now = around.now()
+    const now = dependencies.now()
     this.began = now
     this.loads = state.residentUntil <= now
     this.cold = this.loads && server.tellsResident
-    if (this.loads && state.own === 0) state.loadSince = now
+    if (this.loads && state.inFlight === 0) state.loadSince = now
     server.inFlight++
-    state.own++
+    state.inFlight++
     state.begun++
     state.usedAt = now
     pool.active++
-    this.beside = state.own
-    this.busy = server.inFlight
+    this.concurrent = state.inFlight
+    this.serverInFlight = server.inFlight
     const resting = server.breaker.restsUntil !== 0 || state.breaker.restsUntil !== 0
     this.probes = resting && !server.breaker.probing && !state.breaker.probing
     if (this.probes) {
@@ -151,13 +151,13 @@ export class Place implements Lease {
       state.breaker.probe(now)
     }
     server.write(now)
-    around.changed(server, state.model, now)
+    dependencies.changed(server, state.model, now)
   }
 
   answered(): void {
     if (!this.open) return
     const { began, server, state } = this
-    const now = this.around.now()
+    const now = this.dependencies.now()
     if (this.loads) {
       this.loads = false
       this.loaded = Math.max(0, now - began)
@@ -172,18 +172,18 @@ export class Place implements Lease {
     if (state.residentUntil <= now) {
       state.residentUntil = now + defaultKeepAlive
       server.write(now)
-      this.around.changed(server, state.model, now)
-      server.attend()
+      this.dependencies.changed(server, state.model, now)
+      server.serveQueues()
     } else {
       server.write(now)
-      this.around.changed(server, state.model, now)
+      this.dependencies.changed(server, state.model, now)
     }
   }
 
   succeed(observation: Observation): void {
     if (!this.release()) return
     const { server, state } = this
-    const now = this.around.now()
+    const now = this.dependencies.now()
     server.breaker.succeeded(this.began)
     state.breaker.succeeded(this.began)
     state.proven = true
@@ -197,20 +197,20 @@ export class Place implements Lease {
   fail(failure: ServerFailure): void {
     if (!this.release()) return
     const { began, server, state } = this
-    const now = this.around.now()
-    const { forgets, provisional, unreachable } = verdict(failure)
-    const culprit = this.culprit(failure)
+    const now = this.dependencies.now()
+    const { losesMemory: forgets, provisional, unreachable } = classifyFailure(failure)
+    const fault = this.faultOf(failure)
     this.failure = failure
     this.wasProven = state.proven
     this.wasResident = state.residentUntil
-    if (culprit === "server" || culprit === "model") {
+    if (fault === "server" || fault === "model") {
       state.proven = false
-      const breaker = culprit === "server" ? server.breaker : state.breaker
+      const breaker = fault === "server" ? server.breaker : state.breaker
       if (provisional) {
         this.suspect = breaker
         breaker.suspect()
       } else breaker.confirm()
-      breaker.open(began, now, this.around.rest, failure.retryAfter)
+      breaker.open(began, now, this.dependencies.rest, failure.retryAfter)
       breaker.unreachable = unreachable
     }
     if (forgets) server.forgetResident(now)
@@ -223,7 +223,7 @@ export class Place implements Lease {
     if (suspect === undefined) return
     this.suspect = undefined
     state.proven = this.wasProven
-    if (state.residentUntil === 0) state.setResident(this.wasResident, this.around.now())
+    if (state.residentUntil === 0) state.setResident(this.wasResident, this.dependencies.now())
     suspect.pardon()
     this.settled()
   }
@@ -233,14 +233,14 @@ export class Place implements Lease {
     this.failure = undefined
     this.suspect = undefined
     suspect?.confirm()
-    if (failure === undefined || verdict(failure).culprit !== "request") return
+    if (failure === undefined || classifyFailure(failure).fault !== "request") return
     // What is refused without a word comes from something in between, such as a proxy.
-    state.refusals += /^HTTP \d+$/.test(failure.message) ? mostRefusals : 1
-    if (state.refusals < mostRefusals) return
-    const now = this.around.now()
+    state.refusals += /^HTTP \d+$/.test(failure.message) ? maxRejections : 1
+    if (state.refusals < maxRejections) return
+    const now = this.dependencies.now()
     state.proven = false
     state.breaker.confirm()
-    state.breaker.open(began, now, this.around.rest, undefined)
+    state.breaker.open(began, now, this.dependencies.rest, undefined)
     this.settled()
   }
 
@@ -248,7 +248,7 @@ export class Place implements Lease {
     if (!this.release()) return
     const { began, state } = this
     if (!this.loads) {
-      const waited = Math.max(0, this.around.now() - began)
+      const waited = Math.max(0, this.dependencies.now() - began)
       state.firstTokens.add(waited)
       if (waited > (state.firstTokenTime ?? 0)) state.firstTokenTime = waited
     }
@@ -260,17 +260,17 @@ export class Place implements Lease {
   }
 
   /** A server that gives others their first token is not hung, only busy. */
-  private culprit(failure: ServerFailure): Culprit {
-    if (failure.reason !== "first-token-timeout") return verdict(failure).culprit
+  private faultOf(failure: ServerFailure): FaultOwner {
+    if (failure.reason !== "first-token-timeout") return classifyFailure(failure).fault
     if (this.state.answeredAt > this.began) return "nobody"
     return this.server.answeredAt > this.began ? "model" : "server"
   }
 
   private learn(seen: Observation, now: number): void {
     const { state } = this
-    const { line } = this.pool
+    const { queue } = this.pool
     const { firstTokenTime, loadTime = 0, promptTime, tokensPerSecond } = seen
-    if (!this.cold && this.loaded > 0 && loadTime >= leastLoad) this.learnLoad(loadTime)
+    if (!this.cold && this.loaded > 0 && loadTime >= minLoadTime) this.learnLoad(loadTime)
     state.tokensPerSecond = average(state.tokensPerSecond, believable(tokensPerSecond))
     const loaded = Math.max(this.loaded, this.cold ? loadTime : 0)
     if (loaded === 0) {
@@ -286,41 +286,43 @@ export class Place implements Lease {
       if (state.learns) this.learnPlaces(waited)
     }
     const service = Math.max(0, now - this.began - loaded - Math.max(0, waited))
-    line.serviceTime = line.observed ? (average(line.serviceTime, service, sharedAlpha) ?? service) : service
-    line.observed = true
+    queue.serviceTime = queue.observed ? (average(queue.serviceTime, service, sharedAlpha) ?? service) : service
+    queue.observed = true
   }
 
   private learnLoad(took: number): void {
-    const { line } = this.pool
-    line.loadTime = average(line.loadTime, Math.max(leastLoad, took)) ?? line.loadTime
+    const { queue } = this.pool
+    queue.loadTime = average(queue.loadTime, Math.max(minLoadTime, took)) ?? queue.loadTime
   }
 
   /** Prompt tokens per second: by the server's own clock, else by ours. */
   private learnPrompt(seen: Observation, loaded: number): void {
     const { state } = this
-    const { line } = this.pool
+    const { queue } = this.pool
     const tokens = seen.promptEvaluated ?? seen.promptTokens
     // What was in the cache was not worked at, and not every server says how much that was.
-    if (tokens === undefined || !(tokens >= leastPrompt) || (this.cached > 0 && seen.promptEvaluated === undefined))
+    if (tokens === undefined || !(tokens >= minPromptTokens) || (this.cached > 0 && seen.promptEvaluated === undefined))
       return
     const { firstTokenTime } = seen
     const promptTime = seen.promptTime !== undefined && seen.promptTime >= 0 ? seen.promptTime : undefined
     let speed: number
     if (promptTime !== undefined) speed = (tokens * 1_000) / Math.max(1, promptTime)
     else if (firstTokenTime !== undefined && loaded === 0)
-      speed = (tokens * 1_000 * this.busy) / Math.max(1, firstTokenTime)
+      speed = (tokens * 1_000 * this.serverInFlight) / Math.max(1, firstTokenTime)
     else return
-    if (state.promptSpeed !== undefined) speed = Math.min(speed, outlier * state.promptSpeed)
+    if (state.promptSpeed !== undefined) speed = Math.min(speed, maxOutlierFactor * state.promptSpeed)
     state.promptSpeed = average(state.promptSpeed, speed)
-    line.promptSpeed = Number.isNaN(line.promptSpeed) ? speed : (average(line.promptSpeed, speed, sharedAlpha) ?? speed)
+    queue.promptSpeed = Number.isNaN(queue.promptSpeed)
+      ? speed
+      : (average(queue.promptSpeed, speed, sharedAlpha) ?? speed)
   }
 
   /** How many the server really answers at once shows in who had to wait there. */
   private learnPlaces(waited: number): void {
-    const { beside, state } = this
-    if (waited > slotWait) {
-      if (beside > 1 && beside <= state.places) state.places = beside - 1
-    } else if (beside >= state.places && this.pool.line.queued > 0 && state.places < maxPlaces) state.places++
+    const { concurrent, state } = this
+    if (waited > minSlotWait) {
+      if (concurrent > 1 && concurrent <= state.places) state.places = concurrent - 1
+    } else if (concurrent >= state.places && this.pool.queue.length > 0 && state.places < maxPlaces) state.places++
   }
 
   private release(): boolean {
@@ -328,7 +330,7 @@ export class Place implements Lease {
     const { pool, server, state } = this
     this.open = false
     server.inFlight--
-    state.own--
+    state.inFlight--
     pool.active--
     if (this.probes) {
       server.breaker.probing = false
@@ -338,10 +340,10 @@ export class Place implements Lease {
   }
 
   private settled(): void {
-    const { around, server, state } = this
-    const now = around.now()
+    const { dependencies, server, state } = this
+    const now = dependencies.now()
     server.write(now)
-    around.changed(server, server.breaker.restsUntil === 0 ? state.model : undefined, now)
-    server.attend()
+    dependencies.changed(server, server.breaker.restsUntil === 0 ? state.model : undefined, now)
+    server.serveQueues()
   }
 }

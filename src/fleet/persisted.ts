@@ -20,7 +20,7 @@ const Figure = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
 /** Until when, by the clock on the wall, and after how many failures in a row. */
 const Rest = Schema.Struct({ until: Moment, strikes: Schema.NonNegativeInt })
 
-const SavedModel = Schema.Struct({
+const PersistedModel = Schema.Struct({
   model: Schema.NonEmptyString,
   usedAt: Moment,
   proven: Schema.Boolean,
@@ -33,15 +33,15 @@ const SavedModel = Schema.Struct({
   rest: optional(Rest)
 })
 
-const SavedServer = Schema.Struct({
+const PersistedServer = Schema.Struct({
   url: Schema.NonEmptyString,
   usedAt: Moment,
   roundTrip: optional(Figure),
   rest: optional(Rest),
-  models: Schema.Array(SavedModel)
+  models: Schema.Array(PersistedModel)
 })
-type SavedServer = typeof SavedServer.Type
-type SavedModel = typeof SavedModel.Type
+type PersistedServer = typeof PersistedServer.Type
+type PersistedModel = typeof PersistedModel.Type
 
 /**
  * What was learned, as it is kept. Times are in milliseconds, moments in milliseconds since the epoch.
@@ -49,21 +49,25 @@ type SavedModel = typeof SavedModel.Type
  * @since 0.1.0
  * @category models
  */
-export const Saved = Schema.Struct({ version: Schema.Literal(1), savedAt: Moment, servers: Schema.Array(SavedServer) })
+export const Persisted = Schema.Struct({
+  version: Schema.Literal(1),
+  savedAt: Moment,
+  servers: Schema.Array(PersistedServer)
+})
 /**
  * @since 0.1.0
  * @category models
  */
-export type Saved = typeof Saved.Type
+export type Persisted = typeof Persisted.Type
 
-const decodeJson = Schema.decodeUnknownEither(Schema.parseJson(Saved))
-const encodeJson = Schema.encodeSync(Schema.parseJson(Saved))
+const decodeJson = Schema.decodeUnknownEither(Schema.parseJson(Persisted))
+const encodeJson = Schema.encodeSync(Schema.parseJson(Persisted))
 
 /**
  * @since 0.1.0
  * @category combinators
  */
-export const encode = (saved: Saved): string => encodeJson(saved)
+export const encode = (saved: Persisted): string => encodeJson(saved)
 
 /**
  * Reads what `encode` wrote. `source` is where it comes from, for the warning.
@@ -71,7 +75,7 @@ export const encode = (saved: Saved): string => encodeJson(saved)
  * @since 0.1.0
  * @category combinators
  */
-export const decode = (text: string, source: string): Either.Either<Saved, SavedStateWarning> =>
+export const decode = (text: string, source: string): Either.Either<Persisted, SavedStateWarning> =>
   Either.mapLeft(decodeJson(text), (error) => {
     const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
     const field = issue === undefined || issue.path.length === 0 ? "" : `${issue.path.join(".")}: `
@@ -85,7 +89,7 @@ const longest = 30 * 24 * 3_600_000
 const defined = <A extends object>(record: { readonly [K in keyof A]: A[K] | undefined }): A =>
   Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as A
 
-const restOf = ({ restsUntil, strikes }: Breaker, now: number) =>
+const restOf = ({ restsUntil, failures: strikes }: Breaker, now: number) =>
   restsUntil > now || strikes > 0 ? { until: Math.max(0, restsUntil), strikes } : undefined
 
 /**
@@ -94,15 +98,15 @@ const restOf = ({ restsUntil, strikes }: Breaker, now: number) =>
  * @since 0.1.0
  * @category constructors
  */
-export const save = (servers: Iterable<ServerState>, now: number): Saved => ({
+export const save = (servers: Iterable<ServerState>, now: number): Persisted => ({
   version: 1,
   savedAt: now,
-  servers: [...servers].flatMap((server): ReadonlyArray<SavedServer> => {
-    const models = server.models.flatMap((state): ReadonlyArray<SavedModel> => {
+  servers: [...servers].flatMap((server): ReadonlyArray<PersistedServer> => {
+    const models = server.models.flatMap((state): ReadonlyArray<PersistedModel> => {
       if (!(state.usedAt > 0) || now - state.usedAt > longest) return []
       const { firstTokenTime, learns, model, overhead, places, promptSpeed, proven, residentUntil, usedAt } = state
       return [
-        defined<SavedModel>({
+        defined<PersistedModel>({
           model,
           usedAt,
           proven,
@@ -119,7 +123,7 @@ export const save = (servers: Iterable<ServerState>, now: number): Saved => ({
     if (models.length === 0) return []
     const usedAt = Math.max(...models.map((model) => model.usedAt))
     return [
-      defined<SavedServer>({
+      defined<PersistedServer>({
         url: server.url,
         usedAt,
         roundTrip: server.roundTrip,
@@ -136,13 +140,13 @@ export const save = (servers: Iterable<ServerState>, now: number): Saved => ({
  */
 const resume = (
   breaker: Breaker,
-  rest: SavedServer["rest"],
+  rest: PersistedServer["rest"],
   now: number,
   savedAt: number,
   longestRest: number
 ): void => {
   if (rest === undefined || breaker.restsUntil !== 0) return
-  breaker.strikes = rest.strikes
+  breaker.failures = rest.strikes
   if (rest.until === 0) return
   breaker.restsUntil = savedAt > now ? now : Math.min(rest.until, now + Math.min(longestRest, rest.until - savedAt))
 }
@@ -154,7 +158,7 @@ const resume = (
  * @category combinators
  */
 export const restore = (
-  saved: Saved,
+  saved: Persisted,
   serverState: (url: string) => ServerState,
   now: number,
   longestRest: number
@@ -189,7 +193,7 @@ export const restore = (
  * @since 0.1.0
  * @category combinators
  */
-export const merge = (ours: Saved, theirs: Saved): Saved => {
+export const merge = (ours: Persisted, theirs: Persisted): Persisted => {
   const servers = new Map(ours.servers.map((server) => [server.url, server]))
   for (const other of theirs.servers) {
     if (ours.savedAt - other.usedAt > longest) continue

@@ -12,7 +12,7 @@ import { FairQueue, type Waiter } from "./fairQueue.js"
  * @since 0.1.0
  * @category models
  */
-export class Line {
+export class ModelQueue {
   /** EWMA of how long a request occupies its place, without loads and waits. Before the first: a short answer. */
   serviceTime = 5_000
   /** EWMA of how long a load takes. Before the first: some gigabytes from a disk. */
@@ -25,15 +25,15 @@ export class Line {
   capacity = 512
 
   private readonly waiters: FairQueue
-  private attending = false
-  private again = false
+  private serving = false
+  private servesAgain = false
 
   /** `now` is in milliseconds. */
   constructor(now: () => number) {
     this.waiters = new FairQueue(now)
   }
 
-  get queued(): number {
+  get length(): number {
     return this.waiters.size
   }
 
@@ -64,19 +64,19 @@ export class Line {
   }
 
   /** Something has changed: the first in line look for a place, until one finds none. */
-  attend(): void {
-    if (this.attending) {
-      this.again = true
+  serve(): void {
+    if (this.serving) {
+      this.servesAgain = true
       return
     }
-    this.attending = true
+    this.serving = true
     try {
       do {
-        this.again = false
+        this.servesAgain = false
         this.turn()
-      } while (this.again && this.waiters.size > 0)
+      } while (this.servesAgain && this.waiters.size > 0)
     } finally {
-      this.attending = false
+      this.serving = false
     }
   }
 

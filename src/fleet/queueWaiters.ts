@@ -7,9 +7,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
-import type { Pool } from "./columns.js"
+import type { Columns } from "./columns.js"
 import type { Waiter } from "./fairQueue.js"
-import type { Line } from "./queue.js"
+import type { ModelQueue } from "./queue.js"
 
 /**
  * A queue that is full: how many wait in it, and after how many milliseconds to try again.
@@ -17,7 +17,7 @@ import type { Line } from "./queue.js"
  * @since 0.1.0
  * @category models
  */
-export interface Full {
+export interface QueueFull {
   readonly retryAfter: number
   readonly queued: number
 }
@@ -28,7 +28,7 @@ export interface Full {
  * @since 0.1.0
  * @category models
  */
-export type Ticket = { readonly leave: () => void } | Full
+export type QueueTicket = { readonly leave: () => void } | QueueFull
 
 /**
  * One that asks for a place in a queue; `displaced`: the place went to an owner who has fewer waiting.
@@ -36,17 +36,17 @@ export type Ticket = { readonly leave: () => void } | Full
  * @since 0.1.0
  * @category models
  */
-export interface Applicant extends Omit<Waiter, "displaced"> {
-  readonly displaced: (full: Full) => void
+export interface QueuedCall extends Omit<Waiter, "displaced"> {
+  readonly displaced: (full: QueueFull) => void
 }
 
 /** How often those who wait look although nothing was heard. */
 const lookInterval = Duration.seconds(1)
 
-const retryAfter = (pool: Pool): number => {
+const retryAfter = (pool: Columns): number => {
   let busy = 0
-  for (let i = 0; i < pool.size; i++) busy += pool.own[i] ?? 0
-  return Math.ceil((pool.queued * pool.line.serviceTime) / Math.max(1, busy))
+  for (let i = 0; i < pool.size; i++) busy += pool.ownInFlight[i] ?? 0
+  return Math.ceil((pool.queued * pool.queue.serviceTime) / Math.max(1, busy))
 }
 
 /**
@@ -58,31 +58,31 @@ const retryAfter = (pool: Pool): number => {
 export const make = Effect.gen(function* () {
   const clock = yield* Effect.clock
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-  const lines = new Set<Line>()
+  const lines = new Set<ModelQueue>()
   let looking: Fiber.RuntimeFiber<void> | undefined
 
   const look = (): void => {
     looking = undefined
     for (const line of [...lines]) {
-      if (line.queued > 0) line.attend()
-      if (line.queued === 0) lines.delete(line)
+      if (line.length > 0) line.serve()
+      if (line.length === 0) lines.delete(line)
     }
     if (lines.size > 0) lookLater()
   }
   const lookLater = (): void => {
     looking ??= runFork(Effect.interruptible(Effect.andThen(clock.sleep(lookInterval), Effect.sync(look))))
   }
-  const stopLooking = (line: Line): void => {
-    if (line.queued > 0) return
+  const stopLooking = (line: ModelQueue): void => {
+    if (line.length > 0) return
     lines.delete(line)
     if (lines.size > 0 || looking === undefined) return
     runFork(Fiber.interruptFork(looking))
     looking = undefined
   }
 
-  return (pool: Pool, { displaced, look, narrow, owner, priority }: Applicant, first: boolean): Ticket => {
-    const { line } = pool
-    const full = (): Full => ({ retryAfter: retryAfter(pool), queued: line.queued })
+  return (pool: Columns, { displaced, look, narrow, owner, priority }: QueuedCall, first: boolean): QueueTicket => {
+    const { queue: line } = pool
+    const full = (): QueueFull => ({ retryAfter: retryAfter(pool), queued: line.length })
     let waits = true
     const end = (): void => {
       waits = false
@@ -120,7 +120,7 @@ export const make = Effect.gen(function* () {
     lines.add(line)
     lookLater()
     // One more that waits may be what makes another load worth it.
-    if (line.queued > 1) line.attend()
+    if (line.length > 1) line.serve()
     return { leave }
   }
 })

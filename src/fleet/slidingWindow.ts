@@ -2,7 +2,7 @@
 const capacity = 32
 
 /** Fewer than this say nothing. */
-const least = 20
+const minCount = 20
 
 /**
  * The newest of a series of figures, for what an average cannot tell.
@@ -10,13 +10,13 @@ const least = 20
  * @since 0.1.0
  * @category models
  */
-export class Recent {
-  private figures: Float64Array | undefined
+export class SlidingWindow {
+  private values: Float64Array | undefined
   private count = 0
 
-  add(figure: number): void {
-    this.figures ??= new Float64Array(capacity)
-    this.figures[this.count++ % capacity] = figure
+  add(value: number): void {
+    this.values ??= new Float64Array(capacity)
+    this.values[this.count++ % capacity] = value
   }
 
   clear(): void {
@@ -25,8 +25,8 @@ export class Recent {
 
   /** What this share (0 to 1) of them does not exceed; `undefined` with fewer than 20. */
   percentile(share: number): number | undefined {
-    if (this.figures === undefined || this.count < least) return undefined
-    const known = this.figures.slice(0, Math.min(this.count, capacity)).sort()
+    if (this.values === undefined || this.count < minCount) return undefined
+    const known = this.values.slice(0, Math.min(this.count, capacity)).sort()
     return known[Math.ceil(share * known.length) - 1]
   }
 }

@@ -45,13 +45,13 @@ export interface Snapshot {
 export const snapshotOf = (server: ServerState | undefined, model: string, now: number): Snapshot => {
   const state = server?.find(model)
   const whole = server?.breaker.state(now) ?? "closed"
-  const own = state?.breaker.state(now) ?? "closed"
+  const inFlight = state?.breaker.state(now) ?? "closed"
   return {
     inFlight: server?.inFlight ?? 0,
     breaker:
-      whole === "open" || own === "open"
+      whole === "open" || inFlight === "open"
         ? "open"
-        : whole === "half-open" || own === "half-open"
+        : whole === "half-open" || inFlight === "half-open"
           ? "half-open"
           : "closed",
     restsUntil: Math.max(server?.breaker.restsUntil ?? 0, state?.breaker.restsUntil ?? 0),

@@ -8,9 +8,9 @@ import { believable, maxSpeed } from "../internal/speed.js"
 import type { Host } from "../Server.js"
 import * as Telemetry from "../Telemetry.js"
 import { Breaker } from "./breaker.js"
-import type { Neighbour, Pool } from "./columns.js"
-import type { Line } from "./queue.js"
-import { Recent } from "./slidingWindow.js"
+import type { Columns, ModelOnServer } from "./columns.js"
+import type { ModelQueue } from "./queue.js"
+import { SlidingWindow } from "./slidingWindow.js"
 
 /**
  * No server is believed to be faster than this, in tokens per second: registries and servers report impossible
@@ -35,8 +35,8 @@ export type Remoteness = (host: Host, roundTrip: number | undefined) => number
  * @since 0.1.0
  * @category models
  */
-export interface Slot {
-  readonly pool: Pool
+export interface ColumnEntry {
+  readonly pool: Columns
   readonly at: number
   readonly host: Host
   readonly remoteness: Remoteness
@@ -48,10 +48,10 @@ export interface Slot {
  * @since 0.1.0
  * @category models
  */
-export class ModelState implements Neighbour {
+export class ModelState implements ModelOnServer {
   readonly breaker: Breaker
   /** Requests at work here, and requests that ever began here. */
-  own = 0
+  inFlight = 0
   begun = 0
   /** At most so many at once; `learns` is whether what is observed changes that. */
   places = Number.POSITIVE_INFINITY
@@ -64,7 +64,7 @@ export class ModelState implements Neighbour {
   tokensPerSecond: number | undefined
   firstTokenTime: number | undefined
   /** Times to first token where nothing had to be loaded. */
-  readonly firstTokens = new Recent()
+  readonly firstTokens = new SlidingWindow()
   promptSpeed: number | undefined
   /** Of the time to first token, what is neither load nor prompt nor the wait for a slot: the way there and back. */
   overhead: number | undefined
@@ -73,9 +73,9 @@ export class ModelState implements Neighbour {
   usedAt = Number.NEGATIVE_INFINITY
   /** When somebody last got a first token here. */
   answeredAt = Number.NEGATIVE_INFINITY
-  line: Line | undefined
+  queue: ModelQueue | undefined
   /** Where it stands in the newest pool, and in older ones that still have requests. */
-  slots: ReadonlyArray<Slot> = []
+  slots: ReadonlyArray<ColumnEntry> = []
 
   constructor(
     readonly server: ServerState,
@@ -85,20 +85,20 @@ export class ModelState implements Neighbour {
   }
 
   get queued(): number {
-    return this.line?.queued ?? 0
+    return this.queue?.length ?? 0
   }
 
   /** It is, or is no longer, in memory; whoever is at work here while it is not waits for a load. */
   setResident(until: number, now: number): void {
-    if (until <= now && this.residentUntil > now && this.own > 0) this.loadSince = now
+    if (until <= now && this.residentUntil > now && this.inFlight > 0) this.loadSince = now
     this.residentUntil = until
   }
 
   write(now: number): void {
-    for (const slot of this.slots) this.writeSlot(slot, now)
+    for (const entry of this.slots) this.writeSlot(entry, now)
   }
 
-  writeSlot({ at, host, pool }: Slot, now: number): void {
+  writeSlot({ at, host, pool }: ColumnEntry, now: number): void {
     const { server } = this
     pool.speed[at] = believable(this.tokensPerSecond) ?? believable(host.performance?.tokens_per_second) ?? Number.NaN
     pool.proven[at] = this.proven ? 1 : 0
@@ -106,10 +106,10 @@ export class ModelState implements Neighbour {
     pool.residentUntil[at] = this.residentUntil
     pool.loadSince[at] = this.loadSince
     pool.inFlight[at] = server.inFlight
-    pool.own[at] = this.own
-    pool.begun[at] = this.begun
+    pool.ownInFlight[at] = this.inFlight
+    pool.started[at] = this.begun
     pool.places[at] = Math.min(server.maxInFlight, this.places)
-    pool.free[at] = Math.min(server.maxInFlight - server.inFlight, this.places - this.own)
+    pool.free[at] = Math.min(server.maxInFlight - server.inFlight, this.places - this.inFlight)
     pool.restsUntil[at] = Math.max(server.breaker.restsUntil, this.breaker.restsUntil)
     pool.probing[at] = server.breaker.probing || this.breaker.probing ? 1 : 0
     pool.settle(at, now)
@@ -179,18 +179,18 @@ export class ServerState {
   }
 
   /** A place may have become free: those who wait for a model that is here look, one model after the other. */
-  attend(): void {
+  serveQueues(): void {
     const { models } = this
     const count = models.length
     if (count === 1) {
-      const line = models[0]?.line
-      if (line !== undefined && line.queued > 0) line.attend()
+      const line = models[0]?.queue
+      if (line !== undefined && line.length > 0) line.serve()
       return
     }
     const first = this.turn++ % Math.max(1, count)
     for (let k = 0; k < count; k++) {
-      const line = models[(first + k) % count]?.line
-      if (line !== undefined && line.queued > 0) line.attend()
+      const line = models[(first + k) % count]?.queue
+      if (line !== undefined && line.length > 0) line.serve()
     }
   }
 }

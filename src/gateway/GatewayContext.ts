@@ -13,13 +13,13 @@ import type { Settings } from "../config/gatewaySettings.js"
 import * as Aliases from "../modelSelection/aliases.js"
 import type * as Sessions from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
-import type * as Problem from "./http/errorResponse.js"
+import type * as ErrorResponse from "./http/errorResponse.js"
 import { Library } from "./library.js"
 import type { AccessLog } from "./observability/accessLog.js"
 import { Metrics } from "./observability/metrics.js"
-import type * as Responses from "./ResponseStore.js"
+import type * as ResponseStore from "./ResponseStore.js"
 import { makeMemory } from "./ResponseStore.js"
-import * as KeyLimits from "./rateLimits.js"
+import * as RateLimits from "./rateLimits.js"
 
 /**
  * What a request is answered with. `limits` are those of every call, and `routing` that of one
@@ -29,7 +29,7 @@ import * as KeyLimits from "./rateLimits.js"
  * @since 0.1.0
  * @category models
  */
-export interface House {
+export interface GatewayContext {
   readonly library: Library
   readonly settings: Settings
   readonly limits: Limits
@@ -37,9 +37,9 @@ export interface House {
   /** The gateway's own names for models, and the fleet's. */
   readonly aliases: Aliases.Aliases
   readonly metrics: Metrics
-  readonly keyLimits: KeyLimits.Limiter
-  readonly responses: Responses.Store
-  readonly labels: Problem.Labels
+  readonly keyLimits: RateLimits.RateLimiter
+  readonly responses: ResponseStore.ResponseStore
+  readonly labels: ErrorResponse.Labels
   readonly trace: Telemetry.Trace | undefined
   readonly accessLog: AccessLog
   /** What a gateway has to say to whoever runs it. */
@@ -52,10 +52,10 @@ export interface House {
  * @since 0.1.0
  * @category models
  */
-export interface Memory {
+export interface GatewayState {
   readonly metrics: Metrics
-  readonly keyLimits: KeyLimits.Limiter
-  readonly responses: Responses.Store
+  readonly keyLimits: RateLimits.RateLimiter
+  readonly responses: ResponseStore.ResponseStore
   readonly log: (text: string) => void
   readonly accessLog: AccessLog
 }
@@ -67,26 +67,26 @@ export interface Memory {
  * @since 0.1.0
  * @category models
  */
-export interface Common {
+export interface SharedState {
   readonly sessions: Sessions.Store
-  readonly responses: Responses.Store
-  readonly keyLimits: KeyLimits.Limiter
+  readonly responses: ResponseStore.ResponseStore
+  readonly keyLimits: RateLimits.RateLimiter
 }
 
 /**
- * `accessLog` tells of requests; what is not in `common` is this process' own.
+ * `accessLog` tells of requests; what is not in `shared` is this process' own.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const memory = (
+export const makeState = (
   log: (text: string) => void,
   accessLog: AccessLog,
-  common?: Omit<Common, "sessions">
-): Memory => ({
+  shared?: Omit<SharedState, "sessions">
+): GatewayState => ({
   metrics: new Metrics(),
-  keyLimits: common?.keyLimits ?? KeyLimits.local(new KeyLimits.Limits(() => performance.now())),
-  responses: common?.responses ?? makeMemory(() => performance.now()),
+  keyLimits: shared?.keyLimits ?? RateLimits.makeLocal(new RateLimits.RateLimits(() => performance.now())),
+  responses: shared?.responses ?? makeMemory(() => performance.now()),
   log,
   accessLog
 })
@@ -98,26 +98,26 @@ const ownTrace = Effect.withFiberRuntime<Telemetry.Trace | undefined>((fiber) =>
 })
 
 /** Where responses are not to be kept, those that were are forgotten. */
-const none: ResponseBounds = { maxEntries: 0, maxBytes: 0, ttl: 0 }
+const noResponses: ResponseBounds = { maxEntries: 0, maxBytes: 0, ttl: 0 }
 
 /**
  * @since 0.1.0
  * @category constructors
  */
-export const make = (settings: Settings, memory: Memory): Effect.Effect<House, never, Services> =>
+export const make = (settings: Settings, state: GatewayState): Effect.Effect<GatewayContext, never, Services> =>
   Effect.map(Effect.zip(Effect.runtime<Services>(), ownTrace), ([runtime, trace]) => {
     const library = new Library(runtime)
-    memory.responses.bound(settings.responses ?? none)
+    state.responses.bound(settings.responses ?? noResponses)
     const { deadline, firstTokenTimeout, loadTimeout, maxRetries, timeout } = settings
-    const own = { timeout, firstTokenTimeout, loadTimeout, deadline, maxRetries }
-    const fleets = library.settings.defaults
+    const callDefaults = { timeout, firstTokenTimeout, loadTimeout, deadline, maxRetries }
+    const fleetDefaults = library.settings.defaults
     return {
-      ...memory,
+      ...state,
       library,
       settings,
-      limits: limits(CallDefaults.forChat(own, fleets), library.settings.hedge),
+      limits: limits(CallDefaults.forChat(callDefaults, fleetDefaults), library.settings.hedge),
       aliases: Aliases.over(settings.aliases, library.settings.aliases),
-      routing: settings.routing ?? fleets.routing ?? defaults.routing,
+      routing: settings.routing ?? fleetDefaults.routing ?? defaults.routing,
       labels: library.labels(settings.exposeServers),
       trace
     }

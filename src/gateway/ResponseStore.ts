@@ -14,7 +14,7 @@ import type { ResponseBounds } from "../config/gateway.js"
  * @since 0.1.0
  * @category models
  */
-export interface Kept {
+export interface StoredResponse {
   readonly input: string
   readonly response: string
 }
@@ -25,7 +25,7 @@ export interface Kept {
  * @since 0.1.0
  * @category models
  */
-export interface Draft extends Kept {
+export interface NewResponse extends StoredResponse {
   readonly owner: string
   readonly id: string
   readonly previous: string | undefined
@@ -45,18 +45,18 @@ export interface Draft extends Kept {
  * @since 0.1.0
  * @category models
  */
-export interface Store {
+export interface ResponseStore {
   readonly bound: (bounds: ResponseBounds) => void
-  readonly put: (draft: Draft) => Promise<"kept" | "forgotten" | "too-long">
-  readonly chain: (owner: string, id: string) => Promise<ReadonlyArray<Kept> | undefined>
+  readonly put: (draft: NewResponse) => Promise<"kept" | "forgotten" | "too-long">
+  readonly chain: (owner: string, id: string) => Promise<ReadonlyArray<StoredResponse> | undefined>
   readonly get: (owner: string, id: string) => Promise<string | undefined>
   readonly items: (owner: string, ids: ReadonlyArray<string>) => Promise<ReadonlyArray<string | undefined>>
   readonly remove: (owner: string, id: string) => Promise<boolean>
 }
 
 /** A turn, as long as a response that is kept goes on from it. */
-interface Turn extends Kept {
-  readonly previous: Turn | undefined
+interface StoredTurn extends StoredResponse {
+  readonly previous: StoredTurn | undefined
   readonly bytes: number
   /** With those that it goes on from. */
   readonly allBytes: number
@@ -68,8 +68,8 @@ interface Turn extends Kept {
 const overhead = 512
 
 /** What belongs to one owner: what it has not used for longest comes first. */
-interface Shelf {
-  readonly entries: Map<string, { readonly turn: Turn; readonly usedAt: number }>
+interface OwnerResponses {
+  readonly entries: Map<string, { readonly turn: StoredTurn; readonly usedAt: number }>
   bytes: number
 }
 
@@ -79,13 +79,13 @@ const mentions = (json: string, ids: ReadonlySet<string>): boolean => {
 }
 
 /** The latest are looked at first: that is what clients refer to. */
-const itemsOf = (shelf: Shelf | undefined, ids: ReadonlyArray<string>): ReadonlyArray<string | undefined> => {
+const itemsOf = (owned: OwnerResponses | undefined, ids: ReadonlyArray<string>): ReadonlyArray<string | undefined> => {
   const found = new Map<string, string>()
   const wanted = new Set(ids)
-  const turns = shelf === undefined ? [] : [...shelf.entries.values()].map(({ turn }) => turn).reverse()
-  const seen = new Set<Turn>()
+  const turns = owned === undefined ? [] : [...owned.entries.values()].map(({ turn }) => turn).reverse()
+  const seen = new Set<StoredTurn>()
   for (const last of turns) {
-    for (let turn: Turn | undefined = last; turn !== undefined && !seen.has(turn); turn = turn.previous) {
+    for (let turn: StoredTurn | undefined = last; turn !== undefined && !seen.has(turn); turn = turn.previous) {
       if (found.size === wanted.size) return ids.map((id) => found.get(id))
       seen.add(turn)
       // Most of them hold none of the items, which costs less to see than to read them.
@@ -107,39 +107,39 @@ const itemsOf = (shelf: Shelf | undefined, ids: ReadonlyArray<string>): Readonly
  * @since 0.1.0
  * @category constructors
  */
-export const makeMemory = (now: () => number): Store => {
-  const shelves = new Map<string, Shelf>()
+export const makeMemory = (now: () => number): ResponseStore => {
+  const byOwner = new Map<string, OwnerResponses>()
   let bounds: ResponseBounds | undefined
   let bytes = 0
   let count = 0
 
   const forget = (owner: string, id: string): boolean => {
-    const shelf = shelves.get(owner)
-    let turn = shelf?.entries.get(id)?.turn
-    if (shelf === undefined || turn === undefined) return false
-    shelf.entries.delete(id)
+    const owned = byOwner.get(owner)
+    let turn = owned?.entries.get(id)?.turn
+    if (owned === undefined || turn === undefined) return false
+    owned.entries.delete(id)
     count--
     while (turn !== undefined) {
       turn.needed--
       if (turn.needed > 0) break
       bytes -= turn.bytes
-      shelf.bytes -= turn.bytes
+      owned.bytes -= turn.bytes
       turn = turn.previous
     }
-    if (shelf.entries.size === 0) shelves.delete(owner)
+    if (owned.entries.size === 0) byOwner.delete(owner)
     return true
   }
-  const oldest = ({ entries }: Shelf): readonly [id: string, usedAt: number] => {
+  const oldest = ({ entries }: OwnerResponses): readonly [id: string, usedAt: number] => {
     for (const [id, { usedAt }] of entries) return [id, usedAt]
     return ["", Number.POSITIVE_INFINITY]
   }
   /** Of whoever holds the most; where several do, of the one that has not used it for longest. */
-  const evict = (held: (shelf: Shelf) => number): void => {
-    let most: { readonly owner: string; readonly shelf: Shelf } | undefined
-    for (const [owner, shelf] of shelves) {
-      const more = most === undefined ? 1 : held(shelf) - held(most.shelf)
-      if (most === undefined || more > 0 || (more === 0 && oldest(shelf)[1] < oldest(most.shelf)[1])) {
-        most = { owner, shelf }
+  const evict = (held: (owned: OwnerResponses) => number): void => {
+    let most: { readonly owner: string; readonly shelf: OwnerResponses } | undefined
+    for (const [owner, owned] of byOwner) {
+      const more = most === undefined ? 1 : held(owned) - held(most.shelf)
+      if (most === undefined || more > 0 || (more === 0 && oldest(owned)[1] < oldest(most.shelf)[1])) {
+        most = { owner, shelf: owned }
       }
     }
     if (most !== undefined) forget(most.owner, oldest(most.shelf)[0])
@@ -148,36 +148,36 @@ export const makeMemory = (now: () => number): Store => {
     if (bounds === undefined) return
     const { maxBytes, maxEntries, ttl } = bounds
     const last = now() - ttl
-    for (const [owner, { entries }] of shelves) {
+    for (const [owner, { entries }] of byOwner) {
       for (const [id, { usedAt }] of entries) {
         if (usedAt > last) break
         forget(owner, id)
       }
     }
-    while (bytes > maxBytes) evict((shelf) => shelf.bytes)
+    while (bytes > maxBytes) evict((owned) => owned.bytes)
     while (count > maxEntries) evict(({ entries }) => entries.size)
   }
   /** Whether so many bytes of an owner can stay. */
   const fits = (owner: string, size: number): boolean => {
     if (bounds === undefined) return true
     let sum = size
-    for (const [other, shelf] of shelves) if (other !== owner) sum += Math.min(shelf.bytes, size)
+    for (const [other, owned] of byOwner) if (other !== owner) sum += Math.min(owned.bytes, size)
     return sum <= bounds.maxBytes
   }
-  const put = (owner: string, id: string, turn: Turn): void => {
-    let shelf = shelves.get(owner)
-    if (shelf === undefined) {
-      shelf = { entries: new Map(), bytes: 0 }
-      shelves.set(owner, shelf)
+  const put = (owner: string, id: string, turn: StoredTurn): void => {
+    let owned = byOwner.get(owner)
+    if (owned === undefined) {
+      owned = { entries: new Map(), bytes: 0 }
+      byOwner.set(owner, owned)
     }
-    shelf.entries.set(id, { turn, usedAt: now() })
-    shelf.bytes += turn.bytes
+    owned.entries.set(id, { turn, usedAt: now() })
+    owned.bytes += turn.bytes
     bytes += turn.bytes
     count++
   }
-  const use = (owner: string, id: string): Turn | undefined => {
+  const use = (owner: string, id: string): StoredTurn | undefined => {
     tidy()
-    const entries = shelves.get(owner)?.entries
+    const entries = byOwner.get(owner)?.entries
     const turn = entries?.get(id)?.turn
     if (entries === undefined || turn === undefined) return undefined
     entries.delete(id)
@@ -204,8 +204,8 @@ export const makeMemory = (now: () => number): Store => {
     chain: async (owner, id) => {
       const last = use(owner, id)
       if (last === undefined) return undefined
-      const all: Array<Kept> = []
-      for (let turn: Turn | undefined = last; turn !== undefined; turn = turn.previous) {
+      const all: Array<StoredResponse> = []
+      for (let turn: StoredTurn | undefined = last; turn !== undefined; turn = turn.previous) {
         all.push({ input: turn.input, response: turn.response })
       }
       return all.reverse()
@@ -213,7 +213,7 @@ export const makeMemory = (now: () => number): Store => {
     get: async (owner, id) => use(owner, id)?.response,
     items: async (owner, ids) => {
       tidy()
-      return itemsOf(shelves.get(owner), ids)
+      return itemsOf(byOwner.get(owner), ids)
     },
     remove: async (owner, id) => {
       tidy()

@@ -10,7 +10,7 @@ import { hostname } from "node:os"
 import * as Redacted from "effect/Redacted"
 import { type Access, isLoopback, type Settings } from "../config/gatewaySettings.js"
 import * as Origins from "../internal/origins.js"
-import { make, type Problem } from "./http/errorResponse.js"
+import { type ErrorResponse, make } from "./http/errorResponse.js"
 
 // =============================================================================
 // keys
@@ -18,7 +18,7 @@ import { make, type Problem } from "./http/errorResponse.js"
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
 
-const given = (request: IncomingMessage): string | undefined => {
+const presented = (request: IncomingMessage): string | undefined => {
   const { authorization } = request.headers
   if (authorization !== undefined) return /^bearer /i.test(authorization) ? authorization.slice(7).trim() : undefined
   const other = request.headers["x-api-key"] ?? request.headers["api-key"]
@@ -33,7 +33,7 @@ const given = (request: IncomingMessage): string | undefined => {
  */
 export const authenticator = (
   keys: ReadonlyArray<Access>
-): ((request: IncomingMessage) => Access | undefined | Problem) => {
+): ((request: IncomingMessage) => Access | undefined | ErrorResponse) => {
   const known = keys.map((access) => ({ access, hash: digest(Redacted.value(access.secret)) }))
   const missing = make(
     401,
@@ -43,7 +43,7 @@ export const authenticator = (
   const wrong = make(401, "The API key is wrong.", "invalid_api_key")
   return (request) => {
     if (known.length === 0) return undefined
-    const key = given(request)
+    const key = presented(request)
     if (key === undefined) return missing
     const hash = digest(key)
     let found: Access | undefined

@@ -32,7 +32,7 @@ import * as Redaction from "./http/redaction.js"
  * @since 0.1.0
  * @category models
  */
-export interface Running<A> {
+export interface RunningEffect<A> {
   readonly result: Promise<A>
   readonly stop: () => void
 }
@@ -74,7 +74,7 @@ export class Library {
   }
 
   /** Runs an Effect. What it fails with is what the promise rejects with. */
-  run<A, E>(effect: Effect.Effect<A, E>): Running<A> {
+  run<A, E>(effect: Effect.Effect<A, E>): RunningEffect<A> {
     // What may be interrupted does not depend on how the services were made.
     const fiber = this.fork(Effect.interruptible(effect))
     const settled = fiber.unsafePoll()
@@ -115,18 +115,18 @@ export class Library {
     return {
       expose,
       label: (url) => (url === "embedded:" ? "embedded" : expose ? url : `server-${this.number(url)}`),
-      leaving: redaction.leaving,
+      redactMessage: redaction.redactMessage,
       redact: redaction.words
     }
   }
 
   /** Notes what the servers of a model speak. */
   readonly locate = (model: string) =>
-    Effect.tap(this.registryOf(model), (hosts) => {
+    Effect.tap(this.serversOf(model), (hosts) => {
       for (const host of hosts) this.protocols.set(host.server.url, host.protocol)
       return Effect.void
     })
-  private registryOf(model: string) {
+  private serversOf(model: string) {
     return Effect.suspend(() => this.registry.locate(model))
   }
 

@@ -15,11 +15,11 @@ import * as Scope from "effect/Scope"
 import type { Services } from "../Cortex.js"
 import type { Settings } from "../config/gatewaySettings.js"
 import type { InvalidConfig } from "../Errors.js"
-import * as House from "./GatewayContext.js"
-import * as Log from "./observability/accessLog.js"
-import * as Figures from "./observability/fleetMetrics.js"
-import * as Core from "./router.js"
-import * as Listen from "./server.js"
+import * as GatewayContext from "./GatewayContext.js"
+import * as AccessLog from "./observability/accessLog.js"
+import * as FleetMetrics from "./observability/fleetMetrics.js"
+import * as Router from "./router.js"
+import * as Server from "./server.js"
 
 /**
  * What a gateway is made from, read anew at each change.
@@ -27,7 +27,7 @@ import * as Listen from "./server.js"
  * @since 0.1.0
  * @category models
  */
-export interface Plan {
+export interface GatewayPlan {
   readonly settings: Settings
   readonly services: Layer.Layer<Services, InvalidConfig>
 }
@@ -36,47 +36,47 @@ export interface Plan {
  * - `plan`: reads the settings, and says what is wrong with them
  * - `watched`: the file whose change has them read again
  * - `log`: takes what there is to tell whoever runs the gateway
- * - `common`: what it has in common with other processes; default: all is its own
+ * - `shared`: what it has in common with other processes; default: all is its own
  * - `accessLog`: takes the lines about requests, where the settings ask for them; default: standard error does
  * - `metrics`: puts the figures of several processes together
  *
  * @since 0.1.0
  * @category models
  */
-export interface Options {
-  readonly plan: Effect.Effect<Plan, InvalidConfig>
+export interface LifecycleOptions {
+  readonly plan: Effect.Effect<GatewayPlan, InvalidConfig>
   readonly watched?: string | undefined
   readonly log?: ((text: string) => void) | undefined
-  readonly common?: House.Common | undefined
+  readonly shared?: GatewayContext.SharedState | undefined
   readonly accessLog?: ((text: string) => void) | undefined
   readonly metrics?: ((own: () => Promise<string>) => Promise<string>) | undefined
-  readonly patience?: Listen.Patience | undefined
+  readonly timeouts?: Server.ClientTimeouts | undefined
 }
 
 /**
  * - `url`: where it listens
  * - `reload`: takes the settings as they are now; requests under way keep the old ones. Where they are wrong, the old
  *   ones stay. Host and port cannot be changed
- * - `figures`: what `/metrics` tells of this process
- * - `cut`: how many requests were cut off when it stopped, because they had not ended within `drain`
+ * - `metricsText`: what `/metrics` tells of this process
+ * - `aborted`: how many requests were cut off when it stopped, because they had not ended within `drain`
  *
  * @since 0.1.0
  * @category models
  */
-export interface Running {
+export interface RunningGateway {
   readonly url: string
   readonly host: string
   readonly port: number
   readonly reload: Effect.Effect<void, InvalidConfig>
-  readonly figures: () => Promise<string>
-  readonly cut: () => number
+  readonly metricsText: () => Promise<string>
+  readonly aborted: () => number
 }
 
 /** A house, and how many are still in it. */
-interface Lodging {
-  readonly house: House.House
+interface Generation {
+  readonly gateway: GatewayContext.GatewayContext
   readonly scope: Scope.CloseableScope
-  guests: number
+  inFlight: number
   retired: boolean
 }
 
@@ -92,19 +92,20 @@ const urlOf = (host: string, port: number): string => `http://${host.includes(":
  * @category constructors
  */
 export const make = Effect.fnUntraced(function* (
-  options: Options
-): Effect.fn.Return<Running, InvalidConfig, Scope.Scope> {
+  options: LifecycleOptions
+): Effect.fn.Return<RunningGateway, InvalidConfig, Scope.Scope> {
   const log = options.log ?? (() => {})
-  const accessLog = options.accessLog === undefined ? Log.toStandardError() : new Log.AccessLog(options.accessLog)
-  const memory = House.memory(log, accessLog, options.common)
+  const accessLog =
+    options.accessLog === undefined ? AccessLog.toStandardError() : new AccessLog.AccessLog(options.accessLog)
+  const state = GatewayContext.makeState(log, accessLog, options.shared)
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-  const lodgings = new Map<House.House, Lodging>()
+  const generations = new Map<GatewayContext.GatewayContext, Generation>()
   let draining = false
-  let cut = 0
-  let empty: (() => void) | undefined
+  let aborted = 0
+  let onIdle: (() => void) | undefined
 
   /** A change of the settings never opens what needed one of `keys`. */
-  const closed = (settings: Settings, keys: Settings["keys"]): Settings => {
+  const withRequiredKeys = (settings: Settings, keys: Settings["keys"]): Settings => {
     if (keys.length === 0 || settings.keys.length > 0 || settings.insecure) return settings
     const names = keys.map(({ name }) => name).join(", ")
     log(`WARNING: the settings name no API key any more. Until a restart, the old keys stay in force: ${names}`)
@@ -113,38 +114,38 @@ export const make = Effect.fnUntraced(function* (
 
   const build = Effect.fnUntraced(function* (keys: Settings["keys"]) {
     const { services, settings: planned } = yield* options.plan
-    const settings = closed(planned, keys)
+    const settings = withRequiredKeys(planned, keys)
     const scope = yield* Scope.make()
     // What the services leave running in the background must end with them: it is as interruptible as what starts it.
     const context: Context.Context<Services> = yield* Effect.interruptible(Layer.buildWithScope(services, scope)).pipe(
       Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
     )
-    const house = yield* Effect.provide(House.make(settings, memory), context)
-    const lodging: Lodging = { house, scope, guests: 0, retired: false }
-    lodgings.set(house, lodging)
-    return lodging
+    const gateway = yield* Effect.provide(GatewayContext.make(settings, state), context)
+    const generation: Generation = { gateway, scope, inFlight: 0, retired: false }
+    generations.set(gateway, generation)
+    return generation
   })
 
-  const close = ({ house, scope }: Lodging) => {
-    lodgings.delete(house)
+  const close = ({ gateway, scope }: Generation) => {
+    generations.delete(gateway)
     return Scope.close(scope, Exit.void)
   }
 
   let current = yield* Effect.uninterruptible(build([]))
 
-  const handle = Core.make({
-    house: () => current.house,
-    enter: (house) => {
-      const lodging = lodgings.get(house)
-      if (lodging !== undefined) lodging.guests++
+  const handle = Router.make({
+    gateway: () => current.gateway,
+    enter: (gateway) => {
+      const generation = generations.get(gateway)
+      if (generation !== undefined) generation.inFlight++
     },
-    leave: (house) => {
-      const lodging = lodgings.get(house)
-      if (lodging !== undefined) {
-        lodging.guests--
-        if (lodging.retired && lodging.guests === 0) runFork(close(lodging))
+    leave: (gateway) => {
+      const generation = generations.get(gateway)
+      if (generation !== undefined) {
+        generation.inFlight--
+        if (generation.retired && generation.inFlight === 0) runFork(close(generation))
       }
-      if (draining && memory.metrics.inFlight === 0) empty?.()
+      if (draining && state.metrics.inFlight === 0) onIdle?.()
     },
     metrics: options.metrics ?? ((own) => own()),
     draining: () => draining
@@ -153,49 +154,49 @@ export const make = Effect.fnUntraced(function* (
   const permit = yield* Effect.makeSemaphore(1)
   const reload = Effect.uninterruptible(
     Effect.map(
-      Effect.suspend(() => build(current.house.settings.keys)),
+      Effect.suspend(() => build(current.gateway.settings.keys)),
       (next) => {
         const before = current
-        const { host, port } = before.house.settings
-        if (next.house.settings.host !== host || next.house.settings.port !== port) {
+        const { host, port } = before.gateway.settings
+        if (next.gateway.settings.host !== host || next.gateway.settings.port !== port) {
           log("host and port stay as they were until the gateway is started again")
         }
         current = next
         before.retired = true
         return before
       }
-    ).pipe(Effect.flatMap((before) => (before.guests === 0 ? close(before) : Effect.void)))
+    ).pipe(Effect.flatMap((before) => (before.inFlight === 0 ? close(before) : Effect.void)))
   ).pipe(permit.withPermits(1))
 
-  const { drain, host, port, timeout } = current.house.settings
-  const server = Listen.create(
+  const { drain, host, port, timeout } = current.gateway.settings
+  const server = Server.create(
     handle,
-    () => current.house.settings.maxBody,
-    () => current.house.settings.maxConnections,
-    { idleTimeout: timeout, ...options.patience }
+    () => current.gateway.settings.maxBody,
+    () => current.gateway.settings.maxConnections,
+    { idleTimeout: timeout, ...options.timeouts }
   )
 
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
       draining = true
       server.close()
-      if (memory.metrics.inFlight > 0) {
-        log(`stopping: ${memory.metrics.inFlight} requests are still being answered`)
+      if (state.metrics.inFlight > 0) {
+        log(`stopping: ${state.metrics.inFlight} requests are still being answered`)
         yield* Effect.async<void>((resume) => {
           const timer = setTimeout(() => {
-            cut = memory.metrics.inFlight
-            log(`cut off ${cut} that had not ended after ${drain / 1000} s; --drain gives them longer`)
+            aborted = state.metrics.inFlight
+            log(`cut off ${aborted} that had not ended after ${drain / 1000} s; --drain gives them longer`)
             resume(Effect.void)
           }, drain)
-          empty = () => {
+          onIdle = () => {
             clearTimeout(timer)
             resume(Effect.void)
           }
-          if (memory.metrics.inFlight === 0) empty()
+          if (state.metrics.inFlight === 0) onIdle()
         })
       }
       // What is still under way is told that it ends here, and then the connections go.
-      yield* Effect.forEach([...lodgings.values()], close, { discard: true })
+      yield* Effect.forEach([...generations.values()], close, { discard: true })
       yield* Effect.yieldNow()
       yield* Effect.async<void>((resume) => {
         setImmediate(() => {
@@ -207,7 +208,7 @@ export const make = Effect.fnUntraced(function* (
       accessLog.flush()
     })
   )
-  const bound = yield* Listen.listen(server, host, port)
+  const boundPort = yield* Server.listen(server, host, port)
 
   const { watched } = options
   if (watched !== undefined) {
@@ -246,11 +247,11 @@ export const make = Effect.fnUntraced(function* (
   }
 
   return {
-    url: urlOf(host, bound),
+    url: urlOf(host, boundPort),
     host,
-    port: bound,
+    port: boundPort,
     reload,
-    figures: () => Figures.text(current.house),
-    cut: () => cut
+    metricsText: () => FleetMetrics.text(current.gateway),
+    aborted: () => aborted
   }
 })

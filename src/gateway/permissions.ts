@@ -8,7 +8,7 @@ import type { IncomingMessage } from "node:http"
 import type { ChatRequest } from "../ChatRequest.js"
 import { isLoopback, type Settings } from "../config/gatewaySettings.js"
 import * as Duration from "../internal/duration.js"
-import * as Problem from "./http/errorResponse.js"
+import * as ErrorResponse from "./http/errorResponse.js"
 
 const forwardingHeaders = ["forwarded", "x-forwarded-for", "x-real-ip"] as const
 
@@ -37,9 +37,9 @@ const loadOptions: ReadonlySet<string> = new Set([
   "vocab_only"
 ])
 
-const denied = (param: string, reason: string): never => {
-  throw new Problem.Refusal(
-    Problem.make(403, `'${param}' ${reason}: only a key with "admin" may ask for that.`, "not_admin", param)
+const rejectDenied = (param: string, reason: string): never => {
+  throw new ErrorResponse.RequestRejected(
+    ErrorResponse.make(403, `'${param}' ${reason}: only a key with "admin" may ask for that.`, "not_admin", param)
   )
 }
 
@@ -60,17 +60,17 @@ export const check = (
   if (admin) return
   if (keepAlive !== undefined) {
     const asked = milliseconds(keepAlive)
-    if (asked === 0) denied("keep_alive", "must not be 0, which unloads the model for everybody")
+    if (asked === 0) rejectDenied("keep_alive", "must not be 0, which unloads the model for everybody")
     if (asked < 0 || asked > maxKeepAlive) {
-      denied("keep_alive", `must not be longer than ${maxKeepAlive / 1_000} s (gateway.maxKeepAlive)`)
+      rejectDenied("keep_alive", `must not be longer than ${maxKeepAlive / 1_000} s (gateway.maxKeepAlive)`)
     }
   }
   if (options === undefined) return
   for (const name in options) {
-    if (loadOptions.has(name)) denied(`options.${name}`, "changes how the model is loaded for everybody")
+    if (loadOptions.has(name)) rejectDenied(`options.${name}`, "changes how the model is loaded for everybody")
   }
   const context = options["num_ctx"]
   if (typeof context === "number" && context > maxContext) {
-    denied("options.num_ctx", `must not be more than ${maxContext} (gateway.maxContext)`)
+    rejectDenied("options.num_ctx", `must not be more than ${maxContext} (gateway.maxContext)`)
   }
 }

@@ -8,7 +8,7 @@
  */
 
 import type { Access } from "../config/gatewaySettings.js"
-import { make, type Problem } from "./http/errorResponse.js"
+import { type ErrorResponse, make } from "./http/errorResponse.js"
 
 /**
  * How much a key may use, by its name; without the key itself.
@@ -47,7 +47,7 @@ export const isLimited = ({ concurrency, requestsPerMinute, tokensPerMinute }: A
  * @since 0.1.0
  * @category models
  */
-export interface Demand {
+export interface RateDemand {
   readonly answers: number
   readonly param: string
   readonly prompt: number
@@ -60,7 +60,7 @@ export interface Demand {
  * @since 0.1.0
  * @category models
  */
-export interface Used {
+export interface TokenUsage {
   readonly prompt: number
   readonly completion: number
 }
@@ -69,33 +69,33 @@ export interface Used {
  * A request that was let in.
  *
  * - `reserve`: takes what it asks for besides one answer, or says why not; later where another process has to be asked
- * - `leave`: gives its places back and settles its tokens. `undefined`: it is not known what was used, so that the
+ * - `release`: gives its places back and settles its tokens. `undefined`: it is not known what was used, so that the
  *   reserved tokens stay taken
  *
  * @since 0.1.0
  * @category models
  */
-export interface Ticket {
-  readonly reserve: (demand: Demand) => Problem | undefined | Promise<Problem | undefined>
-  readonly leave: (used: Used | undefined) => void
+export interface RateTicket {
+  readonly reserve: (demand: RateDemand) => ErrorResponse | undefined | Promise<ErrorResponse | undefined>
+  readonly release: (used: TokenUsage | undefined) => void
 }
 
 /**
- * What holds keys to their limits: those of one process, or of several together. `enter` lets a request in, or says why
+ * What holds keys to their limits: those of one process, or of several together. `acquire` lets a request in, or says why
  * not; later where another process has to be asked. `undefined` where the key has no limits.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Limiter {
-  readonly enter: (access: Access) => Ticket | Problem | undefined | Promise<Ticket | Problem>
+export interface RateLimiter {
+  readonly acquire: (access: Access) => RateTicket | ErrorResponse | undefined | Promise<RateTicket | ErrorResponse>
 }
 
 /**
  * @since 0.1.0
  * @category guards
  */
-export const isProblem = (entered: Ticket | Problem): entered is Problem => "status" in entered
+export const isRejection = (ticket: RateTicket | ErrorResponse): ticket is ErrorResponse => "status" in ticket
 
 const minute = 60_000
 
@@ -131,17 +131,17 @@ class Bucket {
 }
 
 /** How many tokens an answer is expected to have before any was seen. */
-const firstAnswer = 256
+const initialAnswerTokens = 256
 
 /** How much one more answer changes what is expected of the next. */
 const alpha = 0.1
 
-interface Use {
+interface KeyUsage {
   requests: Bucket
   tokens: Bucket
   active: number
   /** EWMA of the tokens of an answer. */
-  answer: number
+  averageAnswer: number
 }
 
 /**
@@ -150,37 +150,42 @@ interface Use {
  * @since 0.1.0
  * @category models
  */
-export class Limits {
-  private readonly uses = new Map<string, Use>()
+export class RateLimits {
+  private readonly usageByKey = new Map<string, KeyUsage>()
 
   /** `now` is in milliseconds. */
   constructor(private readonly now: () => number) {}
 
-  private of(access: Allowance): Use {
-    let use = this.uses.get(access.name)
+  private of(access: Allowance): KeyUsage {
+    let usage = this.usageByKey.get(access.name)
     const { requestsPerMinute: requests, tokensPerMinute: tokens } = access
-    if (use === undefined) {
+    if (usage === undefined) {
       const now = this.now()
-      use = { requests: new Bucket(requests, now), tokens: new Bucket(tokens, now), active: 0, answer: firstAnswer }
-      this.uses.set(access.name, use)
+      usage = {
+        requests: new Bucket(requests, now),
+        tokens: new Bucket(tokens, now),
+        active: 0,
+        averageAnswer: initialAnswerTokens
+      }
+      this.usageByKey.set(access.name, usage)
     } else {
-      use.requests.resize(requests)
-      use.tokens.resize(tokens)
+      usage.requests.resize(requests)
+      usage.tokens.resize(tokens)
     }
-    return use
+    return usage
   }
 
   /** Takes a place and a request. */
-  enter(access: Allowance): Problem | undefined {
-    const use = this.of(access)
+  acquire(access: Allowance): ErrorResponse | undefined {
+    const usage = this.of(access)
     const now = this.now()
-    if (use.active >= access.concurrency) return atOnce(access)
-    const requests = use.requests.wait(1, now)
-    if (requests > 0) return perMinute(access, "requests", requests)
-    const tokens = use.tokens.wait(1, now)
-    if (tokens > 0) return perMinute(access, "tokens", tokens)
-    use.requests.take(1)
-    use.active++
+    if (usage.active >= access.concurrency) return concurrencyReached(access)
+    const requests = usage.requests.wait(1, now)
+    if (requests > 0) return rateReached(access, "requests", requests)
+    const tokens = usage.tokens.wait(1, now)
+    if (tokens > 0) return rateReached(access, "tokens", tokens)
+    usage.requests.take(1)
+    usage.active++
     return undefined
   }
 
@@ -188,8 +193,8 @@ export class Limits {
    * Takes places and requests for all answers but the first, and tokens: those of the prompt, and for each answer twice
    * as many as the key's answers have on average, but no more than it may have. Gives how many tokens were taken.
    */
-  reserve(access: Allowance, { answers, maxTokens, param, prompt }: Demand): Problem | number {
-    const use = this.of(access)
+  reserve(access: Allowance, { answers, maxTokens, param, prompt }: RateDemand): ErrorResponse | number {
+    const usage = this.of(access)
     const now = this.now()
     for (const [limit, what] of [
       [access.concurrency, "requests at once"],
@@ -200,67 +205,67 @@ export class Limits {
       return make(400, reason, "limit_exceeded", param)
     }
     const more = answers - 1
-    if (use.active + more > access.concurrency) return atOnce(access)
-    const requests = use.requests.wait(more, now)
-    if (requests > 0) return perMinute(access, "requests", requests)
-    const expected = Math.min(maxTokens ?? Number.POSITIVE_INFINITY, 2 * use.answer)
+    if (usage.active + more > access.concurrency) return concurrencyReached(access)
+    const requests = usage.requests.wait(more, now)
+    if (requests > 0) return rateReached(access, "requests", requests)
+    const expected = Math.min(maxTokens ?? Number.POSITIVE_INFINITY, 2 * usage.averageAnswer)
     const tokens = Math.min(Math.ceil(prompt + answers * expected), access.tokensPerMinute)
-    const wait = use.tokens.wait(tokens, now)
-    if (wait > 0) return perMinute(access, "tokens", wait)
-    use.requests.take(more)
-    use.tokens.take(tokens)
-    use.active += more
+    const wait = usage.tokens.wait(tokens, now)
+    if (wait > 0) return rateReached(access, "tokens", wait)
+    usage.requests.take(more)
+    usage.tokens.take(tokens)
+    usage.active += more
     return tokens
   }
 
   // How much is allowed is learned from who enters: who leaves may have come under older settings.
-  leave(name: string, places: number): void {
-    const use = this.uses.get(name)
-    if (use !== undefined) use.active -= places
+  release(name: string, slots: number): void {
+    const usage = this.usageByKey.get(name)
+    if (usage !== undefined) usage.active -= slots
   }
 
-  settle(name: string, reserved: number, answers: number, { completion, prompt }: Used): void {
-    const use = this.uses.get(name)
-    if (use === undefined) return
-    use.tokens.take(prompt + completion - reserved)
-    if (completion > 0) use.answer += alpha * (completion / answers - use.answer)
+  settle(name: string, reserved: number, answers: number, { completion, prompt }: TokenUsage): void {
+    const usage = this.usageByKey.get(name)
+    if (usage === undefined) return
+    usage.tokens.take(prompt + completion - reserved)
+    if (completion > 0) usage.averageAnswer += alpha * (completion / answers - usage.averageAnswer)
   }
 }
 
-const full = ({ name }: Allowance, what: string, code: string, wait: number): Problem =>
+const limitReached = ({ name }: Allowance, what: string, code: string, wait: number): ErrorResponse =>
   make(429, `The API key '${name}' has reached its limit of ${what}.`, code, null, Math.max(wait, 1))
 
-const atOnce = (access: Allowance): Problem =>
-  full(access, `${access.concurrency} requests at once`, "concurrency_limit_exceeded", 1_000)
+const concurrencyReached = (access: Allowance): ErrorResponse =>
+  limitReached(access, `${access.concurrency} requests at once`, "concurrency_limit_exceeded", 1_000)
 
-const perMinute = (access: Allowance, what: "requests" | "tokens", wait: number): Problem =>
-  full(
+const rateReached = (access: Allowance, what: "requests" | "tokens", wait: number): ErrorResponse =>
+  limitReached(
     access,
     `${what === "tokens" ? access.tokensPerMinute : access.requestsPerMinute} ${what} per minute`,
     "rate_limit_exceeded",
     wait
   )
 
-class LocalTicket implements Ticket {
-  private places = 1
+class LocalRateTicket implements RateTicket {
+  private slots = 1
   private reserved = 0
 
   constructor(
-    private readonly limits: Limits,
+    private readonly limits: RateLimits,
     private readonly access: Allowance
   ) {}
 
-  reserve(demand: Demand): Problem | undefined {
+  reserve(demand: RateDemand): ErrorResponse | undefined {
     const taken = this.limits.reserve(this.access, demand)
     if (typeof taken !== "number") return taken
-    this.places += demand.answers - 1
+    this.slots += demand.answers - 1
     this.reserved += taken
     return undefined
   }
-  leave(used: Used | undefined): void {
+  release(used: TokenUsage | undefined): void {
     const { name } = this.access
-    this.limits.leave(name, this.places)
-    if (used !== undefined) this.limits.settle(name, this.reserved, this.places, used)
+    this.limits.release(name, this.slots)
+    if (used !== undefined) this.limits.settle(name, this.reserved, this.slots, used)
   }
 }
 
@@ -270,6 +275,6 @@ class LocalTicket implements Ticket {
  * @since 0.1.0
  * @category constructors
  */
-export const local = (limits: Limits): Limiter => ({
-  enter: (access) => (isLimited(access) ? (limits.enter(access) ?? new LocalTicket(limits, access)) : undefined)
+export const makeLocal = (limits: RateLimits): RateLimiter => ({
+  acquire: (access) => (isLimited(access) ? (limits.acquire(access) ?? new LocalRateTicket(limits, access)) : undefined)
 })

@@ -7,29 +7,29 @@
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type * as Settings from "../config/gatewaySettings.js"
 import type { Priority } from "../Fleet.js"
-import * as Access from "./auth.js"
-import type { House } from "./GatewayContext.js"
-import * as Problem from "./http/errorResponse.js"
-import * as Policy from "./http/fieldPolicy.js"
-import { Exchange } from "./http/RequestContext.js"
-import * as Figures from "./observability/fleetMetrics.js"
-import * as Exposition from "./observability/prometheus.js"
+import * as Auth from "./auth.js"
+import type { GatewayContext } from "./GatewayContext.js"
+import * as ErrorResponse from "./http/errorResponse.js"
+import * as FieldPolicy from "./http/fieldPolicy.js"
+import { RequestContext } from "./http/RequestContext.js"
+import * as FleetMetrics from "./observability/fleetMetrics.js"
+import * as Prometheus from "./observability/prometheus.js"
 import * as Tracing from "./observability/tracing.js"
-import * as Rights from "./permissions.js"
-import * as Conversation from "./pipeline/conversationId.js"
-import * as Limits from "./rateLimits.js"
-import { type Endpoint, endpoints, surfaceOf } from "./routes.js"
+import * as Permissions from "./permissions.js"
+import * as ConversationId from "./pipeline/conversationId.js"
+import * as RateLimits from "./rateLimits.js"
+import { protocolOf, type Route, routes } from "./routes.js"
 
-const label = (rest: string): string => {
+const decodeName = (rest: string): string => {
   try {
     return decodeURIComponent(rest)
   } catch {
-    throw new Problem.Refusal(Problem.make(400, "The path is not well-formed."))
+    throw new ErrorResponse.RequestRejected(ErrorResponse.make(400, "The path is not well-formed."))
   }
 }
 
 /** The endpoint of a path that holds a name, and the name. That of a model may hold slashes. */
-const named = (path: string): readonly [endpoint: string, name: string] | undefined => {
+const splitNamedPath = (path: string): readonly [endpoint: string, name: string] | undefined => {
   const [, collection, rest] = /^(\/v1\/(?:models|sessions|responses)\/|\/api\/blobs\/)(.+)$/.exec(path) ?? []
   if (collection === undefined || rest === undefined) return undefined
   const slash = collection === "/v1/responses/" ? rest.indexOf("/") : -1
@@ -49,57 +49,62 @@ const pathOf = (url: string): string => {
 /**
  * A gateway's own state, over changes of its settings.
  *
- * - `house`: what requests are answered with from now on
+ * - `gateway`: what requests are answered with from now on
  * - `enter`, `leave`: told of each request, with the house that it is answered by
  * - `metrics`: the text of `/metrics`
  *
  * @since 0.1.0
  * @category models
  */
-export interface Owner {
-  readonly house: () => House
-  readonly enter: (house: House) => void
-  readonly leave: (house: House) => void
+export interface GatewayHandle {
+  readonly gateway: () => GatewayContext
+  readonly enter: (gateway: GatewayContext) => void
+  readonly leave: (gateway: GatewayContext) => void
   readonly metrics: (own: () => Promise<string>) => Promise<string>
   readonly draining: () => boolean
 }
 
-const cors = (house: House, exchange: Exchange, origin: string | undefined): void => {
+const cors = (gateway: GatewayContext, context: RequestContext, origin: string | undefined): void => {
   if (origin === undefined) return
-  const { headers } = exchange
-  headers["access-control-allow-origin"] = house.settings.cors.includes("*") ? "*" : origin
+  const { headers } = context
+  headers["access-control-allow-origin"] = gateway.settings.cors.includes("*") ? "*" : origin
   headers["access-control-expose-headers"] =
     "x-request-id, request-id, x-aicortex-server, x-aicortex-attempts, x-aicortex-reason, x-aicortex-ignored, x-aicortex-warning, x-aicortex-unreachable, retry-after"
   headers["vary"] = "origin"
 }
 
 /** Browsers ask whether a page of a wider network may reach this one, under one of these names. */
-const network = ({ headers, request }: Exchange): void => {
+const allowPrivateNetwork = ({ headers, request }: RequestContext): void => {
   for (const name of ["private-network", "local-network", "local-network-access"]) {
     if (request.headers[`access-control-request-${name}`] === "true") headers[`access-control-allow-${name}`] = "true"
   }
 }
 
 /** Only the owner can tell the figures of all processes. */
-const metricsEndpoint: Endpoint = {
+const metricsRoute: Route = {
   handler: () => {},
-  reads: false,
-  open: false,
+  readsBody: false,
+  isPublic: false,
   admin: false,
-  counts: true,
-  route: "/metrics"
+  isRateLimited: true,
+  name: "/metrics"
 }
-const metricsMethods: ReadonlyMap<string, Endpoint> = new Map([["GET", metricsEndpoint]])
+const metricsRoutes: ReadonlyMap<string, Route> = new Map([["GET", metricsRoute]])
 
 /** A request may stand behind where its key lets it stand, but not before. */
-const priorityOf = ({ request }: Exchange, access: Settings.Access | undefined): Priority => {
-  const given = request.headers["x-aicortex-priority"]
-  if (given !== undefined && given !== "batch" && given !== "interactive") {
-    throw new Problem.Refusal(
-      Problem.make(400, "X-Aicortex-Priority must be interactive or batch.", "invalid_priority", "X-Aicortex-Priority")
+const priorityOf = ({ request }: RequestContext, access: Settings.Access | undefined): Priority => {
+  const header = request.headers["x-aicortex-priority"]
+  if (header !== undefined && header !== "batch" && header !== "interactive") {
+    throw new ErrorResponse.RequestRejected(
+      ErrorResponse.make(
+        400,
+        "X-Aicortex-Priority must be interactive or batch.",
+        "invalid_priority",
+        "X-Aicortex-Priority"
+      )
     )
   }
-  return given === "batch" ? given : (access?.priority ?? "interactive")
+  return header === "batch" ? header : (access?.priority ?? "interactive")
 }
 
 /**
@@ -108,41 +113,41 @@ const priorityOf = ({ request }: Exchange, access: Settings.Access | undefined):
  * @since 0.1.0
  * @category constructors
  */
-export const make = (owner: Owner) => {
-  const authenticators = new WeakMap<House, ReturnType<typeof Access.authenticator>>()
+export const make = (handle: GatewayHandle) => {
+  const authenticators = new WeakMap<GatewayContext, ReturnType<typeof Auth.authenticator>>()
 
-  const find = (exchange: Exchange, path: string): { readonly endpoint: Endpoint; readonly rest: string } => {
-    const { method = "GET" } = exchange.request
-    let known = endpoints.get(path) ?? (path === "/metrics" ? metricsMethods : undefined)
+  const findRoute = (context: RequestContext, path: string): { readonly endpoint: Route; readonly rest: string } => {
+    const { method = "GET" } = context.request
+    let known = routes.get(path) ?? (path === "/metrics" ? metricsRoutes : undefined)
     let rest = ""
     if (known === undefined) {
-      const [key = "", name = ""] = named(path) ?? []
-      known = endpoints.get(key)
-      if (known !== undefined) rest = label(name)
+      const [key = "", name = ""] = splitNamedPath(path) ?? []
+      known = routes.get(key)
+      if (known !== undefined) rest = decodeName(name)
     }
     if (known === undefined) {
-      throw new Problem.Refusal(
-        Problem.make(404, `There is no endpoint ${path.slice(0, 200)}. See /docs.`, "unknown_url")
+      throw new ErrorResponse.RequestRejected(
+        ErrorResponse.make(404, `There is no endpoint ${path.slice(0, 200)}. See /docs.`, "unknown_url")
       )
     }
     const endpoint = known.get(method) ?? (method === "HEAD" ? known.get("GET") : undefined)
     if (endpoint === undefined) {
       const methods = [...known.keys()].flatMap((name) => (name === "GET" ? ["GET", "HEAD"] : [name]))
-      exchange.headers["allow"] = [...methods, "OPTIONS"].join(", ")
-      throw new Problem.Refusal(
-        Problem.make(405, `${path} takes ${methods.join(", ")}, not ${method}.`, "method_not_allowed")
+      context.headers["allow"] = [...methods, "OPTIONS"].join(", ")
+      throw new ErrorResponse.RequestRejected(
+        ErrorResponse.make(405, `${path} takes ${methods.join(", ")}, not ${method}.`, "method_not_allowed")
       )
     }
     return { endpoint, rest }
   }
 
   /** Whether the request goes on: a preflight is answered here. */
-  const mayEnter = (house: House, exchange: Exchange): boolean => {
-    const { request } = exchange
+  const passesOriginChecks = (gateway: GatewayContext, context: RequestContext): boolean => {
+    const { request } = context
     const { host, origin } = request.headers
-    if (!Access.allowsHost(house.settings, host)) {
-      throw new Problem.Refusal(
-        Problem.make(
+    if (!Auth.allowsHost(gateway.settings, host)) {
+      throw new ErrorResponse.RequestRejected(
+        ErrorResponse.make(
           403,
           "The Host header does not name this gateway: call it by its address, or give it an API key.",
           "forbidden_host"
@@ -150,94 +155,100 @@ export const make = (owner: Owner) => {
       )
     }
     if (origin !== undefined) {
-      if (!Access.allowsOrigin(house.settings, origin, host)) {
-        throw new Problem.Refusal(
-          Problem.make(
+      if (!Auth.allowsOrigin(gateway.settings, origin, host)) {
+        throw new ErrorResponse.RequestRejected(
+          ErrorResponse.make(
             403,
             "Web pages of this origin may not use this gateway: allow them with --cors.",
             "forbidden_origin"
           )
         )
       }
-      cors(house, exchange, origin)
+      cors(gateway, context, origin)
     }
     if (request.method !== "OPTIONS") return true
-    exchange.route = "OPTIONS"
-    const asked = request.headers["access-control-request-headers"]
-    if (origin !== undefined) network(exchange)
-    exchange.send(204, "text/plain", "", {
+    context.route = "OPTIONS"
+    const requestedHeaders = request.headers["access-control-request-headers"]
+    if (origin !== undefined) allowPrivateNetwork(context)
+    context.send(204, "text/plain", "", {
       "access-control-allow-methods": "GET, HEAD, POST, DELETE, OPTIONS",
       "access-control-allow-headers":
-        typeof asked === "string" && asked.length < 1000 ? asked : "authorization, content-type",
+        typeof requestedHeaders === "string" && requestedHeaders.length < 1000
+          ? requestedHeaders
+          : "authorization, content-type",
       "access-control-max-age": 600
     })
     return false
   }
 
-  const admit = (exchange: Exchange, entered: Limits.Ticket | Problem.Problem) => {
-    if (Limits.isProblem(entered)) throw new Problem.Refusal(entered)
+  const acceptTicket = (context: RequestContext, ticket: RateLimits.RateTicket | ErrorResponse.ErrorResponse) => {
+    if (RateLimits.isRejection(ticket)) throw new ErrorResponse.RequestRejected(ticket)
     // The end of a request whose client left while this was asked is over already.
-    if (exchange.left) entered.leave({ prompt: 0, completion: 0 })
-    else exchange.ticket = entered
+    if (context.disconnected) ticket.release({ prompt: 0, completion: 0 })
+    else context.rateTicket = ticket
   }
 
   /** Waits only where another process has to be asked. */
-  const authenticate = (house: House, exchange: Exchange, endpoint: Endpoint): Promise<void> | undefined => {
-    if (endpoint.open) return undefined
-    let check = authenticators.get(house)
+  const authenticate = (
+    gateway: GatewayContext,
+    context: RequestContext,
+    endpoint: Route
+  ): Promise<void> | undefined => {
+    if (endpoint.isPublic) return undefined
+    let check = authenticators.get(gateway)
     if (check === undefined) {
-      check = Access.authenticator(house.settings.keys)
-      authenticators.set(house, check)
+      check = Auth.authenticator(gateway.settings.keys)
+      authenticators.set(gateway, check)
     }
-    const found = check(exchange.request)
-    if (found !== undefined && "status" in found) throw new Problem.Refusal(found)
-    exchange.caller = found?.name
-    exchange.priority = priorityOf(exchange, found)
-    exchange.admin = found === undefined ? Rights.isLocal(exchange.request) : found.admin
-    if (endpoint.admin && !exchange.admin) {
+    const found = check(context.request)
+    if (found !== undefined && "status" in found) throw new ErrorResponse.RequestRejected(found)
+    context.caller = found?.name
+    context.priority = priorityOf(context, found)
+    context.admin = found === undefined ? Permissions.isLocal(context.request) : found.admin
+    if (endpoint.admin && !context.admin) {
       const message =
         found === undefined
           ? 'Without API keys, models can be changed from this machine only. Give the gateway a key with "admin": true.'
           : `The API key '${found.name}' may not change models: it has no "admin".`
-      throw new Problem.Refusal(Problem.make(403, message, "not_admin"))
+      throw new ErrorResponse.RequestRejected(ErrorResponse.make(403, message, "not_admin"))
     }
     if (found === undefined) return undefined
-    if (!endpoint.counts) return undefined
-    const entered = house.keyLimits.enter(found)
-    if (entered instanceof Promise) return entered.then((answer) => admit(exchange, answer))
-    if (entered !== undefined) admit(exchange, entered)
+    if (!endpoint.isRateLimited) return undefined
+    const ticket = gateway.keyLimits.acquire(found)
+    if (ticket instanceof Promise) return ticket.then((answer) => acceptTicket(context, answer))
+    if (ticket !== undefined) acceptTicket(context, ticket)
     return undefined
   }
 
-  const serve = async (house: House, exchange: Exchange, path: string): Promise<void> => {
-    exchange.surface = surfaceOf(path, exchange.request.headers)
+  const serve = async (gateway: GatewayContext, context: RequestContext, path: string): Promise<void> => {
+    context.protocol = protocolOf(path, context.request.headers)
     try {
-      if (!mayEnter(house, exchange)) return
-      if (house.settings.strict) exchange.ignored = new Policy.Ignored(true)
-      const { endpoint, rest } = find(exchange, path)
-      exchange.route = endpoint.route
-      const admitted = authenticate(house, exchange, endpoint)
+      if (!passesOriginChecks(gateway, context)) return
+      if (gateway.settings.strict) context.ignored = new FieldPolicy.IgnoredFields(true)
+      const { endpoint, rest } = findRoute(context, path)
+      context.route = endpoint.name
+      const admitted = authenticate(gateway, context, endpoint)
       if (admitted !== undefined) {
         await admitted
-        if (exchange.left) return
+        if (context.disconnected) return
       }
-      if (endpoint === metricsEndpoint) {
-        const text = await owner.metrics(() => Figures.text(house))
-        exchange.send(200, Exposition.contentType, text)
+      if (endpoint === metricsRoute) {
+        const text = await handle.metrics(() => FleetMetrics.text(gateway))
+        context.send(200, Prometheus.contentType, text)
         return
       }
-      if (owner.draining()) exchange.headers["connection"] = "close"
-      const body = endpoint.reads ? await exchange.fields(house.settings.maxBody) : {}
-      if (endpoint.reads) exchange.conversation = Conversation.nameOf(exchange.request.headers, body)
-      await endpoint.handler(house, exchange, body, rest)
+      if (handle.draining()) context.headers["connection"] = "close"
+      const body = endpoint.readsBody ? await context.fields(gateway.settings.maxBody) : {}
+      if (endpoint.readsBody) context.conversation = ConversationId.conversationIdOf(context.request.headers, body)
+      await endpoint.handler(gateway, context, body, rest)
     } catch (error) {
-      if (exchange.left) return
-      const problem = Problem.of(error, house.labels)
-      if (problem.code === "internal_error") {
-        house.log(`${exchange.id}: ${error instanceof Error ? error.stack : String(error)}`)
+      if (context.disconnected) return
+      const errorResponse = ErrorResponse.fromError(error, gateway.labels)
+      if (errorResponse.code === "internal_error") {
+        gateway.log(`${context.id}: ${error instanceof Error ? error.stack : String(error)}`)
       }
-      if (exchange.headSent) exchange.response.destroy()
-      else exchange.problem(problem)
+      if (context.headersSent) context.response.destroy()
+      else context.sendError(errorResponse)
     }
   }
 
@@ -245,25 +256,25 @@ export const make = (owner: Owner) => {
     request: IncomingMessage,
     response: ServerResponse,
     url = request.url ?? "/",
-    given?: Tracing.Given | undefined
+    embedding?: Tracing.IncomingTrace | undefined
   ): void => {
-    const house = owner.house()
-    owner.enter(house)
-    const { metrics } = house
+    const gateway = handle.gateway()
+    handle.enter(gateway)
+    const { metrics } = gateway
     metrics.inFlight++
-    const exchange = new Exchange(request, response, (exchange) => {
+    const context = new RequestContext(request, response, (context) => {
       metrics.inFlight--
-      exchange.ticket?.leave(exchange.used())
-      if (exchange.left) metrics.clientLeft()
-      const status = exchange.left && exchange.status === 0 ? 499 : exchange.status
-      const duration = performance.now() - exchange.began
-      metrics.request(exchange.route, status, duration / 1000, exchange.own / 1000)
-      house.accessLog.tell(house.settings.log, exchange, status, duration)
-      if (span !== undefined) Tracing.end(exchange, span, status)
-      owner.leave(house)
+      context.rateTicket?.release(context.usage())
+      if (context.disconnected) metrics.clientDisconnected()
+      const status = context.disconnected && context.status === 0 ? 499 : context.status
+      const duration = performance.now() - context.began
+      metrics.request(context.route, status, duration / 1000, context.ownTime / 1000)
+      gateway.accessLog.record(gateway.settings.log, context, status, duration)
+      if (span !== undefined) Tracing.end(context, span, status)
+      handle.leave(gateway)
     })
-    exchange.leaving = house.labels.leaving
-    const span = Tracing.begin(house, exchange, given)
-    void serve(house, exchange, pathOf(url))
+    context.redactMessage = gateway.labels.redactMessage
+    const span = Tracing.begin(gateway, context, embedding)
+    void serve(gateway, context, pathOf(url))
   }
 }

@@ -1,24 +1,24 @@
 import type { IncomingHttpHeaders } from "node:http"
 import { version } from "../internal/version.js"
-import type { House } from "./GatewayContext.js"
-import type * as Fields from "./http/body.js"
-import type * as Policy from "./http/fieldPolicy.js"
-import type { Exchange, Surface } from "./http/RequestContext.js"
+import type { GatewayContext } from "./GatewayContext.js"
+import type * as BodyFields from "./http/body.js"
+import type * as FieldPolicy from "./http/fieldPolicy.js"
+import type { ApiProtocol, RequestContext } from "./http/RequestContext.js"
 import * as OpenApi from "./openapi/document.js"
 import type { Codec } from "./pipeline/codec.js"
-import { relay } from "./pipeline/dispatch.js"
+import { dispatch } from "./pipeline/dispatch.js"
 import * as Embeddings from "./pipeline/embeddings.js"
-import type { Ask } from "./pipeline/gatewayRequest.js"
-import * as Selection from "./pipeline/modelSelection.js"
+import type { GatewayRequest } from "./pipeline/gatewayRequest.js"
+import * as ModelSelection from "./pipeline/modelSelection.js"
 import * as Models from "./pipeline/models.js"
 import * as Sessions from "./protocols/aicortex/sessions.js"
 import * as Messages from "./protocols/anthropic/handlers.js"
 import * as AnthropicModels from "./protocols/anthropic/models.js"
 import * as Blobs from "./protocols/ollama/blobs.js"
-import * as OllamaAnswer from "./protocols/ollama/codec.js"
-import * as Render from "./protocols/ollama/debugRender.js"
-import * as Lists from "./protocols/ollama/listings.js"
-import * as Changes from "./protocols/ollama/manage.js"
+import * as OllamaCodec from "./protocols/ollama/codec.js"
+import * as DebugRender from "./protocols/ollama/debugRender.js"
+import * as Listings from "./protocols/ollama/listings.js"
+import * as Manage from "./protocols/ollama/manage.js"
 import * as OllamaRequest from "./protocols/ollama/request.js"
 import * as Thinking from "./protocols/ollama/thinking.js"
 import * as Chat from "./protocols/openai/chat.js"
@@ -33,23 +33,28 @@ import * as Responses from "./protocols/openai/responses/handlers.js"
  * @since 0.1.0
  * @category models
  */
-export type Handler = (house: House, exchange: Exchange, body: Fields.Fields, rest: string) => Promise<void> | void
+export type Handler = (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields,
+  rest: string
+) => Promise<void> | void
 
 /**
- * - `open`: needs no key
+ * - `isPublic`: needs no key
  * - `admin`: changes servers
- * - `counts`: is held to the limits of its key: all that need one
+ * - `isRateLimited`: is held to the limits of its key: all that need one
  *
  * @since 0.1.0
  * @category models
  */
-export interface Endpoint {
+export interface Route {
   readonly handler: Handler
-  readonly reads: boolean
-  readonly open: boolean
+  readonly readsBody: boolean
+  readonly isPublic: boolean
   readonly admin: boolean
-  readonly counts: boolean
-  readonly route: string
+  readonly isRateLimited: boolean
+  readonly name: string
 }
 
 /**
@@ -59,7 +64,7 @@ export interface Endpoint {
  * @since 0.1.0
  * @category accessors
  */
-export const surfaceOf = (path: string, headers?: IncomingHttpHeaders): Surface => {
+export const protocolOf = (path: string, headers?: IncomingHttpHeaders): ApiProtocol => {
   if (path.startsWith("/api")) return "ollama"
   if (path.startsWith("/v1/messages") || headers?.["anthropic-version"] !== undefined) return "anthropic"
   return "openai"
@@ -71,172 +76,179 @@ export const surfaceOf = (path: string, headers?: IncomingHttpHeaders): Surface 
  * @since 0.1.0
  * @category constants
  */
-export const endpoints = new Map<string, Map<string, Endpoint>>()
+export const routes = new Map<string, Map<string, Route>>()
 
 /**
  * A path that ends in `/` goes on with a name, and one that goes on after the name has `{id}` there. HEAD is answered as
  * GET is, without the body.
  */
-const at = (
+const addRoute = (
   method: string,
   path: string,
   handler: Handler,
   options: {
     readonly open?: boolean
     readonly admin?: boolean
-    readonly reads?: boolean
+    readonly readsBody?: boolean
   } = {}
 ): void => {
-  let known = endpoints.get(path)
+  let known = routes.get(path)
   if (known === undefined) {
     known = new Map()
-    endpoints.set(path, known)
+    routes.set(path, known)
   }
   known.set(method, {
     handler,
-    reads: options.reads ?? method === "POST",
-    open: options.open ?? false,
+    readsBody: options.readsBody ?? method === "POST",
+    isPublic: options.open ?? false,
     admin: options.admin ?? false,
-    counts: options.open !== true,
-    route: path
+    isRateLimited: options.open !== true,
+    name: path
   })
 }
 
-const answered =
-  <A extends Ask>(decode: (body: Fields.Fields, ignored: Policy.Ignored) => A, codec: (ask: A) => Codec): Handler =>
-  (house, exchange, body) => {
+const dispatched =
+  <A extends GatewayRequest>(
+    decode: (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields) => A,
+    codec: (gatewayRequest: A) => Codec
+  ): Handler =>
+  (gateway, context, body) => {
     const started = performance.now()
-    const ask = Sessions.joined(exchange.decoded(decode, body), exchange)
-    const written = codec(ask)
-    exchange.own += performance.now() - started
-    return relay(house, exchange, ask, written)
+    const gatewayRequest = Sessions.joined(context.decode(decode, body), context)
+    const written = codec(gatewayRequest)
+    context.ownTime += performance.now() - started
+    return dispatch(gateway, context, gatewayRequest, written)
   }
 
 const ollamaAsk =
-  (decode: (body: Fields.Fields) => OllamaRequest.OllamaAsk, generates: boolean): Handler =>
-  (house, exchange, body) => {
-    const ask = Sessions.joined(decode(body), exchange)
-    exchange.ignore(ask.ignored)
-    exchange.account.model = ask.model
-    if (ask.request.messages.length === 0) return Changes.load(house, exchange, ask, generates)
-    if (ask.rendersOnly) return Render.only(house, exchange, ask, body, generates)
-    const name = ask.model ?? Selection.defaultModel(house)
-    const codec = OllamaAnswer.codec(name, generates, ask.request)
-    return ask.request.think === false
-      ? Thinking.without(house, exchange, ask).then((fitting) => relay(house, exchange, fitting, codec))
-      : relay(house, exchange, ask, codec)
+  (decode: (body: BodyFields.Fields) => OllamaRequest.OllamaGatewayRequest, generates: boolean): Handler =>
+  (gateway, context, body) => {
+    const gatewayRequest = Sessions.joined(decode(body), context)
+    context.ignore(gatewayRequest.ignored)
+    context.record.model = gatewayRequest.model
+    if (gatewayRequest.request.messages.length === 0) return Manage.load(gateway, context, gatewayRequest, generates)
+    if (gatewayRequest.renderOnly) return DebugRender.renderOnly(gateway, context, gatewayRequest, body, generates)
+    const name = gatewayRequest.model ?? ModelSelection.defaultModel(gateway)
+    const codec = OllamaCodec.codec(name, generates, gatewayRequest.request)
+    return gatewayRequest.request.think === false
+      ? Thinking.modelsWithoutThinking(gateway, context, gatewayRequest).then((fitting) =>
+          dispatch(gateway, context, fitting, codec)
+        )
+      : dispatch(gateway, context, gatewayRequest, codec)
   }
 
 /** Clients of Anthropic's look for the request's name in a header without `x-`. */
 const anthropic =
   (handler: Handler): Handler =>
-  (house, exchange, body, rest) => {
-    exchange.headers["request-id"] = exchange.id
-    return handler(house, exchange, body, rest)
+  (gateway, context, body, rest) => {
+    context.headers["request-id"] = context.id
+    return handler(gateway, context, body, rest)
   }
 
 /** Two APIs have this path. */
-const either =
+const byProtocol =
   (openai: Handler, other: Handler): Handler =>
-  (house, exchange, body, rest) =>
-    surfaceOf("", exchange.request.headers) === "anthropic"
-      ? other(house, exchange, body, rest)
-      : openai(house, exchange, body, rest)
+  (gateway, context, body, rest) =>
+    protocolOf("", context.request.headers) === "anthropic"
+      ? other(gateway, context, body, rest)
+      : openai(gateway, context, body, rest)
 
-at("POST", "/v1/chat/completions", answered(Chat.decode, Chat.codec))
-at("POST", "/v1/completions", answered(Completions.decode, Completions.codec))
-at("POST", "/v1/responses", Responses.create)
-at("POST", "/v1/responses/compact", Responses.compact)
-at("GET", "/v1/responses/", (house, exchange, _, id) => Responses.read(house, exchange, id))
-at("DELETE", "/v1/responses/", (house, exchange, _, id) => Responses.remove(house, exchange, id))
-at("GET", "/v1/responses/{id}/input_items", (house, exchange, _, id) => Responses.inputItems(house, exchange, id))
-at("POST", "/v1/embeddings", Embeddings.openAI)
-at("POST", "/v1/messages", anthropic(Messages.create))
-at("POST", "/v1/messages/count_tokens", anthropic(Messages.countTokens))
-at("GET", "/v1/models", either(OpenAIModels.list, anthropic(AnthropicModels.list)))
-at(
+addRoute("POST", "/v1/chat/completions", dispatched(Chat.decode, Chat.codec))
+addRoute("POST", "/v1/completions", dispatched(Completions.decode, Completions.codec))
+addRoute("POST", "/v1/responses", Responses.create)
+addRoute("POST", "/v1/responses/compact", Responses.compact)
+addRoute("GET", "/v1/responses/", (gateway, context, _, id) => Responses.read(gateway, context, id))
+addRoute("DELETE", "/v1/responses/", (gateway, context, _, id) => Responses.remove(gateway, context, id))
+addRoute("GET", "/v1/responses/{id}/input_items", (gateway, context, _, id) =>
+  Responses.inputItems(gateway, context, id)
+)
+addRoute("POST", "/v1/embeddings", Embeddings.openAI)
+addRoute("POST", "/v1/messages", anthropic(Messages.create))
+addRoute("POST", "/v1/messages/count_tokens", anthropic(Messages.countTokens))
+addRoute("GET", "/v1/models", byProtocol(OpenAIModels.list, anthropic(AnthropicModels.list)))
+addRoute(
   "GET",
   "/v1/models/",
-  either(
-    (house, exchange, _, id) => OpenAIModels.one(house, exchange, id),
-    anthropic((house, exchange, _, id) => AnthropicModels.one(house, exchange, id))
+  byProtocol(
+    (gateway, context, _, id) => OpenAIModels.one(gateway, context, id),
+    anthropic((gateway, context, _, id) => AnthropicModels.one(gateway, context, id))
   )
 )
-at("POST", "/v1/sessions", Sessions.create, { reads: false })
-at("GET", "/v1/sessions", Sessions.list)
-at("GET", "/v1/sessions/", (house, exchange, _, id) => Sessions.read(house, exchange, id))
-at("DELETE", "/v1/sessions/", (house, exchange, _, id) => Sessions.remove(house, exchange, id))
+addRoute("POST", "/v1/sessions", Sessions.create, { readsBody: false })
+addRoute("GET", "/v1/sessions", Sessions.list)
+addRoute("GET", "/v1/sessions/", (gateway, context, _, id) => Sessions.read(gateway, context, id))
+addRoute("DELETE", "/v1/sessions/", (gateway, context, _, id) => Sessions.remove(gateway, context, id))
 
-at("POST", "/api/chat", ollamaAsk(OllamaRequest.chat, false))
-at("POST", "/api/generate", ollamaAsk(OllamaRequest.generate, true))
-at("POST", "/api/embed", Embeddings.ollama)
-at("POST", "/api/embeddings", Embeddings.legacy)
-at("GET", "/api/tags", Lists.tags)
-at("GET", "/api/ps", Lists.ps)
-at("GET", "/api/version", Lists.versions)
-at("POST", "/api/show", Lists.show)
-at("POST", "/api/pull", Changes.pull, { admin: true })
-at("POST", "/api/copy", Changes.copy, { admin: true })
-at("DELETE", "/api/delete", Changes.remove, { admin: true, reads: true })
-at("POST", "/api/create", Changes.create, { admin: true })
-at("POST", "/api/push", Changes.push, { admin: true })
-at("HEAD", "/api/blobs/", (house, exchange, _, digest) => Blobs.has(house, exchange, digest), { admin: true })
-at("POST", "/api/blobs/", (house, exchange, _, digest) => Blobs.upload(house, exchange, digest), {
+addRoute("POST", "/api/chat", ollamaAsk(OllamaRequest.chat, false))
+addRoute("POST", "/api/generate", ollamaAsk(OllamaRequest.generate, true))
+addRoute("POST", "/api/embed", Embeddings.ollama)
+addRoute("POST", "/api/embeddings", Embeddings.legacy)
+addRoute("GET", "/api/tags", Listings.tags)
+addRoute("GET", "/api/ps", Listings.ps)
+addRoute("GET", "/api/version", Listings.versions)
+addRoute("POST", "/api/show", Listings.show)
+addRoute("POST", "/api/pull", Manage.pull, { admin: true })
+addRoute("POST", "/api/copy", Manage.copy, { admin: true })
+addRoute("DELETE", "/api/delete", Manage.remove, { admin: true, readsBody: true })
+addRoute("POST", "/api/create", Manage.create, { admin: true })
+addRoute("POST", "/api/push", Manage.push, { admin: true })
+addRoute("HEAD", "/api/blobs/", (gateway, context, _, digest) => Blobs.has(gateway, context, digest), { admin: true })
+addRoute("POST", "/api/blobs/", (gateway, context, _, digest) => Blobs.upload(gateway, context, digest), {
   admin: true,
-  reads: false
+  readsBody: false
 })
 
-at("GET", "/models", Models.plain)
-const alive: Handler = (_, exchange) => exchange.json({ status: "ok", version, timestamp: new Date().toISOString() })
-at("GET", "/health", alive, { open: true })
-at("GET", "/healthz", alive, { open: true })
-at(
+addRoute("GET", "/models", Models.plainList)
+const liveness: Handler = (_, context) => context.json({ status: "ok", version, timestamp: new Date().toISOString() })
+addRoute("GET", "/health", liveness, { open: true })
+addRoute("GET", "/healthz", liveness, { open: true })
+addRoute(
   "GET",
   "/ready",
-  async (house, exchange) => {
-    const statuses = await house.library.run(house.library.registry.servers).result
+  async (gateway, context) => {
+    const statuses = await gateway.library.run(gateway.library.registry.servers).result
     const reachable = statuses.filter((one) => one.reachable).length
     // With no server at all, the built-in model is what there is.
     const ready = reachable > 0 || statuses.length === 0
-    exchange.json(
+    context.json(
       { status: ready ? "ready" : "no server answers", servers: statuses.length, reachable },
       ready ? 200 : 503
     )
   },
   { open: true }
 )
-const welcome = (house: House, exchange: Exchange): void =>
-  exchange.json({
+const welcomePage = (gateway: GatewayContext, context: RequestContext): void =>
+  context.json({
     service: "aicortex",
     version,
-    default_model: Selection.defaultModel(house),
+    default_model: ModelSelection.defaultModel(gateway),
     docs: "/docs",
     endpoints: Object.fromEntries(OpenApi.summaries.map(([method, path, about]) => [`${method} ${path}`, about]))
   })
 
 /** Clients of Ollama's ask whether it runs; browsers, and programs that ask for JSON, get to know more. */
-const root: Handler = (house, exchange) => {
-  exchange.headers["vary"] = exchange.headers["vary"] === undefined ? "accept" : `${exchange.headers["vary"]}, accept`
-  if (/\b(application\/json|text\/html)\b/i.test(exchange.request.headers.accept ?? "")) welcome(house, exchange)
-  else exchange.send(200, "text/plain; charset=utf-8", "Ollama is running")
+const root: Handler = (gateway, context) => {
+  context.headers["vary"] = context.headers["vary"] === undefined ? "accept" : `${context.headers["vary"]}, accept`
+  if (/\b(application\/json|text\/html)\b/i.test(context.request.headers.accept ?? "")) welcomePage(gateway, context)
+  else context.send(200, "text/plain; charset=utf-8", "Ollama is running")
 }
-at("GET", "/", root, { open: true })
-at("GET", "/config", async (house, exchange) => {
-  const models = await Models.available(house)
-  const { settings } = house
-  exchange.json({
-    default_model: Selection.defaultModel(house),
+addRoute("GET", "/", root, { open: true })
+addRoute("GET", "/config", async (gateway, context) => {
+  const models = await Models.available(gateway)
+  const { settings } = gateway
+  context.json({
+    default_model: ModelSelection.defaultModel(gateway),
     host: settings.host,
     // Port 0 is any that is free.
-    port: exchange.request.socket.localPort ?? settings.port,
+    port: context.request.socket.localPort ?? settings.port,
     available_models: models,
     model_count: models.length,
-    aliases: Object.fromEntries(house.aliases),
-    routing: house.routing,
+    aliases: Object.fromEntries(gateway.aliases),
+    routing: gateway.routing,
     max_body: settings.maxBody,
     responses: settings.responses ?? false,
     keys: settings.keys.map(({ name }) => name)
   })
 })
-at("GET", "/openapi.json", (_, exchange) => exchange.json(OpenApi.document), { open: true })
-at("GET", "/docs", (_, exchange) => exchange.send(200, "text/html; charset=utf-8", OpenApi.page), { open: true })
+addRoute("GET", "/openapi.json", (_, context) => context.json(OpenApi.document), { open: true })
+addRoute("GET", "/docs", (_, context) => context.send(200, "text/html; charset=utf-8", OpenApi.page), { open: true })

@@ -30,18 +30,18 @@ const maxPipelined = 16
  * @since 0.1.0
  * @category models
  */
-export interface Patience {
+export interface ClientTimeouts {
   readonly headersTimeout?: number | undefined
   readonly requestTimeout?: number | undefined
   readonly idleTimeout?: number | undefined
 }
 
-const refusals: { readonly [code: string]: ReturnType<typeof make> } = {
+const parseErrors: { readonly [code: string]: ReturnType<typeof make> } = {
   HPE_HEADER_OVERFLOW: { ...make(431, "The headers are too long."), code: "headers_too_long" },
   ERR_HTTP_REQUEST_TIMEOUT: make(408, "The request did not come in time.", "request_timeout")
 }
 
-const reasons: { readonly [status: number]: string } = {
+const reasonPhrases: { readonly [status: number]: string } = {
   400: "Bad Request",
   408: "Request Timeout",
   431: "Request Header Fields Too Large"
@@ -56,10 +56,10 @@ const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
     socket.destroy()
     return
   }
-  const problem = refusals[error.code ?? ""] ?? make(400, "The request is not HTTP.", "bad_request")
-  const body = JSON.stringify(openAI(problem))
+  const errorResponse = parseErrors[error.code ?? ""] ?? make(400, "The request is not HTTP.", "bad_request")
+  const body = JSON.stringify(openAI(errorResponse))
   socket.end(
-    `HTTP/1.1 ${problem.status} ${reasons[problem.status]}\r\nContent-Type: application/json; charset=utf-8\r\n` +
+    `HTTP/1.1 ${errorResponse.status} ${reasonPhrases[errorResponse.status]}\r\nContent-Type: application/json; charset=utf-8\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
     () => socket.destroy()
   )
@@ -69,7 +69,7 @@ const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
  * Closes the newest connection of the address that has most of them whenever there are more than `max`: an address that
  * has fewer than an equal share loses none to another.
  */
-const bound = (server: Server, max: () => number): void => {
+const limitConnections = (server: Server, max: () => number): void => {
   const addresses = new Map<string, Set<Socket>>()
   let count = 0
   server.on("connection", (socket: Socket) => {
@@ -175,24 +175,24 @@ export const create = (
   each: (request: IncomingMessage, response: ServerResponse) => void,
   maxBody: () => number,
   maxConnections: () => number,
-  patience: Patience = {}
+  timeouts: ClientTimeouts = {}
 ): Server => {
   const handle = unpipelined(each)
-  const headers = patience.headersTimeout ?? headersTimeout
+  const headers = timeouts.headersTimeout ?? headersTimeout
   const server = createServer(
     {
       noDelay: true,
       keepAlive: true,
       keepAliveTimeout: 75_000,
       headersTimeout: headers,
-      requestTimeout: Math.max(headers, patience.requestTimeout ?? requestTimeout),
+      requestTimeout: Math.max(headers, timeouts.requestTimeout ?? requestTimeout),
       connectionsCheckingInterval: Math.min(2_000, headers),
       maxHeaderSize: 32 * 1024
     },
     handle
   )
-  server.timeout = patience.idleTimeout ?? idleTimeout
-  bound(server, maxConnections)
+  server.timeout = timeouts.idleTimeout ?? idleTimeout
+  limitConnections(server, maxConnections)
   server.on("clientError", onClientError)
   // Who asks first whether a long body is welcome is told before it is sent.
   server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {

@@ -88,7 +88,7 @@ const ollama: { readonly [K in Name]?: string } = {
 }
 
 /** An answer without these is another one than was asked for. */
-const decisive: ReadonlySet<string> = new Set<Name>([
+const rejectedIfUnsupported: ReadonlySet<string> = new Set<Name>([
   "grammar",
   "guided_regex",
   "guided_grammar",
@@ -134,7 +134,7 @@ const isName = (name: string): name is Name => Object.hasOwn(fields, name)
  *
  * @internal
  */
-export const isOptional = (name: string): boolean => isName(name) && !decisive.has(name)
+export const isOptional = (name: string): boolean => isName(name) && !rejectedIfUnsupported.has(name)
 
 /** @internal */
 export interface Extra {

@@ -85,7 +85,7 @@ class Gazetteer {
   private readonly byName = new Map<string, string>(Object.entries(aliases))
   private readonly byCode = new Map<string, string>()
   private readonly english = new Map<string, string>(Object.entries(aliases))
-  private readonly spelt: Array<string> = []
+  private readonly spelling: Array<string> = []
   private translated = false
 
   constructor(cities: ReadonlyArray<CityData>) {
@@ -105,9 +105,9 @@ class Gazetteer {
       const country = this.countries.get(code) ?? { code, x: 0, y: 0, z: 0 }
       this.countries.set(code, country)
       const weight = Math.max(1, city.pop)
-      const around = Math.cos(city.lat * radians)
-      country.x += weight * around * Math.cos(city.lng * radians)
-      country.y += weight * around * Math.sin(city.lng * radians)
+      const nearby = Math.cos(city.lat * radians)
+      country.x += weight * nearby * Math.cos(city.lng * radians)
+      country.y += weight * nearby * Math.sin(city.lng * radians)
       country.z += weight * Math.sin(city.lat * radians)
     }
   }
@@ -151,8 +151,8 @@ class Gazetteer {
 
   near(name: string, cities: boolean): ReadonlyArray<string> {
     const known = cities
-      ? [...this.spelt, ...[...this.cities.values()].flatMap(([city]) => city?.city ?? [])]
-      : this.spelt
+      ? [...this.spelling, ...[...this.cities.values()].flatMap(([city]) => city?.city ?? [])]
+      : this.spelling
     return nearest(name, known, 3)
   }
 
@@ -174,7 +174,7 @@ class Gazetteer {
         if (!this.byName.has(key)) this.byName.set(key, code)
         if (language === "en" && name.length > 3) {
           this.english.set(key, code)
-          this.spelt.push(name)
+          this.spelling.push(name)
         }
       }
     }

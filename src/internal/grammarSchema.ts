@@ -71,7 +71,7 @@ export const grammarSchema = (schema: JsonObject): JsonObject => {
   /** What `value` and every one of `parts` say of one and the same thing. */
   const convertAll = (value: JsonObject, parts: ReadonlyArray<unknown>): JsonObject => {
     const followed: Array<string> = []
-    const spelt = parts.map((part) => {
+    const literals = parts.map((part) => {
       const pointer = isObject(part) ? part["$ref"] : undefined
       if (typeof pointer !== "string") return part
       if (following.has(pointer)) return {}
@@ -79,7 +79,7 @@ export const grammarSchema = (schema: JsonObject): JsonObject => {
       followed.push(pointer)
       return resolve(schema, pointer)
     })
-    const all = convert(merge(value, spelt.filter(isObject)))
+    const all = convert(merge(value, literals.filter(isObject)))
     for (const pointer of followed) following.delete(pointer)
     return all
   }

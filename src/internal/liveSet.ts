@@ -8,13 +8,13 @@
  */
 
 /** @internal */
-export interface Member {
+export interface LiveMember {
   /** Where it stands, -1 where it does not; for the roster alone. */
   seat: number
 }
 
 /** @internal */
-export class Roster<A extends Member> {
+export class LiveSet<A extends LiveMember> {
   private readonly members: Array<A> = []
 
   get size(): number {

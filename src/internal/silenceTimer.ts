@@ -9,14 +9,14 @@
 export const maxTimer = 0x7fffffff
 
 /** @internal */
-export interface Watched {
+export interface SilenceListener {
   silent(): void
 }
 
-const fire = (watch: Watch): void => watch.fired()
+const fire = (watch: SilenceTimer): void => watch.fired()
 
 /** @internal */
-export class Watch {
+export class SilenceTimer {
   private handle: ReturnType<typeof setTimeout> | undefined
   /** When the timer fires. */
   private wakes = 0
@@ -27,7 +27,7 @@ export class Watch {
   /** The time is over, but what has arrived meanwhile has not been read yet. */
   private late = false
 
-  constructor(private readonly watched: Watched) {}
+  constructor(private readonly watched: SilenceListener) {}
 
   /** From now on a silence of `limit` milliseconds is too long, and so are `total` milliseconds with whatever is heard. */
   expect(limit: number, total = Number.POSITIVE_INFINITY): void {
@@ -44,11 +44,11 @@ export class Watch {
   }
 
   /** Whether something was heard since, and only the time in all is over. */
-  get lively(): boolean {
+  get onTouch(): boolean {
     return this.last + this.limit > this.end
   }
 
-  heard(): void {
+  touch(): void {
     this.last = performance.now()
     // The time in all is over, whatever is heard.
     if (this.last < this.end) this.late = false

@@ -32,7 +32,7 @@ const tolerance = 3
  *
  * @internal
  */
-export const settle = (claimed: number | undefined, tokens: number, duration: number): number | undefined => {
+export const reconcile = (claimed: number | undefined, tokens: number, duration: number): number | undefined => {
   const measured = duration >= minMeasured && tokens > 1 ? (tokens - 1) / (duration / 1_000) : undefined
   const told = believable(claimed)
   if (told === undefined) return believable(measured)

@@ -8,16 +8,16 @@ import type { Host, Protocol } from "../Server.js"
 
 /**
  * - `model`: its name, without the kind of its servers
- * - `only`: which of its servers may be asked; `undefined`: all
+ * - `accepts`: which of its servers may be asked; `undefined`: all
  * - `name`: what the caller knows it by
  * - `auto`: it was chosen, and not named
  *
  * @since 0.2.0
  * @category models
  */
-export interface Candidate {
+export interface ModelCandidate {
   readonly model: string
-  readonly only: ((host: Host) => boolean) | undefined
+  readonly accepts: ((host: Host) => boolean) | undefined
   readonly name: string
   readonly auto: boolean
 }
@@ -30,12 +30,12 @@ const providers: ReadonlySet<string> = new Set<Protocol>(["ollama", "openai", "e
  * @since 0.2.0
  * @category constructors
  */
-export const named = (name: string): Candidate => {
+export const candidateOf = (name: string): ModelCandidate => {
   const colon = name.indexOf(":")
   const provider = colon === -1 ? "" : name.slice(0, colon).toLowerCase()
   return providers.has(provider) && colon < name.length - 1
-    ? { model: name.slice(colon + 1), only: (host) => host.protocol === provider, name, auto: false }
-    : { model: name, only: undefined, name, auto: false }
+    ? { model: name.slice(colon + 1), accepts: (host) => host.protocol === provider, name, auto: false }
+    : { model: name, accepts: undefined, name, auto: false }
 }
 
 /**
@@ -44,9 +44,9 @@ export const named = (name: string): Candidate => {
  * @since 0.2.0
  * @category constructors
  */
-export const linked = (name: string): Candidate => {
-  const candidate = named(name)
-  return candidate.only === undefined ? candidate : { ...candidate, name: candidate.model }
+export const linked = (name: string): ModelCandidate => {
+  const candidate = candidateOf(name)
+  return candidate.accepts === undefined ? candidate : { ...candidate, name: candidate.model }
 }
 
 /**
@@ -87,8 +87,8 @@ export const mayTryNext = (error: unknown): boolean =>
  * @category combinators
  */
 export const firstOf = <A, E>(
-  candidates: ReadonlyArray<Candidate>,
-  use: (candidate: Candidate, at: number) => Effect.Effect<A, E>,
+  candidates: ReadonlyArray<ModelCandidate>,
+  use: (candidate: ModelCandidate, at: number) => Effect.Effect<A, E>,
   from = 0
 ): Effect.Effect<A, E> => {
   const candidate = candidates[from]

@@ -20,7 +20,7 @@ export const tokensOf = (characters: number): number => Math.ceil(characters / 4
  * @since 0.2.0
  * @category models
  */
-export interface Needs {
+export interface Requirements {
   readonly tools: boolean
   readonly vision: boolean
   readonly insert: boolean
@@ -34,7 +34,7 @@ export interface Needs {
  * @since 0.2.0
  * @category models
  */
-export interface Asked {
+export interface PromptShape {
   readonly request: Pick<ChatRequest, "messages" | "tools" | "suffix" | "maxTokens">
   readonly prompts?: ReadonlyArray<ReadonlyArray<Message.Message>> | undefined
 }
@@ -43,7 +43,7 @@ export interface Asked {
  * @since 0.2.0
  * @category accessors
  */
-export const needs = ({ prompts, request }: Asked): Needs => {
+export const requirementsOf = ({ prompts, request }: PromptShape): Requirements => {
   let characters = 0
   let vision = false
   for (const message of request.messages) {

@@ -4,23 +4,23 @@
  * @since 0.2.0
  */
 import { type ModelInfo, parseParameters, sizeOfName } from "../Model.js"
-import type { Needs } from "./needs.js"
+import type { Requirements } from "./needs.js"
 
-const sees = /llava|bakllava|vision|moondream|pixtral|gemma3|gemma-3|minicpm-v|[-.]?vl\b|llama4/i
-const writesCode = /code|\bfim\b/i
-const embeds = /embed|minilm|bge-|reranker/i
+const visionNames = /llava|bakllava|vision|moondream|pixtral|gemma3|gemma-3|minicpm-v|[-.]?vl\b|llama4/i
+const codeNames = /code|\bfim\b/i
+const embeddingNames = /embed|minilm|bge-|reranker/i
 
 /** Of models that do both, only some lists say that they complete. */
 const completes = ({ capabilities, model_name: name }: ModelInfo): boolean =>
   capabilities === undefined
-    ? !embeds.test(name)
+    ? !embeddingNames.test(name)
     : capabilities.includes("completion") || !capabilities.includes("embedding")
 
 /** 2: for certain; 1: perhaps; 0: no. */
-const can = ({ capabilities, model_name: name }: ModelInfo, capability: "tools" | "vision" | "insert"): number => {
+const supports = ({ capabilities, model_name: name }: ModelInfo, capability: "tools" | "vision" | "insert"): number => {
   if (capabilities !== undefined) return capabilities.includes(capability) ? 2 : 0
-  if (capability === "insert") return writesCode.test(name) ? 1 : 0
-  return capability === "tools" || sees.test(name) ? 1 : 0
+  if (capability === "insert") return codeNames.test(name) ? 1 : 0
+  return capability === "tools" || visionNames.test(name) ? 1 : 0
 }
 
 /**
@@ -29,11 +29,11 @@ const can = ({ capabilities, model_name: name }: ModelInfo, capability: "tools" 
  * @since 0.2.0
  * @category accessors
  */
-export const suits = (info: ModelInfo, wanted: Needs): number => {
+export const isSuitable = (info: ModelInfo, wanted: Requirements): number => {
   if (!completes(info)) return 0
-  const tools = wanted.tools ? can(info, "tools") : 2
-  const vision = wanted.vision ? can(info, "vision") : 2
-  const insert = wanted.insert ? can(info, "insert") : 2
+  const tools = wanted.tools ? supports(info, "tools") : 2
+  const vision = wanted.vision ? supports(info, "vision") : 2
+  const insert = wanted.insert ? supports(info, "insert") : 2
   return tools === 0 || vision === 0 || insert === 0 ? 0 : tools + vision + insert
 }
 

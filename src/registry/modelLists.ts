@@ -22,7 +22,7 @@ import * as Discovery from "./discovery.js"
 // =============================================================================
 
 /**
- * A server to ask. `figures` is what registry files say of it, by canonical name; `own` is `false` where only they
+ * A server to ask. `measurements` is what registry files say of it, by canonical name; `own` is `false` where only they
  * name it.
  *
  * @since 0.1.0
@@ -31,7 +31,7 @@ import * as Discovery from "./discovery.js"
 export interface Source {
   readonly server: Server
   readonly own: boolean
-  readonly figures: ReadonlyMap<string, Performance | undefined>
+  readonly measurements: ReadonlyMap<string, Performance | undefined>
 }
 
 /**
@@ -40,7 +40,7 @@ export interface Source {
  * @since 0.1.0
  * @category models
  */
-export interface Known {
+export interface KnownServer {
   readonly server: Server
   readonly protocol: Protocol | undefined
   readonly models: ReadonlyMap<string, Model.ModelInfo>
@@ -59,13 +59,13 @@ export interface Known {
  * @since 0.1.0
  * @category models
  */
-export interface Lists {
+export interface ModelLists {
   readonly locate: (model: string) => Effect.Effect<ReadonlyArray<Host>>
   readonly located: (model: string) => ReadonlyArray<Host> | undefined
   readonly claims: (model: string) => Effect.Effect<ReadonlyArray<Host>>
-  readonly known: (patient: boolean) => Effect.Effect<ReadonlyArray<Known>>
-  readonly now: Effect.Effect<ReadonlyArray<Known>>
-  readonly peek: () => ReadonlyArray<Known>
+  readonly known: (patient: boolean) => Effect.Effect<ReadonlyArray<KnownServer>>
+  readonly now: Effect.Effect<ReadonlyArray<KnownServer>>
+  readonly peek: () => ReadonlyArray<KnownServer>
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
   readonly refresh: Effect.Effect<void>
 }
@@ -110,7 +110,7 @@ const preferredGrace = 1_000
 interface Entry extends Source {
   /** With where its API was found. */
   server: Server
-  readonly figures: Map<string, Performance | undefined>
+  readonly measurements: Map<string, Performance | undefined>
   protocol: Protocol | undefined
   models: Map<string, Model.ModelInfo>
   digests: ReadonlyMap<string, string>
@@ -124,7 +124,7 @@ interface Entry extends Source {
 
 const makeEntry = (source: Source): Entry => ({
   ...source,
-  figures: new Map(source.figures),
+  measurements: new Map(source.measurements),
   protocol: source.server.protocol,
   models: new Map(),
   digests: new Map(),
@@ -146,7 +146,7 @@ const describe = (cause: Cause.Cause<Discovery.ListingFailed>): string => {
   return error instanceof Discovery.ListingFailed ? error.reason : `could not be asked (${String(error)})`
 }
 
-const toKnown = (entry: Entry): Known => ({
+const toKnown = (entry: Entry): KnownServer => ({
   server: entry.server,
   protocol: entry.protocol,
   models: entry.models,
@@ -214,7 +214,7 @@ export const make = Effect.fnUntraced(function* (
       const entry = before.get(source.server.url)
       if (entry === undefined) return makeEntry(source)
       const { api } = entry.server
-      Object.assign(entry, source, { figures: new Map(source.figures) })
+      Object.assign(entry, source, { measurements: new Map(source.measurements) })
       locateApi(entry, api)
       return entry
     })
@@ -340,20 +340,20 @@ export const make = Effect.fnUntraced(function* (
     protocol: entry.protocol ?? "ollama",
     model: entry.models.get(key)?.model_name ?? model,
     certain,
-    performance: entry.figures.get(key),
+    performance: entry.measurements.get(key),
     digest: entry.digests.get(key)
   })
 
   /** The servers that have it, then those that said so when they last answered; empty if none is certain. */
   const hostsOf = (key: string, now: number): ReadonlyArray<Host> => {
     const certain: Array<Host> = []
-    const doubtful: Array<Host> = []
+    const uncertain: Array<Host> = []
     for (const entry of entries ?? []) {
       if (!entry.models.has(key)) continue
       if (isFresh(entry, now)) certain.push(host(entry, key, key, true))
-      else if (!entry.server.implicit) doubtful.push(host(entry, key, key, false))
+      else if (!entry.server.implicit) uncertain.push(host(entry, key, key, false))
     }
-    return certain.length === 0 ? certain : [...certain, ...doubtful]
+    return certain.length === 0 ? certain : [...certain, ...uncertain]
   }
 
   /** The servers that could not be asked: first those that are said to have it, then the user's own. */
@@ -362,7 +362,7 @@ export const make = Effect.fnUntraced(function* (
     const others: Array<Host> = []
     for (const entry of entries ?? []) {
       if (isFresh(entry, now) || entry.server.implicit) continue
-      if (entry.models.has(key) || entry.figures.has(key)) said.push(host(entry, key, model, false))
+      if (entry.models.has(key) || entry.measurements.has(key)) said.push(host(entry, key, model, false))
       else if (entry.own) others.push(host(entry, key, model, false))
     }
     return [...said, ...others]
@@ -399,8 +399,8 @@ export const make = Effect.fnUntraced(function* (
     const end = yield* Clock.currentTimeMillis
     const found = hostsOf(key, end)
     if (found.length > 0) return shared(key, found)
-    const perhaps = silent(key, model, end)
-    return perhaps.length > 0 ? shared(key, perhaps) : perhaps
+    const uncertainHosts = silent(key, model, end)
+    return uncertainHosts.length > 0 ? shared(key, uncertainHosts) : uncertainHosts
   })
 
   const located = (model: string): ReadonlyArray<Host> | undefined => {
@@ -441,7 +441,7 @@ export const make = Effect.fnUntraced(function* (
     const certain = hostsOf(key, now).filter((found) => found.certain)
     const said = silent(key, model, now).filter((found) => {
       const entry = entries?.find((one) => one.server.url === found.server.url)
-      return entry !== undefined && (entry.models.has(key) || entry.figures.has(key))
+      return entry !== undefined && (entry.models.has(key) || entry.measurements.has(key))
     })
     return [...certain, ...said]
   })
@@ -452,7 +452,7 @@ export const make = Effect.fnUntraced(function* (
       if (entry === undefined) return
       const key = canonical(model)
       entry.models.delete(key)
-      entry.figures.delete(key)
+      entry.measurements.delete(key)
       entry.stale = true
       update()
     })
@@ -463,7 +463,7 @@ export const make = Effect.fnUntraced(function* (
     yield* awaitAll(all, true, undefined)
   })
 
-  const lists: Lists = {
+  const lists: ModelLists = {
     locate,
     located,
     claims,

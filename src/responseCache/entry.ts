@@ -69,7 +69,7 @@ export interface Entry extends Schema.Schema.Type<typeof Entry> {}
  * @since 0.1.0
  * @category models
  */
-export interface Course {
+export interface AnswerContent {
   readonly text: string
   readonly thinking: string
   readonly pieces: ReadonlyArray<number>
@@ -83,17 +83,17 @@ export interface Course {
  * @since 0.1.0
  * @category constructors
  */
-export const make = (result: Result, course: Course, now: number, ttl: number): Entry | undefined => {
+export const make = (result: Result, content: AnswerContent, now: number, ttl: number): Entry | undefined => {
   const { finishReason, model, server, stopSequence, text, thinking, toolCalls, usage } = result
   if (finishReason === "content_filter" || (text === "" && toolCalls.length === 0)) return undefined
   if (toolCalls.some((call) => call.rawArguments !== undefined)) return undefined
-  const asItCame = course.text === text && course.thinking === thinking
+  const asItCame = content.text === text && content.thinking === thinking
   return {
     storedAt: now,
     expiresAt: now + ttl,
     text,
     thinking,
-    pieces: asItCame ? course.pieces : [-thinking.length, text.length].filter((length) => length !== 0),
+    pieces: asItCame ? content.pieces : [-thinking.length, text.length].filter((length) => length !== 0),
     toolCalls: structuredClone(toolCalls),
     model,
     server,

@@ -1,7 +1,7 @@
 /**
  * One answer for all who ask the same at the same time.
  *
- * Like `failover/answer`, this is the token path: plain code, no Effect. A `Flight` is the answer, asked of a server
+ * Like `failover/answer`, this is the token path: plain code, no Effect. A `SharedAnswer` is the answer, asked of a server
  * once or found among the kept ones; a `Reader` is one caller's view of it, with his own start, deadline and session.
  * The flight is pulled only when a reader wants more, so a slow reader holds the server back as without it, and the
  * fastest of several sets the pace. An answer that is too long to be kept is let go of as soon as all have read it.
@@ -17,7 +17,7 @@ import {
   TurnNotStored,
   type Unreachable
 } from "../Errors.js"
-import { type Batch, type Call, type OpenAnswer, Outbox, type Result } from "../Failover.js"
+import { type Batch, type Call, EventBuffer, type OpenAnswer, type Result } from "../Failover.js"
 import { endOf, warned } from "../failover/answerEnd.js"
 import * as Telemetry from "../Telemetry.js"
 import * as Entry from "./entry.js"
@@ -30,21 +30,26 @@ import * as Entry from "./entry.js"
  * - `unreachable`: the servers that could not be asked which models they have
  * - `closed`: nobody can join any more
  * - `abandoned`: the last reader has left before the end
- * - `landed`: the answer is there; `wanted` is whether anyone who reads it could use it. Gives it back as it is kept
+ * - `completed`: the answer is there; `wanted` is whether anyone who reads it could use it. Gives it back as it is kept
  *
  * @since 0.1.0
  * @category models
  */
-export interface Tower {
+export interface SharedAnswerHost {
   readonly now: () => number
   readonly unreachable: () => ReadonlyArray<Unreachable>
   readonly limit: number
   readonly hit: () => void
   readonly missed: () => void
   readonly shared: () => void
-  readonly closed: (flight: Flight) => void
-  readonly abandoned: (flight: Flight) => void
-  readonly landed: (flight: Flight, result: Result, course: Entry.Course | undefined, wanted: boolean) => void
+  readonly closed: (shared: SharedAnswer) => void
+  readonly abandoned: (shared: SharedAnswer) => void
+  readonly completed: (
+    shared: SharedAnswer,
+    result: Result,
+    course: Entry.AnswerContent | undefined,
+    wanted: boolean
+  ) => void
 }
 
 /** What an event takes in memory besides its content. */
@@ -58,7 +63,7 @@ const overhead = 100
  * @since 0.1.0
  * @category models
  */
-export class Flight {
+export class SharedAnswer {
   /** The kept answer, from when it is known. */
   entry: Entry.Entry | undefined
   end: End | undefined
@@ -81,7 +86,7 @@ export class Flight {
   private counted = false
 
   constructor(
-    private readonly tower: Tower,
+    private readonly host: SharedAnswerHost,
     /** The call that the servers see. */
     readonly call: Call
   ) {}
@@ -108,7 +113,7 @@ export class Flight {
   found(entry: Entry.Entry): void {
     this.entry = entry
     for (const reader of [...this.readers]) {
-      this.tower.hit()
+      this.host.hit()
       reader.found(entry)
     }
   }
@@ -124,7 +129,7 @@ export class Flight {
     if (this.over) return
     this.over = true
     this.error = { cause: error }
-    this.tower.closed(this)
+    this.host.closed(this)
     for (const reader of [...this.readers]) reader.fail(error, this.answer !== undefined)
   }
 
@@ -135,7 +140,7 @@ export class Flight {
   join(reader: Reader): void {
     this.readers.add(reader)
     if (this.entry !== undefined) {
-      this.tower.hit()
+      this.host.hit()
       reader.found(this.entry)
     } else if (this.error !== undefined) reader.fail(this.error.cause, this.answer !== undefined)
     else if (this.answer !== undefined) this.countAsked(reader)
@@ -143,8 +148,8 @@ export class Flight {
 
   /** The server is asked for the first of its readers. */
   private countAsked(reader: Reader): void {
-    if (this.counted) this.tower.shared()
-    else this.tower.missed()
+    if (this.counted) this.host.shared()
+    else this.host.missed()
     this.counted = true
     if (reader.call !== this.call) reader.shares()
   }
@@ -158,7 +163,7 @@ export class Flight {
     }
     this.over = true
     this.answer?.cancel()
-    this.tower.abandoned(this)
+    this.host.abandoned(this)
   }
 
   /** A reader has taken what there was: what nobody needs any more is not held. */
@@ -183,7 +188,7 @@ export class Flight {
         this.pulling = false
         if (this.over) return
         if (batch !== undefined) this.read(batch)
-        if (batch === undefined || this.end !== undefined) this.land(answer)
+        if (batch === undefined || this.end !== undefined) this.complete(answer)
         else this.pump()
       },
       (error: unknown) => this.fail(error)
@@ -212,10 +217,10 @@ export class Flight {
         this.pieces.push(event.type === "token" ? event.content.length : -event.content.length)
       }
     }
-    if (this.whole && this.held > this.tower.limit) {
+    if (this.whole && this.held > this.host.limit) {
       this.whole = false
       this.pieces = []
-      this.tower.closed(this)
+      this.host.closed(this)
     }
     // With the end, the whole answer is known: then readers are told of both.
     if (this.end !== undefined) return
@@ -223,7 +228,7 @@ export class Flight {
     this.taken()
   }
 
-  private land(answer: OpenAnswer): void {
+  private complete(answer: OpenAnswer): void {
     answer.result().then(
       (result) => {
         if (this.over) return
@@ -231,8 +236,8 @@ export class Flight {
         let wanted = false
         for (const reader of this.readers) wanted ||= reader.accepts(result)
         const { pieces, text, thinking, whole } = this
-        this.tower.landed(this, result, whole ? { text, thinking, pieces } : undefined, wanted)
-        for (const reader of [...this.readers]) reader.landed(result)
+        this.host.completed(this, result, whole ? { text, thinking, pieces } : undefined, wanted)
+        for (const reader of [...this.readers]) reader.completed(result)
       },
       (error: unknown) => this.fail(error)
     )
@@ -252,7 +257,7 @@ const sizeOf = (event: ChatEvent): number =>
  * @since 0.1.0
  * @category models
  */
-export class Reader extends Outbox {
+export class Reader extends EventBuffer {
   /** How many of the flight's events were taken: who takes none holds none back. */
   position: number
 
@@ -264,17 +269,17 @@ export class Reader extends Outbox {
 
   constructor(
     call: Call,
-    private flight: Flight,
-    private readonly tower: Pick<Tower, "now" | "unreachable">,
+    private shared: SharedAnswer,
+    private readonly host: Pick<SharedAnswerHost, "now" | "unreachable">,
     readonly accepts: (result: Result) => boolean,
     /** The flight to take when this one broke, for a caller who has been given nothing of it yet. */
-    private readonly anew: (broken: StreamInterrupted) => Flight
+    private readonly anew: (broken: StreamInterrupted) => SharedAnswer
   ) {
     super(call)
     this.position = call.events ? 0 : Number.POSITIVE_INFINITY
     this.open(call.began)
-    flight.join(this)
-    if (this.settled === undefined) this.expire(tower.now())
+    shared.join(this)
+    if (this.settled === undefined) this.expire(host.now())
   }
 
   // ---------------------------------------------------------------------------
@@ -288,17 +293,17 @@ export class Reader extends Outbox {
 
   /** It is given another caller's answer. */
   shares(): void {
-    this.observer ??= Telemetry.observeKept(this.call, "shared", this.tower.now())
+    this.observer ??= Telemetry.observeCached(this.call, "shared", this.host.now())
   }
 
   found(entry: Entry.Entry): void {
-    const now = this.tower.now()
-    this.observer ??= Telemetry.observeKept(this.call, "hit", now)
+    const now = this.host.now()
+    this.observer ??= Telemetry.observeCached(this.call, "hit", now)
     if (this.call.events) this.batch.push(...Entry.toEvents(entry, now))
     this.known(Entry.toResult(entry, this.call.began, now))
   }
 
-  landed(result: Result): void {
+  completed(result: Result): void {
     const { firstTokenTime } = result
     this.known({
       ...result,
@@ -306,14 +311,14 @@ export class Reader extends Outbox {
       firstTokenTime:
         firstTokenTime === undefined
           ? undefined
-          : Math.max(0, this.flight.call.began + firstTokenTime - this.call.began)
+          : Math.max(0, this.shared.call.began + firstTokenTime - this.call.began)
     })
   }
 
   /** `asked`: a server was asked, and whoever asked it has told of it. */
   fail(error: unknown, asked: boolean): void {
     if (this.over) return
-    if (!asked) this.observer ??= Telemetry.observe(this.call, undefined, this.tower.now)
+    if (!asked) this.observer ??= Telemetry.observe(this.call, undefined, this.host.now)
     if (!(error instanceof StreamInterrupted) || this.call.events || this.again) {
       this.reject(error)
       return
@@ -322,14 +327,14 @@ export class Reader extends Outbox {
     // As without a cache: who has been given nothing begins again, as often as he may.
     const { maxAttempts } = this.call.limits
     if (maxAttempts !== undefined && error.attempts.length >= maxAttempts) {
-      const unasked = this.tower.unreachable().filter(({ url }) => !error.attempts.some(({ server }) => server === url))
+      const unasked = this.host.unreachable().filter(({ url }) => !error.attempts.some(({ server }) => server === url))
       const unreachable = unasked.length === 0 ? {} : { unreachable: unasked }
       this.reject(new AllServersFailed({ model: error.model, attempts: error.attempts, ...unreachable }))
       return
     }
-    this.flight = this.anew(error)
-    this.flight.join(this)
-    this.flight.pump()
+    this.shared = this.anew(error)
+    this.shared.join(this)
+    this.shared.pump()
   }
 
   // ---------------------------------------------------------------------------
@@ -338,16 +343,16 @@ export class Reader extends Outbox {
 
   /** What there is of the flight goes into the batch, as this caller sees it. */
   private copy(): void {
-    const { call, flight } = this
-    if (!call.events || this.position >= flight.count) return
-    for (const event of flight.since(this.position)) {
+    const { call, shared } = this
+    if (!call.events || this.position >= shared.count) return
+    for (const event of shared.since(this.position)) {
       const timestamp = Math.max(event.timestamp, call.began)
       if (event.type === "tool_call") {
         this.batch.push({ ...event, arguments: structuredClone(event.arguments), timestamp })
       } else this.batch.push(timestamp === event.timestamp ? event : { ...event, timestamp })
     }
-    this.position = flight.count
-    flight.taken()
+    this.position = shared.count
+    shared.taken()
   }
 
   protected override gather(): void {
@@ -356,9 +361,9 @@ export class Reader extends Outbox {
     if (this.settled !== undefined && this.call.events && this.call.complete === undefined) this.end(this.settled)
   }
 
-  protected override starved(): void {
+  protected override isEmpty(): void {
     this.conclude()
-    this.flight.pump()
+    this.shared.pump()
   }
 
   private known(result: Result): void {
@@ -386,20 +391,20 @@ export class Reader extends Outbox {
   }
 
   private end(result: Result): void {
-    const { call, flight, tower } = this
+    const { call, shared, host } = this
     this.observer?.answered(result)
     if (!call.events) {
       this.settle(result, undefined)
       return
     }
     const { firstTokenTime, warnings } = result
-    const timestamp = tower.now()
+    const timestamp = host.now()
     this.settle(
       result,
-      flight.end === undefined || result.cached
+      shared.end === undefined || result.cached
         ? endOf(result, timestamp)
         : {
-            ...flight.end,
+            ...shared.end,
             ...(firstTokenTime === undefined ? {} : { firstTokenTime }),
             ...(warnings === undefined ? {} : { warnings }),
             timestamp
@@ -419,23 +424,23 @@ export class Reader extends Outbox {
 
   protected override drop(): void {
     super.drop()
-    this.position = Math.max(this.position, this.flight.count)
+    this.position = Math.max(this.position, this.shared.count)
   }
 
   protected closing(): void {
     // What has come can still be read.
     this.copy()
-    this.flight.leave(this)
+    this.shared.leave(this)
   }
 
   protected expired(deadline: number): void {
-    const { call, flight } = this
+    const { call, shared } = this
     this.reject(
       new DeadlineExceeded({
         model: call.request.model,
         deadline,
-        partial: flight.text,
-        attempts: [...flight.attempts]
+        partial: shared.text,
+        attempts: [...shared.attempts]
       })
     )
   }

@@ -13,7 +13,7 @@ import type { Message } from "../Message.js"
  * @since 0.1.0
  * @category models
  */
-export interface Conversation {
+export interface ConversationKey {
   readonly from: ReadonlyArray<string>
   readonly to: ReadonlyArray<string>
 }
@@ -27,7 +27,7 @@ const longestName = 200
  * @since 0.1.0
  * @category constructors
  */
-export const named = (name: string, scope = ""): Conversation => {
+export const named = (name: string, scope = ""): ConversationKey => {
   const short = name.length <= longestName ? name : `${name.length}:${new Fingerprint().add(name).key()}`
   const keys = [`${scope}\n${short}`]
   return { from: keys, to: keys }
@@ -119,7 +119,7 @@ const addMessage = (fingerprint: Fingerprint, message: Message): void => {
  * @since 0.1.0
  * @category constructors
  */
-export const ofMessages = (messages: ReadonlyArray<Message>, scope = ""): Conversation | undefined => {
+export const ofMessages = (messages: ReadonlyArray<Message>, scope = ""): ConversationKey | undefined => {
   if (messages.length === 0) return undefined
   const fingerprint = new Fingerprint().add(scope)
   const beginnings: Array<string> = []

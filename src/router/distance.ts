@@ -13,7 +13,7 @@ import type { Host, Location } from "../Server.js"
  * @since 0.1.0
  * @category models
  */
-export interface Candidate {
+export interface ServerCandidate {
   readonly host: Host
   readonly snapshot: Snapshot
 }
@@ -24,7 +24,7 @@ export interface Candidate {
  * @since 0.1.0
  * @category accessors
  */
-export const speed = (candidate: Candidate): number | undefined => {
+export const speed = (candidate: ServerCandidate): number | undefined => {
   return believable(candidate.snapshot.tokensPerSecond) ?? believable(candidate.host.performance?.tokens_per_second)
 }
 
@@ -72,5 +72,5 @@ export const remoteness = (
  * @since 0.1.0
  * @category accessors
  */
-export const resting = ({ snapshot }: Candidate): boolean =>
+export const resting = ({ snapshot }: ServerCandidate): boolean =>
   snapshot.breaker === "open" || (snapshot.breaker === "half-open" && snapshot.probing)

@@ -4,30 +4,30 @@
  * @since 0.1.0
  */
 import type { Routing } from "../ChatRequest.js"
-import { flag, Pool } from "../fleet/columns.js"
+import { Columns, flag } from "../fleet/columns.js"
 import type { Location } from "../Server.js"
-import { type Candidate, remoteness, speed } from "./distance.js"
-import { load, soonest } from "./expectedWait.js"
-import { type Circumstances, none, restingAt, wait } from "./pickInput.js"
+import { remoteness, type ServerCandidate, speed } from "./distance.js"
+import { load, pickSoonest } from "./expectedWait.js"
+import { none, type PickInput, restingAt, waitForSlot } from "./pickInput.js"
 import { balanced, byWeight, exploring, fastest, lowest, nearest } from "./score.js"
-import { indexRoom } from "./scratch.js"
+import { scratchIndices } from "./scratch.js"
 
 const choose = (
   strategy: Exclude<Routing, "least-busy" | "warm">,
-  pool: Pool,
+  columns: Columns,
   chosen: Int32Array,
   count: number,
-  { explore, now, random }: Circumstances
+  { explore, now, random }: PickInput
 ): number => {
   switch (strategy) {
     case "random":
-      return byWeight(pool, chosen, count, random)
+      return byWeight(columns, chosen, count, random)
     case "fastest":
-      return lowest(pool, chosen, count, explore === false ? fastest : exploring, random, now)
+      return lowest(columns, chosen, count, explore === false ? fastest : exploring, random, now)
     case "nearest":
-      return lowest(pool, chosen, count, nearest, random, now)
+      return lowest(columns, chosen, count, nearest, random, now)
     case "balanced":
-      return balanced(pool, chosen, count, random, now)
+      return balanced(columns, chosen, count, random, now)
   }
 }
 
@@ -35,15 +35,15 @@ const choose = (
 const affinityBound = 1.25
 
 /** Where the conversation's server stands among the chosen, or `none`; and whether that is much busier than they are. */
-const standing = (chosen: Int32Array, count: number, affinity: number): number => {
+const affinityCandidate = (chosen: Int32Array, count: number, affinity: number): number => {
   for (let k = 0; k < count; k++) if (chosen[k] === affinity) return k
   return none
 }
 
-const overloaded = (pool: Pool, chosen: Int32Array, count: number, affinity: number): boolean => {
+const overloaded = (columns: Columns, chosen: Int32Array, count: number, affinity: number): boolean => {
   let busy = 0
-  for (let k = 0; k < count; k++) busy += pool.inFlight[chosen[k] ?? 0] ?? 0
-  return (pool.inFlight[affinity] ?? 0) > affinityBound * (busy / count + 1)
+  for (let k = 0; k < count; k++) busy += columns.inFlight[chosen[k] ?? 0] ?? 0
+  return (columns.inFlight[affinity] ?? 0) > affinityBound * (busy / count + 1)
 }
 
 /**
@@ -51,9 +51,9 @@ const overloaded = (pool: Pool, chosen: Int32Array, count: number, affinity: num
  * Without a branch per server: which of them are full is not to be foretold, and a wrong guess costs the processor more
  * than the rest of the pass.
  */
-const collect = (pool: Pool, indices: Int32Array, tried: Uint8Array, mask: number, now: number): number => {
-  const { flags, size } = pool
-  const chosen = indexRoom(size + 1)
+const collect = (columns: Columns, indices: Int32Array, tried: Uint8Array, mask: number, now: number): number => {
+  const { flags, size } = columns
+  const chosen = scratchIndices(size + 1)
   let count = 0
   if (indices.length === size) {
     for (let i = 0; i < size; i++) {
@@ -67,35 +67,35 @@ const collect = (pool: Pool, indices: Int32Array, tried: Uint8Array, mask: numbe
       count += ((((flags[i] ?? 0) & mask) | (tried[i] ?? 0)) - 1) >>> 31
     }
   }
-  if (pool.resting.length === 0) return count
+  if (columns.openBreakers.length === 0) return count
   // Those that are rested may be tried, too, by one request at a time.
-  const tier = pool.tier[indices[0] ?? 0]
-  for (const i of pool.resting) {
+  const tier = columns.tier[indices[0] ?? 0]
+  for (const i of columns.openBreakers) {
     const flagged = (flags[i] ?? 0) & mask & ~flag.rests
-    if (flagged === 0 && tried[i] === 0 && pool.tier[i] === tier && !restingAt(pool, i, now)) chosen[count++] = i
+    if (flagged === 0 && tried[i] === 0 && columns.tier[i] === tier && !restingAt(columns, i, now)) chosen[count++] = i
   }
   return count
 }
 
 /** Where nobody could take the request now: whether a place may become free, or else who is tried although it rests. */
-const otherwise = (pool: Pool, tried: Uint8Array, now: number): number => {
-  const { flags, size } = pool
+const nothingFree = (columns: Columns, tried: Uint8Array, now: number): number => {
+  const { flags, size } = columns
   let full = false
   for (let i = 0; i < size; i++) {
     if (tried[i] === 1 || ((flags[i] ?? 0) & flag.full) === 0) continue
     full = true
-    if (!restingAt(pool, i, now)) return wait
+    if (!restingAt(columns, i, now)) return waitForSlot
   }
   let rested = none
   let until = Number.POSITIVE_INFINITY
-  for (const i of pool.resting) {
+  for (const i of columns.openBreakers) {
     if (tried[i] === 1 || ((flags[i] ?? 0) & flag.full) !== 0) continue
-    const own = pool.restsUntil[i] ?? 0
-    if (own > until || (own === until && (pool.tier[i] ?? 0) >= (pool.tier[rested] ?? 0))) continue
+    const own = columns.restsUntil[i] ?? 0
+    if (own > until || (own === until && (columns.tier[i] ?? 0) >= (columns.tier[rested] ?? 0))) continue
     until = own
     rested = i
   }
-  return rested === none && full ? wait : rested
+  return rested === none && full ? waitForSlot : rested
 }
 
 /**
@@ -112,34 +112,34 @@ const otherwise = (pool: Pool, tried: Uint8Array, now: number): number => {
  * @since 0.1.0
  * @category combinators
  */
-export const pick = (strategy: Routing, pool: Pool, tried: Uint8Array, circumstances: Circumstances): number => {
-  const { affinity, now, waited = false } = circumstances
-  const { line } = pool
+export const pick = (strategy: Routing, columns: Columns, tried: Uint8Array, input: PickInput): number => {
+  const { affinity, now, waited = false } = input
+  const { queue: line } = columns
   const loads = strategy === "least-busy" || strategy === "warm"
   // First come, first served; where no more may wait, a load may still be possible.
-  if (!waited && line.queued > 0 && !(loads && line.full)) return wait
-  pool.pass(now)
-  for (const indices of pool.tiers) {
+  if (!waited && line.length > 0 && !(loads && line.full)) return waitForSlot
+  columns.refresh(now)
+  for (const indices of columns.tiers) {
     if (loads) {
-      const warm = collect(pool, indices, tried, flag.full | flag.rests | flag.absent, now)
-      if (warm > 0) return soonest(pool, indexRoom(warm), warm, circumstances)
+      const warm = collect(columns, indices, tried, flag.full | flag.rests | flag.absent, now)
+      if (warm > 0) return pickSoonest(columns, scratchIndices(warm), warm, input)
     }
-    let count = collect(pool, indices, tried, flag.full | flag.rests, now)
+    let count = collect(columns, indices, tried, flag.full | flag.rests, now)
     if (count === 0) continue
-    const chosen = indexRoom(count)
+    const chosen = scratchIndices(count)
     if (loads) {
-      const ahead = waited ? Math.max(1, line.queued) : line.queued + 1
-      return load(strategy, pool, tried, pool.tier[indices[0] ?? 0] ?? 0, chosen, count, ahead, circumstances)
+      const ahead = waited ? Math.max(1, line.length) : line.length + 1
+      return load(strategy, columns, tried, columns.tier[indices[0] ?? 0] ?? 0, chosen, count, ahead, input)
     }
-    const at = affinity === undefined ? none : standing(chosen, count, affinity)
+    const at = affinity === undefined ? none : affinityCandidate(chosen, count, affinity)
     if (affinity !== undefined && at !== none) {
-      if (!overloaded(pool, chosen, count, affinity)) return affinity
+      if (!overloaded(columns, chosen, count, affinity)) return affinity
       // Whoever leaves it for its load does not draw it again.
       chosen[at] = chosen[--count] ?? 0
     }
-    return count === 1 ? (chosen[0] ?? 0) : choose(strategy, pool, chosen, count, circumstances)
+    return count === 1 ? (chosen[0] ?? 0) : choose(strategy, columns, chosen, count, input)
   }
-  return otherwise(pool, tried, now)
+  return nothingFree(columns, tried, now)
 }
 
 /**
@@ -148,11 +148,11 @@ export const pick = (strategy: Routing, pool: Pool, tried: Uint8Array, circumsta
  * @since 0.1.0
  * @category combinators
  */
-export const emptiest = (pool: Pool, now: number): number => {
+export const emptiest = (columns: Columns, now: number): number => {
   let best = none
-  for (let i = 0; i < pool.size; i++) {
-    if (restingAt(pool, i, now)) continue
-    if (best === none || (pool.inFlight[i] ?? 0) < (pool.inFlight[best] ?? 0)) best = i
+  for (let i = 0; i < columns.size; i++) {
+    if (restingAt(columns, i, now)) continue
+    if (best === none || (columns.inFlight[i] ?? 0) < (columns.inFlight[best] ?? 0)) best = i
   }
   return best
 }
@@ -165,19 +165,19 @@ export const emptiest = (pool: Pool, now: number): number => {
  */
 export const order = (
   strategy: Routing,
-  candidates: ReadonlyArray<Candidate>,
-  circumstances: Omit<Circumstances, "now"> & { readonly location: Location | undefined; readonly now?: number }
-): ReadonlyArray<Candidate> => {
-  const now = circumstances.now ?? 0
-  const pool = poolOf(candidates, circumstances.location, now)
-  pool.free.fill(Number.POSITIVE_INFINITY)
+  candidates: ReadonlyArray<ServerCandidate>,
+  input: Omit<PickInput, "now"> & { readonly location: Location | undefined; readonly now?: number }
+): ReadonlyArray<ServerCandidate> => {
+  const now = input.now ?? 0
+  const columns = columnsOf(candidates, input.location, now)
+  columns.free.fill(Number.POSITIVE_INFINITY)
   // Nobody else is there: a load is as good as a place.
-  pool.own.fill(0)
-  for (let i = 0; i < pool.size; i++) pool.settle(i, now)
-  const tried = new Uint8Array(pool.size)
-  const ordered: Array<Candidate> = []
+  columns.ownInFlight.fill(0)
+  for (let i = 0; i < columns.size; i++) columns.settle(i, now)
+  const tried = new Uint8Array(columns.size)
+  const ordered: Array<ServerCandidate> = []
   for (;;) {
-    const at = pick(strategy, pool, tried, { ...circumstances, now })
+    const at = pick(strategy, columns, tried, { ...input, now })
     const candidate = candidates[at]
     if (candidate === undefined) return ordered
     tried[at] = 1
@@ -191,26 +191,30 @@ export const order = (
  * @since 0.1.0
  * @category constructors
  */
-export const poolOf = (candidates: ReadonlyArray<Candidate>, location: Location | undefined, now: number): Pool => {
-  const pool = new Pool(candidates.map((candidate) => candidate.host))
+export const columnsOf = (
+  candidates: ReadonlyArray<ServerCandidate>,
+  location: Location | undefined,
+  now: number
+): Columns => {
+  const columns = new Columns(candidates.map((candidate) => candidate.host))
   candidates.forEach((candidate, i) => {
     const { host, snapshot } = candidate
-    pool.remoteness[i] = remoteness(candidate, location) ?? Number.NaN
-    pool.speed[i] = speed(candidate) ?? Number.NaN
-    pool.proven[i] = snapshot.proven ? 1 : 0
-    pool.inFlight[i] = snapshot.inFlight
-    pool.own[i] = snapshot.inFlight
-    pool.free[i] = (host.server.maxInFlight ?? snapshot.places ?? Number.POSITIVE_INFINITY) - snapshot.inFlight
-    pool.restsUntil[i] =
+    columns.remoteness[i] = remoteness(candidate, location) ?? Number.NaN
+    columns.speed[i] = speed(candidate) ?? Number.NaN
+    columns.proven[i] = snapshot.proven ? 1 : 0
+    columns.inFlight[i] = snapshot.inFlight
+    columns.ownInFlight[i] = snapshot.inFlight
+    columns.free[i] = (host.server.maxInFlight ?? snapshot.places ?? Number.POSITIVE_INFINITY) - snapshot.inFlight
+    columns.restsUntil[i] =
       snapshot.breaker === "closed"
         ? 0
         : snapshot.breaker === "open"
           ? Math.max(snapshot.restsUntil, now + 1)
           : Math.min(snapshot.restsUntil, now) || -1
-    pool.probing[i] = snapshot.probing ? 1 : 0
-    pool.promptSpeed[i] = snapshot.promptTokensPerSecond ?? Number.NaN
-    pool.residentUntil[i] = snapshot.residentUntil ?? 0
-    pool.settle(i, now)
+    columns.probing[i] = snapshot.probing ? 1 : 0
+    columns.promptSpeed[i] = snapshot.promptTokensPerSecond ?? Number.NaN
+    columns.residentUntil[i] = snapshot.residentUntil ?? 0
+    columns.settle(i, now)
   })
-  return pool
+  return columns
 }

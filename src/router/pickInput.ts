@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Pool } from "../fleet/columns.js"
+import type { Columns } from "../fleet/columns.js"
 
 /**
  * No place is free now, or none that is worth it: the request should wait for one.
@@ -11,7 +11,7 @@ import type { Pool } from "../fleet/columns.js"
  * @since 0.1.0
  * @category constants
  */
-export const wait = -1
+export const waitForSlot = -1
 
 /**
  * There is no server left.
@@ -32,7 +32,7 @@ export const none = -2
  * @since 0.1.0
  * @category models
  */
-export interface Circumstances {
+export interface PickInput {
   readonly now: number
   readonly random: () => number
   readonly affinity?: number | undefined
@@ -48,7 +48,7 @@ export interface Circumstances {
  * @since 0.1.0
  * @category accessors
  */
-export const restingAt = (pool: Pool, i: number, now: number): boolean => {
+export const restingAt = (pool: Columns, i: number, now: number): boolean => {
   const until = pool.restsUntil[i] ?? 0
   return until !== 0 && (until > now || pool.probing[i] === 1)
 }
@@ -59,7 +59,7 @@ export const restingAt = (pool: Pool, i: number, now: number): boolean => {
  * @since 0.1.0
  * @category accessors
  */
-export const loadingAt = (pool: Pool, i: number, now: number): boolean =>
-  (pool.own[i] ?? 0) > 0 &&
+export const loadingAt = (pool: Columns, i: number, now: number): boolean =>
+  (pool.ownInFlight[i] ?? 0) > 0 &&
   (pool.residentUntil[i] ?? 0) <= now &&
-  now - (pool.loadSince[i] ?? 0) < 2 * pool.line.loadTime
+  now - (pool.loadSince[i] ?? 0) < 2 * pool.queue.loadTime

@@ -4,26 +4,26 @@
  * @since 0.1.0
  */
 import type { Routing } from "../ChatRequest.js"
-import type { Service as Fleet, Full, Priority, Ticket } from "../Fleet.js"
-import type { Whereabouts } from "../fleet/cacheAffinity.js"
-import { flag, type Pool } from "../fleet/columns.js"
+import type { Service as Fleet, Priority, QueueFull, QueueTicket } from "../Fleet.js"
+import type { CacheAffinity } from "../fleet/cacheAffinity.js"
+import { type Columns, flag } from "../fleet/columns.js"
 import type { Lease, Observation } from "../fleet/lease.js"
 import type { Host } from "../Server.js"
-import type { Conversation } from "./conversationKey.js"
+import type { ConversationKey } from "./conversationKey.js"
 import { pick } from "./pick.js"
-import { type Circumstances, none, wait } from "./pickInput.js"
+import { none, type PickInput, waitForSlot } from "./pickInput.js"
 
 /**
  * Who asks for a route. `conversation` tells what belongs together, so that it is answered where its prompt is cached;
- * `tokens` tells about how many tokens the prompt has, and is asked only where that matters. Servers that `only` refuses
+ * `tokens` tells about how many tokens the prompt has, and is asked only where that matters. Servers that `pickOnly` refuses
  * are left out. Those on whose behalf calls wait (`owner`) take turns, and `batch` calls let others go first. `company`
  * is one object for requests that had better be sent to one server, where that takes them as one.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Traveller {
-  readonly conversation?: Conversation | undefined
+export interface RouteHints {
+  readonly conversation?: ConversationKey | undefined
   readonly tokens?: (() => number) | undefined
   readonly only?: ((host: Host) => boolean) | undefined
   readonly owner?: string | undefined
@@ -35,9 +35,9 @@ export interface Traveller {
  * Which servers one call has tried, and which comes next.
  *
  * - `next`: the index of the next server, `wait`, or `none`. It counts as tried from now on
- * - `rival`: the index of a server that could answer at once, besides the one that is at work: it holds the model, has
+ * - `hedgeTarget`: the index of a server that could answer at once, besides the one that is at work: it holds the model, has
  *   a free place and does not rest, and nobody waits for one; or `none`. It counts as tried from now on
- * - `patience`: how long that server's first token takes at most in 95 of 100 cases, in milliseconds; `undefined` where
+ * - `hedgeDelay`: how long that server's first token takes at most in 95 of 100 cases, in milliseconds; `undefined` where
  *   too little is known
  * - `lease`: takes a place on the server that `next` named
  * - `queue`: waits for a place: `go` is called once, with what `next` would give then, but never `wait`; or `displaced`,
@@ -51,24 +51,24 @@ export interface Traveller {
  * @category models
  */
 export interface Route {
-  readonly pool: Pool
+  readonly columns: Columns
   readonly tried: Uint8Array
   readonly next: () => number
-  readonly rival: () => number
-  readonly patience: (at: number) => number | undefined
+  readonly hedgeTarget: () => number
+  readonly hedgeDelay: (at: number) => number | undefined
   readonly lease: (at: number) => Lease
-  readonly queue: (go: (at: number) => void, displaced: (full: Full) => void) => Ticket
+  readonly queue: (go: (at: number) => void, displaced: (full: QueueFull) => void) => QueueTicket
   readonly restart: () => void
   readonly able: () => number
   readonly exclude: (at: number) => void
 }
 
 /** The same as `pick`, where there is nothing to choose. */
-const only = (pool: Pool, tried: Uint8Array, waited: boolean): number =>
-  tried[0] === 1 ? none : (pool.free[0] ?? 0) <= 0 || (!waited && pool.queued > 0) ? wait : 0
+const pickOnly = (columns: Columns, tried: Uint8Array, waited: boolean): number =>
+  tried[0] === 1 ? none : (columns.free[0] ?? 0) <= 0 || (!waited && columns.queued > 0) ? waitForSlot : 0
 
 /** Tells the route what its request has shown, before the fleet. */
-class Watched implements Lease {
+class ObservedLease implements Lease {
   constructor(
     private readonly lease: Lease,
     private readonly done: (observation: Observation) => void
@@ -104,136 +104,140 @@ class Watched implements Lease {
  * @since 0.1.0
  * @category constructors
  */
-export class Way implements Route {
+export class RoutePlan implements Route {
   readonly tried: Uint8Array
   private excluded: Array<number> | undefined
-  private narrow = false
+  private isNarrowed = false
   private begun = false
   private affinity: number | undefined
   /** The conversation's tokens in the cache of that server, and how many requests had begun there. */
   private cached = 0
-  private mark = 0
+  private startedThere = 0
   private tokens: number | undefined
 
   constructor(
-    readonly pool: Pool,
+    readonly columns: Columns,
     private readonly strategy: Routing,
     private readonly fleet: Fleet,
     private readonly random: () => number,
     private readonly now: () => number,
-    private readonly traveller: Traveller,
+    private readonly hints: RouteHints,
     /** Whether a server is believed to take several requests as one. */
     private readonly takesTogether: (host: Host) => boolean = () => false
   ) {
-    this.tried = new Uint8Array(pool.size)
-    const { conversation, only } = traveller
-    if (only !== undefined) pool.hosts.forEach((host, at) => only(host) || this.exclude(at))
+    this.tried = new Uint8Array(columns.size)
+    const { conversation, only } = hints
+    if (only !== undefined) columns.hosts.forEach((host, at) => only(host) || this.exclude(at))
     if (conversation === undefined) return
-    let last: Whereabouts | undefined
+    let last: CacheAffinity | undefined
     for (const key of conversation.from) {
-      last = fleet.whereabouts(key)
+      last = fleet.cacheAffinity(key)
       if (last !== undefined) break
     }
     if (last === undefined) return
-    const at = pool.indexOf(last.server)
+    const at = columns.indexOf(last.server)
     if (at === -1) return
     this.affinity = at
     this.cached = last.tokens
-    this.mark = last.begun
+    this.startedThere = last.begun
   }
 
   next(): number {
     return this.find(this.begun)
   }
 
-  rival(): number {
-    const { pool, tried } = this
-    if (pool.queued > 0) return none
-    pool.pass(this.now())
-    const unfit = Uint8Array.from(tried, (done, i) => (done === 1 || pool.flags[i] !== 0 ? 1 : 0))
-    const at = pick(this.strategy, pool, unfit, this.circumstances(true))
+  hedgeTarget(): number {
+    const { columns, tried } = this
+    if (columns.queued > 0) return none
+    columns.refresh(this.now())
+    const unfit = Uint8Array.from(tried, (done, i) => (done === 1 || columns.flags[i] !== 0 ? 1 : 0))
+    const at = pick(this.strategy, columns, unfit, this.pickInput(true))
     if (at < 0) return none
     tried[at] = 1
-    this.narrow = true
+    this.isNarrowed = true
     return at
   }
 
-  patience(at: number): number | undefined {
-    return this.pool.self[at]?.firstTokens?.percentile(0.95)
+  hedgeDelay(at: number): number | undefined {
+    return this.columns.self[at]?.firstTokens?.percentile(0.95)
   }
 
   lease(at: number): Lease {
-    const { fleet, pool } = this
+    const { fleet, columns } = this
     this.begun = true
-    const lease = fleet.lease(pool, at, at === this.affinity ? this.inCache() : 0)
+    const lease = fleet.lease(columns, at, at === this.affinity ? this.inCache() : 0)
     // A call that is neither part of a conversation nor goes on after a tool leaves nothing to remember.
-    return new Watched(lease, (seen) => this.arrived(at, seen))
+    return new ObservedLease(lease, (observation) => this.rememberAffinity(at, observation))
   }
 
-  queue(go: (at: number) => void, displaced: (full: Full) => void): Ticket {
-    const { owner, priority } = this.traveller
+  queue(go: (at: number) => void, displaced: (full: QueueFull) => void): QueueTicket {
+    const { owner, priority } = this.hints
     const look = (): boolean => {
       const at = this.find(true)
-      if (at === wait) return false
+      if (at === waitForSlot) return false
       go(at)
       return true
     }
-    return this.fleet.queue(this.pool, { look, narrow: () => this.narrow, displaced, owner, priority }, this.begun)
+    return this.fleet.queue(
+      this.columns,
+      { look, narrow: () => this.isNarrowed, displaced, owner, priority },
+      this.begun
+    )
   }
 
   restart(): void {
     this.tried.fill(0)
-    this.narrow = this.excluded !== undefined
+    this.isNarrowed = this.excluded !== undefined
     if (this.excluded !== undefined) for (const at of this.excluded) this.tried[at] = 1
   }
 
   able(): number {
-    return this.pool.size - (this.excluded?.length ?? 0)
+    return this.columns.size - (this.excluded?.length ?? 0)
   }
 
   exclude(at: number): void {
     this.excluded ??= []
     this.excluded.push(at)
     this.tried[at] = 1
-    this.narrow = true
+    this.isNarrowed = true
   }
 
   private find(waited: boolean): number {
-    const { pool, tried } = this
-    const { company } = this.traveller
+    const { columns, tried } = this
+    const { company } = this.hints
     const at =
-      pool.size === 1
-        ? only(pool, tried, waited)
+      columns.size === 1
+        ? pickOnly(columns, tried, waited)
         : company === undefined
-          ? pick(this.strategy, pool, tried, this.circumstances(waited))
+          ? pick(this.strategy, columns, tried, this.pickInput(waited))
           : this.accompany(company, waited)
     if (at >= 0) {
       tried[at] = 1
-      this.narrow = true
+      this.isNarrowed = true
     }
     return at
   }
 
   /** Where the one before was sent, if that server takes both as one and has a place; else wherever is best. */
   private accompany(company: { server?: string }, waited: boolean): number {
-    const { pool, tried } = this
+    const { columns, tried } = this
     const { server } = company
-    const before = server === undefined || (!waited && pool.queued > 0) ? -1 : pool.indexOf(server)
+    const before = server === undefined || (!waited && columns.queued > 0) ? -1 : columns.indexOf(server)
     if (before >= 0) {
-      pool.pass(this.now())
-      if (tried[before] === 0 && ((pool.flags[before] ?? 0) & (flag.full | flag.rests)) === 0) return before
+      columns.refresh(this.now())
+      if (tried[before] === 0 && ((columns.flags[before] ?? 0) & (flag.full | flag.rests)) === 0) return before
     }
-    const at = pick(this.strategy, pool, tried, this.circumstances(waited))
-    const host = pool.hosts[at]
+    const at = pick(this.strategy, columns, tried, this.pickInput(waited))
+    const host = columns.hosts[at]
     if (host !== undefined && this.takesTogether(host)) company.server = host.server.url
     return at
   }
 
-  private circumstances(waited: boolean): Circumstances {
+  private pickInput(waited: boolean): PickInput {
     const { affinity, random, strategy } = this
     const now = this.now()
     if (strategy !== "least-busy" && strategy !== "warm") return { now, random, waited, affinity }
-    this.tokens ??= this.traveller.tokens?.()
+    this.tokens ??= this.hints.tokens?.()
     const cached = this.inCache()
     const tokens = this.tokens === undefined ? undefined : Math.max(this.tokens, cached + 1)
     return { now, random, waited, affinity, tokens, cached }
@@ -241,20 +245,20 @@ export class Way implements Route {
 
   /** After as many further requests as the server answers at once, the cache is believed to be theirs. */
   private inCache(): number {
-    const { affinity, cached, mark, pool } = this
+    const { affinity, cached, startedThere: mark, columns } = this
     if (affinity === undefined) return 0
-    return (pool.begun[affinity] ?? 0) - mark >= (pool.places[affinity] ?? 0) ? 0 : cached
+    return (columns.started[affinity] ?? 0) - mark >= (columns.places[affinity] ?? 0) ? 0 : cached
   }
 
-  private arrived(at: number, seen: Observation): void {
-    const { fleet, pool, traveller } = this
-    const host = pool.hosts[at]
+  private rememberAffinity(at: number, observation: Observation): void {
+    const { fleet, columns, hints } = this
+    const host = columns.hosts[at]
     if (host === undefined) return
     this.affinity = at
-    this.cached = (seen.promptTokens ?? this.tokens ?? 0) + (seen.completionTokens ?? 0)
-    this.mark = pool.begun[at] ?? 0
-    if (traveller.conversation === undefined) return
-    const here = { server: host.server.url, tokens: this.cached, begun: this.mark }
-    for (const key of traveller.conversation.to) fleet.remember(key, here)
+    this.cached = (observation.promptTokens ?? this.tokens ?? 0) + (observation.completionTokens ?? 0)
+    this.startedThere = columns.started[at] ?? 0
+    if (hints.conversation === undefined) return
+    const here = { server: host.server.url, tokens: this.cached, begun: this.startedThere }
+    for (const key of hints.conversation.to) fleet.remember(key, here)
   }
 }

@@ -3,11 +3,11 @@
  *
  * @since 0.1.0
  */
-import type { Pool } from "../fleet/columns.js"
-import { room } from "./scratch.js"
+import type { Columns } from "../fleet/columns.js"
+import { scratchValues } from "./scratch.js"
 
 /** Fills `values` with a strategy's scores of the chosen: lower is tried first. */
-type Score = (pool: Pool, chosen: Int32Array, count: number, values: Float64Array) => void
+type Score = (columns: Columns, chosen: Int32Array, count: number, values: Float64Array) => void
 
 /**
  * A server that has not shown its speed counts as faster than the others, so that it is tried, and shows it.
@@ -50,16 +50,24 @@ export const nearest: Score = ({ remoteness }, chosen, count, values) => {
  * How soon a server can begin: 0 where the model is in memory, 1 where it is being loaded, 2 where it must be loaded
  * first, or nothing is known.
  */
-const readiness = (pool: Pool, i: number, now: number): number =>
-  (pool.residentUntil[i] ?? 0) > now ? 0 : (pool.own[i] ?? 0) > 0 ? 1 : 2
+const readiness = (columns: Columns, i: number, now: number): number =>
+  (columns.residentUntil[i] ?? 0) > now ? 0 : (columns.ownInFlight[i] ?? 0) > 0 ? 1 : 2
 
 /**
  * Whether `i` takes the place of `best`, whose score is the same: the number of those that are equal in all else, too,
  * which is negative where `best` stays.
  */
-const among = (pool: Pool, i: number, best: number, equals: number, random: () => number, now: number): number => {
+const among = (
+  columns: Columns,
+  i: number,
+  best: number,
+  equals: number,
+  random: () => number,
+  now: number
+): number => {
   const order =
-    readiness(pool, i, now) - readiness(pool, best, now) || (pool.inFlight[i] ?? 0) - (pool.inFlight[best] ?? 0)
+    readiness(columns, i, now) - readiness(columns, best, now) ||
+    (columns.inFlight[i] ?? 0) - (columns.inFlight[best] ?? 0)
   if (order > 0) return -equals
   if (order < 0) return 1
   return random() * (equals + 1) >= 1 ? -(equals + 1) : equals + 1
@@ -72,15 +80,15 @@ const among = (pool: Pool, i: number, best: number, equals: number, random: () =
  * @category combinators
  */
 export const lowest = (
-  pool: Pool,
+  columns: Columns,
   chosen: Int32Array,
   count: number,
   score: Score,
   random: () => number,
   now: number
 ): number => {
-  const values = room(count)
-  score(pool, chosen, count, values)
+  const values = scratchValues(count)
+  score(columns, chosen, count, values)
   let best = chosen[0] ?? 0
   let least = values[0] ?? 0
   let equals = 1
@@ -88,7 +96,7 @@ export const lowest = (
     const value = values[k] ?? 0
     if (value > least) continue
     const i = chosen[k] ?? 0
-    equals = value === least ? among(pool, i, best, equals, random, now) : 1
+    equals = value === least ? among(columns, i, best, equals, random, now) : 1
     if (equals < 0) {
       equals = -equals
       continue
@@ -106,8 +114,14 @@ export const lowest = (
  * @since 0.1.0
  * @category combinators
  */
-export const balanced = (pool: Pool, chosen: Int32Array, count: number, random: () => number, now: number): number => {
-  const { remoteness, speed } = pool
+export const balanced = (
+  columns: Columns,
+  chosen: Int32Array,
+  count: number,
+  random: () => number,
+  now: number
+): number => {
+  const { remoteness, speed } = columns
   let fastest = 0
   let farthest = 0
   for (let k = 0; k < count; k++) {
@@ -128,7 +142,7 @@ export const balanced = (pool: Pool, chosen: Int32Array, count: number, random: 
     const far = remoteness[i] ?? 0
     const value = (far >= 0 ? far * perDistance - 0.4 : 0) - (own > 0 ? own * perSpeed : 0)
     if (value > least) continue
-    equals = value === least ? among(pool, i, best, equals, random, now) : 1
+    equals = value === least ? among(columns, i, best, equals, random, now) : 1
     if (equals < 0) {
       equals = -equals
       continue
@@ -152,8 +166,8 @@ const mostDraws = 64
  * @since 0.1.0
  * @category combinators
  */
-export const byWeight = (pool: Pool, chosen: Int32Array, count: number, random: () => number): number => {
-  const { shown, weight } = pool
+export const byWeight = (columns: Columns, chosen: Int32Array, count: number, random: () => number): number => {
+  const { provenSpeed: shown, weight } = columns
   let sum = 0
   let known = 0
   for (let k = 0; k < count; k++) {
@@ -166,7 +180,7 @@ export const byWeight = (pool: Pool, chosen: Int32Array, count: number, random: 
   const most = mean * maxFactor
   const share = 1 / mean
   if (count >= many) {
-    const heaviest = pool.heaviest * maxFactor
+    const heaviest = columns.maxWeight * maxFactor
     for (let draw = 0; draw < mostDraws; draw++) {
       const i = chosen[Math.floor(random() * count)] ?? 0
       const own = shown[i] ?? 0
@@ -174,7 +188,7 @@ export const byWeight = (pool: Pool, chosen: Int32Array, count: number, random: 
       if (random() * heaviest < heft) return i
     }
   }
-  const values = room(count)
+  const values = scratchValues(count)
   let total = 0
   for (let k = 0; k < count; k++) {
     const i = chosen[k] ?? 0

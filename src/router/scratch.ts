@@ -11,7 +11,7 @@ let indices = new Int32Array(256)
  * @since 0.1.0
  * @category constructors
  */
-export const room = (size: number): Float64Array => {
+export const scratchValues = (size: number): Float64Array => {
   if (values.length < size) values = new Float64Array(size * 2)
   return values
 }
@@ -20,7 +20,7 @@ export const room = (size: number): Float64Array => {
  * @since 0.1.0
  * @category constructors
  */
-export const indexRoom = (size: number): Int32Array => {
+export const scratchIndices = (size: number): Int32Array => {
   if (indices.length < size) indices = new Int32Array(size * 2)
   return indices
 }

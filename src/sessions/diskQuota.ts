@@ -16,7 +16,7 @@ import { noRoom, ownerOf, victims } from "./eviction.js"
 const settled = 2_000
 
 /** So many folders are looked at at the same time. */
-const lookers = { concurrency: 16 } as const
+const maxReaders = { concurrency: 16 } as const
 
 /**
  * What is known of a conversation: when it was written to last, in milliseconds since the epoch.
@@ -47,7 +47,7 @@ export type Sizes = { readonly [id: string]: { readonly usedAt: number; readonly
  * @since 0.1.0
  * @category models
  */
-export interface Options {
+export interface DiskQuotaOptions {
   readonly maxBytes: number
   readonly now: () => number
   readonly list: Effect.Effect<ReadonlyArray<Known>, PlatformError>
@@ -75,7 +75,7 @@ export const make = ({
   now,
   recall,
   sizeOf
-}: Options): ((id: string, bytes: number) => Effect.Effect<void, PlatformError | SessionsUnavailable>) => {
+}: DiskQuotaOptions): ((id: string, bytes: number) => Effect.Effect<void, PlatformError | SessionsUnavailable>) => {
   const slack = maxBytes / 16
   const permit = Effect.unsafeMakeSemaphore(1)
   /** What all of them took when they were counted last, and what was added since. */
@@ -96,7 +96,7 @@ export const make = ({
           ? Effect.succeed({ id, usedAt, bytes: known.bytes })
           : Effect.map(sizeOf(id), (bytes) => ({ id, usedAt, bytes }))
       },
-      lookers
+      maxReaders
     )
     const sure = all.filter(({ usedAt }) => usedAt < began - settled)
     yield* note(Object.fromEntries(sure.map(({ bytes, id, usedAt }) => [id, { usedAt, bytes }])))

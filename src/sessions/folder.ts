@@ -20,7 +20,7 @@ import * as Schema from "effect/Schema"
 import { SessionsUnavailable } from "../Errors.js"
 import { Message } from "../Message.js"
 import { SessionStore, type Store } from "../Sessions.js"
-import * as Room from "./diskQuota.js"
+import * as DiskQuota from "./diskQuota.js"
 import { noRoom, ownerOf, victims } from "./eviction.js"
 import { newest, summary } from "./summary.js"
 import * as Turns from "./turnQueue.js"
@@ -279,7 +279,7 @@ export const make = Effect.fnUntraced(function* ({
   const makeRoomFor =
     maxBytes === undefined
       ? () => Effect.void
-      : Room.make({
+      : DiskQuota.make({
           maxBytes,
           now,
           list: known,

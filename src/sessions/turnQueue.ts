@@ -18,7 +18,7 @@ const maxWaiting = 512
  * @since 0.1.0
  * @category models
  */
-export interface Ticket {
+export interface TurnTicket {
   readonly wait: Effect.Effect<void, SessionsUnavailable>
   readonly release: () => void
 }
@@ -31,8 +31,8 @@ export interface Ticket {
  * @since 0.1.0
  * @category models
  */
-export interface Turns {
-  readonly turn: (id: string) => Ticket
+export interface TurnQueue {
+  readonly turn: (id: string) => TurnTicket
   readonly isHeld: (id: string) => boolean
   readonly heldSince: (id: string) => number | undefined
 }
@@ -43,11 +43,11 @@ export interface Turns {
  * @since 0.1.0
  * @category constructors
  */
-export const make = (now: () => number = () => 0): Turns => {
+export const make = (now: () => number = () => 0): TurnQueue => {
   /** The first of each line has the turn. */
   const lines = new Map<string, { readonly since: number; readonly grants: Array<() => void> }>()
 
-  const turn = (id: string): Ticket => {
+  const turn = (id: string): TurnTicket => {
     let granted = false
     let notify: (() => void) | undefined
     const grant = (): void => {

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { SchemaIssue } from "../Errors.js"
-import { maxAnswerDepth, maxSteps, TooCostly } from "./limits.js"
+import { CheckTooCostly, maxAnswerDepth, maxSteps } from "./limits.js"
 import type { Resource } from "./references.js"
 
 /**
@@ -24,14 +24,14 @@ export interface Path {
  * @since 0.1.0
  * @category models
  */
-export class Seen {
+export class EvaluatedKeys {
   allProperties = false
   readonly properties = new Set<string>()
   /** So many from the beginning. */
   items = 0
   readonly others = new Set<number>()
 
-  add(other: Seen, run: Run): void {
+  add(other: EvaluatedKeys, run: CheckRun): void {
     run.spend(other.properties.size + other.others.size)
     this.allProperties ||= other.allProperties
     for (const key of other.properties) this.properties.add(key)
@@ -46,7 +46,7 @@ export class Seen {
  * @since 0.1.0
  * @category models
  */
-export type Check = (value: unknown, run: Run, path: Path | undefined, seen: Seen | undefined) => boolean
+export type Check = (value: unknown, run: CheckRun, path: Path | undefined, seen: EvaluatedKeys | undefined) => boolean
 
 /**
  * A schema that was compiled. `inPlace` are those that it applies to the same value.
@@ -78,12 +78,12 @@ export const show = (value: unknown): string =>
   shorten(JSON.stringify(typeof value === "string" ? shorten(value) : value) ?? "")
 
 /**
- * The check of one value, which ends with `TooCostly` where it takes more than it may.
+ * The check of one value, which ends with `CheckTooCostly` where it takes more than it may.
  *
  * @since 0.1.0
  * @category models
  */
-export class Run {
+export class CheckRun {
   readonly issues: Array<SchemaIssue> = []
   /** The resources that the schemas under way stand in, outermost first. */
   readonly scope: Array<Resource> = []
@@ -96,7 +96,7 @@ export class Run {
 
   readonly spend = (steps: number): void => {
     this.left -= steps
-    if (this.left < 0) throw new TooCostly(`it takes more than ${maxSteps} steps`)
+    if (this.left < 0) throw new CheckTooCostly(`it takes more than ${maxSteps} steps`)
   }
 
   /** Always `false`. `detail` is what else there is to tell. */
@@ -118,12 +118,12 @@ export class Run {
   }
 
   /** Whether `node` holds for the value itself, which it then has looked at, too. */
-  apply(node: Node, value: unknown, path: Path | undefined, seen: Seen | undefined): boolean {
+  apply(node: Node, value: unknown, path: Path | undefined, seen: EvaluatedKeys | undefined): boolean {
     this.spend(1 + node.checks.length / 4)
-    if (++this.depth > maxAnswerDepth) throw new TooCostly(`it is nested deeper than ${maxAnswerDepth} levels`)
+    if (++this.depth > maxAnswerDepth) throw new CheckTooCostly(`it is nested deeper than ${maxAnswerDepth} levels`)
     const enters = this.scope.at(-1) !== node.resource
     if (enters) this.scope.push(node.resource)
-    const own = this.tracks && typeof value === "object" && value !== null ? new Seen() : undefined
+    const own = this.tracks && typeof value === "object" && value !== null ? new EvaluatedKeys() : undefined
     let holds = true
     for (const check of node.checks) if (!check(value, this, path, own)) holds = false
     if (holds && own !== undefined) seen?.add(own, this)
@@ -133,7 +133,7 @@ export class Run {
   }
 
   /** The same, where nobody asks why it does not hold. */
-  quietly(node: Node, value: unknown, path: Path | undefined, seen: Seen | undefined): boolean {
+  quietly(node: Node, value: unknown, path: Path | undefined, seen: EvaluatedKeys | undefined): boolean {
     this.quiet++
     const holds = this.apply(node, value, path, seen)
     this.quiet--

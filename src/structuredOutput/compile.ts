@@ -11,9 +11,9 @@
 
 import { type Check, Node, show } from "./check.js"
 import * as Keywords from "./keywords.js"
-import { BadSchema, isObject, maxCombinations, maxIndirections, maxPatterns, maxSubschemas } from "./limits.js"
+import { InvalidSchemaError, isObject, maxCombinations, maxIndirections, maxPatterns, maxSubschemas } from "./limits.js"
 import type * as Pattern from "./pattern.js"
-import { Addresses, type Resource, type SchemaObject, type Target } from "./references.js"
+import { References, type Resource, type SchemaObject, type Target } from "./references.js"
 
 // =============================================================================
 // one schema
@@ -22,7 +22,7 @@ import { Addresses, type Resource, type SchemaObject, type Target } from "./refe
 class Compiler {
   private readonly nodes = new Map<SchemaObject, Node>()
   private readonly open: Array<readonly [SchemaObject, Node]> = []
-  private readonly addresses: Addresses
+  private readonly addresses: References
   private readonly dynamics = new Map<string, ReadonlyMap<Resource, Node>>()
   private readonly patternsOf = new Map<string, Pattern.Pattern>()
   private patterns = 0
@@ -33,7 +33,7 @@ class Compiler {
     root: SchemaObject,
     private readonly readPattern: typeof Pattern.compile | undefined
   ) {
-    this.addresses = new Addresses(root)
+    this.addresses = new References(root)
   }
 
   run(root: SchemaObject): Node {
@@ -50,7 +50,7 @@ class Compiler {
     const known = typeof schema === "boolean" ? undefined : this.nodes.get(schema)
     if (known !== undefined) return known
     if (++this.subschemas > maxSubschemas) {
-      throw new BadSchema(`has more than ${maxSubschemas} subschemas, the limit of a schema`)
+      throw new InvalidSchemaError(`has more than ${maxSubschemas} subschemas, the limit of a schema`)
     }
     if (typeof schema === "boolean") {
       const node = new Node(resource)
@@ -106,7 +106,7 @@ class Compiler {
     const spend = (size: number) => {
       this.patterns += size
       if (this.patterns > maxPatterns) {
-        throw new BadSchema(
+        throw new InvalidSchemaError(
           `has patterns that are larger than ${maxPatterns} characters together, with their repetitions spelt out, ` +
             "the limit of a schema"
         )
@@ -275,16 +275,16 @@ class Compiler {
 /** How many subschemas `node` applies to one value; a schema that applies itself to the same value never ends. */
 const combinations = (node: Node, known: Map<Node, number>, depth = 0): number => {
   const before = known.get(node)
-  if (before === -1) throw new BadSchema("refers to itself without looking into the value: it has no end")
+  if (before === -1) throw new InvalidSchemaError("refers to itself without looking into the value: it has no end")
   if (before !== undefined) return before
   if (depth > maxIndirections) {
-    throw new BadSchema(`has more than ${maxIndirections} references within each other, the limit of a schema`)
+    throw new InvalidSchemaError(`has more than ${maxIndirections} references within each other, the limit of a schema`)
   }
   known.set(node, -1)
   let sum = 1
   for (const child of node.inPlace) sum += combinations(child, known, depth + 1)
   if (sum > maxCombinations) {
-    throw new BadSchema(`combines more than ${maxCombinations} schemas for one value, the limit of a schema`)
+    throw new InvalidSchemaError(`combines more than ${maxCombinations} schemas for one value, the limit of a schema`)
   }
   known.set(node, sum)
   return sum
@@ -303,7 +303,7 @@ export interface Compiled {
 }
 
 /**
- * Throws `BadSchema`. The schema must have been measured before; if it may have patterns, `readPattern` reads them.
+ * Throws `InvalidSchemaError`. The schema must have been measured before; if it may have patterns, `readPattern` reads them.
  *
  * @since 0.1.0
  * @category constructors

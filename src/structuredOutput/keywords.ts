@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 
-import { type Check, type Node, type Run, Seen, show } from "./check.js"
-import { BadSchema, canonical, isObject } from "./limits.js"
+import { type Check, type CheckRun, EvaluatedKeys, type Node, show } from "./check.js"
+import { canonical, InvalidSchemaError, isObject } from "./limits.js"
 import type { SchemaObject } from "./references.js"
 
 // =============================================================================
@@ -30,7 +30,7 @@ const digitsOf = (value: number): readonly [digits: bigint, exponent: number] =>
 }
 
 /** In decimals, because 0.07 is 7.000000000000001 times 0.01 in binary. */
-const isMultiple = (value: number, of: number, run: Run): boolean => {
+const isMultiple = (value: number, of: number, run: CheckRun): boolean => {
   if (Number.isSafeInteger(value) && Number.isSafeInteger(of)) return value % of === 0
   if (!Number.isFinite(value)) return false
   const [left, leftExponent] = digitsOf(value)
@@ -53,7 +53,10 @@ const lengthOf = (text: string): number => {
   return length
 }
 
-type Bound = readonly [message: (limit: number) => string, holds: (size: number, limit: number, run: Run) => boolean]
+type Bound = readonly [
+  message: (limit: number) => string,
+  holds: (size: number, limit: number, run: CheckRun) => boolean
+]
 const atLeast = (what: string): Bound => [(n) => `must NOT have fewer than ${n} ${what}`, (size, n) => size >= n]
 const atMost = (what: string): Bound => [(n) => `must NOT have more than ${n} ${what}`, (size, n) => size <= n]
 
@@ -95,7 +98,7 @@ export type Of = (value: unknown, keyword: string) => Node
  * @category readers
  */
 export const wrong = (keyword: string, must: string): never => {
-  throw new BadSchema(`has '${keyword.length > 100 ? `${keyword.slice(0, 100)}…` : keyword}', which ${must}`)
+  throw new InvalidSchemaError(`has '${keyword.length > 100 ? `${keyword.slice(0, 100)}…` : keyword}', which ${must}`)
 }
 
 /**
@@ -177,7 +180,7 @@ export const allowed = (schema: SchemaObject): Check | undefined => {
 const bounded = (
   schema: SchemaObject,
   bounds: { readonly [keyword: string]: Bound },
-  sizeOf: (value: unknown, run: Run) => number | undefined
+  sizeOf: (value: unknown, run: CheckRun) => number | undefined
 ): ReadonlyArray<Check> => {
   const checks: Array<Check> = []
   for (const keyword of Object.keys(bounds)) {
@@ -316,7 +319,7 @@ export const items = (schema: SchemaObject, of: Of): ReadonlyArray<Check> => {
   return checks
 }
 
-const missing = (value: unknown, names: ReadonlyArray<string>, run: Run): ReadonlyArray<string> => {
+const missing = (value: unknown, names: ReadonlyArray<string>, run: CheckRun): ReadonlyArray<string> => {
   run.spend(names.length)
   return names.filter((name) => !Object.hasOwn(value as object, name))
 }
@@ -426,7 +429,7 @@ export const combined = (schema: SchemaObject, inPlace: Of): ReadonlyArray<Check
       const before = run.issues.length
       let found = 0
       for (const node of one) {
-        const own = seen === undefined ? undefined : new Seen()
+        const own = seen === undefined ? undefined : new EvaluatedKeys()
         if (!run.apply(node, value, path, own)) continue
         if (++found > 1) break
         if (own !== undefined) seen?.add(own, run)

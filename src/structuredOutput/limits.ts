@@ -78,7 +78,7 @@ export const maxAnswerDepth = 500
 export const maxValues = 200_000
 
 /**
- * Refuses an answer with more properties and items than `maxValues`, a property counting as four, with `TooCostly`,
+ * Refuses an answer with more properties and items than `maxValues`, a property counting as four, with `CheckTooCostly`,
  * before it is read.
  *
  * @since 0.1.0
@@ -93,7 +93,8 @@ export const measureAnswer = (text: string): void => {
       for (at++; at < text.length && text.charCodeAt(at) !== 0x22; at++) if (text.charCodeAt(at) === 0x5c) at++
     } else if (code === 0x2c) values++
     else if (code === 0x3a) values += 3
-    if (values > maxValues) throw new TooCostly(`it has more than ${maxValues} values, a property counting as four`)
+    if (values > maxValues)
+      throw new CheckTooCostly(`it has more than ${maxValues} values, a property counting as four`)
   }
 }
 
@@ -103,7 +104,7 @@ export const measureAnswer = (text: string): void => {
  * @since 0.1.0
  * @category errors
  */
-export class BadSchema extends Error {}
+export class InvalidSchemaError extends Error {}
 
 /**
  * An answer takes more than it may to be checked.
@@ -111,7 +112,7 @@ export class BadSchema extends Error {}
  * @since 0.1.0
  * @category errors
  */
-export class TooCostly extends Error {}
+export class CheckTooCostly extends Error {}
 
 /**
  * @since 0.1.0
@@ -134,7 +135,7 @@ const bytesOf = (text: string, limit: number): number => {
 const patterned: ReadonlySet<string> = new Set(["pattern", "patternProperties"])
 
 /**
- * Refuses a schema that is longer than `maxBytes` as JSON, or too deep, with `BadSchema`; ends as soon as it knows.
+ * Refuses a schema that is longer than `maxBytes` as JSON, or too deep, with `InvalidSchemaError`; ends as soon as it knows.
  * Whether it may have patterns.
  *
  * @since 0.1.0
@@ -145,14 +146,15 @@ export const measure = (schema: unknown, maxBytes: number): boolean => {
   let hasPatterns = false
   const add = (count: number) => {
     bytes += count
-    if (bytes > maxBytes) throw new BadSchema(`is longer than ${maxBytes} bytes, the limit of a schema`)
+    if (bytes > maxBytes) throw new InvalidSchemaError(`is longer than ${maxBytes} bytes, the limit of a schema`)
   }
   const visit = (value: unknown, depth: number): void => {
     if (typeof value !== "object" || value === null) {
       add(typeof value === "string" ? bytesOf(value, maxBytes) + 2 : 4)
       return
     }
-    if (depth === maxDepth) throw new BadSchema(`is nested deeper than ${maxDepth} levels, the limit of a schema`)
+    if (depth === maxDepth)
+      throw new InvalidSchemaError(`is nested deeper than ${maxDepth} levels, the limit of a schema`)
     add(2)
     if (Array.isArray(value)) {
       add(value.length)
@@ -181,7 +183,7 @@ export const canonical = (value: unknown, spend: (steps: number) => void, depth 
     else spend(1)
     return JSON.stringify(value) ?? "null"
   }
-  if (depth === maxAnswerDepth) throw new TooCostly(`it is nested deeper than ${maxAnswerDepth} levels`)
+  if (depth === maxAnswerDepth) throw new CheckTooCostly(`it is nested deeper than ${maxAnswerDepth} levels`)
   spend(3)
   const keys = Array.isArray(value) ? [] : Object.keys(value)
   // They are sorted.

@@ -9,7 +9,7 @@
  */
 import { type AST, RegExpParser } from "@eslint-community/regexpp"
 import { RE2JS } from "re2js"
-import { BadSchema, maxPatterns } from "./limits.js"
+import { InvalidSchemaError, maxPatterns } from "./limits.js"
 
 /** What reads a pattern calls itself for every group within a group. */
 const maxGroupDepth = 100
@@ -52,7 +52,7 @@ class Writer {
   ) {}
 
   private refuse(what: string): never {
-    throw new BadSchema(`has the pattern '${quoted(this.source)}', ${what}`)
+    throw new InvalidSchemaError(`has the pattern '${quoted(this.source)}', ${what}`)
   }
 
   pattern(alternatives: ReadonlyArray<AST.Alternative>, times = 1): string {
@@ -216,7 +216,9 @@ const isUnicode = (source: string): boolean => {
       return false
     } catch {
       const reason = withFlag instanceof Error ? withFlag.message.replace(/^.*\/u?: /, "") : String(withFlag)
-      throw new BadSchema(`has the pattern '${quoted(source)}', which is not a valid regular expression: ${reason}`)
+      throw new InvalidSchemaError(
+        `has the pattern '${quoted(source)}', which is not a valid regular expression: ${reason}`
+      )
     }
   }
 }
@@ -250,15 +252,15 @@ const split = ({ alternatives }: AST.Pattern) => {
 
 /**
  * Reads a pattern. `spend` is told how large it is with all repetitions spelt out, and throws where that is too much.
- * Throws `BadSchema`, which names the pattern.
+ * Throws `InvalidSchemaError`, which names the pattern.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const compile = (source: string, spend: (size: number) => void): Pattern => {
-  if (source.length > maxPatterns) throw new BadSchema(`has a pattern of more than ${maxPatterns} characters`)
+  if (source.length > maxPatterns) throw new InvalidSchemaError(`has a pattern of more than ${maxPatterns} characters`)
   if (groupDepth(source) > maxGroupDepth) {
-    throw new BadSchema(
+    throw new InvalidSchemaError(
       `has the pattern '${quoted(source)}', whose groups are nested deeper than ${maxGroupDepth} levels`
     )
   }
@@ -273,7 +275,9 @@ export const compile = (source: string, spend: (size: number) => void): Pattern 
       return RE2JS.compile(text, RE2JS.LOOKBEHINDS)
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause)
-      throw new BadSchema(`has the pattern '${quoted(source)}', which cannot be matched in linear time: ${reason}`)
+      throw new InvalidSchemaError(
+        `has the pattern '${quoted(source)}', which cannot be matched in linear time: ${reason}`
+      )
     }
   }
   const tree = parser.parsePattern(source, 0, source.length, { unicode })

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { BadSchema, isObject } from "./limits.js"
+import { InvalidSchemaError, isObject } from "./limits.js"
 
 /**
  * @since 0.1.0
@@ -71,7 +71,7 @@ const maxLength = 2_048
 const quoted = (text: string): string => `'${text.length > 100 ? `${text.slice(0, 100)}…` : text}'`
 
 /** Where a schema is that says nothing of it. */
-const nowhere = "json-schema:///"
+const unresolved = "json-schema:///"
 
 /**
  * The addresses of a schema.
@@ -79,13 +79,13 @@ const nowhere = "json-schema:///"
  * @since 0.1.0
  * @category models
  */
-export class Addresses {
+export class References {
   readonly root: Resource
   private readonly resources = new Map<string, Resource>()
   private readonly homes = new Map<SchemaObject, Resource>()
 
   constructor(schema: SchemaObject) {
-    this.root = this.enter(schema, nowhere)
+    this.root = this.enter(schema, unresolved)
     const open: Array<readonly [SchemaObject, Resource]> = [[schema, this.root]]
     for (let next = open.pop(); next !== undefined; next = open.pop()) {
       const [one, around] = next
@@ -102,7 +102,7 @@ export class Addresses {
 
   private enter(root: SchemaObject, base: string): Resource {
     const id = root["$id"]
-    const own = base === nowhere && typeof id === "string" && !id.startsWith("#")
+    const own = base === unresolved && typeof id === "string" && !id.startsWith("#")
     const address = own ? this.join(id, base).address : base
     const resource: Resource = { address, root, anchors: new Map(), dynamicAnchors: new Map() }
     this.resources.set(address, resource)
@@ -122,7 +122,7 @@ export class Addresses {
 
   private join(reference: string, base: string): { readonly address: string; readonly fragment: string } {
     if (reference.length > maxLength || base.length > maxLength) {
-      throw new BadSchema(`has the address ${quoted(reference)}, which is longer than ${maxLength} characters`)
+      throw new InvalidSchemaError(`has the address ${quoted(reference)}, which is longer than ${maxLength} characters`)
     }
     try {
       const url = new URL(reference, base)
@@ -130,7 +130,7 @@ export class Addresses {
       url.hash = ""
       return { address: url.href, fragment }
     } catch {
-      throw new BadSchema(`has the address ${quoted(reference)}, which is not valid`)
+      throw new InvalidSchemaError(`has the address ${quoted(reference)}, which is not valid`)
     }
   }
   private absolute(reference: string, { address }: Resource) {
@@ -166,7 +166,7 @@ export class Addresses {
       const joined = this.absolute(reference, from)
       const found = this.resources.get(joined.address)
       if (found === undefined) {
-        throw new BadSchema(`refers to ${quoted(reference)}, which is another document: put it into this one`)
+        throw new InvalidSchemaError(`refers to ${quoted(reference)}, which is another document: put it into this one`)
       }
       resource = found
       fragment = joined.fragment
@@ -174,11 +174,11 @@ export class Addresses {
     try {
       fragment = decodeURIComponent(fragment)
     } catch {
-      throw new BadSchema(`refers to ${quoted(reference)}, which is not valid`)
+      throw new InvalidSchemaError(`refers to ${quoted(reference)}, which is not valid`)
     }
     const target = fragment === "" || fragment.startsWith("/") ? this.walk(fragment, resource) : undefined
     const schema = target?.schema ?? resource.anchors.get(fragment)
-    if (schema === undefined) throw new BadSchema(`refers to ${quoted(reference)}, which is not in it`)
+    if (schema === undefined) throw new InvalidSchemaError(`refers to ${quoted(reference)}, which is not in it`)
     return target ?? { schema: schema as SchemaObject, resource }
   }
 

@@ -189,7 +189,7 @@ export const wordFor = (how: Resumption): string => words[how]
  * @since 0.1.0
  * @category models
  */
-export class OfServer {
+export class ServerInstruments {
   readonly address: Address
   readonly provider: string
   private readonly completed: Counter
@@ -199,7 +199,7 @@ export class OfServer {
   private readonly output: Histogram
   private readonly first: Histogram
   private readonly rest: Histogram
-  private readonly underWay: Gauge
+  private readonly inFlight: Gauge
   private readonly answered: Histogram
   private readonly failing: (reason: FailureReason) => Counter
   private readonly resuming: (how: string) => Counter
@@ -231,7 +231,7 @@ export class OfServer {
     this.output = tagged(keys.tokens, { ...counted, "gen_ai.token.type": "output" })
     this.first = tagged(keys.firstToken, timed)
     this.rest = tagged(keys.perToken, timed)
-    this.underWay = tagged(keys.inFlight, { server: address.both, model })
+    this.inFlight = tagged(keys.inFlight, { server: address.both, model })
     this.completed = this.own(keys.attempts, { outcome: "success" })
     this.others = perKey((outcome) => this.own(keys.attempts, { outcome }))
     this.hedging = perKey((outcome) => this.own(keys.hedges, { outcome }))
@@ -245,20 +245,20 @@ export class OfServer {
   }
 
   began(): void {
-    this.underWay.unsafeModify(1, none)
+    this.inFlight.unsafeModify(1, none)
   }
   succeeded(firstToken: number | undefined, perToken: number | undefined): void {
-    this.underWay.unsafeModify(-1, none)
+    this.inFlight.unsafeModify(-1, none)
     this.completed.unsafeUpdate(1, none)
     if (firstToken !== undefined) this.first.unsafeUpdate(firstToken, none)
     if (perToken !== undefined) this.rest.unsafeUpdate(perToken, none)
   }
   failed(reason: FailureReason): void {
-    this.underWay.unsafeModify(-1, none)
+    this.inFlight.unsafeModify(-1, none)
     this.failing(reason).unsafeUpdate(1, none)
   }
   stopped(outcome: "cancelled" | "overtaken"): void {
-    this.underWay.unsafeModify(-1, none)
+    this.inFlight.unsafeModify(-1, none)
     this.others(outcome).unsafeUpdate(1, none)
   }
   hedged(outcome: Outcome): void {
@@ -280,7 +280,7 @@ export class OfServer {
   }
 }
 
-type Servers = Map<string, Map<string, OfServer>>
+type Servers = Map<string, Map<string, ServerInstruments>>
 const servers: { readonly [O in Operation]: Servers } = {
   chat: new Map(),
   text_completion: new Map(),
@@ -291,7 +291,10 @@ const servers: { readonly [O in Operation]: Servers } = {
  * @since 0.1.0
  * @category accessors
  */
-export const ofServer = ({ model, protocol, server: { url } }: Host, operation: Operation): OfServer => {
+export const serverInstruments = (
+  { model, protocol, server: { url } }: Host,
+  operation: Operation
+): ServerInstruments => {
   const known = servers[operation]
   let models = known.get(url)
   if (models === undefined) {
@@ -301,7 +304,7 @@ export const ofServer = ({ model, protocol, server: { url } }: Host, operation: 
   let found = models.get(model)
   // Another program may have taken the address since.
   if (found === undefined || found.provider !== providers[protocol]) {
-    found = new OfServer(url, model, protocol, operation)
+    found = new ServerInstruments(url, model, protocol, operation)
     models.set(model, found)
   }
   return found
@@ -317,7 +320,7 @@ export const ofServer = ({ model, protocol, server: { url } }: Host, operation: 
  * @since 0.1.0
  * @category models
  */
-export class OfModel {
+export class ModelInstruments {
   private readonly length: Gauge
   private readonly wait: Histogram
   private readonly refused: Counter
@@ -367,7 +370,9 @@ export class OfModel {
  * @since 0.1.0
  * @category accessors
  */
-export const ofModel: (model: string | undefined) => OfModel = perKey((model) => new OfModel(model))
+export const modelInstruments: (model: string | undefined) => ModelInstruments = perKey(
+  (model) => new ModelInstruments(model)
+)
 
 // =============================================================================
 // by server

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { Span } from "effect/Tracer"
-import type { Ability } from "../Backend.js"
+import type { ResumeSupport } from "../Backend.js"
 import type { FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import type { FailureReason, Phase } from "../Errors.js"
@@ -38,13 +38,13 @@ export interface Observed {
 export type Operation = "chat" | "text_completion" | "embeddings"
 
 /**
- * How an attempt goes on with an answer that broke: as the server was seen to do it (see `Ability`), or with the answer
+ * How an attempt goes on with an answer that broke: as the server was seen to do it (see `ResumeSupport`), or with the answer
  * begun anew and the reader told so (`discards`).
  *
  * @since 0.1.0
  * @category models
  */
-export type Resumption = Ability | "discards"
+export type Resumption = ResumeSupport | "discards"
 
 /**
  * What an answer says of itself at its end; `firstTokenTime` is in milliseconds.

@@ -60,9 +60,9 @@ export class CallRecord implements CallObserver {
   readonly span: Span | undefined
   private readonly operation: Operation
   /** The last server that was asked, or the one that has answered. */
-  private last: Instruments.OfServer | undefined
+  private last: Instruments.ServerInstruments | undefined
   /** Why the last attempt failed, until another one takes over. */
-  private mishap: FailureReason | undefined
+  private lastFailure: FailureReason | undefined
   private queuedAt: number | undefined
   private attempts = 0
   private over = false
@@ -77,14 +77,14 @@ export class CallRecord implements CallObserver {
   }
 
   attempt(host: Host, loads: boolean, hedge: boolean): AttemptObserver {
-    const { mishap, span } = this
+    const { lastFailure, span } = this
     const { context, trace } = this.call
-    const at = Instruments.ofServer(host, this.operation)
+    const at = Instruments.serverInstruments(host, this.operation)
     this.last = at
     this.attempts++
-    if (mishap !== undefined) {
-      this.mishap = undefined
-      Instruments.ofModel(this.model).failedOver(mishap)
+    if (lastFailure !== undefined) {
+      this.lastFailure = undefined
+      Instruments.modelInstruments(this.model).failedOver(lastFailure)
     }
     at.began()
     if (trace === undefined || span === undefined) {
@@ -95,19 +95,19 @@ export class CallRecord implements CallObserver {
   }
 
   /** An attempt has got its answer. */
-  got(at: Instruments.OfServer): void {
+  got(at: Instruments.ServerInstruments): void {
     this.last = at
-    this.mishap = undefined
+    this.lastFailure = undefined
   }
 
   /** An attempt has failed. */
   lost(reason: FailureReason): void {
-    this.mishap = reason
+    this.lastFailure = reason
   }
 
   queued(): void {
     this.queuedAt = this.now()
-    Instruments.ofModel(this.model).queued()
+    Instruments.modelInstruments(this.model).queued()
     const { trace } = this.call
     if (trace !== undefined) this.span?.event("aicortex.queued", trace.now())
   }
@@ -116,7 +116,7 @@ export class CallRecord implements CallObserver {
     const { queuedAt } = this
     if (queuedAt === undefined) return
     this.queuedAt = undefined
-    Instruments.ofModel(this.model).dequeued(Math.max(0, this.now() - queuedAt) / 1_000)
+    Instruments.modelInstruments(this.model).dequeued(Math.max(0, this.now() - queuedAt) / 1_000)
     const { trace } = this.call
     if (trace !== undefined) this.span?.event("aicortex.dequeued", trace.now())
   }
@@ -144,7 +144,7 @@ export class CallRecord implements CallObserver {
   failed(error: unknown): void {
     const type = typeOf(error)
     if (!this.end(type)) return
-    if (type === "Overloaded") Instruments.ofModel(this.model).overloaded()
+    if (type === "Overloaded") Instruments.modelInstruments(this.model).overloaded()
     const { trace } = this.call
     if (this.span !== undefined && trace !== undefined) Trace.fail(this.span, trace.now(), type)
   }
@@ -163,7 +163,7 @@ export class CallRecord implements CallObserver {
     const { last, span } = this
     const seconds = Math.max(0, this.now() - this.call.began) / 1_000
     if (last !== undefined) last.ended(seconds, error)
-    else if (error !== undefined) Instruments.ofModel(this.model).ended(this.operation, seconds, error)
+    else if (error !== undefined) Instruments.modelInstruments(this.model).ended(this.operation, seconds, error)
     if (span !== undefined) {
       span.attribute("aicortex.attempts", this.attempts)
       if (last !== undefined) locate(span, last)
@@ -172,7 +172,7 @@ export class CallRecord implements CallObserver {
   }
 }
 
-const locate = (span: Span, { address, provider }: Instruments.OfServer): void => {
+const locate = (span: Span, { address, provider }: Instruments.ServerInstruments): void => {
   span.attribute("gen_ai.provider.name", provider)
   span.attribute("server.address", address.name)
   if (address.port !== undefined) span.attribute("server.port", address.port)
@@ -182,7 +182,7 @@ const locate = (span: Span, { address, provider }: Instruments.OfServer): void =
 const attemptSpan = (
   trace: Trace.Trace,
   call: Span,
-  at: Instruments.OfServer,
+  at: Instruments.ServerInstruments,
   operation: Operation,
   count: number
 ): Span => {
@@ -204,7 +204,7 @@ class AttemptRecord implements AttemptObserver {
 
   constructor(
     private readonly call: CallRecord,
-    private readonly at: Instruments.OfServer,
+    private readonly at: Instruments.ServerInstruments,
     private readonly loads: boolean,
     private readonly hedge: boolean,
     private readonly trace: Trace.Trace | undefined,
@@ -281,7 +281,7 @@ class AttemptRecord implements AttemptObserver {
  * @since 0.1.0
  * @category models
  */
-export type Kept = "hit" | "shared"
+export type CachedHow = "hit" | "shared"
 
 /**
  * The span of a call that no server is asked for. Its tokens are told where they were used.
@@ -289,14 +289,14 @@ export type Kept = "hit" | "shared"
  * @since 0.1.0
  * @category models
  */
-export class KeptRecord implements Pick<CallObserver, "answered" | "failed" | "closed"> {
+export class CachedCallRecord implements Pick<CallObserver, "answered" | "failed" | "closed"> {
   private readonly span: Span
   private over = false
 
   constructor(
     call: Observed,
     private readonly trace: Trace.Trace,
-    how: Kept,
+    how: CachedHow,
     now: number
   ) {
     this.span = spanOf(call, trace, now, "internal")

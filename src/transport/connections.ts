@@ -18,23 +18,23 @@ export interface Connection {
 }
 
 /** @internal */
-export interface Lane {
+export interface ConnectionLane {
   /** To be called once per request, when it begins to be written. */
   take(): Connection
 }
 
 /** @internal */
-export interface Passenger {
-  lane: Lane | undefined
+export interface LaneUser {
+  lane: ConnectionLane | undefined
 }
 
 /** @internal */
-export interface Options extends Dispatcher.DispatchOptions {
-  readonly passenger: Passenger
+export interface LaneOptions extends Dispatcher.DispatchOptions {
+  readonly user: LaneUser
 }
 
 /** One connection at a time. A request that fails or is aborted closes it, so that whoever comes second comes after an answer. */
-class Connected extends Client implements Lane {
+class ConnectionTracker extends Client implements ConnectionLane {
   private readonly state: { socket: Socket | undefined; reused: boolean }
 
   constructor(origin: URL | string, options: Client.Options) {
@@ -65,8 +65,8 @@ class Connected extends Client implements Lane {
   }
 
   override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    const { passenger } = options as Options
-    passenger.lane = this
+    const { user } = options as LaneOptions
+    user.lane = this
     return super.dispatch(options, handler)
   }
 }
@@ -81,7 +81,7 @@ const poolOf =
       pipelining,
       ...unlimited,
       ...options,
-      factory: (origin, options) => new Connected(origin, options as Client.Options)
+      factory: (origin, options) => new ConnectionTracker(origin, options as Client.Options)
     })
 
 /**

@@ -71,8 +71,8 @@ const failureOf = (error: unknown): TransportFailure => {
  */
 const newsTakes = 3_000
 
-class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.Passenger {
-  lane: Connections.Lane | undefined
+class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.LaneUser {
+  lane: Connections.ConnectionLane | undefined
   private controller: Dispatcher.DispatchController | undefined
   private open = true
   private again = false
@@ -271,13 +271,13 @@ export const make = Effect.fnUntraced(function* ({ ca, proxy }: Network) {
       // What comes in parts cannot be sent once more.
       const once = typeof request.body === "object"
       const exchange = new Handler(handler, (passenger, again) => {
-        const options: Connections.Options = {
+        const options: Connections.LaneOptions = {
           origin,
           path,
           method: request.method,
           headers: { "accept-encoding": "identity", ...request.headers },
           body: (request.body ?? null) as string | null,
-          passenger
+          user: passenger
         }
         lanes[again || once ? 1 : 0].dispatch(options, passenger)
       })

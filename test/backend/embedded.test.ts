@@ -14,8 +14,8 @@ interface Outcome {
   readonly failure: ServerFailure | undefined
 }
 
-const engines: Array<Embedded.Embedded> = []
-const open = (options?: Embedded.Options) => {
+const engines: Array<Embedded.EmbeddedBackend> = []
+const open = (options?: Embedded.EmbeddedOptions) => {
   const engine = Embedded.make(options)
   engines.push(engine)
   return engine
@@ -31,7 +31,7 @@ const requestOf = (ask: Ask): ChatRequest.ChatRequest => ({
   ...ask
 })
 
-const start = (ask: Ask, engine: Embedded.Embedded = shared, onText?: (text: string) => void) => {
+const start = (ask: Ask, engine: Embedded.EmbeddedBackend = shared, onText?: (text: string) => void) => {
   const pieces: Array<string> = []
   const order: Array<string> = []
   let settle: (outcome: Outcome) => void = () => {}

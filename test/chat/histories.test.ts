@@ -1,6 +1,6 @@
 import * as fc from "fast-check"
 import { afterEach, describe, expect, it } from "vitest"
-import { templated } from "../../src/backend/templateMessages.js"
+import { templateMessages } from "../../src/backend/templateMessages.js"
 import type { Message } from "../../src/Message.js"
 import { createCortex } from "../../src/promise.js"
 import { startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
@@ -247,8 +247,8 @@ describe("templated", () => {
   it("any conversation comes out right, and stays as it is from then on", () => {
     fc.assert(
       fc.property(fc.array(message, { minLength: 1, maxLength: 12 }), (given) => {
-        const made = templated(given, true)
-        expect(templated(made, true)).toEqual(made)
+        const made = templateMessages(given, true)
+        expect(templateMessages(made, true)).toEqual(made)
         made.forEach(({ role }, i) => {
           if (role === "system") expect(i).toBe(0)
           expect(role).not.toBe("developer")
@@ -280,15 +280,15 @@ describe("templated", () => {
       { role: "assistant", content: "C" },
       { role: "user", content: "D" }
     ]
-    expect(templated(right, true)).toBe(right)
+    expect(templateMessages(right, true)).toBe(right)
     const own: ReadonlyArray<Message> = [
       { role: "developer", content: "A" },
       { role: "user", content: "B" },
       { role: "user", content: "C" },
       { role: "developer", content: "D" }
     ]
-    expect(templated(own, false)).toBe(own)
+    expect(templateMessages(own, false)).toBe(own)
     const orphan: ReadonlyArray<Message> = [...own, { role: "tool", content: "1", toolCallId: "x", toolName: "f" }]
-    expect(templated(orphan, false)).toEqual([...own, { role: "user", content: "Result of the tool f:\n1" }])
+    expect(templateMessages(orphan, false)).toEqual([...own, { role: "user", content: "Result of the tool f:\n1" }])
   })
 })

@@ -392,9 +392,9 @@ describe("parts can be replaced", () => {
       Router.Router,
       Effect.map(Router.make, (made) => ({
         ...made,
-        way: (...args: Parameters<Router.Service["way"]>) => {
+        way: (...args: Parameters<Router.Service["plan"]>) => {
           asked.push(...args[0].map((host) => host.model))
-          return made.way(...args)
+          return made.plan(...args)
         }
       }))
     )

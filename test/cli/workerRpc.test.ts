@@ -3,8 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
-import * as Common from "../../src/cli/serve/sharedState.js"
-import * as Calls from "../../src/cli/serve/workerRpc.js"
+import * as SharedState from "../../src/cli/serve/sharedState.js"
+import * as WorkerRpc from "../../src/cli/serve/workerRpc.js"
 import * as Message from "../../src/Message.js"
 import * as Sessions from "../../src/Sessions.js"
 
@@ -22,8 +22,8 @@ const channel = () => {
     sent(null)
   }
   return {
-    first: Object.assign(first, { send: carry(worker), isConnected: () => open }) satisfies Calls.WorkerEnd,
-    worker: Object.assign(worker, { send: carry(first) }) satisfies Calls.End,
+    first: Object.assign(first, { send: carry(worker), isConnected: () => open }) satisfies WorkerRpc.WorkerEnd,
+    worker: Object.assign(worker, { send: carry(first) }) satisfies WorkerRpc.WorkerChannel,
     cut: () => {
       open = false
       first.emit("disconnect")
@@ -34,15 +34,15 @@ const channel = () => {
 
 const never = new Promise<never>(() => {})
 const answersWith = (released: Array<string> = []) => ({
-  add: (_: Calls.Hold, a: number, b: number) => a + b,
-  fail: (_: Calls.Hold): number => {
+  add: (_: WorkerRpc.HoldResource, a: number, b: number) => a + b,
+  fail: (_: WorkerRpc.HoldResource): number => {
     throw new Error("cannot be done")
   },
-  silent: (hold: Calls.Hold, name: string) => {
+  silent: (hold: WorkerRpc.HoldResource, name: string) => {
     hold(() => released.push(name))
     return never
   },
-  lend: (hold: Calls.Hold, name: string) => {
+  lend: (hold: WorkerRpc.HoldResource, name: string) => {
     hold(() => released.push(name))
     return name
   }
@@ -64,8 +64,8 @@ describe("calls of a worker", () => {
   const start = () => {
     const { cut, first, worker } = channel()
     const released: Array<string> = []
-    Calls.answer(first, answersWith(released))
-    return { caller: new Calls.Caller<ReturnType<typeof answersWith>>(worker), released, cut }
+    WorkerRpc.serveCalls(first, answersWith(released))
+    return { caller: new WorkerRpc.WorkerRpcClient<ReturnType<typeof answersWith>>(worker), released, cut }
   }
 
   it("are answered, each with its own answer", async () => {
@@ -80,10 +80,10 @@ describe("calls of a worker", () => {
   it("fail where no answer comes in time, and what was asked for is given back", async () => {
     const { caller, released } = start()
     const late = reason(caller.call("silent", "late"))
-    await vi.advanceTimersByTimeAsync(Calls.patience - 1)
+    await vi.advanceTimersByTimeAsync(WorkerRpc.callTimeout - 1)
     expect(released).toEqual([])
     await vi.advanceTimersByTimeAsync(1)
-    expect(await late).toBe(`the first process gave no answer within ${Calls.patience} ms`)
+    expect(await late).toBe(`the first process gave no answer within ${WorkerRpc.callTimeout} ms`)
     expect(released).toEqual(["late"])
   })
 
@@ -91,7 +91,7 @@ describe("calls of a worker", () => {
     const { caller, released } = start()
     const { release, result } = caller.begin("silent", ["patient"])
     const given = reason(result)
-    await vi.advanceTimersByTimeAsync(100 * Calls.patience)
+    await vi.advanceTimersByTimeAsync(100 * WorkerRpc.callTimeout)
     expect(released).toEqual([])
     release()
     release()
@@ -131,12 +131,12 @@ describe("calls of a worker", () => {
 
 describe("what workers have in common", () => {
   const start = () => {
-    const answers = Common.answers(Effect.runSync(Sessions.makeStoreMemory()))
+    const answers = SharedState.makeHandlers(Effect.runSync(Sessions.makeStoreMemory()))
     const said: Array<string> = []
     const worker = () => {
       const { cut, first, worker } = channel()
-      Calls.answer(first, answers)
-      const common = Common.ofWorker((text) => said.push(text), worker)
+      WorkerRpc.serveCalls(first, answers)
+      const common = SharedState.forWorker((text) => said.push(text), worker)
       const layer = Layer.provide(Sessions.layer, Layer.succeed(Sessions.SessionStore, common.sessions))
       return { common, cut, sessions: Effect.runSync(Effect.provide(Sessions.Sessions, layer)) }
     }
@@ -235,17 +235,17 @@ describe("what workers have in common", () => {
       priority: "interactive" as const
     }
     const unlimited = { ...key, tokensPerMinute: none, concurrency: none }
-    expect(one.common.keyLimits.enter(unlimited)).toBeUndefined()
+    expect(one.common.keyLimits.acquire(unlimited)).toBeUndefined()
     const enter = async ({ common }: typeof one) => {
-      const entered = await common.keyLimits.enter(key)
+      const entered = await common.keyLimits.acquire(key)
       if (entered === undefined || "status" in entered) throw new Error("it was not let in")
       return entered
     }
     const nothing = { prompt: 0, completion: 0 }
     await enter(one)
     const second = await enter(two)
-    expect(await two.common.keyLimits.enter(key)).toMatchObject({ status: 429, code: "concurrency_limit_exceeded" })
-    second.leave(nothing)
+    expect(await two.common.keyLimits.acquire(key)).toMatchObject({ status: 429, code: "concurrency_limit_exceeded" })
+    second.release(nothing)
     await enter(one)
     // Two of the first worker are under way, and end with it.
     one.cut()
@@ -256,14 +256,14 @@ describe("what workers have in common", () => {
       param: "n"
     })
     expect(await third.reserve({ answers: 2, param: "n", prompt: 10, maxTokens: 5 })).toBeUndefined()
-    expect(await two.common.keyLimits.enter(key)).toMatchObject({ status: 429, code: "concurrency_limit_exceeded" })
+    expect(await two.common.keyLimits.acquire(key)).toMatchObject({ status: 429, code: "concurrency_limit_exceeded" })
     // Both answers end with their request, and what was reserved but not used is given back.
-    third.leave({ prompt: 10, completion: 2 })
+    third.release({ prompt: 10, completion: 2 })
     const fourth = await enter(two)
     expect(await fourth.reserve({ answers: 1, param: "n", prompt: 80, maxTokens: 1 })).toBeUndefined()
-    fourth.leave({ prompt: 1_000, completion: 0 })
-    expect(await two.common.keyLimits.enter(key)).toMatchObject({ status: 429, code: "rate_limit_exceeded" })
-    expect(await one.common.keyLimits.enter(key)).toMatchObject({ status: 503, code: "limits_unavailable" })
+    fourth.release({ prompt: 1_000, completion: 0 })
+    expect(await two.common.keyLimits.acquire(key)).toMatchObject({ status: 429, code: "rate_limit_exceeded" })
+    expect(await one.common.keyLimits.acquire(key)).toMatchObject({ status: 503, code: "limits_unavailable" })
     expect(said).toEqual(["the limits of the key 'app' could not be looked up: the channel is closed"])
   })
 })

@@ -108,7 +108,7 @@ const serverOptions: { readonly [K in keyof Required<Omit<ServerOptions, "url">>
   location: null
 }
 
-const gatewayOptions: { readonly [K in keyof Gateway.Options]?: null } = {
+const gatewayOptions: { readonly [K in keyof Gateway.GatewayOptions]?: null } = {
   port: null,
   host: null,
   keys: null,

@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage } from "node:http"
 import type { AddressInfo } from "node:net"
 import { describe, expect, it } from "vitest"
 import { statusFailure } from "../../src/backend/http.js"
-import { explain, redirect } from "../../src/backend/wrongAddress.js"
+import { explainWrongAddress, redirect } from "../../src/backend/wrongAddress.js"
 import { eventsOf, failure, model, useFleet } from "../support/fleet.js"
 import { startGateway } from "../support/gateway.js"
 
@@ -147,7 +147,7 @@ describe("what a redirect says", () => {
   it("of a status that is none, nothing is made", () => {
     const failure = statusFailure(304, "", undefined, 0)
     const asked = { address: "http://h", url: "http://h/x", body: "", text: undefined, location: undefined }
-    expect(explain(failure, asked)).toBe(failure)
+    expect(explainWrongAddress(failure, asked)).toBe(failure)
   })
 })
 

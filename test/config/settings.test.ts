@@ -24,12 +24,12 @@ const configFile = (content: unknown) => {
   return file
 }
 
-const resolve = (options: Config.Options) =>
+const resolve = (options: Config.ConfigOptions) =>
   Effect.runPromise(Effect.either(Effect.provide(Config.resolve(options), NodeContext.layer)))
 
-const held = async (options: Config.Options) => Either.getOrThrow(await resolve(options))
+const held = async (options: Config.ConfigOptions) => Either.getOrThrow(await resolve(options))
 
-const refusal = async (options: Config.Options) => Either.getOrThrow(Either.flip(await resolve(options)))
+const refusal = async (options: Config.ConfigOptions) => Either.getOrThrow(Either.flip(await resolve(options)))
 
 const schema = JSON.parse(readFileSync(join(root, "config.schema.json"), "utf8"))
 const validate = new Ajv({ allErrors: true, strict: false }).compile(schema)
@@ -152,7 +152,9 @@ describe("the JSON Schema of the configuration file", () => {
 
 describe("where a setting comes from", () => {
   /** A value of each, as text, in the file, and as an option; and what holds then. */
-  const all: ReadonlyArray<readonly [keyof Config.Options & keyof typeof fleet, string, string, unknown, unknown]> = [
+  const all: ReadonlyArray<
+    readonly [keyof Config.ConfigOptions & keyof typeof fleet, string, string, unknown, unknown]
+  > = [
     ["model", "AICORTEX_MODEL", "of-env", "of-file", "of-options"],
     ["cacheTtl", "AICORTEX_CACHE_TTL", "2", 3, 4_000],
     ["probeInterval", "AICORTEX_PROBE_INTERVAL", "2", 3, 4_000],

@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest"
 import * as Chat from "../../src/Chat.js"
 import * as CortexLayer from "../../src/Cortex.js"
 import * as Fleet from "../../src/Fleet.js"
-import { Recent } from "../../src/fleet/slidingWindow.js"
+import { SlidingWindow } from "../../src/fleet/slidingWindow.js"
 import * as Prng from "../../src/internal/prng.js"
 import type { Cortex } from "../../src/promise.js"
 import type { FaultPlan } from "../support/faults.js"
@@ -245,7 +245,7 @@ describe("hedging", () => {
 
 describe("Recent", () => {
   it("says nothing before it knows enough, and forgets what is old", () => {
-    const recent = new Recent()
+    const recent = new SlidingWindow()
     for (let i = 0; i < 19; i++) recent.add(1_000)
     expect(recent.percentile(0.95)).toBeUndefined()
     recent.add(1_000)

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import type { Joint } from "../../src/Backend.js"
+import type { ResumeSink } from "../../src/Backend.js"
 import * as Embedded from "../../src/backend/embedded.js"
 import { prompt } from "../../src/backend/ollamaRaw.js"
 import * as Abilities from "../../src/backend/resumeSupport.js"
@@ -643,7 +643,7 @@ describe("real inference, killed in the middle", () => {
     const engine = Embedded.make()
     const messages = [{ role: "user", content: prompts[1] ?? "" }] as const
     const request = ChatRequest.make({ temperature: 0 }, demo, messages, "text")
-    const say = (begin: (sink: Joint) => unknown) =>
+    const say = (begin: (sink: ResumeSink) => unknown) =>
       new Promise<ReadonlyArray<string>>((resolve, reject) => {
         const pieces: Array<string> = []
         let done = false

@@ -1,7 +1,7 @@
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { judge } from "../../src/backend/resumeSupport.js"
-import { Seam } from "../../src/failover/splice.js"
+import { classifyReply } from "../../src/backend/resumeSupport.js"
+import { Splice } from "../../src/failover/splice.js"
 
 /** Texts that repeat themselves as much as texts can. */
 const text = fc.oneof(
@@ -19,7 +19,7 @@ const pieces = (whole: string, at: ReadonlyArray<number>): ReadonlyArray<string>
 
 /** What a reader gets of the new text, piece by piece; `undefined` last where it could not be joined. */
 const joined = (given: string, expected: string, stops: ReadonlyArray<string>, stream: ReadonlyArray<string>) => {
-  const seam = Seam.make(given, expected, stops)
+  const seam = Splice.make(given, expected, stops)
   if (seam === undefined) return { out: stream.join(""), diverged: false, stopped: false, pieces: stream.length }
   let out = ""
   let count = 0
@@ -107,9 +107,9 @@ describe("a seam", () => {
   })
 
   it("is not there where there is nothing to do", () => {
-    expect(Seam.make("text", "", ["STOP"])).toBeUndefined()
-    expect(Seam.make("text S", "", ["STOP"])).toBeDefined()
-    expect(Seam.make("", "", [])).toBeUndefined()
+    expect(Splice.make("text", "", ["STOP"])).toBeUndefined()
+    expect(Splice.make("text S", "", ["STOP"])).toBeDefined()
+    expect(Splice.make("", "", [])).toBeUndefined()
   })
 })
 
@@ -124,5 +124,5 @@ it.each([
   ["Sure! 3", "restarts"],
   ["", "restarts"]
 ])("a trial that gives %j shows that the server %s", (reply, ability) => {
-  expect(judge(reply)).toBe(ability)
+  expect(classifyReply(reply)).toBe(ability)
 })

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest"
 import type { Routing } from "../../src/ChatRequest.js"
-import { Pool } from "../../src/fleet/columns.js"
+import { Columns } from "../../src/fleet/columns.js"
 import * as Prng from "../../src/internal/prng.js"
 import * as Router from "../../src/Router.js"
 import * as Server from "../../src/Server.js"
@@ -8,8 +8,8 @@ import { failure, inOrder, model, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
 
-const pool = (size: number): Pool =>
-  new Pool(
+const pool = (size: number): Columns =>
+  new Columns(
     Array.from({ length: size }, (_, i) => ({
       server: { ...Server.embedded, url: `http://${i}` },
       protocol: "ollama",
@@ -18,7 +18,7 @@ const pool = (size: number): Pool =>
       performance: undefined
     }))
   )
-const pick = (strategy: Parameters<typeof Router.pick>[0], of: Pool, more: Partial<Router.Circumstances> = {}) =>
+const pick = (strategy: Parameters<typeof Router.pick>[0], of: Columns, more: Partial<Router.PickInput> = {}) =>
   Router.pick(strategy, of, new Uint8Array(of.size), { now: 1_000, random: Prng.make(7), ...more })
 
 describe("places", () => {
@@ -138,52 +138,52 @@ describe("models in memory", () => {
     const two = pool(2)
     two.residentUntil[0] = 2_000
     two.free[0] = 0
-    two.own[0] = 1
+    two.ownInFlight[0] = 1
     two.inFlight[0] = 1
-    two.line.serviceTime = 1_000
-    two.line.loadTime = 10_000
+    two.queue.serviceTime = 1_000
+    two.queue.loadTime = 10_000
     two.settle(0, 1_000)
     const waiting = (count: number) => {
-      while (two.queued < count) two.line.join({ look: () => false, narrow: () => false }, false)
+      while (two.queued < count) two.queue.join({ look: () => false, narrow: () => false }, false)
     }
-    expect(pick("least-busy", two)).toBe(Router.wait)
+    expect(pick("least-busy", two)).toBe(Router.waitForSlot)
     waiting(4)
     // Four seconds of waiting are less than half a load.
-    expect(pick("least-busy", two, { waited: true })).toBe(Router.wait)
+    expect(pick("least-busy", two, { waited: true })).toBe(Router.waitForSlot)
     waiting(6)
     expect(pick("least-busy", two, { waited: true })).toBe(1)
     // Whoever comes now goes behind those who wait.
-    expect(pick("least-busy", two)).toBe(Router.wait)
+    expect(pick("least-busy", two)).toBe(Router.waitForSlot)
     // A server whose other models are in use loads it only where the wait is longer still; warm, longer than that.
-    const other = { residentUntil: 2_000, own: 0, usedAt: 999, queued: 0 }
-    two.neighbours[1] = [other]
-    expect(pick("least-busy", two, { waited: true })).toBe(Router.wait)
+    const other = { residentUntil: 2_000, inFlight: 0, usedAt: 999, queued: 0 }
+    two.otherModels[1] = [other]
+    expect(pick("least-busy", two, { waited: true })).toBe(Router.waitForSlot)
     waiting(20)
     expect(pick("least-busy", two, { waited: true })).toBe(1)
-    expect(pick("warm", two, { waited: true })).toBe(Router.wait)
+    expect(pick("warm", two, { waited: true })).toBe(Router.waitForSlot)
     waiting(40)
     expect(pick("warm", two, { waited: true })).toBe(1)
     // Not at all, as long as somebody waits for the model that it would push out.
-    two.neighbours[1] = [{ ...other, queued: 1 }]
-    expect(pick("least-busy", two, { waited: true })).toBe(Router.wait)
+    two.otherModels[1] = [{ ...other, queued: 1 }]
+    expect(pick("least-busy", two, { waited: true })).toBe(Router.waitForSlot)
   })
 
   it("where nobody holds it, one loads it, and others once more wait than that load is for", () => {
     const three = pool(3)
     expect(pick("least-busy", three)).toBeGreaterThanOrEqual(0)
-    three.own[0] = 1
+    three.ownInFlight[0] = 1
     three.inFlight[0] = 1
     three.loadSince[0] = 900
     three.settle(0, 1_000)
-    expect(pick("least-busy", three)).toBe(Router.wait)
-    for (let i = 0; i < 2; i++) three.line.join({ look: () => false, narrow: () => false }, false)
-    expect(pick("least-busy", three, { waited: true })).toBe(Router.wait)
-    three.line.join({ look: () => false, narrow: () => false }, false)
+    expect(pick("least-busy", three)).toBe(Router.waitForSlot)
+    for (let i = 0; i < 2; i++) three.queue.join({ look: () => false, narrow: () => false }, false)
+    expect(pick("least-busy", three, { waited: true })).toBe(Router.waitForSlot)
+    three.queue.join({ look: () => false, narrow: () => false }, false)
     expect([1, 2]).toContain(pick("least-busy", three, { waited: true }))
     // A load that takes more than twice as long as usual is not waited for.
     const late = pool(3)
-    late.own[0] = 1
-    late.loadSince[0] = -2 * late.line.loadTime
+    late.ownInFlight[0] = 1
+    late.loadSince[0] = -2 * late.queue.loadTime
     late.settle(0, 1_000)
     expect([1, 2]).toContain(pick("least-busy", late))
   })

@@ -62,7 +62,7 @@ const makeWorld = (specs: ReadonlyArray<ServerSpec>, strategy: Routing) =>
     /** Of each model, the callers in the order in which they got their first place. */
     const granted = new Map<string, Array<Caller>>(models.map((model) => [model, []]))
     const problems: Array<string> = []
-    const urlOf = (caller: Caller) => caller.route.pool.hosts[caller.at]?.server.url ?? ""
+    const urlOf = (caller: Caller) => caller.route.columns.hosts[caller.at]?.server.url ?? ""
     const openOn = (address: string, model?: string) =>
       callers.filter(
         (caller) =>
@@ -75,7 +75,7 @@ const makeWorld = (specs: ReadonlyArray<ServerSpec>, strategy: Routing) =>
         caller.state = "over"
         return
       }
-      const { pool, tried } = caller.route
+      const { columns: pool, tried } = caller.route
       const snapshot = fleet.snapshot(pool.hosts[at]?.server.url ?? "", caller.model)
       if ((pool.free[at] ?? 0) <= 0) problems.push(`${caller.id} was given a place that is taken`)
       // Who rests, or is being probed, is only tried where nobody else is left.
@@ -99,7 +99,7 @@ const makeWorld = (specs: ReadonlyArray<ServerSpec>, strategy: Routing) =>
     }
     const proceed = (caller: Caller): void => {
       const at = caller.route.next()
-      if (at !== Router.wait) {
+      if (at !== Router.waitForSlot) {
         go(caller, at)
         return
       }
@@ -129,7 +129,7 @@ const makeWorld = (specs: ReadonlyArray<ServerSpec>, strategy: Routing) =>
       arrive(model: string) {
         const pool = pools.get(model)
         if (pool === undefined || pool.size === 0) return
-        const route = new Router.Way(pool, strategy, fleet, random, now, {})
+        const route = new Router.RoutePlan(pool, strategy, fleet, random, now, {})
         const caller: Caller = {
           id: ids++,
           model,

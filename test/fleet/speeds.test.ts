@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
-import { believable, settle } from "../../src/internal/speed.js"
+import { believable, reconcile } from "../../src/internal/speed.js"
 import { model, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
@@ -128,15 +128,15 @@ describe("figures of a registry", () => {
 describe("a speed", () => {
   it.each([Number.NaN, Number.POSITIVE_INFINITY, -1, 0, 2_001, 1e9, undefined])("%s is not believed", (speed) => {
     expect(believable(speed)).toBeUndefined()
-    expect(settle(speed, 11, 1_000)).toBe(10)
-    expect(settle(speed, 11, 0)).toBeUndefined()
+    expect(reconcile(speed, 11, 1_000)).toBe(10)
+    expect(reconcile(speed, 11, 0)).toBeUndefined()
   })
 
   it("is the server's own where our clock does not contradict it", () => {
-    expect(settle(25, 11, 1_000)).toBe(25)
-    expect(settle(31, 11, 1_000)).toBe(10)
-    expect(settle(5, 11, 1_000)).toBe(5)
-    expect(settle(500, 11, 100)).toBe(500)
-    expect(settle(undefined, 1_000, 60)).toBeUndefined()
+    expect(reconcile(25, 11, 1_000)).toBe(25)
+    expect(reconcile(31, 11, 1_000)).toBe(10)
+    expect(reconcile(5, 11, 1_000)).toBe(5)
+    expect(reconcile(500, 11, 100)).toBe(500)
+    expect(reconcile(undefined, 1_000, 60)).toBeUndefined()
   })
 })

@@ -1,7 +1,7 @@
 import * as fc from "fast-check"
 import OpenAI from "openai"
 import { afterEach, describe, expect, it } from "vitest"
-import { InputReader } from "../../src/gateway/protocols/openai/responses/customToolInput.js"
+import { CustomToolInputReader } from "../../src/gateway/protocols/openai/responses/customToolInput.js"
 import type { Gateway } from "../../src/index.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { startGateway, type TestGateway } from "../support/gateway.js"
@@ -519,7 +519,7 @@ describe("the input of a custom tool, as it comes", () => {
           const json = escaped
             ? plain.replace(/[^\0-\x7f]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`)
             : plain
-          const reader = new InputReader()
+          const reader = new CustomToolInputReader()
           let told = ""
           let at = 0
           for (let i = 0; at < json.length; i++) {
@@ -538,7 +538,7 @@ describe("the input of a custom tool, as it comes", () => {
   })
 
   it("something else is told at the end", () => {
-    const reader = new InputReader()
+    const reader = new CustomToolInputReader()
     expect([reader.push("*** Begin"), reader.push(" Patch"), reader.end("*** Begin Patch")]).toEqual([
       "",
       "",

@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { describe, expect, it } from "vitest"
-import { endpoints } from "../../src/gateway/routes.js"
+import { routes } from "../../src/gateway/routes.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { eventually, rawRequest, startGateway, type TestGateway } from "../support/gateway.js"
 import { useKeep } from "../support/keep.js"
@@ -519,7 +519,7 @@ describe("what it tells", () => {
       }
     }
     const page = await (await gateway.get("/docs")).text()
-    for (const [path, methods] of endpoints) {
+    for (const [path, methods] of routes) {
       const told = path.endsWith("/") && path !== "/" ? `${path}{id}` : path
       expect([told, Object.keys(paths[told] ?? {}).sort()]).toEqual([
         told,

@@ -2,7 +2,7 @@ import { once } from "node:events"
 import { connect, type Socket } from "node:net"
 import type { Gateway } from "aicortex"
 import { afterEach, describe, expect, it } from "vitest"
-import { Part, SharedPool } from "../../src/gateway/http/memoryBudget.js"
+import { Holding, MemoryBudget } from "../../src/gateway/http/memoryBudget.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { eventually, rawPost, startGateway } from "../support/gateway.js"
 import { useKeep } from "../support/keep.js"
@@ -48,10 +48,10 @@ const head = (length: number, more = "") =>
   `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${length}\r\n${more}\r\n`
 
 describe("memory that clients share", () => {
-  class Told extends Part {
+  class Told extends Holding {
     constructor(
       owner: string,
-      private readonly tell: (part: Part) => void
+      private readonly tell: (part: Holding) => void
     ) {
       super(owner)
     }
@@ -59,10 +59,10 @@ describe("memory that clients share", () => {
       this.tell(this)
     }
   }
-  const part = (owner: string, gone: Array<string>): Part => new Told(owner, () => gone.push(owner))
+  const part = (owner: string, gone: Array<string>): Holding => new Told(owner, () => gone.push(owner))
 
   it("is taken from whoever holds most, and its largest part goes first", () => {
-    const pool = new SharedPool(100)
+    const pool = new MemoryBudget(100)
     const gone: Array<string> = []
     const [good, small, large] = [part("good", gone), part("bad", gone), part("bad", gone)]
     pool.resize(good, 30)
@@ -79,8 +79,8 @@ describe("memory that clients share", () => {
   })
 
   it("is never more than there is, and who has less than an equal share loses nothing", () => {
-    const pool = new SharedPool(1_000)
-    const held = new Map<Part, number>()
+    const pool = new MemoryBudget(1_000)
+    const held = new Map<Holding, number>()
     let seed = 1
     const random = (n: number) => {
       seed = (seed * 48_271) % 2_147_483_647
@@ -90,7 +90,7 @@ describe("memory that clients share", () => {
       const total = (owner: string) =>
         [...held].filter(([one]) => one.owner === owner).reduce((sum, [one]) => sum + one.bytes, 0)
       const owner = `o${random(4)}`
-      const one: Part = new Told(owner, (part) => {
+      const one: Holding = new Told(owner, (part) => {
         held.delete(part)
         expect(total(owner) + 400).toBeGreaterThan(250)
       })
@@ -137,7 +137,7 @@ describe("bodies that do not come to their end", () => {
     ["nothing of it", ""],
     ["some of it", '{"model":']
   ])("are given up when they stop arriving: %s", async (_, start) => {
-    const gateway = await serve([await fake("ollama")], {}, { patience: { idleTimeout: 200 } })
+    const gateway = await serve([await fake("ollama")], {}, { timeouts: { idleTimeout: 200 } })
     const socket = await open(gateway.port)
     const text = textOf(socket)
     socket.write(head(1_000) + start)
@@ -147,7 +147,7 @@ describe("bodies that do not come to their end", () => {
   })
 
   it("may take their time as long as they arrive", async () => {
-    const gateway = await serve([await fake("ollama")], {}, { patience: { idleTimeout: 3_000 } })
+    const gateway = await serve([await fake("ollama")], {}, { timeouts: { idleTimeout: 3_000 } })
     const body = JSON.stringify({ model, messages })
     const socket = await open(gateway.port)
     const text = textOf(socket)
@@ -167,7 +167,7 @@ describe.each(["ollama", "openai"] as const)("a client that does not read, over 
 
   it("is cut off after a while, and the server with it", async () => {
     const server = await fake(protocol, { reply: Array.from({ length: 5_000 }, () => piece) })
-    const gateway = await serve([server], { timeout: 60_000 }, { patience: { idleTimeout: 500 } })
+    const gateway = await serve([server], { timeout: 60_000 }, { timeouts: { idleTimeout: 500 } })
     const socket = await open(gateway.port)
     socket.pause()
     socket.write(rawPost("/v1/chat/completions", JSON.stringify({ model, messages, stream: true })))
@@ -193,7 +193,7 @@ describe.each(["ollama", "openai"] as const)("a client that does not read, over 
 
   it("that reads slowly, but reads, gets all of it", async () => {
     const server = await fake(protocol, { reply: Array.from({ length: 500 }, () => piece) })
-    const gateway = await serve([server], { timeout: 60_000 }, { patience: { idleTimeout: 2_000 } })
+    const gateway = await serve([server], { timeout: 60_000 }, { timeouts: { idleTimeout: 2_000 } })
     const socket = await open(gateway.port)
     let length = 0
     let tail = ""

@@ -16,7 +16,7 @@ beforeAll(async () => {
   gateway = await startGateway(
     [server.url],
     { maxBody: 1024 * 1024, strict: true },
-    { patience: { headersTimeout: 500, requestTimeout: 1_000 } }
+    { timeouts: { headersTimeout: 500, requestTimeout: 1_000 } }
   )
 })
 afterAll(async () => {

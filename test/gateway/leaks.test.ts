@@ -125,7 +125,7 @@ it("a folder of conversations that cannot be used is not named", async () => {
 })
 
 describe("redaction", () => {
-  const { leaving, words } = Redaction.make({
+  const { redactMessage: leaving, words } = Redaction.make({
     secrets: ["sk-1"],
     urls: ["http://gpu-1:11434", "https://llm.example.com/v1", "http://127.0.0.1:8080"],
     expose: false

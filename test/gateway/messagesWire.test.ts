@@ -4,8 +4,8 @@ import { connect } from "node:net"
 import * as fc from "fast-check"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { End } from "../../src/ChatEvent.js"
-import { Refusal } from "../../src/gateway/http/errorResponse.js"
-import { Ignored } from "../../src/gateway/http/fieldPolicy.js"
+import { RequestRejected } from "../../src/gateway/http/errorResponse.js"
+import { IgnoredFields } from "../../src/gateway/http/fieldPolicy.js"
 import * as Events from "../../src/gateway/protocols/anthropic/events.js"
 import * as Request from "../../src/gateway/protocols/anthropic/request.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
@@ -581,7 +581,7 @@ describe("requests that are wrong", () => {
 // =============================================================================
 
 describe("what a request comes to", () => {
-  const decoded = (extra: object) => Request.decode({ ...good, ...extra }, new Ignored(true))
+  const decoded = (extra: object) => Request.decode({ ...good, ...extra }, new IgnoredFields(true))
 
   it.each<[name: string, extra: object, expected: object]>([
     [
@@ -760,12 +760,12 @@ describe("what a request comes to", () => {
   })
 
   it("what is refused is refused as such", () => {
-    expect(() => decoded({ wat: 1 })).toThrow(Refusal)
+    expect(() => decoded({ wat: 1 })).toThrow(RequestRejected)
   })
 })
 
 describe("what an answer is written as", () => {
-  const codec = Events.codec(Request.decode(good, new Ignored(true)))
+  const codec = Events.codec(Request.decode(good, new IgnoredFields(true)))
   const result = {
     text: "Hi",
     thinking: "",
@@ -820,7 +820,7 @@ describe("what an answer is written as", () => {
     [["END"], "<|im_end|>", "stop", "end_turn", null],
     [[], "END", "stop", "end_turn", null]
   ] as const)("asked to stop at %j, ended by %s (%s): %s", (stop_sequences, sequence, reason, stop_reason, told) => {
-    const asked = Events.codec(Request.decode({ ...good, stop_sequences }, new Ignored(true)))
+    const asked = Events.codec(Request.decode({ ...good, stop_sequences }, new IgnoredFields(true)))
     const stop = { stop_reason, stop_sequence: told }
     expect(asked.whole(model, [{ ...result, finishReason: reason, stopSequence: sequence }])).toMatchObject(stop)
     const writer = asked.writer(model)

@@ -183,7 +183,7 @@ describe("files of any length", () => {
       go = resolve
     })
     const server = await blobServer({ read: () => waits })
-    const gateway = await serve([server], {}, { patience: { idleTimeout: 100 } })
+    const gateway = await serve([server], {}, { timeouts: { idleTimeout: 100 } })
     const bytes = Buffer.alloc(64 * 1024 * 1024)
     let most = 0
     const sent = upload(gateway, bytes, 1024 * 1024, (at) => {
@@ -202,7 +202,7 @@ describe("files of any length", () => {
   it("may take longer than other requests, as long as they go on coming", async () => {
     const server = await blobServer()
     const patience = { headersTimeout: 200, requestTimeout: 200, idleTimeout: 5_000 }
-    const gateway = await serve([server], {}, { patience })
+    const gateway = await serve([server], {}, { timeouts: patience })
     const bytes = randomBytes(12_000)
     const began = performance.now()
     const status = await upload(gateway, bytes, 1_000, () => new Promise((resolve) => setTimeout(resolve, 100)))
@@ -219,7 +219,7 @@ describe("files of any length", () => {
 
   it("are given up when they stop coming", async () => {
     const server = await blobServer()
-    const gateway = await serve([server], {}, { patience: { idleTimeout: 200 } })
+    const gateway = await serve([server], {}, { timeouts: { idleTimeout: 200 } })
     const sending = request(`${gateway.url}/api/blobs/${digest}`, { method: "POST" })
     sending.on("error", () => {})
     sending.write(file.subarray(0, 1_000))

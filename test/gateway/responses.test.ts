@@ -2,7 +2,7 @@ import * as fc from "fast-check"
 import OpenAI, { BadRequestError, NotFoundError } from "openai"
 import type { ResponseStreamEvent } from "openai/resources/responses/responses"
 import { afterEach, describe, expect, it } from "vitest"
-import { makeMemory, type Store } from "../../src/gateway/ResponseStore.js"
+import { makeMemory, type ResponseStore } from "../../src/gateway/ResponseStore.js"
 import type { Gateway } from "../../src/index.js"
 import { type FakeServer, startFakeOllama } from "../support/fakeServer.js"
 import { eventually, startGateway, type TestGateway } from "../support/gateway.js"
@@ -356,7 +356,7 @@ describe("what holds responses", () => {
   })
 
   const of = (owner: string, id: string, size: number) => ({ ...draft(id, undefined, "x".repeat(size)), owner })
-  const kept = async (store: Store, owner: string, ids: ReadonlyArray<string>) => {
+  const kept = async (store: ResponseStore, owner: string, ids: ReadonlyArray<string>) => {
     const all: Array<string> = []
     for (const id of ids) if ((await store.get(owner, id)) !== undefined) all.push(id)
     return all

@@ -25,7 +25,7 @@ import * as Registry from "../../src/Registry.js"
 import * as ResponseCache from "../../src/ResponseCache.js"
 import { serialize } from "../../src/responseCache/key.js"
 import { makeStoreKeyValue } from "../../src/responseCache/keyValue.js"
-import { Flight, Reader, type Tower } from "../../src/responseCache/sharedAnswer.js"
+import { Reader, SharedAnswer, type SharedAnswerHost } from "../../src/responseCache/sharedAnswer.js"
 import type { Json } from "../support/fakeServer.js"
 import { chats, eventsOf, failure, inOrder, model, textOf, useFleet } from "../support/fleet.js"
 
@@ -647,7 +647,7 @@ describe("a flight", () => {
           let closed = false
           let landed = 0
           let abandoned = 0
-          const tower: Tower = {
+          const tower: SharedAnswerHost = {
             now: () => 2,
             unreachable: () => [],
             limit: small ? 300 : Number.POSITIVE_INFINITY,
@@ -661,7 +661,7 @@ describe("a flight", () => {
               abandoned++
               closed = true
             },
-            landed: () => {
+            completed: () => {
               landed++
               closed = true
             }
@@ -676,7 +676,7 @@ describe("a flight", () => {
             complete: undefined,
             closed: undefined
           }
-          const flight = new Flight(tower, call)
+          const flight = new SharedAnswer(tower, call)
           const total = batches.reduce((sum, [tokens]) => sum + tokens, 0)
           let committed = 0
           let stayed = 0

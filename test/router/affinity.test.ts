@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest"
 import * as Prng from "../../src/internal/prng.js"
 import * as Message from "../../src/Message.js"
-import * as Conversation from "../../src/router/conversationKey.js"
+import * as ConversationKey from "../../src/router/conversationKey.js"
 import { type Fake, model, useFleet } from "../support/fleet.js"
 import { startGateway as startGatewayOf, type TestGateway } from "../support/gateway.js"
 import type { Json } from "../support/script.js"
@@ -261,7 +261,7 @@ describe("a conversation leaves its server", () => {
 describe("the fingerprint of a conversation", () => {
   const first = [Message.system(system), Message.user("a question")]
   const of = (messages: ReadonlyArray<Message.Message>, scope?: string) => {
-    const found = Conversation.ofMessages(messages, scope)
+    const found = ConversationKey.ofMessages(messages, scope)
     if (found === undefined) throw new Error("no messages")
     return found
   }

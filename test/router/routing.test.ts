@@ -213,7 +213,7 @@ describe("order", () => {
       figure: speed
     })
     .map(
-      ({ certain, figure, location, maxInFlight, priority, snapshot, weight }): Router.Candidate => ({
+      ({ certain, figure, location, maxInFlight, priority, snapshot, weight }): Router.ServerCandidate => ({
         snapshot,
         host: {
           server: { ...Server.embedded, url: "http://s", location, maxInFlight, priority, weight },
@@ -248,7 +248,7 @@ describe("order", () => {
         for (const [i, b] of ordered.entries()) {
           const a = ordered[i - 1]
           if (a === undefined) continue
-          const rank = (c: Router.Candidate) => [
+          const rank = (c: Router.ServerCandidate) => [
             Router.resting(c) ? 1 : 0,
             Router.resting(c) ? c.snapshot.restsUntil : 0,
             c.host.server.priority,
@@ -266,7 +266,7 @@ describe("order", () => {
   it("within a tier, fastest and nearest are sorted, a speed not shown yet counts as the best; nothing is ever NaN", () => {
     const equal = candidates.map((found) =>
       found.map(
-        (c): Router.Candidate => ({
+        (c): Router.ServerCandidate => ({
           snapshot: { ...c.snapshot, breaker: "closed" },
           host: { ...c.host, certain: true, server: { ...c.host.server, priority: 0, maxInFlight: undefined } }
         })
@@ -274,7 +274,7 @@ describe("order", () => {
     )
     fc.assert(
       fc.property(equal, location, seed, (found, location, seed) => {
-        const by = (routing: Routing, measure: (c: Router.Candidate) => number) => {
+        const by = (routing: Routing, measure: (c: Router.ServerCandidate) => number) => {
           const values = Router.order(routing, found, { location, random: Prng.make(seed) }).map(measure)
           for (const value of values) expect(value).not.toBeNaN()
           expect(values).toEqual([...values].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0)))
@@ -306,7 +306,7 @@ describe("order", () => {
 
   const plain = (
     given: Partial<Server.Server> & { readonly tps?: number; readonly figure?: number; readonly roundTrip?: number }
-  ): Router.Candidate => {
+  ): Router.ServerCandidate => {
     const { figure, roundTrip, tps, ...server } = given
     return {
       host: {
@@ -328,11 +328,13 @@ describe("order", () => {
       }
     }
   }
-  const shares = (found: ReadonlyArray<Router.Candidate>, rounds = 20_000): ReadonlyArray<number> => {
+  const shares = (found: ReadonlyArray<Router.ServerCandidate>, rounds = 20_000): ReadonlyArray<number> => {
     const random = Prng.make(42)
     const counts = found.map(() => 0)
     for (let i = 0; i < rounds; i++) {
-      const at = found.indexOf(Router.order("random", found, { location: undefined, random })[0] as Router.Candidate)
+      const at = found.indexOf(
+        Router.order("random", found, { location: undefined, random })[0] as Router.ServerCandidate
+      )
       counts[at] = (counts[at] ?? 0) + 1
     }
     return counts.map((n) => n / rounds)
@@ -351,9 +353,9 @@ describe("order", () => {
   })
 
   it("defect 6: the same among hundreds, whatever some of them weigh or have shown", () => {
-    const many = (...others: ReadonlyArray<Router.Candidate>) => {
+    const many = (...others: ReadonlyArray<Router.ServerCandidate>) => {
       const found = [...others, ...Array.from({ length: 300 }, () => plain({}))]
-      const pool = Router.poolOf(found, undefined, 0)
+      const pool = Router.columnsOf(found, undefined, 0)
       const random = Prng.make(42)
       const tried = new Uint8Array(pool.size)
       const counts = found.map(() => 0)
@@ -386,7 +388,7 @@ describe("order", () => {
   })
 
   it("defect 8: balanced weighs 0.6 to 0.4, both as shares", () => {
-    const first = (...found: ReadonlyArray<Router.Candidate>) =>
+    const first = (...found: ReadonlyArray<Router.ServerCandidate>) =>
       Router.order("balanced", found, { location: undefined, random: Prng.make(1) })[0]
     const far = plain({ tps: 100, roundTrip: 100 })
     const near = plain({ tps: 50, roundTrip: 10 })

@@ -333,7 +333,7 @@ describe("the gateway with a store that fails", () => {
       [server.url],
       { log: "json" },
       {
-        common: { sessions: store } as never,
+        shared: { sessions: store } as never,
         accessLog: (text) => {
           lines += text
         }

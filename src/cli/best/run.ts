@@ -19,5 +19,5 @@ export const run = (model: string, strategy: Routing, json: boolean) =>
     const router = yield* Router
     const best = yield* router.best(model, strategy)
     if (!json && best.protocol === "embedded") return yield* noAddress()
-    yield* json ? Output.writeJson(best) : Output.say(`${best.url}\n`)
+    yield* json ? Output.writeJson(best) : Output.writeLine(`${best.url}\n`)
   }).pipe(Effect.provide(Fleet.layer))

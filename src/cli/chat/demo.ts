@@ -25,7 +25,7 @@ const unreachable: ReadonlySet<string> = new Set(["refused", "dns", "reset", "tl
  * @since 0.1.0
  * @category models
  */
-export type Ask<E, R> = (model: string | undefined, first: Effect.Effect<void>) => Effect.Effect<void, E, R>
+export type AskModel<E, R> = (model: string | undefined, first: Effect.Effect<void>) => Effect.Effect<void, E, R>
 
 type Missing = AllServersFailed | ModelNotFound | NoServers
 
@@ -64,14 +64,14 @@ const unable = (error: unknown): string | undefined => {
 }
 
 /** Asks the built-in model. It is said that it answers when it does; where it cannot, one line says so and why. */
-const instead = <E, R>(why: string, ask: Ask<E, R>): Effect.Effect<void, E | CommandFailed, R> =>
+const instead = <E, R>(why: string, ask: AskModel<E, R>): Effect.Effect<void, E | CommandFailed, R> =>
   Effect.suspend(() => {
     const name = `the small built-in model "${demoModel}"`
     let told = false
     const tell = Effect.suspend(() => {
       if (told) return Effect.void
       told = true
-      return Output.note(`${why}, so ${name} answers; add a server with ${addServer}`)
+      return Output.notice(`${why}, so ${name} answers; add a server with ${addServer}`)
     })
     return Effect.catchAll(ask(demoModel, tell), (error): Effect.Effect<void, E | CommandFailed> => {
       const reason = told ? undefined : unable(error)
@@ -88,9 +88,9 @@ const instead = <E, R>(why: string, ask: Ask<E, R>): Effect.Effect<void, E | Com
  * @since 0.1.0
  * @category combinators
  */
-export const orDemo = <E extends { readonly _tag: string }, R>(
+export const withDemoFallback = <E extends { readonly _tag: string }, R>(
   named: string | undefined,
-  ask: Ask<E, R>
+  ask: AskModel<E, R>
 ): Effect.Effect<void, E | Missing | CommandFailed, R | Registry | CurrentSettings> =>
   Effect.flatMap(CurrentSettings, (settings) =>
     named !== undefined || settings.modelNamed

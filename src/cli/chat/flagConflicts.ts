@@ -6,7 +6,7 @@
 import { flagOf } from "../errors.js"
 import type { Given } from "./flags.js"
 
-type Name = Exclude<keyof Given, "prompt">
+type FlagName = Exclude<keyof Given, "prompt">
 
 const alone = "the model gets the text alone, without a chat template"
 
@@ -15,7 +15,7 @@ const besidesText = ["system", "persona", "session", "think", "json", "schema"] 
 /** What only a single question has. */
 const single = ["json", "schema", "raw", "suffix", "noStdin"] as const
 
-const clashes: ReadonlyArray<readonly [name: Name, others: ReadonlyArray<Name>, why?: string]> = [
+const conflicts: ReadonlyArray<readonly [name: FlagName, others: ReadonlyArray<FlagName>, why?: string]> = [
   ["stream", ["json", "schema"], "JSON is checked as a whole"],
   ["persona", ["system"]],
   ["noCache", ["cache", "cacheTtl"]],
@@ -26,7 +26,7 @@ const clashes: ReadonlyArray<readonly [name: Name, others: ReadonlyArray<Name>, 
 
 const isGiven =
   (flags: Given) =>
-  (name: Name): boolean =>
+  (name: FlagName): boolean =>
     flags[name] !== undefined && flags[name] !== false
 
 /**
@@ -43,9 +43,9 @@ export const isSingle = (flags: Given): boolean => single.some(isGiven(flags))
  * @since 0.1.0
  * @category accessors
  */
-export const clash = (flags: Given): string | undefined => {
+export const conflictOf = (flags: Given): string | undefined => {
   const given = isGiven(flags)
-  for (const [name, others, why] of clashes) {
+  for (const [name, others, why] of conflicts) {
     const other = given(name) ? others.find(given) : undefined
     if (other === undefined) continue
     return `${flagOf(name)} cannot be given together with ${flagOf(other)}${why === undefined ? "" : `: ${why}`}`

@@ -14,7 +14,7 @@ import * as Lines from "./lineReader.js"
 
 const help = "/reset forgets what was said, /exit or Ctrl-D ends, and Ctrl-C stops an answer"
 
-const ends: ReadonlySet<string> = new Set(["/exit", "/quit", "/bye", "exit", "quit", "exit()"])
+const endsConversation: ReadonlySet<string> = new Set(["/exit", "/quit", "/bye", "exit", "quit", "exit()"])
 
 /** A failure of standard output, or a bug: there is nobody to talk to any more. */
 const isFinal = (cause: Cause.Cause<unknown>): boolean => {
@@ -31,7 +31,7 @@ const isFinal = (cause: Cause.Cause<unknown>): boolean => {
  * @since 0.1.0
  * @category constructors
  */
-export const hold = Effect.fnUntraced(function* <E, R>(
+export const runInteractive = Effect.fnUntraced(function* <E, R>(
   named: string | undefined,
   turn: (prompt: string, session: string) => Effect.Effect<void, E, R>
 ) {
@@ -40,7 +40,7 @@ export const hold = Effect.fnUntraced(function* <E, R>(
   const { id } = yield* named === undefined ? sessions.create() : sessions.resume(named)
   const place = { path: ["chat"], flags: new Map<string, unknown>(), file: yield* ConfigFile.filePath }
   const lines = yield* Lines.make
-  if (terminal) yield* Output.aside(help)
+  if (terminal) yield* Output.dimNotice(help)
 
   const ask = Effect.fnUntraced(function* (line: string) {
     if (!terminal) return yield* turn(line, id)
@@ -48,23 +48,23 @@ export const hold = Effect.fnUntraced(function* <E, R>(
     if (Exit.isSuccess(exit)) return
     if (isFinal(exit.cause)) return yield* exit
     const error = Cause.squash(exit.cause)
-    yield* Output.note(error instanceof Error ? messageOf(error, place) : String(error))
+    yield* Output.notice(error instanceof Error ? messageOf(error, place) : String(error))
   })
 
   const talk = Effect.gen(function* () {
     while (true) {
       const line = (yield* lines.next)?.trim()
-      if (line === undefined || ends.has(line)) return
+      if (line === undefined || endsConversation.has(line)) return
       if (line === "") continue
       if (line === "/reset") yield* sessions.reset(id)
-      else if (line === "/help" || line === "/?") yield* Output.aside(help)
+      else if (line === "/help" || line === "/?") yield* Output.dimNotice(help)
       else yield* ask(line)
     }
   })
 
   const close = Effect.gen(function* () {
     if (named === undefined && (yield* sessions.history(id)).length === 0) return yield* sessions.remove(id)
-    if (terminal) yield* Output.aside(`go on with this conversation: aicortex chat --session ${id}`)
+    if (terminal) yield* Output.dimNotice(`go on with this conversation: aicortex chat --session ${id}`)
   })
   // What went wrong before matters more.
   yield* Effect.onExit(talk, (exit) => (Exit.isSuccess(exit) ? Effect.void : Effect.ignore(close)))

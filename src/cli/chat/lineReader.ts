@@ -15,7 +15,7 @@ import type * as Scope from "effect/Scope"
  * @since 0.1.0
  * @category models
  */
-export interface Lines {
+export interface LineReader {
   readonly next: Effect.Effect<string | undefined>
   readonly stopped: Effect.Effect<void>
 }
@@ -28,7 +28,7 @@ const prompt = "> "
  * @since 0.1.0
  * @category constructors
  */
-export const make: Effect.Effect<Lines, never, Scope.Scope> = Effect.acquireRelease(
+export const make: Effect.Effect<LineReader, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync(() => {
     const terminal = process.stdin.isTTY === true && process.stdout.isTTY === true
     const reader: Interface = terminal

@@ -21,8 +21,8 @@ import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Spinner from "../spinner.js"
 import * as Stdin from "../stdin.js"
-import { orDemo } from "./demo.js"
-import { clash, isSingle } from "./flagConflicts.js"
+import { withDemoFallback } from "./demo.js"
+import { conflictOf, isSingle } from "./flagConflicts.js"
 import type { Given } from "./flags.js"
 import * as Conversation from "./interactive.js"
 
@@ -106,12 +106,12 @@ const stream = Effect.fnUntraced(function* (
     if (thinking === "") return Effect.void
     const end = thinking.endsWith("\n") ? "" : "\n"
     thinking = ""
-    return Output.mutter(end)
+    return Output.writeDim(end)
   })
   const failed = Effect.suspend(() => {
     const lines = failures
     failures = []
-    return Effect.forEach(lines, Output.aside, { discard: true })
+    return Effect.forEach(lines, Output.dimNotice, { discard: true })
   })
   const onChunk = Effect.fnUntraced(function* (chunk: Chunk<ChatEvent>) {
     let text = ""
@@ -125,7 +125,7 @@ const stream = Effect.fnUntraced(function* (
           yield* begun
           yield* failed
           thinking = event.content
-          yield* Output.mutter(event.content)
+          yield* Output.writeDim(event.content)
           break
         case "meta":
           if ("cached" in event.meta) cached = true
@@ -136,7 +136,7 @@ const stream = Effect.fnUntraced(function* (
         case "restart":
           yield* begun
           if (text !== "") {
-            yield* Output.say(text)
+            yield* Output.writeLine(text)
             last = text
             text = ""
           }
@@ -144,27 +144,27 @@ const stream = Effect.fnUntraced(function* (
           last = ""
           yield* thought
           yield* failed
-          yield* Output.note(`what stands above is void: the answer begins again, on ${event.server}`)
+          yield* Output.notice(`what stands above is void: the answer begins again, on ${event.server}`)
           break
         case "end":
           yield* begun
           if (!verbose) break
           if (text !== "") {
-            yield* Output.say(text)
+            yield* Output.writeLine(text)
             last = text
             text = ""
           }
           if (last !== "" && !last.endsWith("\n")) yield* Output.write("\n")
           last = "\n"
           yield* thought
-          yield* Output.aside(summary(event, cached))
+          yield* Output.dimNotice(summary(event, cached))
       }
     }
     if (text === "") return
     yield* begun
     yield* thought
     yield* failed
-    yield* Output.say(text)
+    yield* Output.writeLine(text)
     last = text
   })
   // An answer that breaks off has its line ended too: what comes next stands on a line of its own.
@@ -178,11 +178,11 @@ const stream = Effect.fnUntraced(function* (
 
 const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
   if (verbose) {
-    for (const attempt of result.attempts) yield* Output.aside(`${attempt.server} failed: ${attempt.message}`)
-    if (result.thinking !== "") yield* Output.mutter(`${result.thinking.trimEnd()}\n`)
+    for (const attempt of result.attempts) yield* Output.dimNotice(`${attempt.server} failed: ${attempt.message}`)
+    if (result.thinking !== "") yield* Output.writeDim(`${result.thinking.trimEnd()}\n`)
   }
-  yield* Output.say(result.text.endsWith("\n") ? result.text : `${result.text}\n`)
-  if (verbose) yield* Output.aside(summary(result, result.cached))
+  yield* Output.writeLine(result.text.endsWith("\n") ? result.text : `${result.text}\n`)
+  if (verbose) yield* Output.dimNotice(summary(result, result.cached))
 })
 
 // =============================================================================
@@ -196,7 +196,7 @@ const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
 export const run = Effect.fnUntraced(function* (flags: Given) {
   const { cache, cacheTtl, interactive, json, noCache, noStdin, prompt: words, schema, verbose, ...others } = flags
   const { stream: streaming, ...rest } = others
-  const wrong = clash(flags)
+  const wrong = conflictOf(flags)
   if (wrong !== undefined) return yield* usage(wrong)
   const { session, ...request } = {
     ...rest,
@@ -233,7 +233,7 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
     if (decoder !== undefined) {
       const value = yield* Effect.ensuring(chat.structured(prompt, decoder, asked), Effect.sync(spinner.stop))
       yield* begun
-      return yield* Output.say(`${JSON.stringify(value, undefined, 2)}\n`)
+      return yield* Output.writeLine(`${JSON.stringify(value, undefined, 2)}\n`)
     }
     if (streams) return yield* stream(chat.stream(prompt, asked), verbose, begun)
     const result = yield* Effect.ensuring(chat.complete(prompt, asked), Effect.sync(spinner.stop))
@@ -243,18 +243,18 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
 
   if (prompt !== undefined) {
     return yield* Effect.provide(
-      orDemo(options.model, (model, first) => ask(prompt, model, first)),
+      withDemoFallback(options.model, (model, first) => ask(prompt, model, first)),
       Fleet.layer
     )
   }
   // Where the built-in model has answered once, it goes on: nobody wants to be told each time.
   let asked = options.model
   const turn = (prompt: string, session: string) =>
-    orDemo(asked, (model, first) => {
+    withDemoFallback(asked, (model, first) => {
       const begun = Effect.sync(() => {
         if (model === demoModel) asked = demoModel
       })
       return ask(prompt, model, Effect.zipRight(first, begun), { session }, true)
     })
-  yield* Effect.provide(Conversation.hold(session, turn), Fleet.layer)
+  yield* Effect.provide(Conversation.runInteractive(session, turn), Fleet.layer)
 })

@@ -58,8 +58,8 @@ const find = Effect.fnUntraced(function* (flags: Command.Command.ParseConfig<typ
     : Effect.mapError(registry.searchModels(search ?? "", filters), (error) => refused("models", error))
   if (filters.available && names.length === 0) yield* reached
   if (json) return yield* Output.writeJson(names)
-  if (names.length === 0) return yield* Output.note("no model fits")
-  yield* Output.say(names.map((name) => `${name}\n`).join(""))
+  if (names.length === 0) return yield* Output.notice("no model fits")
+  yield* Output.writeLine(names.map((name) => `${name}\n`).join(""))
 })
 
 /**

@@ -10,6 +10,6 @@
  * @since 0.1.0
  * @category constructors
  */
-export const stopped = (clean: boolean): void => {
+export const exitWhenStopped = (clean: boolean): void => {
   process.exitCode = clean ? 0 : 1
 }

@@ -14,11 +14,11 @@ import * as Settings from "../../config/gatewaySettings.js"
 import * as Config from "../../config/resolve.js"
 import { environment } from "../../cortex/environment.js"
 import * as Gateway from "../../Gateway.js"
-import type { Running } from "../../gateway/lifecycle.js"
+import type { RunningGateway } from "../../gateway/lifecycle.js"
 import { refused, UsageError } from "../errors.js"
 import * as Output from "../output.js"
 import * as Ending from "./exitCode.js"
-import * as Common from "./sharedState.js"
+import * as SharedState from "./sharedState.js"
 import * as Workers from "./workers.js"
 
 /**
@@ -49,8 +49,8 @@ export interface Flags {
   readonly json: boolean
 }
 
-const say = (text: string): void => {
-  process.stderr.write(`aicortex: ${Output.harmless(text)}\n`)
+const log = (text: string): void => {
+  process.stderr.write(`aicortex: ${Output.withoutControls(text)}\n`)
 }
 
 /** A key that is no flag may still be a variable. */
@@ -106,21 +106,21 @@ const check = Effect.fnUntraced(function* (flags: Flags) {
 })
 
 /** Serves in this process until it is told to stop. */
-const here = Effect.fnUntraced(function* (flags: Flags, workers: number) {
-  let served: Running | undefined
-  yield* Effect.addFinalizer(() => Effect.sync(() => served && Ending.stopped(served.cut() === 0)))
+const serveInProcess = Effect.fnUntraced(function* (flags: Flags, workers: number) {
+  let served: RunningGateway | undefined
+  yield* Effect.addFinalizer(() => Effect.sync(() => served && Ending.exitWhenStopped(served.aborted() === 0)))
   const running = yield* Gateway.serve({
     gateway: gatewayOptions(flags),
     cortex: cortexOptions(flags),
-    log: say,
-    ...(workers === 1 ? {} : { common: Common.ofWorker(say), metrics: Workers.metrics })
+    log: log,
+    ...(workers === 1 ? {} : { shared: SharedState.forWorker(log), metrics: Workers.metrics })
   })
   served = running
   yield* Effect.acquireRelease(
     Effect.sync(() => {
       const onHangUp = () =>
         void Effect.runPromiseExit(running.reload).then((exit) =>
-          say(
+          log(
             Exit.isSuccess(exit)
               ? "took the settings as they are now"
               : `${Cause.prettyErrors(exit.cause)
@@ -137,7 +137,7 @@ const here = Effect.fnUntraced(function* (flags: Flags, workers: number) {
 })
 
 const announce = (flags: Flags, url: string) =>
-  flags.json ? Output.writeJson({ url }) : Effect.sync(() => say(`listening on ${url}  (docs: ${url}/docs)`))
+  flags.json ? Output.writeJson({ url }) : Effect.sync(() => log(`listening on ${url}  (docs: ${url}/docs)`))
 
 /**
  * @since 0.1.0
@@ -147,22 +147,22 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   yield* check(flags)
   const workers = flags.workers ?? 1
   if (workers === 1) {
-    const { url } = yield* here(flags, 1)
+    const { url } = yield* serveInProcess(flags, 1)
     yield* announce(flags, url)
     return yield* Effect.never
   }
   if (cluster.isPrimary) {
     const { sessions } = yield* Config.settings(cortexOptions(flags))
-    const url = yield* Workers.start(workers, say, yield* Cortex.makeSessionStore(sessions))
+    const url = yield* Workers.start(workers, log, yield* Cortex.makeSessionStore(sessions))
     yield* announce(flags, url)
     return yield* Effect.never
   }
-  const exit = yield* Effect.exit(here(flags, workers))
+  const exit = yield* Effect.exit(serveInProcess(flags, workers))
   if (Exit.isFailure(exit)) {
     yield* Workers.failed(exit.cause)
     // The first process ends this one, and says why.
     return yield* Effect.never
   }
-  yield* Workers.ready(exit.value.url, exit.value.figures)
+  yield* Workers.ready(exit.value.url, exit.value.metricsText)
   return yield* Effect.never
 }, Effect.scoped)

@@ -10,13 +10,13 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type { ResponseBounds } from "../../config/gateway.js"
 import { SessionsUnavailable } from "../../Errors.js"
-import type { Common } from "../../gateway/GatewayContext.js"
-import * as Problem from "../../gateway/http/errorResponse.js"
-import * as Responses from "../../gateway/ResponseStore.js"
-import * as KeyLimits from "../../gateway/rateLimits.js"
+import type { SharedState } from "../../gateway/GatewayContext.js"
+import * as ErrorResponse from "../../gateway/http/errorResponse.js"
+import * as ResponseStore from "../../gateway/ResponseStore.js"
+import * as RateLimits from "../../gateway/rateLimits.js"
 import type { Message } from "../../Message.js"
 import type * as Sessions from "../../Sessions.js"
-import * as Calls from "./workerRpc.js"
+import * as WorkerRpc from "./workerRpc.js"
 
 // =============================================================================
 // the first process
@@ -28,10 +28,10 @@ import * as Calls from "./workerRpc.js"
  * @since 0.1.0
  * @category constructors
  */
-export const answers = (sessions: Sessions.Store) => {
+export const makeHandlers = (sessions: Sessions.Store) => {
   const now = () => performance.now()
-  const responses = Responses.makeMemory(now)
-  const limits = new KeyLimits.Limits(now)
+  const responses = ResponseStore.makeMemory(now)
+  const limits = new RateLimits.RateLimits(now)
   /** A worker says by itself what a reason is about. */
   const run = async <A>(effect: Effect.Effect<A, SessionsUnavailable>, signal?: AbortSignal): Promise<A> => {
     const done = await Effect.runPromise(Effect.either(effect), { signal })
@@ -39,14 +39,14 @@ export const answers = (sessions: Sessions.Store) => {
     return done.right
   }
   return {
-    create: (_: Calls.Hold, id: string) => run(sessions.create(id)),
-    load: (_: Calls.Hold, id: string) => run(Effect.map(sessions.load(id), Option.getOrUndefined)),
-    append: (_: Calls.Hold, id: string, version: number, messages: ReadonlyArray<Message>) =>
+    create: (_: WorkerRpc.HoldResource, id: string) => run(sessions.create(id)),
+    load: (_: WorkerRpc.HoldResource, id: string) => run(Effect.map(sessions.load(id), Option.getOrUndefined)),
+    append: (_: WorkerRpc.HoldResource, id: string, version: number, messages: ReadonlyArray<Message>) =>
       run(sessions.append(id, version, messages)),
-    reset: (_: Calls.Hold, id: string) => run(sessions.reset(id)),
-    remove: (_: Calls.Hold, id: string) => run(sessions.remove(id)),
-    list: (_: Calls.Hold, options?: Sessions.ListOptions) => run(sessions.list(options)),
-    turn: (hold: Calls.Hold, id: string) => {
+    reset: (_: WorkerRpc.HoldResource, id: string) => run(sessions.reset(id)),
+    remove: (_: WorkerRpc.HoldResource, id: string) => run(sessions.remove(id)),
+    list: (_: WorkerRpc.HoldResource, options?: Sessions.ListOptions) => run(sessions.list(options)),
+    turn: (hold: WorkerRpc.HoldResource, id: string) => {
       const ticket = sessions.turn?.(id)
       if (ticket === undefined) return undefined
       const given = new AbortController()
@@ -57,29 +57,29 @@ export const answers = (sessions: Sessions.Store) => {
       return run(ticket.wait, given.signal)
     },
 
-    bound: (_: Calls.Hold, bounds: ResponseBounds) => responses.bound(bounds),
-    put: (_: Calls.Hold, draft: Responses.Draft) => responses.put(draft),
-    chain: (_: Calls.Hold, owner: string, id: string) => responses.chain(owner, id),
-    get: (_: Calls.Hold, owner: string, id: string) => responses.get(owner, id),
-    items: (_: Calls.Hold, owner: string, ids: ReadonlyArray<string>) => responses.items(owner, ids),
-    forget: (_: Calls.Hold, owner: string, id: string) => responses.remove(owner, id),
+    bound: (_: WorkerRpc.HoldResource, bounds: ResponseBounds) => responses.bound(bounds),
+    put: (_: WorkerRpc.HoldResource, draft: ResponseStore.NewResponse) => responses.put(draft),
+    chain: (_: WorkerRpc.HoldResource, owner: string, id: string) => responses.chain(owner, id),
+    get: (_: WorkerRpc.HoldResource, owner: string, id: string) => responses.get(owner, id),
+    items: (_: WorkerRpc.HoldResource, owner: string, ids: ReadonlyArray<string>) => responses.items(owner, ids),
+    forget: (_: WorkerRpc.HoldResource, owner: string, id: string) => responses.remove(owner, id),
 
-    enter: (hold: Calls.Hold, allowance: KeyLimits.Allowance) => {
-      const problem = limits.enter(allowance)
-      if (problem === undefined) hold(() => limits.leave(allowance.name, 1))
+    enter: (hold: WorkerRpc.HoldResource, allowance: RateLimits.Allowance) => {
+      const problem = limits.acquire(allowance)
+      if (problem === undefined) hold(() => limits.release(allowance.name, 1))
       return problem
     },
-    reserve: (hold: Calls.Hold, allowance: KeyLimits.Allowance, demand: KeyLimits.Demand) => {
+    reserve: (hold: WorkerRpc.HoldResource, allowance: RateLimits.Allowance, demand: RateLimits.RateDemand) => {
       const taken = limits.reserve(allowance, demand)
-      if (typeof taken === "number") hold(() => limits.leave(allowance.name, demand.answers - 1))
+      if (typeof taken === "number") hold(() => limits.release(allowance.name, demand.answers - 1))
       return taken
     },
-    settle: (_: Calls.Hold, name: string, reserved: number, answers: number, used: KeyLimits.Used) =>
+    settle: (_: WorkerRpc.HoldResource, name: string, reserved: number, answers: number, used: RateLimits.TokenUsage) =>
       limits.settle(name, reserved, answers, used)
   }
 }
 
-type Answers = ReturnType<typeof answers>
+type Answers = ReturnType<typeof makeHandlers>
 
 // =============================================================================
 // a worker
@@ -87,7 +87,7 @@ type Answers = ReturnType<typeof answers>
 
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-const sessionsOf = (first: Calls.Caller<Answers>): Sessions.Store => {
+const sessionsOf = (first: WorkerRpc.WorkerRpcClient<Answers>): Sessions.Store => {
   const waited = <A>(result: Promise<A>): Effect.Effect<A, SessionsUnavailable> =>
     Effect.tryPromise({ try: () => result, catch: (error) => new SessionsUnavailable({ reason: reasonOf(error) }) })
   return {
@@ -106,17 +106,20 @@ const sessionsOf = (first: Calls.Caller<Answers>): Sessions.Store => {
   }
 }
 
-const responsesOf = (first: Calls.Caller<Answers>, say: (text: string) => void): Responses.Store => {
+const responsesOf = (
+  first: WorkerRpc.WorkerRpcClient<Answers>,
+  log: (text: string) => void
+): ResponseStore.ResponseStore => {
   const waited = <A>(result: Promise<A>): Promise<A> =>
     result.catch((error: unknown) => {
       const message = `Kept responses cannot be reached: ${reasonOf(error)}. Try again in a moment.`
-      throw new Problem.Refusal(Problem.make(503, message, "responses_unavailable", null, 1_000))
+      throw new ErrorResponse.RequestRejected(ErrorResponse.make(503, message, "responses_unavailable", null, 1_000))
     })
   return {
     bound: (bounds) => {
       first
         .call("bound", bounds)
-        .catch((error: unknown) => say(`the limits of responses were not set: ${reasonOf(error)}`))
+        .catch((error: unknown) => log(`the limits of responses were not set: ${reasonOf(error)}`))
     },
     put: (draft) => waited(first.call("put", draft)),
     chain: (owner, id) => waited(first.call("chain", owner, id)),
@@ -127,26 +130,26 @@ const responsesOf = (first: Calls.Caller<Answers>, say: (text: string) => void):
 }
 
 /** What a request takes of its key's limits, which the first process counts. */
-class Ticket implements KeyLimits.Ticket {
+class RemoteRateTicket implements RateLimits.RateTicket {
   private readonly releases: Array<() => void>
   private reserved = 0
   private answers = 1
   private over = false
 
   constructor(
-    private readonly first: Calls.Caller<Answers>,
+    private readonly first: WorkerRpc.WorkerRpcClient<Answers>,
     private readonly say: (text: string) => void,
-    private readonly allowance: KeyLimits.Allowance,
+    private readonly allowance: RateLimits.Allowance,
     release: () => void
   ) {
     this.releases = [release]
   }
 
-  async reserve(demand: KeyLimits.Demand): Promise<Problem.Problem | undefined> {
+  async reserve(demand: RateLimits.RateDemand): Promise<ErrorResponse.ErrorResponse | undefined> {
     // There is nothing to count besides the request itself.
     if (demand.answers === 1 && this.allowance.tokensPerMinute === Number.POSITIVE_INFINITY) return undefined
-    const { release, result } = this.first.begin("reserve", [this.allowance, demand], Calls.patience)
-    let taken: Problem.Problem | number
+    const { release, result } = this.first.begin("reserve", [this.allowance, demand], WorkerRpc.callTimeout)
+    let taken: ErrorResponse.ErrorResponse | number
     try {
       taken = await result
     } catch (error) {
@@ -162,13 +165,13 @@ class Ticket implements KeyLimits.Ticket {
     return undefined
   }
 
-  leave(used: KeyLimits.Used | undefined): void {
+  release(used: RateLimits.TokenUsage | undefined): void {
     this.over = true
     for (const release of this.releases.splice(0)) release()
     if (used !== undefined) this.settle(used)
   }
 
-  private settle(used: KeyLimits.Used): void {
+  private settle(used: RateLimits.TokenUsage): void {
     const { name } = this.allowance
     const { answers, reserved } = this
     this.reserved = 0
@@ -183,20 +186,24 @@ class Ticket implements KeyLimits.Ticket {
   }
 }
 
-const unknownLimits = (say: (text: string) => void, { name }: KeyLimits.Allowance, error: unknown): Problem.Problem => {
-  say(`the limits of the key '${name}' could not be looked up: ${reasonOf(error)}`)
+const unknownLimits = (
+  log: (text: string) => void,
+  { name }: RateLimits.Allowance,
+  error: unknown
+): ErrorResponse.ErrorResponse => {
+  log(`the limits of the key '${name}' could not be looked up: ${reasonOf(error)}`)
   const message = "What this API key may still use cannot be looked up. Try again in a moment."
-  return Problem.make(503, message, "limits_unavailable", null, 1_000)
+  return ErrorResponse.make(503, message, "limits_unavailable", null, 1_000)
 }
 
-const limitsOf = (first: Calls.Caller<Answers>, say: (text: string) => void): KeyLimits.Limiter => ({
-  enter: (access) => {
-    if (!KeyLimits.isLimited(access)) return undefined
-    const allowance = KeyLimits.allowance(access)
-    const { release, result } = first.begin("enter", [allowance], Calls.patience)
+const limitsOf = (first: WorkerRpc.WorkerRpcClient<Answers>, log: (text: string) => void): RateLimits.RateLimiter => ({
+  acquire: (access) => {
+    if (!RateLimits.isLimited(access)) return undefined
+    const allowance = RateLimits.allowance(access)
+    const { release, result } = first.begin("enter", [allowance], WorkerRpc.callTimeout)
     return result.then(
-      (problem) => problem ?? new Ticket(first, say, allowance, release),
-      (error: unknown) => unknownLimits(say, allowance, error)
+      (problem) => problem ?? new RemoteRateTicket(first, log, allowance, release),
+      (error: unknown) => unknownLimits(log, allowance, error)
     )
   }
 })
@@ -207,7 +214,7 @@ const limitsOf = (first: Calls.Caller<Answers>, say: (text: string) => void): Ke
  * @since 0.1.0
  * @category constructors
  */
-export const ofWorker = (say: (text: string) => void, end: Calls.End = process): Common => {
-  const first = new Calls.Caller<Answers>(end)
-  return { sessions: sessionsOf(first), responses: responsesOf(first, say), keyLimits: limitsOf(first, say) }
+export const forWorker = (log: (text: string) => void, end: WorkerRpc.WorkerChannel = process): SharedState => {
+  const first = new WorkerRpc.WorkerRpcClient<Answers>(end)
+  return { sessions: sessionsOf(first), responses: responsesOf(first, log), keyLimits: limitsOf(first, log) }
 }

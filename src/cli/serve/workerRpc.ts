@@ -14,7 +14,7 @@ const maxOpen = 1_024
  * @since 0.1.0
  * @category constants
  */
-export const patience = 10_000
+export const callTimeout = 10_000
 
 type Message =
   | { readonly type: "call"; readonly id: number; readonly name: string; readonly args: ReadonlyArray<unknown> }
@@ -30,7 +30,7 @@ const isMessage = (value: unknown): value is Message => typeof value === "object
  * @since 0.1.0
  * @category models
  */
-export interface End {
+export interface WorkerChannel {
   readonly on: (event: "message", listener: (message: unknown) => void) => unknown
   readonly send?: ((message: Message, sent: (error: Error | null) => void) => unknown) | undefined
 }
@@ -39,7 +39,7 @@ export interface End {
  * @since 0.1.0
  * @category models
  */
-export interface WorkerEnd extends End {
+export interface WorkerEnd extends WorkerChannel {
   readonly once: (event: "disconnect" | "exit", listener: () => void) => unknown
   readonly isConnected: () => boolean
 }
@@ -50,7 +50,7 @@ export interface WorkerEnd extends End {
  * @since 0.1.0
  * @category models
  */
-export type Hold = (release: () => void) => void
+export type HoldResource = (release: () => void) => void
 
 /**
  * What the first process answers, by its names.
@@ -58,13 +58,13 @@ export type Hold = (release: () => void) => void
  * @since 0.1.0
  * @category models
  */
-export interface Answers {
+export interface CallHandlers {
   // biome-ignore lint/suspicious/noExplicitAny: each answer has its own arguments, which `Arguments` tells.
-  readonly [name: string]: (hold: Hold, ...args: any) => unknown
+  readonly [name: string]: (hold: HoldResource, ...args: any) => unknown
 }
 
-type Arguments<F> = F extends (hold: Hold, ...args: infer A) => unknown ? A : never
-type Worked<F> = F extends (...args: never) => infer R ? Awaited<R> : never
+type Arguments<F> = F extends (hold: HoldResource, ...args: infer A) => unknown ? A : never
+type HandledCall<F> = F extends (...args: never) => infer R ? Awaited<R> : never
 
 // =============================================================================
 // the first process
@@ -76,7 +76,7 @@ type Worked<F> = F extends (...args: never) => infer R ? Awaited<R> : never
  * @since 0.1.0
  * @category constructors
  */
-export const answer = (worker: WorkerEnd, answers: Answers): void => {
+export const serveCalls = (worker: WorkerEnd, answers: CallHandlers): void => {
   const held = new Map<number, () => void>()
   const send = (message: Message) => {
     // Who has ended meanwhile waits for nothing.
@@ -121,7 +121,7 @@ export const answer = (worker: WorkerEnd, answers: Answers): void => {
  * @since 0.1.0
  * @category models
  */
-export interface Call<A> {
+export interface WorkerCall<A> {
   readonly result: Promise<A>
   readonly release: () => void
 }
@@ -138,13 +138,13 @@ interface Open {
  * @since 0.1.0
  * @category models
  */
-export class Caller<A extends Answers> {
+export class WorkerRpcClient<A extends CallHandlers> {
   private count = 0
   /** How many of those that are open wait for something: they must not keep others from being answered. */
   private waiting = 0
   private readonly open = new Map<number, Open>()
 
-  constructor(private readonly first: End) {
+  constructor(private readonly first: WorkerChannel) {
     first.on("message", (message: unknown) => {
       if (!isMessage(message)) return
       if (message.type === "returned") this.settle(message.id, (open) => open.resolve(message.value))
@@ -176,7 +176,7 @@ export class Caller<A extends Answers> {
   }
 
   /** A call whose answer may take its time (no `limit`, in milliseconds), or is something to be given back. */
-  begin<N extends keyof A & string>(name: N, args: Arguments<A[N]>, limit?: number): Call<Worked<A[N]>> {
+  begin<N extends keyof A & string>(name: N, args: Arguments<A[N]>, limit?: number): WorkerCall<HandledCall<A[N]>> {
     const id = this.count++
     const waits = limit === undefined
     if ((waits ? this.waiting : this.open.size - this.waiting) >= maxOpen) {
@@ -199,11 +199,11 @@ export class Caller<A extends Answers> {
       this.send(id, { type: "release", id })
     }
     this.send(id, { type: "call", id, name, args })
-    return { result: result as Promise<Worked<A[N]>>, release }
+    return { result: result as Promise<HandledCall<A[N]>>, release }
   }
 
   /** A call that is answered at once. */
-  call<N extends keyof A & string>(name: N, ...args: Arguments<A[N]>): Promise<Worked<A[N]>> {
-    return this.begin(name, args, patience).result
+  call<N extends keyof A & string>(name: N, ...args: Arguments<A[N]>): Promise<HandledCall<A[N]>> {
+    return this.begin(name, args, callTimeout).result
   }
 }

@@ -9,18 +9,18 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { InvalidConfig } from "../../Errors.js"
-import { lasting, merge } from "../../gateway/observability/prometheus.js"
+import { countersOnly, merge } from "../../gateway/observability/prometheus.js"
 import type * as Sessions from "../../Sessions.js"
 import * as Ending from "./exitCode.js"
 import * as Handover from "./handover.js"
-import * as Common from "./sharedState.js"
-import * as Calls from "./workerRpc.js"
+import * as SharedState from "./sharedState.js"
+import * as WorkerRpc from "./workerRpc.js"
 
 /** A worker that dies at once is not started again at once, in milliseconds. */
 const pause = 1_000
 
 /** How long a worker may take to tell its figures, in milliseconds. */
-const patience = 1_000
+const metricsTimeout = 1_000
 
 type Message =
   | { readonly type: "ready"; readonly url: string }
@@ -38,13 +38,19 @@ const isMessage = (value: unknown): value is Message => typeof value === "object
 /**
  * What the workers have told of their figures, for when one is late, or has gone: what was counted must not become less.
  */
-interface Known {
+interface KnownMetrics {
   readonly last: Map<Worker, string>
   gone: string
 }
 
 /** Gathers the figures of all workers for the one that was asked. */
-const gather = (from: Worker, id: number, all: ReadonlyArray<Worker>, known: Known, next: () => number): void => {
+const gather = (
+  from: Worker,
+  id: number,
+  all: ReadonlyArray<Worker>,
+  known: KnownMetrics,
+  next: () => number
+): void => {
   const others = all.filter((worker) => worker !== from && worker.isConnected())
   const open = new Map<number, Worker>()
   const done = () => {
@@ -54,7 +60,7 @@ const gather = (from: Worker, id: number, all: ReadonlyArray<Worker>, known: Kno
     if (known.gone !== "") texts.push(known.gone)
     if (from.isConnected()) from.send({ type: "answer", id, texts } satisfies Message)
   }
-  const timer = setTimeout(done, patience)
+  const timer = setTimeout(done, metricsTimeout)
   const onMessage = (message: unknown) => {
     if (!isMessage(message) || message.type !== "tell") return
     const worker = open.get(message.id)
@@ -81,7 +87,7 @@ const gather = (from: Worker, id: number, all: ReadonlyArray<Worker>, known: Kno
  */
 export const start = (
   count: number,
-  say: (text: string) => void,
+  log: (text: string) => void,
   sessions: Sessions.Store
 ): Effect.Effect<string, InvalidConfig, Scope.Scope> =>
   Effect.gen(function* () {
@@ -89,8 +95,8 @@ export const start = (
     const ready = new Set<Worker>()
     /** Those that were still starting when the settings changed: a signal would have ended them. */
     const late = new Set<Worker>()
-    const answers = Common.answers(sessions)
-    const known: Known = { last: new Map(), gone: "" }
+    const answers = SharedState.makeHandlers(sessions)
+    const known: KnownMetrics = { last: new Map(), gone: "" }
     let stopping = false
     let ids = 0
     const address = yield* Effect.async<string, InvalidConfig, Scope.Scope>((resume) => {
@@ -104,7 +110,7 @@ export const start = (
       const fork = (): Worker => {
         const worker = cluster.fork()
         workers.add(worker)
-        Calls.answer(worker, answers)
+        WorkerRpc.serveCalls(worker, answers)
         Handover.watch(worker, () => [...workers].some((other) => other !== worker && other.isConnected()))
         worker.on("message", (message: unknown) => {
           if (!isMessage(message)) return
@@ -120,7 +126,7 @@ export const start = (
               stopping = true
               resume(Effect.fail(error))
             } else {
-              say(`worker ${worker.process.pid} cannot start: ${error.message}`)
+              log(`worker ${worker.process.pid} cannot start: ${error.message}`)
               worker.process.kill("SIGKILL")
             }
           } else if (message.type === "ask") {
@@ -132,10 +138,10 @@ export const start = (
           for (const some of [workers, ready, late]) some.delete(worker)
           const last = known.last.get(worker)
           known.last.delete(worker)
-          if (last !== undefined) known.gone = merge([known.gone, lasting(last)])
+          if (last !== undefined) known.gone = merge([known.gone, countersOnly(last)])
           if (stopping) return
           settled(worker)
-          say(`worker ${worker.process.pid} ended (${signal ?? code}); another one takes its place`)
+          log(`worker ${worker.process.pid} ended (${signal ?? code}); another one takes its place`)
           setTimeout(() => {
             if (!stopping) fork()
           }, pause)
@@ -157,7 +163,7 @@ export const start = (
         process.off("SIGHUP", onHangUp)
         let clean = true
         const done = () => {
-          Ending.stopped(clean)
+          Ending.exitWhenStopped(clean)
           resume(Effect.void)
         }
         if (workers.size === 0) return done()
@@ -179,13 +185,13 @@ export const start = (
 // the others
 // =============================================================================
 
-const tell = (message: Message) =>
+const send = (message: Message) =>
   Effect.async<void>((resume) => {
     if (process.send === undefined) resume(Effect.void)
     else process.send(message, () => resume(Effect.void))
   })
 
-let asked = 0
+let requestMetrics = 0
 const waiting = new Map<number, (texts: ReadonlyArray<string>) => void>()
 
 /**
@@ -197,7 +203,7 @@ const waiting = new Map<number, (texts: ReadonlyArray<string>) => void>()
 export const metrics = async (mine: () => Promise<string>): Promise<string> => {
   const text = await mine()
   const texts = await new Promise<ReadonlyArray<string>>((resolve) => {
-    const id = asked++
+    const id = requestMetrics++
     waiting.set(id, resolve)
     process.send?.({ type: "ask", id, text } satisfies Message)
   })
@@ -222,7 +228,7 @@ export const ready = (url: string, figures: () => Promise<string>): Effect.Effec
         void figures().then((text) => process.send?.({ type: "tell", id, text } satisfies Message))
       }
     })
-    return tell({ type: "ready", url })
+    return send({ type: "ready", url })
   })
 
 /**
@@ -237,5 +243,5 @@ export const failed = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
     error instanceof InvalidConfig
       ? [error.source, error.field, error.reason]
       : ["the gateway", "start", error instanceof Error ? error.message : String(error)]
-  return tell({ type: "failed", error: JSON.stringify(words) })
+  return send({ type: "failed", error: JSON.stringify(words) })
 }

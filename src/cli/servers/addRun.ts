@@ -13,7 +13,7 @@ import * as ConfigFile from "../../config/file.js"
 import * as Config from "../../config/resolve.js"
 import { addServer } from "../../cortex/writeFile.js"
 import { InvalidConfig } from "../../Errors.js"
-import * as Places from "../../internal/geocoding.js"
+import * as Geocoding from "../../internal/geocoding.js"
 import { Registry } from "../../Registry.js"
 import * as Server from "../../Server.js"
 import { CommandFailed, refused, UsageError } from "../errors.js"
@@ -39,7 +39,7 @@ const checked = (options: Server.ServerOptions) =>
 const parseLocation = (text: string) =>
   Effect.gen(function* () {
     const location = yield* Config.parseLocation(text, source, "location")
-    const found = yield* Places.locate(location)
+    const found = yield* Geocoding.locate(location)
     if (Either.isLeft(found)) return yield* new InvalidConfig({ source, field: "location", reason: found.left })
     return location
   }).pipe(Effect.mapError((error) => refused("servers add", error)))
@@ -149,6 +149,7 @@ export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConf
       : `It does not answer yet: it ${status?.problem ?? "cannot be reached"}.`
   yield* Output.write(`Added ${server.url} to ${file}.\n${found}\n`)
   for (const name of ["AICORTEX_SERVERS", "OLLAMA_HOST"]) {
-    if (process.env[name]?.trim()) return yield* Output.note(`${name} is set, and stands above the servers of the file`)
+    if (process.env[name]?.trim())
+      return yield* Output.notice(`${name} is set, and stands above the servers of the file`)
   }
 })

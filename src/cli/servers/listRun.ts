@@ -90,7 +90,7 @@ export const listAll = (json: boolean) =>
     const servers = yield* registry.servers
     if (json) return yield* Output.writeJson(servers)
     if (servers.length === 0) {
-      return yield* Output.note(`no server is known; add one with ${addServer}`)
+      return yield* Output.notice(`no server is known; add one with ${addServer}`)
     }
     const fleet = yield* Live.Fleet
     const now = yield* Clock.currentTimeMillis

@@ -35,7 +35,8 @@ export const list = ({ json, limit }: { readonly json: boolean; readonly limit: 
         }))
       )
     }
-    if (all.length === 0) return yield* Output.note("no conversation is kept; make one with `aicortex sessions create`")
+    if (all.length === 0)
+      return yield* Output.notice("no conversation is kept; make one with `aicortex sessions create`")
     const rows = all.map(({ id, messages, opening = "-", usedAt }) => [
       id,
       timeOf(usedAt).replace(/\.\d+Z$/, "Z"),
@@ -94,7 +95,7 @@ const line = (message: Message.Message): string => {
 export const show = (id: string, json: boolean) =>
   Effect.gen(function* () {
     const messages = yield* Sessions.history(id)
-    yield* json ? Output.writeJson({ id, messages }) : Output.say(messages.map(line).join(""))
+    yield* json ? Output.writeJson({ id, messages }) : Output.writeLine(messages.map(line).join(""))
   }).pipe(Effect.provide(Fleet.layer))
 
 /**

@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import { refuse } from "./errorResponse.js"
+import { reject } from "./errorResponse.js"
 
 /**
  * @since 0.1.0
@@ -42,10 +42,10 @@ export const isObject = (value: unknown): value is Fields =>
 export const number = (fields: Fields, name: string, min: number, max: number, at = name): number | undefined => {
   const value = fields[name]
   if (value === undefined || value === null) return undefined
-  if (typeof value !== "number" || !Number.isFinite(value)) refuse(at, `must be a number, not ${show(value)}`)
+  if (typeof value !== "number" || !Number.isFinite(value)) reject(at, `must be a number, not ${show(value)}`)
   if ((value as number) < min || (value as number) > max) {
     const range = max === Number.POSITIVE_INFINITY ? `at least ${min}` : `from ${min} to ${max}`
-    refuse(at, `must be ${range}, not ${value}`)
+    reject(at, `must be ${range}, not ${value}`)
   }
   return value as number
 }
@@ -62,7 +62,7 @@ export const whole = (
   at = name
 ): number | undefined => {
   const value = number(fields, name, min, max, at)
-  if (value !== undefined && !Number.isSafeInteger(value)) refuse(at, `must be a whole number, not ${value}`)
+  if (value !== undefined && !Number.isSafeInteger(value)) reject(at, `must be a whole number, not ${value}`)
   return value
 }
 
@@ -73,7 +73,7 @@ export const whole = (
 export const flag = (fields: Fields, name: string, at = name): boolean | undefined => {
   const value = fields[name]
   if (value === undefined || value === null) return undefined
-  return typeof value === "boolean" ? value : refuse(at, `must be true or false, not ${show(value)}`)
+  return typeof value === "boolean" ? value : reject(at, `must be true or false, not ${show(value)}`)
 }
 
 /**
@@ -83,15 +83,15 @@ export const flag = (fields: Fields, name: string, at = name): boolean | undefin
 export const text = (fields: Fields, name: string, at = name): string | undefined => {
   const value = fields[name]
   if (value === undefined || value === null) return undefined
-  return typeof value === "string" ? value : refuse(at, `must be a string, not ${show(value)}`)
+  return typeof value === "string" ? value : reject(at, `must be a string, not ${show(value)}`)
 }
 
 /**
  * @since 0.1.0
  * @category readers
  */
-export const needed = (fields: Fields, name: string, at = name): string =>
-  text(fields, name, at) ?? refuse(at, "is missing", "missing_required_parameter")
+export const required = (fields: Fields, name: string, at = name): string =>
+  text(fields, name, at) ?? reject(at, "is missing", "missing_required_parameter")
 
 /**
  * @since 0.1.0
@@ -105,7 +105,7 @@ export const oneOf = <const A extends string>(
 ): A | undefined => {
   const value = fields[name]
   if (value === undefined || value === null) return undefined
-  return values.find((one) => one === value) ?? refuse(at, `must be one of ${values.join(", ")}, not ${show(value)}`)
+  return values.find((one) => one === value) ?? reject(at, `must be one of ${values.join(", ")}, not ${show(value)}`)
 }
 
 /**
@@ -115,7 +115,7 @@ export const oneOf = <const A extends string>(
 export const object = (fields: Fields, name: string, at = name): Fields | undefined => {
   const value = fields[name]
   if (value === undefined || value === null) return undefined
-  return isObject(value) ? value : refuse(at, `must be an object, not ${show(value)}`)
+  return isObject(value) ? value : reject(at, `must be an object, not ${show(value)}`)
 }
 
 /**
@@ -125,7 +125,7 @@ export const object = (fields: Fields, name: string, at = name): Fields | undefi
 export const list = (fields: Fields, name: string, at = name): ReadonlyArray<unknown> | undefined => {
   const value = fields[name]
   if (value === undefined || value === null) return undefined
-  return Array.isArray(value) ? value : refuse(at, `must be an array, not ${show(value)}`)
+  return Array.isArray(value) ? value : reject(at, `must be an array, not ${show(value)}`)
 }
 
 /** What goes on to a server as it is may not be nested deeper than this: it is written with recursion. */
@@ -156,7 +156,7 @@ export const json = (fields: Fields, name: string, at = name): Fields | undefine
  * @category readers
  */
 export const shallow = (value: Fields, at: string): Fields =>
-  depth(value, maxDepth) ? value : refuse(at, `must not be nested deeper than ${maxDepth}`)
+  depth(value, maxDepth) ? value : reject(at, `must not be nested deeper than ${maxDepth}`)
 
 /**
  * One string, or up to `max` of them, none of them empty.
@@ -168,10 +168,10 @@ export const strings = (fields: Fields, name: string, max: number, at = name): R
   const value = fields[name]
   if (value === undefined || value === null) return []
   const all: ReadonlyArray<unknown> = Array.isArray(value) ? value : [value]
-  if (all.length > max) refuse(at, `must hold at most ${max} strings, not ${all.length}`)
+  if (all.length > max) reject(at, `must hold at most ${max} strings, not ${all.length}`)
   for (const one of all) {
-    if (typeof one !== "string") refuse(at, `must be a string or an array of strings, not ${show(one)}`)
-    if (one === "") refuse(at, "must not hold an empty string")
+    if (typeof one !== "string") reject(at, `must be a string or an array of strings, not ${show(one)}`)
+    if (one === "") reject(at, "must not hold an empty string")
   }
   return all as ReadonlyArray<string>
 }
@@ -194,4 +194,4 @@ export const any = (fields: Fields, names: ReadonlySet<string>): boolean => {
  * @category readers
  */
 export const unsupported = (name: string, reason: string): never =>
-  refuse(name, `is not supported: ${reason}`, "unsupported_parameter")
+  reject(name, `is not supported: ${reason}`, "unsupported_parameter")

@@ -13,7 +13,7 @@ import type { Attempt, ChatError, NoSuitableModel, SchemaMismatch, Unreachable }
  * @since 0.1.0
  * @category models
  */
-export interface Problem {
+export interface ErrorResponse {
   readonly status: number
   readonly message: string
   readonly type: string
@@ -48,7 +48,7 @@ export const make = (
   code: string | null = null,
   param: string | null = null,
   retryAfter?: number
-): Problem => ({
+): ErrorResponse => ({
   status,
   message: clip(message, longestMessage),
   type: types[status] ?? (status >= 500 ? "server_error" : "invalid_request_error"),
@@ -63,10 +63,10 @@ export const make = (
  * @since 0.1.0
  * @category errors
  */
-export class Refusal extends Error {
+export class RequestRejected extends Error {
   override readonly name = "Refusal"
-  constructor(readonly problem: Problem) {
-    super(problem.message)
+  constructor(readonly response: ErrorResponse) {
+    super(response.message)
   }
 }
 
@@ -76,9 +76,9 @@ export class Refusal extends Error {
  * @since 0.1.0
  * @category constructors
  */
-export const refuse = (param: string, reason: string, code: string | null = null): never => {
+export const reject = (param: string, reason: string, code: string | null = null): never => {
   const at = clip(param, longestParam)
-  throw new Refusal(make(400, `'${at}' ${reason}`, code, at))
+  throw new RequestRejected(make(400, `'${at}' ${reason}`, code, at))
 }
 
 /** Our names for what a server could not do, and the API's. */
@@ -103,10 +103,10 @@ export interface Labels {
   /** Words of a server or the system, without its key, and without addresses and files unless they are to be shown. */
   readonly redact: (text: string) => string
   /** Any error as it leaves. */
-  readonly leaving: (text: string) => string
+  readonly redactMessage: (text: string) => string
 }
 
-const told = (attempts: ReadonlyArray<Attempt>, labels: Labels): ReadonlyArray<object> =>
+const describeAttempts = (attempts: ReadonlyArray<Attempt>, labels: Labels): ReadonlyArray<object> =>
   attempts.map(({ elapsed, message, phase, reason, server, status }) => ({
     server: labels.label(server),
     phase,
@@ -126,16 +126,16 @@ const reasons = (attempts: ReadonlyArray<Attempt>, labels: Labels): string =>
  * @category combinators
  */
 export const withUnreachable = (
-  problem: Problem,
+  errorResponse: ErrorResponse,
   unreachable: ReadonlyArray<Unreachable> | undefined,
   labels: Labels
-): Problem => {
-  if (unreachable === undefined || unreachable.length === 0) return problem
+): ErrorResponse => {
+  if (unreachable === undefined || unreachable.length === 0) return errorResponse
   const told = unreachable.map(({ reason, url }) => ({ server: labels.label(url), reason: labels.redact(reason) }))
   const words = told.map(({ reason, server }) => `${server} (${reason})`).join(", ")
   return {
-    ...problem,
-    message: clip(`${problem.message} Could not be asked which models they have: ${words}.`, longestMessage),
+    ...errorResponse,
+    message: clip(`${errorResponse.message} Could not be asked which models they have: ${words}.`, longestMessage),
     unreachable: told
   }
 }
@@ -153,8 +153,8 @@ const isTimeout = ({ reason }: Attempt): boolean =>
  * @since 0.1.0
  * @category constructors
  */
-export const of = (error: unknown, labels: Labels): Problem => {
-  if (error instanceof Refusal) return error.problem
+export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
+  if (error instanceof RequestRejected) return error.response
   const known = error as ChatError | SchemaMismatch | undefined
   switch (error instanceof Error ? known?._tag : undefined) {
     case "InvalidRequest": {
@@ -180,8 +180,8 @@ export const of = (error: unknown, labels: Labels): Problem => {
         return make(404, `The model '${model}' cannot be served: no server is known.`, "model_not_found", "model")
       }
       const others = available.length === 0 ? "" : ` There are: ${available.join(", ")}.`
-      const problem = make(404, `No server has the model '${model}'.${others}`, "model_not_found", "model")
-      return withUnreachable(problem, unreachable, labels)
+      const errorResponse = make(404, `No server has the model '${model}'.${others}`, "model_not_found", "model")
+      return withUnreachable(errorResponse, unreachable, labels)
     }
     case "NoSuitableModel": {
       const { abilities, unanswered } = known as NoSuitableModel
@@ -194,24 +194,24 @@ export const of = (error: unknown, labels: Labels): Problem => {
       const n = attempts.length
       const message = `All server attempts failed for model '${model}' (${n} ${n === 1 ? "attempt" : "attempts"}: ${reasons(attempts, labels)}).`
       const all = (test: (attempt: Attempt) => boolean) => n > 0 && attempts.every(test)
-      const problem = all((a) => a.reason === "rate-limited")
+      const errorResponse = all((a) => a.reason === "rate-limited")
         ? make(429, message, "rate_limit_exceeded", null, soonest(attempts))
         : all((a) => a.reason === "busy" || a.reason === "rate-limited")
           ? make(503, message, "servers_busy", null, soonest(attempts))
           : all(isTimeout)
             ? make(504, message, "servers_timed_out")
             : make(502, message, "all_servers_failed")
-      return withUnreachable({ ...problem, attempts: told(attempts, labels) }, unreachable, labels)
+      return withUnreachable({ ...errorResponse, attempts: describeAttempts(attempts, labels) }, unreachable, labels)
     }
     case "StreamInterrupted": {
       const { attempts, model } = known as Extract<ChatError, { _tag: "StreamInterrupted" }>
       const message = `The answer of '${model}' broke and no server could go on with it (${reasons(attempts, labels)}). Ask again.`
-      return { ...make(502, message, "stream_interrupted"), attempts: told(attempts, labels) }
+      return { ...make(502, message, "stream_interrupted"), attempts: describeAttempts(attempts, labels) }
     }
     case "DeadlineExceeded": {
       const { attempts, deadline, model } = known as Extract<ChatError, { _tag: "DeadlineExceeded" }>
-      const problem = make(504, `No complete answer from '${model}' within ${deadline} ms.`, "deadline_exceeded")
-      return { ...problem, attempts: told(attempts, labels) }
+      const errorResponse = make(504, `No complete answer from '${model}' within ${deadline} ms.`, "deadline_exceeded")
+      return { ...errorResponse, attempts: describeAttempts(attempts, labels) }
     }
     case "Overloaded": {
       const { model, queued, retryAfter } = known as Extract<ChatError, { _tag: "Overloaded" }>
@@ -252,7 +252,7 @@ export const of = (error: unknown, labels: Labels): Problem => {
  * @since 0.1.0
  * @category encoding
  */
-export const openAI = ({ attempts, code, message, param, requestId, type, unreachable }: Problem): object => ({
+export const openAI = ({ attempts, code, message, param, requestId, type, unreachable }: ErrorResponse): object => ({
   error: {
     message,
     type,
@@ -280,7 +280,7 @@ const anthropicTypes: { readonly [status: number]: string } = {
  * @since 0.1.0
  * @category accessors
  */
-export const anthropicStatus = ({ code, status }: Problem): number =>
+export const anthropicStatus = ({ code, status }: ErrorResponse): number =>
   code === "overloaded" || code === "servers_busy" ? 529 : status
 
 /**
@@ -289,9 +289,9 @@ export const anthropicStatus = ({ code, status }: Problem): number =>
  * @since 0.1.0
  * @category encoding
  */
-export const anthropic = (problem: Problem): object => {
-  const { attempts, code, message, requestId, unreachable } = problem
-  const status = anthropicStatus(problem)
+export const anthropic = (errorResponse: ErrorResponse): object => {
+  const { attempts, code, message, requestId, unreachable } = errorResponse
+  const status = anthropicStatus(errorResponse)
   return {
     type: "error",
     error: {
@@ -311,5 +311,5 @@ export const anthropic = (problem: Problem): object => {
  * @since 0.1.0
  * @category encoding
  */
-export const ollama = ({ message, requestId }: Problem): object =>
+export const ollama = ({ message, requestId }: ErrorResponse): object =>
   requestId === undefined ? { error: message } : { error: message, request_id: requestId }

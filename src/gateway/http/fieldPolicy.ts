@@ -4,8 +4,8 @@
  * | field | becomes of it |
  * |---|---|
  * | one that the endpoint reads | it is read, and refused where its value is wrong |
- * | known, makes no difference to an answer (`harmless`) | left out, and named in a header of the response |
- * | known, changes the answer, and cannot be done (`refused`) | the request is refused, with the reason |
+ * | known, makes no difference to an answer (`harmlessFields`) | left out, and named in a header of the response |
+ * | known, changes the answer, and cannot be done (`rejectedFields`) | the request is refused, with the reason |
  * | any other, also within messages, tools and the like | left out, and named; refused where the gateway is `strict` |
  *
  * `null` is as good as nothing.
@@ -13,7 +13,7 @@
  * @since 0.2.0
  */
 import type { Fields, Reasons } from "./body.js"
-import * as Problem from "./errorResponse.js"
+import * as ErrorResponse from "./errorResponse.js"
 
 /**
  * The header that names what was left out.
@@ -29,7 +29,7 @@ export const header = "x-aicortex-ignored"
  * @since 0.2.0
  * @category constants
  */
-export const harmless: ReadonlySet<string> = new Set([
+export const harmlessFields: ReadonlySet<string> = new Set([
   "service_tier",
   "safety_identifier",
   "prompt_cache_retention",
@@ -46,7 +46,7 @@ export const harmless: ReadonlySet<string> = new Set([
   "diagnostics"
 ])
 
-const reasonsOf = (reasons: { readonly [name: string]: string }): Reasons => new Map(Object.entries(reasons))
+const reasonOf = (reasons: { readonly [name: string]: string }): Reasons => new Map(Object.entries(reasons))
 
 /**
  * What cannot be done, by the kind of request, with the reason.
@@ -54,20 +54,20 @@ const reasonsOf = (reasons: { readonly [name: string]: string }): Reasons => new
  * @since 0.2.0
  * @category constants
  */
-export const refused = {
-  chat: reasonsOf({
+export const rejectedFields = {
+  chat: reasonOf({
     functions: "use tools",
     function_call: "use tool_choice",
     audio: "answers are text",
     web_search_options: "no server searches the web",
     max_output_tokens: "use max_completion_tokens"
   }),
-  completions: reasonsOf({
+  completions: reasonOf({
     messages: "use prompt, or /v1/chat/completions",
     tools: "use /v1/chat/completions",
     max_completion_tokens: "use max_tokens"
   }),
-  responses: reasonsOf({
+  responses: reasonOf({
     conversation: "go on from a response with previous_response_id, or use session",
     prompt: "no prompts are stored",
     messages: "use input",
@@ -78,7 +78,7 @@ export const refused = {
     max_tool_calls: "tools are called by the client",
     top_logprobs: "it is not known for every server"
   }),
-  messages: reasonsOf({
+  messages: reasonOf({
     inference_geo: "servers are where you have put them",
     think: "use thinking, or output_config.effort",
     stop: "use stop_sequences",
@@ -99,7 +99,7 @@ const safe = (name: string): string =>
  * @since 0.2.0
  * @category models
  */
-export class Ignored {
+export class IgnoredFields {
   private names: Set<string> | undefined
 
   constructor(readonly strict: boolean) {}
@@ -113,13 +113,13 @@ export class Ignored {
 
   /** Notes what is not known, or refuses it. */
   unknown(at: string, where = "of this endpoint"): void {
-    if (this.strict) Problem.refuse(at, `is not a parameter ${where}`, "unknown_parameter")
+    if (this.strict) ErrorResponse.reject(at, `is not a parameter ${where}`, "unknown_parameter")
     this.add(at)
   }
 
   /** Leaves out a field of a body that its endpoint does not read. */
-  leaveOut(name: string): void {
-    if (harmless.has(name)) this.add(name)
+  ignore(name: string): void {
+    if (harmlessFields.has(name)) this.add(name)
     else this.unknown(name)
   }
 
@@ -130,16 +130,16 @@ export class Ignored {
       const value = body[name]
       if (value === null || value === undefined) continue
       const reason = reasons?.get(name)
-      if (reason === undefined) this.leaveOut(name)
+      if (reason === undefined) this.ignore(name)
       // A switch that is off asks for nothing.
       else if (value !== false && value !== "") {
-        Problem.refuse(name, `is not supported: ${reason}`, "unsupported_parameter")
+        ErrorResponse.reject(name, `is not supported: ${reason}`, "unsupported_parameter")
       }
     }
   }
 
   /** The same for an object within a body, which stands at `at`. */
-  within(object: Fields, known: ReadonlySet<string>, at: string): void {
+  checkObject(object: Fields, known: ReadonlySet<string>, at: string): void {
     for (const name in object) {
       if (known.has(name)) continue
       const value = object[name]
@@ -148,7 +148,7 @@ export class Ignored {
   }
 
   /** What the header says, where there is anything to say. */
-  told(): string | undefined {
+  headerValue(): string | undefined {
     const { names } = this
     if (names === undefined || names.size === 0) return undefined
     const all = [...names]

@@ -14,7 +14,7 @@
  * @since 0.1.0
  * @category models
  */
-export abstract class Part {
+export abstract class Holding {
   bytes = 0
   /** Where it stands among its owner's; -1: not in the pool. */
   at = -1
@@ -27,8 +27,8 @@ export abstract class Part {
 }
 
 /** No `Set`: one that has parts come and go all the time keeps those that went until the next full garbage collection. */
-interface Holding {
-  readonly parts: Array<Part>
+interface OwnerHoldings {
+  readonly parts: Array<Holding>
   bytes: number
 }
 
@@ -36,16 +36,16 @@ interface Holding {
  * @since 0.1.0
  * @category models
  */
-export class SharedPool {
+export class MemoryBudget {
   private total = 0
   private turns = 0
-  private readonly owners = new Map<string, Holding>()
+  private readonly owners = new Map<string, OwnerHoldings>()
 
   /** `max` is in bytes. */
   constructor(private readonly max: number) {}
 
   /** A part takes so many bytes from now on. Parts are evicted where that is too much, perhaps this one. */
-  resize(part: Part, bytes: number): void {
+  resize(part: Holding, bytes: number): void {
     if (bytes === 0 && part.at === -1) return
     let holding = this.owners.get(part.owner)
     if (holding === undefined) {
@@ -63,7 +63,7 @@ export class SharedPool {
   }
 
   /** A part is no longer needed. */
-  release(part: Part): void {
+  release(part: Holding): void {
     const holding = this.owners.get(part.owner)
     if (holding === undefined || part.at === -1) return
     holding.bytes -= part.bytes
@@ -79,9 +79,9 @@ export class SharedPool {
   }
 
   private evict(): void {
-    let most: Holding | undefined
+    let most: OwnerHoldings | undefined
     for (const holding of this.owners.values()) if (most === undefined || holding.bytes > most.bytes) most = holding
-    let largest: Part | undefined
+    let largest: Holding | undefined
     // Of those that are alike, the newest.
     for (const part of most?.parts ?? []) {
       if (largest === undefined || part.bytes > largest.bytes) largest = part

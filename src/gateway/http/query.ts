@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 
-import { refuse } from "./errorResponse.js"
-import type { Exchange } from "./RequestContext.js"
+import { reject } from "./errorResponse.js"
+import type { RequestContext } from "./RequestContext.js"
 
 /**
  * Refuses what is not among `known`.
@@ -13,12 +13,12 @@ import type { Exchange } from "./RequestContext.js"
  * @since 0.1.0
  * @category readers
  */
-export const of = (exchange: Exchange, known: ReadonlyArray<string>): URLSearchParams => {
-  const { url = "" } = exchange.request
+export const of = (context: RequestContext, known: ReadonlyArray<string>): URLSearchParams => {
+  const { url = "" } = context.request
   const start = url.indexOf("?")
   const asked = new URLSearchParams(start === -1 ? "" : url.slice(start))
   for (const name of asked.keys()) {
-    if (!known.includes(name)) refuse(name, "is not a parameter of this endpoint", "unknown_parameter")
+    if (!known.includes(name)) reject(name, "is not a parameter of this endpoint", "unknown_parameter")
   }
   return asked
 }
@@ -32,6 +32,6 @@ export const of = (exchange: Exchange, known: ReadonlyArray<string>): URLSearchP
 export const limit = (asked: URLSearchParams, most: number, otherwise: number): number => {
   const given = asked.get("limit")
   const limit = given === null ? otherwise : Number(given)
-  if (!Number.isInteger(limit) || limit < 1 || limit > most) refuse("limit", `must be a whole number from 1 to ${most}`)
+  if (!Number.isInteger(limit) || limit < 1 || limit > most) reject("limit", `must be a whole number from 1 to ${most}`)
   return limit
 }

@@ -13,21 +13,21 @@
  * @since 0.1.0
  * @category models
  */
-export interface Options {
+export interface RedactionOptions {
   readonly secrets: ReadonlyArray<string>
   readonly urls: ReadonlyArray<string>
   readonly expose: boolean
 }
 
 /**
- * - `leaving`: for each error when it leaves the gateway
+ * - `redactMessage`: for each error when it leaves the gateway
  * - `words`: for words of a server or of the system, which may name machines and files
  *
  * @since 0.1.0
  * @category models
  */
 export interface Redaction {
-  readonly leaving: (text: string) => string
+  readonly redactMessage: (text: string) => string
   readonly words: (text: string) => string
 }
 
@@ -49,7 +49,7 @@ const wordOf = (name: string): RegExp => new RegExp(`(?<![\\w.-])${escaped(name)
  * @since 0.1.0
  * @category constructors
  */
-export const make = ({ expose, secrets, urls }: Options): Redaction => {
+export const make = ({ expose, secrets, urls }: RedactionOptions): Redaction => {
   const places = urls.flatMap((url) => {
     try {
       return [new URL(url)]
@@ -68,7 +68,7 @@ export const make = ({ expose, secrets, urls }: Options): Redaction => {
     for (const one of secrets) plain = plain.replaceAll(one, "…")
     return plain
   }
-  const leaving = (text: string): string => {
+  const redactMessage = (text: string): string => {
     const plain = secret(text)
     if (expose) return plain
     let hidden = plain.replace(address, "…")
@@ -76,9 +76,9 @@ export const make = ({ expose, secrets, urls }: Options): Redaction => {
     return hidden.replace(ipv4, "…").replace(bracketed, "…")
   }
   return {
-    leaving,
+    redactMessage,
     words: (text) => {
-      let hidden = leaving(text)
+      let hidden = redactMessage(text)
       if (expose) return hidden
       for (const word of words) hidden = hidden.replace(word, "…")
       return hidden.replace(ipv6, "…").replace(file, "…")

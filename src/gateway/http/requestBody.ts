@@ -6,25 +6,25 @@
  */
 import type { IncomingMessage } from "node:http"
 import { CostMeter, freeBytes, maxCost } from "./bodyCost.js"
-import * as Problem from "./errorResponse.js"
-import { Part, SharedPool } from "./memoryBudget.js"
+import * as ErrorResponse from "./errorResponse.js"
+import { Holding, MemoryBudget } from "./memoryBudget.js"
 
 /** Bodies that are being read, of all clients: many long ones at once must not fill the memory. */
-const bodies = new SharedPool(512 * 1024 * 1024)
+const bodies = new MemoryBudget(512 * 1024 * 1024)
 
 /** Where the length is known, a longer body is put into one piece of memory as it arrives, not when it is complete. */
 const pieceBytes = 1024 * 1024
 
 /**
  * - `over`: nothing more is waited for: it is complete, or was refused
- * - `refusal`: why it has to go although it is complete: memory is needed
+ * - `rejection`: why it has to go although it is complete: memory is needed
  *
  * @since 0.2.0
  * @category models
  */
-export class RequestBody extends Part {
+export class RequestBody extends Holding {
   over = false
-  refusal: Problem.Refusal | undefined
+  refusal: ErrorResponse.RequestRejected | undefined
   private parts: Array<Buffer> = []
   private whole: Buffer | undefined
   private received = 0
@@ -36,7 +36,7 @@ export class RequestBody extends Part {
     private readonly request: IncomingMessage,
     private readonly max: number,
     private readonly resolve: (body: Buffer) => void,
-    private readonly reject: (refusal: Problem.Refusal) => void
+    private readonly reject: (rejection: ErrorResponse.RequestRejected) => void
   ) {
     super(owner)
   }
@@ -80,18 +80,18 @@ export class RequestBody extends Part {
       this.resolve(whole ?? (parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts, received)))
     })
     const broken = () => {
-      if (!this.over) this.refuse(Problem.make(400, "The body ended before it was complete."))
+      if (!this.over) this.refuse(ErrorResponse.make(400, "The body ended before it was complete."))
     }
     request.on("error", broken)
     request.on("close", broken)
   }
 
   evict(): void {
-    this.refuse(Problem.make(503, "The gateway is reading too much at once.", "overloaded", null, 1_000))
+    this.refuse(ErrorResponse.make(503, "The gateway is reading too much at once.", "overloaded", null, 1_000))
   }
   /** Nothing of it arrives any more. */
   stopped(): void {
-    this.refuse(Problem.make(408, "The body of the request stopped arriving.", "request_timeout"))
+    this.refuse(ErrorResponse.make(408, "The body of the request stopped arriving.", "request_timeout"))
   }
   /** It takes no memory any more. */
   release(): void {
@@ -100,27 +100,29 @@ export class RequestBody extends Part {
 
   private tooLong(): void {
     const { max } = this
-    this.refuse(Problem.make(413, `The body of a request must not be longer than ${max} bytes.`, "body_too_large"))
+    this.refuse(
+      ErrorResponse.make(413, `The body of a request must not be longer than ${max} bytes.`, "body_too_large")
+    )
   }
   private forget(): void {
     this.parts = []
     this.whole = undefined
   }
-  private refuse(problem: Problem.Problem): void {
-    const refusal = new Problem.Refusal(problem)
+  private refuse(errorResponse: ErrorResponse.ErrorResponse): void {
+    const rejection = new ErrorResponse.RequestRejected(errorResponse)
     if (this.over) {
-      this.refusal = refusal
+      this.refusal = rejection
       return
     }
     this.over = true
     this.forget()
     this.release()
-    this.reject(refusal)
+    this.reject(rejection)
   }
 }
 
 const tooComplex = () =>
-  Problem.make(
+  ErrorResponse.make(
     413,
     `The body must not hold more than ${maxCost} JSON values (a property counts as four, an array or object as eight).`,
     "body_too_complex"

@@ -4,7 +4,7 @@
  * @since 0.2.0
  */
 import type { Socket } from "node:net"
-import type { Exchange } from "./RequestContext.js"
+import type { RequestContext } from "./RequestContext.js"
 
 const underWay = new WeakSet<Socket>()
 
@@ -23,19 +23,19 @@ export const isUnderWay = (socket: Socket): boolean => underWay.has(socket)
  * @since 0.2.0
  * @category constructors
  */
-export const parts = (exchange: Exchange, maxBody: number, stalled: () => void): AsyncIterable<Uint8Array> => {
-  const { request, response } = exchange
+export const parts = (context: RequestContext, maxBody: number, stalled: () => void): AsyncIterable<Uint8Array> => {
+  const { request, response } = context
   const { headers, socket } = request
   if (headers.expect !== undefined && Number(headers["content-length"] ?? 0) > maxBody) response.writeContinue()
   underWay.add(socket)
   const over = () => {
     underWay.delete(socket)
-    exchange.reading = undefined
+    context.reading = undefined
   }
   request.once("end", over)
   request.once("close", over)
   // What waits here already is not the client's to send: it is the server that stands still.
-  exchange.reading = {
+  context.reading = {
     over: false,
     stopped: () => {
       if (request.readableLength === 0) stalled()
@@ -50,8 +50,8 @@ export const parts = (exchange: Exchange, maxBody: number, stalled: () => void):
  * @since 0.2.0
  * @category constructors
  */
-export const answer = (exchange: Exchange, status: number): void => {
-  const { complete } = exchange.request
-  exchange.send(status, "application/json; charset=utf-8", "", complete ? {} : { connection: "close" })
-  if (!complete) exchange.linger()
+export const answer = (context: RequestContext, status: number): void => {
+  const { complete } = context.request
+  context.send(status, "application/json; charset=utf-8", "", complete ? {} : { connection: "close" })
+  if (!complete) context.drainRequest()
 }

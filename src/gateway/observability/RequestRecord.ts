@@ -15,7 +15,7 @@
  * @since 0.1.0
  * @category models
  */
-export class Account {
+export class RequestRecord {
   model: string | undefined = undefined
   server: string | undefined = undefined
   attempts = 0

@@ -5,8 +5,8 @@
  * @since 0.1.0
  */
 import * as Option from "effect/Option"
-import type { LogForm } from "../../config/gateway.js"
-import type { Exchange } from "../http/RequestContext.js"
+import type { LogFormat } from "../../config/gateway.js"
+import type { RequestContext } from "../http/RequestContext.js"
 
 /** A name that a client chose is not to fill the log. */
 const longestName = 200
@@ -16,8 +16,12 @@ type Value = string | number | boolean | undefined
 const tenths = (milliseconds: number): number => Math.round(milliseconds * 10) / 10
 
 /** What there is to tell, in its order; `undefined` is left out. */
-const fieldsOf = (exchange: Exchange, status: number, duration: number): ReadonlyArray<readonly [string, Value]> => {
-  const { account, caller, context, id, left, request, route, trace } = exchange
+const fieldsOf = (
+  context: RequestContext,
+  status: number,
+  duration: number
+): ReadonlyArray<readonly [string, Value]> => {
+  const { record: account, caller, traceContext, id, disconnected: left, request, route, trace } = context
   const parent = trace === undefined ? undefined : Option.getOrUndefined(trace.parent)
   const { attempts, cached, completionTokens, error, firstToken, model, promptTokens, server, streamed, warning } =
     account
@@ -40,7 +44,7 @@ const fieldsOf = (exchange: Exchange, status: number, duration: number): Readonl
     ["error", error],
     ["warning", warning],
     ["client_left", left ? true : undefined],
-    ["trace_id", parent?.traceId ?? context?.traceparent.slice(3, 35)]
+    ["trace_id", parent?.traceId ?? traceContext?.traceparent.slice(3, 35)]
   ]
 }
 
@@ -63,9 +67,9 @@ export class AccessLog {
 
   constructor(private readonly write: (text: string) => void) {}
 
-  tell(form: LogForm, exchange: Exchange, status: number, duration: number): void {
+  record(form: LogFormat, context: RequestContext, status: number, duration: number): void {
     if (form === "off") return
-    const fields = fieldsOf(exchange, status, duration)
+    const fields = fieldsOf(context, status, duration)
     if (this.pending === "") setImmediate(() => this.flush())
     this.pending +=
       form === "json"

@@ -6,9 +6,9 @@
  */
 import * as MetricState from "effect/MetricState"
 import * as Telemetry from "../../Telemetry.js"
-import type { House } from "../GatewayContext.js"
+import type { GatewayContext } from "../GatewayContext.js"
 import type { Labels } from "../http/errorResponse.js"
-import * as Exposition from "./prometheus.js"
+import * as Prometheus from "./prometheus.js"
 
 /** What a unit is called at the end of a name. Counts have none. */
 const suffixes: { readonly [unit: string]: string } = { s: "_seconds" }
@@ -57,7 +57,7 @@ const labelsOf = (
     if (name === undefined) return undefined
     all.unshift(["server", name])
   }
-  return Exposition.labels(all)
+  return Prometheus.labels(all)
 }
 
 /**
@@ -66,9 +66,9 @@ const labelsOf = (
  * @since 0.1.0
  * @category accessors
  */
-export const families = (labels: Labels, urls: Iterable<string>): ReadonlyArray<Exposition.Family> => {
+export const families = (labels: Labels, urls: Iterable<string>): ReadonlyArray<Prometheus.Family> => {
   const servers = namesOf(labels, urls)
-  const all = new Map<string, Exposition.Family>()
+  const all = new Map<string, Prometheus.Family>()
   for (const { metricKey, metricState } of Telemetry.snapshot()) {
     const { description, name, tags } = metricKey
     const series = labelsOf(tags, servers, labels.expose)
@@ -82,13 +82,13 @@ export const families = (labels: Labels, urls: Iterable<string>): ReadonlyArray<
         : "gauge"
     let family = all.get(full)
     if (family === undefined) {
-      family = Exposition.family(full, kind, description._tag === "Some" ? description.value : full)
+      family = Prometheus.family(full, kind, description._tag === "Some" ? description.value : full)
       all.set(full, family)
     }
     if (MetricState.isHistogramState(metricState)) {
-      Exposition.addHistogram(family, series, metricState.buckets, metricState.count, metricState.sum)
-    } else if (MetricState.isCounterState(metricState)) Exposition.add(family, series, Number(metricState.count))
-    else if (MetricState.isGaugeState(metricState)) Exposition.add(family, series, Number(metricState.value))
+      Prometheus.addHistogram(family, series, metricState.buckets, metricState.count, metricState.sum)
+    } else if (MetricState.isCounterState(metricState)) Prometheus.add(family, series, Number(metricState.count))
+    else if (MetricState.isGaugeState(metricState)) Prometheus.add(family, series, Number(metricState.value))
   }
   return [...all.values()]
 }
@@ -97,12 +97,12 @@ const breakers = { closed: 0, "half-open": 1, open: 2 } as const
 
 /** How the servers stand now. */
 const standing = (
-  { labels, library }: House,
+  { labels, library }: GatewayContext,
   statuses: ReadonlyArray<{ readonly url: string; readonly reachable: boolean; readonly models: ReadonlyArray<string> }>
-): ReadonlyArray<Exposition.Family> => {
-  const up = Exposition.family("aicortex_server_up", "gauge", "Whether a server answers.")
-  const models = Exposition.family("aicortex_server_models", "gauge", "Models that a server has.")
-  const breaker = Exposition.family(
+): ReadonlyArray<Prometheus.Family> => {
+  const up = Prometheus.family("aicortex_server_up", "gauge", "Whether a server answers.")
+  const models = Prometheus.family("aicortex_server_models", "gauge", "Models that a server has.")
+  const breaker = Prometheus.family(
     "aicortex_breaker_state",
     "gauge",
     "The circuit breaker of a server, or of a model on it that was asked for: 0 closed, 1 half-open, 2 open."
@@ -110,13 +110,13 @@ const standing = (
   for (const status of statuses) {
     const { reachable, url } = status
     const server: readonly [string, string] = ["server", labels.label(url)]
-    const own = Exposition.labels([server])
-    Exposition.add(up, own, reachable ? 1 : 0)
-    Exposition.add(models, own, status.models.length)
-    Exposition.add(breaker, own, breakers[library.fleet.snapshot(url, "").breaker])
+    const own = Prometheus.labels([server])
+    Prometheus.add(up, own, reachable ? 1 : 0)
+    Prometheus.add(models, own, status.models.length)
+    Prometheus.add(breaker, own, breakers[library.fleet.snapshot(url, "").breaker])
     for (const model of status.models) {
       const { breaker: state, places } = library.fleet.snapshot(url, model)
-      if (places !== undefined) Exposition.add(breaker, Exposition.labels([server, ["model", model]]), breakers[state])
+      if (places !== undefined) Prometheus.add(breaker, Prometheus.labels([server, ["model", model]]), breakers[state])
     }
   }
   return [up, models, breaker]
@@ -128,13 +128,13 @@ const standing = (
  * @since 0.1.0
  * @category accessors
  */
-export const text = async (house: House): Promise<string> => {
-  const { labels, library, metrics } = house
+export const text = async (gateway: GatewayContext): Promise<string> => {
+  const { labels, library, metrics } = gateway
   const statuses = await library.run(library.registry.servers).result
   const urls = new Set([
     ...library.settings.servers.map(({ url }) => url),
     ...statuses.map(({ url }) => url),
     "embedded:"
   ])
-  return Exposition.write([...metrics.families(), ...standing(house, statuses), ...families(labels, urls)])
+  return Prometheus.write([...metrics.families(), ...standing(gateway, statuses), ...families(labels, urls)])
 }

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import { version } from "../../internal/version.js"
-import * as Exposition from "./prometheus.js"
+import * as Prometheus from "./prometheus.js"
 
 class Counter {
   private readonly values = new Map<string, number>()
@@ -18,9 +18,9 @@ class Counter {
   add(labels: string, by = 1): void {
     this.values.set(labels, (this.values.get(labels) ?? 0) + by)
   }
-  family(): Exposition.Family {
-    const family = Exposition.family(this.name, "counter", this.help)
-    for (const [labels, value] of this.values) Exposition.add(family, labels, value)
+  family(): Prometheus.Family {
+    const family = Prometheus.family(this.name, "counter", this.help)
+    for (const [labels, value] of this.values) Prometheus.add(family, labels, value)
     return family
   }
 }
@@ -50,15 +50,15 @@ class Histogram {
       }
     }
   }
-  family(): Exposition.Family {
-    const family = Exposition.family(this.name, "histogram", this.help)
+  family(): Prometheus.Family {
+    const family = Prometheus.family(this.name, "histogram", this.help)
     for (const [labels, { count, counts, sum }] of this.series) {
       let below = 0
       const buckets = this.bounds.map((bound, i): [number, number] => {
         below += counts[i] as number
         return [bound, below]
       })
-      Exposition.addHistogram(family, labels, buckets, count, sum)
+      Prometheus.addHistogram(family, labels, buckets, count, sum)
     }
     return family
   }
@@ -97,55 +97,55 @@ export class Metrics {
     small
   )
   private readonly requests = new Counter("aicortex_requests_total", "Requests by endpoint and HTTP status.")
-  private readonly broken = new Counter("aicortex_streams_broken_total", "Streams that ended with an error.")
-  private readonly left = new Counter("aicortex_clients_left_total", "Clients that left before the end.")
+  private readonly abortedStreams = new Counter("aicortex_streams_broken_total", "Streams that ended with an error.")
+  private readonly disconnects = new Counter("aicortex_clients_left_total", "Clients that left before the end.")
   private readonly routes = new Map<string, RouteLabels>()
 
   constructor() {
     // What has no labels is there from the beginning: then its first increase can be seen.
-    for (const counter of [this.broken, this.left]) counter.add("", 0)
+    for (const counter of [this.abortedStreams, this.disconnects]) counter.add("", 0)
   }
 
   /** A request is over; times are in seconds. */
   request(route: string, status: number, duration: number, own: number): void {
     let known = this.routes.get(route)
     if (known === undefined) {
-      known = { route: Exposition.labels([["route", route]]), statuses: new Map() }
+      known = { route: Prometheus.labels([["route", route]]), statuses: new Map() }
       this.routes.set(route, known)
     }
     let labels = known.statuses.get(status)
     if (labels === undefined) {
-      labels = `${known.route},${Exposition.labels([["status", String(status)]])}`
+      labels = `${known.route},${Prometheus.labels([["status", String(status)]])}`
       known.statuses.set(status, labels)
     }
     this.requests.add(labels)
     this.duration.observe(known.route, duration)
     this.overhead.observe("", own)
   }
-  streamBroke(): void {
-    this.broken.add("")
+  streamAborted(): void {
+    this.abortedStreams.add("")
   }
-  clientLeft(): void {
-    this.left.add("")
+  clientDisconnected(): void {
+    this.disconnects.add("")
   }
 
   /** All of them, and those of the process. */
-  families(): ReadonlyArray<Exposition.Family> {
-    const value = (name: string, kind: Exposition.Kind, help: string, value: number, labels = "") => {
-      const family = Exposition.family(name, kind, help)
-      Exposition.add(family, labels, value)
+  families(): ReadonlyArray<Prometheus.Family> {
+    const value = (name: string, kind: Prometheus.Kind, help: string, value: number, labels = "") => {
+      const family = Prometheus.family(name, kind, help)
+      Prometheus.add(family, labels, value)
       return family
     }
     const { system, user } = process.cpuUsage()
-    const build = Exposition.labels([["version", version]])
+    const build = Prometheus.labels([["version", version]])
     return [
       this.requests.family(),
       value("aicortex_requests_in_flight", "gauge", "Requests being answered.", this.inFlight),
       this.duration.family(),
       this.firstToken.family(),
       this.overhead.family(),
-      this.broken.family(),
-      this.left.family(),
+      this.abortedStreams.family(),
+      this.disconnects.family(),
       value("aicortex_build_info", "gauge", "1, with the version of the gateway.", 1, build),
       value("process_cpu_seconds_total", "counter", "Processor time, of user and system.", (user + system) / 1e6),
       value("process_resident_memory_bytes", "gauge", "Resident memory.", process.memoryUsage.rss())

@@ -159,7 +159,7 @@ export const merge = (texts: ReadonlyArray<string>): string => {
  * @since 0.1.0
  * @category combinators
  */
-export const lasting = (text: string): string => {
+export const countersOnly = (text: string): string => {
   let kept = ""
   for (const part of text.split(/^(?=# HELP )/m)) if (!/^# TYPE \S+ gauge$/m.test(part)) kept += part
   return kept

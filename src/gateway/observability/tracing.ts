@@ -7,8 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Tracer from "effect/Tracer"
 import * as Telemetry from "../../Telemetry.js"
-import type { House } from "../GatewayContext.js"
-import type { Exchange } from "../http/RequestContext.js"
+import type { GatewayContext } from "../GatewayContext.js"
+import type { RequestContext } from "../http/RequestContext.js"
 
 /**
  * Where the spans of a request go that an application has taken in: it has made the request's own span already.
@@ -16,7 +16,7 @@ import type { Exchange } from "../http/RequestContext.js"
  * @since 0.1.0
  * @category models
  */
-export interface Given {
+export interface IncomingTrace {
   readonly trace: Telemetry.Trace | undefined
 }
 
@@ -28,20 +28,24 @@ export interface Given {
  * @since 0.1.0
  * @category constructors
  */
-export const begin = (house: House, exchange: Exchange, given: Given | undefined): Tracer.Span | undefined => {
-  const { headers, method = "GET" } = exchange.request
-  const trace = given === undefined ? house.trace : given.trace
+export const begin = (
+  gateway: GatewayContext,
+  context: RequestContext,
+  given: IncomingTrace | undefined
+): Tracer.Span | undefined => {
+  const { headers, method = "GET" } = context.request
+  const trace = given === undefined ? gateway.trace : given.trace
   const parent = headers["traceparent"]
   if (trace === undefined && parent === undefined) return undefined
   const caller = parent === undefined ? undefined : Telemetry.fromHeaders(parent, headers["tracestate"])
   const told = caller === undefined ? undefined : Telemetry.contextOf(caller, undefined)
   if (trace === undefined) {
-    exchange.context = told
+    context.traceContext = told
     return undefined
   }
   const state = told?.tracestate
   if (Option.isSome(trace.parent)) {
-    exchange.trace = { ...trace, state: trace.parent.value.traceId === caller?.traceId ? state : trace.state }
+    context.trace = { ...trace, state: trace.parent.value.traceId === caller?.traceId ? state : trace.state }
     return undefined
   }
   const span = Telemetry.open(
@@ -49,10 +53,10 @@ export const begin = (house: House, exchange: Exchange, given: Given | undefined
     `http.server ${method}`,
     Option.fromNullable(caller),
     trace.now(),
-    { "http.request.method": method, "aicortex.request.id": exchange.id },
+    { "http.request.method": method, "aicortex.request.id": context.id },
     "server"
   )
-  exchange.trace = { ...trace, parent: Option.some(span), state }
+  context.trace = { ...trace, parent: Option.some(span), state }
   return span
 }
 
@@ -62,7 +66,10 @@ export const begin = (house: House, exchange: Exchange, given: Given | undefined
  * @since 0.1.0
  * @category combinators
  */
-export const within = <A, E>({ context, trace }: Exchange, effect: Effect.Effect<A, E>): Effect.Effect<A, E> => {
+export const within = <A, E>(
+  { traceContext: context, trace }: RequestContext,
+  effect: Effect.Effect<A, E>
+): Effect.Effect<A, E> => {
   if (trace !== undefined) {
     const traced = Effect.withTracer(effect, trace.tracer)
     return Option.isSome(trace.parent) ? Effect.withParentSpan(traced, trace.parent.value) : traced
@@ -77,7 +84,11 @@ export const within = <A, E>({ context, trace }: Exchange, effect: Effect.Effect
  * @since 0.1.0
  * @category combinators
  */
-export const end = ({ account, left, route, trace }: Exchange, span: Tracer.Span, status: number): void => {
+export const end = (
+  { record: account, disconnected: left, route, trace }: RequestContext,
+  span: Tracer.Span,
+  status: number
+): void => {
   if (trace === undefined) return
   span.attribute("http.route", route)
   span.attribute("http.response.status_code", status)

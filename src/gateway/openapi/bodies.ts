@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 import { defaults, Routing } from "../../ChatRequest.js"
-import * as Extra from "../../internal/extraParameters.js"
-import * as Policy from "../http/fieldPolicy.js"
+import * as ExtraParameters from "../../internal/extraParameters.js"
+import * as FieldPolicy from "../http/fieldPolicy.js"
 
 const number = (minimum?: number, maximum?: number) => ({
   type: "number",
@@ -55,10 +55,10 @@ const ours = {
 }
 
 const noEffect = (schema: object) => described(schema, "Taken for the sake of clients; makes no difference.")
-const harmless = Object.fromEntries([...Policy.harmless].map((name) => [name, noEffect({})]))
+const harmless = Object.fromEntries([...FieldPolicy.harmlessFields].map((name) => [name, noEffect({})]))
 
 const extra = Object.fromEntries(
-  Object.keys(Extra.fields).map((name) => [
+  Object.keys(ExtraParameters.fields).map((name) => [
     name,
     { description: "For servers that have it: what only tunes an answer is left out elsewhere, and named in a header." }
   ])

@@ -58,7 +58,7 @@ export const summaries: ReadonlyArray<readonly [method: string, path: string, ab
 const text = { type: "string" }
 const object = { type: "object" }
 
-const problem = {
+const errorResponse = {
   type: "object",
   required: ["error"],
   properties: {
@@ -97,7 +97,7 @@ const anthropicProblem = {
   }
 }
 const problemOf = (path: string): object =>
-  path.startsWith("/api") ? ollamaProblem : path.startsWith("/v1/messages") ? anthropicProblem : problem
+  path.startsWith("/api") ? ollamaProblem : path.startsWith("/v1/messages") ? anthropicProblem : errorResponse
 
 const requestHeaders = [
   {

@@ -13,21 +13,21 @@ import type { Writer } from "./codec.js"
  * @since 0.1.0
  * @category accessors
  */
-export const callOf = ({ arguments: args, id, name, rawArguments }: ToolCallEvent): Message.ToolCall =>
+export const toolCallOf = ({ arguments: args, id, name, rawArguments }: ToolCallEvent): Message.ToolCall =>
   rawArguments === undefined ? { id, name, arguments: args } : { id, name, arguments: args, rawArguments }
 
 /**
  * @since 0.1.0
  * @category models
  */
-export class Piece {
+export class ChoiceState {
   server = ""
   attempts = 1
   failed: string | undefined
   cached = false
   model: string | undefined
   end: End | undefined
-  said = ""
+  text = ""
   readonly calls: Array<Message.ToolCall> = []
   private logprobs: ReadonlyArray<unknown> | undefined
   private pieces = 0
@@ -36,11 +36,11 @@ export class Piece {
 
   constructor(
     private readonly oneTool: boolean,
-    private readonly keep: boolean
+    private readonly keepText: boolean
   ) {}
 
   /** Whether there is nothing to write of an event. */
-  note(event: ChatEvent): boolean {
+  absorb(event: ChatEvent): boolean {
     switch (event.type) {
       case "token":
       case "thinking":
@@ -77,7 +77,7 @@ export class Piece {
     this.pieces++
     switch (event.type) {
       case "token":
-        if (this.keep) this.said += event.content
+        if (this.keepText) this.text += event.content
         if (this.logprobs !== undefined) {
           const { logprobs } = this
           this.logprobs = undefined
@@ -92,7 +92,7 @@ export class Piece {
         return writer.toolCallDelta(choice, event.index, event, event.content, first)
       }
       case "tool_call": {
-        const call = callOf(event)
+        const call = toolCallOf(event)
         this.calls.push(call)
         const index = this.calls.length - 1
         return writer.toolCall(choice, index, call, index < this.streamed)
@@ -103,7 +103,7 @@ export class Piece {
   }
 
   /** Whether the client was given some of it. */
-  get begun(): boolean {
+  get started(): boolean {
     return this.pieces > 0
   }
 

@@ -6,7 +6,7 @@
 import type { End, FinishReason, Usage } from "../../ChatEvent.js"
 import type { Result } from "../../Failover.js"
 import type { ToolCall } from "../../Message.js"
-import type { Problem } from "../http/errorResponse.js"
+import type { ErrorResponse } from "../http/errorResponse.js"
 
 /**
  * A whole answer, with how likely its tokens were where that was asked for and told.
@@ -14,7 +14,7 @@ import type { Problem } from "../http/errorResponse.js"
  * @since 0.1.0
  * @category models
  */
-export interface Answered extends Result {
+export interface CompletedAnswer extends Result {
   readonly logprobs?: ReadonlyArray<unknown> | undefined
 }
 
@@ -34,7 +34,7 @@ export interface Counted extends Usage {
  * @since 0.1.0
  * @category models
  */
-export type Called = Pick<ToolCall, "id" | "name">
+export type CalledTool = Pick<ToolCall, "id" | "name">
 
 /**
  * Writes one stream.
@@ -52,7 +52,7 @@ export interface Writer {
   begin(): string
   text(choice: number, content: string, logprobs?: ReadonlyArray<unknown>): string
   thinking(choice: number, content: string): string
-  toolCallDelta(choice: number, index: number, call: Called, text: string, first: boolean): string
+  toolCallDelta(choice: number, index: number, call: CalledTool, text: string, first: boolean): string
   toolCall(choice: number, index: number, call: ToolCall, streamed: boolean): string
   end(choice: number, reason: FinishReason, usage: Usage, end: End): string
   finish(): string
@@ -72,9 +72,9 @@ export interface Writer {
  */
 export interface Codec {
   readonly contentType: string
-  readonly whole: (model: string, results: ReadonlyArray<Answered>) => object
+  readonly whole: (model: string, results: ReadonlyArray<CompletedAnswer>) => object
   readonly writer: (model: string) => Writer
   readonly settle?: (() => Promise<void>) | undefined
-  readonly failure: (problem: Problem) => string
+  readonly failure: (errorResponse: ErrorResponse) => string
   readonly heartbeat: string
 }

@@ -6,7 +6,7 @@
 import type { OpenAnswer, Result } from "../../Failover.js"
 import { resultOf } from "../../failover/answerEnd.js"
 import type { ToolCall } from "../../Message.js"
-import { callOf } from "./choiceState.js"
+import { toolCallOf } from "./choiceState.js"
 
 /**
  * Reads an answer to its end. Rejects with its failure.
@@ -14,7 +14,7 @@ import { callOf } from "./choiceState.js"
  * @since 0.1.0
  * @category constructors
  */
-export const gather = async (answer: OpenAnswer): Promise<Result> => {
+export const collectCompletion = async (answer: OpenAnswer): Promise<Result> => {
   let text = ""
   let thinking = ""
   const toolCalls: Array<ToolCall> = []
@@ -38,7 +38,7 @@ export const gather = async (answer: OpenAnswer): Promise<Result> => {
           if ("cached" in event.meta) cached = true
           break
         case "tool_call":
-          toolCalls.push(callOf(event))
+          toolCalls.push(toolCallOf(event))
           break
         case "end":
           return resultOf(event, {

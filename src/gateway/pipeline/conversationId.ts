@@ -4,11 +4,11 @@
  * @since 0.1.0
  */
 import type { IncomingHttpHeaders } from "node:http"
-import * as Fields from "../http/body.js"
+import * as BodyFields from "../http/body.js"
 
 const headers = ["x-claude-code-session-id", "x-session-id", "x-session-affinity"] as const
 
-const given = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
+const claimed = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
 
 /** Claude Code tells its session within the user's id: in JSON, or in its older versions behind `_session_`. */
 const sessionOf = (userId: unknown): string | undefined => {
@@ -17,7 +17,7 @@ const sessionOf = (userId: unknown): string | undefined => {
   if (old !== undefined || !userId.startsWith("{")) return old
   try {
     const parsed: unknown = JSON.parse(userId)
-    return Fields.isObject(parsed) ? given(parsed["session_id"]) : undefined
+    return BodyFields.isObject(parsed) ? claimed(parsed["session_id"]) : undefined
   } catch {
     // It is an id that happens to begin so.
     return undefined
@@ -31,18 +31,18 @@ const sessionOf = (userId: unknown): string | undefined => {
  * @since 0.1.0
  * @category readers
  */
-export const nameOf = (sent: IncomingHttpHeaders, body: Fields.Fields): string | undefined => {
+export const conversationIdOf = (sent: IncomingHttpHeaders, body: BodyFields.Fields): string | undefined => {
   for (const header of headers) {
-    const name = given(sent[header])
+    const name = claimed(sent[header])
     if (name !== undefined) return name
   }
-  const key = given(body["prompt_cache_key"])
+  const key = claimed(body["prompt_cache_key"])
   if (key !== undefined) return key
-  const metadata = Fields.isObject(body["metadata"]) ? body["metadata"] : undefined
+  const metadata = BodyFields.isObject(body["metadata"]) ? body["metadata"] : undefined
   return (
-    given(metadata?.["session_id"]) ??
+    claimed(metadata?.["session_id"]) ??
     sessionOf(metadata?.["user_id"]) ??
-    given(body["user"]) ??
-    given(metadata?.["user_id"])
+    claimed(body["user"]) ??
+    claimed(metadata?.["user_id"])
   )
 }

@@ -5,14 +5,14 @@
  */
 import type { ChatRequest, Options, Routing } from "../../ChatRequest.js"
 import { Routing as RoutingSchema } from "../../ChatRequest.js"
-import * as Extra from "../../internal/extraParameters.js"
+import * as ExtraParameters from "../../internal/extraParameters.js"
 import { isKeepAlive } from "../../internal/optionSchemas.js"
 import * as ToolArguments from "../../internal/toolArguments.js"
 import * as Message from "../../Message.js"
 import { tokensOf } from "../../modelSelection/needs.js"
-import * as Fields from "../http/body.js"
-import { refuse } from "../http/errorResponse.js"
-import type { Demand } from "../rateLimits.js"
+import * as BodyFields from "../http/body.js"
+import { reject } from "../http/errorResponse.js"
+import type { RateDemand } from "../rateLimits.js"
 
 /**
  * - `model`: as it was named; `undefined` where it was not
@@ -21,13 +21,13 @@ import type { Demand } from "../rateLimits.js"
  * - `n`: so many answers at once, to each prompt
  * - `oneTool`: an answer may call one tool at most
  * - `session`, `routing`, `cache`: what our own API has besides
- * - `asked`: the request as the client made it, where the fleet's defaults were added to it
- * - `unthinking`: models that are not to be asked to think
+ * - `original`: the request as the client made it, where the fleet's defaults were added to it
+ * - `withoutThinking`: models that are not to be asked to think
  *
  * @since 0.1.0
  * @category models
  */
-export interface Ask {
+export interface GatewayRequest {
   readonly model: string | undefined
   readonly request: ChatRequest
   readonly prompts?: ReadonlyArray<ReadonlyArray<Message.Message>> | undefined
@@ -37,8 +37,8 @@ export interface Ask {
   readonly session: string | undefined
   readonly routing: Routing | undefined
   readonly cache: Options["cache"]
-  readonly asked?: ChatRequest | undefined
-  readonly unthinking?: ReadonlySet<string> | undefined
+  readonly original?: ChatRequest | undefined
+  readonly withoutThinking?: ReadonlySet<string> | undefined
 }
 
 /** No server has a name as long as this, in characters. */
@@ -50,12 +50,12 @@ const longestName = 1_000
  * @since 0.1.0
  * @category readers
  */
-export const model = (body: Fields.Fields, name = "model"): string | undefined => {
-  const given = Fields.text(body, name)
-  if (given !== undefined && given.length > longestName) {
-    refuse(name, `must not be longer than ${longestName} characters`)
+export const model = (body: BodyFields.Fields, name = "model"): string | undefined => {
+  const value = BodyFields.text(body, name)
+  if (value !== undefined && value.length > longestName) {
+    reject(name, `must not be longer than ${longestName} characters`)
   }
-  return given
+  return value
 }
 
 /**
@@ -64,7 +64,7 @@ export const model = (body: Fields.Fields, name = "model"): string | undefined =
  * @since 0.1.0
  * @category accessors
  */
-export const choices = ({ n, prompts }: Ask): number => (prompts === undefined ? n : n * prompts.length)
+export const choices = ({ n, prompts }: GatewayRequest): number => (prompts === undefined ? n : n * prompts.length)
 
 /**
  * Which prompt one of them is the answer to.
@@ -72,7 +72,7 @@ export const choices = ({ n, prompts }: Ask): number => (prompts === undefined ?
  * @since 0.1.0
  * @category accessors
  */
-export const promptOf = ({ n }: Pick<Ask, "n">, choice: number): number => Math.floor(choice / n)
+export const promptOf = ({ n }: Pick<GatewayRequest, "n">, choice: number): number => Math.floor(choice / n)
 
 /**
  * What a server is sent for one of them.
@@ -80,7 +80,7 @@ export const promptOf = ({ n }: Pick<Ask, "n">, choice: number): number => Math.
  * @since 0.1.0
  * @category accessors
  */
-export const requestOf = ({ n, prompts, request }: Ask, choice: number): ChatRequest => {
+export const requestOf = ({ n, prompts, request }: GatewayRequest, choice: number): ChatRequest => {
   const messages = prompts?.[promptOf({ n }, choice)] ?? request.messages
   const which = choice % n
   // With one seed for all, they would all be the same.
@@ -164,17 +164,23 @@ export const extraNames = ["session", "routing", "cache"] as const
  * @since 0.1.0
  * @category readers
  */
-export const extras = (body: Fields.Fields): Pick<Ask, (typeof extraNames)[number]> => {
+export const extras = (body: BodyFields.Fields): Pick<GatewayRequest, (typeof extraNames)[number]> => {
   const cache = body["cache"]
   let kept: Options["cache"]
   if (typeof cache === "boolean") kept = cache
   else if (cache !== undefined && cache !== null) {
-    const ttl = Fields.number(Fields.object(body, "cache") ?? {}, "ttl", 1, Number.POSITIVE_INFINITY, "cache.ttl")
+    const ttl = BodyFields.number(
+      BodyFields.object(body, "cache") ?? {},
+      "ttl",
+      1,
+      Number.POSITIVE_INFINITY,
+      "cache.ttl"
+    )
     kept = ttl === undefined ? true : { ttl }
   }
   return {
-    session: Fields.text(body, "session"),
-    routing: Fields.oneOf(body, "routing", RoutingSchema.literals),
+    session: BodyFields.text(body, "session"),
+    routing: BodyFields.oneOf(body, "routing", RoutingSchema.literals),
     cache: kept
   }
 }
@@ -185,11 +191,11 @@ export const extras = (body: Fields.Fields): Pick<Ask, (typeof extraNames)[numbe
  * @since 0.1.0
  * @category readers
  */
-export const keepAlive = (body: Fields.Fields): number | string | undefined => {
+export const keepAlive = (body: BodyFields.Fields): number | string | undefined => {
   const value = body["keep_alive"]
   if (value === undefined || value === null) return undefined
   if ((typeof value === "number" || typeof value === "string") && isKeepAlive(value)) return value
-  return refuse("keep_alive", "must be a number of seconds or a duration such as '5m'")
+  return reject("keep_alive", "must be a number of seconds or a duration such as '5m'")
 }
 
 /**
@@ -198,9 +204,9 @@ export const keepAlive = (body: Fields.Fields): number | string | undefined => {
  * @since 0.1.0
  * @category readers
  */
-export const options = (body: Fields.Fields): ChatRequest["options"] => {
-  const given = Fields.json(body, "options")
-  const context = Fields.whole(body, "num_ctx", 1)
+export const options = (body: BodyFields.Fields): ChatRequest["options"] => {
+  const given = BodyFields.json(body, "options")
+  const context = BodyFields.whole(body, "num_ctx", 1)
   return context === undefined ? given : { ...given, num_ctx: context }
 }
 
@@ -211,8 +217,8 @@ export const options = (body: Fields.Fields): ChatRequest["options"] => {
  * @since 0.2.0
  * @category constructors
  */
-export const toolArguments = (given: unknown, at: string): Fields.Fields =>
-  Fields.shallow(ToolArguments.object(ToolArguments.read(given)), at)
+export const toolArguments = (given: unknown, at: string): BodyFields.Fields =>
+  BodyFields.shallow(ToolArguments.object(ToolArguments.read(given)), at)
 
 /**
  * The parameters that only some servers have: see `ChatRequest.Extra`. Names that are not among them are not looked at.
@@ -220,13 +226,13 @@ export const toolArguments = (given: unknown, at: string): Fields.Fields =>
  * @since 0.2.0
  * @category readers
  */
-export const extra = (body: Fields.Fields): ChatRequest["extra"] => {
+export const extra = (body: BodyFields.Fields): ChatRequest["extra"] => {
   let found: { [name: string]: unknown } | undefined
   for (const name in body) {
     const value = body[name]
-    if (!Extra.has(name) || value === null || value === undefined) continue
-    if (!Extra.fits(name, value)) refuse(name, "is of the wrong type")
-    if (typeof value === "object") Fields.shallow(value as Fields.Fields, name)
+    if (!ExtraParameters.has(name) || value === null || value === undefined) continue
+    if (!ExtraParameters.fits(name, value)) reject(name, "is of the wrong type")
+    if (typeof value === "object") BodyFields.shallow(value as BodyFields.Fields, name)
     found ??= {}
     found[name] = value
   }
@@ -239,7 +245,7 @@ export const extra = (body: Fields.Fields): ChatRequest["extra"] => {
  * @since 0.1.0
  * @category accessors
  */
-export const onlyOllamas = ({
+export const ollamaOnly = ({
   keepAlive,
   options,
   truncate
@@ -257,10 +263,10 @@ const toolNames = /^[a-zA-Z0-9_.:-]{1,128}$/
  * @since 0.1.0
  * @category readers
  */
-export const toolName = (tool: Fields.Fields, at: string): string => {
-  const name = Fields.needed(tool, "name", `${at}.name`)
+export const toolName = (tool: BodyFields.Fields, at: string): string => {
+  const name = BodyFields.required(tool, "name", `${at}.name`)
   if (!toolNames.test(name))
-    refuse(`${at}.name`, "must be 1 to 128 letters, digits, dots, colons, dashes or underscores")
+    reject(`${at}.name`, "must be 1 to 128 letters, digits, dots, colons, dashes or underscores")
   return name
 }
 
@@ -270,8 +276,8 @@ const levels = ["low", "medium", "high", "max"] as const
  * @since 0.1.0
  * @category readers
  */
-export const think = (body: Fields.Fields): ChatRequest["think"] =>
-  typeof body["think"] === "boolean" ? body["think"] : Fields.oneOf(body, "think", levels)
+export const think = (body: BodyFields.Fields): ChatRequest["think"] =>
+  typeof body["think"] === "boolean" ? body["think"] : BodyFields.oneOf(body, "think", levels)
 
 const mediaTypes: ReadonlyArray<readonly [start: string, type: string]> = [
   ["iVBOR", "image/png"],
@@ -298,14 +304,14 @@ export const image = (data: string): Message.ImagePart => ({
  * @since 0.1.0
  * @category accessors
  */
-export const demandOf = (ask: Ask): Demand => {
-  const { n, prompts, request } = ask
+export const demandOf = (gatewayRequest: GatewayRequest): RateDemand => {
+  const { n, prompts, request } = gatewayRequest
   let characters = (request.suffix?.length ?? 0) + (request.template?.length ?? 0)
   for (const messages of prompts ?? [request.messages]) {
     for (const message of messages) characters += Message.text(message).length
   }
   return {
-    answers: choices(ask),
+    answers: choices(gatewayRequest),
     param: n > 1 ? "n" : "prompt",
     prompt: tokensOf(characters),
     maxTokens: request.maxTokens

@@ -6,7 +6,7 @@
  */
 import { BlockList, isIP } from "node:net"
 import * as Message from "../../Message.js"
-import * as Problem from "../http/errorResponse.js"
+import * as ErrorResponse from "../http/errorResponse.js"
 
 /** Loopback, private, link-local (clouds answer there with credentials), shared, and what is not for single hosts. */
 const closed = new BlockList()
@@ -76,8 +76,8 @@ export const check = (messages: ReadonlyArray<Message.Message>): void => {
         url = undefined
       }
       if (url !== undefined && /^https?:$/.test(url.protocol) && isPublic(url)) continue
-      throw new Problem.Refusal(
-        Problem.make(
+      throw new ErrorResponse.RequestRejected(
+        ErrorResponse.make(
           400,
           "An image's address must be one of the internet, over http or https; whoever runs the gateway may allow others with gateway.privateImages. Send the image itself instead.",
           "invalid_image_url"

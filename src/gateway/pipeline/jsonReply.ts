@@ -13,7 +13,7 @@ import * as StructuredOutput from "../../StructuredOutput.js"
  * @since 0.1.0
  * @category guards
  */
-export const mustFit = ({ finishReason, toolCalls }: Pick<Result, "finishReason" | "toolCalls">): boolean =>
+export const mustMatchFormat = ({ finishReason, toolCalls }: Pick<Result, "finishReason" | "toolCalls">): boolean =>
   finishReason === "stop" && toolCalls.length === 0
 
 /**
@@ -22,7 +22,7 @@ export const mustFit = ({ finishReason, toolCalls }: Pick<Result, "finishReason"
  * @since 0.1.0
  * @category constructors
  */
-export const only = (text: string): string => {
+export const jsonOnly = (text: string): string => {
   const trimmed = text.trim()
   if (/^[[{"]/.test(trimmed)) return text
   const parsed = StructuredOutput.parse(text)

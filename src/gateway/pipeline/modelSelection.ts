@@ -5,10 +5,10 @@
  */
 import type * as Effect from "effect/Effect"
 import type { ModelNotFound, NoServers, NoSuitableModel } from "../../Errors.js"
-import type { Candidate } from "../../ModelSelection.js"
+import type { ModelCandidate } from "../../ModelSelection.js"
 import * as Aliases from "../../modelSelection/aliases.js"
-import type { House } from "../GatewayContext.js"
-import type { Ask } from "./gatewayRequest.js"
+import type { GatewayContext } from "../GatewayContext.js"
+import type { GatewayRequest } from "./gatewayRequest.js"
 
 /**
  * The model where a request names none.
@@ -16,7 +16,7 @@ import type { Ask } from "./gatewayRequest.js"
  * @since 0.1.0
  * @category accessors
  */
-export const defaultModel = ({ library, settings }: House): string =>
+export const defaultModel = ({ library, settings }: GatewayContext): string =>
   settings.defaultModel ?? (library.settings.modelNamed ? library.settings.model : "auto")
 
 /**
@@ -25,7 +25,7 @@ export const defaultModel = ({ library, settings }: House): string =>
  * @since 0.1.0
  * @category accessors
  */
-export const chainOf = ({ aliases }: House, name: string): ReadonlyArray<string> | undefined =>
+export const chainOf = ({ aliases }: GatewayContext, name: string): ReadonlyArray<string> | undefined =>
   Aliases.chainOf(aliases, name)
 
 /**
@@ -34,7 +34,7 @@ export const chainOf = ({ aliases }: House, name: string): ReadonlyArray<string>
  * @since 0.2.0
  * @category accessors
  */
-export const policyOf = ({ aliases, library, settings }: House) => ({
+export const policyOf = ({ aliases, library, settings }: GatewayContext) => ({
   aliases,
   preferred: settings.defaultModel ?? library.settings.model
 })
@@ -46,10 +46,14 @@ export const policyOf = ({ aliases, library, settings }: House) => ({
  * @category constructors
  */
 export const candidates = (
-  house: House,
-  ask: Ask
-): Effect.Effect<ReadonlyArray<Candidate>, ModelNotFound | NoServers | NoSuitableModel> =>
-  house.library.models.select(ask.model?.trim() || defaultModel(house), ask, policyOf(house))
+  gateway: GatewayContext,
+  gatewayRequest: GatewayRequest
+): Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel> =>
+  gateway.library.models.select(
+    gatewayRequest.model?.trim() || defaultModel(gateway),
+    gatewayRequest,
+    policyOf(gateway)
+  )
 
 /**
  * How an answer names its model: as the client did, or, where it was chosen, as what it is. `model` and `server` are
@@ -58,5 +62,9 @@ export const candidates = (
  * @since 0.2.0
  * @category accessors
  */
-export const shown = ({ library }: House, { auto, name }: Candidate, model: string, server: string): string =>
-  auto ? `auto (selected: ${library.protocol(server, model)}:${model})` : name
+export const shown = (
+  { library }: GatewayContext,
+  { auto, name }: ModelCandidate,
+  model: string,
+  server: string
+): string => (auto ? `auto (selected: ${library.protocol(server, model)}:${model})` : name)

@@ -7,9 +7,9 @@ import * as Effect from "effect/Effect"
 import type { Unreachable } from "../../Errors.js"
 import { canonical, demoInfo, demoModel, type ModelInfo } from "../../Model.js"
 import type { ServerStatus } from "../../Registry.js"
-import type { House } from "../GatewayContext.js"
-import { make, Refusal, withUnreachable } from "../http/errorResponse.js"
-import type { Exchange } from "../http/RequestContext.js"
+import type { GatewayContext } from "../GatewayContext.js"
+import { make, RequestRejected, withUnreachable } from "../http/errorResponse.js"
+import type { RequestContext } from "../http/RequestContext.js"
 import type { Library } from "../library.js"
 import { chainOf, defaultModel } from "./modelSelection.js"
 
@@ -26,17 +26,19 @@ const retryAfter = 5_000
 
 /** Says how many servers could not be asked; refuses to list anything where none could be. */
 const tellUnreachable = (
-  { labels }: House,
-  exchange: Exchange,
+  { labels }: GatewayContext,
+  context: RequestContext,
   unreachable: ReadonlyArray<Unreachable>,
   asked: number,
   what: string
 ): void => {
   if (unreachable.length === 0) return
-  exchange.headers["x-aicortex-unreachable"] = unreachable.length
+  context.headers["x-aicortex-unreachable"] = unreachable.length
   if (unreachable.length < asked) return
   const message = `No server could be reached, so it is not known which models ${what}.`
-  throw new Refusal(withUnreachable(make(503, message, "no_server_answers", null, retryAfter), unreachable, labels))
+  throw new RequestRejected(
+    withUnreachable(make(503, message, "no_server_answers", null, retryAfter), unreachable, labels)
+  )
 }
 
 /**
@@ -46,14 +48,20 @@ const tellUnreachable = (
  * @since 0.2.0
  * @category accessors
  */
-export const statuses = async (house: House, exchange: Exchange): Promise<ReadonlyArray<ServerStatus>> => {
-  const all = await house.library.run(house.library.registry.servers).result
-  tellUnreachable(house, exchange, all.flatMap(unreachableOf), all.length, "there are")
+export const statuses = async (
+  gateway: GatewayContext,
+  context: RequestContext
+): Promise<ReadonlyArray<ServerStatus>> => {
+  const all = await gateway.library.run(gateway.library.registry.servers).result
+  tellUnreachable(gateway, context, all.flatMap(unreachableOf), all.length, "there are")
   return all
 }
 
-const unreachableOf = ({ problem = "has not answered yet", reachable, url }: ServerStatus): Array<Unreachable> =>
-  reachable ? [] : [{ url, reason: problem }]
+const unreachableOf = ({
+  problem: errorResponse = "has not answered yet",
+  reachable,
+  url
+}: ServerStatus): Array<Unreachable> => (reachable ? [] : [{ url, reason: errorResponse }])
 
 /**
  * The same where servers have just been asked for something that is not kept, such as what is in memory: `failed` are
@@ -63,11 +71,11 @@ const unreachableOf = ({ problem = "has not answered yet", reachable, url }: Ser
  * @category accessors
  */
 export const tellFailed = (
-  house: House,
-  exchange: Exchange,
+  gateway: GatewayContext,
+  context: RequestContext,
   all: ReadonlyArray<ServerStatus>,
   failed: ReadonlyArray<Unreachable>
-): void => tellUnreachable(house, exchange, [...all.flatMap(unreachableOf), ...failed], all.length, "are loaded")
+): void => tellUnreachable(gateway, context, [...all.flatMap(unreachableOf), ...failed], all.length, "are loaded")
 
 const namesOf = (all: ReadonlyArray<ServerStatus>): ReadonlyArray<string> => {
   const names = new Map<string, string>()
@@ -82,7 +90,7 @@ const namesOf = (all: ReadonlyArray<ServerStatus>): ReadonlyArray<string> => {
  * @since 0.1.0
  * @category accessors
  */
-export const available = async ({ library }: House): Promise<ReadonlyArray<string>> =>
+export const available = async ({ library }: GatewayContext): Promise<ReadonlyArray<string>> =>
   namesOf(await library.run(library.registry.servers).result)
 
 /**
@@ -91,10 +99,10 @@ export const available = async ({ library }: House): Promise<ReadonlyArray<strin
  * @since 0.1.0
  * @category accessors
  */
-export const listed = async (house: House, exchange: Exchange): Promise<ReadonlyArray<string>> => [
-  ...namesOf(await statuses(house, exchange)),
+export const listModels = async (gateway: GatewayContext, context: RequestContext): Promise<ReadonlyArray<string>> => [
+  ...namesOf(await statuses(gateway, context)),
   "auto",
-  ...house.aliases.keys()
+  ...gateway.aliases.keys()
 ]
 
 /**
@@ -112,14 +120,18 @@ export const facts = ({ registry }: Library, model: string): Effect.Effect<Model
  * @since 0.1.0
  * @category accessors
  */
-export const factsOf = async (house: House, exchange: Exchange, id: string): Promise<ModelInfo | undefined> => {
-  const own = id === "auto" || canonical(id) === demoModel || chainOf(house, id) !== undefined
-  if (!own && !namesOf(await statuses(house, exchange)).some((name) => canonical(name) === canonical(id))) {
-    throw new Refusal(
+export const factsOf = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  id: string
+): Promise<ModelInfo | undefined> => {
+  const own = id === "auto" || canonical(id) === demoModel || chainOf(gateway, id) !== undefined
+  if (!own && !namesOf(await statuses(gateway, context)).some((name) => canonical(name) === canonical(id))) {
+    throw new RequestRejected(
       make(404, `The model '${id}' does not exist. GET /v1/models lists those that do.`, "model_not_found", "model")
     )
   }
-  return house.library.run(facts(house.library, id)).result
+  return gateway.library.run(facts(gateway.library, id)).result
 }
 
 /**
@@ -128,7 +140,7 @@ export const factsOf = async (house: House, exchange: Exchange, id: string): Pro
  * @since 0.1.0
  * @category handlers
  */
-export const plain = async (house: House, exchange: Exchange): Promise<void> => {
-  const models = namesOf(await statuses(house, exchange))
-  exchange.json({ models, default_model: defaultModel(house), total_models: models.length })
+export const plainList = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
+  const models = namesOf(await statuses(gateway, context))
+  context.json({ models, default_model: defaultModel(gateway), total_models: models.length })
 }

@@ -9,64 +9,66 @@ import type { Usage } from "../../ChatEvent.js"
 import { type ChatRequest, Choice, type Routing } from "../../ChatRequest.js"
 import type { OpenAnswer, Result } from "../../Failover.js"
 import * as Direct from "../../internal/direct.js"
-import * as Extra from "../../internal/extraParameters.js"
-import { type Candidate, mayTryNext } from "../../ModelSelection.js"
-import { needs } from "../../modelSelection/needs.js"
+import * as ExtraParameters from "../../internal/extraParameters.js"
+import { type ModelCandidate, mayTryNext } from "../../ModelSelection.js"
+import { requirementsOf } from "../../modelSelection/needs.js"
 import * as ResponseCache from "../../ResponseCache.js"
-import type { Traveller } from "../../Router.js"
-import * as Conversation from "../../router/conversationKey.js"
+import type { RouteHints } from "../../Router.js"
+import * as ConversationKey from "../../router/conversationKey.js"
 import type * as StructuredOutput from "../../StructuredOutput.js"
 import * as Telemetry from "../../Telemetry.js"
-import type { House } from "../GatewayContext.js"
-import * as Problem from "../http/errorResponse.js"
-import type { Exchange } from "../http/RequestContext.js"
+import type { GatewayContext } from "../GatewayContext.js"
+import * as ErrorResponse from "../http/errorResponse.js"
+import type { RequestContext } from "../http/RequestContext.js"
 import * as Tracing from "../observability/tracing.js"
 import type { Counted } from "./codec.js"
-import { type Ask, onlyOllamas, promptOf, requestOf } from "./gatewayRequest.js"
+import { type GatewayRequest, ollamaOnly, promptOf, requestOf } from "./gatewayRequest.js"
 import { limitsFor, maxRetries } from "./retries.js"
 
 /** Whom the request belongs to is told by the client, or by what it says; one key's conversations are its own. */
-const conversationOf = ({ caller = "", conversation }: Exchange, { messages }: ChatRequest) =>
-  conversation === undefined ? Conversation.ofMessages(messages, caller) : Conversation.named(conversation, caller)
+const conversationOf = ({ caller = "", conversation }: RequestContext, { messages }: ChatRequest) =>
+  conversation === undefined
+    ? ConversationKey.ofMessages(messages, caller)
+    : ConversationKey.named(conversation, caller)
 
 /**
  * One request of a client, for as long as it is answered.
  *
- * - `models`: which models may answer, in their order
+ * - `candidates`: which models may answer, in their order
  * - `decoder`: checks the JSON that was asked for
- * - `given`: the client has a piece of an answer, so that no other model may begin
- * - `opened`: when the last answer was begun, by the clock of `performance`
+ * - `answerStarted`: the client has a piece of an answer, so that no other model may begin
+ * - `openedAt`: when the last answer was begun, by the clock of `performance`
  * - `stopped`: nobody waits for an answer any more
  *
  * @since 0.1.0
  * @category models
  */
-export class Errand {
-  models: ReadonlyArray<Candidate> = []
+export class RequestExecution {
+  candidates: ReadonlyArray<ModelCandidate> = []
   decoder: StructuredOutput.Decoder<unknown> | undefined
-  given = false
+  answerStarted = false
   stopped = false
-  opened: number | undefined
+  openedAt: number | undefined
   private readonly stops: Array<() => void> = []
   /** The prompts that have been counted, with how many tokens they are. */
-  private readonly prompts = new Map<number, Counted>()
+  private readonly countedPrompts = new Map<number, Counted>()
   /** How many tokens a prompt has, as the server said with one of several answers to it. */
   private readonly told = new Map<number, number>()
-  private readonly traveller: Traveller
+  private readonly routeHints: RouteHints
   /** The answers to each prompt go to one server, where it can be asked for all of them at once. */
   private readonly companies = new Map<number, { server?: string }>()
 
   constructor(
-    readonly house: House,
-    readonly exchange: Exchange,
-    readonly ask: Ask
+    readonly gateway: GatewayContext,
+    readonly context: RequestContext,
+    readonly gatewayRequest: GatewayRequest
   ) {
-    const { owner, priority } = exchange
-    this.traveller = {
+    const { owner, priority } = context
+    this.routeHints = {
       owner,
       priority,
-      conversation: conversationOf(exchange, ask.request),
-      tokens: () => needs(ask).prompt
+      conversation: conversationOf(context, gatewayRequest.request),
+      tokens: () => requirementsOf(gatewayRequest).prompt
     }
   }
 
@@ -77,20 +79,20 @@ export class Errand {
     for (const stop of this.stops.splice(0)) stop()
   }
 
-  private stoppable(stop: () => void): void {
-    if (this.stopped || this.exchange.left) stop()
+  private onStop(stop: () => void): void {
+    if (this.stopped || this.context.disconnected) stop()
     else this.stops.push(stop)
   }
 
   /** Runs an Effect for as long as somebody waits. */
   run<A, E>(effect: Effect.Effect<A, E>): Promise<A> {
-    const { result, stop } = this.house.library.run(Tracing.within(this.exchange, effect))
-    this.stoppable(stop)
+    const { result, stop } = this.gateway.library.run(Tracing.within(this.context, effect))
+    this.onStop(stop)
     return result
   }
 
   get routing(): Routing {
-    return this.ask.routing ?? this.house.routing
+    return this.gatewayRequest.routing ?? this.gateway.routing
   }
 
   // ---------------------------------------------------------------------------
@@ -98,17 +100,17 @@ export class Errand {
   // ---------------------------------------------------------------------------
 
   /** Runs `use` with one model after the other, until one of them has answered or something else is wrong. */
-  course<A>(choice: number, use: (candidate: Candidate, request: ChatRequest) => Promise<A>): Promise<A> {
-    const { ask, models } = this
-    const request = ask.n === 1 ? requestOf(ask, choice) : this.oneOf(choice)
+  withFallback<A>(choice: number, use: (candidate: ModelCandidate, request: ChatRequest) => Promise<A>): Promise<A> {
+    const { gatewayRequest, candidates: models } = this
+    const request = gatewayRequest.n === 1 ? requestOf(gatewayRequest, choice) : this.oneOf(choice)
     const from = (i: number): Promise<A> => {
-      const candidate = models[i] as Candidate
+      const candidate = models[i] as ModelCandidate
       const { model } = candidate
-      const plain = ask.unthinking?.has(model) === true ? { ...request, think: undefined } : request
+      const plain = gatewayRequest.withoutThinking?.has(model) === true ? { ...request, think: undefined } : request
       const used = use(candidate, plain.model === model ? plain : { ...plain, model })
       if (i + 1 === models.length) return used
       return used.catch((error: unknown) => {
-        if (this.given || this.exchange.left || !mayTryNext(error)) throw error
+        if (this.answerStarted || this.context.disconnected || !mayTryNext(error)) throw error
         return from(i + 1)
       })
     }
@@ -117,11 +119,11 @@ export class Errand {
 
   /** One of several answers to a prompt. */
   private oneOf(choice: number): ChatRequest {
-    const { ask } = this
-    const prompt = promptOf(ask, choice)
+    const { gatewayRequest } = this
+    const prompt = promptOf(gatewayRequest, choice)
     const company = this.companies.get(prompt) ?? {}
     this.companies.set(prompt, company)
-    return { ...requestOf(ask, choice), choice: new Choice(company, choice % ask.n) }
+    return { ...requestOf(gatewayRequest, choice), choice: new Choice(company, choice % gatewayRequest.n) }
   }
 
   // ---------------------------------------------------------------------------
@@ -130,67 +132,67 @@ export class Errand {
 
   /** Begins an answer: with events, or as a whole that `accepts` finds fit to be kept. */
   open(
-    candidate: Candidate,
+    candidate: ModelCandidate,
     request: ChatRequest,
     events: boolean,
     accepts: ((result: Result) => boolean) | undefined
   ): OpenAnswer | Promise<OpenAnswer> {
-    const { exchange } = this
+    const { context } = this
     const started = performance.now()
     const answer =
-      this.ask.session === undefined
+      this.gatewayRequest.session === undefined
         ? this.begin(candidate, request, events, accepts)
-        : this.run(this.house.library.chat.open({ messages: request.messages }, this.options(request)))
+        : this.run(this.gateway.library.chat.open({ messages: request.messages }, this.options(request)))
     // To wait for who has the model is not our own work.
-    exchange.own += performance.now() - started
-    return answer instanceof Promise ? answer.then((opened) => this.follow(opened)) : this.follow(answer)
+    context.ownTime += performance.now() - started
+    return answer instanceof Promise ? answer.then((opened) => this.track(opened)) : this.track(answer)
   }
 
-  private follow(answer: OpenAnswer): OpenAnswer {
-    this.opened = performance.now()
-    this.exchange.asked = true
-    this.stoppable(() => answer.cancel())
+  private track(answer: OpenAnswer): OpenAnswer {
+    this.openedAt = performance.now()
+    this.context.dispatched = true
+    this.onStop(() => answer.cancel())
     return answer
   }
 
   /** Where nobody has to be asked who has the model, nothing is waited for. */
   private begin(
-    { model, only }: Candidate,
+    { model, accepts: only }: ModelCandidate,
     request: ChatRequest,
     events: boolean,
     accepts: ((result: Result) => boolean) | undefined
   ): OpenAnswer | Promise<OpenAnswer> {
-    const { ask, exchange, house, routing } = this
-    const { cache, failover, settings } = house.library
+    const { gatewayRequest, context, gateway, routing } = this
+    const { cache, failover, settings } = gateway.library
     const began = Date.now()
     const company = request.choice?.of
-    const traveller =
-      only === undefined && company === undefined ? this.traveller : { ...this.traveller, only, company }
+    const routeHints =
+      only === undefined && company === undefined ? this.routeHints : { ...this.routeHints, only, company }
     const call = {
       request,
-      limits: limitsFor(exchange, house.limits),
+      limits: limitsFor(context, gateway.limits),
       began,
       events,
       preface: [],
       timed: true,
       complete: undefined,
       closed: undefined,
-      trace: exchange.trace,
-      context: exchange.context
+      trace: context.trace,
+      context: context.traceContext
     }
     // Several answers to one prompt are to differ.
-    const keeps = only === undefined && request.logprobs === undefined && ask.n === 1
-    const ttl = keeps ? ResponseCache.ttlOf(ask.cache, settings) : undefined
-    const servers = failover.prepare(model, routing, traveller)
+    const keeps = only === undefined && request.logprobs === undefined && gatewayRequest.n === 1
+    const ttl = keeps ? ResponseCache.ttlOf(gatewayRequest.cache, settings) : undefined
+    const servers = failover.prepare(model, routing, routeHints)
     const begin = ttl === undefined ? Direct.valueOf(servers) : undefined
     if (begin !== undefined) return begin(call)
-    const prepared: Effect.Effect<ResponseCache.Begin, unknown> =
-      ttl === undefined ? servers : cache.prepare({ owner: exchange.caller, request, routing, ttl, accepts }, servers)
+    const prepared: Effect.Effect<ResponseCache.StartCall, unknown> =
+      ttl === undefined ? servers : cache.prepare({ owner: context.caller, request, routing, ttl, accepts }, servers)
     return this.run(prepared).then(
       (begin) => begin(call),
       (error: unknown) => {
         const observer = Telemetry.observe(call, undefined, Date.now)
-        if (exchange.left) observer.closed()
+        if (context.disconnected) observer.closed()
         else observer.failed(error)
         throw error
       }
@@ -200,24 +202,24 @@ export class Errand {
   /** What a session is asked with. */
   options(request: ChatRequest): Chat.Options {
     const { format: _, logitBias, logprobs, messages: __, template, ...rest } = request
-    if (template !== undefined) Problem.refuse("template", "cannot be used in a session")
-    if (logprobs !== undefined) Problem.refuse("logprobs", "cannot be told in a session")
-    if (logitBias !== undefined) Problem.refuse("logit_bias", "cannot be used in a session")
-    const { deadline, firstTokenTimeout, loadTimeout, timeout } = this.house.settings
+    if (template !== undefined) ErrorResponse.reject("template", "cannot be used in a session")
+    if (logprobs !== undefined) ErrorResponse.reject("logprobs", "cannot be told in a session")
+    if (logitBias !== undefined) ErrorResponse.reject("logit_bias", "cannot be used in a session")
+    const { deadline, firstTokenTimeout, loadTimeout, timeout } = this.gateway.settings
     return {
       ...rest,
       stop: request.stop.length === 0 ? undefined : request.stop,
       tools: request.tools.length === 0 ? undefined : request.tools,
       routing: this.routing,
-      owner: this.exchange.owner || undefined,
-      priority: this.exchange.priority,
-      session: this.ask.session,
-      cache: this.ask.cache,
+      owner: this.context.owner || undefined,
+      priority: this.context.priority,
+      session: this.gatewayRequest.session,
+      cache: this.gatewayRequest.cache,
       timeout,
       firstTokenTimeout,
       loadTimeout,
       deadline,
-      maxRetries: maxRetries(this.exchange, this.house.settings.maxRetries)
+      maxRetries: maxRetries(this.context, this.gateway.settings.maxRetries)
     }
   }
 
@@ -226,58 +228,59 @@ export class Errand {
   // ---------------------------------------------------------------------------
 
   /** `failure` is why the last server but this one failed, if one did. */
-  receipt(server: string, attempts: number, cached: boolean, failure: string | undefined): void {
-    const { account, headers } = this.exchange
-    const label = this.house.labels.label(server)
+  reportServer(server: string, attempts: number, cached: boolean, failure: string | undefined): void {
+    const { record: account, headers } = this.context
+    const label = this.gateway.labels.label(server)
     account.server = label
     account.attempts = attempts
     account.cached = cached
-    this.tellMissing(server)
+    this.reportUnsupported(server)
     headers["x-aicortex-server"] = label
     headers["x-aicortex-attempts"] = attempts
     headers["x-aicortex-reason"] = cached ? "cache" : failure === undefined ? this.routing : `failover after ${failure}`
   }
 
   /** What the server that answers does not have is left out there. */
-  private tellMissing(server: string): void {
-    const { exchange, house } = this
-    const own = this.ask.asked ?? this.ask.request
+  private reportUnsupported(server: string): void {
+    const { context, gateway } = this
+    const own = this.gatewayRequest.original ?? this.gatewayRequest.request
     const { extra, lenient } = own
     if (extra === undefined && lenient === undefined) return
-    const { library } = house
-    const has = ({ model }: Candidate) =>
+    const { library } = gateway
+    const has = ({ model }: ModelCandidate) =>
       Direct.valueOf(library.registry.locate(model))?.some((host) => host.server.url === server)
-    const protocol = library.protocol(server, (this.models.find(has) ?? this.models[0])?.model ?? "")
-    if (lenient === true && protocol !== "ollama") exchange.ignore(onlyOllamas(own))
+    const protocol = library.protocol(server, (this.candidates.find(has) ?? this.candidates[0])?.model ?? "")
+    if (lenient === true && protocol !== "ollama") context.ignore(ollamaOnly(own))
     if (protocol === "openai") return
-    for (const name of Extra.missing(extra, protocol === "ollama")) exchange.ignored.add(name)
-    exchange.tellIgnored()
+    for (const name of ExtraParameters.missing(extra, protocol === "ollama")) context.ignored.add(name)
+    context.reportIgnored()
   }
 
   /**
    * What an answer cost. Where the server does not say, its prompt is as much as another answer to it says, or about as
    * much as it is long, and `written` tokens came.
    */
-  usage(choice: number, told: Usage, written: number): Counted {
-    const which = promptOf(this.ask, choice)
-    if (told.promptTokens !== undefined) {
-      if (this.ask.n > 1 && !this.told.has(which)) this.told.set(which, told.promptTokens)
-      if (told.completionTokens !== undefined) return told
+  usage(choice: number, reported: Usage, written: number): Counted {
+    const which = promptOf(this.gatewayRequest, choice)
+    if (reported.promptTokens !== undefined) {
+      if (this.gatewayRequest.n > 1 && !this.told.has(which)) this.told.set(which, reported.promptTokens)
+      if (reported.completionTokens !== undefined) return reported
     }
-    const known = told.promptTokens ?? this.told.get(which)
-    const promptTokens = known ?? needs({ prompts: undefined, request: requestOf(this.ask, choice) }).prompt
-    const completionTokens = told.completionTokens ?? written
+    const known = reported.promptTokens ?? this.told.get(which)
+    const promptTokens =
+      known ?? requirementsOf({ prompts: undefined, request: requestOf(this.gatewayRequest, choice) }).prompt
+    const completionTokens = reported.completionTokens ?? written
     const totalTokens = promptTokens + completionTokens
     return { promptTokens, completionTokens, totalTokens, promptEstimated: known === undefined }
   }
 
   /** As the answer says it: a prompt counts once, however many answers it has, and an estimate until it is counted. */
-  counted(choice: number, usage: Counted): void {
-    const { account } = this.exchange
-    const which = promptOf(this.ask, choice)
-    const before = this.prompts.get(which)
+  countUsage(choice: number, usage: Counted): void {
+    const { record: account } = this.context
+    const which = promptOf(this.gatewayRequest, choice)
+    const before = this.countedPrompts.get(which)
     if (before === undefined || (before.promptEstimated === true && usage.promptEstimated !== true)) {
-      this.prompts.set(which, usage)
+      this.countedPrompts.set(which, usage)
       account.promptTokens += (usage.promptTokens ?? 0) - (before?.promptTokens ?? 0)
     }
     account.completionTokens += usage.completionTokens ?? 0

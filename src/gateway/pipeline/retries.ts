@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 import type { Limits } from "../../ChatRequest.js"
-import { make, Refusal } from "../http/errorResponse.js"
-import type { Exchange } from "../http/RequestContext.js"
+import { make, RequestRejected } from "../http/errorResponse.js"
+import type { RequestContext } from "../http/RequestContext.js"
 
 /** A client may not have servers asked more often than this for one request. */
 const most = 16
@@ -17,13 +17,13 @@ const most = 16
  * @since 0.1.0
  * @category readers
  */
-export const maxRetries = (exchange: Exchange, own: number | undefined): number | undefined => {
-  const header = exchange.request.headers["x-aicortex-max-retries"]
+export const maxRetries = (context: RequestContext, own: number | undefined): number | undefined => {
+  const header = context.request.headers["x-aicortex-max-retries"]
   if (header === undefined) return own
   const text = String(header).trim()
   const value = Number(text)
   if (!/^\d{1,4}$/.test(text) || value < 1 || value > most) {
-    throw new Refusal(make(400, `The header X-Aicortex-Max-Retries must be a whole number from 1 to ${most}.`))
+    throw new RequestRejected(make(400, `The header X-Aicortex-Max-Retries must be a whole number from 1 to ${most}.`))
   }
   return own === undefined ? value : Math.min(own, value)
 }
@@ -34,7 +34,7 @@ export const maxRetries = (exchange: Exchange, own: number | undefined): number 
  * @since 0.1.0
  * @category accessors
  */
-export const limitsFor = (exchange: Exchange, limits: Limits): Limits => {
-  const maxAttempts = maxRetries(exchange, limits.maxAttempts)
+export const limitsFor = (context: RequestContext, limits: Limits): Limits => {
+  const maxAttempts = maxRetries(context, limits.maxAttempts)
   return maxAttempts === limits.maxAttempts ? limits : { ...limits, maxAttempts }
 }

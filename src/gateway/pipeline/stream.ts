@@ -10,13 +10,13 @@ import * as Either from "effect/Either"
 import type { Usage } from "../../ChatEvent.js"
 import type { ChatRequest } from "../../ChatRequest.js"
 import { SchemaMismatch } from "../../Errors.js"
-import type { Candidate } from "../../ModelSelection.js"
-import { Piece } from "./choiceState.js"
+import type { ModelCandidate } from "../../ModelSelection.js"
+import { ChoiceState } from "./choiceState.js"
 import type { Codec, Writer } from "./codec.js"
 import { choices } from "./gatewayRequest.js"
-import { mustFit, only } from "./jsonReply.js"
+import { jsonOnly, mustMatchFormat } from "./jsonReply.js"
 import { shown } from "./modelSelection.js"
-import type { Errand } from "./requestExecution.js"
+import type { RequestExecution } from "./requestExecution.js"
 import * as Warnings from "./warnings.js"
 
 /**
@@ -27,128 +27,129 @@ import * as Warnings from "./warnings.js"
  */
 export class Stream {
   private writer: Writer | undefined
-  private heart: ReturnType<typeof setTimeout> | undefined
-  private wrote = performance.now()
+  private heartbeat: ReturnType<typeof setTimeout> | undefined
+  private lastWrite = performance.now()
   /** Answers that have not ended. */
-  private readonly open = new Map<number, Piece>()
+  private readonly openChoices = new Map<number, ChoiceState>()
 
   constructor(
-    private readonly errand: Errand,
+    private readonly errand: RequestExecution,
     private readonly codec: Codec
   ) {
-    if (errand.ask.session !== undefined) Warnings.announce(errand.exchange)
+    if (errand.gatewayRequest.session !== undefined) Warnings.announce(errand.context)
   }
 
   /** Shows that the stream lives whenever nothing was written for a while. */
-  beat(): void {
-    const { exchange, house } = this.errand
-    const every = house.settings.heartbeat
+  startHeartbeat(): void {
+    const { context, gateway } = this.errand
+    const every = gateway.settings.heartbeat
     if (every <= 0) return
-    this.heart = setTimeout(
+    this.heartbeat = setTimeout(
       () => {
-        if (exchange.left || exchange.response.writableEnded) return
-        if (performance.now() - this.wrote >= every - 1 && !exchange.response.writableNeedDrain) {
-          if (!exchange.headSent) exchange.stream(this.codec.contentType)
-          this.wrote = performance.now()
-          exchange.write(this.codec.heartbeat)
+        if (context.disconnected || context.response.writableEnded) return
+        if (performance.now() - this.lastWrite >= every - 1 && !context.response.writableNeedDrain) {
+          if (!context.headersSent) context.stream(this.codec.contentType)
+          this.lastWrite = performance.now()
+          context.write(this.codec.heartbeat)
         }
-        this.beat()
+        this.startHeartbeat()
       },
-      Math.max(1, every - (performance.now() - this.wrote))
+      Math.max(1, every - (performance.now() - this.lastWrite))
     )
   }
 
   /** Nothing more is written. What was given of answers that have no end has been used, too. */
   stop(): void {
-    clearTimeout(this.heart)
-    for (const [choice, piece] of this.open) if (piece.begun) this.count(choice, piece)
+    clearTimeout(this.heartbeat)
+    for (const [choice, state] of this.openChoices) if (state.started) this.count(choice, state)
   }
 
-  private count(choice: number, piece: Piece): Usage {
-    const { errand } = this
-    const counted = errand.usage(choice, piece.usage(), 0)
-    if (this.open.delete(choice)) errand.counted(choice, counted)
+  private count(choice: number, state: ChoiceState): Usage {
+    const { errand: execution } = this
+    const counted = execution.usage(choice, state.usage(), 0)
+    if (this.openChoices.delete(choice)) execution.countUsage(choice, counted)
     return counted
   }
 
   /** Asks for all the answers, and sends them. */
-  async answer(): Promise<void> {
-    const { errand } = this
-    const { ask, exchange } = errand
-    const length = choices(ask)
+  async send(): Promise<void> {
+    const { errand: execution } = this
+    const { gatewayRequest, context } = execution
+    const length = choices(gatewayRequest)
     const one = (choice: number) =>
-      errand.course(choice, (candidate, request) => this.stream(choice, candidate, request))
+      execution.withFallback(choice, (candidate, request) => this.sendChoice(choice, candidate, request))
     if (length === 1) await one(0)
     else await Promise.all(Array.from({ length }, (_, choice) => one(choice)))
-    if (exchange.left || this.writer === undefined) return
+    if (context.disconnected || this.writer === undefined) return
     if (this.codec.settle !== undefined) await this.codec.settle()
-    exchange.end(this.writer.finish())
+    context.end(this.writer.finish())
   }
 
-  private async stream(choice: number, candidate: Candidate, request: ChatRequest): Promise<void> {
-    const { errand } = this
-    const { ask, exchange } = errand
-    const answer = await errand.open(candidate, request, true, undefined)
-    const piece = new Piece(ask.oneTool, errand.decoder !== undefined)
-    this.open.set(choice, piece)
+  private async sendChoice(choice: number, candidate: ModelCandidate, request: ChatRequest): Promise<void> {
+    const { errand: execution } = this
+    const { gatewayRequest, context } = execution
+    const answer = await execution.open(candidate, request, true, undefined)
+    const state = new ChoiceState(gatewayRequest.oneTool, execution.decoder !== undefined)
+    this.openChoices.set(choice, state)
     for (;;) {
       const batch = await answer.pull()
       if (batch === undefined) break
       const started = performance.now()
       let out = ""
       for (const event of batch) {
-        if (piece.note(event)) continue
-        const writer = this.writer ?? this.begin(candidate, piece)
-        if (!errand.given) {
-          errand.given = true
+        if (state.absorb(event)) continue
+        const writer = this.writer ?? this.startWriter(candidate, state)
+        if (!execution.answerStarted) {
+          execution.answerStarted = true
           out += writer.begin()
         }
-        out += piece.write(writer, choice, event)
+        out += state.write(writer, choice, event)
       }
-      const { end } = piece
+      const { end } = state
       if (end !== undefined) {
-        this.checkEnd(candidate, piece)
-        const writer = this.writer ?? this.begin(candidate, piece)
-        if (!errand.given) {
-          errand.given = true
+        this.checkJson(candidate, state)
+        const writer = this.writer ?? this.startWriter(candidate, state)
+        if (!execution.answerStarted) {
+          execution.answerStarted = true
           out += writer.begin()
         }
-        out += Warnings.end(exchange, end.warnings, this.codec.contentType)
-        out += writer.end(choice, piece.finishReason(), this.count(choice, piece), end)
+        out += Warnings.end(context, end.warnings, this.codec.contentType)
+        out += writer.end(choice, state.finishReason(), this.count(choice, state), end)
       }
       if (out !== "") {
-        this.wrote = started
-        const free = exchange.write(out)
-        exchange.own += performance.now() - started
-        if (!free) await exchange.drained()
+        this.lastWrite = started
+        const free = context.write(out)
+        context.ownTime += performance.now() - started
+        if (!free) await context.drained()
       }
-      if (exchange.left) break
+      if (context.disconnected) break
     }
-    if (errand.stopped || piece.end !== undefined) return
+    if (execution.stopped || state.end !== undefined) return
     throw new Error("an answer ended without its end")
   }
 
-  private begin(candidate: Candidate, piece: Piece): Writer {
-    const { exchange, house } = this.errand
+  private startWriter(candidate: ModelCandidate, state: ChoiceState): Writer {
+    const { context, gateway } = this.errand
     const { codec } = this
-    const writer = codec.writer(shown(house, candidate, piece.model ?? candidate.model, piece.server))
+    const writer = codec.writer(shown(gateway, candidate, state.model ?? candidate.model, state.server))
     this.writer = writer
-    const { account } = exchange
-    account.firstToken = performance.now() - exchange.began
-    account.model = piece.model ?? candidate.model
-    house.metrics.firstToken.observe("", account.firstToken / 1000)
-    this.errand.receipt(piece.server, piece.attempts, piece.cached, piece.failed)
-    if (!exchange.headSent) exchange.stream(codec.contentType)
+    const { record: account } = context
+    account.firstToken = performance.now() - context.began
+    account.model = state.model ?? candidate.model
+    gateway.metrics.firstToken.observe("", account.firstToken / 1000)
+    this.errand.reportServer(state.server, state.attempts, state.cached, state.failed)
+    if (!context.headersSent) context.stream(codec.contentType)
     return writer
   }
 
   /** JSON was promised: what does not fit must not look as if it did. */
-  private checkEnd(candidate: Candidate, piece: Piece): void {
+  private checkJson(candidate: ModelCandidate, state: ChoiceState): void {
     const { decoder } = this.errand
-    if (decoder === undefined || piece.end === undefined || !mustFit({ ...piece.end, toolCalls: piece.calls })) return
-    const decoded = decoder.decode(piece.said)
-    if (Either.isRight(decoded) && only(piece.said) === piece.said) return
+    if (decoder === undefined || state.end === undefined || !mustMatchFormat({ ...state.end, toolCalls: state.calls }))
+      return
+    const decoded = decoder.decode(state.text)
+    if (Either.isRight(decoded) && jsonOnly(state.text) === state.text) return
     const issues = Either.isLeft(decoded) ? decoded.left : [{ path: "", message: "the JSON stands in other text" }]
-    throw new SchemaMismatch({ model: candidate.model, issues, text: piece.said })
+    throw new SchemaMismatch({ model: candidate.model, issues, text: state.text })
   }
 }

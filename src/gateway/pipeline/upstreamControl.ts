@@ -16,7 +16,7 @@ import type { Exchange, TraceContext, Service as Transport } from "../../Transpo
  * @since 0.1.0
  * @category models
  */
-export interface Reply {
+export interface UpstreamReply {
   readonly status: number
   readonly retryAfter: string | undefined
   readonly text: string
@@ -28,7 +28,7 @@ export interface Reply {
  * @since 0.1.0
  * @category errors
  */
-export class ControlFailed extends Error {
+export class UpstreamFailed extends Error {
   override readonly name = "ControlFailed"
   constructor(readonly failure: ServerFailure) {
     super(failure.message)
@@ -39,7 +39,7 @@ export class ControlFailed extends Error {
  * @since 0.1.0
  * @category models
  */
-export interface Question {
+export interface UpstreamRequest {
   readonly method: "GET" | "HEAD" | "POST" | "DELETE"
   readonly path: string
   readonly body?: object | undefined
@@ -72,66 +72,66 @@ async function* heard(parts: AsyncIterable<Uint8Array>, hear: () => void): Async
 /** Where the address is wrong, the status is no answer to what was asked. */
 const explained = (
   failure: ServerFailure,
-  asked: Parameters<typeof Misaddressed.explain>[1],
-  method: Question["method"]
+  asked: Parameters<typeof Misaddressed.explainWrongAddress>[1],
+  method: UpstreamRequest["method"]
 ): ServerFailure => {
   // An answer without a body gives no reason.
-  const { message, reason } = method === "HEAD" ? failure : Misaddressed.explain(failure, asked)
+  const { message, reason } = method === "HEAD" ? failure : Misaddressed.explainWrongAddress(failure, asked)
   return message === failure.message ? failure : { reason, message }
 }
 
 /**
- * Asks a server. Rejects with `ControlFailed` where it does not answer, or not with a status of success.
+ * Asks a server. Rejects with `UpstreamFailed` where it does not answer, or not with a status of success.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const ask = (transport: Transport, server: Server, question: Question): Promise<Reply> =>
+export const send = (transport: Transport, server: Server, request: UpstreamRequest): Promise<UpstreamReply> =>
   new Promise((resolve, reject) => {
-    const { upload } = question
-    const url = `${base(server)}${question.path}`
+    const { upload } = request
+    const url = `${base(server)}${request.path}`
     let status = 0
     let location: string | undefined
     let retryAfter: string | undefined
     let bytes = 0
     const parts: Array<Uint8Array> = []
     let lines: Lines.Lines | undefined
-    let exchange: Exchange | undefined
+    let context: Exchange | undefined
     const fail = (failure: ServerFailure) => {
       clearTimeout(timer)
-      exchange?.abort()
-      reject(new ControlFailed(failure))
+      context?.abort()
+      reject(new UpstreamFailed(failure))
     }
     const timer = setTimeout(
-      () => fail({ reason: "first-token-timeout", message: `no answer within ${question.timeout} ms` }),
-      question.timeout
+      () => fail({ reason: "first-token-timeout", message: `no answer within ${request.timeout} ms` }),
+      request.timeout
     )
-    exchange = transport.send(
+    context = transport.send(
       {
-        method: question.method,
+        method: request.method,
         url,
         headers: {
           ...headersOf(server, "application/json"),
           ...(upload === undefined ? {} : { "content-type": "application/octet-stream" }),
           ...(upload?.length === undefined ? {} : { "content-length": upload.length }),
-          ...question.context
+          ...request.context
         },
         body:
           upload !== undefined
             ? heard(upload.parts, () => timer.refresh())
-            : question.body === undefined
+            : request.body === undefined
               ? undefined
-              : JSON.stringify(question.body)
+              : JSON.stringify(request.body)
       },
       {
-        connected: () => question.connected?.(),
+        connected: () => request.connected?.(),
         head(code, headers) {
           status = code
           const after = headers["retry-after"]
           retryAfter = typeof after === "string" ? after : after?.[0]
           const to = headers["location"]
           location = typeof to === "string" ? to : to?.[0]
-          if (code < 300 && question.line !== undefined) lines = Lines.make(question.line)
+          if (code < 300 && request.line !== undefined) lines = Lines.make(request.line)
         },
         data(read) {
           if (lines !== undefined) {
@@ -139,7 +139,7 @@ export const ask = (transport: Transport, server: Server, question: Question): P
             try {
               lines.feed(read)
             } catch (error) {
-              if (error instanceof ControlFailed) fail(error.failure)
+              if (error instanceof UpstreamFailed) fail(error.failure)
               else fail({ reason: "malformed", message: error instanceof Error ? error.message : String(error) })
             }
             return
@@ -156,16 +156,16 @@ export const ask = (transport: Transport, server: Server, question: Question): P
           else {
             const asked = { address: server.url, url, body: text, text: errorText(text), location }
             const failure = statusFailure(status, text, retryAfter, Date.now())
-            reject(new ControlFailed(explained(failure, asked, question.method)))
+            reject(new UpstreamFailed(explained(failure, asked, request.method)))
           }
         },
         error: (failure) => fail(failure)
       }
     )
-    question.stop?.(() => {
+    request.stop?.(() => {
       clearTimeout(timer)
-      exchange?.abort()
-      reject(new ControlFailed({ reason: "network", message: "given up" }))
+      context?.abort()
+      reject(new UpstreamFailed({ reason: "network", message: "given up" }))
     })
   })
 
@@ -178,14 +178,14 @@ export const ask = (transport: Transport, server: Server, question: Question): P
 export const json = async (
   transport: Transport,
   server: Server,
-  question: Question
+  request: UpstreamRequest
 ): Promise<{ readonly [name: string]: unknown }> => {
-  const { text } = await ask(transport, server, question)
+  const { text } = await send(transport, server, request)
   try {
     const value: unknown = JSON.parse(text)
     if (typeof value === "object" && value !== null) return value as { readonly [name: string]: unknown }
   } catch {
     // Told below.
   }
-  throw new ControlFailed({ reason: "malformed", message: "not a JSON object" })
+  throw new UpstreamFailed({ reason: "malformed", message: "not a JSON object" })
 }

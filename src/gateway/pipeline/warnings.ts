@@ -5,7 +5,7 @@
  * @since 0.2.0
  */
 import type { TurnNotStored } from "../../Errors.js"
-import type { Exchange } from "../http/RequestContext.js"
+import type { RequestContext } from "../http/RequestContext.js"
 
 const header = "x-aicortex-warning"
 
@@ -22,7 +22,7 @@ type Warnings = ReadonlyArray<TurnNotStored> | undefined
  * @since 0.2.0
  * @category combinators
  */
-export const announce = ({ headers }: Exchange): void => {
+export const announce = ({ headers }: RequestContext): void => {
   headers["trailer"] = header
 }
 
@@ -32,7 +32,7 @@ export const announce = ({ headers }: Exchange): void => {
  * @since 0.2.0
  * @category combinators
  */
-export const tell = ({ account, headers }: Exchange, warnings: Warnings): void => {
+export const tell = ({ record: account, headers }: RequestContext, warnings: Warnings): void => {
   if (warnings === undefined) return
   account.warning = warnings.map(({ _tag }) => words[_tag]).join(", ")
   headers[header] = account.warning
@@ -44,7 +44,7 @@ export const tell = ({ account, headers }: Exchange, warnings: Warnings): void =
  * @since 0.2.0
  * @category combinators
  */
-export const end = ({ account, response }: Exchange, warnings: Warnings, contentType: string): string => {
+export const end = ({ record: account, response }: RequestContext, warnings: Warnings, contentType: string): string => {
   if (warnings === undefined) return ""
   account.warning = warnings.map(({ _tag }) => words[_tag]).join(", ")
   response.addTrailers({ [header]: account.warning })

@@ -6,18 +6,18 @@
  */
 import { createHash } from "node:crypto"
 import { SessionNotFound } from "../../../Errors.js"
-import type { House } from "../../GatewayContext.js"
+import type { GatewayContext } from "../../GatewayContext.js"
 import * as Query from "../../http/query.js"
-import type { Exchange } from "../../http/RequestContext.js"
-import type { Ask } from "../../pipeline/gatewayRequest.js"
+import type { RequestContext } from "../../http/RequestContext.js"
+import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
 
 /** What the ids of a key's conversations begin with, which says nothing about the key. */
-const prefixOf = ({ caller }: Exchange): string =>
+const prefixOf = ({ caller }: RequestContext): string =>
   caller === undefined ? "" : `${createHash("sha256").update(caller).digest("hex").slice(0, 16)}-`
 
 /** The id, if it may be the caller's. */
-const mine = (exchange: Exchange, id: string): string => {
-  if (!id.startsWith(prefixOf(exchange))) throw new SessionNotFound({ id })
+const mine = (context: RequestContext, id: string): string => {
+  if (!id.startsWith(prefixOf(context))) throw new SessionNotFound({ id })
   return id
 }
 
@@ -27,20 +27,20 @@ const mine = (exchange: Exchange, id: string): string => {
  * @since 0.1.0
  * @category constructors
  */
-export const joined = <A extends Ask>(ask: A, exchange: Exchange): A => {
-  const { session = exchange.request.headers["x-aicortex-session"] } = ask
-  if (typeof session !== "string") return ask
-  mine(exchange, session)
-  return session === ask.session ? ask : { ...ask, session }
+export const joined = <A extends GatewayRequest>(gatewayRequest: A, context: RequestContext): A => {
+  const { session = context.request.headers["x-aicortex-session"] } = gatewayRequest
+  if (typeof session !== "string") return gatewayRequest
+  mine(context, session)
+  return session === gatewayRequest.session ? gatewayRequest : { ...gatewayRequest, session }
 }
 
 /**
  * @since 0.1.0
  * @category handlers
  */
-export const create = async (house: House, exchange: Exchange): Promise<void> => {
-  const { id } = await house.library.run(house.library.sessions.create({ prefix: prefixOf(exchange) })).result
-  exchange.json({ id, object: "session", messages: [] }, 201)
+export const create = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
+  const { id } = await gateway.library.run(gateway.library.sessions.create({ prefix: prefixOf(context) })).result
+  context.json({ id, object: "session", messages: [] }, 201)
 }
 
 /**
@@ -49,10 +49,10 @@ export const create = async (house: House, exchange: Exchange): Promise<void> =>
  * @since 0.1.0
  * @category handlers
  */
-export const list = async (house: House, exchange: Exchange): Promise<void> => {
-  const limit = Query.limit(Query.of(exchange, ["limit"]), 1_000, 50)
-  const all = await house.library.run(house.library.sessions.list({ prefix: prefixOf(exchange), limit })).result
-  exchange.json({
+export const list = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
+  const limit = Query.limit(Query.of(context, ["limit"]), 1_000, 50)
+  const all = await gateway.library.run(gateway.library.sessions.list({ prefix: prefixOf(context), limit })).result
+  context.json({
     object: "list",
     data: all.map(({ id, messages, opening, usedAt }) => ({
       id,
@@ -68,16 +68,16 @@ export const list = async (house: House, exchange: Exchange): Promise<void> => {
  * @since 0.1.0
  * @category handlers
  */
-export const read = async (house: House, exchange: Exchange, id: string): Promise<void> => {
-  const messages = await house.library.run(house.library.sessions.history(mine(exchange, id))).result
-  exchange.json({ id, object: "session", messages })
+export const read = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
+  const messages = await gateway.library.run(gateway.library.sessions.history(mine(context, id))).result
+  context.json({ id, object: "session", messages })
 }
 
 /**
  * @since 0.1.0
  * @category handlers
  */
-export const remove = async (house: House, exchange: Exchange, id: string): Promise<void> => {
-  await house.library.run(house.library.sessions.remove(mine(exchange, id))).result
-  exchange.json({ id, object: "session.deleted", deleted: true })
+export const remove = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
+  await gateway.library.run(gateway.library.sessions.remove(mine(context, id))).result
+  context.json({ id, object: "session.deleted", deleted: true })
 }

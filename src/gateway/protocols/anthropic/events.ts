@@ -6,20 +6,20 @@
 import type { End, FinishReason, Usage } from "../../../ChatEvent.js"
 import * as ToolArguments from "../../../internal/toolArguments.js"
 import type * as Message from "../../../Message.js"
-import { anthropic, type Problem } from "../../http/errorResponse.js"
+import { anthropic, type ErrorResponse } from "../../http/errorResponse.js"
 import * as Id from "../../http/id.js"
-import type { Answered, Called, Codec, Writer } from "../../pipeline/codec.js"
-import { type Asked, promptTokens } from "./request.js"
+import type { CalledTool, Codec, CompletedAnswer, Writer } from "../../pipeline/codec.js"
+import { type AnthropicRequest, promptTokens } from "./request.js"
 
-interface Stop {
+interface StopFields {
   readonly stop_reason: string | null
   readonly stop_sequence: string | null
 }
 
-const unstopped: Stop = { stop_reason: null, stop_sequence: null }
+const notStopped: StopFields = { stop_reason: null, stop_sequence: null }
 
 /** A model may end with a sequence of its own, which nobody has asked for. */
-const stopOf = (reason: FinishReason, sequence: string | undefined, asked: ReadonlyArray<string>): Stop =>
+const stopOf = (reason: FinishReason, sequence: string | undefined, asked: ReadonlyArray<string>): StopFields =>
   reason === "stop" && sequence !== undefined && asked.includes(sequence)
     ? { stop_reason: "stop_sequence", stop_sequence: sequence }
     : { stop_reason: stopReason(reason), stop_sequence: null }
@@ -52,7 +52,7 @@ const usage = ({ cachedTokens, completionTokens = 0, promptTokens = 0 }: Usage):
 /** Clients keep a thought for the next turn only where it is signed. Nobody checks it: no server of the fleet signs. */
 const signature = "aicortex"
 
-const message = (model: string, content: ReadonlyArray<object>, stop: Stop, counted: object): object => ({
+const message = (model: string, content: ReadonlyArray<object>, stop: StopFields, counted: object): object => ({
   id: Id.make("msg_"),
   type: "message",
   role: "assistant",
@@ -62,12 +62,12 @@ const message = (model: string, content: ReadonlyArray<object>, stop: Stop, coun
   usage: counted
 })
 
-const toolUse = ({ id, name }: Called, input: object): object => ({ type: "tool_use", id, name, input })
+const toolUse = ({ id, name }: CalledTool, input: object): object => ({ type: "tool_use", id, name, input })
 
 const whole = (
   model: string,
-  { finishReason, stopSequence, text, thinking, toolCalls, usage: counted }: Answered,
-  { request, tellsThinking }: Asked
+  { finishReason, stopSequence, text, thinking, toolCalls, usage: counted }: CompletedAnswer,
+  { request, showsThinking: tellsThinking }: AnthropicRequest
 ): object =>
   message(
     model,
@@ -107,12 +107,12 @@ class EventWriter implements Writer {
 
   constructor(
     private readonly model: string,
-    private readonly asked: Asked
+    private readonly asked: AnthropicRequest
   ) {}
 
   begin(): string {
     const counted = usage({ promptTokens: promptTokens(this.asked.request) })
-    return event("message_start", { message: message(this.model, [], unstopped, counted) })
+    return event("message_start", { message: message(this.model, [], notStopped, counted) })
   }
 
   private delta(delta: object): string {
@@ -140,7 +140,7 @@ class EventWriter implements Writer {
   }
   thinking(_: number, content: string): string {
     const before = this.open === "thinking" ? "" : this.start("thinking")
-    return this.asked.tellsThinking ? `${before}${this.head}${JSON.stringify(content)}}}\n\n` : before
+    return this.asked.showsThinking ? `${before}${this.head}${JSON.stringify(content)}}}\n\n` : before
   }
   /** Ends the blocks of calls whose arguments are complete. */
   private closeCalls(): string {
@@ -152,7 +152,7 @@ class EventWriter implements Writer {
     }
     return all
   }
-  toolCallDelta(_: number, call: number, called: Called, text: string, first: boolean): string {
+  toolCallDelta(_: number, call: number, called: CalledTool, text: string, first: boolean): string {
     let before = ""
     if (first) {
       before = this.close() + this.closeCalls()
@@ -183,13 +183,14 @@ class EventWriter implements Writer {
 }
 
 /** The last event of a stream that cannot go on. No `message_stop` follows it. */
-const failure = (problem: Problem): string => `event: error\ndata: ${JSON.stringify(anthropic(problem))}\n\n`
+const failure = (errorResponse: ErrorResponse): string =>
+  `event: error\ndata: ${JSON.stringify(anthropic(errorResponse))}\n\n`
 
 /**
  * @since 0.1.0
  * @category encoding
  */
-export const codec = (asked: Asked): Codec => ({
+export const codec = (asked: AnthropicRequest): Codec => ({
   contentType: "text/event-stream; charset=utf-8",
   whole: (model, [result]) => (result === undefined ? {} : whole(model, result, asked)),
   writer: (model) => new EventWriter(model, asked),

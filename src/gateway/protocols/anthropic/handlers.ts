@@ -4,11 +4,11 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { Candidate } from "../../../ModelSelection.js"
-import type { House } from "../../GatewayContext.js"
-import type * as Fields from "../../http/body.js"
-import type { Exchange } from "../../http/RequestContext.js"
-import { relay } from "../../pipeline/dispatch.js"
+import type { ModelCandidate } from "../../../ModelSelection.js"
+import type { GatewayContext } from "../../GatewayContext.js"
+import type * as BodyFields from "../../http/body.js"
+import type { RequestContext } from "../../http/RequestContext.js"
+import { dispatch } from "../../pipeline/dispatch.js"
 import { candidates } from "../../pipeline/modelSelection.js"
 import { facts } from "../../pipeline/models.js"
 import * as Sessions from "../aicortex/sessions.js"
@@ -16,7 +16,10 @@ import * as Events from "./events.js"
 import * as Request from "./request.js"
 
 /** Those of which it is known that they do not think. */
-const unthinking = ({ library }: House, models: ReadonlyArray<Candidate>): Effect.Effect<ReadonlyArray<Candidate>> =>
+const unthinking = (
+  { library }: GatewayContext,
+  models: ReadonlyArray<ModelCandidate>
+): Effect.Effect<ReadonlyArray<ModelCandidate>> =>
   Effect.filter(models, ({ model }) =>
     Effect.map(facts(library, model), (info) => info?.capabilities?.includes("thinking") === false)
   )
@@ -25,31 +28,39 @@ const unthinking = ({ library }: House, models: ReadonlyArray<Candidate>): Effec
  * Clients of this API ask every model to think, and leave it to the model; Ollama's servers refuse that where a model
  * cannot. Those are not asked, as Ollama itself has it here. What thinks does so unasked.
  */
-const fitting = async (house: House, exchange: Exchange, asked: Request.Asked): Promise<Request.Asked> => {
+const fitting = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  asked: Request.AnthropicRequest
+): Promise<Request.AnthropicRequest> => {
   const { think } = asked.request
   if (think === undefined || think === false) return asked
-  const known = candidates(house, asked)
-  const { result, stop } = house.library.run(Effect.flatMap(known, (models) => unthinking(house, models)))
-  exchange.onLeave(stop)
+  const known = candidates(gateway, asked)
+  const { result, stop } = gateway.library.run(Effect.flatMap(known, (models) => unthinking(gateway, models)))
+  context.onDisconnect(stop)
   const models = await result
-  return models.length === 0 ? asked : { ...asked, unthinking: new Set(models.map(({ model }) => model)) }
+  return models.length === 0 ? asked : { ...asked, withoutThinking: new Set(models.map(({ model }) => model)) }
 }
 
 /**
  * @since 0.1.0
  * @category handlers
  */
-export const create = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
+export const create = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields
+): Promise<void> => {
   const started = performance.now()
-  const decoded = Sessions.joined(exchange.decoded(Request.decode, body), exchange)
-  exchange.own += performance.now() - started
-  const asked = await fitting(house, exchange, decoded)
-  return relay(house, exchange, asked, Events.codec(asked))
+  const decoded = Sessions.joined(context.decode(Request.decode, body), context)
+  context.ownTime += performance.now() - started
+  const asked = await fitting(gateway, context, decoded)
+  return dispatch(gateway, context, asked, Events.codec(asked))
 }
 
 /**
  * @since 0.1.0
  * @category handlers
  */
-export const countTokens = (_: House, exchange: Exchange, body: Fields.Fields): void =>
-  exchange.json({ input_tokens: exchange.decoded(Request.count, body) })
+export const countTokens = (_: GatewayContext, context: RequestContext, body: BodyFields.Fields): void =>
+  context.json({ input_tokens: context.decode(Request.count, body) })

@@ -4,14 +4,14 @@
  * @since 0.1.0
  */
 import * as Message from "../../../Message.js"
-import * as Fields from "../../http/body.js"
-import { refuse } from "../../http/errorResponse.js"
-import type { Ignored } from "../../http/fieldPolicy.js"
-import * as Ask from "../../pipeline/gatewayRequest.js"
+import * as BodyFields from "../../http/body.js"
+import { reject } from "../../http/errorResponse.js"
+import type { IgnoredFields } from "../../http/fieldPolicy.js"
+import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 
 type Part = Message.TextPart | Message.ImagePart
 
-type Placed = readonly [block: Fields.Fields, at: string]
+type BlockContext = readonly [block: BodyFields.Fields, at: string]
 
 const blockNames: ReadonlySet<string> = new Set([
   "type",
@@ -35,27 +35,27 @@ const blockNames: ReadonlySet<string> = new Set([
 ])
 
 /** The blocks of a content, each with where it stands. A string is one of text. */
-const blocks = (value: unknown, at: string, ignored: Ignored): ReadonlyArray<Placed> => {
+const blocks = (value: unknown, at: string, ignored: IgnoredFields): ReadonlyArray<BlockContext> => {
   if (value === undefined || value === null) return []
   if (typeof value === "string") return [[{ type: "text", text: value }, at]]
-  if (!Array.isArray(value)) return refuse(at, "must be a string or an array of blocks")
+  if (!Array.isArray(value)) return reject(at, "must be a string or an array of blocks")
   return value.map((block: unknown, i) => {
     const where = `${at}[${i}]`
-    if (!Fields.isObject(block)) return refuse(where, "must be an object")
-    ignored.within(block, blockNames, where)
+    if (!BodyFields.isObject(block)) return reject(where, "must be an object")
+    ignored.checkObject(block, blockNames, where)
     return [block, where]
   })
 }
 
-const wrongType = (block: Fields.Fields, at: string, known: string): never => {
-  const type = Fields.needed(block, "type", `${at}.type`)
-  return refuse(`${at}.type`, `must be ${known} here, not '${type.slice(0, 40)}'`)
+const wrongType = (block: BodyFields.Fields, at: string, known: string): never => {
+  const type = BodyFields.required(block, "type", `${at}.type`)
+  return reject(`${at}.type`, `must be ${known} here, not '${type.slice(0, 40)}'`)
 }
 
-const text = (block: Fields.Fields, at: string): string => Fields.needed(block, "text", `${at}.text`)
+const text = (block: BodyFields.Fields, at: string): string => BodyFields.required(block, "text", `${at}.text`)
 
 /** Blocks that hold nothing but text, each of them. */
-const texts = (value: unknown, at: string, ignored: Ignored): ReadonlyArray<string> =>
+const texts = (value: unknown, at: string, ignored: IgnoredFields): ReadonlyArray<string> =>
   blocks(value, at, ignored).map(([block, where]) => {
     if (block["type"] !== "text") wrongType(block, where, "text")
     return text(block, where)
@@ -71,44 +71,44 @@ const withoutBilling = (all: ReadonlyArray<string>): string => all.map((one) => 
 
 const mediaTypes = ["image/jpeg", "image/png", "image/gif", "image/webp"] as const
 
-const image = (block: Fields.Fields, at: string): Message.ImagePart => {
+const image = (block: BodyFields.Fields, at: string): Message.ImagePart => {
   const where = `${at}.source`
-  const source = Fields.object(block, "source", where) ?? refuse(where, "is missing")
-  const type = Fields.needed(source, "type", `${where}.type`)
+  const source = BodyFields.object(block, "source", where) ?? reject(where, "is missing")
+  const type = BodyFields.required(source, "type", `${where}.type`)
   switch (type) {
     case "base64": {
-      const mediaType = Fields.oneOf(source, "media_type", mediaTypes, `${where}.media_type`)
-      const data = Fields.needed(source, "data", `${where}.data`)
-      if (!/^[A-Za-z0-9+/=_-]+$/.test(data)) refuse(`${where}.data`, "must be base64")
-      return { type: "image", data, mediaType: mediaType ?? refuse(`${where}.media_type`, "is missing") }
+      const mediaType = BodyFields.oneOf(source, "media_type", mediaTypes, `${where}.media_type`)
+      const data = BodyFields.required(source, "data", `${where}.data`)
+      if (!/^[A-Za-z0-9+/=_-]+$/.test(data)) reject(`${where}.data`, "must be base64")
+      return { type: "image", data, mediaType: mediaType ?? reject(`${where}.media_type`, "is missing") }
     }
     case "url": {
-      const url = Fields.needed(source, "url", `${where}.url`)
-      return /^https?:\/\//i.test(url) ? { type: "image", url } : refuse(`${where}.url`, "must be an http(s) address")
+      const url = BodyFields.required(source, "url", `${where}.url`)
+      return /^https?:\/\//i.test(url) ? { type: "image", url } : reject(`${where}.url`, "must be an http(s) address")
     }
     default:
-      return refuse(`${where}.type`, `must be base64 or url, not '${type.slice(0, 40)}': no files are kept here`)
+      return reject(`${where}.type`, `must be base64 or url, not '${type.slice(0, 40)}': no files are kept here`)
   }
 }
 
 /** What a document says, marked off from the words around it. */
-const document = (block: Fields.Fields, at: string, ignored: Ignored): ReadonlyArray<Part> => {
-  for (const name of ["title", "context"]) Fields.text(block, name, `${at}.${name}`)
-  const citations = Fields.object(block, "citations", `${at}.citations`)
-  if (citations !== undefined && Fields.flag(citations, "enabled", `${at}.citations.enabled`) === true) {
-    Fields.unsupported(`${at}.citations.enabled`, "no server says where it has something from")
+const document = (block: BodyFields.Fields, at: string, ignored: IgnoredFields): ReadonlyArray<Part> => {
+  for (const name of ["title", "context"]) BodyFields.text(block, name, `${at}.${name}`)
+  const citations = BodyFields.object(block, "citations", `${at}.citations`)
+  if (citations !== undefined && BodyFields.flag(citations, "enabled", `${at}.citations.enabled`) === true) {
+    BodyFields.unsupported(`${at}.citations.enabled`, "no server says where it has something from")
   }
   const where = `${at}.source`
-  const source = Fields.object(block, "source", where) ?? refuse(where, "is missing")
+  const source = BodyFields.object(block, "source", where) ?? reject(where, "is missing")
   const head = ["title", "context"].map((name) =>
     typeof block[name] === "string" ? `<${name}>${block[name]}</${name}>\n` : ""
   )
   const [before, after] = [`<document>\n${head.join("")}`, "\n</document>\n"]
-  const type = Fields.needed(source, "type", `${where}.type`)
+  const type = BodyFields.required(source, "type", `${where}.type`)
   switch (type) {
     case "text": {
-      Fields.oneOf(source, "media_type", ["text/plain"], `${where}.media_type`)
-      return [{ type: "text", text: before + Fields.needed(source, "data", `${where}.data`) + after }]
+      BodyFields.oneOf(source, "media_type", ["text/plain"], `${where}.media_type`)
+      return [{ type: "text", text: before + BodyFields.required(source, "data", `${where}.data`) + after }]
     }
     case "content": {
       const parts = blocks(source["content"], `${where}.content`, ignored).map(([inner, place]): Part => {
@@ -120,17 +120,17 @@ const document = (block: Fields.Fields, at: string, ignored: Ignored): ReadonlyA
       return [{ type: "text", text: before }, ...parts, { type: "text", text: after }]
     }
     default:
-      return refuse(
+      return reject(
         `${where}.type`,
         `must be text or content, not '${type.slice(0, 40)}': no server reads files; send its text, or its pages as images`
       )
   }
 }
 
-const toolCall = (block: Fields.Fields, at: string): Message.ToolCall => ({
-  id: Fields.needed(block, "id", `${at}.id`),
-  name: Fields.needed(block, "name", `${at}.name`),
-  arguments: Ask.toolArguments(block["input"], `${at}.input`)
+const toolCall = (block: BodyFields.Fields, at: string): Message.ToolCall => ({
+  id: BodyFields.required(block, "id", `${at}.id`),
+  name: BodyFields.required(block, "name", `${at}.name`),
+  arguments: GatewayRequest.toolArguments(block["input"], `${at}.input`)
 })
 
 /** Calls of tools that a server has run, with their results. */
@@ -138,24 +138,24 @@ const ofServers = (type: unknown): boolean =>
   typeof type === "string" && (/^(server|mcp)_tool_use$|_tool_result$/.test(type) || type === "container_upload")
 
 /** What was found, as a document. */
-const searchResult = (block: Fields.Fields, at: string, ignored: Ignored): ReadonlyArray<Part> => {
-  const title = Fields.text(block, "title", `${at}.title`)
-  const source = Fields.text(block, "source", `${at}.source`)
+const searchResult = (block: BodyFields.Fields, at: string, ignored: IgnoredFields): ReadonlyArray<Part> => {
+  const title = BodyFields.text(block, "title", `${at}.title`)
+  const source = BodyFields.text(block, "source", `${at}.source`)
   const said = texts(block["content"], `${at}.content`, ignored).join("")
   const head = [title, source].map((one) => (one === undefined ? "" : `${one}\n`)).join("")
   return [{ type: "text", text: `<search_result>\n${head}${said}\n</search_result>\n` }]
 }
 
 /** A tool that a search has found, and that is offered from now on. */
-const reference = (block: Fields.Fields, at: string): string =>
-  `The tool ${Fields.needed(block, "tool_name", `${at}.tool_name`)} can be called now.\n`
+const reference = (block: BodyFields.Fields, at: string): string =>
+  `The tool ${BodyFields.required(block, "tool_name", `${at}.tool_name`)} can be called now.\n`
 
 /** A model that is not told that a tool has failed takes what it says for its result. */
 const failed = (text: string): string => (/^\W{0,8}error/i.test(text) ? text : `Error: ${text}`)
 
 /** Gathers the messages, in their order. */
-class Conversation {
-  constructor(private readonly ignored: Ignored) {}
+class MessageReader {
+  constructor(private readonly ignored: IgnoredFields) {}
 
   readonly messages: Array<Message.Message> = []
   /** Which tool each call was for. */
@@ -206,8 +206,8 @@ class Conversation {
   }
 
   /** A tool's message has no place for images and documents: they go into the user's, which follows. */
-  private result(block: Fields.Fields, at: string, parts: Array<Part>): void {
-    const id = Fields.needed(block, "tool_use_id", `${at}.tool_use_id`)
+  private result(block: BodyFields.Fields, at: string, parts: Array<Part>): void {
+    const id = BodyFields.required(block, "tool_use_id", `${at}.tool_use_id`)
     let said = ""
     for (const [inner, where] of blocks(block["content"], `${at}.content`, this.ignored)) {
       if (inner["type"] === "text") said += text(inner, where)
@@ -217,7 +217,7 @@ class Conversation {
       else if (inner["type"] === "tool_reference") said += reference(inner, where)
       else wrongType(inner, where, "text, image, document, search_result or tool_reference")
     }
-    const isError = Fields.flag(block, "is_error", `${at}.is_error`) ?? false
+    const isError = BodyFields.flag(block, "is_error", `${at}.is_error`) ?? false
     this.messages.push({
       role: "tool",
       content: isError ? failed(said) : said,
@@ -236,13 +236,13 @@ class Conversation {
           content += text(block, where)
           break
         case "thinking":
-          thinking += Fields.text(block, "thinking", `${where}.thinking`) ?? ""
+          thinking += BodyFields.text(block, "thinking", `${where}.thinking`) ?? ""
           break
         case "redacted_thinking":
           // Only who wrote it can read it.
           break
         case "compaction":
-          content += Fields.text(block, "content", `${where}.content`) ?? ""
+          content += BodyFields.text(block, "content", `${where}.content`) ?? ""
           break
         case "tool_use": {
           const call = toolCall(block, where)
@@ -275,17 +275,17 @@ const roles = ["user", "assistant", "system"] as const
  * @since 0.1.0
  * @category constructors
  */
-export const messages = (body: Fields.Fields, ignored: Ignored): ReadonlyArray<Message.Message> => {
-  const conversation = new Conversation(ignored)
+export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<Message.Message> => {
+  const conversation = new MessageReader(ignored)
   const { system } = body
   if (system !== undefined && system !== null) conversation.system(system, "system")
-  const all = Fields.list(body, "messages") ?? refuse("messages", "is missing", "missing_required_parameter")
-  if (all.length === 0) refuse("messages", "must hold at least one message")
+  const all = BodyFields.list(body, "messages") ?? reject("messages", "is missing", "missing_required_parameter")
+  if (all.length === 0) reject("messages", "must hold at least one message")
   for (const [i, message] of all.entries()) {
     const at = `messages[${i}]`
-    if (!Fields.isObject(message)) return refuse(at, "must be an object")
-    ignored.within(message, messageNames, at)
-    const role = Fields.oneOf(message, "role", roles, `${at}.role`) ?? refuse(`${at}.role`, "is missing")
+    if (!BodyFields.isObject(message)) return reject(at, "must be an object")
+    ignored.checkObject(message, messageNames, at)
+    const role = BodyFields.oneOf(message, "role", roles, `${at}.role`) ?? reject(`${at}.role`, "is missing")
     conversation[role](message["content"], `${at}.content`)
   }
   return conversation.messages

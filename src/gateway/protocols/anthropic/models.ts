@@ -4,10 +4,10 @@
  * @since 0.1.0
  */
 
-import type { House } from "../../GatewayContext.js"
-import { refuse } from "../../http/errorResponse.js"
+import type { GatewayContext } from "../../GatewayContext.js"
+import { reject } from "../../http/errorResponse.js"
 import * as Query from "../../http/query.js"
-import type { Exchange } from "../../http/RequestContext.js"
+import type { RequestContext } from "../../http/RequestContext.js"
 import * as Models from "../../pipeline/models.js"
 
 const createdAt = new Date(Models.created * 1000).toISOString()
@@ -24,20 +24,20 @@ const maxLimit = 1_000
  * @since 0.1.0
  * @category handlers
  */
-export const list = async (house: House, exchange: Exchange): Promise<void> => {
-  const asked = Query.of(exchange, ["limit", "after_id", "before_id", "beta"])
+export const list = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
+  const asked = Query.of(context, ["limit", "after_id", "before_id", "beta"])
   const limit = Query.limit(asked, maxLimit, maxLimit)
   const [after, before] = [asked.get("after_id"), asked.get("before_id")]
-  if (after !== null && before !== null) refuse("before_id", "cannot be used with after_id")
-  const names = await Models.listed(house, exchange)
+  if (after !== null && before !== null) reject("before_id", "cannot be used with after_id")
+  const names = await Models.listModels(gateway, context)
   const at = (name: string, id: string): number => {
     const found = names.indexOf(id)
-    return found === -1 ? refuse(name, `names no model of the list: '${id.slice(0, 200)}'`) : found
+    return found === -1 ? reject(name, `names no model of the list: '${id.slice(0, 200)}'`) : found
   }
   const end = before === null ? names.length : at("before_id", before)
   const from = before === null ? (after === null ? 0 : at("after_id", after) + 1) : Math.max(0, end - limit)
   const page = names.slice(from, Math.min(end, from + limit))
-  exchange.json({
+  context.json({
     data: page.map(item),
     has_more: before === null ? from + limit < names.length : from > 0,
     first_id: page[0] ?? null,
@@ -49,9 +49,9 @@ export const list = async (house: House, exchange: Exchange): Promise<void> => {
  * @since 0.1.0
  * @category handlers
  */
-export const one = async (house: House, exchange: Exchange, id: string): Promise<void> => {
-  Query.of(exchange, ["beta"])
-  const info = await Models.factsOf(house, exchange, id)
+export const one = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
+  Query.of(context, ["beta"])
+  const info = await Models.factsOf(gateway, context, id)
   const length = info?.context_length
-  exchange.json({ ...item(id), ...(length === undefined ? {} : { max_input_tokens: length }) })
+  context.json({ ...item(id), ...(length === undefined ? {} : { max_input_tokens: length }) })
 }

@@ -4,12 +4,12 @@
  * @since 0.1.0
  */
 import type { ChatRequest, Format } from "../../../ChatRequest.js"
-import * as Extra from "../../../internal/extraParameters.js"
-import { needs, tokensOf } from "../../../modelSelection/needs.js"
-import * as Fields from "../../http/body.js"
-import { refuse } from "../../http/errorResponse.js"
-import * as Policy from "../../http/fieldPolicy.js"
-import * as Ask from "../../pipeline/gatewayRequest.js"
+import * as ExtraParameters from "../../../internal/extraParameters.js"
+import { requirementsOf, tokensOf } from "../../../modelSelection/needs.js"
+import * as BodyFields from "../../http/body.js"
+import { reject } from "../../http/errorResponse.js"
+import * as FieldPolicy from "../../http/fieldPolicy.js"
+import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import * as Conversation from "./messages.js"
 import * as Tools from "./tools.js"
 
@@ -29,7 +29,7 @@ const promptNames = [
 
 const known: ReadonlySet<string> = new Set([
   ...promptNames,
-  ...Ask.extraNames,
+  ...GatewayRequest.extraNames,
   "max_tokens",
   "stream",
   "temperature",
@@ -43,7 +43,7 @@ const known: ReadonlySet<string> = new Set([
   "seed",
   "min_p",
   "repeat_penalty",
-  ...Object.keys(Extra.fields)
+  ...Object.keys(ExtraParameters.fields)
 ])
 
 const countKnown: ReadonlySet<string> = new Set(promptNames)
@@ -52,13 +52,13 @@ const thinkingNames: ReadonlySet<string> = new Set(["type", "budget_tokens", "di
 const outputNames: ReadonlySet<string> = new Set(["effort", "format"])
 
 /**
- * `tellsThinking`: whether what a model thinks is told, or only that it does.
+ * `showsThinking`: whether what a model thinks is told, or only that it does.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Asked extends Ask.Ask {
-  readonly tellsThinking: boolean
+export interface AnthropicRequest extends GatewayRequest.GatewayRequest {
+  readonly showsThinking: boolean
 }
 
 // =============================================================================
@@ -78,19 +78,23 @@ interface Thinking {
 }
 
 /** A budget of tokens is no bound that a server would know: `max_tokens` is. */
-const thinkingOf = (body: Fields.Fields, effort: ChatRequest["think"], ignored: Policy.Ignored): Thinking => {
-  const given = Fields.object(body, "thinking")
+const thinkingOf = (
+  body: BodyFields.Fields,
+  effort: ChatRequest["think"],
+  ignored: FieldPolicy.IgnoredFields
+): Thinking => {
+  const given = BodyFields.object(body, "thinking")
   if (given === undefined) return { think: effort, tellsThinking: true }
-  const type = Fields.oneOf(given, "type", thinkingTypes, "thinking.type") ?? refuse("thinking.type", "is missing")
-  ignored.within(given, thinkingNames, "thinking")
+  const type = BodyFields.oneOf(given, "type", thinkingTypes, "thinking.type") ?? reject("thinking.type", "is missing")
+  ignored.checkObject(given, thinkingNames, "thinking")
   if (type === "disabled") return { think: false, tellsThinking: true }
   // How much of its thoughts a model tells is up to it: only whether they are told at all can be chosen.
-  const display = Fields.text(given, "display", "thinking.display")
+  const display = BodyFields.text(given, "display", "thinking.display")
   if (display !== undefined && !displays.has(display)) ignored.unknown("thinking.display", "that has this value")
   const tellsThinking = display !== "omitted"
   if (type === "adaptive") return { think: effort, tellsThinking }
-  const budget = Fields.whole(given, "budget_tokens", minBudget, undefined, "thinking.budget_tokens")
-  if (budget === undefined) refuse("thinking.budget_tokens", "is missing", "missing_required_parameter")
+  const budget = BodyFields.whole(given, "budget_tokens", minBudget, undefined, "thinking.budget_tokens")
+  if (budget === undefined) reject("thinking.budget_tokens", "is missing", "missing_required_parameter")
   return { think: true, tellsThinking }
 }
 
@@ -98,11 +102,11 @@ const thinkingOf = (body: Fields.Fields, effort: ChatRequest["think"], ignored: 
 // answers
 // =============================================================================
 
-const formatOf = (fields: Fields.Fields, name: string, at: string): Format | undefined => {
-  const given = Fields.object(fields, name, at)
+const formatOf = (fields: BodyFields.Fields, name: string, at: string): Format | undefined => {
+  const given = BodyFields.object(fields, name, at)
   if (given === undefined) return undefined
-  Fields.oneOf(given, "type", ["json_schema"], `${at}.type`) ?? refuse(`${at}.type`, "is missing")
-  return Fields.json(given, "schema", `${at}.schema`) ?? refuse(`${at}.schema`, "is missing")
+  BodyFields.oneOf(given, "type", ["json_schema"], `${at}.type`) ?? reject(`${at}.type`, "is missing")
+  return BodyFields.json(given, "schema", `${at}.schema`) ?? reject(`${at}.schema`, "is missing")
 }
 
 interface Output {
@@ -110,11 +114,11 @@ interface Output {
   readonly format: Format
 }
 
-const outputOf = (body: Fields.Fields, ignored: Policy.Ignored): Output => {
+const outputOf = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): Output => {
   const older = formatOf(body, "output_format", "output_format")
-  const given = Fields.object(body, "output_config") ?? {}
-  ignored.within(given, outputNames, "output_config")
-  const effort = Fields.oneOf(given, "effort", efforts, "output_config.effort")
+  const given = BodyFields.object(body, "output_config") ?? {}
+  ignored.checkObject(given, outputNames, "output_config")
+  const effort = BodyFields.oneOf(given, "effort", efforts, "output_config.effort")
   return {
     effort: effort === "xhigh" ? "max" : effort,
     format: formatOf(given, "format", "output_config.format") ?? older ?? "text"
@@ -122,35 +126,35 @@ const outputOf = (body: Fields.Fields, ignored: Policy.Ignored): Output => {
 }
 
 /** The client has the conversation, and shortens it. What is kept anyway may be asked for; else it is longer than it might be. */
-const checkContext = (body: Fields.Fields, ignored: Policy.Ignored): void => {
-  const given = Fields.object(body, "context_management")
+const checkContext = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): void => {
+  const given = BodyFields.object(body, "context_management")
   if (given === undefined) return
-  const edits = Fields.list(given, "edits", "context_management.edits") ?? []
+  const edits = BodyFields.list(given, "edits", "context_management.edits") ?? []
   for (const [i, edit] of edits.entries()) {
     const at = `context_management.edits[${i}]`
-    const { keep, type } = Fields.isObject(edit) ? edit : refuse(at, "must be an object")
-    const all = keep === "all" || (Fields.isObject(keep) && keep["type"] === "all")
+    const { keep, type } = BodyFields.isObject(edit) ? edit : reject(at, "must be an object")
+    const all = keep === "all" || (BodyFields.isObject(keep) && keep["type"] === "all")
     if (typeof type === "string" && type.startsWith("clear_thinking_") && all) continue
     ignored.add(`${at}.${String(type)}`)
   }
 }
 
 /** What makes no difference to an answer. */
-const checkHarmless = (body: Fields.Fields): void => {
-  const metadata = Fields.object(body, "metadata")
-  if (metadata !== undefined) Fields.text(metadata, "user_id", "metadata.user_id")
-  Fields.object(body, "cache_control")
+const checkHarmless = (body: BodyFields.Fields): void => {
+  const metadata = BodyFields.object(body, "metadata")
+  if (metadata !== undefined) BodyFields.text(metadata, "user_id", "metadata.user_id")
+  BodyFields.object(body, "cache_control")
 }
 
 /** Its code has Anthropic's own client send the whole conversation instead. */
-const refuseThread = ({ thread }: Fields.Fields): void => {
+const refuseThread = ({ thread }: BodyFields.Fields): void => {
   if (thread === undefined || thread === null) return
-  refuse("thread", "is not supported: send the whole conversation, or use session", "thread_unsupported_request")
+  reject("thread", "is not supported: send the whole conversation, or use session", "thread_unsupported_request")
 }
 
-const stops = (body: Fields.Fields): ReadonlyArray<string> => {
-  Fields.list(body, "stop_sequences")
-  return Fields.strings(body, "stop_sequences", 16)
+const stops = (body: BodyFields.Fields): ReadonlyArray<string> => {
+  BodyFields.list(body, "stop_sequences")
+  return BodyFields.strings(body, "stop_sequences", 16)
 }
 
 // =============================================================================
@@ -171,50 +175,50 @@ export const promptTokens = (request: Pick<ChatRequest, "messages" | "tools" | "
     if (message.toolCalls !== undefined) characters += JSON.stringify(message.toolCalls).length
   }
   if (request.tools.length > 0) characters += JSON.stringify(request.tools).length
-  return needs({ request }).prompt + tokensOf(characters)
+  return requirementsOf({ request }).prompt + tokensOf(characters)
 }
 
 /**
  * @since 0.1.0
  * @category decoding
  */
-export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Asked => {
+export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): AnthropicRequest => {
   refuseThread(body)
-  ignored.check(body, known, Policy.refused.messages)
+  ignored.check(body, known, FieldPolicy.rejectedFields.messages)
   checkHarmless(body)
   checkContext(body, ignored)
   const tools = Tools.tools(body, ignored)
-  const { choice, oneTool } = Tools.chosen(body, tools, ignored)
+  const { choice, oneTool } = Tools.toolChoiceOf(body, tools, ignored)
   const { effort, format } = outputOf(body, ignored)
   const { tellsThinking, think } = thinkingOf(body, effort, ignored)
   const maxTokens =
-    Fields.whole(body, "max_tokens", 1) ?? refuse("max_tokens", "is missing", "missing_required_parameter")
-  const model = Ask.model(body)
+    BodyFields.whole(body, "max_tokens", 1) ?? reject("max_tokens", "is missing", "missing_required_parameter")
+  const model = GatewayRequest.model(body)
   return {
     model,
-    stream: Fields.flag(body, "stream") ?? false,
+    stream: BodyFields.flag(body, "stream") ?? false,
     n: 1,
     oneTool,
-    ...Ask.extras(body),
-    tellsThinking,
-    request: Ask.request(
+    ...GatewayRequest.extras(body),
+    showsThinking: tellsThinking,
+    request: GatewayRequest.request(
       model,
       Conversation.messages(body, ignored),
       {
-        temperature: Fields.number(body, "temperature", 0, 1),
-        topP: Fields.number(body, "top_p", 0, 1),
+        temperature: BodyFields.number(body, "temperature", 0, 1),
+        topP: BodyFields.number(body, "top_p", 0, 1),
         stop: stops(body),
-        seed: Fields.whole(body, "seed", Number.MIN_SAFE_INTEGER),
+        seed: BodyFields.whole(body, "seed", Number.MIN_SAFE_INTEGER),
         frequencyPenalty: undefined,
         presencePenalty: undefined,
-        topK: Fields.whole(body, "top_k", 0),
-        minP: Fields.number(body, "min_p", 0, 1),
-        repeatPenalty: Fields.number(body, "repeat_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY),
+        topK: BodyFields.whole(body, "top_k", 0),
+        minP: BodyFields.number(body, "min_p", 0, 1),
+        repeatPenalty: BodyFields.number(body, "repeat_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY),
         logitBias: undefined,
-        keepAlive: Ask.keepAlive(body),
+        keepAlive: GatewayRequest.keepAlive(body),
         think,
-        options: Ask.options(body),
-        extra: Ask.extra(body)
+        options: GatewayRequest.options(body),
+        extra: GatewayRequest.extra(body)
       },
       { maxTokens, tools, toolChoice: choice, format, logprobs: undefined }
     )
@@ -227,13 +231,13 @@ export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Asked => {
  * @since 0.1.0
  * @category decoding
  */
-export const count = (body: Fields.Fields, ignored: Policy.Ignored): number => {
-  ignored.check(body, countKnown, Policy.refused.messages)
-  Fields.object(body, "cache_control")
+export const count = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): number => {
+  ignored.check(body, countKnown, FieldPolicy.rejectedFields.messages)
+  BodyFields.object(body, "cache_control")
   checkContext(body, ignored)
   const tools = Tools.tools(body, ignored)
-  Tools.chosen(body, tools, ignored)
+  Tools.toolChoiceOf(body, tools, ignored)
   thinkingOf(body, outputOf(body, ignored).effort, ignored)
-  Ask.model(body)
+  GatewayRequest.model(body)
   return promptTokens({ messages: Conversation.messages(body, ignored), tools, maxTokens: undefined })
 }

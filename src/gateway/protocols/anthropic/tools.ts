@@ -4,10 +4,10 @@
  * @since 0.1.0
  */
 import type { ToolChoice, ToolDefinition } from "../../../ChatRequest.js"
-import * as Fields from "../../http/body.js"
-import { refuse } from "../../http/errorResponse.js"
-import type { Ignored } from "../../http/fieldPolicy.js"
-import * as Ask from "../../pipeline/gatewayRequest.js"
+import * as BodyFields from "../../http/body.js"
+import { reject } from "../../http/errorResponse.js"
+import type { IgnoredFields } from "../../http/fieldPolicy.js"
+import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 
 const known: ReadonlySet<string> = new Set([
   "type",
@@ -21,24 +21,25 @@ const known: ReadonlySet<string> = new Set([
   "allowed_callers"
 ])
 
-const definition = (tool: Fields.Fields, at: string, ignored: Ignored): ToolDefinition => {
+const definition = (tool: BodyFields.Fields, at: string, ignored: IgnoredFields): ToolDefinition => {
   for (const name in tool) {
     if (known.has(name) || tool[name] === null) continue
     if (name === "input_examples") ignored.add(`${at}.${name}`)
     else ignored.unknown(`${at}.${name}`, "of a tool")
   }
-  const description = Fields.text(tool, "description", `${at}.description`)
-  const strict = Fields.flag(tool, "strict", `${at}.strict`)
-  Fields.object(tool, "cache_control", `${at}.cache_control`)
+  const description = BodyFields.text(tool, "description", `${at}.description`)
+  const strict = BodyFields.flag(tool, "strict", `${at}.strict`)
+  BodyFields.object(tool, "cache_control", `${at}.cache_control`)
   // An input comes when it is complete, either way.
-  Fields.flag(tool, "eager_input_streaming", `${at}.eager_input_streaming`)
-  if (Fields.list(tool, "allowed_callers", `${at}.allowed_callers`)?.some((caller) => caller !== "direct")) {
+  BodyFields.flag(tool, "eager_input_streaming", `${at}.eager_input_streaming`)
+  if (BodyFields.list(tool, "allowed_callers", `${at}.allowed_callers`)?.some((caller) => caller !== "direct")) {
     ignored.add(`${at}.allowed_callers`)
   }
   return {
-    name: Ask.toolName(tool, at),
+    name: GatewayRequest.toolName(tool, at),
     ...(description === undefined ? {} : { description }),
-    parameters: Fields.json(tool, "input_schema", `${at}.input_schema`) ?? refuse(`${at}.input_schema`, "is missing"),
+    parameters:
+      BodyFields.json(tool, "input_schema", `${at}.input_schema`) ?? reject(`${at}.input_schema`, "is missing"),
     ...(strict === undefined ? {} : { strict })
   }
 }
@@ -50,7 +51,7 @@ const definition = (tool: Fields.Fields, at: string, ignored: Ignored): ToolDefi
 const deferring = (all: ReadonlyArray<unknown>): boolean => {
   let any = false
   for (const tool of all) {
-    if (!Fields.isObject(tool)) continue
+    if (!BodyFields.isObject(tool)) continue
     if (typeof tool["type"] === "string" && tool["type"].startsWith("tool_search_tool")) return false
     if (tool["defer_loading"] === true) any = true
   }
@@ -58,20 +59,21 @@ const deferring = (all: ReadonlyArray<unknown>): boolean => {
 }
 
 /** The tools that results in the conversation name. */
-const referenced = ({ messages }: Fields.Fields): ReadonlySet<string> => {
+const referenced = ({ messages }: BodyFields.Fields): ReadonlySet<string> => {
   const names = new Set<string>()
   const visit = (content: unknown, depth: number): void => {
     if (!Array.isArray(content)) return
     for (const block of content as ReadonlyArray<unknown>) {
-      if (!Fields.isObject(block)) continue
+      if (!BodyFields.isObject(block)) continue
       if (block["type"] === "tool_reference" && typeof block["tool_name"] === "string") names.add(block["tool_name"])
-      else if (depth < 3) visit(Fields.isObject(block["content"]) ? [block["content"]] : block["content"], depth + 1)
+      else if (depth < 3)
+        visit(BodyFields.isObject(block["content"]) ? [block["content"]] : block["content"], depth + 1)
       if (depth < 3) visit(block["tool_references"], depth + 1)
     }
   }
   if (Array.isArray(messages)) {
     for (const message of messages as ReadonlyArray<unknown>) {
-      if (Fields.isObject(message)) visit(message["content"], 0)
+      if (BodyFields.isObject(message)) visit(message["content"], 0)
     }
   }
   return names
@@ -81,24 +83,24 @@ const referenced = ({ messages }: Fields.Fields): ReadonlySet<string> => {
  * @since 0.1.0
  * @category constructors
  */
-export const tools = (body: Fields.Fields, ignored: Ignored): ReadonlyArray<ToolDefinition> => {
-  const all = Fields.list(body, "tools") ?? []
+export const tools = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<ToolDefinition> => {
+  const all = BodyFields.list(body, "tools") ?? []
   const names = new Set<string>()
   const made: Array<ToolDefinition> = []
   const found = deferring(all) ? referenced(body) : undefined
   for (const [i, tool] of all.entries()) {
     const at = `tools[${i}]`
-    if (!Fields.isObject(tool)) return refuse(at, "must be an object")
-    const type = Fields.text(tool, "type", `${at}.type`) ?? "custom"
+    if (!BodyFields.isObject(tool)) return reject(at, "must be an object")
+    const type = BodyFields.text(tool, "type", `${at}.type`) ?? "custom"
     if (type !== "custom") {
       // Nobody here runs the tools of a server, and only Anthropic's models know the others by their name alone.
       ignored.add(`${at}.${type}`)
       continue
     }
     const one = definition(tool, at, ignored)
-    if (names.has(one.name)) refuse(`${at}.name`, `names '${one.name}', as another tool does`)
+    if (names.has(one.name)) reject(`${at}.name`, `names '${one.name}', as another tool does`)
     names.add(one.name)
-    const deferred = Fields.flag(tool, "defer_loading", `${at}.defer_loading`) === true
+    const deferred = BodyFields.flag(tool, "defer_loading", `${at}.defer_loading`) === true
     if (deferred && found !== undefined && !found.has(one.name)) continue
     made.push(one)
   }
@@ -115,7 +117,7 @@ const types = ["auto", "any", "tool", "none"] as const
  * @since 0.1.0
  * @category models
  */
-export interface Chosen {
+export interface ChosenTool {
   readonly choice: ToolChoice | undefined
   readonly oneTool: boolean
 }
@@ -124,18 +126,22 @@ export interface Chosen {
  * @since 0.1.0
  * @category constructors
  */
-export const chosen = (body: Fields.Fields, all: ReadonlyArray<ToolDefinition>, ignored: Ignored): Chosen => {
-  const given = Fields.object(body, "tool_choice")
+export const toolChoiceOf = (
+  body: BodyFields.Fields,
+  all: ReadonlyArray<ToolDefinition>,
+  ignored: IgnoredFields
+): ChosenTool => {
+  const given = BodyFields.object(body, "tool_choice")
   if (given === undefined) return { choice: undefined, oneTool: false }
-  const type = Fields.oneOf(given, "type", types, "tool_choice.type") ?? refuse("tool_choice.type", "is missing")
-  ignored.within(given, choiceNames, "tool_choice")
-  const oneTool = Fields.flag(given, "disable_parallel_tool_use", "tool_choice.disable_parallel_tool_use") ?? false
+  const type = BodyFields.oneOf(given, "type", types, "tool_choice.type") ?? reject("tool_choice.type", "is missing")
+  ignored.checkObject(given, choiceNames, "tool_choice")
+  const oneTool = BodyFields.flag(given, "disable_parallel_tool_use", "tool_choice.disable_parallel_tool_use") ?? false
   if (all.length === 0) {
-    if (type === "any" || type === "tool") refuse("tool_choice", "is given without tools")
+    if (type === "any" || type === "tool") reject("tool_choice", "is given without tools")
     return { choice: undefined, oneTool }
   }
   if (type !== "tool") return { choice: type === "any" ? "required" : type, oneTool }
-  const name = Fields.needed(given, "name", "tool_choice.name")
-  if (!all.some((tool) => tool.name === name)) refuse("tool_choice.name", `names '${name}', which is not among tools`)
+  const name = BodyFields.required(given, "name", "tool_choice.name")
+  if (!all.some((tool) => tool.name === name)) reject("tool_choice.name", `names '${name}', which is not among tools`)
   return { choice: { name }, oneTool }
 }

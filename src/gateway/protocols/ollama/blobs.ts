@@ -5,14 +5,14 @@
  * @since 0.2.0
  */
 
-import type { House } from "../../GatewayContext.js"
-import { make, Refusal } from "../../http/errorResponse.js"
-import type { Exchange } from "../../http/RequestContext.js"
+import type { GatewayContext } from "../../GatewayContext.js"
+import { make, RequestRejected } from "../../http/errorResponse.js"
+import type { RequestContext } from "../../http/RequestContext.js"
 import * as Upload from "../../http/upload.js"
-import * as Control from "../../pipeline/upstreamControl.js"
-import { failed, type Known, listTimeout } from "./servers.js"
+import * as UpstreamControl from "../../pipeline/upstreamControl.js"
+import { type KnownServer, listTimeout, serverError } from "./servers.js"
 import * as Targets from "./targets.js"
-import * as Wire from "./validation.js"
+import * as Validation from "./validation.js"
 
 /** For how long an upload may stand still, in milliseconds: a slow disk has to take what was sent. */
 const uploadTimeout = 300_000
@@ -20,21 +20,25 @@ const uploadTimeout = 300_000
 const isDigest = (text: string): boolean => /^sha256[:-][0-9a-fA-F]{64}$/.test(text)
 
 /** A file goes to one server: the one that is named, else the only one. */
-const target = async (house: House, exchange: Exchange, digest: string): Promise<Known> => {
-  if (!isDigest(digest)) Wire.refuse(400, "invalid digest format", "invalid_digest", "digest")
-  const { all, named } = await Targets.of(house, exchange, {})
+const target = async (gateway: GatewayContext, context: RequestContext, digest: string): Promise<KnownServer> => {
+  if (!isDigest(digest)) Validation.refuse(400, "invalid digest format", "invalid_digest", "digest")
+  const { all, named } = await Targets.targetsOf(gateway, context, {})
   const [one, ...others] = named ?? all
   if (one === undefined || others.length > 0) throw Targets.unnamed(all, "gets the file")
-  exchange.headers["x-aicortex-server"] = one.label
+  context.headers["x-aicortex-server"] = one.label
   return one
 }
 
-const ask = async (house: House, { server }: Known, question: Control.Question): Promise<number> => {
+const gatewayRequest = async (
+  gateway: GatewayContext,
+  { server }: KnownServer,
+  question: UpstreamControl.UpstreamRequest
+): Promise<number> => {
   try {
-    const { status } = await Control.ask(house.library.transport, server, question)
+    const { status } = await UpstreamControl.send(gateway.library.transport, server, question)
     return status
   } catch (error) {
-    throw error instanceof Control.ControlFailed ? new Refusal(failed(house, error)) : error
+    throw error instanceof UpstreamControl.UpstreamFailed ? new RequestRejected(serverError(gateway, error)) : error
   }
 }
 
@@ -44,10 +48,10 @@ const ask = async (house: House, { server }: Known, question: Control.Question):
  * @since 0.2.0
  * @category handlers
  */
-export const has = async (house: House, exchange: Exchange, digest: string): Promise<void> => {
-  const known = await target(house, exchange, digest)
-  await ask(house, known, { method: "HEAD", path: `/api/blobs/${digest}`, timeout: listTimeout })
-  exchange.send(200, "application/json; charset=utf-8", "")
+export const has = async (gateway: GatewayContext, context: RequestContext, digest: string): Promise<void> => {
+  const known = await target(gateway, context, digest)
+  await gatewayRequest(gateway, known, { method: "HEAD", path: `/api/blobs/${digest}`, timeout: listTimeout })
+  context.send(200, "application/json; charset=utf-8", "")
 }
 
 /**
@@ -56,27 +60,27 @@ export const has = async (house: House, exchange: Exchange, digest: string): Pro
  * @since 0.2.0
  * @category handlers
  */
-export const upload = async (house: House, exchange: Exchange, digest: string): Promise<void> => {
-  const known = await target(house, exchange, digest)
+export const upload = async (gateway: GatewayContext, context: RequestContext, digest: string): Promise<void> => {
+  const known = await target(gateway, context, digest)
   let stalled = false
   let stop = () => {}
-  const parts = Upload.parts(exchange, house.settings.maxBody, () => {
+  const parts = Upload.parts(context, gateway.settings.maxBody, () => {
     stalled = true
     stop()
   })
   try {
-    const status = await ask(house, known, {
+    const status = await gatewayRequest(gateway, known, {
       method: "POST",
       path: `/api/blobs/${digest}`,
-      upload: { parts, length: exchange.request.headers["content-length"] },
+      upload: { parts, length: context.request.headers["content-length"] },
       timeout: uploadTimeout,
       stop: (given) => {
         stop = given
-        exchange.onLeave(given)
+        context.onDisconnect(given)
       }
     })
-    Upload.answer(exchange, status)
+    Upload.answer(context, status)
   } catch (error) {
-    throw stalled ? new Refusal(make(408, "The file stopped arriving.", "request_timeout")) : error
+    throw stalled ? new RequestRejected(make(408, "The file stopped arriving.", "request_timeout")) : error
   }
 }

@@ -7,18 +7,18 @@ import type { End, FinishReason, Usage } from "../../../ChatEvent.js"
 import type { ChatRequest } from "../../../ChatRequest.js"
 import * as ToolArguments from "../../../internal/toolArguments.js"
 import type * as Message from "../../../Message.js"
-import * as Problem from "../../http/errorResponse.js"
-import type { Answered, Codec, Writer } from "../../pipeline/codec.js"
+import * as ErrorResponse from "../../http/errorResponse.js"
+import type { Codec, CompletedAnswer, Writer } from "../../pipeline/codec.js"
 import * as Context from "./context.js"
-import * as Wire from "./validation.js"
+import * as Validation from "./validation.js"
 
 /** What an answer's end says of how long it took. */
-type Told = Pick<End, "timings" | "tokensPerSecond">
+type OllamaUsage = Pick<End, "timings" | "tokensPerSecond">
 
 /**
  * Times are in nanoseconds: the server's own where it tells them, else ours. As Ollama has it, what is 0 is left out.
  */
-const counts = (began: number, firstPiece: number | undefined, usage: Usage, told: Told): object => {
+const counts = (began: number, firstPiece: number | undefined, usage: Usage, told: OllamaUsage): object => {
   const { cachedTokens, completionTokens, promptTokens } = usage
   const { timings, tokensPerSecond } = told
   const now = performance.now()
@@ -135,9 +135,9 @@ export const codec = (model: string, generates: boolean, request: ChatRequest): 
     contentType: "application/x-ndjson",
     whole: (name, [result]) => (result === undefined ? {} : whole(name, result, generates, began, prompt)),
     writer: (name) => new LineWriter(name, generates, began, prompt),
-    failure: (problem) => {
-      const told = Wire.inWords(problem, generates ? "/api/generate" : "/api/chat", model)
-      return `${JSON.stringify(Problem.ollama(told))}\n`
+    failure: (errorResponse) => {
+      const told = Validation.ollamaErrorOf(errorResponse, generates ? "/api/generate" : "/api/chat", model)
+      return `${JSON.stringify(ErrorResponse.ollama(told))}\n`
     },
     // Lines cannot hold a comment: a piece without words is one that every client takes.
     heartbeat: `${JSON.stringify(beat)}\n`
@@ -146,7 +146,17 @@ export const codec = (model: string, generates: boolean, request: ChatRequest): 
 
 const whole = (
   model: string,
-  { finishReason, firstTokenTime, logprobs, text, thinking, timings, tokensPerSecond, toolCalls, usage }: Answered,
+  {
+    finishReason,
+    firstTokenTime,
+    logprobs,
+    text,
+    thinking,
+    timings,
+    tokensPerSecond,
+    toolCalls,
+    usage
+  }: CompletedAnswer,
   generates: boolean,
   began: number,
   prompt: ReadonlyArray<Message.Message> | undefined

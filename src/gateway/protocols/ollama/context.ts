@@ -8,7 +8,7 @@
  */
 import { deflateRawSync, inflateRawSync } from "node:zlib"
 import * as Message from "../../../Message.js"
-import * as Wire from "./validation.js"
+import * as Validation from "./validation.js"
 
 /** The first number of each context: larger than any token, so that a server's own context is not taken for ours. */
 const mark = 0xacc0de
@@ -68,7 +68,7 @@ export const decode = (numbers: ReadonlyArray<number>): ReadonlyArray<Message.Me
   if (numbers.length === 0) return []
   const turns = read(numbers)
   if (!Array.isArray(turns) || !turns.every(isTurn)) {
-    Wire.refuse(
+    Validation.refuse(
       400,
       "'context' is not of this gateway: a server's own tokens are understood by that server alone; use /api/chat",
       "unsupported_parameter",

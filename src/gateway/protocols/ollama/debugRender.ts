@@ -4,16 +4,16 @@
  * @since 0.1.0
  */
 
-import type { House } from "../../GatewayContext.js"
-import type * as Fields from "../../http/body.js"
-import { make, Refusal } from "../../http/errorResponse.js"
-import type { Exchange } from "../../http/RequestContext.js"
-import * as Rights from "../../permissions.js"
-import type { Ask } from "../../pipeline/gatewayRequest.js"
-import * as Selection from "../../pipeline/modelSelection.js"
-import * as Control from "../../pipeline/upstreamControl.js"
-import * as Lists from "./listings.js"
-import { failed } from "./servers.js"
+import type { GatewayContext } from "../../GatewayContext.js"
+import type * as BodyFields from "../../http/body.js"
+import { make, RequestRejected } from "../../http/errorResponse.js"
+import type { RequestContext } from "../../http/RequestContext.js"
+import * as Permissions from "../../permissions.js"
+import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
+import * as ModelSelection from "../../pipeline/modelSelection.js"
+import * as UpstreamControl from "../../pipeline/upstreamControl.js"
+import * as Listings from "./listings.js"
+import { serverError } from "./servers.js"
 
 /** How long a server may take to render a prompt, in milliseconds: it may have to load the model first. */
 const timeout = 120_000
@@ -24,19 +24,19 @@ const timeout = 120_000
  * @since 0.1.0
  * @category handlers
  */
-export const only = async (
-  house: House,
-  exchange: Exchange,
-  ask: Ask,
-  body: Fields.Fields,
+export const renderOnly = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  gatewayRequest: GatewayRequest,
+  body: BodyFields.Fields,
   generates: boolean
 ): Promise<void> => {
-  Rights.check(house.settings, exchange.admin, ask.request)
-  const named = ask.model ?? Selection.defaultModel(house)
-  const hosts = await house.library.run(house.library.locate(await Lists.meant(house, named))).result
+  Permissions.check(gateway.settings, context.admin, gatewayRequest.request)
+  const named = gatewayRequest.model ?? ModelSelection.defaultModel(gateway)
+  const hosts = await gateway.library.run(gateway.library.locate(await Listings.resolveModel(gateway, named))).result
   const host = hosts.find(({ protocol }) => protocol === "ollama")
   if (host === undefined) {
-    throw new Refusal(
+    throw new RequestRejected(
       make(
         400,
         `'_debug_render_only' is not supported: '${named}' is on no Ollama server, and no other tells the prompt`,
@@ -46,16 +46,16 @@ export const only = async (
     )
   }
   try {
-    const reply = await Control.json(house.library.transport, host.server, {
+    const reply = await UpstreamControl.json(gateway.library.transport, host.server, {
       method: "POST",
       path: generates ? "/api/generate" : "/api/chat",
       body: { ...body, model: host.model, stream: false },
       timeout,
-      stop: (stop) => exchange.onLeave(stop)
+      stop: (stop) => context.onDisconnect(stop)
     })
-    exchange.headers["x-aicortex-server"] = house.labels.label(host.server.url)
-    exchange.json({ ...reply, model: named })
+    context.headers["x-aicortex-server"] = gateway.labels.label(host.server.url)
+    context.json({ ...reply, model: named })
   } catch (error) {
-    throw error instanceof Control.ControlFailed ? new Refusal(failed(house, error)) : error
+    throw error instanceof UpstreamControl.UpstreamFailed ? new RequestRejected(serverError(gateway, error)) : error
   }
 }

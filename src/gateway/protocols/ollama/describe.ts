@@ -5,17 +5,17 @@
  * @since 0.1.0
  */
 import { type ModelInfo, parseParameters, quantization, sizeOfName } from "../../../Model.js"
-import * as Fields from "../../http/body.js"
+import * as BodyFields from "../../http/body.js"
 
-const numberAt = (fields: Fields.Fields, name: string): number | undefined => {
+const numberAt = (fields: BodyFields.Fields, name: string): number | undefined => {
   const value = fields[name]
   return typeof value === "number" && Number.isFinite(value) && value > 0 ? value : undefined
 }
 
 /** llama.cpp's server tells these of the file that it serves. */
-const metaOf = (info: ModelInfo | undefined): Fields.Fields => {
+const metaOf = (info: ModelInfo | undefined): BodyFields.Fields => {
   const meta = info?.["meta"]
-  return Fields.isObject(meta) ? meta : {}
+  return BodyFields.isObject(meta) ? meta : {}
 }
 
 const parametersOf = (name: string, info: ModelInfo | undefined): number | undefined =>

@@ -1,17 +1,17 @@
 import * as Effect from "effect/Effect"
 import { version } from "../../../internal/version.js"
 import { canonical, demoInfo, demoModel } from "../../../Model.js"
-import { isAuto, linked, named } from "../../../modelSelection/candidate.js"
-import type { House } from "../../GatewayContext.js"
-import type * as Fields from "../../http/body.js"
-import { make, Refusal } from "../../http/errorResponse.js"
-import type { Exchange } from "../../http/RequestContext.js"
-import * as Selection from "../../pipeline/modelSelection.js"
+import { candidateOf, isAuto, linked } from "../../../modelSelection/candidate.js"
+import type { GatewayContext } from "../../GatewayContext.js"
+import type * as BodyFields from "../../http/body.js"
+import { make, RequestRejected } from "../../http/errorResponse.js"
+import type { RequestContext } from "../../http/RequestContext.js"
+import * as ModelSelection from "../../pipeline/modelSelection.js"
 import * as Models from "../../pipeline/models.js"
-import * as Control from "../../pipeline/upstreamControl.js"
+import * as UpstreamControl from "../../pipeline/upstreamControl.js"
 import * as Describe from "./describe.js"
-import { failed, fromAll, infoOf, listTimeout, nameOf, servers } from "./servers.js"
-import * as Wire from "./validation.js"
+import { fromAll, infoOf, listTimeout, nameOf, serverError, servers } from "./servers.js"
+import * as Validation from "./validation.js"
 
 /** The oldest version of Ollama whose API this is. */
 const apiVersion = "0.12.0"
@@ -23,14 +23,14 @@ const apiVersion = "0.12.0"
  * @since 0.1.0
  * @category handlers
  */
-export const tags = async (house: House, exchange: Exchange): Promise<void> => {
-  const known = await Models.statuses(house, exchange)
-  const all = await servers(house)
+export const tags = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
+  const known = await Models.statuses(gateway, context)
+  const all = await servers(gateway)
   const models = new Map<string, { readonly item: object; readonly servers: Array<string> }>()
-  for (const { known, models: listed } of await fromAll(house, all, "/api/tags")) {
+  for (const { known, models: listed } of await fromAll(gateway, all, "/api/tags")) {
     const items =
-      listed ?? (await Promise.all(known.models.map(async (name) => Describe.entry(name, await infoOf(house, name)))))
-    for (const item of items as ReadonlyArray<Fields.Fields>) {
+      listed ?? (await Promise.all(known.models.map(async (name) => Describe.entry(name, await infoOf(gateway, name)))))
+    for (const item of items as ReadonlyArray<BodyFields.Fields>) {
       const name = item["name"] ?? item["model"]
       if (typeof name !== "string") continue
       const key = canonical(name)
@@ -43,15 +43,15 @@ export const tags = async (house: House, exchange: Exchange): Promise<void> => {
     models.set(demoModel, { item: Describe.entry(demoModel, demoInfo), servers: ["embedded"] })
   }
   const listed = [...models.values()].map(({ item, servers }) => ({ ...item, servers }))
-  for (const [name, chain] of house.aliases) {
-    const first = chain.map((one) => models.get(canonical(named(one).model))).find((one) => one !== undefined)
+  for (const [name, chain] of gateway.aliases) {
+    const first = chain.map((one) => models.get(canonical(candidateOf(one).model))).find((one) => one !== undefined)
     if (first !== undefined) listed.push({ ...first.item, ...{ name, model: name }, servers: first.servers })
   }
   if (models.size > 0) {
     const labels = new Set([...models.values()].flatMap(({ servers }) => servers))
     listed.push({ ...Describe.entry("auto", undefined), servers: [...labels] })
   }
-  exchange.json({ models: listed })
+  context.json({ models: listed })
 }
 
 /**
@@ -60,14 +60,14 @@ export const tags = async (house: House, exchange: Exchange): Promise<void> => {
  * @since 0.1.0
  * @category handlers
  */
-export const ps = async (house: House, exchange: Exchange): Promise<void> => {
-  const statuses = await Models.statuses(house, exchange)
-  const found = await fromAll(house, await servers(house), "/api/ps")
-  const failed = found.flatMap(({ known, problem }) =>
-    problem === undefined ? [] : [{ url: known.server.url, reason: problem }]
+export const ps = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
+  const statuses = await Models.statuses(gateway, context)
+  const found = await fromAll(gateway, await servers(gateway), "/api/ps")
+  const failed = found.flatMap(({ known, problem: errorResponse }) =>
+    errorResponse === undefined ? [] : [{ url: known.server.url, reason: errorResponse }]
   )
-  Models.tellFailed(house, exchange, statuses, failed)
-  exchange.json({
+  Models.tellFailed(gateway, context, statuses, failed)
+  context.json({
     models: found.flatMap(({ known, models }) => (models ?? []).map((item) => ({ ...item, server: known.label })))
   })
 }
@@ -78,26 +78,26 @@ export const ps = async (house: House, exchange: Exchange): Promise<void> => {
  * @since 0.1.0
  * @category handlers
  */
-export const versions = async (house: House, exchange: Exchange): Promise<void> => {
-  const all = (await servers(house)).filter(({ ollama }) => ollama)
+export const versions = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
+  const all = (await servers(gateway)).filter(({ ollama }) => ollama)
   const known = await Promise.all(
     all.map(async ({ server }) => {
       try {
-        const body = await Control.json(house.library.transport, server, {
+        const body = await UpstreamControl.json(gateway.library.transport, server, {
           method: "GET",
           path: "/api/version",
           timeout: listTimeout
         })
         return typeof body["version"] === "string" ? body["version"] : undefined
       } catch (error) {
-        if (error instanceof Control.ControlFailed) return undefined
+        if (error instanceof UpstreamControl.UpstreamFailed) return undefined
         throw error
       }
     })
   )
   const versions = known.filter((one) => one !== undefined)
   versions.sort((a, b) => a.localeCompare(b, "en", { numeric: true }))
-  exchange.json({ version: versions[0] ?? apiVersion, aicortex: version })
+  context.json({ version: versions[0] ?? apiVersion, aicortex: version })
 }
 
 /**
@@ -106,10 +106,10 @@ export const versions = async (house: House, exchange: Exchange): Promise<void> 
  * @since 0.1.0
  * @category accessors
  */
-export const meant = async (house: House, named: string): Promise<string> => {
-  const { library } = house
-  const policy = Selection.policyOf(house)
-  const chain = Selection.chainOf(house, named) ?? [named]
+export const resolveModel = async (gateway: GatewayContext, named: string): Promise<string> => {
+  const { library } = gateway
+  const policy = ModelSelection.policyOf(gateway)
+  const chain = ModelSelection.chainOf(gateway, named) ?? [named]
   for (const one of chain) {
     if (isAuto(one)) {
       const [suitable] = await library.run(library.models.select(one, undefined, policy)).result
@@ -128,36 +128,40 @@ export const meant = async (house: House, named: string): Promise<string> => {
  * @since 0.1.0
  * @category handlers
  */
-export const show = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  Wire.check("ShowRequest", body)
+export const show = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields
+): Promise<void> => {
+  Validation.check("ShowRequest", body)
   const named = nameOf(body, "model is required")
-  if (!Wire.isName(named)) Wire.refuse(400, "invalid model name", null, "model")
-  exchange.account.model = named
-  const name = await meant(house, named)
-  const hosts = await house.library.run(house.library.locate(name)).result
-  let problem: Control.ControlFailed | undefined
+  if (!Validation.isName(named)) Validation.refuse(400, "invalid model name", null, "model")
+  context.record.model = named
+  const name = await resolveModel(gateway, named)
+  const hosts = await gateway.library.run(gateway.library.locate(name)).result
+  let errorResponse: UpstreamControl.UpstreamFailed | undefined
   for (const host of hosts) {
     if (host.protocol !== "ollama") continue
     try {
-      const reply = await Control.json(house.library.transport, host.server, {
+      const reply = await UpstreamControl.json(gateway.library.transport, host.server, {
         method: "POST",
         path: "/api/show",
         body: { ...body, model: host.model, name: undefined },
         timeout: listTimeout
       })
-      exchange.headers["x-aicortex-server"] = house.labels.label(host.server.url)
-      exchange.json(reply)
+      context.headers["x-aicortex-server"] = gateway.labels.label(host.server.url)
+      context.json(reply)
       return
     } catch (error) {
-      if (!(error instanceof Control.ControlFailed)) throw error
-      problem = error
+      if (!(error instanceof UpstreamControl.UpstreamFailed)) throw error
+      errorResponse = error
     }
   }
-  const info = await infoOf(house, name)
+  const info = await infoOf(gateway, name)
   if (info === undefined || hosts.every((host) => host.protocol === "ollama")) {
-    throw problem === undefined
-      ? new Refusal(make(404, Wire.notFound("/api/show", named), "model_not_found", "model"))
-      : new Refusal(failed(house, problem))
+    throw errorResponse === undefined
+      ? new RequestRejected(make(404, Validation.notFound("/api/show", named), "model_not_found", "model"))
+      : new RequestRejected(serverError(gateway, errorResponse))
   }
-  exchange.json(Describe.shown(info.model_name, info))
+  context.json(Describe.shown(info.model_name, info))
 }

@@ -4,36 +4,39 @@
  * @since 0.1.0
  */
 import * as Duration from "../../../internal/duration.js"
-import type { House } from "../../GatewayContext.js"
-import * as Fields from "../../http/body.js"
-import { ollama as ollamaProblem, type Problem, Refusal } from "../../http/errorResponse.js"
-import type { Exchange } from "../../http/RequestContext.js"
-import * as Rights from "../../permissions.js"
-import type { Ask } from "../../pipeline/gatewayRequest.js"
-import * as Selection from "../../pipeline/modelSelection.js"
-import * as Control from "../../pipeline/upstreamControl.js"
+import type { GatewayContext } from "../../GatewayContext.js"
+import * as BodyFields from "../../http/body.js"
+import { type ErrorResponse, ollama as ollamaProblem, RequestRejected } from "../../http/errorResponse.js"
+import type { RequestContext } from "../../http/RequestContext.js"
+import * as Permissions from "../../permissions.js"
+import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
+import * as ModelSelection from "../../pipeline/modelSelection.js"
+import * as UpstreamControl from "../../pipeline/upstreamControl.js"
 import { timestamp } from "./codec.js"
-import * as Lists from "./listings.js"
-import { failed, type Known, nameOf } from "./servers.js"
+import * as Listings from "./listings.js"
+import { type KnownServer, nameOf, serverError } from "./servers.js"
 import * as Targets from "./targets.js"
-import * as Wire from "./validation.js"
+import * as Validation from "./validation.js"
 
 /** How long a download may stand still, in milliseconds. */
 const pullTimeout = 300_000
 
-const without = (body: Fields.Fields): object => {
+const without = (body: BodyFields.Fields): object => {
   const { server: _, ...rest } = body
   return rest
 }
 
 /** The lists have changed: they are read again before anybody is answered from them. */
-const refresh = (house: House): Promise<void> => house.library.run(house.library.registry.refresh).result
+const refresh = (gateway: GatewayContext): Promise<void> => gateway.library.run(gateway.library.registry.refresh).result
 
 /** Of several servers each failure says whose it is. */
-const told = (several: boolean, { label }: Known, problem: Problem): Problem =>
-  several ? { ...problem, message: `${label}: ${problem.message}` } : problem
+const describeFailures = (several: boolean, { label }: KnownServer, errorResponse: ErrorResponse): ErrorResponse =>
+  several ? { ...errorResponse, message: `${label}: ${errorResponse.message}` } : errorResponse
 
-const joined = (problems: ReadonlyArray<Problem>, done: ReadonlyArray<string>): Problem | undefined => {
+const mergeProblems = (
+  problems: ReadonlyArray<ErrorResponse>,
+  done: ReadonlyArray<string>
+): ErrorResponse | undefined => {
   const [first] = problems
   if (first === undefined) return undefined
   const message = problems.map(({ message }) => message).join("; ")
@@ -47,33 +50,33 @@ const joined = (problems: ReadonlyArray<Problem>, done: ReadonlyArray<string>): 
 // =============================================================================
 
 /** Has servers do something that takes long, and tells each line of their progress, with the server that says it. */
-const progress = async (
-  house: House,
-  exchange: Exchange,
-  body: Fields.Fields,
+const streamProgress = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields,
   path: string,
-  all: ReadonlyArray<Known>
+  all: ReadonlyArray<KnownServer>
 ): Promise<void> => {
-  const stream = Fields.flag(body, "stream") ?? true
-  const problems: Array<Problem> = []
+  const stream = BodyFields.flag(body, "stream") ?? true
+  const problems: Array<ErrorResponse> = []
   const done: Array<string> = []
   const write = (value: object) => {
-    if (!exchange.headSent) exchange.stream("application/x-ndjson")
-    exchange.write(`${JSON.stringify(value)}\n`)
+    if (!context.headersSent) context.stream("application/x-ndjson")
+    context.write(`${JSON.stringify(value)}\n`)
   }
-  exchange.headers["x-aicortex-server"] = all.map(({ label }) => label).join(", ")
+  context.headers["x-aicortex-server"] = all.map(({ label }) => label).join(", ")
   await Promise.all(
     all.map(async (known) => {
       const { label, server } = known
       try {
         let last = ""
         let succeeded = false
-        await Control.ask(house.library.transport, server, {
+        await UpstreamControl.send(gateway.library.transport, server, {
           method: "POST",
           path,
           body: { ...without(body), stream: true },
           timeout: pullTimeout,
-          stop: (stop) => exchange.onLeave(stop),
+          stop: (stop) => context.onDisconnect(stop),
           line: (line) => {
             if (line.trim() === "") return
             let item: unknown
@@ -82,38 +85,45 @@ const progress = async (
             } catch {
               return
             }
-            if (!Fields.isObject(item)) return
+            if (!BodyFields.isObject(item)) return
             if (item["error"] !== undefined) {
-              throw new Control.ControlFailed({ reason: "server-error", status: 500, message: String(item["error"]) })
+              throw new UpstreamControl.UpstreamFailed({
+                reason: "server-error",
+                status: 500,
+                message: String(item["error"])
+              })
             }
             if (item["status"] === "success") {
               succeeded = true
               return
             }
-            const status = typeof item["status"] === "string" ? house.labels.redact(item["status"]) : item["status"]
+            const status = typeof item["status"] === "string" ? gateway.labels.redact(item["status"]) : item["status"]
             if (stream && line !== last) write({ ...item, status, server: label })
             last = line
           }
         })
-        if (!succeeded) throw new Control.ControlFailed({ reason: "cut", message: "the server stopped too early" })
+        if (!succeeded)
+          throw new UpstreamControl.UpstreamFailed({ reason: "cut", message: "the server stopped too early" })
         done.push(label)
       } catch (error) {
-        if (!(error instanceof Control.ControlFailed)) throw error
-        problems.push(told(all.length > 1, known, failed(house, error)))
+        if (!(error instanceof UpstreamControl.UpstreamFailed)) throw error
+        problems.push(describeFailures(all.length > 1, known, serverError(gateway, error)))
       }
     })
   )
-  if (exchange.left) return
-  await refresh(house)
-  const problem = joined(problems, done)
-  if (problem !== undefined) {
-    if (exchange.headSent)
-      exchange.end(`${JSON.stringify(ollamaProblem({ ...problem, message: exchange.leaving(problem.message) }))}\n`)
-    else exchange.problem(problem)
+  if (context.disconnected) return
+  await refresh(gateway)
+  const errorResponse = mergeProblems(problems, done)
+  if (errorResponse !== undefined) {
+    if (context.headersSent)
+      context.end(
+        `${JSON.stringify(ollamaProblem({ ...errorResponse, message: context.redactMessage(errorResponse.message) }))}\n`
+      )
+    else context.sendError(errorResponse)
   } else if (stream) {
     write({ status: "success" })
-    exchange.end()
-  } else exchange.json({ status: "success" })
+    context.end()
+  } else context.json({ status: "success" })
 }
 
 /**
@@ -123,14 +133,18 @@ const progress = async (
  * @since 0.1.0
  * @category handlers
  */
-export const pull = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  Wire.check("PullRequest", body)
+export const pull = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields
+): Promise<void> => {
+  Validation.check("PullRequest", body)
   const name = nameOf(body, "invalid model name")
-  if (!Wire.isName(name)) Wire.refuse(400, "invalid model name", null, "model")
-  const { all, named } = await Targets.of(house, exchange, body)
-  const have = named ?? Targets.having(all, name)
-  const chosen = have.length > 0 ? have : [await Targets.roomiest(house, all)]
-  await progress(house, exchange, body, "/api/pull", chosen)
+  if (!Validation.isName(name)) Validation.refuse(400, "invalid model name", null, "model")
+  const { all, named } = await Targets.targetsOf(gateway, context, body)
+  const have = named ?? Targets.withModel(all, name)
+  const chosen = have.length > 0 ? have : [await Targets.mostFreeMemory(gateway, all)]
+  await streamProgress(gateway, context, body, "/api/pull", chosen)
 }
 
 /**
@@ -140,21 +154,25 @@ export const pull = async (house: House, exchange: Exchange, body: Fields.Fields
  * @since 0.1.0
  * @category handlers
  */
-export const create = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  Wire.check("CreateRequest", body)
+export const create = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields
+): Promise<void> => {
+  Validation.check("CreateRequest", body)
   const name = nameOf(body, "invalid model name")
-  if (!Wire.isName(name)) Wire.refuse(400, "invalid model name", null, "model")
-  const from = Fields.text(body, "from") ?? ""
-  if (from === "" && !Fields.isObject(body["files"])) {
-    Wire.refuse(400, "neither 'from' or 'files' was specified", "missing_required_parameter", "from")
+  if (!Validation.isName(name)) Validation.refuse(400, "invalid model name", null, "model")
+  const from = BodyFields.text(body, "from") ?? ""
+  if (from === "" && !BodyFields.isObject(body["files"])) {
+    Validation.refuse(400, "neither 'from' or 'files' was specified", "missing_required_parameter", "from")
   }
-  const { all, named } = await Targets.of(house, exchange, body)
+  const { all, named } = await Targets.targetsOf(gateway, context, body)
   // Files were sent to one server beforehand, and only the client knows to which.
-  const files = Fields.isObject(body["files"]) || Fields.isObject(body["adapters"])
+  const files = BodyFields.isObject(body["files"]) || BodyFields.isObject(body["adapters"])
   if (named === undefined && files && all.length > 1) throw Targets.unnamed(all, "has the files")
-  const have = Targets.having(all, from)
-  const chosen = named ?? [await Targets.roomiest(house, have.length > 0 ? have : all)]
-  await progress(house, exchange, body, "/api/create", chosen)
+  const have = Targets.withModel(all, from)
+  const chosen = named ?? [await Targets.mostFreeMemory(gateway, have.length > 0 ? have : all)]
+  await streamProgress(gateway, context, body, "/api/create", chosen)
 }
 
 /**
@@ -163,13 +181,17 @@ export const create = async (house: House, exchange: Exchange, body: Fields.Fiel
  * @since 0.1.0
  * @category handlers
  */
-export const push = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  Wire.check("PushRequest", body)
+export const push = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields
+): Promise<void> => {
+  Validation.check("PushRequest", body)
   const name = nameOf(body, "model is required")
-  const { all, named } = await Targets.of(house, exchange, body)
-  const chosen = (named ?? Targets.having(all, name)).slice(0, 1)
-  if (chosen.length === 0) Wire.refuse(404, Wire.notFound("/api/push", name), "model_not_found", "model")
-  await progress(house, exchange, body, "/api/push", chosen)
+  const { all, named } = await Targets.targetsOf(gateway, context, body)
+  const chosen = (named ?? Targets.withModel(all, name)).slice(0, 1)
+  if (chosen.length === 0) Validation.refuse(404, Validation.notFound("/api/push", name), "model_not_found", "model")
+  await streamProgress(gateway, context, body, "/api/push", chosen)
 }
 
 // =============================================================================
@@ -178,49 +200,49 @@ export const push = async (house: House, exchange: Exchange, body: Fields.Fields
 
 /** On the servers that are named, else on all that have the model. */
 const change = async (
-  house: House,
-  exchange: Exchange,
-  body: Fields.Fields,
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields,
   model: string,
   method: "POST" | "DELETE",
   path: string
 ): Promise<void> => {
-  exchange.account.model = model
-  const { all, named } = await Targets.of(house, exchange, body)
-  const have = named ?? Targets.having(all, model)
+  context.record.model = model
+  const { all, named } = await Targets.targetsOf(gateway, context, body)
+  const have = named ?? Targets.withModel(all, model)
   // A list may be older than the model.
   const asked = have.length > 0 ? have : all
-  const problems: Array<Problem> = []
+  const problems: Array<ErrorResponse> = []
   const done: Array<string> = []
   await Promise.all(
     asked.map(async (known) => {
       try {
         const question = { method, path, body: without(body), timeout: 60_000 }
-        await Control.ask(house.library.transport, known.server, question)
+        await UpstreamControl.send(gateway.library.transport, known.server, question)
         done.push(known.label)
       } catch (error) {
-        if (!(error instanceof Control.ControlFailed)) throw error
-        problems.push(told(asked.length > 1, known, failed(house, error)))
+        if (!(error instanceof UpstreamControl.UpstreamFailed)) throw error
+        problems.push(describeFailures(asked.length > 1, known, serverError(gateway, error)))
       }
     })
   )
-  await refresh(house)
+  await refresh(gateway)
   const serious = problems.filter(({ status }) => status !== 404)
   if (done.length === 0 && serious.length === 0) {
-    Wire.refuse(404, Wire.notFound(path, model), "model_not_found", "model")
+    Validation.refuse(404, Validation.notFound(path, model), "model_not_found", "model")
   }
-  exchange.headers["x-aicortex-server"] = done.join(", ")
-  const problem = joined(serious, done)
-  if (problem === undefined) exchange.send(200, "application/json; charset=utf-8", "")
-  else exchange.problem(problem)
+  context.headers["x-aicortex-server"] = done.join(", ")
+  const errorResponse = mergeProblems(serious, done)
+  if (errorResponse === undefined) context.send(200, "application/json; charset=utf-8", "")
+  else context.sendError(errorResponse)
 }
 
 /** A name that Ollama can have; it says which of several is none. */
 const valid = (field: "name" | "source" | "destination", given: string | undefined): string => {
   const name = given ?? ""
-  if (name.trim() === "" || !Wire.isName(name)) {
+  if (name.trim() === "" || !Validation.isName(name)) {
     const shown = name.length > 100 ? `${name.slice(0, 100)}…` : name
-    Wire.refuse(400, `${field} ${JSON.stringify(shown)} is invalid`, "missing_required_parameter", field)
+    Validation.refuse(400, `${field} ${JSON.stringify(shown)} is invalid`, "missing_required_parameter", field)
   }
   return name
 }
@@ -231,10 +253,14 @@ const valid = (field: "name" | "source" | "destination", given: string | undefin
  * @since 0.1.0
  * @category handlers
  */
-export const remove = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  Wire.check("DeleteRequest", body)
-  const name = valid("name", Fields.text(body, "model") || Fields.text(body, "name"))
-  await change(house, exchange, body, name, "DELETE", "/api/delete")
+export const remove = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields
+): Promise<void> => {
+  Validation.check("DeleteRequest", body)
+  const name = valid("name", BodyFields.text(body, "model") || BodyFields.text(body, "name"))
+  await change(gateway, context, body, name, "DELETE", "/api/delete")
 }
 
 /**
@@ -243,11 +269,15 @@ export const remove = async (house: House, exchange: Exchange, body: Fields.Fiel
  * @since 0.1.0
  * @category handlers
  */
-export const copy = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  Wire.check("CopyRequest", body)
-  const source = valid("source", Fields.text(body, "source"))
-  valid("destination", Fields.text(body, "destination"))
-  await change(house, exchange, body, source, "POST", "/api/copy")
+export const copy = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields
+): Promise<void> => {
+  Validation.check("CopyRequest", body)
+  const source = valid("source", BodyFields.text(body, "source"))
+  valid("destination", BodyFields.text(body, "destination"))
+  await change(gateway, context, body, source, "POST", "/api/copy")
 }
 
 // =============================================================================
@@ -261,17 +291,22 @@ export const copy = async (house: House, exchange: Exchange, body: Fields.Fields
  * @since 0.1.0
  * @category handlers
  */
-export const load = async (house: House, exchange: Exchange, ask: Ask, generates: boolean): Promise<void> => {
-  Rights.check(house.settings, exchange.admin, ask.request)
-  const named = ask.model ?? Selection.defaultModel(house)
-  const model = await Lists.meant(house, named)
-  const hosts = await house.library.run(house.library.locate(model)).result
+export const load = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  gatewayRequest: GatewayRequest,
+  generates: boolean
+): Promise<void> => {
+  Permissions.check(gateway.settings, context.admin, gatewayRequest.request)
+  const named = gatewayRequest.model ?? ModelSelection.defaultModel(gateway)
+  const model = await Listings.resolveModel(gateway, named)
+  const hosts = await gateway.library.run(gateway.library.locate(model)).result
   const able = hosts.filter((host) => host.protocol === "ollama")
-  const { keepAlive } = ask.request
+  const { keepAlive } = gatewayRequest.request
   const unload = (typeof keepAlive === "string" ? Duration.parse(keepAlive) : keepAlive) === 0
   let chosen = able
   if (!unload && able.length > 1) {
-    const best = await house.library.run(house.library.router.best(model, house.routing)).result
+    const best = await gateway.library.run(gateway.library.router.best(model, gateway.routing)).result
     chosen = able
       .filter((host) => host.server.url === best.url)
       .concat(able)
@@ -280,20 +315,20 @@ export const load = async (house: House, exchange: Exchange, ask: Ask, generates
   await Promise.all(
     chosen.map(async (host) => {
       try {
-        await Control.ask(house.library.transport, host.server, {
+        await UpstreamControl.send(gateway.library.transport, host.server, {
           method: "POST",
           path: "/api/generate",
           body: { model: host.model, stream: false, ...(keepAlive === undefined ? {} : { keep_alive: keepAlive }) },
           timeout: pullTimeout,
-          stop: (stop) => exchange.onLeave(stop)
+          stop: (stop) => context.onDisconnect(stop)
         })
       } catch (error) {
-        if (error instanceof Control.ControlFailed) throw new Refusal(failed(house, error))
+        if (error instanceof UpstreamControl.UpstreamFailed) throw new RequestRejected(serverError(gateway, error))
         throw error
       }
     })
   )
-  exchange.json({
+  context.json({
     model: named,
     created_at: timestamp(),
     ...(generates ? { response: "" } : { message: { role: "assistant", content: "" } }),

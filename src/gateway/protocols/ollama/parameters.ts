@@ -4,10 +4,10 @@
  * @since 0.1.0
  */
 import type { ChatRequest, Format } from "../../../ChatRequest.js"
-import * as Fields from "../../http/body.js"
-import { refuse } from "../../http/errorResponse.js"
-import * as Ask from "../../pipeline/gatewayRequest.js"
-import * as Wire from "./validation.js"
+import * as BodyFields from "../../http/body.js"
+import { reject } from "../../http/errorResponse.js"
+import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as Validation from "./validation.js"
 
 /**
  * What `options` and the fields beside it ask for.
@@ -15,7 +15,7 @@ import * as Wire from "./validation.js"
  * @since 0.1.0
  * @category models
  */
-export type Asked = Ask.Sampling & Pick<ChatRequest, "maxTokens" | "format" | "logprobs">
+export type OllamaParameters = GatewayRequest.Sampling & Pick<ChatRequest, "maxTokens" | "format" | "logprobs">
 
 /** Ollama's options that have a name of their own here, so that servers with OpenAI's API understand them too. */
 const shared = [
@@ -66,9 +66,9 @@ const fits = (name: string, value: unknown): boolean => {
  * @since 0.1.0
  * @category readers
  */
-export const options = (body: Fields.Fields, ignored: Array<string>): Fields.Fields => {
-  const given = Fields.json(body, "options") ?? {}
-  Wire.checkOptions(given)
+export const options = (body: BodyFields.Fields, ignored: Array<string>): BodyFields.Fields => {
+  const given = BodyFields.json(body, "options") ?? {}
+  Validation.checkOptions(given)
   let all: { [name: string]: unknown } | undefined
   for (const name in body) {
     const option = Object.hasOwn(aliases, name) ? aliases[name] : undefined
@@ -92,19 +92,24 @@ export const options = (body: Fields.Fields, ignored: Array<string>): Fields.Fie
  */
 export const isOption = (name: string): boolean => Object.hasOwn(aliases, name)
 
-const format = (body: Fields.Fields): Format => {
+const format = (body: BodyFields.Fields): Format => {
   const { format: value } = body
   if (value === undefined || value === null || value === "") return "text"
   if (value === "json") return "json"
-  if (Fields.isObject(value)) return Fields.json(body, "format") ?? "text"
+  if (BodyFields.isObject(value)) return BodyFields.json(body, "format") ?? "text"
   const shown = JSON.stringify(JSON.stringify(value).slice(0, 60))
-  Wire.refuse(400, `invalid format: ${shown}; expected "json" or a valid JSON Schema object`, "invalid_type", "format")
+  Validation.refuse(
+    400,
+    `invalid format: ${shown}; expected "json" or a valid JSON Schema object`,
+    "invalid_type",
+    "format"
+  )
   return "text"
 }
 
-const logprobs = (body: Fields.Fields): ChatRequest["logprobs"] => {
-  const wanted = Fields.flag(body, "logprobs") ?? false
-  const top = Fields.whole(body, "top_logprobs", 0, 20)
+const logprobs = (body: BodyFields.Fields): ChatRequest["logprobs"] => {
+  const wanted = BodyFields.flag(body, "logprobs") ?? false
+  const top = BodyFields.whole(body, "top_logprobs", 0, 20)
   return wanted ? (top ?? 0) : undefined
 }
 
@@ -118,7 +123,7 @@ const whole = (value: unknown): number | undefined => {
 const stops = (value: unknown): ReadonlyArray<string> => {
   if (value === undefined || value === null) return []
   const all = typeof value === "string" ? [value] : (value as ReadonlyArray<string>)
-  if (all.length > 64) refuse("options.stop", `must hold at most 64 strings, not ${all.length}`)
+  if (all.length > 64) reject("options.stop", `must hold at most 64 strings, not ${all.length}`)
   return all.filter((one) => one !== "")
 }
 
@@ -126,7 +131,7 @@ const stops = (value: unknown): ReadonlyArray<string> => {
  * @since 0.1.0
  * @category readers
  */
-export const sampling = (body: Fields.Fields, ignored: Array<string>): Asked => {
+export const sampling = (body: BodyFields.Fields, ignored: Array<string>): OllamaParameters => {
   const given = options(body, ignored)
   const number = (name: string): number | undefined => (typeof given[name] === "number" ? given[name] : undefined)
   const limit = whole(given["num_predict"])
@@ -150,8 +155,8 @@ export const sampling = (body: Fields.Fields, ignored: Array<string>): Asked => 
     stop: stops(given["stop"]),
     // Less than 0 is without a limit, which is what no limit means here.
     maxTokens: limit === undefined || limit <= 0 ? undefined : limit,
-    keepAlive: Ask.keepAlive(body),
-    think: Ask.think(body),
+    keepAlive: GatewayRequest.keepAlive(body),
+    think: GatewayRequest.think(body),
     options: Object.keys(others).length === 0 ? undefined : others,
     extra: Object.keys(extra).length === 0 ? undefined : extra,
     format: format(body),

@@ -4,12 +4,12 @@
  * @since 0.1.0
  */
 import * as Message from "../../../Message.js"
-import * as Fields from "../../http/body.js"
-import { refuse } from "../../http/errorResponse.js"
-import * as Ask from "../../pipeline/gatewayRequest.js"
+import * as BodyFields from "../../http/body.js"
+import { reject } from "../../http/errorResponse.js"
+import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import * as Context from "./context.js"
 import { isOption, sampling } from "./parameters.js"
-import * as Wire from "./validation.js"
+import * as Validation from "./validation.js"
 
 const common = [
   "model",
@@ -23,7 +23,7 @@ const common = [
   "truncate",
   "shift",
   "_debug_render_only",
-  ...Ask.extraNames
+  ...GatewayRequest.extraNames
 ]
 const chatNames: ReadonlySet<string> = new Set([...common, "messages", "tools", "tool_choice"])
 const generateNames: ReadonlySet<string> = new Set([
@@ -41,52 +41,52 @@ const generateNames: ReadonlySet<string> = new Set([
  * What a body asks for.
  *
  * - `ignored`: the fields that have no effect
- * - `rendersOnly`: only the prompt is asked for that a server would give its model
+ * - `renderOnly`: only the prompt is asked for that a server would give its model
  *
  * @since 0.1.0
  * @category models
  */
-export interface OllamaAsk extends Ask.Ask {
+export interface OllamaGatewayRequest extends GatewayRequest.GatewayRequest {
   readonly ignored: ReadonlyArray<string>
-  readonly rendersOnly: boolean
+  readonly renderOnly: boolean
 }
 
 const image = (value: unknown, at: string): Message.ImagePart =>
   typeof value === "string" && value !== "" && /^[A-Za-z0-9+/=\s]+$/.test(value)
-    ? Ask.image(value)
-    : refuse(at, "must be base64")
+    ? GatewayRequest.image(value)
+    : reject(at, "must be base64")
 
-const images = (fields: Fields.Fields, at: string): ReadonlyArray<Message.ImagePart> =>
-  (Fields.list(fields, "images", at) ?? []).map((one, i) => image(one, `${at}[${i}]`))
+const images = (fields: BodyFields.Fields, at: string): ReadonlyArray<Message.ImagePart> =>
+  (BodyFields.list(fields, "images", at) ?? []).map((one, i) => image(one, `${at}[${i}]`))
 
 const user = (text: string, pictures: ReadonlyArray<Message.ImagePart>): Message.Message =>
   Message.user(pictures.length === 0 ? text : [{ type: "text", text }, ...pictures])
 
 let callIds = 0
 
-const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> => {
+const messages = (body: BodyFields.Fields): ReadonlyArray<Message.Message> => {
   const names: Array<Message.ToolCall> = []
-  return (Fields.list(body, "messages") ?? []).map((message, i): Message.Message => {
+  return (BodyFields.list(body, "messages") ?? []).map((message, i): Message.Message => {
     const at = `messages[${i}]`
-    if (!Fields.isObject(message)) return refuse(at, "must be an object")
-    const role = Fields.text(message, "role", `${at}.role`) ?? ""
-    const content = Fields.text(message, "content", `${at}.content`) ?? ""
+    if (!BodyFields.isObject(message)) return reject(at, "must be an object")
+    const role = BodyFields.text(message, "role", `${at}.role`) ?? ""
+    const content = BodyFields.text(message, "content", `${at}.content`) ?? ""
     const pictures = images(message, `${at}.images`)
     switch (role) {
       case "system":
       case "developer":
         return { role, content }
       case "assistant": {
-        const thinking = Fields.text(message, "thinking", `${at}.thinking`)
-        const calls = (Fields.list(message, "tool_calls", `${at}.tool_calls`) ?? []).map((call, j) => {
+        const thinking = BodyFields.text(message, "thinking", `${at}.thinking`)
+        const calls = (BodyFields.list(message, "tool_calls", `${at}.tool_calls`) ?? []).map((call, j) => {
           const where = `${at}.tool_calls[${j}]`
-          if (!Fields.isObject(call)) return refuse(where, "must be an object")
+          if (!BodyFields.isObject(call)) return reject(where, "must be an object")
           const called =
-            Fields.object(call, "function", `${where}.function`) ?? refuse(`${where}.function`, "is missing")
+            BodyFields.object(call, "function", `${where}.function`) ?? reject(`${where}.function`, "is missing")
           const made: Message.ToolCall = {
-            id: Fields.text(call, "id", `${where}.id`) || `call_g${(callIds++).toString(36)}`,
-            name: Fields.needed(called, "name", `${where}.function.name`),
-            arguments: Fields.json(called, "arguments", `${where}.function.arguments`) ?? {}
+            id: BodyFields.text(call, "id", `${where}.id`) || `call_g${(callIds++).toString(36)}`,
+            name: BodyFields.required(called, "name", `${where}.function.name`),
+            arguments: BodyFields.json(called, "arguments", `${where}.function.arguments`) ?? {}
           }
           names.push(made)
           return made
@@ -99,8 +99,9 @@ const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> => {
         }
       }
       case "tool": {
-        const id = Fields.text(message, "tool_call_id", `${at}.tool_call_id`)
-        const name = Fields.text(message, "tool_name", `${at}.tool_name`) ?? Fields.text(message, "name", `${at}.name`)
+        const id = BodyFields.text(message, "tool_call_id", `${at}.tool_call_id`)
+        const name =
+          BodyFields.text(message, "tool_name", `${at}.tool_name`) ?? BodyFields.text(message, "name", `${at}.name`)
         // Without an id it answers the first call of that tool which has no answer yet.
         const k = names.findIndex((call) =>
           id === undefined ? name === undefined || call.name === name : call.id === id
@@ -115,22 +116,22 @@ const messages = (body: Fields.Fields): ReadonlyArray<Message.Message> => {
   })
 }
 
-const tools = (body: Fields.Fields) =>
-  (Fields.list(body, "tools") ?? []).map((tool, i) => {
+const tools = (body: BodyFields.Fields) =>
+  (BodyFields.list(body, "tools") ?? []).map((tool, i) => {
     const at = `tools[${i}]`
-    if (!Fields.isObject(tool)) return refuse(at, "must be an object")
-    const inner = Fields.object(tool, "function", `${at}.function`) ?? refuse(`${at}.function`, "is missing")
-    const description = Fields.text(inner, "description", `${at}.function.description`)
-    const parameters = Fields.json(inner, "parameters", `${at}.function.parameters`)
+    if (!BodyFields.isObject(tool)) return reject(at, "must be an object")
+    const inner = BodyFields.object(tool, "function", `${at}.function`) ?? reject(`${at}.function`, "is missing")
+    const description = BodyFields.text(inner, "description", `${at}.function.description`)
+    const parameters = BodyFields.json(inner, "parameters", `${at}.function.parameters`)
     return {
-      name: Fields.needed(inner, "name", `${at}.function.name`),
+      name: BodyFields.required(inner, "name", `${at}.function.name`),
       ...(description === undefined ? {} : { description }),
       ...(parameters === undefined ? {} : { parameters })
     }
   })
 
 /** What Ollama does not know has no effect there, and clients count on that. */
-const unknown = (body: Fields.Fields, names: ReadonlySet<string>): Array<string> => {
+const unknown = (body: BodyFields.Fields, names: ReadonlySet<string>): Array<string> => {
   const found: Array<string> = []
   for (const name in body) if (!names.has(name) && !isOption(name) && body[name] !== null) found.push(name)
   return found
@@ -152,15 +153,15 @@ const toolNames: ReadonlySet<string> = new Set(["type", "function", "items"])
 const functionNames: ReadonlySet<string> = new Set(["name", "description", "parameters", "strict"])
 
 /** The same within messages and tools. */
-const within = (body: Fields.Fields): Array<string> => {
+const within = (body: BodyFields.Fields): Array<string> => {
   const found: Array<string> = []
   const look = (value: unknown, names: ReadonlySet<string>, at: string): void => {
-    if (!Fields.isObject(value)) return
+    if (!BodyFields.isObject(value)) return
     for (const name in value) if (!names.has(name) && value[name] != null) found.push(`${at}.${name}`)
   }
-  const each = (value: unknown, at: string, use: (item: Fields.Fields, at: string) => void): void => {
+  const each = (value: unknown, at: string, use: (item: BodyFields.Fields, at: string) => void): void => {
     if (!Array.isArray(value)) return
-    for (const [i, item] of value.entries()) if (Fields.isObject(item)) use(item, `${at}[${i}]`)
+    for (const [i, item] of value.entries()) if (BodyFields.isObject(item)) use(item, `${at}[${i}]`)
   }
   each(body["messages"], "messages", (message, at) => {
     look(message, messageNames, at)
@@ -176,13 +177,13 @@ const within = (body: Fields.Fields): Array<string> => {
   return found
 }
 
-const shared = (body: Fields.Fields) => ({
-  model: Ask.model(body),
-  stream: Fields.flag(body, "stream") ?? true,
+const shared = (body: BodyFields.Fields) => ({
+  model: GatewayRequest.model(body),
+  stream: BodyFields.flag(body, "stream") ?? true,
   n: 1,
   oneTool: false,
-  ...Ask.extras(body),
-  rendersOnly: body["_debug_render_only"] === true
+  ...GatewayRequest.extras(body),
+  renderOnly: body["_debug_render_only"] === true
 })
 
 /** Clients of Ollama's send hints to its memory with everything: other servers are asked without them. */
@@ -190,14 +191,14 @@ const hints = ({ keepAlive, options }: ReturnType<typeof sampling>) =>
   keepAlive === undefined && options === undefined ? {} : { lenient: true as const }
 
 /** What Ollama does where a text is too long; other servers refuse what they cannot hold. */
-const bounds = (body: Fields.Fields) => {
-  const truncate = Fields.flag(body, "truncate")
-  const shift = Fields.flag(body, "shift")
+const bounds = (body: BodyFields.Fields) => {
+  const truncate = BodyFields.flag(body, "truncate")
+  const shift = BodyFields.flag(body, "shift")
   return { ...(truncate === undefined ? {} : { truncate }), ...(shift === undefined ? {} : { shift }) }
 }
 
 /** Ollama has no such field, and no way to make a model call a tool. */
-const toolChoice = (body: Fields.Fields, ignored: Array<string>): "auto" | "none" | undefined => {
+const toolChoice = (body: BodyFields.Fields, ignored: Array<string>): "auto" | "none" | undefined => {
   const { tool_choice: choice } = body
   if (choice === "none" || choice === "auto") return choice
   if (choice !== undefined && choice !== null) ignored.push("tool_choice")
@@ -208,11 +209,11 @@ const toolChoice = (body: Fields.Fields, ignored: Array<string>): "auto" | "none
  * @since 0.1.0
  * @category decoding
  */
-export const chat = (body: Fields.Fields): OllamaAsk => {
-  Wire.check("ChatRequest", body)
+export const chat = (body: BodyFields.Fields): OllamaGatewayRequest => {
+  Validation.check("ChatRequest", body)
   const ignored = [...unknown(body, chatNames), ...within(body)]
   const asked = sampling(body, ignored)
-  const request = Ask.request(Ask.model(body), messages(body), asked, {
+  const request = GatewayRequest.request(GatewayRequest.model(body), messages(body), asked, {
     ...asked,
     tools: tools(body),
     toolChoice: toolChoice(body, ignored)
@@ -221,16 +222,16 @@ export const chat = (body: Fields.Fields): OllamaAsk => {
 }
 
 /** A text that is completed stands alone. Ollama itself would leave out in silence what goes with a template only. */
-const checkAlone = (body: Fields.Fields, name: "raw" | "suffix"): void => {
+const checkAlone = (body: BodyFields.Fields, name: "raw" | "suffix"): void => {
   const others = ["system", "images", "format", "think", ...(name === "raw" ? ["suffix"] : ["context"])]
   for (const other of others) {
     const value = body[other]
     if (value === undefined || value === null || value === "" || value === false) continue
     if (Array.isArray(value) && value.length === 0) continue
     if (name === "raw" && other === "system") {
-      Wire.refuse(400, "raw mode does not support template, system, or context", "unsupported_parameter", other)
+      Validation.refuse(400, "raw mode does not support template, system, or context", "unsupported_parameter", other)
     }
-    refuse(other, `cannot be used with ${name}: the model gets the text alone, without a chat template`)
+    reject(other, `cannot be used with ${name}: the model gets the text alone, without a chat template`)
   }
 }
 
@@ -249,30 +250,35 @@ const conversation = (
  * @since 0.1.0
  * @category decoding
  */
-export const generate = (body: Fields.Fields): OllamaAsk => {
-  Wire.check("GenerateRequest", body)
+export const generate = (body: BodyFields.Fields): OllamaGatewayRequest => {
+  Validation.check("GenerateRequest", body)
   const ignored = unknown(body, generateNames)
-  const raw = Fields.flag(body, "raw") === true || undefined
-  const suffix = Fields.text(body, "suffix") || undefined
+  const raw = BodyFields.flag(body, "raw") === true || undefined
+  const suffix = BodyFields.text(body, "suffix") || undefined
   const numbers = (body["context"] ?? []) as ReadonlyArray<number>
   if (raw && (body["template"] || numbers.length > 0)) {
-    Wire.refuse(400, "raw mode does not support template, system, or context", "unsupported_parameter", "template")
+    Validation.refuse(
+      400,
+      "raw mode does not support template, system, or context",
+      "unsupported_parameter",
+      "template"
+    )
   }
-  const template = Fields.text(body, "template") || undefined
+  const template = BodyFields.text(body, "template") || undefined
   if (template !== undefined && numbers.length > 0) {
-    refuse("context", "cannot be used with template, which is applied to one prompt")
+    reject("context", "cannot be used with template, which is applied to one prompt")
   }
   if (raw || suffix !== undefined) checkAlone(body, raw ? "raw" : "suffix")
-  const prompt = Fields.text(body, "prompt") ?? ""
+  const prompt = BodyFields.text(body, "prompt") ?? ""
   const pictures = images(body, "images")
   const said = prompt === "" && pictures.length === 0 ? [] : [user(prompt, pictures)]
-  const all = conversation(Context.decode(numbers), Fields.text(body, "system") ?? "", said)
+  const all = conversation(Context.decode(numbers), BodyFields.text(body, "system") ?? "", said)
   const asked = sampling(body, ignored)
   return {
     ...shared(body),
     ignored,
     request: {
-      ...Ask.request(Ask.model(body), all, asked, { ...asked, raw, suffix }),
+      ...GatewayRequest.request(GatewayRequest.model(body), all, asked, { ...asked, raw, suffix }),
       ...hints(asked),
       ...bounds(body),
       ...(template === undefined ? {} : { template })

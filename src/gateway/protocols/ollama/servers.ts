@@ -6,12 +6,12 @@
 import * as Effect from "effect/Effect"
 import type { ModelInfo } from "../../../Model.js"
 import type { Server } from "../../../Server.js"
-import type { House } from "../../GatewayContext.js"
-import * as Fields from "../../http/body.js"
-import { make, type Problem } from "../../http/errorResponse.js"
-import * as Ask from "../../pipeline/gatewayRequest.js"
-import * as Control from "../../pipeline/upstreamControl.js"
-import * as Wire from "./validation.js"
+import type { GatewayContext } from "../../GatewayContext.js"
+import * as BodyFields from "../../http/body.js"
+import { type ErrorResponse, make } from "../../http/errorResponse.js"
+import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as UpstreamControl from "../../pipeline/upstreamControl.js"
+import * as Validation from "./validation.js"
 
 /**
  * How long a server may take to list something, in milliseconds; a dead one must not hold up the others.
@@ -25,7 +25,7 @@ export const listTimeout = 3_000
  * @since 0.1.0
  * @category models
  */
-export interface Known {
+export interface KnownServer {
   readonly server: Server
   readonly label: string
   readonly ollama: boolean
@@ -36,13 +36,13 @@ export interface Known {
  * @since 0.1.0
  * @category accessors
  */
-export const servers = async (house: House): Promise<ReadonlyArray<Known>> => {
-  const all = await house.library.run(house.library.servers).result
+export const servers = async (gateway: GatewayContext): Promise<ReadonlyArray<KnownServer>> => {
+  const all = await gateway.library.run(gateway.library.servers).result
   return all
     .filter(({ status }) => status.reachable)
     .map(({ server, status }) => ({
       server,
-      label: house.labels.label(server.url),
+      label: gateway.labels.label(server.url),
       ollama: (status.protocol ?? "ollama") === "ollama",
       models: status.models
     }))
@@ -52,11 +52,11 @@ export const servers = async (house: House): Promise<ReadonlyArray<Known>> => {
  * @since 0.1.0
  * @category accessors
  */
-export const infoOf = (house: House, model: string): Promise<ModelInfo | undefined> =>
-  house.library.run(Effect.orElseSucceed(house.library.registry.modelInfo(model), () => undefined)).result
+export const infoOf = (gateway: GatewayContext, model: string): Promise<ModelInfo | undefined> =>
+  gateway.library.run(Effect.orElseSucceed(gateway.library.registry.modelInfo(model), () => undefined)).result
 
-const listOf = (body: Fields.Fields): ReadonlyArray<Fields.Fields> =>
-  (Array.isArray(body["models"]) ? (body["models"] as ReadonlyArray<unknown>) : []).filter(Fields.isObject)
+const listOf = (body: BodyFields.Fields): ReadonlyArray<BodyFields.Fields> =>
+  (Array.isArray(body["models"]) ? (body["models"] as ReadonlyArray<unknown>) : []).filter(BodyFields.isObject)
 
 /**
  * Asks every Ollama server. Whoever fails has nothing to say but why (`problem`), and others are not asked.
@@ -64,19 +64,19 @@ const listOf = (body: Fields.Fields): ReadonlyArray<Fields.Fields> =>
  * @since 0.1.0
  * @category accessors
  */
-export const fromAll = async (house: House, all: ReadonlyArray<Known>, path: string) =>
+export const fromAll = async (gateway: GatewayContext, all: ReadonlyArray<KnownServer>, path: string) =>
   Promise.all(
     all.map(async (known) => {
       if (!known.ollama) return { known, models: undefined, problem: undefined }
       try {
-        const body = await Control.json(house.library.transport, known.server, {
+        const body = await UpstreamControl.json(gateway.library.transport, known.server, {
           method: "GET",
           path,
           timeout: listTimeout
         })
         return { known, models: listOf(body), problem: undefined }
       } catch (error) {
-        if (error instanceof Control.ControlFailed) return { known, models: undefined, problem: error.message }
+        if (error instanceof UpstreamControl.UpstreamFailed) return { known, models: undefined, problem: error.message }
         throw error
       }
     })
@@ -88,14 +88,14 @@ export const fromAll = async (house: House, all: ReadonlyArray<Known>, path: str
  * @since 0.1.0
  * @category readers
  */
-export const nameOf = (body: Fields.Fields, missing: string): string => {
-  const name = (Ask.model(body) || Ask.model(body, "name")) ?? ""
-  if (name.trim() === "") Wire.refuse(400, missing, "missing_required_parameter", "model")
+export const nameOf = (body: BodyFields.Fields, missing: string): string => {
+  const name = (GatewayRequest.model(body) || GatewayRequest.model(body, "name")) ?? ""
+  if (name.trim() === "") Validation.refuse(400, missing, "missing_required_parameter", "model")
   return name
 }
 
 /** Whose fault a status is: that the gateway may not use a server is not the client's. */
-const isTold = (status: number): boolean => status >= 400 && status < 600 && status !== 401 && status !== 403
+const isReported = (status: number): boolean => status >= 400 && status < 600 && status !== 401 && status !== 403
 
 /**
  * What a server's refusal is to the client: its own words and status.
@@ -103,15 +103,15 @@ const isTold = (status: number): boolean => status >= 400 && status < 600 && sta
  * @since 0.1.0
  * @category constructors
  */
-export const failed = (house: House, { failure }: Control.ControlFailed): Problem => {
+export const serverError = (gateway: GatewayContext, { failure }: UpstreamControl.UpstreamFailed): ErrorResponse => {
   const { message, reason, status } = failure
   const told =
     reason === "model-not-found"
       ? 404
       : reason === "invalid-request"
         ? 400
-        : status !== undefined && isTold(status)
+        : status !== undefined && isReported(status)
           ? status
           : 502
-  return make(told, house.labels.redact(message))
+  return make(told, gateway.labels.redact(message))
 }

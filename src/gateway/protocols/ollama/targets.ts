@@ -4,11 +4,11 @@
  * @since 0.1.0
  */
 import { canonical } from "../../../Model.js"
-import type { House } from "../../GatewayContext.js"
-import * as Fields from "../../http/body.js"
-import { make, Refusal } from "../../http/errorResponse.js"
-import type { Exchange } from "../../http/RequestContext.js"
-import { fromAll, type Known, servers } from "./servers.js"
+import type { GatewayContext } from "../../GatewayContext.js"
+import * as BodyFields from "../../http/body.js"
+import { make, RequestRejected } from "../../http/errorResponse.js"
+import type { RequestContext } from "../../http/RequestContext.js"
+import { fromAll, type KnownServer, servers } from "./servers.js"
 
 /**
  * - `all`: every Ollama server that can be reached
@@ -18,21 +18,25 @@ import { fromAll, type Known, servers } from "./servers.js"
  * @category models
  */
 export interface Targets {
-  readonly all: ReadonlyArray<Known>
-  readonly named: ReadonlyArray<Known> | undefined
+  readonly all: ReadonlyArray<KnownServer>
+  readonly named: ReadonlyArray<KnownServer> | undefined
 }
 
 /**
  * @since 0.1.0
  * @category constructors
  */
-export const of = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<Targets> => {
-  const all = (await servers(house)).filter(({ ollama }) => ollama)
-  const header = exchange.request.headers["x-aicortex-target"]
-  const query = new URL(exchange.request.url ?? "/", "http://gateway").searchParams.get("server")
-  const wanted = Fields.text(body, "server") ?? query ?? (typeof header === "string" ? header : undefined)
+export const targetsOf = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields
+): Promise<Targets> => {
+  const all = (await servers(gateway)).filter(({ ollama }) => ollama)
+  const header = context.request.headers["x-aicortex-target"]
+  const query = new URL(context.request.url ?? "/", "http://gateway").searchParams.get("server")
+  const wanted = BodyFields.text(body, "server") ?? query ?? (typeof header === "string" ? header : undefined)
   if (all.length === 0)
-    throw new Refusal(
+    throw new RequestRejected(
       make(503, "No Ollama server can be reached. Models are kept on those: start one, or name it in `servers`.")
     )
   if (wanted === undefined) return { all, named: undefined }
@@ -40,7 +44,7 @@ export const of = async (house: House, exchange: Exchange, body: Fields.Fields):
   const found = all.filter(({ label, server }) => label === wanted || server.url === wanted.replace(/\/+$/, ""))
   if (found.length === 0) {
     const names = all.map(({ label }) => label).join(", ")
-    throw new Refusal(make(404, `There is no server '${wanted.slice(0, 100)}'; there are ${names}, and all.`))
+    throw new RequestRejected(make(404, `There is no server '${wanted.slice(0, 100)}'; there are ${names}, and all.`))
   }
   return { all, named: found }
 }
@@ -51,10 +55,10 @@ export const of = async (house: House, exchange: Exchange, body: Fields.Fields):
  * @since 0.2.0
  * @category constructors
  */
-export const unnamed = (all: ReadonlyArray<Known>, what: string): Refusal => {
+export const unnamed = (all: ReadonlyArray<KnownServer>, what: string): RequestRejected => {
   const names = all.map(({ label }) => label).join(", ")
   const message = `Say which server ${what}: "server" must be one of ${names} (in the body, as ?server=, or as X-Aicortex-Target).`
-  return new Refusal(make(400, message, "missing_required_parameter", "server"))
+  return new RequestRejected(make(400, message, "missing_required_parameter", "server"))
 }
 
 /**
@@ -63,7 +67,7 @@ export const unnamed = (all: ReadonlyArray<Known>, what: string): Refusal => {
  * @since 0.1.0
  * @category accessors
  */
-export const having = (all: ReadonlyArray<Known>, model: string): ReadonlyArray<Known> => {
+export const withModel = (all: ReadonlyArray<KnownServer>, model: string): ReadonlyArray<KnownServer> => {
   const key = canonical(model)
   return all.filter(({ models }) => models.some((name) => canonical(name) === key))
 }
@@ -75,10 +79,13 @@ export const having = (all: ReadonlyArray<Known>, model: string): ReadonlyArray<
  * @since 0.1.0
  * @category accessors
  */
-export const roomiest = async (house: House, all: ReadonlyArray<Known>): Promise<Known> => {
-  let best: Known | undefined
+export const mostFreeMemory = async (
+  gateway: GatewayContext,
+  all: ReadonlyArray<KnownServer>
+): Promise<KnownServer> => {
+  let best: KnownServer | undefined
   let least = Number.POSITIVE_INFINITY
-  for (const { known, models } of all.length === 1 ? [] : await fromAll(house, all, "/api/tags")) {
+  for (const { known, models } of all.length === 1 ? [] : await fromAll(gateway, all, "/api/tags")) {
     // Names of one model share its layers.
     const sizes = new Map((models ?? []).map(({ digest, name, size }) => [digest || name, Number(size) || 0]))
     const held =
@@ -88,5 +95,5 @@ export const roomiest = async (house: House, all: ReadonlyArray<Known>): Promise
       least = held
     }
   }
-  return best ?? (all[0] as Known)
+  return best ?? (all[0] as KnownServer)
 }

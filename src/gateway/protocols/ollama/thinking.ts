@@ -5,9 +5,9 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { House } from "../../GatewayContext.js"
-import type { Exchange } from "../../http/RequestContext.js"
-import type { Ask } from "../../pipeline/gatewayRequest.js"
+import type { GatewayContext } from "../../GatewayContext.js"
+import type { RequestContext } from "../../http/RequestContext.js"
+import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
 import { candidates } from "../../pipeline/modelSelection.js"
 import { facts } from "../../pipeline/models.js"
 
@@ -21,10 +21,14 @@ const thinks =
  * @since 0.1.0
  * @category constructors
  */
-export const without = async <A extends Ask>(house: House, exchange: Exchange, ask: A): Promise<A> => {
-  if (ask.request.think !== false) return ask
-  const { library } = house
-  const known = candidates(house, ask)
+export const modelsWithoutThinking = async <A extends GatewayRequest>(
+  gateway: GatewayContext,
+  context: RequestContext,
+  gatewayRequest: A
+): Promise<A> => {
+  if (gatewayRequest.request.think !== false) return gatewayRequest
+  const { library } = gateway
+  const known = candidates(gateway, gatewayRequest)
   const telling = Effect.flatMap(
     known,
     Effect.filter(({ model }) =>
@@ -34,7 +38,9 @@ export const without = async <A extends Ask>(house: House, exchange: Exchange, a
     )
   )
   const { result, stop } = library.run(telling)
-  exchange.onLeave(stop)
+  context.onDisconnect(stop)
   const models = await result
-  return models.length === 0 ? ask : { ...ask, unthinking: new Set(models.map(({ model }) => model)) }
+  return models.length === 0
+    ? gatewayRequest
+    : { ...gatewayRequest, withoutThinking: new Set(models.map(({ model }) => model)) }
 }

@@ -6,7 +6,7 @@
 import * as Duration from "../../../internal/duration.js"
 import { canonical } from "../../../Model.js"
 import type { Fields } from "../../http/body.js"
-import { make, type Problem, Refusal } from "../../http/errorResponse.js"
+import { type ErrorResponse, make, RequestRejected } from "../../http/errorResponse.js"
 
 /**
  * Refuses a request in Ollama's words.
@@ -15,7 +15,7 @@ import { make, type Problem, Refusal } from "../../http/errorResponse.js"
  * @category constructors
  */
 export const refuse = (status: number, message: string, code: string | null = null, param: string | null = null) => {
-  throw new Refusal(make(status, message, code, param))
+  throw new RequestRejected(make(status, message, code, param))
 }
 
 // =============================================================================
@@ -361,9 +361,10 @@ const asNamed = (message: string, model: string | undefined): string =>
  * @since 0.1.0
  * @category constructors
  */
-export const inWords = (problem: Problem, path: string, model: string | undefined): Problem => {
-  if (problem.code === "model_not_found" && isOne(model)) return { ...problem, message: notFound(path, model) }
+export const ollamaErrorOf = (errorResponse: ErrorResponse, path: string, model: string | undefined): ErrorResponse => {
+  if (errorResponse.code === "model_not_found" && isOne(model))
+    return { ...errorResponse, message: notFound(path, model) }
   // The server says which field it is about, in its own way.
-  const message = asNamed(problem.message.replace(/^'suffix': (?=.* does not support insert$)/, ""), model)
-  return message === problem.message ? problem : { ...problem, message }
+  const message = asNamed(errorResponse.message.replace(/^'suffix': (?=.* does not support insert$)/, ""), model)
+  return message === errorResponse.message ? errorResponse : { ...errorResponse, message }
 }

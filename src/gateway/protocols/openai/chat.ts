@@ -7,12 +7,12 @@ import type { FinishReason, Usage } from "../../../ChatEvent.js"
 import * as ToolArguments from "../../../internal/toolArguments.js"
 import { version } from "../../../internal/version.js"
 import type { ToolCall } from "../../../Message.js"
-import * as Fields from "../../http/body.js"
-import { openAI, type Problem, refuse } from "../../http/errorResponse.js"
-import * as Policy from "../../http/fieldPolicy.js"
+import * as BodyFields from "../../http/body.js"
+import { type ErrorResponse, openAI, reject } from "../../http/errorResponse.js"
+import * as FieldPolicy from "../../http/fieldPolicy.js"
 import * as Id from "../../http/id.js"
-import type { Answered, Called, Codec, Counted, Writer } from "../../pipeline/codec.js"
-import * as Ask from "../../pipeline/gatewayRequest.js"
+import type { CalledTool, Codec, CompletedAnswer, Counted, Writer } from "../../pipeline/codec.js"
+import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import * as Messages from "./messages.js"
 import * as Parameters from "./parameters.js"
 
@@ -41,7 +41,7 @@ const known: ReadonlySet<string> = new Set([
  * @since 0.1.0
  * @category models
  */
-export interface Chat extends Ask.Ask {
+export interface ChatCompletionRequest extends GatewayRequest.GatewayRequest {
   readonly includeUsage: boolean
 }
 
@@ -49,27 +49,27 @@ export interface Chat extends Ask.Ask {
  * @since 0.1.0
  * @category decoding
  */
-export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Chat => {
-  ignored.check(body, known, Policy.refused.chat)
+export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): ChatCompletionRequest => {
+  ignored.check(body, known, FieldPolicy.rejectedFields.chat)
   Parameters.checkAbout(body)
-  const logprobs = Fields.flag(body, "logprobs") ?? false
-  const top = Fields.whole(body, "top_logprobs", 0, 20)
-  if (top !== undefined && !logprobs) refuse("top_logprobs", "is only allowed when logprobs is true")
-  const modalities = Fields.list(body, "modalities")
-  if (modalities?.some((one) => one !== "text")) refuse("modalities", "must be ['text']", "unsupported_parameter")
-  const stream = Fields.flag(body, "stream") ?? false
+  const logprobs = BodyFields.flag(body, "logprobs") ?? false
+  const top = BodyFields.whole(body, "top_logprobs", 0, 20)
+  if (top !== undefined && !logprobs) reject("top_logprobs", "is only allowed when logprobs is true")
+  const modalities = BodyFields.list(body, "modalities")
+  if (modalities?.some((one) => one !== "text")) reject("modalities", "must be ['text']", "unsupported_parameter")
+  const stream = BodyFields.flag(body, "stream") ?? false
   const tools = Messages.allowed(body, Messages.tools(body, ignored))
-  const older = Fields.whole(body, "max_tokens", 1)
-  const model = Ask.model(body)
+  const older = BodyFields.whole(body, "max_tokens", 1)
+  const model = GatewayRequest.model(body)
   return {
     model,
     stream,
-    n: Fields.whole(body, "n", 1, 128) ?? 1,
-    oneTool: Fields.flag(body, "parallel_tool_calls") === false,
+    n: BodyFields.whole(body, "n", 1, 128) ?? 1,
+    oneTool: BodyFields.flag(body, "parallel_tool_calls") === false,
     includeUsage: Parameters.includeUsage(body, stream, ignored),
-    ...Ask.extras(body),
-    request: Ask.request(model, Messages.messages(body, ignored), Parameters.sampling(body, ignored), {
-      maxTokens: Fields.whole(body, "max_completion_tokens", 1) ?? older,
+    ...GatewayRequest.extras(body),
+    request: GatewayRequest.request(model, Messages.messages(body, ignored), Parameters.sampling(body, ignored), {
+      maxTokens: BodyFields.whole(body, "max_completion_tokens", 1) ?? older,
       tools,
       toolChoice: Messages.toolChoice(body, tools, true),
       format: Messages.responseFormat(body, ignored),
@@ -123,14 +123,14 @@ const call = (made: ToolCall): object => ({
 export const total = (all: ReadonlyArray<Counted>): Usage => {
   const prompt = (all.find(({ promptEstimated }) => promptEstimated !== true) ?? all[0])?.promptTokens ?? 0
   const completion = all.reduce((sum, one) => sum + (one.completionTokens ?? 0), 0)
-  const thoughts = all.flatMap((one) => one.reasoningTokens ?? [])
+  const thinkingText = all.flatMap((one) => one.reasoningTokens ?? [])
   const cached = all.find((one) => one.cachedTokens !== undefined)?.cachedTokens
   return {
     promptTokens: prompt,
     completionTokens: completion,
     totalTokens: prompt + completion,
     ...(cached === undefined ? {} : { cachedTokens: Math.min(cached, prompt) }),
-    ...(thoughts.length === 0 ? {} : { reasoningTokens: thoughts.reduce((sum, one) => sum + one, 0) })
+    ...(thinkingText.length === 0 ? {} : { reasoningTokens: thinkingText.reduce((sum, one) => sum + one, 0) })
   }
 }
 
@@ -138,7 +138,7 @@ export const total = (all: ReadonlyArray<Counted>): Usage => {
  * @since 0.1.0
  * @category encoding
  */
-export const whole = (model: string, results: ReadonlyArray<Answered>): object => ({
+export const whole = (model: string, results: ReadonlyArray<CompletedAnswer>): object => ({
   id: Id.make("chatcmpl-"),
   object: "chat.completion",
   created: Math.floor(Date.now() / 1000),
@@ -200,7 +200,7 @@ class ChunkWriter implements Writer {
     const words = JSON.stringify(content)
     return `${this.starts[choice]}"reasoning":${words},"reasoning_content":${words}${this.tail}`
   }
-  toolCallDelta(choice: number, index: number, { id, name }: Called, text: string, first: boolean): string {
+  toolCallDelta(choice: number, index: number, { id, name }: CalledTool, text: string, first: boolean): string {
     const start = `${this.starts[choice]}"tool_calls":[{"index":${index},`
     const rest = `${start}"function":{"arguments":${JSON.stringify(text)}}}]${this.tail}`
     if (!first) return rest
@@ -228,7 +228,7 @@ class ChunkWriter implements Writer {
  * @since 0.1.0
  * @category encoding
  */
-export const failure = (problem: Problem): string => `data: ${JSON.stringify(openAI(problem))}\n\n`
+export const failure = (errorResponse: ErrorResponse): string => `data: ${JSON.stringify(openAI(errorResponse))}\n\n`
 
 /**
  * @since 0.1.0
@@ -248,7 +248,7 @@ export const comment = ": waiting for the model\n\n"
  * @since 0.1.0
  * @category encoding
  */
-export const codec = ({ includeUsage, n }: Chat): Codec => ({
+export const codec = ({ includeUsage, n }: ChatCompletionRequest): Codec => ({
   contentType: eventStream,
   whole,
   writer: (model) => new ChunkWriter(model, n, includeUsage),

@@ -10,14 +10,14 @@
  */
 import type { FinishReason, Usage } from "../../../ChatEvent.js"
 import * as Message from "../../../Message.js"
-import * as Fields from "../../http/body.js"
-import { refuse } from "../../http/errorResponse.js"
-import * as Policy from "../../http/fieldPolicy.js"
+import * as BodyFields from "../../http/body.js"
+import { reject } from "../../http/errorResponse.js"
+import * as FieldPolicy from "../../http/fieldPolicy.js"
 import * as Id from "../../http/id.js"
-import type { Answered, Codec, Writer } from "../../pipeline/codec.js"
-import * as Ask from "../../pipeline/gatewayRequest.js"
+import type { Codec, CompletedAnswer, Writer } from "../../pipeline/codec.js"
+import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import { comment, eventStream, failure, fingerprint, total, usage } from "./chat.js"
-import * as Likelihoods from "./logprobs.js"
+import * as Logprobs from "./logprobs.js"
 import * as Messages from "./messages.js"
 import * as Parameters from "./parameters.js"
 
@@ -52,66 +52,66 @@ const defaultMaxTokens = 16
  * @since 0.1.0
  * @category models
  */
-export interface Completion extends Ask.Ask {
+export interface CompletionRequest extends GatewayRequest.GatewayRequest {
   readonly includeUsage: boolean
   readonly echoes: ReadonlyArray<string>
 }
 
-const promptsOf = (body: Fields.Fields): ReadonlyArray<string> => {
+const promptsOf = (body: BodyFields.Fields): ReadonlyArray<string> => {
   const value = body["prompt"]
-  if (value === undefined || value === null) return refuse("prompt", "is missing", "missing_required_parameter")
+  if (value === undefined || value === null) return reject("prompt", "is missing", "missing_required_parameter")
   const all: ReadonlyArray<unknown> = Array.isArray(value) ? value : [value]
-  if (all.length === 0) return refuse("prompt", "is empty")
+  if (all.length === 0) return reject("prompt", "is empty")
   return all.map((one) => {
-    if (one === "") return refuse("prompt", all.length === 1 ? "is empty" : "must not hold an empty string")
+    if (one === "") return reject("prompt", all.length === 1 ? "is empty" : "must not hold an empty string")
     if (typeof one === "string") return one
     if (typeof one === "number" || (Array.isArray(one) && one.every((token) => typeof token === "number"))) {
-      return refuse("prompt", "cannot be tokens: each model has numbers of its own for them; send text")
+      return reject("prompt", "cannot be tokens: each model has numbers of its own for them; send text")
     }
-    return refuse("prompt", "must be a string or an array of strings")
+    return reject("prompt", "must be a string or an array of strings")
   })
 }
 
 /** What only a template could make something of. */
-const checkTemplated = (body: Fields.Fields, think: unknown, format: unknown): void => {
+const checkTemplated = (body: BodyFields.Fields, think: unknown, format: unknown): void => {
   const instead = "needs the model's chat template: use /v1/chat/completions, or raw: false"
-  if (format !== "text") refuse("response_format", instead)
+  if (format !== "text") reject("response_format", instead)
   if (think === undefined || think === false) return
   const names = ["think", "reasoning_effort", "reasoning", "enable_thinking", "thinking", "chat_template_kwargs"]
-  refuse(names.find((name) => body[name] !== undefined && body[name] !== null) ?? "think", instead)
+  reject(names.find((name) => body[name] !== undefined && body[name] !== null) ?? "think", instead)
 }
 
 /**
  * @since 0.1.0
  * @category decoding
  */
-export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Completion => {
-  ignored.check(body, known, Policy.refused.completions)
+export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): CompletionRequest => {
+  ignored.check(body, known, FieldPolicy.rejectedFields.completions)
   Parameters.checkAbout(body)
-  const n = Fields.whole(body, "n", 1, maxAnswers) ?? 1
-  const best = Fields.whole(body, "best_of", 1, 20)
-  if (best !== undefined && best !== n) refuse("best_of", "is not supported", "unsupported_parameter")
-  const stream = Fields.flag(body, "stream") ?? false
+  const n = BodyFields.whole(body, "n", 1, maxAnswers) ?? 1
+  const best = BodyFields.whole(body, "best_of", 1, 20)
+  if (best !== undefined && best !== n) reject("best_of", "is not supported", "unsupported_parameter")
+  const stream = BodyFields.flag(body, "stream") ?? false
   const texts = promptsOf(body)
   if (texts.length * n > maxAnswers) {
-    refuse("prompt", `asks for ${texts.length * n} answers at once; there are at most ${maxAnswers}`)
+    reject("prompt", `asks for ${texts.length * n} answers at once; there are at most ${maxAnswers}`)
   }
-  const echo = Fields.flag(body, "echo") === true
-  const logprobs = Fields.whole(body, "logprobs", 0, 20)
+  const echo = BodyFields.flag(body, "echo") === true
+  const logprobs = BodyFields.whole(body, "logprobs", 0, 20)
   if (echo && logprobs !== undefined) {
-    refuse("echo", "cannot be used with logprobs: how likely the prompt is, is not known", "unsupported_parameter")
+    reject("echo", "cannot be used with logprobs: how likely the prompt is, is not known", "unsupported_parameter")
   }
-  const suffix = Fields.text(body, "suffix") || undefined
-  const raw = Fields.flag(body, "raw")
+  const suffix = BodyFields.text(body, "suffix") || undefined
+  const raw = BodyFields.flag(body, "raw")
   if (raw === true && suffix !== undefined) {
-    refuse("suffix", "cannot be used with raw: the server puts both texts into the model's own form")
+    reject("suffix", "cannot be used with raw: the server puts both texts into the model's own form")
   }
   const completes = raw !== false || suffix !== undefined
   const sampling = Parameters.sampling(body, ignored)
   const format = Messages.responseFormat(body, ignored)
   if (completes) checkTemplated(body, sampling.think, format)
   const prompts = texts.map((text) => [Message.user(text)])
-  const model = Ask.model(body)
+  const model = GatewayRequest.model(body)
   return {
     model,
     stream,
@@ -120,9 +120,9 @@ export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Completion
     oneTool: false,
     includeUsage: Parameters.includeUsage(body, stream, ignored),
     echoes: echo ? texts : [],
-    ...Ask.extras(body),
-    request: Ask.request(model, prompts[0] ?? [], sampling, {
-      maxTokens: Fields.whole(body, "max_tokens", 1) ?? (completes ? defaultMaxTokens : undefined),
+    ...GatewayRequest.extras(body),
+    request: GatewayRequest.request(model, prompts[0] ?? [], sampling, {
+      maxTokens: BodyFields.whole(body, "max_tokens", 1) ?? (completes ? defaultMaxTokens : undefined),
       format,
       raw: completes && suffix === undefined ? true : undefined,
       suffix,
@@ -144,10 +144,11 @@ const fields = (model: string) => ({
 })
 
 /** What stands before an answer. */
-const echoOf = ({ echoes, n }: Completion, choice: number): string => echoes[Ask.promptOf({ n }, choice)] ?? ""
+const echoOf = ({ echoes, n }: CompletionRequest, choice: number): string =>
+  echoes[GatewayRequest.promptOf({ n }, choice)] ?? ""
 
 /** What all answers cost: each prompt was read once. */
-const totals = (all: ReadonlyArray<Usage>, { n }: Completion): Usage => {
+const totals = (all: ReadonlyArray<Usage>, { n }: CompletionRequest): Usage => {
   const each = Array.from({ length: Math.ceil(all.length / n) }, (_, i) => total(all.slice(i * n, (i + 1) * n)))
   const sum = (name: Exclude<keyof Usage, "estimated">) => each.reduce((sum, one) => sum + (one[name] ?? 0), 0)
   const told = (name: "cachedTokens" | "reasoningTokens") =>
@@ -169,7 +170,7 @@ class CompletionWriter implements Writer {
 
   constructor(
     model: string,
-    private readonly ask: Completion
+    private readonly ask: CompletionRequest
   ) {
     this.head = `data: ${JSON.stringify(fields(model)).slice(0, -1)}`
     this.tail = `${ask.includeUsage ? `,"usage":null` : ""}}\n\n`
@@ -181,12 +182,12 @@ class CompletionWriter implements Writer {
   }
   begin(): string {
     if (this.ask.echoes.length === 0) return ""
-    const length = Ask.choices(this.ask)
+    const length = GatewayRequest.choices(this.ask)
     return Array.from({ length }, (_, choice) => this.chunk(choice, echoOf(this.ask, choice), null)).join("")
   }
   text(choice: number, content: string, logprobs?: ReadonlyArray<unknown>): string {
     if (logprobs === undefined) return this.chunk(choice, content, null)
-    const told = Likelihoods.make(logprobs, this.offsets[choice] ?? 0)
+    const told = Logprobs.make(logprobs, this.offsets[choice] ?? 0)
     this.offsets[choice] = told.end
     return this.chunk(choice, content, null, JSON.stringify(told.likelihoods))
   }
@@ -216,24 +217,24 @@ class CompletionWriter implements Writer {
  * @since 0.1.0
  * @category encoding
  */
-export const codec = (ask: Completion): Codec => ({
+export const codec = (gatewayRequest: CompletionRequest): Codec => ({
   contentType: eventStream,
-  whole: (model: string, results: ReadonlyArray<Answered>) => ({
+  whole: (model: string, results: ReadonlyArray<CompletedAnswer>) => ({
     ...fields(model),
     choices: results.map((result, index) => ({
       index,
-      text: echoOf(ask, index) + result.text,
-      logprobs: result.logprobs === undefined ? null : Likelihoods.make(result.logprobs, 0).likelihoods,
+      text: echoOf(gatewayRequest, index) + result.text,
+      logprobs: result.logprobs === undefined ? null : Logprobs.make(result.logprobs, 0).likelihoods,
       finish_reason: result.finishReason
     })),
     usage: usage(
       totals(
         results.map((result) => result.usage),
-        ask
+        gatewayRequest
       )
     )
   }),
-  writer: (model) => new CompletionWriter(model, ask),
+  writer: (model) => new CompletionWriter(model, gatewayRequest),
   failure,
   heartbeat: comment
 })

@@ -11,7 +11,7 @@ import { isObject } from "../../http/body.js"
  * @since 0.1.0
  * @category models
  */
-export interface Likelihoods {
+export interface LegacyLogprobs {
   readonly tokens: ReadonlyArray<string>
   readonly token_logprobs: ReadonlyArray<number | null>
   readonly top_logprobs: ReadonlyArray<{ readonly [token: string]: number | null }>
@@ -30,7 +30,7 @@ const number = (value: unknown): number | null => (typeof value === "number" ? v
 export const make = (
   told: ReadonlyArray<unknown>,
   offset: number
-): { readonly likelihoods: Likelihoods; readonly end: number } => {
+): { readonly likelihoods: LegacyLogprobs; readonly end: number } => {
   const tokens: Array<string> = []
   const token_logprobs: Array<number | null> = []
   const top_logprobs: Array<{ readonly [token: string]: number | null }> = []

@@ -4,9 +4,9 @@
  * @since 0.1.0
  */
 
-import type { House } from "../../GatewayContext.js"
-import type { Exchange } from "../../http/RequestContext.js"
-import { created, factsOf, listed } from "../../pipeline/models.js"
+import type { GatewayContext } from "../../GatewayContext.js"
+import type { RequestContext } from "../../http/RequestContext.js"
+import { created, factsOf, listModels } from "../../pipeline/models.js"
 
 const item = (id: string): object => ({ id, object: "model", created, owned_by: "aicortex" })
 
@@ -14,18 +14,18 @@ const item = (id: string): object => ({ id, object: "model", created, owned_by: 
  * @since 0.1.0
  * @category handlers
  */
-export const list = async (house: House, exchange: Exchange): Promise<void> => {
-  const names = await listed(house, exchange)
-  exchange.json({ object: "list", data: names.map(item) })
+export const list = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
+  const names = await listModels(gateway, context)
+  context.json({ object: "list", data: names.map(item) })
 }
 
 /**
  * @since 0.1.0
  * @category handlers
  */
-export const one = async (house: House, exchange: Exchange, id: string): Promise<void> => {
-  const info = await factsOf(house, exchange, id)
-  exchange.json({
+export const one = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
+  const info = await factsOf(gateway, context, id)
+  context.json({
     ...item(id),
     ...(info?.context_length === undefined ? {} : { context_length: info.context_length }),
     ...(info?.capabilities === undefined ? {} : { capabilities: info.capabilities })

@@ -4,11 +4,11 @@
  * @since 0.1.0
  */
 import type { ChatRequest } from "../../../ChatRequest.js"
-import * as Extra from "../../../internal/extraParameters.js"
-import * as Fields from "../../http/body.js"
-import { refuse } from "../../http/errorResponse.js"
-import { Ignored } from "../../http/fieldPolicy.js"
-import * as Ask from "../../pipeline/gatewayRequest.js"
+import * as ExtraParameters from "../../../internal/extraParameters.js"
+import * as BodyFields from "../../http/body.js"
+import { reject } from "../../http/errorResponse.js"
+import { IgnoredFields } from "../../http/fieldPolicy.js"
+import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 
 const efforts: { readonly [effort: string]: NonNullable<ChatRequest["think"]> } = {
   none: false,
@@ -28,32 +28,32 @@ const thinkingNames: ReadonlySet<string> = new Set(["type"])
  * @since 0.1.0
  * @category readers
  */
-export const think = (body: Fields.Fields, ignored: Ignored): ChatRequest["think"] => {
-  const given = Ask.think(body)
+export const think = (body: BodyFields.Fields, ignored: IgnoredFields): ChatRequest["think"] => {
+  const given = GatewayRequest.think(body)
   if (given !== undefined) return given
-  const reasoning = Fields.object(body, "reasoning")
-  if (reasoning !== undefined) ignored.within(reasoning, reasoningNames, "reasoning")
+  const reasoning = BodyFields.object(body, "reasoning")
+  if (reasoning !== undefined) ignored.checkObject(reasoning, reasoningNames, "reasoning")
   const effort =
-    Fields.oneOf(body, "reasoning_effort", names) ??
-    (reasoning === undefined ? undefined : Fields.oneOf(reasoning, "effort", names, "reasoning.effort"))
+    BodyFields.oneOf(body, "reasoning_effort", names) ??
+    (reasoning === undefined ? undefined : BodyFields.oneOf(reasoning, "effort", names, "reasoning.effort"))
   if (effort !== undefined) return efforts[effort]
-  const enabled = reasoning === undefined ? undefined : Fields.flag(reasoning, "enabled", "reasoning.enabled")
-  const template = Fields.object(body, "chat_template_kwargs") ?? {}
+  const enabled = reasoning === undefined ? undefined : BodyFields.flag(reasoning, "enabled", "reasoning.enabled")
+  const template = BodyFields.object(body, "chat_template_kwargs") ?? {}
   return (
     enabled ??
-    Fields.flag(body, "enable_thinking") ??
+    BodyFields.flag(body, "enable_thinking") ??
     thinking(body, ignored) ??
-    Fields.flag(template, "enable_thinking", "chat_template_kwargs.enable_thinking") ??
-    Fields.flag(template, "thinking", "chat_template_kwargs.thinking")
+    BodyFields.flag(template, "enable_thinking", "chat_template_kwargs.enable_thinking") ??
+    BodyFields.flag(template, "thinking", "chat_template_kwargs.thinking")
   )
 }
 
 /** As DeepSeek, Z.ai and Anthropic have it: a switch, or an object with one. Adaptive is what a model does by itself. */
-const thinking = (body: Fields.Fields, ignored: Ignored): boolean | undefined => {
+const thinking = (body: BodyFields.Fields, ignored: IgnoredFields): boolean | undefined => {
   const given = body["thinking"]
-  if (!Fields.isObject(given)) return Fields.flag(body, "thinking")
-  ignored.within(given, thinkingNames, "thinking")
-  const type = Fields.oneOf(given, "type", ["enabled", "disabled", "adaptive", "auto"], "thinking.type")
+  if (!BodyFields.isObject(given)) return BodyFields.flag(body, "thinking")
+  ignored.checkObject(given, thinkingNames, "thinking")
+  const type = BodyFields.oneOf(given, "type", ["enabled", "disabled", "adaptive", "auto"], "thinking.type")
   return type === "enabled" ? true : type === "disabled" ? false : undefined
 }
 
@@ -84,7 +84,7 @@ export const samplingNames = [
   "chat_template_kwargs",
   "enable_thinking",
   "thinking",
-  ...Object.keys(Extra.fields)
+  ...Object.keys(ExtraParameters.fields)
 ] as const
 
 /** What tells whose request it is, and which conversation it belongs to. */
@@ -94,21 +94,28 @@ const about: ReadonlySet<string> = new Set(["user", "metadata", "store", "prompt
  * @since 0.1.0
  * @category constants
  */
-export const commonNames = [...samplingNames, ...about, ...Ask.extraNames, "model", "stream", "stream_options"]
+export const commonNames = [
+  ...samplingNames,
+  ...about,
+  ...GatewayRequest.extraNames,
+  "model",
+  "stream",
+  "stream_options"
+]
 
 const samplingSet: ReadonlySet<string> = new Set(samplingNames)
 
-const logitBias = (body: Fields.Fields): ChatRequest["logitBias"] => {
-  const given = Fields.object(body, "logit_bias")
+const logitBias = (body: BodyFields.Fields): ChatRequest["logitBias"] => {
+  const given = BodyFields.object(body, "logit_bias")
   if (given === undefined) return undefined
   const names = Object.keys(given)
   if (names.length === 0) return undefined
-  if (names.length > 2048) refuse("logit_bias", "must hold at most 2048 tokens")
+  if (names.length > 2048) reject("logit_bias", "must hold at most 2048 tokens")
   for (const name of names) {
     if (!/^\d{1,9}$/.test(name))
-      refuse("logit_bias", `must have the numbers of tokens as its keys, not '${name.slice(0, 40)}'`)
-    if (Fields.number(given, name, -100, 100, `logit_bias.${name}`) === undefined)
-      refuse(`logit_bias.${name}`, "is missing")
+      reject("logit_bias", `must have the numbers of tokens as its keys, not '${name.slice(0, 40)}'`)
+    if (BodyFields.number(given, name, -100, 100, `logit_bias.${name}`) === undefined)
+      reject(`logit_bias.${name}`, "is missing")
   }
   return given as ChatRequest["logitBias"]
 }
@@ -119,30 +126,30 @@ const logitBias = (body: Fields.Fields): ChatRequest["logitBias"] => {
  * @since 0.1.0
  * @category readers
  */
-export const sampling = (body: Fields.Fields, ignored: Ignored): Ask.Sampling =>
-  Fields.any(body, samplingSet) ? sampled(body, ignored) : unasked
+export const sampling = (body: BodyFields.Fields, ignored: IgnoredFields): GatewayRequest.Sampling =>
+  BodyFields.any(body, samplingSet) ? sampled(body, ignored) : unasked
 
-const sampled = (body: Fields.Fields, ignored: Ignored): Ask.Sampling => ({
-  temperature: Fields.number(body, "temperature", 0, 2),
-  topP: Fields.number(body, "top_p", 0, 1),
-  stop: Fields.strings(body, "stop", 16),
-  seed: Fields.whole(body, "seed", Number.MIN_SAFE_INTEGER),
-  frequencyPenalty: Fields.number(body, "frequency_penalty", -2, 2),
-  presencePenalty: Fields.number(body, "presence_penalty", -2, 2),
-  topK: Fields.whole(body, "top_k", 0),
-  minP: Fields.number(body, "min_p", 0, 1),
+const sampled = (body: BodyFields.Fields, ignored: IgnoredFields): GatewayRequest.Sampling => ({
+  temperature: BodyFields.number(body, "temperature", 0, 2),
+  topP: BodyFields.number(body, "top_p", 0, 1),
+  stop: BodyFields.strings(body, "stop", 16),
+  seed: BodyFields.whole(body, "seed", Number.MIN_SAFE_INTEGER),
+  frequencyPenalty: BodyFields.number(body, "frequency_penalty", -2, 2),
+  presencePenalty: BodyFields.number(body, "presence_penalty", -2, 2),
+  topK: BodyFields.whole(body, "top_k", 0),
+  minP: BodyFields.number(body, "min_p", 0, 1),
   repeatPenalty:
-    Fields.number(body, "repeat_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY) ??
-    Fields.number(body, "repetition_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY),
+    BodyFields.number(body, "repeat_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY) ??
+    BodyFields.number(body, "repetition_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY),
   logitBias: logitBias(body),
-  keepAlive: Ask.keepAlive(body),
+  keepAlive: GatewayRequest.keepAlive(body),
   think: think(body, ignored),
-  options: Ask.options(body),
-  extra: Ask.extra(body)
+  options: GatewayRequest.options(body),
+  extra: GatewayRequest.extra(body)
 })
 
 /** Most requests leave it to the defaults. */
-const unasked = sampled({}, new Ignored(false))
+const unasked = sampled({}, new IgnoredFields(false))
 
 /**
  * Checks the types of what tells about a request, and changes no answer.
@@ -150,12 +157,12 @@ const unasked = sampled({}, new Ignored(false))
  * @since 0.1.0
  * @category readers
  */
-export const checkAbout = (body: Fields.Fields): void => {
-  if (!Fields.any(body, about)) return
-  Fields.text(body, "user")
-  Fields.text(body, "prompt_cache_key")
-  Fields.flag(body, "store")
-  Fields.json(body, "metadata")
+export const checkAbout = (body: BodyFields.Fields): void => {
+  if (!BodyFields.any(body, about)) return
+  BodyFields.text(body, "user")
+  BodyFields.text(body, "prompt_cache_key")
+  BodyFields.flag(body, "store")
+  BodyFields.json(body, "metadata")
 }
 
 /** Obfuscation hides how long the pieces of an answer are; they are not hidden from who reads them here. */
@@ -167,11 +174,11 @@ const streamOptions: ReadonlySet<string> = new Set(["include_usage", "include_ob
  * @since 0.1.0
  * @category readers
  */
-export const includeUsage = (body: Fields.Fields, stream: boolean, ignored: Ignored): boolean => {
-  const given = Fields.object(body, "stream_options")
+export const includeUsage = (body: BodyFields.Fields, stream: boolean, ignored: IgnoredFields): boolean => {
+  const given = BodyFields.object(body, "stream_options")
   if (given === undefined) return false
-  if (!stream) refuse("stream_options", "is only allowed when stream is true")
-  ignored.within(given, streamOptions, "stream_options")
-  Fields.flag(given, "include_obfuscation", "stream_options.include_obfuscation")
-  return Fields.flag(given, "include_usage", "stream_options.include_usage") ?? false
+  if (!stream) reject("stream_options", "is only allowed when stream is true")
+  ignored.checkObject(given, streamOptions, "stream_options")
+  BodyFields.flag(given, "include_obfuscation", "stream_options.include_obfuscation")
+  return BodyFields.flag(given, "include_usage", "stream_options.include_usage") ?? false
 }

@@ -5,12 +5,12 @@
  * @since 0.2.0
  */
 import * as Message from "../../../../Message.js"
-import type { House } from "../../../GatewayContext.js"
-import type * as Fields from "../../../http/body.js"
+import type { GatewayContext } from "../../../GatewayContext.js"
+import type * as BodyFields from "../../../http/body.js"
 import * as Id from "../../../http/id.js"
-import type { Exchange } from "../../../http/RequestContext.js"
-import type { Answered, Codec } from "../../../pipeline/codec.js"
-import { relay } from "../../../pipeline/dispatch.js"
+import type { RequestContext } from "../../../http/RequestContext.js"
+import type { Codec, CompletedAnswer } from "../../../pipeline/codec.js"
+import { dispatch } from "../../../pipeline/dispatch.js"
 import * as Events from "./events.js"
 import * as Items from "./items.js"
 import type * as Request from "./request.js"
@@ -19,13 +19,14 @@ const order =
   "Summarize the conversation so far for whoever goes on with it and knows nothing else of it: what was asked for, " +
   "what was done and found out, with names, paths, figures and decisions, and what is still to be done. Write only the summary."
 
-const isUsers = (item: Fields.Fields): boolean => (item["type"] ?? "message") === "message" && item["role"] === "user"
+const isUsers = (item: BodyFields.Fields): boolean =>
+  (item["type"] ?? "message") === "message" && item["role"] === "user"
 
-const codec = (asked: Request.Response, earlier: ReadonlyArray<Fields.Fields>): Codec => {
+const codec = (asked: Request.ResponseRequest, earlier: ReadonlyArray<BodyFields.Fields>): Codec => {
   const written = Events.codec(asked.echo as Events.Echo, undefined, asked.tools)
   return {
     ...written,
-    whole: (_: string, [result]: ReadonlyArray<Answered>) => ({
+    whole: (_: string, [result]: ReadonlyArray<CompletedAnswer>) => ({
       id: Id.make("resp_"),
       object: "response.compaction",
       created_at: Math.floor(Date.now() / 1000),
@@ -43,13 +44,13 @@ const codec = (asked: Request.Response, earlier: ReadonlyArray<Fields.Fields>): 
  * @category handlers
  */
 export const answer = (
-  house: House,
-  exchange: Exchange,
-  asked: Request.Response,
-  earlier: ReadonlyArray<Fields.Fields>
+  gateway: GatewayContext,
+  context: RequestContext,
+  asked: Request.ResponseRequest,
+  earlier: ReadonlyArray<BodyFields.Fields>
 ): Promise<void> => {
   const messages = [...asked.request.messages, Message.user(order)]
   const request = { ...asked.request, messages, tools: [], toolChoice: undefined, format: "text" as const }
   const whole = { ...asked, stream: false, session: undefined, request }
-  return relay(house, exchange, whole, codec(asked, earlier))
+  return dispatch(gateway, context, whole, codec(asked, earlier))
 }

@@ -16,7 +16,7 @@ const isHalf = (char: string): boolean => char >= "\ud800" && char <= "\udbff"
  * @since 0.2.0
  * @category models
  */
-export class InputReader {
+export class CustomToolInputReader {
   private rest = ""
   private begun = false
   private over = false

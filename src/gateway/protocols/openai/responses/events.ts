@@ -8,11 +8,11 @@ import type { Result } from "../../../../Failover.js"
 import * as ToolArguments from "../../../../internal/toolArguments.js"
 import type * as Message from "../../../../Message.js"
 import type { Fields } from "../../../http/body.js"
-import type { Problem } from "../../../http/errorResponse.js"
+import type { ErrorResponse } from "../../../http/errorResponse.js"
 import * as Id from "../../../http/id.js"
-import type { Called, Codec, Writer } from "../../../pipeline/codec.js"
+import type { CalledTool, Codec, Writer } from "../../../pipeline/codec.js"
 import { comment, eventStream } from "../chat.js"
-import { InputReader } from "./customToolInput.js"
+import { CustomToolInputReader } from "./customToolInput.js"
 import type { Tools } from "./tools.js"
 
 /**
@@ -59,8 +59,8 @@ const reasoningItem = (id: string, text: string, status: string): object => ({
   content: status === "in_progress" ? [] : [{ type: "reasoning_text", text }]
 })
 /** What the ids of a call's items begin with. */
-const prefixOf = (tools: Tools, { name }: Called): string => (tools.kindOf(name)?.custom === true ? "ctc_" : "fc_")
-const callItem = (id: string, call: Called, args: string, status: string): Fields => ({
+const prefixOf = (tools: Tools, { name }: CalledTool): string => (tools.kindOf(name)?.custom === true ? "ctc_" : "fc_")
+const callItem = (id: string, call: CalledTool, args: string, status: string): Fields => ({
   id,
   type: "function_call",
   status,
@@ -75,14 +75,14 @@ const callItem = (id: string, call: Called, args: string, status: string): Field
  * @since 0.1.0
  * @category models
  */
-export interface Told {
+export interface ResponseState {
   readonly id: string
   readonly status: string
   store: boolean
   readonly [field: string]: unknown
 }
 
-const skeleton = (model: string, echo: Echo): Told => ({
+const skeleton = (model: string, echo: Echo): ResponseState => ({
   id: Id.make("resp_"),
   object: "response",
   status: "in_progress",
@@ -106,7 +106,7 @@ const whole = (
   { finishReason, text, thinking, toolCalls, usage: counted }: Result,
   echo: Echo,
   tools: Tools
-): Told => ({
+): ResponseState => ({
   ...skeleton(model, echo),
   output: [
     ...(thinking === "" ? [] : [reasoningItem(Id.make("rs_"), thinking, "completed")]),
@@ -120,13 +120,13 @@ const whole = (
 })
 
 /** A tool call that has begun. */
-interface OpenCall {
+interface StreamedCall {
   readonly id: string
   readonly at: number
   readonly head: string
   text: string
   /** Where it is one of a custom tool. */
-  readonly input: InputReader | undefined
+  readonly input: CustomToolInputReader | undefined
 }
 
 /**
@@ -137,8 +137,8 @@ class EventWriter implements Writer {
   private number = 0
   private items = 0
   private readonly output: Array<object> = []
-  private readonly calls = new Map<number, OpenCall>()
-  private readonly response: Told
+  private readonly calls = new Map<number, StreamedCall>()
+  private readonly response: ResponseState
   private open:
     | {
         readonly kind: "message" | "reasoning"
@@ -149,7 +149,7 @@ class EventWriter implements Writer {
       }
     | undefined
   /** The response as it is in the end. */
-  complete: Told | undefined
+  complete: ResponseState | undefined
 
   constructor(
     model: string,
@@ -225,21 +225,21 @@ class EventWriter implements Writer {
   thinking(_: number, content: string): string {
     return this.delta("reasoning", content)
   }
-  private startCall(index: number, call: Called): string {
+  private startCall(index: number, call: CalledTool): string {
     const closed = this.close()
     const id = Id.make(prefixOf(this.tools, call))
     const at = this.items++
     const custom = this.tools.kindOf(call.name)?.custom === true
     const type = custom ? "response.custom_tool_call_input.delta" : "response.function_call_arguments.delta"
     const head = `event: ${type}\ndata: ${JSON.stringify({ type, item_id: id, output_index: at }).slice(0, -1)},"sequence_number":`
-    this.calls.set(index, { id, at, head, text: "", input: custom ? new InputReader() : undefined })
+    this.calls.set(index, { id, at, head, text: "", input: custom ? new CustomToolInputReader() : undefined })
     const item = this.tools.told(callItem(id, call, "", "in_progress"))
     return closed + this.event("response.output_item.added", { output_index: at, item })
   }
-  private callDelta({ head }: OpenCall, text: string): string {
+  private callDelta({ head }: StreamedCall, text: string): string {
     return text === "" ? "" : `${head}${this.number++},"delta":${JSON.stringify(text)}}\n\n`
   }
-  toolCallDelta(_: number, index: number, call: Called, text: string, first: boolean): string {
+  toolCallDelta(_: number, index: number, call: CalledTool, text: string, first: boolean): string {
     const before = first ? this.startCall(index, call) : ""
     const open = this.calls.get(index)
     if (open === undefined) return before
@@ -269,7 +269,7 @@ class EventWriter implements Writer {
     return empty + closed
   }
   /** The last event of a stream that cannot go on. */
-  fail({ code, message, param, requestId }: Problem): string {
+  fail({ code, message, param, requestId }: ErrorResponse): string {
     return this.event("error", { code, message, param, request_id: requestId })
   }
   finish(): string {
@@ -285,9 +285,13 @@ class EventWriter implements Writer {
  * @since 0.1.0
  * @category encoding
  */
-export const codec = (echo: Echo, keep: ((response: Told) => Promise<void>) | undefined, tools: Tools): Codec => {
+export const codec = (
+  echo: Echo,
+  keep: ((response: ResponseState) => Promise<void>) | undefined,
+  tools: Tools
+): Codec => {
   let writer: EventWriter | undefined
-  let response: Told | undefined
+  let response: ResponseState | undefined
   return {
     contentType: eventStream,
     whole: (model, [result]) => {
@@ -305,7 +309,7 @@ export const codec = (echo: Echo, keep: ((response: Told) => Promise<void>) | un
             const complete = response ?? writer?.complete
             if (complete !== undefined) await keep(complete)
           },
-    failure: (problem) => (writer ?? new EventWriter("", echo, tools)).fail(problem),
+    failure: (errorResponse) => (writer ?? new EventWriter("", echo, tools)).fail(errorResponse),
     heartbeat: comment
   }
 }

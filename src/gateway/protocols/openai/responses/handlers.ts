@@ -5,30 +5,38 @@
  * @since 0.1.0
  */
 import { defaults } from "../../../../ChatRequest.js"
-import type { House } from "../../../GatewayContext.js"
-import type * as Fields from "../../../http/body.js"
-import * as Problem from "../../../http/errorResponse.js"
+import type { GatewayContext } from "../../../GatewayContext.js"
+import type * as BodyFields from "../../../http/body.js"
+import * as ErrorResponse from "../../../http/errorResponse.js"
 import * as Query from "../../../http/query.js"
-import type { Exchange } from "../../../http/RequestContext.js"
-import { relay } from "../../../pipeline/dispatch.js"
-import type * as Store from "../../../ResponseStore.js"
+import type { RequestContext } from "../../../http/RequestContext.js"
+import { dispatch } from "../../../pipeline/dispatch.js"
+import type * as ResponseStore from "../../../ResponseStore.js"
 import * as Sessions from "../../aicortex/sessions.js"
 import * as Compact from "./compact.js"
 import * as Events from "./events.js"
 import * as Items from "./items.js"
 import * as Request from "./request.js"
 
-const owner = ({ caller }: Exchange): string => caller ?? ""
+const owner = ({ caller }: RequestContext): string => caller ?? ""
 
 /** As OpenAI says it, because clients look for these words. */
-const unknown = (status: number, message: string, code: string | null, param: string | null): Problem.Refusal =>
-  new Problem.Refusal({ ...Problem.make(status, message, code, param), type: "invalid_request_error" })
+const unknown = (
+  status: number,
+  message: string,
+  code: string | null,
+  param: string | null
+): ErrorResponse.RequestRejected =>
+  new ErrorResponse.RequestRejected({
+    ...ErrorResponse.make(status, message, code, param),
+    type: "invalid_request_error"
+  })
 
-const notFound = (id: string): Problem.Refusal =>
+const notFound = (id: string): ErrorResponse.RequestRejected =>
   unknown(404, `Response with id '${id.slice(0, 200)}' not found.`, null, null)
 
 /** What is there already is not said again. */
-const mustDiffer = (earlier: ReadonlyArray<Fields.Fields>, items: ReadonlyArray<Fields.Fields>): void => {
+const mustDiffer = (earlier: ReadonlyArray<BodyFields.Fields>, items: ReadonlyArray<BodyFields.Fields>): void => {
   const known = new Set(earlier.map(({ id }) => id))
   for (const { id } of items) {
     if (id === undefined || id === null || !known.has(id)) continue
@@ -38,10 +46,10 @@ const mustDiffer = (earlier: ReadonlyArray<Fields.Fields>, items: ReadonlyArray<
 }
 
 /** What was said before: each turn's input, and then its output. */
-const itemsOf = (chain: ReadonlyArray<Store.Kept>): ReadonlyArray<Fields.Fields> =>
-  chain.flatMap(({ input, response }): ReadonlyArray<Fields.Fields> => {
-    const { output } = JSON.parse(response) as { readonly output: ReadonlyArray<Fields.Fields> }
-    return [...(JSON.parse(input) as ReadonlyArray<Fields.Fields>), ...output]
+const itemsOf = (chain: ReadonlyArray<ResponseStore.StoredResponse>): ReadonlyArray<BodyFields.Fields> =>
+  chain.flatMap(({ input, response }): ReadonlyArray<BodyFields.Fields> => {
+    const { output } = JSON.parse(response) as { readonly output: ReadonlyArray<BodyFields.Fields> }
+    return [...(JSON.parse(input) as ReadonlyArray<BodyFields.Fields>), ...output]
   })
 
 // =============================================================================
@@ -50,33 +58,33 @@ const itemsOf = (chain: ReadonlyArray<Store.Kept>): ReadonlyArray<Fields.Fields>
 
 /** The body with items in the place of references to them: those of responses that were made with the same key. */
 const resolved = async (
-  { responses, settings }: House,
-  exchange: Exchange,
-  body: Fields.Fields,
+  { responses, settings }: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields,
   ids: ReadonlyArray<string>
-): Promise<Fields.Fields> => {
-  const found = settings.responses === undefined ? [] : await responses.items(owner(exchange), ids)
+): Promise<BodyFields.Fields> => {
+  const found = settings.responses === undefined ? [] : await responses.items(owner(context), ids)
   return Items.replaced(body, (id) => {
     const item = found[ids.indexOf(id)]
-    if (item !== undefined) return JSON.parse(item) as Fields.Fields
+    if (item !== undefined) return JSON.parse(item) as BodyFields.Fields
     const message = `Item with id '${id.slice(0, 200)}' not found. Items are kept with the response that they belong to, for as long as it is; those of one with store: false are not. Send the item itself.`
     throw unknown(400, message, "item_not_found", "input")
   })
 }
 
 /** Whether the response is to be kept; refuses what cannot be. */
-const stores = ({ settings }: House, { previous, session, store }: Request.Response): boolean => {
+const stores = ({ settings }: GatewayContext, { previous, session, store }: Request.ResponseRequest): boolean => {
   if (settings.responses === undefined) {
     const reason = "this gateway keeps no responses; send the whole conversation as input, or use session"
     if (previous !== undefined)
-      Problem.refuse("previous_response_id", `is not supported: ${reason}`, "unsupported_parameter")
-    if (store === true) Problem.refuse("store", `must be false: ${reason}`, "unsupported_parameter")
+      ErrorResponse.reject("previous_response_id", `is not supported: ${reason}`, "unsupported_parameter")
+    if (store === true) ErrorResponse.reject("store", `must be false: ${reason}`, "unsupported_parameter")
     return false
   }
   if (session !== undefined) {
     if (previous !== undefined)
-      Problem.refuse("previous_response_id", "cannot be used in a session, which goes on by itself")
-    if (store === true) Problem.refuse("store", "must be false in a session, which keeps what was said")
+      ErrorResponse.reject("previous_response_id", "cannot be used in a session, which goes on by itself")
+    if (store === true) ErrorResponse.reject("store", "must be false in a session, which keeps what was said")
     return false
   }
   return store ?? true
@@ -85,14 +93,14 @@ const stores = ({ settings }: House, { previous, session, store }: Request.Respo
 /** Keeps a response; where that is not possible, the client is told that it was not. */
 const keeper =
   (
-    { log, responses }: House,
-    exchange: Exchange,
-    { items, previous }: Request.Response,
-    earlier: ReadonlyArray<Fields.Fields>
+    { log, responses }: GatewayContext,
+    context: RequestContext,
+    { items, previous }: Request.ResponseRequest,
+    earlier: ReadonlyArray<BodyFields.Fields>
   ) =>
-  async (response: Events.Told): Promise<void> => {
+  async (response: Events.ResponseState): Promise<void> => {
     try {
-      const draft = { owner: owner(exchange), id: response.id, response: JSON.stringify(response) }
+      const draft = { owner: owner(context), id: response.id, response: JSON.stringify(response) }
       const listed = Items.listed(items)
       let outcome = await responses.put({ ...draft, previous, input: JSON.stringify(listed) })
       if (outcome === "forgotten") {
@@ -100,28 +108,32 @@ const keeper =
         outcome = await responses.put({ ...draft, previous: undefined, input: JSON.stringify([...earlier, ...listed]) })
       }
       if (outcome === "kept") return
-      log(`${exchange.id}: the response was not kept: it is too long`)
+      log(`${context.id}: the response was not kept: it is too long`)
     } catch (error) {
-      log(`${exchange.id}: the response was not kept: ${error instanceof Error ? error.message : String(error)}`)
+      log(`${context.id}: the response was not kept: ${error instanceof Error ? error.message : String(error)}`)
     }
     response.store = false
   }
 
-interface Opened {
-  readonly asked: Request.Response
+interface ResponseContext {
+  readonly asked: Request.ResponseRequest
   readonly store: boolean
-  readonly earlier: ReadonlyArray<Fields.Fields>
+  readonly earlier: ReadonlyArray<BodyFields.Fields>
 }
 
 /** What is asked for, with all that it refers to. */
-const opened = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<Opened> => {
+const openResponse = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields
+): Promise<ResponseContext> => {
   const referring = Items.references(body)
-  const whole = referring.length === 0 ? body : await resolved(house, exchange, body, referring)
-  const asked = Sessions.joined(exchange.decoded(Request.decode, whole), exchange)
-  const store = stores(house, asked)
+  const whole = referring.length === 0 ? body : await resolved(gateway, context, body, referring)
+  const asked = Sessions.joined(context.decode(Request.decode, whole), context)
+  const store = stores(gateway, asked)
   const { previous } = asked
   if (previous === undefined) return { asked, store, earlier: [] }
-  const chain = await house.responses.chain(owner(exchange), previous)
+  const chain = await gateway.responses.chain(owner(context), previous)
   if (chain === undefined) {
     throw unknown(
       400,
@@ -139,27 +151,35 @@ const opened = async (house: House, exchange: Exchange, body: Fields.Fields): Pr
  * @since 0.1.0
  * @category handlers
  */
-export const create = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
+export const create = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields
+): Promise<void> => {
   const started = performance.now()
-  const { asked, earlier, store } = await opened(house, exchange, body)
-  const keep = store ? keeper(house, exchange, asked, earlier) : undefined
-  const fleets = house.library.settings.defaults
+  const { asked, earlier, store } = await openResponse(gateway, context, body)
+  const keep = store ? keeper(gateway, context, asked, earlier) : undefined
+  const fleets = gateway.library.settings.defaults
   const sampling = {
     temperature: asked.request.temperature ?? fleets.temperature ?? defaults.temperature,
     top_p: asked.request.topP ?? fleets.topP ?? defaults.topP
   }
   const codec = Events.codec({ ...asked.echo, ...sampling, store }, keep, asked.tools)
-  exchange.own += performance.now() - started
-  return relay(house, exchange, asked, codec)
+  context.ownTime += performance.now() - started
+  return dispatch(gateway, context, asked, codec)
 }
 
 /**
  * @since 0.2.0
  * @category handlers
  */
-export const compact = async (house: House, exchange: Exchange, body: Fields.Fields): Promise<void> => {
-  const { asked, earlier } = await opened(house, exchange, { ...body, store: false })
-  return Compact.answer(house, exchange, asked, earlier)
+export const compact = async (
+  gateway: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields
+): Promise<void> => {
+  const { asked, earlier } = await openResponse(gateway, context, { ...body, store: false })
+  return Compact.answer(gateway, context, asked, earlier)
 }
 
 // =============================================================================
@@ -173,23 +193,23 @@ const including = ["include", "include[]"]
  * @since 0.1.0
  * @category handlers
  */
-export const read = async (house: House, exchange: Exchange, id: string): Promise<void> => {
-  const asked = Query.of(exchange, [...including, "stream", "starting_after", "include_obfuscation"])
+export const read = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
+  const asked = Query.of(context, [...including, "stream", "starting_after", "include_obfuscation"])
   if (asked.get("stream") === "true" || asked.has("starting_after")) {
-    Problem.refuse("stream", "must be false: only whole responses are kept", "unsupported_parameter")
+    ErrorResponse.reject("stream", "must be false: only whole responses are kept", "unsupported_parameter")
   }
-  const response = await house.responses.get(owner(exchange), id)
+  const response = await gateway.responses.get(owner(context), id)
   if (response === undefined) throw notFound(id)
-  exchange.send(200, "application/json; charset=utf-8", response)
+  context.send(200, "application/json; charset=utf-8", response)
 }
 
 /**
  * @since 0.1.0
  * @category handlers
  */
-export const remove = async (house: House, exchange: Exchange, id: string): Promise<void> => {
-  if (!(await house.responses.remove(owner(exchange), id))) throw notFound(id)
-  exchange.json({ id, object: "response", deleted: true })
+export const remove = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
+  if (!(await gateway.responses.remove(owner(context), id))) throw notFound(id)
+  context.json({ id, object: "response", deleted: true })
 }
 
 /**
@@ -198,21 +218,22 @@ export const remove = async (house: House, exchange: Exchange, id: string): Prom
  * @since 0.1.0
  * @category handlers
  */
-export const inputItems = async (house: House, exchange: Exchange, id: string): Promise<void> => {
-  const asked = Query.of(exchange, [...including, "after", "limit", "order"])
+export const inputItems = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
+  const asked = Query.of(context, [...including, "after", "limit", "order"])
   const limit = Query.limit(asked, 100, 20)
   const order = asked.get("order") ?? "desc"
-  if (order !== "asc" && order !== "desc") Problem.refuse("order", "must be asc or desc")
-  const chain = await house.responses.chain(owner(exchange), id)
+  if (order !== "asc" && order !== "desc") ErrorResponse.reject("order", "must be asc or desc")
+  const chain = await gateway.responses.chain(owner(context), id)
   const last = chain?.at(-1)
   if (chain === undefined || last === undefined) throw notFound(id)
-  const items = [...itemsOf(chain.slice(0, -1)), ...(JSON.parse(last.input) as ReadonlyArray<Fields.Fields>)]
+  const items = [...itemsOf(chain.slice(0, -1)), ...(JSON.parse(last.input) as ReadonlyArray<BodyFields.Fields>)]
   if (order === "desc") items.reverse()
   const after = asked.get("after")
   const from = after === null ? 0 : items.findIndex((item) => item["id"] === after) + 1
-  if (after !== null && from === 0) Problem.refuse("after", `names no item of this response: '${after.slice(0, 200)}'`)
+  if (after !== null && from === 0)
+    ErrorResponse.reject("after", `names no item of this response: '${after.slice(0, 200)}'`)
   const data = items.slice(from, from + limit)
-  exchange.json({
+  context.json({
     object: "list",
     data,
     first_id: data[0]?.["id"] ?? null,

@@ -4,11 +4,11 @@
  * @since 0.1.0
  */
 import * as Message from "../../../../Message.js"
-import * as Fields from "../../../http/body.js"
-import { refuse } from "../../../http/errorResponse.js"
-import type { Ignored } from "../../../http/fieldPolicy.js"
+import * as BodyFields from "../../../http/body.js"
+import { reject } from "../../../http/errorResponse.js"
+import type { IgnoredFields } from "../../../http/fieldPolicy.js"
 import * as Id from "../../../http/id.js"
-import * as Ask from "../../../pipeline/gatewayRequest.js"
+import * as GatewayRequest from "../../../pipeline/gatewayRequest.js"
 import * as Messages from "../messages.js"
 import { Tools } from "./tools.js"
 
@@ -20,22 +20,22 @@ type Part = Message.TextPart | Message.ImagePart
 const partsOf = (content: unknown, at: string): ReadonlyArray<Part> => {
   if (content === undefined || content === null) return []
   if (typeof content === "string") return [{ type: "text", text: content }]
-  if (!Array.isArray(content)) return refuse(at, "must be a string or an array of parts")
+  if (!Array.isArray(content)) return reject(at, "must be a string or an array of parts")
   return (content as ReadonlyArray<unknown>).map((part, i): Part => {
     const here = `${at}[${i}]`
-    if (!Fields.isObject(part)) return refuse(here, "must be an object")
+    if (!BodyFields.isObject(part)) return reject(here, "must be an object")
     switch (part["type"]) {
       case "input_text":
       case "output_text":
       case "summary_text":
       case "text":
-        return { type: "text", text: Fields.needed(part, "text", `${here}.text`) }
+        return { type: "text", text: BodyFields.required(part, "text", `${here}.text`) }
       case "refusal":
-        return { type: "text", text: Fields.needed(part, "refusal", `${here}.refusal`) }
+        return { type: "text", text: BodyFields.required(part, "refusal", `${here}.refusal`) }
       case "input_image":
-        return Messages.image(Fields.needed(part, "image_url", `${here}.image_url`), `${here}.image_url`, part)
+        return Messages.image(BodyFields.required(part, "image_url", `${here}.image_url`), `${here}.image_url`, part)
       default:
-        return refuse(`${here}.type`, "must be input_text, input_image or output_text", "unsupported_parameter")
+        return reject(`${here}.type`, "must be input_text, input_image or output_text", "unsupported_parameter")
     }
   })
 }
@@ -45,13 +45,13 @@ const textOf = (parts: ReadonlyArray<Part>): string =>
 
 const imagesOf = (parts: ReadonlyArray<Part>): ReadonlyArray<Part> => parts.filter(({ type }) => type === "image")
 
-const message = (item: Fields.Fields, at: string): Message.Message => {
-  const role = Fields.oneOf(item, "role", roles, `${at}.role`) ?? refuse(`${at}.role`, "is missing")
+const message = (item: BodyFields.Fields, at: string): Message.Message => {
+  const role = BodyFields.oneOf(item, "role", roles, `${at}.role`) ?? reject(`${at}.role`, "is missing")
   const where = `${at}.content`
   const parts = partsOf(item["content"], where)
   const text = textOf(parts)
   if (role === "user") return { role, content: imagesOf(parts).length === 0 ? text : parts }
-  if (imagesOf(parts).length > 0) refuse(where, "must be text in this role")
+  if (imagesOf(parts).length > 0) reject(where, "must be text in this role")
   return { role, content: text }
 }
 
@@ -61,19 +61,19 @@ const message = (item: Fields.Fields, at: string): Message.Message => {
  * @since 0.1.0
  * @category readers
  */
-export const given = (body: Fields.Fields): ReadonlyArray<Fields.Fields> => {
+export const given = (body: BodyFields.Fields): ReadonlyArray<BodyFields.Fields> => {
   const input = body["input"]
   if (typeof input === "string") {
-    return input === "" ? refuse("input", "is empty") : [{ type: "message", role: "user", content: input }]
+    return input === "" ? reject("input", "is empty") : [{ type: "message", role: "user", content: input }]
   }
-  if (!Array.isArray(input)) return refuse("input", "must be a string or an array of items")
-  if (input.length === 0) refuse("input", "must hold at least one item")
-  return input.map((item, i) => (Fields.isObject(item) ? item : refuse(`input[${i}]`, "must be an object")))
+  if (!Array.isArray(input)) return reject("input", "must be a string or an array of items")
+  if (input.length === 0) reject("input", "must hold at least one item")
+  return input.map((item, i) => (BodyFields.isObject(item) ? item : reject(`input[${i}]`, "must be an object")))
 }
 
 /** Clients may leave out the type of a reference. */
 const isReference = (item: unknown): item is { readonly id: string } =>
-  Fields.isObject(item) &&
+  BodyFields.isObject(item) &&
   typeof item["id"] === "string" &&
   (item["type"] === "item_reference" || ((item["type"] ?? null) === null && item["role"] === undefined))
 
@@ -83,7 +83,7 @@ const isReference = (item: unknown): item is { readonly id: string } =>
  * @since 0.2.0
  * @category readers
  */
-export const references = ({ input }: Fields.Fields): ReadonlyArray<string> =>
+export const references = ({ input }: BodyFields.Fields): ReadonlyArray<string> =>
   Array.isArray(input) ? (input as ReadonlyArray<unknown>).filter(isReference).map(({ id }) => id) : []
 
 /**
@@ -92,7 +92,7 @@ export const references = ({ input }: Fields.Fields): ReadonlyArray<string> =>
  * @since 0.2.0
  * @category combinators
  */
-export const replaced = (body: Fields.Fields, item: (id: string) => Fields.Fields): Fields.Fields => ({
+export const replaced = (body: BodyFields.Fields, item: (id: string) => BodyFields.Fields): BodyFields.Fields => ({
   ...body,
   input: (body["input"] as ReadonlyArray<unknown>).map((one) => (isReference(one) ? item(one.id) : one))
 })
@@ -165,7 +165,7 @@ export class Conversation {
   private shown: Array<Part> = []
 
   constructor(
-    private readonly ignored: Ignored,
+    private readonly ignored: IgnoredFields,
     private readonly tools: Tools
   ) {}
 
@@ -175,10 +175,10 @@ export class Conversation {
     this.shown = []
   }
 
-  private call(item: Fields.Fields, at: string, name: string, args: Fields.Fields): void {
-    const namespace = Fields.text(item, "namespace", `${at}.namespace`)
+  private call(item: BodyFields.Fields, at: string, name: string, args: BodyFields.Fields): void {
+    const namespace = BodyFields.text(item, "namespace", `${at}.namespace`)
     const call: Message.ToolCall = {
-      id: Fields.needed(item, "call_id", `${at}.call_id`),
+      id: BodyFields.required(item, "call_id", `${at}.call_id`),
       name: Tools.offered(name, namespace),
       arguments: args
     }
@@ -191,8 +191,8 @@ export class Conversation {
     } else messages.push({ role: "assistant", content: "", toolCalls: [call] })
   }
 
-  private output(item: Fields.Fields, at: string): void {
-    const id = Fields.needed(item, "call_id", `${at}.call_id`)
+  private output(item: BodyFields.Fields, at: string): void {
+    const id = BodyFields.required(item, "call_id", `${at}.call_id`)
     const parts = partsOf(item["output"], `${at}.output`)
     this.messages.push({
       role: "tool",
@@ -203,11 +203,11 @@ export class Conversation {
     this.shown.push(...imagesOf(parts))
   }
 
-  add(items: ReadonlyArray<Fields.Fields>, at: string): void {
+  add(items: ReadonlyArray<BodyFields.Fields>, at: string): void {
     for (const [i, item] of items.entries()) {
       const here = `${at}[${i}]`
-      const type = Fields.text(item, "type", `${here}.type`) ?? "message"
-      this.ignored.within(item, itemNames, here)
+      const type = BodyFields.text(item, "type", `${here}.type`) ?? "message"
+      this.ignored.checkObject(item, itemNames, here)
       switch (type) {
         case "message":
           this.show()
@@ -215,19 +215,19 @@ export class Conversation {
           break
         case "function_call": {
           this.show()
-          const name = Fields.needed(item, "name", `${here}.name`)
-          this.call(item, here, name, Ask.toolArguments(item["arguments"], `${here}.arguments`))
+          const name = BodyFields.required(item, "name", `${here}.name`)
+          this.call(item, here, name, GatewayRequest.toolArguments(item["arguments"], `${here}.arguments`))
           break
         }
         case "custom_tool_call": {
           this.show()
-          const name = Fields.needed(item, "name", `${here}.name`)
-          this.call(item, here, name, { input: Fields.text(item, "input", `${here}.input`) ?? "" })
+          const name = BodyFields.required(item, "name", `${here}.name`)
+          this.call(item, here, name, { input: BodyFields.text(item, "input", `${here}.input`) ?? "" })
           break
         }
         case "local_shell_call":
           this.show()
-          this.call(item, here, "local_shell", Fields.json(item, "action", `${here}.action`) ?? {})
+          this.call(item, here, "local_shell", BodyFields.json(item, "action", `${here}.action`) ?? {})
           break
         case "function_call_output":
         case "custom_tool_call_output":
@@ -236,7 +236,7 @@ export class Conversation {
           break
         case "additional_tools":
         case "tool_search_output":
-          this.tools.add(Fields.list(item, "tools", `${here}.tools`) ?? [], `${here}.tools`)
+          this.tools.add(BodyFields.list(item, "tools", `${here}.tools`) ?? [], `${here}.tools`)
           break
         case "compaction":
         case "compaction_summary": {
@@ -246,7 +246,7 @@ export class Conversation {
           break
         }
         case "compaction_trigger":
-          refuse(`${here}.type`, "is not supported: use /v1/responses/compact", "unsupported_parameter")
+          reject(`${here}.type`, "is not supported: use /v1/responses/compact", "unsupported_parameter")
           break
         case "reasoning":
           // What a model thought about earlier turns is no part of the next one.
@@ -275,7 +275,7 @@ const prefixes: { readonly [type: string]: string } = {
  * @since 0.1.0
  * @category encoding
  */
-export const listed = (items: ReadonlyArray<Fields.Fields>): ReadonlyArray<Fields.Fields> =>
+export const listed = (items: ReadonlyArray<BodyFields.Fields>): ReadonlyArray<BodyFields.Fields> =>
   items.map((item) => {
     const type = String(item["type"] ?? "message")
     const { content, id, status } = item

@@ -4,10 +4,10 @@
  * @since 0.1.0
  */
 import * as Message from "../../../../Message.js"
-import * as Fields from "../../../http/body.js"
-import { refuse } from "../../../http/errorResponse.js"
-import * as Policy from "../../../http/fieldPolicy.js"
-import * as Ask from "../../../pipeline/gatewayRequest.js"
+import * as BodyFields from "../../../http/body.js"
+import { reject } from "../../../http/errorResponse.js"
+import * as FieldPolicy from "../../../http/fieldPolicy.js"
+import * as GatewayRequest from "../../../pipeline/gatewayRequest.js"
 import * as Messages from "../messages.js"
 import * as Parameters from "../parameters.js"
 import * as Items from "./items.js"
@@ -40,8 +40,8 @@ const textNames: ReadonlySet<string> = new Set(["format", "verbosity"])
  * @since 0.1.0
  * @category models
  */
-export interface Response extends Ask.Ask {
-  readonly items: ReadonlyArray<Fields.Fields>
+export interface ResponseRequest extends GatewayRequest.GatewayRequest {
+  readonly items: ReadonlyArray<BodyFields.Fields>
   readonly instructions: string | undefined
   readonly previous: string | undefined
   readonly store: boolean | undefined
@@ -51,9 +51,9 @@ export interface Response extends Ask.Ask {
 
 const messagesOf = (
   instructions: string | undefined,
-  earlier: ReadonlyArray<Fields.Fields>,
-  items: ReadonlyArray<Fields.Fields>,
-  ignored: Policy.Ignored,
+  earlier: ReadonlyArray<BodyFields.Fields>,
+  items: ReadonlyArray<BodyFields.Fields>,
+  ignored: FieldPolicy.IgnoredFields,
   tools: Tools
 ): ReadonlyArray<Message.Message> => {
   const conversation = new Items.Conversation(ignored, tools)
@@ -69,15 +69,15 @@ const messagesOf = (
  * @since 0.1.0
  * @category constructors
  */
-export const after = (asked: Response, earlier: ReadonlyArray<Fields.Fields>): Response => {
+export const after = (asked: ResponseRequest, earlier: ReadonlyArray<BodyFields.Fields>): ResponseRequest => {
   // It has been checked before.
-  const lenient = new Policy.Ignored(false)
+  const lenient = new FieldPolicy.IgnoredFields(false)
   const messages = messagesOf(asked.instructions, earlier, asked.items, lenient, asked.tools)
   return { ...asked, request: { ...asked.request, messages, tools: asked.tools.definitions } }
 }
 
 /** A format as it was understood. */
-const echoed = ({ name, schema, strict, type }: Fields.Fields): object =>
+const echoed = ({ name, schema, strict, type }: BodyFields.Fields): object =>
   type === "json_schema"
     ? { type, name, schema, strict: strict ?? null }
     : { type, ...(schema === undefined || schema === null ? {} : { schema }) }
@@ -86,33 +86,33 @@ const echoed = ({ name, schema, strict, type }: Fields.Fields): object =>
  * @since 0.1.0
  * @category decoding
  */
-export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Response => {
-  ignored.check(body, known, Policy.refused.responses)
+export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): ResponseRequest => {
+  ignored.check(body, known, FieldPolicy.rejectedFields.responses)
   Parameters.checkAbout(body)
-  const stream = Fields.flag(body, "stream") ?? false
-  const text = Fields.object(body, "text") ?? {}
-  ignored.within(text, textNames, "text")
-  const verbosity = Fields.oneOf(text, "verbosity", ["low", "medium", "high"], "text.verbosity")
-  const format = Fields.object(text, "format", "text.format")
-  const reasoning = Fields.object(body, "reasoning") ?? {}
-  const parallel = Fields.flag(body, "parallel_tool_calls") ?? true
-  const instructions = Fields.text(body, "instructions") || undefined
-  if (Fields.flag(body, "background") === true) {
-    refuse("background", "must be false: a response is only made for who waits for it", "unsupported_parameter")
+  const stream = BodyFields.flag(body, "stream") ?? false
+  const text = BodyFields.object(body, "text") ?? {}
+  ignored.checkObject(text, textNames, "text")
+  const verbosity = BodyFields.oneOf(text, "verbosity", ["low", "medium", "high"], "text.verbosity")
+  const format = BodyFields.object(text, "format", "text.format")
+  const reasoning = BodyFields.object(body, "reasoning") ?? {}
+  const parallel = BodyFields.flag(body, "parallel_tool_calls") ?? true
+  const instructions = BodyFields.text(body, "instructions") || undefined
+  if (BodyFields.flag(body, "background") === true) {
+    reject("background", "must be false: a response is only made for who waits for it", "unsupported_parameter")
   }
-  if (Fields.oneOf(body, "truncation", ["auto", "disabled"]) === "auto") ignored.add("truncation")
-  for (const one of Fields.list(body, "include") ?? []) ignored.add(`include.${String(one).slice(0, 60)}`)
+  if (BodyFields.oneOf(body, "truncation", ["auto", "disabled"]) === "auto") ignored.add("truncation")
+  for (const one of BodyFields.list(body, "include") ?? []) ignored.add(`include.${String(one).slice(0, 60)}`)
   const asked = Parameters.sampling(body, ignored)
   const sampling = verbosity === undefined ? asked : { ...asked, extra: { ...asked.extra, verbosity } }
-  const maxTokens = Fields.whole(body, "max_output_tokens", 1)
+  const maxTokens = BodyFields.whole(body, "max_output_tokens", 1)
   const tools = new Tools(ignored)
-  tools.add(Fields.list(body, "tools") ?? [], "tools")
+  tools.add(BodyFields.list(body, "tools") ?? [], "tools")
   const items = Items.given(body)
   const messages = messagesOf(instructions, [], items, ignored, tools)
   const toolChoice = tools.choice(body)
-  const previous = Fields.text(body, "previous_response_id")
-  const store = Fields.flag(body, "store")
-  const model = Ask.model(body)
+  const previous = BodyFields.text(body, "previous_response_id")
+  const store = BodyFields.flag(body, "store")
+  const model = GatewayRequest.model(body)
   return {
     items,
     instructions,
@@ -122,9 +122,9 @@ export const decode = (body: Fields.Fields, ignored: Policy.Ignored): Response =
     stream,
     n: 1,
     oneTool: !parallel,
-    ...Ask.extras(body),
+    ...GatewayRequest.extras(body),
     tools,
-    request: Ask.request(model, messages, sampling, {
+    request: GatewayRequest.request(model, messages, sampling, {
       maxTokens,
       tools: tools.definitions,
       toolChoice,

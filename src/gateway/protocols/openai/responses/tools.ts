@@ -6,9 +6,9 @@
  * @since 0.2.0
  */
 import type { ToolChoice, ToolDefinition } from "../../../../ChatRequest.js"
-import * as Fields from "../../../http/body.js"
-import { refuse } from "../../../http/errorResponse.js"
-import type { Ignored } from "../../../http/fieldPolicy.js"
+import * as BodyFields from "../../../http/body.js"
+import { reject } from "../../../http/errorResponse.js"
+import type { IgnoredFields } from "../../../http/fieldPolicy.js"
 import * as Messages from "../messages.js"
 
 /**
@@ -17,7 +17,7 @@ import * as Messages from "../messages.js"
  * @since 0.2.0
  * @category models
  */
-export interface Kind {
+export interface ToolKind {
   readonly custom: boolean
   readonly name: string
   readonly namespace: string | undefined
@@ -61,15 +61,15 @@ const formatNames: ReadonlySet<string> = new Set(["type", "syntax", "definition"
 const namespaceNames: ReadonlySet<string> = new Set(["type", "name", "description", "tools"])
 
 /** No server holds a model to a grammar in the middle of JSON; but it can be told of it. */
-const described = (tool: Fields.Fields, at: string, ignored: Ignored): string | undefined => {
-  const description = Fields.text(tool, "description", `${at}.description`)
-  const format = Fields.object(tool, "format", `${at}.format`)
+const described = (tool: BodyFields.Fields, at: string, ignored: IgnoredFields): string | undefined => {
+  const description = BodyFields.text(tool, "description", `${at}.description`)
+  const format = BodyFields.object(tool, "format", `${at}.format`)
   if (format === undefined || format["type"] === "text") return description
-  ignored.within(format, formatNames, `${at}.format`)
+  ignored.checkObject(format, formatNames, `${at}.format`)
   ignored.add(`${at}.format`)
-  const definition = Fields.text(format, "definition", `${at}.format.definition`)
+  const definition = BodyFields.text(format, "definition", `${at}.format.definition`)
   if (definition === undefined) return description
-  const syntax = Fields.text(format, "syntax", `${at}.format.syntax`) ?? "grammar"
+  const syntax = BodyFields.text(format, "syntax", `${at}.format.syntax`) ?? "grammar"
   return `${description ?? ""}\n\nThe input must follow this grammar (${syntax}):\n${definition}`.trim()
 }
 
@@ -94,21 +94,21 @@ const inputOf = (args: unknown): string => {
 export class Tools {
   readonly definitions: Array<ToolDefinition> = []
   /** Those that are not called by their own name, or not as functions. */
-  private readonly kinds = new Map<string, Kind>()
+  private readonly kinds = new Map<string, ToolKind>()
   private readonly names = new Set<string>()
   /** The types of those that are left out. */
   private readonly left = new Set<string>()
 
-  constructor(private readonly ignored: Ignored) {}
+  constructor(private readonly ignored: IgnoredFields) {}
 
   add(tools: ReadonlyArray<unknown>, at: string, namespace?: string): void {
     for (const [i, tool] of tools.entries()) {
       const here = `${at}[${i}]`
-      if (!Fields.isObject(tool)) {
-        refuse(here, "must be an object")
+      if (!BodyFields.isObject(tool)) {
+        reject(here, "must be an object")
         continue
       }
-      const type = Fields.needed(tool, "type", `${here}.type`)
+      const type = BodyFields.required(tool, "type", `${here}.type`)
       switch (type) {
         case "function":
           this.function(tool, here, namespace)
@@ -117,10 +117,10 @@ export class Tools {
           this.custom(tool, here, namespace)
           break
         case "namespace": {
-          this.ignored.within(tool, namespaceNames, here)
-          const name = Fields.needed(tool, "name", `${here}.name`)
-          if (namespace !== undefined) refuse(`${here}.type`, "must not be a namespace within another")
-          this.add(Fields.list(tool, "tools", `${here}.tools`) ?? [], `${here}.tools`, name)
+          this.ignored.checkObject(tool, namespaceNames, here)
+          const name = BodyFields.required(tool, "name", `${here}.name`)
+          if (namespace !== undefined) reject(`${here}.type`, "must not be a namespace within another")
+          this.add(BodyFields.list(tool, "tools", `${here}.tools`) ?? [], `${here}.tools`, name)
           break
         }
         default:
@@ -140,16 +140,16 @@ export class Tools {
     this.definitions.push(told === name ? definition : { ...definition, name: told })
   }
 
-  private function(tool: Fields.Fields, at: string, namespace: string | undefined): void {
+  private function(tool: BodyFields.Fields, at: string, namespace: string | undefined): void {
     const { defer_loading: deferred, ...rest } = tool
-    this.ignored.within(tool, functionNames, at)
+    this.ignored.checkObject(tool, functionNames, at)
     // Nothing is searched for here: what is deferred is offered at once.
     if (deferred === true) this.ignored.add(`${at}.defer_loading`)
     this.enter(Messages.definition(rest, at, this.ignored), false, namespace)
   }
 
-  private custom(tool: Fields.Fields, at: string, namespace: string | undefined): void {
-    this.ignored.within(tool, customNames, at)
+  private custom(tool: BodyFields.Fields, at: string, namespace: string | undefined): void {
+    this.ignored.checkObject(tool, customNames, at)
     const { name } = tool
     const description = described(tool, at, this.ignored)
     const definition = Messages.definition({ name, description, parameters: input }, at, this.ignored)
@@ -157,12 +157,12 @@ export class Tools {
   }
 
   /** How the client calls the tool that a server calls so. */
-  kindOf(name: string): Kind | undefined {
+  kindOf(name: string): ToolKind | undefined {
     return this.kinds.get(name)
   }
 
   /** A tool or a call of one as the client knows it, where `item` has the name that servers know. */
-  told(item: Fields.Fields): Fields.Fields {
+  told(item: BodyFields.Fields): BodyFields.Fields {
     const kind = this.kinds.get(String(item["name"]))
     if (kind === undefined) return item
     const { arguments: args, parameters: _, strict: __, ...rest } = item
@@ -179,33 +179,33 @@ export class Tools {
   }
 
   /** `undefined` where the model is free. */
-  choice(body: Fields.Fields): ToolChoice | undefined {
+  choice(body: BodyFields.Fields): ToolChoice | undefined {
     const value = body["tool_choice"]
-    if (!Fields.isObject(value)) return Messages.toolChoice(body, this.definitions, false)
-    const type = Fields.needed(value, "type", "tool_choice.type")
+    if (!BodyFields.isObject(value)) return Messages.toolChoice(body, this.definitions, false)
+    const type = BodyFields.required(value, "type", "tool_choice.type")
     if (type === "allowed_tools") return this.allow(value)
     if (type !== "function" && type !== "custom") {
       const reason = this.left.has(type) ? "no server here runs such a tool" : "there is no such tool here"
-      return Fields.unsupported("tool_choice.type", `'${type.slice(0, 40)}': ${reason}`)
+      return BodyFields.unsupported("tool_choice.type", `'${type.slice(0, 40)}': ${reason}`)
     }
     const name = this.named(value)
     return Messages.toolChoice({ tool_choice: { type: "function", name } }, this.definitions, false)
   }
 
-  private named(value: Fields.Fields): string {
-    const name = Fields.needed(value, "name", "tool_choice.name")
-    return offered(name, Fields.text(value, "namespace", "tool_choice.namespace"))
+  private named(value: BodyFields.Fields): string {
+    const name = BodyFields.required(value, "name", "tool_choice.name")
+    return offered(name, BodyFields.text(value, "namespace", "tool_choice.namespace"))
   }
 
   /** Only some of the tools may be called: the others are not offered. */
-  private allow(value: Fields.Fields): ToolChoice | undefined {
-    const mode = Fields.oneOf(value, "mode", ["auto", "required"], "tool_choice.mode") ?? "auto"
+  private allow(value: BodyFields.Fields): ToolChoice | undefined {
+    const mode = BodyFields.oneOf(value, "mode", ["auto", "required"], "tool_choice.mode") ?? "auto"
     const names = new Set<string>()
-    for (const tool of Fields.list(value, "tools", "tool_choice.tools") ?? []) {
-      if (Fields.isObject(tool) && typeof tool["name"] === "string") names.add(this.named(tool))
+    for (const tool of BodyFields.list(value, "tools", "tool_choice.tools") ?? []) {
+      if (BodyFields.isObject(tool) && typeof tool["name"] === "string") names.add(this.named(tool))
     }
     const kept = this.definitions.filter(({ name }) => names.has(name))
-    if (kept.length === 0) refuse("tool_choice.tools", "names no tool that is among tools")
+    if (kept.length === 0) reject("tool_choice.tools", "names no tool that is among tools")
     this.definitions.splice(0, this.definitions.length, ...kept)
     return mode
   }
