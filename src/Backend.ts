@@ -1,5 +1,5 @@
 /**
- * Speaks to one server in its own protocol, and tells what it answers in ours.
+ * Speaks a server's protocol, and reports its answers in a common form.
  *
  * This is the token path: a backend is a plain function from a request to calls of a `Sink`, one network read at a
  * time, and never runs an Effect.
@@ -30,14 +30,14 @@ export interface ServerFailure {
 }
 
 /**
- * How an answer ended, with what the server counted itself, where it says so; times are in milliseconds.
+ * How an answer ended, with the server's own counts, if reported; times are in milliseconds.
  *
- * - `stopSequence`: the text that ended it, of those that it was to stop at or of the model's own
- * - `tokensPerSecond`: how fast it answered
- * - `promptTime`, `loadTime`: how long it worked at the prompt, and at loading the model
- * - `promptEvaluated`: how many tokens of the prompt were not in its cache
- * - `uncounted`: it ended, or became unreadable, before it had told what the answer cost
- * - `sharedPrompt`: the prompt was read once for several answers, and is counted with another one of them
+ * - `stopSequence`: the text that ended it, one of the request's or the model's own
+ * - `tokensPerSecond`: generation speed
+ * - `promptTime`, `loadTime`: time for prompt evaluation, and for loading the model
+ * - `promptEvaluated`: prompt tokens that were not cached
+ * - `uncounted`: it ended, or became unreadable, before the usage was reported
+ * - `sharedPrompt`: the prompt was evaluated once for several answers, and is counted with another one
  *
  * @since 0.1.0
  * @category models
@@ -55,10 +55,10 @@ export interface Finish {
 }
 
 /**
- * Told what a server answers. `read` comes before the calls of one network read and `flush` after them; `progress` where
- * a piece came that cannot be given out yet, as of a tool call. A read without any of them was no part of the answer,
- * but a comment or a blank that only keeps the connection open. Ends with one `finish` (which is followed by `flush`) or
- * one `fail`; nothing comes after either. `context` is the place in a trace that requests over HTTP are to carry.
+ * Receives a server's answer. `read` comes before the calls of one network read and `flush` after them; `progress` if a
+ * piece came that cannot be emitted yet, as of a tool call. A read without any of them was not part of the answer, but
+ * a comment or white space that keeps the connection open. Ends with one `finish` (which is followed by `flush`) or one
+ * `fail`; nothing comes after either. `context` is the trace context for HTTP requests.
  *
  * @since 0.1.0
  * @category models
@@ -68,12 +68,12 @@ export interface Sink {
   connected(): void
   read(): void
   text(content: string): void
-  /** How likely the tokens of the next text were. */
+  /** Log probabilities of the next text's tokens. */
   logprobs?(values: ReadonlyArray<unknown>): void
   thinking(content: string): void
   /**
-   * A piece of the arguments of the answer's tool call number `index`, from 0. All of them together begin as an object does;
-   * `toolCall` follows for each call, in their order.
+   * A piece of the arguments of tool call number `index`, from 0. All pieces together begin as an object; `toolCall`
+   * follows for each call, in order.
    */
   toolCallDelta?(index: number, id: string, name: string, text: string): void
   toolCall(call: ToolCall): void
@@ -84,7 +84,7 @@ export interface Sink {
 }
 
 /**
- * The part of a tool call that was given out: `text` is the beginning of its arguments.
+ * The emitted part of a tool call: `text` is the beginning of its arguments.
  *
  * @since 0.1.0
  * @category models
@@ -96,8 +96,7 @@ export interface PartialToolCall {
 }
 
 /**
- * An answer that broke, as far as it was given out: its text, its reasoning, how many tokens that was, and the tool
- * calls.
+ * The emitted part of a broken answer: text, reasoning, number of tokens, and tool calls.
  *
  * @since 0.1.0
  * @category models
@@ -110,9 +109,9 @@ export interface PartialAnswer {
 }
 
 /**
- * The sink of an answer that is gone on with. Before any text comes, `joins` tells what this text must first repeat
- * of what was given out, how many tokens of it the server counts once more, and which way is tried. It may be called
- * again, when that way turns out not to be open.
+ * The sink of a resumed answer. Before any text comes, `joins` tells what this text must first repeat of the emitted
+ * part, how many tokens of it the server counts again, and which way is tried. It may be called again if that way turns
+ * out not to be supported.
  *
  * @since 0.1.0
  * @category models
@@ -122,10 +121,10 @@ export interface ResumeSink extends Sink {
 }
 
 /**
- * - `continues`: the first new piece is what comes next
- * - `trims`: the same, but white space at the end of the message is lost, and said again
- * - `echoes`: the message is said again, then it goes on
- * - `restarts`: the answer begins anew, or the message was refused
+ * - `continues`: the first new piece is the continuation
+ * - `trims`: the same, but white space at the end of the message is lost and repeated
+ * - `echoes`: the message is repeated, then continued
+ * - `restarts`: the answer starts over, or the message was rejected
  *
  * @since 0.1.0
  * @category models
@@ -133,7 +132,7 @@ export interface ResumeSink extends Sink {
 export type ResumeSupport = "continues" | "trims" | "echoes" | "restarts"
 
 /**
- * Told what a trial shows. `connected` and `read` are the signs of life of the trial's own request.
+ * Receives the result of a trial. `connected` and `read` are signs of life of the trial's own request.
  *
  * @since 0.1.0
  * @category models
@@ -146,13 +145,13 @@ export interface TrialListener {
 }
 
 /**
- * What each server was seen to do with an answer that it is to go on with; see `backend/resumeSupport`.
+ * How each server resumes a broken answer; see `backend/resumeSupport`.
  *
- * - `support`: tells `listener`, at once where it is known; else `trial` is started, once for all who ask meanwhile, and
- *   stopped when all of them have left
- * - `renders`: whether this server shows the prompt that it makes of a conversation, as far as it is known
- * - `takesN`: whether this server gives several answers to one request that asks for `n`, as far as it is known
- * - `forget`: what is known of one server
+ * - `support`: tells `listener`, at once if known; else `trial` is started, once for all concurrent listeners, and
+ *   cancelled when all of them have left
+ * - `renders`: whether this server renders prompts, if known
+ * - `takesN`: whether this server gives several answers to one request with `n`, if known
+ * - `forget`: forgets one server
  *
  * @since 0.1.0
  * @category models
@@ -168,8 +167,8 @@ export interface ResumeSupportCache {
 }
 
 /**
- * Told what comes of texts that are to be turned into vectors: signs of life as a `Sink` is, and one `embedded`, with
- * how many tokens the texts had where the server says so, or one `fail`.
+ * Receives the result of an embedding request: signs of life as in a `Sink`, and one `embedded`, with the prompt tokens
+ * if reported, or one `fail`.
  *
  * @since 0.1.0
  * @category models
@@ -181,9 +180,9 @@ export interface EmbedSink extends Pick<Sink, "context" | "connected" | "read" |
 }
 
 /**
- * `unsupported` names the options of a request that this protocol cannot express, each with the reason; such a
- * request is never sent. `start` sends it; without `resumeSupport`, one request asks for one answer. `resume` has this server go on with an answer that broke on another.
- * `cannotEmbed` and `embed` are the same for texts that are to be turned into vectors.
+ * `unsupported` names the options that this protocol cannot express, each with the reason; such a request is never
+ * sent. `start` sends it; without `resumeSupport`, one request asks for one answer. `resume` continues an answer that
+ * broke on another server. `cannotEmbed` and `embed` are the same for embeddings.
  *
  * @since 0.1.0
  * @category models

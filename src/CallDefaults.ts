@@ -1,5 +1,5 @@
 /**
- * Options of calls that are set for a whole fleet: they hold where a call does not say otherwise.
+ * Call options set for a whole fleet: they apply if a call does not set them.
  *
  * @since 0.2.0
  */
@@ -45,8 +45,8 @@ const fields = Struct.pick(
  *   `retryBackoff`, `keepAlive`, `options`
  * - For chats: the others
  *
- * `keepAlive` and `options` from here are wishes: servers that have no such thing are asked without them. `options` and
- * `extra` are joined with those of a call, name by name.
+ * `keepAlive` and `options` from here are optional: servers that do not support them are asked without them. `options`
+ * and `extra` are merged with those of a call, name by name.
  *
  * @since 0.2.0
  * @category models
@@ -78,7 +78,7 @@ export const elsewhere: { readonly [name: string]: string } = {
   priority: "must be given with each call"
 }
 
-/** What is given before what is not; of objects, name by name. */
+/** Given options take precedence; objects are merged name by name. */
 const joined = <A extends object>(given: A, defaults: object, names: Iterable<string>): A => {
   const all: Record<string, unknown> = { ...(given as Record<string, unknown>) }
   const mine = given as Record<string, unknown>
@@ -92,7 +92,7 @@ const joined = <A extends object>(given: A, defaults: object, names: Iterable<st
   return all as A
 }
 
-/** Ollama's own options alone keep no other server from being asked, where no call has asked for them. */
+/** Ollama options that come only from defaults do not exclude other servers. */
 const isLenient = (
   given: { readonly keepAlive?: unknown; readonly options?: unknown },
   defaults: CallDefaults
@@ -109,7 +109,7 @@ const isEmpty = (defaults: CallDefaults): boolean => {
 const lenient = { lenient: true } as const
 
 /**
- * The options of a chat with the fleet's where it has none.
+ * Adds the fleet's defaults to the options of a chat.
  *
  * @since 0.2.0
  * @category combinators
@@ -119,7 +119,7 @@ export const forChat = (
   defaults: CallDefaults
 ): ChatRequest.Options & { readonly lenient?: true | undefined } => {
   if (isEmpty(defaults)) return options
-  // A text that is gone on with has no template that could make a model think.
+  // A text completion has no template that could enable thinking.
   const { think: _, ...plainly } = defaults
   const fitting = ChatRequest.completes(options) ? plainly : defaults
   const all = joined(options, fitting, Object.keys(fitting))
@@ -139,7 +139,7 @@ const embedNames = [
 ] as const
 
 /**
- * The options of an embedding with the fleet's where it has none.
+ * Adds the fleet's defaults to the options of an embedding.
  *
  * @since 0.2.0
  * @category combinators
@@ -169,7 +169,7 @@ const requestNames = [
 ] as const
 
 /**
- * A request that was made without options, with the fleet's where it has none.
+ * Adds the fleet's defaults to a request made without options.
  *
  * @since 0.2.0
  * @category combinators
@@ -187,7 +187,7 @@ export const forRequest = (request: ChatRequest.ChatRequest, defaults: CallDefau
 }
 
 /**
- * What is sent for an embedding that was made without options, with the fleet's where it has none.
+ * Adds the fleet's defaults to an embedding request made without options.
  *
  * @since 0.2.0
  * @category combinators

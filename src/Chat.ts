@@ -83,16 +83,16 @@ export {
 } from "./chat/toolLoop.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 /**
  * - `open`: the answer as a plain pull of events, for callers that iterate it themselves; it must be pulled to its
  *   end or cancelled
- * - `stream`: the events as a `Stream`, one chunk per network read; ending it early stops the server's work
+ * - `stream`: the events as a `Stream`, one chunk per network read; ending it early cancels the server's work
  * - `complete`: the whole answer with its server, usage, speed and tool calls
  * - `text`: the text of the whole answer
- * - `structured`: JSON that `decoder` accepts, asked for once more if the first reply does not fit
+ * - `structured`: JSON that `decoder` accepts, repaired once if the first reply does not match
  *
  * @since 0.1.0
  * @category models
@@ -116,15 +116,15 @@ export interface Service {
 export class Chat extends Context.Tag("aicortex/Chat")<Chat, Service>() {}
 
 // =============================================================================
-// service
+// Service
 // =============================================================================
 
-/** What a model may say when the caller sets no limit, in tokens, as far as trimming the history goes. */
+/** Tokens reserved for the answer when trimming the history, if the caller sets no limit. */
 const defaultReserve = 1024
 
 const nothing: ReadonlyArray<ChatEvent> = []
 
-/** A call with its conversation, and its place in its session. */
+/** A call with its conversation, and its place in the session's queue. */
 interface PreparedCall {
   readonly checked: CheckedCall
   readonly request: ChatRequest.ChatRequest
@@ -136,9 +136,9 @@ interface PreparedCall {
   /** When the call began. */
   readonly began: number
   readonly trace: Telemetry.Trace | undefined
-  /** The trace that it is a part of, where there is no tracer. */
+  /** The trace context, if there is no tracer. */
   readonly context: TraceContext | undefined
-  /** What it wants of the cache besides. */
+  /** Further cache options. */
   readonly cacheRequest?: Pick<ResponseCache.CacheRequest, "accepts" | "keepAs" | "renew"> | undefined
 }
 
@@ -164,14 +164,14 @@ export const make = Effect.gen(function* () {
     if (typeof configured === "number") return Effect.succeed(configured)
     return registry.modelInfo(model).pipe(
       Effect.map((info) => info.context_length),
-      // A model that is only on the user's server need not be in the catalogue: its context is not known.
+      // A model that only the user's server has need not be in the catalogue: its context length is unknown.
       Effect.catchTag("ModelNotFound", () => Effect.succeed(undefined))
     )
   }
 
   const now = () => clock.unsafeCurrentTimeMillis()
 
-  /** The call as it stands without a session, which costs no waiting. */
+  /** The call without a session, which needs no waiting. */
   const alone = (
     checked: CheckedCall,
     candidates: ReadonlyArray<ModelCandidate>,
@@ -200,8 +200,8 @@ export const make = Effect.gen(function* () {
   }
 
   /**
-   * Waits for the call's place in its session, and puts the session's history into it. `hold` is told of the place at
-   * once: whoever runs this in a race, as a deadline does, may never see its result.
+   * Waits for the call's turn in its session, and adds the session's history. `hold` receives the place at once: a
+   * caller that runs this in a race, as for a deadline, may never see its result.
    */
   const join = (
     checked: CheckedCall,
@@ -240,7 +240,7 @@ export const make = Effect.gen(function* () {
       })
     )
 
-  /** A deadline counts from the call's beginning: also while it waits for its session, or for who has the model. */
+  /** A deadline counts from the call's start, including the wait for the session and for discovery. */
   const within = <A>(
     effect: Effect.Effect<A, ChatError>,
     checked: CheckedCall,
@@ -255,7 +255,7 @@ export const make = Effect.gen(function* () {
         })
   }
 
-  /** Tells of a call that ends before its answer has begun. */
+  /** Reports a call that ends before its answer has started. */
   const observed = <A>(
     effect: Effect.Effect<A, ChatError>,
     { format, model, options }: CheckedCall,
@@ -269,8 +269,8 @@ export const make = Effect.gen(function* () {
     )
 
   /**
-   * Checks a call, and runs `use` with it; a call in a session keeps its place there until `use` is done, or, where
-   * `keep` says so and `use` succeeds, longer.
+   * Validates a call, and runs `use` with it; a call in a session keeps its turn until `use` is done, or longer if
+   * `keep` says so and `use` succeeds.
    */
   const withCall = <A, E>(
     prompt: Prompt,
@@ -312,7 +312,7 @@ export const make = Effect.gen(function* () {
 
   const routingOf = ({ options }: CheckedCall): ChatRequest.Routing => options.routing ?? ChatRequest.defaults.routing
 
-  // A session is known by its id; who keeps the messages themselves, by those.
+  // A session is identified by its id; other conversations by their messages.
   const travellerOf = ({ candidate, checked, request }: PreparedCall) => ({
     conversation:
       checked.session === undefined
@@ -327,7 +327,7 @@ export const make = Effect.gen(function* () {
   const serversOf = (call: PreparedCall) =>
     failover.prepare(call.request.model, routingOf(call.checked), travellerOf(call))
 
-  /** Finds the servers of a call, or who has its answer already. */
+  /** Finds the servers of a call, or a cached or shared answer. */
   const prepare = (call: PreparedCall): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
     const { began, checked, request, trace, cacheRequest } = call
     const servers = serversOf(call)
@@ -372,7 +372,7 @@ export const make = Effect.gen(function* () {
         said
       }))
     }
-    // Tools run as their caller does: with its loggers, annotations and settings of Effect.
+    // Tools run with the caller's loggers, annotations and Effect settings.
     return Effect.flatMap(Effect.runtime<never>(), (runtime) => {
       const fork = Runtime.runFork(runtime)
       const runFork = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
@@ -415,8 +415,8 @@ export const make = Effect.gen(function* () {
   }
 
   /**
-   * Begins an answer without a fiber, where nothing has to be waited for: no place in a session, no kept answer, no
-   * server to be asked which models it has. Its spans have no parent that Effect knows.
+   * Starts an answer without a fiber if nothing has to be awaited: no session turn, no cache lookup, no discovery. Its
+   * spans have no parent that Effect knows.
    */
   const openNow = (
     prompt: Prompt,
@@ -460,7 +460,7 @@ export const make = Effect.gen(function* () {
         )
     )
 
-  /** Only a reply that fits is kept, and a kept one that does not fit, because it was for another decoder, is none. */
+  /** Only a valid reply is cached, and a cached one that is invalid for this decoder is ignored. */
   const ask = <A>(prepared: PreparedCall, decoder: StructuredOutput.Decoder<A>) => {
     const once = (cacheRequest: PreparedCall["cacheRequest"]) =>
       Effect.flatMap(begin({ ...prepared, cacheRequest }, false, false), ({ candidate, said, start }) =>
@@ -541,10 +541,10 @@ const answeredBy = (prepared: PreparedCall, candidate: ModelCandidate): Prepared
 const keptFor = ({ candidate, checked }: PreparedCall): number | undefined =>
   candidate.accepts === undefined ? checked.kept : undefined
 
-/** The same call with the model's reply and what is wrong with it. */
+/** The same call with the model's reply and its issues. */
 const repairing = (prepared: PreparedCall, reply: string, issues: ReadonlyArray<SchemaIssue>): PreparedCall => ({
   ...prepared,
-  // What is mended is the answer to the original question.
+  // The repaired reply is the answer to the original question.
   cacheRequest: { keepAs: prepared.request, renew: true },
   request: {
     ...prepared.request,
@@ -567,11 +567,11 @@ export const layer: Layer.Layer<
 > = Layer.effect(Chat, make)
 
 /**
- * `Chat` for tests, where a script answers instead of servers: what is checked, remembered, decoded, mended and told as
- * events is the same, and every model is there. Conversations and kept answers are in memory; `settings` may have
- * personas and a default model. Nothing is sent, and neither environment nor files are read.
+ * `Chat` for tests, with a script in place of servers: validation, sessions, cache, decoding, repair and events are
+ * real, and every model exists. Conversations and cached answers are in memory; `settings` may have personas and a
+ * default model. Nothing is sent, and neither environment nor files are read.
  *
- * A deadline takes real time; a script that takes time, such as `Effect.delay`, takes that of its clock.
+ * A deadline uses real time; a script that takes time, such as `Effect.delay`, uses its clock.
  *
  * @example
  * import { Chat, ModelNotFound } from "aicortex"
@@ -618,8 +618,7 @@ export const complete = (prompt: Prompt, options?: Options): Effect.Effect<Resul
   Effect.flatMap(Chat, (chat) => chat.complete(prompt, options))
 
 /**
- * The events of the answer as they come, one chunk per network read. Ending the stream early stops the server's
- * work.
+ * The events of the answer as they come, one chunk per network read. Ending the stream early cancels the server's work.
  *
  * @since 0.1.0
  * @category accessors
@@ -628,8 +627,8 @@ export const stream = (prompt: Prompt, options?: Options): Stream.Stream<ChatEve
   toStream(Effect.flatMap(Chat, (chat) => chat.open(prompt, options)))
 
 /**
- * A value of a schema. The schema is sent to the server, the reply is decoded with it, and a reply that does not fit
- * is sent back once to be mended; then it is a `SchemaMismatch`.
+ * A value of a schema. The schema is sent to the server, the reply is decoded with it, and a reply that does not match
+ * is sent back once for repair; then it fails with `SchemaMismatch`.
  *
  * @example
  * import { Chat } from "aicortex"

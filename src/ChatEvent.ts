@@ -9,11 +9,11 @@
 import type { Attempt, TurnNotStored } from "./Errors.js"
 
 /**
- * Tokens that the request and the answer cost, as the server counted them; absent where it did not say. `cachedTokens` are
- * those of the prompt that it had read before, `reasoningTokens` those of the completion that were thought.
+ * Token usage as the server counted it; absent if not reported. `cachedTokens` are prompt tokens read from a cache,
+ * `reasoningTokens` completion tokens used for thinking.
  *
- * `estimated`: a server broke off before it had said what the answer cost, and `completionTokens` holds the number of its
- * pieces instead: nearly all servers send one per token.
+ * `estimated`: the server broke off before it reported usage, and `completionTokens` is the number of its pieces:
+ * nearly all servers send one per token.
  *
  * @since 0.1.0
  * @category models
@@ -28,8 +28,8 @@ export interface Usage {
 }
 
 /**
- * How long the server took, by its own clock, in milliseconds: to load the model, and to read the prompt. Absent where it did
- * not say, and where the call did not ask: only the gateway does.
+ * The server's own timings in milliseconds: loading the model, and evaluating the prompt. Absent if not reported or not
+ * requested: only the gateway requests them.
  *
  * @since 0.2.0
  * @category models
@@ -87,8 +87,8 @@ export interface Thinking {
 }
 
 /**
- * How likely the tokens of the next `token` event were, in the words of the server: `token`, `logprob`, `bytes` and
- * `top_logprobs` each. Only where the request asked for it and the server tells it.
+ * Log probabilities of the next `token` event, in the server's form: `token`, `logprob`, `bytes` and `top_logprobs`
+ * each. Only if requested and reported.
  *
  * @since 0.1.0
  * @category models
@@ -100,9 +100,9 @@ export interface Logprobs {
 }
 
 /**
- * A piece of the arguments of a tool call, as the model writes them; its `tool_call` follows when the answer is complete.
- * The contents of one call, in their order, are the text of its arguments. `index` counts the calls of the answer from 0;
- * `id` and `name` are those of the call. An answer that was kept has only `tool_call`.
+ * A piece of the arguments of a tool call, as the model writes them; its `tool_call` follows when the answer is
+ * complete. The contents of one call, concatenated, are the text of its arguments. `index` counts the calls of the
+ * answer from 0; `id` and `name` are those of the call. A cached answer has only `tool_call`.
  *
  * @since 0.1.0
  * @category models
@@ -117,7 +117,7 @@ export interface ToolCallDelta {
 }
 
 /**
- * The model calls a tool. `rawArguments` is what it wrote where that is no JSON object: `arguments` is empty then.
+ * The model calls a tool. `rawArguments` is the model's text if it is not a JSON object: then `arguments` is empty.
  *
  * @since 0.1.0
  * @category models
@@ -132,8 +132,8 @@ export interface ToolCallEvent {
 }
 
 /**
- * A tool with an `execute` function has answered; the model goes on with `result`. `failed` where the tool was not run,
- * because the model's arguments were no JSON object: `result` is what the model is told.
+ * A tool with an `execute` function has returned `result`, and the model continues. `failed` if the tool was not run,
+ * because the arguments were not a JSON object: then `result` is the error text for the model.
  *
  * @since 0.1.0
  * @category models
@@ -148,10 +148,9 @@ export interface ToolResultEvent {
 }
 
 /**
- * Something about the call: a server was asked (`server`, `attempt` counted from 1; `hedge` where it is asked besides
- * one that is late: the `end` says who answered), the oldest turns of the
- * history were left out to fit the model's context (`trimmed`, in messages), or what follows is a kept answer
- * (`cached`; `age` in milliseconds).
+ * Information about the call: a server was asked (`server`, `attempt` counted from 1; `hedge` if it is asked besides
+ * one that is late: the `end` says who answered), the oldest turns of the history were dropped to fit the model's
+ * context (`trimmed`, in messages), or a cached answer follows (`cached`; `age` in milliseconds).
  *
  * @since 0.1.0
  * @category models
@@ -166,8 +165,8 @@ export interface Meta {
 }
 
 /**
- * A server failed. `content` says what happened; `next` is the server that the stream goes on with, absent where there
- * is none, or where it has to be waited for and is not known yet. What comes after it goes on where the tokens before it stopped, unless a `restart` follows.
+ * A server failed. `content` says what happened; `next` is the server that continues, absent if there is none or it is
+ * not known yet. The stream continues where the tokens before stopped, unless a `restart` follows.
  *
  * @since 0.1.0
  * @category models
@@ -181,9 +180,9 @@ export interface ErrorEvent {
 }
 
 /**
- * The answer broke, and `server` begins it anew, because the call asks for that (`onInterrupt: "restart"`): the last
- * `discard` token events, the thinking before them and all `tool_call_delta` are void, and a reader must throw them away. That is all that
- * was given out since the start, the last `restart` or the last `tool_result`. Indices go on.
+ * The answer broke, and `server` starts it over, as requested by `onInterrupt: "restart"`: the last `discard` token
+ * events, the thinking before them and all `tool_call_delta` are void, and must be discarded. That is everything since
+ * the start, the last `restart` or the last `tool_result`. Indices continue.
  *
  * @since 0.1.0
  * @category models
@@ -196,11 +195,10 @@ export interface Restart {
 }
 
 /**
- * The answer is complete. `firstTokenTime` is the time from the start of the call to the first piece of the
- * answer, in milliseconds; `tokensPerSecond` comes from the server's own counters where it reports them, else
- * from our clock. `attempts` are the attempts that failed before. `stopSequence` is the text that ended the answer, from
- * servers that tell it (vLLM, SGLang, the built-in model): one of the call's, or the model's own. `warnings` is what went
- * wrong after the answer, where anything did.
+ * The answer is complete. `firstTokenTime` is the time from the start of the call to the first piece of the answer, in
+ * milliseconds; `tokensPerSecond` comes from the server's own counters if reported, else from our clock. `attempts` are
+ * the failed attempts. `stopSequence` is the text that ended the answer, if the server reports it (vLLM, SGLang, the
+ * built-in model): one of the call's, or the model's own. `warnings` is what went wrong after the answer, if anything.
  *
  * @since 0.1.0
  * @category models
@@ -239,7 +237,7 @@ export type ChatEvent =
   | End
 
 /**
- * The text of a stream's events, without what was made void.
+ * The text of a stream's events, without discarded parts.
  *
  * @since 0.1.0
  * @category accessors

@@ -26,7 +26,7 @@ import { Message, text as textOf } from "./Message.js"
 // =============================================================================
 
 /**
- * In which order servers are tried: see `Router`.
+ * The routing strategy: see `Router`.
  *
  * @since 0.1.0
  * @category models
@@ -49,7 +49,7 @@ export interface JsonObject {
 }
 
 /**
- * How much likelier each token is made, by its number in the model's vocabulary: -100 (never) to 100 (always).
+ * A bias for tokens by their ids: -100 (never) to 100 (always).
  *
  * @since 0.1.0
  * @category models
@@ -89,8 +89,8 @@ export type ToolChoice = "auto" | "none" | "required" | { readonly name: string 
 export type Think = boolean | "low" | "medium" | "high" | "max"
 
 /**
- * What to do when an answer breaks after a part of it was given out: have another server go on from the same place;
- * begin it anew, and say that all before is void; or fail.
+ * What to do when an answer breaks after a part of it was sent: resume it on another server, restart it and declare the
+ * part void, or fail.
  *
  * @since 0.1.0
  * @category models
@@ -106,14 +106,14 @@ export type OnInterrupt = "resume" | "restart" | "fail"
 export type Format = "text" | "json" | JsonObject
 
 /**
- * Parameters that only some servers have, under their own names: samplers of llama.cpp (`typical_p`, `xtc_probability`,
- * `dry_multiplier`, …), decoding of vLLM and SGLang (`min_tokens`, `stop_token_ids`, `guided_regex`, …), and switches of
- * chat templates (`chat_template_kwargs`). Servers that speak the OpenAI API are sent them as they are, any others too;
- * OpenAI's own are not. Ollama is sent those that it has among its options.
+ * Parameters that only some servers support, under their own names: samplers of llama.cpp (`typical_p`,
+ * `xtc_probability`, `dry_multiplier`, …), decoding of vLLM and SGLang (`min_tokens`, `stop_token_ids`, `guided_regex`,
+ * …), and chat template switches (`chat_template_kwargs`). OpenAI-compatible servers receive them unchanged, and any
+ * others too; OpenAI's own do not. Ollama receives those that it has among its options.
  *
- * A server that lacks one is asked without it, where that only tunes the answer; it is not asked at all where the answer
- * would be another one: `grammar`, `guided_regex`, `guided_grammar`, `guided_choice`, `structured_outputs`, `regex`,
- * `ebnf`, `allowed_token_ids`, `chat_template`, and whatever is not listed here.
+ * A server that lacks one is asked without it if it only tunes the answer; it is not asked at all if the answer would
+ * differ in kind: `grammar`, `guided_regex`, `guided_grammar`, `guided_choice`, `structured_outputs`, `regex`, `ebnf`,
+ * `allowed_token_ids`, `chat_template`, and anything not listed here.
  *
  * @since 0.2.0
  * @category models
@@ -131,7 +131,7 @@ export const Extra = Schema.extend(Schema.partial(Schema.Struct(ExtraFields.fiel
 export type Extra = typeof Extra.Type
 
 // =============================================================================
-// options
+// Options
 // =============================================================================
 
 /**
@@ -151,7 +151,7 @@ export const Options = Schema.Struct({
   temperature: optional(range(0, 2)),
   /** 0 to 1, default 1. */
   topP: optional(range(0, 1)),
-  /** At most so many tokens; default: what the server does. */
+  /** Maximum number of tokens; default: the server's. */
   maxTokens: optional(wholeFrom(1)),
   /** Stop before any of these strings. */
   stop: optional(Schema.Union(Schema.NonEmptyString, Schema.Array(Schema.NonEmptyString))),
@@ -186,14 +186,13 @@ export const Options = Schema.Struct({
   /** Ollama's own options (`num_ctx`, `mirostat`, …), passed on as they are. */
   options: optional(JsonObjectSchema),
   /**
-   * The prompt is a text, and the answer is what comes next in it: the model gets it as it is, without its chat template.
-   * There is nothing besides the one text: no system prompt, persona, session, tools, images, `think` or JSON. Default
-   * `false`.
+   * The prompt is raw text, and the answer continues it: the model gets it without a chat template. Nothing else is
+   * allowed besides the text: no system prompt, persona, session, tools, images, `think` or JSON. Default `false`.
    */
   raw: optional(Schema.Boolean),
   /**
-   * Fill in the middle: the answer is what stands between the prompt and this text, as the model was trained for it. The
-   * same limits as for `raw`, which it does not go with: the server itself puts both texts into the model's own form.
+   * Fill in the middle: the answer is the text between the prompt and this suffix, in the form that the model was
+   * trained for. The same restrictions as for `raw`, with which it cannot be combined.
    */
   suffix: optional(
     Schema.String.pipe(
@@ -207,37 +206,39 @@ export const Options = Schema.Struct({
   /** Default `random`. */
   routing: optional(Routing),
   /**
-   * Where it stands when it has to wait for a place on a server: `batch` lets `interactive` (the default) go first, until
-   * it has waited for 30 s.
+   * Priority when it waits for a slot: `batch` yields to `interactive` (the default), until it has waited for 30 s.
    */
   priority: optional(Schema.Literal("interactive", "batch")),
   /**
-   * On whose behalf, such as a user of your program: where calls wait for a place, owners take turns. Default: all calls
-   * are of one owner.
+   * On whose behalf, such as a user of your program: owners of waiting calls take turns. Default: all calls have one
+   * owner.
    */
   owner: optional(Schema.NonEmptyString),
   /**
-   * Whether a kept answer will do, and this one is kept: see `ResponseCache`. `ttl`, in milliseconds: no older than
-   * that, and kept for so long. Default: as configured, else `false`.
+   * Whether a cached answer may be returned, and this one is cached: see `ResponseCache`. `ttl`, in milliseconds: its
+   * maximum age and lifetime. Default: as configured, else `false`.
    */
   cache: optional(Schema.Union(Schema.Boolean, Schema.Struct({ ttl: optional(milliseconds) }))),
   /**
-   * The longest silence in any phase, in milliseconds; default 30,000. Where it is left out, a server has longer for the
-   * first piece of an answer to a long prompt: twice as long as the speed that it has shown says, at most ten minutes.
+   * The longest silence in any phase, in milliseconds; default 30,000. If omitted, a server has longer for the first
+   * piece of an answer to a long prompt: twice as long as its measured speed requires, at most ten minutes.
    */
   timeout: optional(milliseconds),
-  /** Until the connection stands, in milliseconds; default 5,000 or `timeout`, whichever is less. */
+  /** Connection timeout in milliseconds; default 5,000 or `timeout`, whichever is less. */
   connectTimeout: optional(milliseconds),
   /**
    * From the request to the first piece of the answer, in milliseconds. Default: `timeout` without any sign of life (a
-   * comment that keeps the connection open, the progress of the prompt, an empty piece), and with them `loadTimeout`.
+   * keep-alive comment, prompt progress, an empty piece), and `loadTimeout` in total.
    */
   firstTokenTimeout: optional(milliseconds),
-  /** The same where the server must load the model first, in milliseconds; default 120,000, or `firstTokenTimeout` or `timeout` where given. */
+  /**
+   * The same if the server must load the model first, in milliseconds; default 120,000, or `firstTokenTimeout` or
+   * `timeout` if given.
+   */
   loadTimeout: optional(milliseconds),
   /** Between two pieces of the answer, in milliseconds; default `timeout`. */
   idleTimeout: optional(milliseconds),
-  /** For the whole call with all its attempts, in milliseconds; default none. */
+  /** Deadline of the whole call with all its attempts, in milliseconds; default none. */
   deadline: optional(milliseconds),
   /**
    * Attempts in all, the first included; more than there are servers goes round again. Default: two rounds over the servers,
@@ -248,16 +249,16 @@ export const Options = Schema.Struct({
   /** Pause before the same server is tried again, in milliseconds, doubled each time, with jitter; default 500. */
   retryBackoff: optional(pause),
   /**
-   * When a stream breaks after text was given out: `resume` (default) has another server go on from the same place,
-   * `restart` begins anew after an event that says so, `fail` is `StreamInterrupted`. Calls for a whole answer give out
-   * nothing before its end, and are always begun anew.
+   * When a stream breaks after text was sent: `resume` (default) continues on another server from the same place,
+   * `restart` starts over after an event that says so, `fail` is `StreamInterrupted`. Calls for a complete answer send
+   * nothing before its end, and always start over.
    */
   onInterrupt: optional(Schema.Literal("resume", "restart", "fail")),
   /**
-   * Whether a second server is asked too when the first one's first token is late; whichever is sooner answers, and the
-   * other is stopped. Late is later than 95 of 100 of that server's; or after `after` milliseconds. At most 5 % of the
-   * calls that allow it cost a second request, and none goes to a server that is full or must load the model first.
-   * Default: as configured, else `false`.
+   * Hedging: whether a second server is asked too when the first one's first token is late; the faster one answers, and
+   * the other is cancelled. Late means later than the 95th percentile of that server, or after `after` milliseconds. At
+   * most 5 % of the calls that allow it cost a second request, and none goes to a server that is full or must load the
+   * model first. Default: as configured, else `false`.
    */
   hedge: optional(Schema.Union(Schema.Boolean, Schema.Struct({ after: milliseconds })))
 })
@@ -273,7 +274,7 @@ const decodeMessagesEither = Schema.decodeUnknownEither(Schema.NonEmptyArray(Mes
 const decode = decoder(Options, ["session", "maxToolRounds", "stream", "responseFormat", "schema", "signal"])
 
 /**
- * Checks options that come from outside. An unknown option is an error, never dropped.
+ * Validates options. An unknown option is an error, never dropped.
  *
  * @since 0.1.0
  * @category constructors
@@ -281,7 +282,7 @@ const decode = decoder(Options, ["session", "maxToolRounds", "stream", "response
 export const decodeOptions = (input: unknown): Either.Either<Options, InvalidRequest> => decode(input)
 
 /**
- * Checks a conversation that comes from outside.
+ * Validates a conversation.
  *
  * @since 0.1.0
  * @category constructors
@@ -302,7 +303,7 @@ export const decodeMessages = (input: unknown): Either.Either<ReadonlyArray<Mess
 export interface ChatRequest {
   readonly model: string
   readonly messages: ReadonlyArray<Message>
-  /** `undefined`: what the server has as its own. */
+  /** `undefined`: the server's default. */
   readonly temperature: number | undefined
   readonly topP: number | undefined
   readonly maxTokens: number | undefined
@@ -313,9 +314,9 @@ export interface ChatRequest {
   readonly topK: number | undefined
   readonly minP: number | undefined
   readonly repeatPenalty: number | undefined
-  /** So many alternatives to each token are told, with how likely they were; 0: only of the token itself. */
+  /** Number of alternatives reported for each token; 0: only the token itself. */
   readonly logprobs?: number | undefined
-  /** Only servers with the OpenAI API take it. */
+  /** Only OpenAI-compatible servers support it. */
   readonly logitBias?: LogitBias | undefined
   readonly tools: ReadonlyArray<ToolDefinition>
   readonly toolChoice: ToolChoice | undefined
@@ -324,17 +325,17 @@ export interface ChatRequest {
   readonly options: JsonObject | undefined
   readonly extra?: JsonObject | undefined
   readonly format: Format
-  /** Its one message is a text that is gone on with, as it is. */
+  /** The one message is raw text to continue. */
   readonly raw?: true | undefined
-  /** Its one message is a text, and what is asked for stands between the two. */
+  /** Fill in the middle: the answer stands between the one message and this. */
   readonly suffix?: string | undefined
   /** What the prompt is put into instead of the model's own template. Only Ollama's servers take one. */
   readonly template?: string | undefined
-  /** `keepAlive` and `options` are wishes: a server that has no such thing is asked without them. */
+  /** `keepAlive` and `options` are optional: a server that does not support them is asked without them. */
   readonly lenient?: true | undefined
-  /** Whether Ollama leaves out old messages where the prompt is too long; `undefined`: it does. */
+  /** Whether Ollama drops old messages if the prompt is too long; `undefined`: it does. */
   readonly truncate?: boolean | undefined
-  /** Whether Ollama forgets the beginning where the answer is too long; `undefined`: it does. */
+  /** Whether Ollama drops the beginning if the answer is too long; `undefined`: it does. */
   readonly shift?: boolean | undefined
   /** Where several answers to the same prompt are asked for: which of them this is. */
   readonly choice?: Choice | undefined
@@ -363,7 +364,7 @@ export class Choice {
 }
 
 /**
- * How long a call may take, how often it is tried, and what to do when it breaks. Times are in milliseconds.
+ * Timeouts, number of attempts, and what to do when an answer breaks. Times are in milliseconds.
  *
  * @since 0.1.0
  * @category models
@@ -382,7 +383,10 @@ export interface Limits {
   readonly maxAttempts: number | undefined
   readonly retryBackoff: number
   readonly onInterrupt: OnInterrupt
-  /** Whether, and after how many milliseconds, a second server is asked; without a time as that server's own figures say. */
+  /**
+   * Whether, and after how many milliseconds, a second server is asked; without a time, by that server's own
+   * percentile.
+   */
   readonly hedge: { readonly after?: number | undefined } | undefined
 }
 
@@ -439,7 +443,7 @@ export const make = (
 })
 
 /**
- * Whether a text is to be gone on with or filled in, instead of a conversation answered.
+ * Whether a text is to be completed or filled in, rather than a conversation answered.
  *
  * @since 0.1.0
  * @category guards
@@ -459,7 +463,7 @@ const hedgeOf = (hedge: boolean | { readonly after: number }): Limits["hedge"] =
   hedge === false ? undefined : hedge === true ? {} : hedge
 
 /**
- * `hedge` is what holds where the call does not say.
+ * `hedge` is the default if the call does not set it.
  *
  * @since 0.1.0
  * @category constructors

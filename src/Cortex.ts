@@ -1,6 +1,5 @@
 /**
- * The whole thing with sensible defaults, for Node: every service, wired together. Any of them can be replaced by
- * providing another layer.
+ * All services wired together with sensible defaults, for Node. Any of them can be replaced by providing another layer.
  *
  * ```ts
  * program.pipe(Effect.provide(Cortex.layer({ servers: ["http://gpu-1:11434", "http://gpu-2:11434"] })))
@@ -50,7 +49,7 @@ import * as TransportClient from "./transport/httpClient.js"
 import * as Undici from "./transport/undici.js"
 
 /**
- * What a program may set: see `config/resolve` for each and for where the rest comes from.
+ * The options of a program: see `config/resolve` for each and for other sources.
  *
  * @since 0.1.0
  * @category models
@@ -110,7 +109,7 @@ export const layerBackends = (options: Embedded.EmbeddedOptions = {}): Layer.Lay
 /** The folder of the built-in registry: the demo model lies in it. */
 const registryFolder = (): string => dirname(dirname(Embedded.defaultModelPath()))
 
-/** The folder is made when it is first needed: most programs never keep an answer. Others may not look into it. */
+/** The folder is created when first needed: most programs never cache an answer. It is private. */
 const layerFolder = (
   folder: string
 ): Layer.Layer<KeyValueStore.KeyValueStore, never, FileSystem.FileSystem | Path.Path> =>
@@ -125,14 +124,14 @@ const layerFolder = (
         Effect.scoped,
         Effect.map(Context.get(KeyValueStore.KeyValueStore)),
         Effect.provide(context),
-        // What is remembered must not be the interruption of whoever needed it first.
+        // The memoised result must not be the interruption of its first user.
         Effect.uninterruptible,
         Effect.cached
       )
       return KeyValueStore.make({
         get: (key) => Effect.flatMap(files, (store) => store.get(key)),
         getUint8Array: (key) => Effect.flatMap(files, (store) => store.getUint8Array(key)),
-        // A process that ends in the middle leaves the old text or the new one.
+        // A process that ends in the middle leaves the old content or the new one.
         set: (key, value) =>
           typeof value === "string"
             ? Effect.zipRight(
@@ -158,7 +157,7 @@ const layerResponseStore = (folder: string | undefined) =>
   )
 
 /**
- * What keeps conversations as these settings say: in memory, or in a folder.
+ * The session store that these settings ask for: in memory, or in a folder.
  *
  * @since 0.1.0
  * @category constructors
@@ -175,11 +174,11 @@ const layerSessionStore = Layer.effect(
 )
 
 /**
- * What can be put in the place of a part, as a layer.
+ * Parts that can be replaced, each by a layer.
  *
- * - `store`: where conversations are kept; default: memory, or the configured folder
- * - `responses`: where answers are kept for calls with `cache`; default: memory, or the configured folder
- * - `router`: in which order servers are tried
+ * - `store`: the session store; default: memory, or the configured folder
+ * - `responses`: the response store for calls with `cache`; default: memory, or the configured folder
+ * - `router`: the router
  * - `transport`: how chat requests are sent
  *
  * What such a layer fails with, `E`, and what it needs, `R`, are those of the whole.

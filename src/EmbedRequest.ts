@@ -18,7 +18,7 @@ import {
 } from "./internal/optionSchemas.js"
 
 // =============================================================================
-// options
+// Options
 // =============================================================================
 
 /**
@@ -28,13 +28,13 @@ import {
  * @category models
  */
 export const Options = Schema.Struct({
-  /** Which model makes the vectors. There is no default: vectors of two models cannot be compared. */
+  /** The model that makes the vectors. There is no default: vectors of two models are not comparable. */
   model: Schema.NonEmptyTrimmedString,
-  /** So many numbers in each vector, where the model can make fewer than it does by itself. */
+  /** Number of dimensions, for models that support fewer. */
   dimensions: optional(wholeFrom(1)),
   /**
-   * Whether a text that is longer than the model's context is cut; default: the server's way. Servers that speak the
-   * OpenAI API cannot be told to cut one, and are passed over if it is `true`.
+   * Whether a text longer than the model's context is truncated; default: the server's behaviour. OpenAI-compatible
+   * servers cannot be asked to, and are skipped if it is `true`.
    */
   truncate: optional(Schema.Boolean),
   /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m` or `1h30m`; below 0 for ever, 0 not at all. */
@@ -43,7 +43,7 @@ export const Options = Schema.Struct({
   options: optional(JsonObjectSchema),
   /** Default `random`. */
   routing: optional(Routing),
-  /** As in `ChatRequest.Options`: `batch` lets others go first. */
+  /** As in `ChatRequest.Options`: `batch` yields to others. */
   priority: optional(Schema.Literal("interactive", "batch")),
   /** As in `ChatRequest.Options`: owners take turns. */
   owner: optional(Schema.NonEmptyString),
@@ -51,14 +51,15 @@ export const Options = Schema.Struct({
   timeout: optional(milliseconds),
   /** Until the connection stands; default 5,000 or `timeout`, whichever is less. */
   connectTimeout: optional(milliseconds),
-  /** The longest silence where the server must load the model first; default 120,000, or `timeout` where given. */
+  /** The longest silence if the server must load the model first; default 120,000, or `timeout` if given. */
   loadTimeout: optional(milliseconds),
   /** For the whole call with all its attempts; default none. */
   deadline: optional(milliseconds),
   /**
-   * Attempts in all, the first included; more than there are servers goes round again. Default: two rounds over the servers,
-   * and at least six attempts, as long as at most ten seconds have passed since each of them has failed; an answer that has
-   * become longer begins the count anew. Servers that refuse the caller or lack the model are asked once.
+   * Total number of attempts, including the first; with more than there are servers, they are tried again in rounds.
+   * Default: two rounds over the servers, and at least six attempts, for at most ten seconds after each of them has
+   * failed; when the answer has grown the count starts over. Servers that reject the caller or lack the model are asked
+   * once.
    */
   maxRetries: optional(wholeFrom(1)),
   /** Pause before the same server is tried again, doubled each time, with jitter; default 500. */
@@ -74,7 +75,7 @@ export interface Options extends Schema.Schema.Type<typeof Options> {}
 const decode = decoder(Options, ["signal"])
 
 /**
- * Checks options that come from outside. An unknown option is an error, never dropped.
+ * Validates options. An unknown option is an error, never dropped.
  *
  * @since 0.1.0
  * @category constructors
@@ -111,7 +112,7 @@ export const limits = (options: Options): Limits => {
 // =============================================================================
 
 /**
- * Texts, or texts as the numbers of their tokens, which Ollama does not take.
+ * Texts, or texts as token ids, which Ollama does not accept.
  *
  * @since 0.1.0
  * @category models
@@ -119,7 +120,7 @@ export const limits = (options: Options): Limits => {
 export type Input = ReadonlyArray<string> | ReadonlyArray<ReadonlyArray<number>>
 
 /**
- * Checks what is to be turned into vectors: one text, or several.
+ * Validates the input: one text, or several.
  *
  * @since 0.1.0
  * @category constructors
@@ -148,7 +149,7 @@ export interface EmbedRequest {
   readonly truncate: boolean | undefined
   readonly keepAlive: number | string | undefined
   readonly options: JsonObject | undefined
-  /** `keepAlive`, `options` and `truncate` are wishes: a server that has no such thing is asked without them. */
+  /** `keepAlive`, `options` and `truncate` are optional: a server that does not support them is asked without them. */
   readonly lenient?: true | undefined
 }
 
@@ -167,12 +168,12 @@ export const make = (options: Options & Pick<EmbedRequest, "lenient">, input: In
 })
 
 // =============================================================================
-// the answer
+// The answer
 // =============================================================================
 
 /**
- * The vectors, one for each text and in their order. `promptTokens` is how many tokens the texts had, where the server
- * says so; `attempts` are those that failed before.
+ * The vectors, one for each text, in order. `promptTokens` is the number of input tokens, if reported; `attempts` are
+ * the failed ones.
  *
  * @since 0.1.0
  * @category models

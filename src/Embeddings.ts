@@ -31,9 +31,9 @@ export type {
 } from "./EmbedRequest.js"
 
 /**
- * `embed` gives one vector for each text, in their order. It fails with `InvalidRequest` before anything is sent where
- * an option is wrong, and otherwise as a chat does: a server that fails costs nothing but time, as long as another one
- * has the model. An interruption stops the server's work.
+ * `embed` returns one vector for each text, in order. An invalid option fails with `InvalidRequest` before anything is
+ * sent; otherwise failures are as in a chat: a failing server costs only time, as long as another one has the model. An
+ * interruption cancels the server's work.
  *
  * @since 0.1.0
  * @category models

@@ -9,12 +9,12 @@
 import * as Schema from "effect/Schema"
 
 // =============================================================================
-// attempts
+// Attempts
 // =============================================================================
 
 /**
- * How far an attempt had come when it failed: `connect` until the request is on the wire, `first-token` until
- * the first piece of the answer, `stream` after it.
+ * The phase in which an attempt failed: `connect` until the request is sent, `first-token` until the first piece of the
+ * answer, `stream` after it.
  *
  * @since 0.1.0
  * @category models
@@ -32,21 +32,21 @@ export type Phase = typeof Phase.Type
  * - `refused`, `dns`, `reset`, `tls`, `network`: the connection could not be made or broke
  * - `connect-timeout`, `first-token-timeout`, `idle-timeout`: the server was silent for too long in that phase
  * - `server-error`: HTTP 5xx, or an error the server reported inside its answer
- * - `malformed`: what came back is not what the protocol says
- * - `cut`: the answer ended without saying that it was finished
+ * - `malformed`: the response violates the protocol
+ * - `cut`: the answer ended without an end marker
  * - `rate-limited`, `busy`: HTTP 429 and 503
  * - `model-not-found`: the server does not have the model
  * - `unauthorized`: HTTP 401, 402 and 403
  * - `rejected`: any other HTTP 4xx
- * - `invalid-request`: HTTP 400, 413, 414, 415, 422 and 431, or words that say the same (a chat template that refuses the
- *   roles, a schema that cannot be used)
- * - `context-length`: the prompt is longer than the model's context, by the server's words, in whatever status
- * - `model-failed`: the server cannot run the model, or what ran it broke (not enough memory, a runner that crashed)
+ * - `invalid-request`: HTTP 400, 413, 414, 415, 422 and 431, or an equivalent error text (a chat template that rejects
+ *   the roles, an unusable schema)
+ * - `context-length`: the prompt exceeds the model's context, according to the error text, with any status
+ * - `model-failed`: the server cannot run the model, or its runner crashed (such as out of memory)
  * - `loading`: HTTP 503 while the model is loaded
- * - `bad-output`: the server could not read what the model wrote
+ * - `bad-output`: the server could not parse the model's output
  * - `unsupported`: the server's protocol cannot express an option of the request, and nothing was sent; or the server
- *   says that it does not know how to do such a thing
- * - `diverged`: a second server's answer does not begin with what the caller had already been given
+ *   says that it does not support it
+ * - `diverged`: a second server's answer does not begin with the text already sent
  * - `engine`: the embedded engine failed
  * - `deadline`: the call's deadline passed while the server was at work; it is not at fault
  *
@@ -87,8 +87,8 @@ export const FailureReason = Schema.Literal(
 export type FailureReason = typeof FailureReason.Type
 
 /**
- * One failed attempt on one server. `elapsed` is in milliseconds; `status` is the HTTP status where there was one;
- * `retryAfter` is how long the server asked to be left alone, in milliseconds.
+ * One failed attempt on one server. `elapsed` is in milliseconds; `status` is the HTTP status, if any; `retryAfter` is
+ * the wait that the server asked for, in milliseconds.
  *
  * @since 0.1.0
  * @category models
@@ -135,9 +135,9 @@ const unasked = (unreachable: ReadonlyArray<Unreachable>): string =>
 // =============================================================================
 
 /**
- * The request is wrong and was refused before anything was sent, or by the servers: two of them agreed, or there was no
- * other one to ask. `field` names the option at fault. `code` is `context_length_exceeded` where the prompt is longer than
- * the model's context.
+ * The request is invalid and was rejected before anything was sent, or by the servers: two of them agreed, or there was
+ * only one. `field` names the option at fault. `code` is `context_length_exceeded` if the prompt exceeds the model's
+ * context.
  *
  * @since 0.1.0
  * @category errors
@@ -156,9 +156,8 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex
 }
 
 /**
- * Nobody has heard of this model: it is neither in the catalogue nor on a known server. `suggestions` are the
- * nearest names, nearest first; `unreachable` are the servers that could not be asked, and why. Reference: AI
- * Cortex's `ValueError`.
+ * Unknown model: it is neither in the catalogue nor on a known server. `suggestions` are the nearest names, nearest
+ * first; `unreachable` are the servers that could not be asked, and why. Reference: AI Cortex's `ValueError`.
  *
  * @since 0.1.0
  * @category errors
@@ -271,8 +270,7 @@ export class AllServersFailed extends Schema.TaggedError<AllServersFailed>("aico
 }
 
 /**
- * The answer broke after a part of it had been given out, and no server could go on with it. `partial` is the
- * text so far.
+ * The answer broke after a part of it was sent, and no server could continue it. `partial` is the text so far.
  *
  * @since 0.1.0
  * @category errors
@@ -311,8 +309,8 @@ export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>("aico
 }
 
 /**
- * Every server of the model has as many requests as it may have, and as many as may wait are waiting. `retryAfter` is
- * an estimate, in milliseconds, of when there will be room.
+ * Every server of the model is full, and so is the queue. `retryAfter` is an estimate, in milliseconds, of when there
+ * will be room.
  *
  * @since 0.1.0
  * @category errors
@@ -331,8 +329,8 @@ export class Overloaded extends Schema.TaggedError<Overloaded>("aicortex/Overloa
 }
 
 /**
- * One way in which a reply differs from its schema. `path` is a dotted path into the value, empty for the whole.
- * `unchecked`: the reply was too costly to check, so nobody knows whether it fits.
+ * A mismatch between a reply and its schema. `path` is a dotted path into the value, empty for the whole. `unchecked`:
+ * the reply was too costly to check, so it is unknown whether it matches.
  *
  * @since 0.1.0
  * @category models
@@ -349,8 +347,8 @@ export const SchemaIssue = Schema.Struct({
 export type SchemaIssue = typeof SchemaIssue.Type
 
 /**
- * The model's reply, also after one attempt at repair, is not JSON or does not fit the schema. `text` is the last
- * raw reply.
+ * The model's reply is not JSON or does not match the schema, even after one attempt at repair. `text` is the last raw
+ * reply.
  *
  * @since 0.1.0
  * @category errors
@@ -386,8 +384,8 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicort
 }
 
 /**
- * A conversation cannot be used for now: what holds it does not answer (another process, or a store of your own), or 512
- * calls wait for their turn in it already. Where there was no answer, what was asked for may have been done all the same.
+ * A conversation is not available now: its store does not respond (another process, or a custom store), or 512 calls
+ * already wait for their turn in it. Without a response, the operation may have been carried out all the same.
  *
  * @since 0.1.0
  * @category errors
@@ -418,7 +416,7 @@ export class PersonaNotFound extends Schema.TaggedError<PersonaNotFound>("aicort
 }
 
 /**
- * The embedded engine cannot run. `install` is the command that mends it.
+ * The embedded engine cannot run. `install` is the command that fixes it.
  *
  * @since 0.1.0
  * @category errors

@@ -1,5 +1,5 @@
 /**
- * Runs one request over the servers of its model, in the router's order, until one of them has answered it whole.
+ * Runs one request over the servers of its model, in the router's order, until one of them has answered it completely.
  *
  * | failure | what happens |
  * |---|---|
@@ -12,22 +12,23 @@
  * | 400, 413, 422, a prompt that is too long, in whatever status | next server; `InvalidRequest` when that one agrees, or where there is none |
  * | the same 5xx on every server | what rested for it rests no more |
  *
- * Who is to blame stands in one table, `fleet/failureClass`; what a request's failures come to together, in `failover/faultAttribution`.
- * Where every server has failed, those that may do better are asked again after a pause: see `failover/retryPolicy`.
+ * Who is at fault for a failure is in one table, `fleet/failureClass`; what a request's failures mean together, in
+ * `failover/faultAttribution`. When every server has failed, those that may recover are retried after a pause: see
+ * `failover/retryPolicy`.
  *
  * Before the first piece of the answer the caller notices nothing but an `error` event. After it, the next server
- * goes on from the same place where it can (see `backend/resume`); else it begins again, what the caller already has is
- * held back, and where the new answer differs from it the next server is tried. When none can go on: `StreamInterrupted`.
- * A call that gives out no events is simply begun anew.
+ * continues from the same place if it can (see `backend/resume`); else it starts over, the part that the caller already
+ * has is held back, and if the new answer differs from it the next server is tried. If none can continue:
+ * `StreamInterrupted`. A call without events simply starts over.
  *
- * Over the seam the indices of tokens go on, and
- * - usage: tokens of the prompt are those of the last request; of the completion those of the answer that the caller
- *   has, where the pieces of a server that broke off count as one each
- * - `maxTokens`: what was given out counts; with nothing left the answer is complete, with the reason `length`
- * - stop sequences hold also where they straddle it
- * - tool calls are only given out when they are whole: an attempt that breaks inside one is gone on with from its text
- * - reasoning that was given out is not given out again
- * - JSON is never gone on with in the middle: it is written once more, as a whole, and must be the same
+ * Across the splice token indices continue, and
+ * - usage: prompt tokens are those of the last request; completion tokens those of the caller's answer, with one per
+ *   piece of a broken attempt
+ * - `maxTokens`: what was sent counts; with nothing left the answer is complete, with the reason `length`
+ * - stop sequences also apply across it
+ * - tool calls are sent only when complete: an attempt that breaks inside one is resumed from its text
+ * - reasoning that was sent is not repeated
+ * - JSON is never continued in the middle: it is written again as a whole, and must be the same
  *
  * @since 0.1.0
  */
@@ -113,7 +114,7 @@ export {
  * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is
  * called. `traveller` says which conversation the call belongs to.
  *
- * `embed` turns texts into vectors, by the same table; an interruption stops the server's work.
+ * `embed` makes embeddings, by the same table; an interruption cancels the server's work.
  *
  * @since 0.1.0
  * @category models
@@ -160,7 +161,7 @@ export const make = Effect.gen(function* () {
     agreements: new RejectedRequests(now),
     failed: (host, failure) => {
       if (failure.reason === "model-not-found") runFork(registry.markAbsent(host.model, host.server.url))
-      // Who comes back after it was gone may be another program.
+      // A server that is back after an outage may be another program.
       if (failure.reason === "refused") abilities.forget(host.server.url)
     },
     missing: (model) => runPromise(Effect.flip(registry.missing(model))),
@@ -168,13 +169,13 @@ export const make = Effect.gen(function* () {
     observe: (call, model) => Telemetry.observe(call, model, now)
   }
 
-  // Answers that outlive the services would only meet closed connections, and blame the servers for it.
+  // Answers must not outlive the services: they would only meet closed connections, and blame the servers.
   const live = new LiveSet<Answer | Embedding>()
   let closed = false
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       closed = true
-      // Who waits goes first: else each place that becomes free would be taken once more.
+      // Waiting calls go first: otherwise each free slot would be taken again.
       live.each((answer) => answer.queued && answer.cancel(new Closed()))
       live.each((answer) => answer.cancel(new Closed()))
     })
@@ -182,7 +183,7 @@ export const make = Effect.gen(function* () {
 
   const route = (model: string, routing: Routing, traveller: RouteHints | undefined) =>
     Effect.map(registry.locate(model), (hosts) => router.plan(hosts, routing, traveller))
-  /** Who has the model by now; `undefined` where nobody has it any more. */
+  /** The servers that have the model by now; `undefined` if none has. */
   const relocate = (model: string, routing: Routing, traveller: RouteHints | undefined) =>
     runPromise(Effect.orElseSucceed(route(model, routing, traveller), () => undefined))
 
@@ -190,7 +191,7 @@ export const make = Effect.gen(function* () {
     const { model } = call.request
     const answer = new Answer(call, route, surroundings, () => relocate(model, routing, traveller))
     answer.register(live)
-    // Its servers were still being looked for.
+    // Discovery of its servers was still running.
     if (closed) answer.cancel(new Closed())
     return answer
   }

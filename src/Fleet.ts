@@ -1,10 +1,8 @@
 /**
- * Live knowledge of each server: requests in flight, speed, time to first token, what it holds in memory, how many
- * requests it answers at once, and whether it is resting after a failure (its circuit breaker); and the lines of those
- * who wait for a place.
+ * Live state of each server: requests in flight, speed, time to first token, loaded models, slots, and its circuit
+ * breaker; and the queues of calls that wait for a slot.
  *
- * Everything is learned from the answers themselves, and from what servers say of themselves when they are asked for
- * their models.
+ * Everything is learned from the answers themselves, and from what servers report when asked for their models.
  *
  * @since 0.1.0
  */
@@ -132,7 +130,7 @@ export {
 } from "./fleet/state.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 /**
@@ -140,16 +138,16 @@ export {
  *   per host, and again when its round trip was measured anew
  * - `lease`: takes a place on a server of a pool; `cached` is how many tokens of the prompt are believed to be in its
  *   cache
- * - `queue`: puts somebody into the model's line, `first` before all others. It is asked to look for a place whenever
- *   one may have become free, and once a second, because time alone changes things too
- * - `roundTrip`: a small request to this server took so many milliseconds
- * - `resident`: the server was seen to hold exactly these models, each until then (milliseconds since the epoch)
- * - `cacheAffinity`, `remember`: where a conversation was answered last
- * - `probed`: a small request that is nobody's has reached this server, or has not. A server that is out of reach rests;
- *   one that rests because it was out of reach is in use again. Any other failure says more than such a request can:
- *   a server whose model hangs answers it all the same
- * - `changes`: what changes, as it happens; the oldest are dropped for a listener that is too slow
- * - `saved`, `restore`: what was learned, to be kept beyond this process; what has been learned since stays
+ * - `queue`: puts a call into the model's queue, `first` ahead of all others. It looks for a slot whenever one may have
+ *   become free, and once a second, because time alone changes things too
+ * - `roundTrip`: a small request to this server took this many milliseconds
+ * - `resident`: the server reported exactly these loaded models, each until that time (milliseconds since the epoch)
+ * - `cacheAffinity`, `remember`: where a conversation was last answered
+ * - `probed`: an active probe has reached this server, or has not. The breaker of an unreachable server opens; one that
+ *   was open because the server was unreachable closes. Other failures are left to real requests: a server whose model
+ *   hangs answers a probe all the same
+ * - `changes`: changes as they happen; a subscriber that is too slow loses the oldest
+ * - `saved`, `restore`: the learned state, to be kept beyond this process; newer observations stay
  * - `clear`: forgets every failure and every speed
  *
  * @since 0.1.0
@@ -182,15 +180,15 @@ export class Fleet extends Context.Tag("aicortex/Fleet")<Fleet, Service>() {}
 // =============================================================================
 
 /**
- * So many requests an Ollama server is given at once for one model to begin with, unless `OLLAMA_NUM_PARALLEL` or
- * `maxInFlight` says: Ollama's own default where there is memory for it.
+ * Default slots of an Ollama server for one model, unless `OLLAMA_NUM_PARALLEL` or `maxInFlight` is set: Ollama's own
+ * default if there is memory for it.
  */
 const ollamaPlaces = 4
 
-/** A clock that is put right goes back by less than this, in milliseconds; more is a jump. */
+/** A corrected clock goes back by less than this, in milliseconds; more is a jump. */
 const clockJitter = 1_000
 
-/** How many may wait for one model where nobody says: so many per server, and at least so many in all. */
+/** Default queue length per model: this many per server, and at least this many in total. */
 const queuedPerServer = 4
 const leastCapacity = 512
 
@@ -257,12 +255,12 @@ export const make = Effect.gen(function* () {
   }
 
   const pool = (hosts: ReadonlyArray<Host>, remoteness: Remoteness): Columns => {
-    // Every call comes by here: a clock that was set back is noticed before a server is chosen.
+    // Every call passes here: a clock that was set back is noticed before a server is chosen.
     now()
     const known = pools.get(hosts)
     if (known !== undefined) return known
     const made = new Columns(hosts, now)
-    // The line outlives the list of servers that it was made for.
+    // The queue outlives the list of servers that it was made for.
     const before = hosts.length === 0 ? undefined : stateAt(made, 0).slots.at(-1)?.pool.queue
     if (before !== undefined) made.queue = before
     made.queue.capacity = settings.maxQueued ?? Math.max(leastCapacity, queuedPerServer * hosts.length)
@@ -270,7 +268,7 @@ export const make = Effect.gen(function* () {
       const state = stateAt(made, at)
       const { server } = state
       server.maxInFlight = host.server.maxInFlight ?? Number.POSITIVE_INFINITY
-      // What the user says holds; and only Ollama tells when a request had to wait for a slot.
+      // The user's setting takes precedence; and only Ollama reports when a request had to wait for a slot.
       const said = host.server.maxInFlight !== undefined || settings.parallel !== undefined
       const limited = host.protocol === "ollama" && host.server.maxInFlight === undefined
       if (!limited || said || !state.learns) {
@@ -278,7 +276,7 @@ export const make = Effect.gen(function* () {
         const begin = state.learns ? (state.keptPlaces ?? ollamaPlaces) : (settings.parallel ?? ollamaPlaces)
         state.places = limited ? begin : Number.POSITIVE_INFINITY
       }
-      // Whatever speaks the OpenAI API, or runs in this process, serves only what it has loaded.
+      // OpenAI-compatible servers, and the in-process engine, serve only what they have loaded.
       if (host.protocol !== "ollama") state.residentUntil = Number.POSITIVE_INFINITY
       state.queue = made.queue
       made.otherModels[at] = server.models
@@ -290,7 +288,7 @@ export const make = Effect.gen(function* () {
   }
 
   // ---------------------------------------------------------------------------
-  // requests
+  // Requests
   // ---------------------------------------------------------------------------
 
   const queue: Service["queue"] = (pool, call, first) => {
@@ -358,7 +356,7 @@ export const make = Effect.gen(function* () {
     cacheAffinity: (conversation) => conversations.find(conversation),
     remember: (conversation, cacheAffinity) => conversations.remember(conversation, cacheAffinity),
     clear: Effect.sync(() => {
-      // Requests under way keep their places; only what was learned goes.
+      // Requests in flight keep their slots; only what was learned is cleared.
       conversations.clear()
       for (const server of servers.values()) {
         server.breaker.reset()

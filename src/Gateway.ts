@@ -49,7 +49,7 @@ import * as Sessions from "./Sessions.js"
 import * as Telemetry from "./Telemetry.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 /**
@@ -69,9 +69,9 @@ export interface Options extends Declared.GatewayOptions {}
 export interface Key extends Declared.ApiKey {}
 
 /**
- * `handle` answers a request of a `node:http` server; `url` is its path, where a part of it has been dealt with. With
- * the tracer that was set when the gateway was made, the request is a span below its caller's (`traceparent`); `given`
- * says otherwise where its spans go.
+ * `handle` answers a request of a `node:http` server; `url` is its path, if a prefix was removed. With the tracer that
+ * was set when the gateway was made, the request is a span below its caller's (`traceparent`); `given` sets another
+ * place for its spans.
  *
  * @since 0.1.0
  * @category models
@@ -91,8 +91,7 @@ export class Gateway extends Context.Tag("aicortex/Gateway")<Gateway, Service>()
 // =============================================================================
 
 /**
- * Fails with `InvalidConfig` where an option cannot be used. The options are all there is: neither the environment nor
- * the configuration file is read.
+ * Fails with `InvalidConfig` if an option is invalid. Neither the environment nor the configuration file is read.
  *
  * @since 0.1.0
  * @category constructors
@@ -100,7 +99,7 @@ export class Gateway extends Context.Tag("aicortex/Gateway")<Gateway, Service>()
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Service, InvalidConfig, Services> {
-  // Where it listens is the business of the application.
+  // Where it listens is up to the application.
   const settings = yield* Settings.resolve({ ...options, insecure: true })
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
   const log = (text: string) => {
@@ -138,7 +137,7 @@ export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
       const given = { trace: Telemetry.traceOf(fiber) }
       return Effect.async<HttpServerResponse.HttpServerResponse>((resume) => {
         const response = NodeHttpServerRequest.toServerResponse(request)
-        // It has been sent by then: of what stands here, only the status is seen, by what observes the server.
+        // It has been sent by then: only the status is seen, by observers of the server.
         response.on("close", () => resume(Effect.succeed(HttpServerResponse.empty({ status: response.statusCode }))))
         handle(NodeHttpServerRequest.toIncomingMessage(request), response, request.url, given)
       })
@@ -150,10 +149,10 @@ export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
 // =============================================================================
 
 /**
- * - `gateway`: goes before the environment and the configuration file
- * - `cortex`: the fleet; what is left out comes from the environment and the configuration file
- * - `log`: takes what there is to tell whoever runs the gateway; default: nobody is told
- * - `accessLog`, `common`, `metrics`, `patience`: see `gateway/lifecycle`; the sessions of `common` stand for those that
+ * - `gateway`: overrides the environment and the configuration file
+ * - `cortex`: the fleet; omitted options come from the environment and the configuration file
+ * - `log`: receives messages for the operator; default: they are dropped
+ * - `accessLog`, `common`, `metrics`, `patience`: see `gateway/lifecycle`; the sessions of `common` replace those that
  *   `cortex` would keep
  *
  * @since 0.1.0
@@ -165,9 +164,9 @@ export interface ServeOptions extends Omit<Lifecycle.LifecycleOptions, "plan" | 
 }
 
 /**
- * Serves the fleet until the scope closes: then requests under way may still end, for as long as `drain` says. A change
- * of the configuration file is taken over without dropping one. Conversations outlive it. A file that `configFile` or
- * `AICORTEX_CONFIG` names must be there; one that is gone later is a change that cannot be read.
+ * Serves the fleet until the scope closes: then requests in flight may end within `drain`. A change of the
+ * configuration file is applied without dropping one. Conversations survive it. A file that `configFile` or
+ * `AICORTEX_CONFIG` names must exist; if it disappears later, the change is rejected.
  *
  * @example
  * import { Gateway } from "aicortex"
@@ -192,12 +191,12 @@ export const serve = Effect.fnUntraced(function* (
   const alone = cortex.configFile === false
   const { named, path } =
     cortex.configFile === false ? { named: false, path: "" } : yield* ConfigFile.place(cortex.configFile)
-  // Conversations must outlive a change of the settings, so that where they are kept is settled once.
+  // Conversations survive a change of the settings, so their store is chosen once.
   const sessions =
     options.shared?.sessions ??
     (yield* Effect.flatMap(Config.settings(cortex), (settings) => Cortex.makeSessionStore(settings.sessions)))
   const store = Layer.succeed(Sessions.SessionStore, sessions)
-  // Without the file there would be no keys: nobody may be let in because it is gone.
+  // Without the file there would be no keys: its disappearance must not open the gateway.
   let needed = named
   const read = Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem

@@ -56,9 +56,9 @@ export const estimate = (messages: ReadonlyArray<Message.Message>): number =>
   messages.reduce((sum, message) => sum + estimateTokens(message), 0)
 
 /**
- * Puts new messages after a history and leaves out the oldest turns of it until the whole fits. A turn is a
- * message of the user with everything up to the next one, so that tool calls are never parted from their results.
- * System messages and the new messages always stay; system messages that the new ones begin with come first.
+ * Appends new messages to a history and drops its oldest turns until the whole fits. A turn is a user message with
+ * everything up to the next one, so that tool calls are never separated from their results. System messages and the new
+ * messages always stay; leading system messages of the new ones come first.
  *
  * @since 0.1.0
  * @category combinators
@@ -87,7 +87,7 @@ export const trim = (
     if (message === undefined || isSystem(message)) continue
     cost += estimateTokens(message)
     if (cost > room) break
-    // What stands before the first message of the user is a turn of its own.
+    // Messages before the first user message are a turn of their own.
     if (message.role === "user" || i === first) {
       from = i
       room -= cost

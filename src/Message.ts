@@ -24,7 +24,7 @@ const Detail = Schema.Literal("auto", "low", "high")
  * An image: base64 in `data` (with its `mediaType`, such as `image/png`), or, for servers that speak the OpenAI
  * API, an `http(s)` address in `url`. Ollama takes only `data`.
  *
- * `detail` is how closely servers that speak the OpenAI API shall look at it; others look as they always do.
+ * `detail` is the image resolution for OpenAI-compatible servers; others ignore it.
  *
  * @since 0.1.0
  * @category models
@@ -60,8 +60,8 @@ export const Content = Schema.Union(Schema.String, Schema.Array(Schema.Union(Tex
 export type Content = typeof Content.Type
 
 /**
- * A call of a tool that the model asks for. `arguments` is the parsed object. `rawArguments` is there only where the model
- * wrote something else, such as JSON that is cut off: its text as it is, and `arguments` is empty then.
+ * A tool call of the model. `arguments` is the parsed object. `rawArguments` is present only if the model wrote
+ * something else, such as truncated JSON: then it holds the text, and `arguments` is empty.
  *
  * @since 0.1.0
  * @category models
@@ -78,11 +78,11 @@ export const ToolCall = Schema.Struct({
  */
 export type ToolCall = typeof ToolCall.Type
 
-/** Tells those apart who speak in the same role, on servers that speak the OpenAI API; Ollama has no place for it. */
+/** Distinguishes participants of the same role, on OpenAI-compatible servers; Ollama ignores it. */
 const Name = Schema.optional(Schema.NonEmptyString)
 
 /**
- * What rules the conversation. `developer` is the newer OpenAI name; servers that do not know it get `system`.
+ * System instructions. `developer` is the newer OpenAI name; servers that do not know it get `system`.
  *
  * @since 0.1.0
  * @category models

@@ -89,7 +89,7 @@ export interface Service {
  */
 export class ModelSelection extends Context.Tag("aicortex/ModelSelection")<ModelSelection, Service>() {}
 
-/** So many models are tried where any would do. */
+/** Maximum number of models tried for `auto`. */
 const maxAuto = 5
 
 /** A request that any model can answer. */
@@ -140,7 +140,7 @@ export const make = Effect.gen(function* () {
     scored.sort(compare)
     const found = scored.slice(0, maxAuto).map(({ model }) => chosen(model))
     if (found.length > 0) return found
-    // Without any server there is still the model that is built in. It does not stand in for servers that are down.
+    // Without any server the built-in model answers. It does not replace servers that are down.
     if (statuses.length === 0 && !wanted.tools && !wanted.vision && !wanted.insert) return [chosen(demoModel)]
     const unreachable = statuses
       .filter(({ reachable }) => !reachable)

@@ -2,11 +2,11 @@
  * Active probes: every now and then each of the user's servers is asked something small, so that a request need not
  * find out that a server is out of reach, or what it holds in memory. Off unless `Settings.probeInterval` says so.
  *
- * Ollama is asked for `/api/ps`, everybody else for its list of models. Nobody is asked whom the user did not name. The
- * servers are asked at times of their own (the interval, a quarter more or less), and no request waits for it.
+ * Ollama is asked for `/api/ps`, all others for their list of models. Only the user's servers are asked. Each has its
+ * own schedule (the interval, a quarter more or less), and no request waits for a probe.
  *
- * A server that cannot be reached rests; one that rested because it could not be reached is in use again. A breaker that
- * opened for another reason is left to real requests: a server whose model hangs answers small requests all the same.
+ * The breaker of an unreachable server opens; one that was open because the server was unreachable closes. Otherwise an
+ * open breaker is left to real requests: a server whose model hangs answers probes all the same.
  *
  * @since 0.1.0
  */
@@ -22,7 +22,7 @@ import type { Server } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 import * as Telemetry from "./Telemetry.js"
 
-/** A probe comes earlier or later by up to this share of the interval: servers are not all asked at once. */
+/** Jitter of the interval: servers are not all asked at once. */
 const jitter = 0.25
 
 /**
@@ -35,7 +35,7 @@ export const probe = Effect.fnUntraced(function* (client: HttpClient.HttpClient,
   const fleet = yield* Fleet
   const began = yield* Clock.currentTimeMillis
   const loaded = server.protocol === "openai" ? undefined : yield* Discovery.loaded(client, server)
-  // Whoever does not tell what it holds, or speaks something else, is asked for its list.
+  // Servers that do not report loaded models, or speak another protocol, are asked for their list.
   const reached =
     loaded !== undefined ||
     (yield* Effect.match(Discovery.list(client, server), {
@@ -43,7 +43,7 @@ export const probe = Effect.fnUntraced(function* (client: HttpClient.HttpClient,
       onSuccess: () => true
     }))
   Telemetry.probed(server.url, reached)
-  // Who is silent may only be busy.
+  // A server that does not answer may only be busy.
   if (reached === undefined) return
   if (reached) fleet.roundTrip(server.url, (yield* Clock.currentTimeMillis) - began)
   if (loaded !== undefined) {

@@ -26,7 +26,7 @@ import * as Server from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 /**
@@ -234,8 +234,8 @@ export const make = Effect.gen(function* () {
   const files = Context.make(FileSystem.FileSystem, fs).pipe(Context.add(Path.Path, path))
   const read = (folder: string, withServers: boolean) => Effect.provide(Catalogue.read(folder, withServers), files)
 
-  // Uninterruptible around the cache: inside it, the interruption of whoever asked first would be kept. Not
-  // `Effect.cached`, which keeps that in the fiber refs it hands on, and so interrupts everybody who asks later.
+  // Uninterruptible around the cache: otherwise the interruption of its first user would be cached. Not
+  // `Effect.cached`, which stores that in the fiber refs it passes on, and so interrupts all later users.
   const once = <A>(effect: Effect.Effect<A>) =>
     Effect.map(
       Effect.cachedInvalidateWithTTL(effect, Duration.infinity),

@@ -1,17 +1,16 @@
 /**
- * Answers that are kept, for who asks exactly the same again: off unless a call asks for it (`cache: true`) or the
- * settings do.
+ * Caches answers for identical requests: off unless a call (`cache: true`) or the settings enable it.
  *
- * - The same is: the same model in the same version on the servers, conversation, system prompt, sampling options,
+ * - Identical means: the same model in the same version on the servers, conversation, system prompt, sampling options,
  *   tools, format. Not: timeouts, routing, the session as such, `keepAlive`
- * - Kept is only a whole answer. Not: a failure, an answer that broke, was given up, was cut off by a server's filter
- *   or says nothing, nor one that did not fit the schema that was asked for. A call whose tools are executed here goes
- *   past the cache altogether, because what they do would not be done again
- * - An answer that chance had a part in (`temperature` above 0, no `seed`) is kept like any other: whoever asks for the
- *   cache asks for the same answer again
- * - Who asks the same, in the same way, at the same time shares one answer. It goes on until the last of them has left
+ * - Only complete answers are cached. Not: a failure, an answer that broke, was cancelled, was cut off by a server's
+ *   filter or is empty, nor one that did not match the requested schema. A call whose tools are executed here bypasses
+ *   the cache altogether, because their effects would not be repeated
+ * - A sampled answer (`temperature` above 0, no `seed`) is cached like any other: whoever enables the cache asks for
+ *   the same answer again
+ * - Concurrent identical calls share one answer. It continues until the last of them has left
  *
- * A new version of a model is noticed when its servers' lists are read again (`discoveryTtl`).
+ * A new version of a model is noticed when its servers' lists are refreshed (`discoveryTtl`).
  *
  * @since 0.1.0
  */
@@ -46,11 +45,10 @@ export {
 // =============================================================================
 
 /**
- * What holds answers, each under a key of its own.
+ * Stores answers by key.
  *
- * - `get`: what is there, unless it has expired
- * - `put`: whatever was there before is replaced; a store may let go of anything at any time, of what `owner` has before
- *   what others have
+ * - `get`: the entry, unless it has expired
+ * - `put`: replaces an earlier entry; a store may evict anything at any time, entries of `owner` before those of others
  *
  * @since 0.1.0
  * @category models
@@ -68,7 +66,7 @@ export interface Store {
 export class ResponseCacheStore extends Context.Tag("aicortex/ResponseCacheStore")<ResponseCacheStore, Store>() {}
 
 /**
- * How much a store holds. Beyond it, the owner of calls that has most of it loses what it has not used for longest.
+ * Bounds of a store. Beyond them, the owner with the most entries loses its least recently used one.
  *
  * @since 0.1.0
  * @category models
@@ -79,7 +77,7 @@ export interface Bounds {
 }
 
 /**
- * How many answers are held, how many bytes of them, and for how many milliseconds, unless something else is said.
+ * Default number of answers, total bytes, and lifetime in milliseconds.
  *
  * @since 0.1.0
  * @category constants
@@ -93,7 +91,7 @@ export const defaults = { maxEntries: 1_000, maxBytes: 64 * 1024 * 1024, ttl: 3_
 export const makeStoreMemory = (bounds?: Bounds): Effect.Effect<Store> =>
   Effect.map(Effect.clock, (clock) => {
     const { maxBytes = defaults.maxBytes, maxEntries = defaults.maxEntries } = bounds ?? {}
-    /** The one that was not used for longest comes first. */
+    /** Least recently used first. */
     const entries = new Map<string, { readonly entry: Entry; readonly size: number; readonly owner: string }>()
     const held = new Map<string, { count: number; bytes: number }>()
     let bytes = 0
@@ -159,7 +157,7 @@ export const makeStoreMemory = (bounds?: Bounds): Effect.Effect<Store> =>
   })
 
 /**
- * Keeps answers in this process, which they end with.
+ * Keeps answers in the memory of this process.
  *
  * @since 0.1.0
  * @category layers
@@ -172,7 +170,7 @@ export const layerStoreMemory = (bounds?: Bounds): Layer.Layer<ResponseCacheStor
 // =============================================================================
 
 /**
- * Every call that goes by the cache counts once: it found an answer, asked a server, or joined one that asked.
+ * Every call that uses the cache counts once: as a hit, a miss, or shared.
  *
  * @since 0.1.0
  * @category metrics
@@ -180,19 +178,19 @@ export const layerStoreMemory = (bounds?: Bounds): Layer.Layer<ResponseCacheStor
 export const metrics: typeof Telemetry.cache = Telemetry.cache
 
 // =============================================================================
-// service
+// Service
 // =============================================================================
 
 /**
- * What a call wants of the cache.
+ * The cache options of a call.
  *
  * - `request`: what is asked; `routing`, `ttl` and the call's limits, but for its deadline, must be equal too for two
  *   calls to share an answer under way
- * - `keepAs`: the request to keep the answer for, where that is another one
- * - `ttl`: no older than that, and kept for so long, in milliseconds
- * - `owner`: on whose behalf: only the same owner is answered with it, unless the settings say that all share them
- * - `renew`: no kept answer will do, but this one is kept
- * - `accepts`: whether an answer is worth keeping
+ * - `keepAs`: the request to cache the answer under, if it is another one
+ * - `ttl`: maximum age and lifetime, in milliseconds
+ * - `owner`: only the same owner gets the answer, unless the settings share it
+ * - `renew`: ignores a cached answer, but caches this one
+ * - `accepts`: whether an answer may be cached
  *
  * @since 0.1.0
  * @category models
@@ -208,7 +206,7 @@ export interface CacheRequest {
 }
 
 /**
- * Begins an answer. Nothing is asked or sent before it is called.
+ * Starts an answer. Nothing is asked or sent before it is called.
  *
  * @since 0.1.0
  * @category models
@@ -218,7 +216,7 @@ export type StartCall = (call: Call) => OpenAnswer
 /**
  * - `prepare`: what begins an answer that may be a kept or a shared one; `upstream` finds the servers, where they are
  *   needed, and may be run for other callers than this one. The `complete` of a call must not go on
- * - `clear`: forgets all answers; those under way are neither kept nor joined any more
+ * - `clear`: deletes all answers; those in progress are neither cached nor joined any more
  *
  * @since 0.1.0
  * @category models
@@ -238,7 +236,7 @@ export interface Service {
 export class ResponseCache extends Context.Tag("aicortex/ResponseCache")<ResponseCache, Service>() {}
 
 /**
- * For how long a call wants its answer kept; `undefined` where it is not to be kept.
+ * How long a call's answer is cached; `undefined`: not at all.
  *
  * @since 0.1.0
  * @category accessors
@@ -261,12 +259,12 @@ export const make = Effect.gen(function* () {
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
   const fork = Runtime.runFork(yield* Effect.runtime<never>())
-  // What may be interrupted does not depend on how the services were made.
+  // Interruptible, whatever region the services were made in.
   const runFork = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
   const now = () => clock.unsafeCurrentTimeMillis()
   const limit = settings.cache?.maxBytes ?? defaults.maxBytes
 
-  /** The answers under way, by what calls must have in common to share one. */
+  /** Answers in progress, by what calls must have in common to share one. */
   const shared = new Map<string, SharedAnswer>()
   const writing = new Set<Fiber.RuntimeFiber<void>>()
   let generation = 0
@@ -304,7 +302,7 @@ export const make = Effect.gen(function* () {
           forget(answer)
           return
         }
-        // Until the store has it, it is found here.
+        // Available here until the store has it.
         answer.entry = entry
         const write = runFork(Effect.uninterruptible(store.put(key, entry, cacheRequest.owner)))
         writing.add(write)
@@ -398,7 +396,7 @@ export const make = Effect.gen(function* () {
     },
     (effect, _, upstream) =>
       Effect.catchTag(effect, "NoKey", ({ cause }) =>
-        Effect.zipRight(Effect.logWarning(`A call goes past the response cache: it has no key (${cause})`), upstream)
+        Effect.zipRight(Effect.logWarning(`A call skips the response cache: it has no key (${cause})`), upstream)
       )
   )
 
@@ -426,7 +424,7 @@ export const layer: Layer.Layer<ResponseCache, never, ResponseCacheStore | Regis
 // =============================================================================
 
 /**
- * Forgets all answers.
+ * Deletes all answers.
  *
  * @since 0.1.0
  * @category accessors

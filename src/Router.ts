@@ -107,7 +107,7 @@ export {
 } from "./router/routePlan.js"
 
 // =============================================================================
-// service
+// Service
 // =============================================================================
 
 /**
@@ -147,7 +147,7 @@ export const make = Effect.gen(function* () {
   const best = new Map<string, { readonly url: string; readonly until: number }>()
   const now = () => clock.unsafeCurrentTimeMillis()
   const seed = yield* Effect.flatMap(Effect.random, (random) => random.nextIntBetween(0, 0x7fffffff))
-  // One stream of chance for all calls: a draw costs nothing, and is as repeatable as the seed.
+  // One random stream for all calls: a draw is cheap, and reproducible by the seed.
   const random = Prng.make(seed)
   const remotenessOf = (host: Host, roundTrip: number | undefined): number =>
     remoteness({ host, snapshot: { roundTrip } }, settings.coordinates ?? settings.location) ?? Number.NaN

@@ -167,7 +167,7 @@ const knownKeys = new Set([
   "maxInFlight"
 ])
 
-/** They belong to HTTP and to what is sent: whoever sets them breaks the request. */
+/** Set by HTTP itself: overriding them would break the request. */
 const reserved = new Set([
   "accept",
   "accept-encoding",
@@ -186,7 +186,7 @@ const reserved = new Set([
   "upgrade"
 ])
 
-/** What is wrong never says a value: it may be a secret. */
+/** Errors never contain a value: it may be a secret. */
 const readHeaders = (given: ServerOptions["headers"], url: string): Either.Either<Headers | undefined, string> => {
   if (given === undefined) return Either.right(undefined)
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
@@ -267,7 +267,7 @@ const decode = (part: string): string => {
   try {
     return decodeURIComponent(part)
   } catch {
-    // A percent sign that stands for itself.
+    // A literal percent sign.
     return part
   }
 }

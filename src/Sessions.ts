@@ -25,7 +25,7 @@ export type { ListOptions, Summary } from "./sessions/summary.js"
 // =============================================================================
 
 /**
- * A conversation as a store keeps it. `version` changes with every change of the conversation.
+ * A stored conversation. `version` changes with every change of the conversation.
  *
  * @since 0.1.0
  * @category models
@@ -36,7 +36,7 @@ export interface Stored {
 }
 
 /**
- * A place in the line of a conversation: `wait` until it is the first one, and `release` it in any case.
+ * A place in the queue of a conversation: `wait` until it is the first one, and `release` it in any case.
  *
  * @since 0.1.0
  * @category models
@@ -44,16 +44,16 @@ export interface Stored {
 export interface Ticket extends Turns.TurnTicket {}
 
 /**
- * What holds conversations. Each operation is atomic, also between processes that share a store, and fails where the
- * store cannot be reached.
+ * Stores conversations. Each operation is atomic, also between processes that share a store, and fails if the store is
+ * unavailable.
  *
- * - `create`: false if there is one with this id, which stays as it is
+ * - `create`: false if the id exists; it stays unchanged
  * - `append`: adds all messages, if the conversation exists and still has this version; else false
- * - `reset`, `remove`: false if there is none
- * - `list`: what there is, the one that was used last first
- * - `turn`: a place in the conversation's line, which all who share the store stand in. As long as it is not released,
- *   the store does not forget the conversation by itself. Without `turn`, calls only wait for those of their own
- *   process, and what others say at the same time goes in between
+ * - `reset`, `remove`: false if it does not exist
+ * - `list`: the conversations, most recently used first
+ * - `turn`: a place in the conversation's queue, which all users of the store share. Until it is released, the store
+ *   does not evict the conversation. Without `turn`, calls only wait for those of their own process, and concurrent
+ *   messages of others are interleaved
  *
  * @since 0.1.0
  * @category models
@@ -82,11 +82,11 @@ export class SessionStore extends Context.Tag("aicortex/SessionStore")<SessionSt
  * Owners (the prefixes of `Sessions.create`) share the store: each loses its own oldest conversations first, and takes room
  * from others only while it holds less than an equal part, at most a sixteenth.
  *
- * - `maxSessions`: beyond it the one that its owner has not used for longest is forgotten; default 10,000. One that an
- *   answer is under way for is never forgotten
- * - `maxBytes`: about how much all of them may hold together; beyond it they are forgotten in the same order, but for the one
- *   that was used last; default 268,435,456 (256 MiB)
- * - `ttl`: a conversation not used for so long is forgotten, in milliseconds; default never
+ * - `maxSessions`: beyond it the owner's least recently used one is evicted; default 10,000. One with an answer in
+ *   progress is never evicted
+ * - `maxBytes`: approximate total size; beyond it they are evicted in the same order, except the one used last; default
+ *   268,435,456 (256 MiB)
+ * - `ttl`: a conversation unused for this long is evicted, in milliseconds; default never
  *
  * @since 0.1.0
  * @category models
@@ -121,7 +121,7 @@ const empty = { messages: Object.freeze([]), bytes: 0 }
 export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =>
   Effect.map(Effect.clock, (clock) => {
     const { maxBytes = defaultMaxBytes, maxSessions = 10_000, ttl = Number.POSITIVE_INFINITY } = options ?? {}
-    /** Of each owner, the one that was not used for longest comes first. */
+    /** Of each owner, least recently used first. */
     const owners = new Map<string, Owned>()
     const { isHeld, turn } = Turns.make()
     let count = 0
@@ -168,7 +168,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
         }
       }
     }
-    /** Makes room for `id`, which is to take so much more; false where only other owners could make it. */
+    /** Makes room for `id`, which needs this much more; false if only other owners could make it. */
     const makeRoom = (id: string, more: { readonly count: number; readonly bytes: number }): boolean => {
       expire(clock.unsafeCurrentTimeMillis())
       const writer = ownerOf(id)
@@ -242,7 +242,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
       list: (options) =>
         Effect.sync(() => {
           const now = clock.unsafeCurrentTimeMillis()
-          // What comes first here was used last, also within the same millisecond.
+          // Reversed, so that the most recently used comes first, also within the same millisecond.
           const all = [...owners.values()]
             .flatMap(({ entries }) => [...entries].map(([id, entry]) => ({ id, usedAt: entry.usedAt, entry })))
             .sort((a, b) => b.entry.use - a.entry.use)
@@ -252,7 +252,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
           ).map(({ entry, id, usedAt }) => summary(id, usedAt, entry.messages))
         }),
       turn: (id) => {
-        // One that was forgotten by now does not come back.
+        // An evicted conversation does not come back.
         find(id)
         return turn(id)
       }
@@ -260,7 +260,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
   })
 
 /**
- * Keeps conversations in this process, which they end with.
+ * Keeps conversations in the memory of this process.
  *
  * @since 0.1.0
  * @category layers
@@ -283,7 +283,7 @@ export interface Session {
 }
 
 /**
- * Why a conversation cannot be had: there is none with this id, or what holds conversations does not answer.
+ * Why a conversation is not available: its id is unknown, or its store does not respond.
  *
  * @since 0.1.0
  * @category errors
@@ -291,10 +291,10 @@ export interface Session {
 export type Unreachable = SessionNotFound | SessionsUnavailable
 
 /**
- * The right to speak in a conversation: no other call has it until `release`, which may come more than once.
+ * The turn of a call in a conversation: no other call has it until `release`, which may be called more than once.
  *
- * `commit` adds what was said, all at once. What is never committed leaves no trace. It fails where the conversation
- * was removed meanwhile, or the store cannot be written to.
+ * `commit` adds the messages all at once. Without it nothing is stored. It fails if the conversation was removed
+ * meanwhile, or the store cannot be written to.
  *
  * @since 0.1.0
  * @category models
@@ -307,8 +307,8 @@ export interface Turn {
 }
 
 /**
- * - `prefix`: what the id begins with, for who keeps the conversations of several owners apart
- * - `messages`: what was said before, such as the history of another conversation
+ * - `prefix`: the beginning of the id, to keep the conversations of several owners apart
+ * - `messages`: initial messages, such as the history of another conversation
  *
  * @since 0.1.0
  * @category models
@@ -351,7 +351,7 @@ export class Sessions extends Context.Tag("aicortex/Sessions")<Sessions, Service
 // implementation
 // =============================================================================
 
-/** A frozen copy of plain data, all the way down. */
+/** A deeply frozen copy of plain data. */
 const freeze = <A>(value: A): A => {
   if (Array.isArray(value)) return Object.freeze(value.map(freeze)) as A
   if (typeof value !== "object" || value === null) return value
@@ -393,7 +393,7 @@ export const make = Effect.gen(function* () {
 
   const append = Effect.fnUntraced(function* (id: string, known: Stored, messages: ReadonlyArray<Message>) {
     let { version } = known
-    // Another process, or a reset, may have been faster. The turn is still true, and goes after what is there now.
+    // Another process, or a reset, may have been faster. The turn is still valid, and is appended to what is there now.
     while (!(yield* store.append(id, version, messages))) version = (yield* load(id)).version
   })
 
@@ -416,7 +416,7 @@ export const make = Effect.gen(function* () {
   const begin = (id: string): Effect.Effect<Turn, Unreachable> =>
     Effect.suspend(() => {
       const ticket = store.turn?.(id) ?? own.turn(id)
-      // The first look tells at once that there is nothing to wait for.
+      // Tells at once whether there is anything to wait for.
       return load(id).pipe(
         Effect.zipRight(ticket.wait),
         Effect.zipRight(load(id)),
@@ -452,7 +452,7 @@ export const make = Effect.gen(function* () {
 export const layer: Layer.Layer<Sessions, never, SessionStore> = Layer.effect(Sessions, make)
 
 /**
- * Conversations in this process, which they end with.
+ * Keeps conversations in the memory of this process.
  *
  * @since 0.1.0
  * @category layers
@@ -505,7 +505,7 @@ export const history = (id: string): Effect.Effect<ReadonlyArray<Message>, Unrea
   Effect.flatMap(Sessions, (self) => self.history(id))
 
 /**
- * Forgets the turns of a conversation; its id stays.
+ * Deletes the turns of a conversation; its id stays.
  *
  * @since 0.1.0
  * @category accessors

@@ -17,7 +17,7 @@ import * as Compile from "./structuredOutput/compile.js"
 import * as Limits from "./structuredOutput/limits.js"
 
 // =============================================================================
-// the prompt
+// The prompt
 // =============================================================================
 
 /**

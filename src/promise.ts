@@ -72,7 +72,7 @@ export type { ServerInfo, ServerOptions } from "./Server.js"
 export type { Summary as SessionSummary } from "./Sessions.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 /**

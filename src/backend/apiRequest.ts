@@ -1,5 +1,5 @@
 /**
- * Ollama's JSON payload for a prompt or a conversation, for those who send it themselves.
+ * Ollama's JSON payload for a prompt or a conversation, for programs that send it themselves.
  *
  * @since 0.1.0
  */
@@ -12,8 +12,8 @@ import { withoutNulls } from "../internal/optionSchemas.js"
 const JsonObject = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 
 /**
- * What can be set. `numPredict` is the limit of tokens. With `messages` the payload is one for `/api/chat`, else for
- * `/api/generate`. Options that Ollama's API does not have (a tool choice, memory, a session, metadata) are refused.
+ * The options of the payload. `numPredict` is the token limit. With `messages` the payload is for `/api/chat`, else for
+ * `/api/generate`. Options that Ollama's API does not have (a tool choice, memory, a session, metadata) are rejected.
  *
  * @since 0.1.0
  * @category models
@@ -55,7 +55,7 @@ export interface ApiRequest {
 const decode = Schema.decodeUnknownEither(Options, { onExcessProperty: "error" })
 
 /**
- * Builds the payload; nothing is sent. Temperature is 0.7 and `top_p` 0.9 unless given, `stop` is always there.
+ * Builds the payload; nothing is sent. Temperature defaults to 0.7 and `top_p` to 0.9; `stop` is always present.
  * Reference: AI Cortex's `build_api_request`.
  *
  * @since 0.1.0

@@ -1,7 +1,7 @@
 /**
- * Runs the demo model inside this process, through `node-llama-cpp`, which is loaded at the first request.
+ * Runs the built-in model in this process, through `node-llama-cpp`, which is loaded at the first request.
  *
- * The model is held once and answers one request after another, in the order they came.
+ * One model instance answers one request after another, in order of arrival.
  *
  * @since 0.1.0
  */
@@ -20,11 +20,11 @@ import { instruction } from "../StructuredOutput.js"
 import { continuable, continuationRequest, openEnded, repeats, wellFormed } from "./resume.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 /**
- * `modelPath` is a GGUF file whose chat template is ChatML; default: the demo model of this package.
+ * `modelPath` is a GGUF file with a ChatML chat template; default: the built-in model of this package.
  *
  * @since 0.1.0
  * @category models
@@ -34,8 +34,8 @@ export interface EmbeddedOptions {
 }
 
 /**
- * A loaded engine. `close` fails what is under way and frees the model; a process that does not call it still ends
- * by itself.
+ * A loaded engine. `close` fails the requests in progress and frees the model; a process that does not call it still
+ * exits.
  *
  * @since 0.1.0
  * @category models
@@ -46,7 +46,7 @@ export interface EmbeddedBackend {
 }
 
 /**
- * Where the demo model of this package lies.
+ * The path of the built-in model.
  *
  * @since 0.1.0
  * @category accessors
@@ -61,7 +61,7 @@ export const defaultModelPath = (): string => {
 }
 
 // =============================================================================
-// requests
+// Requests
 // =============================================================================
 
 const noTools = "the embedded engine cannot call tools"
@@ -78,7 +78,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
   if (request.messages.some((m) => Message.images(m).length > 0)) {
     reasons.push("messages: the embedded engine cannot see images")
   }
-  if (request.logprobs !== undefined) reasons.push("logprobs: the embedded engine does not tell them")
+  if (request.logprobs !== undefined) reasons.push("logprobs: the embedded engine does not report them")
   if (request.logitBias !== undefined) reasons.push("logitBias: the embedded engine has no such option")
   reasons.push(...ExtraParameters.refusals(request.extra, false, "the embedded engine"))
   if (request.keepAlive !== undefined && request.lenient !== true) {
@@ -103,18 +103,18 @@ const render = (model: LlamaModel, request: ChatRequest): Array<Token> => {
   const { messages } = request
   const tokens: Array<Token> = []
   if (model.tokens.shouldPrependBosToken && model.tokens.bos !== null) tokens.push(model.tokens.bos)
-  // Who writes the whole of what the model reads may write its marks too.
+  // A raw prompt may contain special tokens.
   if (request.raw === true) return [...tokens, ...model.tokenize(promptOf(request), true)]
   const open = model.tokenize("<|im_start|>", true)
   const close = [...model.tokenize("<|im_end|>", true), ...model.tokenize("\n")]
   messages.forEach((message, i) => {
     const role = message.role === "developer" ? "system" : message.role
-    // A grammar holds the answer to JSON: words that ask for it only lead so small a model astray.
+    // A grammar enforces JSON; instructions for it only confuse a model this small.
     const text = Message.text(message)
     const rest = role === "system" && text.endsWith(instruction) ? text.slice(0, -instruction.length).trimEnd() : text
     if (role === "system" && rest === "") return
     tokens.push(...open, ...model.tokenize(`${role}\n${rest}`))
-    // A trailing message of the assistant is left open: the model goes on with it.
+    // A trailing assistant message is left open, so that the model continues it.
     if (message.role !== "assistant" || i < messages.length - 1) tokens.push(...close)
   })
   if (messages.at(-1)?.role !== "assistant") tokens.push(...open, ...model.tokenize("assistant\n"))
@@ -137,17 +137,17 @@ const penalties = (request: ChatRequest, generated: ReadonlyArray<Token>) => {
 }
 
 // =============================================================================
-// text
+// Text
 // =============================================================================
 
 interface StopFilter {
   readonly push: (text: string) => string
   readonly rest: () => string
-  /** What was found. */
+  /** The stop sequence that was found. */
   readonly stopped: () => string | undefined
 }
 
-/** Gives out text up to the first stop sequence, and holds back what may become the beginning of one. */
+/** Emits text up to the first stop sequence, and holds back what may become the beginning of one. */
 const makeStopFilter = (stops: ReadonlyArray<string>): StopFilter => {
   let held = ""
   let stopped: string | undefined
@@ -182,11 +182,11 @@ const makeStopFilter = (stops: ReadonlyArray<string>): StopFilter => {
 }
 
 const replacement = "\uFFFD"
-/** Longer than any character is in tokens. */
+/** More tokens than any character takes. */
 const maxPartial = 8
 
 // =============================================================================
-// the engine
+// The engine
 // =============================================================================
 
 interface Engine {
@@ -218,7 +218,7 @@ const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
 
 const loadEngine = async (modelPath: string): Promise<Engine> => {
   const library = await importEngine()
-  // On Apple silicon the only prebuilt engine is the one for its GPU; elsewhere a model this small is best on one core.
+  // On Apple silicon the only prebuilt engine is the Metal one; elsewhere a model this small is fastest on one core.
   const gpu = process.platform === "darwin" && process.arch === "arm64" ? "auto" : false
   const logLevel = library.LlamaLogLevel.disabled
   const llama = await library.getLlama({ gpu, build: "never", progressLogs: false, logLevel }).catch((cause) => {
@@ -248,7 +248,7 @@ const loadEngine = async (modelPath: string): Promise<Engine> => {
 
 interface Job {
   readonly request: ChatRequest
-  /** Nothing more may be told: it has ended, or was aborted. */
+  /** Nothing more may be emitted: it has ended, or was aborted. */
   readonly over: () => boolean
   readonly connected: () => void
   readonly push: (text: string) => void
@@ -259,7 +259,7 @@ interface Job {
   readonly resume: () => void
 }
 
-/** While it is paused the engine goes on, so that one slow reader never holds up the queue. */
+/** While a reader is paused the engine continues, so that one slow reader never blocks the queue. */
 const makeJob = (request: ChatRequest, sink: Sink): Job => {
   let text = ""
   let end: { readonly finish?: Finish; readonly failure?: ServerFailure } | undefined
@@ -333,11 +333,11 @@ const generate = async (engine: Engine, job: Job): Promise<void> => {
     const message = `the schema cannot be made a grammar: ${describe(cause)}`
     return job.fail({ reason: "invalid-request", message })
   }
-  // An empty context for each answer: what it says never depends on what was asked before.
+  // Each answer has an empty context: it never depends on earlier requests.
   await sequence.clearHistory()
 
   const limit = Math.min(request.maxTokens ?? space, space)
-  // The grammars end with empty lines, which stand nowhere else in them.
+  // The grammars end with empty lines, which occur nowhere else in them.
   const filter = makeStopFilter(grammar === undefined ? request.stop : [...request.stop, "\n\n"])
   const generated: Array<Token> = []
   let partial: Array<Token> = []
@@ -459,7 +459,7 @@ export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
         return { abort() {}, pause() {}, resume() {} }
       },
       start,
-      // A trailing message of the assistant is left open here, so the model always goes on from the exact place.
+      // A trailing assistant message is left open here, so the model always continues from the exact place.
       resume: (server, request, broken, sink) => {
         if (completes(request)) return start(server, continuationRequest(request, broken, sink), sink)
         const sent = wellFormed(broken.text)

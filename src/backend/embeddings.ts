@@ -1,6 +1,5 @@
 /**
- * Texts turned into vectors, as both protocols have it: `POST /api/embed` and `POST /v1/embeddings`. Answers are read as
- * a whole.
+ * Embeddings in both protocols: `POST /api/embed` and `POST /v1/embeddings`. Answers are read completely.
  *
  * @since 0.1.0
  */
@@ -20,7 +19,7 @@ interface EmbeddingReply {
 
 type Body = ReturnType<typeof Http.parseJson>
 
-/** What one protocol is asked, and how it answers. */
+/** The requests and answers of one protocol. */
 interface EmbeddingDialect {
   readonly url: (server: Server) => string
   readonly cannot: (request: EmbedRequest) => ReadonlyArray<string>
@@ -46,7 +45,7 @@ class WholeReader implements Http.Decoder {
   feed(read: Uint8Array): void {
     this.bytes += read.length
     if (this.bytes > this.maxBytes) throw new Http.Malformed(tooLong(this.maxBytes))
-    // Kept beyond this call, and the reader may use its buffer again.
+    // Copied, because the reader may reuse its buffer.
     this.parts.push(new Uint8Array(read))
   }
 
@@ -129,7 +128,7 @@ export const ollama = (transport: Transport, now: () => number) =>
 const field = (value: unknown, name: string): unknown =>
   typeof value === "object" && value !== null ? (value as { readonly [name: string]: unknown })[name] : undefined
 
-/** Most servers keep the order of the texts, but it is `index` that says it. */
+/** Most servers keep the order of the texts, but only `index` guarantees it. */
 const inOrder = (data: unknown): unknown =>
   Array.isArray(data)
     ? [...(data as ReadonlyArray<unknown>)]

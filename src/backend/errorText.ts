@@ -1,17 +1,17 @@
 /**
- * What the words of a server's error say, whatever status or stream they came in: every server tells the same few faults
- * in its own way, and many tell a fault of the request as HTTP 500.
+ * Classifies errors by their text, whatever status or stream they came in: servers report the same few faults in
+ * different ways, and many report a fault of the request as HTTP 500.
  *
  * @since 0.1.0
  */
 import type { FailureReason } from "../Errors.js"
 
-/** The reasons that are known by words alone. */
+/** The reasons that can be recognised by text alone. */
 type Known = Extract<FailureReason, "context-length" | "invalid-request" | "model-failed" | "loading" | "bad-output">
 
 const any = (...patterns: ReadonlyArray<string>): RegExp => new RegExp(patterns.join("|"), "i")
 
-/** The prompt is longer than the model's context: Ollama, llama.cpp, vLLM, LM Studio, OpenAI, SGLang, TGI, Anthropic, … */
+/** The prompt exceeds the model's context: Ollama, llama.cpp, vLLM, LM Studio, OpenAI, SGLang, TGI, Anthropic, … */
 const contextLength = any(
   String.raw`context[_ ]length[_ ]exceeded`,
   String.raw`exceed_context_size`,
@@ -24,7 +24,7 @@ const contextLength = any(
   String.raw`\binput is too large to process|\btrying to keep the first \d+ tokens when context overflows`
 )
 
-/** What ran the model broke while it worked. */
+/** The model runner crashed. */
 const crashed = any(
   String.raw`\brunner process (has terminated|no longer running)`,
   String.raw`\bmodel runner has unexpectedly stopped`,
@@ -32,7 +32,7 @@ const crashed = any(
   String.raw`\benginedeaderror\b|\benginecore encountered|\bbackground loop has errored`
 )
 
-/** The model cannot be run on that server: no memory, no such architecture, a broken file. */
+/** The model cannot be run on that server: no memory, an unknown architecture, a broken file. */
 const cannotRun = any(
   String.raw`\bout of memory\b|\boutofmemory|\bcudamalloc failed|\binsufficient (system )?(memory|vram|resources)`,
   String.raw`\brequires more (system )?memory|\bnot enough (gpu |system |video )?memory|\bunable to allocate|\bfailed to allocate`,
@@ -43,19 +43,19 @@ const cannotRun = any(
   String.raw`\binvalid (model )?file magic|\btensor .{0,80}not found`
 )
 
-/** The model is being loaded: llama-server and its like answer 503 meanwhile. */
+/** The model is being loaded: llama-server and similar answer 503 meanwhile. */
 const loading = any(
   String.raw`\bloading model\b|\bmodel (is )?(still )?(being )?load(ing|ed)\b|\bstill loading\b|\bmodel is not ready\b`,
   String.raw`\bwarming up\b|\bserver is (still )?starting\b`
 )
 
-/** What the model wrote could not be read by its own server: another try may go well. */
+/** The server could not parse the model's output: another try may succeed. */
 const badOutput = any(
   String.raw`\berror parsing tool call\b|\bfailed to parse (the )?(tool call|model output|output)`,
   String.raw`\bfailed to parse input at pos\b|\bunexpected tokens remaining in message`
 )
 
-/** The request itself: its template, its tools, its schema, its images, its options. */
+/** The request itself: its template, tools, schema, images or options. */
 const request = any(
   String.raw`^option "|^invalid format`,
   String.raw`\bjinja\b|\bchat[_ ]template\b|\braise_exception\b|\btemplate: :\d+|\berror rendering (the )?(prompt|template)`,
@@ -69,8 +69,8 @@ const request = any(
 )
 
 /**
- * The reason that the words tell, or `undefined` where they are no known ones. `codes`: what stands beside the words
- * (`code`, `type`), if anything. `status`: of the answer; `undefined` where the error came inside one.
+ * The reason for an error text, or `undefined` if it is not recognised. `codes`: the `code` and `type` beside the text,
+ * if any. `status`: of the response; `undefined` if the error came inside a successful one.
  *
  * @since 0.1.0
  * @category constructors
@@ -85,7 +85,7 @@ export const classifyByText = (text: string, codes: string, status: number | und
 }
 
 /**
- * Whether a model failed at work, and not while it was loaded: then it may be the request that broke it.
+ * Whether a model failed while working, and not while loading: then the request may have caused it.
  *
  * @since 0.1.0
  * @category guards
@@ -93,7 +93,7 @@ export const classifyByText = (text: string, codes: string, status: number | und
 export const failedMidway = (text: string): boolean => crashed.test(text) && !cannotRun.test(text)
 
 /**
- * The codes that stand beside the words of an error: `{"error": {"code": …, "type": …}}`, or the same one level up.
+ * The codes beside an error text: `{"error": {"code": …, "type": …}}`, or the same one level up.
  *
  * @since 0.1.0
  * @category accessors

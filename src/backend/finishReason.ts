@@ -1,12 +1,12 @@
 /**
- * What the words mean in which servers say why an answer ended.
+ * The finish reasons of servers, in their various words.
  *
  * @since 0.1.0
  */
 import type { FinishReason } from "../ChatEvent.js"
 
 /**
- * In lower case and with underscores; `undefined` where the server has given the answer up.
+ * In lower case with underscores; `undefined` if the server has aborted the answer.
  *
  * | word | of | means |
  * |---|---|---|
@@ -50,7 +50,7 @@ const known = new Map<string, FinishReason | undefined>([
   ["network_error", undefined]
 ])
 
-/** Words that are in no table are judged by what they speak of; the first line that fits counts. */
+/** Unknown words are classified by what they contain; the first match wins. */
 const speaksOf: ReadonlyArray<readonly [RegExp, FinishReason | undefined]> = [
   [
     /abort|cancel|error|fail|fault|interrupt|disconnect|time_?out|timed_out|overload|insufficient|unavailable|resource|preempt|evict|kill|crash|shut_?down|unload|user_stop|not_finished|incomplete|out_of_memory|oom|network/,
@@ -62,9 +62,8 @@ const speaksOf: ReadonlyArray<readonly [RegExp, FinishReason | undefined]> = [
 ]
 
 /**
- * What such a word means; `undefined` where the server has given the answer up, which is then a failure like any other. A
- * word of which nothing is known is taken for `stop`: the server has said that it is the end, and not that
- * anything was wrong.
+ * The finish reason for a server's word; `undefined` if the server has aborted the answer, which is a failure like any
+ * other. Unknown words count as `stop`: the server reports an end and no error.
  *
  * @since 0.1.0
  * @category accessors
@@ -82,12 +81,12 @@ export const finishReason = (word: string): FinishReason | undefined => {
 }
 
 /**
- * What is said of an answer that its server has given up.
+ * The message for an answer that its server has aborted.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const givenUp = (word: string): string =>
   word === "error"
-    ? "the server gave the answer up without saying why"
-    : `the server gave the answer up (${word.slice(0, 100)})`
+    ? "the server aborted the answer without a reason"
+    : `the server aborted the answer (${word.slice(0, 100)})`

@@ -1,5 +1,5 @@
 /**
- * What the two HTTP backends share: one exchange with a server, and what its status and error body mean.
+ * What the two HTTP backends share: one exchange with a server, and the meaning of its status and error body.
  *
  * @since 0.1.0
  */
@@ -12,15 +12,15 @@ import * as Classify from "./errorText.js"
 import * as Misaddressed from "./wrongAddress.js"
 
 /**
- * Reads the body of one successful answer. `feed` and `end` throw `Malformed` for what the protocol does not allow
- * and `Reported` for an error that the server reports inside its answer. `broke` is called instead of `end` where the
- * connection broke: what may be missing of an answer that is complete all the same, is given up.
+ * Decodes the body of one successful response. `feed` and `end` throw `Malformed` for violations of the protocol and
+ * `Reported` for an error that the server reports inside its answer. `broke` is called instead of `end` if the
+ * connection broke: an answer that is complete in spite of it is accepted.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Decoder extends Lines {
-  /** Whether the answer said that it was complete. (An accessor would give every decoder a hidden class of its own.) */
+  /** Whether the answer was marked complete. (An accessor would give every decoder a hidden class of its own.) */
   finished(): boolean
   broke(): void
 }
@@ -40,7 +40,7 @@ export class Malformed extends Error {
 export class Reported extends Error {
   override readonly name = "Reported"
 
-  /** `codes`: what stands beside the words, as `code` and `type`. */
+  /** `codes`: the `code` and `type` beside the text. */
   constructor(
     message: string,
     readonly codes = ""
@@ -50,8 +50,8 @@ export class Reported extends Error {
 }
 
 /**
- * What a server says can only be said of it, not of the request: another one may do what is asked. The message begins with
- * the name of the option and a colon.
+ * The limitation of a server, not an error of the request: another server may support it. The message begins with the
+ * name of the option and a colon.
  *
  * @since 0.1.0
  * @category errors
@@ -61,7 +61,7 @@ export class Unable extends Error {
 }
 
 /**
- * The error that an answer holds in the place of a piece.
+ * An error object in place of a chunk.
  *
  * @since 0.1.0
  * @category constructors
@@ -75,8 +75,8 @@ const decoder = new TextDecoder()
 const short = (text: string): string => (text.length > 300 ? `${text.slice(0, 300)}…` : text)
 
 /**
- * The words of a server's error, in any of the forms in which servers send them: `{"error": "…"}`,
- * `{"error": {"message": "…"}}`, the same nested as a string, `{"detail": "…"}`, `{"message": "…"}`, or plain text.
+ * The text of a server's error, in any of the usual forms: `{"error": "…"}`, `{"error": {"message": "…"}}`, the same
+ * nested as a string, `{"detail": "…"}`, `{"message": "…"}`, or plain text.
  *
  * @since 0.1.0
  * @category accessors
@@ -103,11 +103,11 @@ export const errorText = (body: unknown, depth = 0): string | undefined => {
   return undefined
 }
 
-/** A server that asks for more than a day, in milliseconds, has miscounted. */
+/** A Retry-After above one day, in milliseconds, is clamped. */
 const longestRest = 86_400_000
 
 /**
- * How long a `Retry-After` header (seconds, or a date) asks to wait, in milliseconds; at most a day.
+ * The wait that a `Retry-After` header (seconds, or a date) asks for, in milliseconds; at most a day.
  *
  * @since 0.1.0
  * @category accessors
@@ -119,13 +119,13 @@ export const retryAfter = (header: string | undefined, now: number): number | un
   return Number.isNaN(rest) ? undefined : Math.min(longestRest, Math.max(0, rest))
 }
 
-/** How long a server whose queue is full rests when it does not say, in milliseconds. */
+/** Default rest of a server whose queue is full, in milliseconds. */
 const busyRest = 1_000
 
-/** How long a server that is loading the model is left alone when it does not say, in milliseconds. */
+/** Default rest of a server that is loading the model, in milliseconds. */
 const loadingRest = 1_000
 
-/** The codes in the JSON of an error, if it is any. */
+/** The codes in the JSON of an error, if it is JSON. */
 const codesIn = (body: string): string => {
   try {
     return Classify.codesOf(JSON.parse(body))
@@ -135,7 +135,7 @@ const codesIn = (body: string): string => {
 }
 
 /**
- * What an HTTP status other than 2xx says.
+ * The failure for an HTTP status other than 2xx.
  *
  * @since 0.1.0
  * @category constructors
@@ -212,7 +212,7 @@ export interface Request {
 }
 
 /**
- * A tool as both protocols have it; Ollama passes over `strict`. What is `undefined` is not sent.
+ * A tool in the form of both protocols; Ollama ignores `strict`. Undefined fields are not sent.
  *
  * @since 0.1.0
  * @category constructors
@@ -223,7 +223,8 @@ export const functionTool = ({ description, name, parameters, strict }: ToolDefi
 })
 
 /**
- * An id for a tool call that came without one. A conversation may hold calls that other processes named.
+ * An id for a tool call that came without one. It is globally unique, because a conversation may hold calls named by
+ * other processes.
  *
  * @since 0.1.0
  * @category constructors
@@ -231,17 +232,17 @@ export const functionTool = ({ description, name, parameters, strict }: ToolDefi
 export const callId = (): string =>
   `call_${Array.from(globalThis.crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`
 
-/** A microtask of Node's own costs more: it carries an asynchronous context. */
+/** A native microtask costs more: it carries an asynchronous context. */
 const settled = Promise.resolve()
 
 /** How long the body of a complete answer may stay open, in milliseconds. */
 const lingerTime = 1_000
 
-/** How long the body of an error may take, in milliseconds: its status has said what matters. */
+/** How long the body of an error may take, in milliseconds: its status is already known. */
 const errorTime = 1_000
 
 /**
- * Whom an attempt tells of signs of life and of its failure; what was answered is the decoder's to tell.
+ * The events of an attempt besides the answer: signs of life, and its failure.
  *
  * @since 0.1.0
  * @category models
@@ -324,7 +325,7 @@ class HttpAttempt implements TransportHandler, Exchange {
     if (this.decoder.finished()) void settled.then(() => this.linger())
   }
 
-  /** The answer is complete, and the connection can be used again if the body ends soon; else it is given up. */
+  /** The answer is complete. The connection is reused if the body ends soon, else closed. */
   private linger(): void {
     if (this.over || this.lingering !== undefined) return
     this.lingering = setTimeout(() => this.abort(), lingerTime)
@@ -409,7 +410,8 @@ class HttpAttempt implements TransportHandler, Exchange {
 }
 
 /**
- * Sends one request, and has `decoder` tell `sink` what comes back. It carries the trace that the sink knows. `now` is the time in milliseconds since the epoch.
+ * Sends one request, and lets `decoder` report to `sink`. It carries the sink's trace context. `now` is the time in
+ * milliseconds since the epoch.
  *
  * @since 0.1.0
  * @category constructors
@@ -439,7 +441,7 @@ export const start = (
 }
 
 /**
- * A piece of JSON, or `Malformed`.
+ * Parses JSON, or throws `Malformed`.
  *
  * @since 0.1.0
  * @category constructors

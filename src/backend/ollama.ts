@@ -1,5 +1,5 @@
 /**
- * Ollama's own API: `POST /api/chat`, and for texts `/api/generate`, streamed as newline-delimited JSON.
+ * Ollama's own API: `POST /api/chat`, and for text completion `/api/generate`, streamed as newline-delimited JSON.
  *
  * @since 0.1.0
  */
@@ -23,7 +23,7 @@ import { CompletionGuard } from "./textCompletion.js"
 import { filtered } from "./thinkingFilter.js"
 
 // =============================================================================
-// request
+// Request
 // =============================================================================
 
 const message = (message: Message.Message): object => {
@@ -61,8 +61,7 @@ const message = (message: Message.Message): object => {
 }
 
 /**
- * Ollama's `options` of a request: only what was asked for, and what is `undefined` is not sent. The caller's raw
- * `options` win.
+ * Ollama's `options` of a request; undefined fields are not sent. The caller's raw `options` win.
  *
  * @since 0.1.0
  * @category constructors
@@ -85,7 +84,7 @@ export const options = (request: ChatRequest): { readonly [key: string]: unknown
 }
 
 /**
- * The body of `POST /api/chat`. What is `undefined` is not sent.
+ * The body of `POST /api/chat`. Undefined fields are not sent.
  *
  * @since 0.1.0
  * @category constructors
@@ -105,7 +104,7 @@ export const body = (request: ChatRequest): { readonly [key: string]: unknown } 
   shift: request.shift
 })
 
-/** A server that does not know how to show its prompt answers instead: then as little as possible. */
+/** A server without prompt rendering answers instead: this keeps that answer short. */
 const renderBody = (request: ChatRequest): { readonly [key: string]: unknown } => ({
   ...(request.template === undefined ? body(request) : templatedBody(request)),
   stream: false,
@@ -114,8 +113,8 @@ const renderBody = (request: ChatRequest): { readonly [key: string]: unknown } =
 })
 
 /**
- * The body of `POST /api/generate`. What is `undefined` is not sent. With a suffix the model's own template puts both texts
- * into the form that it was trained for: that is not to be left out.
+ * The body of `POST /api/generate`. Undefined fields are not sent. With a suffix the model's template is needed: it
+ * puts both texts into the form that the model was trained for.
  *
  * @since 0.1.0
  * @category constructors
@@ -177,7 +176,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
 }
 
 // =============================================================================
-// response
+// Response
 // =============================================================================
 
 const count = (value: unknown): number | undefined => (typeof value === "number" ? value : undefined)
@@ -205,7 +204,7 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
   if (completion !== undefined && nanoseconds !== undefined && nanoseconds > 0)
     finished.tokensPerSecond = completion / (nanoseconds / 1e9)
   if (promptTime !== undefined) finished.promptTime = promptTime / 1e6
-  // Who tells what was cached measures the time of the rest only.
+  // Servers that report cached tokens measure only the rest.
   if (prompt !== undefined && cached !== undefined) finished.promptEvaluated = Math.max(0, prompt - cached)
   if (loadTime !== undefined) finished.loadTime = loadTime / 1e6
   return finished
@@ -223,7 +222,7 @@ const toolCall = (call: unknown): Message.ToolCall => {
   }
 }
 
-/** Reads the lines of `/api/chat`. */
+/** Decodes the lines of `/api/chat`. */
 class ChatDecoder implements Http.Decoder {
   private over = false
   private calledTools = false
@@ -242,7 +241,7 @@ class ChatDecoder implements Http.Decoder {
   end(): void {
     this.lines.end()
   }
-  /** The line that ends an answer is its last. */
+  /** The line with `done` is the last. */
   broke(): void {}
   finished(): boolean {
     return this.over
@@ -285,7 +284,7 @@ class ChatDecoder implements Http.Decoder {
 }
 
 /**
- * Reads the lines of `/api/chat`.
+ * Decodes the lines of `/api/chat`.
  *
  * @since 0.1.0
  * @category constructors

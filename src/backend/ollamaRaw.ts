@@ -1,7 +1,6 @@
 /**
- * Going on with an answer on Ollama from its exact place, whatever the model's template does: the server shows the
- * prompt that it makes of the conversation, the text so far is put behind it, and the whole goes to `/api/generate` as
- * it is.
+ * Resumes an answer on Ollama from the exact place, independent of the model's template: the server renders the prompt
+ * of the conversation, the partial answer is appended, and the result goes to `/api/generate` as a raw prompt.
  *
  * @since 0.1.0
  */
@@ -15,8 +14,7 @@ import { continuable } from "./resume.js"
 import { isRejection } from "./resumeSupport.js"
 
 /**
- * Whether this way is open to a request. What comes back is not searched for tool calls: one would be given out as
- * text.
+ * Whether a request can be resumed this way. Raw output is not parsed for tool calls: one would appear as text.
  *
  * @since 0.1.0
  * @category accessors
@@ -24,12 +22,12 @@ import { isRejection } from "./resumeSupport.js"
 export const possible = (request: ChatRequest): boolean =>
   continuable(request) && (request.tools.length === 0 || request.toolChoice === "none")
 
-/** gpt-oss names a channel before it says anything. */
+/** gpt-oss names a channel before any text. */
 const harmony = "<|start|>assistant"
 
 /**
- * The prompt with the answer so far behind it. Some templates open the model's reasoning: then it is closed again
- * before the answer, or the answer would become a part of it.
+ * The prompt followed by the partial answer. Some templates open a reasoning section: it must be closed before the
+ * answer, or the answer would become a part of it.
  *
  * @since 0.1.0
  * @category constructors
@@ -45,7 +43,7 @@ export const prompt = (rendered: string, text: string, thinking: string): string
 }
 
 /**
- * The pictures of a conversation, as its prompt numbers them.
+ * The images of a conversation, as its prompt numbers them.
  *
  * @since 0.1.0
  * @category accessors
@@ -54,12 +52,12 @@ export const images = (request: ChatRequest): ReadonlyArray<string> =>
   request.messages.flatMap((message) => Message.images(message).map((image) => ("data" in image ? image.data : "")))
 
 // =============================================================================
-// the prompt
+// The prompt
 // =============================================================================
 
 /**
- * Reads the prompt that a server shows. `shown` gets `undefined` where the server does not know how to; `refused` is
- * called where it does not take the request.
+ * Reads the rendered prompt. `shown` gets `undefined` if the server does not support rendering; `refused` is called if
+ * it rejects the request.
  *
  * @since 0.1.0
  * @category models
@@ -84,7 +82,7 @@ export class Rendering implements Sink {
       feed: (bytes) => lines.feed(bytes),
       end: () => {
         lines.end()
-        // An empty body is a cut.
+        // An empty body means a broken connection.
         if (text === "") return
         const info = Http.parseJson(text)["_debug_info"]
         const rendered =
@@ -119,11 +117,11 @@ export class Rendering implements Sink {
 }
 
 // =============================================================================
-// the answer
+// The answer
 // =============================================================================
 
 /**
- * Reads the lines of `/api/generate`; `finish` reads the last of them.
+ * Decodes the lines of `/api/generate`; `finish` reads the last one.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,6 +1,6 @@
 /**
- * The OpenAI API as many servers speak it: `POST /v1/chat/completions`, and for texts `/v1/completions`, streamed as
- * server-sent events.
+ * The OpenAI API as implemented by many servers: `POST /v1/chat/completions`, and for text completion
+ * `/v1/completions`, streamed as server-sent events.
  *
  * @since 0.1.0
  */
@@ -22,7 +22,7 @@ import { CompletionGuard } from "./textCompletion.js"
 import { filtered } from "./thinkingFilter.js"
 
 // =============================================================================
-// request
+// Request
 // =============================================================================
 
 const content = (message: Message.UserMessage): unknown =>
@@ -65,13 +65,13 @@ const message = (message: Message.Message): object => {
   }
 }
 
-/** OpenAI itself wants the newer name for its reasoning models; most other servers know only the older. */
+/** OpenAI requires the newer name for its reasoning models; most other servers only know the older one. */
 const isOpenAI = (server: Server): boolean => /^https?:\/\/([^/]*\.)?openai\.(azure\.)?com(:|\/|$)/.test(server.url)
 
 const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** OpenAI refuses a strict schema in which an object may have other properties, or may lack one. */
+/** OpenAI rejects a strict schema whose objects allow other properties or have optional ones. */
 const isStrict = (schema: unknown): boolean => {
   if (Array.isArray(schema)) return schema.every(isStrict)
   if (!isObject(schema)) return true
@@ -94,9 +94,9 @@ const responseFormat = (format: Exclude<Format, "text">): object =>
       }
 
 /**
- * The body of `POST /v1/chat/completions`. What is `undefined` is not sent.
+ * The body of `POST /v1/chat/completions`. Undefined fields are not sent.
  *
- * `think: true | false` goes out as `chat_template_kwargs.enable_thinking`, a level as `reasoning_effort`.
+ * `think: true | false` is sent as `chat_template_kwargs.enable_thinking`, a level as `reasoning_effort`.
  *
  * @since 0.1.0
  * @category constructors
@@ -125,8 +125,8 @@ export const body = (server: Server, request: ChatRequest): Body.Body => {
 }
 
 /**
- * The same, but the model goes on with the last message, which is its own, instead of answering it: in the words that
- * llama.cpp and vLLM have for it.
+ * The same, but the model continues the last (assistant) message instead of answering it: with the fields of llama.cpp
+ * and vLLM for this.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,5 +1,6 @@
 /**
- * Reads the answers of `/v1/chat/completions` and `/v1/completions`: server-sent events, and the one object of a server without streams.
+ * Decodes the answers of `/v1/chat/completions` and `/v1/completions`: server-sent events, and the single object of a
+ * server without streams.
  *
  * @since 0.1.0
  */
@@ -19,7 +20,7 @@ const isObject = (value: unknown): value is { readonly [key: string]: unknown } 
 
 const utf8 = new TextDecoder("utf-8")
 
-/** Some servers write a content as parts: what is text is said, what is thinking thought. */
+/** Some servers send content as parts: text parts are the answer, thinking parts the reasoning. */
 const takeParts = (parts: ReadonlyArray<unknown>, sink: Sink): void => {
   for (const part of parts) {
     if (!isObject(part)) throw new Http.Malformed("a part of the content is not an object")
@@ -33,7 +34,7 @@ const takeParts = (parts: ReadonlyArray<unknown>, sink: Sink): void => {
 }
 
 const openingBrace = 0x7b
-/** Blanks, and the bytes of a byte order mark. */
+/** Whitespace, and the bytes of a byte order mark. */
 const leading: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb, 0xbf])
 
 /**
@@ -52,7 +53,7 @@ export type Chunk = { readonly [key: string]: unknown }
  */
 export type Kind = "chat" | "raw" | "suffix"
 
-/** Whether there is anything in a whole answer. */
+/** Whether a complete answer has any content. */
 const says = ({ choices }: Chunk): boolean => {
   const choice: unknown = Array.isArray(choices) ? choices[0] : undefined
   if (!isObject(choice)) return false
@@ -72,22 +73,22 @@ const says = ({ choices }: Chunk): boolean => {
 export class AnswerDecoder implements Http.Decoder {
   protected over = false
   protected broken = false
-  /** The stream ended without the server's word that it is the end: what was to follow the finish reason may be missing. */
+  /** The stream ended without an end marker: what follows the finish reason may be missing. */
   protected early = false
-  /** A choice has come, and none since the last that is more than a count. */
+  /** A choice has come, and since then nothing but usage. */
   protected chosen = false
   protected totalled = false
-  /** The first that was no answer. */
+  /** The first chunk that was no part of an answer. */
   private strange: string | undefined
   protected reason: FinishReason | undefined
   private stopped: unknown
   protected counted: Usage = {}
-  /** llama.cpp's own figures. */
+  /** llama.cpp's own timings. */
   private timed: Pick<Finish, "promptEvaluated" | "promptTime" | "tokensPerSecond"> | undefined
   private calls: ToolCalls | undefined
   private bytes = 0
   private events = 0
-  /** The pieces of an answer that is no stream; `false` where it is one. */
+  /** The chunks of an answer that is not a stream; `false` if it is one. */
   private body: Array<Uint8Array> | undefined | false
   private readonly template: Template.Template
   private readonly stream: Lines.Lines
@@ -126,7 +127,7 @@ export class AnswerDecoder implements Http.Decoder {
     } catch (error) {
       const unreadable = error instanceof Http.Malformed || error instanceof Lines.LineTooLong
       if (this.reason === undefined || !unreadable) throw error
-      // The answer is complete: only what it cost is not known.
+      // The answer is complete: only its usage is unknown.
       this.broke()
     }
   }
@@ -137,7 +138,7 @@ export class AnswerDecoder implements Http.Decoder {
       try {
         this.stream.end()
       } catch (error) {
-        // Only the end of a complete answer was torn off.
+        // The answer was complete when the connection broke.
         if (this.reason === undefined && !this.totalled) throw error
         this.broken = true
       }
@@ -158,7 +159,7 @@ export class AnswerDecoder implements Http.Decoder {
     return this.over
   }
 
-  /** Nothing more comes. What was counted last is the whole. */
+  /** Nothing more comes. The last usage is the total. */
   private close(): void {
     if (this.totalled) this.reason ??= "stop"
     this.complete()
@@ -187,7 +188,7 @@ export class AnswerDecoder implements Http.Decoder {
     this.events++
     if (this.over || data === "") return
     if (data.startsWith("[DONE]") && data.trim() === "[DONE]") {
-      // The server's own word that it is the end.
+      // The server's end marker.
       if (this.chosen) this.reason ??= "stop"
       this.complete()
     } else if (event === "error") throw new Http.Reported(Http.errorText(data) ?? "an error without a message")
@@ -206,12 +207,12 @@ export class AnswerDecoder implements Http.Decoder {
     const text = utf8.decode(whole)
     const chunk = Http.parseJson(text)
     this.takeChunk(chunk, text)
-    // One that counts tokens of which nothing is there was given up.
+    // Usage without any content: the server has aborted the answer.
     if (this.chosen) this.totalled = (this.counted.completionTokens ?? 0) > 0 && says(chunk)
     else if (this.strange !== undefined) throw new Http.Malformed(`no choices in ${this.strange}`)
   }
 
-  /** `lines` is the event as it came. */
+  /** `lines` is the raw event. */
   private takeChunk(chunk: Chunk, lines: string): void {
     const { choices, error, timings, usage: told } = chunk
     if (error !== undefined && error !== null) {
@@ -221,7 +222,7 @@ export class AnswerDecoder implements Http.Decoder {
     else if (chunk["object"] === "error") {
       throw Http.reported(chunk)
     } else if (choices !== null && told === undefined && timings === undefined) {
-      // A ping, how far the prompt is, or something newer: no part of the answer.
+      // A ping, prompt progress, or something newer: not part of the answer.
       this.strange ??= lines.slice(0, 200)
     }
     if (told !== undefined && told !== null) {
@@ -252,7 +253,7 @@ export class AnswerDecoder implements Http.Decoder {
 
   protected takeChoice(chunk: Chunk, choice: Chunk, lines: string): void {
     const { delta = choice["message"], finish_reason, logprobs } = choice
-    // Some servers have an empty one in every chunk.
+    // Some servers send an empty one in every chunk.
     const word = typeof finish_reason === "string" ? finish_reason : ""
     const reason = word === "" ? undefined : finishReason(word)
     if (word !== "" && reason === undefined) throw new Http.Reported(givenUp(word))
@@ -264,16 +265,16 @@ export class AnswerDecoder implements Http.Decoder {
           : undefined
     if (reason !== undefined) {
       this.reason = reason
-      // In vLLM's words, or SGLang's: a text, or the number of a token.
+      // As vLLM or SGLang report it: a text, or a token id.
       this.stopped = choice["stop_reason"] ?? choice["matched_stop"]
     }
-    // A template may hold nothing else that counts: a finish reason or usage must be read.
+    // A line with anything else of importance cannot be a template: a finish reason or usage must be parsed.
     else if (said !== undefined && (logprobs ?? chunk["usage"]) == null) {
       this.template.learn(lines, said)
     }
   }
 
-  /** What was said, if there was nothing besides. */
+  /** The text, if the chunk held nothing else. */
   private takeText(chunk: Chunk, text: unknown, logprobs: unknown): string | undefined {
     if (this.kind === "raw" && Text.isTemplated(chunk)) throw new Http.Unable(Text.templated)
     if (typeof text !== "string" || text === "") return undefined
@@ -283,11 +284,11 @@ export class AnswerDecoder implements Http.Decoder {
     return text
   }
 
-  /** What was said, if there was nothing besides. */
+  /** The text, if the chunk held nothing else. */
   private takeDelta(delta: Chunk, logprobs: unknown, whole: boolean): string | undefined {
     const { sink } = this
     const { content, function_call, reasoning, reasoning_content, refusal, tool_calls } = delta
-    // Servers that have both names say the same in both, or leave one empty.
+    // Servers with both names send the same in both, or leave one empty.
     const thought =
       typeof reasoning_content === "string" && reasoning_content !== "" ? reasoning_content : (reasoning ?? "")
     let alone = thought === ""
@@ -297,7 +298,7 @@ export class AnswerDecoder implements Http.Decoder {
       if (Array.isArray(tokens)) sink.logprobs?.(tokens)
       sink.text(content)
     } else if (Array.isArray(content)) takeParts(content, sink)
-    // Why a model will not answer is its answer.
+    // A refusal is the answer's text.
     if (typeof refusal === "string" && refusal !== "") {
       sink.text(refusal)
       alone = false
@@ -316,12 +317,12 @@ export class AnswerDecoder implements Http.Decoder {
 }
 
 /**
- * Reads the events of `/v1/chat/completions`, or of `/v1/completions` where a text is gone on with (`raw`) or filled in
- * (`suffix`). The answer is complete once a finish reason came and the stream ended,
- * with `[DONE]` or without, or broke off: all that can be missing then is how many tokens it was. Without a reason, it is
- * complete with `[DONE]`, or where the stream ends after a chunk that holds nothing but the usage.
+ * Decodes the events of `/v1/chat/completions`, or of `/v1/completions` for raw prompts (`raw`) and fill-in-the-middle
+ * (`suffix`). The answer is complete once a finish reason came and the stream ended, with or without `[DONE]`, or
+ * broke: at most the usage is missing then. Without a finish reason, it is complete with `[DONE]`, or if the stream
+ * ends after a chunk with nothing but usage.
  *
- * A server that knows no streams answers with one object instead: that is read as a single chunk.
+ * A server without streams answers with one object: it is decoded as a single chunk.
  *
  * @since 0.1.0
  * @category constructors

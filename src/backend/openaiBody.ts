@@ -1,5 +1,5 @@
 /**
- * What the bodies of OpenAI's endpoints have in common.
+ * Request fields that OpenAI's endpoints share.
  *
  * @since 0.1.0
  */
@@ -7,7 +7,7 @@ import type { ChatRequest } from "../ChatRequest.js"
 import * as ExtraParameters from "../internal/extraParameters.js"
 
 /**
- * The fields of a body, as they are written.
+ * The fields of a body.
  *
  * @since 0.1.0
  * @category models
@@ -17,11 +17,10 @@ export interface Body {
 }
 
 /**
- * The body of a request that is answered with a stream: which model, and how the answer is drawn. Only what was asked for
- * is in it, for most of it seldom is.
+ * The body of a streamed request: the model and the sampling parameters. Only fields that are set are included.
  *
- * `topK`, `minP` and `repeatPenalty` go out as `top_k`, `min_p`, and both `repeat_penalty` (llama.cpp) and
- * `repetition_penalty` (vLLM). `extra` goes out as it is; of OpenAI's own servers it is known that they refuse it.
+ * `topK`, `minP` and `repeatPenalty` are sent as `top_k`, `min_p`, and both `repeat_penalty` (llama.cpp) and
+ * `repetition_penalty` (vLLM). `extra` is sent unchanged; OpenAI's own servers are known to reject it.
  *
  * @since 0.1.0
  * @category constructors

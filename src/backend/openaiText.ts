@@ -1,6 +1,6 @@
 /**
- * The older half of the OpenAI API, as vLLM, llama.cpp's server and many others have it: `POST /v1/completions`, which
- * goes on with a text without a chat template.
+ * The older endpoint of the OpenAI API, as vLLM, llama.cpp's server and many others have it: `POST /v1/completions`,
+ * which continues a text without a chat template.
  *
  * @since 0.1.0
  */
@@ -14,7 +14,7 @@ import * as Body from "./openaiBody.js"
 export const path = "/completions"
 
 /**
- * The body of `POST /v1/completions`. What is `undefined` is not sent.
+ * The body of `POST /v1/completions`. Undefined fields are not sent.
  *
  * @since 0.1.0
  * @category constructors
@@ -33,8 +33,8 @@ const isObject = (value: unknown): value is { readonly [key: string]: unknown } 
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 /**
- * How likely the tokens of a piece were, as `/v1/chat/completions` tells it: llama.cpp tells it so here too; others have
- * four lists of the same length instead.
+ * Log probabilities in the form of `/v1/chat/completions`: llama.cpp uses it here too; others send four parallel lists
+ * instead.
  *
  * @since 0.1.0
  * @category accessors
@@ -56,8 +56,7 @@ export const likelihoods = (told: unknown): ReadonlyArray<unknown> | undefined =
 }
 
 /**
- * Ollama has this endpoint too, and puts the text into the model's template there. Its address without `/v1` has one that
- * does not.
+ * Ollama has this endpoint too, but applies the chat template there. Its native address has an endpoint that does not.
  *
  * @since 0.1.0
  * @category guards

@@ -1,5 +1,5 @@
 /**
- * Tool calls that come in pieces, as servers of the OpenAI API stream them.
+ * Assembles tool calls that are streamed in pieces by OpenAI-compatible servers.
  *
  * @since 0.1.0
  */
@@ -8,11 +8,11 @@ import * as ToolArguments from "../internal/toolArguments.js"
 import * as Http from "./http.js"
 
 interface PartialCall {
-  /** Known to whoever reads once a piece was told. */
+  /** The caller knows the name and id once a piece was emitted. */
   id: string
   name: string
   text: string
-  /** How much of the text was told. */
+  /** How much of the text was emitted. */
   told: number
 }
 
@@ -36,14 +36,14 @@ const textOf = (args: unknown): string =>
   typeof args === "string" ? args : args === undefined || args === null ? "" : (JSON.stringify(args) ?? "")
 
 /**
- * Puts the pieces together. They belong together by their `id`, else by their `index`, else to the call before; but not
- * every server keeps to that, so that these are told apart by what they carry:
+ * Assembles the pieces. They are matched by `id`, else by `index`, else to the previous call; but not every server
+ * conforms, so these cases are told apart by content:
  *
- * - all calls have index 0, or none: a piece that names another tool, or one after arguments that are complete, begins a call
- * - the id is another one in every piece: a piece without a name goes on with the call
+ * - all calls have index 0, or none: a piece with another tool's name, or one after complete arguments, starts a call
+ * - the id differs in every piece: a piece without a name continues the call
  *
- * A call is told in pieces from the moment that its name is known and its arguments begin as an object does; any others are
- * told when they are complete, because they may have to be put right.
+ * A call is emitted in pieces once its name is known and its arguments begin as an object; all others are emitted when
+ * complete, because they may need repair.
  *
  * @since 0.1.0
  * @category models
@@ -60,12 +60,12 @@ export class ToolCalls {
     return this.calls.length === 0
   }
 
-  /** The calls of one delta, or of a message that came as a whole. */
+  /** The calls of one delta, or of a complete message. */
   add(pieces: ReadonlyArray<unknown>, whole: boolean): void {
     for (const [at, piece] of pieces.entries()) this.piece(piece, whole, at > 0)
   }
 
-  /** A call in the form that came before tools: there is one at most, and it has no id. */
+  /** The older `function_call`: at most one, without an id. */
   addOlder(called: object): void {
     this.piece({ index: 0, function: called }, false, false)
   }
@@ -94,14 +94,14 @@ export class ToolCalls {
     this.tell(call, text)
   }
 
-  /** The call that a piece belongs to, if it has begun. */
+  /** The call that a piece belongs to, if it has started. */
   private find(id: string, name: string, text: string, at: number | undefined, further: boolean) {
     const known = id === "" ? undefined : this.byId.get(id)
     if (known !== undefined) return known
     const before = at === undefined ? this.calls.at(-1) : this.byIndex.get(at)
     if (before === undefined || name === "") return before
     if (before.name === "") return before
-    // Pieces of one delta that have no index are different calls.
+    // Pieces of one delta without an index are different calls.
     if (at === undefined && further) return undefined
     if (before.name !== name) return undefined
     if (id !== "" && before.id === "") return isComplete(before.text) ? undefined : before
@@ -119,7 +119,7 @@ export class ToolCalls {
     } else sink.progress?.()
   }
 
-  /** Tells the whole of each. Where the answer was `cut`, the last may lack all of its arguments. */
+  /** Emits each complete call. If the answer was `cut`, the last may lack its arguments. */
   take(cut: boolean): void {
     const last = this.calls.at(-1)
     for (const call of this.calls) {

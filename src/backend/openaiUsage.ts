@@ -1,5 +1,5 @@
 /**
- * What servers of the OpenAI API count, in the words of each.
+ * Token usage of OpenAI-compatible servers, under their various names.
  *
  * @since 0.1.0
  */
@@ -20,7 +20,7 @@ const within = (fields: Fields, name: string, count: string): unknown => {
 }
 
 /**
- * The tokens of a `usage`. Cached ones are told by OpenAI, vLLM and llama.cpp (`prompt_tokens_details`), DeepSeek
+ * Reads a `usage` object. Cached tokens are reported by OpenAI, vLLM and llama.cpp (`prompt_tokens_details`), DeepSeek
  * (`prompt_cache_hit_tokens`), Moonshot (`cached_tokens`) and Anthropic (`cache_read_input_tokens`).
  *
  * @since 0.1.0

@@ -1,9 +1,9 @@
 /**
- * Going on with an answer that broke, as both HTTP backends do it: one request after another until it is known how
- * this server can go on, and then the request that does.
+ * Resumes a broken answer, for both HTTP backends: requests follow one another until it is known how this server can
+ * continue, then the one that does.
  *
- * What the new text must first repeat is told to the sink before any of it comes (`joins`): nothing where the server
- * goes on from the exact place, the whole text so far where it begins anew.
+ * What the new text must first repeat is passed to the sink before any of it comes (`joins`): nothing if the server
+ * continues from the exact place, the whole partial answer if it restarts.
  *
  * | server | request | repeats |
  * |---|---|---|
@@ -12,7 +12,7 @@
  * | echoes | the same | the text so far |
  * | begins anew, or refuses | as it was at first | the text so far |
  *
- * Where it is a text that is completed, and no conversation answered, nothing of this is needed: see `continuationRequest`.
+ * Text completion needs none of this: see `continuationRequest`.
  *
  * @since 0.1.0
  */
@@ -33,11 +33,11 @@ import type { Exchange } from "../Transport.js"
 import { isRejection, trialRequest } from "./resumeSupport.js"
 
 // =============================================================================
-// requests
+// Requests
 // =============================================================================
 
 /**
- * The limit of tokens that a server will hold to, wherever the caller has set it.
+ * The token limit that applies on the server, wherever the caller has set it.
  *
  * @since 0.1.0
  * @category accessors
@@ -48,7 +48,7 @@ export const tokenLimit = (request: ChatRequest): number | undefined => {
 }
 
 /**
- * The stop sequences that a server will hold to, wherever the caller has set them.
+ * The stop sequences that apply on the server, wherever the caller has set them.
  *
  * @since 0.1.0
  * @category accessors
@@ -59,7 +59,7 @@ export const stops = (request: ChatRequest): ReadonlyArray<string> => {
 }
 
 /**
- * The request for what remains after so many tokens.
+ * The request for the rest after this many tokens.
  *
  * @since 0.1.0
  * @category combinators
@@ -74,7 +74,7 @@ export const less = (request: ChatRequest, tokens: number): ChatRequest => {
 }
 
 /**
- * The request with the text so far as the beginning of its answer.
+ * The request with the partial answer as the beginning of its answer.
  *
  * @since 0.1.0
  * @category combinators
@@ -88,7 +88,7 @@ export const openEnded = (request: ChatRequest, text: string, { thinking, tokens
 })
 
 /**
- * Text without the first half of a character whose second half has not come: JSON could not carry it.
+ * Removes a trailing unpaired surrogate: JSON could not carry it.
  *
  * @since 0.1.0
  * @category combinators
@@ -99,7 +99,8 @@ export const wellFormed = (text: string): string => {
 }
 
 /**
- * How many tokens are counted once more where only a part of the text so far was sent: white space, or a character.
+ * Tokens counted twice when only a part of the partial answer was sent (without trailing white space or half a
+ * character).
  *
  * @since 0.1.0
  * @category accessors
@@ -107,8 +108,8 @@ export const wellFormed = (text: string): string => {
 export const repeats = (text: string, sent: string): number => (sent.length < text.length ? 1 : 0)
 
 /**
- * Whether an answer to this request can be gone on with at all. A grammar would begin again in the middle of JSON;
- * and where the caller had begun the answer himself, what the server made of that is not known.
+ * Whether an answer to this request can be continued at all. A grammar would restart in the middle of JSON; and if the
+ * caller prefilled the answer, how the server treated that is unknown.
  *
  * @since 0.1.0
  * @category accessors
@@ -117,8 +118,8 @@ export const continuable = (request: ChatRequest): boolean =>
   request.format === "text" && request.messages.at(-1)?.role !== "assistant"
 
 /**
- * The request for the rest of a text that is completed: what has come of it is a part of the text now, which on every
- * server is the exact place.
+ * The request for the rest of a text completion: the partial output is appended to the prompt, which is the exact place
+ * on every server.
  *
  * @since 0.1.0
  * @category combinators
@@ -131,11 +132,11 @@ export const continuationRequest = (request: ChatRequest, partial: PartialAnswer
 }
 
 // =============================================================================
-// steps
+// Steps
 // =============================================================================
 
 /**
- * Several exchanges after one another that are one to whoever waits.
+ * Several consecutive exchanges that look like one to the caller.
  *
  * @since 0.1.0
  * @category models
@@ -146,7 +147,7 @@ export class Steps implements Exchange {
   private over = false
   private paused = false
 
-  /** Begins the next one. The one before must have ended. */
+  /** Starts the next exchange. The previous one must have ended. */
   next(start: () => Exchange): void {
     if (this.over) return
     const step = ++this.steps
@@ -173,7 +174,7 @@ export class Steps implements Exchange {
 }
 
 /**
- * Passes everything on, but a refusal: then `refused` is called instead.
+ * Passes everything on except a rejection: then `refused` is called instead.
  *
  * @since 0.1.0
  * @category models
@@ -216,14 +217,14 @@ export class FallbackSink implements Sink {
     this.sink.flush()
   }
   fail(failure: ServerFailure): void {
-    // A status comes instead of an answer, never in the middle of it.
+    // A status replaces an answer; it never comes in the middle of one.
     if (isRejection(failure) && failure.status !== undefined) this.refused(failure)
     else this.sink.fail(failure)
   }
 }
 
 /**
- * How a protocol sends a request: as it is, or with its last message left open for the model to go on with.
+ * How a protocol sends a request: as it is, or with its last message left open for the model to continue.
  *
  * @since 0.1.0
  * @category models
@@ -234,7 +235,7 @@ export interface ResumeProtocol {
 }
 
 /**
- * The whole answer once more: what is known of it must be repeated.
+ * The whole answer once more: the known part must be repeated.
  *
  * @since 0.1.0
  * @category constructors
@@ -251,7 +252,7 @@ export const startAgain = (
 }
 
 /**
- * Goes on in the way that this server is known to take, or else is found to take by a trial.
+ * Continues in the way that this server is known to support, or is found to support by a trial.
  *
  * @since 0.1.0
  * @category constructors
@@ -295,7 +296,7 @@ export const resume = (
         fromStart()
     }
   }
-  // What comes after a text that is gone on with would be a call of its own, and not the one that had begun.
+  // A new tool call would not be the one that had begun.
   if (calls.length > 0) {
     fromStart()
     return

@@ -1,12 +1,11 @@
 /**
- * What each server was seen to do when it is asked to go on with an answer that broke: tried once per server and
- * model, at the first resume there, and remembered.
+ * How each server resumes a broken answer: determined by a trial, once per server and model at the first resume there,
+ * and remembered.
  *
- * Servers do one of three things with an assistant message at the end of a conversation: they go on with it, they say
- * it again and then go on, or they close it and answer anew. From the text of a resumed answer alone the first and
- * the last cannot be told apart (a text may well repeat its own beginning, and a new answer may begin in other words),
- * and a wrong guess would give out nonsense. So a server that has not been tried yet is first asked something whose
- * continuation is certain.
+ * Servers do one of three things with a trailing assistant message: continue it, repeat it and then continue, or close
+ * it and answer from the start. From the resumed text alone the first and the last cannot be told apart (a text may
+ * repeat its own beginning, and a new answer may start in other words), and a wrong guess would produce nonsense. So an
+ * untested server is first given a text whose continuation is certain.
  *
  * @since 0.1.0
  */
@@ -32,10 +31,10 @@ import type { Exchange } from "../Transport.js"
 export class ResumeSupports extends Context.Tag("aicortex/Abilities")<ResumeSupports, Service>() {}
 
 // =============================================================================
-// the trial
+// The trial
 // =============================================================================
 
-/** The list's third line must follow. It ends with white space, to see whether that is kept. */
+/** The list's third line must follow. It ends with white space, to see whether that is preserved. */
 const begun = "1. Python\n2. JavaScript\n"
 
 const conversation: ReadonlyArray<Message.Message> = [
@@ -43,11 +42,11 @@ const conversation: ReadonlyArray<Message.Message> = [
   Message.assistant(begun)
 ]
 
-/** Fewer tokens than the partial answer has: who gives the whole of it in so few has not written it, but read it. */
+/** Fewer tokens than the partial answer: a reply containing all of it was not generated but echoed. */
 const trialTokens = 4
 
 /**
- * The request that shows what a server does with an answer that was begun.
+ * The request that shows what a server does with a partial answer.
  *
  * @since 0.1.0
  * @category constructors
@@ -74,8 +73,8 @@ export const trialRequest = (request: ChatRequest): ChatRequest => ({
 })
 
 /**
- * What the reply to `trialRequest` shows. Where it is not certain that the server goes on, it is taken to begin anew:
- * then its text is watched, and never wrongly joined.
+ * Classifies the reply to `trialRequest`. Unless the server certainly continues, it is assumed to restart: then its
+ * text is matched, and never joined wrongly.
  *
  * @since 0.1.0
  * @category accessors
@@ -90,8 +89,8 @@ export const classifyReply = (reply: string): ResumeSupport =>
         : "restarts"
 
 /**
- * Whether a failure says that the server does not take this request, rather than that it is in trouble. A template
- * that cannot go on with an assistant message fails with 400 or 500.
+ * Whether a failure means that the server rejects this request, rather than being in trouble. A template that cannot
+ * continue an assistant message fails with 400 or 500.
  *
  * @since 0.1.0
  * @category accessors
@@ -146,7 +145,7 @@ class Trial implements Sink {
     if (this.finished) this.settle(classifyReply(this.reply), true)
   }
   fail(failure: ServerFailure): void {
-    // A 500 may also be trouble of the moment: it is not remembered.
+    // A 500 may also be temporary trouble: it is not remembered.
     if (isRejection(failure)) this.settle("restarts", failure.reason !== "server-error")
     else this.settle(failure, false)
   }
@@ -167,7 +166,7 @@ class Trial implements Sink {
 }
 
 // =============================================================================
-// service
+// Service
 // =============================================================================
 
 const nothing: Exchange = { abort: () => {}, pause: () => {}, resume: () => {} }

@@ -1,10 +1,10 @@
 /**
- * A conversation as chat templates want it.
+ * Normalises a conversation for chat templates.
  *
- * Clients send what OpenAI's own servers take: system messages anywhere, several messages of one role in a row, calls of
- * tools that have no result, results that stand elsewhere. The templates of most models refuse that, and each in its own
- * way, so that it would depend on the server whether a conversation can go on. It is put right here, once for all of
- * them; nothing that was said is left out.
+ * Clients send what OpenAI's own servers accept: system messages anywhere, consecutive messages of one role, tool calls
+ * without results, results in other places. Most models' templates reject that, each in its own way, so whether a
+ * conversation can continue would depend on the server. It is normalised here for all of them, without dropping any
+ * content.
  *
  * @since 0.2.0
  */
@@ -19,7 +19,7 @@ const hasEmptyPart = ({ content }: UserMessage): boolean =>
   typeof content !== "string" &&
   (content.length === 0 || content.some((part) => part.type === "text" && part.text === ""))
 
-/** Whether the results of all calls stand right behind them, from `at` on; how many there are, or -1. */
+/** The number of results that directly follow the calls from `at` on, or -1 if any is missing. */
 const answered = (messages: Messages, at: number, calls: ReadonlyArray<ToolCall>): number => {
   for (let i = 0; i < calls.length; i++) {
     const message = messages[at + i]
@@ -28,7 +28,7 @@ const answered = (messages: Messages, at: number, calls: ReadonlyArray<ToolCall>
   return calls.length
 }
 
-/** Most conversations are as they should be. */
+/** Most conversations need no change. */
 const isPlain = (messages: Messages, strictly: boolean): boolean => {
   let last = ""
   for (let i = 0; i < messages.length; i++) {
@@ -97,7 +97,7 @@ const together = (one: AssistantMessage, other: AssistantMessage): AssistantMess
 
 const noResult = "There is no result: the call was not carried out."
 
-/** Which result belongs to which call: by its id, or, without one, by its tool and its place. */
+/** Matches results to calls: by id, or, without one, by tool and position. */
 class Results {
   private readonly byId = new Map<string, Array<ToolMessage>>()
   private readonly used = new Set<ToolMessage>()
@@ -135,18 +135,18 @@ class Results {
   }
 }
 
-/** A result of nobody's call is what the user says about it. */
+/** A result without a call becomes a user message. */
 const described = ({ content, toolName }: ToolMessage): UserMessage => ({
   role: "user",
   content: `Result of ${toolName === "" ? "a tool" : `the tool ${toolName}`}:\n${content}`
 })
 
-/** Some templates want ids of nine letters and digits. */
+/** Some templates require ids of nine letters and digits. */
 const idOf = (n: number): string => `call${String(n).padStart(5, "0")}`
 
 /**
- * The conversation as a server's template takes it. `strictly`: with one system message, in front, and no role twice in a
- * row; else only calls and their results are brought together, which OpenAI itself wants, too.
+ * The conversation in a form that templates accept. `strictly`: one system message in front, and alternating roles;
+ * else only calls and their results are made adjacent, which OpenAI requires, too.
  *
  * @since 0.2.0
  * @category combinators
@@ -173,7 +173,7 @@ export const templateMessages = (messages: Messages, strictly: boolean): Message
         else turns.push(message)
         break
       case "tool":
-        // Calls that stand before and behind a result were made one after the other.
+        // Calls before and after a result were made one after the other.
         if (results.belongs(message)) turns.push(message)
         else turns.push(described(message))
         break

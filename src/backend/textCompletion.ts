@@ -1,5 +1,5 @@
 /**
- * A text that is gone on with or filled in, over HTTP: what it means where a server does not do that.
+ * Text completion over HTTP: failures of servers that do not support it.
  *
  * @since 0.1.0
  */
@@ -11,9 +11,8 @@ const infill = /\b(suffix|insert|infill|fill[- ]in)/i
 const chatModel = /\bchat model\b|chat\/completions/i
 
 /**
- * The failure of a request that completes a text. That a server has no such endpoint (`path`, where it is one that not
- * every server has), knows no suffix, or has the model for chats only, says nothing of its health, of the model or of the
- * request: it cannot do this, and the next one may.
+ * The failure of a text completion. A server without the endpoint (`path`, if not every server has it), without suffix
+ * support, or with a chat-only model is healthy and the request is valid: it only cannot do this, and the next one may.
  *
  * @since 0.1.0
  * @category constructors
@@ -24,7 +23,7 @@ export const completionFailure = (
   path: string | undefined
 ): ServerFailure => {
   const { message, status } = failure
-  // What a server reports inside its answer is no word about what it can do.
+  // An error reported inside an answer says nothing about support.
   if (status === undefined) return failure
   const unable = (words: string): ServerFailure => ({
     reason: "unsupported",
@@ -38,7 +37,7 @@ export const completionFailure = (
 }
 
 /**
- * Passes on what becomes of such a request.
+ * Passes on the events of such a request.
  *
  * @since 0.1.0
  * @category models

@@ -1,5 +1,5 @@
 /**
- * Reasoning that a server leaves in the text, before JSON that was asked for.
+ * Filters reasoning that a server leaves in the text before the requested JSON.
  *
  * @since 0.2.0
  */
@@ -8,10 +8,10 @@ import type { ToolCall } from "../Message.js"
 
 const opening = /^<(think|thinking|thought|reasoning)>/
 const closing = /<\/(think|thinking|thought|reasoning)>/
-/** The longest of the tags, less one character: so much of one may have come. */
+/** The longest tag minus one character: that much of one may have arrived. */
 const longest = "</reasoning>".length - 1
 
-/** The JSON at the end of a text in which nothing says where the reasoning ends. */
+/** The JSON at the end of a text without a mark where the reasoning ends. */
 const jsonAtEnd = (text: string): string | undefined => {
   const end = text.trimEnd()
   if (!/[}\]]$/.test(end)) return undefined
@@ -23,15 +23,15 @@ const jsonAtEnd = (text: string): string | undefined => {
       JSON.parse(rest)
       return rest
     } catch {
-      // It begins further on.
+      // It starts further on.
     }
   }
   return undefined
 }
 
 /**
- * Passes on the answer to a request for JSON: a reasoning in tags before it (opened here, or by the chat template) is
- * reasoning, and the text after it the answer. What begins as JSON does is passed on as it comes; anything else is held
+ * Passes on the answer to a JSON request: tagged reasoning before it (opened here, or by the chat template) becomes
+ * reasoning, the text after it the answer. Text that starts like JSON is passed on immediately; anything else is held
  * until it is known what it is.
  *
  * @since 0.2.0
@@ -91,7 +91,7 @@ export class ThinkingFilter implements Sink {
     this.sink.text(text)
   }
 
-  /** What is still held is told. */
+  /** Emits what is still held. */
   private release(): void {
     const { held, state } = this
     if (state === "through" || held === "") return
@@ -142,7 +142,7 @@ export class ThinkingFilter implements Sink {
 }
 
 /**
- * Who is told of an answer to this request, if it is to be JSON.
+ * The sink of an answer to this request: filtered if JSON is requested.
  *
  * @since 0.2.0
  * @category constructors

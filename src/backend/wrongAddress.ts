@@ -1,11 +1,11 @@
 /**
- * Answers that say that a server's address is not right: paths that it does not have, and redirects.
+ * Responses that show a wrong server address: unknown paths, and redirects.
  *
  * @since 0.1.0
  */
 import type { ServerFailure } from "../Backend.js"
 
-/** What servers, frameworks and gateways say of a path that they do not have, where they mean nothing else by it. */
+/** How servers, frameworks and gateways say that they do not have a path, and nothing else. */
 const noSuchPath = new RegExp(
   [
     String.raw`^(http )?(404:? ?)?((the )?(requested )?(page|file|route|path|url|endpoint|resource) )?(was )?not found\b[.!]?$`,
@@ -20,7 +20,7 @@ const noSuchPath = new RegExp(
 )
 
 /**
- * Whether a 404 means the path, and not a model. `text`: the words of the error, where it has any.
+ * Whether a 404 is about the path, and not a model. `text`: the error text, if any.
  *
  * @since 0.1.0
  * @category guards
@@ -29,7 +29,7 @@ export const isWrongPath = (body: string, text: string | undefined): boolean =>
   /^\s*<(!doctype|html|head|body|\?xml)/i.test(body) ||
   (text === undefined ? !/model/i.test(body) : noSuchPath.test(text.trim()))
 
-/** Where to, without what may be a secret; `undefined` where it is no address of HTTP. */
+/** The redirect target without possible secrets; `undefined` if it is not an HTTP address. */
 const targetOf = (url: string, location: string): URL | undefined => {
   try {
     const target = new URL(location, url)
@@ -42,8 +42,7 @@ const targetOf = (url: string, location: string): URL | undefined => {
 }
 
 /**
- * What a redirect says, completing "the server …"; it is not followed. `address` is the server's, `url` what was asked
- * of it.
+ * Describes a redirect, completing "the server …"; it is not followed. `address` is the server's, `url` the request's.
  *
  * @since 0.1.0
  * @category accessors
@@ -59,8 +58,7 @@ export const redirect = (address: string, url: string, location: string | undefi
 }
 
 /**
- * The failure of a status, told better where it is the address that is wrong: `url` is what was asked. `text`: the words
- * of the error, where it has any.
+ * Rewords the failure of a status if the address is wrong: `url` is the request's. `text`: the error text, if any.
  *
  * @since 0.1.0
  * @category combinators

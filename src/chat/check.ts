@@ -1,5 +1,5 @@
 /**
- * A call as it is asked for, and what of it has been checked.
+ * Validates the arguments of a call.
  *
  * @since 0.1.0
  */
@@ -24,8 +24,8 @@ import * as StructuredOutput from "../StructuredOutput.js"
 export type Prompt = string | ReadonlyArray<Message.Message> | { readonly messages: ReadonlyArray<Message.Message> }
 
 /**
- * A tool the model may call. With `execute` the tool is run here, its result goes back to the model (text as it is,
- * anything else as JSON) and the answer goes on; without it the answer ends with `tool_call` events for the caller.
+ * A tool that the model may call. With `execute` the tool runs here, its result goes back to the model (text as it is,
+ * anything else as JSON) and the answer continues; without it the answer ends with `tool_call` events for the caller.
  *
  * @since 0.1.0
  * @category models
@@ -35,9 +35,9 @@ export interface Tool extends ChatRequest.ToolDefinition {
 }
 
 /**
- * The options of a call: see `ChatRequest.Options` for those that are plain data, with their ranges and defaults.
+ * The options of a call: see `ChatRequest.Options` for the plain data options, with their ranges and defaults.
  *
- * - `session`: a session, or its id: the conversation goes on, and is stored when the answer is complete
+ * - `session`: a session, or its id: continues the conversation, and stores the turn when the answer is complete
  * - `tools`: with or without `execute`
  * - `maxToolRounds`: how often in one call the model may call tools, default 8; after that the answer ends with its
  *   tool calls unanswered
@@ -74,7 +74,7 @@ const turnMessages = (prompt: Prompt): Either.Either<ReadonlyArray<Message.Messa
 
 const defaultToolRounds = 8
 
-/** What is plain data of the options. */
+/** The plain data of the options. */
 const decodePlain = (options: Options, definitions: unknown): unknown => {
   if (!("tools" in options || "session" in options || "maxToolRounds" in options)) return options
   const { maxToolRounds: _rounds, session: _session, tools: _tools, ...rest } = options
@@ -83,7 +83,7 @@ const decodePlain = (options: Options, definitions: unknown): unknown => {
 
 const none: ReadonlyArray<Message.Message> = []
 
-/** Why a call that completes a text cannot have all that it was given: nothing can be put around the text. */
+/** Why a text completion cannot have these options: nothing can be added around the text. */
 const besidesText = (
   { persona, raw, suffix, system, think, toolChoice, tools }: ChatRequest.Options,
   session: string | undefined,
@@ -119,7 +119,7 @@ const besidesText = (
 }
 
 /**
- * A call that has been checked.
+ * A validated call.
  *
  * @since 0.1.0
  * @category models
@@ -134,12 +134,12 @@ export interface CheckedCall {
   readonly session: string | undefined
   readonly system: ReadonlyArray<Message.Message>
   readonly newMessages: ReadonlyArray<Message.Message>
-  /** For how long its answer is kept, in milliseconds; `undefined`: not at all. */
+  /** How long its answer is cached, in milliseconds; `undefined`: not at all. */
   readonly kept: number | undefined
 }
 
 /**
- * Checks a call, before anything is sent or waited for.
+ * Validates a call before anything is sent or awaited.
  *
  * @since 0.1.0
  * @category constructors

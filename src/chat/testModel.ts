@@ -1,5 +1,5 @@
 /**
- * A model that says what a test has written for it, in the place of servers: see `Chat.layerTest`.
+ * A scripted model for tests, in the place of servers: see `Chat.layerTest`.
  *
  * @since 0.1.0
  */
@@ -25,19 +25,19 @@ import * as Sessions from "../Sessions.js"
 import * as Settings from "../Settings.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 /**
- * What a model says to one request. A text is an answer; an error is what the call fails with. In the long form
+ * The reply to one request. A text is an answer; an error is what the call fails with. In the long form
  *
- * - `text`: the answer; a list is one `token` event each; default: empty
- * - `thinking`: a piece of reasoning before it
- * - `toolCalls`: what the model calls after it
- * - `error`: what the answer fails with after all of these, where it breaks
+ * - `text`: the answer; in a list, one `token` event each; default: empty
+ * - `thinking`: reasoning before it
+ * - `toolCalls`: tool calls after it
+ * - `error`: the answer breaks with this error after all of these
  * - `finishReason`: default `stop`, or `tool_calls`
- * - `usage`: what the server counts; default: nothing
- * - `server`: who answers; default `scripted:`
+ * - `usage`: the reported usage; default: none
+ * - `server`: the answering server; default `scripted:`
  *
  * @since 0.1.0
  * @category models
@@ -56,12 +56,11 @@ export type Reply =
     }
 
 /**
- * What a model says: the same to every request; one reply for each, in their order; or what a function makes of the
- * request as a server would be sent it, and of how many there were before. An `Effect` may take its time, and look at
- * what was asked.
+ * The script: the same reply to every request; one reply each, in order; or a function of the request, as a server
+ * would receive it, and of the number of earlier ones. An `Effect` may take its time, and inspect the request.
  *
- * A call makes another request for every round of tools, and one more where a reply does not fit its schema. A request
- * that a list has no reply to is a defect.
+ * A call makes another request for every round of tools, and one more if a reply does not fit its schema. A request
+ * beyond the end of a list is a defect.
  *
  * @since 0.1.0
  * @category models
@@ -72,7 +71,7 @@ export type Script =
   | ((request: ChatRequest, index: number) => Reply | Effect.Effect<Reply, ChatError>)
 
 // =============================================================================
-// the answer
+// The answer
 // =============================================================================
 
 type Respond = (request: ChatRequest) => Effect.Effect<Reply, ChatError>
@@ -212,7 +211,7 @@ class ScriptedAnswer extends EventBuffer {
 }
 
 // =============================================================================
-// layers
+// Layers
 // =============================================================================
 
 const failover = (script: Script) =>
@@ -231,7 +230,7 @@ const failover = (script: Script) =>
     })
   )
 
-/** No model is in a catalogue, and none is on a server: a script has every model. */
+/** The catalogue and the servers are empty: a script has every model. */
 const registry = Layer.sync(Registry, () => {
   const missing = (model: string) => Effect.fail(new ModelNotFound({ model, suggestions: [] }))
   const nobody = missing("a scripted model")
@@ -267,7 +266,7 @@ const models = Layer.effect(
 )
 
 /**
- * What `Chat` needs, where a script answers instead of servers; all else is as ever, with what is kept in memory.
+ * The dependencies of `Chat` with a script in place of servers; everything else is real, with in-memory stores.
  *
  * @since 0.1.0
  * @category layers

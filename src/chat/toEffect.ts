@@ -1,5 +1,5 @@
 /**
- * An answer under way, as an Effect or as a `Stream`.
+ * An answer in progress, as an Effect or as a `Stream`.
  *
  * @since 0.1.0
  */
@@ -19,7 +19,7 @@ const failWith = (error: unknown): Effect.Effect<never, ChatError> =>
   isChatError(error) ? Effect.fail(error) : Effect.die(error)
 
 /**
- * Waits for the whole answer, and gives what `use` makes of it. Interrupting it stops the server's work.
+ * Waits for the complete answer, and passes it to `use`. Interruption cancels the server's work.
  *
  * @since 0.1.0
  * @category constructors
@@ -41,7 +41,7 @@ export const toEffect = <A>(
   })
 
 /**
- * The same of an answer that has begun, without a fiber.
+ * The same for an answer that has started, without a fiber.
  *
  * @since 0.2.0
  * @category constructors
@@ -56,7 +56,7 @@ export const running = <A>(answer: OpenAnswer, use: (result: Result) => A | Chat
 })
 
 /**
- * Reads one answer: a chunk per network read. A channel of its own, because a stream's combinators cost more.
+ * Reads one answer: one chunk per network read. It is a channel of its own, because stream combinators cost more.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,5 +1,5 @@
 /**
- * The rounds of one call whose answers call tools: each is run here, and its result goes back to the model.
+ * The tool loop of one call: runs each called tool and sends its result back to the model.
  *
  * @since 0.1.0
  */
@@ -17,7 +17,7 @@ import type { Turn } from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
 import type { CheckedCall } from "./check.js"
 
-/** What the model is told of a result; a failure where it cannot be written as JSON. */
+/** The text of a result for the model; a failure if it cannot be serialised as JSON. */
 const toolText = (tool: string, value: unknown): Effect.Effect<string, ToolFailed> =>
   typeof value === "string"
     ? Effect.succeed(value)
@@ -27,7 +27,7 @@ const toolText = (tool: string, value: unknown): Effect.Effect<string, ToolFaile
           new ToolFailed({ tool, reason: `its result cannot be written as JSON: ${reasonOf(cause)}`, cause })
       })
 
-/** What a tool failed with, in words: it may be anything. */
+/** The reason of a tool's failure, which may be anything. */
 const reasonOf = (cause: unknown): string => {
   if (typeof cause !== "object" || cause === null) return String(cause)
   if ("message" in cause && typeof cause.message === "string" && cause.message !== "") return cause.message
@@ -36,11 +36,11 @@ const reasonOf = (cause: unknown): string => {
   try {
     return JSON.stringify(cause) ?? "it gave no reason"
   } catch {
-    return "it gave no reason that can be shown"
+    return "its reason cannot be shown"
   }
 }
 
-/** What the model is told of arguments that no tool can be run with. */
+/** The error text for the model if its arguments are not an object. */
 const invalidArguments = (text: string): string => {
   const shown = text.length > 500 ? `${text.slice(0, 500)}…` : text
   return `Error: the tool was not run, because its arguments are not a JSON object. Call it again with valid JSON. The arguments were: ${shown}`
@@ -78,7 +78,7 @@ export const store = (
   )
 
 /**
- * The text of an answer; or the failure, where it calls a tool that nobody has answered: that would be lost.
+ * The text of an answer; a failure if it contains unanswered tool calls, which would be lost.
  *
  * @since 0.1.0
  * @category accessors
@@ -96,10 +96,10 @@ export const textOf = (result: Result): string | ToolFailed => {
 }
 
 /**
- * - `complete`: runs the tools that an answer called, below the call's span, and says how to go on; at the end it
+ * - `complete`: runs the tools that an answer called, below the call's span, and returns how to continue; at the end it
  *   stores the turn
- * - `stop`: stops a tool that is running
- * - `said`: what the call adds to the conversation
+ * - `stop`: cancels a running tool
+ * - `said`: the messages that the call adds to the conversation
  *
  * @since 0.1.0
  * @category models
@@ -111,7 +111,7 @@ export interface ToolLoop {
 }
 
 /**
- * One per call: it counts the rounds. `commit` is where the turn is to be stored at the end.
+ * One per call: it counts the rounds. `commit` stores the turn at the end.
  *
  * @since 0.1.0
  * @category constructors

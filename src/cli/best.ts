@@ -11,7 +11,7 @@ import { type About, shape } from "./commandLine.js"
 import * as Flags from "./flags.js"
 
 const options = {
-  strategy: Flags.choice("strategy", strategies, { about: "What makes a server the best. Default: fastest." }),
+  strategy: Flags.choice("strategy", strategies, { about: "The routing strategy. Default: fastest." }),
   json: Flags.flag("json", { about: "Print all that is known of the server as JSON, for programs." })
 }
 

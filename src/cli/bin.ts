@@ -1,5 +1,5 @@
 /**
- * Where `aicortex` begins. The version is told before anything else is loaded.
+ * The entry point. `--version` is handled before anything else is loaded.
  *
  * @since 0.1.0
  */
@@ -8,7 +8,7 @@ import { version } from "../internal/version.js"
 const [first, ...others] = process.argv.slice(2)
 
 if (others.length === 0 && (first === "--version" || first === "-V")) {
-  // A reader that has gone is no failure; what else keeps it from being told is.
+  // A closed pipe is no failure; any other error is.
   process.stdout.on("error", (error) => {
     if ("code" in error && error.code === "EPIPE") return
     process.stderr.write(`aicortex: standard output cannot be written: ${error.message}\n`)

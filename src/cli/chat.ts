@@ -12,7 +12,7 @@ const about: About = {
   about: [
     "Ask a model, and print its answer.",
     "Without a prompt, on a terminal, it is a conversation: a question in each line, until /exit.",
-    "Text that is piped in, or comes from a file, stands below the prompt; without a prompt, or with -, it is the prompt."
+    "Piped text, or a file, is appended to the prompt; without a prompt, or with -, it is the prompt."
   ],
   takes: "[PROMPT]…",
   examples: [

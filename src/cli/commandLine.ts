@@ -1,8 +1,7 @@
 /**
- * Puts the words of a command line into the one form in which `@effect/cli` reads them as everybody expects: flags
- * first, each value a word of its own, then `--`, then the arguments. So flags may stand anywhere, `-t0.2`, `-sm NAME`
- * and `--system=…` work, a boolean flag never takes the word after it for its value, and an unknown or repeated flag
- * is told by its name.
+ * Normalises a command line for `@effect/cli`: flags first, each value as a separate word, then `--`, then the
+ * arguments. So flags may stand anywhere, `-t0.2`, `-sm NAME` and `--system=…` work, a boolean flag never consumes the
+ * next word, and an unknown or repeated flag is reported by name.
  *
  * @since 0.1.0
  */
@@ -15,11 +14,11 @@ import { UsageError } from "./errors.js"
 import { aboutOf, wrap } from "./flags.js"
 
 // =============================================================================
-// what there is
+// The commands
 // =============================================================================
 
 /**
- * A flag: `value` is what its value is called, `undefined` where it takes none.
+ * A flag: `value` is the name of its value, `undefined` if it takes none.
  *
  * @since 0.1.0
  * @category models
@@ -33,7 +32,7 @@ export interface Flag {
 }
 
 /**
- * What a command is for. `takes` names its argument, if it has one, with `…` behind it where there may be several.
+ * The purpose of a command. `takes` names its argument, if any, followed by `…` if there may be several.
  *
  * @since 0.1.0
  * @category models
@@ -45,7 +44,7 @@ export interface About {
 }
 
 /**
- * A command: its flags by every name that they have, and its subcommands.
+ * A command: its flags under all their names, and its subcommands.
  *
  * @since 0.1.0
  * @category models
@@ -95,7 +94,7 @@ export const shape = (
 }
 
 // =============================================================================
-// reading
+// Reading the body
 // =============================================================================
 
 const suggestion = (word: string, names: Iterable<string>): string => {
@@ -105,7 +104,7 @@ const suggestion = (word: string, names: Iterable<string>): string => {
 }
 
 /**
- * Which command is meant, and the words in the form that `@effect/cli` reads; no words where its help is asked for.
+ * The selected command, and the words in the form that `@effect/cli` reads; no words if its help is requested.
  *
  * @since 0.1.0
  * @category models
@@ -117,7 +116,7 @@ export interface Read {
 }
 
 /**
- * Reads a command line, or says what is wrong with it.
+ * Parses a command line, or returns what is wrong with it.
  *
  * @since 0.1.0
  * @category constructors
@@ -199,7 +198,7 @@ export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Eit
     return fail(`'${path.join(" ")}' takes one argument, but was given ${rest.length}: ${all}`)
   }
   for (const [name, forms] of given) {
-    // A flag may stand before the subcommand that it is meant for.
+    // A flag may precede the subcommand that it belongs to.
     const flag = shape.flags.get(name)
     if (flag === undefined) return unknown(name)
     if (forms.length > 1 && flag.value !== undefined && !flag.repeated)

@@ -1,17 +1,18 @@
 /**
- * The completion scripts of `@effect/cli`, without the flags that it has by itself and this command line refuses, and
- * with the names of subcommands as they are typed.
+ * The completion scripts of `@effect/cli`, without its built-in flags that this command line rejects, and with
+ * subcommand names as they are typed.
  *
  * @since 0.1.0
  */
 
-/** Those that no command takes, and those that only `aicortex` itself does. */
+/** Flags that no command takes, and those that only `aicortex` itself takes. */
 const never = "log-level|wizard"
 const above = "completions|version"
 
 const bash = (script: string): string =>
   script
-    // A case is of the command so far, `aicortex__servers`, and of the next word, in which a hyphen was changed as well.
+    // A case label consists of the command so far, `aicortex__servers`, and the next word, in which hyphens were
+    // replaced as well.
     .replace(
       /^( *)(aicortex(?:,[a-z_]+)*),([a-z_]+)\)$/gm,
       (_, indent: string, path: string, word: string) =>
@@ -39,7 +40,7 @@ const fish = (script: string): string =>
     .join("\n")
 
 /**
- * What `@effect/cli` writes for one of these shells, as this command line wants it; `undefined` for any other.
+ * The adapted completion script for a shell; `undefined` for an unsupported shell.
  *
  * @since 0.1.0
  * @category combinators

@@ -1,5 +1,5 @@
 /**
- * `aicortex config`: which settings hold, and where they come from.
+ * `aicortex config`: the effective settings and where each comes from.
  *
  * @since 0.1.0
  */

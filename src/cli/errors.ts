@@ -1,5 +1,5 @@
 /**
- * The failures that only the command line has, and what it says of those of the library.
+ * Failures of the command line itself, and how library errors are worded for it.
  *
  * @since 0.1.0
  */
@@ -9,7 +9,7 @@ import { InvalidConfig, InvalidRequest, ModelNotFound, NoServers, SessionNotFoun
 import { demoModel } from "../Model.js"
 
 /**
- * The command line itself is wrong: exit code 2. `command` is the one whose help says how it is used.
+ * The command line is wrong: exit code 2. `command` is the one whose help to show.
  *
  * @since 0.1.0
  * @category errors
@@ -20,7 +20,7 @@ export class UsageError extends Data.TaggedError("UsageError")<{
 }> {}
 
 /**
- * A command could not do what it was asked to: exit code 1.
+ * A command failed: exit code 1.
  *
  * @since 0.1.0
  * @category errors
@@ -28,7 +28,7 @@ export class UsageError extends Data.TaggedError("UsageError")<{
 export class CommandFailed extends Data.TaggedError("CommandFailed")<{ readonly message: string }> {}
 
 /**
- * Whoever read standard output has gone, as `head -1` does: nothing is left to do, and nothing is wrong.
+ * The reader of standard output is gone, as with `head -1`: exit without an error.
  *
  * @since 0.1.0
  * @category errors
@@ -36,11 +36,11 @@ export class CommandFailed extends Data.TaggedError("CommandFailed")<{ readonly 
 export class OutputClosed extends Data.TaggedError("OutputClosed") {}
 
 // =============================================================================
-// flags
+// Flags
 // =============================================================================
 
 /**
- * An option of the library as the flag that sets it.
+ * The flag that sets an option of the library.
  *
  * @since 0.1.0
  * @category accessors
@@ -48,7 +48,7 @@ export class OutputClosed extends Data.TaggedError("OutputClosed") {}
 export const flagOf = (field: string): string => `--${field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
 /**
- * The value of a flag that the library refuses, as a wrong command line.
+ * Converts an invalid option into an error of the command line.
  *
  * @since 0.1.0
  * @category constructors
@@ -63,12 +63,12 @@ export const refused = (
   return new UsageError({ message: `${flagOf(field)}${message}`, command: command.split(" ") })
 }
 
-/** A setting that stands in the environment is a part of the command line. */
+/** A setting in the environment counts as part of the command line. */
 const isVariable = ({ source }: InvalidConfig): boolean =>
   source === "the environment" || /^[A-Z][A-Z0-9_]+$/.test(source)
 
 /**
- * The exit code of a failure: 2 where the command line, or the environment in which it was given, is wrong.
+ * The exit code of a failure: 2 if the command line, or its environment, is wrong.
  *
  * @since 0.1.0
  * @category accessors
@@ -77,11 +77,11 @@ export const codeOf = (error: Error): number =>
   error instanceof UsageError || (error instanceof InvalidConfig && isVariable(error)) ? 2 : 1
 
 // =============================================================================
-// words
+// Messages
 // =============================================================================
 
 /**
- * How a server is added, for whoever has none.
+ * How to add a server, for users who have none.
  *
  * @since 0.1.0
  * @category constants
@@ -89,7 +89,7 @@ export const codeOf = (error: Error): number =>
 export const addServer = "`aicortex servers add http://HOST:11434`"
 
 /**
- * What is said where an address is asked for, and the model is the built-in one.
+ * The message if an address is requested for the built-in model.
  *
  * @since 0.1.0
  * @category constructors
@@ -100,7 +100,7 @@ export const noAddress = (): CommandFailed =>
   })
 
 /**
- * Which command failed, the flags that it has, and where the configuration file is.
+ * The failed command, its flags, and the path of the configuration file.
  *
  * @since 0.1.0
  * @category models
@@ -112,7 +112,7 @@ export interface Place {
 }
 
 /**
- * What a failure says here: what the errors of the library advise is meant for programs.
+ * The message of a failure on the command line: the advice in library errors is meant for programs.
  *
  * @since 0.1.0
  * @category accessors
@@ -134,10 +134,10 @@ export const messageOf = (error: Error, { file, flags, path }: Place): string =>
   if (error instanceof InvalidRequest && error.server === undefined && flags.has(flagOf(error.field))) {
     return `Invalid request: ${flagOf(error.field)}: ${error.reason}`
   }
-  // A key that the environment lacks is nothing that the file could mend, nor is a file that cannot be read.
+  // Editing the file does not help if an environment variable is missing or the file cannot be read.
   const elsewhere: ReadonlySet<string> = new Set(["servers.apiKey", "file"])
   if (error instanceof InvalidConfig && error.source === file && !elsewhere.has(error.field)) {
-    return `${error.message.replace(/[.?]$/, "")}; mend it, or delete it`
+    return `${error.message.replace(/[.?]$/, "")}; repair it, or delete it`
   }
   return error.message
 }

@@ -1,5 +1,5 @@
 /**
- * The kinds of flags. Each is optional, and `undefined` where it is not given, unless it says otherwise.
+ * The kinds of flags. Each is optional, and `undefined` if not given, unless stated otherwise.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import * as Duration from "../internal/duration.js"
 
 /**
- * What stands at a flag: what its value is called, a short name, and what it is for.
+ * The help of a flag: the name of its value, a short name, and its purpose.
  *
  * @since 0.1.0
  * @category models
@@ -25,7 +25,7 @@ export interface About {
 const abouts = new WeakMap<object, string>()
 
 /**
- * What a flag of this module is for.
+ * The help of a flag of this module.
  *
  * @since 0.1.0
  * @category accessors
@@ -44,7 +44,7 @@ const describe = <A>(options: Options.Options<A>, { about, alias, value }: About
 }
 
 /**
- * The values of a repeated flag are trimmed, and dropped where they are empty: so none of them ever is.
+ * Values of a repeated flag are trimmed; empty ones are dropped.
  *
  * @since 0.1.0
  * @category combinators
@@ -67,7 +67,7 @@ export const text = (name: string, about: About): Options.Options<string | undef
   optional(describe(Options.text(name), about), about)
 
 /**
- * May be given more than once.
+ * Repeatable.
  *
  * @since 0.1.0
  * @category constructors
@@ -102,7 +102,7 @@ export const whole = (name: string, about: About): Options.Options<number | unde
   number(name, about, { must: "a whole number", test: Number.isSafeInteger })
 
 /**
- * Given in seconds, taken in milliseconds.
+ * Given in seconds, returned in milliseconds.
  *
  * @since 0.1.0
  * @category constructors
@@ -121,7 +121,7 @@ export const seconds = (name: string, about: About): Options.Options<number | un
   )
 
 /**
- * A number of seconds, or a duration as Ollama reads it.
+ * A number of seconds, or a duration as in Ollama.
  *
  * @since 0.1.0
  * @category constructors
@@ -159,7 +159,7 @@ export const choice = <const C extends ReadonlyArray<readonly [name: string, val
 }
 
 /**
- * `false` where it is not given.
+ * `false` if not given.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,5 +1,5 @@
 /**
- * The fleet as the command line sees it: the user's settings, with its own default model.
+ * The fleet of the command line: the user's settings, with a default model of its own.
  *
  * @since 0.1.0
  */
@@ -11,17 +11,17 @@ import * as Registry from "../Registry.js"
 import { CurrentSettings } from "../Settings.js"
 
 /**
- * The model where nobody names one.
+ * The model if none is named.
  *
  * @since 0.1.0
  * @category constants
  */
 export const defaultModel = "llama3.2:3b"
 
-/** More warnings than this would bury the answer. */
+/** More warnings than this would hide the answer. */
 const maxWarnings = 10
 
-/** Says what in the user's registry files cannot be used: the shipped ones are tested. */
+/** Reports what is unusable in the user's registry files: the shipped ones are tested. */
 const warn = Effect.gen(function* () {
   const { registry } = yield* CurrentSettings
   if (registry.length === 0) return
@@ -32,7 +32,7 @@ const warn = Effect.gen(function* () {
 })
 
 /**
- * Answers, conversations, and what is learned of the servers, are kept in files: a process of its own would remember none.
+ * Cached answers, conversations and learned server state are kept in files: a short-lived process would forget them.
  *
  * @since 0.1.0
  * @category layers

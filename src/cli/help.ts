@@ -1,5 +1,5 @@
 /**
- * The help of a command, within the width of a terminal.
+ * The help of a command, wrapped to the width of the terminal.
  *
  * @since 0.1.0
  */
@@ -26,7 +26,7 @@ const paragraph = (text: string, width: number, indent: string): string =>
     .map((line) => `${indent}${line}\n`)
     .join("")
 
-/** A list of names with what they are for; one whose name is too long has its words on the next line. */
+/** A list of names with descriptions; a long name has its description on the next line. */
 const list = (rows: ReadonlyArray<readonly [name: string, about: string]>, width: number): string => {
   const column = Math.min(28, Math.max(...rows.map(([name]) => name.length)) + 4)
   return rows

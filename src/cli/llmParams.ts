@@ -1,5 +1,5 @@
 /**
- * `aicortex llm-params`: what other clients need to talk to a server of the fleet.
+ * `aicortex llm-params`: the settings that other clients need for a server of the fleet.
  *
  * @since 0.1.0
  */

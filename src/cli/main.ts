@@ -1,5 +1,5 @@
 /**
- * The command line: which commands there are, and what becomes of what they end with.
+ * The command line: its commands, and how their results become exit codes.
  *
  * @since 0.1.0
  */
@@ -36,7 +36,7 @@ import { servers, serversShape } from "./servers.js"
 import { sessions, sessionsShape } from "./sessions.js"
 
 // =============================================================================
-// commands
+// Commands
 // =============================================================================
 
 const about: About = {
@@ -77,13 +77,13 @@ const execute = Command.make("aicortex").pipe(
 )
 
 // =============================================================================
-// ends
+// Exit
 // =============================================================================
 
 const withHint = (message: string, path: ReadonlyArray<string>): string =>
   `${message}${/[.?!]$/.test(message) ? "" : "."} See \`${["aicortex", ...path, "--help"].join(" ")}\`.`
 
-/** What standard error says of a failure, and the exit code. */
+/** The message on standard error, and the exit code. */
 const describe = (error: unknown, place: Place): readonly [message: string, code: number] => {
   if (ValidationError.isValidationError(error)) {
     const text = Output.withoutEscapes(HelpDoc.toAnsiText(error.error)).replace(/\s+/g, " ").trim()
@@ -103,13 +103,13 @@ const describe = (error: unknown, place: Place): readonly [message: string, code
   }
 }
 
-/** Changes what is written by whoever logs to the console. */
+/** Transforms console output. */
 const withLog = <A, E, R>(effect: Effect.Effect<A, E, R>, change: (text: string) => string): Effect.Effect<A, E, R> =>
   Console.consoleWith((console) =>
     Effect.withConsole(effect, { ...console, log: (...parts) => console.log(change(parts.join(" "))) })
   )
 
-/** The help is written in colours that only a terminal wants; errors are told at the end, once. */
+/** Colours in the help are only for terminals; errors are reported once, at the end. */
 const withOutputs = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Console.consoleWith((console) =>
     Effect.withConsole(effect, {
@@ -122,7 +122,7 @@ const withOutputs = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, 
     })
   )
 
-/** Standard output is for answers: what a service has to say goes to standard error. */
+/** Standard output is for answers: logs of services go to standard error. */
 const logger = Logger.replace(
   Logger.defaultLogger,
   Logger.make(({ message }) => {
@@ -131,15 +131,15 @@ const logger = Logger.replace(
 )
 
 /**
- * Runs a command line to its end, and the process with it. An interruption (SIGINT, SIGTERM) stops the servers' work
- * first; a second one does not wait, but in a worker, whose first process is told the same and says what to do. A
- * command that may end well when it is interrupted sets `process.exitCode`.
+ * Runs a command line, then exits. An interruption (SIGINT, SIGTERM) cancels the servers' work first; a second one
+ * exits at once, except in a worker, which is controlled by the first process. A command that ends well when
+ * interrupted sets `process.exitCode`.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const main = (words: ReadonlyArray<string>): void => {
-  // Each write tells its own failure.
+  // Each write reports its own failure.
   process.stdout.on("error", () => {})
   process.stderr.on("error", () => {})
   let signal: number | undefined

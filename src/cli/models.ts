@@ -1,5 +1,5 @@
 /**
- * `aicortex models`: which models there are.
+ * `aicortex models`: lists models.
  *
  * @since 0.1.0
  */

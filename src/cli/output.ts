@@ -1,6 +1,6 @@
 /**
- * Standard output is for answers, standard error for everything said about them. Off a terminal neither holds a
- * control sequence of ours.
+ * Standard output is for answers, standard error for everything about them. When not on a terminal, neither contains
+ * control sequences.
  *
  * @since 0.1.0
  */
@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import { CommandFailed, OutputClosed } from "./errors.js"
 
 // =============================================================================
-// terminals
+// Terminals
 // =============================================================================
 
 /**
@@ -28,7 +28,7 @@ export type Output = NodeJS.WriteStream
 export const isTerminal = (output: Output): boolean => output.isTTY === true && process.env["TERM"] !== "dumb"
 
 /**
- * Whether what is written may have colours: as `FORCE_COLOR` says, else on a terminal, but for `NO_COLOR`.
+ * Whether output may be coloured: as `FORCE_COLOR` says, else on a terminal unless `NO_COLOR` is set.
  *
  * @since 0.1.0
  * @category accessors
@@ -59,7 +59,7 @@ export const bold = style(1, 22)
 const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
 
 /**
- * What servers and models say must not steer a terminal.
+ * Removes control characters: output of servers and models must not control the terminal.
  *
  * @since 0.1.0
  * @category combinators
@@ -70,7 +70,7 @@ export const withoutControls = (text: string): string => text.replace(controls, 
 const sequences = /\u001b\[[0-9;]*[A-Za-z]/g
 
 /**
- * Text without colours.
+ * Removes colours.
  *
  * @since 0.1.0
  * @category combinators
@@ -78,14 +78,14 @@ const sequences = /\u001b\[[0-9;]*[A-Za-z]/g
 export const withoutEscapes = (text: string): string => text.replace(sequences, "")
 
 // =============================================================================
-// writing
+// Writing
 // =============================================================================
 
 const isClosed = (error: Error): boolean =>
   "code" in error && (error.code === "EPIPE" || error.code === "ERR_STREAM_DESTROYED" || error.code === "ECONNRESET")
 
 /**
- * Writes to standard output, as fast as its reader reads.
+ * Writes to standard output, waiting for its reader.
  *
  * @since 0.1.0
  * @category constructors
@@ -100,7 +100,7 @@ export const write = (text: string): Effect.Effect<void, OutputClosed | CommandF
   })
 
 /**
- * Writes what a model said: as it is, but for what would steer a terminal.
+ * Writes a model's text: unchanged, but without terminal control characters.
  *
  * @since 0.1.0
  * @category constructors
@@ -125,7 +125,7 @@ export const notice = (message: string): Effect.Effect<void> =>
   Effect.sync(() => void process.stderr.write(`aicortex: ${withoutControls(message)}\n`))
 
 /**
- * One line on standard error that matters little.
+ * One dimmed line on standard error.
  *
  * @since 0.1.0
  * @category constructors
@@ -134,7 +134,7 @@ export const dimNotice = (message: string): Effect.Effect<void> =>
   Effect.sync(() => void process.stderr.write(`${dim(`aicortex: ${withoutControls(message)}`, process.stderr)}\n`))
 
 /**
- * Text on standard error that matters little, without a line of its own.
+ * Dimmed text on standard error, without a line break.
  *
  * @since 0.1.0
  * @category constructors
@@ -143,7 +143,7 @@ export const writeDim = (text: string): Effect.Effect<void> =>
   Effect.sync(() => void process.stderr.write(dim(withoutControls(text), process.stderr)))
 
 // =============================================================================
-// tables
+// Tables
 // =============================================================================
 
 /** East Asian characters and emoji take two columns, combining marks none. */
@@ -177,7 +177,7 @@ const cut = (text: string, limit: number): string => {
 const gap = "  "
 const minColumn = 12
 
-/** The widths with which a table fits, if the column of `prose` can give way so far. */
+/** Column widths that fit the terminal, if the `prose` column can shrink enough. */
 const shrink = (widths: ReadonlyArray<number>, prose: number, limit: number): ReadonlyArray<number> => {
   const over = widths.reduce((all, one) => all + one, gap.length * (widths.length - 1)) - limit
   return over <= 0
@@ -186,8 +186,8 @@ const shrink = (widths: ReadonlyArray<number>, prose: number, limit: number): Re
 }
 
 /**
- * A table. Where it is wider than the terminal (80 columns where that does not say), the column of `prose` is cut, and
- * nothing else: half an address or name is of no use. It is whole where standard output is no terminal.
+ * A table. If it is wider than the terminal (80 columns if unknown), only the `prose` column is cut: half an address or
+ * name is of no use. Nothing is cut if standard output is not a terminal.
  *
  * @since 0.1.0
  * @category constructors

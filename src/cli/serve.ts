@@ -1,5 +1,5 @@
 /**
- * `aicortex serve`: the whole fleet behind one server.
+ * `aicortex serve`: runs the gateway.
  *
  * @since 0.1.0
  */

@@ -1,5 +1,5 @@
 /**
- * `aicortex sessions`: the conversations that are kept.
+ * `aicortex sessions`: stored conversations.
  *
  * @since 0.1.0
  */
@@ -12,11 +12,11 @@ import * as Flags from "./flags.js"
 const run = Effect.promise(() => import("./sessions/run.js"))
 
 // =============================================================================
-// list
+// List
 // =============================================================================
 
 const listOptions = {
-  limit: Flags.whole("limit", { about: "At most so many, those that were used last. Default: 50." }),
+  limit: Flags.whole("limit", { about: "Maximum number, most recently used first. Default: 50." }),
   json: Flags.json
 }
 const listAbout: About = {
@@ -28,7 +28,7 @@ const list = Command.make("list", listOptions, (flags) => Effect.flatMap(run, ({
 )
 
 // =============================================================================
-// create
+// Create
 // =============================================================================
 
 const createOptions = {
@@ -50,14 +50,14 @@ const create = Command.make("create", createOptions, ({ from }) =>
 ).pipe(Command.withDescription(createAbout.about[0] ?? ""))
 
 // =============================================================================
-// show, reset, remove
+// Show, reset, remove
 // =============================================================================
 
 const id = Args.text({ name: "ID" })
 
 const showOptions = { json: Flags.json }
 const showAbout: About = {
-  about: ["Print what was said in a conversation."],
+  about: ["Print the messages of a conversation."],
   takes: "ID",
   examples: ["aicortex sessions show ID", "aicortex sessions show ID --json > conversation.json"]
 }
@@ -66,7 +66,7 @@ const show = Command.make("show", { ...showOptions, id }, ({ id, json }) =>
 ).pipe(Command.withDescription(showAbout.about[0] ?? ""))
 
 const resetAbout: About = {
-  about: ["Forget what was said in a conversation, and keep its id."],
+  about: ["Delete the messages of a conversation, and keep its id."],
   takes: "ID",
   examples: ["aicortex sessions reset ID"]
 }
@@ -84,7 +84,7 @@ const remove = Command.make("remove", { ids: Args.atLeast(id, 1) }, ({ ids }) =>
 ).pipe(Command.withDescription(removeAbout.about[0] ?? ""))
 
 // =============================================================================
-// all of them
+// All subcommands
 // =============================================================================
 
 const about: About = {

@@ -1,5 +1,5 @@
 /**
- * Shows on standard error that something is under way, where both outputs are a terminal.
+ * A spinner on standard error, if both outputs are terminals.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ const frames = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "
 const erase = "\r\u001b[K"
 
 /**
- * Whoever writes to the terminal calls `stop` first; more than once is fine.
+ * Call `stop` before writing to the terminal; calling it again is fine.
  *
  * @since 0.1.0
  * @category models

@@ -1,5 +1,5 @@
 /**
- * What comes on standard input.
+ * Reads standard input.
  *
  * @since 0.1.0
  */
@@ -10,10 +10,10 @@ import * as Either from "effect/Either"
 import { CommandFailed } from "./errors.js"
 import { notice } from "./output.js"
 
-/** A silent socket is left alone after so many milliseconds. */
+/** A silent socket is ignored after this many milliseconds. */
 const socketPatience = 300
 
-/** After so many milliseconds of silence the user is told what is being waited for. */
+/** After this many milliseconds of silence a message says what is being waited for. */
 const silence = 5_000
 
 type Kind = "terminal" | "stream" | "socket" | "none"
@@ -28,7 +28,7 @@ const kind = (): Kind => {
   }
 }
 
-/** A model would get replacement characters for what is no text, and nobody would know. */
+/** Invalid UTF-8 is rejected: the model would silently get replacement characters. */
 const decoded = (bytes: Buffer): Either.Either<string, CommandFailed> =>
   Either.try({
     try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes).replace(/\r?\n$/, ""),
@@ -38,7 +38,7 @@ const decoded = (bytes: Buffer): Either.Either<string, CommandFailed> =>
       })
   })
 
-/** All of it, or `undefined` where nothing came within `patience` milliseconds. */
+/** All of it, or `undefined` if nothing came within `patience` milliseconds. */
 const read = (patience: number | undefined): Effect.Effect<string | undefined, CommandFailed> =>
   Effect.async((resume) => {
     const { stdin } = process
@@ -60,7 +60,7 @@ const read = (patience: number | undefined): Effect.Effect<string | undefined, C
       clearTimeout(timer)
       stdin.off("data", onData).off("end", onEnd).off("error", onError)
       stdin.pause()
-      // A socket that stays open must not keep the process.
+      // A socket that stays open must not keep the process alive.
       stdin.unref?.()
     }
     const finish = (result: Effect.Effect<string | undefined, CommandFailed>) => {
@@ -82,7 +82,7 @@ export const all: Effect.Effect<string, CommandFailed> = Effect.suspend(() =>
 )
 
 /**
- * All of standard input, or `undefined` where it is a terminal or is not there.
+ * All of standard input, or `undefined` if it is a terminal or absent.
  *
  * @since 0.1.0
  * @category constructors
@@ -93,8 +93,8 @@ export const piped: Effect.Effect<string | undefined, CommandFailed> = Effect.su
 })
 
 /**
- * What is piped in next to a prompt. A pipe and a file are read to their end. A socket, which is what a program gets
- * that another one starts, often stays open and silent: it is read only if something comes at once.
+ * Input piped in next to a prompt. A pipe or file is read to its end. A socket, which a program gets when another one
+ * spawns it, often stays open and silent: it is read only if something comes at once.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,8 +1,8 @@
 /**
- * One answer, from the first attempt to its end, over as many servers as it takes.
+ * One answer, from its first attempt to its end, across as many servers as it takes.
  *
- * This is the token path: plain code, one call per piece of text, one timer set per network read, no Effect. What
- * surrounds it (who the servers are, what is remembered) comes with the `Call` and its `Surroundings`.
+ * This is the token path: plain code, one call per piece of text, one timer set per network read, no Effect. Its
+ * servers and shared state come with the `Call` and its `Dependencies`.
  *
  * @since 0.1.0
  */
@@ -32,27 +32,28 @@ import { terminalError } from "./terminalError.js"
 import { timingsOf } from "./timings.js"
 import { addUsage, noUsage, withoutPrompt, withPartial } from "./usage.js"
 
-/** More events than this that nobody has taken hold the server back. */
+/** When more events than this are pending, the server is paused. */
 const highWater = 1024
 
-/** A server, and where it stands in the pool. */
+/** A server and its index in the columns. */
 interface ServerAt {
   readonly host: Host
   readonly at: number
 }
 
-/** What a server has said. */
+/** A server's answer. */
 type ServerAnswer = Pick<
   Result,
   "text" | "thinking" | "toolCalls" | "finishReason" | "stopSequence" | "usage" | "tokensPerSecond" | "timings"
 > & { readonly sharedPrompt?: boolean | undefined }
 
-/** A server's own name for the model goes on the wire. */
+/** The request carries the server's own name for the model. */
 const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
   request.model === host.model ? request : { ...request, model: host.model }
 
 /**
- * An answer under way. It has begun when it exists; `pull` gives its events in order, `result` waits for the whole.
+ * An answer in progress. It has started when it exists; `pull` gives its events in order, `result` waits for the
+ * complete answer.
  *
  * @since 0.1.0
  * @category models
@@ -72,10 +73,10 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
   /** How many characters of the answer the caller has had at most; of a whole answer, how many any attempt has had. */
   private longestText = 0
   private current: ChatAttempt | undefined
-  /** Another server that was asked because the current one is late. */
+  /** The hedged attempt on another server, because the current one is late. */
   private hedgeAttempt: ChatAttempt | undefined
   private hedgeTimer: ReturnType<typeof setTimeout> | undefined
-  /** What happened to the last attempt, until it is known who goes on. */
+  /** The failure of the last attempt, until the next server is known. */
   private pendingError: ErrorEvent | undefined
   private paused = false
 
@@ -96,13 +97,13 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     this.selection.next()
   }
 
-  /** Whether it waits for a place on a server. */
+  /** Whether it waits for a slot on a server. */
   get queued(): boolean {
     return this.selection.queued
   }
 
   // ---------------------------------------------------------------------------
-  // for the attempt
+  // Called by the attempt
   // ---------------------------------------------------------------------------
 
   now(): number {
@@ -130,7 +131,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     }
   }
 
-  /** Whoever has the first piece answers. */
+  /** The attempt with the first piece wins. */
   firstPieceFrom(attempt: ChatAttempt): void {
     if (this.hedgeTimer !== undefined) clearTimeout(this.hedgeTimer)
     const { current, hedgeAttempt } = this
@@ -167,18 +168,18 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     const other = attempt === this.hedgeAttempt ? this.current : this.hedgeAttempt
     this.hedgeAttempt = undefined
     this.stopTracking(attempt)
-    // It may be this side that gave up on an answer which still comes.
+    // The failure may be a timeout here while the server is still sending.
     attempt.exchange?.abort()
     attempt.lease.fail(failure)
     if (this.call.events && (this.partial.started || attempt.sentText !== "")) {
-      // Somebody was answering it: it is not the request. What is asked of who goes on is another one.
+      // A server had begun to answer, so the request is valid. The continuation is a different request.
       this.attribution.answered()
       if (classifyFailure(failure).fault !== "request") attempt.lease.contradicted()
     } else this.attribution.failed(attempt.host.server.url, attempt.lease, failure)
     attempt.observer.failed(failure.reason, attempt.phase, failure.status)
     this.recordAttempt(attempt.host, attempt.phase, failure, attempt.began)
     if (other !== undefined) {
-      // The other one is at work already.
+      // The hedged attempt is already running.
       this.current = other
       this.dependencies.failed(attempt.host, failure)
       this.recordFailure(attempt.host.server.url, failure)
@@ -197,7 +198,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
   }
 
   // ---------------------------------------------------------------------------
-  // for the search
+  // Called by the server selection
   // ---------------------------------------------------------------------------
 
   get claimed(): boolean {
@@ -236,7 +237,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
   }
 
   // ---------------------------------------------------------------------------
-  // attempts
+  // Attempts
   // ---------------------------------------------------------------------------
 
   private attempt(at: number, hedge = false): void {
@@ -280,7 +281,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     else attempt.exchange = exchange
   }
 
-  /** Whoever is asked first gets a rival if it is late: only once in a call, and not where an answer is gone on with. */
+  /** Hedges the first attempt if it is late: only once per call, and not for a resumed answer. */
   private scheduleHedge({ after }: NonNullable<Limits["hedge"]>, at: number): void {
     const { route, tries } = this.selection
     if (tries > 1 || this.partial.started) return
@@ -303,7 +304,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
   }
 
   // ---------------------------------------------------------------------------
-  // failures
+  // Failures
   // ---------------------------------------------------------------------------
 
   private recordAttempt(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
@@ -338,7 +339,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     this.pendingError = { type: "error", content, attempt, timestamp: this.now() }
   }
 
-  /** The answer broke after a part of it was given out. */
+  /** The answer broke after a part of it was emitted. */
   private interrupted(place: ServerAt, failure: ServerFailure): void {
     const limit = tokenLimit(this.request)
     // Whoever went on with it would only make it longer.
@@ -350,7 +351,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
       this.partial.tokens >= limit &&
       this.call.limits.onInterrupt === "resume"
     ) {
-      // Nothing was missing but the server's word that it is the end.
+      // The token limit is reached: only the server's end of the answer is missing.
       this.flushError(undefined)
       this.conclude(place, {
         text: this.partial.text,
@@ -364,7 +365,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     } else this.selection.next()
   }
 
-  /** Tells of the failure before, and, where it is known by now, who goes on. */
+  /** Emits the pending failure, with the next server if it is known by now. */
   private flushError(next: string | undefined): void {
     const event = this.pendingError
     if (event === undefined) return
@@ -372,7 +373,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     this.push(next === undefined ? event : { ...event, next })
   }
 
-  /** What the caller has is void: the answer begins anew. */
+  /** Discards what the caller has: the answer restarts. */
   private restart(server: string): void {
     const discard = this.index - this.partial.first
     this.push({ type: "restart", discard, server, timestamp: this.now() })
@@ -402,7 +403,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
   }
 
   // ---------------------------------------------------------------------------
-  // the end
+  // The end
   // ---------------------------------------------------------------------------
 
   private conclude({ host }: ServerAt, answer: ServerAnswer): void {

@@ -1,5 +1,5 @@
 /**
- * How a whole answer ends as an event, and what such an event says of the whole.
+ * Converts a complete answer to its end event, and back.
  *
  * @since 0.2.0
  */
@@ -19,7 +19,7 @@ export const warned = (result: Result, warning: TurnNotStored): Result => ({
 })
 
 /**
- * The last event of an answer.
+ * The end event of an answer.
  *
  * @since 0.2.0
  * @category constructors
@@ -41,7 +41,7 @@ export const endOf = (result: Result, timestamp: number): End => ({
 })
 
 /**
- * The whole answer whose last event is known, with what its other events said.
+ * The complete answer from its end event and the content of its other events.
  *
  * @since 0.2.0
  * @category constructors

@@ -1,5 +1,5 @@
 /**
- * A call, what it needs of its surroundings, and what comes of it.
+ * The types of a call: what it asks for, its dependencies, and its result.
  *
  * @since 0.1.0
  */
@@ -36,7 +36,7 @@ export interface Result {
   readonly firstTokenTime: number | undefined
   readonly tokensPerSecond: number | undefined
   readonly timings?: Timings | undefined
-  /** How likely each token was, where that was asked for and told. */
+  /** Log probabilities, if requested and reported. */
   readonly logprobs?: ReadonlyArray<unknown> | undefined
   readonly attempts: ReadonlyArray<Attempt>
   readonly cached: boolean
@@ -44,7 +44,7 @@ export interface Result {
 }
 
 /**
- * What follows an answer that called tools: events to give out, and the request to go on with.
+ * What follows an answer with tool calls: events to emit, and the next request.
  *
  * @since 0.1.0
  * @category models
@@ -63,15 +63,15 @@ export interface Continuation {
 export type Completion = Continuation | TurnNotStored | undefined
 
 /**
- * A call, as `Chat` hands it over.
+ * A call, as `Chat` starts it.
  *
- * - `events`: give out events; otherwise only the `Result` is kept, and an attempt that breaks is simply begun anew
- * - `preface`: events to give out after `start`
+ * - `events`: emit events; otherwise only the `Result` is kept, and a broken attempt simply starts over
+ * - `preface`: events to emit after `start`
  * - `complete`: may hold the end back, fail, add a warning to it, or go on with another request; `span` is that of the
  *   call, if it has one
  * - `closed`: called once, when nothing more will happen
  * - `trace`: where its spans go, if anywhere
- * - `context`: where they go nowhere, the trace that the caller is a part of: servers are told it as it is
+ * - `context`: without a tracer, the caller's trace context, which is passed on to servers
  *
  * @since 0.1.0
  * @category models
@@ -79,10 +79,10 @@ export type Completion = Continuation | TurnNotStored | undefined
 export interface Call {
   readonly request: ChatRequest
   readonly limits: Limits
-  /** When the call began: its deadline counts from there. */
+  /** When the call began: its deadline counts from here. */
   readonly began: number
   readonly events: boolean
-  /** The end says how long the server took, by its own clock. */
+  /** Whether the end reports how long the server took, by the server's own clock. */
   readonly timed?: boolean | undefined
   readonly preface: ReadonlyArray<ChatEvent>
   readonly complete: ((result: Result, span: Span | undefined) => Promise<Completion>) | undefined
@@ -92,15 +92,15 @@ export interface Call {
 }
 
 /**
- * What every answer needs from its surroundings.
+ * The shared dependencies of all answers.
  *
  * - `maxAnswerBytes`: how long an answer may be
- * - `hedges`: whether a second server may be asked
- * - `agreements`: requests that servers have agreed to be wrong
- * - `failed`: told of every failure that says something about a server
- * - `missing`: the error for a model that every server turned out not to have
- * - `unreachable`: the servers that could not be asked which models they have
- * - `observe`: who is told what becomes of a call; `model` is the name that its servers have for the model
+ * - `hedges`: the budget for second requests
+ * - `agreements`: requests that servers have agreed to reject
+ * - `failed`: receives every failure that says something about a server
+ * - `missing`: the error for a model that no server turned out to have
+ * - `unreachable`: the servers that could not be asked for their models
+ * - `observe`: makes the observer of a call; `model` is the servers' name for the model
  *
  * @since 0.1.0
  * @category models
@@ -120,7 +120,7 @@ export interface Dependencies {
 }
 
 /**
- * Looks for the servers of the call's model once more; `undefined` where there are none now.
+ * Locates the servers of the model again; `undefined` if there are none now.
  *
  * @since 0.1.0
  * @category models

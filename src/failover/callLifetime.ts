@@ -1,5 +1,5 @@
 /**
- * How long a call lives: until its deadline, and no longer than the services that it was made by.
+ * The lifetime of a call: until its deadline, and no longer than the services that it uses.
  *
  * @since 0.2.0
  */
@@ -8,8 +8,8 @@ import type { LiveMember, LiveSet } from "../internal/liveSet.js"
 import { maxTimer } from "../internal/silenceTimer.js"
 
 /**
- * What every call under way has: a deadline that counts from the call's beginning, and a place on the roster of those
- * that are cancelled when the services are closed.
+ * Base class of calls in progress: a deadline that counts from the call's start, and membership in the set of calls
+ * that are cancelled when the services close.
  *
  * @since 0.2.0
  * @category models
@@ -20,24 +20,24 @@ export abstract class Lifetime implements LiveMember {
   private deadline: ReturnType<typeof setTimeout> | undefined
   private liveSet: Pick<LiveSet<LiveMember>, "remove"> | undefined
 
-  /** The deadline has passed. */
+  /** Called when the deadline has passed. */
   protected abstract expired(deadline: number): void
 
-  /** It is on this roster until nothing more will happen. */
+  /** Registers the call until it closes. */
   register<A extends LiveMember>(this: this & A, liveSet: Pick<LiveSet<A>, "add" | "remove">): void {
     if (this.over) return
     liveSet.add(this)
     this.liveSet = liveSet as Pick<LiveSet<LiveMember>, "remove">
   }
 
-  /** Has `expired` called in time; `now` is in milliseconds since the epoch, as `began` is. */
+  /** Schedules `expired`; `now` is in milliseconds since the epoch, as is the call's start. */
   protected expireIn({ deadline }: Limits, began: number, now: number): void {
     if (deadline === undefined || this.over) return
     const left = Math.max(1, deadline - (now - began))
     this.deadline = setTimeout(() => this.expired(deadline), Math.min(left, maxTimer))
   }
 
-  /** Nothing more will happen. */
+  /** Closes the call: nothing more will happen. */
   protected finish(): void {
     this.over = true
     if (this.deadline !== undefined) clearTimeout(this.deadline)

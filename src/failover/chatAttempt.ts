@@ -1,5 +1,5 @@
 /**
- * One attempt under way.
+ * One attempt on one server.
  *
  * @since 0.1.0
  */
@@ -23,10 +23,10 @@ import { Splice } from "./splice.js"
 import { ToolCallSplice } from "./toolCallSplice.js"
 
 /**
- * The answer that an attempt works for.
+ * The answer that an attempt reports to.
  *
- * - `request`: as the caller meant it
- * - `firstPieceFrom`: the first piece of this attempt is there
+ * - `request`: as the caller made it
+ * - `firstPieceFrom`: the attempt has received its first piece
  * - `firstPiece`: when the answer's first piece came, in milliseconds since the epoch
  *
  * @since 0.1.0
@@ -53,8 +53,7 @@ const firstCheckpoint = 1024 * 1024
 const perPiece = 64
 
 /**
- * One attempt under way on one server: what its backend tells goes on to the course of the answer, as long as it is
- * not over.
+ * One attempt on one server: what its backend decodes is passed on to the answer until the attempt is over.
  *
  * @since 0.1.0
  * @category models
@@ -69,9 +68,9 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
   sentThinking = ""
   pieces = 0
   thinkingPieces = 0
-  /** How many of the tokens that the caller already has the server counts too. */
+  /** Tokens that the caller already has but the server counts again. */
   repeated = 0
-  /** When the request that is answered was sent. */
+  /** When the request was sent. */
   sent: number
   toolCalls: Array<ToolCall> = []
   firstPiece: number | undefined
@@ -81,7 +80,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
   private thinkingSplice: Splice | undefined
   private hideThinking: boolean
   private toolCallSplice: ToolCallSplice | undefined
-  /** Something of the answer came with this read. */
+  /** Whether this read contained a piece of the answer. */
   private signOfLife = false
   /** How long the answer was before, and its tool calls are. */
   private held: number
@@ -94,7 +93,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
     readonly at: number,
     readonly lease: Lease,
     readonly began: number,
-    /** What the caller already has of this answer. */
+    /** The partial answer that the caller already has. */
     private readonly partial: PartialAnswer,
     readonly observer: AttemptObserver,
     private readonly timeout: FirstTokenTimeout
@@ -105,13 +104,13 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
     this.held = partial.text.length + partial.thinking.length
     for (const { text } of partial.calls) this.held += text.length
     this.checkpoint = Math.min(listener.maxAnswerBytes, this.held + firstCheckpoint)
-    // Reasoning comes before the answer: where that has begun, it can only be repeated.
+    // Reasoning precedes the answer: once the answer has begun, reasoning can only be a repetition.
     this.hideThinking = partial.text !== "" || partial.calls.length > 0
     if (partial.calls.length > 0) this.toolCallSplice = new ToolCallSplice(partial.calls)
     this.thinkingSplice = Splice.make(partial.thinking, partial.thinking, [])
   }
 
-  /** Whatever still comes of it counts no more. */
+  /** Ignores whatever still arrives. */
   stopTracking(): void {
     this.over = true
     this.watch.clear()
@@ -149,7 +148,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
     else this.join(this.textSplice, content)
   }
 
-  /** Of an answer that is joined, they belong to other pieces than those that are given out. */
+  /** Log probabilities of a resumed answer would not match the emitted pieces. */
   logprobs(logprobs: ReadonlyArray<unknown>): void {
     if (this.over || this.textSplice !== undefined || !this.listener.call.events) return
     this.listener.push({ type: "logprobs", logprobs, timestamp: this.lastRead })
@@ -163,7 +162,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
     const splice = this.thinkingSplice
     const fresh = splice === undefined ? content : splice.feed(content)
     if (fresh === undefined) {
-      // Reasoning that takes another course cannot be joined, and is not what was asked for.
+      // Different reasoning cannot be joined, and was not asked for.
       this.hideThinking = true
       return
     }
@@ -197,7 +196,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
     this.toolCalls.push(id === undefined || id === call.id ? call : { ...call, id })
   }
 
-  /** What the caller has of the tool calls. */
+  /** The tool calls that the caller has so far. */
   get calls(): ReadonlyArray<PartialToolCall> {
     return this.toolCallSplice?.soFar() ?? []
   }
@@ -224,7 +223,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
       this.diverged()
       return
     }
-    // As with a server that broke off: a piece is a token.
+    // As for a broken attempt: one token per piece.
     const counted = this.repeated + this.pieces + (this.repeated > 0 ? 0 : this.thinkingPieces)
     this.finished =
       finish.uncounted === true
@@ -235,7 +234,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
   flush(): void {
     if (this.over) return
     if (this.held + this.sentText.length + this.sentThinking.length > this.checkpoint && this.grown()) return
-    // Before the answer begins whatever is read shows that the server is at work.
+    // Before the first piece, any read shows that the server is working.
     if (this.signOfLife || this.phase === "first-token") {
       this.signOfLife = false
       this.watch.touch()
@@ -265,13 +264,13 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
     else this.listener.finished(this, this.finished)
   }
 
-  /** Nothing came for as long as the current phase allows. */
+  /** Nothing arrived for as long as the phase allows. */
   silent(): void {
     this.exchange?.abort()
     this.fail(silenceFailure(this.phase, this.listener.call.limits, () => this.unanswered()))
   }
 
-  /** The lease is given back, with what the attempt has shown; how many tokens a second it was, if that is known. */
+  /** Releases the lease with what was observed; returns tokens per second, if known. */
   succeed(finish: Finish, keepAlive: number): number | undefined {
     const duration = this.firstPiece === undefined ? 0 : this.lastRead - this.firstPiece
     const tokensPerSecond = reconcile(finish.tokensPerSecond, this.arrived(finish), duration)
@@ -284,7 +283,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
     return tokensPerSecond
   }
 
-  /** How many tokens came, as the server says, but no more than there was text for: a token is seldom below two letters. */
+  /** The number of tokens as the server reports it, but at most one per two characters: tokens are seldom shorter. */
   private arrived({ usage }: Finish): number {
     const pieces = this.pieces + this.thinkingPieces
     if (usage.completionTokens === undefined) return pieces
@@ -311,7 +310,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
     const fresh = splice.feed(content)
     if (fresh === undefined) this.diverged()
     else if (splice.stopped) {
-      // The server does not know that it is to stop; how much it has written beyond the end does not count.
+      // The server does not know about the stop; what it wrote beyond the end does not count.
       this.finished = { reason: "stop", usage: { completionTokens: 0 } }
       this.repeated = 0
       this.exchange?.abort()
@@ -323,7 +322,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
   }
 
   private diverged(): void {
-    this.fail({ reason: "diverged", message: "its answer differs from what had been given out before" })
+    this.fail({ reason: "diverged", message: "its answer differs from what was already sent" })
   }
 
   private piece(): void {

@@ -1,6 +1,6 @@
 /**
- * Texts that are turned into vectors, over as many servers as it takes. Nothing is given out before all of it is there,
- * so that an attempt that breaks is simply begun anew on the next server.
+ * An embedding request, across as many servers as it takes. There are no partial results: an attempt that breaks starts
+ * over on the next server.
  *
  * @since 0.1.0
  */
@@ -24,8 +24,8 @@ import { silenceFailure } from "./silenceFailure.js"
 import { terminalError } from "./terminalError.js"
 
 /**
- * A call, as `Embeddings` hands it over. `began`, in milliseconds since the epoch, is where its deadline counts from;
- * `trace` is where its spans go, if anywhere, and else `context` what servers are told.
+ * A call, as `Embeddings` starts it. Its deadline counts from its start, in milliseconds since the epoch; `trace` is
+ * where its spans go, else `context` is passed on to servers.
  *
  * @since 0.1.0
  * @category models
@@ -39,7 +39,7 @@ export interface EmbedCall {
 }
 
 /**
- * The call as it is observed.
+ * The call as its observer sees it.
  *
  * @since 0.1.0
  * @category accessors
@@ -76,7 +76,7 @@ class EmbedAttempt implements EmbedSink, SilenceListener {
     return this.lease.cold ? loadTimeout : firstTokenTimeout
   }
 
-  /** Whatever still comes of it counts no more. */
+  /** Ignores whatever still arrives. */
   retire(): void {
     this.over = true
     this.watch.clear()
@@ -112,7 +112,7 @@ class EmbedAttempt implements EmbedSink, SilenceListener {
 }
 
 /**
- * A call under way. It has begun when it exists; `done` or `failed` is called once, unless it is cancelled before.
+ * A call in progress. It has started when it exists; `done` or `failed` is called once, unless it is cancelled before.
  *
  * @since 0.1.0
  * @category models
@@ -143,7 +143,7 @@ export class Embedding extends Lifetime implements SelectionClient {
     this.selection.next()
   }
 
-  /** Stops the server's work. Nothing counts as a failure; `reason`, if there is one, is what the call fails with. */
+  /** Cancels the server's work. Nothing counts as a failure; with a `reason` the call fails with it. */
   cancel(reason?: unknown): void {
     if (this.over) return
     const { current, observer } = this
@@ -159,7 +159,7 @@ export class Embedding extends Lifetime implements SelectionClient {
   }
 
   // ---------------------------------------------------------------------------
-  // for the search
+  // Called by the server selection
   // ---------------------------------------------------------------------------
 
   get maxBytes(): number {
@@ -223,7 +223,7 @@ export class Embedding extends Lifetime implements SelectionClient {
   }
 
   // ---------------------------------------------------------------------------
-  // for the attempt
+  // Called by the attempt
   // ---------------------------------------------------------------------------
 
   embedded(
@@ -269,7 +269,7 @@ export class Embedding extends Lifetime implements SelectionClient {
   }
 
   // ---------------------------------------------------------------------------
-  // the end
+  // The end
   // ---------------------------------------------------------------------------
 
   private record(host: Host, phase: Phase, failure: ServerFailure, began: number): void {

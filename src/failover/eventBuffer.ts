@@ -1,5 +1,5 @@
 /**
- * Events on their way to whoever pulls them.
+ * Buffers events until they are pulled.
  *
  * @since 0.1.0
  */
@@ -8,7 +8,7 @@ import type { Call, Result } from "./call.js"
 import { Lifetime } from "./callLifetime.js"
 
 /**
- * The events of one network read, or of what came since the last pull.
+ * The events of one network read, or all since the last pull.
  *
  * @since 0.1.0
  * @category models
@@ -16,14 +16,13 @@ import { Lifetime } from "./callLifetime.js"
 export type Batch = ReadonlyArray<ChatEvent>
 
 /**
- * An answer that is being read, wherever it comes from. It must be pulled to its end or cancelled.
+ * An answer being read, wherever it comes from. It must be pulled to its end or cancelled.
  *
- * - `pull`: what has happened since the last pull, at least one event; `undefined` at the end; rejects with a
- *   `ChatError`. One pull at a time
- * - `result`: the whole answer, where no events are given out
- * - `cancel`: gives it up, and stops the server's work at once, in every phase; pulls end, or reject with `reason`
- *   where there is one
- * - `onClose`: has `listener` called once nothing more will happen
+ * - `pull`: the events since the last pull, at least one; `undefined` at the end; rejects with a `ChatError`. One pull
+ *   at a time
+ * - `result`: the complete answer, if no events are emitted
+ * - `cancel`: cancels the server's work at once, in every phase; pulls end, or reject with `reason` if there is one
+ * - `onClose`: calls `listener` once nothing more will happen
  *
  * @since 0.1.0
  * @category models
@@ -36,8 +35,8 @@ export interface OpenAnswer {
 }
 
 /**
- * What every `OpenAnswer` does: events are collected until somebody pulls, and an end or a failure comes after them. A
- * deadline counts from the call's beginning.
+ * The base of every `OpenAnswer`: collects events until they are pulled, then the end or a failure. A deadline counts
+ * from the call's start.
  *
  * @since 0.1.0
  * @category models
@@ -54,14 +53,14 @@ export abstract class EventBuffer extends Lifetime implements OpenAnswer {
     super()
   }
 
-  /** Nothing more will happen; called once. */
+  /** Called once, when nothing more will happen. */
   protected abstract closing(): void
-  /** Somebody waits, and there is nothing yet. */
+  /** A pull is waiting for events. */
   protected isEmpty(): void {}
-  /** Somebody wants all there is. */
+  /** Called before a pull takes the events. */
   protected gather(): void {}
 
-  /** The first events of every answer. */
+  /** Emits the first events of every answer. */
   protected open(timestamp: number): void {
     const { call } = this
     if (!call.events) return
@@ -115,7 +114,7 @@ export abstract class EventBuffer extends Lifetime implements OpenAnswer {
     else this.listeners.push(listener)
   }
 
-  /** Gives whoever waits what there is, if there is anything. */
+  /** Resolves a waiting pull with the buffered events, if there are any. */
   protected deliver(): void {
     const { resolve } = this
     if (resolve === undefined) return
@@ -131,12 +130,12 @@ export abstract class EventBuffer extends Lifetime implements OpenAnswer {
     return batch
   }
 
-  /** What has not been taken is void. */
+  /** Discards events that were not pulled. */
   protected drop(): void {
     this.batch = []
   }
 
-  /** It is complete; `end` is the event that says so. */
+  /** Completes the answer; `end` is its end event. */
   protected settle(result: Result, end: ChatEvent | undefined): void {
     this.answered = result
     this.close()
@@ -147,7 +146,7 @@ export abstract class EventBuffer extends Lifetime implements OpenAnswer {
     resolve(this.batch.length > 0 ? this.take() : undefined)
   }
 
-  /** It has failed: what was already there comes first, the failure with the next pull. */
+  /** Fails the answer: buffered events are delivered first, the failure with the next pull. */
   protected reject(error: unknown): void {
     if (this.over) return
     this.error = { cause: error }

@@ -1,5 +1,5 @@
 /**
- * What is remembered of an attempt that failed.
+ * Records of failed attempts.
  *
  * @since 0.1.0
  */
@@ -8,7 +8,7 @@ import type { Attempt, Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
 
 /**
- * `elapsed` is how long it took, in milliseconds.
+ * `elapsed` is its duration in milliseconds.
  *
  * @since 0.1.0
  * @category constructors
@@ -29,8 +29,8 @@ export const failedAttempt = (
 })
 
 /**
- * Adds an attempt to those before it. A server that is loading the model is asked again and again: that is one attempt, which
- * takes until it has loaded it.
+ * Adds an attempt to the earlier ones. Repeated attempts on a server that is loading the model count as one, which
+ * lasts until it is loaded.
  *
  * @since 0.1.0
  * @category combinators

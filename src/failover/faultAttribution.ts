@@ -1,8 +1,8 @@
 /**
- * Whether it is the request that fails, or the servers: what one call's failures come to when they are held side by side.
+ * Fault attribution: compares the failures of one call to decide whether the request or the servers are at fault.
  *
- * A server that refuses a request is believed when a second one agrees, or where there is no other one to ask. Errors that
- * may be the request's count against their servers only until every server has failed alike.
+ * A rejection is believed when a second server agrees, or when there is no other server. Errors that may be caused by
+ * the request count against their servers only until every server has failed alike.
  *
  * @since 0.1.0
  */
@@ -34,35 +34,35 @@ const invalid = ({ failure, server }: BlamedFailure): InvalidRequest =>
  */
 export class FaultAttribution {
   private failures: Array<BlamedFailure> = []
-  /** A server that was reached failed in a way that says nothing about the request. */
+  /** A reachable server failed in a way that says nothing about the request. */
   private serverAtFault = false
 
-  /** `known`: whether servers have agreed before that this request is wrong. */
+  /** `known`: whether servers have agreed on rejecting this request before. */
   constructor(private readonly known: () => boolean) {}
 
-  /** A server has failed before anything of its answer was given out. */
+  /** Records a failure before anything of the answer was emitted. */
   failed(server: string, lease: Lease, failure: ServerFailure): void {
     const { retryable: again, fault: culprit, provisional, unreachable } = classifyFailure(failure)
     if (culprit === "request" || provisional) this.failures.push({ server, lease, failure })
     else if (culprit === "server" && again && !unreachable) this.serverAtFault = true
   }
 
-  /** What the call fails with at once: two servers say that it is the request, or have said so of the same before. */
+  /** The error of the call, if two servers reject the request, or have rejected the same one before. */
   get agreed(): InvalidRequest | undefined {
     const claims = this.failures.filter(isClaim)
     const [first] = claims
     if (first === undefined) return undefined
     if (!claims.some(({ server }) => server !== first.server) && !this.known()) return undefined
-    // Of several words the most telling ones.
+    // The most specific message wins.
     return invalid(claims.find(({ failure }) => failure.reason === "context-length") ?? first)
   }
 
-  /** A server says that it is the request, and nobody has confirmed it yet. */
+  /** A server rejects the request, and none has confirmed it yet. */
   get claimed(): boolean {
     return this.failures.some(isClaim)
   }
 
-  /** Nobody is left to ask: what the call fails with, if it is the request; what is held against servers is settled. */
+  /** No server is left: returns the error if the request is at fault, and settles what counts against servers. */
   ended(): InvalidRequest | undefined {
     const { failures } = this
     const claim = failures.find(isClaim)
@@ -78,13 +78,13 @@ export class FaultAttribution {
     return broken && first !== undefined ? invalid(first) : undefined
   }
 
-  /** A server has answered it: whoever refused it was wrong, and whoever failed has failed. */
+  /** A server has answered: those that rejected the request were wrong, and those that failed were at fault. */
   answered(): void {
     for (const { lease } of this.failures) lease.contradicted()
     this.reset()
   }
 
-  /** Nobody will know any more. */
+  /** The call was abandoned: nothing more will be known. */
   abandoned(): void {
     for (const failure of this.failures) isClaim(failure) ? failure.lease.pardon() : failure.lease.contradicted()
     this.reset()
@@ -96,11 +96,11 @@ export class FaultAttribution {
   }
 }
 
-/** How long, in milliseconds, and how many agreements are remembered. */
+/** How long (in milliseconds) and how many rejected requests are remembered. */
 const rememberedFor = 60_000
 const maxRemembered = 256
 
-/** A short name for a request: two requests of one name would have to be equally long, too. */
+/** A hash of a request. A collision would also require equal lengths. */
 const nameOf = (request: object): string => {
   const text = JSON.stringify(request)
   let hash = 0x811c9dc5
@@ -109,8 +109,8 @@ const nameOf = (request: object): string => {
 }
 
 /**
- * Requests that servers have agreed about: a client that repeats one of them costs one server one request each time, and
- * not two. Nothing of a request is kept but a number made of it.
+ * Requests that servers have agreed to reject: repeating one costs one server one request, not two. Only a hash of each
+ * is kept.
  *
  * @since 0.1.0
  * @category models
@@ -127,7 +127,7 @@ export class RejectedRequests {
     return until !== undefined && until > now && until <= now + rememberedFor
   }
 
-  /** An agreement is checked anew after its time, however often it was used. */
+  /** The entry expires after its time, however often it was used, and is then verified again. */
   add(request: object): void {
     if (this.has(request)) return
     const name = nameOf(request)

@@ -1,14 +1,13 @@
 /**
- * How long a server may take to the first piece of its answer.
+ * Timeouts for the first piece of an answer.
  *
  * @since 0.1.0
  */
 import type { ChatRequest, Limits } from "../ChatRequest.js"
 
 /**
- * Times are in milliseconds from when the request was sent. `silence`: without any byte of the answer; what shows that the
- * server is at work (a comment, a blank, the progress of the prompt, an empty piece) begins it anew. `total`: until the
- * first piece, whatever the server shows meanwhile.
+ * Milliseconds since the request was sent. `silence`: without any byte of the answer; signs of work (a comment,
+ * whitespace, prompt progress, an empty piece) restart it. `total`: until the first piece, in any case.
  *
  * @since 0.1.0
  * @category models
@@ -18,21 +17,21 @@ export interface FirstTokenTimeout {
   readonly total: number
 }
 
-/** Fewer tokens have more characters than this in hardly any language: it is a limit, and no forecast. */
+/** A lower bound for nearly all languages: it makes a limit, not a forecast. */
 const charactersPerToken = 3
 const tokensPerImage = 1_000
 const tokensPerTool = 150
 
-/** Prompt tokens per second of a server that has not shown its speed: a large model without a graphics card is slower. */
+/** Assumed prompt tokens per second of an unmeasured server: a large model without a GPU is slower. */
 const slowest = 250
 
-/** A server may take so many times as long as its average says: it has other requests, and prompts differ. */
+/** Tolerance factor over the average: servers have other requests, and prompts differ. */
 const margin = 2
 
-/** No prompt makes the limit longer than this, in milliseconds. */
+/** Upper bound of the prompt's share, in milliseconds. */
 const longest = 600_000
 
-/** About how many tokens a request has, rather too many than too few. It costs nothing next to sending it. */
+/** A generous estimate of the request's tokens. Its cost is negligible next to sending it. */
 const sizeOf = ({ messages, suffix = "", tools }: ChatRequest): number => {
   let characters = suffix.length
   let images = 0
@@ -49,8 +48,8 @@ const sizeOf = ({ messages, suffix = "", tools }: ChatRequest): number => {
 }
 
 /**
- * `cold`: whether the model must be loaded first. `speed`: how many prompt tokens a second the server has shown for the
- * model; `NaN` where it has shown none.
+ * `cold`: whether the model must be loaded first. `speed`: measured prompt tokens per second of the server for the
+ * model; `NaN` if unknown.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,9 +1,10 @@
-/** Second requests per first one that allows them, and how many may be saved up for a bad moment. */
+/** Second requests per call that allows hedging, and how many may accumulate. */
 const share = 0.05
 const most = 10
 
 /**
- * Keeps second requests rare: if all servers became slow at once, each asking two would make it worse.
+ * A budget that keeps hedged requests rare: if all servers became slow at once, asking two each time would make it
+ * worse.
  *
  * @since 0.1.0
  * @category models
@@ -11,18 +12,18 @@ const most = 10
 export class HedgeBudget {
   private credit = 0
 
-  /** A request that allows a second one has begun. */
+  /** Records a call that allows hedging. */
   callStarted(): void {
     this.credit = Math.min(most, this.credit + share)
   }
 
-  /** Whether a second request may be sent now. */
+  /** Whether a hedged request may be sent now. */
   allowed(): boolean {
-    // Twenty times a twentieth is not quite one.
+    // Twenty times a twentieth is slightly below one in floating point.
     return this.credit >= 1 - 1e-9
   }
 
-  /** A second request is sent. */
+  /** Records a hedged request. */
   spend(): void {
     this.credit -= 1
   }

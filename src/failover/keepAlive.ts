@@ -3,8 +3,8 @@ import { defaultKeepAlive } from "../Fleet.js"
 import * as Duration from "../internal/duration.js"
 
 /**
- * How long a server will hold the model in memory after this request, in milliseconds. A duration is written as Ollama
- * reads it: seconds, `5m`, `1h30m`; below 0 is for ever.
+ * How long a server keeps the model loaded after this request, in milliseconds. Durations are written as for Ollama:
+ * seconds, `5m`, `1h30m`; negative means forever.
  *
  * @internal
  */

@@ -1,6 +1,6 @@
 import type { PartialAnswer, PartialToolCall } from "../Backend.js"
 
-/** What is counted of an attempt that has broken. */
+/** What counts of a broken attempt. */
 interface BrokenAttempt {
   readonly sentText: string
   readonly sentThinking: string
@@ -10,10 +10,10 @@ interface BrokenAttempt {
 }
 
 /**
- * What the caller has of an answer from attempts that broke.
+ * The part of an answer that the caller received from broken attempts.
  *
- * `tokens` counts pieces, because a server that broke off has not told how many tokens they were: nearly all send a
- * piece for each. Reasoning counts when an answer followed it, as it then is a part of what is gone on with.
+ * `tokens` counts pieces, because a broken answer has no token count: nearly all servers send one token per piece.
+ * Reasoning counts once text followed it, since it is then part of what is continued.
  *
  * @internal
  */
@@ -22,10 +22,10 @@ export class PartialAnswerBuilder implements PartialAnswer {
   thinking = ""
   tokens = 0
   calls: ReadonlyArray<PartialToolCall> = []
-  /** The index of the first token event of the answer. */
+  /** Index of the answer's first token event. */
   first = 0
 
-  /** Whether the caller has anything that the next server must go on with. */
+  /** Whether there is anything that the next server must continue. */
   get started(): boolean {
     return this.text !== "" || this.calls.length > 0
   }
@@ -43,7 +43,7 @@ export class PartialAnswerBuilder implements PartialAnswer {
     this.tokens += fresh ? pieces + thinkingPieces : pieces
   }
 
-  /** Everything is void, or belongs to an answer that is complete; what comes next has this index. */
+  /** Clears it, because the answer restarts or is complete; the next token event has this index. */
   clear(index: number): void {
     this.text = ""
     this.thinking = ""

@@ -6,13 +6,13 @@
 import type { Attempt } from "../Errors.js"
 import { classifyFailure } from "../fleet/failureClass.js"
 
-/** No pause is longer than this, in milliseconds; nor, where the caller did not say how often to try, than the second. */
+/** Maximum pauses in milliseconds: in general, and when the caller set no number of attempts. */
 const maxPause = 30_000
 const maxDefaultPause = 1_000
 
 /**
- * How long to wait before the same servers are tried for another round, in milliseconds: `first` doubled with each
- * round, up to 30 s, less by up to a half. `round` counts from 1; `chance` is from 0 to 1.
+ * Exponential backoff before the next round over the same servers, in milliseconds: `first` doubled with each round, up
+ * to 30 s, minus a jitter of up to a half. `round` counts from 1; `chance` is from 0 to 1.
  *
  * @since 0.1.0
  * @category accessors
@@ -21,7 +21,7 @@ export const pauseBefore = (round: number, first: number, chance: number, longes
   Math.min(first * 2 ** Math.min(round - 1, 30), Math.max(first, longest)) * (0.5 + chance / 2)
 
 /**
- * The same where the caller did not say how often to try: up to 1 s.
+ * The same if the caller set no number of attempts: up to 1 s.
  *
  * @since 0.1.0
  * @category accessors
@@ -30,8 +30,8 @@ export const defaultPauseBefore = (round: number, first: number, chance: number)
   pauseBefore(round, first, chance, maxDefaultPause)
 
 /**
- * How long, in milliseconds, servers are tried again after each of them has failed, where the caller did not say how often
- * to try: one that restarts is back by then, and nobody waits for long where all of them are down.
+ * How long, in milliseconds, servers are retried after all have failed, if the caller set no number of attempts: long
+ * enough for a restart, short enough not to delay the error when all are down.
  *
  * @since 0.1.0
  * @category constants
@@ -39,19 +39,19 @@ export const defaultPauseBefore = (round: number, first: number, chance: number)
 export const retryWindow = 10_000
 
 /**
- * How many attempts a call has in all where the caller did not say: two rounds over so many servers, and at least six, so
- * that one server that fails at a fifth of what it is asked fails a call in 15,000.
+ * Default number of attempts of a call: two rounds over the servers, but at least six, so that one server with a
+ * failure rate of a fifth fails one call in 15,000.
  *
  * @since 0.1.0
  * @category accessors
  */
 export const defaultAttempts = (servers: number): number => Math.max(2 * servers, 6)
 
-/** A server that was silent for so long, in milliseconds, is not worth the same wait once more. */
+/** A server that was silent for this long, in milliseconds, is not tried again. */
 const longSilence = 4_000
 
 /**
- * Whether a server that failed like this is worth another try within moments.
+ * Whether a server with this failure is worth another try within moments.
  *
  * @since 0.1.0
  * @category guards

@@ -1,6 +1,5 @@
 /**
- * Who is asked next: the way of one call over the servers of its model, with its rounds, its pauses and its waiting for a
- * place.
+ * Server selection: the path of one call across the servers of its model, with retry rounds, backoff and queueing.
  *
  * @since 0.1.0
  */
@@ -13,15 +12,15 @@ import type { Call, Dependencies, Relocate } from "./call.js"
 import { defaultAttempts, defaultPauseBefore, isWorthRetry, pauseBefore, retryWindow } from "./retryPolicy.js"
 
 /**
- * Whom the search is for.
+ * The call that the selection serves.
  *
- * - `attempts`: those that failed
- * - `claimed`: whether a server says that the request itself is wrong
- * - `found`: this server is to be asked, `search.tries` counts it
- * - `unable`: this server cannot be asked such a thing
- * - `delayed`: nobody is asked for the time being
- * - `exhausted`: nobody is left
- * - `overloaded`: all are busy, and too many wait already
+ * - `attempts`: the failed ones
+ * - `claimed`: whether a server says that the request itself is invalid
+ * - `found`: this server is to be asked; it already counts in `tries`
+ * - `unable`: this server does not support the request
+ * - `delayed`: no server is being asked for the time being
+ * - `exhausted`: no server is left
+ * - `overloaded`: all are busy, and the queue is full
  * - `defect`: a bug
  *
  * @since 0.1.0
@@ -41,13 +40,13 @@ export interface SelectionClient {
   defect(error: unknown): void
 }
 
-/** A server that loads the model is asked so often, in milliseconds. */
+/** Polling interval while a server loads the model, in milliseconds. */
 const loadingPause = 1_000
 
-/** A call that goes on and on makes no more attempts than this unless the caller says how many. */
+/** Default maximum of attempts of a call that keeps progressing. */
 const maxDefaultAttempts = 64
 
-/** How often a call looks for servers that were found or came back after it had tried all it knew. */
+/** How often a call looks for servers that were discovered or recovered after it has tried all. */
 const maxLooks = 3
 
 /**
@@ -55,16 +54,16 @@ const maxLooks = 3
  * @category models
  */
 export class ServerSelection {
-  /** How many attempts there were since the request was last another one. */
+  /** Attempts since the request last changed. */
   tries = 0
-  /** Those of them that only met a server which was loading the model. */
+  /** Those that only found a server loading the model. */
   private loads = 0
-  /** How many there had been when the answer was last longer than before. */
+  /** Their number when the answer last grew. */
   private triesAtProgress = 0
   private rounds = 0
   /** When every server had failed. */
   private failedAt: number | undefined
-  /** When each server was first found to be loading. */
+  /** When each server was first found loading. */
   private loadingSince: Map<string, number> | undefined
   private looksLeft = maxLooks
   private over = false
@@ -82,7 +81,7 @@ export class ServerSelection {
     return this.current
   }
 
-  /** Whether it waits for a place on a server. */
+  /** Whether it waits for a slot on a server. */
   get queued(): boolean {
     return this.leaveQueue !== undefined
   }
@@ -96,7 +95,7 @@ export class ServerSelection {
     this.proceed(this.current.next())
   }
 
-  /** Every server may be asked once more, because it is another request. */
+  /** Makes every server available again, because the request has changed. */
   restart(): void {
     this.tries = 0
     this.loads = 0
@@ -112,7 +111,7 @@ export class ServerSelection {
     this.failedAt = undefined
   }
 
-  /** A server is loading the model; whether it is waited for. */
+  /** Records that a server is loading the model; returns whether to wait for it. */
   loading(server: string): boolean {
     this.loadingSince ??= new Map()
     const now = this.dependencies.now()
@@ -123,7 +122,7 @@ export class ServerSelection {
     return waits
   }
 
-  /** Nobody is sought any more. */
+  /** Stops the selection. */
   stop(): void {
     this.over = true
     if (this.backoff !== undefined) clearTimeout(this.backoff)
@@ -131,11 +130,11 @@ export class ServerSelection {
     this.leaveQueue = undefined
   }
 
-  /** A server that can be asked besides the one that is late; -1 where there is none, or it would cost too much. */
+  /** A server for a hedged request; -1 if there is none, or the budget is spent. */
   hedgeTarget(): number {
     const { maxAttempts = 2 } = this.client.call.limits
     const { hedges } = this.dependencies
-    // Whether it may cost anything comes first: who was named as a rival counts as tried.
+    // The budget is checked first, because a hedge target counts as tried.
     if (this.over || this.tries > 1 || maxAttempts < 2 || !hedges.allowed()) return -1
     const at = this.current.hedgeTarget()
     if (at < 0) return -1
@@ -144,7 +143,7 @@ export class ServerSelection {
     return at
   }
 
-  /** Leaves out the servers whose protocol cannot express the request; nothing is sent to them. */
+  /** Excludes servers whose protocol cannot express the request; nothing is sent to them. */
   excludeUnable(): void {
     const { attempts } = this.client
     const { hosts, protocols } = this.current.columns
@@ -160,7 +159,7 @@ export class ServerSelection {
       const message = unable.get(host.protocol)
       if (message === undefined) continue
       this.current.exclude(at)
-      // It may be known from the look before.
+      // It may have been recorded in an earlier look.
       if (attempts.some(({ reason, server }) => reason === "unsupported" && server === host.server.url)) continue
       this.client.unable(host, message)
     }
@@ -173,7 +172,7 @@ export class ServerSelection {
     } else if (at === waitForSlot) this.queue()
     else if (this.client.call.limits.maxAttempts === undefined || this.current.able() === 0) this.lookAgain()
     else {
-      // Every server has had its turn: only now is the same one tried again, and only now is there a pause.
+      // Every server was tried: only now is the same one tried again, after a pause.
       const { claimed } = this.client
       const asks = (host: Host): boolean => {
         const last = claimed ? this.lastOf(host) : undefined
@@ -210,8 +209,8 @@ export class ServerSelection {
   }
 
   /**
-   * Every server has failed, and the caller did not say how often to try: those that may do better are asked again, as long
-   * as that makes sense. A pause comes before the same server is asked again.
+   * Every server has failed, and the caller set no number of attempts: retries those that may recover, within limits
+   * and after a pause.
    */
   private tryAgain(): void {
     const { dependencies, current, client } = this
@@ -227,7 +226,7 @@ export class ServerSelection {
       const last = this.lastOf(host)
       return last === undefined || isWorthRetry(last)
     }
-    // How long they want to be left alone, the most patient of them.
+    // The shortest Retry-After among the servers.
     let requestedPause = Number.POSITIVE_INFINITY
     if (!exhausted) {
       for (const host of current.columns.hosts) {
@@ -249,7 +248,7 @@ export class ServerSelection {
     } else client.exhausted()
   }
 
-  /** Every server of the model once more, as they are known by now. */
+  /** Starts another round over the model's servers as they are known now. */
   private beginRound(asks: (host: Host) => boolean): void {
     this.withRoute((route) => {
       if (route === undefined) this.current.restart()
@@ -260,10 +259,10 @@ export class ServerSelection {
     })
   }
 
-  /** Every server has had its turn: but some may have been found since, or be back. They are asked without a pause. */
+  /** Every server was tried, but some may have been discovered or recovered since. They are tried without a pause. */
   private lookAgain(): void {
     const { client } = this
-    // Who says that the model is gone has just looked.
+    // A server that reports the model as missing has just checked.
     if (client.attempts.every(({ reason }) => reason === "model-not-found")) {
       client.exhausted()
       return
@@ -292,7 +291,7 @@ export class ServerSelection {
     )
   }
 
-  /** Whether a server is new, or has answered somebody since it failed here; the others count as tried. */
+  /** Whether a server is new, or has answered another call since it failed here; the others count as tried. */
   private hasMore({ columns: pool, tried }: Route): boolean {
     let more = false
     for (const [at, host] of pool.hosts.entries()) {
@@ -308,7 +307,7 @@ export class ServerSelection {
     this.excludeUnable()
   }
 
-  /** Waits for a place on any server that was not tried yet. */
+  /** Waits for a slot on any server that was not tried yet. */
   private queue(): void {
     let waits = true
     const remaining = (): void => {

@@ -1,5 +1,5 @@
 /**
- * What a server that says nothing has failed with.
+ * The failures of silent servers.
  *
  * @since 0.2.0
  */
@@ -8,8 +8,8 @@ import type { Limits } from "../ChatRequest.js"
 import type { Phase } from "../Errors.js"
 
 /**
- * The failure of an attempt that was silent for as long as its phase allows; `unanswered` says how long it was given
- * for its first piece.
+ * The failure of an attempt that was silent for as long as its phase allows; `unanswered` describes the timeout of the
+ * first piece.
  *
  * @since 0.2.0
  * @category constructors

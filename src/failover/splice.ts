@@ -1,17 +1,16 @@
 /**
- * Joins the answer of a second server to what the caller already has, so that nothing is said twice and nothing is
+ * Splices the answer of a second server onto what the caller already has, so that nothing is repeated and nothing is
  * lost.
  *
- * Where the new text goes on from, is known before any of it comes (`ResumeSink.joins`), never guessed from the text
- * itself: a text that repeats its own beginning looks the same as an answer that is begun anew.
+ * Where the new text continues is known before any of it comes (`ResumeSink.joins`), never guessed from the text
+ * itself: a text that repeats its own beginning looks the same as a restarted answer.
  *
- * 1. What the new text must first repeat is held back while it is spelled out, in whatever pieces. Where it differs,
- *    the two cannot be joined. An answer that ends when only white space was left to repeat, or the beginning of a
- *    stop sequence, has ended.
- * 2. A stop sequence of which the caller already has the beginning is looked for here, because no server sees the whole
- *    of it: text that may be its rest is held back; once it is complete the answer is over, and nothing of the new text
- *    is let through. What was given out is not taken back: servers hold back what may become a stop sequence, so
- *    that this beginning was given out only by one that does not.
+ * 1. What the new text must first repeat is held back while it is matched, in whatever pieces. If it differs, the two
+ *    cannot be joined. An answer that ends when only white space was left to repeat, or the beginning of a stop
+ *    sequence, is complete.
+ * 2. A stop sequence that straddles the splice is detected here, because no server sees all of it: text that may
+ *    complete it is held back; once it is complete the answer is over, and nothing of the new text is emitted. Servers
+ *    usually hold back the beginning of a stop sequence, so this only happens after one that does not.
  *
  * @since 0.1.0
  * @category models
@@ -19,20 +18,20 @@
 export class Splice {
   /** A stop sequence was completed: the answer is over. */
   stopped = false
-  /** How many pieces of the server the text holds that `feed` or `end` has let through. */
+  /** Number of the server's pieces in the text that `feed` or `end` has emitted. */
   pieces = 0
   private matched = 0
   private held = ""
   private heldPieces = 0
 
-  /** `rests`: what would complete a stop sequence. */
+  /** `rests`: texts that would complete a stop sequence. */
   private constructor(
     private readonly expected: string,
     private readonly stops: ReadonlyArray<string>,
     private rests: ReadonlyArray<string>
   ) {}
 
-  /** The seam after `given`, where the new text first repeats `expected`; `undefined` where there is nothing to do. */
+  /** The splice after `given`, where the new text first repeats `expected`; `undefined` if none is needed. */
   static make(given: string, expected: string, stops: ReadonlyArray<string>): Splice | undefined {
     const rests: Array<string> = []
     for (const stop of stops) {
@@ -43,12 +42,12 @@ export class Splice {
     return expected === "" && rests.length === 0 ? undefined : new Splice(expected, stops, rests)
   }
 
-  /** Whether all that comes from now on is new. */
+  /** Whether everything from now on is new text. */
   get closed(): boolean {
     return this.matched === this.expected.length && this.rests.length === 0
   }
 
-  /** What can be let through of what has come, perhaps nothing; `undefined` where it cannot be joined. */
+  /** The text to emit so far, perhaps empty; `undefined` if it cannot be joined. */
   feed(piece: string): string | undefined {
     const { expected, matched } = this
     const left = expected.length - matched
@@ -71,7 +70,7 @@ export class Splice {
     return this.rests.length === 0 ? this.release() : ""
   }
 
-  /** What was held back, once the answer has ended; `undefined` where it ended too early. */
+  /** The held text once the answer has ended; `undefined` if it ended too early. */
   end(): string | undefined {
     this.pieces = 0
     const left = this.expected.slice(this.matched)

@@ -1,5 +1,5 @@
 /**
- * What a call fails with when nobody is left to ask, and nothing was given out.
+ * The error of a call with no server left and nothing emitted.
  *
  * @since 0.1.0
  */
@@ -7,8 +7,8 @@ import { AllServersFailed, type Attempt, InvalidRequest } from "../Errors.js"
 import type { Dependencies } from "./call.js"
 
 /**
- * Tells `fail` what the attempts come to: a request that no server of the model can be asked, a model that every one
- * turned out not to have, or `AllServersFailed`.
+ * Passes the error to `fail`: a request that no server supports, a model that no server turned out to have, or
+ * `AllServersFailed`.
  *
  * @since 0.1.0
  * @category constructors

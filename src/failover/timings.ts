@@ -2,7 +2,7 @@ import type { Finish } from "../Backend.js"
 import type { Timings } from "../ChatEvent.js"
 
 /**
- * How long the server took, where it said so.
+ * The server's timings, if it reported them.
  *
  * @internal
  */

@@ -6,8 +6,8 @@ const isBlank = (char: string): boolean => char === " " || char === "\n" || char
 const isWord = (char: string): boolean => /[\w.+-]/.test(char)
 
 /**
- * Holds back what new arguments repeat of those that were given out. Blanks between the tokens of JSON do not count:
- * servers differ in them.
+ * Holds back the part of new arguments that repeats emitted ones. White space between JSON tokens does not count:
+ * servers differ in it.
  */
 class RepeatedArguments {
   private at = 0
@@ -72,8 +72,8 @@ interface Part {
 }
 
 /**
- * The tool calls of one attempt, as far as they are given out while they come. What attempts before have given out of a
- * call must come again first, under the same name: nothing else can be joined to it.
+ * The tool calls of one attempt, as far as they are emitted while they stream. A call partly emitted by earlier
+ * attempts must come again first, under the same name: nothing else can be spliced to it.
  *
  * @internal
  */
@@ -101,18 +101,18 @@ export class ToolCallSplice {
     return fresh
   }
 
-  /** The same for a call that is complete: what is new of it where none of it came in pieces. */
+  /** The same for a complete call: what is new of it if none of it was streamed. */
   complete(index: number, call: ToolCall): string | undefined {
     const fresh = this.parts[index] === undefined ? this.feed(index, call.id, call.name, ToolArguments.text(call)) : ""
     return this.parts[index]?.repeated?.closed === false ? undefined : fresh
   }
 
-  /** By which id the caller knows a call. */
+  /** The id under which the caller knows a call. */
   id(index: number): string | undefined {
     return this.parts[index]?.id
   }
 
-  /** Whether every call that was given out has come again. */
+  /** Whether every emitted call has come again. */
   covers(calls: number): boolean {
     return calls >= this.given.length
   }

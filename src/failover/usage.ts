@@ -6,7 +6,7 @@ const add = (a: number | undefined, b: number | undefined): number | undefined =
   a === undefined ? b : b === undefined ? a : a + b
 
 /**
- * The tokens of several requests together.
+ * The total usage of several requests.
  *
  * @internal
  */
@@ -28,7 +28,7 @@ export const addUsage = (a: Usage, b: Usage): Usage => {
 }
 
 /**
- * What a server counted, with what was given out before it went on. Ollama leaves out a count of none (`silent`).
+ * A server's usage plus what was emitted before it resumed. Ollama omits a count of zero (`silent`).
  *
  * @internal
  */

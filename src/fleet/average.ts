@@ -1,11 +1,11 @@
 /**
- * Running averages: exponentially weighted moving averages (EWMA) of what was observed.
+ * Running averages: exponentially weighted moving averages (EWMA).
  *
  * @since 0.1.0
  */
 
 /**
- * What the newest observation of one server weighs: after five of them the older ones count for a sixth.
+ * Weight of a new observation of one server: after five, older ones count for a sixth.
  *
  * @since 0.1.0
  * @category constants
@@ -13,7 +13,7 @@
 export const alpha = 0.3
 
 /**
- * What the newest observation weighs in the average over all servers of a model, which many observations share.
+ * Weight of a new observation in the average over all servers of a model.
  *
  * @since 0.1.0
  * @category constants
@@ -21,8 +21,8 @@ export const alpha = 0.3
 export const sharedAlpha = 0.05
 
 /**
- * The average after one more observation. What is no finite number from 0 changes nothing: clocks are set back, and servers
- * report nonsense.
+ * The average with one more observation. Values that are not finite and non-negative are ignored: clocks are set back,
+ * and servers report nonsense.
  *
  * @since 0.1.0
  * @category combinators
@@ -39,7 +39,7 @@ export const average = (
       : old + weight * (value - old)
 
 /**
- * A peak EWMA: what is above the average counts at once, what is below it only in part.
+ * A peak EWMA: values above the average count fully, values below it only in part.
  *
  * @since 0.1.0
  * @category combinators
@@ -48,7 +48,7 @@ export const peak = (old: number | undefined, value: number | undefined): number
   value !== undefined && old !== undefined && value > old ? value : average(old, value)
 
 /**
- * A floor: what is below the average counts at once, what is above it hardly.
+ * A floor: values below the average count fully, values above it hardly.
  *
  * @since 0.1.0
  * @category combinators

@@ -1,12 +1,13 @@
 /**
- * The circuit breaker of a server, or of one model on a server: after a failure it rests, then one request may try it.
+ * The circuit breaker of a server, or of one model on a server: it opens after a failure; after a rest it lets one
+ * probe through.
  *
  * @since 0.1.0
  */
 import type { BreakerChange } from "../Telemetry.js"
 
 /**
- * `closed`: in use. `open`: resting until `restsUntil`. `half-open`: rested; one request at a time may try it.
+ * `closed`: in use. `open`: resting until `restsUntil`. `half-open`: one probe request at a time is allowed.
  *
  * @since 0.1.0
  * @category models
@@ -14,8 +15,8 @@ import type { BreakerChange } from "../Telemetry.js"
 export type BreakerState = "closed" | "open" | "half-open"
 
 /**
- * A server that fails its probes rests twice as long each time, up to so many times the first rest: it costs little to
- * ask a server once in ten minutes that has not answered for an hour.
+ * The rest doubles after each failed probe, up to this multiple of the first rest: probing every ten minutes a server
+ * that has been down for an hour is cheap.
  *
  * @since 0.1.0
  * @category constants
@@ -23,7 +24,7 @@ export type BreakerState = "closed" | "open" | "half-open"
 export const longestRest = 10
 
 /**
- * Times are in milliseconds since the epoch. `told` hears of every change.
+ * Times are in milliseconds since the epoch. `told` is called on every change.
  *
  * @since 0.1.0
  * @category models
@@ -33,14 +34,14 @@ export class Breaker {
   restsUntil = 0
   /** When it last opened. */
   opened = 0
-  /** Failures in a row, where those of requests that were under way together count as one. */
+  /** Consecutive failures; those of requests in flight together count as one. */
   failures = 0
-  /** The one request that may try it is under way. */
+  /** A probe is in flight. */
   probing = false
-  /** It was out of reach, and for no other reason it rests. */
+  /** It rests only because it was unreachable. */
   unreachable = false
 
-  /** How it stood before the failures that may yet be taken back, how many these are, and whether another one was since. */
+  /** The state before the provisional failures, how many these are, and whether a firm one came since. */
   private before: { readonly restsUntil: number; readonly opened: number; readonly failures: number } | undefined
   private pending = 0
   private firm = false
@@ -51,7 +52,9 @@ export class Breaker {
     return this.restsUntil === 0 ? "closed" : this.restsUntil > now ? "open" : "half-open"
   }
 
-  /** A request that began at `began` has failed; `rest` is for the first failure, `asked` what the server wants. */
+  /**
+   * A request that began at `began` has failed; `rest` is for the first failure, `asked` is the server's Retry-After.
+   */
   open(began: number, now: number, rest: number, asked: number | undefined): void {
     if (this.restsUntil <= now) this.told("open")
     if (asked !== undefined) {
@@ -59,18 +62,19 @@ export class Breaker {
       this.restsUntil = Math.max(this.restsUntil, now + asked)
       return
     }
-    // What was under way when it broke is the same failure once more.
+    // Requests that were in flight when it opened count as the same failure.
     if (this.restsUntil > now && began < this.opened) return
     const early = this.restsUntil > now
     if (!early) this.failures++
     this.opened = now
-    // Who was tried although it rests, because nobody else was left, is no probe: it only goes to the end of the line.
+    // A request that was sent although it rests, because no other server was left, is no probe: it only postpones the
+    // next one.
     this.restsUntil = early
       ? Math.max(this.restsUntil, now + rest)
       : now + Math.min(longestRest * rest, rest * 2 ** Math.min(30, this.failures - 1))
   }
 
-  /** What `open` says next may be taken back: exactly one of `pardon` and `confirm` is to follow. */
+  /** The next `open` is provisional: exactly one of `pardon` and `confirm` follows. */
   suspect(): void {
     if (this.pending++ > 0) return
     const { opened, restsUntil, failures: strikes } = this
@@ -78,13 +82,13 @@ export class Breaker {
     this.firm = false
   }
 
-  /** What cannot be taken back follows, or happened. */
+  /** A firm failure follows, or has happened. */
   confirm(): void {
     if (this.pending > 0) this.pending--
     this.firm = true
   }
 
-  /** The request was to blame: as though it had not failed, unless something else has shown since how it is. */
+  /** The request was at fault: restores the state before, unless something else has changed since. */
   pardon(): void {
     if (this.pending > 0) this.pending--
     if (this.pending > 0 || this.firm || this.before === undefined) return
@@ -96,19 +100,22 @@ export class Breaker {
     else this.restsUntil = restsUntil
   }
 
-  /** The clock was set back: how long it has rested is not known any more, so that one request may try it. */
+  /** The clock was set back: the elapsed rest is unknown, so one probe is allowed. */
   clockWentBack(now: number): void {
     if (this.restsUntil > now) this.restsUntil = now
     if (this.opened > now) this.opened = now
     if (this.before !== undefined && this.before.restsUntil > now) this.before = { ...this.before, restsUntil: now }
   }
 
-  /** A request that began at `began` got its first token: only one from after the failure says how it is since. */
+  /**
+   * A request that began at `began` got its first token: only requests begun after the failure show that the server has
+   * recovered.
+   */
   answered(began: number): void {
     if (this.opened <= began) this.close()
   }
 
-  /** It got all of its answer. */
+  /** The request was answered completely. */
   succeeded(began: number): void {
     if (this.opened > began) return
     this.close()
@@ -121,7 +128,7 @@ export class Breaker {
     this.failures = 0
   }
 
-  /** The one request that may try it begins. */
+  /** A probe begins. */
   probe(now: number): void {
     this.probing = true
     if (this.state(now) === "half-open") this.told("half-open")

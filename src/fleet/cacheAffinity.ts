@@ -1,14 +1,14 @@
 /**
- * Where conversations were last answered: that server has most of the next prompt in its cache.
+ * Cache affinity: the server that last answered a conversation has most of the next prompt in its cache.
  *
  * @since 0.1.0
  */
 
 /**
  * - `server`: its address
- * - `tokens`: of the conversation, answer included
- * - `begun`: how many requests for the model had begun there; after as many more as it answers at once, the cache is
- *   somebody else's
+ * - `tokens`: length of the conversation, including the answer
+ * - `begun`: how many requests for the model had started there; after as many more as it handles at once, the cache
+ *   belongs to others
  *
  * @since 0.1.0
  * @category models
@@ -19,7 +19,7 @@ export interface CacheAffinity {
   readonly begun: number
 }
 
-/** Of so many conversations; the oldest are forgotten. */
+/** Maximum number of conversations; the oldest are forgotten. */
 const maximum = 10_000
 
 /**
@@ -28,7 +28,7 @@ const maximum = 10_000
  */
 export class CacheAffinityMap {
   private readonly known = new Map<string, CacheAffinity>()
-  /** Stands at the oldest: a new iterator would have to pass all that were forgotten before. */
+  /** An iterator at the oldest entry: a new one would have to skip all deleted entries. */
   private oldest = this.known.keys()
 
   find(conversation: string): CacheAffinity | undefined {

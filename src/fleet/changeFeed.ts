@@ -1,5 +1,5 @@
 /**
- * Tells those who listen what changes in the fleet. While nobody does, it costs a comparison.
+ * Publishes fleet changes to subscribers. Without subscribers it costs one comparison.
  *
  * @since 0.1.0
  */
@@ -10,8 +10,8 @@ import { type Snapshot, snapshotOf } from "./snapshot.js"
 import type { ServerState } from "./state.js"
 
 /**
- * What a server's state for a model has become: a request has begun, got its first token or ended there, the server
- * rests or is in use again, or it has said what it holds. `at` is in milliseconds since the epoch.
+ * A change of a server's state for a model: a request started, got its first token or ended, the breaker opened or
+ * closed, or the server reported its loaded models. `at` is in milliseconds since the epoch.
  *
  * @since 0.1.0
  * @category models
@@ -23,7 +23,7 @@ export interface Change {
   readonly snapshot: Snapshot
 }
 
-/** A listener that is slower than the fleet misses the oldest. */
+/** A subscriber slower than the fleet loses the oldest changes. */
 const capacity = 1_024
 
 /**
@@ -32,7 +32,7 @@ const capacity = 1_024
  */
 export interface ChangeFeed {
   readonly changes: Stream.Stream<Change>
-  /** Something has changed: for one model, or for every model of the server. */
+  /** A change of one model, or of every model of the server. */
   readonly publish: (server: ServerState, model: string | undefined, now: number) => void
 }
 

@@ -1,6 +1,6 @@
 /**
- * What is known of the servers of one model, in columns: one entry per server, kept up to date by the fleet as things
- * happen, so that a routing decision over thousands of servers is one pass over plain numbers.
+ * The state of the servers of one model in columns: one entry per server, updated as things happen, so that a routing
+ * decision over thousands of servers is one pass over typed arrays.
  *
  * @since 0.1.0
  */
@@ -9,9 +9,9 @@ import { ModelQueue } from "./queue.js"
 import type { SlidingWindow } from "./slidingWindow.js"
 
 /**
- * A model on a server, as those that look for a server to load another one there see it. Times are in milliseconds
- * since the epoch; `ownInFlight` is how many requests of this process are at work there, `queued` how many wait for the model
- * anywhere, `firstTokens` its newest times to first token.
+ * A model on a server, as seen when choosing where to load another one. Times are in milliseconds since the epoch;
+ * `ownInFlight` is the number of this process's requests there, `queued` how many wait for the model anywhere,
+ * `firstTokens` its latest times to first token.
  *
  * @since 0.1.0
  * @category models
@@ -25,7 +25,7 @@ export interface ModelOnServer {
 }
 
 /**
- * The bits of `Columns.flags`: no place is free; the breaker is not closed; the model is not in memory.
+ * The bits of `Columns.flags`: no free slot; the breaker is not closed; the model is not loaded.
  *
  * @since 0.1.0
  * @category constants
@@ -35,24 +35,25 @@ export const flag = { full: 1, rests: 2, absent: 4 } as const
 const noOtherModels: ReadonlyArray<ModelOnServer> = []
 
 /**
- * Times are in milliseconds, moments in milliseconds since the epoch.
+ * Durations are in milliseconds, times in milliseconds since the epoch.
  *
- * - `protocols`: those that its hosts speak
- * - `tier`: lower is tried first: two per `priority`, for servers that are certain to have the model and the others
- * - `weight`: as configured; `maxWeight` is the most
- * - `remoteness`: round trip; NaN where it is not known
- * - `speed`: tokens per second, our own measure or else the registry's; NaN where there is none
- * - `proven`: 1 where the last attempt succeeded
- * - `inFlight`: requests of this process on the server; `ownInFlight`: those for this model; `started`: those that ever began
- * - `free`: how many more it may have for this model; `places`: how many it may have
- * - `restsUntil`: 0, or when the breaker lets a probe through; `probing`: 1 while one runs
+ * - `protocols`: those of its hosts
+ * - `tier`: lower is tried first: two per `priority`, for servers certain to have the model and the others
+ * - `weight`: as configured; `maxWeight` is the highest
+ * - `remoteness`: round trip; NaN if unknown
+ * - `speed`: tokens per second, measured or else from the registry; NaN if unknown
+ * - `proven`: 1 if the last attempt succeeded
+ * - `inFlight`: requests of this process on the server; `ownInFlight`: those for this model; `started`: those ever
+ *   started
+ * - `free`: free slots for this model; `places`: all its slots
+ * - `restsUntil`: 0, or when the breaker allows a probe; `probing`: 1 while one runs
  * - `promptSpeed`: EWMA of prompt tokens per second; NaN before the first
- * - `residentUntil`: until when the server holds the model in memory, as far as is known: Infinity for good, 0 not
- * - `loadSince`: since when it is taken to load the model, where it has requests for it and does not hold it
- * - `flags`: what keeps it from being chosen, as bits of `flag`; `provenSpeed`: its speed if that is proven, else 0; `pace`:
- *   milliseconds per prompt token at its present load, or, where its prompt speed is not known, the negative of how many
- *   share it. These follow from the others: see `settle`
- * - `otherModels`: the models on the server, this one (`self`) among them
+ * - `residentUntil`: until when the model stays loaded, as far as known: Infinity if always, 0 if not loaded
+ * - `loadSince`: since when it is assumed to load the model, if it has requests for it and has not loaded it
+ * - `flags`: reasons not to choose it, as bits of `flag`; `provenSpeed`: its speed if proven, else 0; `pace`:
+ *   milliseconds per prompt token at its present load, or, if its prompt speed is unknown, the negative of how many
+ *   requests share it. These are derived: see `settle`
+ * - `otherModels`: the models on the server, including this one (`self`)
  *
  * @since 0.1.0
  * @category models
@@ -83,12 +84,12 @@ export class Columns {
   readonly self: Array<ModelOnServer | undefined>
   /** The indices of each tier, the lowest tier first. */
   readonly tiers: ReadonlyArray<Int32Array>
-  /** Those whose breaker is not closed. */
+  /** Entries whose breaker is not closed. */
   readonly openBreakers: Array<number> = []
   private byUrl: Map<string, number> | undefined
-  /** When the first model leaves a memory, as far as is known: then `flags` are no longer true. */
+  /** When the first model is unloaded, as far as known: `flags` are stale from then on. */
   private expiry = Number.POSITIVE_INFINITY
-  /** Requests of routes over this very pool: those that wait, and those that have a place. */
+  /** Requests of routes over these columns: those that wait, and those that have a slot. */
   waiting = 0
   active = 0
   /** Whether the columns are kept up to date. */
@@ -136,7 +137,7 @@ export class Columns {
     for (let i = 0; i < size; i++) this.settle(i, 0)
   }
 
-  /** Brings what follows from an entry's columns up to date; to be called after they have changed. */
+  /** Recomputes an entry's derived columns; must be called after a change. */
   settle(i: number, now: number): void {
     const until = this.residentUntil[i] ?? 0
     const rests = this.restsUntil[i] !== 0
@@ -154,20 +155,20 @@ export class Columns {
     else this.openBreakers.splice(this.openBreakers.indexOf(i), 1)
   }
 
-  /** Takes notice of models that have left a memory since. */
+  /** Recomputes if a model has been unloaded since. */
   refresh(now: number): void {
     if (now < this.expiry) return
     this.expiry = Number.POSITIVE_INFINITY
     for (let i = 0; i < this.size; i++) this.settle(i, now)
   }
 
-  /** The index of a server, -1 where it is not here. */
+  /** The index of a server, or -1. */
   indexOf(url: string): number {
     this.byUrl ??= new Map(this.hosts.map((host, i) => [host.server.url, i]))
     return this.byUrl.get(url) ?? -1
   }
 
-  /** How many requests wait for a place. */
+  /** Number of requests that wait for a slot. */
   get queued(): number {
     return this.queue.length
   }

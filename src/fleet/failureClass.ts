@@ -1,16 +1,16 @@
 /**
- * Who is to blame for a failure: the one table that routing, retries and circuit breakers go by.
+ * Failure classes: who is at fault for a failure. Routing, retries and circuit breakers all use this table.
  *
  * @since 0.1.0
  */
 import type { FailureReason } from "../Errors.js"
 
 /**
- * - `request`: it would fail anywhere, says the server; believed when a second one agrees
- * - `model`: this model on this server, which rests for this model only
- * - `output`: what the model wrote; nobody rests
- * - `server`: it rests, for all models
- * - `nobody`: nothing is said of anybody's health (a key, an option, a deadline)
+ * - `request`: would fail anywhere, says the server; believed when a second one agrees
+ * - `model`: this model on this server; the breaker opens for this model only
+ * - `output`: what the model wrote; no breaker opens
+ * - `server`: the breaker opens for all models
+ * - `nobody`: says nothing about health (a key, an option, a deadline)
  *
  * @since 0.1.0
  * @category models
@@ -18,10 +18,10 @@ import type { FailureReason } from "../Errors.js"
 export type FaultOwner = "request" | "model" | "output" | "server" | "nobody"
 
 /**
- * - `provisional`: it may be the request all the same: the blame is taken back where every other server fails like this
- * - `retryable`: whether the same server may do better at the same request in a moment
- * - `losesMemory`: the server, or what ran the model on it, may have been started anew: then nothing is in its memory
- * - `unreachable`: nothing was heard of the server at all
+ * - `provisional`: the request may be at fault after all: taken back if every other server fails alike
+ * - `retryable`: whether the same server may succeed with the same request shortly
+ * - `losesMemory`: the server or its model runner may have restarted, so nothing is loaded
+ * - `unreachable`: the server did not respond at all
  *
  * @since 0.1.0
  * @category models

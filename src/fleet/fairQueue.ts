@@ -1,14 +1,14 @@
 /**
- * Who waits for a place, and in which order they are served.
+ * A fair queue: who waits for a slot, and in which order they are served.
  *
- * Owners take turns, however many each of them has waiting; those of one owner are served in the order in which they
- * came. Batch requests come after interactive ones, until they have waited for so long that they count as such.
+ * Owners take turns, however many requests each has waiting; within one owner it is first come, first served. Batch
+ * requests come after interactive ones, until they have waited long enough to count as such.
  *
  * @since 0.1.0
  */
 
 /**
- * `batch` requests wait for interactive ones, but not for ever.
+ * `batch` requests yield to interactive ones, but not forever.
  *
  * @since 0.1.0
  * @category models
@@ -16,14 +16,13 @@
 export type Priority = "interactive" | "batch"
 
 /**
- * One that waits.
+ * A waiting request.
  *
- * - `look`: looks for a place now; whether it has found one, or leaves for another reason. It is asked again until
- *   it has
- * - `narrow`: whether there are servers that it cannot go to, because it failed there or they do not speak what it
- *   needs: then it does not hold up those behind it
- * - `displaced`: the queue is full, and its place goes to an owner who has fewer waiting
- * - `owner`: on whose behalf it waits; those without one are one owner
+ * - `look`: tries to take a slot; returns whether it leaves the queue. Called again until it does
+ * - `narrow`: whether it cannot use some of the servers (it failed there, or they do not support it): then it does not
+ *   block those behind it
+ * - `displaced`: the queue is full, and an owner with fewer waiting requests takes its place
+ * - `owner`: on whose behalf it waits; those without one count as one owner
  *
  * @since 0.1.0
  * @category models
@@ -36,7 +35,7 @@ export interface Waiter {
   readonly priority?: Priority | undefined
 }
 
-/** After so long in the queue, in milliseconds, a batch request counts as an interactive one. */
+/** After this long in the queue, in milliseconds, a batch request counts as interactive. */
 const maxBatchWait = 30_000
 
 interface Entry {
@@ -48,7 +47,7 @@ interface Owner {
   readonly name: string
   readonly interactive: Array<Entry>
   readonly batch: Array<Entry>
-  /** How many turns it has had; whoever has had fewest is next. */
+  /** Number of turns taken; the owner with the fewest is next. */
   turns: number
 }
 
@@ -57,11 +56,11 @@ interface Owner {
  * @category models
  */
 export class FairQueue {
-  /** Those that had a place before go first. */
+  /** Requests that had a slot before go first. */
   private readonly front: Array<Waiter> = []
   private readonly owners = new Map<string, Owner>()
   private readonly members = new Map<Waiter, Owner | undefined>()
-  /** The turns of the owner that was served last: who joins now has had as many. */
+  /** The turns of the owner served last: a new owner starts with as many. */
   private turns = 0
 
   /** `now` is in milliseconds. */
@@ -107,7 +106,7 @@ export class FairQueue {
     if (owner.interactive.length + owner.batch.length === 0) this.owners.delete(owner.name)
   }
 
-  /** A waiter has found a place: its owner has had a turn. */
+  /** A request has left with a slot: its owner has taken a turn. */
   served(waiter: Waiter): void {
     const owner = this.members.get(waiter)
     if (owner !== undefined) {
@@ -118,8 +117,8 @@ export class FairQueue {
   }
 
   /**
-   * Whose place somebody of this owner may have where the queue is full: the newest of the owner that has most waiting, if
-   * that is more than this one has; or its own newest batch request, for an interactive one.
+   * The request that a new one of this owner may displace when the queue is full: the newest of the owner with the most
+   * waiting, if that is more than this one has; or its own newest batch request, for an interactive one.
    */
   displaceable({ owner: name = "", priority }: Pick<Waiter, "owner" | "priority">): Waiter | undefined {
     const own = this.owners.get(name)
@@ -132,7 +131,7 @@ export class FairQueue {
     return priority === "batch" ? undefined : own?.batch.at(-1)?.waiter
   }
 
-  /** In the order in which they are served next. Whoever leaves meanwhile is passed over, and who joins is not met. */
+  /** In the order of service. Requests that leave meanwhile are skipped; new ones are not included. */
   *order(): Generator<Waiter, void, undefined> {
     for (const waiter of [...this.front]) if (this.members.has(waiter)) yield waiter
     const aged = this.now() - maxBatchWait

@@ -1,5 +1,5 @@
 /**
- * One attempt's place on a server, and what is learned from how it ends.
+ * A lease: one attempt's slot on a server, and what is learned from its outcome.
  *
  * @since 0.1.0
  */
@@ -12,30 +12,33 @@ import { classifyFailure, type FaultOwner } from "./failureClass.js"
 import type { ModelState, ServerState } from "./state.js"
 
 /**
- * How long Ollama keeps a model in memory unless told otherwise, in milliseconds.
+ * Ollama's default for keeping a model loaded, in milliseconds.
  *
  * @since 0.1.0
  * @category constants
  */
 export const defaultKeepAlive = 300_000
 
-/** Shorter prompts say more about the way to the server than about its speed, in tokens. */
+/** Shorter prompts measure latency rather than prompt speed, in tokens. */
 const minPromptTokens = 32
 
-/** A prompt that was partly in the server's cache looks faster than it is: one observation counts at most so often. */
+/** A partly cached prompt looks faster than it is: one observation counts at most this factor. */
 const maxOutlierFactor = 3
 
-/** So much longer than usual to the first token, in milliseconds, is a wait for a slot. */
+/** A time to first token this much above the usual, in milliseconds, means a wait for a slot. */
 const minSlotWait = 50
 
-/** Whatever took less, in milliseconds, was no load: the model was in memory, or in the system's cache of the disk. */
+/** Anything faster, in milliseconds, was not a real load: the model was in memory or in the disk cache. */
 const minLoadTime = 1_000
 
-/** A server that refuses requests which another one then answers, so many times in a row, does not know what it says. */
+/**
+ * After this many consecutive rejections of requests that another server then answered, the server is considered
+ * faulty.
+ */
 const maxRejections = 2
 
 /**
- * Places are never believed to be more, per server and model.
+ * Upper bound of learned slots per server and model.
  *
  * @since 0.1.0
  * @category constants
@@ -45,12 +48,12 @@ export const maxPlaces = 16
 /**
  * What a finished attempt has shown. Times are in milliseconds.
  *
- * - `firstTokenTime`: from the request to the first piece, by our clock
- * - `tokensPerSecond`: the server's own count where it reports one
- * - `keepAlive`: how long the server will hold the model in memory from now on
+ * - `firstTokenTime`: from the request to the first piece, measured here
+ * - `tokensPerSecond`: the server's own figure if it reports one
+ * - `keepAlive`: how long the server keeps the model loaded from now on
  * - `promptTokens`, `completionTokens`: as the server counted them
- * - `promptTime`, `loadTime`: how long the server worked at the prompt, and at loading the model, where it says so
- * - `promptEvaluated`: how many tokens of the prompt it worked at, where it says so
+ * - `promptTime`, `loadTime`: time for prompt evaluation and for loading the model, if reported
+ * - `promptEvaluated`: prompt tokens actually evaluated (not cached), if reported
  *
  * @since 0.1.0
  * @category models
@@ -67,31 +70,33 @@ export interface Observation {
 }
 
 /**
- * One attempt's place on a server. Exactly one of its three ends counts, the first; each gives the place back.
+ * One attempt's slot on a server. Exactly one of its outcomes counts, the first; each releases the slot.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Lease {
-  /** Whether the server is known to have to load the model for it. */
+  /** Whether the server is known to have to load the model first. */
   readonly cold: boolean
-  /** The first token came: what had to be loaded is loaded. */
+  /** The first token came: the model is loaded. */
   answered(): void
   succeed(observation: Observation): void
   fail(failure: ServerFailure): void
-  /** After `fail`: every server failed like that, so that it is the request; what was held against this one is taken back. */
+  /**
+   * After `fail`: every server failed alike, so the request is at fault; what counted against this one is taken back.
+   */
   pardon(): void
-  /** After `fail`: another server has answered, so that it was not the request. */
+  /** After `fail`: another server has answered, so the request was not at fault. */
   contradicted(): void
-  /** Another server was sooner: what is learned is only that the first token took longer than this. */
+  /** A hedged attempt won: only a lower bound of the time to first token is learned. */
   overtaken(): void
   /** The caller left: nothing is learned. */
   cancel(): void
 }
 
 /**
- * What a lease needs of its fleet: the time, how long a server rests after a failure (in milliseconds), and who is to be
- * told of changes.
+ * What a lease needs of its fleet: the clock, how long the breaker opens after a failure (in milliseconds), and whom to
+ * notify of changes.
  *
  * @since 0.1.0
  * @category models
@@ -103,23 +108,23 @@ export interface LeaseDependencies {
 }
 
 /**
- * Takes a place. `cached` is how many tokens of the prompt the server is believed to have in its cache.
+ * Takes a slot. `cached` is the number of prompt tokens assumed to be in the server's cache.
  *
  * @since 0.1.0
  * @category models
  */
 export class SlotLease implements Lease {
   readonly cold: boolean
-  /** It has to load the model, as far as is known, or waits for somebody else's load. */
+  /** It must load the model, as far as known, or waits for another request's load. */
   private loads: boolean
   private readonly probes: boolean
   private readonly began: number
-  /** Requests here for the model when it began, itself included; and requests on the whole server. */
+  /** Requests for the model here when it began, including itself; and requests on the whole server. */
   private readonly concurrent: number
   private readonly serverInFlight: number
   private loaded = 0
   private open = true
-  /** How it failed, and what was held against whom for it, until it is known whether that was right. */
+  /** Its failure and the provisional consequences, until fault is attributed. */
   private failure: ServerFailure | undefined
   private suspect: Breaker | undefined
   private wasProven = false
@@ -161,14 +166,14 @@ export class SlotLease implements Lease {
     if (this.loads) {
       this.loads = false
       this.loaded = Math.max(0, now - began)
-      // Where the server does not say what it holds this may have been no load at all.
+      // If the server does not report its loaded models, this may not have been a load.
       if (this.cold && state.residentUntil <= now) this.learnLoad(now - state.loadSince)
     }
     state.answeredAt = now
     server.answeredAt = now
     server.breaker.answered(began)
     state.breaker.answered(began)
-    // Until the answer is complete nothing can evict it.
+    // While an answer is in progress the model cannot be unloaded.
     if (state.residentUntil <= now) {
       state.residentUntil = now + defaultKeepAlive
       server.write(now)
@@ -234,7 +239,7 @@ export class SlotLease implements Lease {
     this.suspect = undefined
     suspect?.confirm()
     if (failure === undefined || classifyFailure(failure).fault !== "request") return
-    // What is refused without a word comes from something in between, such as a proxy.
+    // A rejection without a message comes from something in between, such as a proxy.
     state.refusals += /^HTTP \d+$/.test(failure.message) ? maxRejections : 1
     if (state.refusals < maxRejections) return
     const now = this.dependencies.now()
@@ -259,7 +264,7 @@ export class SlotLease implements Lease {
     if (this.release()) this.settled()
   }
 
-  /** A server that gives others their first token is not hung, only busy. */
+  /** A server that gives other requests their first token is busy, not hung. */
   private faultOf(failure: ServerFailure): FaultOwner {
     if (failure.reason !== "first-token-timeout") return classifyFailure(failure).fault
     if (this.state.answeredAt > this.began) return "nobody"
@@ -295,12 +300,12 @@ export class SlotLease implements Lease {
     queue.loadTime = average(queue.loadTime, Math.max(minLoadTime, took)) ?? queue.loadTime
   }
 
-  /** Prompt tokens per second: by the server's own clock, else by ours. */
+  /** Prompt tokens per second: by the server's own clock, else measured here. */
   private learnPrompt(seen: Observation, loaded: number): void {
     const { state } = this
     const { queue } = this.pool
     const tokens = seen.promptEvaluated ?? seen.promptTokens
-    // What was in the cache was not worked at, and not every server says how much that was.
+    // Cached tokens were not evaluated, and not every server reports how many were cached.
     if (tokens === undefined || !(tokens >= minPromptTokens) || (this.cached > 0 && seen.promptEvaluated === undefined))
       return
     const { firstTokenTime } = seen
@@ -317,7 +322,7 @@ export class SlotLease implements Lease {
       : (average(queue.promptSpeed, speed, sharedAlpha) ?? speed)
   }
 
-  /** How many the server really answers at once shows in who had to wait there. */
+  /** The real number of slots shows in which requests had to wait at the server. */
   private learnPlaces(waited: number): void {
     const { concurrent, state } = this
     if (waited > minSlotWait) {

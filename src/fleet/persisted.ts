@@ -1,6 +1,6 @@
 /**
- * What was learned of servers, as JSON that outlives the process. It holds addresses and figures: no key, no name and
- * password, no word of any conversation.
+ * What was learned of servers, as JSON that outlives the process. It contains addresses and figures: no key, no user
+ * name or password, and nothing of any conversation.
  *
  * @since 0.1.0
  */
@@ -17,7 +17,7 @@ const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(sche
 const Moment = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
 const Figure = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
 
-/** Until when, by the clock on the wall, and after how many failures in a row. */
+/** Until when, in wall-clock time, and after how many consecutive failures. */
 const Rest = Schema.Struct({ until: Moment, strikes: Schema.NonNegativeInt })
 
 const PersistedModel = Schema.Struct({
@@ -44,7 +44,7 @@ type PersistedServer = typeof PersistedServer.Type
 type PersistedModel = typeof PersistedModel.Type
 
 /**
- * What was learned, as it is kept. Times are in milliseconds, moments in milliseconds since the epoch.
+ * The persisted form. Durations are in milliseconds, times in milliseconds since the epoch.
  *
  * @since 0.1.0
  * @category models
@@ -70,7 +70,7 @@ const encodeJson = Schema.encodeSync(Schema.parseJson(Persisted))
 export const encode = (saved: Persisted): string => encodeJson(saved)
 
 /**
- * Reads what `encode` wrote. `source` is where it comes from, for the warning.
+ * Reads what `encode` wrote. `source` names its origin in the warning.
  *
  * @since 0.1.0
  * @category combinators
@@ -82,10 +82,10 @@ export const decode = (text: string, source: string): Either.Either<Persisted, S
     return new SavedStateWarning({ source, reason: `${field}${issue?.message ?? "it cannot be read"}` })
   })
 
-/** What nobody has used for so long is not kept, in milliseconds: 30 days. */
+/** Entries unused for this long are dropped, in milliseconds: 30 days. */
 const longest = 30 * 24 * 3_600_000
 
-/** JSON has no `undefined`, and the schema wants what is not known to be left out. */
+/** JSON has no `undefined`: the schema requires unknown values to be absent. */
 const defined = <A extends object>(record: { readonly [K in keyof A]: A[K] | undefined }): A =>
   Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as A
 
@@ -93,7 +93,7 @@ const restOf = ({ restsUntil, failures: strikes }: Breaker, now: number) =>
   restsUntil > now || strikes > 0 ? { until: Math.max(0, restsUntil), strikes } : undefined
 
 /**
- * What is worth keeping of these servers.
+ * The part of these servers' state worth keeping.
  *
  * @since 0.1.0
  * @category constructors
@@ -135,8 +135,8 @@ export const save = (servers: Iterable<ServerState>, now: number): Persisted => 
 })
 
 /**
- * No server rests for longer than it would have: what was left of its rest when that was kept is the most. Where the clock
- * was set back since, nobody knows how long it has rested: one request may try it.
+ * A restored breaker rests at most for its remaining rest. If the clock was set back since, the elapsed rest is
+ * unknown: one probe is allowed.
  */
 const resume = (
   breaker: Breaker,
@@ -152,7 +152,7 @@ const resume = (
 }
 
 /**
- * Takes over what was kept, where nothing has been learned since. `longestRest` is in milliseconds.
+ * Restores what was kept, unless something was learned since. `longestRest` is in milliseconds.
  *
  * @since 0.1.0
  * @category combinators
@@ -188,7 +188,7 @@ export const restore = (
 }
 
 /**
- * Of two, which perhaps were saved by two processes, the newer of everything.
+ * Merges two states, possibly of two processes: the newer of each entry.
  *
  * @since 0.1.0
  * @category combinators

@@ -1,5 +1,5 @@
 /**
- * The queue for the servers of one model, and what is known of the model's requests as a whole.
+ * The queue for the servers of one model, and statistics about the model's requests.
  *
  * @since 0.1.0
  */
@@ -7,21 +7,21 @@
 import { FairQueue, type Waiter } from "./fairQueue.js"
 
 /**
- * A model's line. Times are in milliseconds.
+ * The queue of a model. Times are in milliseconds.
  *
  * @since 0.1.0
  * @category models
  */
 export class ModelQueue {
-  /** EWMA of how long a request occupies its place, without loads and waits. Before the first: a short answer. */
+  /** EWMA of how long a request occupies its slot, without loads and waits. Initially: a short answer. */
   serviceTime = 5_000
-  /** EWMA of how long a load takes. Before the first: some gigabytes from a disk. */
+  /** EWMA of load times. Initially: a few gigabytes from disk. */
   loadTime = 15_000
   /** EWMA over all servers, in prompt tokens per second; NaN before the first. */
   promptSpeed = Number.NaN
   /** Whether `serviceTime` is an observation. */
   observed = false
-  /** How many may wait. */
+  /** Maximum queue length. */
   capacity = 512
 
   private readonly waiters: FairQueue
@@ -41,7 +41,7 @@ export class ModelQueue {
     return this.waiters.size >= this.capacity
   }
 
-  /** Makes room for one more where it can; false where the queue stays full. */
+  /** Displaces a request if the rules allow it; false if the queue stays full. */
   hasRoom(waiter: Waiter): boolean {
     if (!this.full) return true
     const displaced = this.waiters.displaceable(waiter)
@@ -49,7 +49,7 @@ export class ModelQueue {
     return !this.full
   }
 
-  /** `first`: before everybody else, for who has waited already. */
+  /** `first`: ahead of all others, for a request that has waited before. */
   join(waiter: Waiter, first: boolean): void {
     this.waiters.join(waiter, first)
   }
@@ -58,12 +58,12 @@ export class ModelQueue {
     this.waiters.leave(waiter)
   }
 
-  /** It has found a place, and leaves. */
+  /** It has found a slot, and leaves. */
   served(waiter: Waiter): void {
     this.waiters.served(waiter)
   }
 
-  /** Something has changed: the first in line look for a place, until one finds none. */
+  /** Something has changed: the first in the queue look for a slot, until one finds none. */
   serve(): void {
     if (this.serving) {
       this.servesAgain = true
@@ -82,7 +82,7 @@ export class ModelQueue {
 
   private turn(): void {
     for (const waiter of this.waiters.order()) {
-      // Looking may have had it leave.
+      // It may have left during its look.
       if (!waiter.look() && this.waiters.has(waiter) && !waiter.narrow()) return
     }
   }

@@ -1,5 +1,5 @@
 /**
- * Those who wait for a place, and the clock that has them look from time to time.
+ * Requests that wait for a slot, and the timer that makes them look again from time to time.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ import type { Waiter } from "./fairQueue.js"
 import type { ModelQueue } from "./queue.js"
 
 /**
- * A queue that is full: how many wait in it, and after how many milliseconds to try again.
+ * A full queue: how many wait, and after how many milliseconds to retry.
  *
  * @since 0.1.0
  * @category models
@@ -23,7 +23,7 @@ export interface QueueFull {
 }
 
 /**
- * A place in a queue, or why there is none.
+ * A place in a queue, or the reason why there is none.
  *
  * @since 0.1.0
  * @category models
@@ -31,7 +31,7 @@ export interface QueueFull {
 export type QueueTicket = { readonly leave: () => void } | QueueFull
 
 /**
- * One that asks for a place in a queue; `displaced`: the place went to an owner who has fewer waiting.
+ * A request for a place in a queue; `displaced`: an owner with fewer waiting requests took its place.
  *
  * @since 0.1.0
  * @category models
@@ -40,7 +40,7 @@ export interface QueuedCall extends Omit<Waiter, "displaced"> {
   readonly displaced: (full: QueueFull) => void
 }
 
-/** How often those who wait look although nothing was heard. */
+/** How often waiting requests look for a slot without any event, in milliseconds. */
 const lookInterval = Duration.seconds(1)
 
 const retryAfter = (pool: Columns): number => {
@@ -50,7 +50,7 @@ const retryAfter = (pool: Columns): number => {
 }
 
 /**
- * Puts somebody into the line of a pool's model, `first` before all others.
+ * Puts a request into the queue of the model, with `first` ahead of all others.
  *
  * @since 0.1.0
  * @category constructors
@@ -119,7 +119,7 @@ export const make = Effect.gen(function* () {
     line.join(waiter, first)
     lines.add(line)
     lookLater()
-    // One more that waits may be what makes another load worth it.
+    // One more waiting request may justify another load.
     if (line.length > 1) line.serve()
     return { leave }
   }

@@ -1,11 +1,11 @@
-/** So many of the newest are remembered. */
+/** Number of recent values kept. */
 const capacity = 32
 
-/** Fewer than this say nothing. */
+/** Fewer values than this say nothing. */
 const minCount = 20
 
 /**
- * The newest of a series of figures, for what an average cannot tell.
+ * The most recent values of a series, for percentiles.
  *
  * @since 0.1.0
  * @category models
@@ -23,7 +23,7 @@ export class SlidingWindow {
     this.count = 0
   }
 
-  /** What this share (0 to 1) of them does not exceed; `undefined` with fewer than 20. */
+  /** The percentile for `share` (0 to 1); `undefined` with fewer than 20 values. */
   percentile(share: number): number | undefined {
     if (this.values === undefined || this.count < minCount) return undefined
     const known = this.values.slice(0, Math.min(this.count, capacity)).sort()

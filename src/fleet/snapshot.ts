@@ -1,5 +1,5 @@
 /**
- * What is known of one server for one model, as plain data.
+ * The known state of one server for one model, as plain data.
  *
  * @since 0.1.0
  */
@@ -7,18 +7,18 @@ import type { BreakerState } from "./breaker.js"
 import type { ServerState } from "./state.js"
 
 /**
- * What is known of one server for one model, at one moment.
+ * The known state of one server for one model at one moment.
  *
- * - `inFlight`: requests of this process on the server, whatever their model
- * - `restsUntil`: when the breaker lets a probe through, in milliseconds since the epoch
+ * - `inFlight`: requests of this process on the server, for all models
+ * - `restsUntil`: when the breaker allows a probe, in milliseconds since the epoch
  * - `proven`: the last attempt there succeeded (the reference's "good" cache)
  * - `tokensPerSecond`: EWMA over this model's answers, `undefined` before the first
- * - `firstTokenTime`: peak EWMA, in milliseconds: it follows a rise at once and a fall slowly
- * - `promptTokensPerSecond`: EWMA of how fast it reads prompts
+ * - `firstTokenTime`: peak EWMA, in milliseconds: follows a rise at once and a fall slowly
+ * - `promptTokensPerSecond`: EWMA of prompt evaluation speed
  * - `roundTrip`: EWMA of a small request's round trip, in milliseconds
- * - `residentUntil`: until when the server is taken to hold the model in memory, in milliseconds since the epoch
- * - `places`: how many requests for the model it is given at once
- * - `queued`: how many requests wait for the model, on whatever server
+ * - `residentUntil`: until when the model is assumed to stay loaded, in milliseconds since the epoch
+ * - `places`: how many requests for the model it gets at once (slots)
+ * - `queued`: how many requests wait for the model, on any server
  *
  * @since 0.1.0
  * @category models

@@ -1,5 +1,5 @@
 /**
- * What the fleet knows of each server and each model on it, and how that becomes columns.
+ * The fleet's state of each server and each model on it, and how it is written into columns.
  *
  * @since 0.1.0
  */
@@ -13,8 +13,7 @@ import type { ModelQueue } from "./queue.js"
 import { SlidingWindow } from "./slidingWindow.js"
 
 /**
- * No server is believed to be faster than this, in tokens per second: registries and servers report impossible
- * figures.
+ * Upper bound for believable tokens per second: registries and servers report impossible figures.
  *
  * @since 0.1.0
  * @category constants
@@ -22,7 +21,7 @@ import { SlidingWindow } from "./slidingWindow.js"
 export const maxBelievableSpeed = maxSpeed
 
 /**
- * How far away a server is, in milliseconds, given its measured round trip; NaN where it is not known.
+ * A server's distance as a round trip in milliseconds, given the measured one; NaN if unknown.
  *
  * @since 0.1.0
  * @category models
@@ -30,7 +29,7 @@ export const maxBelievableSpeed = maxSpeed
 export type Remoteness = (host: Host, roundTrip: number | undefined) => number
 
 /**
- * Where a server stands in a pool.
+ * An entry of a server in columns.
  *
  * @since 0.1.0
  * @category models
@@ -43,38 +42,38 @@ export interface ColumnEntry {
 }
 
 /**
- * One model on one server. Times are in milliseconds, moments in milliseconds since the epoch.
+ * One model on one server. Durations are in milliseconds, times in milliseconds since the epoch.
  *
  * @since 0.1.0
  * @category models
  */
 export class ModelState implements ModelOnServer {
   readonly breaker: Breaker
-  /** Requests at work here, and requests that ever began here. */
+  /** Requests in flight here, and requests ever started here. */
   inFlight = 0
   begun = 0
-  /** At most so many at once; `learns` is whether what is observed changes that. */
+  /** Maximum of concurrent requests (slots); `learns` is whether observations change it. */
   places = Number.POSITIVE_INFINITY
   learns = false
-  /** What it had learned before this process began. */
+  /** What it had learned before this process started. */
   keptPlaces: number | undefined
   proven = false
-  /** Requests in a row that it refused, and that another server answered. */
+  /** Consecutive requests that it rejected and another server answered. */
   refusals = 0
   tokensPerSecond: number | undefined
   firstTokenTime: number | undefined
-  /** Times to first token where nothing had to be loaded. */
+  /** Times to first token without a load. */
   readonly firstTokens = new SlidingWindow()
   promptSpeed: number | undefined
-  /** Of the time to first token, what is neither load nor prompt nor the wait for a slot: the way there and back. */
+  /** The part of the time to first token that is neither load nor prompt nor waiting: the network. */
   overhead: number | undefined
   residentUntil = 0
   loadSince = 0
   usedAt = Number.NEGATIVE_INFINITY
-  /** When somebody last got a first token here. */
+  /** When a request last got its first token here. */
   answeredAt = Number.NEGATIVE_INFINITY
   queue: ModelQueue | undefined
-  /** Where it stands in the newest pool, and in older ones that still have requests. */
+  /** Its entry in the newest columns, and in older ones that still have requests. */
   slots: ReadonlyArray<ColumnEntry> = []
 
   constructor(
@@ -88,7 +87,7 @@ export class ModelState implements ModelOnServer {
     return this.queue?.length ?? 0
   }
 
-  /** It is, or is no longer, in memory; whoever is at work here while it is not waits for a load. */
+  /** It was loaded or unloaded; requests in flight while it is not loaded wait for a load. */
   setResident(until: number, now: number): void {
     if (until <= now && this.residentUntil > now && this.inFlight > 0) this.loadSince = now
     this.residentUntil = until
@@ -127,11 +126,11 @@ export class ServerState {
   inFlight = 0
   maxInFlight = Number.POSITIVE_INFINITY
   roundTrip: number | undefined
-  /** It has said what it holds in memory. */
+  /** It reports its loaded models. */
   tellsResident = false
   answeredAt = Number.NEGATIVE_INFINITY
   readonly models: Array<ModelState> = []
-  /** Whose turn it is where models share the places of a server. */
+  /** Whose turn it is when models share the server's slots. */
   private turn = 0
   private readonly byName = new Map<string, ModelState>()
 
@@ -157,14 +156,14 @@ export class ServerState {
     for (const state of this.models) state.write(now)
   }
 
-  /** Nothing is in its memory any more, except what cannot be loaded and unloaded. */
+  /** Nothing is loaded any more, except models that are never unloaded. */
   forgetResident(now: number): void {
     for (const state of this.models) {
       if (state.residentUntil !== Number.POSITIVE_INFINITY) state.setResident(0, now)
     }
   }
 
-  /** The clock was set back: no moment lies in the future, and nothing rests for longer than it would have. */
+  /** The clock was set back: no time lies in the future, and no breaker rests longer than it would have. */
   clockWentBack(by: number, now: number): void {
     this.breaker.clockWentBack(now)
     this.answeredAt = Math.min(this.answeredAt, now)
@@ -178,7 +177,7 @@ export class ServerState {
     this.write(now)
   }
 
-  /** A place may have become free: those who wait for a model that is here look, one model after the other. */
+  /** A slot may have become free: waiting requests of the models here look, one model after another. */
   serveQueues(): void {
     const { models } = this
     const count = models.length

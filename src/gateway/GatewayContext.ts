@@ -1,5 +1,5 @@
 /**
- * One set of services with the settings that they were made from.
+ * The services and settings that requests are answered with.
  *
  * @since 0.1.0
  */
@@ -22,9 +22,9 @@ import { makeMemory } from "./ResponseStore.js"
 import * as RateLimits from "./rateLimits.js"
 
 /**
- * What a request is answered with. `limits` are those of every call, and `routing` that of one
- * that does not say; a second server is asked where the fleet's own
- * settings say so. `trace` is where the spans of requests go, if a tracer was set when the gateway was made.
+ * Everything a request is answered with. `limits` are the default limits of every call, `routing` the strategy of a
+ * call that names none; hedging follows the fleet's own settings. `trace` is where request spans go, if a tracer was
+ * set when the gateway was made.
  *
  * @since 0.1.0
  * @category models
@@ -42,12 +42,12 @@ export interface GatewayContext {
   readonly labels: ErrorResponse.Labels
   readonly trace: Telemetry.Trace | undefined
   readonly accessLog: AccessLog
-  /** What a gateway has to say to whoever runs it. */
+  /** Writes operator messages. */
   readonly log: (text: string) => void
 }
 
 /**
- * What outlives a change of the settings: what was counted, who has used how much, and the responses that are kept.
+ * State that survives a change of settings: counters, rate limit usage and stored responses.
  *
  * @since 0.1.0
  * @category models
@@ -61,8 +61,8 @@ export interface GatewayState {
 }
 
 /**
- * What several processes that serve at one address have in common, so that a client does not see which of them it has
- * met: conversations, responses that are kept, and how much of each key's limits was used.
+ * State shared by several processes behind one address, so that a client need not know which one it talks to:
+ * conversations, stored responses and rate limit usage.
  *
  * @since 0.1.0
  * @category models
@@ -74,7 +74,7 @@ export interface SharedState {
 }
 
 /**
- * `accessLog` tells of requests; what is not in `shared` is this process' own.
+ * `accessLog` receives one entry per request; whatever `shared` lacks is local to this process.
  *
  * @since 0.1.0
  * @category constructors
@@ -91,13 +91,13 @@ export const makeState = (
   accessLog
 })
 
-/** Requests have parents of their own. */
+/** Each request has its own parent span. */
 const ownTrace = Effect.withFiberRuntime<Telemetry.Trace | undefined>((fiber) => {
   const trace = Telemetry.traceOf(fiber)
   return Effect.succeed(trace === undefined ? undefined : { ...trace, parent: Option.none(), state: undefined })
 })
 
-/** Where responses are not to be kept, those that were are forgotten. */
+/** When responses are not stored, those stored earlier are dropped. */
 const noResponses: ResponseBounds = { maxEntries: 0, maxBytes: 0, ttl: 0 }
 
 /**

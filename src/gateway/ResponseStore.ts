@@ -1,15 +1,15 @@
 /**
- * Responses that the gateway remembers, for `previous_response_id` and for who asks for them again.
+ * Stores responses for `previous_response_id` and for later retrieval.
  *
- * One that goes on from another shares what was said before with it: a chain takes as much room as what was said in it,
- * and two that go on from the same one do not disturb each other.
+ * A response that continues another shares its history: a chain takes as much memory as its own turns, and two branches
+ * of one response do not affect each other.
  *
  * @since 0.1.0
  */
 import type { ResponseBounds } from "../config/gateway.js"
 
 /**
- * A response with what it was asked, as JSON: `input` is an array of items, `response` what the client was told.
+ * A response and its input as JSON: `input` is an array of items, `response` is what the client received.
  *
  * @since 0.1.0
  * @category models
@@ -20,7 +20,7 @@ export interface StoredResponse {
 }
 
 /**
- * A response to be kept: `owner` alone may have it, `previous` is the one that it goes on from.
+ * A response to store: only `owner` may read it, `previous` is the response it continues.
  *
  * @since 0.1.0
  * @category models
@@ -32,15 +32,15 @@ export interface NewResponse extends StoredResponse {
 }
 
 /**
- * What holds responses: that of one process, or one for several.
+ * A store of responses: for one process, or shared by several.
  *
- * - `bound`: how much it may hold from now on
- * - `put`: `forgotten` where the response that it goes on from is not there any more, `too-long` where there is no room
- *   even if its owner loses all else, and nobody else more than what it has above that
- * - `chain`: what a response goes on from, the oldest first, and itself at the end
- * - `get`: a response as the client was told
- * - `items`: items of responses, of their input or output, as JSON; `undefined` for each that is not there
- * - `remove`: false if there is none. Those that went on from it stay as they are
+ * - `bound`: sets the capacity from now on
+ * - `put`: `forgotten` if the response it continues is gone, `too-long` if there is no room even after evicting
+ *   everything else of this owner and whatever others hold above their equal share
+ * - `chain`: the responses it continues, oldest first, ending with itself
+ * - `get`: a response as the client received it
+ * - `items`: items of stored input or output, as JSON; `undefined` for each that does not exist
+ * - `remove`: false if it does not exist. Responses that continue it are not affected
  *
  * @since 0.1.0
  * @category models
@@ -54,20 +54,20 @@ export interface ResponseStore {
   readonly remove: (owner: string, id: string) => Promise<boolean>
 }
 
-/** A turn, as long as a response that is kept goes on from it. */
+/** A turn, kept as long as a stored response continues from it. */
 interface StoredTurn extends StoredResponse {
   readonly previous: StoredTurn | undefined
   readonly bytes: number
-  /** With those that it goes on from. */
+  /** Including the turns it continues from. */
   readonly allBytes: number
-  /** How many need it: its own response, and turns that go on from it. */
+  /** Reference count: its own response, and the turns that continue from it. */
   needed: number
 }
 
-/** What an entry takes besides its text, about. */
+/** Approximate overhead of an entry besides its text. */
 const overhead = 512
 
-/** What belongs to one owner: what it has not used for longest comes first. */
+/** The entries of one owner, least recently used first. */
 interface OwnerResponses {
   readonly entries: Map<string, { readonly turn: StoredTurn; readonly usedAt: number }>
   bytes: number
@@ -78,7 +78,7 @@ const mentions = (json: string, ids: ReadonlySet<string>): boolean => {
   return false
 }
 
-/** The latest are looked at first: that is what clients refer to. */
+/** Newest first: those are what clients usually refer to. */
 const itemsOf = (owned: OwnerResponses | undefined, ids: ReadonlyArray<string>): ReadonlyArray<string | undefined> => {
   const found = new Map<string, string>()
   const wanted = new Set(ids)
@@ -88,7 +88,7 @@ const itemsOf = (owned: OwnerResponses | undefined, ids: ReadonlyArray<string>):
     for (let turn: StoredTurn | undefined = last; turn !== undefined && !seen.has(turn); turn = turn.previous) {
       if (found.size === wanted.size) return ids.map((id) => found.get(id))
       seen.add(turn)
-      // Most of them hold none of the items, which costs less to see than to read them.
+      // Most contain none of the items, and a text search shows that faster than parsing.
       const { input, response } = turn
       if (!mentions(response, wanted) && !mentions(input, wanted)) continue
       const { output } = JSON.parse(response) as { readonly output?: ReadonlyArray<{ readonly id?: unknown }> }
@@ -102,7 +102,7 @@ const itemsOf = (owned: OwnerResponses | undefined, ids: ReadonlyArray<string>):
 }
 
 /**
- * Keeps responses in this process, which they end with. `now` is in milliseconds.
+ * Keeps responses in the memory of this process. `now` is in milliseconds.
  *
  * @since 0.1.0
  * @category constructors
@@ -133,7 +133,7 @@ export const makeMemory = (now: () => number): ResponseStore => {
     for (const [id, { usedAt }] of entries) return [id, usedAt]
     return ["", Number.POSITIVE_INFINITY]
   }
-  /** Of whoever holds the most; where several do, of the one that has not used it for longest. */
+  /** Evicts from the owner that holds the most; among equals, the least recently used. */
   const evict = (held: (owned: OwnerResponses) => number): void => {
     let most: { readonly owner: string; readonly shelf: OwnerResponses } | undefined
     for (const [owner, owned] of byOwner) {
@@ -157,7 +157,7 @@ export const makeMemory = (now: () => number): ResponseStore => {
     while (bytes > maxBytes) evict((owned) => owned.bytes)
     while (count > maxEntries) evict(({ entries }) => entries.size)
   }
-  /** Whether so many bytes of an owner can stay. */
+  /** Whether an owner may hold this many bytes more. */
   const fits = (owner: string, size: number): boolean => {
     if (bounds === undefined) return true
     let sum = size

@@ -1,5 +1,5 @@
 /**
- * Who may use the gateway.
+ * Authentication, and the checks of Origin and Host.
  *
  * @since 0.1.0
  */
@@ -26,7 +26,7 @@ const presented = (request: IncomingMessage): string | undefined => {
 }
 
 /**
- * Finds the key of a request. How long that takes says nothing about the keys: digests are compared, and always all.
+ * Finds the API key of a request in constant time: digests are compared, and always all of them.
  *
  * @since 0.1.0
  * @category constructors
@@ -56,12 +56,12 @@ export const authenticator = (
 // web pages
 // =============================================================================
 
-/** A name says the same in capitals, and with the dot of the root behind it. */
+/** Host names are case-insensitive and may end with the dot of the root. */
 const hostOf = (text: string): string => text.toLowerCase().replace(/:\d+$/, "").replace(/\.$/, "")
 
 /**
- * Whether a web page of this origin may use the gateway: one of this machine, of the gateway itself, or one that the
- * user named. Any page that a user visits can send requests to his own machine.
+ * Whether a web page of this origin may use the gateway: local pages, the gateway's own, and those that the user
+ * allowed. Without this check, any page that a user visits could send requests to their machine.
  *
  * @since 0.1.0
  * @category guards
@@ -80,9 +80,8 @@ const ownNames = (): ReadonlyArray<string> => {
 }
 
 /**
- * Whether the name by which the gateway was called is its own. Without a key, a page whose name was made to point at
- * this gateway would otherwise be taken for one of it. A page in the internet can have neither an address nor a name
- * without a dot for a name.
+ * Whether the Host header names this gateway. Without API keys this prevents DNS rebinding: a page on the internet has
+ * neither an IP address nor a name without a dot as its host.
  *
  * @since 0.1.0
  * @category guards

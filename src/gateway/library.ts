@@ -1,5 +1,5 @@
 /**
- * What the gateway needs of the library, as plain functions over one set of services.
+ * What the gateway uses of the library, as plain functions over one set of services.
  *
  * @since 0.1.0
  */
@@ -27,7 +27,7 @@ import type { Labels } from "./http/errorResponse.js"
 import * as Redaction from "./http/redaction.js"
 
 /**
- * Something that runs and can be given up.
+ * A running Effect that can be cancelled.
  *
  * @since 0.1.0
  * @category models
@@ -53,7 +53,7 @@ export class Library {
   readonly settings: Settings
   readonly transport: Transport.Service
   private readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
-  /** What each server speaks, as far as it was found out. */
+  /** The protocol of each server, as far as it is known. */
   private readonly protocols = new Map<string, Protocol>()
   private readonly numbers = new Map<string, number>()
 
@@ -73,9 +73,9 @@ export class Library {
     for (const { url } of this.settings.servers) this.number(url)
   }
 
-  /** Runs an Effect. What it fails with is what the promise rejects with. */
+  /** Runs an Effect. The promise rejects with its error. */
   run<A, E>(effect: Effect.Effect<A, E>): RunningEffect<A> {
-    // What may be interrupted does not depend on how the services were made.
+    // Interruptible, whatever region the services were made in.
     const fiber = this.fork(Effect.interruptible(effect))
     const settled = fiber.unsafePoll()
     const of = (exit: Exit.Exit<A, E>): Promise<A> =>
@@ -99,13 +99,13 @@ export class Library {
     return number
   }
 
-  /** How servers are called, where their addresses are to be kept to ourselves. */
+  /** Short labels for servers whose addresses must not be shown. */
   labels(expose: boolean): Labels {
-    // The key of a server is told to nobody, whatever the server says.
+    // A server's API key is never shown, even if the server echoes it.
     const secrets = this.settings.servers
       .flatMap(({ authorization, headers = {} }) => [
         ...(authorization === undefined ? [] : [Redacted.value(authorization).replace(/^\w+ +/, "")]),
-        // A short one is a word that stands anywhere.
+        // A short secret is only redacted as a whole word.
         ...Object.values(headers)
           .map(Redacted.value)
           .filter((value) => value.length > 5)
@@ -120,7 +120,7 @@ export class Library {
     }
   }
 
-  /** Notes what the servers of a model speak. */
+  /** Records the protocols of a model's servers. */
   readonly locate = (model: string) =>
     Effect.tap(this.serversOf(model), (hosts) => {
       for (const host of hosts) this.protocols.set(host.server.url, host.protocol)
@@ -137,7 +137,7 @@ export class Library {
     return hosts?.find(({ server }) => server.url === url)?.protocol ?? this.protocols.get(url) ?? "ollama"
   }
 
-  /** Every server that answers, with what it speaks and what it has. */
+  /** Every reachable server with its protocol and models. */
   readonly servers: Effect.Effect<ReadonlyArray<{ readonly server: Server; readonly status: Registry.ServerStatus }>> =
     Effect.suspend(() =>
       Effect.flatMap(
@@ -147,7 +147,7 @@ export class Library {
           const [model] = status.models
           if (own !== undefined) return Effect.succeed([{ server: own, status }])
           if (model === undefined) return Effect.succeed([])
-          // Servers that only registry files name are found by a model that they have.
+          // Servers known only from registry files are found through a model that they have.
           return Effect.map(
             Effect.orElseSucceed(this.registry.locate(model), (): ReadonlyArray<Host> => []),
             (hosts) => hosts.flatMap(({ server }) => (server.url === status.url ? [{ server, status }] : []))

@@ -1,6 +1,5 @@
 /**
- * A gateway that runs: it takes new settings without dropping a stream, and stops without dropping one that ends in
- * time.
+ * A running gateway: applies new settings without dropping a stream, and drains requests when it stops.
  *
  * @since 0.1.0
  */
@@ -22,7 +21,7 @@ import * as Router from "./router.js"
 import * as Server from "./server.js"
 
 /**
- * What a gateway is made from, read anew at each change.
+ * What a gateway is made from; read again at each change.
  *
  * @since 0.1.0
  * @category models
@@ -33,12 +32,12 @@ export interface GatewayPlan {
 }
 
 /**
- * - `plan`: reads the settings, and says what is wrong with them
- * - `watched`: the file whose change has them read again
- * - `log`: takes what there is to tell whoever runs the gateway
- * - `shared`: what it has in common with other processes; default: all is its own
- * - `accessLog`: takes the lines about requests, where the settings ask for them; default: standard error does
- * - `metrics`: puts the figures of several processes together
+ * - `plan`: reads the settings, or fails with what is wrong with them
+ * - `watched`: the file whose change triggers a reload
+ * - `log`: receives messages for the operator
+ * - `shared`: state shared with other processes; default: none
+ * - `accessLog`: receives access log lines if the settings enable them; default: standard error
+ * - `metrics`: combines the metrics of several processes
  *
  * @since 0.1.0
  * @category models
@@ -54,11 +53,11 @@ export interface LifecycleOptions {
 }
 
 /**
- * - `url`: where it listens
- * - `reload`: takes the settings as they are now; requests under way keep the old ones. Where they are wrong, the old
- *   ones stay. Host and port cannot be changed
- * - `metricsText`: what `/metrics` tells of this process
- * - `aborted`: how many requests were cut off when it stopped, because they had not ended within `drain`
+ * - `url`: its address
+ * - `reload`: applies the current settings; requests in flight keep the old ones. Invalid settings are not applied.
+ *   Host and port cannot be changed
+ * - `metricsText`: the `/metrics` text of this process
+ * - `aborted`: how many requests were cut off at shutdown because they had not ended within `drain`
  *
  * @since 0.1.0
  * @category models
@@ -72,7 +71,7 @@ export interface RunningGateway {
   readonly aborted: () => number
 }
 
-/** A house, and how many are still in it. */
+/** A gateway context, and how many requests still use it. */
 interface Generation {
   readonly gateway: GatewayContext.GatewayContext
   readonly scope: Scope.CloseableScope
@@ -86,7 +85,7 @@ const settleTime = 150
 const urlOf = (host: string, port: number): string => `http://${host.includes(":") ? `[${host}]` : host}:${port}`
 
 /**
- * Listens until the scope closes, and then so long as `drain` allows for requests under way.
+ * Listens until the scope closes, then waits up to `drain` for requests in flight.
  *
  * @since 0.1.0
  * @category constructors
@@ -104,7 +103,7 @@ export const make = Effect.fnUntraced(function* (
   let aborted = 0
   let onIdle: (() => void) | undefined
 
-  /** A change of the settings never opens what needed one of `keys`. */
+  /** A reload never opens access that required one of `keys`. */
   const withRequiredKeys = (settings: Settings, keys: Settings["keys"]): Settings => {
     if (keys.length === 0 || settings.keys.length > 0 || settings.insecure) return settings
     const names = keys.map(({ name }) => name).join(", ")
@@ -116,7 +115,7 @@ export const make = Effect.fnUntraced(function* (
     const { services, settings: planned } = yield* options.plan
     const settings = withRequiredKeys(planned, keys)
     const scope = yield* Scope.make()
-    // What the services leave running in the background must end with them: it is as interruptible as what starts it.
+    // Background fibers of the services must end with them, so they are built in an interruptible region.
     const context: Context.Context<Services> = yield* Effect.interruptible(Layer.buildWithScope(services, scope)).pipe(
       Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
     )
@@ -195,13 +194,13 @@ export const make = Effect.fnUntraced(function* (
           if (state.metrics.inFlight === 0) onIdle()
         })
       }
-      // What is still under way is told that it ends here, and then the connections go.
+      // Requests still in flight end with an error, then their connections are closed.
       yield* Effect.forEach([...generations.values()], close, { discard: true })
       yield* Effect.yieldNow()
       yield* Effect.async<void>((resume) => {
         setImmediate(() => {
           server.closeAllConnections()
-          // Requests that end with their connection are told of, too.
+          // Requests that end with their connection are recorded, too.
           setImmediate(() => resume(Effect.void))
         })
       })
@@ -224,7 +223,7 @@ export const make = Effect.fnUntraced(function* (
         )
       }, settleTime)
     }
-    // The folder, because editors put a new file in the old one's place.
+    // Watches the folder, because editors replace the file.
     yield* Effect.acquireRelease(
       Effect.sync(() => {
         try {
@@ -234,7 +233,7 @@ export const make = Effect.fnUntraced(function* (
           watcher.on("error", () => log(`${watched} can no longer be watched: send SIGHUP after a change`))
           return watcher
         } catch {
-          // There is no such folder, and so no such file: nothing to watch.
+          // The folder does not exist, so there is nothing to watch.
           return undefined
         }
       }),

@@ -1,6 +1,6 @@
 /**
- * What only an administrator may do: change models on servers, and have a server load a model in another way or keep it
- * for longer than others could wait.
+ * Administrator rights: changing models on servers, and loading a model with other options or keeping it loaded longer
+ * than others could wait.
  *
  * @since 0.1.0
  */
@@ -13,8 +13,8 @@ import * as ErrorResponse from "./http/errorResponse.js"
 const forwardingHeaders = ["forwarded", "x-forwarded-for", "x-real-ip"] as const
 
 /**
- * Whether a request that needs no key may do what an administrator may: only one from this machine itself, and not one
- * that a proxy passes on.
+ * Without API keys, whether a request has administrator rights: only if it comes from this machine and not through a
+ * proxy.
  *
  * @since 0.1.0
  * @category guards
@@ -23,7 +23,7 @@ export const isLocal = ({ headers, socket }: IncomingMessage): boolean =>
   isLoopback((socket.remoteAddress ?? "").replace(/^::ffff:/, "")) &&
   forwardingHeaders.every((name) => headers[name] === undefined)
 
-/** Ollama's options that have it load the model anew, in a way that others then have to live with. */
+/** Ollama options that reload the model, which affects everybody. */
 const loadOptions: ReadonlySet<string> = new Set([
   "num_gpu",
   "main_gpu",
@@ -47,7 +47,7 @@ const milliseconds = (keepAlive: number | string): number =>
   typeof keepAlive === "number" ? keepAlive * 1_000 : (Duration.parse(keepAlive) ?? Number(keepAlive) * 1_000)
 
 /**
- * Refuses what a request without the rights of an administrator asks of a server's memory.
+ * Rejects what a request without administrator rights asks of a server's memory.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,8 +1,8 @@
 /**
- * How much each API key may use: requests and tokens per minute, and answers at once.
+ * Rate limits per API key: requests and tokens per minute, and concurrent requests.
  *
- * A request takes its share when it begins and settles it when it ends. Several answers to one request count as several
- * requests, and tokens are reserved before they are written.
+ * A request acquires a slot when it begins and settles its tokens when it ends. Several answers to one request count as
+ * several requests, and tokens are reserved before they are generated.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import type { Access } from "../config/gatewaySettings.js"
 import { type ErrorResponse, make } from "./http/errorResponse.js"
 
 /**
- * How much a key may use, by its name; without the key itself.
+ * The limits of a key, without the key itself.
  *
  * @since 0.1.0
  * @category models
@@ -37,12 +37,12 @@ export const isLimited = ({ concurrency, requestsPerMinute, tokensPerMinute }: A
   Math.min(concurrency, requestsPerMinute, tokensPerMinute) < Number.POSITIVE_INFINITY
 
 /**
- * What a request asks for.
+ * What a request needs.
  *
- * - `answers`: how many; the request itself counts for the first
+ * - `answers`: number of answers; the request itself counts for the first
  * - `param`: the parameter that asks for several
- * - `prompt`: about how many tokens its prompts have
- * - `maxTokens`: how many tokens each answer may have at most, where the request says so
+ * - `prompt`: estimated tokens of its prompts
+ * - `maxTokens`: maximum tokens of each answer, if the request sets it
  *
  * @since 0.1.0
  * @category models
@@ -55,7 +55,7 @@ export interface RateDemand {
 }
 
 /**
- * What a request has used, in tokens.
+ * The tokens that a request has used.
  *
  * @since 0.1.0
  * @category models
@@ -66,11 +66,12 @@ export interface TokenUsage {
 }
 
 /**
- * A request that was let in.
+ * An admitted request.
  *
- * - `reserve`: takes what it asks for besides one answer, or says why not; later where another process has to be asked
- * - `release`: gives its places back and settles its tokens. `undefined`: it is not known what was used, so that the
- *   reserved tokens stay taken
+ * - `reserve`: reserves what it needs beyond one answer, or returns the rejection; asynchronous if another process must
+ *   be asked
+ * - `release`: frees its slots and settles its tokens. With `undefined` the usage is unknown, and the reserved tokens
+ *   stay taken
  *
  * @since 0.1.0
  * @category models
@@ -81,8 +82,8 @@ export interface RateTicket {
 }
 
 /**
- * What holds keys to their limits: those of one process, or of several together. `acquire` lets a request in, or says why
- * not; later where another process has to be asked. `undefined` where the key has no limits.
+ * Enforces the limits of keys, for one process or several. `acquire` admits a request, or returns the rejection;
+ * asynchronous if another process must be asked. `undefined` if the key has no limits.
  *
  * @since 0.1.0
  * @category models
@@ -99,7 +100,10 @@ export const isRejection = (ticket: RateTicket | ErrorResponse): ticket is Error
 
 const minute = 60_000
 
-/** What may be used within a minute, given back steadily. It may be overdrawn: what an answer takes is known at its end. */
+/**
+ * A token bucket that refills steadily over a minute. It may be overdrawn, because the tokens of an answer are known
+ * only at its end.
+ */
 class Bucket {
   private left: number
   private at: number
@@ -117,35 +121,35 @@ class Bucket {
     if (this.size < size) this.left += size - this.size
     this.size = size
   }
-  /** How long until `amount` is there, in milliseconds: 0 where it is. */
+  /** Milliseconds until `amount` is available: 0 if it is. */
   wait(amount: number, now: number): number {
     if (this.size === Number.POSITIVE_INFINITY) return 0
     this.left = Math.min(this.size, this.left + ((now - this.at) / minute) * this.size)
     this.at = now
     return this.left >= amount ? 0 : ((amount - this.left) / this.size) * minute
   }
-  /** A negative amount is given back. */
+  /** A negative amount is returned to the bucket. */
   take(amount: number): void {
     this.left = Math.min(this.size, this.left - amount)
   }
 }
 
-/** How many tokens an answer is expected to have before any was seen. */
+/** Expected tokens of an answer before any was seen. */
 const initialAnswerTokens = 256
 
-/** How much one more answer changes what is expected of the next. */
+/** Weight of a new answer in the average. */
 const alpha = 0.1
 
 interface KeyUsage {
   requests: Bucket
   tokens: Bucket
   active: number
-  /** EWMA of the tokens of an answer. */
+  /** EWMA of the tokens per answer. */
   averageAnswer: number
 }
 
 /**
- * What has been used of each key's limits, in one place. It is remembered over changes of the settings.
+ * The usage of each key. It survives a change of settings.
  *
  * @since 0.1.0
  * @category models
@@ -175,7 +179,7 @@ export class RateLimits {
     return usage
   }
 
-  /** Takes a place and a request. */
+  /** Takes a slot and a request. */
   acquire(access: Allowance): ErrorResponse | undefined {
     const usage = this.of(access)
     const now = this.now()
@@ -190,8 +194,8 @@ export class RateLimits {
   }
 
   /**
-   * Takes places and requests for all answers but the first, and tokens: those of the prompt, and for each answer twice
-   * as many as the key's answers have on average, but no more than it may have. Gives how many tokens were taken.
+   * Takes slots and requests for all answers but the first, and tokens: those of the prompt, and for each answer twice
+   * the key's average, but at most its maximum. Returns the number of tokens taken.
    */
   reserve(access: Allowance, { answers, maxTokens, param, prompt }: RateDemand): ErrorResponse | number {
     const usage = this.of(access)
@@ -218,7 +222,7 @@ export class RateLimits {
     return tokens
   }
 
-  // How much is allowed is learned from who enters: who leaves may have come under older settings.
+  // Limits are updated by requests that enter: one that leaves may have entered under older settings.
   release(name: string, slots: number): void {
     const usage = this.usageByKey.get(name)
     if (usage !== undefined) usage.active -= slots
@@ -270,7 +274,7 @@ class LocalRateTicket implements RateTicket {
 }
 
 /**
- * Holds each key to its limits in this process.
+ * Enforces limits within this process.
  *
  * @since 0.1.0
  * @category constructors

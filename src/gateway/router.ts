@@ -1,6 +1,6 @@
 /**
- * Which endpoint a request is for, who may use it, and what becomes of it when something is wrong. Knows node:http's
- * requests and responses, but no server: whoever has one hands them over.
+ * Finds the route of a request, authenticates it, and sends errors. It takes node:http requests and responses from any
+ * server.
  *
  * @since 0.1.0
  */
@@ -28,7 +28,7 @@ const decodeName = (rest: string): string => {
   }
 }
 
-/** The endpoint of a path that holds a name, and the name. That of a model may hold slashes. */
+/** Splits a path that contains a name. Model names may contain slashes. */
 const splitNamedPath = (path: string): readonly [endpoint: string, name: string] | undefined => {
   const [, collection, rest] = /^(\/v1\/(?:models|sessions|responses)\/|\/api\/blobs\/)(.+)$/.exec(path) ?? []
   if (collection === undefined || rest === undefined) return undefined
@@ -36,7 +36,10 @@ const splitNamedPath = (path: string): readonly [endpoint: string, name: string]
   return slash === -1 ? [collection, rest] : [`${collection}{id}${rest.slice(slash)}`, rest.slice(0, slash)]
 }
 
-/** The path alone. Servers must take a whole address too; and who joins addresses by hand may double a slash. */
+/**
+ * The path without the query. A server must also accept an absolute URL as the request target; doubled slashes are
+ * collapsed.
+ */
 const pathOf = (url: string): string => {
   const target = url.startsWith("/") ? url : url.replace(/^https?:\/\/[^/?]*/i, "")
   const query = target.indexOf("?")
@@ -47,10 +50,10 @@ const pathOf = (url: string): string => {
 }
 
 /**
- * A gateway's own state, over changes of its settings.
+ * The parts of a gateway that survive a change of settings.
  *
- * - `gateway`: what requests are answered with from now on
- * - `enter`, `leave`: told of each request, with the house that it is answered by
+ * - `gateway`: the context of new requests
+ * - `enter`, `leave`: called for each request with the context that answers it
  * - `metrics`: the text of `/metrics`
  *
  * @since 0.1.0
@@ -73,14 +76,14 @@ const cors = (gateway: GatewayContext, context: RequestContext, origin: string |
   headers["vary"] = "origin"
 }
 
-/** Browsers ask whether a page of a wider network may reach this one, under one of these names. */
+/** Private Network Access: browsers ask for permission under one of these names. */
 const allowPrivateNetwork = ({ headers, request }: RequestContext): void => {
   for (const name of ["private-network", "local-network", "local-network-access"]) {
     if (request.headers[`access-control-request-${name}`] === "true") headers[`access-control-allow-${name}`] = "true"
   }
 }
 
-/** Only the owner can tell the figures of all processes. */
+/** Only the handle knows the metrics of all processes. */
 const metricsRoute: Route = {
   handler: () => {},
   readsBody: false,
@@ -91,7 +94,7 @@ const metricsRoute: Route = {
 }
 const metricsRoutes: ReadonlyMap<string, Route> = new Map([["GET", metricsRoute]])
 
-/** A request may stand behind where its key lets it stand, but not before. */
+/** A request may lower the priority of its key, but not raise it. */
 const priorityOf = ({ request }: RequestContext, access: Settings.Access | undefined): Priority => {
   const header = request.headers["x-aicortex-priority"]
   if (header !== undefined && header !== "batch" && header !== "interactive") {
@@ -108,7 +111,7 @@ const priorityOf = ({ request }: RequestContext, access: Settings.Access | undef
 }
 
 /**
- * What answers requests.
+ * Makes the request listener.
  *
  * @since 0.1.0
  * @category constructors
@@ -141,7 +144,7 @@ export const make = (handle: GatewayHandle) => {
     return { endpoint, rest }
   }
 
-  /** Whether the request goes on: a preflight is answered here. */
+  /** Whether the request continues: a preflight is answered here. */
   const passesOriginChecks = (gateway: GatewayContext, context: RequestContext): boolean => {
     const { request } = context
     const { host, origin } = request.headers
@@ -183,12 +186,12 @@ export const make = (handle: GatewayHandle) => {
 
   const acceptTicket = (context: RequestContext, ticket: RateLimits.RateTicket | ErrorResponse.ErrorResponse) => {
     if (RateLimits.isRejection(ticket)) throw new ErrorResponse.RequestRejected(ticket)
-    // The end of a request whose client left while this was asked is over already.
+    // The client disconnected meanwhile, and the end of the request has already been handled.
     if (context.disconnected) ticket.release({ prompt: 0, completion: 0 })
     else context.rateTicket = ticket
   }
 
-  /** Waits only where another process has to be asked. */
+  /** Asynchronous only if another process must be asked. */
   const authenticate = (
     gateway: GatewayContext,
     context: RequestContext,

@@ -27,8 +27,8 @@ import * as OpenAIModels from "./protocols/openai/models.js"
 import * as Responses from "./protocols/openai/responses/handlers.js"
 
 /**
- * - `rest`: what stands after the path, where it goes on
- * - `body`: the fields of the body, empty where none is read
+ * - `rest`: the part of the path after the endpoint's prefix
+ * - `body`: the fields of the body; empty if none is read
  *
  * @since 0.1.0
  * @category models
@@ -42,8 +42,8 @@ export type Handler = (
 
 /**
  * - `isPublic`: needs no key
- * - `admin`: changes servers
- * - `isRateLimited`: is held to the limits of its key: all that need one
+ * - `admin`: needs administrator rights
+ * - `isRateLimited`: counts against the limits of its key
  *
  * @since 0.1.0
  * @category models
@@ -58,8 +58,7 @@ export interface Route {
 }
 
 /**
- * Whose words an answer at this path is told in. Clients of Anthropic's say which version of the API they speak, also
- * where it has paths of OpenAI's.
+ * The API of a path. Anthropic clients send their API version also on paths that OpenAI has.
  *
  * @since 0.1.0
  * @category accessors
@@ -71,7 +70,7 @@ export const protocolOf = (path: string, headers?: IncomingHttpHeaders): ApiProt
 }
 
 /**
- * Every endpoint, by its path and then by its method.
+ * Every route, by path and then by method.
  *
  * @since 0.1.0
  * @category constants
@@ -79,8 +78,8 @@ export const protocolOf = (path: string, headers?: IncomingHttpHeaders): ApiProt
 export const routes = new Map<string, Map<string, Route>>()
 
 /**
- * A path that ends in `/` goes on with a name, and one that goes on after the name has `{id}` there. HEAD is answered as
- * GET is, without the body.
+ * A path that ends in `/` is followed by a name, and one that continues after it contains `{id}`. HEAD is answered like
+ * GET, without the body.
  */
 const addRoute = (
   method: string,
@@ -137,7 +136,7 @@ const ollamaAsk =
       : dispatch(gateway, context, gatewayRequest, codec)
   }
 
-/** Clients of Anthropic's look for the request's name in a header without `x-`. */
+/** Anthropic clients look for the request id in a header without `x-`. */
 const anthropic =
   (handler: Handler): Handler =>
   (gateway, context, body, rest) => {
@@ -145,7 +144,7 @@ const anthropic =
     return handler(gateway, context, body, rest)
   }
 
-/** Two APIs have this path. */
+/** Two APIs share this path. */
 const byProtocol =
   (openai: Handler, other: Handler): Handler =>
   (gateway, context, body, rest) =>
@@ -208,7 +207,7 @@ addRoute(
   async (gateway, context) => {
     const statuses = await gateway.library.run(gateway.library.registry.servers).result
     const reachable = statuses.filter((one) => one.reachable).length
-    // With no server at all, the built-in model is what there is.
+    // Without any server, the built-in model answers.
     const ready = reachable > 0 || statuses.length === 0
     context.json(
       { status: ready ? "ready" : "no server answers", servers: statuses.length, reachable },
@@ -226,7 +225,7 @@ const welcomePage = (gateway: GatewayContext, context: RequestContext): void =>
     endpoints: Object.fromEntries(OpenApi.summaries.map(([method, path, about]) => [`${method} ${path}`, about]))
   })
 
-/** Clients of Ollama's ask whether it runs; browsers, and programs that ask for JSON, get to know more. */
+/** Ollama clients check whether it runs; browsers and JSON clients get more information. */
 const root: Handler = (gateway, context) => {
   context.headers["vary"] = context.headers["vary"] === undefined ? "accept" : `${context.headers["vary"]}, accept`
   if (/\b(application\/json|text\/html)\b/i.test(context.request.headers.accept ?? "")) welcomePage(gateway, context)
@@ -239,7 +238,7 @@ addRoute("GET", "/config", async (gateway, context) => {
   context.json({
     default_model: ModelSelection.defaultModel(gateway),
     host: settings.host,
-    // Port 0 is any that is free.
+    // Port 0 is any free port.
     port: context.request.socket.localPort ?? settings.port,
     available_models: models,
     model_count: models.length,

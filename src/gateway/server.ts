@@ -1,5 +1,5 @@
 /**
- * The gateway's own HTTP server: what it takes, for how long it waits, and what becomes of what is no HTTP.
+ * The gateway's HTTP server: its limits, timeouts, and handling of malformed requests.
  *
  * @since 0.1.0
  */
@@ -10,11 +10,11 @@ import { InvalidConfig } from "../Errors.js"
 import { make, openAI } from "./http/errorResponse.js"
 import * as Upload from "./http/upload.js"
 
-/** How long a client may take for its headers, and for its whole request, in milliseconds. */
+/** Timeouts for receiving the headers, and the whole request, in milliseconds. */
 const headersTimeout = 20_000
 const requestTimeout = 120_000
 
-/** For how long a client may send nothing of a body, or read nothing of an answer, in milliseconds. */
+/** How long a client may send nothing of a body, or read nothing of an answer, in milliseconds. */
 const idleTimeout = 30_000
 
 /**
@@ -24,8 +24,8 @@ const idleTimeout = 30_000
 const maxPipelined = 16
 
 /**
- * How long a client may take, in milliseconds: for its headers (default 20,000), for its whole request (120,000), and
- * without sending anything of it or reading anything of its answer (30,000).
+ * Client timeouts in milliseconds: for the headers (default 20,000), the whole request (120,000), and inactivity while
+ * sending the request or reading the answer (30,000).
  *
  * @since 0.1.0
  * @category models
@@ -50,7 +50,7 @@ const reasonPhrases: { readonly [status: number]: string } = {
 const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
   // A long file takes as long as it takes: only one that stands still is given up.
   if (error.code === "ERR_HTTP_REQUEST_TIMEOUT" && Upload.isUnderWay(socket)) return
-  // In the middle of a response nothing else can be said.
+  // A response has already begun: no error can be sent.
   const busy = (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage
   if (!socket.writable || error.code === "ECONNRESET" || busy?.headersSent === true) {
     socket.destroy()
@@ -66,8 +66,8 @@ const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
 }
 
 /**
- * Closes the newest connection of the address that has most of them whenever there are more than `max`: an address that
- * has fewer than an equal share loses none to another.
+ * Beyond `max` connections, closes the newest one of the address that has the most: an address below its equal share
+ * loses none to another.
  */
 const limitConnections = (server: Server, max: () => number): void => {
   const addresses = new Map<string, Set<Socket>>()
@@ -166,7 +166,7 @@ const unpipelined = (
 }
 
 /**
- * `maxBody` and `maxConnections` are asked for at each request and each connection, because settings change.
+ * `maxBody` and `maxConnections` are functions, because settings change.
  *
  * @since 0.1.0
  * @category constructors
@@ -194,7 +194,7 @@ export const create = (
   server.timeout = timeouts.idleTimeout ?? idleTimeout
   limitConnections(server, maxConnections)
   server.on("clientError", onClientError)
-  // Who asks first whether a long body is welcome is told before it is sent.
+  // `Expect: 100-continue`: an oversized body is rejected before it is sent.
   server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
     if (!(Number(request.headers["content-length"] ?? 0) > maxBody())) response.writeContinue()
     handle(request, response)
@@ -203,7 +203,7 @@ export const create = (
 }
 
 /**
- * Listens, and gives the port.
+ * Listens, and returns the port.
  *
  * @since 0.1.0
  * @category constructors

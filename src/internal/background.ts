@@ -1,5 +1,5 @@
 /**
- * Pauses of work that nobody waits for.
+ * Sleeps of background work.
  *
  * @internal
  */
@@ -13,14 +13,14 @@ import { maxTimer } from "./silenceTimer.js"
 const live = Context.get(DefaultServices.liveServices, Clock.Clock)
 
 /**
- * As `Effect.sleep`, but a program that has nothing else to do ends all the same.
+ * Like `Effect.sleep`, but does not keep the process alive.
  *
  * @internal
  */
 export const pause = (duration: Duration.DurationInput): Effect.Effect<void> =>
   Effect.clockWith((clock) => {
     const milliseconds = Duration.toMillis(duration)
-    // The timers of another clock are its own.
+    // Another clock has timers of its own.
     if (clock !== live || milliseconds > maxTimer) return clock.sleep(Duration.decode(duration))
     return Effect.async<void>((resume) => {
       const timer: { readonly unref?: () => void } | number = setTimeout(() => resume(Effect.void), milliseconds)

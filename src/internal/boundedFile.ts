@@ -1,6 +1,5 @@
 /**
- * Reads files that somebody else may have put there: what is no regular file is never opened, and nothing is read
- * beyond a bound.
+ * Reads files that others may have put there: only regular files are opened, and reading is bounded.
  *
  * @internal
  */
@@ -26,8 +25,8 @@ const tooLarge = (path: string, maxBytes: number) =>
   refused("readFileString", path, "InvalidData", `it is larger than ${maxBytes} bytes, the limit of such a file`)
 
 /**
- * The text of a file of at most so many bytes. A device or a pipe is refused before it is opened, because that might
- * never end; unless `pipes` says that the user may have meant one, such as a shell's `<(command)`.
+ * The text of a file of at most this many bytes. A device or pipe is rejected before it is opened, because reading
+ * might never end; unless `pipes` allows it, for a shell's `<(command)`.
  *
  * @internal
  */

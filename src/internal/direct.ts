@@ -1,8 +1,8 @@
 /**
- * Effects that can often be run without a fiber: where nothing has to be waited for, a fiber is most of what a call costs.
+ * Effects that can often be run without a fiber: if nothing has to be awaited, the fiber is most of a call's cost.
  *
- * To every program they are Effects like others. Who starts many of them asks `attempt` first, and runs the Effect
- * where that has nothing. An Effect of any other kind, such as one of a service that was replaced, has nothing.
+ * To every program they are ordinary Effects. Callers that run many of them try `attempt` first, and run the Effect if
+ * that returns `undefined`. For any other Effect, such as that of a replaced service, it always does.
  *
  * @internal
  */
@@ -11,7 +11,7 @@ import * as Effectable from "effect/Effectable"
 import * as Exit from "effect/Exit"
 
 /**
- * What has begun without a fiber: `work` can be cancelled, and then `result` rejects.
+ * A result in progress, started without a fiber: after `work` is cancelled, `result` rejects.
  *
  * @internal
  */
@@ -44,12 +44,12 @@ class Direct<A, E> extends Effectable.Class<A, E> {
   }
 }
 
-/** One that another copy of this module has made is one, too. */
+/** Recognises those made by another copy of this module. */
 const isDirect = <A, E, R>(effect: Effect.Effect<A, E, R>): effect is Effect.Effect<A, E, R> & Direct<A, E> =>
   key in effect
 
 /**
- * `now` runs it without a fiber, if that can be done at the time; `later` is the same in a fiber, whatever `now` gives.
+ * `now` runs it without a fiber, if possible at the time; `later` runs the same in a fiber.
  *
  * @internal
  */
@@ -57,7 +57,7 @@ export const make = <A, E>(now: () => Outcome<A, E>, later: () => Effect.Effect<
   new Direct(now, later)
 
 /**
- * Runs an Effect without a fiber; `undefined` where that cannot be done, and then nothing has happened.
+ * Runs an Effect without a fiber; `undefined` if that is not possible, and then nothing has happened.
  *
  * @internal
  */
@@ -69,7 +69,7 @@ export const isRunning = <A, E>(outcome: Outcome<A, E>): outcome is Running<A> =
   outcome !== undefined && "work" in outcome
 
 /**
- * The value of an Effect, if it has one without a fiber.
+ * The value of an Effect, if available without a fiber.
  *
  * @internal
  */

@@ -1,5 +1,5 @@
 /**
- * Durations as Go writes them, and so Ollama: `300ms`, `1.5h`, `1h30m`, `-1s`, `0`.
+ * Durations in Go's format, which Ollama uses: `300ms`, `1.5h`, `1h30m`, `-1s`, `0`.
  *
  * @internal
  */
@@ -15,15 +15,15 @@ const units: { readonly [unit: string]: number } = {
   h: 3_600_000
 }
 
-// A run of digits can be read in one way only, however long it is.
+// Linear-time matching: a run of digits can be read in one way only.
 const part = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g
 const whole = new RegExp(`^[+-]?(?:0|(?:${part.source})+)$`)
 
-/** More than that Go cannot hold. */
+/** Go's limit. */
 const longest = 2 ** 63 * 1e-6
 
 /**
- * In milliseconds; `undefined` where the text is no duration.
+ * In milliseconds; `undefined` if the text is not a duration.
  *
  * @internal
  */

@@ -1,6 +1,6 @@
 /**
- * The parameters of a request that only some servers have: samplers of llama.cpp, decoding options of vLLM and SGLang,
- * switches of chat templates.
+ * Request parameters that only some servers support: samplers of llama.cpp, decoding options of vLLM and SGLang, chat
+ * template switches.
  *
  * @internal
  */
@@ -64,7 +64,7 @@ export const fields = {
   ebnf: text,
   separate_reasoning: flag,
   thinking_token_budget: whole,
-  // others
+  // Others
   top_a: number,
   tfs_z: number,
   thinking_budget: whole,
@@ -76,7 +76,7 @@ export const fields = {
 /** @internal */
 export type Name = keyof typeof fields
 
-/** What Ollama calls those that are among its `options`. */
+/** The names of those that Ollama has among its `options`. */
 const ollama: { readonly [K in Name]?: string } = {
   typical_p: "typical_p",
   repeat_last_n: "repeat_last_n",
@@ -87,7 +87,7 @@ const ollama: { readonly [K in Name]?: string } = {
   n_keep: "num_keep"
 }
 
-/** An answer without these is another one than was asked for. */
+/** Without these the answer would not be what was asked for. */
 const rejectedIfUnsupported: ReadonlySet<string> = new Set<Name>([
   "grammar",
   "guided_regex",
@@ -121,7 +121,7 @@ const reserved: ReadonlySet<string> = new Set([
 ])
 
 /**
- * Whether the options of a call have a name of their own for it.
+ * Whether the call options have a parameter of this name.
  *
  * @internal
  */
@@ -130,7 +130,7 @@ export const isReserved = (name: string): boolean => reserved.has(name)
 const isName = (name: string): name is Name => Object.hasOwn(fields, name)
 
 /**
- * Whether a server that does not have this may be asked without it: it makes answers only a little different.
+ * Whether a server may be asked without this parameter: it changes an answer only slightly.
  *
  * @internal
  */
@@ -146,21 +146,21 @@ const checks = new Map<string, (value: unknown) => boolean>(
 )
 
 /**
- * Whether this is the name of one of them.
+ * Whether this is one of the parameters.
  *
  * @internal
  */
 export const has = (name: string): boolean => checks.has(name)
 
 /**
- * Whether a value is of the type that the parameter has.
+ * Whether a value has the parameter's type.
  *
  * @internal
  */
 export const fits = (name: string, value: unknown): boolean => checks.get(name)?.(value) ?? true
 
 /**
- * Those that Ollama has, as its `options`; `undefined` where there is none.
+ * Those that Ollama supports, as its `options`; `undefined` if there are none.
  *
  * @internal
  */
@@ -175,14 +175,14 @@ export const forOllama = (extra: Extra): { readonly [option: string]: unknown } 
   return options
 }
 
-/** What `think` says on every server. */
+/** Equivalent to `think` on every server. */
 const switches: ReadonlySet<string> = new Set(["enable_thinking", "thinking"])
 
 const saysMore = (kwargs: unknown): boolean =>
   typeof kwargs === "object" && kwargs !== null && Object.keys(kwargs).some((key) => !switches.has(key))
 
 /**
- * The names of those that a server which is not one of OpenAI's protocol is not sent; `ollama`: whether it is Ollama.
+ * The parameters that a server without OpenAI's protocol is not sent; `ollama`: whether it is Ollama.
  *
  * @internal
  */
@@ -196,8 +196,7 @@ export const missing = (extra: Extra | undefined, isOllama: boolean): ReadonlyAr
 }
 
 /**
- * Why such a server cannot be asked: for each of those that it does not have and without which the answer would be
- * another.
+ * Reasons why such a server cannot be asked: one for each unsupported parameter that the answer depends on.
  *
  * @internal
  */

@@ -1,8 +1,7 @@
 /**
- * Coordinates of places that are given by name: of a city, else of the middle of a country's people.
+ * Geocoding: coordinates of a city, else of the population centre of a country.
  *
- * Cities come from a package that is loaded when a name is first looked up; the names of countries are those that the
- * engine knows, in the languages below.
+ * Cities come from a package that is loaded at the first lookup; country names from the engine, in the languages below.
  *
  * @internal
  */
@@ -14,17 +13,17 @@ import type { Location } from "../Server.js"
 
 interface Country {
   readonly code: string
-  /** Sums of the unit vectors of its cities, each weighted by its people. */
+  /** Sums of the unit vectors of its cities, weighted by population. */
   x: number
   y: number
   z: number
 }
 
-/** Languages besides English in which countries are known by name. */
+/** Languages besides English in which country names are recognised. */
 const languages =
   "de,fr,es,it,pt,nl,pl,cs,sk,hu,ro,sv,da,nb,fi,el,tr,ru,uk,bg,hr,sl,lt,lv,et,he,ar,fa,hi,th,vi,id,ja,ko,zh".split(",")
 
-/** Names in use that are neither the engine's nor the package's. */
+/** Common names that neither the engine nor the package has. */
 const aliases: { readonly [name: string]: string } = {
   america: "US",
   usa: "US",
@@ -51,7 +50,7 @@ const aliases: { readonly [name: string]: string } = {
   "cabo verde": "CV"
 }
 
-/** Words that stand around a country's name in its official form. */
+/** Words in the official form of a country's name. */
 const official =
   /\b(republic|federal|democratic|peoples|islamic|arab|bolivarian|plurinational|kingdom|state|province)\b/g
 
@@ -65,12 +64,12 @@ const plain = (name: string): string =>
     .replace(/ +/g, " ")
     .trim()
 
-/** What may stand behind the name of a city: "Frankfurt am Main". */
+/** Suffixes of city names: "Frankfurt am Main". */
 const suffix = / (city|(am|an|upon|on|sur) .*)$/
 
 const radians = Math.PI / 180
 
-/** The code in use for a code: `GB` for `UK`; `undefined` where it is none of a country. */
+/** The canonical form of a code: `GB` for `UK`; `undefined` if it is not a country's. */
 const regionOf = (code: string): string | undefined => {
   try {
     return new Intl.Locale("und", { region: code }).region
@@ -99,7 +98,7 @@ class Gazetteer {
         else same.push(city)
       }
       if (/^[A-Z]{3}$/.test(city.iso3)) this.byCode.set(city.iso3, code)
-      // Overseas regions are listed under the name of another country.
+      // Overseas regions are listed under another country's name.
       const name = plain(city.country)
       if (!this.byName.has(name)) this.byName.set(name, code)
       const country = this.countries.get(code) ?? { code, x: 0, y: 0, z: 0 }
@@ -112,7 +111,7 @@ class Gazetteer {
     }
   }
 
-  /** The code of a country that is given by its code or a name. */
+  /** The country code for a code or a name. */
   country(name: string): string | undefined {
     const code = name.trim().replaceAll(".", "").toUpperCase()
     if (/^[A-Z]{2}$/.test(code)) {
@@ -125,12 +124,12 @@ class Gazetteer {
     return this.byCode.get(code) ?? this.named(key) ?? this.named(plain(key.replace(official, " ")))
   }
 
-  /** The country that a name without a country stands for, whatever cities are called so: by its English name, or code. */
+  /** The country that a name without a country means, even if cities have the name: by its English name, or code. */
   countryLike(name: string): string | undefined {
     return /^[A-Z]{2,3}$/.test(name.trim()) ? this.country(name) : this.english.get(plain(name))
   }
 
-  /** The city of this name with the most people; only of a country where one is given. */
+  /** The most populous city of this name, optionally within a country. */
   city(name: string, country: string | undefined): CityData | undefined {
     const key = plain(name)
     const found = this.cities.get(key) ?? this.cities.get(key.replace(suffix, ""))
@@ -183,7 +182,7 @@ class Gazetteer {
 
 let known: ReadonlyArray<string> | undefined
 
-/** Codes of countries and territories, without those that stand for another or for none. */
+/** Codes of countries and territories, without aliases. */
 const codes = (): ReadonlyArray<string> => {
   if (known !== undefined) return known
   const names = new Intl.DisplayNames("en", { type: "region", fallback: "none" })
@@ -199,7 +198,7 @@ const codes = (): ReadonlyArray<string> => {
   return known
 }
 
-/** Where it is bundled, a CommonJS module has nothing but this; its types say otherwise. */
+/** When bundled, a CommonJS module only has this; its types say otherwise. */
 interface Cities {
   readonly default: { readonly cityMapping: ReadonlyArray<CityData> }
 }
@@ -251,8 +250,8 @@ const find = (gazetteer: Gazetteer, location: Location): Either.Either<Location,
 }
 
 /**
- * Coordinates of a location: its own, else those of its city, else those of the middle of its country. `Left` says why
- * there are none.
+ * The coordinates of a location: its own, else those of its city, else the centre of its country. `Left` says why there
+ * are none.
  *
  * @internal
  */

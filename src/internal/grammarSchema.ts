@@ -1,11 +1,11 @@
 import type { JsonObject } from "../ChatRequest.js"
 
 /**
- * The part of a JSON Schema that a grammar of `node-llama-cpp` can hold an answer to. What it leaves out (patterns,
- * ranges, …) only makes the grammar more liberal; whoever asked for the schema checks the answer against all of it.
+ * The part of a JSON Schema that a `node-llama-cpp` grammar can enforce. What it omits (patterns, ranges, …) only makes
+ * the grammar more permissive; the answer is validated against the whole schema.
  *
- * `node-llama-cpp` reads a schema that it does not know as `null` and warns on the console, so nothing but what it
- * does know may remain. Throws where it would be too large.
+ * `node-llama-cpp` treats unknown schemas as `null` and warns on the console, so only known parts may remain. Throws if
+ * it would be too large.
  *
  * @internal
  */
@@ -68,7 +68,7 @@ export const grammarSchema = (schema: JsonObject): JsonObject => {
 
   const following = new Set<string>()
 
-  /** What `value` and every one of `parts` say of one and the same thing. */
+  /** The conjunction of `value` and all `parts`. */
   const convertAll = (value: JsonObject, parts: ReadonlyArray<unknown>): JsonObject => {
     const followed: Array<string> = []
     const literals = parts.map((part) => {
@@ -121,7 +121,7 @@ const anything: JsonObject = {
   ]
 }
 
-/** A grammar of more parts takes seconds to make: what refers to another thing twice doubles it with every level. */
+/** Larger grammars take seconds to build: references can double the size with every level. */
 const maxSchemas = 2_000
 
 const isObject = (value: unknown): value is JsonObject =>
@@ -130,7 +130,7 @@ const isObject = (value: unknown): value is JsonObject =>
 const isScalar = (value: unknown): value is string | number | boolean | null =>
   value === null || typeof value === "string" || typeof value === "number" || typeof value === "boolean"
 
-/** Counts above this make a grammar too large to be of use. */
+/** Larger counts make a grammar too large to be useful. */
 const maxCount = 256
 
 const pick = (value: JsonObject, keys: ReadonlyArray<string>): JsonObject =>

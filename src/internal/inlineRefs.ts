@@ -12,18 +12,18 @@ const nameOf = (value: JsonObject): string | undefined => {
     : undefined
 }
 
-/** Of more parts than this, references are shorter: what refers to another thing twice doubles it with every level. */
+/** Maximum size: references can double it with every level. */
 const maxInlined = 20_000
 
 /**
- * The same schema with every `$ref` into its `$defs` replaced by what it names, since not every server follows them.
- * Definitions that hold themselves stay as they are, and all do where the result would be too large.
+ * Inlines every `$ref` into the schema's `$defs`, because not every server follows them. Recursive definitions stay as
+ * they are; all stay if the result would be too large.
  *
  * @internal
  */
 export const inlineRefs = (schema: JsonObject): JsonObject => inlined(schema, false) ?? inlined(schema, true) ?? schema
 
-/** `undefined` where it would be too large. `keepsAll`: whether every reference stays one. */
+/** `undefined` if it would be too large. `keepsAll`: whether every reference stays one. */
 const inlined = (schema: JsonObject, keepsAll: boolean): JsonObject | undefined => {
   const { $defs, $schema: _, ...root } = schema
   const defs = isObject($defs) ? $defs : {}
@@ -64,13 +64,13 @@ const inlined = (schema: JsonObject, keepsAll: boolean): JsonObject | undefined 
     }
     if (name !== undefined && recursive.has(name)) keep(name)
     const entries = Object.entries(value).filter(
-      // These are not addresses but marks that `effect/JSONSchema` leaves on `unknown`, `any` and the like.
+      // Not addresses, but marks that `effect/JSONSchema` leaves on `unknown`, `any` and the like.
       ([key, item]) => !(key === "$id" && typeof item === "string" && item.startsWith("/schemas/"))
     )
     return Object.fromEntries(entries.map(([key, item]) => [key, inline(item)]))
   }
 
-  // A recursive root is spelt out once, so that the schema itself always says what it is.
+  // A recursive root is expanded once, so that the schema itself has content.
   const name = nameOf(root)
   if (name !== undefined && recursive.has(name)) keep(name)
   const top = name !== undefined && recursive.has(name) ? kept[name] : inline(root)

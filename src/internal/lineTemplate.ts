@@ -1,15 +1,21 @@
 /**
- * Reads the lines of one answer that differ only in their content, and perhaps a time, without parsing each.
+ * Fast path for the lines of one answer, which differ only in their content and perhaps a timestamp.
  *
- * A line that was parsed becomes the template. A later line that has the same text around a content without quotes
- * and backslashes can only be the same JSON with another content; any other line is not matched, and must be parsed.
+ * A parsed line becomes the template. A later line with the same text around a content without quotes and backslashes
+ * must be the same JSON with another content; any other line does not match and is parsed.
  *
  * @internal
  */
 export interface Template {
-  /** Gives `take` the content of each line that fits, from `from` in `text` on. Where the first begins that does not. */
+  /**
+   * Passes the content of each matching line to `take`, starting at `from` in `text`. Returns the start of the first
+   * line that does not match.
+   */
   read(text: string, from: number, take: (content: string) => void): number
-  /** Takes parsed lines, with all that ends them, as the template; `stamp` is a string in them, before the content, that changes too. */
+  /**
+   * Learns a parsed line (including its ending) as the template; `stamp` is a string in it, before the content, that
+   * changes too.
+   */
   learn(line: string, content: string, stamp?: unknown): void
 }
 
@@ -22,7 +28,7 @@ const indexOfOnly = (text: string, part: string): number => {
 }
 
 class Learned implements Template {
-  /** Before the stamp, or all that is before the content; then between the two; then after the content. */
+  /** The text before the stamp (or before the content), between the two, and after the content. */
   private head = ""
   private middle: string | undefined
   private tail = ""
@@ -35,7 +41,7 @@ class Learned implements Template {
       if (!text.startsWith(head, begin)) return begin
       let at = begin + head.length
       if (middle !== undefined) {
-        // The middle begins with the quote that ends the stamp, and the tail with the one that ends the content.
+        // The middle begins with the stamp's closing quote, the tail with the content's.
         at = text.indexOf('"', at)
         if (at === -1 || !text.startsWith(middle, at) || text.charCodeAt(at - 1) === backslash) return begin
         at += middle.length
@@ -73,7 +79,7 @@ class Learned implements Template {
 }
 
 /**
- * `field` is the name of what changes.
+ * `field` is the name of the changing field.
  *
  * @internal
  */

@@ -1,8 +1,8 @@
 /**
- * Splits a stream of bytes into lines, whatever the reads look like.
+ * Splits a stream of bytes into lines, independent of chunk boundaries.
  *
- * A newline byte never stands inside a multi-byte character, so only whole lines are ever decoded and no character
- * can be torn. The last line of a read waits for its end. A line ends with LF, CRLF or a CR alone.
+ * A newline byte never occurs inside a multi-byte character, so only whole lines are decoded. An incomplete last line
+ * waits for more. A line ends with LF, CRLF or a CR alone.
  *
  * @internal
  */
@@ -11,7 +11,7 @@ const newline = 0x0a
 const carriageReturn = 0x0d
 const decoder = new TextDecoder("utf-8")
 
-/** A line longer than this is no answer of a model server. */
+/** Longer lines are rejected. */
 export const maxLineBytes = 16 * 1024 * 1024
 
 /** @internal */
@@ -21,16 +21,16 @@ export class LineTooLong extends Error {
 
 /** @internal */
 export interface Lines {
-  /** Gives `take` each line that these bytes complete, without its line ending. */
+  /** Passes each line completed by these bytes to `take`, without its ending. */
   feed(bytes: Uint8Array): void
-  /** Gives `take` what is left when the stream has ended. */
+  /** Passes the rest to `take` when the stream has ended. */
   end(): void
 }
 
 class Splitter implements Lines {
   private tail: Array<Uint8Array> | undefined
   private tailLength = 0
-  /** The last read ended in CR: an LF that comes next belongs to it. */
+  /** The last chunk ended in CR: a following LF belongs to it. */
   private torn = false
 
   constructor(
@@ -55,7 +55,7 @@ class Splitter implements Lines {
       if (end === 0) return
       this.tailLength += end
       if (this.tailLength > maxLineBytes) throw new LineTooLong()
-      // Kept beyond this call, and the reader may use its buffer again.
+      // Copied, because the reader may reuse its buffer.
       this.tail ??= []
       this.tail.push(new Uint8Array(bytes))
       return
@@ -107,8 +107,8 @@ export const make = (take: (line: string) => void): Lines =>
   new Splitter((text, from, to) => take(text.slice(from, to)), nothing)
 
 /**
- * The same for who does not need the whole of each line: it stands in `text`, from `from` up to `to`. `skip` is asked
- * at the beginning of each line how far it has read by itself; only whole lines.
+ * The same without copying: the line is in `text`, from `from` up to `to`. `skip` is asked at the start of each line
+ * how far it has read by itself; only whole lines.
  *
  * @internal
  */

@@ -1,15 +1,15 @@
 /**
- * Who is there just now, where thousands a second come and go.
+ * A set for thousands of additions and removals per second.
  *
- * A `Set` is rebuilt after as many additions as it has room for, and what it held then stays in memory until the next
- * full collection, because one dead table points to the next. Here who leaves is overwritten by the last.
+ * A `Set` is rebuilt after as many additions as its capacity, and old tables, which point to each other, stay in memory
+ * until the next full collection. Here a removed member is overwritten by the last.
  *
  * @internal
  */
 
 /** @internal */
 export interface LiveMember {
-  /** Where it stands, -1 where it does not; for the roster alone. */
+  /** Its index, or -1; used by the set only. */
   seat: number
 }
 

@@ -1,5 +1,5 @@
 /**
- * Options that come from outside: the ranges that several calls share, and checks whose errors say what would be right.
+ * Validation of external options: common ranges, and checks whose errors say what would be valid.
  *
  * @internal
  */
@@ -18,7 +18,7 @@ export const optional = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.opti
 export { milliseconds, pause, range, wholeFrom } from "./units.js"
 
 /**
- * Whether Ollama takes it for how long it is to keep a model.
+ * Whether Ollama accepts it as a keep-alive.
  *
  * @internal
  */
@@ -37,7 +37,7 @@ export const keepAlive = Schema.Union(Schema.Number, Schema.String).pipe(
 /** @internal */
 export const JsonObjectSchema = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 
-/** What a value of several kinds may be, where none of them fits. */
+/** The alternatives of a union, if none of them matches. */
 const alternatives = (issues: ReadonlyArray<ParseResult.ArrayFormatterIssue>): string | undefined => {
   const at = issues[0]?.path.join(".")
   const expected = new Set<string>()
@@ -52,8 +52,8 @@ const alternatives = (issues: ReadonlyArray<ParseResult.ArrayFormatterIssue>): s
 }
 
 /**
- * What is wrong, in the words of whoever called. `known` are the options there are, for a field that is none of them;
- * `prefix` is what stands before the field. `elsewhere` are options that only other functions take.
+ * The error in the caller's terms. `known` are the valid options, for an unknown field; `prefix` precedes the field.
+ * `elsewhere` are options that only other functions take.
  *
  * @internal
  */
@@ -151,8 +151,8 @@ export const dropper = (ast: AST.AST): Drop | undefined => {
 }
 
 /**
- * A check of options that costs little where they are right: only what is given is looked at. An unknown option is an
- * error, never dropped; `null` means that an optional one is not given. `elsewhere` are those that only other functions take.
+ * A decoder that is cheap for valid options: only given fields are checked. An unknown option is an error, never
+ * dropped; `null` counts as absent. `elsewhere` are options that only other functions take.
  *
  * @internal
  */
@@ -170,7 +170,7 @@ export const decoder = <Fields extends Schema.Struct.Fields>(
       Schema.is(Schema.make(type), { onExcessProperty: "error" })
     ])
   )
-  /** Whether the whole schema would say so too; where it would not, it knows the words for it. */
+  /** A quick check before the whole schema, which has the error messages. */
   const fits = (input: unknown): input is Options => {
     if (typeof input !== "object" || input === null || Array.isArray(input)) return false
     for (const [name, value] of Object.entries(input)) if (checks.get(name)?.(value) !== true) return false

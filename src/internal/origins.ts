@@ -1,10 +1,10 @@
 /**
- * Origins of web pages, and patterns for them as users write them.
+ * Origins of web pages, and patterns for them.
  *
  * @since 0.2.0
  */
 
-/** An origin as browsers send it: scheme, host and port, and nothing besides. Never a user, a path or a query. */
+/** An origin as browsers send it: scheme, host and port, never a user, path or query. */
 const form = /^([a-z][a-z0-9+.-]*):\/\/(\[[0-9a-f:.]+\]|[^\s/?#@:\\[\]*]+)(?::(\d{1,5}))?$/i
 
 /** The same with `*` for the host or its first labels, and for the port. */
@@ -12,9 +12,9 @@ const patternForm =
   /^([a-z][a-z0-9+.-]*):\/\/(\*|\*\.[^\s/?#@:\\[\]*.][^\s/?#@:\\[\]*]*|\[[0-9a-f:.]+\]|[^\s/?#@:\\[\]*]+)(?::(\d{1,5}|\*))?$/i
 
 /**
- * Whether a text can stand for origins: `*` for all, `null` for pages without one (files, sandboxes), an origin of any
- * scheme, or one with `*` for the host (`chrome-extension://*`), its first labels (`https://*.example.com`) or its port
- * (`http://localhost:*`).
+ * Whether a text is a valid pattern: `*` for all, `null` for pages without an origin (files, sandboxes), an origin of
+ * any scheme, or one with `*` for the host (`chrome-extension://*`), its first labels (`https://*.example.com`) or its
+ * port (`http://localhost:*`).
  *
  * @since 0.2.0
  * @category guards
@@ -24,7 +24,7 @@ export const isPattern = (text: string): boolean => {
   const [, scheme = "", host = "", port] = patternForm.exec(text) ?? []
   if (scheme === "" || (port !== undefined && port !== "*" && Number(port) > 65_535)) return false
   if (!/^https?$/i.test(scheme) || host === "*") return true
-  // As browsers write it: without the port that the scheme has anyway.
+  // As browsers write it: without the scheme's default port.
   const plain = `${scheme}://${host.replace(/^\*\./, "any.")}${port === undefined || port === "*" ? "" : `:${port}`}`
   try {
     return new URL(plain).origin === plain
@@ -42,7 +42,7 @@ const matches = (pattern: string, scheme: string, host: string, port: string | u
 }
 
 /**
- * Whether one of the patterns stands for an origin. `null` is only meant by `null` and by `*`.
+ * Whether a pattern matches an origin. `null` is only matched by `null` and `*`.
  *
  * @since 0.2.0
  * @category guards
@@ -55,7 +55,7 @@ export const allows = (patterns: ReadonlyArray<string>, origin: string): boolean
 }
 
 /**
- * Host and port of an origin; `undefined` where it has none, or is none.
+ * Host and port of an origin; `undefined` if it has none, or is invalid.
  *
  * @since 0.2.0
  * @category accessors

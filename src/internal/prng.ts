@@ -1,6 +1,6 @@
 /**
- * Numbers from 0 up to, but not including, 1: one draw of Effect's `Random` becomes as many as are needed, without an
- * Effect for each. (The generator is the one known as mulberry32.)
+ * Random numbers from 0 up to, but not including, 1: one draw of Effect's `Random` seeds a generator (mulberry32),
+ * without an Effect per number.
  *
  * @internal
  */

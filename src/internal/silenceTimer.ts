@@ -1,11 +1,11 @@
 /**
- * Notices silence. Each sign of life only notes the time; the one timer looks, when it fires, how long ago that was,
- * and sleeps for the rest.
+ * Detects silence with one timer. Each sign of life only records the time; when the timer fires, it checks how long ago
+ * that was, and sleeps for the rest.
  *
  * @internal
  */
 
-/** A longer timer than this fires at once. */
+/** Longer timers fire at once. */
 export const maxTimer = 0x7fffffff
 
 /** @internal */
@@ -22,14 +22,14 @@ export class SilenceTimer {
   private wakes = 0
   private last = 0
   private limit = 0
-  /** When it is too long in any case. */
+  /** The deadline in any case. */
   private end = Number.POSITIVE_INFINITY
-  /** The time is over, but what has arrived meanwhile has not been read yet. */
+  /** The time is up, but data that has arrived meanwhile was not read yet. */
   private late = false
 
   constructor(private readonly watched: SilenceListener) {}
 
-  /** From now on a silence of `limit` milliseconds is too long, and so are `total` milliseconds with whatever is heard. */
+  /** From now on a silence of `limit` milliseconds is too long, and so are `total` milliseconds whatever arrives. */
   expect(limit: number, total = Number.POSITIVE_INFINITY): void {
     this.last = performance.now()
     this.limit = limit
@@ -43,14 +43,14 @@ export class SilenceTimer {
     this.sleep(due)
   }
 
-  /** Whether something was heard since, and only the time in all is over. */
+  /** Whether there were signs of life, and only the total time is up. */
   get onTouch(): boolean {
     return this.last + this.limit > this.end
   }
 
   touch(): void {
     this.last = performance.now()
-    // The time in all is over, whatever is heard.
+    // The total time is up.
     if (this.last < this.end) this.late = false
   }
 
@@ -67,7 +67,7 @@ export class SilenceTimer {
     if (due - performance.now() > 1) this.sleep(due)
     else if (this.late) this.watched.silent()
     else {
-      // A process that was busy reads its sockets only after its timers: one more turn, before a server is blamed.
+      // After a busy turn timers run before sockets are read: waits one more turn before blaming a server.
       this.late = true
       this.sleep(performance.now())
     }

@@ -1,30 +1,31 @@
 /**
- * Which speeds, in tokens per second, are believed.
+ * Which speeds (tokens per second) are plausible.
  *
  * @internal
  */
 
-/** No server is faster than this: registries and servers report impossible figures. @internal */
+/** Upper bound: registries and servers report impossible figures. @internal */
 export const maxSpeed = 2_000
 
 /**
- * A speed, unless it is impossible: an impossible figure says nothing about how fast a server is.
+ * A speed, unless it is implausible.
  *
  * @internal
  */
 export const believable = (speed: number | undefined): number | undefined =>
   speed !== undefined && speed > 0 && speed <= maxSpeed ? speed : undefined
 
-/** Measured over less than this, in milliseconds, a speed says nothing; over less than that, it refutes nobody. */
+/** Below the first duration, in milliseconds, a measured speed says nothing; below the second, it refutes no claim. */
 const minMeasured = 50
 const minRefuting = 200
 
-/** A reader who pauses makes the server seem slower, but not so many times over a whole answer. */
+/** A pausing reader makes the server seem slower, but not by this factor over a whole answer. */
 const tolerance = 3
 
 /**
- * How fast a server was: what it says, unless that is impossible or contradicts our clock; else what our clock says. What
- * lies between may pass an answer on in bursts, and only makes it seem faster: a lower figure is the server's to give.
+ * The speed of a server: its own figure, unless that is implausible or contradicts our measurement; else what was
+ * measured. Proxies may pass an answer on in bursts, which only makes it seem faster: a lower figure of the server is
+ * accepted.
  *
  * @param claimed what the server says
  * @param tokens how many tokens came

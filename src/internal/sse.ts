@@ -6,10 +6,9 @@
 import * as Lines from "./lines.js"
 
 /**
- * Gives `take` the data of each event, how the line began that it stood in, and the event's name, which is empty for
- * nearly all. An event ends at an empty line; one that
- * the stream's end cuts off is given out all the same, because some servers leave out the last empty line. `skip` is
- * asked first how far it has read by itself; only whole events.
+ * Passes to `take` the data of each event, the beginning of its line, and the event's name, which is empty for nearly
+ * all. An event ends at an empty line; one cut off by the end of the stream is passed on too, because some servers omit
+ * the last empty line. `skip` is asked first how far it has read by itself; only whole events.
  *
  * @internal
  */
@@ -34,7 +33,7 @@ export const make = (
         dispatch()
         return
       }
-      // What stands behind a shorter line is its ending, and so no `data`.
+      // A shorter line can hold no `data`.
       if (!text.startsWith("data", from)) {
         if (text.startsWith("event:", from)) event = text.slice(from + 6, to).trim()
         return

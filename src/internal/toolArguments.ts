@@ -1,6 +1,5 @@
 /**
- * The arguments of a tool call, as models write them: whatever they are, they are the model's words and no fault of its
- * server.
+ * Arguments of tool calls: a model may write anything, which is no fault of its server.
  *
  * @internal
  */
@@ -12,13 +11,13 @@ export type Arguments = Pick<ToolCall, "arguments" | "rawArguments">
 const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** Models write JSON into a JSON string, and that perhaps into another. */
+/** Models may nest JSON in JSON strings. */
 const maxNesting = 3
 
 /**
- * Reads them, from the text of a server of the OpenAI API or the value of an Ollama. What can be meant in one way only is
- * put right: nothing, `null` and blanks are no arguments, and an object within a JSON string is that object. Anything
- * else that is no object is kept as its text.
+ * Parses arguments, from the text of an OpenAI-compatible server or the value of an Ollama server. Unambiguous cases
+ * are repaired: absent, `null` and blank mean no arguments, and an object inside a JSON string is that object. Anything
+ * else that is not an object is kept as its text.
  *
  * @internal
  */
@@ -39,7 +38,7 @@ export const read = (given: unknown): Arguments => {
 }
 
 /**
- * Arguments that are no JSON object.
+ * Arguments that are not a JSON object.
  *
  * @internal
  */
@@ -53,8 +52,7 @@ export const invalid = (text: string): Arguments => ({ arguments: {}, rawArgumen
 export const text = (call: Arguments): string => call.rawArguments ?? JSON.stringify(call.arguments)
 
 /**
- * The arguments where there must be an object: text that is none stands in `INVALID_JSON`, the name that Anthropic's
- * guide has for it.
+ * The arguments as an object: any other text is wrapped in `INVALID_JSON`, as in Anthropic's guide.
  *
  * @internal
  */

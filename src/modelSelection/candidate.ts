@@ -25,7 +25,7 @@ export interface ModelCandidate {
 const providers: ReadonlySet<string> = new Set<Protocol>(["ollama", "openai", "embedded"])
 
 /**
- * A model by its name, perhaps with the kind of its servers before the first colon.
+ * A model by name, optionally with the protocol of its servers before the first colon.
  *
  * @since 0.2.0
  * @category constructors
@@ -65,7 +65,7 @@ const others: ReadonlySet<string> = new Set([
   "Overloaded"
 ])
 
-/** Not every model can go on with a text, or fill one in. */
+/** Not every model supports plain completion or fill-in-the-middle. */
 const ofModel: ReadonlySet<unknown> = new Set(["raw", "suffix", "template"])
 
 /**

@@ -7,7 +7,7 @@ import type { ChatRequest } from "../ChatRequest.js"
 import * as Message from "../Message.js"
 
 /**
- * About how many tokens a text of so many characters has: four characters to a token is what texts come to.
+ * Estimates tokens from characters: about four characters per token.
  *
  * @since 0.2.0
  * @category accessors

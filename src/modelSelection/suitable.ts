@@ -10,13 +10,13 @@ const visionNames = /llava|bakllava|vision|moondream|pixtral|gemma3|gemma-3|mini
 const codeNames = /code|\bfim\b/i
 const embeddingNames = /embed|minilm|bge-|reranker/i
 
-/** Of models that do both, only some lists say that they complete. */
+/** Of models that do both, only some list the capability. */
 const completes = ({ capabilities, model_name: name }: ModelInfo): boolean =>
   capabilities === undefined
     ? !embeddingNames.test(name)
     : capabilities.includes("completion") || !capabilities.includes("embedding")
 
-/** 2: for certain; 1: perhaps; 0: no. */
+/** 2: certain; 1: possible; 0: no. */
 const supports = ({ capabilities, model_name: name }: ModelInfo, capability: "tools" | "vision" | "insert"): number => {
   if (capabilities !== undefined) return capabilities.includes(capability) ? 2 : 0
   if (capability === "insert") return codeNames.test(name) ? 1 : 0

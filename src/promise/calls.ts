@@ -1,5 +1,5 @@
 /**
- * Calls, as the Promise facade takes them.
+ * The calls of the Promise facade.
  *
  * @since 0.1.0
  */
@@ -22,7 +22,7 @@ import * as StructuredOutput from "../StructuredOutput.js"
 import { ChatStream } from "./chatStream.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 /**
@@ -116,7 +116,7 @@ export interface EmbedOptions extends EmbedRequest.Options {
 export type Run = <A, E>(effect: Effect.Effect<A, E, Services>, signal?: AbortSignal) => Promise<A>
 
 const toolOf = (tool: Tool): Chat.Tool => {
-  // Whatever else was given is left for the check of the options to refuse.
+  // Anything else is left to the validation of the options, which rejects it.
   if (typeof tool !== "object" || tool === null) return tool
   const { execute, ...definition } = tool
   return typeof execute !== "function"
@@ -131,7 +131,7 @@ const toolOf = (tool: Tool): Chat.Tool => {
       }
 }
 
-/** Whatever else was given as tools is left for the check of the options to refuse. */
+/** Anything else given as tools is left to the validation of the options, which rejects it. */
 const toolsOf = (tools: ReadonlyArray<Tool>): ReadonlyArray<Chat.Tool> =>
   Array.isArray(tools) ? (tools as ReadonlyArray<Tool>).map(toolOf) : (tools as never)
 
@@ -139,7 +139,7 @@ const toolsOf = (tools: ReadonlyArray<Tool>): ReadonlyArray<Chat.Tool> =>
 export const never = (field: string, reason: string): Promise<never> =>
   Promise.reject(new InvalidRequest({ field, reason }))
 
-/** What every call is given besides its prompt, or a failure where that is nothing of the kind. @internal */
+/** The validated arguments of a call besides its prompt, or a failure. @internal */
 export const given = <O extends { readonly signal?: AbortSignal | undefined }>(options: O | undefined): O => {
   if (options !== undefined && typeof options !== "object") {
     throw new InvalidRequest({ field: "options", reason: "must be an object" })
@@ -152,7 +152,7 @@ export const given = <O extends { readonly signal?: AbortSignal | undefined }>(o
   return all
 }
 
-/** A name that the registry is asked about. @internal */
+/** Validates a name for the registry. @internal */
 export const named = <A>(field: string, name: unknown, use: () => Promise<A>): Promise<A> =>
   typeof name === "string" ? use() : never(field, "must be a text")
 
@@ -186,18 +186,18 @@ const hasDefaultLimit = (signal: AbortSignal): boolean => {
   try {
     return getMaxListeners(signal) === defaultMaxListeners
   } catch {
-    // A signal that is not Node's own; or one without a limit, of which Node 20 says that it is none.
+    // A signal that is not Node's own; or one without a limit, which Node 20 does not recognise.
     return false
   }
 }
 
-/** Tells of an abort, also of one that was before, until it is called off. @internal */
+/** Calls back on abort, also if it has already happened, until it is called off. @internal */
 export const onAbort = (signal: AbortSignal, abort: () => void): (() => void) => {
   if (signal.aborted) {
     abort()
     return () => {}
   }
-  // One signal may stop any number of calls: that is no leak, of which Node would warn.
+  // One signal may cancel any number of calls: that is no leak, although Node would warn of one.
   if (hasDefaultLimit(signal)) setMaxListeners(Number.POSITIVE_INFINITY, signal)
   signal.addEventListener("abort", abort, { once: true })
   return () => signal.removeEventListener("abort", abort)
@@ -207,7 +207,7 @@ const cancelOn = (work: Direct.Running<unknown>["work"], signal: AbortSignal | u
   if (signal !== undefined) work.onClose(onAbort(signal, () => work.cancel(signal.reason)))
 }
 
-/** What came of an Effect that was run without a fiber. @internal */
+/** The result of an Effect that was run without a fiber. @internal */
 export const outcomeOf = <A, E>(
   outcome: NonNullable<Direct.Outcome<A, E>>,
   signal: AbortSignal | undefined
@@ -220,7 +220,7 @@ export const outcomeOf = <A, E>(
   throw Cause.squash(outcome.cause)
 }
 
-/** What `Chat` takes of what the facade was given. @internal */
+/** Converts the facade's options to those of `Chat`. @internal */
 export const chatOptions = (
   rest: Omit<ChatOptions, "session" | "tools">,
   session: ChatOptions["session"],
@@ -236,7 +236,7 @@ export const chatOptions = (
         ...(tools === undefined ? {} : { tools: toolsOf(tools) })
       }
 
-/** Runs what `use` makes of `Chat`, without a fiber where none is needed. Throws what is wrong with the call. @internal */
+/** Runs `use` with `Chat`, without a fiber if possible. Throws if the call is invalid. @internal */
 export type Ask = <A, E>(
   use: (chat: Chat.Service) => Effect.Effect<A, E>,
   signal: AbortSignal | undefined

@@ -6,7 +6,7 @@
 import { type ChatEvent, text } from "../ChatEvent.js"
 import type { OpenAnswer } from "../Failover.js"
 
-/** A stream that nobody holds any more must not keep its server at work. */
+/** A stream that was garbage-collected cancels its server's work. */
 const forgotten = new FinalizationRegistry<OpenAnswer>((answer) => answer.cancel())
 
 class Events implements AsyncIterator<ChatEvent, undefined> {
@@ -70,7 +70,7 @@ export class ChatStream implements AsyncIterable<ChatEvent> {
     return new Events(this)
   }
 
-  /** The whole text, once the answer is complete; what there is of it, once it was cancelled. */
+  /** The complete text once the answer is complete; the partial one if it was cancelled. */
   async text(): Promise<string> {
     this.readers++
     try {
@@ -83,15 +83,15 @@ export class ChatStream implements AsyncIterable<ChatEvent> {
     return text(this.seen)
   }
 
-  /** Stops the server's work. Readers come to an end after what was already read. */
+  /** Cancels the server's work. Readers end after the events already read. */
   async cancel(): Promise<void> {
     this.answer.cancel()
     try {
       while (await this.more()) {
-        // What was read before the cancellation still counts.
+        // Events read before the cancellation still count.
       }
     } catch {
-      // It had failed before: that belongs to its readers.
+      // The earlier failure belongs to its readers.
     }
   }
 
@@ -113,7 +113,7 @@ export class ChatStream implements AsyncIterable<ChatEvent> {
         return true
       },
       (error: unknown) => {
-        // Kept as it is: every reader, also a later one, meets the same failure.
+        // Kept: every reader, also a later one, gets the same failure.
         this.finish()
         throw error
       }

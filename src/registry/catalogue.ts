@@ -1,5 +1,5 @@
 /**
- * Registry files: what their shapes say about models and servers.
+ * Reads registry files: the models and servers that they describe.
  *
  * @since 0.1.0
  */
@@ -15,11 +15,11 @@ import * as Model from "../Model.js"
 import * as Server from "../Server.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 /**
- * What one server is recorded to have: the speed of each of its models by canonical name, where it was measured.
+ * A server as recorded: the speed of each of its models by canonical name, if measured.
  *
  * @since 0.1.0
  * @category models
@@ -30,7 +30,7 @@ export interface RecordedServer {
 }
 
 /**
- * The contents of registry files. `models` is by canonical name, `servers` by url.
+ * The contents of registry files. `models` is keyed by canonical name, `servers` by URL.
  *
  * @since 0.1.0
  * @category models
@@ -43,7 +43,7 @@ export interface Catalogue {
 }
 
 /**
- * One registry file. `family` is its name without the ending.
+ * One registry file. `family` is its name without the extension.
  *
  * @since 0.1.0
  * @category models
@@ -61,7 +61,7 @@ export interface RegistryFile {
 export const empty: Catalogue = { families: new Set(), models: new Map(), servers: new Map(), warnings: [] }
 
 // =============================================================================
-// values
+// Values
 // =============================================================================
 
 interface JsonRecord {
@@ -75,7 +75,7 @@ const isAbsent = (value: unknown): boolean => value === undefined || value === n
 
 type Warn = (field: string | undefined, reason: string) => void
 
-/** A finite number, also where it is written as a string. */
+/** A finite number, possibly written as a string. */
 const toNumber = (value: unknown): number | undefined => {
   const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value
   return typeof number === "number" && Number.isFinite(number) ? number : undefined
@@ -103,7 +103,7 @@ const show = (value: unknown): string => {
 }
 
 // =============================================================================
-// records
+// Records
 // =============================================================================
 
 /** Fields that `toInfo` reads itself. */
@@ -118,7 +118,7 @@ const decoded = [
   "generation"
 ]
 
-/** Fields that are about a server, a measurement or the record itself: no facts about the model. */
+/** Fields about a server, a measurement or the record itself, not about the model. */
 const foreign = [
   "id",
   "digest",
@@ -142,7 +142,7 @@ const isPassed = (key: string): boolean => !left.has(key) && !key.startsWith("ip
 const nameOf = (record: JsonRecord): string | undefined => textAt(record, "model_name", "model", "name")
 
 /**
- * The facts of one record, as a registry file or a server's list gives it; `undefined` where it names no model.
+ * The facts of one record of a registry file or a server's list; `undefined` if it names no model.
  *
  * @since 0.1.0
  * @category constructors
@@ -187,7 +187,7 @@ export const toInfo = (record: JsonRecord, family: string | undefined, warn: War
   return info
 }
 
-/** What the name says comes first: Ollama reports the family `llama` for a mistral. */
+/** The name takes precedence: Ollama reports the family `llama` for a mistral. */
 const familyOf = (name: string, reported: string | undefined): string => {
   const family = Model.familyOf(name)
   return family !== "others" || reported === undefined ? family : Model.familyOf(reported)
@@ -227,14 +227,14 @@ const locationOf = (record: JsonRecord, warn: Warn): Server.Location | undefined
 }
 
 // =============================================================================
-// files
+// Files
 // =============================================================================
 
 interface Recorded extends RecordedServer {
   readonly models: Map<string, Server.Performance | undefined>
 }
 
-/** Where the records stand in the shapes that are understood. */
+/** Finds the records in the supported shapes of files. */
 const shapeOf = (
   json: unknown
 ): { readonly models: ReadonlyArray<unknown> } | { readonly servers: ReadonlyArray<unknown> } | undefined => {
@@ -249,8 +249,8 @@ const shapeOf = (
 }
 
 /**
- * Reads registry files: whatever cannot be used is left out and named in `warnings`. Where two records are about the
- * same model, the first counts. Servers are read only where `withServers` says that the files may name some.
+ * Parses registry files: unusable parts are skipped and reported in `warnings`. Of two records about the same model,
+ * the first counts. Servers are only read if `withServers` says that the files may name some.
  *
  * @since 0.1.0
  * @category constructors
@@ -280,7 +280,7 @@ export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Cata
     return key
   }
 
-  // Many records name the same server: the address as it is written finds it again.
+  // Many records name the same server: looked up by the address as written.
   const byAddress = new Map<string, Recorded | undefined>()
   const serverAt = (
     file: RegistryFile,
@@ -403,11 +403,11 @@ export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Cata
   return { families, models, servers, warnings }
 }
 
-/** A larger file is no list of models, in bytes. */
+/** A larger file is not a list of models, in bytes. */
 const maxFileBytes = 32 * 1024 * 1024
 
 /**
- * Reads the `*.json` files of a folder, by name. A folder or a file that cannot be read is a warning; so is what is no
+ * Reads the `*.json` files of a folder, by name. An unreadable folder or file is a warning; so is anything but a
  * regular file (a pipe, a device, a socket), which is not opened, and a file of more than 32 MiB.
  *
  * @since 0.1.0
@@ -446,7 +446,7 @@ export const read = Effect.fnUntraced(function* (folder: string, withServers: bo
 })
 
 /**
- * One catalogue of several: what an earlier one says counts, what it does not say is taken from the later ones.
+ * Merges catalogues: earlier ones take precedence, later ones fill the gaps.
  *
  * @since 0.1.0
  * @category combinators

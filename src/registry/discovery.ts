@@ -1,5 +1,5 @@
 /**
- * Asks one server which models it has, and finds out what it speaks.
+ * Asks one server for its models, and detects its protocol.
  *
  * @since 0.1.0
  */
@@ -17,11 +17,11 @@ import { apiBases, apiOf, headersOf, openAIBase, type Protocol, type Server } fr
 import { toInfo } from "./catalogue.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 /**
- * What a server answered: what it speaks, and its models and their digests by canonical name.
+ * A server's protocol, and its models and their digests by canonical name.
  *
  * @since 0.1.0
  * @category models
@@ -30,7 +30,7 @@ export interface Listing {
   readonly protocol: Protocol
   readonly models: ReadonlyMap<string, Model.ModelInfo>
   readonly digests: ReadonlyMap<string, string>
-  /** Under which address the API was found, where that is not where it is looked for first. */
+  /** The address of the API, if not the default one. */
   readonly api?: string | undefined
 }
 
@@ -42,29 +42,29 @@ export interface Listing {
  */
 export class ListingFailed extends Data.TaggedError("ListingFailed")<{
   readonly reason: string
-  /** Whether the server answered at all: then another path may be the right one. */
+  /** Whether the server answered at all: then another path may be right. */
   readonly answered: boolean
   /** Whether it may only have been too slow. */
   readonly silent?: boolean
-  /** Whether its list may stand under another path. */
+  /** Whether its list may be at another path. */
   readonly misplaced?: boolean
-  /** Under which address chats are taken all the same. */
+  /** The address at which chats are accepted all the same. */
   readonly api?: string | undefined
 }> {}
 
 /**
- * How long a server may take to say what it has, in milliseconds.
+ * Timeout for a list of models, in milliseconds.
  *
  * @since 0.1.0
  * @category constants
  */
 export const timeout = 5_000
 
-/** How long it may take to say what it holds in memory, in milliseconds. */
+/** Timeout for the list of loaded models, in milliseconds. */
 const loadedTimeout = 1_000
 
 // =============================================================================
-// bodies
+// Bodies
 // =============================================================================
 
 const isRecord = (value: unknown): value is { readonly [key: string]: unknown } =>
@@ -72,14 +72,14 @@ const isRecord = (value: unknown): value is { readonly [key: string]: unknown } 
 
 const quiet = () => {}
 
-/** What a server allows, under the names of vLLM, OpenRouter, LM Studio and llama.cpp. */
+/** Context lengths, under the names of vLLM, OpenRouter, LM Studio and llama.cpp. */
 const contextOf = (item: { readonly [key: string]: unknown }): unknown =>
   item["max_model_len"] ??
   item["context_length"] ??
   item["max_context_length"] ??
   (isRecord(item["meta"]) ? (item["meta"]["n_ctx"] ?? item["meta"]["n_ctx_train"]) : undefined)
 
-/** The models of a list, if it is one: some of its entries must name a model, unless it is empty. */
+/** The models of a list, if it is one: some entries must name a model, unless it is empty. */
 const listing = (protocol: Protocol, list: unknown, nameKey: string): Listing | undefined => {
   if (!Array.isArray(list)) return undefined
   const models = new Map<string, Model.ModelInfo>()
@@ -101,8 +101,8 @@ const listing = (protocol: Protocol, list: unknown, nameKey: string): Listing | 
 }
 
 /**
- * What an answer to `/api/tags` says. llama.cpp's server answers there too, and speaks OpenAI's protocol: its answer
- * is both lists in one.
+ * Reads an answer to `/api/tags`. llama.cpp's server answers there too, although it speaks OpenAI's protocol: its
+ * answer contains both lists.
  */
 const readTags = (body: unknown): Listing | undefined => {
   if (!isRecord(body)) return undefined
@@ -117,7 +117,7 @@ const readOpenAi = (body: unknown): Listing | undefined => {
 }
 
 // =============================================================================
-// requests
+// Requests
 // =============================================================================
 
 const trust = "NODE_EXTRA_CA_CERTS may name a file of more authorities"
@@ -147,7 +147,7 @@ const transportReason = (error: HttpClientError.HttpClientError): string => {
   for (let depth = 0; depth < 5 && isRecord(cause); depth++) {
     const code = cause["code"]
     if (typeof code === "string") return codes[code] ?? `could not be asked (${code})`
-    // Its words complete "the server …".
+    // Completes "the server …".
     if (cause["reason"] === "malformed") return String(cause["message"])
     cause = cause["cause"]
   }
@@ -159,7 +159,7 @@ const statusReason = (status: number): string =>
     ? `answered HTTP ${status}: its key is missing or wrong`
     : `answered HTTP ${status} when asked for its models`
 
-/** Some servers answer chats, and have no list of what they serve. */
+/** Some servers answer chats without listing their models. */
 const unlisted = "; if it serves models without listing them, set its `protocol` in the configuration"
 
 const get = Effect.fnUntraced(function* <A>(
@@ -195,8 +195,7 @@ const get = Effect.fnUntraced(function* <A>(
 })
 
 /**
- * A model in a server's memory: until when (milliseconds since the epoch), and how much context it was loaded with, in
- * tokens.
+ * A loaded model: until when (milliseconds since the epoch), and with how much context, in tokens.
  *
  * @since 0.1.0
  * @category models
@@ -223,8 +222,8 @@ const readLoaded = (body: unknown): ReadonlyMap<string, Loaded> | undefined => {
 }
 
 /**
- * Asks an Ollama server which models it holds in memory. `undefined`
- * where it does not say, as older servers: it only makes routing better.
+ * Asks an Ollama server for its loaded models. `undefined` if unsupported, as in older versions: it only improves
+ * routing.
  *
  * @since 0.1.0
  * @category constructors
@@ -239,12 +238,12 @@ export const loaded = (
   )
 
 // =============================================================================
-// where the API is
+// Locating the API
 // =============================================================================
 
 type Attempted = Either.Either<Listing, ListingFailed>
 
-/** Where it was found before is asked first. */
+/** The address found before is tried first. */
 const basesOf = (server: Server, protocol: Protocol): ReadonlyArray<string> => {
   const bases = apiBases(server, protocol)
   const { api } = server
@@ -252,8 +251,8 @@ const basesOf = (server: Server, protocol: Protocol): ReadonlyArray<string> => {
 }
 
 /**
- * Whether chats are taken there. It is asked with an empty object, which names no model and no message: whoever knows the
- * path refuses that. `undefined` where the answer does not say.
+ * Whether chats are accepted there. The probe is an empty object, without model and message: a server that has the path
+ * rejects it. `undefined` if the answer is inconclusive.
  */
 const takesChats = (
   client: HttpClient.HttpClient,
@@ -269,14 +268,14 @@ const takesChats = (
     Effect.map(({ status, text }) => {
       if (status >= 500) return status === 500 ? true : undefined
       if (status >= 400) return status !== 405 && !(status === 404 && isWrongPath(text, errorText(text)))
-      // Some answer everything with a page, or with an error that has the status of success.
+      // Some servers answer every path with a page, or with an error that has a success status.
       return status < 300 && errorText(text) !== undefined && !isWrongPath(text, errorText(text))
     }),
     Effect.orElseSucceed(() => undefined)
   )
 }
 
-/** Of several failures, what each says, and where was asked. */
+/** Combines several failures: what each said, and at which address. */
 const unlistedAt = (bases: ReadonlyArray<string>, failures: ReadonlyArray<ListingFailed>, api: string | undefined) => {
   const reasons = [...new Set(failures.map(({ reason }) => reason))].join(", and then ")
   const places = bases.map((base) => `${base}/models`).join(" and ")
@@ -284,7 +283,7 @@ const unlistedAt = (bases: ReadonlyArray<string>, failures: ReadonlyArray<Listin
   return new ListingFailed({ reason: `${reasons} (asked: ${places})${chats}`, answered: true, api })
 }
 
-/** Lists and chats need not stand at the same place; where it is not certain, both are looked for. */
+/** Lists and chats need not be at the same base; if it is uncertain, both are probed. */
 const openai = Effect.fnUntraced(function* (client: HttpClient.HttpClient, server: Server) {
   const bases = basesOf(server, "openai")
   const tried: Array<readonly [base: string, attempted: Attempted]> = []
@@ -301,7 +300,7 @@ const openai = Effect.fnUntraced(function* (client: HttpClient.HttpClient, serve
     tried.push([base, attempted])
   }
   const usual = openAIBase(server.url)
-  // Below a path either may be meant, and a list is no proof: some have one of another kind there.
+  // Below a path either base is possible, and a list is no proof: some serve another kind of list there.
   const certain = listed !== undefined && (bases.length === 1 || listed === server.api || isRoot(listed))
   let api = listed
   if (!certain) {
@@ -319,7 +318,7 @@ const openai = Effect.fnUntraced(function* (client: HttpClient.HttpClient, serve
   return yield* unlistedAt(bases, failures, api)
 })
 
-/** `https://host/v1`, where everybody has it. */
+/** `https://host/v1`, the usual place. */
 const isRoot = (base: string): boolean => /^https?:\/\/[^/]+\/v1$/.test(base)
 
 const ollama = Effect.fnUntraced(function* (client: HttpClient.HttpClient, server: Server) {
@@ -337,7 +336,7 @@ const ollama = Effect.fnUntraced(function* (client: HttpClient.HttpClient, serve
 })
 
 /**
- * Asks a server for its models: in its protocol, or first as Ollama and then as OpenAI where that is not known.
+ * Asks a server for its models: in its protocol, or, if unknown, first as Ollama and then as OpenAI.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,5 +1,5 @@
 /**
- * Which server has which model: asks the servers, believes what they say for a while, and asks again.
+ * Which server has which model: asks the servers, caches their lists, and refreshes them.
  *
  * @since 0.1.0
  */
@@ -18,12 +18,12 @@ import type { Host, Performance, Protocol, Server } from "../Server.js"
 import * as Discovery from "./discovery.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 /**
- * A server to ask. `measurements` is what registry files say of it, by canonical name; `own` is `false` where only they
- * name it.
+ * A server to ask. `measurements` are those of registry files, by canonical name; `own` is `false` if only they name
+ * it.
  *
  * @since 0.1.0
  * @category models
@@ -35,7 +35,7 @@ export interface Source {
 }
 
 /**
- * What is known of one server. `models` is what it said last, also where it does not answer any more (`problem`).
+ * The state of one server. `models` is its last list, also if it does not answer any more (`problem`).
  *
  * @since 0.1.0
  * @category models
@@ -49,12 +49,12 @@ export interface KnownServer {
 }
 
 /**
- * - `locate`: the servers of a model, the certain ones first; empty where nobody has it
- * - `located`: the same at once, where nobody has to be asked
- * - `claims`: like `locate`, and also the silent servers that are recorded to have it; never asks
+ * - `locate`: the servers of a model, the certain ones first; empty if none has it
+ * - `located`: the same synchronously, if no server must be asked
+ * - `claims`: like `locate`, and also unreachable servers recorded to have it; asks no server
  * - `known`: every server, asked unless its list is fresh; with `patient`, also waits for those that failed last time
- * - `now`: every server as it is known, without asking
- * - `peek`: the same at once; empty before anybody has asked for anything
+ * - `now`: the current state of every server, without asking
+ * - `peek`: the same synchronously; empty before the first request
  *
  * @since 0.1.0
  * @category models
@@ -71,7 +71,7 @@ export interface ModelLists {
 }
 
 /**
- * Told what asking has shown: how long a server took to answer, in milliseconds, and what it holds in memory.
+ * Receives what asking has shown: the response time in milliseconds, and the loaded models.
  *
  * @since 0.1.0
  * @category models
@@ -82,33 +82,33 @@ export interface Observer {
 }
 
 // =============================================================================
-// settings
+// Settings
 // =============================================================================
 
-/** So many servers are asked at once. */
+/** Maximum number of servers asked at once. */
 const concurrency = 32
 
-/** A server that could not be asked is asked again after so many milliseconds. */
+/** How long a failed server is not asked again, in milliseconds. */
 const retryAfter = 5_000
 
-/** A model that nobody has makes a server list its models again only after so many milliseconds. */
+/** How long an unknown model does not trigger another refresh, in milliseconds. */
 const missInterval = 1_000
 
-/** Lists of so many models are remembered: where no server answers, any name may be one. */
+/** Maximum number of remembered lists: if no server answers, any name may be a model. */
 const maxRemembered = 10_000
 
-/** How long other servers may take to answer, in milliseconds, once one is certain to have the model. */
+/** How long to wait for other servers once one is certain to have the model, in milliseconds. */
 const grace = 250
 
-/** The same for a server that goes before all of those by its `priority`: they are only there in its place. */
+/** The same for a server of a better `priority`: the others are only its substitutes. */
 const preferredGrace = 1_000
 
 // =============================================================================
-// state
+// State
 // =============================================================================
 
 interface Entry extends Source {
-  /** With where its API was found. */
+  /** Includes where its API was found. */
   server: Server
   readonly measurements: Map<string, Performance | undefined>
   protocol: Protocol | undefined
@@ -164,12 +164,12 @@ const isSame = (a: Host, b: Host | undefined): boolean =>
   a.digest === b.digest
 
 // =============================================================================
-// constructors
+// Constructors
 // =============================================================================
 
 /**
- * `sources` is evaluated when a server is first needed and again by `refresh`; `ttl`, in milliseconds, is how long a
- * list is believed. What is under way ends with the scope.
+ * `sources` is evaluated when a server is first needed and again by `refresh`; `ttl` is how long a list is fresh, in
+ * milliseconds. Everything in progress ends with the scope.
  *
  * @since 0.1.0
  * @category constructors
@@ -184,13 +184,13 @@ export const make = Effect.fnUntraced(function* (
   const clock = yield* Effect.clock
   const permits = yield* Effect.makeSemaphore(concurrency)
   let entries: ReadonlyArray<Entry> | undefined
-  /** Until then no list is old, and `locate` answers without asking. */
+  /** Until then all lists are fresh, and `locate` answers without asking. */
   let settledUntil = Number.NEGATIVE_INFINITY
   /** The servers of a model, as long as nothing changes. */
   const current = new Map<string, ReadonlyArray<Host>>()
   /** The newest list of servers of each model. */
   const newest = new Map<string, ReadonlyArray<Host>>()
-  /** Done with the next answer of any server. */
+  /** Resolved by the next answer of any server. */
   let changed = Deferred.unsafeMake<void>(FiberId.none)
 
   const isFresh = (entry: Entry, now: number): boolean => entry.problem === undefined && now - entry.readAt < ttl
@@ -224,7 +224,7 @@ export const make = Effect.fnUntraced(function* (
   const loaded = Effect.suspend(() => (entries === undefined ? load : Effect.succeed(entries)))
 
   // ---------------------------------------------------------------------------
-  // asking
+  // Calling the fleet
   // ---------------------------------------------------------------------------
 
   const settle = (entry: Entry, exit: Exit.Exit<Discovery.Listing, Discovery.ListingFailed>, now: number): void => {
@@ -242,7 +242,7 @@ export const make = Effect.fnUntraced(function* (
       entry.failedAt = now
       const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
       if (failure?.api !== undefined) {
-        // Chats are only looked for where OpenAI's API has them.
+        // The chat path is only searched at the places of OpenAI's API.
         entry.protocol ??= "openai"
         locateApi(entry, failure.api)
       }
@@ -264,14 +264,14 @@ export const make = Effect.fnUntraced(function* (
       const key = canonical(name)
       const info = models.get(key)
       resident.set(info?.model_name ?? name, until)
-      // What it was loaded with is what it reads of a conversation, however much the model could.
+      // The context it was loaded with is what it reads, whatever the model supports.
       if (info !== undefined && contextLength !== undefined) models.set(key, { ...info, context_length: contextLength })
     }
     observer.resident(entry.server.url, resident)
     return { ...found, models }
   }
 
-  // A discovery belongs to the scope, not to the caller who began it: others wait for the same one.
+  // Discovery belongs to the scope, not to the caller that started it: others wait for the same one.
   const start = (entry: Entry): Effect.Effect<void> =>
     Effect.clockWith((clock) => {
       if (entry.running) return Effect.void
@@ -281,7 +281,7 @@ export const make = Effect.fnUntraced(function* (
         observer.answered(entry.server.url, Duration.toMillis(took))
         return found
       })
-      // Asked side by side, so that the one costs no time on top of the other.
+      // In parallel, so that it adds no time.
       const asked =
         entry.server.protocol === "openai"
           ? listing
@@ -301,7 +301,7 @@ export const make = Effect.fnUntraced(function* (
   const startAll = (list: ReadonlyArray<Entry>): Effect.Effect<void> =>
     list.length === 0 ? Effect.void : Effect.uninterruptible(Effect.forEach(list, start, { discard: true }))
 
-  /** Waits for the next answer, or until each of these has had the time that it is given next to those found. */
+  /** Waits for the next answer, or until each of these has had its time relative to those found. */
   const awaitChange = (left: ReadonlyArray<Entry>, found: ReadonlyArray<Host>, now: number): Effect.Effect<boolean> => {
     const best = found.reduce((least, { server }) => Math.min(least, server.priority), Number.POSITIVE_INFINITY)
     const given = (entry: Entry): number =>
@@ -312,7 +312,7 @@ export const make = Effect.fnUntraced(function* (
       : Effect.as(Effect.timeoutOption(Deferred.await(changed), until - now), true)
   }
 
-  /** Waits for these, but for those that failed last time only so long that one which is back can say so. */
+  /** Waits for these, but for those that failed last time only briefly, in case they are back. */
   const awaitAll = Effect.fnUntraced(function* (
     asked: ReadonlyArray<Entry>,
     patient: boolean,
@@ -332,7 +332,7 @@ export const make = Effect.fnUntraced(function* (
   })
 
   // ---------------------------------------------------------------------------
-  // finding
+  // Locating
   // ---------------------------------------------------------------------------
 
   const host = (entry: Entry, key: string, model: string, certain: boolean): Host => ({
@@ -344,7 +344,7 @@ export const make = Effect.fnUntraced(function* (
     digest: entry.digests.get(key)
   })
 
-  /** The servers that have it, then those that said so when they last answered; empty if none is certain. */
+  /** The servers that have it, then those that had it in their last list; empty if none is certain. */
   const hostsOf = (key: string, now: number): ReadonlyArray<Host> => {
     const certain: Array<Host> = []
     const uncertain: Array<Host> = []
@@ -356,7 +356,7 @@ export const make = Effect.fnUntraced(function* (
     return certain.length === 0 ? certain : [...certain, ...uncertain]
   }
 
-  /** The servers that could not be asked: first those that are said to have it, then the user's own. */
+  /** The servers that could not be asked: first those recorded to have it, then the user's own. */
   const silent = (key: string, model: string, now: number): ReadonlyArray<Host> => {
     const said: Array<Host> = []
     const others: Array<Host> = []
@@ -368,7 +368,7 @@ export const make = Effect.fnUntraced(function* (
     return [...said, ...others]
   }
 
-  /** Whoever finds the same servers gets the same list: the fleet has columns for each list, and keeps them up to date. */
+  /** The same servers yield the same array: the fleet keeps columns for each array. */
   const shared = (key: string, hosts: ReadonlyArray<Host>): ReadonlyArray<Host> => {
     const before = newest.get(key)
     if (before?.length === hosts.length && before.every((host, i) => isSame(host, hosts[i]))) return before
@@ -388,7 +388,7 @@ export const make = Effect.fnUntraced(function* (
         key
       )
     } else {
-      // What is missing may have come since a list was read, so every list is read again.
+      // A missing model may have been added since, so every list is refreshed.
       yield* startAll(all.filter((entry) => entry.stale || now - entry.askedAt >= missInterval))
       yield* awaitAll(
         all.filter((entry) => entry.running),

@@ -1,5 +1,5 @@
 /**
- * Models as listings and searches see them.
+ * Models as rows of listings and searches.
  *
  * @since 0.1.0
  */
@@ -8,8 +8,7 @@ import { InvalidRequest } from "../Errors.js"
 import * as Model from "../Model.js"
 
 /**
- * A model, by its canonical name (`key`) and as it is spelled. `parameters` is how many weights it has, where that is
- * known.
+ * A model with its canonical name (`key`) and its spelling. `parameters` is its number of weights, if known.
  *
  * @since 0.1.0
  * @category models
@@ -45,7 +44,7 @@ export const byName = (a: Row, b: Row): number => (a.name < b.name ? -1 : a.name
 const bySize = (a: Row, b: Row): number => (b.parameters ?? -1) - (a.parameters ?? -1) || byName(a, b)
 
 /**
- * What a search may ask for besides the words.
+ * Filters of a search besides the text.
  *
  * @since 0.1.0
  * @category models
@@ -57,7 +56,7 @@ export interface Bounds {
 }
 
 /**
- * Finds rows by a part of their name, the largest model first.
+ * Finds rows by a part of their name, largest model first.
  *
  * @since 0.1.0
  * @category models
@@ -73,7 +72,7 @@ const parameters = (field: string, size: string | undefined): Either.Either<numb
 }
 
 /**
- * What is asked for, checked before anybody is asked.
+ * Validated before any server is asked.
  *
  * @since 0.1.0
  * @category constructors

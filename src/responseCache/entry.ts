@@ -1,5 +1,5 @@
 /**
- * A kept answer, and how it is given out again.
+ * A cached answer, and how it is replayed.
  *
  * @since 0.1.0
  */
@@ -9,16 +9,16 @@ import type { Result } from "../Failover.js"
 import { ToolCall } from "../Message.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 const Count = Schema.Number.pipe(Schema.nonNegative())
 const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
 
 /**
- * A whole answer as a store keeps it. Times are in milliseconds since the epoch.
+ * A complete answer as it is stored. Times are in milliseconds since the epoch.
  *
- * `pieces` is how the answer came: the lengths of its pieces in order, those of the thinking negative.
+ * `pieces`: the lengths of its pieces in order, those of the thinking negative.
  *
  * @since 0.1.0
  * @category models
@@ -60,11 +60,11 @@ export const Entry = Schema.Struct({
 export interface Entry extends Schema.Schema.Type<typeof Entry> {}
 
 // =============================================================================
-// keeping
+// Storing
 // =============================================================================
 
 /**
- * What came, as far as it was followed.
+ * The content received, as far as it was tracked.
  *
  * @since 0.1.0
  * @category models
@@ -76,9 +76,8 @@ export interface AnswerContent {
 }
 
 /**
- * The answer to keep; `undefined` where it is not worth keeping: nothing was said, a filter cut it off, or
- * the arguments of a tool call are no JSON. An answer
- * that was begun again did not come as it is: it is kept in one piece.
+ * The entry to store; `undefined` if it is not worth caching: it is empty, a filter cut it off, or the arguments of a
+ * tool call are not JSON. A restarted answer is stored in one piece.
  *
  * @since 0.1.0
  * @category constructors
@@ -104,7 +103,7 @@ export const make = (result: Result, content: AnswerContent, now: number, ttl: n
 }
 
 /**
- * About how many bytes of memory an entry takes.
+ * Approximate size of an entry in memory, in bytes.
  *
  * @since 0.1.0
  * @category accessors
@@ -115,11 +114,11 @@ export const sizeOf = ({ pieces, text, thinking, toolCalls }: Entry): number =>
   2 * (text.length + thinking.length + (toolCalls.length === 0 ? 0 : JSON.stringify(toolCalls).length))
 
 // =============================================================================
-// giving out
+// Replaying
 // =============================================================================
 
 /**
- * The result of a call that began at `began` and is given the entry now. The caller may do with it what he likes.
+ * The result of a call that began at `began` and gets the entry now. It is a copy: the caller may modify it.
  *
  * @since 0.1.0
  * @category constructors
@@ -140,7 +139,7 @@ export const toResult = (entry: Entry, began: number, now: number): Result => ({
 })
 
 /**
- * The events of an entry, from the mark that it was kept to its tool calls.
+ * The events of an entry, from the `cached` mark to its tool calls.
  *
  * @since 0.1.0
  * @category constructors

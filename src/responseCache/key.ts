@@ -1,5 +1,5 @@
 /**
- * The key of a request: equal for requests that a model cannot tell apart, and for no others.
+ * The cache key of a request: equal for requests that a model cannot tell apart, and for no others.
  *
  * @since 0.1.0
  */
@@ -8,22 +8,22 @@ import * as Effect from "effect/Effect"
 import type { ChatRequest } from "../ChatRequest.js"
 import { canonical } from "../Model.js"
 
-/** Changed whenever the same request must be asked anew, or entries look different. */
+/** Changed whenever cached answers become invalid, or entries change their format. */
 const version = 1
 
 /**
- * The request has no key: it holds something that JSON has no word for, or there is no `crypto.subtle` here (a page
- * that did not come over HTTPS).
+ * The request has no key: it contains something that JSON cannot express, or `crypto.subtle` is missing (a page not
+ * served over HTTPS).
  *
  * @since 0.1.0
  * @category errors
  */
 export class NoKey extends Data.TaggedError("NoKey")<{ readonly cause: unknown }> {}
 
-/** The order of what is in these is part of what the model reads, or of the grammar that it must follow. */
+/** The order of keys in these matters: it is part of what the model reads, or of its grammar. */
 const verbatim: ReadonlySet<string> = new Set(["format", "parameters", "arguments"])
 
-/** The same with its keys in order, all the way down. What has a form of its own in JSON has it here, too. */
+/** A deep copy with sorted keys. Values with a JSON form of their own use it here, too. */
 const sorted = (value: unknown): unknown => {
   if (Array.isArray(value)) return value.map(sorted)
   if (typeof value !== "object" || value === null || "toJSON" in value) return value
@@ -32,8 +32,8 @@ const sorted = (value: unknown): unknown => {
 }
 
 /**
- * A request as text, with the only owner of calls that may have its answer, if there is one. Whatever a request has
- * counts, also what is added to it one day, but for `keepAlive`.
+ * A request as text, with the owner if the answer is only for one. Every field of a request counts, including future
+ * ones, except `keepAlive`.
  *
  * @since 0.1.0
  * @category constructors
@@ -54,7 +54,7 @@ const hex = (bytes: ArrayBuffer): string =>
   Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("")
 
 /**
- * The SHA-256 of a request and the versions of its model, in hexadecimal digits.
+ * The SHA-256 of a request and the versions of its model, in hexadecimal.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,8 +1,8 @@
 /**
- * Answers in a key-value store.
+ * A response store over a key-value store.
  *
- * The types of `@effect/platform/KeyValueStore` name the browser's `Storage`, so that whoever compiles against them needs
- * the browser's types: this module is not among those that the package exports.
+ * The types of `@effect/platform/KeyValueStore` mention the browser's `Storage`, so compiling against them needs the
+ * DOM types: this module is not exported by the package.
  *
  * @since 0.1.0
  */
@@ -28,7 +28,7 @@ const reasonOf = (error: PlatformError | ParseResult.ParseError | Unreadable): s
   }
 }
 
-/** So many answers share a shelf, at most. */
+/** Maximum number of answers per shelf. */
 const shelfSize = 8
 
 const Shelf = Schema.parseJson(
@@ -41,13 +41,12 @@ const decodeShelf = Schema.decode(Shelf)
 const encodeShelf = Schema.encode(Shelf)
 
 /**
- * Over a key-value store, which cannot be asked what is in it: so answers stand on a fixed number of shelves, each one
- * of its keys. An answer's own key says on which, and on a full shelf the owner of calls that has most there loses the one
- * that it has not used for longest.
- * That keeps the bounds without an index that several processes would have to agree on. A shelf has its share of
- * `maxBytes`, 1/125 by default: an answer larger than that is not kept.
+ * A key-value store cannot be enumerated, so answers are kept on a fixed number of shelves, one key each. The answer's
+ * key determines the shelf; on a full shelf the owner with the most entries loses its least recently used one. That
+ * enforces the bounds without an index shared between processes. A shelf has its share of `maxBytes`, 1/125 by default:
+ * a larger answer is not stored.
  *
- * What cannot be read or written, however it was changed, is as if it were not there, with a warning in the log.
+ * Entries that cannot be read or written count as missing, with a warning in the log.
  *
  * @since 0.1.0
  * @category constructors
@@ -61,7 +60,7 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
   const count = Math.max(1, Math.floor(maxEntries / shelfSize))
   const places = Math.floor(maxEntries / count)
   const room = Math.floor(maxBytes / count)
-  /** One at a time reads or changes a shelf of this process; another process may cost it an answer, no more. */
+  /** Shelves are locked within this process; another process may cost it an answer, no more. */
   const locks = Array.from({ length: count }, () => Effect.unsafeMakeSemaphore(1))
   const encoder = new TextEncoder()
 
@@ -76,10 +75,10 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
         const now = clock.unsafeCurrentTimeMillis()
         return all.filter(({ entry }) => now < entry.expiresAt)
       }),
-      // JSON may be nested so deeply that whoever reads it runs out of stack.
+      // JSON may be nested so deeply that parsing overflows the stack.
       Effect.catchAllDefect((defect) => Effect.fail(new Unreadable({ message: String(defect) })))
     )
-  /** The position of what makes room. */
+  /** The index of the entry to evict. */
   const surplus = (items: Shelf): number => {
     const counts = new Map<string | undefined, number>()
     for (const { owner } of items) counts.set(owner, (counts.get(owner) ?? 0) + 1)
@@ -88,7 +87,7 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
   }
   const encode = (items: Shelf) =>
     Effect.map(encodeShelf(items), (text) => ({ text, fits: encoder.encode(text).length <= room }))
-  /** Writes what fits, from the first on. */
+  /** Writes as many as fit, first ones first. */
   const write = Effect.fnUntraced(
     function* (shelf: number, all: Shelf) {
       let items = all
@@ -106,7 +105,7 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       const shelf = Number.parseInt(key.slice(0, 8), 16) % count || 0
       return locks[shelf]?.withPermits(1)(use(shelf)) ?? use(shelf)
-      // What is interrupted while it is being written is lost.
+      // An interrupted write is lost.
     }).pipe(Effect.uninterruptible)
 
   return {
@@ -126,7 +125,7 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
         key,
         Effect.fnUntraced(function* (shelf) {
           const item = owner === undefined ? { key, entry } : { key, owner, entry }
-          // Who looked for it has been told why it cannot be read: now it is written anew.
+          // The read has already warned: the shelf is rewritten.
           const items = yield* Effect.catchAll(read(shelf), () => Effect.succeed<Shelf>([]))
           const others = items.filter((other) => other.key !== key)
           const alone = yield* Effect.orElseSucceed(encode([item]), () => ({ fits: false }))
@@ -147,7 +146,7 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
 })
 
 /**
- * Keeps answers in a key-value store, such as files: `KeyValueStore.layerFileSystem(folder)`.
+ * Stores answers in a key-value store, such as files: `KeyValueStore.layerFileSystem(folder)`.
  *
  * @since 0.1.0
  * @category layers

@@ -1,10 +1,10 @@
 /**
- * One answer for all who ask the same at the same time.
+ * One answer shared by all concurrent identical requests.
  *
- * Like `failover/answer`, this is the token path: plain code, no Effect. A `SharedAnswer` is the answer, asked of a server
- * once or found among the kept ones; a `Reader` is one caller's view of it, with his own start, deadline and session.
- * The flight is pulled only when a reader wants more, so a slow reader holds the server back as without it, and the
- * fastest of several sets the pace. An answer that is too long to be kept is let go of as soon as all have read it.
+ * Like `failover/answer`, this is the token path: plain code, no Effect. A `SharedAnswer` is the answer, asked of a
+ * server once or found in the cache; a `Reader` is one caller's view of it, with its own start, deadline and session.
+ * The answer is pulled only when a reader wants more, so a slow reader applies back-pressure, and the fastest of
+ * several sets the pace. Events of an answer too long to be cached are dropped once all readers have read them.
  *
  * @since 0.1.0
  */
@@ -23,14 +23,14 @@ import * as Telemetry from "../Telemetry.js"
 import * as Entry from "./entry.js"
 
 /**
- * What a flight needs of whoever launched it.
+ * What a shared answer needs of its cache.
  *
- * - `limit`: about so many bytes of events are held for who may come later
- * - `hit`, `missed`, `shared`: told once of every reader
- * - `unreachable`: the servers that could not be asked which models they have
- * - `closed`: nobody can join any more
+ * - `limit`: approximate bytes of events held for later readers
+ * - `hit`, `missed`, `shared`: called once per reader
+ * - `unreachable`: the servers that could not be asked for their models
+ * - `closed`: no reader can join any more
  * - `abandoned`: the last reader has left before the end
- * - `completed`: the answer is there; `wanted` is whether anyone who reads it could use it. Gives it back as it is kept
+ * - `completed`: the answer is complete; `wanted` is whether any reader could use it. Returns the entry as stored
  *
  * @since 0.1.0
  * @category models
@@ -52,11 +52,11 @@ export interface SharedAnswerHost {
   ) => void
 }
 
-/** What an event takes in memory besides its content. */
+/** Approximate overhead of an event in memory. */
 const overhead = 100
 
 // =============================================================================
-// flight
+// Shared answer
 // =============================================================================
 
 /**
@@ -64,7 +64,7 @@ const overhead = 100
  * @category models
  */
 export class SharedAnswer {
-  /** The kept answer, from when it is known. */
+  /** The cached entry, once known. */
   entry: Entry.Entry | undefined
   end: End | undefined
   text = ""
@@ -73,12 +73,12 @@ export class SharedAnswer {
   private readonly readers = new Set<Reader>()
   private answer: OpenAnswer | undefined
   private events: Array<ChatEvent> = []
-  /** So many events are not held any more. */
+  /** Number of dropped events. */
   private dropped = 0
   private held = 0
   private thinking = ""
   private pieces: Array<number> = []
-  /** Whether all events are still there for who comes now. */
+  /** Whether all events are still there for a new reader. */
   private whole = true
   private pulling = false
   private over = false
@@ -87,7 +87,7 @@ export class SharedAnswer {
 
   constructor(
     private readonly host: SharedAnswerHost,
-    /** The call that the servers see. */
+    /** The call as servers see it. */
     readonly call: Call
   ) {}
 
@@ -95,21 +95,21 @@ export class SharedAnswer {
     return this.over
   }
 
-  /** How many events there were so far. */
+  /** Number of events so far. */
   get count(): number {
     return this.dropped + this.events.length
   }
 
-  /** The events from the one at `at`. */
+  /** The events from index `at` on. */
   since(at: number): ReadonlyArray<ChatEvent> {
     return this.events.slice(at - this.dropped)
   }
 
   // ---------------------------------------------------------------------------
-  // for who launched it
+  // Called by the cache
   // ---------------------------------------------------------------------------
 
-  /** It need not fly: the answer was kept. */
+  /** No server is needed: the answer was cached. */
   found(entry: Entry.Entry): void {
     this.entry = entry
     for (const reader of [...this.readers]) {
@@ -134,7 +134,7 @@ export class SharedAnswer {
   }
 
   // ---------------------------------------------------------------------------
-  // for readers
+  // Called by readers
   // ---------------------------------------------------------------------------
 
   join(reader: Reader): void {
@@ -146,7 +146,7 @@ export class SharedAnswer {
     else if (this.answer !== undefined) this.countAsked(reader)
   }
 
-  /** The server is asked for the first of its readers. */
+  /** The server is asked on behalf of the first reader. */
   private countAsked(reader: Reader): void {
     if (this.counted) this.host.shared()
     else this.host.missed()
@@ -166,7 +166,7 @@ export class SharedAnswer {
     this.host.abandoned(this)
   }
 
-  /** A reader has taken what there was: what nobody needs any more is not held. */
+  /** A reader has read: events that no reader needs any more are dropped. */
   taken(): void {
     if (this.whole) return
     let first = this.count
@@ -175,7 +175,7 @@ export class SharedAnswer {
     this.dropped = first
   }
 
-  /** Asks for more, if a reader waits for it. */
+  /** Pulls more, if a reader waits for it. */
   pump(): void {
     const { answer } = this
     if (answer === undefined || this.pulling || this.over) return
@@ -205,7 +205,7 @@ export class SharedAnswer {
       this.events.push(event)
       this.held += sizeOf(event)
       if (event.type === "restart") {
-        // What came before is void.
+        // Discards everything before a restart.
         this.text = ""
         this.thinking = ""
         this.pieces = []
@@ -222,7 +222,7 @@ export class SharedAnswer {
       this.pieces = []
       this.host.closed(this)
     }
-    // With the end, the whole answer is known: then readers are told of both.
+    // The complete answer is known at the end: readers learn of both.
     if (this.end !== undefined) return
     for (const reader of [...this.readers]) reader.advance()
     this.taken()
@@ -248,21 +248,21 @@ const sizeOf = (event: ChatEvent): number =>
   overhead + ("content" in event && event.content !== "" ? 2 * event.content.length : 0)
 
 // =============================================================================
-// reader
+// Reader
 // =============================================================================
 
 /**
- * One caller's view of a flight.
+ * One caller's view of a shared answer.
  *
  * @since 0.1.0
  * @category models
  */
 export class Reader extends EventBuffer {
-  /** How many of the flight's events were taken: who takes none holds none back. */
+  /** Number of events taken; a reader that takes none holds none back. */
   position: number
 
   private settled: Result | undefined
-  /** Who is told how it ends, where no server is asked for this caller. */
+  /** The observer of its end, if no server is asked for this caller. */
   private observer: Pick<Telemetry.CallObserver, "answered" | "failed" | "closed"> | undefined
   private committing = false
   private again = false
@@ -272,7 +272,7 @@ export class Reader extends EventBuffer {
     private shared: SharedAnswer,
     private readonly host: Pick<SharedAnswerHost, "now" | "unreachable">,
     readonly accepts: (result: Result) => boolean,
-    /** The flight to take when this one broke, for a caller who has been given nothing of it yet. */
+    /** The answer to use instead if this one breaks, for a caller that has received nothing of it yet. */
     private readonly anew: (broken: StreamInterrupted) => SharedAnswer
   ) {
     super(call)
@@ -283,15 +283,15 @@ export class Reader extends EventBuffer {
   }
 
   // ---------------------------------------------------------------------------
-  // for the flight
+  // Called by the shared answer
   // ---------------------------------------------------------------------------
 
-  /** There is more. */
+  /** There are more events. */
   advance(): void {
     this.deliver()
   }
 
-  /** It is given another caller's answer. */
+  /** It gets another caller's answer. */
   shares(): void {
     this.observer ??= Telemetry.observeCached(this.call, "shared", this.host.now())
   }
@@ -315,7 +315,7 @@ export class Reader extends EventBuffer {
     })
   }
 
-  /** `asked`: a server was asked, and whoever asked it has told of it. */
+  /** `asked`: a server was asked, and its caller has reported it. */
   fail(error: unknown, asked: boolean): void {
     if (this.over) return
     if (!asked) this.observer ??= Telemetry.observe(this.call, undefined, this.host.now)
@@ -324,7 +324,7 @@ export class Reader extends EventBuffer {
       return
     }
     this.again = true
-    // As without a cache: who has been given nothing begins again, as often as he may.
+    // As without a cache: a caller that has received nothing starts again, within its attempts.
     const { maxAttempts } = this.call.limits
     if (maxAttempts !== undefined && error.attempts.length >= maxAttempts) {
       const unasked = this.host.unreachable().filter(({ url }) => !error.attempts.some(({ server }) => server === url))
@@ -338,10 +338,10 @@ export class Reader extends EventBuffer {
   }
 
   // ---------------------------------------------------------------------------
-  // the course of things
+  // Lifecycle
   // ---------------------------------------------------------------------------
 
-  /** What there is of the flight goes into the batch, as this caller sees it. */
+  /** Copies the available events into the batch, as this caller sees them. */
   private copy(): void {
     const { call, shared } = this
     if (!call.events || this.position >= shared.count) return
@@ -372,7 +372,7 @@ export class Reader extends EventBuffer {
     this.conclude()
   }
 
-  /** Once everything has been given out, the session may have the answer, and then the caller its end. */
+  /** Once everything was delivered, the session stores the answer, and then the caller gets its end. */
   private conclude(): void {
     const { call, settled } = this
     if (settled === undefined || this.over || this.committing) return
@@ -428,7 +428,7 @@ export class Reader extends EventBuffer {
   }
 
   protected closing(): void {
-    // What has come can still be read.
+    // Events that have arrived can still be read.
     this.copy()
     this.shared.leave(this)
   }

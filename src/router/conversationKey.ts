@@ -1,14 +1,14 @@
 /**
- * By what a conversation is known, so that its next turn is answered where its prompt is cached: by a name, or else by
- * what has been said so far.
+ * Identifies a conversation, so that its next turn goes to the server that has its prompt cached: by a name, or else by
+ * its content so far.
  *
  * @since 0.1.0
  */
 import type { Message } from "../Message.js"
 
 /**
- * - `from`: under which keys an earlier turn may have been remembered, the best one first
- * - `to`: under which ones this turn is remembered
+ * - `from`: keys of earlier turns, the best one first
+ * - `to`: keys under which this turn is remembered
  *
  * @since 0.1.0
  * @category models
@@ -18,11 +18,11 @@ export interface ConversationKey {
   readonly to: ReadonlyArray<string>
 }
 
-/** So many characters of a name are kept as they are; longer ones are hashed. */
+/** Names up to this length are kept as they are; longer ones are hashed. */
 const longestName = 200
 
 /**
- * A conversation that somebody has named. Equal names in different scopes are different conversations.
+ * A named conversation. Equal names in different scopes are different conversations.
  *
  * @since 0.1.0
  * @category constructors
@@ -33,14 +33,14 @@ export const named = (name: string, scope = ""): ConversationKey => {
   return { from: keys, to: keys }
 }
 
-/** So many characters are read in all. Of a text that goes beyond them the length and the edges count, which are this long. */
+/** Maximum number of characters hashed in total. Of a longer text, its length and its edges of this size count. */
 const budget = 262_144
 const edge = 64
 
-/** This far back a turn is looked for. */
+/** How many turns back are searched. */
 const furthest = 64
 
-/** Two hashes of 32 bits over the texts added so far. */
+/** Two 32-bit hashes over the texts added so far. */
 class Fingerprint {
   private one = 0x811c9dc5
   private two = 0x9e3779b9
@@ -85,7 +85,7 @@ class Fingerprint {
   }
 }
 
-/** A line of Claude Code's system prompt that is different in each request. */
+/** A line of Claude Code's system prompt that differs in each request. */
 const billing = /^x-anthropic-billing-header:.*\n?/m
 
 const addMessage = (fingerprint: Fingerprint, message: Message): void => {
@@ -109,12 +109,11 @@ const addMessage = (fingerprint: Fingerprint, message: Message): void => {
 }
 
 /**
- * A conversation that nobody has named, by its messages. What was asked at an earlier turn is a beginning of what is
- * asked now, up to an answer of the model: the longest such beginning is the best key, and what stands before the first
- * answer the last one, for clients that change their histories. A first turn has no earlier one, so that equal first
- * turns are spread.
+ * An unnamed conversation, identified by its messages. Every earlier turn is a prefix of the present one, up to an
+ * answer of the model: the longest such prefix is the best key, and the part before the first answer the last one, for
+ * clients that edit their histories. A first turn has no earlier one, so equal first turns are spread.
  *
- * Each message is read once, and of long histories no more than a part.
+ * Each message is read once, and long histories only in part.
  *
  * @since 0.1.0
  * @category constructors

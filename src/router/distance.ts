@@ -1,5 +1,5 @@
 /**
- * How fast and how far away a server is.
+ * A server's speed and distance.
  *
  * @since 0.1.0
  */
@@ -8,7 +8,7 @@ import { believable } from "../internal/speed.js"
 import type { Host, Location } from "../Server.js"
 
 /**
- * A server that may serve a request, and what is known of it at one moment.
+ * A server that may serve a request, with its state at one moment.
  *
  * @since 0.1.0
  * @category models
@@ -19,7 +19,7 @@ export interface ServerCandidate {
 }
 
 /**
- * Tokens per second: what we measured ourselves, else the registry's figure.
+ * Tokens per second: measured, else the registry's figure.
  *
  * @since 0.1.0
  * @category accessors
@@ -31,7 +31,7 @@ export const speed = (candidate: ServerCandidate): number | undefined => {
 const radians = (degrees: number): number => (degrees * Math.PI) / 180
 
 /**
- * The great-circle distance between two places, in kilometres; `undefined` where one of them has no coordinates.
+ * The great-circle distance between two places, in kilometres; `undefined` without coordinates.
  *
  * @since 0.1.0
  * @category accessors
@@ -46,12 +46,12 @@ export const distance = (a: Location | undefined, b: Location | undefined): numb
   return 2 * 6371 * Math.asin(Math.min(1, Math.sqrt(h)))
 }
 
-/** Light in a fibre goes there and back over 100 km in a millisecond. */
+/** Light in fibre covers a round trip of 100 km per millisecond. */
 const kilometresPerMillisecond = 100
 
 /**
- * How far away a server is, as a round trip in milliseconds: from its distance where both places are known, else as
- * measured, else `undefined`.
+ * A server's distance as a round trip in milliseconds: from the coordinates if both are known, else as measured, else
+ * `undefined`.
  *
  * @since 0.1.0
  * @category accessors
@@ -66,8 +66,7 @@ export const remoteness = (
 }
 
 /**
- * Whether a server should be left alone while there are others: it rests after a failure, or its one probe is under
- * way.
+ * Whether a server should be avoided while there are others: its breaker is open, or its one probe is in flight.
  *
  * @since 0.1.0
  * @category accessors

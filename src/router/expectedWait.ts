@@ -1,6 +1,6 @@
 /**
- * The strategies that look at the model's servers as a whole, `least-busy` and `warm`: where the first token is
- * expected soonest, and whether another server should load the model.
+ * The strategies that look at the model's servers together, `least-busy` and `warm`: where the first token is expected
+ * soonest, and whether another server should load the model.
  *
  * @since 0.1.0
  */
@@ -9,40 +9,40 @@ import { loadingAt, type PickInput, restingAt, waitForSlot } from "./pickInput.j
 import { scratchValues } from "./scratch.js"
 
 // =============================================================================
-// expected wait
+// Expected wait
 // =============================================================================
 
-/** Prompt tokens per second of a server of which nothing is known: a small model on a small graphics card. */
+/** Assumed prompt tokens per second of an unknown server: a small model on a small GPU. */
 const typicalPromptSpeed = 1_000
 
-/** Tokens of a prompt whose length nobody told. It only matters next to a load, which takes far longer. */
+/** Assumed prompt tokens if the length is unknown. It only matters next to a load, which takes far longer. */
 const typicalPrompt = 350
 
 /**
- * Servers whose expected wait is within this factor of the shortest are as good: one by chance. Figures are not more
- * exact than that, and always taking the very best lets everybody who decides at one moment, in this process and in
- * others, meet at the same server.
+ * Servers whose expected wait is within this factor of the shortest are considered equal, and one is drawn at random.
+ * The figures are no more exact than that, and always taking the best would send all concurrent decisions, here and in
+ * other processes, to the same server.
  */
 const tieSlack = 1.25
 
-/** Milliseconds per prompt token of a server whose speed is not known. */
+/** Assumed milliseconds per prompt token of a server with unknown speed. */
 const meanPace = ({ queue: line }: Columns): number =>
   1_000 / (line.promptSpeed > 0 ? line.promptSpeed : typicalPromptSpeed)
 
 /**
- * How long the prompt's tokens take there, in milliseconds: at the speed that it has shown, shared with what is in
- * flight on the whole server. (To weigh by the peak of past times to first token instead was measured to be up to
- * five times worse in the slowest percent: those times are mostly the length of other prompts.)
+ * Expected prompt evaluation time in milliseconds: at the measured speed, shared with everything in flight on the
+ * server. (Weighting by the peak of past times to first token was measured to be up to five times worse in the slowest
+ * percent: those times mostly reflect the length of other prompts.)
  */
 const expected = (columns: Columns, i: number, tokens: number, mean: number): number => {
   const pace = columns.pace[i] ?? 0
   return tokens * (pace < 0 ? -pace * mean : pace)
 }
 
-/** One of those whose value is within the slack of the least, by chance. */
+/** Draws one of those whose value is within the slack of the least. */
 const draw = (chosen: Int32Array, values: Float64Array, count: number, least: number, random: () => number): number => {
   const bound = least * tieSlack
-  // Mostly a few tries find one; each of those within the bound is as likely as the others, as in the pass below.
+  // A few random tries usually find one; each within the bound is equally likely, as in the pass below.
   for (let tries = 0; tries < 16; tries++) {
     const k = Math.floor(random() * count)
     if ((values[k] ?? 0) <= bound) return chosen[k] ?? 0
@@ -57,8 +57,8 @@ const draw = (chosen: Int32Array, values: Float64Array, count: number, least: nu
 }
 
 /**
- * Of servers that hold the model and have a place, the one whose first token is expected soonest. A conversation goes
- * back to its last server where that has no longer to wait: its prompt is mostly in the cache there.
+ * Of servers with the model loaded and a free slot, the one with the soonest expected first token. A conversation
+ * returns to its last server if the wait there is no longer: its prompt is mostly cached there.
  *
  * @since 0.1.0
  * @category combinators
@@ -89,35 +89,35 @@ const includes = (chosen: Int32Array, count: number, index: number): boolean => 
 }
 
 // =============================================================================
-// loads
+// Loads
 // =============================================================================
 
 /**
- * When another server loads the model although some hold it, or are loading it.
+ * When another server loads the model although some have it loaded, or are loading it.
  *
- * - `factor`: once the wait in line is expected to be longer than so many loads, a server that loses nothing by it
- * - `harm`: the same, a server whose other models are in use
+ * - `factor`: once the expected queue wait exceeds this many loads, a server that loses nothing by it
+ * - `harm`: the same for a server whose other models are in use
  */
 interface LoadTolerance {
   readonly factor: number
   readonly harm: number
 }
 
-/** In half the time of a load the line may well dissolve; in two loads' time it has become cheaper for everybody. */
+/** In half the time of a load the queue may dissolve; after two loads' time loading is cheaper for everybody. */
 const leastBusy: LoadTolerance = { factor: 0.5, harm: 2 }
 
 const warm: LoadTolerance = { factor: 0.5, harm: 4 }
 
 /**
- * So many that wait justify each load under way. It is less than a server answers at once, because those that are
- * answered together slow each other down.
+ * Number of waiting requests that justify each load in progress. It is below a server's slots, because concurrent
+ * requests slow each other down.
  */
 const perLoad = 2
 
-/** A model that was used within so many milliseconds is in use. */
+/** A model used within this many milliseconds is in use. */
 const busyWeight = 15_000
 
-/** What a load there may cost others: nothing, a model in use, or one that others wait for. */
+/** The cost of a load there for others: none, a model in use, or one that others wait for. */
 const harmless = 0
 const harmful = 1
 const maxHarm = 2
@@ -130,18 +130,19 @@ const harmAt = (columns: Columns, i: number, now: number): number => {
   for (const other of neighbours) {
     if (other === self) continue
     if (now - other.usedAt < busyWeight) harm = harmful
-    // Else two models that are both waited for take it in turns to push each other out.
+    // Otherwise two models with waiting requests would keep unloading each other.
     if (other.queued > 0 && (other.residentUntil > now || other.inFlight > 0)) return maxHarm
   }
   return harm
 }
 
 /**
- * Where to load the model: none of `chosen`, which all have a place, holds it. `wait` where waiting for those that do,
- * or are loading it, is better.
+ * Where to load the model, when none of `chosen`, which all have a free slot, has it loaded. `waitForSlot` if waiting
+ * for those that have it, or are loading it, is better.
  *
- * Where nobody holds or loads it, there is a load at once. Then one more only if more wait than the loads under way are
- * for, and their wait is expected to be longer than a load is worth. `line` is how many wait, this request among them.
+ * If no server has or loads it, one loads it at once. After that, one more only if more requests wait than the loads in
+ * progress are for, and their expected wait exceeds a load. `line` is the number of waiting requests, including this
+ * one.
  *
  * @since 0.1.0
  * @category combinators
@@ -184,7 +185,7 @@ export const load = (
   let least = Number.POSITIVE_INFINITY
   for (let k = 0; k < count; k++) {
     const i = chosen[k] ?? 0
-    // Another request for it is there already.
+    // Another request for it is already there.
     if ((columns.ownInFlight[i] ?? 0) > 0) continue
     const harm = harmAt(columns, i, now)
     if (harm > allowed) continue

@@ -1,5 +1,5 @@
 /**
- * Which server to try next: a pure function over what is known of the servers.
+ * Picks the next server: a pure function over the servers' state.
  *
  * @since 0.1.0
  */
@@ -31,10 +31,12 @@ const choose = (
   }
 }
 
-/** A server may have this much more than the average of its equals before a conversation leaves it. */
+/** How much busier than the average of its peers a server may be before a conversation leaves it. */
 const affinityBound = 1.25
 
-/** Where the conversation's server stands among the chosen, or `none`; and whether that is much busier than they are. */
+/**
+ * The position of the conversation's server among the chosen, or `none`; and whether it is much busier than they are.
+ */
 const affinityCandidate = (chosen: Int32Array, count: number, affinity: number): number => {
   for (let k = 0; k < count; k++) if (chosen[k] === affinity) return k
   return none
@@ -47,9 +49,8 @@ const overloaded = (columns: Columns, chosen: Int32Array, count: number, affinit
 }
 
 /**
- * Collects the servers of a tier that could take the request now, `mask` being the flags that speak against it.
- * Without a branch per server: which of them are full is not to be foretold, and a wrong guess costs the processor more
- * than the rest of the pass.
+ * Collects the servers of a tier that can take the request now; `mask` has the disqualifying flags. Branchless: which
+ * servers are full is unpredictable, and branch mispredictions would cost more than the rest of the pass.
  */
 const collect = (columns: Columns, indices: Int32Array, tried: Uint8Array, mask: number, now: number): number => {
   const { flags, size } = columns
@@ -68,7 +69,7 @@ const collect = (columns: Columns, indices: Int32Array, tried: Uint8Array, mask:
     }
   }
   if (columns.openBreakers.length === 0) return count
-  // Those that are rested may be tried, too, by one request at a time.
+  // Half-open servers may be tried too, one request at a time.
   const tier = columns.tier[indices[0] ?? 0]
   for (const i of columns.openBreakers) {
     const flagged = (flags[i] ?? 0) & mask & ~flag.rests
@@ -77,7 +78,7 @@ const collect = (columns: Columns, indices: Int32Array, tried: Uint8Array, mask:
   return count
 }
 
-/** Where nobody could take the request now: whether a place may become free, or else who is tried although it rests. */
+/** When no server can take the request now: whether to wait for a slot, or which open breaker to try anyway. */
 const nothingFree = (columns: Columns, tried: Uint8Array, now: number): number => {
   const { flags, size } = columns
   let full = false
@@ -99,15 +100,15 @@ const nothingFree = (columns: Columns, tried: Uint8Array, now: number): number =
 }
 
 /**
- * The next server to try, as its index in the pool; `wait` where the request should wait for its turn, or for a place;
- * `none` where no server remains.
+ * The index of the next server; `waitForSlot` if the request should wait for its turn or a slot; `none` if no server
+ * remains.
  *
- * Servers that rest come last, the one that has rested longest first. Before them the lower `priority`; then servers
- * that are certain to have the model; then the strategy decides.
+ * Servers with an open breaker come last, the longest rested first. Before them the lower `priority`; then servers
+ * certain to have the model; then the strategy decides.
  *
- * `least-busy` and `warm` give a request to a server that holds the model in memory, the one where its first token is
- * expected soonest. Where those that do are full, or nobody does, they decide whether another server loads it; `warm`
- * waits twice as long before it has one unload a model that is in use.
+ * `least-busy` and `warm` prefer servers that have the model loaded, and among them the soonest expected first token.
+ * If those are full, or there are none, they decide whether another server loads it; `warm` waits twice as long before
+ * one unloads a model in use.
  *
  * @since 0.1.0
  * @category combinators
@@ -116,7 +117,7 @@ export const pick = (strategy: Routing, columns: Columns, tried: Uint8Array, inp
   const { affinity, now, waited = false } = input
   const { queue: line } = columns
   const loads = strategy === "least-busy" || strategy === "warm"
-  // First come, first served; where no more may wait, a load may still be possible.
+  // First come, first served; if the queue is full, a load may still be possible.
   if (!waited && line.length > 0 && !(loads && line.full)) return waitForSlot
   columns.refresh(now)
   for (const indices of columns.tiers) {
@@ -134,7 +135,7 @@ export const pick = (strategy: Routing, columns: Columns, tried: Uint8Array, inp
     const at = affinity === undefined ? none : affinityCandidate(chosen, count, affinity)
     if (affinity !== undefined && at !== none) {
       if (!overloaded(columns, chosen, count, affinity)) return affinity
-      // Whoever leaves it for its load does not draw it again.
+      // A request that goes to load elsewhere does not draw it again.
       chosen[at] = chosen[--count] ?? 0
     }
     return count === 1 ? (chosen[0] ?? 0) : choose(strategy, columns, chosen, count, input)
@@ -143,7 +144,7 @@ export const pick = (strategy: Routing, columns: Columns, tried: Uint8Array, inp
 }
 
 /**
- * The server with the fewest requests, of those that do not rest: where one that waits most likely ends up.
+ * The server with the fewest requests, of those with a closed breaker: where a waiting request most likely ends up.
  *
  * @since 0.1.0
  * @category combinators
@@ -171,7 +172,7 @@ export const order = (
   const now = input.now ?? 0
   const columns = columnsOf(candidates, input.location, now)
   columns.free.fill(Number.POSITIVE_INFINITY)
-  // Nobody else is there: a load is as good as a place.
+  // No other request is there: a load is as good as a slot.
   columns.ownInFlight.fill(0)
   for (let i = 0; i < columns.size; i++) columns.settle(i, now)
   const tried = new Uint8Array(columns.size)
@@ -186,7 +187,7 @@ export const order = (
 }
 
 /**
- * The columns of candidates that are described one by one, as tests and simulations do.
+ * The columns of individually described candidates, for tests and simulations.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,12 +1,12 @@
 /**
- * What a decision depends on besides what is known of the servers, and what it may come to.
+ * The inputs of a routing decision besides the servers' state, and its special results.
  *
  * @since 0.1.0
  */
 import type { Columns } from "../fleet/columns.js"
 
 /**
- * No place is free now, or none that is worth it: the request should wait for one.
+ * No suitable slot is free now: the request should wait for one.
  *
  * @since 0.1.0
  * @category constants
@@ -14,7 +14,7 @@ import type { Columns } from "../fleet/columns.js"
 export const waitForSlot = -1
 
 /**
- * There is no server left.
+ * No server is left.
  *
  * @since 0.1.0
  * @category constants
@@ -23,11 +23,11 @@ export const none = -2
 
 /**
  * - `now`: the time, in milliseconds since the epoch
- * - `random`: chance, a number from 0 up to, but not including, 1
+ * - `random`: a random number from 0 up to, but not including, 1
  * - `affinity`: the index of the server that served the same conversation last
- * - `tokens`: about how many the prompt has; `cached`: how many of them that server is believed to have in its cache
- * - `waited`: whether it is this request's turn; another one goes behind those who wait
- * - `explore`: whether `fastest` may try a server whose speed is not known (default: it does)
+ * - `tokens`: estimated prompt tokens; `cached`: how many of them that server has in its cache
+ * - `waited`: whether it is this request's turn; others queue behind those who wait
+ * - `explore`: whether `fastest` may try a server of unknown speed (default: yes)
  *
  * @since 0.1.0
  * @category models
@@ -43,7 +43,7 @@ export interface PickInput {
 }
 
 /**
- * Whether an entry should be left alone while there are others: it rests after a failure, or its one probe is under way.
+ * Whether an entry should be avoided while there are others: its breaker is open, or its one probe is in flight.
  *
  * @since 0.1.0
  * @category accessors
@@ -54,7 +54,7 @@ export const restingAt = (pool: Columns, i: number, now: number): boolean => {
 }
 
 /**
- * Whether a load there that began so long ago is still believed in: one that takes far longer than usual is not.
+ * Whether a load that began at this time is still credible: one that takes far longer than usual is not.
  *
  * @since 0.1.0
  * @category accessors

@@ -1,5 +1,5 @@
 /**
- * One call's way over the servers of its model.
+ * One call's route over the servers of its model.
  *
  * @since 0.1.0
  */
@@ -32,20 +32,20 @@ export interface RouteHints {
 }
 
 /**
- * Which servers one call has tried, and which comes next.
+ * The servers that one call has tried, and the next one.
  *
- * - `next`: the index of the next server, `wait`, or `none`. It counts as tried from now on
- * - `hedgeTarget`: the index of a server that could answer at once, besides the one that is at work: it holds the model, has
- *   a free place and does not rest, and nobody waits for one; or `none`. It counts as tried from now on
- * - `hedgeDelay`: how long that server's first token takes at most in 95 of 100 cases, in milliseconds; `undefined` where
- *   too little is known
- * - `lease`: takes a place on the server that `next` named
- * - `queue`: waits for a place: `go` is called once, with what `next` would give then, but never `wait`; or `displaced`,
- *   where the queue is full and others wait with fewer calls. A call that had a place before goes before those that had
- *   none
- * - `restart`: begins anew with every server that is able
- * - `able`: how many servers there are that can serve the request at all
- * - `exclude`: leaves a server out for good
+ * - `next`: the index of the next server, `waitForSlot`, or `none`. It counts as tried from now on
+ * - `hedgeTarget`: the index of another server that could answer at once: it has the model loaded, a free slot and a
+ *   closed breaker, and no request waits; or `none`. It counts as tried from now on
+ * - `hedgeDelay`: the 95th percentile of that server's time to first token, in milliseconds; `undefined` if too little
+ *   is known
+ * - `lease`: takes a slot on the server that `next` returned
+ * - `queue`: waits for a slot: `go` is called once, with what `next` would return then, but never `waitForSlot`; or
+ *   `displaced`, if the queue is full and others wait with fewer calls. A call that had a slot before goes ahead of
+ *   those that had none
+ * - `restart`: starts over with every eligible server
+ * - `able`: how many servers can serve the request at all
+ * - `exclude`: excludes a server for good
  *
  * @since 0.1.0
  * @category models
@@ -63,11 +63,11 @@ export interface Route {
   readonly exclude: (at: number) => void
 }
 
-/** The same as `pick`, where there is nothing to choose. */
+/** The same as `pick` for a single server. */
 const pickOnly = (columns: Columns, tried: Uint8Array, waited: boolean): number =>
   tried[0] === 1 ? none : (columns.free[0] ?? 0) <= 0 || (!waited && columns.queued > 0) ? waitForSlot : 0
 
-/** Tells the route what its request has shown, before the fleet. */
+/** Reports the request's observation to the route before the fleet. */
 class ObservedLease implements Lease {
   constructor(
     private readonly lease: Lease,
@@ -110,7 +110,7 @@ export class RoutePlan implements Route {
   private isNarrowed = false
   private begun = false
   private affinity: number | undefined
-  /** The conversation's tokens in the cache of that server, and how many requests had begun there. */
+  /** The conversation's tokens in the cache of that server, and how many requests had started there. */
   private cached = 0
   private startedThere = 0
   private tokens: number | undefined
@@ -166,7 +166,7 @@ export class RoutePlan implements Route {
     const { fleet, columns } = this
     this.begun = true
     const lease = fleet.lease(columns, at, at === this.affinity ? this.inCache() : 0)
-    // A call that is neither part of a conversation nor goes on after a tool leaves nothing to remember.
+    // A call that is neither part of a conversation nor continues after a tool leaves nothing to remember.
     return new ObservedLease(lease, (observation) => this.rememberAffinity(at, observation))
   }
 
@@ -243,7 +243,7 @@ export class RoutePlan implements Route {
     return { now, random, waited, affinity, tokens, cached }
   }
 
-  /** After as many further requests as the server answers at once, the cache is believed to be theirs. */
+  /** After as many further requests as the server has slots, the cache is assumed to be theirs. */
   private inCache(): number {
     const { affinity, cached, startedThere: mark, columns } = this
     if (affinity === undefined) return 0

@@ -1,16 +1,16 @@
 /**
- * The strategies that look at each server for itself: `random`, `fastest`, `nearest` and `balanced`.
+ * The strategies that score each server by itself: `random`, `fastest`, `nearest` and `balanced`.
  *
  * @since 0.1.0
  */
 import type { Columns } from "../fleet/columns.js"
 import { scratchValues } from "./scratch.js"
 
-/** Fills `values` with a strategy's scores of the chosen: lower is tried first. */
+/** Fills `values` with the scores of the chosen: lower is tried first. */
 type Score = (columns: Columns, chosen: Int32Array, count: number, values: Float64Array) => void
 
 /**
- * A server that has not shown its speed counts as faster than the others, so that it is tried, and shows it.
+ * A server of unknown speed counts as fastest, so that it is tried and measured.
  *
  * @since 0.1.0
  * @category combinators
@@ -23,7 +23,7 @@ export const exploring: Score = ({ speed }, chosen, count, values) => {
 }
 
 /**
- * A server that has not shown its speed counts as slower than the others.
+ * A server of unknown speed counts as slowest.
  *
  * @since 0.1.0
  * @category combinators
@@ -47,15 +47,15 @@ export const nearest: Score = ({ remoteness }, chosen, count, values) => {
 }
 
 /**
- * How soon a server can begin: 0 where the model is in memory, 1 where it is being loaded, 2 where it must be loaded
- * first, or nothing is known.
+ * How soon a server can begin: 0 if the model is loaded, 1 if it is loading, 2 if it must be loaded or nothing is
+ * known.
  */
 const readiness = (columns: Columns, i: number, now: number): number =>
   (columns.residentUntil[i] ?? 0) > now ? 0 : (columns.ownInFlight[i] ?? 0) > 0 ? 1 : 2
 
 /**
- * Whether `i` takes the place of `best`, whose score is the same: the number of those that are equal in all else, too,
- * which is negative where `best` stays.
+ * Whether `i` replaces `best` at an equal score: returns the number of candidates equal in all else too, negative if
+ * `best` stays.
  */
 const among = (
   columns: Columns,
@@ -74,7 +74,7 @@ const among = (
 }
 
 /**
- * The lowest score; of equals the one that can begin soonest, then the fewest requests in flight, then chance.
+ * The lowest score; among equals the one that can begin soonest, then the fewest requests in flight, then random.
  *
  * @since 0.1.0
  * @category combinators
@@ -108,8 +108,7 @@ export const lowest = (
 }
 
 /**
- * 0.6 speed and 0.4 proximity, both as shares of the best; of equals as `lowest` has it. In one go, because the shares
- * need a look at all of them before.
+ * 0.6 speed and 0.4 proximity, both relative to the best; ties as in `lowest`. The maxima are needed first.
  *
  * @since 0.1.0
  * @category combinators
@@ -153,15 +152,15 @@ export const balanced = (
   return best
 }
 
-/** Servers that have shown their speed weigh at most so many times more, or less, than the average of those. */
+/** Measured speeds weigh at most this factor more, or less, than their average. */
 const maxFactor = 4
 
-/** From so many on one is drawn and taken or not by its weight, instead of summing all weights; so often at most. */
+/** From this many servers on, rejection sampling replaces summing all weights; at most this many draws. */
 const many = 256
 const mostDraws = 64
 
 /**
- * One of them by weight, where speed counts too once it is proven.
+ * A weighted random choice, where proven speed counts too.
  *
  * @since 0.1.0
  * @category combinators
@@ -196,7 +195,7 @@ export const byWeight = (columns: Columns, chosen: Int32Array, count: number, ra
     total += (weight[i] ?? 1) * (own > 0 ? Math.min(most, Math.max(least, own)) * share : 1)
     values[k] = total
   }
-  // The sums are ascending: the first above the draw.
+  // The cumulative weights ascend: binary search for the first above the draw.
   const drawn = random() * total
   let low = 0
   let high = count - 1

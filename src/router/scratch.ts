@@ -1,5 +1,5 @@
 /**
- * Room for the numbers of one decision. A decision is made in one go, so that all can share it.
+ * Scratch arrays for one decision. A decision is synchronous, so they are shared.
  *
  * @since 0.1.0
  */

@@ -1,9 +1,9 @@
 /**
- * How much room the conversations of a folder take, which other processes write to as well.
+ * The disk quota of a folder of conversations, which other processes write to as well.
  *
- * All of them are counted once, and then only what this process adds, until that is a sixteenth of all that there may
- * be: so a turn costs next to nothing, and so much is what each process may be wrong by. A count looks only at those that
- * have changed since the last one, of this process or of another.
+ * All are measured once; after that only this process's additions are counted, until they reach a sixteenth of the
+ * quota: so a turn costs next to nothing, and each process may be off by that much. A new count only looks at what has
+ * changed since the last one, of this process or another.
  *
  * @since 0.1.0
  */
@@ -12,14 +12,14 @@ import * as Effect from "effect/Effect"
 import { SessionsUnavailable } from "../Errors.js"
 import { noRoom, ownerOf, victims } from "./eviction.js"
 
-/** A time of change is as coarse as some clocks: what changed so lately may change again without a trace of it. */
+/** File times are coarse: a recent change may be followed by another with the same time. */
 const settled = 2_000
 
-/** So many folders are looked at at the same time. */
+/** Maximum number of folders read at once. */
 const maxReaders = { concurrency: 16 } as const
 
 /**
- * What is known of a conversation: when it was written to last, in milliseconds since the epoch.
+ * A conversation and its last modification, in milliseconds since the epoch.
  *
  * @since 0.1.0
  * @category models
@@ -30,7 +30,7 @@ export interface Known {
 }
 
 /**
- * What each conversation took, and when it was written to last then.
+ * The size of each conversation, and its last modification at that time.
  *
  * @since 0.1.0
  * @category models
@@ -39,9 +39,9 @@ export type Sizes = { readonly [id: string]: { readonly usedAt: number; readonly
 
 /**
  * - `list`: all conversations
- * - `sizeOf`: what one of them takes, in bytes
- * - `recall`, `note`: the last count, for the next one, whoever makes that
- * - `held`: whether one must stay
+ * - `sizeOf`: the size of one, in bytes
+ * - `recall`, `note`: load and save the last count
+ * - `held`: whether a conversation must stay
  * - `discard`: deletes one
  *
  * @since 0.1.0
@@ -59,9 +59,9 @@ export interface DiskQuotaOptions {
 }
 
 /**
- * Makes room before so many bytes are added to a conversation: where all of them would take more than `maxBytes`, the
- * oldest are deleted, those of the same owner first, until a sixteenth is free, but for this one and those that are held.
- * Fails where that is not enough, and only conversations of other owners are left.
+ * Makes room before bytes are added to a conversation: if the total would exceed `maxBytes`, the oldest are deleted,
+ * those of the same owner first, until a sixteenth is free; never this one or those that are held. Fails if that is not
+ * enough and only conversations of other owners are left.
  *
  * @since 0.1.0
  * @category constructors
@@ -78,7 +78,7 @@ export const make = ({
 }: DiskQuotaOptions): ((id: string, bytes: number) => Effect.Effect<void, PlatformError | SessionsUnavailable>) => {
   const slack = maxBytes / 16
   const permit = Effect.unsafeMakeSemaphore(1)
-  /** What all of them took when they were counted last, and what was added since. */
+  /** The total of the last count, plus what was added since. */
   let counted: number | undefined
   let added = 0
 
@@ -105,7 +105,7 @@ export const make = ({
 
   const makeRoom = Effect.fnUntraced(function* (id: string, bytes: number) {
     if (!isDue()) return
-    // What others add meanwhile counts, too.
+    // Additions of other processes meanwhile count, too.
     added = bytes
     const all = yield* count()
     let total = all.reduce((sum, one) => sum + one.bytes, 0)
@@ -117,7 +117,7 @@ export const make = ({
         yield* discard(one.id)
         total -= one.amount
       }
-      // The slack is given up before a turn is refused.
+      // The reserve is used up before a turn is rejected.
       if (!fits && total + added > maxBytes) {
         added -= bytes
         counted = total

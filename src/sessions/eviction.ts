@@ -1,29 +1,29 @@
 /**
- * Which conversations are deleted where a store is full.
+ * Which conversations are evicted from a full store.
  *
- * Owners share a store: an owner that adds more than its reserve loses its own oldest conversations first, and those of
- * others stay. Only an owner that holds less than its reserve takes room from others, from the one that holds most.
+ * Owners share a store: an owner that exceeds its share loses its own oldest conversations first, and those of others
+ * stay. Only an owner below its share may evict others, from the one that holds the most.
  *
  * @since 0.1.0
  */
 
-/** `Sessions.create` puts so many characters after the prefix of an owner. */
+/** Length of the id that `Sessions.create` appends to an owner's prefix. */
 const idLength = 16
 
 /**
- * Whose a conversation is, by its id: the prefix that it was created with, or the empty string.
+ * The owner of a conversation: the prefix of its id, or the empty string.
  *
  * @since 0.1.0
  * @category accessors
  */
 export const ownerOf = (id: string): string => id.slice(0, Math.max(0, id.length - idLength))
 
-/** Each of so many owners, or of as many as there are, can count on an equal part of the store. */
+/** The store is divided at least by this number of owners: each is guaranteed an equal share. */
 const leastOwners = 16
 
 /**
- * Whose oldest conversation is deleted next, where `held` is how much each owner holds, with what `writer` is about to
- * add. `fixed` owners have nothing that may be deleted. `undefined` where nobody has to make room for the writer.
+ * The owner whose oldest conversation is evicted next; `held` is how much each owner holds, including what `writer`
+ * adds. `fixed` owners have nothing that may be deleted. `undefined` if no one has to make room for the writer.
  *
  * @since 0.1.0
  * @category accessors
@@ -45,7 +45,7 @@ export const victimOf = (
 }
 
 /**
- * Why nothing more is kept for an owner.
+ * Why nothing more is stored for an owner.
  *
  * @since 0.1.0
  * @category constants
@@ -53,7 +53,7 @@ export const victimOf = (
 export const noRoom = "all room for conversations is taken, and this owner has no other one that could be deleted"
 
 /**
- * A conversation in a store: when it was used last, in milliseconds since the epoch, and how much of the store it takes.
+ * A stored conversation: when it was last used, in milliseconds since the epoch, and its size.
  *
  * @since 0.1.0
  * @category models
@@ -65,8 +65,8 @@ export interface Item {
 }
 
 /**
- * Which conversations are deleted, in that order, so that all of them with `added` more of `writer` take no more than
- * `capacity`; `fits` tells whether they do then, or the writer is the only owner. `keeps` tells which must stay.
+ * The conversations to evict, in order, so that all with `added` more of `writer` fit into `capacity`; `fits` tells
+ * whether they do, or the writer is the only owner. `keeps` tells which must stay.
  *
  * @since 0.1.0
  * @category accessors
@@ -79,7 +79,7 @@ export const victims = (
   keeps: (id: string) => boolean
 ): { readonly chosen: ReadonlyArray<Item>; readonly fits: boolean } => {
   const held = new Map<string, number>([[writer, added]])
-  /** What each owner may lose, the oldest first. */
+  /** What each owner may lose, oldest first. */
   const queues = new Map<string, Array<Item>>()
   let total = added
   for (const item of [...all].sort((a, b) => a.usedAt - b.usedAt)) {

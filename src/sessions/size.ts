@@ -1,17 +1,17 @@
 /**
- * How much room a conversation takes.
+ * The size of a conversation.
  *
  * @since 0.1.0
  */
 import type { Message } from "../Message.js"
 
-/** What a message takes besides its words, in bytes; about. */
+/** Approximate overhead of a message, in bytes. */
 const overhead = 200
 
 const length = (value: unknown): number => (value === undefined ? 0 : JSON.stringify(value).length)
 
 /**
- * About how many bytes these messages take: a character is one, as in most texts.
+ * Approximate size of messages in bytes: one per character, as in most texts.
  *
  * @since 0.1.0
  * @category accessors

@@ -1,14 +1,14 @@
 /**
- * What a list tells of a conversation.
+ * Summaries of conversations for lists.
  *
  * @since 0.1.0
  */
 import { type Message, text } from "../Message.js"
 
 /**
- * - `usedAt`: when it was used last, in milliseconds since the epoch
- * - `messages`: how many there are
- * - `opening`: what its user said first, at most 200 characters of it; `undefined` where nothing was said yet
+ * - `usedAt`: when it was last used, in milliseconds since the epoch
+ * - `messages`: number of messages
+ * - `opening`: the beginning of its first user message, at most 200 characters; `undefined` if it is empty
  *
  * @since 0.1.0
  * @category models
@@ -21,8 +21,8 @@ export interface Summary {
 }
 
 /**
- * - `limit`: at most so many, those that were used last; default 50
- * - `prefix`: only ids that begin with it
+ * - `limit`: maximum number, most recently used first; default 50
+ * - `prefix`: only ids with this prefix
  *
  * @since 0.1.0
  * @category models
@@ -45,7 +45,7 @@ export const summary = (id: string, usedAt: number, messages: ReadonlyArray<Mess
 }
 
 /**
- * Those that a list is of, the one that was used last first.
+ * The selected summaries, most recently used first.
  *
  * @since 0.1.0
  * @category combinators

@@ -1,19 +1,19 @@
 /**
- * Whose turn it is in a conversation: first come, first served.
+ * Turns of a conversation: first come, first served.
  *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import { SessionsUnavailable } from "../Errors.js"
 
-/** So many may wait for their turn in one conversation. */
+/** Maximum number of waiting calls per conversation. */
 const maxWaiting = 512
 
 /**
- * A place in the line of a conversation.
+ * A place in the queue of a conversation.
  *
- * - `wait`: until it is the first one. It is waited for once, and fails where the line is too long, or cannot be reached
- * - `release`: gives up the turn, or the place; may come more than once
+ * - `wait`: until it is first. Awaited once; fails if the queue is full or unavailable
+ * - `release`: gives up the turn, or the place; may be called more than once
  *
  * @since 0.1.0
  * @category models
@@ -24,9 +24,9 @@ export interface TurnTicket {
 }
 
 /**
- * - `turn`: a place in the line of a conversation
- * - `isHeld`: whether somebody has its turn
- * - `heldSince`: since when it has not been free, as `now` tells it; `undefined` where it is free
+ * - `turn`: a place in the queue of a conversation
+ * - `isHeld`: whether a call has its turn
+ * - `heldSince`: since when it has been in use, in the time of `now`; `undefined` if it is free
  *
  * @since 0.1.0
  * @category models
@@ -38,13 +38,13 @@ export interface TurnQueue {
 }
 
 /**
- * One line for each conversation of this process. A conversation that nobody waits for takes no room.
+ * One queue for each conversation of this process. Idle conversations take no memory.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const make = (now: () => number = () => 0): TurnQueue => {
-  /** The first of each line has the turn. */
+  /** The first of each queue has the turn. */
   const lines = new Map<string, { readonly since: number; readonly grants: Array<() => void> }>()
 
   const turn = (id: string): TurnTicket => {

@@ -1,5 +1,5 @@
 /**
- * Checking a value: what a compiled schema is made of, and what it says of a value.
+ * Checking a value against a compiled schema.
  *
  * @since 0.1.0
  */
@@ -8,7 +8,7 @@ import { CheckTooCostly, maxAnswerDepth, maxSteps } from "./limits.js"
 import type { Resource } from "./references.js"
 
 /**
- * Where in a value.
+ * The path within a value.
  *
  * @since 0.1.0
  * @category models
@@ -19,7 +19,7 @@ export interface Path {
 }
 
 /**
- * What of an object or array some keyword has looked at, for `unevaluatedProperties` and `unevaluatedItems`.
+ * The parts of an object or array that were evaluated, for `unevaluatedProperties` and `unevaluatedItems`.
  *
  * @since 0.1.0
  * @category models
@@ -27,7 +27,7 @@ export interface Path {
 export class EvaluatedKeys {
   allProperties = false
   readonly properties = new Set<string>()
-  /** So many from the beginning. */
+  /** Number of items from the start. */
   items = 0
   readonly others = new Set<number>()
 
@@ -41,7 +41,7 @@ export class EvaluatedKeys {
 }
 
 /**
- * One thing that a schema says of a value: whether it holds. What does not is told to `run`.
+ * One assertion of a schema: whether it holds. Violations are reported to `run`.
  *
  * @since 0.1.0
  * @category models
@@ -49,7 +49,7 @@ export class EvaluatedKeys {
 export type Check = (value: unknown, run: CheckRun, path: Path | undefined, seen: EvaluatedKeys | undefined) => boolean
 
 /**
- * A schema that was compiled. `inPlace` are those that it applies to the same value.
+ * A compiled schema. `inPlace` are those that apply to the same value.
  *
  * @since 0.1.0
  * @category models
@@ -60,16 +60,16 @@ export class Node {
   constructor(readonly resource: Resource) {}
 }
 
-/** More than these say nothing new. */
+/** Further issues would add nothing. */
 const maxIssues = 100
 
-/** How much of a key or an allowed value is told. */
+/** Maximum length of a key or an allowed value in a message. */
 const maxShown = 500
 
 const shorten = (text: string): string => (text.length > maxShown ? `${text.slice(0, maxShown)}…` : text)
 
 /**
- * A value as it is told in an issue.
+ * A value as shown in an issue.
  *
  * @since 0.1.0
  * @category accessors
@@ -78,20 +78,20 @@ export const show = (value: unknown): string =>
   shorten(JSON.stringify(typeof value === "string" ? shorten(value) : value) ?? "")
 
 /**
- * The check of one value, which ends with `CheckTooCostly` where it takes more than it may.
+ * The check of one value, which throws `CheckTooCostly` beyond its budget.
  *
  * @since 0.1.0
  * @category models
  */
 export class CheckRun {
   readonly issues: Array<SchemaIssue> = []
-  /** The resources that the schemas under way stand in, outermost first. */
+  /** The resources of the schemas being applied, outermost first. */
   readonly scope: Array<Resource> = []
   private left = maxSteps
   private depth = 0
   private quiet = 0
 
-  /** `tracks`: whether the schema asks what was evaluated. */
+  /** `tracks`: whether the schema needs to know what was evaluated. */
   constructor(private readonly tracks: boolean) {}
 
   readonly spend = (steps: number): void => {
@@ -99,7 +99,7 @@ export class CheckRun {
     if (this.left < 0) throw new CheckTooCostly(`it takes more than ${maxSteps} steps`)
   }
 
-  /** Always `false`. `detail` is what else there is to tell. */
+  /** Always `false`. `detail` is additional text. */
   fail(path: Path | undefined, message: string, detail?: string): false {
     if (this.quiet > 0 || this.issues.length >= maxIssues) return false
     this.spend(8)
@@ -117,7 +117,7 @@ export class CheckRun {
     return this.apply(node, value, path, undefined)
   }
 
-  /** Whether `node` holds for the value itself, which it then has looked at, too. */
+  /** Whether `node` holds for the value itself, which then counts as evaluated, too. */
   apply(node: Node, value: unknown, path: Path | undefined, seen: EvaluatedKeys | undefined): boolean {
     this.spend(1 + node.checks.length / 4)
     if (++this.depth > maxAnswerDepth) throw new CheckTooCostly(`it is nested deeper than ${maxAnswerDepth} levels`)
@@ -132,7 +132,7 @@ export class CheckRun {
     return holds
   }
 
-  /** The same, where nobody asks why it does not hold. */
+  /** The same without recording issues. */
   quietly(node: Node, value: unknown, path: Path | undefined, seen: EvaluatedKeys | undefined): boolean {
     this.quiet++
     const holds = this.apply(node, value, path, seen)

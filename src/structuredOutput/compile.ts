@@ -1,10 +1,10 @@
 /**
- * Makes of a JSON Schema what checks values. The schema is interpreted, no code is made of it: that takes a time in
- * proportion to its length, and it can run nothing.
+ * Compiles a JSON Schema. The schema is interpreted, no code is generated: that takes time proportional to its length,
+ * and it can execute nothing.
  *
- * The keywords of all drafts from 6 to 2020-12 are known, whatever `$schema` says, as none of them means two things;
- * `nullable` and the boolean `exclusiveMinimum` of older ones, too. `format` is a remark, as the later drafts have it,
- * and is not checked. Other documents are never fetched.
+ * The keywords of all drafts from 6 to 2020-12 are supported, whatever `$schema` says, since none of them has two
+ * meanings; also `nullable` and the boolean `exclusiveMinimum` of older ones. `format` is an annotation, as in later
+ * drafts, and not checked. Other documents are never fetched.
  *
  * @since 0.1.0
  */
@@ -16,7 +16,7 @@ import type * as Pattern from "./pattern.js"
 import { References, type Resource, type SchemaObject, type Target } from "./references.js"
 
 // =============================================================================
-// one schema
+// One schema
 // =============================================================================
 
 class Compiler {
@@ -112,7 +112,7 @@ class Compiler {
         )
       }
     }
-    // Even the shortest takes some work.
+    // Even the shortest pattern has a cost.
     spend(5)
     const pattern = this.readPattern(source, spend)
     this.patternsOf.set(source, pattern)
@@ -130,7 +130,7 @@ class Compiler {
     }
   }
 
-  /** What dynamic references of one name may end in, which is the same for all of them. */
+  /** The possible targets of dynamic references of one name, the same for all of them. */
   private among(name: string, targets: () => Iterable<Target>): ReadonlyMap<Resource, Node> {
     const known = this.dynamics.get(name)
     if (known !== undefined) return known
@@ -148,7 +148,7 @@ class Compiler {
       const node = refer(target)
       return (value, run, path, seen) => run.apply(node, value, path, seen)
     }
-    /** The outermost of `targets` that the check is within. */
+    /** The outermost of `targets` in the dynamic scope. */
     const dynamic = (name: string, targets: () => Iterable<Target>): Check => {
       const nodes = this.among(name, targets)
       return (value, run, path, seen) => {
@@ -165,7 +165,7 @@ class Compiler {
       const isDynamic = typeof name === "string" && $dynamicRef.endsWith(`#${name}`)
       const check = isDynamic ? dynamic(`#${name}`, () => this.addresses.dynamic(name)) : fixed(target)
       const entered = this.node(target)
-      // The schema that it names stands first, where the check is within none of the others.
+      // The static target comes first, if the dynamic scope has none of the others.
       checks.push(
         isDynamic
           ? (value, run, path, seen) => {
@@ -269,7 +269,7 @@ class Compiler {
 }
 
 // =============================================================================
-// the whole
+// The whole
 // =============================================================================
 
 /** How many subschemas `node` applies to one value; a schema that applies itself to the same value never ends. */
@@ -291,19 +291,20 @@ const combinations = (node: Node, known: Map<Node, number>, depth = 0): number =
 }
 
 /**
- * A schema that values can be checked against.
+ * A compiled schema.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Compiled {
   readonly root: Node
-  /** Whether it asks what was evaluated. */
+  /** Whether it needs to know what was evaluated. */
   readonly tracks: boolean
 }
 
 /**
- * Throws `InvalidSchemaError`. The schema must have been measured before; if it may have patterns, `readPattern` reads them.
+ * Throws `InvalidSchemaError`. The schema must have been measured before; `readPattern` reads its patterns, if it may
+ * have any.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,5 +1,5 @@
 /**
- * What the keywords of a schema say of a value, those apart that need to know the whole schema.
+ * The schema keywords, except those that need to know the whole schema.
  *
  * @since 0.1.0
  */
@@ -9,7 +9,7 @@ import { canonical, InvalidSchemaError, isObject } from "./limits.js"
 import type { SchemaObject } from "./references.js"
 
 // =============================================================================
-// scalars
+// Scalars
 // =============================================================================
 
 const types: { readonly [name: string]: (value: unknown) => boolean } = {
@@ -22,7 +22,7 @@ const types: { readonly [name: string]: (value: unknown) => boolean } = {
   object: isObject
 }
 
-/** A number as it is written: digits, and how far they are shifted. */
+/** The decimal digits of a number, and their exponent. */
 const digitsOf = (value: number): readonly [digits: bigint, exponent: number] => {
   const [mantissa = "", exponent = "0"] = String(value).split("e")
   const [whole = "", fraction = ""] = mantissa.split(".")
@@ -41,7 +41,7 @@ const isMultiple = (value: number, of: number, run: CheckRun): boolean => {
   return scaled(left, leftExponent) % scaled(right, rightExponent) === 0n
 }
 
-/** How many characters, where a pair of surrogates is one. */
+/** Length in code points. */
 const lengthOf = (text: string): number => {
   let length = text.length
   for (let at = 0; at < text.length - 1; at++) {
@@ -72,7 +72,7 @@ const counts = { minItems: atLeast("items"), maxItems: atMost("items") }
 const sizes = { minProperties: atLeast("properties"), maxProperties: atMost("properties") }
 
 /**
- * What a step is worth: so many characters are looked at, or so many states of a pattern.
+ * The unit of cost: this many characters, or pattern states.
  *
  * @since 0.1.0
  * @category constants
@@ -82,11 +82,11 @@ export const stepOf = 64
 const spelling = (value: unknown): string => canonical(value, () => {})
 
 // =============================================================================
-// the form of keywords
+// Forms of keywords
 // =============================================================================
 
 /**
- * A schema that stands in a keyword, compiled.
+ * The compiled schema of a keyword.
  *
  * @since 0.1.0
  * @category models
@@ -130,7 +130,7 @@ const strings = (value: unknown, keyword: string): ReadonlyArray<string> =>
     : wrong(keyword, "must be an array of strings")
 
 // =============================================================================
-// keywords
+// Keywords
 // =============================================================================
 
 /**
@@ -188,7 +188,7 @@ const bounded = (
     let limit = schema[keyword]
     if (limit === undefined) continue
     if (typeof limit === "boolean" && keyword.startsWith("exclusive")) {
-      // As draft-04 has it: whether `minimum` itself is left out.
+      // The draft-04 form: whether `minimum` itself is excluded.
       if (!limit) continue
       limit = schema[keyword === "exclusiveMinimum" ? "minimum" : "maximum"]
     }
@@ -205,7 +205,7 @@ const bounded = (
 }
 
 /**
- * How large a number, a string, an array or an object may be.
+ * Bounds of numbers, strings, arrays and objects.
  *
  * @since 0.1.0
  * @category constructors
@@ -330,7 +330,7 @@ const missing = (value: unknown, names: ReadonlyArray<string>, run: CheckRun): R
  */
 export const required = (schema: SchemaObject): ReadonlyArray<Check> => {
   const given = schema["required"]
-  // In draft-03 and in some hands it is a mark on a property.
+  // In draft-03, and in some schemas, it is a boolean on a property.
   if (given === undefined || typeof given === "boolean") return []
   const names = [...new Set(strings(given, "required"))]
   return [
@@ -416,7 +416,7 @@ export const combined = (schema: SchemaObject, inPlace: Of): ReadonlyArray<Check
       for (const node of any) {
         if (!run.apply(node, value, path, seen)) continue
         holds = true
-        // The others may have looked at more, which matters only where somebody asks.
+        // The other branches may have evaluated more, which matters only if that is tracked.
         if (seen === undefined) break
       }
       if (holds) run.issues.length = before

@@ -1,12 +1,12 @@
 /**
- * What a schema, and checking an answer against it, may cost. A schema may come from anybody, and the answer from a
- * model that somebody told what to write, so neither is trusted: both are bounded before and while they are worked on.
+ * Limits of schemas and of checking answers against them. A schema may come from anyone, and the answer from a model
+ * that someone instructs, so neither is trusted: both are bounded before and during the work.
  *
  * @since 0.1.0
  */
 
 /**
- * The longest schema that is taken where nobody says otherwise, in bytes of JSON.
+ * Default maximum length of a schema, in bytes of JSON.
  *
  * @since 0.1.0
  * @category constants
@@ -14,7 +14,7 @@
 export const defaultMaxBytes = 256 * 1024
 
 /**
- * How deep a schema may be nested, in levels of JSON.
+ * Maximum nesting of a schema, in levels of JSON.
  *
  * @since 0.1.0
  * @category constants
@@ -22,7 +22,7 @@ export const defaultMaxBytes = 256 * 1024
 export const maxDepth = 100
 
 /**
- * How large the patterns of a schema may be together, in characters with their repetitions spelt out.
+ * Maximum total size of a schema's patterns, in characters with repetitions expanded.
  *
  * @since 0.1.0
  * @category constants
@@ -30,7 +30,7 @@ export const maxDepth = 100
 export const maxPatterns = 10_000
 
 /**
- * How many subschemas may apply to one and the same value, by `allOf`, `anyOf`, `$ref` and the like.
+ * Maximum number of subschemas that apply to the same value, by `allOf`, `anyOf`, `$ref` and the like.
  *
  * @since 0.1.0
  * @category constants
@@ -38,7 +38,7 @@ export const maxPatterns = 10_000
 export const maxCombinations = 20_000
 
 /**
- * How many subschemas a schema may have.
+ * Maximum number of subschemas.
  *
  * @since 0.1.0
  * @category constants
@@ -46,7 +46,7 @@ export const maxCombinations = 20_000
 export const maxSubschemas = 20_000
 
 /**
- * How many references and combinations may lie within each other before a value is looked into.
+ * Maximum depth of references and combinations at the same value.
  *
  * @since 0.1.0
  * @category constants
@@ -54,7 +54,7 @@ export const maxSubschemas = 20_000
 export const maxIndirections = 200
 
 /**
- * How many steps an answer may take to be checked. A step is a subschema that is applied, or about as much work.
+ * Maximum number of steps to check an answer. A step is one applied subschema, or about as much work.
  *
  * @since 0.1.0
  * @category constants
@@ -62,7 +62,7 @@ export const maxIndirections = 200
 export const maxSteps = 300_000
 
 /**
- * How deep an answer is checked. Deeper ones would exhaust the stack.
+ * Maximum depth of an answer: deeper ones would overflow the stack.
  *
  * @since 0.1.0
  * @category constants
@@ -70,7 +70,7 @@ export const maxSteps = 300_000
 export const maxAnswerDepth = 500
 
 /**
- * How many properties and items the JSON of an answer may have. Reading more takes longer than checking it may.
+ * Maximum number of properties and items in an answer's JSON. Parsing more takes longer than checking may.
  *
  * @since 0.1.0
  * @category constants
@@ -78,8 +78,8 @@ export const maxAnswerDepth = 500
 export const maxValues = 200_000
 
 /**
- * Refuses an answer with more properties and items than `maxValues`, a property counting as four, with `CheckTooCostly`,
- * before it is read.
+ * Rejects an answer with more properties and items than `maxValues`, a property counting as four, with
+ * `CheckTooCostly`, before it is parsed.
  *
  * @since 0.1.0
  * @category accessors
@@ -99,7 +99,7 @@ export const measureAnswer = (text: string): void => {
 }
 
 /**
- * A schema that is invalid, or over a bound. `message` goes to whoever sent it.
+ * A schema that is invalid, or exceeds a limit. `message` is for its author.
  *
  * @since 0.1.0
  * @category errors
@@ -107,7 +107,7 @@ export const measureAnswer = (text: string): void => {
 export class InvalidSchemaError extends Error {}
 
 /**
- * An answer takes more than it may to be checked.
+ * Checking an answer exceeds its budget.
  *
  * @since 0.1.0
  * @category errors
@@ -121,12 +121,12 @@ export class CheckTooCostly extends Error {}
 export const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** How many bytes a text is, or some number above `limit` where it is longer than that. */
+/** The length of a text in bytes, or some number above `limit` if it is longer. */
 const bytesOf = (text: string, limit: number): number => {
   let bytes = text.length
   for (let at = 0; at < text.length && bytes <= limit; at++) {
     const code = text.charCodeAt(at)
-    // A pair of surrogates is four bytes together.
+    // A surrogate pair is four bytes.
     if (code >= 0x80) bytes += code >= 0x800 && (code & 0xf800) !== 0xd800 ? 2 : 1
   }
   return bytes
@@ -135,8 +135,8 @@ const bytesOf = (text: string, limit: number): number => {
 const patterned: ReadonlySet<string> = new Set(["pattern", "patternProperties"])
 
 /**
- * Refuses a schema that is longer than `maxBytes` as JSON, or too deep, with `InvalidSchemaError`; ends as soon as it knows.
- * Whether it may have patterns.
+ * Rejects a schema longer than `maxBytes` as JSON, or too deep, with `InvalidSchemaError`, as soon as that is known.
+ * Returns whether it may have patterns.
  *
  * @since 0.1.0
  * @category accessors
@@ -172,7 +172,7 @@ export const measure = (schema: unknown, maxBytes: number): boolean => {
 }
 
 /**
- * A value as text that is the same for equal values, whatever the order of their keys. `spend` is told how long it was.
+ * A canonical text, the same for equal values, whatever the order of their keys. `spend` gets its length.
  *
  * @since 0.1.0
  * @category accessors
@@ -186,7 +186,7 @@ export const canonical = (value: unknown, spend: (steps: number) => void, depth 
   if (depth === maxAnswerDepth) throw new CheckTooCostly(`it is nested deeper than ${maxAnswerDepth} levels`)
   spend(3)
   const keys = Array.isArray(value) ? [] : Object.keys(value)
-  // They are sorted.
+  // Sorting them costs.
   spend(keys.length * (keys.length > 1_000 ? 4 : 1))
   const parts = Array.isArray(value)
     ? value.map((item) => canonical(item, spend, depth + 1))
@@ -195,7 +195,7 @@ export const canonical = (value: unknown, spend: (steps: number) => void, depth 
         return `${JSON.stringify(key)}:${canonical((value as { [key: string]: unknown })[key], spend, depth + 1)}`
       })
   const joined = parts.join(",")
-  // Every level copies what is within it.
+  // Every level copies its content.
   spend(joined.length >> 10)
   return Array.isArray(value) ? `[${joined}]` : `{${joined}}`
 }

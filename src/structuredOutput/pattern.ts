@@ -1,9 +1,9 @@
 /**
- * The regular expressions of schemas, matched in time that grows with the text and no faster, whatever they are.
+ * Regular expressions of schemas, matched in linear time.
  *
- * They are read as JavaScript reads them, with the `u` flag where they are valid with it and else without, and matched
- * by an automaton. A lookahead at the beginning, as in `^(?!x)…`, is another automaton; one elsewhere, and a
- * backreference, cannot be matched in linear time and are refused.
+ * They are parsed as JavaScript does, with the `u` flag if they are valid with it and else without, and matched by an
+ * automaton. A lookahead at the beginning, as in `^(?!x)…`, is another automaton; elsewhere lookaheads, and
+ * backreferences, cannot be matched in linear time and are rejected.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import { type AST, RegExpParser } from "@eslint-community/regexpp"
 import { RE2JS } from "re2js"
 import { InvalidSchemaError, maxPatterns } from "./limits.js"
 
-/** What reads a pattern calls itself for every group within a group. */
+/** The parser recurses for every nested group. */
 const maxGroupDepth = 100
 
 const groupDepth = (source: string): number => {
@@ -30,7 +30,7 @@ const groupDepth = (source: string): number => {
   return deepest
 }
 
-/** More copies of one thing than this are refused by the engine. */
+/** The engine rejects more repetitions. */
 const maxRepeat = 1_000
 
 const quoted = (source: string): string => (source.length > 100 ? `${source.slice(0, 100)}…` : source)
@@ -44,7 +44,7 @@ const all = "\\x{0}-\\x{10ffff}"
 
 const pairs = /\\x\{(d[89ab][0-9a-f]{2})\}\\x\{(d[c-f][0-9a-f]{2})\}/g
 
-/** Turns the syntax tree of one pattern into the engine's own syntax, and counts what it will be. */
+/** Translates the syntax tree of one pattern to the engine's syntax, and measures its size. */
 class Writer {
   constructor(
     private readonly source: string,
@@ -60,7 +60,7 @@ class Writer {
   }
 
   sequence(elements: ReadonlyArray<AST.Element>, times = 1): string {
-    // Without the u flag a character beyond the first 65,536 is two of them; the engine knows it as one.
+    // Without the u flag a character beyond U+FFFF is two; the engine knows it as one.
     return elements
       .map((element) => this.element(element, times))
       .join("")
@@ -164,12 +164,12 @@ class Writer {
   }
 }
 
-/** Everything that `spaces` has not. */
+/** The complement of `spaces`. */
 const notSpaces =
   "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}" +
   "\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{fefe}\\x{ff00}-\\x{10ffff}"
 
-/** The long names of what is mostly asked for, as the engine has them. */
+/** The engine's long names of common categories. */
 const categories: { readonly [name: string]: string } = {
   Any: "Any",
   Letter: "L",
@@ -224,7 +224,7 @@ const isUnicode = (source: string): boolean => {
 }
 
 /**
- * A pattern that can be matched. `size` is how much each character of a text may cost.
+ * A compiled pattern. `size` is the cost per character of a text.
  *
  * @since 0.1.0
  * @category models
@@ -234,7 +234,7 @@ export interface Pattern {
   readonly test: (text: string) => boolean
 }
 
-/** Lookaheads at the beginning of `^…`, which all look at the whole text: they can be matched one after the other. */
+/** Lookaheads at the beginning of `^…` all look at the whole text: they can be matched one after another. */
 const split = ({ alternatives }: AST.Pattern) => {
   const [only] = alternatives
   const conditions: Array<AST.LookaheadAssertion> = []
@@ -251,8 +251,8 @@ const split = ({ alternatives }: AST.Pattern) => {
 }
 
 /**
- * Reads a pattern. `spend` is told how large it is with all repetitions spelt out, and throws where that is too much.
- * Throws `InvalidSchemaError`, which names the pattern.
+ * Compiles a pattern. `spend` gets its size with all repetitions expanded, and throws if that is too much. Throws
+ * `InvalidSchemaError`, which names the pattern.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,5 +1,6 @@
 /**
- * What `$ref` and its kin point to: the documents within a schema (`$id`), their anchors, and JSON pointers.
+ * References: the targets of `$ref` and similar keywords, that is documents within a schema (`$id`), their anchors, and
+ * JSON pointers.
  *
  * @since 0.1.0
  */
@@ -12,7 +13,7 @@ import { InvalidSchemaError, isObject } from "./limits.js"
 export type SchemaObject = { readonly [key: string]: unknown }
 
 /**
- * A schema with an address of its own, and what can be found in it by name.
+ * A schema with its own address, and its anchors.
  *
  * @since 0.1.0
  * @category models
@@ -33,7 +34,7 @@ export interface Target {
   readonly resource: Resource
 }
 
-/** Keywords that hold one schema, several in an array, or several by name. */
+/** Keywords with one schema, several in an array, or several by name. */
 const single = [
   "additionalItems",
   "additionalProperties",
@@ -65,16 +66,16 @@ const within = function* (schema: SchemaObject): Generator<SchemaObject> {
   }
 }
 
-/** Addresses are put together again and again, so they are short. */
+/** Addresses are concatenated often, so their length is bounded. */
 const maxLength = 2_048
 
 const quoted = (text: string): string => `'${text.length > 100 ? `${text.slice(0, 100)}…` : text}'`
 
-/** Where a schema is that says nothing of it. */
+/** The default base address. */
 const unresolved = "json-schema:///"
 
 /**
- * The addresses of a schema.
+ * The addresses within a schema.
  *
  * @since 0.1.0
  * @category models
@@ -112,7 +113,7 @@ export class References {
   private name(schema: SchemaObject, { anchors, dynamicAnchors }: Resource): void {
     const { $anchor, $dynamicAnchor, $id } = schema
     if (typeof $anchor === "string") anchors.set($anchor, schema)
-    // As draft-07 writes it.
+    // The draft-07 form.
     if (typeof $id === "string" && $id.startsWith("#")) anchors.set($id.slice(1), schema)
     if (typeof $dynamicAnchor === "string") {
       anchors.set($dynamicAnchor, schema)
@@ -137,7 +138,7 @@ export class References {
     return this.join(reference, address)
   }
 
-  /** Every resource that a dynamic reference may end in. */
+  /** Every resource that a dynamic reference may resolve to. */
   *dynamic(name: string): Generator<Target> {
     for (const resource of this.resources.values()) {
       const schema = resource.dynamicAnchors.get(name)
@@ -145,19 +146,19 @@ export class References {
     }
   }
 
-  /** Every resource whose root says `$recursiveAnchor`. */
+  /** Every resource whose root has `$recursiveAnchor`. */
   *recursive(): Generator<Target> {
     for (const resource of this.resources.values()) {
       if (resource.root["$recursiveAnchor"] === true) yield { schema: resource.root, resource }
     }
   }
 
-  /** The resource that a schema stands in, where it is in a place that is known to hold one. */
+  /** The resource of a schema, if it is at a known location. */
   home(schema: SchemaObject, around: Resource): Resource {
     return this.homes.get(schema) ?? around
   }
 
-  /** What a reference that stands in `from` points to. */
+  /** Resolves a reference in `from`. */
   resolve(reference: string, from: Resource): Target {
     let resource = from
     let fragment: string

@@ -1,8 +1,8 @@
 /**
- * The metrics. Each is made once for every server, model and outcome that there is, and then only updated.
+ * The metrics, created once per server, model and outcome, then only updated.
  *
- * Names, units and buckets of `gen_ai.*` are those of the OpenTelemetry conventions for generative AI. What they have no
- * name for is `aicortex_*`, in the form of Prometheus. A `unit` label is what `@effect/opentelemetry` takes the unit from.
+ * Names, units and buckets of `gen_ai.*` follow the OpenTelemetry conventions for generative AI. Everything else is
+ * `aicortex_*`, in Prometheus style. `@effect/opentelemetry` takes the unit from a `unit` label.
  *
  * @since 0.1.0
  */
@@ -22,14 +22,14 @@ type Gauge = Metric.Metric.Gauge<number>
 type Histogram = Metric.Metric.Histogram<number>
 
 /**
- * How an attempt ended.
+ * The outcome of an attempt.
  *
  * @since 0.1.0
  * @category models
  */
 export type Outcome = "success" | "failure" | "cancelled" | "overtaken"
 
-/** No labels but its own. */
+/** Without labels of the caller's fiber. */
 const none: ReadonlyArray<MetricLabel.MetricLabel> = []
 
 // biome-ignore lint/suspicious/noExplicitAny: what a metric takes and gives is of no concern here.
@@ -41,7 +41,7 @@ const tagged = <Type extends MetricKeyType.MetricKeyType<any, any>>(key: MetricK
     )
   )
 
-/** Remembers what was made for each key. */
+/** Memoises by key. */
 const perKey = <K, A>(make: (key: K) => A): ((key: K) => A) => {
   const known = new Map<K, A>()
   return (key) => {
@@ -60,7 +60,7 @@ const histogram = (name: string, description: string, bounds: ReadonlyArray<numb
   MetricKey.histogram(name, MetricBoundaries.fromIterable(bounds), description)
 
 // =============================================================================
-// what there is
+// The commands
 // =============================================================================
 
 const keys = {
@@ -119,7 +119,7 @@ export const cache = {
 const names: ReadonlySet<string> = new Set(Object.values(keys).map(({ name }) => name))
 
 /**
- * The library's own metrics, of all that there are in the process, as they stand now.
+ * A snapshot of the library's own metrics, of everything in the process.
  *
  * @since 0.1.0
  * @category accessors
@@ -128,7 +128,7 @@ export const snapshot = (): ReadonlyArray<MetricPair.MetricPair.Untyped> =>
   Metric.unsafeSnapshot().filter(({ metricKey: { name } }) => names.has(name))
 
 /**
- * A server without user information or path: its host, its port, and both together.
+ * A server without user information or path: its host, its port, and both.
  *
  * @since 0.1.0
  * @category models
@@ -152,7 +152,7 @@ export const addressOf: (url: string) => Address = perKey((url) => {
 })
 
 /**
- * The name of each protocol as a provider. Where the conventions know none, it is the program's own.
+ * The provider name of each protocol. Where the conventions have none, it is the program's own.
  *
  * @since 0.1.0
  * @category constants
@@ -172,7 +172,7 @@ const words: { readonly [R in Resumption]: string } = {
 }
 
 /**
- * How an answer was gone on with, as a label and an attribute have it.
+ * How an answer was resumed, as a label and attribute value.
  *
  * @since 0.1.0
  * @category accessors
@@ -180,7 +180,7 @@ const words: { readonly [R in Resumption]: string } = {
 export const wordFor = (how: Resumption): string => words[how]
 
 // =============================================================================
-// by server and model
+// By server and model
 // =============================================================================
 
 /**
@@ -274,7 +274,7 @@ export class ServerInstruments {
     if (input !== undefined) this.input.unsafeUpdate(input, none)
     if (output !== undefined) this.output.unsafeUpdate(output, none)
   }
-  /** A call has ended; `error` is what it ended with, if it did with one. */
+  /** A call has ended; `error` is set if it failed. */
   ended(seconds: number, error: string | undefined): void {
     ;(error === undefined ? this.answered : this.erring(error)).unsafeUpdate(seconds, none)
   }
@@ -302,7 +302,7 @@ export const serverInstruments = (
     known.set(url, models)
   }
   let found = models.get(model)
-  // Another program may have taken the address since.
+  // Another program may have taken over the address since.
   if (found === undefined || found.provider !== providers[protocol]) {
     found = new ServerInstruments(url, model, protocol, operation)
     models.set(model, found)
@@ -311,11 +311,11 @@ export const serverInstruments = (
 }
 
 // =============================================================================
-// by model
+// By model
 // =============================================================================
 
 /**
- * The metrics of one model, whatever the server. Times are in seconds.
+ * The metrics of one model over all servers. Times are in seconds.
  *
  * @since 0.1.0
  * @category models
@@ -365,7 +365,7 @@ export class ModelInstruments {
 }
 
 /**
- * `undefined`: a model that nobody is known to have. Its name is the caller's, and there is no end to those.
+ * `undefined`: an unknown model. Its name comes from the caller, so the number of names is unbounded.
  *
  * @since 0.1.0
  * @category accessors
@@ -375,11 +375,11 @@ export const modelInstruments: (model: string | undefined) => ModelInstruments =
 )
 
 // =============================================================================
-// by server
+// By server
 // =============================================================================
 
 /**
- * What a circuit breaker has become.
+ * A circuit breaker's new state.
  *
  * @since 0.1.0
  * @category models
@@ -387,7 +387,7 @@ export const modelInstruments: (model: string | undefined) => ModelInstruments =
 export type BreakerChange = "open" | "half-open" | "closed"
 
 /**
- * Counts what becomes of a breaker: that of a server, or of one model on it.
+ * Counts the transitions of a breaker: of a server, or of one model on it.
  *
  * @since 0.1.0
  * @category constructors
@@ -404,7 +404,7 @@ const probes = perKey((url: string) =>
 )
 
 /**
- * Counts an active probe. `undefined`: the server was silent, which may mean that it is busy.
+ * Counts an active probe. `undefined`: the server did not answer, which may mean that it is busy.
  *
  * @since 0.1.0
  * @category combinators

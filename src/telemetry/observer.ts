@@ -1,5 +1,5 @@
 /**
- * Who is told what becomes of a call: at its turning points, never per token.
+ * Observers of calls: notified at turning points, never per token.
  *
  * @since 0.1.0
  */
@@ -13,9 +13,8 @@ import type { TraceContext } from "../Transport.js"
 import type { Trace } from "./trace.js"
 
 /**
- * A call, as far as it is observed. `began` is in milliseconds since the epoch; `events` is whether they are given out;
- * `operation` is what it does, as the conventions call it, where the request does not tell. Where there is no `trace`, servers are told
- * `context`.
+ * A call as observed. `began` is in milliseconds since the epoch; `events` is whether they are emitted; `operation` is
+ * its name in the conventions, if the request does not determine it. Without a `trace`, servers get `context`.
  *
  * @since 0.1.0
  * @category models
@@ -30,7 +29,7 @@ export interface Observed {
 }
 
 /**
- * What a call does.
+ * The operation of a call.
  *
  * @since 0.1.0
  * @category models
@@ -38,8 +37,8 @@ export interface Observed {
 export type Operation = "chat" | "text_completion" | "embeddings"
 
 /**
- * How an attempt goes on with an answer that broke: as the server was seen to do it (see `ResumeSupport`), or with the answer
- * begun anew and the reader told so (`discards`).
+ * How an attempt resumes a broken answer: as the server supports it (see `ResumeSupport`), or by restarting and telling
+ * the caller (`discards`).
  *
  * @since 0.1.0
  * @category models
@@ -47,7 +46,7 @@ export type Operation = "chat" | "text_completion" | "embeddings"
 export type Resumption = ResumeSupport | "discards"
 
 /**
- * What an answer says of itself at its end; `firstTokenTime` is in milliseconds.
+ * What an answer reports at its end; `firstTokenTime` is in milliseconds.
  *
  * @since 0.1.0
  * @category models
@@ -60,13 +59,13 @@ export interface Ending {
 }
 
 /**
- * One attempt on one server. Of its four ends only the first counts.
+ * One attempt on one server. Of its outcomes only the first counts.
  *
- * - `resumes`: it goes on with an answer that broke; the last word counts
- * - `succeeded`: with the time to its first piece, in milliseconds, and its tokens per second, where they are known
- * - `failed`, `cancelled`, `overtaken` (another one has the first piece): and how far it had come
+ * - `resumes`: it continues a broken answer; the last call counts
+ * - `succeeded`: with the time to its first piece, in milliseconds, and its tokens per second, if known
+ * - `failed`, `cancelled`, `overtaken` (a hedge won): with the phase that it reached
  *
- * `context` is the place in a trace that its requests are to carry.
+ * `context` is the trace context of its requests.
  *
  * @since 0.1.0
  * @category models
@@ -81,15 +80,15 @@ export interface AttemptObserver {
 }
 
 /**
- * One call. Of its three ends only the first counts.
+ * One call. Of its outcomes only the first counts.
  *
- * - `attempt`: a server is asked; `loads` is whether that makes it load the model, `hedge` whether another one is at work
- *   and only late
- * - `queued`, `dequeued`: it waits for a place, and waits no more
- * - `used`: tokens, of one answer of those that a call with tools has
- * - `answered`, `failed`, `closed`: it is complete, has failed, or was given up
+ * - `attempt`: a server is asked; `loads` is whether it must load the model, `hedge` whether another attempt is running
+ *   late
+ * - `queued`, `dequeued`: it waits for a slot, and no longer
+ * - `used`: tokens of one answer; a call with tools has several
+ * - `answered`, `failed`, `closed`: complete, failed, or abandoned
  *
- * `span` is its span, where a tracer is set.
+ * `span` is its span, if a tracer is set.
  *
  * @since 0.1.0
  * @category models

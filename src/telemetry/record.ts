@@ -1,5 +1,5 @@
 /**
- * What is recorded of one call: in metrics always, in spans where a tracer is set.
+ * Records one call: always in metrics, in spans if a tracer is set.
  *
  * @since 0.1.0
  */
@@ -17,10 +17,10 @@ import * as Instruments from "./instruments.js"
 import type { AttemptObserver, CallObserver, Ending, Observed, Operation, Resumption } from "./observer.js"
 import * as Trace from "./trace.js"
 
-/** What a call that was given up ends with, in `error.type`. */
+/** The `error.type` of an abandoned call. */
 const cancelled = "cancelled"
 
-/** The kind of an error: one of those of the library, or `_OTHER`. */
+/** The type of an error: one of the library's, or `_OTHER`. */
 const typeOf = (error: unknown): string =>
   error instanceof Error && "_tag" in error && typeof error._tag === "string" ? error._tag : "_OTHER"
 
@@ -30,7 +30,7 @@ const given = (attributes: Record<string, unknown>): Record<string, unknown> =>
 const operationOf = ({ operation, request }: Observed): Operation =>
   operation ?? (completes(request) ? "text_completion" : "chat")
 
-/** The span of a call. It begins when the call did, which may have waited for its session since. */
+/** The span of a call. It starts when the call began, which may have waited for its session since. */
 const spanOf = (call: Observed, trace: Trace.Trace, now: number, kind: SpanKind = "client"): Span => {
   const { began, request } = call
   const operation = operationOf(call)
@@ -59,7 +59,7 @@ const spanOf = (call: Observed, trace: Trace.Trace, now: number, kind: SpanKind 
 export class CallRecord implements CallObserver {
   readonly span: Span | undefined
   private readonly operation: Operation
-  /** The last server that was asked, or the one that has answered. */
+  /** The last server asked, or the one that has answered. */
   private last: Instruments.ServerInstruments | undefined
   /** Why the last attempt failed, until another one takes over. */
   private lastFailure: FailureReason | undefined
@@ -94,7 +94,7 @@ export class CallRecord implements CallObserver {
     return new AttemptRecord(this, at, loads, hedge, trace, own, Trace.contextOf(own, trace.state))
   }
 
-  /** An attempt has got its answer. */
+  /** An attempt has succeeded. */
   got(at: Instruments.ServerInstruments): void {
     this.last = at
     this.lastFailure = undefined
@@ -155,7 +155,7 @@ export class CallRecord implements CallObserver {
     if (this.span !== undefined && trace !== undefined) Trace.interrupt(this.span, trace.now())
   }
 
-  /** What every end has; false where it had ended before. */
+  /** The common part of every outcome; false if it had ended before. */
   private end(error: string | undefined): boolean {
     if (this.over) return false
     this.over = true
@@ -178,7 +178,7 @@ const locate = (span: Span, { address, provider }: Instruments.ServerInstruments
   if (address.port !== undefined) span.attribute("server.port", address.port)
 }
 
-/** The span of an attempt has no tokens: those are the call's, and must not be counted twice. */
+/** The attempt's span has no tokens: they are the call's, and must not be counted twice. */
 const attemptSpan = (
   trace: Trace.Trace,
   call: Span,
@@ -256,11 +256,11 @@ class AttemptRecord implements AttemptObserver {
     if (span !== undefined && trace !== undefined) Trace.interrupt(span, trace.now())
   }
 
-  /** What every end has. */
+  /** The common part of every outcome. */
   private end(outcome: Instruments.Outcome, phase: Phase): void {
     this.over = true
     const { at, hedge, loads, resumption, span } = this
-    // Who was not reached has loaded nothing.
+    // An unreachable server has loaded nothing.
     if (loads && phase !== "connect") at.loaded()
     if (hedge) at.hedged(outcome)
     if (span === undefined) return
@@ -272,11 +272,11 @@ class AttemptRecord implements AttemptObserver {
 }
 
 // =============================================================================
-// beside the servers
+// Without a server
 // =============================================================================
 
 /**
- * How a call came to an answer that no server was asked for: it was kept (`hit`), or another call's (`shared`).
+ * How a call was answered without asking a server: from the cache (`hit`), or by another call (`shared`).
  *
  * @since 0.1.0
  * @category models
@@ -284,7 +284,7 @@ class AttemptRecord implements AttemptObserver {
 export type CachedHow = "hit" | "shared"
 
 /**
- * The span of a call that no server is asked for. Its tokens are told where they were used.
+ * The span of a call without a server. Its tokens are reported by the call that used them.
  *
  * @since 0.1.0
  * @category models
@@ -324,7 +324,7 @@ export class CachedCallRecord implements Pick<CallObserver, "answered" | "failed
 }
 
 /**
- * A tool that runs for a call, as a span below the call's; what the tool itself makes is below that.
+ * A tool run, as a span below the call's; spans of the tool itself are below that.
  *
  * @since 0.1.0
  * @category combinators

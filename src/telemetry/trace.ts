@@ -1,5 +1,5 @@
 /**
- * Where the spans of a call go.
+ * The trace of a call.
  *
  * @since 0.1.0
  */
@@ -24,8 +24,8 @@ import type { TraceContext } from "../Transport.js"
  * - `parent`: the caller's span
  * - `links`, `annotations`: as set with `Effect.linkSpans` and `Effect.annotateSpans`
  * - `now`: in nanoseconds
- * - `conversation`: the id of the session
- * - `state`: what vendors noted of the caller's trace (`tracestate`), to be told on with it
+ * - `conversation`: the session id
+ * - `state`: vendor data of the caller's trace (`tracestate`), passed on with it
  *
  * @since 0.1.0
  * @category models
@@ -40,25 +40,25 @@ export interface Trace {
   readonly state?: string | undefined
 }
 
-/** Effect's own tracer, whose spans nobody sees but who made them. */
+/** Effect's native tracer, whose spans nobody exports. */
 const native = Context.get(DefaultServices.liveServices, Tracer.Tracer)
 
 // =============================================================================
-// traces of others
+// Traces of callers
 // =============================================================================
 
-/** Remembers of a span from outside how it was named. */
+/** Remembers the original headers of an external span. */
 class Told extends Context.Tag("aicortex/Telemetry/Told")<Told, TraceContext>() {}
 
 const traceparent = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
 const zeros = /^0+$/
 
-/** As much of a `tracestate` as everybody must be able to take, in characters. */
+/** The length of `tracestate` that everyone must support, in characters. */
 const longestState = 512
 
 /**
- * The caller's span, as the headers of a request name it (W3C Trace Context); `undefined` where they do not, or wrongly:
- * then the trace begins here.
+ * The caller's span from the request headers (W3C Trace Context); `undefined` if missing or invalid: then the trace
+ * starts here.
  *
  * @since 0.1.0
  * @category decoding
@@ -67,7 +67,7 @@ export const fromHeaders = (parent: unknown, state: unknown): Tracer.ExternalSpa
   const parts = typeof parent === "string" ? traceparent.exec(parent) : null
   if (parts === null || typeof parent !== "string" || parent.length > longestState) return undefined
   const [, version = "", traceId = "", spanId = "", flags = "", rest] = parts
-  // Later versions may have more to say; this one has not.
+  // Only later versions may have further fields.
   if (version === "ff" || (version === "00" && rest !== undefined)) return undefined
   if (zeros.test(traceId) || zeros.test(spanId)) return undefined
   const given = typeof state === "string" && state !== "" && /^[\x20-\x7e\t]+$/.test(state) ? state : undefined
@@ -86,7 +86,7 @@ export const fromHeaders = (parent: unknown, state: unknown): Tracer.ExternalSpa
 const toldOf = (span: Tracer.AnySpan): TraceContext | undefined =>
   Option.getOrUndefined(Context.getOption(span.context, Told))
 
-/** The span from outside that all of this is below. */
+/** The outermost, external ancestor. */
 const outermost = (span: Tracer.AnySpan | undefined): Tracer.ExternalSpan | undefined => {
   let at = span
   while (at !== undefined && at._tag === "Span") at = Option.getOrUndefined(at.parent)
@@ -94,7 +94,7 @@ const outermost = (span: Tracer.AnySpan | undefined): Tracer.ExternalSpan | unde
 }
 
 /**
- * How a span is told to servers; `undefined` where its ids are not those of the W3C.
+ * The trace context for servers; `undefined` if the span's ids are not W3C ids.
  *
  * @since 0.1.0
  * @category encoding
@@ -108,7 +108,7 @@ export const contextOf = (span: Tracer.AnySpan, state: string | undefined): Trac
 }
 
 /**
- * The trace that a fiber is a part of where no tracer is set: servers are told it as it came.
+ * The trace context to pass on unchanged when no tracer is set.
  *
  * @since 0.1.0
  * @category accessors
@@ -120,10 +120,10 @@ export const passing = (fiber: Fiber.RuntimeFiber<unknown, unknown>): TraceConte
 }
 
 // =============================================================================
-// traces
+// Traces
 // =============================================================================
 
-/** The nearest span above that is to be seen. */
+/** The nearest visible ancestor. */
 const visible = (span: Tracer.AnySpan | undefined): Option.Option<Tracer.AnySpan> => {
   let at = span
   while (at !== undefined && at._tag === "Span" && Context.get(at.context, Tracer.DisablePropagation)) {
@@ -133,7 +133,7 @@ const visible = (span: Tracer.AnySpan | undefined): Option.Option<Tracer.AnySpan
 }
 
 /**
- * Where a fiber's spans go; `undefined` where no tracer is set, or tracing is turned off: then nothing need be made.
+ * Where a fiber's spans go; `undefined` if no tracer is set, or tracing is disabled: then no span is made.
  *
  * @since 0.1.0
  * @category accessors
@@ -155,7 +155,7 @@ export const traceOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Trace | un
 }
 
 /**
- * Begins a span.
+ * Starts a span.
  *
  * @since 0.1.0
  * @category constructors
@@ -175,7 +175,7 @@ export const open = (
 }
 
 /**
- * What a span says that failed. It names the kind of error and no more: the words of a server may quote the prompt.
+ * A failed span's error. It contains only the type: a server's message may quote the prompt.
  */
 class Failure extends Data.TaggedError("Failure")<{ readonly message: string }> {
   constructor(type: string) {
@@ -185,7 +185,7 @@ class Failure extends Data.TaggedError("Failure")<{ readonly message: string }> 
 }
 
 /**
- * Ends a span that failed. `type` is its `error.type`.
+ * Ends a failed span. `type` is its `error.type`.
  *
  * @since 0.1.0
  * @category combinators

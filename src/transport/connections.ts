@@ -1,5 +1,5 @@
 /**
- * Pools of connections that tell each request which connection it is written to, and whether that was used before.
+ * Connection pools that tell each request which connection it uses, and whether that was used before.
  *
  * @internal
  */
@@ -8,7 +8,7 @@ import type { Socket } from "node:net"
 import { Agent, buildConnector, Client, type Dispatcher, Pool, ProxyAgent } from "undici"
 
 /**
- * The connection that a request is written to. `reused`: an earlier request was answered on it.
+ * The connection of a request. `reused`: an earlier request was answered on it.
  *
  * @internal
  */
@@ -19,7 +19,7 @@ export interface Connection {
 
 /** @internal */
 export interface ConnectionLane {
-  /** To be called once per request, when it begins to be written. */
+  /** Called once per request, when it starts to be written. */
   take(): Connection
 }
 
@@ -33,7 +33,10 @@ export interface LaneOptions extends Dispatcher.DispatchOptions {
   readonly user: LaneUser
 }
 
-/** One connection at a time. A request that fails or is aborted closes it, so that whoever comes second comes after an answer. */
+/**
+ * One connection at a time. A request that fails or is aborted closes it, so that a second one always follows an
+ * answer.
+ */
 class ConnectionTracker extends Client implements ConnectionLane {
   private readonly state: { socket: Socket | undefined; reused: boolean }
 
@@ -71,7 +74,7 @@ class ConnectionTracker extends Client implements ConnectionLane {
   }
 }
 
-/** Each call has its own time limits, so that a pool sets none. */
+/** Each call has its own timeouts, so the pool has none. */
 const unlimited = { headersTimeout: 0, bodyTimeout: 0, maxResponseSize: -1 }
 
 const poolOf =
@@ -85,8 +88,8 @@ const poolOf =
     })
 
 /**
- * Connections that nobody waits for any more must not keep the process, nor outlive the agent, which forgets them. The
- * time limit of whoever does wait keeps it.
+ * A connection attempt that nobody waits for any more must neither keep the process alive nor outlive the agent. A
+ * waiting call's timeout keeps the process alive.
  */
 const makeConnector = (tls: object) => {
   const connect: (...args: Parameters<buildConnector.connector>) => unknown = buildConnector({
@@ -112,8 +115,8 @@ const makeConnector = (tls: object) => {
 }
 
 /**
- * An agent without time limits of its own beyond that of a connect that nobody waits for any more. `kept`: whether
- * connections are used again; else each request has a fresh one.
+ * An agent without timeouts, except for abandoned connection attempts. `kept`: whether connections are reused; else
+ * each request has a fresh one.
  *
  * @internal
  */
@@ -133,7 +136,7 @@ const credentials = ({ password, username }: URL): string | undefined => {
     try {
       return decodeURIComponent(part)
     } catch {
-      // A percent sign that stands for itself.
+      // A literal percent sign.
       return part
     }
   }
@@ -141,14 +144,14 @@ const credentials = ({ password, username }: URL): string | undefined => {
 }
 
 /**
- * The same through a proxy: by CONNECT to addresses of HTTPS, by whole addresses to others.
+ * The same through a proxy: with CONNECT for HTTPS, with absolute URLs for others.
  *
  * @internal
  */
 export const proxied = (address: string, kept: boolean, tls: object): Dispatcher => {
   const url = new URL(address)
   const token = credentials(url)
-  // Nobody shall find them in what the agent says.
+  // Hides credentials from the agent's messages.
   url.username = ""
   url.password = ""
   const pipelining = kept ? 1 : 0

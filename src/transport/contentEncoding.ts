@@ -1,5 +1,5 @@
 /**
- * Reads compressed answers. None is asked for, but proxies and servers send them all the same.
+ * Decompresses answers. None is requested compressed, but proxies and servers send them all the same.
  *
  * @internal
  */
@@ -8,12 +8,12 @@ import { setImmediate } from "node:timers"
 import * as Zlib from "node:zlib"
 import type { Exchange, TransportFailure, TransportHandler } from "../Transport.js"
 
-/** More layers than this nobody needs. */
+/** Maximum number of layers. */
 const maxLayers = 3
 
 /**
- * So many bytes may come of anything, and beyond them so many of each byte that was sent: the answers of models, however
- * monotonous, stay far below that, and a few bytes that become gigabytes do not.
+ * A limit against decompression bombs: this many bytes are allowed in any case, and beyond them this ratio. Model
+ * answers stay far below it.
  */
 const free = 1024 * 1024
 const maxRatio = 200
@@ -21,7 +21,7 @@ const maxRatio = 200
 type Headers = { readonly [name: string]: string | ReadonlyArray<string> | undefined }
 
 /**
- * The encodings of an answer, as they were applied; empty where there are none.
+ * The encodings of an answer in the order applied; empty if none.
  *
  * @internal
  */
@@ -38,10 +38,10 @@ const none: ReadonlyArray<string> = []
 
 type Decompress = Transform & { flush(callback: () => void): void }
 
-/** Node has it from 22.15 on. */
+/** Available in Node from 22.15 on. */
 const zstd = (Zlib as { readonly createZstdDecompress?: () => Decompress }).createZstdDecompress
 
-/** What `deflate` means is a matter of opinion: most send a zlib header, some do not. */
+/** `deflate` is ambiguous: most send a zlib header, some do not. */
 const inflate = (first: number): Decompress => ((first & 0x0f) === 8 ? Zlib.createInflate() : Zlib.createInflateRaw())
 
 const makers: { readonly [name: string]: ((first: number) => Decompress) | undefined } = {
@@ -71,15 +71,15 @@ export const unreadable = (layers: ReadonlyArray<string>): TransportFailure | un
 }
 
 /**
- * Stands between an exchange and its handler, after the head. What comes is handed on as soon as it can be read, and a
- * handler that stops reading holds the server back.
+ * Stands between an exchange and its handler, after the head. Data is passed on as soon as it is decompressed, with
+ * back-pressure.
  *
  * @internal
  */
 export class Decoding implements Exchange {
   private chain: ReadonlyArray<Decompress> | undefined
   private open = true
-  /** The handler has asked for a pause; and the decompression has. */
+  /** The handler has paused it; and the decompression has. */
   private held = false
   private full = false
   private bytesIn = 0
@@ -95,7 +95,7 @@ export class Decoding implements Exchange {
     if (!this.open || bytes.length === 0) return
     this.bytesIn += bytes.length
     this.chain ??= this.make(bytes[0] ?? 0)
-    // Kept beyond this call, and the reader may use its buffer again.
+    // Copied, because the reader may reuse its buffer.
     const [first] = this.chain
     if (first?.write(new Uint8Array(bytes)) !== false) return
     this.full = true
@@ -105,7 +105,7 @@ export class Decoding implements Exchange {
   end(): void {
     if (!this.open) return
     const first = this.chain?.[0]
-    // That it ends too soon is told after what came, which a failure would take with it.
+    // A truncated end is reported after the data, which a failure would discard.
     if (first !== undefined) first.flush(() => setImmediate(() => this.open && first.end()))
     else {
       this.open = false
@@ -113,7 +113,7 @@ export class Decoding implements Exchange {
     }
   }
 
-  /** The connection broke: what can be read of it comes first. */
+  /** The connection broke: the readable part comes first. */
   error(failure: TransportFailure): void {
     if (!this.open) return
     const { chain = [] } = this
@@ -144,7 +144,7 @@ export class Decoding implements Exchange {
   }
 
   private make(first: number): ReadonlyArray<Decompress> {
-    // The encoding that was applied last is taken off first. What lies under another begins with an unknown byte.
+    // The last applied encoding is removed first. What lies beneath starts with an unknown byte.
     const chain = this.layers.toReversed().map((name, at) => (makers[name] as typeof inflate)(at === 0 ? first : 0x78))
     chain.forEach((stage, at) => {
       const next = chain[at + 1]
@@ -177,7 +177,7 @@ export class Decoding implements Exchange {
     try {
       this.handler.data(bytes)
     } catch (error) {
-      // Nobody would catch it here: it ends this exchange, and nothing else.
+      // An exception here would be uncaught: it fails this exchange only.
       this.fail({ reason: "network", message: error instanceof Error ? error.message : String(error) })
     }
   }

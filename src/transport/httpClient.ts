@@ -1,6 +1,6 @@
 /**
- * Effect's `HttpClient` over a `Transport`: what is asked of servers besides answers (which models they have, what they
- * hold in memory) goes the same way as the answers, with the same connections.
+ * Effect's `HttpClient` over a `Transport`: requests besides answers (lists of models, loaded models) take the same
+ * way, with the same connections.
  *
  * @internal
  */
@@ -12,12 +12,12 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Service, Transport, type TransportRequest } from "../Transport.js"
 
-/** A longer answer than this is no list of models, in bytes. */
+/** Maximum length of an answer, in bytes. */
 const maxBytes = 64 * 1024 * 1024
 
 const text = new TextDecoder()
 
-/** Whoever reads the headers reads them by name. */
+/** Headers are read by name. */
 const toHeaders = (given: { readonly [name: string]: string | ReadonlyArray<string> | undefined }): Headers => {
   const headers = new Headers()
   for (const [name, value] of Object.entries(given)) {
@@ -70,7 +70,7 @@ const send = (
         data: (read) => {
           bytes += read.length
           if (bytes <= maxBytes) {
-            // Kept beyond this call, and the reader may use its buffer again.
+            // Copied, because the reader may reuse its buffer.
             parts.push(new Uint8Array(read))
             return
           }

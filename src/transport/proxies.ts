@@ -1,5 +1,5 @@
 /**
- * Which requests go through a proxy, and through which.
+ * Which requests go through which proxy.
  *
  * @internal
  */
@@ -9,7 +9,7 @@ import type { Proxy } from "../Settings.js"
 const isLoopback = (host: string): boolean =>
   host === "localhost" || host.endsWith(".localhost") || /^127\.\d+\.\d+\.\d+$/.test(host) || host === "[::1]"
 
-/** One entry of `NO_PROXY`: a host and those below it, perhaps with a port; `*` is everybody. */
+/** One entry of `NO_PROXY`: a host and its subdomains, optionally with a port; `*` is every host. */
 const exempts = (entry: string, host: string, port: string): boolean => {
   if (entry === "*") return true
   const [, name = "", only] = /^(.*?)(?::(\d+))?$/.exec(entry.replace(/^\*?\./, "")) ?? []
@@ -19,7 +19,7 @@ const exempts = (entry: string, host: string, port: string): boolean => {
 }
 
 /**
- * The proxy for an origin, with its password; `undefined` where it is reached without.
+ * The proxy for an origin, with its password; `undefined` for a direct connection.
  *
  * @internal
  */

@@ -17,7 +17,7 @@ import * as ContentEncoding from "./contentEncoding.js"
 import { proxyOf } from "./proxies.js"
 
 const aborted = new Error("aborted by the caller")
-/** A microtask of Node's own costs more: it carries an asynchronous context. */
+/** A native microtask costs more: it carries an asynchronous context. */
 const settled = Promise.resolve()
 
 const textOf = (error: unknown): string => {
@@ -66,8 +66,8 @@ const failureOf = (error: unknown): TransportFailure => {
 }
 
 /**
- * So long after a request was written may the news arrive that the server had closed the idle connection, in
- * milliseconds. Whoever closes it later had the request, and gave it up.
+ * How long after a request was written the news may arrive that the server had closed the idle connection, in
+ * milliseconds. A later close means that the server received the request and aborted it.
  */
 const newsTakes = 3_000
 
@@ -77,13 +77,13 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.LaneU
   private open = true
   private again = false
   private connection: Connections.Connection | undefined
-  /** How many bytes had been read of the connection, and when, when the request began to be written. */
+  /** Bytes read on the connection, and the time, when the request started to be written. */
   private bytesBefore = 0
   private beganAt = 0
-  /** What this read of the socket has brought so far. */
+  /** The chunks of this socket read so far. */
   private first: Uint8Array | undefined
   private more: Array<Uint8Array> | undefined
-  /** Who is told of the body: the handler, or what decompresses for it. */
+  /** The receiver of the body: the handler, or the decompressor. */
   private body: Pick<TransportHandler, "data" | "end" | "error">
   private decoding: ContentEncoding.Decoding | undefined
 
@@ -155,7 +155,7 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.LaneU
     } else if (this.more === undefined) this.more = [this.first, chunk]
     else this.more.push(chunk)
   }
-  /** Servers send each piece in a chunk of its own: those that one read has brought are handed on together. */
+  /** Servers send each piece in a chunk of its own: those of one read are passed on together. */
   private readonly deliver = (): void => {
     const { first, more } = this
     if (first === undefined) return
@@ -165,7 +165,7 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.LaneU
     try {
       this.body.data(more === undefined ? first : Buffer.concat(more))
     } catch (error) {
-      // Nobody would catch it in a microtask: it ends this exchange, and nothing else.
+      // An exception in a microtask would be uncaught: it fails this exchange only.
       this.fail(error)
       this.controller?.abort(aborted)
     }
@@ -186,7 +186,7 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.LaneU
     this.fail(error)
   }
 
-  /** The server closed an idle connection just as it was to be used again: the request never reached it. */
+  /** The server closed an idle connection just as it was reused: the request never reached it. */
   private wasIdle(error: unknown): boolean {
     const { connection } = this
     return (
@@ -203,7 +203,7 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.LaneU
     this.body.error(failureOf(error))
   }
   abort(): void {
-    // What has been decompressed may be on its way when the response is over.
+    // Decompressed data may still be on its way when the response has ended.
     this.decoding?.abort()
     if (!this.open) return
     this.open = false
@@ -219,10 +219,10 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.LaneU
   }
 }
 
-/** What one needs of the settings. */
+/** The relevant part of the settings. */
 type Network = Pick<Settings.Settings, "ca" | "proxy">
 
-/** A list of one's own takes the place of Node's. */
+/** A custom list replaces Node's default. */
 const trusted = (ca: Network["ca"]): object => {
   if (ca === undefined || ca.length === 0) return {}
   const extra = process.env["NODE_EXTRA_CA_CERTS"]
@@ -233,7 +233,7 @@ const trusted = (ca: Network["ca"]): object => {
 const finalized = (dispatcher: Dispatcher): Effect.Effect<void> => Effect.promise(() => dispatcher.destroy())
 
 /**
- * One shared agent, and one whose connections are always fresh for what is sent once more; and the same for each proxy.
+ * One shared agent, and one with only fresh connections for retries; and the same for each proxy.
  *
  * @internal
  */
@@ -287,18 +287,18 @@ export const make = Effect.fnUntraced(function* ({ ca, proxy }: Network) {
   })
 })
 
-/** Connections that are used again, and those that are fresh. */
+/** Reused connections, and fresh ones. */
 type Lanes = readonly [kept: Dispatcher, fresh: Dispatcher]
 
 /**
- * Straight to the servers.
+ * Direct connections only.
  *
  * @internal
  */
 export const layer: Layer.Layer<Transport> = Layer.scoped(Transport, make({}))
 
 /**
- * As the settings say.
+ * According to the settings.
  *
  * @internal
  */

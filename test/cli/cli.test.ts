@@ -268,13 +268,13 @@ describe("aicortex", () => {
       "x"
     ]
     for (const config of configs) {
-      assert.match(await failed(["chat", "hi"], { config }), /config\.json: .*; mend it, or delete it$/)
+      assert.match(await failed(["chat", "hi"], { config }), /config\.json: .*; repair it, or delete it$/)
     }
     const path = folder()
     const file = join(path, "config.json")
     writeFileSync(file, '{"servers": [')
     for (const args of [["chat", "hi"], ["config"], ["servers", "add", "http://x"]]) {
-      assert.match(await failed(args, { env: { AICORTEX_CONFIG: file } }), /config\.json: .*; mend it, or delete it$/)
+      assert.match(await failed(args, { env: { AICORTEX_CONFIG: file } }), /config\.json: .*; repair it, or delete it$/)
     }
     const told: ReadonlyArray<readonly [string, string]> = [
       ['{\n  "model": "m",\n}', "content: is not a JSON object of settings (line 3, column 1); mend it"],
@@ -1314,7 +1314,7 @@ describe("aicortex chat --cache", () => {
     assert.strictEqual(await ask(configured), "answer 3\n")
     assert.strictEqual(await ask(configured, "--no-cache"), "answer 4\n")
     const told = await run(["chat", "Hi", "--cache", "--verbose"], { env })
-    assert.include(told.stderr, "kept from an earlier call")
+    assert.include(told.stderr, "cached from an earlier call")
     assert.match(await ok(["config"], { env, ...configured }), /^cache +answers for 60 s +the file$/m)
     const both = await failed(["chat", "Hi", "--cache", "--no-cache"], { env }, 2)
     assert.include(both, "--no-cache cannot be given together with --cache.")

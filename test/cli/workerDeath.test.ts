@@ -74,7 +74,7 @@ describe("a worker that dies", { timeout: 120_000 }, () => {
       // Connections that were kept to it are closed, and clients open new ones.
       const later = await Promise.all(Array.from({ length: 8 }, () => ask(port)))
       assert.deepEqual(later, Array(8).fill("200"))
-      await eventually(() => said.includes("another one takes its place"), "it is noticed")
+      await eventually(() => said.includes("it is replaced"), "it is noticed")
       await eventually(() => workers().length === 2 && !workers().includes(dying as number), "another one is started")
       assert.deepEqual(await Promise.all(Array.from({ length: 8 }, () => ask(port))), Array(8).fill("200"))
     } finally {

@@ -104,7 +104,7 @@ describe("calls of a worker", () => {
     const { caller } = start()
     const waiting = Array.from({ length: 1_024 }, () => caller.begin("silent", [""]))
     const given = Promise.all(waiting.map(({ result }) => reason(result)))
-    const tooMany = "1024 questions to the first process are open already"
+    const tooMany = "1024 calls to the first process are open already"
     expect(await reason(caller.begin("silent", [""]).result)).toBe(tooMany)
     const open = Array.from({ length: 1_024 }, () => caller.call("add", 1, 1))
     expect(await reason(caller.call("add", 1, 1))).toBe(tooMany)

@@ -275,7 +275,7 @@ describe("what is asked besides", () => {
     const gone = await ask(gateway, { session: id })
     expect([gone.status, (await json(gone)).error]).toMatchObject([
       404,
-      { code: "session_not_found", message: `There is no session '${id}'. POST /v1/sessions begins one.` }
+      { code: "session_not_found", message: `There is no session '${id}'. POST /v1/sessions creates one.` }
     ])
   })
 

@@ -1,5 +1,5 @@
 /**
- * What `aicortex best` does.
+ * Runs `aicortex best`.
  *
  * @since 0.1.0
  */

@@ -1,5 +1,5 @@
 /**
- * The built-in model answers where there is nobody else, so that the first command that anybody tries works.
+ * Falls back to the built-in model if there is no other, so that the first command works.
  *
  * @since 0.1.0
  */
@@ -20,7 +20,7 @@ import * as Output from "../output.js"
 const unreachable: ReadonlySet<string> = new Set(["refused", "dns", "reset", "tls", "network", "connect-timeout"])
 
 /**
- * Asks a model in whatever way; the effect is to run before anything of the answer is written.
+ * Asks a model in some way; the effect runs before anything of the answer is written.
  *
  * @since 0.1.0
  * @category models
@@ -32,7 +32,7 @@ type Missing = AllServersFailed | ModelNotFound | NoServers
 const isMissing = (error: { readonly _tag: string }): error is Missing =>
   error._tag === "AllServersFailed" || error._tag === "ModelNotFound" || error._tag === "NoServers"
 
-/** Why nobody could be asked, or the error that tells more. */
+/** Why no server could be asked, or a more specific error. */
 const nobody = Effect.fnUntraced(function* (error: Missing) {
   const registry = yield* Registry
   if (error._tag === "AllServersFailed" && !error.attempts.every(({ reason }) => unreachable.has(reason))) {
@@ -50,7 +50,7 @@ const nobody = Effect.fnUntraced(function* (error: Missing) {
   return yield* error._tag === "AllServersFailed" ? registry.missing(error.model) : Effect.fail(error)
 })
 
-/** What keeps the built-in model from answering at all, and what would help, as the end of a sentence. */
+/** Why the built-in model is not available, and what to do, as the end of a sentence. */
 const unable = (error: unknown): string | undefined => {
   if (error instanceof EngineUnavailable) {
     const reason = error.reason.replace(/\s+/g, " ")
@@ -63,7 +63,7 @@ const unable = (error: unknown): string | undefined => {
   return undefined
 }
 
-/** Asks the built-in model. It is said that it answers when it does; where it cannot, one line says so and why. */
+/** Asks the built-in model, and says so; if it fails, one line says why. */
 const instead = <E, R>(why: string, ask: AskModel<E, R>): Effect.Effect<void, E | CommandFailed, R> =>
   Effect.suspend(() => {
     const name = `the small built-in model "${demoModel}"`
@@ -82,8 +82,7 @@ const instead = <E, R>(why: string, ask: AskModel<E, R>): Effect.Effect<void, E 
   })
 
 /**
- * Asks the model that the user named; where they named none, the default one, or the built-in one if no server is
- * known or can be reached.
+ * Asks the model that the user named; else the default one, or the built-in one if no server is known or reachable.
  *
  * @since 0.1.0
  * @category combinators

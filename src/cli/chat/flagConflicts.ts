@@ -1,5 +1,5 @@
 /**
- * The flags of `aicortex chat` that exclude each other.
+ * Mutually exclusive flags of `aicortex chat`.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ const alone = "the model gets the text alone, without a chat template"
 
 const besidesText = ["system", "persona", "session", "think", "json", "schema"] as const
 
-/** What only a single question has. */
+/** Flags of a single question only. */
 const single = ["json", "schema", "raw", "suffix", "noStdin"] as const
 
 const conflicts: ReadonlyArray<readonly [name: FlagName, others: ReadonlyArray<FlagName>, why?: string]> = [
@@ -30,7 +30,7 @@ const isGiven =
     flags[name] !== undefined && flags[name] !== false
 
 /**
- * Whether these flags are those of a single question, and of no conversation.
+ * Whether these flags are for a single question, and not for a conversation.
  *
  * @since 0.1.0
  * @category guards
@@ -38,7 +38,7 @@ const isGiven =
 export const isSingle = (flags: Given): boolean => single.some(isGiven(flags))
 
 /**
- * What is wrong with these flags together, if anything.
+ * The conflict between these flags, if any.
  *
  * @since 0.1.0
  * @category accessors

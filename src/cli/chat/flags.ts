@@ -24,7 +24,7 @@ export const options = {
   persona: Flags.text("persona", { value: "NAME", about: "A system prompt of the configuration file, by its name." }),
   session: Flags.text("session", {
     value: "ID",
-    about: "A conversation to go on with: its id, as `aicortex sessions create` prints it."
+    about: "A conversation to continue: its id, as `aicortex sessions create` prints it."
   }),
   ...callFlags,
   onInterrupt: Flags.choice(
@@ -36,8 +36,8 @@ export const options = {
     ],
     {
       about:
-        "What to do when a server breaks off in the middle of a streamed answer: another one goes on from there, " +
-        "or begins anew, or the call fails. Default: resume."
+        "What to do when a server breaks off in the middle of a streamed answer: another one continues from there, " +
+        "or starts over, or the call fails. Default: resume."
     }
   ),
   hedge: Flags.flag("hedge", {
@@ -48,9 +48,9 @@ export const options = {
     value: "FILE",
     about: "A JSON Schema that the answer must fit. Asks for JSON."
   }),
-  maxTokens: Flags.whole("max-tokens", { about: "At most so many tokens." }),
+  maxTokens: Flags.whole("max-tokens", { about: "Maximum number of tokens." }),
   topP: Flags.number("top-p", { about: "0 to 1, default 1." }),
-  topK: Flags.whole("top-k", { about: "Choose among so many tokens." }),
+  topK: Flags.whole("top-k", { about: "Sample from this many tokens." }),
   minP: Flags.number("min-p", { about: "0 to 1." }),
   stop: Flags.texts("stop", { value: "TEXT", about: "Stop before this text." }),
   seed: Flags.whole("seed", { about: "The same seed gives the same answer, where the server can." }),
@@ -70,26 +70,26 @@ export const options = {
     { about: "Whether, or how hard, a reasoning model thinks." }
   ),
   raw: Flags.flag("raw", {
-    about: "Go on with the prompt as a text: it goes to the model as it is, without a chat template."
+    about: "Complete the prompt as raw text, without a chat template."
   }),
   suffix: Flags.text("suffix", {
     value: "TEXT",
-    about: "Fill in what stands between the prompt and this text. For models that were trained for it."
+    about: "Fill in the middle between the prompt and this text. For models trained for it."
   }),
-  cache: Flags.flag("cache", { about: "Give a kept answer to the very same question, and keep this one." }),
-  cacheTtl: Flags.seconds("cache-ttl", { about: "The same, for so long. Default: 3600." }),
-  noCache: Flags.flag("no-cache", { about: "Ask anew, also where the configuration says `cache`." }),
+  cache: Flags.flag("cache", { about: "Return a cached answer to the same question, and cache this one." }),
+  cacheTtl: Flags.seconds("cache-ttl", { about: "The same, with this lifetime. Default: 3600." }),
+  noCache: Flags.flag("no-cache", { about: "Do not use the cache, even if the configuration enables it." }),
   interactive: Flags.flag("interactive", {
     alias: "i",
-    about: "Hold a conversation: each line of standard input is a question. So it is on a terminal without a PROMPT."
+    about: "Start a conversation: each line of standard input is a question. Default on a terminal without a PROMPT."
   }),
   noStdin: Flags.flag("no-stdin", {
     alias: "n",
-    about: "Leave standard input alone, as in a loop that reads its own."
+    about: "Do not read standard input, for use in a loop that reads it."
   }),
   verbose: Flags.flag("verbose", {
     alias: "v",
-    about: "Tell on standard error what the model thinks, which server answers, and how fast."
+    about: "Print the model's thinking, the server and the speed on standard error."
   })
 }
 
@@ -100,7 +100,7 @@ export const options = {
 export const config = { ...options, prompt: Args.repeated(Args.text({ name: "PROMPT" })) }
 
 /**
- * The flags as they were given.
+ * The parsed flags.
  *
  * @since 0.1.0
  * @category models

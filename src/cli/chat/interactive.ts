@@ -1,5 +1,5 @@
 /**
- * A conversation on the terminal: a line is a question, until there are no more.
+ * An interactive conversation: one question per line, until the end of input.
  *
  * @since 0.1.0
  */
@@ -16,7 +16,7 @@ const help = "/reset forgets what was said, /exit or Ctrl-D ends, and Ctrl-C sto
 
 const endsConversation: ReadonlySet<string> = new Set(["/exit", "/quit", "/bye", "exit", "quit", "exit()"])
 
-/** A failure of standard output, or a bug: there is nobody to talk to any more. */
+/** A failure of standard output, or a bug: the conversation cannot continue. */
 const isFinal = (cause: Cause.Cause<unknown>): boolean => {
   if (Cause.isInterruptedOnly(cause)) return false
   const error = Cause.squash(cause)
@@ -24,9 +24,8 @@ const isFinal = (cause: Cause.Cause<unknown>): boolean => {
 }
 
 /**
- * Asks what is typed, in one session, which `session` names or which is made. A question that fails is told, and leaves
- * no trace: it can be asked again. Off a terminal a failure ends the conversation. One in which nothing was said is not
- * kept.
+ * Answers typed questions in one session, a given or a new one. A failed question is reported and not stored: it can be
+ * asked again. If not on a terminal, a failure ends the conversation. An empty session is not kept.
  *
  * @since 0.1.0
  * @category constructors
@@ -66,7 +65,7 @@ export const runInteractive = Effect.fnUntraced(function* <E, R>(
     if (named === undefined && (yield* sessions.history(id)).length === 0) return yield* sessions.remove(id)
     if (terminal) yield* Output.dimNotice(`go on with this conversation: aicortex chat --session ${id}`)
   })
-  // What went wrong before matters more.
+  // The earlier error is more important.
   yield* Effect.onExit(talk, (exit) => (Exit.isSuccess(exit) ? Effect.void : Effect.ignore(close)))
   yield* close
 }, Effect.scoped)

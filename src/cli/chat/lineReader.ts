@@ -1,5 +1,5 @@
 /**
- * What somebody types, line by line.
+ * Reads what the user types, line by line.
  *
  * @since 0.1.0
  */
@@ -8,8 +8,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
 /**
- * - `next`: the next line, which is asked for with a prompt on a terminal; `undefined` at the end of the input, and where
- *   Ctrl-C was pressed instead
+ * - `next`: the next line, with a prompt on a terminal; `undefined` at the end of input or after Ctrl-C
  * - `stopped`: ends when Ctrl-C is pressed, on a terminal
  *
  * @since 0.1.0
@@ -23,7 +22,7 @@ export interface LineReader {
 const prompt = "> "
 
 /**
- * The lines of standard input until the scope closes. Those that come before they are asked for wait.
+ * The lines of standard input until the scope closes. Lines that come early are buffered.
  *
  * @since 0.1.0
  * @category constructors

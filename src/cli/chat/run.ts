@@ -1,5 +1,5 @@
 /**
- * What `aicortex chat` does.
+ * Runs `aicortex chat`.
  *
  * @since 0.1.0
  */
@@ -29,10 +29,10 @@ import * as Conversation from "./interactive.js"
 const usage = (message: string): UsageError => new UsageError({ message, command: ["chat"] })
 
 // =============================================================================
-// input
+// Input
 // =============================================================================
 
-/** The prompt, or `undefined` where there is none and somebody can be asked for it. */
+/** The prompt, or `undefined` if there is none and the user can be asked for it. */
 const promptOf = Effect.fnUntraced(function* (
   words: ReadonlyArray<string>,
   { interactive, noStdin, talks }: { readonly interactive: boolean; readonly noStdin: boolean; readonly talks: boolean }
@@ -73,7 +73,7 @@ const readSchema = Effect.fnUntraced(function* (file: string) {
 })
 
 // =============================================================================
-// output
+// Output
 // =============================================================================
 
 const summary = (answer: Result | End, cached: boolean): string => {
@@ -82,14 +82,14 @@ const summary = (answer: Result | End, cached: boolean): string => {
   if (usage.completionTokens !== undefined) parts.push(`${usage.completionTokens} tokens`)
   if (tokensPerSecond !== undefined) parts.push(`${tokensPerSecond.toFixed(1)} tokens/s`)
   if (firstTokenTime !== undefined) parts.push(`first after ${Math.round(firstTokenTime)} ms`)
-  if (cached) parts.push("kept from an earlier call")
+  if (cached) parts.push("cached from an earlier call")
   if (answer.finishReason !== "stop") parts.push(`ended by ${answer.finishReason}`)
   return parts.join(", ")
 }
 
 /**
- * The answer as it comes. Standard output gets nothing but the answer, and ends with a line break. `begun` comes before
- * anything else is written.
+ * Prints the answer as it comes. Standard output gets only the answer, and ends with a line break. `begun` runs before
+ * anything is written.
  */
 const stream = Effect.fnUntraced(function* (
   events: Stream.Stream<ChatEvent, ChatError>,
@@ -99,7 +99,7 @@ const stream = Effect.fnUntraced(function* (
   let last = ""
   let thinking = ""
   let cached = false
-  /** A server that failed is only worth a line if another one goes on; if none does, the error tells of all. */
+  /** A failed server is only reported if another one continues; otherwise the error reports all. */
   let failures: Array<string> = []
 
   const thought = Effect.suspend(() => {
@@ -144,7 +144,7 @@ const stream = Effect.fnUntraced(function* (
           last = ""
           yield* thought
           yield* failed
-          yield* Output.notice(`what stands above is void: the answer begins again, on ${event.server}`)
+          yield* Output.notice(`the text above is discarded: the answer restarts on ${event.server}`)
           break
         case "end":
           yield* begun
@@ -167,7 +167,7 @@ const stream = Effect.fnUntraced(function* (
     yield* Output.writeLine(text)
     last = text
   })
-  // An answer that breaks off has its line ended too: what comes next stands on a line of its own.
+  // Ends the line of a broken answer, so that the next output starts on its own line.
   yield* Effect.ensuring(
     Stream.runForEachChunk(events, onChunk),
     Effect.sync(() => {
@@ -186,7 +186,7 @@ const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
 })
 
 // =============================================================================
-// the command
+// The command
 // =============================================================================
 
 /**
@@ -247,7 +247,7 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
       Fleet.layer
     )
   }
-  // Where the built-in model has answered once, it goes on: nobody wants to be told each time.
+  // Once the built-in model has answered, it is used without further notice.
   let asked = options.model
   const turn = (prompt: string, session: string) =>
     withDemoFallback(asked, (model, first) => {

@@ -1,5 +1,5 @@
 /**
- * What `aicortex config` does.
+ * Runs `aicortex config`.
  *
  * @since 0.1.0
  */
@@ -22,7 +22,7 @@ import * as Output from "../output.js"
 const describe = ({ authorization, headers, implicit, url }: Server.Server): string =>
   `${url}${authorization === undefined ? "" : " (with a key)"}${headers === undefined ? "" : ` (with ${Object.keys(headers).join(", ")})`}${implicit ? " (if it answers)" : ""}`
 
-/** The place as it was given, and where that is. */
+/** The location as given, and its coordinates. */
 const placeOf = (location: Server.Location, coordinates: Server.Location | undefined): string => {
   const { latitude, longitude } = coordinates ?? location
   const name = [location.city, location.country ?? location.countryName].filter((part) => part !== undefined).join(", ")
@@ -31,7 +31,7 @@ const placeOf = (location: Server.Location, coordinates: Server.Location | undef
   return name === "" ? degrees : `${name} (${degrees})`
 }
 
-/** Where conversations are kept, and within which bounds, if any were set. */
+/** Where conversations are stored, and the limits, if any were set. */
 const kept = ({ folder = "in memory", maxBytes, maxSessions, ttl }: SessionPolicy): string => {
   const bounds = [
     ...(maxSessions === undefined ? [] : [`${maxSessions}`]),
@@ -186,7 +186,7 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
       exists,
       settings: {
         ...valuesOf(fleetShown),
-        // Of the place that is named, where it was given without.
+        // Coordinates of the named place, if given without.
         coordinates: coordinates ?? null,
         defaults: inFileForm(fleet.defaults, defaults),
         gateway: valuesOf(gatewayShown)

@@ -18,7 +18,7 @@ export const options = {
     about: "The model that makes the vectors, such as nomic-embed-text. There is no default."
   }),
   lines: Flags.flag("lines", { alias: "l", about: "Each line of standard input is a text of its own." }),
-  dimensions: Flags.whole("dimensions", { about: "So many numbers in each vector, where the model can make fewer." }),
+  dimensions: Flags.whole("dimensions", { about: "Number of dimensions, for models that support fewer." }),
   ...callFlags,
   json: Flags.flag("json", { about: "Print one object with the vectors, the server and the tokens, for programs." })
 }

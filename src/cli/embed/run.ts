@@ -1,5 +1,5 @@
 /**
- * What `aicortex embed` does.
+ * Runs `aicortex embed`.
  *
  * @since 0.1.0
  */

@@ -1,5 +1,5 @@
 /**
- * What `aicortex llm-params` does.
+ * Runs `aicortex llm-params`.
  *
  * @since 0.1.0
  */

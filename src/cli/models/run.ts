@@ -1,5 +1,5 @@
 /**
- * What `aicortex models` does.
+ * Runs `aicortex models`.
  *
  * @since 0.1.0
  */
@@ -26,7 +26,7 @@ const list = Effect.fnUntraced(function* (json: boolean) {
       )
 })
 
-/** Fails where no server could say what it has. */
+/** Fails if no server could list its models. */
 const reached = Effect.gen(function* () {
   const registry = yield* Registry
   const servers = yield* registry.servers

@@ -1,11 +1,11 @@
 /**
- * How a server that was told to stop ends: with exit code 0, unless requests were cut off.
+ * The exit code of a stopped server: 0, unless requests were cut off.
  *
  * @since 0.1.0
  */
 
 /**
- * It has stopped; `clean`: every request that was under way had its answer.
+ * It has stopped; `clean`: every request in flight was answered.
  *
  * @since 0.1.0
  * @category constructors

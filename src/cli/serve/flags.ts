@@ -22,11 +22,11 @@ export const options = {
   }),
   apiKey: Flags.text("api-key", {
     value: "KEY",
-    about: "Who does not send it is refused. Other processes can see it: better give it as AICORTEX_API_KEY."
+    about: "Requests without it are rejected. Other processes can see it: prefer AICORTEX_API_KEY."
   }),
   adminKey: Flags.text("admin-key", {
     value: "KEY",
-    about: "A key that may also change models. Better give it as AICORTEX_ADMIN_KEY."
+    about: "A key that may also change models. Prefer AICORTEX_ADMIN_KEY."
   }),
   cors: Flags.texts("cors", {
     value: "ORIGIN",
@@ -43,7 +43,7 @@ export const options = {
     { must: "a whole number from 1", test: (n) => Number.isSafeInteger(n) && n > 0 }
   ),
   maxRetries: Flags.whole("max-retries", {
-    about: "Attempts of each request in all. Default: two rounds over the servers, and at least six."
+    about: "Total attempts of each request. Default: two rounds over the servers, and at least six."
   }),
   config: Flags.text("config", { value: "FILE", about: "The configuration file, instead of the usual one." }),
   proxy: Flags.text("proxy", {
@@ -54,8 +54,8 @@ export const options = {
     value: "FILE",
     about: "Certificates (PEM) of an authority that is trusted besides those that Node trusts. Repeatable."
   }),
-  exposeServers: Flags.flag("expose-servers", { about: "Tell clients the addresses of servers." }),
-  strict: Flags.flag("strict", { about: "Refuse requests with parameters that are not known." }),
+  exposeServers: Flags.flag("expose-servers", { about: "Show clients the addresses of servers." }),
+  strict: Flags.flag("strict", { about: "Reject requests with unknown parameters." }),
   log: Flags.choice(
     "log",
     [
@@ -68,12 +68,12 @@ export const options = {
   insecure: Flags.flag("insecure", { about: "Listen beyond this machine although there is no API key." }),
   drain: Flags.number(
     "drain",
-    { value: "SECONDS", about: "How long requests may still take when it stops. Default: 30." },
+    { value: "SECONDS", about: "How long requests in flight may take at shutdown. Default: 30." },
     { must: "a number of seconds from 0", test: (n) => Number.isFinite(n * 1000) && n >= 0 }
   ),
   workers: Flags.number(
     "workers",
-    { about: "So many processes, to use several cores. Default: 1." },
+    { about: "Number of processes, to use several cores. Default: 1." },
     { must: "a whole number from 1 to 256", test: (n) => Number.isInteger(n) && n >= 1 && n <= 256 }
   ),
   json: Flags.flag("json", { about: "Print where it listens as JSON, for programs." })

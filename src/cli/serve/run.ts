@@ -1,5 +1,5 @@
 /**
- * What `aicortex serve` does.
+ * Runs `aicortex serve`.
  *
  * @since 0.1.0
  */
@@ -22,7 +22,7 @@ import * as SharedState from "./sharedState.js"
 import * as Workers from "./workers.js"
 
 /**
- * The flags as they were given.
+ * The parsed flags.
  *
  * @since 0.1.0
  * @category models
@@ -53,7 +53,7 @@ const log = (text: string): void => {
   process.stderr.write(`aicortex: ${Output.withoutControls(text)}\n`)
 }
 
-/** A key that is no flag may still be a variable. */
+/** A key may also come from a variable. */
 const keysOf = ({ adminKey, apiKey }: Flags): Pick<Gateway.Options, "keys"> =>
   adminKey === undefined && apiKey === undefined
     ? {}
@@ -85,7 +85,7 @@ const cortexOptions = ({ ca, config, proxy }: Flags): Cortex.Options => ({
 
 const usage = (message: string) => new UsageError({ message, command: ["serve"] })
 
-/** What is wrong with the flags by themselves, before anything is read or listened to. */
+/** Validates the flags before anything is read or listened to. */
 const check = Effect.fnUntraced(function* (flags: Flags) {
   const { config } = flags
   if (config !== undefined) {
@@ -105,7 +105,7 @@ const check = Effect.fnUntraced(function* (flags: Flags) {
   )
 })
 
-/** Serves in this process until it is told to stop. */
+/** Serves in this process until it is stopped. */
 const serveInProcess = Effect.fnUntraced(function* (flags: Flags, workers: number) {
   let served: RunningGateway | undefined
   yield* Effect.addFinalizer(() => Effect.sync(() => served && Ending.exitWhenStopped(served.aborted() === 0)))
@@ -122,7 +122,7 @@ const serveInProcess = Effect.fnUntraced(function* (flags: Flags, workers: numbe
         void Effect.runPromiseExit(running.reload).then((exit) =>
           log(
             Exit.isSuccess(exit)
-              ? "took the settings as they are now"
+              ? "reloaded the settings"
               : `${Cause.prettyErrors(exit.cause)
                   .map(({ message }) => message)
                   .join("; ")}. The settings stay as they were.`
@@ -160,7 +160,7 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   const exit = yield* Effect.exit(serveInProcess(flags, workers))
   if (Exit.isFailure(exit)) {
     yield* Workers.failed(exit.cause)
-    // The first process ends this one, and says why.
+    // The first process ends this one, and reports why.
     return yield* Effect.never
   }
   yield* Workers.ready(exit.value.url, exit.value.metricsText)

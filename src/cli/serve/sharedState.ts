@@ -1,6 +1,6 @@
 /**
- * What all workers have in common: conversations, responses, and what has been used of each key's limits. The first
- * process holds it, and a worker asks for it.
+ * The state shared by all workers: conversations, responses and rate limits. The first process holds it; workers access
+ * it over RPC.
  *
  * @since 0.1.0
  */
@@ -19,11 +19,11 @@ import type * as Sessions from "../../Sessions.js"
 import * as WorkerRpc from "./workerRpc.js"
 
 // =============================================================================
-// the first process
+// The first process
 // =============================================================================
 
 /**
- * What the first process answers its workers. `sessions` keeps the conversations.
+ * The RPC handlers of the first process. `sessions` stores the conversations.
  *
  * @since 0.1.0
  * @category constructors
@@ -32,7 +32,7 @@ export const makeHandlers = (sessions: Sessions.Store) => {
   const now = () => performance.now()
   const responses = ResponseStore.makeMemory(now)
   const limits = new RateLimits.RateLimits(now)
-  /** A worker says by itself what a reason is about. */
+  /** The worker adds the subject of the reason. */
   const run = async <A>(effect: Effect.Effect<A, SessionsUnavailable>, signal?: AbortSignal): Promise<A> => {
     const done = await Effect.runPromise(Effect.either(effect), { signal })
     if (Either.isLeft(done)) throw new Error(done.left.reason)
@@ -82,7 +82,7 @@ export const makeHandlers = (sessions: Sessions.Store) => {
 type Answers = ReturnType<typeof makeHandlers>
 
 // =============================================================================
-// a worker
+// A worker
 // =============================================================================
 
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
@@ -99,7 +99,7 @@ const sessionsOf = (first: WorkerRpc.WorkerRpcClient<Answers>): Sessions.Store =
     list: (options) => Effect.suspend(() => waited(first.call("list", options))),
     turn: (id) => {
       const { release, result } = first.begin("turn", [id])
-      // Who gives up its place does not wait for it.
+      // Releasing is not awaited.
       result.catch(() => {})
       return { wait: Effect.suspend(() => waited(result)), release }
     }
@@ -129,7 +129,7 @@ const responsesOf = (
   }
 }
 
-/** What a request takes of its key's limits, which the first process counts. */
+/** The rate limit ticket of a request, which the first process counts. */
 class RemoteRateTicket implements RateLimits.RateTicket {
   private readonly releases: Array<() => void>
   private reserved = 0
@@ -146,7 +146,7 @@ class RemoteRateTicket implements RateLimits.RateTicket {
   }
 
   async reserve(demand: RateLimits.RateDemand): Promise<ErrorResponse.ErrorResponse | undefined> {
-    // There is nothing to count besides the request itself.
+    // There is nothing to count beyond the request itself.
     if (demand.answers === 1 && this.allowance.tokensPerMinute === Number.POSITIVE_INFINITY) return undefined
     const { release, result } = this.first.begin("reserve", [this.allowance, demand], WorkerRpc.callTimeout)
     let taken: ErrorResponse.ErrorResponse | number
@@ -209,7 +209,7 @@ const limitsOf = (first: WorkerRpc.WorkerRpcClient<Answers>, log: (text: string)
 })
 
 /**
- * What a worker has in common with the others. `end` is its end of the channel.
+ * The shared state of a worker. `end` is its end of the channel.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,15 +1,15 @@
 /**
- * Calls from a worker to the first process, over the channel between the two. A worker has a bounded number of them
- * open; what the first process holds for a worker is given back when the worker says so, or ends.
+ * RPC from a worker to the first process, over their IPC channel. The number of open calls per worker is bounded; what
+ * the first process holds for a worker is released when the worker says so, or exits.
  *
  * @since 0.1.0
  */
 
-/** So many calls of one worker may be open, and so many besides that wait for something. */
+/** Maximum number of open calls of a worker, and as many that wait for something. */
 const maxOpen = 1_024
 
 /**
- * How long an answer may take, in milliseconds, unless it is one that has to be waited for.
+ * Timeout of a call in milliseconds, unless it waits for something.
  *
  * @since 0.1.0
  * @category constants
@@ -25,7 +25,7 @@ type Message =
 const isMessage = (value: unknown): value is Message => typeof value === "object" && value !== null && "type" in value
 
 /**
- * One end of the channel: a worker as the first process sees it, or the process of a worker.
+ * One end of the channel: a worker as seen by the first process, or the process of a worker.
  *
  * @since 0.1.0
  * @category models
@@ -45,7 +45,7 @@ export interface WorkerEnd extends WorkerChannel {
 }
 
 /**
- * Has `release` called when the worker gives back what it was given, or ends. To be called before anything is waited for.
+ * Calls `release` when the worker gives back what it was given, or exits. Must be called before anything is awaited.
  *
  * @since 0.1.0
  * @category models
@@ -53,7 +53,7 @@ export interface WorkerEnd extends WorkerChannel {
 export type HoldResource = (release: () => void) => void
 
 /**
- * What the first process answers, by its names.
+ * The handlers of the first process by name.
  *
  * @since 0.1.0
  * @category models
@@ -67,11 +67,11 @@ type Arguments<F> = F extends (hold: HoldResource, ...args: infer A) => unknown 
 type HandledCall<F> = F extends (...args: never) => infer R ? Awaited<R> : never
 
 // =============================================================================
-// the first process
+// The first process
 // =============================================================================
 
 /**
- * Answers the calls of a worker until it ends.
+ * Answers the calls of a worker until it exits.
  *
  * @since 0.1.0
  * @category constructors
@@ -79,7 +79,7 @@ type HandledCall<F> = F extends (...args: never) => infer R ? Awaited<R> : never
 export const serveCalls = (worker: WorkerEnd, answers: CallHandlers): void => {
   const held = new Map<number, () => void>()
   const send = (message: Message) => {
-    // Who has ended meanwhile waits for nothing.
+    // A worker that has exited meanwhile waits for nothing.
     if (worker.isConnected()) worker.send?.(message, () => {})
   }
   const run = async (id: number, name: string, args: ReadonlyArray<unknown>) => {
@@ -111,12 +111,12 @@ export const serveCalls = (worker: WorkerEnd, answers: CallHandlers): void => {
 }
 
 // =============================================================================
-// a worker
+// A worker
 // =============================================================================
 
 /**
- * A call that is open or was answered. `result` rejects with an `Error` that says why there is no answer;
- * `release` gives up the call, or gives back what it was answered with, and may come more than once.
+ * An open or answered call. `result` rejects with an `Error` that says why there is no answer; `release` cancels the
+ * call, or gives back its result, and may be called more than once.
  *
  * @since 0.1.0
  * @category models
@@ -133,14 +133,14 @@ interface Open {
 }
 
 /**
- * Calls the first process.
+ * The RPC client of a worker.
  *
  * @since 0.1.0
  * @category models
  */
 export class WorkerRpcClient<A extends CallHandlers> {
   private count = 0
-  /** How many of those that are open wait for something: they must not keep others from being answered. */
+  /** The number of open calls that wait for something: they must not block the others. */
   private waiting = 0
   private readonly open = new Map<number, Open>()
 
@@ -175,12 +175,12 @@ export class WorkerRpcClient<A extends CallHandlers> {
     }
   }
 
-  /** A call whose answer may take its time (no `limit`, in milliseconds), or is something to be given back. */
+  /** A call that may take its time (no `limit`, in milliseconds), or whose result must be released. */
   begin<N extends keyof A & string>(name: N, args: Arguments<A[N]>, limit?: number): WorkerCall<HandledCall<A[N]>> {
     const id = this.count++
     const waits = limit === undefined
     if ((waits ? this.waiting : this.open.size - this.waiting) >= maxOpen) {
-      const reason = `${maxOpen} questions to the first process are open already`
+      const reason = `${maxOpen} calls to the first process are open already`
       return { result: Promise.reject(new Error(reason)), release: () => {} }
     }
     if (waits) this.waiting++
@@ -202,7 +202,7 @@ export class WorkerRpcClient<A extends CallHandlers> {
     return { result: result as Promise<HandledCall<A[N]>>, release }
   }
 
-  /** A call that is answered at once. */
+  /** A call that is answered immediately. */
   call<N extends keyof A & string>(name: N, ...args: Arguments<A[N]>): Promise<HandledCall<A[N]>> {
     return this.begin(name, args, callTimeout).result
   }

@@ -1,6 +1,6 @@
 /**
- * Several processes that serve at one address. The first one serves nothing: it starts the others, starts a new one for
- * one that dies, hands on signals, adds up their figures, and holds what they have in common.
+ * Several processes serving at one address. The first one serves nothing: it starts the workers, restarts those that
+ * die, forwards signals, merges their metrics, and holds the shared state.
  *
  * @since 0.1.0
  */
@@ -16,10 +16,10 @@ import * as Handover from "./handover.js"
 import * as SharedState from "./sharedState.js"
 import * as WorkerRpc from "./workerRpc.js"
 
-/** A worker that dies at once is not started again at once, in milliseconds. */
+/** Pause before restarting a worker that died at once, in milliseconds. */
 const pause = 1_000
 
-/** How long a worker may take to tell its figures, in milliseconds. */
+/** How long a worker may take to report its metrics, in milliseconds. */
 const metricsTimeout = 1_000
 
 type Message =
@@ -32,18 +32,18 @@ type Message =
 const isMessage = (value: unknown): value is Message => typeof value === "object" && value !== null && "type" in value
 
 // =============================================================================
-// the first process
+// The first process
 // =============================================================================
 
 /**
- * What the workers have told of their figures, for when one is late, or has gone: what was counted must not become less.
+ * The last metrics of the workers, for when one is late or gone: counters must not decrease.
  */
 interface KnownMetrics {
   readonly last: Map<Worker, string>
   gone: string
 }
 
-/** Gathers the figures of all workers for the one that was asked. */
+/** Collects the metrics of all workers for the one that was asked. */
 const gather = (
   from: Worker,
   id: number,
@@ -79,8 +79,8 @@ const gather = (
 }
 
 /**
- * Starts so many workers, which end with the scope, and gives their address once each of them listens, or has ended
- * and at least one listens. `sessions` keeps the conversations of all of them.
+ * Starts the workers, which end with the scope, and returns their address once each of them listens, or has ended and
+ * at least one listens. `sessions` stores the conversations of all of them.
  *
  * @since 0.1.0
  * @category constructors
@@ -93,7 +93,7 @@ export const start = (
   Effect.gen(function* () {
     const workers = new Set<Worker>()
     const ready = new Set<Worker>()
-    /** Those that were still starting when the settings changed: a signal would have ended them. */
+    /** Workers that were still starting when the settings changed: a signal would have ended them. */
     const late = new Set<Worker>()
     const answers = SharedState.makeHandlers(sessions)
     const known: KnownMetrics = { last: new Map(), gone: "" }
@@ -141,7 +141,7 @@ export const start = (
           if (last !== undefined) known.gone = merge([known.gone, countersOnly(last)])
           if (stopping) return
           settled(worker)
-          log(`worker ${worker.process.pid} ended (${signal ?? code}); another one takes its place`)
+          log(`worker ${worker.process.pid} ended (${signal ?? code}); it is replaced`)
           setTimeout(() => {
             if (!stopping) fork()
           }, pause)
@@ -168,7 +168,7 @@ export const start = (
         }
         if (workers.size === 0) return done()
         for (const worker of workers) {
-          // One that did not listen yet had nothing to answer.
+          // A worker that did not listen yet had nothing to answer.
           const served = ready.has(worker)
           worker.on("exit", (code) => {
             if (served && code !== 0) clean = false
@@ -182,7 +182,7 @@ export const start = (
   })
 
 // =============================================================================
-// the others
+// The workers
 // =============================================================================
 
 const send = (message: Message) =>
@@ -195,7 +195,7 @@ let requestMetrics = 0
 const waiting = new Map<number, (texts: ReadonlyArray<string>) => void>()
 
 /**
- * The figures of all workers, with those of this one.
+ * The metrics of all workers, including this one's.
  *
  * @since 0.1.0
  * @category accessors

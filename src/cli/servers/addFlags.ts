@@ -18,7 +18,7 @@ export const options = {
       ["openai", "openai"]
     ],
     {
-      about: "What the server speaks. Default: found out."
+      about: "The server's protocol. Default: detected."
     }
   ),
   apiKeyEnv: Flags.text("api-key-env", {
@@ -38,10 +38,10 @@ export const options = {
   }),
   location: Flags.text("location", {
     value: "PLACE",
-    about: "Where it stands, for the routing `nearest`: a latitude and a longitude, or a name."
+    about: "Its location, for the routing `nearest`: a latitude and a longitude, or a name."
   }),
-  city: Flags.text("city", { value: "NAME", about: "The city in which it stands." }),
-  country: Flags.text("country", { value: "CODE", about: "The country in which it stands, such as DE." }),
+  city: Flags.text("city", { value: "NAME", about: "Its city." }),
+  country: Flags.text("country", { value: "CODE", about: "Its country, such as DE." }),
   weight: Flags.number("weight", { about: "Its share of the traffic, above 0, default 1." }),
   priority: Flags.whole("priority", { about: "Lower is tried first, default 0." }),
   maxInFlight: Flags.whole("max-in-flight", {

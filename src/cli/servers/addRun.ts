@@ -23,7 +23,7 @@ import type { config } from "./addFlags.js"
 
 const source = "the command line"
 
-/** The fields of a server that only flags give. */
+/** The fields of a server that only flags set. */
 const flagged: ReadonlySet<string> = new Set(["headers", "weight", "priority", "maxInFlight", "location"])
 
 const usage = (message: string) => new UsageError({ message, command: ["servers", "add"] })
@@ -35,7 +35,7 @@ const checked = (options: Server.ServerOptions) =>
     return flagged.has(field) ? refused("servers add", { field, reason: error.reason }) : error
   })
 
-/** A place that nobody knows would never be near. */
+/** A location that nobody knows would never be near. */
 const parseLocation = (text: string) =>
   Effect.gen(function* () {
     const location = yield* Config.parseLocation(text, source, "location")
@@ -58,7 +58,7 @@ const variable = (name: string) =>
     ? Effect.fail(new CommandFailed({ message: `the environment variable ${name} is not set: set it first` }))
     : Effect.succeed(process.env[name])
 
-/** A header as the file has it: its value, or the variable that holds it. */
+/** A header in the file: its value, or the variable that holds it. */
 type Header = readonly [name: string, value: string | { readonly env: string }]
 
 const parseHeaders = Effect.fnUntraced(function* (plain: ReadonlyArray<string>, held: ReadonlyArray<string>) {
@@ -72,7 +72,7 @@ const parseHeaders = Effect.fnUntraced(function* (plain: ReadonlyArray<string>, 
   }
   for (const header of plain) {
     const colon = header.indexOf(":")
-    // What stands there instead may be a secret.
+    // What was given instead may be a secret.
     if (colon < 1) return yield* usage("--header must be a name, a colon and a value, such as 'X-Tenant: blue'")
     yield* add([header.slice(0, colon).trim(), header.slice(colon + 1).trim()])
   }
@@ -86,20 +86,20 @@ const parseHeaders = Effect.fnUntraced(function* (plain: ReadonlyArray<string>, 
   return headers
 })
 
-/** Without what was not given. */
+/** Without undefined fields. */
 const given = <A extends object>(fields: A) =>
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
     readonly [K in keyof A]?: Exclude<A[K], undefined>
   }
 
-/** The name and password of an address stay in it: they are how the server knows its user. */
+/** User name and password stay in the address: they authenticate the user. */
 const written = (url: string, server: Server.Server): string => {
   if (server.authorization === undefined) return server.url
   const parsed = Either.getOrThrow(Server.normalizeUrl(url))
   return server.url.replace("//", `//${parsed.username}:${parsed.password}@`)
 }
 
-/** It is reached as ever: through the proxies of the environment and of the file. */
+/** It is probed like any request: through the proxies of the environment and of the file. */
 const probe = Effect.fnUntraced(function* (options: Server.ServerOptions) {
   const { ca, proxy = false } = yield* Config.settings({})
   const [status] = yield* Effect.flatMap(Registry, (registry) => registry.servers).pipe(
@@ -149,7 +149,6 @@ export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConf
       : `It does not answer yet: it ${status?.problem ?? "cannot be reached"}.`
   yield* Output.write(`Added ${server.url} to ${file}.\n${found}\n`)
   for (const name of ["AICORTEX_SERVERS", "OLLAMA_HOST"]) {
-    if (process.env[name]?.trim())
-      return yield* Output.notice(`${name} is set, and stands above the servers of the file`)
+    if (process.env[name]?.trim()) return yield* Output.notice(`${name} is set, and overrides the servers of the file`)
   }
 })

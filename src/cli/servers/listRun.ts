@@ -12,13 +12,13 @@ import { addServer } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 
-/** Registries hold speeds of every kind: whatever is no number is not known. */
+/** Registries contain all kinds of speeds: anything but a number counts as unknown. */
 const speed = (value: unknown): string => (typeof value === "number" && Number.isFinite(value) ? value.toFixed(1) : "-")
 
 const isLoaded = ({ residentUntil = 0 }: Live.Snapshot, now: number): boolean =>
   residentUntil > now && Number.isFinite(residentUntil)
 
-/** Whether it rests after a failure, and whether it has the model in memory, as far as is known. */
+/** Whether its breaker is open, and whether it has the model loaded, as far as known. */
 const state = (snapshot: Live.Snapshot, now: number): string => {
   const { breaker, restsUntil } = snapshot
   if (breaker === "open") return `rests for ${Math.ceil((restsUntil - now) / 1_000)} s`
@@ -34,7 +34,7 @@ const row = ({ location, tokens_per_second, url }: ServerInfo, snapshot: Live.Sn
   state(snapshot, now)
 ]
 
-/** What was learned, in this run and in those before it; times in milliseconds, moments in ISO 8601. */
+/** What was learned in this run and earlier ones; durations in milliseconds, times in ISO 8601. */
 const learned = (snapshot: Live.Snapshot, now: number) => {
   const { breaker, firstTokenTime, places, promptTokensPerSecond, restsUntil, roundTrip } = snapshot
   return {

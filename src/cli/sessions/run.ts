@@ -1,5 +1,5 @@
 /**
- * What `aicortex sessions` does.
+ * Runs `aicortex sessions`.
  *
  * @since 0.1.0
  */

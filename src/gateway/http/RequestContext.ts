@@ -1,5 +1,5 @@
 /**
- * One request and its response: bodies in, JSON or a stream out, and whoever leaves before the end is noticed.
+ * One request and its response: reads the body, sends JSON or a stream, and notices a client that disconnects.
  *
  * @since 0.1.0
  */
@@ -20,7 +20,7 @@ import { Holding, MemoryBudget } from "./memoryBudget.js"
 import { RequestBody } from "./requestBody.js"
 
 /**
- * Which API's errors are told.
+ * The API whose error format is used.
  *
  * @since 0.1.0
  * @category models
@@ -34,10 +34,13 @@ const heavyBytes = 1024 * 1024
 const heavyCost = 50_000
 const heavyWork = new HeavyWork()
 
-/** So much of a body that nobody wants is read all the same, so that the connection can be used again. */
+/** Up to this much of an unwanted body is read, so that the connection can be reused. */
 const maxDrainedBody = 64 * 1024
 
-/** After a refusal, so much of a body is still read, so that the client gets to see the refusal; and for so long. */
+/**
+ * After an error, up to this much of the body is still read, for up to this long, so that the client receives the error
+ * response.
+ */
 const lingerBytes = 64 * 1024 * 1024
 const lingerTime = 2_000
 
@@ -47,7 +50,7 @@ const rejectWith = (errorResponse: ErrorResponse.ErrorResponse | undefined): voi
   if (errorResponse !== undefined) throw new ErrorResponse.RequestRejected(errorResponse)
 }
 
-/** What Ollama says, in plain text, where it has no such endpoint or method. */
+/** Ollama's plain-text replies to an unknown path or method. */
 const ollamaRouteErrors: { readonly [code: string]: string } = {
   unknown_url: "404 page not found",
   method_not_allowed: "405 method not allowed"
@@ -55,7 +58,7 @@ const ollamaRouteErrors: { readonly [code: string]: string } = {
 
 type Headers = { [name: string]: string | number }
 
-/** What a client has not read yet. */
+/** Response data that the client has not read yet. */
 class Unsent extends Holding {
   constructor(
     owner: string,
@@ -69,10 +72,10 @@ class Unsent extends Holding {
   }
 }
 
-/** Answers that clients have not read yet. */
+/** Response data that clients have not read yet. */
 const unsentBudget = new MemoryBudget(256 * 1024 * 1024)
 
-/** So much of an answer may wait for its client, in bytes, while the server goes on: most answers are shorter. */
+/** Bytes of an answer that may be buffered for a slow client while the server continues: most answers are shorter. */
 const maxUnsent = 1024 * 1024
 
 /**
@@ -84,30 +87,30 @@ export class RequestContext {
   readonly began = performance.now()
   protocol: ApiProtocol = "openai"
   route = "other"
-  /** Whose API key it is, by the key's name. */
+  /** The name of the API key. */
   caller: string | undefined
-  /** How the client names the conversation, if it does. */
+  /** The conversation id, if the client sends one. */
   conversation: string | undefined
-  /** Whether it may do what only an administrator may. */
+  /** Whether it has administrator rights. */
   admin = false
-  /** `batch` where its key or a header says so. */
+  /** `batch` if its key or a header says so. */
   priority: Priority = "interactive"
-  /** What it takes of that key's limits, where it has any. */
+  /** What it holds of its key's rate limits, if the key has any. */
   rateTicket: RateTicket | undefined
-  /** A server was asked on its behalf. */
+  /** An upstream server was asked for it. */
   dispatched = false
-  /** The client left before the response was complete. */
+  /** The client disconnected before the response was complete. */
   disconnected = false
-  /** Time spent in our own code, in milliseconds. */
+  /** Time spent in the gateway itself, in milliseconds. */
   ownTime = 0
   status = 0
   readonly headers: Headers
-  /** What is to be told of it when it is over. */
+  /** What the log, the span and the metrics will say about it. */
   readonly record = new RequestRecord()
-  /** Where its spans go; or, where they go nowhere, the trace that it is a part of. */
+  /** Where its spans go; without a tracer, the trace context to pass on. */
   trace: Trace | undefined
   traceContext: TraceContext | undefined
-  /** What was left out of the request. */
+  /** Fields of the request that were ignored. */
   ignored = new FieldPolicy.IgnoredFields(false)
   private disconnectListeners: Array<() => void> | undefined
   private drainListeners: Array<() => void> | undefined
@@ -132,23 +135,23 @@ export class RequestContext {
       this.resolveDrained()
       closed(this)
     })
-    // The connection stands still: nothing of the body arrives, or nothing of the answer is read.
+    // The connection stalled: no more of the body arrives, or the client stopped reading.
     response.on("timeout", () => {
       if (this.reading?.over === false) this.reading.stopped()
       else if (response.writableLength > 0) this.abort("client_not_reading")
     })
-    // A response that cannot be sent is closed, and that is where it is noticed.
+    // An error on the response is followed by `close`, which is handled above.
     response.on("error", noop)
   }
 
-  /** Has `listener` called when the client leaves. */
+  /** Calls `listener` when the client disconnects. */
   onDisconnect(listener: () => void): void {
     if (this.disconnected) listener()
     else if (this.disconnectListeners === undefined) this.disconnectListeners = [listener]
     else this.disconnectListeners.push(listener)
   }
 
-  /** Takes what it asks for from the limits of its key, or refuses it. */
+  /** Reserves rate limits of the key, or rejects the request. */
   reserve(demand: () => RateDemand): Promise<void> | undefined {
     const asked = this.rateTicket?.reserve(demand())
     if (asked instanceof Promise) return asked.then(rejectWith)
@@ -156,20 +159,20 @@ export class RequestContext {
     return undefined
   }
 
-  /** What it has used; `undefined` where a server was at work that nobody waited for until it could be counted. */
+  /** The tokens used; `undefined` if the client disconnected while a server was working and no count is known. */
   usage(): TokenUsage | undefined {
     const { completionTokens: completion, promptTokens: prompt } = this.record
     return this.disconnected && this.dispatched && prompt + completion === 0 ? undefined : { prompt, completion }
   }
 
-  /** What a body asks for. What is left out of it is named in a header. */
+  /** Decodes a body, and reports the ignored fields in a header. */
   decode<A>(decode: (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields) => A, body: BodyFields.Fields): A {
     const decoded = decode(body, this.ignored)
     this.reportIgnored()
     return decoded
   }
 
-  /** Names what was left out, as long as the head was not sent. */
+  /** Lists the ignored fields in a header, unless the headers were sent already. */
   reportIgnored(): void {
     const header = this.ignored.headerValue()
     if (header !== undefined) this.headers[FieldPolicy.header] = header
@@ -179,7 +182,7 @@ export class RequestContext {
     return this.response.headersSent
   }
 
-  /** Leaves out fields of the body that have no effect, or refuses them. */
+  /** Ignores fields of the body that have no effect, or rejects them in strict mode. */
   ignore(names: ReadonlyArray<string>): void {
     if (names.length === 0) return
     for (const name of names) this.ignored.ignore(name)
@@ -200,15 +203,15 @@ export class RequestContext {
     })
   }
 
-  /** Whose share of what all clients share it uses: its key's, or its address's where there are no keys. */
+  /** Whose share of the shared resources it uses: its key's, or without keys its address's. */
   get owner(): string {
     return this.caller ?? this.request.socket.remoteAddress ?? ""
   }
 
-  /** Takes out of an error what clients must not see. */
+  /** Removes from an error message what clients must not see. */
   redactMessage: (text: string) => string = (text) => text
 
-  /** An error as the client is told of it. */
+  /** An error as the client receives it. */
   forClient(errorResponse: ErrorResponse.ErrorResponse): ErrorResponse.ErrorResponse {
     return { ...errorResponse, message: this.redactMessage(errorResponse.message), requestId: this.id }
   }
@@ -218,14 +221,14 @@ export class RequestContext {
     this.response.destroy()
   }
 
-  /** `false` where the client is so slow that nothing more is to be written before `drained`. */
+  /** `false` if the client reads too slowly: write nothing more before `drained`. */
   write(text: string): boolean {
     if (this.disconnected || this.response.write(text)) return true
     const { writableLength } = this.response
     this.charge(writableLength)
     return writableLength <= maxUnsent
   }
-  /** What was written but not read yet counts for the client, until all of it is read. */
+  /** Data written but not yet read counts against the client until it has been read. */
   private charge(bytes: number): void {
     if (this.disconnected) return
     if (this.unsent === undefined) {
@@ -235,7 +238,7 @@ export class RequestContext {
     if (waiting.bytes === 0) this.response.once("drain", () => unsentBudget.release(waiting))
     unsentBudget.resize(waiting, bytes)
   }
-  /** Also settles when the client leaves. */
+  /** Also resolves when the client disconnects. */
   drained(): Promise<void> {
     return new Promise((resolve) => {
       if (this.disconnected || !this.response.writableNeedDrain) resolve()
@@ -271,7 +274,7 @@ export class RequestContext {
     this.send(status, "application/json; charset=utf-8", JSON.stringify(value), extra)
   }
 
-  /** Refuses the request. A body that has not been read is not waited for. */
+  /** Rejects the request without waiting for a body that was not read. */
   sendError(errorResponse: ErrorResponse.ErrorResponse): void {
     const { attempts } = errorResponse
     this.record.error = errorResponse.code ?? errorResponse.type
@@ -305,7 +308,7 @@ export class RequestContext {
     this.drainRequest()
   }
 
-  /** Whether what may still come of the request is soon read; Node does so when the response is complete. */
+  /** Whether the rest of the request is short enough to be read after the response, as Node does. */
   private isDrainable(): boolean {
     const { headers } = this.request
     if (headers["transfer-encoding"] !== undefined || headers.expect !== undefined) return false
@@ -328,10 +331,10 @@ export class RequestContext {
     request.resume()
   }
 
-  /** The body as a JSON object, or a refusal. */
+  /** The body as a JSON object, or a rejection. */
   fields(max: number): Promise<BodyFields.Fields> {
     const type = this.request.headers["content-type"]
-    // Ollama takes JSON under any name.
+    // Ollama accepts any content type.
     if (this.protocol !== "ollama" && type !== undefined && !/^application\/([\w.+-]*\+)?json\s*(;|$)/i.test(type)) {
       throw new ErrorResponse.RequestRejected(
         ErrorResponse.make(
@@ -407,7 +410,7 @@ const parse = (text: string): BodyFields.Fields => {
   return BodyFields.isObject(value) ? value : wrong("The body must be a JSON object.")
 }
 
-/** Refuses in the words of Ollama's own reader. */
+/** Rejects the body with Ollama's error messages. */
 const parseOllama = (text: string, path: string): BodyFields.Fields => {
   if (text === "") return wrong("missing request body")
   let value: unknown

@@ -1,6 +1,6 @@
 /**
- * Reads the fields of a request body, and refuses what is of the wrong type or out of range, by its name. `null` is as
- * good as nothing, as all of the APIs have it.
+ * Readers for the fields of a request body: each rejects a field of the wrong type or out of range, naming it. `null`
+ * counts as absent, as in all of the APIs.
  *
  * @since 0.1.0
  */
@@ -15,7 +15,7 @@ export interface Fields {
 }
 
 /**
- * Why fields cannot be served, by their names.
+ * Reasons why fields are not supported, by field name.
  *
  * @since 0.1.0
  * @category models
@@ -128,7 +128,7 @@ export const list = (fields: Fields, name: string, at = name): ReadonlyArray<unk
   return Array.isArray(value) ? value : reject(at, `must be an array, not ${show(value)}`)
 }
 
-/** What goes on to a server as it is may not be nested deeper than this: it is written with recursion. */
+/** Maximum nesting of values that are passed on to a server: serialising them is recursive. */
 const maxDepth = 100
 
 const depth = (value: unknown, left: number): boolean => {
@@ -139,7 +139,7 @@ const depth = (value: unknown, left: number): boolean => {
 }
 
 /**
- * Any object, handed on as it is.
+ * Any object, passed on unchanged.
  *
  * @since 0.1.0
  * @category readers
@@ -150,7 +150,7 @@ export const json = (fields: Fields, name: string, at = name): Fields | undefine
 }
 
 /**
- * Refuses what could not be written again.
+ * Rejects values that cannot be serialised again.
  *
  * @since 0.1.0
  * @category readers
@@ -159,7 +159,7 @@ export const shallow = (value: Fields, at: string): Fields =>
   depth(value, maxDepth) ? value : reject(at, `must not be nested deeper than ${maxDepth}`)
 
 /**
- * One string, or up to `max` of them, none of them empty.
+ * One string, or up to `max` strings, none of them empty.
  *
  * @since 0.1.0
  * @category readers
@@ -177,7 +177,7 @@ export const strings = (fields: Fields, name: string, max: number, at = name): R
 }
 
 /**
- * Whether any of these is given.
+ * Whether any of these fields is present.
  *
  * @since 0.1.0
  * @category guards
@@ -188,7 +188,7 @@ export const any = (fields: Fields, names: ReadonlySet<string>): boolean => {
 }
 
 /**
- * Refuses a field that cannot be served, with the reason.
+ * Rejects an unsupported field with the reason.
  *
  * @since 0.1.0
  * @category readers

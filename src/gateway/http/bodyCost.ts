@@ -1,12 +1,12 @@
 /**
- * How long reading JSON would hold up everybody else. That depends on how many values there are much more than on how
- * many bytes: 30 MB of text take 50 ms, 30 MB of `{}` take eight seconds.
+ * Estimates how long parsing JSON would block the event loop. That depends on the number of values far more than on
+ * bytes: 30 MB of text take 50 ms, 30 MB of `{}` take eight seconds.
  *
  * @since 0.1.0
  */
 
 /**
- * How much JSON may be in one body: a number or a string is one, a property four, an array or an object eight.
+ * The maximum cost of one body: a number or string costs one, a property four, an array or object eight.
  *
  * @since 0.1.0
  * @category constants

@@ -1,5 +1,5 @@
 /**
- * What is wrong, as each of the APIs says it: never a stack trace, an address (unless it is to be shown) or a key.
+ * Errors in the format of each API: never with a stack trace, an API key, or (unless they are to be shown) addresses.
  *
  * @since 0.1.0
  */
@@ -33,7 +33,7 @@ const types: { readonly [status: number]: string } = {
   429: "rate_limit_error"
 }
 
-/** What a client sent is named in what is wrong with it, but not given back by the megabyte. */
+/** Client input quoted in an error message is clipped. */
 const clip = (text: string, longest: number): string => (text.length > longest ? `${text.slice(0, longest)}…` : text)
 const longestMessage = 4_000
 const longestParam = 200
@@ -58,7 +58,7 @@ export const make = (
 })
 
 /**
- * What a request is refused for. Thrown where it is read, caught where it is answered.
+ * A request that is rejected. Thrown while it is read, caught where it is answered.
  *
  * @since 0.1.0
  * @category errors
@@ -71,7 +71,7 @@ export class RequestRejected extends Error {
 }
 
 /**
- * Refuses a request because of one of its fields.
+ * Rejects a request because of one of its fields.
  *
  * @since 0.1.0
  * @category constructors
@@ -81,7 +81,7 @@ export const reject = (param: string, reason: string, code: string | null = null
   throw new RequestRejected(make(400, `'${at}' ${reason}`, code, at))
 }
 
-/** Our names for what a server could not do, and the API's. */
+/** The API's names for parameters that a server does not support. */
 const params: { readonly [field: string]: string } = {
   toolChoice: "tool_choice",
   keepAlive: "keep_alive",
@@ -92,7 +92,7 @@ const params: { readonly [field: string]: string } = {
 }
 
 /**
- * How servers are called in what clients see.
+ * How servers are named to clients.
  *
  * @since 0.1.0
  * @category models
@@ -100,9 +100,12 @@ const params: { readonly [field: string]: string } = {
 export interface Labels {
   readonly expose: boolean
   readonly label: (url: string) => string
-  /** Words of a server or the system, without its key, and without addresses and files unless they are to be shown. */
+  /**
+   * Redacts the key of a server, and addresses and files unless they are to be shown, from words of a server or the
+   * operating system.
+   */
   readonly redact: (text: string) => string
-  /** Any error as it leaves. */
+  /** Redacts an error message before it is sent. */
   readonly redactMessage: (text: string) => string
 }
 
@@ -120,7 +123,7 @@ const reasons = (attempts: ReadonlyArray<Attempt>, labels: Labels): string =>
   attempts.map((attempt) => `${labels.label(attempt.server)}: ${attempt.reason}`).join("; ")
 
 /**
- * The same problem with the servers that could not be asked which models they have.
+ * Adds the servers that could not be asked for their models.
  *
  * @since 0.2.0
  * @category combinators
@@ -140,7 +143,7 @@ export const withUnreachable = (
   }
 }
 
-/** When the first of the servers may be asked again; a second where it did not say. */
+/** When the first server may be retried; one second if no server said. */
 const soonest = (attempts: ReadonlyArray<Attempt>): number =>
   Math.min(...attempts.map(({ retryAfter = 1_000 }) => retryAfter))
 
@@ -148,7 +151,7 @@ const isTimeout = ({ reason }: Attempt): boolean =>
   reason === "connect-timeout" || reason === "first-token-timeout" || reason === "idle-timeout"
 
 /**
- * A failure of the library as a problem. What is not one is a bug, and is told as nothing more than that.
+ * Converts a failure of the library. Anything else is a bug, and reported only as an internal error.
  *
  * @since 0.1.0
  * @category constructors
@@ -160,7 +163,7 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
     case "InvalidRequest": {
       const { code, field, reason, server } = known as Extract<ChatError, { _tag: "InvalidRequest" }>
       if (server !== undefined) {
-        // Programs that shorten a conversation and try again look for these words on the faces that have no code.
+        // Clients that shorten a conversation and retry look for these words in APIs without error codes.
         const words =
           code === undefined || /prompt is too long/i.test(reason) ? reason : `prompt is too long: ${reason}`
         return make(400, labels.redact(words), code ?? null, null)
@@ -230,7 +233,7 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       const { id } = known as Extract<ChatError, { _tag: "SessionNotFound" }>
       return make(
         404,
-        `There is no session '${clip(id, longestParam)}'. POST /v1/sessions begins one.`,
+        `There is no session '${clip(id, longestParam)}'. POST /v1/sessions creates one.`,
         "session_not_found",
         "session"
       )
@@ -247,7 +250,7 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
 }
 
 /**
- * In OpenAI's shape.
+ * In OpenAI's format.
  *
  * @since 0.1.0
  * @category encoding
@@ -275,7 +278,7 @@ const anthropicTypes: { readonly [status: number]: string } = {
 }
 
 /**
- * Anthropic has a status of its own for servers that have too much to do.
+ * Anthropic has its own status for overloaded servers.
  *
  * @since 0.1.0
  * @category accessors
@@ -284,7 +287,7 @@ export const anthropicStatus = ({ code, status }: ErrorResponse): number =>
   code === "overloaded" || code === "servers_busy" ? 529 : status
 
 /**
- * In Anthropic's shape.
+ * In Anthropic's format.
  *
  * @since 0.1.0
  * @category encoding
@@ -306,7 +309,7 @@ export const anthropic = (errorResponse: ErrorResponse): object => {
 }
 
 /**
- * In Ollama's shape.
+ * In Ollama's format.
  *
  * @since 0.1.0
  * @category encoding

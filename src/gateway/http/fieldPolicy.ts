@@ -1,5 +1,5 @@
 /**
- * What becomes of the fields of a request, at every endpoint alike:
+ * How request fields are treated, the same at every endpoint:
  *
  * | field | becomes of it |
  * |---|---|
@@ -8,7 +8,7 @@
  * | known, changes the answer, and cannot be done (`rejectedFields`) | the request is refused, with the reason |
  * | any other, also within messages, tools and the like | left out, and named; refused where the gateway is `strict` |
  *
- * `null` is as good as nothing.
+ * `null` counts as absent.
  *
  * @since 0.2.0
  */
@@ -16,7 +16,7 @@ import type { Fields, Reasons } from "./body.js"
 import * as ErrorResponse from "./errorResponse.js"
 
 /**
- * The header that names what was left out.
+ * The response header that lists ignored fields.
  *
  * @since 0.2.0
  * @category constants
@@ -24,7 +24,7 @@ import * as ErrorResponse from "./errorResponse.js"
 export const header = "x-aicortex-ignored"
 
 /**
- * What clients send to every API, and what makes no difference to an answer here.
+ * Fields that clients send to every API and that make no difference to an answer here.
  *
  * @since 0.2.0
  * @category constants
@@ -49,7 +49,7 @@ export const harmlessFields: ReadonlySet<string> = new Set([
 const reasonOf = (reasons: { readonly [name: string]: string }): Reasons => new Map(Object.entries(reasons))
 
 /**
- * What cannot be done, by the kind of request, with the reason.
+ * Unsupported fields by kind of request, each with the reason.
  *
  * @since 0.2.0
  * @category constants
@@ -86,7 +86,7 @@ export const rejectedFields = {
   })
 } as const
 
-/** The header says no more than this, in names and in characters of each. */
+/** Limits of the header: number of names, and characters of each. */
 const mostNames = 40
 const longestName = 60
 
@@ -94,7 +94,7 @@ const safe = (name: string): string =>
   (name.length > longestName ? name.slice(0, longestName) : name).replace(/[^\w.[\]-]/g, "_")
 
 /**
- * What is left out of one request.
+ * The ignored fields of one request.
  *
  * @since 0.2.0
  * @category models
@@ -104,20 +104,20 @@ export class IgnoredFields {
 
   constructor(readonly strict: boolean) {}
 
-  /** Notes what makes no difference. Places in lists are not told apart. */
+  /** Records a field without effect. Positions in lists are not distinguished. */
   add(name: string): void {
     this.names ??= new Set()
     if (this.names.size > mostNames) return
     this.names.add(safe(name.replace(/\[\d+\]/g, "[]")))
   }
 
-  /** Notes what is not known, or refuses it. */
+  /** Records an unknown field, or rejects it in strict mode. */
   unknown(at: string, where = "of this endpoint"): void {
     if (this.strict) ErrorResponse.reject(at, `is not a parameter ${where}`, "unknown_parameter")
     this.add(at)
   }
 
-  /** Leaves out a field of a body that its endpoint does not read. */
+  /** Ignores a field that the endpoint does not read. */
   ignore(name: string): void {
     if (harmlessFields.has(name)) this.add(name)
     else this.unknown(name)
@@ -131,14 +131,14 @@ export class IgnoredFields {
       if (value === null || value === undefined) continue
       const reason = reasons?.get(name)
       if (reason === undefined) this.ignore(name)
-      // A switch that is off asks for nothing.
+      // A switch set to false asks for nothing.
       else if (value !== false && value !== "") {
         ErrorResponse.reject(name, `is not supported: ${reason}`, "unsupported_parameter")
       }
     }
   }
 
-  /** The same for an object within a body, which stands at `at`. */
+  /** The same for a nested object at path `at`. */
   checkObject(object: Fields, known: ReadonlySet<string>, at: string): void {
     for (const name in object) {
       if (known.has(name)) continue
@@ -147,7 +147,7 @@ export class IgnoredFields {
     }
   }
 
-  /** What the header says, where there is anything to say. */
+  /** The header's value, if there is anything to report. */
   headerValue(): string | undefined {
     const { names } = this
     if (names === undefined || names.size === 0) return undefined

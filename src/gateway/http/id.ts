@@ -1,5 +1,5 @@
 /**
- * Names for answers and requests: unique over processes by their first part, over this one's life by the count.
+ * Ids of answers and requests: the first part is unique per process, the count per request.
  *
  * @since 0.1.0
  */

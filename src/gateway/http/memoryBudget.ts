@@ -1,24 +1,24 @@
 /**
- * Memory that all clients share: bodies that are being read, and answers that are not yet sent.
+ * A memory budget shared by all clients: for bodies being read and answers not yet sent.
  *
- * When it is full, the client that holds most loses its largest part: so nobody who holds less than an equal share loses
- * anything to another.
+ * When it is exceeded, the client that holds the most loses its largest part: a client below its equal share never
+ * loses anything to another.
  *
  * @since 0.1.0
  */
 
 /**
- * A part of the pool. `owner` is an API key, or an address where there are no keys; `evict` is called at most once, when
- * the part has to go.
+ * One holding of the budget. `owner` is an API key, or an address without keys; `evict` is called at most once, when it
+ * must be freed.
  *
  * @since 0.1.0
  * @category models
  */
 export abstract class Holding {
   bytes = 0
-  /** Where it stands among its owner's; -1: not in the pool. */
+  /** Its index among its owner's holdings; -1: not in the budget. */
   at = -1
-  /** The later it came, the higher. */
+  /** Later arrivals have higher numbers. */
   turn = 0
 
   constructor(readonly owner: string) {}
@@ -26,7 +26,10 @@ export abstract class Holding {
   abstract evict(): void
 }
 
-/** No `Set`: one that has parts come and go all the time keeps those that went until the next full garbage collection. */
+/**
+ * Not a `Set`: with constant additions and removals, a `Set` retains removed entries until the next full garbage
+ * collection.
+ */
 interface OwnerHoldings {
   readonly parts: Array<Holding>
   bytes: number
@@ -44,7 +47,7 @@ export class MemoryBudget {
   /** `max` is in bytes. */
   constructor(private readonly max: number) {}
 
-  /** A part takes so many bytes from now on. Parts are evicted where that is too much, perhaps this one. */
+  /** Sets the size of a holding. Holdings are evicted if the budget is exceeded, possibly this one. */
   resize(part: Holding, bytes: number): void {
     if (bytes === 0 && part.at === -1) return
     let holding = this.owners.get(part.owner)
@@ -62,7 +65,7 @@ export class MemoryBudget {
     while (this.total > this.max) this.evict()
   }
 
-  /** A part is no longer needed. */
+  /** Releases a holding. */
   release(part: Holding): void {
     const holding = this.owners.get(part.owner)
     if (holding === undefined || part.at === -1) return
@@ -82,7 +85,7 @@ export class MemoryBudget {
     let most: OwnerHoldings | undefined
     for (const holding of this.owners.values()) if (most === undefined || holding.bytes > most.bytes) most = holding
     let largest: Holding | undefined
-    // Of those that are alike, the newest.
+    // Among equals, the newest.
     for (const part of most?.parts ?? []) {
       if (largest === undefined || part.bytes > largest.bytes) largest = part
       else if (part.bytes === largest.bytes && part.turn > largest.turn) largest = part

@@ -1,5 +1,5 @@
 /**
- * What stands behind the path of a request.
+ * The query parameters of a request.
  *
  * @since 0.1.0
  */
@@ -8,7 +8,7 @@ import { reject } from "./errorResponse.js"
 import type { RequestContext } from "./RequestContext.js"
 
 /**
- * Refuses what is not among `known`.
+ * Rejects parameters that are not in `known`.
  *
  * @since 0.1.0
  * @category readers
@@ -24,7 +24,7 @@ export const of = (context: RequestContext, known: ReadonlyArray<string>): URLSe
 }
 
 /**
- * How many of a list are asked for: 1 to `most`.
+ * The `limit` parameter: 1 to `most`.
  *
  * @since 0.1.0
  * @category readers

@@ -1,6 +1,5 @@
 /**
- * What clients must not see in errors: keys of servers, and, unless they are to be shown, where servers are and what
- * their files are called.
+ * Redacts error messages: API keys of servers, and, unless they are to be shown, addresses and file names.
  *
  * @since 0.1.0
  */
@@ -20,8 +19,8 @@ export interface RedactionOptions {
 }
 
 /**
- * - `redactMessage`: for each error when it leaves the gateway
- * - `words`: for words of a server or of the system, which may name machines and files
+ * - `redactMessage`: for each error message sent to a client
+ * - `words`: for text from a server or the operating system, which may name machines and files
  *
  * @since 0.1.0
  * @category models
@@ -37,12 +36,12 @@ const bracketed = /\[[0-9a-f.]*:[0-9a-f:.]*\](?::\d{1,5})?/gi
 const ipv6 =
   /(?<![\w:])(?:(?:[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}|(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*)?::(?:[0-9a-f]{1,5}(?::[0-9a-f]{1,5})*)?)(?![\w:])/gi
 
-/** Files, but not the paths of an API. */
+/** File paths, but not the paths of an API. */
 const file = /(?<![\w.:/])(?:\/(?!v\d+\/|api\/)(?:[\w.@+~-]+\/)+[\w.@+~-]*|[a-z]:\\[^\s"'<>]+)/gi
 
 const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")
 
-/** A name by itself, and not as part of another one. */
+/** A whole name, not a part of another one. */
 const wordOf = (name: string): RegExp => new RegExp(`(?<![\\w.-])${escaped(name)}(?![\\w-]|\\.\\w)`, "gi")
 
 /**
@@ -58,7 +57,7 @@ export const make = ({ expose, secrets, urls }: RedactionOptions): Redaction => 
     }
   })
   const hosts = [...new Set(places.flatMap(({ host, port }) => (port === "" ? [] : [host])))]
-  // The names of models and programs begin with such words, too, but not in what the system says of a machine.
+  // Names of models and programs may begin with these words too, but not in messages of the operating system.
   const names = [...new Set(places.map(({ hostname }) => hostname))].filter(
     (name) => name !== "" && name !== "localhost"
   )

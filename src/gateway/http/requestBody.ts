@@ -9,7 +9,7 @@ import { CostMeter, freeBytes, maxCost } from "./bodyCost.js"
 import * as ErrorResponse from "./errorResponse.js"
 import { Holding, MemoryBudget } from "./memoryBudget.js"
 
-/** Bodies that are being read, of all clients: many long ones at once must not fill the memory. */
+/** Bodies being read, for all clients together: bounds the memory they take. */
 const bodies = new MemoryBudget(512 * 1024 * 1024)
 
 /** Where the length is known, a longer body is put into one piece of memory as it arrives, not when it is complete. */
@@ -68,7 +68,7 @@ export class RequestBody extends Holding {
         this.whole ??= Buffer.allocUnsafe(length)
         data.copy(this.whole, at)
       } else this.parts.push(data)
-      // Most come at once.
+      // Most bodies arrive in one chunk.
       if (data.length !== length) bodies.resize(this, this.received)
       if (!this.over && this.meter?.add(data) === true) this.refuse(tooComplex())
     })
@@ -87,11 +87,11 @@ export class RequestBody extends Holding {
   }
 
   evict(): void {
-    this.refuse(ErrorResponse.make(503, "The gateway is reading too much at once.", "overloaded", null, 1_000))
+    this.refuse(ErrorResponse.make(503, "The gateway is receiving too much data at once.", "overloaded", null, 1_000))
   }
   /** Nothing of it arrives any more. */
   stopped(): void {
-    this.refuse(ErrorResponse.make(408, "The body of the request stopped arriving.", "request_timeout"))
+    this.refuse(ErrorResponse.make(408, "The request body stalled.", "request_timeout"))
   }
   /** It takes no memory any more. */
   release(): void {

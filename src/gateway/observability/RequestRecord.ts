@@ -1,15 +1,15 @@
 /**
- * What there is to tell of one request when it is over: noted while it is answered, a few times per request.
+ * What is recorded about one request for the log, the span and the metrics.
  *
  * @since 0.1.0
  */
 
 /**
- * - `model`: as it was asked for, then the one that has answered
- * - `server`: how the server is called in what clients see
- * - `attempts`: how many servers were asked, for the last answer
- * - `firstToken`: from the request's headers to the first piece of its answer, in milliseconds
- * - `error`: the code of what went wrong
+ * - `model`: first the requested model, then the one that answered
+ * - `server`: the label of the server that clients see
+ * - `attempts`: number of servers tried for the last answer
+ * - `firstToken`: from the request headers to the first piece of the answer, in milliseconds
+ * - `error`: the error code
  * - `warning`: the code of what went wrong after the answer
  *
  * @since 0.1.0

@@ -1,6 +1,6 @@
 /**
- * One line for each request when it is over: what it was for, who answered, and how long it took. Never a prompt, an
- * answer or a key, and no address of a server unless addresses may be told.
+ * The access log: one line per request when it ends. Never contains a prompt, an answer or an API key, and no server
+ * address unless addresses may be shown.
  *
  * @since 0.1.0
  */
@@ -8,14 +8,14 @@ import * as Option from "effect/Option"
 import type { LogFormat } from "../../config/gateway.js"
 import type { RequestContext } from "../http/RequestContext.js"
 
-/** A name that a client chose is not to fill the log. */
+/** Client-chosen names are clipped. */
 const longestName = 200
 
 type Value = string | number | boolean | undefined
 
 const tenths = (milliseconds: number): number => Math.round(milliseconds * 10) / 10
 
-/** What there is to tell, in its order; `undefined` is left out. */
+/** The fields in order; `undefined` is omitted. */
 const fieldsOf = (
   context: RequestContext,
   status: number,
@@ -48,16 +48,16 @@ const fieldsOf = (
   ]
 }
 
-/** JSON leaves some characters as they are that a terminal takes for orders, or a reader for a new line. */
+/** Escapes characters that JSON allows but that a terminal or a line reader would interpret. */
 const harmless = (json: string): string =>
   json.replace(/[\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`)
 
-/** As logfmt has it: quoted only where it must be. */
+/** logfmt: quoted only where necessary. */
 const word = (value: Value): string =>
   typeof value === "string" && !/^[\w.:/+@{}-]+$/.test(value) ? harmless(JSON.stringify(value)) : String(value)
 
 /**
- * Where the lines go. They are gathered for a moment: many requests that end together are one write.
+ * Buffers lines briefly: many requests that end together are written at once.
  *
  * @since 0.1.0
  * @category models
@@ -77,7 +77,7 @@ export class AccessLog {
         : `${fields.flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${word(value)}`])).join(" ")}\n`
   }
 
-  /** Nothing is left behind. */
+  /** Writes what is still buffered. */
   flush(): void {
     const { pending } = this
     this.pending = ""

@@ -1,6 +1,6 @@
 /**
- * What the library measures, as Prometheus has it: names in its form and with their units, and servers called as
- * everywhere else in what the gateway tells.
+ * The library's metrics in Prometheus form: with Prometheus names and units, and servers labelled as in everything else
+ * that the gateway reports.
  *
  * @since 0.1.0
  */
@@ -10,12 +10,12 @@ import type { GatewayContext } from "../GatewayContext.js"
 import type { Labels } from "../http/errorResponse.js"
 import * as Prometheus from "./prometheus.js"
 
-/** What a unit is called at the end of a name. Counts have none. */
+/** Unit suffixes of metric names. Counts have none. */
 const suffixes: { readonly [unit: string]: string } = { s: "_seconds" }
 
 const plain = (name: string): string => name.replace(/\W/g, "_")
 
-/** How servers are called, by host and port. Some share these, and differ in their path: they are told together. */
+/** Labels of servers by host and port. Servers that differ only in their path are reported together. */
 const namesOf = (labels: Labels, urls: Iterable<string>): ReadonlyMap<string, string> => {
   const names = new Map<string, string>()
   for (const url of urls) {
@@ -27,8 +27,8 @@ const namesOf = (labels: Labels, urls: Iterable<string>): ReadonlyMap<string, st
 }
 
 /**
- * The labels of a series; `undefined` where it is about a server that is not there any more, or is not ours. Where
- * addresses are to be kept to ourselves, none is among them.
+ * The labels of a series; `undefined` if it concerns a server that is gone or not ours. Contains no address if
+ * addresses must not be shown.
  */
 const labelsOf = (
   tags: ReadonlyArray<{ readonly key: string; readonly value: string }>,
@@ -61,7 +61,7 @@ const labelsOf = (
 }
 
 /**
- * The library's metrics of these servers, and of what has no server.
+ * The library's metrics of these servers, and those without a server.
  *
  * @since 0.1.0
  * @category accessors
@@ -95,7 +95,7 @@ export const families = (labels: Labels, urls: Iterable<string>): ReadonlyArray<
 
 const breakers = { closed: 0, "half-open": 1, open: 2 } as const
 
-/** How the servers stand now. */
+/** The current state of the servers. */
 const standing = (
   { labels, library }: GatewayContext,
   statuses: ReadonlyArray<{ readonly url: string; readonly reachable: boolean; readonly models: ReadonlyArray<string> }>
@@ -123,7 +123,7 @@ const standing = (
 }
 
 /**
- * What `/metrics` tells of this process.
+ * The `/metrics` text of this process.
  *
  * @since 0.1.0
  * @category accessors

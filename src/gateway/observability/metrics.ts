@@ -1,6 +1,5 @@
 /**
- * What the gateway itself counts: requests, and how long they took. What becomes of them on the servers, the library
- * counts (`figures`).
+ * The gateway's own metrics: requests and their durations. Upstream metrics are the library's (`fleetMetrics`).
  *
  * @since 0.1.0
  */
@@ -25,7 +24,7 @@ class Counter {
   }
 }
 
-/** One for each set of labels. */
+/** One counter per set of labels. */
 class Histogram {
   private readonly series = new Map<string, { readonly counts: Float64Array; sum: number; count: number }>()
 
@@ -73,8 +72,7 @@ interface RouteLabels {
 }
 
 /**
- * Routes are those of the gateway, never what a client has written: there are no more series than endpoints and
- * statuses.
+ * Route labels are the gateway's route names, never client input: the number of series is bounded.
  *
  * @since 0.1.0
  * @category models
@@ -82,31 +80,31 @@ interface RouteLabels {
 export class Metrics {
   readonly firstToken = new Histogram(
     "aicortex_time_to_first_token_seconds",
-    "From a request's headers to the first piece of its answer, of answers that are streams.",
+    "Time to first token of streamed answers, from the request's headers.",
     seconds
   )
   inFlight = 0
   private readonly duration = new Histogram(
     "aicortex_request_duration_seconds",
-    "From a request's headers to the end of its answer, by endpoint.",
+    "Duration of requests, from the headers to the end of the answer, by endpoint.",
     seconds
   )
   private readonly overhead = new Histogram(
     "aicortex_overhead_seconds",
-    "Time in the gateway's own code, per request: reading, checking, choosing, sending and writing.",
+    "Time spent in the gateway itself, per request.",
     small
   )
   private readonly requests = new Counter("aicortex_requests_total", "Requests by endpoint and HTTP status.")
   private readonly abortedStreams = new Counter("aicortex_streams_broken_total", "Streams that ended with an error.")
-  private readonly disconnects = new Counter("aicortex_clients_left_total", "Clients that left before the end.")
+  private readonly disconnects = new Counter("aicortex_clients_left_total", "Clients that disconnected before the end.")
   private readonly routes = new Map<string, RouteLabels>()
 
   constructor() {
-    // What has no labels is there from the beginning: then its first increase can be seen.
+    // Series without labels exist from the start, so that their first increase is visible.
     for (const counter of [this.abortedStreams, this.disconnects]) counter.add("", 0)
   }
 
-  /** A request is over; times are in seconds. */
+  /** Records the end of a request; times are in seconds. */
   request(route: string, status: number, duration: number, own: number): void {
     let known = this.routes.get(route)
     if (known === undefined) {
@@ -129,7 +127,7 @@ export class Metrics {
     this.disconnects.add("")
   }
 
-  /** All of them, and those of the process. */
+  /** All metrics, including those of the process. */
   families(): ReadonlyArray<Prometheus.Family> {
     const value = (name: string, kind: Prometheus.Kind, help: string, value: number, labels = "") => {
       const family = Prometheus.family(name, kind, help)

@@ -1,6 +1,5 @@
 /**
- * Figures as text for Prometheus (version 0.0.4 of its format): how they are written, and how those of several
- * processes become those of one.
+ * Prometheus text format (version 0.0.4): writing it, and merging the metrics of several processes.
  *
  * @since 0.1.0
  */
@@ -12,7 +11,7 @@
 export type Kind = "counter" | "gauge" | "histogram"
 
 /**
- * One metric with all of its series, each a line.
+ * One metric with all of its series, one line each.
  *
  * @since 0.1.0
  * @category models
@@ -35,7 +34,7 @@ export const contentType = "text/plain; version=0.0.4; charset=utf-8"
 const escape = (value: string): string => value.replace(/[\\"\n]/g, (c) => (c === "\n" ? "\\n" : `\\${c}`))
 
 /**
- * Labels as they stand between braces.
+ * Labels as written between braces.
  *
  * @since 0.1.0
  * @category encoding
@@ -66,7 +65,7 @@ export const add = ({ lines, name }: Family, labels: string, value: number): voi
 }
 
 /**
- * Adds a histogram. Of each bucket, `below` is how many were at most as high as its bound.
+ * Adds a histogram. `below` of each bucket is the number of values up to its bound.
  *
  * @since 0.1.0
  * @category combinators
@@ -93,7 +92,7 @@ const head = ({ help, kind, name }: Omit<Family, "lines">): string =>
   `# HELP ${name} ${help.replace(/[\\\n]/g, (c) => (c === "\n" ? "\\n" : "\\\\"))}\n# TYPE ${name} ${kind}\n`
 
 /**
- * Metrics without any series are left out.
+ * Metrics without series are omitted.
  *
  * @since 0.1.0
  * @category encoding
@@ -104,7 +103,7 @@ export const write = (families: Iterable<Family>): string => {
   return text
 }
 
-/** What every process sees in the same way is no sum. */
+/** Values that every process sees alike are not summed. */
 const shared: ReadonlySet<string> = new Set([
   "aicortex_server_up",
   "aicortex_server_models",
@@ -113,8 +112,8 @@ const shared: ReadonlySet<string> = new Set([
 ])
 
 /**
- * The figures of several processes as those of one: what they count is added up, of what they all see the highest
- * holds. `texts` are as `write` makes them.
+ * Merges the metrics of several processes: counters are added, shared values take the maximum. `texts` are as `write`
+ * makes them.
  *
  * @since 0.1.0
  * @category combinators
@@ -153,8 +152,7 @@ export const merge = (texts: ReadonlyArray<string>): string => {
 }
 
 /**
- * What remains of the figures of a process that has gone: what it has counted, but not how it stood. Without it, what is
- * counted would seem to begin anew whenever a process ends.
+ * What remains of a process that has ended: its counters, not its gauges. Otherwise counters would appear to reset.
  *
  * @since 0.1.0
  * @category combinators

@@ -1,5 +1,5 @@
 /**
- * How a request is a part of a trace: below its caller's span, and with its answers below it.
+ * Places a request in a trace: below the caller's span, with the spans of its answers below it.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import type { GatewayContext } from "../GatewayContext.js"
 import type { RequestContext } from "../http/RequestContext.js"
 
 /**
- * Where the spans of a request go that an application has taken in: it has made the request's own span already.
+ * The trace of an application that mounts the gateway: it has already made the request's own span.
  *
  * @since 0.1.0
  * @category models
@@ -21,9 +21,8 @@ export interface IncomingTrace {
 }
 
 /**
- * Begins the span of a request below its caller's, or takes the one that the application has made. Without a tracer the
- * caller's trace goes on to the servers as it is: a part that takes no notes must not break it. What is not to be read
- * is no trace.
+ * Begins the request span below the caller's, or uses the application's. Without a tracer the caller's trace context is
+ * passed on unchanged. An invalid `traceparent` is ignored.
  *
  * @since 0.1.0
  * @category constructors
@@ -61,7 +60,7 @@ export const begin = (
 }
 
 /**
- * Runs an Effect as a part of the request's trace.
+ * Runs an Effect within the request's trace.
  *
  * @since 0.1.0
  * @category combinators
@@ -79,7 +78,7 @@ export const within = <A, E>(
 }
 
 /**
- * Ends the span of a request: a failure of ours is one, a mistake of the client is not.
+ * Ends the request span: a failure of the gateway is an error, a client error is not.
  *
  * @since 0.1.0
  * @category combinators

@@ -1,5 +1,5 @@
 /**
- * What the bodies of requests may hold, as JSON Schemas: every parameter that is taken, with its range.
+ * JSON Schemas of the request bodies: every accepted parameter with its range.
  *
  * @since 0.1.0
  */
@@ -20,7 +20,7 @@ const object = { type: "object" }
 const list = (items: object) => ({ type: "array", items })
 const either = (...anyOf: ReadonlyArray<object>) => ({ anyOf })
 const described = (schema: object, description: string) => ({ ...schema, description })
-/** What else it holds is left out, and named in `X-Aicortex-Ignored`. */
+/** Other fields are ignored, and listed in `X-Aicortex-Ignored`. */
 const open = (required: ReadonlyArray<string>, properties: { readonly [name: string]: object }) => ({
   type: "object",
   required,
@@ -34,7 +34,7 @@ const closed = (required: ReadonlyArray<string>, properties: { readonly [name: s
 })
 
 // =============================================================================
-// what several have
+// Shared by several endpoints
 // =============================================================================
 
 const model = described(text, "A model, an alias, provider:model, or auto. Default: the default model.")
@@ -44,23 +44,26 @@ const keep_alive = described(
 )
 const options = described(object, "Ollama's own options, for Ollama's servers.")
 
-/** What is no parameter of either API. */
+/** Extensions of this gateway. */
 const ours = {
-  session: described(text, "A conversation of /v1/sessions, which is gone on with."),
+  session: described(text, "A conversation of /v1/sessions to continue."),
   routing: described({ enum: Routing.literals }, "Which server is tried first."),
   cache: described(
     either(flag, { type: "object", properties: { ttl: described(number(1), "In milliseconds.") } }),
-    "Whether a kept answer will do, and this one is kept."
+    "Whether a cached answer may be returned, and this one is cached."
   )
 }
 
-const noEffect = (schema: object) => described(schema, "Taken for the sake of clients; makes no difference.")
+const noEffect = (schema: object) => described(schema, "Accepted for compatibility; has no effect.")
 const harmless = Object.fromEntries([...FieldPolicy.harmlessFields].map((name) => [name, noEffect({})]))
 
 const extra = Object.fromEntries(
   Object.keys(ExtraParameters.fields).map((name) => [
     name,
-    { description: "For servers that have it: what only tunes an answer is left out elsewhere, and named in a header." }
+    {
+      description:
+        "For servers that support it: elsewhere optional tuning parameters are ignored, and listed in a header."
+    }
   ])
 )
 
@@ -171,7 +174,7 @@ const prompt = {
 }
 
 // =============================================================================
-// each
+// Each endpoint
 // =============================================================================
 
 const ollama = {
@@ -195,7 +198,7 @@ const named = { model: text, name: described(text, "The older name of model.") }
 const server = described(text, "Which server is meant, by its address or as the lists call it; or all.")
 
 /**
- * By the path of the endpoint.
+ * By the endpoint's path.
  *
  * @since 0.1.0
  * @category constants
@@ -220,7 +223,7 @@ export const bodies: { readonly [path: string]: object } = {
       either(text, { ...list(text), minItems: 1, maxItems: 128 }),
       "Goes to the model as it is, without a chat template. At most 128 answers in all."
     ),
-    suffix: described(text, "What follows the gap that is to be filled."),
+    suffix: described(text, "The text after the gap to fill."),
     raw: described({ ...flag, default: true }, "false: the prompt is put into the chat template."),
     ...sampling,
     max_tokens: described({ ...whole(1), default: 16 }, "Without the default where raw is false."),
@@ -236,9 +239,9 @@ export const bodies: { readonly [path: string]: object } = {
     input: either(text, { ...list(object), minItems: 1 }),
     instructions: text,
     ...sampling,
-    previous_response_id: described(text, "A response that was kept, which is gone on from."),
-    store: described({ ...flag, default: true }, "Whether the response is kept. Never in a session."),
-    background: described({ const: false }, "A response is only made for who waits for it."),
+    previous_response_id: described(text, "A stored response to continue."),
+    store: described({ ...flag, default: true }, "Whether the response is stored. Never in a session."),
+    background: described({ const: false }, "Background responses are not supported."),
     max_output_tokens: whole(1),
     ...tools,
     text: {
@@ -293,22 +296,19 @@ export const bodies: { readonly [path: string]: object } = {
   "/api/chat": open([], {
     messages: described(list(object), "None loads the model."),
     tools: list(object),
-    tool_choice: described({ enum: ["auto", "none"] }, "Anything else is left out, and named."),
+    tool_choice: described({ enum: ["auto", "none"] }, "Anything else is ignored, and listed."),
     ...ollama
   }),
   "/api/generate": open([], {
     prompt: described(text, "None loads the model."),
-    suffix: described(text, "What follows the gap that is to be filled. Not together with raw."),
+    suffix: described(text, "The text after the gap to fill. Not together with raw."),
     raw: described({ ...flag, default: false }, "The prompt goes to the model as it is, without a chat template."),
     system: text,
     template: described(
       text,
       "What the prompt is put into, instead of the model's own template. Ollama's servers only."
     ),
-    context: described(
-      list(whole()),
-      "The context of an earlier answer of this gateway, which the prompt goes on with."
-    ),
+    context: described(list(whole()), "The context of an earlier answer of this gateway, which the prompt continues."),
     images: described(list(text), "In base64."),
     ...ollama
   }),

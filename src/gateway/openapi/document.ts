@@ -1,5 +1,5 @@
 /**
- * What the gateway says of itself: `/openapi.json`, and `/docs` for who reads.
+ * The gateway's own documentation: `/openapi.json`, and `/docs` for people.
  *
  * @since 0.1.0
  */
@@ -7,52 +7,52 @@ import { version } from "../../internal/version.js"
 import { bodies } from "./bodies.js"
 
 /**
- * Every endpoint: method, path, and what it is for.
+ * Every endpoint: method, path and summary.
  *
  * @since 0.1.0
  * @category constants
  */
 export const summaries: ReadonlyArray<readonly [method: string, path: string, about: string]> = [
-  ["POST", "/v1/chat/completions", "A chat completion, whole or as a stream (OpenAI)"],
-  ["POST", "/v1/completions", "What comes next in a text, or stands between two (OpenAI)"],
-  ["POST", "/v1/responses", "A response, whole or as events (OpenAI)"],
-  ["POST", "/v1/responses/compact", "A conversation in fewer words, to go on with (OpenAI)"],
-  ["GET", "/v1/responses/{id}", "A response that was kept (OpenAI)"],
-  ["DELETE", "/v1/responses/{id}", "Forgets a response (OpenAI)"],
-  ["GET", "/v1/responses/{id}/input_items", "What a response was given to answer (OpenAI)"],
+  ["POST", "/v1/chat/completions", "Creates a chat completion, complete or streamed (OpenAI)"],
+  ["POST", "/v1/completions", "Completes a text, or fills in the middle (OpenAI)"],
+  ["POST", "/v1/responses", "Creates a response, complete or streamed (OpenAI)"],
+  ["POST", "/v1/responses/compact", "Compacts a conversation (OpenAI)"],
+  ["GET", "/v1/responses/{id}", "A stored response (OpenAI)"],
+  ["DELETE", "/v1/responses/{id}", "Deletes a response (OpenAI)"],
+  ["GET", "/v1/responses/{id}/input_items", "The input items of a response (OpenAI)"],
   ["POST", "/v1/embeddings", "Embeddings of texts (OpenAI)"],
-  ["POST", "/v1/messages", "A message, whole or as events (Anthropic)"],
-  ["POST", "/v1/messages/count_tokens", "About how many tokens a prompt has (Anthropic)"],
+  ["POST", "/v1/messages", "Creates a message, complete or streamed (Anthropic)"],
+  ["POST", "/v1/messages/count_tokens", "Estimates the tokens of a prompt (Anthropic)"],
   ["GET", "/v1/models", "The models of the fleet (OpenAI; with anthropic-version: Anthropic)"],
   ["GET", "/v1/models/{id}", "One model (OpenAI; with anthropic-version: Anthropic)"],
-  ["POST", "/v1/sessions", "A new conversation that the gateway remembers"],
-  ["GET", "/v1/sessions", "The conversations that were used last, at most 50"],
-  ["GET", "/v1/sessions/{id}", "What was said in a conversation"],
-  ["DELETE", "/v1/sessions/{id}", "Forgets a conversation"],
-  ["POST", "/api/chat", "A chat, as a stream of lines or whole (Ollama)"],
-  ["POST", "/api/generate", "An answer to a prompt, or the rest of a text, as a stream of lines or whole (Ollama)"],
+  ["POST", "/v1/sessions", "Creates a conversation"],
+  ["GET", "/v1/sessions", "The most recently used conversations, at most 50"],
+  ["GET", "/v1/sessions/{id}", "The messages of a conversation"],
+  ["DELETE", "/v1/sessions/{id}", "Deletes a conversation"],
+  ["POST", "/api/chat", "A chat answer, streamed or complete (Ollama)"],
+  ["POST", "/api/generate", "An answer to a prompt, or the completion of a text, streamed or complete (Ollama)"],
   ["POST", "/api/embed", "Embeddings of texts (Ollama)"],
   ["POST", "/api/embeddings", "The embedding of one text (Ollama, older form)"],
   ["GET", "/api/tags", "The models of all servers (Ollama)"],
-  ["GET", "/api/ps", "What is in memory, and where (Ollama)"],
-  ["POST", "/api/show", "What is known of a model (Ollama)"],
+  ["GET", "/api/ps", "The loaded models and their servers (Ollama)"],
+  ["POST", "/api/show", "Information about a model (Ollama)"],
   ["GET", "/api/version", "The version of the API (Ollama)"],
-  ["POST", "/api/pull", "Downloads a model, on the server with most room unless one is named (Ollama)"],
-  ["POST", "/api/create", "Makes a model of another one on its server (Ollama)"],
+  ["POST", "/api/pull", "Downloads a model, on the server with the most room unless one is named (Ollama)"],
+  ["POST", "/api/create", "Creates a model from another one on its server (Ollama)"],
   ["HEAD", "/api/blobs/{id}", "Whether a server has a file that a model can be made of (Ollama)"],
   ["POST", "/api/blobs/{id}", "Sends such a file to a server; only the size of its disk bounds it (Ollama)"],
   ["POST", "/api/push", "Uploads a model from a server that has it (Ollama)"],
-  ["POST", "/api/copy", "Gives a model another name wherever it is (Ollama)"],
-  ["DELETE", "/api/delete", "Deletes a model wherever it is (Ollama)"],
+  ["POST", "/api/copy", "Copies a model to another name on every server that has it (Ollama)"],
+  ["DELETE", "/api/delete", "Deletes a model on every server that has it (Ollama)"],
   ["GET", "/", "What this is, and its endpoints"],
   ["GET", "/models", "The names of the models"],
-  ["GET", "/health", "Whether the gateway lives"],
+  ["GET", "/health", "Whether the gateway is alive"],
   ["GET", "/healthz", "The same"],
   ["GET", "/ready", "Whether a server answers"],
   ["GET", "/config", "The settings, without secrets"],
-  ["GET", "/metrics", "Figures for Prometheus"],
+  ["GET", "/metrics", "Metrics for Prometheus"],
   ["GET", "/openapi.json", "This description"],
-  ["GET", "/docs", "The same for who reads"]
+  ["GET", "/docs", "This documentation as a web page"]
 ]
 
 const text = { type: "string" }
@@ -103,22 +103,22 @@ const requestHeaders = [
   {
     name: "X-Request-Id",
     in: "header",
-    description: "The request's name in answers, errors and the log: at most 128 letters, digits and ._:-",
+    description: "The request id in answers, errors and the log: at most 128 letters, digits and ._:-",
     schema: { type: "string", pattern: "^[A-Za-z0-9_.:-]{1,128}$" }
   },
   {
     name: "traceparent",
     in: "header",
-    description: "The caller's span (W3C Trace Context), which the request's is below; servers are told on",
+    description: "The caller's span (W3C Trace Context), the parent of the request's; passed on to servers",
     schema: text
   },
-  { name: "tracestate", in: "header", description: "Told on with it", schema: text }
+  { name: "tracestate", in: "header", description: "Passed on with it", schema: text }
 ]
 
-/** Who sends no key may see these, where keys are asked for. */
+/** Available without an API key where keys are required. */
 const open: ReadonlySet<string> = new Set(["/", "/health", "/healthz", "/ready", "/openapi.json", "/docs"])
 
-/** Answers that come as a stream where that is asked for. */
+/** Endpoints that can answer as a stream. */
 const streams: { readonly [path: string]: string } = {
   "/v1/chat/completions": "text/event-stream",
   "/v1/completions": "text/event-stream",
@@ -130,7 +130,7 @@ const streams: { readonly [path: string]: string } = {
   "/api/create": "application/x-ndjson",
   "/api/push": "application/x-ndjson"
 }
-/** Answers that are no JSON. */
+/** Answers that are not JSON. */
 const plain: { readonly [path: string]: string } = { "/metrics": "text/plain", "/docs": "text/html" }
 const changes: ReadonlySet<string> = new Set([
   "/api/pull",
@@ -162,15 +162,15 @@ const anthropicVersion = parameter("anthropic-version", "header", "Has the answe
 const queries: { readonly [path: string]: ReadonlyArray<object> } = {
   "/v1/models": [
     anthropicVersion,
-    parameter("limit", "query", "With anthropic-version: so many models at most, from 1 to 1,000. Default: 1,000."),
-    parameter("after_id", "query", "With anthropic-version: the model that the page goes on behind."),
-    parameter("before_id", "query", "With anthropic-version: the model that the page ends before.")
+    parameter("limit", "query", "With anthropic-version: maximum number of models, from 1 to 1,000. Default: 1,000."),
+    parameter("after_id", "query", "With anthropic-version: the page starts after this model."),
+    parameter("before_id", "query", "With anthropic-version: the page ends before this model.")
   ],
   "/v1/models/{id}": [anthropicVersion],
   "/v1/responses/{id}/input_items": [
-    parameter("limit", "query", "So many items at most, from 1 to 100. Default: 20."),
+    parameter("limit", "query", "Maximum number of items, from 1 to 100. Default: 20."),
     parameter("order", "query", "asc or desc. Default: desc, the latest first."),
-    parameter("after", "query", "The id of the item that the list goes on behind.")
+    parameter("after", "query", "The list starts after the item with this id.")
   ]
 }
 
@@ -180,7 +180,7 @@ const parametersOf = (path: string): ReadonlyArray<object> => [
     : []),
   ...(queries[path] ?? []),
   ...(answers.has(path)
-    ? [parameter("X-Aicortex-Max-Retries", "header", "How many attempts in all, from 1 to 16.")]
+    ? [parameter("X-Aicortex-Max-Retries", "header", "Total number of attempts, from 1 to 16.")]
     : []),
   ...(answers.has(path) ? [parameter("X-Aicortex-Session", "header", "The same as session in the body.")] : []),
   ...(answers.has(path)
@@ -296,8 +296,8 @@ or Ollama client at this address. The whole API is in <a href="/openapi.json">op
 <tr><td><code>X-Aicortex-Attempts</code></td><td>How many servers were tried.</td></tr>
 <tr><td><code>X-Aicortex-Reason</code></td><td>Why this one: the routing, a failover, or the cache.</td></tr>
 <tr><td><code>X-Aicortex-Priority</code></td><td><code>batch</code> lets interactive requests go first (in a request).</td></tr>
-<tr><td><code>X-Aicortex-Session</code></td><td>A conversation to go on with (in a request).</td></tr>
-<tr><td><code>X-Request-Id</code></td><td>The request's name in answers, errors and the log; yours is taken where you send one.</td></tr>
-<tr><td><code>traceparent</code>, <code>tracestate</code></td><td>The trace that a request is a part of; servers are told on.</td></tr>
+<tr><td><code>X-Aicortex-Session</code></td><td>A conversation to continue (in a request).</td></tr>
+<tr><td><code>X-Request-Id</code></td><td>The request id in answers, errors and the log; yours is used if you send one.</td></tr>
+<tr><td><code>traceparent</code>, <code>tracestate</code></td><td>The trace that a request is a part of; passed on to servers.</td></tr>
 </table></body></html>
 `

@@ -1,5 +1,5 @@
 /**
- * What is known of one answer of a stream, while its events come.
+ * The state of one choice of a stream, updated by its events.
  *
  * @since 0.1.0
  */
@@ -8,7 +8,7 @@ import type * as Message from "../../Message.js"
 import type { Writer } from "./codec.js"
 
 /**
- * The call that an event tells.
+ * The tool call of an event.
  *
  * @since 0.1.0
  * @category accessors
@@ -31,7 +31,7 @@ export class ChoiceState {
   readonly calls: Array<Message.ToolCall> = []
   private logprobs: ReadonlyArray<unknown> | undefined
   private pieces = 0
-  /** How many calls have come in pieces. */
+  /** How many calls were streamed in pieces. */
   private streamed = 0
 
   constructor(
@@ -39,7 +39,7 @@ export class ChoiceState {
     private readonly keepText: boolean
   ) {}
 
-  /** Whether there is nothing to write of an event. */
+  /** Updates the state; true if the event writes nothing. */
   absorb(event: ChatEvent): boolean {
     switch (event.type) {
       case "token":
@@ -102,7 +102,7 @@ export class ChoiceState {
     }
   }
 
-  /** Whether the client was given some of it. */
+  /** Whether the client received some of it. */
   get started(): boolean {
     return this.pieces > 0
   }
@@ -111,7 +111,7 @@ export class ChoiceState {
     return this.end?.finishReason ?? "stop"
   }
 
-  /** Servers that do not count send a token in each piece. */
+  /** For servers that report no count: one token per piece. */
   usage(): End["usage"] {
     const usage = this.end?.usage ?? {}
     return usage.completionTokens === undefined ? { ...usage, completionTokens: this.pieces } : usage

@@ -1,5 +1,5 @@
 /**
- * How answers are written in a protocol: strings to send, and no state of HTTP.
+ * How a protocol writes answers: strings to send, without any HTTP state.
  *
  * @since 0.1.0
  */
@@ -9,7 +9,7 @@ import type { ToolCall } from "../../Message.js"
 import type { ErrorResponse } from "../http/errorResponse.js"
 
 /**
- * A whole answer, with how likely its tokens were where that was asked for and told.
+ * A complete answer, with log probabilities if they were requested and reported.
  *
  * @since 0.1.0
  * @category models
@@ -29,7 +29,7 @@ export interface Counted extends Usage {
 }
 
 /**
- * Which tool is called.
+ * The tool that is called.
  *
  * @since 0.1.0
  * @category models
@@ -40,10 +40,10 @@ export type CalledTool = Pick<ToolCall, "id" | "name">
  * Writes one stream.
  *
  * - `begin`: before the first piece
- * - `text`, `thinking`: a piece of the answer number `choice`
- * - `toolCallDelta`: a piece of the arguments of its tool call number `index`, and whether it is the `first`
- * - `toolCall`: that call is complete, and whether pieces of it came before
- * - `end`: that answer is complete, with what the library says of it; `finish`: all of them are
+ * - `text`, `thinking`: a piece of choice number `choice`
+ * - `toolCallDelta`: a piece of the arguments of tool call number `index`; `first` if it is its first piece
+ * - `toolCall`: the call is complete; `streamed` if pieces of it came before
+ * - `end`: the choice is complete, with the library's result; `finish`: all choices are
  *
  * @since 0.1.0
  * @category models
@@ -59,13 +59,13 @@ export interface Writer {
 }
 
 /**
- * The answers of one request.
+ * Writes the answers of one request.
  *
  * - `whole`: the body of a complete answer
- * - `writer`: writes a stream of the model that answers
- * - `settle`: called when all answers are complete, before `whole` or `finish` is sent; for what must be so by then
- * - `failure`: the last thing in a stream that cannot go on, or that never began
- * - `heartbeat`: shows that a stream lives, and no client takes it for a piece
+ * - `writer`: makes the writer of a stream by the model that answers
+ * - `settle`: awaited when all answers are complete, before `whole` or `finish` is sent
+ * - `failure`: ends a stream that cannot continue or never began
+ * - `heartbeat`: shows that the stream is alive; clients ignore it
  *
  * @since 0.1.0
  * @category models

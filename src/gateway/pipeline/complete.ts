@@ -1,5 +1,5 @@
 /**
- * Answers that are sent as a whole.
+ * Complete (non-streamed) answers.
  *
  * @since 0.1.0
  */
@@ -41,7 +41,7 @@ const ask = async (
   request: ChatRequest,
   accepts?: (result: Result) => boolean
 ): Promise<Completed> => {
-  // Only its events tell how likely each token was.
+  // Log probabilities are only in the events.
   const withLogprobs = request.logprobs !== undefined
   const opening = execution.open(candidate, request, withLogprobs, accepts)
   const answer = opening instanceof Promise ? await opening : opening
@@ -51,11 +51,11 @@ const ask = async (
     : { candidate, result }
 }
 
-/** About how many tokens a model has written, by the length of the text. */
+/** Estimates the tokens that a model has written from the length of the text. */
 const estimatedTokens = ({ text, thinking, toolCalls }: Result): number =>
   tokensOf(text.length + thinking.length + (toolCalls.length === 0 ? 0 : JSON.stringify(toolCalls).length))
 
-/** JSON that does not fit is written once more. */
+/** Invalid JSON is repaired once by asking again. */
 const withRepair = async (
   execution: RequestExecution,
   decoder: StructuredOutput.Decoder<unknown>,
@@ -63,7 +63,7 @@ const withRepair = async (
   candidate: ModelCandidate,
   request: ChatRequest
 ): Promise<Completed> => {
-  // Each reply is asked about twice.
+  // Each reply is decoded twice otherwise.
   let last: readonly [text: string, ReturnType<typeof decoder.decode>] | undefined
   const decode = (text: string) => {
     if (last?.[0] !== text) last = [text, decoder.decode(text)]
@@ -89,7 +89,7 @@ const withRepair = async (
     ]
   }
   const { result: second } = await ask(execution, candidate, repair, accepts)
-  // Both were written for this request.
+  // Both attempts were made for this request.
   const usageOf = (result: Result) => execution.usage(choice, result.usage, estimatedTokens(result))
   const usage = addUsage(usageOf(result), usageOf(second))
   const decodedAgain = decode(second.text)
@@ -110,7 +110,7 @@ const completeChoice = (execution: RequestExecution, choice: number): Promise<Co
   })
 
 /**
- * Asks for all the answers, and sends them.
+ * Gets all answers, and sends them.
  *
  * @since 0.1.0
  * @category constructors

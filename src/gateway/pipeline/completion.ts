@@ -1,5 +1,5 @@
 /**
- * A whole answer from its events: only they tell how likely each token was.
+ * Collects a complete answer from its events, which alone hold log probabilities.
  *
  * @since 0.1.0
  */

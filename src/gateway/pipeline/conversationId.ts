@@ -1,5 +1,5 @@
 /**
- * By what a client names its conversation.
+ * The conversation id that a client sends.
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ const headers = ["x-claude-code-session-id", "x-session-id", "x-session-affinity
 
 const claimed = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
 
-/** Claude Code tells its session within the user's id: in JSON, or in its older versions behind `_session_`. */
+/** Claude Code puts its session into the user id: as JSON, or in older versions after `_session_`. */
 const sessionOf = (userId: unknown): string | undefined => {
   if (typeof userId !== "string" || userId.length > 4_096) return undefined
   const old = /_session_([\w-]+)$/.exec(userId)?.[1]
@@ -19,14 +19,14 @@ const sessionOf = (userId: unknown): string | undefined => {
     const parsed: unknown = JSON.parse(userId)
     return BodyFields.isObject(parsed) ? claimed(parsed["session_id"]) : undefined
   } catch {
-    // It is an id that happens to begin so.
+    // An id that happens to start with a brace.
     return undefined
   }
 }
 
 /**
- * The name, where there is one: that of a header, `prompt_cache_key`, `metadata.session_id` or the session within
- * `metadata.user_id`, and else who the user is.
+ * The conversation id: from a header, `prompt_cache_key`, `metadata.session_id` or the session in `metadata.user_id`,
+ * else the user.
  *
  * @since 0.1.0
  * @category readers

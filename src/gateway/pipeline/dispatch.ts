@@ -1,5 +1,5 @@
 /**
- * Takes what was asked to the fleet, and what it answers to the client, whole or as it comes.
+ * Sends a request to the fleet and its answer to the client, complete or as a stream.
  *
  * @since 0.1.0
  */
@@ -34,7 +34,7 @@ const reportFailure = ({ context, gateway }: RequestExecution, codec: Codec, err
   context.end(codec.failure(context.forClient(errorResponse)))
 }
 
-/** A session goes on with one answer, and as a conversation does. */
+/** A session has one answer per turn, as text. */
 const checkSession = ({ n, prompts, request, session }: GatewayRequest): void => {
   if (session === undefined) return
   if (n > 1) ErrorResponse.reject("n", "must be 1 in a session")
@@ -43,8 +43,8 @@ const checkSession = ({ n, prompts, request, session }: GatewayRequest): void =>
 }
 
 /**
- * The request with the fleet's defaults where its client says nothing; in a session the library adds them. Ollama's API
- * leaves to the server what neither names.
+ * Adds the fleet's defaults where the client sets nothing; in a session the library does that. For Ollama's API,
+ * options that neither sets are left to the server.
  */
 const withDefaults = (
   { library }: GatewayContext,
@@ -104,7 +104,7 @@ export const dispatch = async (
     if (stream === undefined) await Complete.sendComplete(execution, codec)
     else await stream.send()
   } catch (error) {
-    // What runs on has nobody to run for.
+    // Cancels what is still running.
     execution.stop()
     if (context.disconnected) return
     reportFailure(execution, codec, error)

@@ -18,13 +18,13 @@ import * as GatewayRequest from "./gatewayRequest.js"
 import { limitsFor } from "./retries.js"
 
 // =============================================================================
-// models
+// Models
 // =============================================================================
 
 type EmbeddingWanted = Omit<EmbedRequest, "model"> & { readonly model: string | undefined }
 
 // =============================================================================
-// reading
+// Reading the body
 // =============================================================================
 
 const maxInputs = 2048
@@ -63,7 +63,7 @@ const openAINames: ReadonlySet<string> = new Set([
 const ollamaNames: ReadonlySet<string> = new Set(["model", "input", "truncate", "dimensions", "keep_alive", "options"])
 const legacyNames: ReadonlySet<string> = new Set(["model", "prompt", "keep_alive", "options"])
 
-/** The fields of Ollama's bodies; what Ollama does not know has no effect there. */
+/** The fields of Ollama's bodies; Ollama ignores unknown ones. */
 const read = (
   struct: Validation.Struct,
   context: RequestContext,
@@ -83,10 +83,10 @@ const common = (body: BodyFields.Fields): Omit<EmbeddingWanted, "input" | "trunc
 })
 
 // =============================================================================
-// asking
+// Calling the fleet
 // =============================================================================
 
-/** About how many tokens there are in it, where the server does not say. */
+/** Estimates the tokens, where the server does not report them. */
 const lengthOf = (input: Input): number =>
   input.reduce((sum, one) => sum + (typeof one === "string" ? tokensOf(one.length) : one.length), 0)
 
@@ -210,7 +210,7 @@ export const ollama = (gateway: GatewayContext, context: RequestContext, body: B
 }
 
 /**
- * The older form, for one text.
+ * The older endpoint, for one text.
  *
  * @since 0.1.0
  * @category handlers

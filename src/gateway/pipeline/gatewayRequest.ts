@@ -1,5 +1,5 @@
 /**
- * What a request of any API asks for, in one neutral form.
+ * A request of any API in one common form.
  *
  * @since 0.1.0
  */
@@ -15,14 +15,14 @@ import { reject } from "../http/errorResponse.js"
 import type { RateDemand } from "../rateLimits.js"
 
 /**
- * - `model`: as it was named; `undefined` where it was not
- * - `request`: what a server is sent; its model is as it was named, or empty
- * - `prompts`: where there are several, the messages of each; those of `request` are the first
- * - `n`: so many answers at once, to each prompt
- * - `oneTool`: an answer may call one tool at most
- * - `session`, `routing`, `cache`: what our own API has besides
- * - `original`: the request as the client made it, where the fleet's defaults were added to it
- * - `withoutThinking`: models that are not to be asked to think
+ * - `model`: as named by the client; `undefined` if it named none
+ * - `request`: what a server is sent; its model is as named, or empty
+ * - `prompts`: the messages of each prompt if there are several; those of `request` are the first
+ * - `n`: number of answers to each prompt
+ * - `oneTool`: an answer may contain at most one tool call
+ * - `session`, `routing`, `cache`: extensions of this gateway
+ * - `original`: the client's request, if the fleet's defaults were added to it
+ * - `withoutThinking`: models that must not be asked to think
  *
  * @since 0.1.0
  * @category models
@@ -41,11 +41,11 @@ export interface GatewayRequest {
   readonly withoutThinking?: ReadonlySet<string> | undefined
 }
 
-/** No server has a name as long as this, in characters. */
+/** Maximum length of a model name, in characters. */
 const longestName = 1_000
 
 /**
- * Which model is asked for, where one is.
+ * The requested model, if any.
  *
  * @since 0.1.0
  * @category readers
@@ -59,7 +59,7 @@ export const model = (body: BodyFields.Fields, name = "model"): string | undefin
 }
 
 /**
- * How many answers there are in all: those to the first prompt come first.
+ * Total number of answers; those to the first prompt come first.
  *
  * @since 0.1.0
  * @category accessors
@@ -67,7 +67,7 @@ export const model = (body: BodyFields.Fields, name = "model"): string | undefin
 export const choices = ({ n, prompts }: GatewayRequest): number => (prompts === undefined ? n : n * prompts.length)
 
 /**
- * Which prompt one of them is the answer to.
+ * The prompt that an answer belongs to.
  *
  * @since 0.1.0
  * @category accessors
@@ -75,7 +75,7 @@ export const choices = ({ n, prompts }: GatewayRequest): number => (prompts === 
 export const promptOf = ({ n }: Pick<GatewayRequest, "n">, choice: number): number => Math.floor(choice / n)
 
 /**
- * What a server is sent for one of them.
+ * What a server is sent for one answer.
  *
  * @since 0.1.0
  * @category accessors
@@ -83,13 +83,13 @@ export const promptOf = ({ n }: Pick<GatewayRequest, "n">, choice: number): numb
 export const requestOf = ({ n, prompts, request }: GatewayRequest, choice: number): ChatRequest => {
   const messages = prompts?.[promptOf({ n }, choice)] ?? request.messages
   const which = choice % n
-  // With one seed for all, they would all be the same.
+  // With one seed, all answers would be the same.
   const seed = request.seed === undefined || which === 0 ? request.seed : request.seed + which
   return messages === request.messages && seed === request.seed ? request : { ...request, messages, seed }
 }
 
 /**
- * How an answer is drawn, and what is done with the model.
+ * Sampling parameters, and what is done with the model.
  *
  * @since 0.1.0
  * @category models
@@ -113,7 +113,7 @@ export type Sampling = Pick<
 >
 
 /**
- * All of a request has one shape, whichever endpoint it came by.
+ * Builds requests of one shape, whichever endpoint they came from.
  *
  * @since 0.1.0
  * @category constructors
@@ -151,7 +151,7 @@ export const request = (
 })
 
 /**
- * The fields of `extras`.
+ * The fields that `extras` reads.
  *
  * @since 0.1.0
  * @category constants
@@ -159,7 +159,7 @@ export const request = (
 export const extraNames = ["session", "routing", "cache"] as const
 
 /**
- * What every endpoint takes besides what its API has.
+ * Extensions that every endpoint accepts.
  *
  * @since 0.1.0
  * @category readers
@@ -186,7 +186,7 @@ export const extras = (body: BodyFields.Fields): Pick<GatewayRequest, (typeof ex
 }
 
 /**
- * How long Ollama is to keep the model: seconds, or a duration.
+ * How long Ollama keeps the model loaded: seconds, or a duration.
  *
  * @since 0.1.0
  * @category readers
@@ -199,7 +199,7 @@ export const keepAlive = (body: BodyFields.Fields): number | string | undefined 
 }
 
 /**
- * Ollama's own options, of which `num_ctx` may stand alone.
+ * Ollama's options; `num_ctx` may also stand outside them.
  *
  * @since 0.1.0
  * @category readers
@@ -211,8 +211,7 @@ export const options = (body: BodyFields.Fields): ChatRequest["options"] => {
 }
 
 /**
- * The arguments of a tool call as a client tells them again. A model may have written anything: what is no JSON object
- * can be told to it only within one.
+ * The arguments of a tool call as a client sends them back. Whatever is not a JSON object is wrapped in one.
  *
  * @since 0.2.0
  * @category constructors
@@ -221,7 +220,7 @@ export const toolArguments = (given: unknown, at: string): BodyFields.Fields =>
   BodyFields.shallow(ToolArguments.object(ToolArguments.read(given)), at)
 
 /**
- * The parameters that only some servers have: see `ChatRequest.Extra`. Names that are not among them are not looked at.
+ * Parameters that only some servers support: see `ChatRequest.Extra`. Other names are not checked.
  *
  * @since 0.2.0
  * @category readers
@@ -240,7 +239,7 @@ export const extra = (body: BodyFields.Fields): ChatRequest["extra"] => {
 }
 
 /**
- * What only Ollama's servers take of a request, as its API names it.
+ * The parameters that only Ollama servers support, under their API names.
  *
  * @since 0.1.0
  * @category accessors
@@ -258,7 +257,7 @@ export const ollamaOnly = ({
 const toolNames = /^[a-zA-Z0-9_.:-]{1,128}$/
 
 /**
- * What a tool is called.
+ * The name of a tool.
  *
  * @since 0.1.0
  * @category readers
@@ -287,7 +286,7 @@ const mediaTypes: ReadonlyArray<readonly [start: string, type: string]> = [
 ]
 
 /**
- * An image as base64, whose kind its first bytes tell.
+ * A base64 image; its type is detected from its first bytes.
  *
  * @since 0.1.0
  * @category constructors
@@ -299,7 +298,7 @@ export const image = (data: string): Message.ImagePart => ({
 })
 
 /**
- * What it takes of the limits of its key: a prompt counts once, however many answers it has.
+ * What it takes of its key's rate limits: a prompt counts once, however many answers it has.
  *
  * @since 0.1.0
  * @category accessors

@@ -1,6 +1,5 @@
 /**
- * Which addresses of images are passed on to servers that fetch them: none that leads into the network of the gateway or
- * its servers, unless that is allowed.
+ * Which image URLs are passed on to servers that fetch them: by default none that points into a private network.
  *
  * @since 0.1.0
  */
@@ -8,7 +7,7 @@ import { BlockList, isIP } from "node:net"
 import * as Message from "../../Message.js"
 import * as ErrorResponse from "../http/errorResponse.js"
 
-/** Loopback, private, link-local (clouds answer there with credentials), shared, and what is not for single hosts. */
+/** Loopback, private, link-local (cloud metadata), shared, and multicast or reserved ranges. */
 const closed = new BlockList()
 for (const [net, prefix] of [
   ["0.0.0.0", 8],
@@ -35,23 +34,23 @@ for (const [net, prefix] of [
   closed.addSubnet(net, prefix, "ipv6")
 }
 
-/** Names that only a network of one's own knows, as far as a name tells. */
+/** Host names that only resolve in private networks. */
 const privateName = /^(?:[^.]+|.*\.(?:localhost|local|lan|home|internal|intranet|private|corp|home\.arpa))$/
 
 /**
- * Whether an address is one of the internet, by what it says itself: names are not looked up.
+ * Whether a URL points to the public internet, judged by its host alone: names are not resolved.
  *
  * @since 0.1.0
  * @category guards
  */
 export const isPublic = (url: URL): boolean => {
-  // A URL has addresses in one form only: 0x7f.1 is 127.0.0.1 here.
+  // URL parsing normalises addresses: 0x7f.1 is 127.0.0.1 here.
   const host = url.hostname.replace(/^\[|\]$/g, "").replace(/\.$/, "")
   switch (isIP(host)) {
     case 4:
       return !closed.check(host, "ipv4")
     case 6:
-      // Addresses of IPv4 within those of IPv6 are checked as what they are.
+      // IPv4 addresses embedded in IPv6 are checked as IPv4.
       return !closed.check(host, "ipv6")
     default:
       return !privateName.test(host)
@@ -59,7 +58,7 @@ export const isPublic = (url: URL): boolean => {
 }
 
 /**
- * Refuses images that would be fetched from elsewhere than the internet.
+ * Rejects images that would be fetched from a private network.
  *
  * @since 0.1.0
  * @category constructors

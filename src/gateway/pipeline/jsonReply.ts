@@ -1,5 +1,5 @@
 /**
- * Whether a reply is the JSON that was promised.
+ * Whether a reply is the requested JSON.
  *
  * @since 0.1.0
  */
@@ -8,7 +8,7 @@ import type { Result } from "../../Failover.js"
 import * as StructuredOutput from "../../StructuredOutput.js"
 
 /**
- * An answer that was cut off, or that calls tools, is no JSON, and says so itself.
+ * An answer that was cut off or that calls tools is not JSON; its finish reason says so.
  *
  * @since 0.1.0
  * @category guards
@@ -17,7 +17,7 @@ export const mustMatchFormat = ({ finishReason, toolCalls }: Pick<Result, "finis
   finishReason === "stop" && toolCalls.length === 0
 
 /**
- * What a client parses must be the JSON alone, without the fence around it.
+ * Clients parse the whole text, so a surrounding code fence is removed.
  *
  * @since 0.1.0
  * @category constructors

@@ -11,7 +11,7 @@ import type { GatewayContext } from "../GatewayContext.js"
 import type { GatewayRequest } from "./gatewayRequest.js"
 
 /**
- * The model where a request names none.
+ * The model of a request that names none.
  *
  * @since 0.1.0
  * @category accessors

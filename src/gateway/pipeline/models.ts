@@ -1,5 +1,5 @@
 /**
- * Which models may be asked for, and what is known of them; and `GET /models`, the plain list of them.
+ * The available models and what is known of them; and `GET /models`, the plain list.
  *
  * @since 0.1.0
  */
@@ -14,14 +14,14 @@ import type { Library } from "../library.js"
 import { chainOf, defaultModel } from "./modelSelection.js"
 
 /**
- * What is said of a model's age, as there is nothing else to say: seconds since the Unix epoch.
+ * The creation time reported for every model, in seconds since the Unix epoch: the real one is unknown.
  *
  * @since 0.1.0
  * @category constants
  */
 export const created = 1_700_000_000
 
-/** Clients may ask again when the servers are. */
+/** Clients may retry at the servers' next check. */
 const retryAfter = 5_000
 
 /** Says how many servers could not be asked; refuses to list anything where none could be. */
@@ -42,8 +42,8 @@ const tellUnreachable = (
 }
 
 /**
- * What is known of every server, for a list of what they have: the answer says how many could not be asked. Refuses to
- * list anything where none could be.
+ * The status of every server, for a list of models: a header reports how many could not be asked. Rejects the request
+ * if none could be.
  *
  * @since 0.2.0
  * @category accessors
@@ -85,7 +85,7 @@ const namesOf = (all: ReadonlyArray<ServerStatus>): ReadonlyArray<string> => {
 }
 
 /**
- * Every model that can be asked for now: what the reachable servers have. Without any server, the one that is built in.
+ * Every available model: those of reachable servers. Without any server, the built-in one.
  *
  * @since 0.1.0
  * @category accessors
@@ -94,7 +94,7 @@ export const available = async ({ library }: GatewayContext): Promise<ReadonlyAr
   namesOf(await library.run(library.registry.servers).result)
 
 /**
- * The names that may be asked for: those of models, and those that stand for one.
+ * All names that may be requested: models and aliases.
  *
  * @since 0.1.0
  * @category accessors
@@ -106,7 +106,7 @@ export const listModels = async (gateway: GatewayContext, context: RequestContex
 ]
 
 /**
- * What is known of a model, if anything is.
+ * What is known of a model, if anything.
  *
  * @since 0.1.0
  * @category accessors
@@ -115,7 +115,7 @@ export const facts = ({ registry }: Library, model: string): Effect.Effect<Model
   Effect.orElseSucceed(registry.modelInfo(model), () => (canonical(model) === demoModel ? demoInfo : undefined))
 
 /**
- * The same of one by its name; refuses a name that may not be asked for.
+ * The same by name; rejects an unknown name.
  *
  * @since 0.1.0
  * @category accessors

@@ -1,5 +1,6 @@
 /**
- * What was asked, on its way to the fleet: with which model, on whose behalf, and given up when the client leaves.
+ * One request on its way through the fleet: model fallback, identity for routing, and cancellation when the client
+ * disconnects.
  *
  * @since 0.1.0
  */
@@ -25,19 +26,19 @@ import type { Counted } from "./codec.js"
 import { type GatewayRequest, ollamaOnly, promptOf, requestOf } from "./gatewayRequest.js"
 import { limitsFor, maxRetries } from "./retries.js"
 
-/** Whom the request belongs to is told by the client, or by what it says; one key's conversations are its own. */
+/** The conversation for routing is named by the client or derived from the messages; it is scoped to the API key. */
 const conversationOf = ({ caller = "", conversation }: RequestContext, { messages }: ChatRequest) =>
   conversation === undefined
     ? ConversationKey.ofMessages(messages, caller)
     : ConversationKey.named(conversation, caller)
 
 /**
- * One request of a client, for as long as it is answered.
+ * One client request while it is being answered.
  *
- * - `candidates`: which models may answer, in their order
- * - `decoder`: checks the JSON that was asked for
- * - `answerStarted`: the client has a piece of an answer, so that no other model may begin
- * - `openedAt`: when the last answer was begun, by the clock of `performance`
+ * - `candidates`: the models that may answer, in order
+ * - `decoder`: validates requested JSON
+ * - `answerStarted`: the client received a piece of an answer, so no other model may start
+ * - `openedAt`: when the last answer began (`performance.now()`)
  * - `stopped`: nobody waits for an answer any more
  *
  * @since 0.1.0
@@ -72,10 +73,10 @@ export class RequestExecution {
     }
   }
 
-  /** Gives up whatever is under way. */
+  /** Cancels whatever is running. */
   stop(): void {
     this.stopped = true
-    // To stop what has ended does nothing.
+    // Stopping something that has ended is a no-op.
     for (const stop of this.stops.splice(0)) stop()
   }
 
@@ -84,7 +85,7 @@ export class RequestExecution {
     else this.stops.push(stop)
   }
 
-  /** Runs an Effect for as long as somebody waits. */
+  /** Runs an Effect until the client disconnects. */
   run<A, E>(effect: Effect.Effect<A, E>): Promise<A> {
     const { result, stop } = this.gateway.library.run(Tracing.within(this.context, effect))
     this.onStop(stop)
@@ -96,10 +97,10 @@ export class RequestExecution {
   }
 
   // ---------------------------------------------------------------------------
-  // models
+  // Models
   // ---------------------------------------------------------------------------
 
-  /** Runs `use` with one model after the other, until one of them has answered or something else is wrong. */
+  /** Runs `use` with one model after another, until one has answered or the request itself is at fault. */
   withFallback<A>(choice: number, use: (candidate: ModelCandidate, request: ChatRequest) => Promise<A>): Promise<A> {
     const { gatewayRequest, candidates: models } = this
     const request = gatewayRequest.n === 1 ? requestOf(gatewayRequest, choice) : this.oneOf(choice)
@@ -127,10 +128,10 @@ export class RequestExecution {
   }
 
   // ---------------------------------------------------------------------------
-  // answers
+  // Answers
   // ---------------------------------------------------------------------------
 
-  /** Begins an answer: with events, or as a whole that `accepts` finds fit to be kept. */
+  /** Opens an answer: with events, or as a complete one that is cached if `accepts` agrees. */
   open(
     candidate: ModelCandidate,
     request: ChatRequest,
@@ -143,7 +144,7 @@ export class RequestExecution {
       this.gatewayRequest.session === undefined
         ? this.begin(candidate, request, events, accepts)
         : this.run(this.gateway.library.chat.open({ messages: request.messages }, this.options(request)))
-    // To wait for who has the model is not our own work.
+    // Waiting for model discovery does not count as the gateway's own time.
     context.ownTime += performance.now() - started
     return answer instanceof Promise ? answer.then((opened) => this.track(opened)) : this.track(answer)
   }
@@ -155,7 +156,7 @@ export class RequestExecution {
     return answer
   }
 
-  /** Where nobody has to be asked who has the model, nothing is waited for. */
+  /** Synchronous when the servers of the model are known. */
   private begin(
     { model, accepts: only }: ModelCandidate,
     request: ChatRequest,
@@ -180,7 +181,7 @@ export class RequestExecution {
       trace: context.trace,
       context: context.traceContext
     }
-    // Several answers to one prompt are to differ.
+    // Several answers to one prompt should differ, so they are not cached.
     const keeps = only === undefined && request.logprobs === undefined && gatewayRequest.n === 1
     const ttl = keeps ? ResponseCache.ttlOf(gatewayRequest.cache, settings) : undefined
     const servers = failover.prepare(model, routing, routeHints)
@@ -199,7 +200,7 @@ export class RequestExecution {
     )
   }
 
-  /** What a session is asked with. */
+  /** Options of a call in a session. */
   options(request: ChatRequest): Chat.Options {
     const { format: _, logitBias, logprobs, messages: __, template, ...rest } = request
     if (template !== undefined) ErrorResponse.reject("template", "cannot be used in a session")
@@ -224,10 +225,10 @@ export class RequestExecution {
   }
 
   // ---------------------------------------------------------------------------
-  // what is told of it
+  // Reporting
   // ---------------------------------------------------------------------------
 
-  /** `failure` is why the last server but this one failed, if one did. */
+  /** `failure` is the reason why the last server before this one failed, if any did. */
   reportServer(server: string, attempts: number, cached: boolean, failure: string | undefined): void {
     const { record: account, headers } = this.context
     const label = this.gateway.labels.label(server)
@@ -240,7 +241,7 @@ export class RequestExecution {
     headers["x-aicortex-reason"] = cached ? "cache" : failure === undefined ? this.routing : `failover after ${failure}`
   }
 
-  /** What the server that answers does not have is left out there. */
+  /** Reports parameters that the answering server does not support. */
   private reportUnsupported(server: string): void {
     const { context, gateway } = this
     const own = this.gatewayRequest.original ?? this.gatewayRequest.request

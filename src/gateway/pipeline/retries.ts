@@ -1,5 +1,5 @@
 /**
- * How often a request may be tried, where its client says so.
+ * How often a request may be tried, if the client limits it.
  *
  * @since 0.1.0
  */
@@ -7,12 +7,12 @@ import type { Limits } from "../../ChatRequest.js"
 import { make, RequestRejected } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
 
-/** A client may not have servers asked more often than this for one request. */
+/** Maximum number of attempts that a client may ask for. */
 const most = 16
 
 /**
- * What the header `X-Aicortex-Max-Retries` asks for: attempts in all, from 1 to 16, and never more than the gateway's own
- * `maxRetries` where that is set; `undefined` without it.
+ * The header `X-Aicortex-Max-Retries`: total attempts, from 1 to 16, never more than the gateway's own `maxRetries` if
+ * that is set; `undefined` without it.
  *
  * @since 0.1.0
  * @category readers

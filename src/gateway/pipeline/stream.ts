@@ -1,8 +1,8 @@
 /**
- * Answers that are sent as they come.
+ * Streamed answers.
  *
- * This is the token path: between two pieces of an answer there is one call of a `Writer` each, one write per pull, and
- * no pull before the last write has drained.
+ * This is the token path: for each piece one call of a `Writer`, one write per pull, and no pull before the last write
+ * has drained.
  *
  * @since 0.1.0
  */
@@ -29,7 +29,7 @@ export class Stream {
   private writer: Writer | undefined
   private heartbeat: ReturnType<typeof setTimeout> | undefined
   private lastWrite = performance.now()
-  /** Answers that have not ended. */
+  /** Choices that have not ended. */
   private readonly openChoices = new Map<number, ChoiceState>()
 
   constructor(
@@ -39,7 +39,7 @@ export class Stream {
     if (errand.gatewayRequest.session !== undefined) Warnings.announce(errand.context)
   }
 
-  /** Shows that the stream lives whenever nothing was written for a while. */
+  /** Sends a heartbeat whenever nothing was written for a while. */
   startHeartbeat(): void {
     const { context, gateway } = this.errand
     const every = gateway.settings.heartbeat
@@ -58,7 +58,7 @@ export class Stream {
     )
   }
 
-  /** Nothing more is written. What was given of answers that have no end has been used, too. */
+  /** Stops writing. Pieces already sent of unfinished answers count as usage. */
   stop(): void {
     clearTimeout(this.heartbeat)
     for (const [choice, state] of this.openChoices) if (state.started) this.count(choice, state)
@@ -71,7 +71,7 @@ export class Stream {
     return counted
   }
 
-  /** Asks for all the answers, and sends them. */
+  /** Gets all answers, and sends them. */
   async send(): Promise<void> {
     const { errand: execution } = this
     const { gatewayRequest, context } = execution
@@ -142,14 +142,16 @@ export class Stream {
     return writer
   }
 
-  /** JSON was promised: what does not fit must not look as if it did. */
+  /** JSON was requested: the stream must not end as if invalid JSON were complete. */
   private checkJson(candidate: ModelCandidate, state: ChoiceState): void {
     const { decoder } = this.errand
     if (decoder === undefined || state.end === undefined || !mustMatchFormat({ ...state.end, toolCalls: state.calls }))
       return
     const decoded = decoder.decode(state.text)
     if (Either.isRight(decoded) && jsonOnly(state.text) === state.text) return
-    const issues = Either.isLeft(decoded) ? decoded.left : [{ path: "", message: "the JSON stands in other text" }]
+    const issues = Either.isLeft(decoded)
+      ? decoded.left
+      : [{ path: "", message: "the JSON is surrounded by other text" }]
     throw new SchemaMismatch({ model: candidate.model, issues, text: state.text })
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Speaks a server's own API on behalf of a client: small requests whose answers are read whole, and streams of lines.
+ * Calls a server's own API for a client: small requests whose answers are read completely, and streams of lines.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import type { Server } from "../../Server.js"
 import type { Exchange, TraceContext, Service as Transport } from "../../Transport.js"
 
 /**
- * A whole answer of a server.
+ * A complete reply of a server.
  *
  * @since 0.1.0
  * @category models
@@ -23,7 +23,7 @@ export interface UpstreamReply {
 }
 
 /**
- * A server could not be asked, or said no.
+ * A server that could not be reached, or that returned an error.
  *
  * @since 0.1.0
  * @category errors
@@ -47,19 +47,19 @@ export interface UpstreamRequest {
   readonly upload?: { readonly parts: AsyncIterable<Uint8Array>; readonly length: string | undefined } | undefined
   /** The longest that the whole of it may take, in milliseconds; of lines and uploads, how long they may stand still. */
   readonly timeout: number
-  /** The place in a trace that the request is to carry. */
+  /** The trace context that the request carries. */
   readonly context?: TraceContext | undefined
-  /** Told that the request is being written. */
+  /** Called when the request is being written. */
   readonly connected?: (() => void) | undefined
-  /** Told each line of a good answer as it comes. */
+  /** Called with each line of a successful reply. */
   readonly line?: ((line: string) => void) | undefined
-  /** Told how to give it up. */
+  /** Receives a function that cancels the request. */
   readonly stop?: ((stop: () => void) => void) | undefined
 }
 
 const maxReply = 256 * 1024 * 1024
 
-/** The address of a server without what its OpenAI API stands under. */
+/** The base address of a server, without the path of its OpenAI API. */
 export const base = (server: Server): string => (server.api ?? server.url).replace(/\/v1$/, "")
 
 async function* heard(parts: AsyncIterable<Uint8Array>, hear: () => void): AsyncGenerator<Uint8Array> {
@@ -81,7 +81,7 @@ const explained = (
 }
 
 /**
- * Asks a server. Rejects with `UpstreamFailed` where it does not answer, or not with a status of success.
+ * Sends a request to a server. Rejects with `UpstreamFailed` if it does not answer with a success status.
  *
  * @since 0.1.0
  * @category constructors
@@ -170,7 +170,7 @@ export const send = (transport: Transport, server: Server, request: UpstreamRequ
   })
 
 /**
- * The same, read as JSON.
+ * The same, parsed as JSON.
  *
  * @since 0.1.0
  * @category constructors
@@ -185,7 +185,7 @@ export const json = async (
     const value: unknown = JSON.parse(text)
     if (typeof value === "object" && value !== null) return value as { readonly [name: string]: unknown }
   } catch {
-    // Told below.
+    // Reported below.
   }
   throw new UpstreamFailed({ reason: "malformed", message: "not a JSON object" })
 }

@@ -1,6 +1,6 @@
 /**
- * Conversations that the gateway remembers: `POST` and `GET /v1/sessions`, `GET` and `DELETE /v1/sessions/{id}`, and `session` in
- * a request. Where there are API keys, one belongs to the key that it was created with: to others it does not exist.
+ * Stored conversations: `POST` and `GET /v1/sessions`, `GET` and `DELETE /v1/sessions/{id}`, and `session` in a
+ * request. With API keys, each belongs to the key that created it; to other keys it does not exist.
  *
  * @since 0.1.0
  */
@@ -11,18 +11,18 @@ import * as Query from "../../http/query.js"
 import type { RequestContext } from "../../http/RequestContext.js"
 import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
 
-/** What the ids of a key's conversations begin with, which says nothing about the key. */
+/** The prefix of a key's conversation ids; it does not reveal the key. */
 const prefixOf = ({ caller }: RequestContext): string =>
   caller === undefined ? "" : `${createHash("sha256").update(caller).digest("hex").slice(0, 16)}-`
 
-/** The id, if it may be the caller's. */
+/** The id, if it may belong to the caller. */
 const mine = (context: RequestContext, id: string): string => {
   if (!id.startsWith(prefixOf(context))) throw new SessionNotFound({ id })
   return id
 }
 
 /**
- * With the session that a header names, too: not every client can add a field.
+ * The session may also come in a header: not every client can add a field.
  *
  * @since 0.1.0
  * @category constructors
@@ -44,7 +44,7 @@ export const create = async (gateway: GatewayContext, context: RequestContext): 
 }
 
 /**
- * Those of the caller's key that were used last: `limit` of them (1 to 1,000, default 50).
+ * The caller's most recently used conversations: `limit` of them (1 to 1,000, default 50).
  *
  * @since 0.1.0
  * @category handlers

@@ -1,5 +1,5 @@
 /**
- * How the answers of `POST /v1/messages` are written, whole or as events.
+ * Writes the answers of `POST /v1/messages`, complete or as events.
  *
  * @since 0.1.0
  */
@@ -18,7 +18,7 @@ interface StopFields {
 
 const notStopped: StopFields = { stop_reason: null, stop_sequence: null }
 
-/** A model may end with a sequence of its own, which nobody has asked for. */
+/** A model may end with a stop sequence of its own, which the client did not ask for. */
 const stopOf = (reason: FinishReason, sequence: string | undefined, asked: ReadonlyArray<string>): StopFields =>
   reason === "stop" && sequence !== undefined && asked.includes(sequence)
     ? { stop_reason: "stop_sequence", stop_sequence: sequence }
@@ -37,7 +37,7 @@ const stopReason = (reason: FinishReason): string => {
   }
 }
 
-/** Here the tokens of the prompt that were cached are not among its others. */
+/** In this API, cached prompt tokens are not included in the input tokens. */
 const usage = ({ cachedTokens, completionTokens = 0, promptTokens = 0 }: Usage): object => {
   if (cachedTokens === undefined) return { input_tokens: promptTokens, output_tokens: completionTokens }
   const cached = Math.min(cachedTokens, promptTokens)
@@ -49,7 +49,7 @@ const usage = ({ cachedTokens, completionTokens = 0, promptTokens = 0 }: Usage):
   }
 }
 
-/** Clients keep a thought for the next turn only where it is signed. Nobody checks it: no server of the fleet signs. */
+/** Clients keep thinking blocks for the next turn only if they are signed. Nobody verifies the signature. */
 const signature = "aicortex"
 
 const message = (model: string, content: ReadonlyArray<object>, stop: StopFields, counted: object): object => ({
@@ -93,16 +93,16 @@ const isComplete = (text: string): boolean => {
 }
 
 /**
- * Writes the blocks one after the other, each with its beginning and its end. The arguments of a tool call are passed on
- * as the model writes them, also where they are no JSON: in a whole answer those stand in `INVALID_JSON`.
+ * Writes the content blocks one after another, each with its start and stop. Tool arguments are streamed as the model
+ * writes them, even if they are not JSON; a complete answer puts those into `INVALID_JSON`.
  */
 class EventWriter implements Writer {
-  /** Of the block that was begun last. */
+  /** Index of the last block that was started. */
   private index = -1
   private open: "text" | "thinking" | undefined
-  /** Tool calls that have no end yet, and the blocks that they are in. */
+  /** Open tool calls, and their blocks. */
   private readonly calls = new Map<number, { readonly block: number; text: string }>()
-  /** Only the words differ from one delta of a block to the next. */
+  /** Only the text differs between the deltas of a block. */
   private head = ""
 
   constructor(
@@ -182,7 +182,7 @@ class EventWriter implements Writer {
   }
 }
 
-/** The last event of a stream that cannot go on. No `message_stop` follows it. */
+/** The last event of a stream that cannot continue. No `message_stop` follows. */
 const failure = (errorResponse: ErrorResponse): string =>
   `event: error\ndata: ${JSON.stringify(anthropic(errorResponse))}\n\n`
 

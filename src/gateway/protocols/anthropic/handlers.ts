@@ -15,7 +15,7 @@ import * as Sessions from "../aicortex/sessions.js"
 import * as Events from "./events.js"
 import * as Request from "./request.js"
 
-/** Those of which it is known that they do not think. */
+/** Models that are known not to think. */
 const unthinking = (
   { library }: GatewayContext,
   models: ReadonlyArray<ModelCandidate>
@@ -25,8 +25,8 @@ const unthinking = (
   )
 
 /**
- * Clients of this API ask every model to think, and leave it to the model; Ollama's servers refuse that where a model
- * cannot. Those are not asked, as Ollama itself has it here. What thinks does so unasked.
+ * Clients of this API ask every model to think and leave it to the model; Ollama servers reject that if the model
+ * cannot. As in Ollama's own implementation, such models are not asked. Thinking models think without being asked.
  */
 const fitting = async (
   gateway: GatewayContext,

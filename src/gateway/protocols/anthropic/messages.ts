@@ -1,5 +1,5 @@
 /**
- * The system prompt and the messages of Anthropic's Messages API, in our words.
+ * Converts the system prompt and the messages of Anthropic's Messages API.
  *
  * @since 0.1.0
  */
@@ -34,7 +34,7 @@ const blockNames: ReadonlySet<string> = new Set([
   "data"
 ])
 
-/** The blocks of a content, each with where it stands. A string is one of text. */
+/** The blocks of a content with their paths. A string is one text block. */
 const blocks = (value: unknown, at: string, ignored: IgnoredFields): ReadonlyArray<BlockContext> => {
   if (value === undefined || value === null) return []
   if (typeof value === "string") return [[{ type: "text", text: value }, at]]
@@ -54,7 +54,7 @@ const wrongType = (block: BodyFields.Fields, at: string, known: string): never =
 
 const text = (block: BodyFields.Fields, at: string): string => BodyFields.required(block, "text", `${at}.text`)
 
-/** Blocks that hold nothing but text, each of them. */
+/** Contents that consist of text only. */
 const texts = (value: unknown, at: string, ignored: IgnoredFields): ReadonlyArray<string> =>
   blocks(value, at, ignored).map(([block, where]) => {
     if (block["type"] !== "text") wrongType(block, where, "text")
@@ -62,8 +62,8 @@ const texts = (value: unknown, at: string, ignored: IgnoredFields): ReadonlyArra
   })
 
 /**
- * The first line that Claude Code sends is for Anthropic's accounts, and another one in each request: with it, no server
- * would find the beginning of a prompt in its cache.
+ * The first line of Claude Code's system prompt is for Anthropic's billing and differs in each request: it would defeat
+ * every server's prompt cache.
  */
 const billing = /^x-anthropic-billing-header:[^\n]*\n*/i
 
@@ -91,12 +91,12 @@ const image = (block: BodyFields.Fields, at: string): Message.ImagePart => {
   }
 }
 
-/** What a document says, marked off from the words around it. */
+/** The text of a document, delimited from the text around it. */
 const document = (block: BodyFields.Fields, at: string, ignored: IgnoredFields): ReadonlyArray<Part> => {
   for (const name of ["title", "context"]) BodyFields.text(block, name, `${at}.${name}`)
   const citations = BodyFields.object(block, "citations", `${at}.citations`)
   if (citations !== undefined && BodyFields.flag(citations, "enabled", `${at}.citations.enabled`) === true) {
-    BodyFields.unsupported(`${at}.citations.enabled`, "no server says where it has something from")
+    BodyFields.unsupported(`${at}.citations.enabled`, "no server supports citations")
   }
   const where = `${at}.source`
   const source = BodyFields.object(block, "source", where) ?? reject(where, "is missing")
@@ -133,11 +133,11 @@ const toolCall = (block: BodyFields.Fields, at: string): Message.ToolCall => ({
   arguments: GatewayRequest.toolArguments(block["input"], `${at}.input`)
 })
 
-/** Calls of tools that a server has run, with their results. */
+/** Server-side tool calls with their results. */
 const ofServers = (type: unknown): boolean =>
   typeof type === "string" && (/^(server|mcp)_tool_use$|_tool_result$/.test(type) || type === "container_upload")
 
-/** What was found, as a document. */
+/** A search result as a document. */
 const searchResult = (block: BodyFields.Fields, at: string, ignored: IgnoredFields): ReadonlyArray<Part> => {
   const title = BodyFields.text(block, "title", `${at}.title`)
   const source = BodyFields.text(block, "source", `${at}.source`)
@@ -146,19 +146,19 @@ const searchResult = (block: BodyFields.Fields, at: string, ignored: IgnoredFiel
   return [{ type: "text", text: `<search_result>\n${head}${said}\n</search_result>\n` }]
 }
 
-/** A tool that a search has found, and that is offered from now on. */
+/** A tool that a search has found and that is available from now on. */
 const reference = (block: BodyFields.Fields, at: string): string =>
   `The tool ${BodyFields.required(block, "tool_name", `${at}.tool_name`)} can be called now.\n`
 
-/** A model that is not told that a tool has failed takes what it says for its result. */
+/** A failed tool result says so: otherwise the model would take the error text for the result. */
 const failed = (text: string): string => (/^\W{0,8}error/i.test(text) ? text : `Error: ${text}`)
 
-/** Gathers the messages, in their order. */
+/** Collects the messages in order. */
 class MessageReader {
   constructor(private readonly ignored: IgnoredFields) {}
 
   readonly messages: Array<Message.Message> = []
-  /** Which tool each call was for. */
+  /** Maps each call id to its tool. */
   private readonly names = new Map<string, string>()
 
   system(value: unknown, at: string): void {
@@ -166,7 +166,7 @@ class MessageReader {
     if (content !== "") this.messages.push(Message.system(content))
   }
 
-  /** What tools gave stands before what the user says, as the calls want it. */
+  /** Tool results come before the user's text, because they must follow the calls. */
   user(value: unknown, at: string): void {
     if (typeof value === "string") {
       this.messages.push(Message.user(value))
@@ -205,7 +205,7 @@ class MessageReader {
     } else this.messages.push(Message.user(parts.length === 1 && only.type === "text" ? only.text : parts))
   }
 
-  /** A tool's message has no place for images and documents: they go into the user's, which follows. */
+  /** Tool messages cannot hold images and documents: they go into the user message that follows. */
   private result(block: BodyFields.Fields, at: string, parts: Array<Part>): void {
     const id = BodyFields.required(block, "tool_use_id", `${at}.tool_use_id`)
     let said = ""
@@ -239,7 +239,7 @@ class MessageReader {
           thinking += BodyFields.text(block, "thinking", `${where}.thinking`) ?? ""
           break
         case "redacted_thinking":
-          // Only who wrote it can read it.
+          // Redacted thinking is encrypted: only its provider can read it.
           break
         case "compaction":
           content += BodyFields.text(block, "content", `${where}.content`) ?? ""
@@ -251,7 +251,7 @@ class MessageReader {
           break
         }
         default:
-          // What servers of another provider have done by themselves is behind: their answer tells of it.
+          // Server-side tool use of another provider is in the past: its answer already contains the outcome.
           if (!ofServers(block["type"])) wrongType(block, where, "text, thinking, redacted_thinking or tool_use")
           this.ignored.add(`${where}.${block["type"]}`)
       }
@@ -270,7 +270,7 @@ const messageNames: ReadonlySet<string> = new Set(["role", "content", "cache_con
 const roles = ["user", "assistant", "system"] as const
 
 /**
- * The system prompt, and then the messages.
+ * The system prompt, then the messages.
  *
  * @since 0.1.0
  * @category constructors

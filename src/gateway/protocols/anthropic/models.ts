@@ -1,5 +1,5 @@
 /**
- * `GET /v1/models` and `/v1/models/{id}` for who sends `anthropic-version`.
+ * `GET /v1/models` and `/v1/models/{id}` for clients that send `anthropic-version`.
  *
  * @since 0.1.0
  */
@@ -14,12 +14,11 @@ const createdAt = new Date(Models.created * 1000).toISOString()
 
 const item = (id: string): object => ({ type: "model", id, display_name: id, created_at: createdAt })
 
-/** Where Anthropic gives 20, all that there are: nobody has so many that they would not fit. */
+/** Anthropic's default is 20; here it is the maximum, because the list is short. */
 const maxLimit = 1_000
 
 /**
- * A page of the list: `limit` models (1 to 1,000, default 1,000) after the one that `after_id` names, or before that of
- * `before_id`.
+ * A page of the list: `limit` models (1 to 1,000, default 1,000) after `after_id`, or before `before_id`.
  *
  * @since 0.1.0
  * @category handlers

@@ -1,5 +1,5 @@
 /**
- * What `POST /v1/messages` is asked.
+ * Decodes the body of `POST /v1/messages`.
  *
  * @since 0.1.0
  */
@@ -13,7 +13,7 @@ import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import * as Conversation from "./messages.js"
 import * as Tools from "./tools.js"
 
-/** What counts for how long a prompt is, and what goes with it. */
+/** The fields that determine the prompt's length. */
 const promptNames = [
   "model",
   "messages",
@@ -52,7 +52,7 @@ const thinkingNames: ReadonlySet<string> = new Set(["type", "budget_tokens", "di
 const outputNames: ReadonlySet<string> = new Set(["effort", "format"])
 
 /**
- * `showsThinking`: whether what a model thinks is told, or only that it does.
+ * `showsThinking`: whether the thinking is sent to the client, or only that it happens
  *
  * @since 0.1.0
  * @category models
@@ -62,14 +62,14 @@ export interface AnthropicRequest extends GatewayRequest.GatewayRequest {
 }
 
 // =============================================================================
-// thinking
+// Thinking
 // =============================================================================
 
 const thinkingTypes = ["enabled", "disabled", "adaptive"] as const
 const displays: ReadonlySet<string> = new Set(["summarized", "updates", "full", "omitted"])
 const efforts = ["low", "medium", "high", "xhigh", "max"] as const
 
-/** Fewer tokens than this are no budget to Anthropic either. */
+/** Anthropic rejects smaller budgets too. */
 const minBudget = 1_024
 
 interface Thinking {
@@ -77,7 +77,7 @@ interface Thinking {
   readonly tellsThinking: boolean
 }
 
-/** A budget of tokens is no bound that a server would know: `max_tokens` is. */
+/** A thinking budget has no equivalent on the servers; `max_tokens` limits the whole. */
 const thinkingOf = (
   body: BodyFields.Fields,
   effort: ChatRequest["think"],
@@ -88,7 +88,7 @@ const thinkingOf = (
   const type = BodyFields.oneOf(given, "type", thinkingTypes, "thinking.type") ?? reject("thinking.type", "is missing")
   ignored.checkObject(given, thinkingNames, "thinking")
   if (type === "disabled") return { think: false, tellsThinking: true }
-  // How much of its thoughts a model tells is up to it: only whether they are told at all can be chosen.
+  // How detailed a summary of the thinking is cannot be controlled: it is sent or omitted.
   const display = BodyFields.text(given, "display", "thinking.display")
   if (display !== undefined && !displays.has(display)) ignored.unknown("thinking.display", "that has this value")
   const tellsThinking = display !== "omitted"
@@ -99,7 +99,7 @@ const thinkingOf = (
 }
 
 // =============================================================================
-// answers
+// Answers
 // =============================================================================
 
 const formatOf = (fields: BodyFields.Fields, name: string, at: string): Format | undefined => {
@@ -125,7 +125,7 @@ const outputOf = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): 
   }
 }
 
-/** The client has the conversation, and shortens it. What is kept anyway may be asked for; else it is longer than it might be. */
+/** Context editing is the client's task here. Only edits that keep everything are accepted. */
 const checkContext = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): void => {
   const given = BodyFields.object(body, "context_management")
   if (given === undefined) return
@@ -139,14 +139,14 @@ const checkContext = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredField
   }
 }
 
-/** What makes no difference to an answer. */
+/** Fields without effect on an answer. */
 const checkHarmless = (body: BodyFields.Fields): void => {
   const metadata = BodyFields.object(body, "metadata")
   if (metadata !== undefined) BodyFields.text(metadata, "user_id", "metadata.user_id")
   BodyFields.object(body, "cache_control")
 }
 
-/** Its code has Anthropic's own client send the whole conversation instead. */
+/** With this code Anthropic's client falls back to sending the whole conversation. */
 const refuseThread = ({ thread }: BodyFields.Fields): void => {
   if (thread === undefined || thread === null) return
   reject("thread", "is not supported: send the whole conversation, or use session", "thread_unsupported_request")
@@ -158,11 +158,11 @@ const stops = (body: BodyFields.Fields): ReadonlyArray<string> => {
 }
 
 // =============================================================================
-// all of it
+// The whole body
 // =============================================================================
 
 /**
- * About how many tokens a prompt has: the texts, the tools, and the calls of tools. Images are not counted.
+ * Estimates the prompt tokens: texts, tools and tool calls. Images are not counted.
  *
  * @since 0.1.0
  * @category accessors
@@ -226,7 +226,7 @@ export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFiel
 }
 
 /**
- * What `POST /v1/messages/count_tokens` is asked: about how many tokens it has.
+ * `POST /v1/messages/count_tokens`: an estimate of the prompt tokens.
  *
  * @since 0.1.0
  * @category decoding

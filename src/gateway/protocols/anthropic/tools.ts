@@ -1,5 +1,5 @@
 /**
- * The tools of Anthropic's Messages API, in our words.
+ * Converts the tools of Anthropic's Messages API.
  *
  * @since 0.1.0
  */
@@ -30,7 +30,7 @@ const definition = (tool: BodyFields.Fields, at: string, ignored: IgnoredFields)
   const description = BodyFields.text(tool, "description", `${at}.description`)
   const strict = BodyFields.flag(tool, "strict", `${at}.strict`)
   BodyFields.object(tool, "cache_control", `${at}.cache_control`)
-  // An input comes when it is complete, either way.
+  // Fine-grained streaming makes no difference: the input is delivered when complete.
   BodyFields.flag(tool, "eager_input_streaming", `${at}.eager_input_streaming`)
   if (BodyFields.list(tool, "allowed_callers", `${at}.allowed_callers`)?.some((caller) => caller !== "direct")) {
     ignored.add(`${at}.allowed_callers`)
@@ -45,8 +45,8 @@ const definition = (tool: BodyFields.Fields, at: string, ignored: IgnoredFields)
 }
 
 /**
- * Whether tools that are deferred can be found by a tool of the client, which names them in its result. Where Anthropic's
- * own search is to find them, all of them are offered at once: there is no such search here.
+ * Whether deferred tools can be found by one of the client's own tools, which names them in its result. For Anthropic's
+ * own tool search, all tools are offered at once: there is no such search here.
  */
 const deferring = (all: ReadonlyArray<unknown>): boolean => {
   let any = false
@@ -58,7 +58,7 @@ const deferring = (all: ReadonlyArray<unknown>): boolean => {
   return any
 }
 
-/** The tools that results in the conversation name. */
+/** The tools named by results in the conversation. */
 const referenced = ({ messages }: BodyFields.Fields): ReadonlySet<string> => {
   const names = new Set<string>()
   const visit = (content: unknown, depth: number): void => {
@@ -93,7 +93,7 @@ export const tools = (body: BodyFields.Fields, ignored: IgnoredFields): Readonly
     if (!BodyFields.isObject(tool)) return reject(at, "must be an object")
     const type = BodyFields.text(tool, "type", `${at}.type`) ?? "custom"
     if (type !== "custom") {
-      // Nobody here runs the tools of a server, and only Anthropic's models know the others by their name alone.
+      // Server-side tools do not run here, and only Anthropic's models know the others by name alone.
       ignored.add(`${at}.${type}`)
       continue
     }
@@ -111,8 +111,8 @@ const choiceNames: ReadonlySet<string> = new Set(["type", "name", "disable_paral
 const types = ["auto", "any", "tool", "none"] as const
 
 /**
- * - `choice`: `undefined` where the model is free
- * - `oneTool`: an answer may call one tool at most
+ * - `choice`: `undefined` if the model decides
+ * - `oneTool`: an answer may contain at most one tool call
  *
  * @since 0.1.0
  * @category models

@@ -1,5 +1,5 @@
 /**
- * How answers are written as Ollama's `/api/chat` and `/api/generate` write them.
+ * Writes answers like Ollama's `/api/chat` and `/api/generate`.
  *
  * @since 0.1.0
  */
@@ -12,11 +12,11 @@ import type { Codec, CompletedAnswer, Writer } from "../../pipeline/codec.js"
 import * as Context from "./context.js"
 import * as Validation from "./validation.js"
 
-/** What an answer's end says of how long it took. */
+/** The durations and counts at the end of an answer. */
 type OllamaUsage = Pick<End, "timings" | "tokensPerSecond">
 
 /**
- * Times are in nanoseconds: the server's own where it tells them, else ours. As Ollama has it, what is 0 is left out.
+ * Durations in nanoseconds: the server's own if it reports them, else measured here. Zero is omitted, as in Ollama.
  */
 const counts = (began: number, firstPiece: number | undefined, usage: Usage, told: OllamaUsage): object => {
   const { cachedTokens, completionTokens, promptTokens } = usage
@@ -36,7 +36,7 @@ const counts = (began: number, firstPiece: number | undefined, usage: Usage, tol
 }
 
 /**
- * The time as Ollama writes it: without zeros at its end.
+ * A timestamp as Ollama writes it: without trailing zeros.
  *
  * @since 0.1.0
  * @category encoding
@@ -67,7 +67,7 @@ class LineWriter implements Writer {
     this.head = `{"model":${JSON.stringify(model)},"created_at":"`
   }
 
-  /** The fields of a line, after the model and the time. */
+  /** The fields of a line after the model and the time. */
   private line(rest: string): string {
     this.first ??= performance.now()
     return `${this.head}${timestamp()}",${rest}\n`
@@ -93,7 +93,7 @@ class LineWriter implements Writer {
         : `"message":{"role":"assistant","content":"","thinking":${words}},"done":false}`
     )
   }
-  /** Here a call comes as a whole. */
+  /** Ollama sends tool calls complete. */
   toolCallDelta(): string {
     return ""
   }
@@ -116,8 +116,8 @@ class LineWriter implements Writer {
 }
 
 /**
- * How the answers to a request are written. `generates`: as `/api/generate` does, whose answers hold the conversation as a
- * `context` unless the prompt went to the model as it is.
+ * The codec of a request. `generates`: as `/api/generate` does, whose answers include the conversation as `context`
+ * unless the prompt was raw.
  *
  * @since 0.1.0
  * @category encoding
@@ -139,7 +139,7 @@ export const codec = (model: string, generates: boolean, request: ChatRequest): 
       const told = Validation.ollamaErrorOf(errorResponse, generates ? "/api/generate" : "/api/chat", model)
       return `${JSON.stringify(ErrorResponse.ollama(told))}\n`
     },
-    // Lines cannot hold a comment: a piece without words is one that every client takes.
+    // NDJSON has no comments: an empty piece is accepted by every client.
     heartbeat: `${JSON.stringify(beat)}\n`
   }
 }

@@ -1,8 +1,8 @@
 /**
- * The `context` of `/api/generate`: a conversation as numbers, which the next prompt goes on with.
+ * The `context` of `/api/generate`: a conversation as numbers, which the next prompt continues.
  *
- * Ollama gives out the tokens of its model, which no other kind of server understands. These numbers hold the words
- * themselves, compressed, three bytes each: any gateway can read them, and any server can go on.
+ * Ollama returns tokens of its model, which no other kind of server understands. These numbers hold the compressed
+ * text, three bytes each: any gateway can decode them, and any server can continue.
  *
  * @since 0.1.0
  */
@@ -10,16 +10,16 @@ import { deflateRawSync, inflateRawSync } from "node:zlib"
 import * as Message from "../../../Message.js"
 import * as Validation from "./validation.js"
 
-/** The first number of each context: larger than any token, so that a server's own context is not taken for ours. */
+/** The first number of each context: larger than any token, to tell it from a server's own context. */
 const mark = 0xacc0de
 
-/** No conversation is longer than this, in bytes. */
+/** Maximum length of a conversation, in bytes. */
 const maxBytes = 16 * 1024 * 1024
 
 const roles = ["system", "user", "assistant"] as const
 
 /**
- * A conversation as numbers. Pictures are left out.
+ * Encodes a conversation as numbers. Images are omitted.
  *
  * @since 0.1.0
  * @category encoding
@@ -59,7 +59,7 @@ const read = (numbers: ReadonlyArray<number>): unknown => {
 }
 
 /**
- * The conversation that numbers stand for. Refuses those that no gateway gave out.
+ * Decodes a conversation from numbers. Rejects numbers that are not from a gateway.
  *
  * @since 0.1.0
  * @category decoding

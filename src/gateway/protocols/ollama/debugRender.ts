@@ -1,5 +1,5 @@
 /**
- * `_debug_render_only`: the prompt that a server would give its model. Only Ollama's servers tell it.
+ * `_debug_render_only`: the prompt as the server's chat template renders it. Only Ollama servers support it.
  *
  * @since 0.1.0
  */
@@ -15,11 +15,11 @@ import * as UpstreamControl from "../../pipeline/upstreamControl.js"
 import * as Listings from "./listings.js"
 import { serverError } from "./servers.js"
 
-/** How long a server may take to render a prompt, in milliseconds: it may have to load the model first. */
+/** Timeout for rendering a prompt, in milliseconds: the server may have to load the model first. */
 const timeout = 120_000
 
 /**
- * Asks an Ollama server for the prompt, and sends what it says.
+ * Gets the rendered prompt from an Ollama server, and sends it.
  *
  * @since 0.1.0
  * @category handlers

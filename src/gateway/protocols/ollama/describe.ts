@@ -1,6 +1,6 @@
 /**
- * What Ollama's lists and `show` say of models of other servers: what the server, the catalogue or the name tells, and
- * nothing that could be wrong.
+ * What Ollama's lists and `show` report for models of other servers: taken from the server, the catalogue or the name,
+ * and nothing that is a guess.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ const numberAt = (fields: BodyFields.Fields, name: string): number | undefined =
   return typeof value === "number" && Number.isFinite(value) && value > 0 ? value : undefined
 }
 
-/** llama.cpp's server tells these of the file that it serves. */
+/** llama.cpp's server reports these for its model file. */
 const metaOf = (info: ModelInfo | undefined): BodyFields.Fields => {
   const meta = info?.["meta"]
   return BodyFields.isObject(meta) ? meta : {}
@@ -31,7 +31,7 @@ const shortened = (parameters: number): string => {
 const quantizationOf = (name: string, info: ModelInfo | undefined): string | undefined =>
   info?.quantization_level ?? quantization(name)
 
-/** Bytes that a weight takes, by the beginning of what the quantization is called. */
+/** Bytes per weight, by the beginning of the quantization's name. */
 const weights: ReadonlyArray<readonly [start: RegExp, bytes: number]> = [
   [/^F32/, 4],
   [/^B?F16/, 2],
@@ -43,7 +43,7 @@ const weights: ReadonlyArray<readonly [start: RegExp, bytes: number]> = [
   [/^I?Q[12]/, 0.38]
 ]
 
-/** In bytes: as it is told, else about as much as so many weights take, which are published in 16 bits; 0 where unknown. */
+/** Size in bytes: as reported, else estimated from the parameter count (16 bits each by default); 0 if unknown. */
 const sizeOf = (name: string, info: ModelInfo | undefined): number => {
   const told = info?.size ?? numberAt(metaOf(info), "size")
   if (told !== undefined) return told
@@ -62,7 +62,7 @@ const modified = (info: ModelInfo | undefined): string => {
 
 const embeds = /embed|minilm|bge-|reranker/i
 
-/** Whatever is not known to do something else completes. */
+/** Models complete unless known to do something else. */
 const capabilitiesOf = (name: string, info: ModelInfo | undefined): ReadonlyArray<string> =>
   info?.capabilities ?? (embeds.test(name) ? ["embedding"] : ["completion"])
 
@@ -98,7 +98,7 @@ export const entry = (name: string, info: ModelInfo | undefined): object => {
 }
 
 /**
- * What `show` says.
+ * The reply of `show`.
  *
  * @since 0.1.0
  * @category constructors

@@ -13,12 +13,12 @@ import * as Describe from "./describe.js"
 import { fromAll, infoOf, listTimeout, nameOf, serverError, servers } from "./servers.js"
 import * as Validation from "./validation.js"
 
-/** The oldest version of Ollama whose API this is. */
+/** The oldest Ollama version with this API. */
 const apiVersion = "0.12.0"
 
 /**
- * `GET /api/tags`: every model once, with the servers that have it; and the aliases, each as the first of its models that
- * is there.
+ * `GET /api/tags`: every model once, with its servers; and the aliases, each as the first of its models that is
+ * available.
  *
  * @since 0.1.0
  * @category handlers
@@ -73,7 +73,7 @@ export const ps = async (gateway: GatewayContext, context: RequestContext): Prom
 }
 
 /**
- * `GET /api/version`: the oldest of the servers' versions, because clients read from it what they may send.
+ * `GET /api/version`: the oldest version among the servers, because clients infer supported features from it.
  *
  * @since 0.1.0
  * @category handlers
@@ -101,7 +101,7 @@ export const versions = async (gateway: GatewayContext, context: RequestContext)
 }
 
 /**
- * The model that a name stands for now: of a chain, the first that a server has.
+ * The model that a name stands for: of a chain, the first that a server has.
  *
  * @since 0.1.0
  * @category accessors
@@ -123,7 +123,7 @@ export const resolveModel = async (gateway: GatewayContext, named: string): Prom
 }
 
 /**
- * `POST /api/show`: what a server says of its model.
+ * `POST /api/show`: what a server reports of its model.
  *
  * @since 0.1.0
  * @category handlers

@@ -1,5 +1,5 @@
 /**
- * Changes of what servers have: models are pulled, made, pushed, copied and deleted, loaded and unloaded.
+ * Model management on the servers: pull, create, push, copy, delete, load and unload.
  *
  * @since 0.1.0
  */
@@ -18,7 +18,7 @@ import { type KnownServer, nameOf, serverError } from "./servers.js"
 import * as Targets from "./targets.js"
 import * as Validation from "./validation.js"
 
-/** How long a download may stand still, in milliseconds. */
+/** How long a download may stall, in milliseconds. */
 const pullTimeout = 300_000
 
 const without = (body: BodyFields.Fields): object => {
@@ -26,10 +26,10 @@ const without = (body: BodyFields.Fields): object => {
   return rest
 }
 
-/** The lists have changed: they are read again before anybody is answered from them. */
+/** The models have changed: the lists are read again before the next request uses them. */
 const refresh = (gateway: GatewayContext): Promise<void> => gateway.library.run(gateway.library.registry.refresh).result
 
-/** Of several servers each failure says whose it is. */
+/** With several servers, each failure names its server. */
 const describeFailures = (several: boolean, { label }: KnownServer, errorResponse: ErrorResponse): ErrorResponse =>
   several ? { ...errorResponse, message: `${label}: ${errorResponse.message}` } : errorResponse
 
@@ -46,10 +46,10 @@ const mergeProblems = (
 }
 
 // =============================================================================
-// pull, create, push
+// Pull, create, push
 // =============================================================================
 
-/** Has servers do something that takes long, and tells each line of their progress, with the server that says it. */
+/** Runs a long operation on servers and streams their progress lines, each with its server. */
 const streamProgress = async (
   gateway: GatewayContext,
   context: RequestContext,
@@ -127,8 +127,8 @@ const streamProgress = async (
 }
 
 /**
- * `POST /api/pull`: on the servers that are named; else anew on those that have the model; else on the one with most room.
- * Each line says which server it is about.
+ * `POST /api/pull`: on the named servers; else on those that have the model (an update); else on the one with the most
+ * room. Each progress line names its server.
  *
  * @since 0.1.0
  * @category handlers
@@ -167,7 +167,7 @@ export const create = async (
     Validation.refuse(400, "neither 'from' or 'files' was specified", "missing_required_parameter", "from")
   }
   const { all, named } = await Targets.targetsOf(gateway, context, body)
-  // Files were sent to one server beforehand, and only the client knows to which.
+  // Blobs were uploaded to one server, and only the client knows which.
   const files = BodyFields.isObject(body["files"]) || BodyFields.isObject(body["adapters"])
   if (named === undefined && files && all.length > 1) throw Targets.unnamed(all, "has the files")
   const have = Targets.withModel(all, from)
@@ -176,7 +176,7 @@ export const create = async (
 }
 
 /**
- * `POST /api/push`: from the server that is named, else from the first that has the model.
+ * `POST /api/push`: from the named server, else from the first that has the model.
  *
  * @since 0.1.0
  * @category handlers
@@ -195,10 +195,10 @@ export const push = async (
 }
 
 // =============================================================================
-// copy, delete
+// Copy, delete
 // =============================================================================
 
-/** On the servers that are named, else on all that have the model. */
+/** On the named servers, else on all that have the model. */
 const change = async (
   gateway: GatewayContext,
   context: RequestContext,
@@ -210,7 +210,7 @@ const change = async (
   context.record.model = model
   const { all, named } = await Targets.targetsOf(gateway, context, body)
   const have = named ?? Targets.withModel(all, model)
-  // A list may be older than the model.
+  // The list may be older than the model.
   const asked = have.length > 0 ? have : all
   const problems: Array<ErrorResponse> = []
   const done: Array<string> = []
@@ -237,7 +237,7 @@ const change = async (
   else context.sendError(errorResponse)
 }
 
-/** A name that Ollama can have; it says which of several is none. */
+/** Validates a model name; the error says which field is invalid. */
 const valid = (field: "name" | "source" | "destination", given: string | undefined): string => {
   const name = given ?? ""
   if (name.trim() === "" || !Validation.isName(name)) {
@@ -281,12 +281,12 @@ export const copy = async (
 }
 
 // =============================================================================
-// load, unload
+// Load, unload
 // =============================================================================
 
 /**
- * A request without a prompt: a model is loaded on the server that would answer, or, with `keep_alive: 0`, unloaded
- * wherever it is. Other servers than Ollama's hold their models always: there is nothing to do.
+ * A request without a prompt loads a model on the server that would answer, or, with `keep_alive: 0`, unloads it
+ * everywhere. Other servers than Ollama keep their models loaded: nothing to do.
  *
  * @since 0.1.0
  * @category handlers

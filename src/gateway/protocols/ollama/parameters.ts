@@ -1,5 +1,5 @@
 /**
- * How an answer is drawn, by Ollama's `options` and the fields beside them.
+ * Sampling parameters: Ollama's `options` and the fields beside them.
  *
  * @since 0.1.0
  */
@@ -10,14 +10,14 @@ import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import * as Validation from "./validation.js"
 
 /**
- * What `options` and the fields beside it ask for.
+ * The parameters in `options` and beside it.
  *
  * @since 0.1.0
  * @category models
  */
 export type OllamaParameters = GatewayRequest.Sampling & Pick<ChatRequest, "maxTokens" | "format" | "logprobs">
 
-/** Ollama's options that have a name of their own here, so that servers with OpenAI's API understand them too. */
+/** Ollama options with an equivalent here, so that OpenAI-compatible servers understand them too. */
 const shared = [
   "temperature",
   "top_p",
@@ -30,7 +30,7 @@ const shared = [
   "num_predict",
   "stop"
 ] as const
-/** Those that other servers may have too, under the same names. */
+/** Options that other servers may support under the same names. */
 const samplers: ReadonlySet<string> = new Set([
   "typical_p",
   "repeat_last_n",
@@ -41,7 +41,7 @@ const samplers: ReadonlySet<string> = new Set([
 ])
 const isShared: ReadonlySet<string> = new Set(shared)
 
-/** Options under the names that other APIs give them, which some clients send beside `options`. */
+/** Option names of other APIs, which some clients send beside `options`. */
 const aliases: { readonly [name: string]: string } = {
   ...Object.fromEntries(shared.map((name) => [name, name])),
   num_ctx: "num_ctx",
@@ -60,8 +60,8 @@ const fits = (name: string, value: unknown): boolean => {
 }
 
 /**
- * The options of a body. An option that stands beside `options`, where Ollama would not look at it, is honoured if it has
- * the right type and `options` does not say otherwise; else it is one of `ignored`.
+ * Reads the options of a body. An option outside `options`, which Ollama would ignore, is used if it has the right type
+ * and `options` does not set it; else it is added to `ignored`.
  *
  * @since 0.1.0
  * @category readers
@@ -85,7 +85,7 @@ export const options = (body: BodyFields.Fields, ignored: Array<string>): BodyFi
 }
 
 /**
- * Whether `options` looks at this field.
+ * Whether `options` knows this field.
  *
  * @since 0.1.0
  * @category guards
@@ -113,7 +113,7 @@ const logprobs = (body: BodyFields.Fields): ChatRequest["logprobs"] => {
   return wanted ? (top ?? 0) : undefined
 }
 
-/** As a whole number, the way Go makes one. */
+/** Converts to an integer as Go does. */
 const whole = (value: unknown): number | undefined => {
   if (typeof value !== "number") return undefined
   const cut = Math.trunc(value)
@@ -153,7 +153,7 @@ export const sampling = (body: BodyFields.Fields, ignored: Array<string>): Ollam
     topK: topK === undefined || topK < 0 ? undefined : topK,
     seed: whole(given["seed"]),
     stop: stops(given["stop"]),
-    // Less than 0 is without a limit, which is what no limit means here.
+    // Negative means unlimited.
     maxTokens: limit === undefined || limit <= 0 ? undefined : limit,
     keepAlive: GatewayRequest.keepAlive(body),
     think: GatewayRequest.think(body),

@@ -1,5 +1,5 @@
 /**
- * What Ollama's `/api/chat` and `/api/generate` ask for.
+ * Decodes the bodies of Ollama's `/api/chat` and `/api/generate`.
  *
  * @since 0.1.0
  */
@@ -38,10 +38,10 @@ const generateNames: ReadonlySet<string> = new Set([
 ])
 
 /**
- * What a body asks for.
+ * A decoded body.
  *
- * - `ignored`: the fields that have no effect
- * - `renderOnly`: only the prompt is asked for that a server would give its model
+ * - `ignored`: fields without effect
+ * - `renderOnly`: only the rendered prompt is requested
  *
  * @since 0.1.0
  * @category models
@@ -102,14 +102,14 @@ const messages = (body: BodyFields.Fields): ReadonlyArray<Message.Message> => {
         const id = BodyFields.text(message, "tool_call_id", `${at}.tool_call_id`)
         const name =
           BodyFields.text(message, "tool_name", `${at}.tool_name`) ?? BodyFields.text(message, "name", `${at}.name`)
-        // Without an id it answers the first call of that tool which has no answer yet.
+        // Without an id it belongs to the first unanswered call of that tool.
         const k = names.findIndex((call) =>
           id === undefined ? name === undefined || call.name === name : call.id === id
         )
         const [call] = k === -1 ? [] : names.splice(k, 1)
         return { role, content, toolCallId: id ?? call?.id ?? "", toolName: name ?? call?.name ?? "" }
       }
-      // Ollama takes any role; what no server here has a word for is the user's.
+      // Ollama accepts any role; unknown ones become user messages.
       default:
         return user(content, pictures)
     }
@@ -130,7 +130,7 @@ const tools = (body: BodyFields.Fields) =>
     }
   })
 
-/** What Ollama does not know has no effect there, and clients count on that. */
+/** Ollama ignores unknown fields, and clients rely on that. */
 const unknown = (body: BodyFields.Fields, names: ReadonlySet<string>): Array<string> => {
   const found: Array<string> = []
   for (const name in body) if (!names.has(name) && !isOption(name) && body[name] !== null) found.push(name)
@@ -186,18 +186,18 @@ const shared = (body: BodyFields.Fields) => ({
   renderOnly: body["_debug_render_only"] === true
 })
 
-/** Clients of Ollama's send hints to its memory with everything: other servers are asked without them. */
+/** Ollama clients send memory hints with every request: they are not sent to other servers. */
 const hints = ({ keepAlive, options }: ReturnType<typeof sampling>) =>
   keepAlive === undefined && options === undefined ? {} : { lenient: true as const }
 
-/** What Ollama does where a text is too long; other servers refuse what they cannot hold. */
+/** Ollama's handling of overlong input; other servers reject what does not fit. */
 const bounds = (body: BodyFields.Fields) => {
   const truncate = BodyFields.flag(body, "truncate")
   const shift = BodyFields.flag(body, "shift")
   return { ...(truncate === undefined ? {} : { truncate }), ...(shift === undefined ? {} : { shift }) }
 }
 
-/** Ollama has no such field, and no way to make a model call a tool. */
+/** Ollama has no such field, and no way to force a tool call. */
 const toolChoice = (body: BodyFields.Fields, ignored: Array<string>): "auto" | "none" | undefined => {
   const { tool_choice: choice } = body
   if (choice === "none" || choice === "auto") return choice
@@ -221,7 +221,7 @@ export const chat = (body: BodyFields.Fields): OllamaGatewayRequest => {
   return { ...shared(body), ignored, request: { ...request, ...hints(asked), ...bounds(body) } }
 }
 
-/** A text that is completed stands alone. Ollama itself would leave out in silence what goes with a template only. */
+/** Text completion excludes these fields. Ollama would silently drop what needs a chat template. */
 const checkAlone = (body: BodyFields.Fields, name: "raw" | "suffix"): void => {
   const others = ["system", "images", "format", "think", ...(name === "raw" ? ["suffix"] : ["context"])]
   for (const other of others) {
@@ -235,7 +235,7 @@ const checkAlone = (body: BodyFields.Fields, name: "raw" | "suffix"): void => {
   }
 }
 
-/** A system prompt that the conversation has already is not said again. */
+/** The system prompt is not repeated if the conversation already has it. */
 const conversation = (
   before: ReadonlyArray<Message.Message>,
   system: string,

@@ -1,5 +1,5 @@
 /**
- * The servers that are reachable, and what goes wrong with them.
+ * The reachable servers, and the errors of those that fail.
  *
  * @since 0.1.0
  */
@@ -14,7 +14,7 @@ import * as UpstreamControl from "../../pipeline/upstreamControl.js"
 import * as Validation from "./validation.js"
 
 /**
- * How long a server may take to list something, in milliseconds; a dead one must not hold up the others.
+ * Timeout of a list request, in milliseconds: a dead server must not delay the others.
  *
  * @since 0.1.0
  * @category constants
@@ -83,7 +83,7 @@ export const fromAll = async (gateway: GatewayContext, all: ReadonlyArray<KnownS
   )
 
 /**
- * The model of a request, under either of its names. `missing` is what Ollama says where there is none.
+ * The model of a request, under either of its field names. `missing` is Ollama's message if there is none.
  *
  * @since 0.1.0
  * @category readers
@@ -94,11 +94,11 @@ export const nameOf = (body: BodyFields.Fields, missing: string): string => {
   return name
 }
 
-/** Whose fault a status is: that the gateway may not use a server is not the client's. */
+/** Which statuses are passed on: that the gateway lacks access to a server is not the client's error. */
 const isReported = (status: number): boolean => status >= 400 && status < 600 && status !== 401 && status !== 403
 
 /**
- * What a server's refusal is to the client: its own words and status.
+ * A server's error as passed on to the client, with its text and status.
  *
  * @since 0.1.0
  * @category constructors

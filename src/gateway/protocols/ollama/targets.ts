@@ -1,5 +1,5 @@
 /**
- * Which servers a change of models is for: those that are named, else those that it concerns.
+ * The servers that a model operation applies to: the named ones, else those that it concerns.
  *
  * @since 0.1.0
  */
@@ -11,8 +11,8 @@ import type { RequestContext } from "../../http/RequestContext.js"
 import { fromAll, type KnownServer, servers } from "./servers.js"
 
 /**
- * - `all`: every Ollama server that can be reached
- * - `named`: those that the request names, by address or as the lists call one, or `all`; `undefined` where it names none
+ * - `all`: every reachable Ollama server
+ * - `named`: those that the request names, by address or label, or `all`; `undefined` if it names none
  *
  * @since 0.1.0
  * @category models
@@ -62,7 +62,7 @@ export const unnamed = (all: ReadonlyArray<KnownServer>, what: string): RequestR
 }
 
 /**
- * Those of the servers that have a model.
+ * The servers that have a model.
  *
  * @since 0.1.0
  * @category accessors
@@ -73,8 +73,8 @@ export const withModel = (all: ReadonlyArray<KnownServer>, model: string): Reado
 }
 
 /**
- * The server with most room: the one whose models are the smallest together. Ollama does not tell how large its disk is. One
- * that does not say what it holds comes last; of two alike, the first that is configured.
+ * The server with the most room: the one whose models take the least space. Ollama does not report its disk size.
+ * Servers whose models are unknown come last; among equals, the first in the configuration.
  *
  * @since 0.1.0
  * @category accessors
@@ -86,7 +86,7 @@ export const mostFreeMemory = async (
   let best: KnownServer | undefined
   let least = Number.POSITIVE_INFINITY
   for (const { known, models } of all.length === 1 ? [] : await fromAll(gateway, all, "/api/tags")) {
-    // Names of one model share its layers.
+    // Tags of one model share layers.
     const sizes = new Map((models ?? []).map(({ digest, name, size }) => [digest || name, Number(size) || 0]))
     const held =
       models === undefined ? Number.POSITIVE_INFINITY : [...sizes.values()].reduce((sum, one) => sum + one, 0)

@@ -1,6 +1,6 @@
 /**
- * `think: false`, which some clients of Ollama's always send: a model that does not think has nothing to leave out, and
- * servers that speak the OpenAI API may refuse the switch.
+ * `think: false`, which some Ollama clients always send: a model that cannot think needs no switch, and
+ * OpenAI-compatible servers may reject it.
  *
  * @since 0.1.0
  */
@@ -16,7 +16,7 @@ const thinks =
   /think|reason|\br1\b|qwq|qwen-?3|gpt-oss|\bo[134]\b|magistral|deepseek|glm|nemotron|granite|exaone|smollm-?3|hunyuan|kimi|minimax|cogito|phi-?4|gemma-?[4-9]|ernie|seed/i
 
 /**
- * The same request, with the models that need not be told.
+ * The same request, with the models that do not need the switch.
  *
  * @since 0.1.0
  * @category constructors

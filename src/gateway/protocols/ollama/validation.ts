@@ -1,5 +1,5 @@
 /**
- * What Ollama says of a body that it cannot read: the words of Go's JSON decoder, and which field has which type.
+ * Ollama's error messages for invalid bodies: the wording of Go's JSON decoder, and the type of each field.
  *
  * @since 0.1.0
  */
@@ -9,7 +9,7 @@ import type { Fields } from "../../http/body.js"
 import { type ErrorResponse, make, RequestRejected } from "../../http/errorResponse.js"
 
 /**
- * Refuses a request in Ollama's words.
+ * Rejects a request with Ollama's wording.
  *
  * @since 0.1.0
  * @category constructors
@@ -19,11 +19,11 @@ export const refuse = (status: number, message: string, code: string | null = nu
 }
 
 // =============================================================================
-// bodies
+// Bodies
 // =============================================================================
 
 /**
- * The type that the body of an endpoint has in Ollama.
+ * Ollama's Go type of each endpoint's body.
  *
  * @since 0.1.0
  * @category models
@@ -58,7 +58,7 @@ const goTypeOf = (value: unknown): string => {
   return typeof value === "boolean" ? "bool" : typeof value
 }
 
-/** What comes after a complete value of each kind is not what Node calls it. */
+/** Go names the position after a complete value differently than Node. */
 const expectations: ReadonlyArray<readonly [words: RegExp, message: string]> = [
   [/after property value/, "after object key:value pair"],
   [/after array element/, "after array element"],
@@ -70,7 +70,7 @@ const expectations: ReadonlyArray<readonly [words: RegExp, message: string]> = [
 ]
 
 /**
- * What Go says of a text that is no JSON. `error` is what Node says.
+ * Go's message for invalid JSON. `error` is Node's message.
  *
  * @since 0.1.0
  * @category constructors
@@ -88,7 +88,7 @@ export const syntaxError = (text: string, error: string): string => {
 }
 
 /**
- * What Ollama says of a body that is JSON, but no object.
+ * Ollama's message for JSON that is not an object.
  *
  * @since 0.1.0
  * @category constructors
@@ -97,16 +97,16 @@ export const notAnObject = (path: string, value: unknown): string =>
   `json: cannot unmarshal ${goTypeOf(value)} into Go value of type api.${structs[path] ?? "Request"}`
 
 // =============================================================================
-// fields
+// Fields
 // =============================================================================
 
 type Kind = "string" | "bool" | "number" | "object" | "array"
 
 interface Field {
   readonly kind: Kind
-  /** What Go calls the type. */
+  /** The name of the type in Go. */
   readonly type: string
-  /** What stands in it: the fields of an object, or of each object in a list; or what each item must be. */
+  /** The fields of an object or of the objects in a list, or the type of the items. */
   readonly fields?: { readonly [name: string]: Field }
   readonly item?: Field
 }
@@ -216,7 +216,7 @@ const checkAll = (at: string, fields: { readonly [name: string]: Field }, body: 
   }
 }
 
-/** In Go's words, which name what is wrong with a duration. */
+/** Go's messages, which say what is wrong with a duration. */
 const checkDuration = (value: unknown): void => {
   if (value === undefined || value === null || typeof value === "number") return
   if (typeof value !== "string") {
@@ -244,8 +244,7 @@ const checkDuration = (value: unknown): void => {
 const levels: ReadonlyArray<unknown> = ["high", "medium", "low", "max", true, false, undefined, null]
 
 /**
- * Refuses a body with a field of another type than Ollama's, in Ollama's words. Fields that Ollama does not know are not
- * looked at.
+ * Rejects a body with a field of the wrong type, with Ollama's message. Unknown fields are not checked.
  *
  * @since 0.1.0
  * @category readers
@@ -263,7 +262,7 @@ export const check = (struct: Struct, body: Fields): void => {
 }
 
 // =============================================================================
-// options
+// Options
 // =============================================================================
 
 const integers = ["num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu"]
@@ -276,8 +275,8 @@ const optionTypes: ReadonlyMap<string, string> = new Map([
 ])
 
 /**
- * Refuses options of another type than Ollama's, in its words. Its status is 500; but what is wrong is the request, and
- * clients would send it again. A single text is taken for a list of stops.
+ * Rejects options of the wrong type with Ollama's message. Ollama returns 500, but clients would retry that; 400 is
+ * returned here. A single string is accepted as a list of stops.
  *
  * @since 0.1.0
  * @category readers
@@ -303,11 +302,11 @@ export const checkOptions = (options: Fields): void => {
 }
 
 // =============================================================================
-// names
+// Names
 // =============================================================================
 
 /**
- * Whether Ollama can have a model of that name: no blanks, and something on each side of a colon or slash.
+ * Whether a model name is valid in Ollama: no blanks, and something on each side of a colon or slash.
  *
  * @since 0.1.0
  * @category guards
@@ -324,7 +323,7 @@ export const tagged = (name: string): string =>
   name.slice(name.lastIndexOf("/") + 1).includes(":") ? name : `${name}:latest`
 
 /**
- * What Ollama says at this endpoint of a model that it does not have.
+ * Ollama's message at this endpoint for a model that does not exist.
  *
  * @since 0.1.0
  * @category constructors
@@ -343,10 +342,10 @@ export const notFound = (path: string, model: string): string => {
   }
 }
 
-/** Names that stand for more than one model: then ours says more. */
+/** For aliases of several models, the gateway's own message says more. */
 const isOne = (model: string | undefined): model is string => model !== undefined && model !== "auto"
 
-/** A server says the name that it has; the client gave another one. */
+/** The server's message names its model; the client used another name. */
 const asNamed = (message: string, model: string | undefined): string =>
   model === undefined
     ? message
@@ -356,7 +355,7 @@ const asNamed = (message: string, model: string | undefined): string =>
       })
 
 /**
- * A problem as Ollama words it at this endpoint, where it has words for it.
+ * An error in Ollama's wording at this endpoint, where Ollama has one.
  *
  * @since 0.1.0
  * @category constructors
@@ -364,7 +363,7 @@ const asNamed = (message: string, model: string | undefined): string =>
 export const ollamaErrorOf = (errorResponse: ErrorResponse, path: string, model: string | undefined): ErrorResponse => {
   if (errorResponse.code === "model_not_found" && isOne(model))
     return { ...errorResponse, message: notFound(path, model) }
-  // The server says which field it is about, in its own way.
+  // The server names the field in its own way.
   const message = asNamed(errorResponse.message.replace(/^'suffix': (?=.* does not support insert$)/, ""), model)
   return message === errorResponse.message ? errorResponse : { ...errorResponse, message }
 }

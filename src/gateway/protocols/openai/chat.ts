@@ -1,5 +1,5 @@
 /**
- * `POST /v1/chat/completions`: what is asked, and how answers are written.
+ * `POST /v1/chat/completions`: decodes the request and writes answers.
  *
  * @since 0.1.0
  */
@@ -17,7 +17,7 @@ import * as Messages from "./messages.js"
 import * as Parameters from "./parameters.js"
 
 // =============================================================================
-// request
+// Request
 // =============================================================================
 
 const known: ReadonlySet<string> = new Set([
@@ -79,11 +79,11 @@ export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFiel
 }
 
 // =============================================================================
-// response
+// Response
 // =============================================================================
 
 /**
- * Named in every answer.
+ * Part of every answer.
  *
  * @since 0.1.0
  * @category constants
@@ -159,7 +159,7 @@ export const whole = (model: string, results: ReadonlyArray<CompletedAnswer>): o
   system_fingerprint: fingerprint
 })
 
-/** Between the words of two chunks stands only what is written once per stream. */
+/** Everything but the text of a chunk is serialised once per stream. */
 class ChunkWriter implements Writer {
   private readonly head: string
   private readonly starts: Array<string> = []
@@ -223,7 +223,7 @@ class ChunkWriter implements Writer {
 }
 
 /**
- * The last event of a stream of OpenAI's that cannot go on. No `[DONE]` follows it.
+ * The last event of an OpenAI stream that cannot continue. No `[DONE]` follows.
  *
  * @since 0.1.0
  * @category encoding
@@ -237,7 +237,7 @@ export const failure = (errorResponse: ErrorResponse): string => `data: ${JSON.s
 export const eventStream = "text/event-stream; charset=utf-8"
 
 /**
- * A comment: no client takes it for an event.
+ * A comment: clients ignore it.
  *
  * @since 0.1.0
  * @category encoding

@@ -1,10 +1,9 @@
 /**
- * `POST /v1/completions`: what comes next in a text, or stands between two.
+ * `POST /v1/completions`: continues a text, or fills in the middle.
  *
- * Servers disagree about what this endpoint does: most go on with the text as it is, and Ollama puts it into the model's
- * chat template, as what a user says. A fleet of both must mean one thing, or an answer would depend on who gives it, and
- * one that broke could not be gone on with by another. Here it is OpenAI's own: the text goes to the model as it is.
- * `raw: false` asks for the template instead, on every server.
+ * Servers differ here: most continue the raw text, Ollama wraps it in the chat template as a user message. In a mixed
+ * fleet it must mean one thing, or answers would depend on the server and a broken one could not be resumed elsewhere.
+ * It is OpenAI's meaning: the raw text goes to the model. `raw: false` asks for the template instead, on every server.
  *
  * @since 0.1.0
  */
@@ -22,7 +21,7 @@ import * as Messages from "./messages.js"
 import * as Parameters from "./parameters.js"
 
 // =============================================================================
-// request
+// Request
 // =============================================================================
 
 const known: ReadonlySet<string> = new Set([
@@ -40,14 +39,14 @@ const known: ReadonlySet<string> = new Set([
   "json_schema"
 ])
 
-/** So many answers are given at once. */
+/** Maximum number of answers. */
 const maxAnswers = 128
 
-/** OpenAI's own default, which not every server has: without it an answer's length would depend on who gives it. */
+/** OpenAI's default, which not every server has: without it the length would depend on the server. */
 const defaultMaxTokens = 16
 
 /**
- * `echoes`: what each prompt's answers begin with, where that was asked for.
+ * `echoes`: the prompts to repeat before each answer, if requested.
  *
  * @since 0.1.0
  * @category models
@@ -72,7 +71,7 @@ const promptsOf = (body: BodyFields.Fields): ReadonlyArray<string> => {
   })
 }
 
-/** What only a template could make something of. */
+/** Fields that need a chat template. */
 const checkTemplated = (body: BodyFields.Fields, think: unknown, format: unknown): void => {
   const instead = "needs the model's chat template: use /v1/chat/completions, or raw: false"
   if (format !== "text") reject("response_format", instead)
@@ -132,7 +131,7 @@ export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFiel
 }
 
 // =============================================================================
-// response
+// Response
 // =============================================================================
 
 const fields = (model: string) => ({
@@ -143,11 +142,11 @@ const fields = (model: string) => ({
   system_fingerprint: fingerprint
 })
 
-/** What stands before an answer. */
+/** The echoed prompt before an answer. */
 const echoOf = ({ echoes, n }: CompletionRequest, choice: number): string =>
   echoes[GatewayRequest.promptOf({ n }, choice)] ?? ""
 
-/** What all answers cost: each prompt was read once. */
+/** The usage of all answers: each prompt counts once. */
 const totals = (all: ReadonlyArray<Usage>, { n }: CompletionRequest): Usage => {
   const each = Array.from({ length: Math.ceil(all.length / n) }, (_, i) => total(all.slice(i * n, (i + 1) * n)))
   const sum = (name: Exclude<keyof Usage, "estimated">) => each.reduce((sum, one) => sum + (one[name] ?? 0), 0)
@@ -165,7 +164,7 @@ class CompletionWriter implements Writer {
   private readonly head: string
   private readonly tail: string
   private readonly usages: Array<Usage> = []
-  /** Where in its answer each choice is, as far as it is told how likely its tokens were. */
+  /** Text offset of each choice, as far as log probabilities are reported. */
   private readonly offsets: Array<number> = []
 
   constructor(
@@ -191,7 +190,7 @@ class CompletionWriter implements Writer {
     this.offsets[choice] = told.end
     return this.chunk(choice, content, null, JSON.stringify(told.likelihoods))
   }
-  /** The completions API has no place for reasoning. */
+  /** The completions API has no field for reasoning. */
   thinking(): string {
     return ""
   }

@@ -1,12 +1,12 @@
 /**
- * How likely tokens were, as `/v1/completions` tells it: lists of the same length, where the newer API has one list.
+ * Log probabilities as `/v1/completions` reports them: parallel lists, where the newer API has one list.
  *
  * @since 0.1.0
  */
 import { isObject } from "../../http/body.js"
 
 /**
- * `text_offset` counts the characters of the text before each token, as Python counts them.
+ * `text_offset` counts characters of the text before each token, as Python does.
  *
  * @since 0.1.0
  * @category models
@@ -21,8 +21,7 @@ export interface LegacyLogprobs {
 const number = (value: unknown): number | null => (typeof value === "number" ? value : null)
 
 /**
- * The likelihoods of tokens that begin at `offset`, and where the next one begins. The token itself is always one of the
- * likeliest.
+ * The log probabilities of tokens from `offset` on, and the next offset. The token itself is always among the top ones.
  *
  * @since 0.1.0
  * @category constructors

@@ -1,5 +1,5 @@
 /**
- * The messages, tools and formats of OpenAI's chat completions, in our words.
+ * Converts the messages, tools and formats of OpenAI's chat completions.
  *
  * @since 0.1.0
  */
@@ -13,7 +13,7 @@ import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 const dataUrl = /^data:([\w.+-]+\/[\w.+-]+)?(?:;[\w=.-]+)*?;base64,/i
 
 /**
- * An image of a web address, or of a data URL, as closely looked at as `part` says.
+ * An image from a web address or data URL, with the `detail` of `part`.
  *
  * @since 0.1.0
  * @category constructors
@@ -31,7 +31,7 @@ export const image = (url: string, at: string, part: BodyFields.Fields): Message
 
 type Part = Message.TextPart | Message.ImagePart
 
-/** What a content comes to: its parts, its words, and the thoughts that stand among them. */
+/** The content of a message: its parts, its text, and its thinking. */
 interface Content {
   readonly parts: ReadonlyArray<Part>
   readonly text: string
@@ -42,7 +42,7 @@ const nothing: Content = { parts: [], text: "", thinking: "" }
 
 const partNames: ReadonlySet<string> = new Set(["type", "text", "refusal", "image_url", "thinking", "annotations"])
 
-/** The words of a part that holds thoughts: a string, or parts again. */
+/** The text of a thinking part: a string, or nested parts. */
 const thinkingText = (value: unknown): string =>
   typeof value === "string"
     ? value
@@ -50,7 +50,7 @@ const thinkingText = (value: unknown): string =>
       ? value.map((one) => (BodyFields.isObject(one) && typeof one["text"] === "string" ? one["text"] : "")).join("")
       : ""
 
-/** Clients send nothing, `null`, an empty list or an empty text where there is nothing to say. */
+/** Absent, `null`, an empty list and an empty text all mean no content. */
 const read = (value: unknown, at: string, ignored: IgnoredFields): Content => {
   if (value === undefined || value === null) return nothing
   if (typeof value === "string") return { parts: [{ type: "text", text: value }], text: value, thinking: "" }
@@ -99,7 +99,7 @@ const read = (value: unknown, at: string, ignored: IgnoredFields): Content => {
 const contentOf = ({ parts, text }: Content): Message.Content =>
   parts.every(({ type }) => type === "text") ? text : parts.filter((part) => part.type === "image" || part.text !== "")
 
-/** Images of a content where there is no place for them. */
+/** Images in a place that cannot hold them. */
 const imagesOf = ({ parts }: Content): ReadonlyArray<Part> => parts.filter(({ type }) => type === "image")
 
 const callNames: ReadonlySet<string> = new Set(["id", "type", "index", "function"])
@@ -145,7 +145,7 @@ const messageNames: ReadonlySet<string> = new Set([
 ])
 
 /**
- * The messages as they were said. What clients leave out or send in another order is put right where it is sent on.
+ * The messages as sent. Missing pieces and unusual orders are normalised by the backends.
  *
  * @since 0.1.0
  * @category constructors
@@ -155,7 +155,7 @@ export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): Reado
   if (all.length === 0) reject("messages", "must hold at least one message")
   let names: Map<string, string> | undefined
   const made: Array<Message.Message> = []
-  // A result has no place for images: they go into a message of the user behind the last of the results.
+  // Tool messages cannot hold images: they go into a user message after the last result.
   let shown: Array<Part> = []
   const show = () => {
     if (shown.length === 0) return
@@ -234,7 +234,7 @@ export const tools = (body: BodyFields.Fields, ignored: IgnoredFields): Readonly
     if (type === "custom") {
       reject(`${at}.type`, "must be function here; custom tools are taken by /v1/responses", "unsupported_parameter")
     }
-    // Nobody here runs the tools of a server.
+    // Server-side tools do not run here.
     if (type !== "function") {
       ignored.add(`${at}.${type}`)
       continue
@@ -322,7 +322,7 @@ export const allowed = (body: BodyFields.Fields, all: ReadonlyArray<ToolDefiniti
 const formatNames: ReadonlySet<string> = new Set(["type", "json_schema", "schema"])
 const flatFormatNames: ReadonlySet<string> = new Set(["type", "name", "description", "schema", "strict"])
 
-/** A schema under the names that vLLM and llama.cpp have for it: an object, or its JSON as a string. */
+/** A schema under vLLM's and llama.cpp's names: an object, or its JSON as a string. */
 const schemaOf = (body: BodyFields.Fields, name: string): Format | undefined => {
   const value = body[name]
   if (typeof value !== "string") return BodyFields.json(body, name)
@@ -335,7 +335,7 @@ const schemaOf = (body: BodyFields.Fields, name: string): Format | undefined => 
 }
 
 /**
- * The form of an answer, under all the names that servers of OpenAI's API have for it.
+ * The response format, under all names that OpenAI-compatible servers have for it.
  *
  * @since 0.2.0
  * @category constructors
@@ -349,7 +349,7 @@ export const responseFormat = (body: BodyFields.Fields, ignored: IgnoredFields):
 const formats = ["text", "json_object", "json_schema"] as const
 
 /**
- * The form of an answer: `value` holds `type`, and the schema, in itself or in `json_schema`.
+ * The response format: `value` holds `type`, and the schema directly or in `json_schema`.
  *
  * @since 0.1.0
  * @category constructors
@@ -364,7 +364,7 @@ export const format = (
   ignored.checkObject(value, nested ? formatNames : flatFormatNames, at)
   const type = BodyFields.oneOf(value, "type", formats, `${at}.type`) ?? reject(`${at}.type`, "is missing")
   if (type === "text") return "text"
-  // llama.cpp and DeepSeek take a schema here, too.
+  // llama.cpp and DeepSeek accept a schema here, too.
   if (type === "json_object") return BodyFields.json(value, "schema", `${at}.schema`) ?? "json"
   const where = nested ? `${at}.json_schema` : at
   const inner = nested ? (BodyFields.object(value, "json_schema", where) ?? reject(where, "is missing")) : value

@@ -1,5 +1,5 @@
 /**
- * The parameters that OpenAI's endpoints share, and the extras of other servers that are honoured there too.
+ * The parameters that OpenAI's endpoints share, and extensions of other servers that are supported there too.
  *
  * @since 0.1.0
  */
@@ -48,7 +48,7 @@ export const think = (body: BodyFields.Fields, ignored: IgnoredFields): ChatRequ
   )
 }
 
-/** As DeepSeek, Z.ai and Anthropic have it: a switch, or an object with one. Adaptive is what a model does by itself. */
+/** As DeepSeek, Z.ai and Anthropic have it: a switch, or an object with one. `adaptive` is the default behaviour. */
 const thinking = (body: BodyFields.Fields, ignored: IgnoredFields): boolean | undefined => {
   const given = body["thinking"]
   if (!BodyFields.isObject(given)) return BodyFields.flag(body, "thinking")
@@ -58,7 +58,7 @@ const thinking = (body: BodyFields.Fields, ignored: IgnoredFields): boolean | un
 }
 
 /**
- * The names of what `sampling` reads.
+ * The fields that `sampling` reads.
  *
  * @since 0.1.0
  * @category constants
@@ -87,7 +87,7 @@ export const samplingNames = [
   ...Object.keys(ExtraParameters.fields)
 ] as const
 
-/** What tells whose request it is, and which conversation it belongs to. */
+/** Identification of the user and the conversation. */
 const about: ReadonlySet<string> = new Set(["user", "metadata", "store", "prompt_cache_key"])
 
 /**
@@ -121,7 +121,7 @@ const logitBias = (body: BodyFields.Fields): ChatRequest["logitBias"] => {
 }
 
 /**
- * How an answer is drawn.
+ * Reads the sampling parameters.
  *
  * @since 0.1.0
  * @category readers
@@ -148,11 +148,11 @@ const sampled = (body: BodyFields.Fields, ignored: IgnoredFields): GatewayReques
   extra: GatewayRequest.extra(body)
 })
 
-/** Most requests leave it to the defaults. */
+/** Most requests use the defaults. */
 const unasked = sampled({}, new IgnoredFields(false))
 
 /**
- * Checks the types of what tells about a request, and changes no answer.
+ * Checks the types of metadata fields, which do not change an answer.
  *
  * @since 0.1.0
  * @category readers
@@ -165,11 +165,11 @@ export const checkAbout = (body: BodyFields.Fields): void => {
   BodyFields.json(body, "metadata")
 }
 
-/** Obfuscation hides how long the pieces of an answer are; they are not hidden from who reads them here. */
+/** Obfuscation pads chunks to hide token lengths; it is not supported, because it changes nothing for the reader. */
 const streamOptions: ReadonlySet<string> = new Set(["include_usage", "include_obfuscation"])
 
 /**
- * Whether the counts of tokens are to be told in a stream.
+ * Whether the stream includes token usage.
  *
  * @since 0.1.0
  * @category readers

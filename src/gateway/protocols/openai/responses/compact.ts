@@ -1,6 +1,7 @@
 /**
- * `POST /v1/responses/compact`: a conversation in fewer words, as the items to go on with. What the user said stays as it
- * is; all else becomes a summary that the model writes, in an item of type `compaction`, which `/v1/responses` takes.
+ * `POST /v1/responses/compact`: compacts a conversation into items to continue from. User messages stay as they are;
+ * everything else becomes a summary written by the model, in an item of type `compaction`, which `/v1/responses`
+ * accepts.
  *
  * @since 0.2.0
  */

@@ -1,17 +1,17 @@
 /**
- * The input of a custom tool, as it comes within the JSON of a function's arguments.
+ * Extracts the input of a custom tool from the streamed JSON of a function's arguments.
  *
  * @since 0.2.0
  */
 
 const beginning = /^\s*\{\s*"input"\s*:\s*"/
-/** Up to the end of the string, or of what has come of it: half of what stands for a character is left. */
+/** Matches up to the end of the string or of what has arrived; half an escape sequence is left over. */
 const text = /^(?:[^"\\]|\\u[\da-fA-F]{4}|\\[^u])*/s
 
 const isHalf = (char: string): boolean => char >= "\ud800" && char <= "\udbff"
 
 /**
- * Reads `{"input":"…"}` piece by piece. Where a model writes something else, nothing is told before its end.
+ * Reads `{"input":"…"}` piece by piece. If the model writes something else, nothing is emitted before its end.
  *
  * @since 0.2.0
  * @category models
@@ -20,7 +20,7 @@ export class CustomToolInputReader {
   private rest = ""
   private begun = false
   private over = false
-  /** What was told. */
+  /** What was emitted. */
   told = ""
 
   /** What this piece adds to the input. */
@@ -43,7 +43,7 @@ export class CustomToolInputReader {
       return ""
     }
     let read = raw.length
-    // JSON cannot carry half of a character: the other half comes with the next piece.
+    // Half of a surrogate pair waits for the next piece.
     if (!this.over && isHalf(added.slice(-1))) {
       added = added.slice(0, -1)
       read -= isHalf(raw.slice(-1)) ? 1 : 6
@@ -53,7 +53,7 @@ export class CustomToolInputReader {
     return added
   }
 
-  /** What is still to be told of the whole input. */
+  /** The part of the complete input that was not emitted yet. */
   end(input: string): string {
     return input.startsWith(this.told) ? input.slice(this.told.length) : ""
   }

@@ -1,5 +1,5 @@
 /**
- * How the answers of `POST /v1/responses` are written, whole or as events.
+ * Writes the answers of `POST /v1/responses`, complete or as events.
  *
  * @since 0.1.0
  */
@@ -16,7 +16,7 @@ import { CustomToolInputReader } from "./customToolInput.js"
 import type { Tools } from "./tools.js"
 
 /**
- * What is told back about the request.
+ * The request's parameters, repeated in the response.
  *
  * @since 0.1.0
  * @category models
@@ -58,7 +58,7 @@ const reasoningItem = (id: string, text: string, status: string): object => ({
   summary: [],
   content: status === "in_progress" ? [] : [{ type: "reasoning_text", text }]
 })
-/** What the ids of a call's items begin with. */
+/** Id prefixes of call items. */
 const prefixOf = (tools: Tools, { name }: CalledTool): string => (tools.kindOf(name)?.custom === true ? "ctc_" : "fc_")
 const callItem = (id: string, call: CalledTool, args: string, status: string): Fields => ({
   id,
@@ -70,7 +70,7 @@ const callItem = (id: string, call: CalledTool, args: string, status: string): F
 })
 
 /**
- * A response as a client is told. Whether it is kept is known last.
+ * A response object. `store` is known last.
  *
  * @since 0.1.0
  * @category models
@@ -119,19 +119,19 @@ const whole = (
   ...ending(finishReason)
 })
 
-/** A tool call that has begun. */
+/** A tool call that has started. */
 interface StreamedCall {
   readonly id: string
   readonly at: number
   readonly head: string
   text: string
-  /** Where it is one of a custom tool. */
+  /** Set for custom tools. */
   readonly input: CustomToolInputReader | undefined
 }
 
 /**
- * Writes the items, each with its beginning and its end. Texts come one after the other; a tool call is open until it is
- * complete, and others may begin meanwhile.
+ * Writes the items, each with its start and end. Texts come one after another; a tool call stays open until it is
+ * complete, while others may start.
  */
 class EventWriter implements Writer {
   private number = 0
@@ -148,7 +148,7 @@ class EventWriter implements Writer {
         readonly head: string
       }
     | undefined
-  /** The response as it is in the end. */
+  /** The final response object. */
   complete: ResponseState | undefined
 
   constructor(
@@ -174,7 +174,7 @@ class EventWriter implements Writer {
     const type = kind === "message" ? "response.output_text.delta" : "response.reasoning_text.delta"
     const output = this.items++
     const at = { item_id: id, output_index: output, content_index: 0 }
-    // Only the count and the words differ from one delta to the next.
+    // Only the sequence number and the text differ between deltas.
     this.open = {
       kind,
       id,
@@ -268,7 +268,7 @@ class EventWriter implements Writer {
     this.complete = { ...this.response, output: this.output, usage: usage(counted), ...ending(reason) }
     return empty + closed
   }
-  /** The last event of a stream that cannot go on. */
+  /** The last event of a stream that cannot continue. */
   fail({ code, message, param, requestId }: ErrorResponse): string {
     return this.event("error", { code, message, param, request_id: requestId })
   }
@@ -280,7 +280,7 @@ class EventWriter implements Writer {
 }
 
 /**
- * `keep` is told of the response when it is complete, before the client is.
+ * `keep` receives the complete response before the client does.
  *
  * @since 0.1.0
  * @category encoding

@@ -1,6 +1,6 @@
 /**
- * Responses that are kept: made, gone on from, read again, listed and deleted. One belongs to the API key that it was
- * made with: to others it does not exist.
+ * Stored responses: create, continue, read, list and delete. Each belongs to the API key that created it; to other keys
+ * it does not exist.
  *
  * @since 0.1.0
  */
@@ -20,7 +20,7 @@ import * as Request from "./request.js"
 
 const owner = ({ caller }: RequestContext): string => caller ?? ""
 
-/** As OpenAI says it, because clients look for these words. */
+/** OpenAI's wording, because clients look for it. */
 const unknown = (
   status: number,
   message: string,
@@ -35,7 +35,7 @@ const unknown = (
 const notFound = (id: string): ErrorResponse.RequestRejected =>
   unknown(404, `Response with id '${id.slice(0, 200)}' not found.`, null, null)
 
-/** What is there already is not said again. */
+/** Items that are already there are not repeated. */
 const mustDiffer = (earlier: ReadonlyArray<BodyFields.Fields>, items: ReadonlyArray<BodyFields.Fields>): void => {
   const known = new Set(earlier.map(({ id }) => id))
   for (const { id } of items) {
@@ -45,7 +45,7 @@ const mustDiffer = (earlier: ReadonlyArray<BodyFields.Fields>, items: ReadonlyAr
   }
 }
 
-/** What was said before: each turn's input, and then its output. */
+/** The history: each turn's input followed by its output. */
 const itemsOf = (chain: ReadonlyArray<ResponseStore.StoredResponse>): ReadonlyArray<BodyFields.Fields> =>
   chain.flatMap(({ input, response }): ReadonlyArray<BodyFields.Fields> => {
     const { output } = JSON.parse(response) as { readonly output: ReadonlyArray<BodyFields.Fields> }
@@ -53,10 +53,10 @@ const itemsOf = (chain: ReadonlyArray<ResponseStore.StoredResponse>): ReadonlyAr
   })
 
 // =============================================================================
-// making one
+// Creating
 // =============================================================================
 
-/** The body with items in the place of references to them: those of responses that were made with the same key. */
+/** Resolves item references in the body, within responses of the same key. */
 const resolved = async (
   { responses, settings }: GatewayContext,
   context: RequestContext,
@@ -72,7 +72,7 @@ const resolved = async (
   })
 }
 
-/** Whether the response is to be kept; refuses what cannot be. */
+/** Whether the response is to be stored; rejects what cannot be. */
 const stores = ({ settings }: GatewayContext, { previous, session, store }: Request.ResponseRequest): boolean => {
   if (settings.responses === undefined) {
     const reason = "this gateway keeps no responses; send the whole conversation as input, or use session"
@@ -90,7 +90,7 @@ const stores = ({ settings }: GatewayContext, { previous, session, store }: Requ
   return store ?? true
 }
 
-/** Keeps a response; where that is not possible, the client is told that it was not. */
+/** Stores a response; if that fails, the response says so. */
 const keeper =
   (
     { log, responses }: GatewayContext,
@@ -104,7 +104,7 @@ const keeper =
       const listed = Items.listed(items)
       let outcome = await responses.put({ ...draft, previous, input: JSON.stringify(listed) })
       if (outcome === "forgotten") {
-        // It was there when this one was asked for: what was said before is kept with this one then.
+        // The previous response was there when this request began: its history is stored with this one instead.
         outcome = await responses.put({ ...draft, previous: undefined, input: JSON.stringify([...earlier, ...listed]) })
       }
       if (outcome === "kept") return
@@ -121,7 +121,7 @@ interface ResponseContext {
   readonly earlier: ReadonlyArray<BodyFields.Fields>
 }
 
-/** What is asked for, with all that it refers to. */
+/** The request with everything that it refers to resolved. */
 const openResponse = async (
   gateway: GatewayContext,
   context: RequestContext,
@@ -183,10 +183,10 @@ export const compact = async (
 }
 
 // =============================================================================
-// those that were made
+// Stored ones
 // =============================================================================
 
-/** What is asked for besides is told in any case, or never. */
+/** Optional output (`include`) is always included or never available. */
 const including = ["include", "include[]"]
 
 /**
@@ -213,7 +213,7 @@ export const remove = async (gateway: GatewayContext, context: RequestContext, i
 }
 
 /**
- * All that the model was given: what was said before the response, and its own input.
+ * The full input of the model: the history before the response, and its own input.
  *
  * @since 0.1.0
  * @category handlers

@@ -1,5 +1,5 @@
 /**
- * The items of a conversation in the Responses API, and the messages that they come to.
+ * Converts between items of the Responses API and messages.
  *
  * @since 0.1.0
  */
@@ -16,7 +16,7 @@ const roles = ["system", "developer", "user", "assistant"] as const
 
 type Part = Message.TextPart | Message.ImagePart
 
-/** The parts of a message or of a tool's result. */
+/** The parts of a message or of a tool result. */
 const partsOf = (content: unknown, at: string): ReadonlyArray<Part> => {
   if (content === undefined || content === null) return []
   if (typeof content === "string") return [{ type: "text", text: content }]
@@ -71,14 +71,14 @@ export const given = (body: BodyFields.Fields): ReadonlyArray<BodyFields.Fields>
   return input.map((item, i) => (BodyFields.isObject(item) ? item : reject(`input[${i}]`, "must be an object")))
 }
 
-/** Clients may leave out the type of a reference. */
+/** Clients may omit the type of a reference. */
 const isReference = (item: unknown): item is { readonly id: string } =>
   BodyFields.isObject(item) &&
   typeof item["id"] === "string" &&
   (item["type"] === "item_reference" || ((item["type"] ?? null) === null && item["role"] === undefined))
 
 /**
- * The ids of items that a body only refers to.
+ * The ids of referenced items.
  *
  * @since 0.2.0
  * @category readers
@@ -87,7 +87,7 @@ export const references = ({ input }: BodyFields.Fields): ReadonlyArray<string> 
   Array.isArray(input) ? (input as ReadonlyArray<unknown>).filter(isReference).map(({ id }) => id) : []
 
 /**
- * The body with items in the place of references.
+ * Replaces references with the items.
  *
  * @since 0.2.0
  * @category combinators
@@ -117,7 +117,7 @@ const itemNames: ReadonlySet<string> = new Set([
   "tools"
 ])
 
-/** What is no part of what the model is told: what servers of OpenAI's have done, and notes of clients. */
+/** Items that are not part of the prompt: server-side actions of OpenAI, and client annotations. */
 const silent: ReadonlySet<string> = new Set([
   "web_search_call",
   "file_search_call",
@@ -137,8 +137,8 @@ const silent: ReadonlySet<string> = new Set([
 const summaryMark = "aicortex.summary."
 
 /**
- * What a conversation came to, as an item of `/v1/responses/compact` holds it. It is not encrypted: the client has said
- * all of it.
+ * The summary in an item of `/v1/responses/compact`. It is not encrypted: it holds only what the client has sent or
+ * received.
  *
  * @since 0.2.0
  * @category encoding
@@ -151,17 +151,17 @@ const summaryOf = (content: unknown): string | undefined =>
     : undefined
 
 /**
- * The messages of items, which may go on from earlier ones: `at` is what errors call an item of them. Tools that stand
- * among them are added to `tools`.
+ * Converts items to messages, optionally continuing earlier ones: `at` is their path in errors. Tools among them are
+ * added to `tools`.
  *
  * @since 0.1.0
  * @category decoding
  */
 export class Conversation {
   readonly messages: Array<Message.Message> = []
-  /** Which tool each call was for. */
+  /** Maps each call id to its tool. */
   private readonly names = new Map<string, string>()
-  /** Images that tools gave: a result has no place for them, they stand in a message of the user behind it. */
+  /** Images in tool results: they go into a user message after them. */
   private shown: Array<Part> = []
 
   constructor(
@@ -185,7 +185,7 @@ export class Conversation {
     this.names.set(call.id, call.name)
     const { messages } = this
     const last = messages.at(-1)
-    // Calls of one turn come one after the other, and belong to what was said with them.
+    // The calls of one turn are adjacent, and belong to the text written with them.
     if (last?.role === "assistant") {
       messages[messages.length - 1] = { ...last, toolCalls: [...(last.toolCalls ?? []), call] }
     } else messages.push({ role: "assistant", content: "", toolCalls: [call] })
@@ -249,7 +249,7 @@ export class Conversation {
           reject(`${here}.type`, "is not supported: use /v1/responses/compact", "unsupported_parameter")
           break
         case "reasoning":
-          // What a model thought about earlier turns is no part of the next one.
+          // Reasoning about earlier turns is not part of the prompt.
           break
         default:
           if (silent.has(type)) this.ignored.add(`${here}.${type}`)
@@ -270,7 +270,7 @@ const prefixes: { readonly [type: string]: string } = {
 }
 
 /**
- * Items as they are listed: with a name each, and texts as parts.
+ * Items for listing: each with an id, and texts as parts.
  *
  * @since 0.1.0
  * @category encoding

@@ -1,5 +1,5 @@
 /**
- * What `POST /v1/responses` is asked.
+ * Decodes the body of `POST /v1/responses`.
  *
  * @since 0.1.0
  */
@@ -31,11 +31,11 @@ const known: ReadonlySet<string> = new Set([
 const textNames: ReadonlySet<string> = new Set(["format", "verbosity"])
 
 /**
- * - `items`: what is said now, of which `request` has the messages
- * - `previous`: the response that is gone on from
- * - `store`: whether the response is to be kept; `undefined` where the request does not say
- * - `tools`: what may be called, and how the client calls it
- * - `echo`: what is told back about the request
+ * - `items`: the new input, of which `request` has the messages
+ * - `previous`: the response to continue
+ * - `store`: whether to store the response; `undefined` if the request does not say
+ * - `tools`: the available tools, and how the client calls them
+ * - `echo`: what the response repeats of the request
  *
  * @since 0.1.0
  * @category models
@@ -64,13 +64,13 @@ const messagesOf = (
 }
 
 /**
- * The same after earlier items. Earlier instructions are not among them: they hold for one response.
+ * The same after earlier items. Earlier instructions are not included: they apply to one response.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const after = (asked: ResponseRequest, earlier: ReadonlyArray<BodyFields.Fields>): ResponseRequest => {
-  // It has been checked before.
+  // Checked before.
   const lenient = new FieldPolicy.IgnoredFields(false)
   const messages = messagesOf(asked.instructions, earlier, asked.items, lenient, asked.tools)
   return { ...asked, request: { ...asked.request, messages, tools: asked.tools.definitions } }
@@ -98,7 +98,7 @@ export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFiel
   const parallel = BodyFields.flag(body, "parallel_tool_calls") ?? true
   const instructions = BodyFields.text(body, "instructions") || undefined
   if (BodyFields.flag(body, "background") === true) {
-    reject("background", "must be false: a response is only made for who waits for it", "unsupported_parameter")
+    reject("background", "must be false: background responses are not supported", "unsupported_parameter")
   }
   if (BodyFields.oneOf(body, "truncation", ["auto", "disabled"]) === "auto") ignored.add("truncation")
   for (const one of BodyFields.list(body, "include") ?? []) ignored.add(`include.${String(one).slice(0, 60)}`)

@@ -1,7 +1,7 @@
 /**
- * The tools of the Responses API, and what of them servers are offered: functions. A custom tool takes a text, and is a
- * function with one string; a namespace is its functions, each with the namespace before its name. What only OpenAI's own
- * servers run is left out.
+ * Converts the tools of the Responses API to functions. A custom tool takes a text, and becomes a function with one
+ * string parameter; a namespace becomes its functions, each prefixed with the namespace. Server-side tools of OpenAI
+ * are omitted.
  *
  * @since 0.2.0
  */
@@ -12,7 +12,7 @@ import type { IgnoredFields } from "../../../http/fieldPolicy.js"
 import * as Messages from "../messages.js"
 
 /**
- * How a client calls a tool that servers know by another name.
+ * The client's view of a tool that servers know by another name.
  *
  * @since 0.2.0
  * @category models
@@ -23,9 +23,9 @@ export interface ToolKind {
   readonly namespace: string | undefined
 }
 
-/** The namespace of tools that are in none. */
+/** The namespace of tools outside any namespace. */
 const noNamespace = "functions"
-/** Servers take names of this length. */
+/** Maximum length of a function name. */
 const longest = 64
 
 const hash = (text: string): string => {
@@ -34,7 +34,7 @@ const hash = (text: string): string => {
   return (h >>> 0).toString(36)
 }
 
-/** The name that servers are told. */
+/** The name that servers see. */
 const offered = (name: string, namespace: string | undefined): string => {
   if (namespace === undefined || namespace === "" || namespace === noNamespace) return name
   const whole = `${namespace.endsWith("__") ? namespace : `${namespace}__`}${name}`.replace(/[^\w.:-]/g, "_")
@@ -60,7 +60,7 @@ const customNames: ReadonlySet<string> = new Set(["type", "name", "description",
 const formatNames: ReadonlySet<string> = new Set(["type", "syntax", "definition"])
 const namespaceNames: ReadonlySet<string> = new Set(["type", "name", "description", "tools"])
 
-/** No server holds a model to a grammar in the middle of JSON; but it can be told of it. */
+/** No server can enforce a grammar inside JSON, but the description can state it. */
 const described = (tool: BodyFields.Fields, at: string, ignored: IgnoredFields): string | undefined => {
   const description = BodyFields.text(tool, "description", `${at}.description`)
   const format = BodyFields.object(tool, "format", `${at}.format`)
@@ -73,7 +73,7 @@ const described = (tool: BodyFields.Fields, at: string, ignored: IgnoredFields):
   return `${description ?? ""}\n\nThe input must follow this grammar (${syntax}):\n${definition}`.trim()
 }
 
-/** The text that a custom tool is called with. What a model wrote instead of the one string is a text, too. */
+/** The text input of a custom tool call. If the model did not write the expected object, its output is the text. */
 const inputOf = (args: unknown): string => {
   const text = typeof args === "string" ? args : ""
   if (text === "") return ""
@@ -93,10 +93,10 @@ const inputOf = (args: unknown): string => {
  */
 export class Tools {
   readonly definitions: Array<ToolDefinition> = []
-  /** Those that are not called by their own name, or not as functions. */
+  /** Tools that are not called by their own name, or are not functions. */
   private readonly kinds = new Map<string, ToolKind>()
   private readonly names = new Set<string>()
-  /** The types of those that are left out. */
+  /** The types of omitted tools. */
   private readonly left = new Set<string>()
 
   constructor(private readonly ignored: IgnoredFields) {}
@@ -133,7 +133,7 @@ export class Tools {
   private enter(definition: ToolDefinition, custom: boolean, namespace: string | undefined): void {
     const { name } = definition
     const told = offered(name, namespace)
-    // Clients say some tools again in the course of a conversation.
+    // Clients repeat some tools in the course of a conversation.
     if (this.names.has(told)) return
     this.names.add(told)
     if (custom || told !== name) this.kinds.set(told, { custom, name, namespace })
@@ -143,7 +143,7 @@ export class Tools {
   private function(tool: BodyFields.Fields, at: string, namespace: string | undefined): void {
     const { defer_loading: deferred, ...rest } = tool
     this.ignored.checkObject(tool, functionNames, at)
-    // Nothing is searched for here: what is deferred is offered at once.
+    // There is no tool search here: deferred tools are offered at once.
     if (deferred === true) this.ignored.add(`${at}.defer_loading`)
     this.enter(Messages.definition(rest, at, this.ignored), false, namespace)
   }
@@ -156,12 +156,12 @@ export class Tools {
     this.enter(definition, true, namespace)
   }
 
-  /** How the client calls the tool that a server calls so. */
+  /** The client's view of a tool that a server calls by this name. */
   kindOf(name: string): ToolKind | undefined {
     return this.kinds.get(name)
   }
 
-  /** A tool or a call of one as the client knows it, where `item` has the name that servers know. */
+  /** Translates a tool, or a call of one, from the server's name to the client's. */
   told(item: BodyFields.Fields): BodyFields.Fields {
     const kind = this.kinds.get(String(item["name"]))
     if (kind === undefined) return item
@@ -178,7 +178,7 @@ export class Tools {
     }
   }
 
-  /** `undefined` where the model is free. */
+  /** `undefined` if the model decides. */
   choice(body: BodyFields.Fields): ToolChoice | undefined {
     const value = body["tool_choice"]
     if (!BodyFields.isObject(value)) return Messages.toolChoice(body, this.definitions, false)
@@ -197,7 +197,7 @@ export class Tools {
     return offered(name, BodyFields.text(value, "namespace", "tool_choice.namespace"))
   }
 
-  /** Only some of the tools may be called: the others are not offered. */
+  /** `allowed_tools`: the other tools are not offered. */
   private allow(value: BodyFields.Fields): ToolChoice | undefined {
     const mode = BodyFields.oneOf(value, "mode", ["auto", "required"], "tool_choice.mode") ?? "auto"
     const names = new Set<string>()
@@ -210,7 +210,7 @@ export class Tools {
     return mode
   }
 
-  /** The name by which servers know a tool that was called in an earlier turn. */
+  /** The server-side name of a tool that was called in an earlier turn. */
   static offered(name: string, namespace: string | undefined): string {
     return offered(name, namespace)
   }
