@@ -392,7 +392,7 @@ describe("parts can be replaced", () => {
       Router.Router,
       Effect.map(Router.make, (made) => ({
         ...made,
-        way: (...args: Parameters<Router.Service["plan"]>) => {
+        plan: (...args: Parameters<Router.Service["plan"]>) => {
           asked.push(...args[0].map((host) => host.model))
           return made.plan(...args)
         }
