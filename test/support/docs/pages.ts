@@ -33,9 +33,9 @@ export interface Page {
 const fence = /^```([^\n`]*)\n([\s\S]*?)^```$/gm
 
 /** A page without its code blocks: links and titles are looked for only there. */
-export const prose = (text: string): string => text.replace(fence, "")
+const prose = (text: string): string => text.replace(fence, "")
 
-export const blocksOf = (path: string, text: string): ReadonlyArray<Block> =>
+const blocksOf = (path: string, text: string): ReadonlyArray<Block> =>
   [...text.matchAll(fence)].map((match) => {
     const [language = "", ...rest] = (match[1] ?? "").trim().split(/\s+/)
     return {
