@@ -54,7 +54,9 @@ const withDefaults = (
   if (gatewayRequest.session !== undefined) return gatewayRequest
   const request = CallDefaults.forRequest(gatewayRequest.request, library.settings.defaults)
   const own =
-    request === gatewayRequest.request ? gatewayRequest : { ...gatewayRequest, request, original: gatewayRequest.request }
+    request === gatewayRequest.request
+      ? gatewayRequest
+      : { ...gatewayRequest, request, original: gatewayRequest.request }
   if (surface === "ollama" || (request.temperature !== undefined && request.topP !== undefined)) return own
   const { temperature = defaults.temperature, topP = defaults.topP } = request
   return { ...own, request: { ...request, temperature, topP } }
