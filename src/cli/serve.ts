@@ -6,7 +6,7 @@
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { type About, shape } from "./commandLine.js"
-import { config, options } from "./serve/flags.js"
+import { options } from "./serve/flags.js"
 
 const about: About = {
   about: [
@@ -30,7 +30,7 @@ export const serveShape = shape(about, options)
  * @since 0.1.0
  * @category commands
  */
-export const serve = Command.make("serve", config, (flags) =>
+export const serve = Command.make("serve", options, (flags) =>
   Effect.flatMap(
     Effect.promise(() => import("./serve/run.js")),
     ({ run }) => run(flags)

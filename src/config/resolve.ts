@@ -30,12 +30,6 @@ import type { FileServer, Secret } from "./server.js"
 import type { OptionsOf } from "./setting.js"
 
 /**
- * @since 0.1.0
- * @category models
- */
-export type { CacheOptions, SessionOptions } from "./fleet.js"
-
-/**
  * What a program may set. Whatever is left out comes from the environment, the configuration file, and the defaults. Times
  * are in milliseconds.
  *

@@ -78,9 +78,3 @@ export const options = {
   ),
   json: Flags.flag("json", { about: "Print where it listens as JSON, for programs." })
 }
-
-/**
- * @since 0.1.0
- * @category models
- */
-export const config = options

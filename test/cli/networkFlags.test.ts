@@ -9,11 +9,11 @@ import { createInterface } from "node:readline"
 import { rootCertificates } from "node:tls"
 import { fileURLToPath } from "node:url"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { startFakeOllama } from "./support/fakeServer.js"
-import { useKeep } from "./support/keep.js"
+import { startFakeOllama } from "../support/fakeServer.js"
+import { useKeep } from "../support/keep.js"
 
 const keep = useKeep()
-const root = fileURLToPath(new URL("..", import.meta.url))
+const root = fileURLToPath(new URL("../..", import.meta.url))
 const bin = join(root, "dist/bin.js")
 const home = mkdtempSync(join(tmpdir(), "aicortex-network-"))
 const file = join(home, "config.json")

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { eventsOf, inOrder, textOf, useFleet } from "./support/fleet.js"
+import { eventsOf, inOrder, textOf, useFleet } from "../support/fleet.js"
 
 const fakes = useFleet()
 const beginnings = [["\n"], ["\n\n"], [" ", " "], ["\t", "\n"]]

@@ -1,0 +1,54 @@
+/**
+ * What neither biome nor dependency-cruiser checks: the length of files, floors that match no module, and where tests
+ * stand. Run by `npm run lint`.
+ */
+import { readdirSync, readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import config from "../.dependency-cruiser.mjs"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+const maxLines = 400
+
+/** Files that are still longer, with their length: it may only shrink, and an entry that is no longer needed goes. */
+const exceptions = JSON.parse(readFileSync(new URL("longFiles.json", import.meta.url), "utf8"))
+
+/** @returns {Array<string>} */
+const filesIn = (/** @type {string} */ folder) =>
+  readdirSync(`${root}/${folder}`, { recursive: true, encoding: "utf8" }).map(
+    (name) => `${folder}/${name.replaceAll("\\", "/")}`
+  )
+
+const sources = filesIn("src").filter((file) => file.endsWith(".ts"))
+/** @type {Array<string>} */
+const problems = []
+
+for (const file of sources) {
+  const lines = readFileSync(`${root}/${file}`, "utf8").split("\n").length - 1
+  const allowed = exceptions[file] ?? maxLines
+  if (lines > allowed) problems.push(`${file} has ${lines} lines; at most ${allowed} are allowed: split it by concept`)
+  else if (file in exceptions && lines <= maxLines)
+    problems.push(`${file} is short enough: remove it from longFiles.json`)
+}
+for (const file of Object.keys(exceptions)) {
+  if (!sources.includes(file)) problems.push(`longFiles.json names ${file}, which does not exist`)
+}
+
+/** Every pattern of a path under src/ that a rule names. */
+const patterns = new Set(
+  JSON.stringify(config.forbidden)
+    .match(/"\^src\/(?:[^"\\]|\\.)*"/g)
+    ?.map((text) => JSON.parse(text))
+)
+for (const pattern of patterns) {
+  if (!pattern.includes("\\.d\\.ts") && !sources.some((file) => new RegExp(pattern).test(file))) {
+    problems.push(`.dependency-cruiser.mjs: ${pattern} matches no module`)
+  }
+}
+
+for (const file of filesIn("test")) {
+  if (/^test\/[^/]+\.test\.ts$/.test(file))
+    problems.push(`${file} must stand in a folder of test/, as its subject does in src/`)
+}
+
+for (const problem of problems) console.error(problem)
+process.exitCode = problems.length === 0 ? 0 : 1
