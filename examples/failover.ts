@@ -3,7 +3,7 @@ import { createServer, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { createCortex } from "aicortex/promise"
 
-const words = "The sky looks blue because air scatters short wavelengths the most.".match(/\S+\s*/g) ?? []
+const words = "The sky looks blue because air scatters short wavelengths the most.".match(/\s*\S+/g) ?? []
 
 /** As much of Ollama as this needs. One that breaks writes five words and is gone. */
 const startServer = async (breaks: boolean) => {
@@ -27,11 +27,8 @@ const startServer = async (breaks: boolean) => {
     }
     // To go on, the prompt ends with the text so far.
     if (request.url === "/api/generate") {
-      const done = words.findIndex((_, index) =>
-        String(asked.prompt).endsWith(words.slice(0, index).join("").trimEnd())
-      )
-      const rest = words.filter((_, index) => !String(asked.prompt).includes(words.slice(0, index + 1).join("")))
-      return write(response, done < 0 ? words : rest, (text) => ({ response: text }))
+      const given = words.findLastIndex((_, i) => String(asked.prompt).endsWith(words.slice(0, i + 1).join("")))
+      return write(response, words.slice(given + 1), (text) => ({ response: text }))
     }
     response.statusCode = 404
     return response.end()
@@ -50,7 +47,7 @@ const cortex = createCortex({
 })
 for await (const event of await cortex.chat("Why is the sky blue?", { model: "m", stream: true })) {
   if (event.type === "token") process.stdout.write(event.content)
-  if (event.type === "error") process.stdout.write("[the server is gone] ")
+  if (event.type === "error") process.stdout.write(" [the server is gone]")
   if (event.type === "end") console.log(`\nafter ${event.attempts.length} failed attempt`)
 }
 // => The sky looks blue because [the server is gone] air scatters short wavelengths the most.
