@@ -114,6 +114,8 @@ interface Entry extends Source {
   protocol: Protocol | undefined
   models: Map<string, Model.ModelInfo>
   digests: ReadonlyMap<string, string>
+  /** Models it listed, but no longer had when a request asked for them. */
+  readonly lost: Set<string>
   problem: string | undefined
   askedAt: number
   readAt: number
@@ -128,6 +130,7 @@ const makeEntry = (source: Source): Entry => ({
   protocol: source.server.protocol,
   models: new Map(),
   digests: new Map(),
+  lost: new Set(),
   problem: undefined,
   askedAt: Number.NEGATIVE_INFINITY,
   readAt: Number.NEGATIVE_INFINITY,
@@ -233,6 +236,7 @@ export const make = Effect.fnUntraced(function* (
       entry.protocol = entry.server.protocol ?? exit.value.protocol
       entry.models = new Map(exit.value.models)
       entry.digests = exit.value.digests
+      entry.lost.clear()
       locateApi(entry, exit.value.api)
       entry.problem = undefined
       entry.stale = false
@@ -356,13 +360,20 @@ export const make = Effect.fnUntraced(function* (
     return certain.length === 0 ? certain : [...certain, ...uncertain]
   }
 
+  /**
+   * Whether the server is recorded to have the model. That includes a model it had lost before it became unreachable: it
+   * may only have been restarted.
+   */
+  const isClaimed = (entry: Entry, key: string): boolean =>
+    entry.models.has(key) || entry.measurements.has(key) || (entry.problem !== undefined && entry.lost.has(key))
+
   /** The servers that could not be asked: first those recorded to have it, then the user's own. */
   const silent = (key: string, model: string, now: number): ReadonlyArray<Host> => {
     const said: Array<Host> = []
     const others: Array<Host> = []
     for (const entry of entries ?? []) {
       if (isFresh(entry, now) || entry.server.implicit) continue
-      if (entry.models.has(key) || entry.measurements.has(key)) said.push(host(entry, key, model, false))
+      if (isClaimed(entry, key)) said.push(host(entry, key, model, false))
       else if (entry.own) others.push(host(entry, key, model, false))
     }
     return [...said, ...others]
@@ -441,7 +452,7 @@ export const make = Effect.fnUntraced(function* (
     const certain = hostsOf(key, now).filter((found) => found.certain)
     const said = silent(key, model, now).filter((found) => {
       const entry = entries?.find((one) => one.server.url === found.server.url)
-      return entry !== undefined && (entry.models.has(key) || entry.measurements.has(key))
+      return entry !== undefined && isClaimed(entry, key)
     })
     return [...certain, ...said]
   })
@@ -453,6 +464,7 @@ export const make = Effect.fnUntraced(function* (
       const key = canonical(model)
       entry.models.delete(key)
       entry.measurements.delete(key)
+      entry.lost.add(key)
       entry.stale = true
       update()
     })

@@ -1039,6 +1039,25 @@ describe("Registry", () => {
       )
     })
 
+    it.effect("markAbsent: a server that can then not be asked may have it all the same", () => {
+      const network = new Network().ollama(a, "m:1b").ollama(b, "other:1b")
+      return withRegistry({ network, servers: [a, b] }, (registry) =>
+        Effect.gen(function* () {
+          yield* registry.locate("m:1b")
+          network.on(`${a}/api/tags`, refused)
+          yield* registry.markAbsent("m:1b", a)
+          const [first, ...more] = yield* registry.locate("m:1b")
+          assert.deepInclude(first, { certain: false })
+          assert.strictEqual(first?.server.url, a)
+          assert.deepStrictEqual(more.map(({ server }) => server.url), [])
+          // Whoever is back and has it no longer is believed.
+          network.ollama(a, "other:1b")
+          yield* TestClock.adjust("6 seconds")
+          assert.strictEqual((yield* Effect.flip(registry.locate("m:1b")))._tag, "ModelNotFound")
+        })
+      )
+    })
+
     it.effect("refresh asks everybody at once", () => {
       const network = new Network().ollama(a, "m:1b")
       return withRegistry({ network, servers: [a] }, (registry) =>
