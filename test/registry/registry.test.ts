@@ -1049,7 +1049,10 @@ describe("Registry", () => {
           const [first, ...more] = yield* registry.locate("m:1b")
           assert.deepInclude(first, { certain: false })
           assert.strictEqual(first?.server.url, a)
-          assert.deepStrictEqual(more.map(({ server }) => server.url), [])
+          assert.deepStrictEqual(
+            more.map(({ server }) => server.url),
+            []
+          )
           // Whoever is back and has it no longer is believed.
           network.ollama(a, "other:1b")
           yield* TestClock.adjust("6 seconds")
