@@ -32,12 +32,7 @@ export interface ServerFailure {
 /**
  * How an answer ended, with the server's own counts, if reported; times are in milliseconds.
  *
- * - `stopSequence`: the text that ended it, one of the request's or the model's own
- * - `tokensPerSecond`: generation speed
  * - `promptTime`, `loadTime`: time for prompt evaluation, and for loading the model
- * - `promptEvaluated`: prompt tokens that were not cached
- * - `uncounted`: it ended, or became unreadable, before the usage was reported
- * - `sharedPrompt`: the prompt was evaluated once for several answers, and is counted with another one
  *
  * @since 0.1.0
  * @category models
@@ -45,12 +40,17 @@ export interface ServerFailure {
 export interface Finish {
   readonly reason: FinishReason
   readonly usage: Usage
+  /** The text that ended it, one of the request's or the model's own. */
   readonly stopSequence?: string
+  /** Generation speed. */
   readonly tokensPerSecond?: number
   readonly promptTime?: number
   readonly loadTime?: number
+  /** Prompt tokens that were not cached. */
   readonly promptEvaluated?: number
+  /** It ended, or became unreadable, before the usage was reported. */
   readonly uncounted?: boolean
+  /** The prompt was evaluated once for several answers, and is counted with another one. */
   readonly sharedPrompt?: boolean
 }
 
@@ -147,21 +147,22 @@ export interface TrialListener {
 /**
  * How each server resumes a broken answer; see `backend/resumeSupport`.
  *
- * - `support`: tells `listener`, at once if known; else `trial` is started, once for all concurrent listeners, and
- *   cancelled when all of them have left
- * - `renders`: whether this server renders prompts, if known
- * - `takesN`: whether this server gives several answers to one request with `n`, if known
- * - `forget`: forgets one server
- *
  * @since 0.1.0
  * @category models
  */
 export interface ResumeSupportCache {
+  /**
+   * Tells `listener`, at once if known; else `trial` is started, once for all concurrent listeners, and cancelled when
+   * all of them have left.
+   */
   readonly support: (url: string, model: string, trial: (sink: Sink) => Exchange, listener: TrialListener) => Exchange
+  /** Whether this server renders prompts, if known. */
   readonly renders: (url: string, model: string) => boolean | undefined
   readonly setRenders: (url: string, model: string, renders: boolean) => void
+  /** Whether this server gives several answers to one request with `n`, if known. */
   readonly takesN: (url: string, model: string) => boolean | undefined
   readonly setTakesN: (url: string, model: string, takes: boolean) => void
+  /** Forgets one server. */
   readonly forget: (url: string) => void
   readonly clear: Effect<void>
 }

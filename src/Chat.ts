@@ -87,21 +87,22 @@ export {
 // =============================================================================
 
 /**
- * - `open`: the answer as a plain pull of events, for callers that iterate it themselves; it must be pulled to its
- *   end or cancelled
- * - `stream`: the events as a `Stream`, one chunk per network read; ending it early cancels the server's work
- * - `complete`: the whole answer with its server, usage, speed and tool calls
- * - `text`: the text of the whole answer
- * - `structured`: JSON that `decoder` accepts, repaired once if the first reply does not match
- *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
+  /**
+   * The answer as a plain pull of events, for callers that iterate it themselves; it must be pulled to its end or
+   * cancelled.
+   */
   readonly open: (prompt: Prompt, options?: Options) => Effect.Effect<OpenAnswer, ChatError>
+  /** The events as a `Stream`, one chunk per network read; ending it early cancels the server's work. */
   readonly stream: (prompt: Prompt, options?: Options) => Stream.Stream<ChatEvent, ChatError>
+  /** The whole answer with its server, usage, speed and tool calls. */
   readonly complete: (prompt: Prompt, options?: Options) => Effect.Effect<Result, ChatError>
+  /** The text of the whole answer. */
   readonly text: (prompt: Prompt, options?: Options) => Effect.Effect<string, ChatError>
+  /** JSON that `decoder` accepts, repaired once if the first reply does not match. */
   readonly structured: <A>(
     prompt: Prompt,
     decoder: StructuredOutput.Decoder<A>,

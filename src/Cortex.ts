@@ -176,11 +176,6 @@ const layerSessionStore = Layer.effect(
 /**
  * Parts that can be replaced, each by a layer.
  *
- * - `store`: the session store; default: memory, or the configured folder
- * - `responses`: the response store for calls with `cache`; default: memory, or the configured folder
- * - `router`: the router
- * - `transport`: how chat requests are sent
- *
  * What such a layer fails with, `E`, and what it needs, `R`, are those of the whole.
  *
  * @example
@@ -192,9 +187,13 @@ const layerSessionStore = Layer.effect(
  * @category models
  */
 export interface Replacements<out E = never, out R = never> {
+  /** The session store; default: memory, or the configured folder. */
   readonly store?: Layer.Layer<Sessions.SessionStore, E, R> | undefined
+  /** The response store for calls with `cache`; default: memory, or the configured folder. */
   readonly responses?: Layer.Layer<ResponseCache.ResponseCacheStore, E, R> | undefined
+  /** The router. */
   readonly router?: Layer.Layer<Router.Router, E, Registry.Registry | Fleet.Fleet | CurrentSettings | R> | undefined
+  /** How chat requests are sent. */
   readonly transport?: Layer.Layer<Transport, E, R> | undefined
 }
 

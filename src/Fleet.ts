@@ -134,38 +134,43 @@ export {
 // =============================================================================
 
 /**
- * - `pool`: the columns of these hosts, kept up to date; the same hosts give the same pool. `remoteness` is asked once
- *   per host, and again when its round trip was measured anew
- * - `lease`: takes a place on a server of a pool; `cached` is how many tokens of the prompt are believed to be in its
- *   cache
- * - `queue`: puts a call into the model's queue, `first` ahead of all others. It looks for a slot whenever one may have
- *   become free, and once a second, because time alone changes things too
- * - `roundTrip`: a small request to this server took this many milliseconds
- * - `resident`: the server reported exactly these loaded models, each until that time (milliseconds since the epoch)
  * - `cacheAffinity`, `remember`: where a conversation was last answered
- * - `probed`: an active probe has reached this server, or has not. The breaker of an unreachable server opens; one that
- *   was open because the server was unreachable closes. Other failures are left to real requests: a server whose model
- *   hangs answers a probe all the same
- * - `changes`: changes as they happen; a subscriber that is too slow loses the oldest
  * - `saved`, `restore`: the learned state, to be kept beyond this process; newer observations stay
- * - `clear`: forgets every failure and every speed
  *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
   readonly snapshot: (url: string, model: string) => Snapshot
+  /**
+   * The columns of these hosts, kept up to date; the same hosts give the same pool. `remoteness` is asked once per
+   * host, and again when its round trip was measured anew.
+   */
   readonly pool: (hosts: ReadonlyArray<Host>, remoteness: Remoteness) => Columns
+  /** Takes a place on a server of a pool; `cached` is how many tokens of the prompt are believed to be in its cache. */
   readonly lease: (pool: Columns, at: number, cached?: number) => Lease
+  /**
+   * Puts a call into the model's queue, `first` ahead of all others. It looks for a slot whenever one may have become
+   * free, and once a second, because time alone changes things too.
+   */
   readonly queue: (pool: Columns, call: Waiting.QueuedCall, first: boolean) => Waiting.QueueTicket
+  /** A small request to this server took this many milliseconds. */
   readonly roundTrip: (url: string, milliseconds: number) => void
+  /** The server reported exactly these loaded models, each until that time (milliseconds since the epoch). */
   readonly resident: (url: string, models: ReadonlyMap<string, number>) => void
   readonly cacheAffinity: (conversation: string) => CacheAffinity | undefined
   readonly remember: (conversation: string, cacheAffinity: CacheAffinity) => void
+  /**
+   * An active probe has reached this server, or has not. The breaker of an unreachable server opens; one that was open
+   * because the server was unreachable closes. Other failures are left to real requests: a server whose model hangs
+   * answers a probe all the same.
+   */
   readonly probed: (url: string, reached: boolean) => void
+  /** Changes as they happen; a subscriber that is too slow loses the oldest. */
   readonly changes: Stream.Stream<Feed.Change>
   readonly saved: Effect.Effect<Saving.Persisted>
   readonly restore: (saved: Saving.Persisted) => Effect.Effect<void>
+  /** Forgets every failure and every speed. */
   readonly clear: Effect.Effect<void>
 }
 

@@ -149,8 +149,6 @@ export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
 // =============================================================================
 
 /**
- * - `gateway`: overrides the environment and the configuration file
- * - `cortex`: the fleet; omitted options come from the environment and the configuration file
  * - `log`: receives messages for the operator; default: they are dropped
  * - `accessLog`, `common`, `metrics`, `patience`: see `gateway/lifecycle`; the sessions of `common` replace those that
  *   `cortex` would keep
@@ -159,7 +157,9 @@ export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
  * @category models
  */
 export interface ServeOptions extends Omit<Lifecycle.LifecycleOptions, "plan" | "watched"> {
+  /** Overrides the environment and the configuration file. */
   readonly gateway?: Options | undefined
+  /** The fleet; omitted options come from the environment and the configuration file. */
   readonly cortex?: Cortex.Options | undefined
 }
 

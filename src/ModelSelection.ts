@@ -63,20 +63,21 @@ export interface Policy {
 }
 
 /**
- * - `select`: the models for a request, at least one. A model that was named need not exist: that is found out when it is
- *   asked. Fails with `NoSuitableModel` where `auto` finds none, and with `NoServers` where no server of the kind that was
- *   named has the model
- * - `forEmbedding`: the same for vectors, which are never left to `auto`: those of two models do not fit each other
- *
  * @since 0.2.0
  * @category models
  */
 export interface Service {
+  /**
+   * The models for a request, at least one. A model that was named need not exist: that is found out when it is asked.
+   * Fails with `NoSuitableModel` where `auto` finds none, and with `NoServers` where no server of the kind that was
+   * named has the model.
+   */
   readonly select: (
     name: string,
     asked?: PromptShape,
     policy?: Policy
   ) => Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel>
+  /** The same for vectors, which are never left to `auto`: those of two models do not fit each other. */
   readonly forEmbedding: (
     name: string,
     policy?: Pick<Policy, "aliases">

@@ -97,44 +97,46 @@ export interface LlmParams {
 }
 
 /**
- * - `families`: sorted; the names of the registry files
- * - `models`: unique names, sorted: the catalogue, and whatever the servers have
- * - `modelInfo`: the facts about a model, without addresses. Where servers have said how much context they allow, that
- *   holds, and not what the model could do
- * - `searchModels`: names that contain `query`, the largest model first
- * - `servers`: every server, asked now unless its list is fresh
- * - `listModelServers`: the servers of a model, in the order in which they are configured
- * - `serverInfo`: the first of them, or the one at `url`
  * - `llmParams`, `randomLlmParams`: a random server that answers and has the model (or any), one that is not resting if
  *   possible
- * - `locate`: the servers of a model, those that are certain to have it first
- * - `missing`: the error of `locate` when no server has the model
- * - `unreachable`: the servers that could not be asked which models they have, at once, as far as it is known
- * - `markAbsent`: a server has said that it does not have a model after all
- * - `refresh`: reads the registry folders and every server's list anew
- * - `warnings`: what in the registry files could not be used
  *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
+  /** Sorted; the names of the registry files. */
   readonly families: Effect.Effect<ReadonlyArray<string>>
+  /** Unique names, sorted: the catalogue, and whatever the servers have. */
   readonly models: (options?: ModelsOptions) => Effect.Effect<ReadonlyArray<string>>
+  /**
+   * The facts about a model, without addresses. Where servers have said how much context they allow, that holds, and
+   * not what the model could do.
+   */
   readonly modelInfo: (model: string) => Effect.Effect<ModelInfo, ModelNotFound>
+  /** Names that contain `query`, the largest model first. */
   readonly searchModels: (
     query: string,
     options?: SearchOptions
   ) => Effect.Effect<ReadonlyArray<string>, InvalidRequest>
+  /** Every server, asked now unless its list is fresh. */
   readonly servers: Effect.Effect<ReadonlyArray<ServerStatus>>
+  /** The servers of a model, in the order in which they are configured. */
   readonly listModelServers: (model: string) => Effect.Effect<ReadonlyArray<Server.ServerInfo>>
+  /** The first of them, or the one at `url`. */
   readonly serverInfo: (model: string, url?: string) => Effect.Effect<Server.ServerInfo, ModelNotFound | NoServers>
   readonly llmParams: (model?: string) => Effect.Effect<LlmParams, ModelNotFound | NoServers>
   readonly randomLlmParams: Effect.Effect<LlmParams, NoServers>
+  /** The servers of a model, those that are certain to have it first. */
   readonly locate: (model: string) => Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers>
+  /** The error of `locate` when no server has the model. */
   readonly missing: (model: string) => Effect.Effect<never, ModelNotFound | NoServers>
+  /** The servers that could not be asked which models they have, at once, as far as it is known. */
   readonly unreachable: () => ReadonlyArray<Unreachable>
+  /** A server has said that it does not have a model after all. */
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
+  /** Reads the registry folders and every server's list anew. */
   readonly refresh: Effect.Effect<void>
+  /** What in the registry files could not be used. */
   readonly warnings: Effect.Effect<ReadonlyArray<RegistryWarning>>
 }
 

@@ -47,14 +47,13 @@ export {
 /**
  * Stores answers by key.
  *
- * - `get`: the entry, unless it has expired
- * - `put`: replaces an earlier entry; a store may evict anything at any time, entries of `owner` before those of others
- *
  * @since 0.1.0
  * @category models
  */
 export interface Store {
+  /** The entry, unless it has expired. */
   readonly get: (key: string) => Effect.Effect<Option.Option<Entry>>
+  /** Replaces an earlier entry; a store may evict anything at any time, entries of `owner` before those of others. */
   readonly put: (key: string, entry: Entry, owner?: string) => Effect.Effect<void>
   readonly clear: Effect.Effect<void>
 }
@@ -184,24 +183,25 @@ export const metrics: typeof Telemetry.cache = Telemetry.cache
 /**
  * The cache options of a call.
  *
- * - `request`: what is asked; `routing`, `ttl` and the call's limits, but for its deadline, must be equal too for two
- *   calls to share an answer under way
- * - `keepAs`: the request to cache the answer under, if it is another one
- * - `ttl`: maximum age and lifetime, in milliseconds
- * - `owner`: only the same owner gets the answer, unless the settings share it
- * - `renew`: ignores a cached answer, but caches this one
- * - `accepts`: whether an answer may be cached
- *
  * @since 0.1.0
  * @category models
  */
 export interface CacheRequest {
+  /**
+   * What is asked; `routing`, `ttl` and the call's limits, but for its deadline, must be equal too for two calls to
+   * share an answer under way.
+   */
   readonly request: ChatRequest
   readonly routing: Routing
+  /** Maximum age and lifetime, in milliseconds. */
   readonly ttl: number
+  /** The request to cache the answer under, if it is another one. */
   readonly keepAs?: ChatRequest | undefined
+  /** Only the same owner gets the answer, unless the settings share it. */
   readonly owner?: string | undefined
+  /** Ignores a cached answer, but caches this one. */
   readonly renew?: boolean | undefined
+  /** Whether an answer may be cached. */
   readonly accepts?: ((result: Result) => boolean) | undefined
 }
 
@@ -214,18 +214,19 @@ export interface CacheRequest {
 export type StartCall = (call: Call) => OpenAnswer
 
 /**
- * - `prepare`: what begins an answer that may be a kept or a shared one; `upstream` finds the servers, where they are
- *   needed, and may be run for other callers than this one. The `complete` of a call must not go on
- * - `clear`: deletes all answers; those in progress are neither cached nor joined any more
- *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
+  /**
+   * What begins an answer that may be a kept or a shared one; `upstream` finds the servers, where they are needed, and
+   * may be run for other callers than this one. The `complete` of a call must not go on.
+   */
   readonly prepare: (
     cacheRequest: CacheRequest,
     upstream: Effect.Effect<StartCall, ChatError>
   ) => Effect.Effect<StartCall, ModelNotFound | NoServers | ChatError>
+  /** Deletes all answers; those in progress are neither cached nor joined any more. */
   readonly clear: Effect.Effect<void>
 }
 

@@ -111,18 +111,21 @@ export {
 // =============================================================================
 
 /**
- * - `plan`: that of a call over the servers of its model
- * - `best`: the server that a call would try first, remembered per model and strategy for `Settings.bestServerTtl`,
- *   but not past a failure of that server
- * - `clear`: forgets all three caches: which servers are bad, which are good and how fast, and which is best; and how
- *   each goes on with an answer that broke
- *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
+  /** That of a call over the servers of its model. */
   readonly plan: (hosts: ReadonlyArray<Host>, strategy: Routing, hints?: RouteHints) => Route
+  /**
+   * The server that a call would try first, remembered per model and strategy for `Settings.bestServerTtl`, but not
+   * past a failure of that server.
+   */
   readonly best: (model: string, strategy: Routing) => Effect.Effect<ServerInfo, ModelNotFound | NoServers>
+  /**
+   * Forgets all three caches: which servers are bad, which are good and how fast, and which is best; and how each goes
+   * on with an answer that broke.
+   */
   readonly clear: Effect.Effect<void>
 }
 

@@ -128,30 +128,35 @@ export interface Headers {
 /**
  * How a user names a server: its address, or its address and what is known about it.
  *
- * - `url`: `http://gpu-1:11434`, `gpu-1:11434`, `https://host/v1`
- * - `protocol`: found out when it is not given (an address that names a version, such as `/v1`, speaks `openai`)
- * - `apiKey`: sent as `Authorization: Bearer`; a string or a `Redacted`
- * - `headers`: more headers of every request to it, such as a proxy's or a tenant's; values are strings or `Redacted`, and
- *   are never shown. What HTTP and the protocols set themselves (`host`, `content-length`, …) is refused
- * - `location`: for `nearest`; coordinates, the names of a city and a country, or a text such as `Berlin, DE`. How far away
- *   an unknown place is, is not known
- * - `weight`: share of the traffic within its priority, > 0, default 1
- * - `priority`: lower is tried first, default 0
- * - `maxInFlight`: requests at once; more wait. Default: unlimited, but for an Ollama server 4 per model, or as many
- *   as `OLLAMA_NUM_PARALLEL` says
- *
  * @since 0.1.0
  * @category models
  */
 export interface ServerOptions {
+  /** `http://gpu-1:11434`, `gpu-1:11434`, `https://host/v1`. */
   readonly url: string
+  /** Found out when it is not given (an address that names a version, such as `/v1`, speaks `openai`). */
   readonly protocol?: "ollama" | "openai" | undefined
+  /** Sent as `Authorization: Bearer`; a string or a `Redacted`. */
   readonly apiKey?: string | Redacted.Redacted | undefined
+  /**
+   * More headers of every request to it, such as a proxy's or a tenant's; values are strings or `Redacted`, and are
+   * never shown. What HTTP and the protocols set themselves (`host`, `content-length`, …) is refused.
+   */
   readonly headers?: { readonly [name: string]: string | Redacted.Redacted } | undefined
+  /**
+   * For `nearest`; coordinates, the names of a city and a country, or a text such as `Berlin, DE`. How far away an
+   * unknown place is, is not known.
+   */
   readonly location?: string | Location | undefined
   readonly organization?: string | undefined
+  /** Share of the traffic within its priority, > 0, default 1. */
   readonly weight?: number | undefined
+  /** Lower is tried first, default 0. */
   readonly priority?: number | undefined
+  /**
+   * Requests at once; more wait. Default: unlimited, but for an Ollama server 4 per model, or as many as
+   * `OLLAMA_NUM_PARALLEL` says.
+   */
   readonly maxInFlight?: number | undefined
 }
 
@@ -446,20 +451,19 @@ export interface ServerInfo {
 /**
  * A server that has, or may have, a model.
  *
- * - `protocol`: what it speaks, found out
- * - `model`: the model's name as that server knows it
- * - `certain`: `false` where the server's list could not be read: it is tried last
- * - `performance`: the registry's measured figure
- * - `digest`: the very version of the model that it has, where it says so
- *
  * @since 0.1.0
  * @category models
  */
 export interface Host {
   readonly server: Server
+  /** What it speaks, found out. */
   readonly protocol: Protocol
+  /** The model's name as that server knows it. */
   readonly model: string
+  /** `false` where the server's list could not be read: it is tried last. */
   readonly certain: boolean
+  /** The registry's measured figure. */
   readonly performance: Performance | undefined
+  /** The very version of the model that it has, where it says so. */
   readonly digest?: string | undefined
 }

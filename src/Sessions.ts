@@ -47,20 +47,16 @@ export interface Ticket extends Turns.TurnTicket {}
  * Stores conversations. Each operation is atomic, also between processes that share a store, and fails if the store is
  * unavailable.
  *
- * - `create`: false if the id exists; it stays unchanged
- * - `append`: adds all messages, if the conversation exists and still has this version; else false
  * - `reset`, `remove`: false if it does not exist
- * - `list`: the conversations, most recently used first
- * - `turn`: a place in the conversation's queue, which all users of the store share. Until it is released, the store
- *   does not evict the conversation. Without `turn`, calls only wait for those of their own process, and concurrent
- *   messages of others are interleaved
  *
  * @since 0.1.0
  * @category models
  */
 export interface Store {
+  /** False if the id exists; it stays unchanged. */
   readonly create: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
   readonly load: (id: string) => Effect.Effect<Option.Option<Stored>, SessionsUnavailable>
+  /** Adds all messages, if the conversation exists and still has this version; else false. */
   readonly append: (
     id: string,
     expectedVersion: number,
@@ -68,7 +64,13 @@ export interface Store {
   ) => Effect.Effect<boolean, SessionsUnavailable>
   readonly reset: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
   readonly remove: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
+  /** The conversations, most recently used first. */
   readonly list: (options?: ListOptions) => Effect.Effect<ReadonlyArray<Summary>, SessionsUnavailable>
+  /**
+   * A place in the conversation's queue, which all users of the store share. Until it is released, the store does not
+   * evict the conversation. Without `turn`, calls only wait for those of their own process, and concurrent messages of
+   * others are interleaved.
+   */
   readonly turn?: (id: string) => Ticket
 }
 
@@ -82,18 +84,21 @@ export class SessionStore extends Context.Tag("aicortex/SessionStore")<SessionSt
  * Owners (the prefixes of `Sessions.create`) share the store: each loses its own oldest conversations first, and takes room
  * from others only while it holds less than an equal part, at most a sixteenth.
  *
- * - `maxSessions`: beyond it the owner's least recently used one is evicted; default 10,000. One with an answer in
- *   progress is never evicted
- * - `maxBytes`: approximate total size; beyond it they are evicted in the same order, except the one used last; default
- *   268,435,456 (256 MiB)
- * - `ttl`: a conversation unused for this long is evicted, in milliseconds; default never
- *
  * @since 0.1.0
  * @category models
  */
 export interface MemoryOptions {
+  /**
+   * Beyond it the owner's least recently used one is evicted; default 10,000. One with an answer in progress is never
+   * evicted.
+   */
   readonly maxSessions?: number | undefined
+  /**
+   * Approximate total size; beyond it they are evicted in the same order, except the one used last; default 268,435,456
+   * (256 MiB).
+   */
   readonly maxBytes?: number | undefined
+  /** A conversation unused for this long is evicted, in milliseconds; default never. */
   readonly ttl?: number | undefined
 }
 
@@ -307,37 +312,37 @@ export interface Turn {
 }
 
 /**
- * - `prefix`: the beginning of the id, to keep the conversations of several owners apart
- * - `messages`: initial messages, such as the history of another conversation
- *
  * @since 0.1.0
  * @category models
  */
 export interface CreateOptions {
+  /** The beginning of the id, to keep the conversations of several owners apart. */
   readonly prefix?: string | undefined
+  /** Initial messages, such as the history of another conversation. */
   readonly messages?: ReadonlyArray<Message> | undefined
 }
 
 /**
- * - `create`: fails with `InvalidRequest` where `messages` are none; an unknown option is an error, never dropped
- * - `list`: what conversations there are, the one that was used last first
- * - `resume`: fails at once where there is no such conversation
- * - `history`: frozen, down to the last part of a message
- * - `reset`: forgets what was said; the id stays
- * - `begin`: waits until every earlier turn of the conversation has been released, and fails with `SessionsUnavailable`
- *   where 512 wait already. An interruption while it waits gives up the place; after that the caller must see to
- *   `release`, as `Effect.acquireUseRelease` does
- *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
+  /** Fails with `InvalidRequest` where `messages` are none; an unknown option is an error, never dropped. */
   readonly create: (options?: CreateOptions) => Effect.Effect<Session, SessionsUnavailable | InvalidRequest>
+  /** What conversations there are, the one that was used last first. */
   readonly list: (options?: ListOptions) => Effect.Effect<ReadonlyArray<Summary>, SessionsUnavailable | InvalidRequest>
+  /** Fails at once where there is no such conversation. */
   readonly resume: (id: string) => Effect.Effect<Session, Unreachable>
+  /** Frozen, down to the last part of a message. */
   readonly history: (id: string) => Effect.Effect<ReadonlyArray<Message>, Unreachable>
+  /** Forgets what was said; the id stays. */
   readonly reset: (id: string) => Effect.Effect<void, Unreachable>
   readonly remove: (id: string) => Effect.Effect<void, Unreachable>
+  /**
+   * Waits until every earlier turn of the conversation has been released, and fails with `SessionsUnavailable` where
+   * 512 wait already. An interruption while it waits gives up the place; after that the caller must see to `release`,
+   * as `Effect.acquireUseRelease` does.
+   */
   readonly begin: (id: string) => Effect.Effect<Turn, Unreachable>
 }
 

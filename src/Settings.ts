@@ -50,31 +50,30 @@ export const plain = (values: Values): Plain => Struct.omit(values, ...made)
 /**
  * What holds: the settings of a fleet (see `config/fleet`), put together and checked. Times are in milliseconds.
  *
- * - `modelNamed`: whether the user chose `model`
- * - `aliases`: each with the models that it stands for; no alias is among them
- * - `servers`: the user's own
- * - `registry`: folders of registry files that come on top of the built-in catalogue
- * - `location`: where the user is, as it was given; `coordinates` are those of that place, where it has none
- * - `stateFile`: `undefined`: what was learned of the servers is not kept
- * - `proxy`: `undefined`: servers are reached through none
- * - `ca`: certificates (PEM), read
- * - `cache`: `undefined` where answers are kept only for calls that say so
- *
  * @since 0.1.0
  * @category models
  */
 export interface Settings extends Plain {
   readonly model: string
+  /** Whether the user chose `model`. */
   readonly modelNamed: boolean
+  /** Each with the models that it stands for; no alias is among them. */
   readonly aliases: Aliases
+  /** The user's own. */
   readonly servers: ReadonlyArray<Server>
+  /** Folders of registry files that come on top of the built-in catalogue. */
   readonly registry: ReadonlyArray<string>
+  /** Where the user is, as it was given; `coordinates` are those of that place, where it has none. */
   readonly location: Location | undefined
   readonly coordinates?: Location | undefined
+  /** `undefined`: what was learned of the servers is not kept. */
   readonly stateFile: string | undefined
+  /** `undefined` where answers are kept only for calls that say so. */
   readonly cache: CachePolicy | undefined
   readonly sessions: SessionPolicy
+  /** `undefined`: servers are reached through none. */
   readonly proxy?: Proxy | undefined
+  /** Certificates (PEM), read. */
   readonly ca?: ReadonlyArray<string> | undefined
 }
 

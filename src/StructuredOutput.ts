@@ -224,12 +224,11 @@ const measureReply = (text: string): ReadonlyArray<SchemaIssue> =>
 /**
  * What a schema may cost.
  *
- * - `maxBytes`: how long it may be, in bytes of JSON; default 262,144
- *
  * @since 0.1.0
  * @category models
  */
 export interface SchemaOptions {
+  /** How long it may be, in bytes of JSON; default 262,144. */
   readonly maxBytes?: number | undefined
 }
 

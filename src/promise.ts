@@ -117,12 +117,11 @@ export interface Cortex extends AsyncDisposable {
 }
 
 /**
- * - `messages`: what was said before, such as the `history()` of another session
- *
  * @since 0.1.0
  * @category models
  */
 export interface SessionOptions {
+  /** What was said before, such as the `history()` of another session. */
   readonly messages?: ReadonlyArray<Message> | undefined
 }
 

@@ -2,8 +2,6 @@
  * Runs the built-in model in this process, through `node-llama-cpp`, which is loaded at the first request.
  *
  * One model instance answers one request after another, in order of arrival.
- *
- * @since 0.1.0
  */
 import { existsSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -23,12 +21,7 @@ import { continuable, continuationRequest, openEnded, repeats, wellFormed } from
 // Models
 // =============================================================================
 
-/**
- * `modelPath` is a GGUF file with a ChatML chat template; default: the built-in model of this package.
- *
- * @since 0.1.0
- * @category models
- */
+/** `modelPath` is a GGUF file with a ChatML chat template; default: the built-in model of this package. */
 export interface EmbeddedOptions {
   readonly modelPath?: string | undefined
 }
@@ -36,21 +29,13 @@ export interface EmbeddedOptions {
 /**
  * A loaded engine. `close` fails the requests in progress and frees the model; a process that does not call it still
  * exits.
- *
- * @since 0.1.0
- * @category models
  */
 export interface EmbeddedBackend {
   readonly backend: Backend
   readonly close: () => Promise<void>
 }
 
-/**
- * The path of the built-in model.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The path of the built-in model. */
 export const defaultModelPath = (): string => {
   const file = "registry/demo/aicortex-demo.gguf"
   for (const up of ["../../", "../", "../../../"]) {
@@ -386,10 +371,6 @@ const generate = async (engine: Engine, job: Job): Promise<void> => {
 
 const randomSeed = (): number => globalThis.crypto.getRandomValues(new Uint32Array(1))[0] ?? 0
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
   const queue: Array<Job> = []
   let current: Job | undefined
@@ -484,12 +465,7 @@ export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
   }
 }
 
-/**
- * An engine that is closed with its scope. Nothing is loaded before the first request.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** An engine that is closed with its scope. Nothing is loaded before the first request. */
 export const scoped = (options: EmbeddedOptions = {}): Effect.Effect<Backend, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => make(options)),

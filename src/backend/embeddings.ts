@@ -1,8 +1,4 @@
-/**
- * Embeddings in both protocols: `POST /api/embed` and `POST /v1/embeddings`. Answers are read completely.
- *
- * @since 0.1.0
- */
+/** Embeddings in both protocols: `POST /api/embed` and `POST /v1/embeddings`. Answers are read completely. */
 import type { Backend, EmbedSink } from "../Backend.js"
 import type { EmbedRequest } from "../EmbedRequest.js"
 import { tooLong } from "../internal/answerSize.js"
@@ -104,10 +100,6 @@ const make = (
   }
 })
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const ollama = (transport: Transport, now: () => number) =>
   make(transport, now, {
     url: (server) => `${apiOf(server, "ollama")}/api/embed`,
@@ -136,12 +128,7 @@ const inOrder = (data: unknown): unknown =>
         .map((one) => field(one, "embedding"))
     : undefined
 
-/**
- * `url` is the address of a server's endpoint.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** `url` is the address of a server's endpoint. */
 export const openai = (transport: Transport, now: () => number, url: (server: Server) => string) =>
   make(transport, now, {
     url,

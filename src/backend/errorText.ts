@@ -1,8 +1,6 @@
 /**
  * Classifies errors by their text, whatever status or stream they came in: servers report the same few faults in
  * different ways, and many report a fault of the request as HTTP 500.
- *
- * @since 0.1.0
  */
 import type { FailureReason } from "../Errors.js"
 
@@ -71,9 +69,6 @@ const request = any(
 /**
  * The reason for an error text, or `undefined` if it is not recognised. `codes`: the `code` and `type` beside the text,
  * if any. `status`: of the response; `undefined` if the error came inside a successful one.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const classifyByText = (text: string, codes: string, status: number | undefined): Known | undefined => {
   if (contextLength.test(text) || contextLength.test(codes)) return "context-length"
@@ -84,20 +79,10 @@ export const classifyByText = (text: string, codes: string, status: number | und
   return undefined
 }
 
-/**
- * Whether a model failed while working, and not while loading: then the request may have caused it.
- *
- * @since 0.1.0
- * @category guards
- */
+/** Whether a model failed while working, and not while loading: then the request may have caused it. */
 export const failedMidway = (text: string): boolean => crashed.test(text) && !cannotRun.test(text)
 
-/**
- * The codes beside an error text: `{"error": {"code": …, "type": …}}`, or the same one level up.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The codes beside an error text: `{"error": {"code": …, "type": …}}`, or the same one level up. */
 export const codesOf = (body: unknown): string => {
   if (typeof body !== "object" || body === null) return ""
   const { code, error, type } = body as { readonly [key: string]: unknown }

@@ -1,8 +1,4 @@
-/**
- * The finish reasons of servers, in their various words.
- *
- * @since 0.1.0
- */
+/** The finish reasons of servers, in their various words. */
 import type { FinishReason } from "../ChatEvent.js"
 
 /**
@@ -64,9 +60,6 @@ const speaksOf: ReadonlyArray<readonly [RegExp, FinishReason | undefined]> = [
 /**
  * The finish reason for a server's word; `undefined` if the server has aborted the answer, which is a failure like any
  * other. Unknown words count as `stop`: the server reports an end and no error.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const finishReason = (word: string): FinishReason | undefined => {
   if (known.has(word)) return known.get(word)
@@ -80,12 +73,7 @@ export const finishReason = (word: string): FinishReason | undefined => {
   return "stop"
 }
 
-/**
- * The message for an answer that its server has aborted.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The message for an answer that its server has aborted. */
 export const givenUp = (word: string): string =>
   word === "error"
     ? "the server aborted the answer without a reason"

@@ -1,8 +1,4 @@
-/**
- * What the two HTTP backends share: one exchange with a server, and the meaning of its status and error body.
- *
- * @since 0.1.0
- */
+/** What the two HTTP backends share: one exchange with a server, and the meaning of its status and error body. */
 import type { ServerFailure, Sink } from "../Backend.js"
 import type { ToolDefinition } from "../ChatRequest.js"
 import { type Lines, LineTooLong } from "../internal/lines.js"
@@ -15,9 +11,6 @@ import * as Misaddressed from "./wrongAddress.js"
  * Decodes the body of one successful response. `feed` and `end` throw `Malformed` for violations of the protocol and
  * `Reported` for an error that the server reports inside its answer. `broke` is called instead of `end` if the
  * connection broke: an answer that is complete in spite of it is accepted.
- *
- * @since 0.1.0
- * @category models
  */
 export interface Decoder extends Lines {
   /** Whether the answer was marked complete. (An accessor would give every decoder a hidden class of its own.) */
@@ -25,18 +18,10 @@ export interface Decoder extends Lines {
   broke(): void
 }
 
-/**
- * @since 0.1.0
- * @category errors
- */
 export class Malformed extends Error {
   override readonly name = "Malformed"
 }
 
-/**
- * @since 0.1.0
- * @category errors
- */
 export class Reported extends Error {
   override readonly name = "Reported"
 
@@ -52,20 +37,12 @@ export class Reported extends Error {
 /**
  * The limitation of a server, not an error of the request: another server may support it. The message begins with the
  * name of the option and a colon.
- *
- * @since 0.1.0
- * @category errors
  */
 export class Unable extends Error {
   override readonly name = "Unable"
 }
 
-/**
- * An error object in place of a chunk.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** An error object in place of a chunk. */
 export const reported = (body: object): Reported =>
   new Reported(errorText(body) ?? "an error without a message", Classify.codesOf(body))
 
@@ -77,9 +54,6 @@ const short = (text: string): string => (text.length > 300 ? `${text.slice(0, 30
 /**
  * The text of a server's error, in any of the usual forms: `{"error": "…"}`, `{"error": {"message": "…"}}`, the same
  * nested as a string, `{"detail": "…"}`, `{"message": "…"}`, or plain text.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const errorText = (body: unknown, depth = 0): string | undefined => {
   if (depth > 4) return undefined
@@ -106,12 +80,7 @@ export const errorText = (body: unknown, depth = 0): string | undefined => {
 /** A Retry-After above one day, in milliseconds, is clamped. */
 const longestRest = 86_400_000
 
-/**
- * The wait that a `Retry-After` header (seconds, or a date) asks for, in milliseconds; at most a day.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The wait that a `Retry-After` header (seconds, or a date) asks for, in milliseconds; at most a day. */
 export const retryAfter = (header: string | undefined, now: number): number | undefined => {
   if (header === undefined) return undefined
   const asked = Number(header) * 1000
@@ -134,12 +103,7 @@ const codesIn = (body: string): string => {
   }
 }
 
-/**
- * The failure for an HTTP status other than 2xx.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The failure for an HTTP status other than 2xx. */
 export const statusFailure = (
   status: number,
   body: string,
@@ -187,23 +151,13 @@ export const statusFailure = (
   }
 }
 
-/**
- * The headers of a chat request to this server.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The headers of a chat request to this server. */
 export const headers = (server: Server, accept: string): { readonly [name: string]: string } =>
   server.headers === undefined && server.authorization === undefined
     ? { "content-type": "application/json", accept }
     : { "content-type": "application/json", accept, ...headersOf(server) }
 
-/**
- * One request to a server: `url` is an address of its API.
- *
- * @since 0.1.0
- * @category models
- */
+/** One request to a server: `url` is an address of its API. */
 export interface Request {
   readonly server: Server
   readonly url: string
@@ -211,12 +165,7 @@ export interface Request {
   readonly body: object
 }
 
-/**
- * A tool in the form of both protocols; Ollama ignores `strict`. Undefined fields are not sent.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** A tool in the form of both protocols; Ollama ignores `strict`. Undefined fields are not sent. */
 export const functionTool = ({ description, name, parameters, strict }: ToolDefinition): object => ({
   type: "function",
   function: { name, description, parameters: parameters ?? { type: "object", properties: {} }, strict }
@@ -225,9 +174,6 @@ export const functionTool = ({ description, name, parameters, strict }: ToolDefi
 /**
  * An id for a tool call that came without one. It is globally unique, because a conversation may hold calls named by
  * other processes.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const callId = (): string =>
   `call_${Array.from(globalThis.crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`
@@ -241,20 +187,10 @@ const lingerTime = 1_000
 /** How long the body of an error may take, in milliseconds: its status is already known. */
 const errorTime = 1_000
 
-/**
- * The events of an attempt besides the answer: signs of life, and its failure.
- *
- * @since 0.1.0
- * @category models
- */
+/** The events of an attempt besides the answer: signs of life, and its failure. */
 export type Listener = Pick<Sink, "context" | "connected" | "read" | "flush" | "fail">
 
-/**
- * What an error of a decoder says of the server; any other error is thrown again.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** What an error of a decoder says of the server; any other error is thrown again. */
 export const failureOf = (error: unknown): ServerFailure => {
   if (error instanceof Reported) {
     const { codes, message } = error
@@ -412,9 +348,6 @@ class HttpAttempt implements TransportHandler, Exchange {
 /**
  * Sends one request, and lets `decoder` report to `sink`. It carries the sink's trace context. `now` is the time in
  * milliseconds since the epoch.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const start = (
   transport: Transport,
@@ -440,12 +373,7 @@ export const start = (
   return attempt
 }
 
-/**
- * Parses JSON, or throws `Malformed`.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Parses JSON, or throws `Malformed`. */
 export const parseJson = (text: string): { readonly [key: string]: unknown } => {
   let value: unknown
   try {

@@ -1,8 +1,4 @@
-/**
- * Ollama's own API: `POST /api/chat`, and for text completion `/api/generate`, streamed as newline-delimited JSON.
- *
- * @since 0.1.0
- */
+/** Ollama's own API: `POST /api/chat`, and for text completion `/api/generate`, streamed as newline-delimited JSON. */
 import type { Mutable } from "effect/Types"
 import type { Backend, Finish, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
@@ -60,12 +56,7 @@ const message = (message: Message.Message): object => {
   }
 }
 
-/**
- * Ollama's `options` of a request; undefined fields are not sent. The caller's raw `options` win.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Ollama's `options` of a request; undefined fields are not sent. The caller's raw `options` win. */
 export const options = (request: ChatRequest): { readonly [key: string]: unknown } => {
   const asked = {
     temperature: request.temperature,
@@ -83,12 +74,7 @@ export const options = (request: ChatRequest): { readonly [key: string]: unknown
   return request.options === undefined && extra === undefined ? asked : { ...asked, ...extra, ...request.options }
 }
 
-/**
- * The body of `POST /api/chat`. Undefined fields are not sent.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The body of `POST /api/chat`. Undefined fields are not sent. */
 export const body = (request: ChatRequest): { readonly [key: string]: unknown } => ({
   model: request.model,
   messages: request.messages.map(message),
@@ -115,9 +101,6 @@ const renderBody = (request: ChatRequest): { readonly [key: string]: unknown } =
 /**
  * The body of `POST /api/generate`. Undefined fields are not sent. With a suffix the model's template is needed: it
  * puts both texts into the form that the model was trained for.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const generateBody = (request: ChatRequest, prompt: string): { readonly [key: string]: unknown } => {
   const images = Raw.images(request)
@@ -139,12 +122,7 @@ export const generateBody = (request: ChatRequest, prompt: string): { readonly [
   }
 }
 
-/**
- * The body of `POST /api/generate` where the caller gives the template: it takes one prompt, and one system prompt.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The body of `POST /api/generate` where the caller gives the template: it takes one prompt, and one system prompt. */
 export const templatedBody = (request: ChatRequest): { readonly [key: string]: unknown } => {
   const { messages: _, ...rest } = body(request)
   const images = Raw.images(request)
@@ -283,20 +261,10 @@ class ChatDecoder implements Http.Decoder {
   }
 }
 
-/**
- * Decodes the lines of `/api/chat`.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Decodes the lines of `/api/chat`. */
 export const decoder = (sink: Sink): Http.Decoder => new ChatDecoder(sink)
 
-/**
- * `now` is the time in milliseconds since the epoch.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** `now` is the time in milliseconds since the epoch. */
 export const make = (transport: Transport, now: () => number): Backend => {
   const send = (server: Server, path: string, body: object, decoder: Http.Decoder, sink: Http.Listener) =>
     Http.start(

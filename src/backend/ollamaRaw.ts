@@ -1,8 +1,6 @@
 /**
  * Resumes an answer on Ollama from the exact place, independent of the model's template: the server renders the prompt
  * of the conversation, the partial answer is appended, and the result goes to `/api/generate` as a raw prompt.
- *
- * @since 0.1.0
  */
 import type { Finish, ServerFailure, Sink } from "../Backend.js"
 import type { ChatRequest } from "../ChatRequest.js"
@@ -13,12 +11,7 @@ import * as Http from "./http.js"
 import { continuable } from "./resume.js"
 import { isRejection } from "./resumeSupport.js"
 
-/**
- * Whether a request can be resumed this way. Raw output is not parsed for tool calls: one would appear as text.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Whether a request can be resumed this way. Raw output is not parsed for tool calls: one would appear as text. */
 export const possible = (request: ChatRequest): boolean =>
   continuable(request) && (request.tools.length === 0 || request.toolChoice === "none")
 
@@ -28,9 +21,6 @@ const harmony = "<|start|>assistant"
 /**
  * The prompt followed by the partial answer. Some templates open a reasoning section: it must be closed before the
  * answer, or the answer would become a part of it.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const prompt = (rendered: string, text: string, thinking: string): string => {
   const end = rendered.trimEnd()
@@ -42,12 +32,7 @@ export const prompt = (rendered: string, text: string, thinking: string): string
   return opened === null ? `${rendered}${text}` : `${end}\n${thinking}\n</${opened[1]}>\n\n${text}`
 }
 
-/**
- * The images of a conversation, as its prompt numbers them.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The images of a conversation, as its prompt numbers them. */
 export const images = (request: ChatRequest): ReadonlyArray<string> =>
   request.messages.flatMap((message) => Message.images(message).map((image) => ("data" in image ? image.data : "")))
 
@@ -58,9 +43,6 @@ export const images = (request: ChatRequest): ReadonlyArray<string> =>
 /**
  * Reads the rendered prompt. `shown` gets `undefined` if the server does not support rendering; `refused` is called if
  * it rejects the request.
- *
- * @since 0.1.0
- * @category models
  */
 export class Rendering implements Sink {
   readonly decoder: Http.Decoder
@@ -120,12 +102,7 @@ export class Rendering implements Sink {
 // The answer
 // =============================================================================
 
-/**
- * Decodes the lines of `/api/generate`; `finish` reads the last one.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Decodes the lines of `/api/generate`; `finish` reads the last one. */
 export const decoder = (sink: Sink, finish: (line: { readonly [key: string]: unknown }) => Finish): Http.Decoder => {
   let finished = false
   const template = Template.make("response")

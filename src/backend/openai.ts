@@ -1,8 +1,6 @@
 /**
  * The OpenAI API as implemented by many servers: `POST /v1/chat/completions`, and for text completion
  * `/v1/completions`, streamed as server-sent events.
- *
- * @since 0.1.0
  */
 import type { Backend, Sink } from "../Backend.js"
 import { type ChatRequest, completes, type Format } from "../ChatRequest.js"
@@ -97,9 +95,6 @@ const responseFormat = (format: Exclude<Format, "text">): object =>
  * The body of `POST /v1/chat/completions`. Undefined fields are not sent.
  *
  * `think: true | false` is sent as `chat_template_kwargs.enable_thinking`, a level as `reasoning_effort`.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const body = (server: Server, request: ChatRequest): Body.Body => {
   const { format, logprobs, maxTokens, think, toolChoice, tools } = request
@@ -127,9 +122,6 @@ export const body = (server: Server, request: ChatRequest): Body.Body => {
 /**
  * The same, but the model continues the last (assistant) message instead of answering it: with the fields of llama.cpp
  * and vLLM for this.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const openBody = (server: Server, request: ChatRequest): Body.Body => {
   const last = request.messages.at(-1)
@@ -161,20 +153,10 @@ const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
 const kindOf = (request: ChatRequest): Kind =>
   completes(request) ? (request.suffix === undefined ? "raw" : "suffix") : "chat"
 
-/**
- * The address of an endpoint: see `Server.apiOf`.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The address of an endpoint: see `Server.apiOf`. */
 export const endpoint = (server: Server, path: string): string => `${apiOf(server, "openai")}${path}`
 
-/**
- * `now` is the time in milliseconds since the epoch.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** `now` is the time in milliseconds since the epoch. */
 export const make = (transport: Transport, now: () => number): Backend => {
   const send = (server: Server, body: object, sink: Sink, format: Format) =>
     Http.start(

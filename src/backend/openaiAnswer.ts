@@ -1,8 +1,6 @@
 /**
  * Decodes the answers of `/v1/chat/completions` and `/v1/completions`: server-sent events, and the single object of a
  * server without streams.
- *
- * @since 0.1.0
  */
 import type { Finish, Sink } from "../Backend.js"
 import type { FinishReason, Usage } from "../ChatEvent.js"
@@ -37,20 +35,10 @@ const openingBrace = 0x7b
 /** Whitespace, and the bytes of a byte order mark. */
 const leading: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb, 0xbf])
 
-/**
- * One event, or a part of it.
- *
- * @since 0.2.0
- * @category models
- */
+/** One event, or a part of it. */
 export type Chunk = { readonly [key: string]: unknown }
 
-/**
- * Of which endpoint the answer is: see `decoder`.
- *
- * @since 0.2.0
- * @category models
- */
+/** Of which endpoint the answer is: see `decoder`. */
 export type Kind = "chat" | "raw" | "suffix"
 
 /** Whether a complete answer has any content. */
@@ -64,12 +52,7 @@ const says = ({ choices }: Chunk): boolean => {
   })
 }
 
-/**
- * Reads one answer; see `decoder`.
- *
- * @since 0.2.0
- * @category models
- */
+/** Reads one answer; see `decoder`. */
 export class AnswerDecoder implements Http.Decoder {
   protected over = false
   protected broken = false
@@ -323,8 +306,5 @@ export class AnswerDecoder implements Http.Decoder {
  * ends after a chunk with nothing but usage.
  *
  * A server without streams answers with one object: it is decoded as a single chunk.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const decoder = (sink: Sink, kind: Kind = "chat"): Http.Decoder => new AnswerDecoder(sink, kind)

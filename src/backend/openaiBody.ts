@@ -1,17 +1,8 @@
-/**
- * Request fields that OpenAI's endpoints share.
- *
- * @since 0.1.0
- */
+/** Request fields that OpenAI's endpoints share. */
 import type { ChatRequest } from "../ChatRequest.js"
 import * as ExtraParameters from "../internal/extraParameters.js"
 
-/**
- * The fields of a body.
- *
- * @since 0.1.0
- * @category models
- */
+/** The fields of a body. */
 export interface Body {
   [field: string]: unknown
 }
@@ -21,9 +12,6 @@ export interface Body {
  *
  * `topK`, `minP` and `repeatPenalty` are sent as `top_k`, `min_p`, and both `repeat_penalty` (llama.cpp) and
  * `repetition_penalty` (vLLM). `extra` is sent unchanged; OpenAI's own servers are known to reject it.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const make = (request: ChatRequest, isOpenAI = false): Body => {
   const { extra, frequencyPenalty, logitBias, minP, presencePenalty, repeatPenalty, seed, stop, topK } = request

@@ -3,8 +3,6 @@
  *
  * Each answer stays a request of its own, with its own failover: only those that begin on the same server in the same
  * moment are sent as one. Where that exchange breaks, each goes on by itself.
- *
- * @since 0.2.0
  */
 import type { Finish, ResumeSupportCache, ServerFailure, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
@@ -268,12 +266,7 @@ class Together extends AnswerDecoder implements Http.Listener {
   }
 }
 
-/**
- * How requests are sent. `sinkOf`: what reads an answer before its sink; `kindOf`: which endpoint it is of.
- *
- * @since 0.2.0
- * @category models
- */
+/** How requests are sent. `sinkOf`: what reads an answer before its sink; `kindOf`: which endpoint it is of. */
 export interface Senders {
   readonly plain: (server: Server, request: ChatRequest, sink: Sink) => Exchange
   readonly together: (
@@ -310,9 +303,6 @@ const runs = (members: ReadonlyArray<Member>): ReadonlyArray<ReadonlyArray<Membe
 /**
  * Collects the answers to one prompt that begin on the same server at the same time, and asks for them at once. A server
  * that answers `n` with one answer, or refuses it, is asked for each of the others by itself; it is remembered.
- *
- * @since 0.2.0
- * @category models
  */
 export class Gathering {
   private groups: Array<Group> = []

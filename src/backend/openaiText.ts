@@ -1,24 +1,13 @@
 /**
  * The older endpoint of the OpenAI API, as vLLM, llama.cpp's server and many others have it: `POST /v1/completions`,
  * which continues a text without a chat template.
- *
- * @since 0.1.0
  */
 import { type ChatRequest, promptOf } from "../ChatRequest.js"
 import * as Body from "./openaiBody.js"
 
-/**
- * @since 0.1.0
- * @category constants
- */
 export const path = "/completions"
 
-/**
- * The body of `POST /v1/completions`. Undefined fields are not sent.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The body of `POST /v1/completions`. Undefined fields are not sent. */
 export const body = (request: ChatRequest): Body.Body => {
   const { logprobs, maxTokens, suffix } = request
   const body = Body.make(request)
@@ -35,9 +24,6 @@ const isObject = (value: unknown): value is { readonly [key: string]: unknown } 
 /**
  * Log probabilities in the form of `/v1/chat/completions`: llama.cpp uses it here too; others send four parallel lists
  * instead.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const likelihoods = (told: unknown): ReadonlyArray<unknown> | undefined => {
   if (!isObject(told)) return undefined
@@ -57,16 +43,9 @@ export const likelihoods = (told: unknown): ReadonlyArray<unknown> | undefined =
 
 /**
  * Ollama has this endpoint too, but applies the chat template there. Its native address has an endpoint that does not.
- *
- * @since 0.1.0
- * @category guards
  */
 export const isTemplated = (chunk: { readonly [key: string]: unknown }): boolean =>
   chunk["system_fingerprint"] === "fp_ollama"
 
-/**
- * @since 0.1.0
- * @category constants
- */
 export const templated =
   "raw: Ollama's /v1/completions puts the text into the model's chat template; name this server by its address without /v1"

@@ -1,8 +1,4 @@
-/**
- * Assembles tool calls that are streamed in pieces by OpenAI-compatible servers.
- *
- * @since 0.1.0
- */
+/** Assembles tool calls that are streamed in pieces by OpenAI-compatible servers. */
 import type { Sink } from "../Backend.js"
 import * as ToolArguments from "../internal/toolArguments.js"
 import * as Http from "./http.js"
@@ -44,9 +40,6 @@ const textOf = (args: unknown): string =>
  *
  * A call is emitted in pieces once its name is known and its arguments begin as an object; all others are emitted when
  * complete, because they may need repair.
- *
- * @since 0.1.0
- * @category models
  */
 export class ToolCalls {
   private readonly calls: Array<PartialCall> = []

@@ -1,8 +1,4 @@
-/**
- * Token usage of OpenAI-compatible servers, under their various names.
- *
- * @since 0.1.0
- */
+/** Token usage of OpenAI-compatible servers, under their various names. */
 import type { Mutable } from "effect/Types"
 import type { Usage } from "../ChatEvent.js"
 
@@ -22,9 +18,6 @@ const within = (fields: Fields, name: string, count: string): unknown => {
 /**
  * Reads a `usage` object. Cached tokens are reported by OpenAI, vLLM and llama.cpp (`prompt_tokens_details`), DeepSeek
  * (`prompt_cache_hit_tokens`), Moonshot (`cached_tokens`) and Anthropic (`cache_read_input_tokens`).
- *
- * @since 0.1.0
- * @category accessors
  */
 export const usage = (value: unknown): Usage => {
   if (!isObject(value)) return {}

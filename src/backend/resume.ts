@@ -13,8 +13,6 @@
  * | begins anew, or refuses | as it was at first | the text so far |
  *
  * Text completion needs none of this: see `continuationRequest`.
- *
- * @since 0.1.0
  */
 import type {
   Finish,
@@ -36,34 +34,19 @@ import { isRejection, trialRequest } from "./resumeSupport.js"
 // Requests
 // =============================================================================
 
-/**
- * The token limit that applies on the server, wherever the caller has set it.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The token limit that applies on the server, wherever the caller has set it. */
 export const tokenLimit = (request: ChatRequest): number | undefined => {
   const own = request.options?.["num_predict"]
   return typeof own !== "number" ? request.maxTokens : own > 0 ? own : undefined
 }
 
-/**
- * The stop sequences that apply on the server, wherever the caller has set them.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The stop sequences that apply on the server, wherever the caller has set them. */
 export const stops = (request: ChatRequest): ReadonlyArray<string> => {
   const own = request.options?.["stop"]
   return Array.isArray(own) ? own.filter((stop): stop is string => typeof stop === "string") : request.stop
 }
 
-/**
- * The request for the rest after this many tokens.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** The request for the rest after this many tokens. */
 export const less = (request: ChatRequest, tokens: number): ChatRequest => {
   const limit = tokenLimit(request)
   if (limit === undefined || tokens === 0) return request
@@ -73,12 +56,7 @@ export const less = (request: ChatRequest, tokens: number): ChatRequest => {
     : { ...request, maxTokens: left }
 }
 
-/**
- * The request with the partial answer as the beginning of its answer.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** The request with the partial answer as the beginning of its answer. */
 export const openEnded = (request: ChatRequest, text: string, { thinking, tokens }: PartialAnswer): ChatRequest => ({
   ...less(request, tokens),
   messages: [
@@ -87,12 +65,7 @@ export const openEnded = (request: ChatRequest, text: string, { thinking, tokens
   ]
 })
 
-/**
- * Removes a trailing unpaired surrogate: JSON could not carry it.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Removes a trailing unpaired surrogate: JSON could not carry it. */
 export const wellFormed = (text: string): string => {
   const last = text.charCodeAt(text.length - 1)
   return last >= 0xd800 && last <= 0xdbff ? text.slice(0, -1) : text
@@ -101,18 +74,12 @@ export const wellFormed = (text: string): string => {
 /**
  * Tokens counted twice when only a part of the partial answer was sent (without trailing white space or half a
  * character).
- *
- * @since 0.1.0
- * @category accessors
  */
 export const repeats = (text: string, sent: string): number => (sent.length < text.length ? 1 : 0)
 
 /**
  * Whether an answer to this request can be continued at all. A grammar would restart in the middle of JSON; and if the
  * caller prefilled the answer, how the server treated that is unknown.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const continuable = (request: ChatRequest): boolean =>
   request.format === "text" && request.messages.at(-1)?.role !== "assistant"
@@ -120,9 +87,6 @@ export const continuable = (request: ChatRequest): boolean =>
 /**
  * The request for the rest of a text completion: the partial output is appended to the prompt, which is the exact place
  * on every server.
- *
- * @since 0.1.0
- * @category combinators
  */
 export const continuationRequest = (request: ChatRequest, partial: PartialAnswer, sink: ResumeSink): ChatRequest => {
   const sent = wellFormed(partial.text)
@@ -135,12 +99,7 @@ export const continuationRequest = (request: ChatRequest, partial: PartialAnswer
 // Steps
 // =============================================================================
 
-/**
- * Several consecutive exchanges that look like one to the caller.
- *
- * @since 0.1.0
- * @category models
- */
+/** Several consecutive exchanges that look like one to the caller. */
 export class Steps implements Exchange {
   private current: Exchange | undefined
   private steps = 0
@@ -173,12 +132,7 @@ export class Steps implements Exchange {
   }
 }
 
-/**
- * Passes everything on except a rejection: then `refused` is called instead.
- *
- * @since 0.1.0
- * @category models
- */
+/** Passes everything on except a rejection: then `refused` is called instead. */
 export class FallbackSink implements Sink {
   readonly context: Sink["context"]
 
@@ -223,23 +177,13 @@ export class FallbackSink implements Sink {
   }
 }
 
-/**
- * How a protocol sends a request: as it is, or with its last message left open for the model to continue.
- *
- * @since 0.1.0
- * @category models
- */
+/** How a protocol sends a request: as it is, or with its last message left open for the model to continue. */
 export interface ResumeProtocol {
   readonly plain: (request: ChatRequest, sink: Sink) => Exchange
   readonly open: (request: ChatRequest, sink: Sink) => Exchange
 }
 
-/**
- * The whole answer once more: the known part must be repeated.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The whole answer once more: the known part must be repeated. */
 export const startAgain = (
   steps: Steps,
   request: ChatRequest,
@@ -251,12 +195,7 @@ export const startAgain = (
   steps.next(() => protocol.plain(request, sink))
 }
 
-/**
- * Continues in the way that this server is known to support, or is found to support by a trial.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Continues in the way that this server is known to support, or is found to support by a trial. */
 export const resume = (
   steps: Steps,
   server: Server,

@@ -6,8 +6,6 @@
  * it and answer from the start. From the resumed text alone the first and the last cannot be told apart (a text may
  * repeat its own beginning, and a new answer may start in other words), and a wrong guess would produce nonsense. So an
  * untested server is first given a text whose continuation is certain.
- *
- * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -24,10 +22,6 @@ import type { ChatRequest } from "../ChatRequest.js"
 import * as Message from "../Message.js"
 import type { Exchange } from "../Transport.js"
 
-/**
- * @since 0.1.0
- * @category tags
- */
 export class ResumeSupports extends Context.Tag("aicortex/Abilities")<ResumeSupports, Service>() {}
 
 // =============================================================================
@@ -45,12 +39,7 @@ const conversation: ReadonlyArray<Message.Message> = [
 /** Fewer tokens than the partial answer: a reply containing all of it was not generated but echoed. */
 const trialTokens = 4
 
-/**
- * The request that shows what a server does with a partial answer.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The request that shows what a server does with a partial answer. */
 export const trialRequest = (request: ChatRequest): ChatRequest => ({
   model: request.model,
   messages: conversation,
@@ -75,9 +64,6 @@ export const trialRequest = (request: ChatRequest): ChatRequest => ({
 /**
  * Classifies the reply to `trialRequest`. Unless the server certainly continues, it is assumed to restart: then its
  * text is matched, and never joined wrongly.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const classifyReply = (reply: string): ResumeSupport =>
   reply.startsWith("3")
@@ -91,9 +77,6 @@ export const classifyReply = (reply: string): ResumeSupport =>
 /**
  * Whether a failure means that the server rejects this request, rather than being in trouble. A template that cannot
  * continue an assistant message fails with 400 or 500.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const isRejection = ({ reason, status }: ServerFailure): boolean =>
   reason === "invalid-request" ||
@@ -171,10 +154,6 @@ class Trial implements Sink {
 
 const nothing: Exchange = { abort: () => {}, pause: () => {}, resume: () => {} }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const make = (): Service => {
   const known = new Map<string, Map<string, ResumeSupport>>()
   const rendering = new Map<string, Map<string, boolean>>()
@@ -223,8 +202,4 @@ export const make = (): Service => {
   }
 }
 
-/**
- * @since 0.1.0
- * @category layers
- */
 export const layer: Layer.Layer<ResumeSupports> = Layer.sync(ResumeSupports, make)

@@ -5,8 +5,6 @@
  * without results, results in other places. Most models' templates reject that, each in its own way, so whether a
  * conversation can continue would depend on the server. It is normalised here for all of them, without dropping any
  * content.
- *
- * @since 0.2.0
  */
 import type { AssistantMessage, Message, ToolCall, ToolMessage, UserMessage } from "../Message.js"
 
@@ -147,9 +145,6 @@ const idOf = (n: number): string => `call${String(n).padStart(5, "0")}`
 /**
  * The conversation in a form that templates accept. `strictly`: one system message in front, and alternating roles;
  * else only calls and their results are made adjacent, which OpenAI requires, too.
- *
- * @since 0.2.0
- * @category combinators
  */
 export const templateMessages = (messages: Messages, strictly: boolean): Messages => {
   if (isPlain(messages, strictly)) return messages

@@ -1,8 +1,4 @@
-/**
- * Text completion over HTTP: failures of servers that do not support it.
- *
- * @since 0.1.0
- */
+/** Text completion over HTTP: failures of servers that do not support it. */
 import type { ServerFailure, Sink } from "../Backend.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import type { Listener } from "./http.js"
@@ -13,9 +9,6 @@ const chatModel = /\bchat model\b|chat\/completions/i
 /**
  * The failure of a text completion. A server without the endpoint (`path`, if not every server has it), without suffix
  * support, or with a chat-only model is healthy and the request is valid: it only cannot do this, and the next one may.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const completionFailure = (
   { suffix }: ChatRequest,
@@ -36,12 +29,7 @@ export const completionFailure = (
   return failure.reason === "model-not-found" ? failure : unable(`the server has no ${path} (${message})`)
 }
 
-/**
- * Passes on the events of such a request.
- *
- * @since 0.1.0
- * @category models
- */
+/** Passes on the events of such a request. */
 export class CompletionGuard implements Listener {
   readonly context: Sink["context"]
 

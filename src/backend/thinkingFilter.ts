@@ -1,8 +1,4 @@
-/**
- * Filters reasoning that a server leaves in the text before the requested JSON.
- *
- * @since 0.2.0
- */
+/** Filters reasoning that a server leaves in the text before the requested JSON. */
 import type { Finish, Sink } from "../Backend.js"
 import type { ToolCall } from "../Message.js"
 
@@ -33,9 +29,6 @@ const jsonAtEnd = (text: string): string | undefined => {
  * Passes on the answer to a JSON request: tagged reasoning before it (opened here, or by the chat template) becomes
  * reasoning, the text after it the answer. Text that starts like JSON is passed on immediately; anything else is held
  * until it is known what it is.
- *
- * @since 0.2.0
- * @category models
  */
 export class ThinkingFilter implements Sink {
   readonly context: Sink["context"]
@@ -141,10 +134,5 @@ export class ThinkingFilter implements Sink {
   }
 }
 
-/**
- * The sink of an answer to this request: filtered if JSON is requested.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The sink of an answer to this request: filtered if JSON is requested. */
 export const filtered = (format: unknown, sink: Sink): Sink => (format === "text" ? sink : new ThinkingFilter(sink))

@@ -1,8 +1,4 @@
-/**
- * Responses that show a wrong server address: unknown paths, and redirects.
- *
- * @since 0.1.0
- */
+/** Responses that show a wrong server address: unknown paths, and redirects. */
 import type { ServerFailure } from "../Backend.js"
 
 /** How servers, frameworks and gateways say that they do not have a path, and nothing else. */
@@ -19,12 +15,7 @@ const noSuchPath = new RegExp(
   "i"
 )
 
-/**
- * Whether a 404 is about the path, and not a model. `text`: the error text, if any.
- *
- * @since 0.1.0
- * @category guards
- */
+/** Whether a 404 is about the path, and not a model. `text`: the error text, if any. */
 export const isWrongPath = (body: string, text: string | undefined): boolean =>
   /^\s*<(!doctype|html|head|body|\?xml)/i.test(body) ||
   (text === undefined ? !/model/i.test(body) : noSuchPath.test(text.trim()))
@@ -43,9 +34,6 @@ const targetOf = (url: string, location: string): URL | undefined => {
 
 /**
  * Describes a redirect, completing "the server …"; it is not followed. `address` is the server's, `url` the request's.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const redirect = (address: string, url: string, location: string | undefined): string => {
   const target = location === undefined ? undefined : targetOf(url, location)
@@ -57,12 +45,7 @@ export const redirect = (address: string, url: string, location: string | undefi
     : `redirects to ${href.slice(0, 300)}: give that address, if it is a model server`
 }
 
-/**
- * Rewords the failure of a status if the address is wrong: `url` is the request's. `text`: the error text, if any.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Rewords the failure of a status if the address is wrong: `url` is the request's. `text`: the error text, if any. */
 export const explainWrongAddress = (
   failure: ServerFailure,
   asked: {

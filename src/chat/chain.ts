@@ -1,8 +1,4 @@
-/**
- * One answer that several models may give: where one fails before the caller has a piece of it, the next is asked.
- *
- * @since 0.2.0
- */
+/** One answer that several models may give: where one fails before the caller has a piece of it, the next is asked. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -17,9 +13,6 @@ import { type ModelCandidate, mayTryNext } from "../ModelSelection.js"
 /**
  * What begins the answer to a call: `start` is called once; `said` is what the call adds to the conversation, and
  * `candidate` the model that is asked.
- *
- * @since 0.2.0
- * @category models
  */
 export interface Beginning {
   readonly start: () => OpenAnswer
@@ -27,28 +20,18 @@ export interface Beginning {
   readonly candidate: () => ModelCandidate
 }
 
-/**
- * What begins the answer by the model number `at`.
- *
- * @since 0.2.0
- * @category models
- */
+/** What begins the answer by the model number `at`. */
 export interface Link {
   readonly at: number
   readonly beginning: Beginning
 }
 
-/**
- * - `from`: what begins the answer by the first model from that number on that can be asked
- * - `closed`: called once, when nothing more will happen
- *
- * @since 0.2.0
- * @category models
- */
 export interface Options {
   readonly count: number
+  /** What begins the answer by the first model from that number on that can be asked. */
   readonly from: (at: number) => Effect.Effect<Link, ChatError>
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
+  /** Called once, when nothing more will happen. */
   readonly closed: (() => void) | undefined
 }
 
@@ -59,12 +42,7 @@ const isPiece = ({ type }: ChatEvent): boolean =>
   type === "tool_call_delta" ||
   type === "tool_result"
 
-/**
- * An answer under way. What the models before it told of their servers is given out, too, but only one `start`.
- *
- * @since 0.2.0
- * @category models
- */
+/** An answer under way. What the models before it told of their servers is given out, too, but only one `start`. */
 export class Chain implements OpenAnswer {
   private answer: OpenAnswer
   /** How much was said when the first model was asked: once a tool has run, no other model may begin. */

@@ -37,17 +37,18 @@ export interface Tool extends ChatRequest.ToolDefinition {
 /**
  * The options of a call: see `ChatRequest.Options` for the plain data options, with their ranges and defaults.
  *
- * - `session`: a session, or its id: continues the conversation, and stores the turn when the answer is complete
- * - `tools`: with or without `execute`
- * - `maxToolRounds`: how often in one call the model may call tools, default 8; after that the answer ends with its
- *   tool calls unanswered
- *
  * @since 0.1.0
  * @category models
  */
 export interface Options extends Omit<ChatRequest.Options, "tools"> {
+  /** A session, or its id: continues the conversation, and stores the turn when the answer is complete. */
   readonly session?: Session | string | undefined
+  /** With or without `execute`. */
   readonly tools?: ReadonlyArray<Tool> | undefined
+  /**
+   * How often in one call the model may call tools, default 8; after that the answer ends with its tool calls
+   * unanswered.
+   */
   readonly maxToolRounds?: number | undefined
 }
 

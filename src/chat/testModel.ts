@@ -31,14 +31,6 @@ import * as Settings from "../Settings.js"
 /**
  * The reply to one request. A text is an answer; an error is what the call fails with. In the long form
  *
- * - `text`: the answer; in a list, one `token` event each; default: empty
- * - `thinking`: reasoning before it
- * - `toolCalls`: tool calls after it
- * - `error`: the answer breaks with this error after all of these
- * - `finishReason`: default `stop`, or `tool_calls`
- * - `usage`: the reported usage; default: none
- * - `server`: the answering server; default `scripted:`
- *
  * @since 0.1.0
  * @category models
  */
@@ -46,12 +38,19 @@ export type Reply =
   | string
   | ChatError
   | {
+      /** The answer; in a list, one `token` event each; default: empty. */
       readonly text?: string | ReadonlyArray<string> | undefined
+      /** Reasoning before it. */
       readonly thinking?: string | undefined
+      /** Tool calls after it. */
       readonly toolCalls?: ReadonlyArray<ToolCall> | undefined
+      /** The answer breaks with this error after all of these. */
       readonly error?: ChatError | undefined
+      /** Default `stop`, or `tool_calls`. */
       readonly finishReason?: FinishReason | undefined
+      /** The reported usage; default: none. */
       readonly usage?: Usage | undefined
+      /** The answering server; default `scripted:`. */
       readonly server?: string | undefined
     }
 

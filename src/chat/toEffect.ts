@@ -1,8 +1,4 @@
-/**
- * An answer in progress, as an Effect or as a `Stream`.
- *
- * @since 0.1.0
- */
+/** An answer in progress, as an Effect or as a `Stream`. */
 import * as Channel from "effect/Channel"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -18,12 +14,7 @@ const isChatError = (error: unknown): error is ChatError =>
 const failWith = (error: unknown): Effect.Effect<never, ChatError> =>
   isChatError(error) ? Effect.fail(error) : Effect.die(error)
 
-/**
- * Waits for the complete answer, and passes it to `use`. Interruption cancels the server's work.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Waits for the complete answer, and passes it to `use`. Interruption cancels the server's work. */
 export const toEffect = <A>(
   start: () => OpenAnswer,
   use: (result: Result) => A | ChatError
@@ -40,12 +31,7 @@ export const toEffect = <A>(
     return Effect.sync(() => answer.cancel())
   })
 
-/**
- * The same for an answer that has started, without a fiber.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The same for an answer that has started, without a fiber. */
 export const running = <A>(answer: OpenAnswer, use: (result: Result) => A | ChatError): Direct.Running<A> => ({
   work: answer,
   result: answer.result().then((result) => {
@@ -55,12 +41,7 @@ export const running = <A>(answer: OpenAnswer, use: (result: Result) => A | Chat
   })
 })
 
-/**
- * Reads one answer: one chunk per network read. It is a channel of its own, because stream combinators cost more.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Reads one answer: one chunk per network read. It is a channel of its own, because stream combinators cost more. */
 export const toStream = <R>(open: Effect.Effect<OpenAnswer, ChatError, R>): Stream.Stream<ChatEvent, ChatError, R> => {
   const read = (answer: OpenAnswer): Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> => {
     const pull = Effect.async<Batch | undefined, ChatError>((resume) => {

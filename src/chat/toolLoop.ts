@@ -96,17 +96,18 @@ export const textOf = (result: Result): string | ToolFailed => {
 }
 
 /**
- * - `complete`: runs the tools that an answer called, below the call's span, and returns how to continue; at the end it
- *   stores the turn
- * - `stop`: cancels a running tool
- * - `said`: the messages that the call adds to the conversation
- *
  * @since 0.1.0
  * @category models
  */
 export interface ToolLoop {
+  /**
+   * Runs the tools that an answer called, below the call's span, and returns how to continue; at the end it stores the
+   * turn.
+   */
   readonly complete: (result: Result, span: Span | undefined) => Promise<Completion>
+  /** Cancels a running tool. */
   readonly stop: () => void
+  /** The messages that the call adds to the conversation. */
   readonly said: ReadonlyArray<Message.Message>
 }
 

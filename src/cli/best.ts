@@ -1,8 +1,4 @@
-/**
- * `aicortex best`: the server that a call would try first.
- *
- * @since 0.1.0
- */
+/** `aicortex best`: the server that a call would try first. */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -24,16 +20,8 @@ const about: About = {
   ]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const bestShape = shape(about, options)
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const best = Command.make(
   "best",
   { ...options, model: Args.text({ name: "MODEL" }) },

@@ -1,8 +1,4 @@
-/**
- * The entry point. `--version` is handled before anything else is loaded.
- *
- * @since 0.1.0
- */
+/** The entry point. `--version` is handled before anything else is loaded. */
 import { version } from "../internal/version.js"
 
 const [first, ...others] = process.argv.slice(2)

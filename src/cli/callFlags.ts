@@ -1,8 +1,4 @@
-/**
- * Flags shared by all commands that call a model.
- *
- * @since 0.1.0
- */
+/** Flags shared by all commands that call a model. */
 import type { Routing } from "../ChatRequest.js"
 import * as Flags from "./flags.js"
 
@@ -16,18 +12,9 @@ const names = [
   "warm"
 ] as const satisfies ReadonlyArray<Routing>
 
-/**
- * The routing strategies.
- *
- * @since 0.1.0
- * @category constants
- */
+/** The routing strategies. */
 export const strategies = names.map((name) => [name, name] as const)
 
-/**
- * @since 0.1.0
- * @category models
- */
 export const callFlags = {
   routing: Flags.choice("routing", strategies, { about: "The routing strategy. Default: random." }),
   timeout: Flags.seconds("timeout", {

@@ -1,8 +1,4 @@
-/**
- * `aicortex chat`: asks a model.
- *
- * @since 0.1.0
- */
+/** `aicortex chat`: asks a model. */
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { config, options } from "./chat/flags.js"
@@ -24,16 +20,8 @@ const about: About = {
   ]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const chatShape = shape(about, options)
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const chat = Command.make("chat", config, (flags) =>
   Effect.flatMap(
     Effect.promise(() => import("./chat/run.js")),

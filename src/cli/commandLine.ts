@@ -2,8 +2,6 @@
  * Normalises a command line for `@effect/cli`: flags first, each value as a separate word, then `--`, then the
  * arguments. So flags may stand anywhere, `-t0.2`, `-sm NAME` and `--system=…` work, a boolean flag never consumes the
  * next word, and an unknown or repeated flag is reported by name.
- *
- * @since 0.1.0
  */
 import * as Options from "@effect/cli/Options"
 import type * as Usage from "@effect/cli/Usage"
@@ -17,12 +15,7 @@ import { aboutOf, wrap } from "./flags.js"
 // The commands
 // =============================================================================
 
-/**
- * A flag: `value` is the name of its value, `undefined` if it takes none.
- *
- * @since 0.1.0
- * @category models
- */
+/** A flag: `value` is the name of its value, `undefined` if it takes none. */
 export interface Flag {
   readonly name: string
   readonly alias: string | undefined
@@ -31,24 +24,14 @@ export interface Flag {
   readonly about: string
 }
 
-/**
- * The purpose of a command. `takes` names its argument, if any, followed by `…` if there may be several.
- *
- * @since 0.1.0
- * @category models
- */
+/** The purpose of a command. `takes` names its argument, if any, followed by `…` if there may be several. */
 export interface About {
   readonly about: ReadonlyArray<string>
   readonly takes?: string
   readonly examples: ReadonlyArray<string>
 }
 
-/**
- * A command: its flags under all their names, and its subcommands.
- *
- * @since 0.1.0
- * @category models
- */
+/** A command: its flags under all their names, and its subcommands. */
 export interface Shape extends About {
   readonly flags: ReadonlyMap<string, Flag>
   readonly children: { readonly [name: string]: Shape }
@@ -78,10 +61,6 @@ const collect = (usage: Usage.Usage, about: string, repeated: boolean, flags: Ma
 
 const help: Flag = { name: "--help", alias: "-h", value: undefined, repeated: true, about: "Show this help." }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const shape = (
   about: About,
   options: { readonly [name: string]: Options.Options<unknown> },
@@ -103,24 +82,14 @@ const suggestion = (word: string, names: Iterable<string>): string => {
   return near === undefined ? "" : `; did you mean '${near}'?`
 }
 
-/**
- * The selected command, and the words in the form that `@effect/cli` reads; no words if its help is requested.
- *
- * @since 0.1.0
- * @category models
- */
+/** The selected command, and the words in the form that `@effect/cli` reads; no words if its help is requested. */
 export interface Read {
   readonly path: ReadonlyArray<string>
   readonly shape: Shape
   readonly words: ReadonlyArray<string> | undefined
 }
 
-/**
- * Parses a command line, or returns what is wrong with it.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Parses a command line, or returns what is wrong with it. */
 export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Either<Read, UsageError> => {
   const path: Array<string> = []
   const given = new Map<string, Array<ReadonlyArray<string>>>()

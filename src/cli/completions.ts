@@ -1,8 +1,6 @@
 /**
  * The completion scripts of `@effect/cli`, without its built-in flags that this command line rejects, and with
  * subcommand names as they are typed.
- *
- * @since 0.1.0
  */
 
 /** Flags that no command takes, and those that only `aicortex` itself takes. */
@@ -39,10 +37,5 @@ const fish = (script: string): string =>
     })
     .join("\n")
 
-/**
- * The adapted completion script for a shell; `undefined` for an unsupported shell.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** The adapted completion script for a shell; `undefined` for an unsupported shell. */
 export const shells: { readonly [shell: string]: (script: string) => string } = { bash, zsh, fish }

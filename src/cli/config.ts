@@ -1,8 +1,4 @@
-/**
- * `aicortex config`: the effective settings and where each comes from.
- *
- * @since 0.1.0
- */
+/** `aicortex config`: the effective settings and where each comes from. */
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { type About, shape } from "./commandLine.js"
@@ -18,16 +14,8 @@ const about: About = {
   examples: ["aicortex config", "aicortex config --json"]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const configShape = shape(about, options)
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const config = Command.make("config", options, ({ json }) =>
   Effect.flatMap(
     Effect.promise(() => import("./config/run.js")),

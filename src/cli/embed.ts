@@ -1,8 +1,4 @@
-/**
- * `aicortex embed`: turns texts into vectors.
- *
- * @since 0.1.0
- */
+/** `aicortex embed`: turns texts into vectors. */
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { type About, shape } from "./commandLine.js"
@@ -20,16 +16,8 @@ const about: About = {
   ]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const embedShape = shape(about, options)
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const embed = Command.make("embed", config, (flags) =>
   Effect.flatMap(
     Effect.promise(() => import("./embed/run.js")),

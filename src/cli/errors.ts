@@ -1,58 +1,29 @@
-/**
- * Failures of the command line itself, and how library errors are worded for it.
- *
- * @since 0.1.0
- */
+/** Failures of the command line itself, and how library errors are worded for it. */
 import * as Data from "effect/Data"
 import * as Errors from "../Errors.js"
 import { InvalidConfig, InvalidRequest, ModelNotFound, NoServers, SessionNotFound } from "../Errors.js"
 import { demoModel } from "../Model.js"
 
-/**
- * The command line is wrong: exit code 2. `command` is the one whose help to show.
- *
- * @since 0.1.0
- * @category errors
- */
+/** The command line is wrong: exit code 2. `command` is the one whose help to show. */
 export class UsageError extends Data.TaggedError("UsageError")<{
   readonly message: string
   readonly command: ReadonlyArray<string>
 }> {}
 
-/**
- * A command failed: exit code 1.
- *
- * @since 0.1.0
- * @category errors
- */
+/** A command failed: exit code 1. */
 export class CommandFailed extends Data.TaggedError("CommandFailed")<{ readonly message: string }> {}
 
-/**
- * The reader of standard output is gone, as with `head -1`: exit without an error.
- *
- * @since 0.1.0
- * @category errors
- */
+/** The reader of standard output is gone, as with `head -1`: exit without an error. */
 export class OutputClosed extends Data.TaggedError("OutputClosed") {}
 
 // =============================================================================
 // Flags
 // =============================================================================
 
-/**
- * The flag that sets an option of the library.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The flag that sets an option of the library. */
 export const flagOf = (field: string): string => `--${field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
-/**
- * Converts an invalid option into an error of the command line.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Converts an invalid option into an error of the command line. */
 export const refused = (
   command: string,
   { field, reason }: { readonly field: string; readonly reason: string },
@@ -67,12 +38,7 @@ export const refused = (
 const isVariable = ({ source }: InvalidConfig): boolean =>
   source === "the environment" || /^[A-Z][A-Z0-9_]+$/.test(source)
 
-/**
- * The exit code of a failure: 2 if the command line, or its environment, is wrong.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The exit code of a failure: 2 if the command line, or its environment, is wrong. */
 export const codeOf = (error: Error): number =>
   error instanceof UsageError || (error instanceof InvalidConfig && isVariable(error)) ? 2 : 1
 
@@ -80,43 +46,23 @@ export const codeOf = (error: Error): number =>
 // Messages
 // =============================================================================
 
-/**
- * How to add a server, for users who have none.
- *
- * @since 0.1.0
- * @category constants
- */
+/** How to add a server, for users who have none. */
 export const addServer = "`aicortex servers add http://HOST:11434`"
 
-/**
- * The message if an address is requested for the built-in model.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The message if an address is requested for the built-in model. */
 export const noAddress = (): CommandFailed =>
   new CommandFailed({
     message: `the built-in model "${demoModel}" has no address: it runs in the process that asks it`
   })
 
-/**
- * The failed command, its flags, and the path of the configuration file.
- *
- * @since 0.1.0
- * @category models
- */
+/** The failed command, its flags, and the path of the configuration file. */
 export interface Place {
   readonly path: ReadonlyArray<string>
   readonly flags: ReadonlyMap<string, unknown>
   readonly file: string
 }
 
-/**
- * The message of a failure on the command line: the advice in library errors is meant for programs.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The message of a failure on the command line: the advice in library errors is meant for programs. */
 export const messageOf = (error: Error, { file, flags, path }: Place): string => {
   if (error instanceof SessionNotFound) {
     return `No session with id '${error.id}' found. List them with \`aicortex sessions\`, or make one with \`aicortex sessions create\`.`
@@ -142,12 +88,7 @@ export const messageOf = (error: Error, { file, flags, path }: Place): string =>
   return error.message
 }
 
-/**
- * Where the documentation explains an error of the library: a page and its anchor.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** Where the documentation explains an error of the library: a page and its anchor. */
 export const pageOf = (error: Error): string | undefined =>
   "_tag" in error && typeof error._tag === "string" && Object.hasOwn(Errors, error._tag)
     ? `docs/errors.md#${error._tag.toLowerCase()}`

@@ -1,8 +1,4 @@
-/**
- * The kinds of flags. Each is optional, and `undefined` if not given, unless stated otherwise.
- *
- * @since 0.1.0
- */
+/** The kinds of flags. Each is optional, and `undefined` if not given, unless stated otherwise. */
 import * as HelpDoc from "@effect/cli/HelpDoc"
 import * as Options from "@effect/cli/Options"
 import * as ValidationError from "@effect/cli/ValidationError"
@@ -10,12 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Duration from "../internal/duration.js"
 
-/**
- * The help of a flag: the name of its value, a short name, and its purpose.
- *
- * @since 0.1.0
- * @category models
- */
+/** The help of a flag: the name of its value, a short name, and its purpose. */
 export interface About {
   readonly value?: string
   readonly alias?: string
@@ -24,12 +15,7 @@ export interface About {
 
 const abouts = new WeakMap<object, string>()
 
-/**
- * The help of a flag of this module.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The help of a flag of this module. */
 export const aboutOf = (options: object): string => abouts.get(options) ?? ""
 
 const noted = <O extends object>(options: O, { about }: About): O => {
@@ -43,12 +29,7 @@ const describe = <A>(options: Options.Options<A>, { about, alias, value }: About
   return alias === undefined ? named : Options.withAlias(named, alias)
 }
 
-/**
- * Values of a repeated flag are trimmed; empty ones are dropped.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Values of a repeated flag are trimmed; empty ones are dropped. */
 export const wrap = (value: string): string => `=${encodeURIComponent(value)}`
 
 const unwrap = (value: string): string => decodeURIComponent(value.slice(1))
@@ -59,29 +40,16 @@ const optional = <A>(options: Options.Options<A>, about: About): Options.Options
 const wrong = (name: string, value: string, must: string) =>
   ValidationError.invalidValue(HelpDoc.p(`--${name} must be ${must}, not '${value}'`))
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const text = (name: string, about: About): Options.Options<string | undefined> =>
   optional(describe(Options.text(name), about), about)
 
-/**
- * Repeatable.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Repeatable. */
 export const texts = (name: string, about: About): Options.Options<ReadonlyArray<string>> =>
   noted(
     Options.map(Options.repeated(describe(Options.text(name), about)), (values) => values.map(unwrap)),
     about
   )
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const number = (
   name: string,
   about: About,
@@ -94,19 +62,10 @@ export const number = (
     about
   )
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const whole = (name: string, about: About): Options.Options<number | undefined> =>
   number(name, about, { must: "a whole number", test: Number.isSafeInteger })
 
-/**
- * Given in seconds, returned in milliseconds.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Given in seconds, returned in milliseconds. */
 export const seconds = (name: string, about: About): Options.Options<number | undefined> =>
   noted(
     Options.map(
@@ -120,12 +79,7 @@ export const seconds = (name: string, about: About): Options.Options<number | un
     about
   )
 
-/**
- * A number of seconds, or a duration as in Ollama.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** A number of seconds, or a duration as in Ollama. */
 export const duration = (name: string, about: About): Options.Options<number | string | undefined> =>
   optional(
     Options.mapEffect(describe(Options.text(name), { value: "TIME", ...about }), (text) => {
@@ -137,10 +91,6 @@ export const duration = (name: string, about: About): Options.Options<number | s
     about
   )
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const choice = <const C extends ReadonlyArray<readonly [name: string, value: unknown]>>(
   name: string,
   choices: C,
@@ -158,19 +108,9 @@ export const choice = <const C extends ReadonlyArray<readonly [name: string, val
   )
 }
 
-/**
- * `false` if not given.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** `false` if not given. */
 export const flag = (name: string, about: About): Options.Options<boolean> =>
   noted(describe(Options.boolean(name), about), about)
 
-/**
- * The flag of every command that lists something.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The flag of every command that lists something. */
 export const json: Options.Options<boolean> = flag("json", { about: "Print JSON, for programs." })

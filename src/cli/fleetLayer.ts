@@ -1,8 +1,4 @@
-/**
- * The fleet of the command line: the user's settings, with a default model of its own.
- *
- * @since 0.1.0
- */
+/** The fleet of the command line: the user's settings, with a default model of its own. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Cortex from "../Cortex.js"
@@ -10,12 +6,7 @@ import * as ConfigFile from "../config/file.js"
 import * as Registry from "../Registry.js"
 import { CurrentSettings } from "../Settings.js"
 
-/**
- * The model if none is named.
- *
- * @since 0.1.0
- * @category constants
- */
+/** The model if none is named. */
 export const defaultModel = "llama3.2:3b"
 
 /** More warnings than this would hide the answer. */
@@ -33,9 +24,6 @@ const warn = Effect.gen(function* () {
 
 /**
  * Cached answers, conversations and learned server state are kept in files: a short-lived process would forget them.
- *
- * @since 0.1.0
- * @category layers
  */
 export const layer = Layer.unwrapEffect(
   Effect.map(

@@ -1,8 +1,4 @@
-/**
- * The help of a command, wrapped to the width of the terminal.
- *
- * @since 0.1.0
- */
+/** The help of a command, wrapped to the width of the terminal. */
 import type { Flag, Shape } from "./commandLine.js"
 import * as Output from "./output.js"
 
@@ -40,10 +36,6 @@ const list = (rows: ReadonlyArray<readonly [name: string, about: string]>, width
     .join("")
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const text = (path: ReadonlyArray<string>, { about, children, examples, flags, takes }: Shape): string => {
   const width = Math.min(100, process.stdout.columns || 80)
   const name = ["aicortex", ...path].join(" ")

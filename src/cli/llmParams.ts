@@ -1,8 +1,4 @@
-/**
- * `aicortex llm-params`: the settings that other clients need for a server of the fleet.
- *
- * @since 0.1.0
- */
+/** `aicortex llm-params`: the settings that other clients need for a server of the fleet. */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -20,16 +16,8 @@ const about: About = {
   examples: ["aicortex llm-params llama3.2:3b", "aicortex llm-params | jq -r .base_url"]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const llmParamsShape = shape(about, options)
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const llmParams = Command.make(
   "llm-params",
   { ...options, model: Args.optional(Args.text({ name: "MODEL" })) },

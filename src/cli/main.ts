@@ -1,8 +1,4 @@
-/**
- * The command line: its commands, and how their results become exit codes.
- *
- * @since 0.1.0
- */
+/** The command line: its commands, and how their results become exit codes. */
 import * as CliConfig from "@effect/cli/CliConfig"
 import * as Command from "@effect/cli/Command"
 import * as HelpDoc from "@effect/cli/HelpDoc"
@@ -134,9 +130,6 @@ const logger = Logger.replace(
  * Runs a command line, then exits. An interruption (SIGINT, SIGTERM) cancels the servers' work first; a second one
  * exits at once, except in a worker, which is controlled by the first process. A command that ends well when
  * interrupted sets `process.exitCode`.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const main = (words: ReadonlyArray<string>): void => {
   // Each write reports its own failure.

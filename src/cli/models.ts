@@ -1,8 +1,4 @@
-/**
- * `aicortex models`: lists models.
- *
- * @since 0.1.0
- */
+/** `aicortex models`: lists models. */
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { type About, shape } from "./commandLine.js"
@@ -16,16 +12,8 @@ const about: About = {
   examples: ["aicortex models", "aicortex models --family gemma", "aicortex models --search coder --max-params 14b"]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const modelsShape = shape(about, options)
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const models = Command.make("models", options, (flags) =>
   Effect.flatMap(
     Effect.promise(() => import("./models/run.js")),

@@ -1,8 +1,6 @@
 /**
  * Standard output is for answers, standard error for everything about them. When not on a terminal, neither contains
  * control sequences.
- *
- * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import { CommandFailed, OutputClosed } from "./errors.js"
@@ -11,28 +9,13 @@ import { CommandFailed, OutputClosed } from "./errors.js"
 // Terminals
 // =============================================================================
 
-/**
- * A stream that may be a terminal: `process.stdout` or `process.stderr`.
- *
- * @since 0.1.0
- * @category models
- */
+/** A stream that may be a terminal: `process.stdout` or `process.stderr`. */
 export type Output = NodeJS.WriteStream
 
-/**
- * Whether a stream is a terminal that understands control sequences.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Whether a stream is a terminal that understands control sequences. */
 export const isTerminal = (output: Output): boolean => output.isTTY === true && process.env["TERM"] !== "dumb"
 
-/**
- * Whether output may be coloured: as `FORCE_COLOR` says, else on a terminal unless `NO_COLOR` is set.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Whether output may be coloured: as `FORCE_COLOR` says, else on a terminal unless `NO_COLOR` is set. */
 export const supportsColor = (output: Output): boolean => {
   const { FORCE_COLOR: forced, NO_COLOR: none } = process.env
   return forced ? forced !== "0" && forced !== "false" : isTerminal(output) && !none
@@ -43,38 +26,20 @@ const style =
   (text: string, output: Output): string =>
     supportsColor(output) ? `\u001b[${open}m${text}\u001b[${close}m` : text
 
-/**
- * @since 0.1.0
- * @category combinators
- */
 export const dim = style(2, 22)
 
-/**
- * @since 0.1.0
- * @category combinators
- */
 export const bold = style(1, 22)
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
 const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
 
-/**
- * Removes control characters: output of servers and models must not control the terminal.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Removes control characters: output of servers and models must not control the terminal. */
 export const withoutControls = (text: string): string => text.replace(controls, "")
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
 const sequences = /\u001b\[[0-9;]*[A-Za-z]/g
 
-/**
- * Removes colours.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Removes colours. */
 export const withoutEscapes = (text: string): string => text.replace(sequences, "")
 
 // =============================================================================
@@ -84,12 +49,7 @@ export const withoutEscapes = (text: string): string => text.replace(sequences, 
 const isClosed = (error: Error): boolean =>
   "code" in error && (error.code === "EPIPE" || error.code === "ERR_STREAM_DESTROYED" || error.code === "ECONNRESET")
 
-/**
- * Writes to standard output, waiting for its reader.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Writes to standard output, waiting for its reader. */
 export const write = (text: string): Effect.Effect<void, OutputClosed | CommandFailed> =>
   Effect.async((resume) => {
     process.stdout.write(text, (error) => {
@@ -99,46 +59,22 @@ export const write = (text: string): Effect.Effect<void, OutputClosed | CommandF
     })
   })
 
-/**
- * Writes a model's text: unchanged, but without terminal control characters.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Writes a model's text: unchanged, but without terminal control characters. */
 export const writeLine = (text: string): Effect.Effect<void, OutputClosed | CommandFailed> =>
   write(process.stdout.isTTY === true ? withoutControls(text) : text)
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const writeJson = (value: unknown): Effect.Effect<void, OutputClosed | CommandFailed> =>
   writeLine(`${JSON.stringify(value, undefined, 2)}\n`)
 
-/**
- * One line on standard error.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** One line on standard error. */
 export const notice = (message: string): Effect.Effect<void> =>
   Effect.sync(() => void process.stderr.write(`aicortex: ${withoutControls(message)}\n`))
 
-/**
- * One dimmed line on standard error.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** One dimmed line on standard error. */
 export const dimNotice = (message: string): Effect.Effect<void> =>
   Effect.sync(() => void process.stderr.write(`${dim(`aicortex: ${withoutControls(message)}`, process.stderr)}\n`))
 
-/**
- * Dimmed text on standard error, without a line break.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Dimmed text on standard error, without a line break. */
 export const writeDim = (text: string): Effect.Effect<void> =>
   Effect.sync(() => void process.stderr.write(dim(withoutControls(text), process.stderr)))
 
@@ -188,9 +124,6 @@ const shrink = (widths: ReadonlyArray<number>, prose: number, limit: number): Re
 /**
  * A table. If it is wider than the terminal (80 columns if unknown), only the `prose` column is cut: half an address or
  * name is of no use. Nothing is cut if standard output is not a terminal.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const table = (
   head: ReadonlyArray<string>,

@@ -1,8 +1,4 @@
-/**
- * `aicortex serve`: runs the gateway.
- *
- * @since 0.1.0
- */
+/** `aicortex serve`: runs the gateway. */
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { type About, shape } from "./commandLine.js"
@@ -20,16 +16,8 @@ const about: About = {
   ]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const serveShape = shape(about, options)
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const serve = Command.make("serve", options, (flags) =>
   Effect.flatMap(
     Effect.promise(() => import("./serve/run.js")),

@@ -1,8 +1,4 @@
-/**
- * `aicortex servers`: the user's servers, and those of a model.
- *
- * @since 0.1.0
- */
+/** `aicortex servers`: the user's servers, and those of a model. */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -23,16 +19,8 @@ const about: About = {
   examples: ["aicortex servers", "aicortex servers llama3.2:3b", "aicortex servers add http://gpu-1:11434"]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const serversShape = shape(about, options, { list: listShape, add: addShape, remove: removeShape })
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const servers = Command.make(
   "servers",
   { ...options, model: Args.optional(Args.text({ name: "MODEL" })) },

@@ -1,8 +1,4 @@
-/**
- * `aicortex sessions`: stored conversations.
- *
- * @since 0.1.0
- */
+/** `aicortex sessions`: stored conversations. */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -95,10 +91,6 @@ const about: About = {
   examples: ["aicortex sessions", "id=$(aicortex sessions create)", "aicortex sessions show ID"]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const sessionsShape = shape(about, listOptions, {
   list: shape(listAbout, listOptions),
   create: shape(createAbout, createOptions),
@@ -107,10 +99,6 @@ export const sessionsShape = shape(about, listOptions, {
   remove: shape(removeAbout, {})
 })
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const sessions = Command.make("sessions", listOptions, (flags) =>
   Effect.flatMap(run, ({ list }) => list(flags))
 ).pipe(Command.withDescription(about.about[0] ?? ""), Command.withSubcommands([list, create, show, reset, remove]))

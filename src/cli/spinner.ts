@@ -1,8 +1,4 @@
-/**
- * A spinner on standard error, if both outputs are terminals.
- *
- * @since 0.1.0
- */
+/** A spinner on standard error, if both outputs are terminals. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { dim, isTerminal } from "./output.js"
@@ -10,22 +6,12 @@ import { dim, isTerminal } from "./output.js"
 const frames = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"]
 const erase = "\r\u001b[K"
 
-/**
- * Call `stop` before writing to the terminal; calling it again is fine.
- *
- * @since 0.1.0
- * @category models
- */
+/** Call `stop` before writing to the terminal; calling it again is fine. */
 export interface Spinner {
   readonly stop: () => void
 }
 
-/**
- * A spinner that turns until it is stopped, or its scope ends.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** A spinner that turns until it is stopped, or its scope ends. */
 export const start: Effect.Effect<Spinner, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync((): Spinner => {
     if (!isTerminal(process.stderr) || process.stdout.isTTY !== true) return { stop: () => {} }

@@ -1,8 +1,4 @@
-/**
- * Reads standard input.
- *
- * @since 0.1.0
- */
+/** Reads standard input. */
 
 import { fstatSync } from "node:fs"
 import * as Effect from "effect/Effect"
@@ -71,22 +67,12 @@ const read = (patience: number | undefined): Effect.Effect<string | undefined, C
     return Effect.sync(stop)
   })
 
-/**
- * All of standard input, without its last line break.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** All of standard input, without its last line break. */
 export const all: Effect.Effect<string, CommandFailed> = Effect.suspend(() =>
   Effect.map(read(undefined), (text) => text ?? "")
 )
 
-/**
- * All of standard input, or `undefined` if it is a terminal or absent.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** All of standard input, or `undefined` if it is a terminal or absent. */
 export const piped: Effect.Effect<string | undefined, CommandFailed> = Effect.suspend(() => {
   const what = kind()
   return what === "terminal" || what === "none" ? Effect.succeed(undefined) : all
@@ -95,9 +81,6 @@ export const piped: Effect.Effect<string | undefined, CommandFailed> = Effect.su
 /**
  * Input piped in next to a prompt. A pipe or file is read to its end. A socket, which a program gets when another one
  * spawns it, often stays open and silent: it is read only if something comes at once.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const besides: Effect.Effect<string | undefined, CommandFailed> = Effect.suspend(() => {
   switch (kind()) {

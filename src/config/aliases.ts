@@ -1,19 +1,10 @@
-/**
- * Names for models, as programs, the environment and the configuration file give them.
- *
- * @since 0.2.0
- */
+/** Names for models, as programs, the environment and the configuration file give them. */
 import * as Schema from "effect/Schema"
 import type { Given } from "../modelSelection/aliases.js"
 
 const words = { message: () => "must be a model, or a list of models" }
 
-/**
- * Each name with a model, or with a chain of models.
- *
- * @since 0.2.0
- * @category models
- */
+/** Each name with a model, or with a chain of models. */
 export const AliasNames = Schema.Record({
   key: Schema.String,
   value: Schema.Union(Schema.NonEmptyString, Schema.NonEmptyArray(Schema.NonEmptyString)).annotations(words)

@@ -1,8 +1,6 @@
 /**
  * Puts settings together from where they may be given: the options of a program, then the environment, then the
  * configuration file, then the defaults.
- *
- * @since 0.2.0
  */
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
@@ -11,32 +9,21 @@ import { dropper } from "../internal/optionSchemas.js"
 import { describe, nearestName } from "./issues.js"
 import { type AnySetting, fileSchemaOf, fromText, type OptionsOf, type Settings, type ValuesOf } from "./setting.js"
 
-/**
- * Where settings may be given.
- *
- * - `options`: those of a program, with what errors call them (`the options`)
- * - `variable`: reads a variable of the environment; `undefined` where it is not set
- * - `file`: what the configuration file has, decoded; `path` is where that is, for errors
- *
- * @since 0.2.0
- * @category models
- */
+/** Where settings may be given. */
 export interface Places<S> {
+  /** Those of a program, with what errors call them (`the options`). */
   readonly options: OptionsOf<S>
   readonly name: string
+  /** Reads a variable of the environment; `undefined` where it is not set. */
   readonly variable: (name: string) => string | undefined
+  /** What the configuration file has, decoded; `path` is where that is, for errors. */
   readonly file: OptionsOf<S>
   readonly path: string
   /** What stands before the name of a setting in errors about the file, such as `gateway.`. */
   readonly prefix?: string | undefined
 }
 
-/**
- * Where a value stands: `origin` is what `aicortex config` calls it, `source` and `field` are for errors about it.
- *
- * @since 0.2.0
- * @category models
- */
+/** Where a value stands: `origin` is what `aicortex config` calls it, `source` and `field` are for errors about it. */
 export interface Place {
   readonly origin: string
   readonly source: string
@@ -46,9 +33,6 @@ export interface Place {
 /**
  * The values that hold, and for each that somebody gave its place. Of an object that is put together from several places,
  * `members` tells the place of each member.
- *
- * @since 0.2.0
- * @category models
  */
 export interface Collected<S> {
   readonly values: ValuesOf<S>
@@ -123,9 +107,6 @@ const isObject = (value: unknown): value is { readonly [name: string]: unknown }
 /**
  * The settings that hold, or what is wrong with the first that cannot be used. A setting that is given in several places is
  * checked in the one that holds; one that is put together from all of them, in each.
- *
- * @since 0.2.0
- * @category constructors
  */
 export const collect = <S extends Settings>(
   settings: S,
@@ -158,12 +139,7 @@ export const collect = <S extends Settings>(
   return Either.right({ values, places: origins, members } as unknown as Collected<S>)
 }
 
-/**
- * Refuses an option that is none of the settings.
- *
- * @since 0.2.0
- * @category checks
- */
+/** Refuses an option that is none of the settings. */
 export const unknownOption = (
   options: object,
   known: ReadonlyArray<string>,

@@ -1,8 +1,6 @@
 /**
  * What the declarations of the settings say, for people and for editors: the JSON Schema of the configuration file, and the
  * tables of the documentation.
- *
- * @since 0.2.0
  */
 import * as JSONSchema from "effect/JSONSchema"
 import { File } from "./file.js"
@@ -30,12 +28,7 @@ const plain = (value: Json, isSchema = true): Json => {
   )
 }
 
-/**
- * The JSON Schema of the configuration file.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The JSON Schema of the configuration file. */
 export const configSchema = (): object => {
   const schema = plain(JSONSchema.make(File) as unknown as Json) as { readonly [name: string]: Json }
   return { ...schema, title: "aicortex configuration file" }
@@ -68,12 +61,7 @@ const table = (settings: Settings, flags: boolean): string =>
     ...Object.entries(settings).map(([name, setting]) => row(name, setting, flags))
   ].join("\n")
 
-/**
- * The tables of the documentation, by the name of what they are settings of.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The tables of the documentation, by the name of what they are settings of. */
 export const tables = (): { readonly [name: string]: string } => ({
   fleet: table(fleet, false),
   server: table(server, false),

@@ -1,8 +1,6 @@
 /**
  * The configuration file: what may stand in it, where it is, and how it is read and changed; and where the command line
  * keeps what it does not configure.
- *
- * @since 0.1.0
  */
 import type { PlatformError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
@@ -30,9 +28,6 @@ type OptionalField<T> = T extends Setting<infer A, infer _> ? Schema.optional<Sc
 /**
  * The configuration file. What is decoded has the form that a program would give: times in milliseconds. Only servers and
  * keys still name the variables that hold their secrets.
- *
- * @since 0.1.0
- * @category models
  */
 export const File = Schema.Struct({
   $schema: Schema.optional(
@@ -45,10 +40,6 @@ export const File = Schema.Struct({
     Schema.Struct(section(gateway)).annotations({ description: "The settings of the gateway, `aicortex serve`." })
   )
 })
-/**
- * @since 0.1.0
- * @category models
- */
 export type File = Omit<typeof File.Type, "servers" | "gateway"> & {
   readonly servers?: ReadonlyArray<string | FileServer> | undefined
   readonly gateway?: GatewayFile | undefined
@@ -64,21 +55,11 @@ const decodeFile = Schema.decodeUnknownEither(Schema.parseJson(File, { reviver: 
   errors: "all"
 })
 
-/**
- * What the system says of a file, without the names of the functions that asked it.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** What the system says of a file, without the names of the functions that asked it. */
 export const reasonOf = (error: PlatformError): string =>
   error._tag === "SystemError" ? (error.description ?? error.message) : error.message
 
-/**
- * A file that cannot be read or written.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** A file that cannot be read or written. */
 export const unusable = (file: string, error: PlatformError): InvalidConfig =>
   new InvalidConfig({ source: file, field: "file", reason: reasonOf(error) })
 
@@ -103,12 +84,7 @@ const misfit = (error: ParseResult.ParseError, text: string): { readonly field: 
     : { field, reason }
 }
 
-/**
- * A variable of the environment; `undefined` where it is not set or blank.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** A variable of the environment; `undefined` where it is not set or blank. */
 export const optionalString = (name: string) =>
   Effect.orElseSucceed(
     Effect.map(Config.string(name), (value) => (value.trim() === "" ? undefined : value.trim())),
@@ -121,12 +97,7 @@ const home = Effect.gen(function* () {
 
 const variable = "AICORTEX_CONFIG"
 
-/**
- * Where the configuration file is.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Where the configuration file is. */
 export const filePath = Effect.gen(function* () {
   const path = yield* Path.Path
   const named = yield* optionalString(variable)
@@ -136,12 +107,7 @@ export const filePath = Effect.gen(function* () {
   return path.join(yield* home, ".config", "aicortex", "config.json")
 })
 
-/**
- * Where the command line keeps answers: `aicortex/responses` under `XDG_CACHE_HOME` or `~/.cache`.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Where the command line keeps answers: `aicortex/responses` under `XDG_CACHE_HOME` or `~/.cache`. */
 export const cacheFolder = Effect.gen(function* () {
   const path = yield* Path.Path
   const base = (yield* optionalString("XDG_CACHE_HOME")) ?? path.join(yield* home, ".cache")
@@ -158,26 +124,15 @@ const inState = (name: string) =>
 /**
  * Where the command line keeps what it has learned of the servers: `aicortex/fleet.json` under `XDG_STATE_HOME` or
  * `~/.local/state`.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const stateFile = inState("fleet.json")
 
-/**
- * Where the command line keeps conversations: `aicortex/sessions` beside it.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Where the command line keeps conversations: `aicortex/sessions` beside it. */
 export const sessionFolder = inState("sessions")
 
 /**
  * The configuration file of a program, which may have named one: where it is, and whether it was named, there or by
  * `AICORTEX_CONFIG`: then it must be there.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const place = Effect.fnUntraced(function* (given: string | undefined) {
   if (given !== undefined) return { path: given, named: true }
@@ -190,9 +145,6 @@ const maxFileBytes = 16 * 1024 * 1024
 /**
  * Reads the configuration file: a regular file, or a pipe, of at most 16 MiB. One that is not there is empty, unless it is
  * `needed`; one that cannot be used is an error, because going on without it would lose the user's servers.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const readFile = Effect.fnUntraced(function* (
   file: string,

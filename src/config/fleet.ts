@@ -3,8 +3,6 @@
  * the file, the environment, the checks, `aicortex config`, the documentation) is made from this.
  *
  * The comments above them are written by `npm run docs:settings`.
- *
- * @since 0.2.0
  */
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
@@ -43,40 +41,22 @@ const servers = Schema.Array(Schema.Unknown).annotations({
   message: () => "must be a list"
 }) as unknown as Schema.Schema<ReadonlyArray<string | Server.ServerOptions>>
 
-/**
- * How answers are kept. Whatever is left out has its default.
- *
- * @since 0.1.0
- * @category models
- */
+/** How answers are kept. Whatever is left out has its default. */
 export const CacheOptions = Schema.Struct({
   ttl: Schema.optional(milliseconds),
   maxEntries: Schema.optional(wholeFrom(1)),
   maxBytes: Schema.optional(wholeFrom(1, "bytes")),
   shared: Schema.optional(Schema.Boolean)
 })
-/**
- * @since 0.1.0
- * @category models
- */
 export type CacheOptions = typeof CacheOptions.Type
 
-/**
- * How conversations are kept. `folder: false` means memory; whatever is left out has its default.
- *
- * @since 0.1.0
- * @category models
- */
+/** How conversations are kept. `folder: false` means memory; whatever is left out has its default. */
 export const SessionOptions = Schema.Struct({
   folder: Schema.optional(pathOrOff("a folder")),
   maxSessions: Schema.optional(wholeFrom(1)),
   maxBytes: Schema.optional(wholeFrom(1, "bytes")),
   ttl: Schema.optional(milliseconds)
 })
-/**
- * @since 0.1.0
- * @category models
- */
 export type SessionOptions = typeof SessionOptions.Type
 
 /** Proxies as a program gives them. */
@@ -93,16 +73,9 @@ const Proxy = Schema.Union(
 /**
  * Proxies as a program gives them: one for all, or one for each kind of address. `no` are hosts that are reached without
  * (separated by commas); `loopback`: whether this machine itself is reached through it too, default `false`.
- *
- * @since 0.2.0
- * @category models
  */
 export type ProxyOption = typeof Proxy.Type
 
-/**
- * @since 0.2.0
- * @category constants
- */
 export const fleet = {
   /**
    * Your servers: addresses, or objects with an address and more. An empty list means none, not even the local one.
@@ -312,12 +285,7 @@ export const fleet = {
   })
 } as const
 
-/**
- * What a program sets for those that nobody else names: the command line has other defaults than the library.
- *
- * @since 0.2.0
- * @category constants
- */
+/** What a program sets for those that nobody else names: the command line has other defaults than the library. */
 export const ownDefaults = {
   /** The model where nobody names one. */
   defaultModel: setting(text("the name of a model"), {

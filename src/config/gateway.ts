@@ -1,8 +1,4 @@
-/**
- * What the gateway may be told: by its options, the environment, and `gateway` in the configuration file.
- *
- * @since 0.1.0
- */
+/** What the gateway may be told: by its options, the environment, and `gateway` in the configuration file. */
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Routing } from "../ChatRequest.js"
@@ -11,35 +7,22 @@ import { AliasNames } from "./aliases.js"
 import { Secret, text } from "./server.js"
 import { type OptionsOf, setting } from "./setting.js"
 
-/**
- * How requests are logged: not at all, as text (`name=value`), or as a JSON object in each line.
- *
- * @since 0.1.0
- * @category models
- */
+/** How requests are logged: not at all, as text (`name=value`), or as a JSON object in each line. */
 export const LogFormat = Schema.Literal("off", "text", "json")
-/**
- * @since 0.1.0
- * @category models
- */
 export type LogFormat = typeof LogFormat.Type
 
 /**
  * How much the store of responses holds.
  *
- * - `maxEntries`: so many responses at most
- * - `maxBytes`: so much room for all of them
- * - `ttl`: one that was not used for so long is forgotten, in milliseconds
- *
  * Beyond the first two, whoever holds the most loses the one of its own that it has not used for longest: so nobody whose
  * part is no more than an equal share loses any to another.
- *
- * @since 0.1.0
- * @category models
  */
 export interface ResponseBounds {
+  /** So many responses at most. */
   readonly maxEntries: number
+  /** So much room for all of them. */
   readonly maxBytes: number
+  /** One that was not used for so long is forgotten, in milliseconds. */
   readonly ttl: number
 }
 
@@ -48,9 +31,6 @@ export interface ResponseBounds {
  * those of prompts and answers together. `admin` may also pull, copy, delete and unload models, and is not bound by
  * `maxContext` and `maxKeepAlive`; default `false`. Requests of a key whose `priority` is `batch` let those of
  * others go first where they have to wait for a place; default `interactive`.
- *
- * @since 0.1.0
- * @category models
  */
 export interface ApiKey {
   readonly name: string
@@ -90,9 +70,6 @@ const ResponseOptions = Schema.Struct({
  * The settings of the gateway. A new one is declared here, and used where it has an effect.
  *
  * The comments above them are written by `npm run docs:settings`.
- *
- * @since 0.2.0
- * @category constants
  */
 export const gateway = {
   /** Where to listen. Default: 127.0.0.1. */
@@ -279,18 +256,10 @@ export const gateway = {
 /**
  * What a program may set. Whatever is left out comes from the configuration file, and the defaults. Times are in
  * milliseconds.
- *
- * @since 0.1.0
- * @category models
  */
 export interface GatewayOptions extends OptionsOf<typeof gateway> {}
 
-/**
- * The section `gateway` of the configuration file, decoded: its keys still name the variables that hold them.
- *
- * @since 0.2.0
- * @category models
- */
+/** The section `gateway` of the configuration file, decoded: its keys still name the variables that hold them. */
 export interface GatewayFile extends Omit<GatewayOptions, "keys" | "insecure"> {
   readonly keys?: ReadonlyArray<GatewayFileKey> | undefined
 }

@@ -1,8 +1,4 @@
-/**
- * The settings of the gateway that hold.
- *
- * @since 0.1.0
- */
+/** The settings of the gateway that hold. */
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import { InvalidConfig } from "../Errors.js"
@@ -13,12 +9,7 @@ import { type Collected, collect, unknownOption } from "./collect.js"
 import { type ApiKey, type GatewayFile, type GatewayOptions, gateway, type ResponseBounds } from "./gateway.js"
 import type { ValuesOf } from "./setting.js"
 
-/**
- * A key as the gateway uses it.
- *
- * @since 0.1.0
- * @category models
- */
+/** A key as the gateway uses it. */
 export interface Access {
   readonly name: string
   readonly secret: Redacted.Redacted
@@ -29,12 +20,7 @@ export interface Access {
   readonly priority: "interactive" | "batch"
 }
 
-/**
- * The settings that hold. Times are in milliseconds.
- *
- * @since 0.1.0
- * @category models
- */
+/** The settings that hold. Times are in milliseconds. */
 export interface Settings extends Omit<ValuesOf<typeof gateway>, "keys" | "cors" | "hosts" | "aliases" | "responses"> {
   readonly keys: ReadonlyArray<Access>
   readonly cors: ReadonlyArray<string>
@@ -47,21 +33,11 @@ export interface Settings extends Omit<ValuesOf<typeof gateway>, "keys" | "cors"
 /** Of the responses that are kept. */
 const responseBounds: ResponseBounds = { maxEntries: 10_000, maxBytes: 64 * 1024 * 1024, ttl: 86_400_000 }
 
-/**
- * Whether an address is this machine's own, which nobody else can reach.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Whether an address is this machine's own, which nobody else can reach. */
 export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host)
 
-/**
- * The keys of a gateway that has one for everybody (`default`) and one that may also change models (`admin`).
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The keys of a gateway that has one for everybody (`default`) and one that may also change models (`admin`). */
 export const keysOf = (apiKey: string | undefined, adminKey: string | undefined): ReadonlyArray<ApiKey> => [
   ...(apiKey === undefined ? [] : [{ name: "default", key: apiKey }]),
   ...(adminKey === undefined ? [] : [{ name: "admin", key: adminKey, admin: true }])
@@ -134,9 +110,6 @@ const optionsName = "the options of the gateway"
 /**
  * Where settings come from that the options leave out: `variable` reads the environment, `file` is the section `gateway` of
  * the configuration file at `path`.
- *
- * @since 0.2.0
- * @category models
  */
 export interface From {
   readonly variable: (name: string) => string | undefined
@@ -146,12 +119,7 @@ export interface From {
 
 const nowhere: From = { variable: () => undefined, file: {}, path: "" }
 
-/**
- * The settings that hold, and the places that they come from, or what is wrong with them.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The settings that hold, and the places that they come from, or what is wrong with them. */
 export const resolvePlaces = (
   asked: GatewayOptions,
   from: From = nowhere
@@ -222,11 +190,6 @@ export const resolvePlaces = (
 const originOf = ({ field, source }: { readonly source: string; readonly field: string }): string =>
   source === "the environment" ? field : source
 
-/**
- * The settings that hold: what the options leave out comes from the environment, then from the file.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The settings that hold: what the options leave out comes from the environment, then from the file. */
 export const resolve = (options: GatewayOptions, from?: From): Either.Either<Settings, InvalidConfig> =>
   Either.map(resolvePlaces(options, from), ({ settings }) => settings)

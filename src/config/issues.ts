@@ -1,7 +1,5 @@
 /**
  * What is wrong with settings, in words: from what a schema found, without the value that stands there, which may be a key.
- *
- * @since 0.2.0
  */
 import type * as ParseResult from "effect/ParseResult"
 import * as AST from "effect/SchemaAST"
@@ -31,12 +29,7 @@ const kindOf = (ast: AST.AST): string => {
 
 const plainName = (name: string): string => name.replace(/[_-]/g, "").toLowerCase()
 
-/**
- * The name that was likely meant by one that is not known.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** The name that was likely meant by one that is not known. */
 export const nearestName = (name: string, known: ReadonlyArray<string>): string | undefined =>
   known.find((one) => plainName(one) === plainName(name)) ?? nearest(name, known, 1)[0]
 
@@ -109,9 +102,6 @@ const leaves = (
 /**
  * Where the fault is, as `a.b`, and what it is. Of the ways in which a value of several kinds does not fit, the deepest is
  * the one that was meant. `field` is empty where the whole is wrong.
- *
- * @since 0.2.0
- * @category combinators
  */
 export const describe = ({ issue }: ParseResult.ParseError): { readonly field: string; readonly reason: string } => {
   const all = leaves(issue, [], undefined)

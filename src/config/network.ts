@@ -1,8 +1,4 @@
-/**
- * How servers are reached: through which proxy, and whose certificates are trusted.
- *
- * @since 0.2.0
- */
+/** How servers are reached: through which proxy, and whose certificates are trusted. */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -58,9 +54,6 @@ const either = Effect.fnUntraced(function* (name: string) {
 /**
  * The proxy that holds: the one that was given, else that of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`. `alone`: where the
  * environment is not read.
- *
- * @since 0.2.0
- * @category constructors
  */
 export const proxy = Effect.fnUntraced(function* (
   given: ProxyOption | undefined,
@@ -86,12 +79,7 @@ export const proxy = Effect.fnUntraced(function* (
 
 const begins = "-----BEGIN "
 
-/**
- * The certificates of further authorities: files of them (PEM), or their text.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The certificates of further authorities: files of them (PEM), or their text. */
 export const authorities = Effect.fnUntraced(function* (
   given: string | ReadonlyArray<string> | undefined,
   { field, source }: Place

@@ -3,8 +3,6 @@
  * defaults. Which there are, and where each may stand, is in `config/fleet`.
  *
  * The file is `AICORTEX_CONFIG`, else `aicortex/config.json` under `XDG_CONFIG_HOME` or `~/.config`.
- *
- * @since 0.1.0
  */
 import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
@@ -32,9 +30,6 @@ import type { OptionsOf } from "./setting.js"
 /**
  * What a program may set. Whatever is left out comes from the environment, the configuration file, and the defaults. Times
  * are in milliseconds.
- *
- * @since 0.1.0
- * @category models
  */
 export interface ConfigOptions extends OptionsOf<typeof fleet>, OptionsOf<typeof ownDefaults> {}
 
@@ -70,9 +65,6 @@ const fromFile = Effect.fnUntraced(function* (server: string | FileServer, place
 /**
  * A place as users give it: `52.52,13.40`, `Berlin, DE`, or an object. `source` and `field` are where it stands, for the
  * error.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const parseLocation = (
   location: string | Server.Location,
@@ -143,9 +135,6 @@ const cacheOf = (cache: boolean | CacheOptions): Settings.CachePolicy | undefine
  * The settings that hold, and where each comes from: `the options`, the name of an environment variable, `the file`,
  * or `default`. `file` is where the configuration file is or would be, `undefined` where none is read; `content` is what
  * stands there.
- *
- * @since 0.1.0
- * @category models
  */
 export interface Resolved {
   readonly settings: Settings.Settings
@@ -169,12 +158,7 @@ const readVariables = Effect.gen(function* () {
   return values
 })
 
-/**
- * The settings that hold with where they come from, or what is wrong with them.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The settings that hold with where they come from, or what is wrong with them. */
 export const resolve = Effect.fnUntraced(function* (
   asked: ConfigOptions
 ): Effect.fn.Return<Resolved, InvalidConfig, FileSystem.FileSystem | Path.Path> {
@@ -247,12 +231,7 @@ export const resolve = Effect.fnUntraced(function* (
 const pickOwn = (options: ConfigOptions): OptionsOf<typeof ownDefaults> =>
   Record.filter(options as Record<string, unknown>, (_, name) => name in ownDefaults) as OptionsOf<typeof ownDefaults>
 
-/**
- * The settings that hold, or what is wrong with them.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The settings that hold, or what is wrong with them. */
 export const settings = (
   options: ConfigOptions
 ): Effect.Effect<Settings.Settings, InvalidConfig, FileSystem.FileSystem | Path.Path> =>

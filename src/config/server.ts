@@ -1,52 +1,25 @@
-/**
- * The settings of a server, in an object of `servers`.
- *
- * @since 0.2.0
- */
+/** The settings of a server, in an object of `servers`. */
 import * as Schema from "effect/Schema"
 import { InFile, wholeFrom } from "../internal/units.js"
 import * as Server from "../Server.js"
 import { sectionOf, setting } from "./setting.js"
 
-/**
- * A text that is not blank; `what` says what it must be.
- *
- * @since 0.2.0
- * @category models
- */
+/** A text that is not blank; `what` says what it must be. */
 export const text = (what: string) =>
   Schema.String.pipe(
     Schema.filter((value) => value.trim() !== "", { message: () => `must be ${what}`, jsonSchema: { minLength: 1 } })
   )
 
-/**
- * A text that may be a secret.
- *
- * @since 0.2.0
- * @category models
- */
+/** A text that may be a secret. */
 export const Redactable = Schema.Union(
   Schema.String,
   Schema.RedactedFromSelf(Schema.String).annotations({ [InFile]: Schema.Never })
 )
 
-/**
- * A secret in the file: itself, or the environment variable that holds it.
- *
- * @since 0.2.0
- * @category models
- */
+/** A secret in the file: itself, or the environment variable that holds it. */
 export const Secret = Schema.Union(Schema.NonEmptyString, Schema.Struct({ env: Schema.NonEmptyString }))
-/**
- * @since 0.2.0
- * @category models
- */
 export type Secret = typeof Secret.Type
 
-/**
- * @since 0.2.0
- * @category constants
- */
 export const server = {
   /**
    * Its address: http://gpu-1:11434, gpu-1:11434, https://host/v1. What stands before an @ in it becomes a Basic
@@ -100,20 +73,11 @@ export const server = {
 
 const { url, ...others } = sectionOf(server)
 
-/**
- * A server in the configuration file.
- *
- * @since 0.1.0
- * @category models
- */
+/** A server in the configuration file. */
 export const FileServer = Schema.Struct({ url: Schema.NonEmptyString, ...others }) as unknown as Schema.Schema<
   FileServer,
   FileServer
 >
-/**
- * @since 0.1.0
- * @category models
- */
 export interface FileServer extends Omit<Server.ServerOptions, "apiKey" | "headers" | "location"> {
   readonly apiKey?: Secret | undefined
   readonly headers?: { readonly [name: string]: Secret } | undefined

@@ -1,117 +1,72 @@
 /**
  * What a setting is: one declaration, from which come the option of a program, its form in the configuration file, its
  * variable of the environment, its flag, its checks, and its line in the documentation.
- *
- * @since 0.2.0
  */
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import * as AST from "effect/SchemaAST"
 import { annotationOf, InFile, Unit } from "../internal/units.js"
 
-/**
- * How a setting is declared.
- *
- * - `doc`: what it is for, in a sentence or two
- * - `default`: the value where nobody gives one; `defaultText` says it in words, where that is clearer or there is none
- * - `env`: variables of the environment that give it, the first one that is set wins
- * - `text`: the value of a variable or a flag, as it would stand in the file (`undefined`: none), or why it has none; default:
- *   as the schema says (numbers, `true` and `false`, lists separated by commas)
- * - `file`: its form in the configuration file, where that is another one; `false`: it cannot stand there
- * - `flag`: of `aicortex serve`, without the dashes; `alias` is its short name
- * - `join`: an object that is put together from all places that give it, member by member
- * - `elsewhere`: members that it does not have, with the reason
- * - `secret`: whether the value must not be shown in an error
- *
- * @since 0.2.0
- * @category models
- */
+/** How a setting is declared. */
 export interface Declaration<A, D extends A | undefined> {
+  /** What it is for, in a sentence or two. */
   readonly doc: string
+  /** The value where nobody gives one; `defaultText` says it in words, where that is clearer or there is none. */
   readonly default?: D
   readonly defaultText?: string | undefined
+  /** Variables of the environment that give it, the first one that is set wins. */
   readonly env?: ReadonlyArray<string> | undefined
+  /**
+   * The value of a variable or a flag, as it would stand in the file (`undefined`: none), or why it has none; default:
+   * as the schema says (numbers, `true` and `false`, lists separated by commas).
+   */
   readonly text?: ((text: string, variable: string) => Either.Either<unknown, string>) | undefined
+  /** Its form in the configuration file, where that is another one; `false`: it cannot stand there. */
   readonly file?: Schema.Schema.AnyNoContext | false | undefined
+  /** Of `aicortex serve`, without the dashes; `alias` is its short name. */
   readonly flag?: { readonly name: string; readonly value?: string; readonly alias?: string } | undefined
+  /** An object that is put together from all places that give it, member by member. */
   readonly join?: boolean | undefined
+  /** Members that it does not have, with the reason. */
   readonly elsewhere?: { readonly [member: string]: string } | undefined
+  /** Whether the value must not be shown in an error. */
   readonly secret?: boolean | undefined
 }
 
-/**
- * A setting: `schema` is that of the value as a program gives it (times in milliseconds).
- *
- * @since 0.2.0
- * @category models
- */
+/** A setting: `schema` is that of the value as a program gives it (times in milliseconds). */
 export interface Setting<A, D extends A | undefined> extends Declaration<A, D> {
   readonly schema: Schema.Schema<A, unknown>
 }
 
-/**
- * @since 0.2.0
- * @category models
- */
 // biome-ignore lint/suspicious/noExplicitAny: settings have values of any type.
 export type AnySetting = Setting<any, any>
 
-/**
- * Settings by their names.
- *
- * @since 0.2.0
- * @category models
- */
+/** Settings by their names. */
 export interface Settings {
   readonly [name: string]: AnySetting
 }
 
-/**
- * The options that settings are in a program.
- *
- * @since 0.2.0
- * @category models
- */
+/** The options that settings are in a program. */
 export type OptionsOf<S> = {
   readonly [K in keyof S]?: S[K] extends Setting<infer A, infer _> ? A | undefined : never
 }
 
-/**
- * The values of settings where each has its default.
- *
- * @since 0.2.0
- * @category models
- */
+/** The values of settings where each has its default. */
 export type ValuesOf<S> = {
   readonly [K in keyof S]: S[K] extends Setting<infer A, infer D> ? (undefined extends D ? A | undefined : A) : never
 }
 
-/**
- * Declares a setting.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** Declares a setting. */
 export const setting = <A, I, const D extends A | undefined = undefined>(
   schema: Schema.Schema<A, I>,
   declaration: Declaration<A, D>
 ): Setting<A, D> => ({ ...declaration, schema: schema as Schema.Schema<A, unknown> })
 
-/**
- * The values of settings that nobody gives.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** The values of settings that nobody gives. */
 export const defaultsOf = <S extends Settings>(settings: S): ValuesOf<S> =>
   Object.fromEntries(Object.entries(settings).map(([name, one]) => [name, one.default as unknown])) as ValuesOf<S>
 
-/**
- * The unit of a setting's value in a program.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** The unit of a setting's value in a program. */
 export const unitOf = ({ schema }: AnySetting): Unit | undefined => annotationOf<Unit>(schema.ast, Unit)
 
 // =============================================================================
@@ -142,12 +97,7 @@ const inFile = (ast: AST.AST): AST.AST => {
 
 const forms = new WeakMap<AnySetting, Schema.Schema.AnyNoContext>()
 
-/**
- * The schema that decodes what stands in the configuration file into what a program would give.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** The schema that decodes what stands in the configuration file into what a program would give. */
 export const fileSchemaOf = (setting: AnySetting): Schema.Schema.AnyNoContext => {
   const known = forms.get(setting)
   if (known !== undefined) return known
@@ -156,12 +106,7 @@ export const fileSchemaOf = (setting: AnySetting): Schema.Schema.AnyNoContext =>
   return schema
 }
 
-/**
- * Settings as a section of the configuration file.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** Settings as a section of the configuration file. */
 export const sectionOf = (
   settings: Settings
 ): { readonly [name: string]: Schema.optional<Schema.Schema.AnyNoContext> } =>
@@ -186,12 +131,7 @@ const accepts = (ast: AST.AST, is: (ast: AST.AST) => boolean): boolean =>
   (AST.isRefinement(ast) && accepts(ast.from, is)) ||
   (AST.isTransformation(ast) && accepts(ast.from, is))
 
-/**
- * A text as the value that it stands for in the configuration file.
- *
- * @since 0.2.0
- * @category encoding
- */
+/** A text as the value that it stands for in the configuration file. */
 export const fromText = (setting: AnySetting, text: string, variable: string): Either.Either<unknown, string> => {
   if (setting.text !== undefined) return setting.text(text, variable)
   const { ast } = fileSchemaOf(setting)
@@ -206,12 +146,7 @@ export const fromText = (setting: AnySetting, text: string, variable: string): E
 // Messages
 // =============================================================================
 
-/**
- * A value as it would stand in the configuration file: times are in seconds.
- *
- * @since 0.2.0
- * @category encoding
- */
+/** A value as it would stand in the configuration file: times are in seconds. */
 export const inFileForm = (setting: AnySetting, value: unknown): unknown =>
   value === undefined ? undefined : Schema.encodeUnknownSync(fileSchemaOf(setting))(value)
 
@@ -220,12 +155,7 @@ const ownWords = (value: unknown): string => {
   return typeof value === "string" ? value : JSON.stringify(value)
 }
 
-/**
- * What holds where a setting is not given, as the file would say it; `undefined` where there is nothing.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** What holds where a setting is not given, as the file would say it; `undefined` where there is nothing. */
 export const defaultOf = (setting: AnySetting): string | undefined => {
   if (setting.defaultText !== undefined) return setting.defaultText
   const value: unknown = setting.default
@@ -233,12 +163,7 @@ export const defaultOf = (setting: AnySetting): string | undefined => {
   return unitOf(setting) === "ms" && typeof value === "number" ? `${value / 1000} s` : ownWords(value)
 }
 
-/**
- * What a setting is for, with its default.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** What a setting is for, with its default. */
 export const descriptionOf = (setting: AnySetting): string => {
   const value = defaultOf(setting)
   return value === undefined ? setting.doc : `${setting.doc} Default: ${value}.`

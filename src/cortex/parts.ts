@@ -1,16 +1,9 @@
-/**
- * Layers that are to stand in the place of parts.
- *
- * @since 0.1.0
- */
+/** Layers that are to stand in the place of parts. */
 import * as Layer from "effect/Layer"
 import { InvalidConfig } from "../Errors.js"
 
 /**
  * What is wrong with the layers that are to stand in the place of parts, if anything: `known` are the parts there are.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const wrongPart = (parts: object, known: ReadonlyArray<string>): InvalidConfig | undefined => {
   const source = "the replacements"

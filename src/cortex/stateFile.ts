@@ -4,8 +4,6 @@
  * The file is read when the services are made, and written once a minute and at the end, where anything was learned. It
  * is replaced as a whole, so that it is never half written; what another process has learned meanwhile is kept. A file
  * that cannot be used is a warning, and replaced. The wait for the next minute does not keep a process alive.
- *
- * @since 0.1.0
  */
 import * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
@@ -48,10 +46,6 @@ const read = Effect.fnUntraced(function* (file: string) {
   return Option.isNone(found) ? undefined : yield* Fleet.decodeSaved(found.value, file)
 })
 
-/**
- * @since 0.1.0
- * @category layers
- */
 export const layer: Layer.Layer<never, never, Fleet.Fleet | CurrentSettings | FileSystem.FileSystem | Path.Path> =
   Layer.scopedDiscard(
     Effect.gen(function* () {

@@ -1,8 +1,4 @@
-/**
- * Changes the configuration file, and writes other files whole.
- *
- * @since 0.1.0
- */
+/** Changes the configuration file, and writes other files whole. */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Clock from "effect/Clock"
@@ -26,12 +22,7 @@ const target = Effect.fnUntraced(function* (file: string) {
   return yield* Effect.orElseSucceed(fs.realPath(file), () => file)
 })
 
-/**
- * Writes a file whole or not at all, and readable by nobody else: it may hold keys.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Writes a file whole or not at all, and readable by nobody else: it may hold keys. */
 export const replaceFile = Effect.fnUntraced(function* (file: string, text: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -107,9 +98,6 @@ const edit = Effect.fnUntraced(function* (
 
 /**
  * Adds a server to the configuration file, which is made where there is none. `false` if it names the server already.
- *
- * @since 0.1.0
- * @category combinators
  */
 export const addServer = (file: string, server: FileServer) => {
   const { url, ...rest } = server
@@ -119,12 +107,7 @@ export const addServer = (file: string, server: FileServer) => {
   )
 }
 
-/**
- * Removes a server from the configuration file. `false` if it does not name the server.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Removes a server from the configuration file. `false` if it does not name the server. */
 export const removeServer = (file: string, url: string) =>
   edit(file, (servers) => {
     const left = servers.filter((other) => address(other) !== address(url))

@@ -1,8 +1,4 @@
-/**
- * What every request for vectors goes through, whichever face it came by.
- *
- * @since 0.2.0
- */
+/** What every request for vectors goes through, whichever face it came by. */
 import * as Effect from "effect/Effect"
 import type { Limits, Routing } from "../ChatRequest.js"
 import type { Embedded, EmbedRequest } from "../EmbedRequest.js"
@@ -16,9 +12,6 @@ import type { TraceContext } from "../Transport.js"
 /**
  * A request that has been checked. `request.model` is the model as it was named: a name, an alias or `provider:model`.
  * `began` is in milliseconds since the epoch.
- *
- * @since 0.2.0
- * @category models
  */
 export interface Execution {
   readonly request: EmbedRequest
@@ -32,22 +25,12 @@ export interface Execution {
   readonly context: TraceContext | undefined
 }
 
-/**
- * The vectors, and the model that made them.
- *
- * @since 0.2.0
- * @category models
- */
+/** The vectors, and the model that made them. */
 export interface EmbeddingAnswer extends Embedded {
   readonly candidate: ModelCandidate
 }
 
-/**
- * Asks one model after the other.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** Asks one model after the other. */
 export const execute = (
   models: ModelSelection,
   failover: Failover.Service,

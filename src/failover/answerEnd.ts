@@ -1,29 +1,15 @@
-/**
- * Converts a complete answer to its end event, and back.
- *
- * @since 0.2.0
- */
+/** Converts a complete answer to its end event, and back. */
 import type { End } from "../ChatEvent.js"
 import type { TurnNotStored } from "../Errors.js"
 import type { Result } from "./call.js"
 
-/**
- * An answer that something went wrong after.
- *
- * @since 0.2.0
- * @category combinators
- */
+/** An answer that something went wrong after. */
 export const warned = (result: Result, warning: TurnNotStored): Result => ({
   ...result,
   warnings: [...(result.warnings ?? []), warning]
 })
 
-/**
- * The end event of an answer.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The end event of an answer. */
 export const endOf = (result: Result, timestamp: number): End => ({
   type: "end",
   content: "",
@@ -40,12 +26,7 @@ export const endOf = (result: Result, timestamp: number): End => ({
   timestamp
 })
 
-/**
- * The complete answer from its end event and the content of its other events.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The complete answer from its end event and the content of its other events. */
 export const resultOf = (
   end: End,
   content: Pick<Result, "text" | "thinking" | "toolCalls" | "logprobs" | "cached">

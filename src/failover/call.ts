@@ -65,14 +65,6 @@ export type Completion = Continuation | TurnNotStored | undefined
 /**
  * A call, as `Chat` starts it.
  *
- * - `events`: emit events; otherwise only the `Result` is kept, and a broken attempt simply starts over
- * - `preface`: events to emit after `start`
- * - `complete`: may hold the end back, fail, add a warning to it, or go on with another request; `span` is that of the
- *   call, if it has one
- * - `closed`: called once, when nothing more will happen
- * - `trace`: where its spans go, if anywhere
- * - `context`: without a tracer, the caller's trace context, which is passed on to servers
- *
  * @since 0.1.0
  * @category models
  */
@@ -81,26 +73,27 @@ export interface Call {
   readonly limits: Limits
   /** When the call began: its deadline counts from here. */
   readonly began: number
+  /** Emit events; otherwise only the `Result` is kept, and a broken attempt simply starts over. */
   readonly events: boolean
   /** Whether the end reports how long the server took, by the server's own clock. */
   readonly timed?: boolean | undefined
+  /** Events to emit after `start`. */
   readonly preface: ReadonlyArray<ChatEvent>
+  /**
+   * May hold the end back, fail, add a warning to it, or go on with another request; `span` is that of the call, if it
+   * has one.
+   */
   readonly complete: ((result: Result, span: Span | undefined) => Promise<Completion>) | undefined
+  /** Called once, when nothing more will happen. */
   readonly closed: (() => void) | undefined
+  /** Where its spans go, if anywhere. */
   readonly trace?: Trace | undefined
+  /** Without a tracer, the caller's trace context, which is passed on to servers. */
   readonly context?: TraceContext | undefined
 }
 
 /**
  * The shared dependencies of all answers.
- *
- * - `maxAnswerBytes`: how long an answer may be
- * - `hedges`: the budget for second requests
- * - `agreements`: requests that servers have agreed to reject
- * - `failed`: receives every failure that says something about a server
- * - `missing`: the error for a model that no server turned out to have
- * - `unreachable`: the servers that could not be asked for their models
- * - `observe`: makes the observer of a call; `model` is the servers' name for the model
  *
  * @since 0.1.0
  * @category models
@@ -110,12 +103,19 @@ export interface Dependencies {
   readonly abilities: ResumeSupportCache
   readonly now: () => number
   readonly random: () => number
+  /** How long an answer may be. */
   readonly maxAnswerBytes: number
+  /** The budget for second requests. */
   readonly hedges: HedgeBudget
+  /** Requests that servers have agreed to reject. */
   readonly agreements: RejectedRequests
+  /** Receives every failure that says something about a server. */
   readonly failed: (host: Host, failure: ServerFailure) => void
+  /** The error for a model that no server turned out to have. */
   readonly missing: (model: string) => Promise<ChatError>
+  /** The servers that could not be asked for their models. */
   readonly unreachable: () => ReadonlyArray<Unreachable>
+  /** Makes the observer of a call; `model` is the servers' name for the model. */
   readonly observe: (call: Observed, model: string) => CallObserver
 }
 

@@ -1,8 +1,4 @@
-/**
- * The lifetime of a call: until its deadline, and no longer than the services that it uses.
- *
- * @since 0.2.0
- */
+/** The lifetime of a call: until its deadline, and no longer than the services that it uses. */
 import type { Limits } from "../ChatRequest.js"
 import type { LiveMember, LiveSet } from "../internal/liveSet.js"
 import { maxTimer } from "../internal/silenceTimer.js"
@@ -10,9 +6,6 @@ import { maxTimer } from "../internal/silenceTimer.js"
 /**
  * Base class of calls in progress: a deadline that counts from the call's start, and membership in the set of calls
  * that are cancelled when the services close.
- *
- * @since 0.2.0
- * @category models
  */
 export abstract class Lifetime implements LiveMember {
   seat = -1

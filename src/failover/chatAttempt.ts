@@ -1,8 +1,4 @@
-/**
- * One attempt on one server.
- *
- * @since 0.1.0
- */
+/** One attempt on one server. */
 import type { Finish, PartialAnswer, PartialToolCall, ResumeSink, ResumeSupport, ServerFailure } from "../Backend.js"
 import { stops } from "../backend/resume.js"
 import type { ChatEvent } from "../ChatEvent.js"
@@ -22,25 +18,19 @@ import { silenceFailure } from "./silenceFailure.js"
 import { Splice } from "./splice.js"
 import { ToolCallSplice } from "./toolCallSplice.js"
 
-/**
- * The answer that an attempt reports to.
- *
- * - `request`: as the caller made it
- * - `firstPieceFrom`: the attempt has received its first piece
- * - `firstPiece`: when the answer's first piece came, in milliseconds since the epoch
- *
- * @since 0.1.0
- * @category models
- */
+/** The answer that an attempt reports to. */
 export interface AttemptListener {
   readonly call: Call
+  /** As the caller made it. */
   readonly request: ChatRequest
   readonly maxAnswerBytes: number
+  /** When the answer's first piece came, in milliseconds since the epoch. */
   firstPiece: number | undefined
   now(): number
   token(content: string, timestamp: number): void
   push(event: ChatEvent): void
   wake(): void
+  /** The attempt has received its first piece. */
   firstPieceFrom(attempt: ChatAttempt): void
   finished(attempt: ChatAttempt, finish: Finish): void
   failed(attempt: ChatAttempt, failure: ServerFailure): void
@@ -52,12 +42,7 @@ const firstCheckpoint = 1024 * 1024
 /** What a piece of a tool call takes besides its characters. */
 const perPiece = 64
 
-/**
- * One attempt on one server: what its backend decodes is passed on to the answer until the attempt is over.
- *
- * @since 0.1.0
- * @category models
- */
+/** One attempt on one server: what its backend decodes is passed on to the answer until the attempt is over. */
 export class ChatAttempt implements ResumeSink, SilenceListener {
   readonly watch = new SilenceTimer(this)
   readonly context: TraceContext | undefined

@@ -18,19 +18,20 @@ export type Batch = ReadonlyArray<ChatEvent>
 /**
  * An answer being read, wherever it comes from. It must be pulled to its end or cancelled.
  *
- * - `pull`: the events since the last pull, at least one; `undefined` at the end; rejects with a `ChatError`. One pull
- *   at a time
- * - `result`: the complete answer, if no events are emitted
- * - `cancel`: cancels the server's work at once, in every phase; pulls end, or reject with `reason` if there is one
- * - `onClose`: calls `listener` once nothing more will happen
- *
  * @since 0.1.0
  * @category models
  */
 export interface OpenAnswer {
+  /**
+   * The events since the last pull, at least one; `undefined` at the end; rejects with a `ChatError`. One pull at a
+   * time.
+   */
   pull(): Promise<Batch | undefined>
+  /** The complete answer, if no events are emitted. */
   result(): Promise<Result>
+  /** Cancels the server's work at once, in every phase; pulls end, or reject with `reason` if there is one. */
   cancel(reason?: unknown): void
+  /** Calls `listener` once nothing more will happen. */
   onClose(listener: () => void): void
 }
 

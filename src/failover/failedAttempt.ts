@@ -1,18 +1,9 @@
-/**
- * Records of failed attempts.
- *
- * @since 0.1.0
- */
+/** Records of failed attempts. */
 import type { ServerFailure } from "../Backend.js"
 import type { Attempt, Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
 
-/**
- * `elapsed` is its duration in milliseconds.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** `elapsed` is its duration in milliseconds. */
 export const failedAttempt = (
   { server }: Host,
   phase: Phase,
@@ -31,9 +22,6 @@ export const failedAttempt = (
 /**
  * Adds an attempt to the earlier ones. Repeated attempts on a server that is loading the model count as one, which
  * lasts until it is loaded.
- *
- * @since 0.1.0
- * @category combinators
  */
 export const remember = (attempts: Array<Attempt>, attempt: Attempt): void => {
   const at = attempt.reason === "loading" ? attempts.findLastIndex(({ server }) => server === attempt.server) : -1

@@ -3,8 +3,6 @@
  *
  * A rejection is believed when a second server agrees, or when there is no other server. Errors that may be caused by
  * the request count against their servers only until every server has failed alike.
- *
- * @since 0.1.0
  */
 import type { ServerFailure } from "../Backend.js"
 import { failedMidway } from "../backend/errorText.js"
@@ -28,10 +26,6 @@ const invalid = ({ failure, server }: BlamedFailure): InvalidRequest =>
     ...(failure.reason === "context-length" ? { code: "context_length_exceeded" as const } : {})
   })
 
-/**
- * @since 0.1.0
- * @category models
- */
 export class FaultAttribution {
   private failures: Array<BlamedFailure> = []
   /** A reachable server failed in a way that says nothing about the request. */
@@ -111,9 +105,6 @@ const nameOf = (request: object): string => {
 /**
  * Requests that servers have agreed to reject: repeating one costs one server one request, not two. Only a hash of each
  * is kept.
- *
- * @since 0.1.0
- * @category models
  */
 export class RejectedRequests {
   private readonly until = new Map<string, number>()

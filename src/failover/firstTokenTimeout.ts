@@ -1,16 +1,9 @@
-/**
- * Timeouts for the first piece of an answer.
- *
- * @since 0.1.0
- */
+/** Timeouts for the first piece of an answer. */
 import type { ChatRequest, Limits } from "../ChatRequest.js"
 
 /**
  * Milliseconds since the request was sent. `silence`: without any byte of the answer; signs of work (a comment,
  * whitespace, prompt progress, an empty piece) restart it. `total`: until the first piece, in any case.
- *
- * @since 0.1.0
- * @category models
  */
 export interface FirstTokenTimeout {
   readonly silence: number
@@ -50,9 +43,6 @@ const sizeOf = ({ messages, suffix = "", tools }: ChatRequest): number => {
 /**
  * `cold`: whether the model must be loaded first. `speed`: measured prompt tokens per second of the server for the
  * model; `NaN` if unknown.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const firstTokenTimeoutOf = (
   limits: Limits,

@@ -5,9 +5,6 @@ const most = 10
 /**
  * A budget that keeps hedged requests rare: if all servers became slow at once, asking two each time would make it
  * worse.
- *
- * @since 0.1.0
- * @category models
  */
 export class HedgeBudget {
   private credit = 0

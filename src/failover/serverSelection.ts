@@ -1,8 +1,4 @@
-/**
- * Server selection: the path of one call across the servers of its model, with retry rounds, backoff and queueing.
- *
- * @since 0.1.0
- */
+/** Server selection: the path of one call across the servers of its model, with retry rounds, backoff and queueing. */
 import type { Attempt } from "../Errors.js"
 import { classifyFailure } from "../fleet/failureClass.js"
 import { maxTimer } from "../internal/silenceTimer.js"
@@ -11,32 +7,26 @@ import type { Host, Protocol } from "../Server.js"
 import type { Call, Dependencies, Relocate } from "./call.js"
 import { defaultAttempts, defaultPauseBefore, isWorthRetry, pauseBefore, retryWindow } from "./retryPolicy.js"
 
-/**
- * The call that the selection serves.
- *
- * - `attempts`: the failed ones
- * - `claimed`: whether a server says that the request itself is invalid
- * - `found`: this server is to be asked; it already counts in `tries`
- * - `unable`: this server does not support the request
- * - `delayed`: no server is being asked for the time being
- * - `exhausted`: no server is left
- * - `overloaded`: all are busy, and the queue is full
- * - `defect`: a bug
- *
- * @since 0.1.0
- * @category models
- */
+/** The call that the selection serves. */
 export interface SelectionClient {
+  /** The failed ones. */
   readonly attempts: ReadonlyArray<Attempt>
   readonly call: Pick<Call, "began" | "limits">
+  /** Whether a server says that the request itself is invalid. */
   readonly claimed: boolean
   unsupported(protocol: Protocol): ReadonlyArray<string>
+  /** This server is to be asked; it already counts in `tries`. */
   found(at: number): void
+  /** This server does not support the request. */
   unable(host: Host, reason: string): void
+  /** No server is being asked for the time being. */
   delayed(queued: boolean): void
   dequeued(): void
+  /** No server is left. */
   exhausted(): void
+  /** All are busy, and the queue is full. */
   overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void
+  /** A bug. */
   defect(error: unknown): void
 }
 
@@ -49,10 +39,6 @@ const maxDefaultAttempts = 64
 /** How often a call looks for servers that were discovered or recovered after it has tried all. */
 const maxLooks = 3
 
-/**
- * @since 0.1.0
- * @category models
- */
 export class ServerSelection {
   /** Attempts since the request last changed. */
   tries = 0

@@ -1,8 +1,4 @@
-/**
- * The failures of silent servers.
- *
- * @since 0.2.0
- */
+/** The failures of silent servers. */
 import type { ServerFailure } from "../Backend.js"
 import type { Limits } from "../ChatRequest.js"
 import type { Phase } from "../Errors.js"
@@ -10,9 +6,6 @@ import type { Phase } from "../Errors.js"
 /**
  * The failure of an attempt that was silent for as long as its phase allows; `unanswered` describes the timeout of the
  * first piece.
- *
- * @since 0.2.0
- * @category constructors
  */
 export const silenceFailure = (
   phase: Phase,

@@ -11,9 +11,6 @@
  * 2. A stop sequence that straddles the splice is detected here, because no server sees all of it: text that may
  *    complete it is held back; once it is complete the answer is over, and nothing of the new text is emitted. Servers
  *    usually hold back the beginning of a stop sequence, so this only happens after one that does not.
- *
- * @since 0.1.0
- * @category models
  */
 export class Splice {
   /** A stop sequence was completed: the answer is over. */

@@ -1,17 +1,10 @@
-/**
- * The error of a call with no server left and nothing emitted.
- *
- * @since 0.1.0
- */
+/** The error of a call with no server left and nothing emitted. */
 import { AllServersFailed, type Attempt, InvalidRequest } from "../Errors.js"
 import type { Dependencies } from "./call.js"
 
 /**
  * Passes the error to `fail`: a request that no server supports, a model that no server turned out to have, or
  * `AllServersFailed`.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const terminalError = (
   model: string,

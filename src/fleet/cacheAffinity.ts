@@ -5,17 +5,18 @@
  */
 
 /**
- * - `server`: its address
- * - `tokens`: length of the conversation, including the answer
- * - `begun`: how many requests for the model had started there; after as many more as it handles at once, the cache
- *   belongs to others
- *
  * @since 0.1.0
  * @category models
  */
 export interface CacheAffinity {
+  /** Its address. */
   readonly server: string
+  /** Length of the conversation, including the answer. */
   readonly tokens: number
+  /**
+   * How many requests for the model had started there; after as many more as it handles at once, the cache belongs to
+   * others.
+   */
   readonly begun: number
 }
 

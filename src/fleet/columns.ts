@@ -37,49 +37,49 @@ const noOtherModels: ReadonlyArray<ModelOnServer> = []
 /**
  * Durations are in milliseconds, times in milliseconds since the epoch.
  *
- * - `protocols`: those of its hosts
- * - `tier`: lower is tried first: two per `priority`, for servers certain to have the model and the others
- * - `weight`: as configured; `maxWeight` is the highest
- * - `remoteness`: round trip; NaN if unknown
- * - `speed`: tokens per second, measured or else from the registry; NaN if unknown
- * - `proven`: 1 if the last attempt succeeded
- * - `inFlight`: requests of this process on the server; `ownInFlight`: those for this model; `started`: those ever
- *   started
- * - `free`: free slots for this model; `places`: all its slots
- * - `restsUntil`: 0, or when the breaker allows a probe; `probing`: 1 while one runs
- * - `promptSpeed`: EWMA of prompt tokens per second; NaN before the first
- * - `residentUntil`: until when the model stays loaded, as far as known: Infinity if always, 0 if not loaded
- * - `loadSince`: since when it is assumed to load the model, if it has requests for it and has not loaded it
- * - `flags`: reasons not to choose it, as bits of `flag`; `provenSpeed`: its speed if proven, else 0; `pace`:
- *   milliseconds per prompt token at its present load, or, if its prompt speed is unknown, the negative of how many
- *   requests share it. These are derived: see `settle`
- * - `otherModels`: the models on the server, including this one (`self`)
- *
  * @since 0.1.0
  * @category models
  */
 export class Columns {
   readonly size: number
+  /** Those of its hosts. */
   readonly protocols: ReadonlySet<Protocol>
+  /** Lower is tried first: two per `priority`, for servers certain to have the model and the others. */
   readonly tier: Float64Array
+  /** As configured; `maxWeight` is the highest. */
   readonly weight: Float64Array
   readonly maxWeight: number
+  /** Round trip; NaN if unknown. */
   readonly remoteness: Float64Array
+  /** Tokens per second, measured or else from the registry; NaN if unknown. */
   readonly speed: Float64Array
+  /** 1 if the last attempt succeeded. */
   readonly proven: Uint8Array
+  /** Requests of this process on the server; `ownInFlight`: those for this model; `started`: those ever started. */
   readonly inFlight: Int32Array
   readonly ownInFlight: Int32Array
   readonly started: Float64Array
+  /** Free slots for this model; `places`: all its slots. */
   readonly free: Float64Array
   readonly places: Float64Array
+  /** 0, or when the breaker allows a probe; `probing`: 1 while one runs. */
   readonly restsUntil: Float64Array
   readonly probing: Uint8Array
+  /** EWMA of prompt tokens per second; NaN before the first. */
   readonly promptSpeed: Float64Array
+  /** Until when the model stays loaded, as far as known: Infinity if always, 0 if not loaded. */
   readonly residentUntil: Float64Array
+  /** Since when it is assumed to load the model, if it has requests for it and has not loaded it. */
   readonly loadSince: Float64Array
+  /**
+   * Reasons not to choose it, as bits of `flag`; `provenSpeed`: its speed if proven, else 0; `pace`: milliseconds per
+   * prompt token at its present load, or, if its prompt speed is unknown, the negative of how many requests share it.
+   * These are derived: see `settle`.
+   */
   readonly flags: Uint8Array
   readonly provenSpeed: Float64Array
   readonly pace: Float64Array
+  /** The models on the server, including this one (`self`). */
   readonly otherModels: Array<ReadonlyArray<ModelOnServer>>
   readonly self: Array<ModelOnServer | undefined>
   /** The indices of each tier, the lowest tier first. */

@@ -1,8 +1,4 @@
-/**
- * Failure classes: who is at fault for a failure. Routing, retries and circuit breakers all use this table.
- *
- * @since 0.1.0
- */
+/** Failure classes: who is at fault for a failure. Routing, retries and circuit breakers all use this table. */
 import type { FailureReason } from "../Errors.js"
 
 /**
@@ -11,26 +7,18 @@ import type { FailureReason } from "../Errors.js"
  * - `output`: what the model wrote; no breaker opens
  * - `server`: the breaker opens for all models
  * - `nobody`: says nothing about health (a key, an option, a deadline)
- *
- * @since 0.1.0
- * @category models
  */
 export type FaultOwner = "request" | "model" | "output" | "server" | "nobody"
 
-/**
- * - `provisional`: the request may be at fault after all: taken back if every other server fails alike
- * - `retryable`: whether the same server may succeed with the same request shortly
- * - `losesMemory`: the server or its model runner may have restarted, so nothing is loaded
- * - `unreachable`: the server did not respond at all
- *
- * @since 0.1.0
- * @category models
- */
 export interface FailureClass {
   readonly fault: FaultOwner
+  /** The request may be at fault after all: taken back if every other server fails alike. */
   readonly provisional: boolean
+  /** Whether the same server may succeed with the same request shortly. */
   readonly retryable: boolean
+  /** The server or its model runner may have restarted, so nothing is loaded. */
   readonly losesMemory: boolean
+  /** The server did not respond at all. */
   readonly unreachable: boolean
 }
 
@@ -77,8 +65,4 @@ const table: { readonly [R in FailureReason]: FailureClass } = {
   deadline: failureClass("nobody")
 }
 
-/**
- * @since 0.1.0
- * @category accessors
- */
 export const classifyFailure = ({ reason }: { readonly reason: FailureReason }): FailureClass => table[reason]

@@ -18,19 +18,20 @@ export type Priority = "interactive" | "batch"
 /**
  * A waiting request.
  *
- * - `look`: tries to take a slot; returns whether it leaves the queue. Called again until it does
- * - `narrow`: whether it cannot use some of the servers (it failed there, or they do not support it): then it does not
- *   block those behind it
- * - `displaced`: the queue is full, and an owner with fewer waiting requests takes its place
- * - `owner`: on whose behalf it waits; those without one count as one owner
- *
  * @since 0.1.0
  * @category models
  */
 export interface Waiter {
+  /** Tries to take a slot; returns whether it leaves the queue. Called again until it does. */
   readonly look: () => boolean
+  /**
+   * Whether it cannot use some of the servers (it failed there, or they do not support it): then it does not block
+   * those behind it.
+   */
   readonly narrow: () => boolean
+  /** The queue is full, and an owner with fewer waiting requests takes its place. */
   readonly displaced?: (() => void) | undefined
+  /** On whose behalf it waits; those without one count as one owner. */
   readonly owner?: string | undefined
   readonly priority?: Priority | undefined
 }

@@ -48,22 +48,22 @@ export const maxPlaces = 16
 /**
  * What a finished attempt has shown. Times are in milliseconds.
  *
- * - `firstTokenTime`: from the request to the first piece, measured here
- * - `tokensPerSecond`: the server's own figure if it reports one
- * - `keepAlive`: how long the server keeps the model loaded from now on
  * - `promptTokens`, `completionTokens`: as the server counted them
  * - `promptTime`, `loadTime`: time for prompt evaluation and for loading the model, if reported
- * - `promptEvaluated`: prompt tokens actually evaluated (not cached), if reported
  *
  * @since 0.1.0
  * @category models
  */
 export interface Observation {
+  /** From the request to the first piece, measured here. */
   readonly firstTokenTime: number | undefined
+  /** The server's own figure if it reports one. */
   readonly tokensPerSecond: number | undefined
+  /** How long the server keeps the model loaded from now on. */
   readonly keepAlive: number
   readonly promptTokens?: number | undefined
   readonly completionTokens?: number | undefined
+  /** Prompt tokens actually evaluated (not cached), if reported. */
   readonly promptEvaluated?: number | undefined
   readonly promptTime?: number | undefined
   readonly loadTime?: number | undefined

@@ -1,17 +1,8 @@
-/**
- * The queue for the servers of one model, and statistics about the model's requests.
- *
- * @since 0.1.0
- */
+/** The queue for the servers of one model, and statistics about the model's requests. */
 
 import { FairQueue, type Waiter } from "./fairQueue.js"
 
-/**
- * The queue of a model. Times are in milliseconds.
- *
- * @since 0.1.0
- * @category models
- */
+/** The queue of a model. Times are in milliseconds. */
 export class ModelQueue {
   /** EWMA of how long a request occupies its slot, without loads and waits. Initially: a short answer. */
   serviceTime = 5_000

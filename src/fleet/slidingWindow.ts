@@ -4,12 +4,7 @@ const capacity = 32
 /** Fewer values than this say nothing. */
 const minCount = 20
 
-/**
- * The most recent values of a series, for percentiles.
- *
- * @since 0.1.0
- * @category models
- */
+/** The most recent values of a series, for percentiles. */
 export class SlidingWindow {
   private values: Float64Array | undefined
   private count = 0

@@ -9,32 +9,31 @@ import type { ServerState } from "./state.js"
 /**
  * The known state of one server for one model at one moment.
  *
- * - `inFlight`: requests of this process on the server, for all models
- * - `restsUntil`: when the breaker allows a probe, in milliseconds since the epoch
- * - `proven`: the last attempt there succeeded (the reference's "good" cache)
- * - `tokensPerSecond`: EWMA over this model's answers, `undefined` before the first
- * - `firstTokenTime`: peak EWMA, in milliseconds: follows a rise at once and a fall slowly
- * - `promptTokensPerSecond`: EWMA of prompt evaluation speed
- * - `roundTrip`: EWMA of a small request's round trip, in milliseconds
- * - `residentUntil`: until when the model is assumed to stay loaded, in milliseconds since the epoch
- * - `places`: how many requests for the model it gets at once (slots)
- * - `queued`: how many requests wait for the model, on any server
- *
  * @since 0.1.0
  * @category models
  */
 export interface Snapshot {
+  /** Requests of this process on the server, for all models. */
   readonly inFlight: number
   readonly breaker: BreakerState
+  /** When the breaker allows a probe, in milliseconds since the epoch. */
   readonly restsUntil: number
   readonly probing: boolean
+  /** The last attempt there succeeded (the reference's "good" cache). */
   readonly proven: boolean
+  /** EWMA over this model's answers, `undefined` before the first. */
   readonly tokensPerSecond: number | undefined
+  /** Peak EWMA, in milliseconds: follows a rise at once and a fall slowly. */
   readonly firstTokenTime: number | undefined
+  /** EWMA of a small request's round trip, in milliseconds. */
   readonly roundTrip: number | undefined
+  /** EWMA of prompt evaluation speed. */
   readonly promptTokensPerSecond?: number | undefined
+  /** Until when the model is assumed to stay loaded, in milliseconds since the epoch. */
   readonly residentUntil?: number | undefined
+  /** How many requests for the model it gets at once (slots). */
   readonly places?: number | undefined
+  /** How many requests wait for the model, on any server. */
   readonly queued?: number | undefined
 }
 

@@ -1,8 +1,4 @@
-/**
- * The services and settings that requests are answered with.
- *
- * @since 0.1.0
- */
+/** The services and settings that requests are answered with. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as CallDefaults from "../CallDefaults.js"
@@ -25,9 +21,6 @@ import * as RateLimits from "./rateLimits.js"
  * Everything a request is answered with. `limits` are the default limits of every call, `routing` the strategy of a
  * call that names none; hedging follows the fleet's own settings. `trace` is where request spans go, if a tracer was
  * set when the gateway was made.
- *
- * @since 0.1.0
- * @category models
  */
 export interface GatewayContext {
   readonly library: Library
@@ -46,12 +39,7 @@ export interface GatewayContext {
   readonly log: (text: string) => void
 }
 
-/**
- * State that survives a change of settings: counters, rate limit usage and stored responses.
- *
- * @since 0.1.0
- * @category models
- */
+/** State that survives a change of settings: counters, rate limit usage and stored responses. */
 export interface GatewayState {
   readonly metrics: Metrics
   readonly keyLimits: RateLimits.RateLimiter
@@ -63,9 +51,6 @@ export interface GatewayState {
 /**
  * State shared by several processes behind one address, so that a client need not know which one it talks to:
  * conversations, stored responses and rate limit usage.
- *
- * @since 0.1.0
- * @category models
  */
 export interface SharedState {
   readonly sessions: Sessions.Store
@@ -73,12 +58,7 @@ export interface SharedState {
   readonly keyLimits: RateLimits.RateLimiter
 }
 
-/**
- * `accessLog` receives one entry per request; whatever `shared` lacks is local to this process.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** `accessLog` receives one entry per request; whatever `shared` lacks is local to this process. */
 export const makeState = (
   log: (text: string) => void,
   accessLog: AccessLog,
@@ -100,10 +80,6 @@ const ownTrace = Effect.withFiberRuntime<Telemetry.Trace | undefined>((fiber) =>
 /** When responses are not stored, those stored earlier are dropped. */
 const noResponses: ResponseBounds = { maxEntries: 0, maxBytes: 0, ttl: 0 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const make = (settings: Settings, state: GatewayState): Effect.Effect<GatewayContext, never, Services> =>
   Effect.map(Effect.zip(Effect.runtime<Services>(), ownTrace), ([runtime, trace]) => {
     const library = new Library(runtime)

@@ -3,54 +3,38 @@
  *
  * A response that continues another shares its history: a chain takes as much memory as its own turns, and two branches
  * of one response do not affect each other.
- *
- * @since 0.1.0
  */
 import type { ResponseBounds } from "../config/gateway.js"
 
-/**
- * A response and its input as JSON: `input` is an array of items, `response` is what the client received.
- *
- * @since 0.1.0
- * @category models
- */
+/** A response and its input as JSON: `input` is an array of items, `response` is what the client received. */
 export interface StoredResponse {
   readonly input: string
   readonly response: string
 }
 
-/**
- * A response to store: only `owner` may read it, `previous` is the response it continues.
- *
- * @since 0.1.0
- * @category models
- */
+/** A response to store: only `owner` may read it, `previous` is the response it continues. */
 export interface NewResponse extends StoredResponse {
   readonly owner: string
   readonly id: string
   readonly previous: string | undefined
 }
 
-/**
- * A store of responses: for one process, or shared by several.
- *
- * - `bound`: sets the capacity from now on
- * - `put`: `forgotten` if the response it continues is gone, `too-long` if there is no room even after evicting
- *   everything else of this owner and whatever others hold above their equal share
- * - `chain`: the responses it continues, oldest first, ending with itself
- * - `get`: a response as the client received it
- * - `items`: items of stored input or output, as JSON; `undefined` for each that does not exist
- * - `remove`: false if it does not exist. Responses that continue it are not affected
- *
- * @since 0.1.0
- * @category models
- */
+/** A store of responses: for one process, or shared by several. */
 export interface ResponseStore {
+  /** Sets the capacity from now on. */
   readonly bound: (bounds: ResponseBounds) => void
+  /**
+   * `forgotten` if the response it continues is gone, `too-long` if there is no room even after evicting everything
+   * else of this owner and whatever others hold above their equal share.
+   */
   readonly put: (draft: NewResponse) => Promise<"kept" | "forgotten" | "too-long">
+  /** The responses it continues, oldest first, ending with itself. */
   readonly chain: (owner: string, id: string) => Promise<ReadonlyArray<StoredResponse> | undefined>
+  /** A response as the client received it. */
   readonly get: (owner: string, id: string) => Promise<string | undefined>
+  /** Items of stored input or output, as JSON; `undefined` for each that does not exist. */
   readonly items: (owner: string, ids: ReadonlyArray<string>) => Promise<ReadonlyArray<string | undefined>>
+  /** False if it does not exist. Responses that continue it are not affected. */
   readonly remove: (owner: string, id: string) => Promise<boolean>
 }
 
@@ -101,12 +85,7 @@ const itemsOf = (owned: OwnerResponses | undefined, ids: ReadonlyArray<string>):
   return ids.map((id) => found.get(id))
 }
 
-/**
- * Keeps responses in the memory of this process. `now` is in milliseconds.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Keeps responses in the memory of this process. `now` is in milliseconds. */
 export const makeMemory = (now: () => number): ResponseStore => {
   const byOwner = new Map<string, OwnerResponses>()
   let bounds: ResponseBounds | undefined

@@ -1,8 +1,4 @@
-/**
- * Authentication, and the checks of Origin and Host.
- *
- * @since 0.1.0
- */
+/** Authentication, and the checks of Origin and Host. */
 import { createHash, timingSafeEqual } from "node:crypto"
 import type { IncomingMessage } from "node:http"
 import { isIP } from "node:net"
@@ -25,12 +21,7 @@ const presented = (request: IncomingMessage): string | undefined => {
   return typeof other === "string" ? other : undefined
 }
 
-/**
- * Finds the API key of a request in constant time: digests are compared, and always all of them.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Finds the API key of a request in constant time: digests are compared, and always all of them. */
 export const authenticator = (
   keys: ReadonlyArray<Access>
 ): ((request: IncomingMessage) => Access | undefined | ErrorResponse) => {
@@ -62,9 +53,6 @@ const hostOf = (text: string): string => text.toLowerCase().replace(/:\d+$/, "")
 /**
  * Whether a web page of this origin may use the gateway: local pages, the gateway's own, and those that the user
  * allowed. Without this check, any page that a user visits could send requests to their machine.
- *
- * @since 0.1.0
- * @category guards
  */
 export const allowsOrigin = (settings: Settings, origin: string, host: string | undefined): boolean => {
   if (Origins.allows(settings.cors, origin)) return true
@@ -82,9 +70,6 @@ const ownNames = (): ReadonlyArray<string> => {
 /**
  * Whether the Host header names this gateway. Without API keys this prevents DNS rebinding: a page on the internet has
  * neither an IP address nor a name without a dot as its host.
- *
- * @since 0.1.0
- * @category guards
  */
 export const allowsHost = (settings: Settings, host: string | undefined): boolean => {
   if (settings.keys.length > 0 || host === undefined || host === "") return true

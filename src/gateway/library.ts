@@ -1,8 +1,4 @@
-/**
- * What the gateway uses of the library, as plain functions over one set of services.
- *
- * @since 0.1.0
- */
+/** What the gateway uses of the library, as plain functions over one set of services. */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -26,21 +22,12 @@ import * as Transport from "../Transport.js"
 import type { Labels } from "./http/errorResponse.js"
 import * as Redaction from "./http/redaction.js"
 
-/**
- * A running Effect that can be cancelled.
- *
- * @since 0.1.0
- * @category models
- */
+/** A running Effect that can be cancelled. */
 export interface RunningEffect<A> {
   readonly result: Promise<A>
   readonly stop: () => void
 }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export class Library {
   readonly chat: Chat.Service
   readonly failover: Failover.Service

@@ -1,8 +1,4 @@
-/**
- * A running gateway: applies new settings without dropping a stream, and drains requests when it stops.
- *
- * @since 0.1.0
- */
+/** A running gateway: applies new settings without dropping a stream, and drains requests when it stops. */
 import { watch } from "node:fs"
 import { basename, dirname } from "node:path"
 import type * as Context from "effect/Context"
@@ -20,54 +16,41 @@ import * as FleetMetrics from "./observability/fleetMetrics.js"
 import * as Router from "./router.js"
 import * as Server from "./server.js"
 
-/**
- * What a gateway is made from; read again at each change.
- *
- * @since 0.1.0
- * @category models
- */
+/** What a gateway is made from; read again at each change. */
 export interface GatewayPlan {
   readonly settings: Settings
   readonly services: Layer.Layer<Services, InvalidConfig>
 }
 
-/**
- * - `plan`: reads the settings, or fails with what is wrong with them
- * - `watched`: the file whose change triggers a reload
- * - `log`: receives messages for the operator
- * - `shared`: state shared with other processes; default: none
- * - `accessLog`: receives access log lines if the settings enable them; default: standard error
- * - `metrics`: combines the metrics of several processes
- *
- * @since 0.1.0
- * @category models
- */
 export interface LifecycleOptions {
+  /** Reads the settings, or fails with what is wrong with them. */
   readonly plan: Effect.Effect<GatewayPlan, InvalidConfig>
+  /** The file whose change triggers a reload. */
   readonly watched?: string | undefined
+  /** Receives messages for the operator. */
   readonly log?: ((text: string) => void) | undefined
+  /** State shared with other processes; default: none. */
   readonly shared?: GatewayContext.SharedState | undefined
+  /** Receives access log lines if the settings enable them; default: standard error. */
   readonly accessLog?: ((text: string) => void) | undefined
+  /** Combines the metrics of several processes. */
   readonly metrics?: ((own: () => Promise<string>) => Promise<string>) | undefined
   readonly timeouts?: Server.ClientTimeouts | undefined
 }
 
-/**
- * - `url`: its address
- * - `reload`: applies the current settings; requests in flight keep the old ones. Invalid settings are not applied.
- *   Host and port cannot be changed
- * - `metricsText`: the `/metrics` text of this process
- * - `aborted`: how many requests were cut off at shutdown because they had not ended within `drain`
- *
- * @since 0.1.0
- * @category models
- */
 export interface RunningGateway {
+  /** Its address. */
   readonly url: string
   readonly host: string
   readonly port: number
+  /**
+   * Applies the current settings; requests in flight keep the old ones. Invalid settings are not applied. Host and port
+   * cannot be changed.
+   */
   readonly reload: Effect.Effect<void, InvalidConfig>
+  /** The `/metrics` text of this process. */
   readonly metricsText: () => Promise<string>
+  /** How many requests were cut off at shutdown because they had not ended within `drain`. */
   readonly aborted: () => number
 }
 
@@ -84,12 +67,7 @@ const settleTime = 150
 
 const urlOf = (host: string, port: number): string => `http://${host.includes(":") ? `[${host}]` : host}:${port}`
 
-/**
- * Listens until the scope closes, then waits up to `drain` for requests in flight.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Listens until the scope closes, then waits up to `drain` for requests in flight. */
 export const make = Effect.fnUntraced(function* (
   options: LifecycleOptions
 ): Effect.fn.Return<RunningGateway, InvalidConfig, Scope.Scope> {

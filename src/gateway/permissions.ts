@@ -1,8 +1,6 @@
 /**
  * Administrator rights: changing models on servers, and loading a model with other options or keeping it loaded longer
  * than others could wait.
- *
- * @since 0.1.0
  */
 import type { IncomingMessage } from "node:http"
 import type { ChatRequest } from "../ChatRequest.js"
@@ -15,9 +13,6 @@ const forwardingHeaders = ["forwarded", "x-forwarded-for", "x-real-ip"] as const
 /**
  * Without API keys, whether a request has administrator rights: only if it comes from this machine and not through a
  * proxy.
- *
- * @since 0.1.0
- * @category guards
  */
 export const isLocal = ({ headers, socket }: IncomingMessage): boolean =>
   isLoopback((socket.remoteAddress ?? "").replace(/^::ffff:/, "")) &&
@@ -46,12 +41,7 @@ const rejectDenied = (param: string, reason: string): never => {
 const milliseconds = (keepAlive: number | string): number =>
   typeof keepAlive === "number" ? keepAlive * 1_000 : (Duration.parse(keepAlive) ?? Number(keepAlive) * 1_000)
 
-/**
- * Rejects what a request without administrator rights asks of a server's memory.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Rejects what a request without administrator rights asks of a server's memory. */
 export const check = (
   { maxContext, maxKeepAlive }: Pick<Settings, "maxContext" | "maxKeepAlive">,
   admin: boolean,

@@ -3,25 +3,14 @@
  *
  * A request acquires a slot when it begins and settles its tokens when it ends. Several answers to one request count as
  * several requests, and tokens are reserved before they are generated.
- *
- * @since 0.1.0
  */
 
 import type { Access } from "../config/gatewaySettings.js"
 import { type ErrorResponse, make } from "./http/errorResponse.js"
 
-/**
- * The limits of a key, without the key itself.
- *
- * @since 0.1.0
- * @category models
- */
+/** The limits of a key, without the key itself. */
 export type Allowance = Pick<Access, "name" | "requestsPerMinute" | "tokensPerMinute" | "concurrency">
 
-/**
- * @since 0.1.0
- * @category accessors
- */
 export const allowance = ({ concurrency, name, requestsPerMinute, tokensPerMinute }: Access): Allowance => ({
   name,
   requestsPerMinute,
@@ -29,73 +18,47 @@ export const allowance = ({ concurrency, name, requestsPerMinute, tokensPerMinut
   concurrency
 })
 
-/**
- * @since 0.1.0
- * @category accessors
- */
 export const isLimited = ({ concurrency, requestsPerMinute, tokensPerMinute }: Allowance): boolean =>
   Math.min(concurrency, requestsPerMinute, tokensPerMinute) < Number.POSITIVE_INFINITY
 
-/**
- * What a request needs.
- *
- * - `answers`: number of answers; the request itself counts for the first
- * - `param`: the parameter that asks for several
- * - `prompt`: estimated tokens of its prompts
- * - `maxTokens`: maximum tokens of each answer, if the request sets it
- *
- * @since 0.1.0
- * @category models
- */
+/** What a request needs. */
 export interface RateDemand {
+  /** Number of answers; the request itself counts for the first. */
   readonly answers: number
+  /** The parameter that asks for several. */
   readonly param: string
+  /** Estimated tokens of its prompts. */
   readonly prompt: number
+  /** Maximum tokens of each answer, if the request sets it. */
   readonly maxTokens: number | undefined
 }
 
-/**
- * The tokens that a request has used.
- *
- * @since 0.1.0
- * @category models
- */
+/** The tokens that a request has used. */
 export interface TokenUsage {
   readonly prompt: number
   readonly completion: number
 }
 
-/**
- * An admitted request.
- *
- * - `reserve`: reserves what it needs beyond one answer, or returns the rejection; asynchronous if another process must
- *   be asked
- * - `release`: frees its slots and settles its tokens. With `undefined` the usage is unknown, and the reserved tokens
- *   stay taken
- *
- * @since 0.1.0
- * @category models
- */
+/** An admitted request. */
 export interface RateTicket {
+  /**
+   * Reserves what it needs beyond one answer, or returns the rejection; asynchronous if another process must be asked.
+   */
   readonly reserve: (demand: RateDemand) => ErrorResponse | undefined | Promise<ErrorResponse | undefined>
+  /**
+   * Frees its slots and settles its tokens. With `undefined` the usage is unknown, and the reserved tokens stay taken.
+   */
   readonly release: (used: TokenUsage | undefined) => void
 }
 
 /**
  * Enforces the limits of keys, for one process or several. `acquire` admits a request, or returns the rejection;
  * asynchronous if another process must be asked. `undefined` if the key has no limits.
- *
- * @since 0.1.0
- * @category models
  */
 export interface RateLimiter {
   readonly acquire: (access: Access) => RateTicket | ErrorResponse | undefined | Promise<RateTicket | ErrorResponse>
 }
 
-/**
- * @since 0.1.0
- * @category guards
- */
 export const isRejection = (ticket: RateTicket | ErrorResponse): ticket is ErrorResponse => "status" in ticket
 
 const minute = 60_000
@@ -148,12 +111,7 @@ interface KeyUsage {
   averageAnswer: number
 }
 
-/**
- * The usage of each key. It survives a change of settings.
- *
- * @since 0.1.0
- * @category models
- */
+/** The usage of each key. It survives a change of settings. */
 export class RateLimits {
   private readonly usageByKey = new Map<string, KeyUsage>()
 
@@ -273,12 +231,7 @@ class LocalRateTicket implements RateTicket {
   }
 }
 
-/**
- * Enforces limits within this process.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Enforces limits within this process. */
 export const makeLocal = (limits: RateLimits): RateLimiter => ({
   acquire: (access) => (isLimited(access) ? (limits.acquire(access) ?? new LocalRateTicket(limits, access)) : undefined)
 })

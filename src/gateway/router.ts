@@ -1,8 +1,6 @@
 /**
  * Finds the route of a request, authenticates it, and sends errors. It takes node:http requests and responses from any
  * server.
- *
- * @since 0.1.0
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type * as Settings from "../config/gatewaySettings.js"
@@ -52,17 +50,14 @@ const pathOf = (url: string): string => {
 /**
  * The parts of a gateway that survive a change of settings.
  *
- * - `gateway`: the context of new requests
  * - `enter`, `leave`: called for each request with the context that answers it
- * - `metrics`: the text of `/metrics`
- *
- * @since 0.1.0
- * @category models
  */
 export interface GatewayHandle {
+  /** The context of new requests. */
   readonly gateway: () => GatewayContext
   readonly enter: (gateway: GatewayContext) => void
   readonly leave: (gateway: GatewayContext) => void
+  /** The text of `/metrics`. */
   readonly metrics: (own: () => Promise<string>) => Promise<string>
   readonly draining: () => boolean
 }
@@ -110,12 +105,7 @@ const priorityOf = ({ request }: RequestContext, access: Settings.Access | undef
   return header === "batch" ? header : (access?.priority ?? "interactive")
 }
 
-/**
- * Makes the request listener.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Makes the request listener. */
 export const make = (handle: GatewayHandle) => {
   const authenticators = new WeakMap<GatewayContext, ReturnType<typeof Auth.authenticator>>()
 

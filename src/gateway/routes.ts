@@ -29,9 +29,6 @@ import * as Responses from "./protocols/openai/responses/handlers.js"
 /**
  * - `rest`: the part of the path after the endpoint's prefix
  * - `body`: the fields of the body; empty if none is read
- *
- * @since 0.1.0
- * @category models
  */
 export type Handler = (
   gateway: GatewayContext,
@@ -40,41 +37,26 @@ export type Handler = (
   rest: string
 ) => Promise<void> | void
 
-/**
- * - `isPublic`: needs no key
- * - `admin`: needs administrator rights
- * - `isRateLimited`: counts against the limits of its key
- *
- * @since 0.1.0
- * @category models
- */
 export interface Route {
   readonly handler: Handler
   readonly readsBody: boolean
+  /** Needs no key. */
   readonly isPublic: boolean
+  /** Needs administrator rights. */
   readonly admin: boolean
+  /** Counts against the limits of its key. */
   readonly isRateLimited: boolean
   readonly name: string
 }
 
-/**
- * The API of a path. Anthropic clients send their API version also on paths that OpenAI has.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The API of a path. Anthropic clients send their API version also on paths that OpenAI has. */
 export const protocolOf = (path: string, headers?: IncomingHttpHeaders): ApiProtocol => {
   if (path.startsWith("/api")) return "ollama"
   if (path.startsWith("/v1/messages") || headers?.["anthropic-version"] !== undefined) return "anthropic"
   return "openai"
 }
 
-/**
- * Every route, by path and then by method.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Every route, by path and then by method. */
 export const routes = new Map<string, Map<string, Route>>()
 
 /**

@@ -1,8 +1,4 @@
-/**
- * The gateway's HTTP server: its limits, timeouts, and handling of malformed requests.
- *
- * @since 0.1.0
- */
+/** The gateway's HTTP server: its limits, timeouts, and handling of malformed requests. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo, Socket } from "node:net"
 import * as Effect from "effect/Effect"
@@ -26,9 +22,6 @@ const maxPipelined = 16
 /**
  * Client timeouts in milliseconds: for the headers (default 20,000), the whole request (120,000), and inactivity while
  * sending the request or reading the answer (30,000).
- *
- * @since 0.1.0
- * @category models
  */
 export interface ClientTimeouts {
   readonly headersTimeout?: number | undefined
@@ -165,12 +158,7 @@ const unpipelined = (
   }
 }
 
-/**
- * `maxBody` and `maxConnections` are functions, because settings change.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** `maxBody` and `maxConnections` are functions, because settings change. */
 export const create = (
   each: (request: IncomingMessage, response: ServerResponse) => void,
   maxBody: () => number,
@@ -202,12 +190,7 @@ export const create = (
   return server
 }
 
-/**
- * Listens, and returns the port.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Listens, and returns the port. */
 export const listen = (server: Server, host: string, port: number): Effect.Effect<number, InvalidConfig> =>
   Effect.async((resume) => {
     const failed = (error: NodeJS.ErrnoException) => {

@@ -1,8 +1,4 @@
-/**
- * Origins of web pages, and patterns for them.
- *
- * @since 0.2.0
- */
+/** Origins of web pages, and patterns for them. */
 
 /** An origin as browsers send it: scheme, host and port, never a user, path or query. */
 const form = /^([a-z][a-z0-9+.-]*):\/\/(\[[0-9a-f:.]+\]|[^\s/?#@:\\[\]*]+)(?::(\d{1,5}))?$/i
@@ -15,9 +11,6 @@ const patternForm =
  * Whether a text is a valid pattern: `*` for all, `null` for pages without an origin (files, sandboxes), an origin of
  * any scheme, or one with `*` for the host (`chrome-extension://*`), its first labels (`https://*.example.com`) or its
  * port (`http://localhost:*`).
- *
- * @since 0.2.0
- * @category guards
  */
 export const isPattern = (text: string): boolean => {
   if (text === "*" || text === "null") return true
@@ -41,12 +34,7 @@ const matches = (pattern: string, scheme: string, host: string, port: string | u
   return wantedHost.startsWith("*.") ? host.endsWith(wantedHost.slice(1)) : host === wantedHost
 }
 
-/**
- * Whether a pattern matches an origin. `null` is only matched by `null` and `*`.
- *
- * @since 0.2.0
- * @category guards
- */
+/** Whether a pattern matches an origin. `null` is only matched by `null` and `*`. */
 export const allows = (patterns: ReadonlyArray<string>, origin: string): boolean => {
   if (patterns.includes("*") || patterns.includes(origin)) return true
   const [, scheme, host, port] = form.exec(origin.toLowerCase()) ?? []
@@ -54,12 +42,7 @@ export const allows = (patterns: ReadonlyArray<string>, origin: string): boolean
   return patterns.some((pattern) => matches(pattern, scheme, host, port))
 }
 
-/**
- * Host and port of an origin; `undefined` if it has none, or is invalid.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** Host and port of an origin; `undefined` if it has none, or is invalid. */
 export const placeOf = (origin: string): { readonly host: string; readonly name: string } | undefined => {
   const [, , name, port] = form.exec(origin) ?? []
   return name === undefined ? undefined : { name, host: port === undefined ? name : `${name}:${port}` }

@@ -7,18 +7,17 @@ import * as Effect from "effect/Effect"
 import type { Host, Protocol } from "../Server.js"
 
 /**
- * - `model`: its name, without the kind of its servers
- * - `accepts`: which of its servers may be asked; `undefined`: all
- * - `name`: what the caller knows it by
- * - `auto`: it was chosen, and not named
- *
  * @since 0.2.0
  * @category models
  */
 export interface ModelCandidate {
+  /** Its name, without the kind of its servers. */
   readonly model: string
+  /** Which of its servers may be asked; `undefined`: all. */
   readonly accepts: ((host: Host) => boolean) | undefined
+  /** What the caller knows it by. */
   readonly name: string
+  /** It was chosen, and not named. */
   readonly auto: boolean
 }
 

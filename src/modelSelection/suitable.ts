@@ -1,8 +1,4 @@
-/**
- * What a model can do, by what is known of it, and which of several suits a request best.
- *
- * @since 0.2.0
- */
+/** What a model can do, by what is known of it, and which of several suits a request best. */
 import { type ModelInfo, parseParameters, sizeOfName } from "../Model.js"
 import type { Requirements } from "./needs.js"
 
@@ -23,12 +19,7 @@ const supports = ({ capabilities, model_name: name }: ModelInfo, capability: "to
   return capability === "tools" || visionNames.test(name) ? 1 : 0
 }
 
-/**
- * How certain it is that a model can do what is needed; 0: it cannot.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** How certain it is that a model can do what is needed; 0: it cannot. */
 export const isSuitable = (info: ModelInfo, wanted: Requirements): number => {
   if (!completes(info)) return 0
   const tools = wanted.tools ? supports(info, "tools") : 2
@@ -37,34 +28,19 @@ export const isSuitable = (info: ModelInfo, wanted: Requirements): number => {
   return tools === 0 || vision === 0 || insert === 0 ? 0 : tools + vision + insert
 }
 
-/**
- * How many parameters a model has; 0 where nobody says.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** How many parameters a model has; 0 where nobody says. */
 export const sizeOf = (info: ModelInfo): number =>
   (info.parameter_size === undefined ? undefined : parseParameters(info.parameter_size)) ??
   sizeOfName(info.model_name) ??
   0
 
-/**
- * A model with what speaks for it, the most important first.
- *
- * @since 0.2.0
- * @category models
- */
+/** A model with what speaks for it, the most important first. */
 export interface Scored {
   readonly model: string
   readonly score: ReadonlyArray<number>
 }
 
-/**
- * The better one first; of equals, by their names.
- *
- * @since 0.2.0
- * @category combinators
- */
+/** The better one first; of equals, by their names. */
 export const compare = (a: Scored, b: Scored): number => {
   for (let i = 0; i < a.score.length; i++) {
     const difference = (b.score[i] ?? 0) - (a.score[i] ?? 0)

@@ -48,22 +48,22 @@ export interface Tool extends ToolDefinition {
 /**
  * The options of a call. Those that are plain data are described at `ChatRequest.Options`, with ranges and defaults.
  *
- * - `stream`: events as they come, instead of the whole text
  * - `responseFormat: "json"`: the parsed value instead of text; not together with `stream`
- * - `schema`: a JSON Schema that the value must fit; asks for JSON
- * - `session`: a session or its id
- * - `tools`: with or without `execute`
- * - `signal`: stops the call, and the server's work
  *
  * @since 0.1.0
  * @category models
  */
 export interface ChatOptions extends Omit<Chat.Options, "tools" | "session"> {
+  /** Events as they come, instead of the whole text. */
   readonly stream?: boolean | undefined
   readonly responseFormat?: "text" | "json" | undefined
+  /** A JSON Schema that the value must fit; asks for JSON. */
   readonly schema?: object | undefined
+  /** A session or its id. */
   readonly session?: { readonly id: string } | string | undefined
+  /** With or without `execute`. */
   readonly tools?: ReadonlyArray<Tool> | undefined
+  /** Stops the call, and the server's work. */
   readonly signal?: AbortSignal | undefined
 }
 
@@ -99,12 +99,11 @@ export interface ChatFunction {
 /**
  * The options of `embed`, which are described at `EmbedRequest.Options`.
  *
- * - `signal`: stops the call, and the server's work
- *
  * @since 0.1.0
  * @category models
  */
 export interface EmbedOptions extends EmbedRequest.Options {
+  /** Stops the call, and the server's work. */
   readonly signal?: AbortSignal | undefined
 }
 

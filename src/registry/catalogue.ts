@@ -1,8 +1,4 @@
-/**
- * Reads registry files: the models and servers that they describe.
- *
- * @since 0.1.0
- */
+/** Reads registry files: the models and servers that they describe. */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
@@ -18,23 +14,13 @@ import * as Server from "../Server.js"
 // Models
 // =============================================================================
 
-/**
- * A server as recorded: the speed of each of its models by canonical name, if measured.
- *
- * @since 0.1.0
- * @category models
- */
+/** A server as recorded: the speed of each of its models by canonical name, if measured. */
 export interface RecordedServer {
   readonly server: Server.Server
   readonly models: ReadonlyMap<string, Server.Performance | undefined>
 }
 
-/**
- * The contents of registry files. `models` is keyed by canonical name, `servers` by URL.
- *
- * @since 0.1.0
- * @category models
- */
+/** The contents of registry files. `models` is keyed by canonical name, `servers` by URL. */
 export interface Catalogue {
   readonly families: ReadonlySet<string>
   readonly models: ReadonlyMap<string, Model.ModelInfo>
@@ -42,22 +28,13 @@ export interface Catalogue {
   readonly warnings: ReadonlyArray<RegistryWarning>
 }
 
-/**
- * One registry file. `family` is its name without the extension.
- *
- * @since 0.1.0
- * @category models
- */
+/** One registry file. `family` is its name without the extension. */
 export interface RegistryFile {
   readonly path: string
   readonly family: string
   readonly text: string
 }
 
-/**
- * @since 0.1.0
- * @category constants
- */
 export const empty: Catalogue = { families: new Set(), models: new Map(), servers: new Map(), warnings: [] }
 
 // =============================================================================
@@ -141,12 +118,7 @@ const isPassed = (key: string): boolean => !left.has(key) && !key.startsWith("ip
 
 const nameOf = (record: JsonRecord): string | undefined => textAt(record, "model_name", "model", "name")
 
-/**
- * The facts of one record of a registry file or a server's list; `undefined` if it names no model.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The facts of one record of a registry file or a server's list; `undefined` if it names no model. */
 export const toInfo = (record: JsonRecord, family: string | undefined, warn: Warn): Model.ModelInfo | undefined => {
   const name = nameOf(record)
   if (name === undefined) return undefined
@@ -251,9 +223,6 @@ const shapeOf = (
 /**
  * Parses registry files: unusable parts are skipped and reported in `warnings`. Of two records about the same model,
  * the first counts. Servers are only read if `withServers` says that the files may name some.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Catalogue => {
   const families = new Set<string>()
@@ -409,9 +378,6 @@ const maxFileBytes = 32 * 1024 * 1024
 /**
  * Reads the `*.json` files of a folder, by name. An unreadable folder or file is a warning; so is anything but a
  * regular file (a pipe, a device, a socket), which is not opened, and a file of more than 32 MiB.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const read = Effect.fnUntraced(function* (folder: string, withServers: boolean) {
   const fs = yield* FileSystem.FileSystem
@@ -445,12 +411,7 @@ export const read = Effect.fnUntraced(function* (folder: string, withServers: bo
   }
 })
 
-/**
- * Merges catalogues: earlier ones take precedence, later ones fill the gaps.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Merges catalogues: earlier ones take precedence, later ones fill the gaps. */
 export const merge = (catalogues: ReadonlyArray<Catalogue>): Catalogue => {
   const families = new Set<string>()
   const models = new Map<string, Model.ModelInfo>()

@@ -1,8 +1,4 @@
-/**
- * Asks one server for its models, and detects its protocol.
- *
- * @since 0.1.0
- */
+/** Asks one server for its models, and detects its protocol. */
 import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientError from "@effect/platform/HttpClientError"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
@@ -20,12 +16,7 @@ import { toInfo } from "./catalogue.js"
 // Models
 // =============================================================================
 
-/**
- * A server's protocol, and its models and their digests by canonical name.
- *
- * @since 0.1.0
- * @category models
- */
+/** A server's protocol, and its models and their digests by canonical name. */
 export interface Listing {
   readonly protocol: Protocol
   readonly models: ReadonlyMap<string, Model.ModelInfo>
@@ -34,12 +25,7 @@ export interface Listing {
   readonly api?: string | undefined
 }
 
-/**
- * Why a server's list could not be read; `reason` completes "the server …".
- *
- * @since 0.1.0
- * @category errors
- */
+/** Why a server's list could not be read; `reason` completes "the server …". */
 export class ListingFailed extends Data.TaggedError("ListingFailed")<{
   readonly reason: string
   /** Whether the server answered at all: then another path may be right. */
@@ -52,12 +38,7 @@ export class ListingFailed extends Data.TaggedError("ListingFailed")<{
   readonly api?: string | undefined
 }> {}
 
-/**
- * Timeout for a list of models, in milliseconds.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Timeout for a list of models, in milliseconds. */
 export const timeout = 5_000
 
 /** Timeout for the list of loaded models, in milliseconds. */
@@ -194,12 +175,7 @@ const get = Effect.fnUntraced(function* <A>(
   return found
 })
 
-/**
- * A loaded model: until when (milliseconds since the epoch), and with how much context, in tokens.
- *
- * @since 0.1.0
- * @category models
- */
+/** A loaded model: until when (milliseconds since the epoch), and with how much context, in tokens. */
 export interface Loaded {
   readonly until: number
   readonly contextLength: number | undefined
@@ -224,9 +200,6 @@ const readLoaded = (body: unknown): ReadonlyMap<string, Loaded> | undefined => {
 /**
  * Asks an Ollama server for its loaded models. `undefined` if unsupported, as in older versions: it only improves
  * routing.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const loaded = (
   client: HttpClient.HttpClient,
@@ -335,12 +308,7 @@ const ollama = Effect.fnUntraced(function* (client: HttpClient.HttpClient, serve
   return yield* first ?? new ListingFailed({ reason: "has no address", answered: false })
 })
 
-/**
- * Asks a server for its models: in its protocol, or, if unknown, first as Ollama and then as OpenAI.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Asks a server for its models: in its protocol, or, if unknown, first as Ollama and then as OpenAI. */
 export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effect<Listing, ListingFailed> => {
   const asked =
     server.protocol === "ollama"

@@ -1,8 +1,4 @@
-/**
- * Which server has which model: asks the servers, caches their lists, and refreshes them.
- *
- * @since 0.1.0
- */
+/** Which server has which model: asks the servers, caches their lists, and refreshes them. */
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -24,9 +20,6 @@ import * as Discovery from "./discovery.js"
 /**
  * A server to ask. `measurements` are those of registry files, by canonical name; `own` is `false` if only they name
  * it.
- *
- * @since 0.1.0
- * @category models
  */
 export interface Source {
   readonly server: Server
@@ -34,12 +27,7 @@ export interface Source {
   readonly measurements: ReadonlyMap<string, Performance | undefined>
 }
 
-/**
- * The state of one server. `models` is its last list, also if it does not answer any more (`problem`).
- *
- * @since 0.1.0
- * @category models
- */
+/** The state of one server. `models` is its last list, also if it does not answer any more (`problem`). */
 export interface KnownServer {
   readonly server: Server
   readonly protocol: Protocol | undefined
@@ -48,34 +36,24 @@ export interface KnownServer {
   readonly problem: string | undefined
 }
 
-/**
- * - `locate`: the servers of a model, the certain ones first; empty if none has it
- * - `located`: the same synchronously, if no server must be asked
- * - `claims`: like `locate`, and also unreachable servers recorded to have it; asks no server
- * - `known`: every server, asked unless its list is fresh; with `patient`, also waits for those that failed last time
- * - `now`: the current state of every server, without asking
- * - `peek`: the same synchronously; empty before the first request
- *
- * @since 0.1.0
- * @category models
- */
 export interface ModelLists {
+  /** The servers of a model, the certain ones first; empty if none has it. */
   readonly locate: (model: string) => Effect.Effect<ReadonlyArray<Host>>
+  /** The same synchronously, if no server must be asked. */
   readonly located: (model: string) => ReadonlyArray<Host> | undefined
+  /** Like `locate`, and also unreachable servers recorded to have it; asks no server. */
   readonly claims: (model: string) => Effect.Effect<ReadonlyArray<Host>>
+  /** Every server, asked unless its list is fresh; with `patient`, also waits for those that failed last time. */
   readonly known: (patient: boolean) => Effect.Effect<ReadonlyArray<KnownServer>>
+  /** The current state of every server, without asking. */
   readonly now: Effect.Effect<ReadonlyArray<KnownServer>>
+  /** The same synchronously; empty before the first request. */
   readonly peek: () => ReadonlyArray<KnownServer>
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
   readonly refresh: Effect.Effect<void>
 }
 
-/**
- * Receives what asking has shown: the response time in milliseconds, and the loaded models.
- *
- * @since 0.1.0
- * @category models
- */
+/** Receives what asking has shown: the response time in milliseconds, and the loaded models. */
 export interface Observer {
   readonly answered: (url: string, milliseconds: number) => void
   readonly resident: (url: string, models: ReadonlyMap<string, number>) => void
@@ -173,9 +151,6 @@ const isSame = (a: Host, b: Host | undefined): boolean =>
 /**
  * `sources` is evaluated when a server is first needed and again by `refresh`; `ttl` is how long a list is fresh, in
  * milliseconds. Everything in progress ends with the scope.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const make = Effect.fnUntraced(function* (
   client: HttpClient.HttpClient,

@@ -1,18 +1,9 @@
-/**
- * Models as rows of listings and searches.
- *
- * @since 0.1.0
- */
+/** Models as rows of listings and searches. */
 import * as Either from "effect/Either"
 import { InvalidRequest } from "../Errors.js"
 import * as Model from "../Model.js"
 
-/**
- * A model with its canonical name (`key`) and its spelling. `parameters` is its number of weights, if known.
- *
- * @since 0.1.0
- * @category models
- */
+/** A model with its canonical name (`key`) and its spelling. `parameters` is its number of weights, if known. */
 export interface Row {
   readonly key: string
   readonly name: string
@@ -21,10 +12,6 @@ export interface Row {
   readonly parameters: number | undefined
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const make = (key: string, info: Model.ModelInfo): Row => ({
   key,
   name: info.model_name,
@@ -35,32 +22,18 @@ export const make = (key: string, info: Model.ModelInfo): Row => ({
     Model.sizeOfName(info.model_name)
 })
 
-/**
- * @since 0.1.0
- * @category sorting
- */
 export const byName = (a: Row, b: Row): number => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
 
 const bySize = (a: Row, b: Row): number => (b.parameters ?? -1) - (a.parameters ?? -1) || byName(a, b)
 
-/**
- * Filters of a search besides the text.
- *
- * @since 0.1.0
- * @category models
- */
+/** Filters of a search besides the text. */
 export interface Bounds {
   readonly generation?: number | undefined
   readonly minParams?: string | undefined
   readonly maxParams?: string | undefined
 }
 
-/**
- * Finds rows by a part of their name, largest model first.
- *
- * @since 0.1.0
- * @category models
- */
+/** Finds rows by a part of their name, largest model first. */
 export type Search = (rows: ReadonlyArray<Row>) => ReadonlyArray<Row>
 
 const parameters = (field: string, size: string | undefined): Either.Either<number | undefined, InvalidRequest> => {
@@ -71,12 +44,7 @@ const parameters = (field: string, size: string | undefined): Either.Either<numb
     : Either.right(count)
 }
 
-/**
- * Validated before any server is asked.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Validated before any server is asked. */
 export const search = (
   query: string,
   { generation, maxParams, minParams }: Bounds

@@ -1,8 +1,4 @@
-/**
- * The cache key of a request: equal for requests that a model cannot tell apart, and for no others.
- *
- * @since 0.1.0
- */
+/** The cache key of a request: equal for requests that a model cannot tell apart, and for no others. */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { ChatRequest } from "../ChatRequest.js"
@@ -14,9 +10,6 @@ const version = 1
 /**
  * The request has no key: it contains something that JSON cannot express, or `crypto.subtle` is missing (a page not
  * served over HTTPS).
- *
- * @since 0.1.0
- * @category errors
  */
 export class NoKey extends Data.TaggedError("NoKey")<{ readonly cause: unknown }> {}
 
@@ -34,9 +27,6 @@ const sorted = (value: unknown): unknown => {
 /**
  * A request as text, with the owner if the answer is only for one. Every field of a request counts, including future
  * ones, except `keepAlive`.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const serialize = (
   { keepAlive: _, ...request }: ChatRequest,
@@ -53,12 +43,7 @@ export const serialize = (
 const hex = (bytes: ArrayBuffer): string =>
   Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("")
 
-/**
- * The SHA-256 of a request and the versions of its model, in hexadecimal.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The SHA-256 of a request and the versions of its model, in hexadecimal. */
 export const make = (
   request: ChatRequest,
   digests: ReadonlyArray<string>,

@@ -3,8 +3,6 @@
  *
  * The types of `@effect/platform/KeyValueStore` mention the browser's `Storage`, so compiling against them needs the
  * DOM types: this module is not exported by the package.
- *
- * @since 0.1.0
  */
 import type { PlatformError } from "@effect/platform/Error"
 import * as KeyValueStore from "@effect/platform/KeyValueStore"
@@ -47,9 +45,6 @@ const encodeShelf = Schema.encode(Shelf)
  * a larger answer is not stored.
  *
  * Entries that cannot be read or written count as missing, with a warning in the log.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const makeStoreKeyValue = Effect.fnUntraced(function* (
   bounds?: Bounds
@@ -145,12 +140,7 @@ export const makeStoreKeyValue = Effect.fnUntraced(function* (
   } satisfies Store
 })
 
-/**
- * Stores answers in a key-value store, such as files: `KeyValueStore.layerFileSystem(folder)`.
- *
- * @since 0.1.0
- * @category layers
- */
+/** Stores answers in a key-value store, such as files: `KeyValueStore.layerFileSystem(folder)`. */
 export const layerStoreKeyValue = (
   bounds?: Bounds
 ): Layer.Layer<ResponseCacheStore, never, KeyValueStore.KeyValueStore> =>

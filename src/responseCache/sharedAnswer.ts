@@ -5,8 +5,6 @@
  * server once or found in the cache; a `Reader` is one caller's view of it, with its own start, deadline and session.
  * The answer is pulled only when a reader wants more, so a slow reader applies back-pressure, and the fastest of
  * several sets the pace. Events of an answer too long to be cached are dropped once all readers have read them.
- *
- * @since 0.1.0
  */
 import type { ChatEvent, End } from "../ChatEvent.js"
 import {
@@ -25,25 +23,22 @@ import * as Entry from "./entry.js"
 /**
  * What a shared answer needs of its cache.
  *
- * - `limit`: approximate bytes of events held for later readers
  * - `hit`, `missed`, `shared`: called once per reader
- * - `unreachable`: the servers that could not be asked for their models
- * - `closed`: no reader can join any more
- * - `abandoned`: the last reader has left before the end
- * - `completed`: the answer is complete; `wanted` is whether any reader could use it. Returns the entry as stored
- *
- * @since 0.1.0
- * @category models
  */
 export interface SharedAnswerHost {
   readonly now: () => number
+  /** The servers that could not be asked for their models. */
   readonly unreachable: () => ReadonlyArray<Unreachable>
+  /** Approximate bytes of events held for later readers. */
   readonly limit: number
   readonly hit: () => void
   readonly missed: () => void
   readonly shared: () => void
+  /** No reader can join any more. */
   readonly closed: (shared: SharedAnswer) => void
+  /** The last reader has left before the end. */
   readonly abandoned: (shared: SharedAnswer) => void
+  /** The answer is complete; `wanted` is whether any reader could use it. Returns the entry as stored. */
   readonly completed: (
     shared: SharedAnswer,
     result: Result,
@@ -59,10 +54,6 @@ const overhead = 100
 // Shared answer
 // =============================================================================
 
-/**
- * @since 0.1.0
- * @category models
- */
 export class SharedAnswer {
   /** The cached entry, once known. */
   entry: Entry.Entry | undefined
@@ -251,12 +242,7 @@ const sizeOf = (event: ChatEvent): number =>
 // Reader
 // =============================================================================
 
-/**
- * One caller's view of a shared answer.
- *
- * @since 0.1.0
- * @category models
- */
+/** One caller's view of a shared answer. */
 export class Reader extends EventBuffer {
   /** Number of events taken; a reader that takes none holds none back. */
   position: number

@@ -1,32 +1,20 @@
 /**
  * Identifies a conversation, so that its next turn goes to the server that has its prompt cached: by a name, or else by
  * its content so far.
- *
- * @since 0.1.0
  */
 import type { Message } from "../Message.js"
 
-/**
- * - `from`: keys of earlier turns, the best one first
- * - `to`: keys under which this turn is remembered
- *
- * @since 0.1.0
- * @category models
- */
 export interface ConversationKey {
+  /** Keys of earlier turns, the best one first. */
   readonly from: ReadonlyArray<string>
+  /** Keys under which this turn is remembered. */
   readonly to: ReadonlyArray<string>
 }
 
 /** Names up to this length are kept as they are; longer ones are hashed. */
 const longestName = 200
 
-/**
- * A named conversation. Equal names in different scopes are different conversations.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** A named conversation. Equal names in different scopes are different conversations. */
 export const named = (name: string, scope = ""): ConversationKey => {
   const short = name.length <= longestName ? name : `${name.length}:${new Fingerprint().add(name).key()}`
   const keys = [`${scope}\n${short}`]
@@ -114,9 +102,6 @@ const addMessage = (fingerprint: Fingerprint, message: Message): void => {
  * clients that edit their histories. A first turn has no earlier one, so equal first turns are spread.
  *
  * Each message is read once, and long histories only in part.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const ofMessages = (messages: ReadonlyArray<Message>, scope = ""): ConversationKey | undefined => {
   if (messages.length === 0) return undefined

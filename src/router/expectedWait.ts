@@ -1,8 +1,6 @@
 /**
  * The strategies that look at the model's servers together, `least-busy` and `warm`: where the first token is expected
  * soonest, and whether another server should load the model.
- *
- * @since 0.1.0
  */
 import type { Columns } from "../fleet/columns.js"
 import { loadingAt, type PickInput, restingAt, waitForSlot } from "./pickInput.js"
@@ -59,9 +57,6 @@ const draw = (chosen: Int32Array, values: Float64Array, count: number, least: nu
 /**
  * Of servers with the model loaded and a free slot, the one with the soonest expected first token. A conversation
  * returns to its last server if the wait there is no longer: its prompt is mostly cached there.
- *
- * @since 0.1.0
- * @category combinators
  */
 export const pickSoonest = (columns: Columns, chosen: Int32Array, count: number, input: PickInput): number => {
   const { random } = input
@@ -94,12 +89,11 @@ const includes = (chosen: Int32Array, count: number, index: number): boolean => 
 
 /**
  * When another server loads the model although some have it loaded, or are loading it.
- *
- * - `factor`: once the expected queue wait exceeds this many loads, a server that loses nothing by it
- * - `harm`: the same for a server whose other models are in use
  */
 interface LoadTolerance {
+  /** Once the expected queue wait exceeds this many loads, a server that loses nothing by it. */
   readonly factor: number
+  /** The same for a server whose other models are in use. */
   readonly harm: number
 }
 
@@ -143,9 +137,6 @@ const harmAt = (columns: Columns, i: number, now: number): number => {
  * If no server has or loads it, one loads it at once. After that, one more only if more requests wait than the loads in
  * progress are for, and their expected wait exceeds a load. `line` is the number of waiting requests, including this
  * one.
- *
- * @since 0.1.0
- * @category combinators
  */
 export const load = (
   strategy: "least-busy" | "warm",

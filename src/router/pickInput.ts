@@ -22,23 +22,22 @@ export const waitForSlot = -1
 export const none = -2
 
 /**
- * - `now`: the time, in milliseconds since the epoch
- * - `random`: a random number from 0 up to, but not including, 1
- * - `affinity`: the index of the server that served the same conversation last
- * - `tokens`: estimated prompt tokens; `cached`: how many of them that server has in its cache
- * - `waited`: whether it is this request's turn; others queue behind those who wait
- * - `explore`: whether `fastest` may try a server of unknown speed (default: yes)
- *
  * @since 0.1.0
  * @category models
  */
 export interface PickInput {
+  /** The time, in milliseconds since the epoch. */
   readonly now: number
+  /** A random number from 0 up to, but not including, 1. */
   readonly random: () => number
+  /** The index of the server that served the same conversation last. */
   readonly affinity?: number | undefined
+  /** Estimated prompt tokens; `cached`: how many of them that server has in its cache. */
   readonly tokens?: number | undefined
   readonly cached?: number | undefined
+  /** Whether it is this request's turn; others queue behind those who wait. */
   readonly waited?: boolean | undefined
+  /** Whether `fastest` may try a server of unknown speed (default: yes). */
   readonly explore?: boolean | undefined
 }
 

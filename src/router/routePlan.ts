@@ -34,32 +34,34 @@ export interface RouteHints {
 /**
  * The servers that one call has tried, and the next one.
  *
- * - `next`: the index of the next server, `waitForSlot`, or `none`. It counts as tried from now on
- * - `hedgeTarget`: the index of another server that could answer at once: it has the model loaded, a free slot and a
- *   closed breaker, and no request waits; or `none`. It counts as tried from now on
- * - `hedgeDelay`: the 95th percentile of that server's time to first token, in milliseconds; `undefined` if too little
- *   is known
- * - `lease`: takes a slot on the server that `next` returned
- * - `queue`: waits for a slot: `go` is called once, with what `next` would return then, but never `waitForSlot`; or
- *   `displaced`, if the queue is full and others wait with fewer calls. A call that had a slot before goes ahead of
- *   those that had none
- * - `restart`: starts over with every eligible server
- * - `able`: how many servers can serve the request at all
- * - `exclude`: excludes a server for good
- *
  * @since 0.1.0
  * @category models
  */
 export interface Route {
   readonly columns: Columns
   readonly tried: Uint8Array
+  /** The index of the next server, `waitForSlot`, or `none`. It counts as tried from now on. */
   readonly next: () => number
+  /**
+   * The index of another server that could answer at once: it has the model loaded, a free slot and a closed breaker,
+   * and no request waits; or `none`. It counts as tried from now on.
+   */
   readonly hedgeTarget: () => number
+  /** The 95th percentile of that server's time to first token, in milliseconds; `undefined` if too little is known. */
   readonly hedgeDelay: (at: number) => number | undefined
+  /** Takes a slot on the server that `next` returned. */
   readonly lease: (at: number) => Lease
+  /**
+   * Waits for a slot: `go` is called once, with what `next` would return then, but never `waitForSlot`; or `displaced`,
+   * if the queue is full and others wait with fewer calls. A call that had a slot before goes ahead of those that had
+   * none.
+   */
   readonly queue: (go: (at: number) => void, displaced: (full: QueueFull) => void) => QueueTicket
+  /** Starts over with every eligible server. */
   readonly restart: () => void
+  /** How many servers can serve the request at all. */
   readonly able: () => number
+  /** Excludes a server for good. */
   readonly exclude: (at: number) => void
 }
 

@@ -1,20 +1,11 @@
-/**
- * The strategies that score each server by itself: `random`, `fastest`, `nearest` and `balanced`.
- *
- * @since 0.1.0
- */
+/** The strategies that score each server by itself: `random`, `fastest`, `nearest` and `balanced`. */
 import type { Columns } from "../fleet/columns.js"
 import { scratchValues } from "./scratch.js"
 
 /** Fills `values` with the scores of the chosen: lower is tried first. */
 type Score = (columns: Columns, chosen: Int32Array, count: number, values: Float64Array) => void
 
-/**
- * A server of unknown speed counts as fastest, so that it is tried and measured.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** A server of unknown speed counts as fastest, so that it is tried and measured. */
 export const exploring: Score = ({ speed }, chosen, count, values) => {
   for (let k = 0; k < count; k++) {
     const own = speed[chosen[k] ?? 0] ?? 0
@@ -22,12 +13,7 @@ export const exploring: Score = ({ speed }, chosen, count, values) => {
   }
 }
 
-/**
- * A server of unknown speed counts as slowest.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** A server of unknown speed counts as slowest. */
 export const fastest: Score = ({ speed }, chosen, count, values) => {
   for (let k = 0; k < count; k++) {
     const own = speed[chosen[k] ?? 0] ?? 0
@@ -35,10 +21,6 @@ export const fastest: Score = ({ speed }, chosen, count, values) => {
   }
 }
 
-/**
- * @since 0.1.0
- * @category combinators
- */
 export const nearest: Score = ({ remoteness }, chosen, count, values) => {
   for (let k = 0; k < count; k++) {
     const far = remoteness[chosen[k] ?? 0] ?? 0
@@ -73,12 +55,7 @@ const among = (
   return random() * (equals + 1) >= 1 ? -(equals + 1) : equals + 1
 }
 
-/**
- * The lowest score; among equals the one that can begin soonest, then the fewest requests in flight, then random.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** The lowest score; among equals the one that can begin soonest, then the fewest requests in flight, then random. */
 export const lowest = (
   columns: Columns,
   chosen: Int32Array,
@@ -107,12 +84,7 @@ export const lowest = (
   return best
 }
 
-/**
- * 0.6 speed and 0.4 proximity, both relative to the best; ties as in `lowest`. The maxima are needed first.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** 0.6 speed and 0.4 proximity, both relative to the best; ties as in `lowest`. The maxima are needed first. */
 export const balanced = (
   columns: Columns,
   chosen: Int32Array,
@@ -159,12 +131,7 @@ const maxFactor = 4
 const many = 256
 const mostDraws = 64
 
-/**
- * A weighted random choice, where proven speed counts too.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** A weighted random choice, where proven speed counts too. */
 export const byWeight = (columns: Columns, chosen: Int32Array, count: number, random: () => number): number => {
   const { provenSpeed: shown, weight } = columns
   let sum = 0

@@ -1,25 +1,13 @@
-/**
- * Scratch arrays for one decision. A decision is synchronous, so they are shared.
- *
- * @since 0.1.0
- */
+/** Scratch arrays for one decision. A decision is synchronous, so they are shared. */
 
 let values = new Float64Array(256)
 let indices = new Int32Array(256)
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const scratchValues = (size: number): Float64Array => {
   if (values.length < size) values = new Float64Array(size * 2)
   return values
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const scratchIndices = (size: number): Int32Array => {
   if (indices.length < size) indices = new Int32Array(size * 2)
   return indices

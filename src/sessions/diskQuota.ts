@@ -4,8 +4,6 @@
  * All are measured once; after that only this process's additions are counted, until they reach a sixteenth of the
  * quota: so a turn costs next to nothing, and each process may be off by that much. A new count only looks at what has
  * changed since the last one, of this process or another.
- *
- * @since 0.1.0
  */
 import type { PlatformError } from "@effect/platform/Error"
 import * as Effect from "effect/Effect"
@@ -18,43 +16,28 @@ const settled = 2_000
 /** Maximum number of folders read at once. */
 const maxReaders = { concurrency: 16 } as const
 
-/**
- * A conversation and its last modification, in milliseconds since the epoch.
- *
- * @since 0.1.0
- * @category models
- */
+/** A conversation and its last modification, in milliseconds since the epoch. */
 export interface Known {
   readonly id: string
   readonly usedAt: number
 }
 
-/**
- * The size of each conversation, and its last modification at that time.
- *
- * @since 0.1.0
- * @category models
- */
+/** The size of each conversation, and its last modification at that time. */
 export type Sizes = { readonly [id: string]: { readonly usedAt: number; readonly bytes: number } }
 
-/**
- * - `list`: all conversations
- * - `sizeOf`: the size of one, in bytes
- * - `recall`, `note`: load and save the last count
- * - `held`: whether a conversation must stay
- * - `discard`: deletes one
- *
- * @since 0.1.0
- * @category models
- */
+/** - `recall`, `note`: load and save the last count */
 export interface DiskQuotaOptions {
   readonly maxBytes: number
   readonly now: () => number
+  /** All conversations. */
   readonly list: Effect.Effect<ReadonlyArray<Known>, PlatformError>
+  /** The size of one, in bytes. */
   readonly sizeOf: (id: string) => Effect.Effect<number, PlatformError>
   readonly recall: Effect.Effect<Sizes, PlatformError>
   readonly note: (sizes: Sizes) => Effect.Effect<void, PlatformError>
+  /** Whether a conversation must stay. */
   readonly held: (id: string) => boolean
+  /** Deletes one. */
   readonly discard: (id: string) => Effect.Effect<unknown, PlatformError>
 }
 
@@ -62,9 +45,6 @@ export interface DiskQuotaOptions {
  * Makes room before bytes are added to a conversation: if the total would exceed `maxBytes`, the oldest are deleted,
  * those of the same owner first, until a sixteenth is free; never this one or those that are held. Fails if that is not
  * enough and only conversations of other owners are left.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const make = ({
   discard,

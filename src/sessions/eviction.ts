@@ -3,19 +3,12 @@
  *
  * Owners share a store: an owner that exceeds its share loses its own oldest conversations first, and those of others
  * stay. Only an owner below its share may evict others, from the one that holds the most.
- *
- * @since 0.1.0
  */
 
 /** Length of the id that `Sessions.create` appends to an owner's prefix. */
 const idLength = 16
 
-/**
- * The owner of a conversation: the prefix of its id, or the empty string.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The owner of a conversation: the prefix of its id, or the empty string. */
 export const ownerOf = (id: string): string => id.slice(0, Math.max(0, id.length - idLength))
 
 /** The store is divided at least by this number of owners: each is guaranteed an equal share. */
@@ -24,9 +17,6 @@ const leastOwners = 16
 /**
  * The owner whose oldest conversation is evicted next; `held` is how much each owner holds, including what `writer`
  * adds. `fixed` owners have nothing that may be deleted. `undefined` if no one has to make room for the writer.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const victimOf = (
   held: ReadonlyMap<string, number>,
@@ -44,20 +34,10 @@ export const victimOf = (
   return most
 }
 
-/**
- * Why nothing more is stored for an owner.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Why nothing more is stored for an owner. */
 export const noRoom = "all room for conversations is taken, and this owner has no other one that could be deleted"
 
-/**
- * A stored conversation: when it was last used, in milliseconds since the epoch, and its size.
- *
- * @since 0.1.0
- * @category models
- */
+/** A stored conversation: when it was last used, in milliseconds since the epoch, and its size. */
 export interface Item {
   readonly id: string
   readonly usedAt: number
@@ -67,9 +47,6 @@ export interface Item {
 /**
  * The conversations to evict, in order, so that all with `added` more of `writer` fit into `capacity`; `fits` tells
  * whether they do, or the writer is the only owner. `keeps` tells which must stay.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const victims = (
   all: ReadonlyArray<Item>,

@@ -26,23 +26,26 @@ import { newest, summary } from "./summary.js"
 import * as Turns from "./turnQueue.js"
 
 /**
- * - `folder`: made when it is first needed
  * Owners (the prefixes of `Sessions.create`) share the folder as they share a store in memory: each loses its own first.
- *
- * - `maxSessions`: when one more is created, the one that its owner has not written to for longest is deleted; default
- *   10,000. One that an answer of this process is under way for is never deleted
- * - `maxBytes`: about how much their files may hold together; beyond it they are deleted in the same order, until a
- *   sixteenth is free, but for the one that is written to. Each process that writes to the folder may be wrong by a
- *   sixteenth; default: no limit
- * - `ttl`: a conversation that was not written to for so long is deleted when it is met, in milliseconds; default never
  *
  * @since 0.1.0
  * @category models
  */
 export interface Options {
+  /** Made when it is first needed. */
   readonly folder: string
+  /**
+   * When one more is created, the one that its owner has not written to for longest is deleted; default 10,000. One
+   * that an answer of this process is under way for is never deleted.
+   */
   readonly maxSessions?: number | undefined
+  /**
+   * About how much their files may hold together; beyond it they are deleted in the same order, until a sixteenth is
+   * free, but for the one that is written to. Each process that writes to the folder may be wrong by a sixteenth;
+   * default: no limit.
+   */
   readonly maxBytes?: number | undefined
+  /** A conversation that was not written to for so long is deleted when it is met, in milliseconds; default never. */
   readonly ttl?: number | undefined
 }
 

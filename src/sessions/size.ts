@@ -1,8 +1,4 @@
-/**
- * The size of a conversation.
- *
- * @since 0.1.0
- */
+/** The size of a conversation. */
 import type { Message } from "../Message.js"
 
 /** Approximate overhead of a message, in bytes. */
@@ -10,12 +6,7 @@ const overhead = 200
 
 const length = (value: unknown): number => (value === undefined ? 0 : JSON.stringify(value).length)
 
-/**
- * Approximate size of messages in bytes: one per character, as in most texts.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Approximate size of messages in bytes: one per character, as in most texts. */
 export const sizeOf = (messages: ReadonlyArray<Message>): number => {
   let bytes = 0
   for (const message of messages) {

@@ -6,29 +6,27 @@
 import { type Message, text } from "../Message.js"
 
 /**
- * - `usedAt`: when it was last used, in milliseconds since the epoch
- * - `messages`: number of messages
- * - `opening`: the beginning of its first user message, at most 200 characters; `undefined` if it is empty
- *
  * @since 0.1.0
  * @category models
  */
 export interface Summary {
   readonly id: string
+  /** When it was last used, in milliseconds since the epoch. */
   readonly usedAt: number
+  /** Number of messages. */
   readonly messages: number
+  /** The beginning of its first user message, at most 200 characters; `undefined` if it is empty. */
   readonly opening: string | undefined
 }
 
 /**
- * - `limit`: maximum number, most recently used first; default 50
- * - `prefix`: only ids with this prefix
- *
  * @since 0.1.0
  * @category models
  */
 export interface ListOptions {
+  /** Maximum number, most recently used first; default 50. */
   readonly limit?: number | undefined
+  /** Only ids with this prefix. */
   readonly prefix?: string | undefined
 }
 

@@ -1,48 +1,28 @@
-/**
- * Turns of a conversation: first come, first served.
- *
- * @since 0.1.0
- */
+/** Turns of a conversation: first come, first served. */
 import * as Effect from "effect/Effect"
 import { SessionsUnavailable } from "../Errors.js"
 
 /** Maximum number of waiting calls per conversation. */
 const maxWaiting = 512
 
-/**
- * A place in the queue of a conversation.
- *
- * - `wait`: until it is first. Awaited once; fails if the queue is full or unavailable
- * - `release`: gives up the turn, or the place; may be called more than once
- *
- * @since 0.1.0
- * @category models
- */
+/** A place in the queue of a conversation. */
 export interface TurnTicket {
+  /** Until it is first. Awaited once; fails if the queue is full or unavailable. */
   readonly wait: Effect.Effect<void, SessionsUnavailable>
+  /** Gives up the turn, or the place; may be called more than once. */
   readonly release: () => void
 }
 
-/**
- * - `turn`: a place in the queue of a conversation
- * - `isHeld`: whether a call has its turn
- * - `heldSince`: since when it has been in use, in the time of `now`; `undefined` if it is free
- *
- * @since 0.1.0
- * @category models
- */
 export interface TurnQueue {
+  /** A place in the queue of a conversation. */
   readonly turn: (id: string) => TurnTicket
+  /** Whether a call has its turn. */
   readonly isHeld: (id: string) => boolean
+  /** Since when it has been in use, in the time of `now`; `undefined` if it is free. */
   readonly heldSince: (id: string) => number | undefined
 }
 
-/**
- * One queue for each conversation of this process. Idle conversations take no memory.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** One queue for each conversation of this process. Idle conversations take no memory. */
 export const make = (now: () => number = () => 0): TurnQueue => {
   /** The first of each queue has the turn. */
   const lines = new Map<string, { readonly since: number; readonly grants: Array<() => void> }>()

@@ -1,29 +1,15 @@
-/**
- * Checking a value against a compiled schema.
- *
- * @since 0.1.0
- */
+/** Checking a value against a compiled schema. */
 import type { SchemaIssue } from "../Errors.js"
 import { CheckTooCostly, maxAnswerDepth, maxSteps } from "./limits.js"
 import type { Resource } from "./references.js"
 
-/**
- * The path within a value.
- *
- * @since 0.1.0
- * @category models
- */
+/** The path within a value. */
 export interface Path {
   readonly parent: Path | undefined
   readonly key: string | number
 }
 
-/**
- * The parts of an object or array that were evaluated, for `unevaluatedProperties` and `unevaluatedItems`.
- *
- * @since 0.1.0
- * @category models
- */
+/** The parts of an object or array that were evaluated, for `unevaluatedProperties` and `unevaluatedItems`. */
 export class EvaluatedKeys {
   allProperties = false
   readonly properties = new Set<string>()
@@ -40,20 +26,10 @@ export class EvaluatedKeys {
   }
 }
 
-/**
- * One assertion of a schema: whether it holds. Violations are reported to `run`.
- *
- * @since 0.1.0
- * @category models
- */
+/** One assertion of a schema: whether it holds. Violations are reported to `run`. */
 export type Check = (value: unknown, run: CheckRun, path: Path | undefined, seen: EvaluatedKeys | undefined) => boolean
 
-/**
- * A compiled schema. `inPlace` are those that apply to the same value.
- *
- * @since 0.1.0
- * @category models
- */
+/** A compiled schema. `inPlace` are those that apply to the same value. */
 export class Node {
   readonly checks: Array<Check> = []
   readonly inPlace: Array<Node> = []
@@ -68,21 +44,11 @@ const maxShown = 500
 
 const shorten = (text: string): string => (text.length > maxShown ? `${text.slice(0, maxShown)}…` : text)
 
-/**
- * A value as shown in an issue.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** A value as shown in an issue. */
 export const show = (value: unknown): string =>
   shorten(JSON.stringify(typeof value === "string" ? shorten(value) : value) ?? "")
 
-/**
- * The check of one value, which throws `CheckTooCostly` beyond its budget.
- *
- * @since 0.1.0
- * @category models
- */
+/** The check of one value, which throws `CheckTooCostly` beyond its budget. */
 export class CheckRun {
   readonly issues: Array<SchemaIssue> = []
   /** The resources of the schemas being applied, outermost first. */

@@ -5,8 +5,6 @@
  * The keywords of all drafts from 6 to 2020-12 are supported, whatever `$schema` says, since none of them has two
  * meanings; also `nullable` and the boolean `exclusiveMinimum` of older ones. `format` is an annotation, as in later
  * drafts, and not checked. Other documents are never fetched.
- *
- * @since 0.1.0
  */
 
 import { type Check, Node, show } from "./check.js"
@@ -290,12 +288,7 @@ const combinations = (node: Node, known: Map<Node, number>, depth = 0): number =
   return sum
 }
 
-/**
- * A compiled schema.
- *
- * @since 0.1.0
- * @category models
- */
+/** A compiled schema. */
 export interface Compiled {
   readonly root: Node
   /** Whether it needs to know what was evaluated. */
@@ -305,9 +298,6 @@ export interface Compiled {
 /**
  * Throws `InvalidSchemaError`. The schema must have been measured before; `readPattern` reads its patterns, if it may
  * have any.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const compile = (schema: SchemaObject, readPattern?: typeof Pattern.compile): Compiled => {
   const compiler = new Compiler(schema, readPattern)

@@ -1,8 +1,4 @@
-/**
- * The schema keywords, except those that need to know the whole schema.
- *
- * @since 0.1.0
- */
+/** The schema keywords, except those that need to know the whole schema. */
 
 import { type Check, type CheckRun, EvaluatedKeys, type Node, show } from "./check.js"
 import { canonical, InvalidSchemaError, isObject } from "./limits.js"
@@ -71,12 +67,7 @@ const lengths = { minLength: atLeast("characters"), maxLength: atMost("character
 const counts = { minItems: atLeast("items"), maxItems: atMost("items") }
 const sizes = { minProperties: atLeast("properties"), maxProperties: atMost("properties") }
 
-/**
- * The unit of cost: this many characters, or pattern states.
- *
- * @since 0.1.0
- * @category constants
- */
+/** The unit of cost: this many characters, or pattern states. */
 export const stepOf = 64
 
 const spelling = (value: unknown): string => canonical(value, () => {})
@@ -85,35 +76,18 @@ const spelling = (value: unknown): string => canonical(value, () => {})
 // Forms of keywords
 // =============================================================================
 
-/**
- * The compiled schema of a keyword.
- *
- * @since 0.1.0
- * @category models
- */
+/** The compiled schema of a keyword. */
 export type Of = (value: unknown, keyword: string) => Node
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const wrong = (keyword: string, must: string): never => {
   throw new InvalidSchemaError(`has '${keyword.length > 100 ? `${keyword.slice(0, 100)}…` : keyword}', which ${must}`)
 }
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const text = (schema: SchemaObject, keyword: string): string | undefined => {
   const value = schema[keyword]
   return value === undefined || typeof value === "string" ? value : wrong(keyword, "must be a string")
 }
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const record = (schema: SchemaObject, keyword: string): SchemaObject => {
   const value = schema[keyword]
   return value === undefined ? {} : isObject(value) ? value : wrong(keyword, "must be an object")
@@ -133,10 +107,6 @@ const strings = (value: unknown, keyword: string): ReadonlyArray<string> =>
 // Keywords
 // =============================================================================
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const typed = (schema: SchemaObject): Check | undefined => {
   const { nullable, type } = schema
   if (type === undefined) return undefined
@@ -153,10 +123,6 @@ export const typed = (schema: SchemaObject): Check | undefined => {
   return (value, run, path) => tests.some((test) => test(value)) || run.fail(path, message)
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const allowed = (schema: SchemaObject): Check | undefined => {
   const checks: Array<Check> = []
   const among = (values: ReadonlyArray<unknown>, message: string, detail: string): void => {
@@ -204,12 +170,7 @@ const bounded = (
   return checks
 }
 
-/**
- * Bounds of numbers, strings, arrays and objects.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Bounds of numbers, strings, arrays and objects. */
 export const sized = (schema: SchemaObject): ReadonlyArray<Check> => [
   ...bounded(schema, numbers, (value) => (typeof value === "number" ? value : undefined)),
   ...bounded(schema, lengths, (value, run) => {
@@ -226,10 +187,6 @@ export const sized = (schema: SchemaObject): ReadonlyArray<Check> => [
   })
 ]
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const unique = (schema: SchemaObject): Check | undefined => {
   const { uniqueItems } = schema
   if (uniqueItems !== undefined && typeof uniqueItems !== "boolean") wrong("uniqueItems", "must be true or false")
@@ -255,10 +212,6 @@ const countOf = (schema: SchemaObject, keyword: string): number | undefined => {
   return wrong(keyword, "must be a whole number from 0")
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const contains = (schema: SchemaObject, of: Of): Check | undefined => {
   if (schema["contains"] === undefined) return undefined
   const node = of(schema["contains"], "contains")
@@ -280,10 +233,6 @@ export const contains = (schema: SchemaObject, of: Of): Check | undefined => {
   }
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const items = (schema: SchemaObject, of: Of): ReadonlyArray<Check> => {
   const given = schema["items"]
   const tuple = Array.isArray(given) ? given : list(schema, "prefixItems")
@@ -324,10 +273,6 @@ const missing = (value: unknown, names: ReadonlyArray<string>, run: CheckRun): R
   return names.filter((name) => !Object.hasOwn(value as object, name))
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const required = (schema: SchemaObject): ReadonlyArray<Check> => {
   const given = schema["required"]
   // In draft-03, and in some schemas, it is a boolean on a property.
@@ -343,10 +288,6 @@ export const required = (schema: SchemaObject): ReadonlyArray<Check> => {
   ]
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const names = (schema: SchemaObject, of: Of): Check | undefined => {
   const given = schema["propertyNames"]
   if (given === undefined) return undefined
@@ -361,10 +302,6 @@ export const names = (schema: SchemaObject, of: Of): Check | undefined => {
   }
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const dependents = (schema: SchemaObject, inPlace: Of): ReadonlyArray<Check> => {
   const checks: Array<Check> = []
   for (const keyword of ["dependencies", "dependentRequired", "dependentSchemas"]) {
@@ -389,10 +326,6 @@ export const dependents = (schema: SchemaObject, inPlace: Of): ReadonlyArray<Che
   return checks
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const combined = (schema: SchemaObject, inPlace: Of): ReadonlyArray<Check> => {
   const checks: Array<Check> = []
   const nodes = (keyword: string) => {

@@ -1,88 +1,38 @@
 /**
  * Limits of schemas and of checking answers against them. A schema may come from anyone, and the answer from a model
  * that someone instructs, so neither is trusted: both are bounded before and during the work.
- *
- * @since 0.1.0
  */
 
-/**
- * Default maximum length of a schema, in bytes of JSON.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Default maximum length of a schema, in bytes of JSON. */
 export const defaultMaxBytes = 256 * 1024
 
-/**
- * Maximum nesting of a schema, in levels of JSON.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Maximum nesting of a schema, in levels of JSON. */
 export const maxDepth = 100
 
-/**
- * Maximum total size of a schema's patterns, in characters with repetitions expanded.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Maximum total size of a schema's patterns, in characters with repetitions expanded. */
 export const maxPatterns = 10_000
 
-/**
- * Maximum number of subschemas that apply to the same value, by `allOf`, `anyOf`, `$ref` and the like.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Maximum number of subschemas that apply to the same value, by `allOf`, `anyOf`, `$ref` and the like. */
 export const maxCombinations = 20_000
 
-/**
- * Maximum number of subschemas.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Maximum number of subschemas. */
 export const maxSubschemas = 20_000
 
-/**
- * Maximum depth of references and combinations at the same value.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Maximum depth of references and combinations at the same value. */
 export const maxIndirections = 200
 
-/**
- * Maximum number of steps to check an answer. A step is one applied subschema, or about as much work.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Maximum number of steps to check an answer. A step is one applied subschema, or about as much work. */
 export const maxSteps = 300_000
 
-/**
- * Maximum depth of an answer: deeper ones would overflow the stack.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Maximum depth of an answer: deeper ones would overflow the stack. */
 export const maxAnswerDepth = 500
 
-/**
- * Maximum number of properties and items in an answer's JSON. Parsing more takes longer than checking may.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Maximum number of properties and items in an answer's JSON. Parsing more takes longer than checking may. */
 export const maxValues = 200_000
 
 /**
  * Rejects an answer with more properties and items than `maxValues`, a property counting as four, with
  * `CheckTooCostly`, before it is parsed.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const measureAnswer = (text: string): void => {
   if (text.length <= maxValues / 4) return
@@ -98,26 +48,12 @@ export const measureAnswer = (text: string): void => {
   }
 }
 
-/**
- * A schema that is invalid, or exceeds a limit. `message` is for its author.
- *
- * @since 0.1.0
- * @category errors
- */
+/** A schema that is invalid, or exceeds a limit. `message` is for its author. */
 export class InvalidSchemaError extends Error {}
 
-/**
- * Checking an answer exceeds its budget.
- *
- * @since 0.1.0
- * @category errors
- */
+/** Checking an answer exceeds its budget. */
 export class CheckTooCostly extends Error {}
 
-/**
- * @since 0.1.0
- * @category guards
- */
 export const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
@@ -137,9 +73,6 @@ const patterned: ReadonlySet<string> = new Set(["pattern", "patternProperties"])
 /**
  * Rejects a schema longer than `maxBytes` as JSON, or too deep, with `InvalidSchemaError`, as soon as that is known.
  * Returns whether it may have patterns.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const measure = (schema: unknown, maxBytes: number): boolean => {
   let bytes = 0
@@ -171,12 +104,7 @@ export const measure = (schema: unknown, maxBytes: number): boolean => {
   return hasPatterns
 }
 
-/**
- * A canonical text, the same for equal values, whatever the order of their keys. `spend` gets its length.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** A canonical text, the same for equal values, whatever the order of their keys. `spend` gets its length. */
 export const canonical = (value: unknown, spend: (steps: number) => void, depth = 0): string => {
   if (typeof value !== "object" || value === null) {
     if (typeof value === "string") spend(1 + (value.length >> 4))

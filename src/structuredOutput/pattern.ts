@@ -4,8 +4,6 @@
  * They are parsed as JavaScript does, with the `u` flag if they are valid with it and else without, and matched by an
  * automaton. A lookahead at the beginning, as in `^(?!x)…`, is another automaton; elsewhere lookaheads, and
  * backreferences, cannot be matched in linear time and are rejected.
- *
- * @since 0.1.0
  */
 import { type AST, RegExpParser } from "@eslint-community/regexpp"
 import { RE2JS } from "re2js"
@@ -223,12 +221,7 @@ const isUnicode = (source: string): boolean => {
   }
 }
 
-/**
- * A compiled pattern. `size` is the cost per character of a text.
- *
- * @since 0.1.0
- * @category models
- */
+/** A compiled pattern. `size` is the cost per character of a text. */
 export interface Pattern {
   readonly size: number
   readonly test: (text: string) => boolean
@@ -253,9 +246,6 @@ const split = ({ alternatives }: AST.Pattern) => {
 /**
  * Compiles a pattern. `spend` gets its size with all repetitions expanded, and throws if that is too much. Throws
  * `InvalidSchemaError`, which names the pattern.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const compile = (source: string, spend: (size: number) => void): Pattern => {
   if (source.length > maxPatterns) throw new InvalidSchemaError(`has a pattern of more than ${maxPatterns} characters`)

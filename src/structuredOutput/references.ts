@@ -1,23 +1,12 @@
 /**
  * References: the targets of `$ref` and similar keywords, that is documents within a schema (`$id`), their anchors, and
  * JSON pointers.
- *
- * @since 0.1.0
  */
 import { InvalidSchemaError, isObject } from "./limits.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
 export type SchemaObject = { readonly [key: string]: unknown }
 
-/**
- * A schema with its own address, and its anchors.
- *
- * @since 0.1.0
- * @category models
- */
+/** A schema with its own address, and its anchors. */
 export interface Resource {
   readonly address: string
   readonly root: SchemaObject
@@ -25,10 +14,6 @@ export interface Resource {
   readonly dynamicAnchors: Map<string, SchemaObject>
 }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export interface Target {
   readonly schema: SchemaObject | boolean
   readonly resource: Resource
@@ -74,12 +59,7 @@ const quoted = (text: string): string => `'${text.length > 100 ? `${text.slice(0
 /** The default base address. */
 const unresolved = "json-schema:///"
 
-/**
- * The addresses within a schema.
- *
- * @since 0.1.0
- * @category models
- */
+/** The addresses within a schema. */
 export class References {
   readonly root: Resource
   private readonly resources = new Map<string, Resource>()

@@ -61,8 +61,6 @@ export interface Ending {
 /**
  * One attempt on one server. Of its outcomes only the first counts.
  *
- * - `resumes`: it continues a broken answer; the last call counts
- * - `succeeded`: with the time to its first piece, in milliseconds, and its tokens per second, if known
  * - `failed`, `cancelled`, `overtaken` (a hedge won): with the phase that it reached
  *
  * `context` is the trace context of its requests.
@@ -72,7 +70,9 @@ export interface Ending {
  */
 export interface AttemptObserver {
   readonly context: TraceContext | undefined
+  /** It continues a broken answer; the last call counts. */
   resumes(how: Resumption): void
+  /** With the time to its first piece, in milliseconds, and its tokens per second, if known. */
   succeeded(firstTokenTime: number | undefined, tokensPerSecond: number | undefined): void
   failed(reason: FailureReason, phase: Phase, status: number | undefined): void
   cancelled(phase: Phase): void
@@ -82,10 +82,7 @@ export interface AttemptObserver {
 /**
  * One call. Of its outcomes only the first counts.
  *
- * - `attempt`: a server is asked; `loads` is whether it must load the model, `hedge` whether another attempt is running
- *   late
  * - `queued`, `dequeued`: it waits for a slot, and no longer
- * - `used`: tokens of one answer; a call with tools has several
  * - `answered`, `failed`, `closed`: complete, failed, or abandoned
  *
  * `span` is its span, if a tracer is set.
@@ -95,9 +92,11 @@ export interface AttemptObserver {
  */
 export interface CallObserver {
   readonly span: Span | undefined
+  /** A server is asked; `loads` is whether it must load the model, `hedge` whether another attempt is running late. */
   attempt(host: Host, loads: boolean, hedge: boolean): AttemptObserver
   queued(): void
   dequeued(): void
+  /** Tokens of one answer; a call with tools has several. */
   used(usage: Usage): void
   answered(ending: Ending): void
   failed(error: unknown): void

@@ -21,22 +21,22 @@ import type { TraceContext } from "../Transport.js"
 /**
  * A tracer, and what its spans have in common.
  *
- * - `parent`: the caller's span
  * - `links`, `annotations`: as set with `Effect.linkSpans` and `Effect.annotateSpans`
- * - `now`: in nanoseconds
- * - `conversation`: the session id
- * - `state`: vendor data of the caller's trace (`tracestate`), passed on with it
  *
  * @since 0.1.0
  * @category models
  */
 export interface Trace {
   readonly tracer: Tracer.Tracer
+  /** The caller's span. */
   readonly parent: Option.Option<Tracer.AnySpan>
   readonly links: ReadonlyArray<Tracer.SpanLink>
   readonly annotations: HashMap.HashMap<string, unknown>
+  /** In nanoseconds. */
   readonly now: () => bigint
+  /** The session id. */
   readonly conversation?: string | undefined
+  /** Vendor data of the caller's trace (`tracestate`), passed on with it. */
   readonly state?: string | undefined
 }
 

@@ -1,8 +1,4 @@
-/**
- * Runs `aicortex best`.
- *
- * @since 0.1.0
- */
+/** Runs `aicortex best`. */
 import * as Effect from "effect/Effect"
 import type { Routing } from "../../ChatRequest.js"
 import { Router } from "../../Router.js"
@@ -10,10 +6,6 @@ import { noAddress } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const run = (model: string, strategy: Routing, json: boolean) =>
   Effect.gen(function* () {
     const router = yield* Router

@@ -1,8 +1,4 @@
-/**
- * Falls back to the built-in model if there is no other, so that the first command works.
- *
- * @since 0.1.0
- */
+/** Falls back to the built-in model if there is no other, so that the first command works. */
 import * as Effect from "effect/Effect"
 import {
   type AllServersFailed,
@@ -19,12 +15,7 @@ import * as Output from "../output.js"
 
 const unreachable: ReadonlySet<string> = new Set(["refused", "dns", "reset", "tls", "network", "connect-timeout"])
 
-/**
- * Asks a model in some way; the effect runs before anything of the answer is written.
- *
- * @since 0.1.0
- * @category models
- */
+/** Asks a model in some way; the effect runs before anything of the answer is written. */
 export type AskModel<E, R> = (model: string | undefined, first: Effect.Effect<void>) => Effect.Effect<void, E, R>
 
 type Missing = AllServersFailed | ModelNotFound | NoServers
@@ -81,12 +72,7 @@ const instead = <E, R>(why: string, ask: AskModel<E, R>): Effect.Effect<void, E 
     })
   })
 
-/**
- * Asks the model that the user named; else the default one, or the built-in one if no server is known or reachable.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Asks the model that the user named; else the default one, or the built-in one if no server is known or reachable. */
 export const withDemoFallback = <E extends { readonly _tag: string }, R>(
   named: string | undefined,
   ask: AskModel<E, R>

@@ -1,8 +1,4 @@
-/**
- * Mutually exclusive flags of `aicortex chat`.
- *
- * @since 0.1.0
- */
+/** Mutually exclusive flags of `aicortex chat`. */
 import { flagOf } from "../errors.js"
 import type { Given } from "./flags.js"
 
@@ -29,20 +25,10 @@ const isGiven =
   (name: FlagName): boolean =>
     flags[name] !== undefined && flags[name] !== false
 
-/**
- * Whether these flags are for a single question, and not for a conversation.
- *
- * @since 0.1.0
- * @category guards
- */
+/** Whether these flags are for a single question, and not for a conversation. */
 export const isSingle = (flags: Given): boolean => single.some(isGiven(flags))
 
-/**
- * The conflict between these flags, if any.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The conflict between these flags, if any. */
 export const conflictOf = (flags: Given): string | undefined => {
   const given = isGiven(flags)
   for (const [name, others, why] of conflicts) {

@@ -1,17 +1,9 @@
-/**
- * The flags of `aicortex chat`.
- *
- * @since 0.1.0
- */
+/** The flags of `aicortex chat`. */
 import * as Args from "@effect/cli/Args"
 import type * as Command from "@effect/cli/Command"
 import { callFlags } from "../callFlags.js"
 import * as Flags from "../flags.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
 export const options = {
   model: Flags.text("model", {
     alias: "m",
@@ -93,16 +85,7 @@ export const options = {
   })
 }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export const config = { ...options, prompt: Args.repeated(Args.text({ name: "PROMPT" })) }
 
-/**
- * The parsed flags.
- *
- * @since 0.1.0
- * @category models
- */
+/** The parsed flags. */
 export type Given = Command.Command.ParseConfig<typeof config>

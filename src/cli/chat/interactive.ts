@@ -1,8 +1,4 @@
-/**
- * An interactive conversation: one question per line, until the end of input.
- *
- * @since 0.1.0
- */
+/** An interactive conversation: one question per line, until the end of input. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -26,9 +22,6 @@ const isFinal = (cause: Cause.Cause<unknown>): boolean => {
 /**
  * Answers typed questions in one session, a given or a new one. A failed question is reported and not stored: it can be
  * asked again. If not on a terminal, a failure ends the conversation. An empty session is not kept.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const runInteractive = Effect.fnUntraced(function* <E, R>(
   named: string | undefined,

@@ -1,32 +1,18 @@
-/**
- * Reads what the user types, line by line.
- *
- * @since 0.1.0
- */
+/** Reads what the user types, line by line. */
 import { createInterface, type Interface } from "node:readline"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/**
- * - `next`: the next line, with a prompt on a terminal; `undefined` at the end of input or after Ctrl-C
- * - `stopped`: ends when Ctrl-C is pressed, on a terminal
- *
- * @since 0.1.0
- * @category models
- */
 export interface LineReader {
+  /** The next line, with a prompt on a terminal; `undefined` at the end of input or after Ctrl-C. */
   readonly next: Effect.Effect<string | undefined>
+  /** Ends when Ctrl-C is pressed, on a terminal. */
   readonly stopped: Effect.Effect<void>
 }
 
 const prompt = "> "
 
-/**
- * The lines of standard input until the scope closes. Lines that come early are buffered.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The lines of standard input until the scope closes. Lines that come early are buffered. */
 export const make: Effect.Effect<LineReader, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync(() => {
     const terminal = process.stdin.isTTY === true && process.stdout.isTTY === true

@@ -1,8 +1,4 @@
-/**
- * Runs `aicortex chat`.
- *
- * @since 0.1.0
- */
+/** Runs `aicortex chat`. */
 import * as FileSystem from "@effect/platform/FileSystem"
 import type { Chunk } from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -189,10 +185,6 @@ const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
 // The command
 // =============================================================================
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const run = Effect.fnUntraced(function* (flags: Given) {
   const { cache, cacheTtl, interactive, json, noCache, noStdin, prompt: words, schema, verbose, ...others } = flags
   const { stream: streaming, ...rest } = others

@@ -1,8 +1,4 @@
-/**
- * Runs `aicortex config`.
- *
- * @since 0.1.0
- */
+/** Runs `aicortex config`. */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -158,10 +154,6 @@ const gatewayRows = Effect.fnUntraced(function* ({ content, file = "" }: Config.
   })
 })
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const run = Effect.fnUntraced(function* (json: boolean) {
   const fs = yield* FileSystem.FileSystem
   const resolved = yield* Config.resolve({

@@ -1,16 +1,8 @@
-/**
- * The flags of `aicortex embed`.
- *
- * @since 0.1.0
- */
+/** The flags of `aicortex embed`. */
 import * as Args from "@effect/cli/Args"
 import { callFlags } from "../callFlags.js"
 import * as Flags from "../flags.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
 export const options = {
   model: Flags.text("model", {
     alias: "m",
@@ -23,8 +15,4 @@ export const options = {
   json: Flags.flag("json", { about: "Print one object with the vectors, the server and the tokens, for programs." })
 }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export const config = { ...options, texts: Args.repeated(Args.text({ name: "TEXT" })) }

@@ -1,8 +1,4 @@
-/**
- * Runs `aicortex embed`.
- *
- * @since 0.1.0
- */
+/** Runs `aicortex embed`. */
 import type * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Embeddings from "../../Embeddings.js"
@@ -33,10 +29,6 @@ const textsOf = Effect.fnUntraced(function* (words: ReadonlyArray<string>, lines
   })
 })
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const run = ({ json, lines, model, texts, ...options }: Command.Command.ParseConfig<typeof config>) =>
   Effect.gen(function* () {
     if (model === undefined) return yield* wrong("--model must name a model that makes embeddings")

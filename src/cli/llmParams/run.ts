@@ -1,8 +1,4 @@
-/**
- * Runs `aicortex llm-params`.
- *
- * @since 0.1.0
- */
+/** Runs `aicortex llm-params`. */
 import * as Effect from "effect/Effect"
 import { canonical, demoModel } from "../../Model.js"
 import { Registry } from "../../Registry.js"
@@ -10,10 +6,6 @@ import { noAddress } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const run = (name: string | undefined) =>
   Effect.gen(function* () {
     if (name !== undefined && canonical(name) === canonical(demoModel)) {

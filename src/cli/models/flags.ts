@@ -1,14 +1,6 @@
-/**
- * The flags of `aicortex models`.
- *
- * @since 0.1.0
- */
+/** The flags of `aicortex models`. */
 import * as Flags from "../flags.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
 export const options = {
   family: Flags.text("family", { alias: "f", value: "NAME", about: "Only models of this family." }),
   search: Flags.text("search", { alias: "s", value: "TEXT", about: "Only models with this text in their name." }),

@@ -1,8 +1,4 @@
-/**
- * Runs `aicortex models`.
- *
- * @since 0.1.0
- */
+/** Runs `aicortex models`. */
 import type * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { Registry } from "../../Registry.js"
@@ -62,10 +58,6 @@ const find = Effect.fnUntraced(function* (flags: Command.Command.ParseConfig<typ
   yield* Output.writeLine(names.map((name) => `${name}\n`).join(""))
 })
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const run = (flags: Command.Command.ParseConfig<typeof options>) => {
   const { json, ...filters } = flags
   const some = Object.values(filters).some((value) => value !== undefined && value !== false)

@@ -1,14 +1,6 @@
-/**
- * The flags of `aicortex serve`.
- *
- * @since 0.1.0
- */
+/** The flags of `aicortex serve`. */
 import * as Flags from "../flags.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
 export const options = {
   host: Flags.text("host", { value: "ADDRESS", about: "Where to listen. Default: HOST, else 127.0.0.1." }),
   port: Flags.number(

@@ -1,8 +1,6 @@
 /**
  * Connections on their way to a worker. The first process accepts them and hands each to a worker, which says that it has
  * it; Node forgets one whose worker ends before, and its client waits for ever. Such a connection goes to another worker.
- *
- * @since 0.2.0
  */
 import type { Worker } from "node:cluster"
 
@@ -18,12 +16,7 @@ interface Internal {
   readonly ack?: number
 }
 
-/**
- * Watches over what is handed to this worker. `others` tells whether there is any other worker when it ends.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** Watches over what is handed to this worker. `others` tells whether there is any other worker when it ends. */
 export const watch = (worker: Worker, others: () => boolean): void => {
   const { process: child } = worker
   const pending = new Map<number, Handle>()

@@ -1,8 +1,4 @@
-/**
- * Runs `aicortex serve`.
- *
- * @since 0.1.0
- */
+/** Runs `aicortex serve`. */
 import cluster from "node:cluster"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Cause from "effect/Cause"
@@ -21,12 +17,7 @@ import * as Ending from "./exitCode.js"
 import * as SharedState from "./sharedState.js"
 import * as Workers from "./workers.js"
 
-/**
- * The parsed flags.
- *
- * @since 0.1.0
- * @category models
- */
+/** The parsed flags. */
 export interface Flags {
   readonly host: string | undefined
   readonly port: number | undefined
@@ -139,10 +130,6 @@ const serveInProcess = Effect.fnUntraced(function* (flags: Flags, workers: numbe
 const announce = (flags: Flags, url: string) =>
   flags.json ? Output.writeJson({ url }) : Effect.sync(() => log(`listening on ${url}  (docs: ${url}/docs)`))
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const run = Effect.fnUntraced(function* (flags: Flags) {
   yield* check(flags)
   const workers = flags.workers ?? 1

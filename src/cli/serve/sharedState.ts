@@ -1,8 +1,6 @@
 /**
  * The state shared by all workers: conversations, responses and rate limits. The first process holds it; workers access
  * it over RPC.
- *
- * @since 0.1.0
  */
 
 import * as Effect from "effect/Effect"
@@ -22,12 +20,7 @@ import * as WorkerRpc from "./workerRpc.js"
 // The first process
 // =============================================================================
 
-/**
- * The RPC handlers of the first process. `sessions` stores the conversations.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The RPC handlers of the first process. `sessions` stores the conversations. */
 export const makeHandlers = (sessions: Sessions.Store) => {
   const now = () => performance.now()
   const responses = ResponseStore.makeMemory(now)
@@ -208,12 +201,7 @@ const limitsOf = (first: WorkerRpc.WorkerRpcClient<Answers>, log: (text: string)
   }
 })
 
-/**
- * The shared state of a worker. `end` is its end of the channel.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The shared state of a worker. `end` is its end of the channel. */
 export const forWorker = (log: (text: string) => void, end: WorkerRpc.WorkerChannel = process): SharedState => {
   const first = new WorkerRpc.WorkerRpcClient<Answers>(end)
   return { sessions: sessionsOf(first), responses: responsesOf(first, log), keyLimits: limitsOf(first, log) }

@@ -1,19 +1,12 @@
 /**
  * RPC from a worker to the first process, over their IPC channel. The number of open calls per worker is bounded; what
  * the first process holds for a worker is released when the worker says so, or exits.
- *
- * @since 0.1.0
  */
 
 /** Maximum number of open calls of a worker, and as many that wait for something. */
 const maxOpen = 1_024
 
-/**
- * Timeout of a call in milliseconds, unless it waits for something.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Timeout of a call in milliseconds, unless it waits for something. */
 export const callTimeout = 10_000
 
 type Message =
@@ -24,21 +17,12 @@ type Message =
 
 const isMessage = (value: unknown): value is Message => typeof value === "object" && value !== null && "type" in value
 
-/**
- * One end of the channel: a worker as seen by the first process, or the process of a worker.
- *
- * @since 0.1.0
- * @category models
- */
+/** One end of the channel: a worker as seen by the first process, or the process of a worker. */
 export interface WorkerChannel {
   readonly on: (event: "message", listener: (message: unknown) => void) => unknown
   readonly send?: ((message: Message, sent: (error: Error | null) => void) => unknown) | undefined
 }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export interface WorkerEnd extends WorkerChannel {
   readonly once: (event: "disconnect" | "exit", listener: () => void) => unknown
   readonly isConnected: () => boolean
@@ -46,18 +30,10 @@ export interface WorkerEnd extends WorkerChannel {
 
 /**
  * Calls `release` when the worker gives back what it was given, or exits. Must be called before anything is awaited.
- *
- * @since 0.1.0
- * @category models
  */
 export type HoldResource = (release: () => void) => void
 
-/**
- * The handlers of the first process by name.
- *
- * @since 0.1.0
- * @category models
- */
+/** The handlers of the first process by name. */
 export interface CallHandlers {
   // biome-ignore lint/suspicious/noExplicitAny: each answer has its own arguments, which `Arguments` tells.
   readonly [name: string]: (hold: HoldResource, ...args: any) => unknown
@@ -70,12 +46,7 @@ type HandledCall<F> = F extends (...args: never) => infer R ? Awaited<R> : never
 // The first process
 // =============================================================================
 
-/**
- * Answers the calls of a worker until it exits.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Answers the calls of a worker until it exits. */
 export const serveCalls = (worker: WorkerEnd, answers: CallHandlers): void => {
   const held = new Map<number, () => void>()
   const send = (message: Message) => {
@@ -117,9 +88,6 @@ export const serveCalls = (worker: WorkerEnd, answers: CallHandlers): void => {
 /**
  * An open or answered call. `result` rejects with an `Error` that says why there is no answer; `release` cancels the
  * call, or gives back its result, and may be called more than once.
- *
- * @since 0.1.0
- * @category models
  */
 export interface WorkerCall<A> {
   readonly result: Promise<A>
@@ -132,12 +100,7 @@ interface Open {
   readonly timer: ReturnType<typeof setTimeout> | undefined
 }
 
-/**
- * The RPC client of a worker.
- *
- * @since 0.1.0
- * @category models
- */
+/** The RPC client of a worker. */
 export class WorkerRpcClient<A extends CallHandlers> {
   private count = 0
   /** The number of open calls that wait for something: they must not block the others. */

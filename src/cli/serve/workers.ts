@@ -1,8 +1,6 @@
 /**
  * Several processes serving at one address. The first one serves nothing: it starts the workers, restarts those that
  * die, forwards signals, merges their metrics, and holds the shared state.
- *
- * @since 0.1.0
  */
 import cluster, { type Worker } from "node:cluster"
 import * as Cause from "effect/Cause"
@@ -81,9 +79,6 @@ const gather = (
 /**
  * Starts the workers, which end with the scope, and returns their address once each of them listens, or has ended and
  * at least one listens. `sessions` stores the conversations of all of them.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const start = (
   count: number,
@@ -194,12 +189,7 @@ const send = (message: Message) =>
 let requestMetrics = 0
 const waiting = new Map<number, (texts: ReadonlyArray<string>) => void>()
 
-/**
- * The metrics of all workers, including this one's.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The metrics of all workers, including this one's. */
 export const metrics = async (mine: () => Promise<string>): Promise<string> => {
   const text = await mine()
   const texts = await new Promise<ReadonlyArray<string>>((resolve) => {
@@ -210,12 +200,7 @@ export const metrics = async (mine: () => Promise<string>): Promise<string> => {
   return merge([text, ...texts])
 }
 
-/**
- * This worker listens; `figures` are its own.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** This worker listens; `figures` are its own. */
 export const ready = (url: string, figures: () => Promise<string>): Effect.Effect<void> =>
   Effect.suspend(() => {
     process.on("message", (message: unknown) => {
@@ -231,12 +216,7 @@ export const ready = (url: string, figures: () => Promise<string>): Effect.Effec
     return send({ type: "ready", url })
   })
 
-/**
- * This worker cannot serve, and no other could.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** This worker cannot serve, and no other could. */
 export const failed = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
   const error = Cause.squash(cause)
   const words =

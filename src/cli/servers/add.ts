@@ -1,8 +1,4 @@
-/**
- * `aicortex servers add`: adds a server to the configuration file.
- *
- * @since 0.1.0
- */
+/** `aicortex servers add`: adds a server to the configuration file. */
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { type About, shape } from "../commandLine.js"
@@ -17,16 +13,8 @@ const about: About = {
   ]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const addShape = shape(about, options)
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const add = Command.make("add", config, (flags) =>
   Effect.flatMap(
     Effect.promise(() => import("./addRun.js")),

@@ -1,15 +1,7 @@
-/**
- * The flags of `aicortex servers add`.
- *
- * @since 0.1.0
- */
+/** The flags of `aicortex servers add`. */
 import * as Args from "@effect/cli/Args"
 import * as Flags from "../flags.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
 export const options = {
   protocol: Flags.choice(
     "protocol",
@@ -49,8 +41,4 @@ export const options = {
   })
 }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export const config = { ...options, url: Args.text({ name: "URL" }) }

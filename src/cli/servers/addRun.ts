@@ -1,8 +1,4 @@
-/**
- * What `aicortex servers add` does.
- *
- * @since 0.1.0
- */
+/** What `aicortex servers add` does. */
 import type * as Command from "@effect/cli/Command"
 import * as Prompt from "@effect/cli/Prompt"
 import * as Effect from "effect/Effect"
@@ -108,10 +104,6 @@ const probe = Effect.fnUntraced(function* (options: Server.ServerOptions) {
   return status
 })
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConfig<typeof config>) {
   const { apiKey, apiKeyEnv, city, country, header, headerEnv, location, url, ...rest } = flags
   if (apiKey && apiKeyEnv !== undefined) return yield* usage("--api-key and --api-key-env exclude each other")

@@ -1,8 +1,4 @@
-/**
- * `aicortex servers list`: the user's servers.
- *
- * @since 0.1.0
- */
+/** `aicortex servers list`: the user's servers. */
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { type About, shape } from "../commandLine.js"
@@ -15,16 +11,8 @@ const about: About = {
   examples: ["aicortex servers list", "aicortex servers list --json"]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const listShape = shape(about, options)
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const list = Command.make("list", options, ({ json }) =>
   Effect.flatMap(
     Effect.promise(() => import("./listRun.js")),

@@ -1,8 +1,4 @@
-/**
- * What `aicortex servers` lists.
- *
- * @since 0.1.0
- */
+/** What `aicortex servers` lists. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Live from "../../Fleet.js"
@@ -48,12 +44,7 @@ const learned = (snapshot: Live.Snapshot, now: number) => {
   }
 }
 
-/**
- * The servers of a model.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The servers of a model. */
 export const listOf = (model: string, json: boolean) =>
   Effect.gen(function* () {
     const registry = yield* Registry
@@ -78,12 +69,7 @@ export const listOf = (model: string, json: boolean) =>
     )
   }).pipe(Effect.provide(Fleet.layer))
 
-/**
- * The user's servers.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The user's servers. */
 export const listAll = (json: boolean) =>
   Effect.gen(function* () {
     const registry = yield* Registry

@@ -1,8 +1,4 @@
-/**
- * `aicortex servers remove`: removes a server from the configuration file.
- *
- * @since 0.1.0
- */
+/** `aicortex servers remove`: removes a server from the configuration file. */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -18,16 +14,8 @@ const about: About = {
   examples: ["aicortex servers remove http://gpu-1:11434"]
 }
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const removeShape = shape(about, {})
 
-/**
- * @since 0.1.0
- * @category commands
- */
 export const remove = Command.make(
   "remove",
   { url: Args.text({ name: "URL" }) },

@@ -1,8 +1,4 @@
-/**
- * Runs `aicortex sessions`.
- *
- * @since 0.1.0
- */
+/** Runs `aicortex sessions`. */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -16,10 +12,6 @@ import * as Stdin from "../stdin.js"
 
 const timeOf = (milliseconds: number): string => new Date(milliseconds).toISOString()
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const list = ({ json, limit }: { readonly json: boolean; readonly limit: number | undefined }) =>
   Effect.gen(function* () {
     const all = yield* Effect.catchTag(Sessions.list({ limit }), "InvalidRequest", (error) =>
@@ -70,10 +62,6 @@ const readMessages = Effect.fnUntraced(function* (file: string) {
   )
 })
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const create = (from: string | undefined) =>
   Effect.gen(function* () {
     const messages = from === undefined ? [] : yield* readMessages(from)
@@ -88,25 +76,13 @@ const line = (message: Message.Message): string => {
   return `${message.role}: ${parts.filter((part) => part !== "").join(" ")}\n`
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const show = (id: string, json: boolean) =>
   Effect.gen(function* () {
     const messages = yield* Sessions.history(id)
     yield* json ? Output.writeJson({ id, messages }) : Output.writeLine(messages.map(line).join(""))
   }).pipe(Effect.provide(Fleet.layer))
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const reset = (id: string) => Effect.provide(Sessions.reset(id), Fleet.layer)
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const remove = (ids: ReadonlyArray<string>) =>
   Effect.forEach(ids, (id) => Sessions.remove(id), { discard: true }).pipe(Effect.provide(Fleet.layer))

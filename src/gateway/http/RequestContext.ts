@@ -1,8 +1,4 @@
-/**
- * One request and its response: reads the body, sends JSON or a stream, and notices a client that disconnects.
- *
- * @since 0.1.0
- */
+/** One request and its response: reads the body, sends JSON or a stream, and notices a client that disconnects. */
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Priority } from "../../Fleet.js"
@@ -19,12 +15,7 @@ import * as Id from "./id.js"
 import { Holding, MemoryBudget } from "./memoryBudget.js"
 import { RequestBody } from "./requestBody.js"
 
-/**
- * The API whose error format is used.
- *
- * @since 0.1.0
- * @category models
- */
+/** The API whose error format is used. */
 export type ApiProtocol = "openai" | "ollama" | "anthropic"
 
 const requestId = /^[\w.:-]{1,128}$/
@@ -78,10 +69,6 @@ const unsentBudget = new MemoryBudget(256 * 1024 * 1024)
 /** Bytes of an answer that may be buffered for a slow client while the server continues: most answers are shorter. */
 const maxUnsent = 1024 * 1024
 
-/**
- * @since 0.1.0
- * @category models
- */
 export class RequestContext {
   readonly id: string
   readonly began = performance.now()

@@ -1,25 +1,14 @@
 /**
  * Readers for the fields of a request body: each rejects a field of the wrong type or out of range, naming it. `null`
  * counts as absent, as in all of the APIs.
- *
- * @since 0.1.0
  */
 import { reject } from "./errorResponse.js"
 
-/**
- * @since 0.1.0
- * @category models
- */
 export interface Fields {
   readonly [name: string]: unknown
 }
 
-/**
- * Reasons why fields are not supported, by field name.
- *
- * @since 0.1.0
- * @category models
- */
+/** Reasons why fields are not supported, by field name. */
 export type Reasons = ReadonlyMap<string, string>
 
 const show = (value: unknown): string => {
@@ -28,17 +17,9 @@ const show = (value: unknown): string => {
   return typeof value === "object" && value !== null ? "an object" : String(value)
 }
 
-/**
- * @since 0.1.0
- * @category guards
- */
 export const isObject = (value: unknown): value is Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const number = (fields: Fields, name: string, min: number, max: number, at = name): number | undefined => {
   const value = fields[name]
   if (value === undefined || value === null) return undefined
@@ -50,10 +31,6 @@ export const number = (fields: Fields, name: string, min: number, max: number, a
   return value as number
 }
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const whole = (
   fields: Fields,
   name: string,
@@ -66,37 +43,21 @@ export const whole = (
   return value
 }
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const flag = (fields: Fields, name: string, at = name): boolean | undefined => {
   const value = fields[name]
   if (value === undefined || value === null) return undefined
   return typeof value === "boolean" ? value : reject(at, `must be true or false, not ${show(value)}`)
 }
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const text = (fields: Fields, name: string, at = name): string | undefined => {
   const value = fields[name]
   if (value === undefined || value === null) return undefined
   return typeof value === "string" ? value : reject(at, `must be a string, not ${show(value)}`)
 }
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const required = (fields: Fields, name: string, at = name): string =>
   text(fields, name, at) ?? reject(at, "is missing", "missing_required_parameter")
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const oneOf = <const A extends string>(
   fields: Fields,
   name: string,
@@ -108,20 +69,12 @@ export const oneOf = <const A extends string>(
   return values.find((one) => one === value) ?? reject(at, `must be one of ${values.join(", ")}, not ${show(value)}`)
 }
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const object = (fields: Fields, name: string, at = name): Fields | undefined => {
   const value = fields[name]
   if (value === undefined || value === null) return undefined
   return isObject(value) ? value : reject(at, `must be an object, not ${show(value)}`)
 }
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const list = (fields: Fields, name: string, at = name): ReadonlyArray<unknown> | undefined => {
   const value = fields[name]
   if (value === undefined || value === null) return undefined
@@ -138,32 +91,17 @@ const depth = (value: unknown, left: number): boolean => {
   return true
 }
 
-/**
- * Any object, passed on unchanged.
- *
- * @since 0.1.0
- * @category readers
- */
+/** Any object, passed on unchanged. */
 export const json = (fields: Fields, name: string, at = name): Fields | undefined => {
   const value = object(fields, name, at)
   return value === undefined ? undefined : shallow(value, at)
 }
 
-/**
- * Rejects values that cannot be serialised again.
- *
- * @since 0.1.0
- * @category readers
- */
+/** Rejects values that cannot be serialised again. */
 export const shallow = (value: Fields, at: string): Fields =>
   depth(value, maxDepth) ? value : reject(at, `must not be nested deeper than ${maxDepth}`)
 
-/**
- * One string, or up to `max` strings, none of them empty.
- *
- * @since 0.1.0
- * @category readers
- */
+/** One string, or up to `max` strings, none of them empty. */
 export const strings = (fields: Fields, name: string, max: number, at = name): ReadonlyArray<string> => {
   const value = fields[name]
   if (value === undefined || value === null) return []
@@ -176,22 +114,12 @@ export const strings = (fields: Fields, name: string, max: number, at = name): R
   return all as ReadonlyArray<string>
 }
 
-/**
- * Whether any of these fields is present.
- *
- * @since 0.1.0
- * @category guards
- */
+/** Whether any of these fields is present. */
 export const any = (fields: Fields, names: ReadonlySet<string>): boolean => {
   for (const name in fields) if (names.has(name)) return true
   return false
 }
 
-/**
- * Rejects an unsupported field with the reason.
- *
- * @since 0.1.0
- * @category readers
- */
+/** Rejects an unsupported field with the reason. */
 export const unsupported = (name: string, reason: string): never =>
   reject(name, `is not supported: ${reason}`, "unsupported_parameter")

@@ -1,35 +1,18 @@
 /**
  * Estimates how long parsing JSON would block the event loop. That depends on the number of values far more than on
  * bytes: 30 MB of text take 50 ms, 30 MB of `{}` take eight seconds.
- *
- * @since 0.1.0
  */
 
-/**
- * The maximum cost of one body: a number or string costs one, a property four, an array or object eight.
- *
- * @since 0.1.0
- * @category constants
- */
+/** The maximum cost of one body: a number or string costs one, a property four, an array or object eight. */
 export const maxCost = 500_000
 
-/**
- * So many bytes are never over it.
- *
- * @since 0.2.0
- * @category constants
- */
+/** So many bytes are never over it. */
 export const freeBytes = maxCost / 8
 
 const quote = 0x22
 const backslash = 0x5c
 
-/**
- * Counts what a body holds as it arrives. It need not be JSON.
- *
- * @since 0.2.0
- * @category models
- */
+/** Counts what a body holds as it arrives. It need not be JSON. */
 export class CostMeter {
   cost = 0
   private inText = false

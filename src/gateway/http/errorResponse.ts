@@ -1,7 +1,5 @@
 /**
  * Errors in the format of each API: never with a stack trace, an API key, or (unless they are to be shown) addresses.
- *
- * @since 0.1.0
  */
 import type { Attempt, ChatError, NoSuitableModel, SchemaMismatch, Unreachable } from "../../Errors.js"
 
@@ -9,9 +7,6 @@ import type { Attempt, ChatError, NoSuitableModel, SchemaMismatch, Unreachable }
  * `status` is the HTTP status; `type`, `code` and `param` are OpenAI's; `retryAfter` is in milliseconds; `attempts` are
  * those of a call that failed on every server; `unreachable` are the servers that could not be asked which models they
  * have; `requestId` is the name of the request.
- *
- * @since 0.1.0
- * @category models
  */
 export interface ErrorResponse {
   readonly status: number
@@ -38,10 +33,6 @@ const clip = (text: string, longest: number): string => (text.length > longest ?
 const longestMessage = 4_000
 const longestParam = 200
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const make = (
   status: number,
   message: string,
@@ -57,12 +48,7 @@ export const make = (
   retryAfter
 })
 
-/**
- * A request that is rejected. Thrown while it is read, caught where it is answered.
- *
- * @since 0.1.0
- * @category errors
- */
+/** A request that is rejected. Thrown while it is read, caught where it is answered. */
 export class RequestRejected extends Error {
   override readonly name = "Refusal"
   constructor(readonly response: ErrorResponse) {
@@ -70,12 +56,7 @@ export class RequestRejected extends Error {
   }
 }
 
-/**
- * Rejects a request because of one of its fields.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Rejects a request because of one of its fields. */
 export const reject = (param: string, reason: string, code: string | null = null): never => {
   const at = clip(param, longestParam)
   throw new RequestRejected(make(400, `'${at}' ${reason}`, code, at))
@@ -91,12 +72,7 @@ const params: { readonly [field: string]: string } = {
   topP: "top_p"
 }
 
-/**
- * How servers are named to clients.
- *
- * @since 0.1.0
- * @category models
- */
+/** How servers are named to clients. */
 export interface Labels {
   readonly expose: boolean
   readonly label: (url: string) => string
@@ -122,12 +98,7 @@ const describeAttempts = (attempts: ReadonlyArray<Attempt>, labels: Labels): Rea
 const reasons = (attempts: ReadonlyArray<Attempt>, labels: Labels): string =>
   attempts.map((attempt) => `${labels.label(attempt.server)}: ${attempt.reason}`).join("; ")
 
-/**
- * Adds the servers that could not be asked for their models.
- *
- * @since 0.2.0
- * @category combinators
- */
+/** Adds the servers that could not be asked for their models. */
 export const withUnreachable = (
   errorResponse: ErrorResponse,
   unreachable: ReadonlyArray<Unreachable> | undefined,
@@ -150,12 +121,7 @@ const soonest = (attempts: ReadonlyArray<Attempt>): number =>
 const isTimeout = ({ reason }: Attempt): boolean =>
   reason === "connect-timeout" || reason === "first-token-timeout" || reason === "idle-timeout"
 
-/**
- * Converts a failure of the library. Anything else is a bug, and reported only as an internal error.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Converts a failure of the library. Anything else is a bug, and reported only as an internal error. */
 export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
   if (error instanceof RequestRejected) return error.response
   const known = error as ChatError | SchemaMismatch | undefined
@@ -249,12 +215,7 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
   }
 }
 
-/**
- * In OpenAI's format.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** In OpenAI's format. */
 export const openAI = ({ attempts, code, message, param, requestId, type, unreachable }: ErrorResponse): object => ({
   error: {
     message,
@@ -277,21 +238,11 @@ const anthropicTypes: { readonly [status: number]: string } = {
   529: "overloaded_error"
 }
 
-/**
- * Anthropic has its own status for overloaded servers.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Anthropic has its own status for overloaded servers. */
 export const anthropicStatus = ({ code, status }: ErrorResponse): number =>
   code === "overloaded" || code === "servers_busy" ? 529 : status
 
-/**
- * In Anthropic's format.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** In Anthropic's format. */
 export const anthropic = (errorResponse: ErrorResponse): object => {
   const { attempts, code, message, requestId, unreachable } = errorResponse
   const status = anthropicStatus(errorResponse)
@@ -308,11 +259,6 @@ export const anthropic = (errorResponse: ErrorResponse): object => {
   }
 }
 
-/**
- * In Ollama's format.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** In Ollama's format. */
 export const ollama = ({ message, requestId }: ErrorResponse): object =>
   requestId === undefined ? { error: message } : { error: message, request_id: requestId }

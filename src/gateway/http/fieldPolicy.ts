@@ -9,26 +9,14 @@
  * | any other, also within messages, tools and the like | left out, and named; refused where the gateway is `strict` |
  *
  * `null` counts as absent.
- *
- * @since 0.2.0
  */
 import type { Fields, Reasons } from "./body.js"
 import * as ErrorResponse from "./errorResponse.js"
 
-/**
- * The response header that lists ignored fields.
- *
- * @since 0.2.0
- * @category constants
- */
+/** The response header that lists ignored fields. */
 export const header = "x-aicortex-ignored"
 
-/**
- * Fields that clients send to every API and that make no difference to an answer here.
- *
- * @since 0.2.0
- * @category constants
- */
+/** Fields that clients send to every API and that make no difference to an answer here. */
 export const harmlessFields: ReadonlySet<string> = new Set([
   "service_tier",
   "safety_identifier",
@@ -48,12 +36,7 @@ export const harmlessFields: ReadonlySet<string> = new Set([
 
 const reasonOf = (reasons: { readonly [name: string]: string }): Reasons => new Map(Object.entries(reasons))
 
-/**
- * Unsupported fields by kind of request, each with the reason.
- *
- * @since 0.2.0
- * @category constants
- */
+/** Unsupported fields by kind of request, each with the reason. */
 export const rejectedFields = {
   chat: reasonOf({
     functions: "use tools",
@@ -93,12 +76,7 @@ const longestName = 60
 const safe = (name: string): string =>
   (name.length > longestName ? name.slice(0, longestName) : name).replace(/[^\w.[\]-]/g, "_")
 
-/**
- * The ignored fields of one request.
- *
- * @since 0.2.0
- * @category models
- */
+/** The ignored fields of one request. */
 export class IgnoredFields {
   private names: Set<string> | undefined
 

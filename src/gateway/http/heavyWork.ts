@@ -1,8 +1,6 @@
 /**
  * Work that holds up the event loop, and with it everybody: reading large bodies, for instance. It is done in pieces, one
  * at a time, and after each the loop belongs to others for a while, so that no client can keep it busy alone.
- *
- * @since 0.2.0
  */
 
 /** After a piece that took some time, others have the loop for this many times as long. */
@@ -11,10 +9,6 @@ const rest = 3
 /** But never for longer than this, in milliseconds. */
 const maxRest = 1_000
 
-/**
- * @since 0.2.0
- * @category models
- */
 export class HeavyWork {
   /** Those who have pieces waiting, in the order in which they are served next. */
   private readonly owners = new Map<string, Array<() => void>>()

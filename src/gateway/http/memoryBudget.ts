@@ -3,16 +3,11 @@
  *
  * When it is exceeded, the client that holds the most loses its largest part: a client below its equal share never
  * loses anything to another.
- *
- * @since 0.1.0
  */
 
 /**
  * One holding of the budget. `owner` is an API key, or an address without keys; `evict` is called at most once, when it
  * must be freed.
- *
- * @since 0.1.0
- * @category models
  */
 export abstract class Holding {
   bytes = 0
@@ -35,10 +30,6 @@ interface OwnerHoldings {
   bytes: number
 }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export class MemoryBudget {
   private total = 0
   private turns = 0

@@ -1,18 +1,9 @@
-/**
- * The query parameters of a request.
- *
- * @since 0.1.0
- */
+/** The query parameters of a request. */
 
 import { reject } from "./errorResponse.js"
 import type { RequestContext } from "./RequestContext.js"
 
-/**
- * Rejects parameters that are not in `known`.
- *
- * @since 0.1.0
- * @category readers
- */
+/** Rejects parameters that are not in `known`. */
 export const of = (context: RequestContext, known: ReadonlyArray<string>): URLSearchParams => {
   const { url = "" } = context.request
   const start = url.indexOf("?")
@@ -23,12 +14,7 @@ export const of = (context: RequestContext, known: ReadonlyArray<string>): URLSe
   return asked
 }
 
-/**
- * The `limit` parameter: 1 to `most`.
- *
- * @since 0.1.0
- * @category readers
- */
+/** The `limit` parameter: 1 to `most`. */
 export const limit = (asked: URLSearchParams, most: number, otherwise: number): number => {
   const given = asked.get("limit")
   const limit = given === null ? otherwise : Number(given)

@@ -1,32 +1,18 @@
-/**
- * Redacts error messages: API keys of servers, and, unless they are to be shown, addresses and file names.
- *
- * @since 0.1.0
- */
+/** Redacts error messages: API keys of servers, and, unless they are to be shown, addresses and file names. */
 
-/**
- * - `secrets`: never shown
- * - `urls`: of the servers
- * - `expose`: whether addresses may be shown
- *
- * @since 0.1.0
- * @category models
- */
 export interface RedactionOptions {
+  /** Never shown. */
   readonly secrets: ReadonlyArray<string>
+  /** Of the servers. */
   readonly urls: ReadonlyArray<string>
+  /** Whether addresses may be shown. */
   readonly expose: boolean
 }
 
-/**
- * - `redactMessage`: for each error message sent to a client
- * - `words`: for text from a server or the operating system, which may name machines and files
- *
- * @since 0.1.0
- * @category models
- */
 export interface Redaction {
+  /** For each error message sent to a client. */
   readonly redactMessage: (text: string) => string
+  /** For text from a server or the operating system, which may name machines and files. */
   readonly words: (text: string) => string
 }
 
@@ -44,10 +30,6 @@ const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\
 /** A whole name, not a part of another one. */
 const wordOf = (name: string): RegExp => new RegExp(`(?<![\\w.-])${escaped(name)}(?![\\w-]|\\.\\w)`, "gi")
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const make = ({ expose, secrets, urls }: RedactionOptions): Redaction => {
   const places = urls.flatMap((url) => {
     try {

@@ -1,8 +1,6 @@
 /**
  * The body of a request while it arrives, within bounds: of its length, of how much JSON it holds, of the memory that all
  * bodies take together, and of how long nothing may arrive.
- *
- * @since 0.2.0
  */
 import type { IncomingMessage } from "node:http"
 import { CostMeter, freeBytes, maxCost } from "./bodyCost.js"
@@ -15,14 +13,9 @@ const bodies = new MemoryBudget(512 * 1024 * 1024)
 /** Where the length is known, a longer body is put into one piece of memory as it arrives, not when it is complete. */
 const pieceBytes = 1024 * 1024
 
-/**
- * - `over`: nothing more is waited for: it is complete, or was refused
- * - `rejection`: why it has to go although it is complete: memory is needed
- *
- * @since 0.2.0
- * @category models
- */
+/** - `rejection`: why it has to go although it is complete: memory is needed */
 export class RequestBody extends Holding {
+  /** Nothing more is waited for: it is complete, or was refused. */
   over = false
   refusal: ErrorResponse.RequestRejected | undefined
   private parts: Array<Buffer> = []

@@ -1,27 +1,15 @@
-/**
- * Bodies of any length that are passed on as they come.
- *
- * @since 0.2.0
- */
+/** Bodies of any length that are passed on as they come. */
 import type { Socket } from "node:net"
 import type { RequestContext } from "./RequestContext.js"
 
 const underWay = new WeakSet<Socket>()
 
-/**
- * Whether such a body is coming: the time limit of requests is not for those.
- *
- * @since 0.2.0
- * @category guards
- */
+/** Whether such a body is coming: the time limit of requests is not for those. */
 export const isUnderWay = (socket: Socket): boolean => underWay.has(socket)
 
 /**
  * The body of a request in parts, read no faster than they are taken. `maxBody` is the longest body that the client was told
  * to send without asking; `stalled` is called when the client sends nothing for as long as a client may.
- *
- * @since 0.2.0
- * @category constructors
  */
 export const parts = (context: RequestContext, maxBody: number, stalled: () => void): AsyncIterable<Uint8Array> => {
   const { request, response } = context
@@ -44,12 +32,7 @@ export const parts = (context: RequestContext, maxBody: number, stalled: () => v
   return request.iterator({ destroyOnReturn: false })
 }
 
-/**
- * Sends an answer without a body. The rest of a request that nobody wants is not waited for.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** Sends an answer without a body. The rest of a request that nobody wants is not waited for. */
 export const answer = (context: RequestContext, status: number): void => {
   const { complete } = context.request
   context.send(status, "application/json; charset=utf-8", "", complete ? {} : { connection: "close" })

@@ -1,29 +1,20 @@
-/**
- * What is recorded about one request for the log, the span and the metrics.
- *
- * @since 0.1.0
- */
+/** What is recorded about one request for the log, the span and the metrics. */
 
-/**
- * - `model`: first the requested model, then the one that answered
- * - `server`: the label of the server that clients see
- * - `attempts`: number of servers tried for the last answer
- * - `firstToken`: from the request headers to the first piece of the answer, in milliseconds
- * - `error`: the error code
- * - `warning`: the code of what went wrong after the answer
- *
- * @since 0.1.0
- * @category models
- */
 export class RequestRecord {
+  /** First the requested model, then the one that answered. */
   model: string | undefined = undefined
+  /** The label of the server that clients see. */
   server: string | undefined = undefined
+  /** Number of servers tried for the last answer. */
   attempts = 0
   cached = false
   streamed = false
   promptTokens = 0
   completionTokens = 0
+  /** From the request headers to the first piece of the answer, in milliseconds. */
   firstToken: number | undefined = undefined
+  /** The error code. */
   error: string | undefined = undefined
+  /** The code of what went wrong after the answer. */
   warning: string | undefined = undefined
 }

@@ -1,8 +1,6 @@
 /**
  * The access log: one line per request when it ends. Never contains a prompt, an answer or an API key, and no server
  * address unless addresses may be shown.
- *
- * @since 0.1.0
  */
 import * as Option from "effect/Option"
 import type { LogFormat } from "../../config/gateway.js"
@@ -56,12 +54,7 @@ const harmless = (json: string): string =>
 const word = (value: Value): string =>
   typeof value === "string" && !/^[\w.:/+@{}-]+$/.test(value) ? harmless(JSON.stringify(value)) : String(value)
 
-/**
- * Buffers lines briefly: many requests that end together are written at once.
- *
- * @since 0.1.0
- * @category models
- */
+/** Buffers lines briefly: many requests that end together are written at once. */
 export class AccessLog {
   private pending = ""
 
@@ -85,10 +78,5 @@ export class AccessLog {
   }
 }
 
-/**
- * Lines on standard error.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Lines on standard error. */
 export const toStandardError = (): AccessLog => new AccessLog((text) => process.stderr.write(text))

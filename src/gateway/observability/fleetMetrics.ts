@@ -1,8 +1,6 @@
 /**
  * The library's metrics in Prometheus form: with Prometheus names and units, and servers labelled as in everything else
  * that the gateway reports.
- *
- * @since 0.1.0
  */
 import * as MetricState from "effect/MetricState"
 import * as Telemetry from "../../Telemetry.js"
@@ -60,12 +58,7 @@ const labelsOf = (
   return Prometheus.labels(all)
 }
 
-/**
- * The library's metrics of these servers, and those without a server.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The library's metrics of these servers, and those without a server. */
 export const families = (labels: Labels, urls: Iterable<string>): ReadonlyArray<Prometheus.Family> => {
   const servers = namesOf(labels, urls)
   const all = new Map<string, Prometheus.Family>()
@@ -122,12 +115,7 @@ const standing = (
   return [up, models, breaker]
 }
 
-/**
- * The `/metrics` text of this process.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The `/metrics` text of this process. */
 export const text = async (gateway: GatewayContext): Promise<string> => {
   const { labels, library, metrics } = gateway
   const statuses = await library.run(library.registry.servers).result

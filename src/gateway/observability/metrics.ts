@@ -1,8 +1,4 @@
-/**
- * The gateway's own metrics: requests and their durations. Upstream metrics are the library's (`fleetMetrics`).
- *
- * @since 0.1.0
- */
+/** The gateway's own metrics: requests and their durations. Upstream metrics are the library's (`fleetMetrics`). */
 import { version } from "../../internal/version.js"
 import * as Prometheus from "./prometheus.js"
 
@@ -71,12 +67,7 @@ interface RouteLabels {
   readonly statuses: Map<number, string>
 }
 
-/**
- * Route labels are the gateway's route names, never client input: the number of series is bounded.
- *
- * @since 0.1.0
- * @category models
- */
+/** Route labels are the gateway's route names, never client input: the number of series is bounded. */
 export class Metrics {
   readonly firstToken = new Histogram(
     "aicortex_time_to_first_token_seconds",

@@ -1,21 +1,8 @@
-/**
- * Prometheus text format (version 0.0.4): writing it, and merging the metrics of several processes.
- *
- * @since 0.1.0
- */
+/** Prometheus text format (version 0.0.4): writing it, and merging the metrics of several processes. */
 
-/**
- * @since 0.1.0
- * @category models
- */
 export type Kind = "counter" | "gauge" | "histogram"
 
-/**
- * One metric with all of its series, one line each.
- *
- * @since 0.1.0
- * @category models
- */
+/** One metric with all of its series, one line each. */
 export interface Family {
   readonly name: string
   readonly help: string
@@ -23,22 +10,12 @@ export interface Family {
   readonly lines: Array<string>
 }
 
-/**
- * The content type of the text.
- *
- * @since 0.1.0
- * @category constants
- */
+/** The content type of the text. */
 export const contentType = "text/plain; version=0.0.4; charset=utf-8"
 
 const escape = (value: string): string => value.replace(/[\\"\n]/g, (c) => (c === "\n" ? "\\n" : `\\${c}`))
 
-/**
- * Labels as written between braces.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** Labels as written between braces. */
 export const labels = (all: Iterable<readonly [name: string, value: string]>): string =>
   Array.from(all, ([name, value]) => `${name}="${escape(value)}"`).join(",")
 
@@ -48,28 +25,14 @@ const number = (value: number): string =>
 const line = (name: string, labels: string, value: number): string =>
   `${name}${labels === "" ? "" : `{${labels}}`} ${number(value)}`
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const family = (name: string, kind: Kind, help: string): Family => ({ name, kind, help, lines: [] })
 
-/**
- * Adds a series with one value.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Adds a series with one value. */
 export const add = ({ lines, name }: Family, labels: string, value: number): void => {
   lines.push(line(name, labels, value))
 }
 
-/**
- * Adds a histogram. `below` of each bucket is the number of values up to its bound.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Adds a histogram. `below` of each bucket is the number of values up to its bound. */
 export const addHistogram = (
   { lines, name }: Family,
   labels: string,
@@ -91,12 +54,7 @@ export const addHistogram = (
 const head = ({ help, kind, name }: Omit<Family, "lines">): string =>
   `# HELP ${name} ${help.replace(/[\\\n]/g, (c) => (c === "\n" ? "\\n" : "\\\\"))}\n# TYPE ${name} ${kind}\n`
 
-/**
- * Metrics without series are omitted.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** Metrics without series are omitted. */
 export const write = (families: Iterable<Family>): string => {
   let text = ""
   for (const one of families) if (one.lines.length > 0) text += `${head(one)}${one.lines.join("\n")}\n`
@@ -114,9 +72,6 @@ const shared: ReadonlySet<string> = new Set([
 /**
  * Merges the metrics of several processes: counters are added, shared values take the maximum. `texts` are as `write`
  * makes them.
- *
- * @since 0.1.0
- * @category combinators
  */
 export const merge = (texts: ReadonlyArray<string>): string => {
   const families = new Map<string, { help: string; type: string; readonly series: Map<string, number> }>()
@@ -151,12 +106,7 @@ export const merge = (texts: ReadonlyArray<string>): string => {
   return merged
 }
 
-/**
- * What remains of a process that has ended: its counters, not its gauges. Otherwise counters would appear to reset.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** What remains of a process that has ended: its counters, not its gauges. Otherwise counters would appear to reset. */
 export const countersOnly = (text: string): string => {
   let kept = ""
   for (const part of text.split(/^(?=# HELP )/m)) if (!/^# TYPE \S+ gauge$/m.test(part)) kept += part

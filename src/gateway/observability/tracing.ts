@@ -1,8 +1,4 @@
-/**
- * Places a request in a trace: below the caller's span, with the spans of its answers below it.
- *
- * @since 0.1.0
- */
+/** Places a request in a trace: below the caller's span, with the spans of its answers below it. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Tracer from "effect/Tracer"
@@ -10,12 +6,7 @@ import * as Telemetry from "../../Telemetry.js"
 import type { GatewayContext } from "../GatewayContext.js"
 import type { RequestContext } from "../http/RequestContext.js"
 
-/**
- * The trace of an application that mounts the gateway: it has already made the request's own span.
- *
- * @since 0.1.0
- * @category models
- */
+/** The trace of an application that mounts the gateway: it has already made the request's own span. */
 export interface IncomingTrace {
   readonly trace: Telemetry.Trace | undefined
 }
@@ -23,9 +14,6 @@ export interface IncomingTrace {
 /**
  * Begins the request span below the caller's, or uses the application's. Without a tracer the caller's trace context is
  * passed on unchanged. An invalid `traceparent` is ignored.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const begin = (
   gateway: GatewayContext,
@@ -59,12 +47,7 @@ export const begin = (
   return span
 }
 
-/**
- * Runs an Effect within the request's trace.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Runs an Effect within the request's trace. */
 export const within = <A, E>(
   { traceContext: context, trace }: RequestContext,
   effect: Effect.Effect<A, E>
@@ -77,12 +60,7 @@ export const within = <A, E>(
   return caller === undefined ? effect : Effect.withParentSpan(effect, caller)
 }
 
-/**
- * Ends the request span: a failure of the gateway is an error, a client error is not.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Ends the request span: a failure of the gateway is an error, a client error is not. */
 export const end = (
   { record: account, disconnected: left, route, trace }: RequestContext,
   span: Tracer.Span,

@@ -1,8 +1,4 @@
-/**
- * JSON Schemas of the request bodies: every accepted parameter with its range.
- *
- * @since 0.1.0
- */
+/** JSON Schemas of the request bodies: every accepted parameter with its range. */
 import { defaults, Routing } from "../../ChatRequest.js"
 import * as ExtraParameters from "../../internal/extraParameters.js"
 import * as FieldPolicy from "../http/fieldPolicy.js"
@@ -197,12 +193,7 @@ const ollama = {
 const named = { model: text, name: described(text, "The older name of model.") }
 const server = described(text, "Which server is meant, by its address or as the lists call it; or all.")
 
-/**
- * By the endpoint's path.
- *
- * @since 0.1.0
- * @category constants
- */
+/** By the endpoint's path. */
 export const bodies: { readonly [path: string]: object } = {
   "/v1/chat/completions": closed(["messages"], {
     messages: { ...list(object), minItems: 1 },

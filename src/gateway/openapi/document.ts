@@ -1,17 +1,8 @@
-/**
- * The gateway's own documentation: `/openapi.json`, and `/docs` for people.
- *
- * @since 0.1.0
- */
+/** The gateway's own documentation: `/openapi.json`, and `/docs` for people. */
 import { version } from "../../internal/version.js"
 import { bodies } from "./bodies.js"
 
-/**
- * Every endpoint: method, path and summary.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Every endpoint: method, path and summary. */
 export const summaries: ReadonlyArray<readonly [method: string, path: string, about: string]> = [
   ["POST", "/v1/chat/completions", "Creates a chat completion, complete or streamed (OpenAI)"],
   ["POST", "/v1/completions", "Completes a text, or fills in the middle (OpenAI)"],
@@ -246,10 +237,6 @@ for (const [method, path, about] of summaries) {
   known[method.toLowerCase()] = operation(method, path, about)
 }
 
-/**
- * @since 0.1.0
- * @category constants
- */
 export const document = {
   openapi: "3.1.0",
   info: {
@@ -277,10 +264,6 @@ const rows = summaries
   )
   .join("\n")
 
-/**
- * @since 0.1.0
- * @category constants
- */
 export const page = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>aicortex</title>
 <style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:56rem;padding:0 1rem}td{padding:.2rem .8rem .2rem 0;vertical-align:top}pre{background:#f4f4f4;padding:1rem;overflow:auto}</style>

@@ -1,25 +1,12 @@
-/**
- * The state of one choice of a stream, updated by its events.
- *
- * @since 0.1.0
- */
+/** The state of one choice of a stream, updated by its events. */
 import type { ChatEvent, End, ToolCallEvent } from "../../ChatEvent.js"
 import type * as Message from "../../Message.js"
 import type { Writer } from "./codec.js"
 
-/**
- * The tool call of an event.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The tool call of an event. */
 export const toolCallOf = ({ arguments: args, id, name, rawArguments }: ToolCallEvent): Message.ToolCall =>
   rawArguments === undefined ? { id, name, arguments: args } : { id, name, arguments: args, rawArguments }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export class ChoiceState {
   server = ""
   attempts = 1

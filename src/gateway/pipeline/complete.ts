@@ -1,8 +1,4 @@
-/**
- * Complete (non-streamed) answers.
- *
- * @since 0.1.0
- */
+/** Complete (non-streamed) answers. */
 import * as Either from "effect/Either"
 import type { ChatRequest } from "../../ChatRequest.js"
 import { SchemaMismatch } from "../../Errors.js"
@@ -109,12 +105,7 @@ const completeChoice = (execution: RequestExecution, choice: number): Promise<Co
       : withRepair(execution, decoder, choice, candidate, request)
   })
 
-/**
- * Gets all answers, and sends them.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Gets all answers, and sends them. */
 export const sendComplete = async (execution: RequestExecution, codec: Codec): Promise<void> => {
   const { gatewayRequest, context, gateway } = execution
   const length = choices(gatewayRequest)

@@ -1,19 +1,10 @@
-/**
- * Collects a complete answer from its events, which alone hold log probabilities.
- *
- * @since 0.1.0
- */
+/** Collects a complete answer from its events, which alone hold log probabilities. */
 import type { OpenAnswer, Result } from "../../Failover.js"
 import { resultOf } from "../../failover/answerEnd.js"
 import type { ToolCall } from "../../Message.js"
 import { toolCallOf } from "./choiceState.js"
 
-/**
- * Reads an answer to its end. Rejects with its failure.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Reads an answer to its end. Rejects with its failure. */
 export const collectCompletion = async (answer: OpenAnswer): Promise<Result> => {
   let text = ""
   let thinking = ""

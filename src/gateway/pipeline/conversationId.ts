@@ -1,8 +1,4 @@
-/**
- * The conversation id that a client sends.
- *
- * @since 0.1.0
- */
+/** The conversation id that a client sends. */
 import type { IncomingHttpHeaders } from "node:http"
 import * as BodyFields from "../http/body.js"
 
@@ -27,9 +23,6 @@ const sessionOf = (userId: unknown): string | undefined => {
 /**
  * The conversation id: from a header, `prompt_cache_key`, `metadata.session_id` or the session in `metadata.user_id`,
  * else the user.
- *
- * @since 0.1.0
- * @category readers
  */
 export const conversationIdOf = (sent: IncomingHttpHeaders, body: BodyFields.Fields): string | undefined => {
   for (const header of headers) {

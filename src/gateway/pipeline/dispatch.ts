@@ -1,8 +1,4 @@
-/**
- * Sends a request to the fleet and its answer to the client, complete or as a stream.
- *
- * @since 0.1.0
- */
+/** Sends a request to the fleet and its answer to the client, complete or as a stream. */
 import * as CallDefaults from "../../CallDefaults.js"
 import { defaults } from "../../ChatRequest.js"
 import * as Direct from "../../internal/direct.js"
@@ -62,12 +58,7 @@ const withDefaults = (
   return { ...own, request: { ...request, temperature, topP } }
 }
 
-/**
- * Answers a request.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Answers a request. */
 export const dispatch = async (
   gateway: GatewayContext,
   context: RequestContext,

@@ -1,8 +1,4 @@
-/**
- * Embeddings over the fleet: `POST /v1/embeddings`, `/api/embed` and `/api/embeddings`.
- *
- * @since 0.1.0
- */
+/** Embeddings over the fleet: `POST /v1/embeddings`, `/api/embed` and `/api/embeddings`. */
 import * as CallDefaults from "../../CallDefaults.js"
 import type { Embedded, EmbedRequest, Input } from "../../EmbedRequest.js"
 import { execute } from "../../embeddings/execute.js"
@@ -158,10 +154,6 @@ const base64 = (vector: ReadonlyArray<number>): string => {
   return Buffer.from(floats.buffer, floats.byteOffset, floats.byteLength).toString("base64")
 }
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const openAI = (gateway: GatewayContext, context: RequestContext, body: BodyFields.Fields): Promise<void> => {
   context.decode((body, ignored) => ignored.check(body, openAINames), body)
   BodyFields.text(body, "user")
@@ -179,10 +171,6 @@ export const openAI = (gateway: GatewayContext, context: RequestContext, body: B
   }))
 }
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const ollama = (gateway: GatewayContext, context: RequestContext, body: BodyFields.Fields): Promise<void> => {
   const known = read("EmbedRequest", context, body, ollamaNames)
   const { input: given } = body
@@ -209,12 +197,7 @@ export const ollama = (gateway: GatewayContext, context: RequestContext, body: B
   }))
 }
 
-/**
- * The older endpoint, for one text.
- *
- * @since 0.1.0
- * @category handlers
- */
+/** The older endpoint, for one text. */
 export const legacy = (gateway: GatewayContext, context: RequestContext, body: BodyFields.Fields): Promise<void> => {
   const known = read("EmbeddingRequest", context, body, legacyNames)
   const request = {

@@ -1,8 +1,4 @@
-/**
- * A request of any API in one common form.
- *
- * @since 0.1.0
- */
+/** A request of any API in one common form. */
 import type { ChatRequest, Options, Routing } from "../../ChatRequest.js"
 import { Routing as RoutingSchema } from "../../ChatRequest.js"
 import * as ExtraParameters from "../../internal/extraParameters.js"
@@ -14,42 +10,32 @@ import * as BodyFields from "../http/body.js"
 import { reject } from "../http/errorResponse.js"
 import type { RateDemand } from "../rateLimits.js"
 
-/**
- * - `model`: as named by the client; `undefined` if it named none
- * - `request`: what a server is sent; its model is as named, or empty
- * - `prompts`: the messages of each prompt if there are several; those of `request` are the first
- * - `n`: number of answers to each prompt
- * - `oneTool`: an answer may contain at most one tool call
- * - `session`, `routing`, `cache`: extensions of this gateway
- * - `original`: the client's request, if the fleet's defaults were added to it
- * - `withoutThinking`: models that must not be asked to think
- *
- * @since 0.1.0
- * @category models
- */
+/** - `session`, `routing`, `cache`: extensions of this gateway */
 export interface GatewayRequest {
+  /** As named by the client; `undefined` if it named none. */
   readonly model: string | undefined
+  /** What a server is sent; its model is as named, or empty. */
   readonly request: ChatRequest
+  /** The messages of each prompt if there are several; those of `request` are the first. */
   readonly prompts?: ReadonlyArray<ReadonlyArray<Message.Message>> | undefined
   readonly stream: boolean
+  /** Number of answers to each prompt. */
   readonly n: number
+  /** An answer may contain at most one tool call. */
   readonly oneTool: boolean
   readonly session: string | undefined
   readonly routing: Routing | undefined
   readonly cache: Options["cache"]
+  /** The client's request, if the fleet's defaults were added to it. */
   readonly original?: ChatRequest | undefined
+  /** Models that must not be asked to think. */
   readonly withoutThinking?: ReadonlySet<string> | undefined
 }
 
 /** Maximum length of a model name, in characters. */
 const longestName = 1_000
 
-/**
- * The requested model, if any.
- *
- * @since 0.1.0
- * @category readers
- */
+/** The requested model, if any. */
 export const model = (body: BodyFields.Fields, name = "model"): string | undefined => {
   const value = BodyFields.text(body, name)
   if (value !== undefined && value.length > longestName) {
@@ -58,28 +44,13 @@ export const model = (body: BodyFields.Fields, name = "model"): string | undefin
   return value
 }
 
-/**
- * Total number of answers; those to the first prompt come first.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Total number of answers; those to the first prompt come first. */
 export const choices = ({ n, prompts }: GatewayRequest): number => (prompts === undefined ? n : n * prompts.length)
 
-/**
- * The prompt that an answer belongs to.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The prompt that an answer belongs to. */
 export const promptOf = ({ n }: Pick<GatewayRequest, "n">, choice: number): number => Math.floor(choice / n)
 
-/**
- * What a server is sent for one answer.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** What a server is sent for one answer. */
 export const requestOf = ({ n, prompts, request }: GatewayRequest, choice: number): ChatRequest => {
   const messages = prompts?.[promptOf({ n }, choice)] ?? request.messages
   const which = choice % n
@@ -88,12 +59,7 @@ export const requestOf = ({ n, prompts, request }: GatewayRequest, choice: numbe
   return messages === request.messages && seed === request.seed ? request : { ...request, messages, seed }
 }
 
-/**
- * Sampling parameters, and what is done with the model.
- *
- * @since 0.1.0
- * @category models
- */
+/** Sampling parameters, and what is done with the model. */
 export type Sampling = Pick<
   ChatRequest,
   | "temperature"
@@ -112,12 +78,7 @@ export type Sampling = Pick<
   | "extra"
 >
 
-/**
- * Builds requests of one shape, whichever endpoint they came from.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Builds requests of one shape, whichever endpoint they came from. */
 export const request = (
   model: string | undefined,
   messages: ReadonlyArray<Message.Message>,
@@ -150,20 +111,10 @@ export const request = (
   suffix: rest.suffix
 })
 
-/**
- * The fields that `extras` reads.
- *
- * @since 0.1.0
- * @category constants
- */
+/** The fields that `extras` reads. */
 export const extraNames = ["session", "routing", "cache"] as const
 
-/**
- * Extensions that every endpoint accepts.
- *
- * @since 0.1.0
- * @category readers
- */
+/** Extensions that every endpoint accepts. */
 export const extras = (body: BodyFields.Fields): Pick<GatewayRequest, (typeof extraNames)[number]> => {
   const cache = body["cache"]
   let kept: Options["cache"]
@@ -185,12 +136,7 @@ export const extras = (body: BodyFields.Fields): Pick<GatewayRequest, (typeof ex
   }
 }
 
-/**
- * How long Ollama keeps the model loaded: seconds, or a duration.
- *
- * @since 0.1.0
- * @category readers
- */
+/** How long Ollama keeps the model loaded: seconds, or a duration. */
 export const keepAlive = (body: BodyFields.Fields): number | string | undefined => {
   const value = body["keep_alive"]
   if (value === undefined || value === null) return undefined
@@ -198,33 +144,18 @@ export const keepAlive = (body: BodyFields.Fields): number | string | undefined 
   return reject("keep_alive", "must be a number of seconds or a duration such as '5m'")
 }
 
-/**
- * Ollama's options; `num_ctx` may also stand outside them.
- *
- * @since 0.1.0
- * @category readers
- */
+/** Ollama's options; `num_ctx` may also stand outside them. */
 export const options = (body: BodyFields.Fields): ChatRequest["options"] => {
   const given = BodyFields.json(body, "options")
   const context = BodyFields.whole(body, "num_ctx", 1)
   return context === undefined ? given : { ...given, num_ctx: context }
 }
 
-/**
- * The arguments of a tool call as a client sends them back. Whatever is not a JSON object is wrapped in one.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The arguments of a tool call as a client sends them back. Whatever is not a JSON object is wrapped in one. */
 export const toolArguments = (given: unknown, at: string): BodyFields.Fields =>
   BodyFields.shallow(ToolArguments.object(ToolArguments.read(given)), at)
 
-/**
- * Parameters that only some servers support: see `ChatRequest.Extra`. Other names are not checked.
- *
- * @since 0.2.0
- * @category readers
- */
+/** Parameters that only some servers support: see `ChatRequest.Extra`. Other names are not checked. */
 export const extra = (body: BodyFields.Fields): ChatRequest["extra"] => {
   let found: { [name: string]: unknown } | undefined
   for (const name in body) {
@@ -238,12 +169,7 @@ export const extra = (body: BodyFields.Fields): ChatRequest["extra"] => {
   return found
 }
 
-/**
- * The parameters that only Ollama servers support, under their API names.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The parameters that only Ollama servers support, under their API names. */
 export const ollamaOnly = ({
   keepAlive,
   options,
@@ -256,12 +182,7 @@ export const ollamaOnly = ({
 
 const toolNames = /^[a-zA-Z0-9_.:-]{1,128}$/
 
-/**
- * The name of a tool.
- *
- * @since 0.1.0
- * @category readers
- */
+/** The name of a tool. */
 export const toolName = (tool: BodyFields.Fields, at: string): string => {
   const name = BodyFields.required(tool, "name", `${at}.name`)
   if (!toolNames.test(name))
@@ -271,10 +192,6 @@ export const toolName = (tool: BodyFields.Fields, at: string): string => {
 
 const levels = ["low", "medium", "high", "max"] as const
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const think = (body: BodyFields.Fields): ChatRequest["think"] =>
   typeof body["think"] === "boolean" ? body["think"] : BodyFields.oneOf(body, "think", levels)
 
@@ -285,24 +202,14 @@ const mediaTypes: ReadonlyArray<readonly [start: string, type: string]> = [
   ["UklGR", "image/webp"]
 ]
 
-/**
- * A base64 image; its type is detected from its first bytes.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** A base64 image; its type is detected from its first bytes. */
 export const image = (data: string): Message.ImagePart => ({
   type: "image",
   data,
   mediaType: mediaTypes.find(([start]) => data.startsWith(start))?.[1] ?? "image/png"
 })
 
-/**
- * What it takes of its key's rate limits: a prompt counts once, however many answers it has.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** What it takes of its key's rate limits: a prompt counts once, however many answers it has. */
 export const demandOf = (gatewayRequest: GatewayRequest): RateDemand => {
   const { n, prompts, request } = gatewayRequest
   let characters = (request.suffix?.length ?? 0) + (request.template?.length ?? 0)

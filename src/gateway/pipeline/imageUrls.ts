@@ -1,8 +1,4 @@
-/**
- * Which image URLs are passed on to servers that fetch them: by default none that points into a private network.
- *
- * @since 0.1.0
- */
+/** Which image URLs are passed on to servers that fetch them: by default none that points into a private network. */
 import { BlockList, isIP } from "node:net"
 import * as Message from "../../Message.js"
 import * as ErrorResponse from "../http/errorResponse.js"
@@ -37,12 +33,7 @@ for (const [net, prefix] of [
 /** Host names that only resolve in private networks. */
 const privateName = /^(?:[^.]+|.*\.(?:localhost|local|lan|home|internal|intranet|private|corp|home\.arpa))$/
 
-/**
- * Whether a URL points to the public internet, judged by its host alone: names are not resolved.
- *
- * @since 0.1.0
- * @category guards
- */
+/** Whether a URL points to the public internet, judged by its host alone: names are not resolved. */
 export const isPublic = (url: URL): boolean => {
   // URL parsing normalises addresses: 0x7f.1 is 127.0.0.1 here.
   const host = url.hostname.replace(/^\[|\]$/g, "").replace(/\.$/, "")
@@ -57,12 +48,7 @@ export const isPublic = (url: URL): boolean => {
   }
 }
 
-/**
- * Rejects images that would be fetched from a private network.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Rejects images that would be fetched from a private network. */
 export const check = (messages: ReadonlyArray<Message.Message>): void => {
   for (const message of messages) {
     if (typeof message.content === "string") continue

@@ -1,8 +1,4 @@
-/**
- * Which models a request of a client may be answered by, and how an answer names the one that did.
- *
- * @since 0.1.0
- */
+/** Which models a request of a client may be answered by, and how an answer names the one that did. */
 import type * as Effect from "effect/Effect"
 import type { ModelNotFound, NoServers, NoSuitableModel } from "../../Errors.js"
 import type { ModelCandidate } from "../../ModelSelection.js"
@@ -10,41 +6,21 @@ import * as Aliases from "../../modelSelection/aliases.js"
 import type { GatewayContext } from "../GatewayContext.js"
 import type { GatewayRequest } from "./gatewayRequest.js"
 
-/**
- * The model of a request that names none.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The model of a request that names none. */
 export const defaultModel = ({ library, settings }: GatewayContext): string =>
   settings.defaultModel ?? (library.settings.modelNamed ? library.settings.model : "auto")
 
-/**
- * The models that a name stands for, where it is an alias.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The models that a name stands for, where it is an alias. */
 export const chainOf = ({ aliases }: GatewayContext, name: string): ReadonlyArray<string> | undefined =>
   Aliases.chainOf(aliases, name)
 
-/**
- * What differs here from the fleet.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** What differs here from the fleet. */
 export const policyOf = ({ aliases, library, settings }: GatewayContext) => ({
   aliases,
   preferred: settings.defaultModel ?? library.settings.model
 })
 
-/**
- * The models for a request.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The models for a request. */
 export const candidates = (
   gateway: GatewayContext,
   gatewayRequest: GatewayRequest
@@ -58,9 +34,6 @@ export const candidates = (
 /**
  * How an answer names its model: as the client did, or, where it was chosen, as what it is. `model` and `server` are
  * what the answer says.
- *
- * @since 0.2.0
- * @category accessors
  */
 export const shown = (
   { library }: GatewayContext,

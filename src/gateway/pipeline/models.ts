@@ -1,8 +1,4 @@
-/**
- * The available models and what is known of them; and `GET /models`, the plain list.
- *
- * @since 0.1.0
- */
+/** The available models and what is known of them; and `GET /models`, the plain list. */
 import * as Effect from "effect/Effect"
 import type { Unreachable } from "../../Errors.js"
 import { canonical, demoInfo, demoModel, type ModelInfo } from "../../Model.js"
@@ -13,12 +9,7 @@ import type { RequestContext } from "../http/RequestContext.js"
 import type { Library } from "../library.js"
 import { chainOf, defaultModel } from "./modelSelection.js"
 
-/**
- * The creation time reported for every model, in seconds since the Unix epoch: the real one is unknown.
- *
- * @since 0.1.0
- * @category constants
- */
+/** The creation time reported for every model, in seconds since the Unix epoch: the real one is unknown. */
 export const created = 1_700_000_000
 
 /** Clients may retry at the servers' next check. */
@@ -44,9 +35,6 @@ const tellUnreachable = (
 /**
  * The status of every server, for a list of models: a header reports how many could not be asked. Rejects the request
  * if none could be.
- *
- * @since 0.2.0
- * @category accessors
  */
 export const statuses = async (
   gateway: GatewayContext,
@@ -66,9 +54,6 @@ const unreachableOf = ({
 /**
  * The same where servers have just been asked for something that is not kept, such as what is in memory: `failed` are
  * those that did not answer. Servers that have no such thing count as reached.
- *
- * @since 0.2.0
- * @category accessors
  */
 export const tellFailed = (
   gateway: GatewayContext,
@@ -84,42 +69,22 @@ const namesOf = (all: ReadonlyArray<ServerStatus>): ReadonlyArray<string> => {
   return [...names.values()].sort()
 }
 
-/**
- * Every available model: those of reachable servers. Without any server, the built-in one.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Every available model: those of reachable servers. Without any server, the built-in one. */
 export const available = async ({ library }: GatewayContext): Promise<ReadonlyArray<string>> =>
   namesOf(await library.run(library.registry.servers).result)
 
-/**
- * All names that may be requested: models and aliases.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** All names that may be requested: models and aliases. */
 export const listModels = async (gateway: GatewayContext, context: RequestContext): Promise<ReadonlyArray<string>> => [
   ...namesOf(await statuses(gateway, context)),
   "auto",
   ...gateway.aliases.keys()
 ]
 
-/**
- * What is known of a model, if anything.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** What is known of a model, if anything. */
 export const facts = ({ registry }: Library, model: string): Effect.Effect<ModelInfo | undefined> =>
   Effect.orElseSucceed(registry.modelInfo(model), () => (canonical(model) === demoModel ? demoInfo : undefined))
 
-/**
- * The same by name; rejects an unknown name.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The same by name; rejects an unknown name. */
 export const factsOf = async (
   gateway: GatewayContext,
   context: RequestContext,
@@ -134,12 +99,7 @@ export const factsOf = async (
   return gateway.library.run(facts(gateway.library, id)).result
 }
 
-/**
- * The plain list: `GET /models`.
- *
- * @since 0.1.0
- * @category handlers
- */
+/** The plain list: `GET /models`. */
 export const plainList = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const models = namesOf(await statuses(gateway, context))
   context.json({ models, default_model: defaultModel(gateway), total_models: models.length })

@@ -1,8 +1,6 @@
 /**
  * One request on its way through the fleet: model fallback, identity for routing, and cancellation when the client
  * disconnects.
- *
- * @since 0.1.0
  */
 import type * as Effect from "effect/Effect"
 import type * as Chat from "../../Chat.js"
@@ -32,23 +30,17 @@ const conversationOf = ({ caller = "", conversation }: RequestContext, { message
     ? ConversationKey.ofMessages(messages, caller)
     : ConversationKey.named(conversation, caller)
 
-/**
- * One client request while it is being answered.
- *
- * - `candidates`: the models that may answer, in order
- * - `decoder`: validates requested JSON
- * - `answerStarted`: the client received a piece of an answer, so no other model may start
- * - `openedAt`: when the last answer began (`performance.now()`)
- * - `stopped`: nobody waits for an answer any more
- *
- * @since 0.1.0
- * @category models
- */
+/** One client request while it is being answered. */
 export class RequestExecution {
+  /** The models that may answer, in order. */
   candidates: ReadonlyArray<ModelCandidate> = []
+  /** Validates requested JSON. */
   decoder: StructuredOutput.Decoder<unknown> | undefined
+  /** The client received a piece of an answer, so no other model may start. */
   answerStarted = false
+  /** Nobody waits for an answer any more. */
   stopped = false
+  /** When the last answer began (`performance.now()`). */
   openedAt: number | undefined
   private readonly stops: Array<() => void> = []
   /** The prompts that have been counted, with how many tokens they are. */

@@ -1,8 +1,4 @@
-/**
- * How often a request may be tried, if the client limits it.
- *
- * @since 0.1.0
- */
+/** How often a request may be tried, if the client limits it. */
 import type { Limits } from "../../ChatRequest.js"
 import { make, RequestRejected } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
@@ -13,9 +9,6 @@ const most = 16
 /**
  * The header `X-Aicortex-Max-Retries`: total attempts, from 1 to 16, never more than the gateway's own `maxRetries` if
  * that is set; `undefined` without it.
- *
- * @since 0.1.0
- * @category readers
  */
 export const maxRetries = (context: RequestContext, own: number | undefined): number | undefined => {
   const header = context.request.headers["x-aicortex-max-retries"]
@@ -28,12 +21,7 @@ export const maxRetries = (context: RequestContext, own: number | undefined): nu
   return own === undefined ? value : Math.min(own, value)
 }
 
-/**
- * The limits of one request.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The limits of one request. */
 export const limitsFor = (context: RequestContext, limits: Limits): Limits => {
   const maxAttempts = maxRetries(context, limits.maxAttempts)
   return maxAttempts === limits.maxAttempts ? limits : { ...limits, maxAttempts }

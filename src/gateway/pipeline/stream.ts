@@ -3,8 +3,6 @@
  *
  * This is the token path: for each piece one call of a `Writer`, one write per pull, and no pull before the last write
  * has drained.
- *
- * @since 0.1.0
  */
 import * as Either from "effect/Either"
 import type { Usage } from "../../ChatEvent.js"
@@ -19,12 +17,7 @@ import { shown } from "./modelSelection.js"
 import type { RequestExecution } from "./requestExecution.js"
 import * as Warnings from "./warnings.js"
 
-/**
- * One stream, of one answer or several.
- *
- * @since 0.1.0
- * @category models
- */
+/** One stream, of one answer or several. */
 export class Stream {
   private writer: Writer | undefined
   private heartbeat: ReturnType<typeof setTimeout> | undefined

@@ -1,8 +1,4 @@
-/**
- * Calls a server's own API for a client: small requests whose answers are read completely, and streams of lines.
- *
- * @since 0.1.0
- */
+/** Calls a server's own API for a client: small requests whose answers are read completely, and streams of lines. */
 import type { ServerFailure } from "../../Backend.js"
 import { errorText, headers as headersOf, statusFailure } from "../../backend/http.js"
 import * as Misaddressed from "../../backend/wrongAddress.js"
@@ -10,24 +6,14 @@ import * as Lines from "../../internal/lines.js"
 import type { Server } from "../../Server.js"
 import type { Exchange, TraceContext, Service as Transport } from "../../Transport.js"
 
-/**
- * A complete reply of a server.
- *
- * @since 0.1.0
- * @category models
- */
+/** A complete reply of a server. */
 export interface UpstreamReply {
   readonly status: number
   readonly retryAfter: string | undefined
   readonly text: string
 }
 
-/**
- * A server that could not be reached, or that returned an error.
- *
- * @since 0.1.0
- * @category errors
- */
+/** A server that could not be reached, or that returned an error. */
 export class UpstreamFailed extends Error {
   override readonly name = "ControlFailed"
   constructor(readonly failure: ServerFailure) {
@@ -35,10 +21,6 @@ export class UpstreamFailed extends Error {
   }
 }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export interface UpstreamRequest {
   readonly method: "GET" | "HEAD" | "POST" | "DELETE"
   readonly path: string
@@ -80,12 +62,7 @@ const explained = (
   return message === failure.message ? failure : { reason, message }
 }
 
-/**
- * Sends a request to a server. Rejects with `UpstreamFailed` if it does not answer with a success status.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Sends a request to a server. Rejects with `UpstreamFailed` if it does not answer with a success status. */
 export const send = (transport: Transport, server: Server, request: UpstreamRequest): Promise<UpstreamReply> =>
   new Promise((resolve, reject) => {
     const { upload } = request
@@ -169,12 +146,7 @@ export const send = (transport: Transport, server: Server, request: UpstreamRequ
     })
   })
 
-/**
- * The same, parsed as JSON.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The same, parsed as JSON. */
 export const json = async (
   transport: Transport,
   server: Server,

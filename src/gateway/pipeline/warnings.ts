@@ -1,8 +1,6 @@
 /**
  * What went wrong after an answer, as clients are told: in the header `x-aicortex-warning`, or, where the head was sent
  * before it was known, in a trailer of that name, and in streams of events in a comment.
- *
- * @since 0.2.0
  */
 import type { TurnNotStored } from "../../Errors.js"
 import type { RequestContext } from "../http/RequestContext.js"
@@ -16,22 +14,12 @@ const words = { TurnNotStored: "session_not_stored" } as const satisfies {
 
 type Warnings = ReadonlyArray<TurnNotStored> | undefined
 
-/**
- * A stream in a session may end with a warning: HTTP wants that to be said before.
- *
- * @since 0.2.0
- * @category combinators
- */
+/** A stream in a session may end with a warning: HTTP wants that to be said before. */
 export const announce = ({ headers }: RequestContext): void => {
   headers["trailer"] = header
 }
 
-/**
- * Tells of the warnings of a whole answer, before it is sent.
- *
- * @since 0.2.0
- * @category combinators
- */
+/** Tells of the warnings of a whole answer, before it is sent. */
 export const tell = ({ record: account, headers }: RequestContext, warnings: Warnings): void => {
   if (warnings === undefined) return
   account.warning = warnings.map(({ _tag }) => words[_tag]).join(", ")
@@ -40,9 +28,6 @@ export const tell = ({ record: account, headers }: RequestContext, warnings: War
 
 /**
  * Tells of the warnings of a stream that `announce` was called for, before it ends; gives what is to be written besides.
- *
- * @since 0.2.0
- * @category combinators
  */
 export const end = ({ record: account, response }: RequestContext, warnings: Warnings, contentType: string): string => {
   if (warnings === undefined) return ""

@@ -1,8 +1,6 @@
 /**
  * Stored conversations: `POST` and `GET /v1/sessions`, `GET` and `DELETE /v1/sessions/{id}`, and `session` in a
  * request. With API keys, each belongs to the key that created it; to other keys it does not exist.
- *
- * @since 0.1.0
  */
 import { createHash } from "node:crypto"
 import { SessionNotFound } from "../../../Errors.js"
@@ -21,12 +19,7 @@ const mine = (context: RequestContext, id: string): string => {
   return id
 }
 
-/**
- * The session may also come in a header: not every client can add a field.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The session may also come in a header: not every client can add a field. */
 export const joined = <A extends GatewayRequest>(gatewayRequest: A, context: RequestContext): A => {
   const { session = context.request.headers["x-aicortex-session"] } = gatewayRequest
   if (typeof session !== "string") return gatewayRequest
@@ -34,21 +27,12 @@ export const joined = <A extends GatewayRequest>(gatewayRequest: A, context: Req
   return session === gatewayRequest.session ? gatewayRequest : { ...gatewayRequest, session }
 }
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const create = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const { id } = await gateway.library.run(gateway.library.sessions.create({ prefix: prefixOf(context) })).result
   context.json({ id, object: "session", messages: [] }, 201)
 }
 
-/**
- * The caller's most recently used conversations: `limit` of them (1 to 1,000, default 50).
- *
- * @since 0.1.0
- * @category handlers
- */
+/** The caller's most recently used conversations: `limit` of them (1 to 1,000, default 50). */
 export const list = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const limit = Query.limit(Query.of(context, ["limit"]), 1_000, 50)
   const all = await gateway.library.run(gateway.library.sessions.list({ prefix: prefixOf(context), limit })).result
@@ -64,19 +48,11 @@ export const list = async (gateway: GatewayContext, context: RequestContext): Pr
   })
 }
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const read = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
   const messages = await gateway.library.run(gateway.library.sessions.history(mine(context, id))).result
   context.json({ id, object: "session", messages })
 }
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const remove = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
   await gateway.library.run(gateway.library.sessions.remove(mine(context, id))).result
   context.json({ id, object: "session.deleted", deleted: true })

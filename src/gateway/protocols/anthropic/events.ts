@@ -1,8 +1,4 @@
-/**
- * Writes the answers of `POST /v1/messages`, complete or as events.
- *
- * @since 0.1.0
- */
+/** Writes the answers of `POST /v1/messages`, complete or as events. */
 import type { End, FinishReason, Usage } from "../../../ChatEvent.js"
 import * as ToolArguments from "../../../internal/toolArguments.js"
 import type * as Message from "../../../Message.js"
@@ -186,10 +182,6 @@ class EventWriter implements Writer {
 const failure = (errorResponse: ErrorResponse): string =>
   `event: error\ndata: ${JSON.stringify(anthropic(errorResponse))}\n\n`
 
-/**
- * @since 0.1.0
- * @category encoding
- */
 export const codec = (asked: AnthropicRequest): Codec => ({
   contentType: "text/event-stream; charset=utf-8",
   whole: (model, [result]) => (result === undefined ? {} : whole(model, result, asked)),

@@ -1,8 +1,4 @@
-/**
- * `POST /v1/messages` and `/v1/messages/count_tokens`.
- *
- * @since 0.1.0
- */
+/** `POST /v1/messages` and `/v1/messages/count_tokens`. */
 import * as Effect from "effect/Effect"
 import type { ModelCandidate } from "../../../ModelSelection.js"
 import type { GatewayContext } from "../../GatewayContext.js"
@@ -42,10 +38,6 @@ const fitting = async (
   return models.length === 0 ? asked : { ...asked, withoutThinking: new Set(models.map(({ model }) => model)) }
 }
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const create = async (
   gateway: GatewayContext,
   context: RequestContext,
@@ -58,9 +50,5 @@ export const create = async (
   return dispatch(gateway, context, asked, Events.codec(asked))
 }
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const countTokens = (_: GatewayContext, context: RequestContext, body: BodyFields.Fields): void =>
   context.json({ input_tokens: context.decode(Request.count, body) })

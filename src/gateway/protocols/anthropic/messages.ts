@@ -1,8 +1,4 @@
-/**
- * Converts the system prompt and the messages of Anthropic's Messages API.
- *
- * @since 0.1.0
- */
+/** Converts the system prompt and the messages of Anthropic's Messages API. */
 import * as Message from "../../../Message.js"
 import * as BodyFields from "../../http/body.js"
 import { reject } from "../../http/errorResponse.js"
@@ -269,12 +265,7 @@ const messageNames: ReadonlySet<string> = new Set(["role", "content", "cache_con
 
 const roles = ["user", "assistant", "system"] as const
 
-/**
- * The system prompt, then the messages.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The system prompt, then the messages. */
 export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<Message.Message> => {
   const conversation = new MessageReader(ignored)
   const { system } = body

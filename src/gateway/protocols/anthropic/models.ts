@@ -1,8 +1,4 @@
-/**
- * `GET /v1/models` and `/v1/models/{id}` for clients that send `anthropic-version`.
- *
- * @since 0.1.0
- */
+/** `GET /v1/models` and `/v1/models/{id}` for clients that send `anthropic-version`. */
 
 import type { GatewayContext } from "../../GatewayContext.js"
 import { reject } from "../../http/errorResponse.js"
@@ -17,12 +13,7 @@ const item = (id: string): object => ({ type: "model", id, display_name: id, cre
 /** Anthropic's default is 20; here it is the maximum, because the list is short. */
 const maxLimit = 1_000
 
-/**
- * A page of the list: `limit` models (1 to 1,000, default 1,000) after `after_id`, or before `before_id`.
- *
- * @since 0.1.0
- * @category handlers
- */
+/** A page of the list: `limit` models (1 to 1,000, default 1,000) after `after_id`, or before `before_id`. */
 export const list = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const asked = Query.of(context, ["limit", "after_id", "before_id", "beta"])
   const limit = Query.limit(asked, maxLimit, maxLimit)
@@ -44,10 +35,6 @@ export const list = async (gateway: GatewayContext, context: RequestContext): Pr
   })
 }
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const one = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
   Query.of(context, ["beta"])
   const info = await Models.factsOf(gateway, context, id)

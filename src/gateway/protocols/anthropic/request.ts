@@ -1,8 +1,4 @@
-/**
- * Decodes the body of `POST /v1/messages`.
- *
- * @since 0.1.0
- */
+/** Decodes the body of `POST /v1/messages`. */
 import type { ChatRequest, Format } from "../../../ChatRequest.js"
 import * as ExtraParameters from "../../../internal/extraParameters.js"
 import { requirementsOf, tokensOf } from "../../../modelSelection/needs.js"
@@ -51,12 +47,7 @@ const countKnown: ReadonlySet<string> = new Set(promptNames)
 const thinkingNames: ReadonlySet<string> = new Set(["type", "budget_tokens", "display"])
 const outputNames: ReadonlySet<string> = new Set(["effort", "format"])
 
-/**
- * `showsThinking`: whether the thinking is sent to the client, or only that it happens
- *
- * @since 0.1.0
- * @category models
- */
+/** `showsThinking`: whether the thinking is sent to the client, or only that it happens */
 export interface AnthropicRequest extends GatewayRequest.GatewayRequest {
   readonly showsThinking: boolean
 }
@@ -161,12 +152,7 @@ const stops = (body: BodyFields.Fields): ReadonlyArray<string> => {
 // The whole body
 // =============================================================================
 
-/**
- * Estimates the prompt tokens: texts, tools and tool calls. Images are not counted.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Estimates the prompt tokens: texts, tools and tool calls. Images are not counted. */
 export const promptTokens = (request: Pick<ChatRequest, "messages" | "tools" | "suffix" | "maxTokens">): number => {
   let characters = 0
   for (const message of request.messages) {
@@ -178,10 +164,6 @@ export const promptTokens = (request: Pick<ChatRequest, "messages" | "tools" | "
   return requirementsOf({ request }).prompt + tokensOf(characters)
 }
 
-/**
- * @since 0.1.0
- * @category decoding
- */
 export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): AnthropicRequest => {
   refuseThread(body)
   ignored.check(body, known, FieldPolicy.rejectedFields.messages)
@@ -225,12 +207,7 @@ export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFiel
   }
 }
 
-/**
- * `POST /v1/messages/count_tokens`: an estimate of the prompt tokens.
- *
- * @since 0.1.0
- * @category decoding
- */
+/** `POST /v1/messages/count_tokens`: an estimate of the prompt tokens. */
 export const count = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): number => {
   ignored.check(body, countKnown, FieldPolicy.rejectedFields.messages)
   BodyFields.object(body, "cache_control")

@@ -1,8 +1,4 @@
-/**
- * Converts the tools of Anthropic's Messages API.
- *
- * @since 0.1.0
- */
+/** Converts the tools of Anthropic's Messages API. */
 import type { ToolChoice, ToolDefinition } from "../../../ChatRequest.js"
 import * as BodyFields from "../../http/body.js"
 import { reject } from "../../http/errorResponse.js"
@@ -79,10 +75,6 @@ const referenced = ({ messages }: BodyFields.Fields): ReadonlySet<string> => {
   return names
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const tools = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<ToolDefinition> => {
   const all = BodyFields.list(body, "tools") ?? []
   const names = new Set<string>()
@@ -110,22 +102,13 @@ export const tools = (body: BodyFields.Fields, ignored: IgnoredFields): Readonly
 const choiceNames: ReadonlySet<string> = new Set(["type", "name", "disable_parallel_tool_use"])
 const types = ["auto", "any", "tool", "none"] as const
 
-/**
- * - `choice`: `undefined` if the model decides
- * - `oneTool`: an answer may contain at most one tool call
- *
- * @since 0.1.0
- * @category models
- */
 export interface ChosenTool {
+  /** `undefined` if the model decides. */
   readonly choice: ToolChoice | undefined
+  /** An answer may contain at most one tool call. */
   readonly oneTool: boolean
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const toolChoiceOf = (
   body: BodyFields.Fields,
   all: ReadonlyArray<ToolDefinition>,

@@ -1,8 +1,6 @@
 /**
  * `/api/blobs/{digest}`: the files that models are made of, passed through to the server that the model is made on. They
  * are passed on as they come and never held here, so nothing but that server's disk bounds them.
- *
- * @since 0.2.0
  */
 
 import type { GatewayContext } from "../../GatewayContext.js"
@@ -42,24 +40,14 @@ const gatewayRequest = async (
   }
 }
 
-/**
- * `HEAD /api/blobs/{digest}`: whether the server has that file.
- *
- * @since 0.2.0
- * @category handlers
- */
+/** `HEAD /api/blobs/{digest}`: whether the server has that file. */
 export const has = async (gateway: GatewayContext, context: RequestContext, digest: string): Promise<void> => {
   const known = await target(gateway, context, digest)
   await gatewayRequest(gateway, known, { method: "HEAD", path: `/api/blobs/${digest}`, timeout: listTimeout })
   context.send(200, "application/json; charset=utf-8", "")
 }
 
-/**
- * `POST /api/blobs/{digest}`: sends a file to the server.
- *
- * @since 0.2.0
- * @category handlers
- */
+/** `POST /api/blobs/{digest}`: sends a file to the server. */
 export const upload = async (gateway: GatewayContext, context: RequestContext, digest: string): Promise<void> => {
   const known = await target(gateway, context, digest)
   let stalled = false

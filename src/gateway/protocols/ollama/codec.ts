@@ -1,8 +1,4 @@
-/**
- * Writes answers like Ollama's `/api/chat` and `/api/generate`.
- *
- * @since 0.1.0
- */
+/** Writes answers like Ollama's `/api/chat` and `/api/generate`. */
 import type { End, FinishReason, Usage } from "../../../ChatEvent.js"
 import type { ChatRequest } from "../../../ChatRequest.js"
 import * as ToolArguments from "../../../internal/toolArguments.js"
@@ -35,12 +31,7 @@ const counts = (began: number, firstPiece: number | undefined, usage: Usage, tol
   }
 }
 
-/**
- * A timestamp as Ollama writes it: without trailing zeros.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** A timestamp as Ollama writes it: without trailing zeros. */
 export const timestamp = (): string => {
   const text = new Date().toISOString()
   return text.endsWith("0Z") ? text.replace(/\.?0+Z$/, "Z") : text
@@ -118,9 +109,6 @@ class LineWriter implements Writer {
 /**
  * The codec of a request. `generates`: as `/api/generate` does, whose answers include the conversation as `context`
  * unless the prompt was raw.
- *
- * @since 0.1.0
- * @category encoding
  */
 export const codec = (model: string, generates: boolean, request: ChatRequest): Codec => {
   const began = performance.now()

@@ -3,8 +3,6 @@
  *
  * Ollama returns tokens of its model, which no other kind of server understands. These numbers hold the compressed
  * text, three bytes each: any gateway can decode them, and any server can continue.
- *
- * @since 0.1.0
  */
 import { deflateRawSync, inflateRawSync } from "node:zlib"
 import * as Message from "../../../Message.js"
@@ -18,12 +16,7 @@ const maxBytes = 16 * 1024 * 1024
 
 const roles = ["system", "user", "assistant"] as const
 
-/**
- * Encodes a conversation as numbers. Images are omitted.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** Encodes a conversation as numbers. Images are omitted. */
 export const encode = (messages: ReadonlyArray<Message.Message>, answer: string): ReadonlyArray<number> => {
   const turns: Array<readonly [role: number, text: string]> = []
   for (const message of messages) {
@@ -58,12 +51,7 @@ const read = (numbers: ReadonlyArray<number>): unknown => {
   }
 }
 
-/**
- * Decodes a conversation from numbers. Rejects numbers that are not from a gateway.
- *
- * @since 0.1.0
- * @category decoding
- */
+/** Decodes a conversation from numbers. Rejects numbers that are not from a gateway. */
 export const decode = (numbers: ReadonlyArray<number>): ReadonlyArray<Message.Message> => {
   if (numbers.length === 0) return []
   const turns = read(numbers)

@@ -1,8 +1,4 @@
-/**
- * `_debug_render_only`: the prompt as the server's chat template renders it. Only Ollama servers support it.
- *
- * @since 0.1.0
- */
+/** `_debug_render_only`: the prompt as the server's chat template renders it. Only Ollama servers support it. */
 
 import type { GatewayContext } from "../../GatewayContext.js"
 import type * as BodyFields from "../../http/body.js"
@@ -18,12 +14,7 @@ import { serverError } from "./servers.js"
 /** Timeout for rendering a prompt, in milliseconds: the server may have to load the model first. */
 const timeout = 120_000
 
-/**
- * Gets the rendered prompt from an Ollama server, and sends it.
- *
- * @since 0.1.0
- * @category handlers
- */
+/** Gets the rendered prompt from an Ollama server, and sends it. */
 export const renderOnly = async (
   gateway: GatewayContext,
   context: RequestContext,

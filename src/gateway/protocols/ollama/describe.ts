@@ -1,8 +1,6 @@
 /**
  * What Ollama's lists and `show` report for models of other servers: taken from the server, the catalogue or the name,
  * and nothing that is a guess.
- *
- * @since 0.1.0
  */
 import { type ModelInfo, parseParameters, quantization, sizeOfName } from "../../../Model.js"
 import * as BodyFields from "../../http/body.js"
@@ -69,12 +67,7 @@ const capabilitiesOf = (name: string, info: ModelInfo | undefined): ReadonlyArra
 const familyOf = (info: ModelInfo | undefined): string | undefined =>
   info === undefined || info.family === "others" ? undefined : info.family
 
-/**
- * An entry of a list.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** An entry of a list. */
 export const entry = (name: string, info: ModelInfo | undefined): object => {
   const parameters = parametersOf(name, info)
   const family = familyOf(info)
@@ -97,12 +90,7 @@ export const entry = (name: string, info: ModelInfo | undefined): object => {
   }
 }
 
-/**
- * The reply of `show`.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The reply of `show`. */
 export const shown = (name: string, info: ModelInfo): object => {
   const architecture = familyOf(info) ?? "unknown"
   const meta = metaOf(info)

@@ -19,9 +19,6 @@ const apiVersion = "0.12.0"
 /**
  * `GET /api/tags`: every model once, with its servers; and the aliases, each as the first of its models that is
  * available.
- *
- * @since 0.1.0
- * @category handlers
  */
 export const tags = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const known = await Models.statuses(gateway, context)
@@ -56,9 +53,6 @@ export const tags = async (gateway: GatewayContext, context: RequestContext): Pr
 
 /**
  * `GET /api/ps`: what is in memory, and where. Where no server answers, that is said: nothing in memory is something else.
- *
- * @since 0.1.0
- * @category handlers
  */
 export const ps = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const statuses = await Models.statuses(gateway, context)
@@ -72,12 +66,7 @@ export const ps = async (gateway: GatewayContext, context: RequestContext): Prom
   })
 }
 
-/**
- * `GET /api/version`: the oldest version among the servers, because clients infer supported features from it.
- *
- * @since 0.1.0
- * @category handlers
- */
+/** `GET /api/version`: the oldest version among the servers, because clients infer supported features from it. */
 export const versions = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const all = (await servers(gateway)).filter(({ ollama }) => ollama)
   const known = await Promise.all(
@@ -100,12 +89,7 @@ export const versions = async (gateway: GatewayContext, context: RequestContext)
   context.json({ version: versions[0] ?? apiVersion, aicortex: version })
 }
 
-/**
- * The model that a name stands for: of a chain, the first that a server has.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The model that a name stands for: of a chain, the first that a server has. */
 export const resolveModel = async (gateway: GatewayContext, named: string): Promise<string> => {
   const { library } = gateway
   const policy = ModelSelection.policyOf(gateway)
@@ -122,12 +106,7 @@ export const resolveModel = async (gateway: GatewayContext, named: string): Prom
   return linked(chain[0] ?? named).model
 }
 
-/**
- * `POST /api/show`: what a server reports of its model.
- *
- * @since 0.1.0
- * @category handlers
- */
+/** `POST /api/show`: what a server reports of its model. */
 export const show = async (
   gateway: GatewayContext,
   context: RequestContext,

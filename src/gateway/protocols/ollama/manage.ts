@@ -1,8 +1,4 @@
-/**
- * Model management on the servers: pull, create, push, copy, delete, load and unload.
- *
- * @since 0.1.0
- */
+/** Model management on the servers: pull, create, push, copy, delete, load and unload. */
 import * as Duration from "../../../internal/duration.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import * as BodyFields from "../../http/body.js"
@@ -129,9 +125,6 @@ const streamProgress = async (
 /**
  * `POST /api/pull`: on the named servers; else on those that have the model (an update); else on the one with the most
  * room. Each progress line names its server.
- *
- * @since 0.1.0
- * @category handlers
  */
 export const pull = async (
   gateway: GatewayContext,
@@ -150,9 +143,6 @@ export const pull = async (
 /**
  * `POST /api/create`: on the server that is named; else on one that has the model which it is made from, the one with most
  * room of several. Files were sent to one server (see `blobs`), which must be named where there are several.
- *
- * @since 0.1.0
- * @category handlers
  */
 export const create = async (
   gateway: GatewayContext,
@@ -175,12 +165,7 @@ export const create = async (
   await streamProgress(gateway, context, body, "/api/create", chosen)
 }
 
-/**
- * `POST /api/push`: from the named server, else from the first that has the model.
- *
- * @since 0.1.0
- * @category handlers
- */
+/** `POST /api/push`: from the named server, else from the first that has the model. */
 export const push = async (
   gateway: GatewayContext,
   context: RequestContext,
@@ -247,12 +232,7 @@ const valid = (field: "name" | "source" | "destination", given: string | undefin
   return name
 }
 
-/**
- * `DELETE /api/delete`: on every server that has the model, unless one is named.
- *
- * @since 0.1.0
- * @category handlers
- */
+/** `DELETE /api/delete`: on every server that has the model, unless one is named. */
 export const remove = async (
   gateway: GatewayContext,
   context: RequestContext,
@@ -263,12 +243,7 @@ export const remove = async (
   await change(gateway, context, body, name, "DELETE", "/api/delete")
 }
 
-/**
- * `POST /api/copy`: on every server that has the model, unless one is named.
- *
- * @since 0.1.0
- * @category handlers
- */
+/** `POST /api/copy`: on every server that has the model, unless one is named. */
 export const copy = async (
   gateway: GatewayContext,
   context: RequestContext,
@@ -287,9 +262,6 @@ export const copy = async (
 /**
  * A request without a prompt loads a model on the server that would answer, or, with `keep_alive: 0`, unloads it
  * everywhere. Other servers than Ollama keep their models loaded: nothing to do.
- *
- * @since 0.1.0
- * @category handlers
  */
 export const load = async (
   gateway: GatewayContext,

@@ -1,20 +1,11 @@
-/**
- * Sampling parameters: Ollama's `options` and the fields beside them.
- *
- * @since 0.1.0
- */
+/** Sampling parameters: Ollama's `options` and the fields beside them. */
 import type { ChatRequest, Format } from "../../../ChatRequest.js"
 import * as BodyFields from "../../http/body.js"
 import { reject } from "../../http/errorResponse.js"
 import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import * as Validation from "./validation.js"
 
-/**
- * The parameters in `options` and beside it.
- *
- * @since 0.1.0
- * @category models
- */
+/** The parameters in `options` and beside it. */
 export type OllamaParameters = GatewayRequest.Sampling & Pick<ChatRequest, "maxTokens" | "format" | "logprobs">
 
 /** Ollama options with an equivalent here, so that OpenAI-compatible servers understand them too. */
@@ -62,9 +53,6 @@ const fits = (name: string, value: unknown): boolean => {
 /**
  * Reads the options of a body. An option outside `options`, which Ollama would ignore, is used if it has the right type
  * and `options` does not set it; else it is added to `ignored`.
- *
- * @since 0.1.0
- * @category readers
  */
 export const options = (body: BodyFields.Fields, ignored: Array<string>): BodyFields.Fields => {
   const given = BodyFields.json(body, "options") ?? {}
@@ -84,12 +72,7 @@ export const options = (body: BodyFields.Fields, ignored: Array<string>): BodyFi
   return all ?? given
 }
 
-/**
- * Whether `options` knows this field.
- *
- * @since 0.1.0
- * @category guards
- */
+/** Whether `options` knows this field. */
 export const isOption = (name: string): boolean => Object.hasOwn(aliases, name)
 
 const format = (body: BodyFields.Fields): Format => {
@@ -127,10 +110,6 @@ const stops = (value: unknown): ReadonlyArray<string> => {
   return all.filter((one) => one !== "")
 }
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const sampling = (body: BodyFields.Fields, ignored: Array<string>): OllamaParameters => {
   const given = options(body, ignored)
   const number = (name: string): number | undefined => (typeof given[name] === "number" ? given[name] : undefined)

@@ -1,8 +1,4 @@
-/**
- * Decodes the bodies of Ollama's `/api/chat` and `/api/generate`.
- *
- * @since 0.1.0
- */
+/** Decodes the bodies of Ollama's `/api/chat` and `/api/generate`. */
 import * as Message from "../../../Message.js"
 import * as BodyFields from "../../http/body.js"
 import { reject } from "../../http/errorResponse.js"
@@ -37,17 +33,11 @@ const generateNames: ReadonlySet<string> = new Set([
   "images"
 ])
 
-/**
- * A decoded body.
- *
- * - `ignored`: fields without effect
- * - `renderOnly`: only the rendered prompt is requested
- *
- * @since 0.1.0
- * @category models
- */
+/** A decoded body. */
 export interface OllamaGatewayRequest extends GatewayRequest.GatewayRequest {
+  /** Fields without effect. */
   readonly ignored: ReadonlyArray<string>
+  /** Only the rendered prompt is requested. */
   readonly renderOnly: boolean
 }
 
@@ -205,10 +195,6 @@ const toolChoice = (body: BodyFields.Fields, ignored: Array<string>): "auto" | "
   return undefined
 }
 
-/**
- * @since 0.1.0
- * @category decoding
- */
 export const chat = (body: BodyFields.Fields): OllamaGatewayRequest => {
   Validation.check("ChatRequest", body)
   const ignored = [...unknown(body, chatNames), ...within(body)]
@@ -246,10 +232,6 @@ const conversation = (
   return [...before, ...(system === "" || known ? [] : [Message.system(system)]), ...said]
 }
 
-/**
- * @since 0.1.0
- * @category decoding
- */
 export const generate = (body: BodyFields.Fields): OllamaGatewayRequest => {
   Validation.check("GenerateRequest", body)
   const ignored = unknown(body, generateNames)

@@ -1,8 +1,4 @@
-/**
- * The reachable servers, and the errors of those that fail.
- *
- * @since 0.1.0
- */
+/** The reachable servers, and the errors of those that fail. */
 import * as Effect from "effect/Effect"
 import type { ModelInfo } from "../../../Model.js"
 import type { Server } from "../../../Server.js"
@@ -13,18 +9,9 @@ import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import * as UpstreamControl from "../../pipeline/upstreamControl.js"
 import * as Validation from "./validation.js"
 
-/**
- * Timeout of a list request, in milliseconds: a dead server must not delay the others.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Timeout of a list request, in milliseconds: a dead server must not delay the others. */
 export const listTimeout = 3_000
 
-/**
- * @since 0.1.0
- * @category models
- */
 export interface KnownServer {
   readonly server: Server
   readonly label: string
@@ -32,10 +19,6 @@ export interface KnownServer {
   readonly models: ReadonlyArray<string>
 }
 
-/**
- * @since 0.1.0
- * @category accessors
- */
 export const servers = async (gateway: GatewayContext): Promise<ReadonlyArray<KnownServer>> => {
   const all = await gateway.library.run(gateway.library.servers).result
   return all
@@ -48,22 +31,13 @@ export const servers = async (gateway: GatewayContext): Promise<ReadonlyArray<Kn
     }))
 }
 
-/**
- * @since 0.1.0
- * @category accessors
- */
 export const infoOf = (gateway: GatewayContext, model: string): Promise<ModelInfo | undefined> =>
   gateway.library.run(Effect.orElseSucceed(gateway.library.registry.modelInfo(model), () => undefined)).result
 
 const listOf = (body: BodyFields.Fields): ReadonlyArray<BodyFields.Fields> =>
   (Array.isArray(body["models"]) ? (body["models"] as ReadonlyArray<unknown>) : []).filter(BodyFields.isObject)
 
-/**
- * Asks every Ollama server. Whoever fails has nothing to say but why (`problem`), and others are not asked.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Asks every Ollama server. Whoever fails has nothing to say but why (`problem`), and others are not asked. */
 export const fromAll = async (gateway: GatewayContext, all: ReadonlyArray<KnownServer>, path: string) =>
   Promise.all(
     all.map(async (known) => {
@@ -82,12 +56,7 @@ export const fromAll = async (gateway: GatewayContext, all: ReadonlyArray<KnownS
     })
   )
 
-/**
- * The model of a request, under either of its field names. `missing` is Ollama's message if there is none.
- *
- * @since 0.1.0
- * @category readers
- */
+/** The model of a request, under either of its field names. `missing` is Ollama's message if there is none. */
 export const nameOf = (body: BodyFields.Fields, missing: string): string => {
   const name = (GatewayRequest.model(body) || GatewayRequest.model(body, "name")) ?? ""
   if (name.trim() === "") Validation.refuse(400, missing, "missing_required_parameter", "model")
@@ -97,12 +66,7 @@ export const nameOf = (body: BodyFields.Fields, missing: string): string => {
 /** Which statuses are passed on: that the gateway lacks access to a server is not the client's error. */
 const isReported = (status: number): boolean => status >= 400 && status < 600 && status !== 401 && status !== 403
 
-/**
- * A server's error as passed on to the client, with its text and status.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** A server's error as passed on to the client, with its text and status. */
 export const serverError = (gateway: GatewayContext, { failure }: UpstreamControl.UpstreamFailed): ErrorResponse => {
   const { message, reason, status } = failure
   const told =

@@ -1,8 +1,4 @@
-/**
- * The servers that a model operation applies to: the named ones, else those that it concerns.
- *
- * @since 0.1.0
- */
+/** The servers that a model operation applies to: the named ones, else those that it concerns. */
 import { canonical } from "../../../Model.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import * as BodyFields from "../../http/body.js"
@@ -10,22 +6,13 @@ import { make, RequestRejected } from "../../http/errorResponse.js"
 import type { RequestContext } from "../../http/RequestContext.js"
 import { fromAll, type KnownServer, servers } from "./servers.js"
 
-/**
- * - `all`: every reachable Ollama server
- * - `named`: those that the request names, by address or label, or `all`; `undefined` if it names none
- *
- * @since 0.1.0
- * @category models
- */
 export interface Targets {
+  /** Every reachable Ollama server. */
   readonly all: ReadonlyArray<KnownServer>
+  /** Those that the request names, by address or label, or `all`; `undefined` if it names none. */
   readonly named: ReadonlyArray<KnownServer> | undefined
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const targetsOf = async (
   gateway: GatewayContext,
   context: RequestContext,
@@ -49,24 +36,14 @@ export const targetsOf = async (
   return { all, named: found }
 }
 
-/**
- * The refusal of a request that must name one server. `what` completes "Say which server …".
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The refusal of a request that must name one server. `what` completes "Say which server …". */
 export const unnamed = (all: ReadonlyArray<KnownServer>, what: string): RequestRejected => {
   const names = all.map(({ label }) => label).join(", ")
   const message = `Say which server ${what}: "server" must be one of ${names} (in the body, as ?server=, or as X-Aicortex-Target).`
   return new RequestRejected(make(400, message, "missing_required_parameter", "server"))
 }
 
-/**
- * The servers that have a model.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The servers that have a model. */
 export const withModel = (all: ReadonlyArray<KnownServer>, model: string): ReadonlyArray<KnownServer> => {
   const key = canonical(model)
   return all.filter(({ models }) => models.some((name) => canonical(name) === key))
@@ -75,9 +52,6 @@ export const withModel = (all: ReadonlyArray<KnownServer>, model: string): Reado
 /**
  * The server with the most room: the one whose models take the least space. Ollama does not report its disk size.
  * Servers whose models are unknown come last; among equals, the first in the configuration.
- *
- * @since 0.1.0
- * @category accessors
  */
 export const mostFreeMemory = async (
   gateway: GatewayContext,

@@ -1,8 +1,6 @@
 /**
  * `think: false`, which some Ollama clients always send: a model that cannot think needs no switch, and
  * OpenAI-compatible servers may reject it.
- *
- * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import type { GatewayContext } from "../../GatewayContext.js"
@@ -15,12 +13,7 @@ import { facts } from "../../pipeline/models.js"
 const thinks =
   /think|reason|\br1\b|qwq|qwen-?3|gpt-oss|\bo[134]\b|magistral|deepseek|glm|nemotron|granite|exaone|smollm-?3|hunyuan|kimi|minimax|cogito|phi-?4|gemma-?[4-9]|ernie|seed/i
 
-/**
- * The same request, with the models that do not need the switch.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The same request, with the models that do not need the switch. */
 export const modelsWithoutThinking = async <A extends GatewayRequest>(
   gateway: GatewayContext,
   context: RequestContext,

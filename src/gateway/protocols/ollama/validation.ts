@@ -1,19 +1,10 @@
-/**
- * Ollama's error messages for invalid bodies: the wording of Go's JSON decoder, and the type of each field.
- *
- * @since 0.1.0
- */
+/** Ollama's error messages for invalid bodies: the wording of Go's JSON decoder, and the type of each field. */
 import * as Duration from "../../../internal/duration.js"
 import { canonical } from "../../../Model.js"
 import type { Fields } from "../../http/body.js"
 import { type ErrorResponse, make, RequestRejected } from "../../http/errorResponse.js"
 
-/**
- * Rejects a request with Ollama's wording.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Rejects a request with Ollama's wording. */
 export const refuse = (status: number, message: string, code: string | null = null, param: string | null = null) => {
   throw new RequestRejected(make(status, message, code, param))
 }
@@ -22,12 +13,7 @@ export const refuse = (status: number, message: string, code: string | null = nu
 // Bodies
 // =============================================================================
 
-/**
- * Ollama's Go type of each endpoint's body.
- *
- * @since 0.1.0
- * @category models
- */
+/** Ollama's Go type of each endpoint's body. */
 export type Struct =
   | "ChatRequest"
   | "GenerateRequest"
@@ -69,12 +55,7 @@ const expectations: ReadonlyArray<readonly [words: RegExp, message: string]> = [
   [/escape/i, "in string escape code"]
 ]
 
-/**
- * Go's message for invalid JSON. `error` is Node's message.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Go's message for invalid JSON. `error` is Node's message. */
 export const syntaxError = (text: string, error: string): string => {
   const [, at] = /at position (\d+)/.exec(error) ?? []
   const [, token] = /^Unexpected token '(.+?)'/su.exec(error) ?? []
@@ -87,12 +68,7 @@ export const syntaxError = (text: string, error: string): string => {
   return `invalid character '${found ?? ""}' ${where}`
 }
 
-/**
- * Ollama's message for JSON that is not an object.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Ollama's message for JSON that is not an object. */
 export const notAnObject = (path: string, value: unknown): string =>
   `json: cannot unmarshal ${goTypeOf(value)} into Go value of type api.${structs[path] ?? "Request"}`
 
@@ -243,12 +219,7 @@ const checkDuration = (value: unknown): void => {
 
 const levels: ReadonlyArray<unknown> = ["high", "medium", "low", "max", true, false, undefined, null]
 
-/**
- * Rejects a body with a field of the wrong type, with Ollama's message. Unknown fields are not checked.
- *
- * @since 0.1.0
- * @category readers
- */
+/** Rejects a body with a field of the wrong type, with Ollama's message. Unknown fields are not checked. */
 export const check = (struct: Struct, body: Fields): void => {
   checkAll(struct, fieldsOf[struct], body)
   checkDuration(body["keep_alive"])
@@ -277,9 +248,6 @@ const optionTypes: ReadonlyMap<string, string> = new Map([
 /**
  * Rejects options of the wrong type with Ollama's message. Ollama returns 500, but clients would retry that; 400 is
  * returned here. A single string is accepted as a list of stops.
- *
- * @since 0.1.0
- * @category readers
  */
 export const checkOptions = (options: Fields): void => {
   const wrong = (name: string, type: string) =>
@@ -305,29 +273,14 @@ export const checkOptions = (options: Fields): void => {
 // Names
 // =============================================================================
 
-/**
- * Whether a model name is valid in Ollama: no blanks, and something on each side of a colon or slash.
- *
- * @since 0.1.0
- * @category guards
- */
+/** Whether a model name is valid in Ollama: no blanks, and something on each side of a colon or slash. */
 export const isName = (name: string): boolean => name.length <= 350 && !/[\s\p{Cc}]|^[/:]|[/:]$|\/\/|::/u.test(name)
 
-/**
- * A name with its tag.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** A name with its tag. */
 export const tagged = (name: string): string =>
   name.slice(name.lastIndexOf("/") + 1).includes(":") ? name : `${name}:latest`
 
-/**
- * Ollama's message at this endpoint for a model that does not exist.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Ollama's message at this endpoint for a model that does not exist. */
 export const notFound = (path: string, model: string): string => {
   switch (path) {
     case "/api/embed":
@@ -354,12 +307,7 @@ const asNamed = (message: string, model: string | undefined): string =>
         return canonical(name) === canonical(model) ? all.replace(name, () => model) : all
       })
 
-/**
- * An error in Ollama's wording at this endpoint, where Ollama has one.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** An error in Ollama's wording at this endpoint, where Ollama has one. */
 export const ollamaErrorOf = (errorResponse: ErrorResponse, path: string, model: string | undefined): ErrorResponse => {
   if (errorResponse.code === "model_not_found" && isOne(model))
     return { ...errorResponse, message: notFound(path, model) }

@@ -1,8 +1,4 @@
-/**
- * `POST /v1/chat/completions`: decodes the request and writes answers.
- *
- * @since 0.1.0
- */
+/** `POST /v1/chat/completions`: decodes the request and writes answers. */
 import type { FinishReason, Usage } from "../../../ChatEvent.js"
 import * as ToolArguments from "../../../internal/toolArguments.js"
 import { version } from "../../../internal/version.js"
@@ -37,18 +33,10 @@ const known: ReadonlySet<string> = new Set([
   "modalities"
 ])
 
-/**
- * @since 0.1.0
- * @category models
- */
 export interface ChatCompletionRequest extends GatewayRequest.GatewayRequest {
   readonly includeUsage: boolean
 }
 
-/**
- * @since 0.1.0
- * @category decoding
- */
 export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): ChatCompletionRequest => {
   ignored.check(body, known, FieldPolicy.rejectedFields.chat)
   Parameters.checkAbout(body)
@@ -82,18 +70,9 @@ export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFiel
 // Response
 // =============================================================================
 
-/**
- * Part of every answer.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Part of every answer. */
 export const fingerprint = `aicortex-${version}`
 
-/**
- * @since 0.1.0
- * @category encoding
- */
 export const usage = ({
   cachedTokens,
   completionTokens = 0,
@@ -114,12 +93,7 @@ const call = (made: ToolCall): object => ({
   function: { name: made.name, arguments: ToolArguments.text(made) }
 })
 
-/**
- * What several answers cost: the prompt was read once, and may be counted with any of them.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** What several answers cost: the prompt was read once, and may be counted with any of them. */
 export const total = (all: ReadonlyArray<Counted>): Usage => {
   const prompt = (all.find(({ promptEstimated }) => promptEstimated !== true) ?? all[0])?.promptTokens ?? 0
   const completion = all.reduce((sum, one) => sum + (one.completionTokens ?? 0), 0)
@@ -134,10 +108,6 @@ export const total = (all: ReadonlyArray<Counted>): Usage => {
   }
 }
 
-/**
- * @since 0.1.0
- * @category encoding
- */
 export const whole = (model: string, results: ReadonlyArray<CompletedAnswer>): object => ({
   id: Id.make("chatcmpl-"),
   object: "chat.completion",
@@ -222,32 +192,14 @@ class ChunkWriter implements Writer {
   }
 }
 
-/**
- * The last event of an OpenAI stream that cannot continue. No `[DONE]` follows.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** The last event of an OpenAI stream that cannot continue. No `[DONE]` follows. */
 export const failure = (errorResponse: ErrorResponse): string => `data: ${JSON.stringify(openAI(errorResponse))}\n\n`
 
-/**
- * @since 0.1.0
- * @category encoding
- */
 export const eventStream = "text/event-stream; charset=utf-8"
 
-/**
- * A comment: clients ignore it.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** A comment: clients ignore it. */
 export const comment = ": waiting for the model\n\n"
 
-/**
- * @since 0.1.0
- * @category encoding
- */
 export const codec = ({ includeUsage, n }: ChatCompletionRequest): Codec => ({
   contentType: eventStream,
   whole,

@@ -4,8 +4,6 @@
  * Servers differ here: most continue the raw text, Ollama wraps it in the chat template as a user message. In a mixed
  * fleet it must mean one thing, or answers would depend on the server and a broken one could not be resumed elsewhere.
  * It is OpenAI's meaning: the raw text goes to the model. `raw: false` asks for the template instead, on every server.
- *
- * @since 0.1.0
  */
 import type { FinishReason, Usage } from "../../../ChatEvent.js"
 import * as Message from "../../../Message.js"
@@ -45,12 +43,7 @@ const maxAnswers = 128
 /** OpenAI's default, which not every server has: without it the length would depend on the server. */
 const defaultMaxTokens = 16
 
-/**
- * `echoes`: the prompts to repeat before each answer, if requested.
- *
- * @since 0.1.0
- * @category models
- */
+/** `echoes`: the prompts to repeat before each answer, if requested. */
 export interface CompletionRequest extends GatewayRequest.GatewayRequest {
   readonly includeUsage: boolean
   readonly echoes: ReadonlyArray<string>
@@ -80,10 +73,6 @@ const checkTemplated = (body: BodyFields.Fields, think: unknown, format: unknown
   reject(names.find((name) => body[name] !== undefined && body[name] !== null) ?? "think", instead)
 }
 
-/**
- * @since 0.1.0
- * @category decoding
- */
 export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): CompletionRequest => {
   ignored.check(body, known, FieldPolicy.rejectedFields.completions)
   Parameters.checkAbout(body)
@@ -212,10 +201,6 @@ class CompletionWriter implements Writer {
   }
 }
 
-/**
- * @since 0.1.0
- * @category encoding
- */
 export const codec = (gatewayRequest: CompletionRequest): Codec => ({
   contentType: eventStream,
   whole: (model: string, results: ReadonlyArray<CompletedAnswer>) => ({

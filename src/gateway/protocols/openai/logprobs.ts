@@ -1,16 +1,7 @@
-/**
- * Log probabilities as `/v1/completions` reports them: parallel lists, where the newer API has one list.
- *
- * @since 0.1.0
- */
+/** Log probabilities as `/v1/completions` reports them: parallel lists, where the newer API has one list. */
 import { isObject } from "../../http/body.js"
 
-/**
- * `text_offset` counts characters of the text before each token, as Python does.
- *
- * @since 0.1.0
- * @category models
- */
+/** `text_offset` counts characters of the text before each token, as Python does. */
 export interface LegacyLogprobs {
   readonly tokens: ReadonlyArray<string>
   readonly token_logprobs: ReadonlyArray<number | null>
@@ -22,9 +13,6 @@ const number = (value: unknown): number | null => (typeof value === "number" ? v
 
 /**
  * The log probabilities of tokens from `offset` on, and the next offset. The token itself is always among the top ones.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const make = (
   told: ReadonlyArray<unknown>,

@@ -1,8 +1,4 @@
-/**
- * Converts the messages, tools and formats of OpenAI's chat completions.
- *
- * @since 0.1.0
- */
+/** Converts the messages, tools and formats of OpenAI's chat completions. */
 import type { Format, ToolChoice, ToolDefinition } from "../../../ChatRequest.js"
 import * as Message from "../../../Message.js"
 import * as BodyFields from "../../http/body.js"
@@ -12,12 +8,7 @@ import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 
 const dataUrl = /^data:([\w.+-]+\/[\w.+-]+)?(?:;[\w=.-]+)*?;base64,/i
 
-/**
- * An image from a web address or data URL, with the `detail` of `part`.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** An image from a web address or data URL, with the `detail` of `part`. */
 export const image = (url: string, at: string, part: BodyFields.Fields): Message.ImagePart => {
   const detail = BodyFields.oneOf(part, "detail", ["auto", "low", "high"], `${at.slice(0, at.lastIndexOf("."))}.detail`)
   const closely = detail === undefined ? {} : { detail }
@@ -144,12 +135,7 @@ const messageNames: ReadonlySet<string> = new Set([
   "reasoning"
 ])
 
-/**
- * The messages as sent. Missing pieces and unusual orders are normalised by the backends.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The messages as sent. Missing pieces and unusual orders are normalised by the backends. */
 export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<Message.Message> => {
   const all = BodyFields.list(body, "messages") ?? reject("messages", "is missing", "missing_required_parameter")
   if (all.length === 0) reject("messages", "must hold at least one message")
@@ -221,10 +207,6 @@ export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): Reado
 
 const toolNames: ReadonlySet<string> = new Set(["type", "function"])
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const tools = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<ToolDefinition> => {
   const made: Array<ToolDefinition> = []
   for (const [i, tool] of (BodyFields.list(body, "tools") ?? []).entries()) {
@@ -248,10 +230,6 @@ export const tools = (body: BodyFields.Fields, ignored: IgnoredFields): Readonly
 
 const definitionNames: ReadonlySet<string> = new Set(["type", "name", "description", "parameters", "strict"])
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const definition = (inner: BodyFields.Fields, at: string, ignored: IgnoredFields): ToolDefinition => {
   ignored.checkObject(inner, definitionNames, at)
   const name = GatewayRequest.toolName(inner, at)
@@ -268,10 +246,6 @@ export const definition = (inner: BodyFields.Fields, at: string, ignored: Ignore
 
 const choices = ["none", "auto", "required"] as const
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const toolChoice = (
   body: BodyFields.Fields,
   all: ReadonlyArray<ToolDefinition>,
@@ -296,9 +270,6 @@ export const toolChoice = (
 
 /**
  * Those of the tools that may be called, where `tool_choice` of `/v1/chat/completions` says so: the others are not offered.
- *
- * @since 0.2.0
- * @category constructors
  */
 export const allowed = (body: BodyFields.Fields, all: ReadonlyArray<ToolDefinition>): ReadonlyArray<ToolDefinition> => {
   const value = body["tool_choice"]
@@ -334,12 +305,7 @@ const schemaOf = (body: BodyFields.Fields, name: string): Format | undefined => 
   }
 }
 
-/**
- * The response format, under all names that OpenAI-compatible servers have for it.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** The response format, under all names that OpenAI-compatible servers have for it. */
 export const responseFormat = (body: BodyFields.Fields, ignored: IgnoredFields): Format => {
   const given = format(BodyFields.object(body, "response_format"), "response_format", true, ignored)
   if (given !== "text") return given
@@ -348,12 +314,7 @@ export const responseFormat = (body: BodyFields.Fields, ignored: IgnoredFields):
 
 const formats = ["text", "json_object", "json_schema"] as const
 
-/**
- * The response format: `value` holds `type`, and the schema directly or in `json_schema`.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The response format: `value` holds `type`, and the schema directly or in `json_schema`. */
 export const format = (
   value: BodyFields.Fields | undefined,
   at: string,

@@ -1,8 +1,4 @@
-/**
- * `GET /v1/models` and `/v1/models/{id}`.
- *
- * @since 0.1.0
- */
+/** `GET /v1/models` and `/v1/models/{id}`. */
 
 import type { GatewayContext } from "../../GatewayContext.js"
 import type { RequestContext } from "../../http/RequestContext.js"
@@ -10,19 +6,11 @@ import { created, factsOf, listModels } from "../../pipeline/models.js"
 
 const item = (id: string): object => ({ id, object: "model", created, owned_by: "aicortex" })
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const list = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const names = await listModels(gateway, context)
   context.json({ object: "list", data: names.map(item) })
 }
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const one = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
   const info = await factsOf(gateway, context, id)
   context.json({

@@ -1,8 +1,4 @@
-/**
- * The parameters that OpenAI's endpoints share, and extensions of other servers that are supported there too.
- *
- * @since 0.1.0
- */
+/** The parameters that OpenAI's endpoints share, and extensions of other servers that are supported there too. */
 import type { ChatRequest } from "../../../ChatRequest.js"
 import * as ExtraParameters from "../../../internal/extraParameters.js"
 import * as BodyFields from "../../http/body.js"
@@ -24,10 +20,6 @@ const names = Object.keys(efforts)
 const reasoningNames: ReadonlySet<string> = new Set(["effort", "enabled", "summary", "generate_summary"])
 const thinkingNames: ReadonlySet<string> = new Set(["type"])
 
-/**
- * @since 0.1.0
- * @category readers
- */
 export const think = (body: BodyFields.Fields, ignored: IgnoredFields): ChatRequest["think"] => {
   const given = GatewayRequest.think(body)
   if (given !== undefined) return given
@@ -57,12 +49,7 @@ const thinking = (body: BodyFields.Fields, ignored: IgnoredFields): boolean | un
   return type === "enabled" ? true : type === "disabled" ? false : undefined
 }
 
-/**
- * The fields that `sampling` reads.
- *
- * @since 0.1.0
- * @category constants
- */
+/** The fields that `sampling` reads. */
 export const samplingNames = [
   "temperature",
   "top_p",
@@ -90,10 +77,6 @@ export const samplingNames = [
 /** Identification of the user and the conversation. */
 const about: ReadonlySet<string> = new Set(["user", "metadata", "store", "prompt_cache_key"])
 
-/**
- * @since 0.1.0
- * @category constants
- */
 export const commonNames = [
   ...samplingNames,
   ...about,
@@ -120,12 +103,7 @@ const logitBias = (body: BodyFields.Fields): ChatRequest["logitBias"] => {
   return given as ChatRequest["logitBias"]
 }
 
-/**
- * Reads the sampling parameters.
- *
- * @since 0.1.0
- * @category readers
- */
+/** Reads the sampling parameters. */
 export const sampling = (body: BodyFields.Fields, ignored: IgnoredFields): GatewayRequest.Sampling =>
   BodyFields.any(body, samplingSet) ? sampled(body, ignored) : unasked
 
@@ -151,12 +129,7 @@ const sampled = (body: BodyFields.Fields, ignored: IgnoredFields): GatewayReques
 /** Most requests use the defaults. */
 const unasked = sampled({}, new IgnoredFields(false))
 
-/**
- * Checks the types of metadata fields, which do not change an answer.
- *
- * @since 0.1.0
- * @category readers
- */
+/** Checks the types of metadata fields, which do not change an answer. */
 export const checkAbout = (body: BodyFields.Fields): void => {
   if (!BodyFields.any(body, about)) return
   BodyFields.text(body, "user")
@@ -168,12 +141,7 @@ export const checkAbout = (body: BodyFields.Fields): void => {
 /** Obfuscation pads chunks to hide token lengths; it is not supported, because it changes nothing for the reader. */
 const streamOptions: ReadonlySet<string> = new Set(["include_usage", "include_obfuscation"])
 
-/**
- * Whether the stream includes token usage.
- *
- * @since 0.1.0
- * @category readers
- */
+/** Whether the stream includes token usage. */
 export const includeUsage = (body: BodyFields.Fields, stream: boolean, ignored: IgnoredFields): boolean => {
   const given = BodyFields.object(body, "stream_options")
   if (given === undefined) return false

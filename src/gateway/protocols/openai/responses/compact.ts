@@ -2,8 +2,6 @@
  * `POST /v1/responses/compact`: compacts a conversation into items to continue from. User messages stay as they are;
  * everything else becomes a summary written by the model, in an item of type `compaction`, which `/v1/responses`
  * accepts.
- *
- * @since 0.2.0
  */
 import * as Message from "../../../../Message.js"
 import type { GatewayContext } from "../../../GatewayContext.js"
@@ -40,10 +38,6 @@ const codec = (asked: Request.ResponseRequest, earlier: ReadonlyArray<BodyFields
   }
 }
 
-/**
- * @since 0.2.0
- * @category handlers
- */
 export const answer = (
   gateway: GatewayContext,
   context: RequestContext,

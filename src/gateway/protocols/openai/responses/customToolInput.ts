@@ -1,8 +1,4 @@
-/**
- * Extracts the input of a custom tool from the streamed JSON of a function's arguments.
- *
- * @since 0.2.0
- */
+/** Extracts the input of a custom tool from the streamed JSON of a function's arguments. */
 
 const beginning = /^\s*\{\s*"input"\s*:\s*"/
 /** Matches up to the end of the string or of what has arrived; half an escape sequence is left over. */
@@ -10,12 +6,7 @@ const text = /^(?:[^"\\]|\\u[\da-fA-F]{4}|\\[^u])*/s
 
 const isHalf = (char: string): boolean => char >= "\ud800" && char <= "\udbff"
 
-/**
- * Reads `{"input":"…"}` piece by piece. If the model writes something else, nothing is emitted before its end.
- *
- * @since 0.2.0
- * @category models
- */
+/** Reads `{"input":"…"}` piece by piece. If the model writes something else, nothing is emitted before its end. */
 export class CustomToolInputReader {
   private rest = ""
   private begun = false

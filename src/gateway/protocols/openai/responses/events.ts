@@ -1,8 +1,4 @@
-/**
- * Writes the answers of `POST /v1/responses`, complete or as events.
- *
- * @since 0.1.0
- */
+/** Writes the answers of `POST /v1/responses`, complete or as events. */
 import type { FinishReason, Usage } from "../../../../ChatEvent.js"
 import type { Result } from "../../../../Failover.js"
 import * as ToolArguments from "../../../../internal/toolArguments.js"
@@ -15,20 +11,11 @@ import { comment, eventStream } from "../chat.js"
 import { CustomToolInputReader } from "./customToolInput.js"
 import type { Tools } from "./tools.js"
 
-/**
- * The request's parameters, repeated in the response.
- *
- * @since 0.1.0
- * @category models
- */
+/** The request's parameters, repeated in the response. */
 export interface Echo {
   readonly store: boolean
 }
 
-/**
- * @since 0.1.0
- * @category encoding
- */
 export const usage = ({
   cachedTokens = 0,
   completionTokens = 0,
@@ -69,12 +56,7 @@ const callItem = (id: string, call: CalledTool, args: string, status: string): F
   arguments: args
 })
 
-/**
- * A response object. `store` is known last.
- *
- * @since 0.1.0
- * @category models
- */
+/** A response object. `store` is known last. */
 export interface ResponseState {
   readonly id: string
   readonly status: string
@@ -279,12 +261,7 @@ class EventWriter implements Writer {
   }
 }
 
-/**
- * `keep` receives the complete response before the client does.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** `keep` receives the complete response before the client does. */
 export const codec = (
   echo: Echo,
   keep: ((response: ResponseState) => Promise<void>) | undefined,

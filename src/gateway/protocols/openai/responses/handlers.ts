@@ -1,8 +1,6 @@
 /**
  * Stored responses: create, continue, read, list and delete. Each belongs to the API key that created it; to other keys
  * it does not exist.
- *
- * @since 0.1.0
  */
 import { defaults } from "../../../../ChatRequest.js"
 import type { GatewayContext } from "../../../GatewayContext.js"
@@ -147,10 +145,6 @@ const openResponse = async (
   return { asked: Request.after(asked, earlier), store, earlier }
 }
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const create = async (
   gateway: GatewayContext,
   context: RequestContext,
@@ -169,10 +163,6 @@ export const create = async (
   return dispatch(gateway, context, asked, codec)
 }
 
-/**
- * @since 0.2.0
- * @category handlers
- */
 export const compact = async (
   gateway: GatewayContext,
   context: RequestContext,
@@ -189,10 +179,6 @@ export const compact = async (
 /** Optional output (`include`) is always included or never available. */
 const including = ["include", "include[]"]
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const read = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
   const asked = Query.of(context, [...including, "stream", "starting_after", "include_obfuscation"])
   if (asked.get("stream") === "true" || asked.has("starting_after")) {
@@ -203,21 +189,12 @@ export const read = async (gateway: GatewayContext, context: RequestContext, id:
   context.send(200, "application/json; charset=utf-8", response)
 }
 
-/**
- * @since 0.1.0
- * @category handlers
- */
 export const remove = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
   if (!(await gateway.responses.remove(owner(context), id))) throw notFound(id)
   context.json({ id, object: "response", deleted: true })
 }
 
-/**
- * The full input of the model: the history before the response, and its own input.
- *
- * @since 0.1.0
- * @category handlers
- */
+/** The full input of the model: the history before the response, and its own input. */
 export const inputItems = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
   const asked = Query.of(context, [...including, "after", "limit", "order"])
   const limit = Query.limit(asked, 100, 20)

@@ -1,8 +1,4 @@
-/**
- * Converts between items of the Responses API and messages.
- *
- * @since 0.1.0
- */
+/** Converts between items of the Responses API and messages. */
 import * as Message from "../../../../Message.js"
 import * as BodyFields from "../../../http/body.js"
 import { reject } from "../../../http/errorResponse.js"
@@ -55,12 +51,7 @@ const message = (item: BodyFields.Fields, at: string): Message.Message => {
   return { role, content: text }
 }
 
-/**
- * The `input` of a request as items.
- *
- * @since 0.1.0
- * @category readers
- */
+/** The `input` of a request as items. */
 export const given = (body: BodyFields.Fields): ReadonlyArray<BodyFields.Fields> => {
   const input = body["input"]
   if (typeof input === "string") {
@@ -77,21 +68,11 @@ const isReference = (item: unknown): item is { readonly id: string } =>
   typeof item["id"] === "string" &&
   (item["type"] === "item_reference" || ((item["type"] ?? null) === null && item["role"] === undefined))
 
-/**
- * The ids of referenced items.
- *
- * @since 0.2.0
- * @category readers
- */
+/** The ids of referenced items. */
 export const references = ({ input }: BodyFields.Fields): ReadonlyArray<string> =>
   Array.isArray(input) ? (input as ReadonlyArray<unknown>).filter(isReference).map(({ id }) => id) : []
 
-/**
- * Replaces references with the items.
- *
- * @since 0.2.0
- * @category combinators
- */
+/** Replaces references with the items. */
 export const replaced = (body: BodyFields.Fields, item: (id: string) => BodyFields.Fields): BodyFields.Fields => ({
   ...body,
   input: (body["input"] as ReadonlyArray<unknown>).map((one) => (isReference(one) ? item(one.id) : one))
@@ -139,9 +120,6 @@ const summaryMark = "aicortex.summary."
 /**
  * The summary in an item of `/v1/responses/compact`. It is not encrypted: it holds only what the client has sent or
  * received.
- *
- * @since 0.2.0
- * @category encoding
  */
 export const compacted = (summary: string): string => summaryMark + Buffer.from(summary).toString("base64url")
 
@@ -153,9 +131,6 @@ const summaryOf = (content: unknown): string | undefined =>
 /**
  * Converts items to messages, optionally continuing earlier ones: `at` is their path in errors. Tools among them are
  * added to `tools`.
- *
- * @since 0.1.0
- * @category decoding
  */
 export class Conversation {
   readonly messages: Array<Message.Message> = []
@@ -269,12 +244,7 @@ const prefixes: { readonly [type: string]: string } = {
   reasoning: "rs_"
 }
 
-/**
- * Items for listing: each with an id, and texts as parts.
- *
- * @since 0.1.0
- * @category encoding
- */
+/** Items for listing: each with an id, and texts as parts. */
 export const listed = (items: ReadonlyArray<BodyFields.Fields>): ReadonlyArray<BodyFields.Fields> =>
   items.map((item) => {
     const type = String(item["type"] ?? "message")

@@ -1,8 +1,4 @@
-/**
- * Decodes the body of `POST /v1/responses`.
- *
- * @since 0.1.0
- */
+/** Decodes the body of `POST /v1/responses`. */
 import * as Message from "../../../../Message.js"
 import * as BodyFields from "../../../http/body.js"
 import { reject } from "../../../http/errorResponse.js"
@@ -30,22 +26,17 @@ const known: ReadonlySet<string> = new Set([
 
 const textNames: ReadonlySet<string> = new Set(["format", "verbosity"])
 
-/**
- * - `items`: the new input, of which `request` has the messages
- * - `previous`: the response to continue
- * - `store`: whether to store the response; `undefined` if the request does not say
- * - `tools`: the available tools, and how the client calls them
- * - `echo`: what the response repeats of the request
- *
- * @since 0.1.0
- * @category models
- */
 export interface ResponseRequest extends GatewayRequest.GatewayRequest {
+  /** The new input, of which `request` has the messages. */
   readonly items: ReadonlyArray<BodyFields.Fields>
   readonly instructions: string | undefined
+  /** The response to continue. */
   readonly previous: string | undefined
+  /** Whether to store the response; `undefined` if the request does not say. */
   readonly store: boolean | undefined
+  /** The available tools, and how the client calls them. */
   readonly tools: Tools
+  /** What the response repeats of the request. */
   readonly echo: object
 }
 
@@ -63,12 +54,7 @@ const messagesOf = (
   return conversation.messages
 }
 
-/**
- * The same after earlier items. Earlier instructions are not included: they apply to one response.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The same after earlier items. Earlier instructions are not included: they apply to one response. */
 export const after = (asked: ResponseRequest, earlier: ReadonlyArray<BodyFields.Fields>): ResponseRequest => {
   // Checked before.
   const lenient = new FieldPolicy.IgnoredFields(false)
@@ -82,10 +68,6 @@ const echoed = ({ name, schema, strict, type }: BodyFields.Fields): object =>
     ? { type, name, schema, strict: strict ?? null }
     : { type, ...(schema === undefined || schema === null ? {} : { schema }) }
 
-/**
- * @since 0.1.0
- * @category decoding
- */
 export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): ResponseRequest => {
   ignored.check(body, known, FieldPolicy.rejectedFields.responses)
   Parameters.checkAbout(body)

@@ -2,8 +2,6 @@
  * Converts the tools of the Responses API to functions. A custom tool takes a text, and becomes a function with one
  * string parameter; a namespace becomes its functions, each prefixed with the namespace. Server-side tools of OpenAI
  * are omitted.
- *
- * @since 0.2.0
  */
 import type { ToolChoice, ToolDefinition } from "../../../../ChatRequest.js"
 import * as BodyFields from "../../../http/body.js"
@@ -11,12 +9,7 @@ import { reject } from "../../../http/errorResponse.js"
 import type { IgnoredFields } from "../../../http/fieldPolicy.js"
 import * as Messages from "../messages.js"
 
-/**
- * The client's view of a tool that servers know by another name.
- *
- * @since 0.2.0
- * @category models
- */
+/** The client's view of a tool that servers know by another name. */
 export interface ToolKind {
   readonly custom: boolean
   readonly name: string
@@ -85,12 +78,7 @@ const inputOf = (args: unknown): string => {
   }
 }
 
-/**
- * The tools of one request.
- *
- * @since 0.2.0
- * @category models
- */
+/** The tools of one request. */
 export class Tools {
   readonly definitions: Array<ToolDefinition> = []
   /** Tools that are not called by their own name, or are not functions. */
