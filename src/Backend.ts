@@ -11,7 +11,7 @@ import type { Effect } from "effect/Effect"
 import type { FinishReason, Usage } from "./ChatEvent.js"
 import type { ChatRequest } from "./ChatRequest.js"
 import type { EmbedRequest } from "./EmbedRequest.js"
-import type { FailureReason } from "./Errors.js"
+import type { FailureReason, Unsupported } from "./Errors.js"
 import type { ToolCall } from "./Message.js"
 import type { Protocol, Server } from "./Server.js"
 import type { Exchange, TraceContext } from "./Transport.js"
@@ -27,6 +27,21 @@ export interface ServerFailure {
   readonly message: string
   readonly status?: number
   readonly retryAfter?: number
+  /** The options that the server cannot take, where `reason` is `unsupported`. */
+  readonly unsupported?: readonly [Unsupported, ...ReadonlyArray<Unsupported>]
+  /** What installs what is missing, where `reason` is `engine`. */
+  readonly install?: EngineInstall
+}
+
+/**
+ * What an engine in this process lacks, and the command that installs it.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface EngineInstall {
+  readonly missing: string
+  readonly command: string
 }
 
 /**
@@ -189,7 +204,7 @@ export interface EmbedSink extends Pick<Sink, "context" | "connected" | "read" |
  * @category models
  */
 export interface Backend {
-  readonly unsupported: (request: ChatRequest) => ReadonlyArray<string>
+  readonly unsupported: (request: ChatRequest) => ReadonlyArray<Unsupported>
   readonly start: (server: Server, request: ChatRequest, sink: Sink, resumeSupport?: ResumeSupportCache) => Exchange
   readonly resume: (
     server: Server,
@@ -198,7 +213,7 @@ export interface Backend {
     sink: ResumeSink,
     resumeSupport: ResumeSupportCache
   ) => Exchange
-  readonly cannotEmbed: (request: EmbedRequest) => ReadonlyArray<string>
+  readonly cannotEmbed: (request: EmbedRequest) => ReadonlyArray<Unsupported>
   readonly embed: (server: Server, request: EmbedRequest, sink: EmbedSink) => Exchange
 }
 

@@ -87,6 +87,19 @@ export const FailureReason = Schema.Literal(
 export type FailureReason = typeof FailureReason.Type
 
 /**
+ * An option that a server cannot take, and why.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const Unsupported = Schema.Struct({ field: Schema.String, reason: Schema.String })
+/**
+ * @since 0.2.0
+ * @category models
+ */
+export type Unsupported = typeof Unsupported.Type
+
+/**
  * One failed attempt on one server. `elapsed` is in milliseconds; `status` is the HTTP status, if any; `retryAfter` is
  * the wait that the server asked for, in milliseconds.
  *
@@ -100,7 +113,8 @@ export const Attempt = Schema.Struct({
   message: Schema.String,
   elapsed: Schema.Number,
   status: Schema.optionalWith(Schema.Number, { exact: true }),
-  retryAfter: Schema.optionalWith(Schema.Number, { exact: true })
+  retryAfter: Schema.optionalWith(Schema.Number, { exact: true }),
+  unsupported: Schema.optionalWith(Schema.NonEmptyArray(Unsupported), { exact: true })
 })
 /**
  * @since 0.1.0

@@ -3,6 +3,7 @@
  *
  * One model instance answers one request after another, in order of arrival.
  */
+
 import { existsSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as Effect from "effect/Effect"
@@ -10,9 +11,11 @@ import type * as Scope from "effect/Scope"
 import type { GbnfJsonObjectSchema, LlamaContextSequence, LlamaGrammar, LlamaModel, Token } from "node-llama-cpp"
 import type { Backend, Finish, ServerFailure, Sink } from "../Backend.js"
 import { type ChatRequest, completes, defaults, promptOf } from "../ChatRequest.js"
+import type { Unsupported } from "../Errors.js"
 import { engineFailure } from "../internal/engineFailure.js"
 import * as ExtraParameters from "../internal/extraParameters.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
+import * as UnsupportedOptions from "../internal/unsupported.js"
 import * as Message from "../Message.js"
 import { instruction } from "../StructuredOutput.js"
 import { continuable, continuationRequest, openEnded, repeats, wellFormed } from "./resume.js"
@@ -49,37 +52,45 @@ export const defaultModelPath = (): string => {
 // Requests
 // =============================================================================
 
+const noEmbeddings: Unsupported = {
+  field: "model",
+  reason: "the built-in model makes no embeddings; name a model of one of your servers"
+}
+
 const noTools = "the embedded engine cannot call tools"
 
-const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
-  const reasons: Array<string> = []
-  if (request.tools.length > 0) reasons.push(`tools: ${noTools}`)
+const unsupported = (request: ChatRequest): ReadonlyArray<Unsupported> => {
+  const reasons: Array<Unsupported> = []
+  if (request.tools.length > 0) reasons.push({ field: "tools", reason: `${noTools}` })
   if (request.toolChoice !== undefined && request.toolChoice !== "auto" && request.toolChoice !== "none") {
-    reasons.push(`toolChoice: ${noTools}`)
+    reasons.push({ field: "toolChoice", reason: `${noTools}` })
   }
   if (request.messages.some((m) => m.role === "tool" || (m.role === "assistant" && (m.toolCalls ?? []).length > 0))) {
-    reasons.push(`messages: ${noTools}`)
+    reasons.push({ field: "messages", reason: `${noTools}` })
   }
   if (request.messages.some((m) => Message.images(m).length > 0)) {
-    reasons.push("messages: the embedded engine cannot see images")
+    reasons.push({ field: "messages", reason: "the embedded engine cannot see images" })
   }
-  if (request.logprobs !== undefined) reasons.push("logprobs: the embedded engine does not report them")
-  if (request.logitBias !== undefined) reasons.push("logitBias: the embedded engine has no such option")
+  if (request.logprobs !== undefined)
+    reasons.push({ field: "logprobs", reason: "the embedded engine does not report them" })
+  if (request.logitBias !== undefined)
+    reasons.push({ field: "logitBias", reason: "the embedded engine has no such option" })
   reasons.push(...ExtraParameters.refusals(request.extra, false, "the embedded engine"))
   if (request.keepAlive !== undefined && request.lenient !== true) {
-    reasons.push("keepAlive: the embedded model stays loaded as long as its process")
+    reasons.push({ field: "keepAlive", reason: "the embedded model stays loaded as long as its process" })
   }
   if (request.options !== undefined && request.lenient !== true && Object.keys(request.options).length > 0) {
-    reasons.push("options: these are Ollama's own")
+    reasons.push({ field: "options", reason: "these are Ollama's own" })
   }
   if (request.think !== undefined && request.think !== false) {
-    reasons.push("think: the embedded model does not reason")
+    reasons.push({ field: "think", reason: "the embedded model does not reason" })
   }
-  if (request.template !== undefined) reasons.push("template: the embedded model has its own")
-  if (request.suffix !== undefined) reasons.push("suffix: the embedded model cannot fill in the middle")
+  if (request.template !== undefined) reasons.push({ field: "template", reason: "the embedded model has its own" })
+  if (request.suffix !== undefined)
+    reasons.push({ field: "suffix", reason: "the embedded model cannot fill in the middle" })
   const last = request.messages.at(-1)
   if (request.format !== "text" && last?.role === "assistant" && last.content !== "") {
-    reasons.push("format: the embedded engine cannot go on with JSON that was begun elsewhere")
+    reasons.push({ field: "format", reason: "the embedded engine cannot go on with JSON that was begun elsewhere" })
   }
   return reasons
 }
@@ -431,12 +442,9 @@ export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
   return {
     backend: {
       unsupported,
-      cannotEmbed: () => ["model: the built-in model makes no embeddings; name a model of one of your servers"],
+      cannotEmbed: () => [noEmbeddings],
       embed: (_server, _request, sink) => {
-        sink.fail({
-          reason: "unsupported",
-          message: "the built-in model makes no embeddings; name a model of one of your servers"
-        })
+        sink.fail(UnsupportedOptions.failure([noEmbeddings]))
         return { abort() {}, pause() {}, resume() {} }
       },
       start,

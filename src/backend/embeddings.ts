@@ -1,6 +1,7 @@
 /** Embeddings in both protocols: `POST /api/embed` and `POST /v1/embeddings`. Answers are read completely. */
 import type { Backend, EmbedSink } from "../Backend.js"
 import type { EmbedRequest } from "../EmbedRequest.js"
+import type { Unsupported } from "../Errors.js"
 import { tooLong } from "../internal/answerSize.js"
 import { apiOf, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
@@ -18,7 +19,7 @@ type Body = ReturnType<typeof Http.parseJson>
 /** The requests and answers of one protocol. */
 interface EmbeddingDialect {
   readonly url: (server: Server) => string
-  readonly cannot: (request: EmbedRequest) => ReadonlyArray<string>
+  readonly cannot: (request: EmbedRequest) => ReadonlyArray<Unsupported>
   readonly body: (request: EmbedRequest) => object
   readonly vectors: (body: Body) => unknown
   readonly tokens: (body: Body) => unknown
@@ -104,7 +105,7 @@ export const ollama = (transport: Transport, now: () => number) =>
   make(transport, now, {
     url: (server) => `${apiOf(server, "ollama")}/api/embed`,
     cannot: ({ input }) =>
-      Array.isArray(input[0]) ? ["input: Ollama takes texts, and no tokens by their numbers"] : [],
+      Array.isArray(input[0]) ? [{ field: "input", reason: "Ollama takes texts, and no tokens by their numbers" }] : [],
     body: ({ dimensions, input, keepAlive, model, options, truncate }) => ({
       model,
       input,
@@ -133,13 +134,13 @@ export const openai = (transport: Transport, now: () => number, url: (server: Se
   make(transport, now, {
     url,
     cannot: ({ keepAlive, lenient, options, truncate }) => {
-      const found: Array<string> = []
+      const found: Array<Unsupported> = []
       if (lenient === true) return found
-      if (keepAlive !== undefined) found.push("keepAlive: the OpenAI API has no such option")
+      if (keepAlive !== undefined) found.push({ field: "keepAlive", reason: "the OpenAI API has no such option" })
       if (options !== undefined && Object.keys(options).length > 0) {
-        found.push("options: the OpenAI API does not take Ollama's options")
+        found.push({ field: "options", reason: "the OpenAI API does not take Ollama's options" })
       }
-      if (truncate === true) found.push("truncate: the OpenAI API refuses texts that are too long")
+      if (truncate === true) found.push({ field: "truncate", reason: "the OpenAI API refuses texts that are too long" })
       return found
     },
     body: ({ dimensions, input, model }) => ({ model, input, encoding_format: "float", dimensions }),

@@ -1,7 +1,9 @@
 /** What the two HTTP backends share: one exchange with a server, and the meaning of its status and error body. */
 import type { ServerFailure, Sink } from "../Backend.js"
 import type { ToolDefinition } from "../ChatRequest.js"
+import type { Unsupported } from "../Errors.js"
 import { type Lines, LineTooLong } from "../internal/lines.js"
+import * as UnsupportedOptions from "../internal/unsupported.js"
 import { headersOf, type Server } from "../Server.js"
 import type { Exchange, Service as Transport, TransportFailure, TransportHandler } from "../Transport.js"
 import * as Classify from "./errorText.js"
@@ -35,11 +37,14 @@ export class Reported extends Error {
 }
 
 /**
- * The limitation of a server, not an error of the request: another server may support it. The message begins with the
- * name of the option and a colon.
+ * The limitation of a server, not an error of the request: another server may support the option that it cannot take.
  */
 export class Unable extends Error {
   override readonly name = "Unable"
+
+  constructor(readonly option: Unsupported) {
+    super(option.reason)
+  }
 }
 
 /** An error object in place of a chunk. */
@@ -196,7 +201,7 @@ export const failureOf = (error: unknown): ServerFailure => {
     const { codes, message } = error
     return { reason: Classify.classifyByText(message, codes, undefined) ?? "server-error", message }
   }
-  if (error instanceof Unable) return { reason: "unsupported", message: error.message }
+  if (error instanceof Unable) return UnsupportedOptions.failure([error.option])
   if (error instanceof Malformed || error instanceof LineTooLong) {
     return { reason: "malformed", message: error.message }
   }

@@ -3,6 +3,7 @@ import type { Mutable } from "effect/Types"
 import type { Backend, Finish, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
 import { type ChatRequest, completes, promptOf } from "../ChatRequest.js"
+import type { Unsupported } from "../Errors.js"
 import * as ExtraParameters from "../internal/extraParameters.js"
 import * as Lines from "../internal/lines.js"
 import * as Template from "../internal/lineTemplate.js"
@@ -140,15 +141,15 @@ export const templatedBody = (request: ChatRequest): { readonly [key: string]: u
   }
 }
 
-const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
-  const found: Array<string> = []
+const unsupported = (request: ChatRequest): ReadonlyArray<Unsupported> => {
+  const found: Array<Unsupported> = []
   if (request.toolChoice === "required" || typeof request.toolChoice === "object") {
-    found.push(`toolChoice: Ollama cannot be made to call a tool; use "auto" or "none"`)
+    found.push({ field: "toolChoice", reason: `Ollama cannot be made to call a tool; use "auto" or "none"` })
   }
-  if (request.logitBias !== undefined) found.push("logitBias: Ollama has no such option")
+  if (request.logitBias !== undefined) found.push({ field: "logitBias", reason: "Ollama has no such option" })
   if (request.extra !== undefined) found.push(...ExtraParameters.refusals(request.extra, true, "Ollama"))
   if (request.messages.some((m) => Message.images(m).some((image) => "url" in image))) {
-    found.push("messages: Ollama takes images as base64 data, not as an address")
+    found.push({ field: "messages", reason: "Ollama takes images as base64 data, not as an address" })
   }
   return found
 }

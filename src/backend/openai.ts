@@ -2,8 +2,10 @@
  * The OpenAI API as implemented by many servers: `POST /v1/chat/completions`, and for text completion
  * `/v1/completions`, streamed as server-sent events.
  */
+
 import type { Backend, Sink } from "../Backend.js"
 import { type ChatRequest, completes, type Format } from "../ChatRequest.js"
+import type { Unsupported } from "../Errors.js"
 import * as ToolArguments from "../internal/toolArguments.js"
 import type * as Message from "../Message.js"
 import { apiOf, type Server } from "../Server.js"
@@ -138,14 +140,14 @@ export const openBody = (server: Server, request: ChatRequest): Body.Body => {
   }
 }
 
-const unsupported = (request: ChatRequest): ReadonlyArray<string> => {
-  const found: Array<string> = []
+const unsupported = (request: ChatRequest): ReadonlyArray<Unsupported> => {
+  const found: Array<Unsupported> = []
   if (request.template !== undefined)
-    found.push("template: the OpenAI API has no such option, every model uses its own")
+    found.push({ field: "template", reason: "the OpenAI API has no such option, every model uses its own" })
   if (request.lenient === true) return found
-  if (request.keepAlive !== undefined) found.push("keepAlive: the OpenAI API has no such option")
+  if (request.keepAlive !== undefined) found.push({ field: "keepAlive", reason: "the OpenAI API has no such option" })
   if (request.options !== undefined && Object.keys(request.options).length > 0) {
-    found.push("options: the OpenAI API does not take Ollama's options")
+    found.push({ field: "options", reason: "the OpenAI API does not take Ollama's options" })
   }
   return found
 }

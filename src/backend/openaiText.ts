@@ -2,7 +2,9 @@
  * The older endpoint of the OpenAI API, as vLLM, llama.cpp's server and many others have it: `POST /v1/completions`,
  * which continues a text without a chat template.
  */
+
 import { type ChatRequest, promptOf } from "../ChatRequest.js"
+import type { Unsupported } from "../Errors.js"
 import * as Body from "./openaiBody.js"
 
 export const path = "/completions"
@@ -47,5 +49,8 @@ export const likelihoods = (told: unknown): ReadonlyArray<unknown> | undefined =
 export const isTemplated = (chunk: { readonly [key: string]: unknown }): boolean =>
   chunk["system_fingerprint"] === "fp_ollama"
 
-export const templated =
-  "raw: Ollama's /v1/completions puts the text into the model's chat template; name this server by its address without /v1"
+export const templated: Unsupported = {
+  field: "raw",
+  reason:
+    "Ollama's /v1/completions puts the text into the model's chat template; name this server by its address without /v1"
+}

@@ -1,6 +1,7 @@
 /** Text completion over HTTP: failures of servers that do not support it. */
 import type { ServerFailure, Sink } from "../Backend.js"
 import type { ChatRequest } from "../ChatRequest.js"
+import * as Unsupported from "../internal/unsupported.js"
 import type { Listener } from "./http.js"
 
 const infill = /\b(suffix|insert|infill|fill[- ]in)/i
@@ -18,10 +19,8 @@ export const completionFailure = (
   const { message, status } = failure
   // An error reported inside an answer says nothing about support.
   if (status === undefined) return failure
-  const unable = (words: string): ServerFailure => ({
-    reason: "unsupported",
-    message: `${suffix === undefined ? "raw" : "suffix"}: ${words}`
-  })
+  const unable = (reason: string): ServerFailure =>
+    Unsupported.failure([{ field: suffix === undefined ? "raw" : "suffix", reason }])
   if (suffix !== undefined && status !== 404 && infill.test(message)) return unable(message)
   if (status === 501) return unable(message)
   if (path === undefined || (status !== 404 && status !== 405)) return failure

@@ -10,7 +10,15 @@ import type { Finish, ServerFailure } from "../Backend.js"
 import { tokenLimit } from "../backend/resume.js"
 import type { ChatEvent, ErrorEvent, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
-import { type Attempt, DeadlineExceeded, Overloaded, type Phase, StreamInterrupted, TurnNotStored } from "../Errors.js"
+import {
+  type Attempt,
+  DeadlineExceeded,
+  Overloaded,
+  type Phase,
+  StreamInterrupted,
+  TurnNotStored,
+  type Unsupported
+} from "../Errors.js"
 import { classifyFailure } from "../fleet/failureClass.js"
 import * as AnswerSize from "../internal/answerSize.js"
 import { engineUnavailable } from "../internal/engineFailure.js"
@@ -205,7 +213,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     return this.attribution.claimed
   }
 
-  unsupported(protocol: Protocol): ReadonlyArray<string> {
+  unsupported(protocol: Protocol): ReadonlyArray<Unsupported> {
     return this.dependencies.backends.get(protocol).unsupported(this.request)
   }
 
@@ -213,8 +221,8 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     this.attempt(at)
   }
 
-  unable(host: Host, message: string): void {
-    this.recordAttempt(host, "connect", { reason: "unsupported", message }, this.startedAt)
+  unable(host: Host, failure: ServerFailure): void {
+    this.recordAttempt(host, "connect", failure, this.startedAt)
   }
 
   delayed(queued: boolean): void {

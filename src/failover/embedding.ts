@@ -7,7 +7,7 @@
 import type { EmbedSink, ServerFailure } from "../Backend.js"
 import type { Limits } from "../ChatRequest.js"
 import type { Embedded, EmbedRequest } from "../EmbedRequest.js"
-import { type Attempt, DeadlineExceeded, Overloaded, type Phase } from "../Errors.js"
+import { type Attempt, DeadlineExceeded, Overloaded, type Phase, type Unsupported } from "../Errors.js"
 import type { Lease } from "../Fleet.js"
 import { type SilenceListener, SilenceTimer } from "../internal/silenceTimer.js"
 import type { Route } from "../Router.js"
@@ -174,7 +174,7 @@ export class Embedding extends Lifetime implements SelectionClient {
     return this.attribution.claimed
   }
 
-  unsupported(protocol: Protocol): ReadonlyArray<string> {
+  unsupported(protocol: Protocol): ReadonlyArray<Unsupported> {
     return this.dependencies.backends.get(protocol).cannotEmbed(this.call.request)
   }
 
@@ -196,8 +196,8 @@ export class Embedding extends Lifetime implements SelectionClient {
     else attempt.exchange = exchange
   }
 
-  unable(host: Host, message: string): void {
-    this.record(host, "connect", { reason: "unsupported", message }, this.call.began)
+  unable(host: Host, failure: ServerFailure): void {
+    this.record(host, "connect", failure, this.call.began)
   }
 
   delayed(queued: boolean): void {

@@ -7,7 +7,7 @@ import type { Host } from "../Server.js"
 export const failedAttempt = (
   { server }: Host,
   phase: Phase,
-  { message, reason, retryAfter, status }: ServerFailure,
+  { message, reason, retryAfter, status, unsupported }: ServerFailure,
   elapsed: number
 ): Attempt => ({
   server: server.url,
@@ -16,7 +16,8 @@ export const failedAttempt = (
   message,
   elapsed,
   ...(status === undefined ? {} : { status }),
-  ...(retryAfter === undefined ? {} : { retryAfter })
+  ...(retryAfter === undefined ? {} : { retryAfter }),
+  ...(unsupported === undefined ? {} : { unsupported })
 })
 
 /**

@@ -1,7 +1,9 @@
 /** Server selection: the path of one call across the servers of its model, with retry rounds, backoff and queueing. */
-import type { Attempt } from "../Errors.js"
+import type { ServerFailure } from "../Backend.js"
+import type { Attempt, Unsupported } from "../Errors.js"
 import { classifyFailure } from "../fleet/failureClass.js"
 import { maxTimer } from "../internal/silenceTimer.js"
+import * as UnsupportedOptions from "../internal/unsupported.js"
 import { type Route, waitForSlot } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { Call, Dependencies, Relocate } from "./call.js"
@@ -14,11 +16,11 @@ export interface SelectionClient {
   readonly call: Pick<Call, "began" | "limits">
   /** Whether a server says that the request itself is invalid. */
   readonly claimed: boolean
-  unsupported(protocol: Protocol): ReadonlyArray<string>
+  unsupported(protocol: Protocol): ReadonlyArray<Unsupported>
   /** This server is to be asked; it already counts in `tries`. */
   found(at: number): void
   /** This server does not support the request. */
-  unable(host: Host, reason: string): void
+  unable(host: Host, failure: ServerFailure): void
   /** No server is being asked for the time being. */
   delayed(queued: boolean): void
   dequeued(): void
@@ -133,21 +135,21 @@ export class ServerSelection {
   excludeUnable(): void {
     const { attempts } = this.client
     const { hosts, protocols } = this.current.columns
-    let unable: Map<Protocol, string> | undefined
+    let unable: Map<Protocol, ServerFailure> | undefined
     for (const protocol of protocols) {
-      const reasons = this.client.unsupported(protocol)
-      if (reasons.length === 0) continue
+      const options = this.client.unsupported(protocol)
+      if (!UnsupportedOptions.isSome(options)) continue
       unable ??= new Map()
-      unable.set(protocol, reasons.join("; "))
+      unable.set(protocol, UnsupportedOptions.failure(options))
     }
     if (unable === undefined) return
     for (const [at, host] of hosts.entries()) {
-      const message = unable.get(host.protocol)
-      if (message === undefined) continue
+      const failure = unable.get(host.protocol)
+      if (failure === undefined) continue
       this.current.exclude(at)
       // It may have been recorded in an earlier look.
       if (attempts.some(({ reason, server }) => reason === "unsupported" && server === host.server.url)) continue
-      this.client.unable(host, message)
+      this.client.unable(host, failure)
     }
   }
 

@@ -1,5 +1,6 @@
 /** The error of a call with no server left and nothing emitted. */
 import { AllServersFailed, type Attempt, InvalidRequest } from "../Errors.js"
+import * as Unsupported from "../internal/unsupported.js"
 import type { Dependencies } from "./call.js"
 
 /**
@@ -12,10 +13,9 @@ export const terminalError = (
   dependencies: Pick<Dependencies, "missing" | "unreachable">,
   fail: (error: unknown) => void
 ): void => {
-  const [first] = attempts
-  if (first !== undefined && attempts.every((a) => a.reason === "unsupported" && a.status === undefined)) {
-    const [field = "request"] = first.message.split(":", 1)
-    fail(new InvalidRequest({ field, reason: first.message.slice(field.length + 1).trim() || first.message }))
+  const unable = attempts[0]?.unsupported
+  if (unable !== undefined && attempts.every((a) => a.unsupported !== undefined && a.status === undefined)) {
+    fail(new InvalidRequest(Unsupported.invalid(unable)))
   } else if (attempts.length > 0 && attempts.every((a) => a.reason === "model-not-found")) {
     dependencies.missing(model).then(fail, fail)
   } else {

@@ -3,16 +3,15 @@ import { EngineUnavailable } from "../Errors.js"
 /** @internal */
 export const installCommand = "npm install node-llama-cpp"
 
-/** @internal */
-export interface EngineFailure {
-  readonly reason: "engine"
-  readonly message: string
-}
-
-/** @internal */
-export const engineFailure = (reason: string, install = installCommand): EngineFailure => ({
-  reason: "engine",
-  message: `${reason}; install it with \`${install}\``
+/**
+ * The failure of an engine that lacks something which `command` installs.
+ *
+ * @internal
+ */
+export const engineFailure = (missing: string, command = installCommand) => ({
+  reason: "engine" as const,
+  message: `${missing}; install it with \`${command}\``,
+  install: { missing, command }
 })
 
 /**
@@ -20,7 +19,11 @@ export const engineFailure = (reason: string, install = installCommand): EngineF
  *
  * @internal
  */
-export const engineUnavailable = (failure: { readonly message: string }): EngineUnavailable => {
-  const match = /^(.*); install it with `([^`]+)`$/s.exec(failure.message)
-  return new EngineUnavailable({ reason: match?.[1] ?? failure.message, install: match?.[2] ?? installCommand })
-}
+export const engineUnavailable = (failure: {
+  readonly message: string
+  readonly install?: { readonly missing: string; readonly command: string }
+}): EngineUnavailable =>
+  new EngineUnavailable({
+    reason: failure.install?.missing ?? failure.message,
+    install: failure.install?.command ?? installCommand
+  })

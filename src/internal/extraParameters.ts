@@ -5,6 +5,7 @@
  * @internal
  */
 import * as Schema from "effect/Schema"
+import type { Unsupported } from "../Errors.js"
 
 const number = Schema.Number
 const whole = Schema.Int
@@ -200,7 +201,7 @@ export const missing = (extra: Extra | undefined, isOllama: boolean): ReadonlyAr
  *
  * @internal
  */
-export const refusals = (extra: Extra | undefined, isOllama: boolean, who: string): ReadonlyArray<string> =>
+export const refusals = (extra: Extra | undefined, isOllama: boolean, who: string): ReadonlyArray<Unsupported> =>
   missing(extra, isOllama)
     .filter((name) => !isOptional(name))
-    .map((name) => `extra.${name}: ${who} has no such parameter`)
+    .map((name) => ({ field: `extra.${name}`, reason: `${who} has no such parameter` }))

@@ -377,7 +377,7 @@ describe("embedded: what it cannot do", () => {
     const unsupported = (options: Partial<ChatRequest.ChatRequest>) =>
       shared.backend.unsupported(requestOf({ messages: [user("Hi")], ...options }))
     expect(unsupported({ think: false, toolChoice: "auto", options: {} })).toEqual([])
-    const named = (options: Partial<ChatRequest.ChatRequest>) => unsupported(options).map((why) => why.split(":")[0])
+    const named = (options: Partial<ChatRequest.ChatRequest>) => unsupported(options).map((why) => why.field)
     expect(named({ tools: [{ name: "t" }] })).toEqual(["tools"])
     expect(named({ keepAlive: "5m", think: "high", options: { num_ctx: 1 }, toolChoice: "required" })).toEqual([
       "toolChoice",

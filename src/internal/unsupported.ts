@@ -1,0 +1,35 @@
+/**
+ * Options that a server cannot take.
+ *
+ * @internal
+ */
+import type { Unsupported } from "../Errors.js"
+
+/** @internal */
+export type Options = readonly [Unsupported, ...ReadonlyArray<Unsupported>]
+
+/** @internal */
+export const isSome = (options: ReadonlyArray<Unsupported>): options is Options => options.length > 0
+
+const words = ({ field, reason }: Unsupported): string => `${field}: ${reason}`
+
+/**
+ * The failure of a server that cannot take them.
+ *
+ * @internal
+ */
+export const failure = (options: Options) => ({
+  reason: "unsupported" as const,
+  message: options.map(words).join("; "),
+  unsupported: options
+})
+
+/**
+ * What is wrong with a request that has them: the first is named, the others are told with it.
+ *
+ * @internal
+ */
+export const invalid = ([first, ...others]: Options): Unsupported => ({
+  field: first.field,
+  reason: [first.reason, ...others.map(words)].join("; ")
+})
