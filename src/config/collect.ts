@@ -5,8 +5,8 @@
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "../Errors.js"
+import { describe, nearestName } from "../internal/issues.js"
 import { dropper } from "../internal/optionSchemas.js"
-import { describe, nearestName } from "./issues.js"
 import { type AnySetting, fileSchemaOf, fromText, type OptionsOf, type Settings, type ValuesOf } from "./setting.js"
 
 /** Where settings may be given. */

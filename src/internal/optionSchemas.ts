@@ -4,12 +4,13 @@
  * @internal
  */
 import * as Either from "effect/Either"
+import { toStringUnknown } from "effect/Inspectable"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as AST from "effect/SchemaAST"
 import { InvalidRequest } from "../Errors.js"
-import { nearest } from "../Model.js"
 import * as Duration from "./duration.js"
+import { type Leaf, leaves, nearestName } from "./issues.js"
 
 /** @internal */
 export const optional = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optional(schema)
@@ -37,18 +38,19 @@ export const keepAlive = Schema.Union(Schema.Number, Schema.String).pipe(
 /** @internal */
 export const JsonObjectSchema = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 
+const show = (value: unknown): string => (typeof value === "string" ? JSON.stringify(value) : toStringUnknown(value, 0))
+
 /** The alternatives of a union, if none of them matches. */
-const alternatives = (issues: ReadonlyArray<ParseResult.ArrayFormatterIssue>): string | undefined => {
-  const at = issues[0]?.path.join(".")
+const alternatives = (faults: ReadonlyArray<Leaf>): string | undefined => {
+  const [first] = faults
+  const at = first?.path.join(".")
   const expected = new Set<string>()
-  for (const { message, path } of issues) {
-    const [, kind] = /^Expected (.+), actual /s.exec(message) ?? []
-    if (kind === undefined || path.join(".") !== at) continue
-    if (kind !== "undefined") expected.add(kind)
+  for (const fault of faults) {
+    if (fault.expected === undefined || fault.path.join(".") !== at || AST.isUndefinedKeyword(fault.expected)) continue
+    expected.add(String(fault.expected))
   }
   if (expected.size < 2) return undefined
-  const actual = / actual (.+)$/s.exec(issues[0]?.message ?? "")?.[1]
-  return `must be ${[...expected].join(" or ")}, not ${actual}`
+  return `must be ${[...expected].join(" or ")}, not ${show(first?.actual)}`
 }
 
 /**
@@ -69,8 +71,7 @@ export const invalid = (
   const field = prefix === "" ? path.join(".") || "options" : [prefix, ...path].join(".")
   if (issue?._tag === "Unexpected" && prefix === "") {
     if (elsewhere.includes(field)) return new InvalidRequest({ field, reason: "cannot be given to this function" })
-    const plain = (name: string) => name.replace(/[_-]/g, "").toLowerCase()
-    const near = known.find((name) => plain(name) === plain(field)) ?? nearest(field, known, 1)[0]
+    const near = nearestName(field, known)
     return new InvalidRequest({
       field,
       reason:
@@ -79,7 +80,7 @@ export const invalid = (
           : `there is no such option; did you mean ${near}? There are ${known.join(", ")}`
     })
   }
-  return new InvalidRequest({ field, reason: alternatives(issues) ?? issue?.message ?? "is not valid" })
+  return new InvalidRequest({ field, reason: alternatives(leaves(error.issue)) ?? issue?.message ?? "is not valid" })
 }
 
 /**

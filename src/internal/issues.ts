@@ -5,9 +5,16 @@ import type * as ParseResult from "effect/ParseResult"
 import * as AST from "effect/SchemaAST"
 import { nearest } from "../Model.js"
 
-interface Leaf {
+/**
+ * A fault: `expected` is what another kind of value stands in the place of.
+ *
+ * @internal
+ */
+export interface Leaf {
   readonly path: ReadonlyArray<PropertyKey>
   readonly reason: string
+  readonly expected?: AST.AST | undefined
+  readonly actual?: unknown
   /** Whether `reason` says what the value must be, so that it can stand beside others. */
   readonly kind?: string | undefined
 }
@@ -61,10 +68,15 @@ const isMany = (
   issues: ParseResult.SingleOrNonEmpty<ParseResult.ParseIssue>
 ): issues is readonly [ParseResult.ParseIssue, ...Array<ParseResult.ParseIssue>] => Array.isArray(issues)
 
-const leaves = (
+/**
+ * Each fault that a schema found, in its order.
+ *
+ * @internal
+ */
+export const leaves = (
   issue: ParseResult.ParseIssue,
-  path: ReadonlyArray<PropertyKey>,
-  within: AST.AST | undefined
+  path: ReadonlyArray<PropertyKey> = [],
+  within?: AST.AST | undefined
 ): ReadonlyArray<Leaf> => {
   switch (issue._tag) {
     case "Pointer": {
@@ -94,7 +106,11 @@ const leaves = (
       return [{ path, reason: issue.message ?? "cannot be given" }]
     case "Type": {
       const said = issue.message ?? own(issue.ast)
-      return [said === undefined ? { path, ...wrongKind(issue.ast) } : { path, reason: said }]
+      return [
+        said === undefined
+          ? { path, ...wrongKind(issue.ast), expected: issue.ast, actual: issue.actual }
+          : { path, reason: said }
+      ]
     }
   }
 }
@@ -104,7 +120,7 @@ const leaves = (
  * the one that was meant. `field` is empty where the whole is wrong.
  */
 export const describe = ({ issue }: ParseResult.ParseError): { readonly field: string; readonly reason: string } => {
-  const all = leaves(issue, [], undefined)
+  const all = leaves(issue)
   const deepest = all.reduce((a, b) => (b.path.length > a.path.length ? b : a))
   const field = deepest.path.map(String).join(".")
   // What else may stand there.
