@@ -137,8 +137,9 @@ export default {
     {
       name: "src-imports-only-what-it-declares",
       severity: "error",
-      comment: "Declare it in package.json as a dependency or a peer: what only tests need is not there for users.",
-      from: { path: "^src/" },
+      comment:
+        "Declare it in package.json as a dependency or a peer: what only tests and the bundled command need is not there.",
+      from: { path: "^src/", pathNot: "^src/cli/" },
       to: {
         dependencyTypes: ["npm-dev", "npm-no-pkg", "npm-unknown"],
         dependencyTypesNot: ["npm-peer", "npm", "npm-optional", "type-only"]

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { distance } from "fastest-levenshtein"
 
 // =============================================================================
 // Models
@@ -184,27 +185,6 @@ export const familyOf = (name: string): string => {
 // suggestions
 // =============================================================================
 
-/** Levenshtein distance, or `limit + 1` as soon as it is above `limit`. */
-const distance = (a: string, b: string, limit: number, row: Array<number>): number => {
-  if (Math.abs(a.length - b.length) > limit) return limit + 1
-  for (let j = 0; j <= b.length; j++) row[j] = j
-  for (let i = 1; i <= a.length; i++) {
-    let diagonal = i - 1
-    let least = i
-    row[0] = i
-    for (let j = 1; j <= b.length; j++) {
-      const above = row[j] ?? 0
-      const cost =
-        a.charCodeAt(i - 1) === b.charCodeAt(j - 1) ? diagonal : 1 + Math.min(diagonal, above, row[j - 1] ?? 0)
-      diagonal = above
-      row[j] = cost
-      if (cost < least) least = cost
-    }
-    if (least > limit) return limit + 1
-  }
-  return row[b.length] ?? 0
-}
-
 /**
  * The names that `name` was probably meant to be, nearest first: few edits away, or containing it or contained in
  * it. Where two are equally near, the one that comes first in `names` does.
@@ -216,15 +196,14 @@ export const nearest = (name: string, names: Iterable<string>, n = 3): ReadonlyA
   const wanted = canonical(name)
   if (wanted === "") return []
   const limit = Math.max(Math.min(2, wanted.length - 1), Math.floor(wanted.length / 3))
-  const row: Array<number> = []
   const found: Array<{ readonly name: string; readonly score: number }> = []
   const seen = new Set<string>()
   for (const candidate of names) {
     const key = canonical(candidate)
     if (key === wanted || seen.has(key)) continue
     const bound = found.length < n ? limit : Math.min(limit, Math.ceil(found[n - 1]?.score ?? limit))
-    let score = distance(wanted, key, bound, row)
-    if (score > bound) score = Number.POSITIVE_INFINITY
+    const edits = Math.abs(wanted.length - key.length) > bound ? bound + 1 : distance(wanted, key)
+    let score = edits > bound ? Number.POSITIVE_INFINITY : edits
     if (wanted.length > 2 && key.length > 2 && (key.includes(wanted) || wanted.includes(key))) {
       score = Math.min(score, 1 + Math.abs(key.length - wanted.length) / 16)
     }

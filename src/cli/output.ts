@@ -2,7 +2,9 @@
  * Standard output is for answers, standard error for everything about them. When not on a terminal, neither contains
  * control sequences.
  */
+
 import * as Effect from "effect/Effect"
+import width from "string-width"
 import { CommandFailed, OutputClosed } from "./errors.js"
 
 // =============================================================================
@@ -82,30 +84,16 @@ export const writeDim = (text: string): Effect.Effect<void> =>
 // Tables
 // =============================================================================
 
-/** East Asian characters and emoji take two columns, combining marks none. */
-const widthOf = (character: string): number => {
-  if (/\p{Mark}|\u200d/u.test(character)) return 0
-  return /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Extended_Pictographic}/u.test(
-    character
-  ) && (character.codePointAt(0) ?? 0) > 0xff
-    ? 2
-    : 1
-}
-
-const width = (text: string): number => {
-  let sum = 0
-  for (const character of text) sum += widthOf(character)
-  return sum
-}
+const graphemes = new Intl.Segmenter()
 
 const cut = (text: string, limit: number): string => {
   if (width(text) <= limit) return text
   let out = ""
   let used = 0
-  for (const character of text) {
-    used += widthOf(character)
+  for (const { segment } of graphemes.segment(text)) {
+    used += width(segment)
     if (used > limit - 1) break
-    out += character
+    out += segment
   }
   return `${out}…`
 }

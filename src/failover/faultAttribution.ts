@@ -4,6 +4,7 @@
  * A rejection is believed when a second server agrees, or when there is no other server. Errors that may be caused by
  * the request count against their servers only until every server has failed alike.
  */
+import { LRUCache } from "lru-cache"
 import type { ServerFailure } from "../Backend.js"
 import { failedMidway } from "../backend/errorText.js"
 import { InvalidRequest } from "../Errors.js"
@@ -107,13 +108,13 @@ const nameOf = (request: object): string => {
  * is kept.
  */
 export class RejectedRequests {
-  private readonly until = new Map<string, number>()
+  private readonly until = new LRUCache<string, number>({ max: maxRemembered })
 
   constructor(private readonly now: () => number) {}
 
   has(request: object): boolean {
     if (this.until.size === 0) return false
-    const until = this.until.get(nameOf(request))
+    const until = this.until.peek(nameOf(request))
     const now = this.now()
     return until !== undefined && until > now && until <= now + rememberedFor
   }
@@ -121,10 +122,6 @@ export class RejectedRequests {
   /** The entry expires after its time, however often it was used, and is then verified again. */
   add(request: object): void {
     if (this.has(request)) return
-    const name = nameOf(request)
-    this.until.delete(name)
-    this.until.set(name, this.now() + rememberedFor)
-    const [oldest] = this.until.keys()
-    if (this.until.size > maxRemembered && oldest !== undefined) this.until.delete(oldest)
+    this.until.set(nameOf(request), this.now() + rememberedFor)
   }
 }

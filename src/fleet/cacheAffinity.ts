@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { LRUCache } from "lru-cache"
 
 /**
  * @since 0.1.0
@@ -28,24 +29,19 @@ const maximum = 10_000
  * @category models
  */
 export class CacheAffinityMap {
-  private readonly known = new Map<string, CacheAffinity>()
-  /** An iterator at the oldest entry: a new one would have to skip all deleted entries. */
-  private oldest = this.known.keys()
+  /** Made when it is first needed: it allocates its entries at once, and many fleets have no conversations. */
+  private known: LRUCache<string, CacheAffinity> | undefined
 
   find(conversation: string): CacheAffinity | undefined {
-    return this.known.get(conversation)
+    return this.known?.peek(conversation)
   }
 
   remember(conversation: string, affinity: CacheAffinity): void {
-    this.known.delete(conversation)
+    this.known ??= new LRUCache({ max: maximum })
     this.known.set(conversation, affinity)
-    if (this.known.size <= maximum) return
-    const { done, value } = this.oldest.next()
-    if (done !== true) this.known.delete(value)
   }
 
   clear(): void {
-    this.known.clear()
-    this.oldest = this.known.keys()
+    this.known = undefined
   }
 }

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
+import { LRUCache } from "lru-cache"
 import type * as Model from "../Model.js"
 import { canonical } from "../Model.js"
 import type { Host, Performance, Protocol, Server } from "../Server.js"
@@ -167,7 +168,7 @@ export const make = Effect.fnUntraced(function* (
   /** The servers of a model, as long as nothing changes. */
   const current = new Map<string, ReadonlyArray<Host>>()
   /** The newest list of servers of each model. */
-  const newest = new Map<string, ReadonlyArray<Host>>()
+  const newest = new LRUCache<string, ReadonlyArray<Host>>({ max: maxRemembered })
   /** Resolved by the next answer of any server. */
   let changed = Deferred.unsafeMake<void>(FiberId.none)
 
@@ -358,7 +359,6 @@ export const make = Effect.fnUntraced(function* (
   const shared = (key: string, hosts: ReadonlyArray<Host>): ReadonlyArray<Host> => {
     const before = newest.get(key)
     if (before?.length === hosts.length && before.every((host, i) => isSame(host, hosts[i]))) return before
-    if (newest.size >= maxRemembered) newest.clear()
     newest.set(key, hosts)
     return hosts
   }

@@ -9,6 +9,7 @@ import { maxHeaderSize } from "node:http"
 import { rootCertificates } from "node:tls"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { LRUCache } from "lru-cache"
 import type { Dispatcher } from "undici"
 import * as Settings from "../Settings.js"
 import { type Exchange, Transport, type TransportFailure, type TransportHandler } from "../Transport.js"
@@ -257,14 +258,15 @@ export const make = Effect.fnUntraced(function* ({ ca, proxy }: Network) {
     proxies.set(through, lanes)
     return lanes
   }
-  const paths = new Map<string, { readonly origin: string; readonly path: string; readonly lanes: Lanes }>()
+  const paths = new LRUCache<string, { readonly origin: string; readonly path: string; readonly lanes: Lanes }>({
+    max: 4096
+  })
   return Transport.of({
     send: (request, handler) => {
       let target = paths.get(request.url)
       if (target === undefined) {
         const url = new URL(request.url)
         target = { origin: url.origin, path: url.pathname + url.search, lanes: lanesTo(url.origin) }
-        if (paths.size >= 4096) paths.clear()
         paths.set(request.url, target)
       }
       const { lanes, origin, path } = target

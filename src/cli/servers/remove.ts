@@ -3,10 +3,10 @@ import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as ConfigFile from "../../config/file.js"
-import { removeServer } from "../../cortex/writeFile.js"
 import { type About, shape } from "../commandLine.js"
 import { CommandFailed } from "../errors.js"
 import * as Output from "../output.js"
+import { removeServer } from "./editFile.js"
 
 const about: About = {
   about: ["Remove a server from the configuration file."],
