@@ -33,6 +33,8 @@ export interface Options {
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
   /** Called once, when nothing more will happen. */
   readonly closed: (() => void) | undefined
+  /** Whether no other model may begin, for reasons that lie elsewhere. */
+  readonly committed: (() => boolean) | undefined
 }
 
 const isPiece = ({ type }: ChatEvent): boolean =>
@@ -135,7 +137,8 @@ export class Chain implements OpenAnswer {
   private mayGoOn(error: unknown): boolean {
     const { at, beginning } = this.link
     const ran = beginning.said().length > this.opening
-    return !this.over && !this.begun && !ran && at + 1 < this.options.count && mayTryNext(error)
+    if (this.over || this.begun || ran || this.options.committed?.() === true) return false
+    return at + 1 < this.options.count && mayTryNext(error)
   }
 
   /** Has the next model begin, or tells why none can. */

@@ -3,7 +3,6 @@
  *
  * @since 0.1.0
  */
-import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as CallDefaults from "../CallDefaults.js"
 import * as ChatRequest from "../ChatRequest.js"
@@ -14,6 +13,7 @@ import * as ResponseCache from "../ResponseCache.js"
 import type { Session } from "../Sessions.js"
 import type { Settings } from "../Settings.js"
 import * as StructuredOutput from "../StructuredOutput.js"
+import type { Execution, Tool } from "./execution.js"
 
 /**
  * What to answer: a prompt, or a whole conversation.
@@ -22,17 +22,6 @@ import * as StructuredOutput from "../StructuredOutput.js"
  * @category models
  */
 export type Prompt = string | ReadonlyArray<Message.Message> | { readonly messages: ReadonlyArray<Message.Message> }
-
-/**
- * A tool that the model may call. With `execute` the tool runs here, its result goes back to the model (text as it is,
- * anything else as JSON) and the answer continues; without it the answer ends with `tool_call` events for the caller.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Tool extends ChatRequest.ToolDefinition {
-  readonly execute?: (args: { readonly [key: string]: unknown }) => Effect.Effect<unknown, unknown>
-}
 
 /**
  * The options of a call: see `ChatRequest.Options` for the plain data options, with their ranges and defaults.
@@ -82,8 +71,6 @@ const decodePlain = (options: Options, definitions: unknown): unknown => {
   return definitions === undefined ? rest : { ...rest, tools: definitions }
 }
 
-const none: ReadonlyArray<Message.Message> = []
-
 /** Why a text completion cannot have these options: nothing can be added around the text. */
 const besidesText = (
   { persona, raw, suffix, system, think, toolChoice, tools }: ChatRequest.Options,
@@ -125,19 +112,7 @@ const besidesText = (
  * @since 0.1.0
  * @category models
  */
-export interface CheckedCall {
-  readonly options: ChatRequest.Options
-  readonly model: string
-  readonly format: ChatRequest.Format
-  readonly limits: ChatRequest.Limits
-  readonly executors: ReadonlyMap<string, NonNullable<Tool["execute"]>> | undefined
-  readonly maxToolRounds: number
-  readonly session: string | undefined
-  readonly system: ReadonlyArray<Message.Message>
-  readonly newMessages: ReadonlyArray<Message.Message>
-  /** How long its answer is cached, in milliseconds; `undefined`: not at all. */
-  readonly kept: number | undefined
-}
+export type CheckedCall = Omit<Execution, "models">
 
 /**
  * Validates a call before anything is sent or awaited.
@@ -223,16 +198,17 @@ export const checkCall = (
   }
   if (format !== "text") system = StructuredOutput.withInstruction(system)
   const complete = CallDefaults.forChat(options, settings.defaults)
+  const messages = system === undefined ? newMessages.right : [Message.system(system), ...newMessages.right]
+  const { owner, priority, routing = ChatRequest.defaults.routing } = complete
   return Either.right({
-    options: complete,
-    model: options.model ?? settings.model,
-    format,
+    request: ChatRequest.make(complete, options.model ?? settings.model, messages, format),
     limits: ChatRequest.limits(complete, settings.hedge),
-    executors,
-    maxToolRounds,
+    routing,
+    routeHints: { owner, priority },
+    cacheTtl: executors === undefined ? ResponseCache.ttlOf(options.cache, settings) : undefined,
+    cacheOwner: owner,
     session: id,
-    system: system === undefined ? none : [Message.system(system)],
-    newMessages: newMessages.right,
-    kept: executors === undefined ? ResponseCache.ttlOf(options.cache, settings) : undefined
+    executors,
+    maxToolRounds
   })
 }

@@ -14,14 +14,19 @@ const isChatError = (error: unknown): error is ChatError =>
 const failWith = (error: unknown): Effect.Effect<never, ChatError> =>
   isChatError(error) ? Effect.fail(error) : Effect.die(error)
 
-/** Waits for the complete answer, and passes it to `use`. Interruption cancels the server's work. */
+const resultOf = (answer: OpenAnswer): Promise<Result> => answer.result()
+
+/**
+ * Waits for the whole answer, read by `read`, and gives what `use` makes of it. Interrupting it stops the server's work.
+ */
 export const toEffect = <A>(
   start: () => OpenAnswer,
-  use: (result: Result) => A | ChatError
+  use: (result: Result) => A | ChatError,
+  read: (answer: OpenAnswer) => Promise<Result> = resultOf
 ): Effect.Effect<A, ChatError> =>
   Effect.async<A, ChatError>((resume) => {
     const answer = start()
-    answer.result().then(
+    read(answer).then(
       (result) => {
         const value = use(result)
         resume(isChatError(value) ? Effect.fail(value) : Effect.succeed(value))
@@ -32,9 +37,13 @@ export const toEffect = <A>(
   })
 
 /** The same for an answer that has started, without a fiber. */
-export const running = <A>(answer: OpenAnswer, use: (result: Result) => A | ChatError): Direct.Running<A> => ({
+export const running = <A>(
+  answer: OpenAnswer,
+  use: (result: Result) => A | ChatError,
+  read: (answer: OpenAnswer) => Promise<Result> = resultOf
+): Direct.Running<A> => ({
   work: answer,
-  result: answer.result().then((result) => {
+  result: read(answer).then((result) => {
     const value = use(result)
     if (isChatError(value)) throw value
     return value

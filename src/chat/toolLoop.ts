@@ -15,7 +15,7 @@ import type { Completion, Result } from "../Failover.js"
 import type * as Message from "../Message.js"
 import type { Turn } from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
-import type { CheckedCall } from "./check.js"
+import type { Execution } from "./execution.js"
 
 /** The text of a result for the model; a failure if it cannot be serialised as JSON. */
 const toolText = (tool: string, value: unknown): Effect.Effect<string, ToolFailed> =>
@@ -118,16 +118,16 @@ export interface ToolLoop {
  * @category constructors
  */
 export const makeToolLoop = (
-  checked: CheckedCall,
+  execution: Execution,
   first: ChatRequest,
   commit: Turn | undefined,
   now: () => number,
   trace: Telemetry.Trace | undefined,
   runFork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
 ): ToolLoop => {
-  const { executors } = checked
+  const { executors } = execution
   let request = first
-  const said: Array<Message.Message> = checked.newMessages.filter(
+  const said: Array<Message.Message> = execution.request.messages.filter(
     (message) => message.role !== "system" && message.role !== "developer"
   )
   let rounds = 0
@@ -141,7 +141,7 @@ export const makeToolLoop = (
     const reply = assistantMessage(result)
     said.push(reply)
     if (executors !== undefined && calls.length > 0 && calls.every((call) => executors.has(call.name))) {
-      if (rounds < checked.maxToolRounds) {
+      if (rounds < execution.maxToolRounds) {
         rounds++
         const answers: Array<Message.Message> = [reply]
         const events: Array<ChatEvent> = []

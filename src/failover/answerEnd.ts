@@ -1,6 +1,7 @@
 /** Converts a complete answer to its end event, and back. */
-import type { End } from "../ChatEvent.js"
+import type { End, ToolCallEvent } from "../ChatEvent.js"
 import type { TurnNotStored } from "../Errors.js"
+import type * as Message from "../Message.js"
 import type { Result } from "./call.js"
 
 /** An answer that something went wrong after. */
@@ -47,3 +48,7 @@ export const resultOf = (
   cached: content.cached,
   ...(end.warnings === undefined ? {} : { warnings: end.warnings })
 })
+
+/** The tool call of an event. */
+export const callOf = ({ arguments: args, id, name, rawArguments }: ToolCallEvent): Message.ToolCall =>
+  rawArguments === undefined ? { id, name, arguments: args } : { id, name, arguments: args, rawArguments }

@@ -8,6 +8,8 @@ import * as Redacted from "effect/Redacted"
 import * as Runtime from "effect/Runtime"
 import * as Chat from "../Chat.js"
 import type { Services } from "../Cortex.js"
+import { engineOf } from "../chat/capability.js"
+import type { Engine } from "../chat/engine.js"
 import * as Failover from "../Failover.js"
 import * as Fleet from "../Fleet.js"
 import * as Direct from "../internal/direct.js"
@@ -29,7 +31,7 @@ export interface RunningEffect<A> {
 }
 
 export class Library {
-  readonly chat: Chat.Service
+  readonly engine: Engine
   readonly failover: Failover.Service
   readonly cache: ResponseCache.Service
   readonly sessions: Sessions.Service
@@ -46,7 +48,7 @@ export class Library {
 
   constructor(runtime: Runtime.Runtime<Services>) {
     const { context } = runtime
-    this.chat = Context.get(context, Chat.Chat)
+    this.engine = engineOf(Context.get(context, Chat.Chat))
     this.failover = Context.get(context, Failover.Failover)
     this.cache = Context.get(context, ResponseCache.ResponseCache)
     this.sessions = Context.get(context, Sessions.Sessions)

@@ -89,3 +89,7 @@ export const map = <A, E, B>(effect: Effect.Effect<A, E>, f: (value: A) => B): E
     },
     () => Effect.map(effect, f)
   )
+
+/** @internal */
+export const suspend = <A, E>(effect: () => Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  make<A, E>(() => attempt(effect()), effect)

@@ -1,15 +1,23 @@
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import * as HttpRouter from "@effect/platform/HttpRouter"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { describe, expect, it } from "vitest"
 import * as Abilities from "../../src/backend/resumeSupport.js"
 import * as Chat from "../../src/Chat.js"
 import * as Cortex from "../../src/Cortex.js"
 import * as Embeddings from "../../src/Embeddings.js"
+import type { InvalidConfig } from "../../src/Errors.js"
 import * as Failover from "../../src/Failover.js"
+import * as Gateway from "../../src/Gateway.js"
 import * as Direct from "../../src/internal/direct.js"
 import * as Registry from "../../src/Registry.js"
 import * as Router from "../../src/Router.js"
@@ -81,6 +89,95 @@ describe.each(["ollama", "openai"] as const)("services that were replaced (%s)",
     const runtime = runtimeOf([await fleet[protocol]()])
     const exit = await runtime.runPromiseExit(Chat.text("Hi", { model: "nobody:1b" }))
     expect(Exit.isFailure(exit) && exit.cause).toMatchObject({ error: { _tag: "ModelNotFound" } })
+  })
+})
+
+/** A gateway over these services. */
+const gatewayOver = async (services: Layer.Layer<Cortex.Services, InvalidConfig>) => {
+  const scope = await Effect.runPromise(Scope.make())
+  fleet.keep({ [Symbol.asyncDispose]: () => Effect.runPromise(Scope.close(scope, Exit.void)) })
+  const node = createServer()
+  const application = HttpRouter.empty.pipe(
+    HttpRouter.mountApp("/", Gateway.app),
+    HttpServer.serve(),
+    Layer.provide(Gateway.layer({ aliases: { fast: ["missing:1b", model] } })),
+    Layer.provide(services),
+    Layer.provide(NodeHttpServer.layer(() => node, { port: 0, host: "127.0.0.1" }))
+  )
+  await Effect.runPromise(Layer.buildWithScope(application, scope))
+  const { port } = node.address() as AddressInfo
+  return (path: string, body: object) =>
+    fetch(`http://127.0.0.1:${port}${path}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body)
+    })
+}
+
+const messages = [{ role: "user", content: "Hi" }]
+const schema = { type: "object", properties: { capital: { type: "string" } }, required: ["capital"] }
+// biome-ignore lint/suspicious/noExplicitAny: a body is read freely.
+const json = async (response: Promise<Response>): Promise<any> => (await response).json()
+
+describe.each(["ollama", "openai"] as const)("a gateway over services that were replaced (%s)", (protocol) => {
+  it.each([model, "fast", `${protocol}:${model}`])(
+    "answers for %s, whole, streamed, as JSON and with vectors",
+    async (name) => {
+      const server = await fleet[protocol]({
+        reply: "Berlin is large.",
+        models: [{ name: model, capabilities: ["completion", "embedding"] }]
+      })
+      const post = await gatewayOver(replaced([server]))
+      const whole = await json(post("/v1/chat/completions", { model: name, messages }))
+      expect(whole.choices[0].message.content).toBe("Berlin is large.")
+      const text = await (await post("/v1/chat/completions", { model: name, messages, stream: true })).text()
+      expect(text).toMatch(/\[DONE\]\n\n$/)
+      await server.setBehaviour({ reply: `{"capital":"Berlin"}` })
+      const format = { type: "json_schema", json_schema: { name: "c", schema } }
+      const fitting = await json(post("/v1/chat/completions", { model: name, messages, response_format: format }))
+      expect(fitting.choices[0].message.content).toBe(`{"capital":"Berlin"}`)
+      expect((await json(post("/v1/embeddings", { model: name, input: "Hi" }))).data).toHaveLength(1)
+    }
+  )
+
+  it("uses the public methods of a Chat that was replaced", async () => {
+    const server = await fleet[protocol]({ reply: `{"capital":"Berlin"}` })
+    const seen: Array<string> = []
+    const chat = Layer.effect(
+      Chat.Chat,
+      Effect.map(Chat.Chat, (live) =>
+        Chat.Chat.of({
+          open: (...args) =>
+            Effect.zipRight(
+              Effect.sync(() => seen.push("open")),
+              plainly(() => live.open(...args))
+            ),
+          stream: live.stream,
+          complete: (...args) =>
+            Effect.zipRight(
+              Effect.sync(() => seen.push("complete")),
+              plainly(() => live.complete(...args))
+            ),
+          text: live.text,
+          structured: (...args) =>
+            Effect.zipRight(
+              Effect.sync(() => seen.push("structured")),
+              plainly(() => live.structured(...args))
+            )
+        })
+      )
+    )
+    const post = await gatewayOver(Layer.provideMerge(chat, replaced([server])))
+    const whole = await json(post("/v1/chat/completions", { model: "fast", messages, temperature: 0.5, stop: ["x"] }))
+    expect(whole.choices[0].message.content).toBe(`{"capital":"Berlin"}`)
+    expect(whole.model).toBe(model)
+    await (await post("/v1/chat/completions", { model, messages, stream: true })).text()
+    const format = { type: "json_schema", json_schema: { name: "c", schema } }
+    const fitting = await json(post("/v1/chat/completions", { model, messages, response_format: format }))
+    expect(fitting.choices[0].message.content).toBe(`{"capital":"Berlin"}`)
+    expect(seen).toEqual(["complete", "complete", "open", "structured"])
+    const refused = await post("/v1/chat/completions", { model, messages, logprobs: true })
+    expect(refused.status).toBe(400)
   })
 })
 

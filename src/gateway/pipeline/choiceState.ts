@@ -1,11 +1,8 @@
 /** The state of one choice of a stream, updated by its events. */
-import type { ChatEvent, End, ToolCallEvent } from "../../ChatEvent.js"
+import type { ChatEvent, End } from "../../ChatEvent.js"
+import { callOf } from "../../failover/answerEnd.js"
 import type * as Message from "../../Message.js"
 import type { Writer } from "./codec.js"
-
-/** The tool call of an event. */
-export const toolCallOf = ({ arguments: args, id, name, rawArguments }: ToolCallEvent): Message.ToolCall =>
-  rawArguments === undefined ? { id, name, arguments: args } : { id, name, arguments: args, rawArguments }
 
 export class ChoiceState {
   server = ""
@@ -44,6 +41,8 @@ export class ChoiceState {
         if ("server" in meta) {
           this.server = meta.server
           this.attempts = meta.attempt
+          // Another model begins.
+          if (meta.attempt === 1) this.failed = undefined
         } else if ("cached" in meta) this.cached = true
         return true
       }
@@ -79,7 +78,7 @@ export class ChoiceState {
         return writer.toolCallDelta(choice, event.index, event, event.content, first)
       }
       case "tool_call": {
-        const call = toolCallOf(event)
+        const call = callOf(event)
         this.calls.push(call)
         const index = this.calls.length - 1
         return writer.toolCall(choice, index, call, index < this.streamed)

@@ -1,6 +1,7 @@
 /** Sends a request to the fleet and its answer to the client, complete or as a stream. */
 import * as CallDefaults from "../../CallDefaults.js"
-import { defaults } from "../../ChatRequest.js"
+import { completes, defaults } from "../../ChatRequest.js"
+import { InvalidRequest } from "../../Errors.js"
 import * as Direct from "../../internal/direct.js"
 import * as StructuredOutput from "../../StructuredOutput.js"
 import type { GatewayContext } from "../GatewayContext.js"
@@ -36,18 +37,25 @@ const checkSession = ({ n, prompts, request, session }: GatewayRequest): void =>
   if (n > 1) ErrorResponse.reject("n", "must be 1 in a session")
   if (prompts !== undefined) ErrorResponse.reject("prompt", "must be one text in a session")
   if (request.format !== "text") ErrorResponse.reject("response_format", "cannot be JSON in a session")
+  if (request.template !== undefined) ErrorResponse.reject("template", "cannot be used in a session")
+  if (request.logprobs !== undefined) ErrorResponse.reject("logprobs", "cannot be told in a session")
+  if (request.logitBias !== undefined) ErrorResponse.reject("logit_bias", "cannot be used in a session")
+  if (completes(request)) {
+    const name = request.raw === true ? "raw" : "suffix"
+    const reason = `cannot be given together with ${name}: the model gets the text alone, without a chat template`
+    throw new InvalidRequest({ field: "session", reason })
+  }
 }
 
 /**
- * Adds the fleet's defaults where the client sets nothing; in a session the library does that. For Ollama's API,
- * options that neither sets are left to the server.
+ * The request with the fleet's defaults where its client says nothing. Ollama's API
+ * leaves to the server what neither names.
  */
 const withDefaults = (
   { library }: GatewayContext,
   { protocol: surface }: RequestContext,
   gatewayRequest: GatewayRequest
 ): GatewayRequest => {
-  if (gatewayRequest.session !== undefined) return gatewayRequest
   const request = CallDefaults.forRequest(gatewayRequest.request, library.settings.defaults)
   const own =
     request === gatewayRequest.request

@@ -2,27 +2,29 @@
  * One request on its way through the fleet: model fallback, identity for routing, and cancellation when the client
  * disconnects.
  */
-import type * as Effect from "effect/Effect"
-import type * as Chat from "../../Chat.js"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import type { Usage } from "../../ChatEvent.js"
 import { type ChatRequest, Choice, type Routing } from "../../ChatRequest.js"
+import type { Execution } from "../../chat/execution.js"
 import type { OpenAnswer, Result } from "../../Failover.js"
 import * as Direct from "../../internal/direct.js"
 import * as ExtraParameters from "../../internal/extraParameters.js"
-import { type ModelCandidate, mayTryNext } from "../../ModelSelection.js"
+import type { ModelCandidate } from "../../ModelSelection.js"
 import { requirementsOf } from "../../modelSelection/needs.js"
 import * as ResponseCache from "../../ResponseCache.js"
 import type { RouteHints } from "../../Router.js"
 import * as ConversationKey from "../../router/conversationKey.js"
 import type * as StructuredOutput from "../../StructuredOutput.js"
-import * as Telemetry from "../../Telemetry.js"
 import type { GatewayContext } from "../GatewayContext.js"
-import * as ErrorResponse from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
 import * as Tracing from "../observability/tracing.js"
 import type { Counted } from "./codec.js"
 import { type GatewayRequest, ollamaOnly, promptOf, requestOf } from "./gatewayRequest.js"
-import { limitsFor, maxRetries } from "./retries.js"
+import { mustMatchFormat } from "./jsonReply.js"
+import { limitsFor } from "./retries.js"
 
 /** The conversation for routing is named by the client or derived from the messages; it is scoped to the API key. */
 const conversationOf = ({ caller = "", conversation }: RequestContext, { messages }: ChatRequest) =>
@@ -49,6 +51,8 @@ export class RequestExecution {
   private readonly told = new Map<number, number>()
   private readonly routeHints: RouteHints
   /** The answers to each prompt go to one server, where it can be asked for all of them at once. */
+  /** The model that was asked last for each answer. */
+  private readonly asked = new Map<number, ModelCandidate>()
   private readonly companies = new Map<number, { server?: string }>()
 
   constructor(
@@ -92,24 +96,6 @@ export class RequestExecution {
   // Models
   // ---------------------------------------------------------------------------
 
-  /** Runs `use` with one model after another, until one has answered or the request itself is at fault. */
-  withFallback<A>(choice: number, use: (candidate: ModelCandidate, request: ChatRequest) => Promise<A>): Promise<A> {
-    const { gatewayRequest, candidates: models } = this
-    const request = gatewayRequest.n === 1 ? requestOf(gatewayRequest, choice) : this.oneOf(choice)
-    const from = (i: number): Promise<A> => {
-      const candidate = models[i] as ModelCandidate
-      const { model } = candidate
-      const plain = gatewayRequest.withoutThinking?.has(model) === true ? { ...request, think: undefined } : request
-      const used = use(candidate, plain.model === model ? plain : { ...plain, model })
-      if (i + 1 === models.length) return used
-      return used.catch((error: unknown) => {
-        if (this.answerStarted || this.context.disconnected || !mayTryNext(error)) throw error
-        return from(i + 1)
-      })
-    }
-    return from(0)
-  }
-
   /** One of several answers to a prompt. */
   private oneOf(choice: number): ChatRequest {
     const { gatewayRequest } = this
@@ -123,97 +109,86 @@ export class RequestExecution {
   // Answers
   // ---------------------------------------------------------------------------
 
-  /** Opens an answer: with events, or as a complete one that is cached if `accepts` agrees. */
-  open(
-    candidate: ModelCandidate,
-    request: ChatRequest,
-    events: boolean,
-    accepts: ((result: Result) => boolean) | undefined
-  ): OpenAnswer | Promise<OpenAnswer> {
-    const { context } = this
-    const started = performance.now()
-    const answer =
-      this.gatewayRequest.session === undefined
-        ? this.begin(candidate, request, events, accepts)
-        : this.run(this.gateway.library.chat.open({ messages: request.messages }, this.options(request)))
-    // Waiting for model discovery does not count as the gateway's own time.
-    context.ownTime += performance.now() - started
-    return answer instanceof Promise ? answer.then((opened) => this.track(opened)) : this.track(answer)
+  /** What one of the answers is asked for with. `replied` is told of each reply that had to be JSON. */
+  private execution(choice: number, replied?: (result: Result) => void): Execution {
+    const { gatewayRequest, context, gateway, candidates: models, routing } = this
+    const { withoutThinking: unthinking } = gatewayRequest
+    const request = gatewayRequest.n === 1 ? requestOf(gatewayRequest, choice) : this.oneOf(choice)
+    const company = request.choice?.of
+    // Several answers to one prompt should differ, so they are not cached.
+    const keeps = request.logprobs === undefined && gatewayRequest.n === 1
+    return {
+      request,
+      models: Effect.succeed(models),
+      limits: limitsFor(context, gateway.limits),
+      routing,
+      routeHints: company === undefined ? this.routeHints : { ...this.routeHints, company },
+      cacheTtl: keeps ? ResponseCache.ttlOf(gatewayRequest.cache, gateway.library.settings) : undefined,
+      cacheOwner: context.caller,
+      session: gatewayRequest.session,
+      executors: undefined,
+      maxToolRounds: 1,
+      timed: true,
+      origin: { trace: context.trace, context: context.traceContext },
+      adapted:
+        unthinking === undefined
+          ? undefined
+          : (asked, { model }) => (unthinking.has(model) ? { ...asked, think: undefined } : asked),
+      committed: () => this.answerStarted,
+      asked: (candidate) => {
+        this.asked.set(choice, candidate)
+        this.openedAt = performance.now()
+        context.dispatched = true
+      },
+      replied
+    }
   }
 
-  private track(answer: OpenAnswer): OpenAnswer {
-    this.openedAt = performance.now()
-    this.context.dispatched = true
+  /** The model that one of the answers comes from. */
+  candidate(choice: number): ModelCandidate {
+    return this.asked.get(choice) ?? (this.candidates[0] as ModelCandidate)
+  }
+
+  /** Without a fiber, where nothing has to be waited for. */
+  private begin<A, E>(effect: () => Effect.Effect<A, E>): A | Promise<A> {
+    const { context } = this
+    const started = performance.now()
+    const asked = effect()
+    const outcome = Direct.attempt(asked)
+    // Waiting for model discovery does not count as the gateway's own time.
+    context.ownTime += performance.now() - started
+    if (outcome === undefined) return this.run(asked)
+    if (Direct.isRunning(outcome)) {
+      this.onStop(() => outcome.work.cancel())
+      return outcome.result
+    }
+    if (Exit.isSuccess(outcome)) return outcome.value
+    throw Cause.squash(outcome.cause)
+  }
+
+  /** An answer whose events are pulled. */
+  async open(choice: number): Promise<OpenAnswer> {
+    const { engine } = this.gateway.library
+    const answer = await this.begin(() => engine.open(this.execution(choice)))
     this.onStop(() => answer.cancel())
     return answer
   }
 
-  /** Synchronous when the servers of the model are known. */
-  private begin(
-    { model, accepts: only }: ModelCandidate,
-    request: ChatRequest,
-    events: boolean,
-    accepts: ((result: Result) => boolean) | undefined
-  ): OpenAnswer | Promise<OpenAnswer> {
-    const { gatewayRequest, context, gateway, routing } = this
-    const { cache, failover, settings } = gateway.library
-    const began = Date.now()
-    const company = request.choice?.of
-    const routeHints =
-      only === undefined && company === undefined ? this.routeHints : { ...this.routeHints, only, company }
-    const call = {
-      request,
-      limits: limitsFor(context, gateway.limits),
-      began,
-      events,
-      preface: [],
-      timed: true,
-      complete: undefined,
-      closed: undefined,
-      trace: context.trace,
-      context: context.traceContext
-    }
-    // Several answers to one prompt should differ, so they are not cached.
-    const keeps = only === undefined && request.logprobs === undefined && gatewayRequest.n === 1
-    const ttl = keeps ? ResponseCache.ttlOf(gatewayRequest.cache, settings) : undefined
-    const servers = failover.prepare(model, routing, routeHints)
-    const begin = ttl === undefined ? Direct.valueOf(servers) : undefined
-    if (begin !== undefined) return begin(call)
-    const prepared: Effect.Effect<ResponseCache.StartCall, unknown> =
-      ttl === undefined ? servers : cache.prepare({ owner: context.caller, request, routing, ttl, accepts }, servers)
-    return this.run(prepared).then(
-      (begin) => begin(call),
-      (error: unknown) => {
-        const observer = Telemetry.observe(call, undefined, Date.now)
-        if (context.disconnected) observer.closed()
-        else observer.failed(error)
-        throw error
-      }
-    )
+  /** A whole answer. */
+  complete(choice: number): Result | Promise<Result> {
+    const { engine } = this.gateway.library
+    return this.begin(() => engine.complete(this.execution(choice), identity<Result>))
   }
 
-  /** Options of a call in a session. */
-  options(request: ChatRequest): Chat.Options {
-    const { format: _, logitBias, logprobs, messages: __, template, ...rest } = request
-    if (template !== undefined) ErrorResponse.reject("template", "cannot be used in a session")
-    if (logprobs !== undefined) ErrorResponse.reject("logprobs", "cannot be told in a session")
-    if (logitBias !== undefined) ErrorResponse.reject("logit_bias", "cannot be used in a session")
-    const { deadline, firstTokenTimeout, loadTimeout, timeout } = this.gateway.settings
-    return {
-      ...rest,
-      stop: request.stop.length === 0 ? undefined : request.stop,
-      tools: request.tools.length === 0 ? undefined : request.tools,
-      routing: this.routing,
-      owner: this.context.owner || undefined,
-      priority: this.context.priority,
-      session: this.gatewayRequest.session,
-      cache: this.gatewayRequest.cache,
-      timeout,
-      firstTokenTimeout,
-      loadTimeout,
-      deadline,
-      maxRetries: maxRetries(this.context, this.gateway.settings.maxRetries)
-    }
+  /** A whole answer that is the JSON that was asked for, unless it says itself that it is none. */
+  async structured(
+    choice: number,
+    decoder: StructuredOutput.Decoder<unknown>,
+    replied: (result: Result) => void
+  ): Promise<Result> {
+    const { engine } = this.gateway.library
+    const { result } = await this.run(engine.structured(this.execution(choice, replied), decoder, mustMatchFormat))
+    return result
   }
 
   // ---------------------------------------------------------------------------
@@ -221,28 +196,25 @@ export class RequestExecution {
   // ---------------------------------------------------------------------------
 
   /** `failure` is the reason why the last server before this one failed, if any did. */
-  reportServer(server: string, attempts: number, cached: boolean, failure: string | undefined): void {
+  reportServer(choice: number, server: string, attempts: number, cached: boolean, failure: string | undefined): void {
     const { record: account, headers } = this.context
     const label = this.gateway.labels.label(server)
     account.server = label
     account.attempts = attempts
     account.cached = cached
-    this.reportUnsupported(server)
+    this.reportUnsupported(choice, server)
     headers["x-aicortex-server"] = label
     headers["x-aicortex-attempts"] = attempts
     headers["x-aicortex-reason"] = cached ? "cache" : failure === undefined ? this.routing : `failover after ${failure}`
   }
 
   /** Reports parameters that the answering server does not support. */
-  private reportUnsupported(server: string): void {
+  private reportUnsupported(choice: number, server: string): void {
     const { context, gateway } = this
     const own = this.gatewayRequest.original ?? this.gatewayRequest.request
     const { extra, lenient } = own
     if (extra === undefined && lenient === undefined) return
-    const { library } = gateway
-    const has = ({ model }: ModelCandidate) =>
-      Direct.valueOf(library.registry.locate(model))?.some((host) => host.server.url === server)
-    const protocol = library.protocol(server, (this.candidates.find(has) ?? this.candidates[0])?.model ?? "")
+    const protocol = gateway.library.protocol(server, this.candidate(choice).model)
     if (lenient === true && protocol !== "ollama") context.ignore(ollamaOnly(own))
     if (protocol === "openai") return
     for (const name of ExtraParameters.missing(extra, protocol === "ollama")) context.ignored.add(name)

@@ -6,9 +6,7 @@
  */
 import * as Either from "effect/Either"
 import type { Usage } from "../../ChatEvent.js"
-import type { ChatRequest } from "../../ChatRequest.js"
 import { SchemaMismatch } from "../../Errors.js"
-import type { ModelCandidate } from "../../ModelSelection.js"
 import { ChoiceState } from "./choiceState.js"
 import type { Codec, Writer } from "./codec.js"
 import { choices } from "./gatewayRequest.js"
@@ -69,8 +67,7 @@ export class Stream {
     const { errand: execution } = this
     const { gatewayRequest, context } = execution
     const length = choices(gatewayRequest)
-    const one = (choice: number) =>
-      execution.withFallback(choice, (candidate, request) => this.sendChoice(choice, candidate, request))
+    const one = (choice: number) => this.sendChoice(choice)
     if (length === 1) await one(0)
     else await Promise.all(Array.from({ length }, (_, choice) => one(choice)))
     if (context.disconnected || this.writer === undefined) return
@@ -78,10 +75,10 @@ export class Stream {
     context.end(this.writer.finish())
   }
 
-  private async sendChoice(choice: number, candidate: ModelCandidate, request: ChatRequest): Promise<void> {
+  private async sendChoice(choice: number): Promise<void> {
     const { errand: execution } = this
     const { gatewayRequest, context } = execution
-    const answer = await execution.open(candidate, request, true, undefined)
+    const answer = await execution.open(choice)
     const state = new ChoiceState(gatewayRequest.oneTool, execution.decoder !== undefined)
     this.openChoices.set(choice, state)
     for (;;) {
@@ -91,7 +88,7 @@ export class Stream {
       let out = ""
       for (const event of batch) {
         if (state.absorb(event)) continue
-        const writer = this.writer ?? this.startWriter(candidate, state)
+        const writer = this.writer ?? this.startWriter(choice, state)
         if (!execution.answerStarted) {
           execution.answerStarted = true
           out += writer.begin()
@@ -100,8 +97,8 @@ export class Stream {
       }
       const { end } = state
       if (end !== undefined) {
-        this.checkJson(candidate, state)
-        const writer = this.writer ?? this.startWriter(candidate, state)
+        this.checkJson(choice, state)
+        const writer = this.writer ?? this.startWriter(choice, state)
         if (!execution.answerStarted) {
           execution.answerStarted = true
           out += writer.begin()
@@ -121,7 +118,8 @@ export class Stream {
     throw new Error("an answer ended without its end")
   }
 
-  private startWriter(candidate: ModelCandidate, state: ChoiceState): Writer {
+  private startWriter(choice: number, state: ChoiceState): Writer {
+    const candidate = this.errand.candidate(choice)
     const { context, gateway } = this.errand
     const { codec } = this
     const writer = codec.writer(shown(gateway, candidate, state.model ?? candidate.model, state.server))
@@ -130,13 +128,13 @@ export class Stream {
     account.firstToken = performance.now() - context.began
     account.model = state.model ?? candidate.model
     gateway.metrics.firstToken.observe("", account.firstToken / 1000)
-    this.errand.reportServer(state.server, state.attempts, state.cached, state.failed)
+    this.errand.reportServer(choice, state.server, state.attempts, state.cached, state.failed)
     if (!context.headersSent) context.stream(codec.contentType)
     return writer
   }
 
   /** JSON was requested: the stream must not end as if invalid JSON were complete. */
-  private checkJson(candidate: ModelCandidate, state: ChoiceState): void {
+  private checkJson(choice: number, state: ChoiceState): void {
     const { decoder } = this.errand
     if (decoder === undefined || state.end === undefined || !mustMatchFormat({ ...state.end, toolCalls: state.calls }))
       return
@@ -145,6 +143,6 @@ export class Stream {
     const issues = Either.isLeft(decoded)
       ? decoded.left
       : [{ path: "", message: "the JSON is surrounded by other text" }]
-    throw new SchemaMismatch({ model: candidate.model, issues, text: state.text })
+    throw new SchemaMismatch({ model: this.errand.candidate(choice).model, issues, text: state.text })
   }
 }

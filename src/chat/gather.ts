@@ -1,11 +1,10 @@
 /** Collects a complete answer from its events, which alone hold log probabilities. */
-import type { OpenAnswer, Result } from "../../Failover.js"
-import { resultOf } from "../../failover/answerEnd.js"
-import type { ToolCall } from "../../Message.js"
-import { toolCallOf } from "./choiceState.js"
+import type { OpenAnswer, Result } from "../Failover.js"
+import { callOf, resultOf } from "../failover/answerEnd.js"
+import type { ToolCall } from "../Message.js"
 
 /** Reads an answer to its end. Rejects with its failure. */
-export const collectCompletion = async (answer: OpenAnswer): Promise<Result> => {
+export const gather = async (answer: OpenAnswer): Promise<Result> => {
   let text = ""
   let thinking = ""
   const toolCalls: Array<ToolCall> = []
@@ -29,7 +28,7 @@ export const collectCompletion = async (answer: OpenAnswer): Promise<Result> => 
           if ("cached" in event.meta) cached = true
           break
         case "tool_call":
-          toolCalls.push(toolCallOf(event))
+          toolCalls.push(callOf(event))
           break
         case "end":
           return resultOf(event, {

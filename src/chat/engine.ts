@@ -1,0 +1,474 @@
+/**
+ * What every chat goes through, whichever face it came by: the models that may answer, the answers that are kept, the
+ * session, the servers, tools, JSON that is mended, and what is told of all that.
+ */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
+import type { ChatEvent } from "../ChatEvent.js"
+import type { ChatRequest } from "../ChatRequest.js"
+import { type ChatError, DeadlineExceeded, type SchemaIssue, SchemaMismatch } from "../Errors.js"
+import { type Call, Failover, type OpenAnswer, type Result } from "../Failover.js"
+import * as History from "../History.js"
+import * as Direct from "../internal/direct.js"
+import * as Message from "../Message.js"
+import { firstOf, type ModelCandidate } from "../ModelSelection.js"
+import { Registry } from "../Registry.js"
+import * as ResponseCache from "../ResponseCache.js"
+import type { RouteHints } from "../Router.js"
+import * as ConversationKey from "../router/conversationKey.js"
+import { Sessions, type Turn } from "../Sessions.js"
+import * as StructuredOutput from "../StructuredOutput.js"
+import * as Telemetry from "../Telemetry.js"
+import { type Beginning, Chain, type Link } from "./chain.js"
+import type { Execution, Origin } from "./execution.js"
+import { gather } from "./gather.js"
+import { running, toEffect } from "./toEffect.js"
+import * as ToolLoop from "./toolLoop.js"
+
+/** A reply that was to be JSON. `value` is `undefined` where it need not fit: it was cut off, or calls tools. */
+export interface Decoded<A> {
+  readonly result: Result
+  readonly value: A | undefined
+}
+
+/**
+ * - `open`: the answer as a plain pull of events
+ * - `complete`: the whole answer, or what `use` makes of it
+ * - `structured`: a reply that `decoder` accepts, asked for once more if the first one does not fit. `mustFit` says
+ *   whether a reply has to
+ */
+export interface Engine {
+  readonly open: (execution: Execution) => Effect.Effect<OpenAnswer, ChatError>
+  readonly complete: <A>(execution: Execution, use: (result: Result) => A | ChatError) => Effect.Effect<A, ChatError>
+  readonly structured: <A>(
+    execution: Execution,
+    decoder: StructuredOutput.Decoder<A>,
+    mustFit: (result: Result) => boolean | ChatError
+  ) => Effect.Effect<Decoded<A>, ChatError | SchemaMismatch>
+}
+
+/** Tokens reserved for the answer when trimming the history, if the caller sets no limit. */
+const defaultReserve = 1024
+
+const nothing: ReadonlyArray<ChatEvent> = []
+
+/** An execution by one of its models, with its conversation and its place in its session. */
+interface Prepared {
+  readonly execution: Execution
+  readonly request: ChatRequest
+  readonly candidates: ReadonlyArray<ModelCandidate>
+  readonly candidate: ModelCandidate
+  readonly turn: Turn | undefined
+  readonly trimmed: number
+  readonly began: number
+  readonly origin: Origin
+  /** Further cache options. */
+  readonly wish?: Pick<ResponseCache.CacheRequest, "accepts" | "keepAs" | "renew"> | undefined
+}
+
+const firstModel = ([first]: ReadonlyArray<ModelCandidate>): ModelCandidate => {
+  if (first === undefined) throw new RangeError("a call needs a model")
+  return first
+}
+
+/** What one of the models is asked. */
+const requestFor = ({ adapted }: Execution, request: ChatRequest, candidate: ModelCandidate): ChatRequest => {
+  const named = request.model === candidate.model ? request : { ...request, model: candidate.model }
+  return adapted === undefined ? named : adapted(named, candidate)
+}
+
+/** The same call with another of its models. */
+const asking = (prepared: Prepared, candidate: ModelCandidate): Prepared =>
+  candidate === prepared.candidate
+    ? prepared
+    : { ...prepared, candidate, request: requestFor(prepared.execution, prepared.request, candidate) }
+
+/** The same call from the model on that has answered it. */
+const answeredBy = (prepared: Prepared, candidate: ModelCandidate): Prepared => ({
+  ...asking(prepared, candidate),
+  candidates: prepared.candidates.slice(Math.max(0, prepared.candidates.indexOf(candidate)))
+})
+
+/** For how long the answer is cacheTtl: that of some of a model's servers is not that of the model. */
+const cacheTtlOf = ({ candidate, execution }: Prepared): number | undefined =>
+  candidate.accepts === undefined ? execution.cacheTtl : undefined
+
+/** The same call with the model's reply and its issues. */
+const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArray<SchemaIssue>): Prepared => ({
+  ...prepared,
+  // The repaired reply is the answer to the original question.
+  wish: { keepAs: prepared.request, renew: true },
+  request: {
+    ...prepared.request,
+    choice: undefined,
+    messages: [
+      ...prepared.request.messages,
+      Message.assistant(reply),
+      Message.user(StructuredOutput.repairPrompt(issues))
+    ]
+  }
+})
+
+/** Log probabilities are only in the events. */
+const isLikely = ({ request }: Prepared): boolean => request.logprobs !== undefined
+
+export const make = Effect.gen(function* () {
+  const failover = yield* Failover
+  const registry = yield* Registry
+  const cache = yield* ResponseCache.ResponseCache
+  const sessions = yield* Sessions
+  const clock = yield* Effect.clock
+  const ownTrace = yield* Effect.withFiberRuntime<Telemetry.Trace | undefined>((fiber) => {
+    const trace = Telemetry.traceOf(fiber)
+    return Effect.succeed(trace === undefined ? undefined : { ...trace, parent: Option.none() })
+  })
+  const own: Origin = { trace: ownTrace, context: undefined }
+
+  const now = () => clock.unsafeCurrentTimeMillis()
+
+  const contextLength = (model: string, { options }: ChatRequest) => {
+    const configured = options?.["num_ctx"]
+    if (typeof configured === "number") return Effect.succeed(configured)
+    return registry.modelInfo(model).pipe(
+      Effect.map((info) => info.context_length),
+      // A model that only the user's server has need not be in the catalogue: its context length is unknown.
+      Effect.catchTag("ModelNotFound", () => Effect.succeed(undefined))
+    )
+  }
+
+  // ---------------------------------------------------------------------------
+  // before the answer
+  // ---------------------------------------------------------------------------
+
+  /** The call without a session, which needs no waiting. */
+  const alone = (
+    execution: Execution,
+    candidates: ReadonlyArray<ModelCandidate>,
+    began: number,
+    origin: Origin
+  ): Prepared => {
+    const candidate = firstModel(candidates)
+    const request = requestFor(execution, execution.request, candidate)
+    return { execution, request, candidates, candidate, turn: undefined, trimmed: 0, began, origin }
+  }
+
+  /**
+   * Waits for the call's turn in its session, and adds the session's history. `hold` receives the place at once: a
+   * caller that runs this in a race, as for a deadline, may never see its result.
+   */
+  const join = (
+    execution: Execution,
+    candidates: ReadonlyArray<ModelCandidate>,
+    session: string,
+    began: number,
+    origin: Origin,
+    hold: (turn: Turn) => void
+  ): Effect.Effect<Prepared, ChatError> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(sessions.begin(session), (turn) => {
+        hold(turn)
+        return Effect.gen(function* () {
+          const candidate = firstModel(candidates)
+          const asked = requestFor(execution, execution.request, candidate)
+          const length = turn.history.length === 0 ? undefined : yield* contextLength(candidate.model, asked)
+          const { messages, trimmed } = History.trim(turn.history, asked.messages, {
+            contextLength: length,
+            reserve: asked.maxTokens ?? Math.min(defaultReserve, Math.floor((length ?? 0) / 4))
+          })
+          const request = { ...asked, messages }
+          return { execution, request, candidates, candidate, turn, trimmed, began, origin } satisfies Prepared
+        }).pipe(restore)
+      })
+    )
+
+  /** A deadline counts from the call's start, including the wait for the session and for discovery. */
+  const within = <A>(
+    effect: Effect.Effect<A, ChatError>,
+    { limits: { deadline }, request: { model } }: Pick<Execution, "limits" | "request">,
+    began: number
+  ): Effect.Effect<A, ChatError> =>
+    deadline === undefined
+      ? effect
+      : Effect.timeoutFail(effect, {
+          duration: Math.max(1, deadline - (now() - began)),
+          onTimeout: () => new DeadlineExceeded({ model, deadline, partial: "", attempts: [] })
+        })
+
+  /** Within its deadline; and a call that ends before its answer has begun is told of. */
+  const observed = <A>(
+    effect: Effect.Effect<A, ChatError>,
+    { limits, request }: Pick<Execution, "limits" | "request">,
+    began: number,
+    { context, trace }: Origin
+  ): Effect.Effect<A, ChatError> =>
+    Telemetry.observeUnstarted(
+      within(effect, { limits, request }, began),
+      () => ({ request, began, events: false, trace, context }),
+      now
+    )
+
+  /**
+   * Runs `use` with the call as it is to be asked; in a session it keeps its place there until `use` is done, or, where
+   * `keep` says so and `use` succeeds, longer.
+   */
+  const withCall = <A, E>(
+    execution: Execution,
+    keep: boolean,
+    use: (prepared: Prepared) => Effect.Effect<A, E | ChatError>
+  ): Effect.Effect<A, E | ChatError> =>
+    Effect.withFiberRuntime((fiber) => {
+      const { models, session } = execution
+      const origin = execution.origin ?? originOf(Telemetry.traceOf(fiber), () => Telemetry.passing(fiber))
+      const began = execution.began ?? now()
+      if (session === undefined) {
+        const known = Direct.valueOf(models)
+        if (known !== undefined) return use(alone(execution, known, began, origin))
+        return Effect.flatMap(observed(models, execution, began, origin), (found) =>
+          use(alone(execution, found, began, origin))
+        )
+      }
+      let turn: Turn | undefined
+      const { context, trace } = origin
+      const inSession = trace === undefined ? origin : { trace: { ...trace, conversation: session }, context }
+      const joined = Effect.flatMap(models, (found) =>
+        join(execution, found, session, began, inSession, (mine) => {
+          turn = mine
+        })
+      )
+      return Effect.flatMap(observed(joined, execution, began, inSession), use).pipe(
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            if (!keep || Exit.isFailure(exit)) turn?.release()
+          })
+        )
+      )
+    })
+
+  // A session is identified by its id; other conversations by their messages.
+  const routeHintsOf = ({ candidate, execution, request }: Prepared): RouteHints => {
+    const { session, routeHints } = execution
+    if (session === undefined && routeHints.conversation !== undefined) {
+      return candidate.accepts === undefined ? routeHints : { ...routeHints, only: candidate.accepts }
+    }
+    const conversation =
+      session === undefined ? ConversationKey.ofMessages(request.messages) : ConversationKey.named(session)
+    const tokens = () => History.estimate(request.messages)
+    return { ...routeHints, conversation, tokens, only: candidate.accepts }
+  }
+
+  const serversOf = (call: Prepared) => failover.prepare(call.request.model, call.execution.routing, routeHintsOf(call))
+
+  /** Finds the servers of a call, or a cached or shared answer. */
+  const prepare = (call: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
+    const { began, execution, origin, request, wish } = call
+    const { cacheOwner, limits, routing } = execution
+    const servers = serversOf(call)
+    const ttl = cacheTtlOf(call)
+    const start = ttl === undefined ? Direct.valueOf(servers) : undefined
+    if (start !== undefined) return Effect.succeed(start)
+    const found =
+      ttl === undefined ? servers : cache.prepare({ ...wish, owner: cacheOwner, request, routing, ttl }, servers)
+    return observed(found, { limits, request }, began, origin)
+  }
+
+  // ---------------------------------------------------------------------------
+  // The answer
+  // ---------------------------------------------------------------------------
+
+  const callOf = (
+    { began, execution: { limits, timed }, origin: { context, trace }, request }: Prepared,
+    events: boolean,
+    preface: ReadonlyArray<ChatEvent>,
+    complete: Call["complete"],
+    closed: Call["closed"]
+  ): Call => ({ request, limits, began, events, timed, preface, complete, closed, trace, context })
+
+  const starting =
+    ({ candidate, execution }: Prepared, begin: (call: Call) => OpenAnswer, call: Call) =>
+    (): OpenAnswer => {
+      const answer = begin(call)
+      execution.asked?.(candidate)
+      return answer
+    }
+
+  /** What begins the answer of a call by one of its models. */
+  const beginOne = (
+    prepared: Prepared,
+    events: boolean,
+    commit: boolean,
+    closed: (() => void) | undefined
+  ): Effect.Effect<Beginning, ChatError> => {
+    const { candidate, execution, origin, request, trimmed, turn } = prepared
+    if (turn === undefined && execution.executors === undefined) {
+      const call = callOf(prepared, events, nothing, undefined, closed)
+      return Effect.map(prepare(prepared), (begin) => ({
+        candidate: () => candidate,
+        start: starting(prepared, begin, call),
+        said: () => execution.request.messages
+      }))
+    }
+    // Tools run with the caller's loggers, annotations and Effect settings.
+    return Effect.flatMap(Effect.runtime<never>(), (runtime) => {
+      const fork = Runtime.runFork(runtime)
+      const runFork = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
+      const rounds = ToolLoop.makeToolLoop(execution, request, commit ? turn : undefined, now, origin.trace, runFork)
+      const preface: ReadonlyArray<ChatEvent> =
+        trimmed === 0 ? nothing : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }]
+      const call = callOf(prepared, events, preface, rounds.complete, () => {
+        rounds.stop()
+        closed?.()
+      })
+      return Effect.map(prepare(prepared), (begin) => ({
+        candidate: () => candidate,
+        start: starting(prepared, begin, call),
+        said: () => rounds.said
+      }))
+    })
+  }
+
+  /** The same by the first of its models that can be asked; the others follow where one fails. */
+  const begin = (prepared: Prepared, events: boolean, commit: boolean): Effect.Effect<Beginning, ChatError> => {
+    const { candidates, execution, turn } = prepared
+    const closed = events && turn !== undefined ? () => turn.release() : undefined
+    if (candidates.length === 1) return beginOne(prepared, events, commit, closed)
+    const from = (first: number): Effect.Effect<Link, ChatError> =>
+      firstOf(
+        candidates,
+        (candidate, at) =>
+          Effect.map(beginOne(asking(prepared, candidate), events, commit, undefined), (beginning) => ({
+            at,
+            beginning
+          })),
+        first
+      )
+    return Effect.zipWith(Effect.runtime<never>(), from(0), (runtime, first) =>
+      Chain.beginning(first, {
+        count: candidates.length,
+        from,
+        fork: Runtime.runFork(runtime),
+        closed,
+        committed: execution.committed
+      })
+    )
+  }
+
+  /**
+   * Starts an answer without a fiber if nothing has to be awaited: no session turn, no cache lookup, no discovery. Its
+   * spans have no parent that Effect knows.
+   */
+  const openNow = (
+    execution: Execution,
+    events: boolean
+  ): { readonly answer: OpenAnswer; readonly prepared: Prepared } | undefined => {
+    if (execution.session !== undefined || execution.executors !== undefined) return undefined
+    const candidates = Direct.valueOf(execution.models)
+    if (candidates?.length !== 1) return undefined
+    const prepared = alone(execution, candidates, execution.began ?? now(), execution.origin ?? own)
+    if (cacheTtlOf(prepared) !== undefined) return undefined
+    const start = Direct.valueOf(serversOf(prepared))
+    if (start === undefined) return undefined
+    const call = callOf(prepared, events || isLikely(prepared), nothing, undefined, undefined)
+    return { answer: starting(prepared, start, call)(), prepared }
+  }
+
+  const open: Engine["open"] = (execution) =>
+    Direct.make<OpenAnswer, ChatError>(
+      () => {
+        const opened = openNow(execution, true)
+        return opened === undefined ? undefined : Exit.succeed(opened.answer)
+      },
+      () => withCall(execution, true, (prepared) => Effect.map(begin(prepared, true, true), ({ start }) => start()))
+    )
+
+  const reading = (prepared: Prepared) => (isLikely(prepared) ? gather : undefined)
+
+  const complete: Engine["complete"] = <A>(execution: Execution, use: (result: Result) => A | ChatError) =>
+    Direct.make<A, ChatError>(
+      () => {
+        const opened = openNow(execution, false)
+        return opened === undefined ? undefined : running(opened.answer, use, reading(opened.prepared))
+      },
+      () =>
+        withCall(execution, false, (prepared) =>
+          Effect.flatMap(begin(prepared, isLikely(prepared), true), ({ start }) =>
+            toEffect(start, use, reading(prepared))
+          )
+        )
+    )
+
+  // ---------------------------------------------------------------------------
+  // JSON
+  // ---------------------------------------------------------------------------
+
+  /** Only a valid reply is cached, and a cached one that is invalid for this decoder is ignored. */
+  const ask = <A>(
+    prepared: Prepared,
+    decoder: StructuredOutput.Decoder<A>,
+    mustFit: (result: Result) => boolean | ChatError
+  ) => {
+    // What is kept is looked at twice.
+    let last: readonly [text: string, decoded: ReturnType<typeof decoder.decode>] | undefined
+    const decode = (text: string) => {
+      if (last?.[0] !== text) last = [text, decoder.decode(text)]
+      return last[1]
+    }
+    const once = (wish: Prepared["wish"]) =>
+      Effect.flatMap(begin({ ...prepared, wish }, isLikely(prepared), false), ({ candidate, said, start }) =>
+        toEffect(
+          start,
+          (result) => {
+            const must = mustFit(result)
+            if (typeof must !== "boolean") return must
+            prepared.execution.replied?.(result)
+            const decoded = must ? decode(result.text) : undefined
+            return { result, said: said(), decoded, candidate: candidate() }
+          },
+          reading(prepared)
+        )
+      )
+    if (cacheTtlOf(prepared) === undefined) return once(undefined)
+    const accepts = (result: Result) => Either.isRight(decode(result.text))
+    return Effect.flatMap(once({ ...prepared.wish, accepts }), (asked) =>
+      asked.result.cached && asked.decoded !== undefined && Either.isLeft(asked.decoded)
+        ? once({ ...prepared.wish, accepts, renew: true })
+        : Effect.succeed(asked)
+    )
+  }
+
+  const structured: Engine["structured"] = (execution, decoder, mustFit) =>
+    withCall(
+      execution,
+      false,
+      Effect.fnUntraced(function* (prepared: Prepared) {
+        const first = yield* ask(prepared, decoder, mustFit)
+        let { candidate, decoded, result } = first
+        if (decoded !== undefined && Either.isLeft(decoded) && StructuredOutput.canRepair(decoded.left)) {
+          const again = repairing(answeredBy(prepared, candidate), result.text, decoded.left)
+          const second = yield* ask(again, decoder, mustFit)
+          candidate = second.candidate
+          decoded = second.decoded
+          result = second.result
+        }
+        if (decoded === undefined) return { result, value: undefined }
+        if (Either.isLeft(decoded)) {
+          return yield* new SchemaMismatch({ model: candidate.model, issues: decoded.left, text: result.text })
+        }
+        const { turn } = prepared
+        if (turn !== undefined) {
+          yield* ToolLoop.store(turn, [...first.said.slice(0, -1), ToolLoop.assistantMessage(result)])
+        }
+        return { result, value: decoded.right }
+      })
+    )
+
+  const engine: Engine = { open, complete, structured }
+  return engine
+})
+
+const originOf = (trace: Telemetry.Trace | undefined, passing: () => Origin["context"]): Origin => ({
+  trace,
+  context: trace === undefined ? passing() : undefined
+})

@@ -1,0 +1,59 @@
+/** A chat that has been checked, as every face hands it over. */
+import type * as Effect from "effect/Effect"
+import type { ChatRequest, Limits, Routing, ToolDefinition } from "../ChatRequest.js"
+import type { ChatError } from "../Errors.js"
+import type { Result } from "../Failover.js"
+import type { ModelCandidate } from "../ModelSelection.js"
+import type { RouteHints } from "../Router.js"
+import type { Trace } from "../Telemetry.js"
+import type { TraceContext } from "../Transport.js"
+
+/**
+ * A tool that the model may call. With `execute` the tool runs here, its result goes back to the model (text as it is,
+ * anything else as JSON) and the answer continues; without it the answer ends with `tool_call` events for the caller.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Tool extends ToolDefinition {
+  readonly execute?: (args: { readonly [key: string]: unknown }) => Effect.Effect<unknown, unknown>
+}
+
+export interface Execution {
+  /** What a server is sent; in a session its messages are what is new. Its model is as it was named. */
+  readonly request: ChatRequest
+  /** The models that may answer. */
+  readonly models: Effect.Effect<ReadonlyArray<ModelCandidate>, ChatError>
+  readonly limits: Limits
+  readonly routing: Routing
+  /** What the router is told. Without a `conversation` it is told by the session, or by the messages. */
+  readonly routeHints: RouteHints
+  /** How long its answer is cached, in milliseconds, for `cacheOwner`; `undefined`: not at all. */
+  readonly cacheTtl: number | undefined
+  readonly cacheOwner: string | undefined
+  /** The conversation that it goes on with. */
+  readonly session: string | undefined
+  /** The tools that are run here, in at most `maxToolRounds` rounds. */
+  readonly executors: ReadonlyMap<string, NonNullable<Tool["execute"]>> | undefined
+  readonly maxToolRounds: number
+  /** The end says how long the server took, by its own clock. */
+  readonly timed?: boolean | undefined
+  /** Where its deadline counts from, in milliseconds since the epoch; default: when it is executed. */
+  readonly began?: number | undefined
+  /** The trace that it is a part of; default: that of the fiber. */
+  readonly origin?: Origin | undefined
+  /** The request as one of the models is asked. */
+  readonly adapted?: ((request: ChatRequest, candidate: ModelCandidate) => ChatRequest) | undefined
+  /** Whether no other model may begin, for reasons that lie elsewhere. */
+  readonly committed?: (() => boolean) | undefined
+  /** Told of each model whose answer begins. */
+  readonly asked?: ((candidate: ModelCandidate) => void) | undefined
+  /** Told of each whole reply, where the answer must be JSON. */
+  readonly replied?: ((result: Result) => void) | undefined
+}
+
+/** Where its spans go, if anywhere; and where they go nowhere, the trace that servers are told. */
+export interface Origin {
+  readonly trace: Trace | undefined
+  readonly context: TraceContext | undefined
+}
