@@ -9,11 +9,10 @@ import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
-import { type ChatError, DeadlineExceeded, type SchemaIssue, SchemaMismatch } from "../Errors.js"
+import { type ChatError, DeadlineExceeded, SchemaMismatch } from "../Errors.js"
 import { type Call, Failover, type OpenAnswer, type Result } from "../Failover.js"
 import * as History from "../History.js"
 import * as Direct from "../internal/direct.js"
-import * as Message from "../Message.js"
 import { firstOf, type ModelCandidate } from "../ModelSelection.js"
 import { Registry } from "../Registry.js"
 import * as ResponseCache from "../ResponseCache.js"
@@ -25,6 +24,17 @@ import * as Telemetry from "../Telemetry.js"
 import { type Beginning, Chain, type Link } from "./chain.js"
 import type { Execution, Origin } from "./execution.js"
 import { gather } from "./gather.js"
+import {
+  answeredBy,
+  asking,
+  cacheTtlOf,
+  firstModel,
+  isLikely,
+  originOf,
+  type Prepared,
+  repairing,
+  requestFor
+} from "./prepared.js"
 import { running, toEffect } from "./toEffect.js"
 import * as ToolLoop from "./toolLoop.js"
 
@@ -54,66 +64,6 @@ export interface Engine {
 const defaultReserve = 1024
 
 const nothing: ReadonlyArray<ChatEvent> = []
-
-/** An execution by one of its models, with its conversation and its place in its session. */
-interface Prepared {
-  readonly execution: Execution
-  readonly request: ChatRequest
-  readonly candidates: ReadonlyArray<ModelCandidate>
-  readonly candidate: ModelCandidate
-  readonly turn: Turn | undefined
-  readonly trimmed: number
-  readonly began: number
-  readonly origin: Origin
-  /** Further cache options. */
-  readonly wish?: Pick<ResponseCache.CacheRequest, "accepts" | "keepAs" | "renew"> | undefined
-}
-
-const firstModel = ([first]: ReadonlyArray<ModelCandidate>): ModelCandidate => {
-  if (first === undefined) throw new RangeError("a call needs a model")
-  return first
-}
-
-/** What one of the models is asked. */
-const requestFor = ({ adapted }: Execution, request: ChatRequest, candidate: ModelCandidate): ChatRequest => {
-  const named = request.model === candidate.model ? request : { ...request, model: candidate.model }
-  return adapted === undefined ? named : adapted(named, candidate)
-}
-
-/** The same call with another of its models. */
-const asking = (prepared: Prepared, candidate: ModelCandidate): Prepared =>
-  candidate === prepared.candidate
-    ? prepared
-    : { ...prepared, candidate, request: requestFor(prepared.execution, prepared.request, candidate) }
-
-/** The same call from the model on that has answered it. */
-const answeredBy = (prepared: Prepared, candidate: ModelCandidate): Prepared => ({
-  ...asking(prepared, candidate),
-  candidates: prepared.candidates.slice(Math.max(0, prepared.candidates.indexOf(candidate)))
-})
-
-/** For how long the answer is cacheTtl: that of some of a model's servers is not that of the model. */
-const cacheTtlOf = ({ candidate, execution }: Prepared): number | undefined =>
-  candidate.accepts === undefined ? execution.cacheTtl : undefined
-
-/** The same call with the model's reply and its issues. */
-const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArray<SchemaIssue>): Prepared => ({
-  ...prepared,
-  // The repaired reply is the answer to the original question.
-  wish: { keepAs: prepared.request, renew: true },
-  request: {
-    ...prepared.request,
-    choice: undefined,
-    messages: [
-      ...prepared.request.messages,
-      Message.assistant(reply),
-      Message.user(StructuredOutput.repairPrompt(issues))
-    ]
-  }
-})
-
-/** Log probabilities are only in the events. */
-const isLikely = ({ request }: Prepared): boolean => request.logprobs !== undefined
 
 export const make = Effect.gen(function* () {
   const failover = yield* Failover
@@ -466,9 +416,4 @@ export const make = Effect.gen(function* () {
 
   const engine: Engine = { open, complete, structured }
   return engine
-})
-
-const originOf = (trace: Telemetry.Trace | undefined, passing: () => Origin["context"]): Origin => ({
-  trace,
-  context: trace === undefined ? passing() : undefined
 })
