@@ -10,8 +10,7 @@ import type { OpenAnswer, Result } from "../Failover.js"
 import { firstOf, type ModelCandidate } from "../ModelSelection.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
 import type { Options, Prompt } from "./check.js"
-import type { Engine } from "./engine.js"
-import type { Execution } from "./execution.js"
+import type { Engine, Execution } from "./execution.js"
 
 /** As much of a `Chat` as stands for its engine. */
 interface Chat {

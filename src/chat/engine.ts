@@ -22,7 +22,7 @@ import { Sessions, type Turn } from "../Sessions.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import * as Telemetry from "../Telemetry.js"
 import { type Beginning, Chain, type Link } from "./chain.js"
-import type { Execution, Origin } from "./execution.js"
+import type { Engine, Execution, Origin } from "./execution.js"
 import { gather } from "./gather.js"
 import {
   answeredBy,
@@ -37,28 +37,6 @@ import {
 } from "./prepared.js"
 import { running, toEffect } from "./toEffect.js"
 import * as ToolLoop from "./toolLoop.js"
-
-/** A reply that was to be JSON. `value` is `undefined` where it need not fit: it was cut off, or calls tools. */
-export interface Decoded<A> {
-  readonly result: Result
-  readonly value: A | undefined
-}
-
-/**
- * - `open`: the answer as a plain pull of events
- * - `complete`: the whole answer, or what `use` makes of it
- * - `structured`: a reply that `decoder` accepts, asked for once more if the first one does not fit. `mustFit` says
- *   whether a reply has to
- */
-export interface Engine {
-  readonly open: (execution: Execution) => Effect.Effect<OpenAnswer, ChatError>
-  readonly complete: <A>(execution: Execution, use: (result: Result) => A | ChatError) => Effect.Effect<A, ChatError>
-  readonly structured: <A>(
-    execution: Execution,
-    decoder: StructuredOutput.Decoder<A>,
-    mustFit: (result: Result) => boolean | ChatError
-  ) => Effect.Effect<Decoded<A>, ChatError | SchemaMismatch>
-}
 
 /** Tokens reserved for the answer when trimming the history, if the caller sets no limit. */
 const defaultReserve = 1024

@@ -1,10 +1,11 @@
 /** A chat that has been checked, as every face hands it over. */
 import type * as Effect from "effect/Effect"
 import type { ChatRequest, Limits, Routing, ToolDefinition } from "../ChatRequest.js"
-import type { ChatError } from "../Errors.js"
-import type { Result } from "../Failover.js"
+import type { ChatError, SchemaMismatch } from "../Errors.js"
+import type { OpenAnswer, Result } from "../Failover.js"
 import type { ModelCandidate } from "../ModelSelection.js"
 import type { RouteHints } from "../Router.js"
+import type * as StructuredOutput from "../StructuredOutput.js"
 import type { Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
 
@@ -56,4 +57,26 @@ export interface Execution {
 export interface Origin {
   readonly trace: Trace | undefined
   readonly context: TraceContext | undefined
+}
+
+/** A reply that was to be JSON. `value` is `undefined` where it need not fit: it was cut off, or calls tools. */
+export interface Decoded<A> {
+  readonly result: Result
+  readonly value: A | undefined
+}
+
+/**
+ * - `open`: the answer as a plain pull of events
+ * - `complete`: the whole answer, or what `use` makes of it
+ * - `structured`: a reply that `decoder` accepts, asked for once more if the first one does not fit. `mustFit` says
+ *   whether a reply has to
+ */
+export interface Engine {
+  readonly open: (execution: Execution) => Effect.Effect<OpenAnswer, ChatError>
+  readonly complete: <A>(execution: Execution, use: (result: Result) => A | ChatError) => Effect.Effect<A, ChatError>
+  readonly structured: <A>(
+    execution: Execution,
+    decoder: StructuredOutput.Decoder<A>,
+    mustFit: (result: Result) => boolean | ChatError
+  ) => Effect.Effect<Decoded<A>, ChatError | SchemaMismatch>
 }
