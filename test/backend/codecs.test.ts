@@ -229,7 +229,7 @@ describe("a text that is gone on with, cut anywhere", () => {
 })
 
 describe("Ollama's NDJSON, cut anywhere", () => {
-  it("defect 41: thinking, text of every script, tool calls and usage", () => {
+  it("thinking, text of every script, tool calls and usage", () => {
     expect(alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer))).toEqual(ollamaEvents)
   })
 
@@ -315,7 +315,7 @@ describe("Ollama's NDJSON, cut anywhere", () => {
 })
 
 describe("OpenAI's server-sent events, cut anywhere", () => {
-  it("defect 41: reasoning, text of every script, tool calls in pieces, usage", () => {
+  it("reasoning, text of every script, tool calls in pieces, usage", () => {
     expect(alwaysTheSame(OpenAI.decoder, `${sse(openAIAnswer)}data: [DONE]\n\n`)).toEqual(openAIEvents)
   })
 

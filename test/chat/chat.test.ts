@@ -389,7 +389,7 @@ describe.each(protocols)("answers (%s)", (protocol) => {
     ])
   })
 
-  it("defect 41: text of every script, each byte a read of its own", async () => {
+  it("text of every script, each byte a read of its own", async () => {
     const text = "你好, 👩‍👩‍👧 नमस्ते e\u0301 😀 \u2028 end."
     const { cortex, server } = await alone(protocol, text)
     await server.setBehaviour({ faults: { kind: "splitUtf8" } })
@@ -434,7 +434,7 @@ describe.each(protocols)("answers (%s)", (protocol) => {
     expect(times.at(-1)).toBeLessThanOrEqual(over + 1)
   })
 
-  it("defect 17: each token is given out as it comes, long before the last is written", async () => {
+  it("each token is given out as it comes, long before the last is written", async () => {
     const { cortex, server } = await alone(protocol, ["one", " two", " three", " four", " five"])
     await server.setBehaviour({ perToken: 40 })
     const written: Array<number> = []
@@ -464,7 +464,7 @@ describe.each(protocols)("answers (%s)", (protocol) => {
 })
 
 describe("a stream", () => {
-  it("defect 18: can be iterated again, by several readers, and read as text before and after", async () => {
+  it("can be iterated again, by several readers, and read as text before and after", async () => {
     const { cortex, server } = await alone("ollama", ["one", " two", " three"])
     await server.setBehaviour({ perToken: 10 })
     const stream = await cortex.chat("Count.", { stream: true })
@@ -493,7 +493,7 @@ describe("a stream", () => {
     expect(late.at(-1)?.type).toBe("end")
   })
 
-  it("defect 18: text() after a loop that was left is what there was", async () => {
+  it("text() after a loop that was left is what there was", async () => {
     const { cortex } = await alone(
       "ollama",
       Array.from({ length: 200 }, (_, i) => ` ${i}`)
@@ -594,10 +594,10 @@ describe("what is refused before any I/O", () => {
     ["a tool that nobody runs", "Hi", { tools: [{ name: "f" }] }, { field: "tools" }],
     ["toolChoice", "Hi", { tools: [tool], toolChoice: "any" }, { field: expect.stringMatching(/^toolChoice/) }],
     ["an empty model", "Hi", { model: "" }, { field: "model" }],
-    ["defect 40: session_id", "Hi", { session_id: "x" }, { field: "session_id" }],
-    ["defect 40: memory", "Hi", { memory: true }, { field: "memory" }],
-    ["defect 40: metadata", "Hi", { metadata: {} }, { field: "metadata" }],
-    ["defect 40: tool_choice", "Hi", { tool_choice: "auto" }, { field: "tool_choice" }],
+    ["session_id", "Hi", { session_id: "x" }, { field: "session_id" }],
+    ["memory", "Hi", { memory: true }, { field: "memory" }],
+    ["metadata", "Hi", { metadata: {} }, { field: "metadata" }],
+    ["tool_choice", "Hi", { tool_choice: "auto" }, { field: "tool_choice" }],
     ["snake case", "Hi", { max_tokens: 5 }, { field: "max_tokens" }],
     ["an unknown session", "Hi", { session: "nobody" }, { _tag: "SessionNotFound", id: "nobody" }],
     ["a session that is none", "Hi", { session: 7 }, { field: "session" }],
@@ -814,7 +814,7 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     expect(answer.usage).toEqual({ promptTokens: 40, completionTokens: 7, totalTokens: 47 })
   })
 
-  it("defect 40: a stream tells calls and results, and goes on with the same indices", async () => {
+  it("a stream tells calls and results, and goes on with the same indices", async () => {
     const { cortex, server } = await alone(protocol, rounds(weather, final))
     const events = await eventsOf(await cortex.chat("The weather?", { stream: true, tools: withTools().tools }))
     const timestamp = expect.any(Number)
@@ -1041,10 +1041,10 @@ describe.each(protocols)("JSON (%s)", (protocol) => {
   })
 
   it.each<[string, string, unknown]>([
-    ["fenced (defect 22)", `Here:\n\`\`\`json\n${good}\n\`\`\`\nWell?`, value],
-    ["an array (defect 21)", "[1, 2]", [1, 2]],
+    ["fenced", `Here:\n\`\`\`json\n${good}\n\`\`\`\nWell?`, value],
+    ["an array", "[1, 2]", [1, 2]],
     ["a number", " 7 ", 7],
-    ["a string with a fence inside (defect 43)", '{"a": "```x```"}', { a: "```x```" }]
+    ["a string with a fence inside", '{"a": "```x```"}', { a: "```x```" }]
   ])("takes %s", async (_, reply, expected) => {
     const { cortex, server } = await alone(protocol, reply)
     expect(await cortex.chat("Hi", { responseFormat: "json" })).toEqual(expected)
@@ -1081,13 +1081,13 @@ describe.each(protocols)("JSON (%s)", (protocol) => {
     expect(chats(server)).toEqual([4])
   })
 
-  it("defect 21: a top-level array is held to its schema", async () => {
+  it("a top-level array is held to its schema", async () => {
     const { cortex } = await alone(protocol, '["a", 7]')
     const error = await failure(cortex.chat("Hi", { schema: { type: "array", items: { type: "string" } } }))
     expect(error).toMatchObject({ _tag: "SchemaMismatch", issues: [{ path: "1", message: "must be string" }] })
   })
 
-  it("defect 23: a session keeps the question and the reply that fits, and nothing of one that does not", async () => {
+  it("a session keeps the question and the reply that fits, and nothing of one that does not", async () => {
     const { cortex, server } = await alone(protocol, (_, n) => (n === 0 ? "no JSON" : good))
     const session = await cortex.Session.create()
     await cortex.chat("Germany?", { schema, session, system: "Be exact." })
@@ -1170,7 +1170,7 @@ describe("sessions", () => {
     expect(body().messages.map(({ role }: Json) => role)).not.toContain("system")
   })
 
-  it("defect 15: failover within a session sends the question once, and stores one turn", async () => {
+  it("failover within a session sends the question once, and stores one turn", async () => {
     const [a, b] = await Promise.all([start("ollama", echo), start("openai", echo)])
     const cortex = fleet.cortex(inOrder(a, b))
     const session = await cortex.Session.create()
@@ -1181,7 +1181,7 @@ describe("sessions", () => {
     expect(said(await session.history())).toEqual(["one", "re: one", "two", "re: two"])
   })
 
-  it("defect 16: a stream that breaks and goes on elsewhere is stored once and whole", async () => {
+  it("a stream that breaks and goes on elsewhere is stored once and whole", async () => {
     const words = ["one", " two", " three", " four"]
     const [a, b] = await Promise.all([start("ollama", words), start("ollama", words)])
     const cortex = fleet.cortex(inOrder(a, b))
@@ -1193,7 +1193,7 @@ describe("sessions", () => {
     expect(said(await session.history())).toEqual(["Count.", "one two three four"])
   })
 
-  it("defects 23 and 43: a call that fails stores nothing, also where an answer merely stops", async () => {
+  it("a call that fails stores nothing, also where an answer merely stops", async () => {
     const { cortex, server } = await alone("ollama", echo)
     const session = await cortex.Session.create()
     await cortex.chat("one", { session })
@@ -1219,7 +1219,7 @@ describe("sessions", () => {
     expect(said(await session.history())).toEqual(["Count.", "one"])
   })
 
-  it("defect 24: calls at the same time run one after another and see each other", async () => {
+  it("calls at the same time run one after another and see each other", async () => {
     const { cortex, server } = await alone("ollama", echo)
     await server.setBehaviour({ firstToken: 20 })
     const session = await cortex.Session.create()
@@ -1240,7 +1240,7 @@ describe("sessions", () => {
     expect(server.maxInFlight).toBe(4)
   })
 
-  it("defect 25: what history gives cannot change what is stored", async () => {
+  it("what history gives cannot change what is stored", async () => {
     const { cortex } = await alone("ollama", echo)
     const session = await cortex.Session.create()
     const mine = [{ role: "user" as const, content: "one" }]
@@ -1253,7 +1253,7 @@ describe("sessions", () => {
     expect(said(await session.history())).toEqual(["one", "re: one"])
   })
 
-  it("defect 26: an unknown id fails at once, and the advice is not the call that failed", async () => {
+  it("an unknown id fails at once, and the advice is not the call that failed", async () => {
     const { cortex } = await alone("ollama")
     const error = await failure(cortex.Session.resume("nobody"))
     expect(error).toBeInstanceOf(SessionNotFound)
@@ -1286,7 +1286,7 @@ describe("sessions", () => {
     }
   })
 
-  it("defect 28: an old conversation is trimmed to the context, whole turns at a time, and the stream says so", async () => {
+  it("an old conversation is trimmed to the context, whole turns at a time, and the stream says so", async () => {
     const { body, cortex } = await alone("ollama", echo)
     const session = await cortex.Session.create()
     const long = "word ".repeat(60)
@@ -1321,7 +1321,7 @@ describe("sessions", () => {
     expect(times).toEqual([...times].sort((a, b) => a - b))
   })
 
-  it("defect 28: the context of the model counts where the call says nothing", async () => {
+  it("the context of the model counts where the call says nothing", async () => {
     const server = await fleet.ollama({ models: ["llama3.2:3b"], reply: echo })
     const cortex = fleet.cortex([server], { model: "llama3.2:3b" })
     const session = await cortex.Session.create()

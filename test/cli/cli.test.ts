@@ -895,7 +895,7 @@ describe("aicortex embed", () => {
 })
 
 describe("aicortex sessions", () => {
-  it("defect 27: a conversation goes on over several runs", async () => {
+  it("a conversation goes on over several runs", async () => {
     const server = await ollama({ reply: ({ messages }) => `${messages.length} messages` })
     const path = folder()
     const setup = { ...on(server), env: { AICORTEX_SESSIONS: join(path, "sessions") } }
@@ -1259,7 +1259,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.match(held, /another process is changing it; if none is, delete \S+config\.json\.lock/)
   })
 
-  it("refuses a server that makes no sense, and leaves the file as it is (defect 36)", async () => {
+  it("refuses a server that makes no sense, and leaves the file as it is", async () => {
     const path = folder()
     const env = { AICORTEX_CONFIG: join(path, "config.json") }
     const no = (...args: ReadonlyArray<string>) => failed(["servers", "add", ...args], { env })

@@ -145,7 +145,7 @@ describe("aicortex serve", () => {
     expect(await ended).toBe(0)
   })
 
-  it("defect 2: starts as it is, takes HOST, PORT, DEFAULT_MODEL and the key from the environment, and flags before them", async () => {
+  it("starts as it is, takes HOST, PORT, DEFAULT_MODEL and the key from the environment, and flags before them", async () => {
     const server = await fake()
     const env = { HOST: "0.0.0.0", PORT: "0", DEFAULT_MODEL: model, AICORTEX_API_KEY: "sk-secret" }
     const { said, url } = await serve(["--host", "127.0.0.1"], { servers: [server.url] }, env)

@@ -168,7 +168,7 @@ describe.each(protocols)("the failure table (%s)", (protocol) => {
   })
 
   it.each([400, 422])(
-    "%i: when a second server agrees its words come back, and nobody rests (defect 14)",
+    "%i: when a second server agrees its words come back, and nobody rests",
     async (code) => {
       const fault: Fault = {
         kind: "status",
@@ -203,7 +203,7 @@ describe.each(protocols)("the failure table (%s)", (protocol) => {
     expect(await cortex.chat(question)).toBe(reply)
   })
 
-  it("an error that Ollama answers with 500 to a wrong option is the caller's (defect 14)", async () => {
+  it("an error that Ollama answers with 500 to a wrong option is the caller's", async () => {
     const fault: Fault = { kind: "status", code: 500, body: { error: 'option "num_ctx" must be of type integer' } }
     const { bad, good, cortex } = await pair(protocol, fault)
     await good.setBehaviour({ faults: fault })
@@ -330,7 +330,7 @@ const kindOf = (fault: Fault): string =>
 // -----------------------------------------------------------------------------
 
 describe("attempts", () => {
-  it("defect 12: every server is tried, not only the first three", async () => {
+  it("every server is tried, not only the first three", async () => {
     const servers = await Promise.all(Array.from({ length: 6 }, () => start("ollama")))
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -390,7 +390,7 @@ describe("attempts", () => {
     expect(chats(only)).toEqual([3])
   })
 
-  it("defect 20: there is no pause before another server", async () => {
+  it("there is no pause before another server", async () => {
     const servers = await Promise.all(Array.from({ length: 4 }, () => start("ollama")))
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -474,7 +474,7 @@ describe("attempts", () => {
 })
 
 describe("deadline", () => {
-  it("defect 19: is shared by all attempts", async () => {
+  it("is shared by all attempts", async () => {
     const servers = await Promise.all(Array.from({ length: 4 }, () => start("ollama")))
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -539,7 +539,7 @@ describe("deadline", () => {
 })
 
 describe("the breaker", () => {
-  it("defect 13: a server that rests is still tried when there is no other, and is back at once", async () => {
+  it("a server that rests is still tried when there is no other, and is back at once", async () => {
     const only = await start("ollama")
     const cortex = fleet.cortex([only])
     await cortex.listServers()
@@ -556,7 +556,7 @@ describe("the breaker", () => {
     expect(await cortex.chat(question)).toBe(reply)
   })
 
-  it("defect 13: also with several, those that have rested longest first", async () => {
+  it("also with several, those that have rested longest first", async () => {
     const servers = await Promise.all(Array.from({ length: 3 }, () => start("ollama")))
     const cortex = fleet.cortex(servers)
     await cortex.listServers()
@@ -568,7 +568,7 @@ describe("the breaker", () => {
     expect(await cortex.complete(question)).toMatchObject({ text: reply, attempts: [] })
   })
 
-  it("defect 19: a hung server costs one timeout once, and then nothing", async () => {
+  it("a hung server costs one timeout once, and then nothing", async () => {
     const { bad, good, cortex } = await pair("ollama", { kind: "hang" })
     const first = await cortex.complete(question, { timeout: 300 })
     expect(first.attempts).toMatchObject([{ reason: "first-token-timeout" }])
@@ -731,7 +731,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     ["garbage", { kind: "malformed", after: 3 }],
     ["a silent end", { kind: "silentEnd", after: 3 }],
     ["a reported error", { kind: "errorLine", after: 3 }]
-  ])("defect 16: %s: another server goes on where it broke, and nothing is said twice", async (_, fault) => {
+  ])("%s: another server goes on where it broke, and nothing is said twice", async (_, fault) => {
     const { servers, stream } = await broken(fault)
     const events = await eventsOf(stream)
     expect(textOf(events)).toBe(whole)
@@ -841,7 +841,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
 
 // -----------------------------------------------------------------------------
 
-it("defect 19: the limits of the first token and of silence are not that of the whole: a tool call in many pieces", async () => {
+it("the limits of the first token and of silence are not that of the whole: a tool call in many pieces", async () => {
   const words = "one two three four five six seven eight nine ten eleven twelve"
   const server = await fleet.openai({
     reply: { tokens: [], toolCalls: [{ name: "f", arguments: { words } }] },

@@ -47,7 +47,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     await server.stop()
   })
 
-  it("answers whole (defect 1)", async () => {
+  it("answers whole", async () => {
     const { data, response } = await client.chat.completions.create({ model, messages }).withResponse()
     expect(data).toMatchObject({
       object: "chat.completion",
@@ -62,7 +62,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(JSON.stringify([...response.headers])).not.toContain(String(server.port))
   })
 
-  it("answers as a stream (defect 1), with usage only when it is asked for", async () => {
+  it("answers as a stream, with usage only when it is asked for", async () => {
     const chunks = await collect(await client.chat.completions.create({ model, messages, stream: true }))
     expect(chunks[0]?.choices[0]?.delta).toEqual({ role: "assistant", content: "" })
     expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("")).toBe(story)
@@ -198,7 +198,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     })
   })
 
-  it("defect 3: sends on the whole conversation, in its order", async () => {
+  it("sends on the whole conversation, in its order", async () => {
     const said = [
       { role: "system", content: "Be brief." },
       { role: "user", content: "First." },
@@ -227,7 +227,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     }
   })
 
-  it("sends on every parameter that the server has (defect 3)", async () => {
+  it("sends on every parameter that the server has", async () => {
     await client.chat.completions.create({
       model,
       messages,
@@ -464,7 +464,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(server.chatRequests).toEqual([])
   })
 
-  it("has typed errors, each with its own status (defect 4)", async () => {
+  it("has typed errors, each with its own status", async () => {
     await expect(client.chat.completions.create({ model: "nope", messages })).rejects.toMatchObject({
       constructor: NotFoundError,
       code: "model_not_found",

@@ -12,7 +12,7 @@ const catalogue: ReadonlyArray<Model.ModelInfo> = readdirSync(folder)
 
 describe("Model", () => {
   describe("parseParameters", () => {
-    it("defect 31: M, K, fractions, experts and trillions are sizes like 7b is", () => {
+    it("M, K, fractions, experts and trillions are sizes like 7b is", () => {
       const sizes: ReadonlyArray<readonly [string | number, number]> = [
         ["7b", 7e9],
         ["7B", 7e9],

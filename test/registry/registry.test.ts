@@ -221,7 +221,7 @@ const c = "http://c:11434"
 
 describe("Registry", () => {
   describe("the built-in catalogue", () => {
-    it.effect("defect 42: has its families and models at the first call, with no server and no network", () => {
+    it.effect("has its families and models at the first call, with no server and no network", () => {
       const network = new Network()
       return withRegistry({ network, catalogue: builtIn }, (registry) =>
         Effect.gen(function* () {
@@ -244,7 +244,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("defect 38: a missing folder is a warning and an empty catalogue", () =>
+    it.effect("a missing folder is a warning and an empty catalogue", () =>
       withRegistry({ catalogue: "/nowhere/at/all" }, (registry) =>
         Effect.gen(function* () {
           assert.deepStrictEqual(yield* registry.models(), [Model.demoModel])
@@ -274,7 +274,7 @@ describe("Registry", () => {
   })
 
   describe("registry files", () => {
-    it.effect("reads every shape (defect 38), nested details and numbers written as strings", () => {
+    it.effect("reads every shape, nested details and numbers written as strings", () => {
       const registry = folderOf({
         "bare.json": [{ model_name: "bare:7b", size: "4096", context_length: "2048" }],
         "Page.json": { props: { pageProps: { models: [{ model: "page:7b", parameter_size: "7B" }] } } },
@@ -310,7 +310,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("names the file, the record and the field of what it cannot use, and uses the rest (defect 37)", () => {
+    it.effect("names the file, the record and the field of what it cannot use, and uses the rest", () => {
       const registry = folderOf({
         "broken.json": "{ not json",
         "strange.json": { hello: "world" },
@@ -390,7 +390,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("defect 34: records without a model or a server are listed around, not stumbled over", () => {
+    it.effect("records without a model or a server are listed around, not stumbled over", () => {
       const registry = folderOf({
         "mine.json": [
           { parameter_size: "7B" },
@@ -412,7 +412,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("defect 34: registry files are read once, not once per lookup", () => {
+    it.effect("registry files are read once, not once per lookup", () => {
       const read: Array<string> = []
       const registry = folderOf({ "mine.json": [{ model_name: "mine:7b", ip_port: "http://a:11434" }] })
       return withRegistry({ registry: [registry], onRead: (file) => read.push(file) }, (service) =>
@@ -432,7 +432,7 @@ describe("Registry", () => {
       .ollama(a, "llama3.2:3b", "own:7b")
       .ollama(b, "Llama3.2:3B", "own:7b", "llama3.2:latest")
 
-    it.effect("defect 30: a model of several servers and of the catalogue is listed once", () =>
+    it.effect("a model of several servers and of the catalogue is listed once", () =>
       withRegistry({ network: everywhere, servers: [a, b] }, (registry) =>
         Effect.gen(function* () {
           const models = yield* registry.models()
@@ -493,7 +493,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("defect 31: min_params admits no model of 134.52M, and leaves out unknown sizes", () =>
+    it.effect("min_params admits no model of 134.52M, and leaves out unknown sizes", () =>
       withRegistry({}, (registry) =>
         Effect.gen(function* () {
           assert.deepStrictEqual(yield* registry.searchModels("", { minParams: "7b" }), [
@@ -557,7 +557,7 @@ describe("Registry", () => {
   // ===========================================================================
 
   describe("discovery", () => {
-    it.effect("finds out what a server speaks, by what it answers and not that it does (defect 39)", () => {
+    it.effect("finds out what a server speaks, by what it answers and not that it does", () => {
       const network = new Network()
         .ollama("http://ollama:1", "m:1b")
         .on("http://openai:1/api/tags", { status: 404, body: "404 page not found" })
@@ -617,7 +617,7 @@ describe("Registry", () => {
       assert.strictEqual(Server.openAIBase(url), base)
     })
 
-    it.effect("defect 33: asks the servers that it was given and no other address", () => {
+    it.effect("asks the servers that it was given and no other address", () => {
       const network = new Network().ollama(a, "m:1b")
       const registry = folderOf({ "mine.json": [{ model_name: "r:1b", ip_port: c }] })
       return withRegistry({ network, servers: [a, b], registry: [registry] }, (service) =>
@@ -1149,7 +1149,7 @@ describe("Registry", () => {
     })
     const network = new Network().ollama(a, "m:1b").ollama(b, "m:1b").ollama(c, "m:1b")
 
-    it.effect("defect 29: speeds written as strings are numbers, at the top level and under performance", () =>
+    it.effect("speeds written as strings are numbers, at the top level and under performance", () =>
       withRegistry({ network, registry: [measured] }, (registry) =>
         Effect.gen(function* () {
           assert.deepStrictEqual(yield* registry.listModelServers("m:1b"), [
@@ -1190,7 +1190,7 @@ describe("Registry", () => {
     )
 
     it.effect(
-      "defect 37: the speed of one model is not that of the server's others, and records of the same are one",
+      "the speed of one model is not that of the server's others, and records of the same are one",
       () => {
         const registry = folderOf({
           "x.json": [
@@ -1342,7 +1342,7 @@ describe("Registry", () => {
     )
 
     it.effect(
-      "defect 32: random is over every model that can talk and every server that speaks Ollama's protocol",
+      "random is over every model that can talk and every server that speaks Ollama's protocol",
       () =>
         withRegistry({ network, servers }, (registry) =>
           Effect.gen(function* () {

@@ -63,7 +63,7 @@ const places = {
 }
 
 describe("strategies on the wire", () => {
-  it("defects 5 and 9: fastest is the server that was fast here, whatever a file says", async () => {
+  it("fastest is the server that was fast here, whatever a file says", async () => {
     // These tell no speed of their own: our clock counts.
     const reply = "one two three four"
     const slow = await fleet.openai({ flavour: "vllm", reply, perToken: 70 })
@@ -89,7 +89,7 @@ describe("strategies on the wire", () => {
     expect(b).toBeLessThan(50)
   })
 
-  it("defects 5 and 7: nearest is by distance from where you are", async () => {
+  it("nearest is by distance from where you are", async () => {
     const servers = await Promise.all(Array.from({ length: 3 }, () => fleet.ollama()))
     const located = [places.tokyo, places.newYork, places.paris].map((location, i) => ({
       url: servers[i]?.url ?? "",
@@ -109,7 +109,7 @@ describe("strategies on the wire", () => {
     }
   })
 
-  it("defect 7: without places nearest is by the measured round trip", async () => {
+  it("without places nearest is by the measured round trip", async () => {
     const far = await fleet.ollama({ faults: { kind: "slow", ms: 150 }, faultOn: "tags" })
     const near = await fleet.ollama()
     const cortex = fleet.cortex([far, near])
@@ -117,7 +117,7 @@ describe("strategies on the wire", () => {
     expect(await count(cortex, 6, "nearest")).toEqual(new Map([[near.url, 6]]))
   })
 
-  it("defect 8: balanced weighs speed and proximity", async () => {
+  it("balanced weighs speed and proximity", async () => {
     const [far, near] = await Promise.all([fleet.ollama(), fleet.ollama()])
     const choose = async (farSpeed: number, nearSpeed: number) => {
       const registry = registryOf(
@@ -136,7 +136,7 @@ describe("strategies on the wire", () => {
     expect(await choose(100, 10)).toBe(far.url)
   })
 
-  it("defect 6: random shuffles", async () => {
+  it("random shuffles", async () => {
     const servers = await Promise.all(Array.from({ length: 3 }, () => fleet.ollama({ perToken: "burst" })))
     const cortex = fleet.cortex(servers)
     const counts = await count(cortex, 120)
@@ -340,7 +340,7 @@ describe("order", () => {
     return counts.map((n) => n / rounds)
   }
 
-  it("defect 6: random gives each server its share by weight, in every place of the order", () => {
+  it("random gives each server its share by weight, in every place of the order", () => {
     const close = (actual: ReadonlyArray<number>, expected: ReadonlyArray<number>) =>
       actual.forEach((share, i) => expect(Math.abs(share - (expected[i] ?? 0))).toBeLessThan(0.02))
     close(shares([plain({}), plain({}), plain({})]), [1 / 3, 1 / 3, 1 / 3])
@@ -352,7 +352,7 @@ describe("order", () => {
     for (const share of others) expect(share).toBeGreaterThan(0.04)
   })
 
-  it("defect 6: the same among hundreds, whatever some of them weigh or have shown", () => {
+  it("the same among hundreds, whatever some of them weigh or have shown", () => {
     const many = (...others: ReadonlyArray<Router.ServerCandidate>) => {
       const found = [...others, ...Array.from({ length: 300 }, () => plain({}))]
       const pool = Router.columnsOf(found, undefined, 0)
@@ -377,7 +377,7 @@ describe("order", () => {
     close(slow, 30 / 420)
   })
 
-  it("defect 9: an impossible figure is not believed", () => {
+  it("an impossible figure is not believed", () => {
     for (const figure of [16_483.52, 1e9, Number.POSITIVE_INFINITY, 0]) {
       expect(Router.speed(plain({ figure }))).toBeUndefined()
     }
@@ -387,7 +387,7 @@ describe("order", () => {
     expect(Router.speed(plain({ figure: Number.NaN }))).toBeUndefined()
   })
 
-  it("defect 8: balanced weighs 0.6 to 0.4, both as shares", () => {
+  it("balanced weighs 0.6 to 0.4, both as shares", () => {
     const first = (...found: ReadonlyArray<Router.ServerCandidate>) =>
       Router.order("balanced", found, { location: undefined, random: Prng.make(1) })[0]
     const far = plain({ tps: 100, roundTrip: 100 })
@@ -398,7 +398,7 @@ describe("order", () => {
     expect(first(slow, far)).toBe(far)
   })
 
-  it("defect 7: distance is along the great circle, also over the date line", () => {
+  it("distance is along the great circle, also over the date line", () => {
     expect(Router.distance(places.berlin, places.paris)).toBeCloseTo(878, -1)
     expect(Router.distance(places.fiji, places.samoa)).toBeLessThan(1_300)
     expect(Router.distance(places.berlin, places.berlin)).toBe(0)
@@ -442,7 +442,7 @@ describe("the caches", () => {
     expect((await cortex.bestServer(model)).url).toBe(b.url)
   })
 
-  it("defect 11: clearServerCache forgets the bad, the good and the best", async () => {
+  it("clearServerCache forgets the bad, the good and the best", async () => {
     const [a, b] = await Promise.all([fleet.ollama(), fleet.ollama()])
     const cortex = fleet.cortex(inOrder(a, b))
     await cortex.listServers()
@@ -467,7 +467,7 @@ describe("the caches", () => {
     expect(found.size).toBe(3)
   })
 
-  it("defect 11: what is under way when it is cleared does no harm", async () => {
+  it("what is under way when it is cleared does no harm", async () => {
     const only = await fleet.ollama({ firstToken: 50 })
     const cortex = fleet.cortex([{ url: only.url, maxInFlight: 1 }])
     const call = cortex.chat("Hi")
@@ -483,7 +483,7 @@ describe("the caches", () => {
     expect(error).toMatchObject({ _tag: "InvalidConfig", source: file, field: "file" })
   })
 
-  it("defect 10: AICORTEX_CACHE_TTL, in seconds, is how long a server rests", async () => {
+  it("AICORTEX_CACHE_TTL, in seconds, is how long a server rests", async () => {
     const folder = mkdtempSync(join(tmpdir(), "aicortex-ttl-"))
     onTestFinished(() => rmSync(folder, { recursive: true }))
     const file = join(folder, "config.json")
@@ -515,7 +515,7 @@ describe("the caches", () => {
     }
   })
 
-  it("defect 10: cacheTtl of the options comes before the environment, and configFile: false reads neither", async () => {
+  it("cacheTtl of the options comes before the environment, and configFile: false reads neither", async () => {
     vi.stubEnv("AICORTEX_CACHE_TTL", "nonsense")
     vi.stubEnv("AICORTEX_SERVERS", "http://192.0.2.1:1")
     vi.stubEnv("AICORTEX_MODEL", "nonsense")
@@ -539,7 +539,7 @@ describe("what goes over the network", () => {
     return addresses
   }
 
-  it("defect 33: the servers that were given, and nothing else: no preflight, no name lookup", async () => {
+  it("the servers that were given, and nothing else: no preflight, no name lookup", async () => {
     const addresses = watch()
     const [a, b] = await Promise.all([fleet.ollama(), fleet.openai()])
     const cortex = fleet.cortex([a, b])
@@ -558,7 +558,7 @@ describe("what goes over the network", () => {
     ])
   })
 
-  it("defect 33: without servers there is no I/O at all, and the error says what to do", async () => {
+  it("without servers there is no I/O at all, and the error says what to do", async () => {
     const addresses = watch()
     const error = await failure(fleet.cortex([], { model: "llama3.2:3b" }).chat("Hi"))
     expect(error).toMatchObject({ _tag: "NoServers", servers: [] })
@@ -591,7 +591,7 @@ describe("the other functions of the facade", () => {
     return { a, b, cortex: fleet.cortex([a, b, `http://127.0.0.1:${gone}`], { model: "llama3.2:3b" }), gone }
   }
 
-  it("defect 42: families and models are there at once, without a network", async () => {
+  it("families and models are there at once, without a network", async () => {
     const cortex = fleet.cortex([])
     expect(await cortex.families()).toEqual(["deepseek", "gemma", "llama", "mistral", "others", "qwen"])
     expect((await cortex.models()).length).toBeGreaterThan(50)
@@ -600,7 +600,7 @@ describe("the other functions of the facade", () => {
     expect(await cortex.registryWarnings()).toEqual([])
   })
 
-  it("defect 30: a model of several servers is listed once", async () => {
+  it("a model of several servers is listed once", async () => {
     const { cortex } = await world()
     for (const names of [await cortex.models(), await cortex.searchModels("")]) {
       expect(names).toContain("private:7b")
@@ -614,7 +614,7 @@ describe("the other functions of the facade", () => {
     ])
   })
 
-  it("defect 31: a search by size leaves out what is smaller, larger or of unknown size", async () => {
+  it("a search by size leaves out what is smaller, larger or of unknown size", async () => {
     const { cortex } = await world()
     const names = await cortex.searchModels("", { available: true, minParams: "1b", maxParams: "10b" })
     expect([...names].sort()).toEqual(["llama3.2:3b", "private:7b"])
@@ -644,7 +644,7 @@ describe("the other functions of the facade", () => {
     expect(await cortex.listModelServers("nonsense")).toEqual([])
   })
 
-  it("defect 34: records that lack a name or an address are listed around", async () => {
+  it("records that lack a name or an address are listed around", async () => {
     const a = await fleet.ollama()
     const registry = registryOf(
       { ip_port: a.url },
@@ -687,7 +687,7 @@ describe("the other functions of the facade", () => {
     }
   })
 
-  it("getLlmParams and getRandomLlmParams (defect 32)", async () => {
+  it("getLlmParams and getRandomLlmParams", async () => {
     const { a, b, cortex } = await world()
     expect(await cortex.getLlmParams("private:7b")).toEqual({ model: "private:7b", base_url: a.url, baseUrl: a.url })
     expect(await cortex.getLlmParams("gpt-4o-mini")).toMatchObject({ base_url: `${b.url}/v1` })
@@ -741,7 +741,7 @@ describe("the other functions of the facade", () => {
     expect(a.requests.length).toBe(before)
   })
 
-  it("defect 40: buildApiRequest refuses what Ollama's API does not have, and an unknown model", async () => {
+  it("buildApiRequest refuses what Ollama's API does not have, and an unknown model", async () => {
     const { cortex } = await world()
     for (const field of ["tool_choice", "session_id", "memory", "metadata", "temprature"]) {
       const error = await failure(cortex.buildApiRequest("llama3.2:3b", "Hi", { [field]: "x" }))

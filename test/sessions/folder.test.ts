@@ -85,7 +85,7 @@ describe("conversations in a folder", () => {
     assert.strictEqual(statSync(join(folder, "a", "1.json")).mode & 0o077, 0)
   })
 
-  it("defect 28: an id that is taken is never taken over", async () => {
+  it("an id that is taken is never taken over", async () => {
     const folder = newFolder()
     const store = await open(folder)
     assert.isTrue(await run(store.create("a")))
@@ -94,7 +94,7 @@ describe("conversations in a folder", () => {
     assert.deepEqual(await said(store, "a"), ["kept", "re: kept"])
   })
 
-  it("defect 35: an id that leads elsewhere is no id", async () => {
+  it("an id that leads elsewhere is no id", async () => {
     const folder = newFolder()
     const store = await open(join(folder, "inner"))
     await run(store.create("a"))
@@ -165,7 +165,7 @@ describe("conversations in a folder", () => {
     assert.include(String(Either.getOrThrow(Either.flip(await run(Effect.either(unusable.create("a")))))), file)
   })
 
-  it("defect 28: so many are kept, and for so long", async () => {
+  it("so many are kept, and for so long", async () => {
     const folder = newFolder()
     const store = await open(folder, { maxSessions: 3, ttl: 3_600_000 })
     const age = (id: string, seconds: number) => {
@@ -443,7 +443,7 @@ describe("conversations in a folder", () => {
 })
 
 describe("a fleet with a folder for its sessions", () => {
-  it("defect 27: goes on with a conversation of a process that has ended", async () => {
+  it("goes on with a conversation of a process that has ended", async () => {
     const server = await startFakeOllama({ reply: ({ messages }) => `${messages.length}` })
     stops.push(server.stop)
     const folder = newFolder()

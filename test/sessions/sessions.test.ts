@@ -32,7 +32,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("an id that is taken is never taken over (defect 28)", () =>
+  it.effect("an id that is taken is never taken over", () =>
     Effect.gen(function* () {
       const store = yield* Sessions.makeStoreMemory()
       const asked: Array<string> = []
@@ -54,7 +54,7 @@ describe("Sessions", () => {
     })
   )
 
-  it.effect("an unknown id fails at once, with words that help (defect 26)", () =>
+  it.effect("an unknown id fails at once, with words that help", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const operations: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
@@ -73,7 +73,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("a turn that is not committed leaves no trace (defect 23)", () =>
+  it.effect("a turn that is not committed leaves no trace", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const { id } = yield* sessions.create()
@@ -84,7 +84,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("calls on one session run one after another and each sees those before it (defect 24)", () =>
+  it.effect("calls on one session run one after another and each sees those before it", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const { id } = yield* sessions.create()
@@ -178,7 +178,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("history is frozen to the last part, and apart from what the caller holds (defect 25)", () =>
+  it.effect("history is frozen to the last part, and apart from what the caller holds", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const { id } = yield* sessions.create()
@@ -319,7 +319,7 @@ describe("Sessions", () => {
     })
   )
 
-  it.effect("the store in memory is bounded: least recently used and idle sessions go (defect 28)", () =>
+  it.effect("the store in memory is bounded: least recently used and idle sessions go", () =>
     Effect.gen(function* () {
       const store = yield* Sessions.makeStoreMemory({ maxSessions: 2, ttl: 1000 })
       const exists = (id: string) => Effect.map(store.load(id), Option.isSome)

@@ -31,7 +31,7 @@ describe("parse", () => {
     assert.strictEqual(value('"```"'), "```")
   })
 
-  it("takes fenced JSON (defect 22)", () => {
+  it("takes fenced JSON", () => {
     for (const text of [
       '```json\n{"a":1}\n```',
       '```\n{"a":1}\n```',
@@ -50,7 +50,7 @@ describe("parse", () => {
     assert.deepStrictEqual(value("```json\n[1]\n```"), [1])
   })
 
-  it("never edits the content of strings when it takes a fence away (defect 43)", () => {
+  it("never edits the content of strings when it takes a fence away", () => {
     const code = { code: "```json\n{}\n```", more: "``` and ```" }
     assert.deepStrictEqual(value(JSON.stringify(code)), code)
     assert.deepStrictEqual(value(`Sure:\n\`\`\`json\n${JSON.stringify(code, null, 2)}\n\`\`\`\nDone.`), code)
@@ -125,7 +125,7 @@ describe("fromSchema", () => {
     tags: Schema.Array(Schema.Literal("a", "b"))
   }).annotations({ identifier: "Person" })
 
-  it("sends a schema without references (defect 22)", () => {
+  it("sends a schema without references", () => {
     const { jsonSchema } = StructuredOutput.fromSchema(Person)
     assert.notInclude(JSON.stringify(jsonSchema), "$")
     assert.deepInclude(jsonSchema, { type: "object", required: ["name", "age", "tags"], additionalProperties: false })
@@ -163,7 +163,7 @@ describe("fromSchema", () => {
     )
   })
 
-  it("decodes, also fenced, and reports every issue with its path (defect 21)", () => {
+  it("decodes, also fenced, and reports every issue with its path", () => {
     const decoder = StructuredOutput.fromSchema(Person)
     const decoded = decoder.decode('```json\n{"name":"Ann","age":3,"born":"2020-01-02T00:00:00Z","tags":["a"]}\n```')
     assert.deepStrictEqual(Either.getOrThrow(decoded).born, new Date("2020-01-02T00:00:00Z"))
@@ -177,7 +177,7 @@ describe("fromSchema", () => {
     )
   })
 
-  it("checks top-level arrays (defect 21)", () => {
+  it("checks top-level arrays", () => {
     const decoder = StructuredOutput.fromSchema(Schema.Array(Schema.Int))
     assert.isTrue(accepts(decoder, [1, 2]))
     assert.deepEqual(
@@ -197,7 +197,7 @@ describe("fromSchema", () => {
 describe("fromJsonSchema", () => {
   const make = (schema: JsonObject) => StructuredOutput.fromJsonSchema(schema)
 
-  it.effect("validates objects and top-level arrays (defect 21)", () =>
+  it.effect("validates objects and top-level arrays", () =>
     Effect.gen(function* () {
       const schema = {
         type: "object",
