@@ -4,11 +4,16 @@
  * @since 0.1.0
  */
 import * as Either from "effect/Either"
-import * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "./Errors.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
+import { namesVersion, normalizeUrl, openAIBase } from "./server/address.js"
+import { GivenLocation, type Location } from "./server/location.js"
+
+export { normalizeUrl, openAIBase, redactUserInfo } from "./server/address.js"
+
+export { GivenLocation, Location, WrittenLocation } from "./server/location.js"
 
 /**
  * What a server speaks. `embedded` is the engine inside this process.
@@ -22,56 +27,6 @@ export const Protocol = Schema.Literal("ollama", "openai", "embedded")
  * @category models
  */
 export type Protocol = typeof Protocol.Type
-
-/**
- * Where a server stands, or where you are. `country` is the ISO code (`DE`), `countryName` the name; either may be written
- * both ways. `latitude` and `longitude`, in degrees, are what `nearest` measures with; where they are missing they are those
- * of the city, else of the middle of the country's population.
- *
- * @since 0.1.0
- * @category models
- */
-export const Location = Schema.Struct({
-  city: Schema.optional(Schema.String),
-  country: Schema.optional(Schema.String),
-  countryName: Schema.optional(Schema.String),
-  continent: Schema.optional(Schema.String),
-  latitude: Schema.optional(Schema.Number.pipe(Schema.between(-90, 90))),
-  longitude: Schema.optional(Schema.Number.pipe(Schema.between(-180, 180)))
-})
-/**
- * @since 0.1.0
- * @category models
- */
-export type Location = typeof Location.Type
-
-/**
- * A place as one writes it: `52.52,13.40`, `Berlin`, `Berlin, DE`, `Germany`. A single name is a city's or a country's.
- *
- * @since 0.2.0
- * @category models
- */
-export const WrittenLocation = Schema.transformOrFail(Schema.String, Location, {
-  strict: true,
-  decode: (text, _, ast) => {
-    const parts = text.split(",").map((part) => part.trim())
-    const [first = "", last = ""] = [parts[0], parts.at(-1)]
-    if (parts.includes("")) {
-      const reason = `'${text}' must be a place, such as 'Berlin, DE' or 52.52,13.40`
-      return ParseResult.fail(new ParseResult.Type(ast, text, reason))
-    }
-    if (!parts.some((part) => Number.isFinite(Number(part)))) {
-      return ParseResult.succeed(parts.length === 1 ? { city: first } : { city: first, country: last })
-    }
-    const [latitude, longitude] = [Number(first), Number(last)]
-    if (parts.length === 2 && Math.abs(latitude) <= 90 && Math.abs(longitude) <= 180) {
-      return ParseResult.succeed({ latitude, longitude })
-    }
-    const reason = `'${text}' must be a latitude and a longitude in degrees, such as 52.52,13.40`
-    return ParseResult.fail(new ParseResult.Type(ast, text, reason))
-  },
-  encode: (location, _, ast) => ParseResult.fail(new ParseResult.Forbidden(ast, location, "is only read"))
-})
 
 /**
  * How fast a server was for a model, in tokens per second, and when that was measured (ISO 8601).
@@ -213,60 +168,7 @@ const readHeaders = (given: ServerOptions["headers"], url: string): Either.Eithe
   return Either.right(Object.keys(headers).length === 0 ? undefined : headers)
 }
 
-/**
- * A place as users give it.
- *
- * @since 0.2.0
- * @category models
- */
-export const GivenLocation = Schema.Union(Location, WrittenLocation)
-
 const decodeLocation = Schema.decodeUnknownEither(GivenLocation, { onExcessProperty: "ignore" })
-
-/**
- * The form of an address that identifies a server: a scheme (http unless given), no trailing slash, no query.
- * A wildcard address (`0.0.0.0`, as in `OLLAMA_HOST`) means this machine; without a scheme the port defaults to
- * Ollama's 11434.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const normalizeUrl = (input: string): Either.Either<URL, string> => {
-  // Files of variables that no shell reads keep the quotes.
-  const unquoted = input
-    .trim()
-    .replace(/^(["'])(.*)\1$/s, "$2")
-    .trim()
-  const trimmed = /^[0-9a-f]*:[0-9a-f.:]*:[0-9a-f.:]*$/i.test(unquoted) ? `[${unquoted}]` : unquoted
-  if (/^\d+$/.test(trimmed)) return Either.left(`'${trimmed}' is only a number: a port alone is written :${trimmed}`)
-  if (trimmed === "") return Either.left("an address is missing")
-  const bare = !/^[a-z][a-z0-9+.-]*:\/\//i.test(trimmed)
-  const withHost = bare && trimmed.startsWith(":") ? `127.0.0.1${trimmed}` : trimmed
-  let url: URL
-  try {
-    url = new URL(bare ? `http://${withHost}` : withHost)
-  } catch {
-    return Either.left(`'${redactUserInfo(trimmed)}' is not an address such as http://gpu-1:11434`)
-  }
-  if (url.protocol !== "http:" && url.protocol !== "https:") {
-    return Either.left(`'${redactUserInfo(trimmed)}' must begin with http:// or https://`)
-  }
-  if (url.hostname === "0.0.0.0") url.hostname = "127.0.0.1"
-  if (url.hostname === "[::]") url.hostname = "[::1]"
-  if (bare && url.port === "" && !/:\d+(\/|$)/.test(withHost)) url.port = "11434"
-  if (url.search !== "" || url.hash !== "") {
-    return Either.left(`'${redactUserInfo(trimmed)}' must not have a query or a fragment`)
-  }
-  return Either.right(url)
-}
-
-/**
- * An address as an error may show it: without what may be a name and a password.
- *
- * @since 0.1.0
- * @category accessors
- */
-export const redactUserInfo = (address: string): string => address.replace(/^([a-z][a-z0-9+.-]*:\/\/)?.*@/is, "$1…@")
 
 const decode = (part: string): string => {
   try {
@@ -354,23 +256,6 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
     implicit: false
   })
 }
-
-const version = /\/v\d[^/]*(\/|$)/i
-
-/** Whether an address names the version of an API: `/v1`, `/v1beta/openai`. */
-const namesVersion = (url: string): boolean => {
-  const path = url.indexOf("/", url.indexOf("//") + 2)
-  return path !== -1 && version.test(url.slice(path))
-}
-
-/**
- * Under which address a server has its OpenAI API: its own, where that names a version (`https://host/v1`,
- * `https://host/v1beta/openai`), else `/v1` below it.
- *
- * @since 0.1.0
- * @category accessors
- */
-export const openAIBase = (url: string): string => (namesVersion(url) ? url : `${url}/v1`)
 
 /**
  * Where a server's API may be, the likeliest first. `http://host/inference` may have `/v1` below it, or be what chats and

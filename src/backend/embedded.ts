@@ -8,17 +8,18 @@ import { existsSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { GbnfJsonObjectSchema, LlamaContextSequence, LlamaGrammar, LlamaModel, Token } from "node-llama-cpp"
+import type { GbnfJsonObjectSchema, LlamaGrammar, LlamaModel, Token } from "node-llama-cpp"
 import type { Backend, Finish, ServerFailure, Sink } from "../Backend.js"
 import { type ChatRequest, completes, defaults, promptOf } from "../ChatRequest.js"
 import type { Unsupported } from "../Errors.js"
-import { engineFailure } from "../internal/engineFailure.js"
 import * as ExtraParameters from "../internal/extraParameters.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
 import * as UnsupportedOptions from "../internal/unsupported.js"
 import * as Message from "../Message.js"
 import { instruction } from "../StructuredOutput.js"
+import { describe, type Engine, LoadFailure, loadEngine } from "./embeddedEngine.js"
 import { continuable, continuationRequest, openEnded, repeats, wellFormed } from "./resume.js"
+import { makeStopFilter } from "./stopFilter.js"
 
 // =============================================================================
 // Models
@@ -132,115 +133,9 @@ const penalties = (request: ChatRequest, generated: ReadonlyArray<Token>) => {
   }
 }
 
-// =============================================================================
-// Text
-// =============================================================================
-
-interface StopFilter {
-  readonly push: (text: string) => string
-  readonly rest: () => string
-  /** The stop sequence that was found. */
-  readonly stopped: () => string | undefined
-}
-
-/** Emits text up to the first stop sequence, and holds back what may become the beginning of one. */
-const makeStopFilter = (stops: ReadonlyArray<string>): StopFilter => {
-  let held = ""
-  let stopped: string | undefined
-  const take = (length: number): string => {
-    const out = held.slice(0, length)
-    held = held.slice(length)
-    return out
-  }
-  const push = (text: string): string => {
-    held += text
-    let first = Number.POSITIVE_INFINITY
-    for (const stop of stops) {
-      const at = held.indexOf(stop)
-      if (at === -1 || at >= first) continue
-      first = at
-      stopped = stop
-    }
-    if (stopped !== undefined) {
-      const out = take(first)
-      held = ""
-      return out
-    }
-    let keep = 0
-    for (const stop of stops) {
-      let n = Math.min(stop.length - 1, held.length)
-      while (n > keep && !held.endsWith(stop.slice(0, n))) n--
-      keep = Math.max(keep, n)
-    }
-    return take(held.length - keep)
-  }
-  return { push, rest: () => take(held.length), stopped: () => stopped }
-}
-
 const replacement = "\uFFFD"
 /** More tokens than any character takes. */
 const maxPartial = 8
-
-// =============================================================================
-// The engine
-// =============================================================================
-
-interface Engine {
-  readonly model: LlamaModel
-  readonly sequence: LlamaContextSequence
-  readonly json: () => Promise<LlamaGrammar>
-  readonly schema: (schema: GbnfJsonObjectSchema) => Promise<LlamaGrammar>
-  readonly grammarState: (grammar: LlamaGrammar) => import("node-llama-cpp").LlamaGrammarEvaluationState
-  readonly dispose: () => Promise<void>
-}
-
-const describe = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
-
-class LoadFailure extends Error {
-  constructor(readonly failure: ServerFailure) {
-    super(failure.message)
-  }
-}
-
-const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
-  try {
-    return await import("node-llama-cpp")
-  } catch (cause) {
-    const missing = cause instanceof Error && "code" in cause && cause.code === "ERR_MODULE_NOT_FOUND"
-    const reason = missing ? "node-llama-cpp is not installed" : `node-llama-cpp cannot be loaded (${describe(cause)})`
-    throw new LoadFailure(engineFailure(reason))
-  }
-}
-
-const loadEngine = async (modelPath: string): Promise<Engine> => {
-  const library = await importEngine()
-  // On Apple silicon the only prebuilt engine is the Metal one; elsewhere a model this small is fastest on one core.
-  const gpu = process.platform === "darwin" && process.arch === "arm64" ? "auto" : false
-  const logLevel = library.LlamaLogLevel.disabled
-  const llama = await library.getLlama({ gpu, build: "never", progressLogs: false, logLevel }).catch((cause) => {
-    throw new LoadFailure(engineFailure(`node-llama-cpp has nothing that runs on this machine (${describe(cause)})`))
-  })
-  try {
-    if (!existsSync(modelPath)) {
-      throw new LoadFailure(engineFailure(`the model file ${modelPath} is missing`, "npm install aicortex"))
-    }
-    const model = await llama.loadModel({ modelPath })
-    const context = await model.createContext({ contextSize: model.trainContextSize, sequences: 1, threads: 1 })
-    return {
-      model,
-      sequence: context.getSequence(),
-      json: () => llama.getGrammarFor("json"),
-      schema: (schema) => llama.createGrammarForJsonSchema(schema),
-      grammarState: (grammar) => new library.LlamaGrammarEvaluationState({ model, grammar }),
-      dispose: () => llama.dispose()
-    }
-  } catch (cause) {
-    await llama.dispose()
-    throw cause instanceof LoadFailure
-      ? cause
-      : new LoadFailure({ reason: "engine", message: `the model ${modelPath} cannot be loaded: ${describe(cause)}` })
-  }
-}
 
 interface Job {
   readonly request: ChatRequest

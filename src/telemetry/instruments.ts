@@ -15,6 +15,9 @@ import type * as MetricPair from "effect/MetricPair"
 import type { FailureReason } from "../Errors.js"
 import type { Host, Protocol } from "../Server.js"
 import type { Operation, Resumption } from "./observer.js"
+import { type Address, addressOf, perKey, providers } from "./serverAddress.js"
+
+export { type Address, addressOf } from "./serverAddress.js"
 
 type Labels = { readonly [name: string]: string }
 type Counter = Metric.Metric.Counter<number>
@@ -40,19 +43,6 @@ const tagged = <Type extends MetricKeyType.MetricKeyType<any, any>>(key: MetricK
       Object.entries(labels).map(([name, value]) => MetricLabel.make(name, value))
     )
   )
-
-/** Memoises by key. */
-const perKey = <K, A>(make: (key: K) => A): ((key: K) => A) => {
-  const known = new Map<K, A>()
-  return (key) => {
-    let value = known.get(key)
-    if (value === undefined) {
-      value = make(key)
-      known.set(key, value)
-    }
-    return value
-  }
-}
 
 const counter = (name: string, description: string) => MetricKey.counter(name, { description, incremental: true })
 const gauge = (name: string, description: string) => MetricKey.gauge(name, { description })
@@ -126,42 +116,6 @@ const names: ReadonlySet<string> = new Set(Object.values(keys).map(({ name }) =>
  */
 export const snapshot = (): ReadonlyArray<MetricPair.MetricPair.Untyped> =>
   Metric.unsafeSnapshot().filter(({ metricKey: { name } }) => names.has(name))
-
-/**
- * A server without user information or path: its host, its port, and both.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Address {
-  readonly name: string
-  readonly port: number | undefined
-  readonly both: string
-}
-
-/**
- * @since 0.1.0
- * @category accessors
- */
-export const addressOf: (url: string) => Address = perKey((url) => {
-  const { hostname, port, protocol } = new URL(url)
-  // The engine in this process has no host.
-  if (hostname === "") return { name: protocol.slice(0, -1), port: undefined, both: protocol.slice(0, -1) }
-  const number = port === "" ? (protocol === "https:" ? 443 : 80) : Number(port)
-  return { name: hostname, port: number, both: `${hostname}:${number}` }
-})
-
-/**
- * The provider name of each protocol. Where the conventions have none, it is the program's own.
- *
- * @since 0.1.0
- * @category constants
- */
-export const providers: { readonly [P in Protocol]: string } = {
-  ollama: "ollama",
-  openai: "openai",
-  embedded: "llama_cpp"
-}
 
 const words: { readonly [R in Resumption]: string } = {
   continues: "continued",

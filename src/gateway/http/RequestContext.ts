@@ -1,5 +1,3 @@
-/** One request and its response: reads the body, sends JSON or a stream, and notices a client that disconnects. */
-import { isUtf8 } from "node:buffer"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Priority } from "../../Fleet.js"
 import type { Trace } from "../../Telemetry.js"
@@ -7,12 +5,13 @@ import type { TraceContext } from "../../Transport.js"
 import { RequestRecord } from "../observability/RequestRecord.js"
 import * as OllamaValidation from "../protocols/ollama/validation.js"
 import type { RateDemand, RateTicket, TokenUsage } from "../rateLimits.js"
-import * as BodyFields from "./body.js"
+import type * as BodyFields from "./body.js"
 import * as ErrorResponse from "./errorResponse.js"
 import * as FieldPolicy from "./fieldPolicy.js"
 import { HeavyWork } from "./heavyWork.js"
 import * as Id from "./id.js"
 import { Holding, MemoryBudget } from "./memoryBudget.js"
+import { checkedText, parse, parseOllama, textOf } from "./parseBody.js"
 import { RequestBody } from "./requestBody.js"
 
 /** The API whose error format is used. */
@@ -375,36 +374,4 @@ export class RequestContext {
       body.release()
     }
   }
-}
-
-const wrong = (message: string): never => {
-  throw new ErrorResponse.RequestRejected(ErrorResponse.make(400, message, "invalid_json"))
-}
-
-const textOf = (bytes: Buffer): string => (bytes.length === 0 ? "" : bytes.toString("utf8"))
-
-const checkedText = (bytes: Buffer): string => (isUtf8(bytes) ? textOf(bytes) : wrong("The body is not valid UTF-8."))
-
-const parse = (text: string): BodyFields.Fields => {
-  if (text === "") wrong("The body is empty; it must be a JSON object.")
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (error) {
-    const reason = error instanceof Error ? error.message.replace(/,? ?"[\s\S]*$/, "").slice(0, 100) : ""
-    wrong(`The body is not JSON: ${reason}`)
-  }
-  return BodyFields.isObject(value) ? value : wrong("The body must be a JSON object.")
-}
-
-/** Rejects the body with Ollama's error messages. */
-const parseOllama = (text: string, path: string): BodyFields.Fields => {
-  if (text === "") return wrong("missing request body")
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (error) {
-    return wrong(OllamaValidation.syntaxError(text, error instanceof Error ? error.message : ""))
-  }
-  return BodyFields.isObject(value) ? value : wrong(OllamaValidation.notAnObject(path, value))
 }

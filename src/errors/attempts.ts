@@ -1,0 +1,143 @@
+/**
+ * What errors say about the attempts of a call, and about servers that could not be asked.
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * The phase in which an attempt failed: `connect` until the request is sent, `first-token` until the first piece of the
+ * answer, `stream` after it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Phase = Schema.Literal("connect", "first-token", "stream")
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Phase = typeof Phase.Type
+
+/**
+ * Why an attempt on one server failed.
+ *
+ * - `refused`, `dns`, `reset`, `tls`, `network`: the connection could not be made or broke
+ * - `connect-timeout`, `first-token-timeout`, `idle-timeout`: the server was silent for too long in that phase
+ * - `server-error`: HTTP 5xx, or an error the server reported inside its answer
+ * - `malformed`: the response violates the protocol
+ * - `cut`: the answer ended without an end marker
+ * - `rate-limited`, `busy`: HTTP 429 and 503
+ * - `model-not-found`: the server does not have the model
+ * - `unauthorized`: HTTP 401, 402 and 403
+ * - `rejected`: any other HTTP 4xx
+ * - `invalid-request`: HTTP 400, 413, 414, 415, 422 and 431, or an equivalent error text (a chat template that rejects
+ *   the roles, an unusable schema)
+ * - `context-length`: the prompt exceeds the model's context, according to the error text, with any status
+ * - `model-failed`: the server cannot run the model, or its runner crashed (such as out of memory)
+ * - `loading`: HTTP 503 while the model is loaded
+ * - `bad-output`: the server could not parse the model's output
+ * - `unsupported`: the server's protocol cannot express an option of the request, and nothing was sent; or the server
+ *   says that it does not support it
+ * - `diverged`: a second server's answer does not begin with the text already sent
+ * - `engine`: the embedded engine failed
+ * - `deadline`: the call's deadline passed while the server was at work; it is not at fault
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const FailureReason = Schema.Literal(
+  "refused",
+  "dns",
+  "reset",
+  "tls",
+  "network",
+  "connect-timeout",
+  "first-token-timeout",
+  "idle-timeout",
+  "server-error",
+  "malformed",
+  "cut",
+  "rate-limited",
+  "busy",
+  "model-not-found",
+  "unauthorized",
+  "rejected",
+  "invalid-request",
+  "context-length",
+  "model-failed",
+  "loading",
+  "bad-output",
+  "unsupported",
+  "diverged",
+  "engine",
+  "deadline"
+)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type FailureReason = typeof FailureReason.Type
+
+/**
+ * An option that a server cannot take, and why.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const Unsupported = Schema.Struct({ field: Schema.String, reason: Schema.String })
+
+/**
+ * @since 0.2.0
+ * @category models
+ */
+export type Unsupported = typeof Unsupported.Type
+
+/**
+ * One failed attempt on one server. `elapsed` is in milliseconds; `status` is the HTTP status, if any; `retryAfter` is
+ * the wait that the server asked for, in milliseconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Attempt = Schema.Struct({
+  server: Schema.String,
+  phase: Phase,
+  reason: FailureReason,
+  message: Schema.String,
+  elapsed: Schema.Number,
+  status: Schema.optionalWith(Schema.Number, { exact: true }),
+  retryAfter: Schema.optionalWith(Schema.Number, { exact: true }),
+  unsupported: Schema.optionalWith(Schema.NonEmptyArray(Unsupported), { exact: true })
+})
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Attempt = typeof Attempt.Type
+
+const describeAttempt = (attempt: Attempt): string =>
+  `${attempt.server} (${attempt.reason}, ${attempt.phase}, ${Math.round(attempt.elapsed)} ms): ${attempt.message}`
+
+/** The attempts as lines of an error message. */
+export const describeAttempts = (attempts: ReadonlyArray<Attempt>): string =>
+  attempts.map((attempt) => `\n  - ${describeAttempt(attempt)}`).join("")
+
+/**
+ * A server that could not be asked which models it has, and why.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const Unreachable = Schema.Struct({ url: Schema.String, reason: Schema.String })
+
+/**
+ * @since 0.2.0
+ * @category models
+ */
+export type Unreachable = typeof Unreachable.Type
+
+/** The servers that could not be asked, as a part of a sentence. */
+export const unasked = (unreachable: ReadonlyArray<Unreachable>): string =>
+  unreachable.map(({ reason, url }) => `${url} could not be asked (${reason})`).join(", ")

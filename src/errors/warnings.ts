@@ -1,0 +1,60 @@
+/**
+ * Warnings: data about what went wrong without a failure.
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * Something in a registry file that could not be read: the record was left out (or the field ignored), the rest
+ * is used. A warning is data, not a failure: see `Registry.warnings`.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class RegistryWarning extends Schema.TaggedError<RegistryWarning>("aicortex/RegistryWarning")(
+  "RegistryWarning",
+  {
+    file: Schema.String,
+    record: Schema.optionalWith(Schema.Union(Schema.Number, Schema.String), { exact: true }),
+    field: Schema.optionalWith(Schema.String, { exact: true }),
+    reason: Schema.String
+  }
+) {
+  override get message() {
+    const record = this.record === undefined ? "" : `, record ${this.record}`
+    const field = this.field === undefined ? "" : `, field ${this.field}`
+    return `${this.file}${record}${field}: ${this.reason}`
+  }
+}
+
+/**
+ * The model has answered, and the turn could not be stored: the disk is full or read-only, a quota is used up, or what
+ * holds the conversations does not answer. The caller has the whole answer, and the conversation is as it was before.
+ * A warning, never a failure: see `Result.warnings` and the `end` event; it is logged as well. `session` is the id.
+ *
+ * @since 0.2.0
+ * @category errors
+ */
+export class TurnNotStored extends Schema.TaggedError<TurnNotStored>("aicortex/TurnNotStored")("TurnNotStored", {
+  session: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `The answer is complete, but was not added to the session '${this.session}': ${this.reason}.`
+  }
+}
+
+/**
+ * What was learned of the servers in an earlier run could not be used, or not be kept: the program goes on without. A
+ * warning is logged, never a failure.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class SavedStateWarning extends Schema.TaggedError<SavedStateWarning>("aicortex/SavedStateWarning")(
+  "SavedStateWarning",
+  { source: Schema.String, reason: Schema.String }
+) {
+  override get message() {
+    return `What was learned of the servers in ${this.source} is not used: ${this.reason.replace(/\s+/g, " ").slice(0, 300)}`
+  }
+}
