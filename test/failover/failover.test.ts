@@ -167,28 +167,25 @@ describe.each(protocols)("the failure table (%s)", (protocol) => {
     expect(chats(bad, good)).toEqual([(row.seen ?? 1) + (row.rests ? 0 : 1), 2])
   })
 
-  it.each([400, 422])(
-    "%i: when a second server agrees its words come back, and nobody rests",
-    async (code) => {
-      const fault: Fault = {
-        kind: "status",
-        code,
-        body: { error: protocol === "ollama" ? "the prompt is odd" : { message: "the prompt is odd", type: "x" } }
-      }
-      const { bad, good, cortex } = await pair(protocol, fault)
-      await good.setBehaviour({ faults: fault })
-      for (const options of [{}, { maxRetries: 5 }]) {
-        const error = await failure(cortex.chat(question, options))
-        expect(error).toBeInstanceOf(InvalidRequest)
-        expect(error).toMatchObject({ _tag: "InvalidRequest", server: bad.url, reason: "the prompt is odd" })
-        expect(error.message).toContain(`${bad.url} answered: the prompt is odd`)
-      }
-      // Who repeats it is believed at once.
-      expect(chats(bad, good)).toEqual([2, 1])
-      await bad.setBehaviour({ faults: undefined })
-      expect((await cortex.complete(question)).server).toBe(bad.url)
+  it.each([400, 422])("%i: when a second server agrees its words come back, and nobody rests", async (code) => {
+    const fault: Fault = {
+      kind: "status",
+      code,
+      body: { error: protocol === "ollama" ? "the prompt is odd" : { message: "the prompt is odd", type: "x" } }
     }
-  )
+    const { bad, good, cortex } = await pair(protocol, fault)
+    await good.setBehaviour({ faults: fault })
+    for (const options of [{}, { maxRetries: 5 }]) {
+      const error = await failure(cortex.chat(question, options))
+      expect(error).toBeInstanceOf(InvalidRequest)
+      expect(error).toMatchObject({ _tag: "InvalidRequest", server: bad.url, reason: "the prompt is odd" })
+      expect(error.message).toContain(`${bad.url} answered: the prompt is odd`)
+    }
+    // Who repeats it is believed at once.
+    expect(chats(bad, good)).toEqual([2, 1])
+    await bad.setBehaviour({ faults: undefined })
+    expect((await cortex.complete(question)).server).toBe(bad.url)
+  })
 
   it("a server that refuses from the start is left out, without an attempt", async () => {
     const [bad, good] = await Promise.all([start(protocol, { faults: { kind: "refuse" } }), start(protocol)])

@@ -1189,28 +1189,25 @@ describe("Registry", () => {
       )
     )
 
-    it.effect(
-      "the speed of one model is not that of the server's others, and records of the same are one",
-      () => {
-        const registry = folderOf({
-          "x.json": [
-            record("m:1b", a, { perf_tokens_per_second: "50" }),
-            record("n:1b", a, {}),
-            record("n:1b", a, {}),
-            record("o:1b", a, { perf_tokens_per_second: "7" })
-          ]
+    it.effect("the speed of one model is not that of the server's others, and records of the same are one", () => {
+      const registry = folderOf({
+        "x.json": [
+          record("m:1b", a, { perf_tokens_per_second: "50" }),
+          record("n:1b", a, {}),
+          record("n:1b", a, {}),
+          record("o:1b", a, { perf_tokens_per_second: "7" })
+        ]
+      })
+      const network = new Network().ollama(a, "m:1b", "n:1b", "o:1b")
+      return withRegistry({ network, registry: [registry] }, (service) =>
+        Effect.gen(function* () {
+          const speeds = yield* Effect.forEach(["m:1b", "n:1b", "o:1b"], (model) =>
+            Effect.map(service.listModelServers(model), (servers) => servers.map((one) => one.tokens_per_second))
+          )
+          assert.deepStrictEqual(speeds, [[50], [undefined], [7]])
         })
-        const network = new Network().ollama(a, "m:1b", "n:1b", "o:1b")
-        return withRegistry({ network, registry: [registry] }, (service) =>
-          Effect.gen(function* () {
-            const speeds = yield* Effect.forEach(["m:1b", "n:1b", "o:1b"], (model) =>
-              Effect.map(service.listModelServers(model), (servers) => servers.map((one) => one.tokens_per_second))
-            )
-            assert.deepStrictEqual(speeds, [[50], [undefined], [7]])
-          })
-        )
-      }
-    )
+      )
+    })
 
     it.effect("what was measured here comes before what a file says", () =>
       withRegistry({ network, registry: [measured] }, (registry, fleet) =>
@@ -1341,20 +1338,18 @@ describe("Registry", () => {
       ).pipe(Effect.withRandom(Random.make("seed")))
     )
 
-    it.effect(
-      "random is over every model that can talk and every server that speaks Ollama's protocol",
-      () =>
-        withRegistry({ network, servers }, (registry) =>
-          Effect.gen(function* () {
-            const all = yield* Effect.all(Array.from({ length: 200 }, () => registry.randomLlmParams))
-            const counts = new Map<string, number>()
-            for (const { base_url, model } of all) {
-              counts.set(`${model} ${base_url}`, (counts.get(`${model} ${base_url}`) ?? 0) + 1)
-            }
-            assert.deepStrictEqual([...counts.keys()].sort(), [`M:1b ${b}`, `m:1b ${a}`, `n:1b ${b}`])
-            for (const count of counts.values()) assert.isAbove(count, 20)
-          })
-        ).pipe(Effect.withRandom(Random.make("seed")))
+    it.effect("random is over every model that can talk and every server that speaks Ollama's protocol", () =>
+      withRegistry({ network, servers }, (registry) =>
+        Effect.gen(function* () {
+          const all = yield* Effect.all(Array.from({ length: 200 }, () => registry.randomLlmParams))
+          const counts = new Map<string, number>()
+          for (const { base_url, model } of all) {
+            counts.set(`${model} ${base_url}`, (counts.get(`${model} ${base_url}`) ?? 0) + 1)
+          }
+          assert.deepStrictEqual([...counts.keys()].sort(), [`M:1b ${b}`, `m:1b ${a}`, `n:1b ${b}`])
+          for (const count of counts.values()) assert.isAbove(count, 20)
+        })
+      ).pipe(Effect.withRandom(Random.make("seed")))
     )
 
     it.effect("never an address that does not answer, whatever the model is called", () =>
