@@ -37,7 +37,7 @@ export interface Execution {
   /** The tools that are run here, in at most `maxToolRounds` rounds. */
   readonly executors: ReadonlyMap<string, NonNullable<Tool["execute"]>> | undefined
   readonly maxToolRounds: number
-  /** The end says how long the server took, by its own clock. */
+  /** Whether the end reports how long the server took, by the server's own clock. */
   readonly timed?: boolean | undefined
   /** Where its deadline counts from, in milliseconds since the epoch; default: when it is executed. */
   readonly began?: number | undefined
