@@ -602,7 +602,6 @@ describe("what is refused before any I/O", () => {
     ["an unknown session", "Hi", { session: "nobody" }, { _tag: "SessionNotFound", id: "nobody" }],
     ["a session that is none", "Hi", { session: 7 }, { field: "session" }],
     ["a session without an id", "Hi", { session: {} }, { field: "session" }],
-    ["null for a session", "Hi", { session: null }, { field: "session" }],
     ["an endless repeatPenalty", "Hi", { repeatPenalty: Number.POSITIVE_INFINITY }, { field: "repeatPenalty" }],
     ["an endless retryBackoff", "Hi", { retryBackoff: Number.POSITIVE_INFINITY }, { field: "retryBackoff" }],
     ["keepAlive that is no number", "Hi", { keepAlive: Number.NaN }, { field: "keepAlive" }],
@@ -619,7 +618,6 @@ describe("what is refused before any I/O", () => {
     ["a tool that is none", "Hi", { tools: [undefined] }, { field: expect.stringMatching(/^tools/) }],
     ["a tool that cannot be run", "Hi", { tools: [{ name: "f", execute: "f" }] }, { field: "tools.0.execute" }],
     ["a signal that is none", "Hi", { signal: {} }, { field: "signal" }],
-    ["null for a signal", "Hi", { signal: null, stream: true }, { field: "signal" }],
     ["options that are none", "Hi", 5, { field: "options" }]
   ]
   it.each(["abc", 5, true])("in Effect: %j for options", async (options) => {

@@ -277,9 +277,12 @@ describe("aicortex", () => {
       assert.match(await failed(args, { env: { AICORTEX_CONFIG: file } }), /config\.json: .*; repair it, or delete it$/)
     }
     const told: ReadonlyArray<readonly [string, string]> = [
-      ['{\n  "model": "m",\n}', "content: is not a JSON object of settings (line 3, column 1); mend it"],
-      ['{"modle": "m"}', "modle: is not known; did you mean 'model'; mend it"],
-      ['{"servers": "http://a"}', "servers: must be a list; mend it"]
+      [
+        '{\n  "model": "m",\n}',
+        "content: is not a JSON object of settings (line 3, column 1); repair it, or delete it"
+      ],
+      ['{"modle": "m"}', "modle: is not known; did you mean 'model'; repair it, or delete it"],
+      ['{"servers": "http://a"}', "servers: must be a list; repair it, or delete it"]
     ]
     for (const [text, reason] of told) {
       writeFileSync(file, text)
@@ -590,7 +593,7 @@ describe("aicortex chat", () => {
     assert.include(resumed.stderr, `; ${good.url} goes on`)
     const restarted = await run(["chat", "-s", "x", "--on-interrupt", "restart"], setup)
     assert.deepStrictEqual([restarted.code, restarted.stdout], [0, "one two\none two three\n"])
-    assert.match(restarted.stderr, new RegExp(`aicortex: .*void.*${good.url}\n$`))
+    assert.match(restarted.stderr, new RegExp(`aicortex: .*discarded.*${good.url}\n$`))
     const failing = await run(["chat", "-s", "x", "--on-interrupt=fail"], setup)
     assert.deepStrictEqual([failing.code, failing.stdout], [1, "one two\n"])
     assert.include(failing.stderr, "broke after 7 characters")
@@ -1275,10 +1278,10 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.strictEqual(readFileSync(env.AICORTEX_CONFIG, "utf8"), '{"servers": 1}')
   })
 
-  it("tells when the environment stands above the file", async () => {
+  it("tells when the environment overrides the file", async () => {
     const server = await ollama()
     const result = await run(["servers", "add", server.url], { env: { AICORTEX_SERVERS: "http://127.0.0.1:1" } })
-    assert.match(result.stderr, /^aicortex: AICORTEX_SERVERS is set, and stands above/)
+    assert.match(result.stderr, /^aicortex: AICORTEX_SERVERS is set, and overrides the servers of the file/)
   })
 
   it("shows where settings come from", async () => {

@@ -217,7 +217,7 @@ describe("what workers have in common", () => {
     expect(await one.common.responses.remove("app", "r2")).toBe(false)
     one.cut()
     await expect(one.common.responses.get("app", "r3")).rejects.toMatchObject({
-      problem: { status: 503, code: "responses_unavailable" }
+      response: { status: 503, code: "responses_unavailable" }
     })
     expect(said).toEqual([])
   })

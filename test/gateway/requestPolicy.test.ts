@@ -165,8 +165,7 @@ describe("what changes the answer and cannot be done", () => {
     ["/v1/responses", { max_tokens: 3 }, "max_tokens"],
     ["/v1/messages", { n: 2 }, "n"],
     ["/v1/messages", { stop: ["x"] }, "stop"],
-    ["/v1/messages", { inference_geo: "eu" }, "inference_geo"],
-    ["/api/generate", { template: "{{ .Prompt }}" }, "template"]
+    ["/v1/messages", { inference_geo: "eu" }, "inference_geo"]
   ])("%s: %j is refused by name, before anybody is asked", async (path, extra, param) => {
     const { gateway, server } = await start()
     const response = await gateway.post(path, { ...faces[path], ...extra })

@@ -50,7 +50,7 @@ export const make = (
 
 /** A request that is rejected. Thrown while it is read, caught where it is answered. */
 export class RequestRejected extends Error {
-  override readonly name = "Refusal"
+  override readonly name = "RequestRejected"
   constructor(readonly response: ErrorResponse) {
     super(response.message)
   }
