@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url"
 import config from "../.dependency-cruiser.mjs"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
+/** Without doc comments: nobody leaves one out to stay below it. */
 const maxLines = 400
 
 /** Files that are still longer, with their length: it may only shrink, and an entry that is no longer needed goes. */
@@ -23,7 +24,8 @@ const sources = filesIn("src").filter((file) => file.endsWith(".ts"))
 const problems = []
 
 for (const file of sources) {
-  const lines = readFileSync(`${root}/${file}`, "utf8").split("\n").length - 1
+  const text = readFileSync(`${root}/${file}`, "utf8")
+  const lines = text.replace(/^ *\/\*\*(?:(?!\*\/).)*\*\/\n/gms, "").split("\n").length - 1
   const allowed = exceptions[file] ?? maxLines
   if (lines > allowed) problems.push(`${file} has ${lines} lines; at most ${allowed} are allowed: split it by concept`)
   else if (file in exceptions && lines <= maxLines)

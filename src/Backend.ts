@@ -23,9 +23,13 @@ import type { Exchange, TraceContext } from "./Transport.js"
  * @category models
  */
 export interface ServerFailure {
+  /** What went wrong. */
   readonly reason: FailureReason
+  /** The same in words. It holds no secret. */
   readonly message: string
+  /** The HTTP status of the response, if there was one. */
   readonly status?: number
+  /** The wait that the server asked for (`Retry-After`), in milliseconds. */
   readonly retryAfter?: number
   /** The options that the server cannot take, where `reason` is `unsupported`. */
   readonly unsupported?: readonly [Unsupported, ...ReadonlyArray<Unsupported>]
@@ -40,26 +44,30 @@ export interface ServerFailure {
  * @category models
  */
 export interface EngineInstall {
+  /** What is missing. */
   readonly missing: string
+  /** The command that installs it. */
   readonly command: string
 }
 
 /**
  * How an answer ended, with the server's own counts, if reported; times are in milliseconds.
  *
- * - `promptTime`, `loadTime`: time for prompt evaluation, and for loading the model
- *
  * @since 0.1.0
  * @category models
  */
 export interface Finish {
+  /** Why the answer ended. */
   readonly reason: FinishReason
+  /** The tokens, as far as the server counted them. */
   readonly usage: Usage
   /** The text that ended it, one of the request's or the model's own. */
   readonly stopSequence?: string
   /** Generation speed. */
   readonly tokensPerSecond?: number
+  /** How long the evaluation of the prompt took, in milliseconds. */
   readonly promptTime?: number
+  /** How long loading the model took, in milliseconds. */
   readonly loadTime?: number
   /** Prompt tokens that were not cached. */
   readonly promptEvaluated?: number
@@ -79,22 +87,32 @@ export interface Finish {
  * @category models
  */
 export interface Sink {
+  /** The trace context for HTTP requests. */
   readonly context?: TraceContext | undefined
+  /** The connection is made, and the request is being written. */
   connected(): void
+  /** One network read has come; the calls for what it held follow. */
   read(): void
+  /** The next piece of the answer's text. */
   text(content: string): void
   /** Log probabilities of the next text's tokens. */
   logprobs?(values: ReadonlyArray<unknown>): void
+  /** The next piece of the model's reasoning. */
   thinking(content: string): void
   /**
    * A piece of the arguments of tool call number `index`, from 0. All pieces together begin as an object; `toolCall`
    * follows for each call, in order.
    */
   toolCallDelta?(index: number, id: string, name: string, text: string): void
+  /** A complete tool call. */
   toolCall(call: ToolCall): void
+  /** A piece came that cannot be emitted yet, as of a tool call. */
   progress?(): void
+  /** The answer is complete. Comes once; only `flush` follows. */
   finish(finish: Finish): void
+  /** All that one network read held has been given. */
   flush(): void
+  /** The attempt failed. Comes once, and nothing follows. */
   fail(failure: ServerFailure): void
 }
 
@@ -105,8 +123,11 @@ export interface Sink {
  * @category models
  */
 export interface PartialToolCall {
+  /** The id of the call. */
   readonly id: string
+  /** The tool that is called. */
   readonly name: string
+  /** The beginning of the arguments, as the model wrote them. */
   readonly text: string
 }
 
@@ -117,9 +138,13 @@ export interface PartialToolCall {
  * @category models
  */
 export interface PartialAnswer {
+  /** The text that the caller has. */
   readonly text: string
+  /** The reasoning that the caller has. */
   readonly thinking: string
+  /** How many tokens these are. */
   readonly tokens: number
+  /** The tool calls that the caller has, the last one possibly incomplete. */
   readonly calls: ReadonlyArray<PartialToolCall>
 }
 
@@ -132,6 +157,10 @@ export interface PartialAnswer {
  * @category models
  */
 export interface ResumeSink extends Sink {
+  /**
+   * Before any text: `expected` is what the text must first repeat, `repeated` how many tokens the server counts again,
+   * and `how` the way that is tried. Called again if that way turns out not to be supported.
+   */
   joins(expected: string, repeated: number, how: ResumeSupport): void
 }
 
@@ -153,9 +182,13 @@ export type ResumeSupport = "continues" | "trims" | "echoes" | "restarts"
  * @category models
  */
 export interface TrialListener {
+  /** The trial's request is being written. */
   connected(): void
+  /** The trial's request has received something. */
   read(): void
+  /** The result: how the server continues a broken answer. */
   shown(ability: ResumeSupport): void
+  /** The trial failed. */
   fail(failure: ServerFailure): void
 }
 
@@ -173,12 +206,15 @@ export interface ResumeSupportCache {
   readonly support: (url: string, model: string, trial: (sink: Sink) => Exchange, listener: TrialListener) => Exchange
   /** Whether this server renders prompts, if known. */
   readonly renders: (url: string, model: string) => boolean | undefined
+  /** Remembers whether this server renders prompts. */
   readonly setRenders: (url: string, model: string, renders: boolean) => void
   /** Whether this server gives several answers to one request with `n`, if known. */
   readonly takesN: (url: string, model: string) => boolean | undefined
+  /** Remembers whether this server gives several answers to one request with `n`. */
   readonly setTakesN: (url: string, model: string, takes: boolean) => void
   /** Forgets one server. */
   readonly forget: (url: string) => void
+  /** Forgets all servers. */
   readonly clear: Effect<void>
 }
 
@@ -189,9 +225,13 @@ export interface ResumeSupportCache {
  * @since 0.1.0
  * @category models
  */
-/** `maxBytes`: how long the answer may be. */
 export interface EmbedSink extends Pick<Sink, "context" | "connected" | "read" | "fail"> {
+  /** How long the response may be, in bytes. */
   readonly maxBytes: number
+  /**
+   * The vectors, one for each text in order, and the number of prompt tokens if reported. Comes once, and nothing
+   * follows.
+   */
   embedded(embeddings: ReadonlyArray<ReadonlyArray<number>>, promptTokens: number | undefined): void
 }
 
@@ -204,8 +244,11 @@ export interface EmbedSink extends Pick<Sink, "context" | "connected" | "read" |
  * @category models
  */
 export interface Backend {
+  /** The options that this protocol cannot express, each with the reason; such a request is never sent. */
   readonly unsupported: (request: ChatRequest) => ReadonlyArray<Unsupported>
+  /** Sends a request. Without `resumeSupport`, one request asks for one answer. */
   readonly start: (server: Server, request: ChatRequest, sink: Sink, resumeSupport?: ResumeSupportCache) => Exchange
+  /** Continues an answer that broke on another server. */
   readonly resume: (
     server: Server,
     request: ChatRequest,
@@ -213,7 +256,9 @@ export interface Backend {
     sink: ResumeSink,
     resumeSupport: ResumeSupportCache
   ) => Exchange
+  /** The same as `unsupported`, for embeddings. */
   readonly cannotEmbed: (request: EmbedRequest) => ReadonlyArray<Unsupported>
+  /** Sends a request for embeddings. */
   readonly embed: (server: Server, request: EmbedRequest, sink: EmbedSink) => Exchange
 }
 
@@ -224,10 +269,13 @@ export interface Backend {
  * @category models
  */
 export interface Service {
+  /** The backend of a protocol. */
   readonly get: (protocol: Protocol) => Backend
 }
 
 /**
+ * The tag of the backends.
+ *
  * @since 0.1.0
  * @category tags
  */

@@ -83,6 +83,8 @@ export {
 // =============================================================================
 
 /**
+ * Asks a model. Every option is checked before anything is sent: what is wrong fails with `InvalidRequest`.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -107,6 +109,8 @@ export interface Service {
 }
 
 /**
+ * The tag of the service.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -117,6 +121,8 @@ export class Chat extends Context.Tag("aicortex/Chat")<Chat, Service>() {}
 // =============================================================================
 
 /**
+ * The service, over those that it needs.
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -171,6 +177,8 @@ const lost = (result: Result): boolean | ChatError => {
 }
 
 /**
+ * The service as a layer.
+ *
  * @since 0.1.0
  * @category layers
  */

@@ -19,11 +19,17 @@ import type { Attempt, TurnNotStored } from "./Errors.js"
  * @category models
  */
 export interface Usage {
+  /** Tokens of the prompt. */
   readonly promptTokens?: number
+  /** Tokens of the answer, reasoning included. */
   readonly completionTokens?: number
+  /** Both together. */
   readonly totalTokens?: number
+  /** Those prompt tokens that were read from a cache. */
   readonly cachedTokens?: number
+  /** Those completion tokens that were used for thinking. */
   readonly reasoningTokens?: number
+  /** The server broke off before it reported usage: `completionTokens` is the number of its pieces. */
   readonly estimated?: true
 }
 
@@ -35,7 +41,9 @@ export interface Usage {
  * @category models
  */
 export interface Timings {
+  /** Loading the model, in milliseconds. */
   readonly load?: number
+  /** Evaluating the prompt, in milliseconds. */
   readonly prompt?: number
 }
 
@@ -55,9 +63,13 @@ export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter"
  * @category models
  */
 export interface Start {
+  /** Which event this is. */
   readonly type: "start"
+  /** Empty. */
   readonly content: ""
+  /** The model that is asked. */
   readonly model: string
+  /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }
 
@@ -68,9 +80,13 @@ export interface Start {
  * @category models
  */
 export interface Token {
+  /** Which event this is. */
   readonly type: "token"
+  /** The next piece of the text. */
   readonly content: string
+  /** Counts from 0 and never resets. */
   readonly index: number
+  /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }
 
@@ -81,8 +97,11 @@ export interface Token {
  * @category models
  */
 export interface Thinking {
+  /** Which event this is. */
   readonly type: "thinking"
+  /** The next piece of the reasoning. */
   readonly content: string
+  /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }
 
@@ -94,8 +113,11 @@ export interface Thinking {
  * @category models
  */
 export interface Logprobs {
+  /** Which event this is. */
   readonly type: "logprobs"
+  /** One for each token, in the server's form. */
   readonly logprobs: ReadonlyArray<unknown>
+  /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }
 
@@ -108,11 +130,17 @@ export interface Logprobs {
  * @category models
  */
 export interface ToolCallDelta {
+  /** Which event this is. */
   readonly type: "tool_call_delta"
+  /** The number of the call in this answer, from 0. */
   readonly index: number
+  /** The id of the call. */
   readonly id: string
+  /** The tool that is called. */
   readonly name: string
+  /** The next piece of the arguments' text. */
   readonly content: string
+  /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }
 
@@ -123,11 +151,17 @@ export interface ToolCallDelta {
  * @category models
  */
 export interface ToolCallEvent {
+  /** Which event this is. */
   readonly type: "tool_call"
+  /** The id of the call; the tool's result names it. */
   readonly id: string
+  /** The tool that is called. */
   readonly name: string
+  /** The parsed arguments. */
   readonly arguments: { readonly [key: string]: unknown }
+  /** The model's text where it is not a JSON object. */
   readonly rawArguments?: string
+  /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }
 
@@ -139,11 +173,17 @@ export interface ToolCallEvent {
  * @category models
  */
 export interface ToolResultEvent {
+  /** Which event this is. */
   readonly type: "tool_result"
+  /** The id of the call that this is the result of. */
   readonly id: string
+  /** The tool that was called. */
   readonly name: string
+  /** What the tool returned; the error text for the model, if `failed`. */
   readonly result: unknown
+  /** The tool was not run, because its arguments were not a JSON object. */
   readonly failed?: true
+  /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }
 
@@ -156,11 +196,14 @@ export interface ToolResultEvent {
  * @category models
  */
 export interface Meta {
+  /** Which event this is. */
   readonly type: "meta"
+  /** What is known now: one of the three. */
   readonly meta:
     | { readonly server: string; readonly attempt: number; readonly hedge?: true }
     | { readonly trimmed: number }
     | { readonly cached: true; readonly age: number }
+  /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }
 
@@ -172,10 +215,15 @@ export interface Meta {
  * @category models
  */
 export interface ErrorEvent {
+  /** Which event this is. */
   readonly type: "error"
+  /** What happened, in words. */
   readonly content: string
+  /** The attempt that failed. */
   readonly attempt: Attempt
+  /** The address of the server that continues; absent if there is none or it is not known yet. */
   readonly next?: string
+  /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }
 
@@ -188,9 +236,13 @@ export interface ErrorEvent {
  * @category models
  */
 export interface Restart {
+  /** Which event this is. */
   readonly type: "restart"
+  /** How many of the last `token` events are void. */
   readonly discard: number
+  /** The address of the server that starts the answer over. */
   readonly server: string
+  /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }
 
@@ -204,22 +256,38 @@ export interface Restart {
  * @category models
  */
 export interface End {
+  /** Which event this is. */
   readonly type: "end"
+  /** Empty. */
   readonly content: ""
+  /** The model that answered. */
   readonly model: string
+  /** The address of the server that answered. */
   readonly server: string
+  /** The tokens of the answer. */
   readonly usage: Usage
+  /** Why the answer ended. */
   readonly finishReason: FinishReason
+  /** The text that ended the answer, if the server reports it: one of the call's, or the model's own. */
   readonly stopSequence?: string
+  /** From the start of the call to the first piece of the answer, in milliseconds. */
   readonly firstTokenTime?: number
+  /** Generation speed: by the server's own counters if reported, else by our clock. */
   readonly tokensPerSecond?: number
+  /** The server's own timings, if requested and reported. */
   readonly timings?: Timings
+  /** The attempts that failed before. */
   readonly attempts: ReadonlyArray<Attempt>
+  /** What went wrong after the answer, if anything. */
   readonly warnings?: ReadonlyArray<TurnNotStored>
+  /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }
 
 /**
+ * What happens in an answer, in order: `start`, then pieces and news of the call, then `end`. A failure ends the stream
+ * instead of `end`.
+ *
  * @since 0.1.0
  * @category models
  */

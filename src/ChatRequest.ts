@@ -68,11 +68,13 @@ export const Options = Schema.Struct({
   maxTokens: optional(wholeFrom(1)),
   /** Stop before any of these strings. */
   stop: optional(Schema.Union(Schema.NonEmptyString, Schema.Array(Schema.NonEmptyString))),
+  /** Makes sampling repeatable, as far as the server can; default: another one each time. */
   seed: optional(Schema.Int),
   /** -2 to 2. */
   frequencyPenalty: optional(range(-2, 2)),
   /** -2 to 2. */
   presencePenalty: optional(range(-2, 2)),
+  /** How many of the likeliest tokens are sampled from; 0: all. Default: the server's. */
   topK: optional(wholeFrom(0)),
   /** 0 to 1. */
   minP: optional(range(0, 1)),
@@ -80,6 +82,7 @@ export const Options = Schema.Struct({
   repeatPenalty: optional(
     Schema.Number.pipe(Schema.filter((n) => (n > 0 && Number.isFinite(n) ? undefined : "must be a number above 0")))
   ),
+  /** The tools that the model may call. */
   tools: optional(
     Schema.Array(
       Schema.Struct({
@@ -90,11 +93,13 @@ export const Options = Schema.Struct({
       })
     )
   ),
+  /** Whether the model may, must or must not call tools, or the one it must call. Default: it may. */
   toolChoice: optional(
     Schema.Union(Schema.Literal("auto", "none", "required"), Schema.Struct({ name: Schema.NonEmptyString }))
   ),
   /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m` or `1h30m`; below 0 for ever, 0 not at all. */
   keepAlive: optional(keepAlive),
+  /** Whether, or how much, a model that can think does so before it answers. Default: the model's. */
   think: optional(Schema.Union(Schema.Boolean, Schema.Literal("low", "medium", "high", "max"))),
   /** Ollama's own options (`num_ctx`, `mirostat`, …), passed on as they are. */
   options: optional(JsonObjectSchema),
@@ -214,29 +219,47 @@ export const decodeMessages = (input: unknown): Either.Either<ReadonlyArray<Mess
  * @category models
  */
 export interface ChatRequest {
+  /** The name of the model. */
   readonly model: string
+  /** The conversation, the oldest message first. */
   readonly messages: ReadonlyArray<Message>
   /** `undefined`: the server's default. */
   readonly temperature: number | undefined
+  /** The probability mass that is sampled from; `undefined`: the server's default. */
   readonly topP: number | undefined
+  /** The most tokens of the answer; `undefined`: the server's default. */
   readonly maxTokens: number | undefined
+  /** Texts that end the answer. */
   readonly stop: ReadonlyArray<string>
+  /** Makes sampling repeatable; `undefined`: the server's default. */
   readonly seed: number | undefined
+  /** Makes tokens less likely the more often they stand there already; `undefined`: the server's default. */
   readonly frequencyPenalty: number | undefined
+  /** Makes tokens less likely that stand there already; `undefined`: the server's default. */
   readonly presencePenalty: number | undefined
+  /** How many of the likeliest tokens are sampled from; `undefined`: the server's default. */
   readonly topK: number | undefined
+  /** The least probability of a token, relative to the likeliest one; `undefined`: the server's default. */
   readonly minP: number | undefined
+  /** Divides the likelihood of tokens that stand there already; `undefined`: the server's default. */
   readonly repeatPenalty: number | undefined
   /** Number of alternatives reported for each token; 0: only the token itself. */
   readonly logprobs?: number | undefined
   /** Only OpenAI-compatible servers support it. */
   readonly logitBias?: LogitBias | undefined
+  /** The tools that the model may call. */
   readonly tools: ReadonlyArray<ToolDefinition>
+  /** Whether it may, must or must not; `undefined`: it may. */
   readonly toolChoice: ToolChoice | undefined
+  /** How long Ollama keeps the model loaded: seconds, or a text such as `10m`; `undefined`: the server's default. */
   readonly keepAlive: number | string | undefined
+  /** Whether, and how much, the model thinks; `undefined`: the server's default. */
   readonly think: Think | undefined
+  /** Options of Ollama under their own names. */
   readonly options: JsonObject | undefined
+  /** Parameters that only some servers support, under their own names. */
   readonly extra?: JsonObject | undefined
+  /** What the answer has to be: text, JSON, or JSON of a schema. */
   readonly format: Format
   /** The one message is raw text to continue. */
   readonly raw?: true | undefined
@@ -257,9 +280,6 @@ export interface ChatRequest {
 /**
  * One of several answers to the same prompt. A server whose API has `n` is asked once for those that are routed to it.
  *
- * - `of`: the same object for all of them; `server` is where the last of them was sent, so that the next one follows
- * - `index`: its number, from 0
- *
  * It is no part of what is asked: as JSON it is nothing.
  *
  * @since 0.2.0
@@ -267,10 +287,13 @@ export interface ChatRequest {
  */
 export class Choice {
   constructor(
+    /** The same object for all of them; `server` is where the last of them was sent, so that the next one follows. */
     readonly of: { server?: string },
+    /** Its number, from 0. */
     readonly index: number
   ) {}
 
+  /** Nothing: it is no part of what is asked. */
   toJSON(): undefined {
     return undefined
   }
@@ -283,18 +306,26 @@ export class Choice {
  * @category models
  */
 export interface Limits {
+  /** How long making the connection may take. */
   readonly connectTimeout: number
+  /** From the request to the first piece of the answer. */
   readonly firstTokenTimeout: number
   /**
    * What `firstTokenTimeout` limits: the time to the first piece (`fixed`: the caller gave it), silence before it
    * (`silence`: the caller gave `timeout`), or silence that a long prompt makes longer (`prompt`: nothing was given).
    */
   readonly firstToken: "fixed" | "silence" | "prompt"
+  /** The same if the server must load the model first. */
   readonly loadTimeout: number
+  /** Between two pieces of the answer. */
   readonly idleTimeout: number
+  /** Of the whole call with all its attempts; `undefined`: none. */
   readonly deadline: number | undefined
+  /** Attempts in all, the first included; `undefined`: as many as the rounds give. */
   readonly maxAttempts: number | undefined
+  /** The pause before the same server is tried again, doubled each time. */
   readonly retryBackoff: number
+  /** What to do when an answer breaks after a part of it was sent. */
   readonly onInterrupt: OnInterrupt
   /**
    * Whether, and after how many milliseconds, a second server is asked; without a time, by that server's own
@@ -322,6 +353,8 @@ export const defaults = {
 } as const
 
 /**
+ * A request of checked options: each has its default.
+ *
  * @since 0.1.0
  * @category constructors
  */

@@ -76,6 +76,9 @@ export type Services =
   | Transport
 
 /**
+ * The settings of these options, the environment and the configuration file. Fails with `InvalidConfig` where one
+ * cannot be used.
+ *
  * @since 0.1.0
  * @category layers
  */

@@ -143,17 +143,25 @@ export const decodeInput = (input: unknown): Either.Either<ReadonlyArray<string>
  * @category models
  */
 export interface EmbedRequest {
+  /** The name of the model. */
   readonly model: string
+  /** The texts. */
   readonly input: Input
+  /** The length of each vector; `undefined`: the model's. */
   readonly dimensions: number | undefined
+  /** Whether a text that exceeds the model's context is cut off; `undefined`: the server's default. */
   readonly truncate: boolean | undefined
+  /** How long Ollama keeps the model loaded: seconds, or a text such as `10m`; `undefined`: the server's default. */
   readonly keepAlive: number | string | undefined
+  /** Options of Ollama under their own names. */
   readonly options: JsonObject | undefined
   /** `keepAlive`, `options` and `truncate` are optional: a server that does not support them is asked without them. */
   readonly lenient?: true | undefined
 }
 
 /**
+ * A request of checked options.
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -179,9 +187,14 @@ export const make = (options: Options & Pick<EmbedRequest, "lenient">, input: In
  * @category models
  */
 export interface Embedded {
+  /** One vector for each text, in order. */
   readonly embeddings: ReadonlyArray<ReadonlyArray<number>>
+  /** The model that made them. */
   readonly model: string
+  /** The address of the server that answered. */
   readonly server: string
+  /** Tokens of all texts together, if reported. */
   readonly promptTokens: number | undefined
+  /** The attempts that failed before. */
   readonly attempts: ReadonlyArray<Attempt>
 }

@@ -39,6 +39,7 @@ export type {
  * @category models
  */
 export interface Service {
+  /** One vector for each text, in order. An invalid option fails with `InvalidRequest` before anything is sent. */
   readonly embed: (
     input: string | ReadonlyArray<string>,
     options: EmbedRequest.Options
@@ -46,12 +47,16 @@ export interface Service {
 }
 
 /**
+ * The tag of the service.
+ *
  * @since 0.1.0
  * @category tags
  */
 export class Embeddings extends Context.Tag("aicortex/Embeddings")<Embeddings, Service>() {}
 
 /**
+ * The service, over those that it needs.
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -89,6 +94,8 @@ export const make = Effect.gen(function* () {
 })
 
 /**
+ * The service as a layer.
+ *
  * @since 0.1.0
  * @category layers
  */

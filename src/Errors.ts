@@ -26,9 +26,13 @@ export { RegistryWarning, SavedStateWarning, TurnNotStored } from "./errors/warn
  * @category errors
  */
 export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex/InvalidRequest")("InvalidRequest", {
+  /** The option at fault. */
   field: Schema.String,
+  /** What is wrong with it. */
   reason: Schema.String,
+  /** The server that rejected the request; absent if nothing was sent. */
   server: Schema.optionalWith(Schema.String, { exact: true }),
+  /** Set if the prompt exceeds the model's context. */
   code: Schema.optionalWith(Schema.Literal("context_length_exceeded"), { exact: true })
 }) {
   override get message() {
@@ -46,8 +50,11 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex
  * @category errors
  */
 export class ModelNotFound extends Schema.TaggedError<ModelNotFound>("aicortex/ModelNotFound")("ModelNotFound", {
+  /** The name that was asked for. */
   model: Schema.String,
+  /** The nearest names, nearest first. */
   suggestions: Schema.Array(Schema.String),
+  /** The servers that could not be asked, and why. */
   unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
 }) {
   override get message() {
@@ -65,9 +72,13 @@ export class ModelNotFound extends Schema.TaggedError<ModelNotFound>("aicortex/M
  * @category errors
  */
 export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers")("NoServers", {
+  /** The name that was asked for. */
   model: Schema.String,
+  /** The addresses of your servers. */
   servers: Schema.Array(Schema.String),
+  /** Models that your servers have, at most 20. */
   available: Schema.Array(Schema.String),
+  /** Those of your servers that could not be asked, and why. */
   unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
 }) {
   override get message() {
@@ -102,8 +113,11 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
 export class NoSuitableModel extends Schema.TaggedError<NoSuitableModel>("aicortex/NoSuitableModel")(
   "NoSuitableModel",
   {
+    /** What the request needs besides an answer; `insert` is to fill in the middle of a text. */
     lacks: Schema.Array(Schema.Literal("tools", "vision", "insert")),
+    /** The addresses of your servers. */
     servers: Schema.Array(Schema.String),
+    /** Those of your servers that could not be asked, and why. */
     unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
   }
 ) {
@@ -135,8 +149,11 @@ export class NoSuitableModel extends Schema.TaggedError<NoSuitableModel>("aicort
 export class AllServersFailed extends Schema.TaggedError<AllServersFailed>("aicortex/AllServersFailed")(
   "AllServersFailed",
   {
+    /** The model that was asked. */
     model: Schema.String,
+    /** Each attempt, in order. */
     attempts: Schema.Array(Attempt),
+    /** Other servers, which could not be asked whether they have the model. */
     unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
   }
 ) {
@@ -160,7 +177,14 @@ export class AllServersFailed extends Schema.TaggedError<AllServersFailed>("aico
  */
 export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("aicortex/StreamInterrupted")(
   "StreamInterrupted",
-  { model: Schema.String, partial: Schema.String, attempts: Schema.Array(Attempt) }
+  {
+    /** The model that was asked. */
+    model: Schema.String,
+    /** The text so far. */
+    partial: Schema.String,
+    /** Each attempt, in order. */
+    attempts: Schema.Array(Attempt)
+  }
 ) {
   override get message() {
     return (
@@ -179,9 +203,13 @@ export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("ai
 export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>("aicortex/DeadlineExceeded")(
   "DeadlineExceeded",
   {
+    /** The model that was asked. */
     model: Schema.String,
+    /** The call's `deadline`, in milliseconds. */
     deadline: Schema.Number,
+    /** The text so far; empty if there is none. */
     partial: Schema.String,
+    /** Each attempt that had failed, in order. */
     attempts: Schema.Array(Attempt)
   }
 ) {
@@ -199,8 +227,11 @@ export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>("aico
  * @category errors
  */
 export class Overloaded extends Schema.TaggedError<Overloaded>("aicortex/Overloaded")("Overloaded", {
+  /** The model that was asked. */
   model: Schema.String,
+  /** How many requests wait for it. */
   queued: Schema.Number,
+  /** An estimate of when there will be room, in milliseconds. */
   retryAfter: Schema.Number
 }) {
   override get message() {
@@ -219,8 +250,11 @@ export class Overloaded extends Schema.TaggedError<Overloaded>("aicortex/Overloa
  * @category models
  */
 export const SchemaIssue = Schema.Struct({
+  /** A dotted path into the value; empty for the whole. */
   path: Schema.String,
+  /** What does not match. */
   message: Schema.String,
+  /** The reply was too costly to check: it is unknown whether it matches. */
   unchecked: Schema.optional(Schema.Literal(true))
 })
 /**
@@ -237,8 +271,11 @@ export type SchemaIssue = typeof SchemaIssue.Type
  * @category errors
  */
 export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("aicortex/SchemaMismatch")("SchemaMismatch", {
+  /** The model that answered. */
   model: Schema.String,
+  /** What does not match. */
   issues: Schema.Array(SchemaIssue),
+  /** The last raw reply. */
   text: Schema.String
 }) {
   override get message() {
@@ -256,7 +293,10 @@ export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("aicortex
  */
 export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicortex/SessionNotFound")(
   "SessionNotFound",
-  { id: Schema.String }
+  {
+    /** The id that was asked for. */
+    id: Schema.String
+  }
 ) {
   override get message() {
     return (
@@ -275,7 +315,10 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicort
  */
 export class SessionsUnavailable extends Schema.TaggedError<SessionsUnavailable>("aicortex/SessionsUnavailable")(
   "SessionsUnavailable",
-  { reason: Schema.String }
+  {
+    /** Why the conversation cannot be used now. */
+    reason: Schema.String
+  }
 ) {
   override get message() {
     return `The session cannot be used now: ${this.reason}. Try again in a moment.`
@@ -290,7 +333,12 @@ export class SessionsUnavailable extends Schema.TaggedError<SessionsUnavailable>
  */
 export class PersonaNotFound extends Schema.TaggedError<PersonaNotFound>("aicortex/PersonaNotFound")(
   "PersonaNotFound",
-  { persona: Schema.String, known: Schema.Array(Schema.String) }
+  {
+    /** The name that was asked for. */
+    persona: Schema.String,
+    /** The names in the configuration. */
+    known: Schema.Array(Schema.String)
+  }
 ) {
   override get message() {
     const known = this.known.length === 0 ? "the configuration names none" : `there are: ${this.known.join(", ")}`
@@ -306,7 +354,12 @@ export class PersonaNotFound extends Schema.TaggedError<PersonaNotFound>("aicort
  */
 export class EngineUnavailable extends Schema.TaggedError<EngineUnavailable>("aicortex/EngineUnavailable")(
   "EngineUnavailable",
-  { reason: Schema.String, install: Schema.String }
+  {
+    /** Why the engine cannot run. */
+    reason: Schema.String,
+    /** The command that installs it. */
+    install: Schema.String
+  }
 ) {
   override get message() {
     return `The embedded engine cannot run: ${this.reason}. Install it with \`${this.install}\`, or use a model server.`
@@ -320,8 +373,11 @@ export class EngineUnavailable extends Schema.TaggedError<EngineUnavailable>("ai
  * @category errors
  */
 export class InvalidConfig extends Schema.TaggedError<InvalidConfig>("aicortex/InvalidConfig")("InvalidConfig", {
+  /** Where the setting was given: a variable, a file, or the options. */
   source: Schema.String,
+  /** The setting at fault. */
   field: Schema.String,
+  /** What is wrong with it. */
   reason: Schema.String
 }) {
   override get message() {
@@ -336,8 +392,11 @@ export class InvalidConfig extends Schema.TaggedError<InvalidConfig>("aicortex/I
  * @category errors
  */
 export class ToolFailed extends Schema.TaggedError<ToolFailed>("aicortex/ToolFailed")("ToolFailed", {
+  /** The tool that failed. */
   tool: Schema.String,
+  /** What went wrong, in words. */
   reason: Schema.String,
+  /** What the tool threw or failed with. */
   cause: Schema.optionalWith(Schema.Defect, { exact: true })
 }) {
   override get message() {

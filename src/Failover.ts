@@ -120,21 +120,30 @@ export {
  * @category models
  */
 export interface Service {
+  /**
+   * Finds the servers of a model and gives a function that begins an answer. Nothing is sent before that is called.
+   * `traveller` says which conversation the call belongs to.
+   */
   readonly prepare: (
     model: string,
     routing: Routing,
     traveller?: RouteHints
   ) => Effect.Effect<(call: Call) => OpenAnswer, ModelNotFound | NoServers>
+  /** Makes embeddings, with the same failover; an interruption cancels the server's work. */
   readonly embed: (call: EmbedCall, routing: Routing, traveller?: RouteHints) => Effect.Effect<Embedded, ChatError>
 }
 
 /**
+ * The tag of the service.
+ *
  * @since 0.1.0
  * @category tags
  */
 export class Failover extends Context.Tag("aicortex/Failover")<Failover, Service>() {}
 
 /**
+ * The service, over those that it needs.
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -235,6 +244,8 @@ export const make = Effect.gen(function* () {
 })
 
 /**
+ * The service as a layer.
+ *
  * @since 0.1.0
  * @category layers
  */

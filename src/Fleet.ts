@@ -134,13 +134,13 @@ export {
 // =============================================================================
 
 /**
- * - `cacheAffinity`, `remember`: where a conversation was last answered
- * - `saved`, `restore`: the learned state, to be kept beyond this process; newer observations stay
+ * The state of every server and model: slots, queues, circuit breakers, measured speeds.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
+  /** The state of a server for a model now. */
   readonly snapshot: (url: string, model: string) => Snapshot
   /**
    * The columns of these hosts, kept up to date; the same hosts give the same pool. `remoteness` is asked once per
@@ -158,7 +158,9 @@ export interface Service {
   readonly roundTrip: (url: string, milliseconds: number) => void
   /** The server reported exactly these loaded models, each until that time (milliseconds since the epoch). */
   readonly resident: (url: string, models: ReadonlyMap<string, number>) => void
+  /** The server that last answered a conversation; `undefined` if that is not known. */
   readonly cacheAffinity: (conversation: string) => CacheAffinity | undefined
+  /** Remembers which server answered a conversation. */
   readonly remember: (conversation: string, cacheAffinity: CacheAffinity) => void
   /**
    * An active probe has reached this server, or has not. The breaker of an unreachable server opens; one that was open
@@ -168,13 +170,17 @@ export interface Service {
   readonly probed: (url: string, reached: boolean) => void
   /** Changes as they happen; a subscriber that is too slow loses the oldest. */
   readonly changes: Stream.Stream<Feed.Change>
+  /** The learned state, to be kept beyond this process. */
   readonly saved: Effect.Effect<Saving.Persisted>
+  /** Takes over a learned state; newer observations stay. */
   readonly restore: (saved: Saving.Persisted) => Effect.Effect<void>
   /** Forgets every failure and every speed. */
   readonly clear: Effect.Effect<void>
 }
 
 /**
+ * The tag of the service.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -198,6 +204,8 @@ const queuedPerServer = 4
 const leastCapacity = 512
 
 /**
+ * The service, over those that it needs.
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -384,6 +392,8 @@ export const make = Effect.gen(function* () {
 })
 
 /**
+ * The service as a layer.
+ *
  * @since 0.1.0
  * @category layers
  */

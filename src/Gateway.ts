@@ -77,10 +77,16 @@ export interface Key extends Declared.ApiKey {}
  * @category models
  */
 export interface Service {
+  /**
+   * Answers a request of a `node:http` server; `url` is its path, if a prefix was removed, and `given` another place
+   * for its spans.
+   */
   readonly handle: (request: IncomingMessage, response: ServerResponse, url?: string, given?: IncomingTrace) => void
 }
 
 /**
+ * The tag of the service.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -117,6 +123,8 @@ export const make = Effect.fnUntraced(function* (
 })
 
 /**
+ * The gateway as a layer. Fails with `InvalidConfig` where an option cannot be used.
+ *
  * @since 0.1.0
  * @category layers
  */

@@ -13,7 +13,9 @@ import * as Message from "./Message.js"
  * @category models
  */
 export interface TrimOptions {
+  /** The model's, in tokens; `undefined` if not known: then nothing is left out. */
   readonly contextLength: number | undefined
+  /** Tokens that are kept free for the answer. */
   readonly reserve: number
 }
 
@@ -24,7 +26,9 @@ export interface TrimOptions {
  * @category models
  */
 export interface Trimmed {
+  /** What to send. */
   readonly messages: ReadonlyArray<Message.Message>
+  /** How many messages of the history were left out. */
   readonly trimmed: number
 }
 

@@ -11,7 +11,12 @@ import * as Schema from "effect/Schema"
  * @since 0.1.0
  * @category models
  */
-export const TextPart = Schema.Struct({ type: Schema.Literal("text"), text: Schema.String })
+export const TextPart = Schema.Struct({
+  /** Which part this is. */
+  type: Schema.Literal("text"),
+  /** The text. */
+  text: Schema.String
+})
 /**
  * @since 0.1.0
  * @category models
@@ -31,14 +36,21 @@ const Detail = Schema.Literal("auto", "low", "high")
  */
 export const ImagePart = Schema.Union(
   Schema.Struct({
+    /** Which part this is. */
     type: Schema.Literal("image"),
+    /** The image in base64. */
     data: Schema.NonEmptyString,
+    /** What `data` is, such as `image/png`. */
     mediaType: Schema.NonEmptyString,
+    /** The resolution that OpenAI-compatible servers look at it with; others ignore it. */
     detail: Schema.optional(Detail)
   }),
   Schema.Struct({
+    /** Which part this is. */
     type: Schema.Literal("image"),
+    /** An `http(s)` address, only for servers that speak the OpenAI API. */
     url: Schema.NonEmptyString,
+    /** The resolution that OpenAI-compatible servers look at it with; others ignore it. */
     detail: Schema.optional(Detail)
   })
 )
@@ -49,6 +61,8 @@ export const ImagePart = Schema.Union(
 export type ImagePart = typeof ImagePart.Type
 
 /**
+ * What a user says: a text, or parts of text and images.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -67,9 +81,13 @@ export type Content = typeof Content.Type
  * @category models
  */
 export const ToolCall = Schema.Struct({
+  /** The id of the call; the tool's result names it. */
   id: Schema.String,
+  /** The tool that is called. */
   name: Schema.String,
+  /** The parsed arguments; empty where they are not a JSON object. */
   arguments: Schema.Record({ key: Schema.String, value: Schema.Unknown }),
+  /** The model's text where it is not a JSON object. */
   rawArguments: Schema.optionalWith(Schema.String, { exact: true })
 })
 /**
@@ -88,8 +106,11 @@ const Name = Schema.optional(Schema.NonEmptyString)
  * @category models
  */
 export const SystemMessage = Schema.Struct({
+  /** Who speaks. */
   role: Schema.Literal("system", "developer"),
+  /** The instructions. */
   content: Schema.String,
+  /** The participant's name, only for servers that speak the OpenAI API. */
   name: Name
 })
 /**
@@ -99,10 +120,19 @@ export const SystemMessage = Schema.Struct({
 export type SystemMessage = typeof SystemMessage.Type
 
 /**
+ * What the user says.
+ *
  * @since 0.1.0
  * @category models
  */
-export const UserMessage = Schema.Struct({ role: Schema.Literal("user"), content: Content, name: Name })
+export const UserMessage = Schema.Struct({
+  /** Who speaks. */
+  role: Schema.Literal("user"),
+  /** A text, or parts of text and images. */
+  content: Content,
+  /** The participant's name, only for servers that speak the OpenAI API. */
+  name: Name
+})
 /**
  * @since 0.1.0
  * @category models
@@ -110,14 +140,21 @@ export const UserMessage = Schema.Struct({ role: Schema.Literal("user"), content
 export type UserMessage = typeof UserMessage.Type
 
 /**
+ * What the model said.
+ *
  * @since 0.1.0
  * @category models
  */
 export const AssistantMessage = Schema.Struct({
+  /** Who speaks. */
   role: Schema.Literal("assistant"),
+  /** The text; empty if it only called tools. */
   content: Schema.String,
+  /** The participant's name, only for servers that speak the OpenAI API. */
   name: Name,
+  /** The reasoning. */
   thinking: Schema.optional(Schema.String),
+  /** The tools that it called. */
   toolCalls: Schema.optional(Schema.Array(ToolCall))
 })
 /**
@@ -133,9 +170,13 @@ export type AssistantMessage = typeof AssistantMessage.Type
  * @category models
  */
 export const ToolMessage = Schema.Struct({
+  /** Who speaks. */
   role: Schema.Literal("tool"),
+  /** The result as text. */
   content: Schema.String,
+  /** The `id` of the call. */
   toolCallId: Schema.String,
+  /** The tool that was called. */
   toolName: Schema.String
 })
 /**
@@ -145,6 +186,8 @@ export const ToolMessage = Schema.Struct({
 export type ToolMessage = typeof ToolMessage.Type
 
 /**
+ * A message of a conversation.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -176,18 +219,24 @@ export const images = (message: Message): ReadonlyArray<ImagePart> =>
   typeof message.content === "string" ? [] : message.content.filter((part): part is ImagePart => part.type === "image")
 
 /**
+ * A message of the user.
+ *
  * @since 0.1.0
  * @category constructors
  */
 export const user = (content: Content): UserMessage => ({ role: "user", content })
 
 /**
+ * System instructions.
+ *
  * @since 0.1.0
  * @category constructors
  */
 export const system = (content: string): SystemMessage => ({ role: "system", content })
 
 /**
+ * A message of the model.
+ *
  * @since 0.1.0
  * @category constructors
  */

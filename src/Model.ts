@@ -17,15 +17,21 @@ import { distance } from "fastest-levenshtein"
  * @category models
  */
 export interface ModelInfo {
+  /** The name, such as `llama3.2:3b`. */
   readonly model_name: string
+  /** The family, such as `llama`. */
   readonly family: string
+  /** The number of parameters, such as `3.2B`. */
   readonly parameter_size?: string
+  /** The quantization, such as `Q4_K_M`. */
   readonly quantization_level?: string
   /** In bytes. */
   readonly size?: number
   /** In tokens. */
   readonly context_length?: number
+  /** What it can do, in Ollama's words: `completion`, `tools`, `vision`, `thinking`, `insert`, `embedding`. */
   readonly capabilities?: ReadonlyArray<string>
+  /** The format of its files, such as `gguf`. */
   readonly format?: string
   /** Derived from the name: 3 for `gemma3:4b` and `llama3.2:3b`. */
   readonly generation?: number
@@ -45,6 +51,8 @@ export interface ModelInfo {
 export const demoModel = "aicortex-demo"
 
 /**
+ * What is known about the built-in model.
+ *
  * @since 0.1.0
  * @category constants
  */

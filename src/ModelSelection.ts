@@ -58,11 +58,15 @@ export type {
  * @category models
  */
 export interface Policy {
+  /** Names for models or chains of models; default `Settings.aliases`. */
   readonly aliases?: Aliases | undefined
+  /** The model that goes before its equals; default `Settings.model`. */
   readonly preferred?: string | undefined
 }
 
 /**
+ * What a model name stands for: aliases, chains, `provider:model` and `auto`.
+ *
  * @since 0.2.0
  * @category models
  */
@@ -85,6 +89,8 @@ export interface Service {
 }
 
 /**
+ * The tag of the service.
+ *
  * @since 0.2.0
  * @category tags
  */
@@ -97,6 +103,8 @@ const maxAuto = 5
 const plain: PromptShape = { request: { messages: [], tools: [], maxTokens: undefined, suffix: undefined } }
 
 /**
+ * The service, over those that it needs.
+ *
  * @since 0.2.0
  * @category constructors
  */
@@ -200,6 +208,8 @@ export const make = Effect.gen(function* () {
 const chosen = (model: string): ModelCandidate => ({ model, accepts: undefined, name: model, auto: true })
 
 /**
+ * The service as a layer.
+ *
  * @since 0.2.0
  * @category layers
  */

@@ -53,6 +53,8 @@ export const probe = Effect.fnUntraced(function* (client: HttpClient.HttpClient,
 })
 
 /**
+ * Asks each configured server at every `probeInterval` whether it is there; without that setting it does nothing.
+ *
  * @since 0.1.0
  * @category layers
  */

@@ -30,12 +30,16 @@ import { CurrentSettings } from "./Settings.js"
 // =============================================================================
 
 /**
+ * What is known about a model.
+ *
  * @since 0.1.0
  * @category models
  */
 export type ModelInfo = Model.ModelInfo
 
 /**
+ * A server that has, or may have, a model.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -48,11 +52,15 @@ export type Host = Server.Host
  * @category models
  */
 export interface ServerStatus {
+  /** The server's address. */
   readonly url: string
+  /** What it speaks; `undefined` if that is not known. */
   readonly protocol: Server.Protocol | undefined
+  /** Whether it answered. */
   readonly reachable: boolean
   /** Why it is not reachable. */
   readonly problem: string | undefined
+  /** The names of the models that it has. */
   readonly models: ReadonlyArray<string>
   /** Under which address its API was found, where that is not where it is looked for first. */
   readonly api?: string
@@ -61,25 +69,34 @@ export interface ServerStatus {
 }
 
 /**
+ * Which models to find; whatever is left out does not matter.
+ *
  * @since 0.1.0
  * @category models
  */
 export interface SearchOptions {
+  /** Only models of this family. */
   readonly family?: string | undefined
+  /** Only models of this generation: 3 for `gemma3:4b` and `llama3.2:3b`. */
   readonly generation?: number | undefined
   /** Such as `7b`, `500m`, `8x7b`, `1t`. A model of unknown size does not pass. */
   readonly minParams?: string | undefined
+  /** The largest, in the same form. */
   readonly maxParams?: string | undefined
   /** Only models that a known server has. */
   readonly available?: boolean | undefined
 }
 
 /**
+ * Which models to list; whatever is left out does not matter.
+ *
  * @since 0.1.0
  * @category models
  */
 export interface ModelsOptions {
+  /** Only models of this family. */
   readonly family?: string | undefined
+  /** Only models that a known server has. */
   readonly available?: boolean | undefined
 }
 
@@ -91,14 +108,16 @@ export interface ModelsOptions {
  * @category models
  */
 export interface LlmParams {
+  /** The model's name as that server knows it. */
   readonly model: string
+  /** The server's address, under the name of LangChain for Python. */
   readonly base_url: string
+  /** The server's address, under the name of LangChain for JavaScript. */
   readonly baseUrl: string
 }
 
 /**
- * - `llmParams`, `randomLlmParams`: a random server that answers and has the model (or any), one that is not resting if
- *   possible
+ * Which models and servers there are.
  *
  * @since 0.1.0
  * @category models
@@ -124,7 +143,11 @@ export interface Service {
   readonly listModelServers: (model: string) => Effect.Effect<ReadonlyArray<Server.ServerInfo>>
   /** The first of them, or the one at `url`. */
   readonly serverInfo: (model: string, url?: string) => Effect.Effect<Server.ServerInfo, ModelNotFound | NoServers>
+  /**
+   * A random server that answers and has the model (default: the configured one), one that is not resting if possible.
+   */
   readonly llmParams: (model?: string) => Effect.Effect<LlmParams, ModelNotFound | NoServers>
+  /** The same for any model. */
   readonly randomLlmParams: Effect.Effect<LlmParams, NoServers>
   /** The servers of a model, those that are certain to have it first. */
   readonly locate: (model: string) => Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers>
@@ -141,6 +164,8 @@ export interface Service {
 }
 
 /**
+ * The tag of the service.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -218,6 +243,8 @@ const contextOn = (all: ReadonlyArray<Lists.KnownServer>, key: string): number |
 const baseUrl = (host: Host): string => Server.apiOf(host.server, host.protocol)
 
 /**
+ * The service, over those that it needs.
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -535,6 +562,8 @@ export const make = Effect.gen(function* () {
 })
 
 /**
+ * The service as a layer.
+ *
  * @since 0.1.0
  * @category layers
  */

@@ -77,6 +77,7 @@ export interface CacheRequest {
    * share an answer under way.
    */
   readonly request: ChatRequest
+  /** The routing strategy of the call. */
   readonly routing: Routing
   /** Maximum age and lifetime, in milliseconds. */
   readonly ttl: number
@@ -99,6 +100,8 @@ export interface CacheRequest {
 export type StartCall = (call: Call) => OpenAnswer
 
 /**
+ * Cached answers, and answers in progress that several equal calls share.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -116,6 +119,8 @@ export interface Service {
 }
 
 /**
+ * The tag of the service.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -136,6 +141,8 @@ const nothing = () => {}
 const any = () => true
 
 /**
+ * The service, over those that it needs.
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -297,6 +304,8 @@ export const make = Effect.gen(function* () {
 })
 
 /**
+ * The service as a layer.
+ *
  * @since 0.1.0
  * @category layers
  */

@@ -111,6 +111,8 @@ export {
 // =============================================================================
 
 /**
+ * Which server a call tries, and in what order.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -130,6 +132,8 @@ export interface Service {
 }
 
 /**
+ * The tag of the service.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -138,6 +142,8 @@ export class Router extends Context.Tag("aicortex/Router")<Router, Service>() {}
 const nobody: RouteHints = {}
 
 /**
+ * The service, over those that it needs.
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -191,6 +197,8 @@ export const make = Effect.gen(function* () {
 })
 
 /**
+ * The service as a layer.
+ *
  * @since 0.1.0
  * @category layers
  */

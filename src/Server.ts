@@ -35,7 +35,9 @@ export type Protocol = typeof Protocol.Type
  * @category models
  */
 export interface Performance {
+  /** Generation speed. */
   readonly tokens_per_second?: number
+  /** When that was measured (ISO 8601). */
   readonly last_tested?: string
 }
 
@@ -47,6 +49,7 @@ export interface Performance {
  * @category models
  */
 export interface Server {
+  /** Its identity: normalised, without a trailing slash and without user information. */
   readonly url: string
   /** `undefined` until the server has been asked what it speaks. */
   readonly protocol: Protocol | undefined
@@ -56,9 +59,11 @@ export interface Server {
   readonly headers?: Headers | undefined
   /** Under which address its API was found, where that is not where it is looked for first. */
   readonly api?: string | undefined
+  /** Where it stands, as it was given. */
   readonly location: Location | undefined
   /** Those of its place, where `location` has none. */
   readonly coordinates?: Location | undefined
+  /** Who runs it. */
   readonly organization: string | undefined
   /** Share of the traffic within a priority; 1 unless given. */
   readonly weight: number
@@ -103,6 +108,7 @@ export interface ServerOptions {
    * unknown place is, is not known.
    */
   readonly location?: string | Location | undefined
+  /** Who runs it; only shown. */
   readonly organization?: string | undefined
   /** Share of the traffic within its priority, > 0, default 1. */
   readonly weight?: number | undefined
@@ -325,11 +331,17 @@ export const embedded: Server = {
  * @category models
  */
 export interface ServerInfo {
+  /** The server's address. */
   readonly url: string
+  /** What it speaks; `undefined` if that is not known. */
   readonly protocol: Protocol | undefined
+  /** Where it stands; empty if that is not known. */
   readonly location: Location
+  /** Who runs it. */
   readonly organization: string | undefined
+  /** Generation speed for the model; `undefined` if not measured. */
   readonly tokens_per_second: number | undefined
+  /** The same, and when it was measured. */
   readonly performance: Performance
 }
 
@@ -340,6 +352,7 @@ export interface ServerInfo {
  * @category models
  */
 export interface Host {
+  /** The server. */
   readonly server: Server
   /** What it speaks, found out. */
   readonly protocol: Protocol

@@ -40,6 +40,7 @@ export type { ListOptions, Summary } from "./sessions/summary.js"
  * @category models
  */
 export interface Session {
+  /** The id by which calls name it. */
   readonly id: string
 }
 
@@ -61,13 +62,22 @@ export type Unreachable = SessionNotFound | SessionsUnavailable
  * @category models
  */
 export interface Turn {
+  /** The id of the conversation. */
   readonly id: string
+  /** The messages before this turn, the oldest first. */
   readonly history: ReadonlyArray<Message>
+  /**
+   * Adds the messages of the turn all at once. Fails if the conversation was removed meanwhile, or the store cannot be
+   * written to.
+   */
   readonly commit: (messages: ReadonlyArray<Message>) => Effect.Effect<void, Unreachable>
+  /** Lets the next turn begin. May be called more than once. */
   readonly release: () => void
 }
 
 /**
+ * How a conversation begins.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -79,6 +89,8 @@ export interface CreateOptions {
 }
 
 /**
+ * Conversations, each with one turn at a time.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -93,6 +105,7 @@ export interface Service {
   readonly history: (id: string) => Effect.Effect<ReadonlyArray<Message>, Unreachable>
   /** Forgets what was said; the id stays. */
   readonly reset: (id: string) => Effect.Effect<void, Unreachable>
+  /** Removes the conversation: from now on its id is unknown. */
   readonly remove: (id: string) => Effect.Effect<void, Unreachable>
   /**
    * Waits until every earlier turn of the conversation has been released, and fails with `SessionsUnavailable` where
@@ -103,6 +116,8 @@ export interface Service {
 }
 
 /**
+ * The tag of the service.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -134,6 +149,8 @@ const makeId = (): string =>
   )
 
 /**
+ * The service, over those that it needs.
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -207,6 +224,8 @@ export const make = Effect.gen(function* () {
 })
 
 /**
+ * The service as a layer.
+ *
  * @since 0.1.0
  * @category layers
  */

@@ -42,6 +42,8 @@ type Values = ValuesOf<typeof fleet>
 export type Plain = Omit<Values, (typeof made)[number]>
 
 /**
+ * The settings that hold as they are given, out of all of them.
+ *
  * @since 0.2.0
  * @category accessors
  */
@@ -54,6 +56,7 @@ export const plain = (values: Values): Plain => Struct.omit(values, ...made)
  * @category models
  */
 export interface Settings extends Plain {
+  /** The model of calls that name none. */
   readonly model: string
   /** Whether the user chose `model`. */
   readonly modelNamed: boolean
@@ -65,11 +68,13 @@ export interface Settings extends Plain {
   readonly registry: ReadonlyArray<string>
   /** Where the user is, as it was given; `coordinates` are those of that place, where it has none. */
   readonly location: Location | undefined
+  /** Where that place is, if `location` does not say it. */
   readonly coordinates?: Location | undefined
   /** `undefined`: what was learned of the servers is not kept. */
   readonly stateFile: string | undefined
   /** `undefined` where answers are kept only for calls that say so. */
   readonly cache: CachePolicy | undefined
+  /** How conversations are kept. */
   readonly sessions: SessionPolicy
   /** `undefined`: servers are reached through none. */
   readonly proxy?: Proxy | undefined
@@ -85,9 +90,13 @@ export interface Settings extends Plain {
  * @category models
  */
 export interface Proxy {
+  /** The proxy for `http:` addresses. */
   readonly http: Redacted | undefined
+  /** The proxy for `https:` addresses. */
   readonly https: Redacted | undefined
+  /** Hosts that are reached without one, separated by commas, as in `NO_PROXY`. */
   readonly no: string
+  /** Whether this machine itself is reached through them too. */
   readonly loopback: boolean
 }
 
@@ -99,9 +108,13 @@ export interface Proxy {
  * @category models
  */
 export interface SessionPolicy {
+  /** The folder that they are kept in; default: in memory. */
   readonly folder?: string | undefined
+  /** How many. */
   readonly maxSessions?: number | undefined
+  /** How many bytes all of them have together. */
   readonly maxBytes?: number | undefined
+  /** How long one is kept after its last use, in milliseconds. */
   readonly ttl?: number | undefined
 }
 
@@ -113,13 +126,19 @@ export interface SessionPolicy {
  * @category models
  */
 export interface CachePolicy {
+  /** How long an answer is kept, in milliseconds. */
   readonly ttl: number
+  /** How many answers. */
   readonly maxEntries: number
+  /** How many bytes all of them have together. */
   readonly maxBytes: number
+  /** Whether an answer that was kept for one owner answers another. */
   readonly shared: boolean
 }
 
 /**
+ * The tag of the settings that hold.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -145,6 +164,8 @@ export const empty: Settings = {
 }
 
 /**
+ * These settings, and the defaults of those that are left out.
+ *
  * @since 0.1.0
  * @category layers
  */

@@ -136,7 +136,9 @@ export const parse = (text: string): Either.Either<unknown, ReadonlyArray<Schema
  * @category models
  */
 export interface Decoder<out A> {
+  /** What the server may be asked to hold the model to; `undefined`: any JSON. */
   readonly jsonSchema: JsonObject | undefined
+  /** The value in a reply, or what does not match. */
   readonly decode: (text: string) => Either.Either<A, ReadonlyArray<SchemaIssue>>
 }
 

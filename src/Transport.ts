@@ -14,9 +14,13 @@ import type { FailureReason } from "./Errors.js"
  * @category models
  */
 export interface TransportRequest {
+  /** The HTTP method. */
   readonly method: "GET" | "HEAD" | "POST" | "DELETE"
+  /** The absolute address. */
   readonly url: string
+  /** The headers, by lower-case name. */
   readonly headers: { readonly [name: string]: string }
+  /** Complete, or in parts that are read as fast as they can be sent. */
   readonly body: string | AsyncIterable<Uint8Array> | undefined
 }
 
@@ -27,7 +31,9 @@ export interface TransportRequest {
  * @category models
  */
 export interface TraceContext {
+  /** The header `traceparent`. */
   readonly traceparent: string
+  /** The header `tracestate`. */
   readonly tracestate?: string
 }
 
@@ -39,11 +45,14 @@ export interface TraceContext {
  * @category models
  */
 export interface TransportFailure {
+  /** What went wrong. */
   readonly reason: Extract<
     FailureReason,
     "refused" | "dns" | "reset" | "tls" | "network" | "connect-timeout" | "malformed"
   >
+  /** The same in words. It holds no secret. */
   readonly message: string
+  /** The name that the system or the HTTP client has for it, such as `ECONNREFUSED`. */
   readonly code?: string | undefined
 }
 
@@ -55,10 +64,15 @@ export interface TransportFailure {
  * @category models
  */
 export interface TransportHandler {
+  /** The request is being written. */
   connected(): void
+  /** The response begins. */
   head(status: number, headers: { readonly [name: string]: string | ReadonlyArray<string> | undefined }): void
+  /** The next bytes of the body, decompressed. */
   data(bytes: Uint8Array): void
+  /** The body is complete. */
   end(): void
+  /** The exchange failed. */
   error(failure: TransportFailure): void
 }
 
@@ -73,18 +87,24 @@ export interface Exchange {
   abort(): void
   /** Stops reading, so that the server is held back. */
   pause(): void
+  /** Reads on after `pause`. */
   resume(): void
 }
 
 /**
+ * How requests to servers are sent.
+ *
  * @since 0.1.0
  * @category models
  */
 export interface Service {
+  /** Sends a request and tells the handler what happens. */
   readonly send: (request: TransportRequest, handler: TransportHandler) => Exchange
 }
 
 /**
+ * The tag of the service.
+ *
  * @since 0.1.0
  * @category tags
  */

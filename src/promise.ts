@@ -76,6 +76,8 @@ export type { Summary as SessionSummary } from "./Sessions.js"
 // =============================================================================
 
 /**
+ * The settings of a fleet. Those left out come from the environment, the configuration file, or their defaults.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -94,29 +96,49 @@ export interface CortexOptions extends Wiring.Options {
  * @category models
  */
 export interface Cortex extends AsyncDisposable {
+  /** Asks a model: the text, or a stream of events. */
   readonly chat: ChatFunction
+  /** Asks a model: the whole answer with its server, usage, speed and tool calls. */
   readonly complete: typeof complete
+  /** One vector for each text. */
   readonly embed: typeof embed
+  /** Conversations. */
   readonly Session: SessionFactory
+  /** The server that a call would try first. */
   readonly bestServer: typeof bestServer
+  /** Forgets what was learned of servers. */
   readonly clearServerCache: typeof clearServerCache
+  /** Deletes all cached answers. */
   readonly clearResponseCache: typeof clearResponseCache
+  /** The families of models in the catalogue. */
   readonly families: typeof families
+  /** The names of all models: the catalogue, and whatever the servers have. */
   readonly models: typeof models
+  /** What is known about a model. */
   readonly getModelInfo: typeof getModelInfo
+  /** Models whose name contains a text. */
   readonly searchModels: typeof searchModels
+  /** Every server and its state. */
   readonly listServers: typeof listServers
+  /** The servers of a model. */
   readonly listModelServers: typeof listModelServers
+  /** The first server of a model, or the one with an address. */
   readonly getServerInfo: typeof getServerInfo
+  /** What LangChain's Ollama classes take, for a random server of a model. */
   readonly getLlmParams: typeof getLlmParams
+  /** The same for any model. */
   readonly getRandomLlmParams: typeof getRandomLlmParams
+  /** The body of a request to Ollama; nothing is sent. */
   readonly buildApiRequest: typeof buildApiRequest
+  /** What in the registry files could not be used. */
   readonly registryWarnings: typeof registryWarnings
   /** Stops what is under way and closes every connection. */
   readonly close: () => Promise<void>
 }
 
 /**
+ * How a conversation begins.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -126,6 +148,8 @@ export interface SessionOptions {
 }
 
 /**
+ * Begins, lists and finds conversations.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -160,6 +184,7 @@ export class Session {
 
   /** @internal */
   constructor(
+    /** The id by which calls, also of other processes, name it. */
     readonly id: string,
     run: Run
   ) {
@@ -196,7 +221,11 @@ export class Session {
     return this.run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.remove(this.id)))
   }
 
-  toJSON(): { readonly id: string } {
+  /** Only the id. */
+  toJSON(): {
+    /** The id by which calls, also of other processes, name it. */
+    readonly id: string
+  } {
     return { id: this.id }
   }
 }

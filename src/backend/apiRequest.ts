@@ -19,17 +19,29 @@ const JsonObject = Schema.Record({ key: Schema.String, value: Schema.Unknown })
  * @category models
  */
 export const Options = Schema.Struct({
+  /** The sampling temperature. */
   temperature: Schema.optional(Schema.Number),
+  /** The probability mass that is sampled from (`top_p`). */
   topP: Schema.optional(Schema.Number),
+  /** Texts that end the answer. */
   stop: Schema.optional(Schema.Array(Schema.String)),
+  /** The most tokens of the answer (`num_predict`). */
   numPredict: Schema.optional(Schema.Int),
+  /** Makes sampling repeatable. */
   seed: Schema.optional(Schema.Int),
+  /** Divides the likelihood of tokens that stand there already (`repeat_penalty`). */
   repeatPenalty: Schema.optional(Schema.Number),
+  /** Tail-free sampling (`tfs_z`). */
   tfsZ: Schema.optional(Schema.Number),
+  /** Which version of Mirostat sampling; 0: none. */
   mirostat: Schema.optional(Schema.Literal(0, 1, 2)),
+  /** System instructions. */
   system: Schema.optional(Schema.String),
+  /** A conversation in Ollama's form: the payload is then for `/api/chat`. */
   messages: Schema.optional(Schema.Array(JsonObject)),
+  /** Tools in Ollama's form. */
   tools: Schema.optional(Schema.Array(JsonObject)),
+  /** Whether the answer comes in pieces; default: the server's. */
   stream: Schema.optional(Schema.Boolean)
 })
 /**
@@ -39,16 +51,25 @@ export const Options = Schema.Struct({
 export interface Options extends Schema.Schema.Type<typeof Options> {}
 
 /**
+ * The body of a request to Ollama.
+ *
  * @since 0.1.0
  * @category models
  */
 export interface ApiRequest {
+  /** The name of the model. */
   readonly model: string
+  /** The prompt, for `/api/generate`. */
   readonly prompt?: string
+  /** The conversation, for `/api/chat`. */
   readonly messages?: ReadonlyArray<{ readonly [key: string]: unknown }>
+  /** System instructions. */
   readonly system?: string
+  /** Tools in Ollama's form. */
   readonly tools?: ReadonlyArray<{ readonly [key: string]: unknown }>
+  /** Whether the answer comes in pieces. */
   readonly stream?: boolean
+  /** Sampling options under Ollama's names. */
   readonly options: { readonly [key: string]: unknown }
 }
 

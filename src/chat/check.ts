@@ -21,7 +21,13 @@ import type { Execution, Tool } from "./execution.js"
  * @since 0.1.0
  * @category models
  */
-export type Prompt = string | ReadonlyArray<Message.Message> | { readonly messages: ReadonlyArray<Message.Message> }
+export type Prompt =
+  | string
+  | ReadonlyArray<Message.Message>
+  | {
+      /** The conversation, the oldest message first. */
+      readonly messages: ReadonlyArray<Message.Message>
+    }
 
 /**
  * The options of a call: see `ChatRequest.Options` for the plain data options, with their ranges and defaults.

@@ -17,6 +17,14 @@ import type { TraceContext } from "../Transport.js"
  * @category models
  */
 export interface Tool extends ToolDefinition {
+  /**
+   * Runs the tool. What it gives goes back to the model: text as it is, anything else as JSON; a failure is
+   * `ToolFailed`. Default: the caller runs it.
+   */
+  /**
+   * Runs the tool. What it gives goes back to the model: text as it is, anything else as JSON; a failure is
+   * `ToolFailed`. Default: the caller runs it.
+   */
   readonly execute?: (args: { readonly [key: string]: unknown }) => Effect.Effect<unknown, unknown>
 }
 

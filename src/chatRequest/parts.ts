@@ -47,9 +47,13 @@ export interface LogitBias {
  * @category models
  */
 export interface ToolDefinition {
+  /** What the model calls it by. */
   readonly name: string
+  /** What the tool does and when to use it, for the model. */
   readonly description?: string | undefined
+  /** The JSON Schema of its arguments. Default: the tool takes none. */
   readonly parameters?: JsonObject | undefined
+  /** Whether servers that speak the OpenAI API hold the model to that schema, if they can. Default: no. */
   readonly strict?: boolean | undefined
 }
 
@@ -59,7 +63,14 @@ export interface ToolDefinition {
  * @since 0.1.0
  * @category models
  */
-export type ToolChoice = "auto" | "none" | "required" | { readonly name: string }
+export type ToolChoice =
+  | "auto"
+  | "none"
+  | "required"
+  | {
+      /** The tool that it must call. */
+      readonly name: string
+    }
 
 /**
  * Whether, or how hard, a reasoning model thinks before it answers.

@@ -85,7 +85,12 @@ export type FailureReason = typeof FailureReason.Type
  * @since 0.2.0
  * @category models
  */
-export const Unsupported = Schema.Struct({ field: Schema.String, reason: Schema.String })
+export const Unsupported = Schema.Struct({
+  /** The option. */
+  field: Schema.String,
+  /** Why it cannot be taken. */
+  reason: Schema.String
+})
 
 /**
  * @since 0.2.0
@@ -101,13 +106,21 @@ export type Unsupported = typeof Unsupported.Type
  * @category models
  */
 export const Attempt = Schema.Struct({
+  /** The server's address. */
   server: Schema.String,
+  /** How far the attempt had come. */
   phase: Phase,
+  /** What went wrong. */
   reason: FailureReason,
+  /** The same in words. It holds no secret. */
   message: Schema.String,
+  /** How long the attempt took, in milliseconds. */
   elapsed: Schema.Number,
+  /** The HTTP status of the response, if there was one. */
   status: Schema.optionalWith(Schema.Number, { exact: true }),
+  /** The wait that the server asked for, in milliseconds. */
   retryAfter: Schema.optionalWith(Schema.Number, { exact: true }),
+  /** The options that the server cannot take, where `reason` is `unsupported`. */
   unsupported: Schema.optionalWith(Schema.NonEmptyArray(Unsupported), { exact: true })
 })
 
@@ -130,7 +143,12 @@ export const describeAttempts = (attempts: ReadonlyArray<Attempt>): string =>
  * @since 0.2.0
  * @category models
  */
-export const Unreachable = Schema.Struct({ url: Schema.String, reason: Schema.String })
+export const Unreachable = Schema.Struct({
+  /** The server's address. */
+  url: Schema.String,
+  /** Why it could not be asked. */
+  reason: Schema.String
+})
 
 /**
  * @since 0.2.0

@@ -13,9 +13,13 @@ import * as Schema from "effect/Schema"
 export class RegistryWarning extends Schema.TaggedError<RegistryWarning>("aicortex/RegistryWarning")(
   "RegistryWarning",
   {
+    /** The file. */
     file: Schema.String,
+    /** The record's number in the file, or its name. */
     record: Schema.optionalWith(Schema.Union(Schema.Number, Schema.String), { exact: true }),
+    /** The field at fault. */
     field: Schema.optionalWith(Schema.String, { exact: true }),
+    /** What is wrong with it. */
     reason: Schema.String
   }
 ) {
@@ -35,7 +39,9 @@ export class RegistryWarning extends Schema.TaggedError<RegistryWarning>("aicort
  * @category errors
  */
 export class TurnNotStored extends Schema.TaggedError<TurnNotStored>("aicortex/TurnNotStored")("TurnNotStored", {
+  /** The id of the session. */
   session: Schema.String,
+  /** Why the turn could not be stored. */
   reason: Schema.String
 }) {
   override get message() {
@@ -52,7 +58,12 @@ export class TurnNotStored extends Schema.TaggedError<TurnNotStored>("aicortex/T
  */
 export class SavedStateWarning extends Schema.TaggedError<SavedStateWarning>("aicortex/SavedStateWarning")(
   "SavedStateWarning",
-  { source: Schema.String, reason: Schema.String }
+  {
+    /** Where the state is kept. */
+    source: Schema.String,
+    /** Why it cannot be used. */
+    reason: Schema.String
+  }
 ) {
   override get message() {
     return `What was learned of the servers in ${this.source} is not used: ${this.reason.replace(/\s+/g, " ").slice(0, 300)}`

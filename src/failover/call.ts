@@ -25,21 +25,35 @@ import type { HedgeBudget } from "./hedging.js"
  * @category models
  */
 export interface Result {
+  /** The text. */
   readonly text: string
+  /** The reasoning; empty if there is none. */
   readonly thinking: string
+  /** The tools that the model called and nobody has run. */
   readonly toolCalls: ReadonlyArray<ToolCall>
+  /** The model that answered. */
   readonly model: string
+  /** The address of the server that answered. */
   readonly server: string
+  /** Why the answer ended. */
   readonly finishReason: FinishReason
+  /** The text that ended it, if the server reports it. */
   readonly stopSequence?: string | undefined
+  /** The tokens, as far as the server counted them. */
   readonly usage: Usage
+  /** From the start of the call to the first piece, in milliseconds. */
   readonly firstTokenTime: number | undefined
+  /** Generation speed. */
   readonly tokensPerSecond: number | undefined
+  /** The server's own timings, if requested and reported. */
   readonly timings?: Timings | undefined
   /** Log probabilities, if requested and reported. */
   readonly logprobs?: ReadonlyArray<unknown> | undefined
+  /** The attempts that failed before. */
   readonly attempts: ReadonlyArray<Attempt>
+  /** Whether it is a cached answer, which no server was asked for. */
   readonly cached: boolean
+  /** What went wrong after the answer, if anything. */
   readonly warnings?: ReadonlyArray<TurnNotStored> | undefined
 }
 
@@ -50,7 +64,9 @@ export interface Result {
  * @category models
  */
 export interface Continuation {
+  /** Events to emit first. */
   readonly events: ReadonlyArray<ChatEvent>
+  /** What to ask next. */
   readonly request: ChatRequest
 }
 
@@ -69,7 +85,9 @@ export type Completion = Continuation | TurnNotStored | undefined
  * @category models
  */
 export interface Call {
+  /** What is asked. */
   readonly request: ChatRequest
+  /** Timeouts and attempts. */
   readonly limits: Limits
   /** When the call began: its deadline counts from here. */
   readonly began: number

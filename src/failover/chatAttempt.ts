@@ -20,19 +20,27 @@ import { ToolCallSplice } from "./toolCallSplice.js"
 
 /** The answer that an attempt reports to. */
 export interface AttemptListener {
+  /** The call that the attempt is part of. */
   readonly call: Call
   /** As the caller made it. */
   readonly request: ChatRequest
+  /** How long an answer may be, in bytes. */
   readonly maxAnswerBytes: number
   /** When the answer's first piece came, in milliseconds since the epoch. */
   firstPiece: number | undefined
+  /** The time, in milliseconds since the epoch. */
   now(): number
+  /** Emits a piece of the text. */
   token(content: string, timestamp: number): void
+  /** Emits an event. */
   push(event: ChatEvent): void
+  /** Delivers what was emitted, if a pull waits for it. */
   wake(): void
   /** The attempt has received its first piece. */
   firstPieceFrom(attempt: ChatAttempt): void
+  /** The attempt has the whole answer. */
   finished(attempt: ChatAttempt, finish: Finish): void
+  /** The attempt failed. */
   failed(attempt: ChatAttempt, failure: ServerFailure): void
 }
 

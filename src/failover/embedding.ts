@@ -31,10 +31,15 @@ import { terminalError } from "./terminalError.js"
  * @category models
  */
 export interface EmbedCall {
+  /** What is asked. */
   readonly request: EmbedRequest
+  /** Timeouts and attempts. */
   readonly limits: Limits
+  /** When the call began, in milliseconds since the epoch: its deadline counts from here. */
   readonly began: number
+  /** Where its spans go, if anywhere. */
   readonly trace?: Trace | undefined
+  /** Without a tracer, the caller's trace context, which is passed on to servers. */
   readonly context?: TraceContext | undefined
 }
 

@@ -73,6 +73,7 @@ export abstract class EventBuffer extends Lifetime implements OpenAnswer {
     this.expireIn(this.call.limits, this.call.began, now)
   }
 
+  /** Whether a pull waits for events. */
   get waits(): boolean {
     return this.resolve !== undefined
   }

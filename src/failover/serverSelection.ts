@@ -16,6 +16,7 @@ export interface SelectionClient {
   readonly call: Pick<Call, "began" | "limits">
   /** Whether a server says that the request itself is invalid. */
   readonly claimed: boolean
+  /** The options of the request that a protocol cannot express, each with the reason. */
   unsupported(protocol: Protocol): ReadonlyArray<Unsupported>
   /** This server is to be asked; it already counts in `tries`. */
   found(at: number): void
@@ -23,6 +24,7 @@ export interface SelectionClient {
   unable(host: Host, failure: ServerFailure): void
   /** No server is being asked for the time being. */
   delayed(queued: boolean): void
+  /** The call has left the queue. */
   dequeued(): void
   /** No server is left. */
   exhausted(): void

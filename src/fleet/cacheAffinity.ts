@@ -6,6 +6,8 @@
 import { LRUCache } from "lru-cache"
 
 /**
+ * Which server last answered a conversation.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -17,9 +17,13 @@ import type { ServerState } from "./state.js"
  * @category models
  */
 export interface Change {
+  /** When, in milliseconds since the epoch. */
   readonly at: number
+  /** The server's address. */
   readonly server: string
+  /** The model. */
   readonly model: string
+  /** The state after the change. */
   readonly snapshot: Snapshot
 }
 

@@ -41,6 +41,7 @@ const noOtherModels: ReadonlyArray<ModelOnServer> = []
  * @category models
  */
 export class Columns {
+  /** How many hosts there are: the length of each column. */
   readonly size: number
   /** Those of its hosts. */
   readonly protocols: ReadonlySet<Protocol>
@@ -48,6 +49,7 @@ export class Columns {
   readonly tier: Float64Array
   /** As configured; `maxWeight` is the highest. */
   readonly weight: Float64Array
+  /** The highest `weight`. */
   readonly maxWeight: number
   /** Round trip; NaN if unknown. */
   readonly remoteness: Float64Array
@@ -57,13 +59,17 @@ export class Columns {
   readonly proven: Uint8Array
   /** Requests of this process on the server; `ownInFlight`: those for this model; `started`: those ever started. */
   readonly inFlight: Int32Array
+  /** Those of them for this model. */
   readonly ownInFlight: Int32Array
+  /** Requests for this model that were ever started. */
   readonly started: Float64Array
   /** Free slots for this model; `places`: all its slots. */
   readonly free: Float64Array
+  /** All slots for this model. */
   readonly places: Float64Array
   /** 0, or when the breaker allows a probe; `probing`: 1 while one runs. */
   readonly restsUntil: Float64Array
+  /** 1 while a probe of the breaker runs. */
   readonly probing: Uint8Array
   /** EWMA of prompt tokens per second; NaN before the first. */
   readonly promptSpeed: Float64Array
@@ -77,10 +83,16 @@ export class Columns {
    * These are derived: see `settle`.
    */
   readonly flags: Uint8Array
+  /** The server's speed if proven, else 0. Derived, see `settle`. */
   readonly provenSpeed: Float64Array
+  /**
+   * Milliseconds per prompt token at the present load, or, if the prompt speed is unknown, the negative of how many
+   * requests share it. Derived, see `settle`.
+   */
   readonly pace: Float64Array
   /** The models on the server, including this one (`self`). */
   readonly otherModels: Array<ReadonlyArray<ModelOnServer>>
+  /** This model on the server. */
   readonly self: Array<ModelOnServer | undefined>
   /** The indices of each tier, the lowest tier first. */
   readonly tiers: ReadonlyArray<Int32Array>
@@ -91,13 +103,16 @@ export class Columns {
   private expiry = Number.POSITIVE_INFINITY
   /** Requests of routes over these columns: those that wait, and those that have a slot. */
   waiting = 0
+  /** Requests of routes over these columns that have a slot. */
   active = 0
   /** Whether the columns are kept up to date. */
   linked = false
+  /** The calls that wait for the model. */
   queue: ModelQueue
 
   /** `now` is in milliseconds. */
   constructor(
+    /** The servers of the model, in the order of the columns. */
     readonly hosts: ReadonlyArray<Host>,
     now: () => number = () => 0
   ) {

@@ -48,9 +48,6 @@ export const maxPlaces = 16
 /**
  * What a finished attempt has shown. Times are in milliseconds.
  *
- * - `promptTokens`, `completionTokens`: as the server counted them
- * - `promptTime`, `loadTime`: time for prompt evaluation and for loading the model, if reported
- *
  * @since 0.1.0
  * @category models
  */
@@ -61,11 +58,15 @@ export interface Observation {
   readonly tokensPerSecond: number | undefined
   /** How long the server keeps the model loaded from now on. */
   readonly keepAlive: number
+  /** Tokens of the prompt, as the server counted them. */
   readonly promptTokens?: number | undefined
+  /** Tokens of the answer, as the server counted them. */
   readonly completionTokens?: number | undefined
   /** Prompt tokens actually evaluated (not cached), if reported. */
   readonly promptEvaluated?: number | undefined
+  /** How long the evaluation of the prompt took, if reported. */
   readonly promptTime?: number | undefined
+  /** How long loading the model took, if reported. */
   readonly loadTime?: number | undefined
 }
 
@@ -80,7 +81,9 @@ export interface Lease {
   readonly cold: boolean
   /** The first token came: the model is loaded. */
   answered(): void
+  /** The answer is complete. */
   succeed(observation: Observation): void
+  /** The attempt failed. */
   fail(failure: ServerFailure): void
   /**
    * After `fail`: every server failed alike, so the request is at fault; what counted against this one is taken back.

@@ -50,8 +50,11 @@ type PersistedModel = typeof PersistedModel.Type
  * @category models
  */
 export const Persisted = Schema.Struct({
+  /** The version of the form. */
   version: Schema.Literal(1),
+  /** When it was saved. */
   savedAt: Moment,
+  /** What was learned of each server. */
   servers: Schema.Array(PersistedServer)
 })
 /**
@@ -64,6 +67,8 @@ const decodeJson = Schema.decodeUnknownEither(Schema.parseJson(Persisted))
 const encodeJson = Schema.encodeSync(Schema.parseJson(Persisted))
 
 /**
+ * The text that is kept.
+ *
  * @since 0.1.0
  * @category combinators
  */

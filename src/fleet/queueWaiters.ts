@@ -18,7 +18,9 @@ import type { ModelQueue } from "./queue.js"
  * @category models
  */
 export interface QueueFull {
+  /** When to retry, in milliseconds. */
   readonly retryAfter: number
+  /** How many wait. */
   readonly queued: number
 }
 
@@ -28,7 +30,12 @@ export interface QueueFull {
  * @since 0.1.0
  * @category models
  */
-export type QueueTicket = { readonly leave: () => void } | QueueFull
+export type QueueTicket =
+  | {
+      /** Gives up the place. */
+      readonly leave: () => void
+    }
+  | QueueFull
 
 /**
  * A request for a place in a queue; `displaced`: an owner with fewer waiting requests took its place.
@@ -37,6 +44,7 @@ export type QueueTicket = { readonly leave: () => void } | QueueFull
  * @category models
  */
 export interface QueuedCall extends Omit<Waiter, "displaced"> {
+  /** An owner with fewer waiting requests took its place. */
   readonly displaced: (full: QueueFull) => void
 }
 

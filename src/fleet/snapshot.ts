@@ -15,9 +15,11 @@ import type { ServerState } from "./state.js"
 export interface Snapshot {
   /** Requests of this process on the server, for all models. */
   readonly inFlight: number
+  /** The state of the circuit breaker. */
   readonly breaker: BreakerState
   /** When the breaker allows a probe, in milliseconds since the epoch. */
   readonly restsUntil: number
+  /** Whether a probe of the breaker runs. */
   readonly probing: boolean
   /** The last attempt there succeeded (the reference's "good" cache). */
   readonly proven: boolean

@@ -7,6 +7,8 @@ import * as Effect from "effect/Effect"
 import type { Host, Protocol } from "../Server.js"
 
 /**
+ * A model that may answer a request.
+ *
  * @since 0.2.0
  * @category models
  */

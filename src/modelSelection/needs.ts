@@ -35,7 +35,9 @@ export interface Requirements {
  * @category models
  */
 export interface PromptShape {
+  /** The parts of the request that tell. */
   readonly request: Pick<ChatRequest, "messages" | "tools" | "suffix" | "maxTokens">
+  /** Several conversations, each a request of its own; default: that of `request`. */
   readonly prompts?: ReadonlyArray<ReadonlyArray<Message.Message>> | undefined
 }
 

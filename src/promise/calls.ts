@@ -41,6 +41,10 @@ export type Prompt = Chat.Prompt
  * @category models
  */
 export interface Tool extends ToolDefinition {
+  /**
+   * Runs the tool; it may return a promise. What it gives goes back to the model: text as it is, anything else as JSON.
+   * Default: the caller runs it.
+   */
   // biome-ignore lint/suspicious/noExplicitAny: what a tool takes is its author's to say; the schema describes it.
   readonly execute?: (args: any) => unknown
 }
@@ -48,14 +52,13 @@ export interface Tool extends ToolDefinition {
 /**
  * The options of a call. Those that are plain data are described at `ChatRequest.Options`, with ranges and defaults.
  *
- * - `responseFormat: "json"`: the parsed value instead of text; not together with `stream`
- *
  * @since 0.1.0
  * @category models
  */
 export interface ChatOptions extends Omit<Chat.Options, "tools" | "session"> {
   /** Events as they come, instead of the whole text. */
   readonly stream?: boolean | undefined
+  /** `json`: the parsed value instead of text; not together with `stream`. Default `text`. */
   readonly responseFormat?: "text" | "json" | undefined
   /** A JSON Schema that the value must fit; asks for JSON. */
   readonly schema?: object | undefined

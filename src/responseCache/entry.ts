@@ -18,22 +18,31 @@ const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(sche
 /**
  * A complete answer as it is stored. Times are in milliseconds since the epoch.
  *
- * `pieces`: the lengths of its pieces in order, those of the thinking negative.
- *
  * @since 0.1.0
  * @category models
  */
 export const Entry = Schema.Struct({
+  /** When it was stored. */
   storedAt: Schema.Number,
+  /** From when it is no longer used. */
   expiresAt: Schema.Number,
+  /** The text. */
   text: Schema.String,
+  /** The reasoning; empty if there is none. */
   thinking: Schema.String,
+  /** The lengths of its pieces in order, those of the thinking negative. */
   pieces: Schema.Array(Schema.Int),
+  /** The tools that the model called. */
   toolCalls: Schema.Array(ToolCall),
+  /** The model that answered. */
   model: Schema.String,
+  /** The address of the server that answered. */
   server: Schema.String,
+  /** Why the answer ended. */
   finishReason: Schema.Literal("stop", "length", "tool_calls"),
+  /** The text that ended it, if the server reported it. */
   stopSequence: optional(Schema.String),
+  /** The tokens, as the server counted them. */
   usage: Schema.Struct({
     promptTokens: optional(Count),
     completionTokens: optional(Count),

@@ -18,10 +18,13 @@ export interface Store {
   readonly get: (key: string) => Effect.Effect<Option.Option<Entry>>
   /** Replaces an earlier entry; a store may evict anything at any time, entries of `owner` before those of others. */
   readonly put: (key: string, entry: Entry, owner?: string) => Effect.Effect<void>
+  /** Removes all entries. */
   readonly clear: Effect.Effect<void>
 }
 
 /**
+ * The tag of the store of answers.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -34,7 +37,9 @@ export class ResponseCacheStore extends Context.Tag("aicortex/ResponseCacheStore
  * @category models
  */
 export interface Bounds {
+  /** How many answers; default 1,000. */
   readonly maxEntries?: number | undefined
+  /** How many bytes all of them have together; default 67,108,864 (64 MiB). */
   readonly maxBytes?: number | undefined
 }
 
@@ -47,6 +52,8 @@ export interface Bounds {
 export const defaults = { maxEntries: 1_000, maxBytes: 64 * 1024 * 1024, ttl: 3_600_000 } as const
 
 /**
+ * A store in memory.
+ *
  * @since 0.1.0
  * @category constructors
  */

@@ -14,7 +14,9 @@ import type { Host, Location } from "../Server.js"
  * @category models
  */
 export interface ServerCandidate {
+  /** The server. */
   readonly host: Host
+  /** Its state. */
   readonly snapshot: Snapshot
 }
 

@@ -22,6 +22,8 @@ export const waitForSlot = -1
 export const none = -2
 
 /**
+ * What a choice of a server depends on, besides the columns.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -34,6 +36,7 @@ export interface PickInput {
   readonly affinity?: number | undefined
   /** Estimated prompt tokens; `cached`: how many of them that server has in its cache. */
   readonly tokens?: number | undefined
+  /** How many of them that server has in its cache. */
   readonly cached?: number | undefined
   /** Whether it is this request's turn; others queue behind those who wait. */
   readonly waited?: boolean | undefined

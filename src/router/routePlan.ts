@@ -23,11 +23,17 @@ import { none, type PickInput, waitForSlot } from "./pickInput.js"
  * @category models
  */
 export interface RouteHints {
+  /** Tells what belongs together, so that it is answered where its prompt is cached. */
   readonly conversation?: ConversationKey | undefined
+  /** About how many tokens the prompt has. Called only where that matters. */
   readonly tokens?: (() => number) | undefined
+  /** Servers that it refuses are left out. */
   readonly only?: ((host: Host) => boolean) | undefined
+  /** On whose behalf the call waits: owners take turns. */
   readonly owner?: string | undefined
+  /** `batch` calls let others go first. */
   readonly priority?: Priority | undefined
+  /** One object for requests that had better be sent to one server, where that takes them as one. */
   readonly company?: { server?: string } | undefined
 }
 
@@ -38,7 +44,9 @@ export interface RouteHints {
  * @category models
  */
 export interface Route {
+  /** The servers of the model, and their state. */
   readonly columns: Columns
+  /** 1 for each server that was tried. */
   readonly tried: Uint8Array
   /** The index of the next server, `waitForSlot`, or `none`. It counts as tried from now on. */
   readonly next: () => number
@@ -103,6 +111,8 @@ class ObservedLease implements Lease {
 }
 
 /**
+ * A route over columns, by a strategy.
+ *
  * @since 0.1.0
  * @category constructors
  */

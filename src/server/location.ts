@@ -13,11 +13,17 @@ import * as Schema from "effect/Schema"
  * @category models
  */
 export const Location = Schema.Struct({
+  /** The name of the city. */
   city: Schema.optional(Schema.String),
+  /** The country's ISO code (`DE`), or its name. */
   country: Schema.optional(Schema.String),
+  /** The country's name, or its ISO code. */
   countryName: Schema.optional(Schema.String),
+  /** The name of the continent. */
   continent: Schema.optional(Schema.String),
+  /** In degrees, -90 to 90; default: that of the city, else of the country. */
   latitude: Schema.optional(Schema.Number.pipe(Schema.between(-90, 90))),
+  /** In degrees, -180 to 180; default: that of the city, else of the country. */
   longitude: Schema.optional(Schema.Number.pipe(Schema.between(-180, 180)))
 })
 

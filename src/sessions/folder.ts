@@ -106,6 +106,8 @@ const unless =
     )
 
 /**
+ * A store in a folder. Several processes may share it.
+ *
  * @since 0.1.0
  * @category constructors
  */

@@ -19,7 +19,9 @@ import * as Turns from "./turnQueue.js"
  * @category models
  */
 export interface Stored {
+  /** Changes with every change of the conversation. */
   readonly version: number
+  /** The messages, the oldest first. */
   readonly messages: ReadonlyArray<Message>
 }
 
@@ -35,14 +37,13 @@ export interface Ticket extends Turns.TurnTicket {}
  * Stores conversations. Each operation is atomic, also between processes that share a store, and fails if the store is
  * unavailable.
  *
- * - `reset`, `remove`: false if it does not exist
- *
  * @since 0.1.0
  * @category models
  */
 export interface Store {
   /** False if the id exists; it stays unchanged. */
   readonly create: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
+  /** The conversation, if it exists. */
   readonly load: (id: string) => Effect.Effect<Option.Option<Stored>, SessionsUnavailable>
   /** Adds all messages, if the conversation exists and still has this version; else false. */
   readonly append: (
@@ -50,7 +51,9 @@ export interface Store {
     expectedVersion: number,
     messages: ReadonlyArray<Message>
   ) => Effect.Effect<boolean, SessionsUnavailable>
+  /** Removes the messages and keeps the id; false if the conversation does not exist. */
   readonly reset: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
+  /** Removes the conversation; false if it does not exist. */
   readonly remove: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
   /** The conversations, most recently used first. */
   readonly list: (options?: ListOptions) => Effect.Effect<ReadonlyArray<Summary>, SessionsUnavailable>
@@ -63,6 +66,8 @@ export interface Store {
 }
 
 /**
+ * The tag of the store of conversations.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -108,6 +113,8 @@ interface Owned {
 const empty = { messages: Object.freeze([]), bytes: 0 }
 
 /**
+ * A store in memory.
+ *
  * @since 0.1.0
  * @category constructors
  */

@@ -6,10 +6,13 @@
 import { type Message, text } from "../Message.js"
 
 /**
+ * A conversation, as lists show it.
+ *
  * @since 0.1.0
  * @category models
  */
 export interface Summary {
+  /** The conversation's id. */
   readonly id: string
   /** When it was last used, in milliseconds since the epoch. */
   readonly usedAt: number
@@ -20,6 +23,8 @@ export interface Summary {
 }
 
 /**
+ * Which conversations to list.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -20,11 +20,17 @@ import type { Trace } from "./trace.js"
  * @category models
  */
 export interface Observed {
+  /** What is asked. */
   readonly request: Pick<ChatRequest, "model"> & Partial<ChatRequest>
+  /** When the call began, in milliseconds since the epoch. */
   readonly began: number
+  /** Whether events are emitted. */
   readonly events: boolean
+  /** Where its spans go, if anywhere. */
   readonly trace?: Trace | undefined
+  /** Without a `trace`, the trace context that servers get. */
   readonly context?: TraceContext | undefined
+  /** Its name in the conventions, if the request does not determine it. */
   readonly operation?: Operation | undefined
 }
 
@@ -52,53 +58,58 @@ export type Resumption = ResumeSupport | "discards"
  * @category models
  */
 export interface Ending {
+  /** The model that answered. */
   readonly model: string
+  /** Why the answer ended. */
   readonly finishReason: FinishReason | undefined
+  /** The tokens, as far as the server counted them. */
   readonly usage: Usage
+  /** From the start of the call to the first piece, in milliseconds. */
   readonly firstTokenTime: number | undefined
 }
 
 /**
  * One attempt on one server. Of its outcomes only the first counts.
  *
- * - `failed`, `cancelled`, `overtaken` (a hedge won): with the phase that it reached
- *
- * `context` is the trace context of its requests.
- *
  * @since 0.1.0
  * @category models
  */
 export interface AttemptObserver {
+  /** The trace context of its requests. */
   readonly context: TraceContext | undefined
   /** It continues a broken answer; the last call counts. */
   resumes(how: Resumption): void
   /** With the time to its first piece, in milliseconds, and its tokens per second, if known. */
   succeeded(firstTokenTime: number | undefined, tokensPerSecond: number | undefined): void
+  /** It failed in this phase. */
   failed(reason: FailureReason, phase: Phase, status: number | undefined): void
+  /** It was cancelled in this phase. */
   cancelled(phase: Phase): void
+  /** Another attempt won, when this one was in this phase. */
   overtaken(phase: Phase): void
 }
 
 /**
  * One call. Of its outcomes only the first counts.
  *
- * - `queued`, `dequeued`: it waits for a slot, and no longer
- * - `answered`, `failed`, `closed`: complete, failed, or abandoned
- *
- * `span` is its span, if a tracer is set.
- *
  * @since 0.1.0
  * @category models
  */
 export interface CallObserver {
+  /** The call's span, if a tracer is set. */
   readonly span: Span | undefined
   /** A server is asked; `loads` is whether it must load the model, `hedge` whether another attempt is running late. */
   attempt(host: Host, loads: boolean, hedge: boolean): AttemptObserver
+  /** The call waits for a slot. */
   queued(): void
+  /** The call waits no longer. */
   dequeued(): void
   /** Tokens of one answer; a call with tools has several. */
   used(usage: Usage): void
+  /** The answer is complete. */
   answered(ending: Ending): void
+  /** The call failed. */
   failed(error: unknown): void
+  /** The call was abandoned. */
   closed(): void
 }

@@ -23,12 +23,17 @@ export const perKey = <K, A>(make: (key: K) => A): ((key: K) => A) => {
  * @category models
  */
 export interface Address {
+  /** Its host. */
   readonly name: string
+  /** Its port; `undefined` for the engine in this process. */
   readonly port: number | undefined
+  /** Host and port. */
   readonly both: string
 }
 
 /**
+ * What a server's address shows in telemetry.
+ *
  * @since 0.1.0
  * @category accessors
  */

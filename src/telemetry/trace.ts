@@ -21,16 +21,17 @@ import type { TraceContext } from "../Transport.js"
 /**
  * A tracer, and what its spans have in common.
  *
- * - `links`, `annotations`: as set with `Effect.linkSpans` and `Effect.annotateSpans`
- *
  * @since 0.1.0
  * @category models
  */
 export interface Trace {
+  /** What makes the spans. */
   readonly tracer: Tracer.Tracer
   /** The caller's span. */
   readonly parent: Option.Option<Tracer.AnySpan>
+  /** As set with `Effect.linkSpans`. */
   readonly links: ReadonlyArray<Tracer.SpanLink>
+  /** As set with `Effect.annotateSpans`. */
   readonly annotations: HashMap.HashMap<string, unknown>
   /** In nanoseconds. */
   readonly now: () => bigint
@@ -196,12 +197,16 @@ export const fail = (span: Tracer.Span, ends: bigint, type: string): void => {
 }
 
 /**
+ * Ends a span with success.
+ *
  * @since 0.1.0
  * @category combinators
  */
 export const succeed = (span: Tracer.Span, ends: bigint): void => span.end(ends, Exit.void)
 
 /**
+ * Ends a span with an interruption.
+ *
  * @since 0.1.0
  * @category combinators
  */

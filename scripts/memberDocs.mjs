@@ -1,0 +1,127 @@
+/**
+ * Every member of what the package exports has a doc comment: editors show it where the member is used. Run by
+ * `npm run lint`.
+ */
+import { readdirSync } from "node:fs"
+import { relative } from "node:path"
+import { fileURLToPath } from "node:url"
+import ts from "typescript"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+
+/** The modules that a program can import, as files under src/: those that package.json exports, and what they re-export. */
+const entries = readdirSync(`${root}src`)
+  .filter((name) => name.endsWith(".ts"))
+  .map((name) => `src/${name}`)
+
+const config = ts.getParsedCommandLineOfConfigFile(`${root}tsconfig.build.json`, {}, /** @type {any} */ (ts.sys))
+if (config === undefined) throw new Error("tsconfig.build.json cannot be read")
+const program = ts.createProgram(
+  entries.map((entry) => root + entry),
+  config.options
+)
+const checker = program.getTypeChecker()
+
+/** @type {Map<string, string>} by place, so that what is exported twice is told once */
+const problems = new Map()
+
+const isOwn = (/** @type {ts.Node} */ node) => node.getSourceFile().fileName.startsWith(`${root}src/`)
+
+/** A class has the comments of the interface that it implements. */
+const hasComment = (/** @type {ts.Node & { name?: ts.Node }} */ node) =>
+  (node.name &&
+    checker
+      .getSymbolAtLocation(node.name)
+      ?.getDocumentationComment(checker)
+      .some(({ text }) => text.trim())) ||
+  ts.getJSDocCommentsAndTags(node).some((doc) => ts.isJSDoc(doc) && ts.getTextOfJSDocComment(doc.comment)?.trim())
+
+const requireComment = (/** @type {ts.Node} */ node, /** @type {string} */ name) => {
+  if (hasComment(node)) return
+  const file = node.getSourceFile()
+  const { line } = file.getLineAndCharacterOfPosition(node.getStart())
+  const place = `${relative(root, file.fileName)}:${line + 1}`
+  problems.set(`${place} ${name}`, `${place}: ${name} has no doc comment`)
+}
+
+const nameOf = (/** @type {ts.Node & { name?: ts.Node }} */ node) => node.name?.getText() ?? "?"
+
+/** What has another declaration of its own, or needs no words. */
+const isExempt = (/** @type {ts.Node} */ member) => {
+  const flags = ts.getCombinedModifierFlags(/** @type {ts.Declaration} */ (member))
+  if (flags & (ts.ModifierFlags.Private | ts.ModifierFlags.Protected | ts.ModifierFlags.Override)) return true
+  const name = nameOf(member)
+  if (ts.getJSDocTags(member).some(({ tagName }) => tagName.text === "internal")) return true
+  return name === "_tag" || name.startsWith("#") || name.startsWith("[")
+}
+
+/** @type {(fields: ts.ObjectLiteralExpression, of: string) => void} */
+const checkFields = (fields, of) => {
+  for (const field of fields.properties) {
+    if (!ts.isSpreadAssignment(field) && !isExempt(field)) requireComment(field, `${of}.${nameOf(field)}`)
+  }
+}
+
+/**
+ * The members in a type, or the fields of a schema: not those of functions and of other types that it names.
+ *
+ * @type {(node: ts.Node, of: string) => void}
+ */
+const checkMembers = (node, of) => {
+  if (ts.isInterfaceDeclaration(node) || ts.isTypeLiteralNode(node)) {
+    for (const member of node.members) {
+      if ((ts.isPropertySignature(member) || ts.isMethodSignature(member)) && !isExempt(member))
+        requireComment(member, `${of}.${nameOf(member)}`)
+    }
+  } else if (ts.isTypeAliasDeclaration(node)) checkMembers(node.type, of)
+  else if (ts.isUnionTypeNode(node) || ts.isIntersectionTypeNode(node)) {
+    for (const type of node.types) checkMembers(type, of)
+  } else if (ts.isParenthesizedTypeNode(node)) checkMembers(node.type, of)
+  else if (ts.isClassDeclaration(node)) {
+    for (const { types } of node.heritageClauses ?? []) for (const { expression } of types) checkMembers(expression, of)
+    for (const member of node.members) {
+      if (ts.isConstructorDeclaration(member) || ts.isClassStaticBlockDeclaration(member) || isExempt(member)) continue
+      requireComment(member, `${of}.${nameOf(member)}`)
+    }
+  } else if (ts.isVariableDeclaration(node) && node.initializer !== undefined) checkMembers(node.initializer, of)
+  else if (ts.isCallExpression(node)) {
+    // Schema.Struct({…}), possibly piped; Schema.TaggedError<Self>()("Tag", {…})
+    const callee = node.expression.getText()
+    if (!callee.startsWith("Schema.")) return
+    checkMembers(node.expression, of)
+    for (const argument of node.arguments) {
+      if (!ts.isObjectLiteralExpression(argument)) checkMembers(argument, of)
+      else if (/^Schema\.(Struct|Tagged|Class)/.test(callee)) checkFields(argument, of)
+    }
+  } else if (ts.isPropertyAccessExpression(node)) checkMembers(node.expression, of)
+}
+
+/** @type {Set<ts.Symbol>} */
+const seen = new Set()
+
+/** @type {(module: ts.Symbol, path: string) => void} */
+const checkModule = (module, path) => {
+  for (const exported of checker.getExportsOfModule(module)) {
+    const symbol = exported.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(exported) : exported
+    if (seen.has(symbol)) continue
+    seen.add(symbol)
+    const name = path + exported.name
+    if (symbol.flags & ts.SymbolFlags.ValueModule) checkModule(symbol, `${name}.`)
+    else {
+      const declarations = (symbol.declarations ?? []).filter(isOwn)
+      for (const declaration of declarations) checkMembers(declaration, name)
+      const commented = declarations.some((one) => hasComment(one))
+      if (!commented && declarations[0]) requireComment(declarations[0], name)
+    }
+  }
+}
+
+for (const entry of entries) {
+  const file = program.getSourceFile(root + entry)
+  const module = file && checker.getSymbolAtLocation(file)
+  if (module === undefined) throw new Error(`${entry} is no module`)
+  checkModule(module, "")
+}
+
+for (const problem of [...problems.values()].sort()) console.error(problem)
+process.exitCode = problems.size === 0 ? 0 : 1
