@@ -24,7 +24,7 @@ import { type Backend, Backends } from "./Backend.js"
 import * as Embedded from "./backend/embedded.js"
 import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
-import * as Abilities from "./backend/resumeSupport.js"
+import * as ResumeSupport from "./backend/resumeSupport.js"
 import * as Chat from "./Chat.js"
 import * as Config from "./config/resolve.js"
 import { wrongPart } from "./cortex/parts.js"
@@ -247,7 +247,7 @@ export const layerServices = <E = never, R = never>(
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),
     Layer.provide(store),
-    Layer.provide(Abilities.layer)
+    Layer.provide(ResumeSupport.layer)
   )
 }
 

@@ -22,7 +22,7 @@ import type { ChatRequest } from "../ChatRequest.js"
 import * as Message from "../Message.js"
 import type { Exchange } from "../Transport.js"
 
-export class ResumeSupports extends Context.Tag("aicortex/Abilities")<ResumeSupports, Service>() {}
+export class ResumeSupports extends Context.Tag("aicortex/ResumeSupports")<ResumeSupports, Service>() {}
 
 // =============================================================================
 // The trial

@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { describe, expect, it } from "vitest"
-import * as Abilities from "../../src/backend/resumeSupport.js"
+import * as ResumeSupport from "../../src/backend/resumeSupport.js"
 import * as Chat from "../../src/Chat.js"
 import * as Cortex from "../../src/Cortex.js"
 import * as Embeddings from "../../src/Embeddings.js"
@@ -51,7 +51,7 @@ const replaced = (servers: ReadonlyArray<Fake>) => {
     Layer.provideMerge(Layer.provide(failover, Layer.fresh(Failover.layer))),
     Layer.provideMerge(Layer.fresh(Router.layer)),
     Layer.provideMerge(registry),
-    Layer.provide(Layer.fresh(Layer.mergeAll(Abilities.layer, Cortex.layerBackends()))),
+    Layer.provide(Layer.fresh(Layer.mergeAll(ResumeSupport.layer, Cortex.layerBackends()))),
     Layer.provideMerge(live)
   )
 }

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { ResumeSink } from "../../src/Backend.js"
 import * as Embedded from "../../src/backend/embedded.js"
 import { prompt } from "../../src/backend/ollamaRaw.js"
-import * as Abilities from "../../src/backend/resumeSupport.js"
+import * as ResumeSupport from "../../src/backend/resumeSupport.js"
 import { text as textOfEvents } from "../../src/ChatEvent.js"
 import * as ChatRequest from "../../src/ChatRequest.js"
 import { type ChatEvent, type ChatOptions, createCortex, StreamInterrupted } from "../../src/promise.js"
@@ -670,7 +670,7 @@ describe("real inference, killed in the middle", () => {
     expect(pieces.length).toBeGreaterThan(10)
     for (let cut = 1; cut < pieces.length; cut++) {
       const broken = { text: pieces.slice(0, cut).join(""), thinking: "", tokens: cut, calls: [] }
-      const rest = await say((sink) => backend.resume(embedded, request, broken, sink, Abilities.make()))
+      const rest = await say((sink) => backend.resume(embedded, request, broken, sink, ResumeSupport.make()))
       expect(broken.text + rest.join("")).toBe(pieces.join(""))
     }
     await engine.close()
