@@ -135,11 +135,7 @@ export const make = Effect.gen(function* () {
     prompt: Prompt,
     options: Options | undefined,
     format: ChatRequest.Format
-  ): Either.Either<Execution, ChatError> =>
-    Either.map(checkCall(prompt, options, format, settings), (execution) => ({
-      ...execution,
-      models: models.select(execution.request.model, execution)
-    }))
+  ): Either.Either<Execution, ChatError> => checkCall(prompt, options, format, settings, models)
 
   /** Checked each time that it is run. */
   const run = <A>(

@@ -9,6 +9,7 @@ import * as ChatRequest from "../ChatRequest.js"
 import { type ChatError, InvalidRequest, PersonaNotFound } from "../Errors.js"
 import { withoutNulls } from "../internal/optionSchemas.js"
 import * as Message from "../Message.js"
+import type { Service as ModelSelection } from "../ModelSelection.js"
 import * as ResponseCache from "../ResponseCache.js"
 import type { Session } from "../Sessions.js"
 import type { Settings } from "../Settings.js"
@@ -113,14 +114,6 @@ const besidesText = (
 }
 
 /**
- * A validated call.
- *
- * @since 0.1.0
- * @category models
- */
-export type CheckedCall = Omit<Execution, "models">
-
-/**
  * Validates a call before anything is sent or awaited.
  *
  * @since 0.1.0
@@ -130,8 +123,9 @@ export const checkCall = (
   prompt: Prompt,
   given: Options | undefined,
   format: ChatRequest.Format,
-  settings: Settings
-): Either.Either<CheckedCall, ChatError> => {
+  settings: Settings,
+  models: Pick<ModelSelection, "select">
+): Either.Either<Execution, ChatError> => {
   if (given !== undefined && typeof given !== "object") {
     return Either.left(new InvalidRequest({ field: "options", reason: "must be an object" }))
   }
@@ -206,8 +200,10 @@ export const checkCall = (
   const complete = CallDefaults.forChat(options, settings.defaults)
   const messages = system === undefined ? newMessages.right : [Message.system(system), ...newMessages.right]
   const { owner, priority, routing = ChatRequest.defaults.routing } = complete
+  const request = ChatRequest.make(complete, options.model ?? settings.model, messages, format)
   return Either.right({
-    request: ChatRequest.make(complete, options.model ?? settings.model, messages, format),
+    request,
+    models: models.select(request.model, { request }),
     limits: ChatRequest.limits(complete, settings.hedge),
     routing,
     routeHints: { owner, priority },

@@ -184,7 +184,8 @@ export const make = Effect.gen(function* () {
     const conversation =
       session === undefined ? ConversationKey.ofMessages(request.messages) : ConversationKey.named(session)
     const tokens = () => History.estimate(request.messages)
-    return { ...routeHints, conversation, tokens, only: candidate.accepts }
+    const { company, owner, priority } = routeHints
+    return { conversation, owner, priority, company, tokens, only: candidate.accepts }
   }
 
   const serversOf = (call: Prepared) => failover.prepare(call.request.model, call.execution.routing, routeHintsOf(call))
