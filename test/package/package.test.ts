@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process"
 import { existsSync } from "node:fs"
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
@@ -171,6 +171,35 @@ describe.concurrent("the published package", { timeout: 120_000 }, () => {
 
   it("has types that resolve", async () => {
     await run(root, tool("attw"), "--profile", "esm-only", tarball)
+  })
+
+  it("has each public module under its name, and no other one", async () => {
+    const modules = (await readdir(join(root, "src"), { withFileTypes: true })).flatMap((entry) =>
+      entry.isFile() && entry.name !== "index.ts" ? [entry.name.replace(/\.ts$/, "")] : []
+    )
+    const folders = (await readdir(join(root, "src"), { withFileTypes: true })).filter((entry) => entry.isDirectory())
+    const internal = [
+      "bin",
+      "index",
+      ...(await Promise.all(
+        folders.map(async ({ name }) => {
+          const file = (await readdir(join(root, "src", name))).find((entry) => entry.endsWith(".ts"))
+          return `${name}/${file?.replace(/\.ts$/, "") ?? "some"}`
+        })
+      ))
+    ]
+    await writeFile(
+      join(directory, "modules.mjs"),
+      `for (const name of ${JSON.stringify(modules)}) {
+         if (Object.keys(await import("aicortex/" + name)).length === 0) throw new Error(name + " exports nothing")
+       }
+       for (const name of ${JSON.stringify(internal)}) {
+         const code = await import("aicortex/" + name).then(() => "none", (error) => error.code)
+         if (code !== "ERR_PACKAGE_PATH_NOT_EXPORTED") throw new Error(name + ": " + code)
+       }
+       console.log("done")`
+    )
+    assert.strictEqual(await runProgram(directory, "modules.mjs"), "done")
   })
 
   it("answers under Effect", async () => {
