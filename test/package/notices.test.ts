@@ -21,7 +21,13 @@ describe("the notices of third parties", () => {
     const entries = text.split(`${"-".repeat(80)}\n`).slice(1)
     const inputs = Object.keys(metafile.inputs).filter((input) => input.includes("node_modules/"))
     assert.isAbove(inputs.length, 100)
-    const folders = new Set(inputs.map((input) => /^node_modules\/(@[^/]+\/)?[^/]+/.exec(input)?.[0] ?? input))
+    // A package may hold others of its own.
+    const folderOf = (input: string) => {
+      const at = input.lastIndexOf("node_modules/") + "node_modules/".length
+      const [scope = "", name = ""] = input.slice(at).split("/")
+      return input.slice(0, at) + (scope.startsWith("@") ? `${scope}/${name}` : scope)
+    }
+    const folders = new Set(inputs.map(folderOf))
     for (const folder of folders) {
       const { license, name, version } = JSON.parse(readFileSync(join(root, folder, "package.json"), "utf8"))
       const entry = entries.find((one) => one.trim().startsWith(`${name} ${version} (${license})\n`))
