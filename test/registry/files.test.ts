@@ -19,7 +19,7 @@ const newFolder = () => {
   mkdirSync(folder)
   return folder
 }
-const pipe = (path: string) => {
+const makePipe = (path: string) => {
   const made = spawnSync("mkfifo", [path], { encoding: "utf8" })
   assert.strictEqual(made.status, 0, made.stderr)
 }
@@ -77,7 +77,7 @@ describe("a file of a registry folder that is no regular file", () => {
 
   it("many pipes at once leave the other files of the process readable", async () => {
     const folder = newFolder()
-    for (let i = 0; i < 16; i++) pipe(join(folder, `${i}.json`))
+    for (let i = 0; i < 16; i++) makePipe(join(folder, `${i}.json`))
     const { warnings } = await registryOf(folder)
     assert.lengthOf(warnings, 16)
     assert.isTrue((await registryOf(newFolder())).warnings.length === 0)
@@ -133,7 +133,7 @@ describe("a configuration file that is no regular file, or of absurd size", () =
 
   it("a pipe that a command writes to is read, as shells make one", async () => {
     const configFile = join(home, `${count++}.json`)
-    pipe(configFile)
+    makePipe(configFile)
     const folder = newFolder()
     writeFileSync(join(folder, "good.json"), good)
     const writer = spawn("sh", [
