@@ -66,7 +66,15 @@ const message = (message: Message.Message): object => {
 }
 
 /** OpenAI requires the newer name for its reasoning models; most other servers only know the older one. */
-const isOpenAI = (server: Server): boolean => /^https?:\/\/([^/]*\.)?openai\.(azure\.)?com(:|\/|$)/.test(server.url)
+const openAIs = new WeakMap<Server, boolean>()
+const isOpenAI = (server: Server): boolean => {
+  let known = openAIs.get(server)
+  if (known === undefined) {
+    known = /^https?:\/\/([^/]*\.)?openai\.(azure\.)?com(:|\/|$)/.test(server.url)
+    openAIs.set(server, known)
+  }
+  return known
+}
 
 const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)

@@ -43,7 +43,7 @@ const registryOf = (folder: string) =>
 
 describe("a file of a registry folder that is no regular file", () => {
   const kinds: ReadonlyArray<readonly [string, string, (path: string) => void]> = [
-    ["a pipe that nobody writes to", "it is a pipe and no regular file", pipe],
+    ["a pipe that nobody writes to", "it is a pipe and no regular file", makePipe],
     ["a link to a device without end", "it is a device and no regular file", (path) => symlinkSync("/dev/zero", path)],
     ["a folder", "it is a folder and no regular file", (path) => mkdirSync(path)],
     ["a file of 40 GiB", "it is larger than 33554432 bytes", huge]
@@ -95,7 +95,7 @@ describe("a file of a registry folder that is no regular file", () => {
   })
 
   it("a pipe or a device in the place of the folder itself is a warning", async () => {
-    for (const make of [pipe, (path: string) => symlinkSync("/dev/zero", path)]) {
+    for (const make of [makePipe, (path: string) => symlinkSync("/dev/zero", path)]) {
       const path = join(home, String(count++))
       make(path)
       const { warnings } = await registryOf(path)

@@ -250,7 +250,7 @@ export class RequestContext {
   send(status: number, contentType: string, text: string, extra: Headers = {}): void {
     if (this.disconnected || this.response.headersSent) return
     // What is announced for a stream has no place behind a body of known length.
-    delete this.headers["trailer"]
+    if (this.headers["trailer"] !== undefined) delete this.headers["trailer"]
     const length = Buffer.byteLength(text)
     this.writeHead(status, { "content-type": contentType, "content-length": length, ...extra })
     this.response.end(this.request.method === "HEAD" ? undefined : text)

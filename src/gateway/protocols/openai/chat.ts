@@ -95,6 +95,12 @@ const call = (made: ToolCall): object => ({
 
 /** What several answers cost: the prompt was read once, and may be counted with any of them. */
 export const total = (all: ReadonlyArray<Counted>): Usage => {
+  const [only] = all
+  if (all.length === 1 && only !== undefined) {
+    const { cachedTokens, completionTokens = 0, promptTokens = 0, reasoningTokens } = only
+    const usage = { promptTokens, completionTokens, totalTokens: promptTokens + completionTokens }
+    if (cachedTokens === undefined && reasoningTokens === undefined) return usage
+  }
   const prompt = (all.find(({ promptEstimated }) => promptEstimated !== true) ?? all[0])?.promptTokens ?? 0
   const completion = all.reduce((sum, one) => sum + (one.completionTokens ?? 0), 0)
   const thinkingText = all.flatMap((one) => one.reasoningTokens ?? [])
