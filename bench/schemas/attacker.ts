@@ -22,6 +22,8 @@ export type Report =
       readonly began: number
       readonly ended: number
       readonly status: number
+      /** Why there was no answer. */
+      readonly problem?: string | undefined
     }
   | { readonly is: "done" }
 
@@ -121,6 +123,7 @@ const attack = async ({ clients, count, longEvery, seed, url }: Orders): Promise
     const body = `{"model":"${model}","stream":${stream},${prompt},${before}${schema}${after}}`
     const began = Date.now()
     let status = 0
+    let problem: string | undefined
     try {
       const response = await request(`${url}${path}`, {
         method: "POST",
@@ -130,10 +133,12 @@ const attack = async ({ clients, count, longEvery, seed, url }: Orders): Promise
       })
       status = response.statusCode
       for await (const _ of response.body);
-    } catch {
+    } catch (error) {
       // The gateway was told to stop, or is gone: the figures say so.
+      problem = String(error)
     }
-    say({ is: "case", name: `${name}, ${path}${stream ? ", streamed" : ""}`, began, ended: Date.now(), status })
+    const label = `${name}, ${path}${stream ? ", streamed" : ""}`
+    say({ is: "case", name: label, began, ended: Date.now(), status, problem })
   }
   await Promise.all(
     Array.from({ length: clients }, async () => {

@@ -107,6 +107,7 @@ const main = async (): Promise<boolean> => {
 
   const statuses: Record<string, number> = {}
   for (const { status } of seen) statuses[status] = (statuses[status] ?? 0) + 1
+  const silent = seen.filter(({ status }) => status === 0)
   const took = polls.map((one) => one.took).sort((a, b) => a - b)
   const at = (share: number) => took[Math.min(took.length - 1, Math.floor(took.length * share))] as number
   const slowest = [...polls]
@@ -138,6 +139,7 @@ const main = async (): Promise<boolean> => {
     schemas: seen.length,
     seconds,
     statuses,
+    unanswered: silent.map(({ name, problem, began, ended }) => ({ name, problem, ms: ended - began })),
     health: { polls: polls.length, p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1), limit: maxHealth, late },
     memory: { before, highest, after, limit: maxGrowth },
     stop: { ms: stop, limit: maxStop },

@@ -290,8 +290,14 @@ export class RequestContext {
       this.json(body, status, headers)
       return
     }
-    this.json(body, status, { ...headers, connection: "close" })
-    this.drainRequest()
+    if (this.disconnected || this.response.headersSent) return
+    const text = JSON.stringify(body)
+    const type = "application/json; charset=utf-8"
+    const length = Buffer.byteLength(text)
+    this.writeHead(status, { "content-type": type, "content-length": length, ...headers, connection: "close" })
+    // Node closes the connection when the response has ended: a client that is still sending would not get to read it.
+    this.response.write(text)
+    this.drainRequest(() => this.response.end())
   }
 
   /** Whether the rest of the request is short enough to be read after the response, as Node does. */
@@ -302,16 +308,17 @@ export class RequestContext {
   }
 
   /** Reads what still comes of the request for a while, and then closes the connection. */
-  drainRequest(): void {
+  drainRequest(done?: () => void): void {
     const { request } = this
     let bytes = 0
-    const over = () => request.destroy()
+    const over = done ?? (() => request.destroy())
     const timer = setTimeout(over, lingerTime)
     timer.unref()
     request.on("data", (part: Buffer) => {
       bytes += part.length
       if (bytes > lingerBytes) over()
     })
+    if (done !== undefined) request.on("end", done)
     request.on("close", () => clearTimeout(timer))
     request.on("error", () => {})
     request.resume()
