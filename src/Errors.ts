@@ -446,3 +446,40 @@ export const ChatError = Schema.Union(
  * @category errors
  */
 export type ChatError = typeof ChatError.Type
+
+// =============================================================================
+// guards
+// =============================================================================
+
+/** What a call can fail with besides a `ChatError`: with a schema, or because the settings of the fleet are unusable. */
+const others = [SchemaMismatch, InvalidConfig] as const
+
+type Class = (typeof ChatError.members)[number] | (typeof others)[number]
+
+const byTag: ReadonlyMap<unknown, Class> = new Map(
+  [...ChatError.members, ...others].map((one): [string, Class] => [one._tag, one])
+)
+
+/**
+ * Whether a value is one of the errors that a call can fail with, on any face: a `ChatError`, `SchemaMismatch` (calls
+ * with a schema) or `InvalidConfig` (functions that make the fleet they use). A bug, an abort, and an error of another
+ * library with the same `_tag` are none.
+ *
+ * @since 0.2.0
+ * @category guards
+ * @example
+ * ```ts
+ * import { chat, isChatError } from "aicortex/promise"
+ *
+ * export const answer = (question: string): Promise<string> =>
+ *   chat(question).catch((error: unknown) => {
+ *     if (isChatError(error)) return `no answer (${error._tag}): ${error.message}`
+ *     throw error
+ *   })
+ * ```
+ */
+export const isChatError = <A>(value: A): value is A & (ChatError | SchemaMismatch | InvalidConfig) => {
+  if (!(value instanceof Error && "_tag" in value)) return false
+  const expected = byTag.get(value._tag)
+  return expected !== undefined && value instanceof expected
+}

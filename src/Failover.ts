@@ -37,18 +37,18 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
-import * as Schema from "effect/Schema"
 import { Backends } from "./Backend.js"
 import { ResumeSupports } from "./backend/resumeSupport.js"
 import type { Routing } from "./ChatRequest.js"
 import type { Embedded } from "./EmbedRequest.js"
-import { ChatError, Closed, DeadlineExceeded, type ModelNotFound, type NoServers } from "./Errors.js"
+import { type ChatError, Closed, DeadlineExceeded, type ModelNotFound, type NoServers } from "./Errors.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Dependencies } from "./failover/call.js"
 import { type EmbedCall, Embedding, observed } from "./failover/embedding.js"
 import type { OpenAnswer } from "./failover/eventBuffer.js"
 import { RejectedRequests } from "./failover/faultAttribution.js"
 import { HedgeBudget } from "./failover/hedging.js"
+import { isAnswerError } from "./internal/answerError.js"
 import * as Direct from "./internal/direct.js"
 import { LiveSet } from "./internal/liveSet.js"
 import { Registry } from "./Registry.js"
@@ -205,13 +205,12 @@ export const make = Effect.gen(function* () {
     return answer
   }
 
-  const isChatError = Schema.is(ChatError)
   const embedded = (route: Route, call: EmbedCall, routing: Routing, traveller: RouteHints | undefined) =>
     Effect.async<Embedded, ChatError>((resume) => {
       const { model } = call.request
       const embedding = new Embedding(call, route, surroundings, () => relocate(model, routing, traveller), {
         done: (embedded) => resume(Effect.succeed(embedded)),
-        failed: (error) => resume(isChatError(error) ? Effect.fail(error) : Effect.die(error))
+        failed: (error) => resume(isAnswerError(error) ? Effect.fail(error) : Effect.die(error))
       })
       embedding.register(live)
       if (closed) embedding.cancel(new Closed())

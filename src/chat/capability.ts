@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type { ChatRequest } from "../ChatRequest.js"
 import { type ChatError, InvalidRequest, type SchemaMismatch } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
+import { isAnswerError } from "../internal/answerError.js"
 import { firstOf, type ModelCandidate } from "../ModelSelection.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
 import type { Options, Prompt } from "./check.js"
@@ -98,7 +99,7 @@ const replacement = (chat: Chat): Engine => {
     complete: <A>(execution: Execution, use: (result: Result) => A | ChatError) =>
       Effect.flatMap(over(execution, chat.complete), (result) => {
         const value = use(result)
-        return isFailure(value) ? Effect.fail(value) : Effect.succeed(value)
+        return isAnswerError(value) ? Effect.fail(value) : Effect.succeed(value)
       }),
     structured: (execution, decoder) =>
       Effect.map(
@@ -107,9 +108,6 @@ const replacement = (chat: Chat): Engine => {
       )
   }
 }
-
-const isFailure = <A>(value: A | ChatError): value is ChatError =>
-  value instanceof Error && "_tag" in value && typeof value._tag === "string"
 
 /** A value does not say who made it. */
 const resultOf = ({ request }: Execution, value: unknown): Result => ({

@@ -6,13 +6,11 @@ import * as Stream from "effect/Stream"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatError } from "../Errors.js"
 import type { Batch, OpenAnswer, Result } from "../Failover.js"
+import { isAnswerError } from "../internal/answerError.js"
 import type * as Direct from "../internal/direct.js"
 
-const isChatError = (error: unknown): error is ChatError =>
-  error instanceof Error && "_tag" in error && typeof error._tag === "string"
-
 const failWith = (error: unknown): Effect.Effect<never, ChatError> =>
-  isChatError(error) ? Effect.fail(error) : Effect.die(error)
+  isAnswerError(error) ? Effect.fail(error) : Effect.die(error)
 
 const resultOf = (answer: OpenAnswer): Promise<Result> => answer.result()
 
@@ -29,7 +27,7 @@ export const toEffect = <A>(
     read(answer).then(
       (result) => {
         const value = use(result)
-        resume(isChatError(value) ? Effect.fail(value) : Effect.succeed(value))
+        resume(isAnswerError(value) ? Effect.fail(value) : Effect.succeed(value))
       },
       (error: unknown) => resume(failWith(error))
     )
@@ -45,7 +43,7 @@ export const running = <A>(
   work: answer,
   result: read(answer).then((result) => {
     const value = use(result)
-    if (isChatError(value)) throw value
+    if (isAnswerError(value)) throw value
     return value
   })
 })

@@ -90,6 +90,4 @@ export const messageOf = (error: Error, { file, flags, path }: Place): string =>
 
 /** Where the documentation explains an error of the library: a page and its anchor. */
 export const pageOf = (error: Error): string | undefined =>
-  "_tag" in error && typeof error._tag === "string" && Object.hasOwn(Errors, error._tag)
-    ? `docs/errors.md#${error._tag.toLowerCase()}`
-    : undefined
+  Errors.isChatError(error) ? `docs/errors.md#${error._tag.toLowerCase()}` : undefined

@@ -4,6 +4,7 @@
  * @since 0.2.0
  */
 import * as Effect from "effect/Effect"
+import { isChatError } from "../Errors.js"
 import type { Host, Protocol } from "../Server.js"
 
 /**
@@ -76,10 +77,7 @@ const ofModel: ReadonlySet<unknown> = new Set(["raw", "suffix", "template"])
  * @category guards
  */
 export const mayTryNext = (error: unknown): boolean =>
-  error instanceof Error &&
-  "_tag" in error &&
-  typeof error._tag === "string" &&
-  (others.has(error._tag) || (error._tag === "InvalidRequest" && "field" in error && ofModel.has(error.field)))
+  isChatError(error) && (others.has(error._tag) || (error._tag === "InvalidRequest" && ofModel.has(error.field)))
 
 /**
  * What `use` makes of the first model that does not leave it to the next.

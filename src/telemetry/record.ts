@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import type { Span, SpanKind } from "effect/Tracer"
 import type { Usage } from "../ChatEvent.js"
 import { completes } from "../ChatRequest.js"
-import type { FailureReason, Phase } from "../Errors.js"
+import { type FailureReason, isChatError, type Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
 import type { TraceContext } from "../Transport.js"
 import * as Instruments from "./instruments.js"
@@ -21,8 +21,7 @@ import * as Trace from "./trace.js"
 const cancelled = "cancelled"
 
 /** The type of an error: one of the library's, or `_OTHER`. */
-const typeOf = (error: unknown): string =>
-  error instanceof Error && "_tag" in error && typeof error._tag === "string" ? error._tag : "_OTHER"
+const typeOf = (error: unknown): string => (isChatError(error) ? error._tag : "_OTHER")
 
 const given = (attributes: Record<string, unknown>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined))

@@ -3,8 +3,9 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as ConfigFile from "../../config/file.js"
+import { isChatError } from "../../Errors.js"
 import * as Sessions from "../../Sessions.js"
-import { messageOf } from "../errors.js"
+import { CommandFailed, messageOf } from "../errors.js"
 import * as Output from "../output.js"
 import * as Lines from "./lineReader.js"
 
@@ -16,7 +17,7 @@ const endsConversation: ReadonlySet<string> = new Set(["/exit", "/quit", "/bye",
 const isFinal = (cause: Cause.Cause<unknown>): boolean => {
   if (Cause.isInterruptedOnly(cause)) return false
   const error = Cause.squash(cause)
-  return !(error instanceof Error && "_tag" in error) || error._tag === "OutputClosed" || Cause.isDie(cause)
+  return !(isChatError(error) || error instanceof CommandFailed) || Cause.isDie(cause)
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
  * Errors in the format of each API: never with a stack trace, an API key, or (unless they are to be shown) addresses.
  */
-import type { Attempt, ChatError, NoSuitableModel, SchemaMismatch, Unreachable } from "../../Errors.js"
+import { type Attempt, isChatError, type Unreachable } from "../../Errors.js"
 
 /**
  * `status` is the HTTP status; `type`, `code` and `param` are OpenAI's; `retryAfter` is in milliseconds; `attempts` are
@@ -121,13 +121,15 @@ const soonest = (attempts: ReadonlyArray<Attempt>): number =>
 const isTimeout = ({ reason }: Attempt): boolean =>
   reason === "connect-timeout" || reason === "first-token-timeout" || reason === "idle-timeout"
 
+const bug = (): ErrorResponse => make(500, "The gateway failed. This is a bug; its log says more.", "internal_error")
+
 /** Converts a failure of the library. Anything else is a bug, and reported only as an internal error. */
 export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
   if (error instanceof RequestRejected) return error.response
-  const known = error as ChatError | SchemaMismatch | undefined
-  switch (error instanceof Error ? known?._tag : undefined) {
+  if (!isChatError(error)) return bug()
+  switch (error._tag) {
     case "InvalidRequest": {
-      const { code, field, reason, server } = known as Extract<ChatError, { _tag: "InvalidRequest" }>
+      const { code, field, reason, server } = error
       if (server !== undefined) {
         // Clients that shorten a conversation and retry look for these words in APIs without error codes.
         const words =
@@ -138,13 +140,13 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       return make(400, `'${param}': ${labels.redact(reason)}`, null, param)
     }
     case "ModelNotFound": {
-      const { model, suggestions, unreachable } = known as Extract<ChatError, { _tag: "ModelNotFound" }>
+      const { model, suggestions, unreachable } = error
       const near = suggestions.length === 0 ? "" : ` Did you mean ${suggestions.join(", ")}?`
       const message = `The model '${model}' does not exist.${near} GET /v1/models lists those that do.`
       return withUnreachable(make(404, message, "model_not_found", "model"), unreachable, labels)
     }
     case "NoServers": {
-      const { available, model, servers, unreachable } = known as Extract<ChatError, { _tag: "NoServers" }>
+      const { available, model, servers, unreachable } = error
       if (servers.length === 0) {
         return make(404, `The model '${model}' cannot be served: no server is known.`, "model_not_found", "model")
       }
@@ -153,13 +155,13 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       return withUnreachable(errorResponse, unreachable, labels)
     }
     case "NoSuitableModel": {
-      const { abilities, unanswered } = known as NoSuitableModel
+      const { abilities, unanswered } = error
       if (unanswered) return make(503, "No server answers.", "no_server_answers", null, 5_000)
       const reason = abilities.length === 0 ? "can answer" : `is known to ${abilities.join(" and ")}`
       return make(404, `No model on the servers ${reason}.`, "model_not_found", "model")
     }
     case "AllServersFailed": {
-      const { attempts, model, unreachable } = known as Extract<ChatError, { _tag: "AllServersFailed" }>
+      const { attempts, model, unreachable } = error
       const n = attempts.length
       const message = `All server attempts failed for model '${model}' (${n} ${n === 1 ? "attempt" : "attempts"}: ${reasons(attempts, labels)}).`
       const all = (test: (attempt: Attempt) => boolean) => n > 0 && attempts.every(test)
@@ -173,22 +175,22 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       return withUnreachable({ ...errorResponse, attempts: describeAttempts(attempts, labels) }, unreachable, labels)
     }
     case "StreamInterrupted": {
-      const { attempts, model } = known as Extract<ChatError, { _tag: "StreamInterrupted" }>
+      const { attempts, model } = error
       const message = `The answer of '${model}' broke and no server could go on with it (${reasons(attempts, labels)}). Ask again.`
       return { ...make(502, message, "stream_interrupted"), attempts: describeAttempts(attempts, labels) }
     }
     case "DeadlineExceeded": {
-      const { attempts, deadline, model } = known as Extract<ChatError, { _tag: "DeadlineExceeded" }>
+      const { attempts, deadline, model } = error
       const errorResponse = make(504, `No complete answer from '${model}' within ${deadline} ms.`, "deadline_exceeded")
       return { ...errorResponse, attempts: describeAttempts(attempts, labels) }
     }
     case "Overloaded": {
-      const { model, queued, retryAfter } = known as Extract<ChatError, { _tag: "Overloaded" }>
+      const { model, queued, retryAfter } = error
       const message = `All servers of '${model}' are busy and ${queued} requests are waiting already.`
       return make(503, message, "overloaded", null, retryAfter)
     }
     case "SchemaMismatch": {
-      const { issues, model } = known as SchemaMismatch
+      const { issues, model } = error
       const list = issues
         .slice(0, 5)
         .map(({ message, path }) => (path === "" ? message : `${path}: ${message}`))
@@ -196,7 +198,7 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       return make(422, `The reply of '${model}' does not fit the format that was asked for: ${list}`, "schema_mismatch")
     }
     case "SessionNotFound": {
-      const { id } = known as Extract<ChatError, { _tag: "SessionNotFound" }>
+      const { id } = error
       return make(
         404,
         `There is no session '${clip(id, longestParam)}'. POST /v1/sessions creates one.`,
@@ -205,13 +207,13 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       )
     }
     case "SessionsUnavailable":
-      return make(503, labels.redact((error as Error).message), "sessions_unavailable", null, 1_000)
+      return make(503, labels.redact(error.message), "sessions_unavailable", null, 1_000)
     case "EngineUnavailable":
-      return make(503, labels.redact((error as Error).message), "engine_unavailable")
+      return make(503, labels.redact(error.message), "engine_unavailable")
     case "Closed":
       return make(503, "The gateway is shutting down.", "shutting_down", null, 1_000)
     default:
-      return make(500, "The gateway failed. This is a bug; its log says more.", "internal_error")
+      return bug()
   }
 }
 
