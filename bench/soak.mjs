@@ -36,7 +36,7 @@ writeFileSync(
   config,
   JSON.stringify({
     servers: ports.map((port) => `http://127.0.0.1:${port}/v1`),
-    cacheTtl: 3,
+    serverCooldown: 3,
     gateway: { timeout: 8 }
   })
 )

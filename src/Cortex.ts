@@ -286,7 +286,7 @@ export const layer = <E = never, R = never>(
  * const cortex = Cortex.layerConfig({
  *   servers: Config.array(Config.string(), "LLM_SERVERS"),
  *   model: Config.withDefault(Config.string("LLM_MODEL"), "llama3.2:3b"),
- *   cacheTtl: Config.map(Config.withDefault(Config.duration("LLM_REST"), "1 minute"), Duration.toMillis)
+ *   serverCooldown: Config.map(Config.withDefault(Config.duration("LLM_COOLDOWN"), "1 minute"), Duration.toMillis)
  * })
  *
  * @since 0.1.0

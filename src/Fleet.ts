@@ -229,7 +229,7 @@ export const make = Effect.gen(function* () {
     return time
   }
   const conversations = new CacheAffinityMap()
-  const dependencies = { now, rest: settings.cacheTtl, changed: feed.publish }
+  const dependencies = { now, rest: settings.serverCooldown, changed: feed.publish }
 
   const serverState = (url: string): ServerState => {
     let state = servers.get(url)
@@ -345,7 +345,7 @@ export const make = Effect.gen(function* () {
     const at = now()
     if (!reached) {
       if (server.breaker.state(at) === "open") return
-      server.breaker.open(at, at, settings.cacheTtl, undefined)
+      server.breaker.open(at, at, settings.serverCooldown, undefined)
       server.breaker.unreachable = true
       server.forgetResident(at)
     } else if (server.breaker.unreachable && server.breaker.restsUntil !== 0) server.breaker.reset()
@@ -365,7 +365,8 @@ export const make = Effect.gen(function* () {
     probed,
     changes: feed.changes,
     saved: Effect.sync(() => Saving.save(servers.values(), now())),
-    restore: (saved) => Effect.sync(() => Saving.restore(saved, serverState, now(), longestRest * settings.cacheTtl)),
+    restore: (saved) =>
+      Effect.sync(() => Saving.restore(saved, serverState, now(), longestRest * settings.serverCooldown)),
     cacheAffinity: (conversation) => conversations.find(conversation),
     remember: (conversation, cacheAffinity) => conversations.remember(conversation, cacheAffinity),
     clear: Effect.sync(() => {

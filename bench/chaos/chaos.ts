@@ -155,7 +155,7 @@ export const chaos = async (options: Options): Promise<Report> => {
       ...(process ? { maxInFlight: 2 } : {})
     })),
     configFile: false,
-    cacheTtl: 300
+    serverCooldown: 300
   })
   const over = new AbortController()
   let fail: (error: unknown) => void = () => {}

@@ -46,7 +46,7 @@ export const answeredBy = (prepared: Prepared, candidate: ModelCandidate): Prepa
   candidates: prepared.candidates.slice(Math.max(0, prepared.candidates.indexOf(candidate)))
 })
 
-/** For how long the answer is cacheTtl: that of some of a model's servers is not that of the model. */
+/** How long the answer is cached, in milliseconds. Never that of some of a model's servers is not that of the model. */
 export const cacheTtlOf = ({ candidate, execution }: Prepared): number | undefined =>
   candidate.accepts === undefined ? execution.cacheTtl : undefined
 

@@ -7,7 +7,15 @@ import * as Schema from "effect/Schema"
 import { InvalidConfig } from "../Errors.js"
 import { describe, nearestName } from "../internal/issues.js"
 import { dropper } from "../internal/optionSchemas.js"
-import { type AnySetting, fileSchemaOf, fromText, type OptionsOf, type Settings, type ValuesOf } from "./setting.js"
+import {
+  type AnySetting,
+  fileSchemaOf,
+  fromText,
+  namesOf,
+  type OptionsOf,
+  type Settings,
+  type ValuesOf
+} from "./setting.js"
 
 /** Where settings may be given. */
 export interface Places<S> {
@@ -71,16 +79,33 @@ const check = (
     })
   })
 
+/** The value of a setting in one place, under any of its names. */
+const oneOf = (
+  name: string,
+  setting: AnySetting,
+  values: { readonly [name: string]: unknown },
+  source: string,
+  prefix = ""
+): Either.Either<{ readonly field: string; readonly value: unknown } | undefined, InvalidConfig> => {
+  const [first, second] = namesOf(name, setting).filter((one) => (values[one] ?? undefined) !== undefined)
+  if (first === undefined) return Either.right(undefined)
+  if (second === undefined) return Either.right({ field: `${prefix}${first}`, value: values[first] })
+  const reason = `is another name of '${first}': give only one of them`
+  return Either.left(new InvalidConfig({ source, field: `${prefix}${second}`, reason }))
+}
+
 function* given(
   name: string,
   setting: AnySetting,
   { file, name: source, options, path, prefix = "", variable }: Places<Settings>
 ): Generator<Either.Either<Found, InvalidConfig>> {
-  const option: unknown = options[name]
-  if (option !== undefined && option !== null) {
-    const place = { origin: source, source, field: name }
+  const option = oneOf(name, setting, options, source)
+  if (Either.isLeft(option)) yield Either.left(option.left)
+  else if (option.right !== undefined) {
+    const { field, value: given } = option.right
+    const place = { origin: source, source, field }
     const drop = dropper(setting.schema.ast)
-    const value = drop === undefined ? option : drop(option)
+    const value = drop === undefined ? given : drop(given)
     yield Either.map(check(setting, setting.schema, value, place), (decoded) => ({ place, value: decoded }))
   }
   for (const one of setting.env ?? []) {
@@ -95,9 +120,11 @@ function* given(
       yield Either.map(check(setting, fileSchemaOf(setting), read.right, place, told), (value) => ({ place, value }))
     }
   }
-  const own: unknown = file[name]
-  if (own !== undefined) {
-    yield Either.right({ place: { origin: "the file", source: path, field: `${prefix}${name}` }, value: own })
+  const own = oneOf(name, setting, file, path, prefix)
+  if (Either.isLeft(own)) yield Either.left(own.left)
+  else if (own.right !== undefined) {
+    const { field, value } = own.right
+    yield Either.right({ place: { origin: "the file", source: path, field }, value })
   }
 }
 
@@ -139,13 +166,14 @@ export const collect = <S extends Settings>(
   return Either.right({ values, places: origins, members } as unknown as Collected<S>)
 }
 
-/** Refuses an option that is none of the settings. */
+/** Refuses an option that is none of the settings; `aliases` are accepted, but not proposed. */
 export const unknownOption = (
   options: object,
   known: ReadonlyArray<string>,
-  source: string
+  source: string,
+  aliases: ReadonlyArray<string> = []
 ): Either.Either<void, InvalidConfig> => {
-  const field = Object.keys(options).find((name) => !known.includes(name))
+  const field = Object.keys(options).find((name) => !known.includes(name) && !aliases.includes(name))
   if (field === undefined) return Either.void
   const near = nearestName(field, known)
   const hint = near === undefined ? "" : `; did you mean '${near}'?`

@@ -7,7 +7,7 @@ import { File } from "./file.js"
 import { fleet } from "./fleet.js"
 import { gateway } from "./gateway.js"
 import { server } from "./server.js"
-import { type AnySetting, defaultOf, type Settings, unitOf } from "./setting.js"
+import { type AnySetting, defaultOf, namesOf, type Settings, unitOf } from "./setting.js"
 
 type Json = string | number | boolean | null | { readonly [name: string]: Json } | ReadonlyArray<Json>
 
@@ -42,9 +42,10 @@ const units = { ms: "time", bytes: "bytes", tokens: "tokens" }
 
 const row = (name: string, setting: AnySetting, flags: boolean): string => {
   const unit = unitOf(setting)
+  const names = namesOf(name, setting).map(code).join(", ")
   const cells = [
-    code(name),
-    setting.file === false ? "" : code(name),
+    names,
+    setting.file === false ? "" : names,
     (setting.env ?? []).map(code).join(", "),
     ...(flags ? [setting.flag === undefined ? "" : code(`--${setting.flag.name}`)] : []),
     unit === undefined ? "" : units[unit],

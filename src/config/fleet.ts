@@ -131,10 +131,11 @@ export const fleet = {
    * How long a server that failed is not asked. Each failed probe doubles it, up to ten times. Default: 60 s. In
    * milliseconds.
    */
-  cacheTtl: setting(milliseconds, {
+  serverCooldown: setting(milliseconds, {
     doc: "How long a server that failed is not asked. Each failed probe doubles it, up to ten times.",
     default: 60_000,
-    env: ["AICORTEX_CACHE_TTL"]
+    aliases: ["cacheTtl"],
+    env: ["AICORTEX_SERVER_COOLDOWN", "AICORTEX_CACHE_TTL"]
   }),
   /** How long bestServer keeps its answer. Default: 300 s. In milliseconds. */
   bestServerTtl: setting(milliseconds, {

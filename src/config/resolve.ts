@@ -25,13 +25,16 @@ import { type File, optionalString, place as placeOf, readFile } from "./file.js
 import { type CacheOptions, fleet, ownDefaults } from "./fleet.js"
 import * as Network from "./network.js"
 import type { FileServer, Secret } from "./server.js"
-import type { OptionsOf } from "./setting.js"
+import type { AnySetting, OptionsOf } from "./setting.js"
 
 /**
  * What a program may set. Whatever is left out comes from the environment, the configuration file, and the defaults. Times
  * are in milliseconds.
  */
-export interface ConfigOptions extends OptionsOf<typeof fleet>, OptionsOf<typeof ownDefaults> {}
+export interface ConfigOptions extends OptionsOf<typeof fleet>, OptionsOf<typeof ownDefaults> {
+  /** Another name of `serverCooldown`, which AI Cortex has for it. */
+  readonly cacheTtl?: ConfigOptions["serverCooldown"]
+}
 
 const secret = (given: Secret, { field, source }: Place, name: string) =>
   typeof given === "string"
@@ -146,6 +149,7 @@ export interface Resolved {
 
 const optionsName = "the options"
 const optionNames = [...Object.keys(fleet), ...Object.keys(ownDefaults)]
+const aliasNames = Object.values<AnySetting>(fleet).flatMap(({ aliases = [] }) => aliases)
 
 /** The variables that settings may be given by, as far as they are set. */
 const readVariables = Effect.gen(function* () {
@@ -163,11 +167,14 @@ export const resolve = Effect.fnUntraced(function* (
   asked: ConfigOptions
 ): Effect.fn.Return<Resolved, InvalidConfig, FileSystem.FileSystem | Path.Path> {
   const options = withoutNulls(asked ?? {})
-  yield* unknownOption(options, optionNames, optionsName)
+  yield* unknownOption(options, optionNames, optionsName, aliasNames)
   const alone = options.configFile === false
   const nothing = { variable: () => undefined, file: {}, path: "" }
   const own = yield* collect(ownDefaults, { ...nothing, name: optionsName, options: pickOwn(options) })
-  const given = Record.filter(options as Record<string, unknown>, (_, name) => name in fleet) as OptionsOf<typeof fleet>
+  const given = Record.filter(
+    options as Record<string, unknown>,
+    (_, name) => name in fleet || aliasNames.includes(name)
+  ) as OptionsOf<typeof fleet>
   // What names the file cannot come from it.
   const { values: where } = yield* collect(
     { configFile: fleet.configFile },

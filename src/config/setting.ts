@@ -14,6 +14,8 @@ export interface Declaration<A, D extends A | undefined> {
   /** The value where nobody gives one; `defaultText` says it in words, where that is clearer or there is none. */
   readonly default?: D
   readonly defaultText?: string | undefined
+  /** Other names that it may be given by, as an option and in the file. */
+  readonly aliases?: ReadonlyArray<string> | undefined
   /** Variables of the environment that give it, the first one that is set wins. */
   readonly env?: ReadonlyArray<string> | undefined
   /**
@@ -66,6 +68,9 @@ export const setting = <A, I, const D extends A | undefined = undefined>(
 export const defaultsOf = <S extends Settings>(settings: S): ValuesOf<S> =>
   Object.fromEntries(Object.entries(settings).map(([name, one]) => [name, one.default as unknown])) as ValuesOf<S>
 
+/** All names that a setting may be given by, its own first. */
+export const namesOf = (name: string, { aliases = [] }: AnySetting): ReadonlyArray<string> => [name, ...aliases]
+
 /** The unit of a setting's value in a program. */
 export const unitOf = ({ schema }: AnySetting): Unit | undefined => annotationOf<Unit>(schema.ast, Unit)
 
@@ -114,7 +119,10 @@ export const sectionOf = (
     Object.entries(settings).flatMap(([name, setting]) =>
       setting.file === false
         ? []
-        : [[name, Schema.optional(fileSchemaOf(setting).annotations({ description: descriptionOf(setting) }))]]
+        : namesOf(name, setting).map((one) => {
+            const description = one === name ? descriptionOf(setting) : `Another name of ${name}.`
+            return [one, Schema.optional(fileSchemaOf(setting).annotations({ description }))] as const
+          })
     )
   )
 

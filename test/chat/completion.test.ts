@@ -117,7 +117,7 @@ describe.each(kinds)("%s goes on with a text", (_, { begin, fills, path }) => {
   it("from every cut, whatever broke off and whatever the temperature, with the usage of the whole", async () => {
     for (const [, other] of kinds) {
       const [first, second] = await Promise.all([other.begin(), begin()])
-      const cortex = fleet.cortex(inOrder(first, second), { cacheTtl: 1 })
+      const cortex = fleet.cortex(inOrder(first, second), { serverCooldown: 1 })
       await cortex.listServers()
       for (let after = 1; after < words.length; after++) {
         await first.setBehaviour({ faults: { kind: "cut", after } })
@@ -186,7 +186,7 @@ describe.each(kinds)("%s goes on with a text", (_, { begin, fills, path }) => {
   if (fills) {
     it("and fills in the middle, also from every cut", async () => {
       const [first, second] = await Promise.all([begin(), begin()])
-      const cortex = fleet.cortex(inOrder(first, second), { cacheTtl: 1 })
+      const cortex = fleet.cortex(inOrder(first, second), { serverCooldown: 1 })
       await cortex.listServers()
       for (let after = 1; after < words.length; after += 3) {
         await first.setBehaviour({ faults: { kind: "cut", after } })

@@ -317,7 +317,7 @@ describe("options from a program's own configuration", () => {
   const layer = Cortex.layerConfig({
     servers: Config.array(Config.string(), "LLM_SERVERS"),
     model: Config.withDefault(Config.string("LLM_MODEL"), model),
-    cacheTtl: Config.map(Config.withDefault(Config.duration("LLM_REST"), "2 minutes"), Duration.toMillis),
+    serverCooldown: Config.map(Config.withDefault(Config.duration("LLM_REST"), "2 minutes"), Duration.toMillis),
     sessions: { maxSessions: Config.withDefault(Config.integer("LLM_SESSIONS"), 1) },
     configFile: Config.succeed<false>(false)
   })
@@ -327,18 +327,18 @@ describe("options from a program's own configuration", () => {
     const program = Effect.gen(function* () {
       const first = yield* Sessions.create()
       const second = yield* Sessions.create()
-      const { cacheTtl, servers } = yield* Settings.CurrentSettings
+      const { serverCooldown, servers } = yield* Settings.CurrentSettings
       return {
         text: yield* Chat.text("Hi", { session: second }),
         lost: yield* Effect.flip(Sessions.resume(first.id)),
-        cacheTtl,
+        serverCooldown,
         urls: servers.map(({ url }) => url)
       }
     }).pipe(Effect.provide(Layer.provide(layer, given({ LLM_SERVERS: server.url, LLM_REST: "5 seconds" }))))
     expect(await Effect.runPromise(program)).toMatchObject({
       text: "hello",
       lost: { _tag: "SessionNotFound" },
-      cacheTtl: 5_000,
+      serverCooldown: 5_000,
       urls: [server.url]
     })
   })

@@ -317,7 +317,7 @@ describe("the environment of a command line", () => {
       assert.strictEqual(said, `Invalid configuration in the environment: AICORTEX_CONFIG: there is no file ${nowhere}`)
     }
     const wrong: ReadonlyArray<readonly [string, string, string?]> = [
-      ["AICORTEX_CACHE_TTL", "soon"],
+      ["AICORTEX_SERVER_COOLDOWN", "soon"],
       ["AICORTEX_PROBE_INTERVAL", "0.1"],
       ["AICORTEX_LOCATION", "here"],
       ["PORT", "abc", "serve"],
@@ -1286,13 +1286,13 @@ describe("aicortex servers, best, llm-params and config", () => {
 
   it("shows where settings come from", async () => {
     const setup = {
-      config: { model: "m", cacheTtl: 5, servers: ["http://a"] },
+      config: { model: "m", serverCooldown: 5, servers: ["http://a"] },
       env: { AICORTEX_SERVERS: "http://u:p@b:1", AICORTEX_LOCATION: "1,2" }
     }
     const shown = await ok(["config"], setup)
     assert.match(shown, /^model +m +the file$/m)
     assert.match(shown, /^servers +http:\/\/b:1 \(with a key\) +AICORTEX_SERVERS$/m)
-    assert.match(shown, /^cacheTtl +5 s +the file$/m)
+    assert.match(shown, /^serverCooldown +5 s +the file$/m)
     assert.match(shown, /^location +1,2 +AICORTEX_LOCATION$/m)
     assert.match(shown, /^personas +- +default$/m)
     assert.deepInclude(JSON.parse(await ok(["config", "--json"], setup)).origins, { model: "the file" })

@@ -98,7 +98,7 @@ describe("the JSON Schema of the configuration file", () => {
       ]
     ],
     ["model", ["m"], ["", 5]],
-    ["cacheTtl", [0.5, 60], [0, -1, "60"]],
+    ["serverCooldown", [0.5, 60], [0, -1, "60"]],
     ["probeInterval", [1, 30], [0.5, 0, true]],
     ["maxQueued", [0, 7], [-1, 1.5]],
     ["maxSchemaBytes", [1], [0, 2.5, "1"]],
@@ -156,13 +156,13 @@ describe("where a setting comes from", () => {
     readonly [keyof Config.ConfigOptions & keyof typeof fleet, string, string, unknown, unknown]
   > = [
     ["model", "AICORTEX_MODEL", "of-env", "of-file", "of-options"],
-    ["cacheTtl", "AICORTEX_CACHE_TTL", "2", 3, 4_000],
+    ["serverCooldown", "AICORTEX_SERVER_COOLDOWN", "2", 3, 4_000],
     ["probeInterval", "AICORTEX_PROBE_INTERVAL", "2", 3, 4_000],
     ["maxSchemaBytes", "AICORTEX_MAX_SCHEMA_BYTES", "2", 3, 4_000],
     ["parallel", "OLLAMA_NUM_PARALLEL", "2", 3, 4_000],
     ["stateFile", "AICORTEX_STATE", "of-env", "of-file", "of-options"]
   ]
-  const times: ReadonlySet<string> = new Set(["cacheTtl", "probeInterval"])
+  const times: ReadonlySet<string> = new Set(["serverCooldown", "probeInterval"])
   const inProgram = (name: string, value: unknown) =>
     times.has(name) ? Number(value) * 1000 : Number.isNaN(Number(value)) ? value : Number(value)
 
@@ -198,9 +198,9 @@ describe("where a setting comes from", () => {
   })
 
   it.each([
-    [{ cacheTtl: -1 }, "the options", "cacheTtl", "must be a number of milliseconds above 0"],
-    [{ cachTtl: 1 }, "the options", "cachTtl", "did you mean 'cacheTtl'?"],
-    [{ cache_ttl: 1 }, "the options", "cache_ttl", "did you mean 'cacheTtl'?"],
+    [{ serverCooldown: -1 }, "the options", "serverCooldown", "must be a number of milliseconds above 0"],
+    [{ serverCoolDown: 1 }, "the options", "serverCoolDown", "did you mean 'serverCooldown'?"],
+    [{ server_cooldown: 1 }, "the options", "server_cooldown", "did you mean 'serverCooldown'?"],
     [{ sessions: { maxSession: 1 } }, "the options", "sessions.maxSession", "did you mean 'maxSessions'?"],
     [{ proxy: { ftp: "x" } }, "the options", "proxy.ftp", "is not known"]
   ])("an option that cannot be used is told with its place: %j", async (options, source, field, reason) => {
@@ -209,8 +209,8 @@ describe("where a setting comes from", () => {
   })
 
   it.each([
-    ["AICORTEX_CACHE_TTL", "soon", "must be a number, not 'soon'"],
-    ["AICORTEX_CACHE_TTL", "0", "must be a number of seconds above 0, not '0'"],
+    ["AICORTEX_SERVER_COOLDOWN", "soon", "must be a number, not 'soon'"],
+    ["AICORTEX_SERVER_COOLDOWN", "0", "must be a number of seconds above 0, not '0'"],
     ["AICORTEX_MAX_SCHEMA_BYTES", "1.5", "must be a whole number from 1, not '1.5'"],
     ["OLLAMA_NUM_PARALLEL", "many", "must be a number, not 'many'"],
     ["AICORTEX_DEFAULTS", "{", "is not a JSON object"]

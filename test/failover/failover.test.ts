@@ -270,10 +270,10 @@ describe("200 of 200", () => {
 
   describe.each(stormy)("%s", (_, faults) => {
     // A short rest: the faulty servers are tried again and again.
-    it.each([5, 60_000])("text, with a rest of %i ms", async (cacheTtl) => {
+    it.each([5, 60_000])("text, with a cooldown of %i ms", async (serverCooldown) => {
       const { bad, rage } = await storm(faults)
-      const good = await start(cacheTtl === 5 ? "ollama" : "openai", { reply: answer })
-      const cortex = fleet.cortex([...bad, good], { cacheTtl })
+      const good = await start(serverCooldown === 5 ? "ollama" : "openai", { reply: answer })
+      const cortex = fleet.cortex([...bad, good], { serverCooldown })
       await cortex.listServers()
       await rage()
       const texts = await concurrently(200, 16, (i) => cortex.chat(`number ${i}`, { timeout: 500 }))
@@ -283,7 +283,7 @@ describe("200 of 200", () => {
     it("streams", async () => {
       const { bad, rage } = await storm(faults)
       const good = await start("ollama", { reply: answer })
-      const cortex = fleet.cortex([...bad, good], { cacheTtl: 5 })
+      const cortex = fleet.cortex([...bad, good], { serverCooldown: 5 })
       await cortex.listServers()
       await rage()
       const streams = await concurrently(60, 8, async (i) =>
@@ -408,7 +408,7 @@ describe("attempts", () => {
 
   it("a server that has answered somebody since it failed is tried before a stream is given up", async () => {
     const [first, second] = await Promise.all([start("ollama"), start("ollama")])
-    const cortex = fleet.cortex(inOrder(first, second), { cacheTtl: 1 })
+    const cortex = fleet.cortex(inOrder(first, second), { serverCooldown: 1 })
     await cortex.listServers()
     await first.setBehaviour({ faults: [{ kind: "cut", after: 3 }] })
     await second.setBehaviour({ faults: { kind: "hang" } })
@@ -428,7 +428,7 @@ describe("attempts", () => {
 
   it("a server that failed is tried again for a while, and one that refuses the caller is not", async () => {
     const [dead, locked] = await Promise.all([start("ollama"), start("ollama")])
-    const cortex = fleet.cortex(inOrder(dead, locked), { cacheTtl: 1 })
+    const cortex = fleet.cortex(inOrder(dead, locked), { serverCooldown: 1 })
     await cortex.listServers()
     await dead.setBehaviour({ faults: { kind: "status", code: 500 } })
     await locked.setBehaviour({ faults: { kind: "status", code: 401 } })
@@ -591,7 +591,7 @@ describe("the breaker", () => {
 
   it("a rested server gets one request at a time until it answers", async () => {
     const { bad, good } = await pair("ollama", { kind: "status", code: 500 })
-    const fast = fleet.cortex(inOrder(bad, good), { cacheTtl: 50 })
+    const fast = fleet.cortex(inOrder(bad, good), { serverCooldown: 50 })
     await fast.listServers()
     expect(await fast.complete(question)).toMatchObject({ server: good.url, attempts: [{ server: bad.url }] })
     await bad.setBehaviour({ faults: undefined, firstToken: 300 })

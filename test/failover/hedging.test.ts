@@ -176,7 +176,7 @@ describe("hedging", () => {
       servers: servers.map(({ protocol, url }) => ({ url, protocol, maxInFlight: 8 })),
       configFile: false,
       model,
-      cacheTtl: 50
+      serverCooldown: 50
     })
     const call = (i: number) =>
       Effect.gen(function* () {

@@ -19,7 +19,7 @@ describe.each(["openai", "ollama"] as const)(
         await fakes[protocol]({ reply: story, faults }),
         await fakes[protocol]({ reply: story, faults })
       ] as const
-      return { fleet: fakes.cortex(inOrder(...servers), { cacheTtl: 1 }), asked: () => asked }
+      return { fleet: fakes.cortex(inOrder(...servers), { serverCooldown: 1 }), asked: () => asked }
     }
 
     it("is tried for as long as each attempt gets further than those before", async () => {

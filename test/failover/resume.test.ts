@@ -83,7 +83,7 @@ const expectUnbroken = (events: ReadonlyArray<ChatEvent>, text = whole) => {
 describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
   it("from every cut, with the usage of the whole", async () => {
     const [first, second] = await Promise.all([fleet.ollama({ reply: words }), begin()])
-    const cortex = fleet.cortex(inOrder(first, second), { cacheTtl: 1 })
+    const cortex = fleet.cortex(inOrder(first, second), { serverCooldown: 1 })
     await cortex.listServers()
     for (let after = 1; after < words.length; after++) {
       await first.setBehaviour({ faults: { kind: "cut", after } })
@@ -325,8 +325,8 @@ describe("what is asked of a server that goes on", () => {
 
 describe("the trial", () => {
   const flavours = { flavour: "llamacpp", reply: words } as const
-  const broken = async (first: Fake, second: Fake, cacheTtl = 1) => {
-    const cortex = fleet.cortex(inOrder(first, second), { cacheTtl })
+  const broken = async (first: Fake, second: Fake, serverCooldown = 1) => {
+    const cortex = fleet.cortex(inOrder(first, second), { serverCooldown })
     await cortex.listServers()
     await first.setBehaviour({ faults: { kind: "cut", after: 3 } })
     const ask = async () => {

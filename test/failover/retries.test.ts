@@ -23,7 +23,7 @@ const restarting = async (protocol: (typeof protocols)[number], n: number) => {
 describe.each(protocols)("whoever answers breaks off three times in each answer (%s)", (protocol) => {
   it.each([1, 3])("over %i servers no answer is lost, with default options", async (n) => {
     const { arm, begin, servers } = await restarting(protocol, n)
-    const cortex = fleet.cortex(servers, { cacheTtl: 5 })
+    const cortex = fleet.cortex(servers, { serverCooldown: 5 })
     await cortex.listServers()
     await Promise.all(arm())
     for (let i = 0; i < 6; i++) {

@@ -258,7 +258,7 @@ describe("servers that are out of order, under load", () => {
       if (hung === undefined) return
       // The first request surely meets it.
       const servers = [{ url: hung.url, priority: 0 }, ...good.map(({ url }) => ({ url, priority: 1 }))]
-      const cortex = fleet.cortex(servers, { cacheTtl: 600_000 })
+      const cortex = fleet.cortex(servers, { serverCooldown: 600_000 })
       await cortex.listServers()
       await hung.setBehaviour({ faults: { kind: "hang" } })
       const first = await cortex.complete("Hi", { routing, firstTokenTimeout: 50, loadTimeout: 50 })
@@ -280,7 +280,7 @@ describe("servers that are out of order, under load", () => {
         fleet.openai({ reply: "good" })
       ])
       if (broken === undefined) return
-      const cortex = fleet.cortex([broken, ...good], { cacheTtl: rest })
+      const cortex = fleet.cortex([broken, ...good], { serverCooldown: rest })
       await cortex.listServers()
       // Until it has failed once.
       while (broken.chatRequests.length === 0) await cortex.chat("Hi", { routing })

@@ -44,7 +44,7 @@ describe("many streams at once while servers fail", () => {
     const gateway = await startGateway(
       servers.map(({ url }) => ({ url, maxInFlight: 100 })),
       { timeout: 10_000 },
-      { cortex: { cacheTtl: 50 } }
+      { cortex: { serverCooldown: 50 } }
     )
     const tally = { complete: 0, broken: [] as Array<string> }
     try {

@@ -483,13 +483,13 @@ describe("the caches", () => {
     expect(error).toMatchObject({ _tag: "InvalidConfig", source: file, field: "file" })
   })
 
-  it("AICORTEX_CACHE_TTL, in seconds, is how long a server rests", async () => {
+  it("AICORTEX_SERVER_COOLDOWN, in seconds, is how long a server rests", async () => {
     const folder = mkdtempSync(join(tmpdir(), "aicortex-ttl-"))
     onTestFinished(() => rmSync(folder, { recursive: true }))
     const file = join(folder, "config.json")
     writeFileSync(file, "{}")
     const rests = async (seconds: string) => {
-      vi.stubEnv("AICORTEX_CACHE_TTL", seconds)
+      vi.stubEnv("AICORTEX_SERVER_COOLDOWN", seconds)
       const [a, b] = await Promise.all([fleet.ollama(), fleet.ollama()])
       const cortex = fleet.cortex(inOrder(a, b), { configFile: file })
       await cortex.listServers()
@@ -505,22 +505,22 @@ describe("the caches", () => {
     await new Promise((resolve) => setTimeout(resolve, 150))
     expect((await long.cortex.complete("Hi")).server).toBe(long.b.url)
     for (const wrong of ["0", "-1", "soon"]) {
-      vi.stubEnv("AICORTEX_CACHE_TTL", wrong)
+      vi.stubEnv("AICORTEX_SERVER_COOLDOWN", wrong)
       const cortex = fleet.cortex([], { configFile: file })
       const error = await failure(cortex.families())
-      expect(error).toMatchObject({ _tag: "InvalidConfig", field: "AICORTEX_CACHE_TTL" })
+      expect(error).toMatchObject({ _tag: "InvalidConfig", field: "AICORTEX_SERVER_COOLDOWN" })
       // In the user's own words.
       expect(error.message).toContain(wrong)
       expect(error.message).not.toContain("NaN")
     }
   })
 
-  it("cacheTtl of the options comes before the environment, and configFile: false reads neither", async () => {
-    vi.stubEnv("AICORTEX_CACHE_TTL", "nonsense")
+  it("serverCooldown of the options comes before the environment, and configFile: false reads neither", async () => {
+    vi.stubEnv("AICORTEX_SERVER_COOLDOWN", "nonsense")
     vi.stubEnv("AICORTEX_SERVERS", "http://192.0.2.1:1")
     vi.stubEnv("AICORTEX_MODEL", "nonsense")
     const only = await fleet.ollama()
-    expect((await fleet.cortex([only], { cacheTtl: 5 }).complete("Hi")).model).toBe(model)
+    expect((await fleet.cortex([only], { serverCooldown: 5 }).complete("Hi")).model).toBe(model)
   })
 })
 

@@ -360,7 +360,7 @@ describe("failover", () => {
   it("a breaker that opens, is tried and closes is counted at each step", async () => {
     const model = newModel()
     const server = await begin(model)
-    const cortex = fleet.cortex([server], { model, cacheTtl: 1 })
+    const cortex = fleet.cortex([server], { model, serverCooldown: 1 })
     await cortex.listServers()
     await server.setBehaviour({ faults: { kind: "status", code: 500 } })
     await failure(cortex.chat(question, { maxRetries: 1 }))
