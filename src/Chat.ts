@@ -18,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import type { ChatEvent } from "./ChatEvent.js"
@@ -103,7 +104,7 @@ export interface Service {
   /** JSON that `decoder` accepts, repaired once if the first reply does not match. */
   readonly structured: <A>(
     prompt: Prompt,
-    decoder: StructuredOutput.Decoder<A>,
+    decoder: StructuredOutput.AsyncDecoder<A>,
     options?: Options
   ) => Effect.Effect<A, ChatError | SchemaMismatch>
 }
@@ -155,7 +156,7 @@ export const make = Effect.gen(function* () {
     stream: (prompt, options) => toStream(open(prompt, options)),
     complete: (prompt, options) => run(prompt, options, (execution) => engine.complete(execution, identity<Result>)),
     text: (prompt, options) => run(prompt, options, (execution) => engine.complete<string>(execution, ToolLoop.textOf)),
-    structured: <A>(prompt: Prompt, decoder: StructuredOutput.Decoder<A>, options?: Options) =>
+    structured: <A>(prompt: Prompt, decoder: StructuredOutput.AsyncDecoder<A>, options?: Options) =>
       Effect.suspend(() => {
         const execution = checked(prompt, options, decoder.jsonSchema ?? "json")
         return Either.isLeft(execution)
@@ -244,9 +245,19 @@ export const complete = (prompt: Prompt, options?: Options): Effect.Effect<Resul
 export const stream = (prompt: Prompt, options?: Options): Stream.Stream<ChatEvent, ChatError, Chat> =>
   toStream(Effect.flatMap(Chat, (chat) => chat.open(prompt, options)))
 
+/** A decoder whose services are those of the caller. */
+const provided = <A, R>(
+  { decode, jsonSchema }: StructuredOutput.AsyncDecoder<A, R>,
+  context: Context.Context<R>
+): StructuredOutput.AsyncDecoder<A> => ({
+  jsonSchema,
+  decode: (text) => Effect.provide(decode(text), context)
+})
+
 /**
- * A value of a schema. The schema is sent to the server, the reply is decoded with it, and a reply that does not match
- * is sent back once for repair; then it fails with `SchemaMismatch`.
+ * A value of a schema: an Effect schema, a Standard Schema (Zod, Valibot, ArkType, …) or a JSON Schema. The schema is sent
+ * to the server, the reply is decoded with it, and a reply that does not match is sent back once for repair; then it
+ * fails with `SchemaMismatch`. What is no schema fails with `InvalidRequest` before anything is sent.
  *
  * @example
  * import { Chat } from "aicortex"
@@ -257,9 +268,29 @@ export const stream = (prompt: Prompt, options?: Options): Stream.Stream<ChatEve
  * @since 0.1.0
  * @category accessors
  */
-export const json = <A, I>(
+export const json: {
+  /** The type of an Effect schema; the services that it needs are those of the call. */
+  <A, I, R>(
+    prompt: Prompt,
+    schema: Schema.Schema<A, I, R>,
+    options?: Options
+  ): Effect.Effect<A, ChatError | SchemaMismatch, Chat | R>
+  /** The output of a Standard Schema, or what a JSON Schema describes that is given `as const`; else `unknown`. */
+  <S extends StructuredOutput.AnySchema>(
+    prompt: Prompt,
+    schema: S,
+    options?: Options
+  ): Effect.Effect<StructuredOutput.OutputOf<S>, ChatError | SchemaMismatch, Chat | StructuredOutput.ContextOf<S>>
+} = <R>(
   prompt: Prompt,
-  schema: Schema.Schema<A, I>,
+  schema: StructuredOutput.AnySchema,
   options?: Options
-): Effect.Effect<A, ChatError | SchemaMismatch, Chat> =>
-  Effect.flatMap(Chat, (chat) => chat.structured(prompt, StructuredOutput.fromSchema(schema), options))
+  // biome-ignore lint/suspicious/noExplicitAny: the overloads say what it is.
+): Effect.Effect<any, ChatError | SchemaMismatch, Chat | R> =>
+  Effect.flatMap(Effect.context<Chat | R>(), (context) => {
+    const settings = Context.getOption(context as Context.Context<never>, CurrentSettings)
+    const maxBytes = Option.getOrUndefined(settings)?.maxSchemaBytes
+    return Effect.flatMap(StructuredOutput.from(schema, { maxBytes }), (decoder) =>
+      Context.get(context, Chat).structured(prompt, provided<unknown, R>(decoder, context), options)
+    )
+  })

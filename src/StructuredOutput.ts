@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import type { StandardSchemaV1 } from "@standard-schema/spec"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as JSONSchema from "effect/JSONSchema"
@@ -12,9 +13,13 @@ import * as Schema from "effect/Schema"
 import type { JsonObject } from "./ChatRequest.js"
 import { InvalidRequest, type SchemaIssue } from "./Errors.js"
 import { inlineRefs } from "./internal/inlineRefs.js"
+import { type AnySchema, type ContextOf, type OutputOf, recognise } from "./structuredOutput/anySchema.js"
 import { CheckRun } from "./structuredOutput/check.js"
 import * as Compile from "./structuredOutput/compile.js"
 import * as Limits from "./structuredOutput/limits.js"
+import * as Standard from "./structuredOutput/standardSchema.js"
+
+export type { AnySchema, ContextOf, InputOf, OutputOf } from "./structuredOutput/anySchema.js"
 
 // =============================================================================
 // The prompt
@@ -143,6 +148,32 @@ export interface Decoder<out A> {
 }
 
 /**
+ * Reads a reply, and may take its time or need services: a schema that validates asynchronously. Every `Decoder` is one.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface AsyncDecoder<out A, out R = never> {
+  /** What the server may be asked to hold the model to; `undefined`: any JSON. */
+  readonly jsonSchema: JsonObject | undefined
+  /** The value in a reply, or what does not match. */
+  readonly decode: (text: string) => Effect.Effect<A, ReadonlyArray<SchemaIssue>, R>
+}
+
+/**
+ * Checks values that are parsed already, such as the arguments of a tool, and reads replies.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface ValueDecoder<out A, out R = never> extends AsyncDecoder<A, R> {
+  /** The JSON Schema. */
+  readonly jsonSchema: JsonObject | undefined
+  /** The output for a value, or what does not match. */
+  readonly decodeValue: (value: unknown) => Effect.Effect<A, ReadonlyArray<SchemaIssue>, R>
+}
+
+/**
  * Takes any JSON value.
  *
  * @since 0.1.0
@@ -153,22 +184,21 @@ export const any: Decoder<unknown> = { jsonSchema: undefined, decode: parse }
 const schemaDecoders = new WeakMap<object, Decoder<unknown>>()
 
 /** A schema that JSON Schema cannot express is not sent; replies are checked against it all the same. */
-const toJsonSchema = <A, I>(schema: Schema.Schema<A, I>): JsonObject | undefined =>
+const toJsonSchema = <A, I, R>(schema: Schema.Schema<A, I, R>): JsonObject | undefined =>
   Either.getOrUndefined(Either.try(() => inlineRefs({ ...JSONSchema.make(schema, { target: "jsonSchema7" }) })))
+
+const issuesOf = (issue: ParseResult.ParseIssue): ReadonlyArray<SchemaIssue> =>
+  ParseResult.ArrayFormatter.formatIssueSync(issue).map(({ message, path }) => ({
+    path: path.map(String).join("."),
+    message
+  }))
 
 const makeSchemaDecoder = <A, I>(schema: Schema.Schema<A, I>): Decoder<A> => {
   const decodeValue = Schema.decodeUnknownEither(schema, { errors: "all" })
   return {
     jsonSchema: toJsonSchema(schema),
     decode: (text) =>
-      Either.flatMap(parse(text), (value) =>
-        Either.mapLeft(decodeValue(value), (error) =>
-          ParseResult.ArrayFormatter.formatErrorSync(error).map(({ message, path }) => ({
-            path: path.map(String).join("."),
-            message
-          }))
-        )
-      )
+      Either.flatMap(parse(text), (value) => Either.mapLeft(decodeValue(value), ({ issue }) => issuesOf(issue)))
   }
 }
 
@@ -186,7 +216,7 @@ export const fromSchema = <A, I>(schema: Schema.Schema<A, I>): Decoder<A> => {
   return decoder
 }
 
-const jsonSchemaDecoders = new WeakMap<JsonObject, Decoder<unknown>>()
+const jsonSchemaDecoders = new WeakMap<JsonObject, Decoder<unknown> & ValueDecoder<unknown>>()
 
 const badSchema = (reason: string) => new InvalidRequest({ field: "schema", reason })
 
@@ -266,7 +296,7 @@ export const checkSize = (schema: unknown, field: string, options?: SchemaOption
 export const fromJsonSchema = Effect.fnUntraced(function* (
   schema: JsonObject,
   options?: SchemaOptions
-): Effect.fn.Return<Decoder<unknown>, InvalidRequest> {
+): Effect.fn.Return<Decoder<unknown> & ValueDecoder<unknown>, InvalidRequest> {
   if (typeof schema !== "object" || schema === null || Array.isArray(schema)) {
     return yield* badSchema("must be a JSON Schema, as an object")
   }
@@ -275,17 +305,117 @@ export const fromJsonSchema = Effect.fnUntraced(function* (
   if (known !== undefined) return known
   const patterns = hasPatterns ? yield* Effect.promise(() => import("./structuredOutput/pattern.js")) : undefined
   const compiled = yield* orBad(() => Compile.compile(schema, patterns?.compile))
-  const decoder: Decoder<unknown> = {
+  const decodeValue = (value: unknown): Either.Either<unknown, ReadonlyArray<SchemaIssue>> => {
+    const issues = check(compiled, value)
+    return issues.length === 0 ? Either.right(value) : Either.left(issues)
+  }
+  const decoder = {
     jsonSchema: schema,
-    decode: (text) => {
+    decodeValue,
+    decode: (text: string) => {
       const tooMuch = measureReply(text)
-      if (tooMuch.length > 0) return Either.left(tooMuch)
-      return Either.flatMap(parse(text), (value) => {
-        const issues = check(compiled, value)
-        return issues.length === 0 ? Either.right(value) : Either.left(issues)
-      })
+      return tooMuch.length > 0 ? Either.left(tooMuch) : Either.flatMap(parse(text), decodeValue)
     }
   }
   jsonSchemaDecoders.set(schema, decoder)
   return decoder
 })
+
+// =============================================================================
+// schemas of any kind
+// =============================================================================
+
+const valueDecoder = <A, R>(
+  jsonSchema: JsonObject | undefined,
+  decodeValue: ValueDecoder<A, R>["decodeValue"]
+): ValueDecoder<A, R> => ({
+  jsonSchema,
+  decodeValue,
+  decode: (text) => {
+    const value = parse(text)
+    return Either.isLeft(value) ? Either.left(value.left) : decodeValue(value.right)
+  }
+})
+
+/** What needs no time is an `Either`, which is an Effect, too. */
+const isEither = <A, E, R>(effect: Effect.Effect<A, E, R>): effect is Effect.Effect<A, E, R> & Either.Either<A, E> =>
+  Either.isEither(effect)
+
+const ofEffect = <A, I, R>(schema: Schema.Schema<A, I, R>): ValueDecoder<A, R> => {
+  const decode = ParseResult.decodeUnknown(schema, { errors: "all" })
+  return valueDecoder<A, R>(toJsonSchema(schema), (value) => {
+    try {
+      const decoded: Effect.Effect<A, ParseResult.ParseIssue, R> | Either.Either<A, ParseResult.ParseIssue> =
+        decode(value)
+      return isEither(decoded) ? Either.mapLeft(decoded, issuesOf) : Effect.mapError(decoded, issuesOf)
+    } catch (cause) {
+      // What a transformation throws is a bug of it.
+      return Effect.die(cause)
+    }
+  })
+}
+
+const anyDecoders = new WeakMap<object, ValueDecoder<unknown>>()
+
+/** Made once: whatever fails is told again each time. */
+const kept = <E>(
+  schema: object,
+  make: Effect.Effect<ValueDecoder<unknown>, E>
+): Effect.Effect<ValueDecoder<unknown>, E> => {
+  const made = anyDecoders.get(schema)
+  return made === undefined
+    ? Effect.tap(make, (decoder) => Effect.sync(() => anyDecoders.set(schema, decoder)))
+    : Effect.succeed(made)
+}
+
+const ofStandard = (schema: StandardSchemaV1): Effect.Effect<ValueDecoder<unknown>, InvalidRequest> =>
+  Effect.tryPromise({
+    try: () => Standard.jsonSchemaOf(schema),
+    catch: (cause) => cause
+  }).pipe(
+    Effect.catchAll((cause) =>
+      cause instanceof Limits.InvalidSchemaError ? badSchema(cause.message) : Effect.die(cause)
+    ),
+    Effect.map((jsonSchema) => valueDecoder(jsonSchema, (value) => Standard.validate(schema, value)))
+  )
+
+/**
+ * Takes what a schema of any kind accepts: a Standard Schema (Zod, Valibot, ArkType, …), which then validates each reply
+ * itself, an Effect schema, or a JSON Schema as `fromJsonSchema` takes it. Made once per schema.
+ *
+ * Fails with `InvalidRequest` for what is none of these, and for a Standard Schema that cannot be written as JSON Schema:
+ * by its own `~standard.jsonSchema`, or by the converter of its library (`@valibot/to-json-schema` must be installed for
+ * schemas of Valibot).
+ *
+ * @example
+ * import { StructuredOutput } from "aicortex"
+ * import { Schema } from "effect"
+ *
+ * const decoder = StructuredOutput.from(Schema.Struct({ capital: Schema.String }))
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const from = <S extends AnySchema>(
+  schema: S,
+  options?: SchemaOptions
+): Effect.Effect<ValueDecoder<OutputOf<S>, ContextOf<S>>, InvalidRequest> =>
+  Effect.suspend((): Effect.Effect<ValueDecoder<unknown>, InvalidRequest> => {
+    const known = recognise(schema)
+    switch (known.kind) {
+      case "none":
+        return badSchema(known.reason)
+      case "effect":
+        return kept(
+          known.schema,
+          Effect.sync(() => ofEffect(known.schema) as ValueDecoder<unknown>)
+        )
+      case "json":
+        return fromJsonSchema(known.schema, options)
+      case "standard":
+        return Effect.flatMap(kept(known.schema, ofStandard(known.schema)), (decoder) => {
+          const wrong = checkSize(decoder.jsonSchema, "schema", options)
+          return wrong === undefined ? Effect.succeed(decoder) : wrong
+        })
+    }
+  }) as Effect.Effect<ValueDecoder<OutputOf<S>, ContextOf<S>>, InvalidRequest>

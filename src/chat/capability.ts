@@ -19,7 +19,7 @@ interface Chat {
   readonly complete: (prompt: Prompt, options?: Options) => Effect.Effect<Result, ChatError>
   readonly structured: <A>(
     prompt: Prompt,
-    decoder: StructuredOutput.Decoder<A>,
+    decoder: StructuredOutput.AsyncDecoder<A>,
     options?: Options
   ) => Effect.Effect<A, ChatError | SchemaMismatch>
 }

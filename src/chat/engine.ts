@@ -3,13 +3,12 @@
  * session, the servers, tools, JSON that is mended, and what is told of all that.
  */
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
-import { type ChatError, DeadlineExceeded, SchemaMismatch } from "../Errors.js"
+import { type ChatError, DeadlineExceeded } from "../Errors.js"
 import { type Call, Failover, type OpenAnswer, type Result } from "../Failover.js"
 import * as History from "../History.js"
 import * as Direct from "../internal/direct.js"
@@ -19,22 +18,11 @@ import * as ResponseCache from "../ResponseCache.js"
 import type { RouteHints } from "../Router.js"
 import * as ConversationKey from "../router/conversationKey.js"
 import { Sessions, type Turn } from "../Sessions.js"
-import * as StructuredOutput from "../StructuredOutput.js"
 import * as Telemetry from "../Telemetry.js"
 import { type Beginning, Chain, type Link } from "./chain.js"
 import type { Engine, Execution, Origin } from "./execution.js"
-import { gather } from "./gather.js"
-import {
-  answeredBy,
-  asking,
-  cacheTtlOf,
-  firstModel,
-  isLikely,
-  originOf,
-  type Prepared,
-  repairing,
-  requestFor
-} from "./prepared.js"
+import { asking, cacheTtlOf, firstModel, isLikely, originOf, type Prepared, reading, requestFor } from "./prepared.js"
+import { makeStructured } from "./structured.js"
 import { running, toEffect } from "./toEffect.js"
 import * as ToolLoop from "./toolLoop.js"
 
@@ -312,8 +300,6 @@ export const make = Effect.gen(function* () {
       () => withCall(execution, true, (prepared) => Effect.map(begin(prepared, true, true), ({ start }) => start()))
     )
 
-  const reading = (prepared: Prepared) => (isLikely(prepared) ? gather : undefined)
-
   const complete: Engine["complete"] = <A>(execution: Execution, use: (result: Result) => A | ChatError) =>
     Direct.make<A, ChatError>(
       () => {
@@ -328,71 +314,7 @@ export const make = Effect.gen(function* () {
         )
     )
 
-  // ---------------------------------------------------------------------------
-  // JSON
-  // ---------------------------------------------------------------------------
-
-  /** Only a valid reply is cached, and a cached one that is invalid for this decoder is ignored. */
-  const ask = <A>(
-    prepared: Prepared,
-    decoder: StructuredOutput.Decoder<A>,
-    mustFit: (result: Result) => boolean | ChatError
-  ) => {
-    // What is kept is looked at twice.
-    let last: readonly [text: string, decoded: ReturnType<typeof decoder.decode>] | undefined
-    const decode = (text: string) => {
-      if (last?.[0] !== text) last = [text, decoder.decode(text)]
-      return last[1]
-    }
-    const once = (wish: Prepared["wish"]) =>
-      Effect.flatMap(begin({ ...prepared, wish }, isLikely(prepared), false), ({ candidate, said, start }) =>
-        toEffect(
-          start,
-          (result) => {
-            const must = mustFit(result)
-            if (typeof must !== "boolean") return must
-            prepared.execution.replied?.(result)
-            const decoded = must ? decode(result.text) : undefined
-            return { result, said: said(), decoded, candidate: candidate() }
-          },
-          reading(prepared)
-        )
-      )
-    if (cacheTtlOf(prepared) === undefined) return once(undefined)
-    const accepts = (result: Result) => Either.isRight(decode(result.text))
-    return Effect.flatMap(once({ ...prepared.wish, accepts }), (asked) =>
-      asked.result.cached && asked.decoded !== undefined && Either.isLeft(asked.decoded)
-        ? once({ ...prepared.wish, accepts, renew: true })
-        : Effect.succeed(asked)
-    )
-  }
-
-  const structured: Engine["structured"] = (execution, decoder, mustFit) =>
-    withCall(
-      execution,
-      false,
-      Effect.fnUntraced(function* (prepared: Prepared) {
-        const first = yield* ask(prepared, decoder, mustFit)
-        let { candidate, decoded, result } = first
-        if (decoded !== undefined && Either.isLeft(decoded) && StructuredOutput.canRepair(decoded.left)) {
-          const again = repairing(answeredBy(prepared, candidate), result.text, decoded.left)
-          const second = yield* ask(again, decoder, mustFit)
-          candidate = second.candidate
-          decoded = second.decoded
-          result = second.result
-        }
-        if (decoded === undefined) return { result, value: undefined }
-        if (Either.isLeft(decoded)) {
-          return yield* new SchemaMismatch({ model: candidate.model, issues: decoded.left, text: result.text })
-        }
-        const { turn } = prepared
-        if (turn !== undefined) {
-          yield* ToolLoop.store(turn, [...first.said.slice(0, -1), ToolLoop.assistantMessage(result)])
-        }
-        return { result, value: decoded.right }
-      })
-    )
-
+  const { structured } = makeStructured({ begin, withCall })
   const engine: Engine = { open, complete, structured }
   return engine
 })

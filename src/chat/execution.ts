@@ -84,7 +84,7 @@ export interface Engine {
   readonly complete: <A>(execution: Execution, use: (result: Result) => A | ChatError) => Effect.Effect<A, ChatError>
   readonly structured: <A>(
     execution: Execution,
-    decoder: StructuredOutput.Decoder<A>,
+    decoder: StructuredOutput.AsyncDecoder<A>,
     mustFit: (result: Result) => boolean | ChatError
   ) => Effect.Effect<Decoded<A>, ChatError | SchemaMismatch>
 }

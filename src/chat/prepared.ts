@@ -8,6 +8,7 @@ import type { Turn } from "../Sessions.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import type * as Telemetry from "../Telemetry.js"
 import type { Execution, Origin } from "./execution.js"
+import { gather } from "./gather.js"
 
 /** An execution by one of its models, with its conversation and its place in its session. */
 export interface Prepared {
@@ -68,6 +69,9 @@ export const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArr
 
 /** Log probabilities are only in the events. */
 export const isLikely = ({ request }: Prepared): boolean => request.logprobs !== undefined
+
+/** How its answer is read to the end, where not as every other one. */
+export const reading = (prepared: Prepared) => (isLikely(prepared) ? gather : undefined)
 
 /** Where the spans of a call go that was given no trace of its own. */
 export const originOf = (trace: Telemetry.Trace | undefined, passing: () => Origin["context"]): Origin => ({

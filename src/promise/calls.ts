@@ -10,7 +10,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import * as Chat from "../Chat.js"
-import { type JsonObject, Routing, type ToolDefinition } from "../ChatRequest.js"
+import { Routing, type ToolDefinition } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type * as EmbedRequest from "../EmbedRequest.js"
 import { InvalidRequest } from "../Errors.js"
@@ -18,6 +18,7 @@ import * as Direct from "../internal/direct.js"
 import { decoder, optional, withoutNulls } from "../internal/optionSchemas.js"
 import type { Message } from "../Message.js"
 import { CurrentSettings } from "../Settings.js"
+import type { AnySchema, OutputOf } from "../StructuredOutput.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import { ChatStream } from "./chatStream.js"
 
@@ -60,8 +61,11 @@ export interface ChatOptions extends Omit<Chat.Options, "tools" | "session"> {
   readonly stream?: boolean | undefined
   /** `json`: the parsed value instead of text; not together with `stream`. Default `text`. */
   readonly responseFormat?: "text" | "json" | undefined
-  /** A JSON Schema that the value must fit; asks for JSON. */
-  readonly schema?: object | undefined
+  /**
+   * What the value must fit: a Standard Schema (Zod, Valibot, ArkType, …), an Effect schema that needs no services, or a
+   * JSON Schema; asks for JSON. The value is what the schema makes of the reply.
+   */
+  readonly schema?: AnySchema | undefined
   /** A session or its id. */
   readonly session?: { readonly id: string } | string | undefined
   /** With or without `execute`. */
@@ -77,8 +81,15 @@ export interface ChatOptions extends Omit<Chat.Options, "tools" | "session"> {
  * @category models
  */
 export interface ChatFunction {
+  /** The events of the answer as they come. */
   (prompt: Prompt, options: ChatOptions & { readonly stream: true }): Promise<ChatStream>
-  // biome-ignore lint/suspicious/noExplicitAny: a parsed value of a caller's own schema, as from JSON.parse.
+  /** The output of a schema: `unknown` for a JSON Schema that is not given `as const`. */
+  <S extends AnySchema>(
+    prompt: Prompt,
+    options: ChatOptions & { readonly schema: S; readonly stream?: false | undefined }
+  ): Promise<OutputOf<S>>
+  /** A parsed value whose type the caller knows. */
+  // biome-ignore lint/suspicious/noExplicitAny: a parsed value of a caller's own, as from JSON.parse.
   <A = any>(
     prompt: Prompt,
     options: ChatOptions & ({ readonly responseFormat: "json" } | { readonly schema: object })
@@ -279,12 +290,12 @@ export const chatWith =
       return never("tools", `'${idle.name}' has no execute, so its calls would be lost: use complete() or stream: true`)
     }
     if (json) {
-      const decoder =
-        schema === undefined
-          ? Effect.succeed(StructuredOutput.any)
-          : Effect.flatMap(CurrentSettings, ({ maxSchemaBytes }) =>
-              StructuredOutput.fromJsonSchema(schema as JsonObject, { maxBytes: maxSchemaBytes })
-            )
+      const decoder: Effect.Effect<StructuredOutput.AsyncDecoder<unknown>, InvalidRequest, CurrentSettings> = schema ===
+      undefined
+        ? Effect.succeed(StructuredOutput.any)
+        : Effect.flatMap(CurrentSettings, ({ maxSchemaBytes }) =>
+            StructuredOutput.from(schema as object, { maxBytes: maxSchemaBytes })
+          )
       return run(
         Effect.flatMap(decoder, (decoder) =>
           Effect.flatMap(Chat.Chat, (chat) => chat.structured(prompt, decoder, all))

@@ -854,7 +854,7 @@ describe("values", () => {
 
   it("are mended once for all who ask at the same time", async () => {
     const { cortex, server } = await alone({ firstToken: 20, reply: (_, n) => ['{"n":"no"}', '{"n":1}'][n] ?? "" })
-    const calls = Array.from({ length: 10 }, () => cortex.chat("A number?", { ...cached, schema }))
+    const calls = Array.from({ length: 10 }, () => cortex.chat<{ n: number }>("A number?", { ...cached, schema }))
     expect(new Set((await Promise.all(calls)).map(({ n }) => n))).toEqual(new Set([1]))
     expect(chats(server)).toEqual([2])
   })

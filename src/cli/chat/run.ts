@@ -65,7 +65,7 @@ const readSchema = Effect.fnUntraced(function* (file: string) {
   })
   if (!isObject(value)) return yield* fail("is not a JSON Schema: it must be an object")
   const { maxSchemaBytes } = yield* Config.settings({})
-  return yield* StructuredOutput.fromJsonSchema(value, { maxBytes: maxSchemaBytes })
+  return yield* StructuredOutput.from(value, { maxBytes: maxSchemaBytes })
 })
 
 // =============================================================================

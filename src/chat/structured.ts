@@ -1,0 +1,100 @@
+/** Replies that must be JSON: decoded, and asked for once more where the first does not fit. */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type { ChatError, SchemaIssue } from "../Errors.js"
+import { SchemaMismatch } from "../Errors.js"
+import type { Result } from "../Failover.js"
+import * as StructuredOutput from "../StructuredOutput.js"
+import type { Beginning } from "./chain.js"
+import type { Engine, Execution } from "./execution.js"
+import { answeredBy, cacheTtlOf, isLikely, type Prepared, reading, repairing } from "./prepared.js"
+import { toEffect } from "./toEffect.js"
+import * as ToolLoop from "./toolLoop.js"
+
+/** As much of the engine as structured answers need. */
+export interface Calls {
+  readonly begin: (prepared: Prepared, events: boolean, commit: boolean) => Effect.Effect<Beginning, ChatError>
+  readonly withCall: <A, E>(
+    execution: Execution,
+    keep: boolean,
+    use: (prepared: Prepared) => Effect.Effect<A, E | ChatError>
+  ) => Effect.Effect<A, E | ChatError>
+}
+
+type Decoding<A> = Effect.Effect<A, ReadonlyArray<SchemaIssue>>
+
+/** A check that takes its time is not waited for: the reply may be cached, and is renewed when it turns out not to fit. */
+const mayFit = <A>(decoding: Decoding<A>): boolean => !Either.isEither(decoding) || Either.isRight(decoding)
+
+export const makeStructured = ({ begin, withCall }: Calls): Pick<Engine, "structured"> => {
+  /** Only a valid reply is cached, and a cached one that is invalid for this decoder is ignored. */
+  const ask = <A>(
+    prepared: Prepared,
+    decoder: StructuredOutput.AsyncDecoder<A>,
+    mustFit: (result: Result) => boolean | ChatError
+  ) => {
+    // What is kept is looked at twice.
+    let last: readonly [text: string, decoding: Decoding<A>] | undefined
+    const decode = (text: string) => {
+      if (last?.[0] !== text) last = [text, decoder.decode(text)]
+      return last[1]
+    }
+    const once = (wish: Prepared["wish"]) =>
+      Effect.flatMap(begin({ ...prepared, wish }, isLikely(prepared), false), ({ candidate, said, start }) =>
+        Effect.flatMap(
+          toEffect(
+            start,
+            (result) => {
+              const must = mustFit(result)
+              if (typeof must !== "boolean") return must
+              prepared.execution.replied?.(result)
+              return { result, said: said(), decoding: must ? decode(result.text) : undefined, candidate: candidate() }
+            },
+            reading(prepared)
+          ),
+          ({ candidate, decoding, result, said }) =>
+            Effect.map(decoding === undefined ? Effect.succeed(undefined) : Effect.either(decoding), (decoded) => ({
+              candidate,
+              decoded,
+              result,
+              said
+            }))
+        )
+      )
+    if (cacheTtlOf(prepared) === undefined) return once(undefined)
+    const accepts = (result: Result) => mayFit(decode(result.text))
+    return Effect.flatMap(once({ ...prepared.wish, accepts }), (asked) =>
+      asked.result.cached && asked.decoded !== undefined && Either.isLeft(asked.decoded)
+        ? once({ ...prepared.wish, accepts, renew: true })
+        : Effect.succeed(asked)
+    )
+  }
+
+  const structured: Engine["structured"] = (execution, decoder, mustFit) =>
+    withCall(
+      execution,
+      false,
+      Effect.fnUntraced(function* (prepared: Prepared) {
+        const first = yield* ask(prepared, decoder, mustFit)
+        let { candidate, decoded, result } = first
+        if (decoded !== undefined && Either.isLeft(decoded) && StructuredOutput.canRepair(decoded.left)) {
+          const again = repairing(answeredBy(prepared, candidate), result.text, decoded.left)
+          const second = yield* ask(again, decoder, mustFit)
+          candidate = second.candidate
+          decoded = second.decoded
+          result = second.result
+        }
+        if (decoded === undefined) return { result, value: undefined }
+        if (Either.isLeft(decoded)) {
+          return yield* new SchemaMismatch({ model: candidate.model, issues: decoded.left, text: result.text })
+        }
+        const { turn } = prepared
+        if (turn !== undefined) {
+          yield* ToolLoop.store(turn, [...first.said.slice(0, -1), ToolLoop.assistantMessage(result)])
+        }
+        return { result, value: decoded.right }
+      })
+    )
+
+  return { structured }
+}

@@ -1,0 +1,167 @@
+/** What may be given as a schema, which of its kinds it is, and the types that follow from it. */
+import type { StandardSchemaV1 } from "@standard-schema/spec"
+import * as Schema from "effect/Schema"
+import type { FromSchema, JSONSchema } from "json-schema-to-ts"
+import type { JsonObject } from "../ChatRequest.js"
+
+/**
+ * A schema of any kind: a Standard Schema (Zod, Valibot, ArkType, …), an Effect schema, or a JSON Schema.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+// biome-ignore lint/suspicious/noExplicitAny: a schema of anything.
+export type AnySchema = StandardSchemaV1<any, any> | Schema.Schema<any, any, any> | object
+
+type IsAny<S> = 0 extends 1 & S ? true : false
+
+/** Whether a JSON Schema refers to others, or to itself: types of those cannot be inferred. */
+type Refers<S> = S extends { readonly $ref: unknown }
+  ? true
+  : S extends ReadonlyArray<infer Item>
+    ? Refers<Item>
+    : S extends object
+      ? { [K in keyof S]: Refers<S[K]> }[keyof S]
+      : false
+
+/**
+ * What a schema gives: the output of a Standard Schema, the type of an Effect schema, what a JSON Schema describes if it
+ * is given `as const` and has no `$ref`, else `unknown`.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type OutputOf<S> =
+  IsAny<S> extends true
+    ? unknown
+    : // biome-ignore lint/suspicious/noExplicitAny: what is not inferred may be anything.
+      S extends Schema.Schema.Variance<infer A, any, any>
+      ? A
+      : // biome-ignore lint/suspicious/noExplicitAny: what is not inferred may be anything.
+        S extends StandardSchemaV1<any, infer A>
+        ? A
+        : S extends JSONSchema
+          ? true extends Refers<S>
+            ? unknown
+            : FromSchema<S>
+          : unknown
+
+/**
+ * What a model has to write for a schema, before it is transformed.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type InputOf<S> =
+  IsAny<S> extends true
+    ? unknown
+    : // biome-ignore lint/suspicious/noExplicitAny: what is not inferred may be anything.
+      S extends Schema.Schema.Variance<any, infer I, any>
+      ? I
+      : // biome-ignore lint/suspicious/noExplicitAny: what is not inferred may be anything.
+        S extends StandardSchemaV1<infer I, any>
+        ? I
+        : OutputOf<S>
+
+/**
+ * The services that an Effect schema needs; `never` for any other.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type ContextOf<S> =
+  // biome-ignore lint/suspicious/noExplicitAny: what is not inferred may be anything.
+  IsAny<S> extends true ? never : S extends Schema.Schema.Variance<any, any, infer R> ? R : never
+
+/** What a schema turned out to be. */
+export type Recognised =
+  // biome-ignore lint/suspicious/noExplicitAny: a schema of anything.
+  | { readonly kind: "effect"; readonly schema: Schema.Schema<any, any, any> }
+  | { readonly kind: "standard"; readonly schema: StandardSchemaV1 }
+  | { readonly kind: "json"; readonly schema: JsonObject }
+  | { readonly kind: "none"; readonly reason: string }
+
+const what = "must be a Standard Schema (Zod, Valibot, ArkType, …), an Effect schema or a JSON Schema"
+
+const nameOf = (value: unknown): string => {
+  if (value === null) return "null"
+  if (Array.isArray(value)) return "a list"
+  if (typeof value === "function") return "a function"
+  if (typeof value !== "object") return `a ${typeof value}`
+  const name: unknown = (value as { readonly constructor?: { readonly name?: unknown } }).constructor?.name
+  return typeof name === "string" && name !== "" ? `an instance of ${name}` : "an object of another kind"
+}
+
+/** Objects of other realms count, too. */
+const isPlain = (value: object): boolean => {
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === null || Object.getPrototypeOf(prototype) === null
+}
+
+/** Deeper ones are refused for their depth. */
+const maxDepth = 100
+
+/** Where something stands in a JSON Schema that is no JSON, and what it is. */
+const foreign = (value: unknown, path: string, depth: number): string | undefined => {
+  if (typeof value === "function" || typeof value === "symbol" || typeof value === "bigint") {
+    return `'${path}' is ${nameOf(value)}`
+  }
+  if (typeof value !== "object" || value === null || depth > maxDepth) return undefined
+  if (!Array.isArray(value) && !isPlain(value)) return `'${path}' is ${nameOf(value)}`
+  for (const [key, inner] of Object.entries(value)) {
+    const found = foreign(inner, path === "" ? key : `${path}.${key}`, depth + 1)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+const keywords: ReadonlySet<string> = new Set(
+  (
+    "type properties required additionalProperties patternProperties propertyNames minProperties maxProperties " +
+    "dependencies dependentRequired dependentSchemas unevaluatedProperties items prefixItems additionalItems " +
+    "unevaluatedItems contains minContains maxContains minItems maxItems uniqueItems enum const allOf anyOf oneOf not " +
+    "if then else minLength maxLength pattern format minimum maximum exclusiveMinimum exclusiveMaximum multipleOf " +
+    "nullable definitions title description default examples deprecated readOnly writeOnly contentEncoding " +
+    "contentMediaType contentSchema id"
+  ).split(" ")
+)
+
+const plainSchemas = new WeakSet<object>()
+
+/** Why an object checks nothing although it looks like a JSON Schema. */
+const notJsonSchema = (schema: object): string | undefined => {
+  if (plainSchemas.has(schema)) return undefined
+  if (!isPlain(schema)) return `${what}, not ${nameOf(schema)}`
+  const found = foreign(schema, "", 0)
+  if (found !== undefined) return `${what}; in a JSON Schema everything is JSON, and ${found}`
+  const names = Object.keys(schema)
+  if (names.length > 0 && !names.some((name) => keywords.has(name) || name.startsWith("$"))) {
+    return `${what}; ${names.slice(0, 3).join(", ")} is no keyword of JSON Schema, so that it would check nothing`
+  }
+  plainSchemas.add(schema)
+  return undefined
+}
+
+const isStandard = (value: object): value is StandardSchemaV1 => {
+  const standard: unknown = "~standard" in value ? value["~standard"] : undefined
+  return (
+    typeof standard === "object" &&
+    standard !== null &&
+    "validate" in standard &&
+    typeof standard.validate === "function" &&
+    "version" in standard &&
+    standard.version === 1
+  )
+}
+
+/** Which kind of schema it is. An Effect schema that is a Standard Schema, too, is an Effect schema. */
+export const recognise = (value: unknown): Recognised => {
+  if ((typeof value !== "object" && typeof value !== "function") || value === null || Array.isArray(value)) {
+    return { kind: "none", reason: `${what}, not ${nameOf(value)}` }
+  }
+  if (Schema.isSchema(value)) return { kind: "effect", schema: value }
+  if (isStandard(value)) return { kind: "standard", schema: value }
+  if (typeof value === "function") return { kind: "none", reason: `${what}, not ${nameOf(value)}` }
+  const reason = notJsonSchema(value)
+  return reason === undefined ? { kind: "json", schema: value as JsonObject } : { kind: "none", reason }
+}
