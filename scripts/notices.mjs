@@ -49,5 +49,5 @@ export const notices = (metafile, root) => {
     return `${own.name} ${own.version} (${own.license})\n\n${textOf(folder, own)}\n`
   })
   const line = `\n${"-".repeat(80)}\n\n`
-  return `The command line of aicortex (dist/bin/) holds code of these packages.\n${line}${entries.join(line)}`
+  return `What aicortex bundles (dist/bin/ and dist/bundle/) holds code of these packages.\n${line}${entries.join(line)}`
 }

@@ -63,7 +63,8 @@ const install = () => {
 }
 
 const build = async () => {
-  const inputs = ["package.json", "scripts/build.mjs", "scripts/notices.mjs", "package-lock.json"]
+  const inputs = ["build", "bundle", "declarations", "notices"].map((name) => `scripts/${name}.mjs`)
+  inputs.push("package.json", "package-lock.json")
   const tools = Math.max(...inputs.map(changed))
   const libIsStale =
     process.argv.includes("--all") && changed("dist/index.js") < Math.max(tools, newest("src", "src/cli"))
@@ -76,7 +77,7 @@ const build = async () => {
   }
   if (libIsStale) {
     say("building the library…")
-    buildLib()
+    await buildLib()
   }
 }
 

@@ -62,7 +62,29 @@ export type { ApiRequest, Options as ApiRequestOptions } from "./backend/apiRequ
 export type { ChatEvent, FinishReason, Usage } from "./ChatEvent.js"
 export type { Routing } from "./ChatRequest.js"
 export type { Embedded } from "./EmbedRequest.js"
-export * from "./Errors.js"
+export type { Attempt, ChatError, FailureReason, Phase, SchemaIssue, Unreachable, Unsupported } from "./Errors.js"
+export {
+  AllServersFailed,
+  Closed,
+  DeadlineExceeded,
+  EngineUnavailable,
+  InvalidConfig,
+  InvalidRequest,
+  isChatError,
+  ModelNotFound,
+  NoServers,
+  NoSuitableModel,
+  Overloaded,
+  PersonaNotFound,
+  RegistryWarning,
+  SavedStateWarning,
+  SchemaMismatch,
+  SessionNotFound,
+  SessionsUnavailable,
+  StreamInterrupted,
+  ToolFailed,
+  TurnNotStored
+} from "./Errors.js"
 export type { Result } from "./Failover.js"
 export type { Message } from "./Message.js"
 export type { ChatFunction, ChatOptions, EmbedOptions, Prompt, Tool } from "./promise/calls.js"

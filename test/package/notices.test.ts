@@ -11,15 +11,16 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 
 describe("the notices of third parties", () => {
   beforeAll(() => {
-    const built = spawnSync(process.execPath, [join(root, "scripts/setup.mjs")], { encoding: "utf8" })
+    const built = spawnSync(process.execPath, [join(root, "scripts/setup.mjs"), "--all"], { encoding: "utf8" })
     assert.strictEqual(built.status, 0, built.stderr)
   }, 120_000)
 
-  it("name every package that the bundle holds, with its version and the text of its licence", () => {
-    const metafile: Metafile = JSON.parse(readFileSync(join(root, "dist/.bin.json"), "utf8"))
+  it("name every package that the bundles hold, with its version and the text of its licence", () => {
+    const inputsOf = (name: string) =>
+      Object.keys((JSON.parse(readFileSync(join(root, `dist/.${name}.json`), "utf8")) as Metafile).inputs)
     const text = readFileSync(join(root, "dist/THIRD-PARTY-NOTICES"), "utf8")
     const entries = text.split(`${"-".repeat(80)}\n`).slice(1)
-    const inputs = Object.keys(metafile.inputs).filter((input) => input.includes("node_modules/"))
+    const inputs = [...inputsOf("bin"), ...inputsOf("bundle")].filter((input) => input.includes("node_modules/"))
     assert.isAbove(inputs.length, 100)
     // A package may hold others of its own.
     const folderOf = (input: string) => {

@@ -1,80 +1,10 @@
-import { execFile } from "node:child_process"
 import { existsSync } from "node:fs"
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
-import { createServer } from "node:http"
-import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { version } from "../../src/internal/version.js"
-
-const root = fileURLToPath(new URL("../..", import.meta.url))
-const tool = (name: string) => join(root, "node_modules/.bin", name)
-const json = async (file: string) => JSON.parse(await readFile(file, "utf8"))
-
-/** Runs a command to its end; when it fails, or does not end by itself, the error shows all that it printed. */
-const execute = async (cwd: string, timeout: number, command: string, args: ReadonlyArray<string>): Promise<string> => {
-  // What npm tells the scripts of this package is not meant for the npm of another directory.
-  const env = Object.fromEntries(
-    Object.entries(process.env).filter(([key]) => !/^npm_(package_|lifecycle_|config_(local|global)_prefix)/.test(key))
-  )
-  try {
-    const { stdout } = await promisify(execFile)(command, args, {
-      cwd,
-      env: { ...env, NO_COLOR: "1" },
-      maxBuffer: 1 << 26,
-      timeout
-    })
-    return stdout.trim()
-  } catch (error) {
-    const { killed, stderr, stdout } = error as {
-      readonly killed?: boolean
-      readonly stdout?: string
-      readonly stderr?: string
-    }
-    const end = killed ? "\nIt did not end by itself: something it opened is still open." : ""
-    throw new Error(`${command} ${args.join(" ")}\n${stdout ?? ""}\n${stderr ?? String(error)}${end}`)
-  }
-}
-
-const run = (cwd: string, command: string, ...args: ReadonlyArray<string>) => execute(cwd, 0, command, args)
-
-/** A program that is done is gone: a socket or a timer that holds it is a bug. */
-const runProgram = (cwd: string, file: string, ...args: ReadonlyArray<string>) =>
-  execute(cwd, 60_000, process.execPath, [file, ...args])
-
-/** As much of an Ollama server as one streamed answer needs. */
-const fakeOllama = createServer((request, response) => {
-  const send = (...lines: ReadonlyArray<unknown>) => {
-    response.setHeader("content-type", lines.length === 1 ? "application/json" : "application/x-ndjson")
-    response.end(lines.map((line) => `${JSON.stringify(line)}\n`).join(""))
-  }
-  const line = (content: string, end: object = { done: false }) => ({
-    model: "tiny:latest",
-    created_at: "2026-01-01T00:00:00Z",
-    message: { role: "assistant", content },
-    ...end
-  })
-  request.resume()
-  request.on("end", () => {
-    const details = { format: "gguf", family: "llama", parameter_size: "2M", quantization_level: "Q8_0" }
-    switch (request.url) {
-      case "/api/version":
-        return send({ version: "0.12.0" })
-      case "/api/ps":
-        return send({ models: [] })
-      case "/api/tags":
-        return send({ models: [{ name: "tiny:latest", model: "tiny:latest", size: 1, digest: "0", details }] })
-      case "/api/chat":
-        return send(line("It is "), line("Paris."), line("", { done: true, done_reason: "stop", eval_count: 2 }))
-      default:
-        response.statusCode = 404
-        return send({ error: "not found" })
-    }
-  })
-})
+import { answering, installQuietly, json, pack, root, run, runProgram, tool } from "../support/package.js"
 
 const effectProgram = `
 import * as Effect from "effect/Effect"
@@ -109,15 +39,13 @@ describe.concurrent("the published package", { timeout: 120_000 }, () => {
   let tarball: string
   let files: ReadonlyArray<string>
   let server: string
+  let ollama: Awaited<ReturnType<typeof answering>>
 
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), "aicortex-package-"))
-    await run(root, process.execPath, "scripts/setup.mjs", "--all")
-    const [packed] = JSON.parse(
-      await run(root, "npm", "pack", "--json", "--ignore-scripts", "--pack-destination", directory)
-    )
-    tarball = join(directory, packed.filename)
-    files = packed.files.map((file: { readonly path: string }) => file.path)
+    const packed = await pack(directory)
+    tarball = packed.tarball
+    files = packed.files
     await writeFile(
       join(directory, "package.json"),
       JSON.stringify({ name: "consumer", type: "module", private: true })
@@ -127,15 +55,13 @@ describe.concurrent("the published package", { timeout: 120_000 }, () => {
         async (name) => `${name}@${(await json(join(root, "node_modules", name, "package.json"))).version}`
       )
     )
-    const quiet = ["--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-    await run(directory, "npm", "install", ...quiet, tarball, ...peers)
-    await new Promise<void>((resolve) => fakeOllama.listen(0, "127.0.0.1", resolve))
-    server = `http://127.0.0.1:${(fakeOllama.address() as AddressInfo).port}`
+    await installQuietly(directory, tarball, ...peers)
+    ollama = await answering()
+    server = ollama.url
   }, 240_000)
 
   afterAll(async () => {
-    fakeOllama.closeAllConnections()
-    fakeOllama.close()
+    ollama.close()
     await rm(directory, { recursive: true, force: true })
   })
 
@@ -147,12 +73,18 @@ describe.concurrent("the published package", { timeout: 120_000 }, () => {
   it("ships what it needs and nothing else", () => {
     const allowed =
       /^(dist|src|registry|docs|examples)\/|^(package\.json|config\.schema\.json|README\.md|CHANGELOG\.md|LICENSE)$/
-    const refused = /^dist\/\.|^dist\/cli\/|^src\/cli\/|^registry\/demo\/training\//
+    const refused = /^dist\/\.|^dist\/cli\/|^dist\/promise|^src\/cli\/|^registry\/demo\/training\//
     assert.deepStrictEqual(
       files.filter((file) => !allowed.test(file) || refused.test(file)),
       []
     )
-    for (const file of ["dist/index.js", "dist/index.d.ts", "dist/promise.js", "dist/promise.d.ts", "dist/bin.js"]) {
+    for (const file of [
+      "dist/index.js",
+      "dist/index.d.ts",
+      "dist/bundle/promise.js",
+      "dist/bundle/promise.d.ts",
+      "dist/bin.js"
+    ]) {
       assert.include(files, file)
     }
     for (const file of [

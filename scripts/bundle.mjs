@@ -1,0 +1,133 @@
+/**
+ * What is shipped in one piece, with all that it needs: the command line, and the entries that programs without Effect
+ * import.
+ */
+import { renameSync, rmSync } from "node:fs"
+import { readFile } from "node:fs/promises"
+import { join, relative } from "node:path"
+import { fileURLToPath } from "node:url"
+
+export const root = fileURLToPath(new URL("..", import.meta.url))
+export const src = join(root, "src")
+export const dist = join(root, "dist")
+
+/**
+ * Modules find their files with `new URL("../registry/…", import.meta.url)`. A bundle moves them all to dist/bin/ or
+ * dist/bundle/, so each is given the URL that it would have without: dist/a/B.js for src/a/B.ts.
+ *
+ * @type {import("esbuild").Plugin}
+ */
+const moduleUrls = {
+  name: "module-urls",
+  setup(build) {
+    build.onLoad({ filter: /\.ts$/ }, async ({ path }) => {
+      const module = relative(src, path).replaceAll("\\", "/").replace(/\.ts$/, ".js")
+      if (module.startsWith("../")) return undefined
+      const url = `new URL(${JSON.stringify(`../${module}`)}, import.meta.url).href`
+      return { loader: "ts", contents: (await readFile(path, "utf8")).replaceAll("import.meta.url", () => url) }
+    })
+  }
+}
+
+/** The parts of undici that `transport/` uses: its index loads all of it, twice as much. */
+const partsOfUndici = `
+export { default as buildConnector } from "undici/lib/core/connect.js"
+export { default as Agent } from "undici/lib/dispatcher/agent.js"
+export { default as Client } from "undici/lib/dispatcher/client.js"
+export { default as Pool } from "undici/lib/dispatcher/pool.js"
+export { default as ProxyAgent } from "undici/lib/dispatcher/proxy-agent.js"
+`
+
+/** @type {import("esbuild").Plugin} */
+const smallUndici = {
+  name: "small-undici",
+  setup(build) {
+    build.onResolve({ filter: /^undici$/ }, ({ importer }) =>
+      importer.startsWith(join(src, "transport")) ? { path: "undici", namespace: "small-undici" } : undefined
+    )
+    build.onLoad({ filter: /.*/, namespace: "small-undici" }, () => ({ contents: partsOfUndici, resolveDir: root }))
+  }
+}
+
+/** Of every bundle. @type {import("esbuild").BuildOptions} */
+const common = {
+  absWorkingDir: root,
+  bundle: true,
+  splitting: true,
+  format: "esm",
+  // Less to read at every start; names stay, so that a stack trace can be read too.
+  minifyWhitespace: true,
+  minifySyntax: true,
+  legalComments: "none",
+  logLevel: "warning",
+  metafile: true,
+  plugins: [moduleUrls, smallUndici]
+}
+
+/** @type {import("esbuild").BuildOptions} */
+const onNode = {
+  ...common,
+  platform: "node",
+  target: "node20",
+  external: ["node-llama-cpp", "@parcel/watcher"],
+  banner: {
+    js: 'import { createRequire as createRequire_ } from "node:module"; const require = createRequire_(import.meta.url);'
+  }
+}
+
+/**
+ * Bundles into a folder of dist/, one chunk for each lazily imported part. Who starts or imports it meanwhile finds the
+ * old bundle or the new one, never half of one. Gives what went into it.
+ *
+ * @type {(name: string, make: (outdir: string) => Promise<ReadonlyArray<import("esbuild").Metafile | undefined>>) => Promise<import("esbuild").Metafile>}
+ */
+const replaceFolder = async (name, make) => {
+  const outdir = join(dist, `.${name}-${process.pid}`)
+  const old = join(dist, `.old-${name}-${process.pid}`)
+  try {
+    const made = await make(outdir)
+    try {
+      renameSync(join(dist, name), old)
+    } catch {
+      // There was none.
+    }
+    renameSync(outdir, join(dist, name))
+    rmSync(old, { recursive: true, force: true })
+    return {
+      inputs: Object.assign({}, ...made.map((metafile) => metafile?.inputs)),
+      outputs: Object.assign({}, ...made.map((metafile) => metafile?.outputs))
+    }
+  } finally {
+    rmSync(outdir, { recursive: true, force: true })
+  }
+}
+
+/** dist/bin/: the command line. */
+export const bundleCommand = async () => {
+  const esbuild = await import("esbuild")
+  return replaceFolder("bin", async (outdir) => {
+    const { metafile } = await esbuild.build({
+      ...onNode,
+      entryPoints: { main: "src/cli/bin.ts" },
+      outdir,
+      chunkNames: "[name]-[hash]"
+    })
+    return [metafile]
+  })
+}
+
+/** dist/bundle/: the Promise entry, and its types. Needs the types that tsc made. */
+export const bundleEntries = async () => {
+  const esbuild = await import("esbuild")
+  const { writeDeclarations } = await import("./declarations.mjs")
+  return replaceFolder("bundle", async (outdir) => {
+    const promise = await esbuild.build({
+      ...onNode,
+      entryPoints: { promise: "src/promise.ts" },
+      outdir,
+      chunkNames: "promise-[name]-[hash]"
+    })
+    await writeDeclarations(join(dist, "promise.d.ts"), join(outdir, "promise.d.ts"))
+    return [promise.metafile]
+  })
+}
