@@ -9,15 +9,26 @@ import { dts } from "rollup-plugin-dts"
 import ts from "typescript"
 
 const external = /^(?!\.|\/)/
+const isEffect = (/** @type {string} */ module) => /^@?effect(\/|$)/.test(module)
 
-/** Types of Effect that a program may hand in, when it has them. They are recognised when they are used. */
-const opaque = new Set(["Redacted", "Layer"])
-const opaqueName = "EffectValue"
-const opaqueText = `/** A value of the library \`effect\`, such as a \`Redacted\`. */
-interface ${opaqueName} {
+/** What stands for values of Effect that a program may hand in, where it has them. */
+const valueName = "EffectValue"
+const schemaName = "EffectSchema"
+const standIns = {
+  [valueName]: `/** A value of the library \`effect\`, such as a \`Redacted\`. */
+interface ${valueName} {
   readonly pipe: (...args: never) => unknown;
 }
+`,
+  [schemaName]: `/** A schema of the library \`effect\`. */
+interface ${schemaName}<A, I = A, R = never> {
+  readonly Type: A;
+  readonly Encoded: I;
+  readonly Context: R;
+  readonly ast: object;
+}
 `
+}
 
 const head = `/// <reference lib="esnext.disposable" />\n`
 
@@ -60,13 +71,18 @@ const isInternal = (/** @type {ts.Node} */ node) =>
 class Printer {
   /** The file's own types by what they are, so that they are named where they are used. @type {Map<ts.Type, string>} */
   names = new Map()
-  usesOpaque = false
   /** The one that is written out: a name would name itself. @type {ts.Type | undefined} */
   top
 
-  constructor(/** @type {ts.TypeChecker} */ checker, /** @type {ts.SourceFile} */ source) {
+  /**
+   * @param {ts.TypeChecker} checker
+   * @param {ts.SourceFile} source
+   * @param {(node: ts.Node) => string | undefined} written the text of a node without Effect, where there is one
+   */
+  constructor(checker, source, written) {
     this.checker = checker
     this.source = source
+    this.written = written
     for (const statement of source.statements) {
       if (!ts.isTypeAliasDeclaration(statement) || statement.typeParameters !== undefined) continue
       const type = checker.getTypeAtLocation(statement.name)
@@ -84,10 +100,7 @@ class Printer {
     const symbol = type.aliasSymbol ?? type.getSymbol()
     const declaration = symbol?.declarations?.[0]
     const file = declaration?.getSourceFile().fileName ?? ""
-    if (/node_modules\/@?effect\//.test(file) && opaque.has(symbol?.name ?? "")) {
-      this.usesOpaque = true
-      return opaqueName
-    }
+    if (/node_modules\/@?effect\//.test(file) && /^(Redacted|Layer)$/.test(symbol?.name ?? "")) return valueName
     if (type.isUnion()) return this.union(type, what)
     if (type.isIntersection()) return type.types.map((one) => this.text(one, what)).join(" & ")
     if (!(type.flags & ts.TypeFlags.Object)) return checker.typeToString(type)
@@ -107,6 +120,7 @@ class Printer {
         throw new Error(`${what} has a type of Effect: ${text}`)
       return text
     }
+    if (!anonymous && file.includes("node_modules")) throw new Error(`${what} is a ${symbol.name} of ${file}`)
     return `{\n${this.members(type, what)}}`
   }
 
@@ -121,7 +135,10 @@ class Printer {
     const booleans = type.types.filter(({ flags }) => flags & ts.TypeFlags.BooleanLiteral)
     if (booleans.length === 2) texts.push("boolean")
     else texts.push(...booleans.map((one) => this.checker.typeToString(one)))
-    return [...new Set(texts)].join(" | ")
+    return [
+      ...new Set(texts.filter((text) => text !== "undefined")),
+      ...(texts.includes("undefined") ? ["undefined"] : [])
+    ].join(" | ")
   }
 
   /** @type {(type: ts.TupleTypeReference, what: string) => string} */
@@ -155,6 +172,16 @@ class Printer {
   /** @type {(property: ts.Symbol, what: string) => string} */
   member(property, what) {
     const { checker } = this
+    const [declaration] = property.declarations ?? []
+    if (
+      declaration?.getSourceFile() === this.source &&
+      ts.isPropertySignature(declaration) &&
+      (declaration.questionToken !== undefined) === ((property.flags & ts.SymbolFlags.Optional) !== 0) &&
+      (!ts.isInterfaceDeclaration(declaration.parent) || declaration.parent.typeParameters === undefined)
+    ) {
+      const text = this.written(declaration)
+      if (text !== undefined) return text
+    }
     const comment = ts.displayPartsToString(property.getDocumentationComment(checker)).trim()
     const type = checker.getTypeOfSymbol(property)
     const optional = (property.flags & ts.SymbolFlags.Optional) !== 0
@@ -194,16 +221,27 @@ const declarationsOf = async (file) => {
 
   /** @type {Map<string, Array<Named>>} */
   const declared = new Map()
-  const imported = new Set()
+  /** The names that come from Effect, and what they are. @type {Map<string, string>} */
+  const imported = new Map()
+  /** Imports of packages that ours depends on. @type {Map<string, ts.ImportDeclaration>} */
+  const others = new Map()
   /** @type {Array<ts.ExportDeclaration>} */
   const exports = []
   for (const statement of source.statements) {
     if (ts.isImportDeclaration(statement)) {
-      const { importClause } = statement
-      const bindings = importClause?.namedBindings
-      if (importClause?.name) imported.add(importClause.name.text)
-      if (bindings && ts.isNamespaceImport(bindings)) imported.add(bindings.name.text)
-      if (bindings && ts.isNamedImports(bindings)) for (const { name } of bindings.elements) imported.add(name.text)
+      const module = /** @type {ts.StringLiteral} */ (statement.moduleSpecifier).text
+      const bindings = statement.importClause?.namedBindings
+      const names =
+        bindings === undefined
+          ? [statement.importClause?.name]
+          : ts.isNamespaceImport(bindings)
+            ? [bindings.name]
+            : bindings.elements.map(({ name }) => name)
+      for (const name of names) {
+        if (name === undefined) continue
+        if (isEffect(module)) imported.set(name.text, module.slice(module.lastIndexOf("/") + 1))
+        else others.set(name.text, statement)
+      }
     } else if (ts.isExportDeclaration(statement)) {
       exports.push(statement)
     } else {
@@ -266,7 +304,19 @@ const declarationsOf = async (file) => {
     return found
   }
 
-  const printer = new Printer(checker, source)
+  /** @type {(node: ts.Node) => string | undefined} */
+  const written = (node) => {
+    const text = `${standIn(node.getFullText().trim())}\n`
+    const parsed = ts.createSourceFile(
+      "part.d.ts",
+      ts.isStatement(node) ? text : `interface Of {${text}}`,
+      ts.ScriptTarget.ES2022,
+      true
+    )
+    return needsEffect(parsed) ? undefined : text
+  }
+
+  const printer = new Printer(checker, source, written)
 
   /** `extends Omit<…>`: what it leaves out may be what needs Effect. @type {(statement: ts.Node) => boolean} */
   const leavesOut = (statement) =>
@@ -300,11 +350,23 @@ const declarationsOf = async (file) => {
     return `${commentOf(statement)}declare class ${name} extends Error {\n${constructor}${tag}${instance}${own.join("")}}\n`
   }
 
+  /** A text in which types of Effect have their stand-ins. @type {(text: string) => string} */
+  const standIn = (text) => {
+    for (const [name, module] of imported) {
+      const written = name.replaceAll("$", "\\$")
+      if (module === "Schema")
+        text = text.replace(new RegExp(`\\b${written}\\.Schema(\\.Variance)?<`, "g"), `${schemaName}<`)
+      if (module !== "Redacted" && module !== "Layer") continue
+      text = text.replace(new RegExp(`(?<!\`)\\b(${written}\\.)?${module}(<[\\w, ]*>)?(?![\\w.])`, "g"), valueName)
+    }
+    return text
+  }
+
   /** @type {(statement: Named) => string} */
   const textOf = (statement) => {
-    const full = statement.getFullText().trim() + "\n"
     if (ts.isClassDeclaration(statement)) return classText(statement)
-    if (!needsEffect(statement) && !leavesOut(statement)) return full
+    const text = leavesOut(statement) ? undefined : written(statement)
+    if (text !== undefined) return text
     const name = statement.name?.text ?? ""
     if (ts.isTypeAliasDeclaration(statement) && statement.typeParameters === undefined) {
       const type = checker.getTypeAtLocation(statement.name)
@@ -339,20 +401,22 @@ const declarationsOf = async (file) => {
       kept.set(statement, text)
       for (const other of namesIn(text)) {
         if (other === "") throw new Error(`the text of ${name} cannot be read:\n${text}`)
-        if (!declared.has(other) || seen.has(other)) continue
+        if (seen.has(other)) continue
         seen.add(other)
-        open.push(other)
+        if (declared.has(other)) open.push(other)
       }
     }
   }
   const body = source.statements.flatMap((statement) => kept.get(/** @type {Named} */ (statement)) ?? [])
+  const used = new Set([...others].flatMap(([name, statement]) => (seen.has(name) ? [statement] : [])))
   const text = [
-    ...(printer.usesOpaque ? [opaqueText] : []),
+    ...[...used].map((statement) => `${statement.getText()}\n`),
+    ...Object.entries(standIns).flatMap(([name, text]) => (seen.has(name) ? [text] : [])),
     ...body,
     ...exports.map((statement) => `${statement.getText()}\n`)
   ].join("\n")
-  for (const name of imported) {
-    if (new RegExp(`\\b${name.replace("$", "\\$")}\\.`).test(text.replace(/\/\*\*.*?\*\//gs, ""))) {
+  for (const name of imported.keys()) {
+    if (new RegExp(`\\b${name.replaceAll("$", "\\$")}\\.`).test(text.replace(/\/\*\*.*?\*\//gs, ""))) {
       throw new Error(`the types of ${file} still name ${name}`)
     }
   }
