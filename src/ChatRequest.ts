@@ -54,7 +54,7 @@ export {
  * @category models
  */
 export const Options = Schema.Struct({
-  /** Default: the configured model (`AICORTEX_MODEL`), else `gpt-oss:20b` (`llama3.2:3b` on the command line). */
+  /** Default: the configured model (`AICORTEX_MODEL`), else `auto`: the one that fits best of those the servers have. */
   model: optional(Schema.NonEmptyTrimmedString),
   /** System prompt for this call only; never stored in a session. */
   system: optional(Schema.String),
@@ -341,7 +341,6 @@ export interface Limits {
  * @category constants
  */
 export const defaults = {
-  model: "gpt-oss:20b",
   temperature: 0.7,
   topP: 1,
   routing: "random",

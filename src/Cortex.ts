@@ -8,6 +8,7 @@
  * @since 0.1.0
  */
 
+import { freemem } from "node:os"
 import { dirname } from "node:path"
 import * as FileSystem from "@effect/platform/FileSystem"
 import type * as HttpClient from "@effect/platform/HttpClient"
@@ -108,6 +109,9 @@ export const layerBackends = (options: Embedded.EmbeddedOptions = {}): Layer.Lay
       return Backends.of({ get: (protocol) => backends[protocol] })
     })
   )
+
+/** The limit of a container counts too. */
+const layerMemory = Layer.succeed(ModelSelection.LocalMemory, () => process.availableMemory?.() ?? freemem())
 
 /** The folder of the built-in registry: the demo model lies in it. */
 const registryFolder = (): string => dirname(dirname(Embedded.defaultModelPath()))
@@ -241,7 +245,7 @@ export const layerServices = <E = never, R = never>(
     Layer.provideMerge(Failover.layer),
     Layer.provide(layerBackends({ modelPath: options.demoModel ?? undefined })),
     Layer.provideMerge(ResponseCache.layer),
-    Layer.provideMerge(ModelSelection.layer),
+    Layer.provideMerge(Layer.provide(ModelSelection.layer, layerMemory)),
     Layer.provide(responses),
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),

@@ -44,7 +44,7 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex
 
 /**
  * Unknown model: it is neither in the catalogue nor on a known server. `suggestions` are the nearest names, nearest
- * first; `unreachable` are the servers that could not be asked, and why. Reference: AI Cortex's `ValueError`.
+ * first, of models that your servers have, where any has one; `available` are models that they have; `unreachable` are the servers that could not be asked, and why. Reference: AI Cortex's `ValueError`.
  *
  * @since 0.1.0
  * @category errors
@@ -54,13 +54,17 @@ export class ModelNotFound extends Schema.TaggedError<ModelNotFound>("aicortex/M
   model: Schema.String,
   /** The nearest names, nearest first. */
   suggestions: Schema.Array(Schema.String),
+  /** Models that your servers have, at most 20. */
+  available: Schema.optionalWith(Schema.Array(Schema.String), { exact: true }),
   /** The servers that could not be asked, and why. */
   unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
 }) {
   override get message() {
     const near = this.suggestions.length === 0 ? "" : ` Did you mean ${this.suggestions.join(", ")}?`
+    const others =
+      near !== "" || this.available === undefined ? "" : ` Your servers have: ${this.available.join(", ")}.`
     const silent = this.unreachable === undefined ? "" : ` ${unasked(this.unreachable)}.`
-    return `Model '${this.model}' not found.${near}${silent} List what there is with models() or \`aicortex models\`.`
+    return `Model '${this.model}' not found.${near}${others}${silent} List what there is with models() or \`aicortex models\`.`
   }
 }
 
@@ -83,21 +87,22 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
 }) {
   override get message() {
     const { unreachable = [] } = this
+    const none = this.model === "auto" ? "No servers available" : `No servers available for model '${this.model}'`
     const asked = this.servers.filter((server) => !unreachable.some(({ url }) => url === server))
     if (this.servers.length === 0) {
       return (
-        `No servers available for model '${this.model}': no server is known. Name yours with \`aicortex servers add ` +
+        `${none}: no server is known. Name yours with \`aicortex servers add ` +
         `URL\`, AICORTEX_SERVERS or createCortex({ servers }), or use the model that is built in: "aicortex-demo".`
       )
     }
     const silent = unreachable.length === 0 ? "" : unasked(unreachable)
     if (asked.length === 0) {
-      return `No servers available for model '${this.model}': ${silent}.`
+      return `${none}: ${silent}.`
     }
     const others = this.available.length === 0 ? "" : ` They have: ${this.available.join(", ")}.`
     return (
-      `No servers available for model '${this.model}': none of ${asked.join(", ")} has it` +
-      `${silent === "" ? "" : `, and ${silent}`}.${others} Get it with \`ollama pull ${this.model}\` on one of them, or choose another model.`
+      `${none}: none of ${asked.join(", ")} has ${this.model === "auto" ? "a model" : "it"}` +
+      `${silent === "" ? "" : `, and ${silent}`}.${others}${this.model === "auto" ? "" : ` Get it with \`ollama pull ${this.model}\` on one of them, or choose another model.`}`
     )
   }
 }
@@ -134,8 +139,14 @@ export class NoSuitableModel extends Schema.TaggedError<NoSuitableModel>("aicort
     const { abilities, unreachable = [] } = this
     const silent = unreachable.length === 0 ? "" : ` ${unasked(unreachable)}.`
     if (this.unanswered) return `No model can be chosen, because no server answers.${silent}`
+    if (this.servers.length === 0) {
+      return `No server is known, and the built-in model cannot ${abilities.join(" or ")}. Add a server with a model that can.`
+    }
     const reason = abilities.length === 0 ? "can answer" : `is known to ${abilities.join(" and ")}`
-    return `No model on the servers ${reason}.${silent} Name one, or add a server that has one.`
+    return (
+      `No model on the servers (${this.servers.join(", ")}) ${reason}.${silent} ` +
+      "Get one there, such as with `ollama pull llama3.2:3b`, or name one."
+    )
   }
 }
 

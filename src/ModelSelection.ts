@@ -12,10 +12,10 @@ import { Fleet } from "./Fleet.js"
 import { canonical, demoModel } from "./Model.js"
 import { type Aliases, chainOf } from "./modelSelection/aliases.js"
 import { candidateOf, isAuto, linked, type ModelCandidate } from "./modelSelection/candidate.js"
+import { LocalMemory } from "./modelSelection/memory.js"
 import { type PromptShape, requirementsOf } from "./modelSelection/needs.js"
-import { compare, isSuitable, type Scored, sizeOf } from "./modelSelection/suitable.js"
+import { chosen, rank } from "./modelSelection/rank.js"
 import { Registry } from "./Registry.js"
-import type { Host } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
 export type {
@@ -42,6 +42,13 @@ export {
    */
   mayTryNext
 } from "./modelSelection/candidate.js"
+export {
+  /**
+   * @since 0.2.0
+   * @category tags
+   */
+  LocalMemory
+} from "./modelSelection/memory.js"
 export type {
   /**
    * @since 0.2.0
@@ -113,44 +120,28 @@ export const make = Effect.gen(function* () {
   const fleet = yield* Fleet
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
+  const memory = yield* LocalMemory
 
-  /** What suits a request, of all that the servers have: whoever is reachable and has it in memory goes first. */
+  /** What suits a request, of all that the servers have, the best one first. */
   const auto = Effect.fnUntraced(function* (asked: PromptShape, preferred: string) {
     const wanted = requirementsOf(asked)
-    const statuses = yield* registry.servers
-    const names = new Map<string, string>()
-    for (const status of statuses) {
-      if (status.reachable) for (const model of status.models) names.set(canonical(model), model)
-    }
-    const now = clock.unsafeCurrentTimeMillis()
-    const scored: Array<Scored> = []
-    for (const [key, model] of names) {
-      const info = yield* Effect.orElseSucceed(registry.modelInfo(model), () => undefined)
-      const certain = info === undefined ? 0 : isSuitable(info, wanted)
-      if (info === undefined || certain === 0) continue
-      const hosts = yield* Effect.orElseSucceed(registry.locate(model), (): ReadonlyArray<Host> => [])
-      let rested = 0
-      let resident = 0
-      let idle = 0
-      for (const host of hosts) {
-        const snapshot = fleet.snapshot(host.server.url, host.model)
-        if (snapshot.breaker === "open") continue
-        rested = 1
-        if ((snapshot.residentUntil ?? 0) > now) {
-          resident = 1
-          if (snapshot.inFlight === 0) idle = 1
-        }
-      }
-      const { context_length: context } = info
-      const room = context === undefined || context >= wanted.prompt + (asked.request.maxTokens ?? 256) ? 1 : 0
-      const chosen = key === canonical(preferred) ? 1 : 0
-      scored.push({ model, score: [room, rested, certain, resident, chosen, idle, sizeOf(info)] })
-    }
-    scored.sort(compare)
-    const found = scored.slice(0, maxAuto).map(({ model }) => chosen(model))
+    const ranked = Effect.map(registry.offers, (offers) =>
+      rank(offers, wanted, asked.request.maxTokens ?? 256, {
+        snapshot: fleet.snapshot,
+        now: clock.unsafeCurrentTimeMillis(),
+        memory: memory(),
+        preferred: canonical(preferred)
+      }).slice(0, maxAuto)
+    )
+    const found = yield* ranked
     if (found.length > 0) return found
+    // The servers that were not waited for may have one.
+    const statuses = yield* registry.servers
+    const late = yield* ranked
+    if (late.length > 0) return late
     // Without any server the built-in model answers. It does not replace servers that are down.
-    if (statuses.length === 0 && !wanted.tools && !wanted.vision && !wanted.insert) return [chosen(demoModel)]
+    const beyondDemo = wanted.tools || wanted.vision || wanted.insert
+    if (statuses.length === 0 && !beyondDemo) return [chosen(demoModel, "no server is known")]
     const unreachable = statuses
       .filter(({ reachable }) => !reachable)
       .map(({ problem = "has not answered yet", url }) => ({ url, reason: problem }))
@@ -204,8 +195,6 @@ export const make = Effect.gen(function* () {
 
   return ModelSelection.of({ select, forEmbedding })
 })
-
-const chosen = (model: string): ModelCandidate => ({ model, accepts: undefined, name: model, auto: true })
 
 /**
  * The service as a layer.

@@ -19,11 +19,21 @@ import * as Direct from "./internal/direct.js"
 import * as Geocoding from "./internal/geocoding.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
 import * as Model from "./Model.js"
+import { isAuto } from "./modelSelection/candidate.js"
 import * as Catalogue from "./registry/catalogue.js"
 import * as Lists from "./registry/modelLists.js"
+import { answers, contextOn, hostOf, isThere, type Offer, offersOf, silent, unreachable } from "./registry/offers.js"
 import * as Rows from "./registry/rows.js"
 import * as Server from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
+
+export type {
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  Offer
+} from "./registry/offers.js"
 
 // =============================================================================
 // Models
@@ -139,12 +149,17 @@ export interface Service {
   ) => Effect.Effect<ReadonlyArray<string>, InvalidRequest>
   /** Every server, asked now unless its list is fresh. */
   readonly servers: Effect.Effect<ReadonlyArray<ServerStatus>>
+  /**
+   * The models of the servers that answer. Once one of them has answered, the others are waited for only briefly.
+   */
+  readonly offers: Effect.Effect<ReadonlyArray<Offer>>
   /** The servers of a model, in the order in which they are configured. */
   readonly listModelServers: (model: string) => Effect.Effect<ReadonlyArray<Server.ServerInfo>>
   /** The first of them, or the one at `url`. */
   readonly serverInfo: (model: string, url?: string) => Effect.Effect<Server.ServerInfo, ModelNotFound | NoServers>
   /**
-   * A random server that answers and has the model (default: the configured one), one that is not resting if possible.
+   * A random server that answers and has the model (default: the configured one, else any), one that is not resting if
+   * possible.
    */
   readonly llmParams: (model?: string) => Effect.Effect<LlmParams, ModelNotFound | NoServers>
   /** The same for any model. */
@@ -186,6 +201,9 @@ export class CatalogueLocation extends Context.Tag("aicortex/Registry/CatalogueL
 // implementation
 // =============================================================================
 
+/** How many models of the servers an error lists. */
+const maxListed = 20
+
 const searchKeys = new Set(["family", "generation", "minParams", "maxParams", "available"])
 
 const demoKey = Model.canonical(Model.demoModel)
@@ -209,34 +227,6 @@ const embeds = (info: ModelInfo): boolean =>
 const preferred = <A>(all: ReadonlyArray<A>, condition: (item: A) => boolean): ReadonlyArray<A> => {
   const some = all.filter(condition)
   return some.length === 0 ? all : some
-}
-
-/** An implicit server that does not answer is as if it were not there. */
-const isThere = (known: Lists.KnownServer): boolean =>
-  !known.server.implicit || (known.read && known.problem === undefined)
-
-const answers = (known: Lists.KnownServer): boolean => known.read && known.problem === undefined
-
-/** The servers that could not be asked which models they have. */
-const silent = (all: ReadonlyArray<Lists.KnownServer>): ReadonlyArray<Unreachable> =>
-  all
-    .filter((known) => !answers(known) && !known.server.implicit)
-    .map(({ problem = "has not answered yet", server }) => ({ url: server.url, reason: problem }))
-
-/** The same, as errors tell them. */
-const unreachable = (all: ReadonlyArray<Lists.KnownServer>): { readonly unreachable?: ReadonlyArray<Unreachable> } => {
-  const servers = silent(all)
-  return servers.length === 0 ? {} : { unreachable: servers }
-}
-
-/** What the servers allow of a model's context, in tokens: the least, because any of them may be the one that answers. */
-const contextOn = (all: ReadonlyArray<Lists.KnownServer>, key: string): number | undefined => {
-  let least: number | undefined
-  for (const known of all.filter(answers)) {
-    const length = known.models.get(key)?.context_length
-    if (length !== undefined && (least === undefined || length < least)) least = length
-  }
-  return least
 }
 
 /** OpenAI's clients take the address with its version. */
@@ -349,12 +339,18 @@ export const make = Effect.gen(function* () {
       return yield* new NoServers({
         model,
         servers: there.map((known) => known.server.url),
-        available: [...hosted.values()].sort().slice(0, 20),
+        available: [...hosted.values()].sort().slice(0, maxListed),
         ...unasked
       })
     }
-    const names = [...hosted.values(), ...rows.map((row) => row.name)]
-    return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names), ...unasked })
+    // A name that no server has would only lead to the next error.
+    const names = hosted.size > 0 ? [...hosted.values()].sort() : rows.map((row) => row.name)
+    return yield* new ModelNotFound({
+      model,
+      suggestions: Model.nearest(model, names),
+      ...(hosted.size === 0 ? {} : { available: names.slice(0, maxListed) }),
+      ...unasked
+    })
   })
 
   /**
@@ -398,7 +394,7 @@ export const make = Effect.gen(function* () {
 
   const hostsToShow = Effect.fnUntraced(function* (model: string) {
     if (Model.canonical(model) === demoKey) return demoHosts
-    yield* lists.known(false)
+    yield* lists.known("healthy")
     return yield* lists.claims(model)
   })
 
@@ -421,7 +417,7 @@ export const make = Effect.gen(function* () {
     return yield* new NoServers({
       model,
       servers: [wanted],
-      available: available.slice(0, 20),
+      available: available.slice(0, maxListed),
       ...unreachable(there === undefined ? [] : [there])
     })
   })
@@ -431,7 +427,7 @@ export const make = Effect.gen(function* () {
   // ---------------------------------------------------------------------------
 
   /** What servers have, by canonical name: as they spell it. */
-  const hosted = Effect.map(lists.known(false), (all) => {
+  const hosted = Effect.map(lists.known("healthy"), (all) => {
     const models = new Map<string, ModelInfo>()
     for (const known of all.filter(answers)) {
       for (const [key, info] of known.models) {
@@ -486,6 +482,10 @@ export const make = Effect.gen(function* () {
     return search(yield* rowsOf(options)).map((row) => row.name)
   })
 
+  const offers = Effect.zipWith(lists.known("first"), whole, (all, { catalogue }) =>
+    offersOf(all.filter(isThere), catalogue)
+  )
+
   // ---------------------------------------------------------------------------
   // parameters for other clients
   // ---------------------------------------------------------------------------
@@ -498,26 +498,13 @@ export const make = Effect.gen(function* () {
     return host === undefined ? undefined : { model: host.model, base_url: baseUrl(host), baseUrl: baseUrl(host) }
   })
 
-  const llmParams = Effect.fnUntraced(function* (model: string = settings.model) {
-    // Whoever takes this address has no failover: only a server that answers, and has the model.
-    const hosts = (yield* locate(model)).filter((host) => host.certain && host.protocol !== "embedded")
-    const chosen = yield* choose(hosts)
-    return chosen ?? (yield* missing(model))
-  })
-
   const randomLlmParams = Effect.gen(function* () {
-    const there = (yield* lists.known(false)).filter(isThere)
+    const there = (yield* lists.known("healthy")).filter(isThere)
     const hosts: Array<Host> = []
     const talkers: Array<Host> = []
     for (const known of there.filter(answers)) {
       for (const info of known.models.values()) {
-        const host: Host = {
-          server: known.server,
-          protocol: known.protocol ?? "ollama",
-          model: info.model_name,
-          certain: true,
-          performance: undefined
-        }
+        const host = hostOf(known, info)
         hosts.push(host)
         if (!embeds(info)) talkers.push(host)
       }
@@ -532,12 +519,20 @@ export const make = Effect.gen(function* () {
     })
   })
 
+  const llmParams = Effect.fnUntraced(function* (model: string = settings.model) {
+    if (isAuto(model)) return yield* randomLlmParams
+    // Whoever takes this address has no failover: only a server that answers, and has the model.
+    const hosts = (yield* locate(model)).filter((host) => host.certain && host.protocol !== "embedded")
+    const chosen = yield* choose(hosts)
+    return chosen ?? (yield* missing(model))
+  })
+
   return Registry.of({
     families: Effect.map(whole, ({ catalogue }) => [...catalogue.families].sort()),
     models,
     modelInfo,
     searchModels,
-    servers: Effect.map(lists.known(true), (all) =>
+    servers: Effect.map(lists.known("all"), (all) =>
       all.filter(isThere).map((known) => ({
         url: known.server.url,
         protocol: known.protocol,
@@ -548,6 +543,7 @@ export const make = Effect.gen(function* () {
         ...(known.server.headers === undefined ? {} : { headers: Object.keys(known.server.headers) })
       }))
     ),
+    offers,
     listModelServers,
     serverInfo,
     llmParams,

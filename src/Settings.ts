@@ -8,10 +8,10 @@ import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import type { Redacted } from "effect/Redacted"
 import * as Struct from "effect/Struct"
-import { defaults as calls } from "./ChatRequest.js"
 import { fleet } from "./config/fleet.js"
 import { defaultsOf, type ValuesOf } from "./config/setting.js"
 import { type Aliases, none } from "./modelSelection/aliases.js"
+import { automatic } from "./modelSelection/candidate.js"
 import type { Location, Server } from "./Server.js"
 
 /** Those that something is made of before they hold, or that only what makes the services reads. */
@@ -56,10 +56,8 @@ export const plain = (values: Values): Plain => Struct.omit(values, ...made)
  * @category models
  */
 export interface Settings extends Plain {
-  /** The model of calls that name none. */
+  /** The model of calls that name none; `auto`, the default, is the one that fits best (see `ModelSelection`). */
   readonly model: string
-  /** Whether the user chose `model`. */
-  readonly modelNamed: boolean
   /** Each with the models that it stands for; no alias is among them. */
   readonly aliases: Aliases
   /** The user's own. */
@@ -152,8 +150,7 @@ export class CurrentSettings extends Context.Tag("aicortex/Settings")<CurrentSet
  */
 export const empty: Settings = {
   ...plain(defaultsOf(fleet)),
-  model: calls.model,
-  modelNamed: false,
+  model: automatic,
   aliases: none,
   servers: [],
   registry: [],

@@ -240,6 +240,7 @@ const registry = Layer.sync(Registry, () => {
     modelInfo: missing,
     searchModels: () => Effect.succeed([]),
     servers: Effect.succeed([]),
+    offers: Effect.succeed([]),
     listModelServers: () => Effect.succeed([]),
     serverInfo: missing,
     llmParams: () => nobody,

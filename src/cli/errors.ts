@@ -3,6 +3,7 @@ import * as Data from "effect/Data"
 import * as Errors from "../Errors.js"
 import { InvalidConfig, InvalidRequest, ModelNotFound, NoServers, SessionNotFound } from "../Errors.js"
 import { demoModel } from "../Model.js"
+import { isAuto } from "../modelSelection/candidate.js"
 
 /** The command line is wrong: exit code 2. `command` is the one whose help to show. */
 export class UsageError extends Data.TaggedError("UsageError")<{
@@ -73,7 +74,7 @@ export const messageOf = (error: Error, { file, flags, path }: Place): string =>
   if (error instanceof NoServers && error.servers.length === 0) {
     const demo = path[0] === "chat" ? ", or ask the built-in model with `-m aicortex-demo`" : ""
     return (
-      `No servers available for model '${error.model}': no server is known. Add one with ${addServer}, or name yours ` +
+      `No servers available${isAuto(error.model) ? "" : ` for model '${error.model}'`}: no server is known. Add one with ${addServer}, or name yours ` +
       `in AICORTEX_SERVERS${demo}.`
     )
   }

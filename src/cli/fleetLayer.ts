@@ -1,13 +1,10 @@
-/** The fleet of the command line: the user's settings, with a default model of its own. */
+/** The fleet of the command line: the user's settings, and folders of its own. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Cortex from "../Cortex.js"
 import * as ConfigFile from "../config/file.js"
 import * as Registry from "../Registry.js"
 import { CurrentSettings } from "../Settings.js"
-
-/** The model if none is named. */
-export const defaultModel = "llama3.2:3b"
 
 /** More warnings than this would hide the answer. */
 const maxWarnings = 10
@@ -29,7 +26,7 @@ export const layer = Layer.unwrapEffect(
   Effect.map(
     Effect.all([ConfigFile.cacheFolder, ConfigFile.stateFile, ConfigFile.sessionFolder]),
     ([cacheFolder, defaultStateFile, defaultSessionFolder]) =>
-      Layer.tap(Cortex.layer({ defaultModel, cacheFolder, defaultStateFile, defaultSessionFolder }), (services) =>
+      Layer.tap(Cortex.layer({ cacheFolder, defaultStateFile, defaultSessionFolder }), (services) =>
         Effect.provide(warn, services)
       )
   )

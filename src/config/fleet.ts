@@ -7,7 +7,6 @@
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { CallDefaults, elsewhere } from "../CallDefaults.js"
-import { defaults } from "../ChatRequest.js"
 import { milliseconds, secondOrMore, wholeFrom } from "../internal/units.js"
 import { demoModel } from "../Model.js"
 import * as Server from "../Server.js"
@@ -88,10 +87,10 @@ export const fleet = {
     text: addresses,
     file: Schema.Array(Schema.Union(Schema.NonEmptyString, FileServer))
   }),
-  /** The model where a call names none. Default: gpt-oss:20b; in the terminal llama3.2:3b. */
+  /** The model where a call names none. Default: auto, the one that fits best of those that the servers have. */
   model: setting(text("the name of a model"), {
     doc: "The model where a call names none.",
-    defaultText: `${defaults.model}; in the terminal llama3.2:3b`,
+    defaultText: "auto, the one that fits best of those that the servers have",
     env: ["AICORTEX_MODEL"]
   }),
   /**
@@ -288,11 +287,6 @@ export const fleet = {
 
 /** What a program sets for those that nobody else names: the command line has other defaults than the library. */
 export const ownDefaults = {
-  /** The model where nobody names one. */
-  defaultModel: setting(text("the name of a model"), {
-    doc: "The model where nobody names one.",
-    file: false
-  }),
   /** The stateFile where nobody names one. */
   defaultStateFile: setting(text("a file"), { doc: "The stateFile where nobody names one.", file: false }),
   /** The folder of sessions where nobody names one. */

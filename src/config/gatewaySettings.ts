@@ -5,6 +5,7 @@ import { InvalidConfig } from "../Errors.js"
 import { withoutNulls } from "../internal/optionSchemas.js"
 import { isPattern } from "../internal/origins.js"
 import { type Aliases, decode as decodeAliases } from "../modelSelection/aliases.js"
+import { isLoopback } from "../server/address.js"
 import { type Collected, collect, unknownOption } from "./collect.js"
 import { type ApiKey, type GatewayFile, type GatewayOptions, gateway, type ResponseBounds } from "./gateway.js"
 import type { ValuesOf } from "./setting.js"
@@ -32,10 +33,6 @@ export interface Settings extends Omit<ValuesOf<typeof gateway>, "keys" | "cors"
 
 /** Of the responses that are kept. */
 const responseBounds: ResponseBounds = { maxEntries: 10_000, maxBytes: 64 * 1024 * 1024, ttl: 86_400_000 }
-
-/** Whether an address is this machine's own, which nobody else can reach. */
-export const isLoopback = (host: string): boolean =>
-  host === "localhost" || host === "::1" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host)
 
 /** The keys of a gateway that has one for everybody (`default`) and one that may also change models (`admin`). */
 export const keysOf = (apiKey: string | undefined, adminKey: string | undefined): ReadonlyArray<ApiKey> => [

@@ -11,12 +11,12 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
-import { defaults } from "../ChatRequest.js"
 import { InvalidConfig } from "../Errors.js"
 import * as Locations from "../internal/geocoding.js"
 import { describe } from "../internal/issues.js"
 import { withoutNulls } from "../internal/optionSchemas.js"
 import * as Aliases from "../modelSelection/aliases.js"
+import { automatic } from "../modelSelection/candidate.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
@@ -190,7 +190,7 @@ export const resolve = Effect.fnUntraced(function* (
     file: content as OptionsOf<typeof fleet>,
     path
   })
-  const { defaultModel, defaultSessionFolder, defaultStateFile } = own.values
+  const { defaultSessionFolder, defaultStateFile } = own.values
   const placeOfSetting = (name: keyof typeof fleet): Place =>
     places[name] ?? { origin: "default", source: optionsName, field: name }
 
@@ -215,8 +215,7 @@ export const resolve = Effect.fnUntraced(function* (
   return {
     settings: {
       ...Settings.plain(values),
-      model: (values.model ?? defaultModel ?? defaults.model).trim(),
-      modelNamed: values.model !== undefined,
+      model: (values.model ?? automatic).trim(),
       aliases: aliases.right,
       servers: yield* serversOf(values.servers, places.servers, alone),
       registry: typeof values.registry === "string" ? [values.registry] : (values.registry ?? []),

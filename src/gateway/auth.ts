@@ -4,8 +4,9 @@ import type { IncomingMessage } from "node:http"
 import { isIP } from "node:net"
 import { hostname } from "node:os"
 import * as Redacted from "effect/Redacted"
-import { type Access, isLoopback, type Settings } from "../config/gatewaySettings.js"
+import type { Access, Settings } from "../config/gatewaySettings.js"
 import * as Origins from "../internal/origins.js"
+import { isLoopback } from "../server/address.js"
 import { type ErrorResponse, make } from "./http/errorResponse.js"
 
 // =============================================================================

@@ -4,8 +4,9 @@
  */
 import type { IncomingMessage } from "node:http"
 import type { ChatRequest } from "../ChatRequest.js"
-import { isLoopback, type Settings } from "../config/gatewaySettings.js"
+import type { Settings } from "../config/gatewaySettings.js"
 import * as Duration from "../internal/duration.js"
+import { isLoopback } from "../server/address.js"
 import * as ErrorResponse from "./http/errorResponse.js"
 
 const forwardingHeaders = ["forwarded", "x-forwarded-for", "x-real-ip"] as const

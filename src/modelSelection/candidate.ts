@@ -22,6 +22,8 @@ export interface ModelCandidate {
   readonly name: string
   /** It was chosen, and not named. */
   readonly auto: boolean
+  /** Why it was chosen, in words; absent where it was named. */
+  readonly reason?: string
 }
 
 const providers: ReadonlySet<string> = new Set<Protocol>(["ollama", "openai", "embedded"])
@@ -52,12 +54,20 @@ export const linked = (name: string): ModelCandidate => {
 }
 
 /**
+ * The name that leaves the choice to the library.
+ *
+ * @since 0.2.0
+ * @category constants
+ */
+export const automatic = "auto"
+
+/**
  * Whether a name leaves the choice to the library.
  *
  * @since 0.2.0
  * @category guards
  */
-export const isAuto = (name: string): boolean => name === "auto" || name === "auto:latest"
+export const isAuto = (name: string): boolean => name === automatic || name === "auto:latest"
 
 const others: ReadonlySet<string> = new Set([
   "AllServersFailed",

@@ -1,4 +1,4 @@
-/** What a model can do, by what is known of it, and which of several suits a request best. */
+/** What a model can do, by what is known of it. */
 import { type ModelInfo, parseParameters, sizeOfName } from "../Model.js"
 import type { Requirements } from "./needs.js"
 
@@ -33,18 +33,3 @@ export const sizeOf = (info: ModelInfo): number =>
   (info.parameter_size === undefined ? undefined : parseParameters(info.parameter_size)) ??
   sizeOfName(info.model_name) ??
   0
-
-/** A model with what speaks for it, the most important first. */
-export interface Scored {
-  readonly model: string
-  readonly score: ReadonlyArray<number>
-}
-
-/** The better one first; of equals, by their names. */
-export const compare = (a: Scored, b: Scored): number => {
-  for (let i = 0; i < a.score.length; i++) {
-    const difference = (b.score[i] ?? 0) - (a.score[i] ?? 0)
-    if (difference !== 0) return difference
-  }
-  return a.model < b.model ? -1 : 1
-}

@@ -44,8 +44,8 @@ export interface ModelLists {
   readonly located: (model: string) => ReadonlyArray<Host> | undefined
   /** Like `locate`, and also unreachable servers recorded to have it; asks no server. */
   readonly claims: (model: string) => Effect.Effect<ReadonlyArray<Host>>
-  /** Every server, asked unless its list is fresh; with `patient`, also waits for those that failed last time. */
-  readonly known: (patient: boolean) => Effect.Effect<ReadonlyArray<KnownServer>>
+  /** Every server, asked unless its list is fresh. */
+  readonly known: (patience: Patience) => Effect.Effect<ReadonlyArray<KnownServer>>
   /** The current state of every server, without asking. */
   readonly now: Effect.Effect<ReadonlyArray<KnownServer>>
   /** The same synchronously; empty before the first request. */
@@ -53,6 +53,12 @@ export interface ModelLists {
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
   readonly refresh: Effect.Effect<void>
 }
+
+/**
+ * Which of the servers that are being asked are waited for: all (`all`), all but those that failed last time
+ * (`healthy`), or none for long once one has answered that has a model (`first`).
+ */
+export type Patience = "all" | "healthy" | "first"
 
 /** Receives what asking has shown: the response time in milliseconds, and the loaded models. */
 export interface Observer {
@@ -282,7 +288,7 @@ export const make = Effect.fnUntraced(function* (
     list.length === 0 ? Effect.void : Effect.uninterruptible(Effect.forEach(list, start, { discard: true }))
 
   /** Waits for the next answer, or until each of these has had its time relative to those found. */
-  const awaitChange = (left: ReadonlyArray<Entry>, found: ReadonlyArray<Host>, now: number): Effect.Effect<boolean> => {
+  const awaitChange = (left: ReadonlyArray<Entry>, found: ReadonlyArray<Pick<Host, "server">>, now: number) => {
     const best = found.reduce((least, { server }) => Math.min(least, server.priority), Number.POSITIVE_INFINITY)
     const given = (entry: Entry): number =>
       found.length > 0 && entry.problem === undefined && entry.server.priority < best ? preferredGrace : grace
@@ -296,13 +302,13 @@ export const make = Effect.fnUntraced(function* (
   const awaitAll = Effect.fnUntraced(function* (
     asked: ReadonlyArray<Entry>,
     patient: boolean,
-    key: string | undefined
+    enough: (now: number) => ReadonlyArray<Pick<Host, "server">> = () => []
   ) {
     while (true) {
       const now = yield* Clock.currentTimeMillis
       const left = asked.filter((entry) => entry.running)
       if (left.length === 0) return
-      const found = key === undefined ? [] : hostsOf(key, now)
+      const found = enough(now)
       if (found.length === 0 && (patient || left.some((entry) => entry.problem === undefined))) {
         yield* Deferred.await(changed)
       } else if (!(yield* awaitChange(left, found, now))) {
@@ -371,7 +377,7 @@ export const make = Effect.fnUntraced(function* (
       yield* awaitAll(
         all.filter((entry) => entry.running && entry.problem === undefined && !entry.stale),
         false,
-        key
+        (now) => hostsOf(key, now)
       )
     } else {
       // A missing model may have been added since, so every list is refreshed.
@@ -379,7 +385,7 @@ export const make = Effect.fnUntraced(function* (
       yield* awaitAll(
         all.filter((entry) => entry.running),
         false,
-        key
+        (now) => hostsOf(key, now)
       )
     }
     const end = yield* Clock.currentTimeMillis
@@ -408,15 +414,13 @@ export const make = Effect.fnUntraced(function* (
       return hosts === undefined ? search(canonical(model), model) : Effect.succeed(hosts)
     })
 
-  const known = Effect.fnUntraced(function* (patient: boolean) {
+  const known = Effect.fnUntraced(function* (patience: Patience) {
     const all = yield* loaded
     const now = yield* Clock.currentTimeMillis
     yield* startAll(all.filter((entry) => isDue(entry, now)))
-    yield* awaitAll(
-      all.filter((entry) => entry.running),
-      patient,
-      undefined
-    )
+    const found = (now: number) => all.filter((entry) => isFresh(entry, now) && entry.models.size > 0)
+    const asked = all.filter((entry) => entry.running)
+    yield* awaitAll(asked, patience === "all", patience === "first" ? found : undefined)
     return all.map(toKnown)
   })
 
@@ -447,7 +451,7 @@ export const make = Effect.fnUntraced(function* (
   const refresh = Effect.gen(function* () {
     const all = yield* load
     yield* startAll(all)
-    yield* awaitAll(all, true, undefined)
+    yield* awaitAll(all, true)
   })
 
   const lists: ModelLists = {

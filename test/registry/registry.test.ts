@@ -892,7 +892,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("ModelNotFound where nobody has heard of it, with suggestions from servers and catalogue", () =>
+    it.effect("ModelNotFound where nobody has heard of it, with suggestions of what the servers have", () =>
       withRegistry({ network: new Network().ollama(a, "own-model:7b"), servers: [a] }, (registry) =>
         Effect.gen(function* () {
           const typo = yield* Effect.flip(registry.locate("own-modle:7b"))
@@ -900,7 +900,18 @@ describe("Registry", () => {
           assert.include(typo.message, "own-model:7b")
           const other = yield* Effect.flip(registry.locate("qwen2.5:7b"))
           assert.strictEqual(other._tag, "ModelNotFound")
-          assert.include(other.message, "qwen2.5:72b")
+          assert.deepInclude(other, { suggestions: [], available: ["own-model:7b"] })
+          assert.include(other.message, "Your servers have: own-model:7b")
+        })
+      )
+    )
+
+    it.effect("and of the catalogue where there is no server", () =>
+      withRegistry({}, (registry) =>
+        Effect.gen(function* () {
+          const error = yield* Effect.flip(registry.locate("qwen2.5:7b"))
+          assert.strictEqual(error._tag, "ModelNotFound")
+          assert.include(error.message, "Did you mean qwen2.5:72b")
         })
       )
     )
@@ -942,7 +953,7 @@ describe("Registry", () => {
         Effect.gen(function* () {
           const error = yield* Effect.flip(registry.locate("llama3.2:3bb"))
           assert.strictEqual(error._tag, "ModelNotFound")
-          assert.include(error.message, "Did you mean llama3.2:3b")
+          assert.include(error.message, "Your servers have: m:1b")
           assert.include(error.message, `${b} could not be asked`)
         })
       )

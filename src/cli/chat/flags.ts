@@ -8,7 +8,9 @@ export const options = {
   model: Flags.text("model", {
     alias: "m",
     value: "NAME",
-    about: "The model to ask. Default: AICORTEX_MODEL, else `model` in the configuration file, else llama3.2:3b."
+    about:
+      "The model to ask. Default: AICORTEX_MODEL, else `model` in the configuration file, else the one that fits best " +
+      "of those that the servers have."
   }),
   stream: Flags.flag("stream", { alias: "s", about: "Print the answer while it is being written." }),
   temperature: Flags.number("temperature", { alias: "t", about: "0 to 2, default 0.7." }),

@@ -3,21 +3,30 @@ import * as FileSystem from "@effect/platform/FileSystem"
 import type { Chunk } from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import { identity } from "effect/Function"
 import * as Stream from "effect/Stream"
 import * as Chat from "../../Chat.js"
 import type { ChatEvent, End } from "../../ChatEvent.js"
 import * as ChatRequest from "../../ChatRequest.js"
+import { engineOf } from "../../chat/capability.js"
+import { checkCall } from "../../chat/check.js"
+import type { Execution } from "../../chat/execution.js"
+import { toStream } from "../../chat/toEffect.js"
 import * as Config from "../../config/resolve.js"
-import type { ChatError } from "../../Errors.js"
+import { type ChatError, NoServers } from "../../Errors.js"
 import type { Result } from "../../Failover.js"
-import { demoModel } from "../../Model.js"
+import { canonical, demoModel } from "../../Model.js"
+import { ModelSelection } from "../../ModelSelection.js"
+import { isAuto } from "../../modelSelection/candidate.js"
+import { Registry } from "../../Registry.js"
+import { CurrentSettings } from "../../Settings.js"
 import * as StructuredOutput from "../../StructuredOutput.js"
 import { CommandFailed, refused, UsageError } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Spinner from "../spinner.js"
 import * as Stdin from "../stdin.js"
-import { withDemoFallback } from "./demo.js"
+import * as Chosen from "./chosenModel.js"
 import { conflictOf, isSingle } from "./flagConflicts.js"
 import type { Given } from "./flags.js"
 import * as Conversation from "./interactive.js"
@@ -211,42 +220,61 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
   const decoder = schema !== undefined ? yield* readSchema(schema) : json ? StructuredOutput.any : undefined
   const prompt = yield* promptOf(words, { interactive, noStdin, talks: !isSingle(flags) })
 
-  const ask = Effect.fnUntraced(function* (
-    prompt: string,
-    model: string | undefined,
-    first: Effect.Effect<void>,
-    more: Chat.Options = {},
-    streams = streaming
-  ) {
-    const chat = yield* Chat.Chat
-    const spinner = yield* Spinner.start
-    const begun = Effect.zipRight(Effect.sync(spinner.stop), first)
-    const asked = { ...options, ...more, model }
-    if (decoder !== undefined) {
-      const value = yield* Effect.ensuring(chat.structured(prompt, decoder, asked), Effect.sync(spinner.stop))
-      yield* begun
-      return yield* Output.writeLine(`${JSON.stringify(value, undefined, 2)}\n`)
-    }
-    if (streams) return yield* stream(chat.stream(prompt, asked), verbose, begun)
-    const result = yield* Effect.ensuring(chat.complete(prompt, asked), Effect.sync(spinner.stop))
-    yield* begun
-    return yield* print(result, verbose)
-  }, Effect.scoped)
+  const chosen = Chosen.make()
+  const format = decoder === undefined ? "text" : (decoder.jsonSchema ?? "json")
 
-  if (prompt !== undefined) {
-    return yield* Effect.provide(
-      withDemoFallback(options.model, (model, first) => ask(prompt, model, first)),
-      Fleet.layer
-    )
-  }
-  // Once the built-in model has answered, it is used without further notice.
-  let asked = options.model
-  const turn = (prompt: string, session: string) =>
-    withDemoFallback(asked, (model, first) => {
-      const begun = Effect.sync(() => {
-        if (model === demoModel) asked = demoModel
-      })
-      return ask(prompt, model, Effect.zipRight(first, begun), { session }, true)
-    })
-  yield* Effect.provide(Conversation.runInteractive(session, turn), Fleet.layer)
+  const ask = Effect.fnUntraced(
+    function* (prompt: string, more: Chat.Options = {}, streams = streaming) {
+      const engine = engineOf(yield* Chat.Chat)
+      const settings = yield* CurrentSettings
+      const checked = yield* checkCall(prompt, { ...options, ...more }, format, settings, yield* ModelSelection)
+      const named = options.model !== undefined || !isAuto(settings.model)
+      const execution: Execution = named ? checked : { ...checked, asked: chosen.asked }
+      const spinner = yield* Spinner.start
+      const begun = Effect.zipRight(Effect.sync(spinner.stop), chosen.tell)
+      const whole = Effect.ensuring(Effect.sync(spinner.stop))
+      if (decoder !== undefined) {
+        const { value } = yield* whole(engine.structured(execution, decoder, mustFit))
+        yield* begun
+        return yield* Output.writeLine(`${JSON.stringify(value, undefined, 2)}\n`)
+      }
+      if (streams) return yield* stream(toStream(engine.open(execution)), verbose, begun)
+      const result = yield* whole(engine.complete(execution, identity<Result>))
+      yield* begun
+      return yield* print(result, verbose)
+    },
+    Effect.mapError(chosen.explain),
+    Effect.scoped
+  )
+
+  if (prompt !== undefined) return yield* Effect.provide(ask(prompt), Fleet.layer)
+  const turn = (prompt: string, session: string) => ask(prompt, { session }, true)
+  yield* Effect.provide(
+    Effect.zipRight(requireModel(options.model), Conversation.runInteractive(session, turn)),
+    Fleet.layer
+  )
+})
+
+/** A reply has to fit; tool calls would be lost. */
+const mustFit = (result: Result): boolean | ChatError => {
+  const text = Chat.textOf(result)
+  return typeof text === "string" ? true : text
+}
+
+/** Fails before the first question where no server can answer any. */
+const requireModel = Effect.fnUntraced(function* (named: string | undefined) {
+  const settings = yield* CurrentSettings
+  const selection = yield* ModelSelection
+  const registry = yield* Registry
+  const model = named ?? settings.model
+  const candidates = yield* selection.select(model)
+  if (candidates.some((one) => one.auto || canonical(one.model) === demoModel)) return
+  const servers = yield* registry.servers
+  if (servers.length === 0 || servers.some(({ reachable }) => reachable)) return
+  return yield* new NoServers({
+    model,
+    servers: servers.map(({ url }) => url),
+    available: [],
+    unreachable: servers.map(({ problem = "has not answered", url }) => ({ url, reason: problem }))
+  })
 })

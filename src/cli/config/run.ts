@@ -12,7 +12,6 @@ import { type AnySetting, defaultOf, inFileForm, type Settings, unitOf } from ".
 import { environment } from "../../cortex/environment.js"
 import * as Server from "../../Server.js"
 import type { Proxy, SessionPolicy } from "../../Settings.js"
-import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 
 const describe = ({ authorization, headers, implicit, url }: Server.Server): string =>
@@ -157,7 +156,6 @@ const gatewayRows = Effect.fnUntraced(function* ({ content, file = "" }: Config.
 export const run = Effect.fnUntraced(function* (json: boolean) {
   const fs = yield* FileSystem.FileSystem
   const resolved = yield* Config.resolve({
-    defaultModel: Fleet.defaultModel,
     defaultStateFile: yield* ConfigFile.stateFile,
     defaultSessionFolder: yield* ConfigFile.sessionFolder
   })

@@ -8,7 +8,7 @@ import type { GatewayRequest } from "./gatewayRequest.js"
 
 /** The model of a request that names none. */
 export const defaultModel = ({ library, settings }: GatewayContext): string =>
-  settings.defaultModel ?? (library.settings.modelNamed ? library.settings.model : "auto")
+  settings.defaultModel ?? library.settings.model
 
 /** The models that a name stands for, where it is an alias. */
 export const chainOf = ({ aliases }: GatewayContext, name: string): ReadonlyArray<string> | undefined =>
