@@ -101,7 +101,7 @@ const cases = sizes.flatMap((size) => {
     const now = Date.now
     const tried = new Uint8Array(size)
     const circumstances = { now: Date.now(), random, tokens: 500 }
-    const traveller = { conversation: ConversationKey.named("c"), tokens: () => 500 }
+    const traveller = { conversation: () => ConversationKey.named("c"), tokens: () => 500 }
     return {
       strategy,
       size,

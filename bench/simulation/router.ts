@@ -106,7 +106,7 @@ const make =
         at(time)
         const pool = pools[request.model]
         if (pool === undefined) return { next: () => nobody }
-        const conversation = request.session < 0 ? undefined : ConversationKey.named(String(request.session))
+        const conversation = () => (request.session < 0 ? undefined : ConversationKey.named(String(request.session)))
         const tokens = () => request.prompt
         const route = new Router.RoutePlan(pool, strategy, fleet, client.random, now, { conversation, tokens })
         routes.set(request.id, route)

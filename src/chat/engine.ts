@@ -169,7 +169,7 @@ export const make = Effect.gen(function* () {
     if (session === undefined && routeHints.conversation !== undefined) {
       return candidate.accepts === undefined ? routeHints : { ...routeHints, only: candidate.accepts }
     }
-    const conversation =
+    const conversation = () =>
       session === undefined ? ConversationKey.ofMessages(request.messages) : ConversationKey.named(session)
     const tokens = () => History.estimate(request.messages)
     const { company, owner, priority } = routeHints

@@ -23,8 +23,11 @@ import { none, type PickInput, waitForSlot } from "./pickInput.js"
  * @category models
  */
 export interface RouteHints {
-  /** Tells what belongs together, so that it is answered where its prompt is cached. */
-  readonly conversation?: ConversationKey | undefined
+  /**
+   * Tells what belongs together, so that it is answered where its prompt is cached. Called only where there is a choice
+   * of servers.
+   */
+  readonly conversation?: (() => ConversationKey | undefined) | undefined
   /** About how many tokens the prompt has. Called only where that matters. */
   readonly tokens?: (() => number) | undefined
   /** Servers that it refuses are left out. */
@@ -126,6 +129,7 @@ export class RoutePlan implements Route {
   private cached = 0
   private startedThere = 0
   private tokens: number | undefined
+  private readonly conversation: ConversationKey | undefined
 
   constructor(
     readonly columns: Columns,
@@ -138,8 +142,10 @@ export class RoutePlan implements Route {
     private readonly takesTogether: (host: Host) => boolean = () => false
   ) {
     this.tried = new Uint8Array(columns.size)
-    const { conversation, only } = hints
+    const { only } = hints
     if (only !== undefined) columns.hosts.forEach((host, at) => only(host) || this.exclude(at))
+    const conversation = columns.size > 1 ? hints.conversation?.() : undefined
+    this.conversation = conversation
     if (conversation === undefined) return
     let last: CacheAffinity | undefined
     for (const key of conversation.from) {
@@ -263,14 +269,14 @@ export class RoutePlan implements Route {
   }
 
   private rememberAffinity(at: number, observation: Observation): void {
-    const { fleet, columns, hints } = this
+    const { conversation, fleet, columns } = this
     const host = columns.hosts[at]
     if (host === undefined) return
     this.affinity = at
     this.cached = (observation.promptTokens ?? this.tokens ?? 0) + (observation.completionTokens ?? 0)
     this.startedThere = columns.started[at] ?? 0
-    if (hints.conversation === undefined) return
+    if (conversation === undefined) return
     const here = { server: host.server.url, tokens: this.cached, begun: this.startedThere }
-    for (const key of hints.conversation.to) fleet.remember(key, here)
+    for (const key of conversation.to) fleet.remember(key, here)
   }
 }

@@ -35,22 +35,23 @@ const withRepair = async (
   }
 }
 
-const completeChoice = async (execution: RequestExecution, choice: number): Promise<Result> => {
-  const { gatewayRequest, decoder } = execution
-  const result = await (decoder === undefined ? execution.complete(choice) : withRepair(execution, decoder, choice))
-  return gatewayRequest.oneTool && result.toolCalls.length > 1
-    ? { ...result, toolCalls: result.toolCalls.slice(0, 1) }
-    : result
+const oneToolCall = (result: Result): Result =>
+  result.toolCalls.length > 1 ? { ...result, toolCalls: result.toolCalls.slice(0, 1) } : result
+
+const completeChoice = (execution: RequestExecution, choice: number): Result | Promise<Result> => {
+  const { decoder } = execution
+  return decoder === undefined ? execution.complete(choice) : withRepair(execution, decoder, choice)
 }
 
 /** Gets all answers, and sends them. */
 export const sendComplete = async (execution: RequestExecution, codec: Codec): Promise<void> => {
   const { gatewayRequest, context, gateway } = execution
   const length = choices(gatewayRequest)
-  const all =
+  const received =
     length === 1
       ? [await completeChoice(execution, 0)]
       : await Promise.all(Array.from({ length }, (_, choice) => completeChoice(execution, choice)))
+  const all = gatewayRequest.oneTool ? received.map(oneToolCall) : received
   const [first] = all
   if (context.disconnected || first === undefined) return
   const started = performance.now()

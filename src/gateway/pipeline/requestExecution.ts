@@ -45,15 +45,15 @@ export class RequestExecution {
   /** When the last answer began (`performance.now()`). */
   openedAt: number | undefined
   private readonly stops: Array<() => void> = []
-  /** The prompts that have been counted, with how many tokens they are. */
-  private readonly countedPrompts = new Map<number, Counted>()
-  /** How many tokens a prompt has, as the server said with one of several answers to it. */
-  private readonly told = new Map<number, number>()
   private readonly routeHints: RouteHints
-  /** The answers to each prompt go to one server, where it can be asked for all of them at once. */
+  /** Each prompt's usage as counted so far. */
+  private readonly countedPrompts: Array<Counted | undefined> = []
+  /** How many tokens each prompt has, as the server said with one of several answers to it. */
+  private readonly promptTokens: Array<number | undefined> = []
   /** The model that was asked last for each answer. */
-  private readonly asked = new Map<number, ModelCandidate>()
-  private readonly companies = new Map<number, { server?: string }>()
+  private readonly asked: Array<ModelCandidate | undefined> = []
+  /** The answers to each prompt go to one server, where it can be asked for all of them at once. */
+  private readonly sharedServers: Array<{ server?: string } | undefined> = []
 
   constructor(
     readonly gateway: GatewayContext,
@@ -64,7 +64,7 @@ export class RequestExecution {
     this.routeHints = {
       owner,
       priority,
-      conversation: conversationOf(context, gatewayRequest.request),
+      conversation: () => conversationOf(context, gatewayRequest.request),
       tokens: () => requirementsOf(gatewayRequest).prompt
     }
   }
@@ -100,8 +100,8 @@ export class RequestExecution {
   private oneOf(choice: number): ChatRequest {
     const { gatewayRequest } = this
     const prompt = promptOf(gatewayRequest, choice)
-    const company = this.companies.get(prompt) ?? {}
-    this.companies.set(prompt, company)
+    const company = this.sharedServers[prompt] ?? {}
+    this.sharedServers[prompt] = company
     return { ...requestOf(gatewayRequest, choice), choice: new Choice(company, choice % gatewayRequest.n) }
   }
 
@@ -136,7 +136,7 @@ export class RequestExecution {
           : (asked, { model }) => (unthinking.has(model) ? { ...asked, think: undefined } : asked),
       committed: () => this.answerStarted,
       asked: (candidate) => {
-        this.asked.set(choice, candidate)
+        this.asked[choice] = candidate
         this.openedAt = performance.now()
         context.dispatched = true
       },
@@ -146,7 +146,7 @@ export class RequestExecution {
 
   /** The model that one of the answers comes from. */
   candidate(choice: number): ModelCandidate {
-    return this.asked.get(choice) ?? (this.candidates[0] as ModelCandidate)
+    return this.asked[choice] ?? (this.candidates[0] as ModelCandidate)
   }
 
   /** Without a fiber, where nothing has to be waited for. */
@@ -228,10 +228,10 @@ export class RequestExecution {
   usage(choice: number, reported: Usage, written: number): Counted {
     const which = promptOf(this.gatewayRequest, choice)
     if (reported.promptTokens !== undefined) {
-      if (this.gatewayRequest.n > 1 && !this.told.has(which)) this.told.set(which, reported.promptTokens)
+      if (this.gatewayRequest.n > 1) this.promptTokens[which] ??= reported.promptTokens
       if (reported.completionTokens !== undefined) return reported
     }
-    const known = reported.promptTokens ?? this.told.get(which)
+    const known = reported.promptTokens ?? this.promptTokens[which]
     const promptTokens =
       known ?? requirementsOf({ prompts: undefined, request: requestOf(this.gatewayRequest, choice) }).prompt
     const completionTokens = reported.completionTokens ?? written
@@ -243,9 +243,9 @@ export class RequestExecution {
   countUsage(choice: number, usage: Counted): void {
     const { record: account } = this.context
     const which = promptOf(this.gatewayRequest, choice)
-    const before = this.countedPrompts.get(which)
+    const before = this.countedPrompts[which]
     if (before === undefined || (before.promptEstimated === true && usage.promptEstimated !== true)) {
-      this.countedPrompts.set(which, usage)
+      this.countedPrompts[which] = usage
       account.promptTokens += (usage.promptTokens ?? 0) - (before?.promptTokens ?? 0)
     }
     account.completionTokens += usage.completionTokens ?? 0
