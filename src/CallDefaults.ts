@@ -115,9 +115,9 @@ const lenient = { lenient: true } as const
  * @category combinators
  */
 export const forChat = (
-  options: ChatRequest.Options,
+  options: ChatRequest.CheckedOptions,
   defaults: CallDefaults
-): ChatRequest.Options & { readonly lenient?: true | undefined } => {
+): ChatRequest.CheckedOptions & { readonly lenient?: true | undefined } => {
   if (isEmpty(defaults)) return options
   // A text completion has no template that could enable thinking.
   const { think: _, ...plainly } = defaults
@@ -145,9 +145,9 @@ const embedNames = [
  * @category combinators
  */
 export const forEmbedding = (
-  options: EmbedRequest.Options,
+  options: EmbedRequest.CheckedOptions,
   defaults: CallDefaults
-): EmbedRequest.Options & { readonly lenient?: true | undefined } => {
+): EmbedRequest.CheckedOptions & { readonly lenient?: true | undefined } => {
   if (isEmpty(defaults)) return options
   const all = joined(options, defaults, embedNames)
   return isLenient(options, defaults) ? { ...all, ...lenient } : all

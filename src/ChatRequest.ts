@@ -48,7 +48,8 @@ export {
 // =============================================================================
 
 /**
- * The options of a call that are plain data, as every face takes them.
+ * The options of a call that are plain data, as every face takes them. Times are a number of milliseconds, or another
+ * duration of Effect, such as `"30 seconds"` or `Duration.minutes(2)`.
  *
  * @since 0.1.0
  * @category models
@@ -184,7 +185,15 @@ export const Options = Schema.Struct({
  * @since 0.1.0
  * @category models
  */
-export interface Options extends Schema.Schema.Type<typeof Options> {}
+export interface Options extends Schema.Schema.Encoded<typeof Options> {}
+
+/**
+ * Options that were validated: times are in milliseconds.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface CheckedOptions extends Schema.Schema.Type<typeof Options> {}
 
 const decodeMessagesEither = Schema.decodeUnknownEither(Schema.NonEmptyArray(Message), { onExcessProperty: "error" })
 
@@ -197,7 +206,7 @@ const decode = decoder(Options, ["session", "maxToolRounds", "stream", "response
  * @since 0.1.0
  * @category constructors
  */
-export const decodeOptions = (input: unknown): Either.Either<Options, InvalidRequest> => decode(input)
+export const decodeOptions = (input: unknown): Either.Either<CheckedOptions, InvalidRequest> => decode(input)
 
 /**
  * Validates a conversation.
@@ -413,7 +422,7 @@ const hedgeOf = (hedge: boolean | { readonly after: number }): Limits["hedge"] =
  * @since 0.1.0
  * @category constructors
  */
-export const limits = (options: Options, hedge: Options["hedge"] = false): Limits => {
+export const limits = (options: CheckedOptions, hedge: CheckedOptions["hedge"] = false): Limits => {
   const timeout = options.timeout ?? defaults.timeout
   return {
     connectTimeout: options.connectTimeout ?? Math.min(defaults.connectTimeout, timeout),

@@ -285,12 +285,12 @@ export const layer = <E = never, R = never>(
  *
  * @example
  * import { Cortex } from "aicortex"
- * import { Config, Duration } from "effect"
+ * import { Config } from "effect"
  *
  * const cortex = Cortex.layerConfig({
  *   servers: Config.array(Config.string(), "LLM_SERVERS"),
  *   model: Config.withDefault(Config.string("LLM_MODEL"), "llama3.2:3b"),
- *   serverCooldown: Config.map(Config.withDefault(Config.duration("LLM_COOLDOWN"), "1 minute"), Duration.toMillis)
+ *   serverCooldown: Config.withDefault(Config.duration("LLM_COOLDOWN"), "1 minute")
  * })
  *
  * @since 0.1.0

@@ -22,7 +22,8 @@ import {
 // =============================================================================
 
 /**
- * The options of a call, as every face takes them. Times are in milliseconds.
+ * The options of a call, as every face takes them. Times are a number of milliseconds, or another duration of
+ * Effect, such as `"30 seconds"` or `Duration.minutes(2)`.
  *
  * @since 0.1.0
  * @category models
@@ -69,7 +70,15 @@ export const Options = Schema.Struct({
  * @since 0.1.0
  * @category models
  */
-export interface Options extends Schema.Schema.Type<typeof Options> {}
+export interface Options extends Schema.Schema.Encoded<typeof Options> {}
+
+/**
+ * Options that were validated: times are in milliseconds.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface CheckedOptions extends Schema.Schema.Type<typeof Options> {}
 
 /** The Promise facade takes it besides. */
 const decode = decoder(Options, ["signal"])
@@ -80,7 +89,7 @@ const decode = decoder(Options, ["signal"])
  * @since 0.1.0
  * @category constructors
  */
-export const decodeOptions = (input: unknown): Either.Either<Options, InvalidRequest> =>
+export const decodeOptions = (input: unknown): Either.Either<CheckedOptions, InvalidRequest> =>
   typeof input === "object" && input !== null && (!("model" in input) || input.model === undefined)
     ? Either.left(new InvalidRequest({ field: "model", reason: "must name a model that makes embeddings" }))
     : decode(input)
@@ -91,7 +100,7 @@ export const decodeOptions = (input: unknown): Either.Either<Options, InvalidReq
  * @since 0.1.0
  * @category constructors
  */
-export const limits = (options: Options): Limits => {
+export const limits = (options: CheckedOptions): Limits => {
   const timeout = options.timeout ?? defaults.timeout
   return {
     connectTimeout: options.connectTimeout ?? Math.min(defaults.connectTimeout, timeout),

@@ -47,7 +47,7 @@ export const answeredBy = (prepared: Prepared, candidate: ModelCandidate): Prepa
   candidates: prepared.candidates.slice(Math.max(0, prepared.candidates.indexOf(candidate)))
 })
 
-/** How long the answer is cached, in milliseconds. Never that of some of a model's servers is not that of the model. */
+/** How long the answer is cached, in milliseconds. One of only some of a model's servers never is. */
 export const cacheTtlOf = ({ candidate, execution }: Prepared): number | undefined =>
   candidate.accepts === undefined ? execution.cacheTtl : undefined
 

@@ -222,7 +222,7 @@ export const fleet = {
    * Options of calls that hold where a call does not say, such as timeout, maxRetries and temperature. The variable is
    * a JSON object, as in the file. Default: none.
    */
-  defaults: setting(CallDefaults as Schema.Schema<CallDefaults, unknown>, {
+  defaults: setting(CallDefaults, {
     doc: "Options of calls that hold where a call does not say, such as timeout, maxRetries and temperature. The variable is a JSON object, as in the file.",
     default: {},
     defaultText: "none",

@@ -35,34 +35,42 @@ export interface Declaration<A, D extends A | undefined> {
   readonly secret?: boolean | undefined
 }
 
-/** A setting: `schema` is that of the value as a program gives it (times in milliseconds). */
-export interface Setting<A, D extends A | undefined> extends Declaration<A, D> {
-  readonly schema: Schema.Schema<A, unknown>
+/** A setting: `schema` makes a value (times in milliseconds) of what a program gives. */
+// biome-ignore lint/suspicious/noExplicitAny: whoever does not say it takes settings that are given in any form.
+export interface Setting<A, D extends A | undefined, I = any> extends Declaration<A, D> {
+  readonly schema: Schema.Schema<A, I>
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: settings have values of any type.
-export type AnySetting = Setting<any, any>
+export type AnySetting = Setting<any, any, any>
 
 /** Settings by their names. */
 export interface Settings {
   readonly [name: string]: AnySetting
 }
 
+/** A schema that was declared without its form for programs takes its own values. */
+type Given<A, I> = unknown extends I ? A : I
+
 /** The options that settings are in a program. */
 export type OptionsOf<S> = {
-  readonly [K in keyof S]?: S[K] extends Setting<infer A, infer _> ? A | undefined : never
+  readonly [K in keyof S]?: S[K] extends Setting<infer A, infer _, infer I> ? Given<A, I> | undefined : never
 }
 
 /** The values of settings where each has its default. */
 export type ValuesOf<S> = {
-  readonly [K in keyof S]: S[K] extends Setting<infer A, infer D> ? (undefined extends D ? A | undefined : A) : never
+  readonly [K in keyof S]: S[K] extends Setting<infer A, infer D, infer _>
+    ? undefined extends D
+      ? A | undefined
+      : A
+    : never
 }
 
 /** Declares a setting. */
 export const setting = <A, I, const D extends A | undefined = undefined>(
   schema: Schema.Schema<A, I>,
   declaration: Declaration<A, D>
-): Setting<A, D> => ({ ...declaration, schema: schema as Schema.Schema<A, unknown> })
+): Setting<A, D, I> => ({ ...declaration, schema })
 
 /** The values of settings that nobody gives. */
 export const defaultsOf = <S extends Settings>(settings: S): ValuesOf<S> =>

@@ -1,9 +1,11 @@
 /**
- * Schemas of numbers with a unit. Programs give times in milliseconds; where people write them (files, variables of the
+ * Schemas of numbers with a unit. Programs give times in milliseconds, or as durations of Effect; where people write them (files, variables of the
  * environment, flags) they are in seconds, and the schema knows how they stand there.
  *
  * @internal
  */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as AST from "effect/SchemaAST"
 
@@ -24,6 +26,23 @@ export const Unit: unique symbol = Symbol.for("aicortex/config/Unit")
 /** @internal */
 export type Unit = "ms" | "bytes" | "tokens"
 
+/** Effect would take a negative duration for none at all. */
+const isNegative = (value: Duration.DurationInput): boolean => {
+  if (typeof value === "bigint") return value < 0n
+  if (typeof value === "string") return value.startsWith("-")
+  return Array.isArray(value) && value.some((part) => part < 0)
+}
+
+const isDurationInput = (value: unknown): value is Duration.DurationInput =>
+  typeof value === "number" || (Option.isSome(Duration.decodeUnknown(value)) && !isNegative(value as never))
+
+/** A time as programs give it: a number of milliseconds, or any other duration of Effect. */
+const DurationInput = Schema.declare(isDurationInput)
+
+/** @internal */
+export const toMilliseconds = (value: Duration.DurationInput): number =>
+  typeof value === "number" ? value : Duration.toMillis(value)
+
 interface Range {
   readonly fits: (milliseconds: number) => boolean
   /** Stands behind `a number of milliseconds`. */
@@ -42,13 +61,17 @@ const time = ({ fits, json, words }: Range) => {
     decode: (value) => value * 1000,
     encode: (value) => value / 1000
   })
-  return Schema.Number.pipe(
-    Schema.filter((n) => (Number.isFinite(n) && fits(n) ? undefined : `must be a number of milliseconds ${words}`), {
-      jsonSchema: json(1000),
-      [InFile]: inFile,
-      [Unit]: "ms"
-    })
+  const inMilliseconds = `must be a number of milliseconds ${words}`
+  const own = Schema.Number.pipe(
+    Schema.filter((n) => (Number.isFinite(n) && fits(n) ? undefined : inMilliseconds), { jsonSchema: json(1000) })
   )
+  const given = DurationInput.annotations({
+    message: () => ({ message: `${inMilliseconds}, or a duration such as "30 seconds"`, override: true })
+  })
+  return Schema.transform(given, own, { strict: true, decode: toMilliseconds, encode: (value) => value }).annotations({
+    [InFile]: inFile,
+    [Unit]: "ms"
+  })
 }
 
 /**

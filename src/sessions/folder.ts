@@ -12,12 +12,14 @@
 import type { PlatformError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { flow } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { SessionsUnavailable } from "../Errors.js"
+import { toMilliseconds } from "../internal/units.js"
 import { Message } from "../Message.js"
 import { SessionStore, type Store } from "../Sessions.js"
 import * as DiskQuota from "./diskQuota.js"
@@ -45,8 +47,8 @@ export interface Options {
    * default: no limit.
    */
   readonly maxBytes?: number | undefined
-  /** A conversation that was not written to for so long is deleted when it is met, in milliseconds; default never. */
-  readonly ttl?: number | undefined
+  /** A conversation that was not written to for so long is deleted when it is met: milliseconds, or another duration; default never. */
+  readonly ttl?: Duration.DurationInput | undefined
 }
 
 /** Other names could lead elsewhere, or be one and the same on some file systems. */
@@ -115,8 +117,9 @@ export const make = Effect.fnUntraced(function* ({
   folder,
   maxBytes,
   maxSessions = 10_000,
-  ttl = Number.POSITIVE_INFINITY
+  ttl: lifetime = Number.POSITIVE_INFINITY
 }: Options): Effect.fn.Return<Store, never, FileSystem.FileSystem | Path.Path> {
+  const ttl = toMilliseconds(lifetime)
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const clock = yield* Effect.clock

@@ -2,10 +2,12 @@
  * The store of conversations, and one in the memory of this process.
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { SessionsUnavailable } from "../Errors.js"
+import { toMilliseconds } from "../internal/units.js"
 import type { Message } from "../Message.js"
 import { noRoom, ownerOf, victimOf } from "./eviction.js"
 import { sizeOf } from "./size.js"
@@ -91,8 +93,8 @@ export interface MemoryOptions {
    * (256 MiB).
    */
   readonly maxBytes?: number | undefined
-  /** A conversation unused for this long is evicted, in milliseconds; default never. */
-  readonly ttl?: number | undefined
+  /** A conversation unused for this long is evicted: milliseconds, or another duration; default never. */
+  readonly ttl?: Duration.DurationInput | undefined
 }
 
 const defaultMaxBytes = 256 * 1024 * 1024
@@ -120,7 +122,8 @@ const empty = { messages: Object.freeze([]), bytes: 0 }
  */
 export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =>
   Effect.map(Effect.clock, (clock) => {
-    const { maxBytes = defaultMaxBytes, maxSessions = 10_000, ttl = Number.POSITIVE_INFINITY } = options ?? {}
+    const { maxBytes = defaultMaxBytes, maxSessions = 10_000 } = options ?? {}
+    const ttl = toMilliseconds(options?.ttl ?? Number.POSITIVE_INFINITY)
     /** Of each owner, least recently used first. */
     const owners = new Map<string, Owned>()
     const { isHeld, turn } = Turns.make()

@@ -1,5 +1,5 @@
 /** A request of any API in one common form. */
-import type { ChatRequest, Options, Routing } from "../../ChatRequest.js"
+import type { ChatRequest, CheckedOptions, Routing } from "../../ChatRequest.js"
 import { Routing as RoutingSchema } from "../../ChatRequest.js"
 import * as ExtraParameters from "../../internal/extraParameters.js"
 import { isKeepAlive } from "../../internal/optionSchemas.js"
@@ -25,7 +25,7 @@ export interface GatewayRequest {
   readonly oneTool: boolean
   readonly session: string | undefined
   readonly routing: Routing | undefined
-  readonly cache: Options["cache"]
+  readonly cache: CheckedOptions["cache"]
   /** The client's request, if the fleet's defaults were added to it. */
   readonly original?: ChatRequest | undefined
   /** Models that must not be asked to think. */
@@ -117,7 +117,7 @@ export const extraNames = ["session", "routing", "cache"] as const
 /** Extensions that every endpoint accepts. */
 export const extras = (body: BodyFields.Fields): Pick<GatewayRequest, (typeof extraNames)[number]> => {
   const cache = body["cache"]
-  let kept: Options["cache"]
+  let kept: CheckedOptions["cache"]
   if (typeof cache === "boolean") kept = cache
   else if (cache !== undefined && cache !== null) {
     const ttl = BodyFields.number(
