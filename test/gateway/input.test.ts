@@ -297,6 +297,49 @@ describe("bodies that are wrong", () => {
   })
 })
 
+describe("a client that reads the refusal only when it has sent everything", () => {
+  const head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+  const part = Buffer.alloc(256 * 1024, "a")
+  const sizes = [5, 16, 64]
+  const ways: ReadonlyArray<readonly [string, number]> = sizes.flatMap((parts) => [
+    ["announced", parts] as const,
+    ["in chunks", parts] as const
+  ])
+
+  it.each(ways)("%s, %i parts of 256 KiB: nothing breaks while it sends", async (way, parts) => {
+    const patient = await startGateway([server.url], { maxBody: 1024 * 1024 })
+    try {
+      const socket = connect(patient.port, "127.0.0.1")
+      await once(socket, "connect")
+      const errors: Array<Error> = []
+      let text = ""
+      socket.on("error", (error) => errors.push(error))
+      const send = (data: string | Buffer) =>
+        new Promise<void>((resolve, reject) => socket.write(data, (error) => (error ? reject(error) : resolve())))
+      socket.on("data", (data) => {
+        text += data
+      })
+      const chunked = way === "in chunks"
+      await send(`${head}${chunked ? "transfer-encoding: chunked" : `content-length: ${parts * part.length}`}\r\n\r\n`)
+      for (let i = 0; i < parts; i++) {
+        // Once it has been refused, all the rest is still to be sent.
+        if (i === 1 && !chunked) await eventually(() => text.includes("413"), "the refusal")
+        if (chunked) await send(`${part.length.toString(16)}\r\n`)
+        await send(part)
+        if (chunked) await send("\r\n")
+      }
+      if (chunked) await send("0\r\n\r\n")
+      await eventually(() => socket.readableEnded || socket.destroyed, "the end of the connection")
+      expect(errors).toEqual([])
+      expect(text).toMatch(/^HTTP\/1\.1 413 /)
+      expect(text).toContain("body_too_large")
+      expect(text).toMatch(/connection: close/i)
+    } finally {
+      await patient.close()
+    }
+  })
+})
+
 describe("requests that are no requests", () => {
   const head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 
