@@ -7,15 +7,18 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { Routing } from "./ChatRequest.js"
 import { InvalidRequest, type ModelNotFound, NoServers, NoSuitableModel } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import { canonical, demoModel } from "./Model.js"
 import { type Aliases, chainOf } from "./modelSelection/aliases.js"
-import { candidateOf, isAuto, linked, type ModelCandidate } from "./modelSelection/candidate.js"
+import { candidateOf, firstOf, isAuto, linked, type ModelCandidate } from "./modelSelection/candidate.js"
 import { LocalMemory } from "./modelSelection/memory.js"
 import { type PromptShape, requirementsOf } from "./modelSelection/needs.js"
 import { chosen, rank } from "./modelSelection/rank.js"
 import { Registry } from "./Registry.js"
+import { Router } from "./Router.js"
+import type { Protocol, ServerInfo } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
 export type {
@@ -195,6 +198,60 @@ export const make = Effect.gen(function* () {
 
   return ModelSelection.of({ select, forEmbedding })
 })
+
+// =============================================================================
+// servers of what a name stands for
+// =============================================================================
+
+const speaking = (protocol: Protocol | undefined, model: string, infos: ReadonlyArray<ServerInfo>) => {
+  const suitable = protocol === undefined ? infos : infos.filter((info) => info.protocol === protocol)
+  return suitable.length > 0
+    ? Effect.succeed(suitable)
+    : new NoServers({ model, servers: infos.map(({ url }) => url), available: [] })
+}
+
+/**
+ * The server that a call with this model would try first, remembered per model and strategy for
+ * `Settings.bestServerTtl`. As in a call the name may be an alias, a chain, `provider:model` or `auto`: it is the server
+ * of the first model that has one.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const bestServer = (
+  name: string,
+  strategy: Routing = "fastest"
+): Effect.Effect<ServerInfo, ModelNotFound | NoServers | NoSuitableModel, ModelSelection | Router> =>
+  Effect.gen(function* () {
+    const { select } = yield* ModelSelection
+    const router = yield* Router
+    return yield* firstOf(yield* select(name), ({ model, protocol }) => router.best(model, strategy, protocol))
+  })
+
+/**
+ * The first server that has a model, or the one at `url`. The name is what it is for `bestServer`.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const serverInfo = (
+  name: string,
+  url?: string
+): Effect.Effect<ServerInfo, ModelNotFound | NoServers | NoSuitableModel, ModelSelection | Registry> =>
+  Effect.gen(function* () {
+    const { select } = yield* ModelSelection
+    const registry = yield* Registry
+    return yield* firstOf(yield* select(name), ({ model, name, protocol }) =>
+      Effect.gen(function* () {
+        if (protocol === undefined || url !== undefined) {
+          const [info] = yield* speaking(protocol, name, [yield* registry.serverInfo(model, url)])
+          if (info !== undefined) return info
+        }
+        const [first] = yield* speaking(protocol, name, yield* registry.listModelServers(model))
+        return first ?? (yield* registry.missing(model))
+      })
+    )
+  })
 
 /**
  * The service as a layer.

@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { ResumeSupports } from "./backend/resumeSupport.js"
 import type { Routing } from "./ChatRequest.js"
-import type { ModelNotFound, NoServers } from "./Errors.js"
+import { type ModelNotFound, NoServers } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import * as Prng from "./internal/prng.js"
 import { type Host, Registry } from "./Registry.js"
@@ -20,7 +20,7 @@ import { remoteness } from "./router/distance.js"
 import { emptiest, pick } from "./router/pick.js"
 import { waitForSlot } from "./router/pickInput.js"
 import { type Route, type RouteHints, RoutePlan } from "./router/routePlan.js"
-import type { ServerInfo } from "./Server.js"
+import type { Protocol, ServerInfo } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
 export {
@@ -121,9 +121,14 @@ export interface Service {
   readonly plan: (hosts: ReadonlyArray<Host>, strategy: Routing, hints?: RouteHints) => Route
   /**
    * The server that a call would try first, remembered per model and strategy for `Settings.bestServerTtl`, but not
-   * past a failure of that server.
+   * past a failure of that server. With `protocol` only those count that speak it. `model` is a name on the servers:
+   * `ModelSelection.bestServer` knows aliases too.
    */
-  readonly best: (model: string, strategy: Routing) => Effect.Effect<ServerInfo, ModelNotFound | NoServers>
+  readonly best: (
+    model: string,
+    strategy: Routing,
+    protocol?: Protocol
+  ) => Effect.Effect<ServerInfo, ModelNotFound | NoServers>
   /**
    * Forgets all three caches: which servers are bad, which are good and how fast, and which is best; and how each goes
    * on with an answer that broke.
@@ -167,16 +172,22 @@ export const make = Effect.gen(function* () {
   return Router.of({
     plan: (hosts, strategy, hints = nobody) =>
       new RoutePlan(fleet.pool(hosts, remotenessOf), strategy, fleet, random, now, hints, takesTogether),
-    best: Effect.fnUntraced(function* (model: string, strategy: Routing) {
-      const key = `${strategy} ${model}`
+    best: Effect.fnUntraced(function* (model: string, strategy: Routing, protocol?: Protocol) {
+      const key = `${strategy} ${protocol ?? ""} ${model}`
+      const located = Effect.flatMap(registry.locate(model), (hosts) => {
+        const suitable = protocol === undefined ? hosts : hosts.filter((host) => host.protocol === protocol)
+        return suitable.length > 0 || hosts.length === 0
+          ? Effect.succeed(suitable)
+          : new NoServers({ model, servers: hosts.map(({ server }) => server.url), available: [] })
+      })
       const known = best.get(key)
       if (known !== undefined && known.until > now()) {
-        const host = (yield* registry.locate(model)).find((host) => host.server.url === known.url)
+        const host = (yield* located).find((host) => host.server.url === known.url)
         if (host !== undefined && fleet.snapshot(host.server.url, host.model).breaker === "closed") {
           return yield* registry.serverInfo(model, known.url)
         }
       }
-      const columns = fleet.pool(yield* registry.locate(model), remotenessOf)
+      const columns = fleet.pool(yield* located, remotenessOf)
       const input = { now: now(), random, explore: false, waited: true }
       const at = pick(strategy, columns, new Uint8Array(columns.size), input)
       const host = columns.hosts[at === waitForSlot ? emptiest(columns, now()) : at]

@@ -33,6 +33,7 @@ import type { Result } from "./Failover.js"
 import * as Direct from "./internal/direct.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
 import type { Message } from "./Message.js"
+import * as ModelSelection from "./ModelSelection.js"
 import {
   type Ask,
   bestOptions,
@@ -352,9 +353,7 @@ export const createCortex = (asked?: CortexOptions): Cortex => {
     },
     bestServer: (model, options = {}) =>
       named("model", model, () =>
-        router((router) =>
-          Effect.flatMap(bestOptions(options), ({ strategy = "fastest" }) => router.best(model, strategy))
-        )
+        run(Effect.flatMap(bestOptions(options), ({ strategy }) => ModelSelection.bestServer(model, strategy)))
       ),
     clearServerCache: () => router((router) => router.clear),
     clearResponseCache: () => run(ResponseCache.clear),
@@ -370,9 +369,7 @@ export const createCortex = (asked?: CortexOptions): Cortex => {
     listModelServers: (model) => named("model", model, () => registry((registry) => registry.listModelServers(model))),
     getServerInfo: (model, options = {}) =>
       named("model", model, () =>
-        registry((registry) =>
-          Effect.flatMap(serverInfoOptions(options), ({ serverUrl }) => registry.serverInfo(model, serverUrl))
-        )
+        run(Effect.flatMap(serverInfoOptions(options), ({ serverUrl }) => ModelSelection.serverInfo(model, serverUrl)))
       ),
     getLlmParams: (model) => registry((registry) => registry.llmParams(model)),
     getRandomLlmParams: () => registry((registry) => registry.randomLlmParams),
@@ -457,7 +454,8 @@ export const embed = (input: string | ReadonlyArray<string>, options: EmbedOptio
   defaultCortex().embed(input, options)
 
 /**
- * The server that a call would try first, remembered for five minutes per model and strategy (default `fastest`).
+ * The server that a call would try first, remembered for five minutes per model and strategy (default `fastest`). As in a
+ * call, the model may be an alias, `provider:model` or `auto`.
  *
  * @since 0.1.0
  * @category servers
@@ -539,7 +537,8 @@ export const listModelServers = (model: string): Promise<ReadonlyArray<ServerInf
   defaultCortex().listModelServers(model)
 
 /**
- * The first server that has a model, or the one at `serverUrl`. Rejects with `ModelNotFound` or `NoServers`.
+ * The first server that has a model, or the one at `serverUrl`. As in a call, the model may be an alias, `provider:model`
+ * or `auto`. Rejects with `ModelNotFound` or `NoServers`.
  *
  * @since 0.1.0
  * @category servers

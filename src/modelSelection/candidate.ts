@@ -18,6 +18,8 @@ export interface ModelCandidate {
   readonly model: string
   /** Which of its servers may be asked; `undefined`: all. */
   readonly accepts: ((host: Host) => boolean) | undefined
+  /** What its servers must speak; absent: anything. */
+  readonly protocol?: Protocol
   /** What the caller knows it by. */
   readonly name: string
   /** It was chosen, and not named. */
@@ -26,7 +28,7 @@ export interface ModelCandidate {
   readonly reason?: string
 }
 
-const providers: ReadonlySet<string> = new Set<Protocol>(["ollama", "openai", "embedded"])
+const providers: ReadonlyArray<Protocol> = ["ollama", "openai", "embedded"]
 
 /**
  * A model by name, optionally with the protocol of its servers before the first colon.
@@ -37,8 +39,9 @@ const providers: ReadonlySet<string> = new Set<Protocol>(["ollama", "openai", "e
 export const candidateOf = (name: string): ModelCandidate => {
   const colon = name.indexOf(":")
   const provider = colon === -1 ? "" : name.slice(0, colon).toLowerCase()
-  return providers.has(provider) && colon < name.length - 1
-    ? { model: name.slice(colon + 1), accepts: (host) => host.protocol === provider, name, auto: false }
+  const protocol = providers.find((one) => one === provider)
+  return protocol !== undefined && colon < name.length - 1
+    ? { model: name.slice(colon + 1), accepts: (host) => host.protocol === protocol, protocol, name, auto: false }
     : { model: name, accepts: undefined, name, auto: false }
 }
 
