@@ -66,6 +66,11 @@ const programOf = (text, path) => {
 const isInternal = (/** @type {ts.Node} */ node) =>
   ts.getJSDocTags(node).some(({ tagName }) => tagName.text === "internal")
 
+/** @type {(type: ts.Type) => boolean} */
+const isDuration = (type) =>
+  /node_modules\/effect\//.test(type.getSymbol()?.declarations?.[0]?.getSourceFile().fileName ?? "") &&
+  type.getSymbol()?.name === "Duration"
+
 /** @typedef {ts.Statement & { readonly name?: ts.Identifier }} Named */
 
 class Printer {
@@ -127,7 +132,13 @@ class Printer {
   /** @type {(type: ts.UnionType, what: string) => string} */
   union(type, what) {
     // `boolean` is a union of its own.
-    const parts = type.types.filter(({ flags }) => !(flags & ts.TypeFlags.BooleanLiteral))
+    let parts = type.types.filter(({ flags }) => !(flags & ts.TypeFlags.BooleanLiteral))
+    // Without Effect, a duration is a number of milliseconds or a text such as "5 seconds".
+    if (parts.some(isDuration)) {
+      parts = parts.filter(
+        (one) => !(isDuration(one) || one.flags & ts.TypeFlags.BigIntLike || this.checker.isTupleType(one))
+      )
+    }
     const texts = parts.map((one) => {
       const text = this.text(one, what)
       return one.getCallSignatures().length > 0 ? `(${text})` : text
