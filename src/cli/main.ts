@@ -30,6 +30,7 @@ import * as Output from "./output.js"
 import { serve, serveShape } from "./serve.js"
 import { servers, serversShape } from "./servers.js"
 import { sessions, sessionsShape } from "./sessions.js"
+import { use, useShape } from "./use.js"
 
 // =============================================================================
 // Commands
@@ -57,6 +58,7 @@ const root = shape(
     chat: chatShape,
     embed: embedShape,
     models: modelsShape,
+    use: useShape,
     servers: serversShape,
     sessions: sessionsShape,
     serve: serveShape,
@@ -68,7 +70,7 @@ const root = shape(
 
 const execute = Command.make("aicortex").pipe(
   Command.withDescription(about.about[0] ?? ""),
-  Command.withSubcommands([chat, embed, models, servers, sessions, serve, best, llmParams, config]),
+  Command.withSubcommands([chat, embed, models, use, servers, sessions, serve, best, llmParams, config]),
   Command.run({ name: "aicortex", version, executable: "aicortex" })
 )
 

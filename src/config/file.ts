@@ -84,6 +84,13 @@ const misfit = (error: ParseResult.ParseError, text: string): { readonly field: 
     : { field, reason }
 }
 
+/** What stands in the text of a configuration file, or what is wrong with it. */
+export const decodeText = (text: string, file: string): Either.Either<File, InvalidConfig> =>
+  Either.mapLeft(
+    decodeFile(text) as Either.Either<File, ParseResult.ParseError>,
+    (error) => new InvalidConfig({ source: file, ...misfit(error, text) })
+  )
+
 /** A variable of the environment; `undefined` where it is not set or blank. */
 export const optionalString = (name: string) =>
   Effect.orElseSucceed(
@@ -166,7 +173,5 @@ export const readFile = Effect.fnUntraced(function* (
     }
     return yield* new InvalidConfig({ source: file, field: "file", reason: "there is no such file" })
   }
-  return yield* Either.mapLeft(decodeFile(text.value) as Either.Either<File, ParseResult.ParseError>, (error) => {
-    return new InvalidConfig({ source: file, ...misfit(error, text.value) })
-  })
+  return yield* decodeText(text.value, file)
 })

@@ -13,6 +13,7 @@ import { environment } from "../../cortex/environment.js"
 import * as Server from "../../Server.js"
 import type { Proxy, SessionPolicy } from "../../Settings.js"
 import * as Output from "../output.js"
+import { type Key, memberOf } from "./key.js"
 
 const describe = ({ authorization, headers, implicit, url }: Server.Server): string =>
   `${url}${authorization === undefined ? "" : " (with a key)"}${headers === undefined ? "" : ` (with ${Object.keys(headers).join(", ")})`}${implicit ? " (if it answers)" : ""}`
@@ -153,7 +154,8 @@ const gatewayRows = Effect.fnUntraced(function* ({ content, file = "" }: Config.
   })
 })
 
-export const run = Effect.fnUntraced(function* (json: boolean) {
+/** The settings that hold, and the file. */
+const settingsNow = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const resolved = yield* Config.resolve({
     defaultStateFile: yield* ConfigFile.stateFile,
@@ -165,6 +167,22 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
   const sessionsFrom = originOf(ofSessions["folder"] ?? Object.values(ofSessions)[0])
   const fleetShown = fleetRows(resolved, sessionsFrom)
   const gatewayShown = yield* gatewayRows(resolved)
+  return { resolved, file, exists, fleetShown, gatewayShown }
+})
+
+/** The value of a setting that holds, as the file would give it; `undefined` where there is none. */
+export const valueNow = Effect.fnUntraced(function* ({ members, names: [name], section, setting }: Key) {
+  const { fleetShown, gatewayShown, resolved } = yield* settingsNow
+  if (section === undefined && name === "defaults") {
+    return memberOf(inFileForm(setting, resolved.settings.defaults), members)
+  }
+  const shown = (section === "gateway" ? gatewayShown : fleetShown).find((one) => one.name === name)
+  return memberOf(shown?.value, members)
+})
+
+export const run = Effect.fnUntraced(function* (json: boolean) {
+  const { exists, file, fleetShown, gatewayShown, resolved } = yield* settingsNow
+  const { members } = resolved
   const { coordinates, defaults } = resolved.settings
   if (json) {
     const valuesOf = (all: ReadonlyArray<Shown>) =>
