@@ -16,7 +16,7 @@ import * as Tracing from "./observability/tracing.js"
 import * as Permissions from "./permissions.js"
 import * as ConversationId from "./pipeline/conversationId.js"
 import * as RateLimits from "./rateLimits.js"
-import { protocolOf, type Route, routes } from "./routes.js"
+import { metricsRoute, protocolOf, type Route, routes } from "./routes.js"
 
 const decodeName = (rest: string): string => {
   try {
@@ -79,16 +79,6 @@ const allowPrivateNetwork = ({ headers, request }: RequestContext): void => {
 }
 
 /** Only the handle knows the metrics of all processes. */
-const metricsRoute: Route = {
-  handler: () => {},
-  readsBody: false,
-  isPublic: false,
-  admin: false,
-  isRateLimited: true,
-  name: "/metrics"
-}
-const metricsRoutes: ReadonlyMap<string, Route> = new Map([["GET", metricsRoute]])
-
 /** A request may lower the priority of its key, but not raise it. */
 const priorityOf = ({ request }: RequestContext, access: Settings.Access | undefined): Priority => {
   const header = request.headers["x-aicortex-priority"]
@@ -111,7 +101,7 @@ export const make = (handle: GatewayHandle) => {
 
   const findRoute = (context: RequestContext, path: string): { readonly endpoint: Route; readonly rest: string } => {
     const { method = "GET" } = context.request
-    let known = routes.get(path) ?? (path === "/metrics" ? metricsRoutes : undefined)
+    let known = routes.get(path)
     let rest = ""
     if (known === undefined) {
       const [key = "", name = ""] = splitNamedPath(path) ?? []
@@ -231,7 +221,7 @@ export const make = (handle: GatewayHandle) => {
         return
       }
       if (handle.draining()) context.headers["connection"] = "close"
-      const body = endpoint.readsBody ? await context.fields(gateway.settings.maxBody) : {}
+      const body = endpoint.readsBody ? await context.fields(gateway.settings.maxBody, endpoint.body?.name) : {}
       if (endpoint.readsBody) context.conversation = ConversationId.conversationIdOf(context.request.headers, body)
       await endpoint.handler(gateway, context, body, rest)
     } catch (error) {

@@ -14,6 +14,7 @@ import * as Models from "./pipeline/models.js"
 import * as Sessions from "./protocols/aicortex/sessions.js"
 import * as Messages from "./protocols/anthropic/handlers.js"
 import * as AnthropicModels from "./protocols/anthropic/models.js"
+import * as MessagesRequest from "./protocols/anthropic/request.js"
 import * as Blobs from "./protocols/ollama/blobs.js"
 import * as OllamaCodec from "./protocols/ollama/codec.js"
 import * as DebugRender from "./protocols/ollama/debugRender.js"
@@ -25,6 +26,7 @@ import * as Chat from "./protocols/openai/chat.js"
 import * as Completions from "./protocols/openai/completions.js"
 import * as OpenAIModels from "./protocols/openai/models.js"
 import * as Responses from "./protocols/openai/responses/handlers.js"
+import * as ResponsesRequest from "./protocols/openai/responses/request.js"
 
 /**
  * - `rest`: the part of the path after the endpoint's prefix
@@ -37,13 +39,9 @@ export type Handler = (
   rest: string
 ) => Promise<void> | void
 
-export interface Route {
+export interface Route extends OpenApi.Endpoint {
   readonly handler: Handler
   readonly readsBody: boolean
-  /** Needs no key. */
-  readonly isPublic: boolean
-  /** Needs administrator rights. */
-  readonly admin: boolean
   /** Counts against the limits of its key. */
   readonly isRateLimited: boolean
   readonly name: string
@@ -66,26 +64,28 @@ export const routes = new Map<string, Map<string, Route>>()
 const addRoute = (
   method: string,
   path: string,
+  about: string,
   handler: Handler,
-  options: {
-    readonly open?: boolean
-    readonly admin?: boolean
-    readonly readsBody?: boolean
-  } = {}
-): void => {
+  options: Partial<Omit<Route, "about" | "handler" | "name" | "isRateLimited">> = {}
+): Route => {
   let known = routes.get(path)
   if (known === undefined) {
     known = new Map()
     routes.set(path, known)
   }
-  known.set(method, {
+  const { isPublic = false } = options
+  const route = {
+    readsBody: options.body !== undefined,
+    admin: false,
+    ...options,
+    about,
     handler,
-    readsBody: options.readsBody ?? method === "POST",
-    isPublic: options.open ?? false,
-    admin: options.admin ?? false,
-    isRateLimited: options.open !== true,
+    isPublic,
+    isRateLimited: !isPublic,
     name: path
-  })
+  }
+  known.set(method, route)
+  return route
 }
 
 const dispatched =
@@ -134,77 +134,206 @@ const byProtocol =
       ? other(gateway, context, body, rest)
       : openai(gateway, context, body, rest)
 
-addRoute("POST", "/v1/chat/completions", dispatched(Chat.decode, Chat.codec))
-addRoute("POST", "/v1/completions", dispatched(Completions.decode, Completions.codec))
-addRoute("POST", "/v1/responses", Responses.create)
-addRoute("POST", "/v1/responses/compact", Responses.compact)
-addRoute("GET", "/v1/responses/", (gateway, context, _, id) => Responses.read(gateway, context, id))
-addRoute("DELETE", "/v1/responses/", (gateway, context, _, id) => Responses.remove(gateway, context, id))
-addRoute("GET", "/v1/responses/{id}/input_items", (gateway, context, _, id) =>
-  Responses.inputItems(gateway, context, id)
+// =============================================================================
+// OpenAI, Anthropic, and this gateway's own
+// =============================================================================
+
+const answersEvents = { isAnswer: true, streams: "text/event-stream" } as const
+const answersLines = { isAnswer: true, streams: "application/x-ndjson" } as const
+
+addRoute(
+  "POST",
+  "/v1/chat/completions",
+  "Creates a chat completion, complete or streamed (OpenAI)",
+  dispatched(Chat.decode, Chat.codec),
+  { body: Chat.body, ...answersEvents }
 )
-addRoute("POST", "/v1/embeddings", Embeddings.openAI)
-addRoute("POST", "/v1/messages", anthropic(Messages.create))
-addRoute("POST", "/v1/messages/count_tokens", anthropic(Messages.countTokens))
-addRoute("GET", "/v1/models", byProtocol(OpenAIModels.list, anthropic(AnthropicModels.list)))
+addRoute(
+  "POST",
+  "/v1/completions",
+  "Completes a text, or fills in the middle (OpenAI)",
+  dispatched(Completions.decode, Completions.codec),
+  { body: Completions.body, ...answersEvents }
+)
+addRoute("POST", "/v1/responses", "Creates a response, complete or streamed (OpenAI)", Responses.create, {
+  body: ResponsesRequest.body,
+  ...answersEvents
+})
+addRoute("POST", "/v1/responses/compact", "Compacts a conversation (OpenAI)", Responses.compact, {
+  body: ResponsesRequest.compactBody
+})
+addRoute("GET", "/v1/responses/", "A stored response (OpenAI)", (gateway, context, _, id) =>
+  Responses.read(gateway, context, id)
+)
+addRoute("DELETE", "/v1/responses/", "Deletes a response (OpenAI)", (gateway, context, _, id) =>
+  Responses.remove(gateway, context, id)
+)
+addRoute(
+  "GET",
+  "/v1/responses/{id}/input_items",
+  "The input items of a response (OpenAI)",
+  (gateway, context, _, id) => Responses.inputItems(gateway, context, id),
+  {
+    parameters: [
+      OpenApi.query("limit", "Maximum number of items, from 1 to 100. Default: 20."),
+      OpenApi.query("order", "asc or desc. Default: desc, the latest first."),
+      OpenApi.query("after", "The list starts after the item with this id.")
+    ]
+  }
+)
+addRoute("POST", "/v1/embeddings", "Embeddings of texts (OpenAI)", Embeddings.openAI, {
+  body: Embeddings.openAIBody,
+  namesServer: true
+})
+addRoute("POST", "/v1/messages", "Creates a message, complete or streamed (Anthropic)", anthropic(Messages.create), {
+  body: MessagesRequest.body,
+  ...answersEvents
+})
+addRoute(
+  "POST",
+  "/v1/messages/count_tokens",
+  "Estimates the tokens of a prompt (Anthropic)",
+  anthropic(Messages.countTokens),
+  { body: MessagesRequest.countBody }
+)
+const anthropicVersion = OpenApi.header("anthropic-version", "Has the answer in the form of Anthropic's API.")
+addRoute(
+  "GET",
+  "/v1/models",
+  "The models of the fleet (OpenAI; with anthropic-version: Anthropic)",
+  byProtocol(OpenAIModels.list, anthropic(AnthropicModels.list)),
+  {
+    parameters: [
+      anthropicVersion,
+      OpenApi.query("limit", "With anthropic-version: maximum number of models, from 1 to 1,000. Default: 1,000."),
+      OpenApi.query("after_id", "With anthropic-version: the page starts after this model."),
+      OpenApi.query("before_id", "With anthropic-version: the page ends before this model.")
+    ]
+  }
+)
 addRoute(
   "GET",
   "/v1/models/",
+  "One model (OpenAI; with anthropic-version: Anthropic)",
   byProtocol(
     (gateway, context, _, id) => OpenAIModels.one(gateway, context, id),
     anthropic((gateway, context, _, id) => AnthropicModels.one(gateway, context, id))
-  )
+  ),
+  { parameters: [anthropicVersion] }
 )
-addRoute("POST", "/v1/sessions", Sessions.create, { readsBody: false })
-addRoute("GET", "/v1/sessions", Sessions.list)
-addRoute("GET", "/v1/sessions/", (gateway, context, _, id) => Sessions.read(gateway, context, id))
-addRoute("DELETE", "/v1/sessions/", (gateway, context, _, id) => Sessions.remove(gateway, context, id))
+addRoute("POST", "/v1/sessions", "Creates a conversation", Sessions.create, { creates: true })
+addRoute("GET", "/v1/sessions", "The most recently used conversations, at most 50", Sessions.list, {
+  parameters: [OpenApi.query("limit", "Maximum number of conversations, from 1 to 1,000. Default: 50.")]
+})
+addRoute("GET", "/v1/sessions/", "The messages of a conversation", (gateway, context, _, id) =>
+  Sessions.read(gateway, context, id)
+)
+addRoute("DELETE", "/v1/sessions/", "Deletes a conversation", (gateway, context, _, id) =>
+  Sessions.remove(gateway, context, id)
+)
 
-addRoute("POST", "/api/chat", ollamaAsk(OllamaRequest.chat, false))
-addRoute("POST", "/api/generate", ollamaAsk(OllamaRequest.generate, true))
-addRoute("POST", "/api/embed", Embeddings.ollama)
-addRoute("POST", "/api/embeddings", Embeddings.legacy)
-addRoute("GET", "/api/tags", Listings.tags)
-addRoute("GET", "/api/ps", Listings.ps)
-addRoute("GET", "/api/version", Listings.versions)
-addRoute("POST", "/api/show", Listings.show)
-addRoute("POST", "/api/pull", Manage.pull, { admin: true })
-addRoute("POST", "/api/copy", Manage.copy, { admin: true })
-addRoute("DELETE", "/api/delete", Manage.remove, { admin: true, readsBody: true })
-addRoute("POST", "/api/create", Manage.create, { admin: true })
-addRoute("POST", "/api/push", Manage.push, { admin: true })
-addRoute("HEAD", "/api/blobs/", (gateway, context, _, digest) => Blobs.has(gateway, context, digest), { admin: true })
-addRoute("POST", "/api/blobs/", (gateway, context, _, digest) => Blobs.upload(gateway, context, digest), {
+// =============================================================================
+// Ollama
+// =============================================================================
+
+addRoute("POST", "/api/chat", "A chat answer, streamed or complete (Ollama)", ollamaAsk(OllamaRequest.chat, false), {
+  body: OllamaRequest.chatBody,
+  ...answersLines
+})
+addRoute(
+  "POST",
+  "/api/generate",
+  "An answer to a prompt, or the completion of a text, streamed or complete (Ollama)",
+  ollamaAsk(OllamaRequest.generate, true),
+  { body: OllamaRequest.generateBody, ...answersLines }
+)
+addRoute("POST", "/api/embed", "Embeddings of texts (Ollama)", Embeddings.ollama, {
+  body: Embeddings.ollamaBody,
+  namesServer: true
+})
+addRoute("POST", "/api/embeddings", "The embedding of one text (Ollama, older form)", Embeddings.legacy, {
+  body: Embeddings.legacyBody,
+  namesServer: true
+})
+addRoute("GET", "/api/tags", "The models of all servers (Ollama)", Listings.tags)
+addRoute("GET", "/api/ps", "The loaded models and their servers (Ollama)", Listings.ps)
+addRoute("GET", "/api/version", "The version of the API (Ollama)", Listings.versions)
+addRoute("POST", "/api/show", "Information about a model (Ollama)", Listings.show, { body: Listings.showBody })
+
+const changesModels = {
   admin: true,
-  readsBody: false
+  parameters: [
+    OpenApi.query("server", "The same as server in the body."),
+    OpenApi.header("X-Aicortex-Target", "The same as server in the body.")
+  ]
+} as const
+const changesLong = { ...changesModels, streams: "application/x-ndjson" } as const
+
+addRoute(
+  "POST",
+  "/api/pull",
+  "Downloads a model, on the server with the most room unless one is named (Ollama)",
+  Manage.pull,
+  { body: Manage.pullBody, ...changesLong }
+)
+addRoute("POST", "/api/create", "Creates a model from another one on its server (Ollama)", Manage.create, {
+  body: Manage.createBody,
+  ...changesLong
+})
+addRoute(
+  "HEAD",
+  "/api/blobs/",
+  "Whether a server has a file that a model can be made of (Ollama)",
+  (gateway, context, _, digest) => Blobs.has(gateway, context, digest),
+  changesModels
+)
+addRoute(
+  "POST",
+  "/api/blobs/",
+  "Sends such a file to a server; only the size of its disk bounds it (Ollama)",
+  (gateway, context, _, digest) => Blobs.upload(gateway, context, digest),
+  {
+    isBinary: true,
+    creates: true,
+    ...changesModels
+  }
+)
+addRoute("POST", "/api/push", "Uploads a model from a server that has it (Ollama)", Manage.push, {
+  body: Manage.pushBody,
+  ...changesLong
+})
+addRoute("POST", "/api/copy", "Copies a model to another name on every server that has it (Ollama)", Manage.copy, {
+  body: Manage.copyBody,
+  ...changesModels
+})
+addRoute("DELETE", "/api/delete", "Deletes a model on every server that has it (Ollama)", Manage.remove, {
+  body: Manage.deleteBody,
+  ...changesModels
 })
 
-addRoute("GET", "/models", Models.plainList)
+// =============================================================================
+// Itself
+// =============================================================================
+
 const liveness: Handler = (_, context) => context.json({ status: "ok", version, timestamp: new Date().toISOString() })
-addRoute("GET", "/health", liveness, { open: true })
-addRoute("GET", "/healthz", liveness, { open: true })
-addRoute(
-  "GET",
-  "/ready",
-  async (gateway, context) => {
-    const statuses = await gateway.library.run(gateway.library.registry.servers).result
-    const reachable = statuses.filter((one) => one.reachable).length
-    // Without any server, the built-in model answers.
-    const ready = reachable > 0 || statuses.length === 0
-    context.json(
-      { status: ready ? "ready" : "no server answers", servers: statuses.length, reachable },
-      ready ? 200 : 503
-    )
-  },
-  { open: true }
-)
+const ready: Handler = async (gateway, context) => {
+  const statuses = await gateway.library.run(gateway.library.registry.servers).result
+  const reachable = statuses.filter((one) => one.reachable).length
+  // Without any server, the built-in model answers.
+  const isReady = reachable > 0 || statuses.length === 0
+  context.json(
+    { status: isReady ? "ready" : "no server answers", servers: statuses.length, reachable },
+    isReady ? 200 : 503
+  )
+}
+
 const welcomePage = (gateway: GatewayContext, context: RequestContext): void =>
   context.json({
     service: "aicortex",
     version,
     default_model: ModelSelection.defaultModel(gateway),
     docs: "/docs",
-    endpoints: Object.fromEntries(OpenApi.summaries.map(([method, path, about]) => [`${method} ${path}`, about]))
+    endpoints: OpenApi.summaries(routes)
   })
 
 /** Ollama clients check whether it runs; browsers and JSON clients get more information. */
@@ -213,8 +342,7 @@ const root: Handler = (gateway, context) => {
   if (/\b(application\/json|text\/html)\b/i.test(context.request.headers.accept ?? "")) welcomePage(gateway, context)
   else context.send(200, "text/plain; charset=utf-8", "Ollama is running")
 }
-addRoute("GET", "/", root, { open: true })
-addRoute("GET", "/config", async (gateway, context) => {
+const config: Handler = async (gateway, context) => {
   const models = await Models.available(gateway)
   const { settings } = gateway
   context.json({
@@ -230,6 +358,31 @@ addRoute("GET", "/config", async (gateway, context) => {
     responses: settings.responses ?? false,
     keys: settings.keys.map(({ name }) => name)
   })
+}
+
+addRoute("GET", "/", "What this is, and its endpoints", root, { isPublic: true })
+addRoute("GET", "/models", "The names of the models", Models.plainList)
+addRoute("GET", "/health", "Whether the gateway is alive", liveness, { isPublic: true })
+addRoute("GET", "/healthz", "The same", liveness, { isPublic: true })
+addRoute("GET", "/ready", "Whether a server answers", ready, { isPublic: true })
+addRoute("GET", "/config", "The settings, without secrets", config)
+/** The router answers it: it has the metrics of all processes. */
+export const metricsRoute = addRoute("GET", "/metrics", "Metrics for Prometheus", () => undefined, {
+  returns: "text/plain"
 })
-addRoute("GET", "/openapi.json", (_, context) => context.json(OpenApi.document), { open: true })
-addRoute("GET", "/docs", (_, context) => context.send(200, "text/html; charset=utf-8", OpenApi.page), { open: true })
+addRoute("GET", "/openapi.json", "This description", (_, context) => context.json(document()), { isPublic: true })
+addRoute(
+  "GET",
+  "/docs",
+  "This documentation as a web page",
+  (_, context) => context.send(200, "text/html; charset=utf-8", OpenApi.page(routes)),
+  { isPublic: true, returns: "text/html" }
+)
+
+let made: OpenApi.Document | undefined
+
+/** The OpenAPI document of all routes. */
+export const document = (): OpenApi.Document => {
+  made ??= OpenApi.make(routes)
+  return made
+}

@@ -325,14 +325,18 @@ export class RequestContext {
   }
 
   /** The body as a JSON object, or a rejection. */
-  fields(max: number): Promise<BodyFields.Fields> {
-    const type = this.request.headers["content-type"]
+  fields(max: number, type = "Request"): Promise<BodyFields.Fields> {
+    const contentType = this.request.headers["content-type"]
     // Ollama accepts any content type.
-    if (this.protocol !== "ollama" && type !== undefined && !/^application\/([\w.+-]*\+)?json\s*(;|$)/i.test(type)) {
+    if (
+      this.protocol !== "ollama" &&
+      contentType !== undefined &&
+      !/^application\/([\w.+-]*\+)?json\s*(;|$)/i.test(contentType)
+    ) {
       throw new ErrorResponse.RequestRejected(
         ErrorResponse.make(
           415,
-          `The body must be application/json, not ${type.slice(0, 100)}.`,
+          `The body must be application/json, not ${contentType.slice(0, 100)}.`,
           "unsupported_media_type"
         )
       )
@@ -353,17 +357,17 @@ export class RequestContext {
       this.reading = body
       body.read()
     }).then((bytes) => {
-      if (bytes.length > heavyBytes || body.cost > heavyCost) return this.heavy(body, bytes)
+      if (bytes.length > heavyBytes || body.cost > heavyCost) return this.heavy(body, bytes, type)
       body.release()
       const began = performance.now()
-      const fields = this.protocol === "ollama" ? parseOllama(textOf(bytes), this.route) : parse(checkedText(bytes))
+      const fields = this.protocol === "ollama" ? parseOllama(textOf(bytes), type) : parse(checkedText(bytes))
       this.ownTime += performance.now() - began
       return fields
     })
   }
 
   /** Others have a turn between reading the text of a large body and reading what it says. */
-  private async heavy(body: RequestBody, bytes: Buffer): Promise<BodyFields.Fields> {
+  private async heavy(body: RequestBody, bytes: Buffer, type: string): Promise<BodyFields.Fields> {
     const piece = <A>(work: () => A): Promise<A> =>
       heavyWork.run(this.owner, () => {
         if (body.refusal !== undefined) throw body.refusal
@@ -376,7 +380,7 @@ export class RequestContext {
     try {
       const ollama = this.protocol === "ollama"
       const text = await piece(() => (ollama ? textOf(bytes) : checkedText(bytes)))
-      return await piece(() => (ollama ? parseOllama(text, this.route) : parse(text)))
+      return await piece(() => (ollama ? parseOllama(text, type) : parse(text)))
     } finally {
       body.release()
     }

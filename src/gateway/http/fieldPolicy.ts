@@ -5,7 +5,7 @@
  * |---|---|
  * | one that the endpoint reads | it is read, and refused where its value is wrong |
  * | known, makes no difference to an answer (`harmlessFields`) | left out, and named in a header of the response |
- * | known, changes the answer, and cannot be done (`rejectedFields`) | the request is refused, with the reason |
+ * | known, changes the answer, and cannot be done (`refused` in the declaration) | the request is refused, with the reason |
  * | any other, also within messages, tools and the like | left out, and named; refused where the gateway is `strict` |
  *
  * `null` counts as absent.
@@ -34,47 +34,18 @@ export const harmlessFields: ReadonlySet<string> = new Set([
   "diagnostics"
 ])
 
-const reasonOf = (reasons: { readonly [name: string]: string }): Reasons => new Map(Object.entries(reasons))
-
-/** Unsupported fields by kind of request, each with the reason. */
-export const rejectedFields = {
-  chat: reasonOf({
-    functions: "use tools",
-    function_call: "use tool_choice",
-    audio: "answers are text",
-    web_search_options: "no server searches the web",
-    max_output_tokens: "use max_completion_tokens"
-  }),
-  completions: reasonOf({
-    messages: "use prompt, or /v1/chat/completions",
-    tools: "use /v1/chat/completions",
-    max_completion_tokens: "use max_tokens"
-  }),
-  responses: reasonOf({
-    conversation: "go on from a response with previous_response_id, or use session",
-    prompt: "no prompts are stored",
-    messages: "use input",
-    max_tokens: "use max_output_tokens",
-    max_completion_tokens: "use max_output_tokens",
-    response_format: "use text.format",
-    n: "one answer is given",
-    max_tool_calls: "tools are called by the client",
-    top_logprobs: "it is not known for every server"
-  }),
-  messages: reasonOf({
-    inference_geo: "servers are where you have put them",
-    think: "use thinking, or output_config.effort",
-    stop: "use stop_sequences",
-    n: "one answer is given"
-  })
-} as const
-
 /** Limits of the header: number of names, and characters of each. */
 const mostNames = 40
 const longestName = 60
 
 const safe = (name: string): string =>
   (name.length > longestName ? name.slice(0, longestName) : name).replace(/[^\w.[\]-]/g, "_")
+
+/** What a declaration says of fields: those that are read, and why others are not supported. */
+interface Declared {
+  readonly names: ReadonlySet<string>
+  readonly refused: Reasons
+}
 
 /** The ignored fields of one request. */
 export class IgnoredFields {
@@ -101,13 +72,13 @@ export class IgnoredFields {
     else this.unknown(name)
   }
 
-  /** Checks the fields of a body against those that its endpoint reads. */
-  check(body: Fields, known: ReadonlySet<string>, reasons?: Reasons): void {
+  /** Checks the fields of a body against those that its endpoint reads, and those that it has a reason to refuse. */
+  check(body: Fields, { names, refused }: Declared): void {
     for (const name in body) {
-      if (known.has(name)) continue
+      if (names.has(name)) continue
       const value = body[name]
       if (value === null || value === undefined) continue
-      const reason = reasons?.get(name)
+      const reason = refused.get(name)
       if (reason === undefined) this.ignore(name)
       // A switch set to false asks for nothing.
       else if (value !== false && value !== "") {

@@ -30,8 +30,8 @@ export const parse = (text: string): BodyFields.Fields => {
   return BodyFields.isObject(value) ? value : wrong("The body must be a JSON object.")
 }
 
-/** Rejects the body with Ollama's error messages. */
-export const parseOllama = (text: string, path: string): BodyFields.Fields => {
+/** The same with Ollama's error messages; `type` is the name of the body's type in Go. */
+export const parseOllama = (text: string, type: string): BodyFields.Fields => {
   if (text === "") return wrong("missing request body")
   let value: unknown
   try {
@@ -39,5 +39,5 @@ export const parseOllama = (text: string, path: string): BodyFields.Fields => {
   } catch (error) {
     return wrong(OllamaValidation.syntaxError(text, error instanceof Error ? error.message : ""))
   }
-  return BodyFields.isObject(value) ? value : wrong(OllamaValidation.notAnObject(path, value))
+  return BodyFields.isObject(value) ? value : wrong(OllamaValidation.notAnObject(type, value))
 }

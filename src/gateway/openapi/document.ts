@@ -1,50 +1,60 @@
 /** The gateway's own documentation: `/openapi.json`, and `/docs` for people. */
 import { version } from "../../internal/version.js"
-import { bodies } from "./bodies.js"
+import type * as Body from "../http/bodyDeclaration.js"
 
-/** Every endpoint: method, path and summary. */
-export const summaries: ReadonlyArray<readonly [method: string, path: string, about: string]> = [
-  ["POST", "/v1/chat/completions", "Creates a chat completion, complete or streamed (OpenAI)"],
-  ["POST", "/v1/completions", "Completes a text, or fills in the middle (OpenAI)"],
-  ["POST", "/v1/responses", "Creates a response, complete or streamed (OpenAI)"],
-  ["POST", "/v1/responses/compact", "Compacts a conversation (OpenAI)"],
-  ["GET", "/v1/responses/{id}", "A stored response (OpenAI)"],
-  ["DELETE", "/v1/responses/{id}", "Deletes a response (OpenAI)"],
-  ["GET", "/v1/responses/{id}/input_items", "The input items of a response (OpenAI)"],
-  ["POST", "/v1/embeddings", "Embeddings of texts (OpenAI)"],
-  ["POST", "/v1/messages", "Creates a message, complete or streamed (Anthropic)"],
-  ["POST", "/v1/messages/count_tokens", "Estimates the tokens of a prompt (Anthropic)"],
-  ["GET", "/v1/models", "The models of the fleet (OpenAI; with anthropic-version: Anthropic)"],
-  ["GET", "/v1/models/{id}", "One model (OpenAI; with anthropic-version: Anthropic)"],
-  ["POST", "/v1/sessions", "Creates a conversation"],
-  ["GET", "/v1/sessions", "The most recently used conversations, at most 50"],
-  ["GET", "/v1/sessions/{id}", "The messages of a conversation"],
-  ["DELETE", "/v1/sessions/{id}", "Deletes a conversation"],
-  ["POST", "/api/chat", "A chat answer, streamed or complete (Ollama)"],
-  ["POST", "/api/generate", "An answer to a prompt, or the completion of a text, streamed or complete (Ollama)"],
-  ["POST", "/api/embed", "Embeddings of texts (Ollama)"],
-  ["POST", "/api/embeddings", "The embedding of one text (Ollama, older form)"],
-  ["GET", "/api/tags", "The models of all servers (Ollama)"],
-  ["GET", "/api/ps", "The loaded models and their servers (Ollama)"],
-  ["POST", "/api/show", "Information about a model (Ollama)"],
-  ["GET", "/api/version", "The version of the API (Ollama)"],
-  ["POST", "/api/pull", "Downloads a model, on the server with the most room unless one is named (Ollama)"],
-  ["POST", "/api/create", "Creates a model from another one on its server (Ollama)"],
-  ["HEAD", "/api/blobs/{id}", "Whether a server has a file that a model can be made of (Ollama)"],
-  ["POST", "/api/blobs/{id}", "Sends such a file to a server; only the size of its disk bounds it (Ollama)"],
-  ["POST", "/api/push", "Uploads a model from a server that has it (Ollama)"],
-  ["POST", "/api/copy", "Copies a model to another name on every server that has it (Ollama)"],
-  ["DELETE", "/api/delete", "Deletes a model on every server that has it (Ollama)"],
-  ["GET", "/", "What this is, and its endpoints"],
-  ["GET", "/models", "The names of the models"],
-  ["GET", "/health", "Whether the gateway is alive"],
-  ["GET", "/healthz", "The same"],
-  ["GET", "/ready", "Whether a server answers"],
-  ["GET", "/config", "The settings, without secrets"],
-  ["GET", "/metrics", "Metrics for Prometheus"],
-  ["GET", "/openapi.json", "This description"],
-  ["GET", "/docs", "This documentation as a web page"]
-]
+/** A parameter of an endpoint. */
+interface Parameter {
+  readonly name: string
+  readonly in: "path" | "query" | "header"
+  readonly required: boolean
+  readonly description: string
+  readonly schema: object
+}
+
+/** What a route says of itself. */
+export interface Endpoint {
+  /** What it does, in one line. */
+  readonly about: string
+  /** Needs no key. */
+  readonly isPublic: boolean
+  /** Needs administrator rights. */
+  readonly admin: boolean
+  /** The body that it reads. */
+  readonly body?: Pick<Body.Struct<Body.FieldMap>, "schema" | "name">
+  /** Its body is a file, which its handler reads. */
+  readonly isBinary?: boolean
+  /** A model answers: the request may say how often it is tried, in which conversation, and with which priority. */
+  readonly isAnswer?: boolean
+  /** The response says which server it is from; answers do. */
+  readonly namesServer?: boolean
+  /** The type of the response if it is streamed. */
+  readonly streams?: "text/event-stream" | "application/x-ndjson"
+  /** The type of the response if it is not JSON. */
+  readonly returns?: string
+  /** It answers with 201. */
+  readonly creates?: boolean
+  readonly parameters?: ReadonlyArray<Parameter>
+}
+
+/** Endpoints by path, and then by method. */
+type Endpoints = ReadonlyMap<string, ReadonlyMap<string, Endpoint>>
+
+interface Listed {
+  readonly method: string
+  readonly path: string
+  readonly endpoint: Endpoint
+}
+
+/** A path that ends in `/` is followed by a name. */
+const listed = (endpoints: Endpoints): ReadonlyArray<Listed> =>
+  [...endpoints].flatMap(([key, methods]) => {
+    const path = key.endsWith("/") && key !== "/" ? `${key}{id}` : key
+    return [...methods].map(([method, endpoint]) => ({ method, path, endpoint }))
+  })
+
+/** What each endpoint does, by method and path. */
+export const summaries = (endpoints: Endpoints): { readonly [endpoint: string]: string } =>
+  Object.fromEntries(listed(endpoints).map(({ endpoint, method, path }) => [`${method} ${path}`, endpoint.about]))
 
 const text = { type: "string" }
 const object = { type: "object" }
@@ -106,41 +116,7 @@ const requestHeaders = [
   { name: "tracestate", in: "header", description: "Passed on with it", schema: text }
 ]
 
-/** Available without an API key where keys are required. */
-const open: ReadonlySet<string> = new Set(["/", "/health", "/healthz", "/ready", "/openapi.json", "/docs"])
-
-/** Endpoints that can answer as a stream. */
-const streams: { readonly [path: string]: string } = {
-  "/v1/chat/completions": "text/event-stream",
-  "/v1/completions": "text/event-stream",
-  "/v1/responses": "text/event-stream",
-  "/v1/messages": "text/event-stream",
-  "/api/chat": "application/x-ndjson",
-  "/api/generate": "application/x-ndjson",
-  "/api/pull": "application/x-ndjson",
-  "/api/create": "application/x-ndjson",
-  "/api/push": "application/x-ndjson"
-}
-/** Answers that are not JSON. */
-const plain: { readonly [path: string]: string } = { "/metrics": "text/plain", "/docs": "text/html" }
-const changes: ReadonlySet<string> = new Set([
-  "/api/pull",
-  "/api/create",
-  "/api/push",
-  "/api/copy",
-  "/api/delete",
-  "/api/blobs/{id}"
-])
-const answers: ReadonlySet<string> = new Set([
-  "/v1/chat/completions",
-  "/v1/completions",
-  "/v1/responses",
-  "/v1/messages",
-  "/api/chat",
-  "/api/generate"
-])
-
-const parameter = (name: string, where: "path" | "query" | "header", description: string): object => ({
+const parameter = (name: string, where: Parameter["in"], description: string): Parameter => ({
   name,
   in: where,
   required: where === "path",
@@ -148,41 +124,24 @@ const parameter = (name: string, where: "path" | "query" | "header", description
   schema: text
 })
 
-const anthropicVersion = parameter("anthropic-version", "header", "Has the answer in the form of Anthropic's API.")
+/** A parameter in the address. */
+export const query = (name: string, description: string): Parameter => parameter(name, "query", description)
 
-const queries: { readonly [path: string]: ReadonlyArray<object> } = {
-  "/v1/models": [
-    anthropicVersion,
-    parameter("limit", "query", "With anthropic-version: maximum number of models, from 1 to 1,000. Default: 1,000."),
-    parameter("after_id", "query", "With anthropic-version: the page starts after this model."),
-    parameter("before_id", "query", "With anthropic-version: the page ends before this model.")
-  ],
-  "/v1/models/{id}": [anthropicVersion],
-  "/v1/responses/{id}/input_items": [
-    parameter("limit", "query", "Maximum number of items, from 1 to 100. Default: 20."),
-    parameter("order", "query", "asc or desc. Default: desc, the latest first."),
-    parameter("after", "query", "The list starts after the item with this id.")
-  ]
-}
+/** A header of the request. */
+export const header = (name: string, description: string): Parameter => parameter(name, "header", description)
 
-const parametersOf = (path: string): ReadonlyArray<object> => [
-  ...(path.includes("{id}")
-    ? [parameter("id", "path", "The name of a model, a response, a conversation, or a file (sha256:…).")]
-    : []),
-  ...(queries[path] ?? []),
-  ...(answers.has(path)
-    ? [parameter("X-Aicortex-Max-Retries", "header", "Total number of attempts, from 1 to 16.")]
-    : []),
-  ...(answers.has(path) ? [parameter("X-Aicortex-Session", "header", "The same as session in the body.")] : []),
-  ...(answers.has(path)
-    ? [parameter("X-Aicortex-Priority", "header", "batch lets interactive requests go first.")]
-    : []),
-  ...(changes.has(path)
-    ? [
-        parameter("server", "query", "The same as server in the body."),
-        parameter("X-Aicortex-Target", "header", "The same as server in the body.")
-      ]
-    : []),
+const named = parameter("id", "path", "The name of a model, a response, a conversation, or a file (sha256:…).")
+
+const ofAnswers = [
+  header("X-Aicortex-Max-Retries", "Total number of attempts, from 1 to 16."),
+  header("X-Aicortex-Session", "The same as session in the body."),
+  header("X-Aicortex-Priority", "batch lets interactive requests go first.")
+]
+
+const parametersOf = (path: string, { isAnswer, parameters = [] }: Endpoint): ReadonlyArray<object> => [
+  ...(path.includes("{id}") ? [named] : []),
+  ...parameters,
+  ...(isAnswer === true ? ofAnswers : []),
   ...requestHeaders
 ]
 
@@ -192,52 +151,58 @@ const receipts = {
   "X-Aicortex-Reason": { description: "Why this one: the routing, a failover, or the cache.", schema: text }
 }
 
-const succeeded = (path: string): object => {
+const succeeded = ({ isAnswer, namesServer, returns, streams }: Endpoint): object => {
   const json = { "application/json": { schema: object } }
-  const type = streams[path]
-  const other = plain[path]
   return {
     description: "What was asked for.",
-    ...(answers.has(path) || path.endsWith("/embeddings") || path === "/api/embed" ? { headers: receipts } : {}),
+    ...(isAnswer === true || namesServer === true ? { headers: receipts } : {}),
     content:
-      other !== undefined
-        ? { [other]: { schema: text } }
-        : type === undefined
+      returns !== undefined
+        ? { [returns]: { schema: text } }
+        : streams === undefined
           ? json
-          : { ...json, [type]: { schema: text } }
+          : { ...json, [streams]: { schema: text } }
   }
 }
 
-const operation = (method: string, path: string, summary: string): object => {
-  const body = bodies[path]
-  const binary = method === "POST" && path === "/api/blobs/{id}"
-  return {
-    summary,
-    operationId: `${method.toLowerCase()}${path.replace(/[^a-z0-9]+/gi, "_")}`,
-    parameters: parametersOf(path),
-    ...(binary ? { requestBody: { required: true, content: { "application/octet-stream": {} } } } : {}),
-    ...(body === undefined
-      ? {}
-      : { requestBody: { required: true, content: { "application/json": { schema: body } } } }),
-    ...(open.has(path) ? { security: [] } : {}),
-    responses: {
-      [binary || (method === "POST" && path === "/v1/sessions") ? 201 : 200]: succeeded(path),
-      default: {
-        description: "What is wrong.",
-        content: { "application/json": { schema: problemOf(path) } }
-      }
+const requestBody = ({ body, isBinary }: Endpoint): object => {
+  if (isBinary === true) return { requestBody: { required: true, content: { "application/octet-stream": {} } } }
+  if (body === undefined) return {}
+  return { requestBody: { required: true, content: { "application/json": { schema: body.schema() } } } }
+}
+
+const operation = ({ endpoint, method, path }: Listed): object => ({
+  summary: endpoint.about,
+  operationId: `${method.toLowerCase()}${path.replace(/[^a-z0-9]+/gi, "_")}`,
+  parameters: parametersOf(path, endpoint),
+  ...requestBody(endpoint),
+  ...(endpoint.isPublic ? { security: [] } : {}),
+  responses: {
+    [endpoint.creates === true ? 201 : 200]: succeeded(endpoint),
+    default: {
+      description: "What is wrong.",
+      content: { "application/json": { schema: problemOf(path) } }
     }
   }
+})
+
+/** An OpenAPI document. */
+export interface Document {
+  readonly paths: { readonly [path: string]: { readonly [method: string]: object } }
 }
 
-const paths: { [path: string]: { [method: string]: object } } = {}
-for (const [method, path, about] of summaries) {
-  const known = paths[path] ?? {}
-  paths[path] = known
-  known[method.toLowerCase()] = operation(method, path, about)
+/** The document of these endpoints. */
+export const make = (endpoints: Endpoints): Document => {
+  const paths: { [path: string]: { [method: string]: object } } = {}
+  for (const one of listed(endpoints)) {
+    const known = paths[one.path] ?? {}
+    paths[one.path] = known
+    known[one.method.toLowerCase()] = operation(one)
+  }
+  return { ...head, paths }
 }
 
-export const document = {
+const head = {
   openapi: "3.1.0",
   info: {
     title: "aicortex",
@@ -250,21 +215,17 @@ export const document = {
       key: { type: "http", scheme: "bearer" },
       header: { type: "apiKey", in: "header", name: "x-api-key" }
     }
-  },
-  paths
+  }
 }
 
 const escape = (value: string): string =>
   value.replace(/[&<>]/g, (c) => (c === "&" ? "&amp;" : c === "<" ? "&lt;" : "&gt;"))
 
-const rows = summaries
-  .map(
-    ([method, path, about]) =>
-      `<tr><td>${method}</td><td><code>${escape(path)}</code></td><td>${escape(about)}</td></tr>`
-  )
-  .join("\n")
+const row = ({ endpoint, method, path }: Listed): string =>
+  `<tr><td>${method}</td><td><code>${escape(path)}</code></td><td>${escape(endpoint.about)}</td></tr>`
 
-export const page = `<!doctype html>
+/** The same for people, as a web page. */
+export const page = (endpoints: Endpoints): string => `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>aicortex</title>
 <style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:56rem;padding:0 1rem}td{padding:.2rem .8rem .2rem 0;vertical-align:top}pre{background:#f4f4f4;padding:1rem;overflow:auto}</style>
 </head><body><h1>aicortex ${version}</h1>
@@ -272,7 +233,7 @@ export const page = `<!doctype html>
 or Ollama client at this address. The whole API is in <a href="/openapi.json">openapi.json</a>.</p>
 <pre>curl http://HOST:PORT/v1/chat/completions -H 'content-type: application/json' \\
   -d '{"model":"auto","messages":[{"role":"user","content":"Why is the sky blue?"}],"stream":true}'</pre>
-<table>${rows}</table>
+<table>${listed(endpoints).map(row).join("\n")}</table>
 <h2>Headers</h2>
 <table>
 <tr><td><code>X-Aicortex-Server</code></td><td>Which server answered.</td></tr>

@@ -5,11 +5,14 @@ import { execute } from "../../embeddings/execute.js"
 import { isAuto } from "../../modelSelection/candidate.js"
 import { tokensOf } from "../../modelSelection/needs.js"
 import type { GatewayContext } from "../GatewayContext.js"
-import * as BodyFields from "../http/body.js"
+import type * as BodyFields from "../http/body.js"
+import * as Body from "../http/bodyDeclaration.js"
 import { make, RequestRejected, reject } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
 import * as Permissions from "../permissions.js"
+import * as Go from "../protocols/ollama/goFields.js"
 import * as Validation from "../protocols/ollama/validation.js"
+import * as CommonFields from "./commonFields.js"
 import * as GatewayRequest from "./gatewayRequest.js"
 import { limitsFor } from "./retries.js"
 
@@ -28,54 +31,100 @@ const maxInputs = 2048
 const isTokens = (value: unknown): value is ReadonlyArray<number> =>
   Array.isArray(value) && value.length > 0 && value.every((one) => Number.isSafeInteger(one) && one >= 0)
 
-const input = (body: BodyFields.Fields, emptyAllowed: boolean): Input => {
-  const { input: value } = body
-  if (value === undefined || value === null) {
-    return emptyAllowed ? [] : reject("input", "is missing", "missing_required_parameter")
-  }
-  if (typeof value === "string") return value === "" && !emptyAllowed ? reject("input", "is empty") : [value]
-  if (!Array.isArray(value)) return reject("input", "must be a string, or an array of strings or tokens")
-  if (value.length === 0) return emptyAllowed ? [] : reject("input", "must not be empty")
-  if (value.length > maxInputs && typeof value[0] !== "number") reject("input", `must hold at most ${maxInputs} inputs`)
+const notInput = "must be a string, or an array of strings or tokens"
+
+const readInput = (body: BodyFields.Fields, name: string, at: string, emptyAllowed: boolean): Input | undefined => {
+  const value = body[name]
+  if (value === undefined || value === null) return undefined
+  if (typeof value === "string") return value === "" && !emptyAllowed ? reject(at, "is empty") : [value]
+  if (!Array.isArray(value)) return reject(at, notInput)
+  if (value.length === 0) return emptyAllowed ? [] : reject(at, "must not be empty")
+  if (value.length > maxInputs && typeof value[0] !== "number") reject(at, `must hold at most ${maxInputs} inputs`)
   const all: ReadonlyArray<unknown> = value
   if (all.every((one) => typeof one === "string")) {
-    if (!emptyAllowed && all.includes("")) reject("input", "must not hold an empty string")
+    if (!emptyAllowed && all.includes("")) reject(at, "must not hold an empty string")
     return all
   }
   if (isTokens(all)) return [all]
   if (all.every(isTokens)) return all
-  return reject("input", "must be a string, or an array of strings or tokens")
+  return reject(at, notInput)
 }
 
-const openAINames: ReadonlySet<string> = new Set([
-  "model",
-  "input",
-  "encoding_format",
-  "dimensions",
-  "user",
-  "keep_alive",
-  "options"
-])
-const ollamaNames: ReadonlySet<string> = new Set(["model", "input", "truncate", "dimensions", "keep_alive", "options"])
-const legacyNames: ReadonlySet<string> = new Set(["model", "prompt", "keep_alive", "options"])
+const token = { type: "integer", minimum: 0 }
+const someText = { type: "string", minLength: 1 }
+
+/** - `input`: texts or tokens */
+const input = Body.required(
+  Body.custom(
+    Body.anyOf(someText, {
+      type: "array",
+      items: Body.anyOf(someText, token, { type: "array", items: token, minItems: 1 }),
+      minItems: 1,
+      maxItems: maxInputs
+    }),
+    (body, name, at) => readInput(body, name, at, false)
+  )
+)
+
+const texts = Body.custom(
+  Body.anyOf({ type: "string" }, { type: "array", items: { type: "string" }, maxItems: maxInputs }),
+  (body, name, at): Input => {
+    const value = body[name]
+    const all = Array.isArray(value) ? value : [value ?? ""]
+    if (!all.every((one) => typeof one === "string")) Validation.refuse(400, "invalid input type", "invalid_type", at)
+    return readInput(body, name, at, true) ?? []
+  }
+)
+
+const model = CommonFields.modelName("A model that makes embeddings, an alias, or provider:model.")
+
+/** The body of `/v1/embeddings`. */
+export const openAIBody = Body.struct({
+  model: Body.needed(model),
+  input,
+  encoding_format: Body.oneOf(["float", "base64"], { default: "float" }),
+  dimensions: Body.whole(1),
+  user: Body.withoutEffect(Body.text()),
+  ...CommonFields.ollamaOnly,
+  ...CommonFields.harmless
+})
+
+/** The body of `/api/embed`. */
+export const ollamaBody = Go.body("EmbedRequest", {
+  model: Body.needed(Go.modelNamed(model)),
+  input: texts,
+  truncate: Go.flag(),
+  dimensions: Go.whole(1),
+  keep_alive: Go.keepAlive,
+  options: Go.options
+})
+
+/** The body of `/api/embeddings`. */
+export const legacyBody = Go.body("EmbeddingRequest", {
+  model: Body.needed(Go.modelNamed(model)),
+  prompt: Go.text(),
+  keep_alive: Go.keepAlive,
+  options: Go.options
+})
 
 /** The fields of Ollama's bodies; Ollama ignores unknown ones. */
-const read = (
-  struct: Validation.Struct,
+const readOllama = (
+  { check, names }: typeof ollamaBody | typeof legacyBody,
   context: RequestContext,
-  body: BodyFields.Fields,
-  names: ReadonlySet<string>
+  body: BodyFields.Fields
 ): ReturnType<typeof common> => {
-  Validation.check(struct, body)
+  check(body)
   context.ignore(Object.keys(body).filter((name) => !names.has(name) && body[name] !== null))
   return common(body)
 }
 
+const { read } = openAIBody
+
 const common = (body: BodyFields.Fields): Omit<EmbeddingWanted, "input" | "truncate"> => ({
-  model: GatewayRequest.model(body),
-  dimensions: BodyFields.whole(body, "dimensions", 1),
-  keepAlive: GatewayRequest.keepAlive(body),
-  options: BodyFields.json(body, "options")
+  model: read.model(body),
+  dimensions: read.dimensions(body),
+  keepAlive: read.keep_alive(body),
+  options: read.options(body)
 })
 
 // =============================================================================
@@ -155,10 +204,10 @@ const base64 = (vector: ReadonlyArray<number>): string => {
 }
 
 export const openAI = (gateway: GatewayContext, context: RequestContext, body: BodyFields.Fields): Promise<void> => {
-  context.decode((body, ignored) => ignored.check(body, openAINames), body)
-  BodyFields.text(body, "user")
-  const packed = BodyFields.oneOf(body, "encoding_format", ["float", "base64"]) === "base64"
-  const request = { ...common(body), input: input(body, false), truncate: undefined }
+  context.decode((body, ignored) => ignored.check(body, openAIBody), body)
+  read.user(body)
+  const packed = read.encoding_format(body) === "base64"
+  const request = { ...common(body), input: read.input(body), truncate: undefined }
   return answer(gateway, context, request, ({ embeddings, model }, tokens) => ({
     object: "list",
     data: embeddings.map((vector, index) => ({
@@ -172,16 +221,12 @@ export const openAI = (gateway: GatewayContext, context: RequestContext, body: B
 }
 
 export const ollama = (gateway: GatewayContext, context: RequestContext, body: BodyFields.Fields): Promise<void> => {
-  const known = read("EmbedRequest", context, body, ollamaNames)
-  const { input: given } = body
-  const texts = Array.isArray(given) ? given : [given ?? ""]
-  if (!texts.every((one) => typeof one === "string"))
-    Validation.refuse(400, "invalid input type", "invalid_type", "input")
+  const known = readOllama(ollamaBody, context, body)
   const began = performance.now()
   const request = {
     ...known,
-    input: input(body, true),
-    truncate: BodyFields.flag(body, "truncate"),
+    input: ollamaBody.read.input(body),
+    truncate: ollamaBody.read.truncate(body),
     lenient: true as const
   }
   return answer(gateway, context, request, ({ embeddings, model }, tokens) => ({
@@ -199,10 +244,10 @@ export const ollama = (gateway: GatewayContext, context: RequestContext, body: B
 
 /** The older endpoint, for one text. */
 export const legacy = (gateway: GatewayContext, context: RequestContext, body: BodyFields.Fields): Promise<void> => {
-  const known = read("EmbeddingRequest", context, body, legacyNames)
+  const known = readOllama(legacyBody, context, body)
   const request = {
     ...known,
-    input: [BodyFields.text(body, "prompt") ?? ""],
+    input: [legacyBody.read.prompt(body) ?? ""],
     truncate: undefined,
     lenient: true as const
   }

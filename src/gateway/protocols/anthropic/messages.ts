@@ -1,8 +1,10 @@
 /** Converts the system prompt and the messages of Anthropic's Messages API. */
 import * as Message from "../../../Message.js"
 import * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { reject } from "../../http/errorResponse.js"
 import type { IgnoredFields } from "../../http/fieldPolicy.js"
+import * as CommonFields from "../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 
 type Part = Message.TextPart | Message.ImagePart
@@ -265,14 +267,23 @@ const messageNames: ReadonlySet<string> = new Set(["role", "content", "cache_con
 
 const roles = ["user", "assistant", "system"] as const
 
+/** The fields of a conversation. */
+export const fields = {
+  messages: CommonFields.messages("Of the roles user, assistant and system."),
+  system: Body.custom(
+    Body.anyOf({ type: "string" }, { type: "array", items: { type: "object" } }),
+    (body, name) => body[name] ?? undefined
+  )
+}
+
+const { read } = Body.struct(fields)
+
 /** The system prompt, then the messages. */
 export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<Message.Message> => {
   const conversation = new MessageReader(ignored)
-  const { system } = body
-  if (system !== undefined && system !== null) conversation.system(system, "system")
-  const all = BodyFields.list(body, "messages") ?? reject("messages", "is missing", "missing_required_parameter")
-  if (all.length === 0) reject("messages", "must hold at least one message")
-  for (const [i, message] of all.entries()) {
+  const system = read.system(body)
+  if (system !== undefined) conversation.system(system, "system")
+  for (const [i, message] of read.messages(body).entries()) {
     const at = `messages[${i}]`
     if (!BodyFields.isObject(message)) return reject(at, "must be an object")
     ignored.checkObject(message, messageNames, at)

@@ -1,51 +1,110 @@
 /** Decodes the body of `POST /v1/messages`. */
-import type { ChatRequest, Format } from "../../../ChatRequest.js"
-import * as ExtraParameters from "../../../internal/extraParameters.js"
+import { type ChatRequest, defaults, type Format } from "../../../ChatRequest.js"
 import { requirementsOf, tokensOf } from "../../../modelSelection/needs.js"
 import * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { reject } from "../../http/errorResponse.js"
-import * as FieldPolicy from "../../http/fieldPolicy.js"
+import type * as FieldPolicy from "../../http/fieldPolicy.js"
+import * as CommonFields from "../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import * as Conversation from "./messages.js"
 import * as Tools from "./tools.js"
 
+// =============================================================================
+// Fields
+// =============================================================================
+
+const thinkingTypes = ["enabled", "disabled", "adaptive"] as const
+const displays = ["summarized", "updates", "full", "omitted"] as const
+const efforts = ["low", "medium", "high", "xhigh", "max"] as const
+
+/** Anthropic rejects smaller budgets too. */
+const minBudget = 1_024
+
+const thinking = Body.struct(
+  {
+    type: Body.required(Body.oneOf(thinkingTypes)),
+    budget_tokens: Body.whole(minBudget, undefined, {
+      doc: "Where it is enabled. How long a model thinks is bounded by max_tokens."
+    }),
+    display: Body.lenient(
+      Body.custom({ enum: displays, default: "summarized" }, (fields, name, at) => BodyFields.text(fields, name, at))
+    )
+  },
+  { path: "thinking" }
+)
+
+const format = Body.struct(
+  {
+    type: Body.required(Body.oneOf(["json_schema"])),
+    schema: Body.required(Body.json())
+  },
+  { open: true }
+)
+
+const output = Body.struct({ effort: Body.oneOf(efforts), format: Body.object({}, format) }, { path: "output_config" })
+
+const edits = Body.struct(
+  { edits: Body.list({ type: "object" }, { doc: "Those that do not keep everything are ignored, and named." }) },
+  { path: "context_management", open: true }
+)
+
+const userId = Body.struct({ user_id: Body.withoutEffect(Body.text()) }, { path: "metadata", open: true })
+
 /** The fields that determine the prompt's length. */
-const promptNames = [
-  "model",
-  "messages",
-  "system",
-  "tools",
-  "tool_choice",
-  "thinking",
-  "output_config",
-  "output_format",
-  "context_management",
-  "cache_control"
-]
+const promptFields = {
+  model: CommonFields.model,
+  ...Conversation.fields,
+  ...Tools.fields,
+  thinking: Body.object({}, thinking),
+  output_config: Body.object({}, output),
+  output_format: Body.object({ doc: "The older name of output_config.format." }, format),
+  context_management: Body.object({ doc: "Nothing is removed from a prompt." }, edits),
+  cache_control: Body.withoutEffect(Body.object()),
+  ...CommonFields.harmless
+}
 
-const known: ReadonlySet<string> = new Set([
-  ...promptNames,
-  ...GatewayRequest.extraNames,
-  "max_tokens",
-  "stream",
-  "temperature",
-  "top_p",
-  "top_k",
-  "stop_sequences",
-  "metadata",
-  "keep_alive",
-  "options",
-  "num_ctx",
-  "seed",
-  "min_p",
-  "repeat_penalty",
-  ...Object.keys(ExtraParameters.fields)
-])
+const refused = {
+  inference_geo: "servers are where you have put them",
+  think: "use thinking, or output_config.effort",
+  stop: "use stop_sequences",
+  n: "one answer is given"
+}
 
-const countKnown: ReadonlySet<string> = new Set(promptNames)
+/** The body of `/v1/messages/count_tokens`. */
+export const countBody = Body.struct(promptFields, { refused })
 
-const thinkingNames: ReadonlySet<string> = new Set(["type", "budget_tokens", "display"])
-const outputNames: ReadonlySet<string> = new Set(["effort", "format"])
+const maxStops = 16
+
+/** The body of `/v1/messages`. */
+export const body = Body.struct(
+  {
+    ...promptFields,
+    max_tokens: Body.required(Body.whole(1)),
+    stream: Body.flag({ default: false }),
+    temperature: Body.number(0, 1, { default: defaults.temperature }),
+    top_p: Body.number(0, 1, { default: defaults.topP }),
+    top_k: Body.whole(0),
+    stop_sequences: Body.custom(
+      { type: "array", items: { type: "string", minLength: 1 }, maxItems: maxStops },
+      (fields, name, at) => {
+        BodyFields.list(fields, name, at)
+        return BodyFields.strings(fields, name, maxStops, at)
+      }
+    ),
+    seed: Body.whole(),
+    min_p: Body.number(0, 1),
+    repeat_penalty: Body.positive(),
+    ...CommonFields.ollamaOnly,
+    ...CommonFields.contextLength,
+    ...CommonFields.extensions,
+    metadata: Body.withoutEffect(Body.object({}, userId)),
+    ...CommonFields.extraFields
+  },
+  { refused }
+)
+
+const { read } = body
 
 /** `showsThinking`: whether the thinking is sent to the client, or only that it happens */
 export interface AnthropicRequest extends GatewayRequest.GatewayRequest {
@@ -55,13 +114,6 @@ export interface AnthropicRequest extends GatewayRequest.GatewayRequest {
 // =============================================================================
 // Thinking
 // =============================================================================
-
-const thinkingTypes = ["enabled", "disabled", "adaptive"] as const
-const displays: ReadonlySet<string> = new Set(["summarized", "updates", "full", "omitted"])
-const efforts = ["low", "medium", "high", "xhigh", "max"] as const
-
-/** Anthropic rejects smaller budgets too. */
-const minBudget = 1_024
 
 interface Thinking {
   readonly think: ChatRequest["think"]
@@ -74,17 +126,18 @@ const thinkingOf = (
   effort: ChatRequest["think"],
   ignored: FieldPolicy.IgnoredFields
 ): Thinking => {
-  const given = BodyFields.object(body, "thinking")
+  const given = read.thinking(body)
   if (given === undefined) return { think: effort, tellsThinking: true }
-  const type = BodyFields.oneOf(given, "type", thinkingTypes, "thinking.type") ?? reject("thinking.type", "is missing")
-  ignored.checkObject(given, thinkingNames, "thinking")
+  const type = thinking.read.type(given)
+  ignored.checkObject(given, thinking.names, "thinking")
   if (type === "disabled") return { think: false, tellsThinking: true }
   // How detailed a summary of the thinking is cannot be controlled: it is sent or omitted.
-  const display = BodyFields.text(given, "display", "thinking.display")
-  if (display !== undefined && !displays.has(display)) ignored.unknown("thinking.display", "that has this value")
+  const display = thinking.read.display(given)
+  if (display !== undefined && !displays.some((one) => one === display))
+    ignored.unknown("thinking.display", "that has this value")
   const tellsThinking = display !== "omitted"
   if (type === "adaptive") return { think: effort, tellsThinking }
-  const budget = BodyFields.whole(given, "budget_tokens", minBudget, undefined, "thinking.budget_tokens")
+  const budget = thinking.read.budget_tokens(given)
   if (budget === undefined) reject("thinking.budget_tokens", "is missing", "missing_required_parameter")
   return { think: true, tellsThinking }
 }
@@ -93,11 +146,10 @@ const thinkingOf = (
 // Answers
 // =============================================================================
 
-const formatOf = (fields: BodyFields.Fields, name: string, at: string): Format | undefined => {
-  const given = BodyFields.object(fields, name, at)
+const formatOf = (given: BodyFields.Fields | undefined, at: string): Format | undefined => {
   if (given === undefined) return undefined
-  BodyFields.oneOf(given, "type", ["json_schema"], `${at}.type`) ?? reject(`${at}.type`, "is missing")
-  return BodyFields.json(given, "schema", `${at}.schema`) ?? reject(`${at}.schema`, "is missing")
+  format.read.type(given, `${at}.type`)
+  return format.read.schema(given, `${at}.schema`)
 }
 
 interface Output {
@@ -106,22 +158,21 @@ interface Output {
 }
 
 const outputOf = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): Output => {
-  const older = formatOf(body, "output_format", "output_format")
-  const given = BodyFields.object(body, "output_config") ?? {}
-  ignored.checkObject(given, outputNames, "output_config")
-  const effort = BodyFields.oneOf(given, "effort", efforts, "output_config.effort")
+  const older = formatOf(read.output_format(body), "output_format")
+  const given = read.output_config(body) ?? {}
+  ignored.checkObject(given, output.names, "output_config")
+  const effort = output.read.effort(given)
   return {
     effort: effort === "xhigh" ? "max" : effort,
-    format: formatOf(given, "format", "output_config.format") ?? older ?? "text"
+    format: formatOf(output.read.format(given), "output_config.format") ?? older ?? "text"
   }
 }
 
 /** Context editing is the client's task here. Only edits that keep everything are accepted. */
 const checkContext = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): void => {
-  const given = BodyFields.object(body, "context_management")
+  const given = read.context_management(body)
   if (given === undefined) return
-  const edits = BodyFields.list(given, "edits", "context_management.edits") ?? []
-  for (const [i, edit] of edits.entries()) {
+  for (const [i, edit] of (edits.read.edits(given) ?? []).entries()) {
     const at = `context_management.edits[${i}]`
     const { keep, type } = BodyFields.isObject(edit) ? edit : reject(at, "must be an object")
     const all = keep === "all" || (BodyFields.isObject(keep) && keep["type"] === "all")
@@ -132,20 +183,15 @@ const checkContext = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredField
 
 /** Fields without effect on an answer. */
 const checkHarmless = (body: BodyFields.Fields): void => {
-  const metadata = BodyFields.object(body, "metadata")
-  if (metadata !== undefined) BodyFields.text(metadata, "user_id", "metadata.user_id")
-  BodyFields.object(body, "cache_control")
+  const metadata = read.metadata(body)
+  if (metadata !== undefined) userId.read.user_id(metadata)
+  read.cache_control(body)
 }
 
 /** With this code Anthropic's client falls back to sending the whole conversation. */
 const refuseThread = ({ thread }: BodyFields.Fields): void => {
   if (thread === undefined || thread === null) return
   reject("thread", "is not supported: send the whole conversation, or use session", "thread_unsupported_request")
-}
-
-const stops = (body: BodyFields.Fields): ReadonlyArray<string> => {
-  BodyFields.list(body, "stop_sequences")
-  return BodyFields.strings(body, "stop_sequences", 16)
 }
 
 // =============================================================================
@@ -164,43 +210,42 @@ export const promptTokens = (request: Pick<ChatRequest, "messages" | "tools" | "
   return requirementsOf({ request }).prompt + tokensOf(characters)
 }
 
-export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): AnthropicRequest => {
-  refuseThread(body)
-  ignored.check(body, known, FieldPolicy.rejectedFields.messages)
-  checkHarmless(body)
-  checkContext(body, ignored)
-  const tools = Tools.tools(body, ignored)
-  const { choice, oneTool } = Tools.toolChoiceOf(body, tools, ignored)
-  const { effort, format } = outputOf(body, ignored)
-  const { tellsThinking, think } = thinkingOf(body, effort, ignored)
-  const maxTokens =
-    BodyFields.whole(body, "max_tokens", 1) ?? reject("max_tokens", "is missing", "missing_required_parameter")
-  const model = GatewayRequest.model(body)
+export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): AnthropicRequest => {
+  refuseThread(given)
+  ignored.check(given, body)
+  checkHarmless(given)
+  checkContext(given, ignored)
+  const tools = Tools.tools(given, ignored)
+  const { choice, oneTool } = Tools.toolChoiceOf(given, tools, ignored)
+  const { effort, format } = outputOf(given, ignored)
+  const { tellsThinking, think } = thinkingOf(given, effort, ignored)
+  const maxTokens = read.max_tokens(given)
+  const model = read.model(given)
   return {
     model,
-    stream: BodyFields.flag(body, "stream") ?? false,
+    stream: read.stream(given) ?? false,
     n: 1,
     oneTool,
-    ...GatewayRequest.extras(body),
+    ...CommonFields.extras(given),
     showsThinking: tellsThinking,
     request: GatewayRequest.request(
       model,
-      Conversation.messages(body, ignored),
+      Conversation.messages(given, ignored),
       {
-        temperature: BodyFields.number(body, "temperature", 0, 1),
-        topP: BodyFields.number(body, "top_p", 0, 1),
-        stop: stops(body),
-        seed: BodyFields.whole(body, "seed", Number.MIN_SAFE_INTEGER),
+        temperature: read.temperature(given),
+        topP: read.top_p(given),
+        stop: read.stop_sequences(given),
+        seed: read.seed(given),
         frequencyPenalty: undefined,
         presencePenalty: undefined,
-        topK: BodyFields.whole(body, "top_k", 0),
-        minP: BodyFields.number(body, "min_p", 0, 1),
-        repeatPenalty: BodyFields.number(body, "repeat_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY),
+        topK: read.top_k(given),
+        minP: read.min_p(given),
+        repeatPenalty: read.repeat_penalty(given),
         logitBias: undefined,
-        keepAlive: GatewayRequest.keepAlive(body),
+        keepAlive: read.keep_alive(given),
         think,
-        options: GatewayRequest.options(body),
-        extra: GatewayRequest.extra(body)
+        options: CommonFields.options(given),
+        extra: CommonFields.extra(given)
       },
       { maxTokens, tools, toolChoice: choice, format, logprobs: undefined }
     )
@@ -208,13 +253,13 @@ export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFiel
 }
 
 /** `POST /v1/messages/count_tokens`: an estimate of the prompt tokens. */
-export const count = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): number => {
-  ignored.check(body, countKnown, FieldPolicy.rejectedFields.messages)
-  BodyFields.object(body, "cache_control")
-  checkContext(body, ignored)
-  const tools = Tools.tools(body, ignored)
-  Tools.toolChoiceOf(body, tools, ignored)
-  thinkingOf(body, outputOf(body, ignored).effort, ignored)
-  GatewayRequest.model(body)
-  return promptTokens({ messages: Conversation.messages(body, ignored), tools, maxTokens: undefined })
+export const count = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): number => {
+  ignored.check(given, countBody)
+  read.cache_control(given)
+  checkContext(given, ignored)
+  const tools = Tools.tools(given, ignored)
+  Tools.toolChoiceOf(given, tools, ignored)
+  thinkingOf(given, outputOf(given, ignored).effort, ignored)
+  read.model(given)
+  return promptTokens({ messages: Conversation.messages(given, ignored), tools, maxTokens: undefined })
 }

@@ -1,41 +1,67 @@
 /** Converts the tools of Anthropic's Messages API. */
 import type { ToolChoice, ToolDefinition } from "../../../ChatRequest.js"
 import * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { reject } from "../../http/errorResponse.js"
 import type { IgnoredFields } from "../../http/fieldPolicy.js"
-import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as CommonFields from "../../pipeline/commonFields.js"
 
-const known: ReadonlySet<string> = new Set([
-  "type",
-  "name",
-  "description",
-  "input_schema",
-  "strict",
-  "cache_control",
-  "eager_input_streaming",
-  "defer_loading",
-  "allowed_callers"
-])
+// =============================================================================
+// Fields
+// =============================================================================
 
-const definition = (tool: BodyFields.Fields, at: string, ignored: IgnoredFields): ToolDefinition => {
-  for (const name in tool) {
-    if (known.has(name) || tool[name] === null) continue
+const tool = Body.struct(
+  {
+    type: Body.text({ doc: "custom. Others are Anthropic's own tools: they are left out, and named." }),
+    name: CommonFields.toolName,
+    description: Body.text(),
+    input_schema: Body.required(Body.json()),
+    strict: Body.flag(),
+    cache_control: Body.withoutEffect(Body.object()),
+    // Fine-grained streaming makes no difference: the input is delivered when complete.
+    eager_input_streaming: Body.withoutEffect(Body.flag()),
+    defer_loading: Body.flag({
+      doc: "Offered once a tool_reference names it; at once where Anthropic's search is to find it."
+    }),
+    allowed_callers: Body.withoutEffect(Body.list({ type: "string" })),
+    input_examples: Body.ignored
+  },
+  { open: true }
+)
+
+const types = ["auto", "any", "tool", "none"] as const
+const toolChoice = Body.struct(
+  { type: Body.required(Body.oneOf(types)), name: Body.text(), disable_parallel_tool_use: Body.flag() },
+  { path: "tool_choice" }
+)
+
+/** The fields for tools. */
+export const fields = { tools: Body.list(tool), tool_choice: Body.object({}, toolChoice) }
+
+const { read } = Body.struct(fields)
+
+// =============================================================================
+// Reading them
+// =============================================================================
+
+const definition = (one: BodyFields.Fields, at: string, ignored: IgnoredFields): ToolDefinition => {
+  const { names, read } = tool
+  for (const name in one) {
+    if (names.has(name) || one[name] === null) continue
     if (name === "input_examples") ignored.add(`${at}.${name}`)
     else ignored.unknown(`${at}.${name}`, "of a tool")
   }
-  const description = BodyFields.text(tool, "description", `${at}.description`)
-  const strict = BodyFields.flag(tool, "strict", `${at}.strict`)
-  BodyFields.object(tool, "cache_control", `${at}.cache_control`)
-  // Fine-grained streaming makes no difference: the input is delivered when complete.
-  BodyFields.flag(tool, "eager_input_streaming", `${at}.eager_input_streaming`)
-  if (BodyFields.list(tool, "allowed_callers", `${at}.allowed_callers`)?.some((caller) => caller !== "direct")) {
+  const description = read.description(one, `${at}.description`)
+  const strict = read.strict(one, `${at}.strict`)
+  read.cache_control(one, `${at}.cache_control`)
+  read.eager_input_streaming(one, `${at}.eager_input_streaming`)
+  if (read.allowed_callers(one, `${at}.allowed_callers`)?.some((caller) => caller !== "direct")) {
     ignored.add(`${at}.allowed_callers`)
   }
   return {
-    name: GatewayRequest.toolName(tool, at),
+    name: read.name(one, `${at}.name`),
     ...(description === undefined ? {} : { description }),
-    parameters:
-      BodyFields.json(tool, "input_schema", `${at}.input_schema`) ?? reject(`${at}.input_schema`, "is missing"),
+    parameters: read.input_schema(one, `${at}.input_schema`),
     ...(strict === undefined ? {} : { strict })
   }
 }
@@ -76,31 +102,28 @@ const referenced = ({ messages }: BodyFields.Fields): ReadonlySet<string> => {
 }
 
 export const tools = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<ToolDefinition> => {
-  const all = BodyFields.list(body, "tools") ?? []
+  const all = read.tools(body) ?? []
   const names = new Set<string>()
   const made: Array<ToolDefinition> = []
   const found = deferring(all) ? referenced(body) : undefined
-  for (const [i, tool] of all.entries()) {
+  for (const [i, given] of all.entries()) {
     const at = `tools[${i}]`
-    if (!BodyFields.isObject(tool)) return reject(at, "must be an object")
-    const type = BodyFields.text(tool, "type", `${at}.type`) ?? "custom"
+    if (!BodyFields.isObject(given)) return reject(at, "must be an object")
+    const type = tool.read.type(given, `${at}.type`) ?? "custom"
     if (type !== "custom") {
       // Server-side tools do not run here, and only Anthropic's models know the others by name alone.
       ignored.add(`${at}.${type}`)
       continue
     }
-    const one = definition(tool, at, ignored)
+    const one = definition(given, at, ignored)
     if (names.has(one.name)) reject(`${at}.name`, `names '${one.name}', as another tool does`)
     names.add(one.name)
-    const deferred = BodyFields.flag(tool, "defer_loading", `${at}.defer_loading`) === true
+    const deferred = tool.read.defer_loading(given, `${at}.defer_loading`) === true
     if (deferred && found !== undefined && !found.has(one.name)) continue
     made.push(one)
   }
   return made
 }
-
-const choiceNames: ReadonlySet<string> = new Set(["type", "name", "disable_parallel_tool_use"])
-const types = ["auto", "any", "tool", "none"] as const
 
 export interface ChosenTool {
   /** `undefined` if the model decides. */
@@ -114,17 +137,17 @@ export const toolChoiceOf = (
   all: ReadonlyArray<ToolDefinition>,
   ignored: IgnoredFields
 ): ChosenTool => {
-  const given = BodyFields.object(body, "tool_choice")
+  const given = read.tool_choice(body)
   if (given === undefined) return { choice: undefined, oneTool: false }
-  const type = BodyFields.oneOf(given, "type", types, "tool_choice.type") ?? reject("tool_choice.type", "is missing")
-  ignored.checkObject(given, choiceNames, "tool_choice")
-  const oneTool = BodyFields.flag(given, "disable_parallel_tool_use", "tool_choice.disable_parallel_tool_use") ?? false
+  const type = toolChoice.read.type(given)
+  ignored.checkObject(given, toolChoice.names, "tool_choice")
+  const oneTool = toolChoice.read.disable_parallel_tool_use(given) ?? false
   if (all.length === 0) {
     if (type === "any" || type === "tool") reject("tool_choice", "is given without tools")
     return { choice: undefined, oneTool }
   }
   if (type !== "tool") return { choice: type === "any" ? "required" : type, oneTool }
-  const name = BodyFields.required(given, "name", "tool_choice.name")
+  const name = toolChoice.read.name(given) ?? reject("tool_choice.name", "is missing", "missing_required_parameter")
   if (!all.some((tool) => tool.name === name)) reject("tool_choice.name", `names '${name}', which is not among tools`)
   return { choice: { name }, oneTool }
 }

@@ -10,6 +10,7 @@ import * as ModelSelection from "../../pipeline/modelSelection.js"
 import * as Models from "../../pipeline/models.js"
 import * as UpstreamControl from "../../pipeline/upstreamControl.js"
 import * as Describe from "./describe.js"
+import * as Go from "./goFields.js"
 import { fromAll, infoOf, listTimeout, nameOf, serverError, servers } from "./servers.js"
 import * as Validation from "./validation.js"
 
@@ -106,13 +107,22 @@ export const resolveModel = async (gateway: GatewayContext, named: string): Prom
   return linked(chain[0] ?? named).model
 }
 
+/** The body of `/api/show`. */
+export const showBody = Go.body("ShowRequest", {
+  ...Go.named,
+  verbose: Go.flag(),
+  system: Go.text(),
+  template: Go.text(),
+  options: Go.options
+})
+
 /** `POST /api/show`: what a server reports of its model. */
 export const show = async (
   gateway: GatewayContext,
   context: RequestContext,
   body: BodyFields.Fields
 ): Promise<void> => {
-  Validation.check("ShowRequest", body)
+  showBody.check(body)
   const named = nameOf(body, "model is required")
   if (!Validation.isName(named)) Validation.refuse(400, "invalid model name", null, "model")
   context.record.model = named

@@ -2,6 +2,7 @@
 import * as Duration from "../../../internal/duration.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { type ErrorResponse, ollama as ollamaProblem, RequestRejected } from "../../http/errorResponse.js"
 import type { RequestContext } from "../../http/RequestContext.js"
 import * as Permissions from "../../permissions.js"
@@ -9,10 +10,49 @@ import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
 import * as ModelSelection from "../../pipeline/modelSelection.js"
 import * as UpstreamControl from "../../pipeline/upstreamControl.js"
 import { timestamp } from "./codec.js"
+import * as Go from "./goFields.js"
 import * as Listings from "./listings.js"
+import { messagesField } from "./request.js"
 import { type KnownServer, nameOf, serverError } from "./servers.js"
 import * as Targets from "./targets.js"
 import * as Validation from "./validation.js"
+
+const streamed = Go.flag({ default: true })
+/** Passed on to the server. */
+const credentials = { insecure: Go.flag(), username: Go.text(), password: Go.text() }
+
+/** The body of `/api/pull`. */
+export const pullBody = Go.body("PullRequest", { ...Go.named, server: Go.server, ...credentials, stream: streamed })
+
+/** The body of `/api/push`. */
+export const pushBody = Go.body("PushRequest", { ...Go.named, server: Go.server, ...credentials, stream: streamed })
+
+/** The body of `/api/create`. */
+export const createBody = Go.body("CreateRequest", {
+  ...Go.named,
+  from: Go.text({ doc: "The model that it is made from." }),
+  files: Go.map({ doc: "The files that it is made of: a digest of /api/blobs for each name." }, "map[string]string"),
+  adapters: Go.map({}, "map[string]string"),
+  quantize: Go.text(),
+  template: Go.text(),
+  system: Go.text(),
+  parameters: Go.map(),
+  messages: messagesField,
+  server: Go.server,
+  stream: streamed
+})
+
+/** The body of `/api/copy`. */
+export const copyBody = Go.body("CopyRequest", {
+  source: Body.needed(Go.text()),
+  destination: Body.needed(Go.text()),
+  server: Go.server
+})
+
+/** The body of `/api/delete`. */
+export const deleteBody = Go.body("DeleteRequest", { ...Go.named, server: Go.server })
+
+const { read } = createBody
 
 /** How long a download may stall, in milliseconds. */
 const pullTimeout = 300_000
@@ -53,7 +93,7 @@ const streamProgress = async (
   path: string,
   all: ReadonlyArray<KnownServer>
 ): Promise<void> => {
-  const stream = BodyFields.flag(body, "stream") ?? true
+  const stream = read.stream(body) ?? true
   const problems: Array<ErrorResponse> = []
   const done: Array<string> = []
   const write = (value: object) => {
@@ -131,7 +171,7 @@ export const pull = async (
   context: RequestContext,
   body: BodyFields.Fields
 ): Promise<void> => {
-  Validation.check("PullRequest", body)
+  pullBody.check(body)
   const name = nameOf(body, "invalid model name")
   if (!Validation.isName(name)) Validation.refuse(400, "invalid model name", null, "model")
   const { all, named } = await Targets.targetsOf(gateway, context, body)
@@ -149,16 +189,16 @@ export const create = async (
   context: RequestContext,
   body: BodyFields.Fields
 ): Promise<void> => {
-  Validation.check("CreateRequest", body)
+  createBody.check(body)
   const name = nameOf(body, "invalid model name")
   if (!Validation.isName(name)) Validation.refuse(400, "invalid model name", null, "model")
-  const from = BodyFields.text(body, "from") ?? ""
-  if (from === "" && !BodyFields.isObject(body["files"])) {
+  const from = read.from(body) ?? ""
+  if (from === "" && read.files(body) === undefined) {
     Validation.refuse(400, "neither 'from' or 'files' was specified", "missing_required_parameter", "from")
   }
   const { all, named } = await Targets.targetsOf(gateway, context, body)
   // Blobs were uploaded to one server, and only the client knows which.
-  const files = BodyFields.isObject(body["files"]) || BodyFields.isObject(body["adapters"])
+  const files = read.files(body) !== undefined || read.adapters(body) !== undefined
   if (named === undefined && files && all.length > 1) throw Targets.unnamed(all, "has the files")
   const have = Targets.withModel(all, from)
   const chosen = named ?? [await Targets.mostFreeMemory(gateway, have.length > 0 ? have : all)]
@@ -171,7 +211,7 @@ export const push = async (
   context: RequestContext,
   body: BodyFields.Fields
 ): Promise<void> => {
-  Validation.check("PushRequest", body)
+  pushBody.check(body)
   const name = nameOf(body, "model is required")
   const { all, named } = await Targets.targetsOf(gateway, context, body)
   const chosen = (named ?? Targets.withModel(all, name)).slice(0, 1)
@@ -238,8 +278,8 @@ export const remove = async (
   context: RequestContext,
   body: BodyFields.Fields
 ): Promise<void> => {
-  Validation.check("DeleteRequest", body)
-  const name = valid("name", BodyFields.text(body, "model") || BodyFields.text(body, "name"))
+  deleteBody.check(body)
+  const name = valid("name", read.model(body) || read.name(body))
   await change(gateway, context, body, name, "DELETE", "/api/delete")
 }
 
@@ -249,9 +289,9 @@ export const copy = async (
   context: RequestContext,
   body: BodyFields.Fields
 ): Promise<void> => {
-  Validation.check("CopyRequest", body)
-  const source = valid("source", BodyFields.text(body, "source"))
-  valid("destination", BodyFields.text(body, "destination"))
+  copyBody.check(body)
+  const source = valid("source", copyBody.read.source(body))
+  valid("destination", copyBody.read.destination(body))
   await change(gateway, context, body, source, "POST", "/api/copy")
 }
 

@@ -1,8 +1,10 @@
 /** Sampling parameters: Ollama's `options` and the fields beside them. */
 import type { ChatRequest, Format } from "../../../ChatRequest.js"
 import * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { reject } from "../../http/errorResponse.js"
-import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import type * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as Go from "./goFields.js"
 import * as Validation from "./validation.js"
 
 /** The parameters in `options` and beside it. */
@@ -32,6 +34,34 @@ const samplers: ReadonlySet<string> = new Set([
 ])
 const isShared: ReadonlySet<string> = new Set(shared)
 
+// =============================================================================
+// Fields
+// =============================================================================
+
+interface OptionKind {
+  readonly schema: Body.JsonSchema
+  readonly fits: (value: unknown) => boolean
+}
+
+const anyNumber: OptionKind = { schema: { type: "number" }, fits: Number.isFinite }
+const integer: OptionKind = { schema: { type: "integer" }, fits: Number.isSafeInteger }
+const count: OptionKind = {
+  schema: { type: "integer", minimum: 1 },
+  fits: (value) => Number.isSafeInteger(value) && (value as number) > 0
+}
+const texts: OptionKind = {
+  schema: Body.anyOf({ type: "string" }, { type: "array", items: { type: "string" } }),
+  fits: (value) => typeof value === "string" || (Array.isArray(value) && value.every((one) => typeof one === "string"))
+}
+
+const kinds: { readonly [option: string]: OptionKind } = {
+  top_k: integer,
+  seed: integer,
+  num_predict: count,
+  num_ctx: count,
+  stop: texts
+}
+
 /** Option names of other APIs, which some clients send beside `options`. */
 const aliases: { readonly [name: string]: string } = {
   ...Object.fromEntries(shared.map((name) => [name, name])),
@@ -41,28 +71,68 @@ const aliases: { readonly [name: string]: string } = {
   max_output_tokens: "num_predict"
 }
 
-const fits = (name: string, value: unknown): boolean => {
-  if (name === "stop") {
-    return typeof value === "string" || (Array.isArray(value) && value.every((one) => typeof one === "string"))
+const kindOf = (option: string): OptionKind => kinds[option] ?? anyNumber
+
+const aliasFields: { readonly [name: string]: Body.Field<unknown> } = Object.fromEntries(
+  Object.entries(aliases).map(([name, option]) => [
+    name,
+    Body.lenient(
+      Body.custom(
+        { ...kindOf(option).schema, description: `The same as options.${option}, which goes before it.` },
+        (body) => body[name] ?? undefined
+      )
+    )
+  ])
+)
+
+const format = Body.custom(
+  { ...Body.anyOf({ enum: ["json", ""] }, { type: "object" }), description: "json, or a JSON Schema." },
+  (body, name, at): Format => {
+    const value = body[name]
+    if (value === undefined || value === null || value === "") return "text"
+    if (value === "json") return "json"
+    if (BodyFields.isObject(value)) return BodyFields.json(body, name, at) ?? "text"
+    const shown = JSON.stringify(JSON.stringify(value).slice(0, 60))
+    Validation.refuse(
+      400,
+      `invalid format: ${shown}; expected "json" or a valid JSON Schema object`,
+      "invalid_type",
+      at
+    )
+    return "text"
   }
-  if (typeof value !== "number" || !Number.isFinite(value)) return false
-  if (name === "num_predict" || name === "num_ctx") return Number.isSafeInteger(value) && value > 0
-  return name === "top_k" || name === "seed" ? Number.isSafeInteger(value) : true
+)
+
+/** The fields that are read here. */
+export const fields = {
+  options: Go.options,
+  keep_alive: Go.keepAlive,
+  think: Go.think,
+  format,
+  logprobs: Go.flag(),
+  top_logprobs: Go.whole(0, 20),
+  ...aliasFields
 }
+
+const { read } = Body.struct(fields)
+
+// =============================================================================
+// Reading them
+// =============================================================================
 
 /**
  * Reads the options of a body. An option outside `options`, which Ollama would ignore, is used if it has the right type
  * and `options` does not set it; else it is added to `ignored`.
  */
 export const options = (body: BodyFields.Fields, ignored: Array<string>): BodyFields.Fields => {
-  const given = BodyFields.json(body, "options") ?? {}
+  const given = read.options(body) ?? {}
   Validation.checkOptions(given)
   let all: { [name: string]: unknown } | undefined
   for (const name in body) {
     const option = Object.hasOwn(aliases, name) ? aliases[name] : undefined
     const value = body[name]
     if (option === undefined || value === null) continue
-    if ((given[option] ?? all?.[option]) != null || !fits(option, value)) {
+    if ((given[option] ?? all?.[option]) != null || !kindOf(option).fits(value)) {
       ignored.push(name)
       continue
     }
@@ -72,27 +142,9 @@ export const options = (body: BodyFields.Fields, ignored: Array<string>): BodyFi
   return all ?? given
 }
 
-/** Whether `options` knows this field. */
-export const isOption = (name: string): boolean => Object.hasOwn(aliases, name)
-
-const format = (body: BodyFields.Fields): Format => {
-  const { format: value } = body
-  if (value === undefined || value === null || value === "") return "text"
-  if (value === "json") return "json"
-  if (BodyFields.isObject(value)) return BodyFields.json(body, "format") ?? "text"
-  const shown = JSON.stringify(JSON.stringify(value).slice(0, 60))
-  Validation.refuse(
-    400,
-    `invalid format: ${shown}; expected "json" or a valid JSON Schema object`,
-    "invalid_type",
-    "format"
-  )
-  return "text"
-}
-
 const logprobs = (body: BodyFields.Fields): ChatRequest["logprobs"] => {
-  const wanted = BodyFields.flag(body, "logprobs") ?? false
-  const top = BodyFields.whole(body, "top_logprobs", 0, 20)
+  const wanted = read.logprobs(body) ?? false
+  const top = read.top_logprobs(body)
   return wanted ? (top ?? 0) : undefined
 }
 
@@ -134,11 +186,11 @@ export const sampling = (body: BodyFields.Fields, ignored: Array<string>): Ollam
     stop: stops(given["stop"]),
     // Negative means unlimited.
     maxTokens: limit === undefined || limit <= 0 ? undefined : limit,
-    keepAlive: GatewayRequest.keepAlive(body),
-    think: GatewayRequest.think(body),
+    keepAlive: read.keep_alive(body),
+    think: read.think(body),
     options: Object.keys(others).length === 0 ? undefined : others,
     extra: Object.keys(extra).length === 0 ? undefined : extra,
-    format: format(body),
+    format: read.format(body),
     logitBias: undefined,
     logprobs: logprobs(body)
   }

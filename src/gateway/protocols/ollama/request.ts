@@ -1,37 +1,96 @@
 /** Decodes the bodies of Ollama's `/api/chat` and `/api/generate`. */
 import * as Message from "../../../Message.js"
 import * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { reject } from "../../http/errorResponse.js"
+import * as CommonFields from "../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import * as Context from "./context.js"
-import { isOption, sampling } from "./parameters.js"
+import * as Go from "./goFields.js"
+import * as Parameters from "./parameters.js"
 import * as Validation from "./validation.js"
 
-const common = [
-  "model",
-  "stream",
-  "format",
-  "options",
-  "keep_alive",
-  "think",
-  "logprobs",
-  "top_logprobs",
-  "truncate",
-  "shift",
-  "_debug_render_only",
-  ...GatewayRequest.extraNames
-]
-const chatNames: ReadonlySet<string> = new Set([...common, "messages", "tools", "tool_choice"])
-const generateNames: ReadonlySet<string> = new Set([
-  ...common,
-  "prompt",
-  "suffix",
-  "raw",
-  "system",
-  "template",
-  "context",
-  "images"
-])
+// =============================================================================
+// Fields
+// =============================================================================
+
+const calledFunction = Go.struct({
+  index: Body.withoutEffect(Body.whole()),
+  name: Go.text(),
+  arguments: Go.map({}, "api.ToolCallFunctionArguments")
+})
+const toolCall = Go.struct({
+  id: Go.text(),
+  type: Body.withoutEffect(Body.text()),
+  index: Body.withoutEffect(Body.whole()),
+  function: Go.object("api.ToolCallFunction", calledFunction)
+})
+const message = Go.struct({
+  role: Go.text({ doc: "Unknown ones are taken as user." }),
+  content: Go.text(),
+  thinking: Go.text(),
+  images: Go.images,
+  tool_calls: Go.objects("api.ToolCall", toolCall),
+  tool_name: Go.text(),
+  tool_call_id: Go.text(),
+  name: Body.text({ doc: "Another name of tool_name." })
+})
+/** A conversation. */
+export const messagesField = Go.objects("api.Message", message)
+
+const definition = Go.struct({
+  name: Body.required(Body.text()),
+  description: Body.text(),
+  parameters: Body.json(),
+  strict: Body.withoutEffect(Body.flag())
+})
+const tool = Go.struct({
+  type: Body.withoutEffect(Body.text()),
+  function: Body.required(Body.object({}, definition)),
+  items: Body.withoutEffect(Body.json())
+})
+
+const common = {
+  model: Go.model,
+  stream: Go.flag({ default: true }),
+  ...Parameters.fields,
+  truncate: Go.flag({ default: true, doc: "Whether Ollama leaves out old messages where the prompt is too long." }),
+  shift: Go.flag({ default: true, doc: "Whether Ollama forgets the beginning where the answer is too long." }),
+  _debug_render_only: Go.flag({ doc: "Only the prompt that an Ollama server would give its model." }),
+  ...CommonFields.extensions
+}
+const { read } = Body.struct(common)
+
+const choices = ["auto", "none"] as const
+
+/** The body of `/api/chat`. */
+export const chatBody = Go.body("ChatRequest", {
+  messages: messagesField,
+  tools: Body.list(tool),
+  // Ollama has no such field, and no way to force a tool call.
+  tool_choice: Body.lenient(
+    Body.custom({ enum: choices, description: "Anything else is ignored, and listed." }, (body, name) => body[name])
+  ),
+  ...common
+})
+
+/** The body of `/api/generate`. */
+export const generateBody = Go.body("GenerateRequest", {
+  prompt: Go.text({ doc: "None loads the model." }),
+  suffix: Go.text({ doc: "The text after the gap to fill. Not together with raw." }),
+  raw: Go.flag({ default: false, doc: "The prompt goes to the model as it is, without a chat template." }),
+  system: Go.text(),
+  template: Go.text({
+    doc: "What the prompt is put into, instead of the model's own template. Ollama's servers only."
+  }),
+  context: Go.wholes({ doc: "The context of an earlier answer of this gateway, which the prompt continues." }),
+  images: Go.images,
+  ...common
+})
+
+// =============================================================================
+// Reading them
+// =============================================================================
 
 /** A decoded body. */
 export interface OllamaGatewayRequest extends GatewayRequest.GatewayRequest {
@@ -46,8 +105,8 @@ const image = (value: unknown, at: string): Message.ImagePart =>
     ? GatewayRequest.image(value)
     : reject(at, "must be base64")
 
-const images = (fields: BodyFields.Fields, at: string): ReadonlyArray<Message.ImagePart> =>
-  (BodyFields.list(fields, "images", at) ?? []).map((one, i) => image(one, `${at}[${i}]`))
+const imagesAt = (all: ReadonlyArray<unknown> | undefined, at: string): ReadonlyArray<Message.ImagePart> =>
+  (all ?? []).map((one, i) => image(one, `${at}[${i}]`))
 
 const user = (text: string, pictures: ReadonlyArray<Message.ImagePart>): Message.Message =>
   Message.user(pictures.length === 0 ? text : [{ type: "text", text }, ...pictures])
@@ -56,27 +115,28 @@ let callIds = 0
 
 const messages = (body: BodyFields.Fields): ReadonlyArray<Message.Message> => {
   const names: Array<Message.ToolCall> = []
-  return (BodyFields.list(body, "messages") ?? []).map((message, i): Message.Message => {
+  return (chatBody.read.messages(body) ?? []).map((one, i): Message.Message => {
     const at = `messages[${i}]`
-    if (!BodyFields.isObject(message)) return reject(at, "must be an object")
-    const role = BodyFields.text(message, "role", `${at}.role`) ?? ""
-    const content = BodyFields.text(message, "content", `${at}.content`) ?? ""
-    const pictures = images(message, `${at}.images`)
+    if (!BodyFields.isObject(one)) return reject(at, "must be an object")
+    const role = message.read.role(one, `${at}.role`) ?? ""
+    const content = message.read.content(one, `${at}.content`) ?? ""
+    const pictures = imagesAt(message.read.images(one, `${at}.images`), `${at}.images`)
     switch (role) {
       case "system":
       case "developer":
         return { role, content }
       case "assistant": {
-        const thinking = BodyFields.text(message, "thinking", `${at}.thinking`)
-        const calls = (BodyFields.list(message, "tool_calls", `${at}.tool_calls`) ?? []).map((call, j) => {
+        const thinking = message.read.thinking(one, `${at}.thinking`)
+        const calls = (message.read.tool_calls(one, `${at}.tool_calls`) ?? []).map((call, j) => {
           const where = `${at}.tool_calls[${j}]`
           if (!BodyFields.isObject(call)) return reject(where, "must be an object")
-          const called =
-            BodyFields.object(call, "function", `${where}.function`) ?? reject(`${where}.function`, "is missing")
+          const called = toolCall.read.function(call, `${where}.function`) ?? reject(`${where}.function`, "is missing")
           const made: Message.ToolCall = {
-            id: BodyFields.text(call, "id", `${where}.id`) || `call_g${(callIds++).toString(36)}`,
-            name: BodyFields.required(called, "name", `${where}.function.name`),
-            arguments: BodyFields.json(called, "arguments", `${where}.function.arguments`) ?? {}
+            id: toolCall.read.id(call, `${where}.id`) || `call_g${(callIds++).toString(36)}`,
+            name:
+              calledFunction.read.name(called, `${where}.function.name`) ??
+              reject(`${where}.function.name`, "is missing", "missing_required_parameter"),
+            arguments: calledFunction.read.arguments(called, `${where}.function.arguments`) ?? {}
           }
           names.push(made)
           return made
@@ -89,9 +149,8 @@ const messages = (body: BodyFields.Fields): ReadonlyArray<Message.Message> => {
         }
       }
       case "tool": {
-        const id = BodyFields.text(message, "tool_call_id", `${at}.tool_call_id`)
-        const name =
-          BodyFields.text(message, "tool_name", `${at}.tool_name`) ?? BodyFields.text(message, "name", `${at}.name`)
+        const id = message.read.tool_call_id(one, `${at}.tool_call_id`)
+        const name = message.read.tool_name(one, `${at}.tool_name`) ?? message.read.name(one, `${at}.name`)
         // Without an id it belongs to the first unanswered call of that tool.
         const k = names.findIndex((call) =>
           id === undefined ? name === undefined || call.name === name : call.id === id
@@ -107,14 +166,14 @@ const messages = (body: BodyFields.Fields): ReadonlyArray<Message.Message> => {
 }
 
 const tools = (body: BodyFields.Fields) =>
-  (BodyFields.list(body, "tools") ?? []).map((tool, i) => {
+  (chatBody.read.tools(body) ?? []).map((one, i) => {
     const at = `tools[${i}]`
-    if (!BodyFields.isObject(tool)) return reject(at, "must be an object")
-    const inner = BodyFields.object(tool, "function", `${at}.function`) ?? reject(`${at}.function`, "is missing")
-    const description = BodyFields.text(inner, "description", `${at}.function.description`)
-    const parameters = BodyFields.json(inner, "parameters", `${at}.function.parameters`)
+    if (!BodyFields.isObject(one)) return reject(at, "must be an object")
+    const inner = tool.read.function(one, `${at}.function`)
+    const description = definition.read.description(inner, `${at}.function.description`)
+    const parameters = definition.read.parameters(inner, `${at}.function.parameters`)
     return {
-      name: BodyFields.required(inner, "name", `${at}.function.name`),
+      name: definition.read.name(inner, `${at}.function.name`),
       ...(description === undefined ? {} : { description }),
       ...(parameters === undefined ? {} : { parameters })
     }
@@ -123,24 +182,9 @@ const tools = (body: BodyFields.Fields) =>
 /** Ollama ignores unknown fields, and clients rely on that. */
 const unknown = (body: BodyFields.Fields, names: ReadonlySet<string>): Array<string> => {
   const found: Array<string> = []
-  for (const name in body) if (!names.has(name) && !isOption(name) && body[name] !== null) found.push(name)
+  for (const name in body) if (!names.has(name) && body[name] !== null) found.push(name)
   return found
 }
-
-const messageNames: ReadonlySet<string> = new Set([
-  "role",
-  "content",
-  "thinking",
-  "images",
-  "tool_calls",
-  "tool_name",
-  "tool_call_id",
-  "name"
-])
-const callNames: ReadonlySet<string> = new Set(["id", "type", "index", "function"])
-const calledNames: ReadonlySet<string> = new Set(["index", "name", "arguments"])
-const toolNames: ReadonlySet<string> = new Set(["type", "function", "items"])
-const functionNames: ReadonlySet<string> = new Set(["name", "description", "parameters", "strict"])
 
 /** The same within messages and tools. */
 const within = (body: BodyFields.Fields): Array<string> => {
@@ -153,53 +197,52 @@ const within = (body: BodyFields.Fields): Array<string> => {
     if (!Array.isArray(value)) return
     for (const [i, item] of value.entries()) if (BodyFields.isObject(item)) use(item, `${at}[${i}]`)
   }
-  each(body["messages"], "messages", (message, at) => {
-    look(message, messageNames, at)
-    each(message["tool_calls"], `${at}.tool_calls`, (call, at) => {
-      look(call, callNames, at)
-      look(call["function"], calledNames, `${at}.function`)
+  each(body["messages"], "messages", (one, at) => {
+    look(one, message.names, at)
+    each(one["tool_calls"], `${at}.tool_calls`, (call, at) => {
+      look(call, toolCall.names, at)
+      look(call["function"], calledFunction.names, `${at}.function`)
     })
   })
-  each(body["tools"], "tools", (tool, at) => {
-    look(tool, toolNames, at)
-    look(tool["function"], functionNames, `${at}.function`)
+  each(body["tools"], "tools", (one, at) => {
+    look(one, tool.names, at)
+    look(one["function"], definition.names, `${at}.function`)
   })
   return found
 }
 
 const shared = (body: BodyFields.Fields) => ({
-  model: GatewayRequest.model(body),
-  stream: BodyFields.flag(body, "stream") ?? true,
+  model: read.model(body),
+  stream: read.stream(body) ?? true,
   n: 1,
   oneTool: false,
-  ...GatewayRequest.extras(body),
-  renderOnly: body["_debug_render_only"] === true
+  ...CommonFields.extras(body),
+  renderOnly: read._debug_render_only(body) === true
 })
 
 /** Ollama clients send memory hints with every request: they are not sent to other servers. */
-const hints = ({ keepAlive, options }: ReturnType<typeof sampling>) =>
+const hints = ({ keepAlive, options }: ReturnType<typeof Parameters.sampling>) =>
   keepAlive === undefined && options === undefined ? {} : { lenient: true as const }
 
 /** Ollama's handling of overlong input; other servers reject what does not fit. */
 const bounds = (body: BodyFields.Fields) => {
-  const truncate = BodyFields.flag(body, "truncate")
-  const shift = BodyFields.flag(body, "shift")
+  const truncate = read.truncate(body)
+  const shift = read.shift(body)
   return { ...(truncate === undefined ? {} : { truncate }), ...(shift === undefined ? {} : { shift }) }
 }
 
-/** Ollama has no such field, and no way to force a tool call. */
 const toolChoice = (body: BodyFields.Fields, ignored: Array<string>): "auto" | "none" | undefined => {
-  const { tool_choice: choice } = body
+  const choice = chatBody.read.tool_choice(body)
   if (choice === "none" || choice === "auto") return choice
   if (choice !== undefined && choice !== null) ignored.push("tool_choice")
   return undefined
 }
 
 export const chat = (body: BodyFields.Fields): OllamaGatewayRequest => {
-  Validation.check("ChatRequest", body)
-  const ignored = [...unknown(body, chatNames), ...within(body)]
-  const asked = sampling(body, ignored)
-  const request = GatewayRequest.request(GatewayRequest.model(body), messages(body), asked, {
+  chatBody.check(body)
+  const ignored = [...unknown(body, chatBody.names), ...within(body)]
+  const asked = Parameters.sampling(body, ignored)
+  const request = GatewayRequest.request(read.model(body), messages(body), asked, {
     ...asked,
     tools: tools(body),
     toolChoice: toolChoice(body, ignored)
@@ -233,12 +276,13 @@ const conversation = (
 }
 
 export const generate = (body: BodyFields.Fields): OllamaGatewayRequest => {
-  Validation.check("GenerateRequest", body)
-  const ignored = unknown(body, generateNames)
-  const raw = BodyFields.flag(body, "raw") === true || undefined
-  const suffix = BodyFields.text(body, "suffix") || undefined
-  const numbers = (body["context"] ?? []) as ReadonlyArray<number>
-  if (raw && (body["template"] || numbers.length > 0)) {
+  const { read: readGenerate } = generateBody
+  generateBody.check(body)
+  const ignored = unknown(body, generateBody.names)
+  const raw = readGenerate.raw(body) === true || undefined
+  const suffix = readGenerate.suffix(body) || undefined
+  const numbers = (readGenerate.context(body) ?? []) as ReadonlyArray<number>
+  if (raw && (readGenerate.template(body) || numbers.length > 0)) {
     Validation.refuse(
       400,
       "raw mode does not support template, system, or context",
@@ -246,21 +290,21 @@ export const generate = (body: BodyFields.Fields): OllamaGatewayRequest => {
       "template"
     )
   }
-  const template = BodyFields.text(body, "template") || undefined
+  const template = readGenerate.template(body) || undefined
   if (template !== undefined && numbers.length > 0) {
     reject("context", "cannot be used with template, which is applied to one prompt")
   }
   if (raw || suffix !== undefined) checkAlone(body, raw ? "raw" : "suffix")
-  const prompt = BodyFields.text(body, "prompt") ?? ""
-  const pictures = images(body, "images")
+  const prompt = readGenerate.prompt(body) ?? ""
+  const pictures = imagesAt(readGenerate.images(body), "images")
   const said = prompt === "" && pictures.length === 0 ? [] : [user(prompt, pictures)]
-  const all = conversation(Context.decode(numbers), BodyFields.text(body, "system") ?? "", said)
-  const asked = sampling(body, ignored)
+  const all = conversation(Context.decode(numbers), readGenerate.system(body) ?? "", said)
+  const asked = Parameters.sampling(body, ignored)
   return {
     ...shared(body),
     ignored,
     request: {
-      ...GatewayRequest.request(GatewayRequest.model(body), all, asked, { ...asked, raw, suffix }),
+      ...GatewayRequest.request(read.model(body), all, asked, { ...asked, raw, suffix }),
       ...hints(asked),
       ...bounds(body),
       ...(template === undefined ? {} : { template })

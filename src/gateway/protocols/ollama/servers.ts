@@ -4,9 +4,10 @@ import type { ModelInfo } from "../../../Model.js"
 import type { Server } from "../../../Server.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { type ErrorResponse, make } from "../../http/errorResponse.js"
-import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import * as UpstreamControl from "../../pipeline/upstreamControl.js"
+import * as Go from "./goFields.js"
 import * as Validation from "./validation.js"
 
 /** Timeout of a list request, in milliseconds: a dead server must not delay the others. */
@@ -56,9 +57,11 @@ export const fromAll = async (gateway: GatewayContext, all: ReadonlyArray<KnownS
     })
   )
 
+const { read } = Body.struct(Go.named)
+
 /** The model of a request, under either of its field names. `missing` is Ollama's message if there is none. */
 export const nameOf = (body: BodyFields.Fields, missing: string): string => {
-  const name = (GatewayRequest.model(body) || GatewayRequest.model(body, "name")) ?? ""
+  const name = (read.model(body) || read.name(body)) ?? ""
   if (name.trim() === "") Validation.refuse(400, missing, "missing_required_parameter", "model")
   return name
 }

@@ -1,10 +1,14 @@
 /** The servers that a model operation applies to: the named ones, else those that it concerns. */
 import { canonical } from "../../../Model.js"
 import type { GatewayContext } from "../../GatewayContext.js"
-import * as BodyFields from "../../http/body.js"
+import type * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { make, RequestRejected } from "../../http/errorResponse.js"
 import type { RequestContext } from "../../http/RequestContext.js"
+import * as Go from "./goFields.js"
 import { fromAll, type KnownServer, servers } from "./servers.js"
+
+const { read } = Body.struct({ server: Go.server })
 
 export interface Targets {
   /** Every reachable Ollama server. */
@@ -21,7 +25,7 @@ export const targetsOf = async (
   const all = (await servers(gateway)).filter(({ ollama }) => ollama)
   const header = context.request.headers["x-aicortex-target"]
   const query = new URL(context.request.url ?? "/", "http://gateway").searchParams.get("server")
-  const wanted = BodyFields.text(body, "server") ?? query ?? (typeof header === "string" ? header : undefined)
+  const wanted = read.server(body) ?? query ?? (typeof header === "string" ? header : undefined)
   if (all.length === 0)
     throw new RequestRejected(
       make(503, "No Ollama server can be reached. Models are kept on those: start one, or name it in `servers`.")

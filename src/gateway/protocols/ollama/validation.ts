@@ -13,32 +13,6 @@ export const refuse = (status: number, message: string, code: string | null = nu
 // Bodies
 // =============================================================================
 
-/** Ollama's Go type of each endpoint's body. */
-export type Struct =
-  | "ChatRequest"
-  | "GenerateRequest"
-  | "EmbedRequest"
-  | "EmbeddingRequest"
-  | "ShowRequest"
-  | "PullRequest"
-  | "PushRequest"
-  | "CreateRequest"
-  | "CopyRequest"
-  | "DeleteRequest"
-
-const structs: { readonly [path: string]: Struct } = {
-  "/api/chat": "ChatRequest",
-  "/api/generate": "GenerateRequest",
-  "/api/embed": "EmbedRequest",
-  "/api/embeddings": "EmbeddingRequest",
-  "/api/show": "ShowRequest",
-  "/api/pull": "PullRequest",
-  "/api/push": "PushRequest",
-  "/api/create": "CreateRequest",
-  "/api/copy": "CopyRequest",
-  "/api/delete": "DeleteRequest"
-}
-
 const goTypeOf = (value: unknown): string => {
   if (Array.isArray(value)) return "array"
   return typeof value === "boolean" ? "bool" : typeof value
@@ -68,133 +42,50 @@ export const syntaxError = (text: string, error: string): string => {
   return `invalid character '${found ?? ""}' ${where}`
 }
 
-/** Ollama's message for JSON that is not an object. */
-export const notAnObject = (path: string, value: unknown): string =>
-  `json: cannot unmarshal ${goTypeOf(value)} into Go value of type api.${structs[path] ?? "Request"}`
+/** Ollama's message for JSON that is not an object. `struct`: the name of the body's type in Go. */
+export const notAnObject = (struct: string, value: unknown): string =>
+  `json: cannot unmarshal ${goTypeOf(value)} into Go value of type api.${struct}`
 
 // =============================================================================
 // Fields
 // =============================================================================
 
-type Kind = "string" | "bool" | "number" | "object" | "array"
-
-interface Field {
-  readonly kind: Kind
-  /** The name of the type in Go. */
+/** The type of a field in Go. */
+export interface GoType {
+  readonly kind: "string" | "bool" | "number" | "object" | "array" | "any"
+  /** Its name. */
   readonly type: string
-  /** The fields of an object or of the objects in a list, or the type of the items. */
-  readonly fields?: { readonly [name: string]: Field }
-  readonly item?: Field
+  /** The fields of an object. */
+  readonly fields?: { readonly [name: string]: GoType }
+  /** The type of the items of a list. */
+  readonly item?: GoType
+  /** Rejects values of the right type that are not valid. */
+  readonly check?: (value: unknown, at: string) => void
 }
 
-const text: Field = { kind: "string", type: "string" }
-const flag: Field = { kind: "bool", type: "bool" }
-const whole: Field = { kind: "number", type: "int" }
-const map: Field = { kind: "object", type: "map[string]interface {}" }
-const list = (type: string, item: Field): Field => ({ kind: "array", type: `[]${type}`, item })
-const image: Field = { kind: "string", type: "api.ImageData" }
-const images = list("api.ImageData", image)
-
-const toolCall: Field = {
-  kind: "object",
-  type: "api.ToolCall",
-  fields: {
-    id: text,
-    function: {
-      kind: "object",
-      type: "api.ToolCallFunction",
-      fields: { name: text, arguments: { kind: "object", type: "api.ToolCallFunctionArguments" } }
-    }
-  }
-}
-const message: Field = {
-  kind: "object",
-  type: "api.Message",
-  fields: {
-    role: text,
-    content: text,
-    thinking: text,
-    images,
-    tool_calls: list("api.ToolCall", toolCall),
-    tool_name: text,
-    tool_call_id: text
-  }
-}
-
-const named = { model: text, name: text }
-const asked = {
-  model: text,
-  stream: flag,
-  options: map,
-  truncate: flag,
-  shift: flag,
-  logprobs: flag,
-  top_logprobs: whole
-}
-
-const fieldsOf: { readonly [struct in Struct]: { readonly [name: string]: Field } } = {
-  ChatRequest: { ...asked, messages: list("api.Message", message), _debug_render_only: flag },
-  GenerateRequest: {
-    ...asked,
-    prompt: text,
-    suffix: text,
-    system: text,
-    template: text,
-    raw: flag,
-    images,
-    context: list("int", whole),
-    _debug_render_only: flag
-  },
-  EmbedRequest: { model: text, truncate: flag, dimensions: whole, options: map },
-  EmbeddingRequest: { model: text, prompt: text, options: map },
-  ShowRequest: { ...named, system: text, template: text, verbose: flag, options: map },
-  PullRequest: { ...named, insecure: flag, username: text, password: text, stream: flag },
-  PushRequest: { ...named, insecure: flag, username: text, password: text, stream: flag },
-  CreateRequest: {
-    ...named,
-    from: text,
-    quantize: text,
-    template: text,
-    system: text,
-    stream: flag,
-    files: { kind: "object", type: "map[string]string" },
-    adapters: { kind: "object", type: "map[string]string" },
-    parameters: { kind: "object", type: "map[string]interface {}" },
-    messages: list("api.Message", message)
-  },
-  CopyRequest: { source: text, destination: text },
-  DeleteRequest: named
-}
-
-const kindOf = (value: unknown): string => {
-  const type = goTypeOf(value)
-  return type === "bool" ? "bool" : type
-}
-
-const checkOne = (at: string, field: Field, value: unknown): void => {
+const checkOne = (at: string, field: GoType, value: unknown): void => {
   if (value === undefined || value === null) return
-  if (kindOf(value) !== field.kind || (field.type === "int" && !Number.isSafeInteger(value))) {
-    const found = typeof value === "number" && field.kind === "number" ? `number ${value}` : goTypeOf(value)
-    refuse(400, `json: cannot unmarshal ${found} into Go struct field ${at} of type ${field.type}`, "invalid_type", at)
+  const { check, fields, item, kind, type } = field
+  if (kind !== "any" && (goTypeOf(value) !== kind || (type === "int" && !Number.isSafeInteger(value)))) {
+    const found = typeof value === "number" && kind === "number" ? `number ${value}` : goTypeOf(value)
+    refuse(400, `json: cannot unmarshal ${found} into Go struct field ${at} of type ${type}`, "invalid_type", at)
   }
-  if (field === image) {
-    const bad = (value as string).search(/[^A-Za-z0-9+/=\r\n]/)
-    if (bad !== -1) refuse(400, `illegal base64 data at input byte ${bad}`, "invalid_type", at)
-  }
-  if (field.fields !== undefined) checkAll(at, field.fields, value as Fields)
-  if (field.item !== undefined) for (const item of value as ReadonlyArray<unknown>) checkOne(at, field.item, item)
+  check?.(value, at)
+  if (fields !== undefined) checkAll(at, fields, value as Fields)
+  if (item !== undefined) for (const one of value as ReadonlyArray<unknown>) checkOne(at, item, one)
 }
 
-const checkAll = (at: string, fields: { readonly [name: string]: Field }, body: Fields): void => {
+/** Rejects an object with a field of the wrong type, with Ollama's message. Unknown fields are not checked. */
+export const checkAll = (at: string, fields: { readonly [name: string]: GoType }, body: Fields): void => {
   for (const name in body) {
     const field = Object.hasOwn(fields, name) ? fields[name] : undefined
     if (field !== undefined) checkOne(`${at}.${name}`, field, body[name])
   }
 }
 
-/** Go's messages, which say what is wrong with a duration. */
-const checkDuration = (value: unknown): void => {
-  if (value === undefined || value === null || typeof value === "number") return
+/** Rejects what is no duration, with Go's messages, which say what is wrong with it. */
+export const checkDuration = (value: unknown): void => {
+  if (typeof value === "number") return
   if (typeof value !== "string") {
     const type = Array.isArray(value)
       ? "[]interface {}"
@@ -215,21 +106,6 @@ const checkDuration = (value: unknown): void => {
         ? `time: invalid duration ${quoted}`
         : `time: unknown unit ${JSON.stringify(unit)} in duration ${quoted}`
   refuse(400, message, "invalid_type", "keep_alive")
-}
-
-const levels: ReadonlyArray<unknown> = ["high", "medium", "low", "max", true, false, undefined, null]
-
-/** Rejects a body with a field of the wrong type, with Ollama's message. Unknown fields are not checked. */
-export const check = (struct: Struct, body: Fields): void => {
-  checkAll(struct, fieldsOf[struct], body)
-  checkDuration(body["keep_alive"])
-  const { think } = body
-  if ((struct === "ChatRequest" || struct === "GenerateRequest") && !levels.includes(think)) {
-    const given = JSON.stringify(think)
-    const clipped = given.length > 60 ? `${given.slice(0, 60)}…` : given
-    const allowed = `must be "high", "medium", "low", "max", true, or false`
-    refuse(400, `invalid think value: ${clipped} (${allowed})`, "invalid_type", "think")
-  }
 }
 
 // =============================================================================

@@ -3,64 +3,78 @@ import type { FinishReason, Usage } from "../../../ChatEvent.js"
 import * as ToolArguments from "../../../internal/toolArguments.js"
 import { version } from "../../../internal/version.js"
 import type { ToolCall } from "../../../Message.js"
-import * as BodyFields from "../../http/body.js"
+import type * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { type ErrorResponse, openAI, reject } from "../../http/errorResponse.js"
-import * as FieldPolicy from "../../http/fieldPolicy.js"
+import type * as FieldPolicy from "../../http/fieldPolicy.js"
 import * as Id from "../../http/id.js"
 import type { CalledTool, Codec, CompletedAnswer, Counted, Writer } from "../../pipeline/codec.js"
+import * as CommonFields from "../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as Format from "./format.js"
 import * as Messages from "./messages.js"
 import * as Parameters from "./parameters.js"
+import * as Tools from "./tools.js"
 
 // =============================================================================
 // Request
 // =============================================================================
 
-const known: ReadonlySet<string> = new Set([
-  ...Parameters.commonNames,
-  "messages",
-  "max_tokens",
-  "max_completion_tokens",
-  "n",
-  "logprobs",
-  "top_logprobs",
-  "tools",
-  "tool_choice",
-  "parallel_tool_calls",
-  "response_format",
-  "guided_json",
-  "json_schema",
-  "modalities"
-])
+/** The body. */
+export const body = Body.struct(
+  {
+    messages: Messages.field,
+    ...Parameters.fields,
+    max_tokens: Body.whole(1, undefined, { doc: "The older name of max_completion_tokens." }),
+    max_completion_tokens: Body.whole(1),
+    n: Body.whole(1, 128, { default: 1 }),
+    logprobs: Body.flag(),
+    top_logprobs: Body.whole(0, 20, { doc: "Only where logprobs is true." }),
+    ...Tools.fields,
+    ...Format.fields(),
+    modalities: Body.list({ const: "text" })
+  },
+  {
+    refused: {
+      functions: "use tools",
+      function_call: "use tool_choice",
+      audio: "answers are text",
+      web_search_options: "no server searches the web",
+      max_output_tokens: "use max_completion_tokens"
+    }
+  }
+)
 
 export interface ChatCompletionRequest extends GatewayRequest.GatewayRequest {
   readonly includeUsage: boolean
 }
 
-export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): ChatCompletionRequest => {
-  ignored.check(body, known, FieldPolicy.rejectedFields.chat)
-  Parameters.checkAbout(body)
-  const logprobs = BodyFields.flag(body, "logprobs") ?? false
-  const top = BodyFields.whole(body, "top_logprobs", 0, 20)
+const { read } = body
+
+export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): ChatCompletionRequest => {
+  ignored.check(given, body)
+  Parameters.checkAbout(given)
+  const logprobs = read.logprobs(given) ?? false
+  const top = read.top_logprobs(given)
   if (top !== undefined && !logprobs) reject("top_logprobs", "is only allowed when logprobs is true")
-  const modalities = BodyFields.list(body, "modalities")
-  if (modalities?.some((one) => one !== "text")) reject("modalities", "must be ['text']", "unsupported_parameter")
-  const stream = BodyFields.flag(body, "stream") ?? false
-  const tools = Messages.allowed(body, Messages.tools(body, ignored))
-  const older = BodyFields.whole(body, "max_tokens", 1)
-  const model = GatewayRequest.model(body)
+  if (read.modalities(given)?.some((one) => one !== "text"))
+    reject("modalities", "must be ['text']", "unsupported_parameter")
+  const stream = read.stream(given) ?? false
+  const tools = Tools.allowed(given, Tools.tools(given, ignored))
+  const older = read.max_tokens(given)
+  const model = read.model(given)
   return {
     model,
     stream,
-    n: BodyFields.whole(body, "n", 1, 128) ?? 1,
-    oneTool: BodyFields.flag(body, "parallel_tool_calls") === false,
-    includeUsage: Parameters.includeUsage(body, stream, ignored),
-    ...GatewayRequest.extras(body),
-    request: GatewayRequest.request(model, Messages.messages(body, ignored), Parameters.sampling(body, ignored), {
-      maxTokens: BodyFields.whole(body, "max_completion_tokens", 1) ?? older,
+    n: read.n(given) ?? 1,
+    oneTool: read.parallel_tool_calls(given) === false,
+    includeUsage: Parameters.includeUsage(given, stream, ignored),
+    ...CommonFields.extras(given),
+    request: GatewayRequest.request(model, Messages.messages(given, ignored), Parameters.sampling(given, ignored), {
+      maxTokens: read.max_completion_tokens(given) ?? older,
       tools,
-      toolChoice: Messages.toolChoice(body, tools, true),
-      format: Messages.responseFormat(body, ignored),
+      toolChoice: Tools.toolChoice(given, tools, true),
+      format: Format.responseFormat(given, ignored),
       logprobs: logprobs ? (top ?? 0) : undefined
     })
   }

@@ -7,35 +7,22 @@
  */
 import type { FinishReason, Usage } from "../../../ChatEvent.js"
 import * as Message from "../../../Message.js"
-import * as BodyFields from "../../http/body.js"
+import type * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { reject } from "../../http/errorResponse.js"
-import * as FieldPolicy from "../../http/fieldPolicy.js"
+import type * as FieldPolicy from "../../http/fieldPolicy.js"
 import * as Id from "../../http/id.js"
 import type { Codec, CompletedAnswer, Writer } from "../../pipeline/codec.js"
+import * as CommonFields from "../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 import { comment, eventStream, failure, fingerprint, total, usage } from "./chat.js"
+import * as Format from "./format.js"
 import * as Logprobs from "./logprobs.js"
-import * as Messages from "./messages.js"
 import * as Parameters from "./parameters.js"
 
 // =============================================================================
 // Request
 // =============================================================================
-
-const known: ReadonlySet<string> = new Set([
-  ...Parameters.commonNames,
-  "prompt",
-  "suffix",
-  "raw",
-  "max_tokens",
-  "n",
-  "echo",
-  "best_of",
-  "logprobs",
-  "response_format",
-  "guided_json",
-  "json_schema"
-])
 
 /** Maximum number of answers. */
 const maxAnswers = 128
@@ -49,68 +36,107 @@ export interface CompletionRequest extends GatewayRequest.GatewayRequest {
   readonly echoes: ReadonlyArray<string>
 }
 
-const promptsOf = (body: BodyFields.Fields): ReadonlyArray<string> => {
-  const value = body["prompt"]
-  if (value === undefined || value === null) return reject("prompt", "is missing", "missing_required_parameter")
-  const all: ReadonlyArray<unknown> = Array.isArray(value) ? value : [value]
-  if (all.length === 0) return reject("prompt", "is empty")
-  return all.map((one) => {
-    if (one === "") return reject("prompt", all.length === 1 ? "is empty" : "must not hold an empty string")
-    if (typeof one === "string") return one
-    if (typeof one === "number" || (Array.isArray(one) && one.every((token) => typeof token === "number"))) {
-      return reject("prompt", "cannot be tokens: each model has numbers of its own for them; send text")
+const prompts = Body.required(
+  Body.custom(
+    {
+      ...Body.anyOf(
+        { type: "string", minLength: 1 },
+        { type: "array", items: { type: "string", minLength: 1 }, minItems: 1, maxItems: maxAnswers }
+      ),
+      description: `Goes to the model as it is, without a chat template. At most ${maxAnswers} answers in all.`
+    },
+    (body, name, at): ReadonlyArray<string> | undefined => {
+      const value = body[name]
+      if (value === undefined || value === null) return undefined
+      const all: ReadonlyArray<unknown> = Array.isArray(value) ? value : [value]
+      if (all.length === 0) return reject(at, "is empty")
+      return all.map((one) => {
+        if (one === "") return reject(at, all.length === 1 ? "is empty" : "must not hold an empty string")
+        if (typeof one === "string") return one
+        if (typeof one === "number" || (Array.isArray(one) && one.every((token) => typeof token === "number"))) {
+          return reject(at, "cannot be tokens: each model has numbers of its own for them; send text")
+        }
+        return reject(at, "must be a string or an array of strings")
+      })
     }
-    return reject("prompt", "must be a string or an array of strings")
-  })
-}
+  )
+)
+
+/** The body. */
+export const body = Body.struct(
+  {
+    prompt: prompts,
+    suffix: Body.text({ doc: "The text after the gap to fill." }),
+    raw: Body.flag({ default: true, doc: "false: the prompt is put into the chat template." }),
+    ...Parameters.fields,
+    max_tokens: Body.whole(1, undefined, {
+      default: defaultMaxTokens,
+      doc: "Without the default where raw is false."
+    }),
+    n: Body.whole(1, maxAnswers, { default: 1, doc: "For each prompt." }),
+    best_of: Body.whole(1, 20, { doc: "As many as n." }),
+    echo: Body.flag({ doc: "Not together with logprobs." }),
+    logprobs: Body.whole(0, 20),
+    ...Format.fields("Only where raw is false.")
+  },
+  {
+    refused: {
+      messages: "use prompt, or /v1/chat/completions",
+      tools: "use /v1/chat/completions",
+      max_completion_tokens: "use max_tokens"
+    }
+  }
+)
+
+const { read } = body
 
 /** Fields that need a chat template. */
-const checkTemplated = (body: BodyFields.Fields, think: unknown, format: unknown): void => {
+const checkTemplated = (given: BodyFields.Fields, think: unknown, format: unknown): void => {
   const instead = "needs the model's chat template: use /v1/chat/completions, or raw: false"
   if (format !== "text") reject("response_format", instead)
   if (think === undefined || think === false) return
   const names = ["think", "reasoning_effort", "reasoning", "enable_thinking", "thinking", "chat_template_kwargs"]
-  reject(names.find((name) => body[name] !== undefined && body[name] !== null) ?? "think", instead)
+  reject(names.find((name) => given[name] !== undefined && given[name] !== null) ?? "think", instead)
 }
 
-export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): CompletionRequest => {
-  ignored.check(body, known, FieldPolicy.rejectedFields.completions)
-  Parameters.checkAbout(body)
-  const n = BodyFields.whole(body, "n", 1, maxAnswers) ?? 1
-  const best = BodyFields.whole(body, "best_of", 1, 20)
+export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): CompletionRequest => {
+  ignored.check(given, body)
+  Parameters.checkAbout(given)
+  const n = read.n(given) ?? 1
+  const best = read.best_of(given)
   if (best !== undefined && best !== n) reject("best_of", "is not supported", "unsupported_parameter")
-  const stream = BodyFields.flag(body, "stream") ?? false
-  const texts = promptsOf(body)
+  const stream = read.stream(given) ?? false
+  const texts = read.prompt(given)
   if (texts.length * n > maxAnswers) {
     reject("prompt", `asks for ${texts.length * n} answers at once; there are at most ${maxAnswers}`)
   }
-  const echo = BodyFields.flag(body, "echo") === true
-  const logprobs = BodyFields.whole(body, "logprobs", 0, 20)
+  const echo = read.echo(given) === true
+  const logprobs = read.logprobs(given)
   if (echo && logprobs !== undefined) {
     reject("echo", "cannot be used with logprobs: how likely the prompt is, is not known", "unsupported_parameter")
   }
-  const suffix = BodyFields.text(body, "suffix") || undefined
-  const raw = BodyFields.flag(body, "raw")
+  const suffix = read.suffix(given) || undefined
+  const raw = read.raw(given)
   if (raw === true && suffix !== undefined) {
     reject("suffix", "cannot be used with raw: the server puts both texts into the model's own form")
   }
   const completes = raw !== false || suffix !== undefined
-  const sampling = Parameters.sampling(body, ignored)
-  const format = Messages.responseFormat(body, ignored)
-  if (completes) checkTemplated(body, sampling.think, format)
-  const prompts = texts.map((text) => [Message.user(text)])
-  const model = GatewayRequest.model(body)
+  const sampling = Parameters.sampling(given, ignored)
+  const format = Format.responseFormat(given, ignored)
+  if (completes) checkTemplated(given, sampling.think, format)
+  const conversations = texts.map((text) => [Message.user(text)])
+  const model = read.model(given)
   return {
     model,
     stream,
     n,
-    prompts: prompts.length === 1 ? undefined : prompts,
+    prompts: conversations.length === 1 ? undefined : conversations,
     oneTool: false,
-    includeUsage: Parameters.includeUsage(body, stream, ignored),
+    includeUsage: Parameters.includeUsage(given, stream, ignored),
     echoes: echo ? texts : [],
-    ...GatewayRequest.extras(body),
-    request: GatewayRequest.request(model, prompts[0] ?? [], sampling, {
-      maxTokens: BodyFields.whole(body, "max_tokens", 1) ?? (completes ? defaultMaxTokens : undefined),
+    ...CommonFields.extras(given),
+    request: GatewayRequest.request(model, conversations[0] ?? [], sampling, {
+      maxTokens: read.max_tokens(given) ?? (completes ? defaultMaxTokens : undefined),
       format,
       raw: completes && suffix === undefined ? true : undefined,
       suffix,

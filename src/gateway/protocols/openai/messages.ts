@@ -1,9 +1,10 @@
-/** Converts the messages, tools and formats of OpenAI's chat completions. */
-import type { Format, ToolChoice, ToolDefinition } from "../../../ChatRequest.js"
+/** Converts the messages of OpenAI's chat completions. */
 import * as Message from "../../../Message.js"
 import * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { reject } from "../../http/errorResponse.js"
 import type { IgnoredFields } from "../../http/fieldPolicy.js"
+import * as CommonFields from "../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 
 const dataUrl = /^data:([\w.+-]+\/[\w.+-]+)?(?:;[\w=.-]+)*?;base64,/i
@@ -135,10 +136,13 @@ const messageNames: ReadonlySet<string> = new Set([
   "reasoning"
 ])
 
+/** The field `messages`. */
+export const field = CommonFields.messages()
+const { read: readBody } = Body.struct({ messages: field })
+
 /** The messages as sent. Missing pieces and unusual orders are normalised by the backends. */
 export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<Message.Message> => {
-  const all = BodyFields.list(body, "messages") ?? reject("messages", "is missing", "missing_required_parameter")
-  if (all.length === 0) reject("messages", "must hold at least one message")
+  const all = readBody.messages(body)
   let names: Map<string, string> | undefined
   const made: Array<Message.Message> = []
   // Tool messages cannot hold images: they go into a user message after the last result.
@@ -203,133 +207,4 @@ export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): Reado
   }
   show()
   return made
-}
-
-const toolNames: ReadonlySet<string> = new Set(["type", "function"])
-
-export const tools = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<ToolDefinition> => {
-  const made: Array<ToolDefinition> = []
-  for (const [i, tool] of (BodyFields.list(body, "tools") ?? []).entries()) {
-    const at = `tools[${i}]`
-    if (!BodyFields.isObject(tool)) return reject(at, "must be an object")
-    const type = BodyFields.text(tool, "type", `${at}.type`) ?? "function"
-    if (type === "custom") {
-      reject(`${at}.type`, "must be function here; custom tools are taken by /v1/responses", "unsupported_parameter")
-    }
-    // Server-side tools do not run here.
-    if (type !== "function") {
-      ignored.add(`${at}.${type}`)
-      continue
-    }
-    ignored.checkObject(tool, toolNames, at)
-    const inner = BodyFields.object(tool, "function", `${at}.function`) ?? reject(`${at}.function`, "is missing")
-    made.push(definition(inner, `${at}.function`, ignored))
-  }
-  return made
-}
-
-const definitionNames: ReadonlySet<string> = new Set(["type", "name", "description", "parameters", "strict"])
-
-export const definition = (inner: BodyFields.Fields, at: string, ignored: IgnoredFields): ToolDefinition => {
-  ignored.checkObject(inner, definitionNames, at)
-  const name = GatewayRequest.toolName(inner, at)
-  const description = BodyFields.text(inner, "description", `${at}.description`)
-  const parameters = BodyFields.json(inner, "parameters", `${at}.parameters`)
-  const strict = BodyFields.flag(inner, "strict", `${at}.strict`)
-  return {
-    name,
-    ...(description === undefined ? {} : { description }),
-    ...(parameters === undefined ? {} : { parameters }),
-    ...(strict === undefined ? {} : { strict })
-  }
-}
-
-const choices = ["none", "auto", "required"] as const
-
-export const toolChoice = (
-  body: BodyFields.Fields,
-  all: ReadonlyArray<ToolDefinition>,
-  nested: boolean
-): ToolChoice | undefined => {
-  const value = body["tool_choice"]
-  if (value === undefined || value === null) return undefined
-  let choice: ToolChoice
-  if (BodyFields.isObject(value) && value["type"] === "allowed_tools") {
-    const allowed = BodyFields.object(value, "allowed_tools", "tool_choice.allowed_tools") ?? value
-    choice = BodyFields.oneOf(allowed, "mode", ["auto", "required"], "tool_choice.allowed_tools.mode") ?? "auto"
-  } else if (BodyFields.isObject(value)) {
-    if (value["type"] !== "function") reject("tool_choice.type", "must be function")
-    const inner = nested ? (BodyFields.object(value, "function", "tool_choice.function") ?? {}) : value
-    const name = BodyFields.required(inner, "name", nested ? "tool_choice.function.name" : "tool_choice.name")
-    if (!all.some((tool) => tool.name === name)) reject("tool_choice", `names '${name}', which is not among tools`)
-    choice = { name }
-  } else choice = BodyFields.oneOf(body, "tool_choice", choices) ?? "auto"
-  if (all.length === 0 && choice !== "none" && choice !== "auto") reject("tool_choice", "is given without tools")
-  return all.length === 0 ? undefined : choice
-}
-
-/**
- * Those of the tools that may be called, where `tool_choice` of `/v1/chat/completions` says so: the others are not offered.
- */
-export const allowed = (body: BodyFields.Fields, all: ReadonlyArray<ToolDefinition>): ReadonlyArray<ToolDefinition> => {
-  const value = body["tool_choice"]
-  if (!BodyFields.isObject(value) || value["type"] !== "allowed_tools") return all
-  const at = "tool_choice.allowed_tools"
-  const list = BodyFields.list(BodyFields.object(value, "allowed_tools", at) ?? value, "tools", `${at}.tools`) ?? []
-  const names = list.map((tool, i) => {
-    const here = `${at}.tools[${i}]`
-    if (!BodyFields.isObject(tool)) return reject(here, "must be an object")
-    const name = BodyFields.required(
-      BodyFields.object(tool, "function", `${here}.function`) ?? tool,
-      "name",
-      `${here}.function.name`
-    )
-    return all.some((one) => one.name === name) ? name : reject(here, `names '${name}', which is not among tools`)
-  })
-  if (names.length === 0) reject(`${at}.tools`, "names no tool")
-  return all.filter(({ name }) => names.includes(name))
-}
-
-const formatNames: ReadonlySet<string> = new Set(["type", "json_schema", "schema"])
-const flatFormatNames: ReadonlySet<string> = new Set(["type", "name", "description", "schema", "strict"])
-
-/** A schema under vLLM's and llama.cpp's names: an object, or its JSON as a string. */
-const schemaOf = (body: BodyFields.Fields, name: string): Format | undefined => {
-  const value = body[name]
-  if (typeof value !== "string") return BodyFields.json(body, name)
-  try {
-    return BodyFields.json({ [name]: JSON.parse(value) }, name)
-  } catch (error) {
-    if (error instanceof SyntaxError) reject(name, "must be a JSON Schema")
-    throw error
-  }
-}
-
-/** The response format, under all names that OpenAI-compatible servers have for it. */
-export const responseFormat = (body: BodyFields.Fields, ignored: IgnoredFields): Format => {
-  const given = format(BodyFields.object(body, "response_format"), "response_format", true, ignored)
-  if (given !== "text") return given
-  return schemaOf(body, "guided_json") ?? schemaOf(body, "json_schema") ?? "text"
-}
-
-const formats = ["text", "json_object", "json_schema"] as const
-
-/** The response format: `value` holds `type`, and the schema directly or in `json_schema`. */
-export const format = (
-  value: BodyFields.Fields | undefined,
-  at: string,
-  nested: boolean,
-  ignored: IgnoredFields
-): Format => {
-  if (value === undefined) return "text"
-  ignored.checkObject(value, nested ? formatNames : flatFormatNames, at)
-  const type = BodyFields.oneOf(value, "type", formats, `${at}.type`) ?? reject(`${at}.type`, "is missing")
-  if (type === "text") return "text"
-  // llama.cpp and DeepSeek accept a schema here, too.
-  if (type === "json_object") return BodyFields.json(value, "schema", `${at}.schema`) ?? "json"
-  const where = nested ? `${at}.json_schema` : at
-  const inner = nested ? (BodyFields.object(value, "json_schema", where) ?? reject(where, "is missing")) : value
-  BodyFields.required(inner, "name", `${where}.name`)
-  BodyFields.flag(inner, "strict", `${where}.strict`)
-  return BodyFields.json(inner, "schema", `${where}.schema`) ?? reject(`${where}.schema`, "is missing")
 }

@@ -1,10 +1,11 @@
 /** The parameters that OpenAI's endpoints share, and extensions of other servers that are supported there too. */
-import type { ChatRequest } from "../../../ChatRequest.js"
-import * as ExtraParameters from "../../../internal/extraParameters.js"
+import { type ChatRequest, defaults } from "../../../ChatRequest.js"
 import * as BodyFields from "../../http/body.js"
+import * as Body from "../../http/bodyDeclaration.js"
 import { reject } from "../../http/errorResponse.js"
 import { IgnoredFields } from "../../http/fieldPolicy.js"
-import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as CommonFields from "../../pipeline/commonFields.js"
+import type * as GatewayRequest from "../../pipeline/gatewayRequest.js"
 
 const efforts: { readonly [effort: string]: NonNullable<ChatRequest["think"]> } = {
   none: false,
@@ -16,137 +17,185 @@ const efforts: { readonly [effort: string]: NonNullable<ChatRequest["think"]> } 
   max: "max"
 }
 
-const names = Object.keys(efforts)
-const reasoningNames: ReadonlySet<string> = new Set(["effort", "enabled", "summary", "generate_summary"])
-const thinkingNames: ReadonlySet<string> = new Set(["type"])
+// =============================================================================
+// Fields
+// =============================================================================
 
-export const think = (body: BodyFields.Fields, ignored: IgnoredFields): ChatRequest["think"] => {
-  const given = GatewayRequest.think(body)
+const effort = Body.oneOf(Object.keys(efforts))
+const reasoning = Body.struct(
+  {
+    effort,
+    enabled: Body.flag(),
+    summary: Body.withoutEffect(Body.text()),
+    generate_summary: Body.withoutEffect(Body.text())
+  },
+  { path: "reasoning" }
+)
+const template = Body.struct(
+  { enable_thinking: Body.flag(), thinking: Body.flag() },
+  { path: "chat_template_kwargs", open: true }
+)
+
+/** As DeepSeek, Z.ai and Anthropic have it: a switch, or an object with one. `adaptive` is the default behaviour. */
+const switched = Body.struct({ type: Body.oneOf(["enabled", "disabled", "adaptive", "auto"]) }, { path: "thinking" })
+
+const maxBiases = 2048
+
+const sampled = {
+  temperature: Body.number(0, 2, { default: defaults.temperature }),
+  top_p: Body.number(0, 1, { default: defaults.topP }),
+  stop: Body.strings(16),
+  seed: Body.whole(),
+  frequency_penalty: Body.number(-2, 2),
+  presence_penalty: Body.number(-2, 2),
+  logit_bias: Body.custom(
+    {
+      type: "object",
+      additionalProperties: { type: "number", minimum: -100, maximum: 100 },
+      maxProperties: maxBiases
+    },
+    (body, name, at): ChatRequest["logitBias"] => {
+      const given = BodyFields.object(body, name, at)
+      if (given === undefined) return undefined
+      const tokens = Object.keys(given)
+      if (tokens.length === 0) return undefined
+      if (tokens.length > maxBiases) reject(at, `must hold at most ${maxBiases} tokens`)
+      for (const token of tokens) {
+        if (!/^\d{1,9}$/.test(token))
+          reject(at, `must have the numbers of tokens as its keys, not '${token.slice(0, 40)}'`)
+        if (BodyFields.number(given, token, -100, 100, `${at}.${token}`) === undefined)
+          reject(`${at}.${token}`, "is missing")
+      }
+      return given as ChatRequest["logitBias"]
+    }
+  ),
+  top_k: Body.whole(0),
+  min_p: Body.number(0, 1),
+  repeat_penalty: Body.positive(),
+  repetition_penalty: Body.positive({ doc: "The same as repeat_penalty." }),
+  reasoning: Body.object({}, reasoning),
+  reasoning_effort: effort,
+  think: CommonFields.think,
+  enable_thinking: Body.flag(),
+  thinking: Body.custom(
+    () => Body.anyOf({ type: "boolean" }, switched.schema()),
+    (body, name, at) => {
+      const given = body[name]
+      return BodyFields.isObject(given) ? given : BodyFields.flag(body, name, at)
+    }
+  ),
+  ...CommonFields.extraFields,
+  chat_template_kwargs: Body.object({
+    doc: "enable_thinking holds on every server, the others where the template has them."
+  }),
+  ...CommonFields.ollamaOnly,
+  ...CommonFields.contextLength
+}
+
+const { names: samplingNames, read } = Body.struct(sampled)
+
+/** Identification of the user and the conversation: only the types are checked. */
+const about = {
+  user: Body.withoutEffect(Body.text()),
+  metadata: Body.withoutEffect(Body.json()),
+  store: Body.withoutEffect(Body.flag()),
+  prompt_cache_key: Body.withoutEffect(Body.text())
+}
+const { names: aboutNames, read: readAbout } = Body.struct(about)
+
+const streamOptions = Body.struct(
+  {
+    include_usage: Body.flag(),
+    // It pads chunks to hide the lengths of tokens: it is not supported, because it changes nothing for the reader.
+    include_obfuscation: Body.withoutEffect(Body.flag())
+  },
+  { path: "stream_options" }
+)
+const streamed = {
+  stream: Body.flag({ default: false }),
+  stream_options: Body.object({ doc: "Only where stream is true." }, streamOptions)
+}
+const { read: readStreamed } = Body.struct(streamed)
+
+/** The fields that OpenAI's endpoints share. */
+export const fields = {
+  model: CommonFields.model,
+  ...streamed,
+  ...sampled,
+  ...CommonFields.extensions,
+  ...about,
+  ...CommonFields.harmless
+}
+
+// =============================================================================
+// Reading them
+// =============================================================================
+
+const think = (body: BodyFields.Fields, ignored: IgnoredFields): ChatRequest["think"] => {
+  const given = read.think(body)
   if (given !== undefined) return given
-  const reasoning = BodyFields.object(body, "reasoning")
-  if (reasoning !== undefined) ignored.checkObject(reasoning, reasoningNames, "reasoning")
-  const effort =
-    BodyFields.oneOf(body, "reasoning_effort", names) ??
-    (reasoning === undefined ? undefined : BodyFields.oneOf(reasoning, "effort", names, "reasoning.effort"))
-  if (effort !== undefined) return efforts[effort]
-  const enabled = reasoning === undefined ? undefined : BodyFields.flag(reasoning, "enabled", "reasoning.enabled")
-  const template = BodyFields.object(body, "chat_template_kwargs") ?? {}
+  const asked = read.reasoning(body)
+  if (asked !== undefined) ignored.checkObject(asked, reasoning.names, "reasoning")
+  const level = read.reasoning_effort(body) ?? (asked === undefined ? undefined : reasoning.read.effort(asked))
+  if (level !== undefined) return efforts[level]
+  const enabled = asked === undefined ? undefined : reasoning.read.enabled(asked)
+  const switches = read.chat_template_kwargs(body) ?? {}
   return (
     enabled ??
-    BodyFields.flag(body, "enable_thinking") ??
+    read.enable_thinking(body) ??
     thinking(body, ignored) ??
-    BodyFields.flag(template, "enable_thinking", "chat_template_kwargs.enable_thinking") ??
-    BodyFields.flag(template, "thinking", "chat_template_kwargs.thinking")
+    template.read.enable_thinking(switches) ??
+    template.read.thinking(switches)
   )
 }
 
-/** As DeepSeek, Z.ai and Anthropic have it: a switch, or an object with one. `adaptive` is the default behaviour. */
 const thinking = (body: BodyFields.Fields, ignored: IgnoredFields): boolean | undefined => {
-  const given = body["thinking"]
-  if (!BodyFields.isObject(given)) return BodyFields.flag(body, "thinking")
-  ignored.checkObject(given, thinkingNames, "thinking")
-  const type = BodyFields.oneOf(given, "type", ["enabled", "disabled", "adaptive", "auto"], "thinking.type")
+  const given = read.thinking(body)
+  if (!BodyFields.isObject(given)) return given
+  ignored.checkObject(given, switched.names, "thinking")
+  const type = switched.read.type(given)
   return type === "enabled" ? true : type === "disabled" ? false : undefined
-}
-
-/** The fields that `sampling` reads. */
-export const samplingNames = [
-  "temperature",
-  "top_p",
-  "stop",
-  "seed",
-  "frequency_penalty",
-  "presence_penalty",
-  "top_k",
-  "min_p",
-  "repeat_penalty",
-  "repetition_penalty",
-  "logit_bias",
-  "keep_alive",
-  "options",
-  "num_ctx",
-  "think",
-  "reasoning",
-  "reasoning_effort",
-  "chat_template_kwargs",
-  "enable_thinking",
-  "thinking",
-  ...Object.keys(ExtraParameters.fields)
-] as const
-
-/** Identification of the user and the conversation. */
-const about: ReadonlySet<string> = new Set(["user", "metadata", "store", "prompt_cache_key"])
-
-export const commonNames = [
-  ...samplingNames,
-  ...about,
-  ...GatewayRequest.extraNames,
-  "model",
-  "stream",
-  "stream_options"
-]
-
-const samplingSet: ReadonlySet<string> = new Set(samplingNames)
-
-const logitBias = (body: BodyFields.Fields): ChatRequest["logitBias"] => {
-  const given = BodyFields.object(body, "logit_bias")
-  if (given === undefined) return undefined
-  const names = Object.keys(given)
-  if (names.length === 0) return undefined
-  if (names.length > 2048) reject("logit_bias", "must hold at most 2048 tokens")
-  for (const name of names) {
-    if (!/^\d{1,9}$/.test(name))
-      reject("logit_bias", `must have the numbers of tokens as its keys, not '${name.slice(0, 40)}'`)
-    if (BodyFields.number(given, name, -100, 100, `logit_bias.${name}`) === undefined)
-      reject(`logit_bias.${name}`, "is missing")
-  }
-  return given as ChatRequest["logitBias"]
 }
 
 /** Reads the sampling parameters. */
 export const sampling = (body: BodyFields.Fields, ignored: IgnoredFields): GatewayRequest.Sampling =>
-  BodyFields.any(body, samplingSet) ? sampled(body, ignored) : unasked
+  BodyFields.any(body, samplingNames) ? readSampling(body, ignored) : unasked
 
-const sampled = (body: BodyFields.Fields, ignored: IgnoredFields): GatewayRequest.Sampling => ({
-  temperature: BodyFields.number(body, "temperature", 0, 2),
-  topP: BodyFields.number(body, "top_p", 0, 1),
-  stop: BodyFields.strings(body, "stop", 16),
-  seed: BodyFields.whole(body, "seed", Number.MIN_SAFE_INTEGER),
-  frequencyPenalty: BodyFields.number(body, "frequency_penalty", -2, 2),
-  presencePenalty: BodyFields.number(body, "presence_penalty", -2, 2),
-  topK: BodyFields.whole(body, "top_k", 0),
-  minP: BodyFields.number(body, "min_p", 0, 1),
-  repeatPenalty:
-    BodyFields.number(body, "repeat_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY) ??
-    BodyFields.number(body, "repetition_penalty", Number.MIN_VALUE, Number.POSITIVE_INFINITY),
-  logitBias: logitBias(body),
-  keepAlive: GatewayRequest.keepAlive(body),
+const readSampling = (body: BodyFields.Fields, ignored: IgnoredFields): GatewayRequest.Sampling => ({
+  temperature: read.temperature(body),
+  topP: read.top_p(body),
+  stop: read.stop(body),
+  seed: read.seed(body),
+  frequencyPenalty: read.frequency_penalty(body),
+  presencePenalty: read.presence_penalty(body),
+  topK: read.top_k(body),
+  minP: read.min_p(body),
+  repeatPenalty: read.repeat_penalty(body) ?? read.repetition_penalty(body),
+  logitBias: read.logit_bias(body),
+  keepAlive: read.keep_alive(body),
   think: think(body, ignored),
-  options: GatewayRequest.options(body),
-  extra: GatewayRequest.extra(body)
+  options: CommonFields.options(body),
+  extra: CommonFields.extra(body)
 })
 
 /** Most requests use the defaults. */
-const unasked = sampled({}, new IgnoredFields(false))
+const unasked = readSampling({}, new IgnoredFields(false))
 
 /** Checks the types of metadata fields, which do not change an answer. */
 export const checkAbout = (body: BodyFields.Fields): void => {
-  if (!BodyFields.any(body, about)) return
-  BodyFields.text(body, "user")
-  BodyFields.text(body, "prompt_cache_key")
-  BodyFields.flag(body, "store")
-  BodyFields.json(body, "metadata")
+  if (!BodyFields.any(body, aboutNames)) return
+  readAbout.user(body)
+  readAbout.prompt_cache_key(body)
+  readAbout.store(body)
+  readAbout.metadata(body)
 }
-
-/** Obfuscation pads chunks to hide token lengths; it is not supported, because it changes nothing for the reader. */
-const streamOptions: ReadonlySet<string> = new Set(["include_usage", "include_obfuscation"])
 
 /** Whether the stream includes token usage. */
 export const includeUsage = (body: BodyFields.Fields, stream: boolean, ignored: IgnoredFields): boolean => {
-  const given = BodyFields.object(body, "stream_options")
+  const given = readStreamed.stream_options(body)
   if (given === undefined) return false
   if (!stream) reject("stream_options", "is only allowed when stream is true")
-  ignored.checkObject(given, streamOptions, "stream_options")
-  BodyFields.flag(given, "include_obfuscation", "stream_options.include_obfuscation")
-  return BodyFields.flag(given, "include_usage", "stream_options.include_usage") ?? false
+  ignored.checkObject(given, streamOptions.names, "stream_options")
+  streamOptions.read.include_obfuscation(given)
+  return streamOptions.read.include_usage(given) ?? false
 }

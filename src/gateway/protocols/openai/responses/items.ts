@@ -1,6 +1,7 @@
 /** Converts between items of the Responses API and messages. */
 import * as Message from "../../../../Message.js"
 import * as BodyFields from "../../../http/body.js"
+import * as Body from "../../../http/bodyDeclaration.js"
 import { reject } from "../../../http/errorResponse.js"
 import type { IgnoredFields } from "../../../http/fieldPolicy.js"
 import * as Id from "../../../http/id.js"
@@ -51,16 +52,21 @@ const message = (item: BodyFields.Fields, at: string): Message.Message => {
   return { role, content: text }
 }
 
-/** The `input` of a request as items. */
-export const given = (body: BodyFields.Fields): ReadonlyArray<BodyFields.Fields> => {
-  const input = body["input"]
-  if (typeof input === "string") {
-    return input === "" ? reject("input", "is empty") : [{ type: "message", role: "user", content: input }]
-  }
-  if (!Array.isArray(input)) return reject("input", "must be a string or an array of items")
-  if (input.length === 0) reject("input", "must hold at least one item")
-  return input.map((item, i) => (BodyFields.isObject(item) ? item : reject(`input[${i}]`, "must be an object")))
-}
+/** The `input` of a request, which is read as items. */
+export const field = Body.required(
+  Body.custom(
+    Body.anyOf({ type: "string", minLength: 1 }, { type: "array", items: { type: "object" }, minItems: 1 }),
+    (body, name, at): ReadonlyArray<BodyFields.Fields> | undefined => {
+      const input = body[name]
+      if (typeof input === "string") {
+        return input === "" ? reject(at, "is empty") : [{ type: "message", role: "user", content: input }]
+      }
+      if (!Array.isArray(input)) return reject(at, "must be a string or an array of items")
+      if (input.length === 0) reject(at, "must hold at least one item")
+      return input.map((item, i) => (BodyFields.isObject(item) ? item : reject(`${at}[${i}]`, "must be an object")))
+    }
+  )
+)
 
 /** Clients may omit the type of a reference. */
 const isReference = (item: unknown): item is { readonly id: string } =>

@@ -1,30 +1,72 @@
 /** Decodes the body of `POST /v1/responses`. */
 import * as Message from "../../../../Message.js"
 import * as BodyFields from "../../../http/body.js"
+import * as Body from "../../../http/bodyDeclaration.js"
 import { reject } from "../../../http/errorResponse.js"
 import * as FieldPolicy from "../../../http/fieldPolicy.js"
+import * as CommonFields from "../../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../../pipeline/gatewayRequest.js"
-import * as Messages from "../messages.js"
+import * as Format from "../format.js"
 import * as Parameters from "../parameters.js"
+import * as ChatTools from "../tools.js"
 import * as Items from "./items.js"
-import { Tools } from "./tools.js"
+import { anyTool, Tools } from "./tools.js"
 
-const known: ReadonlySet<string> = new Set([
-  ...Parameters.commonNames,
-  "input",
-  "previous_response_id",
-  "background",
-  "instructions",
-  "max_output_tokens",
-  "tools",
-  "tool_choice",
-  "parallel_tool_calls",
-  "text",
-  "truncation",
-  "include"
-])
+const verbosities = ["low", "medium", "high"] as const
+const textual = Body.struct(
+  { format: Body.object({}, Format.flatFormat), verbosity: Body.oneOf(verbosities) },
+  { path: "text" }
+)
 
-const textNames: ReadonlySet<string> = new Set(["format", "verbosity"])
+/** The body. */
+export const body = Body.struct(
+  {
+    input: Items.field,
+    instructions: Body.text(),
+    ...Parameters.fields,
+    previous_response_id: Body.text({ doc: "A stored response to continue." }),
+    store: Body.flag({ default: true, doc: "Whether the response is stored. Never in a session." }),
+    background: Body.custom(
+      { const: false, description: "Background responses are not supported." },
+      (given, name, at) => {
+        if (BodyFields.flag(given, name, at) !== true) return
+        reject(at, "must be false: background responses are not supported", "unsupported_parameter")
+      }
+    ),
+    max_output_tokens: Body.whole(1),
+    tools: Body.list(anyTool),
+    ...ChatTools.calling,
+    text: Body.object({}, textual),
+    truncation: Body.withoutEffect(Body.oneOf(["auto", "disabled"])),
+    include: Body.withoutEffect(Body.list({ type: "string" }))
+  },
+  {
+    refused: {
+      conversation: "go on from a response with previous_response_id, or use session",
+      prompt: "no prompts are stored",
+      messages: "use input",
+      max_tokens: "use max_output_tokens",
+      max_completion_tokens: "use max_output_tokens",
+      response_format: "use text.format",
+      n: "one answer is given",
+      max_tool_calls: "tools are called by the client",
+      top_logprobs: "it is not known for every server"
+    }
+  }
+)
+
+/** The body of `/v1/responses/compact`, which takes all of the fields, too. */
+export const compactBody = Body.struct(
+  {
+    model: CommonFields.model,
+    input: Items.field,
+    instructions: Body.text(),
+    previous_response_id: Body.text({ doc: "A stored response to continue." })
+  },
+  { open: true }
+)
+
+const { read } = body
 
 export interface ResponseRequest extends GatewayRequest.GatewayRequest {
   /** The new input, of which `request` has the messages. */
@@ -68,33 +110,31 @@ const echoed = ({ name, schema, strict, type }: BodyFields.Fields): object =>
     ? { type, name, schema, strict: strict ?? null }
     : { type, ...(schema === undefined || schema === null ? {} : { schema }) }
 
-export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): ResponseRequest => {
-  ignored.check(body, known, FieldPolicy.rejectedFields.responses)
-  Parameters.checkAbout(body)
-  const stream = BodyFields.flag(body, "stream") ?? false
-  const text = BodyFields.object(body, "text") ?? {}
-  ignored.checkObject(text, textNames, "text")
-  const verbosity = BodyFields.oneOf(text, "verbosity", ["low", "medium", "high"], "text.verbosity")
-  const format = BodyFields.object(text, "format", "text.format")
-  const reasoning = BodyFields.object(body, "reasoning") ?? {}
-  const parallel = BodyFields.flag(body, "parallel_tool_calls") ?? true
-  const instructions = BodyFields.text(body, "instructions") || undefined
-  if (BodyFields.flag(body, "background") === true) {
-    reject("background", "must be false: background responses are not supported", "unsupported_parameter")
-  }
-  if (BodyFields.oneOf(body, "truncation", ["auto", "disabled"]) === "auto") ignored.add("truncation")
-  for (const one of BodyFields.list(body, "include") ?? []) ignored.add(`include.${String(one).slice(0, 60)}`)
-  const asked = Parameters.sampling(body, ignored)
+export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): ResponseRequest => {
+  ignored.check(given, body)
+  Parameters.checkAbout(given)
+  const stream = read.stream(given) ?? false
+  const text = read.text(given) ?? {}
+  ignored.checkObject(text, textual.names, "text")
+  const verbosity = textual.read.verbosity(text)
+  const format = textual.read.format(text)
+  const reasoning = read.reasoning(given) ?? {}
+  const parallel = read.parallel_tool_calls(given) ?? true
+  const instructions = read.instructions(given) || undefined
+  read.background(given)
+  if (read.truncation(given) === "auto") ignored.add("truncation")
+  for (const one of read.include(given) ?? []) ignored.add(`include.${String(one).slice(0, 60)}`)
+  const asked = Parameters.sampling(given, ignored)
   const sampling = verbosity === undefined ? asked : { ...asked, extra: { ...asked.extra, verbosity } }
-  const maxTokens = BodyFields.whole(body, "max_output_tokens", 1)
+  const maxTokens = read.max_output_tokens(given)
   const tools = new Tools(ignored)
-  tools.add(BodyFields.list(body, "tools") ?? [], "tools")
-  const items = Items.given(body)
+  tools.add(read.tools(given) ?? [], "tools")
+  const items = read.input(given)
   const messages = messagesOf(instructions, [], items, ignored, tools)
-  const toolChoice = tools.choice(body)
-  const previous = BodyFields.text(body, "previous_response_id")
-  const store = BodyFields.flag(body, "store")
-  const model = GatewayRequest.model(body)
+  const toolChoice = tools.choice(given)
+  const previous = read.previous_response_id(given)
+  const store = read.store(given)
+  const model = read.model(given)
   return {
     items,
     instructions,
@@ -104,19 +144,19 @@ export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFiel
     stream,
     n: 1,
     oneTool: !parallel,
-    ...GatewayRequest.extras(body),
+    ...CommonFields.extras(given),
     tools,
     request: GatewayRequest.request(model, messages, sampling, {
       maxTokens,
       tools: tools.definitions,
       toolChoice,
-      format: Messages.format(format, "text.format", false, ignored),
+      format: Format.format(format, "text.format", false, ignored),
       logprobs: undefined
     }),
     echo: {
-      instructions: body["instructions"] ?? null,
+      instructions: given["instructions"] ?? null,
       max_output_tokens: maxTokens ?? null,
-      metadata: body["metadata"] ?? {},
+      metadata: given["metadata"] ?? {},
       parallel_tool_calls: parallel,
       previous_response_id: previous ?? null,
       reasoning: { effort: reasoning["effort"] ?? null, summary: null },
@@ -130,7 +170,7 @@ export const decode = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredFiel
         tools.told({ type: "function", parameters: null, ...tool, strict: false })
       ),
       truncation: "disabled",
-      user: body["user"] ?? null
+      user: given["user"] ?? null
     }
   }
 }

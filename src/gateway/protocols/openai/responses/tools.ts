@@ -5,9 +5,10 @@
  */
 import type { ToolChoice, ToolDefinition } from "../../../../ChatRequest.js"
 import * as BodyFields from "../../../http/body.js"
+import * as Body from "../../../http/bodyDeclaration.js"
 import { reject } from "../../../http/errorResponse.js"
 import type { IgnoredFields } from "../../../http/fieldPolicy.js"
-import * as Messages from "../messages.js"
+import * as ChatTools from "../tools.js"
 
 /** The client's view of a tool that servers know by another name. */
 export interface ToolKind {
@@ -41,28 +42,64 @@ const input = {
   additionalProperties: false
 }
 
-const functionNames: ReadonlySet<string> = new Set([
-  "type",
-  "name",
-  "description",
-  "parameters",
-  "strict",
-  "defer_loading"
-])
-const customNames: ReadonlySet<string> = new Set(["type", "name", "description", "format", "defer_loading"])
-const formatNames: ReadonlySet<string> = new Set(["type", "syntax", "definition"])
-const namespaceNames: ReadonlySet<string> = new Set(["type", "name", "description", "tools"])
+const name = Body.text()
+const description = Body.text()
+const deferred = Body.flag({ doc: "Offered at once: there is no tool search." })
+const grammar = Body.struct({ type: Body.text(), syntax: Body.text(), definition: Body.text() })
+
+const shapes = {
+  function: Body.struct({
+    type: Body.required(Body.text()),
+    name,
+    description,
+    parameters: Body.json({ doc: "The JSON Schema of a function's arguments." }),
+    strict: Body.flag(),
+    defer_loading: deferred
+  }),
+  custom: Body.struct({
+    type: Body.required(Body.text()),
+    name,
+    description,
+    format: Body.object(
+      { doc: "The grammar of a custom tool's input, which only its description can state." },
+      grammar
+    ),
+    defer_loading: deferred
+  }),
+  namespace: Body.struct({
+    type: Body.required(Body.text()),
+    name: Body.required(name),
+    description,
+    tools: Body.list({ type: "object" }, { doc: "The tools of a namespace." })
+  })
+}
+
+/** A tool of any type; those that servers do not run are left out, and named. */
+export const anyTool: Body.JsonSchema = {
+  anyOf: [
+    ...Object.entries(shapes).map(([type, shape]) => {
+      const schema = shape.schema()
+      return { ...schema, properties: { ...(schema["properties"] as object), type: { const: type } } }
+    }),
+    {
+      type: "object",
+      required: ["type"],
+      properties: { type: { type: "string", not: { enum: Object.keys(shapes) } } }
+    }
+  ]
+}
 
 /** No server can enforce a grammar inside JSON, but the description can state it. */
 const described = (tool: BodyFields.Fields, at: string, ignored: IgnoredFields): string | undefined => {
-  const description = BodyFields.text(tool, "description", `${at}.description`)
-  const format = BodyFields.object(tool, "format", `${at}.format`)
+  const { read } = shapes.custom
+  const description = read.description(tool, `${at}.description`)
+  const format = read.format(tool, `${at}.format`)
   if (format === undefined || format["type"] === "text") return description
-  ignored.checkObject(format, formatNames, `${at}.format`)
+  ignored.checkObject(format, grammar.names, `${at}.format`)
   ignored.add(`${at}.format`)
-  const definition = BodyFields.text(format, "definition", `${at}.format.definition`)
+  const definition = grammar.read.definition(format, `${at}.format.definition`)
   if (definition === undefined) return description
-  const syntax = BodyFields.text(format, "syntax", `${at}.format.syntax`) ?? "grammar"
+  const syntax = grammar.read.syntax(format, `${at}.format.syntax`) ?? "grammar"
   return `${description ?? ""}\n\nThe input must follow this grammar (${syntax}):\n${definition}`.trim()
 }
 
@@ -96,7 +133,7 @@ export class Tools {
         reject(here, "must be an object")
         continue
       }
-      const type = BodyFields.required(tool, "type", `${here}.type`)
+      const type = shapes.function.read.type(tool, `${here}.type`)
       switch (type) {
         case "function":
           this.function(tool, here, namespace)
@@ -105,10 +142,10 @@ export class Tools {
           this.custom(tool, here, namespace)
           break
         case "namespace": {
-          this.ignored.checkObject(tool, namespaceNames, here)
-          const name = BodyFields.required(tool, "name", `${here}.name`)
+          this.ignored.checkObject(tool, shapes.namespace.names, here)
+          const name = shapes.namespace.read.name(tool, `${here}.name`)
           if (namespace !== undefined) reject(`${here}.type`, "must not be a namespace within another")
-          this.add(BodyFields.list(tool, "tools", `${here}.tools`) ?? [], `${here}.tools`, name)
+          this.add(shapes.namespace.read.tools(tool, `${here}.tools`) ?? [], `${here}.tools`, name)
           break
         }
         default:
@@ -130,17 +167,17 @@ export class Tools {
 
   private function(tool: BodyFields.Fields, at: string, namespace: string | undefined): void {
     const { defer_loading: deferred, ...rest } = tool
-    this.ignored.checkObject(tool, functionNames, at)
+    this.ignored.checkObject(tool, shapes.function.names, at)
     // There is no tool search here: deferred tools are offered at once.
     if (deferred === true) this.ignored.add(`${at}.defer_loading`)
-    this.enter(Messages.definition(rest, at, this.ignored), false, namespace)
+    this.enter(ChatTools.definition(rest, at, this.ignored), false, namespace)
   }
 
   private custom(tool: BodyFields.Fields, at: string, namespace: string | undefined): void {
-    this.ignored.checkObject(tool, customNames, at)
+    this.ignored.checkObject(tool, shapes.custom.names, at)
     const { name } = tool
     const description = described(tool, at, this.ignored)
-    const definition = Messages.definition({ name, description, parameters: input }, at, this.ignored)
+    const definition = ChatTools.definition({ name, description, parameters: input }, at, this.ignored)
     this.enter(definition, true, namespace)
   }
 
@@ -169,7 +206,7 @@ export class Tools {
   /** `undefined` if the model decides. */
   choice(body: BodyFields.Fields): ToolChoice | undefined {
     const value = body["tool_choice"]
-    if (!BodyFields.isObject(value)) return Messages.toolChoice(body, this.definitions, false)
+    if (!BodyFields.isObject(value)) return ChatTools.toolChoice(body, this.definitions, false)
     const type = BodyFields.required(value, "type", "tool_choice.type")
     if (type === "allowed_tools") return this.allow(value)
     if (type !== "function" && type !== "custom") {
@@ -177,7 +214,7 @@ export class Tools {
       return BodyFields.unsupported("tool_choice.type", `'${type.slice(0, 40)}': ${reason}`)
     }
     const name = this.named(value)
-    return Messages.toolChoice({ tool_choice: { type: "function", name } }, this.definitions, false)
+    return ChatTools.toolChoice({ tool_choice: { type: "function", name } }, this.definitions, false)
   }
 
   private named(value: BodyFields.Fields): string {
