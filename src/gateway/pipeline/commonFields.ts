@@ -3,6 +3,7 @@ import * as JSONSchema from "effect/JSONSchema"
 import type * as Schema from "effect/Schema"
 import { type ChatRequest, type CheckedOptions, Routing } from "../../ChatRequest.js"
 import * as ExtraParameters from "../../internal/extraParameters.js"
+import { inlineRefs } from "../../internal/inlineRefs.js"
 import { isKeepAlive } from "../../internal/optionSchemas.js"
 import * as BodyFields from "../http/body.js"
 import * as Body from "../http/bodyDeclaration.js"
@@ -109,6 +110,15 @@ export const toolName = Body.required(
   })
 )
 
+const cached = "the server that has it in its cache goes first."
+
+/** What names a conversation (see `conversationId`). Anything else about it makes no difference to an answer. */
+export const conversation = {
+  prompt_cache_key: Body.text({ doc: `Names the conversation: ${cached}` }),
+  metadata: Body.json({ doc: `session_id or user_id in it names the conversation: ${cached}` }),
+  user: Body.text({ doc: `Names the conversation where nothing else does: ${cached}` })
+}
+
 /** Fields that clients send to every API and that make no difference to an answer here. */
 export const harmless: { readonly [name: string]: Body.Field<undefined> } = Object.fromEntries(
   [...FieldPolicy.harmlessFields].map((name) => [name, Body.ignored])
@@ -129,12 +139,10 @@ export const extraFields: { readonly [name: string]: Body.Field<unknown> } = Obj
   Object.entries(ExtraParameters.fields).map(([name, schema]) => [
     name,
     Body.custom(
-      () => {
-        const { $schema: _, ...rest } = JSONSchema.make(
-          schema as Schema.Schema.AnyNoContext
-        ) as unknown as Body.JsonSchema
-        return { ...rest, description: docs[name] ?? someServers }
-      },
+      () => ({
+        ...inlineRefs({ ...JSONSchema.make(schema as Schema.Schema.AnyNoContext) }),
+        description: docs[name] ?? someServers
+      }),
       (fields, name, at) => {
         const value = fields[name]
         if (value === undefined || value === null) return undefined

@@ -120,9 +120,8 @@ const readOllama = (
 
 const { read } = openAIBody
 
-const common = (body: BodyFields.Fields): Omit<EmbeddingWanted, "input" | "truncate"> => ({
+const common = (body: BodyFields.Fields) => ({
   model: read.model(body),
-  dimensions: read.dimensions(body),
   keepAlive: read.keep_alive(body),
   options: read.options(body)
 })
@@ -207,7 +206,7 @@ export const openAI = (gateway: GatewayContext, context: RequestContext, body: B
   context.decode((body, ignored) => ignored.check(body, openAIBody), body)
   read.user(body)
   const packed = read.encoding_format(body) === "base64"
-  const request = { ...common(body), input: read.input(body), truncate: undefined }
+  const request = { ...common(body), dimensions: read.dimensions(body), input: read.input(body), truncate: undefined }
   return answer(gateway, context, request, ({ embeddings, model }, tokens) => ({
     object: "list",
     data: embeddings.map((vector, index) => ({
@@ -225,6 +224,7 @@ export const ollama = (gateway: GatewayContext, context: RequestContext, body: B
   const began = performance.now()
   const request = {
     ...known,
+    dimensions: ollamaBody.read.dimensions(body),
     input: ollamaBody.read.input(body),
     truncate: ollamaBody.read.truncate(body),
     lenient: true as const
@@ -247,6 +247,7 @@ export const legacy = (gateway: GatewayContext, context: RequestContext, body: B
   const known = readOllama(legacyBody, context, body)
   const request = {
     ...known,
+    dimensions: undefined,
     input: [legacyBody.read.prompt(body) ?? ""],
     truncate: undefined,
     lenient: true as const

@@ -49,7 +49,7 @@ const edits = Body.struct(
   { path: "context_management", open: true }
 )
 
-const userId = Body.struct({ user_id: Body.withoutEffect(Body.text()) }, { path: "metadata", open: true })
+const userId = Body.struct({ user_id: Body.text() }, { path: "metadata", open: true })
 
 /** The fields that determine the prompt's length. */
 const promptFields = {
@@ -98,7 +98,7 @@ export const body = Body.struct(
     ...CommonFields.ollamaOnly,
     ...CommonFields.contextLength,
     ...CommonFields.extensions,
-    metadata: Body.withoutEffect(Body.object({}, userId)),
+    metadata: Body.object({ doc: "The user's id names the conversation." }, userId),
     ...CommonFields.extraFields
   },
   { refused }

@@ -94,12 +94,10 @@ const sampled = {
 
 const { names: samplingNames, read } = Body.struct(sampled)
 
-/** Identification of the user and the conversation: only the types are checked. */
+/** Identification of the user and the conversation: here only the types are checked. */
 const about = {
-  user: Body.withoutEffect(Body.text()),
-  metadata: Body.withoutEffect(Body.json()),
-  store: Body.withoutEffect(Body.flag()),
-  prompt_cache_key: Body.withoutEffect(Body.text())
+  ...CommonFields.conversation,
+  store: Body.withoutEffect(Body.flag())
 }
 const { names: aboutNames, read: readAbout } = Body.struct(about)
 
@@ -190,12 +188,20 @@ export const checkAbout = (body: BodyFields.Fields): void => {
   readAbout.metadata(body)
 }
 
-/** Whether the stream includes token usage. */
-export const includeUsage = (body: BodyFields.Fields, stream: boolean, ignored: IgnoredFields): boolean => {
+/** Checks the options of a stream, of which a body without one has none. */
+export const streamOptionsOf = (body: BodyFields.Fields, ignored: IgnoredFields): BodyFields.Fields | undefined => {
   const given = readStreamed.stream_options(body)
-  if (given === undefined) return false
-  if (!stream) reject("stream_options", "is only allowed when stream is true")
+  if (given === undefined) return undefined
   ignored.checkObject(given, streamOptions.names, "stream_options")
   streamOptions.read.include_obfuscation(given)
-  return streamOptions.read.include_usage(given) ?? false
+  streamOptions.read.include_usage(given)
+  return given
+}
+
+/** Whether the stream includes token usage. */
+export const includeUsage = (body: BodyFields.Fields, stream: boolean, ignored: IgnoredFields): boolean => {
+  const given = streamOptionsOf(body, ignored)
+  if (given === undefined) return false
+  if (!stream) reject("stream_options", "is only allowed when stream is true")
+  return given["include_usage"] === true
 }

@@ -38,7 +38,13 @@ export const body = Body.struct(
     ...ChatTools.calling,
     text: Body.object({}, textual),
     truncation: Body.withoutEffect(Body.oneOf(["auto", "disabled"])),
-    include: Body.withoutEffect(Body.list({ type: "string" }))
+    include: Body.withoutEffect(
+      Body.custom({ type: "array", items: { type: "string" } }, (given, name, at) =>
+        BodyFields.list(given, name, at)?.map((one) =>
+          typeof one === "string" ? one : reject(at, "must be an array of strings")
+        )
+      )
+    )
   },
   {
     refused: {
@@ -114,6 +120,8 @@ export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFie
   ignored.check(given, body)
   Parameters.checkAbout(given)
   const stream = read.stream(given) ?? false
+  // Its usage is always part of it.
+  Parameters.streamOptionsOf(given, ignored)
   const text = read.text(given) ?? {}
   ignored.checkObject(text, textual.names, "text")
   const verbosity = textual.read.verbosity(text)
@@ -123,7 +131,7 @@ export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFie
   const instructions = read.instructions(given) || undefined
   read.background(given)
   if (read.truncation(given) === "auto") ignored.add("truncation")
-  for (const one of read.include(given) ?? []) ignored.add(`include.${String(one).slice(0, 60)}`)
+  for (const one of read.include(given) ?? []) ignored.add(`include.${one.slice(0, 60)}`)
   const asked = Parameters.sampling(given, ignored)
   const sampling = verbosity === undefined ? asked : { ...asked, extra: { ...asked.extra, verbosity } }
   const maxTokens = read.max_output_tokens(given)
