@@ -147,13 +147,6 @@ const checks = new Map<string, (value: unknown) => boolean>(
 )
 
 /**
- * Whether this is one of the parameters.
- *
- * @internal
- */
-export const has = (name: string): boolean => checks.has(name)
-
-/**
  * Whether a value has the parameter's type.
  *
  * @internal

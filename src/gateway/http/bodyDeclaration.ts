@@ -183,7 +183,7 @@ export const withoutEffect = <A>(field: Field<A>): Field<A> => ({
 })
 
 /** The keyword of the OpenAPI document for fields that are left out and named: always, or where they are not valid. */
-export const effectKeyword = "x-aicortex-effect"
+const effectKeyword = "x-aicortex-effect"
 
 /** A field that is left out, and named in the response. */
 export const ignored: Field<undefined> = {
