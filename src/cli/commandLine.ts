@@ -76,7 +76,7 @@ export const shape = (
 // Reading the body
 // =============================================================================
 
-const suggestion = (word: string, names: Iterable<string>): string => {
+export const suggestion = (word: string, names: Iterable<string>): string => {
   const all = [...names]
   const near = all.find((name) => name.toLowerCase() === word.toLowerCase()) ?? nearest(word, all, 1)[0]
   return near === undefined ? "" : `; did you mean '${near}'?`

@@ -32,8 +32,10 @@ export const dim = style(2, 22)
 
 export const bold = style(1, 22)
 
+// Besides control characters: what reverses the direction of text (bidirectional overrides and isolates), and tags, which
+// no terminal shows.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
-const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
+const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]|\u{e0001}|[\u{e0020}-\u{e007f}]/gu
 
 /** Removes control characters: output of servers and models must not control the terminal. */
 export const withoutControls = (text: string): string => text.replace(controls, "")

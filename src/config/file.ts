@@ -137,6 +137,9 @@ export const stateFile = inState("fleet.json")
 /** Where the command line keeps conversations: `aicortex/sessions` beside it. */
 export const sessionFolder = inState("sessions")
 
+/** Where the interactive chat keeps what was typed: `aicortex/chat-history.jsonl` beside it. */
+export const chatHistory = inState("chat-history.jsonl")
+
 /**
  * The configuration file of a program, which may have named one: where it is, and whether it was named, there or by
  * `AICORTEX_CONFIG`: then it must be there.

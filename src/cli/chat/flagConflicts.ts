@@ -6,7 +6,7 @@ type FlagName = Exclude<keyof Given, "prompt">
 
 const alone = "the model gets the text alone, without a chat template"
 
-const besidesText = ["system", "persona", "session", "think", "json", "schema"] as const
+const besidesText = ["system", "persona", "session", "continue", "think", "json", "schema"] as const
 
 /** Flags of a single question only. */
 const single = ["json", "schema", "raw", "suffix", "noStdin"] as const
@@ -14,6 +14,7 @@ const single = ["json", "schema", "raw", "suffix", "noStdin"] as const
 const conflicts: ReadonlyArray<readonly [name: FlagName, others: ReadonlyArray<FlagName>, why?: string]> = [
   ["stream", ["json", "schema"], "JSON is checked as a whole"],
   ["persona", ["system"]],
+  ["continue", ["session"]],
   ["noCache", ["cache", "cacheTtl"]],
   ["interactive", single],
   ["raw", ["suffix", ...besidesText], alone],

@@ -20,6 +20,7 @@ export const options = {
     value: "ID",
     about: "A conversation to continue: its id, as `aicortex sessions create` prints it."
   }),
+  continue: Flags.flag("continue", { alias: "c", about: "Go on with the conversation that was used last." }),
   ...callFlags,
   onInterrupt: Flags.choice(
     "on-interrupt",

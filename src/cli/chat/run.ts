@@ -6,7 +6,7 @@ import * as Either from "effect/Either"
 import { identity } from "effect/Function"
 import * as Stream from "effect/Stream"
 import * as Chat from "../../Chat.js"
-import type { ChatEvent, End } from "../../ChatEvent.js"
+import type { ChatEvent } from "../../ChatEvent.js"
 import * as ChatRequest from "../../ChatRequest.js"
 import { engineOf } from "../../chat/capability.js"
 import { checkCall } from "../../chat/check.js"
@@ -29,7 +29,9 @@ import * as Stdin from "../stdin.js"
 import * as Chosen from "./chosenModel.js"
 import { conflictOf, isSingle } from "./flagConflicts.js"
 import type { Given } from "./flags.js"
-import * as Conversation from "./interactive.js"
+import { lastUsed } from "./interactive/conversation.js"
+import type * as Interactive from "./interactive.js"
+import { summary } from "./summary.js"
 
 const usage = (message: string): UsageError => new UsageError({ message, command: ["chat"] })
 
@@ -81,25 +83,14 @@ const readSchema = Effect.fnUntraced(function* (file: string) {
 // Output
 // =============================================================================
 
-const summary = (answer: Result | End, cached: boolean): string => {
-  const { firstTokenTime, tokensPerSecond, usage } = answer
-  const parts = [`${answer.model} on ${answer.server}`]
-  if (usage.completionTokens !== undefined) parts.push(`${usage.completionTokens} tokens`)
-  if (tokensPerSecond !== undefined) parts.push(`${tokensPerSecond.toFixed(1)} tokens/s`)
-  if (firstTokenTime !== undefined) parts.push(`first after ${Math.round(firstTokenTime)} ms`)
-  if (cached) parts.push("cached from an earlier call")
-  if (answer.finishReason !== "stop") parts.push(`ended by ${answer.finishReason}`)
-  return parts.join(", ")
-}
-
 /**
  * Prints the answer as it comes. Standard output gets only the answer, and ends with a line break. `begun` runs before
  * anything is written.
  */
 const stream = Effect.fnUntraced(function* (
   events: Stream.Stream<ChatEvent, ChatError>,
-  verbose: boolean,
-  begun: Effect.Effect<void>
+  begun: Effect.Effect<void>,
+  verbose: boolean
 ) {
   let last = ""
   let thinking = ""
@@ -196,7 +187,7 @@ const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
 
 export const run = Effect.fnUntraced(function* (flags: Given) {
   const { cache, cacheTtl, interactive, json, noCache, noStdin, prompt: words, schema, verbose, ...others } = flags
-  const { stream: streaming, ...rest } = others
+  const { continue: continues, stream: streaming, ...rest } = others
   const wrong = conflictOf(flags)
   if (wrong !== undefined) return yield* usage(wrong)
   const { session, ...request } = {
@@ -224,11 +215,16 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
   const format = decoder === undefined ? "text" : (decoder.jsonSchema ?? "json")
 
   const ask = Effect.fnUntraced(
-    function* (prompt: string, more: Chat.Options = {}, streams = streaming) {
+    function* (
+      prompt: Chat.Prompt,
+      more: Chat.Options,
+      show: Interactive.Print | undefined = streaming ? stream : undefined
+    ) {
       const engine = engineOf(yield* Chat.Chat)
       const settings = yield* CurrentSettings
-      const checked = yield* checkCall(prompt, { ...options, ...more }, format, settings, yield* ModelSelection)
-      const named = options.model !== undefined || !isAuto(settings.model)
+      const asked = { ...options, ...more }
+      const checked = yield* checkCall(prompt, asked, format, settings, yield* ModelSelection)
+      const named = asked.model !== undefined || !isAuto(settings.model)
       const execution: Execution = named ? checked : { ...checked, asked: chosen.asked }
       const spinner = yield* Spinner.start
       const begun = Effect.zipRight(Effect.sync(spinner.stop), chosen.tell)
@@ -238,7 +234,7 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
         yield* begun
         return yield* Output.writeLine(`${JSON.stringify(value, undefined, 2)}\n`)
       }
-      if (streams) return yield* stream(toStream(engine.open(execution)), verbose, begun)
+      if (show !== undefined) return yield* show(toStream(engine.open(execution)), begun, verbose)
       const result = yield* whole(engine.complete(execution, identity<Result>))
       yield* begun
       return yield* print(result, verbose)
@@ -247,10 +243,19 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
     Effect.scoped
   )
 
-  if (prompt !== undefined) return yield* Effect.provide(ask(prompt), Fleet.layer)
-  const turn = (prompt: string, session: string) => ask(prompt, { session }, true)
+  if (prompt !== undefined) {
+    const last = continues ? lastUsed : Effect.succeed(session)
+    return yield* Effect.provide(
+      Effect.flatMap(last, (session) => ask(prompt, { session })),
+      Fleet.layer
+    )
+  }
+  const { runInteractive } = yield* Effect.promise(() => import("./interactive.js"))
   yield* Effect.provide(
-    Effect.zipRight(requireModel(options.model), Conversation.runInteractive(session, turn)),
+    Effect.zipRight(
+      requireModel(options.model),
+      runInteractive({ session, continues, options, verbose, plain: stream, ask })
+    ),
     Fleet.layer
   )
 })
