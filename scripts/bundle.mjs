@@ -69,7 +69,8 @@ const onNode = {
   ...common,
   platform: "node",
   target: "node20",
-  external: ["node-llama-cpp", "@parcel/watcher"],
+  // What converts the schemas of a library is installed beside that library, or not at all.
+  external: ["node-llama-cpp", "@parcel/watcher", "zod", "@valibot/to-json-schema"],
   banner: {
     js: 'import { createRequire as createRequire_ } from "node:module"; const require = createRequire_(import.meta.url);'
   }

@@ -20,15 +20,17 @@ import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
-import type * as Stream from "effect/Stream"
+import * as Stream from "effect/Stream"
 import type { ChatEvent } from "./ChatEvent.js"
 import type * as ChatRequest from "./ChatRequest.js"
 import { withEngine } from "./chat/capability.js"
-import { checkCall, type Options, type Prompt } from "./chat/check.js"
+import { checkCall, type Options, type Prompt, type WithTools } from "./chat/check.js"
 import * as Engine from "./chat/engine.js"
 import type { Execution } from "./chat/execution.js"
 import * as TestModel from "./chat/testModel.js"
 import { toStream } from "./chat/toEffect.js"
+import type { AnyTool, ErrorOf, OnToolError, ServicesOf, Tool } from "./chat/tool.js"
+import * as Toolkit from "./chat/toolkit.js"
 import * as ToolLoop from "./chat/toolLoop.js"
 import type { ChatError, SchemaMismatch } from "./Errors.js"
 import type { Failover, OpenAnswer, Result } from "./Failover.js"
@@ -57,13 +59,6 @@ export type {
    * @since 0.1.0
    * @category models
    */
-  Tool
-} from "./chat/execution.js"
-export type {
-  /**
-   * @since 0.1.0
-   * @category models
-   */
   Reply,
   /**
    * @since 0.1.0
@@ -71,6 +66,33 @@ export type {
    */
   Script
 } from "./chat/testModel.js"
+export type {
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  ArgumentsOf,
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  ErrorOf,
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  OnToolError,
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  ServicesOf,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  Tool
+} from "./chat/tool.js"
 export {
   /**
    * @since 0.1.0
@@ -135,18 +157,31 @@ export const make = Effect.gen(function* () {
   const checked = (
     prompt: Prompt,
     options: Options | undefined,
-    format: ChatRequest.Format
-  ): Either.Either<Execution, ChatError> => checkCall(prompt, options, format, settings, models)
+    format: ChatRequest.Format,
+    toolkit: Toolkit.Toolkit
+  ): Either.Either<Execution, ChatError> => checkCall(prompt, options, format, settings, models, toolkit)
 
-  /** Checked each time that it is run. */
+  /** Checked each time that it is run; without a fiber where no tool has to be compiled. */
+  const execution = (
+    prompt: Prompt,
+    options: Options | undefined,
+    format: ChatRequest.Format
+  ): Either.Either<Execution, ChatError> | Effect.Effect<Execution, ChatError> => {
+    const toolkit = Toolkit.prepare(options?.tools, settings.maxSchemaBytes)
+    return Either.isEither(toolkit)
+      ? Either.flatMap(toolkit, (ready) => checked(prompt, options, format, ready))
+      : Effect.flatMap(toolkit, (ready) => checked(prompt, options, format, ready))
+  }
+
   const run = <A>(
     prompt: Prompt,
     options: Options | undefined,
     use: (execution: Execution) => Effect.Effect<A, ChatError>
   ): Effect.Effect<A, ChatError> =>
     Direct.suspend(() => {
-      const execution = checked(prompt, options, "text")
-      return Either.isLeft(execution) ? Effect.fail(execution.left) : use(execution.right)
+      const ready = execution(prompt, options, "text")
+      if (!Either.isEither(ready)) return Effect.flatMap(ready, use)
+      return Either.isLeft(ready) ? Effect.fail(ready.left) : use(ready.right)
     })
 
   const open = (prompt: Prompt, options?: Options) => run(prompt, options, engine.open)
@@ -157,12 +192,11 @@ export const make = Effect.gen(function* () {
     complete: (prompt, options) => run(prompt, options, (execution) => engine.complete(execution, identity<Result>)),
     text: (prompt, options) => run(prompt, options, (execution) => engine.complete<string>(execution, ToolLoop.textOf)),
     structured: <A>(prompt: Prompt, decoder: StructuredOutput.AsyncDecoder<A>, options?: Options) =>
-      Effect.suspend(() => {
-        const execution = checked(prompt, options, decoder.jsonSchema ?? "json")
-        return Either.isLeft(execution)
-          ? Effect.fail(execution.left)
-          : Effect.map(engine.structured(execution.right, decoder, lost), ({ value }) => value as A)
-      })
+      Effect.suspend(() =>
+        Effect.flatMap(execution(prompt, options, decoder.jsonSchema ?? "json"), (ready) =>
+          Effect.map(engine.structured(ready, decoder, lost), ({ value }) => value as A)
+        )
+      )
   }
   return Chat.of(withEngine(service, engine))
 })
@@ -219,13 +253,55 @@ export const layerTest = (
 // =============================================================================
 
 /**
- * The text of the whole answer.
+ * A tool whose types follow from its `parameters` and its `execute`. It is the same tool: without this function it works
+ * as well, with arguments of any type.
+ *
+ * @example
+ * import { Chat } from "aicortex"
+ * import { Effect, Schema } from "effect"
+ *
+ * const weather = Chat.tool({
+ *   name: "weather",
+ *   parameters: Schema.Struct({ city: Schema.String }),
+ *   execute: ({ city }) => Effect.succeed({ city, sky: "clear" })
+ * })
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const tool = <S = unknown, E = never, R = never, const M extends OnToolError = "wrap">(
+  definition: Omit<Tool<S, E, R>, "onError"> & { readonly onError?: M | undefined }
+): Tool<S, E, R> & { readonly onError: M } => ({ ...definition, onError: definition.onError ?? ("wrap" as M) })
+
+type Tools = ReadonlyArray<AnyTool>
+
+/** The services of tools are those of the fiber that asks. */
+const plain = (options: WithTools<Tools> | undefined) => options as Options | undefined
+
+/** What an accessor fails with: with a tool's own failure where the tool says so. */
+const withOwnFailures = <A, E, R, T extends Tools>(
+  effect: Effect.Effect<A, E, R>,
+  options: WithTools<T> | undefined
+): Effect.Effect<A, E | ErrorOf<T[number]>, R> =>
+  options?.tools === undefined
+    ? effect
+    : Effect.mapError(effect, (error) => ToolLoop.raised(error) as E | ErrorOf<T[number]>)
+
+/**
+ * The text of the whole answer. It needs the services that its tools need, and fails with the failures of those with
+ * `onError: "fail"`, too.
  *
  * @since 0.1.0
  * @category accessors
  */
-export const text = (prompt: Prompt, options?: Options): Effect.Effect<string, ChatError, Chat> =>
-  Effect.flatMap(Chat, (chat) => chat.text(prompt, options))
+export const text = <const T extends Tools = readonly []>(
+  prompt: Prompt,
+  options?: WithTools<T>
+): Effect.Effect<string, ChatError | ErrorOf<T[number]>, Chat | ServicesOf<T[number]>> =>
+  withOwnFailures(
+    Effect.flatMap(Chat, (chat) => chat.text(prompt, plain(options))),
+    options
+  )
 
 /**
  * The whole answer, with the server that gave it, usage, speed, tool calls and the attempts that failed before.
@@ -233,8 +309,14 @@ export const text = (prompt: Prompt, options?: Options): Effect.Effect<string, C
  * @since 0.1.0
  * @category accessors
  */
-export const complete = (prompt: Prompt, options?: Options): Effect.Effect<Result, ChatError, Chat> =>
-  Effect.flatMap(Chat, (chat) => chat.complete(prompt, options))
+export const complete = <const T extends Tools = readonly []>(
+  prompt: Prompt,
+  options?: WithTools<T>
+): Effect.Effect<Result, ChatError | ErrorOf<T[number]>, Chat | ServicesOf<T[number]>> =>
+  withOwnFailures(
+    Effect.flatMap(Chat, (chat) => chat.complete(prompt, plain(options))),
+    options
+  )
 
 /**
  * The events of the answer as they come, one chunk per network read. Ending the stream early cancels the server's work.
@@ -242,8 +324,15 @@ export const complete = (prompt: Prompt, options?: Options): Effect.Effect<Resul
  * @since 0.1.0
  * @category accessors
  */
-export const stream = (prompt: Prompt, options?: Options): Stream.Stream<ChatEvent, ChatError, Chat> =>
-  toStream(Effect.flatMap(Chat, (chat) => chat.open(prompt, options)))
+export const stream = <const T extends Tools = readonly []>(
+  prompt: Prompt,
+  options?: WithTools<T>
+): Stream.Stream<ChatEvent, ChatError | ErrorOf<T[number]>, Chat | ServicesOf<T[number]>> => {
+  const events = toStream(Effect.flatMap(Chat, (chat) => chat.open(prompt, plain(options))))
+  return options?.tools === undefined
+    ? events
+    : Stream.mapError(events, (error) => ToolLoop.raised(error) as ChatError | ErrorOf<T[number]>)
+}
 
 /** A decoder whose services are those of the caller. */
 const provided = <A, R>(
@@ -270,27 +359,34 @@ const provided = <A, R>(
  */
 export const json: {
   /** The type of an Effect schema; the services that it needs are those of the call. */
-  <A, I, R>(
+  <A, I, R, const T extends Tools = readonly []>(
     prompt: Prompt,
     schema: Schema.Schema<A, I, R>,
-    options?: Options
-  ): Effect.Effect<A, ChatError | SchemaMismatch, Chat | R>
+    options?: WithTools<T>
+  ): Effect.Effect<A, ChatError | SchemaMismatch | ErrorOf<T[number]>, Chat | R | ServicesOf<T[number]>>
   /** The output of a Standard Schema, or what a JSON Schema describes that is given `as const`; else `unknown`. */
-  <S extends StructuredOutput.AnySchema>(
+  <S extends StructuredOutput.AnySchema, const T extends Tools = readonly []>(
     prompt: Prompt,
     schema: S,
-    options?: Options
-  ): Effect.Effect<StructuredOutput.OutputOf<S>, ChatError | SchemaMismatch, Chat | StructuredOutput.ContextOf<S>>
+    options?: WithTools<T>
+  ): Effect.Effect<
+    StructuredOutput.OutputOf<S>,
+    ChatError | SchemaMismatch | ErrorOf<T[number]>,
+    Chat | StructuredOutput.ContextOf<S> | ServicesOf<T[number]>
+  >
 } = <R>(
   prompt: Prompt,
   schema: StructuredOutput.AnySchema,
-  options?: Options
+  options?: WithTools<Tools>
   // biome-ignore lint/suspicious/noExplicitAny: the overloads say what it is.
-): Effect.Effect<any, ChatError | SchemaMismatch, Chat | R> =>
-  Effect.flatMap(Effect.context<Chat | R>(), (context) => {
-    const settings = Context.getOption(context as Context.Context<never>, CurrentSettings)
-    const maxBytes = Option.getOrUndefined(settings)?.maxSchemaBytes
-    return Effect.flatMap(StructuredOutput.from(schema, { maxBytes }), (decoder) =>
-      Context.get(context, Chat).structured(prompt, provided<unknown, R>(decoder, context), options)
-    )
-  })
+): Effect.Effect<any, any, Chat | R> =>
+  withOwnFailures(
+    Effect.flatMap(Effect.context<Chat | R>(), (context) => {
+      const settings = Context.getOption(context as Context.Context<never>, CurrentSettings)
+      const maxBytes = Option.getOrUndefined(settings)?.maxSchemaBytes
+      return Effect.flatMap(StructuredOutput.from(schema, { maxBytes }), (decoder) =>
+        Context.get(context, Chat).structured(prompt, provided<unknown, R>(decoder, context), plain(options))
+      )
+    }),
+    options
+  )

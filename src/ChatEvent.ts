@@ -167,7 +167,8 @@ export interface ToolCallEvent {
 
 /**
  * A tool with an `execute` function has returned `result`, and the model continues. `failed` if the tool was not run,
- * because the arguments were not a JSON object: then `result` is the error text for the model.
+ * because its arguments do not fit its parameters, or if it failed and has `onError: "return"`: then `result` is the error
+ * text for the model.
  *
  * @since 0.1.0
  * @category models
@@ -181,7 +182,7 @@ export interface ToolResultEvent {
   readonly name: string
   /** What the tool returned; the error text for the model, if `failed`. */
   readonly result: unknown
-  /** The tool was not run, because its arguments were not a JSON object. */
+  /** The tool was not run, because its arguments do not fit its parameters, or it failed. */
   readonly failed?: true
   /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number

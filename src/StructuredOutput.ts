@@ -16,6 +16,7 @@ import { inlineRefs } from "./internal/inlineRefs.js"
 import { type AnySchema, type ContextOf, type OutputOf, recognise } from "./structuredOutput/anySchema.js"
 import { CheckRun } from "./structuredOutput/check.js"
 import * as Compile from "./structuredOutput/compile.js"
+import { linesOf } from "./structuredOutput/issueText.js"
 import * as Limits from "./structuredOutput/limits.js"
 import * as Standard from "./structuredOutput/standardSchema.js"
 
@@ -50,20 +51,14 @@ export const withInstruction = (system?: string | undefined): string =>
  */
 export const canRepair = (issues: ReadonlyArray<SchemaIssue>): boolean => !issues.some(({ unchecked }) => unchecked)
 
-const maxIssues = 20
-
 /**
  * What the user says to have a reply mended.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const repairPrompt = (issues: ReadonlyArray<SchemaIssue>): string => {
-  const lines = issues
-    .slice(0, maxIssues)
-    .map(({ message, path }) => (path === "" ? `- ${message}` : `- ${path}: ${message}`))
-  return `Your reply does not fit what was asked for:\n${lines.join("\n")}\nGive the whole answer again, corrected. ${instruction}`
-}
+export const repairPrompt = (issues: ReadonlyArray<SchemaIssue>): string =>
+  `Your reply does not fit what was asked for:\n${linesOf(issues)}\nGive the whole answer again, corrected. ${instruction}`
 
 // =============================================================================
 // parsing

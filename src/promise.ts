@@ -34,6 +34,7 @@ import * as Direct from "./internal/direct.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
 import type { Message } from "./Message.js"
 import * as ModelSelection from "./ModelSelection.js"
+import { withCallSites } from "./promise/callSite.js"
 import {
   type Ask,
   bestOptions,
@@ -89,6 +90,7 @@ export {
 export type { Result } from "./Failover.js"
 export type { Message } from "./Message.js"
 export type { ChatFunction, ChatOptions, EmbedOptions, Prompt, Tool } from "./promise/calls.js"
+export { tool } from "./promise/calls.js"
 export { ChatStream } from "./promise/chatStream.js"
 export type { LlmParams, ModelInfo, SearchOptions, ServerStatus } from "./Registry.js"
 export type { ServerInfo, ServerOptions } from "./Server.js"
@@ -211,7 +213,7 @@ export class Session {
     readonly id: string,
     run: Run
   ) {
-    this.run = run
+    this.run = withCallSites({ run }).run
   }
 
   /** A new conversation in the default instance, or the copy of one: `Session.create({ messages })`. */
@@ -327,7 +329,7 @@ export const createCortex = (asked?: CortexOptions): Cortex => {
     return outcome === undefined ? run(Effect.flatMap(Chat.Chat, use), signal) : outcomeOf(outcome, signal)
   }
   const chat = chatWith(run, ask) as ChatFunction
-  return {
+  return withCallSites<Cortex>({
     chat,
     complete: async (prompt, options) => {
       const { session, signal, tools, ...rest } = given(options)
@@ -387,7 +389,7 @@ export const createCortex = (asked?: CortexOptions): Cortex => {
     registryWarnings: () => registry((registry) => Effect.map(registry.warnings, (warnings) => [...warnings])),
     close,
     [Symbol.asyncDispose]: close
-  }
+  })
 }
 
 let instance: Cortex | undefined

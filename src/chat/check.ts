@@ -14,7 +14,9 @@ import * as ResponseCache from "../ResponseCache.js"
 import type { Session } from "../Sessions.js"
 import type { Settings } from "../Settings.js"
 import * as StructuredOutput from "../StructuredOutput.js"
-import type { Execution, Tool } from "./execution.js"
+import type { Execution } from "./execution.js"
+import type { AnyTool, Tool } from "./tool.js"
+import type { Toolkit } from "./toolkit.js"
 
 /**
  * What to answer: a prompt, or a whole conversation.
@@ -47,6 +49,9 @@ export interface Options extends Omit<ChatRequest.Options, "tools"> {
    */
   readonly maxToolRounds?: number | undefined
 }
+
+/** The options of a call with tools of a known type. */
+export type WithTools<T extends ReadonlyArray<AnyTool>> = Omit<Options, "tools"> & { readonly tools?: T | undefined }
 
 const isMessages = (prompt: Prompt): prompt is ReadonlyArray<Message.Message> => Array.isArray(prompt)
 
@@ -124,13 +129,14 @@ export const checkCall = (
   given: Options | undefined,
   format: ChatRequest.Format,
   settings: Settings,
-  models: Pick<ModelSelection, "select">
+  models: Pick<ModelSelection, "select">,
+  toolkit: Toolkit
 ): Either.Either<Execution, ChatError> => {
   if (given !== undefined && typeof given !== "object") {
     return Either.left(new InvalidRequest({ field: "options", reason: "must be an object" }))
   }
   const asked: Options = withoutNulls(given ?? {})
-  const { maxToolRounds = defaultToolRounds, session, tools } = asked
+  const { maxToolRounds = defaultToolRounds, session } = asked
   if (!Number.isSafeInteger(maxToolRounds) || maxToolRounds < 1) {
     return Either.left(new InvalidRequest({ field: "maxToolRounds", reason: "must be a whole number from 1" }))
   }
@@ -138,20 +144,7 @@ export const checkCall = (
   if ((id !== undefined && typeof id !== "string") || (id === undefined && session !== undefined)) {
     return Either.left(new InvalidRequest({ field: "session", reason: "must be a session or its id" }))
   }
-  let executors: Map<string, NonNullable<Tool["execute"]>> | undefined
-  let odd = -1
-  const definitions = Array.isArray(tools)
-    ? (tools as ReadonlyArray<Tool>).map((tool, at) => {
-        if (typeof tool !== "object" || tool === null) return tool
-        const { execute, ...definition } = tool
-        if (execute !== undefined && execute !== null) {
-          if (typeof execute !== "function") odd = at
-          executors ??= new Map()
-          executors.set(definition.name, execute)
-        }
-        return definition
-      })
-    : tools
+  const { definitions, executors } = toolkit
   for (const [at, tool] of (Array.isArray(definitions) ? definitions : []).entries()) {
     const parameters = typeof tool === "object" && tool !== null ? (tool as Tool).parameters : undefined
     const wrong = StructuredOutput.checkSize(parameters, `tools.${at}.parameters`, {
@@ -159,7 +152,6 @@ export const checkCall = (
     })
     if (wrong !== undefined) return Either.left(wrong)
   }
-  if (odd >= 0) return Either.left(new InvalidRequest({ field: `tools.${odd}.execute`, reason: "must be a function" }))
   const decoded = ChatRequest.decodeOptions(decodePlain(asked, definitions))
   if (Either.isLeft(decoded)) return Either.left(decoded.left)
   const options = decoded.right

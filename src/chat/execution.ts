@@ -1,31 +1,21 @@
 /** A chat that has been checked, as every face hands it over. */
 import type * as Effect from "effect/Effect"
-import type { ChatRequest, Limits, Routing, ToolDefinition } from "../ChatRequest.js"
-import type { ChatError, SchemaMismatch } from "../Errors.js"
+import type { ChatRequest, Limits, Routing } from "../ChatRequest.js"
+import type { ChatError, SchemaIssue, SchemaMismatch } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import type { ModelCandidate } from "../ModelSelection.js"
 import type { RouteHints } from "../Router.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
 import type { Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
+import type { OnToolError, Tool } from "./tool.js"
 
-/**
- * A tool that the model may call. With `execute` the tool runs here, its result goes back to the model (text as it is,
- * anything else as JSON) and the answer continues; without it the answer ends with `tool_call` events for the caller.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Tool extends ToolDefinition {
-  /**
-   * Runs the tool. What it gives goes back to the model: text as it is, anything else as JSON; a failure is
-   * `ToolFailed`. Default: the caller runs it.
-   */
-  /**
-   * Runs the tool. What it gives goes back to the model: text as it is, anything else as JSON; a failure is
-   * `ToolFailed`. Default: the caller runs it.
-   */
-  readonly execute?: (args: { readonly [key: string]: unknown }) => Effect.Effect<unknown, unknown>
+/** How a tool is run. */
+export interface Executor {
+  /** What it is called with, or what does not fit. */
+  readonly decode: ((args: unknown) => Effect.Effect<unknown, ReadonlyArray<SchemaIssue>>) | undefined
+  readonly execute: NonNullable<Tool["execute"]>
+  readonly onError: OnToolError
 }
 
 export interface Execution {
@@ -43,7 +33,7 @@ export interface Execution {
   /** The conversation that it goes on with. */
   readonly session: string | undefined
   /** The tools that are run here, in at most `maxToolRounds` rounds. */
-  readonly executors: ReadonlyMap<string, NonNullable<Tool["execute"]>> | undefined
+  readonly executors: ReadonlyMap<string, Executor> | undefined
   readonly maxToolRounds: number
   /** Whether the end reports how long the server took, by the server's own clock. */
   readonly timed?: boolean | undefined

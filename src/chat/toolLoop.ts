@@ -5,17 +5,19 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { Span } from "effect/Tracer"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
-import { type ChatError, type SessionNotFound, ToolFailed, TurnNotStored } from "../Errors.js"
+import { type ChatError, type SchemaIssue, type SessionNotFound, ToolFailed, TurnNotStored } from "../Errors.js"
 import type { Completion, Result } from "../Failover.js"
 import type * as Message from "../Message.js"
 import type { Turn } from "../Sessions.js"
+import { linesOf } from "../structuredOutput/issueText.js"
 import * as Telemetry from "../Telemetry.js"
-import type { Execution } from "./execution.js"
+import type { Execution, Executor } from "./execution.js"
 
 /** The text of a result for the model; a failure if it cannot be serialised as JSON. */
 const toolText = (tool: string, value: unknown): Effect.Effect<string, ToolFailed> =>
@@ -44,6 +46,20 @@ const reasonOf = (cause: unknown): string => {
 const invalidArguments = (text: string): string => {
   const shown = text.length > 500 ? `${text.slice(0, 500)}…` : text
   return `Error: the tool was not run, because its arguments are not a JSON object. Call it again with valid JSON. The arguments were: ${shown}`
+}
+
+/** The error text for the model if its arguments do not fit the parameters. */
+const unfittingArguments = (issues: ReadonlyArray<SchemaIssue>): string =>
+  `Error: the tool was not run, because its arguments do not fit its parameters:\n${linesOf(issues)}\n` +
+  "Call it again with arguments that fit."
+
+/** What tools failed with whose failure is to be the call's own. */
+const ownFailures = new WeakMap<ToolFailed, { readonly cause: unknown }>()
+
+/** What a call fails with: the failure of a tool itself, where the tool says so. */
+export const raised = (error: unknown): unknown => {
+  const own = error instanceof ToolFailed ? ownFailures.get(error) : undefined
+  return own === undefined ? error : own.cause
 }
 
 /**
@@ -133,6 +149,30 @@ export const makeToolLoop = (
   let rounds = 0
   let fiber: Fiber.RuntimeFiber<Completion, ChatError> | undefined
 
+  /** What goes back to the model. */
+  const runTool = Effect.fnUntraced(function* (
+    { decode, execute, onError }: Executor,
+    { arguments: given, id, name, rawArguments }: Message.ToolCall,
+    span: Span | undefined
+  ): Effect.fn.Return<{ readonly result: unknown; readonly failed: boolean }, ToolFailed> {
+    if (rawArguments !== undefined) return { result: invalidArguments(rawArguments), failed: true }
+    const args = decode === undefined ? Either.right(given) : yield* Effect.either(decode(given))
+    if (Either.isLeft(args)) return { result: unfittingArguments(args.left), failed: true }
+    const running = Telemetry.tool(
+      Effect.suspend(() => execute(args.right)),
+      { id, name },
+      trace,
+      span
+    )
+    const ran = yield* Effect.either(running)
+    if (Either.isRight(ran)) return { result: ran.right, failed: false }
+    const reason = reasonOf(ran.left)
+    if (onError === "return") return { result: `Error: ${reason}`, failed: true }
+    const failure = new ToolFailed({ tool: name, reason, cause: ran.left })
+    if (onError === "fail") ownFailures.set(failure, { cause: ran.left })
+    return yield* failure
+  })
+
   const finish = Effect.fnUntraced(function* (
     result: Result,
     span: Span | undefined
@@ -146,27 +186,15 @@ export const makeToolLoop = (
         const answers: Array<Message.Message> = [reply]
         const events: Array<ChatEvent> = []
         for (const call of calls) {
-          const { arguments: args, id, name } = call
-          const execute = executors.get(name)
-          if (execute === undefined) continue
-          if (call.rawArguments !== undefined) {
-            const content = invalidArguments(call.rawArguments)
-            answers.push({ role: "tool", toolCallId: id, toolName: name, content })
-            events.push({ type: "tool_result", id, name, result: content, failed: true, timestamp: now() })
-            continue
-          }
-          const value = yield* Effect.mapError(
-            Telemetry.tool(
-              Effect.suspend(() => execute(args)),
-              { id, name },
-              trace,
-              span
-            ),
-            (cause) => new ToolFailed({ tool: name, reason: reasonOf(cause), cause })
-          )
-          const content = yield* toolText(name, value)
+          const { id, name } = call
+          const executor = executors.get(name)
+          if (executor === undefined) continue
+          const outcome = yield* runTool(executor, call, span)
+          const { result } = outcome
+          const content = yield* toolText(name, result)
           answers.push({ role: "tool", toolCallId: id, toolName: name, content })
-          events.push({ type: "tool_result", id, name, result: value, timestamp: now() })
+          const failed = outcome.failed ? { failed: true as const } : {}
+          events.push({ type: "tool_result", id, name, result, ...failed, timestamp: now() })
         }
         said.push(...answers.slice(1))
         request = { ...request, messages: [...request.messages, ...answers] }

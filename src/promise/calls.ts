@@ -36,19 +36,48 @@ export type Prompt = Chat.Prompt
 
 /**
  * A tool. With `execute` it is run here and the answer goes on with what it returns; without it the answer ends with
- * `tool_call` events (`stream: true`) or `toolCalls` (`complete`).
+ * `tool_call` events (`stream: true`) or `toolCalls` (`complete`). `S` is the schema of its parameters: `tool` infers it.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Tool extends ToolDefinition {
+// biome-ignore lint/suspicious/noExplicitAny: a tool of any parameters.
+export interface Tool<S = any> extends Omit<ToolDefinition, "parameters"> {
   /**
-   * Runs the tool; it may return a promise. What it gives goes back to the model: text as it is, anything else as JSON.
-   * Default: the caller runs it.
+   * The schema of its arguments: a Standard Schema (Zod, Valibot, ArkType, …), an Effect schema that needs no services, or
+   * a JSON Schema. Default: it takes none.
    */
-  // biome-ignore lint/suspicious/noExplicitAny: what a tool takes is its author's to say; the schema describes it.
-  readonly execute?: (args: any) => unknown
+  readonly parameters?: S | undefined
+  /**
+   * Runs the tool; it may return a promise. Its arguments fit `parameters`: what does not goes back to the model. What it
+   * gives goes back to the model: text as it is, anything else as JSON. Default: the caller runs it.
+   */
+  readonly execute?: (args: Chat.ArgumentsOf<S>) => unknown
+  /**
+   * What happens if `execute` throws: `wrap` rejects with `ToolFailed`, whose `cause` it is; `fail` rejects with what was
+   * thrown; `return` tells the model, which may call the tool again. Default `wrap`.
+   */
+  readonly onError?: Chat.OnToolError | undefined
 }
+
+/**
+ * A tool whose arguments are typed by its `parameters`. It is the same tool: without this function it works as well, with
+ * arguments of any type.
+ *
+ * @example
+ * import { chat, tool } from "aicortex/promise"
+ *
+ * const weather = tool({
+ *   name: "weather",
+ *   parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] } as const,
+ *   execute: ({ city }) => ({ city, sky: "clear" })
+ * })
+ * await chat("What is the weather in Paris?", { tools: [weather] })
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const tool = <S = unknown>(definition: Tool<S>): Tool<S> => definition
 
 /**
  * The options of a call. Those that are plain data are described at `ChatRequest.Options`, with ranges and defaults.

@@ -55,6 +55,9 @@ export class ChatStream implements AsyncIterable<ChatEvent> {
   private readers = 0
   private ended = false
 
+  /** What its readers are told of a failure. @internal */
+  failed: (error: unknown) => unknown = (error) => error
+
   /** @internal */
   constructor(private readonly answer: OpenAnswer) {
     forgotten.register(this, answer, this)
@@ -115,7 +118,7 @@ export class ChatStream implements AsyncIterable<ChatEvent> {
       (error: unknown) => {
         // Kept: every reader, also a later one, gets the same failure.
         this.finish()
-        throw error
+        throw this.failed(error)
       }
     )
     return this.pulling

@@ -1,0 +1,70 @@
+/**
+ * Where a function of the Promise face was called. What it rejects with was made elsewhere, by a timer or a socket, whose
+ * stack says nothing of the caller.
+ */
+import { raised } from "../chat/toolLoop.js"
+import { ChatStream } from "./chatStream.js"
+
+interface CallSite {
+  readonly stack?: string
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: any function.
+type AnyFunction = (...args: any) => any
+
+const callSite = (below: AnyFunction): CallSite => {
+  // Not every engine has it.
+  if (typeof Error.captureStackTrace !== "function") return new Error()
+  const site: CallSite = {}
+  Error.captureStackTrace(site, below)
+  return site
+}
+
+/** In characters. One error may reject any number of calls, such as the reason of a signal. */
+const maxStack = 20_000
+
+/** The same error, whose stack ends with that of the call. */
+const locate = (error: unknown, site: CallSite): unknown => {
+  if (!(error instanceof Error) || site.stack === undefined) return error
+  const stack = error.stack ?? ""
+  // Its first line is not a frame.
+  const frames = site.stack.slice(site.stack.indexOf("\n") + 1)
+  if (stack.includes(frames) || stack.length > maxStack) return error
+  try {
+    error.stack = `${stack}\n${frames}`
+  } catch {
+    // A frozen error stays as it is.
+  }
+  return error
+}
+
+/** The same function, whose errors say where it was called. */
+const located = (call: AnyFunction): AnyFunction => {
+  const atSite = async (...args: ReadonlyArray<unknown>): Promise<unknown> => {
+    const site = callSite(atSite)
+    const failed = (error: unknown) => locate(raised(error), site)
+    try {
+      const result: unknown = await call(...args)
+      if (result instanceof ChatStream) result.failed = failed
+      return result
+    } catch (error) {
+      throw failed(error)
+    }
+  }
+  return atSite
+}
+
+/**
+ * The same functions, also those of objects among them, whose errors say where they were called. What has a symbol for a
+ * name stays as it is.
+ *
+ * @internal
+ */
+export const withCallSites = <A extends object>(functions: A): A => {
+  const all = { ...functions } as Record<string, unknown>
+  for (const [name, value] of Object.entries(functions)) {
+    if (typeof value === "function") all[name] = located(value)
+    else if (typeof value === "object" && value !== null) all[name] = withCallSites(value)
+  }
+  return all as A
+}
