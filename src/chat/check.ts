@@ -130,7 +130,7 @@ export const checkCall = (
   format: ChatRequest.Format,
   settings: Settings,
   models: Pick<ModelSelection, "select">,
-  toolkit: Toolkit
+  toolkit: Toolkit = { definitions: given?.tools, executors: undefined }
 ): Either.Either<Execution, ChatError> => {
   if (given !== undefined && typeof given !== "object") {
     return Either.left(new InvalidRequest({ field: "options", reason: "must be an object" }))
