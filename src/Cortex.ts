@@ -2,7 +2,12 @@
  * All services wired together with sensible defaults, for Node. Any of them can be replaced by providing another layer.
  *
  * ```ts
- * program.pipe(Effect.provide(Cortex.layer({ servers: ["http://gpu-1:11434", "http://gpu-2:11434"] })))
+ * import { Chat, Cortex } from "aicortex"
+ * import { Effect } from "effect"
+ *
+ * const program = Chat.text("Why is the sky blue?").pipe(
+ *   Effect.provide(Cortex.layer({ servers: ["http://gpu-1:11434", "http://gpu-2:11434"] }))
+ * )
  * ```
  *
  * @since 0.1.0

@@ -419,7 +419,7 @@ const defaultCortex = (): Cortex => {
  * @example
  * import { chat } from "aicortex/promise"
  *
- * const schema = { type: "object", properties: { capital: { type: "string" } }, required: ["capital"] }
+ * const schema = { type: "object", properties: { capital: { type: "string" } }, required: ["capital"] } as const
  * const text = await chat("The capital of France?")
  * const { capital } = await chat("The capital of France, as JSON?", { schema })
  *
