@@ -74,15 +74,20 @@ const placedKeys = (
   return Either.right(keys)
 }
 
+/** Whether a key can be sent in a header. */
+export const isKey = (value: unknown): value is string =>
+  typeof value === "string" && value.length > 0 && !/[^\x21-\x7e]/.test(value)
+
+/** What a key must be. */
+export const keyForm = "must be one word of printable characters"
+
 const accessOf = (keys: ReadonlyArray<PlacedKey>): Either.Either<ReadonlyArray<Access>, InvalidConfig> => {
   const all: Array<Access> = []
   for (const one of keys) {
     const { admin, at, concurrency, key, name, priority = "interactive", requestsPerMinute, tokensPerMinute } = one
     const bad = (reason: string) => Either.left(new InvalidConfig({ ...at, reason }))
     const value = Redacted.isRedacted(key) ? Redacted.value(key) : key
-    if (typeof value !== "string" || value.length === 0 || /[^\x21-\x7e]/.test(value)) {
-      return bad(`the key '${name}' must be one word of printable characters`)
-    }
+    if (!isKey(value)) return bad(`the key '${name}' ${keyForm}`)
     if (priority !== "interactive" && priority !== "batch") {
       return bad(`the priority of '${name}' must be interactive or batch`)
     }

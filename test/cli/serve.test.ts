@@ -193,6 +193,8 @@ describe("aicortex serve", () => {
     const flags: ReadonlyArray<readonly [ReadonlyArray<string>, string]> = [
       [["--config", join(home, "nowhere.json")], `--config: there is no file ${join(home, "nowhere.json")}.`],
       [["--api-key", ""], "--api-key must be one word of printable characters."],
+      [["--api-key", "default", "--admin-key", "two words"], "--admin-key must be one word of printable characters."],
+      [["--api-key", "a", "--admin-key", "a"], "--api-key or --admin-key: 'default' and 'admin' are the same key."],
       [["--api-key", "two words", "--workers", "2"], "--api-key must be one word of printable characters."],
       [["--cors", "example.com"], "--cors: 'example.com' must be * or an origin such as https://example.com."],
       [["--host", ""], "--host must be an address, such as 127.0.0.1."],

@@ -85,14 +85,14 @@ const check = Effect.fnUntraced(function* (flags: Flags) {
       return yield* usage(`--config: there is no file ${config}`)
     }
   }
+  for (const [flag, key] of [
+    ["--api-key", flags.apiKey],
+    ["--admin-key", flags.adminKey]
+  ] as const) {
+    if (key !== undefined && !Settings.isKey(key)) return yield* usage(`${flag} ${Settings.keyForm}`)
+  }
   yield* Either.mapLeft(Settings.resolve({ ...gatewayOptions(flags), insecure: true }), ({ field, reason }) =>
-    field === "keys"
-      ? usage(
-          reason.includes("'admin'") && !reason.includes("'default'")
-            ? `--admin-key ${reason.replace(/^the key '\w+' /, "")}`
-            : `--api-key ${reason.replace(/^the key '\w+' /, "")}`
-        )
-      : refused("serve", { field, reason })
+    field === "keys" ? usage(`--api-key or --admin-key: ${reason}`) : refused("serve", { field, reason })
   )
 })
 
