@@ -8,7 +8,8 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^aicortex$/, replacement: src("index.ts") },
-      { find: /^aicortex\/promise$/, replacement: src("promise.ts") }
+      { find: /^aicortex\/promise$/, replacement: src("promise.ts") },
+      { find: /^aicortex\/browser$/, replacement: src("browser.ts") }
     ]
   },
   test: {

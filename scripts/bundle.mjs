@@ -117,7 +117,22 @@ export const bundleCommand = async () => {
   })
 }
 
-/** dist/bundle/: the Promise entry, and its types. Needs the types that tsc made. */
+/**
+ * A converter for Zod before 4.2, half a megabyte: a page that has one says so, and wants a newer Zod.
+ *
+ * @type {import("esbuild").Plugin}
+ */
+const withoutZod = {
+  name: "without-zod",
+  setup(build) {
+    build.onResolve({ filter: /^zod\// }, () => ({ path: "zod", namespace: "without-zod" }))
+    build.onLoad({ filter: /.*/, namespace: "without-zod" }, () => ({
+      contents: 'throw new Error("Zod is not bundled")'
+    }))
+  }
+}
+
+/** dist/bundle/: the entries for Promises and for browsers, and their types. Needs the types that tsc made. */
 export const bundleEntries = async () => {
   const esbuild = await import("esbuild")
   const { writeDeclarations } = await import("./declarations.mjs")
@@ -128,7 +143,18 @@ export const bundleEntries = async () => {
       outdir,
       chunkNames: "promise-[name]-[hash]"
     })
-    await writeDeclarations(join(dist, "promise.d.ts"), join(outdir, "promise.d.ts"))
-    return [promise.metafile]
+    const browser = await esbuild.build({
+      ...common,
+      platform: "browser",
+      target: "es2022",
+      entryPoints: { browser: "src/browser.ts" },
+      outdir,
+      chunkNames: "browser-[name]-[hash]",
+      plugins: [moduleUrls, withoutZod]
+    })
+    for (const entry of ["promise", "browser"]) {
+      await writeDeclarations(join(dist, `${entry}.d.ts`), join(outdir, `${entry}.d.ts`))
+    }
+    return [promise.metafile, browser.metafile]
   })
 }

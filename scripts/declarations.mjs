@@ -14,11 +14,21 @@ const isEffect = (/** @type {string} */ module) => /^@?effect(\/|$)/.test(module
 /** What stands for values of Effect that a program may hand in, where it has them. */
 const valueName = "EffectValue"
 const schemaName = "EffectSchema"
+const durationName = "DurationInput"
 const standIns = {
   [valueName]: `/** A value of the library \`effect\`, such as a \`Redacted\`. */
 interface ${valueName} {
   readonly pipe: (...args: never) => unknown;
 }
+`,
+  [durationName]: `/** A time: a number of milliseconds, a text such as \`"2 seconds"\`, or a \`Duration\` of the library \`effect\`. */
+type ${durationName} =
+  | number
+  | bigint
+  | readonly [seconds: number, nanos: number]
+  | \`\${number} \${"nano" | "micro" | "milli" | "second" | "minute" | "hour" | "day" | "week"}\`
+  | \`\${number} \${"nanos" | "micros" | "millis" | "seconds" | "minutes" | "hours" | "days" | "weeks"}\`
+  | ${valueName};
 `,
   [schemaName]: `/** A schema of the library \`effect\`. */
 interface ${schemaName}<A, I = A, R = never> {
@@ -103,9 +113,11 @@ class Printer {
     if (name !== undefined) return name
     const { checker } = this
     const symbol = type.aliasSymbol ?? type.getSymbol()
+    if (type.aliasSymbol?.name === durationName) return durationName
     const declaration = symbol?.declarations?.[0]
     const file = declaration?.getSourceFile().fileName ?? ""
-    if (/node_modules\/@?effect\//.test(file) && /^(Redacted|Layer)$/.test(symbol?.name ?? "")) return valueName
+    if (/node_modules\/@?effect\//.test(file) && /^(Redacted|Layer|Duration)$/.test(symbol?.name ?? ""))
+      return valueName
     if (type.isUnion()) return this.union(type, what)
     if (type.isIntersection()) return type.types.map((one) => this.text(one, what)).join(" & ")
     if (!(type.flags & ts.TypeFlags.Object)) return checker.typeToString(type)
@@ -329,12 +341,33 @@ const declarationsOf = async (file) => {
 
   const printer = new Printer(checker, source, written)
 
-  /** `extends Omit<…>`: what it leaves out may be what needs Effect. @type {(statement: ts.Node) => boolean} */
+  /**
+   * `extends Omit<…>` of something that cannot be said without Effect: what is left out is why.
+   *
+   * @type {(statement: ts.Node) => boolean}
+   */
   const leavesOut = (statement) =>
     ts.isInterfaceDeclaration(statement) &&
     (statement.heritageClauses ?? []).some(({ types }) =>
-      types.some(({ expression }) => expression.getText() === "Omit")
+      types.some(
+        ({ expression, typeArguments }) =>
+          expression.getText() === "Omit" && !canBeSaid(typeArguments?.[0]?.getText() ?? "", new Set())
+      )
     )
+
+  /** @type {(name: string, visited: Set<string>) => boolean} */
+  const canBeSaid = (name, visited) => {
+    if (visited.has(name)) return true
+    visited.add(name)
+    return (declared.get(name) ?? []).every((statement) => {
+      if (ts.isVariableStatement(statement)) return true
+      try {
+        return [...namesIn(textOf(statement))].every((other) => canBeSaid(other, visited))
+      } catch {
+        return false
+      }
+    })
+  }
 
   /** @type {(statement: ts.ClassDeclaration) => string} */
   const classText = (statement) => {
@@ -367,6 +400,9 @@ const declarationsOf = async (file) => {
       const written = name.replaceAll("$", "\\$")
       if (module === "Schema")
         text = text.replace(new RegExp(`\\b${written}\\.Schema(\\.Variance)?<`, "g"), `${schemaName}<`)
+      if (module === "Duration") {
+        text = text.replace(new RegExp(`\\b(${written}\\.)?${durationName}\\b`, "g"), durationName)
+      }
       if (module !== "Redacted" && module !== "Layer") continue
       text = text.replace(new RegExp(`(?<!\`)\\b(${written}\\.)?${module}(<[\\w, ]*>)?(?![\\w.])`, "g"), valueName)
     }
@@ -422,7 +458,7 @@ const declarationsOf = async (file) => {
   const used = new Set([...others].flatMap(([name, statement]) => (seen.has(name) ? [statement] : [])))
   const text = [
     ...[...used].map((statement) => `${statement.getText()}\n`),
-    ...Object.entries(standIns).flatMap(([name, text]) => (seen.has(name) ? [text] : [])),
+    ...Object.entries(standIns).flatMap(([name, text]) => (seen.has(name) || seen.has(durationName) ? [text] : [])),
     ...body,
     ...exports.map((statement) => `${statement.getText()}\n`)
   ].join("\n")

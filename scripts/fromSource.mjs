@@ -9,8 +9,8 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 export const fromSource = {
   name: "from-source",
   setup(build) {
-    build.onResolve({ filter: /^aicortex(\/promise)?$/ }, ({ path }) => ({
-      path: join(root, "src", path === "aicortex" ? "index.ts" : "promise.ts")
+    build.onResolve({ filter: /^aicortex(\/(promise|browser))?$/ }, ({ path }) => ({
+      path: join(root, "src", path === "aicortex" ? "index.ts" : `${path.slice("aicortex/".length)}.ts`)
     }))
     build.onLoad({ filter: /[\\/]src[\\/].*\.ts$/ }, async ({ path }) => ({
       loader: "ts",

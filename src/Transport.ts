@@ -1,6 +1,6 @@
 /**
  * Sends a chat request to one server and hands back its bytes as they come. Plain callbacks, because this is the
- * token path; `transport/undici.ts` is the implementation for Node.
+ * token path; `transport/undici.ts` is the implementation for Node, `transport/fetch.ts` that for browsers and Bun.
  *
  * @since 0.1.0
  */
@@ -48,7 +48,7 @@ export interface TransportFailure {
   /** What went wrong. */
   readonly reason: Extract<
     FailureReason,
-    "refused" | "dns" | "reset" | "tls" | "network" | "connect-timeout" | "malformed"
+    "refused" | "dns" | "reset" | "tls" | "network" | "blocked" | "connect-timeout" | "malformed"
   >
   /** The same in words. It holds no secret. */
   readonly message: string

@@ -22,6 +22,7 @@ export type Phase = typeof Phase.Type
  * Why an attempt on one server failed.
  *
  * - `refused`, `dns`, `reset`, `tls`, `network`: the connection could not be made or broke
+ * - `blocked`: in a browser, the server cannot be reached, or the page may not ask it; `message` says how to allow it
  * - `connect-timeout`, `first-token-timeout`, `idle-timeout`: the server was silent for too long in that phase
  * - `server-error`: HTTP 5xx, or an error the server reported inside its answer
  * - `malformed`: the response violates the protocol
@@ -51,6 +52,7 @@ export const FailureReason = Schema.Literal(
   "reset",
   "tls",
   "network",
+  "blocked",
   "connect-timeout",
   "first-token-timeout",
   "idle-timeout",

@@ -48,6 +48,8 @@ const table: { readonly [R in FailureReason]: FailureClass } = {
   refused: failureClass("server", "retryable", "losesMemory", "unreachable"),
   dns: failureClass("server", "retryable", "unreachable"),
   network: failureClass("server", "retryable", "losesMemory", "unreachable"),
+  // What a page may not ask now, it may not ask in a second.
+  blocked: failureClass("server", "unreachable"),
   "connect-timeout": failureClass("server", "retryable", "unreachable"),
   reset: failureClass("server", "retryable", "losesMemory"),
   tls: failureClass("server"),

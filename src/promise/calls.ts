@@ -3,7 +3,6 @@
  *
  * @since 0.1.0
  */
-import { defaultMaxListeners, getMaxListeners, setMaxListeners } from "node:events"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -224,9 +223,12 @@ export const sessionOptions = few({ messages: optional(Schema.Any as Schema.Sche
 /** @internal */
 export const sessionsOptions = few({ limit: optional(Schema.Number) })
 
+/** Node and its like warn of signals with many listeners; browsers do not. */
+const events: typeof import("node:events") | undefined = globalThis.process?.getBuiltinModule?.("node:events")
+
 const hasDefaultLimit = (signal: AbortSignal): boolean => {
   try {
-    return getMaxListeners(signal) === defaultMaxListeners
+    return events !== undefined && events.getMaxListeners(signal) === events.defaultMaxListeners
   } catch {
     // A signal that is not Node's own; or one without a limit, which Node 20 does not recognise.
     return false
@@ -240,7 +242,7 @@ export const onAbort = (signal: AbortSignal, abort: () => void): (() => void) =>
     return () => {}
   }
   // One signal may cancel any number of calls: that is no leak, although Node would warn of one.
-  if (hasDefaultLimit(signal)) setMaxListeners(Number.POSITIVE_INFINITY, signal)
+  if (hasDefaultLimit(signal)) events?.setMaxListeners(Number.POSITIVE_INFINITY, signal)
   signal.addEventListener("abort", abort, { once: true })
   return () => signal.removeEventListener("abort", abort)
 }

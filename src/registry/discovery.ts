@@ -130,6 +130,7 @@ const transportReason = (error: HttpClientError.HttpClientError): string => {
     if (typeof code === "string") return codes[code] ?? `could not be asked (${code})`
     // Completes "the server …".
     if (cause["reason"] === "malformed") return String(cause["message"])
+    if (cause["reason"] === "blocked") return `could not be asked: ${String(cause["message"])}`
     cause = cause["cause"]
   }
   return "could not be asked (the connection failed)"

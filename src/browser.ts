@@ -1,0 +1,89 @@
+/**
+ * The Promise facade for web pages: the same functions over your servers or a gateway, reached by `fetch`.
+ *
+ * ```ts
+ * import { createCortex } from "aicortex/browser"
+ *
+ * const cortex = createCortex({ servers: ["http://gpu-1:11434"], model: "llama3.2:3b" })
+ * for await (const event of await cortex.chat("Why is the sky blue?", { stream: true })) {
+ *   if (event.type === "token") document.body.append(event.content)
+ * }
+ * ```
+ *
+ * Nothing comes from an environment or a file, and no server is asked that the page does not name. Servers must allow
+ * the page: the failure `blocked` says how.
+ *
+ * @since 0.2.0
+ */
+import type * as Layer from "effect/Layer"
+import * as Wiring from "./browser/wiring.js"
+import { withoutNulls } from "./internal/optionSchemas.js"
+import { type Cortex, cortexOver, Session } from "./promise/cortex.js"
+
+export type { ApiRequest, Options as ApiRequestOptions } from "./backend/apiRequest.js"
+export type { KeyValueStorage } from "./browser/store.js"
+export type { ChatEvent, FinishReason, Usage } from "./ChatEvent.js"
+export type { Routing } from "./ChatRequest.js"
+export type { Embedded } from "./EmbedRequest.js"
+export type { Attempt, ChatError, FailureReason, Phase, SchemaIssue, Unreachable, Unsupported } from "./Errors.js"
+export {
+  AllServersFailed,
+  Closed,
+  DeadlineExceeded,
+  EngineUnavailable,
+  InvalidConfig,
+  InvalidRequest,
+  isChatError,
+  ModelNotFound,
+  NoServers,
+  NoSuitableModel,
+  Overloaded,
+  PersonaNotFound,
+  RegistryWarning,
+  SchemaMismatch,
+  SessionNotFound,
+  SessionsUnavailable,
+  StreamInterrupted,
+  ToolFailed,
+  TurnNotStored
+} from "./Errors.js"
+export type { Result } from "./Failover.js"
+export type { Message } from "./Message.js"
+export type { ChatFunction, ChatOptions, EmbedOptions, Prompt, Tool } from "./promise/calls.js"
+export { tool } from "./promise/calls.js"
+export { ChatStream } from "./promise/chatStream.js"
+export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js"
+export { Session } from "./promise/cortex.js"
+export type { LlmParams, ModelInfo, SearchOptions, ServerStatus } from "./Registry.js"
+export type { ServerInfo, ServerOptions } from "./Server.js"
+export type { Summary as SessionSummary } from "./Sessions.js"
+
+/**
+ * The settings of a fleet in a page: those of `aicortex/promise` that need no files. `registry` are addresses of registry
+ * files.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface CortexOptions extends Wiring.BrowserOptions {
+  /** A layer of Effect that sets a tracer. Default: none. */
+  readonly tracing?: Layer.Layer<never> | undefined
+}
+
+/**
+ * A fleet of a page's own. An option that cannot be used, such as a file, makes every call reject with `InvalidConfig`.
+ * Conversations are kept in memory.
+ *
+ * @example
+ * import { createCortex } from "aicortex/browser"
+ *
+ * const cortex = createCortex({ servers: ["https://llm.example.com"], model: "auto" })
+ * console.log(await cortex.chat("Hello!"))
+ *
+ * @since 0.2.0
+ * @category constructors
+ */
+export const createCortex = (asked?: CortexOptions): Cortex => {
+  const { tracing, ...options } = withoutNulls(asked ?? {})
+  return cortexOver(Wiring.layer(options), tracing, Session)
+}

@@ -1,0 +1,310 @@
+/**
+ * The functions of a fleet over the services that a layer makes: those of the Promise entry and of the browser's.
+ *
+ * @since 0.2.0
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as ApiRequest from "../backend/apiRequest.js"
+import * as Chat from "../Chat.js"
+import type { Routing } from "../ChatRequest.js"
+import type { Services } from "../Cortex.js"
+import * as Embeddings from "../Embeddings.js"
+import type { Embedded } from "../EmbedRequest.js"
+import { Closed, InvalidConfig, type RegistryWarning } from "../Errors.js"
+import type { Result } from "../Failover.js"
+import * as Direct from "../internal/direct.js"
+import type { Message } from "../Message.js"
+import * as ModelSelection from "../ModelSelection.js"
+import * as Registry from "../Registry.js"
+import * as ResponseCache from "../ResponseCache.js"
+import * as Router from "../Router.js"
+import type { ServerInfo } from "../Server.js"
+import * as Sessions from "../Sessions.js"
+import { withCallSites } from "./callSite.js"
+import {
+  type Ask,
+  bestOptions,
+  type ChatFunction,
+  type ChatOptions,
+  chatOptions,
+  chatWith,
+  type EmbedOptions,
+  given,
+  modelsOptions,
+  named,
+  onAbort,
+  outcomeOf,
+  type Prompt,
+  type Run,
+  serverInfoOptions,
+  sessionOptions,
+  sessionsOptions
+} from "./calls.js"
+
+// =============================================================================
+// Models
+// =============================================================================
+
+/**
+ * A fleet of your own, with the same functions as this module.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Cortex extends AsyncDisposable {
+  /** Asks a model: the text, or a stream of events. */
+  readonly chat: ChatFunction
+  /** Asks a model: the whole answer with its server, usage, speed and tool calls. */
+  readonly complete: (
+    prompt: Prompt,
+    options?: Omit<ChatOptions, "stream" | "responseFormat" | "schema">
+  ) => Promise<Result>
+  /** One vector for each text. */
+  readonly embed: (input: string | ReadonlyArray<string>, options: EmbedOptions) => Promise<Embedded>
+  /** Conversations. */
+  readonly Session: SessionFactory
+  /** The server that a call would try first. */
+  readonly bestServer: (model: string, options?: { readonly strategy?: Routing | undefined }) => Promise<ServerInfo>
+  /** Forgets what was learned of servers. */
+  readonly clearServerCache: () => Promise<void>
+  /** Deletes all cached answers. */
+  readonly clearResponseCache: () => Promise<void>
+  /** The families of models in the catalogue. */
+  readonly families: () => Promise<ReadonlyArray<string>>
+  /** The names of all models: the catalogue, and whatever the servers have. */
+  readonly models: (options?: string | Registry.ModelsOptions) => Promise<ReadonlyArray<string>>
+  /** What is known about a model. */
+  readonly getModelInfo: (model: string) => Promise<Registry.ModelInfo>
+  /** Models whose name contains a text. */
+  readonly searchModels: (query: string, options?: Registry.SearchOptions) => Promise<ReadonlyArray<string>>
+  /** Every server and its state. */
+  readonly listServers: () => Promise<ReadonlyArray<Registry.ServerStatus>>
+  /** The servers of a model. */
+  readonly listModelServers: (model: string) => Promise<ReadonlyArray<ServerInfo>>
+  /** The first server of a model, or the one with an address. */
+  readonly getServerInfo: (model: string, options?: { readonly serverUrl?: string | undefined }) => Promise<ServerInfo>
+  /** What LangChain's Ollama classes take, for a random server of a model. */
+  readonly getLlmParams: (model?: string) => Promise<Registry.LlmParams>
+  /** The same for any model. */
+  readonly getRandomLlmParams: () => Promise<Registry.LlmParams>
+  /** The body of a request to Ollama; nothing is sent. */
+  readonly buildApiRequest: (
+    model: string,
+    prompt: string,
+    options?: ApiRequest.Options
+  ) => Promise<ApiRequest.ApiRequest>
+  /** What in the registry files could not be used. */
+  readonly registryWarnings: () => Promise<ReadonlyArray<RegistryWarning>>
+  /** Stops what is under way and closes every connection. */
+  readonly close: () => Promise<void>
+}
+
+/**
+ * How a conversation begins.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SessionOptions {
+  /** What was said before, such as the `history()` of another session. */
+  readonly messages?: ReadonlyArray<Message> | undefined
+}
+
+/**
+ * Begins, lists and finds conversations.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SessionFactory {
+  /** A new conversation, or the copy of one: `create({ messages })`. */
+  readonly create: (options?: SessionOptions) => Promise<Session>
+  /** What conversations there are, the one that was used last first: 50, unless `limit` says otherwise. */
+  readonly list: (options?: { readonly limit?: number | undefined }) => Promise<ReadonlyArray<Sessions.Summary>>
+  /** A conversation that exists; rejects with `SessionNotFound` at once where there is none. */
+  readonly resume: (id: string) => Promise<Session>
+}
+
+// =============================================================================
+// implementation
+// =============================================================================
+
+/**
+ * A conversation that remembers. Only complete answers are remembered, with their question.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Session {
+  private readonly run: Run
+
+  /** @internal */
+  constructor(
+    /** The id by which calls, also of other processes, name it. */
+    readonly id: string,
+    run: Run
+  ) {
+    this.run = withCallSites({ run }).run
+  }
+
+  /** The turns so far: a deeply read-only copy. */
+  history(): Promise<ReadonlyArray<Message>> {
+    return this.run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.history(this.id)))
+  }
+
+  /** Forgets the turns; the id stays. */
+  reset(): Promise<void> {
+    return this.run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.reset(this.id)))
+  }
+
+  /** Removes the conversation: from now on its id is unknown. */
+  delete(): Promise<void> {
+    return this.run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.remove(this.id)))
+  }
+
+  /** Only the id. */
+  toJSON(): {
+    /** The id by which calls, also of other processes, name it. */
+    readonly id: string
+  } {
+    return { id: this.id }
+  }
+}
+
+/** Warnings must not get between what a program itself prints. */
+const logging = Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger))
+
+const noTracing = new InvalidConfig({
+  source: "the options",
+  field: "tracing",
+  reason: "must be a layer of Effect, such as Otlp.layerJson makes"
+})
+
+/**
+ * The functions over services. `tracing` is a layer of Effect that sets a tracer; sessions are made by `SessionClass`.
+ *
+ * @internal
+ */
+export const cortexOver = <E>(
+  layer: Layer.Layer<Services, E>,
+  tracing: unknown,
+  SessionClass: new (id: string, run: Run) => Session
+): Cortex => {
+  let service: Chat.Service | undefined
+  const known = Layer.effectDiscard(
+    Effect.map(Chat.Chat, (made) => {
+      service = made
+    })
+  )
+  const services = Layer.provideMerge(known, layer)
+  const surroundings =
+    tracing === undefined
+      ? logging
+      : Layer.isLayer(tracing)
+        ? Layer.merge(logging, tracing as unknown as Layer.Layer<never>)
+        : Layer.fail(noTracing)
+  const runtime = ManagedRuntime.make(Layer.provideMerge(services, surroundings))
+  let closed = false
+  /** They are not a part of the runtime's scope: left alone, they would meet closed connections, and blame the servers. */
+  const underWay = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
+  const interrupt = (fiber: Fiber.RuntimeFiber<unknown, unknown>) => fiber.unsafeInterruptAsFork(FiberId.none)
+  const run: Run = <A, E>(effect: Effect.Effect<A, E, Services>, signal?: AbortSignal) =>
+    new Promise<A>((resolve, reject) => {
+      if (closed) return reject(new Closed())
+      const fiber = runtime.runFork(effect)
+      underWay.add(fiber)
+      const noop = signal === undefined ? undefined : onAbort(signal, () => interrupt(fiber))
+      fiber.addObserver((exit) => {
+        underWay.delete(fiber)
+        noop?.()
+        if (Exit.isSuccess(exit)) resolve(exit.value)
+        else if (!Cause.isInterruptedOnly(exit.cause)) reject(Cause.squash(exit.cause))
+        else reject(signal?.aborted ? signal.reason : new Closed())
+      })
+    })
+  const close = () => {
+    closed = true
+    for (const fiber of underWay) interrupt(fiber)
+    return runtime.dispose()
+  }
+  const registry = <A, E>(use: (registry: Registry.Service) => Effect.Effect<A, E>): Promise<A> =>
+    run(Effect.flatMap(Registry.Registry, use))
+  const router = <A, E>(use: (router: Router.Service) => Effect.Effect<A, E>): Promise<A> =>
+    run(Effect.flatMap(Router.Router, use))
+  const session = (make: (sessions: Sessions.Service) => Effect.Effect<Sessions.Session, unknown>): Promise<Session> =>
+    run(Effect.map(Effect.flatMap(Sessions.Sessions, make), ({ id }) => new SessionClass(id, run)))
+  const ask: Ask = (use, signal) => {
+    if (closed) throw new Closed()
+    const outcome = service === undefined ? undefined : Direct.attempt(use(service))
+    return outcome === undefined ? run(Effect.flatMap(Chat.Chat, use), signal) : outcomeOf(outcome, signal)
+  }
+  const chat = chatWith(run, ask) as ChatFunction
+  return withCallSites<Cortex>({
+    chat,
+    complete: async (prompt, options) => {
+      const { session, signal, tools, ...rest } = given(options)
+      if (signal?.aborted) throw signal.reason
+      const all = chatOptions(rest, session, tools)
+      return ask((chat) => chat.complete(prompt, all), signal)
+    },
+    embed: async (input, options) => {
+      const { signal, ...rest } = given(options)
+      if (signal?.aborted) throw signal.reason
+      return run(Embeddings.embed(input, rest), signal)
+    },
+    Session: {
+      create: (options) =>
+        session((sessions) => Effect.flatMap(sessionOptions(options ?? {}), (checked) => sessions.create(checked))),
+      list: (options) =>
+        run(
+          Effect.flatMap(Sessions.Sessions, (sessions) =>
+            Effect.flatMap(sessionsOptions(options ?? {}), (checked) => sessions.list(checked))
+          )
+        ),
+      resume: (id) => named("session", id, () => session((sessions) => sessions.resume(id)))
+    },
+    bestServer: (model, options = {}) =>
+      named("model", model, () =>
+        run(Effect.flatMap(bestOptions(options), ({ strategy }) => ModelSelection.bestServer(model, strategy)))
+      ),
+    clearServerCache: () => router((router) => router.clear),
+    clearResponseCache: () => run(ResponseCache.clear),
+    families: () => registry((registry) => registry.families),
+    models: (options = {}) =>
+      registry((registry) =>
+        Effect.flatMap(modelsOptions(typeof options === "string" ? { family: options } : options), registry.models)
+      ),
+    getModelInfo: (model) => named("model", model, () => registry((registry) => registry.modelInfo(model))),
+    searchModels: (query, options) =>
+      named("query", query, () => registry((registry) => registry.searchModels(query, options))),
+    listServers: () => registry((registry) => registry.servers),
+    listModelServers: (model) => named("model", model, () => registry((registry) => registry.listModelServers(model))),
+    getServerInfo: (model, options = {}) =>
+      named("model", model, () =>
+        run(Effect.flatMap(serverInfoOptions(options), ({ serverUrl }) => ModelSelection.serverInfo(model, serverUrl)))
+      ),
+    getLlmParams: (model) => registry((registry) => registry.llmParams(model)),
+    getRandomLlmParams: () => registry((registry) => registry.randomLlmParams),
+    buildApiRequest: (model, prompt, options) =>
+      named("model", model, () =>
+        named("prompt", prompt, () =>
+          registry((registry) =>
+            Effect.zipRight(
+              registry.modelInfo(model),
+              Effect.suspend(() => ApiRequest.make(model, prompt, options))
+            )
+          )
+        )
+      ),
+    registryWarnings: () => registry((registry) => Effect.map(registry.warnings, (warnings) => [...warnings])),
+    close,
+    [Symbol.asyncDispose]: close
+  })
+}
