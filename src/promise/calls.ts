@@ -223,8 +223,14 @@ export const sessionOptions = few({ messages: optional(Schema.Any as Schema.Sche
 /** @internal */
 export const sessionsOptions = few({ limit: optional(Schema.Number) })
 
+interface Listeners {
+  readonly defaultMaxListeners: number
+  readonly getMaxListeners: (signal: AbortSignal) => number
+  readonly setMaxListeners: (count: number, signal: AbortSignal) => void
+}
+
 /** Node and its like warn of signals with many listeners; browsers do not. */
-const events: typeof import("node:events") | undefined = globalThis.process?.getBuiltinModule?.("node:events")
+const events: Listeners | undefined = globalThis.process?.getBuiltinModule?.("node:events")
 
 const hasDefaultLimit = (signal: AbortSignal): boolean => {
   try {
