@@ -153,20 +153,7 @@ export const forEmbedding = (
   return isLenient(options, defaults) ? { ...all, ...lenient } : all
 }
 
-const requestNames = [
-  "temperature",
-  "topP",
-  "maxTokens",
-  "seed",
-  "frequencyPenalty",
-  "presencePenalty",
-  "topK",
-  "minP",
-  "repeatPenalty",
-  "keepAlive",
-  "options",
-  "extra"
-] as const
+const requestNames = [...ChatRequest.sampling, "keepAlive", "options", "extra"] as const
 
 /**
  * Adds the fleet's defaults to a request made without options.

@@ -195,6 +195,24 @@ export interface Options extends Schema.Schema.Encoded<typeof Options> {}
  */
 export interface CheckedOptions extends Schema.Schema.Type<typeof Options> {}
 
+/**
+ * The parameters of sampling, which options and requests call the same.
+ *
+ * @since 0.2.0
+ * @category constants
+ */
+export const sampling = [
+  "temperature",
+  "topP",
+  "maxTokens",
+  "seed",
+  "frequencyPenalty",
+  "presencePenalty",
+  "topK",
+  "minP",
+  "repeatPenalty"
+] as const satisfies ReadonlyArray<keyof Options>
+
 const decodeMessagesEither = Schema.decodeUnknownEither(Schema.NonEmptyArray(Message), { onExcessProperty: "error" })
 
 /** `Chat` and the Promise facade take more besides. */

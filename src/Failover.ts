@@ -112,7 +112,7 @@ export {
 
 /**
  * `prepare` finds the servers of a model and gives back a function that begins an answer. Nothing is sent before it is
- * called. `traveller` says which conversation the call belongs to.
+ * called. `hints` says which conversation the call belongs to.
  *
  * `embed` makes embeddings, by the same table; an interruption cancels the server's work.
  *
@@ -122,15 +122,15 @@ export {
 export interface Service {
   /**
    * Finds the servers of a model and gives a function that begins an answer. Nothing is sent before that is called.
-   * `traveller` says which conversation the call belongs to.
+   * `hints` says which conversation the call belongs to.
    */
   readonly prepare: (
     model: string,
     routing: Routing,
-    traveller?: RouteHints
+    hints?: RouteHints
   ) => Effect.Effect<(call: Call) => OpenAnswer, ModelNotFound | NoServers>
   /** Makes embeddings, with the same failover; an interruption cancels the server's work. */
-  readonly embed: (call: EmbedCall, routing: Routing, traveller?: RouteHints) => Effect.Effect<Embedded, ChatError>
+  readonly embed: (call: EmbedCall, routing: Routing, hints?: RouteHints) => Effect.Effect<Embedded, ChatError>
 }
 
 /**
@@ -190,25 +190,25 @@ export const make = Effect.gen(function* () {
     })
   )
 
-  const route = (model: string, routing: Routing, traveller: RouteHints | undefined) =>
-    Effect.map(registry.locate(model), (hosts) => router.plan(hosts, routing, traveller))
+  const route = (model: string, routing: Routing, hints: RouteHints | undefined) =>
+    Effect.map(registry.locate(model), (hosts) => router.plan(hosts, routing, hints))
   /** The servers that have the model by now; `undefined` if none has. */
-  const relocate = (model: string, routing: Routing, traveller: RouteHints | undefined) =>
-    runPromise(Effect.orElseSucceed(route(model, routing, traveller), () => undefined))
+  const relocate = (model: string, routing: Routing, hints: RouteHints | undefined) =>
+    runPromise(Effect.orElseSucceed(route(model, routing, hints), () => undefined))
 
-  const start = (route: Route, call: Call, routing: Routing, traveller: RouteHints | undefined): Answer => {
+  const start = (route: Route, call: Call, routing: Routing, hints: RouteHints | undefined): Answer => {
     const { model } = call.request
-    const answer = new Answer(call, route, surroundings, () => relocate(model, routing, traveller))
+    const answer = new Answer(call, route, surroundings, () => relocate(model, routing, hints))
     answer.register(live)
     // Discovery of its servers was still running.
     if (closed) answer.cancel(new Closed())
     return answer
   }
 
-  const embedded = (route: Route, call: EmbedCall, routing: Routing, traveller: RouteHints | undefined) =>
+  const embedded = (route: Route, call: EmbedCall, routing: Routing, hints: RouteHints | undefined) =>
     Effect.async<Embedded, ChatError>((resume) => {
       const { model } = call.request
-      const embedding = new Embedding(call, route, surroundings, () => relocate(model, routing, traveller), {
+      const embedding = new Embedding(call, route, surroundings, () => relocate(model, routing, hints), {
         done: (embedded) => resume(Effect.succeed(embedded)),
         failed: (error) => resume(isAnswerError(error) ? Effect.fail(error) : Effect.die(error))
       })
@@ -218,10 +218,10 @@ export const make = Effect.gen(function* () {
     })
 
   return Failover.of({
-    embed: (call, routing, traveller) => {
+    embed: (call, routing, hints) => {
       const { began, limits, request } = call
       const { deadline } = limits
-      const found = route(request.model, routing, traveller)
+      const found = route(request.model, routing, hints)
       const inTime =
         deadline === undefined
           ? found
@@ -231,13 +231,13 @@ export const make = Effect.gen(function* () {
             })
       return Effect.flatMap(
         Telemetry.observeUnstarted(inTime, () => observed(call), now),
-        (route) => embedded(route, call, routing, traveller)
+        (route) => embedded(route, call, routing, hints)
       )
     },
-    prepare: (model, routing, traveller) =>
+    prepare: (model, routing, hints) =>
       Direct.map(
         registry.locate(model),
-        (hosts) => (call: Call) => start(router.plan(hosts, routing, traveller), call, routing, traveller)
+        (hosts) => (call: Call) => start(router.plan(hosts, routing, hints), call, routing, hints)
       )
   })
 })

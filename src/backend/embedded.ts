@@ -154,14 +154,14 @@ interface Job {
 const makeJob = (request: ChatRequest, sink: Sink): Job => {
   let text = ""
   let end: { readonly finish?: Finish; readonly failure?: ServerFailure } | undefined
-  let told = false
+  let reported = false
   let paused = false
 
   const drain = (): void => {
-    if (told || paused || (text === "" && end === undefined)) return
+    if (reported || paused || (text === "" && end === undefined)) return
     const content = text
     text = ""
-    told = end !== undefined
+    reported = end !== undefined
     if (content !== "" || end?.finish !== undefined) {
       sink.read()
       if (content !== "") sink.text(content)
@@ -172,9 +172,9 @@ const makeJob = (request: ChatRequest, sink: Sink): Job => {
   }
   return {
     request,
-    over: () => told || end !== undefined,
+    over: () => reported || end !== undefined,
     connected: () => {
-      if (!told) sink.connected()
+      if (!reported) sink.connected()
     },
     push: (content) => {
       if (end === undefined) text += content
@@ -189,7 +189,7 @@ const makeJob = (request: ChatRequest, sink: Sink): Job => {
       drain()
     },
     abort: () => {
-      told = true
+      reported = true
     },
     pause: () => {
       paused = true

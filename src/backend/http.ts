@@ -115,11 +115,12 @@ export const statusFailure = (
   retryAfterHeader: string | undefined,
   now: number
 ): ServerFailure => {
-  const told = errorText(body)
-  const text = told ?? `HTTP ${status}`
+  const reported = errorText(body)
+  const text = reported ?? `HTTP ${status}`
   const make = (reason: ServerFailure["reason"], rest?: number): ServerFailure =>
     rest === undefined ? { reason, message: text, status } : { reason, message: text, status, retryAfter: rest }
-  const words = told === undefined || status < 400 ? undefined : Classify.classifyByText(text, codesIn(body), status)
+  const words =
+    reported === undefined || status < 400 ? undefined : Classify.classifyByText(text, codesIn(body), status)
   switch (status) {
     case 400:
     case 413:
@@ -134,7 +135,7 @@ export const statusFailure = (
       return make("unauthorized")
     case 404:
       if (words === "model-failed" || words === "context-length") return make(words)
-      return /model/i.test(body) && !Misaddressed.isWrongPath(body, told)
+      return /model/i.test(body) && !Misaddressed.isWrongPath(body, reported)
         ? make("model-not-found")
         : make("server-error")
     case 429:

@@ -168,8 +168,8 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
   const loadTime = count(line["load_duration"])
   const cached = count(line["prompt_eval_cached_count"])
   const word = line["done_reason"]
-  const told = typeof word === "string" && word !== "" ? finishReason(word) : "stop"
-  if (told === undefined) throw new Http.Reported(givenUp(String(word)))
+  const reported = typeof word === "string" && word !== "" ? finishReason(word) : "stop"
+  if (reported === undefined) throw new Http.Reported(givenUp(String(word)))
   const usage: Mutable<Usage> = {}
   if (prompt !== undefined) usage.promptTokens = prompt
   if (completion !== undefined) usage.completionTokens = completion
@@ -177,7 +177,7 @@ const finish = (line: { readonly [key: string]: unknown }, calledTools: boolean)
   if (cached !== undefined) usage.cachedTokens = cached
   const finished: Mutable<Finish> = {
     // Ollama says "stop" after a tool call too.
-    reason: calledTools && told === "stop" ? "tool_calls" : told,
+    reason: calledTools && reported === "stop" ? "tool_calls" : reported,
     usage
   }
   if (completion !== undefined && nanoseconds !== undefined && nanoseconds > 0)

@@ -154,12 +154,12 @@ export class AnswerDecoder implements Http.Decoder {
     const calledTools = calls !== undefined && !calls.empty
     calls?.take(reason === "length")
     this.over = true
-    const told = calledTools && reason === "stop" ? "tool_calls" : reason
+    const reported = calledTools && reason === "stop" ? "tool_calls" : reason
     const uncounted = (broken || early) && counted.completionTokens === undefined
     const finish: Finish =
-      told === "stop" && typeof stopped === "string"
-        ? { reason: told, usage: counted, stopSequence: stopped }
-        : { reason: told, usage: counted }
+      reported === "stop" && typeof stopped === "string"
+        ? { reason: reported, usage: counted, stopSequence: stopped }
+        : { reason: reported, usage: counted }
     this.tell(uncounted || timed !== undefined ? { ...finish, ...(uncounted ? { uncounted } : {}), ...timed } : finish)
   }
 
@@ -197,19 +197,19 @@ export class AnswerDecoder implements Http.Decoder {
 
   /** `lines` is the raw event. */
   private takeChunk(chunk: Chunk, lines: string): void {
-    const { choices, error, timings, usage: told } = chunk
+    const { choices, error, timings, usage: reported } = chunk
     if (error !== undefined && error !== null) {
       throw Http.reported(chunk)
     }
     if (Array.isArray(choices)) this.takeChoices(chunk, choices, lines)
     else if (chunk["object"] === "error") {
       throw Http.reported(chunk)
-    } else if (choices !== null && told === undefined && timings === undefined) {
+    } else if (choices !== null && reported === undefined && timings === undefined) {
       // A ping, prompt progress, or something newer: not part of the answer.
       this.strange ??= lines.slice(0, 200)
     }
-    if (told !== undefined && told !== null) {
-      this.counted = usage(told)
+    if (reported !== undefined && reported !== null) {
+      this.counted = usage(reported)
       const alone = !Array.isArray(choices) || choices.length === 0
       if (alone && this.chosen && this.counted.completionTokens !== undefined) this.totalled = true
     }

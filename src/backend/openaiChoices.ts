@@ -240,19 +240,19 @@ class Together extends AnswerDecoder implements Http.Listener {
       counted,
       members.map(({ decoder }) => decoder.weight)
     )
-    let told = false
+    let reported = false
     for (const [i, member] of members.entries()) {
       const { decoder, state } = member
       if (state !== "shared" || !(decoder.ended || (ended && decoder.begun))) continue
       member.state = "concluded"
       try {
-        decoder.conclude(each[i] ?? {}, told, broken || early)
-        told = true
+        decoder.conclude(each[i] ?? {}, reported, broken || early)
+        reported = true
       } catch (error) {
         this.drop(member, Http.failureOf(error))
       }
     }
-    if (told && !broken) this.separateOthers()
+    if (reported && !broken) this.separateOthers()
     this.over = !members.some(({ state }) => state === "shared")
   }
 

@@ -27,9 +27,9 @@ const isObject = (value: unknown): value is { readonly [key: string]: unknown } 
  * Log probabilities in the form of `/v1/chat/completions`: llama.cpp uses it here too; others send four parallel lists
  * instead.
  */
-export const likelihoods = (told: unknown): ReadonlyArray<unknown> | undefined => {
-  if (!isObject(told)) return undefined
-  const { content, token_logprobs, tokens, top_logprobs } = told
+export const likelihoods = (reported: unknown): ReadonlyArray<unknown> | undefined => {
+  if (!isObject(reported)) return undefined
+  const { content, token_logprobs, tokens, top_logprobs } = reported
   if (Array.isArray(content)) return content
   if (!Array.isArray(tokens) || !Array.isArray(token_logprobs)) return undefined
   const tops: ReadonlyArray<unknown> = Array.isArray(top_logprobs) ? top_logprobs : []

@@ -9,7 +9,7 @@ interface PartialCall {
   name: string
   text: string
   /** How much of the text was emitted. */
-  told: number
+  sentLength: number
 }
 
 /** No model calls tools at such length; and what a piece takes besides its characters. In bytes. */
@@ -72,7 +72,7 @@ export class ToolCalls {
     const at = typeof index === "number" ? index : undefined
     let call = whole ? undefined : this.find(id, name, text, at, further)
     if (call === undefined) {
-      call = { id: "", name: "", text: "", told: 0 }
+      call = { id: "", name: "", text: "", sentLength: 0 }
       this.calls.push(call)
     }
     if (at !== undefined) this.byIndex.set(at, call)
@@ -104,11 +104,11 @@ export class ToolCalls {
 
   private tell(call: PartialCall, piece: string): void {
     const { sink } = this
-    const { name, text, told } = call
-    if (name !== "" && text.length > told && (told > 0 || text.trimStart().startsWith("{"))) {
+    const { name, text, sentLength } = call
+    if (name !== "" && text.length > sentLength && (sentLength > 0 || text.trimStart().startsWith("{"))) {
       if (call.id === "") call.id = Http.callId()
-      call.told = text.length
-      sink.toolCallDelta?.(this.calls.indexOf(call), call.id, name, told === 0 ? text : piece)
+      call.sentLength = text.length
+      sink.toolCallDelta?.(this.calls.indexOf(call), call.id, name, sentLength === 0 ? text : piece)
     } else sink.progress?.()
   }
 

@@ -4,7 +4,7 @@
  * A `Chat` that was replaced has none. Then what can be said as a prompt with options is asked of its methods.
  */
 import * as Effect from "effect/Effect"
-import type { ChatRequest } from "../ChatRequest.js"
+import { type ChatRequest, sampling as samplingNames } from "../ChatRequest.js"
 import { type ChatError, InvalidRequest, type SchemaMismatch } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import { isAnswerError } from "../internal/answerError.js"
@@ -33,20 +33,12 @@ export const withEngine = <S extends object>(service: S, engine: Engine): S =>
 /** The engine of a service, or what stands for it. */
 export const engineOf = (chat: Chat): Engine => (chat as { readonly [key]?: Engine })[key] ?? replacement(chat)
 
-/** What no option of a call can say. */
-const unsaid = ["logprobs", "logitBias", "template"] as const
+/** Parameters of a request that no option of a call has. */
+const withoutOption = ["logprobs", "logitBias", "template"] as const
 
-/** What an option of the same name says. */
-const said = [
-  "temperature",
-  "topP",
-  "maxTokens",
-  "seed",
-  "frequencyPenalty",
-  "presencePenalty",
-  "topK",
-  "minP",
-  "repeatPenalty",
+/** Parameters that are an option of the same name. */
+const sameNames = [
+  ...samplingNames,
   "toolChoice",
   "keepAlive",
   "think",
@@ -62,7 +54,7 @@ const optionsOf = (execution: Execution, candidate: ModelCandidate): Options => 
   const request = execution.adapted?.(execution.request, candidate) ?? execution.request
   const { stop, tools } = request
   return {
-    ...Object.fromEntries(said.map((name) => [name, request[name]])),
+    ...Object.fromEntries(sameNames.map((name) => [name, request[name]])),
     model: candidate.auto ? candidate.model : candidate.name,
     stop: stop.length === 0 ? undefined : stop,
     tools: tools.length === 0 ? undefined : tools,
@@ -81,7 +73,7 @@ const replacement = (chat: Chat): Engine => {
     use: (prompt: { readonly messages: ChatRequest["messages"] }, options: Options) => Effect.Effect<A, E>
   ): Effect.Effect<A, E | ChatError> => {
     const { request } = execution
-    const field = unsaid.find((name) => request[name] !== undefined)
+    const field = withoutOption.find((name) => request[name] !== undefined)
     if (field !== undefined) {
       return Effect.fail(new InvalidRequest({ field, reason: "cannot be asked of a Chat that was replaced" }))
     }

@@ -172,22 +172,24 @@ export const make = Effect.gen(function* () {
     const conversation = () =>
       session === undefined ? ConversationKey.ofMessages(request.messages) : ConversationKey.named(session)
     const tokens = () => History.estimate(request.messages)
-    const { company, owner, priority } = routeHints
-    return { conversation, owner, priority, company, tokens, only: candidate.accepts }
+    const { sharedServer, owner, priority } = routeHints
+    return { conversation, owner, priority, sharedServer, tokens, only: candidate.accepts }
   }
 
   const serversOf = (call: Prepared) => failover.prepare(call.request.model, call.execution.routing, routeHintsOf(call))
 
   /** Finds the servers of a call, or a cached or shared answer. */
   const prepare = (call: Prepared): Effect.Effect<(call: Call) => OpenAnswer, ChatError> => {
-    const { began, execution, origin, request, wish } = call
+    const { began, execution, origin, request, cacheOptions } = call
     const { cacheOwner, limits, routing } = execution
     const servers = serversOf(call)
     const ttl = cacheTtlOf(call)
     const start = ttl === undefined ? Direct.valueOf(servers) : undefined
     if (start !== undefined) return Effect.succeed(start)
     const found =
-      ttl === undefined ? servers : cache.prepare({ ...wish, owner: cacheOwner, request, routing, ttl }, servers)
+      ttl === undefined
+        ? servers
+        : cache.prepare({ ...cacheOptions, owner: cacheOwner, request, routing, ttl }, servers)
     return observed(found, { limits, request }, began, origin)
   }
 

@@ -21,7 +21,7 @@ export interface Prepared {
   readonly began: number
   readonly origin: Origin
   /** Further cache options. */
-  readonly wish?: Pick<ResponseCache.CacheRequest, "accepts" | "keepAs" | "renew"> | undefined
+  readonly cacheOptions?: Pick<ResponseCache.CacheRequest, "accepts" | "keepAs" | "renew"> | undefined
 }
 
 export const firstModel = ([first]: ReadonlyArray<ModelCandidate>): ModelCandidate => {
@@ -55,7 +55,7 @@ export const cacheTtlOf = ({ candidate, execution }: Prepared): number | undefin
 export const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArray<SchemaIssue>): Prepared => ({
   ...prepared,
   // The repaired reply is the answer to the original question.
-  wish: { keepAs: prepared.request, renew: true },
+  cacheOptions: { keepAs: prepared.request, renew: true },
   request: {
     ...prepared.request,
     choice: undefined,

@@ -39,8 +39,8 @@ export const makeStructured = ({ begin, withCall }: Calls): Pick<Engine, "struct
       if (last?.[0] !== text) last = [text, decoder.decode(text)]
       return last[1]
     }
-    const once = (wish: Prepared["wish"]) =>
-      Effect.flatMap(begin({ ...prepared, wish }, isLikely(prepared), false), ({ candidate, said, start }) =>
+    const once = (cacheOptions: Prepared["cacheOptions"]) =>
+      Effect.flatMap(begin({ ...prepared, cacheOptions }, isLikely(prepared), false), ({ candidate, said, start }) =>
         Effect.flatMap(
           toEffect(
             start,
@@ -63,9 +63,9 @@ export const makeStructured = ({ begin, withCall }: Calls): Pick<Engine, "struct
       )
     if (cacheTtlOf(prepared) === undefined) return once(undefined)
     const accepts = (result: Result) => mayFit(decode(result.text))
-    return Effect.flatMap(once({ ...prepared.wish, accepts }), (asked) =>
+    return Effect.flatMap(once({ ...prepared.cacheOptions, accepts }), (asked) =>
       asked.result.cached && asked.decoded !== undefined && Either.isLeft(asked.decoded)
-        ? once({ ...prepared.wish, accepts, renew: true })
+        ? once({ ...prepared.cacheOptions, accepts, renew: true })
         : Effect.succeed(asked)
     )
   }

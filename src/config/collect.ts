@@ -116,8 +116,8 @@ function* given(
     if (Either.isLeft(read)) {
       yield Either.left(new InvalidConfig({ source: environment, field: one, reason: read.left }))
     } else if (read.right !== undefined) {
-      const told = setting.secret === true ? undefined : text
-      yield Either.map(check(setting, fileSchemaOf(setting), read.right, place, told), (value) => ({ place, value }))
+      const shown = setting.secret === true ? undefined : text
+      yield Either.map(check(setting, fileSchemaOf(setting), read.right, place, shown), (value) => ({ place, value }))
     }
   }
   const own = oneOf(name, setting, file, path, prefix)

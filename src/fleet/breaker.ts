@@ -24,7 +24,7 @@ export type BreakerState = "closed" | "open" | "half-open"
 export const longestRest = 10
 
 /**
- * Times are in milliseconds since the epoch. `told` is called on every change.
+ * Times are in milliseconds since the epoch. `notify` is called on every change.
  *
  * @since 0.1.0
  * @category models
@@ -46,7 +46,7 @@ export class Breaker {
   private pending = 0
   private firm = false
 
-  constructor(private readonly told: (change: BreakerChange) => void) {}
+  constructor(private readonly notify: (change: BreakerChange) => void) {}
 
   state(now: number): BreakerState {
     return this.restsUntil === 0 ? "closed" : this.restsUntil > now ? "open" : "half-open"
@@ -56,7 +56,7 @@ export class Breaker {
    * A request that began at `began` has failed; `rest` is for the first failure, `asked` is the server's Retry-After.
    */
   open(began: number, now: number, rest: number, asked: number | undefined): void {
-    if (this.restsUntil <= now) this.told("open")
+    if (this.restsUntil <= now) this.notify("open")
     if (asked !== undefined) {
       this.opened = now
       this.restsUntil = Math.max(this.restsUntil, now + asked)
@@ -131,13 +131,13 @@ export class Breaker {
   /** A probe begins. */
   probe(now: number): void {
     this.probing = true
-    if (this.state(now) === "half-open") this.told("half-open")
+    if (this.state(now) === "half-open") this.notify("half-open")
   }
 
   private close(): void {
     this.firm = true
     if (this.restsUntil === 0) return
     this.restsUntil = 0
-    this.told("closed")
+    this.notify("closed")
   }
 }

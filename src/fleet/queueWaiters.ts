@@ -115,9 +115,9 @@ export const make = Effect.gen(function* () {
       },
       narrow,
       displaced: () => {
-        const told = full()
+        const rejection = full()
         leave()
-        displaced(told)
+        displaced(rejection)
       },
       owner,
       priority

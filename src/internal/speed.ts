@@ -35,8 +35,8 @@ const tolerance = 3
  */
 export const reconcile = (claimed: number | undefined, tokens: number, duration: number): number | undefined => {
   const measured = duration >= minMeasured && tokens > 1 ? (tokens - 1) / (duration / 1_000) : undefined
-  const told = believable(claimed)
-  if (told === undefined) return believable(measured)
-  if (measured !== undefined && duration >= minRefuting && told > tolerance * measured) return measured
-  return told
+  const believed = believable(claimed)
+  if (believed === undefined) return believable(measured)
+  if (measured !== undefined && duration >= minRefuting && believed > tolerance * measured) return measured
+  return believed
 }

@@ -16,7 +16,7 @@ import { none, type PickInput, waitForSlot } from "./pickInput.js"
 /**
  * Who asks for a route. `conversation` tells what belongs together, so that it is answered where its prompt is cached;
  * `tokens` tells about how many tokens the prompt has, and is asked only where that matters. Servers that `pickOnly` refuses
- * are left out. Those on whose behalf calls wait (`owner`) take turns, and `batch` calls let others go first. `company`
+ * are left out. Those on whose behalf calls wait (`owner`) take turns, and `batch` calls let others go first. `sharedServer`
  * is one object for requests that had better be sent to one server, where that takes them as one.
  *
  * @since 0.1.0
@@ -37,7 +37,7 @@ export interface RouteHints {
   /** `batch` calls let others go first. */
   readonly priority?: Priority | undefined
   /** One object for requests that had better be sent to one server, where that takes them as one. */
-  readonly company?: { server?: string } | undefined
+  readonly sharedServer?: { server?: string } | undefined
 }
 
 /**
@@ -222,13 +222,13 @@ export class RoutePlan implements Route {
 
   private find(waited: boolean): number {
     const { columns, tried } = this
-    const { company } = this.hints
+    const { sharedServer } = this.hints
     const at =
       columns.size === 1
         ? pickOnly(columns, tried, waited)
-        : company === undefined
+        : sharedServer === undefined
           ? pick(this.strategy, columns, tried, this.pickInput(waited))
-          : this.accompany(company, waited)
+          : this.followShared(sharedServer, waited)
     if (at >= 0) {
       tried[at] = 1
       this.isNarrowed = true
@@ -237,9 +237,9 @@ export class RoutePlan implements Route {
   }
 
   /** Where the one before was sent, if that server takes both as one and has a place; else wherever is best. */
-  private accompany(company: { server?: string }, waited: boolean): number {
+  private followShared(sharedServer: { server?: string }, waited: boolean): number {
     const { columns, tried } = this
-    const { server } = company
+    const { server } = sharedServer
     const before = server === undefined || (!waited && columns.queued > 0) ? -1 : columns.indexOf(server)
     if (before >= 0) {
       columns.refresh(this.now())
@@ -247,7 +247,7 @@ export class RoutePlan implements Route {
     }
     const at = pick(this.strategy, columns, tried, this.pickInput(waited))
     const host = columns.hosts[at]
-    if (host !== undefined && this.takesTogether(host)) company.server = host.server.url
+    if (host !== undefined && this.takesTogether(host)) sharedServer.server = host.server.url
     return at
   }
 

@@ -307,7 +307,7 @@ export const make = Effect.fnUntraced(function* ({
           discard
         })
 
-  const told = <A>(effect: Effect.Effect<A, PlatformError | SessionsUnavailable>) =>
+  const withTypedErrors = <A>(effect: Effect.Effect<A, PlatformError | SessionsUnavailable>) =>
     Effect.mapError(effect, (error) =>
       error._tag === "SessionsUnavailable"
         ? error
@@ -324,15 +324,15 @@ export const make = Effect.fnUntraced(function* ({
         return (
           (yield* fs.makeDirectory(at(id), { mode: 0o700 }).pipe(Effect.as(true), unless("AlreadyExists"))) ?? false
         )
-      }).pipe(told),
-    load: (id) => told(Effect.map(load(id), Option.fromNullable)),
+      }).pipe(withTypedErrors),
+    load: (id) => withTypedErrors(Effect.map(load(id), Option.fromNullable)),
     append: (id, expectedVersion, messages) =>
       Effect.gen(function* () {
         if (!isId(id)) return false
         const content = written({ messages })
         yield* makeRoomFor(id, content.length)
         return yield* put(id, expectedVersion, content)
-      }).pipe(told),
+      }).pipe(withTypedErrors),
     reset: (id) =>
       Effect.gen(function* () {
         while (true) {
@@ -343,9 +343,9 @@ export const make = Effect.fnUntraced(function* ({
           for (const number of all) yield* unless("NotFound")(fs.remove(at(id, `${number}.json`)))
           return true
         }
-      }).pipe(Effect.uninterruptible, told),
+      }).pipe(Effect.uninterruptible, withTypedErrors),
     remove: (id) =>
-      told(Effect.flatMap(numbers(id), (all) => (all === undefined ? Effect.succeed(false) : discard(id)))),
+      withTypedErrors(Effect.flatMap(numbers(id), (all) => (all === undefined ? Effect.succeed(false) : discard(id)))),
     list: (options) =>
       Effect.gen(function* () {
         const found = yield* Effect.forEach(
@@ -360,7 +360,7 @@ export const make = Effect.fnUntraced(function* ({
           readers
         )
         return found.flat()
-      }).pipe(told),
+      }).pipe(withTypedErrors),
     // Those of this process: what another one says at the same time goes in between.
     turn
   }

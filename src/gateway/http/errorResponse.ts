@@ -105,12 +105,12 @@ export const withUnreachable = (
   labels: Labels
 ): ErrorResponse => {
   if (unreachable === undefined || unreachable.length === 0) return errorResponse
-  const told = unreachable.map(({ reason, url }) => ({ server: labels.label(url), reason: labels.redact(reason) }))
-  const words = told.map(({ reason, server }) => `${server} (${reason})`).join(", ")
+  const listed = unreachable.map(({ reason, url }) => ({ server: labels.label(url), reason: labels.redact(reason) }))
+  const words = listed.map(({ reason, server }) => `${server} (${reason})`).join(", ")
   return {
     ...errorResponse,
     message: clip(`${errorResponse.message} Could not be asked which models they have: ${words}.`, longestMessage),
-    unreachable: told
+    unreachable: listed
   }
 }
 

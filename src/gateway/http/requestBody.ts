@@ -41,14 +41,14 @@ export class RequestBody extends Holding {
 
   read(): void {
     const { max, request } = this
-    const told = request.headers["content-length"]
-    const length = told === undefined ? Number.POSITIVE_INFINITY : Number(told)
-    if (told !== undefined && length > max) {
+    const contentLength = request.headers["content-length"]
+    const length = contentLength === undefined ? Number.POSITIVE_INFINITY : Number(contentLength)
+    if (contentLength !== undefined && length > max) {
       this.tooLong()
       return
     }
     if (length > freeBytes) this.meter = new CostMeter()
-    const inOnePiece = told !== undefined && length > pieceBytes
+    const inOnePiece = contentLength !== undefined && length > pieceBytes
     request.on("data", (data: Buffer) => {
       if (this.over) return
       const at = this.received

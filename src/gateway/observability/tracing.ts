@@ -25,12 +25,12 @@ export const begin = (
   const parent = headers["traceparent"]
   if (trace === undefined && parent === undefined) return undefined
   const caller = parent === undefined ? undefined : Telemetry.fromHeaders(parent, headers["tracestate"])
-  const told = caller === undefined ? undefined : Telemetry.contextOf(caller, undefined)
+  const incoming = caller === undefined ? undefined : Telemetry.contextOf(caller, undefined)
   if (trace === undefined) {
-    context.traceContext = told
+    context.traceContext = incoming
     return undefined
   }
-  const state = told?.tracestate
+  const state = incoming?.tracestate
   if (Option.isSome(trace.parent)) {
     context.trace = { ...trace, state: trace.parent.value.traceId === caller?.traceId ? state : trace.state }
     return undefined

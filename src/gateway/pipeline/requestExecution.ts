@@ -100,9 +100,9 @@ export class RequestExecution {
   private oneOf(choice: number): ChatRequest {
     const { gatewayRequest } = this
     const prompt = promptOf(gatewayRequest, choice)
-    const company = this.sharedServers[prompt] ?? {}
-    this.sharedServers[prompt] = company
-    return { ...requestOf(gatewayRequest, choice), choice: new Choice(company, choice % gatewayRequest.n) }
+    const sharedServer = this.sharedServers[prompt] ?? {}
+    this.sharedServers[prompt] = sharedServer
+    return { ...requestOf(gatewayRequest, choice), choice: new Choice(sharedServer, choice % gatewayRequest.n) }
   }
 
   // ---------------------------------------------------------------------------
@@ -114,7 +114,7 @@ export class RequestExecution {
     const { gatewayRequest, context, gateway, candidates: models, routing } = this
     const { withoutThinking: unthinking } = gatewayRequest
     const request = gatewayRequest.n === 1 ? requestOf(gatewayRequest, choice) : this.oneOf(choice)
-    const company = request.choice?.of
+    const sharedServer = request.choice?.of
     // Several answers to one prompt should differ, so they are not cached.
     const keeps = request.logprobs === undefined && gatewayRequest.n === 1
     return {
@@ -122,7 +122,7 @@ export class RequestExecution {
       models: Effect.succeed(models),
       limits: limitsFor(context, gateway.limits),
       routing,
-      routeHints: company === undefined ? this.routeHints : { ...this.routeHints, company },
+      routeHints: sharedServer === undefined ? this.routeHints : { ...this.routeHints, sharedServer },
       cacheTtl: keeps ? ResponseCache.ttlOf(gatewayRequest.cache, gateway.library.settings) : undefined,
       cacheOwner: context.caller,
       session: gatewayRequest.session,

@@ -24,15 +24,15 @@ export class Stream {
   private readonly openChoices = new Map<number, ChoiceState>()
 
   constructor(
-    private readonly errand: RequestExecution,
+    private readonly execution: RequestExecution,
     private readonly codec: Codec
   ) {
-    if (errand.gatewayRequest.session !== undefined) Warnings.announce(errand.context)
+    if (execution.gatewayRequest.session !== undefined) Warnings.announce(execution.context)
   }
 
   /** Sends a heartbeat whenever nothing was written for a while. */
   startHeartbeat(): void {
-    const { context, gateway } = this.errand
+    const { context, gateway } = this.execution
     const every = gateway.settings.heartbeat
     if (every <= 0) return
     this.heartbeat = setTimeout(
@@ -56,7 +56,7 @@ export class Stream {
   }
 
   private count(choice: number, state: ChoiceState): Usage {
-    const { errand: execution } = this
+    const { execution } = this
     const counted = execution.usage(choice, state.usage(), 0)
     if (this.openChoices.delete(choice)) execution.countUsage(choice, counted)
     return counted
@@ -64,7 +64,7 @@ export class Stream {
 
   /** Gets all answers, and sends them. */
   async send(): Promise<void> {
-    const { errand: execution } = this
+    const { execution } = this
     const { gatewayRequest, context } = execution
     const length = choices(gatewayRequest)
     const one = (choice: number) => this.sendChoice(choice)
@@ -76,7 +76,7 @@ export class Stream {
   }
 
   private async sendChoice(choice: number): Promise<void> {
-    const { errand: execution } = this
+    const { execution } = this
     const { gatewayRequest, context } = execution
     const answer = await execution.open(choice)
     const state = new ChoiceState(gatewayRequest.oneTool, execution.decoder !== undefined)
@@ -119,8 +119,8 @@ export class Stream {
   }
 
   private startWriter(choice: number, state: ChoiceState): Writer {
-    const candidate = this.errand.candidate(choice)
-    const { context, gateway } = this.errand
+    const candidate = this.execution.candidate(choice)
+    const { context, gateway } = this.execution
     const { codec } = this
     const writer = codec.writer(shown(gateway, candidate, state.model ?? candidate.model, state.server))
     this.writer = writer
@@ -128,14 +128,14 @@ export class Stream {
     account.firstToken = performance.now() - context.began
     account.model = state.model ?? candidate.model
     gateway.metrics.firstToken.observe("", account.firstToken / 1000)
-    this.errand.reportServer(choice, state.server, state.attempts, state.cached, state.failed)
+    this.execution.reportServer(choice, state.server, state.attempts, state.cached, state.failed)
     if (!context.headersSent) context.stream(codec.contentType)
     return writer
   }
 
   /** JSON was requested: the stream must not end as if invalid JSON were complete. */
   private checkJson(choice: number, state: ChoiceState): void {
-    const { decoder } = this.errand
+    const { decoder } = this.execution
     if (decoder === undefined || state.end === undefined || !mustMatchFormat({ ...state.end, toolCalls: state.calls }))
       return
     const decoded = decoder.decode(state.text)
@@ -143,6 +143,6 @@ export class Stream {
     const issues = Either.isLeft(decoded)
       ? decoded.left
       : [{ path: "", message: "the JSON is surrounded by other text" }]
-    throw new SchemaMismatch({ model: this.errand.candidate(choice).model, issues, text: state.text })
+    throw new SchemaMismatch({ model: this.execution.candidate(choice).model, issues, text: state.text })
   }
 }
