@@ -4,6 +4,7 @@
 import * as Schema from "effect/Schema"
 import * as ExtraFields from "../internal/extraParameters.js"
 import { JsonObjectSchema } from "../internal/optionSchemas.js"
+import { routingNames } from "./routing.js"
 
 /**
  * The routing strategy: see `Router`.
@@ -11,7 +12,7 @@ import { JsonObjectSchema } from "../internal/optionSchemas.js"
  * @since 0.1.0
  * @category models
  */
-export const Routing = Schema.Literal("random", "fastest", "nearest", "balanced", "least-busy", "warm")
+export const Routing = Schema.Literal(...routingNames)
 
 /**
  * @since 0.1.0

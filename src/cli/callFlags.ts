@@ -1,19 +1,9 @@
 /** Flags shared by all commands that call a model. */
-import type { Routing } from "../ChatRequest.js"
+import { routingNames } from "../chatRequest/routing.js"
 import * as Flags from "./flags.js"
 
-// Loading the schema for it would slow down every start by some milliseconds.
-const names = [
-  "random",
-  "fastest",
-  "nearest",
-  "balanced",
-  "least-busy",
-  "warm"
-] as const satisfies ReadonlyArray<Routing>
-
 /** The routing strategies. */
-export const strategies = names.map((name) => [name, name] as const)
+export const strategies = routingNames.map((name) => [name, name] as const)
 
 export const callFlags = {
   routing: Flags.choice("routing", strategies, { about: "The routing strategy. Default: random." }),
