@@ -21,19 +21,21 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import type { ChatEvent } from "./ChatEvent.js"
+import type { ChatEvent, StructuredEvent } from "./ChatEvent.js"
 import type * as ChatRequest from "./ChatRequest.js"
 import { withEngine } from "./chat/capability.js"
 import { checkCall, type Options, type Prompt, type WithTools } from "./chat/check.js"
 import * as Engine from "./chat/engine.js"
 import type { Execution } from "./chat/execution.js"
+import type { OpenEvents } from "./chat/openEvents.js"
 import * as TestModel from "./chat/testModel.js"
-import { toStream } from "./chat/toEffect.js"
+import { streamOf, toStream } from "./chat/toEffect.js"
 import type { AnyTool, ErrorOf, OnToolError, ServicesOf, Tool } from "./chat/tool.js"
 import * as Toolkit from "./chat/toolkit.js"
 import * as ToolLoop from "./chat/toolLoop.js"
-import type { ChatError, SchemaMismatch } from "./Errors.js"
+import { type ChatError, type InvalidRequest, SchemaMismatch } from "./Errors.js"
 import type { Failover, OpenAnswer, Result } from "./Failover.js"
+import { isAnswerError } from "./internal/answerError.js"
 import * as Direct from "./internal/direct.js"
 import { ModelSelection } from "./ModelSelection.js"
 import type { Registry } from "./Registry.js"
@@ -54,6 +56,13 @@ export type {
    */
   Prompt
 } from "./chat/check.js"
+export type {
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  OpenEvents
+} from "./chat/openEvents.js"
 export type {
   /**
    * @since 0.1.0
@@ -129,6 +138,15 @@ export interface Service {
     decoder: StructuredOutput.AsyncDecoder<A>,
     options?: Options
   ) => Effect.Effect<A, ChatError | SchemaMismatch>
+  /**
+   * The same as a plain pull of events, with the value as it grows, and at the end the value; pulls reject with
+   * `SchemaMismatch`, too. It must be pulled to its end or cancelled.
+   */
+  readonly openStructured: <A>(
+    prompt: Prompt,
+    decoder: StructuredOutput.AsyncDecoder<A>,
+    options?: Options
+  ) => Effect.Effect<OpenEvents<StructuredEvent<A>>, ChatError>
 }
 
 /**
@@ -195,6 +213,12 @@ export const make = Effect.gen(function* () {
       Effect.suspend(() =>
         Effect.flatMap(execution(prompt, options, decoder.jsonSchema ?? "json"), (ready) =>
           Effect.map(engine.structured(ready, decoder, lost), ({ value }) => value as A)
+        )
+      ),
+    openStructured: (prompt, decoder, options) =>
+      Effect.suspend(() =>
+        Effect.flatMap(execution(prompt, options, decoder.jsonSchema ?? "json"), (ready) =>
+          engine.openStructured(ready, decoder, lost)
         )
       )
   }
@@ -343,6 +367,19 @@ const provided = <A, R>(
   decode: (text) => Effect.provide(decode(text), context)
 })
 
+/** Runs `use` with the decoder of a schema of any kind. */
+const withDecoder = <R, A, E>(
+  schema: StructuredOutput.AnySchema,
+  use: (chat: Service, decoder: StructuredOutput.AsyncDecoder<unknown>) => Effect.Effect<A, E>
+): Effect.Effect<A, E | InvalidRequest, Chat | R> =>
+  Effect.flatMap(Effect.context<Chat | R>(), (context) => {
+    const settings = Context.getOption(context as Context.Context<never>, CurrentSettings)
+    const maxBytes = Option.getOrUndefined(settings)?.maxSchemaBytes
+    return Effect.flatMap(StructuredOutput.from(schema, { maxBytes }), (decoder) =>
+      use(Context.get(context, Chat), provided<unknown, R>(decoder, context))
+    )
+  })
+
 /**
  * A value of a schema: an Effect schema, a Standard Schema (Zod, Valibot, ArkType, …) or a JSON Schema. The schema is sent
  * to the server, the reply is decoded with it, and a reply that does not match is sent back once for repair; then it
@@ -381,12 +418,61 @@ export const json: {
   // biome-ignore lint/suspicious/noExplicitAny: the overloads say what it is.
 ): Effect.Effect<any, any, Chat | R> =>
   withOwnFailures(
-    Effect.flatMap(Effect.context<Chat | R>(), (context) => {
-      const settings = Context.getOption(context as Context.Context<never>, CurrentSettings)
-      const maxBytes = Option.getOrUndefined(settings)?.maxSchemaBytes
-      return Effect.flatMap(StructuredOutput.from(schema, { maxBytes }), (decoder) =>
-        Context.get(context, Chat).structured(prompt, provided<unknown, R>(decoder, context), plain(options))
-      )
-    }),
+    withDecoder<R, unknown, ChatError | SchemaMismatch>(schema, (chat, decoder) =>
+      chat.structured(prompt, decoder, plain(options))
+    ),
     options
   )
+
+const isStructuredError = (error: unknown): error is ChatError | SchemaMismatch =>
+  isAnswerError(error) || error instanceof SchemaMismatch
+
+/**
+ * The same as a stream: the events of the answer with the value as it grows (`partial`), which is not checked, and at the
+ * end the value (`value`). A reply that does not match is sent back once for repair (`repair`): what was given out before
+ * is then void.
+ *
+ * @example
+ * import { Chat } from "aicortex"
+ * import { Console, Schema, Stream } from "effect"
+ *
+ * const city = Chat.streamJson("The capital of France?", Schema.Struct({ capital: Schema.String })).pipe(
+ *   Stream.runForEach((event) => (event.type === "partial" ? Console.log(event.value.capital) : Console.log(event.type)))
+ * )
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const streamJson: {
+  /** The type of an Effect schema; the services that it needs are those of the call. */
+  <A, I, R, const T extends Tools = readonly []>(
+    prompt: Prompt,
+    schema: Schema.Schema<A, I, R>,
+    options?: WithTools<T>
+  ): Stream.Stream<
+    StructuredEvent<A, StructuredOutput.DeepPartial<I>>,
+    ChatError | SchemaMismatch | ErrorOf<T[number]>,
+    Chat | R | ServicesOf<T[number]>
+  >
+  /** The output of a Standard Schema, or what a JSON Schema describes that is given `as const`; else `unknown`. */
+  <S extends StructuredOutput.AnySchema, const T extends Tools = readonly []>(
+    prompt: Prompt,
+    schema: S,
+    options?: WithTools<T>
+  ): Stream.Stream<
+    StructuredEvent<StructuredOutput.OutputOf<S>, StructuredOutput.DeepPartial<StructuredOutput.InputOf<S>>>,
+    ChatError | SchemaMismatch | ErrorOf<T[number]>,
+    Chat | StructuredOutput.ContextOf<S> | ServicesOf<T[number]>
+  >
+} = <R>(
+  prompt: Prompt,
+  schema: StructuredOutput.AnySchema,
+  options?: WithTools<Tools>
+  // biome-ignore lint/suspicious/noExplicitAny: the overloads say what it is.
+): Stream.Stream<any, any, Chat | R> => {
+  const opened = withDecoder<R, OpenEvents<StructuredEvent>, ChatError>(schema, (chat, decoder) =>
+    chat.openStructured(prompt, decoder, plain(options))
+  )
+  const events = streamOf<StructuredEvent, ChatError | SchemaMismatch, Chat | R>(opened, isStructuredError)
+  return options?.tools === undefined ? events : Stream.mapError(events, ToolLoop.raised)
+}

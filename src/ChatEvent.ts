@@ -6,7 +6,7 @@
  *
  * @since 0.1.0
  */
-import type { Attempt, TurnNotStored } from "./Errors.js"
+import type { Attempt, SchemaIssue, TurnNotStored } from "./Errors.js"
 
 /**
  * Token usage as the server counted it; absent if not reported. `cachedTokens` are prompt tokens read from a cache,
@@ -306,16 +306,73 @@ export type ChatEvent =
   | End
 
 /**
+ * The value so far of a reply that must be JSON, as the model writes it: not checked, and not complete. Each is a snapshot
+ * that does not change any more. Numbers appear when they are complete, texts as they grow.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface PartialValue<out P = unknown> {
+  /** Which event this is. */
+  readonly type: "partial"
+  /** The value so far. */
+  readonly value: P
+  /** When it happened, in milliseconds since the epoch. */
+  readonly timestamp: number
+}
+
+/**
+ * The reply does not fit its schema, and the model is asked once more, with the issues: the last `discard` token events and
+ * the partial values before are void.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Repair {
+  /** Which event this is. */
+  readonly type: "repair"
+  /** What does not fit. */
+  readonly issues: ReadonlyArray<SchemaIssue>
+  /** How many of the last `token` events are void. */
+  readonly discard: number
+  /** When it happened, in milliseconds since the epoch. */
+  readonly timestamp: number
+}
+
+/**
+ * The whole value, checked: what the schema makes of the reply. Comes once, before `end`.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Value<out A = unknown> {
+  /** Which event this is. */
+  readonly type: "value"
+  /** The value. */
+  readonly value: A
+  /** When it happened, in milliseconds since the epoch. */
+  readonly timestamp: number
+}
+
+/**
+ * What happens in an answer that must be JSON: all other events, the value as it grows (`partial`), and the value.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type StructuredEvent<A = unknown, P = unknown> = ChatEvent | PartialValue<P> | Repair | Value<A>
+
+/**
  * The text of a stream's events, without discarded parts.
  *
  * @since 0.1.0
  * @category accessors
  */
-export const text = (events: Iterable<ChatEvent>): string => {
+export const text = (events: Iterable<StructuredEvent>): string => {
   const pieces: Array<string> = []
   for (const event of events) {
     if (event.type === "token") pieces.push(event.content)
-    else if (event.type === "restart") pieces.length -= event.discard
+    else if (event.type === "restart" || event.type === "repair") pieces.length -= event.discard
   }
   return pieces.join("")
 }

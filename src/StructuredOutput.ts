@@ -20,7 +20,7 @@ import { linesOf } from "./structuredOutput/issueText.js"
 import * as Limits from "./structuredOutput/limits.js"
 import * as Standard from "./structuredOutput/standardSchema.js"
 
-export type { AnySchema, ContextOf, InputOf, OutputOf } from "./structuredOutput/anySchema.js"
+export type { AnySchema, ContextOf, DeepPartial, InputOf, OutputOf } from "./structuredOutput/anySchema.js"
 
 // =============================================================================
 // The prompt

@@ -20,7 +20,7 @@ import * as ConversationKey from "../router/conversationKey.js"
 import { Sessions, type Turn } from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
 import { type Beginning, Chain, type Link } from "./chain.js"
-import type { Engine, Execution, Origin } from "./execution.js"
+import type { Engine, Execution, Origin, StreamingEngine } from "./execution.js"
 import { asking, cacheTtlOf, firstModel, isLikely, originOf, type Prepared, reading, requestFor } from "./prepared.js"
 import { makeStructured } from "./structured.js"
 import { running, toEffect } from "./toEffect.js"
@@ -249,9 +249,14 @@ export const make = Effect.gen(function* () {
   }
 
   /** The same by the first of its models that can be asked; the others follow where one fails. */
-  const begin = (prepared: Prepared, events: boolean, commit: boolean): Effect.Effect<Beginning, ChatError> => {
+  const begin = (
+    prepared: Prepared,
+    events: boolean,
+    commit: boolean,
+    releases = events
+  ): Effect.Effect<Beginning, ChatError> => {
     const { candidates, execution, turn } = prepared
-    const closed = events && turn !== undefined ? () => turn.release() : undefined
+    const closed = releases && turn !== undefined ? () => turn.release() : undefined
     if (candidates.length === 1) return beginOne(prepared, events, commit, closed)
     const from = (first: number): Effect.Effect<Link, ChatError> =>
       firstOf(
@@ -316,7 +321,6 @@ export const make = Effect.gen(function* () {
         )
     )
 
-  const { structured } = makeStructured({ begin, withCall })
-  const engine: Engine = { open, complete, structured }
+  const engine: StreamingEngine = { open, complete, ...makeStructured({ begin, now, withCall }) }
   return engine
 })

@@ -1,5 +1,6 @@
 /** A chat that has been checked, as every face hands it over. */
 import type * as Effect from "effect/Effect"
+import type { StructuredEvent } from "../ChatEvent.js"
 import type { ChatRequest, Limits, Routing } from "../ChatRequest.js"
 import type { ChatError, SchemaIssue, SchemaMismatch } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
@@ -8,6 +9,7 @@ import type { RouteHints } from "../Router.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
 import type { Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
+import type { OpenEvents } from "./openEvents.js"
 import type { OnToolError, Tool } from "./tool.js"
 
 /** How a tool is run. */
@@ -77,4 +79,14 @@ export interface Engine {
     decoder: StructuredOutput.AsyncDecoder<A>,
     mustFit: (result: Result) => boolean | ChatError
   ) => Effect.Effect<Decoded<A>, ChatError | SchemaMismatch>
+}
+
+/** The engine of a `Chat`, which streams JSON, too. */
+export interface StreamingEngine extends Engine {
+  /** The events of a reply that `decoder` accepts, and its value; as `structured` in all else. */
+  readonly openStructured: <A>(
+    execution: Execution,
+    decoder: StructuredOutput.AsyncDecoder<A>,
+    mustFit: (result: Result) => boolean | ChatError
+  ) => Effect.Effect<OpenEvents<StructuredEvent<A>>, ChatError>
 }

@@ -1,19 +1,28 @@
 /** Replies that must be JSON: decoded, and asked for once more where the first does not fit. */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Runtime from "effect/Runtime"
 import type { ChatError, SchemaIssue } from "../Errors.js"
 import { SchemaMismatch } from "../Errors.js"
 import type { Result } from "../Failover.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import type { Beginning } from "./chain.js"
-import type { Engine, Execution } from "./execution.js"
+import type { Engine, Execution, StreamingEngine } from "./execution.js"
 import { answeredBy, cacheTtlOf, isLikely, type Prepared, reading, repairing } from "./prepared.js"
+import { StructuredAnswer } from "./structuredStream.js"
 import { toEffect } from "./toEffect.js"
 import * as ToolLoop from "./toolLoop.js"
 
 /** As much of the engine as structured answers need. */
 export interface Calls {
-  readonly begin: (prepared: Prepared, events: boolean, commit: boolean) => Effect.Effect<Beginning, ChatError>
+  /** `releases`: whether its place in its session is given up when the answer ends. */
+  readonly begin: (
+    prepared: Prepared,
+    events: boolean,
+    commit: boolean,
+    releases?: boolean
+  ) => Effect.Effect<Beginning, ChatError>
+  readonly now: () => number
   readonly withCall: <A, E>(
     execution: Execution,
     keep: boolean,
@@ -26,7 +35,11 @@ type Decoding<A> = Effect.Effect<A, ReadonlyArray<SchemaIssue>>
 /** A check that takes its time is not waited for: the reply may be cached, and is renewed when it turns out not to fit. */
 const mayFit = <A>(decoding: Decoding<A>): boolean => !Either.isEither(decoding) || Either.isRight(decoding)
 
-export const makeStructured = ({ begin, withCall }: Calls): Pick<Engine, "structured"> => {
+export const makeStructured = ({
+  begin,
+  now,
+  withCall
+}: Calls): Pick<StreamingEngine, "structured" | "openStructured"> => {
   /** Only a valid reply is cached, and a cached one that is invalid for this decoder is ignored. */
   const ask = <A>(
     prepared: Prepared,
@@ -96,5 +109,32 @@ export const makeStructured = ({ begin, withCall }: Calls): Pick<Engine, "struct
       })
     )
 
-  return { structured }
+  const openStructured: StreamingEngine["openStructured"] = <A>(
+    execution: Execution,
+    decoder: StructuredOutput.AsyncDecoder<A>,
+    mustFit: (result: Result) => boolean | ChatError
+  ) =>
+    withCall(execution, true, (prepared) => {
+      const accepts = (result: Result) => mayFit(decoder.decode(result.text))
+      const beginAgain = (asked: Prepared) => {
+        const kept = cacheTtlOf(asked) === undefined ? asked : { ...asked, wish: { ...asked.wish, accepts } }
+        return begin(kept, true, false, false)
+      }
+      return Effect.zipWith(
+        Effect.runtime<never>(),
+        beginAgain(prepared),
+        (runtime, beginning) =>
+          new StructuredAnswer({
+            prepared,
+            beginning,
+            decoder,
+            mustFit,
+            begin: beginAgain,
+            fork: Runtime.runFork(runtime),
+            now
+          })
+      )
+    })
+
+  return { structured, openStructured }
 }

@@ -5,9 +5,10 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatError } from "../Errors.js"
-import type { Batch, OpenAnswer, Result } from "../Failover.js"
+import type { OpenAnswer, Result } from "../Failover.js"
 import { isAnswerError } from "../internal/answerError.js"
 import type * as Direct from "../internal/direct.js"
+import type { OpenEvents } from "./openEvents.js"
 
 const failWith = (error: unknown): Effect.Effect<never, ChatError> =>
   isAnswerError(error) ? Effect.fail(error) : Effect.die(error)
@@ -48,22 +49,33 @@ export const running = <A>(
   })
 })
 
-/** Reads one answer: one chunk per network read. It is a channel of its own, because stream combinators cost more. */
-export const toStream = <R>(open: Effect.Effect<OpenAnswer, ChatError, R>): Stream.Stream<ChatEvent, ChatError, R> => {
-  const read = (answer: OpenAnswer): Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> => {
-    const pull = Effect.async<Batch | undefined, ChatError>((resume) => {
+/**
+ * Reads one answer: one chunk per network read. It is a channel of its own, because stream combinators cost more.
+ * `isFailure` says what is no defect.
+ */
+export const streamOf = <Event, E, R>(
+  open: Effect.Effect<OpenEvents<Event>, E, R>,
+  isFailure: (error: unknown) => error is E
+): Stream.Stream<Event, E, R> => {
+  type Reading = Channel.Channel<Chunk.Chunk<Event>, unknown, E, unknown, unknown>
+  const read = (answer: OpenEvents<Event>): Reading => {
+    const pull = Effect.async<ReadonlyArray<Event> | undefined, E>((resume) => {
       answer.pull().then(
         (batch) => resume(Effect.succeed(batch)),
-        (error: unknown) => resume(failWith(error))
+        (error: unknown) => resume(isFailure(error) ? Effect.fail(error) : Effect.die(error))
       )
     })
-    const next: typeof done = Channel.flatMap(Channel.fromEffect(pull), (batch) =>
+    const next: Reading = Channel.flatMap(Channel.fromEffect(pull), (batch) =>
       batch === undefined ? done : Channel.flatMap(Channel.write(Chunk.unsafeFromArray(batch)), () => next)
     )
     return next
   }
-  const done: Channel.Channel<Chunk.Chunk<ChatEvent>, unknown, ChatError, unknown, unknown> = Channel.void
+  const done: Reading = Channel.void
   return Stream.fromChannel(
     Channel.acquireUseRelease(Effect.interruptible(open), read, (answer) => Effect.sync(() => answer.cancel()))
   )
 }
+
+/** The events of an answer. */
+export const toStream = <R>(open: Effect.Effect<OpenAnswer, ChatError, R>): Stream.Stream<ChatEvent, ChatError, R> =>
+  streamOf<ChatEvent, ChatError, R>(open, isAnswerError)

@@ -17,9 +17,9 @@ import * as Direct from "../internal/direct.js"
 import { decoder, optional, withoutNulls } from "../internal/optionSchemas.js"
 import type { Message } from "../Message.js"
 import { CurrentSettings } from "../Settings.js"
-import type { AnySchema, OutputOf } from "../StructuredOutput.js"
+import type { AnySchema, DeepPartial, InputOf, OutputOf } from "../StructuredOutput.js"
 import * as StructuredOutput from "../StructuredOutput.js"
-import { ChatStream } from "./chatStream.js"
+import { ChatStream, StructuredStream } from "./chatStream.js"
 
 // =============================================================================
 // Models
@@ -85,9 +85,9 @@ export const tool = <S = unknown>(definition: Tool<S>): Tool<S> => definition
  * @category models
  */
 export interface ChatOptions extends Omit<Chat.Options, "tools" | "session"> {
-  /** Events as they come, instead of the whole text. */
+  /** Events as they come, instead of the whole text; with a `schema` also the value as it grows. */
   readonly stream?: boolean | undefined
-  /** `json`: the parsed value instead of text; not together with `stream`. Default `text`. */
+  /** `json`: the parsed value instead of text; together with `stream` only with a `schema`. Default `text`. */
   readonly responseFormat?: "text" | "json" | undefined
   /**
    * What the value must fit: a Standard Schema (Zod, Valibot, ArkType, …), an Effect schema that needs no services, or a
@@ -109,6 +109,11 @@ export interface ChatOptions extends Omit<Chat.Options, "tools" | "session"> {
  * @category models
  */
 export interface ChatFunction {
+  /** The events with the value as it grows, and the value at the end. */
+  <S extends AnySchema>(
+    prompt: Prompt,
+    options: ChatOptions & { readonly schema: S; readonly stream: true }
+  ): Promise<StructuredStream<OutputOf<S>, DeepPartial<InputOf<S>>>>
   /** The events of the answer as they come. */
   (prompt: Prompt, options: ChatOptions & { readonly stream: true }): Promise<ChatStream>
   /** The output of a schema: `unknown` for a JSON Schema that is not given `as const`. */
@@ -292,6 +297,8 @@ export type Ask = <A, E>(
   signal: AbortSignal | undefined
 ) => A | Promise<A>
 
+type Decoder = StructuredOutput.AsyncDecoder<unknown>
+
 /** @internal */
 export const chatWith =
   (run: Run, ask: Ask) =>
@@ -305,15 +312,15 @@ export const chatWith =
     if (schema !== undefined && responseFormat === "text") {
       return never("schema", `asks for JSON; leave out responseFormat: "text"`)
     }
-    if (json && stream === true) {
+    if (json && stream === true && schema === undefined) {
       return never(
         "stream",
-        `JSON is checked as a whole and cannot be streamed: leave out stream, or responseFormat and schema`
+        "JSON without a schema is checked as a whole and cannot be streamed: give a schema, or leave out stream or responseFormat"
       )
     }
     if (signal?.aborted) throw signal.reason
     const all = chatOptions(rest, session, tools)
-    if (stream === true) {
+    if (stream === true && !json) {
       const answer = await ask((chat) => chat.open(prompt, all), signal)
       cancelOn(answer, signal)
       return new ChatStream(answer)
@@ -327,18 +334,21 @@ export const chatWith =
       return never("tools", `'${idle.name}' has no execute, so its calls would be lost: use complete() or stream: true`)
     }
     if (json) {
-      const decoder: Effect.Effect<StructuredOutput.AsyncDecoder<unknown>, InvalidRequest, CurrentSettings> = schema ===
-      undefined
-        ? Effect.succeed(StructuredOutput.any)
-        : Effect.flatMap(CurrentSettings, ({ maxSchemaBytes }) =>
-            StructuredOutput.from(schema as object, { maxBytes: maxSchemaBytes })
-          )
-      return run(
-        Effect.flatMap(decoder, (decoder) =>
-          Effect.flatMap(Chat.Chat, (chat) => chat.structured(prompt, decoder, all))
-        ),
-        signal
-      )
+      const decoder: Effect.Effect<Decoder, InvalidRequest, CurrentSettings> =
+        schema === undefined
+          ? Effect.succeed(StructuredOutput.any)
+          : Effect.flatMap(CurrentSettings, ({ maxSchemaBytes }) =>
+              StructuredOutput.from(schema as object, { maxBytes: maxSchemaBytes })
+            )
+      const using = <A, E>(use: (chat: Chat.Service, decoder: Decoder) => Effect.Effect<A, E>) =>
+        run(
+          Effect.flatMap(decoder, (decoder) => Effect.flatMap(Chat.Chat, (chat) => use(chat, decoder))),
+          signal
+        )
+      if (stream !== true) return using((chat, decoder) => chat.structured(prompt, decoder, all))
+      const answer = await using((chat, decoder) => chat.openStructured(prompt, decoder, all))
+      cancelOn(answer, signal)
+      return new StructuredStream(answer)
     }
     return ask((chat) => chat.text(prompt, all), signal)
   }

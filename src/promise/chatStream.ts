@@ -3,19 +3,19 @@
  *
  * @since 0.1.0
  */
-import { type ChatEvent, text } from "../ChatEvent.js"
-import type { OpenAnswer } from "../Failover.js"
+import { type ChatEvent, type StructuredEvent, text } from "../ChatEvent.js"
+import type { OpenEvents } from "../chat/openEvents.js"
 
 /** A stream that was garbage-collected cancels its server's work. */
-const forgotten = new FinalizationRegistry<OpenAnswer>((answer) => answer.cancel())
+const forgotten = new FinalizationRegistry<OpenEvents<unknown>>((answer) => answer.cancel())
 
-class Events implements AsyncIterator<ChatEvent, undefined> {
+class Events<Event extends StructuredEvent> implements AsyncIterator<Event, undefined> {
   private at = 0
   private left = false
 
-  constructor(private readonly stream: ChatStream) {}
+  constructor(private readonly stream: ChatStream<Event>) {}
 
-  next(): Promise<IteratorResult<ChatEvent, undefined>> {
+  next(): Promise<IteratorResult<Event, undefined>> {
     const { events } = this.stream
     const event = events[this.at]
     if (event !== undefined && !this.left) {
@@ -30,7 +30,7 @@ class Events implements AsyncIterator<ChatEvent, undefined> {
     })
   }
 
-  return(): Promise<IteratorResult<ChatEvent, undefined>> {
+  return(): Promise<IteratorResult<Event, undefined>> {
     this.leave()
     return Promise.resolve({ value: undefined, done: true })
   }
@@ -49,8 +49,8 @@ class Events implements AsyncIterator<ChatEvent, undefined> {
  * @since 0.1.0
  * @category models
  */
-export class ChatStream implements AsyncIterable<ChatEvent> {
-  private readonly seen: Array<ChatEvent> = []
+export class ChatStream<out Event extends StructuredEvent = ChatEvent> implements AsyncIterable<Event> {
+  private readonly seen: Array<Event> = []
   private pulling: Promise<boolean> | undefined
   private readers = 0
   private ended = false
@@ -59,22 +59,28 @@ export class ChatStream implements AsyncIterable<ChatEvent> {
   failed: (error: unknown) => unknown = (error) => error
 
   /** @internal */
-  constructor(private readonly answer: OpenAnswer) {
+  constructor(private readonly answer: OpenEvents<Event>) {
     forgotten.register(this, answer, this)
   }
 
   /** The events so far. */
-  get events(): ReadonlyArray<ChatEvent> {
+  get events(): ReadonlyArray<Event> {
     return this.seen
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<ChatEvent, undefined> {
+  [Symbol.asyncIterator](): AsyncIterator<Event, undefined> {
     this.readers++
     return new Events(this)
   }
 
   /** The complete text once the answer is complete; the partial one if it was cancelled. */
   async text(): Promise<string> {
+    await this.toEnd()
+    return text(this.seen)
+  }
+
+  /** Reads all events. */
+  protected async toEnd(): Promise<void> {
     this.readers++
     try {
       while (await this.more()) {
@@ -83,7 +89,6 @@ export class ChatStream implements AsyncIterable<ChatEvent> {
     } finally {
       this.leave()
     }
-    return text(this.seen)
   }
 
   /** Cancels the server's work. Readers end after the events already read. */
@@ -133,5 +138,25 @@ export class ChatStream implements AsyncIterable<ChatEvent> {
   private finish(): void {
     this.ended = true
     forgotten.unregister(this)
+  }
+}
+
+/**
+ * The events of an answer that must be JSON, with the value as it grows (`partial`), which is not checked, and at the end
+ * the value (`value`). A reply that does not fit is sent back to the model once (`repair`): what was given out before is
+ * then void.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export class StructuredStream<out A = unknown, out P = unknown> extends ChatStream<StructuredEvent<A, P>> {
+  /**
+   * The value, checked, once the answer is complete. Rejects with `SchemaMismatch` if it does not fit, and with an
+   * `AbortError` if the stream was cancelled.
+   */
+  async value(): Promise<A> {
+    await this.toEnd()
+    for (const event of this.events) if (event.type === "value") return event.value
+    throw new DOMException("The stream was cancelled before its value was complete.", "AbortError")
   }
 }

@@ -64,6 +64,19 @@ export type InputOf<S> =
         : OutputOf<S>
 
 /**
+ * A value that is not complete: properties may be missing, lists and texts may be shorter.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type DeepPartial<T> =
+  T extends ReadonlyArray<infer Item>
+    ? ReadonlyArray<DeepPartial<Item>>
+    : T extends object
+      ? { readonly [K in keyof T]?: DeepPartial<T[K]> }
+      : T
+
+/**
  * The services that an Effect schema needs; `never` for any other.
  *
  * @since 0.2.0

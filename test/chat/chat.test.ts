@@ -547,7 +547,12 @@ describe("what is refused before any I/O", () => {
   const tool = { name: "f", execute: () => 1 }
   const cases: ReadonlyArray<readonly [string, unknown, unknown, object]> = [
     ["JSON with stream", "Hi", { responseFormat: "json", stream: true }, { field: "stream" }],
-    ["a schema with stream", "Hi", { schema: { type: "object" }, stream: true }, { field: "stream" }],
+    [
+      "a stream of JSON without a schema",
+      "Hi",
+      { responseFormat: "json", stream: true, schema: undefined },
+      { field: "stream" }
+    ],
     ["a schema with text", "Hi", { schema: { type: "object" }, responseFormat: "text" }, { field: "schema" }],
     ["an unknown format", "Hi", { responseFormat: "xml" }, { field: "responseFormat" }],
     ["a schema that is none", "Hi", { schema: { type: "nonsense" } }, { field: "schema" }],

@@ -163,7 +163,8 @@ describe.each(["ollama", "openai"] as const)("a gateway over services that were 
             Effect.zipRight(
               Effect.sync(() => seen.push("structured")),
               plainly(() => live.structured(...args))
-            )
+            ),
+          openStructured: live.openStructured
         })
       )
     )

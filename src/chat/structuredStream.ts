@@ -1,0 +1,198 @@
+/** A streamed reply that must be JSON: its events, the value as it grows, and at the end the value that was checked. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type { ChatEvent, End, StructuredEvent, Usage } from "../ChatEvent.js"
+import { type Attempt, type ChatError, type SchemaIssue, SchemaMismatch } from "../Errors.js"
+import type { OpenAnswer, Result } from "../Failover.js"
+import { callOf, resultOf } from "../failover/answerEnd.js"
+import { addUsage } from "../failover/usage.js"
+import type { ToolCall } from "../Message.js"
+import * as StructuredOutput from "../StructuredOutput.js"
+import { PartialJson } from "../structuredOutput/partialJson.js"
+import type { Beginning } from "./chain.js"
+import type { OpenEvents } from "./openEvents.js"
+import { answeredBy, type Prepared, repairing } from "./prepared.js"
+import * as ToolLoop from "./toolLoop.js"
+
+export interface StructuredCall<A> {
+  readonly prepared: Prepared
+  readonly beginning: Beginning
+  readonly decoder: StructuredOutput.AsyncDecoder<A>
+  readonly mustFit: (result: Result) => boolean | ChatError
+  readonly begin: (prepared: Prepared) => Effect.Effect<Beginning, ChatError>
+  readonly fork: <B, E>(effect: Effect.Effect<B, E>) => Fiber.RuntimeFiber<B, E>
+  readonly now: () => number
+}
+
+/** Asked again with the issues of the reply, if need be, as a whole answer is; what was given out is then void. */
+export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
+  private answer: OpenAnswer
+  private beginning: Beginning
+  private readonly firstBeginning: Beginning
+  private parser = new PartialJson()
+  private pieces: Array<string> = []
+  private toolCalls: Array<ToolCall> = []
+  private cached = false
+  /** Of the replies before. */
+  private attempts: ReadonlyArray<Attempt> = []
+  private usage: Usage | undefined
+  private firstIndex = 0
+  private nextIndex = 0
+  private renewed = false
+  private repaired = false
+  private end: End | undefined
+  private work: Fiber.RuntimeFiber<unknown, unknown> | undefined
+  private over = false
+  private cancelled: { readonly reason: unknown } | undefined
+  private readonly listeners: Array<() => void> = []
+
+  constructor(private readonly call: StructuredCall<A>) {
+    this.beginning = call.beginning
+    this.firstBeginning = call.beginning
+    this.answer = call.beginning.start()
+  }
+
+  async pull(): Promise<ReadonlyArray<StructuredEvent<A>> | undefined> {
+    try {
+      for (;;) {
+        if (this.end !== undefined) return await this.finish(this.end)
+        if (this.over) return undefined
+        const batch = await this.answer.pull()
+        if (batch === undefined) {
+          this.close()
+          return undefined
+        }
+        const events: Array<StructuredEvent<A>> = []
+        for (const event of batch) this.see(event, events)
+        if (events.length > 0) return events
+      }
+    } catch (error) {
+      this.close()
+      if (this.cancelled === undefined) throw error
+      if (this.cancelled.reason !== undefined) throw this.cancelled.reason
+      return undefined
+    }
+  }
+
+  cancel(reason?: unknown): void {
+    if (this.over) return
+    this.cancelled = { reason }
+    this.work?.unsafeInterruptAsFork(this.work.id())
+    this.answer.cancel(reason)
+    this.close()
+  }
+
+  onClose(listener: () => void): void {
+    if (this.over) listener()
+    else this.listeners.push(listener)
+  }
+
+  private see(event: ChatEvent, events: Array<StructuredEvent<A>>): void {
+    switch (event.type) {
+      case "end":
+        this.end = event
+        return
+      case "start":
+        if (!this.repaired && !this.renewed) events.push(event)
+        return
+      case "token": {
+        this.nextIndex = this.firstIndex + event.index + 1
+        events.push(this.firstIndex === 0 ? event : { ...event, index: this.firstIndex + event.index })
+        this.pieces.push(event.content)
+        this.parser.push(event.content)
+        const partial = this.parser.take()
+        if (partial !== undefined) events.push({ type: "partial", value: partial.value, timestamp: event.timestamp })
+        return
+      }
+      case "restart":
+      case "tool_result":
+        this.reset()
+        break
+      case "tool_call":
+        this.toolCalls.push(callOf(event))
+        break
+      case "meta":
+        if ("cached" in event.meta) this.cached = true
+        break
+      default:
+    }
+    events.push(event)
+  }
+
+  private reset(): void {
+    this.parser = new PartialJson()
+    this.pieces = []
+    this.toolCalls = []
+  }
+
+  /** Checks the reply, and gives the last events, or has it asked for again. */
+  private async finish(end: End): Promise<ReadonlyArray<StructuredEvent<A>>> {
+    const { decoder, mustFit, now, prepared } = this.call
+    const { cached, toolCalls } = this
+    const text = this.pieces.join("")
+    const result = resultOf(end, { text, thinking: "", toolCalls, logprobs: undefined, cached })
+    const must = mustFit(result)
+    if (typeof must !== "boolean") throw must
+    const decoded = await this.run(Effect.either(decoder.decode(text)))
+    this.usage = this.usage === undefined ? end.usage : addUsage(this.usage, end.usage)
+    this.attempts = [...this.attempts, ...end.attempts]
+    if (Either.isLeft(decoded)) return this.again(result, decoded.left)
+    const { turn } = prepared
+    const said = this.firstBeginning.said()
+    const warning =
+      turn === undefined
+        ? undefined
+        : await this.run(ToolLoop.store(turn, [...said.slice(0, -1), ToolLoop.assistantMessage(result)]))
+    this.end = undefined
+    this.close()
+    const warnings = warning === undefined ? end.warnings : [...(end.warnings ?? []), warning]
+    return [
+      { type: "value", value: decoded.right, timestamp: now() },
+      { ...end, usage: this.usage, attempts: this.attempts, ...(warnings === undefined ? {} : { warnings }) }
+    ]
+  }
+
+  /** Asks anew where a kept reply does not fit, else once more with what does not fit. */
+  private async again(result: Result, issues: ReadonlyArray<SchemaIssue>): Promise<ReadonlyArray<StructuredEvent<A>>> {
+    const { begin, now, prepared } = this.call
+    const renews = this.cached && !this.renewed
+    if (!renews && (this.repaired || !StructuredOutput.canRepair(issues))) {
+      throw new SchemaMismatch({ model: this.beginning.candidate().model, issues, text: result.text })
+    }
+    const next = renews
+      ? { ...prepared, wish: { ...prepared.wish, renew: true } }
+      : repairing(answeredBy(prepared, this.beginning.candidate()), result.text, issues)
+    this.beginning = await this.run(begin(next))
+    const discard = this.pieces.length
+    this.end = undefined
+    if (renews) this.renewed = true
+    else this.repaired = true
+    this.cached = false
+    this.firstIndex = this.nextIndex
+    this.reset()
+    this.answer = this.beginning.start()
+    return [{ type: "repair", issues, discard, timestamp: now() }]
+  }
+
+  private run<B, E>(effect: Effect.Effect<B, E>): Promise<B> {
+    return new Promise((resolve, reject) => {
+      const fiber = this.call.fork(effect)
+      this.work = fiber
+      fiber.addObserver((exit) => {
+        this.work = undefined
+        if (Exit.isSuccess(exit)) resolve(exit.value)
+        else reject(Cause.squash(exit.cause))
+      })
+    })
+  }
+
+  private close(): void {
+    if (this.over) return
+    this.over = true
+    this.call.prepared.turn?.release()
+    for (const listener of this.listeners.splice(0)) listener()
+  }
+}
