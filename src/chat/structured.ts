@@ -117,7 +117,8 @@ export const makeStructured = ({
     withCall(execution, true, (prepared) => {
       const accepts = (result: Result) => mayFit(decoder.decode(result.text))
       const beginAgain = (asked: Prepared) => {
-        const kept = cacheTtlOf(asked) === undefined ? asked : { ...asked, wish: { ...asked.wish, accepts } }
+        const kept =
+          cacheTtlOf(asked) === undefined ? asked : { ...asked, cacheOptions: { ...asked.cacheOptions, accepts } }
         return begin(kept, true, false, false)
       }
       return Effect.zipWith(

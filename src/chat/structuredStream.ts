@@ -163,7 +163,7 @@ export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
       throw new SchemaMismatch({ model: this.beginning.candidate().model, issues, text: result.text })
     }
     const next = renews
-      ? { ...prepared, wish: { ...prepared.wish, renew: true } }
+      ? { ...prepared, cacheOptions: { ...prepared.cacheOptions, renew: true } }
       : repairing(answeredBy(prepared, this.beginning.candidate()), result.text, issues)
     this.beginning = await this.run(begin(next))
     const discard = this.pieces.length
