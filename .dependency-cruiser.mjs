@@ -26,6 +26,7 @@ const services = [
     "Backend",
     "Registry",
     "ModelSelection",
+    "Management",
     "Router",
     "Fleet",
     "Failover",

@@ -25,6 +25,7 @@ import { codeOf, messageOf, type Place, pageOf, UsageError } from "./errors.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
 import { llmParams, llmParamsShape } from "./llmParams.js"
+import { ls, lsShape, ps, psShape, pull, pullShape, rm, rmShape, show, showShape } from "./manage.js"
 import { models, modelsShape } from "./models.js"
 import * as Output from "./output.js"
 import { serve, serveShape } from "./serve.js"
@@ -57,6 +58,11 @@ const root = shape(
   {
     chat: chatShape,
     embed: embedShape,
+    ls: lsShape,
+    ps: psShape,
+    show: showShape,
+    pull: pullShape,
+    rm: rmShape,
     models: modelsShape,
     use: useShape,
     servers: serversShape,
@@ -70,7 +76,23 @@ const root = shape(
 
 const execute = Command.make("aicortex").pipe(
   Command.withDescription(about.about[0] ?? ""),
-  Command.withSubcommands([chat, embed, models, use, servers, sessions, serve, best, llmParams, config]),
+  Command.withSubcommands([
+    chat,
+    embed,
+    ls,
+    ps,
+    show,
+    pull,
+    rm,
+    models,
+    use,
+    servers,
+    sessions,
+    serve,
+    best,
+    llmParams,
+    config
+  ]),
   Command.run({ name: "aicortex", version, executable: "aicortex" })
 )
 

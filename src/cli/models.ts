@@ -7,7 +7,7 @@ import { options } from "./models/flags.js"
 const about: About = {
   about: [
     "List the families of models with their counts, or the models that fit every flag given.",
-    "A search lists the largest model first."
+    "A search lists the largest model first. `aicortex ls` lists the models that your servers have, with their sizes."
   ],
   examples: ["aicortex models", "aicortex models --family gemma", "aicortex models --search coder --max-params 14b"]
 }

@@ -32,6 +32,12 @@ export const dim = style(2, 22)
 
 export const bold = style(1, 22)
 
+export const red = style(31, 39)
+
+export const green = style(32, 39)
+
+export const yellow = style(33, 39)
+
 // Besides control characters: what reverses the direction of text (bidirectional overrides and isolates), and tags, which
 // no terminal shows.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
@@ -88,7 +94,8 @@ export const writeDim = (text: string): Effect.Effect<void> =>
 
 const graphemes = new Intl.Segmenter()
 
-const cut = (text: string, limit: number): string => {
+/** A text cut to so many columns, with an ellipsis if anything is missing. */
+export const cut = (text: string, limit: number): string => {
   if (width(text) <= limit) return text
   let out = ""
   let used = 0
@@ -111,26 +118,60 @@ const shrink = (widths: ReadonlyArray<number>, prose: number, limit: number): Re
     : widths.map((one, i) => (i === prose ? Math.max(Math.min(one, minColumn), one - over) : one))
 }
 
+/** How cells of a column are styled. They are measured and cut before. */
+export interface Styles {
+  readonly [column: string]: (text: string) => string
+}
+
+const clean = (cell: string): string => withoutControls(cell).replace(/\s+/g, " ")
+
+/** Names with their values, a pair in each line. A value of several lines goes on below itself. */
+export const block = (pairs: ReadonlyArray<readonly [name: string, value: string]>, styles: Styles = {}): string => {
+  const column = Math.max(...pairs.map(([name]) => width(name)))
+  return pairs
+    .map(([name, value]) => {
+      const [first = "", ...more] = value.split("\n").map(clean)
+      const styled = styles[name]?.(first) ?? first
+      const rest = more.map((line) => `${" ".repeat(column)}${gap}${line}\n`).join("")
+      return `${bold(name, process.stdout)}${" ".repeat(column - width(name))}${gap}${styled}\n${rest}`
+    })
+    .join("")
+}
+
 /**
  * A table. If it is wider than the terminal (80 columns if unknown), only the `prose` column is cut: half an address or
- * name is of no use. Nothing is cut if standard output is not a terminal.
+ * name is of no use. If that does not help, each row becomes a block, a line for each of its cells that says something.
+ * Nothing is cut or folded if standard output is not a terminal.
  */
 export const table = (
   head: ReadonlyArray<string>,
   body: ReadonlyArray<ReadonlyArray<string>>,
-  prose?: string
+  prose?: string,
+  styles: Styles = {}
 ): string => {
-  const rows = [head, ...body].map((row) => row.map((cell) => withoutControls(cell).replace(/\s+/g, " ")))
+  const rows = [head, ...body].map((row) => row.map(clean))
   const natural = head.map((_, i) => Math.max(...rows.map((row) => width(row[i] ?? ""))))
   const right = head.map((_, i) => body.length > 0 && body.every((row) => /^(-|[\d.]+)$/.test(row[i] ?? "")))
-  const widths =
-    process.stdout.isTTY === true ? shrink(natural, head.indexOf(prose ?? ""), process.stdout.columns || 80) : natural
-  const lines = rows.map((row) =>
+  const limit = process.stdout.isTTY === true ? process.stdout.columns || 80 : Number.POSITIVE_INFINITY
+  const widths = shrink(natural, head.indexOf(prose ?? ""), limit)
+  if (widths.reduce((all, one) => all + one, gap.length * (widths.length - 1)) > limit) {
+    return rows
+      .slice(1)
+      .map((row) =>
+        block(
+          row.flatMap((cell, i) => (cell === "" || cell === "-" ? [] : [[head[i] ?? "", cell] as const])),
+          styles
+        )
+      )
+      .join("\n")
+  }
+  const lines = rows.map((row, y) =>
     widths
       .map((limit, i) => {
         const cell = cut(row[i] ?? "", limit)
         const space = " ".repeat(Math.max(0, limit - width(cell)))
-        return right[i] === true ? space + cell : cell + space
+        const styled = (y > 0 ? styles[head[i] ?? ""]?.(cell) : undefined) ?? cell
+        return right[i] === true ? space + styled : styled + (i === widths.length - 1 ? "" : space)
       })
       .join(gap)
       .trimEnd()

@@ -134,7 +134,7 @@ export class Library {
         Effect.forEach((status) => {
           const own = this.settings.servers.find(({ url }) => url === status.url)
           const [model] = status.models
-          if (own !== undefined) return Effect.succeed([{ server: own, status }])
+          if (own !== undefined) return Effect.succeed([{ server: { ...own, api: status.api ?? own.api }, status }])
           if (model === undefined) return Effect.succeed([])
           // Servers known only from registry files are found through a model that they have.
           return Effect.map(

@@ -16,6 +16,12 @@ export interface FakeOllamaOptions extends FakeOptions {
   readonly tellsCapabilities?: boolean | undefined
   /** Whether it may be asked by any host name, as one that listens on every address. False by default. */
   readonly exposed?: boolean | undefined
+  /** A download stands still after so many lines of progress, until the client goes away. */
+  readonly pullStallsAfter?: number | undefined
+  /** When each loaded model is unloaded, as it is written; by default in 5 minutes. */
+  readonly expiresAt?: string | undefined
+  /** How much of each loaded model is in the memory of the graphics card, 0 to 1; all of it by default. */
+  readonly vramShare?: number | undefined
 }
 
 /** Starts a fake Ollama server. It has the model `llama3.2:3b` unless told otherwise, and also answers on /v1. */
@@ -114,8 +120,9 @@ async function handle(x: X): Promise<void> {
           .filter((model) => x.memory.has(canonical(model.name)))
           .map((model) => {
             const { capabilities: _, modified_at: __, ...rest } = listed(x, model)
-            const expires_at = new Date(Date.now() + 300_000).toISOString()
-            return { ...rest, expires_at, size_vram: model.size, context_length: model.contextLength }
+            const expires_at = x.options.expiresAt ?? new Date(Date.now() + 300_000).toISOString()
+            const size_vram = Math.round(model.size * (x.options.vramShare ?? 1))
+            return { ...rest, expires_at, size_vram, context_length: model.contextLength }
           })
       })
   }
@@ -309,6 +316,11 @@ async function pull(x: X, body: Json): Promise<void> {
         { status: "success" }
       ]
     : [{ status: "pulling manifest" }, { error: "pull model manifest: file does not exist" }]
+  const stall = x.options.pullStallsAfter
+  if (stall !== undefined) {
+    await tell(x, lines.slice(0, stall), false)
+    return
+  }
   if (known && findModel(x.options, name) === undefined) setModels(x, [...modelsOf(x.options), { name }])
   if (body.stream === false) {
     if (known) return sendBody(x, 200, "application/json", goJson({ status: "success" }))
@@ -317,13 +329,13 @@ async function pull(x: X, body: Json): Promise<void> {
   return tell(x, lines)
 }
 
-async function tell(x: X, lines: ReadonlyArray<Json>): Promise<void> {
+async function tell(x: X, lines: ReadonlyArray<Json>, ends = true): Promise<void> {
   head(x, 200, { "content-type": "application/x-ndjson" })
   for (const line of lines) {
     if (!(await sleep(x, 1))) return
     x.res.write(`${goJson(line)}\n`)
   }
-  x.res.end()
+  if (ends) x.res.end()
 }
 
 /** Makes a model of another one, or uploads one. */

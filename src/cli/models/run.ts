@@ -2,8 +2,9 @@
 import type * as Command from "@effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { Registry } from "../../Registry.js"
-import { addServer, CommandFailed, refused } from "../errors.js"
+import { CommandFailed, refused } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
+import { reached } from "../manage/servers.js"
 import * as Output from "../output.js"
 import type { options } from "./flags.js"
 
@@ -22,22 +23,6 @@ const list = Effect.fnUntraced(function* (json: boolean) {
       )
 })
 
-/** Fails if no server could list its models. */
-const reached = Effect.gen(function* () {
-  const registry = yield* Registry
-  const servers = yield* registry.servers
-  if (servers.some((server) => server.reachable)) return
-  const [first, ...others] = servers
-  if (first === undefined) return yield* new CommandFailed({ message: `no server is known; add one with ${addServer}` })
-  const why = ({ problem = "does not answer" }: typeof first) => problem
-  return yield* new CommandFailed({
-    message:
-      others.length === 0
-        ? `${first.url} does not tell its models: it ${why(first)}`
-        : `no server tells its models:${servers.map((server) => `\n  - ${server.url} ${why(server)}`).join("")}`
-  })
-})
-
 const find = Effect.fnUntraced(function* (flags: Command.Command.ParseConfig<typeof options>) {
   const registry = yield* Registry
   const { json, search, ...filters } = flags
@@ -52,7 +37,7 @@ const find = Effect.fnUntraced(function* (flags: Command.Command.ParseConfig<typ
   const names = yield* search === undefined && sized === undefined
     ? registry.models({ family, available: filters.available })
     : Effect.mapError(registry.searchModels(search ?? "", filters), (error) => refused("models", error))
-  if (filters.available && names.length === 0) yield* reached
+  if (filters.available && names.length === 0) yield* reached(yield* registry.servers)
   if (json) return yield* Output.writeJson(names)
   if (names.length === 0) return yield* Output.notice("no model fits")
   yield* Output.writeLine(names.map((name) => `${name}\n`).join(""))

@@ -3,12 +3,13 @@
  * are passed on as they come and never held here, so nothing but that server's disk bounds them.
  */
 
+import { listTimeout } from "../../../management/models.js"
+import * as UpstreamControl from "../../../management/upstreamControl.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import { make, RequestRejected } from "../../http/errorResponse.js"
 import type { RequestContext } from "../../http/RequestContext.js"
 import * as Upload from "../../http/upload.js"
-import * as UpstreamControl from "../../pipeline/upstreamControl.js"
-import { type KnownServer, listTimeout, serverError } from "./servers.js"
+import { type KnownServer, serverError } from "./servers.js"
 import * as Targets from "./targets.js"
 import * as Validation from "./validation.js"
 

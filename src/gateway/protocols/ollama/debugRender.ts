@@ -1,5 +1,6 @@
 /** `_debug_render_only`: the prompt as the server's chat template renders it. Only Ollama servers support it. */
 
+import * as UpstreamControl from "../../../management/upstreamControl.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import type * as BodyFields from "../../http/body.js"
 import { make, RequestRejected } from "../../http/errorResponse.js"
@@ -7,7 +8,6 @@ import type { RequestContext } from "../../http/RequestContext.js"
 import * as Permissions from "../../permissions.js"
 import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
 import * as ModelSelection from "../../pipeline/modelSelection.js"
-import * as UpstreamControl from "../../pipeline/upstreamControl.js"
 import * as Listings from "./listings.js"
 import { serverError } from "./servers.js"
 

@@ -1,6 +1,8 @@
 import * as Effect from "effect/Effect"
 import { version } from "../../../internal/version.js"
 import { canonical, demoInfo, demoModel } from "../../../Model.js"
+import * as Management from "../../../management/models.js"
+import * as UpstreamControl from "../../../management/upstreamControl.js"
 import { candidateOf, isAuto, linked } from "../../../modelSelection/candidate.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import type * as BodyFields from "../../http/body.js"
@@ -8,10 +10,9 @@ import { make, RequestRejected } from "../../http/errorResponse.js"
 import type { RequestContext } from "../../http/RequestContext.js"
 import * as ModelSelection from "../../pipeline/modelSelection.js"
 import * as Models from "../../pipeline/models.js"
-import * as UpstreamControl from "../../pipeline/upstreamControl.js"
 import * as Describe from "./describe.js"
 import * as Go from "./goFields.js"
-import { fromAll, infoOf, listTimeout, nameOf, serverError, servers } from "./servers.js"
+import { infoOf, nameOf, serverError, servers } from "./servers.js"
 import * as Validation from "./validation.js"
 
 /** The oldest Ollama version with this API. */
@@ -25,7 +26,7 @@ export const tags = async (gateway: GatewayContext, context: RequestContext): Pr
   const known = await Models.statuses(gateway, context)
   const all = await servers(gateway)
   const models = new Map<string, { readonly item: object; readonly servers: Array<string> }>()
-  for (const { known, models: listed } of await fromAll(gateway, all, "/api/tags")) {
+  for (const { known, models: listed } of await Management.listAll(gateway.library.transport, all, "/api/tags")) {
     const items =
       listed ?? (await Promise.all(known.models.map(async (name) => Describe.entry(name, await infoOf(gateway, name)))))
     for (const item of items as ReadonlyArray<BodyFields.Fields>) {
@@ -57,7 +58,7 @@ export const tags = async (gateway: GatewayContext, context: RequestContext): Pr
  */
 export const ps = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const statuses = await Models.statuses(gateway, context)
-  const found = await fromAll(gateway, await servers(gateway), "/api/ps")
+  const found = await Management.listAll(gateway.library.transport, await servers(gateway), "/api/ps")
   const failed = found.flatMap(({ known, problem: errorResponse }) =>
     errorResponse === undefined ? [] : [{ url: known.server.url, reason: errorResponse }]
   )
@@ -70,21 +71,7 @@ export const ps = async (gateway: GatewayContext, context: RequestContext): Prom
 /** `GET /api/version`: the oldest version among the servers, because clients infer supported features from it. */
 export const versions = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const all = (await servers(gateway)).filter(({ ollama }) => ollama)
-  const known = await Promise.all(
-    all.map(async ({ server }) => {
-      try {
-        const body = await UpstreamControl.json(gateway.library.transport, server, {
-          method: "GET",
-          path: "/api/version",
-          timeout: listTimeout
-        })
-        return typeof body["version"] === "string" ? body["version"] : undefined
-      } catch (error) {
-        if (error instanceof UpstreamControl.UpstreamFailed) return undefined
-        throw error
-      }
-    })
-  )
+  const known = await Promise.all(all.map(({ server }) => Management.version(gateway.library.transport, server)))
   const versions = known.filter((one) => one !== undefined)
   versions.sort((a, b) => a.localeCompare(b, "en", { numeric: true }))
   context.json({ version: versions[0] ?? apiVersion, aicortex: version })
@@ -132,12 +119,8 @@ export const show = async (
   for (const host of hosts) {
     if (host.protocol !== "ollama") continue
     try {
-      const reply = await UpstreamControl.json(gateway.library.transport, host.server, {
-        method: "POST",
-        path: "/api/show",
-        body: { ...body, model: host.model, name: undefined },
-        timeout: listTimeout
-      })
+      const asked = { ...body, model: host.model, name: undefined }
+      const reply = await Management.show(gateway.library.transport, host.server, asked)
       context.headers["x-aicortex-server"] = gateway.labels.label(host.server.url)
       context.json(reply)
       return

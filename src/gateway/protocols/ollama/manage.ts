@@ -1,14 +1,16 @@
 /** Model management on the servers: pull, create, push, copy, delete, load and unload. */
 import * as Duration from "../../../internal/duration.js"
+import * as Management from "../../../management/models.js"
+import { mostRoom, withModel } from "../../../management/targets.js"
+import * as UpstreamControl from "../../../management/upstreamControl.js"
 import type { GatewayContext } from "../../GatewayContext.js"
-import * as BodyFields from "../../http/body.js"
+import type * as BodyFields from "../../http/body.js"
 import * as Body from "../../http/bodyDeclaration.js"
 import { type ErrorResponse, ollama as ollamaProblem, RequestRejected } from "../../http/errorResponse.js"
 import type { RequestContext } from "../../http/RequestContext.js"
 import * as Permissions from "../../permissions.js"
 import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
 import * as ModelSelection from "../../pipeline/modelSelection.js"
-import * as UpstreamControl from "../../pipeline/upstreamControl.js"
 import { timestamp } from "./codec.js"
 import * as Go from "./goFields.js"
 import * as Listings from "./listings.js"
@@ -54,9 +56,6 @@ export const deleteBody = Go.body("DeleteRequest", { ...Go.named, server: Go.ser
 
 const { read } = createBody
 
-/** How long a download may stall, in milliseconds. */
-const pullTimeout = 300_000
-
 const without = (body: BodyFields.Fields): object => {
   const { server: _, ...rest } = body
   return rest
@@ -90,7 +89,7 @@ const streamProgress = async (
   gateway: GatewayContext,
   context: RequestContext,
   body: BodyFields.Fields,
-  path: string,
+  path: Management.LongOperation["path"],
   all: ReadonlyArray<KnownServer>
 ): Promise<void> => {
   const stream = read.stream(body) ?? true
@@ -105,41 +104,15 @@ const streamProgress = async (
     all.map(async (known) => {
       const { label, server } = known
       try {
-        let last = ""
-        let succeeded = false
-        await UpstreamControl.send(gateway.library.transport, server, {
-          method: "POST",
+        await Management.follow(gateway.library.transport, server, {
           path,
-          body: { ...without(body), stream: true },
-          timeout: pullTimeout,
+          body: without(body),
           stop: (stop) => context.onDisconnect(stop),
-          line: (line) => {
-            if (line.trim() === "") return
-            let item: unknown
-            try {
-              item = JSON.parse(line)
-            } catch {
-              return
-            }
-            if (!BodyFields.isObject(item)) return
-            if (item["error"] !== undefined) {
-              throw new UpstreamControl.UpstreamFailed({
-                reason: "server-error",
-                status: 500,
-                message: String(item["error"])
-              })
-            }
-            if (item["status"] === "success") {
-              succeeded = true
-              return
-            }
-            const status = typeof item["status"] === "string" ? gateway.labels.redact(item["status"]) : item["status"]
-            if (stream && line !== last) write({ ...item, status, server: label })
-            last = line
+          progress: (line) => {
+            const status = typeof line["status"] === "string" ? gateway.labels.redact(line["status"]) : line["status"]
+            if (stream) write({ ...line, status, server: label })
           }
         })
-        if (!succeeded)
-          throw new UpstreamControl.UpstreamFailed({ reason: "cut", message: "the server stopped too early" })
         done.push(label)
       } catch (error) {
         if (!(error instanceof UpstreamControl.UpstreamFailed)) throw error
@@ -175,8 +148,8 @@ export const pull = async (
   const name = nameOf(body, "invalid model name")
   if (!Validation.isName(name)) Validation.refuse(400, "invalid model name", null, "model")
   const { all, named } = await Targets.targetsOf(gateway, context, body)
-  const have = named ?? Targets.withModel(all, name)
-  const chosen = have.length > 0 ? have : [await Targets.mostFreeMemory(gateway, all)]
+  const have = named ?? withModel(all, name)
+  const chosen = have.length > 0 ? have : [await mostRoom(gateway.library.transport, all)]
   await streamProgress(gateway, context, body, "/api/pull", chosen)
 }
 
@@ -200,8 +173,9 @@ export const create = async (
   // Blobs were uploaded to one server, and only the client knows which.
   const files = read.files(body) !== undefined || read.adapters(body) !== undefined
   if (named === undefined && files && all.length > 1) throw Targets.unnamed(all, "has the files")
-  const have = Targets.withModel(all, from)
-  const chosen = named ?? [await Targets.mostFreeMemory(gateway, have.length > 0 ? have : all)]
+  const have = withModel(all, from)
+  const [first, ...others] = have
+  const chosen = named ?? [await mostRoom(gateway.library.transport, first === undefined ? all : [first, ...others])]
   await streamProgress(gateway, context, body, "/api/create", chosen)
 }
 
@@ -214,7 +188,7 @@ export const push = async (
   pushBody.check(body)
   const name = nameOf(body, "model is required")
   const { all, named } = await Targets.targetsOf(gateway, context, body)
-  const chosen = (named ?? Targets.withModel(all, name)).slice(0, 1)
+  const chosen = (named ?? withModel(all, name)).slice(0, 1)
   if (chosen.length === 0) Validation.refuse(404, Validation.notFound("/api/push", name), "model_not_found", "model")
   await streamProgress(gateway, context, body, "/api/push", chosen)
 }
@@ -234,7 +208,7 @@ const change = async (
 ): Promise<void> => {
   context.record.model = model
   const { all, named } = await Targets.targetsOf(gateway, context, body)
-  const have = named ?? Targets.withModel(all, model)
+  const have = named ?? withModel(all, model)
   // The list may be older than the model.
   const asked = have.length > 0 ? have : all
   const problems: Array<ErrorResponse> = []
@@ -242,7 +216,7 @@ const change = async (
   await Promise.all(
     asked.map(async (known) => {
       try {
-        const question = { method, path, body: without(body), timeout: 60_000 }
+        const question = { method, path, body: without(body), timeout: Management.changeTimeout }
         await UpstreamControl.send(gateway.library.transport, known.server, question)
         done.push(known.label)
       } catch (error) {
@@ -331,7 +305,7 @@ export const load = async (
           method: "POST",
           path: "/api/generate",
           body: { model: host.model, stream: false, ...(keepAlive === undefined ? {} : { keep_alive: keepAlive }) },
-          timeout: pullTimeout,
+          timeout: Management.stallTimeout,
           stop: (stop) => context.onDisconnect(stop)
         })
       } catch (error) {

@@ -1,23 +1,17 @@
 /** The reachable servers, and the errors of those that fail. */
 import * as Effect from "effect/Effect"
 import type { ModelInfo } from "../../../Model.js"
-import type { Server } from "../../../Server.js"
+import type { Target } from "../../../management/targets.js"
+import type * as UpstreamControl from "../../../management/upstreamControl.js"
 import type { GatewayContext } from "../../GatewayContext.js"
-import * as BodyFields from "../../http/body.js"
+import type * as BodyFields from "../../http/body.js"
 import * as Body from "../../http/bodyDeclaration.js"
 import { type ErrorResponse, make } from "../../http/errorResponse.js"
-import * as UpstreamControl from "../../pipeline/upstreamControl.js"
 import * as Go from "./goFields.js"
 import * as Validation from "./validation.js"
 
-/** Timeout of a list request, in milliseconds: a dead server must not delay the others. */
-export const listTimeout = 3_000
-
-export interface KnownServer {
-  readonly server: Server
+export interface KnownServer extends Target {
   readonly label: string
-  readonly ollama: boolean
-  readonly models: ReadonlyArray<string>
 }
 
 export const servers = async (gateway: GatewayContext): Promise<ReadonlyArray<KnownServer>> => {
@@ -34,28 +28,6 @@ export const servers = async (gateway: GatewayContext): Promise<ReadonlyArray<Kn
 
 export const infoOf = (gateway: GatewayContext, model: string): Promise<ModelInfo | undefined> =>
   gateway.library.run(Effect.orElseSucceed(gateway.library.registry.modelInfo(model), () => undefined)).result
-
-const listOf = (body: BodyFields.Fields): ReadonlyArray<BodyFields.Fields> =>
-  (Array.isArray(body["models"]) ? (body["models"] as ReadonlyArray<unknown>) : []).filter(BodyFields.isObject)
-
-/** Asks every Ollama server. Whoever fails has nothing to say but why (`problem`), and others are not asked. */
-export const fromAll = async (gateway: GatewayContext, all: ReadonlyArray<KnownServer>, path: string) =>
-  Promise.all(
-    all.map(async (known) => {
-      if (!known.ollama) return { known, models: undefined, problem: undefined }
-      try {
-        const body = await UpstreamControl.json(gateway.library.transport, known.server, {
-          method: "GET",
-          path,
-          timeout: listTimeout
-        })
-        return { known, models: listOf(body), problem: undefined }
-      } catch (error) {
-        if (error instanceof UpstreamControl.UpstreamFailed) return { known, models: undefined, problem: error.message }
-        throw error
-      }
-    })
-  )
 
 const { read } = Body.struct(Go.named)
 

@@ -1,10 +1,10 @@
 /** Calls a server's own API for a client: small requests whose answers are read completely, and streams of lines. */
-import type { ServerFailure } from "../../Backend.js"
-import { errorText, headers as headersOf, statusFailure } from "../../backend/http.js"
-import * as Misaddressed from "../../backend/wrongAddress.js"
-import * as Lines from "../../internal/lines.js"
-import type { Server } from "../../Server.js"
-import type { Exchange, TraceContext, Service as Transport } from "../../Transport.js"
+import type { ServerFailure } from "../Backend.js"
+import { errorText, headers as headersOf, statusFailure } from "../backend/http.js"
+import * as Misaddressed from "../backend/wrongAddress.js"
+import * as Lines from "../internal/lines.js"
+import type { Server } from "../Server.js"
+import type { Exchange, TraceContext, Service as Transport } from "../Transport.js"
 
 /** A complete reply of a server. */
 export interface UpstreamReply {
@@ -43,6 +43,11 @@ const maxReply = 256 * 1024 * 1024
 
 /** The base address of a server, without the path of its OpenAI API. */
 export const base = (server: Server): string => (server.api ?? server.url).replace(/\/v1$/, "")
+
+const joined = (parts: ReadonlyArray<Uint8Array>): string => {
+  const decoder = new TextDecoder()
+  return parts.map((part) => decoder.decode(part, { stream: true })).join("") + decoder.decode()
+}
 
 async function* heard(parts: AsyncIterable<Uint8Array>, hear: () => void): AsyncGenerator<Uint8Array> {
   for await (const part of parts) {
@@ -128,7 +133,7 @@ export const send = (transport: Transport, server: Server, request: UpstreamRequ
         end() {
           clearTimeout(timer)
           lines?.end()
-          const text = Buffer.concat(parts).toString("utf8")
+          const text = joined(parts)
           if (status >= 200 && status < 300) resolve({ status, retryAfter, text })
           else {
             const asked = { address: server.url, url, body: text, text: errorText(text), location }

@@ -1,0 +1,119 @@
+/** `aicortex ls`, `ps`, `show`, `pull` and `rm`: the models on the user's servers. */
+import * as Args from "@effect/cli/Args"
+import * as Command from "@effect/cli/Command"
+import * as Effect from "effect/Effect"
+import { type About, shape } from "./commandLine.js"
+import * as Flags from "./flags.js"
+
+const model = Args.text({ name: "MODEL" })
+
+const servers = (about: string) => Flags.texts("server", { value: "URL", about: `${about} May be given again.` })
+
+const all = (about: string) => Flags.flag("all", { about })
+
+// =============================================================================
+// List
+// =============================================================================
+
+const lsOptions = { server: servers("Only this server, by its address or its host name."), json: Flags.json }
+const lsAbout: About = {
+  about: [
+    "List the models that your servers have: their sizes, and which servers have them.",
+    "A name stands there twice where servers have different versions of it. `aicortex models` searches all models that are known."
+  ],
+  examples: ["aicortex ls", "aicortex ls --server gpu-1 --json"]
+}
+export const lsShape = shape(lsAbout, lsOptions)
+export const ls = Command.make("ls", lsOptions, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./manage/ls.js")),
+    ({ run }) => run(flags)
+  )
+).pipe(Command.withDescription(lsAbout.about[0] ?? ""))
+
+// =============================================================================
+// What is loaded
+// =============================================================================
+
+const psAbout: About = {
+  about: ["List the models that are loaded: on which server, in how much memory, and until when."],
+  examples: ["aicortex ps", "aicortex ps --json"]
+}
+export const psShape = shape(psAbout, lsOptions)
+export const ps = Command.make("ps", lsOptions, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./manage/ps.js")),
+    ({ run }) => run(flags)
+  )
+).pipe(Command.withDescription(psAbout.about[0] ?? ""))
+
+// =============================================================================
+// Show
+// =============================================================================
+
+const showOptions = {
+  server: Flags.text("server", {
+    value: "URL",
+    about: "The server to ask, by its address or its host name. Default: the first that has the model."
+  }),
+  json: Flags.json
+}
+const showAbout: About = {
+  about: ["Show what a server says of a model: its size, context, capabilities, parameters and licence."],
+  takes: "MODEL",
+  examples: ["aicortex show llama3.2:3b", "aicortex show llama3.2:3b --server gpu-2 --json"]
+}
+export const showShape = shape(showAbout, showOptions)
+export const show = Command.make("show", { ...showOptions, model }, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./manage/show.js")),
+    ({ run }) => run(flags)
+  )
+).pipe(Command.withDescription(showAbout.about[0] ?? ""))
+
+// =============================================================================
+// Pull
+// =============================================================================
+
+const pullOptions = {
+  server: servers("The server to download it to, by its address or its host name."),
+  all: all("Download it to all of your Ollama servers."),
+  json: Flags.json
+}
+const pullAbout: About = {
+  about: [
+    "Download a model to your servers, or update it there. Ctrl-C stops; the same command goes on where it stopped.",
+    "Without --server and --all: to the servers that have it, else to the one whose models take the least space."
+  ],
+  takes: "MODEL",
+  examples: ["aicortex pull llama3.2:3b", "aicortex pull llama3.2:3b --server gpu-1", "aicortex pull llama3.2:3b --all"]
+}
+export const pullShape = shape(pullAbout, pullOptions)
+export const pull = Command.make("pull", { ...pullOptions, model }, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./manage/pull.js")),
+    ({ run }) => run(flags)
+  )
+).pipe(Command.withDescription(pullAbout.about[0] ?? ""))
+
+// =============================================================================
+// Remove
+// =============================================================================
+
+const rmOptions = {
+  server: servers("The server to delete it from, by its address or its host name."),
+  all: all("Delete it from all servers that have it."),
+  json: Flags.json
+}
+const rmAbout: About = {
+  about: ["Delete a model from a server. Where several have it, say --server or --all."],
+  takes: "MODEL",
+  examples: ["aicortex rm llama3.2:3b --server gpu-1", "aicortex rm llama3.2:3b --all"]
+}
+export const rmShape = shape(rmAbout, rmOptions)
+export const rm = Command.make("rm", { ...rmOptions, model }, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./manage/rm.js")),
+    ({ run }) => run(flags)
+  )
+).pipe(Command.withDescription(rmAbout.about[0] ?? ""))

@@ -1,0 +1,90 @@
+/** Runs `aicortex ls`. */
+import * as Effect from "effect/Effect"
+import { canonical } from "../../Model.js"
+import { type Fields, isFields, listAll } from "../../management/models.js"
+import { type Offer, Registry } from "../../Registry.js"
+import { Transport } from "../../Transport.js"
+import * as Fleet from "../fleetLayer.js"
+import * as Output from "../output.js"
+import * as Servers from "./servers.js"
+import * as Units from "./units.js"
+
+/** A model, in one version, and the servers that have it. */
+interface Row {
+  readonly model: string
+  /** In bytes. */
+  readonly size: number | null
+  readonly parameters: string | null
+  readonly quantization: string | null
+  readonly digest: string | null
+  readonly servers: Array<string>
+}
+
+const fromTags = (item: Fields): Omit<Row, "servers"> | undefined => {
+  const model = Units.textOf(item["name"] ?? item["model"])
+  const details = isFields(item["details"]) ? item["details"] : {}
+  return model === undefined
+    ? undefined
+    : {
+        model,
+        size: Units.numberOf(item["size"]) ?? null,
+        parameters: Units.textOf(details["parameter_size"]) ?? null,
+        quantization: Units.textOf(details["quantization_level"]) ?? null,
+        digest: Units.textOf(item["digest"]) ?? null
+      }
+}
+
+const fromOffer = (model: string, offer: Offer | undefined): Omit<Row, "servers"> => ({
+  model,
+  size: null,
+  parameters: offer?.info.parameter_size ?? null,
+  quantization: offer?.info.quantization_level ?? null,
+  digest: null
+})
+
+/** Each version of each model once, in the order of names. */
+const merged = (all: ReadonlyArray<readonly [url: string, row: Omit<Row, "servers">]>): ReadonlyArray<Row> => {
+  const rows = new Map<string, Row>()
+  for (const [url, row] of all) {
+    const key = `${canonical(row.model)} ${row.digest ?? ""}`
+    const before = rows.get(key)
+    if (before === undefined) rows.set(key, { ...row, servers: [url] })
+    else before.servers.push(url)
+  }
+  return [...rows.values()].sort((a, b) => a.model.localeCompare(b.model, "en", { numeric: true }))
+}
+
+export const run = ({ json, server }: { readonly json: boolean; readonly server: ReadonlyArray<string> }) =>
+  Effect.gen(function* () {
+    const registry = yield* Registry
+    const transport = yield* Transport
+    const asked = yield* Servers.chosen(yield* Servers.servers, server)
+    yield* Servers.reached(asked)
+    for (const { problem, reachable, url } of asked) if (!reachable) yield* Output.notice(`${url} ${problem}`)
+    const there = asked.filter(({ reachable }) => reachable)
+    const lists = yield* Effect.promise(() => listAll(transport, there, "/api/tags"))
+    const offers = new Map((yield* registry.offers).map((offer) => [canonical(offer.model), offer]))
+    const found: Array<readonly [string, Omit<Row, "servers">]> = []
+    for (const { known, models, problem } of lists) {
+      if (problem !== undefined) yield* Output.notice(`${known.url} does not tell the sizes of its models: ${problem}`)
+      const rows = models?.map(fromTags) ?? known.models.map((model) => fromOffer(model, offers.get(canonical(model))))
+      for (const row of rows) if (row !== undefined) found.push([known.url, row])
+    }
+    const rows = merged(found)
+    if (json) return yield* Output.writeJson(rows)
+    if (rows.length === 0) {
+      return yield* Output.notice("your servers have no models; download one with `aicortex pull llama3.2:3b`")
+    }
+    yield* Output.write(
+      Output.table(
+        ["Model", "Size", "Parameters", "Quantization", "Servers"],
+        rows.map(({ model, parameters, quantization, servers, size }) => [
+          model,
+          size === null ? "-" : Units.bytes(size),
+          parameters ?? "-",
+          quantization ?? "-",
+          servers.join(", ")
+        ])
+      )
+    )
+  }).pipe(Effect.provide(Fleet.layer))
