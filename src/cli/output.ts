@@ -118,20 +118,24 @@ const shrink = (widths: ReadonlyArray<number>, prose: number, limit: number): Re
     : widths.map((one, i) => (i === prose ? Math.max(Math.min(one, minColumn), one - over) : one))
 }
 
-/** How cells of a column are styled. They are measured and cut before. */
+/** How cells of a column are styled, by their row. They are measured and cut before. */
 export interface Styles {
-  readonly [column: string]: (text: string) => string
+  readonly [column: string]: (text: string, row: number) => string
 }
 
 const clean = (cell: string): string => withoutControls(cell).replace(/\s+/g, " ")
 
 /** Names with their values, a pair in each line. A value of several lines goes on below itself. */
-export const block = (pairs: ReadonlyArray<readonly [name: string, value: string]>, styles: Styles = {}): string => {
+export const block = (
+  pairs: ReadonlyArray<readonly [name: string, value: string]>,
+  styles: Styles = {},
+  row = 0
+): string => {
   const column = Math.max(...pairs.map(([name]) => width(name)))
   return pairs
     .map(([name, value]) => {
       const [first = "", ...more] = value.split("\n").map(clean)
-      const styled = styles[name]?.(first) ?? first
+      const styled = styles[name]?.(first, row) ?? first
       const rest = more.map((line) => `${" ".repeat(column)}${gap}${line}\n`).join("")
       return `${bold(name, process.stdout)}${" ".repeat(column - width(name))}${gap}${styled}\n${rest}`
     })
@@ -157,10 +161,11 @@ export const table = (
   if (widths.reduce((all, one) => all + one, gap.length * (widths.length - 1)) > limit) {
     return rows
       .slice(1)
-      .map((row) =>
+      .map((row, y) =>
         block(
           row.flatMap((cell, i) => (cell === "" || cell === "-" ? [] : [[head[i] ?? "", cell] as const])),
-          styles
+          styles,
+          y
         )
       )
       .join("\n")
@@ -170,7 +175,7 @@ export const table = (
       .map((limit, i) => {
         const cell = cut(row[i] ?? "", limit)
         const space = " ".repeat(Math.max(0, limit - width(cell)))
-        const styled = (y > 0 ? styles[head[i] ?? ""]?.(cell) : undefined) ?? cell
+        const styled = (y > 0 ? styles[head[i] ?? ""]?.(cell, y - 1) : undefined) ?? cell
         return right[i] === true ? space + styled : styled + (i === widths.length - 1 ? "" : space)
       })
       .join(gap)

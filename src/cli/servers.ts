@@ -13,7 +13,7 @@ const options = { json: Flags.json }
 
 const about: About = {
   about: [
-    "List your servers and whether they can be reached, or the servers that have a model with their speed for it."
+    "List your servers, whether they can be reached, their versions and latencies; or the servers that have a model, with their speed for it."
   ],
   takes: "[MODEL]",
   examples: ["aicortex servers", "aicortex servers llama3.2:3b", "aicortex servers add http://gpu-1:11434"]

@@ -1,7 +1,7 @@
 /** The models on a server, over Ollama's API: pull and the like, remove, lists, versions. */
-import type { Server } from "../Server.js"
+import { apiOf, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
-import { json, send, UpstreamFailed, type UpstreamRequest } from "./upstreamControl.js"
+import { base, json, send, UpstreamFailed, type UpstreamRequest } from "./upstreamControl.js"
 
 /** The fields of a JSON object. */
 export interface Fields {
@@ -108,6 +108,28 @@ export const version = async (transport: Transport, server: Server): Promise<str
     return typeof body["version"] === "string" ? body["version"] : undefined
   } catch (error) {
     if (error instanceof UpstreamFailed) return undefined
+    throw error
+  }
+}
+
+/** How long a server took for a small request, in milliseconds; and its version, where its protocol tells it. */
+export interface Measured {
+  readonly latency: number | undefined
+  readonly version: string | undefined
+}
+
+/** Measures a server: an Ollama server is asked for its version, any other for its list of models. */
+export const measure = async (transport: Transport, { ollama, server }: Listed): Promise<Measured> => {
+  const path = ollama ? "/api/version" : `${apiOf(server, "openai").slice(base(server).length)}/models`
+  const began = performance.now()
+  try {
+    const { text } = await send(transport, server, { method: "GET", path, timeout: listTimeout })
+    const latency = performance.now() - began
+    const told = ollama ? parse(text) : undefined
+    const version = isFields(told) && typeof told["version"] === "string" ? told["version"] : undefined
+    return { latency, version }
+  } catch (error) {
+    if (error instanceof UpstreamFailed) return { latency: undefined, version: undefined }
     throw error
   }
 }

@@ -1203,9 +1203,9 @@ describe("aicortex servers, best, llm-params and config", () => {
     const unreachable = await ok(["servers", "add", dead], { env: { ...env, THE_KEY: "s3cret" } })
     assert.include(unreachable, "It does not answer yet: it refused the connection.")
     const listed = (await ok(["servers", "list"], { env: { ...env, THE_KEY: "s3cret" } })).trimEnd().split("\n")
-    assert.match(listed[0] ?? "", /^URL +Protocol +Models +Loaded +Status$/)
-    assert.match(listed[1] ?? "", /ollama +1 +- +reachable$/)
-    assert.match(listed[2] ?? "", /openai +1 +- +reachable$/)
+    assert.match(listed[0] ?? "", /^URL +Protocol +Version +Latency +Models +Loaded +Status$/)
+    assert.match(listed[1] ?? "", /ollama +0\.33\.0 +\d+ ms +1 +- +reachable$/)
+    assert.match(listed[2] ?? "", /openai +- +\d+ ms +1 +- +reachable$/)
     assert.match(listed[3] ?? "", /- +- +refused the connection$/)
     const json = JSON.parse(await ok(["servers", "--json"], { env: { ...env, THE_KEY: "s3cret" } }))
     assert.deepStrictEqual(
@@ -1400,8 +1400,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
       config: { servers: [server.url, `http://127.0.0.1:${await unusedPort()}`] },
       env: { NO_COLOR: "1" }
     }
-    const narrow = (await terminal(70, ["servers"], setup)).screen.trimEnd().split("\r\n")
-    for (const line of narrow) assert.isAtMost([...line].length, 70)
+    const narrow = (await terminal(84, ["servers"], setup)).screen.trimEnd().split("\r\n")
+    for (const line of narrow) assert.isAtMost([...line].length, 84)
     // What went wrong is told as far as there is room.
     assert.match(narrow[2] ?? "", /…$/)
     assert.notInclude(narrow.join(), "^[")

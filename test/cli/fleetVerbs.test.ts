@@ -6,6 +6,9 @@ import { useFleet } from "../support/fleet.js"
 import { unusedPort } from "../support/ports.js"
 import { hasTerminals, startTerminal, type Terminal } from "../support/terminal.js"
 
+// Each test runs several processes.
+vi.setConfig({ testTimeout: 120_000 })
+
 beforeAll(build, 120_000)
 
 const fleet = useFleet()

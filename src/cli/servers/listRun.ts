@@ -2,10 +2,13 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Live from "../../Fleet.js"
+import { measure } from "../../management/models.js"
 import { Registry } from "../../Registry.js"
 import type { ServerInfo } from "../../Server.js"
+import { Transport } from "../../Transport.js"
 import { addServer } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
+import * as Servers from "../manage/servers.js"
 import * as Output from "../output.js"
 
 /** Registries contain all kinds of speeds: anything but a number counts as unknown. */
@@ -69,27 +72,78 @@ export const listOf = (model: string, json: boolean) =>
     )
   }).pipe(Effect.provide(Fleet.layer))
 
-/** The user's servers. */
+/** For how long calls avoid a server for its models, in milliseconds. */
+const resting = (snapshots: ReadonlyArray<Live.Snapshot>, now: number): number =>
+  snapshots.reduce((most, { breaker, restsUntil }) => Math.max(most, breaker === "open" ? restsUntil - now : 0), 0)
+
+const stateOf = (reachable: boolean, rests: number) => (!reachable ? "down" : rests > 0 ? "resting" : "up")
+
+const colours = { up: Output.green, resting: Output.yellow, down: Output.red }
+
+/** The user's servers, each asked now. */
 export const listAll = (json: boolean) =>
   Effect.gen(function* () {
     const registry = yield* Registry
-    const servers = yield* registry.servers
-    if (json) return yield* Output.writeJson(servers)
-    if (servers.length === 0) {
-      return yield* Output.notice(`no server is known; add one with ${addServer}`)
-    }
+    const transport = yield* Transport
     const fleet = yield* Live.Fleet
+    const statuses = yield* registry.servers
+    if (statuses.length === 0) {
+      return json ? yield* Output.writeJson([]) : yield* Output.notice(`no server is known; add one with ${addServer}`)
+    }
+    const managed = yield* Servers.servers
     const now = yield* Clock.currentTimeMillis
-    const rows = servers.map(({ api, headers, models, problem, protocol, reachable, url }) => [
-      url,
-      protocol ?? "-",
-      reachable ? String(models.length) : "-",
-      models.filter((model) => isLoaded(fleet.snapshot(url, model), now)).join(", ") || "-",
-      [
-        reachable ? "reachable" : (problem ?? "cannot be reached"),
-        ...(reachable && api !== undefined ? [`at ${api}`] : []),
-        ...(headers === undefined ? [] : [`with ${headers.join(", ")}`])
-      ].join(" ")
-    ])
-    yield* Output.write(Output.table(["URL", "Protocol", "Models", "Loaded", "Status"], rows, "Status"))
+    const all = yield* Effect.forEach(
+      statuses,
+      (status) => {
+        const one = managed.find(({ own, url }) => own && url === status.url)
+        const snapshots = status.models.map((model) => fleet.snapshot(status.url, model))
+        const rests = resting(snapshots, now)
+        const known = {
+          status,
+          rests,
+          state: stateOf(status.reachable, rests),
+          loaded: status.models.filter((_, i) => snapshots[i] !== undefined && isLoaded(snapshots[i], now))
+        } as const
+        // What only registry files name is asked for its list alone.
+        return one?.reachable !== true
+          ? Effect.succeed({ ...known, latency: undefined, version: undefined })
+          : Effect.map(
+              Effect.promise(() => measure(transport, one)),
+              (measured) => ({ ...known, ...measured })
+            )
+      },
+      { concurrency: 32 }
+    )
+    if (json) {
+      return yield* Output.writeJson(
+        all.map(({ latency, state, status, version }) => ({
+          ...status,
+          state,
+          latency: latency === undefined ? null : Math.round(latency * 10) / 10,
+          version: version ?? null
+        }))
+      )
+    }
+    const rows = all.map(({ latency, loaded, rests, status, version }) => {
+      const { api, headers, models, problem, protocol, reachable, url } = status
+      return [
+        url,
+        protocol ?? "-",
+        version ?? "-",
+        latency === undefined ? "-" : `${Math.max(1, Math.round(latency))} ms`,
+        reachable ? String(models.length) : "-",
+        loaded.join(", ") || "-",
+        [
+          reachable ? "reachable" : (problem ?? "cannot be reached"),
+          ...(rests > 0 ? [`rests for ${Math.ceil(rests / 1_000)} s`] : []),
+          ...(reachable && api !== undefined ? [`at ${api}`] : []),
+          ...(headers === undefined ? [] : [`with ${headers.join(", ")}`])
+        ].join(" ")
+      ]
+    })
+    yield* Output.write(
+      Output.table(["URL", "Protocol", "Version", "Latency", "Models", "Loaded", "Status"], rows, "Status", {
+        Status: (text, row) => colours[all[row]?.state ?? "up"](text, process.stdout)
+      })
+    )
   }).pipe(Effect.provide(Fleet.layer))
