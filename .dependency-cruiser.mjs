@@ -50,7 +50,7 @@ const knowsNode = [
   "^src/(index|promise)\\.ts$",
   "^src/cli/",
   ...embedded,
-  "^src/transport/(connections|contentEncoding|proxies|undici|pick)\\.ts$"
+  "^src/transport/(byRuntime|connections|contentEncoding|undici)\\.ts$"
 ]
 
 /** Matches a package, whether it is installed or not. */

@@ -51,8 +51,8 @@ import * as Sessions from "./Sessions.js"
 import { CurrentSettings, type SessionPolicy } from "./Settings.js"
 import * as SessionFolder from "./sessions/folder.js"
 import { Transport } from "./Transport.js"
+import * as ByRuntime from "./transport/byRuntime.js"
 import * as TransportClient from "./transport/httpClient.js"
-import * as Undici from "./transport/undici.js"
 
 /**
  * The options of a program: see `config/resolve` for each and for other sources.
@@ -218,7 +218,7 @@ const parts = ["store", "responses", "router"] as const satisfies ReadonlyArray<
  * @since 0.1.0
  * @category layers
  */
-export const layerTransport: Layer.Layer<Transport> = Undici.layer
+export const layerTransport: Layer.Layer<Transport> = ByRuntime.layer
 
 /**
  * The services over settings, an HTTP client for control calls, files and a transport: what remains to be provided is
@@ -273,7 +273,7 @@ export const layer = <E = never, R = never>(
   const wrong = wrongPart(replace, [...parts, "transport"])
   if (wrong !== undefined) return Layer.fail(wrong)
   const settings = Layer.provide(layerSettings(options), [NodeFileSystem.layer, NodePath.layer])
-  const configured = Layer.provide(Undici.layerConfigured, settings)
+  const configured = Layer.provide(ByRuntime.layerConfigured, settings)
   const { transport: own, ...others } = replace
   const transport: Layer.Layer<Transport, InvalidConfig | E, R> = own ?? configured
   return layerServices(options, others).pipe(

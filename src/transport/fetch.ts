@@ -14,9 +14,6 @@ import { failureOf } from "./fetchFailure.js"
  */
 const connectedAfter = 500
 
-/** Browsers only: the types of Node do not know it. */
-const uncached: object = { cache: "no-store" }
-
 /** A body in parts, which browsers send over HTTP/2 only. */
 const streamed = (parts: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> => {
   const iterator = parts[Symbol.asyncIterator]()
@@ -47,7 +44,8 @@ class FetchExchange implements Exchange {
 
   constructor(
     private readonly request: TransportRequest,
-    private readonly handler: TransportHandler
+    private readonly handler: TransportHandler,
+    private readonly more: object
   ) {
     this.timer = setTimeout(() => this.connected(), connectedAfter)
     void this.run()
@@ -83,7 +81,7 @@ class FetchExchange implements Exchange {
         signal: this.controller.signal,
         // As everywhere in this library: an address that leads elsewhere is a wrong address.
         redirect: "manual",
-        ...uncached,
+        ...this.more,
         ...bodyOf(this.request)
       })
       if (!this.open) return
@@ -135,8 +133,24 @@ class FetchExchange implements Exchange {
   }
 }
 
-/** @internal */
+/**
+ * The service; `options` are what else `fetch` takes in this runtime for requests to an origin.
+ *
+ * @internal
+ */
+export const make = (options: (origin: string) => object) =>
+  Transport.of({
+    send: (request, handler) => new FetchExchange(request, handler, options(new URL(request.url).origin))
+  })
+
+const inBrowser = { cache: "no-store" }
+
+/**
+ * For browsers.
+ *
+ * @internal
+ */
 export const layer: Layer.Layer<Transport> = Layer.succeed(
   Transport,
-  Transport.of({ send: (request, handler) => new FetchExchange(request, handler) })
+  make(() => inBrowser)
 )

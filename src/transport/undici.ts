@@ -223,12 +223,15 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.LaneU
 /** The relevant part of the settings. */
 type Network = Pick<Settings.Settings, "ca" | "proxy">
 
-/** A custom list replaces Node's default. */
-const trusted = (ca: Network["ca"]): object => {
-  if (ca === undefined || ca.length === 0) return {}
+/**
+ * These authorities and those that Node trusts: a custom list replaces Node's default.
+ *
+ * @internal
+ */
+export const trusted = (ca: ReadonlyArray<string>): ReadonlyArray<string> => {
   const extra = process.env["NODE_EXTRA_CA_CERTS"]
   const file = extra === undefined || !existsSync(extra) ? [] : [readFileSync(extra, "utf8")]
-  return { ca: [...rootCertificates, ...file, ...ca] }
+  return [...rootCertificates, ...file, ...ca]
 }
 
 const finalized = (dispatcher: Dispatcher): Effect.Effect<void> => Effect.promise(() => dispatcher.destroy())
@@ -239,7 +242,7 @@ const finalized = (dispatcher: Dispatcher): Effect.Effect<void> => Effect.promis
  * @internal
  */
 export const make = Effect.fnUntraced(function* ({ ca, proxy }: Network) {
-  const tls = trusted(ca)
+  const tls = ca === undefined || ca.length === 0 ? {} : { ca: [...trusted(ca)] }
   const agent = (kept: boolean) =>
     Effect.acquireRelease(
       Effect.sync(() => Connections.agent(kept, tls)),

@@ -5,9 +5,9 @@
  * the system lets us make such a place; every other address leads to a listener that notes who asked.
  */
 import { spawnSync } from "node:child_process"
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { install, run as runIn } from "../support/pinned.mjs"
 
 const here = fileURLToPath(new URL(".", import.meta.url))
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -15,23 +15,8 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** @type {(message: string) => void} */
 const say = (message) => void process.stderr.write(`test:agents: ${message}\n`)
 
-/** @type {(command: string, args: ReadonlyArray<string>, cwd?: string) => number} */
-const run = (command, args, cwd = root) => {
-  const { error, status } = spawnSync(command, args, { cwd, stdio: ["ignore", 2, 2] })
-  if (error !== undefined) say(`${command}: ${error.message}`)
-  return status ?? 1
-}
-
-const install = () => {
-  const wanted = readFileSync(join(here, "package-lock.json"), "utf8")
-  const note = join(here, "node_modules", ".installed.json")
-  if (existsSync(note) && readFileSync(note, "utf8") === wanted) return
-  say("installing the agents (npm ci, about 1 GB unpacked), once…")
-  rmSync(note, { force: true })
-  const args = ["ci", "--ignore-scripts", "--include=optional", "--loglevel=error", "--no-progress"]
-  if (run("npm", args, here) !== 0) throw new Error("npm ci failed; its words stand above.")
-  writeFileSync(note, wanted)
-}
+/** @type {(command: string, args: ReadonlyArray<string>) => number} */
+const run = (command, args) => runIn(say, command, args, root)
 
 /** Loopback and nothing else, where every address is one of this machine's own. */
 const isolate =
@@ -49,7 +34,7 @@ const main = () => {
     return 0
   }
   if (run(process.execPath, [join(root, "scripts/setup.mjs")]) !== 0) return 1
-  install()
+  install(say, here, "the agents, about 1 GB unpacked")
   const vitest = [
     join(root, "node_modules/vitest/vitest.mjs"),
     "run",

@@ -75,6 +75,14 @@ const noModel = (flavour: Flavour, model: unknown): Problem => {
 export async function handleOpenAI(x: X, options: FakeOpenAIOptions): Promise<void> {
   const flavour = flavourOf(options)
   const { method, path, rawBody, body } = x.record
+  // A browser asks first, without a key.
+  if (method === "OPTIONS" && x.req.headers.origin !== undefined) {
+    head(x, 200, {
+      "access-control-allow-methods": "GET, POST",
+      "access-control-allow-headers": x.req.headers["access-control-request-headers"] ?? ""
+    })
+    return void x.res.end()
+  }
   if (!authorized(x, options, flavour)) return
   const json = (value: Json) =>
     sendBody(x, 200, jsonTypes[flavour], flavour === "ollama" ? goJson(value) : JSON.stringify(value))

@@ -143,7 +143,10 @@ export const sleep = (x: Exchange, ms: number): Promise<boolean> =>
 export function head(x: Exchange, status: number, headers: Readonly<Record<string, string | number>>): void {
   if (x.isClosed() || x.res.headersSent) return
   x.record.status = status
-  x.res.writeHead(status, { ...headers, ...x.options.headers })
+  const { origin } = x.req.headers
+  // Servers let pages read all that they answer; a page that Ollama does not let in learns nothing.
+  const cors = origin === undefined || status === 403 ? {} : { "access-control-allow-origin": origin }
+  x.res.writeHead(status, { ...cors, ...headers, ...x.options.headers })
 }
 
 /** Starts a server that speaks a dialect. */

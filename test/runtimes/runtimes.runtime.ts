@@ -1,0 +1,55 @@
+/** The package in Bun and Deno, and in Node for comparison. */
+import { execFile } from "node:child_process"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+import { assert, describe, it } from "vitest"
+import { unusedPort } from "../support/fakeServer.js"
+import { type Fake, useFleet } from "../support/fleet.js"
+
+const fleet = useFleet()
+const here = fileURLToPath(new URL(".", import.meta.url))
+const words = ["It", " is", " blue", ", because", " of", " 空", " and", " light", "."]
+
+const runtimes: ReadonlyArray<readonly [string, string, ReadonlyArray<string>]> = [
+  ["Node", process.execPath, []],
+  ["Bun", join(here, "node_modules/@oven/bun-linux-x64/bin/bun"), []],
+  ["Deno", join(here, "node_modules/@deno/linux-x64-glibc/deno"), ["run", "--allow-all", "--no-prompt"]]
+]
+
+type Options = Parameters<typeof fleet.ollama>[0] & Parameters<typeof fleet.openai>[0]
+const protocols: ReadonlyArray<readonly [string, (options?: Options) => Promise<Fake>]> = [
+  ["Ollama", (options) => fleet.ollama({ reply: words, ...options })],
+  ["vLLM", (options) => fleet.openai({ reply: words, flavour: "vllm", ...options })]
+]
+
+describe.each(runtimes)("%s", (name, command, flags) => {
+  describe.each(protocols)("%s", (_, begin) => {
+    it.each(["promise", "effect"])(
+      "chats, streams, goes on after a cut, leaves and ends: aicortex, %s",
+      async (entry) => {
+        const cut = await begin({ faults: { kind: "cut", after: 4 } })
+        const well = await begin()
+        const stalling = await begin({ faults: { kind: "stall", after: 2 } })
+        const nobody = { url: `http://127.0.0.1:${await unusedPort()}`, protocol: well.protocol }
+        const servers = [cut, well, stalling].map(({ protocol, url }) => ({ url, protocol }))
+        const { stdout } = await promisify(execFile)(
+          command,
+          [...flags, join(here, "scenario.mjs"), entry, JSON.stringify([...servers, nobody])],
+          { cwd: here, timeout: 60_000, env: { PATH: process.env["PATH"], HOME: here, NO_COLOR: "1" } }
+        )
+        assert.deepStrictEqual(JSON.parse(stdout), {
+          whole: words.join(""),
+          turns: 2,
+          streamed: words.join(""),
+          first: words[0],
+          failure: ["AllServersFailed", "refused", "connect"],
+          servers: [true, true]
+        })
+        assert.isAtLeast(cut.chatRequests.length, 1, `${name} asked the server that is cut`)
+        // Whoever leaves stops the server's work.
+        assert.isNumber(await stalling.chatRequests[0]?.closedByClient)
+      }
+    )
+  })
+})

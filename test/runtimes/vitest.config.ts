@@ -1,0 +1,9 @@
+import { mergeConfig } from "vitest/config"
+import base from "../../vitest.config.js"
+
+const { include: _, ...test } = base.test ?? {}
+
+export default mergeConfig(
+  { ...base, test },
+  { test: { include: ["test/runtimes/*.runtime.ts"], maxWorkers: 1, testTimeout: 120_000, hookTimeout: 120_000 } }
+)
