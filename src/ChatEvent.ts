@@ -189,6 +189,51 @@ export interface ToolResultEvent {
 }
 
 /**
+ * A server is asked.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface AttemptMeta {
+  /** Which information this is. */
+  readonly type: "attempt"
+  /** Its address. */
+  readonly server: string
+  /** The number of the attempt, from 1. */
+  readonly attempt: number
+  /** It is asked besides one that is late: the `end` says who answered. */
+  readonly hedge?: true
+}
+
+/**
+ * The oldest turns of the history were dropped to fit the model's context.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface TrimmedMeta {
+  /** Which information this is. */
+  readonly type: "trimmed"
+  /** How many messages were dropped. */
+  readonly trimmed: number
+}
+
+/**
+ * A cached answer follows.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface CachedMeta {
+  /** Which information this is. */
+  readonly type: "cached"
+  /** Always `true`. */
+  readonly cached: true
+  /** The age of the answer, in milliseconds. */
+  readonly age: number
+}
+
+/**
  * Information about the call: a server was asked (`server`, `attempt` counted from 1; `hedge` if it is asked besides
  * one that is late: the `end` says who answered), the oldest turns of the history were dropped to fit the model's
  * context (`trimmed`, in messages), or a cached answer follows (`cached`; `age` in milliseconds).
@@ -199,11 +244,8 @@ export interface ToolResultEvent {
 export interface Meta {
   /** Which event this is. */
   readonly type: "meta"
-  /** What is known now: one of the three. */
-  readonly meta:
-    | { readonly server: string; readonly attempt: number; readonly hedge?: true }
-    | { readonly trimmed: number }
-    | { readonly cached: true; readonly age: number }
+  /** What is known now, told apart by its `type`. */
+  readonly meta: AttemptMeta | TrimmedMeta | CachedMeta
   /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number
 }

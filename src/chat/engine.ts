@@ -235,7 +235,7 @@ export const make = Effect.gen(function* () {
       const runFork = <A, E>(effect: Effect.Effect<A, E>) => fork(Effect.interruptible(effect))
       const rounds = ToolLoop.makeToolLoop(execution, request, commit ? turn : undefined, now, origin.trace, runFork)
       const preface: ReadonlyArray<ChatEvent> =
-        trimmed === 0 ? nothing : [{ type: "meta", meta: { trimmed }, timestamp: prepared.began }]
+        trimmed === 0 ? nothing : [{ type: "meta", meta: { type: "trimmed", trimmed }, timestamp: prepared.began }]
       const call = callOf(prepared, events, preface, rounds.complete, () => {
         rounds.stop()
         closed?.()

@@ -25,7 +25,7 @@ export const gather = async (answer: OpenAnswer): Promise<Result> => {
           logprobs.push(...event.logprobs)
           break
         case "meta":
-          if ("cached" in event.meta) cached = true
+          if (event.meta.type === "cached") cached = true
           break
         case "tool_call":
           toolCalls.push(callOf(event))

@@ -115,7 +115,7 @@ export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
         this.toolCalls.push(callOf(event))
         break
       case "meta":
-        if ("cached" in event.meta) this.cached = true
+        if (event.meta.type === "cached") this.cached = true
         break
       default:
     }

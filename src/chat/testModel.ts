@@ -145,7 +145,7 @@ class ScriptedAnswer extends EventBuffer {
       usage = {}
     } = typeof reply === "string" ? { text: reply } : reply
     const timestamp = this.now()
-    this.push({ type: "meta", meta: { server, attempt: ++this.attempt }, timestamp })
+    this.push({ type: "meta", meta: { type: "attempt", server, attempt: ++this.attempt }, timestamp })
     if (thinking !== "") this.push({ type: "thinking", content: thinking, timestamp })
     for (const content of typeof text === "string" ? [text] : text) {
       if (content === "") continue

@@ -268,8 +268,8 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     const attempt = new ChatAttempt(this, host, at, lease, began, partial, observer, timeout)
     if (this.call.events) {
       const meta = hedge
-        ? ({ server: server.url, attempt: tries, hedge } as const)
-        : { server: server.url, attempt: tries }
+        ? ({ type: "attempt", server: server.url, attempt: tries, hedge } as const)
+        : ({ type: "attempt", server: server.url, attempt: tries } as const)
       this.push({ type: "meta", meta, timestamp: began })
       if (tries > 1) this.wake()
     }

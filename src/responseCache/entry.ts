@@ -155,7 +155,7 @@ export const toResult = (entry: Entry, began: number, now: number): Result => ({
  */
 export const toEvents = (entry: Entry, timestamp: number): Array<ChatEvent> => {
   const events: Array<ChatEvent> = [
-    { type: "meta", meta: { cached: true, age: Math.max(0, timestamp - entry.storedAt) }, timestamp }
+    { type: "meta", meta: { type: "cached", cached: true, age: Math.max(0, timestamp - entry.storedAt) }, timestamp }
   ]
   let index = 0
   let said = 0

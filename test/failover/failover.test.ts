@@ -746,8 +746,8 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     })
     expect(events.at(-1)).toMatchObject({ type: "end", server: servers[1].url, attempts: [attempt] })
     expect(events.flatMap((event) => (event.type === "meta" ? [event.meta] : []))).toEqual([
-      { server: servers[0].url, attempt: 1 },
-      { server: servers[1].url, attempt: 2 }
+      { type: "attempt", server: servers[0].url, attempt: 1 },
+      { type: "attempt", server: servers[1].url, attempt: 2 }
     ])
     // Whether the second can go on is asked first: an Ollama server also for its prompt.
     expect(chats(...servers)).toEqual([1, protocol === "ollama" ? 3 : 2, 0])

@@ -115,7 +115,7 @@ describe("a kept answer", () => {
     const events = await eventsOf(await cortex.chat("Hi", { ...cached, stream: true }))
     expect(untimed(events)).toEqual([
       { type: "start", content: "", model },
-      { type: "meta", meta: { cached: true, age: expect.any(Number) } },
+      { type: "meta", meta: { type: "cached", cached: true, age: expect.any(Number) } },
       { type: "thinking", content: "Hm" },
       { type: "thinking", content: ", well" },
       { type: "token", content: '{"a"', index: 0 },

@@ -124,7 +124,7 @@ const stream = Effect.fnUntraced(function* (
           yield* Output.writeDim(event.content)
           break
         case "meta":
-          if ("cached" in event.meta) cached = true
+          if (event.meta.type === "cached") cached = true
           break
         case "error":
           failures.push(event.next === undefined ? event.content : `${event.content}; ${event.next} goes on`)

@@ -50,7 +50,7 @@ export const print = Effect.fnUntraced(function* (
         thoughts.push(event.content)
         break
       case "meta":
-        if ("cached" in event.meta) cached = true
+        if (event.meta.type === "cached") cached = true
         break
       case "error": {
         const { content, next } = event

@@ -73,7 +73,7 @@ export class Progress {
     if (event.type === "token") this.#pieces.push(event.content)
     else if (event.type === "restart") this.#pieces.length -= event.discard
     else if (event.type === "end") this.end = event
-    else if (event.type === "meta" && "cached" in event.meta) this.cached = true
+    else if (event.type === "meta" && event.meta.type === "cached") this.cached = true
   }
 }
 
