@@ -37,12 +37,18 @@ export interface Shape extends About {
   readonly children: { readonly [name: string]: Shape }
 }
 
-const collect = (usage: Usage.Usage, about: string, repeated: boolean, flags: Map<string, Flag>): void => {
+const collect = (
+  usage: Usage.Usage,
+  about: (flag: string) => string,
+  repeated: boolean,
+  flags: Map<string, Flag>
+): void => {
   switch (usage._tag) {
     case "Named": {
       const name = usage.names.find((one) => one.startsWith("--")) ?? ""
       const alias = usage.names.find((one) => !one.startsWith("--"))
-      const flag = { name, alias, value: Option.getOrUndefined(usage.acceptedValues), repeated, about }
+      const value = Option.getOrUndefined(usage.acceptedValues)
+      const flag = { name, alias, value, repeated, about: about(name) }
       for (const one of usage.names) flags.set(one, flag)
       return
     }
@@ -67,7 +73,9 @@ export const shape = (
   children: { readonly [name: string]: Shape } = {}
 ): Shape => {
   const flags = new Map<string, Flag>()
-  for (const option of Object.values(options)) collect(Options.getUsage(option), aboutOf(option), false, flags)
+  for (const option of Object.values(options)) {
+    collect(Options.getUsage(option), (flag) => aboutOf(option, flag), false, flags)
+  }
   flags.set("--help", help).set("-h", help)
   return { ...about, flags, children }
 }

@@ -13,13 +13,19 @@ export interface About {
   readonly about: string
 }
 
-const abouts = new WeakMap<object, string>()
+const abouts = new WeakMap<object, (flag: string) => string>()
 
-/** The help of a flag of this module. */
-export const aboutOf = (options: object): string => abouts.get(options) ?? ""
+/** The help of a flag (`--name`) of this module. */
+export const aboutOf = (options: object, flag: string): string => abouts.get(options)?.(flag) ?? ""
 
 const noted = <O extends object>(options: O, { about }: About): O => {
-  abouts.set(options, about)
+  abouts.set(options, () => about)
+  return options
+}
+
+/** Several flags as one; `help` has what each is for, by its name. */
+export const group = <O extends object>(options: O, help: { readonly [name: string]: string }): O => {
+  abouts.set(options, (flag) => help[flag.slice(2)] ?? "")
   return options
 }
 

@@ -147,15 +147,23 @@ const accepts = (ast: AST.AST, is: (ast: AST.AST) => boolean): boolean =>
   (AST.isRefinement(ast) && accepts(ast.from, is)) ||
   (AST.isTransformation(ast) && accepts(ast.from, is))
 
+/** What a text is read as where it stands for the value of a setting. */
+export const kindOf = (setting: AnySetting): "number" | "boolean" | "list" | "text" => {
+  const { ast } = fileSchemaOf(setting)
+  if (accepts(ast, AST.isNumberKeyword)) return "number"
+  if (accepts(ast, AST.isBooleanKeyword)) return "boolean"
+  return isList(ast) ? "list" : "text"
+}
+
 /** A text as the value that it stands for in the configuration file. */
 export const fromText = (setting: AnySetting, text: string, variable: string): Either.Either<unknown, string> => {
   if (setting.text !== undefined) return setting.text(text, variable)
-  const { ast } = fileSchemaOf(setting)
-  if (accepts(ast, AST.isNumberKeyword)) {
+  const kind = kindOf(setting)
+  if (kind === "number") {
     return Either.right(text.trim() === "" || Number.isNaN(Number(text)) ? text : Number(text))
   }
-  if (accepts(ast, AST.isBooleanKeyword) && (text === "true" || text === "false")) return Either.right(text === "true")
-  return Either.right(isList(ast) ? text.split(",").map((part) => part.trim()) : text)
+  if (kind === "boolean" && (text === "true" || text === "false")) return Either.right(text === "true")
+  return Either.right(kind === "list" ? text.split(",").map((part) => part.trim()) : text)
 }
 
 // =============================================================================

@@ -268,7 +268,7 @@ describe("aicortex serve", () => {
     const wrong = launch(["--log", "xml"])
     expect([await wrong.ended, wrong.said()]).toEqual([
       2,
-      expect.stringContaining("--log must be one of off, text, json")
+      expect.stringContaining('--log must be "off" or "text" or "json", not')
     ])
     const bad = launch(["--port", "0"], { gateway: { log: "xml" } })
     expect([await bad.ended, bad.said()]).toEqual([1, expect.stringContaining("gateway.log")])

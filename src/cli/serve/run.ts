@@ -19,23 +19,13 @@ import * as Workers from "./workers.js"
 
 /** The parsed flags. */
 export interface Flags {
-  readonly host: string | undefined
-  readonly port: number | undefined
-  readonly defaultModel: string | undefined
+  /** The settings of the gateway that have flags. */
+  readonly gateway: Gateway.Options
   readonly apiKey: string | undefined
   readonly adminKey: string | undefined
-  readonly cors: ReadonlyArray<string>
-  readonly hosts: ReadonlyArray<string>
-  readonly maxBody: number | undefined
-  readonly maxRetries: number | undefined
   readonly config: string | undefined
   readonly proxy: string | undefined
   readonly ca: ReadonlyArray<string>
-  readonly exposeServers: boolean
-  readonly strict: boolean
-  readonly log: Gateway.Options["log"]
-  readonly insecure: boolean
-  readonly drain: number | undefined
   readonly workers: number | undefined
   readonly json: boolean
 }
@@ -52,21 +42,7 @@ const keysOf = ({ adminKey, apiKey }: Flags): Pick<Gateway.Options, "keys"> =>
         keys: Settings.keysOf(apiKey ?? environment("AICORTEX_API_KEY"), adminKey ?? environment("AICORTEX_ADMIN_KEY"))
       }
 
-const gatewayOptions = (flags: Flags): Gateway.Options => ({
-  host: flags.host,
-  port: flags.port,
-  defaultModel: flags.defaultModel,
-  ...keysOf(flags),
-  ...(flags.cors.length === 0 ? {} : { cors: flags.cors }),
-  ...(flags.hosts.length === 0 ? {} : { hosts: flags.hosts }),
-  maxBody: flags.maxBody,
-  maxRetries: flags.maxRetries,
-  ...(flags.exposeServers ? { exposeServers: true } : {}),
-  ...(flags.strict ? { strict: true } : {}),
-  log: flags.log,
-  ...(flags.insecure ? { insecure: true } : {}),
-  drain: flags.drain === undefined ? undefined : flags.drain * 1000
-})
+const gatewayOptions = (flags: Flags): Gateway.Options => ({ ...flags.gateway, ...keysOf(flags) })
 
 const cortexOptions = ({ ca, config, proxy }: Flags): Cortex.Options => ({
   ...(config === undefined ? {} : { configFile: config }),
