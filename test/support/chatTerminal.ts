@@ -1,4 +1,4 @@
-import { spawnSync } from "node:child_process"
+import { spawn, spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -66,18 +66,23 @@ export const useChats = () => {
     /** Starts a conversation, and waits for its first prompt. */
     chat: async (args: ReadonlyArray<string> = ["--model", "aicortex-demo"], options: ChatOptions = {}) => {
       const terminal = start(["chat", ...args], options)
-      await terminal.shows(/^\S+> /m)
+      await terminal.shows(/^\S+>/m)
       return terminal
     },
     /** A command that runs to its end, off a terminal. */
-    run: (args: ReadonlyArray<string>, options: ChatOptions & { readonly input?: string } = {}) => {
-      const { input = "" } = options
-      const { status, stderr, stdout } = spawnSync(process.execPath, [bin, ...args], {
-        env: environment(options),
-        input,
-        encoding: "utf8"
+    run: (args: ReadonlyArray<string>, options: ChatOptions & { readonly input?: string } = {}) =>
+      new Promise<{ readonly status: number | null; readonly stdout: string; readonly stderr: string }>((resolve) => {
+        const child = spawn(process.execPath, [bin, ...args], { env: environment(options) })
+        let stdout = ""
+        let stderr = ""
+        child.stdout.setEncoding("utf8").on("data", (text: string) => {
+          stdout += text
+        })
+        child.stderr.setEncoding("utf8").on("data", (text: string) => {
+          stderr += text
+        })
+        child.on("close", (status) => resolve({ status, stdout, stderr }))
+        child.stdin.end(options.input ?? "")
       })
-      return { status, stderr, stdout }
-    }
   }
 }

@@ -8,13 +8,15 @@ import * as Output from "../../output.js"
 import { summary } from "../summary.js"
 import { AnswerView, screen } from "./answerView.js"
 import type { ViewSettings } from "./conversation.js"
-import { markdown, plain } from "./markdown.js"
+import { markdown, plain, wrap } from "./markdown.js"
 
 /** A line about the answer; where both streams are this terminal, it stands above what is being written. */
 const notice = (view: AnswerView, message: string): void => {
   const line = `aicortex: ${Output.withoutControls(message)}`
-  if (process.stderr.isTTY === true) view.insert(Output.dim(line, process.stderr))
-  else process.stderr.write(`${line}\n`)
+  if (process.stderr.isTTY === true) {
+    const lines = wrap(line, screen.columns() - 1)
+    view.insert(lines.map((one) => Output.dim(one, process.stderr)).join("\n"))
+  } else process.stderr.write(`${line}\n`)
 }
 
 /** `begun` runs before anything is written; it may run more than once. */

@@ -1,6 +1,6 @@
 /** Commands about whom is asked, and how. */
 import * as Effect from "effect/Effect"
-import { demoModel } from "../../../Model.js"
+import { canonical, demoModel } from "../../../Model.js"
 import { Registry } from "../../../Registry.js"
 import * as Sessions from "../../../Sessions.js"
 import { CommandFailed } from "../../errors.js"
@@ -29,13 +29,10 @@ export const model: Command = {
       return yield* print(`${name} answers from now on`)
     }
     const current = modelOf(conversation)
-    const names = new Set([...(yield* available), current])
-    yield* print(
-      [...names]
-        .sort()
-        .map((one) => `${one === current ? "*" : " "} ${one}`)
-        .join("\n")
-    )
+    const isCurrent = (one: string) => canonical(one) === canonical(current)
+    const names = yield* available
+    const all = names.some(isCurrent) ? names : [current, ...names]
+    yield* print(all.map((one) => `${isCurrent(one) ? "*" : " "} ${one}`).join("\n"))
   })
 }
 
