@@ -11,7 +11,17 @@ import { listing } from "./listing.js"
 import { type Parameter, parameters } from "./parameters.js"
 import * as Transcript from "./transcript.js"
 
-const available = Effect.flatMap(Registry, (registry) => registry.models({ available: true }))
+/** The models that the servers have, and the one that is asked. */
+const choices = (conversation: Conversation) =>
+  Effect.map(
+    Effect.flatMap(Registry, (registry) => registry.models({ available: true })),
+    (names) => (names.some(isAsked(conversation)) ? names : [modelOf(conversation), ...names])
+  )
+
+const isAsked =
+  (conversation: Conversation) =>
+  (name: string): boolean =>
+    canonical(name) === canonical(modelOf(conversation))
 
 /** Fails if no server has the model. */
 const requireModel = (model: string) =>
@@ -21,18 +31,15 @@ export const model: Command = {
   name: "model",
   takes: "[NAME]",
   about: "Ask this model from now on; without a name, tell which one is asked and which there are.",
-  complete: (words) => (words.length > 1 ? Effect.succeed([]) : available),
+  complete: (words, conversation) => (words.length > 1 ? Effect.succeed([]) : choices(conversation)),
   run: Effect.fnUntraced(function* (name, conversation, print) {
     if (name !== "") {
       yield* requireModel(name)
       conversation.model = name
       return yield* print(`${name} answers from now on`)
     }
-    const current = modelOf(conversation)
-    const isCurrent = (one: string) => canonical(one) === canonical(current)
-    const names = yield* available
-    const all = names.some(isCurrent) ? names : [current, ...names]
-    yield* print(all.map((one) => `${isCurrent(one) ? "*" : " "} ${one}`).join("\n"))
+    const isCurrent = isAsked(conversation)
+    yield* print((yield* choices(conversation)).map((one) => `${isCurrent(one) ? "*" : " "} ${one}`).join("\n"))
   })
 }
 
