@@ -27,6 +27,8 @@ export interface Usage {
   readonly totalTokens?: number
   /** Those prompt tokens that were read from a cache. */
   readonly cachedTokens?: number
+  /** Those prompt tokens that were written to a cache, where that is counted (Anthropic's API). */
+  readonly cacheWriteTokens?: number
   /** Those completion tokens that were used for thinking. */
   readonly reasoningTokens?: number
   /** The server broke off before it reported usage: `completionTokens` is the number of its pieces. */

@@ -27,6 +27,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Backend, Backends } from "./Backend.js"
+import * as Anthropic from "./backend/anthropic.js"
 import * as Embedded from "./backend/embedded.js"
 import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
@@ -109,6 +110,7 @@ export const layerBackends = (options: Embedded.EmbeddedOptions = {}): Layer.Lay
       const backends: { readonly [P in Protocol]: Backend } = {
         ollama: Ollama.make(transport, now),
         openai: OpenAI.make(transport, now),
+        anthropic: Anthropic.make(transport, now),
         embedded: yield* Embedded.scoped(options)
       }
       return Backends.of({ get: (protocol) => backends[protocol] })

@@ -27,7 +27,7 @@ const Detail = Schema.Literal("auto", "low", "high")
 
 /**
  * An image: base64 in `data` (with its `mediaType`, such as `image/png`), or, for servers that speak the OpenAI
- * API, an `http(s)` address in `url`. Ollama takes only `data`.
+ * API or Anthropic's, an `http(s)` address in `url`. Ollama takes only `data`.
  *
  * `detail` is the image resolution for OpenAI-compatible servers; others ignore it.
  *
@@ -48,7 +48,7 @@ export const ImagePart = Schema.Union(
   Schema.Struct({
     /** Which part this is. */
     type: Schema.Literal("image"),
-    /** An `http(s)` address, only for servers that speak the OpenAI API. */
+    /** An `http(s)` address, only for servers that speak the OpenAI API or Anthropic's. */
     url: Schema.NonEmptyString,
     /** The resolution that OpenAI-compatible servers look at it with; others ignore it. */
     detail: Schema.optional(Detail)

@@ -34,7 +34,10 @@ const jitter = 0.25
 export const probe = Effect.fnUntraced(function* (client: HttpClient.HttpClient, server: Server) {
   const fleet = yield* Fleet
   const began = yield* Clock.currentTimeMillis
-  const loaded = server.protocol === "openai" ? undefined : yield* Discovery.loaded(client, server)
+  const loaded =
+    server.protocol === "openai" || server.protocol === "anthropic"
+      ? undefined
+      : yield* Discovery.loaded(client, server)
   // Servers that do not report loaded models, or speak another protocol, are asked for their list.
   const reached =
     loaded !== undefined ||

@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 import { InvalidConfig } from "./Errors.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
 import { namesVersion, normalizeUrl, openAIBase } from "./server/address.js"
+import * as Anthropic from "./server/anthropic.js"
 import { GivenLocation, type Location } from "./server/location.js"
 
 export { normalizeUrl, openAIBase, redactUserInfo } from "./server/address.js"
@@ -21,12 +22,41 @@ export { GivenLocation, Location, WrittenLocation } from "./server/location.js"
  * @since 0.1.0
  * @category models
  */
-export const Protocol = Schema.Literal("ollama", "openai", "embedded")
+export const Protocol = Schema.Literal("ollama", "openai", "anthropic", "embedded")
 /**
  * @since 0.1.0
  * @category models
  */
 export type Protocol = typeof Protocol.Type
+
+/**
+ * What a server elsewhere may speak: what a user may name.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const SpokenProtocol = Schema.Literal("ollama", "openai", "anthropic")
+/**
+ * @since 0.2.0
+ * @category models
+ */
+export type SpokenProtocol = typeof SpokenProtocol.Type
+
+/**
+ * The same as a list.
+ *
+ * @since 0.2.0
+ * @category constants
+ */
+export const spoken = SpokenProtocol.literals
+
+/**
+ * Whether a value is one of them.
+ *
+ * @since 0.2.0
+ * @category guards
+ */
+export const isSpoken = Schema.is(SpokenProtocol)
 
 /**
  * How fast a server was for a model, in tokens per second, and when that was measured (ISO 8601).
@@ -94,9 +124,12 @@ export interface Headers {
 export interface ServerOptions {
   /** `http://gpu-1:11434`, `gpu-1:11434`, `https://host/v1`. */
   readonly url: string
-  /** Found out when it is not given (an address that names a version, such as `/v1`, speaks `openai`). */
-  readonly protocol?: "ollama" | "openai" | undefined
-  /** Sent as `Authorization: Bearer`; a string or a `Redacted`. */
+  /**
+   * Found out when it is not given (an address that names a version, such as `/v1`, speaks `openai`; `api.anthropic.com`
+   * speaks `anthropic`).
+   */
+  readonly protocol?: SpokenProtocol | undefined
+  /** Sent as `Authorization: Bearer`, or as `x-api-key` to a server that speaks `anthropic`; a string or a `Redacted`. */
   readonly apiKey?: string | Redacted.Redacted | undefined
   /**
    * More headers of every request to it, such as a proxy's or a tenant's; values are strings or `Redacted`, and are
@@ -232,8 +265,12 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
     return fail("servers.headers", `${href} has a key already: give either that or the header authorization`)
   }
   const { maxInFlight, priority, protocol, weight } = options
-  if (protocol !== undefined && protocol !== "ollama" && protocol !== "openai") {
-    return fail("servers.protocol", `'${String(protocol)}' of ${href} must be "ollama" or "openai"`)
+  if (protocol !== undefined && !isSpoken(protocol)) {
+    return fail("servers.protocol", `'${String(protocol)}' of ${href} must be one of ${spoken.join(", ")}`)
+  }
+  const speaks = protocol ?? (Anthropic.isOwn(href) ? "anthropic" : namesVersion(href) ? "openai" : undefined)
+  if (speaks === "anthropic" && options.apiKey !== undefined && headers.right?.["x-api-key"] !== undefined) {
+    return fail("servers.headers", `${href} has a key already: give either that or the header x-api-key`)
   }
   if (weight !== undefined && !positive(weight)) {
     return fail("servers.weight", `the weight of ${href} must be a number above 0`)
@@ -251,7 +288,7 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
   }
   return Either.right({
     url: href,
-    protocol: protocol ?? (namesVersion(href) ? "openai" : undefined),
+    protocol: speaks,
     authorization,
     headers: headers.right,
     location: location?.right,
@@ -277,6 +314,7 @@ export const apiBases = ({ protocol, url }: Pick<Server, "protocol" | "url">, of
     return above === url ? [url] : [url, above]
   }
   if (namesVersion(url)) return [url]
+  if (of === "anthropic") return [`${url}/v1`]
   const isPath = url.indexOf("/", url.indexOf("//") + 2) !== -1
   return isPath || protocol === "openai" ? [`${url}/v1`, url] : [`${url}/v1`]
 }
@@ -287,19 +325,21 @@ export const apiBases = ({ protocol, url }: Pick<Server, "protocol" | "url">, of
  * @since 0.2.0
  * @category accessors
  */
-export const apiOf = ({ api, url }: Server, of: Protocol): string => api ?? (of === "openai" ? openAIBase(url) : url)
+export const apiOf = ({ api, url }: Server, of: Protocol): string =>
+  api ?? (of === "openai" || of === "anthropic" ? openAIBase(url) : url)
 
 /**
- * The headers of a request to a server that the user set, and its key.
+ * The headers of a request to a server that the user set, its key, and those that the protocol requires.
  *
  * @since 0.2.0
  * @category accessors
  */
-export const headersOf = ({ authorization, headers }: Server): { readonly [name: string]: string } => {
-  if (headers === undefined) return authorization === undefined ? {} : { authorization: Redacted.value(authorization) }
+export const headersOf = ({ authorization, headers }: Server, of?: Protocol): { readonly [name: string]: string } => {
+  const key = authorization === undefined ? undefined : Redacted.value(authorization)
   const values: { [name: string]: string } = {}
-  for (const [name, value] of Object.entries(headers)) values[name] = Redacted.value(value)
-  if (authorization !== undefined) values["authorization"] = Redacted.value(authorization)
+  if (headers !== undefined) for (const [name, value] of Object.entries(headers)) values[name] = Redacted.value(value)
+  if (of === "anthropic") return Anthropic.headersOf(values, key)
+  if (key !== undefined) values["authorization"] = key
   return values
 }
 

@@ -76,7 +76,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<Unsupported> => {
     reasons.push({ field: "logprobs", reason: "the embedded engine does not report them" })
   if (request.logitBias !== undefined)
     reasons.push({ field: "logitBias", reason: "the embedded engine has no such option" })
-  reasons.push(...ExtraParameters.refusals(request.extra, false, "the embedded engine"))
+  reasons.push(...ExtraParameters.refusals(request.extra, "other", "the embedded engine"))
   if (request.keepAlive !== undefined && request.lenient !== true) {
     reasons.push({ field: "keepAlive", reason: "the embedded model stays loaded as long as its process" })
   }

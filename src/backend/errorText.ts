@@ -5,7 +5,27 @@
 import type { FailureReason } from "../Errors.js"
 
 /** The reasons that can be recognised by text alone. */
-type Known = Extract<FailureReason, "context-length" | "invalid-request" | "model-failed" | "loading" | "bad-output">
+type Known = Extract<
+  FailureReason,
+  | "context-length"
+  | "invalid-request"
+  | "model-failed"
+  | "loading"
+  | "bad-output"
+  | "busy"
+  | "rate-limited"
+  | "unauthorized"
+  | "model-not-found"
+>
+
+/** What stands for a status in an error that came inside a successful response: the types of Anthropic's API. */
+const byType: ReadonlyArray<readonly [RegExp, Known]> = [
+  [/\boverloaded_error\b/, "busy"],
+  [/\brate_limit_error\b/, "rate-limited"],
+  [/\b(authentication|permission|billing)_error\b/, "unauthorized"],
+  [/\bnot_found_error\b/, "model-not-found"],
+  [/\brequest_too_large\b/, "invalid-request"]
+]
 
 const any = (...patterns: ReadonlyArray<string>): RegExp => new RegExp(patterns.join("|"), "i")
 
@@ -72,6 +92,9 @@ const request = any(
  */
 export const classifyByText = (text: string, codes: string, status: number | undefined): Known | undefined => {
   if (contextLength.test(text) || contextLength.test(codes)) return "context-length"
+  if (status === undefined && codes !== "") {
+    for (const [type, reason] of byType) if (type.test(codes)) return reason
+  }
   if (status === 503 && loading.test(text)) return "loading"
   if (badOutput.test(text)) return "bad-output"
   if (crashed.test(text) || cannotRun.test(text)) return "model-failed"

@@ -7,7 +7,7 @@ import type { FinishReason } from "../ChatEvent.js"
  * | word | of | means |
  * |---|---|---|
  * | `stop`, `eos`, `eos_token`, `eos_found`, `end_turn`, `stop_sequence`, `complete`, `done` | OpenAI, TGI, LM Studio, Anthropic, Cohere | `stop` |
- * | `length`, `max_tokens`, `max_output_tokens`, `model_length`, `model_context_window_exceeded` | OpenAI, Gemini, Mistral, Anthropic | `length` |
+ * | `length`, `max_tokens`, `max_output_tokens`, `model_length`, `model_context_window_exceeded`, `pause_turn` | OpenAI, Gemini, Mistral, Anthropic | `length` |
  * | `tool_calls`, `function_call`, `tool_use` | OpenAI, Anthropic | `tool_calls` |
  * | `content_filter`, `refusal`, `safety`, `sensitive` | OpenAI, Anthropic, Gemini, Zhipu | `content_filter` |
  * | `abort`, `aborted`, `cancelled`, `canceled`, `error`, `insufficient_system_resource`, `network_error` | vLLM, SGLang, Mistral, DeepSeek, Zhipu | given up |
@@ -29,6 +29,8 @@ const known = new Map<string, FinishReason | undefined>([
   ["max_new_tokens", "length"],
   ["model_length", "length"],
   ["model_context_window_exceeded", "length"],
+  // A long turn of a server's own tools, left unfinished.
+  ["pause_turn", "length"],
   ["tool_calls", "tool_calls"],
   ["tool_call", "tool_calls"],
   ["function_call", "tool_calls"],

@@ -1,10 +1,10 @@
-/** What the two HTTP backends share: one exchange with a server, and the meaning of its status and error body. */
+/** What the HTTP backends share: one exchange with a server, and the meaning of its status and error body. */
 import type { ServerFailure, Sink } from "../Backend.js"
 import type { ToolDefinition } from "../ChatRequest.js"
 import type { Unsupported } from "../Errors.js"
 import { type Lines, LineTooLong } from "../internal/lines.js"
 import * as UnsupportedOptions from "../internal/unsupported.js"
-import { headersOf, type Server } from "../Server.js"
+import { headersOf, type Protocol, type Server } from "../Server.js"
 import type { Exchange, Service as Transport, TransportFailure, TransportHandler } from "../Transport.js"
 import * as Classify from "./errorText.js"
 import * as Misaddressed from "./wrongAddress.js"
@@ -108,6 +108,10 @@ const codesIn = (body: string): string => {
   }
 }
 
+/** Anthropic's API answers 400 where an account has nothing left. */
+const isUnpaid = (text: string): boolean =>
+  /\bcredit balance is too low\b|\byou have reached your specified .{0,30}usage limits\b/i.test(text)
+
 /** The failure for an HTTP status other than 2xx. */
 export const statusFailure = (
   status: number,
@@ -123,6 +127,7 @@ export const statusFailure = (
     reported === undefined || status < 400 ? undefined : Classify.classifyByText(text, codesIn(body), status)
   switch (status) {
     case 400:
+      return make(isUnpaid(text) ? "unauthorized" : (words ?? "invalid-request"))
     case 413:
     case 414:
     case 415:
@@ -140,6 +145,8 @@ export const statusFailure = (
         : make("server-error")
     case 429:
       return make("rate-limited", retryAfter(retryAfterHeader, now))
+    case 529:
+      return make("busy", retryAfter(retryAfterHeader, now) ?? busyRest)
     case 501:
       return make("unsupported")
     case 503: {
@@ -158,14 +165,15 @@ export const statusFailure = (
 }
 
 /** The headers of a chat request to this server. */
-export const headers = (server: Server, accept: string): { readonly [name: string]: string } =>
-  server.headers === undefined && server.authorization === undefined
+export const headers = (server: Server, accept: string, protocol?: Protocol): { readonly [name: string]: string } =>
+  server.headers === undefined && server.authorization === undefined && protocol === undefined
     ? { "content-type": "application/json", accept }
-    : { "content-type": "application/json", accept, ...headersOf(server) }
+    : { "content-type": "application/json", accept, ...headersOf(server, protocol) }
 
-/** One request to a server: `url` is an address of its API. */
+/** One request to a server: `url` is an address of its API. `protocol`: if it has headers of its own. */
 export interface Request {
   readonly server: Server
+  readonly protocol?: Protocol | undefined
   readonly url: string
   readonly accept: string
   readonly body: object
@@ -364,7 +372,7 @@ export const start = (
 ): Exchange => {
   const attempt = new HttpAttempt(sink, decoder, request, now)
   const { context } = sink
-  const own = headers(request.server, request.accept)
+  const own = headers(request.server, request.accept, request.protocol)
   attempt.begin(
     transport.send(
       {

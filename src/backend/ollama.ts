@@ -147,7 +147,7 @@ const unsupported = (request: ChatRequest): ReadonlyArray<Unsupported> => {
     found.push({ field: "toolChoice", reason: `Ollama cannot be made to call a tool; use "auto" or "none"` })
   }
   if (request.logitBias !== undefined) found.push({ field: "logitBias", reason: "Ollama has no such option" })
-  if (request.extra !== undefined) found.push(...ExtraParameters.refusals(request.extra, true, "Ollama"))
+  if (request.extra !== undefined) found.push(...ExtraParameters.refusals(request.extra, "ollama", "Ollama"))
   if (request.messages.some((m) => Message.images(m).some((image) => "url" in image))) {
     found.push({ field: "messages", reason: "Ollama takes images as base64 data, not as an address" })
   }

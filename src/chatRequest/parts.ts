@@ -102,7 +102,8 @@ export type Format = "text" | "json" | JsonObject
  * Parameters that only some servers support, under their own names: samplers of llama.cpp (`typical_p`,
  * `xtc_probability`, `dry_multiplier`, …), decoding of vLLM and SGLang (`min_tokens`, `stop_token_ids`, `guided_regex`,
  * …), and chat template switches (`chat_template_kwargs`). OpenAI-compatible servers receive them unchanged, and any
- * others too; OpenAI's own do not. Ollama receives those that it has among its options.
+ * others too; OpenAI's own do not. Ollama receives those that it has among its options, and Anthropic's API `metadata`,
+ * `service_tier`, `cache_control`, `context_management`, `container`, `inference_geo`, `speed` and `thinking_budget`.
  *
  * A server that lacks one is asked without it if it only tunes the answer; it is not asked at all if the answer would
  * differ in kind: `grammar`, `guided_regex`, `guided_grammar`, `guided_choice`, `structured_outputs`, `regex`, `ebnf`,

@@ -28,17 +28,21 @@ export const server = {
   url: setting(Schema.NonEmptyString, {
     doc: "Its address: http://gpu-1:11434, gpu-1:11434, https://host/v1. What stands before an @ in it becomes a Basic header."
   }),
-  /** What it speaks. Default: found out; an address that names a version, such as /v1, speaks openai. */
-  protocol: setting(Schema.Literal("ollama", "openai"), {
+  /**
+   * What it speaks. Default: found out; an address that names a version, such as /v1, speaks openai, and
+   * api.anthropic.com speaks anthropic.
+   */
+  protocol: setting(Server.SpokenProtocol, {
     doc: "What it speaks.",
-    defaultText: "found out; an address that names a version, such as /v1, speaks openai"
+    defaultText:
+      "found out; an address that names a version, such as /v1, speaks openai, and api.anthropic.com speaks anthropic"
   }),
   /**
-   * Sent as Authorization: Bearer; a text or a Redacted. In the file a text, or { "env": "NAME" } for a variable that
-   * holds it.
+   * Sent as Authorization: Bearer, or as x-api-key where protocol is anthropic; a text or a Redacted. In the file a
+   * text, or { "env": "NAME" } for a variable that holds it.
    */
   apiKey: setting(Redactable, {
-    doc: 'Sent as Authorization: Bearer; a text or a Redacted. In the file a text, or { "env": "NAME" } for a variable that holds it.',
+    doc: 'Sent as Authorization: Bearer, or as x-api-key where protocol is anthropic; a text or a Redacted. In the file a text, or { "env": "NAME" } for a variable that holds it.',
     file: Secret
   }),
   /**

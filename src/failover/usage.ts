@@ -16,12 +16,14 @@ export const addUsage = (a: Usage, b: Usage): Usage => {
   const completionTokens = add(a.completionTokens, b.completionTokens)
   const totalTokens = add(a.totalTokens, b.totalTokens)
   const cachedTokens = add(a.cachedTokens, b.cachedTokens)
+  const cacheWriteTokens = add(a.cacheWriteTokens, b.cacheWriteTokens)
   const reasoningTokens = add(a.reasoningTokens, b.reasoningTokens)
   return {
     ...(promptTokens === undefined ? {} : { promptTokens }),
     ...(completionTokens === undefined ? {} : { completionTokens }),
     ...(totalTokens === undefined ? {} : { totalTokens }),
     ...(cachedTokens === undefined ? {} : { cachedTokens }),
+    ...(cacheWriteTokens === undefined ? {} : { cacheWriteTokens }),
     ...(reasoningTokens === undefined ? {} : { reasoningTokens }),
     ...(a.estimated === true || b.estimated === true ? { estimated: true } : {})
   }

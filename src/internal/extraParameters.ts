@@ -169,6 +169,40 @@ export const forOllama = (extra: Extra): { readonly [option: string]: unknown } 
   return options
 }
 
+/** Fields of Anthropic's API that no option stands for, and the tokens of thinking. */
+const anthropic: ReadonlySet<string> = new Set([
+  "metadata",
+  "service_tier",
+  "cache_control",
+  "context_management",
+  "container",
+  "inference_geo",
+  "speed"
+])
+
+/**
+ * Those that Anthropic's API has among its fields.
+ *
+ * @internal
+ */
+export const forAnthropic = (extra: Extra | undefined): Extra => {
+  const taken: { [name: string]: unknown } = {}
+  if (extra !== undefined) for (const name in extra) if (anthropic.has(name)) taken[name] = extra[name]
+  return taken
+}
+
+/**
+ * What a server without OpenAI's protocol speaks.
+ *
+ * @internal
+ */
+export type Dialect = "ollama" | "anthropic" | "other"
+
+const takes = (name: string, dialect: Dialect): boolean =>
+  dialect === "ollama"
+    ? isName(name) && ollama[name] !== undefined
+    : dialect === "anthropic" && (anthropic.has(name) || name === "thinking_budget")
+
 /** Equivalent to `think` on every server. */
 const switches: ReadonlySet<string> = new Set(["enable_thinking", "thinking"])
 
@@ -176,16 +210,16 @@ const saysMore = (kwargs: unknown): boolean =>
   typeof kwargs === "object" && kwargs !== null && Object.keys(kwargs).some((key) => !switches.has(key))
 
 /**
- * The parameters that a server without OpenAI's protocol is not sent; `ollama`: whether it is Ollama.
+ * The parameters that a server without OpenAI's protocol is not sent.
  *
  * @internal
  */
-export const missing = (extra: Extra | undefined, isOllama: boolean): ReadonlyArray<string> => {
+export const missing = (extra: Extra | undefined, dialect: Dialect): ReadonlyArray<string> => {
   if (extra === undefined) return []
   return Object.keys(extra).filter((name) => {
     if (extra[name] === undefined) return false
     if (name === "chat_template_kwargs") return saysMore(extra[name])
-    return !(isOllama && isName(name) && ollama[name] !== undefined)
+    return !takes(name, dialect)
   })
 }
 
@@ -194,7 +228,7 @@ export const missing = (extra: Extra | undefined, isOllama: boolean): ReadonlyAr
  *
  * @internal
  */
-export const refusals = (extra: Extra | undefined, isOllama: boolean, who: string): ReadonlyArray<Unsupported> =>
-  missing(extra, isOllama)
+export const refusals = (extra: Extra | undefined, dialect: Dialect, who: string): ReadonlyArray<Unsupported> =>
+  missing(extra, dialect)
     .filter((name) => !isOptional(name))
     .map((name) => ({ field: `extra.${name}`, reason: `${who} has no such parameter` }))

@@ -28,7 +28,14 @@ export interface ModelCandidate {
   readonly reason?: string
 }
 
-const providers: ReadonlyArray<Protocol> = ["ollama", "openai", "embedded"]
+/** What may stand before the first colon of a name. */
+const providers: ReadonlyMap<string, Protocol> = new Map([
+  ["ollama", "ollama"],
+  ["openai", "openai"],
+  ["anthropic", "anthropic"],
+  ["claude", "anthropic"],
+  ["embedded", "embedded"]
+])
 
 /**
  * A model by name, optionally with the protocol of its servers before the first colon.
@@ -39,7 +46,7 @@ const providers: ReadonlyArray<Protocol> = ["ollama", "openai", "embedded"]
 export const candidateOf = (name: string): ModelCandidate => {
   const colon = name.indexOf(":")
   const provider = colon === -1 ? "" : name.slice(0, colon).toLowerCase()
-  const protocol = providers.find((one) => one === provider)
+  const protocol = providers.get(provider)
   return protocol !== undefined && colon < name.length - 1
     ? { model: name.slice(colon + 1), accepts: (host) => host.protocol === protocol, protocol, name, auto: false }
     : { model: name, accepts: undefined, name, auto: false }

@@ -134,9 +134,9 @@ export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Cata
   ): Recorded | undefined => {
     if (byAddress.has(address)) return byAddress.get(address)
     const protocol = record["protocol"]
-    const spoken = protocol === "ollama" || protocol === "openai" ? protocol : undefined
+    const spoken = Server.isSpoken(protocol) ? protocol : undefined
     if (!isAbsent(protocol) && spoken === undefined) {
-      warn("protocol", `${show(protocol)} is neither "ollama" nor "openai"`)
+      warn("protocol", `${show(protocol)} is none of ${Server.spoken.join(", ")}`)
     }
     const made = Server.fromOptions(
       {

@@ -10,6 +10,7 @@ import { errorText } from "../backend/http.js"
 import { isWrongPath, redirect } from "../backend/wrongAddress.js"
 import * as Model from "../Model.js"
 import { apiBases, apiOf, headersOf, openAIBase, type Protocol, type Server } from "../Server.js"
+import * as Anthropic from "./anthropicModels.js"
 import { toInfo } from "./catalogue.js"
 
 // =============================================================================
@@ -36,6 +37,8 @@ export class ListingFailed extends Data.TaggedError("ListingFailed")<{
   readonly misplaced?: boolean
   /** The address at which chats are accepted all the same. */
   readonly api?: string | undefined
+  /** Whether the error has the form of Anthropic's API. */
+  readonly isAnthropic?: boolean
 }> {}
 
 /** Timeout for a list of models, in milliseconds. */
@@ -148,9 +151,12 @@ const get = Effect.fnUntraced(function* <A>(
   client: HttpClient.HttpClient,
   server: Server,
   url: string,
-  read: (body: unknown) => A | undefined
+  read: (body: unknown) => A | undefined,
+  protocol?: Protocol
 ) {
-  const request = HttpClientRequest.get(url, { headers: { accept: "application/json", ...headersOf(server) } })
+  const request = HttpClientRequest.get(url, {
+    headers: { accept: "application/json", ...headersOf(server, protocol) }
+  })
   const [{ headers, status }, text] = yield* client.execute(request).pipe(
     Effect.flatMap((response) => Effect.map(response.text, (text) => [response, text] as const)),
     Effect.mapError(
@@ -163,7 +169,8 @@ const get = Effect.fnUntraced(function* <A>(
   }
   if (status !== 200) {
     const misplaced = status === 404 || status === 405
-    return yield* new ListingFailed({ reason: statusReason(status), answered: true, misplaced })
+    const isAnthropic = Anthropic.isError(text)
+    return yield* new ListingFailed({ reason: statusReason(status), answered: true, misplaced, isAnthropic })
   }
   const found = Either.getOrUndefined(Either.try(() => read(JSON.parse(text))))
   if (found === undefined) {
@@ -309,28 +316,52 @@ const ollama = Effect.fnUntraced(function* (client: HttpClient.HttpClient, serve
   return yield* first ?? new ListingFailed({ reason: "has no address", answered: false })
 })
 
-/** Asks a server for its models: in its protocol, or, if unknown, first as Ollama and then as OpenAI. */
+/** The list comes in pages. */
+const anthropic = Effect.fnUntraced(function* (client: HttpClient.HttpClient, server: Server) {
+  const base = apiOf(server, "anthropic")
+  const items: Array<unknown> = []
+  let after: string | undefined
+  for (let page = 0; page < Anthropic.maxPages; page++) {
+    const url = Anthropic.pageOf(base, after)
+    const { data, next }: Anthropic.Page = yield* get(client, server, url, Anthropic.readPage, "anthropic")
+    items.push(...data)
+    if (next === undefined || next === after) break
+    after = next
+  }
+  const found = listing("anthropic", items.map(Anthropic.record), "name")
+  if (found !== undefined) return found
+  return yield* new ListingFailed({ reason: "names no model in its list of models", answered: true })
+})
+
+/**
+ * Asks a server for its models: in its protocol, or, if unknown, first as Ollama and then as OpenAI. One whose errors have
+ * the form of Anthropic's API is asked in that.
+ */
 export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effect<Listing, ListingFailed> => {
   const asked =
     server.protocol === "ollama"
       ? ollama(client, server)
       : server.protocol === "openai"
         ? openai(client, server)
-        : Effect.catchAll(ollama(client, server), (first) =>
-            first.answered
-              ? Effect.mapError(
-                  openai(client, server),
-                  (second) =>
-                    new ListingFailed({
-                      reason: `${
-                        first.reason === second.reason ? first.reason : `${first.reason}, and then ${second.reason}`
-                      }${second.answered && second.api === undefined ? unlisted : ""}`,
-                      answered: second.answered,
-                      api: second.api
-                    })
-                )
-              : Effect.fail(first)
-          )
+        : server.protocol === "anthropic"
+          ? anthropic(client, server)
+          : Effect.catchAll(ollama(client, server), (first) =>
+              first.isAnthropic === true
+                ? anthropic(client, server)
+                : first.answered
+                  ? Effect.mapError(
+                      openai(client, server),
+                      (second) =>
+                        new ListingFailed({
+                          reason: `${
+                            first.reason === second.reason ? first.reason : `${first.reason}, and then ${second.reason}`
+                          }${second.answered && second.api === undefined ? unlisted : ""}`,
+                          answered: second.answered,
+                          api: second.api
+                        })
+                    )
+                  : Effect.fail(first)
+            )
   return Effect.timeoutFail(asked, {
     duration: timeout,
     onTimeout: () =>

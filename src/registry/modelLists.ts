@@ -269,7 +269,7 @@ export const make = Effect.fnUntraced(function* (
       })
       // In parallel, so that it adds no time.
       const asked =
-        entry.server.protocol === "openai"
+        entry.server.protocol === "openai" || entry.server.protocol === "anthropic"
           ? listing
           : Effect.map(
               Effect.all([listing, Discovery.loaded(client, entry.server)], { concurrency: 2 }),

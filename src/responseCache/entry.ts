@@ -48,6 +48,7 @@ export const Entry = Schema.Struct({
     completionTokens: optional(Count),
     totalTokens: optional(Count),
     cachedTokens: optional(Count),
+    cacheWriteTokens: optional(Count),
     reasoningTokens: optional(Count),
     estimated: optional(Schema.Literal(true))
   })

@@ -54,5 +54,6 @@ export const addressOf: (url: string) => Address = perKey((url) => {
 export const providers: { readonly [P in Protocol]: string } = {
   ollama: "ollama",
   openai: "openai",
+  anthropic: "anthropic",
   embedded: "llama_cpp"
 }

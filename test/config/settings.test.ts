@@ -79,7 +79,7 @@ describe("the JSON Schema of the configuration file", () => {
 
   it.each(examples())("takes the example of %s: %j", async (_, value) => {
     expect(validate(value), JSON.stringify(validate.errors)).toBe(true)
-    vi.stubEnv("LLM_KEY", "k")
+    for (const name of ["LLM_KEY", "ANTHROPIC_API_KEY"]) vi.stubEnv(name, "k")
     expect(Either.isRight(await resolve({ configFile: configFile(value) }))).toBe(true)
   })
 
@@ -125,7 +125,7 @@ describe("the JSON Schema of the configuration file", () => {
   ]
 
   it.each(values)("says the same as the library: %s", async (name, right, wrong) => {
-    vi.stubEnv("LLM_KEY", "k")
+    for (const name of ["LLM_KEY", "ANTHROPIC_API_KEY"]) vi.stubEnv(name, "k")
     for (const value of right) {
       expect(validate({ [name]: value }), `${JSON.stringify(value)} ${JSON.stringify(validate.errors)}`).toBe(true)
       expect(Either.isRight(await resolve({ configFile: configFile({ [name]: value }) })), JSON.stringify(value)).toBe(

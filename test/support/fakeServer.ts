@@ -1,4 +1,5 @@
 /** Faithful fakes of language-model servers on loopback, with scripted replies, delays and faults. */
+export { type FakeAnthropicOptions, startFakeAnthropic } from "./fakeAnthropic.js"
 export { type FakeOllamaOptions, startFakeOllama } from "./fakeOllama.js"
 export { type FakeOpenAIOptions, type Flavour, startFakeOpenAI } from "./fakeOpenAI.js"
 export type { Fault, FaultOn, FaultPlan, Phase, Strike } from "./faults.js"

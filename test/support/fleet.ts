@@ -1,9 +1,11 @@
 import { type ChatEvent, type ChatStream, type Cortex, type CortexOptions, createCortex } from "../../src/promise.js"
 import type { ServerOptions } from "../../src/Server.js"
 import {
+  type FakeAnthropicOptions,
   type FakeOllamaOptions,
   type FakeOpenAIOptions,
   type FakeServer,
+  startFakeAnthropic,
   startFakeOllama,
   startFakeOpenAI
 } from "./fakeServer.js"
@@ -21,6 +23,8 @@ export const useFleet = () => {
   return {
     keep,
     ollama: async (options: FakeOllamaOptions = {}) => keep(await startFakeOllama({ models: [model], ...options })),
+    anthropic: async (options: FakeAnthropicOptions = {}) =>
+      keep(await startFakeAnthropic({ models: [model], ...options })),
     openai: async (options: FakeOpenAIOptions = {}) => keep(await startFakeOpenAI({ models: [model], ...options })),
     /** A fleet of these servers; `model` is the default model. */
     cortex: (servers: ReadonlyArray<string | ServerOptions | Fake>, options: CortexOptions = {}): Cortex =>

@@ -69,7 +69,7 @@ export type EndpointKind = "chat" | "tags" | "discovery" | "other"
 export interface FakeServer<O extends FakeOptions = FakeOptions> extends AsyncDisposable {
   readonly url: string
   readonly port: number
-  readonly protocol: "ollama" | "openai"
+  readonly protocol: "ollama" | "openai" | "anthropic"
   readonly requests: ReadonlyArray<RecordedRequest>
   readonly chatRequests: ReadonlyArray<RecordedRequest>
   /** Chats and embeddings being answered now. */
@@ -116,9 +116,9 @@ export interface Exchange<O extends FakeOptions = FakeOptions> {
   readonly drop: (how?: "fin" | "rst") => void
 }
 
-/** What makes a fake an Ollama or an OpenAI server. */
+/** What makes a fake a server of one of the APIs. */
 export interface Dialect<O extends FakeOptions> {
-  readonly protocol: "ollama" | "openai"
+  readonly protocol: "ollama" | "openai" | "anthropic"
   readonly kindOf: (method: string, path: string) => EndpointKind
   readonly handle: (x: Exchange<O>) => void | Promise<void>
   /** Answers with the server's own error body. */
@@ -270,7 +270,7 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
     try {
       if (!(await answerStrike(x)) && !answerFault(x)) {
         const full = isChat && asked.capacity !== undefined && active > asked.capacity
-        if (full) dialect.fail(x, dialect.protocol === "ollama" ? 503 : 429)
+        if (full) dialect.fail(x, { ollama: 503, openai: 429, anthropic: 529 }[dialect.protocol])
         else await dialect.handle(x)
       }
     } catch (error) {

@@ -7,7 +7,8 @@ export const options = {
     "protocol",
     [
       ["ollama", "ollama"],
-      ["openai", "openai"]
+      ["openai", "openai"],
+      ["anthropic", "anthropic"]
     ],
     {
       about: "The server's protocol. Default: detected."

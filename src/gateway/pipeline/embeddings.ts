@@ -182,7 +182,7 @@ const answer = async (
     const tokens = embedded.promptTokens || lengthOf(request.input)
     account.model = embedded.model
     account.server = labels.label(embedded.server)
-    if (request.lenient === true && library.protocol(embedded.server, candidate.model) === "openai") {
+    if (request.lenient === true && library.protocol(embedded.server, candidate.model) !== "ollama") {
       context.ignore(GatewayRequest.ollamaOnly(request))
     }
     account.attempts = embedded.attempts.length + 1

@@ -212,12 +212,14 @@ export class RequestExecution {
   private reportUnsupported(choice: number, server: string): void {
     const { context, gateway } = this
     const own = this.gatewayRequest.original ?? this.gatewayRequest.request
-    const { extra, lenient } = own
-    if (extra === undefined && lenient === undefined) return
+    const { extra, lenient, seed } = own
+    if (extra === undefined && lenient === undefined && seed === undefined) return
     const protocol = gateway.library.protocol(server, this.candidate(choice).model)
     if (lenient === true && protocol !== "ollama") context.ignore(ollamaOnly(own))
+    if (protocol === "anthropic" && seed !== undefined) context.ignored.add("seed")
     if (protocol === "openai") return
-    for (const name of ExtraParameters.missing(extra, protocol === "ollama")) context.ignored.add(name)
+    const dialect = protocol === "embedded" ? "other" : protocol
+    for (const name of ExtraParameters.missing(extra, dialect)) context.ignored.add(name)
     context.reportIgnored()
   }
 

@@ -34,12 +34,15 @@ const stopReason = (reason: FinishReason): string => {
 }
 
 /** In this API, cached prompt tokens are not included in the input tokens. */
-const usage = ({ cachedTokens, completionTokens = 0, promptTokens = 0 }: Usage): object => {
-  if (cachedTokens === undefined) return { input_tokens: promptTokens, output_tokens: completionTokens }
-  const cached = Math.min(cachedTokens, promptTokens)
+const usage = ({ cachedTokens, cacheWriteTokens, completionTokens = 0, promptTokens = 0 }: Usage): object => {
+  if (cachedTokens === undefined && cacheWriteTokens === undefined) {
+    return { input_tokens: promptTokens, output_tokens: completionTokens }
+  }
+  const cached = Math.min(cachedTokens ?? 0, promptTokens)
+  const written = Math.min(cacheWriteTokens ?? 0, promptTokens - cached)
   return {
-    input_tokens: promptTokens - cached,
-    cache_creation_input_tokens: 0,
+    input_tokens: promptTokens - cached - written,
+    cache_creation_input_tokens: written,
     cache_read_input_tokens: cached,
     output_tokens: completionTokens
   }

@@ -1,0 +1,48 @@
+/**
+ * JSON schemas as Anthropic's API takes them: every object is closed, and ranges, lengths and patterns, which it rejects,
+ * become a part of the description.
+ */
+
+type Json = { readonly [key: string]: unknown }
+
+const isObject = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** Kept as they are. */
+const kept = new Set(["type", "enum", "const", "required", "title", "description", "default", "$ref"])
+/** Schemas by name. */
+const named = new Set(["properties", "$defs", "definitions"])
+/** Lists of schemas. The API has no `oneOf`. */
+const lists: { readonly [keyword: string]: string } = { anyOf: "anyOf", oneOf: "anyOf", allOf: "allOf" }
+/** Not a part of what is asked for. */
+const silent = new Set(["$schema", "$id", "$comment", "examples", "additionalProperties"])
+
+const formats = new Set(["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"])
+
+/** A schema in that form. */
+export const outputSchema = (schema: unknown): unknown => {
+  if (!isObject(schema)) return schema
+  const made: { [key: string]: unknown } = {}
+  const told: { [key: string]: unknown } = {}
+  for (const [key, value] of Object.entries(schema)) {
+    const list = lists[key]
+    if (kept.has(key)) made[key] = value
+    else if (silent.has(key)) continue
+    else if (named.has(key) && isObject(value)) {
+      made[key] = Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, outputSchema(inner)]))
+    } else if (list !== undefined && Array.isArray(value)) made[list] = value.map(outputSchema)
+    else if (key === "items") made[key] = outputSchema(value)
+    else if (key === "format" && typeof value === "string" && formats.has(value)) made[key] = value
+    else if (key === "minItems" && (value === 0 || value === 1)) made[key] = value
+    else told[key] = value
+  }
+  const { type } = schema
+  const isObjects =
+    type === "object" || (Array.isArray(type) && type.includes("object")) || isObject(schema["properties"])
+  if (isObjects) made["additionalProperties"] = false
+  if (Object.keys(told).length > 0) {
+    const rules = JSON.stringify(told)
+    const { description } = made
+    made["description"] = typeof description === "string" && description !== "" ? `${description}\n\n${rules}` : rules
+  }
+  return made
+}
