@@ -334,7 +334,10 @@ export const apiOf = ({ api, url }: Server, of: Protocol): string =>
  * @since 0.2.0
  * @category accessors
  */
-export const headersOf = ({ authorization, headers }: Server, of?: Protocol): { readonly [name: string]: string } => {
+export const headersOf = (
+  { authorization, headers, protocol }: Server,
+  of: Protocol | undefined = protocol
+): { readonly [name: string]: string } => {
   const key = authorization === undefined ? undefined : Redacted.value(authorization)
   const values: { [name: string]: string } = {}
   if (headers !== undefined) for (const [name, value] of Object.entries(headers)) values[name] = Redacted.value(value)

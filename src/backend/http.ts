@@ -165,8 +165,12 @@ export const statusFailure = (
 }
 
 /** The headers of a chat request to this server. */
-export const headers = (server: Server, accept: string, protocol?: Protocol): { readonly [name: string]: string } =>
-  server.headers === undefined && server.authorization === undefined && protocol === undefined
+export const headers = (
+  server: Server,
+  accept: string,
+  protocol: Protocol | undefined = server.protocol
+): { readonly [name: string]: string } =>
+  server.headers === undefined && server.authorization === undefined && protocol !== "anthropic"
     ? { "content-type": "application/json", accept }
     : { "content-type": "application/json", accept, ...headersOf(server, protocol) }
 

@@ -4,6 +4,7 @@ import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Backend, Backends } from "../Backend.js"
+import * as Anthropic from "../backend/anthropic.js"
 import * as Ollama from "../backend/ollama.js"
 import * as OpenAI from "../backend/openai.js"
 import * as ResumeSupport from "../backend/resumeSupport.js"
@@ -111,6 +112,7 @@ const layerBackends = Layer.effect(
     const backends: { readonly [P in Protocol]: Backend } = {
       ollama: Ollama.make(transport, now),
       openai: OpenAI.make(transport, now),
+      anthropic: Anthropic.make(transport, now),
       embedded: noEngine
     }
     return Backends.of({ get: (protocol) => backends[protocol] })

@@ -108,7 +108,9 @@ export const listAll = (json: boolean) =>
         return one?.reachable !== true
           ? Effect.succeed({ ...known, latency: undefined, version: undefined })
           : Effect.map(
-              Effect.promise(() => measure(transport, one)),
+              Effect.promise(() =>
+                measure(transport, { ...one, server: { ...one.server, protocol: status.protocol } })
+              ),
               (measured) => ({ ...known, ...measured })
             )
       },
