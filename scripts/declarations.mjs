@@ -375,13 +375,15 @@ const declarationsOf = async (file) => {
     const base = statement.heritageClauses?.[0]?.types[0]
     const resolved = base !== undefined && needsEffect(base)
     const own = statement.members.flatMap((member) => {
-      if (ts.isConstructorDeclaration(member) && isInternal(member)) return ["private constructor();\n"]
+      if (ts.isConstructorDeclaration(member) && isInternal(member)) return ["protected constructor();\n"]
       if (isInternal(member)) return []
       return [`${commentOf(member)}${member.getText()}\n`]
     })
     if (!resolved) {
       const extended = statement.heritageClauses?.map((clause) => ` ${clause.getText()}`).join("") ?? ""
-      return `${commentOf(statement)}declare class ${name}${extended} {\n${own.join("")}}\n`
+      const parameters = statement.typeParameters?.map((one) => one.getText()).join(", ")
+      const generic = parameters === undefined ? "" : `<${parameters}>`
+      return `${commentOf(statement)}declare class ${name}${generic}${extended} {\n${own.join("")}}\n`
     }
     const type = /** @type {ts.InterfaceType} */ (checker.getTypeAtLocation(statement))
     const made = checker.getTypeOfSymbolAtLocation(checker.getSymbolAtLocation(base.expression) ?? type.symbol, base)
