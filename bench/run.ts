@@ -16,8 +16,9 @@ import {
   table,
   times
 } from "./harness.js"
+import { type InstallSize, installSizes } from "./installSize.js"
 import { type Addresses, expected, type Scenario, tokensPerStream } from "./servers.js"
-import { measureStartup, type Startup } from "./startup.js"
+import { measureStartup, others, type Startup } from "./startup.js"
 import { floorOf, type Name, names, variants } from "./variants/index.js"
 
 const root = process.env["BENCH_ROOT"] ?? process.cwd()
@@ -245,7 +246,7 @@ const report = (one: Case): string => {
 }
 
 const reportStartup = (startups: ReadonlyArray<Startup> | undefined): string => {
-  const title = "Start of the command line"
+  const title = "Start of the command line, and imports"
   if (startups === undefined) return table([title, ""], [["aicortex --version", "not built"]])
   const bare = startups[0]?.starts ?? []
   return table(
@@ -263,6 +264,23 @@ const reportStartup = (startups: ReadonlyArray<Startup> | undefined): string => 
       times(mean(starts.map((start) => start.cpu)) / mean(bare.map((start) => start.cpu)))
     ])
   )
+}
+
+const reportSizes = (sizes: ReadonlyArray<InstallSize>): string =>
+  table(
+    ["Installed with npm", "MB", "packages"],
+    sizes.map(({ bytes, packages, title }) => [title, (bytes / 1e6).toFixed(1), String(packages)])
+  )
+
+/** What an import costs above bare Node, next to that of `ai`. */
+const importTarget = (startups: ReadonlyArray<Startup> | undefined): Target => {
+  const above = (title: string): number => {
+    const walls = (wanted: string) =>
+      median(startups?.find((one) => one.title === wanted)?.starts.map(({ wall }) => wall) ?? [])
+    return walls(title) - walls("node -e 0")
+  }
+  const figure = startups === undefined ? undefined : above(`import "aicortex/promise"`) / above(`import "ai"`)
+  return { name: "startup: import aicortex/promise / import ai, wall above bare node", limit: 2, figure }
 }
 
 interface Target {
@@ -316,7 +334,8 @@ const targetsOf = (startups: ReadonlyArray<Startup> | undefined): ReadonlyArray<
             startups?.[1]?.starts.map((start) => start.wall) ?? [],
             startups?.[0]?.starts.map((start) => start.wall) ?? []
           )?.median
-        }
+        },
+        importTarget(startups)
       ]
     : [])
 ]
@@ -392,6 +411,7 @@ const main = async () => {
     try {
       startups = await measureStartup(root, options.quick ? Math.min(rounds, 2) : rounds)
       console.log(`${reportStartup(startups)}\n`)
+      if (startups !== undefined) console.log(`${reportSizes(installSizes(root, others))}\n`)
     } catch (error) {
       problems.push(error instanceof Error ? error.message : String(error))
     }

@@ -1,5 +1,5 @@
 /**
- * What it costs to start the command line, next to bare Node.
+ * What it costs to start the command line, and to import the package and others of its kind, next to bare Node.
  *
  * Wall time is from spawn to exit. The kernel counts the CPU of ended children in ticks of 10 ms, so CPU is a mean over
  * the rounds; it is there on Linux only.
@@ -33,11 +33,23 @@ const childrenCpu = (): number => {
 const env: NodeJS.ProcessEnv = { ...process.env }
 for (const name of Object.keys(env)) if (name === "NODE_OPTIONS" || name.startsWith("BENCH_")) delete env[name]
 
-const run = (args: ReadonlyArray<string>): Promise<Start & { readonly code: number | null; readonly stdout: string }> =>
+/** Other clients of language models. */
+export const others = ["ollama", "openai", "ai"] as const
+
+const importing = (name: string) => ({
+  title: `import "${name}"`,
+  args: ["--input-type=module", "-e", `import ${JSON.stringify(name)}`],
+  expected: ""
+})
+
+const run = (
+  cwd: string,
+  args: ReadonlyArray<string>
+): Promise<Start & { readonly code: number | null; readonly stdout: string }> =>
   new Promise((resolve, reject) => {
     const cpuBefore = childrenCpu()
     const began = performance.now()
-    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"], env })
+    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"], env, cwd })
     let wall = 0
     let stdout = ""
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
@@ -54,24 +66,25 @@ const run = (args: ReadonlyArray<string>): Promise<Start & { readonly code: numb
 export const measureStartup = async (root: string, rounds: number): Promise<ReadonlyArray<Startup> | undefined> => {
   const bin = join(root, "dist", "bin.js")
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { readonly version: string }
-  const built = existsSync(bin)
+  const built = existsSync(bin) && existsSync(join(root, "dist", "bundle", "promise.js"))
   const commands = [
     { title: "node -e 0", args: ["-e", "0"], expected: "" },
     ...(built
       ? [
           { title: "aicortex --version", args: [bin, "--version"], expected: version },
-          { title: "aicortex --help", args: [bin, "--help"], expected: "aicortex" }
+          { title: "aicortex --help", args: [bin, "--help"], expected: "aicortex" },
+          ...["aicortex/promise", "aicortex", ...others].map(importing)
         ]
       : [])
   ]
   for (const { title, args, expected } of commands) {
-    const { code, stdout } = await run(args)
+    const { code, stdout } = await run(root, args)
     if (code !== 0 || !stdout.includes(expected)) throw new Error(`\`${title}\` ended with ${code}: ${stdout}`)
   }
   const starts = commands.map((): Array<Start> => [])
   for (let round = 0; round < rounds; round++) {
     for (const index of shuffle(commands.map((_, index) => index))) {
-      const { wall, cpu } = await run(commands[index]?.args ?? [])
+      const { wall, cpu } = await run(root, commands[index]?.args ?? [])
       starts[index]?.push({ wall, cpu })
     }
   }

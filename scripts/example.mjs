@@ -1,12 +1,13 @@
-/** Runs a program of examples/ on the source: `npm run -s example -- chat`. */
+/** Runs a program of examples/, or any other file, on the source: `npm run -s example -- chat`, `… -- hello.ts`. */
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
-import { join } from "node:path"
+import { basename, join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const [name = "", ...args] = process.argv.slice(2)
-const file = join(root, "examples", `${name}.ts`)
+const own = resolve(process.env["INIT_CWD"] ?? "", name)
+const file = /\.[cm]?[jt]s$/.test(name) ? own : join(root, "examples", `${name}.ts`)
 if (name === "" || !existsSync(file)) {
   const names = readdirSync(join(root, "examples")).flatMap((one) => (one.endsWith(".ts") ? [one.slice(0, -3)] : []))
   process.stderr.write(`Which one? npm run -s example -- NAME\n${names.map((one) => `  ${one}\n`).join("")}`)
@@ -20,7 +21,7 @@ const cache = join(root, "node_modules", ".cache", "aicortex-examples")
 mkdirSync(cache, { recursive: true })
 const folder = mkdtempSync(join(cache, "run-"))
 try {
-  const outfile = join(folder, `${name}.mjs`)
+  const outfile = join(folder, `${basename(name)}.mjs`)
   await build({
     entryPoints: [file],
     outfile,

@@ -4,6 +4,7 @@
  *   node scripts/setup.mjs             installs the dependencies and builds the command line, where missing or stale
  *   node scripts/setup.mjs --install   only the dependencies
  *   node scripts/setup.mjs --all       the library in dist/ as well
+ *   … --shell                          prints what makes a shell know the command: eval "$(npm run -s setup)"
  */
 import { spawnSync } from "node:child_process"
 import { lstatSync, readdirSync, readFileSync, statSync, utimesSync } from "node:fs"
@@ -84,6 +85,10 @@ const build = async () => {
 try {
   install()
   if (!process.argv.includes("--install")) await build()
+  if (process.argv.includes("--shell")) {
+    const bin = join(root, "dist", "bin.js").replaceAll("'", "'\\''")
+    process.stdout.write(`aicortex() { node '${bin}' "$@"; }\n`)
+  }
 } catch (error) {
   say(error instanceof Error ? error.message : String(error))
   process.exitCode = 1

@@ -46,6 +46,7 @@ describe("the Promise entry", { timeout: 120_000 }, () => {
   let directory: string
   let tarball: string
   let ollama: Awaited<ReturnType<typeof answering>>
+  const path = () => join(directory, "alone")
 
   const project = async (name: string, ...packages: ReadonlyArray<string>) => {
     const path = join(directory, name)
@@ -138,6 +139,24 @@ describe("the Promise entry", { timeout: 120_000 }, () => {
       used.filter((file) => /node_modules\/(fast-check|pure-rand)\//.test(file)),
       []
     )
+  })
+
+  it("has a sister for browsers that imports nothing of Node, in whatever it loads", async () => {
+    const bundle = join(path(), "node_modules/aicortex/dist/bundle")
+    const seen = new Set<string>()
+    const walk = async (file: string): Promise<void> => {
+      if (seen.has(file)) return
+      seen.add(file)
+      const code = await readFile(join(bundle, file), "utf8")
+      const imported = [...code.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']/g)].map(([, name = ""]) => name)
+      for (const name of imported) {
+        assert.match(name, /^\.\/browser[\w.-]*\.js$/, `${file} imports ${name}`)
+        await walk(name.slice(2))
+      }
+      assert.notMatch(code, /\brequire\(|\bimport\(["']node:/, file)
+    }
+    await walk("browser.js")
+    assert.isAbove(seen.size, 2)
   })
 
   it("costs at most twice as much to import as `ai`", () => {
