@@ -10,9 +10,6 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 /** Without doc comments: nobody leaves one out to stay below it. */
 const maxLines = 400
 
-/** Files that are still longer, with their length: it may only shrink, and an entry that is no longer needed goes. */
-const exceptions = JSON.parse(readFileSync(new URL("longFiles.json", import.meta.url), "utf8"))
-
 /** @returns {Array<string>} */
 const filesIn = (/** @type {string} */ folder) =>
   readdirSync(`${root}/${folder}`, { recursive: true, encoding: "utf8" }).map(
@@ -26,13 +23,8 @@ const problems = []
 for (const file of sources) {
   const text = readFileSync(`${root}/${file}`, "utf8")
   const lines = text.replace(/^ *\/\*\*(?:(?!\*\/).)*\*\/\n/gms, "").split("\n").length - 1
-  const allowed = exceptions[file] ?? maxLines
-  if (lines > allowed) problems.push(`${file} has ${lines} lines; at most ${allowed} are allowed: split it by concept`)
-  else if (file in exceptions && lines <= maxLines)
-    problems.push(`${file} is short enough: remove it from longFiles.json`)
-}
-for (const file of Object.keys(exceptions)) {
-  if (!sources.includes(file)) problems.push(`longFiles.json names ${file}, which does not exist`)
+  if (lines > maxLines)
+    problems.push(`${file} has ${lines} lines; at most ${maxLines} are allowed: split it by concept`)
 }
 
 /** Every pattern of a path under src/ that a rule names. */

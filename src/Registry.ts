@@ -12,21 +12,28 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Random from "effect/Random"
 import { InvalidRequest, ModelNotFound, NoServers, type RegistryWarning, type Unreachable } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import * as Direct from "./internal/direct.js"
-import * as Geocoding from "./internal/geocoding.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
 import * as Model from "./Model.js"
 import { isAuto } from "./modelSelection/candidate.js"
 import * as Catalogue from "./registry/catalogue.js"
+import { chatHosts, type LlmParams, paramsOf } from "./registry/llmParams.js"
 import * as Lists from "./registry/modelLists.js"
-import { answers, contextOn, hostOf, isThere, type Offer, offersOf, silent, unreachable } from "./registry/offers.js"
+import { answers, contextOn, isThere, type Offer, offersOf, silent, unreachable } from "./registry/offers.js"
 import * as Rows from "./registry/rows.js"
+import { sourcesOf } from "./registry/sources.js"
 import * as Server from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  LlmParams
+} from "./registry/llmParams.js"
 export type {
   /**
    * @since 0.2.0
@@ -108,22 +115,6 @@ export interface ModelsOptions {
   readonly family?: string | undefined
   /** Only models that a known server has. */
   readonly available?: boolean | undefined
-}
-
-/**
- * What LangChain's Ollama classes take: `base_url` in Python, `baseUrl` in JavaScript. Only where no server that speaks
- * Ollama's protocol has the model is it the address of an OpenAI API, for LangChain's OpenAI classes.
- *
- * @since 0.1.0
- * @category models
- */
-export interface LlmParams {
-  /** The model's name as that server knows it. */
-  readonly model: string
-  /** The server's address, under the name of LangChain for Python. */
-  readonly base_url: string
-  /** The server's address, under the name of LangChain for JavaScript. */
-  readonly baseUrl: string
 }
 
 /**
@@ -218,20 +209,6 @@ const demoCatalogue: Catalogue.Catalogue = {
   models: new Map([[demoKey, Model.demoInfo]])
 }
 
-/** Models that only embed: of no use to whoever wants any model to talk to. */
-const embeds = (info: ModelInfo): boolean =>
-  info.capabilities === undefined
-    ? /embed|minilm|bge-/.test(info.model_name)
-    : !info.capabilities.includes("completion") && info.capabilities.includes("embedding")
-
-const preferred = <A>(all: ReadonlyArray<A>, condition: (item: A) => boolean): ReadonlyArray<A> => {
-  const some = all.filter(condition)
-  return some.length === 0 ? all : some
-}
-
-/** OpenAI's clients take the address with its version. */
-const baseUrl = (host: Host): string => Server.apiOf(host.server, host.protocol)
-
 /**
  * The service, over those that it needs.
  *
@@ -286,41 +263,7 @@ export const make = Effect.gen(function* () {
   // servers
   // ---------------------------------------------------------------------------
 
-  /** `nearest` needs coordinates. A place that nobody knows stays as it was named, and its distance is unknown. */
-  const withCoordinates = ({ server, ...source }: Lists.Source): Effect.Effect<Lists.Source> => {
-    const { location } = server
-    return location === undefined || Geocoding.hasCoordinates(location)
-      ? Effect.succeed({ ...source, server })
-      : Effect.map(Geocoding.locate(location), (found) => ({
-          ...source,
-          server: { ...server, coordinates: Either.getOrUndefined(found) }
-        }))
-  }
-
-  const sources = Effect.flatMap(own, (mine) => {
-    const all = new Map<string, Lists.Source>()
-    for (const server of settings.servers) {
-      const recorded = mine.servers.get(server.url)
-      if (all.has(server.url)) continue
-      all.set(server.url, {
-        server:
-          recorded === undefined
-            ? server
-            : {
-                ...server,
-                protocol: server.protocol ?? recorded.server.protocol,
-                location: server.location ?? recorded.server.location,
-                organization: server.organization ?? recorded.server.organization
-              },
-        own: true,
-        measurements: recorded?.models ?? new Map()
-      })
-    }
-    for (const [url, recorded] of mine.servers) {
-      if (!all.has(url)) all.set(url, { server: recorded.server, own: false, measurements: recorded.models })
-    }
-    return Effect.forEach([...all.values()], withCoordinates)
-  })
+  const sources = Effect.flatMap(own, (mine) => sourcesOf(settings.servers, mine))
   const lists = yield* Lists.make(client, sources, settings.discoveryTtl, {
     answered: fleet.roundTrip,
     resident: fleet.resident
@@ -490,26 +433,9 @@ export const make = Effect.gen(function* () {
   // parameters for other clients
   // ---------------------------------------------------------------------------
 
-  const choose = Effect.fnUntraced(function* (hosts: ReadonlyArray<Host>) {
-    if (hosts.length === 0) return undefined
-    const native = preferred(hosts, (host) => host.protocol === "ollama")
-    const rested = preferred(native, (host) => fleet.snapshot(host.server.url, host.model).breaker !== "open")
-    const host = rested[yield* Random.nextIntBetween(0, rested.length)]
-    return host === undefined ? undefined : { model: host.model, base_url: baseUrl(host), baseUrl: baseUrl(host) }
-  })
-
   const randomLlmParams = Effect.gen(function* () {
     const there = (yield* lists.known("healthy")).filter(isThere)
-    const hosts: Array<Host> = []
-    const talkers: Array<Host> = []
-    for (const known of there.filter(answers)) {
-      for (const info of known.models.values()) {
-        const host = hostOf(known, info)
-        hosts.push(host)
-        if (!embeds(info)) talkers.push(host)
-      }
-    }
-    const chosen = yield* choose(talkers.length === 0 ? hosts : talkers)
+    const chosen = yield* paramsOf(chatHosts(there), fleet.snapshot)
     if (chosen !== undefined) return chosen
     return yield* new NoServers({
       model: settings.model,
@@ -523,7 +449,7 @@ export const make = Effect.gen(function* () {
     if (isAuto(model)) return yield* randomLlmParams
     // Whoever takes this address has no failover: only a server that answers, and has the model.
     const hosts = (yield* locate(model)).filter((host) => host.certain && host.protocol !== "embedded")
-    const chosen = yield* choose(hosts)
+    const chosen = yield* paramsOf(hosts, fleet.snapshot)
     return chosen ?? (yield* missing(model))
   })
 

@@ -7,57 +7,30 @@
  * @since 0.1.0
  */
 import type { Finish, ServerFailure } from "../Backend.js"
-import { tokenLimit } from "../backend/resume.js"
-import type { ChatEvent, ErrorEvent, Usage } from "../ChatEvent.js"
+import type { ChatEvent, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits } from "../ChatRequest.js"
-import {
-  type Attempt,
-  DeadlineExceeded,
-  Overloaded,
-  type Phase,
-  StreamInterrupted,
-  TurnNotStored,
-  type Unsupported
-} from "../Errors.js"
-import { classifyFailure } from "../fleet/failureClass.js"
+import { DeadlineExceeded, Overloaded, StreamInterrupted, TurnNotStored, type Unsupported } from "../Errors.js"
 import * as AnswerSize from "../internal/answerSize.js"
 import { engineUnavailable } from "../internal/engineFailure.js"
 import { maxTimer } from "../internal/silenceTimer.js"
 import type { Route } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { CallObserver } from "../Telemetry.js"
-import { endOf, warned } from "./answerEnd.js"
-import type { Call, Continuation, Dependencies, Relocate, Result } from "./call.js"
+import { endedByLimit, endOf, reachesLimit, type ServerAnswer, totalOf, warned, wholeAnswer } from "./answerEnd.js"
+import { type Call, type Continuation, type Dependencies, type Relocate, type Result, requestFor } from "./call.js"
 import { type AttemptListener, ChatAttempt } from "./chatAttempt.js"
-import { type Batch, EventBuffer } from "./eventBuffer.js"
-import { failedAttempt, remember } from "./failedAttempt.js"
+import type { Batch } from "./eventBuffer.js"
+import { FailureEvents, metaEvent } from "./failureEvents.js"
 import { FaultAttribution } from "./faultAttribution.js"
 import * as FirstTokenTimeouts from "./firstTokenTimeout.js"
 import { keepAliveOf } from "./keepAlive.js"
 import { PartialAnswerBuilder } from "./partialAnswer.js"
 import { type SelectionClient, ServerSelection } from "./serverSelection.js"
 import { terminalError } from "./terminalError.js"
-import { timingsOf } from "./timings.js"
-import { addUsage, noUsage, withoutPrompt, withPartial } from "./usage.js"
+import { addUsage, noUsage, withoutPrompt } from "./usage.js"
 
 /** When more events than this are pending, the server is paused. */
 const highWater = 1024
-
-/** A server and its index in the columns. */
-interface ServerAt {
-  readonly host: Host
-  readonly at: number
-}
-
-/** A server's answer. */
-type ServerAnswer = Pick<
-  Result,
-  "text" | "thinking" | "toolCalls" | "finishReason" | "stopSequence" | "usage" | "tokensPerSecond" | "timings"
-> & { readonly sharedPrompt?: boolean | undefined }
-
-/** The request carries the server's own name for the model. */
-const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
-  request.model === host.model ? request : { ...request, model: host.model }
 
 /**
  * An answer in progress. It has started when it exists; `pull` gives its events in order, `result` waits for the
@@ -66,7 +39,7 @@ const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
  * @since 0.1.0
  * @category models
  */
-export class Answer extends EventBuffer implements AttemptListener, SelectionClient {
+export class Answer extends FailureEvents implements AttemptListener, SelectionClient {
   firstPiece: number | undefined
   request: ChatRequest
 
@@ -75,7 +48,6 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
   private readonly partial = new PartialAnswerBuilder()
   private readonly selection: ServerSelection
   private readonly attribution = new FaultAttribution(() => this.dependencies.agreements.has(this.request))
-  readonly attempts: Array<Attempt> = []
   private usage: Usage = noUsage
   private index = 0
   /** How many characters of the answer the caller has had at most; of a whole answer, how many any attempt has had. */
@@ -84,8 +56,6 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
   /** The hedged attempt on another server, because the current one is late. */
   private hedgeAttempt: ChatAttempt | undefined
   private hedgeTimer: ReturnType<typeof setTimeout> | undefined
-  /** The failure of the last attempt, until the next server is known. */
-  private pendingError: ErrorEvent | undefined
   private paused = false
 
   constructor(
@@ -148,28 +118,15 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     this.hedgeAttempt = undefined
     this.current = attempt
     if (late === undefined) return
-    late.stopTracking()
-    late.lease.overtaken()
-    late.observer.overtaken(late.phase)
-    late.exchange?.abort()
+    late.overtaken()
   }
 
   finished(attempt: ChatAttempt, finish: Finish): void {
     this.firstPieceFrom(attempt)
     this.stopTracking(attempt)
     this.attribution.answered()
-    const { partial } = this
-    this.conclude(attempt, {
-      text: partial.text + attempt.sentText,
-      thinking: partial.thinking + attempt.sentThinking,
-      toolCalls: attempt.toolCalls,
-      finishReason: finish.reason,
-      stopSequence: finish.stopSequence,
-      usage: withPartial(finish.usage, partial.tokens - attempt.repeated, attempt.pieces === 0),
-      tokensPerSecond: attempt.succeed(finish, keepAliveOf(this.request)),
-      timings: this.call.timed === true ? timingsOf(finish) : undefined,
-      sharedPrompt: finish.sharedPrompt
-    })
+    const tokensPerSecond = attempt.succeed(finish, keepAliveOf(this.request))
+    this.conclude(attempt.host, wholeAnswer(this.partial, attempt, finish, tokensPerSecond, this.call.timed === true))
   }
 
   failed(attempt: ChatAttempt, failure: ServerFailure): void {
@@ -180,12 +137,11 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     attempt.exchange?.abort()
     attempt.lease.fail(failure)
     if (this.call.events && (this.partial.started || attempt.sentText !== "")) {
-      // A server had begun to answer, so the request is valid. The continuation is a different request.
-      this.attribution.answered()
-      if (classifyFailure(failure).fault !== "request") attempt.lease.contradicted()
+      this.attribution.interrupted(attempt.lease, failure)
     } else this.attribution.failed(attempt.host.server.url, attempt.lease, failure)
     attempt.observer.failed(failure.reason, attempt.phase, failure.status)
     this.recordAttempt(attempt.host, attempt.phase, failure, attempt.began)
+    if (failure.reason === "loading") this.selection.loading(attempt.host.server.url)
     if (other !== undefined) {
       // The hedged attempt is already running.
       this.current = other
@@ -202,7 +158,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
       if (this.call.events || this.longestText > 0) this.selection.progressed()
       this.longestText = length
     }
-    this.afterFailure(attempt, failure)
+    this.afterFailure(attempt.host, failure)
   }
 
   // ---------------------------------------------------------------------------
@@ -267,10 +223,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     const timeout = FirstTokenTimeouts.firstTokenTimeoutOf(this.call.limits, this.request, lease.cold, speed)
     const attempt = new ChatAttempt(this, host, at, lease, began, partial, observer, timeout)
     if (this.call.events) {
-      const meta = hedge
-        ? ({ type: "attempt", server: server.url, attempt: tries, hedge } as const)
-        : ({ type: "attempt", server: server.url, attempt: tries } as const)
-      this.push({ type: "meta", meta, timestamp: began })
+      this.push(metaEvent(server.url, tries, hedge, began))
       if (tries > 1) this.wake()
     }
     if (hedge) this.hedgeAttempt = attempt
@@ -315,12 +268,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
   // Failures
   // ---------------------------------------------------------------------------
 
-  private recordAttempt(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
-    remember(this.attempts, failedAttempt(host, phase, failure, this.now() - began))
-    if (failure.reason === "loading") this.selection.loading(host.server.url)
-  }
-
-  private afterFailure({ at, host }: ServerAt, failure: ServerFailure): void {
+  private afterFailure(host: Host, failure: ServerFailure): void {
     const server = host.server.url
     const interrupted = this.partial.started
     const invalid = interrupted ? undefined : this.attribution.agreed
@@ -337,48 +285,19 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     this.dependencies.failed(host, failure)
     this.recordFailure(server, failure)
     if (!interrupted) this.selection.next()
-    else this.interrupted({ at, host }, failure)
-  }
-
-  private recordFailure(server: string, failure: ServerFailure): void {
-    const attempt = this.attempts[this.attempts.length - 1]
-    if (!this.call.events || attempt === undefined) return
-    const content = `${server} failed: ${failure.message}`
-    this.pendingError = { type: "error", content, attempt, timestamp: this.now() }
+    else this.interrupted(host, failure)
   }
 
   /** The answer broke after a part of it was emitted. */
-  private interrupted(place: ServerAt, failure: ServerFailure): void {
-    const limit = tokenLimit(this.request)
+  private interrupted(host: Host, failure: ServerFailure): void {
     // Whoever went on with it would only make it longer.
     if (this.call.limits.onInterrupt === "fail" || failure.message === AnswerSize.tooLong(this.maxAnswerBytes)) {
       this.exhausted()
-    } else if (
-      this.partial.calls.length === 0 &&
-      limit !== undefined &&
-      this.partial.tokens >= limit &&
-      this.call.limits.onInterrupt === "resume"
-    ) {
+    } else if (this.call.limits.onInterrupt === "resume" && reachesLimit(this.partial, this.request)) {
       // The token limit is reached: only the server's end of the answer is missing.
       this.flushError(undefined)
-      this.conclude(place, {
-        text: this.partial.text,
-        thinking: this.partial.thinking,
-        toolCalls: [],
-        finishReason: "length",
-        stopSequence: undefined,
-        usage: { completionTokens: this.partial.tokens, estimated: true },
-        tokensPerSecond: undefined
-      })
+      this.conclude(host, endedByLimit(this.partial))
     } else this.selection.next()
-  }
-
-  /** Emits the pending failure, with the next server if it is known by now. */
-  private flushError(next: string | undefined): void {
-    const event = this.pendingError
-    if (event === undefined) return
-    this.pendingError = undefined
-    this.push(next === undefined ? event : { ...event, next })
   }
 
   /** Discards what the caller has: the answer restarts. */
@@ -414,24 +333,11 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
   // The end
   // ---------------------------------------------------------------------------
 
-  private conclude({ host }: ServerAt, answer: ServerAnswer): void {
+  private conclude(host: Host, answer: ServerAnswer): void {
     this.usage = addUsage(this.usage, answer.usage)
     this.observer.used(answer.sharedPrompt === true ? withoutPrompt(answer.usage) : answer.usage)
-    const result: Result = {
-      text: answer.text,
-      thinking: answer.thinking,
-      toolCalls: answer.toolCalls,
-      model: host.model,
-      server: host.server.url,
-      finishReason: answer.finishReason,
-      stopSequence: answer.stopSequence,
-      usage: this.usage,
-      firstTokenTime: this.firstPiece === undefined ? undefined : this.firstPiece - this.startedAt,
-      tokensPerSecond: answer.tokensPerSecond,
-      timings: answer.timings,
-      attempts: this.attempts,
-      cached: false
-    }
+    const firstTokenTime = this.firstPiece === undefined ? undefined : this.firstPiece - this.startedAt
+    const result = totalOf(answer, host, this.usage, firstTokenTime, this.attempts)
     if (this.call.events && answer.toolCalls.length > 0) {
       const timestamp = this.now()
       for (const call of answer.toolCalls) this.push({ type: "tool_call", ...call, timestamp })
@@ -468,11 +374,6 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     this.settle(result, this.call.events ? endOf(result, this.now()) : undefined)
   }
 
-  protected override drop(): void {
-    super.drop()
-    this.pendingError = undefined
-  }
-
   protected override reject(error: unknown): void {
     if (!this.over) {
       this.flushError(undefined)
@@ -493,9 +394,7 @@ export class Answer extends EventBuffer implements AttemptListener, SelectionCli
     for (const attempt of [this.current, this.hedgeAttempt]) {
       if (attempt === undefined) continue
       this.stopTracking(attempt)
-      attempt.lease.cancel()
-      attempt.observer.cancelled(attempt.phase)
-      attempt.exchange?.abort()
+      attempt.cancelled()
     }
     this.hedgeAttempt = undefined
     this.selection.stop()

@@ -1,8 +1,80 @@
-/** Converts a complete answer to its end event, and back. */
-import type { End, ToolCallEvent } from "../ChatEvent.js"
-import type { TurnNotStored } from "../Errors.js"
+/** Makes a complete answer of what its servers sent, and converts it to its end event and back. */
+import type { Finish, PartialAnswer } from "../Backend.js"
+import { tokenLimit } from "../backend/resume.js"
+import type { End, ToolCallEvent, Usage } from "../ChatEvent.js"
+import type { ChatRequest } from "../ChatRequest.js"
+import type { Attempt, TurnNotStored } from "../Errors.js"
 import type * as Message from "../Message.js"
+import type { Host } from "../Server.js"
 import type { Result } from "./call.js"
+import type { ChatAttempt } from "./chatAttempt.js"
+import { timingsOf } from "./timings.js"
+import { withPartial } from "./usage.js"
+
+/** The answer to one request, from the last server that was asked. */
+export type ServerAnswer = Pick<
+  Result,
+  "text" | "thinking" | "toolCalls" | "finishReason" | "stopSequence" | "usage" | "tokensPerSecond" | "timings"
+> & { readonly sharedPrompt?: boolean | undefined }
+
+/** What earlier attempts sent, and what the attempt that finished added. */
+export const wholeAnswer = (
+  partial: PartialAnswer,
+  attempt: Pick<ChatAttempt, "sentText" | "sentThinking" | "toolCalls" | "repeated" | "pieces">,
+  finish: Finish,
+  tokensPerSecond: number | undefined,
+  timed: boolean
+): ServerAnswer => ({
+  text: partial.text + attempt.sentText,
+  thinking: partial.thinking + attempt.sentThinking,
+  toolCalls: attempt.toolCalls,
+  finishReason: finish.reason,
+  stopSequence: finish.stopSequence,
+  usage: withPartial(finish.usage, partial.tokens - attempt.repeated, attempt.pieces === 0),
+  tokensPerSecond,
+  timings: timed ? timingsOf(finish) : undefined,
+  sharedPrompt: finish.sharedPrompt
+})
+
+/** Whether a broken answer already has as many tokens as it may. */
+export const reachesLimit = ({ calls, tokens }: PartialAnswer, request: ChatRequest): boolean => {
+  const limit = tokenLimit(request)
+  return calls.length === 0 && limit !== undefined && tokens >= limit
+}
+
+/** A broken answer that already has as many tokens as it may. */
+export const endedByLimit = ({ text, thinking, tokens }: PartialAnswer): ServerAnswer => ({
+  text,
+  thinking,
+  toolCalls: [],
+  finishReason: "length",
+  stopSequence: undefined,
+  usage: { completionTokens: tokens, estimated: true },
+  tokensPerSecond: undefined
+})
+
+/** The result of a call: its last answer, with the usage and the failed attempts of the whole call. */
+export const totalOf = (
+  answer: ServerAnswer,
+  { model, server }: Host,
+  usage: Usage,
+  firstTokenTime: number | undefined,
+  attempts: ReadonlyArray<Attempt>
+): Result => ({
+  text: answer.text,
+  thinking: answer.thinking,
+  toolCalls: answer.toolCalls,
+  model,
+  server: server.url,
+  finishReason: answer.finishReason,
+  stopSequence: answer.stopSequence,
+  usage,
+  firstTokenTime,
+  tokensPerSecond: answer.tokensPerSecond,
+  timings: answer.timings,
+  attempts,
+  cached: false
+})
 
 /** An answer that something went wrong after. */
 export const warned = (result: Result, warning: TurnNotStored): Result => ({

@@ -144,3 +144,7 @@ export interface Dependencies {
  * @category models
  */
 export type Relocate = () => Promise<Route | undefined>
+
+/** The request for a server: it carries the server's own name for the model. */
+export const requestFor = (request: ChatRequest, host: Host): ChatRequest =>
+  request.model === host.model ? request : { ...request, model: host.model }

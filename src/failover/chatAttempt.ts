@@ -109,6 +109,22 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
     this.watch.clear()
   }
 
+  /** Another attempt sent the first piece before this one. */
+  overtaken(): void {
+    this.stopTracking()
+    this.lease.overtaken()
+    this.observer.overtaken(this.phase)
+    this.exchange?.abort()
+  }
+
+  /** The answer is not wanted any more. */
+  cancelled(): void {
+    this.stopTracking()
+    this.lease.cancel()
+    this.observer.cancelled(this.phase)
+    this.exchange?.abort()
+  }
+
   joins(expected: string, repeated: number, how: ResumeSupport): void {
     if (this.over) return
     this.observer.resumes(how)

@@ -37,9 +37,15 @@ export class FaultAttribution {
 
   /** Records a failure before anything of the answer was emitted. */
   failed(server: string, lease: Lease, failure: ServerFailure): void {
-    const { retryable: again, fault: culprit, provisional, unreachable } = classifyFailure(failure)
-    if (culprit === "request" || provisional) this.failures.push({ server, lease, failure })
-    else if (culprit === "server" && again && !unreachable) this.serverAtFault = true
+    const { retryable, fault, provisional, unreachable } = classifyFailure(failure)
+    if (fault === "request" || provisional) this.failures.push({ server, lease, failure })
+    else if (fault === "server" && retryable && !unreachable) this.serverAtFault = true
+  }
+
+  /** Records the failure of an answer that had begun: the request is valid, its continuation is another one. */
+  interrupted(lease: Lease, failure: ServerFailure): void {
+    this.answered()
+    if (classifyFailure(failure).fault !== "request") lease.contradicted()
   }
 
   /** The error of the call, if two servers reject the request, or have rejected the same one before. */

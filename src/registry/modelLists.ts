@@ -1,41 +1,32 @@
 /** Which server has which model: asks the servers, caches their lists, and refreshes them. */
 import type * as HttpClient from "@effect/platform/HttpClient"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
-import * as Option from "effect/Option"
 import { LRUCache } from "lru-cache"
-import type * as Model from "../Model.js"
 import { canonical } from "../Model.js"
-import type { Host, Performance, Protocol, Server } from "../Server.js"
+import type { Host } from "../Server.js"
 import * as Discovery from "./discovery.js"
+import {
+  type Entry,
+  hostOn,
+  isClaimed,
+  isSame,
+  type KnownServer,
+  locateApi,
+  makeEntry,
+  record,
+  type Source,
+  toKnown,
+  withLoaded
+} from "./serverEntry.js"
 
 // =============================================================================
 // Models
 // =============================================================================
-
-/**
- * A server to ask. `measurements` are those of registry files, by canonical name; `own` is `false` if only they name
- * it.
- */
-export interface Source {
-  readonly server: Server
-  readonly own: boolean
-  readonly measurements: ReadonlyMap<string, Performance | undefined>
-}
-
-/** The state of one server. `models` is its last list, also if it does not answer any more (`problem`). */
-export interface KnownServer {
-  readonly server: Server
-  readonly protocol: Protocol | undefined
-  readonly models: ReadonlyMap<string, Model.ModelInfo>
-  readonly read: boolean
-  readonly problem: string | undefined
-}
 
 export interface ModelLists {
   /** The servers of a model, the certain ones first; empty if none has it. */
@@ -87,69 +78,6 @@ const grace = 250
 
 /** The same for a server of a better `priority`: the others are only its substitutes. */
 const preferredGrace = 1_000
-
-// =============================================================================
-// State
-// =============================================================================
-
-interface Entry extends Source {
-  /** Includes where its API was found. */
-  server: Server
-  readonly measurements: Map<string, Performance | undefined>
-  protocol: Protocol | undefined
-  models: Map<string, Model.ModelInfo>
-  digests: ReadonlyMap<string, string>
-  /** Models it listed, but no longer had when a request asked for them. */
-  readonly lost: Set<string>
-  problem: string | undefined
-  askedAt: number
-  readAt: number
-  failedAt: number
-  stale: boolean
-  running: boolean
-}
-
-const makeEntry = (source: Source): Entry => ({
-  ...source,
-  measurements: new Map(source.measurements),
-  protocol: source.server.protocol,
-  models: new Map(),
-  digests: new Map(),
-  lost: new Set(),
-  problem: undefined,
-  askedAt: Number.NEGATIVE_INFINITY,
-  readAt: Number.NEGATIVE_INFINITY,
-  failedAt: Number.NEGATIVE_INFINITY,
-  stale: false,
-  running: false
-})
-
-const locateApi = (entry: Entry, api: string | undefined): void => {
-  if (entry.server.api !== api) entry.server = { ...entry.server, api }
-}
-
-const describe = (cause: Cause.Cause<Discovery.ListingFailed>): string => {
-  if (Cause.isInterruptedOnly(cause)) return "was not asked to the end"
-  const error = Cause.squash(cause)
-  return error instanceof Discovery.ListingFailed ? error.reason : `could not be asked (${String(error)})`
-}
-
-const toKnown = (entry: Entry): KnownServer => ({
-  server: entry.server,
-  protocol: entry.protocol,
-  models: entry.models,
-  read: entry.readAt > Number.NEGATIVE_INFINITY,
-  problem: entry.problem
-})
-
-const isSame = (a: Host, b: Host | undefined): boolean =>
-  b !== undefined &&
-  a.server === b.server &&
-  a.protocol === b.protocol &&
-  a.model === b.model &&
-  a.certain === b.certain &&
-  a.performance === b.performance &&
-  a.digest === b.digest
 
 // =============================================================================
 // Constructors
@@ -213,48 +141,11 @@ export const make = Effect.fnUntraced(function* (
   // ---------------------------------------------------------------------------
 
   const settle = (entry: Entry, exit: Exit.Exit<Discovery.Listing, Discovery.ListingFailed>, now: number): void => {
-    entry.running = false
-    if (Exit.isSuccess(exit)) {
-      entry.protocol = entry.server.protocol ?? exit.value.protocol
-      entry.models = new Map(exit.value.models)
-      entry.digests = exit.value.digests
-      entry.lost.clear()
-      locateApi(entry, exit.value.api)
-      entry.problem = undefined
-      entry.stale = false
-      entry.readAt = now
-    } else {
-      entry.problem = describe(exit.cause)
-      entry.failedAt = now
-      const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
-      if (failure?.api !== undefined) {
-        // The chat path is only searched at the places of OpenAI's API.
-        entry.protocol ??= "openai"
-        locateApi(entry, failure.api)
-      }
-    }
+    record(entry, exit, now)
     update()
     const done = changed
     changed = Deferred.unsafeMake<void>(FiberId.none)
     Deferred.unsafeDone(done, Exit.void)
-  }
-
-  const tellResident = (
-    entry: Entry,
-    found: Discovery.Listing,
-    loaded: ReadonlyMap<string, Discovery.Loaded>
-  ): Discovery.Listing => {
-    const models = new Map(found.models)
-    const resident = new Map<string, number>()
-    for (const [name, { contextLength, until }] of loaded) {
-      const key = canonical(name)
-      const info = models.get(key)
-      resident.set(info?.model_name ?? name, until)
-      // The context it was loaded with is what it reads, whatever the model supports.
-      if (info !== undefined && contextLength !== undefined) models.set(key, { ...info, context_length: contextLength })
-    }
-    observer.resident(entry.server.url, resident)
-    return { ...found, models }
   }
 
   // Discovery belongs to the scope, not to the caller that started it: others wait for the same one.
@@ -274,7 +165,9 @@ export const make = Effect.fnUntraced(function* (
           : Effect.map(
               Effect.all([listing, Discovery.loaded(client, entry.server)], { concurrency: 2 }),
               ([found, loaded]) =>
-                found.protocol === "ollama" && loaded !== undefined ? tellResident(entry, found, loaded) : found
+                found.protocol === "ollama" && loaded !== undefined
+                  ? withLoaded(found, loaded, (models) => observer.resident(entry.server.url, models))
+                  : found
             )
       return asked.pipe(
         permits.withPermits(1),
@@ -290,9 +183,9 @@ export const make = Effect.fnUntraced(function* (
   /** Waits for the next answer, or until each of these has had its time relative to those found. */
   const awaitChange = (left: ReadonlyArray<Entry>, found: ReadonlyArray<Pick<Host, "server">>, now: number) => {
     const best = found.reduce((least, { server }) => Math.min(least, server.priority), Number.POSITIVE_INFINITY)
-    const given = (entry: Entry): number =>
+    const graceOf = (entry: Entry): number =>
       found.length > 0 && entry.problem === undefined && entry.server.priority < best ? preferredGrace : grace
-    const until = left.reduce((most, entry) => Math.max(most, entry.askedAt + given(entry)), 0)
+    const until = left.reduce((most, entry) => Math.max(most, entry.askedAt + graceOf(entry)), 0)
     return until <= now
       ? Effect.succeed(false)
       : Effect.as(Effect.timeoutOption(Deferred.await(changed), until - now), true)
@@ -321,44 +214,28 @@ export const make = Effect.fnUntraced(function* (
   // Locating
   // ---------------------------------------------------------------------------
 
-  const host = (entry: Entry, key: string, model: string, certain: boolean): Host => ({
-    server: entry.server,
-    protocol: entry.protocol ?? "ollama",
-    model: entry.models.get(key)?.model_name ?? model,
-    certain,
-    performance: entry.measurements.get(key),
-    digest: entry.digests.get(key)
-  })
-
   /** The servers that have it, then those that had it in their last list; empty if none is certain. */
   const hostsOf = (key: string, now: number): ReadonlyArray<Host> => {
     const certain: Array<Host> = []
     const uncertain: Array<Host> = []
     for (const entry of entries ?? []) {
       if (!entry.models.has(key)) continue
-      if (isFresh(entry, now)) certain.push(host(entry, key, key, true))
-      else if (!entry.server.implicit) uncertain.push(host(entry, key, key, false))
+      if (isFresh(entry, now)) certain.push(hostOn(entry, key, key, true))
+      else if (!entry.server.implicit) uncertain.push(hostOn(entry, key, key, false))
     }
     return certain.length === 0 ? certain : [...certain, ...uncertain]
   }
 
-  /**
-   * Whether the server is recorded to have the model. That includes a model it had lost before it became unreachable: it
-   * may only have been restarted.
-   */
-  const isClaimed = (entry: Entry, key: string): boolean =>
-    entry.models.has(key) || entry.measurements.has(key) || (entry.problem !== undefined && entry.lost.has(key))
-
   /** The servers that could not be asked: first those recorded to have it, then the user's own. */
-  const silent = (key: string, model: string, now: number): ReadonlyArray<Host> => {
-    const said: Array<Host> = []
+  const unasked = (key: string, model: string, now: number): ReadonlyArray<Host> => {
+    const claiming: Array<Host> = []
     const others: Array<Host> = []
     for (const entry of entries ?? []) {
       if (isFresh(entry, now) || entry.server.implicit) continue
-      if (isClaimed(entry, key)) said.push(host(entry, key, model, false))
-      else if (entry.own) others.push(host(entry, key, model, false))
+      if (isClaimed(entry, key)) claiming.push(hostOn(entry, key, model, false))
+      else if (entry.own) others.push(hostOn(entry, key, model, false))
     }
-    return [...said, ...others]
+    return [...claiming, ...others]
   }
 
   /** The same servers yield the same array: the fleet keeps columns for each array. */
@@ -391,7 +268,7 @@ export const make = Effect.fnUntraced(function* (
     const end = yield* Clock.currentTimeMillis
     const found = hostsOf(key, end)
     if (found.length > 0) return shared(key, found)
-    const uncertainHosts = silent(key, model, end)
+    const uncertainHosts = unasked(key, model, end)
     return uncertainHosts.length > 0 ? shared(key, uncertainHosts) : uncertainHosts
   })
 
@@ -429,11 +306,11 @@ export const make = Effect.fnUntraced(function* (
     const now = yield* Clock.currentTimeMillis
     const key = canonical(model)
     const certain = hostsOf(key, now).filter((found) => found.certain)
-    const said = silent(key, model, now).filter((found) => {
+    const claiming = unasked(key, model, now).filter((found) => {
       const entry = entries?.find((one) => one.server.url === found.server.url)
       return entry !== undefined && isClaimed(entry, key)
     })
-    return [...certain, ...said]
+    return [...certain, ...claiming]
   })
 
   const markAbsent = (model: string, url: string): Effect.Effect<void> =>

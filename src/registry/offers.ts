@@ -3,7 +3,7 @@ import type { Unreachable } from "../Errors.js"
 import type { ModelInfo } from "../Model.js"
 import type { Host } from "../Server.js"
 import type { Catalogue } from "./catalogue.js"
-import type { KnownServer } from "./modelLists.js"
+import type { KnownServer } from "./serverEntry.js"
 
 /**
  * A model that servers have.

@@ -1,0 +1,50 @@
+/** The events that tell of attempts, and the record of those that failed. */
+import type { ServerFailure } from "../Backend.js"
+import type { ErrorEvent, Meta } from "../ChatEvent.js"
+import type { Attempt, Phase } from "../Errors.js"
+import type { Host } from "../Server.js"
+import { EventBuffer } from "./eventBuffer.js"
+import { failedAttempt, remember } from "./failedAttempt.js"
+
+/** The event of an attempt that begins. */
+export const metaEvent = (server: string, attempt: number, hedge: boolean, timestamp: number): Meta => ({
+  type: "meta",
+  meta: hedge ? { type: "attempt", server, attempt, hedge } : { type: "attempt", server, attempt },
+  timestamp
+})
+
+/** An event buffer that holds the error event of a failed attempt back until the next server is known. */
+export abstract class FailureEvents extends EventBuffer {
+  readonly attempts: Array<Attempt> = []
+  /** The failure of the last attempt, until the next server is known. */
+  private pendingError: ErrorEvent | undefined
+
+  /** The time, in milliseconds since the epoch. */
+  abstract now(): number
+
+  /** Records a failed attempt that began then, in milliseconds since the epoch. */
+  protected recordAttempt(host: Host, phase: Phase, failure: ServerFailure, began: number): void {
+    remember(this.attempts, failedAttempt(host, phase, failure, this.now() - began))
+  }
+
+  /** Prepares the error event of the attempt that was recorded last. */
+  protected recordFailure(server: string, failure: ServerFailure): void {
+    const attempt = this.attempts[this.attempts.length - 1]
+    if (!this.call.events || attempt === undefined) return
+    const content = `${server} failed: ${failure.message}`
+    this.pendingError = { type: "error", content, attempt, timestamp: this.now() }
+  }
+
+  /** Emits the pending error event, with the next server if it is known by now. */
+  protected flushError(next: string | undefined): void {
+    const event = this.pendingError
+    if (event === undefined) return
+    this.pendingError = undefined
+    this.batch.push(next === undefined ? event : { ...event, next })
+  }
+
+  protected override drop(): void {
+    super.drop()
+    this.pendingError = undefined
+  }
+}
