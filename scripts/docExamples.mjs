@@ -53,7 +53,9 @@ const optionsOf = () => {
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root)
   const { incremental: _incremental, tsBuildInfoFile: _file, ...others } = options
   const paths = { ...options.paths, "aicortex/*": ["./src/*.ts"] }
-  return { ...others, noUnusedLocals: false, noUnusedParameters: false, paths }
+  // Some examples are of web pages.
+  const lib = [...(options.lib ?? []), "lib.dom.d.ts", "lib.dom.iterable.d.ts"]
+  return { ...others, lib, noUnusedLocals: false, noUnusedParameters: false, paths }
 }
 
 /**
