@@ -1,9 +1,11 @@
 /** The package in Bun and Deno, and in Node for comparison. */
 import { execFile } from "node:child_process"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
-import { assert, describe, it } from "vitest"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { unusedPort } from "../support/fakeServer.js"
 import { type Fake, useFleet } from "../support/fleet.js"
 
@@ -16,6 +18,13 @@ const runtimes: ReadonlyArray<readonly [string, string, ReadonlyArray<string>]> 
   ["Bun", join(here, "node_modules/@oven/bun-linux-x64/bin/bun"), []],
   ["Deno", join(here, "node_modules/@deno/linux-x64-glibc/deno"), ["run", "--allow-all", "--no-prompt"]]
 ]
+
+/** Where the runtimes keep what they compile. */
+let home: string
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), "aicortex-runtimes-"))
+})
+afterAll(() => rm(home, { recursive: true, force: true }))
 
 type Options = Parameters<typeof fleet.ollama>[0] & Parameters<typeof fleet.openai>[0]
 const protocols: ReadonlyArray<readonly [string, (options?: Options) => Promise<Fake>]> = [
@@ -36,7 +45,7 @@ describe.each(runtimes)("%s", (name, command, flags) => {
         const { stdout } = await promisify(execFile)(
           command,
           [...flags, join(here, "scenario.mjs"), entry, JSON.stringify([...servers, nobody])],
-          { cwd: here, timeout: 60_000, env: { PATH: process.env["PATH"], HOME: here, NO_COLOR: "1" } }
+          { cwd: here, timeout: 60_000, env: { PATH: process.env["PATH"], HOME: home, NO_COLOR: "1" } }
         )
         assert.deepStrictEqual(JSON.parse(stdout), {
           whole: words.join(""),
