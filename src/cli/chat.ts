@@ -7,7 +7,7 @@ import { type About, shape } from "./commandLine.js"
 const about: About = {
   about: [
     "Ask a model, and print its answer.",
-    "Without a prompt, on a terminal, it is a conversation: a question in each line, until /exit.",
+    "Without a prompt, on a terminal, it is a conversation: /help tells what can be done there.",
     "Piped text, or a file, is appended to the prompt; without a prompt, or with -, it is the prompt."
   ],
   takes: "[PROMPT]…",

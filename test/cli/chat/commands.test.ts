@@ -257,6 +257,7 @@ describe.runIf(hasTerminals)("aicortex chat --continue", { timeout: 180_000 }, (
     await type(first, "My name is Alice.", /./)
     await leave(first)
     const second = await chats.chat([...demo, "--continue"])
+    await second.shows(/^conversation [0-9a-f]{16}, 2 messages: My name is Alice\.\naicortex-demo> /)
     await type(second, "What is my name?", "Your name is Alice.")
     await leave(second)
     const third = await chats.run(["chat", ...demo, "-c", "What is my name?"])

@@ -86,8 +86,12 @@ describe.runIf(hasTerminals)("a message that is typed on a terminal", { timeout:
     await terminal.shows(isPrompt)
     terminal.type(`"""one line"""${enter}`)
     await terminal.shows((screen) => isPrompt(screen) && screen.includes("one line"))
+    // Code that begins so is no block.
+    terminal.paste('"""Docs."""\nimport os')
+    terminal.type(enter)
+    await terminal.shows((screen) => isPrompt(screen) && screen.includes("import os"))
     await leave(terminal)
-    expect(await questions()).toEqual(["What is\nthe capital\nof France?", "one line"])
+    expect(await questions()).toEqual(["What is\nthe capital\nof France?", "one line", '"""Docs."""\nimport os'])
   })
 
   it("goes on after a \\, Alt-Enter and Ctrl-J", async () => {
@@ -203,6 +207,16 @@ describe.runIf(hasTerminals)("Ctrl-C, Ctrl-D and Tab at the prompt", { timeout: 
     expect((await chats.run(["sessions", "--json"])).stdout).toBe("[]\n")
     // The shell gets its terminal back.
     expect(terminal.output().trimEnd().endsWith("\u001b[?2004l")).toBe(true)
+  })
+
+  it("Ctrl-Z goes on at once where no shell could continue the process", async () => {
+    const terminal = await chats.chat()
+    terminal.type(`before${ctrl("z")}`)
+    // It has taken the terminal for the second time.
+    await terminal.shows(() => terminal.output().split(`${escape}[?2004h`).length === 3)
+    terminal.type(" and after")
+    await terminal.shows(/> before and after$/)
+    await leaveAfterClear(terminal)
   })
 
   it("Tab completes commands, and what they take", async () => {

@@ -101,14 +101,22 @@ export class Keyboard {
     }
   }
 
-  /** Stops the process as the shell does, until it is continued. */
+  /** Stops the process as the shell does, until it is continued: at once, where no shell could continue it. */
   suspend(resumed: () => void): void {
-    this.close()
-    process.once("SIGCONT", () => {
+    const go = () => {
+      clearTimeout(timer)
+      process.off("SIGCONT", go)
       this.open()
       resumed()
-    })
+    }
+    if (process.platform === "win32") {
+      resumed()
+      return
+    }
+    this.close()
+    process.on("SIGCONT", go)
     process.kill(process.pid, "SIGTSTP")
+    const timer = setTimeout(go, 200)
   }
 
   #release(): void {

@@ -53,7 +53,8 @@ const named = Effect.fnUntraced(function* (name: string) {
   return found.length === 1 ? found[0]?.id : undefined
 })
 
-const told = Effect.fnUntraced(function* (id: string) {
+/** A conversation in one line. */
+export const told = Effect.fnUntraced(function* (id: string) {
   const messages = yield* Sessions.history(id)
   const first = messages.find(({ role }) => role === "user")
   const opening = first === undefined ? "" : Message.text(first).replace(/\s+/g, " ").slice(0, 60)
