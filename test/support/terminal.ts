@@ -48,7 +48,13 @@ export const startTerminal = (
   command: ReadonlyArray<string>,
   { columns = 80, env, rows = 24 }: TerminalOptions
 ): Terminal => {
-  const emulator = new Emulator({ cols: columns, rows, scrollback: 10_000, allowProposedApi: true })
+  const emulator = new Emulator({
+    cols: columns,
+    rows,
+    scrollback: 10_000,
+    allowProposedApi: true,
+    reflowCursorLine: true
+  })
   const child: ChildProcess = spawn("python3", [helper, String(columns), String(rows), ...command], {
     env,
     stdio: ["pipe", "pipe", "inherit"]

@@ -6,7 +6,13 @@ import { markdown, type Painter, plain } from "../../../src/cli/chat/interactive
 
 /** A view on an emulated terminal. */
 const open = (painter: Painter, columns = 40, rows = 12) => {
-  const emulator = new Emulator({ cols: columns, rows, scrollback: 10_000, allowProposedApi: true })
+  const emulator = new Emulator({
+    cols: columns,
+    rows,
+    scrollback: 10_000,
+    allowProposedApi: true,
+    reflowCursorLine: true
+  })
   let written = ""
   const view = new AnswerView(
     {

@@ -64,6 +64,37 @@ describe.runIf(hasTerminals)("an answer on a terminal", { timeout: 180_000 }, ()
     }
   })
 
+  it.each([
+    [80, 44],
+    [44, 80]
+  ])("goes on at the new width where the terminal is resized in the middle of it, from %i to %i", async (from, to) => {
+    const words = Array.from({ length: 90 }, (_, at) => `word${at}`)
+    let held: () => void = () => {}
+    const hold = new Promise<void>((resolve) => {
+      held = resolve
+    })
+    const server = await ollama(
+      words.map((word) => `${word} `),
+      { perToken: 25, onStruck: () => held() }
+    )
+    const terminal = await chats.chat(["-m", "m"], { servers: [server], columns: from })
+    terminal.type("say\r")
+    await terminal.shows("word20")
+    await server.strike({ kind: "stall" })
+    await hold
+    terminal.resize(to)
+    await server.strike(undefined)
+    await terminal.shows(/word89\nm> Send/)
+    const answer = terminal.screen().slice(terminal.screen().indexOf("word0"))
+    // The terminal itself may have broken what was shown before.
+    expect(answer.slice(0, answer.indexOf("\nm>")).replace(/\s+/g, "")).toBe(words.join(""))
+    const last = answer.slice(answer.indexOf("word60"), answer.indexOf("\nm>"))
+    expect(last.split(/\s+/)).toEqual(words.slice(60))
+    const lengths = last.split("\n").map((line) => line.length)
+    expect(Math.max(...lengths)).toBeLessThan(to)
+    expect(Math.max(...lengths)).toBeGreaterThan(to - 9)
+  })
+
   it("is formatted, and each mark of Markdown that is understood is gone", async () => {
     const text = "# Title\n\nSome **bold** and *soft* `code` here.\n\n- one\n- two\n\n```js\nlet a = 1\n```\n\nDone."
     const server = await ollama(text)

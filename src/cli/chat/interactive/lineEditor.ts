@@ -90,6 +90,8 @@ class Reading {
   readonly #lines = new LiveLines()
   #row = 0
   #column = 0
+  /** Is written together with the text, so that nothing flickers. */
+  #before = ""
   /** Where in the history it is: its length is the draft itself. */
   #at: number
   #own = ""
@@ -156,7 +158,8 @@ class Reading {
     const isBehind = row === last && wanted === width(next[last] ?? "")
     this.#row = row
     this.#column = wanted
-    process.stdout.write(toEnd + change + (isBehind ? "" : up(last - row) + column(wanted)))
+    process.stdout.write(this.#before + toEnd + change + (isBehind ? "" : up(last - row) + column(wanted)))
+    this.#before = ""
   }
 
   /** From a place in the text to its end. */
@@ -168,8 +171,7 @@ class Reading {
 
   /** Prints something above the text. */
   #above(text: string): void {
-    process.stdout.write(this.#erase(this.#row))
-    process.stdout.write(`${text.replaceAll("\n", "\r\n")}\r\n`)
+    this.#before = `${this.#erase(this.#row)}${text.replaceAll("\n", "\r\n")}\r\n`
     this.#draw()
   }
 
@@ -186,7 +188,7 @@ class Reading {
     const broken = this.#lines.shown
       .slice(0, this.#row)
       .reduce((sum, row) => sum + Math.max(1, Math.ceil(width(row) / limit)), 0)
-    process.stdout.write(this.#erase(broken + Math.floor(this.#column / limit)))
+    this.#before = this.#erase(broken + Math.floor(this.#column / limit))
     this.#draw()
   }
 
@@ -221,7 +223,7 @@ class Reading {
       return true
     },
     "^l": () => {
-      process.stdout.write(`\u001b[2J\u001b[H${this.#erase(0)}`)
+      this.#before = `\u001b[2J\u001b[H${this.#erase(0)}`
       return true
     },
     up: () => this.draft.up() || this.#recall(this.#at - 1),
