@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs"
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import type { Metafile } from "esbuild"
+import { build, type Metafile } from "esbuild"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { answering, installQuietly, pack, root, run, runProgram } from "../support/package.js"
 
@@ -142,21 +142,34 @@ describe("the Promise entry", { timeout: 120_000 }, () => {
   })
 
   it("has a sister for browsers that imports nothing of Node, in whatever it loads", async () => {
-    const bundle = join(path(), "node_modules/aicortex/dist/bundle")
-    const seen = new Set<string>()
-    const walk = async (file: string): Promise<void> => {
-      if (seen.has(file)) return
-      seen.add(file)
-      const code = await readFile(join(bundle, file), "utf8")
-      const imported = [...code.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']/g)].map(([, name = ""]) => name)
-      for (const name of imported) {
-        assert.match(name, /^\.\/browser[\w.-]*\.js$/, `${file} imports ${name}`)
-        await walk(name.slice(2))
-      }
-      assert.notMatch(code, /\brequire\(|\bimport\(["']node:/, file)
+    // A module of Node, or one that is not there, is an error for a browser.
+    const { metafile } = await build({
+      entryPoints: [join(path(), "node_modules/aicortex/dist/bundle/browser.js")],
+      absWorkingDir: path(),
+      outdir: join(path(), "out"),
+      bundle: true,
+      splitting: true,
+      format: "esm",
+      platform: "browser",
+      write: false,
+      metafile: true,
+      logLevel: "silent"
+    })
+    const files = Object.keys(metafile.inputs)
+    assert.isAbove(files.length, 3)
+    for (const file of files) assert.match(file, /dist\/bundle\/browser[\w.-]*\.js$/)
+    for (const file of files) {
+      const code = await readFile(join(path(), file), "utf8")
+      assert.notMatch(code, /\brequire\(|\b(import|from)\s*\(?\s*["']node:/, file)
     }
-    await walk("browser.js")
-    assert.isAbove(seen.size, 2)
+    const failed = await build({
+      stdin: { contents: `import "aicortex/promise"`, resolveDir: path() },
+      bundle: true,
+      platform: "browser",
+      write: false,
+      logLevel: "silent"
+    }).catch((error: Error) => error.message)
+    assert.include(String(failed), "node:", "the other entry is noticed")
   })
 
   it("costs at most twice as much to import as `ai`", () => {
