@@ -251,6 +251,13 @@ const ofModel = (request: ChatRequest, found: Array<Unsupported>): void => {
   if (thinks && model.thinking === "budget" && maxTokens !== undefined && maxTokens <= minBudget) {
     found.push({ field: "maxTokens", reason: `thinking takes more than ${minBudget} tokens there` })
   }
+  if (request.messages.at(-1)?.role === "assistant") {
+    if (!model.prefill) {
+      found.push({ field: "messages", reason: `${name} does not continue an answer that was begun` })
+    } else if (thinks) {
+      found.push({ field: "think", reason: `${who} does not continue an answer that was begun where the model thinks` })
+    }
+  }
   if (forced && !model.forcedTools) found.push({ field: "toolChoice", reason: `${name} cannot be made to call a tool` })
   else if (forced && thinks) {
     found.push({ field: "toolChoice", reason: `${who} does not make a model call a tool that thinks before` })

@@ -386,6 +386,20 @@ describe("thinking", () => {
   })
 })
 
+describe("an answer that the caller has begun", () => {
+  const begun = [
+    { role: "user", content: "Why is the sky blue?" },
+    { role: "assistant", content: "Light scatters" }
+  ] as const
+  it("is gone on with, where the model does that", async () => {
+    const { cortex, server } = await started({ models: [claude, "claude-opus-4-6"] })
+    expect((await cortex.complete(begun)).text).toBe(whole.slice("Light scatters".length))
+    expect(await failure(cortex.complete(begun, { model: "claude-opus-4-6" }))).toMatchObject({ field: "messages" })
+    expect(await failure(cortex.complete(begun, { think: true }))).toMatchObject({ field: "think" })
+    expect(server.chatRequests).toHaveLength(1)
+  })
+})
+
 describe("JSON", () => {
   const schema = {
     type: "object",

@@ -86,6 +86,16 @@ describe("the key", () => {
 })
 
 describe("the list of models", () => {
+  it("may be missing: the server is asked all the same", async () => {
+    const server = await fleet.anthropic({
+      models: ["other"],
+      faultOn: "tags",
+      faults: { kind: "status", code: 404 }
+    })
+    const cortex = fleet.cortex([{ url: server.url, protocol: "anthropic" }])
+    expect((await cortex.complete("Hi", { model: "other" })).server).toBe(server.url)
+  })
+
   it("comes in pages", async () => {
     const models = Array.from({ length: 7 }, (_, i) => `claude-opus-4-${i}`)
     const server = await fleet.anthropic({ models, pageSize: 3 })

@@ -56,10 +56,10 @@ export const reached = (
 }
 
 /** Why a server cannot do what only Ollama can; completes "URL …". `what` completes "cannot be told to …". */
-export const unable = ({ own, problem, reachable }: ManagedServer, what: string): string => {
+export const unable = ({ own, problem, protocol, reachable }: ManagedServer, what: string): string => {
   if (!reachable) return problem
   return own
-    ? `speaks the OpenAI protocol, which cannot ${what}`
+    ? `speaks ${protocol === "anthropic" ? "Anthropic's" : "the OpenAI"} protocol, which cannot ${what}`
     : `is named by a registry file only: name it in your servers to ${what} there`
 }
 

@@ -108,9 +108,7 @@ export const listAll = (json: boolean) =>
         return one?.reachable !== true
           ? Effect.succeed({ ...known, latency: undefined, version: undefined })
           : Effect.map(
-              Effect.promise(() =>
-                measure(transport, { ...one, server: { ...one.server, protocol: status.protocol } })
-              ),
+              Effect.promise(() => measure(transport, one)),
               (measured) => ({ ...known, ...measured })
             )
       },
