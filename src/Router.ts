@@ -144,7 +144,7 @@ export interface Service {
  */
 export class Router extends Context.Tag("aicortex/Router")<Router, Service>() {}
 
-const nobody: RouteHints = {}
+const noHints: RouteHints = {}
 
 /**
  * The service, over those that it needs.
@@ -170,7 +170,7 @@ export const make = Effect.gen(function* () {
     protocol === "openai" && Option.exists(abilities, ({ takesN }) => takesN(server.url, model) !== false)
 
   return Router.of({
-    plan: (hosts, strategy, hints = nobody) =>
+    plan: (hosts, strategy, hints = noHints) =>
       new RoutePlan(fleet.pool(hosts, remotenessOf), strategy, fleet, random, now, hints, takesTogether),
     best: Effect.fnUntraced(function* (model: string, strategy: Routing, protocol?: Protocol) {
       const key = `${strategy} ${protocol ?? ""} ${model}`

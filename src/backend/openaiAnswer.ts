@@ -42,12 +42,12 @@ export type Chunk = { readonly [key: string]: unknown }
 export type Kind = "chat" | "raw" | "suffix"
 
 /** Whether a complete answer has any content. */
-const says = ({ choices }: Chunk): boolean => {
+const hasContent = ({ choices }: Chunk): boolean => {
   const choice: unknown = Array.isArray(choices) ? choices[0] : undefined
   if (!isObject(choice)) return false
-  const said = isObject(choice["message"]) ? choice["message"] : choice
+  const message = isObject(choice["message"]) ? choice["message"] : choice
   return ["content", "text", "reasoning", "reasoning_content", "tool_calls"].some((name) => {
-    const part = said[name]
+    const part = message[name]
     return (typeof part === "string" || Array.isArray(part)) && part.length > 0
   })
 }
@@ -191,7 +191,7 @@ export class AnswerDecoder implements Http.Decoder {
     const chunk = Http.parseJson(text)
     this.takeChunk(chunk, text)
     // Usage without any content: the server has aborted the answer.
-    if (this.chosen) this.totalled = (this.counted.completionTokens ?? 0) > 0 && says(chunk)
+    if (this.chosen) this.totalled = (this.counted.completionTokens ?? 0) > 0 && hasContent(chunk)
     else if (this.strange !== undefined) throw new Http.Malformed(`no choices in ${this.strange}`)
   }
 
@@ -240,7 +240,7 @@ export class AnswerDecoder implements Http.Decoder {
     const word = typeof finish_reason === "string" ? finish_reason : ""
     const reason = word === "" ? undefined : finishReason(word)
     if (word !== "" && reason === undefined) throw new Http.Reported(givenUp(word))
-    const said =
+    const text =
       this.kind !== "chat"
         ? this.takeText(chunk, choice["text"], logprobs)
         : isObject(delta)
@@ -252,8 +252,8 @@ export class AnswerDecoder implements Http.Decoder {
       this.stopped = choice["stop_reason"] ?? choice["matched_stop"]
     }
     // A line with anything else of importance cannot be a template: a finish reason or usage must be parsed.
-    else if (said !== undefined && (logprobs ?? chunk["usage"]) == null) {
-      this.template.learn(lines, said)
+    else if (text !== undefined && (logprobs ?? chunk["usage"]) == null) {
+      this.template.learn(lines, text)
     }
   }
 

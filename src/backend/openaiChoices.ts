@@ -22,14 +22,14 @@ class ChoiceDecoder extends AnswerDecoder {
   get begun(): boolean {
     return this.chosen
   }
-  /** Its end has been told. */
+  /** Whether its finish reason was received. */
   get ended(): boolean {
     return this.reason !== undefined
   }
 
   choose(chunk: Chunk, choice: Chunk): void {
-    const said = choice["delta"] ?? choice["message"] ?? choice
-    for (const part of Object.values(said as Chunk)) {
+    const delta = choice["delta"] ?? choice["message"] ?? choice
+    for (const part of Object.values(delta as Chunk)) {
       if (typeof part === "string") this.weight += part.length
       else if (Array.isArray(part)) this.weight += JSON.stringify(part).length
     }

@@ -62,10 +62,10 @@ export const explainWrongAddress = (
     return { reason: "malformed", message: redirect(address, url, location), status }
   }
   if (status !== 405 && !(status === 404 && isWrongPath(body, text))) return failure
-  const said = text === undefined ? "" : ` (${text})`
+  const detail = text === undefined ? "" : ` (${text})`
   return {
     reason: status === 405 ? failure.reason : "server-error",
-    message: `the path is wrong: ${url} answered HTTP ${status}${said}; check the server's address`,
+    message: `the path is wrong: ${url} answered HTTP ${status}${detail}; check the server's address`,
     status
   }
 }

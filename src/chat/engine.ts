@@ -19,8 +19,8 @@ import type { RouteHints } from "../Router.js"
 import * as ConversationKey from "../router/conversationKey.js"
 import { Sessions, type Turn } from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
-import { type Beginning, Chain, type Link } from "./chain.js"
 import type { Engine, Execution, Origin, StreamingEngine } from "./execution.js"
+import { type ModelAttempt, ModelFallback, type PendingAnswer } from "./modelFallback.js"
 import { asking, cacheTtlOf, firstModel, isLikely, originOf, type Prepared, reading, requestFor } from "./prepared.js"
 import { makeStructured } from "./structured.js"
 import { running, toEffect } from "./toEffect.js"
@@ -213,20 +213,20 @@ export const make = Effect.gen(function* () {
       return answer
     }
 
-  /** What begins the answer of a call by one of its models. */
+  /** The answer of a call by one of its models. */
   const beginOne = (
     prepared: Prepared,
     events: boolean,
     commit: boolean,
     closed: (() => void) | undefined
-  ): Effect.Effect<Beginning, ChatError> => {
+  ): Effect.Effect<PendingAnswer, ChatError> => {
     const { candidate, execution, origin, request, trimmed, turn } = prepared
     if (turn === undefined && execution.executors === undefined) {
       const call = callOf(prepared, events, nothing, undefined, closed)
       return Effect.map(prepare(prepared), (begin) => ({
         candidate: () => candidate,
         start: starting(prepared, begin, call),
-        said: () => execution.request.messages
+        newMessages: () => execution.request.messages
       }))
     }
     // Tools run with the caller's loggers, annotations and Effect settings.
@@ -243,7 +243,7 @@ export const make = Effect.gen(function* () {
       return Effect.map(prepare(prepared), (begin) => ({
         candidate: () => candidate,
         start: starting(prepared, begin, call),
-        said: () => rounds.said
+        newMessages: () => rounds.newMessages
       }))
     })
   }
@@ -254,22 +254,22 @@ export const make = Effect.gen(function* () {
     events: boolean,
     commit: boolean,
     releases = events
-  ): Effect.Effect<Beginning, ChatError> => {
+  ): Effect.Effect<PendingAnswer, ChatError> => {
     const { candidates, execution, turn } = prepared
     const closed = releases && turn !== undefined ? () => turn.release() : undefined
     if (candidates.length === 1) return beginOne(prepared, events, commit, closed)
-    const from = (first: number): Effect.Effect<Link, ChatError> =>
+    const from = (first: number): Effect.Effect<ModelAttempt, ChatError> =>
       firstOf(
         candidates,
         (candidate, at) =>
-          Effect.map(beginOne(asking(prepared, candidate), events, commit, undefined), (beginning) => ({
+          Effect.map(beginOne(asking(prepared, candidate), events, commit, undefined), (pending) => ({
             at,
-            beginning
+            pending
           })),
         first
       )
     return Effect.zipWith(Effect.runtime<never>(), from(0), (runtime, first) =>
-      Chain.beginning(first, {
+      ModelFallback.pending(first, {
         count: candidates.length,
         from,
         fork: Runtime.runFork(runtime),

@@ -6,8 +6,8 @@ import type { ChatError, SchemaIssue } from "../Errors.js"
 import { SchemaMismatch } from "../Errors.js"
 import type { Result } from "../Failover.js"
 import * as StructuredOutput from "../StructuredOutput.js"
-import type { Beginning } from "./chain.js"
 import type { Engine, Execution, StreamingEngine } from "./execution.js"
+import type { PendingAnswer } from "./modelFallback.js"
 import { answeredBy, cacheTtlOf, isLikely, type Prepared, reading, repairing } from "./prepared.js"
 import { StructuredAnswer } from "./structuredStream.js"
 import { toEffect } from "./toEffect.js"
@@ -21,7 +21,7 @@ export interface Calls {
     events: boolean,
     commit: boolean,
     releases?: boolean
-  ) => Effect.Effect<Beginning, ChatError>
+  ) => Effect.Effect<PendingAnswer, ChatError>
   readonly now: () => number
   readonly withCall: <A, E>(
     execution: Execution,
@@ -46,33 +46,40 @@ export const makeStructured = ({
     decoder: StructuredOutput.AsyncDecoder<A>,
     mustFit: (result: Result) => boolean | ChatError
   ) => {
-    // What is kept is looked at twice.
+    // A cached reply is decoded twice: when it is looked up, and when it is returned.
     let last: readonly [text: string, decoding: Decoding<A>] | undefined
     const decode = (text: string) => {
       if (last?.[0] !== text) last = [text, decoder.decode(text)]
       return last[1]
     }
     const once = (cacheOptions: Prepared["cacheOptions"]) =>
-      Effect.flatMap(begin({ ...prepared, cacheOptions }, isLikely(prepared), false), ({ candidate, said, start }) =>
-        Effect.flatMap(
-          toEffect(
-            start,
-            (result) => {
-              const must = mustFit(result)
-              if (typeof must !== "boolean") return must
-              prepared.execution.replied?.(result)
-              return { result, said: said(), decoding: must ? decode(result.text) : undefined, candidate: candidate() }
-            },
-            reading(prepared)
-          ),
-          ({ candidate, decoding, result, said }) =>
-            Effect.map(decoding === undefined ? Effect.succeed(undefined) : Effect.either(decoding), (decoded) => ({
-              candidate,
-              decoded,
-              result,
-              said
-            }))
-        )
+      Effect.flatMap(
+        begin({ ...prepared, cacheOptions }, isLikely(prepared), false),
+        ({ candidate, newMessages, start }) =>
+          Effect.flatMap(
+            toEffect(
+              start,
+              (result) => {
+                const must = mustFit(result)
+                if (typeof must !== "boolean") return must
+                prepared.execution.replied?.(result)
+                return {
+                  result,
+                  newMessages: newMessages(),
+                  decoding: must ? decode(result.text) : undefined,
+                  candidate: candidate()
+                }
+              },
+              reading(prepared)
+            ),
+            ({ candidate, decoding, result, newMessages }) =>
+              Effect.map(decoding === undefined ? Effect.succeed(undefined) : Effect.either(decoding), (decoded) => ({
+                candidate,
+                decoded,
+                result,
+                newMessages
+              }))
+          )
       )
     if (cacheTtlOf(prepared) === undefined) return once(undefined)
     const accepts = (result: Result) => mayFit(decode(result.text))
@@ -103,7 +110,7 @@ export const makeStructured = ({
         }
         const { turn } = prepared
         if (turn !== undefined) {
-          yield* ToolLoop.store(turn, [...first.said.slice(0, -1), ToolLoop.assistantMessage(result)])
+          yield* ToolLoop.store(turn, [...first.newMessages.slice(0, -1), ToolLoop.assistantMessage(result)])
         }
         return { result, value: decoded.right }
       })
@@ -124,10 +131,10 @@ export const makeStructured = ({
       return Effect.zipWith(
         Effect.runtime<never>(),
         beginAgain(prepared),
-        (runtime, beginning) =>
+        (runtime, pending) =>
           new StructuredAnswer({
             prepared,
-            beginning,
+            pending,
             decoder,
             mustFit,
             begin: beginAgain,

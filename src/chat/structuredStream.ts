@@ -12,17 +12,17 @@ import { addUsage } from "../failover/usage.js"
 import type { ToolCall } from "../Message.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import { PartialJson } from "../structuredOutput/partialJson.js"
-import type { Beginning } from "./chain.js"
+import type { PendingAnswer } from "./modelFallback.js"
 import type { OpenEvents } from "./openEvents.js"
 import { answeredBy, type Prepared, repairing } from "./prepared.js"
 import * as ToolLoop from "./toolLoop.js"
 
 export interface StructuredCall<A> {
   readonly prepared: Prepared
-  readonly beginning: Beginning
+  readonly pending: PendingAnswer
   readonly decoder: StructuredOutput.AsyncDecoder<A>
   readonly mustFit: (result: Result) => boolean | ChatError
-  readonly begin: (prepared: Prepared) => Effect.Effect<Beginning, ChatError>
+  readonly begin: (prepared: Prepared) => Effect.Effect<PendingAnswer, ChatError>
   readonly fork: <B, E>(effect: Effect.Effect<B, E>) => Fiber.RuntimeFiber<B, E>
   readonly now: () => number
 }
@@ -30,8 +30,8 @@ export interface StructuredCall<A> {
 /** Asked again with the issues of the reply, if need be, as a whole answer is; what was given out is then void. */
 export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
   private answer: OpenAnswer
-  private beginning: Beginning
-  private readonly firstBeginning: Beginning
+  private pending: PendingAnswer
+  private readonly firstPending: PendingAnswer
   private parser = new PartialJson()
   private pieces: Array<string> = []
   private toolCalls: Array<ToolCall> = []
@@ -50,9 +50,9 @@ export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
   private readonly listeners: Array<() => void> = []
 
   constructor(private readonly call: StructuredCall<A>) {
-    this.beginning = call.beginning
-    this.firstBeginning = call.beginning
-    this.answer = call.beginning.start()
+    this.pending = call.pending
+    this.firstPending = call.pending
+    this.answer = call.pending.start()
   }
 
   async pull(): Promise<ReadonlyArray<StructuredEvent<A>> | undefined> {
@@ -139,13 +139,13 @@ export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
     const decoded = await this.run(Effect.either(decoder.decode(text)))
     this.usage = this.usage === undefined ? end.usage : addUsage(this.usage, end.usage)
     this.attempts = [...this.attempts, ...end.attempts]
-    if (Either.isLeft(decoded)) return this.again(result, decoded.left)
+    if (Either.isLeft(decoded)) return this.askAgain(result, decoded.left)
     const { turn } = prepared
-    const said = this.firstBeginning.said()
+    const newMessages = this.firstPending.newMessages()
     const warning =
       turn === undefined
         ? undefined
-        : await this.run(ToolLoop.store(turn, [...said.slice(0, -1), ToolLoop.assistantMessage(result)]))
+        : await this.run(ToolLoop.store(turn, [...newMessages.slice(0, -1), ToolLoop.assistantMessage(result)]))
     this.end = undefined
     this.close()
     const warnings = warning === undefined ? end.warnings : [...(end.warnings ?? []), warning]
@@ -155,17 +155,20 @@ export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
     ]
   }
 
-  /** Asks anew where a kept reply does not fit, else once more with what does not fit. */
-  private async again(result: Result, issues: ReadonlyArray<SchemaIssue>): Promise<ReadonlyArray<StructuredEvent<A>>> {
+  /** Asks again: without the cache if the invalid reply came from it, else with the issues of the reply. */
+  private async askAgain(
+    result: Result,
+    issues: ReadonlyArray<SchemaIssue>
+  ): Promise<ReadonlyArray<StructuredEvent<A>>> {
     const { begin, now, prepared } = this.call
     const renews = this.cached && !this.renewed
     if (!renews && (this.repaired || !StructuredOutput.canRepair(issues))) {
-      throw new SchemaMismatch({ model: this.beginning.candidate().model, issues, text: result.text })
+      throw new SchemaMismatch({ model: this.pending.candidate().model, issues, text: result.text })
     }
     const next = renews
       ? { ...prepared, cacheOptions: { ...prepared.cacheOptions, renew: true } }
-      : repairing(answeredBy(prepared, this.beginning.candidate()), result.text, issues)
-    this.beginning = await this.run(begin(next))
+      : repairing(answeredBy(prepared, this.pending.candidate()), result.text, issues)
+    this.pending = await this.run(begin(next))
     const discard = this.pieces.length
     this.end = undefined
     if (renews) this.renewed = true
@@ -173,7 +176,7 @@ export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
     this.cached = false
     this.firstIndex = this.nextIndex
     this.reset()
-    this.answer = this.beginning.start()
+    this.answer = this.pending.start()
     return [{ type: "repair", issues, discard, timestamp: now() }]
   }
 

@@ -232,7 +232,7 @@ const failover = (script: Script) =>
 /** The catalogue and the servers are empty: a script has every model. */
 const registry = Layer.sync(Registry, () => {
   const missing = (model: string) => Effect.fail(new ModelNotFound({ model, suggestions: [] }))
-  const nobody = missing("a scripted model")
+  const noServer = missing("a scripted model")
   return Registry.of({
     unreachable: () => [],
     families: Effect.succeed([]),
@@ -243,8 +243,8 @@ const registry = Layer.sync(Registry, () => {
     offers: Effect.succeed([]),
     listModelServers: () => Effect.succeed([]),
     serverInfo: missing,
-    llmParams: () => nobody,
-    randomLlmParams: Effect.orDie(nobody),
+    llmParams: () => noServer,
+    randomLlmParams: Effect.orDie(noServer),
     locate: () => Effect.succeed([]),
     missing,
     markAbsent: () => Effect.void,

@@ -75,7 +75,7 @@ export const assistantMessage = (result: Result): Message.AssistantMessage => ({
 })
 
 /**
- * Adds what was said to its conversation. The model has done its work: where that cannot be kept, the answer is not lost
+ * Adds the new messages to the conversation. The model has done its work: where that cannot be stored, the answer is not lost
  * with it, and the warning is logged.
  *
  * @since 0.2.0
@@ -83,9 +83,9 @@ export const assistantMessage = (result: Result): Message.AssistantMessage => ({
  */
 export const store = (
   turn: Turn,
-  said: ReadonlyArray<Message.Message>
+  newMessages: ReadonlyArray<Message.Message>
 ): Effect.Effect<TurnNotStored | undefined, SessionNotFound> =>
-  turn.commit(said).pipe(
+  turn.commit(newMessages).pipe(
     Effect.as(undefined),
     Effect.catchTag("SessionsUnavailable", ({ reason }) => {
       const warning = new TurnNotStored({ session: turn.id, reason })
@@ -124,7 +124,7 @@ export interface ToolLoop {
   /** Cancels a running tool. */
   readonly stop: () => void
   /** The messages that the call adds to the conversation. */
-  readonly said: ReadonlyArray<Message.Message>
+  readonly newMessages: ReadonlyArray<Message.Message>
 }
 
 /**
@@ -143,7 +143,7 @@ export const makeToolLoop = (
 ): ToolLoop => {
   const { executors } = execution
   let request = first
-  const said: Array<Message.Message> = execution.request.messages.filter(
+  const newMessages: Array<Message.Message> = execution.request.messages.filter(
     (message) => message.role !== "system" && message.role !== "developer"
   )
   let rounds = 0
@@ -179,7 +179,7 @@ export const makeToolLoop = (
   ): Effect.fn.Return<Completion, ToolFailed | SessionNotFound> {
     const calls = result.toolCalls
     const reply = assistantMessage(result)
-    said.push(reply)
+    newMessages.push(reply)
     if (executors !== undefined && calls.length > 0 && calls.every((call) => executors.has(call.name))) {
       if (rounds < execution.maxToolRounds) {
         rounds++
@@ -196,16 +196,18 @@ export const makeToolLoop = (
           const failed = outcome.failed ? { failed: true as const } : {}
           events.push({ type: "tool_result", id, name, result, ...failed, timestamp: now() })
         }
-        said.push(...answers.slice(1))
+        newMessages.push(...answers.slice(1))
         request = { ...request, messages: [...request.messages, ...answers] }
         return { request, events }
       }
     }
-    return commit !== undefined && (result.text !== "" || calls.length > 0) ? yield* store(commit, said) : undefined
+    return commit !== undefined && (result.text !== "" || calls.length > 0)
+      ? yield* store(commit, newMessages)
+      : undefined
   })
 
   return {
-    said,
+    newMessages,
     complete: (result, span) =>
       new Promise((resolve, reject) => {
         const running = runFork(finish(result, span))

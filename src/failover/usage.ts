@@ -30,14 +30,14 @@ export const addUsage = (a: Usage, b: Usage): Usage => {
 }
 
 /**
- * A server's usage plus what was emitted before it resumed. Ollama omits a count of zero (`silent`).
+ * A server's usage plus what was emitted before it resumed. Ollama omits a count of zero (`countOmitted`).
  *
  * @internal
  */
-export const withPartial = (usage: Usage, partial: number, silent: boolean): Usage => {
+export const withPartial = (usage: Usage, partial: number, countOmitted: boolean): Usage => {
   if (partial === 0) return usage
   const { completionTokens, totalTokens, ...rest } = usage
-  return completionTokens === undefined && !silent
+  return completionTokens === undefined && !countOmitted
     ? rest
     : {
         ...rest,

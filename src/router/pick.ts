@@ -87,23 +87,23 @@ const nothingFree = (columns: Columns, tried: Uint8Array, now: number): number =
     full = true
     if (!restingAt(columns, i, now)) return waitForSlot
   }
-  let rested = none
+  let longestRested = none
   let until = Number.POSITIVE_INFINITY
   for (const i of columns.openBreakers) {
     if (tried[i] === 1 || ((flags[i] ?? 0) & flag.full) !== 0) continue
     const own = columns.restsUntil[i] ?? 0
-    if (own > until || (own === until && (columns.tier[i] ?? 0) >= (columns.tier[rested] ?? 0))) continue
+    if (own > until || (own === until && (columns.tier[i] ?? 0) >= (columns.tier[longestRested] ?? 0))) continue
     until = own
-    rested = i
+    longestRested = i
   }
-  return rested === none && full ? waitForSlot : rested
+  return longestRested === none && full ? waitForSlot : longestRested
 }
 
 /**
  * The index of the next server; `waitForSlot` if the request should wait for its turn or a slot; `none` if no server
  * remains.
  *
- * Servers with an open breaker come last, the longest rested first. Before them the lower `priority`; then servers
+ * Servers with an open breaker come last, the longest longestRested first. Before them the lower `priority`; then servers
  * certain to have the model; then the strategy decides.
  *
  * `least-busy` and `warm` prefer servers that have the model loaded, and among them the soonest expected first token.

@@ -48,8 +48,8 @@ const native = Context.get(DefaultServices.liveServices, Tracer.Tracer)
 // Traces of callers
 // =============================================================================
 
-/** Remembers the original headers of an external span. */
-class Told extends Context.Tag("aicortex/Telemetry/Told")<Told, TraceContext>() {}
+/** The headers that an external span was made of. */
+class ReceivedContext extends Context.Tag("aicortex/Telemetry/ReceivedContext")<ReceivedContext, TraceContext>() {}
 
 const traceparent = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
 const zeros = /^0+$/
@@ -72,7 +72,7 @@ export const fromHeaders = (parent: unknown, state: unknown): Tracer.ExternalSpa
   if (version === "ff" || (version === "00" && rest !== undefined)) return undefined
   if (zeros.test(traceId) || zeros.test(spanId)) return undefined
   const given = typeof state === "string" && state !== "" && /^[\x20-\x7e\t]+$/.test(state) ? state : undefined
-  const told: TraceContext =
+  const received: TraceContext =
     given === undefined || given.length > longestState
       ? { traceparent: parent }
       : { traceparent: parent, tracestate: given }
@@ -80,12 +80,12 @@ export const fromHeaders = (parent: unknown, state: unknown): Tracer.ExternalSpa
     traceId,
     spanId,
     sampled: (Number.parseInt(flags, 16) & 1) === 1,
-    context: Context.make(Told, told)
+    context: Context.make(ReceivedContext, received)
   })
 }
 
-const toldOf = (span: Tracer.AnySpan): TraceContext | undefined =>
-  Option.getOrUndefined(Context.getOption(span.context, Told))
+const receivedOf = (span: Tracer.AnySpan): TraceContext | undefined =>
+  Option.getOrUndefined(Context.getOption(span.context, ReceivedContext))
 
 /** The outermost, external ancestor. */
 const outermost = (span: Tracer.AnySpan | undefined): Tracer.ExternalSpan | undefined => {
@@ -101,8 +101,8 @@ const outermost = (span: Tracer.AnySpan | undefined): Tracer.ExternalSpan | unde
  * @category encoding
  */
 export const contextOf = (span: Tracer.AnySpan, state: string | undefined): TraceContext | undefined => {
-  const told = span._tag === "ExternalSpan" ? toldOf(span) : undefined
-  if (told !== undefined) return told
+  const received = span._tag === "ExternalSpan" ? receivedOf(span) : undefined
+  if (received !== undefined) return received
   const parent = `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
   if (!traceparent.test(parent)) return undefined
   return state === undefined ? { traceparent: parent } : { traceparent: parent, tracestate: state }
@@ -151,7 +151,7 @@ export const traceOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Trace | un
     links: Chunk.toReadonlyArray(fiber.getFiberRef(FiberRef.currentTracerSpanLinks)),
     annotations: fiber.getFiberRef(FiberRef.currentTracerSpanAnnotations),
     now: () => (timed ? clock.unsafeCurrentTimeNanos() : 0n),
-    state: outer === undefined ? undefined : toldOf(outer)?.tracestate
+    state: outer === undefined ? undefined : receivedOf(outer)?.tracestate
   }
 }
 

@@ -139,9 +139,9 @@ const ofServers = (type: unknown): boolean =>
 const searchResult = (block: BodyFields.Fields, at: string, ignored: IgnoredFields): ReadonlyArray<Part> => {
   const title = BodyFields.text(block, "title", `${at}.title`)
   const source = BodyFields.text(block, "source", `${at}.source`)
-  const said = texts(block["content"], `${at}.content`, ignored).join("")
+  const content = texts(block["content"], `${at}.content`, ignored).join("")
   const head = [title, source].map((one) => (one === undefined ? "" : `${one}\n`)).join("")
-  return [{ type: "text", text: `<search_result>\n${head}${said}\n</search_result>\n` }]
+  return [{ type: "text", text: `<search_result>\n${head}${content}\n</search_result>\n` }]
 }
 
 /** A tool that a search has found and that is available from now on. */
@@ -206,19 +206,19 @@ class MessageReader {
   /** Tool messages cannot hold images and documents: they go into the user message that follows. */
   private result(block: BodyFields.Fields, at: string, parts: Array<Part>): void {
     const id = BodyFields.required(block, "tool_use_id", `${at}.tool_use_id`)
-    let said = ""
+    let content = ""
     for (const [inner, where] of blocks(block["content"], `${at}.content`, this.ignored)) {
-      if (inner["type"] === "text") said += text(inner, where)
+      if (inner["type"] === "text") content += text(inner, where)
       else if (inner["type"] === "image") parts.push(image(inner, where))
       else if (inner["type"] === "document") parts.push(...document(inner, where, this.ignored))
       else if (inner["type"] === "search_result") parts.push(...searchResult(inner, where, this.ignored))
-      else if (inner["type"] === "tool_reference") said += reference(inner, where)
+      else if (inner["type"] === "tool_reference") content += reference(inner, where)
       else wrongType(inner, where, "text, image, document, search_result or tool_reference")
     }
     const isError = BodyFields.flag(block, "is_error", `${at}.is_error`) ?? false
     this.messages.push({
       role: "tool",
-      content: isError ? failed(said) : said,
+      content: isError ? failed(content) : content,
       toolCallId: id,
       toolName: this.names.get(id) ?? ""
     })

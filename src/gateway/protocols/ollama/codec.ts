@@ -14,9 +14,9 @@ type OllamaUsage = Pick<End, "timings" | "tokensPerSecond">
 /**
  * Durations in nanoseconds: the server's own if it reports them, else measured here. Zero is omitted, as in Ollama.
  */
-const counts = (began: number, firstPiece: number | undefined, usage: Usage, told: OllamaUsage): object => {
+const counts = (began: number, firstPiece: number | undefined, usage: Usage, end: OllamaUsage): object => {
   const { cachedTokens, completionTokens, promptTokens } = usage
-  const { timings, tokensPerSecond } = told
+  const { timings, tokensPerSecond } = end
   const now = performance.now()
   const nano = (milliseconds: number) => Math.max(1, Math.round(milliseconds * 1e6))
   const first = firstPiece ?? now
@@ -47,7 +47,7 @@ const call = (made: Message.ToolCall, index: number): object => ({
 class LineWriter implements Writer {
   private readonly head: string
   private first: number | undefined
-  private said = ""
+  private answer = ""
 
   constructor(
     model: string,
@@ -67,7 +67,7 @@ class LineWriter implements Writer {
     return ""
   }
   text(_: number, content: string, logprobs?: ReadonlyArray<unknown>): string {
-    if (this.prompt !== undefined) this.said += content
+    if (this.prompt !== undefined) this.answer += content
     const words = JSON.stringify(content)
     const likely = logprobs === undefined ? "" : `,"logprobs":${JSON.stringify(logprobs)}`
     return this.line(
@@ -96,7 +96,7 @@ class LineWriter implements Writer {
     const words = this.generates ? `"response":""` : `"message":{"role":"assistant","content":""}`
     const rest = JSON.stringify({
       done_reason: doneReason(reason),
-      ...(this.prompt === undefined ? {} : { context: Context.encode(this.prompt, this.said) }),
+      ...(this.prompt === undefined ? {} : { context: Context.encode(this.prompt, this.answer) }),
       ...counts(this.began, this.first, usage, end)
     })
     return this.line(`${words},"done":true,${rest.slice(1)}`)
@@ -124,8 +124,8 @@ export const codec = (model: string, generates: boolean, request: ChatRequest): 
     whole: (name, [result]) => (result === undefined ? {} : whole(name, result, generates, began, prompt)),
     writer: (name) => new LineWriter(name, generates, began, prompt),
     failure: (errorResponse) => {
-      const told = Validation.ollamaErrorOf(errorResponse, generates ? "/api/generate" : "/api/chat", model)
-      return `${JSON.stringify(ErrorResponse.ollama(told))}\n`
+      const error = Validation.ollamaErrorOf(errorResponse, generates ? "/api/generate" : "/api/chat", model)
+      return `${JSON.stringify(ErrorResponse.ollama(error))}\n`
     },
     // NDJSON has no comments: an empty piece is accepted by every client.
     heartbeat: `${JSON.stringify(beat)}\n`

@@ -43,8 +43,8 @@ const weights: ReadonlyArray<readonly [start: RegExp, bytes: number]> = [
 
 /** Size in bytes: as reported, else estimated from the parameter count (16 bits each by default); 0 if unknown. */
 const sizeOf = (name: string, info: ModelInfo | undefined): number => {
-  const told = info?.size ?? numberAt(metaOf(info), "size")
-  if (told !== undefined) return told
+  const reported = info?.size ?? numberAt(metaOf(info), "size")
+  if (reported !== undefined) return reported
   const parameters = parametersOf(name, info)
   if (parameters === undefined) return 0
   const level = quantizationOf(name, info)

@@ -268,11 +268,11 @@ const checkAlone = (body: BodyFields.Fields, name: "raw" | "suffix"): void => {
 const conversation = (
   before: ReadonlyArray<Message.Message>,
   system: string,
-  said: ReadonlyArray<Message.Message>
+  messages: ReadonlyArray<Message.Message>
 ): ReadonlyArray<Message.Message> => {
-  if (said.length === 0) return []
+  if (messages.length === 0) return []
   const known = before.some(({ content, role }) => role === "system" && content === system)
-  return [...before, ...(system === "" || known ? [] : [Message.system(system)]), ...said]
+  return [...before, ...(system === "" || known ? [] : [Message.system(system)]), ...messages]
 }
 
 export const generate = (body: BodyFields.Fields): OllamaGatewayRequest => {
@@ -297,8 +297,8 @@ export const generate = (body: BodyFields.Fields): OllamaGatewayRequest => {
   if (raw || suffix !== undefined) checkAlone(body, raw ? "raw" : "suffix")
   const prompt = readGenerate.prompt(body) ?? ""
   const pictures = imagesAt(readGenerate.images(body), "images")
-  const said = prompt === "" && pictures.length === 0 ? [] : [user(prompt, pictures)]
-  const all = conversation(Context.decode(numbers), readGenerate.system(body) ?? "", said)
+  const messages = prompt === "" && pictures.length === 0 ? [] : [user(prompt, pictures)]
+  const all = conversation(Context.decode(numbers), readGenerate.system(body) ?? "", messages)
   const asked = Parameters.sampling(body, ignored)
   return {
     ...shared(body),

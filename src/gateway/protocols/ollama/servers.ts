@@ -44,7 +44,7 @@ const isReported = (status: number): boolean => status >= 400 && status < 600 &&
 /** A server's error as passed on to the client, with its text and status. */
 export const serverError = (gateway: GatewayContext, { failure }: UpstreamControl.UpstreamFailed): ErrorResponse => {
   const { message, reason, status } = failure
-  const told =
+  const statusForClient =
     reason === "model-not-found"
       ? 404
       : reason === "invalid-request"
@@ -52,5 +52,5 @@ export const serverError = (gateway: GatewayContext, { failure }: UpstreamContro
         : status !== undefined && isReported(status)
           ? status
           : 502
-  return make(told, gateway.labels.redact(message))
+  return make(statusForClient, gateway.labels.redact(message))
 }

@@ -165,13 +165,13 @@ const echoOf = ({ echoes, n }: CompletionRequest, choice: number): string =>
 const totals = (all: ReadonlyArray<Usage>, { n }: CompletionRequest): Usage => {
   const each = Array.from({ length: Math.ceil(all.length / n) }, (_, i) => total(all.slice(i * n, (i + 1) * n)))
   const sum = (name: Exclude<keyof Usage, "estimated">) => each.reduce((sum, one) => sum + (one[name] ?? 0), 0)
-  const told = (name: "cachedTokens" | "reasoningTokens") =>
+  const sumIfReported = (name: "cachedTokens" | "reasoningTokens") =>
     each.some((one) => one[name] !== undefined) ? { [name]: sum(name) } : {}
   return {
     promptTokens: sum("promptTokens"),
     completionTokens: sum("completionTokens"),
-    ...told("cachedTokens"),
-    ...told("reasoningTokens")
+    ...sumIfReported("cachedTokens"),
+    ...sumIfReported("reasoningTokens")
   }
 }
 
@@ -201,9 +201,9 @@ class CompletionWriter implements Writer {
   }
   text(choice: number, content: string, logprobs?: ReadonlyArray<unknown>): string {
     if (logprobs === undefined) return this.chunk(choice, content, null)
-    const told = Logprobs.make(logprobs, this.offsets[choice] ?? 0)
-    this.offsets[choice] = told.end
-    return this.chunk(choice, content, null, JSON.stringify(told.likelihoods))
+    const legacy = Logprobs.make(logprobs, this.offsets[choice] ?? 0)
+    this.offsets[choice] = legacy.end
+    return this.chunk(choice, content, null, JSON.stringify(legacy.likelihoods))
   }
   /** The completions API has no field for reasoning. */
   thinking(): string {

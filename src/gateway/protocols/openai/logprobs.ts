@@ -15,7 +15,7 @@ const number = (value: unknown): number | null => (typeof value === "number" ? v
  * The log probabilities of tokens from `offset` on, and the next offset. The token itself is always among the top ones.
  */
 export const make = (
-  told: ReadonlyArray<unknown>,
+  reported: ReadonlyArray<unknown>,
   offset: number
 ): { readonly likelihoods: LegacyLogprobs; readonly end: number } => {
   const tokens: Array<string> = []
@@ -23,7 +23,7 @@ export const make = (
   const top_logprobs: Array<{ readonly [token: string]: number | null }> = []
   const text_offset: Array<number> = []
   let end = offset
-  for (const one of told) {
+  for (const one of reported) {
     if (!isObject(one)) continue
     const token = String(one["token"] ?? "")
     const logprob = number(one["logprob"])

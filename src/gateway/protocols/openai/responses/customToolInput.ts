@@ -1,6 +1,6 @@
 /** Extracts the input of a custom tool from the streamed JSON of a function's arguments. */
 
-const beginning = /^\s*\{\s*"input"\s*:\s*"/
+const prefix = /^\s*\{\s*"input"\s*:\s*"/
 /** Matches up to the end of the string or of what has arrived; half an escape sequence is left over. */
 const text = /^(?:[^"\\]|\\u[\da-fA-F]{4}|\\[^u])*/s
 
@@ -9,19 +9,19 @@ const isHalf = (char: string): boolean => char >= "\ud800" && char <= "\udbff"
 /** Reads `{"input":"…"}` piece by piece. If the model writes something else, nothing is emitted before its end. */
 export class CustomToolInputReader {
   private rest = ""
-  private begun = false
+  private inString = false
   private over = false
   /** What was emitted. */
-  told = ""
+  emitted = ""
 
   /** What this piece adds to the input. */
   push(piece: string): string {
     if (this.over) return ""
     this.rest += piece
-    if (!this.begun) {
-      const match = beginning.exec(this.rest)
+    if (!this.inString) {
+      const match = prefix.exec(this.rest)
       if (match === null) return ""
-      this.begun = true
+      this.inString = true
       this.rest = this.rest.slice(match[0].length)
     }
     const [raw = ""] = text.exec(this.rest) ?? []
@@ -40,12 +40,12 @@ export class CustomToolInputReader {
       read -= isHalf(raw.slice(-1)) ? 1 : 6
     }
     this.rest = this.rest.slice(read)
-    this.told += added
+    this.emitted += added
     return added
   }
 
   /** The part of the complete input that was not emitted yet. */
   end(input: string): string {
-    return input.startsWith(this.told) ? input.slice(this.told.length) : ""
+    return input.startsWith(this.emitted) ? input.slice(this.emitted.length) : ""
   }
 }

@@ -94,7 +94,7 @@ const whole = (
     ...(thinking === "" ? [] : [reasoningItem(Id.make("rs_"), thinking, "completed")]),
     ...(text === "" && toolCalls.length > 0 ? [] : [messageItem(Id.make("msg_"), text, "completed")]),
     ...toolCalls.map((call) =>
-      tools.told(callItem(Id.make(prefixOf(tools, call)), call, ToolArguments.text(call), "completed"))
+      tools.forClient(callItem(Id.make(prefixOf(tools, call)), call, ToolArguments.text(call), "completed"))
     )
   ],
   usage: usage(counted),
@@ -215,7 +215,7 @@ class EventWriter implements Writer {
     const type = custom ? "response.custom_tool_call_input.delta" : "response.function_call_arguments.delta"
     const head = `event: ${type}\ndata: ${JSON.stringify({ type, item_id: id, output_index: at }).slice(0, -1)},"sequence_number":`
     this.calls.set(index, { id, at, head, text: "", input: custom ? new CustomToolInputReader() : undefined })
-    const item = this.tools.told(callItem(id, call, "", "in_progress"))
+    const item = this.tools.forClient(callItem(id, call, "", "in_progress"))
     return closed + this.event("response.output_item.added", { output_index: at, item })
   }
   private callDelta({ head }: StreamedCall, text: string): string {
@@ -234,7 +234,7 @@ class EventWriter implements Writer {
     if (open === undefined) return before
     this.calls.delete(index)
     const at = { item_id: open.id, output_index: open.at }
-    const item = this.tools.told(callItem(open.id, call, open.text, "completed"))
+    const item = this.tools.forClient(callItem(open.id, call, open.text, "completed"))
     this.output[open.at] = item
     const input = String(item["input"])
     const done =

@@ -173,9 +173,9 @@ export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFie
       tool_choice:
         toolChoice === undefined || typeof toolChoice === "string"
           ? (toolChoice ?? "auto")
-          : tools.told({ type: "function", name: toolChoice.name }),
+          : tools.forClient({ type: "function", name: toolChoice.name }),
       tools: tools.definitions.map((tool) =>
-        tools.told({ type: "function", parameters: null, ...tool, strict: false })
+        tools.forClient({ type: "function", parameters: null, ...tool, strict: false })
       ),
       truncation: "disabled",
       user: given["user"] ?? null

@@ -157,12 +157,12 @@ export class Tools {
 
   private enter(definition: ToolDefinition, custom: boolean, namespace: string | undefined): void {
     const { name } = definition
-    const told = offered(name, namespace)
+    const offeredName = offered(name, namespace)
     // Clients repeat some tools in the course of a conversation.
-    if (this.names.has(told)) return
-    this.names.add(told)
-    if (custom || told !== name) this.kinds.set(told, { custom, name, namespace })
-    this.definitions.push(told === name ? definition : { ...definition, name: told })
+    if (this.names.has(offeredName)) return
+    this.names.add(offeredName)
+    if (custom || offeredName !== name) this.kinds.set(offeredName, { custom, name, namespace })
+    this.definitions.push(offeredName === name ? definition : { ...definition, name: offeredName })
   }
 
   private function(tool: BodyFields.Fields, at: string, namespace: string | undefined): void {
@@ -187,7 +187,7 @@ export class Tools {
   }
 
   /** Translates a tool, or a call of one, from the server's name to the client's. */
-  told(item: BodyFields.Fields): BodyFields.Fields {
+  forClient(item: BodyFields.Fields): BodyFields.Fields {
     const kind = this.kinds.get(String(item["name"]))
     if (kind === undefined) return item
     const { arguments: args, parameters: _, strict: __, ...rest } = item

@@ -1,4 +1,4 @@
-/** One answer that several models may give: where one fails before the caller has a piece of it, the next is asked. */
+/** Fallback to the next model where one fails before the caller has received a piece of its answer. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -11,29 +11,29 @@ import type { Message } from "../Message.js"
 import { type ModelCandidate, mayTryNext } from "../ModelSelection.js"
 
 /**
- * What begins the answer to a call: `start` is called once; `said` is what the call adds to the conversation, and
- * `candidate` the model that is asked.
+ * An answer that was not started yet: `start` is called once; `newMessages` are those that the call adds to the
+ * conversation, and `candidate` is the model that is asked.
  */
-export interface Beginning {
+export interface PendingAnswer {
   readonly start: () => OpenAnswer
-  readonly said: () => ReadonlyArray<Message>
+  readonly newMessages: () => ReadonlyArray<Message>
   readonly candidate: () => ModelCandidate
 }
 
-/** What begins the answer by the model number `at`. */
-export interface Link {
+/** The answer by the candidate with the index `at`. */
+export interface ModelAttempt {
   readonly at: number
-  readonly beginning: Beginning
+  readonly pending: PendingAnswer
 }
 
 export interface Options {
   readonly count: number
-  /** What begins the answer by the first model from that number on that can be asked. */
-  readonly from: (at: number) => Effect.Effect<Link, ChatError>
+  /** The answer by the first candidate from that index on that can be asked. */
+  readonly from: (at: number) => Effect.Effect<ModelAttempt, ChatError>
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
   /** Called once, when nothing more will happen. */
   readonly closed: (() => void) | undefined
-  /** Whether no other model may begin, for reasons that lie elsewhere. */
+  /** Whether the caller rules out another model by now. */
   readonly committed: (() => boolean) | undefined
 }
 
@@ -44,36 +44,36 @@ const isPiece = ({ type }: ChatEvent): boolean =>
   type === "tool_call_delta" ||
   type === "tool_result"
 
-/** An answer under way. What the models before it told of their servers is given out, too, but only one `start`. */
-export class Chain implements OpenAnswer {
+/** An answer in progress. The events about the servers of earlier models are part of it, but only one `start`. */
+export class ModelFallback implements OpenAnswer {
   private answer: OpenAnswer
-  /** How much was said when the first model was asked: once a tool has run, no other model may begin. */
-  private readonly opening: number
-  private begun = false
+  /** The number of new messages at the start: once a tool has run, no other model is asked. */
+  private readonly initialCount: number
+  private emitted = false
   private over = false
   private cancelled: { readonly reason: unknown } | undefined
-  private search: Fiber.RuntimeFiber<Link, ChatError> | undefined
+  private search: Fiber.RuntimeFiber<ModelAttempt, ChatError> | undefined
   private listeners: Array<() => void> = []
 
   private constructor(
-    private link: Link,
+    private attempt: ModelAttempt,
     private readonly options: Options
   ) {
-    this.answer = link.beginning.start()
-    this.opening = link.beginning.said().length
+    this.answer = attempt.pending.start()
+    this.initialCount = attempt.pending.newMessages().length
   }
 
-  /** What begins it, with the first model that can be asked. */
-  static beginning(first: Link, options: Options): Beginning {
-    let chain: Chain | undefined
-    const { beginning } = first
+  /** The answer that begins with this candidate. */
+  static pending(first: ModelAttempt, options: Options): PendingAnswer {
+    let fallback: ModelFallback | undefined
+    const { pending } = first
     return {
       start: () => {
-        chain = new Chain(first, options)
-        return chain
+        fallback = new ModelFallback(first, options)
+        return fallback
       },
-      said: () => (chain?.link.beginning ?? beginning).said(),
-      candidate: () => (chain?.link.beginning ?? beginning).candidate()
+      newMessages: () => (fallback?.attempt.pending ?? pending).newMessages(),
+      candidate: () => (fallback?.attempt.pending ?? pending).candidate()
     }
   }
 
@@ -83,9 +83,9 @@ export class Chain implements OpenAnswer {
       this.close()
       return undefined
     }
-    this.begun ||= batch.some(isPiece)
+    this.emitted ||= batch.some(isPiece)
     if (batch.some(({ type }) => type === "end")) this.close()
-    const shown = this.restarted ? batch.filter(({ type }) => type !== "start") : batch
+    const shown = this.switched ? batch.filter(({ type }) => type !== "start") : batch
     return shown.length === 0 ? this.pull() : shown
   }
 
@@ -109,16 +109,16 @@ export class Chain implements OpenAnswer {
     else this.listeners.push(listener)
   }
 
-  /** Whether another model than the first is asked. */
-  private restarted = false
+  /** Whether another model than the first was asked. */
+  private switched = false
 
-  /** What the answer gives, of whichever model; `undefined` where it was cancelled without a reason. */
+  /** Reads from the current answer, or from that of the next model; `undefined` if it was cancelled without a reason. */
   private async follow<A>(use: (answer: OpenAnswer) => Promise<A>): Promise<A | undefined> {
     for (;;) {
       try {
         return await use(this.answer)
       } catch (error) {
-        if (this.mayGoOn(error)) {
+        if (this.mayFallBack(error)) {
           const failure = await this.next()
           if (failure === undefined) continue
           if (this.cancelled === undefined) {
@@ -134,26 +134,26 @@ export class Chain implements OpenAnswer {
     }
   }
 
-  private mayGoOn(error: unknown): boolean {
-    const { at, beginning } = this.link
-    const ran = beginning.said().length > this.opening
-    if (this.over || this.begun || ran || this.options.committed?.() === true) return false
+  private mayFallBack(error: unknown): boolean {
+    const { at, pending } = this.attempt
+    const ran = pending.newMessages().length > this.initialCount
+    if (this.over || this.emitted || ran || this.options.committed?.() === true) return false
     return at + 1 < this.options.count && mayTryNext(error)
   }
 
-  /** Has the next model begin, or tells why none can. */
+  /** Starts the next model; resolves with the error if none can be asked. */
   private next(): Promise<{ readonly error: unknown } | undefined> {
     return new Promise((resolve) => {
-      const search = this.options.fork(Effect.interruptible(this.options.from(this.link.at + 1)))
+      const search = this.options.fork(Effect.interruptible(this.options.from(this.attempt.at + 1)))
       this.search = search
       search.addObserver((exit) => {
         this.search = undefined
         if (Exit.isFailure(exit)) resolve({ error: Cause.squash(exit.cause) })
         else if (this.over) resolve({ error: undefined })
         else {
-          this.link = exit.value
-          this.restarted = true
-          this.answer = exit.value.beginning.start()
+          this.attempt = exit.value
+          this.switched = true
+          this.answer = exit.value.pending.start()
           resolve(undefined)
         }
       })
