@@ -1,8 +1,8 @@
 /**
- * Every member of what the package exports has a doc comment: editors show it where the member is used. Run by
- * `npm run lint`.
+ * Every member of what the package exports has a doc comment: editors show it where the member is used. `@since` is on
+ * what programs can import, and on nothing else. Run by `npm run lint`.
  */
-import { readdirSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import { relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import ts from "typescript"
@@ -99,6 +99,26 @@ const checkMembers = (node, of) => {
 /** @type {Set<ts.Symbol>} */
 const seen = new Set()
 
+/** Files that programs can import, each with the places of the comments of what they can import from it. */
+/** @type {Map<string, Set<number>>} */
+const importable = new Map()
+
+/** @type {(node: ts.Node | undefined) => ReadonlyArray<ts.JSDoc>} */
+const commentsOf = (node) => (node === undefined ? [] : ts.getJSDocCommentsAndTags(node).filter(ts.isJSDoc))
+
+/** @type {(declarations: ReadonlyArray<ts.Node>, exported: ts.Node | undefined, name: string) => void} */
+const checkSince = (declarations, exported, name) => {
+  const comments = declarations.flatMap(commentsOf)
+  for (const comment of comments) {
+    const { fileName } = comment.getSourceFile()
+    importable.set(fileName, (importable.get(fileName) ?? new Set()).add(comment.pos))
+  }
+  const [first] = declarations
+  if (first === undefined || [...comments, ...commentsOf(exported)].some((one) => one.getText().includes("@since")))
+    return
+  problems.set(`since ${name}`, `${relative(root, first.getSourceFile().fileName)}: ${name} has no @since`)
+}
+
 /** @type {(module: ts.Symbol, path: string) => void} */
 const checkModule = (module, path) => {
   for (const exported of checker.getExportsOfModule(module)) {
@@ -106,9 +126,15 @@ const checkModule = (module, path) => {
     if (seen.has(symbol)) continue
     seen.add(symbol)
     const name = path + exported.name
-    if (symbol.flags & ts.SymbolFlags.ValueModule) checkModule(symbol, `${name}.`)
-    else {
-      const declarations = (symbol.declarations ?? []).filter(isOwn)
+    const declarations = (symbol.declarations ?? []).filter(isOwn)
+    if (symbol.flags & ts.SymbolFlags.ValueModule) {
+      for (const file of declarations) {
+        const { fileName } = file.getSourceFile()
+        importable.set(fileName, (importable.get(fileName) ?? new Set()).add(0))
+      }
+      checkModule(symbol, `${name}.`)
+    } else {
+      checkSince(declarations, exported.declarations?.[0], name)
       for (const declaration of declarations) checkMembers(declaration, name)
       const commented = declarations.some((one) => hasComment(one))
       if (!commented && declarations[0]) requireComment(declarations[0], name)
@@ -121,6 +147,16 @@ for (const entry of entries) {
   const module = file && checker.getSymbolAtLocation(file)
   if (module === undefined) throw new Error(`${entry} is no module`)
   checkModule(module, "")
+}
+
+for (const name of readdirSync(`${root}src`, { recursive: true, encoding: "utf8" })) {
+  if (!name.endsWith(".ts") || !/[/\\]/.test(name)) continue
+  const text = readFileSync(`${root}src/${name}`, "utf8")
+  for (const { 0: comment, index } of text.matchAll(/\/\*\*(?:(?!\*\/).)*\*\//gs)) {
+    if (!/@since|@category/.test(comment) || importable.get(`${root}src/${name}`)?.has(index)) continue
+    const place = `src/${name}:${text.slice(0, index).split("\n").length}`
+    problems.set(place, `${place}: @since and @category are for what programs can import`)
+  }
 }
 
 for (const problem of [...problems.values()].sort()) console.error(problem)

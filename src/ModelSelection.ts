@@ -7,16 +7,17 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type { Routing } from "./ChatRequest.js"
 import { InvalidRequest, type ModelNotFound, NoServers, NoSuitableModel } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
-import { canonical, demoModel } from "./Model.js"
+import { canonical, demoModel, type ModelInfo } from "./Model.js"
 import { type Aliases, chainOf } from "./modelSelection/aliases.js"
 import { candidateOf, firstOf, isAuto, linked, type ModelCandidate } from "./modelSelection/candidate.js"
 import { LocalMemory } from "./modelSelection/memory.js"
 import { type PromptShape, requirementsOf } from "./modelSelection/needs.js"
 import { chosen, rank } from "./modelSelection/rank.js"
-import { Registry } from "./Registry.js"
+import { Registry, type Service as RegistryService } from "./Registry.js"
 import { Router } from "./Router.js"
 import type { Protocol, ServerInfo } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
@@ -200,8 +201,10 @@ export const make = Effect.gen(function* () {
 })
 
 // =============================================================================
-// servers of what a name stands for
+// servers and models of a name
 // =============================================================================
+
+const noServer = (): Effect.Effect<ReadonlyArray<ServerInfo>> => Effect.succeed([])
 
 const speaking = (protocol: Protocol | undefined, model: string, infos: ReadonlyArray<ServerInfo>) => {
   const suitable = protocol === undefined ? infos : infos.filter((info) => info.protocol === protocol)
@@ -251,6 +254,52 @@ export const serverInfo = (
         return first ?? (yield* registry.missing(model))
       })
     )
+  })
+
+/** The first of these models that has servers, with those of them that a call may ask. */
+const firstHosted = (registry: RegistryService, candidates: ReadonlyArray<ModelCandidate>) =>
+  firstOf(candidates, ({ model, name, protocol }) =>
+    Effect.flatMap(registry.listModelServers(model), (infos) =>
+      Effect.map(speaking(protocol, name, infos), (servers) => ({ model, servers }))
+    )
+  )
+
+/**
+ * The servers of a model, in the order in which they are configured; empty if there is none. The name is what it is for
+ * `bestServer`.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const listModelServers = (
+  name: string
+): Effect.Effect<ReadonlyArray<ServerInfo>, never, ModelSelection | Registry> =>
+  Effect.gen(function* () {
+    const { select } = yield* ModelSelection
+    const registry = yield* Registry
+    return (yield* firstHosted(registry, yield* select(name))).servers
+    // Each of them says that there is no such server.
+  }).pipe(Effect.catchTags({ ModelNotFound: noServer, NoServers: noServer, NoSuitableModel: noServer }))
+
+/**
+ * The facts about a model. The name is what it is for `bestServer`; of a chain none of whose models has a server it is
+ * the first model that is known.
+ *
+ * @since 0.2.0
+ * @category accessors
+ */
+export const modelInfo = (
+  name: string
+): Effect.Effect<ModelInfo, ModelNotFound | NoServers | NoSuitableModel, ModelSelection | Registry> =>
+  Effect.gen(function* () {
+    const { select } = yield* ModelSelection
+    const registry = yield* Registry
+    const candidates = yield* select(name)
+    if (candidates.length > 1) {
+      const hosted = yield* Effect.option(firstHosted(registry, candidates))
+      if (Option.isSome(hosted)) return yield* registry.modelInfo(hosted.value.model)
+    }
+    return yield* firstOf(candidates, ({ model }) => registry.modelInfo(model))
   })
 
 /**

@@ -244,7 +244,8 @@ export const models = (options?: string | Registry.ModelsOptions): Promise<Reado
   defaultCortex().models(options)
 
 /**
- * What is known about a model. Rejects with `ModelNotFound`.
+ * What is known about a model. As in a call, it may be named by an alias, `provider:model` or `auto`. Rejects with
+ * `ModelNotFound` or `NoServers`.
  *
  * @since 0.1.0
  * @category models
@@ -274,7 +275,8 @@ export const searchModels = (query: string, options?: Registry.SearchOptions): P
 export const listServers = (): Promise<ReadonlyArray<Registry.ServerStatus>> => defaultCortex().listServers()
 
 /**
- * Your servers that have a model; none: an empty list.
+ * Your servers that have a model; none: an empty list. As in a call, the model may be an alias, `provider:model` or
+ * `auto`.
  *
  * @since 0.1.0
  * @category servers

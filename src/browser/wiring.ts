@@ -58,9 +58,6 @@ const elsewhere: { readonly [K in Elsewhere]: string } = {
 /**
  * The settings of a fleet in a page: those of `aicortex/promise` that need no files. Nothing comes from elsewhere, and no
  * server is asked that is not named here. `registry` are addresses of registry files.
- *
- * @since 0.2.0
- * @category models
  */
 export interface BrowserOptions extends Omit<Config.ConfigOptions, Elsewhere> {
   /**

@@ -1,8 +1,4 @@
-/**
- * Validates the arguments of a call.
- *
- * @since 0.1.0
- */
+/** Validates the arguments of a call. */
 import * as Either from "effect/Either"
 import * as CallDefaults from "../CallDefaults.js"
 import * as ChatRequest from "../ChatRequest.js"
@@ -118,12 +114,7 @@ const besidesText = (
   return undefined
 }
 
-/**
- * Validates a call before anything is sent or awaited.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Validates a call before anything is sent or awaited. */
 export const checkCall = (
   prompt: Prompt,
   given: Options | undefined,

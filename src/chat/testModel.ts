@@ -1,8 +1,4 @@
-/**
- * A scripted model for tests, in the place of servers: see `Chat.layerTest`.
- *
- * @since 0.1.0
- */
+/** A scripted model for tests, in the place of servers: see `Chat.layerTest`. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -265,12 +261,7 @@ const models = Layer.effect(
   })
 )
 
-/**
- * The dependencies of `Chat` with a script in place of servers; everything else is real, with in-memory stores.
- *
- * @since 0.1.0
- * @category layers
- */
+/** The dependencies of `Chat` with a script in place of servers; everything else is real, with in-memory stores. */
 export const layer = (
   script: Script,
   settings: Partial<Settings.Settings> = {}

@@ -1,8 +1,4 @@
-/**
- * The tool loop of one call: runs each called tool and sends its result back to the model.
- *
- * @since 0.1.0
- */
+/** The tool loop of one call: runs each called tool and sends its result back to the model. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -62,12 +58,7 @@ export const raised = (error: unknown): unknown => {
   return own === undefined ? error : own.cause
 }
 
-/**
- * An answer as a turn of its conversation.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** An answer as a turn of its conversation. */
 export const assistantMessage = (result: Result): Message.AssistantMessage => ({
   role: "assistant",
   content: result.text,
@@ -77,9 +68,6 @@ export const assistantMessage = (result: Result): Message.AssistantMessage => ({
 /**
  * Adds the new messages to the conversation. The model has done its work: where that cannot be stored, the answer is not lost
  * with it, and the warning is logged.
- *
- * @since 0.2.0
- * @category combinators
  */
 export const store = (
   turn: Turn,
@@ -111,10 +99,6 @@ export const textOf = (result: Result): string | ToolFailed => {
       })
 }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export interface ToolLoop {
   /**
    * Runs the tools that an answer called, below the call's span, and returns how to continue; at the end it stores the
@@ -127,12 +111,7 @@ export interface ToolLoop {
   readonly newMessages: ReadonlyArray<Message.Message>
 }
 
-/**
- * One per call: it counts the rounds. `commit` stores the turn at the end.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** One per call: it counts the rounds. `commit` stores the turn at the end. */
 export const makeToolLoop = (
   execution: Execution,
   first: ChatRequest,

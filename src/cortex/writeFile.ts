@@ -3,12 +3,7 @@ import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 
-/**
- * Where a file is written: a symbolic link stays one.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** Where a file is written: a symbolic link stays one. */
 export const target = Effect.fnUntraced(function* (file: string) {
   const fs = yield* FileSystem.FileSystem
   return yield* Effect.orElseSucceed(fs.realPath(file), () => file)

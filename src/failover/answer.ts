@@ -3,8 +3,6 @@
  *
  * This is the token path: plain code, one call per piece of text, one timer set per network read, no Effect. Its
  * servers and shared state come with the `Call` and its `Dependencies`.
- *
- * @since 0.1.0
  */
 import type { Finish, ServerFailure } from "../Backend.js"
 import type { ChatEvent, Usage } from "../ChatEvent.js"

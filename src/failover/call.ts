@@ -1,8 +1,4 @@
-/**
- * The types of a call: what it asks for, its dependencies, and its result.
- *
- * @since 0.1.0
- */
+/** The types of a call: what it asks for, its dependencies, and its result. */
 import type { Span } from "effect/Tracer"
 import type { Service as Backends, ResumeSupportCache, ServerFailure } from "../Backend.js"
 import type { ChatEvent, FinishReason, Timings, Usage } from "../ChatEvent.js"
@@ -110,12 +106,7 @@ export interface Call {
   readonly context?: TraceContext | undefined
 }
 
-/**
- * The shared dependencies of all answers.
- *
- * @since 0.1.0
- * @category models
- */
+/** The shared dependencies of all answers. */
 export interface Dependencies {
   readonly backends: Backends
   readonly abilities: ResumeSupportCache
@@ -137,12 +128,7 @@ export interface Dependencies {
   readonly observe: (call: Observed, model: string) => CallObserver
 }
 
-/**
- * Locates the servers of the model again; `undefined` if there are none now.
- *
- * @since 0.1.0
- * @category models
- */
+/** Locates the servers of the model again; `undefined` if there are none now. */
 export type Relocate = () => Promise<Route | undefined>
 
 /** The request for a server: it carries the server's own name for the model. */

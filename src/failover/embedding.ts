@@ -1,8 +1,6 @@
 /**
  * An embedding request, across as many servers as it takes. There are no partial results: an attempt that breaks starts
  * over on the next server.
- *
- * @since 0.1.0
  */
 import type { EmbedSink, ServerFailure } from "../Backend.js"
 import type { Limits } from "../ChatRequest.js"
@@ -43,12 +41,7 @@ export interface EmbedCall {
   readonly context?: TraceContext | undefined
 }
 
-/**
- * The call as its observer sees it.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** The call as its observer sees it. */
 export const observed = ({ began, context, request, trace }: EmbedCall): Observed => ({
   request: { model: request.model },
   began,
@@ -118,9 +111,6 @@ class EmbedAttempt implements EmbedSink, SilenceListener {
 
 /**
  * A call in progress. It has started when it exists; `done` or `failed` is called once, unless it is cancelled before.
- *
- * @since 0.1.0
- * @category models
  */
 export class Embedding extends Lifetime implements SelectionClient {
   readonly attempts: Array<Attempt> = []

@@ -1,8 +1,4 @@
-/**
- * Buffers events until they are pulled.
- *
- * @since 0.1.0
- */
+/** Buffers events until they are pulled. */
 import type { ChatEvent } from "../ChatEvent.js"
 import type { Call, Result } from "./call.js"
 import { Lifetime } from "./callLifetime.js"

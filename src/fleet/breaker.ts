@@ -1,8 +1,6 @@
 /**
  * The circuit breaker of a server, or of one model on a server: it opens after a failure; after a rest it lets one
  * probe through.
- *
- * @since 0.1.0
  */
 import type { BreakerChange } from "../Telemetry.js"
 
@@ -17,18 +15,10 @@ export type BreakerState = "closed" | "open" | "half-open"
 /**
  * The rest doubles after each failed probe, up to this multiple of the first rest: probing every ten minutes a server
  * that has been down for an hour is cheap.
- *
- * @since 0.1.0
- * @category constants
  */
 export const longestRest = 10
 
-/**
- * Times are in milliseconds since the epoch. `notify` is called on every change.
- *
- * @since 0.1.0
- * @category models
- */
+/** Times are in milliseconds since the epoch. `notify` is called on every change. */
 export class Breaker {
   /** 0: closed. */
   restsUntil = 0

@@ -1,8 +1,4 @@
-/**
- * Cache affinity: the server that last answered a conversation has most of the next prompt in its cache.
- *
- * @since 0.1.0
- */
+/** Cache affinity: the server that last answered a conversation has most of the next prompt in its cache. */
 import { LRUCache } from "lru-cache"
 
 /**
@@ -26,10 +22,6 @@ export interface CacheAffinity {
 /** Maximum number of conversations; the oldest are forgotten. */
 const maximum = 10_000
 
-/**
- * @since 0.1.0
- * @category models
- */
 export class CacheAffinityMap {
   /** Made when it is first needed: it allocates its entries at once, and many fleets have no conversations. */
   private known: LRUCache<string, CacheAffinity> | undefined

@@ -1,8 +1,4 @@
-/**
- * Publishes fleet changes to subscribers. Without subscribers it costs one comparison.
- *
- * @since 0.1.0
- */
+/** Publishes fleet changes to subscribers. Without subscribers it costs one comparison. */
 import * as Effect from "effect/Effect"
 import * as Mailbox from "effect/Mailbox"
 import * as Stream from "effect/Stream"
@@ -30,20 +26,12 @@ export interface Change {
 /** A subscriber slower than the fleet loses the oldest changes. */
 const capacity = 1_024
 
-/**
- * @since 0.1.0
- * @category models
- */
 export interface ChangeFeed {
   readonly changes: Stream.Stream<Change>
   /** A change of one model, or of every model of the server. */
   readonly publish: (server: ServerState, model: string | undefined, now: number) => void
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const make = (): ChangeFeed => {
   const listeners = new Set<Mailbox.Mailbox<Change>>()
   const listen = Effect.acquireRelease(

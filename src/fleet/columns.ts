@@ -1,8 +1,6 @@
 /**
  * The state of the servers of one model in columns: one entry per server, updated as things happen, so that a routing
  * decision over thousands of servers is one pass over typed arrays.
- *
- * @since 0.1.0
  */
 import type { Host, Protocol } from "../Server.js"
 import { ModelQueue } from "./queue.js"
@@ -12,9 +10,6 @@ import type { SlidingWindow } from "./slidingWindow.js"
  * A model on a server, as seen when choosing where to load another one. Times are in milliseconds since the epoch;
  * `ownInFlight` is the number of this process's requests there, `queued` how many wait for the model anywhere,
  * `firstTokens` its latest times to first token.
- *
- * @since 0.1.0
- * @category models
  */
 export interface ModelOnServer {
   readonly residentUntil: number
@@ -24,12 +19,7 @@ export interface ModelOnServer {
   readonly firstTokens?: SlidingWindow
 }
 
-/**
- * The bits of `Columns.flags`: no free slot; the breaker is not closed; the model is not loaded.
- *
- * @since 0.1.0
- * @category constants
- */
+/** The bits of `Columns.flags`: no free slot; the breaker is not closed; the model is not loaded. */
 export const flag = { full: 1, rests: 2, absent: 4 } as const
 
 const noOtherModels: ReadonlyArray<ModelOnServer> = []

@@ -3,24 +3,12 @@
  *
  * Owners take turns, however many requests each has waiting; within one owner it is first come, first served. Batch
  * requests come after interactive ones, until they have waited long enough to count as such.
- *
- * @since 0.1.0
  */
 
-/**
- * `batch` requests yield to interactive ones, but not forever.
- *
- * @since 0.1.0
- * @category models
- */
+/** `batch` requests yield to interactive ones, but not forever. */
 export type Priority = "interactive" | "batch"
 
-/**
- * A waiting request.
- *
- * @since 0.1.0
- * @category models
- */
+/** A waiting request. */
 export interface Waiter {
   /** Tries to take a slot; returns whether it leaves the queue. Called again until it does. */
   readonly look: () => boolean
@@ -52,10 +40,6 @@ interface Owner {
   turns: number
 }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export class FairQueue {
   /** Requests that had a slot before go first. */
   private readonly front: Array<Waiter> = []

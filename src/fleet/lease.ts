@@ -1,8 +1,4 @@
-/**
- * A lease: one attempt's slot on a server, and what is learned from its outcome.
- *
- * @since 0.1.0
- */
+/** A lease: one attempt's slot on a server, and what is learned from its outcome. */
 import type { ServerFailure } from "../Backend.js"
 import { believable } from "../internal/speed.js"
 import { average, floor, peak, sharedAlpha } from "./average.js"
@@ -37,12 +33,7 @@ const minLoadTime = 1_000
  */
 const maxRejections = 2
 
-/**
- * Upper bound of learned slots per server and model.
- *
- * @since 0.1.0
- * @category constants
- */
+/** Upper bound of learned slots per server and model. */
 export const maxPlaces = 16
 
 /**
@@ -100,9 +91,6 @@ export interface Lease {
 /**
  * What a lease needs of its fleet: the clock, how long the breaker opens after a failure (in milliseconds), and whom to
  * notify of changes.
- *
- * @since 0.1.0
- * @category models
  */
 export interface LeaseDependencies {
   readonly now: () => number
@@ -110,12 +98,7 @@ export interface LeaseDependencies {
   readonly changed: (server: ServerState, model: string | undefined, now: number) => void
 }
 
-/**
- * Takes a slot. `cached` is the number of prompt tokens assumed to be in the server's cache.
- *
- * @since 0.1.0
- * @category models
- */
+/** Takes a slot. `cached` is the number of prompt tokens assumed to be in the server's cache. */
 export class SlotLease implements Lease {
   readonly cold: boolean
   /** It must load the model, as far as known, or waits for another request's load. */

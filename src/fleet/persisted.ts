@@ -1,8 +1,6 @@
 /**
  * What was learned of servers, as JSON that outlives the process. It contains addresses and figures: no key, no user
  * name or password, and nothing of any conversation.
- *
- * @since 0.1.0
  */
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
@@ -97,12 +95,7 @@ const defined = <A extends object>(record: { readonly [K in keyof A]: A[K] | und
 const restOf = ({ restsUntil, failures: strikes }: Breaker, now: number) =>
   restsUntil > now || strikes > 0 ? { until: Math.max(0, restsUntil), strikes } : undefined
 
-/**
- * The part of these servers' state worth keeping.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The part of these servers' state worth keeping. */
 export const save = (servers: Iterable<ServerState>, now: number): Persisted => ({
   version: 1,
   savedAt: now,
@@ -156,12 +149,7 @@ const resume = (
   breaker.restsUntil = savedAt > now ? now : Math.min(rest.until, now + Math.min(longestRest, rest.until - savedAt))
 }
 
-/**
- * Restores what was kept, unless something was learned since. `longestRest` is in milliseconds.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Restores what was kept, unless something was learned since. `longestRest` is in milliseconds. */
 export const restore = (
   saved: Persisted,
   serverState: (url: string) => ServerState,

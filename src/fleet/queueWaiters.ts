@@ -1,8 +1,4 @@
-/**
- * Requests that wait for a slot, and the timer that makes them look again from time to time.
- *
- * @since 0.1.0
- */
+/** Requests that wait for a slot, and the timer that makes them look again from time to time. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -57,12 +53,7 @@ const retryAfter = (pool: Columns): number => {
   return Math.ceil((pool.queued * pool.queue.serviceTime) / Math.max(1, busy))
 }
 
-/**
- * Puts a request into the queue of the model, with `first` ahead of all others.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** Puts a request into the queue of the model, with `first` ahead of all others. */
 export const make = Effect.gen(function* () {
   const clock = yield* Effect.clock
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())

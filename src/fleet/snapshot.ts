@@ -1,8 +1,4 @@
-/**
- * The known state of one server for one model, as plain data.
- *
- * @since 0.1.0
- */
+/** The known state of one server for one model, as plain data. */
 import type { BreakerState } from "./breaker.js"
 import type { ServerState } from "./state.js"
 
@@ -39,10 +35,6 @@ export interface Snapshot {
   readonly queued?: number | undefined
 }
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const snapshotOf = (server: ServerState | undefined, model: string, now: number): Snapshot => {
   const state = server?.find(model)
   const whole = server?.breaker.state(now) ?? "closed"

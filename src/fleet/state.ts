@@ -1,8 +1,4 @@
-/**
- * The fleet's state of each server and each model on it, and how it is written into columns.
- *
- * @since 0.1.0
- */
+/** The fleet's state of each server and each model on it, and how it is written into columns. */
 
 import { believable, maxSpeed } from "../internal/speed.js"
 import type { Host } from "../Server.js"
@@ -20,20 +16,10 @@ import { SlidingWindow } from "./slidingWindow.js"
  */
 export const maxBelievableSpeed = maxSpeed
 
-/**
- * A server's distance as a round trip in milliseconds, given the measured one; NaN if unknown.
- *
- * @since 0.1.0
- * @category models
- */
+/** A server's distance as a round trip in milliseconds, given the measured one; NaN if unknown. */
 export type Remoteness = (host: Host, roundTrip: number | undefined) => number
 
-/**
- * An entry of a server in columns.
- *
- * @since 0.1.0
- * @category models
- */
+/** An entry of a server in columns. */
 export interface ColumnEntry {
   readonly pool: Columns
   readonly at: number
@@ -41,12 +27,7 @@ export interface ColumnEntry {
   readonly remoteness: Remoteness
 }
 
-/**
- * One model on one server. Durations are in milliseconds, times in milliseconds since the epoch.
- *
- * @since 0.1.0
- * @category models
- */
+/** One model on one server. Durations are in milliseconds, times in milliseconds since the epoch. */
 export class ModelState implements ModelOnServer {
   readonly breaker: Breaker
   /** Requests in flight here, and requests ever started here. */
@@ -115,12 +96,7 @@ export class ModelState implements ModelOnServer {
   }
 }
 
-/**
- * One server.
- *
- * @since 0.1.0
- * @category models
- */
+/** One server. */
 export class ServerState {
   readonly breaker: Breaker
   inFlight = 0

@@ -1,8 +1,4 @@
-/**
- * Names that stand for other models, or for chains of models.
- *
- * @since 0.2.0
- */
+/** Names that stand for other models, or for chains of models. */
 import * as Either from "effect/Either"
 
 /**
@@ -13,20 +9,11 @@ import * as Either from "effect/Either"
  */
 export type Aliases = ReadonlyMap<string, ReadonlyArray<string>>
 
-/**
- * Aliases as they are configured: a model, or a chain of models; each of them may be `auto` or another alias.
- *
- * @since 0.2.0
- * @category models
- */
+/** Aliases as they are configured: a model, or a chain of models; each of them may be `auto` or another alias. */
 export interface Given {
   readonly [name: string]: string | ReadonlyArray<string>
 }
 
-/**
- * @since 0.2.0
- * @category constants
- */
 export const none: Aliases = new Map()
 
 /** The models that a name stands for; `undefined` where it leads to itself. */
@@ -45,12 +32,7 @@ const expand = (
   return [...models]
 }
 
-/**
- * Checks aliases that come from outside; the left side says what is wrong with them.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** Checks aliases that come from outside; the left side says what is wrong with them. */
 export const decode = (given: unknown): Either.Either<Aliases, string> => {
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     return Either.left("must be an object of names, each with a model or a list of models")
@@ -76,12 +58,7 @@ export const decode = (given: unknown): Either.Either<Aliases, string> => {
   return Either.right(aliases)
 }
 
-/**
- * `own` and, below them, `others`, which the chains of `own` may name.
- *
- * @since 0.2.0
- * @category combinators
- */
+/** `own` and, below them, `others`, which the chains of `own` may name. */
 export const over = (own: Aliases, others: Aliases): Aliases => {
   if (own.size === 0) return others
   if (others.size === 0) return own
@@ -97,9 +74,6 @@ const latest = ":latest"
 
 /**
  * The models that a name stands for, where it is an alias. Ollama's clients put `:latest` behind a name without a tag.
- *
- * @since 0.2.0
- * @category accessors
  */
 export const chainOf = (aliases: Aliases, name: string): ReadonlyArray<string> | undefined =>
   aliases.size === 0

@@ -1,8 +1,4 @@
-/**
- * A model that may answer a request, and when another one may do so instead.
- *
- * @since 0.2.0
- */
+/** A model that may answer a request, and when another one may do so instead. */
 import * as Effect from "effect/Effect"
 import { isChatError } from "../Errors.js"
 import type { Host, Protocol } from "../Server.js"
@@ -37,12 +33,7 @@ const providers: ReadonlyMap<string, Protocol> = new Map([
   ["embedded", "embedded"]
 ])
 
-/**
- * A model by name, optionally with the protocol of its servers before the first colon.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** A model by name, optionally with the protocol of its servers before the first colon. */
 export const candidateOf = (name: string): ModelCandidate => {
   const colon = name.indexOf(":")
   const provider = colon === -1 ? "" : name.slice(0, colon).toLowerCase()
@@ -52,31 +43,16 @@ export const candidateOf = (name: string): ModelCandidate => {
     : { model: name, accepts: undefined, name, auto: false }
 }
 
-/**
- * One of a chain: it is known by its own name.
- *
- * @since 0.2.0
- * @category constructors
- */
+/** One of a chain: it is known by its own name. */
 export const linked = (name: string): ModelCandidate => {
   const candidate = candidateOf(name)
   return candidate.accepts === undefined ? candidate : { ...candidate, name: candidate.model }
 }
 
-/**
- * The name that leaves the choice to the library.
- *
- * @since 0.2.0
- * @category constants
- */
+/** The name that leaves the choice to the library. */
 export const automatic = "auto"
 
-/**
- * Whether a name leaves the choice to the library.
- *
- * @since 0.2.0
- * @category guards
- */
+/** Whether a name leaves the choice to the library. */
 export const isAuto = (name: string): boolean => name === automatic || name === "auto:latest"
 
 const others: ReadonlySet<string> = new Set([

@@ -1,8 +1,4 @@
-/**
- * Whether a model fits into the memory of the machine that it would run on.
- *
- * @since 0.2.0
- */
+/** Whether a model fits into the memory of the machine that it would run on. */
 import * as Context from "effect/Context"
 import type { ModelInfo } from "../Model.js"
 import type { Host } from "../Server.js"
@@ -25,9 +21,6 @@ const overhead = 1.2
 /**
  * Whether a model fits on a server that has not loaded it. Only of this machine is it known how much memory there is:
  * everywhere else it is assumed to.
- *
- * @since 0.2.0
- * @category guards
  */
 export const fits = ({ size }: ModelInfo, { server }: Host, available: number | undefined): boolean =>
   size === undefined || available === undefined || size * overhead <= available || !isLoopback(hostnameOf(server.url))

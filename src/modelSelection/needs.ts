@@ -1,25 +1,11 @@
-/**
- * What a request needs of a model.
- *
- * @since 0.2.0
- */
+/** What a request needs of a model. */
 import type { ChatRequest } from "../ChatRequest.js"
 import * as Message from "../Message.js"
 
-/**
- * Estimates tokens from characters: about four characters per token.
- *
- * @since 0.2.0
- * @category accessors
- */
+/** Estimates tokens from characters: about four characters per token. */
 export const tokensOf = (characters: number): number => Math.ceil(characters / 4)
 
-/**
- * What a model must be able to do for a request, and about how many tokens the prompt has.
- *
- * @since 0.2.0
- * @category models
- */
+/** What a model must be able to do for a request, and about how many tokens the prompt has. */
 export interface Requirements {
   readonly tools: boolean
   readonly vision: boolean
@@ -41,10 +27,6 @@ export interface PromptShape {
   readonly prompts?: ReadonlyArray<ReadonlyArray<Message.Message>> | undefined
 }
 
-/**
- * @since 0.2.0
- * @category accessors
- */
 export const requirementsOf = ({ prompts, request }: PromptShape): Requirements => {
   let characters = 0
   let vision = false

@@ -1,8 +1,4 @@
-/**
- * The calls of the Promise facade.
- *
- * @since 0.1.0
- */
+/** The calls of the Promise facade. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"

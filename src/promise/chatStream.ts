@@ -1,8 +1,4 @@
-/**
- * A streamed answer for `for await`.
- *
- * @since 0.1.0
- */
+/** A streamed answer for `for await`. */
 import { type ChatEvent, type StructuredEvent, text } from "../ChatEvent.js"
 import type { OpenEvents } from "../chat/openEvents.js"
 

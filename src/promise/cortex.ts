@@ -1,8 +1,4 @@
-/**
- * The functions of a fleet over the services that a layer makes: those of the Promise entry and of the browser's.
- *
- * @since 0.2.0
- */
+/** The functions of a fleet over the services that a layer makes: those of the Promise entry and of the browser's. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -281,11 +277,11 @@ export const cortexOver = <E>(
       registry((registry) =>
         Effect.flatMap(modelsOptions(typeof options === "string" ? { family: options } : options), registry.models)
       ),
-    getModelInfo: (model) => named("model", model, () => registry((registry) => registry.modelInfo(model))),
+    getModelInfo: (model) => named("model", model, () => run(ModelSelection.modelInfo(model))),
     searchModels: (query, options) =>
       named("query", query, () => registry((registry) => registry.searchModels(query, options))),
     listServers: () => registry((registry) => registry.servers),
-    listModelServers: (model) => named("model", model, () => registry((registry) => registry.listModelServers(model))),
+    listModelServers: (model) => named("model", model, () => run(ModelSelection.listModelServers(model))),
     getServerInfo: (model, options = {}) =>
       named("model", model, () =>
         run(Effect.flatMap(serverInfoOptions(options), ({ serverUrl }) => ModelSelection.serverInfo(model, serverUrl)))

@@ -1,8 +1,4 @@
-/**
- * A cached answer, and how it is replayed.
- *
- * @since 0.1.0
- */
+/** A cached answer, and how it is replayed. */
 import * as Schema from "effect/Schema"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { Result } from "../Failover.js"
@@ -73,12 +69,7 @@ export interface Entry extends Schema.Schema.Type<typeof Entry> {}
 // Storing
 // =============================================================================
 
-/**
- * The content received, as far as it was tracked.
- *
- * @since 0.1.0
- * @category models
- */
+/** The content received, as far as it was tracked. */
 export interface AnswerContent {
   readonly text: string
   readonly thinking: string
@@ -88,9 +79,6 @@ export interface AnswerContent {
 /**
  * The entry to store; `undefined` if it is not worth caching: it is empty, a filter cut it off, or the arguments of a
  * tool call are not JSON. A restarted answer is stored in one piece.
- *
- * @since 0.1.0
- * @category constructors
  */
 export const make = (result: Result, content: AnswerContent, now: number, ttl: number): Entry | undefined => {
   const { finishReason, model, server, stopSequence, text, thinking, toolCalls, usage } = result
@@ -112,12 +100,7 @@ export const make = (result: Result, content: AnswerContent, now: number, ttl: n
   }
 }
 
-/**
- * Approximate size of an entry in memory, in bytes.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Approximate size of an entry in memory, in bytes. */
 export const sizeOf = ({ pieces, text, thinking, toolCalls }: Entry): number =>
   512 +
   8 * pieces.length +
@@ -127,12 +110,7 @@ export const sizeOf = ({ pieces, text, thinking, toolCalls }: Entry): number =>
 // Replaying
 // =============================================================================
 
-/**
- * The result of a call that began at `began` and gets the entry now. It is a copy: the caller may modify it.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The result of a call that began at `began` and gets the entry now. It is a copy: the caller may modify it. */
 export const toResult = (entry: Entry, began: number, now: number): Result => ({
   text: entry.text,
   thinking: entry.thinking,
@@ -148,12 +126,7 @@ export const toResult = (entry: Entry, began: number, now: number): Result => ({
   cached: true
 })
 
-/**
- * The events of an entry, from the `cached` mark to its tool calls.
- *
- * @since 0.1.0
- * @category constructors
- */
+/** The events of an entry, from the `cached` mark to its tool calls. */
 export const toEvents = (entry: Entry, timestamp: number): Array<ChatEvent> => {
   const events: Array<ChatEvent> = [
     { type: "meta", meta: { type: "cached", cached: true, age: Math.max(0, timestamp - entry.storedAt) }, timestamp }

@@ -1,8 +1,4 @@
-/**
- * A server's speed and distance.
- *
- * @since 0.1.0
- */
+/** A server's speed and distance. */
 import type { Snapshot } from "../Fleet.js"
 import { believable } from "../internal/speed.js"
 import type { Host, Location } from "../Server.js"

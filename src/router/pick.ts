@@ -1,8 +1,4 @@
-/**
- * Picks the next server: a pure function over the servers' state.
- *
- * @since 0.1.0
- */
+/** Picks the next server: a pure function over the servers' state. */
 import type { Routing } from "../ChatRequest.js"
 import { Columns, flag } from "../fleet/columns.js"
 import type { Location } from "../Server.js"
@@ -143,12 +139,7 @@ export const pick = (strategy: Routing, columns: Columns, tried: Uint8Array, inp
   return nothingFree(columns, tried, now)
 }
 
-/**
- * The server with the fewest requests, of those with a closed breaker: where a waiting request most likely ends up.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** The server with the fewest requests, of those with a closed breaker: where a waiting request most likely ends up. */
 export const emptiest = (columns: Columns, now: number): number => {
   let best = none
   for (let i = 0; i < columns.size; i++) {

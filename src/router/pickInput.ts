@@ -1,8 +1,4 @@
-/**
- * The inputs of a routing decision besides the servers' state, and its special results.
- *
- * @since 0.1.0
- */
+/** The inputs of a routing decision besides the servers' state, and its special results. */
 import type { Columns } from "../fleet/columns.js"
 
 /**
@@ -44,23 +40,13 @@ export interface PickInput {
   readonly explore?: boolean | undefined
 }
 
-/**
- * Whether an entry should be avoided while there are others: its breaker is open, or its one probe is in flight.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Whether an entry should be avoided while there are others: its breaker is open, or its one probe is in flight. */
 export const restingAt = (pool: Columns, i: number, now: number): boolean => {
   const until = pool.restsUntil[i] ?? 0
   return until !== 0 && (until > now || pool.probing[i] === 1)
 }
 
-/**
- * Whether a load that began at this time is still credible: one that takes far longer than usual is not.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** Whether a load that began at this time is still credible: one that takes far longer than usual is not. */
 export const loadingAt = (pool: Columns, i: number, now: number): boolean =>
   (pool.ownInFlight[i] ?? 0) > 0 &&
   (pool.residentUntil[i] ?? 0) <= now &&

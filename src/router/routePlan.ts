@@ -1,8 +1,4 @@
-/**
- * One call's route over the servers of its model.
- *
- * @since 0.1.0
- */
+/** One call's route over the servers of its model. */
 import type { Routing } from "../ChatRequest.js"
 import type { Service as Fleet, Priority, QueueFull, QueueTicket } from "../Fleet.js"
 import type { CacheAffinity } from "../fleet/cacheAffinity.js"

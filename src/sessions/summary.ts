@@ -1,8 +1,4 @@
-/**
- * Summaries of conversations for lists.
- *
- * @since 0.1.0
- */
+/** Summaries of conversations for lists. */
 import { type Message, text } from "../Message.js"
 
 /**
@@ -37,22 +33,13 @@ export interface ListOptions {
 
 const longest = 200
 
-/**
- * @since 0.1.0
- * @category constructors
- */
 export const summary = (id: string, usedAt: number, messages: ReadonlyArray<Message>): Summary => {
   const first = messages.find(({ role }) => role === "user")
   const opening = first === undefined ? undefined : [...text(first)].slice(0, longest).join("")
   return { id, usedAt, messages: messages.length, opening }
 }
 
-/**
- * The selected summaries, most recently used first.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** The selected summaries, most recently used first. */
 export const newest = <A extends { readonly id: string; readonly usedAt: number }>(
   all: ReadonlyArray<A>,
   { limit = 50, prefix = "" }: ListOptions = {}

@@ -3,8 +3,6 @@
  *
  * Names, units and buckets of `gen_ai.*` follow the OpenTelemetry conventions for generative AI. Everything else is
  * `aicortex_*`, in Prometheus style. `@effect/opentelemetry` takes the unit from a `unit` label.
- *
- * @since 0.1.0
  */
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
@@ -24,12 +22,7 @@ type Counter = Metric.Metric.Counter<number>
 type Gauge = Metric.Metric.Gauge<number>
 type Histogram = Metric.Metric.Histogram<number>
 
-/**
- * The outcome of an attempt.
- *
- * @since 0.1.0
- * @category models
- */
+/** The outcome of an attempt. */
 export type Outcome = "success" | "failure" | "cancelled" | "overtaken"
 
 /** Without labels of the caller's fiber. */
@@ -125,24 +118,14 @@ const words: { readonly [R in Resumption]: string } = {
   discards: "discarded"
 }
 
-/**
- * How an answer was resumed, as a label and attribute value.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** How an answer was resumed, as a label and attribute value. */
 export const wordFor = (how: Resumption): string => words[how]
 
 // =============================================================================
 // By server and model
 // =============================================================================
 
-/**
- * The metrics of one model on one server. Times are in seconds.
- *
- * @since 0.1.0
- * @category models
- */
+/** The metrics of one model on one server. Times are in seconds. */
 export class ServerInstruments {
   readonly address: Address
   readonly provider: string
@@ -241,10 +224,6 @@ const servers: { readonly [O in Operation]: Servers } = {
   embeddings: new Map()
 }
 
-/**
- * @since 0.1.0
- * @category accessors
- */
 export const serverInstruments = (
   { model, protocol, server: { url } }: Host,
   operation: Operation
@@ -268,12 +247,7 @@ export const serverInstruments = (
 // By model
 // =============================================================================
 
-/**
- * The metrics of one model over all servers. Times are in seconds.
- *
- * @since 0.1.0
- * @category models
- */
+/** The metrics of one model over all servers. Times are in seconds. */
 export class ModelInstruments {
   private readonly length: Gauge
   private readonly wait: Histogram
@@ -318,12 +292,7 @@ export class ModelInstruments {
   }
 }
 
-/**
- * `undefined`: an unknown model. Its name comes from the caller, so the number of names is unbounded.
- *
- * @since 0.1.0
- * @category accessors
- */
+/** `undefined`: an unknown model. Its name comes from the caller, so the number of names is unbounded. */
 export const modelInstruments: (model: string | undefined) => ModelInstruments = perKey(
   (model) => new ModelInstruments(model)
 )

@@ -1,8 +1,4 @@
-/**
- * Observers of calls: notified at turning points, never per token.
- *
- * @since 0.1.0
- */
+/** Observers of calls: notified at turning points, never per token. */
 import type { Span } from "effect/Tracer"
 import type { ResumeSupport } from "../Backend.js"
 import type { FinishReason, Usage } from "../ChatEvent.js"

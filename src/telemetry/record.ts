@@ -1,8 +1,4 @@
-/**
- * Records one call: always in metrics, in spans if a tracer is set.
- *
- * @since 0.1.0
- */
+/** Records one call: always in metrics, in spans if a tracer is set. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -51,10 +47,6 @@ const spanOf = (call: Observed, trace: Trace.Trace, now: number, kind: SpanKind 
   return Trace.open(trace, `${operation} ${request.model}`, trace.parent, trace.now() - waited, attributes, kind)
 }
 
-/**
- * @since 0.1.0
- * @category models
- */
 export class CallRecord implements CallObserver {
   readonly span: Span | undefined
   private readonly operation: Operation
@@ -282,12 +274,7 @@ class AttemptRecord implements AttemptObserver {
  */
 export type CachedHow = "hit" | "shared"
 
-/**
- * The span of a call without a server. Its tokens are reported by the call that used them.
- *
- * @since 0.1.0
- * @category models
- */
+/** The span of a call without a server. Its tokens are reported by the call that used them. */
 export class CachedCallRecord implements Pick<CallObserver, "answered" | "failed" | "closed"> {
   private readonly span: Span
   private over = false

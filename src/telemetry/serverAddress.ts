@@ -45,12 +45,7 @@ export const addressOf: (url: string) => Address = perKey((url) => {
   return { name: hostname, port: number, both: `${hostname}:${number}` }
 })
 
-/**
- * The provider name of each protocol. Where the conventions have none, it is the program's own.
- *
- * @since 0.1.0
- * @category constants
- */
+/** The provider name of each protocol. Where the conventions have none, it is the program's own. */
 export const providers: { readonly [P in Protocol]: string } = {
   ollama: "ollama",
   openai: "openai",

@@ -1,8 +1,4 @@
-/**
- * The trace of a call.
- *
- * @since 0.1.0
- */
+/** The trace of a call. */
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"

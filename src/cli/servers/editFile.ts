@@ -1,8 +1,4 @@
-/**
- * Changes the servers in the configuration file.
- *
- * @since 0.1.0
- */
+/** Changes the servers in the configuration file. */
 import * as Either from "effect/Either"
 import type { FileServer } from "../../config/server.js"
 import * as Server from "../../Server.js"
@@ -23,12 +19,7 @@ const edit = (file: string, change: (servers: ReadonlyArray<Entry>) => ReadonlyA
     return servers && { ...content, servers: servers.length === 0 ? undefined : servers }
   })
 
-/**
- * Adds a server to the configuration file, which is made where there is none. `false` if it names the server already.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Adds a server to the configuration file, which is made where there is none. `false` if it names the server already. */
 export const addServer = (file: string, server: FileServer) => {
   const { url, ...rest } = server
   const entry = Object.values(rest).some((value) => value !== undefined) ? server : url
@@ -37,12 +28,7 @@ export const addServer = (file: string, server: FileServer) => {
   )
 }
 
-/**
- * Removes a server from the configuration file. `false` if it does not name the server.
- *
- * @since 0.1.0
- * @category combinators
- */
+/** Removes a server from the configuration file. `false` if it does not name the server. */
 export const removeServer = (file: string, url: string) =>
   edit(file, (servers) => {
     const left = servers.filter((other) => address(other) !== address(url))
