@@ -1,41 +1,37 @@
-/**
- * The completion scripts of `@effect/cli`, without its built-in flags that this command line rejects, and with
- * subcommand names as they are typed.
- */
+/** `aicortex completions`: the scripts that make a shell complete command lines. */
+import * as Args from "@effect/cli/Args"
+import * as Command from "@effect/cli/Command"
+import * as Effect from "effect/Effect"
+import { type About, shape } from "./commandLine.js"
+import { scripts } from "./completions/scripts.js"
+import { UsageError } from "./errors.js"
+import * as Output from "./output.js"
 
-/** Flags that no command takes, and those that only `aicortex` itself takes. */
-const never = "log-level|wizard"
-const above = "completions|version"
-
-const bash = (script: string): string =>
-  script
-    // A case label consists of the command so far, `aicortex__servers`, and the next word, in which hyphens were
-    // replaced as well.
-    .replace(
-      /^( *)(aicortex(?:,[a-z_]+)*),([a-z_]+)\)$/gm,
-      (_, indent: string, path: string, word: string) =>
-        `${indent}${path.replaceAll(",", "__")},${word.replaceAll("__", "-")})`
-    )
-    .replace(/opts="[^"]*"/g, (opts) => {
-      const left = opts.replace(new RegExp(` --(${never})\\b`, "g"), "")
-      return left.includes(" chat ") ? left : left.replace(new RegExp(` --(${above})\\b`, "g"), "")
-    })
-
-const zsh = (script: string): string => {
-  const [top = "", ...rest] = script.split("case $state in")
-  const without = (text: string, names: string) => text.replace(new RegExp(`^ *'--(${names})\\[.*\\n`, "gm"), "")
-  return [without(top, never), ...rest.map((text) => without(text, `${never}|${above}`))].join("case $state in")
+const about: About = {
+  about: [
+    "Print the script that makes bash, zsh or fish complete commands, flags, models, servers and conversations.",
+    "bash: put the line `source <(aicortex completions bash)` into ~/.bashrc.",
+    "zsh: put the line `source <(aicortex completions zsh)` into ~/.zshrc, below the one that calls compinit.",
+    "fish: `aicortex completions fish > ~/.config/fish/completions/aicortex.fish`. Then open a new shell."
+  ],
+  takes: "SHELL",
+  examples: ["source <(aicortex completions bash)", "aicortex completions fish > aicortex.fish"]
 }
 
-const fish = (script: string): string =>
-  script
-    .split("\n")
-    .filter((line) => {
-      const [, name = ""] = / -l ([a-z-]+)/.exec(line) ?? []
-      if (never.split("|").includes(name)) return false
-      return !(above.split("|").includes(name) && line.includes("__fish_seen_subcommand_from"))
-    })
-    .join("\n")
+export const completionsShape = shape(about, {})
 
-/** The adapted completion script for a shell; `undefined` for an unsupported shell. */
-export const shells: { readonly [shell: string]: (script: string) => string } = { bash, zsh, fish }
+/** Writes the script for a shell; `name` is what named the shell, for the error. */
+export const print = (
+  name: string,
+  shell: string,
+  command: ReadonlyArray<string>
+): Effect.Effect<void, UsageError | Output.WriteError> => {
+  const script = Object.hasOwn(scripts, shell) ? scripts[shell] : undefined
+  if (script !== undefined) return Output.write(script)
+  const message = `${name} must be one of ${Object.keys(scripts).join(", ")}, not '${shell}'`
+  return Effect.fail(new UsageError({ message, command }))
+}
+
+export const completions = Command.make("completions", { shell: Args.text({ name: "SHELL" }) }, ({ shell }) =>
+  print("SHELL", shell, ["completions"])
+).pipe(Command.withDescription(about.about[0] ?? ""))

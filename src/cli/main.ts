@@ -18,10 +18,11 @@ import { version } from "../internal/version.js"
 import { best, bestShape } from "./best.js"
 import { chat, chatShape } from "./chat.js"
 import { type About, normalize, shape } from "./commandLine.js"
-import { shells } from "./completions.js"
+import { run as complete } from "./completions/run.js"
+import { completions, completionsShape, print } from "./completions.js"
 import { config, configShape } from "./config.js"
 import { embed, embedShape } from "./embed.js"
-import { codeOf, messageOf, type Place, pageOf, UsageError } from "./errors.js"
+import { codeOf, messageOf, type Place, pageOf } from "./errors.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
 import { llmParams, llmParamsShape } from "./llmParams.js"
@@ -51,7 +52,7 @@ const root = shape(
   {
     completions: Flags.text("completions", {
       value: "SHELL",
-      about: "Print a completion script for bash, zsh or fish."
+      about: "The same as `aicortex completions SHELL`."
     }),
     version: Flags.flag("version", { alias: "V", about: "Print the version." })
   },
@@ -70,7 +71,8 @@ const root = shape(
     serve: serveShape,
     best: bestShape,
     "llm-params": llmParamsShape,
-    config: configShape
+    config: configShape,
+    completions: completionsShape
   }
 )
 
@@ -91,7 +93,8 @@ const execute = Command.make("aicortex").pipe(
     serve,
     best,
     llmParams,
-    config
+    config,
+    completions
   ]),
   Command.run({ name: "aicortex", version, executable: "aicortex" })
 )
@@ -122,12 +125,6 @@ const describe = (error: unknown, place: Place): readonly [message: string, code
     }
   }
 }
-
-/** Transforms console output. */
-const withLog = <A, E, R>(effect: Effect.Effect<A, E, R>, change: (text: string) => string): Effect.Effect<A, E, R> =>
-  Console.consoleWith((console) =>
-    Effect.withConsole(effect, { ...console, log: (...parts) => console.log(change(parts.join(" "))) })
-  )
 
 /** Colours in the help are only for terminals; errors are reported once, at the end. */
 const withOutputs = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -168,7 +165,8 @@ export const main = (words: ReadonlyArray<string>): void => {
   process.on("SIGTERM", onSignal(143))
 
   let place: Place = { path: [], flags: root.flags, file: "" }
-  ConfigFile.filePath.pipe(
+  // Completion scripts ask for what may follow, which need not be a command line yet.
+  const read = ConfigFile.filePath.pipe(
     Effect.flatMap((file) => {
       place = { ...place, file }
       return normalize(root, words)
@@ -176,16 +174,14 @@ export const main = (words: ReadonlyArray<string>): void => {
     Effect.flatMap((read): ReturnType<typeof execute> => {
       place = { ...place, path: read.path, flags: read.shape.flags }
       const [word, shell = ""] = read.words ?? []
-      if (word === "--completions") {
-        const fix = Object.hasOwn(shells, shell) ? shells[shell] : undefined
-        if (fix !== undefined) return withLog(execute(["node", "aicortex", ...(read.words ?? [])]), fix)
-        const message = `--completions must be one of ${Object.keys(shells).join(", ")}, not '${shell}'`
-        return Effect.fail(new UsageError({ message, command: [] }))
-      }
+      if (word === "--completions") return print("--completions", shell, [])
       return read.words === undefined || read.words.length === 0
         ? Output.write(Help.text(read.path, read.shape))
         : execute(["node", "aicortex", ...read.words])
-    }),
+    })
+  )
+  const started: typeof read = words[0] === "__complete" ? complete(root, words.slice(1)) : read
+  started.pipe(
     withOutputs,
     Effect.provide(
       Layer.mergeAll(

@@ -59,8 +59,11 @@ export const withoutEscapes = (text: string): string => text.replace(sequences, 
 const isClosed = (error: Error): boolean =>
   "code" in error && (error.code === "EPIPE" || error.code === "ERR_STREAM_DESTROYED" || error.code === "ECONNRESET")
 
+/** Standard output cannot be written, or its reader is gone. */
+export type WriteError = OutputClosed | CommandFailed
+
 /** Writes to standard output, waiting for its reader. */
-export const write = (text: string): Effect.Effect<void, OutputClosed | CommandFailed> =>
+export const write = (text: string): Effect.Effect<void, WriteError> =>
   Effect.async((resume) => {
     process.stdout.write(text, (error) => {
       if (error === undefined || error === null) resume(Effect.void)
@@ -70,10 +73,10 @@ export const write = (text: string): Effect.Effect<void, OutputClosed | CommandF
   })
 
 /** Writes a model's text: unchanged, but without terminal control characters. */
-export const writeLine = (text: string): Effect.Effect<void, OutputClosed | CommandFailed> =>
+export const writeLine = (text: string): Effect.Effect<void, WriteError> =>
   write(process.stdout.isTTY === true ? withoutControls(text) : text)
 
-export const writeJson = (value: unknown): Effect.Effect<void, OutputClosed | CommandFailed> =>
+export const writeJson = (value: unknown): Effect.Effect<void, WriteError> =>
   writeLine(`${JSON.stringify(value, undefined, 2)}\n`)
 
 /** One line on standard error. */

@@ -187,50 +187,6 @@ describe("aicortex", () => {
     assert.notMatch(help + chat, /.{101}/)
   })
 
-  it("prints completions", async () => {
-    assert.include(await ok(["--completions", "bash"]), "_aicortex_bash_completions")
-    assert.include(await failed(["--completions", "tcsh"], {}, 2), "must be one of bash, zsh, fish, not 'tcsh'")
-  })
-
-  it("completes what the command line takes, and nothing that it refuses", async () => {
-    const file = join(folder(), "completions.sh")
-    writeFileSync(file, await ok(["--completions", "bash"]))
-    const script = `. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _aicortex_bash_completions "$1"; printf '%s ' "\${COMPREPLY[@]}"`
-    const offered = (...words: ReadonlyArray<string>) =>
-      spawnSync("bash", ["-c", script, "bash", file, "aicortex", ...words], { encoding: "utf8" })
-        .stdout.trim()
-        .split(" ")
-    assert.includeMembers(offered("--"), ["--completions", "--version", "--help"])
-    assert.includeMembers(offered(""), ["chat", "llm-params", "serve"])
-    const commands = [
-      "chat",
-      "embed",
-      "models",
-      "servers",
-      "servers add",
-      "sessions",
-      "serve",
-      "best",
-      "llm-params",
-      "config"
-    ]
-    for (const command of commands) {
-      const path = command.split(" ")
-      const flags = offered(...path, "--")
-      assert.include(flags, "--help", command)
-      const help = await ok([...path, "--help"])
-      for (const flag of flags) assert.include(help, flag, command)
-    }
-    assert.includeMembers(offered("llm-params", "--"), ["--json"])
-    for (const shell of ["zsh", "fish"]) {
-      const text = await ok(["--completions", shell])
-      assert.notMatch(text, /log-level|wizard/)
-      assert.lengthOf(text.match(/Generate a completion script/g) ?? [], 1)
-      assert.lengthOf(text.match(/Show the version/g) ?? [], 1)
-      assert.include(text, "temperature")
-    }
-  })
-
   it("refuses what it does not know, with a hint", async () => {
     const usage = (...args: ReadonlyArray<string>) => failed(args, {}, 2)
     assert.strictEqual(

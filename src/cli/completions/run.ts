@@ -1,0 +1,27 @@
+/** Runs `aicortex __complete`, which completion scripts ask. */
+import * as Effect from "effect/Effect"
+import type { Shape } from "../commandLine.js"
+import * as Output from "../output.js"
+import { type Candidate, candidates } from "./candidates.js"
+
+/** In one line, for a list beside the prompt. */
+const shortened = (text: string): string => Output.cut(Output.withoutControls(text).replace(/\s+/g, " "), 80)
+
+export const run = Effect.fnUntraced(function* (root: Shape, words: ReadonlyArray<string>) {
+  const current = words.at(-1) ?? ""
+  const { kind, known, prefix } = candidates(root, words)
+  const values =
+    kind === undefined || kind === "files"
+      ? []
+      : yield* Effect.flatMap(
+          Effect.promise(() => import("./values.js")),
+          ({ valuesOf }) => valuesOf(kind)
+        )
+  const all = new Map<string, string>()
+  for (const [value, about] of [...known, ...values.map(([value, about]): Candidate => [`${prefix}${value}`, about])]) {
+    // A value with white space would be several words.
+    if (value.startsWith(current) && !/\s/.test(value) && !all.has(value)) all.set(value, about)
+  }
+  const lines = [...all].map(([value, about]) => `${value}\t${shortened(about)}\n`)
+  yield* Output.write(lines.join("") + (kind === "files" ? ":files\n" : ""))
+})
