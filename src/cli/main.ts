@@ -21,6 +21,7 @@ import { type About, normalize, shape } from "./commandLine.js"
 import { run as complete } from "./completions/run.js"
 import { completions, completionsShape, print } from "./completions.js"
 import { config, configShape } from "./config.js"
+import { doctor, doctorShape } from "./doctor.js"
 import { embed, embedShape } from "./embed.js"
 import { codeOf, messageOf, type Place, pageOf } from "./errors.js"
 import * as Flags from "./flags.js"
@@ -67,6 +68,7 @@ const root = shape(
     models: modelsShape,
     use: useShape,
     servers: serversShape,
+    doctor: doctorShape,
     sessions: sessionsShape,
     serve: serveShape,
     best: bestShape,
@@ -89,6 +91,7 @@ const execute = Command.make("aicortex").pipe(
     models,
     use,
     servers,
+    doctor,
     sessions,
     serve,
     best,
