@@ -120,7 +120,8 @@ export interface Measured {
 
 /** Measures a server: an Ollama server is asked for its version, any other for its list of models. */
 export const measure = async (transport: Transport, { ollama, server }: Listed): Promise<Measured> => {
-  const path = ollama ? "/api/version" : `${apiOf(server, "openai").slice(base(server).length)}/models`
+  const api = apiOf(server, server.protocol ?? "openai")
+  const path = ollama ? "/api/version" : `${api.slice(base(server).length)}/models`
   const began = performance.now()
   try {
     const { text } = await send(transport, server, { method: "GET", path, timeout: listTimeout })

@@ -32,7 +32,7 @@ const examine = async (at: Home, env: NodeJS.ProcessEnv = {}) => {
 }
 
 describe("servers", () => {
-  it("are well if they answer, in both protocols, and each is asked for one token", async () => {
+  it("are well if they answer, in every protocol, and each is asked for one token", async () => {
     const models = [
       { name: "big:70b", size: 40e9 },
       { name: "small:1b", size: 8e8 },
@@ -40,16 +40,20 @@ describe("servers", () => {
     ]
     const one = await fleet.ollama({ models, version: "0.12.3" })
     const api = await fleet.openai({ apiKey: "s3cret", models: ["gpt-4o-mini"] })
-    const at = home({ servers: [one.url, { url: `${api.url}/v1`, apiKey: "s3cret" }] })
+    const claude = await fleet.anthropic({ apiKey: "s3cret" })
+    const third = { url: claude.url, protocol: "anthropic", apiKey: "s3cret" }
+    const at = home({ servers: [one.url, { url: `${api.url}/v1`, apiKey: "s3cret" }, third] })
     const { code, out, err } = await at.run(["doctor"], { PORT: String(await unusedPort()) })
     expect({ code, err }).toEqual({ code: 0, err: "" })
     expect(out).toMatch(new RegExp(`✓ ${one.url}: it answers: Ollama 0\\.12\\.3, 3 models, \\d+ ms\n`))
     expect(out).toMatch(new RegExp(`✓ ${one.url}: small:1b answers \\(\\d+ ms\\)\n`))
     expect(out).toMatch(new RegExp(`✓ ${api.url}/v1: it answers: the OpenAI protocol, 1 model, \\d+ ms\n`))
     expect(out).toContain(`✓ ${api.url}/v1: gpt-4o-mini answers`)
+    expect(out).toMatch(new RegExp(`✓ ${claude.url}: it answers: Anthropic's protocol, 1 model, \\d+ ms\n`))
+    expect(out).toContain(`✓ ${claude.url}: m:1b answers`)
     expect(out).toMatch(/✓ .*: it is free for the gateway/)
     expect(out).toMatch(/\nNothing is wrong\.\n$/)
-    expect([one, api].map(({ chatRequests }) => chatRequests.length)).toEqual([1, 1])
+    expect([one, api, claude].map(({ chatRequests }) => chatRequests.length)).toEqual([1, 1, 1])
     expect(one.chatRequests[0]?.body.options.num_predict).toBe(1)
     expect(out).not.toContain("s3cret")
     // The default model, where the server has it.

@@ -101,6 +101,8 @@ describe("aicortex ps", () => {
 
   it("fails where no server can tell, and does not where nothing is loaded", async () => {
     const api = await fleet.openai()
+    const claude = await home([await fleet.anthropic()], {}).run(["ps"])
+    expect(claude).toMatchObject({ code: 1, out: "" })
     const failed = await home([api]).run(["ps"])
     expect(failed).toMatchObject({ code: 1, out: "", err: expect.stringContaining(`${api.url} speaks the OpenAI`) })
     const idle = await home([await fleet.ollama()]).run(["ps"])

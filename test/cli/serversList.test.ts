@@ -17,7 +17,9 @@ describe("aicortex servers", () => {
   it("tells the state, latency and version of each", async () => {
     const one = await fleet.ollama({ version: "0.12.3", loaded: ["m:1b"] })
     const [api, gone] = [await fleet.openai(), await dead()]
-    const { run } = fleet.keep(makeHome({ servers: [one.url, `${api.url}/v1`, gone] }))
+    const claude = await fleet.anthropic({ apiKey: "s3cret" })
+    const third = { url: claude.url, protocol: "anthropic", apiKey: "s3cret" }
+    const { run } = fleet.keep(makeHome({ servers: [one.url, `${api.url}/v1`, gone, third] }))
     const { code, out } = await run(["servers"])
     expect(code).toBe(0)
     const rows = out.trimEnd().split("\n")
@@ -25,11 +27,13 @@ describe("aicortex servers", () => {
     expect(rows[1]).toMatch(new RegExp(`^${one.url} +ollama +0\\.12\\.3 +\\d+ ms +1 +m:1b +reachable$`))
     expect(rows[2]).toMatch(new RegExp(`^${api.url}/v1 +openai +- +\\d+ ms +1 +- +reachable$`))
     expect(rows[3]).toMatch(new RegExp(`^${gone} +- +- +- +- +- +refused the connection$`))
+    expect(rows[4]).toMatch(new RegExp(`^${claude.url} +anthropic +- +\\d+ ms +1 +- +reachable$`))
     const json = JSON.parse((await run(["servers", "--json"])).out)
     expect(json).toMatchObject([
       { url: one.url, state: "up", version: "0.12.3", latency: expect.any(Number), reachable: true },
       { state: "up", version: null, latency: expect.any(Number) },
-      { url: gone, state: "down", version: null, latency: null, problem: "refused the connection" }
+      { url: gone, state: "down", version: null, latency: null, problem: "refused the connection" },
+      { state: "up", version: null, latency: expect.any(Number) }
     ])
     // Each protocol is asked in its own words.
     expect(api.requests.map(({ path }) => path)).not.toContain("/api/version")

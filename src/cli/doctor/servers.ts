@@ -13,18 +13,21 @@ import { sizeOf } from "../../modelSelection/suitable.js"
 import { type Offer, Registry } from "../../Registry.js"
 import type { Server, ServerOptions } from "../../Server.js"
 import { Transport } from "../../Transport.js"
-import type { ManagedServer } from "../manage/servers.js"
+import { type ManagedServer, protocolName } from "../manage/servers.js"
 import { adviceFor } from "./advice.js"
 import { type Check, ok, wrong } from "./check.js"
 
 const count = (models: ReadonlyArray<string>): string => `${models.length} ${models.length === 1 ? "model" : "models"}`
 
-/** The server alone, as options. */
+/** The server alone, as options: its key as one, because protocols send keys in headers of their own. */
 const optionsOf = ({ authorization, headers = {}, protocol, url }: Server): ServerOptions => {
-  const all = authorization === undefined ? headers : { ...headers, authorization: Redacted.value(authorization) }
+  const value = authorization === undefined ? undefined : Redacted.value(authorization)
+  const key = value?.startsWith("Bearer ") === true ? Redacted.make(value.slice("Bearer ".length)) : undefined
+  const all = value === undefined || key !== undefined ? headers : { ...headers, authorization: Redacted.make(value) }
   return {
     url,
     ...(protocol === "embedded" ? {} : { protocol }),
+    ...(key === undefined ? {} : { apiKey: key }),
     ...(Object.keys(all).length === 0 ? {} : { headers: all })
   }
 }
@@ -97,7 +100,7 @@ export const checkServer = Effect.fnUntraced(function* (server: ManagedServer, t
   const registry = yield* Registry
   const fleet = yield* Live.Fleet
   const { latency, version } = yield* Effect.promise(() => measure(transport, server))
-  const speaks = protocol === "ollama" ? `Ollama${version === undefined ? "" : ` ${version}`}` : "the OpenAI protocol"
+  const speaks = protocol === "ollama" ? `Ollama${version === undefined ? "" : ` ${version}`}` : protocolName(protocol)
   const took = latency === undefined ? "" : `, ${Math.max(1, Math.round(latency))} ms`
   const checks: Array<Check> = [ok("server", url, `it answers: ${speaks}, ${count(models)}${took}`)]
   if (models.length === 0) {

@@ -55,11 +55,15 @@ export const reached = (
   return Effect.fail(new CommandFailed({ message }))
 }
 
+/** How protocols are called. */
+export const protocolName = (protocol: Protocol | undefined): string =>
+  protocol === "anthropic" ? "Anthropic's protocol" : "the OpenAI protocol"
+
 /** Why a server cannot do what only Ollama can; completes "URL …". `what` completes "cannot be told to …". */
 export const unable = ({ own, problem, protocol, reachable }: ManagedServer, what: string): string => {
   if (!reachable) return problem
   return own
-    ? `speaks ${protocol === "anthropic" ? "Anthropic's" : "the OpenAI"} protocol, which cannot ${what}`
+    ? `speaks ${protocolName(protocol)}, which cannot ${what}`
     : `is named by a registry file only: name it in your servers to ${what} there`
 }
 
