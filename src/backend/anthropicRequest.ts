@@ -57,40 +57,32 @@ interface Turn {
 interface Conversation {
   readonly system: string
   readonly turns: ReadonlyArray<Turn>
-  /** The results of tools come last, and the thinking before their calls is not known any more. */
-  readonly unsigned: boolean
 }
 
-const conversation = (
-  messages: ReadonlyArray<Message.Message>,
-  server: string,
-  signed: SignedAnswers
-): Conversation => {
+/** The blocks of a message as the server sent them, where they must be sent back. */
+type Original = (message: Message.AssistantMessage) => ReadonlyArray<Block> | undefined
+
+const conversation = (messages: ReadonlyArray<Message.Message>, original: Original): Conversation => {
   const turns: Array<Turn> = []
   let system = ""
-  let unsigned = false
   const add = (role: Turn["role"], blocks: ReadonlyArray<Block>): void => {
     const last = turns.at(-1)
     if (blocks.length === 0) return
     if (last?.role === role) last.content.push(...blocks)
     else turns.push({ role, content: [...blocks] })
   }
-  for (const message of templateMessages(messages, true)) {
+  for (const message of messages) {
     switch (message.role) {
       case "system":
       case "developer":
         system = message.content
         break
       case "user":
-        unsigned = false
         add("user", userBlocks(message))
         break
-      case "assistant": {
-        const blocks = signed.blocksOf(server, message)
-        unsigned = blocks === undefined && (message.toolCalls?.length ?? 0) > 0
-        add("assistant", blocks ?? assistantBlocks(message))
+      case "assistant":
+        add("assistant", original(message) ?? assistantBlocks(message))
         break
-      }
       case "tool":
         add("user", [
           {
@@ -101,7 +93,18 @@ const conversation = (
         ])
     }
   }
-  return { system, turns, unsigned }
+  return { system, turns }
+}
+
+/** Whether results of tools are sent in a turn that did not begin with thinking, or whose thinking is not known any more. */
+const isUnsigned = (messages: ReadonlyArray<Message.Message>, original: Original): boolean => {
+  let first: Message.AssistantMessage | undefined
+  for (let at = messages.length - 1; at >= 0; at--) {
+    const message = messages[at]
+    if (message?.role === "assistant") first = message
+    else if (message?.role !== "tool") break
+  }
+  return first !== undefined && messages.at(-1)?.role === "tool" && original(first) === undefined
 }
 
 /** The API rejects white space at the end of an answer that is to be continued. */
@@ -195,8 +198,11 @@ export const body = (
   const { extra, format, messages, stop, tools } = request
   const model = modelOf(request.model)
   const limit = limitOf(request, model)
-  const { system, turns, unsigned } = conversation(messages, server, signed)
-  const { effort, on, thinking } = thinkingOf(request, model, limit, unsigned)
+  const normal = templateMessages(messages, true)
+  const original: Original = (message) => signed.blocksOf(server, message)
+  const { effort, on, thinking } = thinkingOf(request, model, limit, isUnsigned(normal, original))
+  // Where a model does not think, it is not sent any thinking.
+  const { system, turns } = conversation(normal, on || model.thinking !== "budget" ? original : () => undefined)
   const told = format === "json" && !system.includes(instruction) ? `${system}\n${instruction}`.trim() : system
   const output = {
     effort,

@@ -334,6 +334,7 @@ describe("tools", () => {
       { type: "tool_use", id: "toolu_0_1" },
       { type: "tool_use", id: "toolu_0_2", input: {} }
     ])
+    expect(bodyOf(server).messages[2].content).toHaveLength(3)
     // In another process the signature is not known.
     const history = [
       { role: "user", content: "Weather?" },
@@ -342,6 +343,27 @@ describe("tools", () => {
     ] as const
     expect((await cortex.complete(history, { tools: [now], think: true })).text).toBe("Sun everywhere.")
     expect(bodyOf(server).thinking).toBeUndefined()
+  })
+})
+
+it("a turn of several rounds goes on thinking, where only its beginning is signed", async () => {
+  const rounds: ReadonlyArray<ScriptedReply> = [
+    { tokens: [], thinking: ["Two", " cities."], toolCalls: [{ name: "weather", arguments: { city: "Bern" } }] },
+    { tokens: ["Next", ":"], toolCalls: [{ name: "weather", arguments: { city: "Basel" } }] },
+    { tokens: ["Sun", " everywhere."] }
+  ]
+  const { cortex, server } = await started({ reply: (_, n) => rounds[n] ?? "" })
+  const weather = { name: "weather", execute: () => "Sun." }
+  expect((await cortex.complete("Weather?", { tools: [weather], think: true })).text).toBe("Sun everywhere.")
+  expect(bodyOf(server)).toMatchObject({
+    thinking: { type: "enabled" },
+    messages: [
+      { role: "user" },
+      { role: "assistant", content: [{ type: "thinking", thinking: "Two cities." }, { type: "tool_use" }] },
+      { role: "user" },
+      { role: "assistant", content: [{ type: "text", text: "Next:" }, { type: "tool_use" }] },
+      { role: "user" }
+    ]
   })
 })
 

@@ -105,7 +105,12 @@ const checkMessages = (messages: ReadonlyArray<Json>): string | undefined => {
 
 const checkThinking = (body: Json): string | undefined => {
   const { thinking, max_tokens, messages, tool_choice } = body
-  if (thinking?.type !== "enabled") return undefined
+  if (thinking?.type !== "enabled") {
+    const last = messages.at(-1)
+    return thinking?.type !== "adaptive" && last.role === "assistant" && blocksOf(last.content)[0]?.type === "thinking"
+      ? "messages: When `thinking` is disabled, an `assistant` message in the final position cannot contain `thinking`."
+      : undefined
+  }
   if (!(thinking.budget_tokens >= 1024))
     return "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
   if (thinking.budget_tokens >= max_tokens) return "`max_tokens` must be greater than `thinking.budget_tokens`"
@@ -117,9 +122,11 @@ const checkThinking = (body: Json): string | undefined => {
     return "Thinking may not be enabled when tool_choice forces tool use."
   }
   if (messages.at(-1).role === "assistant") return "Prefilling is not supported when thinking is enabled."
-  const last = messages.findLast(({ role }: Json) => role === "assistant")
-  const answered = blocksOf(messages.at(-1).content).some(({ type }) => type === "tool_result")
-  const first = last === undefined ? undefined : blocksOf(last.content)[0]?.type
+  const isResult = ({ content, role }: Json) =>
+    role === "user" && blocksOf(content).some(({ type }) => type === "tool_result")
+  const answered = isResult(messages.at(-1))
+  const turn = messages.slice(messages.findLastIndex((one: Json) => one.role === "user" && !isResult(one)) + 1)
+  const first = answered ? blocksOf(turn[0].content)[0]?.type : undefined
   if (answered && first !== "thinking" && first !== "redacted_thinking") {
     return `messages.1.content.0.type: Expected \`thinking\` or \`redacted_thinking\`, but found \`${first}\`. When \`thinking\` is enabled, a final \`assistant\` message must start with a thinking block.`
   }
