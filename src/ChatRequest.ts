@@ -31,17 +31,7 @@ import {
 } from "./internal/optionSchemas.js"
 import { Message, text as textOf } from "./Message.js"
 
-export {
-  Extra,
-  type Format,
-  type JsonObject,
-  type LogitBias,
-  type OnInterrupt,
-  Routing,
-  type Think,
-  type ToolChoice,
-  type ToolDefinition
-} from "./chatRequest/parts.js"
+export * from "./chatRequest/parts.js"
 
 // =============================================================================
 // Options

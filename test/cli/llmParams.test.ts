@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from "node:child_process"
+import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -7,20 +7,18 @@ import * as Effect from "effect/Effect"
 import { beforeAll, describe, expect, it } from "vitest"
 import * as Cortex from "../../src/Cortex.js"
 import { Registry } from "../../src/Registry.js"
+import { bin, build } from "../support/cliProcess.js"
 import { model, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-beforeAll(() => {
-  const built = spawnSync(process.execPath, [join(root, "scripts/setup.mjs")], { encoding: "utf8" })
-  if (built.status !== 0) throw new Error(built.stderr)
-}, 120_000)
+beforeAll(build, 120_000)
 
 const printed = async (args: ReadonlyArray<string>, servers: ReadonlyArray<string>) => {
   const { PATH = "" } = process.env
   const env = { PATH, HOME: root, AICORTEX_CONFIG: "", XDG_CONFIG_HOME: join(root, "nowhere"), AICORTEX_STATE: "off" }
-  const child = spawn(process.execPath, [join(root, "dist/bin.js"), "llm-params", ...args], {
+  const child = spawn(process.execPath, [bin, "llm-params", ...args], {
     env: { ...env, AICORTEX_SERVERS: servers.join(" ") },
     stdio: ["ignore", "pipe", "inherit"]
   })

@@ -1,39 +1,26 @@
-import { spawn, spawnSync } from "node:child_process"
-import { once } from "node:events"
+import { spawn } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { fileURLToPath } from "node:url"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { bin, build, ended } from "../support/cliProcess.js"
 import { useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
-const root = fileURLToPath(new URL("../..", import.meta.url))
 const home = mkdtempSync(join(tmpdir(), "aicortex-servers-"))
 const file = join(home, "config.json")
 
-beforeAll(() => {
-  const built = spawnSync(process.execPath, [join(root, "scripts/setup.mjs")], { encoding: "utf8" })
-  if (built.status !== 0) throw new Error(built.stderr)
-}, 120_000)
+beforeAll(build, 120_000)
 afterAll(() => rmSync(home, { recursive: true, force: true }))
 
 const run = async (args: ReadonlyArray<string>, env: { readonly [name: string]: string } = {}) => {
   const { PATH = "" } = process.env
-  const child = spawn(process.execPath, [join(root, "dist/bin.js"), ...args], {
+  const child = spawn(process.execPath, [bin, ...args], {
     env: { PATH, HOME: home, AICORTEX_CONFIG: file, ...env },
     stdio: ["ignore", "pipe", "pipe"]
   })
-  let stdout = ""
-  let stderr = ""
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    stdout += text
-  })
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    stderr += text
-  })
-  const [code] = await once(child, "close")
-  return { code: code as number, stdout, stderr }
+  const { code, err: stderr, out: stdout } = await ended(child)
+  return { code, stdout, stderr }
 }
 
 describe("aicortex servers add", () => {

@@ -6,6 +6,7 @@ import { Chat, Cortex, Embeddings } from "aicortex"
 import { createCortex } from "aicortex/promise"
 import * as Effect from "effect/Effect"
 import { describe, expect, it } from "vitest"
+import { bin, ended } from "../support/cliProcess.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { startGateway } from "../support/gateway.js"
 import { useKeep } from "../support/keep.js"
@@ -170,18 +171,9 @@ describe.each(kindNames)("defaults of calls (%s)", (kind) => {
 describe("defaults of the file and the environment", () => {
   const run = async (config: object, env: Record<string, string>, ...args: ReadonlyArray<string>) => {
     const home = await folder()
-    const bin = new URL("../../dist/bin.js", import.meta.url).pathname
     const all = { PATH: process.env["PATH"], HOME: home, AICORTEX_CONFIG: await withFile(config), ...env }
     const child = spawn(process.execPath, [bin, ...args], { env: all, stdio: ["ignore", "pipe", "pipe"] })
-    const texts = { out: "", err: "" }
-    child.stdout.setEncoding("utf8").on("data", (piece: string) => {
-      texts.out += piece
-    })
-    child.stderr.setEncoding("utf8").on("data", (piece: string) => {
-      texts.err += piece
-    })
-    const code = await new Promise<number | null>((resolve) => child.on("close", resolve))
-    return { code, ...texts }
+    return ended(child)
   }
 
   it("times are in seconds there, and config shows each with where it comes from", async () => {

@@ -1,10 +1,9 @@
-import { spawn, spawnSync } from "node:child_process"
-import { once } from "node:events"
+import { spawn } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { fileURLToPath } from "node:url"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { bin, build, ended } from "../support/cliProcess.js"
 import { failure, model, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
@@ -104,26 +103,13 @@ describe("where places come from", () => {
   })
 
   const run = async (args: ReadonlyArray<string>, env: { readonly [name: string]: string }) => {
-    const bin = fileURLToPath(new URL("../../dist/bin.js", import.meta.url))
     const { PATH = "" } = process.env
     const child = spawn(process.execPath, [bin, ...args], { env: { PATH, HOME: folder, ...env } })
-    let stdout = ""
-    let stderr = ""
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      stdout += text
-    })
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      stderr += text
-    })
-    const [code] = await once(child, "close")
-    return { code: code as number, stdout, stderr }
+    const { code, err: stderr, out: stdout } = await ended(child)
+    return { code, stdout, stderr }
   }
 
-  beforeAll(() => {
-    const root = fileURLToPath(new URL("../..", import.meta.url))
-    const built = spawnSync(process.execPath, [join(root, "scripts/setup.mjs")], { encoding: "utf8" })
-    if (built.status !== 0) throw new Error(built.stderr)
-  }, 120_000)
+  beforeAll(build, 120_000)
 
   it.each([
     ["AICORTEX_LOCATION", { AICORTEX_LOCATION: "Berlin" }, "Japan"],

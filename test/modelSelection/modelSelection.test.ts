@@ -5,6 +5,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { CortexOptions } from "../../src/promise.js"
+import { bin, ended } from "../support/cliProcess.js"
 import { unusedPort } from "../support/fakeServer.js"
 import { chats, eventsOf, type Fake, failure, textOf, useFleet } from "../support/fleet.js"
 import { startGateway } from "../support/gateway.js"
@@ -177,19 +178,11 @@ describe("where aliases come from", () => {
   }
 
   const run = async (config: unknown, env: Record<string, string>, ...args: ReadonlyArray<string>) => {
-    const child = spawn(process.execPath, [join(root, "dist/bin.js"), ...args], {
+    const child = spawn(process.execPath, [bin, ...args], {
       env: { PATH: process.env["PATH"], HOME: home, XDG_CONFIG_HOME: home, AICORTEX_CONFIG: withFile(config), ...env },
       stdio: ["ignore", "pipe", "pipe"]
     })
-    const texts = { out: "", err: "" }
-    child.stdout.setEncoding("utf8").on("data", (piece: string) => {
-      texts.out += piece
-    })
-    child.stderr.setEncoding("utf8").on("data", (piece: string) => {
-      texts.err += piece
-    })
-    const code = await new Promise<number | null>((resolve) => child.on("close", resolve))
-    return { code, ...texts }
+    return ended(child)
   }
 
   it("the command line has those of the file, also of its gateway, and of the environment", async () => {

@@ -1,12 +1,12 @@
 /** `bestServer`, `getServerInfo` and `aicortex best` know the names that a call knows. */
-import { spawn, spawnSync } from "node:child_process"
-import { once } from "node:events"
+import { spawn } from "node:child_process"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Effect from "effect/Effect"
 import { beforeAll, describe, expect, it } from "vitest"
 import * as Cortex from "../../src/Cortex.js"
 import * as ModelSelection from "../../src/ModelSelection.js"
+import { bin, build, ended } from "../support/cliProcess.js"
 import { failure, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
@@ -114,14 +114,11 @@ describe("control", () => {
 })
 
 describe("aicortex best", () => {
-  beforeAll(() => {
-    const built = spawnSync(process.execPath, [join(root, "scripts/setup.mjs")], { encoding: "utf8" })
-    if (built.status !== 0) throw new Error(built.stderr)
-  }, 120_000)
+  beforeAll(build, 120_000)
 
   const best = async (name: string, servers: ReadonlyArray<string>) => {
     const { PATH = "" } = process.env
-    const child = spawn(process.execPath, [join(root, "dist/bin.js"), "best", name], {
+    const child = spawn(process.execPath, [bin, "best", name], {
       env: {
         PATH,
         HOME: root,
@@ -132,14 +129,7 @@ describe("aicortex best", () => {
       },
       stdio: ["ignore", "pipe", "pipe"]
     })
-    let [stdout, stderr] = ["", ""]
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      stdout += text
-    })
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      stderr += text
-    })
-    const [code] = await once(child, "close")
+    const { code, err: stderr, out: stdout } = await ended(child)
     return { code, stdout, stderr }
   }
 
