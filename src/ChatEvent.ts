@@ -205,6 +205,8 @@ export interface AttemptMeta {
   readonly attempt: number
   /** It is asked besides one that is late: the `end` says who answered. */
   readonly hedge?: true
+  /** It has to load the model first. */
+  readonly loads?: true
 }
 
 /**
@@ -237,7 +239,8 @@ export interface CachedMeta {
 
 /**
  * Information about the call: a server was asked (`server`, `attempt` counted from 1; `hedge` if it is asked besides
- * one that is late: the `end` says who answered), the oldest turns of the history were dropped to fit the model's
+ * one that is late: the `end` says who answered; `loads` if it has to load the model first), the oldest turns of the
+ * history were dropped to fit the model's
  * context (`trimmed`, in messages), or a cached answer follows (`cached`; `age` in milliseconds).
  *
  * @since 0.1.0

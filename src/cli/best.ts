@@ -8,11 +8,11 @@ import * as Flags from "./flags.js"
 
 const options = {
   strategy: Flags.choice("strategy", strategies, { about: "The routing strategy. Default: fastest." }),
-  json: Flags.flag("json", { about: "Print all that is known of the server as JSON, for programs." })
+  json: Flags.json
 }
 
 const about: About = {
-  about: ["Print the address of the best server for a model."],
+  about: ["Print the address of the best server for a model, or with --json all that is known of it."],
   takes: "MODEL",
   examples: [
     "aicortex best llama3.2:3b --strategy nearest",

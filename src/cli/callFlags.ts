@@ -11,9 +11,7 @@ export const callFlags = {
     about: "How long a server may be silent before the next one is tried. Default: 30."
   }),
   deadline: Flags.seconds("deadline", { about: "Deadline of the whole call, over all servers. Default: none." }),
-  maxRetries: Flags.whole("max-retries", {
-    about: "Total number of attempts. Default: two rounds over the servers, and at least six."
-  }),
+  maxRetries: Flags.maxRetries,
   keepAlive: Flags.duration("keep-alive", {
     about: "How long Ollama keeps the model loaded: seconds, or such as 10m; -1 for ever."
   })

@@ -118,5 +118,17 @@ export const choice = <const C extends ReadonlyArray<readonly [name: string, val
 export const flag = (name: string, about: About): Options.Options<boolean> =>
   noted(describe(Options.boolean(name), about), about)
 
-/** The flag of every command that lists something. */
+/** The flag of every command that prints something for programs. */
 export const json: Options.Options<boolean> = flag("json", { about: "Print JSON, for programs." })
+
+/** The flag of every command that asks a model. */
+export const model: Options.Options<string | undefined> = text("model", {
+  alias: "m",
+  value: "NAME",
+  about: "The model to ask."
+})
+
+/** The flag of everything that tries servers. */
+export const maxRetries: Options.Options<number | undefined> = whole("max-retries", {
+  about: "Total number of attempts. Default: two rounds over the servers, and at least six."
+})

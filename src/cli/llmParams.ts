@@ -6,7 +6,8 @@ import * as Option from "effect/Option"
 import { type About, shape } from "./commandLine.js"
 import * as Flags from "./flags.js"
 
-const options = { json: Flags.flag("json", { about: "It prints JSON in any case." }) }
+/** It prints JSON in any case. */
+const options = { json: Flags.json }
 
 const about: About = {
   about: [

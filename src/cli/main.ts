@@ -48,7 +48,8 @@ const about: About = {
   examples: ['aicortex chat "Why is the sky blue?"', "aicortex servers add http://gpu-1:11434", "aicortex chat --help"]
 }
 
-const root = shape(
+/** The command line with all its commands. */
+export const root = shape(
   about,
   {
     completions: Flags.text("completions", {

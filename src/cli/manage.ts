@@ -7,15 +7,18 @@ import * as Flags from "./flags.js"
 
 const model = Args.text({ name: "MODEL" })
 
-const servers = (about: string) => Flags.texts("server", { value: "URL", about: `${about} May be given again.` })
+const server = Flags.texts("server", {
+  value: "URL",
+  about: "Only this server, by its address or its host name. May be given again."
+})
 
-const all = (about: string) => Flags.flag("all", { about })
+const all = Flags.flag("all", { about: "All of your servers, instead of some of them." })
 
 // =============================================================================
 // List
 // =============================================================================
 
-const lsOptions = { server: servers("Only this server, by its address or its host name."), json: Flags.json }
+const lsOptions = { server, json: Flags.json }
 const lsAbout: About = {
   about: [
     "List the models that your servers have: their sizes, and which servers have them.",
@@ -52,14 +55,14 @@ export const ps = Command.make("ps", lsOptions, (flags) =>
 // =============================================================================
 
 const showOptions = {
-  server: Flags.text("server", {
-    value: "URL",
-    about: "The server to ask, by its address or its host name. Default: the first that has the model."
-  }),
+  server,
   json: Flags.json
 }
 const showAbout: About = {
-  about: ["Show what a server says of a model: its size, context, capabilities, parameters and licence."],
+  about: [
+    "Show what a server says of a model: its size, context, capabilities, parameters and licence.",
+    "The server is the first that has it, of those that are named with --server, if any."
+  ],
   takes: "MODEL",
   examples: ["aicortex show llama3.2:3b", "aicortex show llama3.2:3b --server gpu-2 --json"]
 }
@@ -76,8 +79,8 @@ export const show = Command.make("show", { ...showOptions, model }, (flags) =>
 // =============================================================================
 
 const pullOptions = {
-  server: servers("The server to download it to, by its address or its host name."),
-  all: all("Download it to all of your Ollama servers."),
+  server,
+  all,
   json: Flags.json
 }
 const pullAbout: About = {
@@ -101,8 +104,8 @@ export const pull = Command.make("pull", { ...pullOptions, model }, (flags) =>
 // =============================================================================
 
 const rmOptions = {
-  server: servers("The server to delete it from, by its address or its host name."),
-  all: all("Delete it from all servers that have it."),
+  server,
+  all,
   json: Flags.json
 }
 const rmAbout: About = {

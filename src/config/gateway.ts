@@ -235,12 +235,9 @@ export const gateway = {
     doc: "For a whole request with all its attempts.",
     defaultText: "the fleet's defaults.deadline"
   }),
-  /**
-   * Attempts of each request in all. A client sets it with the header X-Aicortex-Max-Retries. Default: two rounds over
-   * the servers, and at least six.
-   */
+  /** Total number of attempts. Default: two rounds over the servers, and at least six. */
   maxRetries: setting(whole, {
-    doc: "Attempts of each request in all. A client sets it with the header X-Aicortex-Max-Retries.",
+    doc: "Total number of attempts.",
     defaultText: "two rounds over the servers, and at least six",
     flag: { name: "max-retries", value: "NUMBER" }
   }),

@@ -221,7 +221,7 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
     const timeout = FirstTokenTimeouts.firstTokenTimeoutOf(this.call.limits, this.request, lease.cold, speed)
     const attempt = new ChatAttempt(this, host, at, lease, began, partial, observer, timeout)
     if (this.call.events) {
-      this.push(metaEvent(server.url, tries, hedge, began))
+      this.push(metaEvent(server.url, tries, hedge, lease.cold, began))
       if (tries > 1) this.wake()
     }
     if (hedge) this.hedgeAttempt = attempt

@@ -6,10 +6,22 @@ import type { Host } from "../Server.js"
 import { EventBuffer } from "./eventBuffer.js"
 import { failedAttempt, remember } from "./failedAttempt.js"
 
-/** The event of an attempt that begins. */
-export const metaEvent = (server: string, attempt: number, hedge: boolean, timestamp: number): Meta => ({
+/** The event of an attempt that begins; `loads`: the server has to load the model first. */
+export const metaEvent = (
+  server: string,
+  attempt: number,
+  hedge: boolean,
+  loads: boolean,
+  timestamp: number
+): Meta => ({
   type: "meta",
-  meta: hedge ? { type: "attempt", server, attempt, hedge } : { type: "attempt", server, attempt },
+  meta: {
+    type: "attempt",
+    server,
+    attempt,
+    ...(hedge ? { hedge } : {}),
+    ...(loads ? { loads } : {})
+  },
   timestamp
 })
 

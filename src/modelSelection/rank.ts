@@ -74,7 +74,7 @@ const scoreOf = (
 }
 
 const reasonOf = ({ fits, resident }: Scored, count: number): string => {
-  if (count === 1) return "the only one on the servers for this"
+  if (count === 1) return "the only one that can answer this"
   if (resident) return "loaded already"
   return fits ? `the most capable of ${count}` : "the smallest, though memory may not suffice"
 }

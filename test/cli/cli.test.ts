@@ -175,7 +175,7 @@ describe("aicortex", () => {
     assert.match(help, /With no server, the small built-in model answers\./)
     assert.strictEqual(await ok([]), help)
     const chat = await ok(["chat", "--help"])
-    for (const part of ["-m, --model NAME", "llama3.2:3b", "--schema FILE", "Examples", "--stop TEXT..."]) {
+    for (const part of ["-m, --model NAME", "the one that fits best", "--schema FILE", "Examples", "--stop TEXT..."]) {
       assert.include(chat, part)
     }
     assert.strictEqual(await ok(["help", "chat"]), chat)
@@ -198,7 +198,7 @@ describe("aicortex", () => {
     assert.include(await usage("-v"), "unknown flag '-v'; did you mean '-V'?")
     assert.include(
       await usage("zzzzzz"),
-      "there are chat, embed, models, servers, sessions, serve, best, llm-params, config"
+      "there are chat, embed, models, use, servers, sessions, serve, best, llm-params, config"
     )
     assert.include(await usage("chat", "hi", "--routing", "quickest"), "random, fastest, nearest, balanced")
     assert.include(await usage("chat", "hi", "-t", "warm"), "--temperature must be a number, not 'warm'")
@@ -526,7 +526,8 @@ describe("aicortex chat", () => {
         servers: [
           { url: bad.url, priority: 0 },
           { url: good.url, priority: 1 }
-        ]
+        ],
+        model: "llama3.2:3b"
       }
     }
     assert.deepStrictEqual(await run(["chat", "x"], setup), { code: 0, stdout: "one two three\n", stderr: "" })
@@ -756,13 +757,13 @@ describe("aicortex models", () => {
     const names = async (...args: ReadonlyArray<string>): Promise<ReadonlyArray<string>> =>
       JSON.parse(await ok(["models", "--json", ...args], setup))
     for (const name of await names("--search", "70B", "--family", "llama")) assert.match(name, /70b/)
-    assert.include(await names("-s", "llama", "--min-params", "2b", "--max-params", "4b"), "llama3.2:3b")
-    assert.notInclude(await names("-s", "llama", "--min-params", "4b"), "llama3.2:3b")
+    assert.include(await names("--search", "llama", "--min-params", "2b", "--max-params", "4b"), "llama3.2:3b")
+    assert.notInclude(await names("--search", "llama", "--min-params", "4b"), "llama3.2:3b")
     assert.include(await names("--generation", "3", "-f", "gemma"), "gemma3:4b")
     assert.include(await failed(["models", "--min-params", "big"], setup, 2), "--min-params: 'big' is not a size")
     assert.include(await failed(["models", "--generation", "0"], setup, 2), "--generation: 0 is not a whole number")
-    assert.deepStrictEqual(await names("-s", "no such model"), [])
-    assert.deepStrictEqual(await run(["models", "-s", "no such model"], setup), {
+    assert.deepStrictEqual(await names("--search", "no such model"), [])
+    assert.deepStrictEqual(await run(["models", "--search", "no such model"], setup), {
       code: 0,
       stdout: "",
       stderr: "aicortex: no model fits\n"
@@ -1192,7 +1193,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     writeFileSync(real, "{}")
     symlinkSync(real, file)
     const env = { AICORTEX_CONFIG: file }
-    const added = await run(["servers", "add", server.url, "--api-key"], { env, input: "s3cret\n" })
+    const added = await run(["servers", "add", server.url, "--ask-api-key"], { env, input: "s3cret\n" })
     assert.strictEqual(added.code, 0, added.stderr)
     assert.include(added.stdout, "It answers")
     assert.notInclude(added.stdout + added.stderr, "s3cret")
@@ -1202,7 +1203,7 @@ describe("aicortex servers, best, llm-params and config", () => {
       assert.include(shown, server.url)
       assert.notInclude(shown, "s3cret")
     }
-    assert.include(await failed(["servers", "add", "http://other", "--api-key"], { env }, 2), "standard input")
+    assert.include(await failed(["servers", "add", "http://other", "--ask-api-key"], { env }, 2), "standard input")
   })
 
   it("loses no server when several are added at once, and waits for no lock that was left behind", async () => {
@@ -1331,13 +1332,14 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     return { code, screen: stdout.replaceAll("\u001b", "^[") }
   }
 
-  it("shows a spinner until the first token, and erases it", async () => {
+  it("says what it waits for until the first token, and erases that", async () => {
     const server = await ollama({ firstToken: 500 })
     const { code, screen } = await terminal(80, ["chat", "x", "-s"], on(server))
     assert.strictEqual(code, 0, screen)
-    assert.match(screen, /^(\r\^\[\[2m[⠀-⣿]\^\[\[22m)+\r\^\[\[Kone two three\r\n$/)
+    assert.match(screen, /^(\r\^\[\[K\^\[\[2m[⠀-⣿] [^\r^]+ …( \d+ s)?\^\[\[22m)+\r\^\[\[Kone two three\r\n$/)
+    assert.match(screen, /127\.0\.0\.1:\d+ is loading llama3\.2:3b …/)
     const plain = await terminal(80, ["chat", "x"], { ...on(server), env: { NO_COLOR: "1" } })
-    assert.match(plain.screen, /^(\r[⠀-⣿])+\r\^\[\[Kone two three\r\n$/)
+    assert.match(plain.screen, /^(\r\^\[\[K[⠀-⣿] [^\r^]+ …( \d+ s)?)+\r\^\[\[Kone two three\r\n$/)
     const dumb = await terminal(80, ["chat", "x"], { ...on(server), env: { TERM: "dumb" } })
     assert.strictEqual(dumb.screen, "one two three\r\n")
   })

@@ -111,7 +111,7 @@ describe("aicortex config edit", () => {
   it.each([
     ["what cannot be used", `echo '{ "modle": 7 }' > "$2"`, /was not changed: .*; your text is in (\S+)\n/],
     ["no JSON", `echo '{' > "$2"`, /was not changed: .*; your text is in (\S+)\n/],
-    ["an editor that fails", "exit 3", /ended with exit code 3/]
+    ["an editor that fails", "exit 3", /failed \(exit code 3\)/]
   ])(
     "leaves the file as it is after %s",
     async (_, script, words) => {

@@ -24,6 +24,8 @@ export interface Home extends AsyncDisposable {
   readonly path: string
   /** The configuration file. */
   readonly file: string
+  /** Writes a file there; returns its path. */
+  readonly write: (name: string, content: string | Uint8Array) => string
   readonly start: (args: ReadonlyArray<string>, env?: NodeJS.ProcessEnv) => ChildProcess
   /** `input` is what is piped in; default: nothing. */
   readonly run: (args: ReadonlyArray<string>, env?: NodeJS.ProcessEnv, input?: string) => Promise<Ended>
@@ -54,6 +56,10 @@ export const makeHome = (config?: unknown): Home => {
     ...(config === undefined ? {} : { AICORTEX_CONFIG: file }),
     ...env
   })
+  const write: Home["write"] = (name, content) => {
+    writeFileSync(join(path, name), content)
+    return join(path, name)
+  }
   const start: Home["start"] = (args, env = {}) =>
     spawn(process.execPath, [bin, ...args], { env: environment(env), stdio: ["ignore", "pipe", "pipe"] })
   const run: Home["run"] = (args, env = {}, input) => {
@@ -65,5 +71,12 @@ export const makeHome = (config?: unknown): Home => {
     const words = ["-c", script, "sh", text, process.execPath, bin, ...args]
     return ended(spawn("sh", words, { env: environment(env), stdio: ["ignore", "pipe", "pipe"] }))
   }
-  return { path, file, start, run, [Symbol.asyncDispose]: async () => rmSync(path, { recursive: true, force: true }) }
+  return {
+    path,
+    file,
+    write,
+    start,
+    run,
+    [Symbol.asyncDispose]: async () => rmSync(path, { recursive: true, force: true })
+  }
 }

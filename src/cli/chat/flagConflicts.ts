@@ -6,13 +6,14 @@ type FlagName = Exclude<keyof Given, "prompt">
 
 const alone = "the model gets the text alone, without a chat template"
 
-const besidesText = ["system", "persona", "session", "continue", "think", "json", "schema"] as const
+const besidesText = ["system", "persona", "session", "continue", "think", "json", "schema", "image"] as const
 
 /** Flags of a single question only. */
-const single = ["json", "schema", "raw", "suffix", "noStdin"] as const
+const single = ["json", "schema", "raw", "suffix", "noStdin", "image", "output", "noStream"] as const
 
 const conflicts: ReadonlyArray<readonly [name: FlagName, others: ReadonlyArray<FlagName>, why?: string]> = [
   ["stream", ["json", "schema"], "JSON is checked as a whole"],
+  ["stream", ["noStream"]],
   ["persona", ["system"]],
   ["continue", ["session"]],
   ["noCache", ["cache", "cacheTtl"]],
@@ -23,8 +24,10 @@ const conflicts: ReadonlyArray<readonly [name: FlagName, others: ReadonlyArray<F
 
 const isGiven =
   (flags: Given) =>
-  (name: FlagName): boolean =>
-    flags[name] !== undefined && flags[name] !== false
+  (name: FlagName): boolean => {
+    const value = flags[name]
+    return value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0)
+  }
 
 /** Whether these flags are for a single question, and not for a conversation. */
 export const isSingle = (flags: Given): boolean => single.some(isGiven(flags))
@@ -36,6 +39,12 @@ export const conflictOf = (flags: Given): string | undefined => {
     const other = given(name) ? others.find(given) : undefined
     if (other === undefined) continue
     return `${flagOf(name)} cannot be given together with ${flagOf(other)}${why === undefined ? "" : `: ${why}`}`
+  }
+  if (flags.output === "jsonl" && (flags.json || flags.schema !== undefined)) {
+    return `--output jsonl cannot be given together with ${flags.json ? "--json" : "--schema"}: JSON is checked as a whole`
+  }
+  if (flags.output === "json" && flags.stream) {
+    return "--output json cannot be given together with --stream: it prints the whole answer; --output jsonl prints it as it comes"
   }
   return flags.interactive && flags.prompt.length > 0
     ? "--interactive cannot be given together with a prompt"

@@ -5,14 +5,28 @@ import { callFlags } from "../callFlags.js"
 import * as Flags from "../flags.js"
 
 export const options = {
-  model: Flags.text("model", {
-    alias: "m",
-    value: "NAME",
-    about:
-      "The model to ask. Default: AICORTEX_MODEL, else `model` in the configuration file, else the one that fits best " +
-      "of those that the servers have."
+  model: Flags.model,
+  stream: Flags.flag("stream", {
+    alias: "s",
+    about: "Print the answer while it is being written: the default on a terminal."
   }),
-  stream: Flags.flag("stream", { alias: "s", about: "Print the answer while it is being written." }),
+  noStream: Flags.flag("no-stream", { about: "Print the answer when it is complete, on a terminal too." }),
+  image: Flags.texts("image", {
+    value: "FILE",
+    about: "An image for a model that sees: PNG, JPEG, WebP or GIF, at most 20 MiB. Repeatable."
+  }),
+  output: Flags.choice(
+    "output",
+    [
+      ["json", "json"],
+      ["jsonl", "jsonl"]
+    ],
+    {
+      about:
+        "json: the whole answer with its model, server, attempts, usage and times, as one JSON object; jsonl: each " +
+        "event as it happens, in a line of its own."
+    }
+  ),
   temperature: Flags.number("temperature", { alias: "t", about: "0 to 2, default 0.7." }),
   system: Flags.text("system", { value: "TEXT", about: "System prompt." }),
   persona: Flags.text("persona", { value: "NAME", about: "A system prompt of the configuration file, by its name." }),
@@ -38,7 +52,7 @@ export const options = {
   hedge: Flags.flag("hedge", {
     about: "Ask a second server too when the first one is late, and stop whichever is slower."
   }),
-  json: Flags.flag("json", { about: "Ask for JSON, and print it indented." }),
+  json: Flags.json,
   schema: Flags.text("schema", {
     value: "FILE",
     about: "A JSON Schema that the answer must fit. Asks for JSON."

@@ -1,5 +1,5 @@
 /** Images for questions. */
-import { open } from "node:fs/promises"
+import { open, stat } from "node:fs/promises"
 import { basename } from "node:path"
 import * as Effect from "effect/Effect"
 import type { ImagePart } from "../../Message.js"
@@ -18,10 +18,13 @@ const mediaTypeOf = (bytes: Buffer): string | undefined => {
 }
 
 const load = async (file: string): Promise<Buffer> => {
+  // Opening a pipe would wait for whoever writes it.
+  if (!(await stat(file)).isFile()) throw new Error("it is no regular file")
   const handle = await open(file)
   try {
     const { size } = await handle.stat()
     if (size > maxBytes) throw new Error(`it has ${size} bytes, and ${maxBytes} are allowed`)
+    if (size === 0) throw new Error("it is empty")
     return await handle.readFile()
   } finally {
     await handle.close()

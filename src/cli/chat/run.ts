@@ -1,12 +1,10 @@
 /** Runs `aicortex chat`. */
 import * as FileSystem from "@effect/platform/FileSystem"
-import type { Chunk } from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { identity } from "effect/Function"
 import * as Stream from "effect/Stream"
 import * as Chat from "../../Chat.js"
-import type { ChatEvent } from "../../ChatEvent.js"
 import * as ChatRequest from "../../ChatRequest.js"
 import { engineOf } from "../../chat/capability.js"
 import { checkCall } from "../../chat/check.js"
@@ -24,14 +22,15 @@ import * as StructuredOutput from "../../StructuredOutput.js"
 import { CommandFailed, refused, UsageError } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
-import * as Spinner from "../spinner.js"
 import * as Stdin from "../stdin.js"
 import * as Chosen from "./chosenModel.js"
 import { conflictOf, isSingle } from "./flagConflicts.js"
 import type { Given } from "./flags.js"
+import * as Image from "./imageFile.js"
 import { lastUsed } from "./interactive/conversation.js"
 import type * as Interactive from "./interactive.js"
-import { summary } from "./summary.js"
+import * as Printing from "./printing.js"
+import * as Waiting from "./waiting.js"
 
 const usage = (message: string): UsageError => new UsageError({ message, command: ["chat"] })
 
@@ -80,114 +79,14 @@ const readSchema = Effect.fnUntraced(function* (file: string) {
 })
 
 // =============================================================================
-// Output
-// =============================================================================
-
-/**
- * Prints the answer as it comes. Standard output gets only the answer, and ends with a line break. `begun` runs before
- * anything is written.
- */
-const stream = Effect.fnUntraced(function* (
-  events: Stream.Stream<ChatEvent, ChatError>,
-  begun: Effect.Effect<void>,
-  verbose: boolean
-) {
-  let last = ""
-  let thinking = ""
-  let cached = false
-  /** A failed server is only reported if another one continues; otherwise the error reports all. */
-  let failures: Array<string> = []
-
-  const thought = Effect.suspend(() => {
-    if (thinking === "") return Effect.void
-    const end = thinking.endsWith("\n") ? "" : "\n"
-    thinking = ""
-    return Output.writeDim(end)
-  })
-  const failed = Effect.suspend(() => {
-    const lines = failures
-    failures = []
-    return Effect.forEach(lines, Output.dimNotice, { discard: true })
-  })
-  const onChunk = Effect.fnUntraced(function* (chunk: Chunk<ChatEvent>) {
-    let text = ""
-    for (const event of chunk) {
-      switch (event.type) {
-        case "token":
-          text += event.content
-          break
-        case "thinking":
-          if (!verbose || event.content === "") break
-          yield* begun
-          yield* failed
-          thinking = event.content
-          yield* Output.writeDim(event.content)
-          break
-        case "meta":
-          if (event.meta.type === "cached") cached = true
-          break
-        case "error":
-          failures.push(event.next === undefined ? event.content : `${event.content}; ${event.next} goes on`)
-          break
-        case "restart":
-          yield* begun
-          if (text !== "") {
-            yield* Output.writeLine(text)
-            last = text
-            text = ""
-          }
-          if (last !== "" && !last.endsWith("\n")) yield* Output.write("\n")
-          last = ""
-          yield* thought
-          yield* failed
-          yield* Output.notice(`the text above is discarded: the answer restarts on ${event.server}`)
-          break
-        case "end":
-          yield* begun
-          if (!verbose) break
-          if (text !== "") {
-            yield* Output.writeLine(text)
-            last = text
-            text = ""
-          }
-          if (last !== "" && !last.endsWith("\n")) yield* Output.write("\n")
-          last = "\n"
-          yield* thought
-          yield* Output.dimNotice(summary(event, cached))
-      }
-    }
-    if (text === "") return
-    yield* begun
-    yield* thought
-    yield* failed
-    yield* Output.writeLine(text)
-    last = text
-  })
-  // Ends the line of a broken answer, so that the next output starts on its own line.
-  yield* Effect.ensuring(
-    Stream.runForEachChunk(events, onChunk),
-    Effect.sync(() => {
-      if (last !== "" && !last.endsWith("\n")) process.stdout.write("\n")
-    })
-  )
-})
-
-const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
-  if (verbose) {
-    for (const attempt of result.attempts) yield* Output.dimNotice(`${attempt.server} failed: ${attempt.message}`)
-    if (result.thinking !== "") yield* Output.writeDim(`${result.thinking.trimEnd()}\n`)
-  }
-  yield* Output.writeLine(result.text.endsWith("\n") ? result.text : `${result.text}\n`)
-  if (verbose) yield* Output.dimNotice(summary(result, result.cached))
-})
-
-// =============================================================================
 // The command
 // =============================================================================
 
 export const run = Effect.fnUntraced(function* (flags: Given) {
   const { cache, cacheTtl, interactive, json, noCache, noStdin, prompt: words, schema, verbose, ...others } = flags
-  const { continue: continues, stream: streaming, ...rest } = others
+  const { continue: continues, image: images, noStream, output, stream: given, ...rest } = others
+  // Somebody who reads along need not wait for the end.
+  const streaming = given || (process.stdout.isTTY === true && !noStream && output === undefined)
   const wrong = conflictOf(flags)
   if (wrong !== undefined) return yield* usage(wrong)
   const { session, ...request } = {
@@ -218,35 +117,53 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
     function* (
       prompt: Chat.Prompt,
       more: Chat.Options,
-      show: Interactive.Print | undefined = streaming ? stream : undefined
+      show: Interactive.Print | undefined = streaming ? Printing.stream : undefined
     ) {
+      const began = Date.now()
       const engine = engineOf(yield* Chat.Chat)
       const settings = yield* CurrentSettings
       const asked = { ...options, ...more }
       const checked = yield* checkCall(prompt, asked, format, settings, yield* ModelSelection)
       const named = asked.model !== undefined || !isAuto(settings.model)
-      const execution: Execution = named ? checked : { ...checked, asked: chosen.asked }
-      const spinner = yield* Spinner.start
-      const begun = Effect.zipRight(Effect.sync(spinner.stop), chosen.tell)
-      const whole = Effect.ensuring(Effect.sync(spinner.stop))
+      const { progress, stop } = yield* Waiting.start
+      const execution: Execution = {
+        ...checked,
+        asked: (candidate) => {
+          progress.asked(candidate.model)
+          if (!named) chosen.asked(candidate)
+        }
+      }
+      const begun = Effect.zipRight(Effect.sync(stop), chosen.tell)
+      const whole = Effect.ensuring(Effect.sync(stop))
       if (decoder !== undefined) {
-        const { value } = yield* whole(engine.structured(execution, decoder, mustFit))
+        const { result, value } = yield* whole(engine.structured(execution, decoder, mustFit))
         yield* begun
+        if (output === "json") return yield* Printing.printResult(result, Date.now() - began, value)
         return yield* Output.writeLine(`${JSON.stringify(value, undefined, 2)}\n`)
       }
-      if (show !== undefined) return yield* show(toStream(engine.open(execution)), begun, verbose)
+      const print = output === "jsonl" ? Printing.streamEvents : show
+      if (print !== undefined) {
+        const events = Stream.mapChunks(toStream(engine.open(execution)), (chunk) => {
+          for (const event of chunk) progress.event(event)
+          return chunk
+        })
+        return yield* print(events, begun, verbose)
+      }
       const result = yield* whole(engine.complete(execution, identity<Result>))
       yield* begun
-      return yield* print(result, verbose)
+      if (output === "json") return yield* Printing.printResult(result, Date.now() - began)
+      return yield* Printing.print(result, verbose)
     },
     Effect.mapError(chosen.explain),
     Effect.scoped
   )
 
   if (prompt !== undefined) {
+    const parts = yield* Effect.forEach(images, Image.read)
+    const content = [{ type: "text", text: prompt } as const, ...parts.map(({ part }) => part)]
     const last = continues ? lastUsed : Effect.succeed(session)
     return yield* Effect.provide(
-      Effect.flatMap(last, (session) => ask(prompt, { session })),
+      Effect.flatMap(last, (session) => ask(parts.length === 0 ? prompt : [{ role: "user", content }], { session })),
       Fleet.layer
     )
   }
@@ -254,7 +171,7 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
   yield* Effect.provide(
     Effect.zipRight(
       requireModel(options.model),
-      runInteractive({ session, continues, options, verbose, plain: stream, ask })
+      runInteractive({ session, continues, options, verbose, plain: Printing.stream, ask })
     ),
     Fleet.layer
   )

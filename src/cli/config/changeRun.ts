@@ -96,10 +96,10 @@ export const edit = Effect.gen(function* () {
   const shown = before.trim() === "{}" ? "{\n}\n" : before
   yield* fs.writeFileString(draft, shown, { mode: 0o600 })
   const discard = Effect.ignore(fs.remove(folder, { recursive: true }))
-  yield* Effect.onInterrupt(
-    Effect.tapError(Editor.edit(draft), () => discard),
-    () => discard
-  )
+  yield* Effect.tryPromise({
+    try: () => Editor.open(draft),
+    catch: (cause) => new CommandFailed({ message: cause instanceof Error ? cause.message : String(cause) })
+  }).pipe(Effect.onError(() => discard))
   const after = withoutBlank(yield* fs.readFileString(draft))
   if (after === shown) {
     yield* discard

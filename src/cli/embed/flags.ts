@@ -4,15 +4,11 @@ import { callFlags } from "../callFlags.js"
 import * as Flags from "../flags.js"
 
 export const options = {
-  model: Flags.text("model", {
-    alias: "m",
-    value: "NAME",
-    about: "The model that makes the vectors, such as nomic-embed-text. There is no default."
-  }),
+  model: Flags.model,
   lines: Flags.flag("lines", { alias: "l", about: "Each line of standard input is a text of its own." }),
   dimensions: Flags.whole("dimensions", { about: "Number of dimensions, for models that support fewer." }),
   ...callFlags,
-  json: Flags.flag("json", { about: "Print one object with the vectors, the server and the tokens, for programs." })
+  json: Flags.json
 }
 
 export const config = { ...options, texts: Args.repeated(Args.text({ name: "TEXT" })) }

@@ -52,7 +52,7 @@ const write = (facts: ReadonlyArray<Fact>) => {
 
 interface Flags {
   readonly model: string
-  readonly server: string | undefined
+  readonly server: ReadonlyArray<string>
   readonly json: boolean
 }
 
@@ -61,7 +61,7 @@ export const run = ({ json, model: given, server }: Flags) =>
     const registry = yield* Registry
     const transport = yield* Transport
     const model = yield* Servers.modelName("show", given)
-    const asked = yield* Servers.chosen(yield* Servers.servers, server === undefined ? [] : [server])
+    const asked = yield* Servers.chosen(yield* Servers.servers, server)
     yield* Servers.reached(asked)
     const have = withModel(
       asked.filter(({ reachable }) => reachable),
@@ -69,9 +69,11 @@ export const run = ({ json, model: given, server }: Flags) =>
     )
     const [first] = have
     if (first === undefined) {
-      return server === undefined
-        ? yield* registry.missing(model)
-        : yield* new CommandFailed({ message: `${asked[0]?.url} does not have '${model}'` })
+      if (server.length === 0) return yield* registry.missing(model)
+      const urls = asked.map(({ url }) => url).join(", ")
+      return yield* new CommandFailed({
+        message: asked.length === 1 ? `${urls} does not have '${model}'` : `none of ${urls} has '${model}'`
+      })
     }
     const urls = have.map(({ url }) => url)
     const from = have.find(({ ollama }) => ollama)

@@ -3,7 +3,7 @@ import * as Flags from "../flags.js"
 
 export const options = {
   family: Flags.text("family", { alias: "f", value: "NAME", about: "Only models of this family." }),
-  search: Flags.text("search", { alias: "s", value: "TEXT", about: "Only models with this text in their name." }),
+  search: Flags.text("search", { value: "TEXT", about: "Only models with this text in their name." }),
   available: Flags.flag("available", { alias: "a", about: "Only models that one of your servers has." }),
   minParams: Flags.text("min-params", {
     value: "SIZE",

@@ -27,5 +27,5 @@ export const options = {
     { about: "Number of processes, to use several cores. Default: 1." },
     { must: "a whole number from 1 to 256", test: (n) => Number.isInteger(n) && n >= 1 && n <= 256 }
   ),
-  json: Flags.flag("json", { about: "Print where it listens as JSON, for programs." })
+  json: Flags.json
 }

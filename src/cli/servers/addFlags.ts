@@ -18,7 +18,7 @@ export const options = {
     value: "VARIABLE",
     about: "The environment variable that holds its API key."
   }),
-  apiKey: Flags.flag("api-key", {
+  askApiKey: Flags.flag("ask-api-key", {
     about: "Ask for its API key, or read it from standard input; it is kept in the configuration file."
   }),
   header: Flags.texts("header", {

@@ -43,7 +43,7 @@ const parseLocation = (text: string) =>
 const readKey = Effect.gen(function* () {
   const piped = yield* Stdin.piped
   if (piped === undefined && process.stdin.isTTY !== true) {
-    return yield* usage("--api-key reads the key from standard input, and there is none")
+    return yield* usage("--ask-api-key reads the key from standard input, and there is none")
   }
   const key = piped ?? Redacted.value(yield* Prompt.hidden({ message: "API key:" }))
   return key.trim() === "" ? yield* usage("the API key is empty") : key.trim()
@@ -105,8 +105,8 @@ const probe = Effect.fnUntraced(function* (options: Server.ServerOptions) {
 })
 
 export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConfig<typeof config>) {
-  const { apiKey, apiKeyEnv, city, country, header, headerEnv, location, url, ...rest } = flags
-  if (apiKey && apiKeyEnv !== undefined) return yield* usage("--api-key and --api-key-env exclude each other")
+  const { askApiKey, apiKeyEnv, city, country, header, headerEnv, location, url, ...rest } = flags
+  if (askApiKey && apiKeyEnv !== undefined) return yield* usage("--ask-api-key and --api-key-env exclude each other")
   const place = given({
     ...(location === undefined ? {} : yield* parseLocation(location)),
     ...given({ city, country })
@@ -121,7 +121,7 @@ export const run = Effect.fnUntraced(function* (flags: Command.Command.ParseConf
     all.length === 0 ? {} : { headers: Object.fromEntries(all) }
   const server = yield* checked({ ...plain, ...withHeaders(values), url })
   const file = yield* ConfigFile.filePath
-  const key = apiKeyEnv !== undefined ? yield* variable(apiKeyEnv) : apiKey ? yield* readKey : undefined
+  const key = apiKeyEnv !== undefined ? yield* variable(apiKeyEnv) : askApiKey ? yield* readKey : undefined
   const kept = { url: written(url, server), ...plain }
   const options: Server.ServerOptions = { ...kept, ...withHeaders(values), ...given({ apiKey: key }) }
   yield* checked(options)

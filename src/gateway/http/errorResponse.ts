@@ -155,10 +155,12 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       return withUnreachable(errorResponse, unreachable, labels)
     }
     case "NoSuitableModel": {
-      const { abilities, unanswered } = error
-      if (unanswered) return make(503, "No server answers.", "no_server_answers", null, 5_000)
+      const { abilities, unanswered, unreachable } = error
       const reason = abilities.length === 0 ? "can answer" : `is known to ${abilities.join(" and ")}`
-      return make(404, `No model on the servers ${reason}.`, "model_not_found", "model")
+      const errorResponse = unanswered
+        ? make(503, "No server answers.", "no_server_answers", null, 5_000)
+        : make(404, `No model on the servers ${reason}.`, "model_not_found", "model")
+      return withUnreachable(errorResponse, unreachable, labels)
     }
     case "AllServersFailed": {
       const { attempts, model, unreachable } = error
