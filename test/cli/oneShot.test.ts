@@ -154,28 +154,28 @@ describe("the words while an answer is waited for", () => {
     attempt: { server, phase: "connect", reason, message: "", elapsed: 1 },
     timestamp
   })
-  const after = (seconds: number, ...events: ReadonlyArray<ChatEvent>): string => {
+  const wordsAfter = (seconds: number, ...events: ReadonlyArray<ChatEvent>): string => {
     const progress = new Progress(0)
     for (const event of events) progress.event(event)
     return progress.text(seconds * 1000)
   }
 
   it.each([
-    [after(0), "looking for a server with a model …"],
-    [after(1.5, start), "looking for a server with llama3.2:3b … 1 s"],
-    [after(0.2, start, meta(one)), "waiting for llama3.2:3b on gpu-1 …"],
-    [after(14, start, meta(one, { loads: true })), "gpu-1 is loading llama3.2:3b … 14 s"],
+    [wordsAfter(0), "looking for a server with a model …"],
+    [wordsAfter(1.5, start), "looking for a server with llama3.2:3b … 1 s"],
+    [wordsAfter(0.2, start, meta(one)), "waiting for llama3.2:3b on gpu-1 …"],
+    [wordsAfter(14, start, meta(one, { loads: true })), "gpu-1 is loading llama3.2:3b … 14 s"],
     [
-      after(14, start, meta(two), error(two, "refused"), meta(one, { loads: true })),
+      wordsAfter(14, start, meta(two), error(two, "refused"), meta(one, { loads: true })),
       "gpu-1 is loading llama3.2:3b … 14 s (gpu-2:8080 refused)"
     ],
-    [after(3, start, meta(one), error(one, "loading"), meta(one)), "gpu-1 is loading llama3.2:3b … 3 s"],
+    [wordsAfter(3, start, meta(one), error(one, "loading"), meta(one)), "gpu-1 is loading llama3.2:3b … 3 s"],
     [
-      after(9, start, meta(one), error(one, "connect-timeout"), meta(two), error(two, "refused"), meta(one)),
+      wordsAfter(9, start, meta(one), error(one, "connect-timeout"), meta(two), error(two, "refused"), meta(one)),
       "waiting for llama3.2:3b on gpu-1 … 9 s (gpu-2:8080 refused)"
     ],
     [
-      after(2, start, meta(one), meta(two, { hedge: true })),
+      wordsAfter(2, start, meta(one), meta(two, { hedge: true })),
       "waiting for llama3.2:3b on gpu-1 … 2 s (gpu-2:8080 is asked too)"
     ]
   ])("%s", (text, expected) => {
