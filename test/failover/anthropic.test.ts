@@ -51,6 +51,11 @@ describe.each(pairs)("an answer of %s that breaks goes on at %s", (from, to) => 
       ])
     }
     expect(trials(second).length).toBeLessThanOrEqual(1)
+    // It goes on at the exact place where it can, and else begins again.
+    const last = second.chatRequests.at(-1)?.body?.messages?.at(-1)
+    if (to === "anthropic") {
+      expect(last).toEqual({ role: "assistant", content: [{ type: "text", text: words.slice(0, -1).join("") }] })
+    } else if (to === "anthropic without prefill") expect(last?.role).toBe("user")
   })
 })
 
