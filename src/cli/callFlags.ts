@@ -7,9 +7,7 @@ export const strategies = routingNames.map((name) => [name, name] as const)
 
 export const callFlags = {
   routing: Flags.choice("routing", strategies, { about: "The routing strategy. Default: random." }),
-  timeout: Flags.seconds("timeout", {
-    about: "How long a server may be silent before the next one is tried. Default: 30."
-  }),
+  timeout: Flags.timeout,
   deadline: Flags.seconds("deadline", { about: "Deadline of the whole call, over all servers. Default: none." }),
   maxRetries: Flags.maxRetries,
   keepAlive: Flags.duration("keep-alive", {

@@ -5,9 +5,7 @@ import { type About, shape } from "./commandLine.js"
 import * as Flags from "./flags.js"
 
 const options = {
-  timeout: Flags.seconds("timeout", {
-    about: "How long a server may be silent when it is asked for an answer: it may have to load a model. Default: 60."
-  }),
+  timeout: Flags.timeout,
   json: Flags.json
 }
 

@@ -128,6 +128,11 @@ export const model: Options.Options<string | undefined> = text("model", {
   about: "The model to ask."
 })
 
+/** The flag of everything that waits for servers; each command says how long it is without it. */
+export const timeout: Options.Options<number | undefined> = seconds("timeout", {
+  about: "How long a server may be silent. Default: 30, and 60 for `aicortex doctor`."
+})
+
 /** The flag of everything that tries servers. */
 export const maxRetries: Options.Options<number | undefined> = whole("max-retries", {
   about: "Total number of attempts. Default: two rounds over the servers, and at least six."
