@@ -144,7 +144,7 @@ export interface Service {
   readonly snapshot: (url: string, model: string) => Snapshot
   /**
    * The columns of these hosts, kept up to date; the same hosts give the same pool. `remoteness` is asked once per
-   * host, and again when its round trip was measured anew.
+   * host, and again when its round trip was measured again.
    */
   readonly pool: (hosts: ReadonlyArray<Host>, remoteness: Remoteness) => Columns
   /** Takes a place on a server of a pool; `cached` is how many tokens of the prompt are believed to be in its cache. */
@@ -282,10 +282,10 @@ export const make = Effect.gen(function* () {
       const { server } = state
       server.maxInFlight = host.server.maxInFlight ?? Number.POSITIVE_INFINITY
       // The user's setting takes precedence; and only Ollama reports when a request had to wait for a slot.
-      const said = host.server.maxInFlight !== undefined || settings.parallel !== undefined
+      const configured = host.server.maxInFlight !== undefined || settings.parallel !== undefined
       const limited = host.protocol === "ollama" && host.server.maxInFlight === undefined
-      if (!limited || said || !state.learns) {
-        state.learns = limited && !said
+      if (!limited || configured || !state.learns) {
+        state.learns = limited && !configured
         const begin = state.learns ? (state.keptPlaces ?? ollamaPlaces) : (settings.parallel ?? ollamaPlaces)
         state.places = limited ? begin : Number.POSITIVE_INFINITY
       }

@@ -129,7 +129,7 @@ export interface Service {
   /** Unique names, sorted: the catalogue, and whatever the servers have. */
   readonly models: (options?: ModelsOptions) => Effect.Effect<ReadonlyArray<string>>
   /**
-   * The facts about a model, without addresses. Where servers have said how much context they allow, that holds, and
+   * The facts about a model, without addresses. Where servers have reported how much context they allow, that holds, and
    * not what the model could do.
    */
   readonly modelInfo: (model: string) => Effect.Effect<ModelInfo, ModelNotFound>
@@ -161,9 +161,9 @@ export interface Service {
   readonly missing: (model: string) => Effect.Effect<never, ModelNotFound | NoServers>
   /** The servers that could not be asked which models they have, at once, as far as it is known. */
   readonly unreachable: () => ReadonlyArray<Unreachable>
-  /** A server has said that it does not have a model after all. */
+  /** A server has answered that it does not have a model after all. */
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
-  /** Reads the registry folders and every server's list anew. */
+  /** Reads the registry folders and every server's list again. */
   readonly refresh: Effect.Effect<void>
   /** What in the registry files could not be used. */
   readonly warnings: Effect.Effect<ReadonlyArray<RegistryWarning>>

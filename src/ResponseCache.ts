@@ -74,7 +74,7 @@ export const metrics: typeof Telemetry.cache = Telemetry.cache
 export interface CacheRequest {
   /**
    * What is asked; `routing`, `ttl` and the call's limits, but for its deadline, must be equal too for two calls to
-   * share an answer under way.
+   * share an answer in progress.
    */
   readonly request: ChatRequest
   /** The routing strategy of the call. */

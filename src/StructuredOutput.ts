@@ -215,7 +215,7 @@ const jsonSchemaDecoders = new WeakMap<JsonObject, Decoder<unknown> & ValueDecod
 
 const badSchema = (reason: string) => new InvalidRequest({ field: "schema", reason })
 
-/** A fault of the schema is told; any other is a bug. */
+/** An invalid schema is an error; anything else is a defect. */
 const orBad = <A>(work: () => A): Effect.Effect<A, InvalidRequest> =>
   Effect.suspend(() => {
     try {
@@ -225,7 +225,7 @@ const orBad = <A>(work: () => A): Effect.Effect<A, InvalidRequest> =>
     }
   })
 
-/** What a reply that is too costly to check is told as. */
+/** The issue of a reply that is too costly to check. */
 const orUnchecked = (work: () => ReadonlyArray<SchemaIssue>): ReadonlyArray<SchemaIssue> => {
   try {
     return work()
@@ -352,7 +352,7 @@ const ofEffect = <A, I, R>(schema: Schema.Schema<A, I, R>): ValueDecoder<A, R> =
 
 const anyDecoders = new WeakMap<object, ValueDecoder<unknown>>()
 
-/** Made once: whatever fails is told again each time. */
+/** Made once: a failure is reported again each time. */
 const kept = <E>(
   schema: object,
   make: Effect.Effect<ValueDecoder<unknown>, E>

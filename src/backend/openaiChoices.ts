@@ -2,7 +2,7 @@
  * Several answers to one prompt in one exchange, for servers whose API has `n`.
  *
  * Each answer stays a request of its own, with its own failover: only those that begin on the same server in the same
- * moment are sent as one. Where that exchange breaks, each goes on by itself.
+ * moment are sent as one. Where that exchange breaks, each continues by itself.
  */
 import type { Finish, ResumeSupportCache, ServerFailure, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
@@ -52,7 +52,7 @@ class ChoiceDecoder extends AnswerDecoder {
 
 /** One of the answers, as its attempt sees it. */
 class Member implements Exchange {
-  /** - `over`: nothing more is told of it; `alone`: it has an exchange of its own */
+  /** - `over`: nothing more is reported of it; `alone`: it has an exchange of its own */
   state: "shared" | "concluded" | "alone" | "over" = "shared"
   paused = false
   together: Together | undefined

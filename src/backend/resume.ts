@@ -7,10 +7,10 @@
  *
  * | server | request | repeats |
  * |---|---|---|
- * | goes on | the text so far as the last message, left open | nothing |
- * | goes on, but trims | the same | the white space at the end |
+ * | continues | the text so far as the last message, left open | nothing |
+ * | continues, but trims | the same | the white space at the end |
  * | echoes | the same | the text so far |
- * | begins anew, or refuses | as it was at first | the text so far |
+ * | restarts, or refuses | as it was at first | the text so far |
  *
  * Text completion needs none of this: see `continuationRequest`.
  */

@@ -1,6 +1,6 @@
 /**
  * The file system of a page: the addresses of registry files, each as a folder that holds one file. What was read is kept
- * for an hour, and read anew in the background after half of it; an old copy is better than none.
+ * for an hour, and read again in the background after half of it; an old copy is better than none.
  */
 import { SystemError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"

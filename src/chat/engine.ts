@@ -1,6 +1,6 @@
 /**
  * What every chat goes through, whichever face it came by: the models that may answer, the answers that are kept, the
- * session, the servers, tools, JSON that is mended, and what is told of all that.
+ * session, the servers, tools, the repair of JSON, and telemetry of all that.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -113,7 +113,7 @@ export const make = Effect.gen(function* () {
           onTimeout: () => new DeadlineExceeded({ model, deadline, partial: "", attempts: [] })
         })
 
-  /** Within its deadline; and a call that ends before its answer has begun is told of. */
+  /** Within its deadline; a call that ends before its answer has begun is recorded, too. */
   const observed = <A>(
     effect: Effect.Effect<A, ChatError>,
     { limits, request }: Pick<Execution, "limits" | "request">,

@@ -27,12 +27,12 @@ export interface Execution {
   readonly models: Effect.Effect<ReadonlyArray<ModelCandidate>, ChatError>
   readonly limits: Limits
   readonly routing: Routing
-  /** What the router is told. Without a `conversation` it is told by the session, or by the messages. */
+  /** Hints for the router. Without a `conversation` it is identified by the session, or by the messages. */
   readonly routeHints: RouteHints
   /** How long its answer is cached, in milliseconds, for `cacheOwner`; `undefined`: not at all. */
   readonly cacheTtl: number | undefined
   readonly cacheOwner: string | undefined
-  /** The conversation that it goes on with. */
+  /** The conversation that it continues. */
   readonly session: string | undefined
   /** The tools that are run here, in at most `maxToolRounds` rounds. */
   readonly executors: ReadonlyMap<string, Executor> | undefined
@@ -53,7 +53,7 @@ export interface Execution {
   readonly replied?: ((result: Result) => void) | undefined
 }
 
-/** Where its spans go, if anywhere; and where they go nowhere, the trace that servers are told. */
+/** Where its spans go, if anywhere; and if they go nowhere, the trace context that is sent to servers. */
 export interface Origin {
   readonly trace: Trace | undefined
   readonly context: TraceContext | undefined

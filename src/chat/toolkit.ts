@@ -1,4 +1,4 @@
-/** The tools of a call: what the servers are told of them, and how they are run. */
+/** The tools of a call: their definitions for the servers, and how they are run. */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { ToolDefinition } from "../ChatRequest.js"
@@ -38,7 +38,7 @@ const parametersOf = (
 const odd = (at: number, field: string, reason: string) =>
   Either.left(new InvalidRequest({ field: `tools.${at}.${field}`, reason }))
 
-/** What is said of one tool, and how it is run. */
+/** The definition of one tool, and how it is run. */
 const prepareOne = (
   tool: Tool<unknown>,
   at: number,

@@ -67,7 +67,7 @@ export interface Continuation {
 }
 
 /**
- * How a call goes on after an answer; `undefined`: not at all.
+ * What follows an answer; `undefined`: nothing, the call ends.
  *
  * @since 0.2.0
  * @category models

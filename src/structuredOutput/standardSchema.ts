@@ -70,8 +70,8 @@ export const jsonSchemaOf = async (schema: StandardSchemaV1): Promise<JsonObject
     return inlineRefs(await convert(schema))
   } catch (cause) {
     if (cause instanceof InvalidSchemaError) throw cause
-    const said = cause instanceof Error ? cause.message : String(cause)
-    throw new InvalidSchemaError(`cannot be written as JSON Schema: ${said}`)
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new InvalidSchemaError(`cannot be written as JSON Schema: ${reason}`)
   }
 }
 

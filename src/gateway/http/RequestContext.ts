@@ -101,7 +101,7 @@ export class RequestContext {
   private disconnectListeners: Array<() => void> | undefined
   private drainListeners: Array<() => void> | undefined
   private unsent: Holding | undefined
-  /** What reads the body: it is told when the connection stands still. */
+  /** What reads the body: it is notified when the connection stalls. */
   reading: { readonly over: boolean; stopped(): void } | undefined
 
   constructor(

@@ -122,7 +122,7 @@ export const json = (notes?: Notes): Field<Fields.Fields | undefined> => ({
       Fields.json(fields, name, at)
 })
 
-/** A list; whoever takes the items reads them. */
+/** A list; its items are decoded where they are used. */
 export const list = (
   items: JsonSchema | AnyStruct,
   notes?: Notes & { readonly minItems?: number; readonly maxItems?: number }

@@ -114,7 +114,7 @@ export const withUnreachable = (
   }
 }
 
-/** When the first server may be retried; one second if no server said. */
+/** When the first server may be retried; one second if no server reported it. */
 const soonest = (attempts: ReadonlyArray<Attempt>): number =>
   Math.min(...attempts.map(({ retryAfter = 1_000 }) => retryAfter))
 

@@ -85,7 +85,7 @@ export const think = Body.custom(
   }
 )
 
-/** The conversation; whoever takes the messages reads them. */
+/** The conversation; its messages are decoded where they are used. */
 export const messages = (doc?: string) =>
   Body.required(
     Body.custom(

@@ -48,7 +48,7 @@ export class RequestExecution {
   private readonly routeHints: RouteHints
   /** Each prompt's usage as counted so far. */
   private readonly countedPrompts: Array<Counted | undefined> = []
-  /** How many tokens each prompt has, as the server said with one of several answers to it. */
+  /** How many tokens each prompt has, as the server reported with one of several answers to it. */
   private readonly promptTokens: Array<number | undefined> = []
   /** The model that was asked last for each answer. */
   private readonly asked: Array<ModelCandidate | undefined> = []
@@ -109,7 +109,7 @@ export class RequestExecution {
   // Answers
   // ---------------------------------------------------------------------------
 
-  /** What one of the answers is asked for with. `replied` is told of each reply that had to be JSON. */
+  /** What one of the answers is asked for with. `replied` is called with each reply that had to be JSON. */
   private execution(choice: number, replied?: (result: Result) => void): Execution {
     const { gatewayRequest, context, gateway, candidates: models, routing } = this
     const { withoutThinking: unthinking } = gatewayRequest
