@@ -27,6 +27,7 @@ const services = [
     "Registry",
     "ModelSelection",
     "Management",
+    "Conditions",
     "Router",
     "Fleet",
     "Failover",

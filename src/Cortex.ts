@@ -33,8 +33,10 @@ import * as Ollama from "./backend/ollama.js"
 import * as OpenAI from "./backend/openai.js"
 import * as ResumeSupport from "./backend/resumeSupport.js"
 import * as Chat from "./Chat.js"
+import * as Conditions from "./Conditions.js"
 import * as Config from "./config/resolve.js"
 import { wrongPart } from "./cortex/parts.js"
+import * as ResourceReader from "./cortex/resourceReader.js"
 import * as StateFile from "./cortex/stateFile.js"
 import { replaceFile } from "./cortex/writeFile.js"
 import * as Embeddings from "./Embeddings.js"
@@ -71,6 +73,7 @@ export interface Options extends Config.ConfigOptions {}
  */
 export type Services =
   | Chat.Chat
+  | Conditions.Conditions
   | Embeddings.Embeddings
   | Failover.Failover
   | ModelSelection.ModelSelection
@@ -205,6 +208,8 @@ export interface Replacements<out E = never, out R = never> {
   readonly store?: Layer.Layer<Sessions.SessionStore, E, R> | undefined
   /** The response store for calls with `cache`; default: memory, or the configured folder. */
   readonly responses?: Layer.Layer<ResponseCache.ResponseCacheStore, E, R> | undefined
+  /** How busy this machine is, and how good the lines to remote servers are. */
+  readonly conditions?: Layer.Layer<Conditions.Conditions, E, R> | undefined
   /** The router. */
   readonly router?: Layer.Layer<Router.Router, E, Registry.Registry | Fleet.Fleet | CurrentSettings | R> | undefined
   /** How chat requests are sent. */
@@ -212,7 +217,7 @@ export interface Replacements<out E = never, out R = never> {
 }
 
 /** Those that `layerServices` takes. */
-const parts = ["store", "responses", "router"] as const satisfies ReadonlyArray<keyof Replacements>
+const parts = ["store", "responses", "conditions", "router"] as const satisfies ReadonlyArray<keyof Replacements>
 
 /**
  * How chat requests are sent on Node: straight to the servers. `layer` has proxies and authorities as its settings say.
@@ -247,6 +252,8 @@ export const layerServices = <E = never, R = never>(
   type Outside = CurrentSettings | FileSystem.FileSystem | Path.Path
   const responses: Layer.Layer<ResponseCache.ResponseCacheStore, E, Outside | R> =
     replace.responses ?? layerResponseStore(options.cacheFolder ?? undefined)
+  const conditions: Layer.Layer<Conditions.Conditions, E, Fleet.Fleet | CurrentSettings | HttpClient.HttpClient | R> =
+    replace.conditions ?? Layer.provide(Conditions.layer, ResourceReader.layer)
   const store: Layer.Layer<Sessions.SessionStore, E, Outside | R> = replace.store ?? layerSessionStore
   return Layer.merge(Chat.layer, Embeddings.layer).pipe(
     Layer.provideMerge(Failover.layer),
@@ -254,6 +261,7 @@ export const layerServices = <E = never, R = never>(
     Layer.provideMerge(ResponseCache.layer),
     Layer.provideMerge(Layer.provide(ModelSelection.layer, layerMemory)),
     Layer.provide(responses),
+    Layer.provideMerge(conditions),
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),

@@ -134,6 +134,19 @@ export {
 // =============================================================================
 
 /**
+ * Attempts of this process on a server.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Contacts {
+  /** Those that it answered, be it with an error. */
+  readonly reached: number
+  /** Those that did not reach it, or whose connection broke. */
+  readonly lost: number
+}
+
+/**
  * The state of every server and model: slots, queues, circuit breakers, measured speeds.
  *
  * @since 0.1.0
@@ -168,6 +181,8 @@ export interface Service {
    * answers a probe all the same.
    */
   readonly probed: (url: string, reached: boolean) => void
+  /** How many attempts of this process reached a server so far, and how many were lost on the way. */
+  readonly contacts: (url: string) => Contacts
   /** Changes as they happen; a subscriber that is too slow loses the oldest. */
   readonly changes: Stream.Stream<Feed.Change>
   /** The learned state, to be kept beyond this process. */
@@ -363,6 +378,10 @@ export const make = Effect.gen(function* () {
     roundTrip,
     resident,
     probed,
+    contacts: (url) => {
+      const { lost = 0, reached = 0 } = servers.get(url) ?? {}
+      return { reached, lost }
+    },
     changes: feed.changes,
     saved: Effect.sync(() => Saving.save(servers.values(), now())),
     restore: (saved) =>

@@ -26,18 +26,21 @@ import * as Telemetry from "./Telemetry.js"
 const jitter = 0.25
 
 /**
- * Asks one server once.
+ * Asks one server once. Gives whether it was reached (`undefined`: it may only be busy), and how long that took, in
+ * milliseconds.
  *
  * @since 0.1.0
  * @category combinators
  */
 export const probe = Effect.fnUntraced(function* (client: HttpClient.HttpClient, server: Server) {
   const fleet = yield* Fleet
-  const began = yield* Clock.currentTimeMillis
+  let began = yield* Clock.currentTimeMillis
   const loaded =
     server.protocol === "openai" || server.protocol === "anthropic"
       ? undefined
       : yield* Discovery.loaded(client, server)
+  const answered = yield* Clock.currentTimeMillis
+  if (loaded === undefined) began = answered
   // Servers that do not report loaded models, or speak another protocol, are asked for their list.
   const reached =
     loaded !== undefined ||
@@ -46,13 +49,15 @@ export const probe = Effect.fnUntraced(function* (client: HttpClient.HttpClient,
       onSuccess: () => true
     }))
   Telemetry.probed(server.url, reached)
+  const took = (yield* Clock.currentTimeMillis) - began
   // A server that does not answer may only be busy.
-  if (reached === undefined) return
-  if (reached) fleet.roundTrip(server.url, (yield* Clock.currentTimeMillis) - began)
+  if (reached === undefined) return { reached, took }
+  if (reached) fleet.roundTrip(server.url, took)
   if (loaded !== undefined) {
     fleet.resident(server.url, new Map([...loaded].map(([model, { until }]) => [model, until])))
   }
   fleet.probed(server.url, reached)
+  return { reached, took }
 })
 
 /**

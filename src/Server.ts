@@ -14,6 +14,8 @@ import { GivenLocation, type Location } from "./server/location.js"
 
 export { normalizeUrl, openAIBase, redactUserInfo } from "./server/address.js"
 
+export { isLocal } from "./server/locality.js"
+
 export { GivenLocation, Location, WrittenLocation } from "./server/location.js"
 
 /**
@@ -103,6 +105,8 @@ export interface Server {
   readonly maxInFlight: number | undefined
   /** Not named by the user: used only if it answers. */
   readonly implicit: boolean
+  /** Whether the user counts it as local, or as remote; `undefined`: see `isLocal`. */
+  readonly local?: boolean | undefined
 }
 
 /**
@@ -152,6 +156,11 @@ export interface ServerOptions {
    * `OLLAMA_NUM_PARALLEL` says.
    */
   readonly maxInFlight?: number | undefined
+  /**
+   * Whether it is local: `private` calls stay on local servers, and `auto` may prefer them. Default: whether its address
+   * is of this machine. A tunnel to another machine is `false`; a server of your own network may be `true`.
+   */
+  readonly local?: boolean | undefined
 }
 
 const knownKeys = new Set([
@@ -163,7 +172,8 @@ const knownKeys = new Set([
   "organization",
   "weight",
   "priority",
-  "maxInFlight"
+  "maxInFlight",
+  "local"
 ])
 
 /** Set by HTTP itself: overriding them would break the request. */
@@ -281,6 +291,9 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
   if (maxInFlight !== undefined && !(Number.isInteger(maxInFlight) && maxInFlight > 0)) {
     return fail("servers.maxInFlight", `the limit of ${href} must be a whole number above 0`)
   }
+  if (options.local !== undefined && typeof options.local !== "boolean") {
+    return fail("servers.local", `local of ${href} must be true or false`)
+  }
   const location = options.location === undefined ? undefined : decodeLocation(options.location)
   if (location !== undefined && Either.isLeft(location)) {
     const reason = `the location of ${href} must be a place, or have a latitude in -90…90 and a longitude in -180…180`
@@ -296,7 +309,8 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
     weight: weight ?? 1,
     priority: priority ?? 0,
     maxInFlight,
-    implicit: false
+    implicit: false,
+    ...(options.local === undefined ? {} : { local: options.local })
   })
 }
 

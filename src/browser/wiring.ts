@@ -9,6 +9,7 @@ import * as Ollama from "../backend/ollama.js"
 import * as OpenAI from "../backend/openai.js"
 import * as ResumeSupport from "../backend/resumeSupport.js"
 import * as Chat from "../Chat.js"
+import * as Conditions from "../Conditions.js"
 import type { Services } from "../Cortex.js"
 import * as Config from "../config/resolve.js"
 import * as Embeddings from "../Embeddings.js"
@@ -139,6 +140,7 @@ export const layer = ({ storage, ...options }: BrowserOptions): Layer.Layer<Serv
     Layer.provideMerge(ResponseCache.layer),
     Layer.provideMerge(ModelSelection.layer),
     Layer.provide(memory),
+    Layer.provideMerge(Conditions.layer),
     Layer.provideMerge(Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),

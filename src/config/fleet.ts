@@ -12,6 +12,7 @@ import { demoModel } from "../Model.js"
 import * as Server from "../Server.js"
 import { defaultMaxBytes } from "../structuredOutput/limits.js"
 import { AliasNames } from "./aliases.js"
+import { ConditionsOptions } from "./conditions.js"
 import { FileServer, Redactable, text } from "./server.js"
 import { setting } from "./setting.js"
 
@@ -182,6 +183,23 @@ export const fleet = {
     doc: "How often each of your servers is asked whether it is there.",
     defaultText: "never",
     env: ["AICORTEX_PROBE_INTERVAL"]
+  }),
+  /**
+   * Where the state of this machine and of the lines to remote servers changes, for auto and aicortex conditions:
+   * percent of cpu, memory and gpu, load per core, each with a critical one (cpuCritical, …); latency, loss in percent
+   * and throughput in megabits per second of a line; how often a line is checked (interval); and how states are kept
+   * from flapping (window: one change in it; margin: in percent, for the way back). The variable is a JSON object, as
+   * in the file. Default: cpu 80, memory 85, load 4, gpu 85; critical at 95, 95, 8 and 95; latency 0.2 s, loss 10,
+   * throughput 5, interval 30 s, window 30 s, margin 10.
+   */
+  conditions: setting(ConditionsOptions, {
+    doc: "Where the state of this machine and of the lines to remote servers changes, for auto and aicortex conditions: percent of cpu, memory and gpu, load per core, each with a critical one (cpuCritical, …); latency, loss in percent and throughput in megabits per second of a line; how often a line is checked (interval); and how states are kept from flapping (window: one change in it; margin: in percent, for the way back). The variable is a JSON object, as in the file.",
+    default: {},
+    defaultText:
+      "cpu 80, memory 85, load 4, gpu 85; critical at 95, 95, 8 and 95; latency 0.2 s, loss 10, throughput 5, interval 30 s, window 30 s, margin 10",
+    env: ["AICORTEX_CONDITIONS"],
+    text: jsonObject,
+    join: true
   }),
   /**
    * How many calls may wait for a place where all servers of a model are full; one more ends with Overloaded. Default:

@@ -72,6 +72,14 @@ export const server = {
     doc: "Requests at once; more wait.",
     defaultText:
       "unlimited; an Ollama server gets 4 per model to begin with, and then as many as it is seen to answer at once, unless OLLAMA_NUM_PARALLEL says"
+  }),
+  /**
+   * Whether it is local: private calls stay on local servers, and auto may prefer them or the others. Say false for a
+   * tunnel to another machine, true for a server of your own network. Default: whether its address is of this machine.
+   */
+  local: setting(Schema.Boolean, {
+    doc: "Whether it is local: private calls stay on local servers, and auto may prefer them or the others. Say false for a tunnel to another machine, true for a server of your own network.",
+    defaultText: "whether its address is of this machine"
   })
 } as const
 

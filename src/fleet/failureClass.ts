@@ -68,3 +68,10 @@ const table: { readonly [R in FailureReason]: FailureClass } = {
 }
 
 export const classifyFailure = ({ reason }: { readonly reason: FailureReason }): FailureClass => table[reason]
+
+/** What an attempt that failed says of the way to the server; `undefined`: nothing. */
+export const contactOf = ({ reason }: { readonly reason: FailureReason }): "reached" | "lost" | undefined => {
+  if (table[reason].unreachable || reason === "reset" || reason === "cut") return "lost"
+  const tells = reason !== "first-token-timeout" && reason !== "idle-timeout" && table[reason].fault !== "nobody"
+  return tells ? "reached" : undefined
+}

@@ -4,7 +4,7 @@ import { believable } from "../internal/speed.js"
 import { average, floor, peak, sharedAlpha } from "./average.js"
 import type { Breaker } from "./breaker.js"
 import type { Columns } from "./columns.js"
-import { classifyFailure, type FaultOwner } from "./failureClass.js"
+import { classifyFailure, contactOf, type FaultOwner } from "./failureClass.js"
 import type { ModelState, ServerState } from "./state.js"
 
 /**
@@ -175,6 +175,7 @@ export class SlotLease implements Lease {
     if (!this.release()) return
     const { server, state } = this
     const now = this.dependencies.now()
+    server.reached++
     server.breaker.succeeded(this.began)
     state.breaker.succeeded(this.began)
     state.proven = true
@@ -191,6 +192,8 @@ export class SlotLease implements Lease {
     const now = this.dependencies.now()
     const { losesMemory: forgets, provisional, unreachable } = classifyFailure(failure)
     const fault = this.faultOf(failure)
+    const contact = contactOf(failure)
+    if (contact !== undefined) server[contact]++
     this.failure = failure
     this.wasProven = state.proven
     this.wasResident = state.residentUntil

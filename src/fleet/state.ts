@@ -105,6 +105,9 @@ export class ServerState {
   /** It reports its loaded models. */
   tellsResident = false
   answeredAt = Number.NEGATIVE_INFINITY
+  /** Attempts that it answered, and those that did not reach it. */
+  reached = 0
+  lost = 0
   readonly models: Array<ModelState> = []
   /** Whose turn it is when models share the server's slots. */
   private turn = 0

@@ -86,6 +86,7 @@ const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
   maxSchemaBytes: null,
   maxAnswerBytes: null,
   probeInterval: null,
+  conditions: null,
   hedge: null,
   defaults: null,
   cache: null,
@@ -105,7 +106,8 @@ const serverOptions: { readonly [K in keyof Required<Omit<ServerOptions, "url">>
   weight: null,
   priority: null,
   maxInFlight: null,
-  location: null
+  location: null,
+  local: null
 }
 
 const gatewayOptions: { readonly [K in keyof Gateway.GatewayOptions]?: null } = {

@@ -1,0 +1,125 @@
+/** Reads this machine: processors, memory, load and GPUs. */
+import { existsSync } from "node:fs"
+import { readFile } from "node:fs/promises"
+import { createRequire } from "node:module"
+import { availableParallelism, loadavg, totalmem } from "node:os"
+import { Worker } from "node:worker_threads"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { type Reading, ResourceSource } from "../Conditions.js"
+import { limitedMemoryUse } from "./memoryLimit.js"
+
+/** GPUs are asked by programs that take a while, so only every so often, in milliseconds. */
+const gpuInterval = 30_000
+
+/** A reading that takes longer, in milliseconds, is given up, and its thread with it. */
+const timeout = 20_000
+
+/**
+ * The package runs other programs and waits for them, which would hold up all answers of this process: it has a thread of
+ * its own. The thread is given the package's path, because one that is made of text has no place to look from.
+ */
+const thread = `
+const { parentPort, workerData } = require("node:worker_threads")
+const si = require(workerData)
+parentPort.on("message", async (gpu) => {
+  const known = (promise) => promise.catch(() => undefined)
+  const [load, memory, graphics] = [
+    await known(si.currentLoad()),
+    await known(si.mem()),
+    gpu ? await known(si.graphics()) : undefined
+  ]
+  const gpus = (graphics?.controllers ?? []).map((one) => one.utilizationGpu).filter((use) => typeof use === "number")
+  parentPort.postMessage({ cpu: load?.currentLoad, active: memory?.active, total: memory?.total, gpus })
+})
+`
+
+interface Answer {
+  readonly cpu: number | undefined
+  readonly active: number | undefined
+  readonly total: number | undefined
+  readonly gpus: ReadonlyArray<number>
+}
+
+/** On Linux only NVIDIA's driver tells how busy a GPU is; elsewhere that is found out by asking once. */
+const mayHaveGpu = (): boolean =>
+  process.platform !== "linux" || existsSync("/proc/driver/nvidia/version") || existsSync("/dev/dxg")
+
+const percent = (value: number | undefined): number | undefined =>
+  value === undefined || !Number.isFinite(value) ? undefined : Math.min(100, Math.max(0, value))
+
+const read = (path: string) => readFile(path, "utf8").catch(() => undefined)
+
+/** Reads in a thread that is started when it is first needed. */
+export class ResourceReader {
+  private worker: Worker | undefined
+  private hasGpu: boolean | undefined
+  private gpu: number | undefined
+  private gpuAt = Number.NEGATIVE_INFINITY
+
+  async read(): Promise<Reading> {
+    const now = performance.now()
+    this.hasGpu ??= mayHaveGpu()
+    const asksGpu = this.hasGpu && now - this.gpuAt >= gpuInterval
+    const { active, cpu, gpus, total } = await this.ask(asksGpu)
+    if (asksGpu) {
+      this.gpuAt = now
+      this.hasGpu = gpus.length > 0
+      this.gpu = percent(gpus.length > 0 ? Math.max(...gpus) : undefined)
+    }
+    const limited = process.platform === "linux" ? await limitedMemoryUse(read, totalmem()) : undefined
+    const whole = active === undefined || total === undefined ? undefined : percent((100 * active) / total)
+    const memory = limited === undefined || whole === undefined ? (limited ?? whole) : Math.max(limited, whole)
+    // Windows has no load average.
+    const load = process.platform === "win32" ? undefined : (loadavg()[0] ?? 0) / availableParallelism()
+    return { cpu: percent(cpu), memory, load, gpu: this.gpu }
+  }
+
+  async close(): Promise<void> {
+    const { worker } = this
+    this.worker = undefined
+    await worker?.terminate()
+  }
+
+  private ask(gpu: boolean): Promise<Answer> {
+    this.worker ??= new Worker(thread, {
+      eval: true,
+      workerData: createRequire(import.meta.url).resolve("systeminformation"),
+      stdout: true,
+      stderr: true
+    })
+    const { worker } = this
+    worker.ref()
+    return new Promise((resolve, reject) => {
+      const done = (use: () => void) => {
+        clearTimeout(timer)
+        worker.off("message", onMessage)
+        worker.off("error", onError)
+        worker.off("exit", onExit)
+        worker.unref()
+        use()
+      }
+      const failed = (error: unknown) => done(() => void this.close().finally(() => reject(error)))
+      const onMessage = (answer: Answer) => done(() => resolve(answer))
+      const onError = (error: unknown) => failed(error)
+      const onExit = () => failed(new Error("the thread that reads this machine ended"))
+      const timer = setTimeout(() => failed(new Error(`this machine was not read within ${timeout} ms`)), timeout)
+      worker.on("message", onMessage)
+      worker.on("error", onError)
+      worker.on("exit", onExit)
+      worker.postMessage(gpu)
+    })
+  }
+}
+
+/** This machine as it is read on Node. */
+export const layer: Layer.Layer<ResourceSource> = Layer.scoped(
+  ResourceSource,
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => new ResourceReader()),
+      (reader) => Effect.promise(() => reader.close())
+    ),
+    (reader) => Effect.promise(() => reader.read())
+  )
+)

@@ -1,0 +1,14 @@
+/** Whether a server is here: where nothing leaves the machine, or what the user counts as it. */
+import type { Server } from "../Server.js"
+import { isLoopback } from "./address.js"
+
+const host = /^https?:\/\/(\[[^\]]*\]|[^/:]*)/i
+
+/**
+ * Whether a server is local: what its option `local` says, else whether its address is of this machine.
+ *
+ * @since 0.2.0
+ * @category guards
+ */
+export const isLocal = ({ local, protocol, url }: Pick<Server, "local" | "protocol" | "url">): boolean =>
+  local ?? (protocol === "embedded" || isLoopback(host.exec(url)?.[1]?.toLowerCase() ?? ""))
