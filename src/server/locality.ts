@@ -1,6 +1,12 @@
 /** Whether a server is here: where nothing leaves the machine, or what the user counts as it. */
-import type { Server } from "../Server.js"
 import { isLoopback } from "./address.js"
+
+/** What tells of a server whether it is local. */
+interface Located {
+  readonly url: string
+  readonly protocol: string | undefined
+  readonly local?: boolean | undefined
+}
 
 const host = /^https?:\/\/(\[[^\]]*\]|[^/:]*)/i
 
@@ -10,5 +16,5 @@ const host = /^https?:\/\/(\[[^\]]*\]|[^/:]*)/i
  * @since 0.2.0
  * @category guards
  */
-export const isLocal = ({ local, protocol, url }: Pick<Server, "local" | "protocol" | "url">): boolean =>
+export const isLocal = ({ local, protocol, url }: Located): boolean =>
   local ?? (protocol === "embedded" || isLoopback(host.exec(url)?.[1]?.toLowerCase() ?? ""))
