@@ -34,7 +34,8 @@ const fields = Struct.pick(
   "maxRetries",
   "retryBackoff",
   "onInterrupt",
-  "hedge"
+  "hedge",
+  "private"
 )
 
 /**
@@ -42,7 +43,7 @@ const fields = Struct.pick(
  * are in milliseconds.
  *
  * - For chats and embeddings: `routing`, `timeout`, `connectTimeout`, `loadTimeout`, `deadline`, `maxRetries`,
- *   `retryBackoff`, `keepAlive`, `options`
+ *   `retryBackoff`, `keepAlive`, `options`, `private`
  * - For chats: the others
  *
  * `keepAlive` and `options` from here are optional: servers that do not support them are asked without them. `options`
@@ -135,7 +136,8 @@ const embedNames = [
   "maxRetries",
   "retryBackoff",
   "keepAlive",
-  "options"
+  "options",
+  "private"
 ] as const
 
 /**

@@ -124,6 +124,11 @@ export const Options = Schema.Struct({
    */
   owner: optional(Schema.NonEmptyString),
   /**
+   * Whether the call stays on local servers (see `Server.isLocal`): it fails with `NoLocalServer` rather than be sent
+   * elsewhere. Default `false`; `true` in a session that was created as private.
+   */
+  private: optional(Schema.Boolean),
+  /**
    * Whether a cached answer may be returned, and this one is cached: see `ResponseCache`. `ttl`, in milliseconds: its
    * maximum age and lifetime. Default: as configured, else `false`.
    */

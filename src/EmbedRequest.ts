@@ -48,6 +48,8 @@ export const Options = Schema.Struct({
   priority: optional(Schema.Literal("interactive", "batch")),
   /** As in `ChatRequest.Options`: owners take turns. */
   owner: optional(Schema.NonEmptyString),
+  /** As in `ChatRequest.Options`: only local servers are asked. */
+  private: optional(Schema.Boolean),
   /** The longest silence in any phase; default 30,000. */
   timeout: optional(milliseconds),
   /** Until the connection stands; default 5,000 or `timeout`, whichever is less. */

@@ -84,6 +84,7 @@ export const make = Effect.gen(function* () {
           routing: given.routing ?? defaults.routing,
           owner: given.owner,
           priority: given.priority,
+          private: given.private,
           began,
           trace,
           context

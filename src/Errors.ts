@@ -151,6 +151,28 @@ export class NoSuitableModel extends Schema.TaggedError<NoSuitableModel>("aicort
 }
 
 /**
+ * The call is private, and no local server has the model. Nothing was sent. `servers` are those that do have it, or, for
+ * `auto`, all of yours.
+ *
+ * @since 0.2.0
+ * @category errors
+ */
+export class NoLocalServer extends Schema.TaggedError<NoLocalServer>("aicortex/NoLocalServer")("NoLocalServer", {
+  /** The name that was asked for. */
+  model: Schema.String,
+  /** The addresses of the servers that were not asked, because they are remote. */
+  servers: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    const what = this.model === "auto" ? "no model that suits it is" : `'${this.model}' is not`
+    return (
+      `The call is private, and ${what} on a local server. Get it on one, or mark a server that you trust with ` +
+      "`local: true`."
+    )
+  }
+}
+
+/**
  * Every server that could serve the model was tried and failed. `attempts` lists each of them, in order; `unreachable`
  * are others, which could not be asked whether they have it.
  *
@@ -441,6 +463,7 @@ export const ChatError = Schema.Union(
   ModelNotFound,
   NoServers,
   NoSuitableModel,
+  NoLocalServer,
   AllServersFailed,
   StreamInterrupted,
   DeadlineExceeded,

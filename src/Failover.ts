@@ -41,7 +41,7 @@ import { Backends } from "./Backend.js"
 import { ResumeSupports } from "./backend/resumeSupport.js"
 import type { Routing } from "./ChatRequest.js"
 import type { Embedded } from "./EmbedRequest.js"
-import { type ChatError, Closed, DeadlineExceeded, type ModelNotFound, type NoServers } from "./Errors.js"
+import { type ChatError, Closed, DeadlineExceeded, type ModelNotFound, NoLocalServer, type NoServers } from "./Errors.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Dependencies } from "./failover/call.js"
 import { type EmbedCall, Embedding, observed } from "./failover/embedding.js"
@@ -53,6 +53,7 @@ import * as Direct from "./internal/direct.js"
 import { LiveSet } from "./internal/liveSet.js"
 import { Registry } from "./Registry.js"
 import { type Route, type RouteHints, Router } from "./Router.js"
+import { isLocal } from "./Server.js"
 import * as Settings from "./Settings.js"
 import * as Telemetry from "./Telemetry.js"
 
@@ -128,7 +129,7 @@ export interface Service {
     model: string,
     routing: Routing,
     hints?: RouteHints
-  ) => Effect.Effect<(call: Call) => OpenAnswer, ModelNotFound | NoServers>
+  ) => Effect.Effect<(call: Call) => OpenAnswer, ModelNotFound | NoServers | NoLocalServer>
   /** Makes embeddings, with the same failover; an interruption cancels the server's work. */
   readonly embed: (call: EmbedCall, routing: Routing, hints?: RouteHints) => Effect.Effect<Embedded, ChatError>
 }
@@ -196,6 +197,16 @@ export const make = Effect.gen(function* () {
   const relocate = (model: string, routing: Routing, hints: RouteHints | undefined) =>
     runPromise(Effect.orElseSucceed(route(model, routing, hints), () => undefined))
 
+  /** The servers of a call; one that is private has none that are remote. */
+  const locate = (model: string, hints: RouteHints | undefined) =>
+    hints?.private !== true
+      ? registry.locate(model)
+      : Effect.filterOrFail(
+          registry.locate(model),
+          (hosts) => hosts.some(({ server }) => isLocal(server)),
+          (hosts) => new NoLocalServer({ model, servers: hosts.map(({ server }) => server.url) })
+        )
+
   const start = (route: Route, call: Call, routing: Routing, hints: RouteHints | undefined): Answer => {
     const { model } = call.request
     const answer = new Answer(call, route, surroundings, () => relocate(model, routing, hints))
@@ -221,7 +232,7 @@ export const make = Effect.gen(function* () {
     embed: (call, routing, hints) => {
       const { began, limits, request } = call
       const { deadline } = limits
-      const found = route(request.model, routing, hints)
+      const found = Effect.map(locate(request.model, hints), (hosts) => router.plan(hosts, routing, hints))
       const inTime =
         deadline === undefined
           ? found
@@ -236,7 +247,7 @@ export const make = Effect.gen(function* () {
     },
     prepare: (model, routing, hints) =>
       Direct.map(
-        registry.locate(model),
+        locate(model, hints),
         (hosts) => (call: Call) => start(router.plan(hosts, routing, hints), call, routing, hints)
       )
   })

@@ -9,17 +9,19 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { Routing } from "./ChatRequest.js"
-import { InvalidRequest, type ModelNotFound, NoServers, NoSuitableModel } from "./Errors.js"
+import { Conditions } from "./Conditions.js"
+import { InvalidRequest, type ModelNotFound, NoLocalServer, NoServers, NoSuitableModel } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import { canonical, demoModel, type ModelInfo } from "./Model.js"
 import { type Aliases, chainOf } from "./modelSelection/aliases.js"
-import { candidateOf, firstOf, isAuto, linked, type ModelCandidate } from "./modelSelection/candidate.js"
+import { automatic, candidateOf, firstOf, isAuto, linked, type ModelCandidate } from "./modelSelection/candidate.js"
 import { LocalMemory } from "./modelSelection/memory.js"
 import { type PromptShape, requirementsOf } from "./modelSelection/needs.js"
+import { placementOf } from "./modelSelection/policy.js"
 import { chosen, rank } from "./modelSelection/rank.js"
 import { Registry, type Service as RegistryService } from "./Registry.js"
 import { Router } from "./Router.js"
-import type { Protocol, ServerInfo } from "./Server.js"
+import { isLocal, type Protocol, type ServerInfo } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
 export type {
@@ -58,12 +60,19 @@ export type {
    * @since 0.2.0
    * @category models
    */
+  Prefer
+} from "./modelSelection/policy.js"
+export type {
+  /**
+   * @since 0.2.0
+   * @category models
+   */
   PromptShape
 } from "./modelSelection/needs.js"
 
 /**
  * What may differ from the fleet's settings: `aliases`, default `Settings.aliases`; and `preferred`, the model that goes
- * before its equals, default `Settings.model`.
+ * before its equals, default `Settings.model`; and `private`, whether only local servers may be asked.
  *
  * @since 0.2.0
  * @category models
@@ -73,6 +82,8 @@ export interface Policy {
   readonly aliases?: Aliases | undefined
   /** The model that goes before its equals; default `Settings.model`. */
   readonly preferred?: string | undefined
+  /** Whether only local servers may be asked; default `false`. */
+  readonly private?: boolean | undefined
 }
 
 /**
@@ -84,14 +95,15 @@ export interface Policy {
 export interface Service {
   /**
    * The models for a request, at least one. A model that was named need not exist: that is found out when it is asked.
-   * Fails with `NoSuitableModel` where `auto` finds none, and with `NoServers` where no server of the kind that was
+   * Fails with `NoSuitableModel` where `auto` finds none (`NoLocalServer` where only remote servers have one, and the call
+   * is private), and with `NoServers` where no server of the kind that was
    * named has the model.
    */
   readonly select: (
     name: string,
     asked?: PromptShape,
     policy?: Policy
-  ) => Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel>
+  ) => Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer>
   /** The same for vectors, which are never left to `auto`: those of two models do not fit each other. */
   readonly forEmbedding: (
     name: string,
@@ -125,15 +137,28 @@ export const make = Effect.gen(function* () {
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
   const memory = yield* LocalMemory
+  const conditions = yield* Effect.serviceOption(Conditions)
+  const { prefer = "fastest" } = settings.auto
+  const sides = {
+    hasLocal: settings.servers.some(isLocal),
+    hasRemote: settings.servers.some((server) => !isLocal(server))
+  }
+  /** Where there is but one side, nobody need watch anything. */
+  const placement = () =>
+    sides.hasRemote
+      ? placementOf(prefer, Option.getOrUndefined(conditions)?.current() ?? { resources: undefined, lines: [] }, sides)
+      : undefined
 
   /** What suits a request, of all that the servers have, the best one first. */
-  const auto = Effect.fnUntraced(function* (asked: PromptShape, preferred: string) {
+  const auto = Effect.fnUntraced(function* (asked: PromptShape, preferred: string, localOnly: boolean) {
     const wanted = requirementsOf(asked)
     const ranked = Effect.map(registry.offers, (offers) =>
       rank(offers, wanted, asked.request.maxTokens ?? 256, {
         snapshot: fleet.snapshot,
         now: clock.unsafeCurrentTimeMillis(),
         memory: memory(),
+        placement: localOnly ? undefined : placement(),
+        localOnly,
         preferred: canonical(preferred)
       }).slice(0, maxAuto)
     )
@@ -146,6 +171,9 @@ export const make = Effect.gen(function* () {
     // Without any server the built-in model answers. It does not replace servers that are down.
     const beyondDemo = wanted.tools || wanted.vision || wanted.insert
     if (statuses.length === 0 && !beyondDemo) return [chosen(demoModel, "no server is known")]
+    if (localOnly && statuses.length > 0) {
+      return yield* new NoLocalServer({ model: automatic, servers: statuses.map(({ url }) => url) })
+    }
     const unreachable = statuses
       .filter(({ reachable }) => !reachable)
       .map(({ problem = "has not answered yet", url }) => ({ url, reason: problem }))
@@ -167,16 +195,16 @@ export const make = Effect.gen(function* () {
         : new NoServers({ model: candidate.name, servers: hosts.map(({ server }) => server.url), available: [] })
     )
 
-  const select: Service["select"] = (name, asked = plain, { aliases = settings.aliases, preferred } = {}) => {
+  const select: Service["select"] = (name, asked = plain, { aliases = settings.aliases, preferred, private: localOnly = false } = {}) => {
     const chain = chainOf(aliases, name)
     if (chain === undefined) {
-      if (isAuto(name)) return auto(asked, preferred ?? settings.model)
+      if (isAuto(name)) return auto(asked, preferred ?? settings.model, localOnly)
       const candidate = candidateOf(name)
       return candidate.accepts === undefined ? Effect.succeed([candidate]) : withProvider(candidate)
     }
     const at = chain.indexOf("auto")
     if (at === -1) return Effect.succeed(chain.map(linked))
-    const suitable = auto(asked, preferred ?? settings.model)
+    const suitable = auto(asked, preferred ?? settings.model, localOnly)
     if (chain.length === 1) return suitable
     const others = chain.filter((one) => one !== "auto").map(linked)
     return Effect.map(
@@ -224,7 +252,7 @@ const speaking = (protocol: Protocol | undefined, model: string, infos: Readonly
 export const bestServer = (
   name: string,
   strategy: Routing = "fastest"
-): Effect.Effect<ServerInfo, ModelNotFound | NoServers | NoSuitableModel, ModelSelection | Router> =>
+): Effect.Effect<ServerInfo, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer, ModelSelection | Router> =>
   Effect.gen(function* () {
     const { select } = yield* ModelSelection
     const router = yield* Router
@@ -240,7 +268,7 @@ export const bestServer = (
 export const serverInfo = (
   name: string,
   url?: string
-): Effect.Effect<ServerInfo, ModelNotFound | NoServers | NoSuitableModel, ModelSelection | Registry> =>
+): Effect.Effect<ServerInfo, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer, ModelSelection | Registry> =>
   Effect.gen(function* () {
     const { select } = yield* ModelSelection
     const registry = yield* Registry

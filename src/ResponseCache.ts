@@ -85,6 +85,8 @@ export interface CacheRequest {
   readonly keepAs?: ChatRequest | undefined
   /** Only the same owner gets the answer, unless the settings share it. */
   readonly owner?: string | undefined
+  /** Whether only local servers may be asked: such a call shares no answer under way with one that may leave. */
+  readonly private?: boolean | undefined
   /** Ignores a cached answer, but caches this one. */
   readonly renew?: boolean | undefined
   /** Whether an answer may be cached. */
@@ -272,6 +274,7 @@ export const make = Effect.gen(function* () {
           key,
           cacheRequest.ttl,
           cacheRequest.renew === true,
+          cacheRequest.private === true,
           routing,
           request.keepAlive,
           limits

@@ -84,6 +84,8 @@ export interface Turn {
 export interface CreateOptions {
   /** The beginning of the id, to keep the conversations of several owners apart. */
   readonly prefix?: string | undefined
+  /** Whether all its calls stay on local servers, from now on and wherever it is resumed; default `false`. */
+  readonly private?: boolean | undefined
   /** Initial messages, such as the history of another conversation. */
   readonly messages?: ReadonlyArray<Message> | undefined
 }
@@ -140,13 +142,25 @@ const freeze = <A>(value: A): A => {
 const frozen = (messages: ReadonlyArray<Message>): ReadonlyArray<Message> =>
   Object.isFrozen(messages) && messages.every(Object.isFrozen) ? messages : freeze(messages)
 
-const createOptions = decoder(Schema.Struct({ prefix: optional(Schema.String), messages: optional(Schema.Unknown) }))
+const createOptions = decoder(Schema.Struct({ prefix: optional(Schema.String), private: optional(Schema.Boolean), messages: optional(Schema.Unknown) }))
 const listOptions = decoder(Schema.Struct({ limit: optional(wholeFrom(1)), prefix: optional(Schema.String) }))
 
 const makeId = (): string =>
   Array.from(globalThis.crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join(
     ""
   )
+
+/** The id says it, so that no store can lose it. It is no digit of an id. */
+const privateMark = "p"
+const privateId = /[0-9a-f]{15}p$/
+
+/**
+ * Whether a conversation was created as private: its calls stay on local servers.
+ *
+ * @since 0.2.0
+ * @category guards
+ */
+export const isPrivate = (id: string): boolean => privateId.test(id)
 
 /**
  * The service, over those that it needs.
@@ -176,11 +190,12 @@ export const make = Effect.gen(function* () {
   })
 
   const create = Effect.fnUntraced(function* (options?: CreateOptions) {
-    const { messages, prefix = "" } = yield* createOptions(withoutNulls(options ?? {}))
+    const { messages, prefix = "", private: isPrivate = false } = yield* createOptions(withoutNulls(options ?? {}))
     const none = messages === undefined || (Array.isArray(messages) && messages.length === 0)
     const said = none ? [] : freeze(yield* decodeMessages(messages))
-    let id = prefix + makeId()
-    while (!(yield* store.create(id))) id = prefix + makeId()
+    const newId = () => prefix + (isPrivate ? `${makeId().slice(0, -1)}${privateMark}` : makeId())
+    let id = newId()
+    while (!(yield* store.create(id))) id = newId()
     if (said.length > 0) {
       yield* Effect.catchTag(append(id, { version: 0, messages: [] }, said), "SessionNotFound", () =>
         Effect.fail(new SessionsUnavailable({ reason: "it was removed as soon as it was made" }))

@@ -35,6 +35,7 @@ export {
   InvalidRequest,
   isChatError,
   ModelNotFound,
+  NoLocalServer,
   NoServers,
   NoSuitableModel,
   Overloaded,

@@ -42,6 +42,7 @@ export {
   InvalidRequest,
   isChatError,
   ModelNotFound,
+  NoLocalServer,
   NoServers,
   NoSuitableModel,
   Overloaded,

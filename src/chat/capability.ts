@@ -62,6 +62,7 @@ const optionsOf = (execution: Execution, candidate: ModelCandidate): Options => 
     deadline: limits.deadline,
     owner: routeHints.owner === "" ? undefined : routeHints.owner,
     priority: routeHints.priority,
+    private: routeHints.private,
     maxToolRounds,
     routing
   }

@@ -182,14 +182,20 @@ export const checkCall = (
   if (format !== "text") system = StructuredOutput.withInstruction(system)
   const complete = CallDefaults.forChat(options, settings.defaults)
   const messages = system === undefined ? newMessages.right : [Message.system(system), ...newMessages.right]
+  const ofSession = id !== undefined && isPrivate(id)
+  const localOnly = ofSession || complete.private === true
+  if (localOnly && id !== undefined && !ofSession) {
+    const reason = "must hold for a whole session: create it with private: true"
+    return Either.left(new InvalidRequest({ field: "private", reason }))
+  }
   const { owner, priority, routing = ChatRequest.defaults.routing } = complete
   const request = ChatRequest.make(complete, options.model ?? settings.model, messages, format)
   return Either.right({
     request,
-    models: models.select(request.model, { request }),
+    models: models.select(request.model, { request }, localOnly ? { private: true } : undefined),
     limits: ChatRequest.limits(complete, settings.hedge),
     routing,
-    routeHints: { owner, priority },
+    routeHints: localOnly ? { owner, priority, private: true } : { owner, priority },
     cacheTtl: executors === undefined ? ResponseCache.ttlOf(options.cache, settings) : undefined,
     cacheOwner: owner,
     session: id,

@@ -167,13 +167,15 @@ export const make = Effect.gen(function* () {
   const routeHintsOf = ({ candidate, execution, request }: Prepared): RouteHints => {
     const { session, routeHints } = execution
     if (session === undefined && routeHints.conversation !== undefined) {
-      return candidate.accepts === undefined ? routeHints : { ...routeHints, only: candidate.accepts }
+      const { accepts, prefers } = candidate
+      return accepts === undefined && prefers === undefined ? routeHints : { ...routeHints, only: accepts, prefers }
     }
     const conversation = () =>
       session === undefined ? ConversationKey.ofMessages(request.messages) : ConversationKey.named(session)
     const tokens = () => History.estimate(request.messages)
-    const { sharedServer, owner, priority } = routeHints
-    return { conversation, owner, priority, sharedServer, tokens, only: candidate.accepts }
+    const { sharedServer, owner, priority, private: localOnly } = routeHints
+    const { accepts: only, prefers } = candidate
+    return { conversation, owner, priority, sharedServer, tokens, only, prefers, private: localOnly }
   }
 
   const serversOf = (call: Prepared) => failover.prepare(call.request.model, call.execution.routing, routeHintsOf(call))
@@ -189,7 +191,10 @@ export const make = Effect.gen(function* () {
     const found =
       ttl === undefined
         ? servers
-        : cache.prepare({ ...cacheOptions, owner: cacheOwner, request, routing, ttl }, servers)
+        : cache.prepare(
+            { ...cacheOptions, owner: cacheOwner, request, routing, ttl, private: execution.routeHints.private },
+            servers
+          )
     return observed(found, { limits, request }, began, origin)
   }
 

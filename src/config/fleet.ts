@@ -59,6 +59,12 @@ export const SessionOptions = Schema.Struct({
 })
 export type SessionOptions = typeof SessionOptions.Type
 
+/** How `auto` chooses. */
+export const AutoOptions = Schema.Struct({
+  prefer: Schema.optional(Schema.Literal("local", "remote", "fastest"))
+})
+export type AutoOptions = typeof AutoOptions.Type
+
 /** Proxies as a program gives them. */
 const Proxy = Schema.Union(
   Schema.Literal(false),
@@ -198,6 +204,15 @@ export const fleet = {
     defaultText:
       "cpu 80, memory 85, load 4, gpu 85; critical at 95, 95, 8 and 95; latency 0.2 s, loss 10, throughput 5, interval 30 s, window 30 s, margin 10",
     env: ["AICORTEX_CONDITIONS"],
+    text: jsonObject,
+    join: true
+  }),
+  /** x */
+  auto: setting(AutoOptions, {
+    doc: "How auto chooses: prefer is local, remote, or fastest, which leaves it to the models and the routing. Where this machine is at its limit, or the lines are bad, that comes first (see conditions). The variable is a JSON object, as in the file.",
+    default: {},
+    defaultText: "prefer fastest",
+    env: ["AICORTEX_AUTO"],
     text: jsonObject,
     join: true
   }),

@@ -30,7 +30,8 @@ export interface ResponseBounds {
  * Who may use the gateway. Limits count per minute and at once; each is unlimited where it is left out. `tokens` are
  * those of prompts and answers together. `admin` may also pull, copy, delete and unload models, and is not bound by
  * `maxContext` and `maxKeepAlive`; default `false`. Requests of a key whose `priority` is `batch` let those of
- * others go first where they have to wait for a place; default `interactive`.
+ * others go first where they have to wait for a place; default `interactive`. Requests of a key that is `private` are
+ * answered by local servers only; default `false`.
  */
 export interface ApiKey {
   readonly name: string
@@ -40,6 +41,7 @@ export interface ApiKey {
   readonly concurrency?: number | undefined
   readonly admin?: boolean | undefined
   readonly priority?: "interactive" | "batch" | undefined
+  readonly private?: boolean | undefined
 }
 
 const whole = wholeFrom(1)
@@ -52,7 +54,8 @@ const GatewayFileKey = Schema.Struct({
   tokensPerMinute: Schema.optional(whole),
   concurrency: Schema.optional(whole),
   admin: Schema.optional(Schema.Boolean),
-  priority: Schema.optional(Schema.Literal("interactive", "batch"))
+  priority: Schema.optional(Schema.Literal("interactive", "batch")),
+  private: Schema.optional(Schema.Boolean)
 })
 type GatewayFileKey = typeof GatewayFileKey.Type
 
@@ -101,7 +104,7 @@ export const gateway = {
    * is a text or, in the file, { "env": "NAME" }. Default: everybody, from this machine.
    */
   keys: setting(Keys, {
-    doc: 'Who may use the gateway: { name, key, requestsPerMinute, tokensPerMinute, concurrency, admin, priority } each; key is a text or, in the file, { "env": "NAME" }.',
+    doc: 'Who may use the gateway: { name, key, requestsPerMinute, tokensPerMinute, concurrency, admin, priority, private } each; key is a text or, in the file, { "env": "NAME" }.',
     defaultText: "everybody, from this machine",
     env: ["AICORTEX_API_KEY", "AICORTEX_ADMIN_KEY"],
     file: Schema.Array(GatewayFileKey)

@@ -19,6 +19,7 @@ export interface Access {
   readonly concurrency: number
   readonly admin: boolean
   readonly priority: "interactive" | "batch"
+  readonly private: boolean
 }
 
 /** The settings that hold. Times are in milliseconds. */
@@ -88,6 +89,9 @@ const accessOf = (keys: ReadonlyArray<PlacedKey>): Either.Either<ReadonlyArray<A
     const bad = (reason: string) => Either.left(new InvalidConfig({ ...at, reason }))
     const value = Redacted.isRedacted(key) ? Redacted.value(key) : key
     if (!isKey(value)) return bad(`the key '${name}' ${keyForm}`)
+    if (one.private !== undefined && typeof one.private !== "boolean") {
+      return bad(`private of '${name}' must be true or false`)
+    }
     if (priority !== "interactive" && priority !== "batch") {
       return bad(`the priority of '${name}' must be interactive or batch`)
     }
@@ -101,7 +105,8 @@ const accessOf = (keys: ReadonlyArray<PlacedKey>): Either.Either<ReadonlyArray<A
       tokensPerMinute: tokensPerMinute ?? Number.POSITIVE_INFINITY,
       concurrency: concurrency ?? Number.POSITIVE_INFINITY,
       admin: admin ?? false,
-      priority
+      priority,
+      private: one.private ?? false
     })
   }
   return Either.right(all)

@@ -19,6 +19,8 @@ export interface Execution {
   readonly routing: Routing
   readonly owner: string | undefined
   readonly priority: RouteHints["priority"]
+  /** Whether only local servers may be asked. */
+  readonly private: boolean | undefined
   readonly policy?: Pick<Policy, "aliases"> | undefined
   readonly began: number
   readonly trace: Trace | undefined
@@ -34,13 +36,13 @@ export interface EmbeddingAnswer extends Embedded {
 export const execute = (
   models: ModelSelection,
   failover: Failover.Service,
-  { began, context, limits, owner, policy, priority, request, routing, trace }: Execution
+  { began, context, limits, owner, policy, priority, private: localOnly, request, routing, trace }: Execution
 ): Effect.Effect<EmbeddingAnswer, ChatError> =>
   Effect.flatMap(models.forEmbedding(request.model, policy), (candidates) =>
     firstOf(candidates, (candidate) => {
       const { model, accepts: only } = candidate
       const call = { request: model === request.model ? request : { ...request, model }, limits, began, trace, context }
-      return Effect.map(failover.embed(call, routing, { only, owner, priority }), (embedded) => ({
+      return Effect.map(failover.embed(call, routing, { only, owner, priority, private: localOnly }), (embedded) => ({
         ...embedded,
         candidate
       }))

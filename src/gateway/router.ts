@@ -95,6 +95,17 @@ const priorityOf = ({ request }: RequestContext, access: Settings.Access | undef
   return header === "batch" ? header : (access?.priority ?? "interactive")
 }
 
+/** A request may be private where its key is not, but not the other way round. */
+const isPrivate = ({ request }: RequestContext, access: Settings.Access | undefined): boolean => {
+  const header = request.headers["x-aicortex-private"]
+  if (header !== undefined && header !== "true" && header !== "false") {
+    throw new ErrorResponse.RequestRejected(
+      ErrorResponse.make(400, "X-Aicortex-Private must be true or false.", "invalid_private", "X-Aicortex-Private")
+    )
+  }
+  return header === "true" || access?.private === true
+}
+
 /** Makes the request listener. */
 export const make = (handle: GatewayHandle) => {
   const authenticators = new WeakMap<GatewayContext, ReturnType<typeof Auth.authenticator>>()
@@ -187,6 +198,7 @@ export const make = (handle: GatewayHandle) => {
     if (found !== undefined && "status" in found) throw new ErrorResponse.RequestRejected(found)
     context.caller = found?.name
     context.priority = priorityOf(context, found)
+    context.private = isPrivate(context, found)
     context.admin = found === undefined ? Permissions.isLocal(context.request) : found.admin
     if (endpoint.admin && !context.admin) {
       const message =

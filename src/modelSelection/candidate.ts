@@ -14,6 +14,8 @@ export interface ModelCandidate {
   readonly model: string
   /** Which of its servers may be asked; `undefined`: all. */
   readonly accepts: ((host: Host) => boolean) | undefined
+  /** Which of them are asked first; absent: none before another. */
+  readonly prefers?: ((host: Host) => boolean) | undefined
   /** What its servers must speak; absent: anything. */
   readonly protocol?: Protocol
   /** What the caller knows it by. */
@@ -58,6 +60,7 @@ export const isAuto = (name: string): boolean => name === automatic || name === 
 const others: ReadonlySet<string> = new Set([
   "AllServersFailed",
   "NoServers",
+  "NoLocalServer",
   "ModelNotFound",
   "NoSuitableModel",
   "Overloaded"

@@ -1,10 +1,11 @@
 /** Which models of the servers suit a request, the best one first. */
 import type { Snapshot } from "../fleet/snapshot.js"
 import { canonical, generation, type ModelInfo } from "../Model.js"
-import type { Host } from "../Server.js"
+import { type Host, isLocal } from "../Server.js"
 import type { ModelCandidate } from "./candidate.js"
 import { fits } from "./memory.js"
 import type { Requirements } from "./needs.js"
+import type { Placement } from "./policy.js"
 import { isSuitable, sizeOf } from "./suitable.js"
 
 /** A model, what is known about it, and its servers. */
@@ -24,6 +25,10 @@ export interface Conditions {
   readonly memory: number | undefined
   /** The model that goes before its equals, in canonical form. */
   readonly preferred: string
+  /** Which servers go first, if any. */
+  readonly placement?: Placement | undefined
+  /** Whether remote servers are left out. */
+  readonly localOnly?: boolean | undefined
 }
 
 /** A model with what speaks for it, the most important first. */
@@ -32,6 +37,8 @@ interface Scored {
   readonly score: ReadonlyArray<number>
   readonly resident: boolean
   readonly fits: boolean
+  /** It has a server among those that go first. */
+  readonly placed: boolean
 }
 
 /** The better one first; of equals, by their names. */
@@ -47,16 +54,19 @@ const scoreOf = (
   { hosts, info, model }: Offer,
   certain: number,
   needed: number,
-  { memory, now, preferred, snapshot }: Conditions
+  { localOnly, memory, now, placement, preferred, snapshot }: Conditions
 ): Scored => {
+  let placed = placement === undefined ? 1 : 0
   let rested = 0
   let resident = 0
   let idle = 0
   let fitting = 0
   for (const host of hosts) {
+    if (localOnly === true && !isLocal(host.server)) continue
     const { breaker, inFlight, residentUntil = 0 } = snapshot(host.server.url, host.model)
     if (breaker === "open") continue
     rested = 1
+    if (placed === 0 && placement?.prefers(host.server) === true) placed = 1
     // Only Ollama loads a model when it is asked for it.
     if (host.protocol !== "ollama" || residentUntil > now) {
       resident = 1
@@ -69,8 +79,8 @@ const scoreOf = (
   const chosen = canonical(model) === preferred ? 1 : 0
   // Of those that may be too large, the smallest is the most likely to run.
   const excess = fitting === 0 ? (info.size ?? 0) : 0
-  const score = [room, rested, fitting, certain, resident, chosen, idle, -excess, sizeOf(info), generation(model) ?? 0]
-  return { model, score, resident: resident === 1, fits: fitting === 1 }
+  const score = [room, rested, fitting, certain, placed, resident, chosen, idle, -excess, sizeOf(info), generation(model) ?? 0]
+  return { model, score, resident: resident === 1, fits: fitting === 1, placed: placed === 1 }
 }
 
 const reasonOf = ({ fits, resident }: Scored, count: number): string => {
@@ -87,12 +97,21 @@ export const rank = (
   conditions: Conditions
 ): ReadonlyArray<ModelCandidate> => {
   const scored: Array<Scored> = []
+  const { localOnly, placement } = conditions
   for (const offer of offers) {
+    if (localOnly === true && !offer.hosts.some(({ server }) => isLocal(server))) continue
     const certain = isSuitable(offer.info, wanted)
     if (certain > 0) scored.push(scoreOf(offer, certain, wanted.prompt + reserve, conditions))
   }
   scored.sort(compare)
-  return scored.map((one) => chosen(one.model, reasonOf(one, scored.length)))
+  return scored.map((one) => {
+    const candidate = chosen(one.model, reasonOf(one, scored.length))
+    if (placement === undefined) return candidate
+    const prefers = ({ server }: Host) => placement.prefers(server)
+    return one.placed
+      ? { ...candidate, prefers, reason: `${candidate.reason}; ${placement.reason}` }
+      : { ...candidate, prefers }
+  })
 }
 
 /** A model that was chosen. */

@@ -111,6 +111,8 @@ export interface Cortex extends AsyncDisposable {
 export interface SessionOptions {
   /** What was said before, such as the `history()` of another session. */
   readonly messages?: ReadonlyArray<Message> | undefined
+  /** Whether all its calls stay on local servers, from now on and wherever it is resumed; default `false`. */
+  readonly private?: boolean | undefined
 }
 
 /**

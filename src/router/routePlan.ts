@@ -4,10 +4,10 @@ import type { Service as Fleet, Priority, QueueFull, QueueTicket } from "../Flee
 import type { CacheAffinity } from "../fleet/cacheAffinity.js"
 import { type Columns, flag } from "../fleet/columns.js"
 import type { Lease, Observation } from "../fleet/lease.js"
-import type { Host } from "../Server.js"
+import { type Host, isLocal } from "../Server.js"
 import type { ConversationKey } from "./conversationKey.js"
 import { pick } from "./pick.js"
-import { none, type PickInput, waitForSlot } from "./pickInput.js"
+import { none, type PickInput, restingAt, waitForSlot } from "./pickInput.js"
 
 /**
  * Who asks for a route. `conversation` tells what belongs together, so that it is answered where its prompt is cached;
@@ -28,6 +28,10 @@ export interface RouteHints {
   readonly tokens?: (() => number) | undefined
   /** Servers that it refuses are left out. */
   readonly only?: ((host: Host) => boolean) | undefined
+  /** Remote servers are left out, whatever happens. */
+  readonly private?: boolean | undefined
+  /** Servers that it refuses are asked only where none of the others can answer at once. */
+  readonly prefers?: ((host: Host) => boolean) | undefined
   /** On whose behalf the call waits: owners take turns. */
   readonly owner?: string | undefined
   /** `batch` calls let others go first. */
@@ -118,6 +122,9 @@ class ObservedLease implements Lease {
 export class RoutePlan implements Route {
   readonly tried: Uint8Array
   private excluded: Array<number> | undefined
+  /** Those that go last, and whether they still wait. */
+  private readonly last: ReadonlyArray<number> | undefined
+  private isHeldBack = false
   private isNarrowed = false
   private begun = false
   private affinity: number | undefined
@@ -138,8 +145,16 @@ export class RoutePlan implements Route {
     private readonly takesTogether: (host: Host) => boolean = () => false
   ) {
     this.tried = new Uint8Array(columns.size)
-    const { only } = hints
+    const { only, prefers } = hints
+    if (hints.private === true) columns.hosts.forEach(({ server }, at) => isLocal(server) || this.exclude(at))
     if (only !== undefined) columns.hosts.forEach((host, at) => only(host) || this.exclude(at))
+    if (prefers !== undefined && columns.size > 1) {
+      const last = columns.hosts.flatMap((host, at) => (this.tried[at] === 0 && !prefers(host) ? [at] : []))
+      if (last.length > 0) {
+        this.last = last
+        this.holdBack()
+      }
+    }
     const conversation = columns.size > 1 ? hints.conversation?.() : undefined
     this.conversation = conversation
     if (conversation === undefined) return
@@ -203,6 +218,7 @@ export class RoutePlan implements Route {
     this.tried.fill(0)
     this.isNarrowed = this.excluded !== undefined
     if (this.excluded !== undefined) for (const at of this.excluded) this.tried[at] = 1
+    this.holdBack()
   }
 
   able(): number {
@@ -216,7 +232,27 @@ export class RoutePlan implements Route {
     this.isNarrowed = true
   }
 
+  /** Those that go last count as tried for now. */
+  private holdBack(): void {
+    if (this.last === undefined) return
+    this.isHeldBack = true
+    for (const at of this.last) this.tried[at] = 1
+  }
+
   private find(waited: boolean): number {
+    if (!this.isHeldBack) return this.choose(waited)
+    const { columns, tried } = this
+    const at = this.choose(waited)
+    if (at >= 0 && !restingAt(columns, at, this.now())) return at
+    this.isHeldBack = false
+    for (const one of this.last ?? []) if (this.excluded?.includes(one) !== true) tried[one] = 0
+    // The one that rests is left to those that may do better.
+    if (at < 0) return this.choose(waited)
+    tried[at] = 0
+    return this.choose(waited)
+  }
+
+  private choose(waited: boolean): number {
     const { columns, tried } = this
     const { sharedServer } = this.hints
     const at =

@@ -81,6 +81,8 @@ export class RequestContext {
   admin = false
   /** `batch` if its key or a header says so. */
   priority: Priority = "interactive"
+  /** Whether only local servers may answer it, because its key or a header says so. */
+  private = false
   /** What it holds of its key's rate limits, if the key has any. */
   rateTicket: RateTicket | undefined
   /** An upstream server was asked for it. */

@@ -162,6 +162,13 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
         : make(404, `No model on the servers ${reason}.`, "model_not_found", "model")
       return withUnreachable(errorResponse, unreachable, labels)
     }
+    case "NoLocalServer":
+      return make(
+        403,
+        `The request is private, and no local server has the model '${error.model}'.`,
+        "no_local_server",
+        "model"
+      )
     case "AllServersFailed": {
       const { attempts, model, unreachable } = error
       const n = attempts.length

@@ -148,7 +148,7 @@ const answer = async (
   request: EmbeddingWanted,
   body: (embedded: Embedded, tokens: number) => object
 ): Promise<void> => {
-  const { record: account, traceContext, owner, priority, trace } = context
+  const { record: account, traceContext, owner, priority, private: localOnly, trace } = context
   const { labels, library, limits, routing, settings } = gateway
   account.model = request.model
   Permissions.check(settings, context.admin, request)
@@ -168,6 +168,7 @@ const answer = async (
       routing,
       owner,
       priority,
+      private: localOnly || library.settings.defaults.private,
       policy: gateway,
       began: Date.now(),
       trace,

@@ -1,6 +1,6 @@
 /** Which models a request of a client may be answered by, and how an answer names the one that did. */
 import type * as Effect from "effect/Effect"
-import type { ModelNotFound, NoServers, NoSuitableModel } from "../../Errors.js"
+import type { ModelNotFound, NoLocalServer, NoServers, NoSuitableModel } from "../../Errors.js"
 import type { ModelCandidate } from "../../ModelSelection.js"
 import * as Aliases from "../../modelSelection/aliases.js"
 import type { GatewayContext } from "../GatewayContext.js"
@@ -23,12 +23,13 @@ export const policyOf = ({ aliases, library, settings }: GatewayContext) => ({
 /** The models for a request. */
 export const candidates = (
   gateway: GatewayContext,
-  gatewayRequest: GatewayRequest
-): Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel> =>
+  gatewayRequest: GatewayRequest,
+  localOnly: boolean
+): Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer> =>
   gateway.library.models.select(
     gatewayRequest.model?.trim() || defaultModel(gateway),
     gatewayRequest,
-    policyOf(gateway)
+    { ...policyOf(gateway), private: localOnly || gateway.library.settings.defaults.private === true }
   )
 
 /**

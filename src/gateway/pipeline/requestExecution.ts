@@ -64,6 +64,7 @@ export class RequestExecution {
     this.routeHints = {
       owner,
       priority,
+      private: context.private || gateway.library.settings.defaults.private,
       conversation: () => conversationOf(context, gatewayRequest.request),
       tokens: () => requirementsOf(gatewayRequest).prompt
     }
