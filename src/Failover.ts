@@ -41,7 +41,14 @@ import { Backends } from "./Backend.js"
 import { ResumeSupports } from "./backend/resumeSupport.js"
 import type { Routing } from "./ChatRequest.js"
 import type { Embedded } from "./EmbedRequest.js"
-import { type ChatError, Closed, DeadlineExceeded, type ModelNotFound, NoLocalServer, type NoServers } from "./Errors.js"
+import {
+  type ChatError,
+  Closed,
+  DeadlineExceeded,
+  type ModelNotFound,
+  NoLocalServer,
+  type NoServers
+} from "./Errors.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Dependencies } from "./failover/call.js"
 import { type EmbedCall, Embedding, observed } from "./failover/embedding.js"

@@ -60,15 +60,15 @@ export type {
    * @since 0.2.0
    * @category models
    */
-  Prefer
-} from "./modelSelection/policy.js"
+  PromptShape
+} from "./modelSelection/needs.js"
 export type {
   /**
    * @since 0.2.0
    * @category models
    */
-  PromptShape
-} from "./modelSelection/needs.js"
+  Prefer
+} from "./modelSelection/policy.js"
 
 /**
  * What may differ from the fleet's settings: `aliases`, default `Settings.aliases`; and `preferred`, the model that goes
@@ -195,7 +195,11 @@ export const make = Effect.gen(function* () {
         : new NoServers({ model: candidate.name, servers: hosts.map(({ server }) => server.url), available: [] })
     )
 
-  const select: Service["select"] = (name, asked = plain, { aliases = settings.aliases, preferred, private: localOnly = false } = {}) => {
+  const select: Service["select"] = (
+    name,
+    asked = plain,
+    { aliases = settings.aliases, preferred, private: localOnly = false } = {}
+  ) => {
     const chain = chainOf(aliases, name)
     if (chain === undefined) {
       if (isAuto(name)) return auto(asked, preferred ?? settings.model, localOnly)

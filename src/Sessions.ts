@@ -142,7 +142,13 @@ const freeze = <A>(value: A): A => {
 const frozen = (messages: ReadonlyArray<Message>): ReadonlyArray<Message> =>
   Object.isFrozen(messages) && messages.every(Object.isFrozen) ? messages : freeze(messages)
 
-const createOptions = decoder(Schema.Struct({ prefix: optional(Schema.String), private: optional(Schema.Boolean), messages: optional(Schema.Unknown) }))
+const createOptions = decoder(
+  Schema.Struct({
+    prefix: optional(Schema.String),
+    private: optional(Schema.Boolean),
+    messages: optional(Schema.Unknown)
+  })
+)
 const listOptions = decoder(Schema.Struct({ limit: optional(wholeFrom(1)), prefix: optional(Schema.String) }))
 
 const makeId = (): string =>

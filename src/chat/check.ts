@@ -7,7 +7,7 @@ import { withoutNulls } from "../internal/optionSchemas.js"
 import * as Message from "../Message.js"
 import type { Service as ModelSelection } from "../ModelSelection.js"
 import * as ResponseCache from "../ResponseCache.js"
-import type { Session } from "../Sessions.js"
+import { isPrivate, type Session } from "../Sessions.js"
 import type { Settings } from "../Settings.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import type { Execution } from "./execution.js"
@@ -184,7 +184,7 @@ export const checkCall = (
   const messages = system === undefined ? newMessages.right : [Message.system(system), ...newMessages.right]
   const ofSession = id !== undefined && isPrivate(id)
   const localOnly = ofSession || complete.private === true
-  if (localOnly && id !== undefined && !ofSession) {
+  if (options.private === true && id !== undefined && !ofSession && settings.defaults.private !== true) {
     const reason = "must hold for a whole session: create it with private: true"
     return Either.left(new InvalidRequest({ field: "private", reason }))
   }

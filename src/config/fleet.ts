@@ -207,7 +207,11 @@ export const fleet = {
     text: jsonObject,
     join: true
   }),
-  /** x */
+  /**
+   * How auto chooses: prefer is local, remote, or fastest, which leaves it to the models and the routing. Where this
+   * machine is at its limit, or the lines are bad, that comes first (see conditions). The variable is a JSON object, as
+   * in the file. Default: prefer fastest.
+   */
   auto: setting(AutoOptions, {
     doc: "How auto chooses: prefer is local, remote, or fastest, which leaves it to the models and the routing. Where this machine is at its limit, or the lines are bad, that comes first (see conditions). The variable is a JSON object, as in the file.",
     default: {},

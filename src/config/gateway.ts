@@ -100,8 +100,8 @@ export const gateway = {
     flag: { name: "default-model", value: "NAME" }
   }),
   /**
-   * Who may use the gateway: { name, key, requestsPerMinute, tokensPerMinute, concurrency, admin, priority } each; key
-   * is a text or, in the file, { "env": "NAME" }. Default: everybody, from this machine.
+   * Who may use the gateway: { name, key, requestsPerMinute, tokensPerMinute, concurrency, admin, priority, private }
+   * each; key is a text or, in the file, { "env": "NAME" }. Default: everybody, from this machine.
    */
   keys: setting(Keys, {
     doc: 'Who may use the gateway: { name, key, requestsPerMinute, tokensPerMinute, concurrency, admin, priority, private } each; key is a text or, in the file, { "env": "NAME" }.',

@@ -19,7 +19,7 @@ export interface Access {
   readonly concurrency: number
   readonly admin: boolean
   readonly priority: "interactive" | "batch"
-  readonly private: boolean
+  readonly private?: boolean | undefined
 }
 
 /** The settings that hold. Times are in milliseconds. */

@@ -79,7 +79,19 @@ const scoreOf = (
   const chosen = canonical(model) === preferred ? 1 : 0
   // Of those that may be too large, the smallest is the most likely to run.
   const excess = fitting === 0 ? (info.size ?? 0) : 0
-  const score = [room, rested, fitting, certain, placed, resident, chosen, idle, -excess, sizeOf(info), generation(model) ?? 0]
+  const score = [
+    room,
+    rested,
+    fitting,
+    certain,
+    placed,
+    resident,
+    chosen,
+    idle,
+    -excess,
+    sizeOf(info),
+    generation(model) ?? 0
+  ]
   return { model, score, resident: resident === 1, fits: fitting === 1, placed: placed === 1 }
 }
 

@@ -219,7 +219,10 @@ export const modelsOptions = few({ family: optional(Schema.String), available: o
 export const serverInfoOptions = few({ serverUrl: optional(Schema.String) })
 
 /** @internal */
-export const sessionOptions = few({ messages: optional(Schema.Any as Schema.Schema<ReadonlyArray<Message>>) })
+export const sessionOptions = few({
+  messages: optional(Schema.Any as Schema.Schema<ReadonlyArray<Message>>),
+  private: optional(Schema.Boolean)
+})
 
 /** @internal */
 export const sessionsOptions = few({ limit: optional(Schema.Number) })

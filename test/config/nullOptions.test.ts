@@ -87,6 +87,7 @@ const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
   maxAnswerBytes: null,
   probeInterval: null,
   conditions: null,
+  auto: null,
   hedge: null,
   defaults: null,
   cache: null,

@@ -234,6 +234,7 @@ describe("the same question", () => {
     routing: [false, "random", "nearest"],
     priority: [false, undefined, "batch"],
     owner: [true, "a", "b"],
+    private: [false, undefined, true],
     timeout: [false, undefined, 20_000],
     connectTimeout: [false, undefined, 4_000],
     firstTokenTimeout: [false, undefined, 20_000],

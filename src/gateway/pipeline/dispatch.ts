@@ -102,7 +102,7 @@ export const dispatch = async (
     }
     if (format === "json") execution.decoder = StructuredOutput.any
     else if (format !== "text") execution.decoder = await execution.run(StructuredOutput.fromJsonSchema(format, bound))
-    const found = candidates(gateway, gatewayRequest)
+    const found = candidates(gateway, gatewayRequest, context.private)
     execution.candidates = Direct.valueOf(found) ?? (await execution.run(found))
     context.ownTime += performance.now() - started
     if (stream === undefined) await Complete.sendComplete(execution, codec)

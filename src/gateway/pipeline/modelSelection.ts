@@ -26,11 +26,10 @@ export const candidates = (
   gatewayRequest: GatewayRequest,
   localOnly: boolean
 ): Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer> =>
-  gateway.library.models.select(
-    gatewayRequest.model?.trim() || defaultModel(gateway),
-    gatewayRequest,
-    { ...policyOf(gateway), private: localOnly || gateway.library.settings.defaults.private === true }
-  )
+  gateway.library.models.select(gatewayRequest.model?.trim() || defaultModel(gateway), gatewayRequest, {
+    ...policyOf(gateway),
+    private: localOnly || gateway.library.settings.defaults.private === true
+  })
 
 /**
  * How an answer names its model: as the client did, or, where it was chosen, as what it is. `model` and `server` are

@@ -31,7 +31,7 @@ const fitting = async (
 ): Promise<Request.AnthropicRequest> => {
   const { think } = asked.request
   if (think === undefined || think === false) return asked
-  const known = candidates(gateway, asked)
+  const known = candidates(gateway, asked, context.private)
   const { result, stop } = gateway.library.run(Effect.flatMap(known, (models) => unthinking(gateway, models)))
   context.onDisconnect(stop)
   const models = await result

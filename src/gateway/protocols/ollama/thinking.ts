@@ -21,7 +21,7 @@ export const modelsWithoutThinking = async <A extends GatewayRequest>(
 ): Promise<A> => {
   if (gatewayRequest.request.think !== false) return gatewayRequest
   const { library } = gateway
-  const known = candidates(gateway, gatewayRequest)
+  const known = candidates(gateway, gatewayRequest, context.private)
   const telling = Effect.flatMap(
     known,
     Effect.filter(({ model }) =>
