@@ -7,6 +7,9 @@ export const strategies = routingNames.map((name) => [name, name] as const)
 
 export const callFlags = {
   routing: Flags.choice("routing", strategies, { about: "The routing strategy. Default: random." }),
+  private: Flags.orSettings("private", {
+    about: "Stay on local servers: fail rather than send anything elsewhere."
+  }),
   timeout: Flags.timeout,
   deadline: Flags.seconds("deadline", { about: "Deadline of the whole call, over all servers. Default: none." }),
   maxRetries: Flags.maxRetries,

@@ -118,6 +118,13 @@ export const choice = <const C extends ReadonlyArray<readonly [name: string, val
 export const flag = (name: string, about: About): Options.Options<boolean> =>
   noted(describe(Options.boolean(name), about), about)
 
+/** `true` if given, else `undefined`: the settings may say so too. */
+export const orSettings = (name: string, about: About): Options.Options<true | undefined> =>
+  noted(
+    Options.map(describe(Options.boolean(name), about), (given) => given || undefined),
+    about
+  )
+
 /** The flag of every command that prints something for programs. */
 export const json: Options.Options<boolean> = flag("json", { about: "Print JSON, for programs." })
 

@@ -20,6 +20,7 @@ import { chat, chatShape } from "./chat.js"
 import { type About, normalize, shape } from "./commandLine.js"
 import { run as complete } from "./completions/run.js"
 import { completions, completionsShape, print } from "./completions.js"
+import { conditions, conditionsShape } from "./conditions.js"
 import { config, configShape } from "./config.js"
 import { doctor, doctorShape } from "./doctor.js"
 import { embed, embedShape } from "./embed.js"
@@ -73,6 +74,7 @@ export const root = shape(
     sessions: sessionsShape,
     serve: serveShape,
     best: bestShape,
+    conditions: conditionsShape,
     "llm-params": llmParamsShape,
     config: configShape,
     completions: completionsShape

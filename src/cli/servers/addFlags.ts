@@ -37,6 +37,14 @@ export const options = {
   country: Flags.text("country", { value: "CODE", about: "Its country, such as DE." }),
   weight: Flags.number("weight", { about: "Its share of the traffic, above 0, default 1." }),
   priority: Flags.whole("priority", { about: "Lower is tried first, default 0." }),
+  local: Flags.choice(
+    "local",
+    [
+      ["true", true],
+      ["false", false]
+    ],
+    { about: "Whether it is local, where private calls stay. Default: whether its address is of this machine." }
+  ),
   maxInFlight: Flags.whole("max-in-flight", {
     about: "Requests at once; more wait. Default: no limit, or for Ollama 4 per model."
   })
