@@ -98,6 +98,7 @@ const execute = Command.make("aicortex").pipe(
     sessions,
     serve,
     best,
+    conditions,
     llmParams,
     config,
     completions

@@ -35,7 +35,7 @@ describe("a private call never reaches a remote server", () => {
   const cases = 1_000
   const atOnce = 20
   const next = Prng.make(20_261_129)
-  const draw = <A>(...values: readonly [A, ...ReadonlyArray<A>]): A =>
+  const draw = <const A>(...values: readonly [A, ...ReadonlyArray<A>]): A =>
     values[Math.floor(next() * values.length)] ?? values[0]
   let conditions: Partial<Conditions.Snapshot> = {}
   const runtimes: Array<{ readonly dispose: () => Promise<void> }> = []
