@@ -135,7 +135,8 @@ const named = parameter("id", "path", "The name of a model, a response, a conver
 const ofAnswers = [
   header("X-Aicortex-Max-Retries", "Total number of attempts, from 1 to 16."),
   header("X-Aicortex-Session", "The same as session in the body."),
-  header("X-Aicortex-Priority", "batch lets interactive requests go first.")
+  header("X-Aicortex-Priority", "batch lets interactive requests go first."),
+  header("X-Aicortex-Private", "true: only local servers answer, or the request fails with 403.")
 ]
 
 const parametersOf = (path: string, { isAnswer, parameters = [] }: Endpoint): ReadonlyArray<object> => [
@@ -240,6 +241,7 @@ or Ollama client at this address. The whole API is in <a href="/openapi.json">op
 <tr><td><code>X-Aicortex-Attempts</code></td><td>How many servers were tried.</td></tr>
 <tr><td><code>X-Aicortex-Reason</code></td><td>Why this one: the routing, a failover, or the cache.</td></tr>
 <tr><td><code>X-Aicortex-Priority</code></td><td><code>batch</code> lets interactive requests go first (in a request).</td></tr>
+<tr><td><code>X-Aicortex-Private</code></td><td><code>true</code>: only local servers answer, or the request fails with 403 (in a request).</td></tr>
 <tr><td><code>X-Aicortex-Session</code></td><td>A conversation to continue (in a request).</td></tr>
 <tr><td><code>X-Request-Id</code></td><td>The request id in answers, errors and the log; yours is used if you send one.</td></tr>
 <tr><td><code>traceparent</code>, <code>tracestate</code></td><td>The trace that a request is a part of; passed on to servers.</td></tr>
