@@ -311,7 +311,14 @@ export const listModelServers = (
     const registry = yield* Registry
     return (yield* firstHosted(registry, yield* select(name))).servers
     // Each of them says that there is no such server.
-  }).pipe(Effect.catchTags({ ModelNotFound: noServer, NoServers: noServer, NoSuitableModel: noServer }))
+  }).pipe(
+    Effect.catchTags({
+      ModelNotFound: noServer,
+      NoServers: noServer,
+      NoSuitableModel: noServer,
+      NoLocalServer: noServer
+    })
+  )
 
 /**
  * The facts about a model. The name is what it is for `bestServer`; of a chain none of whose models has a server it is
@@ -322,7 +329,7 @@ export const listModelServers = (
  */
 export const modelInfo = (
   name: string
-): Effect.Effect<ModelInfo, ModelNotFound | NoServers | NoSuitableModel, ModelSelection | Registry> =>
+): Effect.Effect<ModelInfo, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer, ModelSelection | Registry> =>
   Effect.gen(function* () {
     const { select } = yield* ModelSelection
     const registry = yield* Registry

@@ -3,9 +3,6 @@ import type { ConditionsOptions } from "../config/conditions.js"
 
 /**
  * Above these values, or below that of `throughput`, a state gets worse.
- *
- * @since 0.2.0
- * @category models
  */
 export interface Thresholds {
   /** Use of all processors together, in percent; default 80, and 95 for `CRITICAL`. */
