@@ -6,13 +6,14 @@ import * as Flags from "./flags.js"
 
 const options = {
   watch: Flags.flag("watch", { alias: "w", about: "Go on, and show each change, until Ctrl-C." }),
-  json: Flags.flag("json", { about: "Print JSON, for programs; with --watch a line for each change." })
+  json: Flags.json
 }
 
 const about: About = {
   about: [
     "Show how busy this machine is, and how good the lines to remote servers are: what auto goes by.",
-    "Only your own servers are asked. The thresholds are the setting conditions."
+    "Only your own servers are asked. The thresholds are the setting conditions.",
+    "With --watch, --json prints a line for each change."
   ],
   examples: ["aicortex conditions", "aicortex conditions --watch", "aicortex conditions --json"]
 }
