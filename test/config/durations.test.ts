@@ -190,9 +190,8 @@ describe.each(["ollama", "openai"] as const)("a call over %s", (protocol) => {
     const cortex = fakes.cortex([server], { model })
     const whole = await failure(cortex.complete("Hi", { deadline }))
     expect(whole).toMatchObject({ _tag: "DeadlineExceeded", deadline: 50 })
-    const stream = await cortex.chat("Hi", { stream: true, deadline })
     const read = async () => {
-      for await (const _ of stream);
+      for await (const _ of await cortex.chat("Hi", { stream: true, deadline }));
     }
     expect(await failure(read())).toMatchObject({ _tag: "DeadlineExceeded", deadline: 50 })
   })
