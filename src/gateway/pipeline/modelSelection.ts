@@ -15,9 +15,9 @@ export const chainOf = ({ aliases }: GatewayContext, name: string): ReadonlyArra
   Aliases.chainOf(aliases, name)
 
 /** What differs here from the fleet. */
-export const policyOf = ({ aliases, library, settings }: GatewayContext) => ({
-  aliases,
-  preferred: settings.defaultModel ?? library.settings.model
+export const policyOf = (gateway: GatewayContext) => ({
+  aliases: gateway.aliases,
+  preferred: defaultModel(gateway)
 })
 
 /** The models for a request. */
@@ -25,11 +25,15 @@ export const candidates = (
   gateway: GatewayContext,
   gatewayRequest: GatewayRequest,
   localOnly: boolean
-): Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer> =>
-  gateway.library.models.select(gatewayRequest.model?.trim() || defaultModel(gateway), gatewayRequest, {
-    ...policyOf(gateway),
+): Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer> => {
+  const preferred = defaultModel(gateway)
+  // Spreading `policyOf` would cost more than the selection of a model that was named.
+  return gateway.library.models.select(gatewayRequest.model?.trim() || preferred, gatewayRequest, {
+    aliases: gateway.aliases,
+    preferred,
     private: localOnly || gateway.library.settings.defaults.private === true
   })
+}
 
 /**
  * How an answer names its model: as the client did, or, where it was chosen, as what it is. `model` and `server` are
