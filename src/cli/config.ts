@@ -34,7 +34,7 @@ const setAbout: About = {
   ],
   takes: "KEY VALUE…",
   examples: [
-    "aicortex config set timeout 20",
+    "aicortex config set defaults.timeout 20",
     "aicortex config set defaults.temperature 0.2",
     `aicortex config set aliases.best '["qwen2.5:72b", "llama3.2:3b"]'`
   ]
