@@ -210,7 +210,7 @@ describe("the service", () => {
       conditions.current()
       yield* TestClock.adjust("5 seconds")
       expect(reads()).toBeGreaterThan(stopped)
-    }).pipe(Effect.provide(layerOf([], source)), Effect.provide(TestContext.TestContext), Effect.runPromise)
+    }).pipe(Effect.provide(Layer.provideMerge(layerOf([], source), TestContext.TestContext)), Effect.runPromise)
   })
 
   it("tells of changes for as long as somebody listens", () => {
@@ -226,7 +226,7 @@ describe("the service", () => {
       const stopped = reads()
       yield* TestClock.adjust("1 hour")
       expect(reads()).toBe(stopped)
-    }).pipe(Effect.provide(layerOf([], source)), Effect.provide(TestContext.TestContext), Effect.runPromise)
+    }).pipe(Effect.provide(Layer.provideMerge(layerOf([], source), TestContext.TestContext)), Effect.runPromise)
   })
 
   it("goes on where a reading fails", () => {
@@ -237,7 +237,7 @@ describe("the service", () => {
       expect((yield* conditions.snapshot).resources).toBeUndefined()
       yield* TestClock.adjust("5 seconds")
       expect(conditions.current().resources).toMatchObject({ state: "AVAILABLE", cpu: 5 })
-    }).pipe(Effect.provide(layerOf([], source)), Effect.provide(TestContext.TestContext), Effect.runPromise)
+    }).pipe(Effect.provide(Layer.provideMerge(layerOf([], source), TestContext.TestContext)), Effect.runPromise)
   })
 
   it("has no monitors where nothing can be read", () =>
