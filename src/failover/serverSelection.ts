@@ -40,6 +40,9 @@ const loadingPause = 1_000
 /** Default maximum of attempts of a call that keeps progressing. */
 const maxDefaultAttempts = 64
 
+/** How often a model that no server had is looked for again. */
+const maxModelLooks = 2
+
 /** How often a call looks for servers that were discovered or recovered after it has tried all. */
 const maxLooks = 3
 
@@ -251,10 +254,8 @@ export class ServerSelection {
 
   /** Every server was tried, but some may have been discovered or recovered since. They are tried without a pause. */
   private lookAgain(): void {
-    const { client } = this
-    // A server that reports the model as missing has just checked.
-    if (client.attempts.every(({ reason }) => reason === "model-not-found")) {
-      client.exhausted()
+    if (this.client.attempts.every(({ reason }) => reason === "model-not-found")) {
+      this.lookForModel()
       return
     }
     if (this.looksLeft === 0) {
@@ -269,6 +270,29 @@ export class ServerSelection {
       }
       this.follow(route)
       this.next()
+    })
+  }
+
+  /** No server had the model when it was asked. One whose list names it all the same is asked again after a pause. */
+  private lookForModel(): void {
+    const { client, dependencies } = this
+    const { began, limits } = client.call
+    const round = ++this.rounds
+    const pause = defaultPauseBefore(round, limits.retryBackoff, dependencies.random())
+    const inTime = limits.deadline === undefined || dependencies.now() + pause < began + limits.deadline
+    if (client.attempts.length === 0 || round > maxModelLooks || !inTime) {
+      client.exhausted()
+      return
+    }
+    this.withRoute((route) => {
+      if (route === undefined || !route.columns.hosts.some(({ certain }) => certain)) {
+        client.exhausted()
+        return
+      }
+      this.schedule(pause, () => {
+        this.follow(route)
+        this.next()
+      })
     })
   }
 
