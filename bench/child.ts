@@ -5,7 +5,7 @@ import { type Name, variants } from "./variants/index.js"
 import { type Client, NotBuilt } from "./variants/variant.js"
 
 /** Do it once and tell the text, or do it for a while and tell the cost. */
-export type Ask =
+export type Task =
   | { readonly type: "check"; readonly scenario: Scenario }
   | { readonly type: "batch"; readonly scenario: Scenario; readonly concurrency: number; readonly milliseconds: number }
 
@@ -36,7 +36,7 @@ const countReads = () => {
   }
 }
 
-const batch = async (client: Client, ask: Ask & { readonly type: "batch" }): Promise<Reply> => {
+const batch = async (client: Client, ask: Task & { readonly type: "batch" }): Promise<Reply> => {
   const { call, stream } = client
   const once = ask.scenario === "call" ? call : stream
   const text = expected[ask.scenario]
@@ -73,14 +73,14 @@ const work = async (name: Name, addresses: Addresses) => {
     clients.set(scenario, client)
     return client
   }
-  const handle = async (ask: Ask): Promise<Reply> => {
+  const handle = async (ask: Task): Promise<Reply> => {
     const client = await clientOf(ask.scenario)
     if (ask.type === "batch") return batch(client, ask)
     const { call, stream } = client
     const once = ask.scenario === "call" ? call : stream
     return { type: "checked", text: await once() }
   }
-  process.on("message", (ask: Ask) => {
+  process.on("message", (ask: Task) => {
     handle(ask)
       .catch((error: unknown): Reply => {
         if (error instanceof NotBuilt) return { type: "not built" }

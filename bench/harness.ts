@@ -1,19 +1,19 @@
 /** Workers, rounds, statistics and tables. */
 import { type ChildProcess, fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
-import type { Ask, Reply } from "./child.js"
+import type { Reply, Task } from "./child.js"
 
 const childPath = fileURLToPath(new URL("./child.js", import.meta.url))
 
 export type Measured = Reply & { readonly type: "measured" }
 
 /** How long a child may think about one question, in milliseconds. */
-const patience = 60_000
+const timeout = 60_000
 
 /** A child process that answers one question at a time; one that never answers is ended. */
 export interface Child {
   readonly next: () => Promise<Reply>
-  readonly ask: (ask: Ask) => Promise<Reply>
+  readonly ask: (ask: Task) => Promise<Reply>
   readonly close: () => Promise<void>
 }
 
@@ -22,7 +22,7 @@ export const startChild = (...args: ReadonlyArray<string>): Child => {
   const child: ChildProcess = fork(childPath, args, { stdio: ["ignore", 2, 2, "ipc"] })
   const next = () =>
     new Promise<Reply>((resolve) => {
-      const timer = setTimeout(() => child.kill("SIGKILL"), patience)
+      const timer = setTimeout(() => child.kill("SIGKILL"), timeout)
       const onMessage = (reply: Reply) => {
         clearTimeout(timer)
         child.off("exit", onExit)

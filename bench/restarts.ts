@@ -24,11 +24,11 @@ const words = Array.from({ length: 24 }, (_, i) => ` word${i}`)
 const whole = words.join("")
 
 /** Asks one question, and gives what came. */
-type Ask = (question: string) => Promise<string>
+type Send = (question: string) => Promise<string>
 
 interface Face {
   readonly name: string
-  readonly open: (servers: ReadonlyArray<FakeServer>) => Promise<{ readonly ask: Ask } & AsyncDisposable>
+  readonly open: (servers: ReadonlyArray<FakeServer>) => Promise<{ readonly ask: Send } & AsyncDisposable>
 }
 
 const library = (stream: boolean): Face => ({
@@ -49,7 +49,7 @@ const gateway = (stream: boolean): Face => ({
   open: async (servers) => {
     const started = await startGateway(servers.map(({ url }) => url))
     await started.get("/v1/models")
-    const ask: Ask = async (question) => {
+    const ask: Send = async (question) => {
       const messages = [{ role: "user", content: question }]
       const text = await (await started.post("/v1/chat/completions", { model, messages, stream })).text()
       if (!stream) return JSON.parse(text).choices[0].message.content
@@ -125,11 +125,11 @@ const run = async (scenario: Scenario, face: Face, problems: Array<string>): Pro
     await using opened = await face.open(fakes)
     const plan = planOf(scenario.befalls)
     await Promise.all(fakes.map((fake) => fake.setBehaviour({ faults: plan })))
-    let asked = 0
+    let requestCount = 0
     const client = async () => {
-      while (asked < scenario.answers) {
+      while (requestCount < scenario.answers) {
         try {
-          const text = await opened.ask(`number ${asked++}`)
+          const text = await opened.ask(`number ${requestCount++}`)
           if (text === whole) continue
           throw new Error(`not the expected text: ${text}`)
         } catch (error) {

@@ -316,12 +316,12 @@ const targetsOf = (startups: ReadonlyArray<Startup> | undefined): ReadonlyArray<
     measured(one)
       .filter((name) => variants[name].ours)
       .map((name): Target => {
-        const figures = (["openai", "ai"] as const).map((base) => compare(one, name, base)?.median)
-        const known = figures.filter((figure) => figure !== undefined)
+        const ratios = (["openai", "ai"] as const).map((base) => compare(one, name, base)?.median)
+        const known = ratios.filter((figure) => figure !== undefined)
         return {
           name: `${one.id}: ${titleOf(one, name)} / the lower of openai and ai`,
           limit: 1,
-          figure: known.length === figures.length ? Math.max(...known) : undefined
+          figure: known.length === ratios.length ? Math.max(...known) : undefined
         }
       })
   ),

@@ -15,19 +15,19 @@ const startServer = async (breaks: boolean) => {
   const server = createServer(async (request, response) => {
     let body = ""
     for await (const part of request) body += part
-    const asked = body === "" ? {} : JSON.parse(body)
+    const requestBody = body === "" ? {} : JSON.parse(body)
     const reply = (value: object) => response.end(JSON.stringify(value))
     if (request.url === "/api/tags") return reply({ models: [{ name: "m:latest", model: "m:latest" }] })
     if (request.url === "/api/version") return reply({ version: "0.13.0" })
     if (request.url === "/api/chat") {
-      if (asked._debug_render_only) return reply({ _debug_info: { rendered_template: "user: …\nassistant: " } })
+      if (requestBody._debug_render_only) return reply({ _debug_info: { rendered_template: "user: …\nassistant: " } })
       return write(response, words.slice(0, breaks ? 5 : undefined), (content) => ({
         message: { role: "assistant", content }
       }))
     }
     // To go on, the prompt ends with the text so far.
     if (request.url === "/api/generate") {
-      const given = words.findLastIndex((_, i) => String(asked.prompt).endsWith(words.slice(0, i + 1).join("")))
+      const given = words.findLastIndex((_, i) => String(requestBody.prompt).endsWith(words.slice(0, i + 1).join("")))
       return write(response, words.slice(given + 1), (text) => ({ response: text }))
     }
     response.statusCode = 404

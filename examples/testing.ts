@@ -12,7 +12,7 @@ const triage = (message: string) =>
   )
 
 // Its test. The second answer is no JSON at first, and is sent back to be repaired.
-const asked: Array<string> = []
+const questions: Array<string> = []
 const replies = [
   '{"urgent":false,"topic":"billing"}',
   "Surely! It is urgent.",
@@ -20,7 +20,7 @@ const replies = [
   new Overloaded({ model: "m", queued: 512, retryAfter: 1_000 })
 ]
 const script: Chat.Script = ({ messages }, index) => {
-  asked.push(JSON.stringify(messages))
+  questions.push(JSON.stringify(messages))
   return replies[index] ?? "nothing more was expected"
 }
 
@@ -31,5 +31,5 @@ deepStrictEqual(tickets, [
   { urgent: true, topic: "outage" },
   { urgent: true, topic: "unknown" }
 ])
-match(asked[2] ?? "", /Surely! It is urgent/)
+match(questions[2] ?? "", /Surely! It is urgent/)
 console.log("passed") // => passed

@@ -31,7 +31,7 @@ const serve = () => {
   const server = createServer(async (request, response) => {
     let body = ""
     for await (const part of request) body += part
-    const asked = body === "" ? {} : JSON.parse(body)
+    const requestBody = body === "" ? {} : JSON.parse(body)
     const reply = (/** @type {unknown} */ value) => response.end(JSON.stringify(value))
     /** @type {(pieces: ReadonlyArray<string>, piece: (text: string) => object) => Promise<void>} */
     const write = async (pieces, piece) => {
@@ -43,13 +43,13 @@ const serve = () => {
     }
     if (request.url === "/api/tags") return reply({ models: [{ name: model, model }] })
     if (request.url === "/api/version") return reply({ version: "0.13.0" })
-    if (request.url === "/api/chat" && asked._debug_render_only) {
+    if (request.url === "/api/chat" && requestBody._debug_render_only) {
       return reply({ _debug_info: { rendered_template: "user: Why is the sky blue?\nassistant: " } })
     }
     if (request.url === "/api/chat") return write(pieces, (content) => ({ message: { role: "assistant", content } }))
     // To go on, the prompt ends with the text so far.
     if (request.url === "/api/generate") {
-      const given = pieces.findLastIndex((_, i) => String(asked.prompt).endsWith(pieces.slice(0, i + 1).join("")))
+      const given = pieces.findLastIndex((_, i) => String(requestBody.prompt).endsWith(pieces.slice(0, i + 1).join("")))
       return write(pieces.slice(given + 1), (text) => ({ response: text }))
     }
     response.statusCode = 404

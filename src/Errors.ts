@@ -88,7 +88,7 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
   override get message() {
     const { unreachable = [] } = this
     const none = this.model === "auto" ? "No servers available" : `No servers available for model '${this.model}'`
-    const asked = this.servers.filter((server) => !unreachable.some(({ url }) => url === server))
+    const reachable = this.servers.filter((server) => !unreachable.some(({ url }) => url === server))
     if (this.servers.length === 0) {
       return (
         `${none}: no server is known. Name yours with \`aicortex servers add ` +
@@ -96,12 +96,12 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
       )
     }
     const silent = unreachable.length === 0 ? "" : unasked(unreachable)
-    if (asked.length === 0) {
+    if (reachable.length === 0) {
       return `${none}: ${silent}.`
     }
     const others = this.available.length === 0 ? "" : ` They have: ${this.available.join(", ")}.`
     return (
-      `${none}: none of ${asked.join(", ")} has ${this.model === "auto" ? "a model" : "it"}` +
+      `${none}: none of ${reachable.join(", ")} has ${this.model === "auto" ? "a model" : "it"}` +
       `${silent === "" ? "" : `, and ${silent}`}.${others}${this.model === "auto" ? "" : ` Get it with \`ollama pull ${this.model}\` on one of them, or choose another model.`}`
     )
   }

@@ -414,8 +414,8 @@ export const make = Effect.gen(function* () {
     return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names), ...unasked })
   })
 
-  const searchModels = Effect.fnUntraced(function* (query: string, asked: SearchOptions = {}) {
-    const options = withoutNulls(asked ?? {})
+  const searchModels = Effect.fnUntraced(function* (query: string, searchOptions: SearchOptions = {}) {
+    const options = withoutNulls(searchOptions ?? {})
     const unknown = Object.keys(options).find((key) => !searchKeys.has(key))
     if (unknown !== undefined) {
       const reason = `there is no such option; there are ${[...searchKeys].join(", ")}`

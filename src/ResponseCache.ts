@@ -134,9 +134,9 @@ export class ResponseCache extends Context.Tag("aicortex/ResponseCache")<Respons
  * @since 0.1.0
  * @category accessors
  */
-export const ttlOf = (asked: CallOptions["cache"], { cache }: Settings): number | undefined => {
-  if (asked === false || (asked === undefined && cache === undefined)) return undefined
-  return (typeof asked === "object" ? asked.ttl : undefined) ?? cache?.ttl ?? defaults.ttl
+export const ttlOf = (option: CallOptions["cache"], { cache }: Settings): number | undefined => {
+  if (option === false || (option === undefined && cache === undefined)) return undefined
+  return (typeof option === "object" ? option.ttl : undefined) ?? cache?.ttl ?? defaults.ttl
 }
 
 const nothing = () => {}
@@ -266,11 +266,11 @@ export const make = Effect.gen(function* () {
       const digests = hosts.flatMap(({ digest }) => (digest === undefined ? [] : [digest]))
       const owner = settings.cache?.shared === true ? undefined : cacheRequest.owner
       const key = yield* Key.make(keepAs, digests, owner)
-      const asked = keepAs === request ? key : yield* Key.make(request, digests, owner)
+      const callKey = keepAs === request ? key : yield* Key.make(request, digests, owner)
       return (call: Call): OpenAnswer => {
         const { deadline: _, ...limits } = call.limits
         const id = JSON.stringify([
-          asked,
+          callKey,
           key,
           cacheRequest.ttl,
           cacheRequest.renew === true,

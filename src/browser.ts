@@ -84,7 +84,7 @@ export interface CortexOptions extends Wiring.BrowserOptions {
  * @since 0.2.0
  * @category constructors
  */
-export const createCortex = (asked?: CortexOptions): Cortex => {
-  const { tracing, ...options } = withoutNulls(asked ?? {})
+export const createCortex = (userOptions?: CortexOptions): Cortex => {
+  const { tracing, ...options } = withoutNulls(userOptions ?? {})
   return cortexOver(Wiring.layer(options), tracing, Session)
 }

@@ -132,8 +132,8 @@ export class Session extends PlainSession {
  * @since 0.1.0
  * @category constructors
  */
-export const createCortex = (asked?: CortexOptions): Cortex => {
-  const { tracing, ...options } = withoutNulls(asked ?? {})
+export const createCortex = (userOptions?: CortexOptions): Cortex => {
+  const { tracing, ...options } = withoutNulls(userOptions ?? {})
   return cortexOver(Wiring.layer(options), tracing, Session)
 }
 

@@ -109,10 +109,10 @@ const faces: ReadonlyArray<readonly [path: string, before: string, after: string
 const attack = async ({ clients, count, longEvery, seed, url }: Orders): Promise<void> => {
   const agent = new Agent({ connections: clients })
   const all = cases(seed, count, longEvery)
-  let asked = 0
+  let requestCount = 0
   const ask = async ({ name, reply, schema }: Case): Promise<void> => {
-    const [path, before, after] = faces[asked % faces.length] as (typeof faces)[number]
-    const stream = Math.floor(asked++ / faces.length) % 2 === 1
+    const [path, before, after] = faces[requestCount % faces.length] as (typeof faces)[number]
+    const stream = Math.floor(requestCount++ / faces.length) % 2 === 1
     const text = JSON.stringify(reply)
     const prompt =
       path === "/v1/responses"

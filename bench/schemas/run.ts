@@ -127,10 +127,10 @@ const main = async (): Promise<boolean> => {
   })
   child.send({ ...orders, seed: seed + 1, count: 100_000, longEvery: 20 })
   await sleep(1_500)
-  const told = performance.now()
+  const reportedAt = performance.now()
   gateway.kill("SIGTERM")
   const stop = await Promise.race([
-    stopped.then((time) => time - told),
+    stopped.then((time) => time - reportedAt),
     sleep(60_000).then(() => Number.POSITIVE_INFINITY)
   ])
 

@@ -71,7 +71,7 @@ interface Machine {
 }
 
 interface Attempt {
-  readonly flight: Flight
+  readonly flight: Transfer
   readonly machine: Machine
   readonly sent: number
   runner: Runner | undefined
@@ -84,7 +84,7 @@ interface Attempt {
   target: number
 }
 
-interface Flight {
+interface Transfer {
   readonly job: Job
   readonly client: number
   readonly arrival: number
@@ -106,7 +106,7 @@ type Event =
   | { readonly type: "loaded"; readonly machine: Machine; readonly runner: Runner; readonly life: number }
   | { readonly type: "silence"; readonly attempt: Attempt; readonly phase: "first" | "idle" }
   | { readonly type: "refusal"; readonly attempt: Attempt; readonly failure: Failure }
-  | { readonly type: "patience"; readonly flight: Flight; readonly since: number }
+  | { readonly type: "patience"; readonly flight: Transfer; readonly since: number }
   | { readonly type: "outage"; readonly machine: Machine; readonly mode: Mode }
   | { readonly type: "ps"; readonly machine: Machine }
   | { readonly type: "tick" }
@@ -205,7 +205,7 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
   const served = new Uint8Array(count)
   const tokens = new Float64Array(count)
   const perServer = new Int32Array(world.servers.length)
-  const flights = new Map<number, Flight>()
+  const flights = new Map<number, Transfer>()
   let now = 0
   let over = 0
   let attempts = 0
@@ -237,7 +237,7 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
   /** What `/api/ps` last said, for the choice of the timeout. */
   const seen: ReadonlyArray<Set<number>> = machines.map(() => new Set())
 
-  const finish = (flight: Flight): void => {
+  const finish = (flight: Transfer): void => {
     flight.over = true
     over++
     flights.delete(flight.job.id)
@@ -247,7 +247,7 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
     }
   }
 
-  const proceed = (flight: Flight): void => {
+  const proceed = (flight: Transfer): void => {
     flight.held = false
     if (flight.attempts >= contender.attempts) {
       finish(flight)
@@ -261,7 +261,7 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
     else send(flight, machines[server] as Machine)
   }
 
-  const send = (flight: Flight, machine: Machine): void => {
+  const send = (flight: Transfer, machine: Machine): void => {
     const attempt: Attempt = {
       flight,
       machine,
@@ -768,7 +768,7 @@ export const simulate = (world: World, scenario: Scenario, contender: Contender,
         const { job } = event
         const client = (job.session >= 0 ? job.session : job.id) % scenario.clients
         const request: Request = { id: job.id, model: job.model, prompt: job.prompt, session: job.session }
-        const flight: Flight = {
+        const flight: Transfer = {
           job,
           client,
           arrival: now,

@@ -25,8 +25,8 @@ export const quantile = (sorted: ArrayLike<number>, share: number): number =>
   sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(share * sorted.length) - 1))] as number
 
 /** A question that got no first token counts as one that waited for `patience` seconds. */
-export const measure = (world: World, outcome: Outcome, patience: number): Measures => {
-  const waits = outcome.ttft.map((time) => Math.min(time, patience)).sort()
+export const measure = (world: World, outcome: Outcome, maxWait: number): Measures => {
+  const waits = outcome.ttft.map((time) => Math.min(time, maxWait)).sort()
   let sum = 0
   for (const wait of waits) sum += wait
   let failed = 0

@@ -94,9 +94,9 @@ const main = async (): Promise<void> => {
   const seeds = Number(options.seeds ?? (options.quick ? 3 : 20))
   if (!Number.isInteger(seeds) || seeds < 1) usage("--seeds must be a number from 1.")
   const all = contenders.map(({ name }) => name)
-  const pick = (known: ReadonlyArray<string>, asked: string | undefined, what: string): ReadonlyArray<string> => {
-    if (asked === undefined) return known
-    const names = asked.split(",").map((name) => name.trim())
+  const pick = (known: ReadonlyArray<string>, requested: string | undefined, what: string): ReadonlyArray<string> => {
+    if (requested === undefined) return known
+    const names = requested.split(",").map((name) => name.trim())
     const unknown = names.filter((name) => !known.includes(name))
     if (unknown.length > 0) usage(`There is no ${what} ${unknown.join(", ")}.`)
     return known.filter((name) => names.includes(name))

@@ -176,14 +176,14 @@ const makeJobs = (
     return Math.min(model.popularity, (0.3 * own) / total / model.cost)
   })
   const mean = models.reduce((a, model, index) => a + model.cost * (weights[index] as number), 0)
-  const asked = weights.reduce((a, b) => a + b, 0)
-  const rate = (scenario.load * total * asked) / mean
+  const totalWeight = weights.reduce((a, b) => a + b, 0)
+  const rate = (scenario.load * total * totalWeight) / mean
   const burst = scenario.bursts
   // Bursts take `length` seconds out of every `every`, and are `times` as dense as the rest.
   const calm = burst === undefined ? 1 : 1 / (1 + ((burst.times - 1) * burst.length) / burst.every)
   const turns = scenario.turns
   const draw = (shift: number): number => {
-    let left = random() * asked
+    let left = random() * totalWeight
     for (let i = 0; i < weights.length; i++) {
       left -= weights[i] as number
       // In a fleet whose users change their minds, two models swap their popularity halfway through.

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { model, tokensOf } from "./servers.js"
 
 /** Who waits longer than this has failed, in milliseconds. */
-const patience = 60_000
+const timeout = 60_000
 
 /** A session goes on for so many turns. */
 const turns = 12
@@ -21,12 +21,12 @@ export interface Tally {
   readonly first: Array<number>
   readonly total: Array<number>
   readonly problems: Array<string>
-  asked: number
+  requested: number
   failed: number
   lost: number
 }
 
-const emptyTally = (): Tally => ({ first: [], total: [], problems: [], asked: 0, failed: 0, lost: 0 })
+const emptyTally = (): Tally => ({ first: [], total: [], problems: [], requested: 0, failed: 0, lost: 0 })
 
 interface Answered {
   readonly status: number
@@ -77,13 +77,13 @@ export class GoodClient {
   async phase(seconds: number, rate: number): Promise<Tally> {
     this.tally = emptyTally()
     const began = performance.now()
-    const asked: Array<Promise<void>> = []
+    const pending: Array<Promise<void>> = []
     for (let i = 0; i < seconds * rate; i++) {
       const wait = began + (i * 1_000) / rate - performance.now()
       if (wait > 0) await sleep(wait)
-      asked.push(this.next())
+      pending.push(this.next())
     }
-    await Promise.all(asked)
+    await Promise.all(pending)
     for (const session of [...this.touched, ...this.idle]) await this.check(session)
     this.touched.clear()
     return this.tally
@@ -110,7 +110,7 @@ export class GoodClient {
         this.sessions.push(session)
       }
     } catch (error) {
-      this.tally.asked++
+      this.tally.requested++
       this.fail(`a session: ${error}`)
       return
     }
@@ -132,7 +132,7 @@ export class GoodClient {
 
   private async ask(kind: Kind, session?: Session): Promise<void> {
     const { tally } = this
-    const question = `Q${this.count}-${tally.asked++}-${Math.random().toString(36).slice(2, 8)}`
+    const question = `Q${this.count}-${tally.requested++}-${Math.random().toString(36).slice(2, 8)}`
     const expected = tokensOf(question).join("")
     const stream = kind !== "whole" && kind !== "turn"
     const began = performance.now()
@@ -209,7 +209,7 @@ export class GoodClient {
           response.on("error", reject)
         }
       )
-      sent.setTimeout(patience, () => sent.destroy(new Error(`silence for ${patience / 1_000} s`)))
+      sent.setTimeout(timeout, () => sent.destroy(new Error(`silence for ${timeout / 1_000} s`)))
       sent.on("error", reject)
       sent.end(body === undefined ? undefined : JSON.stringify(body))
     })

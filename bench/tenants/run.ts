@@ -98,7 +98,7 @@ const main = async (): Promise<boolean> => {
   })
   const enemy = child("--role", "attacker")
   setPriority(enemy.pid as number, Math.min(constants.priority.PRIORITY_LOW, getPriority() + 10))
-  const told = <A extends Report["is"]>(is: A) =>
+  const reportsOf = <A extends Report["is"]>(is: A) =>
     new Promise<Report & { is: A }>((resolve) => {
       const hear = (report: Report) => {
         if (report.is !== is) return
@@ -139,8 +139,8 @@ const main = async (): Promise<boolean> => {
   let before = await phase(quietSeconds)
   for (const { at, key, plan } of chosen) {
     order({ is: "prepare", at, port, key })
-    await told("prepared")
-    const done = told("done")
+    await reportsOf("prepared")
+    const done = reportsOf("done")
     order({ is: "attack", seconds: seconds + 1 })
     // The attack is under way when the good client is measured.
     await sleep(500)
@@ -163,7 +163,7 @@ const main = async (): Promise<boolean> => {
     results.push({
       name: plan.name,
       group: plan.group,
-      asked: during.asked,
+      requests: during.requested,
       failed,
       lost,
       first,
@@ -176,7 +176,7 @@ const main = async (): Promise<boolean> => {
     })
     rows.push([
       `${plan.group}: ${plan.name}`,
-      String(during.asked),
+      String(during.requested),
       String(failed),
       String(lost),
       `${first.p50.toFixed(0)}/${first.p99.toFixed(0)}`,
@@ -203,7 +203,7 @@ const main = async (): Promise<boolean> => {
   else {
     const header = [
       "attack",
-      "asked",
+      "requests",
       "failed",
       "lost",
       "first",

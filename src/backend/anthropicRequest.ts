@@ -142,11 +142,11 @@ const wantsThinking = ({ think }: ChatRequest): boolean => think !== undefined &
 
 const budgetOf = ({ extra, think }: ChatRequest, limit: number): number => {
   const given = extra?.["thinking_budget"]
-  const asked =
+  const requested =
     typeof given === "number"
       ? given
       : budgets[think === true || think === undefined || think === false ? "medium" : think]
-  return Math.max(minBudget, Math.min(asked, limit - 1))
+  return Math.max(minBudget, Math.min(requested, limit - 1))
 }
 
 interface Thinking {
@@ -203,7 +203,7 @@ export const body = (
   const { effort, on, thinking } = thinkingOf(request, model, limit, isUnsigned(normal, original))
   // Where a model does not think, it is not sent any thinking.
   const { system, turns } = conversation(normal, on || model.thinking !== "budget" ? original : () => undefined)
-  const told = format === "json" && !system.includes(instruction) ? `${system}\n${instruction}`.trim() : system
+  const systemPrompt = format === "json" && !system.includes(instruction) ? `${system}\n${instruction}`.trim() : system
   const output = {
     effort,
     format: typeof format === "object" ? { type: "json_schema", schema: outputSchema(format) } : undefined
@@ -213,7 +213,7 @@ export const body = (
     model: request.model,
     max_tokens: limit,
     stream: true,
-    system: isBlank(told) ? undefined : told,
+    system: isBlank(systemPrompt) ? undefined : systemPrompt,
     messages: trimmed(turns),
     ...samplers(request, model, on),
     stop_sequences: stop.length === 0 ? undefined : stop,

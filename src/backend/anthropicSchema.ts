@@ -22,7 +22,7 @@ const formats = new Set(["date-time", "time", "date", "duration", "email", "host
 export const outputSchema = (schema: unknown): unknown => {
   if (!isObject(schema)) return schema
   const made: { [key: string]: unknown } = {}
-  const told: { [key: string]: unknown } = {}
+  const converted: { [key: string]: unknown } = {}
   for (const [key, value] of Object.entries(schema)) {
     const list = lists[key]
     if (kept.has(key)) made[key] = value
@@ -33,14 +33,14 @@ export const outputSchema = (schema: unknown): unknown => {
     else if (key === "items") made[key] = outputSchema(value)
     else if (key === "format" && typeof value === "string" && formats.has(value)) made[key] = value
     else if (key === "minItems" && (value === 0 || value === 1)) made[key] = value
-    else told[key] = value
+    else converted[key] = value
   }
   const { type } = schema
   const isObjects =
     type === "object" || (Array.isArray(type) && type.includes("object")) || isObject(schema["properties"])
   if (isObjects) made["additionalProperties"] = false
-  if (Object.keys(told).length > 0) {
-    const rules = JSON.stringify(told)
+  if (Object.keys(converted).length > 0) {
+    const rules = JSON.stringify(converted)
     const { description } = made
     made["description"] = typeof description === "string" && description !== "" ? `${description}\n\n${rules}` : rules
   }

@@ -88,8 +88,8 @@ const longestRest = 86_400_000
 /** The wait that a `Retry-After` header (seconds, or a date) asks for, in milliseconds; at most a day. */
 export const retryAfter = (header: string | undefined, now: number): number | undefined => {
   if (header === undefined) return undefined
-  const asked = Number(header) * 1000
-  const rest = Number.isNaN(asked) ? Date.parse(header) - now : asked
+  const retryAfter = Number(header) * 1000
+  const rest = Number.isNaN(retryAfter) ? Date.parse(header) - now : retryAfter
   return Number.isNaN(rest) ? undefined : Math.min(longestRest, Math.max(0, rest))
 }
 
@@ -350,9 +350,9 @@ class HttpAttempt implements TransportHandler, Exchange {
     const body = this.errorBody.map((part) => decoder.decode(part)).join("")
     this.abort()
     const { location, request } = this
-    const asked = { address: request.server.url, url: request.url, body, text: errorText(body), location }
+    const failed = { address: request.server.url, url: request.url, body, text: errorText(body), location }
     this.sink.fail(
-      Misaddressed.explainWrongAddress(statusFailure(this.status, body, this.retryAfter, this.now()), asked)
+      Misaddressed.explainWrongAddress(statusFailure(this.status, body, this.retryAfter, this.now()), failed)
     )
   }
 

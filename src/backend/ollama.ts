@@ -59,7 +59,7 @@ const message = (message: Message.Message): object => {
 
 /** Ollama's `options` of a request; undefined fields are not sent. The caller's raw `options` win. */
 export const options = (request: ChatRequest): { readonly [key: string]: unknown } => {
-  const asked = {
+  const body = {
     temperature: request.temperature,
     top_p: request.topP,
     num_predict: request.maxTokens,
@@ -72,7 +72,7 @@ export const options = (request: ChatRequest): { readonly [key: string]: unknown
     repeat_penalty: request.repeatPenalty
   }
   const extra = request.extra === undefined ? undefined : ExtraParameters.forOllama(request.extra)
-  return request.options === undefined && extra === undefined ? asked : { ...asked, ...extra, ...request.options }
+  return request.options === undefined && extra === undefined ? body : { ...body, ...extra, ...request.options }
 }
 
 /** The body of `POST /api/chat`. Undefined fields are not sent. */

@@ -191,9 +191,9 @@ export const make = (transport: Transport, now: () => number): Backend => {
     together: (server, request, n, answers) => {
       const texts = completes(request)
       const url = endpoint(server, texts ? Text.path : "/chat/completions")
-      const asked = { ...(texts ? Text.body(request) : body(server, request)), n }
+      const combined = { ...(texts ? Text.body(request) : body(server, request)), n }
       const listener = texts ? new CompletionGuard(answers, request, `/v1${Text.path}`) : answers
-      return Http.start(transport, { server, url, accept: "text/event-stream", body: asked }, answers, listener, now)
+      return Http.start(transport, { server, url, accept: "text/event-stream", body: combined }, answers, listener, now)
     },
     sinkOf: (request, sink) => (completes(request) ? sink : filtered(request.format, sink)),
     kindOf

@@ -213,9 +213,9 @@ export const resume = (
       fromStart()
       return
     }
-    const asked = openEnded(request, sent, { ...partial, tokens: partial.tokens - repeated })
+    const continuation = openEnded(request, sent, { ...partial, tokens: partial.tokens - repeated })
     sink.joins(expected, repeated, support)
-    steps.next(() => protocol.open(asked, new FallbackSink(sink, fromStart)))
+    steps.next(() => protocol.open(continuation, new FallbackSink(sink, fromStart)))
   }
   const shown = (support: ResumeSupport) => {
     const whole = wellFormed(text)

@@ -48,7 +48,7 @@ export const redirect = (address: string, url: string, location: string | undefi
 /** Rewords the failure of a status if the address is wrong: `url` is the request's. `text`: the error text, if any. */
 export const explainWrongAddress = (
   failure: ServerFailure,
-  asked: {
+  failed: {
     readonly address: string
     readonly url: string
     readonly body: string
@@ -56,7 +56,7 @@ export const explainWrongAddress = (
     readonly location: string | undefined
   }
 ): ServerFailure => {
-  const { address, body, location, text, url } = asked
+  const { address, body, location, text, url } = failed
   const status = failure.status ?? 0
   if (status >= 300 && status < 400 && status !== 304) {
     return { reason: "malformed", message: redirect(address, url, location), status }

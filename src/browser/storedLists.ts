@@ -23,7 +23,7 @@ export const layer = (
     Effect.gen(function* () {
       const client = yield* HttpClient.HttpClient
       const { discoveryTtl } = yield* CurrentSettings
-      const asked = new Set<string>()
+      const refreshed = new Set<string>()
       return HttpClient.make((request, url) =>
         Effect.gen(function* () {
           const { headers, method } = request
@@ -31,8 +31,8 @@ export const layer = (
           if (method !== "GET" || !plain || !isList.test(url.pathname)) return yield* client.execute(request)
           const key = `list:${url.href}`
           const now = yield* Clock.currentTimeMillis
-          const kept = asked.has(key) ? undefined : store.read(key)
-          asked.add(key)
+          const kept = refreshed.has(key) ? undefined : store.read(key)
+          refreshed.add(key)
           if (kept !== undefined && now - kept.at < discoveryTtl && kept.at <= now) {
             return HttpClientResponse.fromWeb(request, new Response(kept.text))
           }

@@ -81,7 +81,7 @@ const replacement = (chat: Chat): Engine => {
     return Effect.flatMap(execution.models, (candidates) =>
       firstOf(candidates, (candidate) =>
         Effect.suspend(() => {
-          execution.asked?.(candidate)
+          execution.onModel?.(candidate)
           return use({ messages: request.messages }, optionsOf(execution, candidate))
         })
       )

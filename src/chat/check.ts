@@ -126,8 +126,8 @@ export const checkCall = (
   if (given !== undefined && typeof given !== "object") {
     return Either.left(new InvalidRequest({ field: "options", reason: "must be an object" }))
   }
-  const asked: Options = withoutNulls(given ?? {})
-  const { maxToolRounds = defaultToolRounds, session } = asked
+  const unchecked: Options = withoutNulls(given ?? {})
+  const { maxToolRounds = defaultToolRounds, session } = unchecked
   if (!Number.isSafeInteger(maxToolRounds) || maxToolRounds < 1) {
     return Either.left(new InvalidRequest({ field: "maxToolRounds", reason: "must be a whole number from 1" }))
   }
@@ -143,7 +143,7 @@ export const checkCall = (
     })
     if (wrong !== undefined) return Either.left(wrong)
   }
-  const decoded = ChatRequest.decodeOptions(decodePlain(asked, definitions))
+  const decoded = ChatRequest.decodeOptions(decodePlain(unchecked, definitions))
   if (Either.isLeft(decoded)) return Either.left(decoded.left)
   const options = decoded.right
   const { toolChoice } = options

@@ -88,13 +88,13 @@ export const make = Effect.gen(function* () {
         hold(turn)
         return Effect.gen(function* () {
           const candidate = firstModel(candidates)
-          const asked = requestFor(execution, execution.request, candidate)
-          const length = turn.history.length === 0 ? undefined : yield* contextLength(candidate.model, asked)
-          const { messages, trimmed } = History.trim(turn.history, asked.messages, {
+          const modelRequest = requestFor(execution, execution.request, candidate)
+          const length = turn.history.length === 0 ? undefined : yield* contextLength(candidate.model, modelRequest)
+          const { messages, trimmed } = History.trim(turn.history, modelRequest.messages, {
             contextLength: length,
-            reserve: asked.maxTokens ?? Math.min(defaultReserve, Math.floor((length ?? 0) / 4))
+            reserve: modelRequest.maxTokens ?? Math.min(defaultReserve, Math.floor((length ?? 0) / 4))
           })
-          const request = { ...asked, messages }
+          const request = { ...modelRequest, messages }
           return { execution, request, candidates, candidate, turn, trimmed, began, origin } satisfies Prepared
         }).pipe(restore)
       })
@@ -214,7 +214,7 @@ export const make = Effect.gen(function* () {
     ({ candidate, execution }: Prepared, begin: (call: Call) => OpenAnswer, call: Call) =>
     (): OpenAnswer => {
       const answer = begin(call)
-      execution.asked?.(candidate)
+      execution.onModel?.(candidate)
       return answer
     }
 

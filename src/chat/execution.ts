@@ -48,7 +48,7 @@ export interface Execution {
   /** Whether no other model may begin, for reasons that lie elsewhere. */
   readonly committed?: (() => boolean) | undefined
   /** Told of each model whose answer begins. */
-  readonly asked?: ((candidate: ModelCandidate) => void) | undefined
+  readonly onModel?: ((candidate: ModelCandidate) => void) | undefined
   /** Told of each whole reply, where the answer must be JSON. */
   readonly replied?: ((result: Result) => void) | undefined
 }

@@ -83,10 +83,10 @@ export const makeStructured = ({
       )
     if (cacheTtlOf(prepared) === undefined) return once(undefined)
     const accepts = (result: Result) => mayFit(decode(result.text))
-    return Effect.flatMap(once({ ...prepared.cacheOptions, accepts }), (asked) =>
-      asked.result.cached && asked.decoded !== undefined && Either.isLeft(asked.decoded)
+    return Effect.flatMap(once({ ...prepared.cacheOptions, accepts }), (attempt) =>
+      attempt.result.cached && attempt.decoded !== undefined && Either.isLeft(attempt.decoded)
         ? once({ ...prepared.cacheOptions, accepts, renew: true })
-        : Effect.succeed(asked)
+        : Effect.succeed(attempt)
     )
   }
 
@@ -123,9 +123,11 @@ export const makeStructured = ({
   ) =>
     withCall(execution, true, (prepared) => {
       const accepts = (result: Result) => mayFit(decoder.decode(result.text))
-      const beginAgain = (asked: Prepared) => {
+      const beginAgain = (attempt: Prepared) => {
         const kept =
-          cacheTtlOf(asked) === undefined ? asked : { ...asked, cacheOptions: { ...asked.cacheOptions, accepts } }
+          cacheTtlOf(attempt) === undefined
+            ? attempt
+            : { ...attempt, cacheOptions: { ...attempt.cacheOptions, accepts } }
         return begin(kept, true, false, false)
       }
       return Effect.zipWith(

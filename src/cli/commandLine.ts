@@ -120,11 +120,11 @@ export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Eit
     if (before === undefined) given.set(flag.name, [form])
     else before.push(form)
   }
-  const asked = words[0] === "help" ? [...words.slice(1), "--help"] : words
-  for (let i = 0; i < asked.length; i++) {
-    const word = asked[i] ?? ""
+  const normalized = words[0] === "help" ? [...words.slice(1), "--help"] : words
+  for (let i = 0; i < normalized.length; i++) {
+    const word = normalized[i] ?? ""
     if (word === "--") {
-      rest.push(...asked.slice(i + 1))
+      rest.push(...normalized.slice(i + 1))
       break
     }
     if (/^--[a-z]/i.test(word) && !/\s/.test(word.split("=", 1)[0] ?? "")) {
@@ -134,7 +134,7 @@ export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Eit
       if (flag === undefined) return unknown(name)
       const value = equals === -1 ? undefined : word.slice(equals + 1)
       if (flag.value !== undefined) {
-        const taken = value ?? asked[++i]
+        const taken = value ?? normalized[++i]
         if (taken === undefined) return fail(`${name} needs a value`)
         add(flag, taken)
       } else if (value === undefined || value === "true") add(flag, undefined)
@@ -148,7 +148,7 @@ export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Eit
           add(flag, undefined)
           continue
         }
-        const value = word.slice(at + 1).replace(/^=/, "") || asked[++i]
+        const value = word.slice(at + 1).replace(/^=/, "") || normalized[++i]
         if (value === undefined) return fail(`${name} needs a value`)
         add(flag, value)
         break

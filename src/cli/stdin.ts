@@ -35,16 +35,16 @@ const decoded = (bytes: Buffer): Either.Either<string, CommandFailed> =>
   })
 
 /** All of it, or `undefined` if nothing came within `patience` milliseconds. */
-const read = (patience: number | undefined): Effect.Effect<string | undefined, CommandFailed> =>
+const read = (timeout: number | undefined): Effect.Effect<string | undefined, CommandFailed> =>
   Effect.async((resume) => {
     const { stdin } = process
     const chunks: Array<Buffer> = []
     const timer =
-      patience === undefined
+      timeout === undefined
         ? stdin.isTTY === true
           ? undefined
           : setTimeout(() => Effect.runSync(notice("waiting for standard input…")), silence)
-        : setTimeout(() => finish(Effect.succeed(undefined)), patience)
+        : setTimeout(() => finish(Effect.succeed(undefined)), timeout)
     const onData = (chunk: Buffer) => {
       clearTimeout(timer)
       chunks.push(chunk)

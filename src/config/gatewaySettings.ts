@@ -128,14 +128,14 @@ const nowhere: From = { variable: () => undefined, file: {}, path: "" }
 
 /** The settings that hold, and the places that they come from, or what is wrong with them. */
 export const resolvePlaces = (
-  asked: GatewayOptions,
+  gatewayOptions: GatewayOptions,
   from: From = nowhere
 ): Either.Either<
   { readonly settings: Settings; readonly places: Collected<typeof gateway>["places"] },
   InvalidConfig
 > =>
   Either.gen(function* () {
-    const options = withoutNulls(asked)
+    const options = withoutNulls(gatewayOptions)
     yield* unknownOption(options, Object.keys(gateway), optionsName)
     const { keys: _, ...others } = gateway
     const { places, values } = yield* collect(others, {

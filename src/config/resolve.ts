@@ -164,9 +164,9 @@ const readVariables = Effect.gen(function* () {
 
 /** The settings that hold with where they come from, or what is wrong with them. */
 export const resolve = Effect.fnUntraced(function* (
-  asked: ConfigOptions
+  configOptions: ConfigOptions
 ): Effect.fn.Return<Resolved, InvalidConfig, FileSystem.FileSystem | Path.Path> {
-  const options = withoutNulls(asked ?? {})
+  const options = withoutNulls(configOptions ?? {})
   yield* unknownOption(options, optionNames, optionsName, aliasNames)
   const alone = options.configFile === false
   const nothing = { variable: () => undefined, file: {}, path: "" }

@@ -50,11 +50,11 @@ export interface Settings {
 }
 
 /** A schema that was declared without its form for programs takes its own values. */
-type Given<A, I> = unknown extends I ? A : I
+type Input<A, I> = unknown extends I ? A : I
 
 /** The options that settings are in a program. */
 export type OptionsOf<S> = {
-  readonly [K in keyof S]?: S[K] extends Setting<infer A, infer _, infer I> ? Given<A, I> | undefined : never
+  readonly [K in keyof S]?: S[K] extends Setting<infer A, infer _, infer I> ? Input<A, I> | undefined : never
 }
 
 /** The values of settings where each has its default. */

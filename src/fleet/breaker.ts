@@ -45,11 +45,11 @@ export class Breaker {
   /**
    * A request that began at `began` has failed; `rest` is for the first failure, `asked` is the server's Retry-After.
    */
-  open(began: number, now: number, rest: number, asked: number | undefined): void {
+  open(began: number, now: number, rest: number, retryAfter: number | undefined): void {
     if (this.restsUntil <= now) this.notify("open")
-    if (asked !== undefined) {
+    if (retryAfter !== undefined) {
       this.opened = now
-      this.restsUntil = Math.max(this.restsUntil, now + asked)
+      this.restsUntil = Math.max(this.restsUntil, now + retryAfter)
       return
     }
     // Requests that were in flight when it opened count as the same failure.

@@ -50,9 +50,9 @@ export const check = (
 ): void => {
   if (admin) return
   if (keepAlive !== undefined) {
-    const asked = milliseconds(keepAlive)
-    if (asked === 0) rejectDenied("keep_alive", "must not be 0, which unloads the model for everybody")
-    if (asked < 0 || asked > maxKeepAlive) {
+    const requested = milliseconds(keepAlive)
+    if (requested === 0) rejectDenied("keep_alive", "must not be 0, which unloads the model for everybody")
+    if (requested < 0 || requested > maxKeepAlive) {
       rejectDenied("keep_alive", `must not be longer than ${maxKeepAlive / 1_000} s (gateway.maxKeepAlive)`)
     }
   }

@@ -126,8 +126,8 @@ export const measure = async (transport: Transport, { ollama, server }: Listed):
   try {
     const { text } = await send(transport, server, { method: "GET", path, timeout: listTimeout })
     const latency = performance.now() - began
-    const told = ollama ? parse(text) : undefined
-    const version = isFields(told) && typeof told["version"] === "string" ? told["version"] : undefined
+    const body = ollama ? parse(text) : undefined
+    const version = isFields(body) && typeof body["version"] === "string" ? body["version"] : undefined
     return { latency, version }
   } catch (error) {
     if (error instanceof UpstreamFailed) return { latency: undefined, version: undefined }

@@ -59,11 +59,11 @@ async function* heard(parts: AsyncIterable<Uint8Array>, hear: () => void): Async
 /** Where the address is wrong, the status is no answer to what was asked. */
 const explained = (
   failure: ServerFailure,
-  asked: Parameters<typeof Misaddressed.explainWrongAddress>[1],
+  failed: Parameters<typeof Misaddressed.explainWrongAddress>[1],
   method: UpstreamRequest["method"]
 ): ServerFailure => {
   // An answer without a body gives no reason.
-  const { message, reason } = method === "HEAD" ? failure : Misaddressed.explainWrongAddress(failure, asked)
+  const { message, reason } = method === "HEAD" ? failure : Misaddressed.explainWrongAddress(failure, failed)
   return message === failure.message ? failure : { reason, message }
 }
 
@@ -136,9 +136,9 @@ export const send = (transport: Transport, server: Server, request: UpstreamRequ
           const text = joined(parts)
           if (status >= 200 && status < 300) resolve({ status, retryAfter, text })
           else {
-            const asked = { address: server.url, url, body: text, text: errorText(text), location }
+            const failed = { address: server.url, url, body: text, text: errorText(text), location }
             const failure = statusFailure(status, text, retryAfter, Date.now())
-            reject(new UpstreamFailed(explained(failure, asked, request.method)))
+            reject(new UpstreamFailed(explained(failure, failed, request.method)))
           }
         },
         error: (failure) => fail(failure)

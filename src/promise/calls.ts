@@ -291,7 +291,7 @@ export const chatOptions = (
       }
 
 /** Runs `use` with `Chat`, without a fiber if possible. Throws if the call is invalid. @internal */
-export type Ask = <A, E>(
+export type CallRunner = <A, E>(
   use: (chat: Chat.Service) => Effect.Effect<A, E>,
   signal: AbortSignal | undefined
 ) => A | Promise<A>
@@ -300,7 +300,7 @@ type Decoder = StructuredOutput.AsyncDecoder<unknown>
 
 /** @internal */
 export const chatWith =
-  (run: Run, ask: Ask) =>
+  (run: Run, ask: CallRunner) =>
   async (prompt: Prompt, options?: ChatOptions): Promise<unknown> => {
     const { responseFormat, schema, session, signal, stream, tools, ...rest } = given(options)
     const json = responseFormat === "json" || schema !== undefined

@@ -25,8 +25,8 @@ import type { ServerInfo } from "../Server.js"
 import * as Sessions from "../Sessions.js"
 import { withCallSites } from "./callSite.js"
 import {
-  type Ask,
   bestOptions,
+  type CallRunner,
   type ChatFunction,
   type ChatOptions,
   chatOptions,
@@ -238,7 +238,7 @@ export const cortexOver = <E>(
     run(Effect.flatMap(Router.Router, use))
   const session = (make: (sessions: Sessions.Service) => Effect.Effect<Sessions.Session, unknown>): Promise<Session> =>
     run(Effect.map(Effect.flatMap(Sessions.Sessions, make), ({ id }) => new SessionClass(id, run)))
-  const ask: Ask = (use, signal) => {
+  const ask: CallRunner = (use, signal) => {
     if (closed) throw new Closed()
     const outcome = service === undefined ? undefined : Direct.attempt(use(service))
     return outcome === undefined ? run(Effect.flatMap(Chat.Chat, use), signal) : outcomeOf(outcome, signal)

@@ -42,13 +42,13 @@ const isSupported = (capabilities: Json, name: string): boolean => {
 }
 
 /** Every Claude model calls tools. */
-const capabilitiesOf = (id: unknown, told: unknown): ReadonlyArray<string> | undefined => {
-  if (isObject(told)) {
+const capabilitiesOf = (id: unknown, reported: unknown): ReadonlyArray<string> | undefined => {
+  if (isObject(reported)) {
     return [
       "completion",
       "tools",
-      ...(isSupported(told, "image_input") ? ["vision"] : []),
-      ...(isSupported(told, "thinking") ? ["thinking"] : [])
+      ...(isSupported(reported, "image_input") ? ["vision"] : []),
+      ...(isSupported(reported, "thinking") ? ["thinking"] : [])
     ]
   }
   return typeof id === "string" && id.includes("claude-") ? ["completion", "tools", "vision"] : undefined

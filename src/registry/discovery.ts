@@ -338,7 +338,7 @@ const anthropic = Effect.fnUntraced(function* (client: HttpClient.HttpClient, se
  * the form of Anthropic's API is asked in that.
  */
 export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effect<Listing, ListingFailed> => {
-  const asked =
+  const listed =
     server.protocol === "ollama"
       ? ollama(client, server)
       : server.protocol === "openai"
@@ -362,7 +362,7 @@ export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effe
                     )
                   : Effect.fail(first)
             )
-  return Effect.timeoutFail(asked, {
+  return Effect.timeoutFail(listed, {
     duration: timeout,
     onTimeout: () =>
       new ListingFailed({

@@ -36,7 +36,7 @@ export interface ModelLists {
   /** Like `locate`, and also unreachable servers recorded to have it; asks no server. */
   readonly claims: (model: string) => Effect.Effect<ReadonlyArray<Host>>
   /** Every server, asked unless its list is fresh. */
-  readonly known: (patience: Patience) => Effect.Effect<ReadonlyArray<KnownServer>>
+  readonly known: (wait: Patience) => Effect.Effect<ReadonlyArray<KnownServer>>
   /** The current state of every server, without asking. */
   readonly now: Effect.Effect<ReadonlyArray<KnownServer>>
   /** The same synchronously; empty before the first request. */
@@ -159,7 +159,7 @@ export const make = Effect.fnUntraced(function* (
         return found
       })
       // In parallel, so that it adds no time.
-      const asked =
+      const discovery =
         entry.server.protocol === "openai" || entry.server.protocol === "anthropic"
           ? listing
           : Effect.map(
@@ -169,7 +169,7 @@ export const make = Effect.fnUntraced(function* (
                   ? withLoaded(found, loaded, (models) => observer.resident(entry.server.url, models))
                   : found
             )
-      return asked.pipe(
+      return discovery.pipe(
         permits.withPermits(1),
         Effect.interruptible,
         Effect.exit,
@@ -193,13 +193,13 @@ export const make = Effect.fnUntraced(function* (
 
   /** Waits for these, but for those that failed last time only briefly, in case they are back. */
   const awaitAll = Effect.fnUntraced(function* (
-    asked: ReadonlyArray<Entry>,
+    running: ReadonlyArray<Entry>,
     patient: boolean,
     enough: (now: number) => ReadonlyArray<Pick<Host, "server">> = () => []
   ) {
     while (true) {
       const now = yield* Clock.currentTimeMillis
-      const left = asked.filter((entry) => entry.running)
+      const left = running.filter((entry) => entry.running)
       if (left.length === 0) return
       const found = enough(now)
       if (found.length === 0 && (patient || left.some((entry) => entry.problem === undefined))) {
@@ -291,13 +291,13 @@ export const make = Effect.fnUntraced(function* (
       return hosts === undefined ? search(canonical(model), model) : Effect.succeed(hosts)
     })
 
-  const known = Effect.fnUntraced(function* (patience: Patience) {
+  const known = Effect.fnUntraced(function* (wait: Patience) {
     const all = yield* loaded
     const now = yield* Clock.currentTimeMillis
     yield* startAll(all.filter((entry) => isDue(entry, now)))
     const found = (now: number) => all.filter((entry) => isFresh(entry, now) && entry.models.size > 0)
-    const asked = all.filter((entry) => entry.running)
-    yield* awaitAll(asked, patience === "all", patience === "first" ? found : undefined)
+    const running = all.filter((entry) => entry.running)
+    yield* awaitAll(running, wait === "all", wait === "first" ? found : undefined)
     return all.map(toKnown)
   })
 

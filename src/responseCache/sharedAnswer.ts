@@ -302,9 +302,9 @@ export class Reader extends EventBuffer {
   }
 
   /** `asked`: a server was asked, and its caller has reported it. */
-  fail(error: unknown, asked: boolean): void {
+  fail(error: unknown, requested: boolean): void {
     if (this.over) return
-    if (!asked) this.observer ??= Telemetry.observe(this.call, undefined, this.host.now)
+    if (!requested) this.observer ??= Telemetry.observe(this.call, undefined, this.host.now)
     if (!(error instanceof StreamInterrupted) || this.call.events || this.again) {
       this.reject(error)
       return

@@ -164,9 +164,9 @@ export const load = (
     if (line <= loads * perLoad) return waitForSlot
     allowed = harmful
     if (busy > 0) {
-      const { harm, factor: patience } = strategy === "warm" ? warm : leastBusy
+      const { harm, factor } = strategy === "warm" ? warm : leastBusy
       const expectedWait = (line * serviceTime) / busy
-      if (expectedWait < patience * loadTime) return waitForSlot
+      if (expectedWait < factor * loadTime) return waitForSlot
       if (expectedWait < harm * loadTime) allowed = harmless
     }
   }

@@ -126,8 +126,8 @@ describe.each(agents)("$name", (agent) => {
       await well(run, log)
       expect(agent.answers(run)).toEqual(["Because the air scatters blue light."])
       expect(fake.chatRequests).toHaveLength(1)
-      const asked = turns(fake.chatRequests[0]).filter(({ role }) => role === "user")
-      expect(asked.at(-1)?.text).toContain("Why is the sky blue?")
+      const requested = turns(fake.chatRequests[0]).filter(({ role }) => role === "user")
+      expect(requested.at(-1)?.text).toContain("Why is the sky blue?")
     })
 
     it("runs the tool that the model calls, and gives it what came of it", async () => {
@@ -147,10 +147,10 @@ describe.each(agents)("$name", (agent) => {
       await well(run, log)
       expect(agent.answers(run).at(-1)).toBe(`It says ${secret}`)
       expect(fake.chatRequests).toHaveLength(2)
-      const [asked, told] = fake.chatRequests.map(({ body }) => body)
+      const [first, second] = fake.chatRequests.map(({ body }) => body)
       const { name } = agent.reads(home, "note.txt")
-      expect(asked.tools.map((tool: Json) => tool.function.name)).toContain(name)
-      expect(told.messages.at(-2)).toMatchObject({ role: "assistant", tool_calls: [{ function: { name } }] })
+      expect(first.tools.map((tool: Json) => tool.function.name)).toContain(name)
+      expect(second.messages.at(-2)).toMatchObject({ role: "assistant", tool_calls: [{ function: { name } }] })
     })
 
     it("goes on with a conversation, on the server that has it in its cache", async () => {

@@ -5,7 +5,7 @@ import type { Finish, Sink } from "../../src/Backend.js"
 import { decoder } from "../../src/backend/anthropicAnswer.js"
 import type { ToolCall } from "../../src/Message.js"
 
-type Told =
+type DecodedEvent =
   | { readonly text: string }
   | { readonly thinking: string }
   | { readonly call: ToolCall }
@@ -13,18 +13,18 @@ type Told =
 
 const utf8 = new TextEncoder()
 
-/** What is told of these reads, and how it ended; and the blocks that are to be sent back. */
+/** The events decoded from these reads, and how the stream ended; and the blocks that are to be sent back. */
 const decode = (reads: Iterable<Uint8Array>) => {
-  const told: Array<Told> = []
+  const decodedEvents: Array<DecodedEvent> = []
   let signed: ReadonlyArray<object> = []
   const sink: Sink = {
     connected: () => {},
     read: () => {},
     flush: () => {},
-    text: (text) => told.push({ text }),
-    thinking: (thinking) => told.push({ thinking }),
-    toolCall: (call) => told.push({ call }),
-    finish: (finish) => told.push({ finish }),
+    text: (text) => decodedEvents.push({ text }),
+    thinking: (thinking) => decodedEvents.push({ thinking }),
+    toolCall: (call) => decodedEvents.push({ call }),
+    finish: (finish) => decodedEvents.push({ finish }),
     fail: () => {}
   }
   const made = decoder(sink, (blocks) => {
@@ -42,7 +42,7 @@ const decode = (reads: Iterable<Uint8Array>) => {
   } catch (cause) {
     error = cause instanceof Error ? `${cause.constructor.name}: ${cause.message}` : String(cause)
   }
-  return { told, error, finished: made.finished(), signed }
+  return { events: decodedEvents, error, finished: made.finished(), signed }
 }
 
 function* cut(bytes: Uint8Array, at: ReadonlyArray<number>): Generator<Uint8Array> {
@@ -111,14 +111,14 @@ const counted = { promptTokens: 15, cachedTokens: 4, cacheWriteTokens: 2, comple
 
 const texts = ["你好", "👩‍👩‍👧 😀", "plain", " and plain", '"\\\n\r\t', '","text":"x', "\u2028", "}}\n\ndata: {", ""]
 const plain = [start, begin(0, { type: "text", text: "" }), ...texts.map((piece) => text(piece)), stop(0)]
-const told = texts.filter((piece) => piece !== "").map((piece) => ({ text: piece }))
+const reported = texts.filter((piece) => piece !== "").map((piece) => ({ text: piece }))
 
 describe("events, cut anywhere", () => {
   it("text of every script, and usage", () => {
     const finish = { reason: "stop", usage: counted }
     for (const newline of ["\n", "\r\n"]) {
       expect(always(sse([...plain, ...end("end_turn")], newline))).toMatchObject({
-        told: [...told, { finish }],
+        events: [...reported, { finish }],
         error: undefined,
         finished: true
       })
@@ -149,8 +149,8 @@ describe("events, cut anywhere", () => {
       stop(4),
       ...end("tool_use")
     ]
-    const { finished, signed, told } = always(sse(events))
-    expect(told).toEqual([
+    const { events: decodedEvents, finished, signed } = always(sse(events))
+    expect(decodedEvents).toEqual([
       { thinking: "想" },
       { thinking: " hm" },
       { text: "So" },
@@ -183,7 +183,7 @@ describe("events, cut anywhere", () => {
     ]
     const [first, second] = ["One", " two"]
     const events = `: hello\n\n${sse([start, begin(0, { type: "text", text: "" }), text(first as string), ...noise, text(second as string), ...noise, ...end("end_turn")])}`
-    expect(always(events).told).toEqual([
+    expect(always(events).events).toEqual([
       { text: first },
       { text: second },
       { finish: { reason: "stop", usage: counted } }
@@ -193,8 +193,8 @@ describe("events, cut anywhere", () => {
   it("an end without its last event, and none at all", () => {
     const [delta] = end("stop_sequence", "END") as [Event]
     const finish = { reason: "stop", usage: counted, stopSequence: "END" }
-    expect(always(sse([...plain, delta]))).toMatchObject({ told: [...told, { finish }], finished: true })
-    expect(always(sse(plain))).toMatchObject({ told, error: undefined, finished: false })
+    expect(always(sse([...plain, delta]))).toMatchObject({ events: [...reported, { finish }], finished: true })
+    expect(always(sse(plain))).toMatchObject({ events: reported, error: undefined, finished: false })
     expect(always(sse([...plain, { type: "message_stop" }]))).toMatchObject({ finished: true })
   })
 
@@ -205,7 +205,7 @@ describe("events, cut anywhere", () => {
       delta(0, { type: "input_json_delta", partial_json: '{"city":"Zü' }),
       ...end("max_tokens")
     ]
-    expect(always(sse(events)).told).toEqual([
+    expect(always(sse(events)).events).toEqual([
       { call: { id: "toolu_1", name: "weather", arguments: {}, rawArguments: '{"city":"Zü' } },
       { finish: { reason: "length", usage: counted } }
     ])
@@ -214,7 +214,7 @@ describe("events, cut anywhere", () => {
   it("an error is the server's own word, after what came before it", () => {
     const failed = { type: "error", error: { type: "overloaded_error", message: "Overloaded" } }
     expect(always(sse([start, begin(0, { type: "text", text: "" }), text("你"), failed]))).toMatchObject({
-      told: [{ text: "你" }],
+      events: [{ text: "你" }],
       error: "Reported: Overloaded",
       finished: false
     })
@@ -253,7 +253,7 @@ describe("a whole answer, cut anywhere", () => {
   }
   it("is read as its blocks", () => {
     expect(always(`\n ${JSON.stringify(message)}\n`)).toEqual({
-      told: [
+      events: [
         { thinking: "想" },
         { text: "So: 😀" },
         { call: { id: "toolu_1", name: "weather", arguments: { city: "Zürich" } } },

@@ -455,9 +455,9 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     ["SGLang's text", "stop", { matched_stop: "END" }, { stopSequence: "END" }],
     ["SGLang's number of a token", "stop", { matched_stop: 2 }, {}],
     ["a text beside another reason", "length", { stop_reason: "END" }, {}]
-  ])("what ended it: %s", (_, reason, told, expected) => {
+  ])("what ended it: %s", (_, reason, reported, expected) => {
     const [choice] = chunk({}, reason).choices
-    const last = { ...chunk({}), choices: [{ ...choice, ...told }] }
+    const last = { ...chunk({}), choices: [{ ...choice, ...reported }] }
     expect(alwaysTheSame(OpenAI.decoder, sse([chunk({ content: "a" }), last]))).toEqual([
       { text: "a" },
       { finish: { reason, usage: {}, ...expected } },

@@ -24,14 +24,14 @@ const shared = open()
 
 afterAll(() => Promise.all(engines.map((engine) => engine.close())))
 
-type Ask = Partial<ChatRequest.ChatRequest> & { readonly messages: ReadonlyArray<Message.Message> }
+type RequestInput = Partial<ChatRequest.ChatRequest> & { readonly messages: ReadonlyArray<Message.Message> }
 
-const requestOf = (ask: Ask): ChatRequest.ChatRequest => ({
+const requestOf = (ask: RequestInput): ChatRequest.ChatRequest => ({
   ...ChatRequest.make({ temperature: 0 }, "aicortex-demo", ask.messages, "text"),
   ...ask
 })
 
-const start = (ask: Ask, engine: Embedded.EmbeddedBackend = shared, onText?: (text: string) => void) => {
+const start = (ask: RequestInput, engine: Embedded.EmbeddedBackend = shared, onText?: (text: string) => void) => {
   const pieces: Array<string> = []
   const order: Array<string> = []
   let settle: (outcome: Outcome) => void = () => {}

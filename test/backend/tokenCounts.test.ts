@@ -8,12 +8,12 @@ import { startGateway } from "../support/gateway.js"
 const { cortex, keep } = useFleet()
 
 /** A server of the OpenAI API whose streams are these bytes; they end, or the connection is reset. */
-const scripted = async (answer: string, reset: boolean) => {
-  let asked = 0
+const answering = async (answer: string, reset: boolean) => {
+  let requestCount = 0
   const server = createServer((request, response) => {
     request.resume().on("end", () => {
       if (request.url === "/v1/chat/completions") {
-        asked++
+        requestCount++
         response.writeHead(200, { "content-type": "text/event-stream" })
         response.write(answer, () => (reset ? response.destroy() : response.end()))
       } else if (request.url === "/v1/models") {
@@ -28,7 +28,7 @@ const scripted = async (answer: string, reset: boolean) => {
       await new Promise((resolve) => server.close(resolve))
     }
   })
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked: () => asked }
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests: () => requestCount }
 }
 
 const event = (value: unknown) => `data: ${JSON.stringify(value)}\n\n`
@@ -53,7 +53,7 @@ describe.each([
 ] as const)("a stream that %s after its finish reason", (_, reset) => {
   describe.each(["stop", "length"] as const)("%s", (reason) => {
     it.each(endings)("and %s is complete, and its pieces are counted", async (_, bytes) => {
-      const { asked, url } = await scripted(said + finish(reason) + bytes, reset)
+      const { requests, url } = await answering(said + finish(reason) + bytes, reset)
       const fleet = cortex([{ url, protocol: "openai" }])
       const options = { model, ...(reason === "length" ? { maxTokens: 5 } : {}) }
       const events = await eventsOf(await fleet.chat("q", { ...options, stream: true }))
@@ -69,18 +69,18 @@ describe.each([
         usage: { completionTokens: 5, estimated: true },
         attempts: []
       })
-      expect(asked()).toBe(2)
+      expect(requests()).toBe(2)
     })
   })
 
   it("has the server's own count where that came before", async () => {
-    const { url } = await scripted(said + finish("stop") + usage, reset)
+    const { url } = await answering(said + finish("stop") + usage, reset)
     const { text, usage: counted } = await cortex([{ url, protocol: "openai" }]).complete("q", { model })
     expect([text, counted]).toEqual(["abcde", { promptTokens: 3, completionTokens: 7, totalTokens: 10 }])
   })
 
   it("tells clients of a gateway the same", async () => {
-    const { url } = await scripted(said + finish("stop"), reset)
+    const { url } = await answering(said + finish("stop"), reset)
     const gateway = await startGateway([url])
     keep(gateway)
     const body = { model, messages: [{ role: "user", content: "q" }] }
@@ -99,13 +99,13 @@ describe.each([
 
 describe("what is not estimated", () => {
   it("a server that says it is the end, and never counts", async () => {
-    const { url } = await scripted(said + finish("stop") + done, false)
+    const { url } = await answering(said + finish("stop") + done, false)
     const { text, usage: counted } = await cortex([{ url, protocol: "openai" }]).complete("q", { model })
     expect([text, counted]).toEqual(["abcde", {}])
   })
 
   it("a stream without a finish reason is not complete", async () => {
-    const { url } = await scripted(said, false)
+    const { url } = await answering(said, false)
     const good = keep(await startFakeOllama({ models: [model], reply: ["a", "b", "c", "d", "e", "f"] }))
     const fleet = cortex([
       { url, protocol: "openai" },
@@ -116,7 +116,7 @@ describe("what is not estimated", () => {
   })
 
   it("a line that is not JSON before the finish reason is a failure", async () => {
-    const { url } = await scripted(`${said}data: {oops\n\n${finish("stop")}${usage}${done}`, false)
+    const { url } = await answering(`${said}data: {oops\n\n${finish("stop")}${usage}${done}`, false)
     const good = keep(await startFakeOllama({ models: [model], reply: ["a", "b", "c", "d", "e", "f"] }))
     const fleet = cortex([
       { url, protocol: "openai" },
@@ -127,7 +127,7 @@ describe("what is not estimated", () => {
   })
 
   it("an error that the server reports after the finish reason is a failure", async () => {
-    const { url } = await scripted(said + finish("stop") + event({ error: { message: "overheated" } }), false)
+    const { url } = await answering(said + finish("stop") + event({ error: { message: "overheated" } }), false)
     const good = keep(await startFakeOllama({ models: [model], reply: ["a", "b", "c", "d", "e"] }))
     const fleet = cortex([
       { url, protocol: "openai" },

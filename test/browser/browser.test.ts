@@ -79,10 +79,10 @@ describe.each(protocols)("over fetch, %s", (_, begin) => {
       const server = await begin({ faults: { kind: "stall", after: 2 } })
       const cortex = cortexOf([server.url])
       const leave = new AbortController()
-      const asked = cortex.complete(question, { signal: leave.signal })
+      const answer = cortex.complete(question, { signal: leave.signal })
       await server.waitForChats(1)
       leave.abort(new Error("enough"))
-      assert.strictEqual((await failureOf(asked, Error)).message, "enough")
+      assert.strictEqual((await failureOf(answer, Error)).message, "enough")
       assert.isNumber(await server.chatRequests[0]?.closedByClient)
     })
   })
@@ -252,10 +252,10 @@ describe("what a page keeps", () => {
   })
 
   it("registry files, by their addresses", async () => {
-    let asked = 0
+    let requestCount = 0
     let status = 200
     const files = createServer((_, response) => {
-      asked++
+      requestCount++
       response.writeHead(status).end(JSON.stringify([{ model_name: "gemma9:900b", model: "gemma9:900b" }]))
     })
     await new Promise<void>((resolve) => files.listen(0, "127.0.0.1", resolve))
@@ -269,12 +269,12 @@ describe("what a page keeps", () => {
       }
       expect(await search()).toMatchObject({ found: ["gemma9:900b"], warnings: [] })
       expect((await search()).families).toContain("gemma")
-      assert.strictEqual(asked, 1)
+      assert.strictEqual(requestCount, 1)
       // Too old, and there is no newer one: better than none.
       age(3_700_000)
       status = 500
       expect(await search()).toMatchObject({ found: ["gemma9:900b"], warnings: [] })
-      assert.strictEqual(asked, 2)
+      assert.strictEqual(requestCount, 2)
       await using empty = createCortex({ servers: [], registry, storage: false })
       assert.isEmpty(await empty.searchModels("gemma9"))
       assert.include((await empty.registryWarnings())[0]?.message, "HTTP 500")

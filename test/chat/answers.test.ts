@@ -13,7 +13,7 @@ import { startGateway } from "../support/gateway.js"
 const { cortex, keep } = useFleet()
 
 /** A server of either protocol that answers every chat with these bytes, and then ends or resets the connection. */
-const scripted = async (protocol: "openai" | "ollama", answer: string, reset = false) => {
+const answering = async (protocol: "openai" | "ollama", answer: string, reset = false) => {
   const bodies: Array<string> = []
   const server = createServer((request, response) => {
     const list = protocol === "openai" ? "/v1/models" : "/api/tags"
@@ -76,7 +76,7 @@ describe.each(["openai", "ollama"] as const)("arguments that a model writes (%s)
   const answer = protocol === "openai" ? openAICall : ollamaCall
 
   it.each(odd)("%j reach the caller, whole and in a stream", async (args, expected) => {
-    const { url } = await scripted(protocol, answer(args))
+    const { url } = await answering(protocol, answer(args))
     const fleet = cortex([{ url, protocol }])
     const whole = await fleet.complete("?", { tools })
     expect(whole).toMatchObject({ finishReason: "tool_calls", attempts: [] })
@@ -89,13 +89,13 @@ describe.each(["openai", "ollama"] as const)("arguments that a model writes (%s)
   })
 
   it("a call that was cut keeps its reason", async () => {
-    const { url } = await scripted(protocol, answer('{"a":', "length"))
+    const { url } = await answering(protocol, answer('{"a":', "length"))
     const whole = await cortex([{ url, protocol }]).complete("?", { tools })
     expect(whole).toMatchObject({ finishReason: "length", toolCalls: [{ rawArguments: '{"a":' }] })
   })
 
   it("an envelope that is broken is the server's failure all the same", async () => {
-    const { url } = await scripted(protocol, protocol === "openai" ? "data: {oops\n\n" : "{oops\n")
+    const { url } = await answering(protocol, protocol === "openai" ? "data: {oops\n\n" : "{oops\n")
     const error = await failure(cortex([{ url, protocol }]).complete("?", { tools, maxRetries: 1 }))
     expect(error.attempts[0]).toMatchObject({ reason: "malformed" })
   })
@@ -122,8 +122,8 @@ describe("finish reasons", () => {
   it.each(["abort", "insufficient_system_resource", "network_error"])(
     "an answer that ended with %s goes on elsewhere",
     async (reason) => {
-      const bad = await scripted("openai", chunk({ content: "Hel" }) + chunk({}, reason) + done)
-      const good = await scripted("openai", chunk({ content: "Hello" }) + chunk({}, "stop") + done)
+      const bad = await answering("openai", chunk({ content: "Hel" }) + chunk({}, reason) + done)
+      const good = await answering("openai", chunk({ content: "Hello" }) + chunk({}, "stop") + done)
       const order = [bad, good].map(({ url }, priority) => ({ url, priority, protocol: "openai" as const }))
       const answer = await cortex(order).complete("?")
       expect(answer).toMatchObject({ text: "Hello", server: good.url, attempts: [{ server: bad.url }] })
@@ -141,9 +141,9 @@ describe("what is counted", () => {
       completion_tokens_details: { reasoning_tokens: 3 }
     }
     const counted = `data: ${JSON.stringify({ choices: [], usage })}\n\n`
-    const { url } = await scripted("openai", chunk({ content: "a" }, "stop") + counted + done)
-    const { usage: told } = await cortex([{ url, protocol: "openai" }]).complete("?")
-    expect(told).toMatchObject({ promptTokens: 20, cachedTokens: 12, reasoningTokens: 3 })
+    const { url } = await answering("openai", chunk({ content: "a" }, "stop") + counted + done)
+    const { usage: reported } = await cortex([{ url, protocol: "openai" }]).complete("?")
+    expect(reported).toMatchObject({ promptTokens: 20, cachedTokens: 12, reasoningTokens: 3 })
     const gateway = keep(await startGateway([url]))
     // biome-ignore lint/suspicious/noExplicitAny: the bodies of four protocols.
     const ask = async (path: string, body: object): Promise<any> =>
@@ -175,24 +175,30 @@ describe("what is counted", () => {
 
 /** What a decoder tells of a transcript. */
 const decoded = (protocol: "openai" | "ollama", transcript: string, format: unknown = "text") => {
-  const told = { text: "", thinking: "", deltas: [] as Array<string>, calls: [] as Array<unknown>, finish: undefined }
+  const collected = {
+    text: "",
+    thinking: "",
+    deltas: [] as Array<string>,
+    calls: [] as Array<unknown>,
+    finish: undefined
+  }
   const sink = {
     connected() {},
     read() {},
     flush() {},
     fail() {},
     text: (text: string) => {
-      told.text += text
+      collected.text += text
     },
     thinking: (text: string) => {
-      told.thinking += text
+      collected.thinking += text
     },
     toolCallDelta: (index: number, _: string, __: string, text: string) => {
-      told.deltas[index] = (told.deltas[index] ?? "") + text
+      collected.deltas[index] = (collected.deltas[index] ?? "") + text
     },
-    toolCall: ({ arguments: args, name }: { arguments: object; name: string }) => told.calls.push([name, args]),
+    toolCall: ({ arguments: args, name }: { arguments: object; name: string }) => collected.calls.push([name, args]),
     finish: (finish: undefined) => {
-      told.finish = finish
+      collected.finish = finish
     }
   } as unknown as Sink
   const decoder =
@@ -200,7 +206,7 @@ const decoded = (protocol: "openai" | "ollama", transcript: string, format: unkn
   const bytes = new TextEncoder().encode(transcript)
   for (const byte of bytes) decoder.feed(new Uint8Array([byte]))
   decoder.end()
-  return told
+  return collected
 }
 
 describe("pieces of tool calls are joined", () => {
@@ -266,9 +272,11 @@ describe("pieces of tool calls are joined", () => {
     ]
   ])("%s", (_, deltas, expected) => {
     const transcript = deltas.map((calls) => chunk({ tool_calls: calls })).join("") + chunk({}, "stop") + done
-    const { calls, deltas: told } = decoded("openai", transcript)
+    const { calls, deltas: received } = decoded("openai", transcript)
     expect(calls).toEqual(expected)
-    expect(told.map((text) => JSON.parse(text))).toEqual((expected as Array<[string, object]>).map(([, args]) => args))
+    expect(received.map((text) => JSON.parse(text))).toEqual(
+      (expected as Array<[string, object]>).map(([, args]) => args)
+    )
   })
 })
 
@@ -296,15 +304,15 @@ describe("arguments flow as they come", () => {
       /"partial_json":("(?:[^"\\]|\\.)*")/g
     ]
   ] as const)("%s", async (path, body, pattern) => {
-    const { url } = await scripted("openai", stream + end)
+    const { url } = await answering("openai", stream + end)
     const gateway = keep(await startGateway([url]))
     const text = await (await gateway.post(path, { model, stream: true, ...body })).text()
     expect([...text.matchAll(pattern)].map(([, one]) => JSON.parse(one ?? ""))).toEqual(pieces)
   })
 
   it("after a break, another server must repeat them; blanks do not count", async () => {
-    const broken = await scripted("openai", stream.slice(0, stream.lastIndexOf("data:")), true)
-    const good = await scripted("openai", openAICall('{"city":"Berlin","n":1}'))
+    const broken = await answering("openai", stream.slice(0, stream.lastIndexOf("data:")), true)
+    const good = await answering("openai", openAICall('{"city":"Berlin","n":1}'))
     const order = [broken, good].map(({ url }, priority) => ({ url, priority, protocol: "openai" as const }))
     const events = await eventsOf(await cortex(order).chat("?", { tools, stream: true }))
     const text = events.map((event) => (event.type === "tool_call_delta" ? event.content : "")).join("")
@@ -315,8 +323,8 @@ describe("arguments flow as they come", () => {
   })
 
   it("where no server repeats them, the answer fails and nothing is mixed", async () => {
-    const broken = await scripted("openai", stream.slice(0, stream.lastIndexOf("data:")), true)
-    const other = await scripted("openai", openAICall('{"city":"Paris"}'))
+    const broken = await answering("openai", stream.slice(0, stream.lastIndexOf("data:")), true)
+    const other = await answering("openai", openAICall('{"city":"Paris"}'))
     const order = [broken, other].map(({ url }, priority) => ({ url, priority, protocol: "openai" as const }))
     const answer = await cortex(order).chat("?", { tools, stream: true, maxRetries: 1 })
     const error = await failure(eventsOf(answer))
@@ -327,7 +335,7 @@ describe("arguments flow as they come", () => {
   })
 
   it("the library's own tools: what cannot be read goes back to the model", async () => {
-    const { bodies, url } = await scripted("openai", openAICall('{"a":'))
+    const { bodies, url } = await answering("openai", openAICall('{"a":'))
     let ran = 0
     const own = [{ name: "f", execute: () => ++ran }]
     const answer = await cortex([{ url, protocol: "openai" }]).complete("?", { tools: own, maxToolRounds: 2 })
@@ -381,13 +389,13 @@ describe.each(["openai", "ollama"] as const)("reasoning before JSON (%s)", (prot
     ['<think>Hm. {"a":1}', "Hm."],
     ['{"a":1}', ""]
   ])("%s", (text, thought) => {
-    const told = decoded(protocol, answer(text), "json")
-    expect([told.text, told.thinking]).toEqual(['{"a":1}', thought])
+    const reported = decoded(protocol, answer(text), "json")
+    expect([reported.text, reported.thinking]).toEqual(['{"a":1}', thought])
     // A text that nobody wants as JSON is left as it is.
     expect(decoded(protocol, answer(text)).text).toBe(text)
   })
   it("through the gateway, whole and in a stream", async () => {
-    const { url } = await scripted(protocol, answer('<think>Hm.</think>{"a":1}'))
+    const { url } = await answering(protocol, answer('<think>Hm.</think>{"a":1}'))
     const gateway = keep(await startGateway([url]))
     const body = { model, messages: [{ role: "user", content: "?" }], response_format: { type: "json_object" } }
     // biome-ignore lint/suspicious/noExplicitAny: a body.

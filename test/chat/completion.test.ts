@@ -330,13 +330,13 @@ describe("what cannot be given together", () => {
       /one text/
     ]
   ]
-  it.each(cases)("%s", async (_, asked, options, field, reason) => {
+  it.each(cases)("%s", async (_, task, options, field, reason) => {
     const server = await ollama.begin()
     const cortex = fleet.cortex([server])
     for (const stream of [true, undefined]) {
       if (stream === true && ("responseFormat" in options || "schema" in options)) continue
       const error = await failure(
-        cortex.chat(asked as string, { ...options, ...(stream ? { stream } : {}) } as ChatOptions)
+        cortex.chat(task as string, { ...options, ...(stream ? { stream } : {}) } as ChatOptions)
       )
       expect(error).toBeInstanceOf(InvalidRequest)
       expect(error).toMatchObject({ field, reason: expect.stringMatching(reason) })

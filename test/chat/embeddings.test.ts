@@ -17,7 +17,7 @@ type Protocol = (typeof protocols)[number]
 const start = (protocol: Protocol): Promise<Fake> =>
   fleet[protocol]({ models: [{ name: model, capabilities: ["embedding"] }] })
 
-const asked = (server: Fake) => server.requests.filter(({ path }) => /embed/.test(path))
+const requestsOf = (server: Fake) => server.requests.filter(({ path }) => /embed/.test(path))
 
 /** What befalls requests for vectors, and nothing else. */
 const breaks = (server: Fake, fault: Fault) =>
@@ -44,7 +44,7 @@ describe.each(protocols)("texts become vectors on %s", (protocol) => {
     const server = await start(protocol)
     const { embeddings } = await fleet.cortex([server]).embed("one", { model, dimensions: 4 })
     expect(embeddings[0]).toHaveLength(4)
-    expect(asked(server)[0]?.body).toMatchObject({ model, input: ["one"], dimensions: 4 })
+    expect(requestsOf(server)[0]?.body).toMatchObject({ model, input: ["one"], dimensions: 4 })
   })
 
   it.each<[string, Fault, object]>([
@@ -81,7 +81,7 @@ describe.each(protocols)("texts become vectors on %s", (protocol) => {
     const error = await failure(cortex.embed("one", { model }))
     expect(error).toMatchObject({ _tag: "InvalidRequest", server: bad.url, code: "context_length_exceeded" })
     expect(error.message).toContain("exceeds the context length")
-    expect(asked(good)).toHaveLength(1)
+    expect(requestsOf(good)).toHaveLength(1)
   })
 
   it("fails with each attempt where every server fails, and goes round as often as it may", async () => {
@@ -104,7 +104,7 @@ describe.each(protocols)("texts become vectors on %s", (protocol) => {
     await expect.poll(() => server.inFlight()).toBe(1)
     leave.abort(new Error("enough"))
     expect((await leaving).message).toBe("enough")
-    await expect.poll(() => asked(server).at(-1)?.aborted).toBe(true)
+    await expect.poll(() => requestsOf(server).at(-1)?.aborted).toBe(true)
     await server.setBehaviour({ faults: undefined })
     expect(await cortex.embed("one", { model })).toMatchObject({ server: server.url, attempts: [] })
   })
@@ -120,7 +120,7 @@ describe.each(protocols)("texts become vectors on %s", (protocol) => {
       deadline: 200,
       attempts: [{ server: server.url, reason: "deadline" }]
     })
-    await expect.poll(() => asked(server).at(-1)?.aborted).toBe(true)
+    await expect.poll(() => requestsOf(server).at(-1)?.aborted).toBe(true)
   })
 })
 
@@ -134,9 +134,9 @@ describe("a mixed fleet", () => {
       expect(server).toBe(servers[1].url)
       expect(attempts).toMatchObject([{ server: servers[0].url, reason: "unsupported" }])
       const [name, value] = Object.entries(options)[0] as [string, unknown]
-      expect(asked(servers[1]).at(-1)?.body[name === "keepAlive" ? "keep_alive" : name]).toEqual(value)
+      expect(requestsOf(servers[1]).at(-1)?.body[name === "keepAlive" ? "keep_alive" : name]).toEqual(value)
     }
-    expect(asked(servers[0])).toHaveLength(1)
+    expect(requestsOf(servers[0])).toHaveLength(1)
     expect(await failure(cortex.embed("one", { model, keepAlive: "soon" }))).toMatchObject({ field: "keepAlive" })
     const alone = fleet.cortex([servers[0]])
     expect(await failure(alone.embed("one", { model, keepAlive: 5 }))).toMatchObject({
@@ -199,7 +199,7 @@ describe("Embeddings", () => {
       Effect.provide(program, Layer.fresh(Cortex.layer({ servers: [server.url], configFile: false })))
     )
     expect(Exit.isInterrupted(exit)).toBe(true)
-    await expect.poll(() => asked(server).at(-1)?.aborted).toBe(true)
+    await expect.poll(() => requestsOf(server).at(-1)?.aborted).toBe(true)
   })
 
   it("fails what is under way when its scope closes", async () => {

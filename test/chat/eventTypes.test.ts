@@ -7,7 +7,7 @@ import { eventsOf, model, useFleet } from "../support/fleet.js"
 const fleet = useFleet()
 
 /** Everything that each event tells, in words. */
-const told = (event: ChatEvent): string => {
+const reportOf = (event: ChatEvent): string => {
   switch (event.type) {
     case "start":
     case "end":
@@ -68,5 +68,5 @@ it("is typed", () => {
   const ask = () => chat("Hi", { stream: true })
   type Events = Awaited<ReturnType<typeof ask>>["events"][number]
   expectTypeOf<Events>().toEqualTypeOf<ChatEvent>()
-  expect(told({ type: "meta", meta: { type: "trimmed", trimmed: 3 }, timestamp: 0 })).toBe("3 messages left out")
+  expect(reportOf({ type: "meta", meta: { type: "trimmed", trimmed: 3 }, timestamp: 0 })).toBe("3 messages left out")
 })

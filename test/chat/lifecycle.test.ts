@@ -76,7 +76,7 @@ describe("closing", () => {
 
   it.each([false, true])(
     "calls whose servers are still being looked for reject with Closed; asked: %s",
-    async (asked) => {
+    async (count) => {
       const server = await fleet.ollama({ faults: { kind: "hang" }, faultOn: "all" })
       const cortex = createCortex({ servers: [server.url], configFile: false, model })
       const calls = [
@@ -88,7 +88,7 @@ describe("closing", () => {
         cortex.bestServer(model),
         cortex.listServers()
       ].map(failure)
-      if (asked) await expect.poll(() => server.requests.length).toBeGreaterThan(0)
+      if (count) await expect.poll(() => server.requests.length).toBeGreaterThan(0)
       await cortex.close()
       for (const error of await Promise.all(calls)) expect(error._tag).toBe("Closed")
     }
@@ -124,9 +124,9 @@ describe("what a failure says of a server", () => {
     await server.setBehaviour({ faults: { kind: "status", code: 429, retryAfter: 60 } })
     expect(await cortex.chat("Hi")).toBe("other")
     expect(await slow).toBe("slow answer here")
-    const asked = server.chatRequests.length
+    const requestCount = server.chatRequests.length
     expect(await cortex.chat("Hi")).toBe("other")
-    expect(server.chatRequests).toHaveLength(asked)
+    expect(server.chatRequests).toHaveLength(requestCount)
   })
 
   it.each([402, 405, 409, 421, 451])("HTTP %i: the next server, and this one does not rest", async (code) => {
@@ -387,13 +387,13 @@ describe("parts can be replaced", () => {
 
   it("the store and the router, as layers", async () => {
     const server = await fleet.ollama({ reply: "hello" })
-    const asked: Array<string> = []
+    const requests: Array<string> = []
     const router = Layer.effect(
       Router.Router,
       Effect.map(Router.make, (made) => ({
         ...made,
         plan: (...args: Parameters<Router.Service["plan"]>) => {
-          asked.push(...args[0].map((host) => host.model))
+          requests.push(...args[0].map((host) => host.model))
           return made.plan(...args)
         }
       }))
@@ -422,7 +422,7 @@ describe("parts can be replaced", () => {
     expect(result).toMatchObject({ text: "hello", url: server.url })
     expect(result.turns).toHaveLength(2)
     // Also where the servers of the model are known already.
-    expect(asked).toEqual([model, model])
+    expect(requests).toEqual([model, model])
     expect(kept).toEqual([result.session.id])
   })
 })

@@ -94,9 +94,9 @@ const upstream = async (kind: Kind, options: Options = {}) => {
     })
     request.on("end", () => {
       if (request.method === "POST") {
-        const asked = JSON.parse(body)
-        requests.push(asked)
-        answer(asked, response, /chat/.test(request.url ?? ""))
+        const received = JSON.parse(body)
+        requests.push(received)
+        answer(received, response, /chat/.test(request.url ?? ""))
       } else if (request.url === "/v1/models") {
         response.end(JSON.stringify({ object: "list", data: [{ id: model }] }))
       } else response.writeHead(404).end()
@@ -265,9 +265,9 @@ describe.each(faces)("several answers to one prompt (%s, stream: %s)", (face, st
     const { reasons, texts } = await ask(gateway, face, stream, { n: 3, seed: 5 })
     expect(texts).toEqual(said(5, 3))
     expect(reasons).toEqual(["stop", "stop", "stop"])
-    const asked = other.requests.filter(({ seed }) => seed !== undefined)
-    expect(asked.map(({ seed }) => seed)).toEqual(asked.map(() => 6))
-    expect(asked.length).toBeGreaterThan(0)
+    const seeded = other.requests.filter(({ seed }) => seed !== undefined)
+    expect(seeded.map(({ seed }) => seed)).toEqual(seeded.map(() => 6))
+    expect(seeded.length).toBeGreaterThan(0)
   })
 
   it("over several servers they stay together where one has `n`", async () => {

@@ -95,14 +95,14 @@ describe("Chat.layerTest", () => {
   )
 
   it.effect("is asked what a server would be sent", () => {
-    const asked: Array<ChatRequest> = []
+    const requests: Array<ChatRequest> = []
     const script = (request: ChatRequest, index: number) => {
-      asked.push(request)
+      requests.push(request)
       return `${index}`
     }
     return Effect.gen(function* () {
       expect(yield* Chat.text("Hi", { persona: "pirate", temperature: 0.1 })).toBe("0")
-      expect(asked).toMatchObject([
+      expect(requests).toMatchObject([
         {
           model: "small",
           temperature: 0.1,
@@ -115,7 +115,7 @@ describe("Chat.layerTest", () => {
       // What is wrong is refused before anything is asked, as ever.
       expect(yield* Effect.flip(Chat.text("Hi", { topP: 2 }))).toMatchObject({ _tag: "InvalidRequest", field: "topP" })
       expect(yield* Effect.flip(Chat.text("Hi", { persona: "poet" }))).toMatchObject({ _tag: "PersonaNotFound" })
-      expect(asked).toHaveLength(1)
+      expect(requests).toHaveLength(1)
     }).pipe(Effect.provide(Chat.layerTest(script, { model: "small", personas: { pirate: "Arr." } })))
   })
 

@@ -30,7 +30,7 @@ it.each([
   expect(answer.content.find((part: { type: string }) => part.type === "text")).toMatchObject({
     text: "one two three four"
   })
-  const asked = telling.chatRequests.filter(({ path }) => path === "/api/chat")
-  expect(asked.length).toBeGreaterThan(0)
-  for (const { body } of asked) expect(body.think !== undefined).toBe(think === true)
+  const chatRequests = telling.chatRequests.filter(({ path }) => path === "/api/chat")
+  expect(chatRequests.length).toBeGreaterThan(0)
+  for (const { body } of chatRequests) expect(body.think !== undefined).toBe(think === true)
 })

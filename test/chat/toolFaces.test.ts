@@ -11,7 +11,7 @@ type Protocol = "openai" | "ollama"
 const protocols = ["openai", "ollama"] as const
 
 /** A server of either protocol that answers every chat with these bytes. */
-const scripted = async (protocol: Protocol, answer: string) => {
+const answering = async (protocol: Protocol, answer: string) => {
   const server = createServer((request, response) => {
     let body = ""
     request.on("data", (data) => {
@@ -65,8 +65,8 @@ describe.each(protocols)("an answer that its server gave up (%s)", (protocol) =>
   it.each(["abort", "cancelled", "insufficient_system_resource", "network_error", "engine_failure"])(
     "%s: another server goes on, whole and in a stream",
     async (reason) => {
-      const bad = await scripted(protocol, text(protocol, "Hel", reason))
-      const good = await scripted(protocol, text(protocol, "Hello", "stop"))
+      const bad = await answering(protocol, text(protocol, "Hel", reason))
+      const good = await answering(protocol, text(protocol, "Hello", "stop"))
       const order = [bad, good].map((server, priority) => ({ ...server, priority }))
       const whole = await cortex(order).complete("?")
       expect(whole).toMatchObject({ text: "Hello", server: good.url, attempts: [{ server: bad.url }] })
@@ -77,7 +77,7 @@ describe.each(protocols)("an answer that its server gave up (%s)", (protocol) =>
   )
 
   it("where there is no other server, it is a failure", async () => {
-    const bad = await scripted(protocol, text(protocol, "Hel", "abort"))
+    const bad = await answering(protocol, text(protocol, "Hel", "abort"))
     const error = await failure(cortex([bad]).complete("?", { maxRetries: 1 }))
     expect(error._tag).toBe("AllServersFailed")
     const broken = await failure(eventsOf(await cortex([bad]).chat("?", { stream: true, maxRetries: 1 })))
@@ -85,8 +85,8 @@ describe.each(protocols)("an answer that its server gave up (%s)", (protocol) =>
   })
 
   it.each([["stop"], ["length"]])("control: %s is an end", async (reason) => {
-    const one = await scripted(protocol, text(protocol, "Hel", reason))
-    const other = await scripted(protocol, text(protocol, "Hello", "stop"))
+    const one = await answering(protocol, text(protocol, "Hel", reason))
+    const other = await answering(protocol, text(protocol, "Hello", "stop"))
     const order = [one, other].map((server, priority) => ({ ...server, priority }))
     const whole = await cortex(order).complete("?")
     expect(whole).toMatchObject({ text: "Hel", server: one.url, finishReason: reason, attempts: [] })
@@ -170,7 +170,7 @@ describe.each(protocols)("arguments that a model writes (%s)", (protocol) => {
   describe.each(Object.entries(faces))("on the face of %s", (face, { body, path, stream, whole }) => {
     it.each(odd)("%s", async (_, args, expected, isCut) => {
       const cut = isCut === true
-      const gateway = keep(await startGateway([await scripted(protocol, call(protocol, args, cut))]))
+      const gateway = keep(await startGateway([await answering(protocol, call(protocol, args, cut))]))
       const ask = (stream: boolean) => gateway.post(path, { model, stream, ...body })
       const answers: Array<readonly [unknown, unknown]> = []
       const response = await ask(false)
@@ -183,11 +183,11 @@ describe.each(protocols)("arguments that a model writes (%s)", (protocol) => {
         .map((line) => JSON.parse(line) as Json)
       expect(events.find((event) => event.error != null || event.type === "error")).toBeUndefined()
       answers.push(stream(events))
-      for (const [told, reason] of answers) {
-        if (expected !== undefined) expect(objectOf(told)).toEqual(expected)
+      for (const [reply, reason] of answers) {
+        if (expected !== undefined) expect(objectOf(reply)).toEqual(expected)
         // A client that takes a text gets what the model wrote; one that takes an object gets one all the same.
-        else if (face === "chat" || face === "responses") expect(told).toBe(args)
-        else if (typeof told !== "string") expect(told).toBeTypeOf("object")
+        else if (face === "chat" || face === "responses") expect(reply).toBe(args)
+        else if (typeof reply !== "string") expect(reply).toBeTypeOf("object")
         if (cut) expect(String(reason)).toMatch(/length|max_tokens|incomplete/)
         else expect(String(reason)).toMatch(/tool|completed|stop/)
       }

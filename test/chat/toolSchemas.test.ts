@@ -253,8 +253,8 @@ describe.each(upstreams)("over %s", (_, start) => {
     it("a tool takes an Effect schema, and its services are those of the call", async () => {
       const { runtime, server } = await effects(call(args), final)
       const tools = [weather("wrap")]
-      const asked = Chat.text("Hi", { tools })
-      expect(await runtime.runPromise(Effect.provideService(asked, Weather, sunny))).toBe("It rains.")
+      const answer = Chat.text("Hi", { tools })
+      expect(await runtime.runPromise(Effect.provideService(answer, Weather, sunny))).toBe("It rains.")
       expect(JSON.parse(server.chatRequests[1]?.body.messages.at(-1).content)).toEqual({ sky: "sunny", year: 2020 })
     })
 
@@ -287,8 +287,8 @@ describe.each(upstreams)("over %s", (_, start) => {
         cause: { _tag: "NoWeather", city: "Paris" }
       })
       await server.setBehaviour({ reply: rounds(call(args), final) })
-      const told = Chat.text("Hi", { tools: [weather("return")] })
-      expect(await runtime.runPromise(Effect.provideService(told, Weather, cloudy))).toBe("It rains.")
+      const answer = Chat.text("Hi", { tools: [weather("return")] })
+      expect(await runtime.runPromise(Effect.provideService(answer, Weather, cloudy))).toBe("It rains.")
       expect(server.chatRequests.at(-1)?.body.messages.at(-1).content).toBe("Error: NoWeather")
     })
 

@@ -234,7 +234,7 @@ describe("aicortex", () => {
     for (const args of [["chat", "hi"], ["config"], ["servers", "add", "http://x"]]) {
       assert.match(await failed(args, { env: { AICORTEX_CONFIG: file } }), /config\.json: .*; repair it, or delete it$/)
     }
-    const told: ReadonlyArray<readonly [string, string]> = [
+    const expected: ReadonlyArray<readonly [string, string]> = [
       [
         '{\n  "model": "m",\n}',
         "content: is not a JSON object of settings (line 3, column 1); repair it, or delete it"
@@ -242,7 +242,7 @@ describe("aicortex", () => {
       ['{"modle": "m"}', "modle: is not known; did you mean 'model'; repair it, or delete it"],
       ['{"servers": "http://a"}', "servers: must be a list; repair it, or delete it"]
     ]
-    for (const [text, reason] of told) {
+    for (const [text, reason] of expected) {
       writeFileSync(file, text)
       assert.include(await failed(["config"], { env: { AICORTEX_CONFIG: file } }), `config.json: ${reason}`)
     }
@@ -1278,8 +1278,8 @@ describe("aicortex chat --cache", () => {
     assert.strictEqual(await ask(configured), "answer 3\n")
     assert.strictEqual(await ask(configured), "answer 3\n")
     assert.strictEqual(await ask(configured, "--no-cache"), "answer 4\n")
-    const told = await run(["chat", "Hi", "--cache", "--verbose"], { env })
-    assert.include(told.stderr, "cached from an earlier call")
+    const verbose = await run(["chat", "Hi", "--cache", "--verbose"], { env })
+    assert.include(verbose.stderr, "cached from an earlier call")
     assert.match(await ok(["config"], { env, ...configured }), /^cache +answers for 60 s +the file$/m)
     const both = await failed(["chat", "Hi", "--cache", "--no-cache"], { env }, 2)
     assert.include(both, "--no-cache cannot be given together with --cache.")
@@ -1427,9 +1427,9 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     await shows("All server attempts failed")
     await shows("> ")
     await server.setBehaviour({ faults: { kind: "hang" } })
-    const asked = server.chatRequests.length
+    const requestCount = server.chatRequests.length
     type("too long\r")
-    await server.waitForChats(asked + 1)
+    await server.waitForChats(requestCount + 1)
     type("\u0003")
     await shows("> ")
     assert.isTrue(server.chatRequests.at(-1)?.aborted)

@@ -66,12 +66,12 @@ describe("aicortex conditions", { timeout: 60_000 }, () => {
       latency: 60
     })
     expect(code).toBe(0)
-    const told = JSON.parse(stdout)
-    expect(told).toMatchObject({
+    const reported = JSON.parse(stdout)
+    expect(reported).toMatchObject({
       resources: { state: "CRITICAL", reason: expect.stringContaining("memory"), memory: expect.any(Number) },
       lines: [{ server: far.url, state: "OPTIMAL", loss: 0, throughput: null }]
     })
-    expect(Number.isNaN(Date.parse(told.resources.at))).toBe(false)
+    expect(Number.isNaN(Date.parse(reported.resources.at))).toBe(false)
   })
 
   it("says where no server is remote", async () => {
@@ -86,11 +86,11 @@ describe("aicortex conditions", { timeout: 60_000 }, () => {
       interval: 1,
       latency: 60
     })
-    let told = 0
+    let reported = 0
     for await (const line of createInterface({ input: child.stdout })) {
       const { lines } = JSON.parse(line)
-      if (lines.length === 1 && lines[0].server === far.url) told++
-      if (told === 3) break
+      if (lines.length === 1 && lines[0].server === far.url) reported++
+      if (reported === 3) break
     }
     child.kill("SIGINT")
     expect(await once(child, "close")).toEqual([130, null])

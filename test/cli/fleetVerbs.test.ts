@@ -195,13 +195,13 @@ describe("aicortex pull", () => {
     const quick = await fleet.ollama()
     const { start } = home([quick, slow])
     const child = start(["pull", "new:3b", "--all"])
-    let told = ""
+    let output = ""
     const end = ended(child)
     await new Promise<void>((resolve) =>
       child.stderr?.on("data", (piece) => {
-        told += piece
+        output += piece
         // The slow one has told its last line, and the quick one is done.
-        if (told.includes(`${slow.url}: pulling ${digest}`) && told.includes(`${quick.url}: writing`)) resolve()
+        if (output.includes(`${slow.url}: pulling ${digest}`) && output.includes(`${quick.url}: writing`)) resolve()
       })
     )
     await vi.waitFor(() => expect(paths(quick, "/api/pull")[0]?.finished).toBe(true))

@@ -69,9 +69,9 @@ describe("aicortex config", () => {
     const text = config(settings, more)
     expect(text).toMatch(line)
     const json = config(settings, more, "--json")
-    const told = JSON.parse(json)
-    expect(told.settings.proxy).toBe(shown)
-    expect(told.origins.proxy).toBe(origin)
+    const reported = JSON.parse(json)
+    expect(reported.settings.proxy).toBe(shown)
+    expect(reported.origins.proxy).toBe(origin)
     expect(text + json).not.toContain("s3cret")
   })
 
@@ -129,9 +129,9 @@ describe("aicortex serve", () => {
 
   it("reaches servers through the proxy of a flag, and trusts the authorities of one", async () => {
     const server = keep(await startFakeOllama({ models: [model], reply: "Through.", exposed: true }))
-    const asked: Array<string> = []
+    const requests: Array<string> = []
     const proxy = createServer((request, response) => {
-      asked.push(request.url ?? "")
+      requests.push(request.url ?? "")
       const { pathname } = new URL(request.url ?? "")
       const parts: Array<Buffer> = []
       request.on("data", (part) => parts.push(part))
@@ -154,11 +154,11 @@ describe("aicortex serve", () => {
     const url = await serve(settings, "--proxy", address, "--ca", pem)
     const answer = await ask(url)
     expect(await answer.json()).toMatchObject({ message: { content: "Through." } })
-    expect(asked).toContain("http://gpu.invalid:11434/api/chat")
-    const count = asked.length
+    expect(requests).toContain("http://gpu.invalid:11434/api/chat")
+    const count = requests.length
     const without = await serve({ ...settings, proxy: address }, "--proxy", "off")
     expect((await ask(without)).status).toBeGreaterThanOrEqual(400)
-    expect(asked.length).toBe(count)
+    expect(requests.length).toBe(count)
     await expect(serve({}, "--ca", join(home, "none.pem"))).rejects.toThrow("none.pem")
     await expect(serve({}, "--proxy", "ftp://x")).rejects.toThrow(/proxy/)
   })

@@ -96,8 +96,8 @@ describe.each(protocols)("aicortex chat --output (%s)", (protocol) => {
     })
     const value = { capital: "Berlin" }
     await server.setBehaviour({ reply: JSON.stringify(value) })
-    const asked = await home.run(["chat", "Hi", "--output", "json", "--json"])
-    expect(JSON.parse(asked.out)).toMatchObject({ value, text: JSON.stringify(value), server: server.url })
+    const result = await home.run(["chat", "Hi", "--output", "json", "--json"])
+    expect(JSON.parse(result.out)).toMatchObject({ value, text: JSON.stringify(value), server: server.url })
   }, 60_000)
 
   it("jsonl prints each event in a line", async () => {

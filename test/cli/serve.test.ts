@@ -8,7 +8,7 @@ import { Agent, fetch as undiciFetch } from "undici"
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
 import { type FakeServer, startFakeOllama } from "../support/fakeServer.js"
 import { eventually } from "../support/gateway.js"
-import { figures } from "../support/prometheus.js"
+import { metrics } from "../support/prometheus.js"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 const bin = join(root, "dist/bin.js")
@@ -215,11 +215,11 @@ describe("aicortex serve", () => {
   it("uses several processes, replaces one that dies, and adds up their figures", async () => {
     const server = await fake()
     const { child, ended, said, url } = await serve(["--workers", "2"], { servers: [server.url] })
-    const asked = async () => expect((await ask(url, {}, { connection: "close" })).status).toBe(200)
-    for (let i = 0; i < 6; i++) await asked()
-    const told = async () => figures(await (await fetch(`${url}/metrics`)).text())
+    const sendRequest = async () => expect((await ask(url, {}, { connection: "close" })).status).toBe(200)
+    for (let i = 0; i < 6; i++) await sendRequest()
+    const currentMetrics = async () => metrics(await (await fetch(`${url}/metrics`)).text())
     const counted = async () => {
-      const { value } = await told()
+      const { value } = await currentMetrics()
       const route = { route: "/v1/chat/completions" }
       return [
         value("aicortex_requests_total", { ...route, status: "200" }),
@@ -239,7 +239,7 @@ describe("aicortex serve", () => {
       process.kill(Number(worker), "SIGKILL")
       await eventually(() => said().includes("it is replaced"), "it is replaced")
     }
-    await asked()
+    await sendRequest()
     // What the one that died had counted, was told before.
     expect(await counted()).toEqual([7, 7, 7, 7, 0, 1, 1])
     child.kill("SIGTERM")

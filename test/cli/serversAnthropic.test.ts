@@ -49,13 +49,13 @@ it("are added with a key by the name of a variable, listed and asked", { timeout
   expect(JSON.parse(readFileSync(file, "utf8")).servers).toEqual([
     { url: `${server.url}/v1`, protocol: "anthropic", apiKey: { env: "CLAUDE_KEY" } }
   ])
-  const asked = await run(["chat", "Hello!", "--model", `claude:${claude}`], env)
-  expect(asked).toMatchObject({ code: 0, stdout: expect.stringContaining("Well said.") })
+  const result = await run(["chat", "Hello!", "--model", `claude:${claude}`], env)
+  expect(result).toMatchObject({ code: 0, stdout: expect.stringContaining("Well said.") })
   const listed = await run(["servers", "list", "--json"], env)
   expect(JSON.parse(listed.stdout)).toMatchObject([{ protocol: "anthropic", models: [claude] }])
   const loaded = await run(["ps"], env)
   expect(loaded.stderr + loaded.stdout).toContain("speaks Anthropic's protocol, which cannot tell what is loaded")
-  for (const { stderr, stdout } of [asked, listed, loaded]) expect(stdout + stderr).not.toContain("sk-ant-secret")
+  for (const { stderr, stdout } of [result, listed, loaded]) expect(stdout + stderr).not.toContain("sk-ant-secret")
   const wrong = await run(["servers", "add", server.url, "--protocol", "gemini"])
   expect(wrong.code).not.toBe(0)
   expect(wrong.stderr + wrong.stdout).toContain("anthropic")

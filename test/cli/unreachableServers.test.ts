@@ -102,18 +102,18 @@ describe.each(kindNames)("errors name the servers that could not be asked (%s)",
   it("the gateway names them by their labels, with the reason", async () => {
     const [one, other] = [await broken(kind), await dead()]
     const gateway = await gatewayOf([one.url, other])
-    const told = [{ server: "server-2", reason: "refused the connection" }]
-    const asked = await gateway.post("/v1/chat/completions", { model, messages })
-    expect(asked.status).toBe(502)
-    const { error } = await json(asked)
-    expect(error.unreachable).toEqual(told)
+    const expected = [{ server: "server-2", reason: "refused the connection" }]
+    const response = await gateway.post("/v1/chat/completions", { model, messages })
+    expect(response.status).toBe(502)
+    const { error } = await json(response)
+    expect(error.unreachable).toEqual(expected)
     expect(error.message).toContain("Could not be asked which models they have: server-2 (refused the connection).")
     const anthropic = await json(await gateway.post("/v1/messages", { model, messages, max_tokens: 9 }))
-    expect(anthropic.error.unreachable).toEqual(told)
+    expect(anthropic.error.unreachable).toEqual(expected)
     const plain = await json(await gateway.post("/api/chat", { model, messages, stream: false }))
     expect(plain.error).toContain("server-2 (refused the connection)")
     const missing = await json(await gateway.post("/v1/chat/completions", { model: "nobody-has:9b", messages }))
-    expect(missing.error).toMatchObject({ code: "model_not_found", unreachable: told })
+    expect(missing.error).toMatchObject({ code: "model_not_found", unreachable: expected })
     expect(JSON.stringify([error, anthropic, plain, missing])).not.toMatch(/127\.0\.0\.1|http:/)
     const open = await gatewayOf([one.url, other], { exposeServers: true })
     const shown = await json(await open.post("/v1/chat/completions", { model, messages }))

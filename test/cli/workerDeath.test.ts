@@ -23,7 +23,7 @@ const ask = (port: number, agent?: Agent): Promise<string> =>
   new Promise((resolve) => {
     const body = JSON.stringify({ model, messages: [{ role: "user", content: "Hi" }] })
     const headers = { "content-type": "application/json", "content-length": body.length }
-    const asked = request(
+    const clientRequest = request(
       { port, host: "127.0.0.1", path: "/v1/chat/completions", method: "POST", agent: agent ?? false, headers },
       (response) => {
         response.resume()
@@ -31,8 +31,8 @@ const ask = (port: number, agent?: Agent): Promise<string> =>
         response.on("error", () => resolve("broken"))
       }
     )
-    asked.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? "broken"))
-    asked.end(body)
+    clientRequest.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? "broken"))
+    clientRequest.end(body)
   })
 
 describe("a worker that dies", { timeout: 120_000 }, () => {

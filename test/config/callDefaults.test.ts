@@ -159,8 +159,8 @@ describe.each(kindNames)("defaults of calls (%s)", (kind) => {
     const attempts = async (options: object, path: string, body: object) => {
       const gateway = keep(await startGateway([server.url], options, { cortex }))
       // biome-ignore lint/suspicious/noExplicitAny: answers are read freely.
-      const told: any = await (await gateway.post(path, { model, ...body })).json()
-      return told.error.attempts.length
+      const reported: any = await (await gateway.post(path, { model, ...body })).json()
+      return reported.error.attempts.length
     }
     expect(await attempts({}, "/v1/chat/completions", { messages })).toBe(3)
     expect(await attempts({}, "/v1/embeddings", { input: "Hi" })).toBe(3)

@@ -20,7 +20,7 @@ const startPaths = async (
   answer: (path: string, method: string, body: string) => Answer | undefined,
   missing: Answer = { status: 404, type: "text/plain", body: "404 page not found" }
 ) => {
-  const asked: Array<string> = []
+  const requests: Array<string> = []
   const bodies: Array<string> = []
   const headers: Array<IncomingMessage["headers"]> = []
   const server = createServer((request, response) => {
@@ -31,7 +31,7 @@ const startPaths = async (
     request.on("end", () => {
       const { method = "", url = "" } = request
       bodies.push(received)
-      asked.push(`${method} ${url}`)
+      requests.push(`${method} ${url}`)
       headers.push(request.headers)
       const { body, location, status, type = "application/json" } = answer(url, method, received) ?? missing
       response.writeHead(status, { "content-type": type, ...(location === undefined ? {} : { location }) }).end(body)
@@ -40,7 +40,7 @@ const startPaths = async (
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
   return fleet.keep({
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    asked,
+    requests,
     bodies,
     headers,
     [Symbol.asyncDispose]: async () => {
@@ -114,7 +114,7 @@ describe.each(["ollama", "openai"] as const)("an address that is not right (%s)"
       `redirects to ${elsewhere.url}${of.chat}: give ${elsewhere.url} as its address`
     )
     expect(error.message).not.toContain("secret")
-    expect(elsewhere.asked).toEqual([])
+    expect(elsewhere.requests).toEqual([])
   })
 
   it.each([301, 308])("a redirect of the list is told too, and not followed (%s)", async (status) => {
@@ -126,12 +126,12 @@ describe.each(["ollama", "openai"] as const)("an address that is not right (%s)"
       reachable: false,
       problem: `redirects to ${elsewhere.url}/new${of.list}: give ${elsewhere.url}/new as its address`
     })
-    expect(elsewhere.asked).toEqual([])
+    expect(elsewhere.requests).toEqual([])
   })
 })
 
 describe("what a redirect says", () => {
-  const asked = ["http://h", "http://h/v1/chat/completions"] as const
+  const addresses = ["http://h", "http://h/v1/chat/completions"] as const
   it.each([
     ["https://h/v1/chat/completions", "give https://h as its address"],
     ["/gpu/v1/chat/completions", "redirects to http://h/gpu/v1/chat/completions: give http://h/gpu as its address"],
@@ -140,14 +140,14 @@ describe("what a redirect says", () => {
     ["ftp://h/x", "redirects without saying where to"],
     [undefined, "redirects without saying where to"]
   ])("%s", (location, words) => {
-    expect(redirect(...asked, location)).toContain(words)
-    expect(redirect(...asked, location)).not.toMatch(/u:p|next/)
+    expect(redirect(...addresses, location)).toContain(words)
+    expect(redirect(...addresses, location)).not.toMatch(/u:p|next/)
   })
 
   it("of a status that is none, nothing is made", () => {
     const failure = statusFailure(304, "", undefined, 0)
-    const asked = { address: "http://h", url: "http://h/x", body: "", text: undefined, location: undefined }
-    expect(explainWrongAddress(failure, asked)).toBe(failure)
+    const failed = { address: "http://h", url: "http://h/x", body: "", text: undefined, location: undefined }
+    expect(explainWrongAddress(failure, failed)).toBe(failure)
   })
 })
 
@@ -288,11 +288,11 @@ const deployments: ReadonlyArray<readonly [string, Deployment]> = [
 
 describe.each(deployments)("%s", (_, { chat, embed, given, lists, missing, path, speaks }) => {
   const start = () =>
-    startPaths((asked, method, body) => {
-      const found = lists[asked]
+    startPaths((path, method, body) => {
+      const found = lists[path]
       if (method === "GET") return found ?? missing?.(method)
-      if (asked === chat) return body === "{}" ? refusal : answer(speaks)
-      return asked === embed ? vectors[speaks] : missing?.(method)
+      if (path === chat) return body === "{}" ? refusal : answer(speaks)
+      return path === embed ? vectors[speaks] : missing?.(method)
     })
 
   it.each(["", "/"])("is found, and remembered (%s)", async (slash) => {
@@ -303,7 +303,7 @@ describe.each(deployments)("%s", (_, { chat, embed, given, lists, missing, path,
     const events = await eventsOf(await cortex.chat("Hi", { stream: true, maxRetries: 1 }))
     expect(events.map((event) => (event.type === "token" ? event.content : "")).join("")).toBe("Hello")
     expect((await cortex.embed("Hi", { model })).embeddings).toEqual([[1]])
-    const posts = server.asked.filter((one) => one.startsWith("POST"))
+    const posts = server.requests.filter((one) => one.startsWith("POST"))
     expect(posts.filter((one) => one === `POST ${chat}`).length).toBeGreaterThanOrEqual(2)
     expect(server.bodies.filter((body) => body !== "" && body !== "{}").length).toBe(3)
   })
@@ -335,7 +335,7 @@ describe("an address under which nothing is found", () => {
     const server = await startPaths(() => undefined)
     const cortex = fleet.cortex([`${server.url}/a/b`])
     await cortex.listServers()
-    expect(server.asked.every((one) => one.split(" ")[1]?.startsWith("/a/b/"))).toBe(true)
+    expect(server.requests.every((one) => one.split(" ")[1]?.startsWith("/a/b/"))).toBe(true)
   })
 })
 

@@ -22,7 +22,7 @@ interface Endless {
   /** How many bytes of answers were written, and how many connections of those were closed by the client. */
   bytes: number
   closed: number
-  asked: number
+  requestCount: number
 }
 
 /** A server whose answers never end: `piece` is written again and again, as fast as it is read. */
@@ -32,11 +32,11 @@ const endless = async (first: string, piece: string, head: object = {}): Promise
     response.write(first)
     const more = () => {
       if (response.destroyed) return
-      while (response.write(piece)) told.bytes += piece.length
-      told.bytes += piece.length
+      while (response.write(piece)) endless.bytes += piece.length
+      endless.bytes += piece.length
       response.once("drain", () => setImmediate(more))
     }
-    response.on("close", () => told.closed++)
+    response.on("close", () => endless.closed++)
     more()
   }
   const server = createServer((request, response) => {
@@ -49,7 +49,7 @@ const endless = async (first: string, piece: string, head: object = {}): Promise
       else if (request.url === "/v1/models") json({ object: "list", data: [{ id: model, object: "model" }] })
       else if (request.method !== "POST") response.writeHead(404).end("{}")
       else {
-        told.asked++
+        endless.requestCount++
         write(response)
       }
     })
@@ -59,13 +59,13 @@ const endless = async (first: string, piece: string, head: object = {}): Promise
     server.closeAllConnections()
     server.close()
   })
-  const told: Endless = {
+  const endless: Endless = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     bytes: 0,
     closed: 0,
-    asked: 0
+    requestCount: 0
   }
-  return told
+  return endless
 }
 
 const sse = { "content-type": "text/event-stream" }
@@ -123,7 +123,7 @@ describe("an answer without end", () => {
       assert.include(error?.attempts[0]?.message, bound)
       await expect.poll(() => server.closed).toBe(1)
 
-      const asked = server.asked
+      const requestsBefore = server.requestCount
       const events = await cortex.chat("Hi", { ...options, stream: true })
       const broken = (await events.text().then(
         () => undefined,
@@ -132,7 +132,7 @@ describe("an answer without end", () => {
       assert.match(broken?._tag ?? "", /^(AllServersFailed|StreamInterrupted)$/)
       assert.include(broken?.attempts.at(-1)?.message, bound)
       // Nobody goes on with what is too long already.
-      assert.strictEqual(server.asked, asked + 1)
+      assert.strictEqual(server.requestCount, requestsBefore + 1)
       await expect.poll(() => server.closed).toBe(2)
       // What the connection holds may have been written besides.
       assert.isBelow(server.bytes, 64 * mega)
@@ -244,9 +244,9 @@ describe("an answer without end", () => {
     assert.strictEqual(error.code, "all_servers_failed")
     assert.strictEqual(error.attempts[0]?.reason, "malformed")
     const stream = await gateway.post("/v1/chat/completions", { model, messages, stream: true })
-    const told = await stream.text()
-    assert.include(told, "stream_interrupted")
-    assert.isBelow(told.length, 64 * mega)
+    const reported = await stream.text()
+    assert.include(reported, "stream_interrupted")
+    assert.isBelow(reported.length, 64 * mega)
     await expect.poll(() => server.closed).toBe(2)
   }, 60_000)
 

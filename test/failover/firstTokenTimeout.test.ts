@@ -89,7 +89,7 @@ const useServer = async (protocol: Protocol) => {
     sent,
     ask: (prompt: string, options: Chat.Options = {}, streamed = false) => {
       const given = { maxRetries: 1, ...options }
-      const asked: Effect.Effect<string, Errors.ChatError, Chat.Chat> = streamed
+      const call: Effect.Effect<string, Errors.ChatError, Chat.Chat> = streamed
         ? Effect.map(Stream.runCollect(Chat.stream(prompt, given)), (events) =>
             Chunk.join(
               Chunk.map(events, (one: ChatEvent.ChatEvent) => (one.type === "token" ? one.content : "")),
@@ -98,7 +98,7 @@ const useServer = async (protocol: Protocol) => {
           )
         : Chat.text(prompt, given)
       let outcome: string | undefined
-      const done = runtime.runPromise(Effect.either(asked)).then((either) => {
+      const done = runtime.runPromise(Effect.either(call)).then((either) => {
         outcome =
           either._tag === "Right"
             ? either.right

@@ -10,22 +10,22 @@ describe.each(["openai", "ollama"] as const)(
   (protocol) => {
     /** Two servers of which each cuts its nth answer after so many tokens, as `after` says, until it is `undefined`. */
     const pair = async (after: (n: number) => number | undefined) => {
-      let asked = 0
+      let count = 0
       const faults = () => {
-        const tokens = after(asked++)
+        const tokens = after(count++)
         return tokens === undefined ? undefined : ({ kind: "cut", after: tokens } as const)
       }
       const servers = [
         await fakes[protocol]({ reply: story, faults }),
         await fakes[protocol]({ reply: story, faults })
       ] as const
-      return { fleet: fakes.cortex(inOrder(...servers), { serverCooldown: 1 }), asked: () => asked }
+      return { fleet: fakes.cortex(inOrder(...servers), { serverCooldown: 1 }), requestCount: () => count }
     }
 
     it("is tried for as long as each attempt gets further than those before", async () => {
-      const { asked, fleet } = await pair((n) => (n < 9 ? n + 1 : undefined))
+      const { requestCount, fleet } = await pair((n) => (n < 9 ? n + 1 : undefined))
       const { attempts, text } = await fleet.complete("q", options)
-      expect([text, attempts.length, asked()]).toEqual([story.join(""), 9, 10])
+      expect([text, attempts.length, requestCount()]).toEqual([story.join(""), 9, 10])
     })
 
     it("also where it does not get further each time", async () => {
@@ -35,15 +35,15 @@ describe.each(["openai", "ollama"] as const)(
     })
 
     it("is given up after six attempts that got no further", async () => {
-      const { asked, fleet } = await pair(() => 3)
+      const { requestCount, fleet } = await pair(() => 3)
       const error = await failure(fleet.complete("q", options))
-      expect([error._tag, error.attempts.length, asked()]).toEqual(["AllServersFailed", 6, 6])
+      expect([error._tag, error.attempts.length, requestCount()]).toEqual(["AllServersFailed", 6, 6])
     })
 
     it("is given up after so many attempts as the caller says", async () => {
-      const { asked, fleet } = await pair((n) => (n < 9 ? n + 1 : undefined))
+      const { requestCount, fleet } = await pair((n) => (n < 9 ? n + 1 : undefined))
       const error = await failure(fleet.complete("q", { ...options, maxRetries: 3 }))
-      expect([error._tag, asked()]).toEqual(["AllServersFailed", 3])
+      expect([error._tag, requestCount()]).toEqual(["AllServersFailed", 3])
     })
   }
 )

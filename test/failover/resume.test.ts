@@ -21,7 +21,7 @@ const listQuestion = "List programming languages (one per line):"
 const isTrial = ({ body }: Fake["requests"][number]) => body?.messages?.[0]?.content === listQuestion
 const trials = (server: Fake) => server.chatRequests.filter(isTrial)
 /** What was asked of a server, its trial left out. */
-const asked = (server: Fake) => server.chatRequests.filter((request) => !isTrial(request))
+const requestsOf = (server: Fake) => server.chatRequests.filter((request) => !isTrial(request))
 
 type Begin = (options?: FakeOllamaOptions & FakeOpenAIOptions) => Promise<Fake>
 interface Kind {
@@ -267,8 +267,8 @@ describe("what is asked of a server that goes on", () => {
       fleet.openai({ reply: words, flavour: "vllm" })
     ])
     await run([first, second], { kind: "cut", after: 3 }, { maxTokens: 10 })
-    expect(asked(second)).toHaveLength(1)
-    expect(asked(second)[0]?.body).toMatchObject({
+    expect(requestsOf(second)).toHaveLength(1)
+    expect(requestsOf(second)[0]?.body).toMatchObject({
       messages: [
         { role: "user", content: question },
         { role: "assistant", content: "ha ha ha" }
@@ -398,10 +398,10 @@ describe("the trial", () => {
     const { ask } = await broken(first, second)
     await second.setBehaviour({ faults: [{ kind: "status", code: 500 }] })
     expect(await ask()).toBe(whole)
-    expect(asked(second)[0]?.body).not.toHaveProperty("continue_final_message")
+    expect(requestsOf(second)[0]?.body).not.toHaveProperty("continue_final_message")
     expect(await ask()).toBe(whole)
     expect(trials(second)).toHaveLength(2)
-    expect(asked(second)[1]?.body).toHaveProperty("continue_final_message")
+    expect(requestsOf(second)[1]?.body).toHaveProperty("continue_final_message")
   })
 
   it("a server that then refuses this message begins again", async () => {

@@ -123,11 +123,11 @@ describe.each(["ollama", "openai"] as const)("calls that wait for a place on an 
     const server = await start()
     const cortex = keep(createCortex({ servers: [{ url: server.url, maxInFlight: 1 }], configFile: false, model }))
     await cortex.chat("warm up")
-    const asked: Array<Promise<string>> = [cortex.chat("first", { owner: "flood" })]
-    for (let i = 0; i < 5; i++) asked.push(cortex.chat(`flood ${i}`, { owner: "flood" }))
-    asked.push(cortex.chat("batch", { owner: "good", priority: "batch" }))
-    for (let i = 0; i < 2; i++) asked.push(cortex.chat(`good ${i}`, { owner: "good" }))
-    await Promise.all(asked)
+    const calls: Array<Promise<string>> = [cortex.chat("first", { owner: "flood" })]
+    for (let i = 0; i < 5; i++) calls.push(cortex.chat(`flood ${i}`, { owner: "flood" }))
+    calls.push(cortex.chat("batch", { owner: "good", priority: "batch" }))
+    for (let i = 0; i < 2; i++) calls.push(cortex.chat(`good ${i}`, { owner: "good" }))
+    await Promise.all(calls)
     const order = contents(server)
     expect(order).toHaveLength(10)
     expect(order.slice(0, 2)).toEqual(["warm up", "first"])

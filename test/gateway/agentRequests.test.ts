@@ -307,8 +307,11 @@ describe("/v1/responses/compact", () => {
         usage: { output_tokens: expect.any(Number) }
       }
     ])
-    const asked = server.chatRequests.at(-1)?.body.messages
-    expect([asked[0].content, asked.at(-1).content]).toEqual(["Be brief.", expect.stringContaining("Summarize")])
+    const sentMessages = server.chatRequests.at(-1)?.body.messages
+    expect([sentMessages[0].content, sentMessages.at(-1).content]).toEqual([
+      "Be brief.",
+      expect.stringContaining("Summarize")
+    ])
     await client.responses.create({ model, input: [...compacted.output, { role: "user", content: "Three" }] })
     expect(server.chatRequests.at(-1)?.body.messages.map(({ content }: Json) => content)).toEqual([
       "One",
@@ -520,17 +523,17 @@ describe("the input of a custom tool, as it comes", () => {
             ? plain.replace(/[^\0-\x7f]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`)
             : plain
           const reader = new CustomToolInputReader()
-          let told = ""
+          let output = ""
           let at = 0
           for (let i = 0; at < json.length; i++) {
             const size = sizes[i % sizes.length] ?? 1
             const added = reader.push(json.slice(at, at + size))
             expect(added).not.toMatch(/[\ud800-\udbff]$/)
-            told += added
+            output += added
             at += size
           }
-          expect(told + reader.end(input)).toBe(input)
-          expect(told).toBe(input)
+          expect(output + reader.end(input)).toBe(input)
+          expect(output).toBe(input)
         }
       ),
       { numRuns: 500 }

@@ -19,8 +19,8 @@ const messages = [{ role: "user" as const, content: "Why is the sky blue?" }]
 
 it("OpenAI's client gets text, whole and in events, and usage", async () => {
   const { body, openai } = await started({ cached: { read: 3, written: 2 } })
-  const asked = { model: claude, messages, temperature: 0.5, seed: 7, stop: ["END"], max_tokens: 50 }
-  const { data, response } = await openai.chat.completions.create(asked).withResponse()
+  const params = { model: claude, messages, temperature: 0.5, seed: 7, stop: ["END"], max_tokens: 50 }
+  const { data, response } = await openai.chat.completions.create(params).withResponse()
   expect(data.choices[0]).toMatchObject({ message: { content: "The sky is blue." }, finish_reason: "stop" })
   expect(data.usage).toMatchObject({
     prompt_tokens: 8,
@@ -30,7 +30,7 @@ it("OpenAI's client gets text, whole and in events, and usage", async () => {
   expect(response.headers.get("x-aicortex-ignored")).toBe("seed")
   expect(body()).toMatchObject({ temperature: 0.5, stop_sequences: ["END"], max_tokens: 50 })
   let text = ""
-  for await (const chunk of await openai.chat.completions.create({ ...asked, stream: true })) {
+  for await (const chunk of await openai.chat.completions.create({ ...params, stream: true })) {
     text += chunk.choices[0]?.delta.content ?? ""
   }
   expect(text).toBe("The sky is blue.")
@@ -46,8 +46,8 @@ it("Anthropic's client gets what the server counted, the cache included", async 
     apiKey: "any",
     defaultHeaders: { "anthropic-version": "2023-06-01" }
   })
-  const asked = { model: claude, messages, max_tokens: 50 }
-  const [a, b] = [await through.messages.create(asked), await direct.messages.create(asked)]
+  const body = { model: claude, messages, max_tokens: 50 }
+  const [a, b] = [await through.messages.create(body), await direct.messages.create(body)]
   expect(a.content).toMatchObject([{ type: "text", text: "The sky is blue." }])
   expect(a.content).toMatchObject(b.content)
   expect(a.stop_reason).toBe(b.stop_reason)
@@ -67,17 +67,17 @@ it("a client that knows nothing of signatures keeps the thinking of a turn with 
     thinking: ["A", " city."],
     toolCalls: [{ name: "weather", arguments: { city: "Bern" } }]
   }
-  const reply = (asked: { readonly messages: ReadonlyArray<unknown> }) =>
-    asked.messages.length === 1 ? first : { tokens: ["Sun."], thinking: ["Easy."] }
+  const reply = (request: { readonly messages: ReadonlyArray<unknown> }) =>
+    request.messages.length === 1 ? first : { tokens: ["Sun."], thinking: ["Easy."] }
   const { body, openai } = await started({ reply })
   const tools = [{ type: "function" as const, function: { name: "weather", parameters: { type: "object" } } }]
-  const asked = { model: claude, tools, reasoning_effort: "low" as const }
-  const called = await openai.chat.completions.create({ ...asked, messages })
+  const params = { model: claude, tools, reasoning_effort: "low" as const }
+  const called = await openai.chat.completions.create({ ...params, messages })
   const message = called.choices[0]?.message
   const id = message?.tool_calls?.[0]?.id ?? ""
   expect(called.choices[0]?.finish_reason).toBe("tool_calls")
   const answered = await openai.chat.completions.create({
-    ...asked,
+    ...params,
     messages: [
       ...messages,
       { role: "assistant", content: message?.content ?? "", tool_calls: message?.tool_calls ?? [] },
@@ -98,7 +98,7 @@ it("a client that knows nothing of signatures keeps the thinking of a turn with 
   })
   // Where the client has changed the turn, its signature is none of it.
   await openai.chat.completions.create({
-    ...asked,
+    ...params,
     messages: [
       ...messages,
       { role: "assistant", content: "Changed.", tool_calls: message?.tool_calls ?? [] },
@@ -121,8 +121,8 @@ it("an option that no server can express is the client's error, a failure is the
     { type: "json_schema", json_schema: { name: "a", schema: { type: "object", properties: {} } } }
   ]
   await server.setBehaviour({ reply: "{}" })
-  const asked = await post({ messages: [{ role: "user", content: [image] }], response_format: schema })
-  expect(asked.status).toBe(200)
+  const response = await post({ messages: [{ role: "user", content: [image] }], response_format: schema })
+  expect(response.status).toBe(200)
   expect(server.chatRequests.at(-1)?.body).toMatchObject({
     messages: [{ content: [{ type: "image", source: { type: "base64", media_type: "image/png", data: "aGk=" } }] }],
     output_config: { format: { type: "json_schema", schema: { type: "object", additionalProperties: false } } }

@@ -239,8 +239,8 @@ describe("the bodies of /openapi.json", () => {
     const [, , schema] = (await bodies(gateway)).find(([one]) => one === "/v1/chat/completions") as readonly Json[]
     expect(schema.properties.typical_p).toMatchObject({ type: "number" })
     expect(schema.properties.verbosity).toMatchObject({ enum: ["low", "medium", "high"] })
-    const asked = { typical_p: 0.5, min_tokens: 3, temperature: 2, verbosity: "low" }
-    await send(gateway, "POST", "/v1/chat/completions", { ...base["/v1/chat/completions"], ...asked })
-    expect(server.requests.at(-1)?.body).toMatchObject(asked)
+    const body = { typical_p: 0.5, min_tokens: 3, temperature: 2, verbosity: "low" }
+    await send(gateway, "POST", "/v1/chat/completions", { ...base["/v1/chat/completions"], ...body })
+    expect(server.requests.at(-1)?.body).toMatchObject(body)
   })
 })

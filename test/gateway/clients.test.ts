@@ -113,13 +113,13 @@ describe("ai with @ai-sdk/anthropic", () => {
   const provider = () => createAnthropic({ baseURL: `${gateway.url}/v1`, apiKey: "none" })(model)
 
   it("generateText and streamText", async () => {
-    const asked = { model: provider(), prompt: "A story.", maxOutputTokens: 100 }
-    const { finishReason, text, usage, warnings } = await generateText(asked)
+    const body = { model: provider(), prompt: "A story.", maxOutputTokens: 100 }
+    const { finishReason, text, usage, warnings } = await generateText(body)
     expect([text, finishReason]).toEqual([story, "stop"])
     expect(usage.outputTokens).toBeGreaterThan(0)
     expect(usage.inputTokens).toBeGreaterThan(0)
     expect(warnings ?? []).toEqual([])
-    const stream = streamText(asked)
+    const stream = streamText(body)
     let streamed = ""
     for await (const piece of stream.textStream) streamed += piece
     expect([streamed, await stream.finishReason]).toEqual([story, "stop"])
@@ -145,10 +145,10 @@ describe("ai with @ai-sdk/anthropic", () => {
         execute: async ({ city }) => `sunny in ${city}`
       })
     }
-    const asked = { model: provider(), prompt: "The weather?", maxOutputTokens: 100, stopWhen: stepCountIs(3), tools }
-    const { steps, text } = await generateText(asked)
+    const body = { model: provider(), prompt: "The weather?", maxOutputTokens: 100, stopWhen: stepCountIs(3), tools }
+    const { steps, text } = await generateText(body)
     expect([text, steps.length]).toEqual(["It is sunny in Berlin.", 2])
-    expect(await streamText(asked).text).toBe("It is sunny in Berlin.")
+    expect(await streamText(body).text).toBe("It is sunny in Berlin.")
     expect(server.chatRequests.at(-1)?.body.messages.at(-1)).toMatchObject({ role: "tool", content: "sunny in Berlin" })
   })
 })

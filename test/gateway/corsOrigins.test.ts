@@ -142,10 +142,10 @@ describe("preflights of private networks", () => {
   it.each(names)("%s: pages that are allowed may reach this machine", async (name) => {
     const gateway = await serve(["https://good.example", "chrome-extension://*"])
     for (const origin of ["https://good.example", "chrome-extension://abc"]) {
-      const asked = await preflight(gateway, origin, { [`access-control-request-${name}`]: "true" })
-      expect([asked.status, asked.headers.get(`access-control-allow-${name}`)]).toEqual([204, "true"])
+      const response = await preflight(gateway, origin, { [`access-control-request-${name}`]: "true" })
+      expect([response.status, response.headers.get(`access-control-allow-${name}`)]).toEqual([204, "true"])
       for (const other of names.filter((one) => one !== name)) {
-        expect(asked.headers.get(`access-control-allow-${other}`)).toBeNull()
+        expect(response.headers.get(`access-control-allow-${other}`)).toBeNull()
       }
     }
   })
@@ -153,8 +153,8 @@ describe("preflights of private networks", () => {
   it.each(names)("%s: no other page may, and nobody is told who does not ask", async (name) => {
     const gateway = await serve(["https://good.example"])
     for (const origin of ["https://evil.example", "null", "https://good.example.evil.example"]) {
-      const asked = await preflight(gateway, origin, { [`access-control-request-${name}`]: "true" })
-      expect([asked.status, asked.headers.get(`access-control-allow-${name}`)]).toEqual([403, null])
+      const response = await preflight(gateway, origin, { [`access-control-request-${name}`]: "true" })
+      expect([response.status, response.headers.get(`access-control-allow-${name}`)]).toEqual([403, null])
     }
     const plain = await preflight(gateway, "https://good.example")
     expect([plain.status, plain.headers.get(`access-control-allow-${name}`)]).toEqual([204, null])

@@ -11,7 +11,7 @@ const protocols = ["ollama", "openai"] as const
 
 const start = (protocol: (typeof protocols)[number]): Promise<Fake> =>
   fleet[protocol]({ models: [{ name: model, capabilities: ["embedding"] }] })
-const asked = (server: Fake) => server.requests.filter(({ path }) => /embed/.test(path))
+const requestsOf = (server: Fake) => server.requests.filter(({ path }) => /embed/.test(path))
 /** Only texts of this length befall it. */
 const breaks = (server: Fake, fault: Fault, long = true) =>
   server.setBehaviour({
@@ -68,7 +68,7 @@ describe.each(protocols)("texts that are too long to be embedded (%s)", (protoco
     await breaks(bad, fault)
     const answer = await fleet.cortex(inOrder(bad, good)).embed(long, { model })
     expect(answer).toMatchObject({ server: good.url, attempts: [{ server: bad.url }] })
-    expect(asked(good)).toHaveLength(1)
+    expect(requestsOf(good)).toHaveLength(1)
   })
 })
 

@@ -156,8 +156,8 @@ describe("which model answers", () => {
     const one = await ollama({ models: ["a", "b"] })
     const gateway = await serve([one], { defaultModel: "b" })
     expect((await json(gateway.post("/v1/chat/completions", { messages }))).model).toBe("b")
-    const asked = { headers: { accept: "application/json" } }
-    expect((await json(gateway.get("/", asked))).default_model).toBe("b")
+    const body = { headers: { accept: "application/json" } }
+    expect((await json(gateway.get("/", body))).default_model).toBe("b")
     expect((await json(gateway.post("/api/chat", { messages, stream: false }))).model).toBe("b")
   })
 })
@@ -312,7 +312,7 @@ describe("what is asked besides", () => {
       const { id } = await json(gateway.post("/v1/sessions", {}))
       expect(await textOf(ask(gateway, { session: id }))).toBe("1")
       await one.setBehaviour({ faults: { kind: "hang" } })
-      const asked = (leave: AbortController) =>
+      const sendUntil = (leave: AbortController) =>
         gateway
           .post("/v1/chat/completions", { model, messages, session: id, stream }, { signal: leave.signal })
           .then((response) => response.text())
@@ -321,9 +321,9 @@ describe("what is asked besides", () => {
             () => "left"
           )
       const [first, second] = [new AbortController(), new AbortController()]
-      const speaks = asked(first)
+      const speaks = sendUntil(first)
       await eventually(() => one.chatRequests.length === 2, "the first is asked")
-      const waits = asked(second)
+      const waits = sendUntil(second)
       await eventually(
         async () => /requests_in_flight 3/.test(await (await gateway.get("/metrics")).text()),
         "both are in"
@@ -463,8 +463,8 @@ describe("what it tells", () => {
       { server: "server-1", phase: "first-token", reason: "server-error", elapsed_ms: expect.any(Number), status: 500 }
     ])
     expect(JSON.stringify(error)).not.toMatch(/127\.0\.0\.1|10\.1\.2\.3/)
-    const told = await ask(await serve([bad], { exposeServers: true, maxRetries: 1 }))
-    expect((await json(told)).error.attempts[0]).toMatchObject({
+    const reported = await ask(await serve([bad], { exposeServers: true, maxRetries: 1 }))
+    expect((await json(reported)).error.attempts[0]).toMatchObject({
       server: bad.url,
       message: "boom at http://10.1.2.3:99/x"
     })
@@ -520,12 +520,12 @@ describe("what it tells", () => {
     }
     const page = await (await gateway.get("/docs")).text()
     for (const [path, methods] of routes) {
-      const told = path.endsWith("/") && path !== "/" ? `${path}{id}` : path
-      expect([told, Object.keys(paths[told] ?? {}).sort()]).toEqual([
-        told,
+      const documented = path.endsWith("/") && path !== "/" ? `${path}{id}` : path
+      expect([documented, Object.keys(paths[documented] ?? {}).sort()]).toEqual([
+        documented,
         [...methods.keys()].map((method) => method.toLowerCase()).sort()
       ])
-      expect(page).toContain(`<code>${told}</code>`)
+      expect(page).toContain(`<code>${documented}</code>`)
     }
     expect((await gateway.get("/v1/models", { method: "HEAD" })).status).toBe(200)
     const wrong = await gateway.get("/v1/chat/completions")

@@ -48,7 +48,7 @@ const head = (length: number, more = "") =>
   `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${length}\r\n${more}\r\n`
 
 describe("memory that clients share", () => {
-  class Told extends Holding {
+  class ObservedHolding extends Holding {
     constructor(
       owner: string,
       private readonly tell: (part: Holding) => void
@@ -59,7 +59,7 @@ describe("memory that clients share", () => {
       this.tell(this)
     }
   }
-  const part = (owner: string, gone: Array<string>): Holding => new Told(owner, () => gone.push(owner))
+  const part = (owner: string, gone: Array<string>): Holding => new ObservedHolding(owner, () => gone.push(owner))
 
   it("is taken from whoever holds most, and its largest part goes first", () => {
     const pool = new MemoryBudget(100)
@@ -90,7 +90,7 @@ describe("memory that clients share", () => {
       const total = (owner: string) =>
         [...held].filter(([one]) => one.owner === owner).reduce((sum, [one]) => sum + one.bytes, 0)
       const owner = `o${random(4)}`
-      const one: Holding = new Told(owner, (part) => {
+      const one: Holding = new ObservedHolding(owner, (part) => {
         held.delete(part)
         expect(total(owner) + 400).toBeGreaterThan(250)
       })

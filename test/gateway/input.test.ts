@@ -457,8 +457,8 @@ describe("requests in other words", () => {
 
   it("an address without a path is the gateway itself", async () => {
     for (const target of ["http://localhost", "http://localhost?x", "/"]) {
-      const asked = `GET ${target} HTTP/1.1\r\naccept: application/json\r\n${close}`
-      expect(await rawRequest(gateway.port, asked)).toContain(`"service":"aicortex"`)
+      const head = `GET ${target} HTTP/1.1\r\naccept: application/json\r\n${close}`
+      expect(await rawRequest(gateway.port, head)).toContain(`"service":"aicortex"`)
     }
   })
 
@@ -481,8 +481,8 @@ describe("requests in other words", () => {
     const chunks = [body.slice(0, half), body.slice(half)].map((part) => `${part.length.toString(16)}\r\n${part}\r\n`)
     const chunked = [`${head}transfer-encoding: chunked\r\n\r\n`, ...chunks, "0\r\n\r\n"]
     expect(await rawRequest(gateway.port, chunked)).toContain(`"content":"Well."`)
-    const asked = `${head}expect: 100-continue\r\ncontent-length: ${body.length}\r\n\r\n${body}`
-    expect(await rawRequest(gateway.port, asked)).toMatch(/^HTTP\/1\.1 100 [\s\S]*HTTP\/1\.1 200 [\s\S]*"Well\."/)
+    const expectation = `${head}expect: 100-continue\r\ncontent-length: ${body.length}\r\n\r\n${body}`
+    expect(await rawRequest(gateway.port, expectation)).toMatch(/^HTTP\/1\.1 100 [\s\S]*HTTP\/1\.1 200 [\s\S]*"Well\."/)
   })
 })
 

@@ -99,12 +99,12 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
 
   it("says that the limit of tokens ended it", async () => {
     const { client } = await start(protocol, { reply: "One two three four" })
-    const asked = { model, max_tokens: 2, messages: hi }
-    expect(await client.messages.create(asked)).toMatchObject({
+    const body = { model, max_tokens: 2, messages: hi }
+    expect(await client.messages.create(body)).toMatchObject({
       stop_reason: "max_tokens",
       usage: { output_tokens: 2 }
     })
-    expect(await client.messages.stream(asked).finalMessage()).toMatchObject({
+    expect(await client.messages.stream(body).finalMessage()).toMatchObject({
       stop_reason: "max_tokens",
       content: [{ type: "text", text: "One two" }]
     })
@@ -115,30 +115,30 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
       reply: "One two END three",
       ...(protocol === "openai" ? { flavour: "vllm" } : {})
     })
-    const asked = { model, max_tokens: 50, messages: hi, stop_sequences: ["STOP", " END"] }
+    const body = { model, max_tokens: 50, messages: hi, stop_sequences: ["STOP", " END"] }
     // Ollama does not.
     const stop =
       protocol === "openai"
         ? { stop_reason: "stop_sequence", stop_sequence: " END" }
         : { stop_reason: "end_turn", stop_sequence: null }
-    for (const message of [await client.messages.create(asked), await client.messages.stream(asked).finalMessage()]) {
+    for (const message of [await client.messages.create(body), await client.messages.stream(body).finalMessage()]) {
       expect(message).toMatchObject({ ...stop, content: [{ type: "text", text: "One two" }] })
     }
     // A kept answer says so too.
     const before = server.chatRequests.length
     for (const stream of [false, false, true]) {
-      const response = await gateway.post("/v1/messages", { ...asked, stream, cache: true })
+      const response = await gateway.post("/v1/messages", { ...body, stream, cache: true })
       expect(await response.text()).toContain(JSON.stringify(stop).slice(1, -1))
     }
     expect(server.chatRequests.length).toBe(before + 1)
-    const other = await client.messages.create({ ...asked, stop_sequences: ["STOP"] })
+    const other = await client.messages.create({ ...body, stop_sequences: ["STOP"] })
     expect(other).toMatchObject({ stop_reason: "end_turn", stop_sequence: null })
   })
 
   it("stream: the helper puts together what create gives", async () => {
     const { client } = await start(protocol, { reply: { tokens: "Well met.", thinking: ["Hm", "m."] } })
-    const asked = { model, max_tokens: 50, messages: hi, thinking: { type: "adaptive" as const } }
-    const stream = client.messages.stream(asked)
+    const body = { model, max_tokens: 50, messages: hi, thinking: { type: "adaptive" as const } }
+    const stream = client.messages.stream(body)
     const texts: Array<string> = []
     const thoughts: Array<string> = []
     stream.on("text", (text) => texts.push(text))
@@ -147,7 +147,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     expect(texts.join("")).toBe("Well met.")
     expect(thoughts.join("")).toBe("Hmm.")
     expect(texts.length).toBeGreaterThan(1)
-    const whole = await client.messages.create(asked)
+    const whole = await client.messages.create(body)
     expect(final).toMatchObject({ ...whole, id: expect.stringMatching(/^msg_/) })
     expect(final.content.map(({ type }) => type)).toEqual(["thinking", "text"])
   })
@@ -157,18 +157,18 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
       reply: { tokens: "Done.", thinking: ["Hm."] },
       ...(protocol === "openai" ? { flavour: "vllm" } : {})
     })
-    const asked = { model, max_tokens: 2_000, messages: hi }
+    const params = { model, max_tokens: 2_000, messages: hi }
     const sent = () => {
       const { body } = server.chatRequests.at(-1) ?? {}
       return protocol === "ollama" ? body.think : (body.chat_template_kwargs?.enable_thinking ?? body.reasoning_effort)
     }
-    await client.messages.create(asked)
+    await client.messages.create(params)
     expect(sent()).toBeUndefined()
-    await client.messages.create({ ...asked, thinking: { type: "enabled", budget_tokens: 1024 } })
+    await client.messages.create({ ...params, thinking: { type: "enabled", budget_tokens: 1024 } })
     expect(sent()).toBe(true)
-    await client.messages.create({ ...asked, thinking: { type: "disabled" } })
+    await client.messages.create({ ...params, thinking: { type: "disabled" } })
     expect(sent()).toBe(false)
-    const omitted = { ...asked, thinking: { type: "adaptive" as const, display: "omitted" as const } }
+    const omitted = { ...params, thinking: { type: "adaptive" as const, display: "omitted" as const } }
     const silent = { type: "thinking", thinking: "", signature: expect.stringMatching(/./) }
     for (const message of [
       await client.messages.create({ ...omitted, output_config: { effort: "low" } }),
@@ -189,9 +189,9 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
       { models, reply: "Well." },
       { aliases: { smart: ["deep:1b", "plain:1b"], quick: ["plain:1b", "deep:1b"] } }
     )
-    const asked = { max_tokens: 50, messages: hi, output_config: { effort: "high" as const } }
+    const params = { max_tokens: 50, messages: hi, output_config: { effort: "high" as const } }
     const sent = async (name: string) => {
-      await client.messages.create({ ...asked, model: name })
+      await client.messages.create({ ...params, model: name })
       const { body } = server.chatRequests.at(-1) ?? {}
       return body.think ?? body.reasoning_effort
     }
@@ -208,18 +208,18 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
           : "No tools."
       }
     })
-    const asked = { model, max_tokens: 100, messages: hi, tools: [weather], tool_choice: { type: "auto" as const } }
-    const whole = await client.messages.create(asked)
+    const params = { model, max_tokens: 100, messages: hi, tools: [weather], tool_choice: { type: "auto" as const } }
+    const whole = await client.messages.create(params)
     expect(whole).toMatchObject({ stop_reason: "tool_use" })
     expect(whole.content).toEqual([
       { type: "text", text: "Let me see." },
       { type: "tool_use", id: expect.stringMatching(/^[a-zA-Z0-9_-]+$/), name: "weather", input: { city: "Berlin" } }
     ])
-    const streamed = await client.messages.stream(asked).finalMessage()
+    const streamed = await client.messages.stream(params).finalMessage()
     expect(streamed).toMatchObject({ stop_reason: "tool_use", content: [{}, { input: { city: "Berlin" } }] })
     const use = streamed.content.find((block) => block.type === "tool_use")
     const answer = await client.messages.create({
-      ...asked,
+      ...params,
       messages: [
         ...hi,
         { role: "assistant", content: streamed.content },
@@ -237,7 +237,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     expect(body.messages.at(-1)).toMatchObject({ role: "tool", content: "sunny", tool_call_id: use?.id })
     if (protocol === "ollama") expect(body.messages.at(-1).tool_name).toBe("weather")
     expect(body.messages.at(-2)).toMatchObject({ role: "assistant", tool_calls: [{ id: use?.id }] })
-    const none = await client.messages.create({ ...asked, tool_choice: { type: "none" } })
+    const none = await client.messages.create({ ...params, tool_choice: { type: "none" } })
     const choice = server.chatRequests.at(-1)?.body
     expect(protocol === "ollama" ? choice.tools : choice.tool_choice).toBe(protocol === "ollama" ? undefined : "none")
     expect(none.content[0]).toMatchObject({ type: "text" })
@@ -253,14 +253,14 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
         ]
       }
     })
-    const asked = { model, max_tokens: 100, messages: hi, tools: [weather] }
+    const body = { model, max_tokens: 100, messages: hi, tools: [weather] }
     const cities = ({ content }: Anthropic.Message) =>
       content.map((block) => (block.type === "tool_use" ? (block.input as { city: string }).city : block.type))
     const one = { type: "auto" as const, disable_parallel_tool_use: true }
-    expect(cities(await client.messages.create(asked))).toEqual(["Berlin", "Rome"])
-    expect(cities(await client.messages.stream(asked).finalMessage())).toEqual(["Berlin", "Rome"])
-    expect(cities(await client.messages.create({ ...asked, tool_choice: one }))).toEqual(["Berlin"])
-    expect(cities(await client.messages.stream({ ...asked, tool_choice: one }).finalMessage())).toEqual(["Berlin"])
+    expect(cities(await client.messages.create(body))).toEqual(["Berlin", "Rome"])
+    expect(cities(await client.messages.stream(body).finalMessage())).toEqual(["Berlin", "Rome"])
+    expect(cities(await client.messages.create({ ...body, tool_choice: one }))).toEqual(["Berlin"])
+    expect(cities(await client.messages.stream({ ...body, tool_choice: one }).finalMessage())).toEqual(["Berlin"])
   })
 
   it("the whole conversation, in its order", async () => {
@@ -420,35 +420,35 @@ describe("what is wrong, as the official client has it", () => {
       { name: "small", key: "sk-small", tokensPerMinute: 1 }
     ]
     const gateway = await gatewayOver([server], { keys } as Gateway.Options)
-    const asked = { model, max_tokens: 5, messages: hi }
+    const body = { model, max_tokens: 5, messages: hi }
     for (const error of [
-      await failureOf(clientOf(gateway, "sk-wrong").messages.create(asked), AuthenticationError),
+      await failureOf(clientOf(gateway, "sk-wrong").messages.create(body), AuthenticationError),
       await failureOf(clientOf(gateway, "sk-wrong").messages.countTokens({ model, messages: hi }), AuthenticationError),
       await failureOf(clientOf(gateway, "sk-wrong").models.list(), AuthenticationError)
     ]) {
       expect([error.status, error.type]).toEqual([401, "authentication_error"])
       expect(JSON.stringify(error.error)).not.toContain("sk-")
     }
-    const nobody = await gateway.post("/v1/messages", asked)
+    const nobody = await gateway.post("/v1/messages", body)
     expect([nobody.status, await nobody.json()]).toMatchObject([401, { type: "error" }])
     const headers = (name: string, value: string) => ({ headers: { [name]: value } })
-    expect((await gateway.post("/v1/messages", asked, headers("x-api-key", "sk-right"))).status).toBe(200)
-    expect((await gateway.post("/v1/messages", asked, headers("authorization", "Bearer sk-right"))).status).toBe(200)
+    expect((await gateway.post("/v1/messages", body, headers("x-api-key", "sk-right"))).status).toBe(200)
+    expect((await gateway.post("/v1/messages", body, headers("authorization", "Bearer sk-right"))).status).toBe(200)
     const token = new Anthropic({ baseURL: gateway.url, apiKey: null, authToken: "sk-right", maxRetries: 0 })
-    expect(textOf(await token.messages.create(asked))).toBe("Well.")
-    const full = await failureOf(clientOf(gateway, "sk-right").messages.create(asked), RateLimitError)
+    expect(textOf(await token.messages.create(body))).toBe("Well.")
+    const full = await failureOf(clientOf(gateway, "sk-right").messages.create(body), RateLimitError)
     expect([full.type, Number(full.headers?.get("retry-after"))]).toEqual(["rate_limit_error", expect.any(Number)])
     // A count of tokens is a request, too.
     await failureOf(clientOf(gateway, "sk-right").messages.countTokens({ model, messages: hi }), RateLimitError)
-    await clientOf(gateway, "sk-small").messages.create(asked)
-    await failureOf(clientOf(gateway, "sk-small").messages.create(asked), RateLimitError)
+    await clientOf(gateway, "sk-small").messages.create(body)
+    await failureOf(clientOf(gateway, "sk-small").messages.create(body), RateLimitError)
   })
 
   it("servers that have too much to do, that are late, and that fail", async () => {
-    const asked = { model, max_tokens: 5, messages: hi }
+    const body = { model, max_tokens: 5, messages: hi }
     const server = await fake("ollama", { faults: { kind: "status", code: 503 } })
     const gateway = await gatewayOver([server], { timeout: 300, loadTimeout: 300, maxRetries: 1 })
-    const busy = await failureOf(clientOf(gateway).messages.create(asked), InternalServerError)
+    const busy = await failureOf(clientOf(gateway).messages.create(body), InternalServerError)
     expect([busy.status, busy.type]).toEqual([529, "overloaded_error"])
     expect(Number(busy.headers?.get("retry-after"))).toBeGreaterThan(0)
     expect(busy.error).toMatchObject({ error: { attempts: [{ server: "server-1", reason: "busy" }] } })
@@ -458,11 +458,11 @@ describe("what is wrong, as the official client has it", () => {
       loadTimeout: 300,
       maxRetries: 1
     })
-    const late = await failureOf(clientOf(silent).messages.create(asked), InternalServerError)
+    const late = await failureOf(clientOf(silent).messages.create(body), InternalServerError)
     expect([late.status, late.type]).toEqual([504, "timeout_error"])
 
     const broken = await gatewayOver([await fake("ollama", { faults: { kind: "reset" } })], { maxRetries: 1 })
-    const failed = await failureOf(clientOf(broken).messages.create(asked), InternalServerError)
+    const failed = await failureOf(clientOf(broken).messages.create(body), InternalServerError)
     expect([failed.status, failed.type]).toEqual([502, "api_error"])
   })
 
@@ -481,7 +481,7 @@ describe("what is wrong, as the official client has it", () => {
 })
 
 describe("with all that the gateway has", () => {
-  const asked = { max_tokens: 50, messages: hi }
+  const params = { max_tokens: 50, messages: hi }
 
   it("aliases, chains and auto, each by its name", async () => {
     const { client, gateway } = await start(
@@ -489,11 +489,11 @@ describe("with all that the gateway has", () => {
       { reply: "Well." },
       { aliases: { "claude-sonnet-4-5": ["m:9b", model] } }
     )
-    expect((await client.messages.create({ ...asked, model: "claude-sonnet-4-5" })).model).toBe(model)
-    expect((await client.messages.stream({ ...asked, model: "auto" }).finalMessage()).model).toBe(
+    expect((await client.messages.create({ ...params, model: "claude-sonnet-4-5" })).model).toBe(model)
+    expect((await client.messages.stream({ ...params, model: "auto" }).finalMessage()).model).toBe(
       `auto (selected: ollama:${model})`
     )
-    const unnamed = await gateway.post("/v1/messages", asked)
+    const unnamed = await gateway.post("/v1/messages", params)
     expect([unnamed.status, unnamed.headers.get("x-aicortex-server")]).toEqual([200, "server-1"])
   })
 
@@ -571,7 +571,7 @@ describe("with all that the gateway has", () => {
   it("Ollama's extras, routing, kept answers", async () => {
     const { gateway, server } = await start("ollama", { reply: "Well." })
     const extras = { keep_alive: "5m", options: { mirostat: 1 }, num_ctx: 4096, seed: 7, top_k: 9, min_p: 0.1 }
-    const body = { ...asked, model, ...extras, temperature: 0.5, top_p: 0.9, routing: "fastest", cache: true }
+    const body = { ...params, model, ...extras, temperature: 0.5, top_p: 0.9, routing: "fastest", cache: true }
     const first = await gateway.post("/v1/messages", body)
     expect([first.status, first.headers.get("x-aicortex-reason")]).toEqual([200, "fastest"])
     expect(server.chatRequests[0]?.body).toMatchObject({
@@ -606,25 +606,25 @@ describe("with all that the gateway has", () => {
     const server = await fake("ollama", { reply: "Well." })
     const gateway = await startGateway([server.url], { log: "json" }, { accessLog: (text) => lines.push(text) })
     open.push(gateway.close)
-    await clientOf(gateway).messages.create({ ...asked, model })
+    await clientOf(gateway).messages.create({ ...params, model })
     await clientOf(gateway).messages.countTokens({ model, messages: hi })
-    const figures = await (await gateway.get("/metrics")).text()
-    const counted = figures.split("\n").filter((line) => line.startsWith("aicortex_requests_total{"))
+    const metrics = await (await gateway.get("/metrics")).text()
+    const counted = metrics.split("\n").filter((line) => line.startsWith("aicortex_requests_total{"))
     expect(counted.join("\n")).toMatch(/"\/v1\/messages"[^\n]* 1\n.*"\/v1\/messages\/count_tokens".* 1$/m)
     await eventually(() => lines.join("").split("\n").length > 2, "lines of the log")
-    const told = lines
+    const reported = lines
       .join("")
       .trimEnd()
       .split("\n")
       .map((line) => JSON.parse(line))
-    expect(told[0]).toMatchObject({
+    expect(reported[0]).toMatchObject({
       route: "/v1/messages",
       status: 200,
       model,
       server: "server-1",
       completion_tokens: 1
     })
-    expect(told[1]).toMatchObject({ route: "/v1/messages/count_tokens", status: 200 })
+    expect(reported[1]).toMatchObject({ route: "/v1/messages/count_tokens", status: 200 })
   })
 
   it("the built-in model, where there is no server", async () => {

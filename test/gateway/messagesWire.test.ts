@@ -819,15 +819,18 @@ describe("what an answer is written as", () => {
     // A model has marks of its own, too.
     [["END"], "<|im_end|>", "stop", "end_turn", null],
     [[], "END", "stop", "end_turn", null]
-  ] as const)("asked to stop at %j, ended by %s (%s): %s", (stop_sequences, sequence, reason, stop_reason, told) => {
-    const asked = Events.codec(Request.decode({ ...good, stop_sequences }, new IgnoredFields(true)))
-    const stop = { stop_reason, stop_sequence: told }
-    expect(asked.whole(model, [{ ...result, finishReason: reason, stopSequence: sequence }])).toMatchObject(stop)
-    const writer = asked.writer(model)
-    const written =
-      writer.begin() + writer.end(0, reason, {}, end(reason, { stopSequence: sequence })) + writer.finish()
-    expect(parse(written).at(-2)?.data.delta).toEqual(stop)
-  })
+  ] as const)(
+    "asked to stop at %j, ended by %s (%s): %s",
+    (stop_sequences, sequence, reason, stop_reason, reported) => {
+      const codec = Events.codec(Request.decode({ ...good, stop_sequences }, new IgnoredFields(true)))
+      const stop = { stop_reason, stop_sequence: reported }
+      expect(codec.whole(model, [{ ...result, finishReason: reason, stopSequence: sequence }])).toMatchObject(stop)
+      const writer = codec.writer(model)
+      const written =
+        writer.begin() + writer.end(0, reason, {}, end(reason, { stopSequence: sequence })) + writer.finish()
+      expect(parse(written).at(-2)?.data.delta).toEqual(stop)
+    }
+  )
 
   it("text and thinking that take turns are blocks of their own", () => {
     const writer = codec.writer(model)

@@ -24,11 +24,11 @@ describe("the ollama client", () => {
       messages?: Array<{ role: string; content: string }>
       tools?: Array<unknown>
     }) => {
-      const asked = messages.at(-1)?.content ?? ""
+      const question = messages.at(-1)?.content ?? ""
       if ((tools ?? []).length > 0 && !messages.some(({ role }) => role === "tool"))
         return { tokens: [], toolCalls: [weather] }
-      if (asked.includes("capital")) return `{"capital":"Paris"}`
-      if (asked.includes("think")) return { thinking: ["Hm, ", "well."], tokens: "Done." }
+      if (question.includes("capital")) return `{"capital":"Paris"}`
+      if (question.includes("think")) return { thinking: ["Hm, ", "well."], tokens: "Done." }
       return story
     }
   }

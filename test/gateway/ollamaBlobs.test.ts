@@ -29,7 +29,10 @@ const file = randomBytes(100_000)
 const digest = digestOf(file)
 const send = (gateway: TestGateway, path: string, bytes: Uint8Array = file, headers: Record<string, string> = {}) =>
   fetch(`${gateway.url}${path}`, { method: "POST", body: bytes as Uint8Array<ArrayBuffer>, headers })
-const told = async (response: Response) => [response.status, ((await response.json()) as { error: string }).error]
+const statusAndError = async (response: Response) => [
+  response.status,
+  ((await response.json()) as { error: string }).error
+]
 
 describe("files of models", () => {
   it("go to the only server, where a model is made of them", async () => {
@@ -82,16 +85,16 @@ describe("files of models", () => {
   ] as const)("go to no server where %s", async (_, query, status, words) => {
     const servers = [await blobServer(), await blobServer()]
     const gateway = await serve(servers)
-    expect(await told(await send(gateway, `/api/blobs/${digest}${query}`))).toEqual([
+    expect(await statusAndError(await send(gateway, `/api/blobs/${digest}${query}`))).toEqual([
       status,
       expect.stringContaining(words)
     ])
     expect((await gateway.get(`/api/blobs/${digest}${query}`, { method: "HEAD" })).status).toBe(status)
     for (const parts of [{ files: { a: digest } }, { from: "base", adapters: { a: digest } }]) {
       const created = await gateway.post(`/api/create${query === "?server=all" ? "" : query}`, { model: "m", ...parts })
-      expect(await told(created)).toEqual([status, expect.stringContaining(words)])
+      expect(await statusAndError(created)).toEqual([status, expect.stringContaining(words)])
     }
-    for (const { asked } of servers) expect(asked).toEqual([])
+    for (const { requests } of servers) expect(requests).toEqual([])
   })
 
   it.each(["sha256:00", "md5:abc", `sha256:${"g".repeat(64)}`, `sha256:${"0".repeat(64)}/x`])(
@@ -99,9 +102,9 @@ describe("files of models", () => {
     async (wrong) => {
       const server = await blobServer()
       const gateway = await serve([server])
-      expect(await told(await send(gateway, `/api/blobs/${wrong}`))).toEqual([400, "invalid digest format"])
+      expect(await statusAndError(await send(gateway, `/api/blobs/${wrong}`))).toEqual([400, "invalid digest format"])
       expect((await gateway.get(`/api/blobs/${wrong}`, { method: "HEAD" })).status).toBe(400)
-      expect(server.asked).toEqual([])
+      expect(server.requests).toEqual([])
     }
   )
 
@@ -109,14 +112,20 @@ describe("files of models", () => {
     const server = await blobServer()
     const gateway = await serve([server])
     const other = `sha256:${"0".repeat(64)}`
-    expect(await told(await send(gateway, `/api/blobs/${other}`))).toEqual([400, expect.stringContaining("mismatch")])
+    expect(await statusAndError(await send(gateway, `/api/blobs/${other}`))).toEqual([
+      400,
+      expect.stringContaining("mismatch")
+    ])
     const broken = await serve([
       await blobServer({ answer: (request) => request.once("data", () => request.destroy()) })
     ])
     expect((await send(broken, `/api/blobs/${digest}`)).status).toBe(502)
     expect((await broken.get(`/api/blobs/${digest}`)).status).toBe(405)
     const none = await serve([keep(await startFakeOpenAI({ models: ["gpt-x"] }))])
-    expect(await told(await send(none, `/api/blobs/${digest}`))).toEqual([503, expect.stringMatching(/Ollama/)])
+    expect(await statusAndError(await send(none, `/api/blobs/${digest}`))).toEqual([
+      503,
+      expect.stringMatching(/Ollama/)
+    ])
   })
 
   it("are an administrator's, and count as any other request", async () => {
@@ -132,11 +141,11 @@ describe("files of models", () => {
     expect((await send(gateway, path)).status).toBe(401)
     expect((await send(gateway, path, file, as("user"))).status).toBe(403)
     expect((await gateway.get(path, { method: "HEAD", headers: as("user") })).status).toBe(403)
-    expect(server.asked).toEqual([])
+    expect(server.requests).toEqual([])
     expect((await gateway.get(path, { method: "HEAD", headers: as("admin") })).status).toBe(404)
     expect((await send(gateway, path, file, as("admin"))).status).toBe(201)
     expect((await send(gateway, path, file, as("admin"))).status).toBe(429)
-    expect(server.asked).toHaveLength(2)
+    expect(server.requests).toHaveLength(2)
   })
 })
 
@@ -201,8 +210,8 @@ describe("files of any length", () => {
 
   it("may take longer than other requests, as long as they go on coming", async () => {
     const server = await blobServer()
-    const patience = { headersTimeout: 200, requestTimeout: 200, idleTimeout: 5_000 }
-    const gateway = await serve([server], {}, { timeouts: patience })
+    const timeouts = { headersTimeout: 200, requestTimeout: 200, idleTimeout: 5_000 }
+    const gateway = await serve([server], {}, { timeouts: timeouts })
     const bytes = randomBytes(12_000)
     const began = performance.now()
     const status = await upload(gateway, bytes, 1_000, () => new Promise((resolve) => setTimeout(resolve, 100)))

@@ -87,13 +87,13 @@ describe("a template of the request's own", () => {
     [{ images: ["iVBORw0KGgo="] }, { images: ["iVBORw0KGgo="] }],
     [{ options: { num_predict: 3, top_k: 7 }, keep_alive: "7m" }, { options: { num_predict: 3, top_k: 7 } }],
     [{ suffix: "end", system: undefined }, { suffix: "end" }]
-  ])("goes with %j", async (asked, sent) => {
+  ])("goes with %j", async (given, sent) => {
     const server = await ollama({
       reply: '{"a":1}',
       models: [{ name: model, capabilities: ["completion", "vision", "thinking", "insert"] }]
     })
     const gateway = await serve([server])
-    const response = await gateway.post("/api/generate", { ...body, ...asked, stream: false })
+    const response = await gateway.post("/api/generate", { ...body, ...given, stream: false })
     expect([response.status, server.chatRequests.at(-1)?.body]).toMatchObject([
       200,
       { ...sent, template, prompt: body.prompt }
@@ -193,8 +193,8 @@ describe("changes of models on a server whose address is wrong", () => {
     ] as const) {
       const server = await misaddressed(status, () => ({ "content-type": "text/plain" }), text)
       const gateway = await serve([server], { exposeServers: true })
-      const told = await errorOf(await gateway.get(path, { method, body: JSON.stringify(body) }))
-      expect(told).toEqual([
+      const error = await errorOf(await gateway.get(path, { method, body: JSON.stringify(body) }))
+      expect(error).toEqual([
         502,
         expect.stringContaining(`the path is wrong: ${server.url}${path} answered HTTP ${status}`)
       ])

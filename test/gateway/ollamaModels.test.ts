@@ -20,9 +20,12 @@ const serve = async (servers: ReadonlyArray<{ readonly url: string }>): Promise<
   return gateway
 }
 /** Which of the servers were asked this. */
-const asked = (servers: ReadonlyArray<FakeServer>, path: string) =>
+const requestsOf = (servers: ReadonlyArray<FakeServer>, path: string) =>
   servers.map(({ requests }) => requests.filter((one) => one.path === path).length)
-const told = async (response: Response) => [response.status, ((await response.json()) as { error: string }).error]
+const statusAndError = async (response: Response) => [
+  response.status,
+  ((await response.json()) as { error: string }).error
+]
 
 describe("changes of models", () => {
   it("copies and deletes wherever the model is, and nowhere else", async () => {
@@ -30,11 +33,11 @@ describe("changes of models", () => {
     const gateway = await serve(servers)
     const client = new Ollama({ host: gateway.url })
     await client.copy({ source: "a", destination: "mine" })
-    expect(asked(servers, "/api/copy")).toEqual([1, 1, 0])
+    expect(requestsOf(servers, "/api/copy")).toEqual([1, 1, 0])
     const names = async () => (await client.list()).models.map(({ name }) => name).filter((name) => name !== "auto")
     expect((await names()).sort()).toEqual(["a:latest", "b:latest", "c:latest", "mine:latest"])
     await client.delete({ model: "a:latest" })
-    expect(asked(servers, "/api/delete")).toEqual([1, 1, 0])
+    expect(requestsOf(servers, "/api/delete")).toEqual([1, 1, 0])
     expect((await names()).sort()).toEqual(["b:latest", "c:latest", "mine:latest"])
   })
 
@@ -50,7 +53,7 @@ describe("changes of models", () => {
     const init = { method: "DELETE", headers, body: JSON.stringify({ name: "b", ...body }) }
     const deleted = await gateway.get(`/api/delete${query}`, init)
     expect([deleted.status, await deleted.text()]).toEqual([200, ""])
-    expect([asked(servers, "/api/copy"), asked(servers, "/api/delete")]).toEqual([
+    expect([requestsOf(servers, "/api/copy"), requestsOf(servers, "/api/delete")]).toEqual([
       [0, 1],
       [0, 1]
     ])
@@ -65,7 +68,7 @@ describe("changes of models", () => {
       faults: (_, body) => (body?.source === undefined ? undefined : { kind: "status", code: 500 })
     })
     const response = await gateway.post("/api/copy", { source: "a", destination: "b" })
-    expect(await told(response)).toEqual([502, expect.stringMatching(/^server-1: .*; done on server-2$/)])
+    expect(await statusAndError(response)).toEqual([502, expect.stringMatching(/^server-1: .*; done on server-2$/)])
     expect(response.headers.get("x-aicortex-server")).toBe("server-2")
   })
 
@@ -73,19 +76,22 @@ describe("changes of models", () => {
     const servers = [await ollama([{ name: "big", size: 9e9 }]), await ollama([{ name: "small", size: 1e9 }])]
     const gateway = await serve(servers)
     const lines = (await (await gateway.post("/api/pull", { model: "new" })).text()).trimEnd().split("\n")
-    expect(asked(servers, "/api/pull")).toEqual([0, 1])
+    expect(requestsOf(servers, "/api/pull")).toEqual([0, 1])
     const items = lines.map((line) => JSON.parse(line))
     expect(items.at(-1)).toEqual({ status: "success" })
     expect(items.find(({ completed }) => completed > 0)).toMatchObject({ total: 1_185_760, server: "server-2" })
     // It is there from now on, and is brought up to date where it is.
     await (await gateway.post("/api/pull", { name: "new:latest", stream: false })).text()
-    expect(asked(servers, "/api/pull")).toEqual([0, 2])
+    expect(requestsOf(servers, "/api/pull")).toEqual([0, 2])
   })
 
   it("pulls have Ollama's errors", async () => {
     const gateway = await serve([await ollama(["a"])])
     const error = "pull model manifest: file does not exist"
-    expect(await told(await gateway.post("/api/pull", { model: "missing", stream: false }))).toEqual([500, error])
+    expect(await statusAndError(await gateway.post("/api/pull", { model: "missing", stream: false }))).toEqual([
+      500,
+      error
+    ])
     const lines = (await (await gateway.post("/api/pull", { model: "missing" })).text()).trimEnd().split("\n")
     expect(JSON.parse(lines.at(-1) ?? "")).toEqual({ error })
   })
@@ -95,24 +101,33 @@ describe("changes of models", () => {
     const gateway = await serve(servers)
     const client = new Ollama({ host: gateway.url })
     expect(await client.create({ model: "mine", from: "base", system: "Be brief." })).toEqual({ status: "success" })
-    expect(asked(servers, "/api/create")).toEqual([0, 1])
+    expect(requestsOf(servers, "/api/create")).toEqual([0, 1])
     expect((await client.list()).models.map(({ name }) => name)).toContain("mine:latest")
     const statuses: Array<string> = []
     for await (const { status } of await client.push({ model: "mine", stream: true })) statuses.push(status)
     expect(statuses).toEqual(["retrieving manifest", "pushing manifest", "success"])
-    expect(asked(servers, "/api/push")).toEqual([0, 1])
+    expect(requestsOf(servers, "/api/push")).toEqual([0, 1])
     await (await gateway.post("/api/create?server=server-1", { model: "other", from: "a" })).text()
-    expect(asked(servers, "/api/create")).toEqual([1, 1])
+    expect(requestsOf(servers, "/api/create")).toEqual([1, 1])
     const files = { model: "filed", files: { "a.gguf": "sha256:00" } }
-    expect(await told(await gateway.post("/api/create", files))).toEqual([400, expect.stringContaining("server-1")])
-    expect(await told(await gateway.post("/api/push", { model: "nope" }))).toEqual([404, "model 'nope' not found"])
+    expect(await statusAndError(await gateway.post("/api/create", files))).toEqual([
+      400,
+      expect.stringContaining("server-1")
+    ])
+    expect(await statusAndError(await gateway.post("/api/push", { model: "nope" }))).toEqual([
+      404,
+      "model 'nope' not found"
+    ])
   })
 
   it("needs a server that keeps models", async () => {
     const other = await startFakeOpenAI({ models: ["gpt-x"] })
     open.push({ close: () => other.stop() })
     const gateway = await serve([other])
-    expect(await told(await gateway.post("/api/pull", { model: "a" }))).toEqual([503, expect.stringMatching(/Ollama/)])
+    expect(await statusAndError(await gateway.post("/api/pull", { model: "a" }))).toEqual([
+      503,
+      expect.stringMatching(/Ollama/)
+    ])
   })
 })
 
@@ -176,6 +191,9 @@ describe("models of servers that speak the OpenAI API", () => {
       }
     }
     expect(server.chatRequests).toEqual([])
-    expect(await told(await gateway.post("/api/generate", { model: "nope" }))).toEqual([404, "model 'nope' not found"])
+    expect(await statusAndError(await gateway.post("/api/generate", { model: "nope" }))).toEqual([
+      404,
+      "model 'nope' not found"
+    ])
   })
 })

@@ -31,11 +31,11 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
       ],
       reply: ({ messages = [], prompt, tools }) => {
         if (String(prompt).includes("2 + 2")) return " 4, and no more."
-        const asked = String(messages.at(-1)?.content ?? "")
+        const question = String(messages.at(-1)?.content ?? "")
         if (tools?.length > 0 && !messages.some((m: { role: string }) => m.role === "tool"))
           return { tokens: [], toolCalls: [weather] }
-        if (asked.includes("capital")) return `{"capital":"Paris"}`
-        if (asked.includes("think")) return { thinking: ["Hm, ", "well."], tokens: "Done." }
+        if (question.includes("capital")) return `{"capital":"Paris"}`
+        if (question.includes("think")) return { thinking: ["Hm, ", "well."], tokens: "Done." }
         return story
       }
     })
@@ -141,17 +141,17 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
 
   it("hands on who speaks, how closely an image is looked at, and how strict a tool is", async () => {
     const image_url = { url: "data:image/png;base64,aGk=", detail: "low" as const }
-    const asked = [
+    const questions = [
       { role: "system" as const, content: "Be kind.", name: "house" },
       { role: "user" as const, content: [{ type: "image_url" as const, image_url }], name: "alice" },
       { role: "assistant" as const, content: "A cat.", name: "eve" },
       { role: "user" as const, content: "Sure?", name: "bob" }
     ]
     const tools = [{ type: "function" as const, function: { name: "weather", parameters: {}, strict: true } }]
-    await client.chat.completions.create({ model: "seer:7b", messages: asked, tools })
+    await client.chat.completions.create({ model: "seer:7b", messages: questions, tools })
     const { body } = server.chatRequests.at(-1) ?? { body: {} }
     if (kind === "openai") {
-      expect(body.messages).toEqual(asked)
+      expect(body.messages).toEqual(questions)
       expect(body.tools[0].function.strict).toBe(true)
     } else expect(body.messages[1]).toEqual({ role: "user", content: "", images: ["aGk="] })
 
@@ -162,7 +162,10 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
       ]
     })
     await expect(wrong).rejects.toMatchObject({ status: 400, param: "messages[0].content[0].image_url.detail" })
-    const nameless = client.chat.completions.create({ model, messages: [{ ...asked[0], name: 5 as never } as never] })
+    const nameless = client.chat.completions.create({
+      model,
+      messages: [{ ...questions[0], name: 5 as never } as never]
+    })
     await expect(nameless).rejects.toMatchObject({ status: 400, param: "messages[0].name" })
   })
 
@@ -416,18 +419,18 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
   it("tells how likely the tokens of a text were", async () => {
     const text = story.slice("Once".length)
     const whole = await client.completions.create({ model, prompt: "Once", logprobs: 2 })
-    const told = whole.choices[0]?.logprobs
-    expect(told?.tokens?.join("")).toBe(text)
-    expect(told?.token_logprobs?.every((one) => one === -0.25)).toBe(true)
-    expect(Object.keys(told?.top_logprobs?.[0] ?? {})).toHaveLength(3)
-    expect(told?.top_logprobs?.[0]?.[told.tokens?.[0] ?? ""]).toBe(-0.25)
-    for (const [i, offset] of (told?.text_offset ?? []).entries()) {
-      expect(text.startsWith(told?.tokens?.[i] ?? "?", offset)).toBe(true)
+    const reported = whole.choices[0]?.logprobs
+    expect(reported?.tokens?.join("")).toBe(text)
+    expect(reported?.token_logprobs?.every((one) => one === -0.25)).toBe(true)
+    expect(Object.keys(reported?.top_logprobs?.[0] ?? {})).toHaveLength(3)
+    expect(reported?.top_logprobs?.[0]?.[reported.tokens?.[0] ?? ""]).toBe(-0.25)
+    for (const [i, offset] of (reported?.text_offset ?? []).entries()) {
+      expect(text.startsWith(reported?.tokens?.[i] ?? "?", offset)).toBe(true)
     }
     const chunks = await collect(await client.completions.create({ model, prompt: "Once", logprobs: 2, stream: true }))
     const pieces = chunks.flatMap(({ choices }) => choices).filter(({ text }) => text !== "")
-    expect(pieces.flatMap(({ logprobs }) => logprobs?.tokens ?? [])).toEqual(told?.tokens)
-    expect(pieces.flatMap(({ logprobs }) => logprobs?.text_offset ?? [])).toEqual(told?.text_offset)
+    expect(pieces.flatMap(({ logprobs }) => logprobs?.tokens ?? [])).toEqual(reported?.tokens)
+    expect(pieces.flatMap(({ logprobs }) => logprobs?.text_offset ?? [])).toEqual(reported?.text_offset)
     const one = await client.completions.create({ model, prompt: "Once", logprobs: 0 })
     expect(Object.keys(one.choices[0]?.logprobs?.top_logprobs?.[0] ?? {})).toHaveLength(1)
   })
@@ -458,8 +461,8 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
   ])("refuses a text that is asked for with %j", async (wrong, param) => {
     server.clear()
     for (const stream of [false, true]) {
-      const asked = client.completions.create({ model, prompt: "Once", stream, ...wrong } as never)
-      await expect(asked).rejects.toMatchObject({ status: 400, param })
+      const call = client.completions.create({ model, prompt: "Once", stream, ...wrong } as never)
+      await expect(call).rejects.toMatchObject({ status: 400, param })
     }
     expect(server.chatRequests).toEqual([])
   })

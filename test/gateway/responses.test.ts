@@ -37,7 +37,7 @@ const start = async (
   open.push(gateway.close)
   return { server, gateway, client: clientOf(gateway) }
 }
-const asked = (server: FakeServer): ReadonlyArray<unknown> =>
+const requestsOf = (server: FakeServer): ReadonlyArray<unknown> =>
   server.chatRequests
     .at(-1)
     ?.body.messages.map(({ content, role }: { content: string; role: string }) => [role, content])
@@ -64,7 +64,7 @@ describe("responses that the gateway remembers", () => {
     expect(events[0]).toMatchObject({ type: "response.created", response: { status: "in_progress", store: true } })
     const second = completed(events)
     expect(second).toMatchObject({ store: true, previous_response_id: first.id, status: "completed" })
-    expect(asked(server)).toEqual([
+    expect(requestsOf(server)).toEqual([
       ["user", "One"],
       ["assistant", "answer 1"],
       ["user", "Two"]
@@ -76,7 +76,7 @@ describe("responses that the gateway remembers", () => {
       instructions: "Be loud."
     })
     expect(third.output_text).toBe("answer 3")
-    expect(asked(server)).toEqual([
+    expect(requestsOf(server)).toEqual([
       ["system", "Be loud."],
       ["user", "One"],
       ["assistant", "answer 1"],
@@ -139,7 +139,7 @@ describe("responses that the gateway remembers", () => {
       [right, "Right", "Left"]
     ] as const) {
       await client.responses.create({ model, input: "And?", previous_response_id: branch.id })
-      const said = JSON.stringify(asked(server))
+      const said = JSON.stringify(requestsOf(server))
       expect(said).toContain(word)
       expect(said).not.toContain(other)
       expect(said).toContain("Root")
@@ -169,7 +169,7 @@ describe("responses that the gateway remembers", () => {
     expect([refused.param, refused.message]).toEqual(["input", expect.stringContaining("Duplicate item found with id")])
     const third = await client.responses.create({ model, previous_response_id: second.id, input: "Sure?" })
     expect(third.output_text).toBe("answer 2")
-    expect(asked(server)).toHaveLength(5)
+    expect(requestsOf(server)).toHaveLength(5)
     const items = await collect(client.responses.inputItems.list(third.id, { order: "asc" }))
     expect(items.map(({ type }) => type)).toEqual([
       "message",

@@ -14,7 +14,7 @@ import { afterEach, describe, expect, it } from "vitest"
 import { merge } from "../../src/gateway/observability/prometheus.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { eventually, startGateway, type TestGateway } from "../support/gateway.js"
-import { figures, parse } from "../support/prometheus.js"
+import { metrics, parse } from "../support/prometheus.js"
 
 const messages = [{ role: "user", content: "What did the top secret memo say?" }]
 const open: Array<() => Promise<unknown>> = []
@@ -54,7 +54,7 @@ const figuresOf = async (gateway: TestGateway) => {
   const response = await gateway.get("/metrics")
   expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8")
   const text = await response.text()
-  return { text, ...figures(text) }
+  return { text, ...metrics(text) }
 }
 
 // =============================================================================
@@ -191,7 +191,7 @@ describe("figures", () => {
       `${head("aicortex_server_up", "gauge")}aicortex_server_up{server="s"} 1\n` +
       `${head("aicortex_queue_length", "gauge")}aicortex_queue_length 2\n`
     const three = `${head("aicortex_queue_length", "gauge")}aicortex_queue_length 1\n${head("aicortex_breaker_state", "gauge")}aicortex_breaker_state{server="s"} 1\n`
-    const { value } = figures(merge([one, two, three]))
+    const { value } = metrics(merge([one, two, three]))
     expect(value("a_total", { x: '"1 2"' })).toBe(3)
     expect(value("a_total", { x: "3" })).toBe(5)
     expect(value("h_seconds_bucket", { le: "0.5" })).toBe(1 + 2 + 4)
@@ -298,7 +298,7 @@ const mounted = async (servers: ReadonlyArray<FakeServer>, tracing: Layer.Layer<
   }
 }
 
-const toldOf = (server: FakeServer) =>
+const reportsOf = (server: FakeServer) =>
   server.requests
     .filter(({ method, path }) => method === "POST" && /chat|embed/.test(path))
     .map(({ headers }) => [headers["traceparent"], headers["tracestate"]])
@@ -314,7 +314,7 @@ describe("traces", () => {
     const { id } = (await (await gateway.post("/v1/sessions", {})).json()) as { id: string }
     await ask(gateway, model, { session: id }, { traceparent, tracestate })
     await ask(gateway, model, { cache: true }, { traceparent, tracestate })
-    expect(toldOf(one)).toEqual([
+    expect(reportsOf(one)).toEqual([
       [traceparent, tracestate],
       [traceparent, undefined],
       [traceparent, tracestate],
@@ -342,7 +342,7 @@ describe("traces", () => {
     await ask(gateway, model, {}, { traceparent, tracestate: "x".repeat(600) })
     // Later versions are passed on whole.
     await ask(gateway, model, {}, { traceparent: traceparent.replace("00-", "01-").concat("-more") })
-    expect(toldOf(one)).toEqual([
+    expect(reportsOf(one)).toEqual([
       ...Array.from({ length: 8 }, () => [undefined, undefined]),
       [traceparent, undefined],
       [`01-${traceId}-00f067aa0ba902b7-01-more`, undefined]
@@ -368,12 +368,12 @@ describe("traces", () => {
     const calls = named(`chat ${model}`).filter(({ attributes }) => !attributes.has("aicortex.attempt"))
     expect(calls.map(parentOf)).toEqual(requests.map(({ spanId }) => spanId))
     const attempts = spans.filter(({ attributes }) => attributes.has("aicortex.attempt"))
-    const told = [...toldOf(bad), ...toldOf(good)]
-    expect(attempts.length).toBe(told.length)
-    expect(new Set(told.map(([parent]) => parent))).toEqual(
+    const reported = [...reportsOf(bad), ...reportsOf(good)]
+    expect(attempts.length).toBe(reported.length)
+    expect(new Set(reported.map(([parent]) => parent))).toEqual(
       new Set(attempts.map(({ spanId }) => `00-${traceId}-${spanId}-01`))
     )
-    expect(told.every(([, state]) => state === tracestate)).toBe(true)
+    expect(reported.every(([, state]) => state === tracestate)).toBe(true)
     expect(attempts.every((attempt) => calls.some(({ spanId }) => parentOf(attempt) === spanId))).toBe(true)
   })
 
@@ -469,7 +469,7 @@ describe("the library's own calls", () => {
     await Effect.runPromise(Effect.provide(call, services))
     await Effect.runPromise(Effect.provide(Chat.text("Hi"), services))
     const attempt = spans.find(({ attributes }) => attributes.has("aicortex.attempt"))
-    expect(toldOf(one)).toEqual([
+    expect(reportsOf(one)).toEqual([
       [`00-${traceId}-${attempt?.spanId}-01`, undefined],
       [`00-${traceId}-00f067aa0ba902b7-00`, undefined],
       [undefined, undefined]

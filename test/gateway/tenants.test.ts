@@ -30,8 +30,8 @@ describe("one key beside an attacker", () => {
     expect(problems).toEqual([])
     expect(lost).toBe(0)
     expect(ended).toBe(false)
-    for (const { asked, damage, failed, lost, memory, name } of attacks) {
-      expect([name, asked, failed, lost]).toEqual([name, 8, 0, 0])
+    for (const { damage, failed, lost, memory, name, requests } of attacks) {
+      expect([name, requests, failed, lost]).toEqual([name, 8, 0, 0])
       expect(damage.connections, name).toBeGreaterThan(0)
       expect(memory, name).toBeLessThan(2_500)
     }

@@ -6,7 +6,7 @@ import { eventually, startGateway, type TestGateway } from "../support/gateway.j
 
 const messages = [{ role: "user" as const, content: "Tell me a story." }]
 
-interface Given {
+interface UpstreamCase {
   readonly status?: number
   readonly type?: string
   readonly headers?: { readonly [name: string]: string }
@@ -19,7 +19,9 @@ afterEach(async () => {
 })
 
 /** A server that has one model, `m`, and answers whatever is asked of it as it is told here. */
-const upstream = async (given: Given | ((path: string, body: string) => Given | undefined)): Promise<string> => {
+const upstream = async (
+  given: UpstreamCase | ((path: string, body: string) => UpstreamCase | undefined)
+): Promise<string> => {
   const server = createServer((request, response) => {
     let body = ""
     request.setEncoding("utf8").on("data", (part: string) => {
@@ -196,9 +198,9 @@ describe("what a server says", () => {
 
 describe("who leaves while embeddings wait for a place", () => {
   it("is not asked for any more", async () => {
-    const asked: Array<string> = []
+    const requests: Array<string> = []
     const url = await upstream((_, body) => {
-      asked.push(JSON.parse(body).input[0])
+      requests.push(JSON.parse(body).input[0])
       return undefined
     })
     const gateway = await serve([{ url, maxInFlight: 1 } as { url: string }])
@@ -210,7 +212,7 @@ describe("who leaves while embeddings wait for a place", () => {
       )
     const first = new AbortController()
     const holds = post("first", first.signal)
-    await eventually(() => asked.length === 1, "the first is asked")
+    await eventually(() => requests.length === 1, "the first is asked")
     const waits = post("second", leave.signal)
     // With the one who asks for the figures.
     const inFlight = async (n: number) => {
@@ -226,9 +228,9 @@ describe("who leaves while embeddings wait for a place", () => {
     expect(await holds).toBe("left")
     const third = new AbortController()
     const last = post("third", third.signal)
-    await eventually(() => asked.includes("third"), "the third is asked")
+    await eventually(() => requests.includes("third"), "the third is asked")
     third.abort()
     await last
-    expect(asked).toEqual(["first", "third"])
+    expect(requests).toEqual(["first", "third"])
   })
 })

@@ -83,7 +83,7 @@ describe("several texts at once", () => {
       const one = await (kind === "ollama" ? ollama(options) : openai(options as object))
       const gateway = await serve([one], { heartbeat: 20 }, { cortex: { servers: [{ url: one.url, ...limits }] } })
       const leaving = new AbortController()
-      const asked = gateway
+      const pending = gateway
         .post("/v1/completions", { model, prompt, stream, max_tokens: 1000 }, { signal: leaving.signal })
         .then((response) => response.text())
         .catch(() => "left")
@@ -91,7 +91,7 @@ describe("several texts at once", () => {
       if (options?.faults === undefined)
         await eventually(() => one.chatRequests.every((r) => r.tokensSent > 1), "written")
       leaving.abort()
-      expect(await asked).toBe("left")
+      expect(await pending).toBe("left")
       await eventually(() => one.chatRequests.every(({ aborted }) => aborted), "all are stopped")
       await eventually(
         async () => /aicortex_requests_in_flight 1\n/.test(await (await gateway.get("/metrics")).text()),
@@ -157,9 +157,9 @@ describe("kept answers", () => {
     ]
     const first = await all()
     expect(first).toEqual([["raw a"], ["chat"], ["insert z"], ["insert y"], ["raw b", "raw a"], ["chat"], "raw a"])
-    const asked = one.chatRequests.length
+    const requestCount = one.chatRequests.length
     expect(await all()).toEqual(first)
-    expect(one.chatRequests).toHaveLength(asked)
+    expect(one.chatRequests).toHaveLength(requestCount)
   })
 })
 
@@ -207,7 +207,7 @@ describe("what a key has used", () => {
         const last = stream ? (text.split("data: ").at(-2) ?? "") : text
         return (JSON.parse(last) as { usage: { prompt_tokens: number; completion_tokens: number } }).usage
       }
-      const told = [
+      const reported = [
         await usageOf("/v1/completions", { prompt: ["One two three", "a"], n: 3 }),
         await usageOf("/v1/chat/completions", { messages: [{ role: "user", content: "One two three" }], n: 3 })
       ]
@@ -216,7 +216,7 @@ describe("what a key has used", () => {
         completion_tokens
       }))
       expect(counted).toMatchObject(
-        told.map(({ completion_tokens, prompt_tokens }) => ({ prompt_tokens, completion_tokens }))
+        reported.map(({ completion_tokens, prompt_tokens }) => ({ prompt_tokens, completion_tokens }))
       )
     }
   )
@@ -272,7 +272,7 @@ describe("embeddings", () => {
     expect((await gateway.post("/v1/embeddings", { model, input: "a" })).status).toBe(200)
     await one.setBehaviour({ faults: { kind: "hang" }, faultOn: "all" })
     const leaving = new AbortController()
-    const asked = ["/v1/embeddings", "/api/embed"].map((path) =>
+    const pending = ["/v1/embeddings", "/api/embed"].map((path) =>
       gateway.post(path, { model, input: ["a", "b"] }, { signal: leaving.signal }).then(
         () => "answered",
         () => "left"
@@ -284,7 +284,7 @@ describe("embeddings", () => {
     )
     await eventually(() => one.inFlight() === 1, "one is asked")
     leaving.abort()
-    expect(await Promise.all(asked)).toEqual(["left", "left"])
+    expect(await Promise.all(pending)).toEqual(["left", "left"])
     await eventually(() => one.inFlight() === 0, "the server is told")
     const text = await (await gateway.get("/metrics")).text()
     expect(text).toMatch(new RegExp(`aicortex_queue_length\\{model="${model}"\\} 0`))

@@ -67,7 +67,7 @@ class Network {
     return this.requests.map((request) => request.url)
   }
   count(url: string): number {
-    return this.asked.filter((asked) => asked.startsWith(url)).length
+    return this.asked.filter((request) => request.startsWith(url)).length
   }
 
   readonly client = HttpClient.make((request) =>
@@ -918,11 +918,12 @@ describe("Registry", () => {
 
     it.effect("NoServers where it is known but no server has it, or there is no server", () =>
       Effect.gen(function* () {
-        const asked = yield* withRegistry({ network: new Network().ollama(a, "m:1b"), servers: [a] }, (registry) =>
-          Effect.flip(registry.locate("llama3.2:3b"))
+        const requestCount = yield* withRegistry(
+          { network: new Network().ollama(a, "m:1b"), servers: [a] },
+          (registry) => Effect.flip(registry.locate("llama3.2:3b"))
         )
-        assert.strictEqual(asked._tag, "NoServers")
-        assert.deepInclude(asked, { model: "llama3.2:3b", servers: [a], available: ["m:1b"] })
+        assert.strictEqual(requestCount._tag, "NoServers")
+        assert.deepInclude(requestCount, { model: "llama3.2:3b", servers: [a], available: ["m:1b"] })
         const nobody = yield* withRegistry({}, (registry) => Effect.flip(registry.locate("llama3.2:3b")))
         assert.deepInclude(nobody, { _tag: "NoServers", servers: [], available: [] })
         const unknown = yield* withRegistry({}, (registry) => Effect.flip(registry.locate("nonsense:7b")))

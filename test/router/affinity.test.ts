@@ -9,7 +9,7 @@ import type { Json } from "../support/script.js"
 const fleet = useFleet()
 const { keep } = fleet
 
-type Ask = (conversation: number, turn: number) => Promise<unknown>
+type SendTurn = (conversation: number, turn: number) => Promise<unknown>
 
 const startGateway = (fakes: ReadonlyArray<Fake>, options: Parameters<typeof startGatewayOf>[1] = {}) =>
   startGatewayOf(
@@ -57,7 +57,7 @@ const changes = (fakes: ReadonlyArray<Fake>): number => {
 }
 
 /** One turn after the other, of whichever conversation chance says. */
-const interleaved = async (ask: Ask, seed = 1) => {
+const interleaved = async (ask: SendTurn, seed = 1) => {
   const random = Prng.make(seed)
   const next = new Array<number>(conversations).fill(0)
   for (;;) {
@@ -228,7 +228,7 @@ describe("a conversation leaves its server", () => {
   it("that dies, and stays with the next one when the first is back", async () => {
     const fakes = await both()
     const gateway = keep(await startGateway(fakes))
-    const ask: Ask = (c, t) => posted(gateway, "/v1/chat/completions", chat(history(c, t)))
+    const ask: SendTurn = (c, t) => posted(gateway, "/v1/chat/completions", chat(history(c, t)))
     await ask(0, 0)
     const before = places(fakes).get("0.0") ?? 0
     await fakes[before]?.strike({ kind: "kill", how: "rst" })
@@ -242,7 +242,7 @@ describe("a conversation leaves its server", () => {
   it("that has more than its share: one name for everything fills no server", async () => {
     const fakes = await Promise.all([1, 2, 3].map(() => fleet.openai({ reply: said, firstToken: 1_000 })))
     const gateway = keep(await startGateway(fakes))
-    const ask: Ask = (c, t) => posted(gateway, "/v1/chat/completions", chat(only(c, t), { user: "everybody" }))
+    const ask: SendTurn = (c, t) => posted(gateway, "/v1/chat/completions", chat(only(c, t), { user: "everybody" }))
     // Nobody else is there: it stays.
     await ask(0, 0)
     await ask(0, 1)

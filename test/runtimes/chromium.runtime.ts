@@ -94,15 +94,15 @@ const stream = (page: Page, servers: ReadonlyArray<object | string>, options: ob
       // biome-ignore lint/suspicious/noExplicitAny: the DOM is not among the types of this project.
       const answer = (globalThis as any).document.querySelector("#answer")
       answer.textContent = ""
-      const asked: Array<string> = []
+      const requests: Array<string> = []
       let restarts = 0
       try {
         for await (const event of await cortex.chat("Why is the sky blue?", { stream: true })) {
           if (event.type === "token") answer.textContent += event.content
-          if (event.type === "meta" && event.meta.server !== undefined) asked.push(event.meta.server)
+          if (event.type === "meta" && event.meta.server !== undefined) requests.push(event.meta.server)
           if (event.type === "restart") restarts++
         }
-        return { text: answer.textContent, servers: asked, restarts }
+        return { text: answer.textContent, servers: requests, restarts }
       } catch (error) {
         const { _tag, message } = error as { readonly _tag: string; readonly message: string }
         return { tag: _tag, message, text: answer.textContent }

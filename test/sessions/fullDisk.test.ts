@@ -297,7 +297,7 @@ describe("the gateway with a store that fails", () => {
   /** The whole response, with its trailers. */
   const post = (url: string, path: string, body: object) =>
     new Promise<{ status: number; headers: object; trailers: NodeJS.Dict<string>; text: string }>((resolve, reject) => {
-      const asked = request(
+      const clientRequest = request(
         `${url}${path}`,
         { method: "POST", headers: { "content-type": "application/json" } },
         (response) => {
@@ -312,8 +312,8 @@ describe("the gateway with a store that fails", () => {
           response.on("error", reject)
         }
       )
-      asked.on("error", reject)
-      asked.end(JSON.stringify(body))
+      clientRequest.on("error", reject)
+      clientRequest.end(JSON.stringify(body))
     })
   const messages = [{ role: "user", content: "Hi" }]
   const faces = [
@@ -361,12 +361,12 @@ describe("the gateway with a store that fails", () => {
     if (path !== "/api/chat") assert.include(stream.text, ": x-aicortex-warning: session_not_stored\n\n")
     else for (const line of stream.text.trim().split("\n")) JSON.parse(line)
     assert.deepEqual(await said(store, session), before)
-    const told = lines
+    const reported = lines
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line))
     assert.deepEqual(
-      told.filter(({ route }) => route === path).map(({ warning }) => warning),
+      reported.filter(({ route }) => route === path).map(({ warning }) => warning),
       [undefined, undefined, "session_not_stored", "session_not_stored"]
     )
   })

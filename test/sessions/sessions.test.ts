@@ -35,18 +35,18 @@ describe("Sessions", () => {
   it.effect("an id that is taken is never taken over", () =>
     Effect.gen(function* () {
       const store = yield* Sessions.makeStoreMemory()
-      const asked: Array<string> = []
+      const requests: Array<string> = []
       const crowded = Layer.succeed(Sessions.SessionStore, {
         ...store,
-        create: (id) => (asked.push(id) < 3 ? Effect.succeed(false) : store.create(id))
+        create: (id) => (requests.push(id) < 3 ? Effect.succeed(false) : store.create(id))
       })
       const session = yield* Effect.provide(
         Effect.flatMap(Sessions.Sessions, (sessions) => sessions.create()),
         Layer.provide(Sessions.layer, crowded)
       )
-      assert.strictEqual(asked.length, 3)
-      assert.strictEqual(new Set(asked).size, 3)
-      assert.strictEqual(session.id, asked[2])
+      assert.strictEqual(requests.length, 3)
+      assert.strictEqual(new Set(requests).size, 3)
+      assert.strictEqual(session.id, requests[2])
       assert.isTrue(yield* store.create("a"))
       assert.isTrue(yield* store.append("a", 0, say("kept")))
       assert.isFalse(yield* store.create("a"))

@@ -313,6 +313,6 @@ it("an Effect schema may need services, which are those of the call", async () =
       encode: (n) => ParseResult.succeed(n)
     })
   })
-  const asked = Effect.provideService(Chat.json("Hi", scaled), Offline, { factor: 7 })
-  expect(await effects(server.url).runPromise(asked)).toEqual({ population: 21 })
+  const call = Effect.provideService(Chat.json("Hi", scaled), Offline, { factor: 7 })
+  expect(await effects(server.url).runPromise(call)).toEqual({ population: 21 })
 })

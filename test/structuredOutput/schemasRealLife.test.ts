@@ -6,8 +6,8 @@ import { describe, expect, it } from "vitest"
 import { real } from "../../bench/schemas/real.js"
 import * as StructuredOutput from "../../src/StructuredOutput.js"
 
-const median = (figures: ReadonlyArray<number>): number =>
-  [...figures].sort((a, b) => a - b)[figures.length >> 1] as number
+const median = (samples: ReadonlyArray<number>): number =>
+  [...samples].sort((a, b) => a - b)[samples.length >> 1] as number
 
 const timed = async <A>(work: () => A | Promise<A>): Promise<readonly [A, number]> => {
   const began = performance.now()
@@ -18,7 +18,7 @@ const timed = async <A>(work: () => A | Promise<A>): Promise<readonly [A, number
 describe("schemas as programs send them", () => {
   it("fit their replies, and take no time that anybody would notice", async () => {
     expect(real).toHaveLength(50)
-    const figures = {
+    const figuresOf = {
       compile: [] as Array<number>,
       check: [] as Array<number>,
       first: [] as Array<number>,
@@ -40,19 +40,19 @@ describe("schemas as programs send them", () => {
       expect(Either.isRight(decoded), `${name}: ${JSON.stringify(decoded)}`).toBe(true)
       // A reply with something missing does not fit.
       expect(Either.isLeft(decoder.decode("17")), name).toBe(true)
-      figures.compile.push(compile)
-      figures.check.push(check)
+      figuresOf.compile.push(compile)
+      figuresOf.check.push(check)
       // As the same schema is given to ajv, which makes code of it.
       const ajv = "$schema" in schema ? draft07 : draft2020
       const [validate, first] = await timed(() => ajv.compile(schema))
       const [valid, again] = await timed(() => validate(JSON.parse(text)))
       expect(valid, name).toBe(true)
-      figures.first.push(first)
-      figures.again.push(again)
+      figuresOf.first.push(first)
+      figuresOf.again.push(again)
     }
     const sum = (values: ReadonlyArray<number>) => values.reduce((all, one) => all + one, 0)
     // Compiled once per schema, and checked once per reply: together it is less than compiling them with ajv.
-    expect(sum(figures.compile) + sum(figures.check)).toBeLessThan(sum(figures.first) + sum(figures.again))
-    expect(median(figures.check)).toBeLessThan(20)
+    expect(sum(figuresOf.compile) + sum(figuresOf.check)).toBeLessThan(sum(figuresOf.first) + sum(figuresOf.again))
+    expect(median(figuresOf.check)).toBeLessThan(20)
   })
 })

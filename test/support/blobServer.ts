@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net"
 export interface BlobServer extends AsyncDisposable {
   readonly url: string
   /** Method and path of each request about files and models, in their order. */
-  readonly asked: ReadonlyArray<string>
+  readonly requests: ReadonlyArray<string>
   /** The digests of the files that it has. */
   readonly files: Set<string>
   /** The bodies of `/api/create`. */
@@ -26,7 +26,7 @@ export const startBlobServer = async (
     readonly answer?: (request: IncomingMessage, response: ServerResponse) => void
   } = {}
 ): Promise<BlobServer> => {
-  const asked: Array<string> = []
+  const requests: Array<string> = []
   const created: Array<unknown> = []
   const files = new Set<string>()
   let received = 0
@@ -62,7 +62,7 @@ export const startBlobServer = async (
   const server = createServer({ requestTimeout: 0 }, (request, response) => {
     const path = request.url ?? ""
     const [, digest] = /^\/api\/blobs\/(.+)$/.exec(path) ?? []
-    if (digest !== undefined || path === "/api/create") asked.push(`${request.method} ${path}`)
+    if (digest !== undefined || path === "/api/create") requests.push(`${request.method} ${path}`)
     if (digest !== undefined && request.method === "HEAD") {
       response.writeHead(files.has(digest) ? 200 : 404).end()
     } else if (digest !== undefined) {
@@ -91,7 +91,7 @@ export const startBlobServer = async (
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    asked,
+    requests,
     files,
     created,
     received: () => received,

@@ -103,10 +103,10 @@ const handle = async (x: X): Promise<void> => {
 
 /** A page of the list. */
 const models = (x: X): Promise<void> => {
-  const asked = new URLSearchParams(x.record.query)
-  const limit = Math.min(Number(asked.get("limit") ?? 20), x.options.pageSize ?? 1000)
+  const query = new URLSearchParams(x.record.query)
+  const limit = Math.min(Number(query.get("limit") ?? 20), x.options.pageSize ?? 1000)
   const all = modelsOf(x.options)
-  const after = asked.get("after_id")
+  const after = query.get("after_id")
   const from = after === null ? 0 : all.findIndex(({ name }) => name === after) + 1
   const page = all.slice(from, from + limit)
   const supported = (capabilities: ReadonlyArray<string>, name: string) => ({ supported: capabilities.includes(name) })

@@ -183,9 +183,9 @@ const streamTypes: Readonly<Record<Flavour, string>> = {
 
 /** What each server does by itself with a trailing assistant message. */
 function habit(body: Json, flavour: Flavour) {
-  const asked = body.continue_final_message === true && body.add_generation_prompt === false
-  if (flavour === "llamacpp") return asked ? "continue" : "echo"
-  return flavour === "vllm" && asked ? "continue" : "restart"
+  const continues = body.continue_final_message === true && body.add_generation_prompt === false
+  if (flavour === "llamacpp") return continues ? "continue" : "echo"
+  return flavour === "vllm" && continues ? "continue" : "restart"
 }
 
 function findOpenAIModel(options: FakeOpenAIOptions, flavour: Flavour, name: unknown) {

@@ -376,8 +376,8 @@ describe("fakes go on with texts", () => {
       const server = await openai({ models, reply, flavour })
       const whole = (await (await text(server, { prompt: "x a b" })).json()) as Json
       expect(whole).toMatchObject({ object: "text_completion", choices: [{ text: " c d", finish_reason: "stop" }] })
-      const asked = { stream: true, stream_options: { include_usage: true } }
-      const chunks = events(await (await text(server, asked)).text())
+      const body = { stream: true, stream_options: { include_usage: true } }
+      const chunks = events(await (await text(server, body)).text())
       expect(chunks.at(-1)).toBe("[DONE]")
       expect(wordsOf(chunks)).toBe("a b c d")
       expect(chunks.find((chunk) => chunk.usage?.completion_tokens === 4)).toBeDefined()
@@ -393,17 +393,17 @@ describe("fakes go on with texts", () => {
   })
 
   it("and refuse what the real ones refuse", async () => {
-    const told = async (options: FakeOpenAIOptions, more: Json): Promise<[number, string]> => {
+    const errorOf = async (options: FakeOpenAIOptions, more: Json): Promise<[number, string]> => {
       const response = await text(await openai({ models, ...options }), more)
       const body = (await response.json()) as Json
       return [response.status, body.error?.message ?? body.detail]
     }
-    expect(await told({ flavour: "vllm" }, { suffix: "y" })).toEqual([400, "suffix is not currently supported"])
-    expect(await told({ flavour: "llamacpp" }, { suffix: "y" })).toEqual([500, "Unsupported param: suffix"])
-    expect(await told({}, { top_k: 3 })).toEqual([400, "Unrecognized request argument supplied: top_k"])
-    expect(await told({ completions: false }, {})).toEqual([404, "Invalid URL (POST /v1/completions)"])
-    expect(await told({ completions: false, flavour: "vllm" }, {})).toEqual([404, "Not Found"])
-    const [status, words] = await told({ models: ["gpt-4o-mini"] }, { model: "gpt-4o-mini" })
+    expect(await errorOf({ flavour: "vllm" }, { suffix: "y" })).toEqual([400, "suffix is not currently supported"])
+    expect(await errorOf({ flavour: "llamacpp" }, { suffix: "y" })).toEqual([500, "Unsupported param: suffix"])
+    expect(await errorOf({}, { top_k: 3 })).toEqual([400, "Unrecognized request argument supplied: top_k"])
+    expect(await errorOf({ completions: false }, {})).toEqual([404, "Invalid URL (POST /v1/completions)"])
+    expect(await errorOf({ completions: false, flavour: "vllm" }, {})).toEqual([404, "Not Found"])
+    const [status, words] = await errorOf({ models: ["gpt-4o-mini"] }, { model: "gpt-4o-mini" })
     expect([status, words]).toEqual([404, expect.stringContaining("This is a chat model")])
   })
 

@@ -215,8 +215,8 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
     const isChat = record.kind === "chat"
     const works = isChat || /\/embed/.test(record.path)
     const n = isChat ? chats++ : chats
-    const asked = options
-    const number = covers(asked.faultOn ?? "chat", record.kind) ? faultable++ : undefined
+    const given = options
+    const number = covers(given.faultOn ?? "chat", record.kind) ? faultable++ : undefined
     sockets.set(socket, res)
     if (works) maxInFlight = Math.max(maxInFlight, ++active)
     requests.push(record)
@@ -246,17 +246,17 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
       req,
       res,
       record,
-      options: asked,
+      options: given,
       n,
       memory,
-      fault: number === undefined ? undefined : faultFor(asked.faults, number, record.body),
+      fault: number === undefined ? undefined : faultFor(given.faults, number, record.body),
       isClosed: () => closed,
       strike: () => strike,
       cameUnder,
       struck: (phase) => {
         if (strike === undefined || hits.get(record) === strike) return
         hits.set(record, strike)
-        asked.onStruck?.(strike, phase, record)
+        given.onStruck?.(strike, phase, record)
       },
       restored: () => restoration,
       drop: (how) => {
@@ -269,7 +269,7 @@ export async function startServer<O extends FakeOptions>(dialect: Dialect<O>, in
     res.on("close", () => underWay.delete(x))
     try {
       if (!(await answerStrike(x)) && !answerFault(x)) {
-        const full = isChat && asked.capacity !== undefined && active > asked.capacity
+        const full = isChat && given.capacity !== undefined && active > given.capacity
         if (full) dialect.fail(x, { ollama: 503, openai: 429, anthropic: 529 }[dialect.protocol])
         else await dialect.handle(x)
       }

@@ -128,7 +128,7 @@ export const parse = (text: string): ReadonlyMap<string, Family> => {
 }
 
 /** Figures that are well-formed; `value` adds up the series that have these labels, `labels` are all that one has. */
-export const figures = (text: string) => {
+export const metrics = (text: string) => {
   const families = parse(text)
   const samples = [...families.values()].flatMap((family) => family.samples)
   const chosen = (name: string, labels: { readonly [name: string]: string }) =>

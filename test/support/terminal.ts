@@ -39,7 +39,7 @@ export interface TerminalOptions {
 }
 
 /** A failure tells what the screen showed. Long enough for a slow and busy machine. */
-const patience = 60_000
+const timeout = 60_000
 
 const matches = (wanted: Parameters<Terminal["shows"]>[0], screen: string): boolean =>
   typeof wanted === "string" ? screen.includes(wanted) : wanted instanceof RegExp ? wanted.test(screen) : wanted(screen)
@@ -103,7 +103,7 @@ export const startTerminal = (
     },
     shows: (wanted) =>
       new Promise((resolve, reject) => {
-        const timer = setTimeout(() => end(new Error(`${String(wanted)} is not shown:\n${screen()}`)), patience)
+        const timer = setTimeout(() => end(new Error(`${String(wanted)} is not shown:\n${screen()}`)), timeout)
         const end = (error?: Error) => {
           clearTimeout(timer)
           waiting.delete(check)

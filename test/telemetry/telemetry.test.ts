@@ -218,12 +218,12 @@ describe("a call that succeeds", () => {
     const events = await provide([server], model, traced.layer)(Stream.runCollect(Chat.stream(question)))
     expect(textOf([...events])).toBe(whole)
     expect(traced.calls()[0]?.attributes["gen_ai.response.time_to_first_chunk"]).toBeGreaterThanOrEqual(0)
-    const told = JSON.stringify(
+    const reported = JSON.stringify(
       [traced.all, Metric.unsafeSnapshot().map(({ metricKey }) => metricKey.tags)],
       (_, value) => (typeof value === "bigint" ? String(value) : value)
     )
-    expect(told).toContain(model)
-    for (const text of ["secret", "three"]) expect(told).not.toContain(text)
+    expect(reported).toContain(model)
+    for (const text of ["secret", "three"]) expect(reported).not.toContain(text)
   })
 
   it("makes no span where no tracer is set, or tracing is off", async () => {
@@ -558,17 +558,17 @@ describe("kept answers", () => {
     const program = Effect.zip(call, Effect.withSpan(Chat.text(question, { cache }), "again"))
     expect(await provide([server], model, traced.layer)(program)).toEqual([whole, whole])
     expect(server.chatRequests).toHaveLength(1)
-    const [asked, kept] = traced.calls()
+    const [sent, cached] = traced.calls()
     expect(traced.calls()).toHaveLength(2)
-    expect(traced.attempts().map(({ parent }) => parent)).toEqual([asked?.id])
-    expect(kept).toMatchObject({
+    expect(traced.attempts().map(({ parent }) => parent)).toEqual([sent?.id])
+    expect(cached).toMatchObject({
       name: `chat ${model}`,
       kind: "internal",
       parent: traced.all.find(({ name }) => name === "again")?.id,
       attributes: { "aicortex.cache": "hit", "gen_ai.response.model": model }
     })
-    expect(isOk(kept)).toBe(true)
-    expect(kept?.attributes).not.toHaveProperty("gen_ai.usage.output_tokens")
+    expect(isOk(cached)).toBe(true)
+    expect(cached?.attributes).not.toHaveProperty("gen_ai.usage.output_tokens")
     expect(read("gen_ai.client.operation.duration", model).count).toBe(1)
   })
 
@@ -616,7 +616,7 @@ it("a server's password is in no label and no attribute", async () => {
   const cortex = fleet.cortex([{ url }], { model, tracing: traced.layer })
   expect(await cortex.chat(question)).toBe(whole)
   const tags = Metric.unsafeSnapshot().map(({ metricKey }) => metricKey.tags)
-  const told = JSON.stringify([tags, traced.all.map(({ attributes, name }) => [name, attributes])])
-  expect(told).toContain(String(server.port))
-  for (const secret of ["hunter2", "somebody"]) expect(told).not.toContain(secret)
+  const reported = JSON.stringify([tags, traced.all.map(({ attributes, name }) => [name, attributes])])
+  expect(reported).toContain(String(server.port))
+  for (const secret of ["hunter2", "somebody"]) expect(reported).not.toContain(secret)
 })

@@ -69,7 +69,7 @@ const writer = (layers: ReadonlyArray<() => Compress>, response: ServerResponse)
   }
 }
 
-interface Told {
+interface Report {
   readonly url: string
   readonly accepts: ReadonlyArray<string | string[] | undefined>
   readonly [Symbol.asyncDispose]: () => Promise<void>
@@ -84,7 +84,7 @@ const start = async (
     const wire = wires[protocol]
     writer(layers, response).end(wire.token("Hel") + wire.token("lo") + wire.end)
   }
-): Promise<Told> => {
+): Promise<Report> => {
   const wire = wires[protocol]
   const accepts: Array<string | string[] | undefined> = []
   const server = createServer((request, response) => {
@@ -185,8 +185,8 @@ describe.each(["ollama", "openai"] as const)("compressed answers (%s)", (protoco
       const response = await gateway.post("/v1/chat/completions", { model, messages, stream })
       expect(response.status).toBe(200)
       const text = await response.text()
-      const told = [...text.matchAll(/"content":"([^"]*)"/g)].map(([, content]) => content).join("")
-      expect(told).toBe("Hello")
+      const reported = [...text.matchAll(/"content":"([^"]*)"/g)].map(([, content]) => content).join("")
+      expect(reported).toBe("Hello")
     })
   })
 

@@ -39,11 +39,11 @@ const opened = async (server: Server) => {
 
 /** A proxy that takes everything to one port of this machine, whatever host it is asked for. */
 const startProxy = async (to: number, password?: string) => {
-  const asked: Array<string> = []
+  const requests: Array<string> = []
   const allowed = (given: string | undefined) =>
     password === undefined || given === `Basic ${Buffer.from(password).toString("base64")}`
   const server = createServer((request, response) => {
-    asked.push(`${request.method} ${request.url}`)
+    requests.push(`${request.method} ${request.url}`)
     if (!allowed(request.headers["proxy-authorization"])) {
       response.writeHead(407).end()
       return
@@ -58,7 +58,7 @@ const startProxy = async (to: number, password?: string) => {
     request.pipe(on)
   })
   server.on("connect", (request, socket) => {
-    asked.push(`CONNECT ${request.url}`)
+    requests.push(`CONNECT ${request.url}`)
     socket.on("error", () => {})
     if (!allowed(request.headers["proxy-authorization"])) {
       socket.end("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
@@ -73,7 +73,7 @@ const startProxy = async (to: number, password?: string) => {
     socket.on("close", () => on.destroy())
   })
   const { port } = await opened(server)
-  return { url: `http://127.0.0.1:${port}`, port, asked }
+  return { url: `http://127.0.0.1:${port}`, port, asked: requests }
 }
 
 type Protocol = "ollama" | "openai"

@@ -11,7 +11,7 @@ const fleet = useFleet()
 type Protocol = "ollama" | "openai"
 type End = "fin" | "rst"
 
-interface Asked {
+interface RawRequest {
   readonly path: string
   /** How many requests this connection had carried before. */
   readonly before: number
@@ -52,9 +52,9 @@ const answers: { readonly [P in Protocol]: (path: string) => string } = {
  */
 const startRaw = async (
   protocol: Protocol,
-  meets: (asked: Asked) => { readonly end: End; readonly after?: string } | undefined
+  meets: (request: RawRequest) => { readonly end: End; readonly after?: string } | undefined
 ) => {
-  const asked: Array<Asked> = []
+  const requests: Array<RawRequest> = []
   const sockets = new Set<Socket>()
   const server = createServer((socket) => {
     sockets.add(socket)
@@ -72,7 +72,7 @@ const startRaw = async (
         const path = buffer.split(" ")[1] ?? ""
         buffer = buffer.slice(end + 4 + length)
         const one = { path, before: before++ }
-        asked.push(one)
+        requests.push(one)
         const met = meets(one)
         if (met === undefined) socket.write(answers[protocol](path))
         else if (met.end === "fin") socket.end(met.after ?? "")
@@ -90,8 +90,8 @@ const startRaw = async (
   }
   return fleet.keep({
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    asked,
-    work: () => asked.filter(({ path }) => /chat|embed/.test(path)),
+    asked: requests,
+    work: () => requests.filter(({ path }) => /chat|embed/.test(path)),
     [Symbol.asyncDispose]: close
   })
 }
@@ -99,12 +99,12 @@ const startRaw = async (
 /** A connection can be used again a moment after an answer has ended. */
 const idle = () => new Promise<void>((resolve) => setImmediate(resolve))
 
-const isWork = ({ path }: Asked): boolean => /chat|embed/.test(path)
+const isWork = ({ path }: RawRequest): boolean => /chat|embed/.test(path)
 
 /** Closes connections that are used again for work, so many times. */
 const stale = (end: End, times = Number.POSITIVE_INFINITY) => {
   let left = times
-  return (asked: Asked) => (asked.before > 0 && isWork(asked) && left-- > 0 ? { end } : undefined)
+  return (request: RawRequest) => (request.before > 0 && isWork(request) && left-- > 0 ? { end } : undefined)
 }
 
 describe.each(["ollama", "openai"] as const)("a connection that is closed as it is used again (%s)", (protocol) => {
@@ -166,7 +166,7 @@ describe.each(["ollama", "openai"] as const)("a connection that is closed as it 
     })
 
     it("is no excuse on a fresh connection", async () => {
-      const server = await startRaw(protocol, (asked) => (isWork(asked) ? { end } : undefined))
+      const server = await startRaw(protocol, (request) => (isWork(request) ? { end } : undefined))
       const cortex = fleet.cortex([{ url: server.url, protocol }])
       await cortex.listServers()
       await idle()
@@ -177,8 +177,8 @@ describe.each(["ollama", "openai"] as const)("a connection that is closed as it 
     })
 
     it("is no excuse once a part of the answer is there", async () => {
-      const server = await startRaw(protocol, (asked) =>
-        isWork(asked) ? { end, after: "HTTP/1.1 200 OK\r\ncontent-" } : undefined
+      const server = await startRaw(protocol, (request) =>
+        isWork(request) ? { end, after: "HTTP/1.1 200 OK\r\ncontent-" } : undefined
       )
       const cortex = fleet.cortex([{ url: server.url, protocol }])
       await cortex.listServers()

@@ -10,7 +10,7 @@ const chunk = (text: string): string => `${Buffer.byteLength(text).toString(16)}
 const end = "0\r\n\r\n"
 
 /** What a handler is told by a server that answers each request with `answer`; `data` may throw. */
-const told = async (
+const reasonOf = async (
   answer: (socket: Socket) => unknown,
   data: (text: string, exchange: Transport.Exchange) => void = () => {}
 ): Promise<ReadonlyArray<string>> => {
@@ -63,12 +63,12 @@ const told = async (
 
 describe("the transport", () => {
   it("hands on what one read has brought at once, and the end after it", async () => {
-    const all = await told((socket) => socket.write(head + chunk("a") + chunk("b") + chunk("c") + end))
+    const all = await reasonOf((socket) => socket.write(head + chunk("a") + chunk("b") + chunk("c") + end))
     expect(all).toEqual(["connected", "head 200", "data abc", "end"])
   })
 
   it("hands each read on by itself", async () => {
-    const all = await told(async (socket) => {
+    const all = await reasonOf(async (socket) => {
       for (const part of [head, chunk("a") + chunk("b"), chunk("c"), end]) {
         socket.write(part)
         await sleep(50)
@@ -78,14 +78,14 @@ describe("the transport", () => {
   })
 
   it("hands on what came before a connection broke", async () => {
-    const all = await told((socket) => socket.end(head + chunk("a") + chunk("b")))
+    const all = await reasonOf((socket) => socket.end(head + chunk("a") + chunk("b")))
     expect(all.slice(0, 3)).toEqual(["connected", "head 200", "data ab"])
     expect(all[3]).toMatch(/^error /)
     expect(all).toHaveLength(4)
   })
 
   it("tells nothing more after an abort", async () => {
-    const all = await told(
+    const all = await reasonOf(
       async (socket) => {
         socket.write(head + chunk("a"))
         await sleep(50)
@@ -100,7 +100,7 @@ describe("the transport", () => {
     ["in the middle", head + chunk("a")],
     ["with the end behind it", head + chunk("a") + end]
   ])("a handler that throws ends its own exchange, and nothing else (%s)", async (_, text) => {
-    const all = await told(
+    const all = await reasonOf(
       (socket) => socket.write(text),
       () => {
         throw new Error("a defect")

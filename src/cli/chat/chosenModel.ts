@@ -11,7 +11,7 @@ const demo = `the small built-in model "${demoModel}"`
 /** What is known of the model that was chosen, over all answers of a command. */
 export interface ChosenModel {
   /** Told of each model that is asked. */
-  readonly asked: (candidate: ModelCandidate) => void
+  readonly onModel: (candidate: ModelCandidate) => void
   /** Names it on standard error, once for each, where it was chosen. */
   readonly tell: Effect.Effect<void>
   /** The failure, or why the built-in model cannot answer and what to do, in one line. */
@@ -33,21 +33,21 @@ const unable = (error: unknown): string | undefined => {
 
 export const make = (): ChosenModel => {
   let chosen: ModelCandidate | undefined
-  let told: string | undefined
+  let announced: string | undefined
   return {
-    asked: (candidate) => {
+    onModel: (candidate) => {
       chosen = candidate.auto ? candidate : undefined
     },
     tell: Effect.suspend(() => {
-      if (chosen === undefined || chosen.model === told) return Effect.void
+      if (chosen === undefined || chosen.model === announced) return Effect.void
       const { model, reason = "it was chosen" } = chosen
-      told = model
+      announced = model
       return model === demoModel
         ? Output.notice(`${reason}, so ${demo} answers; add a server with ${addServer}`)
         : Output.dimNotice(`${model} answers (${reason}); name another with -m, or choose with \`aicortex use MODEL\``)
     }),
     explain: (error) => {
-      if (chosen?.model !== demoModel || told === demoModel) return error
+      if (chosen?.model !== demoModel || announced === demoModel) return error
       const why = unable(error)
       return why === undefined ? error : new CommandFailed({ message: `${chosen.reason}, and ${demo} ${why}` })
     }

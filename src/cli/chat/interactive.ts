@@ -24,7 +24,7 @@ import type { Completions, ReadOptions } from "./interactive/lineEditor.js"
 import { lineWidth } from "./interactive/listing.js"
 import { wrap } from "./interactive/markdown.js"
 import * as Messages from "./interactive/messages.js"
-import { told } from "./interactive/sessionCommands.js"
+import { describe } from "./interactive/sessionCommands.js"
 
 type Events = Stream.Stream<ChatEvent, ChatError>
 
@@ -192,7 +192,7 @@ export const runInteractive = Effect.fnUntraced(function* <E extends Error, R>(s
   })
 
   const talk = Effect.gen(function* () {
-    if (terminal && !conversation.begun.has(conversation.id)) yield* tell(yield* told(conversation.id))
+    if (terminal && !conversation.begun.has(conversation.id)) yield* tell(yield* describe(conversation.id))
     while (true) {
       const text = yield* messages.next
       if (text === undefined) return

@@ -122,15 +122,15 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
       const began = Date.now()
       const engine = engineOf(yield* Chat.Chat)
       const settings = yield* CurrentSettings
-      const asked = { ...options, ...more }
-      const checked = yield* checkCall(prompt, asked, format, settings, yield* ModelSelection)
-      const named = asked.model !== undefined || !isAuto(settings.model)
+      const request = { ...options, ...more }
+      const checked = yield* checkCall(prompt, request, format, settings, yield* ModelSelection)
+      const named = request.model !== undefined || !isAuto(settings.model)
       const { progress, stop } = yield* Waiting.start
       const execution: Execution = {
         ...checked,
-        asked: (candidate) => {
-          progress.asked(candidate.model)
-          if (!named) chosen.asked(candidate)
+        onModel: (candidate) => {
+          progress.starts(candidate.model)
+          if (!named) chosen.onModel(candidate)
         }
       }
       const begun = Effect.zipRight(Effect.sync(stop), chosen.tell)

@@ -44,7 +44,7 @@ export class Progress {
   constructor(private readonly began: number) {}
 
   /** A model is asked. */
-  asked(model: string): void {
+  starts(model: string): void {
     this.model = model
   }
 

@@ -19,7 +19,7 @@ import * as Fleet from "../fleetLayer.js"
 import type { Candidate, Kind } from "./candidates.js"
 
 /** For how long servers are waited for, in milliseconds: somebody waits at the prompt. */
-const patience = 700
+const timeout = 700
 const grace = 200
 
 /** For how long the models of the last time are enough, in milliseconds. */
@@ -59,7 +59,7 @@ const ask = Effect.gen(function* () {
   const registry = yield* Registry
   // Read before the clock starts: that is this machine's work.
   yield* registry.families
-  yield* Effect.timeoutOption(registry.servers, patience)
+  yield* Effect.timeoutOption(registry.servers, timeout)
   const offers = yield* Effect.timeoutOption(registry.offers, grace)
   const silent = new Set(registry.unreachable().map(({ url }) => url))
   const models = Option.getOrElse(offers, () => []).flatMap(({ hosts, model }) =>

@@ -8,7 +8,7 @@ import { replaceFile, target } from "../../cortex/writeFile.js"
 import { InvalidConfig } from "../../Errors.js"
 
 /** So long another process is waited for, and so old is a lock that a process left behind, in milliseconds. */
-const patience = 5_000
+const timeout = 5_000
 const stale = 10_000
 
 /** One process at a time changes a file: what two read and then write, only the later one would have written. */
@@ -24,7 +24,7 @@ const lock = Effect.fnUntraced(function* (file: string) {
         (await import("proper-lockfile")) as unknown as { readonly default: typeof import("proper-lockfile") }
       ).default
       const pause = 20
-      const retries = { retries: patience / pause, factor: 1, minTimeout: pause, maxTimeout: pause }
+      const retries = { retries: timeout / pause, factor: 1, minTimeout: pause, maxTimeout: pause }
       return lock(real, { realpath: false, stale, retries })
     },
     catch: (cause) => {

@@ -14,7 +14,7 @@ import { checkServer } from "./servers.js"
 import { checkPort, checkSettings } from "./settings.js"
 
 /** Default time for an answer, in milliseconds. */
-const patience = 60_000
+const defaultTimeout = 60_000
 
 const marks: { readonly [S in Status]: string } = {
   ok: Output.green("✓", process.stdout),
@@ -33,7 +33,13 @@ const servers = Effect.gen(function* () {
   return all.filter(({ own }) => own)
 })
 
-export const run = ({ json, timeout = patience }: { readonly json: boolean; readonly timeout: number | undefined }) =>
+export const run = ({
+  json,
+  timeout = defaultTimeout
+}: {
+  readonly json: boolean
+  readonly timeout: number | undefined
+}) =>
   Effect.gen(function* () {
     const resolved = yield* Config.resolve({
       defaultStateFile: yield* ConfigFile.stateFile,

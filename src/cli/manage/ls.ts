@@ -58,10 +58,10 @@ export const run = ({ json, server }: { readonly json: boolean; readonly server:
   Effect.gen(function* () {
     const registry = yield* Registry
     const transport = yield* Transport
-    const asked = yield* Servers.chosen(yield* Servers.servers, server)
-    yield* Servers.reached(asked)
-    for (const { problem, reachable, url } of asked) if (!reachable) yield* Output.notice(`${url} ${problem}`)
-    const there = asked.filter(({ reachable }) => reachable)
+    const chosen = yield* Servers.chosen(yield* Servers.servers, server)
+    yield* Servers.reached(chosen)
+    for (const { problem, reachable, url } of chosen) if (!reachable) yield* Output.notice(`${url} ${problem}`)
+    const there = chosen.filter(({ reachable }) => reachable)
     const lists = yield* Effect.promise(() => listAll(transport, there, "/api/tags"))
     const offers = new Map((yield* registry.offers).map((offer) => [canonical(offer.model), offer]))
     const found: Array<readonly [string, Omit<Row, "servers">]> = []

@@ -58,9 +58,9 @@ const untilWhen = ({ expires_at: until }: Loaded, now: number): string => {
 export const run = ({ json, server }: { readonly json: boolean; readonly server: ReadonlyArray<string> }) =>
   Effect.gen(function* () {
     const transport = yield* Transport
-    const asked = yield* Servers.chosen(yield* Servers.servers, server)
-    const able = yield* Servers.able(asked, what)
-    for (const one of asked) if (!one.ollama) yield* Output.notice(`${one.url} ${Servers.unable(one, what)}`)
+    const chosen = yield* Servers.chosen(yield* Servers.servers, server)
+    const able = yield* Servers.able(chosen, what)
+    for (const one of chosen) if (!one.ollama) yield* Output.notice(`${one.url} ${Servers.unable(one, what)}`)
     const lists = yield* Effect.promise(() => listAll(transport, able, "/api/ps"))
     const failed = lists.flatMap(({ known, problem }) => (problem === undefined ? [] : [`${known.url}: ${problem}`]))
     if (failed.length === lists.length) {

@@ -20,15 +20,15 @@ interface Flags {
 /** The servers to download it to, and what became of those that were named and cannot. */
 const targets = Effect.fnUntraced(function* (model: string, { all, server }: Flags) {
   const transport = yield* Transport
-  const asked = yield* Servers.chosen(yield* Servers.servers, server)
-  const able = yield* Servers.able(asked, what)
+  const candidates = yield* Servers.chosen(yield* Servers.servers, server)
+  const able = yield* Servers.able(candidates, what)
   if (server.length === 0 && !all) {
     const have = withModel(able, model)
     const chosen = have.length > 0 ? have : [yield* Effect.promise(() => mostRoom(transport, able))]
     return { chosen, failed: [] }
   }
   const failed: Array<Servers.Outcome> = []
-  for (const one of asked) {
+  for (const one of candidates) {
     if (one.ollama) continue
     // Those that never could are no failure of "all that can"; a server that is down is.
     if (all && one.reachable) yield* Output.notice(`${one.url} ${Servers.unable(one, what)}`)

@@ -22,10 +22,10 @@ interface Flags {
 /** The servers that have it: the one, or those that were named. */
 const targets = Effect.fnUntraced(function* (model: string, { all, server }: Flags) {
   const registry = yield* Registry
-  const asked = yield* Servers.chosen(yield* Servers.servers, server)
-  const able = yield* Servers.able(asked, what)
+  const chosen = yield* Servers.chosen(yield* Servers.servers, server)
+  const able = yield* Servers.able(chosen, what)
   // Whoever has it and cannot be told to delete it would go on answering with it.
-  const left = withModel(asked, model).filter(({ ollama, reachable }) => reachable && !ollama)
+  const left = withModel(chosen, model).filter(({ ollama, reachable }) => reachable && !ollama)
   const have = withModel(able, model)
   if (have.length === 0) {
     return left.length > 0 ? yield* Servers.noneCan(left, what) : yield* registry.missing(model)
@@ -36,7 +36,7 @@ const targets = Effect.fnUntraced(function* (model: string, { all, server }: Fla
     return yield* new UsageError({ message, command: ["rm"] })
   }
   // What was named must be done; of the others it is told that they may still have it.
-  const silent = asked.filter(({ ollama, reachable }) => !reachable || (server.length > 0 && !ollama))
+  const silent = chosen.filter(({ ollama, reachable }) => !reachable || (server.length > 0 && !ollama))
   const failed: Array<Servers.Outcome> = []
   for (const one of new Set([...left, ...silent])) {
     const message = Servers.unable(one, what)

@@ -24,7 +24,7 @@ const firstLine = (value: unknown): string | undefined =>
   )
 
 /** What Ollama tells in `/api/show`. */
-const told = (reply: Management.Fields): ReadonlyArray<Fact> => {
+const factsOf = (reply: Management.Fields): ReadonlyArray<Fact> => {
   const details = Management.isFields(reply["details"]) ? reply["details"] : {}
   const info = Management.isFields(reply["model_info"]) ? reply["model_info"] : {}
   const architecture = Units.textOf(info["general.architecture"])
@@ -61,18 +61,18 @@ export const run = ({ json, model: given, server }: Flags) =>
     const registry = yield* Registry
     const transport = yield* Transport
     const model = yield* Servers.modelName("show", given)
-    const asked = yield* Servers.chosen(yield* Servers.servers, server)
-    yield* Servers.reached(asked)
+    const chosen = yield* Servers.chosen(yield* Servers.servers, server)
+    yield* Servers.reached(chosen)
     const have = withModel(
-      asked.filter(({ reachable }) => reachable),
+      chosen.filter(({ reachable }) => reachable),
       model
     )
     const [first] = have
     if (first === undefined) {
       if (server.length === 0) return yield* registry.missing(model)
-      const urls = asked.map(({ url }) => url).join(", ")
+      const urls = chosen.map(({ url }) => url).join(", ")
       return yield* new CommandFailed({
-        message: asked.length === 1 ? `${urls} does not have '${model}'` : `none of ${urls} has '${model}'`
+        message: chosen.length === 1 ? `${urls} does not have '${model}'` : `none of ${urls} has '${model}'`
       })
     }
     const urls = have.map(({ url }) => url)
@@ -108,6 +108,6 @@ export const run = ({ json, model: given, server }: Flags) =>
       ["Model", name],
       ["Servers", urls.join(", ")],
       ["Size", size === undefined ? undefined : Units.bytes(size)],
-      ...told(reply)
+      ...factsOf(reply)
     ])
   }).pipe(Effect.provide(Fleet.layer))

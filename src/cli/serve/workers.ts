@@ -201,7 +201,7 @@ export const metrics = async (mine: () => Promise<string>): Promise<string> => {
 }
 
 /** This worker listens; `figures` are its own. */
-export const ready = (url: string, figures: () => Promise<string>): Effect.Effect<void> =>
+export const ready = (url: string, metrics: () => Promise<string>): Effect.Effect<void> =>
   Effect.suspend(() => {
     process.on("message", (message: unknown) => {
       if (!isMessage(message)) return
@@ -210,7 +210,7 @@ export const ready = (url: string, figures: () => Promise<string>): Effect.Effec
         waiting.delete(message.id)
       } else if (message.type === "ask") {
         const { id } = message
-        void figures().then((text) => process.send?.({ type: "tell", id, text } satisfies Message))
+        void metrics().then((text) => process.send?.({ type: "tell", id, text } satisfies Message))
       }
     })
     return send({ type: "ready", url })

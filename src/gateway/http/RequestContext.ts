@@ -141,9 +141,9 @@ export class RequestContext {
 
   /** Reserves rate limits of the key, or rejects the request. */
   reserve(demand: () => RateDemand): Promise<void> | undefined {
-    const asked = this.rateTicket?.reserve(demand())
-    if (asked instanceof Promise) return asked.then(rejectWith)
-    rejectWith(asked)
+    const reservation = this.rateTicket?.reserve(demand())
+    if (reservation instanceof Promise) return reservation.then(rejectWith)
+    rejectWith(reservation)
     return undefined
   }
 

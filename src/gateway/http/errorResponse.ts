@@ -115,7 +115,7 @@ export const withUnreachable = (
 }
 
 /** When the first server may be retried; one second if no server reported it. */
-const soonest = (attempts: ReadonlyArray<Attempt>): number =>
+const shortestWait = (attempts: ReadonlyArray<Attempt>): number =>
   Math.min(...attempts.map(({ retryAfter = 1_000 }) => retryAfter))
 
 const isTimeout = ({ reason }: Attempt): boolean =>
@@ -175,9 +175,9 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       const message = `All server attempts failed for model '${model}' (${n} ${n === 1 ? "attempt" : "attempts"}: ${reasons(attempts, labels)}).`
       const all = (test: (attempt: Attempt) => boolean) => n > 0 && attempts.every(test)
       const errorResponse = all((a) => a.reason === "rate-limited")
-        ? make(429, message, "rate_limit_exceeded", null, soonest(attempts))
+        ? make(429, message, "rate_limit_exceeded", null, shortestWait(attempts))
         : all((a) => a.reason === "busy" || a.reason === "rate-limited")
-          ? make(503, message, "servers_busy", null, soonest(attempts))
+          ? make(503, message, "servers_busy", null, shortestWait(attempts))
           : all(isTimeout)
             ? make(504, message, "servers_timed_out")
             : make(502, message, "all_servers_failed")

@@ -7,16 +7,16 @@ import type { RequestContext } from "./RequestContext.js"
 export const of = (context: RequestContext, known: ReadonlyArray<string>): URLSearchParams => {
   const { url = "" } = context.request
   const start = url.indexOf("?")
-  const asked = new URLSearchParams(start === -1 ? "" : url.slice(start))
-  for (const name of asked.keys()) {
+  const query = new URLSearchParams(start === -1 ? "" : url.slice(start))
+  for (const name of query.keys()) {
     if (!known.includes(name)) reject(name, "is not a parameter of this endpoint", "unknown_parameter")
   }
-  return asked
+  return query
 }
 
 /** The `limit` parameter: 1 to `most`. */
-export const limit = (asked: URLSearchParams, most: number, otherwise: number): number => {
-  const given = asked.get("limit")
+export const limit = (query: URLSearchParams, most: number, otherwise: number): number => {
+  const given = query.get("limit")
   const limit = given === null ? otherwise : Number(given)
   if (!Number.isInteger(limit) || limit < 1 || limit > most) reject("limit", `must be a whole number from 1 to ${most}`)
   return limit

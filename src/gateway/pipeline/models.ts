@@ -20,12 +20,12 @@ const tellUnreachable = (
   { labels }: GatewayContext,
   context: RequestContext,
   unreachable: ReadonlyArray<Unreachable>,
-  asked: number,
+  total: number,
   what: string
 ): void => {
   if (unreachable.length === 0) return
   context.headers["x-aicortex-unreachable"] = unreachable.length
-  if (unreachable.length < asked) return
+  if (unreachable.length < total) return
   const message = `No server could be reached, so it is not known which models ${what}.`
   throw new RequestRejected(
     withUnreachable(make(503, message, "no_server_answers", null, retryAfter), unreachable, labels)

@@ -51,7 +51,7 @@ export class RequestExecution {
   /** How many tokens each prompt has, as the server reported with one of several answers to it. */
   private readonly promptTokens: Array<number | undefined> = []
   /** The model that was asked last for each answer. */
-  private readonly asked: Array<ModelCandidate | undefined> = []
+  private readonly requestedModels: Array<ModelCandidate | undefined> = []
   /** The answers to each prompt go to one server, where it can be asked for all of them at once. */
   private readonly sharedServers: Array<{ server?: string } | undefined> = []
 
@@ -134,10 +134,10 @@ export class RequestExecution {
       adapted:
         unthinking === undefined
           ? undefined
-          : (asked, { model }) => (unthinking.has(model) ? { ...asked, think: undefined } : asked),
+          : (request, { model }) => (unthinking.has(model) ? { ...request, think: undefined } : request),
       committed: () => this.answerStarted,
-      asked: (candidate) => {
-        this.asked[choice] = candidate
+      onModel: (candidate) => {
+        this.requestedModels[choice] = candidate
         this.openedAt = performance.now()
         context.dispatched = true
       },
@@ -147,18 +147,18 @@ export class RequestExecution {
 
   /** The model that one of the answers comes from. */
   candidate(choice: number): ModelCandidate {
-    return this.asked[choice] ?? (this.candidates[0] as ModelCandidate)
+    return this.requestedModels[choice] ?? (this.candidates[0] as ModelCandidate)
   }
 
   /** Without a fiber, where nothing has to be waited for. */
   private begin<A, E>(effect: () => Effect.Effect<A, E>): A | Promise<A> {
     const { context } = this
     const started = performance.now()
-    const asked = effect()
-    const outcome = Direct.attempt(asked)
+    const result = effect()
+    const outcome = Direct.attempt(result)
     // Waiting for model discovery does not count as the gateway's own time.
     context.ownTime += performance.now() - started
-    if (outcome === undefined) return this.run(asked)
+    if (outcome === undefined) return this.run(result)
     if (Direct.isRunning(outcome)) {
       this.onStop(() => outcome.work.cancel())
       return outcome.result

@@ -54,7 +54,7 @@ const named = Effect.fnUntraced(function* (name: string) {
 })
 
 /** A conversation in one line. */
-export const told = Effect.fnUntraced(function* (id: string) {
+export const describe = Effect.fnUntraced(function* (id: string) {
   const messages = yield* Sessions.history(id)
   const first = messages.find(({ role }) => role === "user")
   const opening = first === undefined ? "" : Message.text(first).replace(/\s+/g, " ").slice(0, 60)
@@ -72,7 +72,7 @@ export const load: Command = {
     const id =
       (yield* named(name)) ?? (yield* begin(conversation.begun, yield* Transcript.load(Transcript.pathOf(name))))
     yield* switchTo(conversation, id)
-    yield* print(yield* told(id))
+    yield* print(yield* describe(id))
   })
 }
 

@@ -15,8 +15,12 @@ interface StopFields {
 const notStopped: StopFields = { stop_reason: null, stop_sequence: null }
 
 /** A model may end with a stop sequence of its own, which the client did not ask for. */
-const stopOf = (reason: FinishReason, sequence: string | undefined, asked: ReadonlyArray<string>): StopFields =>
-  reason === "stop" && sequence !== undefined && asked.includes(sequence)
+const stopOf = (
+  reason: FinishReason,
+  sequence: string | undefined,
+  stopSequences: ReadonlyArray<string>
+): StopFields =>
+  reason === "stop" && sequence !== undefined && stopSequences.includes(sequence)
     ? { stop_reason: "stop_sequence", stop_sequence: sequence }
     : { stop_reason: stopReason(reason), stop_sequence: null }
 
@@ -106,11 +110,11 @@ class EventWriter implements Writer {
 
   constructor(
     private readonly model: string,
-    private readonly asked: AnthropicRequest
+    private readonly request: AnthropicRequest
   ) {}
 
   begin(): string {
-    const counted = usage({ promptTokens: promptTokens(this.asked.request) })
+    const counted = usage({ promptTokens: promptTokens(this.request.request) })
     return event("message_start", { message: message(this.model, [], notStopped, counted) })
   }
 
@@ -139,7 +143,7 @@ class EventWriter implements Writer {
   }
   thinking(_: number, content: string): string {
     const before = this.open === "thinking" ? "" : this.start("thinking")
-    return this.asked.showsThinking ? `${before}${this.head}${JSON.stringify(content)}}}\n\n` : before
+    return this.request.showsThinking ? `${before}${this.head}${JSON.stringify(content)}}}\n\n` : before
   }
   /** Ends the blocks of calls whose arguments are complete. */
   private closeCalls(): string {
@@ -173,7 +177,7 @@ class EventWriter implements Writer {
     return before + event("content_block_stop", { index: open.block })
   }
   end(_: number, reason: FinishReason, counted: Usage, { stopSequence }: End): string {
-    const delta = stopOf(reason, stopSequence, this.asked.request.stop)
+    const delta = stopOf(reason, stopSequence, this.request.request.stop)
     return this.close() + event("message_delta", { delta, usage: usage(counted) })
   }
   finish(): string {
@@ -185,10 +189,10 @@ class EventWriter implements Writer {
 const failure = (errorResponse: ErrorResponse): string =>
   `event: error\ndata: ${JSON.stringify(anthropic(errorResponse))}\n\n`
 
-export const codec = (asked: AnthropicRequest): Codec => ({
+export const codec = (request: AnthropicRequest): Codec => ({
   contentType: "text/event-stream; charset=utf-8",
-  whole: (model, [result]) => (result === undefined ? {} : whole(model, result, asked)),
-  writer: (model) => new EventWriter(model, asked),
+  whole: (model, [result]) => (result === undefined ? {} : whole(model, result, request)),
+  writer: (model) => new EventWriter(model, request),
   failure,
   heartbeat: event("ping", {})
 })

@@ -27,15 +27,15 @@ const unthinking = (
 const fitting = async (
   gateway: GatewayContext,
   context: RequestContext,
-  asked: Request.AnthropicRequest
+  request: Request.AnthropicRequest
 ): Promise<Request.AnthropicRequest> => {
-  const { think } = asked.request
-  if (think === undefined || think === false) return asked
-  const known = candidates(gateway, asked, context.private)
+  const { think } = request.request
+  if (think === undefined || think === false) return request
+  const known = candidates(gateway, request, context.private)
   const { result, stop } = gateway.library.run(Effect.flatMap(known, (models) => unthinking(gateway, models)))
   context.onDisconnect(stop)
   const models = await result
-  return models.length === 0 ? asked : { ...asked, withoutThinking: new Set(models.map(({ model }) => model)) }
+  return models.length === 0 ? request : { ...request, withoutThinking: new Set(models.map(({ model }) => model)) }
 }
 
 export const create = async (
@@ -46,8 +46,8 @@ export const create = async (
   const started = performance.now()
   const decoded = Sessions.joined(context.decode(Request.decode, body), context)
   context.ownTime += performance.now() - started
-  const asked = await fitting(gateway, context, decoded)
-  return dispatch(gateway, context, asked, Events.codec(asked))
+  const request = await fitting(gateway, context, decoded)
+  return dispatch(gateway, context, request, Events.codec(request))
 }
 
 export const countTokens = (_: GatewayContext, context: RequestContext, body: BodyFields.Fields): void =>

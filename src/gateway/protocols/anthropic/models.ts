@@ -15,9 +15,9 @@ const maxLimit = 1_000
 
 /** A page of the list: `limit` models (1 to 1,000, default 1,000) after `after_id`, or before `before_id`. */
 export const list = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
-  const asked = Query.of(context, ["limit", "after_id", "before_id", "beta"])
-  const limit = Query.limit(asked, maxLimit, maxLimit)
-  const [after, before] = [asked.get("after_id"), asked.get("before_id")]
+  const query = Query.of(context, ["limit", "after_id", "before_id", "beta"])
+  const limit = Query.limit(query, maxLimit, maxLimit)
+  const [after, before] = [query.get("after_id"), query.get("before_id")]
   if (after !== null && before !== null) reject("before_id", "cannot be used with after_id")
   const names = await Models.listModels(gateway, context)
   const at = (name: string, id: string): number => {

@@ -119,8 +119,8 @@ export const show = async (
   for (const host of hosts) {
     if (host.protocol !== "ollama") continue
     try {
-      const asked = { ...body, model: host.model, name: undefined }
-      const reply = await Management.show(gateway.library.transport, host.server, asked)
+      const upstreamBody = { ...body, model: host.model, name: undefined }
+      const reply = await Management.show(gateway.library.transport, host.server, upstreamBody)
       context.headers["x-aicortex-server"] = gateway.labels.label(host.server.url)
       context.json(reply)
       return

@@ -210,18 +210,18 @@ const change = async (
   const { all, named } = await Targets.targetsOf(gateway, context, body)
   const have = named ?? withModel(all, model)
   // The list may be older than the model.
-  const asked = have.length > 0 ? have : all
+  const targets = have.length > 0 ? have : all
   const problems: Array<ErrorResponse> = []
   const done: Array<string> = []
   await Promise.all(
-    asked.map(async (known) => {
+    targets.map(async (known) => {
       try {
         const question = { method, path, body: without(body), timeout: Management.changeTimeout }
         await UpstreamControl.send(gateway.library.transport, known.server, question)
         done.push(known.label)
       } catch (error) {
         if (!(error instanceof UpstreamControl.UpstreamFailed)) throw error
-        problems.push(describeFailures(asked.length > 1, known, serverError(gateway, error)))
+        problems.push(describeFailures(targets.length > 1, known, serverError(gateway, error)))
       }
     })
   )

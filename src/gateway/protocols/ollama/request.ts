@@ -241,13 +241,13 @@ const toolChoice = (body: BodyFields.Fields, ignored: Array<string>): "auto" | "
 export const chat = (body: BodyFields.Fields): OllamaGatewayRequest => {
   chatBody.check(body)
   const ignored = [...unknown(body, chatBody.names), ...within(body)]
-  const asked = Parameters.sampling(body, ignored)
-  const request = GatewayRequest.request(read.model(body), messages(body), asked, {
-    ...asked,
+  const sampling = Parameters.sampling(body, ignored)
+  const request = GatewayRequest.request(read.model(body), messages(body), sampling, {
+    ...sampling,
     tools: tools(body),
     toolChoice: toolChoice(body, ignored)
   })
-  return { ...shared(body), ignored, request: { ...request, ...hints(asked), ...bounds(body) } }
+  return { ...shared(body), ignored, request: { ...request, ...hints(sampling), ...bounds(body) } }
 }
 
 /** Text completion excludes these fields. Ollama would silently drop what needs a chat template. */
@@ -299,13 +299,13 @@ export const generate = (body: BodyFields.Fields): OllamaGatewayRequest => {
   const pictures = imagesAt(readGenerate.images(body), "images")
   const messages = prompt === "" && pictures.length === 0 ? [] : [user(prompt, pictures)]
   const all = conversation(Context.decode(numbers), readGenerate.system(body) ?? "", messages)
-  const asked = Parameters.sampling(body, ignored)
+  const sampling = Parameters.sampling(body, ignored)
   return {
     ...shared(body),
     ignored,
     request: {
-      ...GatewayRequest.request(read.model(body), all, asked, { ...asked, raw, suffix }),
-      ...hints(asked),
+      ...GatewayRequest.request(read.model(body), all, sampling, { ...sampling, raw, suffix }),
+      ...hints(sampling),
       ...bounds(body),
       ...(template === undefined ? {} : { template })
     }

@@ -132,11 +132,11 @@ export const fields = {
 const think = (body: BodyFields.Fields, ignored: IgnoredFields): ChatRequest["think"] => {
   const given = read.think(body)
   if (given !== undefined) return given
-  const asked = read.reasoning(body)
-  if (asked !== undefined) ignored.checkObject(asked, reasoning.names, "reasoning")
-  const level = read.reasoning_effort(body) ?? (asked === undefined ? undefined : reasoning.read.effort(asked))
+  const settings = read.reasoning(body)
+  if (settings !== undefined) ignored.checkObject(settings, reasoning.names, "reasoning")
+  const level = read.reasoning_effort(body) ?? (settings === undefined ? undefined : reasoning.read.effort(settings))
   if (level !== undefined) return efforts[level]
-  const enabled = asked === undefined ? undefined : reasoning.read.enabled(asked)
+  const enabled = settings === undefined ? undefined : reasoning.read.enabled(settings)
   const switches = read.chat_template_kwargs(body) ?? {}
   return (
     enabled ??

@@ -21,8 +21,8 @@ const order =
 const isUsers = (item: BodyFields.Fields): boolean =>
   (item["type"] ?? "message") === "message" && item["role"] === "user"
 
-const codec = (asked: Request.ResponseRequest, earlier: ReadonlyArray<BodyFields.Fields>): Codec => {
-  const written = Events.codec(asked.echo as Events.Echo, undefined, asked.tools)
+const codec = (request: Request.ResponseRequest, earlier: ReadonlyArray<BodyFields.Fields>): Codec => {
+  const written = Events.codec(request.echo as Events.Echo, undefined, request.tools)
   return {
     ...written,
     whole: (_: string, [result]: ReadonlyArray<CompletedAnswer>) => ({
@@ -30,7 +30,7 @@ const codec = (asked: Request.ResponseRequest, earlier: ReadonlyArray<BodyFields
       object: "response.compaction",
       created_at: Math.floor(Date.now() / 1000),
       output: [
-        ...Items.listed([...earlier, ...asked.items].filter(isUsers)),
+        ...Items.listed([...earlier, ...request.items].filter(isUsers)),
         { id: Id.make("cmp_"), type: "compaction", encrypted_content: Items.compacted(result?.text ?? "") }
       ],
       usage: Events.usage(result?.usage ?? {})
@@ -41,11 +41,11 @@ const codec = (asked: Request.ResponseRequest, earlier: ReadonlyArray<BodyFields
 export const answer = (
   gateway: GatewayContext,
   context: RequestContext,
-  asked: Request.ResponseRequest,
+  body: Request.ResponseRequest,
   earlier: ReadonlyArray<BodyFields.Fields>
 ): Promise<void> => {
-  const messages = [...asked.request.messages, Message.user(order)]
-  const request = { ...asked.request, messages, tools: [], toolChoice: undefined, format: "text" as const }
-  const whole = { ...asked, stream: false, session: undefined, request }
-  return dispatch(gateway, context, whole, codec(asked, earlier))
+  const messages = [...body.request.messages, Message.user(order)]
+  const request = { ...body.request, messages, tools: [], toolChoice: undefined, format: "text" as const }
+  const whole = { ...body, stream: false, session: undefined, request }
+  return dispatch(gateway, context, whole, codec(body, earlier))
 }

@@ -114,7 +114,7 @@ const keeper =
   }
 
 interface ResponseContext {
-  readonly asked: Request.ResponseRequest
+  readonly request: Request.ResponseRequest
   readonly store: boolean
   readonly earlier: ReadonlyArray<BodyFields.Fields>
 }
@@ -127,10 +127,10 @@ const openResponse = async (
 ): Promise<ResponseContext> => {
   const referring = Items.references(body)
   const whole = referring.length === 0 ? body : await resolved(gateway, context, body, referring)
-  const asked = Sessions.joined(context.decode(Request.decode, whole), context)
-  const store = stores(gateway, asked)
-  const { previous } = asked
-  if (previous === undefined) return { asked, store, earlier: [] }
+  const request = Sessions.joined(context.decode(Request.decode, whole), context)
+  const store = stores(gateway, request)
+  const { previous } = request
+  if (previous === undefined) return { request, store, earlier: [] }
   const chain = await gateway.responses.chain(owner(context), previous)
   if (chain === undefined) {
     throw unknown(
@@ -141,8 +141,8 @@ const openResponse = async (
     )
   }
   const earlier = itemsOf(chain)
-  mustDiffer(earlier, asked.items)
-  return { asked: Request.after(asked, earlier), store, earlier }
+  mustDiffer(earlier, request.items)
+  return { request: Request.after(request, earlier), store, earlier }
 }
 
 export const create = async (
@@ -151,16 +151,16 @@ export const create = async (
   body: BodyFields.Fields
 ): Promise<void> => {
   const started = performance.now()
-  const { asked, earlier, store } = await openResponse(gateway, context, body)
-  const keep = store ? keeper(gateway, context, asked, earlier) : undefined
+  const { request, earlier, store } = await openResponse(gateway, context, body)
+  const keep = store ? keeper(gateway, context, request, earlier) : undefined
   const fleets = gateway.library.settings.defaults
   const sampling = {
-    temperature: asked.request.temperature ?? fleets.temperature ?? defaults.temperature,
-    top_p: asked.request.topP ?? fleets.topP ?? defaults.topP
+    temperature: request.request.temperature ?? fleets.temperature ?? defaults.temperature,
+    top_p: request.request.topP ?? fleets.topP ?? defaults.topP
   }
-  const codec = Events.codec({ ...asked.echo, ...sampling, store }, keep, asked.tools)
+  const codec = Events.codec({ ...request.echo, ...sampling, store }, keep, request.tools)
   context.ownTime += performance.now() - started
-  return dispatch(gateway, context, asked, codec)
+  return dispatch(gateway, context, request, codec)
 }
 
 export const compact = async (
@@ -168,8 +168,8 @@ export const compact = async (
   context: RequestContext,
   body: BodyFields.Fields
 ): Promise<void> => {
-  const { asked, earlier } = await openResponse(gateway, context, { ...body, store: false })
-  return Compact.answer(gateway, context, asked, earlier)
+  const { request, earlier } = await openResponse(gateway, context, { ...body, store: false })
+  return Compact.answer(gateway, context, request, earlier)
 }
 
 // =============================================================================
@@ -180,8 +180,8 @@ export const compact = async (
 const including = ["include", "include[]"]
 
 export const read = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
-  const asked = Query.of(context, [...including, "stream", "starting_after", "include_obfuscation"])
-  if (asked.get("stream") === "true" || asked.has("starting_after")) {
+  const query = Query.of(context, [...including, "stream", "starting_after", "include_obfuscation"])
+  if (query.get("stream") === "true" || query.has("starting_after")) {
     ErrorResponse.reject("stream", "must be false: only whole responses are kept", "unsupported_parameter")
   }
   const response = await gateway.responses.get(owner(context), id)
@@ -196,16 +196,16 @@ export const remove = async (gateway: GatewayContext, context: RequestContext, i
 
 /** The full input of the model: the history before the response, and its own input. */
 export const inputItems = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
-  const asked = Query.of(context, [...including, "after", "limit", "order"])
-  const limit = Query.limit(asked, 100, 20)
-  const order = asked.get("order") ?? "desc"
+  const query = Query.of(context, [...including, "after", "limit", "order"])
+  const limit = Query.limit(query, 100, 20)
+  const order = query.get("order") ?? "desc"
   if (order !== "asc" && order !== "desc") ErrorResponse.reject("order", "must be asc or desc")
   const chain = await gateway.responses.chain(owner(context), id)
   const last = chain?.at(-1)
   if (chain === undefined || last === undefined) throw notFound(id)
   const items = [...itemsOf(chain.slice(0, -1)), ...(JSON.parse(last.input) as ReadonlyArray<BodyFields.Fields>)]
   if (order === "desc") items.reverse()
-  const after = asked.get("after")
+  const after = query.get("after")
   const from = after === null ? 0 : items.findIndex((item) => item["id"] === after) + 1
   if (after !== null && from === 0)
     ErrorResponse.reject("after", `names no item of this response: '${after.slice(0, 200)}'`)

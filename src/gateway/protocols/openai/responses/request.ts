@@ -103,11 +103,11 @@ const messagesOf = (
 }
 
 /** The same after earlier items. Earlier instructions are not included: they apply to one response. */
-export const after = (asked: ResponseRequest, earlier: ReadonlyArray<BodyFields.Fields>): ResponseRequest => {
+export const after = (request: ResponseRequest, earlier: ReadonlyArray<BodyFields.Fields>): ResponseRequest => {
   // Checked before.
   const lenient = new FieldPolicy.IgnoredFields(false)
-  const messages = messagesOf(asked.instructions, earlier, asked.items, lenient, asked.tools)
-  return { ...asked, request: { ...asked.request, messages, tools: asked.tools.definitions } }
+  const messages = messagesOf(request.instructions, earlier, request.items, lenient, request.tools)
+  return { ...request, request: { ...request.request, messages, tools: request.tools.definitions } }
 }
 
 /** A format as it was understood. */
@@ -132,8 +132,11 @@ export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFie
   read.background(given)
   if (read.truncation(given) === "auto") ignored.add("truncation")
   for (const one of read.include(given) ?? []) ignored.add(`include.${one.slice(0, 60)}`)
-  const asked = Parameters.sampling(given, ignored)
-  const sampling = verbosity === undefined ? asked : { ...asked, extra: { ...asked.extra, verbosity } }
+  const samplingParameters = Parameters.sampling(given, ignored)
+  const sampling =
+    verbosity === undefined
+      ? samplingParameters
+      : { ...samplingParameters, extra: { ...samplingParameters.extra, verbosity } }
   const maxTokens = read.max_output_tokens(given)
   const tools = new Tools(ignored)
   tools.add(read.tools(given) ?? [], "tools")
