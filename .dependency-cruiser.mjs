@@ -14,6 +14,7 @@ const domain = stands(
   "Message",
   "ChatRequest",
   "ChatEvent",
+  "Decision",
   "EmbedRequest",
   "CallDefaults",
   "Errors"

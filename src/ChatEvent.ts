@@ -6,6 +6,7 @@
  *
  * @since 0.1.0
  */
+import type { Decision } from "./Decision.js"
 import type { Attempt, SchemaIssue, TurnNotStored } from "./Errors.js"
 
 /**
@@ -207,6 +208,8 @@ export interface AttemptMeta {
   readonly hedge?: true
   /** It has to load the model first. */
   readonly loads?: true
+  /** Why this model on this server is asked; absent only where a service was replaced. */
+  readonly decision?: Decision
 }
 
 /**
@@ -239,7 +242,7 @@ export interface CachedMeta {
 
 /**
  * Information about the call: a server was asked (`server`, `attempt` counted from 1; `hedge` if it is asked besides
- * one that is late: the `end` says who answered; `loads` if it has to load the model first), the oldest turns of the
+ * one that is late: the `end` says who answered; `loads` if it has to load the model first; `decision` why), the oldest turns of the
  * history were dropped to fit the model's
  * context (`trimmed`, in messages), or a cached answer follows (`cached`; `age` in milliseconds).
  *

@@ -46,7 +46,12 @@ export {
    * @since 0.2.0
    * @category guards
    */
-  mayTryNext
+  mayTryNext,
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  type Selection
 } from "./modelSelection/candidate.js"
 export {
   /**

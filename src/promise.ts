@@ -31,6 +31,7 @@ import type * as Sessions from "./Sessions.js"
 export type { ApiRequest, Options as ApiRequestOptions } from "./backend/apiRequest.js"
 export type { ChatEvent, FinishReason, StructuredEvent, Usage } from "./ChatEvent.js"
 export type { Routing } from "./ChatRequest.js"
+export type { Decision } from "./Decision.js"
 export type { Embedded } from "./EmbedRequest.js"
 export type { Attempt, ChatError, FailureReason, Phase, SchemaIssue, Unreachable, Unsupported } from "./Errors.js"
 export {

@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import { type ChatRequest, sampling as samplingNames } from "../ChatRequest.js"
+import { single } from "../Decision.js"
 import { type ChatError, InvalidRequest, type SchemaMismatch } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
 import { isAnswerError } from "../internal/answerError.js"
@@ -114,5 +115,6 @@ const resultOf = ({ request }: Execution, value: unknown): Result => ({
   firstTokenTime: undefined,
   tokensPerSecond: undefined,
   attempts: [],
-  cached: false
+  cached: false,
+  decision: single(request.model, { model: request.model, server: "" }, "")
 })

@@ -203,12 +203,29 @@ export const make = Effect.gen(function* () {
   // ---------------------------------------------------------------------------
 
   const callOf = (
-    { began, execution: { limits, timed }, origin: { context, trace }, request }: Prepared,
+    { began, candidate, execution, origin: { context, trace }, request }: Prepared,
     events: boolean,
     preface: ReadonlyArray<ChatEvent>,
     complete: Call["complete"],
     closed: Call["closed"]
-  ): Call => ({ request, limits, began, events, timed, preface, complete, closed, trace, context })
+  ): Call => {
+    const { limits, routeHints, routing, timed } = execution
+    return {
+      request,
+      limits,
+      began,
+      events,
+      timed,
+      preface,
+      complete,
+      closed,
+      candidate,
+      routing,
+      private: routeHints.private,
+      trace,
+      context
+    }
+  }
 
   const starting =
     ({ candidate, execution }: Prepared, begin: (call: Call) => OpenAnswer, call: Call) =>

@@ -1,6 +1,7 @@
 /** Collects a complete answer from its events, which alone hold log probabilities. */
+import type { Decision } from "../Decision.js"
 import type { OpenAnswer, Result } from "../Failover.js"
-import { callOf, resultOf } from "../failover/answerEnd.js"
+import { callOf, decisionOf, resultOf } from "../failover/answerEnd.js"
 import type { ToolCall } from "../Message.js"
 
 /** Reads an answer to its end. Rejects with its failure. */
@@ -9,6 +10,7 @@ export const gather = async (answer: OpenAnswer): Promise<Result> => {
   let thinking = ""
   const toolCalls: Array<ToolCall> = []
   const logprobs: Array<unknown> = []
+  const decisions: Array<Decision> = []
   let cached = false
   for (;;) {
     const batch = await answer.pull()
@@ -26,6 +28,7 @@ export const gather = async (answer: OpenAnswer): Promise<Result> => {
           break
         case "meta":
           if (event.meta.type === "cached") cached = true
+          else if (event.meta.type === "attempt" && event.meta.decision) decisions.push(event.meta.decision)
           break
         case "tool_call":
           toolCalls.push(callOf(event))
@@ -36,7 +39,8 @@ export const gather = async (answer: OpenAnswer): Promise<Result> => {
             thinking,
             toolCalls,
             logprobs: logprobs.length === 0 ? undefined : logprobs,
-            cached
+            cached,
+            decision: decisionOf(event, decisions, cached)
           })
         default:
       }

@@ -5,9 +5,10 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { ChatEvent, End, StructuredEvent, Usage } from "../ChatEvent.js"
+import type { Decision } from "../Decision.js"
 import { type Attempt, type ChatError, type SchemaIssue, SchemaMismatch } from "../Errors.js"
 import type { OpenAnswer, Result } from "../Failover.js"
-import { callOf, resultOf } from "../failover/answerEnd.js"
+import { callOf, decisionOf, resultOf } from "../failover/answerEnd.js"
 import { addUsage } from "../failover/usage.js"
 import type { ToolCall } from "../Message.js"
 import * as StructuredOutput from "../StructuredOutput.js"
@@ -36,6 +37,7 @@ export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
   private pieces: Array<string> = []
   private toolCalls: Array<ToolCall> = []
   private cached = false
+  private readonly decisions: Array<Decision> = []
   /** Of the replies before. */
   private attempts: ReadonlyArray<Attempt> = []
   private usage: Usage | undefined
@@ -116,6 +118,7 @@ export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
         break
       case "meta":
         if (event.meta.type === "cached") this.cached = true
+        else if (event.meta.type === "attempt" && event.meta.decision) this.decisions.push(event.meta.decision)
         break
       default:
     }
@@ -133,7 +136,8 @@ export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
     const { decoder, mustFit, now, prepared } = this.call
     const { cached, toolCalls } = this
     const text = this.pieces.join("")
-    const result = resultOf(end, { text, thinking: "", toolCalls, logprobs: undefined, cached })
+    const decision = decisionOf(end, this.decisions, cached)
+    const result = resultOf(end, { text, thinking: "", toolCalls, logprobs: undefined, cached, decision })
     const must = mustFit(result)
     if (typeof must !== "boolean") throw must
     const decoded = await this.run(Effect.either(decoder.decode(text)))

@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
+import { single } from "../Decision.js"
 import { type ChatError, DeadlineExceeded, ModelNotFound, TurnNotStored } from "../Errors.js"
 import { type Call, EventBuffer, Failover, type OpenAnswer, type Result } from "../Failover.js"
 import { endOf, warned } from "../failover/answerEnd.js"
@@ -165,7 +166,8 @@ class ScriptedAnswer extends EventBuffer {
       firstTokenTime: undefined,
       tokensPerSecond: undefined,
       attempts: [],
-      cached: false
+      cached: false,
+      decision: single(model, { model, server }, "scripted")
     })
   }
 

@@ -3,6 +3,7 @@ import type { Finish, PartialAnswer } from "../Backend.js"
 import { tokenLimit } from "../backend/resume.js"
 import type { End, ToolCallEvent, Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
+import { type Decision, single } from "../Decision.js"
 import type { Attempt, TurnNotStored } from "../Errors.js"
 import type * as Message from "../Message.js"
 import type { Host } from "../Server.js"
@@ -59,7 +60,8 @@ export const totalOf = (
   { model, server }: Host,
   usage: Usage,
   firstTokenTime: number | undefined,
-  attempts: ReadonlyArray<Attempt>
+  attempts: ReadonlyArray<Attempt>,
+  decision: Decision
 ): Result => ({
   text: answer.text,
   thinking: answer.thinking,
@@ -73,7 +75,8 @@ export const totalOf = (
   tokensPerSecond: answer.tokensPerSecond,
   timings: answer.timings,
   attempts,
-  cached: false
+  cached: false,
+  decision
 })
 
 /** An answer that something went wrong after. */
@@ -99,10 +102,20 @@ export const endOf = (result: Result, timestamp: number): End => ({
   timestamp
 })
 
+/** The decision of an answer that is known by its events: that of the attempt which its end names. */
+export const decisionOf = (
+  { model, server }: Pick<End, "model" | "server">,
+  decisions: ReadonlyArray<Decision>,
+  cached: boolean
+): Decision =>
+  decisions.findLast(({ chosen }) => chosen.server === server) ??
+  decisions.at(-1) ??
+  single(model, { model, server }, cached ? "a kept answer" : "")
+
 /** The complete answer from its end event and the content of its other events. */
 export const resultOf = (
   end: End,
-  content: Pick<Result, "text" | "thinking" | "toolCalls" | "logprobs" | "cached">
+  content: Pick<Result, "text" | "thinking" | "toolCalls" | "logprobs" | "cached" | "decision">
 ): Result => ({
   text: content.text,
   thinking: content.thinking,
@@ -118,6 +131,7 @@ export const resultOf = (
   timings: end.timings,
   attempts: end.attempts,
   cached: content.cached,
+  decision: content.decision,
   ...(end.warnings === undefined ? {} : { warnings: end.warnings })
 })
 

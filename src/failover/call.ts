@@ -2,9 +2,11 @@
 import type { Span } from "effect/Tracer"
 import type { Service as Backends, ResumeSupportCache, ServerFailure } from "../Backend.js"
 import type { ChatEvent, FinishReason, Timings, Usage } from "../ChatEvent.js"
-import type { ChatRequest, Limits } from "../ChatRequest.js"
+import type { ChatRequest, Limits, Routing } from "../ChatRequest.js"
+import type { Decision } from "../Decision.js"
 import type { Attempt, ChatError, TurnNotStored, Unreachable } from "../Errors.js"
 import type { ToolCall } from "../Message.js"
+import type { ModelCandidate } from "../modelSelection/candidate.js"
 import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
 import type { CallObserver, Observed, Trace } from "../Telemetry.js"
@@ -51,6 +53,8 @@ export interface Result {
   readonly cached: boolean
   /** What went wrong after the answer, if anything. */
   readonly warnings?: ReadonlyArray<TurnNotStored> | undefined
+  /** Why this model on this server answered. Its lists are made when they are read. */
+  readonly decision: Decision
 }
 
 /**
@@ -100,6 +104,12 @@ export interface Call {
   readonly complete: ((result: Result, span: Span | undefined) => Promise<Completion>) | undefined
   /** Called once, when nothing more will happen. */
   readonly closed: (() => void) | undefined
+  /** The model as it was chosen, for the decision; default: it was named. */
+  readonly candidate?: ModelCandidate | undefined
+  /** The strategy that the servers are chosen by, for the decision. */
+  readonly routing?: Routing | undefined
+  /** Whether remote servers are left out, for the decision. */
+  readonly private?: boolean | undefined
   /** Where its spans go, if anywhere. */
   readonly trace?: Trace | undefined
   /** Without a tracer, the caller's trace context, which is passed on to servers. */

@@ -1,6 +1,7 @@
 /** The events that tell of attempts, and the record of those that failed. */
 import type { ServerFailure } from "../Backend.js"
 import type { ErrorEvent, Meta } from "../ChatEvent.js"
+import type { Decision } from "../Decision.js"
 import type { Attempt, Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
 import { EventBuffer } from "./eventBuffer.js"
@@ -12,7 +13,8 @@ export const metaEvent = (
   attempt: number,
   hedge: boolean,
   loads: boolean,
-  timestamp: number
+  timestamp: number,
+  decision: Decision
 ): Meta => ({
   type: "meta",
   meta: {
@@ -20,7 +22,8 @@ export const metaEvent = (
     server,
     attempt,
     ...(hedge ? { hedge } : {}),
-    ...(loads ? { loads } : {})
+    ...(loads ? { loads } : {}),
+    decision
   },
   timestamp
 })

@@ -1,7 +1,16 @@
 /** A model that may answer a request, and when another one may do so instead. */
 import * as Effect from "effect/Effect"
+import type { Decision } from "../Decision.js"
 import { isChatError } from "../Errors.js"
 import type { Host, Protocol } from "../Server.js"
+
+/**
+ * What was chosen from: the same for all models that may answer a request.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type Selection = Pick<Decision, "asked" | "candidates" | "excluded" | "conditions">
 
 /**
  * A model that may answer a request.
@@ -24,6 +33,8 @@ export interface ModelCandidate {
   readonly auto: boolean
   /** Why it was chosen, in words; absent where it was named. */
   readonly reason?: string
+  /** What it was chosen from; absent where a model was named. */
+  readonly selection?: Selection
 }
 
 /** What may stand before the first colon of a name. */

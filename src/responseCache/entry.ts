@@ -1,6 +1,7 @@
 /** A cached answer, and how it is replayed. */
 import * as Schema from "effect/Schema"
 import type { ChatEvent } from "../ChatEvent.js"
+import { single } from "../Decision.js"
 import type { Result } from "../Failover.js"
 import { ToolCall } from "../Message.js"
 
@@ -123,7 +124,8 @@ export const toResult = (entry: Entry, began: number, now: number): Result => ({
   firstTokenTime: entry.pieces.length === 0 ? undefined : Math.max(0, now - began),
   tokensPerSecond: undefined,
   attempts: [],
-  cached: true
+  cached: true,
+  decision: single(entry.model, { model: entry.model, server: entry.server }, "a kept answer")
 })
 
 /** The events of an entry, from the `cached` mark to its tool calls. */

@@ -3,6 +3,7 @@ import type { Span } from "effect/Tracer"
 import type { ResumeSupport } from "../Backend.js"
 import type { FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
+import type { Decision } from "../Decision.js"
 import type { FailureReason, Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
 import type { TraceContext } from "../Transport.js"
@@ -62,6 +63,8 @@ export interface Ending {
   readonly usage: Usage
   /** From the start of the call to the first piece, in milliseconds. */
   readonly firstTokenTime: number | undefined
+  /** Why this model on this server answered, where that is known. */
+  readonly decision?: Decision | undefined
 }
 
 /**

@@ -6,6 +6,7 @@ import * as Option from "effect/Option"
 import type { Span, SpanKind } from "effect/Tracer"
 import type { Usage } from "../ChatEvent.js"
 import { completes } from "../ChatRequest.js"
+import type { Decision } from "../Decision.js"
 import { type FailureReason, isChatError, type Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
 import type { TraceContext } from "../Transport.js"
@@ -121,7 +122,8 @@ export class CallRecord implements CallObserver {
     const { span } = this
     const { events, trace } = this.call
     if (span === undefined || trace === undefined) return
-    const { finishReason, firstTokenTime, model, usage } = ending
+    const { decision, finishReason, firstTokenTime, model, usage } = ending
+    if (decision !== undefined) decide(span, decision)
     span.attribute("gen_ai.response.model", model)
     if (finishReason !== undefined) span.attribute("gen_ai.response.finish_reasons", [finishReason])
     if (usage.promptTokens !== undefined) span.attribute("gen_ai.usage.input_tokens", usage.promptTokens)
@@ -161,6 +163,21 @@ export class CallRecord implements CallObserver {
     }
     return true
   }
+}
+
+/** How many pairs a span lists of a decision, at most. */
+const maxListed = 20
+
+/** Why the call was answered where it was; servers are named as everywhere in spans. */
+const decide = (span: Span, { asked, candidates, excluded, reason }: Decision): void => {
+  const named = ({ model, server }: { readonly model: string; readonly server: string }): string =>
+    `${model} at ${Instruments.addressOf(server).both}`
+  span.attribute("aicortex.decision.asked", asked)
+  span.attribute("aicortex.decision.reason", reason)
+  span.attribute("aicortex.decision.candidates", candidates.slice(0, maxListed).map(named))
+  if (excluded.length === 0) return
+  const listed = excluded.slice(0, maxListed).map((one) => `${named(one)}: ${one.reason}`)
+  span.attribute("aicortex.decision.excluded", listed)
 }
 
 const locate = (span: Span, { address, provider }: Instruments.ServerInstruments): void => {

@@ -365,7 +365,8 @@ describe.each(protocols)("answers (%s)", (protocol) => {
       firstTokenTime: expect.any(Number),
       tokensPerSecond: protocol === "ollama" ? expect.any(Number) : undefined,
       attempts: [],
-      cached: false
+      cached: false,
+      decision: expect.anything()
     })
     expect(answer.firstTokenTime).toBeGreaterThanOrEqual(0)
     expect(answer.firstTokenTime).toBeLessThanOrEqual(elapsed)

@@ -49,8 +49,11 @@ describe.each(["ollama", "openai"] as const)("over %s", (protocol) => {
         event.type === "meta" ? [event.meta] : []
       )
     // Only Ollama tells which models are in memory.
+    const decision = expect.objectContaining({ asked: model, chosen: { model, server: server.url } })
     const loads = protocol === "ollama" ? { loads: true } : {}
-    expect(await seen({ cache: true })).toEqual([{ type: "attempt", server: server.url, attempt: 1, ...loads }])
+    expect(await seen({ cache: true })).toEqual([
+      { type: "attempt", server: server.url, attempt: 1, ...loads, decision }
+    ])
     expect(await seen({ cache: true })).toEqual([{ type: "cached", cached: true, age: expect.any(Number) }])
     const session = await cortex.Session.create({
       messages: Array.from({ length: 40 }, (_, i) => ({

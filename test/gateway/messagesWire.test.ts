@@ -4,6 +4,7 @@ import { connect } from "node:net"
 import * as fc from "fast-check"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { End } from "../../src/ChatEvent.js"
+import { single } from "../../src/Decision.js"
 import { RequestRejected } from "../../src/gateway/http/errorResponse.js"
 import { IgnoredFields } from "../../src/gateway/http/fieldPolicy.js"
 import * as Events from "../../src/gateway/protocols/anthropic/events.js"
@@ -776,7 +777,8 @@ describe("what an answer is written as", () => {
     firstTokenTime: undefined,
     tokensPerSecond: undefined,
     attempts: [],
-    cached: false
+    cached: false,
+    decision: single(model, { model, server: "s" }, "")
   }
   const end = (finishReason: End["finishReason"], rest: Partial<End> = {}): End => ({
     type: "end",

@@ -19,6 +19,7 @@ import { afterAll, describe, expect, it, vi } from "vitest"
 import * as Chat from "../../src/Chat.js"
 import * as ChatRequest from "../../src/ChatRequest.js"
 import * as CortexLayer from "../../src/Cortex.js"
+import { single } from "../../src/Decision.js"
 import type { Call, OpenAnswer } from "../../src/Failover.js"
 import type { ChatEvent, ChatStream } from "../../src/promise.js"
 import * as Registry from "../../src/Registry.js"
@@ -617,7 +618,8 @@ describe("a flight", () => {
         toolCalls: [],
         firstTokenTime: 0,
         tokensPerSecond: 1,
-        cached: false
+        cached: false,
+        decision: single(model, { model, server: "a" }, "")
       }),
       cancel: () => {
         state.cancelled = true
