@@ -14,7 +14,7 @@ import type { EmbedRequest } from "./EmbedRequest.js"
 import type { FailureReason, Unsupported } from "./Errors.js"
 import type { ToolCall } from "./Message.js"
 import type { Protocol, Server } from "./Server.js"
-import type { Exchange, TraceContext } from "./Transport.js"
+import type { Exchange, TraceContext, Transfer } from "./Transport.js"
 
 /**
  * Why one attempt failed. `retryAfter`, in milliseconds, is what the server asked for.
@@ -229,10 +229,14 @@ export interface EmbedSink extends Pick<Sink, "context" | "connected" | "read" |
   /** How long the response may be, in bytes. */
   readonly maxBytes: number
   /**
-   * The vectors, one for each text in order, and the number of prompt tokens if reported. Comes once, and nothing
-   * follows.
+   * The vectors, one for each text in order, the number of prompt tokens if reported, and how the response arrived if
+   * that was measured. Comes once, and nothing follows.
    */
-  embedded(embeddings: ReadonlyArray<ReadonlyArray<number>>, promptTokens: number | undefined): void
+  embedded(
+    embeddings: ReadonlyArray<ReadonlyArray<number>>,
+    promptTokens: number | undefined,
+    transfer?: Transfer | undefined
+  ): void
 }
 
 /**

@@ -16,10 +16,11 @@ import * as Layer from "effect/Layer"
 import * as Mailbox from "effect/Mailbox"
 import * as Runtime from "effect/Runtime"
 import * as Stream from "effect/Stream"
-import { type Line, LineTracker } from "./conditions/connectivity.js"
+import { type Line, LineTracker, maxAge } from "./conditions/connectivity.js"
 import { type Reading, type Resources, ResourceTracker } from "./conditions/resources.js"
 import { thresholdsOf } from "./conditions/thresholds.js"
 import { Fleet } from "./Fleet.js"
+import { throughputOf } from "./fleet/throughput.js"
 import * as Background from "./internal/background.js"
 import { probe } from "./Probes.js"
 import { isLocal, type Server } from "./Server.js"
@@ -183,11 +184,23 @@ export const make = Effect.gen(function* () {
     const tracker = new LineTracker(server.url, thresholds)
     const ask = Effect.provideService(probe(client, server), Fleet, fleet)
     let before = fleet.contacts(server.url)
+    let seen: ReadonlyArray<object> = []
+    /** The most that the line was seen to transfer since the check before. */
+    const throughput = (now: number): number | undefined => {
+      const all = fleet.transfers(server.url)
+      const { roundTrip } = fleet.snapshot(server.url, "")
+      const measured = all.flatMap((one) =>
+        seen.includes(one) || now - one.at > maxAge ? [] : (throughputOf(one, roundTrip, thresholds.throughput) ?? [])
+      )
+      seen = all
+      return measured.length === 0 ? undefined : Math.max(...measured)
+    }
     return Effect.gen(function* () {
       const first = yield* ask
       // The first one may have had to make the connection, which takes several round trips.
       const slow = first.reached === true && first.took >= thresholds.latency
       const { reached, took } = slow ? yield* ask : first
+      const at = yield* Clock.currentTimeMillis
       const contacts = fleet.contacts(server.url)
       const answered = contacts.reached - before.reached
       const lost = contacts.lost - before.lost
@@ -198,9 +211,9 @@ export const make = Effect.gen(function* () {
         reached: answered + (reached === true ? 1 : 0),
         lost: lost + (isLost ? 1 : 0),
         latency: reached === true ? took : undefined,
-        throughput: undefined
+        throughput: throughput(at)
       }
-      lines.set(server.url, tracker.observe(outcomes, yield* Clock.currentTimeMillis))
+      lines.set(server.url, tracker.observe(outcomes, at))
     })
   }
   for (const server of remote) monitor(thresholds.interval, yield* Deferred.make<void>(), checking(server))

@@ -22,6 +22,7 @@ import { type Snapshot, snapshotOf } from "./fleet/snapshot.js"
 import { type ModelState, type Remoteness, ServerState } from "./fleet/state.js"
 import type { Host } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
+import type { Transfer } from "./Transport.js"
 
 export type {
   /**
@@ -183,6 +184,10 @@ export interface Service {
   readonly probed: (url: string, reached: boolean) => void
   /** How many attempts of this process reached a server so far, and how many were lost on the way. */
   readonly contacts: (url: string) => Contacts
+  /** A body that this server sent as a whole arrived like this. */
+  readonly transferred: (url: string, transfer: Transfer) => void
+  /** How the last larger bodies from this server arrived, and when: at most eight, the oldest first. */
+  readonly transfers: (url: string) => ReadonlyArray<Transfer & { readonly at: number }>
   /** Changes as they happen; a subscriber that is too slow loses the oldest. */
   readonly changes: Stream.Stream<Feed.Change>
   /** The learned state, to be kept beyond this process. */
@@ -382,6 +387,8 @@ export const make = Effect.gen(function* () {
       const { lost = 0, reached = 0 } = servers.get(url) ?? {}
       return { reached, lost }
     },
+    transferred: (url, transfer) => serverState(url).transferred(transfer, now()),
+    transfers: (url) => servers.get(url)?.transfers ?? [],
     changes: feed.changes,
     saved: Effect.sync(() => Saving.save(servers.values(), now())),
     restore: (saved) =>

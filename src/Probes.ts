@@ -21,6 +21,7 @@ import * as Discovery from "./registry/discovery.js"
 import type { Server } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 import * as Telemetry from "./Telemetry.js"
+import * as Transfers from "./transport/transfer.js"
 
 /** Jitter of the interval: servers are not all asked at once. */
 const jitter = 0.25
@@ -34,25 +35,28 @@ const jitter = 0.25
  */
 export const probe = Effect.fnUntraced(function* (client: HttpClient.HttpClient, server: Server) {
   const fleet = yield* Fleet
+  const { client: watched, longest } = Transfers.metered(client)
   let began = yield* Clock.currentTimeMillis
   const loaded =
     server.protocol === "openai" || server.protocol === "anthropic"
       ? undefined
-      : yield* Discovery.loaded(client, server)
+      : yield* Discovery.loaded(watched, server)
   const answered = yield* Clock.currentTimeMillis
   if (loaded === undefined) began = answered
   // Servers that do not report loaded models, or speak another protocol, are asked for their list.
   const reached =
     loaded !== undefined ||
-    (yield* Effect.match(Discovery.list(client, server), {
+    (yield* Effect.match(Discovery.list(watched, server), {
       onFailure: ({ answered, silent }) => (answered ? true : silent === true ? undefined : false),
       onSuccess: () => true
     }))
   Telemetry.probed(server.url, reached)
-  const took = (yield* Clock.currentTimeMillis) - began
+  const transfer = longest()
+  const took = Transfers.roundTripOf((yield* Clock.currentTimeMillis) - began, transfer)
   // A server that does not answer may only be busy.
   if (reached === undefined) return { reached, took }
   if (reached) fleet.roundTrip(server.url, took)
+  if (transfer !== undefined) fleet.transferred(server.url, transfer)
   if (loaded !== undefined) {
     fleet.resident(server.url, new Map([...loaded].map(([model, { until }]) => [model, until])))
   }

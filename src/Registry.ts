@@ -265,7 +265,10 @@ export const make = Effect.gen(function* () {
 
   const sources = Effect.flatMap(own, (mine) => sourcesOf(settings.servers, mine))
   const lists = yield* Lists.make(client, sources, settings.discoveryTtl, {
-    answered: fleet.roundTrip,
+    answered: (url, milliseconds, transfer) => {
+      fleet.roundTrip(url, milliseconds)
+      if (transfer !== undefined) fleet.transferred(url, transfer)
+    },
     resident: fleet.resident
   })
 

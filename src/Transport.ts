@@ -92,6 +92,21 @@ export interface Exchange {
 }
 
 /**
+ * How a body arrived that its server sent as a whole.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Transfer {
+  /** Its bytes without those of the first read, which had come before the clock ran. */
+  readonly bytes: number
+  /** From the first read to the last, in milliseconds. */
+  readonly milliseconds: number
+  /** From the request to the first read, in milliseconds; `undefined`: not measured. */
+  readonly wait?: number | undefined
+}
+
+/**
  * How requests to servers are sent.
  *
  * @since 0.1.0

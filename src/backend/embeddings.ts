@@ -5,6 +5,7 @@ import type { Unsupported } from "../Errors.js"
 import { tooLong } from "../internal/answerSize.js"
 import { apiOf, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
+import { TransferMeter } from "../transport/transfer.js"
 import * as Http from "./http.js"
 
 const text = new TextDecoder()
@@ -30,6 +31,7 @@ const isVector = (value: unknown): value is ReadonlyArray<number> =>
 
 class WholeReader implements Http.Decoder {
   answer: EmbeddingReply | undefined
+  readonly meter = new TransferMeter()
   private readonly parts: Array<Uint8Array> = []
   private bytes = 0
 
@@ -41,6 +43,7 @@ class WholeReader implements Http.Decoder {
 
   feed(read: Uint8Array): void {
     this.bytes += read.length
+    this.meter.read(read.length)
     if (this.bytes > this.maxBytes) throw new Http.Malformed(tooLong(this.maxBytes))
     // Copied, because the reader may reuse its buffer.
     this.parts.push(new Uint8Array(read))
@@ -92,7 +95,8 @@ const make = (
         connected: () => sink.connected(),
         read: () => sink.read(),
         flush: () => {
-          if (decoder.answer !== undefined) sink.embedded(decoder.answer.embeddings, decoder.answer.promptTokens)
+          const { answer, meter } = decoder
+          if (answer !== undefined) sink.embedded(answer.embeddings, answer.promptTokens, meter.transfer)
         },
         fail: (failure) => sink.fail(failure)
       },

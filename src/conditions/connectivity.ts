@@ -28,16 +28,22 @@ export interface Line {
   readonly latency: number | undefined
   /** Attempts and probes of the last five minutes, at most 20, that did not reach it, in percent. */
   readonly loss: number
-  /** What answers showed that the line transfers, in megabits per second; `undefined`: unknown. */
+  /**
+   * What the line transfers, in megabits per second, by the larger bodies of the last five minutes that servers sent as a
+   * whole (lists of models, vectors); `undefined`: unknown.
+   */
   readonly throughput: number | undefined
   /** When it was last checked, in milliseconds since the epoch. */
   readonly at: number
 }
 
 const maxOutcomes = 20
-const maxAge = 300_000
+/** How long what was seen of a line counts, in milliseconds. */
+export const maxAge = 300_000
 /** One slow answer of a busy server is not the line. */
 const latencies = 3
+/** Of so many the fastest counts: what slows one down need not be the line. */
+const throughputs = 3
 /** So many in a row that are lost are no coincidence. */
 const disconnectedAfter = 2
 
@@ -47,6 +53,7 @@ export interface Outcomes {
   readonly lost: number
   /** Round trip of the probe, in milliseconds. */
   readonly latency: number | undefined
+  /** What a body that came since showed, in megabits per second. */
   readonly throughput: number | undefined
 }
 
@@ -54,7 +61,7 @@ export interface Outcomes {
 export class LineTracker {
   private outcomes: Array<{ readonly at: number; readonly reached: boolean }> = []
   private samples: Array<number> = []
-  private throughput: number | undefined
+  private transfers: Array<{ readonly at: number; readonly throughput: number }> = []
   private readonly levels: { latency: Level; loss: Level; throughput: Level } = { latency: 0, loss: 0, throughput: 0 }
   private readonly settled: Settled<LineState>
   private reason = ""
@@ -75,12 +82,13 @@ export class LineTracker {
     if (reached > early) this.outcomes.push({ at: now, reached: true })
     this.outcomes = this.outcomes.filter(({ at }) => now - at < maxAge).slice(-maxOutcomes)
     if (latency !== undefined) this.samples = [...this.samples, latency].slice(-latencies)
-    if (throughput !== undefined) this.throughput = throughput
+    if (throughput !== undefined) this.transfers.push({ at: now, throughput })
+    this.transfers = this.transfers.filter(({ at }) => now - at < maxAge).slice(-throughputs)
     return this.judge(now)
   }
 
   private judge(now: number): Line {
-    const { levels, outcomes, samples, server, settled, thresholds } = this
+    const { levels, outcomes, samples, server, settled, thresholds, transfers } = this
     const margin = thresholds.margin / 100
     const sorted = [...samples].sort((a, b) => a - b)
     const latency = sorted[Math.floor((sorted.length - 1) / 2)]
@@ -94,20 +102,21 @@ export class LineTracker {
     levels.latency = latency === undefined ? 0 : levelOf(latency, { at: thresholds.latency }, levels.latency, margin)
     // A single one that is lost tells nothing yet.
     levels.loss = lost < 2 ? 0 : levelOf(loss, { at: thresholds.loss }, levels.loss, margin)
+    const throughput = transfers.length === 0 ? undefined : Math.max(...transfers.map(({ throughput }) => throughput))
     // More is better here: what counts is how much is missing.
     levels.throughput =
-      this.throughput === undefined
+      throughput === undefined
         ? 0
-        : levelOf(1 / this.throughput, { at: 1 / thresholds.throughput }, levels.throughput, margin)
+        : levelOf(1 / throughput, { at: 1 / thresholds.throughput }, levels.throughput, margin)
     const causes = [
       ...(levels.latency > 0 && latency !== undefined ? [`round trip ${Math.round(latency)} ms`] : []),
       ...(levels.loss > 0 ? [`${Math.round(loss)} % of attempts lost`] : []),
-      ...(levels.throughput > 0 && this.throughput !== undefined ? [`${this.throughput.toFixed(1)} Mbps`] : [])
+      ...(levels.throughput > 0 && throughput !== undefined ? [`${throughput.toFixed(1)} Mbps`] : [])
     ]
     const wanted: LineState = gone ? "DISCONNECTED" : causes.length > 0 ? "DEGRADED" : "OPTIMAL"
     const state = settled.settle(wanted, now)
     if (state === "OPTIMAL") this.reason = ""
     else if (state === wanted) this.reason = gone ? "it is not reached" : causes.join(", ")
-    return { server, state, reason: this.reason, latency, loss, throughput: this.throughput, at: now }
+    return { server, state, reason: this.reason, latency, loss, throughput, at: now }
   }
 }

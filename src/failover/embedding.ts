@@ -11,7 +11,7 @@ import { type SilenceListener, SilenceTimer } from "../internal/silenceTimer.js"
 import type { Route } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { AttemptObserver, CallObserver, Observed, Trace } from "../Telemetry.js"
-import type { Exchange, TraceContext } from "../Transport.js"
+import type { Exchange, TraceContext, Transfer } from "../Transport.js"
 import type { Dependencies, Relocate } from "./call.js"
 import { Lifetime } from "./callLifetime.js"
 import { failedAttempt, remember } from "./failedAttempt.js"
@@ -96,8 +96,12 @@ class EmbedAttempt implements EmbedSink, SilenceListener {
     this.watch.expect(this.owner.call.limits.idleTimeout)
   }
 
-  embedded(embeddings: ReadonlyArray<ReadonlyArray<number>>, promptTokens: number | undefined): void {
-    if (!this.over) this.owner.embedded(this, embeddings, promptTokens)
+  embedded(
+    embeddings: ReadonlyArray<ReadonlyArray<number>>,
+    promptTokens: number | undefined,
+    transfer?: Transfer | undefined
+  ): void {
+    if (!this.over) this.owner.embedded(this, embeddings, promptTokens, transfer)
   }
 
   fail(failure: ServerFailure): void {
@@ -224,7 +228,8 @@ export class Embedding extends Lifetime implements SelectionClient {
   embedded(
     attempt: EmbedAttempt,
     embeddings: ReadonlyArray<ReadonlyArray<number>>,
-    promptTokens: number | undefined
+    promptTokens: number | undefined,
+    transfer: Transfer | undefined
   ): void {
     const { host, lease } = attempt
     const { attempts, observer } = this
@@ -234,7 +239,8 @@ export class Embedding extends Lifetime implements SelectionClient {
     lease.succeed({
       keepAlive: keepAliveOf(this.call.request),
       firstTokenTime: undefined,
-      tokensPerSecond: undefined
+      tokensPerSecond: undefined,
+      transfer
     })
     attempt.observer.succeeded(undefined, undefined)
     const usage = promptTokens === undefined ? {} : { promptTokens }

@@ -1,6 +1,7 @@
 /** A lease: one attempt's slot on a server, and what is learned from its outcome. */
 import type { ServerFailure } from "../Backend.js"
 import { believable } from "../internal/speed.js"
+import type { Transfer } from "../Transport.js"
 import { average, floor, peak, sharedAlpha } from "./average.js"
 import type { Breaker } from "./breaker.js"
 import type { Columns } from "./columns.js"
@@ -59,6 +60,8 @@ export interface Observation {
   readonly promptTime?: number | undefined
   /** How long loading the model took, if reported. */
   readonly loadTime?: number | undefined
+  /** How the response arrived, if it was sent as a whole. */
+  readonly transfer?: Transfer | undefined
 }
 
 /**
@@ -176,6 +179,7 @@ export class SlotLease implements Lease {
     const { server, state } = this
     const now = this.dependencies.now()
     server.reached++
+    if (observation.transfer !== undefined) server.transferred(observation.transfer, now)
     server.breaker.succeeded(this.began)
     state.breaker.succeeded(this.began)
     state.proven = true

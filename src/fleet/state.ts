@@ -3,10 +3,12 @@
 import { believable, maxSpeed } from "../internal/speed.js"
 import type { Host } from "../Server.js"
 import * as Telemetry from "../Telemetry.js"
+import type { Transfer } from "../Transport.js"
 import { Breaker } from "./breaker.js"
 import type { Columns, ModelOnServer } from "./columns.js"
 import type { ModelQueue } from "./queue.js"
 import { SlidingWindow } from "./slidingWindow.js"
+import { isTelling } from "./throughput.js"
 
 /**
  * Upper bound for believable tokens per second: registries and servers report impossible figures.
@@ -96,6 +98,14 @@ export class ModelState implements ModelOnServer {
   }
 }
 
+/** How a body arrived, and when, in milliseconds since the epoch. */
+export interface SeenTransfer extends Transfer {
+  readonly at: number
+}
+
+/** Number of recent bodies whose arrival is kept. */
+const maxTransfers = 8
+
 /** One server. */
 export class ServerState {
   readonly breaker: Breaker
@@ -108,6 +118,8 @@ export class ServerState {
   /** Attempts that it answered, and those that did not reach it. */
   reached = 0
   lost = 0
+  /** How the last larger bodies from here arrived. */
+  transfers: ReadonlyArray<SeenTransfer> = []
   readonly models: Array<ModelState> = []
   /** Whose turn it is when models share the server's slots. */
   private turn = 0
@@ -133,6 +145,10 @@ export class ServerState {
 
   write(now: number): void {
     for (const state of this.models) state.write(now)
+  }
+
+  transferred(transfer: Transfer, at: number): void {
+    if (isTelling(transfer)) this.transfers = [...this.transfers, { ...transfer, at }].slice(-maxTransfers)
   }
 
   /** Nothing is loaded any more, except models that are never unloaded. */

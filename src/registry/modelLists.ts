@@ -9,6 +9,8 @@ import * as FiberId from "effect/FiberId"
 import { LRUCache } from "lru-cache"
 import { canonical } from "../Model.js"
 import type { Host } from "../Server.js"
+import type { Transfer } from "../Transport.js"
+import * as Transfers from "../transport/transfer.js"
 import * as Discovery from "./discovery.js"
 import {
   type Entry,
@@ -51,9 +53,12 @@ export interface ModelLists {
  */
 export type Patience = "all" | "healthy" | "first"
 
-/** Receives what asking has shown: the response time in milliseconds, and the loaded models. */
+/**
+ * Receives what asking has shown: the response time in milliseconds, without that in which a long list arrived, how that list
+ * arrived, and the loaded models.
+ */
 export interface Observer {
-  readonly answered: (url: string, milliseconds: number) => void
+  readonly answered: (url: string, milliseconds: number, transfer: Transfer | undefined) => void
   readonly resident: (url: string, models: ReadonlyMap<string, number>) => void
 }
 
@@ -154,8 +159,11 @@ export const make = Effect.fnUntraced(function* (
       if (entry.running) return Effect.void
       entry.running = true
       entry.askedAt = clock.unsafeCurrentTimeMillis()
-      const listing = Effect.map(Effect.timed(Discovery.list(client, entry.server)), ([took, found]) => {
-        observer.answered(entry.server.url, Duration.toMillis(took))
+      const { client: watched, longest } = Transfers.metered(client)
+      const listing = Effect.map(Effect.timed(Discovery.list(watched, entry.server)), ([took, found]) => {
+        const transfer = longest()
+        const roundTrip = Transfers.roundTripOf(Duration.toMillis(took), transfer)
+        observer.answered(entry.server.url, roundTrip, transfer)
         return found
       })
       // In parallel, so that it adds no time.

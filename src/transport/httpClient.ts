@@ -11,6 +11,7 @@ import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Service, Transport, type TransportRequest } from "../Transport.js"
+import * as Transfers from "./transfer.js"
 
 /** Maximum length of an answer, in bytes. */
 const maxBytes = 64 * 1024 * 1024
@@ -45,6 +46,7 @@ const send = (
     let head: { readonly status: number; readonly headers: Headers } | undefined
     const parts: Array<Uint8Array> = []
     let bytes = 0
+    const meter = new Transfers.TransferMeter()
     const response = (whole: boolean) => {
       const { headers = new Headers(), status = 0 } = head ?? {}
       const content =
@@ -63,12 +65,13 @@ const send = (
         body: bodyText
       },
       {
-        connected: () => {},
+        connected: () => meter.sent(),
         head: (status, headers) => {
           head = { status, headers: toHeaders(headers) }
         },
         data: (read) => {
           bytes += read.length
+          meter.read(read.length)
           if (bytes <= maxBytes) {
             // Copied, because the reader may reuse its buffer.
             parts.push(new Uint8Array(read))
@@ -77,7 +80,10 @@ const send = (
           exchange.abort()
           resume(Effect.fail(broken(new Error(`the answer is longer than ${maxBytes} bytes`))))
         },
-        end: () => resume(Effect.succeed(response(true))),
+        end: () => {
+          Transfers.remember(request, meter.transfer)
+          resume(Effect.succeed(response(true)))
+        },
         error: (failure) => resume(Effect.fail(broken(failure)))
       }
     )
