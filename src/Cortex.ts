@@ -212,12 +212,16 @@ export interface Replacements<out E = never, out R = never> {
   readonly conditions?: Layer.Layer<Conditions.Conditions, E, R> | undefined
   /** The router. */
   readonly router?: Layer.Layer<Router.Router, E, Registry.Registry | Fleet.Fleet | CurrentSettings | R> | undefined
+  /** What speaks to servers, by protocol. */
+  readonly backends?: Layer.Layer<Backends, E, Transport | R> | undefined
   /** How chat requests are sent. */
   readonly transport?: Layer.Layer<Transport, E, R> | undefined
 }
 
 /** Those that `layerServices` takes. */
-const parts = ["store", "responses", "conditions", "router"] as const satisfies ReadonlyArray<keyof Replacements>
+const parts = ["store", "responses", "conditions", "router", "backends"] as const satisfies ReadonlyArray<
+  keyof Replacements
+>
 
 /**
  * How chat requests are sent on Node: straight to the servers. `layer` has proxies and authorities as its settings say.
@@ -255,9 +259,11 @@ export const layerServices = <E = never, R = never>(
   const conditions: Layer.Layer<Conditions.Conditions, E, Fleet.Fleet | CurrentSettings | HttpClient.HttpClient | R> =
     replace.conditions ?? Layer.provide(Conditions.layer, ResourceReader.layer)
   const store: Layer.Layer<Sessions.SessionStore, E, Outside | R> = replace.store ?? layerSessionStore
+  const backends: Layer.Layer<Backends, E, Transport | R> =
+    replace.backends ?? layerBackends({ modelPath: options.demoModel ?? undefined })
   return Layer.merge(Chat.layer, Embeddings.layer).pipe(
     Layer.provideMerge(Failover.layer),
-    Layer.provide(layerBackends({ modelPath: options.demoModel ?? undefined })),
+    Layer.provide(backends),
     Layer.provideMerge(ResponseCache.layer),
     Layer.provideMerge(Layer.provide(ModelSelection.layer, layerMemory)),
     Layer.provide(responses),

@@ -12,7 +12,7 @@ import type { Routing } from "./ChatRequest.js"
 import { Conditions } from "./Conditions.js"
 import { InvalidRequest, type ModelNotFound, NoLocalServer, NoServers, NoSuitableModel } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
-import { canonical, demoModel, type ModelInfo } from "./Model.js"
+import { canonical, type ModelInfo } from "./Model.js"
 import { type Aliases, chainOf } from "./modelSelection/aliases.js"
 import { automatic, candidateOf, firstOf, isAuto, linked, type ModelCandidate } from "./modelSelection/candidate.js"
 import { LocalMemory } from "./modelSelection/memory.js"
@@ -174,8 +174,10 @@ export const make = Effect.gen(function* () {
     const late = yield* ranked
     if (late.length > 0) return late
     // Without any server the built-in model answers. It does not replace servers that are down.
-    const beyondDemo = wanted.tools || wanted.vision || wanted.insert
-    if (statuses.length === 0 && !beyondDemo) return [chosen(demoModel, "no server is known")]
+    const able = registry.embedded.info().capabilities ?? []
+    const beyondEmbedded = (wanted.tools && !able.includes("tools")) || wanted.vision || wanted.insert
+    if (statuses.length === 0 && !beyondEmbedded)
+      return [chosen(registry.embedded.info().model_name, "no server is known")]
     if (localOnly && statuses.length > 0) {
       return yield* new NoLocalServer({ model: automatic, servers: statuses.map(({ url }) => url) })
     }

@@ -19,6 +19,7 @@ import { withoutNulls } from "./internal/optionSchemas.js"
 import * as Model from "./Model.js"
 import { isAuto } from "./modelSelection/candidate.js"
 import * as Catalogue from "./registry/catalogue.js"
+import { EmbeddedModel, type EmbeddedModelInfo, hostsOf } from "./registry/embeddedModel.js"
 import { chatHosts, type LlmParams, paramsOf } from "./registry/llmParams.js"
 import * as Lists from "./registry/modelLists.js"
 import { answers, contextOn, isThere, type Offer, offersOf, silent, unreachable } from "./registry/offers.js"
@@ -124,6 +125,8 @@ export interface ModelsOptions {
  * @category models
  */
 export interface Service {
+  /** The model of the engine in this process. */
+  readonly embedded: EmbeddedModelInfo
   /** Sorted; the names of the registry files. */
   readonly families: Effect.Effect<ReadonlyArray<string>>
   /** Unique names, sorted: the catalogue, and whatever the servers have. */
@@ -197,18 +200,6 @@ const maxListed = 20
 
 const searchKeys = new Set(["family", "generation", "minParams", "maxParams", "available"])
 
-const demoKey = Model.canonical(Model.demoModel)
-
-const demoHosts: ReadonlyArray<Host> = [
-  { server: Server.embedded, protocol: "embedded", model: Model.demoModel, certain: true, performance: undefined }
-]
-
-const demoCatalogue: Catalogue.Catalogue = {
-  ...Catalogue.empty,
-  families: new Set([Model.demoInfo.family]),
-  models: new Map([[demoKey, Model.demoInfo]])
-}
-
 /**
  * The service, over those that it needs.
  *
@@ -219,6 +210,9 @@ export const make = Effect.gen(function* () {
   const settings = yield* CurrentSettings
   const fleet = yield* Fleet
   const location = yield* CatalogueLocation
+  const embedded = yield* EmbeddedModel
+  const embeddedKey = Model.canonical(embedded.info().model_name)
+  const embeddedHosts = hostsOf(embedded)
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const client = HttpClient.withTracerDisabledWhen(yield* HttpClient.HttpClient, () => true)
@@ -253,7 +247,9 @@ export const make = Effect.gen(function* () {
   let merged: Whole | undefined
   const whole: Effect.Effect<Whole> = Effect.map(Effect.all([own, builtIn]), ([mine, shipped]) => {
     if (merged?.own === mine) return merged
-    const catalogue = Catalogue.merge([demoCatalogue, mine, shipped])
+    const own = embedded.info()
+    const engine = { ...Catalogue.empty, families: new Set([own.family]), models: new Map([[embeddedKey, own]]) }
+    const catalogue = Catalogue.merge([engine, mine, shipped])
     const rows = [...catalogue.models].map(([key, info]) => Rows.make(key, info)).sort(Rows.byName)
     merged = { own: mine, catalogue, rows }
     return merged
@@ -311,8 +307,8 @@ export const make = Effect.gen(function* () {
   })
 
   const locate = (model: string): Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers> =>
-    Model.canonical(model) === demoKey
-      ? Effect.succeed(demoHosts)
+    Model.canonical(model) === embeddedKey
+      ? Effect.succeed(embeddedHosts)
       : Direct.make(
           () => {
             const hosts = lists.located(model)
@@ -339,7 +335,7 @@ export const make = Effect.gen(function* () {
   }
 
   const hostsToShow = Effect.fnUntraced(function* (model: string) {
-    if (Model.canonical(model) === demoKey) return demoHosts
+    if (Model.canonical(model) === embeddedKey) return embeddedHosts
     yield* lists.known("healthy")
     return yield* lists.claims(model)
   })
@@ -403,6 +399,7 @@ export const make = Effect.gen(function* () {
 
   const modelInfo = Effect.fnUntraced(function* (model: string) {
     const key = Model.canonical(model)
+    if (key === embeddedKey) return embedded.info()
     const { catalogue, rows } = yield* whole
     const recorded = catalogue.models.get(key)
     if (recorded !== undefined) {
@@ -457,6 +454,7 @@ export const make = Effect.gen(function* () {
   })
 
   return Registry.of({
+    embedded,
     families: Effect.map(whole, ({ catalogue }) => [...catalogue.families].sort()),
     models,
     modelInfo,

@@ -17,7 +17,7 @@ import { grammarSchema } from "../internal/grammarSchema.js"
 import * as UnsupportedOptions from "../internal/unsupported.js"
 import * as Message from "../Message.js"
 import { instruction } from "../StructuredOutput.js"
-import { describe, type Engine, LoadFailure, loadEngine } from "./embeddedEngine.js"
+import { describe, type Engine, type EngineOptions, LoadFailure, loadEngine } from "./embeddedEngine.js"
 import { continuable, continuationRequest, openEnded, repeats, wellFormed } from "./resume.js"
 import { makeStopFilter } from "./stopFilter.js"
 
@@ -25,9 +25,25 @@ import { makeStopFilter } from "./stopFilter.js"
 // Models
 // =============================================================================
 
-/** `modelPath` is a GGUF file with a ChatML chat template; default: the built-in model of this package. */
-export interface EmbeddedOptions {
+/** What a loaded model turned out to be. */
+export interface EmbeddedModel {
+  /** Tokens of context of each request. */
+  readonly context_length: number
+}
+
+/** How a model is run. What is left out suits the built-in model. */
+export interface EmbeddedOptions extends EngineOptions {
+  /** A GGUF file with a ChatML chat template; default: the built-in model of this package. */
   readonly modelPath?: string | undefined
+  /** Embeddings of texts instead of answers. */
+  readonly embeddings?: boolean | undefined
+  /** The model is loaded at once, not at the first request; one of these is called then. */
+  readonly preload?:
+    | {
+        readonly loaded: (model: EmbeddedModel) => void
+        readonly failed: (failure: ServerFailure) => void
+      }
+    | undefined
 }
 
 /**
@@ -275,6 +291,9 @@ const generate = async (engine: Engine, job: Job): Promise<void> => {
   })
 }
 
+const failureOf = (cause: unknown): ServerFailure =>
+  cause instanceof LoadFailure ? cause.failure : { reason: "engine", message: `the engine failed: ${describe(cause)}` }
+
 const randomSeed = (): number => globalThis.crypto.getRandomValues(new Uint32Array(1))[0] ?? 0
 
 export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
@@ -285,7 +304,7 @@ export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
   let closed = false
 
   const load = (): Promise<Engine> => {
-    loading ??= loadEngine(options.modelPath ?? defaultModelPath()).catch((cause) => {
+    loading ??= loadEngine(options.modelPath ?? defaultModelPath(), options).catch((cause) => {
       loading = undefined
       throw cause
     })
@@ -297,11 +316,7 @@ export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
       const engine = await load()
       if (!job.over()) await generate(engine, job)
     } catch (cause) {
-      job.fail(
-        cause instanceof LoadFailure
-          ? cause.failure
-          : { reason: "engine", message: `the engine failed: ${describe(cause)}` }
-      )
+      job.fail(failureOf(cause))
     }
   }
 
@@ -310,6 +325,14 @@ export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
     await Promise.resolve()
     for (current = queue.shift(); current !== undefined; current = queue.shift()) await run(current)
     running = undefined
+  }
+
+  const { preload } = options
+  if (preload !== undefined) {
+    load().then(
+      (engine) => preload.loaded({ context_length: engine.sequence.contextSize }),
+      (cause) => preload.failed(failureOf(cause))
+    )
   }
 
   const closedFailure: ServerFailure = { reason: "engine", message: "the embedded engine has been closed" }

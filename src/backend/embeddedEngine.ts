@@ -2,6 +2,7 @@
  * Loads the engine of the built-in model.
  */
 import { existsSync } from "node:fs"
+import { stat } from "node:fs/promises"
 import type { GbnfJsonObjectSchema, LlamaContextSequence, LlamaGrammar, LlamaModel } from "node-llama-cpp"
 import type { ServerFailure } from "../Backend.js"
 import { engineFailure } from "../internal/engineFailure.js"
@@ -36,8 +37,23 @@ const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
   }
 }
 
+/** Threads would wait for each other longer than a model of fewer bytes takes to compute a token. */
+const smallModel = 64 * 1024 * 1024
+
+/** How a model is run. */
+export interface EngineOptions {
+  /** Tokens of context of each request; 0, the default: those that the model was trained for. */
+  readonly contextSize?: number | undefined
+  /** Layers that run on the graphics card; -1: as many as fit. Default: none. */
+  readonly gpuLayers?: number | undefined
+  /** Threads that compute; -1: as many as suit this machine. Default: 1. */
+  readonly threads?: number | undefined
+  /** How many requests are answered at the same time; default: 4. */
+  readonly parallel?: number | undefined
+}
+
 /** Loads the engine and a model file. */
-export const loadEngine = async (modelPath: string): Promise<Engine> => {
+export const loadEngine = async (modelPath: string, options: EngineOptions = {}): Promise<Engine> => {
   const library = await importEngine()
   // On Apple silicon the only prebuilt engine is the Metal one; elsewhere a model this small is fastest on one core.
   const gpu = process.platform === "darwin" && process.arch === "arm64" ? "auto" : false
@@ -49,8 +65,14 @@ export const loadEngine = async (modelPath: string): Promise<Engine> => {
     if (!existsSync(modelPath)) {
       throw new LoadFailure(engineFailure(`the model file ${modelPath} is missing`, "npm install aicortex"))
     }
-    const model = await llama.loadModel({ modelPath })
-    const context = await model.createContext({ contextSize: model.trainContextSize, sequences: 1, threads: 1 })
+    const { contextSize = 0, gpuLayers = 0, threads = 1 } = options
+    const { size } = await stat(modelPath)
+    const model = await llama.loadModel({ modelPath, ...(gpuLayers >= 0 ? { gpuLayers } : {}) })
+    const context = await model.createContext({
+      contextSize: contextSize > 0 ? contextSize : model.trainContextSize,
+      sequences: 1,
+      ...(threads > 0 ? { threads } : size < smallModel ? { threads: 1 } : {})
+    })
     return {
       model,
       sequence: context.getSequence(),

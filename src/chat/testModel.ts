@@ -18,6 +18,7 @@ import { chainOf } from "../modelSelection/aliases.js"
 import { linked } from "../modelSelection/candidate.js"
 import { Registry } from "../Registry.js"
 import * as ResponseCache from "../ResponseCache.js"
+import { builtIn } from "../registry/embeddedModel.js"
 import * as Sessions from "../Sessions.js"
 import * as Settings from "../Settings.js"
 
@@ -232,6 +233,7 @@ const registry = Layer.sync(Registry, () => {
   const missing = (model: string) => Effect.fail(new ModelNotFound({ model, suggestions: [] }))
   const noServer = missing("a scripted model")
   return Registry.of({
+    embedded: builtIn,
     unreachable: () => [],
     families: Effect.succeed([]),
     models: () => Effect.succeed([]),

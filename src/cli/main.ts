@@ -24,6 +24,7 @@ import { conditions, conditionsShape } from "./conditions.js"
 import { config, configShape } from "./config.js"
 import { doctor, doctorShape } from "./doctor.js"
 import { embed, embedShape } from "./embed.js"
+import { engine, engineShape } from "./engine.js"
 import { codeOf, messageOf, type Place, pageOf } from "./errors.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
@@ -73,6 +74,7 @@ export const root = shape(
     doctor: doctorShape,
     sessions: sessionsShape,
     serve: serveShape,
+    engine: engineShape,
     best: bestShape,
     conditions: conditionsShape,
     "llm-params": llmParamsShape,
@@ -97,6 +99,7 @@ const execute = Command.make("aicortex").pipe(
     doctor,
     sessions,
     serve,
+    engine,
     best,
     conditions,
     llmParams,

@@ -37,6 +37,8 @@ export interface GatewayContext {
   readonly accessLog: AccessLog
   /** Writes operator messages. */
   readonly log: (text: string) => void
+  /** Why no request can be answered yet; `undefined` once it can. */
+  readonly starting: () => string | undefined
 }
 
 /** State that survives a change of settings: counters, rate limit usage and stored responses. */
@@ -46,6 +48,7 @@ export interface GatewayState {
   readonly responses: ResponseStore.ResponseStore
   readonly log: (text: string) => void
   readonly accessLog: AccessLog
+  readonly starting: () => string | undefined
 }
 
 /**
@@ -62,13 +65,15 @@ export interface SharedState {
 export const makeState = (
   log: (text: string) => void,
   accessLog: AccessLog,
-  shared?: Omit<SharedState, "sessions">
+  shared?: Omit<SharedState, "sessions">,
+  starting: GatewayState["starting"] = () => undefined
 ): GatewayState => ({
   metrics: new Metrics(),
   keyLimits: shared?.keyLimits ?? RateLimits.makeLocal(new RateLimits.RateLimits(() => performance.now())),
   responses: shared?.responses ?? makeMemory(() => performance.now()),
   log,
-  accessLog
+  accessLog,
+  starting
 })
 
 /** Each request has its own parent span. */

@@ -36,6 +36,8 @@ export interface LifecycleOptions {
   /** Combines the metrics of several processes. */
   readonly metrics?: ((own: () => Promise<string>) => Promise<string>) | undefined
   readonly timeouts?: Server.ClientTimeouts | undefined
+  /** Why no request can be answered yet; `undefined` once it can. Default: it can from the beginning. */
+  readonly starting?: (() => string | undefined) | undefined
 }
 
 export interface RunningGateway {
@@ -74,7 +76,7 @@ export const make = Effect.fnUntraced(function* (
   const log = options.log ?? (() => {})
   const accessLog =
     options.accessLog === undefined ? AccessLog.toStandardError() : new AccessLog.AccessLog(options.accessLog)
-  const state = GatewayContext.makeState(log, accessLog, options.shared)
+  const state = GatewayContext.makeState(log, accessLog, options.shared, options.starting)
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
   const generations = new Map<GatewayContext.GatewayContext, Generation>()
   let draining = false

@@ -315,8 +315,14 @@ addRoute("DELETE", "/api/delete", "Deletes a model on every server that has it (
 // Itself
 // =============================================================================
 
-const liveness: Handler = (_, context) => context.json({ status: "ok", version, timestamp: new Date().toISOString() })
+const liveness: Handler = ({ starting }, context) => {
+  const reason = starting()
+  const timestamp = new Date().toISOString()
+  if (reason === undefined) context.json({ status: "ok", version, timestamp })
+  else context.json({ status: "starting", reason, version, timestamp }, 503)
+}
 const ready: Handler = async (gateway, context) => {
+  if (gateway.starting() !== undefined) return liveness(gateway, context, {}, "")
   const statuses = await gateway.library.run(gateway.library.registry.servers).result
   const reachable = statuses.filter((one) => one.reachable).length
   // Without any server, the built-in model answers.

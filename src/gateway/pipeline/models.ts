@@ -1,7 +1,7 @@
 /** The available models and what is known of them; and `GET /models`, the plain list. */
 import * as Effect from "effect/Effect"
 import type { Unreachable } from "../../Errors.js"
-import { canonical, demoInfo, demoModel, type ModelInfo } from "../../Model.js"
+import { canonical, type ModelInfo } from "../../Model.js"
 import type { ServerStatus } from "../../Registry.js"
 import type { GatewayContext } from "../GatewayContext.js"
 import { make, RequestRejected, withUnreachable } from "../http/errorResponse.js"
@@ -62,27 +62,30 @@ export const tellFailed = (
   failed: ReadonlyArray<Unreachable>
 ): void => tellUnreachable(gateway, context, [...all.flatMap(unreachableOf), ...failed], all.length, "are loaded")
 
-const namesOf = (all: ReadonlyArray<ServerStatus>): ReadonlyArray<string> => {
+const embeddedName = ({ registry }: Library): string => registry.embedded.info().model_name
+
+const namesOf = (library: Library, all: ReadonlyArray<ServerStatus>): ReadonlyArray<string> => {
   const names = new Map<string, string>()
   for (const { models, reachable } of all) if (reachable) for (const name of models) names.set(canonical(name), name)
-  if (all.length === 0) names.set(demoModel, demoModel)
+  if (all.length === 0) names.set(canonical(embeddedName(library)), embeddedName(library))
   return [...names.values()].sort()
 }
 
 /** Every available model: those of reachable servers. Without any server, the built-in one. */
 export const available = async ({ library }: GatewayContext): Promise<ReadonlyArray<string>> =>
-  namesOf(await library.run(library.registry.servers).result)
+  namesOf(library, await library.run(library.registry.servers).result)
 
 /** All names that may be requested: models and aliases. */
 export const listModels = async (gateway: GatewayContext, context: RequestContext): Promise<ReadonlyArray<string>> => [
-  ...namesOf(await statuses(gateway, context)),
-  "auto",
+  ...namesOf(gateway.library, await statuses(gateway, context)),
+  // A program that serves one model is one of the servers that another gateway chooses from.
+  ...(gateway.library.registry.embedded.dedicated ? [] : ["auto"]),
   ...gateway.aliases.keys()
 ]
 
 /** What is known of a model, if anything. */
 export const facts = ({ registry }: Library, model: string): Effect.Effect<ModelInfo | undefined> =>
-  Effect.orElseSucceed(registry.modelInfo(model), () => (canonical(model) === demoModel ? demoInfo : undefined))
+  Effect.orElseSucceed(registry.modelInfo(model), () => undefined)
 
 /** The same by name; rejects an unknown name. */
 export const factsOf = async (
@@ -90,8 +93,12 @@ export const factsOf = async (
   context: RequestContext,
   id: string
 ): Promise<ModelInfo | undefined> => {
-  const own = id === "auto" || canonical(id) === demoModel || chainOf(gateway, id) !== undefined
-  if (!own && !namesOf(await statuses(gateway, context)).some((name) => canonical(name) === canonical(id))) {
+  const own =
+    id === "auto" || canonical(id) === canonical(embeddedName(gateway.library)) || chainOf(gateway, id) !== undefined
+  if (
+    !own &&
+    !namesOf(gateway.library, await statuses(gateway, context)).some((name) => canonical(name) === canonical(id))
+  ) {
     throw new RequestRejected(
       make(404, `The model '${id}' does not exist. GET /v1/models lists those that do.`, "model_not_found", "model")
     )
@@ -101,6 +108,6 @@ export const factsOf = async (
 
 /** The plain list: `GET /models`. */
 export const plainList = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
-  const models = namesOf(await statuses(gateway, context))
+  const models = namesOf(gateway.library, await statuses(gateway, context))
   context.json({ models, default_model: defaultModel(gateway), total_models: models.length })
 }

@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import { version } from "../../../internal/version.js"
-import { canonical, demoInfo, demoModel } from "../../../Model.js"
+import { canonical } from "../../../Model.js"
 import * as Management from "../../../management/models.js"
 import * as UpstreamControl from "../../../management/upstreamControl.js"
 import { candidateOf, isAuto, linked } from "../../../modelSelection/candidate.js"
@@ -39,14 +39,15 @@ export const tags = async (gateway: GatewayContext, context: RequestContext): Pr
     }
   }
   if (known.length === 0) {
-    models.set(demoModel, { item: Describe.entry(demoModel, demoInfo), servers: ["embedded"] })
+    const info = gateway.library.registry.embedded.info()
+    models.set(canonical(info.model_name), { item: Describe.entry(info.model_name, info), servers: ["embedded"] })
   }
   const listed = [...models.values()].map(({ item, servers }) => ({ ...item, servers }))
   for (const [name, chain] of gateway.aliases) {
     const first = chain.map((one) => models.get(canonical(candidateOf(one).model))).find((one) => one !== undefined)
     if (first !== undefined) listed.push({ ...first.item, ...{ name, model: name }, servers: first.servers })
   }
-  if (models.size > 0) {
+  if (models.size > 0 && !gateway.library.registry.embedded.dedicated) {
     const labels = new Set([...models.values()].flatMap(({ servers }) => servers))
     listed.push({ ...Describe.entry("auto", undefined), servers: [...labels] })
   }
