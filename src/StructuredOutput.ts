@@ -1,6 +1,6 @@
 /**
- * Turns a model's reply into a value: finds the JSON in it, checks it against a schema, and says what is wrong in
- * words that can be given back to the model.
+ * Turns a model's reply into a value: extracts the JSON, validates it against a schema, and describes violations so
+ * that the model can correct them.
  *
  * @since 0.1.0
  */
@@ -27,7 +27,7 @@ export type { AnySchema, ContextOf, DeepPartial, InputOf, OutputOf } from "./str
 // =============================================================================
 
 /**
- * What is added to the system prompt of every call that wants JSON.
+ * Added to the system prompt of every call that requests JSON.
  *
  * @since 0.1.0
  * @category constants
@@ -35,7 +35,7 @@ export type { AnySchema, ContextOf, DeepPartial, InputOf, OutputOf } from "./str
 export const instruction = "Respond only with valid JSON. No prose, no markdown."
 
 /**
- * The caller's system prompt with the instruction after it.
+ * The caller's system prompt, followed by the instruction.
  *
  * @since 0.1.0
  * @category combinators
@@ -44,7 +44,7 @@ export const withInstruction = (system?: string | undefined): string =>
   system === undefined || system === "" ? instruction : `${system}\n${instruction}`
 
 /**
- * Whether it helps to ask for a reply again: not where it was too costly to check, as the next one would be.
+ * Whether a retry may help: not if the reply was too costly to check, because the next one would be too.
  *
  * @since 0.1.0
  * @category guards
@@ -52,7 +52,7 @@ export const withInstruction = (system?: string | undefined): string =>
 export const canRepair = (issues: ReadonlyArray<SchemaIssue>): boolean => !issues.some(({ unchecked }) => unchecked)
 
 /**
- * What the user says to have a reply mended.
+ * The user message that asks the model to correct its reply.
  *
  * @since 0.1.0
  * @category constructors
@@ -73,7 +73,7 @@ const tryParse = (text: string): Either.Either<unknown, string> =>
     catch: (cause) => (cause instanceof Error ? cause.message : String(cause))
   })
 
-/** Where the fences of a text begin and end. A fence that nothing closes is closed by the end of the text. */
+/** The ranges of the code fences in a text. An unclosed fence ends with the text. */
 const fencePositions = (text: string): ReadonlyArray<number> => {
   const positions: Array<number> = []
   for (let at = text.indexOf(fence); at >= 0 && positions.length < maxFences; at = text.indexOf(fence, at + 3)) {
@@ -82,7 +82,7 @@ const fencePositions = (text: string): ReadonlyArray<number> => {
   return positions
 }
 
-/** Every value that stands in a fence. A fence inside a string never ends a value: what is before it does not parse. */
+/** Every JSON value in a code fence. A fence inside a string never ends a value: the text before it does not parse. */
 const fenced = (text: string): ReadonlyArray<unknown> => {
   const positions = fencePositions(text)
   const values: Array<unknown> = []
@@ -107,8 +107,8 @@ const fenced = (text: string): ReadonlyArray<unknown> => {
 const issue = (message: string): ReadonlyArray<SchemaIssue> => [{ path: "", message }]
 
 /**
- * The JSON value of a reply: the whole of it, or what stands in its one fence, whatever is around that. The content
- * of strings is never touched.
+ * The JSON value of a reply: the complete text, or the content of its only code fence. The content of strings is never
+ * changed.
  *
  * @since 0.1.0
  * @category constructors
@@ -130,33 +130,33 @@ export const parse = (text: string): Either.Either<unknown, ReadonlyArray<Schema
 // =============================================================================
 
 /**
- * Reads a reply. `jsonSchema` is what the server may be asked to hold the model to.
+ * Decodes a reply. `jsonSchema` is the schema sent to the server for constrained decoding.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Decoder<out A> {
-  /** What the server may be asked to hold the model to; `undefined`: any JSON. */
+  /** The schema sent to the server for constrained decoding; `undefined`: any JSON. */
   readonly jsonSchema: JsonObject | undefined
-  /** The value in a reply, or what does not match. */
+  /** The value in a reply, or the violations. */
   readonly decode: (text: string) => Either.Either<A, ReadonlyArray<SchemaIssue>>
 }
 
 /**
- * Reads a reply, and may take its time or need services: a schema that validates asynchronously. Every `Decoder` is one.
+ * Decodes a reply, possibly asynchronously or with services. Every `Decoder` is one.
  *
  * @since 0.2.0
  * @category models
  */
 export interface AsyncDecoder<out A, out R = never> {
-  /** What the server may be asked to hold the model to; `undefined`: any JSON. */
+  /** The schema sent to the server for constrained decoding; `undefined`: any JSON. */
   readonly jsonSchema: JsonObject | undefined
-  /** The value in a reply, or what does not match. */
+  /** The value in a reply, or the violations. */
   readonly decode: (text: string) => Effect.Effect<A, ReadonlyArray<SchemaIssue>, R>
 }
 
 /**
- * Checks values that are parsed already, such as the arguments of a tool, and reads replies.
+ * Validates parsed values, such as the arguments of a tool call, and decodes replies.
  *
  * @since 0.2.0
  * @category models
@@ -164,12 +164,12 @@ export interface AsyncDecoder<out A, out R = never> {
 export interface ValueDecoder<out A, out R = never> extends AsyncDecoder<A, R> {
   /** The JSON Schema. */
   readonly jsonSchema: JsonObject | undefined
-  /** The output for a value, or what does not match. */
+  /** The output for a value, or the violations. */
   readonly decodeValue: (value: unknown) => Effect.Effect<A, ReadonlyArray<SchemaIssue>, R>
 }
 
 /**
- * Takes any JSON value.
+ * Accepts any JSON value.
  *
  * @since 0.1.0
  * @category constructors
@@ -178,7 +178,7 @@ export const any: Decoder<unknown> = { jsonSchema: undefined, decode: parse }
 
 const schemaDecoders = new WeakMap<object, Decoder<unknown>>()
 
-/** A schema that JSON Schema cannot express is not sent; replies are checked against it all the same. */
+/** A schema that JSON Schema cannot express is not sent to the server; replies are still validated against it. */
 const toJsonSchema = <A, I, R>(schema: Schema.Schema<A, I, R>): JsonObject | undefined =>
   Either.getOrUndefined(Either.try(() => inlineRefs({ ...JSONSchema.make(schema, { target: "jsonSchema7" }) })))
 
@@ -198,7 +198,7 @@ const makeSchemaDecoder = <A, I>(schema: Schema.Schema<A, I>): Decoder<A> => {
 }
 
 /**
- * Takes what an Effect schema decodes. Made once per schema.
+ * Decodes with an Effect schema. Cached per schema.
  *
  * @since 0.1.0
  * @category constructors
@@ -249,19 +249,18 @@ const measureReply = (text: string): ReadonlyArray<SchemaIssue> =>
   })
 
 /**
- * What a schema may cost.
+ * Limits of a schema.
  *
  * @since 0.1.0
  * @category models
  */
 export interface SchemaOptions {
-  /** How long it may be, in bytes of JSON; default 262,144. */
+  /** Maximum size in bytes of JSON; default 262,144. */
   readonly maxBytes?: number | undefined
 }
 
 /**
- * What is wrong with a schema that is handed on to servers, if it is longer or deeper than one may be. `field` is where
- * it stands.
+ * The error of a schema that is passed on to servers but is too long or too deeply nested. `field` is its location.
  *
  * @since 0.1.0
  * @category accessors
@@ -277,12 +276,12 @@ export const checkSize = (schema: unknown, field: string, options?: SchemaOption
 }
 
 /**
- * Takes what fits a JSON Schema, of any draft from 6 to 2020-12. Made once per object.
+ * Validates with a JSON Schema of any draft from 6 to 2020-12. Cached per object.
  *
- * Neither the schema nor the reply need be trusted: both are worked on within bounds. Patterns are matched in linear
- * time; one that cannot be (a backreference, a lookahead that is not at its beginning) is `InvalidRequest`, as is a schema
+ * Neither the schema nor the reply need be trusted: the work on both is bounded. Patterns are matched in linear time;
+ * one that cannot be (a backreference, a lookahead that is not at its beginning) is `InvalidRequest`, as is a schema
  * that is invalid, longer than `maxBytes`, nested deeper than 100 levels, or too large in its patterns, subschemas or combinations.
- * A reply that takes more than 300,000 steps to be checked, or has too many values, does not fit, and the issue says so. `format` is not
+ * A reply that takes more than 300,000 steps to check, or has too many values, is invalid, and the issue says so. `format` is not
  * checked, and other documents are never fetched.
  *
  * @since 0.1.0
@@ -332,7 +331,7 @@ const valueDecoder = <A, R>(
   }
 })
 
-/** What needs no time is an `Either`, which is an Effect, too. */
+/** A synchronous result is an `Either`, which is also an Effect. */
 const isEither = <A, E, R>(effect: Effect.Effect<A, E, R>): effect is Effect.Effect<A, E, R> & Either.Either<A, E> =>
   Either.isEither(effect)
 
@@ -344,7 +343,7 @@ const ofEffect = <A, I, R>(schema: Schema.Schema<A, I, R>): ValueDecoder<A, R> =
         decode(value)
       return isEither(decoded) ? Either.mapLeft(decoded, issuesOf) : Effect.mapError(decoded, issuesOf)
     } catch (cause) {
-      // What a transformation throws is a bug of it.
+      // An exception in a transformation is a defect.
       return Effect.die(cause)
     }
   })
@@ -352,7 +351,7 @@ const ofEffect = <A, I, R>(schema: Schema.Schema<A, I, R>): ValueDecoder<A, R> =
 
 const anyDecoders = new WeakMap<object, ValueDecoder<unknown>>()
 
-/** Made once: a failure is reported again each time. */
+/** Created once; a failure is returned on every use. */
 const kept = <E>(
   schema: object,
   make: Effect.Effect<ValueDecoder<unknown>, E>
@@ -375,10 +374,10 @@ const ofStandard = (schema: StandardSchemaV1): Effect.Effect<ValueDecoder<unknow
   )
 
 /**
- * Takes what a schema of any kind accepts: a Standard Schema (Zod, Valibot, ArkType, …), which then validates each reply
- * itself, an Effect schema, or a JSON Schema as `fromJsonSchema` takes it. Made once per schema.
+ * Decodes with a schema of any kind: a Standard Schema (Zod, Valibot, ArkType, …), which then validates each reply
+ * itself, an Effect schema, or a JSON Schema as in `fromJsonSchema`. Cached per schema.
  *
- * Fails with `InvalidRequest` for what is none of these, and for a Standard Schema that cannot be written as JSON Schema:
+ * Fails with `InvalidRequest` for anything else, and for a Standard Schema that cannot be converted to JSON Schema:
  * by its own `~standard.jsonSchema`, or by the converter of its library (`@valibot/to-json-schema` must be installed for
  * schemas of Valibot).
  *

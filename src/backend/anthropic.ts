@@ -46,7 +46,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
       const steps = new Resume.Steps()
       const protocol: Resume.ResumeProtocol = {
         plain: (request, sink) => plain(server, request, sink),
-        // A model does not think again in an answer that was begun.
+        // A model does not think again when it continues an answer.
         open: (request, sink) => plain(server, { ...request, think: undefined }, sink)
       }
       if (Resume.continuable(request) && modelOf(request.model).prefill) {

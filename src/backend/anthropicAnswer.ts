@@ -20,7 +20,7 @@ const openingBrace = 0x7b
 /** White space, and the bytes of a byte order mark. */
 const leading: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb, 0xbf])
 
-/** The events between which an answer stands. */
+/** Events that are part of an answer. */
 const known: ReadonlySet<unknown> = new Set([
   "message_start",
   "content_block_start",
@@ -45,7 +45,7 @@ class Counts {
   private output: number | undefined
   private thought: number | undefined
 
-  /** `final`: the tokens of the answer are counted, too. At its start that number means nothing. */
+  /** `final`: includes the output tokens, whose count is meaningless at the start of the answer. */
   add(usage: unknown, final: boolean): void {
     if (!isObject(usage)) return
     this.input = count(usage["input_tokens"]) ?? this.input
@@ -75,14 +75,14 @@ class Counts {
 // Blocks
 // =============================================================================
 
-/** What of a block is sent back, if its answer must be. */
+/** The fields of a block that are sent back. */
 interface Kept {
   readonly type: string
   readonly id: string
   readonly name: string
   text: string
   signature: string
-  /** Of thinking that only the server can read. */
+  /** Redacted thinking, which only the server can read. */
   readonly data: string
 }
 
@@ -101,7 +101,7 @@ const blockOf = ({ data, id, name, signature, text, type }: Kept): ReadonlyArray
   }
 }
 
-/** Keeps the blocks of an answer once one of them is thinking. */
+/** Records the blocks of an answer that contains thinking. */
 class Blocks {
   private readonly blocks: Array<Kept> = []
   private kept: Kept | undefined
@@ -140,7 +140,7 @@ class Blocks {
     if (this.kept !== undefined) this.kept.signature += signature
   }
 
-  /** Whether anything of the text must be kept. */
+  /** Whether the text must be recorded. */
   get keeps(): boolean {
     return this.kept !== undefined
   }
@@ -151,7 +151,7 @@ class Blocks {
     this.signed = false
   }
 
-  /** What is sent back; none where a call is no JSON, which the API would not have written. */
+  /** The blocks to send back; none if the arguments of a call are not JSON. */
   get all(): ReadonlyArray<Block> {
     try {
       return this.blocks.flatMap(blockOf)
@@ -255,7 +255,7 @@ class AnswerDecoder implements Http.Decoder {
     const event = Http.parseJson(data)
     const { type } = event
     if (type === "error") throw reported(event)
-    // A ping, or something newer: not a part of the answer.
+    // A ping or an unknown event.
     if (!known.has(type)) {
       this.strange ??= data.slice(0, 200)
       return
@@ -297,7 +297,7 @@ class AnswerDecoder implements Http.Decoder {
     else if (type === "thinking") this.takeThought(stringOf(thinking))
     else if (type === "tool_use") {
       this.calls ??= new ToolCalls(sink)
-      // Its pieces follow, unless the answer came as a whole.
+      // Its deltas follow, unless the answer is not a stream.
       const args = isObject(input) && Object.keys(input).length > 0 ? JSON.stringify(input) : ""
       blocks.add(args)
       this.calls.add([{ index, id, function: { name, arguments: args } }], false)
@@ -323,7 +323,7 @@ class AnswerDecoder implements Http.Decoder {
         return
       case "input_json_delta": {
         const piece = stringOf(delta["partial_json"])
-        // Of a tool that the server itself runs.
+        // The input of a server-side tool.
         if (this.calls === undefined || piece === "") sink.progress?.()
         else {
           blocks.add(piece)
@@ -332,7 +332,7 @@ class AnswerDecoder implements Http.Decoder {
         return
       }
       default:
-        // Citations, or something newer.
+        // Citations or an unknown delta.
         sink.progress?.()
     }
   }
@@ -376,7 +376,7 @@ class AnswerDecoder implements Http.Decoder {
 
 /**
  * Decodes the events of `/v1/messages`. The answer is complete with `message_stop`, or once a stop reason came and the
- * stream ended or broke. Events, blocks and deltas of unknown types are left out. `signed` is told the blocks of an answer
+ * stream ended or broke. Unknown events, blocks and deltas are ignored. `signed` is called with the blocks of an answer
  * that called tools after thinking.
  *
  * A server without streams answers with one object: it is decoded as its blocks.

@@ -1,35 +1,35 @@
 /**
- * What Claude models accept, by their names: the API rejects what a model does not take. Of any other model nothing is
- * known.
+ * The parameters that Claude models accept, by model name: the API rejects unsupported ones. Nothing is known of other
+ * models.
  */
 
 /** The limits of one model. */
 export interface ClaudeModel {
-  /** The most tokens of an answer, thinking included. */
+  /** Maximum output tokens, including thinking. */
   readonly maxTokens: number
-  /** The tokens of prompt and answer together. */
+  /** Context length: prompt and output tokens. */
   readonly context: number
-  /** Whether it takes `temperature`, `top_p` and `top_k`. */
+  /** Whether it accepts `temperature`, `top_p` and `top_k`. */
   readonly samples: boolean
   /**
-   * - `budget`: thinking is switched on, with a number of tokens
-   * - `adaptive`: it decides by itself, within an effort
-   * - `always`: the same, and it cannot be switched off
+   * - `budget`: thinking is enabled with a token budget
+   * - `adaptive`: the model decides, within an effort level
+   * - `always`: adaptive, and cannot be disabled
    */
   readonly thinking: "budget" | "adaptive" | "always"
-  /** Whether it thinks where nothing is said. */
+  /** Whether it thinks by default. */
   readonly thinksByDefault: boolean
-  /** Whether it shows its thinking only where asked to. */
+  /** Whether it returns its thinking only on request. */
   readonly hidesThinking: boolean
-  /** Whether it can be held to a JSON schema. */
+  /** Whether it supports JSON schemas. */
   readonly schemas: boolean
-  /** Whether it can be made to call a tool. */
+  /** Whether it supports forced tool calls. */
   readonly forcedTools: boolean
-  /** Whether it continues an answer that was begun. */
+  /** Whether it continues a partial answer. */
   readonly prefill: boolean
 }
 
-/** Of a model whose name says nothing. */
+/** Limits of an unknown model. */
 const unknown: ClaudeModel = {
   maxTokens: 8_192,
   context: Number.POSITIVE_INFINITY,
@@ -53,7 +53,7 @@ const outputOf = (version: number, line: string): number => {
   return version >= 3.5 ? 8_192 : 4_096
 }
 
-/** What is known of a model. */
+/** The limits of a model, by its name. */
 export const modelOf = (model: string): ClaudeModel => {
   const found = name.exec(model.toLowerCase())
   if (found === null) return unknown

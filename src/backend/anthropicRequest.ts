@@ -36,7 +36,7 @@ const userBlocks = ({ content }: Message.UserMessage): ReadonlyArray<Block> =>
     ? texts(content)
     : content.flatMap((part) => (part.type === "text" ? texts(part.text) : [image(part)]))
 
-/** Other servers name calls in ways that this API rejects. */
+/** Replaces call ids of other servers that this API rejects. */
 const idOf = (id: string): string => id.replace(/[^a-zA-Z0-9_-]/g, "_")
 
 const assistantBlocks = ({ content, toolCalls = [] }: Message.AssistantMessage): ReadonlyArray<Block> => [
@@ -59,7 +59,7 @@ interface Conversation {
   readonly turns: ReadonlyArray<Turn>
 }
 
-/** The blocks of a message as the server sent them, where they must be sent back. */
+/** The original blocks of a message, if they must be sent back. */
 type Original = (message: Message.AssistantMessage) => ReadonlyArray<Block> | undefined
 
 const conversation = (messages: ReadonlyArray<Message.Message>, original: Original): Conversation => {
@@ -96,7 +96,7 @@ const conversation = (messages: ReadonlyArray<Message.Message>, original: Origin
   return { system, turns }
 }
 
-/** Whether results of tools are sent in a turn that did not begin with thinking, or whose thinking is not known any more. */
+/** Whether tool results are sent in a turn that began without thinking, or whose thinking is no longer known. */
 const isUnsigned = (messages: ReadonlyArray<Message.Message>, original: Original): boolean => {
   let first: Message.AssistantMessage | undefined
   for (let at = messages.length - 1; at >= 0; at--) {
@@ -107,7 +107,7 @@ const isUnsigned = (messages: ReadonlyArray<Message.Message>, original: Original
   return first !== undefined && messages.at(-1)?.role === "tool" && original(first) === undefined
 }
 
-/** The API rejects white space at the end of an answer that is to be continued. */
+/** The API rejects trailing white space in a prefilled answer. */
 const trimmed = (turns: ReadonlyArray<Turn>): ReadonlyArray<Turn> => {
   const last = turns.at(-1)
   const block = last?.content.at(-1)
@@ -120,16 +120,16 @@ const trimmed = (turns: ReadonlyArray<Turn>): ReadonlyArray<Turn> => {
 // Limits
 // =============================================================================
 
-/** The API rejects fewer tokens of thinking. */
+/** The minimum thinking budget that the API accepts. */
 const minBudget = 1_024
 
-/** The tokens of thinking for each effort. `true` is `medium`. */
+/** The thinking budget of each effort level. `true` is `medium`. */
 const budgets = { low: 2_048, medium: 8_192, high: 16_384, max: 32_768 } as const
 
-/** A token is at least about so many characters. */
+/** A low estimate of the characters per token. */
 const charactersPerToken = 3
 
-/** The API requires a limit: as much as the model can write, and as its context leaves room for. */
+/** The API requires a limit: the model's maximum, or what its context leaves. */
 const limitOf = ({ maxTokens, messages }: ChatRequest, { context, maxTokens: most }: ClaudeModel): number => {
   if (maxTokens !== undefined) return maxTokens
   let characters = 0
@@ -152,7 +152,7 @@ const budgetOf = ({ extra, think }: ChatRequest, limit: number): number => {
 interface Thinking {
   readonly thinking?: object | undefined
   readonly effort?: string | undefined
-  /** It thinks: then samplers are rejected. */
+  /** Thinking is enabled: sampling parameters are rejected. */
   readonly on: boolean
 }
 
@@ -162,7 +162,7 @@ const thinkingOf = (request: ChatRequest, model: ClaudeModel, limit: number, uns
   if (think === false) return { thinking: model.thinksByDefault ? { type: "disabled" } : undefined, on: false }
   const display = model.hidesThinking ? { display: "summarized" } : undefined
   if (model.thinking === "budget") {
-    // The API wants the thinking before a tool call back.
+    // The API requires the thinking before a tool call.
     if (unsigned) return { on: false }
     return { thinking: { type: "enabled", budget_tokens: budgetOf(request, limit) }, on: true }
   }
@@ -180,7 +180,7 @@ const toolChoice = (choice: Exclude<ChatRequest["toolChoice"], undefined>): obje
 
 const samplers = ({ temperature, topK, topP }: ChatRequest, model: ClaudeModel, thinks: boolean): object => {
   if (!model.samples || thinks) return {}
-  // Newer models reject both at once, and everybody's default is no wish of the caller's.
+  // Newer models reject both together, and the default temperature is not a choice of the caller.
   const both = topP !== undefined && topP !== defaults.topP
   return {
     temperature: both && temperature === defaults.temperature ? undefined : temperature,
@@ -201,7 +201,7 @@ export const body = (
   const normal = templateMessages(messages, true)
   const original: Original = (message) => signed.blocksOf(server, message)
   const { effort, on, thinking } = thinkingOf(request, model, limit, isUnsigned(normal, original))
-  // Where a model does not think, it is not sent any thinking.
+  // Thinking is sent only to models that think.
   const { system, turns } = conversation(normal, on || model.thinking !== "budget" ? original : () => undefined)
   const systemPrompt = format === "json" && !system.includes(instruction) ? `${system}\n${instruction}`.trim() : system
   const output = {
@@ -237,7 +237,7 @@ const who = "Anthropic's API"
 const isDefault = (temperature: number | undefined): boolean =>
   temperature === undefined || temperature === defaults.temperature || temperature === 1
 
-/** What the model at hand does not take. */
+/** The options that this model does not support. */
 const ofModel = (request: ChatRequest, found: Array<Unsupported>): void => {
   const { maxTokens, model: name, temperature, toolChoice, topK, topP } = request
   const model = modelOf(name)

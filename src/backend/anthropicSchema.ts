@@ -1,24 +1,24 @@
 /**
- * JSON schemas as Anthropic's API takes them: every object is closed, and ranges, lengths and patterns, which it rejects,
- * become a part of the description.
+ * Converts JSON schemas to the subset that Anthropic's API accepts: every object is closed, and ranges, lengths and
+ * patterns, which it rejects, become part of the description.
  */
 
 type Json = { readonly [key: string]: unknown }
 
 const isObject = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** Kept as they are. */
+/** Keywords that are copied. */
 const kept = new Set(["type", "enum", "const", "required", "title", "description", "default", "$ref"])
 /** Schemas by name. */
 const named = new Set(["properties", "$defs", "definitions"])
 /** Lists of schemas. The API has no `oneOf`. */
 const lists: { readonly [keyword: string]: string } = { anyOf: "anyOf", oneOf: "anyOf", allOf: "allOf" }
-/** Not a part of what is asked for. */
+/** Keywords that are dropped. */
 const silent = new Set(["$schema", "$id", "$comment", "examples", "additionalProperties"])
 
 const formats = new Set(["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"])
 
-/** A schema in that form. */
+/** Converts a schema. */
 export const outputSchema = (schema: unknown): unknown => {
   if (!isObject(schema)) return schema
   const made: { [key: string]: unknown } = {}

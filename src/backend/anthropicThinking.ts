@@ -1,10 +1,9 @@
 /**
- * Answers that called tools after thinking, as the server sent them.
+ * A cache of answers that called tools after thinking.
  *
- * Anthropic's API wants the thinking before a tool call back, with its signature, when the results of the tools are sent.
- * The history of a conversation has no place for signatures, and clients of the gateway do not send any; so they are
- * kept here, by the ids of the calls. Where one is lost (another process, another server), the model answers without
- * thinking.
+ * Anthropic's API requires the signed thinking before a tool call to be sent back with the tool results. Messages have no
+ * field for signatures, and clients of the gateway do not send any, so the blocks are cached by the ids of the calls. If
+ * an entry is missing (another process, another server), the model answers without thinking.
  */
 import { LRUCache } from "lru-cache"
 import type { AssistantMessage } from "../Message.js"
@@ -12,7 +11,7 @@ import type { AssistantMessage } from "../Message.js"
 /** A block of the answer, as it is sent back. */
 export type Block = { readonly [key: string]: unknown }
 
-/** Of all answers together, in characters; and of one. */
+/** Maximum characters of all cached answers, and of one. */
 const maxSize = 16 * 1024 * 1024
 const maxEntry = 1024 * 1024
 
@@ -31,7 +30,7 @@ const callsIn = (blocks: ReadonlyArray<Block>): ReadonlyArray<string> =>
 export class SignedAnswers {
   private readonly kept = new LRUCache<string, Kept>({ maxSize, maxEntrySize: maxEntry })
 
-  /** Keeps an answer, if it has both thinking and calls. */
+  /** Stores an answer if it has both thinking and calls. */
   keep(server: string, blocks: ReadonlyArray<Block>): void {
     const ids = callsIn(blocks)
     const [first] = ids
@@ -41,7 +40,7 @@ export class SignedAnswers {
     if (size <= maxEntry) this.kept.set(`${server} ${first}`, { blocks, text, ids: idsOf(ids) }, { size })
   }
 
-  /** The blocks of a message, if it is one of these answers and unchanged. */
+  /** The blocks of a message, if it is an unchanged cached answer. */
   blocksOf(server: string, { content, toolCalls = [] }: AssistantMessage): ReadonlyArray<Block> | undefined {
     const [first] = toolCalls
     const kept = first === undefined ? undefined : this.kept.get(`${server} ${first.id}`)

@@ -38,7 +38,7 @@ const leading: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb
 /** One event, or a part of it. */
 export type Chunk = { readonly [key: string]: unknown }
 
-/** Of which endpoint the answer is: see `decoder`. */
+/** The endpoint of an answer; see `decoder`. */
 export type Kind = "chat" | "raw" | "suffix"
 
 /** Whether a complete answer has any content. */
@@ -58,10 +58,10 @@ export class AnswerDecoder implements Http.Decoder {
   protected broken = false
   /** The stream ended without an end marker: what follows the finish reason may be missing. */
   protected early = false
-  /** A choice has come, and since then nothing but usage. */
+  /** The last chunk had usage only, after at least one choice. */
   protected chosen = false
   protected totalled = false
-  /** The first chunk that was no part of an answer. */
+  /** The first chunk that is not part of an answer. */
   private strange: string | undefined
   protected reason: FinishReason | undefined
   private stopped: unknown
@@ -121,7 +121,7 @@ export class AnswerDecoder implements Http.Decoder {
       try {
         this.stream.end()
       } catch (error) {
-        // The answer was complete when the connection broke.
+        // The answer was already complete.
         if (this.reason === undefined && !this.totalled) throw error
         this.broken = true
       }
@@ -142,7 +142,7 @@ export class AnswerDecoder implements Http.Decoder {
     return this.over
   }
 
-  /** Nothing more comes. The last usage is the total. */
+  /** Ends the answer. The last usage is the total. */
   private close(): void {
     if (this.totalled) this.reason ??= "stop"
     this.complete()
@@ -205,7 +205,7 @@ export class AnswerDecoder implements Http.Decoder {
     else if (chunk["object"] === "error") {
       throw Http.reported(chunk)
     } else if (choices !== null && reported === undefined && timings === undefined) {
-      // A ping, prompt progress, or something newer: not part of the answer.
+      // A ping, prompt progress or an unknown event.
       this.strange ??= lines.slice(0, 200)
     }
     if (reported !== undefined && reported !== null) {
@@ -248,10 +248,10 @@ export class AnswerDecoder implements Http.Decoder {
           : undefined
     if (reason !== undefined) {
       this.reason = reason
-      // As vLLM or SGLang report it: a text, or a token id.
+      // vLLM and SGLang report the stop string or a token id.
       this.stopped = choice["stop_reason"] ?? choice["matched_stop"]
     }
-    // A line with anything else of importance cannot be a template: a finish reason or usage must be parsed.
+    // A line with a finish reason or usage must be parsed, so it cannot become a template.
     else if (text !== undefined && (logprobs ?? chunk["usage"]) == null) {
       this.template.learn(lines, text)
     }

@@ -1,8 +1,8 @@
 /**
- * Several answers to one prompt in one exchange, for servers whose API has `n`.
+ * Several answers to one prompt in one HTTP request, for servers that support `n`.
  *
- * Each answer stays a request of its own, with its own failover: only those that begin on the same server in the same
- * moment are sent as one. Where that exchange breaks, each continues by itself.
+ * Each answer keeps its own failover: only answers that begin on the same server at the same time share an HTTP request.
+ * If that request fails, each continues separately.
  */
 import type { Finish, ResumeSupportCache, ServerFailure, Sink } from "../Backend.js"
 import type { Usage } from "../ChatEvent.js"
@@ -13,9 +13,9 @@ import * as Http from "./http.js"
 import { AnswerDecoder, type Chunk, type Kind } from "./openaiAnswer.js"
 import { isRejection } from "./resumeSupport.js"
 
-/** Reads one of the answers. */
+/** Decodes one of the answers. */
 class ChoiceDecoder extends AnswerDecoder {
-  /** About how much has come of it. */
+  /** Approximate length of the text so far. */
   weight = 0
   private sharedPrompt = false
 
@@ -36,7 +36,7 @@ class ChoiceDecoder extends AnswerDecoder {
     this.takeChoices(chunk, [choice], "")
   }
 
-  /** Nothing more comes of it. */
+  /** Ends this answer. */
   conclude(usage: Usage, sharedPrompt: boolean, broken: boolean): void {
     this.reason ??= "stop"
     this.counted = usage
@@ -50,9 +50,9 @@ class ChoiceDecoder extends AnswerDecoder {
   }
 }
 
-/** One of the answers, as its attempt sees it. */
+/** The attempt of one answer. */
 class Member implements Exchange {
-  /** - `over`: nothing more is reported of it; `alone`: it has an exchange of its own */
+  /** - `over`: it has ended; `alone`: it has its own HTTP request */
   state: "shared" | "concluded" | "alone" | "over" = "shared"
   paused = false
   together: Together | undefined
@@ -87,7 +87,7 @@ class Member implements Exchange {
   }
 }
 
-/** Whole tokens, shared out by weight: together they are the total. */
+/** Splits a token count by weight into integers that add up to it. */
 const shares = (total: number, weights: ReadonlyArray<number>): ReadonlyArray<number> => {
   const all = weights.reduce((sum, weight) => sum + weight, 0)
   let before = 0
@@ -101,7 +101,7 @@ const shares = (total: number, weights: ReadonlyArray<number>): ReadonlyArray<nu
   })
 }
 
-/** What a server counted for all of them, as that of each. */
+/** Splits the total usage among the answers. */
 const usages = (
   { cachedTokens, completionTokens, promptTokens, reasoningTokens }: Usage,
   weights: ReadonlyArray<number>
@@ -121,16 +121,16 @@ const usages = (
   })
 }
 
-/** Of a server that is not known to take `n`, so many pieces of the first answer alone show that it does not. */
+/** A server of unknown `n` support that sends this many pieces of the first choice alone does not support it. */
 const aloneAtMost = 16
 
-/** A server's words for a request that may only ask for one answer. */
+/** Error messages of servers that reject `n` above one. */
 const aboutN = /(^|[^\w.])n(_cmpl)?([^\w.]|$)|\bchoices?\b/i
 
 const isObject = (value: unknown): value is Chunk =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** The exchange that they share: it tells each of what concerns it. */
+/** The shared HTTP request: it dispatches the chunks to the answers. */
 class Together extends AnswerDecoder implements Http.Listener {
   readonly context: Sink["context"]
   exchange: Exchange | undefined
@@ -153,15 +153,15 @@ class Together extends AnswerDecoder implements Http.Listener {
   }
 
   // ---------------------------------------------------------------------------
-  // for the members
+  // used by the answers
   // ---------------------------------------------------------------------------
 
-  /** One of them is waited for no more. */
+  /** One of the answers is cancelled. */
   left(): void {
     if (!this.members.some(({ state }) => state === "shared" || state === "concluded")) this.exchange?.abort()
   }
 
-  /** The server is held back once nobody takes what it sends: whoever has room must not seem to be silent. */
+  /** Back-pressure applies only when no answer has room: an answer with room must not appear to stall. */
   held(): void {
     const reading = this.members.filter(({ state }) => state === "shared")
     if (reading.length > 0 && reading.every(({ paused }) => paused)) this.exchange?.pause()
@@ -183,7 +183,7 @@ class Together extends AnswerDecoder implements Http.Listener {
   flush(): void {
     for (const member of this.members) {
       if (member.state === "concluded") member.state = "over"
-      // A server that writes another one of the answers is at work.
+      // A piece of another answer shows that the server is working.
       else if (member.state !== "shared") continue
       else if (member.decoder.begun) member.sink.progress?.()
       member.sink.flush()
@@ -206,7 +206,7 @@ class Together extends AnswerDecoder implements Http.Listener {
   }
 
   // ---------------------------------------------------------------------------
-  // what comes
+  // received chunks
   // ---------------------------------------------------------------------------
 
   protected override takeChoices(chunk: Chunk, choices: ReadonlyArray<unknown>): void {
@@ -256,7 +256,7 @@ class Together extends AnswerDecoder implements Http.Listener {
     this.over = !members.some(({ state }) => state === "shared")
   }
 
-  /** The server answers once, whatever it is asked for. */
+  /** The server ignores `n`. */
   private separateOthers(): void {
     for (const member of this.members) {
       if (member.state !== "shared" || member.decoder.begun) continue
@@ -266,7 +266,7 @@ class Together extends AnswerDecoder implements Http.Listener {
   }
 }
 
-/** How requests are sent. `sinkOf`: what reads an answer before its sink; `kindOf`: which endpoint it is of. */
+/** How requests are sent. `sinkOf` makes the decoder in front of a sink; `kindOf` gives the endpoint. */
 export interface Senders {
   readonly plain: (server: Server, request: ChatRequest, sink: Sink) => Exchange
   readonly together: (
@@ -286,7 +286,7 @@ interface Group {
   readonly members: Array<Member>
 }
 
-/** With a seed, `n` answers have this one and those after it. */
+/** With a seed, the `n` answers use consecutive seeds. */
 const runs = (members: ReadonlyArray<Member>): ReadonlyArray<ReadonlyArray<Member>> => {
   const sorted = [...members].sort((a, b) => a.index - b.index)
   const found: Array<Array<Member>> = []
@@ -301,8 +301,8 @@ const runs = (members: ReadonlyArray<Member>): ReadonlyArray<ReadonlyArray<Membe
 }
 
 /**
- * Collects the answers to one prompt that begin on the same server at the same time, and asks for them at once. A server
- * that answers `n` with one answer, or refuses it, is asked for each of the others by itself; it is remembered.
+ * Combines the answers to one prompt that begin on the same server at the same time into one HTTP request. If a server
+ * ignores or rejects `n`, the other answers are requested separately, and that is remembered.
  */
 export class Gathering {
   private groups: Array<Group> = []

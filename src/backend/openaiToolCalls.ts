@@ -12,7 +12,7 @@ interface PartialCall {
   sentLength: number
 }
 
-/** No model calls tools at such length; and what a piece takes besides its characters. In bytes. */
+/** Maximum size of all calls, and the overhead of one piece; both in bytes. */
 const maxHeld = 64 * 1024 * 1024
 const perPiece = 64
 

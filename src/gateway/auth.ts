@@ -10,7 +10,7 @@ import { isLoopback } from "../server/address.js"
 import { type ErrorResponse, make } from "./http/errorResponse.js"
 
 // =============================================================================
-// keys
+// API keys
 // =============================================================================
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
@@ -45,7 +45,7 @@ export const authenticator = (
 }
 
 // =============================================================================
-// web pages
+// Cross-origin requests from web pages
 // =============================================================================
 
 /** Host names are case-insensitive and may end with the dot of the root. */

@@ -41,7 +41,7 @@ const reasonPhrases: { readonly [status: number]: string } = {
 }
 
 const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
-  // A long file takes as long as it takes: only one that stands still is given up.
+  // An upload has no total timeout, only an idle timeout.
   if (error.code === "ERR_HTTP_REQUEST_TIMEOUT" && Upload.isUnderWay(socket)) return
   // A response has already begun: no error can be sent.
   const busy = (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage
@@ -89,17 +89,17 @@ const limitConnections = (server: Server, max: () => number): void => {
   })
 }
 
-/** Node's parser would go on with what was read already, which takes it 30 ms for a thousand requests. */
+/** Node's parser would continue with data that was already read, which takes 30 ms for a thousand requests. */
 const stopParsing = (socket: Socket): void => {
   const { parser } = socket as Socket & { readonly parser?: { onIncoming?: unknown } | null }
-  // As for an upgrade: what follows is not HTTP.
+  // As for an upgrade, the bytes that follow are not HTTP.
   if (typeof parser?.onIncoming === "function") parser.onIncoming = () => 2
 }
 
 /**
- * Closes connections on which more than `maxPipelined` requests wait, or come at once: a few reads may hold thousands of
- * them, which would all be handled before anybody else is. And tells those that wait when their connection closes, which Node does
- * only for the response whose turn it is.
+ * Closes connections with more than `maxPipelined` waiting or simultaneous requests: a few reads may contain thousands,
+ * which would all be handled before other clients. Also emits `close` on waiting responses when their connection closes;
+ * Node does that only for the response that currently has the socket.
  */
 const unpipelined = (
   handle: (request: IncomingMessage, response: ServerResponse) => void
@@ -123,7 +123,7 @@ const unpipelined = (
     socket.destroy()
     stopParsing(socket)
   }
-  // Requests that come on one connection at once come one right after the other.
+  // Pipelined requests are parsed one right after the other.
   let latest: Socket | undefined
   let atOnce = 0
   const nextTurn = (): void => {
@@ -144,7 +144,7 @@ const unpipelined = (
         return
       }
     }
-    // Only a response whose turn it is has its connection.
+    // A pipelined response gets its socket when the responses before it have ended.
     if (response.socket === null) {
       const responses = waitingOn(socket)
       if (responses.size >= maxPipelined) {

@@ -1,4 +1,4 @@
-/** The models on a server, over Ollama's API: pull and the like, remove, lists, versions. */
+/** Manages the models of a server over Ollama's API: pull, create, push, copy, delete, lists, versions. */
 import { apiOf, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import { base, json, send, UpstreamFailed, type UpstreamRequest } from "./upstreamControl.js"
@@ -28,10 +28,10 @@ const parse = (line: string): unknown => {
   }
 }
 
-/** A long operation: its path, its body, what is told of its progress, and what stops it. */
+/** A long operation: its path, body, progress callback and cancellation. */
 export interface LongOperation extends Pick<UpstreamRequest, "body" | "stop"> {
   readonly path: "/api/pull" | "/api/create" | "/api/push"
-  /** Called with each line of progress but the last, and not twice in a row with the same one. */
+  /** Called with each line of progress except the last and consecutive duplicates. */
   readonly progress: (line: Fields) => void
 }
 
@@ -73,15 +73,15 @@ export const remove = (transport: Transport, server: Server, model: string): Pro
 const listOf = (body: Fields): ReadonlyArray<Fields> =>
   (Array.isArray(body["models"]) ? (body["models"] as ReadonlyArray<unknown>) : []).filter(isFields)
 
-/** What is asked for its models: only Ollama has such lists. */
+/** The servers to query: only Ollama has such lists. */
 export interface Listed {
   readonly server: Server
   readonly ollama: boolean
 }
 
 /**
- * Asks every Ollama server for a list: `/api/tags` (what it has) or `/api/ps` (what is in its memory). Who fails has no
- * `models` but a `problem`; other servers are not asked and have neither.
+ * Queries every Ollama server for a list: `/api/tags` (its models) or `/api/ps` (the loaded ones). A server that fails has
+ * a `problem` instead of `models`; servers of other protocols are not queried and have neither.
  */
 export const listAll = <K extends Listed>(transport: Transport, all: ReadonlyArray<K>, path: "/api/tags" | "/api/ps") =>
   Promise.all(
@@ -97,11 +97,11 @@ export const listAll = <K extends Listed>(transport: Transport, all: ReadonlyArr
     })
   )
 
-/** What a server tells of a model; `body` names it, and may hold more fields of the request. */
+/** A server's description of a model (`/api/show`); `body` names it and may have more fields. */
 export const show = (transport: Transport, server: Server, body: Fields): Promise<Fields> =>
   json(transport, server, { method: "POST", path: "/api/show", body, timeout: listTimeout })
 
-/** The version of an Ollama server; `undefined` if it does not tell. */
+/** The version of an Ollama server; `undefined` if it does not report one. */
 export const version = async (transport: Transport, server: Server): Promise<string | undefined> => {
   try {
     const body = await json(transport, server, { method: "GET", path: "/api/version", timeout: listTimeout })
@@ -112,13 +112,13 @@ export const version = async (transport: Transport, server: Server): Promise<str
   }
 }
 
-/** How long a server took for a small request, in milliseconds; and its version, where its protocol tells it. */
+/** The latency of a small request in milliseconds, and the server's version if its protocol reports it. */
 export interface Measured {
   readonly latency: number | undefined
   readonly version: string | undefined
 }
 
-/** Measures a server: an Ollama server is asked for its version, any other for its list of models. */
+/** Measures a server with a request for its version (Ollama) or its list of models (others). */
 export const measure = async (transport: Transport, { ollama, server }: Listed): Promise<Measured> => {
   const api = apiOf(server, server.protocol ?? "openai")
   const path = ollama ? "/api/version" : `${api.slice(base(server).length)}/models`

@@ -25,13 +25,13 @@ export interface UpstreamRequest {
   readonly method: "GET" | "HEAD" | "POST" | "DELETE"
   readonly path: string
   readonly body?: object | undefined
-  /** A body that is passed on as it comes, and its length, if that is known. */
+  /** A streamed body, and its length if known. */
   readonly upload?: { readonly parts: AsyncIterable<Uint8Array>; readonly length: string | undefined } | undefined
-  /** The longest that the whole of it may take, in milliseconds; of lines and uploads, how long they may stand still. */
+  /** Timeout in milliseconds: total, or idle for line streams and uploads. */
   readonly timeout: number
   /** The trace context that the request carries. */
   readonly context?: TraceContext | undefined
-  /** Called when the request is being written. */
+  /** Called when the request starts to be written. */
   readonly connected?: (() => void) | undefined
   /** Called with each line of a successful reply. */
   readonly line?: ((line: string) => void) | undefined
@@ -56,7 +56,7 @@ async function* heard(parts: AsyncIterable<Uint8Array>, hear: () => void): Async
   }
 }
 
-/** Where the address is wrong, the status is no answer to what was asked. */
+/** With a wrong address, the status does not answer the request. */
 const explained = (
   failure: ServerFailure,
   failed: Parameters<typeof Misaddressed.explainWrongAddress>[1],

@@ -1,11 +1,11 @@
 /**
- * Conversations in a folder, which outlive the process and which several processes may use at the same time.
+ * Conversations in a folder. They outlive the process, and several processes may use the folder at the same time.
  *
- * A conversation is a folder of its own, and what is said at once is a file in it that never changes: `1.json`, `2.json`
- * and so on. The next file is made elsewhere and then linked to its name, which fails where another process was faster:
- * so no lock is needed, nothing is ever half written, and nobody's turn is lost. To begin anew is a file, too; those
- * before it no longer count, and are deleted. Names that begin with a dot are no conversations: those of files that are
- * not finished, and `.sizes`, which saves who bounds the folder's room the looking into each.
+ * Each conversation is a subfolder. Messages appended together are one immutable file in it: `1.json`, `2.json` and so
+ * on. A file is written under a temporary name and then hard-linked to its final one, which fails if another process
+ * created that first: appends need no lock, are atomic, and never overwrite each other. A reset is a file too; the files
+ * before it no longer count and are deleted. Names that begin with a dot are not conversations: temporary files, and
+ * `.sizes`, the cached sizes for the disk quota.
  *
  * @since 0.1.0
  */
@@ -28,35 +28,36 @@ import { newest, summary } from "./summary.js"
 import * as Turns from "./turnQueue.js"
 
 /**
- * Owners (the prefixes of `Sessions.create`) share the folder as they share a store in memory: each loses its own first.
+ * Owners (the prefixes of `Sessions.create`) share the folder as they share a store in memory: each owner's own
+ * conversations are evicted first.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Options {
-  /** Made when it is first needed. */
+  /** Created on first use. */
   readonly folder: string
   /**
-   * When one more is created, the one that its owner has not written to for longest is deleted; default 10,000. One
-   * that an answer of this process is under way for is never deleted.
+   * Beyond it, creating one deletes the owner's least recently written conversation; default 10,000. A conversation with
+   * an answer in flight in this process is never deleted.
    */
   readonly maxSessions?: number | undefined
   /**
-   * About how much their files may hold together; beyond it they are deleted in the same order, until a sixteenth is
-   * free, but for the one that is written to. Each process that writes to the folder may be wrong by a sixteenth;
-   * default: no limit.
+   * Approximate total size of their files. Beyond it conversations are deleted in the same order, except the one being
+   * written, until a sixteenth is free. Each process that writes to the folder may be off by a sixteenth; default: no
+   * limit.
    */
   readonly maxBytes?: number | undefined
-  /** A conversation that was not written to for so long is deleted when it is met: milliseconds, or another duration; default never. */
+  /** A conversation not written to for this time is deleted on its next use: milliseconds, or another duration; default never. */
   readonly ttl?: Duration.DurationInput | undefined
 }
 
-/** Other names could lead elsewhere, or be one and the same on some file systems. */
+/** Other ids could point outside the folder, or be equal on case-insensitive file systems. */
 const isId = (id: string): boolean => /^[a-z0-9-]{1,128}$/.test(id)
 
 const Entry = Schema.parseJson(
   Schema.Struct({
-    /** What was said before does not count any more. */
+    /** The messages before it no longer count. */
     reset: Schema.optionalWith(Schema.Literal(true), { exact: true }),
     messages: Schema.Array(Message)
   })
@@ -72,19 +73,19 @@ const Sizes = Schema.parseJson(
 const decodeSizes = Schema.decodeOption(Sizes)
 const encodeSizes = Schema.encodeSync(Sizes)
 
-/** So often a conversation is read again that others change meanwhile. */
+/** Maximum number of attempts to read a conversation that other processes are changing. */
 const maxReadings = 20
 
-/** So many files are read at the same time. */
+/** Maximum number of files read at the same time. */
 const readers = { concurrency: 16 } as const
 
-/** What `away` names: a file that is being written, or a conversation that is being deleted. */
+/** Names made by `away`: files being written, and conversations being deleted. */
 const temporaryName = /^\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
-/** Nobody works so long on such a file, in milliseconds. */
+/** A temporary file older than this, in milliseconds, was left by a process that died. */
 const abandoned = 3_600_000
 
-/** When a file was written to last, in milliseconds since the epoch. */
+/** Modification time, in milliseconds since the epoch. */
 const timeOf = ({ mtime }: FileSystem.File.Info): number =>
   Option.match(mtime, { onNone: () => 0, onSome: (date) => date.getTime() })
 
@@ -97,7 +98,7 @@ type Reason = "NotFound" | "AlreadyExists" | "BadResource"
 
 const is = (reason: Reason, error: PlatformError): boolean => error._tag === "SystemError" && error.reason === reason
 
-/** `undefined` instead of a failure for this reason. */
+/** Turns a failure with this reason into `undefined`. */
 const unless =
   (reason: Reason) =>
   <A, E, R>(effect: Effect.Effect<A, E | PlatformError, R>) =>
@@ -128,24 +129,24 @@ export const make = Effect.fnUntraced(function* ({
   const at = (id: string, ...rest: ReadonlyArray<string>) => path.join(folder, id, ...rest)
   const away = () => path.join(folder, `.${globalThis.crypto.randomUUID()}`)
 
-  /** The numbers of the files of a conversation, in order; `undefined` where there is none, or it is too old. */
+  /** The numbers of a conversation's files, ascending; `undefined` if it does not exist or has expired. */
   const numbers = Effect.fnUntraced(
     function* (id: string) {
       if (!isId(id)) return undefined
-      // One that was not too old when its turn began does not become so meanwhile.
+      // A conversation does not expire during a turn.
       if (ttl !== Number.POSITIVE_INFINITY && (yield* usedAt(id)) + ttl <= (heldSince(id) ?? now())) {
         yield* discard(id)
         return undefined
       }
       const files = yield* fs.readDirectory(at(id))
       return files.flatMap((file) => numberOf(file) ?? []).sort((a, b) => a - b)
-      // A file is as little a conversation as nothing at all.
+      // `BadResource`: a file has the name of a conversation.
     },
     flow(unless("BadResource"), unless("NotFound"))
   )
   const usedAt = (id: string) => Effect.map(fs.stat(at(id)), timeOf)
 
-  /** The conversations of an owner. Files that somebody else put into the folder are not looked at. */
+  /** The conversations of an owner. Other files in the folder are ignored. */
   const knownOf = (prefix: string) =>
     Effect.suspend(() => fs.readDirectory(folder)).pipe(
       unless("NotFound"),
@@ -153,7 +154,7 @@ export const make = Effect.fnUntraced(function* ({
         Effect.forEach(
           ids.filter((id) => id.startsWith(prefix) && isId(id)),
           (id) =>
-            // What cannot be looked at, such as a link that leads to itself, is none.
+            // An entry without status, such as a circular link, is not a conversation.
             Effect.map(
               Effect.orElseSucceed(fs.stat(at(id)), () => undefined),
               (info) => (info?.type === "Directory" ? [{ id, usedAt: timeOf(info) }] : [])
@@ -165,7 +166,7 @@ export const make = Effect.fnUntraced(function* ({
     )
   const known = knownOf("")
 
-  /** Deletes what a process that was killed has left unfinished, once, before the first conversation is added. */
+  /** Deletes temporary files left by killed processes. */
   const sweep = Effect.gen(function* () {
     const names = (yield* unless("NotFound")(fs.readDirectory(folder))) ?? []
     yield* Effect.forEach(
@@ -186,7 +187,7 @@ export const make = Effect.fnUntraced(function* ({
     return sweep
   })
 
-  /** False where it is gone already, or holds files of somebody else. What others write into it meanwhile goes with it. */
+  /** Deletes a conversation. False if it is already gone or contains foreign files. Concurrent appends to it are lost. */
   const discard = Effect.fnUntraced(function* (id: string) {
     const files = yield* unless("NotFound")(fs.readDirectory(at(id)))
     if (files === undefined || files.some((file) => !file.startsWith(".") && numberOf(file) === undefined)) {
@@ -208,7 +209,7 @@ export const make = Effect.fnUntraced(function* ({
       )
     )
 
-  /** From the last beginning on; `undefined` where others change it while it is read. */
+  /** The messages since the last reset; `undefined` if another process changes the conversation during the read. */
   const reading = Effect.fnUntraced(function* (id: string, all: ReadonlyArray<number>) {
     const version = all.at(-1) ?? 0
     const entries: Array<Entry> = []
@@ -237,7 +238,7 @@ export const make = Effect.fnUntraced(function* ({
     return yield* new SessionsUnavailable({ reason: `${at(id)} has parts missing, or changes all the time` })
   })
 
-  /** Puts a file after the one of this number, unless another is there; false also where there is no such conversation. */
+  /** Adds the file after number `after`; false if that file already exists, or the conversation does not. */
   const put = Effect.fnUntraced(function* (id: string, after: number, content: Uint8Array) {
     const file = at(id, `${after + 1}.json`)
     const temporary = away()
@@ -254,7 +255,7 @@ export const make = Effect.fnUntraced(function* ({
       Effect.ensuring(Effect.ignore(fs.remove(temporary)))
     )
     if (linked === undefined) return false
-    // The name may have been free again because all was forgotten meanwhile: then it would be lost with that.
+    // The name may have become free because of a concurrent reset, which would delete this file as well.
     const all = (yield* numbers(id)) ?? []
     const later = yield* Effect.forEach(
       all.filter((number) => number > after + 1),
@@ -266,7 +267,7 @@ export const make = Effect.fnUntraced(function* ({
     return false
   }, Effect.uninterruptible)
 
-  /** Makes room for one more of the same owner. A conversation that another process deletes meanwhile is gone as well. */
+  /** Evicts conversations so that the owner can add one. One that another process deletes at the same time counts as evicted. */
   const makeRoom = Effect.fnUntraced(function* (id: string) {
     const ids = (yield* fs.readDirectory(folder)).filter(isId)
     if (ids.length < maxSessions) return
@@ -276,7 +277,7 @@ export const make = Effect.fnUntraced(function* ({
     if (!fits) return yield* new SessionsUnavailable({ reason: noRoom })
   })
 
-  /** What goes while it is looked at takes no room. */
+  /** Files that are deleted during the count do not count. */
   const sizeOf = (id: string) =>
     Effect.flatMap(unless("NotFound")(fs.readDirectory(at(id))), (files = []) =>
       Effect.reduce(files, 0, (sum, file) =>
@@ -292,7 +293,7 @@ export const make = Effect.fnUntraced(function* ({
           now,
           list: known,
           sizeOf,
-          // What is no such file is as good as none: then all are counted.
+          // Without a valid file, all conversations are measured again.
           recall: fs.readFileString(sizesFile).pipe(
             unless("NotFound"),
             Effect.map((text = "{}") => Option.getOrElse(decodeSizes(text), () => ({})))
@@ -339,7 +340,7 @@ export const make = Effect.fnUntraced(function* ({
           const all = yield* numbers(id)
           if (all === undefined) return false
           if (!(yield* put(id, all.at(-1) ?? 0, written({ reset: true, messages: [] })))) continue
-          // In their order: see `put`.
+          // Oldest first: `put` relies on it.
           for (const number of all) yield* unless("NotFound")(fs.remove(at(id, `${number}.json`)))
           return true
         }
@@ -361,13 +362,13 @@ export const make = Effect.fnUntraced(function* ({
         )
         return found.flat()
       }).pipe(withTypedErrors),
-    // Those of this process: what another one says at the same time goes in between.
+    // Turns are ordered within this process only.
     turn
   }
 })
 
 /**
- * Keeps conversations in a folder, which is made when it is first needed, and which others may not look into.
+ * Keeps conversations in a folder, which is created on first use and readable by its owner only.
  *
  * @example
  * import { NodeContext } from "@effect/platform-node"

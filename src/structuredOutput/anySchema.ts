@@ -1,4 +1,4 @@
-/** What may be given as a schema, which of its kinds it is, and the types that follow from it. */
+/** The kinds of schema that callers may pass, how they are told apart, and the types inferred from them. */
 import type { StandardSchemaV1 } from "@standard-schema/spec"
 import * as Schema from "effect/Schema"
 import type { FromSchema, JSONSchema } from "json-schema-to-ts"
@@ -25,8 +25,8 @@ type Refers<S> = S extends { readonly $ref: unknown }
       : false
 
 /**
- * What a schema gives: the output of a Standard Schema, the type of an Effect schema, what a JSON Schema describes if it
- * is given `as const` and has no `$ref`, else `unknown`.
+ * The output type of a schema: of a Standard Schema its output, of an Effect schema its type, of a JSON Schema that is
+ * `as const` and has no `$ref` the type it describes, else `unknown`.
  *
  * @since 0.2.0
  * @category models
@@ -47,7 +47,7 @@ export type OutputOf<S> =
           : unknown
 
 /**
- * What a model has to write for a schema, before it is transformed.
+ * The input type of a schema: the value that a model writes, before transformations.
  *
  * @since 0.2.0
  * @category models
@@ -64,7 +64,7 @@ export type InputOf<S> =
         : OutputOf<S>
 
 /**
- * A value that is not complete: properties may be missing, lists and texts may be shorter.
+ * An incomplete value: properties may be missing, lists and strings may be shorter.
  *
  * @since 0.2.0
  * @category models
@@ -86,7 +86,7 @@ export type ContextOf<S> =
   // biome-ignore lint/suspicious/noExplicitAny: what is not inferred may be anything.
   IsAny<S> extends true ? never : S extends Schema.Schema.Variance<any, any, infer R> ? R : never
 
-/** What a schema turned out to be. */
+/** A classified schema. */
 export type Recognised =
   // biome-ignore lint/suspicious/noExplicitAny: a schema of anything.
   | { readonly kind: "effect"; readonly schema: Schema.Schema<any, any, any> }
@@ -105,16 +105,16 @@ const nameOf = (value: unknown): string => {
   return typeof name === "string" && name !== "" ? `an instance of ${name}` : "an object of another kind"
 }
 
-/** Objects of other realms count, too. */
+/** Includes objects of other realms. */
 const isPlain = (value: object): boolean => {
   const prototype: unknown = Object.getPrototypeOf(value)
   return prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
-/** Deeper ones are refused for their depth. */
+/** Deeper schemas are rejected elsewhere for their depth. */
 const maxDepth = 100
 
-/** Where something stands in a JSON Schema that is no JSON, and what it is. */
+/** The location and kind of a value in a JSON Schema that is not JSON. */
 const foreign = (value: unknown, path: string, depth: number): string | undefined => {
   if (typeof value === "function" || typeof value === "symbol" || typeof value === "bigint") {
     return `'${path}' is ${nameOf(value)}`
@@ -141,7 +141,7 @@ const keywords: ReadonlySet<string> = new Set(
 
 const plainSchemas = new WeakSet<object>()
 
-/** Why an object checks nothing although it looks like a JSON Schema. */
+/** The reason why an object that looks like a JSON Schema has no assertions. */
 const notJsonSchema = (schema: object): string | undefined => {
   if (plainSchemas.has(schema)) return undefined
   if (!isPlain(schema)) return `${what}, not ${nameOf(schema)}`
@@ -167,7 +167,7 @@ const isStandard = (value: object): value is StandardSchemaV1 => {
   )
 }
 
-/** Which kind of schema it is. An Effect schema that is a Standard Schema, too, is an Effect schema. */
+/** Classifies a schema. An Effect schema that is also a Standard Schema is an Effect schema. */
 export const recognise = (value: unknown): Recognised => {
   if ((typeof value !== "object" && typeof value !== "function") || value === null || Array.isArray(value)) {
     return { kind: "none", reason: `${what}, not ${nameOf(value)}` }

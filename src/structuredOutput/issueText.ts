@@ -1,9 +1,9 @@
-/** What does not fit, in words for a model. */
+/** Describes violations for a model. */
 import type { SchemaIssue } from "../Errors.js"
 
 const maxIssues = 20
 
-/** A line each, of the first ones. */
+/** One line per violation, for the first few. */
 export const linesOf = (issues: ReadonlyArray<SchemaIssue>): string =>
   issues
     .slice(0, maxIssues)

@@ -114,7 +114,7 @@ export const canonical = (value: unknown, spend: (steps: number) => void, depth 
   if (depth === maxAnswerDepth) throw new CheckTooCostly(`it is nested deeper than ${maxAnswerDepth} levels`)
   spend(3)
   const keys = Array.isArray(value) ? [] : Object.keys(value)
-  // Sorting them costs.
+  // Sorting has a cost.
   spend(keys.length * (keys.length > 1_000 ? 4 : 1))
   const parts = Array.isArray(value)
     ? value.map((item) => canonical(item, spend, depth + 1))
@@ -123,7 +123,7 @@ export const canonical = (value: unknown, spend: (steps: number) => void, depth 
         return `${JSON.stringify(key)}:${canonical((value as { [key: string]: unknown })[key], spend, depth + 1)}`
       })
   const joined = parts.join(",")
-  // Every level copies its content.
+  // Each level copies the text of those below it.
   spend(joined.length >> 10)
   return Array.isArray(value) ? `[${joined}]` : `{${joined}}`
 }

@@ -1,9 +1,9 @@
 /**
- * Reads JSON as it is written, and gives the value so far: every value is a snapshot that does not change any more.
+ * Parses JSON incrementally and returns immutable snapshots of the value so far.
  *
- * The work is proportional to the text, however it comes in pieces. A snapshot shares all that is complete with those
- * before it, and copies only the objects and lists that are still open; it is taken once enough text has come to pay for
- * that. Numbers and literals appear when they are complete, texts as they grow. It ends at the first fault.
+ * The cost is linear in the text, however it is split. A snapshot shares complete values with the earlier ones and
+ * copies only objects and lists that are still open; it is taken once enough text has arrived to amortise the copy.
+ * Numbers and literals appear when complete, strings as they grow. Parsing stops at the first error.
  */
 import { maxAnswerDepth } from "./limits.js"
 
@@ -11,17 +11,17 @@ type Container = Array<unknown> | { [key: string]: unknown }
 
 interface Frame {
   container: Container
-  /** Where the next value belongs; of a list the index. */
+  /** The key or index of the next value. */
   key: string | number
   width: number
-  /** Whether a snapshot holds it, so that it must be copied before it changes. */
+  /** Whether a snapshot contains it, so that it must be copied before a change. */
   shared: boolean
 }
 
 /** What is expected next. */
 type Mode = "before" | "value" | "firstValue" | "firstKey" | "key" | "colon" | "comma" | "string" | "literal" | "over"
 
-/** How much of open objects and lists may be copied for each character. A property costs more than an item. */
+/** Copy budget per character. A property costs more than an item. */
 const copiedPerCharacter = 64
 const costOfProperty = 8
 
@@ -38,12 +38,12 @@ const escapes: { readonly [letter: string]: string } = {
 
 const isSpace = (letter: string): boolean => letter === " " || letter === "\n" || letter === "\r" || letter === "\t"
 
-/** One reply: what stands before its first object or list, such as a fence, is passed over. */
+/** Parses one reply. Text before its first object or list, such as a code fence, is skipped. */
 export class PartialJson {
   private readonly frames: Array<Frame> = []
   private root: Container | undefined
   private mode: Mode = "before"
-  /** What the text that is being read is. */
+  /** The kind of string being parsed. */
   private inKey = false
   private text = ""
   private escape = ""
@@ -59,7 +59,7 @@ export class PartialJson {
     if (this.mode === "string" && !this.inKey) this.set(this.text)
   }
 
-  /** The value so far, if it has grown, and enough to be told. */
+  /** A snapshot, if the value has grown enough since the last one. */
   take(): { readonly value: unknown } | undefined {
     if (!this.changed || this.credit < this.openWidth) return undefined
     this.credit -= this.openWidth
@@ -68,7 +68,7 @@ export class PartialJson {
     return { value: this.root }
   }
 
-  /** Reads one letter outside of texts; gives where to go on. */
+  /** Parses one character outside of strings; returns the next position. */
   private read(piece: string, at: number): number {
     const letter = piece[at] ?? ""
     const { mode } = this
@@ -110,7 +110,7 @@ export class PartialJson {
     this.mode = "string"
   }
 
-  /** Reads as much of a text as there is; gives where to go on. */
+  /** Parses the available part of a string; returns the next position. */
   private readString(piece: string, from: number): number {
     let at = from
     if (this.escape !== "") return this.readEscape(piece, at)
@@ -195,7 +195,7 @@ export class PartialJson {
     this.mode = "comma"
   }
 
-  /** Puts a value where it belongs, also one that stands there already and has grown. */
+  /** Sets a value in its parent, or replaces it with its longer version. */
   private set(value: unknown): void {
     const frame = this.frames.at(-1)
     if (frame === undefined) return
@@ -210,7 +210,7 @@ export class PartialJson {
     this.changed = true
   }
 
-  /** Copies what a snapshot holds of the open objects and lists, the outermost first. */
+  /** Copies the open objects and lists that a snapshot contains, outermost first. */
   private unshare(): void {
     for (let at = 0; at < this.frames.length; at++) {
       const frame = this.frames[at]

@@ -1,7 +1,7 @@
 /**
- * Standard Schemas: their JSON Schema, made by the library that they come from, and validation by that library.
+ * Standard Schemas: conversion to JSON Schema and validation, both by the library that the schema comes from.
  *
- * What a JSON Schema cannot say (a refinement, a date) is left out of it, and checked all the same: every value is
+ * Anything that JSON Schema cannot express (a refinement, a date) is omitted from it and still checked: every value is
  * validated by the schema itself.
  */
 import type { StandardJSONSchemaV1, StandardSchemaV1 } from "@standard-schema/spec"
@@ -12,7 +12,7 @@ import type { SchemaIssue } from "../Errors.js"
 import { inlineRefs } from "../internal/inlineRefs.js"
 import { InvalidSchemaError } from "./limits.js"
 
-/** How the converters of a library are told to leave out what JSON Schema cannot say, instead of failing. */
+/** Options that make a converter omit what JSON Schema cannot express, instead of failing. */
 const libraryOptions: { readonly [vendor: string]: Record<string, unknown> } = {
   zod: { unrepresentable: "any" },
   valibot: { errorMode: "ignore" },
@@ -22,7 +22,7 @@ const libraryOptions: { readonly [vendor: string]: Record<string, unknown> } = {
 const standardOf = (schema: StandardSchemaV1) =>
   schema["~standard"] as StandardSchemaV1.Props & Partial<StandardJSONSchemaV1.Props>
 
-/** A package that is loaded only for schemas that come from it; `undefined` where it is not installed. */
+/** Imports a schema library on demand; `undefined` if it is not installed. */
 const optionally = <A>(load: () => Promise<A>): Promise<A | undefined> => load().catch(() => undefined)
 
 const missing = (vendor: string, hint: string): InvalidSchemaError =>
@@ -46,7 +46,7 @@ const convertArkType = (schema: StandardSchemaV1): JsonObject => {
   return type.in.toJsonSchema(libraryOptions["arktype"] ?? {})
 }
 
-/** The converters of libraries, for versions of them whose schemas do not offer it themselves. */
+/** Converters for library versions whose schemas have none of their own. */
 const converters: { readonly [vendor: string]: (schema: StandardSchemaV1) => JsonObject | Promise<JsonObject> } = {
   zod: convertZod,
   valibot: convertValibot,
@@ -64,7 +64,7 @@ const convert = async (schema: StandardSchemaV1): Promise<JsonObject> => {
   throw missing(vendor, "give it as Standard JSON Schema (~standard.jsonSchema), or give its JSON Schema")
 }
 
-/** What the model is asked for. Rejects with `InvalidSchemaError` where the library cannot say it. */
+/** The JSON Schema of a Standard Schema. Rejects with `InvalidSchemaError` if the library cannot convert it. */
 export const jsonSchemaOf = async (schema: StandardSchemaV1): Promise<JsonObject> => {
   try {
     return inlineRefs(await convert(schema))
@@ -88,7 +88,7 @@ const resultOf = <A>(result: StandardSchemaV1.Result<A>): Either.Either<A, Reado
         }))
       )
 
-/** The output of a schema for a value, or what does not fit. What the schema throws is a defect. */
+/** The output of a schema for a value, or the violations. An exception in the schema is a defect. */
 export const validate = <A>(
   schema: StandardSchemaV1<unknown, A>,
   value: unknown

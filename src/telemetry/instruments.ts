@@ -28,7 +28,7 @@ export type Outcome = "success" | "failure" | "cancelled" | "overtaken"
 /** Without labels of the caller's fiber. */
 const none: ReadonlyArray<MetricLabel.MetricLabel> = []
 
-// biome-ignore lint/suspicious/noExplicitAny: what a metric takes and gives is of no concern here.
+// biome-ignore lint/suspicious/noExplicitAny: the metric's input and output types are irrelevant here.
 const tagged = <Type extends MetricKeyType.MetricKeyType<any, any>>(key: MetricKey.MetricKey<Type>, labels: Labels) =>
   Metric.fromMetricKey(
     MetricKey.taggedWithLabels(
@@ -286,7 +286,7 @@ export class ModelInstruments {
   failedOver(reason: FailureReason): void {
     this.failover(reason).unsafeUpdate(1, none)
   }
-  /** A call has ended before any server was asked. */
+  /** A call has ended before any request was sent. */
   ended(operation: Operation, seconds: number, error: string): void {
     this.ending(operation)(error).unsafeUpdate(seconds, none)
   }

@@ -798,7 +798,7 @@ describe("aicortex models --available", () => {
       )
       assert.strictEqual(
         await failed(args, { config: { servers: [one, two] } }),
-        `no server tells its models:\n  - ${one} refused the connection\n  - ${two} refused the connection`
+        `no server reports its models:\n  - ${one} refused the connection\n  - ${two} refused the connection`
       )
     }
     const locked = await ollama({ apiKey: "k" })

@@ -73,7 +73,7 @@ describe("aicortex ls", () => {
 })
 
 describe("aicortex ps", () => {
-  it("tells what is loaded where, in which memory, and until when; who cannot tell is named", async () => {
+  it("lists loaded models with their memory and expiry, and names servers that cannot report them", async () => {
     const loaded = ["llama3.2:3b"]
     const one = await fleet.ollama({ models: loaded, loaded })
     const two = await fleet.ollama({ models: loaded, loaded, vramShare: 0.4, expiresAt: "2319-01-01T00:00:00Z" })

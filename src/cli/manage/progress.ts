@@ -1,4 +1,4 @@
-/** Shows how far downloads are: bars on a terminal, a line for each step elsewhere; on standard error. */
+/** Shows download progress on standard error: bars on a terminal, else one line per step. */
 import type { Fields } from "../../management/models.js"
 import * as Output from "../output.js"
 import * as Units from "./units.js"
@@ -8,10 +8,10 @@ const interval = 100
 
 const barWidth = 20
 
-/** One download: the layers that the server has told of, and what it does now. */
+/** One download: the layers reported so far, and the current step. */
 class Download {
   status = "waiting"
-  /** The first bytes, and when they were told of: what had been there before says nothing of the speed. */
+  /** The first report: bytes that were already present do not count towards the speed. */
   private first: { readonly at: number; readonly bytes: number } | undefined
   private readonly layers = new Map<string, { total: number; completed: number }>()
 
@@ -60,7 +60,7 @@ class Download {
     const rate = speed === undefined ? "" : `  ${Units.bytes(speed)}/s${left}`
     const percent = `${Math.floor((100 * completed) / total)}%`.padStart(4)
     const size = `${Units.bytes(completed)} of ${Units.bytes(total)}`
-    // After the download: what the server says that it does.
+    // Steps after the download.
     const then = completed < total ? rate : `  ${this.status}`
     return `${percent} ${"█".repeat(filled)}${"░".repeat(barWidth - filled)}  ${size}${then}`
   }
@@ -104,12 +104,12 @@ export class Progress {
     if (this.terminal) this.draw()
   }
 
-  /** Draws nothing more. */
+  /** Stops drawing. */
   close(): void {
     clearTimeout(this.timer)
   }
 
-  /** How far a download is, in words. */
+  /** Describes the progress of a download. */
   describe(server: string): string {
     return this.of(server)?.describe() ?? ""
   }

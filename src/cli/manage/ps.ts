@@ -11,7 +11,7 @@ import * as Units from "./units.js"
 
 const what = "tell what is loaded"
 
-/** Later than this, in milliseconds, is what Ollama says for "until it is told otherwise". */
+/** Ollama reports a later expiry, in milliseconds from now, for models that stay loaded. */
 const forever = 10 * 365 * 86_400_000
 
 /** A loaded model; sizes in bytes, the context in tokens. */
@@ -19,7 +19,7 @@ interface Loaded {
   readonly model: string
   readonly server: string
   readonly size: number | null
-  /** How much of it is in the memory of the graphics card. */
+  /** The part in GPU memory. */
   readonly size_vram: number | null
   readonly context_length: number | null
   /** ISO 8601; `null` if it stays. */
@@ -42,7 +42,7 @@ const loadedOf = (server: string, item: Fields, now: number): ReadonlyArray<Load
   ]
 }
 
-/** Where the model is computed: what does not fit into the graphics card's memory is computed on the processor. */
+/** Where the model runs: layers that do not fit into GPU memory run on the CPU. */
 const processor = ({ size, size_vram: vram }: Loaded): string => {
   if (size === null || vram === null || size <= 0) return "-"
   const share = Math.round((100 * Math.min(vram, size)) / size)
@@ -64,7 +64,7 @@ export const run = ({ json, server }: { readonly json: boolean; readonly server:
     const lists = yield* Effect.promise(() => listAll(transport, able, "/api/ps"))
     const failed = lists.flatMap(({ known, problem }) => (problem === undefined ? [] : [`${known.url}: ${problem}`]))
     if (failed.length === lists.length) {
-      return yield* new CommandFailed({ message: `no server tells what is loaded: ${failed.join("; ")}` })
+      return yield* new CommandFailed({ message: `no server reports its loaded models: ${failed.join("; ")}` })
     }
     for (const one of failed) yield* Output.notice(one)
     const now = yield* Clock.currentTimeMillis

@@ -17,7 +17,7 @@ interface Flags {
   readonly json: boolean
 }
 
-/** The servers to download it to, and what became of those that were named and cannot. */
+/** The servers to download to, and the results of named servers that cannot. */
 const targets = Effect.fnUntraced(function* (model: string, { all, server }: Flags) {
   const transport = yield* Transport
   const candidates = yield* Servers.chosen(yield* Servers.servers, server)
@@ -30,14 +30,14 @@ const targets = Effect.fnUntraced(function* (model: string, { all, server }: Fla
   const failed: Array<Servers.Outcome> = []
   for (const one of candidates) {
     if (one.ollama) continue
-    // Those that never could are no failure of "all that can"; a server that is down is.
+    // With --all, a server that cannot pull is not a failure, but one that is down is.
     if (all && one.reachable) yield* Output.notice(`${one.url} ${Servers.unable(one, what)}`)
     else failed.push({ server: one.url, status: "failed", message: Servers.unable(one, what) })
   }
   return { chosen: able, failed }
 })
 
-/** Ollama's words do not say whose fault it is. */
+/** Ollama's error does not say which side is at fault. */
 const explained = (message: string, model: string): string =>
   /manifest: file does not exist/.test(message)
     ? `${message} (where this server downloads from, there is no model '${model}')`

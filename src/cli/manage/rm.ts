@@ -19,12 +19,12 @@ interface Flags {
   readonly json: boolean
 }
 
-/** The servers that have it: the one, or those that were named. */
+/** The servers to delete it from: the only one that has it, or the named ones. */
 const targets = Effect.fnUntraced(function* (model: string, { all, server }: Flags) {
   const registry = yield* Registry
   const chosen = yield* Servers.chosen(yield* Servers.servers, server)
   const able = yield* Servers.able(chosen, what)
-  // Whoever has it and cannot be told to delete it would go on answering with it.
+  // Servers that have the model but no way to delete it would keep answering with it.
   const left = withModel(chosen, model).filter(({ ollama, reachable }) => reachable && !ollama)
   const have = withModel(able, model)
   if (have.length === 0) {
@@ -35,7 +35,7 @@ const targets = Effect.fnUntraced(function* (model: string, { all, server }: Fla
     const message = `${have.length} servers have '${model}' (${urls}): say --server URL, or --all`
     return yield* new UsageError({ message, command: ["rm"] })
   }
-  // What was named must be done; of the others it is told that they may still have it.
+  // Named servers must succeed; for others a notice says that they may still have it.
   const silent = chosen.filter(({ ollama, reachable }) => !reachable || (server.length > 0 && !ollama))
   const failed: Array<Servers.Outcome> = []
   for (const one of new Set([...left, ...silent])) {

@@ -16,14 +16,14 @@ export interface ManagedServer extends Target {
   readonly reachable: boolean
   /** Why it is not reachable; completes "the server …". */
   readonly problem: string
-  /** Whether the user named it as a server: what only registry files name is listed, but not managed. */
+  /** Whether the user configured it: servers known only from registry files are listed but not managed. */
   readonly own: boolean
 }
 
 /** The error if no server is known. */
 const noServer = () => new CommandFailed({ message: `no server is known; add one with ${addServer}` })
 
-/** Every server, asked now. Fails if there is none. */
+/** Discovers every server. Fails if there is none. */
 export const servers = Effect.gen(function* () {
   const registry = yield* Registry
   const settings = yield* CurrentSettings
@@ -51,15 +51,15 @@ export const reached = (
   const message =
     others.length === 0
       ? `${first.url} does not tell its models: it ${why(first)}`
-      : `no server tells its models:${list(all.map((one) => `${one.url} ${why(one)}`))}`
+      : `no server reports its models:${list(all.map((one) => `${one.url} ${why(one)}`))}`
   return Effect.fail(new CommandFailed({ message }))
 }
 
-/** How protocols are called. */
+/** Display names of the protocols. */
 export const protocolName = (protocol: Protocol | undefined): string =>
   protocol === "anthropic" ? "Anthropic's protocol" : "the OpenAI protocol"
 
-/** Why a server cannot do what only Ollama can; completes "URL …". `what` completes "cannot be told to …". */
+/** Why a server does not support an Ollama-only operation; completes "URL …". `what` completes "cannot be told to …". */
 export const unable = ({ own, problem, protocol, reachable }: ManagedServer, what: string): string => {
   if (!reachable) return problem
   return own
@@ -73,7 +73,7 @@ export const noneCan = (all: ReadonlyArray<ManagedServer>, what: string): Comman
     message: `no server can ${what}:${list(all.map((server) => `${server.url} ${unable(server, what)}`))}`
   })
 
-/** Those that can, or why none can. */
+/** The servers that support the operation, or the reason why none does. */
 export const able = (
   all: ReadonlyArray<ManagedServer>,
   what: string
@@ -130,13 +130,13 @@ export const modelName = Effect.fnUntraced(function* (
   return yield* new CommandFailed({ message })
 })
 
-/** `--server` and `--all` together say two things. */
+/** `--server` and `--all` contradict each other. */
 export const exclusive = (command: string, wanted: ReadonlyArray<string>, all: boolean) =>
   all && wanted.length > 0
     ? Effect.fail(new UsageError({ message: "--server and --all exclude each other", command: [command] }))
     : Effect.void
 
-/** A request to a server's API; fails with what the server said. Interrupting it cancels the request. */
+/** A request to a server's API; fails with the server's error message. Interruption cancels the request. */
 export const request = <A>(
   start: (onStop: (stop: () => void) => void) => Promise<A>
 ): Effect.Effect<A, UpstreamFailed> =>
@@ -151,14 +151,14 @@ export const request = <A>(
     return Effect.sync(() => stop())
   })
 
-/** What became of an operation on one server. */
+/** The result of an operation on one server. */
 export interface Outcome {
   readonly server: string
   readonly status: "done" | "failed"
   readonly message?: string
 }
 
-/** Fails where a server failed, with what was done all the same. */
+/** Fails if a server failed, and lists what succeeded. */
 export const settled = (outcomes: ReadonlyArray<Outcome>, done: string, notDone: string) => {
   const failed = outcomes.filter(({ status }) => status === "failed")
   if (failed.length === 0) return Effect.void

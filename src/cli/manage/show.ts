@@ -23,7 +23,7 @@ const firstLine = (value: unknown): string | undefined =>
       ?.trim()
   )
 
-/** What Ollama tells in `/api/show`. */
+/** The facts in a reply of `/api/show`. */
 const factsOf = (reply: Management.Fields): ReadonlyArray<Fact> => {
   const details = Management.isFields(reply["details"]) ? reply["details"] : {}
   const info = Management.isFields(reply["model_info"]) ? reply["model_info"] : {}
@@ -80,7 +80,7 @@ export const run = ({ json, model: given, server }: Flags) =>
     const nameOn = ({ models }: Servers.ManagedServer) =>
       models.find((name) => canonical(name) === canonical(model)) ?? model
     if (from === undefined) {
-      // What OpenAI's protocol does not tell may stand in the catalogue.
+      // OpenAI's protocol reports little; the catalogue may have more.
       const offer = (yield* registry.offers).find((one) => canonical(one.model) === canonical(model))
       const info = offer?.info ?? (yield* registry.modelInfo(model))
       yield* Output.notice(`${first.url} ${Servers.unable(first, "describe a model")}: what is known from elsewhere`)

@@ -1,4 +1,4 @@
-/** Sizes and times for people. */
+/** Formats sizes and times. */
 
 const units = ["B", "kB", "MB", "GB", "TB"]
 
@@ -25,10 +25,10 @@ export const seconds = (count: number): string => {
   return minutes % 60 === 0 ? `${hours} h` : `${hours} h ${minutes % 60} min`
 }
 
-/** A number of a server's answer. */
+/** A number in a server's reply. */
 export const numberOf = (value: unknown): number | undefined =>
   typeof value === "number" && Number.isFinite(value) ? value : undefined
 
-/** A text of a server's answer; `undefined` if it is empty. */
+/** A string in a server's reply; `undefined` if it is empty. */
 export const textOf = (value: unknown): string | undefined =>
   typeof value === "string" && value !== "" ? value : undefined

@@ -85,7 +85,7 @@ export class RequestContext {
   private = false
   /** What it holds of its key's rate limits, if the key has any. */
   rateTicket: RateTicket | undefined
-  /** An upstream server was asked for it. */
+  /** The request was sent to an upstream server. */
   dispatched = false
   /** The client disconnected before the response was complete. */
   disconnected = false
@@ -251,7 +251,7 @@ export class RequestContext {
 
   send(status: number, contentType: string, text: string, extra: Headers = {}): void {
     if (this.disconnected || this.response.headersSent) return
-    // What is announced for a stream has no place behind a body of known length.
+    // Trailers are only possible after a chunked body.
     if (this.headers["trailer"] !== undefined) delete this.headers["trailer"]
     const length = Buffer.byteLength(text)
     this.writeHead(status, { "content-type": contentType, "content-length": length, ...extra })

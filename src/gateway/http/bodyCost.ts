@@ -6,19 +6,19 @@
 /** The maximum cost of one body: a number or string costs one, a property four, an array or object eight. */
 export const maxCost = 500_000
 
-/** So many bytes are never over it. */
+/** A body of at most this size never exceeds it. */
 export const freeBytes = maxCost / 8
 
 const quote = 0x22
 const backslash = 0x5c
 
-/** Counts what a body holds as it arrives. It need not be JSON. */
+/** Counts the values of a body as it arrives. It need not be JSON. */
 export class CostMeter {
   cost = 0
   private inText = false
   private escaped = false
 
-  /** Takes the next bytes; whether there is now more than `maxCost`. */
+  /** Adds the next bytes; true if the cost now exceeds `maxCost`. */
   add(bytes: Uint8Array): boolean {
     const { length } = bytes
     if (length === 0) return false
@@ -53,7 +53,7 @@ export class CostMeter {
     return cost > maxCost
   }
 
-  /** What follows the text that `start` is in. Long ones are mostly of one piece, whose end is found faster. */
+  /** The position after the string that contains `start`. Long strings rarely contain escapes, so `indexOf` is tried first. */
   private afterText(bytes: Uint8Array, start: number): number {
     const { length } = bytes
     let at = start

@@ -98,7 +98,7 @@ const describeAttempts = (attempts: ReadonlyArray<Attempt>, labels: Labels): Rea
 const reasons = (attempts: ReadonlyArray<Attempt>, labels: Labels): string =>
   attempts.map((attempt) => `${labels.label(attempt.server)}: ${attempt.reason}`).join("; ")
 
-/** Adds the servers that could not be asked for their models. */
+/** Adds the servers whose models are unknown because they were unreachable. */
 export const withUnreachable = (
   errorResponse: ErrorResponse,
   unreachable: ReadonlyArray<Unreachable> | undefined,

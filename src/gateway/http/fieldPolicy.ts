@@ -1,7 +1,7 @@
 /**
  * How request fields are treated, the same at every endpoint:
  *
- * | field | becomes of it |
+ * | field | treatment |
  * |---|---|
  * | one that the endpoint reads | it is read, and refused where its value is wrong |
  * | known, makes no difference to an answer (`harmlessFields`) | left out, and named in a header of the response |

@@ -10,7 +10,7 @@ const rest = 3
 const maxRest = 1_000
 
 export class HeavyWork {
-  /** Those who have pieces waiting, in the order in which they are served next. */
+  /** Owners with waiting work, in the order in which they are served next. */
   private readonly owners = new Map<string, Array<() => void>>()
   private readyAt = 0
   private scheduled = false
@@ -49,7 +49,7 @@ export class HeavyWork {
     if (waiting.length > 0) this.owners.set(owner, waiting)
     const began = performance.now()
     piece?.()
-    // What its owner does with the result at once counts as well.
+    // The synchronous use of the result counts as well.
     setImmediate(() => {
       const now = performance.now()
       this.readyAt = now + Math.min(maxRest, (now - began) * rest)

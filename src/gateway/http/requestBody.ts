@@ -10,7 +10,7 @@ import { Holding, MemoryBudget } from "./memoryBudget.js"
 /** Bodies being read, for all clients together: bounds the memory they take. */
 const bodies = new MemoryBudget(512 * 1024 * 1024)
 
-/** Where the length is known, a longer body is put into one piece of memory as it arrives, not when it is complete. */
+/** With a known length, a longer body is copied into one buffer as it arrives, not when it is complete. */
 const pieceBytes = 1024 * 1024
 
 /** - `rejection`: why it has to go although it is complete: memory is needed */
@@ -23,7 +23,7 @@ export class RequestBody extends Holding {
   private received = 0
   private meter: CostMeter | undefined
 
-  /** `resolve` is given all of it, or `reject` a refusal; neither where the client leaves. */
+  /** Calls `resolve` with the complete body or `reject` with an error; neither if the client disconnects. */
   constructor(
     owner: string,
     private readonly request: IncomingMessage,
@@ -34,7 +34,7 @@ export class RequestBody extends Holding {
     super(owner)
   }
 
-  /** How much JSON it holds, where it is so long that this was counted. */
+  /** The estimated parsing cost, for bodies long enough that it was counted. */
   get cost(): number {
     return this.meter?.cost ?? 0
   }

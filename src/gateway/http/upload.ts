@@ -1,10 +1,10 @@
-/** Bodies of any length that are passed on as they come. */
+/** Streams request bodies of any length to a server. */
 import type { Socket } from "node:net"
 import type { RequestContext } from "./RequestContext.js"
 
 const underWay = new WeakSet<Socket>()
 
-/** Whether such a body is coming: the time limit of requests is not for those. */
+/** Whether the request has such a body: the request timeout does not apply to it. */
 export const isUnderWay = (socket: Socket): boolean => underWay.has(socket)
 
 /**
@@ -22,7 +22,7 @@ export const parts = (context: RequestContext, maxBody: number, stalled: () => v
   }
   request.once("end", over)
   request.once("close", over)
-  // What waits here already is not the client's to send: it is the server that stands still.
+  // Data is already buffered, so the server is the one that stalls.
   context.reading = {
     over: false,
     stopped: () => {
@@ -32,7 +32,7 @@ export const parts = (context: RequestContext, maxBody: number, stalled: () => v
   return request.iterator({ destroyOnReturn: false })
 }
 
-/** Sends an answer without a body. The rest of a request that nobody wants is not waited for. */
+/** Sends a response without a body, and does not wait for the rest of a request that is no longer needed. */
 export const answer = (context: RequestContext, status: number): void => {
   const { complete } = context.request
   context.send(status, "application/json; charset=utf-8", "", complete ? {} : { connection: "close" })

@@ -61,7 +61,7 @@ export const write = (families: Iterable<Family>): string => {
   return text
 }
 
-/** Values that every process sees alike are not summed. */
+/** Values that all processes share are not summed. */
 const shared: ReadonlySet<string> = new Set([
   "aicortex_server_up",
   "aicortex_server_models",

@@ -11,7 +11,7 @@ interface Parameter {
   readonly schema: object
 }
 
-/** What a route says of itself. */
+/** The description of a route. */
 export interface Endpoint {
   /** What it does, in one line. */
   readonly about: string
@@ -23,9 +23,9 @@ export interface Endpoint {
   readonly body?: Pick<Body.Struct<Body.FieldMap>, "schema" | "name">
   /** Its body is a file, which its handler reads. */
   readonly isBinary?: boolean
-  /** A model answers: the request may say how often it is tried, in which conversation, and with which priority. */
+  /** A model answers: the headers for retries, conversation and priority apply. */
   readonly isAnswer?: boolean
-  /** The response says which server it is from; answers do. */
+  /** The response names the server that it comes from. */
   readonly namesServer?: boolean
   /** The type of the response if it is streamed. */
   readonly streams?: "text/event-stream" | "application/x-ndjson"
@@ -225,7 +225,7 @@ const escape = (value: string): string =>
 const row = ({ endpoint, method, path }: Listed): string =>
   `<tr><td>${method}</td><td><code>${escape(path)}</code></td><td>${escape(endpoint.about)}</td></tr>`
 
-/** The same for people, as a web page. */
+/** The same as a web page. */
 export const page = (endpoints: Endpoints): string => `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>aicortex</title>
 <style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:56rem;padding:0 1rem}td{padding:.2rem .8rem .2rem 0;vertical-align:top}pre{background:#f4f4f4;padding:1rem;overflow:auto}</style>

@@ -9,7 +9,7 @@ export interface CompletedAnswer extends Result {
   readonly logprobs?: ReadonlyArray<unknown> | undefined
 }
 
-/** What an answer cost; `promptEstimated` where nobody has counted its prompt. */
+/** The usage of an answer; `promptEstimated` if no server has counted the prompt. */
 export interface Counted extends Usage {
   readonly promptEstimated?: boolean
 }

@@ -15,7 +15,7 @@ import * as Warnings from "./warnings.js"
 const estimatedTokens = ({ text, thinking, toolCalls }: Result): number =>
   tokensOf(text.length + thinking.length + (toolCalls.length === 0 ? 0 : JSON.stringify(toolCalls).length))
 
-/** JSON that does not fit is written once more: both replies were written for this request. */
+/** After JSON that does not match, the model answers again: both replies count as usage of this request. */
 const withRepair = async (
   execution: RequestExecution,
   decoder: StructuredOutput.Decoder<unknown>,
@@ -64,7 +64,7 @@ export const sendComplete = async (execution: RequestExecution, codec: Codec): P
     const before = cached || execution.openedAt === undefined ? 0 : execution.openedAt - context.began
     context.record.firstToken = before + firstTokenTime
   }
-  // A server may say only once how long the prompt is.
+  // A server may report the prompt tokens with only one of the answers.
   if (gatewayRequest.n > 1) all.forEach((result, choice) => execution.usage(choice, result.usage, 0))
   const answers = all.map((result, choice) => {
     const usage = execution.usage(choice, result.usage, estimatedTokens(result))

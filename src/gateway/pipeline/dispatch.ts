@@ -61,7 +61,7 @@ const withDefaults = (
   const original = gatewayRequest.request
   const request = CallDefaults.forRequest(original, library.settings.defaults)
   if (surface !== "ollama") {
-    // Decoded for this call alone: filled in place, as a copy costs more than all else here.
+    // The request was decoded for this call only, so it is changed in place: a copy is the largest cost here.
     const filled: Filled = request
     filled.temperature ??= defaults.temperature
     filled.topP ??= defaults.topP

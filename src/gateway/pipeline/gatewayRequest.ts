@@ -43,7 +43,7 @@ export const requestOf = ({ n, prompts, request }: GatewayRequest, choice: numbe
   return messages === request.messages && seed === request.seed ? request : { ...request, messages, seed }
 }
 
-/** Sampling parameters, and what is done with the model. */
+/** Sampling parameters, and how long the model stays loaded. */
 export type Sampling = Pick<
   ChatRequest,
   | "temperature"
@@ -124,7 +124,7 @@ export const image = (data: string): Message.ImagePart => ({
   mediaType: mediaTypes.find(([start]) => data.startsWith(start))?.[1] ?? "image/png"
 })
 
-/** What it takes of its key's rate limits: a prompt counts once, however many answers it has. */
+/** Its demand on the key's rate limits: a prompt counts once for all its answers. */
 export const demandOf = (gatewayRequest: GatewayRequest): RateDemand => {
   const { n, prompts, request } = gatewayRequest
   let characters = (request.suffix?.length ?? 0) + (request.template?.length ?? 0)

@@ -1,4 +1,4 @@
-/** Which models a request of a client may be answered by, and how an answer names the one that did. */
+/** Selects the models that may answer a request, and the name that the response reports. */
 import type * as Effect from "effect/Effect"
 import type { ModelNotFound, NoLocalServer, NoServers, NoSuitableModel } from "../../Errors.js"
 import type { ModelCandidate } from "../../ModelSelection.js"
@@ -10,11 +10,11 @@ import type { GatewayRequest } from "./gatewayRequest.js"
 export const defaultModel = ({ library, settings }: GatewayContext): string =>
   settings.defaultModel ?? library.settings.model
 
-/** The models that a name stands for, where it is an alias. */
+/** The models of an alias. */
 export const chainOf = ({ aliases }: GatewayContext, name: string): ReadonlyArray<string> | undefined =>
   Aliases.chainOf(aliases, name)
 
-/** What differs here from the fleet. */
+/** Differences from the fleet's own policy. */
 export const policyOf = (gateway: GatewayContext) => ({
   aliases: gateway.aliases,
   preferred: defaultModel(gateway)
@@ -27,7 +27,7 @@ export const candidates = (
   localOnly: boolean
 ): Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer> => {
   const preferred = defaultModel(gateway)
-  // Spreading `policyOf` would cost more than the selection of a model that was named.
+  // Spreading `policyOf` costs more than selecting a named model.
   return gateway.library.models.select(gatewayRequest.model?.trim() || preferred, gatewayRequest, {
     aliases: gateway.aliases,
     preferred,
@@ -36,8 +36,8 @@ export const candidates = (
 }
 
 /**
- * How an answer names its model: as the client did, or, where it was chosen, as what it is. `model` and `server` are
- * what the answer says.
+ * The model name in a response: the name that the client used, or the model's own name if the gateway chose it.
+ * `model` and `server` come from the answer.
  */
 export const shown = (
   { library }: GatewayContext,

@@ -52,8 +52,8 @@ const unreachableOf = ({
 }: ServerStatus): Array<Unreachable> => (reachable ? [] : [{ url, reason: errorResponse }])
 
 /**
- * The same where servers have just been asked for something that is not kept, such as what is in memory: `failed` are
- * those that did not answer. Servers that have no such thing count as reached.
+ * The same after a live query, such as for loaded models: `failed` are the servers that did not answer. Servers
+ * without that endpoint count as reached.
  */
 export const tellFailed = (
   gateway: GatewayContext,

@@ -40,7 +40,7 @@ export class RequestExecution {
   decoder: StructuredOutput.Decoder<unknown> | undefined
   /** The client received a piece of an answer, so no other model may start. */
   answerStarted = false
-  /** Nobody waits for an answer any more. */
+  /** The client has disconnected. */
   stopped = false
   /** When the last answer began (`performance.now()`). */
   openedAt: number | undefined
@@ -48,11 +48,11 @@ export class RequestExecution {
   private readonly routeHints: RouteHints
   /** Each prompt's usage as counted so far. */
   private readonly countedPrompts: Array<Counted | undefined> = []
-  /** How many tokens each prompt has, as the server reported with one of several answers to it. */
+  /** The prompt tokens of each prompt, as reported with one of several answers to it. */
   private readonly promptTokens: Array<number | undefined> = []
-  /** The model that was asked last for each answer. */
+  /** The model last requested for each answer. */
   private readonly requestedModels: Array<ModelCandidate | undefined> = []
-  /** The answers to each prompt go to one server, where it can be asked for all of them at once. */
+  /** The answers to one prompt go to one server if it can generate all of them in one request. */
   private readonly sharedServers: Array<{ server?: string } | undefined> = []
 
   constructor(
@@ -110,7 +110,7 @@ export class RequestExecution {
   // Answers
   // ---------------------------------------------------------------------------
 
-  /** What one of the answers is asked for with. `replied` is called with each reply that had to be JSON. */
+  /** The execution of one of the answers. `replied` is called with each reply that had to be JSON. */
   private execution(choice: number, replied?: (result: Result) => void): Execution {
     const { gatewayRequest, context, gateway, candidates: models, routing } = this
     const { withoutThinking: unthinking } = gatewayRequest
@@ -150,7 +150,7 @@ export class RequestExecution {
     return this.requestedModels[choice] ?? (this.candidates[0] as ModelCandidate)
   }
 
-  /** Without a fiber, where nothing has to be waited for. */
+  /** Runs without a fiber if nothing is asynchronous. */
   private begin<A, E>(effect: () => Effect.Effect<A, E>): A | Promise<A> {
     const { context } = this
     const started = performance.now()
@@ -181,7 +181,7 @@ export class RequestExecution {
     return this.begin(() => engine.complete(this.execution(choice), identity<Result>))
   }
 
-  /** A whole answer that is the JSON that was asked for, unless it says itself that it is none. */
+  /** A complete answer with the requested JSON, unless its finish reason says that it is none. */
   async structured(
     choice: number,
     decoder: StructuredOutput.Decoder<unknown>,
@@ -225,8 +225,8 @@ export class RequestExecution {
   }
 
   /**
-   * What an answer cost. Where the server does not say, its prompt is as much as another answer to it says, or about as
-   * much as it is long, and `written` tokens came.
+   * The usage of an answer. Without a report, the prompt tokens are those of another answer to the same prompt, or an
+   * estimate from its length, and the output tokens are `written`.
    */
   usage(choice: number, reported: Usage, written: number): Counted {
     const which = promptOf(this.gatewayRequest, choice)
@@ -242,7 +242,7 @@ export class RequestExecution {
     return { promptTokens, completionTokens, totalTokens, promptEstimated: known === undefined }
   }
 
-  /** As the answer says it: a prompt counts once, however many answers it has, and an estimate until it is counted. */
+  /** The reported usage: a prompt counts once for all its answers, estimated until a server has counted it. */
   countUsage(choice: number, usage: Counted): void {
     const { record: account } = this.context
     const which = promptOf(this.gatewayRequest, choice)

@@ -1,25 +1,25 @@
 /**
- * What went wrong after an answer, as clients are told: in the header `x-aicortex-warning`, or, where the head was sent
- * before it was known, in a trailer of that name, and in streams of events in a comment.
+ * Reports failures after an answer to the client: in the header `x-aicortex-warning`; if the headers were already sent,
+ * in a trailer of that name, and in event streams in a comment.
  */
 import type { TurnNotStored } from "../../Errors.js"
 import type { RequestContext } from "../http/RequestContext.js"
 
 const header = "x-aicortex-warning"
 
-/** No more than a word: the reason may name a folder. */
+/** Only a code, because the reason may contain a path. */
 const words = { TurnNotStored: "session_not_stored" } as const satisfies {
   readonly [T in TurnNotStored["_tag"]]: string
 }
 
 type Warnings = ReadonlyArray<TurnNotStored> | undefined
 
-/** A stream in a session may end with a warning: HTTP wants that to be said before. */
+/** A stream in a session may end with a warning: HTTP requires trailers to be announced in the headers. */
 export const announce = ({ headers }: RequestContext): void => {
   headers["trailer"] = header
 }
 
-/** Tells of the warnings of a whole answer, before it is sent. */
+/** Sets the warning header of a complete answer, before it is sent. */
 export const tell = ({ record: account, headers }: RequestContext, warnings: Warnings): void => {
   if (warnings === undefined) return
   account.warning = warnings.map(({ _tag }) => words[_tag]).join(", ")
@@ -27,7 +27,7 @@ export const tell = ({ record: account, headers }: RequestContext, warnings: War
 }
 
 /**
- * Tells of the warnings of a stream that `announce` was called for, before it ends; gives what is to be written besides.
+ * Sets the trailer of a stream for which `announce` was called, before it ends; returns the text to write into the body.
  */
 export const end = ({ record: account, response }: RequestContext, warnings: Warnings, contentType: string): string => {
   if (warnings === undefined) return ""

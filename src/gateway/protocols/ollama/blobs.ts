@@ -13,7 +13,7 @@ import { type KnownServer, serverError } from "./servers.js"
 import * as Targets from "./targets.js"
 import * as Validation from "./validation.js"
 
-/** For how long an upload may stand still, in milliseconds: a slow disk has to take what was sent. */
+/** Idle timeout of an upload in milliseconds: a slow disk may need long to write. */
 const uploadTimeout = 300_000
 
 const isDigest = (text: string): boolean => /^sha256[:-][0-9a-fA-F]{64}$/.test(text)

@@ -63,7 +63,7 @@ export const named = {
 /** Ollama's options. */
 export const options: GoField<BodyFields.Fields | undefined> = typed(CommonFields.ollamaOnly.options, goMap)
 
-/** How long the model is kept. */
+/** How long the model stays loaded. */
 export const keepAlive = typed(CommonFields.ollamaOnly.keep_alive, {
   kind: "any",
   type: "api.Duration",

@@ -78,7 +78,7 @@ export const versions = async (gateway: GatewayContext, context: RequestContext)
   context.json({ version: versions[0] ?? apiVersion, aicortex: version })
 }
 
-/** The model that a name stands for: of a chain, the first that a server has. */
+/** Resolves a name to a model: of a chain, the first that a server has. */
 export const resolveModel = async (gateway: GatewayContext, named: string): Promise<string> => {
   const { library } = gateway
   const policy = ModelSelection.policyOf(gateway)
