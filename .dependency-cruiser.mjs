@@ -29,6 +29,7 @@ const services = [
     "ModelSelection",
     "Management",
     "Conditions",
+    "Engines",
     "Router",
     "Fleet",
     "Failover",
@@ -42,13 +43,13 @@ const services = [
   )
 ]
 const features = stands("Chat", "Embeddings")
-const surfaces = [...stands("Cortex", "Gateway"), "^src/(index|promise|browser)\\.ts$", "^src/(promise|browser|cli)/"]
+const surfaces = [...stands("Cortex", "Gateway", "LocalModel"), "^src/(index|promise|browser)\\.ts$", "^src/(promise|browser|cli)/"]
 const all = [...internal, ...domain, ...services, ...features, ...surfaces]
 
 /** The only places that may know Node: the rest runs anywhere, a browser included. */
 const embedded = ["^src/backend/embedded[^/]*\\.ts$"]
 const knowsNode = [
-  ...stands("Cortex", "Gateway"),
+  ...stands("Cortex", "Gateway", "LocalModel"),
   "^src/(index|promise)\\.ts$",
   "^src/cli/",
   ...embedded,

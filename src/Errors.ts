@@ -11,6 +11,8 @@ import { Attempt, describeAttempts, Unreachable, unasked } from "./errors/attemp
 
 export { Attempt, FailureReason, Phase, Unreachable, Unsupported } from "./errors/attempts.js"
 
+export { EngineFailed, EngineNotInstalled, NotRunning } from "./errors/engines.js"
+
 export { RegistryWarning, SavedStateWarning, TurnNotStored } from "./errors/warnings.js"
 
 // =============================================================================

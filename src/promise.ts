@@ -38,6 +38,8 @@ export {
   AllServersFailed,
   Closed,
   DeadlineExceeded,
+  EngineFailed,
+  EngineNotInstalled,
   EngineUnavailable,
   InvalidConfig,
   InvalidRequest,
@@ -46,6 +48,7 @@ export {
   NoLocalServer,
   NoServers,
   NoSuitableModel,
+  NotRunning,
   Overloaded,
   PersonaNotFound,
   RegistryWarning,
@@ -63,6 +66,8 @@ export type { ChatFunction, ChatOptions, EmbedOptions, Prompt, Tool } from "./pr
 export { tool } from "./promise/calls.js"
 export { ChatStream, StructuredStream } from "./promise/chatStream.js"
 export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js"
+export type { LocalCallOptions, LocalModelOptions, LocalReply } from "./promise/localModel.js"
+export { LocalModel } from "./promise/localModel.js"
 export type { LlmParams, ModelInfo, SearchOptions, ServerStatus } from "./Registry.js"
 export type { ServerInfo, ServerOptions } from "./Server.js"
 export type { Summary as SessionSummary } from "./Sessions.js"

@@ -1,0 +1,157 @@
+/** A model of this machine, for plain TypeScript. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import type * as Chat from "../Chat.js"
+import * as Local from "../LocalModel.js"
+import type { Message } from "../Message.js"
+import { type ChatOptions, chatOptions, given, onAbort } from "./calls.js"
+import { ChatStream } from "./chatStream.js"
+
+/**
+ * The options of a local model: those of `LocalModel.Options`. Times are in milliseconds, or durations of Effect.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface LocalModelOptions extends Local.Options {}
+
+/**
+ * Options of one call to a local model, which come before those of the model.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface LocalCallOptions
+  extends Omit<ChatOptions, "model" | "session" | "stream" | "responseFormat" | "schema"> {}
+
+/**
+ * What a local model said.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface LocalReply {
+  /** Who speaks. */
+  readonly role: "assistant"
+  /** The text. */
+  readonly content: string
+}
+
+/** Rejects with the error itself; `signal` interrupts. */
+const run = async <A, E>(effect: Effect.Effect<A, E>, signal?: AbortSignal): Promise<A> => {
+  const exit = await Effect.runPromiseExit(effect, signal === undefined ? undefined : { signal })
+  if (Exit.isSuccess(exit)) return exit.value
+  if (signal?.aborted === true) throw signal.reason
+  throw Cause.squash(exit.cause)
+}
+
+const callOf = (options: LocalCallOptions | undefined) => {
+  const { signal, tools, ...rest } = given(options)
+  return { signal, call: chatOptions(rest, undefined, tools) as Omit<Chat.Options, "model" | "session"> }
+}
+
+/**
+ * A model that runs on this machine, in a child process, until it is stopped or disposed of. For Node.
+ *
+ * @example
+ * import { LocalModel } from "aicortex/promise"
+ *
+ * await using model = await LocalModel.open("aicortex-demo", { temp: 0 })
+ * console.log((await model.chat("Why is the sky blue?")).content)
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export class LocalModel implements AsyncDisposable {
+  private readonly scope = Effect.runSync(Scope.make())
+  private readonly local: Promise<Local.LocalModel>
+
+  /** A model that is not started yet: call `serve`. An option that cannot be used rejects there. */
+  constructor(
+    /** The name or the file that was asked for. */
+    readonly model: string,
+    options?: LocalModelOptions
+  ) {
+    this.local = run(Scope.extend(Local.make(model, options), this.scope))
+    // Whoever calls it first is told.
+    this.local.catch(() => {})
+  }
+
+  /**
+   * A model that runs: it is downloaded where it is missing, started, and waited for. `signal` ends the wait, and the
+   * engine with it.
+   */
+  static async open(
+    model: string,
+    options?: LocalModelOptions & {
+      /** Ends the wait. */
+      readonly signal?: AbortSignal | undefined
+    }
+  ): Promise<LocalModel> {
+    const { signal, ...rest } = given(options)
+    const local = new LocalModel(model, rest)
+    try {
+      await run(
+        Effect.flatMap(
+          Effect.promise(() => local.local),
+          (made) => made.serve
+        ),
+        signal
+      )
+      return local
+    } catch (error) {
+      await local[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+
+  /** Gets the model's files, where they are not here yet. */
+  async download(): Promise<void> {
+    await run((await this.local).download)
+  }
+
+  /** Starts its engine and waits until it answers; where it runs already, nothing happens. */
+  async serve(): Promise<void> {
+    await run((await this.local).serve)
+  }
+
+  /** Stops its engine, if it runs. */
+  async stop(): Promise<void> {
+    await run((await this.local).stop)
+  }
+
+  /** Whether its engine runs. */
+  async running(): Promise<boolean> {
+    return run((await this.local).running)
+  }
+
+  /** The base address for other clients, `http://127.0.0.1:PORT/v1`. Rejects with `NotRunning` before `serve`. */
+  get url(): Promise<string> {
+    return this.local.then((local) => run(local.url))
+  }
+
+  /**
+   * Asks it. `history` is what was said before, such as a system prompt; it is neither changed nor kept. Rejects with
+   * `NotRunning` before `serve`.
+   */
+  async chat(message: string, history?: ReadonlyArray<Message>, options?: LocalCallOptions): Promise<LocalReply> {
+    const { call, signal } = callOf(options)
+    return run((await this.local).chat(message, history, call), signal)
+  }
+
+  /** The same as events, while the answer is being written. */
+  async stream(message: string, history?: ReadonlyArray<Message>, options?: LocalCallOptions): Promise<ChatStream> {
+    const { call, signal } = callOf(options)
+    const answer = await run((await this.local).open(message, history, call), signal)
+    const stream = new ChatStream(answer)
+    if (signal !== undefined) onAbort(signal, () => answer.cancel(signal.reason))
+    return stream
+  }
+
+  /** Stops its engine for good. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await run(Scope.close(this.scope, Exit.void))
+  }
+}
