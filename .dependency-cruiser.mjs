@@ -43,7 +43,11 @@ const services = [
   )
 ]
 const features = stands("Chat", "Embeddings")
-const surfaces = [...stands("Cortex", "Gateway", "LocalModel"), "^src/(index|promise|browser)\\.ts$", "^src/(promise|browser|cli)/"]
+const surfaces = [
+  ...stands("Cortex", "Gateway", "LocalModel"),
+  "^src/(index|promise|browser)\\.ts$",
+  "^src/(promise|browser|cli)/"
+]
 const all = [...internal, ...domain, ...services, ...features, ...surfaces]
 
 /** The only places that may know Node: the rest runs anywhere, a browser included. */
