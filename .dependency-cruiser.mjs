@@ -42,7 +42,7 @@ const services = [
     "Telemetry"
   )
 ]
-const features = stands("Chat", "Embeddings")
+const features = stands("Chat", "Embeddings", "Execute")
 const surfaces = [
   ...stands("Cortex", "Gateway", "LocalModel"),
   "^src/(index|promise|browser)\\.ts$",

@@ -38,9 +38,11 @@ import * as Config from "./config/resolve.js"
 import { wrongPart } from "./cortex/parts.js"
 import * as ResourceReader from "./cortex/resourceReader.js"
 import * as StateFile from "./cortex/stateFile.js"
+import * as Terminal from "./cortex/terminal.js"
 import { replaceFile } from "./cortex/writeFile.js"
 import * as Embeddings from "./Embeddings.js"
 import type { InvalidConfig } from "./Errors.js"
+import * as Execute from "./Execute.js"
 import * as Failover from "./Failover.js"
 import * as Fleet from "./Fleet.js"
 import * as ModelSelection from "./ModelSelection.js"
@@ -75,6 +77,7 @@ export type Services =
   | Chat.Chat
   | Conditions.Conditions
   | Embeddings.Embeddings
+  | Execute.Execute
   | Failover.Failover
   | ModelSelection.ModelSelection
   | ResponseCache.ResponseCache
@@ -261,7 +264,8 @@ export const layerServices = <E = never, R = never>(
   const store: Layer.Layer<Sessions.SessionStore, E, Outside | R> = replace.store ?? layerSessionStore
   const backends: Layer.Layer<Backends, E, Transport | R> =
     replace.backends ?? layerBackends({ modelPath: options.demoModel ?? undefined })
-  return Layer.merge(Chat.layer, Embeddings.layer).pipe(
+  return Layer.provide(Execute.layer, Terminal.layer).pipe(
+    Layer.provideMerge(Layer.merge(Chat.layer, Embeddings.layer)),
     Layer.provideMerge(Failover.layer),
     Layer.provide(backends),
     Layer.provideMerge(ResponseCache.layer),

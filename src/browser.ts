@@ -48,9 +48,10 @@ export {
   ToolFailed,
   TurnNotStored
 } from "./Errors.js"
+export type { AgentChecks, ExcludedServer, Executed, Metrics, Output, RoutingDecision } from "./Execute.js"
 export type { Result } from "./Failover.js"
 export type { Message } from "./Message.js"
-export type { ChatFunction, ChatOptions, EmbedOptions, Prompt, Tool } from "./promise/calls.js"
+export type { ChatFunction, ChatOptions, EmbedOptions, ExecuteOptions, Prompt, Tool } from "./promise/calls.js"
 export { tool } from "./promise/calls.js"
 export { ChatStream, StructuredStream } from "./promise/chatStream.js"
 export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js"

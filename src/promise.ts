@@ -20,9 +20,10 @@ import type { Routing } from "./ChatRequest.js"
 import * as Wiring from "./Cortex.js"
 import type { Embedded } from "./EmbedRequest.js"
 import type { RegistryWarning } from "./Errors.js"
+import type { Executed } from "./Execute.js"
 import type { Result } from "./Failover.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
-import type { ChatFunction, ChatOptions, EmbedOptions, Prompt } from "./promise/calls.js"
+import type { ChatFunction, ChatOptions, EmbedOptions, ExecuteOptions, Prompt } from "./promise/calls.js"
 import { type Cortex, cortexOver, Session as PlainSession, type SessionOptions } from "./promise/cortex.js"
 import type * as Registry from "./Registry.js"
 import type { ServerInfo } from "./Server.js"
@@ -60,9 +61,10 @@ export {
   ToolFailed,
   TurnNotStored
 } from "./Errors.js"
+export type { AgentChecks, ExcludedServer, Executed, Metrics, Output, RoutingDecision } from "./Execute.js"
 export type { Result } from "./Failover.js"
 export type { Message } from "./Message.js"
-export type { ChatFunction, ChatOptions, EmbedOptions, Prompt, Tool } from "./promise/calls.js"
+export type { ChatFunction, ChatOptions, EmbedOptions, ExecuteOptions, Prompt, Tool } from "./promise/calls.js"
 export { tool } from "./promise/calls.js"
 export { ChatStream, StructuredStream } from "./promise/chatStream.js"
 export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js"
@@ -191,6 +193,22 @@ export const complete = (
   prompt: Prompt,
   options?: Omit<ChatOptions, "stream" | "responseFormat" | "schema">
 ): Promise<Result> => defaultCortex().complete(prompt, options)
+
+/**
+ * Asks a model, and gives the answer with everything that is known of it: who answered and why, how fast, and under which
+ * conditions. By default the model is chosen (`auto`), and the answer is written to standard output as it comes; with
+ * `chat: true` further questions are read from standard input, until its end or `exit`. Rejects with a `ChatError`.
+ *
+ * @example
+ * import { execute } from "aicortex/promise"
+ *
+ * await execute({ prompt: "What is quantum computing?" })
+ * const { metrics, modelId, response } = await execute({ prompt: "The capital of France?", stream: false })
+ *
+ * @since 0.2.0
+ * @category chat
+ */
+export const execute = (options: ExecuteOptions): Promise<Executed> => defaultCortex().execute(options)
 
 /**
  * Turns a text, or several, into vectors: `embeddings` has one for each. Rejects with a `ChatError`.

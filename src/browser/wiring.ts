@@ -14,6 +14,7 @@ import type { Services } from "../Cortex.js"
 import * as Config from "../config/resolve.js"
 import * as Embeddings from "../Embeddings.js"
 import { InvalidConfig } from "../Errors.js"
+import * as Execute from "../Execute.js"
 import * as Failover from "../Failover.js"
 import * as Fleet from "../Fleet.js"
 import { failure as unsupported } from "../internal/unsupported.js"
@@ -134,7 +135,8 @@ export const layer = ({ storage, ...options }: BrowserOptions): Layer.Layer<Serv
     Sessions.SessionStore,
     Effect.flatMap(CurrentSettings, ({ sessions: { folder: _, ...bounds } }) => Sessions.makeStoreMemory(bounds))
   )
-  return Layer.merge(Chat.layer, Embeddings.layer).pipe(
+  return Execute.layer.pipe(
+    Layer.provideMerge(Layer.merge(Chat.layer, Embeddings.layer)),
     Layer.provideMerge(Failover.layer),
     Layer.provide(layerBackends),
     Layer.provideMerge(ResponseCache.layer),

@@ -9,6 +9,7 @@ import { Routing, type ToolDefinition } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type * as EmbedRequest from "../EmbedRequest.js"
 import { InvalidRequest } from "../Errors.js"
+import type * as Execute from "../Execute.js"
 import * as Direct from "../internal/direct.js"
 import { decoder, optional, withoutNulls } from "../internal/optionSchemas.js"
 import type { Message } from "../Message.js"
@@ -137,6 +138,17 @@ export interface ChatFunction {
   ): Promise<string | ChatStream>
   /** Options that were put together elsewhere: what comes back is known only when they are. */
   (prompt: Prompt, options?: ChatOptions): Promise<unknown>
+}
+
+/**
+ * The options of `execute`.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface ExecuteOptions extends Execute.Options {
+  /** Stops the call, and the server's work. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /**

@@ -14,6 +14,7 @@ import type { Services } from "../Cortex.js"
 import * as Embeddings from "../Embeddings.js"
 import type { Embedded } from "../EmbedRequest.js"
 import { Closed, InvalidConfig, type RegistryWarning } from "../Errors.js"
+import * as Execute from "../Execute.js"
 import type { Result } from "../Failover.js"
 import * as Direct from "../internal/direct.js"
 import type { Message } from "../Message.js"
@@ -32,6 +33,7 @@ import {
   chatOptions,
   chatWith,
   type EmbedOptions,
+  type ExecuteOptions,
   given,
   modelsOptions,
   named,
@@ -62,6 +64,8 @@ export interface Cortex extends AsyncDisposable {
     prompt: Prompt,
     options?: Omit<ChatOptions, "stream" | "responseFormat" | "schema">
   ) => Promise<Result>
+  /** Asks a model, by default chosen and written to the terminal: the answer and everything that is known of it. */
+  readonly execute: (options: ExecuteOptions) => Promise<Execute.Executed>
   /** One vector for each text. */
   readonly embed: (input: string | ReadonlyArray<string>, options: EmbedOptions) => Promise<Embedded>
   /** Conversations. */
@@ -251,6 +255,11 @@ export const cortexOver = <E>(
       if (signal?.aborted) throw signal.reason
       const all = chatOptions(rest, session, tools)
       return ask((chat) => chat.complete(prompt, all), signal)
+    },
+    execute: async (options) => {
+      const { signal, ...rest } = given(options)
+      if (signal?.aborted) throw signal.reason
+      return run(Execute.execute(rest), signal)
     },
     embed: async (input, options) => {
       const { signal, ...rest } = given(options)
