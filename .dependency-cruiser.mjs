@@ -27,6 +27,7 @@ const services = [
     "Backend",
     "Registry",
     "ModelSelection",
+    "ModelStore",
     "Management",
     "Conditions",
     "Engines",

@@ -46,6 +46,7 @@ import * as Execute from "./Execute.js"
 import * as Failover from "./Failover.js"
 import * as Fleet from "./Fleet.js"
 import * as ModelSelection from "./ModelSelection.js"
+import * as ModelStore from "./ModelStore.js"
 import * as Probes from "./Probes.js"
 import * as Registry from "./Registry.js"
 import * as ResponseCache from "./ResponseCache.js"
@@ -73,7 +74,15 @@ export interface Options extends Config.ConfigOptions {}
  * @since 0.1.0
  * @category models
  */
-export type Services =
+export type Services = PortableServices | ModelStore.ModelStore
+
+/**
+ * What can be had in a browser too: all that needs no files.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export type PortableServices =
   | Chat.Chat
   | Conditions.Conditions
   | Embeddings.Embeddings
@@ -275,6 +284,7 @@ export const layerServices = <E = never, R = never>(
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),
+    Layer.provideMerge(ModelStore.layer),
     Layer.provide(store),
     Layer.provide(ResumeSupport.layer)
   )

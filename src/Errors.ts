@@ -13,6 +13,17 @@ export { Attempt, FailureReason, Phase, Unreachable, Unsupported } from "./error
 
 export { EngineFailed, EngineNotInstalled, NotRunning } from "./errors/engines.js"
 
+export {
+  DownloadReason,
+  InsufficientDiskSpace,
+  InvalidModelFile,
+  InvalidModelReference,
+  ModelDownloadFailed,
+  ModelNameTaken,
+  ModelNotStored,
+  ModelStoreUnavailable
+} from "./errors/localModels.js"
+
 export { RegistryWarning, SavedStateWarning, TurnNotStored } from "./errors/warnings.js"
 
 // =============================================================================

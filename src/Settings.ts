@@ -24,6 +24,7 @@ const made = [
   "stateFile",
   "cache",
   "sessions",
+  "models",
   "proxy",
   "ca",
   "cacheFolder",
@@ -74,6 +75,8 @@ export interface Settings extends Plain {
   readonly cache: CachePolicy | undefined
   /** How conversations are kept. */
   readonly sessions: SessionPolicy
+  /** The models of this machine. */
+  readonly models: ModelPolicy
   /** `undefined`: servers are reached through none. */
   readonly proxy?: Proxy | undefined
   /** Certificates (PEM), read. */
@@ -117,6 +120,19 @@ export interface SessionPolicy {
 }
 
 /**
+ * Where the models of this machine are kept, and names for them.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface ModelPolicy {
+  /** The folder; `undefined`: there is none, and so no models. */
+  readonly folder?: string | undefined
+  /** Names of the user's, each with the model that it means. */
+  readonly aliases?: { readonly [name: string]: string } | undefined
+}
+
+/**
  * How many answers are kept, how many bytes of them, and for how many milliseconds; `shared`: whether one that was kept
  * for one owner of calls answers another.
  *
@@ -157,7 +173,8 @@ export const empty: Settings = {
   location: undefined,
   stateFile: undefined,
   cache: undefined,
-  sessions: {}
+  sessions: {},
+  models: {}
 }
 
 /**

@@ -10,7 +10,7 @@ import * as OpenAI from "../backend/openai.js"
 import * as ResumeSupport from "../backend/resumeSupport.js"
 import * as Chat from "../Chat.js"
 import * as Conditions from "../Conditions.js"
-import type { Services } from "../Cortex.js"
+import type { PortableServices } from "../Cortex.js"
 import * as Config from "../config/resolve.js"
 import * as Embeddings from "../Embeddings.js"
 import { InvalidConfig } from "../Errors.js"
@@ -42,6 +42,7 @@ type Elsewhere =
   | "defaultSessionFolder"
   | "defaultStateFile"
   | "demoModel"
+  | "models"
   | "proxy"
   | "stateFile"
 
@@ -53,6 +54,7 @@ const elsewhere: { readonly [K in Elsewhere]: string } = {
   defaultSessionFolder: "a page has no files",
   defaultStateFile: "a page has no files",
   demoModel: "the built-in model runs on Node only",
+  models: "a page has no files",
   proxy: "connections are the browser's",
   stateFile: "a page has no files"
 }
@@ -119,7 +121,7 @@ const layerBackends = Layer.effect(
 )
 
 /** Everything, in a page. Fails with `InvalidConfig` where an option cannot be used. */
-export const layer = ({ storage, ...options }: BrowserOptions): Layer.Layer<Services, InvalidConfig> => {
+export const layer = ({ storage, ...options }: BrowserOptions): Layer.Layer<PortableServices, InvalidConfig> => {
   const store = PageStore.make(storage)
   const plainClient = Layer.provide(TransportClient.layer, Fetch.layer)
   const files = Layer.provide(RegistryFiles.layer(store), plainClient)

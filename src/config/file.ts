@@ -137,6 +137,9 @@ export const stateFile = inState("fleet.json")
 /** Where the command line keeps conversations: `aicortex/sessions` beside it. */
 export const sessionFolder = inState("sessions")
 
+/** Where the models of this machine are kept: `aicortex/models` beside it. */
+export const modelFolder = inState("models")
+
 /** Where the interactive chat keeps what was typed: `aicortex/chat-history.jsonl` beside it. */
 export const chatHistory = inState("chat-history.jsonl")
 

@@ -59,6 +59,13 @@ export const SessionOptions = Schema.Struct({
 })
 export type SessionOptions = typeof SessionOptions.Type
 
+/** Where the models of this machine are kept. Whatever is left out has its default. */
+export const ModelOptions = Schema.Struct({
+  folder: Schema.optional(text("a folder")),
+  aliases: Schema.optional(Schema.Record({ key: Schema.NonEmptyString, value: Schema.NonEmptyString }))
+})
+export type ModelOptions = typeof ModelOptions.Type
+
 /** How `auto` chooses. */
 export const AutoOptions = Schema.Struct({
   prefer: Schema.optional(Schema.Literal("local", "remote", "fastest"))
@@ -172,6 +179,17 @@ export const fleet = {
       "10,000 conversations, 256 MiB and for ever, in memory; in the terminal in ~/.local/state/aicortex/sessions",
     env: ["AICORTEX_SESSIONS"],
     text: (text: string) => Either.map(orOff(text), (folder) => ({ folder })),
+    join: true
+  }),
+  /**
+   * The models of this machine: the folder that they are kept in, and names of yours for them (aliases), each with what
+   * aicortex pull takes. The variable is a folder. Default: no aliases, in ~/.local/state/aicortex/models.
+   */
+  models: setting(ModelOptions, {
+    doc: "The models of this machine: the folder that they are kept in, and names of yours for them (aliases), each with what aicortex pull takes. The variable is a folder.",
+    defaultText: "no aliases, in ~/.local/state/aicortex/models",
+    env: ["AICORTEX_MODELS"],
+    text: (text: string) => Either.right({ folder: text }),
     join: true
   }),
   /**

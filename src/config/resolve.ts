@@ -21,7 +21,7 @@ import * as ResponseCache from "../ResponseCache.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
 import { type Collected, collect, type Place, unknownOption } from "./collect.js"
-import { type File, optionalString, place as placeOf, readFile } from "./file.js"
+import { type File, modelFolder, optionalString, place as placeOf, readFile } from "./file.js"
 import { type CacheOptions, fleet, ownDefaults } from "./fleet.js"
 import * as Network from "./network.js"
 import type { FileServer, Secret } from "./server.js"
@@ -224,6 +224,7 @@ export const resolve = Effect.fnUntraced(function* (
       stateFile: stateFile === false ? undefined : stateFile,
       cache: cacheOf(values.cache),
       sessions: { ...bounds, folder: folder === false ? undefined : folder },
+      models: { ...values.models, folder: values.models?.folder ?? (alone ? undefined : yield* modelFolder) },
       proxy: yield* Network.proxy(values.proxy, placeOfSetting("proxy"), alone),
       ca: yield* Network.authorities(values.ca, placeOfSetting("ca"))
     },

@@ -6,7 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import * as Chat from "../Chat.js"
 import { Routing, type ToolDefinition } from "../ChatRequest.js"
-import type { Services } from "../Cortex.js"
+import type { PortableServices } from "../Cortex.js"
 import type * as EmbedRequest from "../EmbedRequest.js"
 import { InvalidRequest } from "../Errors.js"
 import type * as Execute from "../Execute.js"
@@ -167,7 +167,7 @@ export interface EmbedOptions extends EmbedRequest.Options {
 // =============================================================================
 
 /** @internal */
-export type Run = <A, E>(effect: Effect.Effect<A, E, Services>, signal?: AbortSignal) => Promise<A>
+export type Run = <A, E>(effect: Effect.Effect<A, E, PortableServices>, signal?: AbortSignal) => Promise<A>
 
 const toolOf = (tool: Tool): Chat.Tool => {
   // Anything else is left to the validation of the options, which rejects it.

@@ -10,7 +10,7 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as ApiRequest from "../backend/apiRequest.js"
 import * as Chat from "../Chat.js"
 import type { Routing } from "../ChatRequest.js"
-import type { Services } from "../Cortex.js"
+import type { PortableServices } from "../Cortex.js"
 import * as Embeddings from "../Embeddings.js"
 import type { Embedded } from "../EmbedRequest.js"
 import { Closed, InvalidConfig, type RegistryWarning } from "../Errors.js"
@@ -195,7 +195,7 @@ const noTracing = new InvalidConfig({
  * @internal
  */
 export const cortexOver = <E>(
-  layer: Layer.Layer<Services, E>,
+  layer: Layer.Layer<PortableServices, E>,
   tracing: unknown,
   SessionClass: new (id: string, run: Run) => Session
 ): Cortex => {
@@ -217,7 +217,7 @@ export const cortexOver = <E>(
   /** They are not a part of the runtime's scope: left alone, they would meet closed connections, and blame the servers. */
   const underWay = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
   const interrupt = (fiber: Fiber.RuntimeFiber<unknown, unknown>) => fiber.unsafeInterruptAsFork(FiberId.none)
-  const run: Run = <A, E>(effect: Effect.Effect<A, E, Services>, signal?: AbortSignal) =>
+  const run: Run = <A, E>(effect: Effect.Effect<A, E, PortableServices>, signal?: AbortSignal) =>
     new Promise<A>((resolve, reject) => {
       if (closed) return reject(new Closed())
       const fiber = runtime.runFork(effect)

@@ -79,6 +79,7 @@ const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
   discoveryTtl: null,
   parallel: null,
   sessions: null,
+  models: null,
   defaultSessionFolder: null,
   stateFile: null,
   defaultStateFile: null,
@@ -162,6 +163,7 @@ describe("null means that an option of a fleet is not given", () => {
 
   it.each([
     ["sessions", { folder: null, maxSessions: null, maxBytes: null, ttl: null }, {}],
+    ["models", { folder: null, aliases: { small: "hf:a/b" } }, { aliases: { small: "hf:a/b" } }],
     ["cache", { ttl: null, maxEntries: null, maxBytes: null, shared: null }, {}],
     ["proxy", { http: "http://proxy:3128", https: null, no: null, loopback: null }, { http: "http://proxy:3128" }],
     ["location", { city: "Berlin", country: "DE", latitude: null }, { city: "Berlin", country: "DE" }],
