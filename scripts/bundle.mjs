@@ -61,6 +61,8 @@ const common = {
   legalComments: "none",
   logLevel: "warning",
   metafile: true,
+  // Its main module is UMD, whose parts a bundler does not find.
+  alias: { "jsonc-parser": "jsonc-parser/lib/esm/main.js" },
   plugins: [moduleUrls, smallUndici]
 }
 

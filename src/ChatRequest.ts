@@ -26,7 +26,9 @@ import {
   milliseconds,
   optional,
   pause,
+  positive,
   range,
+  whole,
   wholeFrom
 } from "./internal/optionSchemas.js"
 import { Message, text as textOf } from "./Message.js"
@@ -60,7 +62,7 @@ export const Options = Schema.Struct({
   /** Stop before any of these strings. */
   stop: optional(Schema.Union(Schema.NonEmptyString, Schema.Array(Schema.NonEmptyString))),
   /** Makes sampling repeatable, as far as the server can; default: another one each time. */
-  seed: optional(Schema.Int),
+  seed: optional(whole),
   /** -2 to 2. */
   frequencyPenalty: optional(range(-2, 2)),
   /** -2 to 2. */
@@ -70,9 +72,7 @@ export const Options = Schema.Struct({
   /** 0 to 1. */
   minP: optional(range(0, 1)),
   /** Above 0; 1 is none. */
-  repeatPenalty: optional(
-    Schema.Number.pipe(Schema.filter((n) => (n > 0 && Number.isFinite(n) ? undefined : "must be a number above 0")))
-  ),
+  repeatPenalty: optional(positive),
   /** The tools that the model may call. */
   tools: optional(
     Schema.Array(

@@ -7,16 +7,21 @@ import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "./Errors.js"
+import { nearestName } from "./internal/issues.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
 import { namesVersion, normalizeUrl, openAIBase } from "./server/address.js"
 import * as Anthropic from "./server/anthropic.js"
-import { GivenLocation, type Location } from "./server/location.js"
+import type { Location } from "./server/location.js"
+import * as Options from "./server/options.js"
+import { SpokenProtocol } from "./server/options.js"
 
 export { normalizeUrl, openAIBase, redactUserInfo } from "./server/address.js"
 
 export { isLocal } from "./server/locality.js"
 
 export { GivenLocation, Location, WrittenLocation } from "./server/location.js"
+
+export { SpokenProtocol } from "./server/options.js"
 
 /**
  * What a server speaks. `embedded` is the engine inside this process.
@@ -30,19 +35,6 @@ export const Protocol = Schema.Literal("ollama", "openai", "anthropic", "embedde
  * @category models
  */
 export type Protocol = typeof Protocol.Type
-
-/**
- * What a server elsewhere may speak: what a user may name.
- *
- * @since 0.2.0
- * @category models
- */
-export const SpokenProtocol = Schema.Literal("ollama", "openai", "anthropic")
-/**
- * @since 0.2.0
- * @category models
- */
-export type SpokenProtocol = typeof SpokenProtocol.Type
 
 /**
  * The same as a list.
@@ -163,19 +155,6 @@ export interface ServerOptions {
   readonly local?: boolean | undefined
 }
 
-const knownKeys = new Set([
-  "url",
-  "protocol",
-  "apiKey",
-  "headers",
-  "location",
-  "organization",
-  "weight",
-  "priority",
-  "maxInFlight",
-  "local"
-])
-
 /** Set by HTTP itself: overriding them would break the request. */
 const reserved = new Set([
   "accept",
@@ -198,9 +177,6 @@ const reserved = new Set([
 /** Errors never contain a value: it may be a secret. */
 const readHeaders = (given: ServerOptions["headers"], url: string): Either.Either<Headers | undefined, string> => {
   if (given === undefined) return Either.right(undefined)
-  if (typeof given !== "object" || given === null || Array.isArray(given)) {
-    return Either.left(`the headers of ${url} must be an object of texts`)
-  }
   const headers: { [name: string]: Redacted.Redacted } = {}
   for (const [name, value] of Object.entries(given)) {
     const key = name.toLowerCase()
@@ -209,15 +185,13 @@ const readHeaders = (given: ServerOptions["headers"], url: string): Either.Eithe
     if (reserved.has(key)) return Either.left(`${key} of ${url} is set by what sends the request`)
     if (Object.hasOwn(headers, key)) return Either.left(`${key} of ${url} is there twice`)
     const text = Redacted.isRedacted(value) ? Redacted.value(value) : value
-    if (typeof text !== "string" || !/^[\t\x20-\x7e]*$/.test(text)) {
+    if (!/^[\t\x20-\x7e]*$/.test(text)) {
       return Either.left(`the value of ${key} of ${url} must be a text of printable ASCII characters`)
     }
     headers[key] = Redacted.make(text.trim())
   }
   return Either.right(Object.keys(headers).length === 0 ? undefined : headers)
 }
-
-const decodeLocation = Schema.decodeUnknownEither(GivenLocation, { onExcessProperty: "ignore" })
 
 const decode = (part: string): string => {
   try {
@@ -229,8 +203,6 @@ const decode = (part: string): string => {
 }
 
 const toBase64 = (text: string): string => btoa(String.fromCharCode(...new TextEncoder().encode(text)))
-
-const positive = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value) && value > 0
 
 /**
  * Makes a `Server` of what a user named, or says which field is wrong. `source` is where it was named, for the
@@ -245,12 +217,14 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
     return fail("servers", "a server is an address or an object with a url")
   }
   const options: ServerOptions = typeof input === "string" ? { url: input } : withoutNulls(input, ["location"])
-  for (const key of Object.keys(options)) {
-    if (!knownKeys.has(key)) {
-      return fail(`servers.${key}`, `there is no such option; there are ${[...knownKeys].join(", ")}`)
-    }
+  for (const name of Object.keys(options)) {
+    if (Options.names.includes(name)) continue
+    const near = nearestName(name, Options.names)
+    const meant = near === undefined ? "there" : `did you mean ${near}? There`
+    return fail(`servers.${name}`, `there is no such option; ${meant} are ${Options.names.join(", ")}`)
   }
-  if (typeof options.url !== "string") return fail("servers.url", "an address is missing")
+  if (options.url === undefined) return fail("servers.url", "an address is missing")
+  if (typeof options.url !== "string") return fail("servers.url", "an address must be a text")
   const parsed = normalizeUrl(options.url)
   if (Either.isLeft(parsed)) return fail("servers.url", parsed.left)
   const url = parsed.right
@@ -262,55 +236,42 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
     url.password = ""
   }
   const href = url.href.replace(/\/+$/, "")
-  if (options.apiKey !== undefined) {
-    const key = Redacted.isRedacted(options.apiKey) ? Redacted.value(options.apiKey) : options.apiKey
-    if (typeof key !== "string" || key === "" || /[^\x21-\x7e]/.test(key)) {
+  const checked = Options.check(options)
+  if (Either.isLeft(checked)) {
+    const { name, part, reason } = checked.left
+    const what = `${part === "" ? name : `${part} in the ${name}`} of ${href}`
+    return fail(`servers.${name}`, `${what}${reason.startsWith("must ") ? "" : ":"} ${reason}`)
+  }
+  const { apiKey, headers: givenHeaders, local, location, maxInFlight, organization, priority, protocol, weight } =
+    checked.right
+  if (apiKey !== undefined) {
+    const key = Redacted.isRedacted(apiKey) ? Redacted.value(apiKey) : apiKey
+    if (key === "" || /[^\x21-\x7e]/.test(key)) {
       return fail("servers.apiKey", `the key of ${href} must be one word of printable characters`)
     }
     authorization = Redacted.make(`Bearer ${key}`)
   }
-  const headers = readHeaders(options.headers, href)
+  const headers = readHeaders(givenHeaders, href)
   if (Either.isLeft(headers)) return fail("servers.headers", headers.left)
   if (headers.right?.["authorization"] !== undefined && authorization !== undefined) {
     return fail("servers.headers", `${href} has a key already: give either that or the header authorization`)
   }
-  const { maxInFlight, priority, protocol, weight } = options
-  if (protocol !== undefined && !isSpoken(protocol)) {
-    return fail("servers.protocol", `'${String(protocol)}' of ${href} must be one of ${spoken.join(", ")}`)
-  }
   const speaks = protocol ?? (Anthropic.isOwn(href) ? "anthropic" : namesVersion(href) ? "openai" : undefined)
-  if (speaks === "anthropic" && options.apiKey !== undefined && headers.right?.["x-api-key"] !== undefined) {
+  if (speaks === "anthropic" && apiKey !== undefined && headers.right?.["x-api-key"] !== undefined) {
     return fail("servers.headers", `${href} has a key already: give either that or the header x-api-key`)
-  }
-  if (weight !== undefined && !positive(weight)) {
-    return fail("servers.weight", `the weight of ${href} must be a number above 0`)
-  }
-  if (priority !== undefined && !Number.isInteger(priority)) {
-    return fail("servers.priority", `the priority of ${href} must be a whole number`)
-  }
-  if (maxInFlight !== undefined && !(Number.isInteger(maxInFlight) && maxInFlight > 0)) {
-    return fail("servers.maxInFlight", `the limit of ${href} must be a whole number above 0`)
-  }
-  if (options.local !== undefined && typeof options.local !== "boolean") {
-    return fail("servers.local", `local of ${href} must be true or false`)
-  }
-  const location = options.location === undefined ? undefined : decodeLocation(options.location)
-  if (location !== undefined && Either.isLeft(location)) {
-    const reason = `the location of ${href} must be a place, or have a latitude in -90…90 and a longitude in -180…180`
-    return fail("servers.location", reason)
   }
   return Either.right({
     url: href,
     protocol: speaks,
     authorization,
     headers: headers.right,
-    location: location?.right,
-    organization: options.organization,
+    location,
+    organization,
     weight: weight ?? 1,
     priority: priority ?? 0,
     maxInFlight,
     implicit: false,
-    ...(options.local === undefined ? {} : { local: options.local })
+    ...(local === undefined ? {} : { local })
   })
 }
 

@@ -11,6 +11,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
+import { visit } from "jsonc-parser"
 import { InvalidConfig } from "../Errors.js"
 import * as BoundedFile from "../internal/boundedFile.js"
 import { describe } from "../internal/issues.js"
@@ -63,17 +64,24 @@ export const reasonOf = (error: PlatformError): string =>
 export const unusable = (file: string, error: PlatformError): InvalidConfig =>
   new InvalidConfig({ source: file, field: "file", reason: reasonOf(error) })
 
-/** Where a text is no JSON, as far as the engine tells; not what stands there. */
+/** Where a text stops being JSON; what stands there may be a secret. */
 const whereOf = (text: string): string => {
+  let where = ""
   try {
-    JSON.parse(text)
-    return ""
+    visit(
+      text,
+      {
+        onError: (_error, _offset, _length, line, character) => {
+          if (where === "") where = ` (line ${line + 1}, column ${character + 1})`
+        }
+      },
+      { disallowComments: true, allowTrailingComma: false }
+    )
   } catch (error) {
-    const position = / at position (\d+)/.exec(error instanceof Error ? error.message : "")?.[1]
-    if (position === undefined) return ""
-    const lines = text.slice(0, Number(position)).split("\n")
-    return ` (line ${lines.length}, column ${(lines.at(-1)?.length ?? 0) + 1})`
+    // The parser is recursive: a text that is nested too deeply for it has no position.
+    if (!(error instanceof RangeError)) throw error
   }
+  return where
 }
 
 /** What is wrong with a text that is no JSON, or no object of settings. */

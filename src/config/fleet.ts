@@ -10,10 +10,11 @@ import { CallDefaults, elsewhere } from "../CallDefaults.js"
 import { milliseconds, secondOrMore, wholeFrom } from "../internal/units.js"
 import { demoModel } from "../Model.js"
 import * as Server from "../Server.js"
+import { Redactable } from "../server/options.js"
 import { defaultMaxBytes } from "../structuredOutput/limits.js"
 import { AliasNames } from "./aliases.js"
 import { ConditionsOptions } from "./conditions.js"
-import { FileServer, Redactable, text } from "./server.js"
+import { FileServer, text } from "./server.js"
 import { setting } from "./setting.js"
 
 /** The text of a variable that turns something off. */

@@ -1,7 +1,7 @@
 /** The settings of a server, in an object of `servers`. */
 import * as Schema from "effect/Schema"
-import { InFile, wholeFrom } from "../internal/units.js"
-import * as Server from "../Server.js"
+import type * as Server from "../Server.js"
+import { fields } from "../server/options.js"
 import { sectionOf, setting } from "./setting.js"
 
 /** A text that is not blank; `what` says what it must be. */
@@ -9,12 +9,6 @@ export const text = (what: string) =>
   Schema.String.pipe(
     Schema.filter((value) => value.trim() !== "", { message: () => `must be ${what}`, jsonSchema: { minLength: 1 } })
   )
-
-/** A text that may be a secret. */
-export const Redactable = Schema.Union(
-  Schema.String,
-  Schema.RedactedFromSelf(Schema.String).annotations({ [InFile]: Schema.Never })
-)
 
 /** A secret in the file: itself, or the environment variable that holds it. */
 export const Secret = Schema.Union(Schema.NonEmptyString, Schema.Struct({ env: Schema.NonEmptyString }))
@@ -25,14 +19,14 @@ export const server = {
    * Its address: http://gpu-1:11434, gpu-1:11434, https://host/v1. What stands before an @ in it becomes a Basic
    * header.
    */
-  url: setting(Schema.NonEmptyString, {
+  url: setting(fields.url, {
     doc: "Its address: http://gpu-1:11434, gpu-1:11434, https://host/v1. What stands before an @ in it becomes a Basic header."
   }),
   /**
    * What it speaks. Default: found out; an address that names a version, such as /v1, speaks openai, and
    * api.anthropic.com speaks anthropic.
    */
-  protocol: setting(Server.SpokenProtocol, {
+  protocol: setting(fields.protocol, {
     doc: "What it speaks.",
     defaultText:
       "found out; an address that names a version, such as /v1, speaks openai, and api.anthropic.com speaks anthropic"
@@ -41,7 +35,7 @@ export const server = {
    * Sent as Authorization: Bearer, or as x-api-key where protocol is anthropic; a text or a Redacted. In the file a
    * text, or { "env": "NAME" } for a variable that holds it.
    */
-  apiKey: setting(Redactable, {
+  apiKey: setting(fields.apiKey, {
     doc: 'Sent as Authorization: Bearer, or as x-api-key where protocol is anthropic; a text or a Redacted. In the file a text, or { "env": "NAME" } for a variable that holds it.',
     file: Secret
   }),
@@ -49,26 +43,26 @@ export const server = {
    * More headers of every request to it, never shown, each like apiKey. What HTTP itself sets (host, content-length, …)
    * is refused. In the terminal: servers add --header 'X-Tenant: blue', --header-env X-Key=VARIABLE. Default: none.
    */
-  headers: setting(Schema.Record({ key: Schema.String, value: Redactable }), {
+  headers: setting(fields.headers, {
     doc: "More headers of every request to it, never shown, each like apiKey. What HTTP itself sets (host, content-length, …) is refused. In the terminal: servers add --header 'X-Tenant: blue', --header-env X-Key=VARIABLE.",
     defaultText: "none",
     file: Schema.Record({ key: Schema.String, value: Secret })
   }),
   /** Where it stands, for the routing strategy nearest: as the fleet's location. */
-  location: setting(Server.GivenLocation as Schema.Schema<string | Server.Location, unknown>, {
+  location: setting(fields.location, {
     doc: "Where it stands, for the routing strategy nearest: as the fleet's location."
   }),
   /** Whose it is. */
-  organization: setting(Schema.String, { doc: "Whose it is." }),
+  organization: setting(fields.organization, { doc: "Whose it is." }),
   /** Its share of the traffic within its priority. Default: 1. */
-  weight: setting(Schema.Positive, { doc: "Its share of the traffic within its priority.", default: 1 }),
+  weight: setting(fields.weight, { doc: "Its share of the traffic within its priority.", default: 1 }),
   /** Lower is tried first. Default: 0. */
-  priority: setting(Schema.Int, { doc: "Lower is tried first.", default: 0 }),
+  priority: setting(fields.priority, { doc: "Lower is tried first.", default: 0 }),
   /**
    * Requests at once; more wait. Default: unlimited; an Ollama server gets 4 per model to begin with, and then as many
    * as it is seen to answer at once, unless OLLAMA_NUM_PARALLEL says.
    */
-  maxInFlight: setting(wholeFrom(1), {
+  maxInFlight: setting(fields.maxInFlight, {
     doc: "Requests at once; more wait.",
     defaultText:
       "unlimited; an Ollama server gets 4 per model to begin with, and then as many as it is seen to answer at once, unless OLLAMA_NUM_PARALLEL says"
@@ -77,7 +71,7 @@ export const server = {
    * Whether it is local: private calls stay on local servers, and auto may prefer them or the others. Say false for a
    * tunnel to another machine, true for a server of your own network. Default: whether its address is of this machine.
    */
-  local: setting(Schema.Boolean, {
+  local: setting(fields.local, {
     doc: "Whether it is local: private calls stay on local servers, and auto may prefer them or the others. Say false for a tunnel to another machine, true for a server of your own network.",
     defaultText: "whether its address is of this machine"
   })

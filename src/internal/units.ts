@@ -107,10 +107,35 @@ export const secondOrMore = time({
 export const wholeFrom = (min: number, unit?: Unit) =>
   Schema.Number.pipe(
     Schema.filter((n) => (Number.isSafeInteger(n) && n >= min ? undefined : `must be a whole number from ${min}`), {
+      // With this id, a description stands beside the type in the JSON Schema, and not in its place.
+      schemaId: Schema.IntSchemaId,
       jsonSchema: { type: "integer", minimum: min },
       ...(unit === undefined ? {} : { [Unit]: unit })
     })
   )
+
+/**
+ * A whole number.
+ *
+ * @internal
+ */
+export const whole = Schema.Number.pipe(
+  Schema.filter((n) => (Number.isSafeInteger(n) ? undefined : "must be a whole number"), {
+    schemaId: Schema.IntSchemaId,
+    jsonSchema: { type: "integer" }
+  })
+)
+
+/**
+ * A number above 0.
+ *
+ * @internal
+ */
+export const positive = Schema.Number.pipe(
+  Schema.filter((n) => (n > 0 && Number.isFinite(n) ? undefined : "must be a number above 0"), {
+    jsonSchema: { exclusiveMinimum: 0 }
+  })
+)
 
 /** @internal */
 export const range = (min: number, max: number) =>
