@@ -11,9 +11,10 @@ import {
   type Format,
   type JsonObject,
   type LogitBias,
-  type OnInterrupt,
+  OnInterrupt,
   Routing,
   type Think,
+  ThinkLevel,
   type ToolChoice,
   type ToolDefinition
 } from "./chatRequest/parts.js"
@@ -91,7 +92,7 @@ export const Options = Schema.Struct({
   /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m` or `1h30m`; below 0 for ever, 0 not at all. */
   keepAlive: optional(keepAlive),
   /** Whether, or how much, a model that can think does so before it answers. Default: the model's. */
-  think: optional(Schema.Union(Schema.Boolean, Schema.Literal("low", "medium", "high", "max"))),
+  think: optional(Schema.Union(Schema.Boolean, ThinkLevel)),
   /** Ollama's own options (`num_ctx`, `mirostat`, …), passed on as they are. */
   options: optional(JsonObjectSchema),
   /**
@@ -167,7 +168,7 @@ export const Options = Schema.Struct({
    * `restart` starts over after an event that says so, `fail` is `StreamInterrupted`. Calls for a complete answer send
    * nothing before its end, and always start over.
    */
-  onInterrupt: optional(Schema.Literal("resume", "restart", "fail")),
+  onInterrupt: optional(OnInterrupt),
   /**
    * Hedging: whether a second server is asked too when the first one's first token is late; the faster one answers, and
    * the other is cancelled. Late means later than the 95th percentile of that server, or after `after` milliseconds. At

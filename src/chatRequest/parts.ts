@@ -74,6 +74,14 @@ export type ToolChoice =
     }
 
 /**
+ * How hard a reasoning model thinks.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const ThinkLevel = Schema.Literal("low", "medium", "high", "max")
+
+/**
  * Whether, or how hard, a reasoning model thinks before it answers.
  *
  * @since 0.1.0
@@ -88,7 +96,12 @@ export type Think = boolean | "low" | "medium" | "high" | "max"
  * @since 0.1.0
  * @category models
  */
-export type OnInterrupt = "resume" | "restart" | "fail"
+export const OnInterrupt = Schema.Literal("resume", "restart", "fail")
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type OnInterrupt = typeof OnInterrupt.Type
 
 /**
  * What form the answer must have: any text, any JSON, or JSON that fits a schema.

@@ -3,7 +3,7 @@ import { routingNames } from "../chatRequest/routing.js"
 import * as Flags from "./flags.js"
 
 /** The routing strategies. */
-export const strategies = routingNames.map((name) => [name, name] as const)
+export const strategies = Flags.words(routingNames)
 
 export const callFlags = {
   routing: Flags.choice("routing", strategies, { about: "The routing strategy. Default: random." }),

@@ -2,9 +2,13 @@
 import * as HelpDoc from "@effect/cli/HelpDoc"
 import * as Options from "@effect/cli/Options"
 import * as ValidationError from "@effect/cli/ValidationError"
-import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
-import * as Duration from "../internal/duration.js"
+import * as Schema from "effect/Schema"
+import * as AST from "effect/SchemaAST"
+import { Options as CallOptions } from "../ChatRequest.js"
+import { describe } from "../internal/issues.js"
+import { annotationOf, InFile, keepAlive, milliseconds, whole as wholeNumber } from "../internal/optionSchemas.js"
 
 /** The help of a flag: the name of its value, a short name, and its purpose. */
 export interface About {
@@ -29,7 +33,7 @@ export const group = <O extends object>(options: O, help: { readonly [name: stri
   return options
 }
 
-const describe = <A>(options: Options.Options<A>, { about, alias, value }: About): Options.Options<A> => {
+const describeFlag = <A>(options: Options.Options<A>, { about, alias, value }: About): Options.Options<A> => {
   const described = Options.withDescription(options, about)
   const named = value === undefined ? described : Options.withPseudoName(described, value)
   return alias === undefined ? named : Options.withAlias(named, alias)
@@ -43,44 +47,74 @@ const unwrap = (value: string): string => decodeURIComponent(value.slice(1))
 const optional = <A>(options: Options.Options<A>, about: About): Options.Options<A | undefined> =>
   noted(Options.map(Options.optional(options), Option.getOrUndefined), about)
 
-const wrong = (name: string, value: string, must: string) =>
-  ValidationError.invalidValue(HelpDoc.p(`--${name} must be ${must}, not '${value}'`))
+const wrong = (name: string, value: string, reason: string) =>
+  ValidationError.invalidValue(HelpDoc.p(`--${name} ${reason}, not '${value}'`))
 
 export const text = (name: string, about: About): Options.Options<string | undefined> =>
-  optional(describe(Options.text(name), about), about)
+  optional(describeFlag(Options.text(name), about), about)
 
 /** Repeatable. */
 export const texts = (name: string, about: About): Options.Options<ReadonlyArray<string>> =>
   noted(
-    Options.map(Options.repeated(describe(Options.text(name), about)), (values) => values.map(unwrap)),
+    Options.map(Options.repeated(describeFlag(Options.text(name), about)), (values) => values.map(unwrap)),
     about
   )
 
+/** The number that a text is, or the text, which no schema of a number takes. */
+const numeric = (text: string): number | string =>
+  text.trim() === "" || Number.isNaN(Number(text)) ? text : Number(text)
+
+/** A schema's value, or what is wrong in the words of the schema. */
+const decoded = <A>(name: string, text: string, schema: Schema.Schema<A>, value: unknown) =>
+  Either.mapLeft(Schema.decodeUnknownEither(schema)(value), (error) => wrong(name, text, describe(error).reason))
+
+interface JsonRange {
+  readonly type?: string
+  readonly minimum?: number
+  readonly maximum?: number
+  readonly exclusiveMinimum?: number
+}
+
+/** The range of a schema, for the help: that a count begins at 1 goes without saying. */
+const rangeOf = (schema: Schema.Schema<number>): string | undefined => {
+  const { exclusiveMinimum, maximum, minimum } =
+    annotationOf<JsonRange>(schema.ast, AST.JSONSchemaAnnotationId) ?? ({} as JsonRange)
+  if (minimum !== undefined && maximum !== undefined) return `${minimum} to ${maximum}`
+  return exclusiveMinimum === undefined ? undefined : `Above ${exclusiveMinimum}`
+}
+
+/** The help of a number: what it is for, its range, and what it is if it is not given. */
+const rangedAbout = (about: string | undefined, schema: Schema.Schema<number>, otherwise: number | undefined) => {
+  const range = rangeOf(schema)
+  const rest =
+    otherwise === undefined ? range : range === undefined ? `Default: ${otherwise}` : `${range}, default ${otherwise}`
+  return [...(about === undefined ? [] : [about]), ...(rest === undefined ? [] : [`${rest}.`])].join(" ")
+}
+
+/** A number: its range, and whether it is whole, are those of its schema, which the help names. */
 export const number = (
   name: string,
-  about: About,
-  { must = "a number", test = Number.isFinite }: { readonly must?: string; readonly test?: (n: number) => boolean } = {}
-): Options.Options<number | undefined> =>
-  optional(
-    Options.mapEffect(describe(Options.text(name), { value: "NUMBER", ...about }), (value) =>
-      value.trim() !== "" && test(Number(value)) ? Effect.succeed(Number(value)) : Effect.fail(wrong(name, value, must))
-    ),
-    about
+  schema: Schema.Schema<number>,
+  { about, default: otherwise, ...rest }: Partial<About> & { readonly default?: number | undefined } = {}
+): Options.Options<number | undefined> => {
+  const ranged = { value: "NUMBER", ...rest, about: rangedAbout(about, schema, otherwise) }
+  return optional(
+    Options.mapEffect(describeFlag(Options.text(name), ranged), (text) => decoded(name, text, schema, numeric(text))),
+    ranged
   )
+}
 
+/** A whole number of any size. */
 export const whole = (name: string, about: About): Options.Options<number | undefined> =>
-  number(name, about, { must: "a whole number", test: Number.isSafeInteger })
+  number(name, wholeNumber, about)
+
+const inSeconds = annotationOf<Schema.Schema<number>>(milliseconds.ast, InFile) as Schema.Schema<number>
 
 /** Given in seconds, returned in milliseconds. */
 export const seconds = (name: string, about: About): Options.Options<number | undefined> =>
-  noted(
-    Options.map(
-      number(
-        name,
-        { value: "SECONDS", ...about },
-        { must: "a number of seconds above 0", test: (n) => Number.isFinite(n * 1000) && n > 0 }
-      ),
-      (value) => (value === undefined ? undefined : value * 1000)
+  optional(
+    Options.mapEffect(describeFlag(Options.text(name), { value: "SECONDS", ...about }), (text) =>
+      decoded(name, text, inSeconds, numeric(text))
     ),
     about
   )
@@ -88,14 +122,16 @@ export const seconds = (name: string, about: About): Options.Options<number | un
 /** A number of seconds, or a duration as in Ollama. */
 export const duration = (name: string, about: About): Options.Options<number | string | undefined> =>
   optional(
-    Options.mapEffect(describe(Options.text(name), { value: "TIME", ...about }), (text) => {
-      const value = /^[+-]?\d+(\.\d+)?$/.test(text) ? Number(text) : text
-      return typeof value === "number" || Duration.parse(value) !== undefined
-        ? Effect.succeed(value)
-        : Effect.fail(wrong(name, text, "a number of seconds, or a duration such as 5m or 1h30m"))
-    }),
+    Options.mapEffect(describeFlag(Options.text(name), { value: "TIME", ...about }), (text) =>
+      decoded(name, text, keepAlive, /^[+-]?\d+(\.\d+)?$/.test(text) ? Number(text) : text)
+    ),
     about
   )
+
+/** The choices of an option that is one of some words. */
+export const words = <const W extends string>(
+  literals: ReadonlyArray<W>
+): ReadonlyArray<readonly [name: W, value: W]> => literals.map((one) => [one, one] as const)
 
 export const choice = <const C extends ReadonlyArray<readonly [name: string, value: unknown]>>(
   name: string,
@@ -104,11 +140,11 @@ export const choice = <const C extends ReadonlyArray<readonly [name: string, val
 ): Options.Options<C[number][1] | undefined> => {
   const names = choices.map(([one]) => one)
   return optional(
-    Options.mapEffect(describe(Options.text(name), { value: names.join("|"), ...about }), (value) => {
+    Options.mapEffect(describeFlag(Options.text(name), { value: names.join("|"), ...about }), (value) => {
       const found = choices.find(([one]) => one === value)
       return found === undefined
-        ? Effect.fail(wrong(name, value, `one of ${names.join(", ")}`))
-        : Effect.succeed(found[1])
+        ? Either.left(wrong(name, value, `must be one of ${names.join(", ")}`))
+        : Either.right(found[1])
     }),
     about
   )
@@ -116,12 +152,12 @@ export const choice = <const C extends ReadonlyArray<readonly [name: string, val
 
 /** `false` if not given. */
 export const flag = (name: string, about: About): Options.Options<boolean> =>
-  noted(describe(Options.boolean(name), about), about)
+  noted(describeFlag(Options.boolean(name), about), about)
 
 /** `true` if given, else `undefined`: the settings may say so too. */
 export const orSettings = (name: string, about: About): Options.Options<true | undefined> =>
   noted(
-    Options.map(describe(Options.boolean(name), about), (given) => given || undefined),
+    Options.map(describeFlag(Options.boolean(name), about), (given) => given || undefined),
     about
   )
 
@@ -141,6 +177,10 @@ export const timeout: Options.Options<number | undefined> = seconds("timeout", {
 })
 
 /** The flag of everything that tries servers. */
-export const maxRetries: Options.Options<number | undefined> = whole("max-retries", {
-  about: "Total number of attempts. Default: two rounds over the servers, and at least six."
-})
+export const maxRetries: Options.Options<number | undefined> = number(
+  "max-retries",
+  CallOptions.fields.maxRetries.from,
+  {
+    about: "Total number of attempts. Default: two rounds over the servers, and at least six."
+  }
+)

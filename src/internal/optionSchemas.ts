@@ -16,7 +16,7 @@ import { type Leaf, leaves, nearestName } from "./issues.js"
 export const optional = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optional(schema)
 
 /** @internal */
-export { milliseconds, pause, positive, range, whole, wholeFrom } from "./units.js"
+export { annotationOf, InFile, milliseconds, pause, positive, range, whole, wholeFrom } from "./units.js"
 
 /**
  * Whether Ollama accepts it as a keep-alive.
@@ -31,7 +31,7 @@ export const keepAlive = Schema.Union(Schema.Number, Schema.String).pipe(
   Schema.filter((value) =>
     isKeepAlive(value)
       ? undefined
-      : "must be a number of seconds, or a duration such as '5m' or '1h30m'; -1 is for ever"
+      : "must be a number of seconds, or a duration such as 5m or 1h30m"
   )
 )
 

@@ -37,7 +37,10 @@ describe("the options of a server", () => {
     [{ apiKey: 5 }, "servers.apiKey: apiKey of http://a:11434 must be a text"],
     [{ url: 5 }, "servers.url: an address must be a text"],
     [{ url: undefined }, "servers.url: an address is missing"],
-    [{ max_in_flight: 1 }, /^servers\.max_in_flight: there is no such option; did you mean maxInFlight\? There are url,/],
+    [
+      { max_in_flight: 1 },
+      /^servers\.max_in_flight: there is no such option; did you mean maxInFlight\? There are url,/
+    ],
     [{ colour: 1 }, /^servers\.colour: there is no such option; there are url, protocol,/]
   ])("%j is refused, in a program and in the file", (options, words) => {
     expect(refusal(options)).toMatch(words)

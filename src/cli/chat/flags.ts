@@ -1,8 +1,12 @@
 /** The flags of `aicortex chat`. */
 import * as Args from "@effect/cli/Args"
 import type * as Command from "@effect/cli/Command"
+import { defaults, OnInterrupt, Options, ThinkLevel } from "../../ChatRequest.js"
 import { callFlags } from "../callFlags.js"
 import * as Flags from "../flags.js"
+
+/** Ranges, choices and defaults are those of the options of a call. */
+const { fields } = Options
 
 export const options = {
   model: Flags.model,
@@ -27,7 +31,7 @@ export const options = {
         "event as it happens, in a line of its own."
     }
   ),
-  temperature: Flags.number("temperature", { alias: "t", about: "0 to 2, default 0.7." }),
+  temperature: Flags.number("temperature", fields.temperature.from, { alias: "t", default: defaults.temperature }),
   system: Flags.text("system", { value: "TEXT", about: "System prompt." }),
   persona: Flags.text("persona", { value: "NAME", about: "A system prompt of the configuration file, by its name." }),
   session: Flags.text("session", {
@@ -36,19 +40,11 @@ export const options = {
   }),
   continue: Flags.flag("continue", { alias: "c", about: "Go on with the conversation that was used last." }),
   ...callFlags,
-  onInterrupt: Flags.choice(
-    "on-interrupt",
-    [
-      ["resume", "resume"],
-      ["restart", "restart"],
-      ["fail", "fail"]
-    ],
-    {
-      about:
-        "What to do when a server breaks off in the middle of a streamed answer: another one continues from there, " +
-        "or starts over, or the call fails. Default: resume."
-    }
-  ),
+  onInterrupt: Flags.choice("on-interrupt", Flags.words(OnInterrupt.literals), {
+    about:
+      "What to do when a server breaks off in the middle of a streamed answer: another one continues from there, " +
+      `or starts over, or the call fails. Default: ${defaults.onInterrupt}.`
+  }),
   hedge: Flags.flag("hedge", {
     about: "Ask a second server too when the first one is late, and stop whichever is slower."
   }),
@@ -57,27 +53,20 @@ export const options = {
     value: "FILE",
     about: "A JSON Schema that the answer must fit. Asks for JSON."
   }),
-  maxTokens: Flags.whole("max-tokens", { about: "Maximum number of tokens." }),
-  topP: Flags.number("top-p", { about: "0 to 1, default 1." }),
-  topK: Flags.whole("top-k", { about: "Sample from this many tokens." }),
-  minP: Flags.number("min-p", { about: "0 to 1." }),
+  maxTokens: Flags.number("max-tokens", fields.maxTokens.from, { about: "Maximum number of tokens." }),
+  topP: Flags.number("top-p", fields.topP.from, { default: defaults.topP }),
+  topK: Flags.number("top-k", fields.topK.from, { about: "Sample from this many tokens; 0: from all." }),
+  minP: Flags.number("min-p", fields.minP.from),
   stop: Flags.texts("stop", { value: "TEXT", about: "Stop before this text." }),
-  seed: Flags.whole("seed", { about: "The same seed gives the same answer, where the server can." }),
-  frequencyPenalty: Flags.number("frequency-penalty", { about: "-2 to 2." }),
-  presencePenalty: Flags.number("presence-penalty", { about: "-2 to 2." }),
-  repeatPenalty: Flags.number("repeat-penalty", { about: "Above 0; 1 is none." }),
-  think: Flags.choice(
-    "think",
-    [
-      ["on", true],
-      ["off", false],
-      ["low", "low"],
-      ["medium", "medium"],
-      ["high", "high"],
-      ["max", "max"]
-    ],
-    { about: "Whether, or how hard, a reasoning model thinks." }
-  ),
+  seed: Flags.number("seed", fields.seed.from, {
+    about: "The same seed gives the same answer, where the server can."
+  }),
+  frequencyPenalty: Flags.number("frequency-penalty", fields.frequencyPenalty.from),
+  presencePenalty: Flags.number("presence-penalty", fields.presencePenalty.from),
+  repeatPenalty: Flags.number("repeat-penalty", fields.repeatPenalty.from, { about: "1 is none." }),
+  think: Flags.choice("think", [["on", true], ["off", false], ...Flags.words(ThinkLevel.literals)], {
+    about: "Whether, or how hard, a reasoning model thinks."
+  }),
   raw: Flags.flag("raw", {
     about: "Complete the prompt as raw text, without a chat template."
   }),

@@ -1,7 +1,17 @@
 /** The flags of `aicortex serve`. */
+import * as Schema from "effect/Schema"
 import { gateway } from "../../config/gateway.js"
 import * as Flags from "../flags.js"
 import { flagsOf } from "../settingFlags.js"
+
+const workers = Schema.Number.pipe(
+  Schema.filter(
+    (n) => (Number.isInteger(n) && n >= 1 && n <= 256 ? undefined : "must be a whole number from 1 to 256"),
+    {
+      jsonSchema: { minimum: 1, maximum: 256 }
+    }
+  )
+)
 
 export const options = {
   gateway: flagsOf(gateway),
@@ -22,10 +32,9 @@ export const options = {
     value: "FILE",
     about: "Certificates (PEM) of an authority that is trusted besides those that Node trusts. Repeatable."
   }),
-  workers: Flags.number(
-    "workers",
-    { about: "Number of processes, to use several cores. Default: 1." },
-    { must: "a whole number from 1 to 256", test: (n) => Number.isInteger(n) && n >= 1 && n <= 256 }
-  ),
+  workers: Flags.number("workers", workers, {
+    about: "Number of processes, to use several cores.",
+    default: 1
+  }),
   json: Flags.json
 }

@@ -1,19 +1,13 @@
 /** The flags of `aicortex servers add`. */
 import * as Args from "@effect/cli/Args"
+import { server } from "../../config/server.js"
+import { fields } from "../../server/options.js"
 import * as Flags from "../flags.js"
 
 export const options = {
-  protocol: Flags.choice(
-    "protocol",
-    [
-      ["ollama", "ollama"],
-      ["openai", "openai"],
-      ["anthropic", "anthropic"]
-    ],
-    {
-      about: "The server's protocol. Default: detected."
-    }
-  ),
+  protocol: Flags.choice("protocol", Flags.words(fields.protocol.literals), {
+    about: "The server's protocol. Default: detected."
+  }),
   apiKeyEnv: Flags.text("api-key-env", {
     value: "VARIABLE",
     about: "The environment variable that holds its API key."
@@ -35,8 +29,14 @@ export const options = {
   }),
   city: Flags.text("city", { value: "NAME", about: "Its city." }),
   country: Flags.text("country", { value: "CODE", about: "Its country, such as DE." }),
-  weight: Flags.number("weight", { about: "Its share of the traffic, above 0, default 1." }),
-  priority: Flags.whole("priority", { about: "Lower is tried first, default 0." }),
+  weight: Flags.number("weight", fields.weight, {
+    about: "Its share of the traffic.",
+    default: server.weight.default
+  }),
+  priority: Flags.number("priority", fields.priority, {
+    about: "Lower is tried first.",
+    default: server.priority.default
+  }),
   local: Flags.choice(
     "local",
     [
@@ -45,7 +45,7 @@ export const options = {
     ],
     { about: "Whether it is local, where private calls stay. Default: whether its address is of this machine." }
   ),
-  maxInFlight: Flags.whole("max-in-flight", {
+  maxInFlight: Flags.number("max-in-flight", fields.maxInFlight, {
     about: "Requests at once; more wait. Default: no limit, or for Ollama 4 per model."
   })
 }

@@ -1,7 +1,7 @@
 /** The fields that several endpoints have: the model, this gateway's own ones, and those for some servers only. */
 import * as JSONSchema from "effect/JSONSchema"
 import type * as Schema from "effect/Schema"
-import { type ChatRequest, type CheckedOptions, Routing } from "../../ChatRequest.js"
+import { type ChatRequest, type CheckedOptions, Routing, ThinkLevel } from "../../ChatRequest.js"
 import * as ExtraParameters from "../../internal/extraParameters.js"
 import { inlineRefs } from "../../internal/inlineRefs.js"
 import { isKeepAlive } from "../../internal/optionSchemas.js"
@@ -74,7 +74,7 @@ export const ollamaOnly = {
 export const contextLength = { num_ctx: Body.whole(1, undefined, { doc: "The same as options.num_ctx." }) }
 
 /** How much a model may think. */
-export const thinkLevels = ["low", "medium", "high", "max"] as const
+export const thinkLevels = ThinkLevel.literals
 
 /** Whether, or how much, the model thinks. */
 export const think = Body.custom(

@@ -3,6 +3,9 @@ import * as Either from "effect/Either"
 import type * as Chat from "../../../Chat.js"
 import * as ChatRequest from "../../../ChatRequest.js"
 import { strategies } from "../../callFlags.js"
+import { flagOf } from "../../errors.js"
+import { aboutOf } from "../../flags.js"
+import { options } from "../flags.js"
 import type { Conversation } from "./conversation.js"
 
 export interface Parameter {
@@ -48,7 +51,11 @@ const asNumber = (text: string): number | undefined => {
   return text.trim() !== "" && Number.isFinite(value) ? value : undefined
 }
 
-const number = (name: string, field: Field, about: string): Parameter => option(name, field, about, asNumber)
+/** As the flag: so it has its range, too. */
+const number = (field: (typeof ChatRequest.sampling)[number]): Parameter => {
+  const flag = flagOf(field)
+  return option(flag.slice(2), field, aboutOf(options[field], flag), asNumber)
+}
 
 const seconds = (name: string, field: Field, about: string): Parameter =>
   option(
@@ -106,22 +113,11 @@ const contextSize: Parameter = {
 }
 
 export const parameters: ReadonlyArray<Parameter> = [
-  number("temperature", "temperature", "0 to 2."),
-  number("max-tokens", "maxTokens", "The most tokens of an answer."),
-  number("top-p", "topP", "0 to 1."),
-  number("top-k", "topK", "Sample from this many tokens."),
-  number("min-p", "minP", "0 to 1."),
-  number("seed", "seed", "The same seed gives the same answer, where the server can."),
-  number("frequency-penalty", "frequencyPenalty", "-2 to 2."),
-  number("presence-penalty", "presencePenalty", "-2 to 2."),
-  number("repeat-penalty", "repeatPenalty", "Above 0; 1 is none."),
+  ...ChatRequest.sampling.map(number),
   option("stop", "stop", "Stop before this text.", (text) => text),
   oneOf("think", "think", "Whether, or how hard, a reasoning model thinks.", [
     ...onOff,
-    "low",
-    "medium",
-    "high",
-    "max"
+    ...ChatRequest.ThinkLevel.literals
   ]),
   contextSize,
   option("keep-alive", "keepAlive", "How long Ollama keeps the model loaded.", (text) => asNumber(text) ?? text),
