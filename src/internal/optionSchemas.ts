@@ -29,9 +29,7 @@ export const isKeepAlive = (value: number | string): boolean =>
 /** @internal */
 export const keepAlive = Schema.Union(Schema.Number, Schema.String).pipe(
   Schema.filter((value) =>
-    isKeepAlive(value)
-      ? undefined
-      : "must be a number of seconds, or a duration such as 5m or 1h30m"
+    isKeepAlive(value) ? undefined : "must be a number of seconds, or a duration such as 5m or 1h30m"
   )
 )
 

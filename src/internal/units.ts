@@ -127,6 +127,19 @@ export const whole = Schema.Number.pipe(
 )
 
 /**
+ * A whole number of a range.
+ *
+ * @internal
+ */
+export const wholeBetween = (min: number, max: number) =>
+  Schema.Number.pipe(
+    Schema.filter(
+      (n) => (Number.isInteger(n) && n >= min && n <= max ? undefined : `must be a whole number from ${min} to ${max}`),
+      { schemaId: Schema.IntSchemaId, jsonSchema: { type: "integer", minimum: min, maximum: max } }
+    )
+  )
+
+/**
  * A number above 0.
  *
  * @internal

@@ -1,17 +1,8 @@
 /** The flags of `aicortex serve`. */
-import * as Schema from "effect/Schema"
 import { gateway } from "../../config/gateway.js"
+import { wholeBetween } from "../../internal/units.js"
 import * as Flags from "../flags.js"
 import { flagsOf } from "../settingFlags.js"
-
-const workers = Schema.Number.pipe(
-  Schema.filter(
-    (n) => (Number.isInteger(n) && n >= 1 && n <= 256 ? undefined : "must be a whole number from 1 to 256"),
-    {
-      jsonSchema: { minimum: 1, maximum: 256 }
-    }
-  )
-)
 
 export const options = {
   gateway: flagsOf(gateway),
@@ -32,7 +23,7 @@ export const options = {
     value: "FILE",
     about: "Certificates (PEM) of an authority that is trusted besides those that Node trusts. Repeatable."
   }),
-  workers: Flags.number("workers", workers, {
+  workers: Flags.number("workers", wholeBetween(1, 256), {
     about: "Number of processes, to use several cores.",
     default: 1
   }),
