@@ -242,8 +242,17 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
     const what = `${part === "" ? name : `${part} in the ${name}`} of ${href}`
     return fail(`servers.${name}`, `${what}${reason.startsWith("must ") ? "" : ":"} ${reason}`)
   }
-  const { apiKey, headers: givenHeaders, local, location, maxInFlight, organization, priority, protocol, weight } =
-    checked.right
+  const {
+    apiKey,
+    headers: givenHeaders,
+    local,
+    location,
+    maxInFlight,
+    organization,
+    priority,
+    protocol,
+    weight
+  } = checked.right
   if (apiKey !== undefined) {
     const key = Redacted.isRedacted(apiKey) ? Redacted.value(apiKey) : apiKey
     if (key === "" || /[^\x21-\x7e]/.test(key)) {
