@@ -38,17 +38,21 @@ const locate = (error: unknown, site: CallSite): unknown => {
   return error
 }
 
-/** The same function, whose errors say where it was called. */
+/**
+ * The same function, whose errors say where it was called. The engine tells who awaits it, so that a stack is made for
+ * failures and streams only: for each call, it costs more than all that is done with it here.
+ */
 const located = (call: AnyFunction): AnyFunction => {
   const atSite = async (...args: ReadonlyArray<unknown>): Promise<unknown> => {
-    const site = callSite(atSite)
-    const failed = (error: unknown) => locate(raised(error), site)
     try {
       const result: unknown = await call(...args)
-      if (result instanceof ChatStream) result.failed = failed
+      if (result instanceof ChatStream) {
+        const site = callSite(atSite)
+        result.failed = (error) => locate(raised(error), site)
+      }
       return result
     } catch (error) {
-      throw failed(error)
+      throw locate(raised(error), callSite(atSite))
     }
   }
   return atSite
