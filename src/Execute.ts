@@ -22,19 +22,14 @@ import { Chat } from "./Chat.js"
 import type { ChatEvent, End } from "./ChatEvent.js"
 import type * as ChatRequest from "./ChatRequest.js"
 import { Conditions } from "./Conditions.js"
-import { type ChatError, InvalidRequest, type TurnNotStored } from "./Errors.js"
+import type { Decision } from "./Decision.js"
+import { type Attempt, type ChatError, InvalidRequest, type TurnNotStored } from "./Errors.js"
 import { converse } from "./execute/conversation.js"
 import { check, type Options } from "./execute/options.js"
-import {
-  type AgentChecks,
-  decisionOf,
-  type Metrics,
-  metricsLine,
-  metricsOf,
-  type RoutingDecision
-} from "./execute/report.js"
+import { type AgentChecks, type Metrics, metricsLine, metricsOf } from "./execute/report.js"
 import { linesOf, type Output, Terminal, writeTo } from "./execute/terminal.js"
 import type { Result } from "./Failover.js"
+import { decisionOf } from "./failover/answerEnd.js"
 import { Registry } from "./Registry.js"
 import { Sessions } from "./Sessions.js"
 
@@ -55,17 +50,7 @@ export type {
    * @since 0.2.0
    * @category models
    */
-  ExcludedServer,
-  /**
-   * @since 0.2.0
-   * @category models
-   */
-  Metrics,
-  /**
-   * @since 0.2.0
-   * @category models
-   */
-  RoutingDecision
+  Metrics
 } from "./execute/report.js"
 export {
   /**
@@ -105,8 +90,10 @@ export interface Executed {
   readonly response: string
   /** How long it took, and how much it is. */
   readonly metrics: Metrics
-  /** Who was chosen to answer, and why. */
-  readonly routingDecision: RoutingDecision
+  /** Which model on which server was chosen, why, and why not another one. */
+  readonly routingDecision: Decision
+  /** The attempts that failed before. */
+  readonly attempts: ReadonlyArray<Attempt>
   /** The conditions that the decision was made under. */
   readonly agentChecks: AgentChecks
   /** The conversation that it belongs to; `undefined`: none. */
@@ -139,10 +126,20 @@ export class Execute extends Context.Tag("aicortex/Execute")<Execute, Service>()
 
 type Answered = Pick<
   Result,
-  "text" | "model" | "server" | "usage" | "firstTokenTime" | "tokensPerSecond" | "attempts" | "warnings"
+  "text" | "model" | "server" | "usage" | "firstTokenTime" | "tokensPerSecond" | "attempts" | "decision" | "warnings"
 >
 
 const lineEnd = (text: string): string => (text.endsWith("\n") ? "" : "\n")
+
+/** Worked out now: results are printed, copied and kept. */
+const plain = ({ asked, candidates, chosen, conditions, excluded, reason }: Decision): Decision => ({
+  asked,
+  chosen,
+  reason,
+  candidates,
+  excluded,
+  conditions
+})
 
 /**
  * The service, over those that it needs. Answers are written to the `Terminal` of the call, or else to that of its context.
@@ -173,6 +170,8 @@ export const make = Effect.gen(function* () {
   const written = (prompt: string, options: Ask, output: Output | undefined): Effect.Effect<Answered, ChatError> =>
     Effect.suspend(() => {
       const pieces: Array<string> = []
+      const decisions: Array<Decision> = []
+      let cached = false
       let end: End | undefined
       let open = ""
       const onChunk = Effect.fnUntraced(function* (chunk: Iterable<ChatEvent>) {
@@ -185,6 +184,9 @@ export const make = Effect.gen(function* () {
             pieces.length -= event.discard
             const before = open + text
             text += `${before === "" ? "" : lineEnd(before)}[the text above is discarded: the answer restarts on ${event.server}]\n`
+          } else if (event.type === "meta") {
+            if (event.meta.type === "cached") cached = true
+            else if (event.meta.type === "attempt" && event.meta.decision) decisions.push(event.meta.decision)
           } else if (event.type === "end") end = event
         }
         if (text === "") return
@@ -204,6 +206,7 @@ export const make = Effect.gen(function* () {
                 firstTokenTime: end.firstTokenTime,
                 tokensPerSecond: end.tokensPerSecond,
                 attempts: end.attempts,
+                decision: decisionOf(end, decisions, cached),
                 warnings: end.warnings
               })
         )
@@ -243,7 +246,8 @@ export const make = Effect.gen(function* () {
         modelId,
         response: answered.text,
         metrics,
-        routingDecision: decisionOf(answered, options.model),
+        routingDecision: plain(answered.decision),
+        attempts: answered.attempts,
         agentChecks: { resources, connectivity },
         sessionId: session,
         ...(warnings === undefined ? {} : { warnings })

@@ -48,7 +48,7 @@ export {
   ToolFailed,
   TurnNotStored
 } from "./Errors.js"
-export type { AgentChecks, ExcludedServer, Executed, Metrics, Output, RoutingDecision } from "./Execute.js"
+export type { AgentChecks, Executed, Metrics, Output } from "./Execute.js"
 export type { Result } from "./Failover.js"
 export type { Message } from "./Message.js"
 export type { ChatFunction, ChatOptions, EmbedOptions, ExecuteOptions, Prompt, Tool } from "./promise/calls.js"

@@ -30,36 +30,6 @@ export interface Metrics {
 }
 
 /**
- * A server that was asked and did not answer.
- *
- * @since 0.2.0
- * @category models
- */
-export interface ExcludedServer {
-  /** The model that it was asked for. */
-  readonly model: string
-  /** Its address. */
-  readonly server: string
-  /** Why it did not answer. */
-  readonly reason: string
-}
-
-/**
- * Who was chosen to answer, and why.
- *
- * @since 0.2.0
- * @category models
- */
-export interface RoutingDecision {
-  /** The model that answered, and the address of its server. */
-  readonly chosen: { readonly model: string; readonly server: string }
-  /** Why, in words. */
-  readonly reason: string
-  /** Who did not answer, and why. */
-  readonly excluded: ReadonlyArray<ExcludedServer>
-}
-
-/**
  * The conditions that the decision was made under, as they were known then.
  *
  * @since 0.2.0
@@ -72,7 +42,7 @@ export interface AgentChecks {
   readonly connectivity: ReadonlyArray<Line>
 }
 
-type Answered = Pick<Result, "model" | "server" | "usage" | "firstTokenTime" | "tokensPerSecond" | "attempts">
+type Answered = Pick<Result, "model" | "server" | "usage" | "firstTokenTime" | "tokensPerSecond">
 
 /** The metrics of an answer. */
 export const metricsOf = (
@@ -91,17 +61,6 @@ export const metricsOf = (
   modelName: model,
   modelType
 })
-
-/** The decision behind an answer. */
-export const decisionOf = ({ attempts, model, server }: Answered, asked: string): RoutingDecision => {
-  const last = attempts[attempts.length - 1]
-  const named = asked === "auto" ? "chosen by the request, the servers and the conditions" : `'${asked}' was asked for`
-  return {
-    chosen: { model, server },
-    reason: last === undefined ? named : `failover after ${last.reason}`,
-    excluded: attempts.map((attempt) => ({ model, server: attempt.server, reason: attempt.message }))
-  }
-}
 
 const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(2)} s`
 

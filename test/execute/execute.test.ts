@@ -48,6 +48,7 @@ for (const protocol of ["ollama", "openai"] as const) {
         response: "Quantum bits are both.",
         metrics: { modelName: "llama2:latest", modelType: protocol, outputTokens: expect.any(Number) },
         routingDecision: { chosen: { model: "llama2:latest", server: server.url }, excluded: [] },
+        attempts: [],
         agentChecks: { connectivity: [] },
         sessionId: undefined
       })
@@ -94,8 +95,10 @@ for (const protocol of ["ollama", "openai"] as const) {
       const executed = await cortex.execute({ prompt: "Count", model: "m:1b", output, displayMetrics: false })
       expect(output.text()).toBe("one two three\n")
       expect(executed.response).toBe("one two three")
-      expect(executed.routingDecision.excluded).toMatchObject([{ model: "m:1b", server: broken.url }])
-      expect(executed.routingDecision.excluded[0]?.reason).not.toBe("")
+      expect(executed.attempts).toMatchObject([{ server: broken.url }])
+      expect(executed.routingDecision).toMatchObject({ asked: "m:1b", chosen: { server: sound.url } })
+      expect(executed.routingDecision.reason).not.toBe("")
+      expect(JSON.parse(JSON.stringify(executed.routingDecision))).toHaveProperty("excluded")
     })
 
     it("discards what was written where the answer restarts", async () => {
