@@ -1,20 +1,53 @@
 /**
- * Loads the engine of the built-in model.
+ * Loads the engine and a model.
  */
 import { existsSync } from "node:fs"
 import { stat } from "node:fs/promises"
-import type { GbnfJsonObjectSchema, LlamaContextSequence, LlamaGrammar, LlamaModel } from "node-llama-cpp"
+import type {
+  GbnfJsonObjectSchema,
+  Llama,
+  LlamaContext,
+  LlamaEmbeddingContext,
+  LlamaGrammar,
+  LlamaGrammarEvaluationState,
+  LlamaModel,
+  TokenBias
+} from "node-llama-cpp"
 import type { ServerFailure } from "../Backend.js"
 import { engineFailure } from "../internal/engineFailure.js"
+import { Sequences } from "./embeddedSequences.js"
+import { ChatTemplate } from "./embeddedTemplate.js"
 
-/** The loaded model, and its grammars. */
+/** The loaded model, and what answers with it. */
 export interface Engine {
   readonly model: LlamaModel
-  readonly sequence: LlamaContextSequence
+  readonly template: ChatTemplate
+  readonly sequences: Sequences
+  /** Tokens of context of each request. */
+  readonly contextSize: number
+  /** Tokens that are evaluated at once. */
+  readonly batchSize: number
+  /** What makes vectors, where that is what it is for. */
+  readonly vectors: LlamaEmbeddingContext | undefined
   readonly json: () => Promise<LlamaGrammar>
   readonly schema: (schema: GbnfJsonObjectSchema) => Promise<LlamaGrammar>
-  readonly grammarState: (grammar: LlamaGrammar) => import("node-llama-cpp").LlamaGrammarEvaluationState
+  readonly grammarState: (grammar: LlamaGrammar) => LlamaGrammarEvaluationState
+  readonly tokenBias: () => TokenBias
   readonly dispose: () => Promise<void>
+}
+
+/** How a model is run. */
+export interface EngineOptions {
+  /** Tokens of context of each request; 0, the default: those that the model was trained for, as far as memory allows. */
+  readonly contextSize?: number | undefined
+  /** Layers that run on the graphics card; -1: as many as fit. Default: none. */
+  readonly gpuLayers?: number | undefined
+  /** Threads that compute; -1, the default: as many as suit the model and this machine. */
+  readonly threads?: number | undefined
+  /** How many requests are answered at the same time; default: 4. */
+  readonly parallel?: number | undefined
+  /** Vectors of texts instead of answers. Default: `false`. */
+  readonly embeddings?: boolean | undefined
 }
 
 /** The message of whatever was thrown. */
@@ -27,6 +60,12 @@ export class LoadFailure extends Error {
   }
 }
 
+/** Threads would wait for each other longer than a model of fewer bytes takes to compute a token. */
+const smallModel = 64 * 1024 * 1024
+
+/** Longer texts are evaluated in parts, which a mean over all tokens cannot be made of. */
+const longestText = 8192
+
 const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
   try {
     return await import("node-llama-cpp")
@@ -37,48 +76,63 @@ const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
   }
 }
 
-/** Threads would wait for each other longer than a model of fewer bytes takes to compute a token. */
-const smallModel = 64 * 1024 * 1024
+/** Where a model runs: the only prebuilt engine on Apple silicon is the one for its graphics. */
+const gpuOf = ({ gpuLayers = 0 }: EngineOptions): "auto" | false =>
+  gpuLayers !== 0 || (process.platform === "darwin" && process.arch === "arm64") ? "auto" : false
 
-/** How a model is run. */
-export interface EngineOptions {
-  /** Tokens of context of each request; 0, the default: those that the model was trained for. */
-  readonly contextSize?: number | undefined
-  /** Layers that run on the graphics card; -1: as many as fit. Default: none. */
-  readonly gpuLayers?: number | undefined
-  /** Threads that compute; -1: as many as suit this machine. Default: 1. */
-  readonly threads?: number | undefined
-  /** How many requests are answered at the same time; default: 4. */
-  readonly parallel?: number | undefined
+const loadModel = async (llama: Llama, modelPath: string, { embeddings, gpuLayers = 0 }: EngineOptions) => {
+  const layers = gpuLayers >= 0 ? { gpuLayers } : {}
+  const model = await llama.loadModel({ modelPath, ...layers })
+  if (embeddings !== true) return model
+  const { architecture } = model
+  const own = (model.fileInfo.metadata as { readonly [key: string]: unknown })[architecture]
+  if (typeof own === "object" && own !== null && "pooling_type" in own) return model
+  // A model that was not made for it has vectors of its tokens: the text's is their mean.
+  await model.dispose()
+  return llama.loadModel({ modelPath, ...layers, metadataOverrides: { [architecture]: { pooling_type: 1 } } as never })
 }
 
-/** Loads the engine and a model file. */
-export const loadEngine = async (modelPath: string, options: EngineOptions = {}): Promise<Engine> => {
+/** Loads the engine and a model file. `builtIn`: it is the one that this package brings. */
+export const loadEngine = async (modelPath: string, options: EngineOptions, builtIn: boolean): Promise<Engine> => {
   const library = await importEngine()
-  // On Apple silicon the only prebuilt engine is the Metal one; elsewhere a model this small is fastest on one core.
-  const gpu = process.platform === "darwin" && process.arch === "arm64" ? "auto" : false
   const logLevel = library.LlamaLogLevel.disabled
-  const llama = await library.getLlama({ gpu, build: "never", progressLogs: false, logLevel }).catch((cause) => {
-    throw new LoadFailure(engineFailure(`node-llama-cpp has nothing that runs on this machine (${describe(cause)})`))
-  })
+  const llama = await library
+    .getLlama({ gpu: gpuOf(options), build: "never", progressLogs: false, logLevel })
+    .catch((cause) => {
+      throw new LoadFailure(engineFailure(`node-llama-cpp has nothing that runs on this machine (${describe(cause)})`))
+    })
   try {
     if (!existsSync(modelPath)) {
       throw new LoadFailure(engineFailure(`the model file ${modelPath} is missing`, "npm install aicortex"))
     }
-    const { contextSize = 0, gpuLayers = 0, threads = 1 } = options
-    const { size } = await stat(modelPath)
-    const model = await llama.loadModel({ modelPath, ...(gpuLayers >= 0 ? { gpuLayers } : {}) })
-    const context = await model.createContext({
-      contextSize: contextSize > 0 ? contextSize : model.trainContextSize,
-      sequences: 1,
-      ...(threads > 0 ? { threads } : size < smallModel ? { threads: 1 } : {})
-    })
+    const { contextSize: wanted = 0, parallel = 4, threads: given = -1 } = options
+    const [{ size }, jinja, model] = await Promise.all([
+      stat(modelPath),
+      import("@huggingface/jinja"),
+      loadModel(llama, modelPath, options)
+    ])
+    const threads = given > 0 ? { threads: given } : size < smallModel ? { threads: 1 } : {}
+    const contextSize = wanted > 0 ? wanted : size < smallModel ? model.trainContextSize : ("auto" as const)
+    let context: LlamaContext | undefined
+    let vectors: LlamaEmbeddingContext | undefined
+    if (options.embeddings === true) {
+      const most = Math.min(wanted > 0 ? wanted : model.trainContextSize, longestText)
+      vectors = await model.createEmbeddingContext({ contextSize: most, batchSize: most, ...threads })
+    } else {
+      context = await model.createContext({ contextSize, sequences: parallel, ...threads })
+    }
+    const made = context
     return {
       model,
-      sequence: context.getSequence(),
+      template: new ChatTemplate(model, jinja, builtIn),
+      sequences: new Sequences(made === undefined ? [] : Array.from({ length: parallel }, () => made.getSequence())),
+      contextSize: made?.contextSize ?? Math.min(wanted > 0 ? wanted : model.trainContextSize, longestText),
+      batchSize: made?.batchSize ?? longestText,
+      vectors,
       json: () => llama.getGrammarFor("json"),
       schema: (schema) => llama.createGrammarForJsonSchema(schema),
       grammarState: (grammar) => new library.LlamaGrammarEvaluationState({ model, grammar }),
+      tokenBias: () => library.TokenBias.for(model),
       dispose: () => llama.dispose()
     }
   } catch (cause) {
