@@ -4,7 +4,7 @@ import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
-import * as DefaultServices from "effect/DefaultServices"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
@@ -37,8 +37,11 @@ export interface Trace {
   readonly state?: string | undefined
 }
 
-/** Effect's native tracer, whose spans nobody exports. */
-const native = Context.get(DefaultServices.liveServices, Tracer.Tracer)
+/**
+ * Effect's native tracer, whose spans nobody exports. Where a process holds several copies of Effect, they share the one of
+ * the copy that was loaded first, which is not this module's.
+ */
+const native = Effect.runSync(Effect.tracer)
 
 // =============================================================================
 // Traces of callers

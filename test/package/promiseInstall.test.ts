@@ -1,9 +1,10 @@
 /** The Promise entry in projects that have nothing else, or an Effect that is not ours. */
-import { execFileSync } from "node:child_process"
+import { execFile, execFileSync } from "node:child_process"
 import { existsSync, readFileSync } from "node:fs"
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { promisify } from "node:util"
 import { build, type Metafile } from "esbuild"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { answering, installQuietly, pack, root, run, runProgram } from "../support/package.js"
@@ -170,6 +171,31 @@ describe("the Promise entry", { timeout: 120_000 }, () => {
       logLevel: "silent"
     }).catch((error: Error) => error.message)
     assert.include(String(failed), "node:", "the other entry is noticed")
+  })
+
+  it("beside another copy of Effect, sends no trace that nobody records", async () => {
+    const program = `
+      import "effect"
+      import { createServer } from "node:http"
+      import { createCortex } from ${JSON.stringify(join(root, "dist/bundle/promise.js"))}
+      const seen = []
+      const server = createServer((request, response) => {
+        if (request.method === "POST") seen.push(request.headers.traceparent ?? "none")
+        response.end(JSON.stringify(request.method === "POST"
+          ? { model: "m", message: { role: "assistant", content: "x" }, done: true, done_reason: "stop" }
+          : { models: [{ name: "m", model: "m", details: {} }] }))
+      }).listen(0, "127.0.0.1", async () => {
+        const cortex = createCortex({ servers: [{ url: "http://127.0.0.1:" + server.address().port }] })
+        await cortex.chat("Hi", { model: "m" })
+        await cortex[Symbol.asyncDispose]()
+        server.close()
+        server.closeAllConnections()
+        console.log(JSON.stringify(seen))
+      })`
+    const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program], {
+      cwd: root
+    })
+    assert.deepStrictEqual(JSON.parse(stdout), ["none"])
   })
 
   it("costs at most twice as much to import as `ai`", () => {
