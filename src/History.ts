@@ -101,3 +101,68 @@ export const trim = (
   const kept = history.filter((message, i) => i >= from || isSystem(message))
   return { messages: join(kept), trimmed: history.length - kept.length }
 }
+
+/** A server may leave out white space at the end, and a client at both ends. */
+const isSame = (one: Message.Message, other: Message.Message): boolean => {
+  if (one.role !== other.role || Message.text(one).trim() !== Message.text(other).trim()) return false
+  const rest = (message: Message.Message) =>
+    JSON.stringify([
+      Message.images(message),
+      message.role === "assistant" ? (message.toolCalls ?? []).map((call) => [call.name, call.arguments]) : []
+    ])
+  return rest(one) === rest(other)
+}
+
+/** Whether `said` begins with the last `count` messages of `before`. */
+const overlaps = (
+  before: ReadonlyArray<Message.Message>,
+  said: ReadonlyArray<Message.Message>,
+  count: number
+): boolean => {
+  for (let i = 0; i < count; i++) {
+    const stored = before[before.length - count + i]
+    const sent = said[i]
+    if (stored === undefined || sent === undefined || !isSame(stored, sent)) return false
+  }
+  return true
+}
+
+/** Whether a message and the answer to it stand in both. */
+const repeats = (before: ReadonlyArray<Message.Message>, said: ReadonlyArray<Message.Message>): boolean => {
+  const [first, second] = said
+  if (first !== undefined && before[0] !== undefined && second?.role === "assistant" && isSame(before[0], first)) {
+    return true
+  }
+  const turnsOf = (messages: ReadonlyArray<Message.Message>): ReadonlyArray<string> =>
+    messages.flatMap((message, i) => {
+      const asked = messages[i - 1]
+      if (message.role !== "assistant" || asked === undefined) return []
+      return [JSON.stringify([Message.text(asked).trim(), Message.text(message).trim()])]
+    })
+  const known = new Set(turnsOf(before))
+  return turnsOf(said).some((turn) => known.has(turn))
+}
+
+/**
+ * What messages add to a history, where they may repeat the end of it or all of it, as those of a client that sends the
+ * whole conversation each time. Without an answer of the assistant among them all are new. `undefined` where they repeat a
+ * part of the history and go on differently, or add nothing: then it cannot be told what is meant.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const continuation = (
+  history: ReadonlyArray<Message.Message>,
+  messages: ReadonlyArray<Message.Message>
+): ReadonlyArray<Message.Message> | undefined => {
+  if (history.length === 0 || !messages.some(({ role }) => role === "assistant")) return messages
+  const before = history.filter((message) => !isSystem(message))
+  const said = messages.filter((message) => !isSystem(message))
+  for (let count = Math.min(before.length, said.length); count > 0; count--) {
+    if (!overlaps(before, said, count)) continue
+    if (count === said.length) return undefined
+    const known = new Set(said.slice(0, count))
+    return messages.filter((message) => !known.has(message))
+  }
+  return repeats(before, said) ? undefined : messages
+}

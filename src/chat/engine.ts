@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
-import { type ChatError, DeadlineExceeded } from "../Errors.js"
+import { type ChatError, DeadlineExceeded, InvalidRequest } from "../Errors.js"
 import { type Call, Failover, type OpenAnswer, type Result } from "../Failover.js"
 import * as History from "../History.js"
 import * as Direct from "../internal/direct.js"
@@ -25,6 +25,14 @@ import { asking, cacheTtlOf, firstModel, isLikely, originOf, type Prepared, read
 import { makeStructured } from "./structured.js"
 import { running, toEffect } from "./toEffect.js"
 import * as ToolLoop from "./toolLoop.js"
+
+const unclear = () =>
+  new InvalidRequest({
+    field: "messages",
+    reason:
+      "repeat what the session holds, but go on differently: send the conversation as it is stored, or only what is " +
+      "new, or leave out the session"
+  })
 
 /** Tokens reserved for the answer when trimming the history, if the caller sets no limit. */
 const defaultReserve = 1024
@@ -76,7 +84,7 @@ export const make = Effect.gen(function* () {
    * caller that runs this in a race, as for a deadline, may never see its result.
    */
   const join = (
-    execution: Execution,
+    given: Execution,
     candidates: ReadonlyArray<ModelCandidate>,
     session: string,
     began: number,
@@ -88,6 +96,10 @@ export const make = Effect.gen(function* () {
         hold(turn)
         return Effect.gen(function* () {
           const candidate = firstModel(candidates)
+          const fresh = History.continuation(turn.history, given.request.messages)
+          if (fresh === undefined) return yield* unclear()
+          const execution =
+            fresh === given.request.messages ? given : { ...given, request: { ...given.request, messages: fresh } }
           const modelRequest = requestFor(execution, execution.request, candidate)
           const length = turn.history.length === 0 ? undefined : yield* contextLength(candidate.model, modelRequest)
           const { messages, trimmed } = History.trim(turn.history, modelRequest.messages, {

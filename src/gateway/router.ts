@@ -67,7 +67,7 @@ const cors = (gateway: GatewayContext, context: RequestContext, origin: string |
   const { headers } = context
   headers["access-control-allow-origin"] = gateway.settings.cors.includes("*") ? "*" : origin
   headers["access-control-expose-headers"] =
-    "x-request-id, request-id, x-aicortex-server, x-aicortex-attempts, x-aicortex-reason, x-aicortex-ignored, x-aicortex-warning, x-aicortex-unreachable, retry-after"
+    "x-request-id, request-id, x-aicortex-server, x-aicortex-attempts, x-aicortex-reason, x-aicortex-session, x-aicortex-ignored, x-aicortex-warning, x-aicortex-unreachable, retry-after"
   headers["vary"] = "origin"
 }
 
@@ -199,6 +199,7 @@ export const make = (handle: GatewayHandle) => {
     context.caller = found?.name
     context.priority = priorityOf(context, found)
     context.private = isPrivate(context, found)
+    context.privateByHeader = context.private && found?.private !== true
     context.admin = found === undefined ? Permissions.isLocal(context.request) : found.admin
     if (endpoint.admin && !context.admin) {
       const message =

@@ -95,16 +95,20 @@ const dispatched =
   ): Handler =>
   (gateway, context, body) => {
     const started = performance.now()
-    const gatewayRequest = Sessions.joined(context.decode(decode, body), context)
-    const written = codec(gatewayRequest)
-    context.ownTime += performance.now() - started
-    return dispatch(gateway, context, gatewayRequest, written)
+    const answer = (gatewayRequest: A) => {
+      const written = codec(gatewayRequest)
+      context.ownTime += performance.now() - started
+      return dispatch(gateway, context, gatewayRequest, written)
+    }
+    const joined = Sessions.joined(gateway, context.decode(decode, body), context)
+    return joined instanceof Promise ? joined.then(answer) : answer(joined)
   }
 
 const ollamaAsk =
   (decode: (body: BodyFields.Fields) => OllamaRequest.OllamaGatewayRequest, generates: boolean): Handler =>
-  (gateway, context, body) => {
-    const gatewayRequest = Sessions.joined(decode(body), context)
+  async (gateway, context, body) => {
+    const joined = Sessions.joined(gateway, decode(body), context)
+    const gatewayRequest = joined instanceof Promise ? await joined : joined
     context.ignore(gatewayRequest.ignored)
     context.record.model = gatewayRequest.model
     if (gatewayRequest.request.messages.length === 0) return Manage.load(gateway, context, gatewayRequest, generates)

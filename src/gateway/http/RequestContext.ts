@@ -83,6 +83,10 @@ export class RequestContext {
   priority: Priority = "interactive"
   /** Whether only local servers may answer it, because its key or a header says so. */
   private = false
+  /** Whether a header alone says so. */
+  privateByHeader = false
+  /** The session that was begun for it. */
+  createdSession: string | undefined
   /** What it holds of its key's rate limits, if the key has any. */
   rateTicket: RateTicket | undefined
   /** The request was sent to an upstream server. */

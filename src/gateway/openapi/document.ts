@@ -149,6 +149,7 @@ const parametersOf = (path: string, { isAnswer, parameters = [] }: Endpoint): Re
 const receipts = {
   "X-Aicortex-Server": { description: "Which server answered.", schema: text },
   "X-Aicortex-Attempts": { description: "How many servers were tried.", schema: { type: "integer" } },
+  "X-Aicortex-Session": { description: "The conversation that the answer is a part of, if any.", schema: text },
   "X-Aicortex-Reason": { description: "Why this one: the routing, a failover, or the cache.", schema: text }
 }
 
@@ -242,7 +243,7 @@ or Ollama client at this address. The whole API is in <a href="/openapi.json">op
 <tr><td><code>X-Aicortex-Reason</code></td><td>Why this one: the routing, a failover, or the cache.</td></tr>
 <tr><td><code>X-Aicortex-Priority</code></td><td><code>batch</code> lets interactive requests go first (in a request).</td></tr>
 <tr><td><code>X-Aicortex-Private</code></td><td><code>true</code>: only local servers answer, or the request fails with 403 (in a request).</td></tr>
-<tr><td><code>X-Aicortex-Session</code></td><td>A conversation to continue (in a request).</td></tr>
+<tr><td><code>X-Aicortex-Session</code></td><td>The conversation to continue, or <code>new</code> (in a request); the conversation of the answer.</td></tr>
 <tr><td><code>X-Request-Id</code></td><td>The request id in answers, errors and the log; yours is used if you send one.</td></tr>
 <tr><td><code>traceparent</code>, <code>tracestate</code></td><td>The trace that a request is a part of; passed on to servers.</td></tr>
 </table></body></html>

@@ -10,6 +10,7 @@ import * as Body from "../http/bodyDeclaration.js"
 import { reject } from "../http/errorResponse.js"
 import * as FieldPolicy from "../http/fieldPolicy.js"
 import type { GatewayRequest } from "./gatewayRequest.js"
+import { namedSession } from "./namedSession.js"
 
 /** Maximum length of a model name, in characters. */
 const longestName = 1_000
@@ -45,7 +46,8 @@ const cache = Body.custom(
 
 /** Extensions of this gateway. */
 export const extensions = {
-  session: Body.text({ doc: "A conversation of /v1/sessions to continue." }),
+  session: Body.text({ doc: "A conversation of /v1/sessions to continue, or new: begins one." }),
+  session_id: Body.text({ doc: "The same as session." }),
   routing: Body.oneOf(Routing.literals, { doc: "Which server is tried first." }),
   cache
 }
@@ -115,7 +117,9 @@ const cached = "the server that has it in its cache goes first."
 /** What names a conversation (see `conversationId`). Anything else about it makes no difference to an answer. */
 export const conversation = {
   prompt_cache_key: Body.text({ doc: `Names the conversation: ${cached}` }),
-  metadata: Body.json({ doc: `session_id or user_id in it names the conversation: ${cached}` }),
+  metadata: Body.json({
+    doc: `session_id in it continues a conversation of /v1/sessions. Any other session_id, or user_id, names a conversation: ${cached}`
+  }),
   user: Body.text({ doc: `Names the conversation where nothing else does: ${cached}` })
 }
 
@@ -176,7 +180,7 @@ export const { read } = Body.struct({ model, think, ...extensions, ...ollamaOnly
 
 /** Extensions that every endpoint accepts. */
 export const extras = (body: BodyFields.Fields): Pick<GatewayRequest, "session" | "routing" | "cache"> => ({
-  session: read.session(body),
+  session: namedSession(body, read.session(body), read.session_id(body)),
   routing: read.routing(body),
   cache: read.cache(body)
 })

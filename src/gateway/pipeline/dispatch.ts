@@ -22,6 +22,7 @@ const reportFailure = ({ context, gateway }: RequestExecution, codec: Codec, err
     gateway.log(`${context.id}: ${error instanceof Error ? error.stack : String(error)}`)
   }
   if (!context.headersSent) {
+    delete context.headers["x-aicortex-session"]
     context.sendError(errorResponse)
     return
   }
@@ -45,6 +46,16 @@ const checkSession = ({ n, prompts, request, session }: GatewayRequest): void =>
     const reason = `cannot be given together with ${name}: the model gets the text alone, without a chat template`
     throw new InvalidRequest({ field: "session", reason })
   }
+}
+
+/** A session that was begun for a request that failed holds nothing. */
+const forgetSession = ({ library, log }: GatewayContext, { createdSession, id }: RequestContext): void => {
+  if (createdSession === undefined) return
+  library.run(library.sessions.remove(createdSession)).result.catch((error: unknown) => {
+    log(
+      `${id}: the session ${createdSession} was not removed: ${error instanceof Error ? error.message : String(error)}`
+    )
+  })
 }
 
 type Filled = { -readonly [K in "temperature" | "topP"]: ChatRequest[K] }
@@ -110,6 +121,7 @@ export const dispatch = async (
   } catch (error) {
     // Cancels what is still running.
     execution.stop()
+    forgetSession(gateway, context)
     if (context.disconnected) return
     reportFailure(execution, codec, error)
   } finally {

@@ -1,13 +1,15 @@
 /**
- * Stored conversations: `POST` and `GET /v1/sessions`, `GET` and `DELETE /v1/sessions/{id}`, and `session` in a
- * request. With API keys, each belongs to the key that created it; to other keys it does not exist.
+ * Stored conversations: `POST` and `GET /v1/sessions`, `GET` and `DELETE /v1/sessions/{id}`, and those that
+ * requests name. With API keys, each belongs to the key that created it; to other keys it does not exist.
  */
 import { createHash } from "node:crypto"
-import { SessionNotFound } from "../../../Errors.js"
+import { InvalidRequest, SessionNotFound } from "../../../Errors.js"
+import { isPrivate } from "../../../Sessions.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import * as Query from "../../http/query.js"
 import type { RequestContext } from "../../http/RequestContext.js"
 import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
+import { agreed, newSession } from "../../pipeline/namedSession.js"
 
 /** The prefix of a key's conversation ids; it does not reveal the key. */
 const prefixOf = ({ caller }: RequestContext): string =>
@@ -19,16 +21,57 @@ const mine = (context: RequestContext, id: string): string => {
   return id
 }
 
-/** The session may also come in a header: not every client can add a field. */
-export const joined = <A extends GatewayRequest>(gatewayRequest: A, context: RequestContext): A => {
-  const { session = context.request.headers["x-aicortex-session"] } = gatewayRequest
-  if (typeof session !== "string") return gatewayRequest
-  mine(context, session)
-  return session === gatewayRequest.session ? gatewayRequest : { ...gatewayRequest, session }
+/** The header that names the session of a request, and of its answer. */
+const header = "x-aicortex-session"
+
+const isAllPrivate = ({ library }: GatewayContext, { private: isLocalOnly }: RequestContext): boolean =>
+  isLocalOnly || library.settings.defaults.private === true
+
+const createFor = async (gateway: GatewayContext, context: RequestContext): Promise<string> => {
+  const options = { prefix: prefixOf(context), private: isAllPrivate(gateway, context) }
+  const { id } = await gateway.library.run(gateway.library.sessions.create(options)).result
+  return id
+}
+
+/** What was said before in a session that is not private may have left already. */
+const checkPrivacy = ({ library }: GatewayContext, context: RequestContext, id: string): void => {
+  if (!context.privateByHeader || isPrivate(id) || library.settings.defaults.private === true) return
+  const reason = "must hold for a whole session: create it with this header"
+  throw new InvalidRequest({ field: "X-Aicortex-Private", reason })
+}
+
+/** What a private session says stays on local servers. */
+const entered = <A extends GatewayRequest>(gatewayRequest: A, context: RequestContext, id: string): A => {
+  if (isPrivate(id)) context.private = true
+  context.headers[header] = id
+  return id === gatewayRequest.session ? gatewayRequest : { ...gatewayRequest, session: id }
+}
+
+/**
+ * The request with the session that its body or a header names: not every client can add a field. `new` begins one, which
+ * is removed if the request fails. The answer names it in the same header.
+ */
+export const joined = <A extends GatewayRequest>(
+  gateway: GatewayContext,
+  gatewayRequest: A,
+  context: RequestContext
+): A | Promise<A> => {
+  const sent = context.request.headers[header]
+  const id = agreed(gatewayRequest.session, typeof sent === "string" && sent !== "" ? sent : undefined, header)
+  if (id === undefined) return gatewayRequest
+  if (id === newSession) {
+    return createFor(gateway, context).then((made) => {
+      context.createdSession = made
+      return entered(gatewayRequest, context, made)
+    })
+  }
+  mine(context, id)
+  checkPrivacy(gateway, context, id)
+  return entered(gatewayRequest, context, id)
 }
 
 export const create = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
-  const { id } = await gateway.library.run(gateway.library.sessions.create({ prefix: prefixOf(context) })).result
+  const id = await createFor(gateway, context)
   context.json({ id, object: "session", messages: [] }, 201)
 }
 

@@ -44,7 +44,8 @@ export const create = async (
   body: BodyFields.Fields
 ): Promise<void> => {
   const started = performance.now()
-  const decoded = Sessions.joined(context.decode(Request.decode, body), context)
+  const joined = Sessions.joined(gateway, context.decode(Request.decode, body), context)
+  const decoded = joined instanceof Promise ? await joined : joined
   context.ownTime += performance.now() - started
   const request = await fitting(gateway, context, decoded)
   return dispatch(gateway, context, request, Events.codec(request))

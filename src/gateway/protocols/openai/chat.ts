@@ -160,14 +160,16 @@ class ChunkWriter implements Writer {
   constructor(
     model: string,
     n: number,
-    private readonly includeUsage: boolean
+    private readonly includeUsage: boolean,
+    session: string | undefined
   ) {
     const fields = {
       id: Id.make("chatcmpl-"),
       object: "chat.completion.chunk",
       created: Math.floor(Date.now() / 1000),
       model,
-      system_fingerprint: fingerprint
+      system_fingerprint: fingerprint,
+      session_id: session
     }
     this.head = `data: ${JSON.stringify(fields).slice(0, -1)}`
     this.none = includeUsage ? `,"usage":null}\n\n` : "}\n\n"
@@ -220,10 +222,10 @@ export const eventStream = "text/event-stream; charset=utf-8"
 /** A comment: clients ignore it. */
 export const comment = ": waiting for the model\n\n"
 
-export const codec = ({ includeUsage, n }: ChatCompletionRequest): Codec => ({
+export const codec = ({ includeUsage, n, session }: ChatCompletionRequest): Codec => ({
   contentType: eventStream,
-  whole,
-  writer: (model) => new ChunkWriter(model, n, includeUsage),
+  whole: session === undefined ? whole : (model, results) => ({ ...whole(model, results), session_id: session }),
+  writer: (model) => new ChunkWriter(model, n, includeUsage, session),
   failure,
   heartbeat: comment
 })

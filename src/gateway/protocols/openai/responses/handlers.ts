@@ -127,7 +127,8 @@ const openResponse = async (
 ): Promise<ResponseContext> => {
   const referring = Items.references(body)
   const whole = referring.length === 0 ? body : await resolved(gateway, context, body, referring)
-  const request = Sessions.joined(context.decode(Request.decode, whole), context)
+  const joined = Sessions.joined(gateway, context.decode(Request.decode, whole), context)
+  const request = joined instanceof Promise ? await joined : joined
   const store = stores(gateway, request)
   const { previous } = request
   if (previous === undefined) return { request, store, earlier: [] }
