@@ -19,7 +19,7 @@ import * as Stream from "effect/Stream"
 import { type Line, LineTracker, maxAge } from "./conditions/connectivity.js"
 import { type Reading, type Resources, ResourceTracker } from "./conditions/resources.js"
 import { thresholdsOf } from "./conditions/thresholds.js"
-import { Fleet } from "./Fleet.js"
+import { Fleet, type RemoteTokens } from "./Fleet.js"
 import { throughputOf } from "./fleet/throughput.js"
 import * as Background from "./internal/background.js"
 import { probe } from "./Probes.js"
@@ -67,6 +67,8 @@ export interface Snapshot {
   readonly resources: Resources | undefined
   /** The lines to remote servers that were checked, in the order of the settings. */
   readonly lines: ReadonlyArray<Line>
+  /** The tokens of remote servers on this day (UTC); absent where no server is remote. */
+  readonly remoteTokens?: RemoteTokens | undefined
 }
 
 /**
@@ -145,10 +147,11 @@ export const make = Effect.gen(function* () {
   let resources: Resources | undefined
   let wantedUntil = Number.NEGATIVE_INFINITY
 
-  const known = (): Snapshot =>
-    resources === undefined && lines.size === 0
-      ? nothing
-      : { resources, lines: remote.flatMap(({ url }) => lines.get(url) ?? []) }
+  const known = (): Snapshot => {
+    const checked = lines.size === 0 ? nothing.lines : remote.flatMap(({ url }) => lines.get(url) ?? [])
+    if (remote.length > 0) return { resources, lines: checked, remoteTokens: fleet.remoteTokens() }
+    return resources === undefined ? nothing : { resources, lines: checked }
+  }
   const publish = Effect.sync(() => {
     if (listeners.size === 0) return
     const snapshot = known()

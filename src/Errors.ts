@@ -186,6 +186,36 @@ export class NoLocalServer extends Schema.TaggedError<NoLocalServer>("aicortex/N
 }
 
 /**
+ * The ceiling of tokens per day on remote servers (`remoteTokensPerDay`) is reached, and no local server has the model.
+ * Nothing was sent. The day ends at midnight UTC.
+ *
+ * @since 0.2.0
+ * @category errors
+ */
+export class RemoteTokensExhausted extends Schema.TaggedError<RemoteTokensExhausted>("aicortex/RemoteTokensExhausted")(
+  "RemoteTokensExhausted",
+  {
+    /** The name that was asked for. */
+    model: Schema.String,
+    /** How many tokens there may be. */
+    limit: Schema.Number,
+    /** How many there were. */
+    used: Schema.Number,
+    /** When the count begins again, in milliseconds since the epoch. */
+    resetsAt: Schema.Number
+  }
+) {
+  override get message() {
+    const what = this.model === "auto" ? "no model that suits it is" : `'${this.model}' is not`
+    return (
+      `Remote servers had ${this.used} tokens today, and may have ${this.limit} (remoteTokensPerDay), and ${what} on a ` +
+      `local server. The count begins again at ${new Date(this.resetsAt).toISOString()}. Get the model on a local ` +
+      "server, or raise the ceiling."
+    )
+  }
+}
+
+/**
  * Every server that could serve the model was tried and failed. `attempts` lists each of them, in order; `unreachable`
  * are others, which could not be asked whether they have it.
  *
@@ -477,6 +507,7 @@ export const ChatError = Schema.Union(
   NoServers,
   NoSuitableModel,
   NoLocalServer,
+  RemoteTokensExhausted,
   AllServersFailed,
   StreamInterrupted,
   DeadlineExceeded,

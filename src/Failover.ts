@@ -49,12 +49,14 @@ import {
   NoLocalServer,
   type NoServers
 } from "./Errors.js"
+import { Fleet } from "./Fleet.js"
 import { Answer } from "./failover/answer.js"
 import type { Call, Dependencies } from "./failover/call.js"
 import { type EmbedCall, Embedding, observed } from "./failover/embedding.js"
 import type { OpenAnswer } from "./failover/eventBuffer.js"
 import { RejectedRequests } from "./failover/faultAttribution.js"
 import { HedgeBudget } from "./failover/hedging.js"
+import { isExhausted } from "./fleet/remoteTokens.js"
 import { isAnswerError } from "./internal/answerError.js"
 import * as Direct from "./internal/direct.js"
 import { LiveSet } from "./internal/liveSet.js"
@@ -159,6 +161,7 @@ export const make = Effect.gen(function* () {
   const backends = yield* Backends
   const abilities = yield* ResumeSupports
   const registry = yield* Registry
+  const fleet = yield* Fleet
   const router = yield* Router
   const settings = yield* Effect.serviceOption(Settings.CurrentSettings)
   const clock = yield* Effect.clock
@@ -174,6 +177,11 @@ export const make = Effect.gen(function* () {
     now,
     random: () => runSync(random.next),
     maxAnswerBytes: Option.getOrElse(settings, () => Settings.empty).maxAnswerBytes,
+    exhausted: () => {
+      const tokens = fleet.remoteTokens()
+      return isExhausted(tokens) ? tokens : undefined
+    },
+    spend: fleet.spendRemoteTokens,
     hedges: new HedgeBudget(),
     agreements: new RejectedRequests(now),
     failed: (host, failure) => {
@@ -266,7 +274,7 @@ export const make = Effect.gen(function* () {
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Failover, never, ResumeSupports | Backends | Registry | Router> = Layer.scoped(
+export const layer: Layer.Layer<Failover, never, ResumeSupports | Backends | Registry | Fleet | Router> = Layer.scoped(
   Failover,
   make
 )

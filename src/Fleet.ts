@@ -18,10 +18,12 @@ import { Columns } from "./fleet/columns.js"
 import { type Lease, SlotLease } from "./fleet/lease.js"
 import * as Saving from "./fleet/persisted.js"
 import * as Waiting from "./fleet/queueWaiters.js"
+import { RemoteTokenCounter, type RemoteTokens, SharedRemoteTokens } from "./fleet/remoteTokens.js"
 import { type Snapshot, snapshotOf } from "./fleet/snapshot.js"
 import { type ModelState, type Remoteness, ServerState } from "./fleet/state.js"
 import type { Host } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
+import * as Telemetry from "./Telemetry.js"
 import type { Transfer } from "./Transport.js"
 
 export type {
@@ -115,6 +117,23 @@ export type {
    */
   QueueTicket
 } from "./fleet/queueWaiters.js"
+export {
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  RemoteTokenCounter,
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  type RemoteTokens,
+  /**
+   * @since 0.2.0
+   * @category tags
+   */
+  SharedRemoteTokens
+} from "./fleet/remoteTokens.js"
 export type {
   /**
    * @since 0.1.0
@@ -188,6 +207,10 @@ export interface Service {
   readonly transferred: (url: string, transfer: Transfer) => void
   /** How the last larger bodies from this server arrived, and when: at most eight, the oldest first. */
   readonly transfers: (url: string) => ReadonlyArray<Transfer & { readonly at: number }>
+  /** Counts tokens of a prompt and an answer of a remote server. */
+  readonly spendRemoteTokens: (tokens: number) => void
+  /** The tokens of remote servers on this day, and their ceiling. */
+  readonly remoteTokens: () => RemoteTokens
   /** Changes as they happen; a subscriber that is too slow loses the oldest. */
   readonly changes: Stream.Stream<Feed.Change>
   /** The learned state, to be kept beyond this process. */
@@ -249,6 +272,7 @@ export const make = Effect.gen(function* () {
     return time
   }
   const conversations = new CacheAffinityMap()
+  const counter = (yield* SharedRemoteTokens) ?? new RemoteTokenCounter()
   const dependencies = { now, rest: settings.serverCooldown, changed: feed.publish }
 
   const serverState = (url: string): ServerState => {
@@ -389,10 +413,25 @@ export const make = Effect.gen(function* () {
     },
     transferred: (url, transfer) => serverState(url).transferred(transfer, now()),
     transfers: (url) => servers.get(url)?.transfers ?? [],
+    spendRemoteTokens: (tokens) => {
+      counter.add(tokens, now())
+      if (tokens > 0) Telemetry.remoteTokensUsed(tokens)
+    },
+    remoteTokens: () => {
+      const time = now()
+      return {
+        used: counter.used(time),
+        limit: settings.remoteTokensPerDay,
+        resetsAt: counter.resetsAt(time)
+      }
+    },
     changes: feed.changes,
-    saved: Effect.sync(() => Saving.save(servers.values(), now())),
+    saved: Effect.sync(() => Saving.save(servers.values(), now(), counter.saved(now()))),
     restore: (saved) =>
-      Effect.sync(() => Saving.restore(saved, serverState, now(), longestRest * settings.serverCooldown)),
+      Effect.sync(() => {
+        Saving.restore(saved, serverState, now(), longestRest * settings.serverCooldown)
+        counter.merge(saved.remoteTokens, now())
+      }),
     cacheAffinity: (conversation) => conversations.find(conversation),
     remember: (conversation, cacheAffinity) => conversations.remember(conversation, cacheAffinity),
     clear: Effect.sync(() => {

@@ -40,6 +40,7 @@ import * as Settings from "./config/gatewaySettings.js"
 import * as Config from "./config/resolve.js"
 import { environment } from "./cortex/environment.js"
 import type { InvalidConfig } from "./Errors.js"
+import { RemoteTokenCounter, SharedRemoteTokens } from "./Fleet.js"
 import * as GatewayContext from "./gateway/GatewayContext.js"
 import * as Lifecycle from "./gateway/lifecycle.js"
 import * as AccessLog from "./gateway/observability/accessLog.js"
@@ -204,6 +205,9 @@ export const serve = Effect.fnUntraced(function* (
     options.shared?.sessions ??
     (yield* Effect.flatMap(Config.settings(cortex), (settings) => Cortex.makeSessionStore(settings.sessions)))
   const store = Layer.succeed(Sessions.SessionStore, sessions)
+  // So does the count of the tokens of remote servers.
+  const remoteTokens = options.shared?.remoteTokens ?? new RemoteTokenCounter()
+  const counted = Layer.succeed(SharedRemoteTokens, remoteTokens)
   // Without the file there would be no keys: its disappearance must not open the gateway.
   let needed = named
   const read = Effect.gen(function* () {
@@ -216,7 +220,8 @@ export const serve = Effect.fnUntraced(function* (
     const file = alone ? {} : yield* read
     const variable = alone ? () => undefined : environment
     const settings = yield* Settings.resolve(gateway, { variable, file: file.gateway ?? {}, path })
-    return { settings, services: Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store }) }
+    const services = Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store })
+    return { settings, services: Layer.provide(services, counted) }
   }).pipe(Effect.provide(files))
   return yield* Lifecycle.make({ ...rest, plan, ...(alone ? {} : { watched: path }) })
 })

@@ -10,8 +10,16 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { Routing } from "./ChatRequest.js"
 import { Conditions } from "./Conditions.js"
-import { InvalidRequest, type ModelNotFound, NoLocalServer, NoServers, NoSuitableModel } from "./Errors.js"
-import { Fleet } from "./Fleet.js"
+import {
+  InvalidRequest,
+  type ModelNotFound,
+  NoLocalServer,
+  NoServers,
+  NoSuitableModel,
+  RemoteTokensExhausted
+} from "./Errors.js"
+import { Fleet, type RemoteTokens } from "./Fleet.js"
+import { isExhausted } from "./fleet/remoteTokens.js"
 import { canonical, type ModelInfo } from "./Model.js"
 import { type Aliases, chainOf } from "./modelSelection/aliases.js"
 import { automatic, candidateOf, firstOf, isAuto, linked, type ModelCandidate } from "./modelSelection/candidate.js"
@@ -101,14 +109,17 @@ export interface Service {
   /**
    * The models for a request, at least one. A model that was named need not exist: that is found out when it is asked.
    * Fails with `NoSuitableModel` where `auto` finds none (`NoLocalServer` where only remote servers have one, and the call
-   * is private), and with `NoServers` where no server of the kind that was
+   * is private; `RemoteTokensExhausted` where remote servers may not be asked any more today), and with `NoServers` where no server of the kind that was
    * named has the model.
    */
   readonly select: (
     name: string,
     asked?: PromptShape,
     policy?: Policy
-  ) => Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer>
+  ) => Effect.Effect<
+    ReadonlyArray<ModelCandidate>,
+    ModelNotFound | NoServers | NoSuitableModel | NoLocalServer | RemoteTokensExhausted
+  >
   /** The same for vectors, which are never left to `auto`: those of two models do not fit each other. */
   readonly forEmbedding: (
     name: string,
@@ -149,24 +160,29 @@ export const make = Effect.gen(function* () {
     hasRemote: settings.servers.some((server) => !isLocal(server))
   }
   /** Where there is but one side, nobody need watch anything. */
-  const placement = () =>
-    sides.hasRemote
-      ? placementOf(prefer, Option.getOrUndefined(conditions)?.current() ?? { resources: undefined, lines: [] }, sides)
-      : undefined
+  const placement = (remoteTokens: RemoteTokens) => {
+    if (!sides.hasRemote) return undefined
+    const known = Option.getOrUndefined(conditions)?.current() ?? { resources: undefined, lines: [] }
+    return placementOf(prefer, { ...known, remoteTokens }, sides)
+  }
 
   /** What suits a request, of all that the servers have, the best one first. */
   const auto = Effect.fnUntraced(function* (asked: PromptShape, preferred: string, localOnly: boolean) {
     const wanted = requirementsOf(asked)
-    const ranked = Effect.map(registry.offers, (offers) =>
-      rank(offers, wanted, asked.request.maxTokens ?? 256, {
-        snapshot: fleet.snapshot,
-        now: clock.unsafeCurrentTimeMillis(),
-        memory: memory(),
-        placement: localOnly ? undefined : placement(),
-        localOnly,
-        preferred: canonical(preferred)
-      }).slice(0, maxAuto)
-    )
+    const remoteTokens = fleet.remoteTokens()
+    const isSpent = !localOnly && isExhausted(remoteTokens)
+    const rankedBy = (isLocalOnly: boolean) =>
+      Effect.map(registry.offers, (offers) =>
+        rank(offers, wanted, asked.request.maxTokens ?? 256, {
+          snapshot: fleet.snapshot,
+          now: clock.unsafeCurrentTimeMillis(),
+          memory: memory(),
+          placement: localOnly ? undefined : placement(remoteTokens),
+          localOnly: isLocalOnly,
+          preferred: canonical(preferred)
+        }).slice(0, maxAuto)
+      )
+    const ranked = rankedBy(localOnly || isSpent)
     const found = yield* ranked
     if (found.length > 0) return found
     // The servers that were not waited for may have one.
@@ -180,6 +196,10 @@ export const make = Effect.gen(function* () {
       return [chosen(registry.embedded.info().model_name, "no server is known")]
     if (localOnly && statuses.length > 0) {
       return yield* new NoLocalServer({ model: automatic, servers: statuses.map(({ url }) => url) })
+    }
+    if (isSpent && (yield* rankedBy(false)).length > 0) {
+      const { limit = 0, resetsAt, used } = remoteTokens
+      return yield* new RemoteTokensExhausted({ model: automatic, limit, used, resetsAt })
     }
     const unreachable = statuses
       .filter(({ reachable }) => !reachable)
@@ -263,7 +283,11 @@ const speaking = (protocol: Protocol | undefined, model: string, infos: Readonly
 export const bestServer = (
   name: string,
   strategy: Routing = "fastest"
-): Effect.Effect<ServerInfo, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer, ModelSelection | Router> =>
+): Effect.Effect<
+  ServerInfo,
+  ModelNotFound | NoServers | NoSuitableModel | NoLocalServer | RemoteTokensExhausted,
+  ModelSelection | Router
+> =>
   Effect.gen(function* () {
     const { select } = yield* ModelSelection
     const router = yield* Router
@@ -279,7 +303,11 @@ export const bestServer = (
 export const serverInfo = (
   name: string,
   url?: string
-): Effect.Effect<ServerInfo, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer, ModelSelection | Registry> =>
+): Effect.Effect<
+  ServerInfo,
+  ModelNotFound | NoServers | NoSuitableModel | NoLocalServer | RemoteTokensExhausted,
+  ModelSelection | Registry
+> =>
   Effect.gen(function* () {
     const { select } = yield* ModelSelection
     const registry = yield* Registry
@@ -323,7 +351,8 @@ export const listModelServers = (
       ModelNotFound: noServer,
       NoServers: noServer,
       NoSuitableModel: noServer,
-      NoLocalServer: noServer
+      NoLocalServer: noServer,
+      RemoteTokensExhausted: noServer
     })
   )
 
@@ -336,7 +365,11 @@ export const listModelServers = (
  */
 export const modelInfo = (
   name: string
-): Effect.Effect<ModelInfo, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer, ModelSelection | Registry> =>
+): Effect.Effect<
+  ModelInfo,
+  ModelNotFound | NoServers | NoSuitableModel | NoLocalServer | RemoteTokensExhausted,
+  ModelSelection | Registry
+> =>
   Effect.gen(function* () {
     const { select } = yield* ModelSelection
     const registry = yield* Registry

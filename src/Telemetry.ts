@@ -51,6 +51,11 @@ export {
    */
   probed,
   /**
+   * @since 0.2.0
+   * @category combinators
+   */
+  remoteTokensUsed,
+  /**
    * @since 0.1.0
    * @category accessors
    */

@@ -41,6 +41,7 @@ export {
   Overloaded,
   PersonaNotFound,
   RegistryWarning,
+  RemoteTokensExhausted,
   SchemaMismatch,
   SessionNotFound,
   SessionsUnavailable,

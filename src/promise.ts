@@ -53,6 +53,7 @@ export {
   Overloaded,
   PersonaNotFound,
   RegistryWarning,
+  RemoteTokensExhausted,
   SavedStateWarning,
   SchemaMismatch,
   SessionNotFound,

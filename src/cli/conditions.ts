@@ -11,7 +11,7 @@ const options = {
 
 const about: About = {
   about: [
-    "Show how busy this machine is, and how good the lines to remote servers are: what auto goes by.",
+    "Show how busy this machine is, how good the lines to remote servers are, and how many tokens those had today: what auto goes by.",
     "Only your own servers are asked. The thresholds are the setting conditions.",
     "With --watch, --json prints a line for each change."
   ],

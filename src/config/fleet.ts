@@ -240,6 +240,16 @@ export const fleet = {
     join: true
   }),
   /**
+   * How many tokens of prompts and answers remote servers may have on a day (UTC). From there on only local servers are
+   * asked, until midnight; what they cannot answer is RemoteTokensExhausted. Default: as many as wanted.
+   */
+  remoteTokensPerDay: setting(wholeFrom(1), {
+    doc: "How many tokens of prompts and answers remote servers may have on a day (UTC). From there on only local servers are asked, until midnight; what they cannot answer is RemoteTokensExhausted.",
+    defaultText: "as many as wanted",
+    env: ["AICORTEX_REMOTE_TOKENS_PER_DAY"],
+    flag: { name: "remote-tokens-per-day", value: "TOKENS" }
+  }),
+  /**
    * How many calls may wait for a place where all servers of a model are full; one more ends with Overloaded. Default:
    * 512, or 4 per server where that is more.
    */

@@ -57,7 +57,7 @@ export const layer: Layer.Layer<never, never, Fleet.Fleet | CurrentSettings | Fi
       const before = yield* Effect.catchAll(found, (warning) => Effect.as(warn(warning), undefined))
       if (before !== undefined) yield* fleet.restore(before)
 
-      const learned = Effect.map(fleet.saved, (saved) => JSON.stringify(saved.servers))
+      const learned = Effect.map(fleet.saved, (saved) => JSON.stringify([saved.servers, saved.remoteTokens]))
       let last = yield* learned
       const keep = Effect.gen(function* () {
         const now = yield* learned
@@ -66,7 +66,9 @@ export const layer: Layer.Layer<never, never, Fleet.Fleet | CurrentSettings | Fi
         // What cannot be read is replaced.
         const theirs = yield* Effect.orElseSucceed(found, () => undefined)
         yield* replaceFile(file, Fleet.encodeSaved(theirs === undefined ? ours : Fleet.mergeSaved(ours, theirs)))
-        last = now
+        // What other processes have counted meanwhile.
+        if (theirs !== undefined) yield* fleet.restore({ ...theirs, servers: [] })
+        last = yield* learned
       }).pipe(
         Effect.catchAll((error) =>
           warn(new SavedStateWarning({ source: file, reason: `it cannot be written: ${reasonOf(error)}` }))

@@ -42,6 +42,8 @@ export type Phase = typeof Phase.Type
  * - `diverged`: a second server's answer does not begin with the text already sent
  * - `engine`: the embedded engine failed
  * - `deadline`: the call's deadline passed while the server was at work; it is not at fault
+ * - `remote-limit`: the server is remote, the ceiling of remote tokens is reached (`remoteTokensPerDay`), and nothing was
+ *   sent
  *
  * @since 0.1.0
  * @category models
@@ -72,7 +74,8 @@ export const FailureReason = Schema.Literal(
   "unsupported",
   "diverged",
   "engine",
-  "deadline"
+  "deadline",
+  "remote-limit"
 )
 
 /**

@@ -5,6 +5,7 @@ import type { ChatEvent, FinishReason, Timings, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits, Routing } from "../ChatRequest.js"
 import type { Decision } from "../Decision.js"
 import type { Attempt, ChatError, TurnNotStored, Unreachable } from "../Errors.js"
+import type { RemoteTokens } from "../fleet/remoteTokens.js"
 import type { ToolCall } from "../Message.js"
 import type { ModelCandidate } from "../modelSelection/candidate.js"
 import type { Route } from "../Router.js"
@@ -124,6 +125,10 @@ export interface Dependencies {
   readonly random: () => number
   /** How long an answer may be. */
   readonly maxAnswerBytes: number
+  /** The tokens of remote servers, where they have a ceiling and it is reached; nothing else may be sent to one. */
+  readonly exhausted: () => RemoteTokens | undefined
+  /** Counts tokens of a remote server. */
+  readonly spend: (tokens: number) => void
   /** The budget for second requests. */
   readonly hedges: HedgeBudget
   /** Requests that servers have agreed to reject. */

@@ -7,7 +7,8 @@ import type { Call } from "./call.js"
 
 const inspect = Symbol.for("nodejs.util.inspect.custom")
 
-const isUnable = ({ reason, status }: Attempt): boolean => reason === "unsupported" && status === undefined
+const isUnable = ({ reason, status }: Attempt): boolean =>
+  reason === "remote-limit" || (reason === "unsupported" && status === undefined)
 
 export class CallDecision implements Decision.Decision {
   readonly #call: Pick<Call, "request" | "candidate" | "routing" | "private">

@@ -9,7 +9,7 @@ import { type Attempt, DeadlineExceeded, Overloaded, type Phase, type Unsupporte
 import type { Lease } from "../Fleet.js"
 import { type SilenceListener, SilenceTimer } from "../internal/silenceTimer.js"
 import type { Route } from "../Router.js"
-import type { Host, Protocol } from "../Server.js"
+import { type Host, isLocal, type Protocol } from "../Server.js"
 import type { AttemptObserver, CallObserver, Observed, Trace } from "../Telemetry.js"
 import type { Exchange, TraceContext, Transfer } from "../Transport.js"
 import type { Dependencies, Relocate } from "./call.js"
@@ -17,6 +17,7 @@ import { Lifetime } from "./callLifetime.js"
 import { failedAttempt, remember } from "./failedAttempt.js"
 import { FaultAttribution } from "./faultAttribution.js"
 import { keepAliveOf } from "./keepAlive.js"
+import { tokensOfTexts } from "./remoteUsage.js"
 import { type SelectionClient, ServerSelection } from "./serverSelection.js"
 import { silenceFailure } from "./silenceFailure.js"
 import { terminalError } from "./terminalError.js"
@@ -243,6 +244,7 @@ export class Embedding extends Lifetime implements SelectionClient {
       transfer
     })
     attempt.observer.succeeded(undefined, undefined)
+    if (!isLocal(host.server)) this.dependencies.spend(tokensOfTexts(this.call.request, promptTokens))
     const usage = promptTokens === undefined ? {} : { promptTokens }
     observer.used(usage)
     observer.answered({ model: host.model, finishReason: undefined, usage, firstTokenTime: undefined })

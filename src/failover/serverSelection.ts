@@ -2,10 +2,11 @@
 import type { ServerFailure } from "../Backend.js"
 import type { Attempt, Unsupported } from "../Errors.js"
 import { classifyFailure } from "../fleet/failureClass.js"
+import { exhaustedReason } from "../fleet/remoteTokens.js"
 import { maxTimer } from "../internal/silenceTimer.js"
 import * as UnsupportedOptions from "../internal/unsupported.js"
 import { type Route, waitForSlot } from "../Router.js"
-import type { Host, Protocol } from "../Server.js"
+import { type Host, isLocal, type Protocol } from "../Server.js"
 import type { Call, Dependencies, Relocate } from "./call.js"
 import { defaultAttempts, defaultPauseBefore, isWorthRetry, pauseBefore, retryWindow } from "./retryPolicy.js"
 
@@ -66,7 +67,7 @@ export class ServerSelection {
   constructor(
     private readonly client: SelectionClient,
     private current: Route,
-    private readonly dependencies: Pick<Dependencies, "hedges" | "now" | "random">,
+    private readonly dependencies: Pick<Dependencies, "exhausted" | "hedges" | "now" | "random">,
     private readonly relocate: Relocate
   ) {}
 
@@ -85,6 +86,7 @@ export class ServerSelection {
       this.client.exhausted()
       return
     }
+    this.excludeRemote()
     this.proceed(this.current.next())
   }
 
@@ -129,6 +131,7 @@ export class ServerSelection {
     const { hedges } = this.dependencies
     // The budget is checked first, because a hedge target counts as tried.
     if (this.over || this.tries > 1 || maxAttempts < 2 || !hedges.allowed()) return -1
+    this.excludeRemote()
     const at = this.current.hedgeTarget()
     if (at < 0) return -1
     hedges.spend()
@@ -158,8 +161,25 @@ export class ServerSelection {
     }
   }
 
+  /** Excludes remote servers where the ceiling of their tokens is reached. */
+  private excludeRemote(): boolean {
+    const tokens = this.dependencies.exhausted()
+    if (tokens === undefined) return false
+    let found = false
+    for (const [at, host] of this.current.columns.hosts.entries()) {
+      if (isLocal(host.server) || this.current.isExcluded(at)) continue
+      found = true
+      this.current.exclude(at)
+      this.client.unable(host, { reason: "remote-limit", message: exhaustedReason(tokens) })
+    }
+    return found
+  }
+
   private proceed(at: number): void {
-    if (at >= 0) {
+    // The ceiling may have been reached while the call waited.
+    if (at >= 0 && this.excludeRemote() && this.current.isExcluded(at)) {
+      this.proceed(this.current.next())
+    } else if (at >= 0) {
       this.tries++
       this.client.found(at)
     } else if (at === waitForSlot) this.queue()

@@ -1,18 +1,28 @@
 /** The error of a call with no server left and nothing emitted. */
-import { AllServersFailed, type Attempt, InvalidRequest } from "../Errors.js"
+import { AllServersFailed, type Attempt, InvalidRequest, RemoteTokensExhausted } from "../Errors.js"
 import * as Unsupported from "../internal/unsupported.js"
 import type { Dependencies } from "./call.js"
 
+const wasNotAsked = ({ reason, status }: Attempt): boolean =>
+  reason === "remote-limit" || (reason === "unsupported" && status === undefined)
+
 /**
- * Passes the error to `fail`: a request that no server supports, a model that no server turned out to have, or
- * `AllServersFailed`.
+ * Passes the error to `fail`: a request that no server supports, a model that no server turned out to have,
+ * remote servers that may not be asked any more today, or `AllServersFailed`.
  */
 export const terminalError = (
   model: string,
   attempts: ReadonlyArray<Attempt>,
-  dependencies: Pick<Dependencies, "missing" | "unreachable">,
+  dependencies: Pick<Dependencies, "exhausted" | "missing" | "unreachable">,
   fail: (error: unknown) => void
 ): void => {
+  const tokens = dependencies.exhausted()
+  const isRefused = attempts.some((a) => a.reason === "remote-limit")
+  if (tokens?.limit !== undefined && isRefused && attempts.every(wasNotAsked)) {
+    const { limit, resetsAt, used } = tokens
+    fail(new RemoteTokensExhausted({ model, limit, used, resetsAt }))
+    return
+  }
   const unable = attempts[0]?.unsupported
   if (unable !== undefined && attempts.every((a) => a.unsupported !== undefined && a.status === undefined)) {
     fail(new InvalidRequest(Unsupported.invalid(unable)))

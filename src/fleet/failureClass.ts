@@ -64,7 +64,8 @@ const table: { readonly [R in FailureReason]: FailureClass } = {
   unsupported: failureClass("nobody"),
   diverged: failureClass("nobody"),
   engine: failureClass("nobody"),
-  deadline: failureClass("nobody")
+  deadline: failureClass("nobody"),
+  "remote-limit": failureClass("nobody")
 }
 
 export const classifyFailure = ({ reason }: { readonly reason: FailureReason }): FailureClass => table[reason]

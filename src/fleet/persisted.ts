@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import { SavedStateWarning } from "../Errors.js"
 import type { Breaker } from "./breaker.js"
 import { maxPlaces } from "./lease.js"
+import { mergeRemoteTokens, SavedRemoteTokens } from "./remoteTokens.js"
 import { maxBelievableSpeed, type ServerState } from "./state.js"
 
 const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
@@ -53,7 +54,9 @@ export const Persisted = Schema.Struct({
   /** When it was saved. */
   savedAt: Moment,
   /** What was learned of each server. */
-  servers: Schema.Array(PersistedServer)
+  servers: Schema.Array(PersistedServer),
+  /** The tokens of remote servers on a day. */
+  remoteTokens: optional(SavedRemoteTokens)
 })
 /**
  * @since 0.1.0
@@ -96,9 +99,14 @@ const restOf = ({ restsUntil, failures: strikes }: Breaker, now: number) =>
   restsUntil > now || strikes > 0 ? { until: Math.max(0, restsUntil), strikes } : undefined
 
 /** The part of these servers' state worth keeping. */
-export const save = (servers: Iterable<ServerState>, now: number): Persisted => ({
+export const save = (
+  servers: Iterable<ServerState>,
+  now: number,
+  remoteTokens: SavedRemoteTokens | undefined
+): Persisted => ({
   version: 1,
   savedAt: now,
+  ...(remoteTokens === undefined ? {} : { remoteTokens }),
   servers: [...servers].flatMap((server): ReadonlyArray<PersistedServer> => {
     const models = server.models.flatMap((state): ReadonlyArray<PersistedModel> => {
       if (!(state.usedAt > 0) || now - state.usedAt > longest) return []
@@ -201,5 +209,6 @@ export const merge = (ours: Persisted, theirs: Persisted): Persisted => {
     }
     servers.set(other.url, { ...(own.usedAt >= other.usedAt ? own : other), models: [...models.values()] })
   }
-  return { ...ours, servers: [...servers.values()] }
+  const remoteTokens = mergeRemoteTokens(ours.remoteTokens, theirs.remoteTokens)
+  return { ...ours, servers: [...servers.values()], ...(remoteTokens === undefined ? {} : { remoteTokens }) }
 }

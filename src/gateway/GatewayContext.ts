@@ -6,6 +6,7 @@ import { defaults, type Limits, limits, type Routing } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type { ResponseBounds } from "../config/gateway.js"
 import type { Settings } from "../config/gatewaySettings.js"
+import type { RemoteTokenCounter } from "../Fleet.js"
 import * as Aliases from "../modelSelection/aliases.js"
 import type * as Sessions from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
@@ -53,19 +54,21 @@ export interface GatewayState {
 
 /**
  * State shared by several processes behind one address, so that a client need not know which one it talks to:
- * conversations, stored responses and rate limit usage.
+ * conversations, stored responses, rate limit usage and the tokens of remote servers.
  */
 export interface SharedState {
   readonly sessions: Sessions.Store
   readonly responses: ResponseStore.ResponseStore
   readonly keyLimits: RateLimits.RateLimiter
+  /** Counts the tokens of remote servers. */
+  readonly remoteTokens: RemoteTokenCounter
 }
 
 /** `accessLog` receives one entry per request; whatever `shared` lacks is local to this process. */
 export const makeState = (
   log: (text: string) => void,
   accessLog: AccessLog,
-  shared?: Omit<SharedState, "sessions">,
+  shared?: Omit<SharedState, "remoteTokens" | "sessions">,
   starting: GatewayState["starting"] = () => undefined
 ): GatewayState => ({
   metrics: new Metrics(),

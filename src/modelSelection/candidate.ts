@@ -72,6 +72,7 @@ const others: ReadonlySet<string> = new Set([
   "AllServersFailed",
   "NoServers",
   "NoLocalServer",
+  "RemoteTokensExhausted",
   "ModelNotFound",
   "NoSuitableModel",
   "Overloaded"

@@ -1,5 +1,6 @@
 /** Where `auto` asks first, by what the user prefers and what the conditions are. */
 import type { Snapshot } from "../Conditions.js"
+import { exhaustedReason, isExhausted } from "../fleet/remoteTokens.js"
 import { isLocal, type Server } from "../Server.js"
 
 /**
@@ -25,6 +26,7 @@ export interface Sides {
 }
 
 /**
+ * - remote servers have had as many tokens as they may have today: the local servers only
  * - this machine is `CRITICAL`, and a line is good: the servers with a good line
  * - no line is good: the local servers; also where this machine is `CRITICAL`, which the reason says
  * - else as `prefer` says, and without servers whose line is not good
@@ -32,8 +34,15 @@ export interface Sides {
  * A line that was not checked yet counts as good, and a machine that cannot be read as available. `undefined`: nothing
  * speaks for one server or another.
  */
-export const placementOf = (prefer: Prefer, { lines, resources }: Snapshot, sides: Sides): Placement | undefined => {
+export const placementOf = (
+  prefer: Prefer,
+  { lines, remoteTokens, resources }: Snapshot,
+  sides: Sides
+): Placement | undefined => {
   if (!sides.hasRemote) return undefined
+  if (remoteTokens !== undefined && isExhausted(remoteTokens)) {
+    return { prefers: isLocal, reason: `${exhaustedReason(remoteTokens)}: only local servers are asked` }
+  }
   const bad = new Map(lines.filter(({ state }) => state !== "OPTIMAL").map((line) => [line.server, line]))
   const isGood = (server: Server): boolean => !isLocal(server) && !bad.has(server.url)
   const allBad = bad.size > 0 && bad.size === lines.length

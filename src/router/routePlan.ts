@@ -74,6 +74,8 @@ export interface Route {
   readonly able: () => number
   /** Excludes a server for good. */
   readonly exclude: (at: number) => void
+  /** Whether a server was excluded for good. */
+  readonly isExcluded: (at: number) => boolean
 }
 
 /** The same as `pick` for a single server. */
@@ -223,6 +225,10 @@ export class RoutePlan implements Route {
 
   able(): number {
     return this.columns.size - (this.excluded?.length ?? 0)
+  }
+
+  isExcluded(at: number): boolean {
+    return this.excluded?.includes(at) === true
   }
 
   exclude(at: number): void {

@@ -80,6 +80,7 @@ const keys = {
     [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
   ),
   overloaded: counter("aicortex_overloaded_total", "Calls refused because too many were waiting"),
+  remoteTokens: counter("aicortex_remote_tokens_total", "Tokens of prompts and answers of remote servers"),
   probes: counter("aicortex_probes_total", "Active probes of servers, by whether they were reached"),
   breaker: counter("aicortex_breaker_transitions_total", "Changes of a circuit breaker, by what it became"),
   hits: counter("aicortex_cache_hits_total", "Calls that were given a kept answer"),
@@ -325,6 +326,16 @@ export const breaker = (url: string, model: string | undefined): ((change: Break
 const probes = perKey((url: string) =>
   perKey((outcome: string) => tagged(keys.probes, { server: addressOf(url).both, outcome }))
 )
+
+const remoteTokens = Metric.fromMetricKey(keys.remoteTokens)
+
+/**
+ * Counts tokens of a remote server.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const remoteTokensUsed = (tokens: number): void => remoteTokens.unsafeUpdate(tokens, none)
 
 /**
  * Counts an active probe. `undefined`: the server did not answer, which may mean that it is busy.

@@ -43,7 +43,7 @@ const foreign: ReadonlyArray<readonly [what: string, value: unknown]> = [
 describe("isChatError", () => {
   it("knows the errors of this module", () => {
     expect(classes.map(({ _tag }) => _tag)).toEqual(expect.arrayContaining(["NoServers", "SchemaMismatch", "Closed"]))
-    expect(classes).toHaveLength(17)
+    expect(classes).toHaveLength(18)
   })
 
   it.each(classes.map((one) => [one._tag, one] as const))("is true of %s, also of one that was decoded", (_, one) => {

@@ -87,6 +87,7 @@ const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
   maxSchemaBytes: null,
   maxAnswerBytes: null,
   probeInterval: null,
+  remoteTokensPerDay: null,
   conditions: null,
   auto: null,
   hedge: null,

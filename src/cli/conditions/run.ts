@@ -32,16 +32,25 @@ const lineRow = ({ latency, loss, reason, server, state, throughput }: Condition
   reason === "" ? "-" : reason
 ]
 
-const textOf = ({ lines, resources }: Conditions.Snapshot, remote: number): string => {
+/** Days are those of UTC. */
+const tokensOf = (tokens: Conditions.Snapshot["remoteTokens"]): string => {
+  if (tokens === undefined) return ""
+  const { limit, resetsAt, used } = tokens
+  const ceiling = limit === undefined ? "no ceiling" : `ceiling ${limit}${used >= limit ? ", REACHED" : ""}`
+  return `Tokens of remote servers today: ${used} (${ceiling}; counted until ${new Date(resetsAt).toISOString()})\n`
+}
+
+const textOf = ({ lines, remoteTokens, resources }: Conditions.Snapshot, remote: number): string => {
+  const tokens = tokensOf(remoteTokens)
   const wait = remote > lines.length ? "The lines to remote servers: not checked yet\n" : ""
   const none = remote === 0 ? "No server is remote.\n" : wait
   return lines.length === 0
-    ? `${machine(resources)}${none}`
-    : `${machine(resources)}${Output.table(["Remote server", "State", "Round trip", "Loss", "Throughput", "Why"], lines.map(lineRow), "Why")}${wait}`
+    ? `${machine(resources)}${none}${tokens}`
+    : `${machine(resources)}${Output.table(["Remote server", "State", "Round trip", "Loss", "Throughput", "Why"], lines.map(lineRow), "Why")}${wait}${tokens}`
 }
 
 /** `null` is what is not known. Times in ISO 8601. */
-const jsonOf = ({ lines, resources }: Conditions.Snapshot) => ({
+const jsonOf = ({ lines, remoteTokens, resources }: Conditions.Snapshot) => ({
   resources:
     resources === undefined
       ? null
@@ -62,12 +71,24 @@ const jsonOf = ({ lines, resources }: Conditions.Snapshot) => ({
     loss,
     throughput: throughput ?? null,
     at: new Date(at).toISOString()
-  }))
+  })),
+  remoteTokens:
+    remoteTokens === undefined
+      ? null
+      : {
+          used: remoteTokens.used,
+          limit: remoteTokens.limit ?? null,
+          resetsAt: new Date(remoteTokens.resetsAt).toISOString()
+        }
 })
 
 /** Everything but the figures: where nobody can see a line change, only a change of these is worth one. */
-const statesOf = ({ lines, resources }: Conditions.Snapshot): string =>
-  [resources?.state, ...lines.map(({ server, state }) => `${server} ${state}`)].join(" ")
+const statesOf = ({ lines, remoteTokens, resources }: Conditions.Snapshot): string =>
+  [
+    resources?.state,
+    remoteTokens?.limit !== undefined && remoteTokens.used >= remoteTokens.limit,
+    ...lines.map(({ server, state }) => `${server} ${state}`)
+  ].join(" ")
 
 const follow = (json: boolean, remote: number) =>
   Effect.suspend(() => {

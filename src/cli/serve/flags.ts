@@ -1,4 +1,5 @@
 /** The flags of `aicortex serve`. */
+import { fleet } from "../../config/fleet.js"
 import { gateway } from "../../config/gateway.js"
 import { wholeBetween } from "../../internal/units.js"
 import * as Flags from "../flags.js"
@@ -6,6 +7,7 @@ import { flagsOf } from "../settingFlags.js"
 
 export const options = {
   gateway: flagsOf(gateway),
+  fleet: flagsOf(fleet),
   apiKey: Flags.text("api-key", {
     value: "KEY",
     about: "Requests without it are rejected. Other processes can see it: prefer AICORTEX_API_KEY."

@@ -21,6 +21,8 @@ import * as Workers from "./workers.js"
 export interface Flags {
   /** The settings of the gateway that have flags. */
   readonly gateway: Gateway.Options
+  /** The settings of the fleet that have flags. */
+  readonly fleet: Cortex.Options
   readonly apiKey: string | undefined
   readonly adminKey: string | undefined
   readonly config: string | undefined
@@ -44,7 +46,8 @@ const keysOf = ({ adminKey, apiKey }: Flags): Pick<Gateway.Options, "keys"> =>
 
 const gatewayOptions = (flags: Flags): Gateway.Options => ({ ...flags.gateway, ...keysOf(flags) })
 
-const cortexOptions = ({ ca, config, proxy }: Flags): Cortex.Options => ({
+const cortexOptions = ({ ca, config, fleet, proxy }: Flags): Cortex.Options => ({
+  ...fleet,
   ...(config === undefined ? {} : { configFile: config }),
   ...(proxy === undefined ? {} : { proxy: proxy === "off" ? false : proxy }),
   ...(ca.length === 0 ? {} : { ca })

@@ -1,6 +1,6 @@
 /**
- * The state shared by all workers: conversations, responses and rate limits. The first process holds it; workers access
- * it over RPC.
+ * The state shared by all workers: conversations, responses, rate limits and the tokens of remote servers. The first
+ * process holds it; workers access it over RPC.
  */
 
 import * as Effect from "effect/Effect"
@@ -8,6 +8,8 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type { ResponseBounds } from "../../config/gateway.js"
 import { SessionsUnavailable } from "../../Errors.js"
+import * as Fleet from "../../Fleet.js"
+import { mergeRemoteTokens, type SavedRemoteTokens } from "../../fleet/remoteTokens.js"
 import type { SharedState } from "../../gateway/GatewayContext.js"
 import * as ErrorResponse from "../../gateway/http/errorResponse.js"
 import * as ResponseStore from "../../gateway/ResponseStore.js"
@@ -25,6 +27,7 @@ export const makeHandlers = (sessions: Sessions.Store) => {
   const now = () => performance.now()
   const responses = ResponseStore.makeMemory(now)
   const limits = new RateLimits.RateLimits(now)
+  let remoteTokens: SavedRemoteTokens | undefined
   /** The worker adds the subject of the reason. */
   const run = async <A>(effect: Effect.Effect<A, SessionsUnavailable>, signal?: AbortSignal): Promise<A> => {
     const done = await Effect.runPromise(Effect.either(effect), { signal })
@@ -68,7 +71,12 @@ export const makeHandlers = (sessions: Sessions.Store) => {
       return taken
     },
     settle: (_: WorkerRpc.HoldResource, name: string, reserved: number, answers: number, used: RateLimits.TokenUsage) =>
-      limits.settle(name, reserved, answers, used)
+      limits.settle(name, reserved, answers, used),
+
+    countRemote: (_: WorkerRpc.HoldResource, counted: SavedRemoteTokens | undefined) => {
+      remoteTokens = mergeRemoteTokens(remoteTokens, counted)
+      return remoteTokens
+    }
   }
 }
 
@@ -201,8 +209,39 @@ const limitsOf = (first: WorkerRpc.WorkerRpcClient<Answers>, log: (text: string)
   }
 })
 
+/** How often workers tell each other what they have counted, in milliseconds. */
+const countInterval = 1_000
+
+/** Each worker counts on its own, and soon knows what the others have counted: a call waits for nobody. */
+const remoteTokensOf = (
+  first: WorkerRpc.WorkerRpcClient<Answers>,
+  log: (text: string) => void
+): Fleet.RemoteTokenCounter => {
+  const counter = new Fleet.RemoteTokenCounter()
+  let isLost = false
+  const exchange = () =>
+    first.call("countRemote", counter.saved(Date.now())).then(
+      (all) => {
+        isLost = false
+        counter.merge(all, Date.now())
+      },
+      (error: unknown) => {
+        if (!isLost) log(`what other workers used of remote servers is not known: ${reasonOf(error)}`)
+        isLost = true
+      }
+    )
+  void exchange()
+  setInterval(() => void exchange(), countInterval).unref()
+  return counter
+}
+
 /** The shared state of a worker. `end` is its end of the channel. */
 export const forWorker = (log: (text: string) => void, end: WorkerRpc.WorkerChannel = process): SharedState => {
   const first = new WorkerRpc.WorkerRpcClient<Answers>(end)
-  return { sessions: sessionsOf(first), responses: responsesOf(first, log), keyLimits: limitsOf(first, log) }
+  return {
+    sessions: sessionsOf(first),
+    responses: responsesOf(first, log),
+    keyLimits: limitsOf(first, log),
+    remoteTokens: remoteTokensOf(first, log)
+  }
 }

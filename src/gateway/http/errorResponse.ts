@@ -169,6 +169,12 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
         "no_local_server",
         "model"
       )
+    case "RemoteTokensExhausted": {
+      const { limit, model, resetsAt } = error
+      const message = `The ceiling of ${limit} tokens per day on remote servers is reached, and no local server has the model '${model}'. The count begins again at ${new Date(resetsAt).toISOString()}.`
+      const wait = Math.max(1_000, resetsAt - Date.now())
+      return make(429, message, "remote_tokens_exhausted", null, wait)
+    }
     case "AllServersFailed": {
       const { attempts, model, unreachable } = error
       const n = attempts.length

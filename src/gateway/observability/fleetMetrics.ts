@@ -3,6 +3,7 @@
  * that the gateway reports.
  */
 import * as MetricState from "effect/MetricState"
+import { isLocal } from "../../Server.js"
 import * as Telemetry from "../../Telemetry.js"
 import type { GatewayContext } from "../GatewayContext.js"
 import type { Labels } from "../http/errorResponse.js"
@@ -112,7 +113,21 @@ const standing = (
       if (places !== undefined) Prometheus.add(breaker, Prometheus.labels([server, ["model", model]]), breakers[state])
     }
   }
-  return [up, models, breaker]
+  if (library.settings.servers.every(isLocal)) return [up, models, breaker]
+  const { limit, used } = library.fleet.remoteTokens()
+  const today = Prometheus.family(
+    "aicortex_remote_tokens_today",
+    "gauge",
+    "Tokens of prompts and answers of remote servers on this day (UTC)."
+  )
+  Prometheus.add(today, "", used)
+  const ceiling = Prometheus.family(
+    "aicortex_remote_tokens_limit",
+    "gauge",
+    "How many tokens remote servers may have on a day."
+  )
+  if (limit !== undefined) Prometheus.add(ceiling, "", limit)
+  return [up, models, breaker, today, ceiling]
 }
 
 /** The `/metrics` text of this process. */

@@ -66,6 +66,8 @@ const shared: ReadonlySet<string> = new Set([
   "aicortex_server_up",
   "aicortex_server_models",
   "aicortex_breaker_state",
+  "aicortex_remote_tokens_today",
+  "aicortex_remote_tokens_limit",
   "aicortex_build_info"
 ])
 

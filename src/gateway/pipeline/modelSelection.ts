@@ -1,6 +1,6 @@
 /** Selects the models that may answer a request, and the name that the response reports. */
 import type * as Effect from "effect/Effect"
-import type { ModelNotFound, NoLocalServer, NoServers, NoSuitableModel } from "../../Errors.js"
+import type { ModelNotFound, NoLocalServer, NoServers, NoSuitableModel, RemoteTokensExhausted } from "../../Errors.js"
 import type { ModelCandidate } from "../../ModelSelection.js"
 import * as Aliases from "../../modelSelection/aliases.js"
 import type { GatewayContext } from "../GatewayContext.js"
@@ -25,7 +25,10 @@ export const candidates = (
   gateway: GatewayContext,
   gatewayRequest: GatewayRequest,
   localOnly: boolean
-): Effect.Effect<ReadonlyArray<ModelCandidate>, ModelNotFound | NoServers | NoSuitableModel | NoLocalServer> => {
+): Effect.Effect<
+  ReadonlyArray<ModelCandidate>,
+  ModelNotFound | NoServers | NoSuitableModel | NoLocalServer | RemoteTokensExhausted
+> => {
   const preferred = defaultModel(gateway)
   // Spreading `policyOf` costs more than selecting a named model.
   return gateway.library.models.select(gatewayRequest.model?.trim() || preferred, gatewayRequest, {
