@@ -12,7 +12,7 @@ import * as AnswerSize from "../internal/answerSize.js"
 import { engineUnavailable } from "../internal/engineFailure.js"
 import { maxTimer } from "../internal/silenceTimer.js"
 import type { Route } from "../Router.js"
-import { type Host, isLocal, type Protocol } from "../Server.js"
+import type { Host, Protocol } from "../Server.js"
 import type { CallObserver } from "../Telemetry.js"
 import { endedByLimit, endOf, reachesLimit, type ServerAnswer, totalOf, warned, wholeAnswer } from "./answerEnd.js"
 import { type Call, type Continuation, type Dependencies, type Relocate, type Result, requestFor } from "./call.js"
@@ -24,7 +24,7 @@ import { FaultAttribution } from "./faultAttribution.js"
 import * as FirstTokenTimeouts from "./firstTokenTimeout.js"
 import { keepAliveOf } from "./keepAlive.js"
 import { PartialAnswerBuilder } from "./partialAnswer.js"
-import { tokensOfAttempt } from "./remoteUsage.js"
+import { countRemote } from "./remoteUsage.js"
 import { type SelectionClient, ServerSelection } from "./serverSelection.js"
 import { terminalError } from "./terminalError.js"
 import { addUsage, noUsage, withoutPrompt } from "./usage.js"
@@ -125,7 +125,7 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
     this.firstPieceFrom(attempt)
     this.stopTracking(attempt)
     this.attribution.answered()
-    this.spend(attempt, finish)
+    countRemote(this.dependencies, this.request, attempt, finish)
     const tokensPerSecond = attempt.succeed(finish, keepAliveOf(this.request))
     this.conclude(attempt.host, wholeAnswer(this.partial, attempt, finish, tokensPerSecond, this.call.timed === true))
   }
@@ -137,7 +137,7 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
     // The failure may be a timeout here while the server is still sending.
     attempt.exchange?.abort()
     attempt.lease.fail(failure)
-    this.spend(attempt, undefined)
+    countRemote(this.dependencies, this.request, attempt)
     if (this.call.events && (this.partial.started || attempt.sentText !== "")) {
       this.attribution.interrupted(attempt.lease, failure)
     } else this.attribution.failed(attempt.host.server.url, attempt.lease, failure)
@@ -258,10 +258,6 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
     if (this.over || this.current?.phase === "stream") return
     const at = this.selection.hedgeTarget()
     if (at >= 0) this.attempt(at, true)
-  }
-
-  private spend(attempt: ChatAttempt, finish: Finish | undefined): void {
-    if (!isLocal(attempt.host.server)) this.dependencies.spend(tokensOfAttempt(this.request, attempt, finish))
   }
 
   private stopTracking(attempt: ChatAttempt): void {
@@ -403,7 +399,7 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
     for (const attempt of [this.current, this.hedgeAttempt]) {
       if (attempt === undefined) continue
       this.stopTracking(attempt)
-      this.spend(attempt, undefined)
+      countRemote(this.dependencies, this.request, attempt)
       attempt.cancelled()
     }
     this.hedgeAttempt = undefined

@@ -4,27 +4,31 @@ import type { ChatRequest } from "../ChatRequest.js"
 import type { EmbedRequest } from "../EmbedRequest.js"
 import type { Phase } from "../Errors.js"
 import { requirementsOf, tokensOf } from "../modelSelection/needs.js"
+import { type Host, isLocal } from "../Server.js"
+import type { Dependencies } from "./call.js"
 
-/** What an attempt has received. */
+/** What an attempt has received, and of which server. */
 interface Received {
+  readonly host: Host
   readonly phase: Phase
   readonly pieces: number
   readonly thinkingPieces: number
 }
 
 /**
- * The tokens of an attempt: as its server counted them, else estimated, with one for each piece. An attempt that ended
- * before its first piece counts as none.
+ * Counts the tokens of an attempt on a remote server: as that counted them, else estimated, with one for each piece. An
+ * attempt that ended before its first piece had none.
  */
-export const tokensOfAttempt = (
+export const countRemote = (
+  { spend }: Pick<Dependencies, "spend">,
   request: ChatRequest,
-  { phase, pieces, thinkingPieces }: Received,
-  finish: Finish | undefined
-): number => {
-  if (finish === undefined && phase !== "stream") return 0
+  { host, phase, pieces, thinkingPieces }: Received,
+  finish?: Finish
+): void => {
+  if (isLocal(host.server) || (finish === undefined && phase !== "stream")) return
   const { completionTokens = pieces + thinkingPieces, promptTokens } = finish?.usage ?? {}
-  if (finish?.sharedPrompt === true) return completionTokens
-  return completionTokens + (promptTokens ?? requirementsOf({ request }).prompt)
+  const prompt = finish?.sharedPrompt === true ? 0 : (promptTokens ?? requirementsOf({ request }).prompt)
+  spend(prompt + completionTokens)
 }
 
 /** The tokens of texts that vectors were made of: as the server counted them, else estimated. */
