@@ -74,6 +74,11 @@ const noEmbeddings: Unsupported = {
   reason: "the built-in model makes no embeddings; name a model of one of your servers"
 }
 
+const noVectors: Unsupported = {
+  field: "model",
+  reason: "this engine answers chats; `aicortex engine --embeddings` makes embeddings"
+}
+
 const onlyEmbeddings: Unsupported = { field: "model", reason: "this engine makes embeddings only" }
 
 const noTools = "the built-in model was not trained to call tools"
@@ -147,6 +152,7 @@ const capabilitiesOf = ({ model, template, vectors }: Engine): ReadonlyArray<str
 
 export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
   const builtIn = options.modelPath === undefined
+  const withoutVectors = builtIn ? noEmbeddings : noVectors
   /** Each request that has not ended, and what settles when nothing is computed for it any more. */
   const jobs = new Map<Job, Promise<void>>()
   const embedding = new Set<Promise<void>>()
@@ -203,15 +209,15 @@ export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
           : builtIn
             ? [...unableBuiltIn(request), ...unable(request)]
             : unable(request),
-      cannotEmbed: (request) => (options.embeddings === true ? cannotEmbed(request) : [noEmbeddings]),
+      cannotEmbed: (request) => (options.embeddings === true ? cannotEmbed(request) : [withoutVectors]),
       embed: (_server, request, sink) => {
         const wanted = { yes: true }
-        if (options.embeddings !== true) sink.fail(UnsupportedOptions.failure([noEmbeddings]))
+        if (options.embeddings !== true) sink.fail(UnsupportedOptions.failure([withoutVectors]))
         else if (closed) queueMicrotask(() => sink.fail(closedFailure))
         else {
           queueMicrotask(() => wanted.yes && sink.connected())
           const work = load()
-            .then((engine) => embed(engine, request, sink, () => wanted.yes))
+            .then((engine) => engine.vectors && embed(engine, engine.vectors, request, sink, () => wanted.yes))
             .catch((cause) => {
               if (wanted.yes) sink.fail(closed ? closedFailure : failureOf(cause))
             })

@@ -212,9 +212,11 @@ export class ToolReader {
           else if (this.end.startsWith(this.held)) break
         }
         const at = this.held.indexOf(this.begin)
-        const upTo = at === -1 ? this.held.length - partialMark(this.held, this.begin) : at
-        text += at === -1 ? this.held.slice(0, upTo) : this.held.slice(0, upTo).trimEnd()
-        this.held = this.held.slice(upTo)
+        const whole = at === -1 ? this.held.length - partialMark(this.held, this.begin) : at
+        // White space before a call is no text either.
+        const upTo = this.held.slice(0, whole).trimEnd().length
+        text += this.held.slice(0, upTo)
+        this.held = this.held.slice(at === -1 ? upTo : at)
         if (upTo > 0) this.called = false
         if (at === -1) break
         rest = this.held.slice(this.begin.length)

@@ -1,4 +1,5 @@
 /** Vectors of texts. */
+import type { LlamaEmbeddingContext } from "node-llama-cpp"
 import type { EmbedSink, ServerFailure } from "../Backend.js"
 import type { EmbedRequest } from "../EmbedRequest.js"
 import type { Engine } from "./embeddedEngine.js"
@@ -14,14 +15,12 @@ const refused = (message: string): ServerFailure => ({ reason: "invalid-request"
 
 /** Makes the vectors of a request one after another, as long as it is wanted. */
 export const embed = async (
-  { contextSize, model, vectors }: Engine,
+  { contextSize, model }: Engine,
+  vectors: LlamaEmbeddingContext,
   { dimensions, input, truncate }: EmbedRequest,
   sink: EmbedSink,
   wanted: () => boolean
 ): Promise<void> => {
-  if (vectors === undefined) {
-    return sink.fail(refused("this engine answers chats: `aicortex engine --embeddings` makes embeddings"))
-  }
   if (dimensions !== undefined && dimensions > model.embeddingVectorSize) {
     return sink.fail(refused(`dimensions: the model's vectors have ${model.embeddingVectorSize}`))
   }
