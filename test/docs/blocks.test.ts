@@ -127,7 +127,7 @@ describe.concurrent("in the terminal", () => {
           exported.push(command)
         } else if (command.endsWith(" &")) {
           const { port, stop } = await workshop.serve(desk, [...exported, command.slice(0, -2)].join("; "))
-          desk.served["127.0.0.1:8000"] = port
+          desk.served[`127.0.0.1:${/--port (\d+)/.exec(command)?.[1] ?? 8000}`] = port
           onTestFinished(stop)
         } else {
           const inClone = command.startsWith("npm ")

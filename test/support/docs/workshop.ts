@@ -88,6 +88,7 @@ export const openWorkshop = async (): Promise<Workshop> => {
     TEST_HOSTS: JSON.stringify({
       ...Object.fromEntries(Object.entries(servers).map(([host, { port }]) => [host, port])),
       "127.0.0.1:8000": gateway.port,
+      "127.0.0.1:62549": gateway.port,
       ...served
     }),
     ...extra
@@ -114,11 +115,15 @@ export const openWorkshop = async (): Promise<Workshop> => {
 
   const serve: Workshop["serve"] = (desk, command) =>
     new Promise((resolve, reject) => {
-      const child = spawn("sh", ["-c", command.replace(/(?=aicortex serve)/, "exec ")], {
-        cwd: desk.work,
-        env: environment(desk, { PORT: "0" }),
-        stdio: ["ignore", "ignore", "pipe"]
-      })
+      const child = spawn(
+        "sh",
+        ["-c", command.replace(/(?=aicortex serve)/, "exec ").replace(/--port \d+/, "--port 0")],
+        {
+          cwd: desk.work,
+          env: environment(desk, { PORT: "0" }),
+          stdio: ["ignore", "ignore", "pipe"]
+        }
+      )
       const closed = new Promise<void>((done) => child.on("close", () => done()))
       let said = ""
       child.stderr.setEncoding("utf8").on("data", (data: string) => {
@@ -171,6 +176,8 @@ export const openWorkshop = async (): Promise<Workshop> => {
         target: "node20",
         logLevel: "silent",
         external: ["node-llama-cpp"],
+        // As in the bundle of the package: its other build cannot be bundled.
+        alias: { "jsonc-parser": join(root, "node_modules/jsonc-parser/lib/esm/main.js") },
         banner: {
           js: 'import { createRequire as createRequire_ } from "node:module"; const require = createRequire_(import.meta.url);'
         },
