@@ -35,6 +35,7 @@ import * as ResumeSupport from "./backend/resumeSupport.js"
 import * as Chat from "./Chat.js"
 import * as Conditions from "./Conditions.js"
 import * as Config from "./config/resolve.js"
+import * as StoreHost from "./cortex/modelStoreHost.js"
 import { wrongPart } from "./cortex/parts.js"
 import * as ResourceReader from "./cortex/resourceReader.js"
 import * as StateFile from "./cortex/stateFile.js"
@@ -284,7 +285,7 @@ export const layerServices = <E = never, R = never>(
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),
-    Layer.provideMerge(ModelStore.layer),
+    Layer.provideMerge(Layer.provide(ModelStore.layer, [layerMemory, StoreHost.layer])),
     Layer.provide(store),
     Layer.provide(ResumeSupport.layer)
   )

@@ -18,22 +18,45 @@ import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Mailbox from "effect/Mailbox"
 import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import {
   InvalidModelFile,
   InvalidModelReference,
+  type ModelDownloadFailed,
   type ModelNameTaken,
   ModelNotStored,
   ModelStoreUnavailable
 } from "./Errors.js"
+import { LocalMemory } from "./modelSelection/memory.js"
 import * as Catalogue from "./modelStore/catalogue.js"
+import type { PullEvent } from "./modelStore/events.js"
 import { inspectAll, joined } from "./modelStore/files.js"
+import { StoreHost } from "./modelStore/host.js"
 import { canonicalName, isModelName, keptName, stemOf } from "./modelStore/names.js"
+import type { PullError } from "./modelStore/pull.js"
+import * as Pull from "./modelStore/pull.js"
+import type { Quantisation } from "./modelStore/quantisation.js"
+import * as Quantisations from "./modelStore/quantisations.js"
 import { isAmbiguous, type ModelReference, parseReference } from "./modelStore/reference.js"
 import { CurrentSettings } from "./Settings.js"
+import { Transport } from "./Transport.js"
 
 export type { StoredFile, StoredModel } from "./modelStore/catalogue.js"
+export type {
+  PullAmount,
+  PullDone,
+  PullEvent,
+  PullProgress,
+  PullResolved,
+  PullRetry,
+  PullWaiting
+} from "./modelStore/events.js"
 export type { ModelMetadata } from "./modelStore/gguf.js"
+export { type Hash, type Host, type Owner, StoreHost } from "./modelStore/host.js"
+export type { PullError } from "./modelStore/pull.js"
+export type { Quantisation } from "./modelStore/quantisation.js"
 export type {
   CortexReference,
   FileReference,
@@ -58,6 +81,17 @@ export interface ImportOptions {
   readonly name?: string | undefined
   /** Whether the store keeps a copy. Default `false`: the file stays where it is, and yours. */
   readonly copy?: boolean | undefined
+}
+
+/**
+ * How a model is got.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface PullOptions {
+  /** The name that it gets; default: that of the repository with its quantisation, or of the file. */
+  readonly name?: string | undefined
 }
 
 /**
@@ -93,6 +127,16 @@ export interface Service {
     options?: ImportOptions
   ) => Effect.Effect<Catalogue.StoredModel, FindError | ModelNameTaken>
   /**
+   * Gets a model from a hub or another web server, or brings it up to date. Events are handed out as they happen; the last
+   * one is `done`. Whatever ends the stream earlier leaves what was downloaded, and the next pull goes on with it. Where
+   * another process downloads the same model, this one waits for it, and downloads nothing twice.
+   */
+  readonly pull: (name: string, options?: PullOptions) => Stream.Stream<PullEvent, PullError>
+  /** The forms that a repository has of its model, the smallest first. */
+  readonly quantisations: (
+    name: string
+  ) => Effect.Effect<ReadonlyArray<Quantisation>, InvalidModelReference | ModelDownloadFailed>
+  /**
    * Removes a model; the files of one that was imported without a copy stay. What was downloaded of one that is not
    * complete goes too. Fails with `ModelNotStored` where there is nothing.
    */
@@ -111,8 +155,15 @@ export class ModelStore extends Context.Tag("aicortex/ModelStore")<ModelStore, S
 // implementation
 // =============================================================================
 
+const defaultHub = "https://huggingface.co"
+
 /** How many aliases may stand for another. */
 const maxAliases = 8
+
+/** Whether a name is that of a repository, of which several models may be stored. */
+const isWhole = (reference: ModelReference): boolean =>
+  (reference.kind === "hub" && reference.quantisation === undefined && reference.file === undefined) ||
+  (reference.kind === "cortex" && reference.branch === undefined)
 
 const home = Effect.orElseSucceed(Config.string("HOME"), () => undefined)
 
@@ -128,6 +179,18 @@ export const make = Effect.gen(function* () {
   const path = yield* Path.Path
   const context = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
   const within = Effect.provide(context)
+  const transport = yield* Transport
+  const host = yield* StoreHost
+  const endpoint = (models.hub ?? defaultHub).replace(/\/+$/, "")
+  const { parallel = 4, rangeBytes = 64 * 1024 * 1024, retries = 5, retryBackoff = 500, stallTimeout = 30_000 } = models
+  const token = models.token === undefined ? undefined : { origin: new URL(endpoint).origin, value: models.token }
+  const environment: Pull.Environment = {
+    host,
+    transport,
+    hub: { transport, endpoint, token, stallTimeout },
+    settings: { parallel, rangeBytes, stallTimeout, retries, backoff: retryBackoff },
+    availableMemory: yield* LocalMemory
+  }
   const aliases = new Map(Object.entries(models.aliases ?? {}).map(([name, to]) => [canonicalName(name), to]))
 
   const catalogue = Effect.suspend(() =>
@@ -194,10 +257,7 @@ export const make = Effect.gen(function* () {
     const own = isModelName(name.trim()) ? yield* get(name.trim()) : undefined
     const found = own ?? (yield* get(reference.name))
     if (found !== undefined) return Option.some(yield* Catalogue.usable(found))
-    const whole =
-      (reference.kind === "hub" && reference.quantisation === undefined && reference.file === undefined) ||
-      (reference.kind === "cortex" && reference.branch === undefined)
-    if (!whole) return Option.none()
+    if (!isWhole(reference)) return Option.none()
     const prefix = canonicalName(`${reference.name}:`)
     const some = (yield* list).filter((one) => canonicalName(one.name).startsWith(prefix) && one.problem === undefined)
     // The one that was added last.
@@ -242,6 +302,14 @@ export const make = Effect.gen(function* () {
     const known =
       all.find((one) => Catalogue.same(one.name, given)) ??
       all.find((one) => (file === undefined ? Catalogue.same(one.name, reference.name) : one.source === file))
+    if (known === undefined && isWhole(reference)) {
+      const some = all.filter(({ name }) => canonicalName(name).startsWith(canonicalName(`${reference.name}:`)))
+      if (some.length > 1) {
+        const reason = `it may be ${some.map(({ name }) => name).join(", ")}: name one of them`
+        return yield* new InvalidModelReference({ reference: given, reason })
+      }
+      for (const { name } of some) if (yield* remove(name)) return
+    }
     const names = known === undefined ? [given, reference.name].filter(isModelName) : [known.name]
     for (const one of names) if (yield* remove(one)) return
     return yield* new ModelNotStored({ model: given, stored: all.slice(0, 20).map((one) => one.name) })
@@ -249,7 +317,39 @@ export const make = Effect.gen(function* () {
 
   const list = Effect.flatMap(catalogue, ({ list }) => list)
 
-  return ModelStore.of({ parse, find, list, importFile, remove })
+  const events = (name: string, options: PullOptions, emit: (event: PullEvent) => void) =>
+    within(
+      Effect.gen(function* () {
+        const reference = yield* parse(name)
+        const own = options.name === undefined ? undefined : yield* checkedName(options.name)
+        if (reference.kind === "file") {
+          const model = yield* importFile(reference.path, own === undefined ? {} : { name: own })
+          return emit({ type: "done", model, fresh: true })
+        }
+        yield* Pull.pull(environment, yield* catalogue, reference, own, emit)
+      })
+    )
+
+  const pull = (name: string, options: PullOptions = {}) =>
+    Stream.unwrapScoped(
+      Effect.gen(function* () {
+        const mailbox = yield* Mailbox.make<PullEvent, PullError>()
+        const clock = yield* Effect.clock
+        const emit = Pull.sparing(
+          (event) => mailbox.unsafeOffer(event),
+          () => clock.unsafeCurrentTimeMillis()
+        )
+        yield* Effect.forkScoped(Mailbox.into(events(name, options, emit), mailbox))
+        return Mailbox.toStream(mailbox)
+      })
+    )
+
+  const quantisations = Effect.fnUntraced(function* (name: string) {
+    const reference = yield* parse(name)
+    return yield* Quantisations.list(environment, reference)
+  })
+
+  return ModelStore.of({ parse, find, list, importFile, pull, quantisations, remove })
 })
 
 /**
@@ -258,7 +358,8 @@ export const make = Effect.gen(function* () {
  * @since 0.3.0
  * @category layers
  */
-export const layer: Layer.Layer<ModelStore, never, CurrentSettings | FileSystem.FileSystem | Path.Path> = Layer.effect(
+export const layer: Layer.Layer<
   ModelStore,
-  make
-)
+  never,
+  CurrentSettings | FileSystem.FileSystem | Path.Path | StoreHost | Transport
+> = Layer.effect(ModelStore, make)

@@ -130,6 +130,20 @@ export interface ModelPolicy {
   readonly folder?: string | undefined
   /** Names of the user's, each with the model that it means. */
   readonly aliases?: { readonly [name: string]: string } | undefined
+  /** The address of the hub; default `https://huggingface.co`. */
+  readonly hub?: string | undefined
+  /** The token for the hub: no other host gets it. */
+  readonly token?: Redacted | undefined
+  /** How many ranges of a file are downloaded at once; default 4. */
+  readonly parallel?: number | undefined
+  /** How long a range is, in bytes; default 67,108,864 (64 MiB). */
+  readonly rangeBytes?: number | undefined
+  /** How long nothing may come before the connection is given up, in milliseconds; default 30,000. */
+  readonly stallTimeout?: number | undefined
+  /** How many attempts in a row may bring nothing; default 5. */
+  readonly retries?: number | undefined
+  /** The pause before the second attempt, in milliseconds, which doubles from there; default 500. */
+  readonly retryBackoff?: number | undefined
 }
 
 /**

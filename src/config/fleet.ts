@@ -7,7 +7,7 @@
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { CallDefaults, elsewhere } from "../CallDefaults.js"
-import { milliseconds, secondOrMore, wholeFrom } from "../internal/units.js"
+import { milliseconds, range, secondOrMore, wholeFrom } from "../internal/units.js"
 import { demoModel } from "../Model.js"
 import * as Server from "../Server.js"
 import { Redactable } from "../server/options.js"
@@ -60,10 +60,30 @@ export const SessionOptions = Schema.Struct({
 })
 export type SessionOptions = typeof SessionOptions.Type
 
+const isHubAddress = (value: string): boolean => {
+  if (!URL.canParse(value)) return false
+  const { hash, password, protocol, search, username } = new URL(value)
+  return /^https?:$/.test(protocol) && `${username}${password}${search}${hash}` === ""
+}
+
+const HubAddress = Schema.String.pipe(
+  Schema.filter(isHubAddress, {
+    message: () => "must be the address of a hub, such as https://huggingface.co, without a password",
+    jsonSchema: { pattern: "^https?://[^@?#]+$" }
+  })
+)
+
 /** Where the models of this machine are kept. Whatever is left out has its default. */
 export const ModelOptions = Schema.Struct({
   folder: Schema.optional(text("a folder")),
-  aliases: Schema.optional(Schema.Record({ key: Schema.NonEmptyString, value: Schema.NonEmptyString }))
+  aliases: Schema.optional(Schema.Record({ key: Schema.NonEmptyString, value: Schema.NonEmptyString })),
+  hub: Schema.optional(HubAddress),
+  token: Schema.optional(Redactable),
+  parallel: Schema.optional(range(1, 64).pipe(Schema.int({ message: () => "must be a whole number" }))),
+  rangeBytes: Schema.optional(wholeFrom(1024, "bytes")),
+  stallTimeout: Schema.optional(milliseconds),
+  retries: Schema.optional(wholeFrom(0)),
+  retryBackoff: Schema.optional(milliseconds)
 })
 export type ModelOptions = typeof ModelOptions.Type
 
@@ -183,15 +203,26 @@ export const fleet = {
     join: true
   }),
   /**
-   * The models of this machine: the folder that they are kept in, and names of yours for them (aliases), each with what
-   * aicortex pull takes. The variable is a folder. Default: no aliases, in ~/.local/state/aicortex/models.
+   * The models of this machine: the folder that they are kept in; names of yours for them (aliases), each with what
+   * aicortex pull takes; the address of the hub, and a token for it, which no other host gets; and how they are
+   * downloaded: ranges at once (parallel) and their length (rangeBytes), how long nothing may come (stallTimeout), how
+   * many attempts may fail in a row (retries), and the first pause between them (retryBackoff), which doubles.
+   * AICORTEX_MODELS is the folder, HF_ENDPOINT the hub, HF_TOKEN the token. Default: no aliases, in
+   * ~/.local/state/aicortex/models, from https://huggingface.co without a token; 4 ranges of 64 MiB, 30 s, 5 attempts,
+   * 0.5 s.
    */
   models: setting(ModelOptions, {
-    doc: "The models of this machine: the folder that they are kept in, and names of yours for them (aliases), each with what aicortex pull takes. The variable is a folder.",
-    defaultText: "no aliases, in ~/.local/state/aicortex/models",
-    env: ["AICORTEX_MODELS"],
-    text: (text: string) => Either.right({ folder: text }),
-    join: true
+    doc: "The models of this machine: the folder that they are kept in; names of yours for them (aliases), each with what aicortex pull takes; the address of the hub, and a token for it, which no other host gets; and how they are downloaded: ranges at once (parallel) and their length (rangeBytes), how long nothing may come (stallTimeout), how many attempts may fail in a row (retries), and the first pause between them (retryBackoff), which doubles. AICORTEX_MODELS is the folder, HF_ENDPOINT the hub, HF_TOKEN the token.",
+    default: {},
+    defaultText:
+      "no aliases, in ~/.local/state/aicortex/models, from https://huggingface.co without a token; 4 ranges of 64 MiB, 30 s, 5 attempts, 0.5 s",
+    env: ["AICORTEX_MODELS", "HF_ENDPOINT", "HF_TOKEN"],
+    text: (text: string, variable: string) =>
+      Either.right(
+        variable === "HF_ENDPOINT" ? { hub: text } : variable === "HF_TOKEN" ? { token: text } : { folder: text }
+      ),
+    join: true,
+    secret: true
   }),
   /**
    * Where what was learned of the servers is kept for the next run; false (in the variable off): nowhere. Default:

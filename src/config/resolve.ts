@@ -10,6 +10,7 @@ import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Record from "effect/Record"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "../Errors.js"
 import * as Locations from "../internal/geocoding.js"
@@ -224,7 +225,11 @@ export const resolve = Effect.fnUntraced(function* (
       stateFile: stateFile === false ? undefined : stateFile,
       cache: cacheOf(values.cache),
       sessions: { ...bounds, folder: folder === false ? undefined : folder },
-      models: { ...values.models, folder: values.models?.folder ?? (alone ? undefined : yield* modelFolder) },
+      models: {
+        ...values.models,
+        folder: values.models.folder ?? (alone ? undefined : yield* modelFolder),
+        token: redacted(values.models.token)
+      },
       proxy: yield* Network.proxy(values.proxy, placeOfSetting("proxy"), alone),
       ca: yield* Network.authorities(values.ca, placeOfSetting("ca"))
     },
@@ -234,6 +239,11 @@ export const resolve = Effect.fnUntraced(function* (
     content
   }
 })
+
+const redacted = (token: string | Redacted.Redacted | undefined): Redacted.Redacted | undefined => {
+  const text = Redacted.isRedacted(token) ? Redacted.value(token) : token?.trim()
+  return text === undefined || text === "" ? undefined : Redacted.make(text)
+}
 
 const pickOwn = (options: ConfigOptions): OptionsOf<typeof ownDefaults> =>
   Record.filter(options as Record<string, unknown>, (_, name) => name in ownDefaults) as OptionsOf<typeof ownDefaults>

@@ -211,7 +211,16 @@ export const make = Effect.fnUntraced(function* (folder: string) {
       return true
     }).pipe(Effect.uninterruptible, Effect.mapError(unavailable))
 
-  return { at, get, list, prepare, add, free, remove }
+  /** Removes what a finished model has no use for: journals, and the files of an earlier version. */
+  const tidy = (directory: string, files: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      for (const one of yield* fs.readDirectory(directory)) {
+        if (one.startsWith(".") || one === manifestFile || files.includes(one)) continue
+        yield* fs.remove(path.join(directory, one), { recursive: true, force: true })
+      }
+    }).pipe(Effect.mapError(unavailable))
+
+  return { at, get, list, prepare, add, free, remove, tidy }
 })
 
 /** Fails where a model cannot be used. */

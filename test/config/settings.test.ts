@@ -106,7 +106,19 @@ describe("the JSON Schema of the configuration file", () => {
     ["personas", [{}, { p: "x" }], [[], { p: 5 }]],
     ["stateFile", ["f", false], [true, "", 5]],
     ["sessions", [{ folder: false, ttl: 5 }], [{ maxSession: 1 }, { ttl: 0 }, 5]],
-    ["models", [{ folder: "f" }, { aliases: { small: "hf:a/b:Q8_0" } }], [{ folder: "" }, { folders: "f" }, "f"]],
+    [
+      "models",
+      [{ folder: "f" }, { aliases: { small: "hf:a/b:Q8_0" }, hub: "http://h:1/x", parallel: 2, stallTimeout: 0.5 }],
+      [
+        { folder: "" },
+        { folders: "f" },
+        "f",
+        { hub: "ftp://h" },
+        { hub: "https://a:b@h" },
+        { parallel: 0 },
+        { rangeBytes: 5 }
+      ]
+    ],
     ["hedge", [true, { after: 0.5 }], [{ after: 0 }, { afer: 1 }, "yes"]],
     ["cache", [false, { ttl: 60, shared: true }], [{ maxEntries: 0 }, { maxEntry: 1 }, "on"]],
     ["defaults", [{ timeout: 60, temperature: 0 }], [{ timeout: -1 }, { temperature: 3 }, { temprature: 1 }]],

@@ -15,6 +15,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { afterAll, describe, expect, it } from "vitest"
+import { layerTransport } from "../../src/Cortex.js"
+import * as StoreHost from "../../src/cortex/modelStoreHost.js"
 import * as ModelStore from "../../src/ModelStore.js"
 import * as Settings from "../../src/Settings.js"
 import { gguf } from "../support/gguf.js"
@@ -29,7 +31,14 @@ const folder = () => mkdtempSync(join(root, "s-"))
 const run = <A, E>(models: Settings.ModelPolicy, use: (store: ModelStore.Service) => Effect.Effect<A, E>): Promise<A> =>
   Effect.runPromise(
     Effect.flatMap(ModelStore.ModelStore, use).pipe(
-      Effect.provide(Layer.provide(ModelStore.layer, [Settings.layer({ models }), NodeContext.layer]))
+      Effect.provide(
+        Layer.provide(ModelStore.layer, [
+          Settings.layer({ models }),
+          NodeContext.layer,
+          StoreHost.layer,
+          layerTransport
+        ])
+      )
     )
   )
 

@@ -11,7 +11,7 @@ import * as Config from "../../config/resolve.js"
 import { type AnySetting, defaultOf, inFileForm, type Settings, unitOf } from "../../config/setting.js"
 import { environment } from "../../cortex/environment.js"
 import * as Server from "../../Server.js"
-import type { Proxy, SessionPolicy } from "../../Settings.js"
+import type { ModelPolicy, Proxy, SessionPolicy } from "../../Settings.js"
 import * as Output from "../output.js"
 import { type Key, memberOf } from "./key.js"
 
@@ -66,11 +66,16 @@ const lineOf = (setting: AnySetting, value: unknown): string => {
   return unitOf(setting) === "ms" ? `${value} s` : String(value)
 }
 
+/** How models are kept and downloaded, as the file would say it: without the token. */
+const inFileFields = ({ token: _, ...models }: ModelPolicy) => inFileForm(fleet.models, models) as object
+
+const shownValue = (value: unknown): string => (typeof value === "object" ? JSON.stringify(value) : String(value))
+
 const originOf = (place: Place | undefined): string => place?.origin ?? "default"
 
 /** The settings of the fleet; `own` are the words for those that have a form of their own. */
 const fleetRows = ({ members, places, settings }: Config.Resolved, sessionsFrom: string): ReadonlyArray<Shown> => {
-  const { cache, coordinates, location, proxy, registry, servers, sessions, stateFile } = settings
+  const { cache, coordinates, location, models, proxy, registry, servers, sessions, stateFile } = settings
   const list = (items: ReadonlyArray<string>) => (items.length === 0 ? ["-"] : items)
   const own: { readonly [name: string]: { readonly value: unknown; readonly lines: ReadonlyArray<string> } } = {
     servers: {
@@ -96,6 +101,14 @@ const fleetRows = ({ members, places, settings }: Config.Resolved, sessionsFrom:
         ttl: sessions.ttl === undefined ? null : sessions.ttl / 1000
       },
       lines: [kept(sessions)]
+    },
+    models: {
+      value: { ...inFileFields(models), token: models.token !== undefined },
+      lines: [
+        Object.entries(inFileFields(models))
+          .map(([name, value]) => `${name}: ${shownValue(value)}`)
+          .join(", ")
+      ]
     },
     cache: {
       value: cache === undefined ? false : inFileForm(fleet.cache, cache),
