@@ -11,6 +11,9 @@ export interface Fields {
 /** Reasons why fields are not supported, by field name. */
 export type Reasons = ReadonlyMap<string, string>
 
+/** The path of an item of the list at `at`, or `at` itself. */
+export const pathOf = (at: string, index?: number): string => (index === undefined ? at : `${at}[${index}]`)
+
 const show = (value: unknown): string => {
   if (Array.isArray(value)) return "an array"
   if (typeof value === "string") return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}'`

@@ -10,7 +10,7 @@
  *
  * `null` counts as absent.
  */
-import type { Fields, Reasons } from "./body.js"
+import { type Fields, pathOf, type Reasons } from "./body.js"
 import * as ErrorResponse from "./errorResponse.js"
 
 /** The response header that lists ignored fields. */
@@ -87,12 +87,12 @@ export class IgnoredFields {
     }
   }
 
-  /** The same for a nested object at path `at`. */
-  checkObject(object: Fields, known: ReadonlySet<string>, at: string): void {
+  /** The same for a nested object at path `at`, or for an item of a list there. */
+  checkObject(object: Fields, known: ReadonlySet<string>, at: string, index?: number): void {
     for (const name in object) {
       if (known.has(name)) continue
       const value = object[name]
-      if (value !== null && value !== undefined) this.unknown(`${at}.${name}`, "of it")
+      if (value !== null && value !== undefined) this.unknown(`${pathOf(at, index)}.${name}`, "of it")
     }
   }
 

@@ -9,7 +9,7 @@ import * as BodyFields from "../http/body.js"
 import * as Body from "../http/bodyDeclaration.js"
 import { reject } from "../http/errorResponse.js"
 import * as FieldPolicy from "../http/fieldPolicy.js"
-import type { GatewayRequest } from "./gatewayRequest.js"
+import { type GatewayRequest, toolArguments as readArguments } from "./gatewayRequest.js"
 import { namedSession } from "./namedSession.js"
 
 /** Maximum length of a model name, in characters. */
@@ -88,10 +88,15 @@ export const think = Body.custom(
 )
 
 /** The conversation; its messages are decoded where they are used. */
-export const messages = (doc?: string) =>
+export const messages = (items: Body.Declared, doc?: string) =>
   Body.required(
     Body.custom(
-      { type: "array", items: { type: "object" }, minItems: 1, ...(doc === undefined ? {} : { description: doc }) },
+      () => ({
+        type: "array",
+        items: items.schema(),
+        minItems: 1,
+        ...(doc === undefined ? {} : { description: doc })
+      }),
       (fields, name, at) => {
         const all = BodyFields.list(fields, name, at)
         if (all?.length === 0) reject(at, "must hold at least one message")
@@ -99,6 +104,12 @@ export const messages = (doc?: string) =>
       }
     )
   )
+
+/** The arguments of a tool's call. */
+export const toolArguments = Body.custom(
+  { description: "An object, or its JSON; anything else is put into an object." },
+  (fields, name, at) => readArguments(fields[name], at)
+)
 
 const toolNames = /^[a-zA-Z0-9_.:-]{1,128}$/
 

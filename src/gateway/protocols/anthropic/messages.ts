@@ -5,44 +5,27 @@ import * as Body from "../../http/bodyDeclaration.js"
 import { reject } from "../../http/errorResponse.js"
 import type { IgnoredFields } from "../../http/fieldPolicy.js"
 import * as CommonFields from "../../pipeline/commonFields.js"
-import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as Blocks from "./blocks.js"
 
 type Part = Message.TextPart | Message.ImagePart
 
-type BlockContext = readonly [block: BodyFields.Fields, at: string]
+const { of: ofUser } = Blocks.ofUser
+const { of: ofAssistant } = Blocks.ofAssistant
 
-const blockNames: ReadonlySet<string> = new Set([
-  "type",
-  "text",
-  "cache_control",
-  "citations",
-  "source",
-  "title",
-  "context",
-  "id",
-  "name",
-  "input",
-  "caller",
-  "tool_use_id",
-  "tool_name",
-  "content",
-  "is_error",
-  "thinking",
-  "signature",
-  "data"
-])
-
-/** The blocks of a content with their paths. A string is one text block. */
-const blocks = (value: unknown, at: string, ignored: IgnoredFields): ReadonlyArray<BlockContext> => {
-  if (value === undefined || value === null) return []
-  if (typeof value === "string") return [[{ type: "text", text: value }, at]]
-  if (!Array.isArray(value)) return reject(at, "must be a string or an array of blocks")
-  return value.map((block: unknown, i) => {
-    const where = `${at}[${i}]`
-    if (!BodyFields.isObject(block)) return reject(where, "must be an object")
-    ignored.checkObject(block, blockNames, where)
-    return [block, where]
-  })
+/** The blocks of a content. A string is one text block. */
+const blocks = (
+  value: string | ReadonlyArray<unknown> | undefined,
+  at: string,
+  ignored: IgnoredFields
+): ReadonlyArray<BodyFields.Fields> => {
+  if (value === undefined) return []
+  if (typeof value === "string") return [{ type: "text", text: value }]
+  for (let i = 0; i < value.length; i++) {
+    const block: unknown = value[i]
+    if (!BodyFields.isObject(block)) return reject(`${at}[${i}]`, "must be an object")
+    ignored.checkObject(block, Blocks.names, at, i)
+  }
+  return value as ReadonlyArray<BodyFields.Fields>
 }
 
 const wrongType = (block: BodyFields.Fields, at: string, known: string): never => {
@@ -50,13 +33,17 @@ const wrongType = (block: BodyFields.Fields, at: string, known: string): never =
   return reject(`${at}.type`, `must be ${known} here, not '${type.slice(0, 40)}'`)
 }
 
-const text = (block: BodyFields.Fields, at: string): string => BodyFields.required(block, "text", `${at}.text`)
+const { text } = ofUser.text.within
 
 /** Contents that consist of text only. */
-const texts = (value: unknown, at: string, ignored: IgnoredFields): ReadonlyArray<string> =>
-  blocks(value, at, ignored).map(([block, where]) => {
-    if (block["type"] !== "text") wrongType(block, where, "text")
-    return text(block, where)
+const texts = (
+  value: string | ReadonlyArray<unknown> | undefined,
+  at: string,
+  ignored: IgnoredFields
+): ReadonlyArray<string> =>
+  blocks(value, at, ignored).map((block, i) => {
+    if (block["type"] !== "text") wrongType(block, `${at}[${i}]`, "text")
+    return text(block, at, i)
   })
 
 /**
@@ -67,23 +54,19 @@ const billing = /^x-anthropic-billing-header:[^\n]*\n*/i
 
 const withoutBilling = (all: ReadonlyArray<string>): string => all.map((one) => one.replace(billing, "")).join("")
 
-const mediaTypes = ["image/jpeg", "image/png", "image/gif", "image/webp"] as const
-
 const image = (block: BodyFields.Fields, at: string): Message.ImagePart => {
   const where = `${at}.source`
-  const source = BodyFields.object(block, "source", where) ?? reject(where, "is missing")
+  const source = ofUser.image.within.source(block, at) ?? reject(where, "is missing")
   const type = BodyFields.required(source, "type", `${where}.type`)
+  const { base64, url } = Blocks.imageSource.of
   switch (type) {
     case "base64": {
-      const mediaType = BodyFields.oneOf(source, "media_type", mediaTypes, `${where}.media_type`)
-      const data = BodyFields.required(source, "data", `${where}.data`)
-      if (!/^[A-Za-z0-9+/=_-]+$/.test(data)) reject(`${where}.data`, "must be base64")
+      const mediaType = base64.within.media_type(source, where)
+      const data = base64.within.data(source, where)
       return { type: "image", data, mediaType: mediaType ?? reject(`${where}.media_type`, "is missing") }
     }
-    case "url": {
-      const url = BodyFields.required(source, "url", `${where}.url`)
-      return /^https?:\/\//i.test(url) ? { type: "image", url } : reject(`${where}.url`, "must be an http(s) address")
-    }
+    case "url":
+      return { type: "image", url: url.within.url(source, where) }
     default:
       return reject(`${where}.type`, `must be base64 or url, not '${type.slice(0, 40)}': no files are kept here`)
   }
@@ -91,29 +74,31 @@ const image = (block: BodyFields.Fields, at: string): Message.ImagePart => {
 
 /** The text of a document, delimited from the text around it. */
 const document = (block: BodyFields.Fields, at: string, ignored: IgnoredFields): ReadonlyArray<Part> => {
-  for (const name of ["title", "context"]) BodyFields.text(block, name, `${at}.${name}`)
-  const citations = BodyFields.object(block, "citations", `${at}.citations`)
-  if (citations !== undefined && BodyFields.flag(citations, "enabled", `${at}.citations.enabled`) === true) {
-    BodyFields.unsupported(`${at}.citations.enabled`, "no server supports citations")
-  }
+  const { within } = ofUser.document
+  const titles = [
+    ["title", within.title(block, at)],
+    ["context", within.context(block, at)]
+  ] as const
+  const citations = within.citations(block, at)
+  if (citations !== undefined) Blocks.citations.within.enabled(citations, `${at}.citations`)
   const where = `${at}.source`
-  const source = BodyFields.object(block, "source", where) ?? reject(where, "is missing")
-  const head = ["title", "context"].map((name) =>
-    typeof block[name] === "string" ? `<${name}>${block[name]}</${name}>\n` : ""
-  )
+  const source = within.source(block, at) ?? reject(where, "is missing")
+  const head = titles.map(([name, value]) => (value === undefined ? "" : `<${name}>${value}</${name}>\n`))
   const [before, after] = [`<document>\n${head.join("")}`, "\n</document>\n"]
   const type = BodyFields.required(source, "type", `${where}.type`)
+  const { content, text: plain } = Blocks.documentSource.of
   switch (type) {
     case "text": {
-      BodyFields.oneOf(source, "media_type", ["text/plain"], `${where}.media_type`)
-      return [{ type: "text", text: before + BodyFields.required(source, "data", `${where}.data`) + after }]
+      plain.within.media_type(source, where)
+      return [{ type: "text", text: before + plain.within.data(source, where) + after }]
     }
     case "content": {
-      const parts = blocks(source["content"], `${where}.content`, ignored).map(([inner, place]): Part => {
-        if (inner["type"] === "image") return image(inner, place)
-        return inner["type"] === "text"
-          ? { type: "text", text: text(inner, place) }
-          : wrongType(inner, place, "text or image")
+      const inner = `${where}.content`
+      const parts = blocks(content.within.content(source, where), inner, ignored).map((block, i): Part => {
+        if (block["type"] === "image") return image(block, `${inner}[${i}]`)
+        return block["type"] === "text"
+          ? { type: "text", text: text(block, inner, i) }
+          : wrongType(block, `${inner}[${i}]`, "text or image")
       })
       return [{ type: "text", text: before }, ...parts, { type: "text", text: after }]
     }
@@ -126,27 +111,27 @@ const document = (block: BodyFields.Fields, at: string, ignored: IgnoredFields):
 }
 
 const toolCall = (block: BodyFields.Fields, at: string): Message.ToolCall => ({
-  id: BodyFields.required(block, "id", `${at}.id`),
-  name: BodyFields.required(block, "name", `${at}.name`),
-  arguments: GatewayRequest.toolArguments(block["input"], `${at}.input`)
+  id: ofAssistant.tool_use.within.id(block, at),
+  name: ofAssistant.tool_use.within.name(block, at),
+  arguments: ofAssistant.tool_use.within.input(block, at)
 })
 
 /** Server-side tool calls with their results. */
-const ofServers = (type: unknown): boolean =>
-  typeof type === "string" && (/^(server|mcp)_tool_use$|_tool_result$/.test(type) || type === "container_upload")
+const ofServers = (type: unknown): boolean => typeof type === "string" && Blocks.ofServers.test(type)
 
 /** A search result as a document. */
 const searchResult = (block: BodyFields.Fields, at: string, ignored: IgnoredFields): ReadonlyArray<Part> => {
-  const title = BodyFields.text(block, "title", `${at}.title`)
-  const source = BodyFields.text(block, "source", `${at}.source`)
-  const content = texts(block["content"], `${at}.content`, ignored).join("")
+  const { within } = ofUser.search_result
+  const title = within.title(block, at)
+  const source = within.source(block, at)
+  const content = texts(within.content(block, at), `${at}.content`, ignored).join("")
   const head = [title, source].map((one) => (one === undefined ? "" : `${one}\n`)).join("")
   return [{ type: "text", text: `<search_result>\n${head}${content}\n</search_result>\n` }]
 }
 
 /** A tool that a search has found and that is available from now on. */
 const reference = (block: BodyFields.Fields, at: string): string =>
-  `The tool ${BodyFields.required(block, "tool_name", `${at}.tool_name`)} can be called now.\n`
+  `The tool ${Blocks.toolReference.within.tool_name(block, at)} can be called now.\n`
 
 /** A failed tool result says so: otherwise the model would take the error text for the result. */
 const failed = (text: string): string => (/^\W{0,8}error/i.test(text) ? text : `Error: ${text}`)
@@ -159,24 +144,28 @@ class MessageReader {
   /** Maps each call id to its tool. */
   private readonly names = new Map<string, string>()
 
-  system(value: unknown, at: string): void {
+  system(value: string | ReadonlyArray<unknown> | undefined, at: string): void {
     const content = withoutBilling(texts(value, at, this.ignored))
     if (content !== "") this.messages.push(Message.system(content))
   }
 
   /** Tool results come before the user's text, because they must follow the calls. */
-  user(value: unknown, at: string): void {
+  user(value: string | ReadonlyArray<unknown> | undefined, at: string): void {
     if (typeof value === "string") {
       this.messages.push(Message.user(value))
       return
     }
     const parts: Array<Part> = []
     let results = 0
-    for (const [block, where] of blocks(value, at, this.ignored)) {
+    const all = blocks(value, at, this.ignored)
+    for (let i = 0; i < all.length; i++) {
+      const block = all[i] as BodyFields.Fields
+      if (block["type"] === "text") {
+        parts.push({ type: "text", text: text(block, at, i) })
+        continue
+      }
+      const where = `${at}[${i}]`
       switch (block["type"]) {
-        case "text":
-          parts.push({ type: "text", text: text(block, where) })
-          break
         case "image":
           parts.push(image(block, where))
           break
@@ -205,17 +194,25 @@ class MessageReader {
 
   /** Tool messages cannot hold images and documents: they go into the user message that follows. */
   private result(block: BodyFields.Fields, at: string, parts: Array<Part>): void {
-    const id = BodyFields.required(block, "tool_use_id", `${at}.tool_use_id`)
+    const { within } = ofUser.tool_result
+    const id = within.tool_use_id(block, at)
     let content = ""
-    for (const [inner, where] of blocks(block["content"], `${at}.content`, this.ignored)) {
-      if (inner["type"] === "text") content += text(inner, where)
-      else if (inner["type"] === "image") parts.push(image(inner, where))
+    const path = `${at}.content`
+    const all = blocks(within.content(block, at), path, this.ignored)
+    for (let i = 0; i < all.length; i++) {
+      const inner = all[i] as BodyFields.Fields
+      if (inner["type"] === "text") {
+        content += text(inner, path, i)
+        continue
+      }
+      const where = `${path}[${i}]`
+      if (inner["type"] === "image") parts.push(image(inner, where))
       else if (inner["type"] === "document") parts.push(...document(inner, where, this.ignored))
       else if (inner["type"] === "search_result") parts.push(...searchResult(inner, where, this.ignored))
       else if (inner["type"] === "tool_reference") content += reference(inner, where)
       else wrongType(inner, where, "text, image, document, search_result or tool_reference")
     }
-    const isError = BodyFields.flag(block, "is_error", `${at}.is_error`) ?? false
+    const isError = within.is_error(block, at) ?? false
     this.messages.push({
       role: "tool",
       content: isError ? failed(content) : content,
@@ -224,23 +221,31 @@ class MessageReader {
     })
   }
 
-  assistant(value: unknown, at: string): void {
+  assistant(value: string | ReadonlyArray<unknown> | undefined, at: string): void {
+    if (typeof value === "string") {
+      this.messages.push({ role: "assistant", content: value })
+      return
+    }
     let content = ""
     let thinking = ""
     const toolCalls: Array<Message.ToolCall> = []
-    for (const [block, where] of blocks(value, at, this.ignored)) {
+    const all = blocks(value, at, this.ignored)
+    for (let i = 0; i < all.length; i++) {
+      const block = all[i] as BodyFields.Fields
+      if (block["type"] === "text") {
+        content += text(block, at, i)
+        continue
+      }
+      const where = `${at}[${i}]`
       switch (block["type"]) {
-        case "text":
-          content += text(block, where)
-          break
         case "thinking":
-          thinking += BodyFields.text(block, "thinking", `${where}.thinking`) ?? ""
+          thinking += ofAssistant.thinking.within.thinking(block, where) ?? ""
           break
         case "redacted_thinking":
           // Redacted thinking is encrypted: only its provider can read it.
           break
         case "compaction":
-          content += BodyFields.text(block, "content", `${where}.content`) ?? ""
+          content += ofAssistant.compaction.within.content(block, where) ?? ""
           break
         case "tool_use": {
           const call = toolCall(block, where)
@@ -263,32 +268,28 @@ class MessageReader {
   }
 }
 
-const messageNames: ReadonlySet<string> = new Set(["role", "content", "cache_control", "id", "type"])
-
-const roles = ["user", "assistant", "system"] as const
-
 /** The fields of a conversation. */
 export const fields = {
-  messages: CommonFields.messages("Of the roles user, assistant and system."),
-  system: Body.custom(
-    Body.anyOf({ type: "string" }, { type: "array", items: { type: "object" } }),
-    (body, name) => body[name] ?? undefined
-  )
+  messages: CommonFields.messages(Blocks.messages),
+  system: Body.content(Blocks.texts, "blocks")
 }
 
 const { read } = Body.struct(fields)
+const { role: roleOf } = Body.struct({ role: Body.oneOf(Blocks.messages.kinds) }).within
 
 /** The system prompt, then the messages. */
 export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<Message.Message> => {
   const conversation = new MessageReader(ignored)
   const system = read.system(body)
   if (system !== undefined) conversation.system(system, "system")
-  for (const [i, message] of read.messages(body).entries()) {
-    const at = `messages[${i}]`
-    if (!BodyFields.isObject(message)) return reject(at, "must be an object")
-    ignored.checkObject(message, messageNames, at)
-    const role = BodyFields.oneOf(message, "role", roles, `${at}.role`) ?? reject(`${at}.role`, "is missing")
-    conversation[role](message["content"], `${at}.content`)
+  const all = read.messages(body)
+  for (let i = 0; i < all.length; i++) {
+    const message = all[i]
+    if (!BodyFields.isObject(message)) return reject(`messages[${i}]`, "must be an object")
+    ignored.checkObject(message, Blocks.messages.names, "messages", i)
+    const role = roleOf(message, "messages", i) ?? reject(`messages[${i}].role`, "is missing")
+    const content = Blocks.messages.of[role].within.content(message, "messages", i)
+    conversation[role](content, typeof content === "string" ? "" : `messages[${i}].content`)
   }
   return conversation.messages
 }

@@ -44,8 +44,19 @@ const format = Body.struct(
 
 const output = Body.struct({ effort: Body.oneOf(efforts), format: Body.object({}, format) }, { path: "output_config" })
 
+const kept = Body.struct(
+  {
+    type: Body.custom({ type: "string" }, (fields, name) => fields[name]),
+    keep: Body.custom(
+      () => Body.anyOf({ const: "all" }, { type: "object" }),
+      (fields, name) => fields[name]
+    )
+  },
+  { open: true }
+)
+
 const edits = Body.struct(
-  { edits: Body.list({ type: "object" }, { doc: "Those that do not keep everything are ignored, and named." }) },
+  { edits: Body.list(kept, { doc: "Those that do not keep everything are ignored, and named." }) },
   { path: "context_management", open: true }
 )
 
@@ -174,7 +185,9 @@ const checkContext = (body: BodyFields.Fields, ignored: FieldPolicy.IgnoredField
   if (given === undefined) return
   for (const [i, edit] of (edits.read.edits(given) ?? []).entries()) {
     const at = `context_management.edits[${i}]`
-    const { keep, type } = BodyFields.isObject(edit) ? edit : reject(at, "must be an object")
+    const given = BodyFields.isObject(edit) ? edit : reject(at, "must be an object")
+    const keep = kept.read.keep(given)
+    const type = kept.read.type(given)
     const all = keep === "all" || (BodyFields.isObject(keep) && keep["type"] === "all")
     if (typeof type === "string" && type.startsWith("clear_thinking_") && all) continue
     ignored.add(`${at}.${String(type)}`)

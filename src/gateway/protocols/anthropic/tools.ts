@@ -29,9 +29,16 @@ const tool = Body.struct(
   { open: true }
 )
 
-const types = ["auto", "any", "tool", "none"] as const
-const toolChoice = Body.struct(
-  { type: Body.required(Body.oneOf(types)), name: Body.text(), disable_parallel_tool_use: Body.flag() },
+const single = { disable_parallel_tool_use: Body.flag() }
+const anyChoice = Body.struct(single)
+const toolChoice = Body.variants("type", {
+  auto: anyChoice,
+  any: anyChoice,
+  tool: Body.struct({ name: Body.needed(Body.text()), ...single }),
+  none: anyChoice
+})
+const chosen = Body.struct(
+  { type: Body.required(Body.oneOf(toolChoice.kinds)), name: Body.text(), ...single },
   { path: "tool_choice" }
 )
 
@@ -45,23 +52,23 @@ const { read } = Body.struct(fields)
 // =============================================================================
 
 const definition = (one: BodyFields.Fields, at: string, ignored: IgnoredFields): ToolDefinition => {
-  const { names, read } = tool
+  const { names, within } = tool
   for (const name in one) {
     if (names.has(name) || one[name] === null) continue
     if (name === "input_examples") ignored.add(`${at}.${name}`)
     else ignored.unknown(`${at}.${name}`, "of a tool")
   }
-  const description = read.description(one, `${at}.description`)
-  const strict = read.strict(one, `${at}.strict`)
-  read.cache_control(one, `${at}.cache_control`)
-  read.eager_input_streaming(one, `${at}.eager_input_streaming`)
-  if (read.allowed_callers(one, `${at}.allowed_callers`)?.some((caller) => caller !== "direct")) {
+  const description = within.description(one, at)
+  const strict = within.strict(one, at)
+  within.cache_control(one, at)
+  within.eager_input_streaming(one, at)
+  if (within.allowed_callers(one, at)?.some((caller) => caller !== "direct")) {
     ignored.add(`${at}.allowed_callers`)
   }
   return {
-    name: read.name(one, `${at}.name`),
+    name: within.name(one, at),
     ...(description === undefined ? {} : { description }),
-    parameters: read.input_schema(one, `${at}.input_schema`),
+    parameters: within.input_schema(one, at),
     ...(strict === undefined ? {} : { strict })
   }
 }
@@ -109,7 +116,7 @@ export const tools = (body: BodyFields.Fields, ignored: IgnoredFields): Readonly
   for (const [i, given] of all.entries()) {
     const at = `tools[${i}]`
     if (!BodyFields.isObject(given)) return reject(at, "must be an object")
-    const type = tool.read.type(given, `${at}.type`) ?? "custom"
+    const type = tool.within.type(given, at) ?? "custom"
     if (type !== "custom") {
       // Server-side tools do not run here, and only Anthropic's models know the others by name alone.
       ignored.add(`${at}.${type}`)
@@ -118,7 +125,7 @@ export const tools = (body: BodyFields.Fields, ignored: IgnoredFields): Readonly
     const one = definition(given, at, ignored)
     if (names.has(one.name)) reject(`${at}.name`, `names '${one.name}', as another tool does`)
     names.add(one.name)
-    const deferred = tool.read.defer_loading(given, `${at}.defer_loading`) === true
+    const deferred = tool.within.defer_loading(given, at) === true
     if (deferred && found !== undefined && !found.has(one.name)) continue
     made.push(one)
   }
@@ -139,15 +146,15 @@ export const toolChoiceOf = (
 ): ChosenTool => {
   const given = read.tool_choice(body)
   if (given === undefined) return { choice: undefined, oneTool: false }
-  const type = toolChoice.read.type(given)
+  const type = chosen.read.type(given)
   ignored.checkObject(given, toolChoice.names, "tool_choice")
-  const oneTool = toolChoice.read.disable_parallel_tool_use(given) ?? false
+  const oneTool = chosen.read.disable_parallel_tool_use(given) ?? false
   if (all.length === 0) {
     if (type === "any" || type === "tool") reject("tool_choice", "is given without tools")
     return { choice: undefined, oneTool }
   }
   if (type !== "tool") return { choice: type === "any" ? "required" : type, oneTool }
-  const name = toolChoice.read.name(given) ?? reject("tool_choice.name", "is missing", "missing_required_parameter")
+  const name = chosen.read.name(given) ?? reject("tool_choice.name", "is missing", "missing_required_parameter")
   if (!all.some((tool) => tool.name === name)) reject("tool_choice.name", `names '${name}', which is not among tools`)
   return { choice: { name }, oneTool }
 }

@@ -61,7 +61,13 @@ export const named = {
 }
 
 /** Ollama's options. */
-export const options: GoField<BodyFields.Fields | undefined> = typed(CommonFields.ollamaOnly.options, goMap)
+export const options: GoField<BodyFields.Fields | undefined> = typed(
+  {
+    ...CommonFields.ollamaOnly.options,
+    schema: () => ({ ...Validation.optionsSchema(), description: "Those that are named, and any other of Ollama's." })
+  },
+  goMap
+)
 
 /** How long the model stays loaded. */
 export const keepAlive = typed(CommonFields.ollamaOnly.keep_alive, {

@@ -15,15 +15,15 @@ import * as Validation from "./validation.js"
 // =============================================================================
 
 const calledFunction = Go.struct({
-  index: Body.withoutEffect(Body.whole()),
-  name: Go.text(),
+  index: Body.unread,
+  name: Body.needed(Go.text()),
   arguments: Go.map({}, "api.ToolCallFunctionArguments")
 })
 const toolCall = Go.struct({
   id: Go.text(),
-  type: Body.withoutEffect(Body.text()),
-  index: Body.withoutEffect(Body.whole()),
-  function: Go.object("api.ToolCallFunction", calledFunction)
+  type: Body.unread,
+  index: Body.unread,
+  function: Body.needed(Go.object("api.ToolCallFunction", calledFunction))
 })
 const message = Go.struct({
   role: Go.text({ doc: "Unknown ones are taken as user." }),
@@ -42,12 +42,12 @@ const definition = Go.struct({
   name: Body.required(Body.text()),
   description: Body.text(),
   parameters: Body.json(),
-  strict: Body.withoutEffect(Body.flag())
+  strict: Body.unread
 })
 const tool = Go.struct({
-  type: Body.withoutEffect(Body.text()),
+  type: Body.unread,
   function: Body.required(Body.object({}, definition)),
-  items: Body.withoutEffect(Body.json())
+  items: Body.unread
 })
 
 const common = {
@@ -118,21 +118,21 @@ const messages = (body: BodyFields.Fields): ReadonlyArray<Message.Message> => {
   return (chatBody.read.messages(body) ?? []).map((one, i): Message.Message => {
     const at = `messages[${i}]`
     if (!BodyFields.isObject(one)) return reject(at, "must be an object")
-    const role = message.read.role(one, `${at}.role`) ?? ""
-    const content = message.read.content(one, `${at}.content`) ?? ""
-    const pictures = imagesAt(message.read.images(one, `${at}.images`), `${at}.images`)
+    const role = message.within.role(one, at) ?? ""
+    const content = message.within.content(one, at) ?? ""
+    const pictures = imagesAt(message.within.images(one, at), `${at}.images`)
     switch (role) {
       case "system":
       case "developer":
         return { role, content }
       case "assistant": {
-        const thinking = message.read.thinking(one, `${at}.thinking`)
-        const calls = (message.read.tool_calls(one, `${at}.tool_calls`) ?? []).map((call, j) => {
+        const thinking = message.within.thinking(one, at)
+        const calls = (message.within.tool_calls(one, at) ?? []).map((call, j) => {
           const where = `${at}.tool_calls[${j}]`
           if (!BodyFields.isObject(call)) return reject(where, "must be an object")
-          const called = toolCall.read.function(call, `${where}.function`) ?? reject(`${where}.function`, "is missing")
+          const called = toolCall.within.function(call, where) ?? reject(`${where}.function`, "is missing")
           const made: Message.ToolCall = {
-            id: toolCall.read.id(call, `${where}.id`) || `call_g${(callIds++).toString(36)}`,
+            id: toolCall.within.id(call, where) || `call_g${(callIds++).toString(36)}`,
             name:
               calledFunction.read.name(called, `${where}.function.name`) ??
               reject(`${where}.function.name`, "is missing", "missing_required_parameter"),
@@ -149,8 +149,8 @@ const messages = (body: BodyFields.Fields): ReadonlyArray<Message.Message> => {
         }
       }
       case "tool": {
-        const id = message.read.tool_call_id(one, `${at}.tool_call_id`)
-        const name = message.read.tool_name(one, `${at}.tool_name`) ?? message.read.name(one, `${at}.name`)
+        const id = message.within.tool_call_id(one, at)
+        const name = message.within.tool_name(one, at) ?? message.within.name(one, at)
         // Without an id it belongs to the first unanswered call of that tool.
         const k = names.findIndex((call) =>
           id === undefined ? name === undefined || call.name === name : call.id === id
@@ -169,7 +169,7 @@ const tools = (body: BodyFields.Fields) =>
   (chatBody.read.tools(body) ?? []).map((one, i) => {
     const at = `tools[${i}]`
     if (!BodyFields.isObject(one)) return reject(at, "must be an object")
-    const inner = tool.read.function(one, `${at}.function`)
+    const inner = tool.within.function(one, at)
     const description = definition.read.description(inner, `${at}.function.description`)
     const parameters = definition.read.parameters(inner, `${at}.function.parameters`)
     return {

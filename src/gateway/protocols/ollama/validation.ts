@@ -121,6 +121,19 @@ const optionTypes: ReadonlyMap<string, string> = new Map([
   ["stop", "array"]
 ])
 
+/** The JSON Schema of the options. Others are passed on as they are. */
+export const optionsSchema = (): object => ({
+  type: "object",
+  properties: Object.fromEntries(
+    [...optionTypes].map(([name, type]) => [
+      name,
+      type === "array"
+        ? { anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }] }
+        : { type: type === "boolean" ? type : "number" }
+    ])
+  )
+})
+
 /**
  * Rejects options of the wrong type with Ollama's message. Ollama returns 500, but clients would retry that; 400 is
  * returned here. A single string is accepted as a list of stops.

@@ -5,13 +5,12 @@ import * as Body from "../../http/bodyDeclaration.js"
 import { reject } from "../../http/errorResponse.js"
 import type { IgnoredFields } from "../../http/fieldPolicy.js"
 import * as CommonFields from "../../pipeline/commonFields.js"
-import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as Fields from "./messageFields.js"
 
 const dataUrl = /^data:([\w.+-]+\/[\w.+-]+)?(?:;[\w=.-]+)*?;base64,/i
 
-/** An image from a web address or data URL, with the `detail` of `part`. */
-export const image = (url: string, at: string, part: BodyFields.Fields): Message.ImagePart => {
-  const detail = BodyFields.oneOf(part, "detail", ["auto", "low", "high"], `${at.slice(0, at.lastIndexOf("."))}.detail`)
+/** An image from a web address or data URL. */
+export const image = (url: string, at: string, detail: Message.ImagePart["detail"]): Message.ImagePart => {
   const closely = detail === undefined ? {} : { detail }
   if (/^https?:\/\//i.test(url)) return { type: "image", url, ...closely }
   const match = dataUrl.exec(url)
@@ -32,7 +31,7 @@ interface Content {
 
 const nothing: Content = { parts: [], text: "", thinking: "" }
 
-const partNames: ReadonlySet<string> = new Set(["type", "text", "refusal", "image_url", "thinking", "annotations"])
+const { image_url: imagePart, refusal: refusalPart, text: textPart, thinking: thinkingPart } = Fields.parts.of
 
 /** The text of a thinking part: a string, or nested parts. */
 const thinkingText = (value: unknown): string =>
@@ -43,46 +42,45 @@ const thinkingText = (value: unknown): string =>
       : ""
 
 /** Absent, `null`, an empty list and an empty text all mean no content. */
-const read = (value: unknown, at: string, ignored: IgnoredFields): Content => {
-  if (value === undefined || value === null) return nothing
+const contentAt = (value: string | ReadonlyArray<unknown> | undefined, at: string, ignored: IgnoredFields): Content => {
+  if (value === undefined) return nothing
   if (typeof value === "string") return { parts: [{ type: "text", text: value }], text: value, thinking: "" }
-  if (!Array.isArray(value)) return reject(at, "must be a string or an array of parts")
   const parts: Array<Part> = []
   let all = ""
   let thinking = ""
-  for (const [i, part] of value.entries()) {
-    const where = `${at}[${i}]`
+  for (let i = 0; i < value.length; i++) {
+    const part: unknown = value[i]
     if (typeof part === "string") {
       parts.push({ type: "text", text: part })
       all += part
       continue
     }
-    if (!BodyFields.isObject(part)) return reject(where, "must be an object")
-    ignored.checkObject(part, partNames, where)
+    if (!BodyFields.isObject(part)) return reject(BodyFields.pathOf(at, i), "must be an object")
+    ignored.checkObject(part, Fields.parts.names, at, i)
     switch (part["type"]) {
       case "text":
       case "input_text":
       case "output_text":
       case "refusal": {
-        const name = part["type"] === "refusal" ? "refusal" : "text"
-        const words = BodyFields.required(part, name, `${where}.${name}`)
+        const words =
+          part["type"] === "refusal" ? refusalPart.within.refusal(part, at, i) : textPart.within.text(part, at, i)
         parts.push({ type: "text", text: words })
         all += words
         break
       }
       case "image_url": {
-        const inner = part["image_url"]
-        const url = typeof inner === "string" ? inner : BodyFields.isObject(inner) ? inner["url"] : undefined
-        if (typeof url !== "string") return reject(`${where}.image_url.url`, "must be a string")
-        parts.push(image(url, `${where}.image_url.url`, BodyFields.isObject(inner) ? inner : {}))
+        const where = BodyFields.pathOf(at, i)
+        const inner = imagePart.within.image_url(part, where)
+        const detail = Fields.imageUrl.read.detail(inner, `${where}.image_url.detail`)
+        parts.push(image(inner["url"] as string, `${where}.image_url.url`, detail))
         break
       }
       case "thinking":
       case "reasoning":
-        thinking += thinkingText(part["thinking"] ?? part["text"])
+        thinking += thinkingText(thinkingPart.read.thinking(part) ?? thinkingPart.read.text(part))
         break
       default:
-        return reject(`${where}.type`, "must be text or image_url", "unsupported_parameter")
+        return reject(`${at}[${i}].type`, "must be text or image_url", "unsupported_parameter")
     }
   }
   return { parts, text: all, thinking }
@@ -94,51 +92,36 @@ const contentOf = ({ parts, text }: Content): Message.Content =>
 /** Images in a place that cannot hold them. */
 const imagesOf = ({ parts }: Content): ReadonlyArray<Part> => parts.filter(({ type }) => type === "image")
 
-const callNames: ReadonlySet<string> = new Set(["id", "type", "index", "function"])
-const calledNames: ReadonlySet<string> = new Set(["name", "arguments"])
+const { assistant, tool: resultMessage, user: anyMessage } = Fields.messages.of
 
 const toolCalls = (message: BodyFields.Fields, at: string, ignored: IgnoredFields): ReadonlyArray<Message.ToolCall> => {
-  const calls = (BodyFields.list(message, "tool_calls", `${at}.tool_calls`) ?? []).map((call, i) => {
+  const { call, called } = Fields
+  const calls = (assistant.within.tool_calls(message, at) ?? []).map((one, i) => {
     const where = `${at}.tool_calls[${i}]`
-    if (!BodyFields.isObject(call)) return reject(where, "must be an object")
-    ignored.checkObject(call, callNames, where)
-    const type = call["type"]
-    if (type !== undefined && type !== null && type !== "function") return reject(`${where}.type`, "must be function")
-    const called = BodyFields.object(call, "function", `${where}.function`) ?? reject(`${where}.function`, "is missing")
-    ignored.checkObject(called, calledNames, `${where}.function`)
+    if (!BodyFields.isObject(one)) return reject(where, "must be an object")
+    ignored.checkObject(one, call.names, where)
+    call.within.type(one, where)
+    const inner = call.within.function(one, where) ?? reject(`${where}.function`, "is missing")
+    ignored.checkObject(inner, called.names, `${where}.function`)
     return {
-      id: BodyFields.text(call, "id", `${where}.id`) ?? "",
-      name: BodyFields.required(called, "name", `${where}.function.name`),
-      arguments: GatewayRequest.toolArguments(called["arguments"], `${where}.function.arguments`)
+      id: call.within.id(one, where) ?? "",
+      name: called.read.name(inner, `${where}.function.name`),
+      arguments: called.read.arguments(inner, `${where}.function.arguments`)
     }
   })
-  const older = BodyFields.object(message, "function_call", `${at}.function_call`)
+  const older = assistant.within.function_call(message, at)
   if (older === undefined) return calls
-  const name = BodyFields.required(older, "name", `${at}.function_call.name`)
-  return [
-    ...calls,
-    { id: "", name, arguments: GatewayRequest.toolArguments(older["arguments"], `${at}.function_call.arguments`) }
-  ]
+  const name = called.read.name(older, `${at}.function_call.name`)
+  return [...calls, { id: "", name, arguments: called.read.arguments(older, `${at}.function_call.arguments`) }]
 }
 
-const roles = ["system", "developer", "user", "assistant", "tool", "function"] as const
-
-const messageNames: ReadonlySet<string> = new Set([
-  "role",
-  "content",
-  "name",
-  "tool_calls",
-  "tool_call_id",
-  "function_call",
-  "refusal",
-  "audio",
-  "reasoning_content",
-  "reasoning"
-])
-
 /** The field `messages`. */
-export const field = CommonFields.messages()
+export const field = CommonFields.messages(Fields.messages)
 const { read: readBody } = Body.struct({ messages: field })
+const { role: roleOf } = Body.struct({ role: Fields.role }).within
+
+const list = "messages"
+const nobody = {}
 
 /** The messages as sent. Missing pieces and unusual orders are normalised by the backends. */
 export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): ReadonlyArray<Message.Message> => {
@@ -152,37 +135,42 @@ export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): Reado
     made.push(Message.user(shown))
     shown = []
   }
-  for (const [i, message] of all.entries()) {
-    const at = `messages[${i}]`
-    if (!BodyFields.isObject(message)) return reject(at, "must be an object")
-    ignored.checkObject(message, messageNames, at)
-    const role = BodyFields.oneOf(message, "role", roles, `${at}.role`) ?? reject(`${at}.role`, "is missing")
-    const content = read(message["content"], `${at}.content`, ignored)
-    const name = BodyFields.text(message, "name", `${at}.name`)
-    const named = name === undefined || name === "" ? {} : { name }
+  for (let i = 0; i < all.length; i++) {
+    const message = all[i]
+    if (!BodyFields.isObject(message)) return reject(`${list}[${i}]`, "must be an object")
+    ignored.checkObject(message, Fields.messages.names, list, i)
+    const role = roleOf(message, list, i) ?? reject(`${list}[${i}].role`, "is missing")
+    const given = anyMessage.within.content(message, list, i)
+    const name = anyMessage.within.name(message, list, i)
+    const named = name === undefined || name === "" ? nobody : { name }
     if (role !== "tool" && role !== "function") show()
+    if (typeof given === "string" && role !== "tool" && role !== "function" && role !== "assistant") {
+      made.push({ role, content: given, ...named })
+      continue
+    }
+    const at = `${list}[${i}]`
+    const where = `${at}.content`
+    const content = contentAt(given, where, ignored)
     switch (role) {
       case "user":
         made.push({ role, content: contentOf(content), ...named })
         break
       case "system":
       case "developer":
-        if (imagesOf(content).length > 0) reject(`${at}.content`, "must be text in this role")
+        if (imagesOf(content).length > 0) reject(where, "must be text in this role")
         made.push({ role, content: content.text, ...named })
         break
       case "assistant": {
-        if (imagesOf(content).length > 0) reject(`${at}.content`, "must be text in this role")
+        if (imagesOf(content).length > 0) reject(where, "must be text in this role")
         if (message["audio"] != null) ignored.add(`${at}.audio`)
         const calls = toolCalls(message, at, ignored)
         for (const call of calls) {
           names ??= new Map()
           names.set(call.id, call.name)
         }
-        const rejection = content.text === "" ? BodyFields.text(message, "refusal", `${at}.refusal`) : undefined
+        const rejection = content.text === "" ? assistant.within.refusal(message, at) : undefined
         const thinking =
-          BodyFields.text(message, "reasoning_content", `${at}.reasoning_content`) ||
-          BodyFields.text(message, "reasoning", `${at}.reasoning`) ||
-          content.thinking
+          assistant.within.reasoning_content(message, at) || assistant.within.reasoning(message, at) || content.thinking
         made.push({
           role,
           content: content.text || (rejection ?? ""),
@@ -194,7 +182,7 @@ export const messages = (body: BodyFields.Fields, ignored: IgnoredFields): Reado
       }
       case "tool":
       case "function": {
-        const toolCallId = BodyFields.text(message, "tool_call_id", `${at}.tool_call_id`) ?? ""
+        const toolCallId = resultMessage.within.tool_call_id(message, at) ?? ""
         made.push({
           role: "tool",
           content: content.text,

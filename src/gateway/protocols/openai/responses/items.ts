@@ -5,34 +5,35 @@ import * as Body from "../../../http/bodyDeclaration.js"
 import { reject } from "../../../http/errorResponse.js"
 import type { IgnoredFields } from "../../../http/fieldPolicy.js"
 import * as Id from "../../../http/id.js"
-import * as GatewayRequest from "../../../pipeline/gatewayRequest.js"
 import * as Messages from "../messages.js"
+import * as Fields from "./itemFields.js"
 import { Tools } from "./tools.js"
-
-const roles = ["system", "developer", "user", "assistant"] as const
 
 type Part = Message.TextPart | Message.ImagePart
 
+const { input_image: imagePart, input_text: textPart, refusal: refusalPart } = Fields.parts.of
+
 /** The parts of a message or of a tool result. */
-const partsOf = (content: unknown, at: string): ReadonlyArray<Part> => {
-  if (content === undefined || content === null) return []
+const partsOf = (content: string | ReadonlyArray<unknown> | undefined, at: string): ReadonlyArray<Part> => {
+  if (content === undefined) return []
   if (typeof content === "string") return [{ type: "text", text: content }]
-  if (!Array.isArray(content)) return reject(at, "must be a string or an array of parts")
-  return (content as ReadonlyArray<unknown>).map((part, i): Part => {
-    const here = `${at}[${i}]`
-    if (!BodyFields.isObject(part)) return reject(here, "must be an object")
+  return content.map((part, i): Part => {
+    if (!BodyFields.isObject(part)) return reject(`${at}[${i}]`, "must be an object")
     switch (part["type"]) {
       case "input_text":
       case "output_text":
       case "summary_text":
       case "text":
-        return { type: "text", text: BodyFields.required(part, "text", `${here}.text`) }
+        return { type: "text", text: textPart.within.text(part, at, i) }
       case "refusal":
-        return { type: "text", text: BodyFields.required(part, "refusal", `${here}.refusal`) }
-      case "input_image":
-        return Messages.image(BodyFields.required(part, "image_url", `${here}.image_url`), `${here}.image_url`, part)
+        return { type: "text", text: refusalPart.within.refusal(part, at, i) }
+      case "input_image": {
+        const here = `${at}[${i}]`
+        const url = imagePart.within.image_url(part, here)
+        return Messages.image(url, `${here}.image_url`, imagePart.within.detail(part, here))
+      }
       default:
-        return reject(`${here}.type`, "must be input_text, input_image or output_text", "unsupported_parameter")
+        return reject(`${at}[${i}].type`, "must be input_text, input_image or output_text", "unsupported_parameter")
     }
   })
 }
@@ -42,10 +43,13 @@ const textOf = (parts: ReadonlyArray<Part>): string =>
 
 const imagesOf = (parts: ReadonlyArray<Part>): ReadonlyArray<Part> => parts.filter(({ type }) => type === "image")
 
-const message = (item: BodyFields.Fields, at: string): Message.Message => {
-  const role = BodyFields.oneOf(item, "role", roles, `${at}.role`) ?? reject(`${at}.role`, "is missing")
-  const where = `${at}.content`
-  const parts = partsOf(item["content"], where)
+const message = (item: BodyFields.Fields, at: string, i: number): Message.Message => {
+  const { within } = Fields.items.of.message
+  const role = within.role(item, at, i) ?? reject(`${at}[${i}].role`, "is missing")
+  const content = within.content(item, at, i)
+  if (typeof content === "string") return { role, content }
+  const where = `${at}[${i}].content`
+  const parts = partsOf(content, where)
   const text = textOf(parts)
   if (role === "user") return { role, content: imagesOf(parts).length === 0 ? text : parts }
   if (imagesOf(parts).length > 0) reject(where, "must be text in this role")
@@ -55,7 +59,7 @@ const message = (item: BodyFields.Fields, at: string): Message.Message => {
 /** The `input` of a request, which is read as items. */
 export const field = Body.required(
   Body.custom(
-    Body.anyOf({ type: "string", minLength: 1 }, { type: "array", items: { type: "object" }, minItems: 1 }),
+    () => Body.anyOf({ type: "string", minLength: 1 }, { type: "array", items: Fields.itemSchema(), minItems: 1 }),
     (body, name, at): ReadonlyArray<BodyFields.Fields> | undefined => {
       const input = body[name]
       if (typeof input === "string") {
@@ -84,26 +88,6 @@ export const replaced = (body: BodyFields.Fields, item: (id: string) => BodyFiel
   input: (body["input"] as ReadonlyArray<unknown>).map((one) => (isReference(one) ? item(one.id) : one))
 })
 
-const itemNames: ReadonlySet<string> = new Set([
-  "type",
-  "id",
-  "role",
-  "content",
-  "status",
-  "phase",
-  "call_id",
-  "name",
-  "namespace",
-  "arguments",
-  "input",
-  "output",
-  "action",
-  "execution",
-  "summary",
-  "encrypted_content",
-  "tools"
-])
-
 /** Items that are not part of the prompt: server-side actions of OpenAI, and client annotations. */
 const silent: ReadonlySet<string> = new Set([
   "web_search_call",
@@ -120,6 +104,17 @@ const silent: ReadonlySet<string> = new Set([
   "ghost_snapshot",
   "context_compaction"
 ])
+
+const {
+  additional_tools: moreTools,
+  compaction: summary,
+  custom_tool_call: customCall,
+  function_call: functionCall,
+  function_call_output: result,
+  local_shell_call: shellCall
+} = Fields.items.of
+
+const { type: typeOf } = Body.struct({ type: Body.text() }).within
 
 const summaryMark = "aicortex.summary."
 
@@ -157,9 +152,9 @@ export class Conversation {
   }
 
   private call(item: BodyFields.Fields, at: string, name: string, args: BodyFields.Fields): void {
-    const namespace = BodyFields.text(item, "namespace", `${at}.namespace`)
+    const namespace = functionCall.within.namespace(item, at)
     const call: Message.ToolCall = {
-      id: BodyFields.required(item, "call_id", `${at}.call_id`),
+      id: functionCall.within.call_id(item, at),
       name: Tools.offered(name, namespace),
       arguments: args
     }
@@ -173,8 +168,8 @@ export class Conversation {
   }
 
   private output(item: BodyFields.Fields, at: string): void {
-    const id = BodyFields.required(item, "call_id", `${at}.call_id`)
-    const parts = partsOf(item["output"], `${at}.output`)
+    const id = result.within.call_id(item, at)
+    const parts = partsOf(result.within.output(item, at), `${at}.output`)
     this.messages.push({
       role: "tool",
       content: textOf(parts),
@@ -185,30 +180,32 @@ export class Conversation {
   }
 
   add(items: ReadonlyArray<BodyFields.Fields>, at: string): void {
-    for (const [i, item] of items.entries()) {
+    for (let i = 0; i < items.length; i++) {
+      const item = items[i] as BodyFields.Fields
+      const type = typeOf(item, at, i) ?? "message"
+      this.ignored.checkObject(item, Fields.items.names, at, i)
+      if (type === "message") {
+        this.show()
+        this.messages.push(message(item, at, i))
+        continue
+      }
       const here = `${at}[${i}]`
-      const type = BodyFields.text(item, "type", `${here}.type`) ?? "message"
-      this.ignored.checkObject(item, itemNames, here)
       switch (type) {
-        case "message":
-          this.show()
-          this.messages.push(message(item, here))
-          break
         case "function_call": {
           this.show()
-          const name = BodyFields.required(item, "name", `${here}.name`)
-          this.call(item, here, name, GatewayRequest.toolArguments(item["arguments"], `${here}.arguments`))
+          const name = functionCall.within.name(item, here)
+          this.call(item, here, name, functionCall.within.arguments(item, here))
           break
         }
         case "custom_tool_call": {
           this.show()
-          const name = BodyFields.required(item, "name", `${here}.name`)
-          this.call(item, here, name, { input: BodyFields.text(item, "input", `${here}.input`) ?? "" })
+          const name = customCall.within.name(item, here)
+          this.call(item, here, name, { input: customCall.within.input(item, here) ?? "" })
           break
         }
         case "local_shell_call":
           this.show()
-          this.call(item, here, "local_shell", BodyFields.json(item, "action", `${here}.action`) ?? {})
+          this.call(item, here, "local_shell", shellCall.within.action(item, here) ?? {})
           break
         case "function_call_output":
         case "custom_tool_call_output":
@@ -217,13 +214,13 @@ export class Conversation {
           break
         case "additional_tools":
         case "tool_search_output":
-          this.tools.add(BodyFields.list(item, "tools", `${here}.tools`) ?? [], `${here}.tools`)
+          this.tools.add(moreTools.within.tools(item, here) ?? [], `${here}.tools`)
           break
         case "compaction":
         case "compaction_summary": {
-          const summary = summaryOf(item["encrypted_content"])
-          if (summary === undefined) this.ignored.add(`${here}.${type}`)
-          else this.messages.push(Message.user(`This is what was said before:\n${summary}`))
+          const text = summaryOf(summary.read.encrypted_content(item))
+          if (text === undefined) this.ignored.add(`${here}.${type}`)
+          else this.messages.push(Message.user(`This is what was said before:\n${text}`))
           break
         }
         case "compaction_trigger":

@@ -8,6 +8,7 @@ import * as BodyFields from "../../../http/body.js"
 import * as Body from "../../../http/bodyDeclaration.js"
 import { reject } from "../../../http/errorResponse.js"
 import type { IgnoredFields } from "../../../http/fieldPolicy.js"
+import * as CommonFields from "../../../pipeline/commonFields.js"
 import * as ChatTools from "../tools.js"
 
 /** The client's view of a tool that servers know by another name. */
@@ -42,14 +43,15 @@ const input = {
   additionalProperties: false
 }
 
-const name = Body.text()
+const name = Body.needed(CommonFields.toolName)
 const description = Body.text()
 const deferred = Body.flag({ doc: "Offered at once: there is no tool search." })
 const grammar = Body.struct({ type: Body.text(), syntax: Body.text(), definition: Body.text() })
 
-const shapes = {
+const type = Body.required(Body.text())
+const callable = {
   function: Body.struct({
-    type: Body.required(Body.text()),
+    type,
     name,
     description,
     parameters: Body.json({ doc: "The JSON Schema of a function's arguments." }),
@@ -57,7 +59,7 @@ const shapes = {
     defer_loading: deferred
   }),
   custom: Body.struct({
-    type: Body.required(Body.text()),
+    type,
     name,
     description,
     format: Body.object(
@@ -65,36 +67,33 @@ const shapes = {
       grammar
     ),
     defer_loading: deferred
-  }),
-  namespace: Body.struct({
-    type: Body.required(Body.text()),
-    name: Body.required(name),
-    description,
-    tools: Body.list({ type: "object" }, { doc: "The tools of a namespace." })
   })
 }
 
 /** A tool of any type; those that servers do not run are left out, and named. */
-export const anyTool: Body.JsonSchema = {
-  anyOf: [
-    ...Object.entries(shapes).map(([type, shape]) => {
-      const schema = shape.schema()
-      return { ...schema, properties: { ...(schema["properties"] as object), type: { const: type } } }
-    }),
-    {
-      type: "object",
-      required: ["type"],
-      properties: { type: { type: "string", not: { enum: Object.keys(shapes) } } }
-    }
-  ]
-}
+export const anyTool = Body.variants(
+  "type",
+  {
+    ...callable,
+    namespace: Body.struct({
+      type,
+      name: Body.required(Body.text()),
+      description: Body.unread,
+      tools: Body.list(Body.variants("type", callable, { others: { refused: [] } }), {
+        doc: "The tools of a namespace."
+      })
+    })
+  },
+  { others: { refused: [] } }
+)
+const shapes = anyTool.of
 
 /** No server can enforce a grammar inside JSON, but the description can state it. */
 const described = (tool: BodyFields.Fields, at: string, ignored: IgnoredFields): string | undefined => {
-  const { read } = shapes.custom
-  const description = read.description(tool, `${at}.description`)
-  const format = read.format(tool, `${at}.format`)
-  if (format === undefined || format["type"] === "text") return description
+  const { within } = shapes.custom
+  const description = within.description(tool, at)
+  const format = within.format(tool, at)
+  if (format === undefined || grammar.within.type(format, `${at}.format`) === "text") return description
   ignored.checkObject(format, grammar.names, `${at}.format`)
   ignored.add(`${at}.format`)
   const definition = grammar.read.definition(format, `${at}.format.definition`)
@@ -133,7 +132,7 @@ export class Tools {
         reject(here, "must be an object")
         continue
       }
-      const type = shapes.function.read.type(tool, `${here}.type`)
+      const type = shapes.function.within.type(tool, here)
       switch (type) {
         case "function":
           this.function(tool, here, namespace)
@@ -143,9 +142,9 @@ export class Tools {
           break
         case "namespace": {
           this.ignored.checkObject(tool, shapes.namespace.names, here)
-          const name = shapes.namespace.read.name(tool, `${here}.name`)
+          const name = shapes.namespace.within.name(tool, here)
           if (namespace !== undefined) reject(`${here}.type`, "must not be a namespace within another")
-          this.add(shapes.namespace.read.tools(tool, `${here}.tools`) ?? [], `${here}.tools`, name)
+          this.add(shapes.namespace.within.tools(tool, here) ?? [], `${here}.tools`, name)
           break
         }
         default:
@@ -166,15 +165,20 @@ export class Tools {
   }
 
   private function(tool: BodyFields.Fields, at: string, namespace: string | undefined): void {
-    const { defer_loading: deferred, ...rest } = tool
+    const { defer_loading: _, ...rest } = tool
     this.ignored.checkObject(tool, shapes.function.names, at)
-    // There is no tool search here: deferred tools are offered at once.
-    if (deferred === true) this.ignored.add(`${at}.defer_loading`)
+    this.deferred(tool, at)
     this.enter(ChatTools.definition(rest, at, this.ignored), false, namespace)
+  }
+
+  /** There is no tool search here: deferred tools are offered at once. */
+  private deferred(tool: BodyFields.Fields, at: string): void {
+    if (shapes.function.within.defer_loading(tool, at) === true) this.ignored.add(`${at}.defer_loading`)
   }
 
   private custom(tool: BodyFields.Fields, at: string, namespace: string | undefined): void {
     this.ignored.checkObject(tool, shapes.custom.names, at)
+    this.deferred(tool, at)
     const { name } = tool
     const description = described(tool, at, this.ignored)
     const definition = ChatTools.definition({ name, description, parameters: input }, at, this.ignored)
@@ -218,15 +222,17 @@ export class Tools {
   }
 
   private named(value: BodyFields.Fields): string {
-    const name = BodyFields.required(value, "name", "tool_choice.name")
-    return offered(name, BodyFields.text(value, "namespace", "tool_choice.namespace"))
+    const { read } = ChatTools.flatChoice.of.function
+    const name = read.name(value, "tool_choice.name")
+    return offered(name, read.namespace(value, "tool_choice.namespace"))
   }
 
   /** `allowed_tools`: the other tools are not offered. */
   private allow(value: BodyFields.Fields): ToolChoice | undefined {
-    const mode = BodyFields.oneOf(value, "mode", ["auto", "required"], "tool_choice.mode") ?? "auto"
+    const { read } = ChatTools.flatChoice.of.allowed_tools
+    const mode = read.mode(value, "tool_choice.mode") ?? "auto"
     const names = new Set<string>()
-    for (const tool of BodyFields.list(value, "tools", "tool_choice.tools") ?? []) {
+    for (const tool of read.tools(value, "tool_choice.tools") ?? []) {
       if (BodyFields.isObject(tool) && typeof tool["name"] === "string") names.add(this.named(tool))
     }
     const kept = this.definitions.filter(({ name }) => names.has(name))
