@@ -18,7 +18,6 @@ import { version } from "../internal/version.js"
 import { best, bestShape } from "./best.js"
 import { chat, chatShape } from "./chat.js"
 import { type About, normalize, shape } from "./commandLine.js"
-import { run as complete } from "./completions/run.js"
 import { completions, completionsShape, print } from "./completions.js"
 import { conditions, conditionsShape } from "./conditions.js"
 import { config, configShape } from "./config.js"
@@ -157,6 +156,13 @@ const logger = Logger.replace(
   })
 )
 
+/** What may follow a command line that is being typed. */
+const complete = (words: ReadonlyArray<string>) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./completions/run.js")),
+    ({ run }) => run(root, words)
+  )
+
 /**
  * Runs a command line, then exits. An interruption (SIGINT, SIGTERM) cancels the servers' work first; a second one
  * exits at once, except in a worker, which is controlled by the first process. A command that ends well when
@@ -190,7 +196,7 @@ export const main = (words: ReadonlyArray<string>): void => {
         : execute(["node", "aicortex", ...read.words])
     })
   )
-  const started: typeof read = words[0] === "__complete" ? complete(root, words.slice(1)) : read
+  const started: typeof read = words[0] === "__complete" ? complete(words.slice(1)) : read
   started.pipe(
     withOutputs,
     Effect.provide(

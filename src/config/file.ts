@@ -51,10 +51,18 @@ function withoutNull(this: unknown, _: string, value: unknown): unknown {
   return value === null && !Array.isArray(this) ? undefined : value
 }
 
-const decodeFile = Schema.decodeUnknownEither(Schema.parseJson(File, { reviver: withoutNull }), {
-  onExcessProperty: "error",
-  errors: "all"
-})
+const makeDecoder = () =>
+  Schema.decodeUnknownEither(Schema.parseJson(File, { reviver: withoutNull }), {
+    onExcessProperty: "error",
+    errors: "all"
+  })
+
+/** Making it takes longer than all else here, and many commands read no file. */
+let decoder: ReturnType<typeof makeDecoder> | undefined
+const decodeFile = (text: string) => {
+  decoder ??= makeDecoder()
+  return decoder(text)
+}
 
 /** What the system says of a file, without the names of the functions that asked it. */
 export const reasonOf = (error: PlatformError): string =>

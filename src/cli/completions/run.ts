@@ -2,10 +2,11 @@
 import * as Effect from "effect/Effect"
 import type { Shape } from "../commandLine.js"
 import * as Output from "../output.js"
+import * as Table from "../table.js"
 import { type Candidate, candidates } from "./candidates.js"
 
 /** In one line, for a list beside the prompt. */
-const shortened = (text: string): string => Output.cut(Output.withoutControls(text).replace(/\s+/g, " "), 80)
+const shortened = (text: string): string => Table.cut(Output.withoutControls(text).replace(/\s+/g, " "), 80)
 
 export const run = Effect.fnUntraced(function* (root: Shape, words: ReadonlyArray<string>) {
   const current = words.at(-1) ?? ""

@@ -6,6 +6,7 @@ import { isLocal } from "../../Server.js"
 import { CurrentSettings } from "../../Settings.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
+import * as Table from "../table.js"
 
 const percent = (value: number | undefined): string => (value === undefined ? "unknown" : `${Math.round(value)} %`)
 
@@ -46,7 +47,7 @@ const textOf = ({ lines, remoteTokens, resources }: Conditions.Snapshot, remote:
   const none = remote === 0 ? "No server is remote.\n" : wait
   return lines.length === 0
     ? `${machine(resources)}${none}${tokens}`
-    : `${machine(resources)}${Output.table(["Remote server", "State", "Round trip", "Loss", "Throughput", "Why"], lines.map(lineRow), "Why")}${wait}${tokens}`
+    : `${machine(resources)}${Table.table(["Remote server", "State", "Round trip", "Loss", "Throughput", "Why"], lines.map(lineRow), "Why")}${wait}${tokens}`
 }
 
 /** `null` is what is not known. Times in ISO 8601. */

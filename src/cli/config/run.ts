@@ -13,6 +13,7 @@ import { environment } from "../../cortex/environment.js"
 import * as Server from "../../Server.js"
 import type { ModelPolicy, Proxy, SessionPolicy } from "../../Settings.js"
 import * as Output from "../output.js"
+import * as Table from "../table.js"
 import { type Key, memberOf } from "./key.js"
 
 const describe = ({ authorization, headers, implicit, url }: Server.Server): string =>
@@ -230,5 +231,5 @@ export const run = Effect.fnUntraced(function* (json: boolean) {
     ...fleetShown.flatMap(row("")),
     ...gatewayShown.flatMap(row("gateway."))
   ]
-  yield* Output.write(Output.table(["Setting", "Value", "From"], rows))
+  yield* Output.write(Table.table(["Setting", "Value", "From"], rows))
 })

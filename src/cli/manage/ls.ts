@@ -6,6 +6,7 @@ import { type Offer, Registry } from "../../Registry.js"
 import { Transport } from "../../Transport.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
+import * as Table from "../table.js"
 import * as Servers from "./servers.js"
 import * as Units from "./units.js"
 
@@ -76,7 +77,7 @@ export const run = ({ json, server }: { readonly json: boolean; readonly server:
       return yield* Output.notice("your servers have no models; download one with `aicortex pull llama3.2:3b`")
     }
     yield* Output.write(
-      Output.table(
+      Table.table(
         ["Model", "Size", "Parameters", "Quantization", "Servers"],
         rows.map(({ model, parameters, quantization, servers, size }) => [
           model,

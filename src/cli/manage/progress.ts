@@ -1,6 +1,7 @@
 /** Shows download progress on standard error: bars on a terminal, else one line per step. */
 import type { Fields } from "../../management/models.js"
 import * as Output from "../output.js"
+import * as Table from "../table.js"
 import * as Units from "./units.js"
 
 /** How often bars are drawn, in milliseconds. */
@@ -121,7 +122,7 @@ export class Progress {
     const { columns = 80 } = process.stderr
     const longest = Math.max(...this.downloads.map(({ server }) => server.length))
     const lines = this.downloads.map((one) =>
-      Output.cut(Output.withoutControls(`${one.server.padEnd(longest)}  ${one.bar(now)}`), Math.max(1, columns - 1))
+      Table.cut(Output.withoutControls(`${one.server.padEnd(longest)}  ${one.bar(now)}`), Math.max(1, columns - 1))
     )
     const up = this.drawn === 0 ? "" : `\u001b[${this.drawn}A`
     process.stderr.write(`${up}${lines.map((line) => `\r\u001b[K${line}\n`).join("")}`)

@@ -6,6 +6,7 @@ import { Transport } from "../../Transport.js"
 import { CommandFailed } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
+import * as Table from "../table.js"
 import * as Servers from "./servers.js"
 import * as Units from "./units.js"
 
@@ -72,7 +73,7 @@ export const run = ({ json, server }: { readonly json: boolean; readonly server:
     if (json) return yield* Output.writeJson(rows)
     if (rows.length === 0) return yield* Output.notice("no model is loaded")
     yield* Output.write(
-      Output.table(
+      Table.table(
         ["Model", "Server", "Memory", "Processor", "Context", "Until"],
         rows.map((row) => [
           row.model,

@@ -8,6 +8,7 @@ import { Transport } from "../../Transport.js"
 import { CommandFailed } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
+import * as Table from "../table.js"
 import * as Servers from "./servers.js"
 import * as Units from "./units.js"
 
@@ -47,7 +48,7 @@ const factsOf = (reply: Management.Fields): ReadonlyArray<Fact> => {
 
 const write = (facts: ReadonlyArray<Fact>) => {
   const known = facts.filter((fact): fact is readonly [string, string] => fact[1] !== undefined)
-  return Output.write(Output.block(known))
+  return Output.write(Table.block(known))
 }
 
 interface Flags {

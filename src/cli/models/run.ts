@@ -6,6 +6,7 @@ import { CommandFailed, refused } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import { reached } from "../manage/servers.js"
 import * as Output from "../output.js"
+import * as Table from "../table.js"
 import type { options } from "./flags.js"
 
 const list = Effect.fnUntraced(function* (json: boolean) {
@@ -16,7 +17,7 @@ const list = Effect.fnUntraced(function* (json: boolean) {
   yield* json
     ? Output.writeJson(families)
     : Output.write(
-        Output.table(
+        Table.table(
           ["Family", "Models"],
           families.map(({ family, models }) => [family, String(models)])
         )

@@ -10,6 +10,7 @@ import { addServer } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Servers from "../manage/servers.js"
 import * as Output from "../output.js"
+import * as Table from "../table.js"
 
 /** Registries contain all kinds of speeds: anything but a number counts as unknown. */
 const speed = (value: unknown): string => (typeof value === "number" && Number.isFinite(value) ? value.toFixed(1) : "-")
@@ -65,7 +66,7 @@ export const listOf = (model: string, json: boolean) =>
       return yield* Output.writeJson(known.map(({ info, snapshot }) => ({ ...info, learned: learned(snapshot, now) })))
     }
     yield* Output.write(
-      Output.table(
+      Table.table(
         ["URL", "City", "Country", "TPS", "First token", "State"],
         known.map(({ info, snapshot }) => row(info, snapshot, now))
       )
@@ -142,7 +143,7 @@ export const listAll = (json: boolean) =>
       ]
     })
     yield* Output.write(
-      Output.table(["URL", "Protocol", "Version", "Latency", "Models", "Loaded", "Status"], rows, "Status", {
+      Table.table(["URL", "Protocol", "Version", "Latency", "Models", "Loaded", "Status"], rows, "Status", {
         Status: (text, row) => colours[all[row]?.state ?? "up"](text, process.stdout)
       })
     )

@@ -9,6 +9,7 @@ import { CommandFailed, refused } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Stdin from "../stdin.js"
+import * as Table from "../table.js"
 
 const timeOf = (milliseconds: number): string => new Date(milliseconds).toISOString()
 
@@ -35,7 +36,7 @@ export const list = ({ json, limit }: { readonly json: boolean; readonly limit: 
       String(messages),
       opening
     ])
-    yield* Output.write(Output.table(["ID", "Last used", "Messages", "Begins with"], rows, "Begins with"))
+    yield* Output.write(Table.table(["ID", "Last used", "Messages", "Begins with"], rows, "Begins with"))
   }).pipe(Effect.provide(Fleet.layer))
 
 const readMessages = Effect.fnUntraced(function* (file: string) {

@@ -4,6 +4,7 @@ import * as Message from "../../../Message.js"
 import * as Sessions from "../../../Sessions.js"
 import { CommandFailed } from "../../errors.js"
 import * as Output from "../../output.js"
+import * as Table from "../../table.js"
 import * as Image from "../imageFile.js"
 import type { Command } from "./command.js"
 import { begin, type Conversation, putBack, switchTo, takeBack } from "./conversation.js"
@@ -24,7 +25,7 @@ export const list: Command = {
       String(messages),
       opening
     ])
-    const table = Output.table(["ID", "Last used", "Messages", "Begins with"], rows, "Begins with")
+    const table = Table.table(["ID", "Last used", "Messages", "Begins with"], rows, "Begins with")
     yield* print(Output.withoutEscapes(table).trimEnd())
   })
 }
