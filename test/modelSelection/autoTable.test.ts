@@ -146,16 +146,6 @@ const rows: ReadonlyArray<Row> = [
     request: { tools: [weather] },
     answer: ["able:1b", "far", /only one/]
   },
-  {
-    name: "logit_bias in a mixed fleet",
-    servers: [
-      { side: "near", models: [small] },
-      { side: "far", protocol: "openai", models: [small] }
-    ],
-    prefer: "local",
-    request: { logitBias: { 1: -100 } },
-    answer: [small, "far", /./]
-  },
   // Priority.
   {
     name: "a local server of a better priority",
