@@ -37,9 +37,10 @@ export interface EmbeddedModel {
 export interface EmbeddedOptions extends EngineOptions {
   /** A GGUF file; default: the built-in model of this package. */
   readonly modelPath?: string | undefined
-  /** The model is loaded at once, not at the first request; one of these is called then. */
+  /** A model that is being loaded already; one of these is called then. Default: it is loaded at the first request. */
   readonly preload?:
     | {
+        readonly engine: Promise<Engine>
         readonly loaded: (model: EmbeddedModel) => void
         readonly failed: (failure: ServerFailure) => void
       }
@@ -156,7 +157,8 @@ export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
   /** Each request that has not ended, and what settles when nothing is computed for it any more. */
   const jobs = new Map<Job, Promise<void>>()
   const embedding = new Set<Promise<void>>()
-  let loading: Promise<Engine> | undefined
+  const { preload } = options
+  let loading = preload?.engine
   let closed = false
 
   const load = (): Promise<Engine> => {
@@ -167,9 +169,8 @@ export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
     return loading
   }
 
-  const { preload } = options
   if (preload !== undefined) {
-    load().then(
+    preload.engine.then(
       (engine) => preload.loaded({ context_length: engine.contextSize, capabilities: capabilitiesOf(engine) }),
       (cause) => preload.failed(failureOf(cause))
     )

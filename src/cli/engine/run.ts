@@ -1,21 +1,13 @@
-/** Runs `aicortex engine`. */
+/** Runs `aicortex engine`: checks what is wrong, begins to load the model, and serves it. */
 import { open } from "node:fs/promises"
 import { basename } from "node:path"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Layer from "effect/Layer"
-import * as Runtime from "effect/Runtime"
-import type { EmbeddedModel as Loaded } from "../../backend/embedded.js"
-import * as Cortex from "../../Cortex.js"
+import { type EngineOptions, loadEngine } from "../../backend/embeddedEngine.js"
 import * as Settings from "../../config/gatewaySettings.js"
 import { environment } from "../../cortex/environment.js"
 import type * as Gateway from "../../Gateway.js"
-import * as Lifecycle from "../../gateway/lifecycle.js"
-import type { ModelInfo } from "../../Model.js"
-import { defaultSlots, EmbeddedModel } from "../../registry/embeddedModel.js"
 import { CommandFailed, refused } from "../errors.js"
-import * as Output from "../output.js"
 
 /** The parsed flags. */
 export interface Flags {
@@ -38,10 +30,6 @@ const silence = 3_600_000
 
 /** How long requests may still take when it stops, in milliseconds. */
 const drain = 3_000
-
-const log = (text: string): void => {
-  process.stderr.write(`aicortex: ${Output.withoutControls(text)}\n`)
-}
 
 const nameOf = (file: string): string => basename(file).replace(/\.gguf$/i, "")
 
@@ -76,16 +64,8 @@ const checkFile = Effect.fnUntraced(function* (path: string) {
   }
 })
 
-/** Ends when standard input does: then whoever started this process is gone. */
-const inputEnded = Effect.async<void>((resume) => {
-  const ended = () => resume(Effect.void)
-  process.stdin.once("end", ended).once("close", ended).once("error", ended)
-  process.stdin.resume()
-  return Effect.sync(() => process.stdin.off("end", ended).off("close", ended).off("error", ended).pause())
-})
-
 export const run = Effect.fnUntraced(function* (flags: Flags) {
-  const { embeddings, file, parallel: slots = defaultSlots } = flags
+  const { file } = flags
   const name = flags.name ?? nameOf(file)
   const key = environment(keyVariable)
   const variable = (name: string) => (name === "HOST" || name === "PORT" ? environment(name) : undefined)
@@ -111,36 +91,16 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   )
   yield* checkFile(file)
 
-  const failed = yield* Deferred.make<never, CommandFailed>()
-  const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-  let state: string | undefined = `the model ${name} is being loaded`
-  let info: ModelInfo = {
-    model_name: name,
-    family: "others",
-    format: "gguf",
-    capabilities: [embeddings ? "embedding" : "completion"]
-  }
-  const backends = Cortex.layerBackends({
-    modelPath: file,
+  const options: EngineOptions = {
     contextSize: flags.contextSize,
     gpuLayers: flags.gpuLayers ?? -1,
     threads: flags.threads ?? -1,
-    parallel: slots,
-    embeddings,
-    preload: {
-      loaded: (model: Loaded) => {
-        info = { ...info, ...model }
-        state = undefined
-      },
-      failed: ({ message }) => {
-        runFork(Deferred.fail(failed, new CommandFailed({ message })))
-      }
-    }
-  })
-  const services = Cortex.layer<never, never>({ configFile: false, servers: [] }, { backends }).pipe(
-    Layer.provide(Layer.succeed(EmbeddedModel, { info: () => info, slots, dedicated: true }))
-  )
-  const { url } = yield* Lifecycle.make({ plan: Effect.succeed({ settings, services }), log, starting: () => state })
-  yield* Output.write(`${JSON.stringify({ url, model: name })}\n`)
-  yield* Effect.raceFirst(Deferred.await(failed), flags.stdinGuard ? inputEnded : Effect.never)
+    parallel: flags.parallel,
+    embeddings: flags.embeddings
+  }
+  // The library tries its binary in another process meanwhile, so the gateway is imported after it.
+  const loading = loadEngine(file, options, false)
+  loading.catch(() => {})
+  const { serve } = yield* Effect.promise(() => import("./serve.js"))
+  yield* serve({ name, file, options, loading, settings, stdinGuard: flags.stdinGuard })
 }, Effect.scoped)
