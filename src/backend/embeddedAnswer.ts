@@ -197,38 +197,45 @@ const write = async (
       ...(state === undefined && callGrammar === undefined ? {} : { grammarEvaluationState: () => callState ?? state })
     }
   )
-  for await (const { probabilities, token } of answer as AsyncIterable<{
-    readonly token: Token
-    readonly probabilities?: Map<Token, number>
-  }>) {
-    if (job.over) return
-    if (firstAt === 0) firstAt = performance.now()
-    if (model.isEogToken(token)) break
-    partial.push(token)
-    generated.push(token)
-    if (output.isThinking) reasoning++
-    if (probabilities !== undefined) {
-      const textOf = (one: Token) => model.detokenize([one], shown, before)
-      logprobs.push({ entry: logprobOf(token, probabilities, sampling, top, textOf), at: length })
-    }
-    const text = model.detokenize(partial, shown, before)
-    if (!text.endsWith(replacement) || partial.length >= maxPartial) {
-      before = partial.slice(-context)
-      partial = []
-      length += text.length
-      pass(filter.push(text))
-      if (filter.stopped() !== undefined) break
-      if (callGrammar !== undefined) {
-        callState =
-          tools?.inCall === true
-            ? (callState ?? (tools.atCall ? engine.grammarState(callGrammar) : undefined))
-            : undefined
+  // The next token is computed while this one is written.
+  let next = answer.next()
+  try {
+    for (;;) {
+      const { done, value } = await next
+      if (job.over) return
+      if (firstAt === 0) firstAt = performance.now()
+      if (done === true || model.isEogToken(value.token)) break
+      const { token } = value
+      generated.push(token)
+      if (generated.length < limit) next = answer.next()
+      partial.push(token)
+      if (output.isThinking) reasoning++
+      const { probabilities } = value as { readonly probabilities?: ReadonlyMap<Token, number> }
+      if (probabilities !== undefined) {
+        const textOf = (one: Token) => model.detokenize([one], shown, before)
+        logprobs.push({ entry: logprobOf(token, probabilities, sampling, top, textOf), at: length })
+      }
+      const text = model.detokenize(partial, shown, before)
+      if (!text.endsWith(replacement) || partial.length >= maxPartial) {
+        before = partial.slice(-context)
+        partial = []
+        length += text.length
+        pass(filter.push(text))
+        if (filter.stopped() !== undefined) break
+        if (callGrammar !== undefined) {
+          const begins = tools?.atCall === true && callState === undefined
+          callState = begins ? engine.grammarState(callGrammar) : tools?.inCall === true ? callState : undefined
+        }
+      }
+      if (generated.length >= limit) {
+        reason = "length"
+        break
       }
     }
-    if (generated.length >= limit) {
-      reason = "length"
-      break
-    }
+  } finally {
+    // The sequence is free once nothing is computed in it.
+    next.catch(() => {})
+    await answer.return()
   }
   if (job.over) return
   const seconds = (performance.now() - firstAt) / 1000

@@ -76,6 +76,39 @@ const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
   }
 }
 
+interface Library {
+  readonly library: typeof import("node-llama-cpp")
+  readonly llama: Llama
+}
+
+const startLibrary = async (gpu: "auto" | false): Promise<Library> => {
+  const library = await importEngine()
+  const logLevel = library.LlamaLogLevel.disabled
+  const llama = await library.getLlama({ gpu, build: "never", progressLogs: false, logLevel }).catch((cause) => {
+    throw new LoadFailure(engineFailure(`node-llama-cpp has nothing that runs on this machine (${describe(cause)})`))
+  })
+  return { library, llama }
+}
+
+let prepared: { readonly gpu: "auto" | false; readonly started: Promise<Library> } | undefined
+
+/**
+ * Begins to start the library for the next model that is loaded with these options. It tries its binary in another
+ * process, so that whoever has more to import does it meanwhile.
+ */
+export const prepare = (options: EngineOptions): void => {
+  const gpu = gpuOf(options)
+  const started = startLibrary(gpu)
+  started.catch(() => {})
+  prepared = { gpu, started }
+}
+
+const takeLibrary = (gpu: "auto" | false): Promise<Library> => {
+  const taken = prepared?.gpu === gpu ? prepared.started : startLibrary(gpu)
+  prepared = undefined
+  return taken
+}
+
 /** Where a model runs: the only prebuilt engine on Apple silicon is the one for its graphics. */
 const gpuOf = ({ gpuLayers = 0 }: EngineOptions): "auto" | false =>
   gpuLayers !== 0 || (process.platform === "darwin" && process.arch === "arm64") ? "auto" : false
@@ -94,13 +127,7 @@ const loadModel = async (llama: Llama, modelPath: string, { embeddings, gpuLayer
 
 /** Loads the engine and a model file. `builtIn`: it is the one that this package brings. */
 export const loadEngine = async (modelPath: string, options: EngineOptions, builtIn: boolean): Promise<Engine> => {
-  const library = await importEngine()
-  const logLevel = library.LlamaLogLevel.disabled
-  const llama = await library
-    .getLlama({ gpu: gpuOf(options), build: "never", progressLogs: false, logLevel })
-    .catch((cause) => {
-      throw new LoadFailure(engineFailure(`node-llama-cpp has nothing that runs on this machine (${describe(cause)})`))
-    })
+  const { library, llama } = await takeLibrary(gpuOf(options))
   try {
     if (!existsSync(modelPath)) {
       throw new LoadFailure(engineFailure(`the model file ${modelPath} is missing`, "npm install aicortex"))

@@ -363,9 +363,9 @@ export const fleet = {
     defaultText: "in memory; in the terminal ~/.cache/aicortex/responses",
     file: false
   }),
-  /** A GGUF file with a ChatML template to run as aicortex-demo. Default: the one that ships. */
+  /** A GGUF file to run as aicortex-demo. Default: the one that ships. */
   demoModel: setting(text("a file"), {
-    doc: `A GGUF file with a ChatML template to run as ${demoModel}.`,
+    doc: `A GGUF file to run as ${demoModel}.`,
     defaultText: "the one that ships",
     file: false
   }),

@@ -42,7 +42,7 @@ export interface Workshop {
   /** A home and a working directory of its own. */
   readonly desk: () => Desk
   readonly run: (desk: Desk, command: string, args: ReadonlyArray<string>, env?: NodeJS.ProcessEnv) => Promise<Output>
-  /** Starts `aicortex serve …`, and gives the port on which it listens. */
+  /** Starts `aicortex serve …` or `aicortex engine …`, and gives the port on which it listens. */
   readonly serve: (
     desk: Desk,
     command: string
@@ -115,27 +115,26 @@ export const openWorkshop = async (): Promise<Workshop> => {
 
   const serve: Workshop["serve"] = (desk, command) =>
     new Promise((resolve, reject) => {
-      const child = spawn(
-        "sh",
-        ["-c", command.replace(/(?=aicortex serve)/, "exec ").replace(/--port \d+/, "--port 0")],
-        {
-          cwd: desk.work,
-          env: environment(desk, { PORT: "0" }),
-          stdio: ["ignore", "ignore", "pipe"]
-        }
-      )
+      const words = command.replace(/(?=aicortex (serve|engine))/, "exec ").replace(/--port \d+/, "--port 0")
+      const child = spawn("sh", ["-c", words], {
+        cwd: desk.work,
+        env: environment(desk, { PORT: "0" }),
+        stdio: ["ignore", "pipe", "pipe"]
+      })
       const closed = new Promise<void>((done) => child.on("close", () => done()))
       let said = ""
-      child.stderr.setEncoding("utf8").on("data", (data: string) => {
+      const onData = (data: string) => {
         said += data
-        const port = /listening on http:\/\/[^\s:]+:(\d+)/.exec(said)?.[1]
+        const port = /(?:listening on |"url":")http:\/\/[^\s:]+:(\d+)/.exec(said)?.[1]
         if (port === undefined) return
         const stop = () => {
           child.kill()
           return closed
         }
         resolve({ port: Number(port), stop })
-      })
+      }
+      child.stdout.setEncoding("utf8").on("data", onData)
+      child.stderr.setEncoding("utf8").on("data", onData)
       closed.then(() => reject(new Error(`${command} ended: ${said}`)))
     })
 
@@ -144,6 +143,7 @@ export const openWorkshop = async (): Promise<Workshop> => {
     desks += 1
     const [home, work] = [join(folder, `home${desks}`), join(folder, `work${desks}`)]
     for (const one of [home, work]) mkdirSync(one)
+    symlinkSync(join(root, "registry"), join(work, "registry"))
     return { home, work, served: {} }
   }
   const outside: Desk = desk()
