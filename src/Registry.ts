@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
 import { InvalidRequest, ModelNotFound, NoServers, type RegistryWarning, type Unreachable } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import * as Direct from "./internal/direct.js"
@@ -24,6 +25,7 @@ import { chatHosts, type LlmParams, paramsOf } from "./registry/llmParams.js"
 import * as Lists from "./registry/modelLists.js"
 import { answers, contextOn, isThere, type Offer, offersOf, silent, unreachable } from "./registry/offers.js"
 import * as Rows from "./registry/rows.js"
+import type { KnownServer } from "./registry/serverEntry.js"
 import { sourcesOf } from "./registry/sources.js"
 import * as Server from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
@@ -80,6 +82,8 @@ export interface ServerStatus {
   readonly problem: string | undefined
   /** The names of the models that it has. */
   readonly models: ReadonlyArray<string>
+  /** When it last answered or failed, in milliseconds since the epoch; `undefined` if it has not yet. */
+  readonly checkedAt: number | undefined
   /** Under which address its API was found, where that is not where it is looked for first. */
   readonly api?: string
   /** The names of the headers that every request to it has. */
@@ -141,8 +145,16 @@ export interface Service {
     query: string,
     options?: SearchOptions
   ) => Effect.Effect<ReadonlyArray<string>, InvalidRequest>
-  /** Every server, asked now unless its list is fresh. */
+  /**
+   * Every server, in the configured order. Servers that were never asked are waited for. Of the others an outdated state
+   * is refreshed in the background and reported as it is after 50 ms at most: `checkedAt` tells its age.
+   */
   readonly servers: Effect.Effect<ReadonlyArray<ServerStatus>>
+  /**
+   * Every server once, as soon as its state is known: at once if that is fresh, else when it has answered or failed. Ends
+   * after the last one.
+   */
+  readonly serverStream: Stream.Stream<ServerStatus>
   /**
    * The models of the servers that answer. Once one of them has answered, the others are waited for only briefly.
    */
@@ -199,6 +211,17 @@ export class CatalogueLocation extends Context.Tag("aicortex/Registry/CatalogueL
 const maxListed = 20
 
 const searchKeys = new Set(["family", "generation", "minParams", "maxParams", "available"])
+
+const statusOf = (known: KnownServer): ServerStatus => ({
+  url: known.server.url,
+  protocol: known.protocol,
+  reachable: answers(known),
+  problem: known.problem,
+  models: answers(known) ? [...known.models.values()].map((info) => info.model_name).sort() : [],
+  checkedAt: known.checkedAt,
+  ...(known.server.api === undefined ? {} : { api: known.server.api }),
+  ...(known.server.headers === undefined ? {} : { headers: Object.keys(known.server.headers) })
+})
 
 /**
  * The service, over those that it needs.
@@ -260,7 +283,12 @@ export const make = Effect.gen(function* () {
   // ---------------------------------------------------------------------------
 
   const sources = Effect.flatMap(own, (mine) => sourcesOf(settings.servers, mine))
-  const lists = yield* Lists.make(client, sources, settings.discoveryTtl, {
+  const limits = {
+    concurrency: settings.discoveryConcurrency,
+    timeout: settings.discoveryTimeout,
+    ttl: settings.discoveryTtl
+  }
+  const lists = yield* Lists.make(client, sources, limits, {
     answered: (url, milliseconds, transfer) => {
       fleet.roundTrip(url, milliseconds)
       if (transfer !== undefined) fleet.transferred(url, transfer)
@@ -459,17 +487,8 @@ export const make = Effect.gen(function* () {
     models,
     modelInfo,
     searchModels,
-    servers: Effect.map(lists.known("all"), (all) =>
-      all.filter(isThere).map((known) => ({
-        url: known.server.url,
-        protocol: known.protocol,
-        reachable: answers(known),
-        problem: known.problem,
-        models: answers(known) ? [...known.models.values()].map((info) => info.model_name).sort() : [],
-        ...(known.server.api === undefined ? {} : { api: known.server.api }),
-        ...(known.server.headers === undefined ? {} : { headers: Object.keys(known.server.headers) })
-      }))
-    ),
+    servers: Effect.map(lists.known("unknown"), (all) => all.filter(isThere).map(statusOf)),
+    serverStream: lists.stream.pipe(Stream.filter(isThere), Stream.map(statusOf)),
     offers,
     listModelServers,
     serverInfo,

@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
+import * as Stream from "effect/Stream"
 import type { ChatEvent, FinishReason, Usage } from "../ChatEvent.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import { single } from "../Decision.js"
@@ -240,6 +241,7 @@ const registry = Layer.sync(Registry, () => {
     modelInfo: missing,
     searchModels: () => Effect.succeed([]),
     servers: Effect.succeed([]),
+    serverStream: Stream.empty,
     offers: Effect.succeed([]),
     listModelServers: () => Effect.succeed([]),
     serverInfo: missing,

@@ -181,6 +181,18 @@ export const fleet = {
     doc: "How long a server's list of models is believed.",
     default: 300_000
   }),
+  /** How long a server is asked for its list of models before it counts as off. Default: 5 s. In milliseconds. */
+  discoveryTimeout: setting(milliseconds, {
+    doc: "How long a server is asked for its list of models before it counts as off.",
+    default: 5_000,
+    env: ["AICORTEX_DISCOVERY_TIMEOUT"]
+  }),
+  /** How many servers are asked for their lists of models at once. Default: 20. */
+  discoveryConcurrency: setting(wholeFrom(1), {
+    doc: "How many servers are asked for their lists of models at once.",
+    default: 20,
+    env: ["AICORTEX_DISCOVERY_CONCURRENCY"]
+  }),
   /** How many requests an Ollama server runs at once for one model. Default: 4. */
   parallel: setting(wholeFrom(1), {
     doc: "How many requests an Ollama server runs at once for one model.",

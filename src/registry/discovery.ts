@@ -2,7 +2,7 @@
 import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientError from "@effect/platform/HttpClientError"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
-import * as Data from "effect/Data"
+import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
@@ -26,8 +26,7 @@ export interface Listing {
   readonly api?: string | undefined
 }
 
-/** Why a server's list could not be read; `reason` completes "the server …". */
-export class ListingFailed extends Data.TaggedError("ListingFailed")<{
+interface ListingProblem {
   readonly reason: string
   /** Whether the server answered at all: then another path may be right. */
   readonly answered: boolean
@@ -39,13 +38,39 @@ export class ListingFailed extends Data.TaggedError("ListingFailed")<{
   readonly api?: string | undefined
   /** Whether the error has the form of Anthropic's API. */
   readonly isAnthropic?: boolean
-}> {}
+}
 
-/** Timeout for a list of models, in milliseconds. */
-export const timeout = 5_000
+/**
+ * Why a server's list could not be read; `reason` completes "the server …". Not an `Error`: many servers may be off, and
+ * nobody reads their stack traces.
+ */
+export class ListingFailed implements ListingProblem {
+  readonly _tag = "ListingFailed"
+  readonly reason: string
+  readonly answered: boolean
+  readonly silent: boolean
+  readonly misplaced: boolean
+  readonly api: string | undefined
+  readonly isAnthropic: boolean
+
+  constructor({ answered, api, isAnthropic = false, misplaced = false, reason, silent = false }: ListingProblem) {
+    this.reason = reason
+    this.answered = answered
+    this.silent = silent
+    this.misplaced = misplaced
+    this.api = api
+    this.isAnthropic = isAnthropic
+  }
+}
+
+/** Timeout for a list of models in `list`, in milliseconds. */
+const timeout = 5_000
+
+/** The longest list of models that is read, in bytes: a fleet has many servers, and any of them may send anything. */
+const maxListBytes = 4 * 1024 * 1024
 
 /** Timeout for the list of loaded models, in milliseconds. */
-const loadedTimeout = 1_000
+export const loadedTimeout = 1_000
 
 // =============================================================================
 // Bodies
@@ -112,6 +137,7 @@ const codes: { readonly [code: string]: string } = {
   EAI_AGAIN: "has an address that does not resolve",
   ECONNRESET: "reset the connection",
   UND_ERR_SOCKET: "closed the connection",
+  UND_ERR_RES_EXCEEDED_MAX_SIZE: `sent more than ${maxListBytes / 1024 / 1024} MiB when asked for its models`,
   EHOSTUNREACH: "cannot be reached",
   ENETUNREACH: "cannot be reached",
   ETIMEDOUT: "did not accept the connection in time",
@@ -159,26 +185,26 @@ const get = Effect.fnUntraced(function* <A>(
   })
   const [{ headers, status }, text] = yield* client.execute(request).pipe(
     Effect.flatMap((response) => Effect.map(response.text, (text) => [response, text] as const)),
+    HttpIncomingMessage.withMaxBodySize(Option.some(maxListBytes)),
     Effect.mapError(
       (error) => new ListingFailed({ reason: transportReason(error), answered: error._tag === "ResponseError" })
     )
   )
   if (status >= 300 && status < 400 && status !== 304) {
     const reason = redirect(server.url, request.url, headers["location"])
-    return yield* new ListingFailed({ reason, answered: true })
+    return yield* Effect.fail(new ListingFailed({ reason, answered: true }))
   }
   if (status !== 200) {
     const misplaced = status === 404 || status === 405
     const isAnthropic = Anthropic.isError(text)
-    return yield* new ListingFailed({ reason: statusReason(status), answered: true, misplaced, isAnthropic })
+    return yield* Effect.fail(
+      new ListingFailed({ reason: statusReason(status), answered: true, misplaced, isAnthropic })
+    )
   }
   const found = Either.getOrUndefined(Either.try(() => read(JSON.parse(text))))
   if (found === undefined) {
-    return yield* new ListingFailed({
-      reason: `answered ${new URL(url).pathname} with something else than a list of models`,
-      answered: true,
-      misplaced: true
-    })
+    const reason = `answered ${new URL(url).pathname} with something else than a list of models`
+    return yield* Effect.fail(new ListingFailed({ reason, answered: true, misplaced: true }))
   }
   return found
 })
@@ -206,17 +232,21 @@ const readLoaded = (body: unknown): ReadonlyMap<string, Loaded> | undefined => {
 }
 
 /**
- * Asks an Ollama server for its loaded models. `undefined` if unsupported, as in older versions: it only improves
- * routing.
+ * Asks an Ollama server for its loaded models, without a timeout. `undefined` if unsupported, as in older versions: it
+ * only improves routing.
  */
+export const attemptLoaded = (
+  client: HttpClient.HttpClient,
+  server: Server
+): Effect.Effect<ReadonlyMap<string, Loaded> | undefined> =>
+  Effect.orElseSucceed(get(client, server, `${apiOf(server, "ollama")}/api/ps`, readLoaded), () => undefined)
+
+/** The same within `loadedTimeout`. */
 export const loaded = (
   client: HttpClient.HttpClient,
   server: Server
 ): Effect.Effect<ReadonlyMap<string, Loaded> | undefined> =>
-  Effect.timeoutOption(get(client, server, `${apiOf(server, "ollama")}/api/ps`, readLoaded), loadedTimeout).pipe(
-    Effect.map(Option.getOrUndefined),
-    Effect.orElseSucceed(() => undefined)
-  )
+  Effect.map(Effect.timeoutOption(attemptLoaded(client, server), loadedTimeout), Option.getOrUndefined)
 
 // =============================================================================
 // Locating the API
@@ -277,7 +307,7 @@ const openai = Effect.fnUntraced(function* (client: HttpClient.HttpClient, serve
       listed = base
       break
     }
-    if (attempted.left.misplaced !== true || bases.length === 1) return yield* attempted.left
+    if (attempted.left.misplaced !== true || bases.length === 1) return yield* Effect.fail(attempted.left)
     tried.push([base, attempted])
   }
   const usual = openAIBase(server.url)
@@ -296,7 +326,7 @@ const openai = Effect.fnUntraced(function* (client: HttpClient.HttpClient, serve
   const found = api === usual ? undefined : api
   if (listing !== undefined) return { ...listing, api: found }
   const failures = tried.flatMap(([, attempted]) => (Either.isLeft(attempted) ? [attempted.left] : []))
-  return yield* unlistedAt(bases, failures, api)
+  return yield* Effect.fail(unlistedAt(bases, failures, api))
 })
 
 /** `https://host/v1`, the usual place. */
@@ -313,7 +343,7 @@ const ollama = Effect.fnUntraced(function* (client: HttpClient.HttpClient, serve
     first ??= attempted.left
     if (attempted.left.misplaced !== true) break
   }
-  return yield* first ?? new ListingFailed({ reason: "has no address", answered: false })
+  return yield* Effect.fail(first ?? new ListingFailed({ reason: "has no address", answered: false }))
 })
 
 /** The list comes in pages. */
@@ -330,45 +360,46 @@ const anthropic = Effect.fnUntraced(function* (client: HttpClient.HttpClient, se
   }
   const found = listing("anthropic", items.map(Anthropic.record), "name")
   if (found !== undefined) return found
-  return yield* new ListingFailed({ reason: "names no model in its list of models", answered: true })
+  return yield* Effect.fail(new ListingFailed({ reason: "names no model in its list of models", answered: true }))
 })
 
 /**
  * Asks a server for its models: in its protocol, or, if unknown, first as Ollama and then as OpenAI. One whose errors have
- * the form of Anthropic's API is asked in that.
+ * the form of Anthropic's API is asked in that. Has no timeout.
  */
-export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effect<Listing, ListingFailed> => {
-  const listed =
-    server.protocol === "ollama"
-      ? ollama(client, server)
-      : server.protocol === "openai"
-        ? openai(client, server)
-        : server.protocol === "anthropic"
-          ? anthropic(client, server)
-          : Effect.catchAll(ollama(client, server), (first) =>
-              first.isAnthropic === true
-                ? anthropic(client, server)
-                : first.answered
-                  ? Effect.mapError(
-                      openai(client, server),
-                      (second) =>
-                        new ListingFailed({
-                          reason: `${
-                            first.reason === second.reason ? first.reason : `${first.reason}, and then ${second.reason}`
-                          }${second.answered && second.api === undefined ? unlisted : ""}`,
-                          answered: second.answered,
-                          api: second.api
-                        })
-                    )
-                  : Effect.fail(first)
-            )
-  return Effect.timeoutFail(listed, {
-    duration: timeout,
-    onTimeout: () =>
-      new ListingFailed({
-        reason: `did not say within ${timeout / 1000} s which models it has`,
-        answered: false,
-        silent: true
-      })
+export const attempt = (client: HttpClient.HttpClient, server: Server): Effect.Effect<Listing, ListingFailed> =>
+  server.protocol === "ollama"
+    ? ollama(client, server)
+    : server.protocol === "openai"
+      ? openai(client, server)
+      : server.protocol === "anthropic"
+        ? anthropic(client, server)
+        : Effect.catchAll(ollama(client, server), (first) =>
+            first.isAnthropic === true
+              ? anthropic(client, server)
+              : first.answered
+                ? Effect.mapError(
+                    openai(client, server),
+                    (second) =>
+                      new ListingFailed({
+                        reason: `${
+                          first.reason === second.reason ? first.reason : `${first.reason}, and then ${second.reason}`
+                        }${second.answered && second.api === undefined ? unlisted : ""}`,
+                        answered: second.answered,
+                        api: second.api
+                      })
+                  )
+                : Effect.fail(first)
+          )
+
+/** The failure of a server that has not answered within so many milliseconds. */
+export const timedOut = (timeout: number): ListingFailed =>
+  new ListingFailed({
+    reason: `did not say within ${timeout / 1000} s which models it has`,
+    answered: false,
+    silent: true
   })
-}
+
+/** The same within five seconds. */
+export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effect<Listing, ListingFailed> =>
+  Effect.timeoutFail(attempt(client, server), { duration: timeout, onTimeout: () => timedOut(timeout) })

@@ -1,17 +1,19 @@
 /** Which server has which model: asks the servers, caches their lists, and refreshes them. */
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as FiberId from "effect/FiberId"
+import type * as Exit from "effect/Exit"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
 import { LRUCache } from "lru-cache"
 import { canonical } from "../Model.js"
 import type { Host } from "../Server.js"
 import type { Transfer } from "../Transport.js"
 import * as Transfers from "../transport/transfer.js"
 import * as Discovery from "./discovery.js"
+import * as Waits from "./discoveryWait.js"
+import * as Workers from "./discoveryWorkers.js"
 import {
   type Entry,
   hostOn,
@@ -39,6 +41,8 @@ export interface ModelLists {
   readonly claims: (model: string) => Effect.Effect<ReadonlyArray<Host>>
   /** Every server, asked unless its list is fresh. */
   readonly known: (wait: Patience) => Effect.Effect<ReadonlyArray<KnownServer>>
+  /** Every server once, as soon as it is known: those whose lists are fresh at once, the others as they answer or fail. */
+  readonly stream: Stream.Stream<KnownServer>
   /** The current state of every server, without asking. */
   readonly now: Effect.Effect<ReadonlyArray<KnownServer>>
   /** The same synchronously; empty before the first request. */
@@ -48,10 +52,18 @@ export interface ModelLists {
 }
 
 /**
- * Which of the servers that are being asked are waited for: all (`all`), all but those that failed last time
- * (`healthy`), or none for long once one has answered that has a model (`first`).
+ * Which of the servers that are being asked are waited for: those of which nothing is known yet (`unknown`), all but
+ * those that failed last time (`healthy`), or none for long once one has answered that has a model (`first`).
  */
-export type Patience = "all" | "healthy" | "first"
+export type Patience = "unknown" | "healthy" | "first"
+
+/** Limits of discovery: how many servers are asked at once, and for how long one is, in milliseconds. */
+export interface Limits {
+  readonly concurrency: number
+  readonly timeout: number
+  /** How long a list is fresh, in milliseconds. */
+  readonly ttl: number
+}
 
 /**
  * Receives what asking has shown: the response time in milliseconds, without that in which a long list arrived, how that list
@@ -66,9 +78,6 @@ export interface Observer {
 // Settings
 // =============================================================================
 
-/** Maximum number of servers asked at once. */
-const concurrency = 32
-
 /** How long a failed server is not asked again, in milliseconds. */
 const retryAfter = 5_000
 
@@ -78,38 +87,41 @@ const missInterval = 1_000
 /** Maximum number of remembered lists: if no server answers, any name may be a model. */
 const maxRemembered = 10_000
 
-/** How long to wait for other servers once one is certain to have the model, in milliseconds. */
-const grace = 250
+/** How long a listing waits for servers of which an earlier state is known, in milliseconds. */
+const refreshGrace = 50
 
-/** The same for a server of a better `priority`: the others are only its substitutes. */
-const preferredGrace = 1_000
+const isHealthy = (entry: Entry): boolean => entry.problem === undefined
+const isUnknown = (entry: Entry): boolean =>
+  entry.readAt === Number.NEGATIVE_INFINITY && entry.failedAt === Number.NEGATIVE_INFINITY
+
+/** The order in which servers are asked: a server that is off must not delay those that answer. */
+const rankOf = (entry: Entry): number => (!isHealthy(entry) ? 2 : isUnknown(entry) ? 1 : 0)
 
 // =============================================================================
 // Constructors
 // =============================================================================
 
 /**
- * `sources` is evaluated when a server is first needed and again by `refresh`; `ttl` is how long a list is fresh, in
- * milliseconds. Everything in progress ends with the scope.
+ * `sources` is evaluated when a server is first needed and again by `refresh`. Everything in progress ends with the
+ * scope.
  */
 export const make = Effect.fnUntraced(function* (
   client: HttpClient.HttpClient,
   sources: Effect.Effect<ReadonlyArray<Source>>,
-  ttl: number,
+  { concurrency, timeout, ttl }: Limits,
   observer: Observer
 ) {
   const scope = yield* Effect.scope
   const clock = yield* Effect.clock
-  const permits = yield* Effect.makeSemaphore(concurrency)
+  const waits = Waits.make()
+  const listeners = new Set<(entry: Entry) => void>()
   let entries: ReadonlyArray<Entry> | undefined
-  /** Until then all lists are fresh, and `locate` answers without asking. */
-  let settledUntil = Number.NEGATIVE_INFINITY
+  /** Until then all lists are fresh, and `locate` answers without asking; `undefined`: to be computed. */
+  let settledUntil: number | undefined = Number.NEGATIVE_INFINITY
   /** The servers of a model, as long as nothing changes. */
   const current = new Map<string, ReadonlyArray<Host>>()
   /** The newest list of servers of each model. */
   const newest = new LRUCache<string, ReadonlyArray<Host>>({ max: maxRemembered })
-  /** Resolved by the next answer of any server. */
-  let changed = Deferred.unsafeMake<void>(FiberId.none)
 
   const isFresh = (entry: Entry, now: number): boolean => entry.problem === undefined && now - entry.readAt < ttl
   const isDue = (entry: Entry, now: number): boolean =>
@@ -122,8 +134,11 @@ export const make = Effect.fnUntraced(function* (
   }
   const update = (): void => {
     current.clear()
-    settledUntil = Number.POSITIVE_INFINITY
-    for (const entry of entries ?? []) settledUntil = Math.min(settledUntil, settledEntry(entry))
+    settledUntil = undefined
+  }
+  const computeSettled = (): number => {
+    if (entries === undefined) return Number.NEGATIVE_INFINITY
+    return entries.reduce((least, entry) => Math.min(least, settledEntry(entry)), Number.POSITIVE_INFINITY)
   }
 
   const load = Effect.map(sources, (found) => {
@@ -145,77 +160,60 @@ export const make = Effect.fnUntraced(function* (
   // Calling the fleet
   // ---------------------------------------------------------------------------
 
-  const settle = (entry: Entry, exit: Exit.Exit<Discovery.Listing, Discovery.ListingFailed>, now: number): void => {
-    record(entry, exit, now)
-    update()
-    const done = changed
-    changed = Deferred.unsafeMake<void>(FiberId.none)
-    Deferred.unsafeDone(done, Exit.void)
+  const ask = (
+    entry: Entry,
+    progress: Workers.Progress<Discovery.Listing>
+  ): Effect.Effect<Discovery.Listing, Discovery.ListingFailed> => {
+    const { client: watched, longest } = Transfers.metered(client)
+    const listing = Effect.map(Effect.timed(Discovery.attempt(watched, entry.server)), ([took, found]) => {
+      const transfer = longest()
+      const roundTrip = Transfers.roundTripOf(Duration.toMillis(took), transfer)
+      observer.answered(entry.server.url, roundTrip, transfer)
+      return found
+    })
+    // Afterwards, on the same connection: a server that is off costs one attempt to connect.
+    return Effect.flatMap(listing, (found) => {
+      if (found.protocol !== "ollama") return Effect.succeed(found)
+      progress.partial = found
+      progress.deadline = clock.unsafeCurrentTimeMillis() + Discovery.loadedTimeout
+      return Effect.map(Discovery.attemptLoaded(client, entry.server), (loaded) =>
+        loaded === undefined
+          ? found
+          : withLoaded(found, loaded, (models) => observer.resident(entry.server.url, models))
+      )
+    })
   }
 
   // Discovery belongs to the scope, not to the caller that started it: others wait for the same one.
-  const start = (entry: Entry): Effect.Effect<void> =>
-    Effect.clockWith((clock) => {
-      if (entry.running) return Effect.void
-      entry.running = true
-      entry.askedAt = clock.unsafeCurrentTimeMillis()
-      const { client: watched, longest } = Transfers.metered(client)
-      const listing = Effect.map(Effect.timed(Discovery.list(watched, entry.server)), ([took, found]) => {
-        const transfer = longest()
-        const roundTrip = Transfers.roundTripOf(Duration.toMillis(took), transfer)
-        observer.answered(entry.server.url, roundTrip, transfer)
-        return found
-      })
-      // In parallel, so that it adds no time.
-      const discovery =
-        entry.server.protocol === "openai" || entry.server.protocol === "anthropic"
-          ? listing
-          : Effect.map(
-              Effect.all([listing, Discovery.loaded(client, entry.server)], { concurrency: 2 }),
-              ([found, loaded]) =>
-                found.protocol === "ollama" && loaded !== undefined
-                  ? withLoaded(found, loaded, (models) => observer.resident(entry.server.url, models))
-                  : found
-            )
-      return discovery.pipe(
-        permits.withPermits(1),
-        Effect.interruptible,
-        Effect.exit,
-        Effect.map((exit) => settle(entry, exit, clock.unsafeCurrentTimeMillis())),
-        Effect.forkIn(scope)
-      )
-    })
-  const startAll = (list: ReadonlyArray<Entry>): Effect.Effect<void> =>
-    list.length === 0 ? Effect.void : Effect.uninterruptible(Effect.forEach(list, start, { discard: true }))
-
-  /** Waits for the next answer, or until each of these has had its time relative to those found. */
-  const awaitChange = (left: ReadonlyArray<Entry>, found: ReadonlyArray<Pick<Host, "server">>, now: number) => {
-    const best = found.reduce((least, { server }) => Math.min(least, server.priority), Number.POSITIVE_INFINITY)
-    const graceOf = (entry: Entry): number =>
-      found.length > 0 && entry.problem === undefined && entry.server.priority < best ? preferredGrace : grace
-    const until = left.reduce((most, entry) => Math.max(most, entry.askedAt + graceOf(entry)), 0)
-    return until <= now
-      ? Effect.succeed(false)
-      : Effect.as(Effect.timeoutOption(Deferred.await(changed), until - now), true)
-  }
-
-  /** Waits for these, but for those that failed last time only briefly, in case they are back. */
-  const awaitAll = Effect.fnUntraced(function* (
-    running: ReadonlyArray<Entry>,
-    patient: boolean,
-    enough: (now: number) => ReadonlyArray<Pick<Host, "server">> = () => []
-  ) {
-    while (true) {
-      const now = yield* Clock.currentTimeMillis
-      const left = running.filter((entry) => entry.running)
-      if (left.length === 0) return
-      const found = enough(now)
-      if (found.length === 0 && (patient || left.some((entry) => entry.problem === undefined))) {
-        yield* Deferred.await(changed)
-      } else if (!(yield* awaitChange(left, found, now))) {
-        return
-      }
+  const queue = Workers.make(scope, {
+    concurrency,
+    timeout,
+    run: ask,
+    onTimeout: () => Discovery.timedOut(timeout),
+    settle: (entry, exit: Exit.Exit<Discovery.Listing, Discovery.ListingFailed>) => {
+      const now = clock.unsafeCurrentTimeMillis()
+      record(entry, exit, now)
+      update()
+      waits.settled(entry, now)
+      for (const listener of listeners) listener(entry)
     }
+  })
+  const startAll = (list: ReadonlyArray<Entry>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const now = clock.unsafeCurrentTimeMillis()
+      const started = list.filter((entry) => !entry.running)
+      if (started.length === 0) return Effect.void
+      for (const entry of started) {
+        entry.running = true
+        entry.askedAt = now
+      }
+      update()
+      return queue(started.sort((a, b) => rankOf(a) - rankOf(b)))
+    })
+
+  const goalFor = (key: string): Waits.Goal => ({
+    hosts: (now) => hostsOf(key, now),
+    isMetBy: (entry, now) => isFresh(entry, now) && entry.models.has(key)
   })
 
   // ---------------------------------------------------------------------------
@@ -259,19 +257,14 @@ export const make = Effect.fnUntraced(function* (
     const now = yield* Clock.currentTimeMillis
     if (hostsOf(key, now).length > 0) {
       yield* startAll(all.filter((entry) => isDue(entry, now)))
-      yield* awaitAll(
-        all.filter((entry) => entry.running && entry.problem === undefined && !entry.stale),
-        false,
-        (now) => hostsOf(key, now)
+      yield* waits.forAll(
+        all.filter((entry) => isHealthy(entry) && !entry.stale),
+        { required: isHealthy, goal: goalFor(key) }
       )
     } else {
       // A missing model may have been added since, so every list is refreshed.
       yield* startAll(all.filter((entry) => entry.stale || now - entry.askedAt >= missInterval))
-      yield* awaitAll(
-        all.filter((entry) => entry.running),
-        false,
-        (now) => hostsOf(key, now)
-      )
+      yield* waits.forAll(all, { required: isHealthy, goal: goalFor(key) })
     }
     const end = yield* Clock.currentTimeMillis
     const found = hostsOf(key, end)
@@ -282,6 +275,7 @@ export const make = Effect.fnUntraced(function* (
 
   const located = (model: string): ReadonlyArray<Host> | undefined => {
     const now = clock.unsafeCurrentTimeMillis()
+    settledUntil ??= computeSettled()
     if (now >= settledUntil) return undefined
     const key = canonical(model)
     const known = current.get(key)
@@ -299,15 +293,48 @@ export const make = Effect.fnUntraced(function* (
       return hosts === undefined ? search(canonical(model), model) : Effect.succeed(hosts)
     })
 
-  const known = Effect.fnUntraced(function* (wait: Patience) {
+  const startDue = Effect.gen(function* () {
     const all = yield* loaded
     const now = yield* Clock.currentTimeMillis
     yield* startAll(all.filter((entry) => isDue(entry, now)))
-    const found = (now: number) => all.filter((entry) => isFresh(entry, now) && entry.models.size > 0)
-    const running = all.filter((entry) => entry.running)
-    yield* awaitAll(running, wait === "all", wait === "first" ? found : undefined)
-    return all.map(toKnown)
+    return all
   })
+
+  const anyModel: Waits.Goal = {
+    hosts: (now) => (entries ?? []).filter((entry) => isFresh(entry, now) && entry.models.size > 0),
+    isMetBy: (entry, now) => isFresh(entry, now) && entry.models.size > 0
+  }
+  const waiting: { readonly [P in Patience]: Waits.WaitOptions } = {
+    unknown: { required: isUnknown, grace: refreshGrace },
+    healthy: { required: isHealthy },
+    first: { required: isHealthy, goal: anyModel }
+  }
+  const known = (wait: Patience) =>
+    Effect.flatMap(startDue, (all) => Effect.map(waits.forAll(all, waiting[wait]), () => all.map(toKnown)))
+
+  const stream = Stream.unwrapScoped(
+    Effect.gen(function* () {
+      const answers = yield* Effect.acquireRelease(Queue.unbounded<Entry>(), Queue.shutdown)
+      const listener = (entry: Entry): void => {
+        answers.unsafeOffer(entry)
+      }
+      yield* Effect.acquireRelease(
+        Effect.sync(() => listeners.add(listener)),
+        () => Effect.sync(() => listeners.delete(listener))
+      )
+      const all = yield* startDue
+      const running = new Set(all.filter((entry) => entry.running))
+      const settled = all.filter((entry) => !running.has(entry))
+      const later = Stream.fromQueue(answers).pipe(
+        // Others may be asked again meanwhile.
+        Stream.filter((entry) => running.delete(entry)),
+        Stream.map(toKnown),
+        Stream.takeUntil(() => running.size === 0)
+      )
+      const first = Stream.fromIterable(settled.map(toKnown))
+      return running.size === 0 ? first : Stream.concat(first, later)
+    })
+  )
 
   const claims = Effect.fnUntraced(function* (model: string) {
     yield* loaded
@@ -336,7 +363,7 @@ export const make = Effect.fnUntraced(function* (
   const refresh = Effect.gen(function* () {
     const all = yield* load
     yield* startAll(all)
-    yield* awaitAll(all, true)
+    yield* waits.forAll(all, { required: () => true })
   })
 
   const lists: ModelLists = {
@@ -344,6 +371,7 @@ export const make = Effect.fnUntraced(function* (
     located,
     claims,
     known,
+    stream,
     now: Effect.map(loaded, (all) => all.map(toKnown)),
     peek: () => (entries ?? []).map(toKnown),
     markAbsent,

@@ -23,6 +23,8 @@ export interface KnownServer {
   readonly models: ReadonlyMap<string, ModelInfo>
   readonly read: boolean
   readonly problem: string | undefined
+  /** When it last answered or failed, in milliseconds since the epoch. */
+  readonly checkedAt: number | undefined
 }
 
 /** What is known of a server that is asked; the times are in milliseconds since the epoch. */
@@ -70,13 +72,19 @@ const describe = (cause: Cause.Cause<Discovery.ListingFailed>): string => {
   return error instanceof Discovery.ListingFailed ? error.reason : `could not be asked (${String(error)})`
 }
 
+const checkedAt = ({ failedAt, readAt }: Entry): number | undefined => {
+  const latest = Math.max(failedAt, readAt)
+  return latest === Number.NEGATIVE_INFINITY ? undefined : latest
+}
+
 /** What others may know of it. */
 export const toKnown = (entry: Entry): KnownServer => ({
   server: entry.server,
   protocol: entry.protocol,
   models: entry.models,
   read: entry.readAt > Number.NEGATIVE_INFINITY,
-  problem: entry.problem
+  problem: entry.problem,
+  checkedAt: checkedAt(entry)
 })
 
 /** Whether two hosts do not differ. */

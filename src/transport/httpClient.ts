@@ -8,18 +8,30 @@ import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
+import * as UrlParams from "@effect/platform/UrlParams"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import { type Service, Transport, type TransportRequest } from "../Transport.js"
 import * as Transfers from "./transfer.js"
 
-/** Maximum length of an answer, in bytes. */
-const maxBytes = 64 * 1024 * 1024
+/** Default maximum length of an answer, in bytes; `HttpIncomingMessage.MaxBodySize` sets another. */
+const defaultMaxBytes = 64 * 1024 * 1024
 
 const text = new TextDecoder()
 
+/** The code of the error of a longer answer. */
+const tooLong = "UND_ERR_RES_EXCEEDED_MAX_SIZE"
+
+interface NodeHeaders {
+  readonly [name: string]: string | ReadonlyArray<string> | undefined
+}
+
 /** Headers are read by name. */
-const toHeaders = (given: { readonly [name: string]: string | ReadonlyArray<string> | undefined }): Headers => {
+const toHeaders = (given: NodeHeaders): Headers => {
   const headers = new Headers()
   for (const [name, value] of Object.entries(given)) {
     for (const one of typeof value === "string" ? [value] : (value ?? [])) headers.append(name, one)
@@ -27,12 +39,49 @@ const toHeaders = (given: { readonly [name: string]: string | ReadonlyArray<stri
   return headers
 }
 
+/** What is read of a complete response; a `Response` with its streams costs more than all else. */
+class BufferedResponse {
+  constructor(
+    readonly status: number,
+    private readonly received: NodeHeaders,
+    private readonly parts: ReadonlyArray<Uint8Array>
+  ) {}
+
+  private madeHeaders: Headers | undefined
+  get headers(): Headers {
+    this.madeHeaders ??= toHeaders(this.received)
+    return this.madeHeaders
+  }
+  private get response(): Response {
+    const { headers, parts, status } = this
+    const content = status === 204 || status === 304 ? null : new Blob(parts as Array<Uint8Array<ArrayBuffer>>)
+    return new Response(content, { status, headers })
+  }
+  get body(): ReadableStream<Uint8Array> | null {
+    return this.response.body
+  }
+  async text(): Promise<string> {
+    const [first] = this.parts
+    if (first === undefined) return ""
+    return text.decode(
+      this.parts.length === 1 ? first : await new Blob(this.parts as Array<Uint8Array<ArrayBuffer>>).arrayBuffer()
+    )
+  }
+  arrayBuffer(): Promise<ArrayBuffer> {
+    return this.response.arrayBuffer()
+  }
+  formData(): Promise<FormData> {
+    return this.response.formData()
+  }
+}
+
 const methods: ReadonlySet<string> = new Set(["GET", "POST", "DELETE"] satisfies Array<TransportRequest["method"]>)
 
 const send = (
   transport: Service,
   request: HttpClientRequest.HttpClientRequest,
-  url: URL
+  url: URL,
+  maxBytes: number
 ): Effect.Effect<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError> =>
   Effect.async((resume) => {
     const { body, headers, method } = request
@@ -43,15 +92,14 @@ const send = (
       return
     }
     const contentType = body.contentType === undefined ? {} : { "content-type": body.contentType }
-    let head: { readonly status: number; readonly headers: Headers } | undefined
+    let head: { readonly status: number; readonly headers: NodeHeaders } | undefined
     const parts: Array<Uint8Array> = []
     let bytes = 0
     const meter = new Transfers.TransferMeter()
     const response = (whole: boolean) => {
-      const { headers = new Headers(), status = 0 } = head ?? {}
-      const content =
-        whole && status !== 204 && status !== 304 ? new Blob(parts as Array<Uint8Array<ArrayBuffer>>) : null
-      return HttpClientResponse.fromWeb(request, new Response(content, { status, headers }))
+      const { headers = {}, status = 0 } = head ?? {}
+      const source = new BufferedResponse(status, headers, whole ? parts : [])
+      return HttpClientResponse.fromWeb(request, source as unknown as Response)
     }
     const broken = (cause: unknown): HttpClientError.HttpClientError =>
       head === undefined
@@ -67,7 +115,7 @@ const send = (
       {
         connected: () => meter.sent(),
         head: (status, headers) => {
-          head = { status, headers: toHeaders(headers) }
+          head = { status, headers }
         },
         data: (read) => {
           bytes += read.length
@@ -78,7 +126,8 @@ const send = (
             return
           }
           exchange.abort()
-          resume(Effect.fail(broken(new Error(`the answer is longer than ${maxBytes} bytes`))))
+          const cause = new Error(`the answer is longer than ${maxBytes} bytes`)
+          resume(Effect.fail(broken(Object.assign(cause, { code: tooLong }))))
         },
         end: () => {
           Transfers.remember(request, meter.transfer)
@@ -90,8 +139,32 @@ const send = (
     return Effect.sync(() => exchange.abort())
   })
 
-/** @internal */
+/**
+ * Not `HttpClient.make`, which makes spans, an `AbortController` and a finalizer for each request: these requests are
+ * not traced, and are aborted by interruption.
+ *
+ * @internal
+ */
 export const layer: Layer.Layer<HttpClient.HttpClient, never, Transport> = Layer.effect(
   HttpClient.HttpClient,
-  Effect.map(Transport, (transport) => HttpClient.make((request, url) => send(transport, request, url)))
+  Effect.map(Transport, (transport) =>
+    HttpClient.makeWith<never, never, HttpClientError.HttpClientError, never>(
+      Effect.flatMap((request) =>
+        Effect.withFiberRuntime<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError>((fiber) => {
+          const url = UrlParams.makeUrl(request.url, request.urlParams, request.hash)
+          if (Either.isLeft(url)) {
+            return Effect.fail(new HttpClientError.RequestError({ request, reason: "InvalidUrl", cause: url.left }))
+          }
+          const size = Context.get(fiber.currentContext, HttpIncomingMessage.MaxBodySize)
+          return send(
+            transport,
+            request,
+            url.right,
+            Option.match(size, { onNone: () => defaultMaxBytes, onSome: Number })
+          )
+        })
+      ),
+      Effect.succeed
+    )
+  )
 )

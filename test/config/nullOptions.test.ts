@@ -77,6 +77,8 @@ const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
   cacheTtl: null,
   bestServerTtl: null,
   discoveryTtl: null,
+  discoveryTimeout: null,
+  discoveryConcurrency: null,
   parallel: null,
   sessions: null,
   models: null,

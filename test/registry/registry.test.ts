@@ -661,7 +661,7 @@ describe("Registry", () => {
       ).pipe(Effect.withTracer(tracer))
     })
 
-    it.effect("at most 32 servers are asked at once", () => {
+    it.effect("at most 20 servers are asked at once", () => {
       const network = new Network()
       const servers = Array.from({ length: 40 }, (_, i) => `http://s${i}:1`)
       for (const server of servers) network.on(`${server}/api/tags`, { ...tags("m:1b"), delay: 100 })
@@ -669,7 +669,7 @@ describe("Registry", () => {
         Effect.gen(function* () {
           const fiber = yield* Effect.fork(registry.servers)
           yield* TestClock.adjust(50)
-          assert.strictEqual(network.requests.length, 32)
+          assert.strictEqual(network.requests.length, 20)
           yield* TestClock.adjust(200)
           assert.strictEqual((yield* Fiber.join(fiber)).filter((server) => server.reachable).length, 40)
         })
