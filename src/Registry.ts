@@ -364,7 +364,7 @@ export const make = Effect.gen(function* () {
 
   const hostsToShow = Effect.fnUntraced(function* (model: string) {
     if (Model.canonical(model) === embeddedKey) return embeddedHosts
-    yield* lists.known("healthy")
+    yield* lists.known("unknown")
     return yield* lists.claims(model)
   })
 
@@ -397,7 +397,7 @@ export const make = Effect.gen(function* () {
   // ---------------------------------------------------------------------------
 
   /** What servers have, by canonical name: as they spell it. */
-  const hosted = Effect.map(lists.known("healthy"), (all) => {
+  const hosted = Effect.map(lists.known("unknown"), (all) => {
     const models = new Map<string, ModelInfo>()
     for (const known of all.filter(answers)) {
       for (const [key, info] of known.models) {
@@ -462,7 +462,7 @@ export const make = Effect.gen(function* () {
   // ---------------------------------------------------------------------------
 
   const randomLlmParams = Effect.gen(function* () {
-    const there = (yield* lists.known("healthy")).filter(isThere)
+    const there = (yield* lists.known("unknown")).filter(isThere)
     const chosen = yield* paramsOf(chatHosts(there), fleet.snapshot)
     if (chosen !== undefined) return chosen
     return yield* new NoServers({

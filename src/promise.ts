@@ -293,12 +293,27 @@ export const searchModels = (query: string, options?: Registry.SearchOptions): P
   defaultCortex().searchModels(query, options)
 
 /**
- * Your servers, whether each can be reached, and what it has.
+ * Your servers, whether each can be reached, and what it has. Servers that were never asked are waited for; of the others
+ * an outdated state is refreshed in the background, and `checkedAt` tells its age.
  *
  * @since 0.1.0
  * @category servers
  */
 export const listServers = (): Promise<ReadonlyArray<Registry.ServerStatus>> => defaultCortex().listServers()
+
+/**
+ * Your servers as in `listServers`, each as soon as its state is known: those whose state is fresh at once, the others
+ * when they have answered or failed. Ends after the last one.
+ *
+ * @example
+ * import { streamServers } from "aicortex/promise"
+ *
+ * for await (const { problem, url } of streamServers()) console.log(url, problem ?? "answers")
+ *
+ * @since 0.3.0
+ * @category servers
+ */
+export const streamServers = (): AsyncIterable<Registry.ServerStatus> => defaultCortex().streamServers()
 
 /**
  * Your servers that have a model; none: an empty list. As in a call, the model may be an alias, `provider:model` or

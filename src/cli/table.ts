@@ -67,7 +67,7 @@ export const table = (
   styles: Styles = {}
 ): string => {
   const rows = [head, ...body].map((row) => row.map(clean))
-  const natural = head.map((_, i) => Math.max(...rows.map((row) => width(row[i] ?? ""))))
+  const natural = head.map((_, i) => rows.reduce((most, row) => Math.max(most, width(row[i] ?? "")), 0))
   const right = head.map((_, i) => body.length > 0 && body.every((row) => /^(-|[\d.]+)$/.test(row[i] ?? "")))
   const limit = process.stdout.isTTY === true ? process.stdout.columns || 80 : Number.POSITIVE_INFINITY
   const widths = shrink(natural, head.indexOf(prose ?? ""), limit)
@@ -96,3 +96,18 @@ export const table = (
   )
   return lines.map((line, i) => `${i === 0 ? bold(line, process.stdout) : line}\n`).join("")
 }
+
+/** One row of a table whose columns have these widths. Longer cells are not cut. */
+export const line = (
+  row: ReadonlyArray<string>,
+  widths: ReadonlyArray<number>,
+  styles: Styles = {},
+  head: ReadonlyArray<string> = []
+): string =>
+  `${row
+    .map(clean)
+    .map((cell, i) => {
+      const space = i === row.length - 1 ? "" : " ".repeat(Math.max(0, (widths[i] ?? 0) - width(cell)))
+      return (styles[head[i] ?? ""]?.(cell, 0) ?? cell) + space
+    })
+    .join(gap)}\n`

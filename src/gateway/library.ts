@@ -126,22 +126,35 @@ export class Library {
     return hosts?.find(({ server }) => server.url === url)?.protocol ?? this.protocols.get(url) ?? "ollama"
   }
 
-  /** Every reachable server with its protocol and models. */
+  /** Every server with its protocol and models. */
   readonly servers: Effect.Effect<ReadonlyArray<{ readonly server: Server; readonly status: Registry.ServerStatus }>> =
-    Effect.suspend(() =>
-      Effect.flatMap(
+    Effect.suspend(() => {
+      const configured = new Map(this.settings.servers.map((server) => [server.url, server]))
+      // Many servers have the same models.
+      const hosts = new Map<string, Effect.Effect<ReadonlyMap<string, Server>>>()
+      const hostsOf = (model: string) =>
+        Effect.suspend(() => {
+          const known = hosts.get(model)
+          if (known !== undefined) return known
+          const found = Effect.map(
+            Effect.orElseSucceed(this.registry.locate(model), (): ReadonlyArray<Host> => []),
+            (all) => new Map(all.map(({ server }) => [server.url, server]))
+          )
+          return Effect.tap(found, (all) => hosts.set(model, Effect.succeed(all)))
+        })
+      return Effect.flatMap(
         this.registry.servers,
         Effect.forEach((status) => {
-          const own = this.settings.servers.find(({ url }) => url === status.url)
+          const own = configured.get(status.url)
           const [model] = status.models
           if (own !== undefined) return Effect.succeed([{ server: { ...own, api: status.api ?? own.api }, status }])
           if (model === undefined) return Effect.succeed([])
           // Servers known only from registry files are found through a model that they have.
-          return Effect.map(
-            Effect.orElseSucceed(this.registry.locate(model), (): ReadonlyArray<Host> => []),
-            (hosts) => hosts.flatMap(({ server }) => (server.url === status.url ? [{ server, status }] : []))
-          )
+          return Effect.map(hostsOf(model), (all) => {
+            const server = all.get(status.url)
+            return server === undefined ? [] : [{ server, status }]
+          })
         })
       )
-    ).pipe(Effect.map((all) => all.flat()))
+    }).pipe(Effect.map((all) => all.flat()))
 }

@@ -7,6 +7,8 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as ApiRequest from "../backend/apiRequest.js"
 import * as Chat from "../Chat.js"
 import type { Routing } from "../ChatRequest.js"
@@ -86,6 +88,8 @@ export interface Cortex extends AsyncDisposable {
   readonly searchModels: (query: string, options?: Registry.SearchOptions) => Promise<ReadonlyArray<string>>
   /** Every server and its state. */
   readonly listServers: () => Promise<ReadonlyArray<Registry.ServerStatus>>
+  /** Every server once, as soon as its state is known. */
+  readonly streamServers: () => AsyncIterable<Registry.ServerStatus>
   /** The servers of a model. */
   readonly listModelServers: (model: string) => Promise<ReadonlyArray<ServerInfo>>
   /** The first server of a model, or the one with an address. */
@@ -248,7 +252,20 @@ export const cortexOver = <E>(
     return outcome === undefined ? run(Effect.flatMap(Chat.Chat, use), signal) : outcomeOf(outcome, signal)
   }
   const chat = chatWith(run, ask) as ChatFunction
-  return withCallSites<Cortex>({
+  const streamServers = async function* () {
+    const scope = Effect.runSync(Scope.make())
+    try {
+      const pull = await registry(({ serverStream }) => Scope.extend(Stream.toPull(serverStream), scope))
+      while (true) {
+        const statuses = await run(Effect.orElseSucceed(pull, () => undefined))
+        if (statuses === undefined) return
+        yield* statuses
+      }
+    } finally {
+      await Effect.runPromise(Scope.close(scope, Exit.void))
+    }
+  }
+  const functions = withCallSites<Omit<Cortex, "streamServers">>({
     chat,
     complete: async (prompt, options) => {
       const { session, signal, tools, ...rest } = given(options)
@@ -314,4 +331,6 @@ export const cortexOver = <E>(
     close,
     [Symbol.asyncDispose]: close
   })
+  // Not a promise, so that it can be iterated at once.
+  return { ...functions, streamServers }
 }

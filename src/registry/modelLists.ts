@@ -52,10 +52,10 @@ export interface ModelLists {
 }
 
 /**
- * Which of the servers that are being asked are waited for: those of which nothing is known yet (`unknown`), all but
- * those that failed last time (`healthy`), or none for long once one has answered that has a model (`first`).
+ * Which of the servers that are being asked are waited for: those of which nothing is known yet (`unknown`), or none for
+ * long once one has answered that has a model (`first`).
  */
-export type Patience = "unknown" | "healthy" | "first"
+export type Patience = "unknown" | "first"
 
 /** Limits of discovery: how many servers are asked at once, and for how long one is, in milliseconds. */
 export interface Limits {
@@ -306,7 +306,6 @@ export const make = Effect.fnUntraced(function* (
   }
   const waiting: { readonly [P in Patience]: Waits.WaitOptions } = {
     unknown: { required: isUnknown, grace: refreshGrace },
-    healthy: { required: isHealthy },
     first: { required: isHealthy, goal: anyModel }
   }
   const known = (wait: Patience) =>

@@ -23,18 +23,23 @@ export interface ManagedServer extends Target {
 /** The error if no server is known. */
 const noServer = () => new CommandFailed({ message: `no server is known; add one with ${addServer}` })
 
-/** Discovers every server. Fails if there is none. */
-export const servers = Effect.gen(function* () {
-  const registry = yield* Registry
-  const settings = yield* CurrentSettings
-  const statuses = yield* registry.servers
-  if (statuses.length === 0) return yield* noServer()
-  return statuses.map(({ api, models, problem = "does not answer", protocol, reachable, url }): ManagedServer => {
-    const own = settings.servers.find((server) => server.url === url)
+/** What the user may do with a server of this status. */
+export const managed = Effect.map(CurrentSettings, ({ servers }) => {
+  const configured = new Map(servers.map((server) => [server.url, server]))
+  return ({ api, models, problem = "does not answer", protocol, reachable, url }: ServerStatus): ManagedServer => {
+    const own = configured.get(url)
     const server = { ...(own ?? Server.embedded), url, api, protocol }
     const ollama = own !== undefined && reachable && protocol === "ollama"
     return { url, server, protocol, reachable, problem, models, own: own !== undefined, ollama }
-  })
+  }
+})
+
+/** Discovers every server. Fails if there is none. */
+export const servers = Effect.gen(function* () {
+  const registry = yield* Registry
+  const statuses = yield* registry.servers
+  if (statuses.length === 0) return yield* noServer()
+  return statuses.map(yield* managed)
 })
 
 const list = (reasons: ReadonlyArray<string>): string =>
