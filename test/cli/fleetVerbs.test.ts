@@ -22,7 +22,7 @@ const paths = (server: FakeServer, path: string) => server.requests.filter((requ
 /** What a command may only ask a server of the OpenAI protocol. */
 const onlyLists = (server: FakeServer) =>
   expect(new Set(server.requests.map(({ method, path }) => `${method} ${path}`))).toEqual(
-    new Set(["GET /api/tags", "GET /api/ps", "GET /v1/models"])
+    new Set(["GET /api/tags", "GET /v1/models"])
   )
 
 describe("aicortex ls", () => {
