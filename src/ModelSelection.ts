@@ -157,7 +157,8 @@ export const make = Effect.gen(function* () {
   const { prefer = "fastest" } = settings.auto
   const sides = {
     hasLocal: settings.servers.some(isLocal),
-    hasRemote: settings.servers.some((server) => !isLocal(server))
+    hasRemote: settings.servers.some((server) => !isLocal(server)),
+    remotes: settings.servers.filter((server) => !isLocal(server)).length
   }
   /** Where there is but one side, nobody need watch anything. */
   const placement = (remoteTokens: RemoteTokens) => {

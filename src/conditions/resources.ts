@@ -18,7 +18,7 @@ export type ResourceState = "AVAILABLE" | "CONSTRAINED" | "CRITICAL"
  * @category models
  */
 export interface Reading {
-  /** Use of all processors since the reading before, in percent. */
+  /** Use of all processors, or of what the container may have of them, since the reading before, in percent. */
   readonly cpu: number | undefined
   /** Use of the memory, or of what the container may have of it, in percent. */
   readonly memory: number | undefined

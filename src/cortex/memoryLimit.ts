@@ -3,7 +3,8 @@
 /** The text of a file; `undefined` where it cannot be read. */
 export type ReadFile = (path: string) => Promise<string | undefined>
 
-const numberIn = (text: string | undefined): number | undefined => {
+/** The number that a text is, if it is one. */
+export const numberIn = (text: string | undefined): number | undefined => {
   const value = Number(text?.trim() || Number.NaN)
   return Number.isFinite(value) ? value : undefined
 }
@@ -36,7 +37,7 @@ const versionsIn = (groups: string): ReadonlyArray<Version> =>
   })
 
 /** A group and those above it: a limit of any of them holds. Within a container its own is often the root. */
-const foldersOf = (path: string): ReadonlyArray<string> => {
+export const foldersOf = (path: string): ReadonlyArray<string> => {
   const parts = path.split("/").filter((part) => part !== "" && part !== "..")
   return parts.map((_, at) => `/${parts.slice(0, parts.length - at).join("/")}`).concat("")
 }

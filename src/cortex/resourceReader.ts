@@ -2,11 +2,12 @@
 import { existsSync } from "node:fs"
 import { readFile } from "node:fs/promises"
 import { createRequire } from "node:module"
-import { availableParallelism, loadavg, totalmem } from "node:os"
+import { availableParallelism, cpus, loadavg, totalmem } from "node:os"
 import { Worker } from "node:worker_threads"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Reading, ResourceSource } from "../Conditions.js"
+import { LimitedCpu } from "./cpuLimit.js"
 import { limitedMemoryUse } from "./memoryLimit.js"
 
 /** GPUs are asked by programs that take a while, so only every so often, in milliseconds. */
@@ -29,7 +30,8 @@ parentPort.on("message", async (gpu) => {
     await known(si.mem()),
     gpu ? await known(si.graphics()) : undefined
   ]
-  const gpus = (graphics?.controllers ?? []).map((one) => one.utilizationGpu).filter((use) => typeof use === "number")
+  // One that could not be asked may be asked another time.
+  const gpus = graphics?.controllers.map((one) => one.utilizationGpu).filter((use) => typeof use === "number")
   parentPort.postMessage({ cpu: load?.currentLoad, active: memory?.active, total: memory?.total, gpus })
 })
 `
@@ -38,7 +40,7 @@ interface Answer {
   readonly cpu: number | undefined
   readonly active: number | undefined
   readonly total: number | undefined
-  readonly gpus: ReadonlyArray<number>
+  readonly gpus: ReadonlyArray<number> | undefined
 }
 
 /** On Linux only NVIDIA's driver tells how busy a GPU is; elsewhere that is found out by asking once. */
@@ -48,6 +50,10 @@ const mayHaveGpu = (): boolean =>
 const percent = (value: number | undefined): number | undefined =>
   value === undefined || !Number.isFinite(value) ? undefined : Math.min(100, Math.max(0, value))
 
+/** The higher one of those that are known. */
+const higher = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined || b === undefined ? (a ?? b) : Math.max(a, b)
+
 const read = (path: string) => readFile(path, "utf8").catch(() => undefined)
 
 /** Reads in a thread that is started when it is first needed. */
@@ -56,6 +62,7 @@ export class ResourceReader {
   private hasGpu: boolean | undefined
   private gpu: number | undefined
   private gpuAt = Number.NEGATIVE_INFINITY
+  private readonly limitedCpu = new LimitedCpu(read, cpus().length)
 
   async read(): Promise<Reading> {
     const now = performance.now()
@@ -64,15 +71,16 @@ export class ResourceReader {
     const { active, cpu, gpus, total } = await this.ask(asksGpu)
     if (asksGpu) {
       this.gpuAt = now
-      this.hasGpu = gpus.length > 0
-      this.gpu = percent(gpus.length > 0 ? Math.max(...gpus) : undefined)
+      this.hasGpu = gpus === undefined || gpus.length > 0
+      this.gpu = percent(gpus === undefined || gpus.length === 0 ? undefined : Math.max(...gpus))
     }
-    const limited = process.platform === "linux" ? await limitedMemoryUse(read, totalmem()) : undefined
+    const isLinux = process.platform === "linux"
     const whole = active === undefined || total === undefined ? undefined : percent((100 * active) / total)
-    const memory = limited === undefined || whole === undefined ? (limited ?? whole) : Math.max(limited, whole)
+    const memory = higher(isLinux ? await limitedMemoryUse(read, totalmem()) : undefined, whole)
+    const limitedCpu = isLinux ? await this.limitedCpu.use(performance.now()) : undefined
     // Windows has no load average.
     const load = process.platform === "win32" ? undefined : (loadavg()[0] ?? 0) / availableParallelism()
-    return { cpu: percent(cpu), memory, load, gpu: this.gpu }
+    return { cpu: higher(limitedCpu, percent(cpu)), memory, load, gpu: this.gpu }
   }
 
   async close(): Promise<void> {

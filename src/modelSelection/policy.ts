@@ -23,6 +23,8 @@ export interface Placement {
 export interface Sides {
   readonly hasLocal: boolean
   readonly hasRemote: boolean
+  /** How many are remote; default: as many as there are lines. */
+  readonly remotes?: number | undefined
 }
 
 /**
@@ -45,7 +47,7 @@ export const placementOf = (
   }
   const bad = new Map(lines.filter(({ state }) => state !== "OPTIMAL").map((line) => [line.server, line]))
   const isGood = (server: Server): boolean => !isLocal(server) && !bad.has(server.url)
-  const allBad = bad.size > 0 && bad.size === lines.length
+  const allBad = bad.size > 0 && bad.size >= (sides.remotes ?? lines.length)
   const exhausted = resources?.state === "CRITICAL" ? `this machine is at its limit (${resources.reason})` : undefined
   const [first] = bad.values()
   const line =

@@ -145,6 +145,21 @@ describe("where auto asks first", () => {
     expect(firstOf(placement)).toBe(first)
   })
 
+  it.each([
+    ["remote", "AVAILABLE", "farther"],
+    ["fastest", "AVAILABLE", "here, farther"],
+    ["local", "CRITICAL", "farther"]
+  ] as const)("a line that was not checked yet counts as good (prefer %s, machine %s: %s)", (prefer, state, first) => {
+    for (const bad of ["DEGRADED", "DISCONNECTED"] as const) {
+      const placement = placementOf(
+        prefer,
+        { resources: machine(state), lines: [line(far, bad)] },
+        { ...sides, remotes: 2 }
+      )
+      expect(firstOf(placement)).toBe(first)
+    }
+  })
+
   it.each(["AVAILABLE", "CONSTRAINED", "CRITICAL"] as const)(
     "with local servers only nothing matters (%s)",
     (state) => {
