@@ -64,7 +64,7 @@ const table = (settings: Settings, flags: boolean): string =>
 
 /** The tables of the documentation, by the name of what they are settings of. */
 export const tables = (): { readonly [name: string]: string } => ({
-  fleet: table(fleet, false),
+  fleet: table(fleet, true),
   server: table(server, false),
   gateway: table(gateway, true)
 })
