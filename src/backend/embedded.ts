@@ -16,7 +16,8 @@ import * as ExtraParameters from "../internal/extraParameters.js"
 import * as UnsupportedOptions from "../internal/unsupported.js"
 import * as Message from "../Message.js"
 import { answer } from "./embeddedAnswer.js"
-import { describe, type Engine, type EngineOptions, LoadFailure, loadEngine } from "./embeddedEngine.js"
+import { describe, type Engine, LoadFailure, loadEngine } from "./embeddedEngine.js"
+import type { EngineOptions } from "./embeddedEngineOptions.js"
 import { Job } from "./embeddedJob.js"
 import { embed } from "./embeddedVectors.js"
 import { continuable, continuationRequest, openEnded, repeats, wellFormed } from "./resume.js"
@@ -40,7 +41,8 @@ export interface EmbeddedOptions extends EngineOptions {
   /** A model that is being loaded already; one of these is called then. Default: it is loaded at the first request. */
   readonly preload?:
     | {
-        readonly engine: Promise<Engine>
+        /** What `loadEngine` gives: its type names `node-llama-cpp`, which not every program has. */
+        readonly engine: Promise<unknown>
         readonly loaded: (model: EmbeddedModel) => void
         readonly failed: (failure: ServerFailure) => void
       }
@@ -158,7 +160,7 @@ export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
   const jobs = new Map<Job, Promise<void>>()
   const embedding = new Set<Promise<void>>()
   const { preload } = options
-  let loading = preload?.engine
+  let loading = preload?.engine as Promise<Engine> | undefined
   let closed = false
 
   const load = (): Promise<Engine> => {
@@ -170,7 +172,7 @@ export const make = (options: EmbeddedOptions = {}): EmbeddedBackend => {
   }
 
   if (preload !== undefined) {
-    preload.engine.then(
+    load().then(
       (engine) => preload.loaded({ context_length: engine.contextSize, capabilities: capabilitiesOf(engine) }),
       (cause) => preload.failed(failureOf(cause))
     )

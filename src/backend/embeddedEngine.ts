@@ -15,6 +15,7 @@ import type {
 } from "node-llama-cpp"
 import type { ServerFailure } from "../Backend.js"
 import { engineFailure } from "../internal/engineFailure.js"
+import type { EngineOptions } from "./embeddedEngineOptions.js"
 import { Sequences } from "./embeddedSequences.js"
 import { ChatTemplate } from "./embeddedTemplate.js"
 
@@ -34,20 +35,6 @@ export interface Engine {
   readonly grammarState: (grammar: LlamaGrammar) => LlamaGrammarEvaluationState
   readonly tokenBias: () => TokenBias
   readonly dispose: () => Promise<void>
-}
-
-/** How a model is run. */
-export interface EngineOptions {
-  /** Tokens of context of each request; 0, the default: those that the model was trained for, as far as memory allows. */
-  readonly contextSize?: number | undefined
-  /** Layers that run on the graphics card; -1: as many as fit. Default: none. */
-  readonly gpuLayers?: number | undefined
-  /** Threads that compute; -1, the default: as many as suit the model and this machine. */
-  readonly threads?: number | undefined
-  /** How many requests are answered at the same time; default: 4. */
-  readonly parallel?: number | undefined
-  /** Vectors of texts instead of answers. Default: `false`. */
-  readonly embeddings?: boolean | undefined
 }
 
 /** The message of whatever was thrown. */

@@ -1102,7 +1102,7 @@ describe("Registry", () => {
         Effect.gen(function* () {
           assert.deepStrictEqual(yield* registry.locate("aicortex-demo"), [
             {
-              server: Server.embedded,
+              server: { ...Server.embedded, maxInFlight: 4 },
               protocol: "embedded",
               model: "aicortex-demo",
               certain: true,
