@@ -75,6 +75,17 @@ class BufferedResponse {
   }
 }
 
+/** The stack of a socket's event says nothing, and costs as much as the rest of a refused request. */
+const withoutStack = <A>(make: () => A): A => {
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 0
+  try {
+    return make()
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
+  }
+}
+
 const methods: ReadonlySet<string> = new Set(["GET", "POST", "DELETE"] satisfies Array<TransportRequest["method"]>)
 
 const send = (
@@ -102,9 +113,11 @@ const send = (
       return HttpClientResponse.fromWeb(request, source as unknown as Response)
     }
     const broken = (cause: unknown): HttpClientError.HttpClientError =>
-      head === undefined
-        ? new HttpClientError.RequestError({ request, reason: "Transport", cause })
-        : new HttpClientError.ResponseError({ request, response: response(false), reason: "Decode", cause })
+      withoutStack(() =>
+        head === undefined
+          ? new HttpClientError.RequestError({ request, reason: "Transport", cause })
+          : new HttpClientError.ResponseError({ request, response: response(false), reason: "Decode", cause })
+      )
     const exchange = transport.send(
       {
         method: method as TransportRequest["method"],
