@@ -23,8 +23,15 @@ import type { RegistryWarning } from "./Errors.js"
 import type { Executed } from "./Execute.js"
 import type { Result } from "./Failover.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
+import type { StoredModel } from "./ModelStore.js"
 import type { ChatFunction, ChatOptions, EmbedOptions, ExecuteOptions, Prompt } from "./promise/calls.js"
 import { type Cortex, cortexOver, Session as PlainSession, type SessionOptions } from "./promise/cortex.js"
+import {
+  type ImportModelOptions,
+  type LocalModels,
+  make as localModelsOver,
+  type PullModelOptions
+} from "./promise/localModels.js"
 import type * as Registry from "./Registry.js"
 import type { ServerInfo } from "./Server.js"
 import type * as Sessions from "./Sessions.js"
@@ -42,10 +49,17 @@ export {
   EngineFailed,
   EngineNotInstalled,
   EngineUnavailable,
+  InsufficientDiskSpace,
   InvalidConfig,
+  InvalidModelFile,
+  InvalidModelReference,
   InvalidRequest,
   isChatError,
+  ModelDownloadFailed,
+  ModelNameTaken,
   ModelNotFound,
+  ModelNotStored,
+  ModelStoreUnavailable,
   NoLocalServer,
   NoServers,
   NoSuitableModel,
@@ -65,12 +79,14 @@ export {
 export type { AgentChecks, Executed, Metrics, Output } from "./Execute.js"
 export type { Result } from "./Failover.js"
 export type { Message } from "./Message.js"
+export type { ModelMetadata, PullEvent, StoredFile, StoredModel } from "./ModelStore.js"
 export type { ChatFunction, ChatOptions, EmbedOptions, ExecuteOptions, Prompt, Tool } from "./promise/calls.js"
 export { tool } from "./promise/calls.js"
 export { ChatStream, StructuredStream } from "./promise/chatStream.js"
 export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js"
 export type { LocalCallOptions, LocalModelOptions, LocalReply } from "./promise/localModel.js"
 export { LocalModel } from "./promise/localModel.js"
+export type { ImportModelOptions, LocalModels, PullModelOptions } from "./promise/localModels.js"
 export type { LlmParams, ModelInfo, SearchOptions, ServerStatus } from "./Registry.js"
 export type { ServerInfo, ServerOptions } from "./Server.js"
 export type { Summary as SessionSummary } from "./Sessions.js"
@@ -141,15 +157,15 @@ export class Session extends PlainSession {
  * @since 0.1.0
  * @category constructors
  */
-export const createCortex = (userOptions?: CortexOptions): Cortex => {
+export const createCortex = (userOptions?: CortexOptions): Cortex & LocalModels => {
   const { tracing, ...options } = withoutNulls(userOptions ?? {})
-  return cortexOver(Wiring.layer(options), tracing, Session)
+  return cortexOver(Wiring.layer(options), tracing, Session, localModelsOver)
 }
 
-let instance: Cortex | undefined
+let instance: (Cortex & LocalModels) | undefined
 
 /** The instance behind the functions of this module: configured from the environment, at the first use. */
-const defaultCortex = (): Cortex => {
+const defaultCortex = (): Cortex & LocalModels => {
   if (instance === undefined) {
     instance = createCortex()
     // Nobody else closes it, and what it has learned may have to be written.
@@ -373,3 +389,50 @@ export const buildApiRequest = (
  * @category models
  */
 export const registryWarnings = (): Promise<ReadonlyArray<RegistryWarning>> => defaultCortex().registryWarnings()
+
+/**
+ * Gets a model from a hub or another web server, as a GGUF file, or brings it up to date: `owner/repo`,
+ * `owner/repo:Q4_K_M`, an address, a path. What was downloaded is kept where it fails or is aborted. Rejects with
+ * `InvalidModelReference`, `ModelDownloadFailed`, `InvalidModelFile`, `ModelNameTaken`, `InsufficientDiskSpace` or
+ * `ModelStoreUnavailable`.
+ *
+ * @since 0.3.0
+ * @category local models
+ */
+export const pullModel = (name: string, options?: PullModelOptions): Promise<StoredModel> =>
+  defaultCortex().pullModel(name, options)
+
+/**
+ * The models of this machine, by name. Rejects with `ModelStoreUnavailable`.
+ *
+ * @since 0.3.0
+ * @category local models
+ */
+export const localModels = (): Promise<ReadonlyArray<StoredModel>> => defaultCortex().localModels()
+
+/**
+ * The model of this machine that a name or a path means; `undefined` where there is none. Rejects with
+ * `InvalidModelReference`, `InvalidModelFile` or `ModelStoreUnavailable`.
+ *
+ * @since 0.3.0
+ * @category local models
+ */
+export const localModel = (name: string): Promise<StoredModel | undefined> => defaultCortex().localModel(name)
+
+/**
+ * Makes a GGUF file a model of this machine. Rejects with `InvalidModelFile`, `ModelNameTaken`, `InvalidModelReference` or
+ * `ModelStoreUnavailable`.
+ *
+ * @since 0.3.0
+ * @category local models
+ */
+export const importModel = (path: string, options?: ImportModelOptions): Promise<StoredModel> =>
+  defaultCortex().importModel(path, options)
+
+/**
+ * Deletes a model of this machine; a file that was imported without a copy stays. Rejects with `ModelNotStored`.
+ *
+ * @since 0.3.0
+ * @category local models
+ */
+export const removeModel = (name: string): Promise<void> => defaultCortex().removeModel(name)

@@ -1,7 +1,14 @@
 /** Failures of the command line itself, and how library errors are worded for it. */
 import * as Data from "effect/Data"
 import * as Errors from "../Errors.js"
-import { InvalidConfig, InvalidRequest, ModelNotFound, NoServers, SessionNotFound } from "../Errors.js"
+import {
+  InvalidConfig,
+  InvalidModelReference,
+  InvalidRequest,
+  ModelNotFound,
+  NoServers,
+  SessionNotFound
+} from "../Errors.js"
 import { demoModel } from "../Model.js"
 import { isAuto } from "../modelSelection/candidate.js"
 
@@ -41,7 +48,11 @@ const isVariable = ({ source }: InvalidConfig): boolean =>
 
 /** The exit code of a failure: 2 if the command line, or its environment, is wrong. */
 export const codeOf = (error: Error): number =>
-  error instanceof UsageError || (error instanceof InvalidConfig && isVariable(error)) ? 2 : 1
+  error instanceof UsageError ||
+  error instanceof InvalidModelReference ||
+  (error instanceof InvalidConfig && isVariable(error))
+    ? 2
+    : 1
 
 // =============================================================================
 // Messages

@@ -81,15 +81,26 @@ export const show = Command.make("show", { ...showOptions, model }, (flags) =>
 const pullOptions = {
   server,
   all,
+  name: Flags.text("name", { value: "NAME", about: "The name that the model gets on this machine." }),
+  copy: Flags.flag("copy", { about: "Keep a copy of FILE, which otherwise stays where it is." }),
+  list: Flags.flag("list", { about: "List the quantizations of a repository, and which fit in memory." }),
   json: Flags.json
 }
 const pullAbout: About = {
   about: [
-    "Download a model to your servers, or update it there. Ctrl-C stops; the same command goes on where it stopped.",
-    "Without --server and --all: to the servers that have it, else to the one whose models take the least space."
+    "Download a model, or update it. Ctrl-C stops; the same command goes on where it stopped.",
+    "To this machine: a repository of the hub (owner/repo, owner/repo:Q4_K_M), the address of a GGUF file, a file, or a variant of Cortex (llama3.1:8b-gguf-q4-km).",
+    "To your Ollama servers: any other name. Without --server and --all, to those that have it, else to the one whose models take the least space."
   ],
   takes: "MODEL",
-  examples: ["aicortex pull llama3.2:3b", "aicortex pull llama3.2:3b --server gpu-1", "aicortex pull llama3.2:3b --all"]
+  examples: [
+    "aicortex pull bartowski/Llama-3.2-1B-Instruct-GGUF --list",
+    "aicortex pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M",
+    "aicortex pull ./mine.gguf --name mine",
+    "aicortex pull llama3.2:3b",
+    "aicortex pull llama3.2:3b --server gpu-1",
+    "aicortex pull llama3.2:3b --all"
+  ]
 }
 export const pullShape = shape(pullAbout, pullOptions)
 export const pull = Command.make("pull", { ...pullOptions, model }, (flags) =>
@@ -109,7 +120,9 @@ const rmOptions = {
   json: Flags.json
 }
 const rmAbout: About = {
-  about: ["Delete a model from a server. Where several have it, say --server or --all."],
+  about: [
+    "Delete a model of this machine, or else from a server. Where several servers have it, say --server or --all."
+  ],
   takes: "MODEL",
   examples: ["aicortex rm llama3.2:3b --server gpu-1", "aicortex rm llama3.2:3b --all"]
 }

@@ -170,7 +170,7 @@ export const download = Effect.fnUntraced(function* (
 
   /** Copies a body to its place, up to `end`. Gives where it ended; what came before a failure is written too. */
   const copy = (answer: Answer, start: number, end: number | undefined) => {
-    const block = Math.max(1, Math.min(maxBlock, Math.floor(settings.rangeBytes / settings.parallel)))
+    const block = Math.max(1, Math.min(maxBlock, Math.floor(settings.rangeBytes / (4 * settings.parallel))))
     let at = start
     let held: Array<Uint8Array> = []
     let size = 0

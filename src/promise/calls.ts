@@ -13,6 +13,7 @@ import type * as Execute from "../Execute.js"
 import * as Direct from "../internal/direct.js"
 import { decoder, optional, withoutNulls } from "../internal/optionSchemas.js"
 import type { Message } from "../Message.js"
+import type { PullEvent } from "../ModelStore.js"
 import { CurrentSettings } from "../Settings.js"
 import type { AnySchema, DeepPartial, InputOf, OutputOf } from "../StructuredOutput.js"
 import * as StructuredOutput from "../StructuredOutput.js"
@@ -167,6 +168,9 @@ export interface EmbedOptions extends EmbedRequest.Options {
 // =============================================================================
 
 /** @internal */
+export type RunWith<R> = <A, E>(effect: Effect.Effect<A, E, PortableServices | R>, signal?: AbortSignal) => Promise<A>
+
+/** Runs an effect of the services that there are everywhere. */
 export type Run = <A, E>(effect: Effect.Effect<A, E, PortableServices>, signal?: AbortSignal) => Promise<A>
 
 const toolOf = (tool: Tool): Chat.Tool => {
@@ -238,6 +242,16 @@ export const sessionOptions = few({
 
 /** @internal */
 export const sessionsOptions = few({ limit: optional(Schema.Number) })
+
+/** @internal */
+export const pullModelOptions = few({
+  name: optional(Schema.String),
+  onEvent: optional(Schema.Any as Schema.Schema<(event: PullEvent) => void>),
+  signal: optional(Schema.Any as Schema.Schema<AbortSignal>)
+})
+
+/** @internal */
+export const importModelOptions = few({ name: optional(Schema.String), copy: optional(Schema.Boolean) })
 
 interface Listeners {
   readonly defaultMaxListeners: number

@@ -43,6 +43,7 @@ import {
   outcomeOf,
   type Prompt,
   type Run,
+  type RunWith,
   serverInfoOptions,
   sessionOptions,
   sessionsOptions
@@ -198,11 +199,12 @@ const noTracing = new InvalidConfig({
  *
  * @internal
  */
-export const cortexOver = <E>(
-  layer: Layer.Layer<PortableServices, E>,
+export const cortexOver = <E, R = never, More extends object = object>(
+  layer: Layer.Layer<PortableServices | R, E>,
   tracing: unknown,
-  SessionClass: new (id: string, run: Run) => Session
-): Cortex => {
+  SessionClass: new (id: string, run: Run) => Session,
+  more?: (run: RunWith<R>) => More
+): Cortex & More => {
   let service: Chat.Service | undefined
   const known = Layer.effectDiscard(
     Effect.map(Chat.Chat, (made) => {
@@ -221,7 +223,7 @@ export const cortexOver = <E>(
   /** They are not a part of the runtime's scope: left alone, they would meet closed connections, and blame the servers. */
   const underWay = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
   const interrupt = (fiber: Fiber.RuntimeFiber<unknown, unknown>) => fiber.unsafeInterruptAsFork(FiberId.none)
-  const run: Run = <A, E>(effect: Effect.Effect<A, E, PortableServices>, signal?: AbortSignal) =>
+  const run: RunWith<R> = <A, E>(effect: Effect.Effect<A, E, PortableServices | R>, signal?: AbortSignal) =>
     new Promise<A>((resolve, reject) => {
       if (closed) return reject(new Closed())
       const fiber = runtime.runFork(effect)
@@ -265,7 +267,8 @@ export const cortexOver = <E>(
       await Effect.runPromise(Scope.close(scope, Exit.void))
     }
   }
-  const functions = withCallSites<Omit<Cortex, "streamServers">>({
+  const functions = withCallSites<Omit<Cortex, "streamServers"> & More>({
+    ...(more?.(run) as More),
     chat,
     complete: async (prompt, options) => {
       const { session, signal, tools, ...rest } = given(options)

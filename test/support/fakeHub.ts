@@ -35,6 +35,10 @@ export interface Behaviour {
   ignoreRange?: boolean
   /** How many bytes are sent at once, with a turn of the event loop between: 0 means all. */
   piece?: number
+  /** How long it waits between two pieces, in milliseconds. */
+  pace?: number
+  /** Called after each piece. */
+  onSent?: () => void
   /** Where `resolve` redirects to; default: the host with the files. */
   redirect?: (file: string) => string
   /** Whether what the redirect says of the file is left out. */
@@ -101,6 +105,11 @@ export class FakeHub {
   /** How many bytes of a file were sent more than once. */
   doubled(file: HubFile): number {
     return (this.counts.get(file) ?? new Uint16Array()).reduce((sum, count) => sum + Math.max(0, count - 1), 0)
+  }
+
+  /** How many bytes of files were sent. */
+  get sent(): number {
+    return this.requests.reduce((sum, one) => sum + one.sent, 0)
   }
 
   forget(): void {
@@ -230,7 +239,7 @@ export class FakeHub {
     response.flushHeaders()
     if (behaviour.stall?.(request) === true) return
     const cut = behaviour.cutAfter?.(request)
-    const { piece = 0 } = behaviour
+    const { pace, piece = 0 } = behaviour
     let counts = this.counts.get(file)
     if (counts === undefined || counts.length !== size) {
       counts = new Uint16Array(size)
@@ -255,7 +264,8 @@ export class FakeHub {
       request.sent += end - at
       const part = bytes.subarray(at, end)
       at = end
-      response.write(part, () => setImmediate(next))
+      response.write(part, () => (pace === undefined ? setImmediate(next) : setTimeout(next, pace)))
+      behaviour.onSent?.()
     }
     next()
   }

@@ -1,12 +1,14 @@
 /** Runs `aicortex ls`. */
 import * as Effect from "effect/Effect"
 import { canonical } from "../../Model.js"
+import type { StoredModel } from "../../ModelStore.js"
 import { type Fields, isFields, listAll } from "../../management/models.js"
 import { type Offer, Registry } from "../../Registry.js"
 import { Transport } from "../../Transport.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Table from "../table.js"
+import * as Local from "./local.js"
 import * as Servers from "./servers.js"
 import * as Units from "./units.js"
 
@@ -19,6 +21,8 @@ interface Row {
   readonly quantization: string | null
   readonly digest: string | null
   readonly servers: Array<string>
+  /** Why a model of this machine cannot be used. */
+  readonly problem?: string
 }
 
 const fromTags = (item: Fields): Omit<Row, "servers"> | undefined => {
@@ -43,6 +47,15 @@ const fromOffer = (model: string, offer: Offer | undefined): Omit<Row, "servers"
   digest: null
 })
 
+const fromStore = ({ metadata, name, problem, sha256, size }: StoredModel): Omit<Row, "servers"> => ({
+  model: name,
+  size,
+  parameters: metadata.parameters === undefined ? null : Local.parameterSize(metadata.parameters),
+  quantization: metadata.quantisation ?? null,
+  digest: sha256 ?? null,
+  ...(problem === undefined ? {} : { problem })
+})
+
 /** Each version of each model once, in the order of names. */
 const merged = (all: ReadonlyArray<readonly [url: string, row: Omit<Row, "servers">]>): ReadonlyArray<Row> => {
   const rows = new Map<string, Row>()
@@ -59,13 +72,18 @@ export const run = ({ json, server }: { readonly json: boolean; readonly server:
   Effect.gen(function* () {
     const registry = yield* Registry
     const transport = yield* Transport
-    const chosen = yield* Servers.chosen(yield* Servers.servers, server)
-    yield* Servers.reached(chosen)
+    const local = server.length === 0 ? yield* Local.list : []
+    const known = local.length > 0 ? Effect.orElseSucceed(Servers.servers, () => []) : Servers.servers
+    const chosen = yield* Servers.chosen(yield* known, server)
+    if (local.length === 0) yield* Servers.reached(chosen)
     for (const { problem, reachable, url } of chosen) if (!reachable) yield* Output.notice(`${url} ${problem}`)
     const there = chosen.filter(({ reachable }) => reachable)
     const lists = yield* Effect.promise(() => listAll(transport, there, "/api/tags"))
     const offers = new Map((yield* registry.offers).map((offer) => [canonical(offer.model), offer]))
-    const found: Array<readonly [string, Omit<Row, "servers">]> = []
+    const found: Array<readonly [string, Omit<Row, "servers">]> = local.map((one) => [
+      Local.thisMachine,
+      fromStore(one)
+    ])
     for (const { known, models, problem } of lists) {
       if (problem !== undefined) yield* Output.notice(`${known.url} does not tell the sizes of its models: ${problem}`)
       const rows = models?.map(fromTags) ?? known.models.map((model) => fromOffer(model, offers.get(canonical(model))))
@@ -79,12 +97,12 @@ export const run = ({ json, server }: { readonly json: boolean; readonly server:
     yield* Output.write(
       Table.table(
         ["Model", "Size", "Parameters", "Quantization", "Servers"],
-        rows.map(({ model, parameters, quantization, servers, size }) => [
+        rows.map(({ model, parameters, problem, quantization, servers, size }) => [
           model,
           size === null ? "-" : Units.bytes(size),
           parameters ?? "-",
           quantization ?? "-",
-          servers.join(", ")
+          problem === undefined ? servers.join(", ") : `${servers.join(", ")}: ${problem}`
         ])
       )
     )

@@ -1,10 +1,14 @@
 /** Runs `aicortex pull`. */
 import * as Effect from "effect/Effect"
+import { ModelStore } from "../../ModelStore.js"
 import { follow } from "../../management/models.js"
 import { mostRoom, withModel } from "../../management/targets.js"
+import { CurrentSettings } from "../../Settings.js"
 import { Transport } from "../../Transport.js"
+import { UsageError } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
+import * as Local from "./local.js"
 import { Progress } from "./progress.js"
 import * as Servers from "./servers.js"
 
@@ -15,6 +19,9 @@ interface Flags {
   readonly server: ReadonlyArray<string>
   readonly all: boolean
   readonly json: boolean
+  readonly name: string | undefined
+  readonly copy: boolean
+  readonly list: boolean
 }
 
 /** The servers to download to, and the results of named servers that cannot. */
@@ -46,6 +53,18 @@ const explained = (message: string, model: string): string =>
 export const run = (flags: Flags) =>
   Effect.gen(function* () {
     yield* Servers.exclusive("pull", flags.server, flags.all)
+    const toServers = flags.server.length > 0 || flags.all
+    if (!toServers && !(yield* CurrentSettings).aliases.has(flags.model)) {
+      const store = yield* ModelStore
+      const reference = yield* store.parse(flags.model)
+      if (reference.kind !== "ollama") return yield* Local.pull(reference, flags)
+    }
+    for (const flag of ["name", "copy", "list"] as const) {
+      if (flags[flag] === undefined || flags[flag] === false) continue
+      const why = toServers ? "with --server or --all" : `with '${flags.model}', which Ollama's servers download`
+      const message = `--${flag} is for models of this machine, and cannot be used ${why}`
+      return yield* new UsageError({ message, command: ["pull"] })
+    }
     const transport = yield* Transport
     const model = yield* Servers.modelName("pull", flags.model)
     const { chosen, failed } = yield* targets(model, flags)

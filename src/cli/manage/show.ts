@@ -1,5 +1,6 @@
 /** Runs `aicortex show`. */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { canonical } from "../../Model.js"
 import * as Management from "../../management/models.js"
 import { withModel } from "../../management/targets.js"
@@ -9,6 +10,7 @@ import { CommandFailed } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Table from "../table.js"
+import * as Local from "./local.js"
 import * as Servers from "./servers.js"
 import * as Units from "./units.js"
 
@@ -61,6 +63,10 @@ export const run = ({ json, model: given, server }: Flags) =>
   Effect.gen(function* () {
     const registry = yield* Registry
     const transport = yield* Transport
+    const local = server.length === 0 ? yield* Local.find(given) : Option.none()
+    if (Option.isSome(local)) {
+      return json ? yield* Output.writeJson(local.value) : yield* write(Local.facts(local.value))
+    }
     const model = yield* Servers.modelName("show", given)
     const chosen = yield* Servers.chosen(yield* Servers.servers, server)
     yield* Servers.reached(chosen)
