@@ -7,9 +7,9 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import { Attempt, describeAttempts, Unreachable, unasked } from "./errors/attempts.js"
+import { Attempt, describeAttempts, describeExcluded, Excluded, Unreachable, unasked } from "./errors/attempts.js"
 
-export { Attempt, FailureReason, Phase, Unreachable, Unsupported } from "./errors/attempts.js"
+export { Attempt, Excluded, FailureReason, Phase, Unreachable, Unsupported } from "./errors/attempts.js"
 
 export { EngineFailed, EngineNotInstalled, NotRunning } from "./errors/engines.js"
 
@@ -123,7 +123,7 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
 /**
  * `auto` was asked for, and no model on the servers suits the request: `lacks` is what it needs besides an answer
  * (`insert`: to fill in the middle of a text). `servers` are yours, `unreachable` those of them that could not be asked
- * which models they have, and why.
+ * which models they have, and why; `excluded` lists each model on each of the others, and why it does not suit.
  *
  * @since 0.2.0
  * @category errors
@@ -136,7 +136,9 @@ export class NoSuitableModel extends Schema.TaggedError<NoSuitableModel>("aicort
     /** The addresses of your servers. */
     servers: Schema.Array(Schema.String),
     /** Those of your servers that could not be asked, and why. */
-    unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
+    unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true }),
+    /** Each model on each server that could be asked, and why it does not suit. */
+    excluded: Schema.optionalWith(Schema.Array(Excluded), { exact: true })
   }
 ) {
   /** Whether no server could be asked at all. */
@@ -158,7 +160,7 @@ export class NoSuitableModel extends Schema.TaggedError<NoSuitableModel>("aicort
     const reason = abilities.length === 0 ? "can answer" : `is known to ${abilities.join(" and ")}`
     return (
       `No model on the servers (${this.servers.join(", ")}) ${reason}.${silent} ` +
-      "Get one there, such as with `ollama pull llama3.2:3b`, or name one."
+      `Get one there, such as with \`ollama pull llama3.2:3b\`, or name one.${describeExcluded(this.excluded)}`
     )
   }
 }
@@ -217,7 +219,8 @@ export class RemoteTokensExhausted extends Schema.TaggedError<RemoteTokensExhaus
 
 /**
  * Every server that could serve the model was tried and failed. `attempts` lists each of them, in order; `unreachable`
- * are others, which could not be asked whether they have it.
+ * are others, which could not be asked whether they have it. Where several models could answer (`auto`, an alias) they
+ * were all tried: each attempt has its `model`, and `excluded` are the models on servers that were not asked, and why.
  *
  * @since 0.1.0
  * @category errors
@@ -230,7 +233,9 @@ export class AllServersFailed extends Schema.TaggedError<AllServersFailed>("aico
     /** Each attempt, in order. */
     attempts: Schema.Array(Attempt),
     /** Other servers, which could not be asked whether they have the model. */
-    unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
+    unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true }),
+    /** Models on servers that were not asked, and why. */
+    excluded: Schema.optionalWith(Schema.Array(Excluded), { exact: true })
   }
 ) {
   override get message() {
@@ -240,7 +245,7 @@ export class AllServersFailed extends Schema.TaggedError<AllServersFailed>("aico
     )
     return (
       `All server attempts failed for model '${this.model}' (${n} ${n === 1 ? "attempt" : "attempts"}). ` +
-      `Check that the servers are up, or add another:${describeAttempts(this.attempts)}${silent.join("")}`
+      `Check that the servers are up, or add another:${describeAttempts(this.attempts)}${describeExcluded(this.excluded)}${silent.join("")}`
     )
   }
 }

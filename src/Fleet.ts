@@ -16,6 +16,7 @@ import { type CacheAffinity, CacheAffinityMap } from "./fleet/cacheAffinity.js"
 import * as Feed from "./fleet/changeFeed.js"
 import { Columns } from "./fleet/columns.js"
 import { type Lease, SlotLease } from "./fleet/lease.js"
+import { PairColumns } from "./fleet/pairColumns.js"
 import * as Saving from "./fleet/persisted.js"
 import * as Waiting from "./fleet/queueWaiters.js"
 import { RemoteTokenCounter, type RemoteTokens, SharedRemoteTokens } from "./fleet/remoteTokens.js"
@@ -78,6 +79,13 @@ export {
    */
   type Observation
 } from "./fleet/lease.js"
+export {
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  PairColumns
+} from "./fleet/pairColumns.js"
 export {
   /**
    * @since 0.1.0
@@ -180,6 +188,11 @@ export interface Service {
    * host, and again when its round trip was measured again.
    */
   readonly pool: (hosts: ReadonlyArray<Host>, remoteness: Remoteness) => Columns
+  /**
+   * The columns of these models on these servers. Those that were made last are kept up to date; the same array gives the
+   * same columns.
+   */
+  readonly pairs: (hosts: ReadonlyArray<Host>) => PairColumns
   /** Takes a place on a server of a pool; `cached` is how many tokens of the prompt are believed to be in its cache. */
   readonly lease: (pool: Columns, at: number, cached?: number) => Lease
   /**
@@ -279,6 +292,7 @@ export const make = Effect.gen(function* () {
     let state = servers.get(url)
     if (state === undefined) {
       state = new ServerState(url)
+      state.onModel = enter
       servers.set(url, state)
     }
     return state
@@ -344,6 +358,33 @@ export const make = Effect.gen(function* () {
     return made
   }
 
+  let pairColumns: PairColumns | undefined
+  /** Where each pair stands, by server and model. */
+  let pairIndex = new Map<string, Map<string, number>>()
+
+  const enter = (state: ModelState): void => {
+    const at = pairIndex.get(state.server.url)?.get(state.model)
+    state.pair = at === undefined || pairColumns === undefined ? undefined : { columns: pairColumns, at }
+    state.pair?.columns.write(state.pair.at, state)
+  }
+
+  const pairs = (hosts: ReadonlyArray<Host>): PairColumns => {
+    // Every choice passes here: a clock that was set back is noticed before.
+    now()
+    if (pairColumns?.hosts === hosts) return pairColumns
+    pairColumns = new PairColumns(hosts)
+    pairIndex = new Map()
+    hosts.forEach(({ model, server: { url } }, at) => {
+      const known = pairIndex.get(url)
+      if (known === undefined) pairIndex.set(url, new Map([[model, at]]))
+      else known.set(model, at)
+    })
+    // What is in flight on a server counts for each of its models.
+    for (const host of hosts) serverState(host.server.url).model(host.model)
+    for (const server of servers.values()) for (const state of server.models) enter(state)
+    return pairColumns
+  }
+
   // ---------------------------------------------------------------------------
   // Requests
   // ---------------------------------------------------------------------------
@@ -375,7 +416,11 @@ export const make = Effect.gen(function* () {
     const server = serverState(url)
     const at = now()
     server.tellsResident = true
-    for (const [model, until] of models) server.model(model).setResident(until, at)
+    for (const [model, until] of models) {
+      const state = server.model(model)
+      state.setResident(until, at)
+      state.refusedUntil = 0
+    }
     for (const state of server.models) {
       if (!models.has(state.model) && state.residentUntil !== Number.POSITIVE_INFINITY) state.setResident(0, at)
     }
@@ -402,6 +447,7 @@ export const make = Effect.gen(function* () {
   return Fleet.of({
     snapshot: (url, model) => snapshotOf(servers.get(url), model, now()),
     pool,
+    pairs,
     lease,
     queue,
     roundTrip,
@@ -443,6 +489,7 @@ export const make = Effect.gen(function* () {
         for (const state of server.models) {
           state.breaker.reset()
           state.proven = false
+          state.refusedUntil = 0
           state.tokensPerSecond = undefined
           state.firstTokenTime = undefined
           state.firstTokens.clear()

@@ -8,28 +8,34 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type { Routing } from "./ChatRequest.js"
-import { Conditions } from "./Conditions.js"
+import { Backends } from "./Backend.js"
+import type { ChatRequest, Routing } from "./ChatRequest.js"
+import { Conditions, type Snapshot as ConditionsSnapshot } from "./Conditions.js"
 import {
   InvalidRequest,
   type ModelNotFound,
   NoLocalServer,
   NoServers,
   NoSuitableModel,
-  RemoteTokensExhausted
+  RemoteTokensExhausted,
+  type Unsupported
 } from "./Errors.js"
-import { Fleet, type RemoteTokens } from "./Fleet.js"
-import { isExhausted } from "./fleet/remoteTokens.js"
+import { Fleet } from "./Fleet.js"
+import { exhaustedReason, isExhausted } from "./fleet/remoteTokens.js"
+import * as Direct from "./internal/direct.js"
+import * as UnsupportedOptions from "./internal/unsupported.js"
 import { canonical, type ModelInfo } from "./Model.js"
 import { type Aliases, chainOf } from "./modelSelection/aliases.js"
 import { automatic, candidateOf, firstOf, isAuto, linked, type ModelCandidate } from "./modelSelection/candidate.js"
+import { ChainSelection } from "./modelSelection/chain.js"
 import { LocalMemory } from "./modelSelection/memory.js"
 import { type PromptShape, requirementsOf } from "./modelSelection/needs.js"
+import { PairIndex } from "./modelSelection/pairIndex.js"
 import { placementOf } from "./modelSelection/policy.js"
-import { chosen, rank } from "./modelSelection/rank.js"
-import { Registry, type Service as RegistryService } from "./Registry.js"
+import { chosen, Ranking } from "./modelSelection/rank.js"
+import { type Offer, Registry, type Service as RegistryService } from "./Registry.js"
 import { Router } from "./Router.js"
-import { isLocal, type Protocol, type ServerInfo } from "./Server.js"
+import { type Host, isLocal, type Protocol, type ServerInfo } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 
 export type {
@@ -116,16 +122,27 @@ export interface Service {
     name: string,
     asked?: PromptShape,
     policy?: Policy
-  ) => Effect.Effect<
-    ReadonlyArray<ModelCandidate>,
-    ModelNotFound | NoServers | NoSuitableModel | NoLocalServer | RemoteTokensExhausted
-  >
+  ) => Effect.Effect<ReadonlyArray<ModelCandidate>, SelectionError>
   /** The same for vectors, which are never left to `auto`: those of two models do not fit each other. */
   readonly forEmbedding: (
     name: string,
     policy?: Pick<Policy, "aliases">
   ) => Effect.Effect<ReadonlyArray<ModelCandidate>, InvalidRequest>
 }
+
+/**
+ * Why no model can be chosen.
+ *
+ * @since 0.2.0
+ * @category errors
+ */
+export type SelectionError =
+  | InvalidRequest
+  | ModelNotFound
+  | NoServers
+  | NoSuitableModel
+  | NoLocalServer
+  | RemoteTokensExhausted
 
 /**
  * The tag of the service.
@@ -135,11 +152,15 @@ export interface Service {
  */
 export class ModelSelection extends Context.Tag("aicortex/ModelSelection")<ModelSelection, Service>() {}
 
-/** Maximum number of models tried for `auto`. */
-const maxAuto = 5
-
 /** A request that any model can answer. */
 const plain: PromptShape = { request: { messages: [], tools: [], maxTokens: undefined, suffix: undefined } }
+
+/** How many tokens an answer may have where the request does not say. */
+const usualAnswer = 256
+
+const anything: ReadonlyArray<Unsupported> = []
+
+const nothing: ConditionsSnapshot = { resources: undefined, lines: [] }
 
 /**
  * The service, over those that it needs.
@@ -154,6 +175,7 @@ export const make = Effect.gen(function* () {
   const clock = yield* Effect.clock
   const memory = yield* LocalMemory
   const conditions = yield* Effect.serviceOption(Conditions)
+  const backends = Option.getOrUndefined(yield* Effect.serviceOption(Backends))
   const { prefer = "fastest" } = settings.auto
   const sides = {
     hasLocal: settings.servers.some(isLocal),
@@ -161,36 +183,75 @@ export const make = Effect.gen(function* () {
     remotes: settings.servers.filter((server) => !isLocal(server)).length
   }
   /** Where there is but one side, nobody need watch anything. */
-  const placement = (remoteTokens: RemoteTokens) => {
-    if (!sides.hasRemote) return undefined
-    const known = Option.getOrUndefined(conditions)?.current() ?? { resources: undefined, lines: [] }
-    return placementOf(prefer, { ...known, remoteTokens }, sides)
+  const conditionsNow = (): ConditionsSnapshot =>
+    sides.hasRemote ? (Option.getOrUndefined(conditions)?.current() ?? nothing) : nothing
+
+  let index: PairIndex | undefined
+  const indexOf = (offers: ReadonlyArray<Offer>): PairIndex => {
+    if (index?.offers !== offers) index = new PairIndex(offers)
+    return index
   }
 
-  /** What suits a request, of all that the servers have, the best one first. */
-  const auto = Effect.fnUntraced(function* (asked: PromptShape, preferred: string, localOnly: boolean) {
-    const wanted = requirementsOf(asked)
+  /** What suits a request, of all that the servers have. */
+  const rank = (
+    asked: string,
+    { request, prompts }: PromptShape,
+    preferred: string,
+    localOnly: boolean,
+    offers: ReadonlyArray<Offer>
+  ): Ranking => {
+    const pairs = indexOf(offers)
+    const wanted = requirementsOf({ request, prompts }, true)
+    const snapshot = conditionsNow()
     const remoteTokens = fleet.remoteTokens()
-    const isSpent = !localOnly && isExhausted(remoteTokens)
-    const rankedBy = (isLocalOnly: boolean) =>
-      Effect.map(registry.offers, (offers) =>
-        rank(offers, wanted, asked.request.maxTokens ?? 256, {
-          snapshot: fleet.snapshot,
-          now: clock.unsafeCurrentTimeMillis(),
-          memory: memory(),
-          placement: localOnly ? undefined : placement(remoteTokens),
-          localOnly: isLocalOnly,
-          preferred: canonical(preferred)
-        }).slice(0, maxAuto)
-      )
-    const ranked = rankedBy(localOnly || isSpent)
+    const isSpent = isExhausted(remoteTokens)
+    return new Ranking(asked, pairs, wanted, wanted.prompt + (request.maxTokens ?? usualAnswer), {
+      columns: fleet.pairs(pairs.hosts),
+      now: clock.unsafeCurrentTimeMillis(),
+      memory: memory(),
+      preferred: canonical(preferred),
+      placement: localOnly || !sides.hasRemote ? undefined : placementOf(prefer, { ...snapshot, remoteTokens }, sides),
+      forbidden: (server) =>
+        !(localOnly || isSpent) || isLocal(server)
+          ? undefined
+          : localOnly
+            ? "the call is private, and the server is remote"
+            : exhaustedReason(remoteTokens),
+      // Whatever is missing of a request that is told in part does not matter to a backend.
+      unsupported: (protocol) => backends?.get(protocol).unsupported(request as ChatRequest) ?? anything,
+      conditions: snapshot
+    })
+  }
+
+  const auto = (
+    name: string,
+    asked: PromptShape,
+    preferred: string,
+    localOnly: boolean
+  ): Effect.Effect<ReadonlyArray<ModelCandidate>, SelectionError> => {
+    const offers = Direct.valueOf(registry.offers)
+    if (offers !== undefined) {
+      const ranking = rank(name, asked, preferred, localOnly, offers)
+      if (ranking.count > 0) return Effect.succeed(ranking.models())
+    }
+    return autoLater(name, asked, preferred, localOnly)
+  }
+
+  const autoLater = Effect.fnUntraced(function* (
+    name: string,
+    asked: PromptShape,
+    preferred: string,
+    localOnly: boolean
+  ) {
+    const ranked = Effect.map(registry.offers, (offers) => rank(name, asked, preferred, localOnly, offers))
     const found = yield* ranked
-    if (found.length > 0) return found
+    if (found.count > 0 && !found.isLastResort) return found.models()
     // The servers that were not waited for may have one.
     const statuses = yield* registry.servers
     const late = yield* ranked
-    if (late.length > 0) return late
-    // Without any server the built-in model answers. It does not replace servers that are down.
+    if (late.count > 0) return late.models()
+    const wanted = requirementsOf(asked)
+    // Without any server the model in this process answers. It does not replace servers that are down.
     const able = registry.embedded.info().capabilities ?? []
     const beyondEmbedded = (wanted.tools && !able.includes("tools")) || wanted.vision || wanted.insert
     if (statuses.length === 0 && !beyondEmbedded)
@@ -198,9 +259,14 @@ export const make = Effect.gen(function* () {
     if (localOnly && statuses.length > 0) {
       return yield* new NoLocalServer({ model: automatic, servers: statuses.map(({ url }) => url) })
     }
-    if (isSpent && (yield* rankedBy(false)).length > 0) {
+    const { excluded, forbids, unsupported } = late
+    const remoteTokens = fleet.remoteTokens()
+    if (forbids && isExhausted(remoteTokens)) {
       const { limit = 0, resetsAt, used } = remoteTokens
       return yield* new RemoteTokensExhausted({ model: automatic, limit, used, resetsAt })
+    }
+    if (unsupported !== undefined && UnsupportedOptions.isSome(unsupported)) {
+      return yield* new InvalidRequest(UnsupportedOptions.invalid(unsupported))
     }
     const unreachable = statuses
       .filter(({ reachable }) => !reachable)
@@ -212,16 +278,26 @@ export const make = Effect.gen(function* () {
         ...(wanted.insert ? (["insert"] as const) : [])
       ],
       servers: statuses.map(({ url }) => url),
-      ...(unreachable.length === 0 ? {} : { unreachable })
+      ...(unreachable.length === 0 ? {} : { unreachable }),
+      ...(excluded.length === 0 ? {} : { excluded })
     })
   })
 
-  const withProvider = (candidate: ModelCandidate) =>
-    Effect.flatMap(registry.locate(candidate.model), (hosts) =>
-      hosts.some((host) => candidate.accepts?.(host) !== false)
+  const withProvider = (candidate: ModelCandidate) => {
+    const { accepts, model, name } = candidate
+    const located = registry.locate(model)
+    const isThere = (hosts: ReadonlyArray<Host>): boolean => hosts.some((host) => accepts?.(host) !== false)
+    return Effect.flatMap(located, (hosts) =>
+      isThere(hosts)
         ? Effect.succeed([candidate])
-        : new NoServers({ model: candidate.name, servers: hosts.map(({ server }) => server.url), available: [] })
+        : // The servers of that kind may not have been waited for.
+          Effect.flatMap(Effect.zipRight(registry.servers, located), (all) =>
+            isThere(all)
+              ? Effect.succeed([candidate])
+              : new NoServers({ model: name, servers: all.map(({ server }) => server.url), available: [] })
+          )
     )
+  }
 
   const select: Service["select"] = (
     name,
@@ -230,23 +306,20 @@ export const make = Effect.gen(function* () {
   ) => {
     const chain = chainOf(aliases, name)
     if (chain === undefined) {
-      if (isAuto(name)) return auto(asked, preferred ?? settings.model, localOnly)
+      if (isAuto(name)) return auto(automatic, asked, preferred ?? settings.model, localOnly)
       const candidate = candidateOf(name)
       return candidate.accepts === undefined ? Effect.succeed([candidate]) : withProvider(candidate)
     }
-    const at = chain.indexOf("auto")
-    if (at === -1) return Effect.succeed(chain.map(linked))
-    const suitable = auto(asked, preferred ?? settings.model, localOnly)
+    const at = chain.indexOf(automatic)
+    const links = chain.filter((one) => one !== automatic).map(linked)
+    const hostsOf = (model: string) => Direct.valueOf(registry.locate(model)) ?? []
+    if (at === -1) return Effect.succeed(new ChainSelection(name, links, undefined, hostsOf).models)
+    const suitable = auto(name, asked, preferred ?? settings.model, localOnly)
     if (chain.length === 1) return suitable
-    const others = chain.filter((one) => one !== "auto").map(linked)
     return Effect.map(
       // Where nothing suits, the others still may.
       Effect.orElseSucceed(suitable, (): ReadonlyArray<ModelCandidate> => []),
-      (any) => [
-        ...others.slice(0, at),
-        ...any.filter(({ model }) => others.every((other) => other.model !== model)),
-        ...others.slice(at)
-      ]
+      (any) => new ChainSelection(name, links, { models: any, at }, hostsOf).models
     )
   }
 
@@ -284,11 +357,7 @@ const speaking = (protocol: Protocol | undefined, model: string, infos: Readonly
 export const bestServer = (
   name: string,
   strategy: Routing = "fastest"
-): Effect.Effect<
-  ServerInfo,
-  ModelNotFound | NoServers | NoSuitableModel | NoLocalServer | RemoteTokensExhausted,
-  ModelSelection | Router
-> =>
+): Effect.Effect<ServerInfo, SelectionError, ModelSelection | Router> =>
   Effect.gen(function* () {
     const { select } = yield* ModelSelection
     const router = yield* Router
@@ -304,11 +373,7 @@ export const bestServer = (
 export const serverInfo = (
   name: string,
   url?: string
-): Effect.Effect<
-  ServerInfo,
-  ModelNotFound | NoServers | NoSuitableModel | NoLocalServer | RemoteTokensExhausted,
-  ModelSelection | Registry
-> =>
+): Effect.Effect<ServerInfo, SelectionError, ModelSelection | Registry> =>
   Effect.gen(function* () {
     const { select } = yield* ModelSelection
     const registry = yield* Registry
@@ -349,6 +414,7 @@ export const listModelServers = (
     // Each of them says that there is no such server.
   }).pipe(
     Effect.catchTags({
+      InvalidRequest: noServer,
       ModelNotFound: noServer,
       NoServers: noServer,
       NoSuitableModel: noServer,
@@ -364,13 +430,7 @@ export const listModelServers = (
  * @since 0.2.0
  * @category accessors
  */
-export const modelInfo = (
-  name: string
-): Effect.Effect<
-  ModelInfo,
-  ModelNotFound | NoServers | NoSuitableModel | NoLocalServer | RemoteTokensExhausted,
-  ModelSelection | Registry
-> =>
+export const modelInfo = (name: string): Effect.Effect<ModelInfo, SelectionError, ModelSelection | Registry> =>
   Effect.gen(function* () {
     const { select } = yield* ModelSelection
     const registry = yield* Registry

@@ -453,8 +453,21 @@ export const make = Effect.gen(function* () {
     return search(yield* rowsOf(options)).map((row) => row.name)
   })
 
-  const offers = Effect.zipWith(lists.known("first"), whole, (all, { catalogue }) =>
-    offersOf(all.filter(isThere), catalogue)
+  let offered: { readonly version: number; readonly whole: Whole; readonly offers: ReadonlyArray<Offer> } | undefined
+  /** The same servers with the same models yield the same array: what is derived from it is kept. */
+  const offersNow = (all: ReadonlyArray<KnownServer>, whole: Whole): ReadonlyArray<Offer> => {
+    const version = lists.version()
+    if (offered?.version === version && offered.whole === whole) return offered.offers
+    const offers = offersOf(all.filter(isThere), whole.catalogue)
+    offered = { version, whole, offers }
+    return offers
+  }
+  const offers = Direct.make<ReadonlyArray<Offer>, never>(
+    () =>
+      offered !== undefined && offered.version === lists.version() && offered.whole === merged && lists.isSettled()
+        ? Exit.succeed(offered.offers)
+        : undefined,
+    () => Effect.zipWith(lists.known("first"), whole, offersNow)
   )
 
   // ---------------------------------------------------------------------------

@@ -61,6 +61,15 @@ const cannotRun = any(
   String.raw`\binvalid (model )?file magic|\btensor .{0,80}not found`
 )
 
+/** The server has not enough memory for the model, whatever the request is. */
+const tooLittleMemory = any(
+  String.raw`\brequires more (gpu |system |video )?(memory|vram)`,
+  String.raw`\b(not enough|insufficient) (gpu |system |video )?(memory|vram)\b`
+)
+
+/** Whether an error says that the server has not enough memory for the model, whatever the request is. */
+export const lacksMemory = (text: string): boolean => tooLittleMemory.test(text)
+
 /** The model is being loaded: llama-server and similar answer 503 meanwhile. */
 const loading = any(
   String.raw`\bloading model\b|\bmodel (is )?(still )?(being )?load(ing|ed)\b|\bstill loading\b|\bmodel is not ready\b`,

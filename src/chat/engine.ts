@@ -12,7 +12,7 @@ import { type ChatError, DeadlineExceeded, InvalidRequest } from "../Errors.js"
 import { type Call, Failover, type OpenAnswer, type Result } from "../Failover.js"
 import * as History from "../History.js"
 import * as Direct from "../internal/direct.js"
-import { firstOf, type ModelCandidate } from "../ModelSelection.js"
+import type { ModelCandidate } from "../ModelSelection.js"
 import { Registry } from "../Registry.js"
 import * as ResponseCache from "../ResponseCache.js"
 import type { RouteHints } from "../Router.js"
@@ -20,7 +20,8 @@ import * as ConversationKey from "../router/conversationKey.js"
 import { Sessions, type Turn } from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
 import type { Engine, Execution, Origin, StreamingEngine } from "./execution.js"
-import { type ModelAttempt, ModelFallback, type PendingAnswer } from "./modelFallback.js"
+import { ModelFallback, type PendingAnswer } from "./modelFallback.js"
+import { ModelRounds } from "./modelRounds.js"
 import { asking, cacheTtlOf, firstModel, isLikely, originOf, type Prepared, reading, requestFor } from "./prepared.js"
 import { makeStructured } from "./structured.js"
 import { running, toEffect } from "./toEffect.js"
@@ -38,6 +39,10 @@ const unclear = () =>
 const defaultReserve = 1024
 
 const nothing: ReadonlyArray<ChatEvent> = []
+
+/** Whether the caller named the model: nothing follows it, and its error is that of the call. */
+const isNamed = (candidates: ReadonlyArray<ModelCandidate>): boolean =>
+  candidates.length === 1 && candidates[0]?.selection === undefined
 
 export const make = Effect.gen(function* () {
   const failover = yield* Failover
@@ -179,14 +184,14 @@ export const make = Effect.gen(function* () {
   const routeHintsOf = ({ candidate, execution, request }: Prepared): RouteHints => {
     const { session, routeHints } = execution
     if (session === undefined && routeHints.conversation !== undefined) {
-      const { accepts, prefers } = candidate
-      return accepts === undefined && prefers === undefined ? routeHints : { ...routeHints, only: accepts, prefers }
+      const { accepts, prefers, suits = accepts } = candidate
+      return suits === undefined && prefers === undefined ? routeHints : { ...routeHints, only: suits, prefers }
     }
     const conversation = () =>
       session === undefined ? ConversationKey.ofMessages(request.messages) : ConversationKey.named(session)
     const tokens = () => History.estimate(request.messages)
     const { sharedServer, owner, priority, private: localOnly } = routeHints
-    const { accepts: only, prefers } = candidate
+    const { accepts, prefers, suits: only = accepts } = candidate
     return { conversation, owner, priority, sharedServer, tokens, only, prefers, private: localOnly }
   }
 
@@ -219,7 +224,8 @@ export const make = Effect.gen(function* () {
     events: boolean,
     preface: ReadonlyArray<ChatEvent>,
     complete: Call["complete"],
-    closed: Call["closed"]
+    closed: Call["closed"],
+    once: boolean
   ): Call => {
     const { limits, routeHints, routing, timed } = execution
     return {
@@ -234,6 +240,7 @@ export const make = Effect.gen(function* () {
       candidate,
       routing,
       private: routeHints.private,
+      once,
       trace,
       context
     }
@@ -252,11 +259,12 @@ export const make = Effect.gen(function* () {
     prepared: Prepared,
     events: boolean,
     commit: boolean,
-    closed: (() => void) | undefined
+    closed: (() => void) | undefined,
+    once: boolean
   ): Effect.Effect<PendingAnswer, ChatError> => {
     const { candidate, execution, origin, request, trimmed, turn } = prepared
     if (turn === undefined && execution.executors === undefined) {
-      const call = callOf(prepared, events, nothing, undefined, closed)
+      const call = callOf(prepared, events, nothing, undefined, closed, once)
       return Effect.map(prepare(prepared), (begin) => ({
         candidate: () => candidate,
         start: starting(prepared, begin, call),
@@ -270,10 +278,11 @@ export const make = Effect.gen(function* () {
       const rounds = ToolLoop.makeToolLoop(execution, request, commit ? turn : undefined, now, origin.trace, runFork)
       const preface: ReadonlyArray<ChatEvent> =
         trimmed === 0 ? nothing : [{ type: "meta", meta: { type: "trimmed", trimmed }, timestamp: prepared.began }]
-      const call = callOf(prepared, events, preface, rounds.complete, () => {
+      const stop = () => {
         rounds.stop()
         closed?.()
-      })
+      }
+      const call = callOf(prepared, events, preface, rounds.complete, stop, once)
       return Effect.map(prepare(prepared), (begin) => ({
         candidate: () => candidate,
         start: starting(prepared, begin, call),
@@ -289,23 +298,15 @@ export const make = Effect.gen(function* () {
     commit: boolean,
     releases = events
   ): Effect.Effect<PendingAnswer, ChatError> => {
-    const { candidates, execution, turn } = prepared
+    const { began, candidates, execution, turn } = prepared
     const closed = releases && turn !== undefined ? () => turn.release() : undefined
-    if (candidates.length === 1) return beginOne(prepared, events, commit, closed)
-    const from = (first: number): Effect.Effect<ModelAttempt, ChatError> =>
-      firstOf(
-        candidates,
-        (candidate, at) =>
-          Effect.map(beginOne(asking(prepared, candidate), events, commit, undefined), (pending) => ({
-            at,
-            pending
-          })),
-        first
-      )
-    return Effect.zipWith(Effect.runtime<never>(), from(0), (runtime, first) =>
+    if (isNamed(candidates)) return beginOne(prepared, events, commit, closed, false)
+    const ask = (candidate: ModelCandidate, once: boolean) =>
+      beginOne(asking(prepared, candidate), events, commit, undefined, once)
+    const rounds = new ModelRounds(candidates, { ask, limits: execution.limits, began, now })
+    return Effect.zipWith(Effect.runtime<never>(), rounds.from(0), (runtime, first) =>
       ModelFallback.pending(first, {
-        count: candidates.length,
-        from,
+        rounds,
         fork: Runtime.runFork(runtime),
         closed,
         committed: execution.committed
@@ -323,12 +324,12 @@ export const make = Effect.gen(function* () {
   ): { readonly answer: OpenAnswer; readonly prepared: Prepared } | undefined => {
     if (execution.session !== undefined || execution.executors !== undefined) return undefined
     const candidates = Direct.valueOf(execution.models)
-    if (candidates?.length !== 1) return undefined
+    if (candidates === undefined || !isNamed(candidates)) return undefined
     const prepared = alone(execution, candidates, execution.began ?? now(), execution.origin ?? own)
     if (cacheTtlOf(prepared) !== undefined) return undefined
     const start = Direct.valueOf(serversOf(prepared))
     if (start === undefined) return undefined
-    const call = callOf(prepared, events || isLikely(prepared), nothing, undefined, undefined)
+    const call = callOf(prepared, events || isLikely(prepared), nothing, undefined, undefined, false)
     return { answer: starting(prepared, start, call)(), prepared }
   }
 

@@ -8,7 +8,8 @@ import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatError } from "../Errors.js"
 import type { Batch, OpenAnswer, Result } from "../Failover.js"
 import type { Message } from "../Message.js"
-import { type ModelCandidate, mayTryNext } from "../ModelSelection.js"
+import type { ModelCandidate } from "../ModelSelection.js"
+import type { ModelRounds } from "./modelRounds.js"
 
 /**
  * An answer that was not started yet: `start` is called once; `newMessages` are those that the call adds to the
@@ -27,9 +28,8 @@ export interface ModelAttempt {
 }
 
 export interface Options {
-  readonly count: number
-  /** The answer by the first candidate from that index on that can be asked. */
-  readonly from: (at: number) => Effect.Effect<ModelAttempt, ChatError>
+  /** The models, and which of them follows. */
+  readonly rounds: Pick<ModelRounds, "after" | "whole">
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
   /** Called once, when nothing more will happen. */
   readonly closed: (() => void) | undefined
@@ -118,8 +118,9 @@ export class ModelFallback implements OpenAnswer {
       try {
         return await use(this.answer)
       } catch (error) {
-        if (this.mayFallBack(error)) {
-          const failure = await this.next()
+        const following = this.mayFallBack ? this.options.rounds.after(this.attempt.at, error) : undefined
+        if (following !== undefined) {
+          const failure = await this.next(following)
           if (failure === undefined) continue
           if (this.cancelled === undefined) {
             this.close()
@@ -127,24 +128,22 @@ export class ModelFallback implements OpenAnswer {
           }
         }
         this.close()
-        if (this.cancelled === undefined) throw error
+        if (this.cancelled === undefined) throw this.emitted ? error : this.options.rounds.whole(error)
         if (this.cancelled.reason !== undefined) throw this.cancelled.reason
         return undefined
       }
     }
   }
 
-  private mayFallBack(error: unknown): boolean {
-    const { at, pending } = this.attempt
-    const ran = pending.newMessages().length > this.initialCount
-    if (this.over || this.emitted || ran || this.options.committed?.() === true) return false
-    return at + 1 < this.options.count && mayTryNext(error)
+  private get mayFallBack(): boolean {
+    const ran = this.attempt.pending.newMessages().length > this.initialCount
+    return !(this.over || this.emitted || ran || this.options.committed?.() === true)
   }
 
   /** Starts the next model; resolves with the error if none can be asked. */
-  private next(): Promise<{ readonly error: unknown } | undefined> {
+  private next(following: Effect.Effect<ModelAttempt, ChatError>): Promise<{ readonly error: unknown } | undefined> {
     return new Promise((resolve) => {
-      const search = this.options.fork(Effect.interruptible(this.options.from(this.attempt.at + 1)))
+      const search = this.options.fork(Effect.interruptible(following))
       this.search = search
       search.addObserver((exit) => {
         this.search = undefined

@@ -126,7 +126,9 @@ export const Attempt = Schema.Struct({
   /** The wait that the server asked for, in milliseconds. */
   retryAfter: Schema.optionalWith(Schema.Number, { exact: true }),
   /** The options that the server cannot take, where `reason` is `unsupported`. */
-  unsupported: Schema.optionalWith(Schema.NonEmptyArray(Unsupported), { exact: true })
+  unsupported: Schema.optionalWith(Schema.NonEmptyArray(Unsupported), { exact: true }),
+  /** The model that was asked, where a call asked several (`auto`, an alias). */
+  model: Schema.optionalWith(Schema.String, { exact: true })
 })
 
 /**
@@ -136,11 +138,44 @@ export const Attempt = Schema.Struct({
 export type Attempt = typeof Attempt.Type
 
 const describeAttempt = (attempt: Attempt): string =>
-  `${attempt.server} (${attempt.reason}, ${attempt.phase}, ${Math.round(attempt.elapsed)} ms): ${attempt.message}`
+  `${attempt.model === undefined ? "" : `${attempt.model} at `}${attempt.server} (${attempt.reason}, ${attempt.phase}, ${Math.round(attempt.elapsed)} ms): ${attempt.message}`
 
 /** The attempts as lines of an error message. */
 export const describeAttempts = (attempts: ReadonlyArray<Attempt>): string =>
   attempts.map((attempt) => `\n  - ${describeAttempt(attempt)}`).join("")
+
+/**
+ * A model on a server that was not asked, and why; `server` is empty where that holds for all of them.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const Excluded = Schema.Struct({
+  /** The model. */
+  model: Schema.String,
+  /** The server's address; empty: any. */
+  server: Schema.String,
+  /** Why it was not asked. */
+  reason: Schema.String
+})
+
+/**
+ * @since 0.2.0
+ * @category models
+ */
+export type Excluded = typeof Excluded.Type
+
+/** A message lists no more than this many; the error itself has all. */
+const maxDescribed = 20
+
+/** What was not asked, as lines of an error message. */
+export const describeExcluded = (excluded: ReadonlyArray<Excluded> = []): string => {
+  const lines = excluded
+    .slice(0, maxDescribed)
+    .map(({ model, reason, server }) => `\n  - not asked: ${model}${server === "" ? "" : ` at ${server}`}: ${reason}`)
+  const more = excluded.length - maxDescribed
+  return more > 0 ? `${lines.join("")}\n  - and ${more} more` : lines.join("")
+}
 
 /**
  * A server that could not be asked which models it has, and why.

@@ -171,6 +171,10 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
     return this.attribution.claimed
   }
 
+  get once(): boolean {
+    return this.call.once === true && !this.partial.started
+  }
+
   unsupported(protocol: Protocol): ReadonlyArray<Unsupported> {
     return this.dependencies.backends.get(protocol).unsupported(this.request)
   }

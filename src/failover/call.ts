@@ -107,6 +107,8 @@ export interface Call {
   readonly closed: (() => void) | undefined
   /** The model as it was chosen, for the decision; default: it was named. */
   readonly candidate?: ModelCandidate | undefined
+  /** Whether each server is asked once until one has begun to answer, because other models follow; default `false`. */
+  readonly once?: boolean | undefined
   /** The strategy that the servers are chosen by, for the decision. */
   readonly routing?: Routing | undefined
   /** Whether remote servers are left out, for the decision. */

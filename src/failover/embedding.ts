@@ -170,6 +170,10 @@ export class Embedding extends Lifetime implements SelectionClient {
     return this.selection.queued
   }
 
+  get once(): boolean {
+    return false
+  }
+
   get claimed(): boolean {
     return this.attribution.claimed
   }

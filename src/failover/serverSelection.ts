@@ -6,6 +6,7 @@ import { exhaustedReason } from "../fleet/remoteTokens.js"
 import { maxTimer } from "../internal/silenceTimer.js"
 import * as UnsupportedOptions from "../internal/unsupported.js"
 import { type Route, waitForSlot } from "../Router.js"
+import { restingAt } from "../router/pickInput.js"
 import { type Host, isLocal, type Protocol } from "../Server.js"
 import type { Call, Dependencies, Relocate } from "./call.js"
 import { defaultAttempts, defaultPauseBefore, isWorthRetry, pauseBefore, retryWindow } from "./retryPolicy.js"
@@ -17,6 +18,8 @@ export interface SelectionClient {
   readonly call: Pick<Call, "began" | "limits">
   /** Whether a server says that the request itself is invalid. */
   readonly claimed: boolean
+  /** Whether no server is tried twice, because another model follows. */
+  readonly once: boolean
   /** The options of the request that a protocol cannot express, each with the reason. */
   unsupported(protocol: Protocol): ReadonlyArray<Unsupported>
   /** This server is to be asked; it already counts in `tries`. */
@@ -179,10 +182,11 @@ export class ServerSelection {
     // The ceiling may have been reached while the call waited.
     if (at >= 0 && this.excludeRemote() && this.current.isExcluded(at)) {
       this.proceed(this.current.next())
-    } else if (at >= 0) {
+    } else if (at >= 0 && !this.isLeftToOthers(at)) {
       this.tries++
       this.client.found(at)
     } else if (at === waitForSlot) this.queue()
+    else if (this.client.once) this.client.exhausted()
     else if (this.client.call.limits.maxAttempts === undefined || this.current.able() === 0) this.lookAgain()
     else {
       // Every server was tried: only now is the same one tried again, after a pause.
@@ -200,6 +204,11 @@ export class ServerSelection {
       const pause = this.loadsNow() ? loadingPause : pauseBefore(round, retryBackoff, this.dependencies.random())
       this.schedule(pause, () => this.beginRound(asks))
     }
+  }
+
+  /** A server that rests is not waited for where another model follows. */
+  private isLeftToOthers(at: number): boolean {
+    return this.client.once && this.tries > 0 && restingAt(this.current.columns, at, this.dependencies.now())
   }
 
   private schedule(pause: number, go: () => void): void {

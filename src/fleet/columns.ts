@@ -86,6 +86,10 @@ export class Columns {
   readonly self: Array<ModelOnServer | undefined>
   /** The indices of each tier, the lowest tier first. */
   readonly tiers: ReadonlyArray<Int32Array>
+  /** Until when it is not to be asked because it said that it lacks memory for the model; 0: it did not. */
+  readonly refusedUntil: Float64Array
+  /** The latest of them: before it, some server is to be avoided. */
+  refusals = 0
   /** Entries whose breaker is not closed. */
   readonly openBreakers: Array<number> = []
   private byUrl: Map<string, number> | undefined
@@ -122,6 +126,7 @@ export class Columns {
     this.places = new Float64Array(size).fill(Number.POSITIVE_INFINITY)
     this.restsUntil = new Float64Array(size)
     this.probing = new Uint8Array(size)
+    this.refusedUntil = new Float64Array(size)
     this.promptSpeed = new Float64Array(size).fill(Number.NaN)
     this.residentUntil = new Float64Array(size)
     this.loadSince = new Float64Array(size)
@@ -158,6 +163,13 @@ export class Columns {
     if (rests === ((before & flag.rests) !== 0)) return
     if (rests) this.openBreakers.push(i)
     else this.openBreakers.splice(this.openBreakers.indexOf(i), 1)
+  }
+
+  /** Records until when a server is to be avoided for lack of memory. */
+  refuse(i: number, until: number): void {
+    if (this.refusedUntil[i] === until) return
+    this.refusedUntil[i] = until
+    this.refusals = this.refusedUntil.reduce((latest, one) => Math.max(latest, one), 0)
   }
 
   /** Recomputes if a model has been unloaded since. */

@@ -1,5 +1,6 @@
 /** A lease: one attempt's slot on a server, and what is learned from its outcome. */
 import type { ServerFailure } from "../Backend.js"
+import { lacksMemory } from "../backend/errorText.js"
 import { believable } from "../internal/speed.js"
 import type { Transfer } from "../Transport.js"
 import { average, floor, peak, sharedAlpha } from "./average.js"
@@ -36,6 +37,9 @@ const maxRejections = 2
 
 /** Upper bound of learned slots per server and model. */
 export const maxPlaces = 16
+
+/** How long a server is avoided for a model that it said it lacks memory for, in milliseconds. */
+export const refusedFor = 600_000
 
 /**
  * What a finished attempt has shown. Times are in milliseconds.
@@ -162,6 +166,7 @@ export class SlotLease implements Lease {
     server.answeredAt = now
     server.breaker.answered(began)
     state.breaker.answered(began)
+    state.refusedUntil = 0
     // While an answer is in progress the model cannot be unloaded.
     if (state.residentUntil <= now) {
       state.residentUntil = now + defaultKeepAlive
@@ -211,6 +216,7 @@ export class SlotLease implements Lease {
       breaker.open(began, now, this.dependencies.rest, failure.retryAfter)
       breaker.unreachable = unreachable
     }
+    if (failure.reason === "model-failed" && lacksMemory(failure.message)) state.refusedUntil = now + refusedFor
     if (forgets) server.forgetResident(now)
     this.settled()
   }

@@ -6,6 +6,7 @@ import * as Telemetry from "../Telemetry.js"
 import type { Transfer } from "../Transport.js"
 import { Breaker } from "./breaker.js"
 import type { Columns, ModelOnServer } from "./columns.js"
+import type { PairColumns } from "./pairColumns.js"
 import type { ModelQueue } from "./queue.js"
 import { SlidingWindow } from "./slidingWindow.js"
 import { isTelling } from "./throughput.js"
@@ -56,6 +57,10 @@ export class ModelState implements ModelOnServer {
   /** When a request last got its first token here. */
   answeredAt = Number.NEGATIVE_INFINITY
   queue: ModelQueue | undefined
+  /** Until when the server is not to be asked for it, because it said that it lacks memory for it; 0: it did not. */
+  refusedUntil = 0
+  /** Its entry among all pairs of models and servers. */
+  pair: { readonly columns: PairColumns; readonly at: number } | undefined
   /** Its entry in the newest columns, and in older ones that still have requests. */
   slots: ReadonlyArray<ColumnEntry> = []
 
@@ -78,6 +83,7 @@ export class ModelState implements ModelOnServer {
 
   write(now: number): void {
     for (const entry of this.slots) this.writeSlot(entry, now)
+    this.pair?.columns.write(this.pair.at, this)
   }
 
   writeSlot({ at, host, pool }: ColumnEntry, now: number): void {
@@ -93,6 +99,7 @@ export class ModelState implements ModelOnServer {
     pool.places[at] = Math.min(server.maxInFlight, this.places)
     pool.free[at] = Math.min(server.maxInFlight - server.inFlight, this.places - this.inFlight)
     pool.restsUntil[at] = Math.max(server.breaker.restsUntil, this.breaker.restsUntil)
+    pool.refuse(at, this.refusedUntil)
     pool.probing[at] = server.breaker.probing || this.breaker.probing ? 1 : 0
     pool.settle(at, now)
   }
@@ -124,6 +131,8 @@ export class ServerState {
   /** Whose turn it is when models share the server's slots. */
   private turn = 0
   private readonly byName = new Map<string, ModelState>()
+  /** Told of each model that becomes known here. */
+  onModel: ((state: ModelState) => void) | undefined
 
   constructor(readonly url: string) {
     this.breaker = new Breaker(Telemetry.breaker(url, undefined))
@@ -139,6 +148,7 @@ export class ServerState {
       state = new ModelState(this, model)
       this.byName.set(model, state)
       this.models.push(state)
+      this.onModel?.(state)
     }
     return state
   }
@@ -165,6 +175,7 @@ export class ServerState {
     for (const state of this.models) {
       state.breaker.clockWentBack(now)
       state.residentUntil = Math.max(0, state.residentUntil - by)
+      state.refusedUntil = Math.max(0, state.refusedUntil - by)
       state.loadSince = Math.min(state.loadSince, now)
       state.usedAt = Math.min(state.usedAt, now)
       state.answeredAt = Math.min(state.answeredAt, now)

@@ -1,7 +1,7 @@
 /** A model that may answer a request, and when another one may do so instead. */
 import * as Effect from "effect/Effect"
 import type { Decision } from "../Decision.js"
-import { isChatError } from "../Errors.js"
+import { type InvalidRequest, isChatError } from "../Errors.js"
 import type { Host, Protocol } from "../Server.js"
 
 /**
@@ -23,6 +23,8 @@ export interface ModelCandidate {
   readonly model: string
   /** Which of its servers may be asked; `undefined`: all. */
   readonly accepts: ((host: Host) => boolean) | undefined
+  /** Which of them can take the request; absent: all. */
+  readonly suits?: ((host: Host) => boolean) | undefined
   /** Which of them are asked first; absent: none before another. */
   readonly prefers?: ((host: Host) => boolean) | undefined
   /** What its servers must speak; absent: anything. */
@@ -35,6 +37,8 @@ export interface ModelCandidate {
   readonly reason?: string
   /** What it was chosen from; absent where a model was named. */
   readonly selection?: Selection
+  /** The models that follow where this is the last one of a list; absent: none. */
+  readonly others?: (() => ReadonlyArray<ModelCandidate>) | undefined
 }
 
 /** What may stand before the first colon of a name. */
@@ -66,7 +70,16 @@ export const linked = (name: string): ModelCandidate => {
 export const automatic = "auto"
 
 /** Whether a name leaves the choice to the library. */
-export const isAuto = (name: string): boolean => name === automatic || name === "auto:latest"
+export const isAuto = (name: string): boolean => name === automatic || name === "auto:latest" || selected.test(name)
+
+/** How answers of the gateway name a model that was chosen: clients go on with a conversation under that name. */
+const selected = /^auto \(selected: [^)]*\)(:latest)?$/
+
+/** The models of a list, and those that its last one leads to. */
+export const withOthers = (candidates: ReadonlyArray<ModelCandidate>): ReadonlyArray<ModelCandidate> => {
+  const others = candidates.at(-1)?.others
+  return others === undefined ? candidates : [...candidates, ...others()]
+}
 
 const others: ReadonlySet<string> = new Set([
   "AllServersFailed",
@@ -78,8 +91,12 @@ const others: ReadonlySet<string> = new Set([
   "Overloaded"
 ])
 
-/** Not every model supports plain completion or fill-in-the-middle. */
-const ofModel: ReadonlySet<unknown> = new Set(["raw", "suffix", "template"])
+/**
+ * Whether a request may suit another model: the server of this one cannot express it or, as it says, the model cannot do
+ * it, or has too short a context.
+ */
+const isOfModel = ({ code, reason, server }: InvalidRequest): boolean =>
+  server === undefined || code !== undefined || /\bdoes not support\b/i.test(reason)
 
 /**
  * Whether another model may do better than the one that a call failed with: nothing is wrong with the request itself.
@@ -88,7 +105,7 @@ const ofModel: ReadonlySet<unknown> = new Set(["raw", "suffix", "template"])
  * @category guards
  */
 export const mayTryNext = (error: unknown): boolean =>
-  isChatError(error) && (others.has(error._tag) || (error._tag === "InvalidRequest" && ofModel.has(error.field)))
+  isChatError(error) && (others.has(error._tag) || (error._tag === "InvalidRequest" && isOfModel(error)))
 
 /**
  * What `use` makes of the first model that does not leave it to the next.

@@ -19,10 +19,16 @@ export class LocalMemory extends Context.Reference<LocalMemory>()("aicortex/Mode
 const overhead = 1.2
 
 /**
- * Whether a model fits on a server that has not loaded it. Only of this machine is it known how much memory there is:
- * everywhere else it is assumed to.
+ * How many bytes of this machine's memory a server needs to load a model; 0 where it runs on another machine, of which
+ * nobody knows how much memory there is, or where its size is not known.
  */
-export const fits = ({ size }: ModelInfo, { server }: Host, available: number | undefined): boolean =>
-  size === undefined || available === undefined || size * overhead <= available || !isLoopback(hostnameOf(server.url))
+export const memoryFor = ({ size }: ModelInfo, { protocol, server }: Host): number =>
+  size === undefined || protocol !== "ollama" || !isLoopback(hostnameOf(server.url)) ? 0 : size * overhead
 
 const hostnameOf = (url: string): string => (URL.canParse(url) ? new URL(url).hostname : "")
+
+/** Bytes in words. */
+export const gigabytes = (bytes: number): string => {
+  const value = bytes / 1e9
+  return `${value >= 10 ? Math.round(value) : value.toFixed(1)} GB`
+}

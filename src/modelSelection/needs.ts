@@ -21,14 +21,18 @@ export interface Requirements {
  * @category models
  */
 export interface PromptShape {
-  /** The parts of the request that tell. */
-  readonly request: Pick<ChatRequest, "messages" | "tools" | "suffix" | "maxTokens">
+  /** The request, or the parts of it that tell. */
+  readonly request: Pick<ChatRequest, "messages" | "tools" | "suffix" | "maxTokens"> & Partial<ChatRequest>
   /** Several conversations, each a request of its own; default: that of `request`. */
   readonly prompts?: ReadonlyArray<ReadonlyArray<Message.Message>> | undefined
 }
 
-export const requirementsOf = ({ prompts, request }: PromptShape): Requirements => {
-  let characters = 0
+/** The tokens of tools are a part of the prompt too. Agents send the same ones with each request of a conversation. */
+const charactersOfTools = ({ tools }: PromptShape["request"]): number =>
+  tools.length === 0 ? 0 : JSON.stringify(tools).length
+
+export const requirementsOf = ({ prompts, request }: PromptShape, withTools = false): Requirements => {
+  let characters = withTools ? charactersOfTools(request) : 0
   let vision = false
   for (const message of request.messages) {
     characters += Message.text(message).length

@@ -19,13 +19,42 @@ const supports = ({ capabilities, model_name: name }: ModelInfo, capability: "to
   return capability === "tools" || visionNames.test(name) ? 1 : 0
 }
 
+/** What a model can do; of `tools`, `vision` and `insert`: 2 if that is certain, 1 if it is possible, 0 if it cannot. */
+export interface Abilities {
+  readonly completes: boolean
+  readonly tools: number
+  readonly vision: number
+  readonly insert: number
+}
+
+export const abilitiesOf = (info: ModelInfo): Abilities => ({
+  completes: completes(info),
+  tools: supports(info, "tools"),
+  vision: supports(info, "vision"),
+  insert: supports(info, "insert")
+})
+
+/** The largest value of `certainty`. */
+export const mostCertain = 6
+
 /** How certain it is that a model can do what is needed; 0: it cannot. */
-export const isSuitable = (info: ModelInfo, wanted: Requirements): number => {
-  if (!completes(info)) return 0
-  const tools = wanted.tools ? supports(info, "tools") : 2
-  const vision = wanted.vision ? supports(info, "vision") : 2
-  const insert = wanted.insert ? supports(info, "insert") : 2
+export const certainty = (abilities: Abilities, wanted: Requirements): number => {
+  if (!abilities.completes) return 0
+  const tools = wanted.tools ? abilities.tools : 2
+  const vision = wanted.vision ? abilities.vision : 2
+  const insert = wanted.insert ? abilities.insert : 2
   return tools === 0 || vision === 0 || insert === 0 ? 0 : tools + vision + insert
+}
+
+/** Why a model cannot do what is needed, in words. */
+export const inability = (abilities: Abilities, wanted: Requirements): string => {
+  if (!abilities.completes) return "makes embeddings only"
+  const lacks = [
+    ...(wanted.tools && abilities.tools === 0 ? ["call tools"] : []),
+    ...(wanted.vision && abilities.vision === 0 ? ["see images"] : []),
+    ...(wanted.insert && abilities.insert === 0 ? ["fill in the middle"] : [])
+  ]
+  return `is not known to ${lacks.join(" or ")}`
 }
 
 /** How many parameters a model has; 0 where nobody says. */

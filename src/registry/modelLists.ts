@@ -45,6 +45,10 @@ export interface ModelLists {
   readonly stream: Stream.Stream<KnownServer>
   /** The current state of every server, without asking. */
   readonly now: Effect.Effect<ReadonlyArray<KnownServer>>
+  /** Changes whenever anything of `now` may have. */
+  readonly version: () => number
+  /** Whether every list is fresh, so that no server would be asked. */
+  readonly isSettled: () => boolean
   /** The same synchronously; empty before the first request. */
   readonly peek: () => ReadonlyArray<KnownServer>
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
@@ -132,7 +136,9 @@ export const make = Effect.fnUntraced(function* (
     if (entry.problem !== undefined) return entry.running ? Number.POSITIVE_INFINITY : entry.failedAt + retryAfter
     return entry.stale && !entry.running ? Number.NEGATIVE_INFINITY : entry.readAt + ttl
   }
+  let version = 0
   const update = (): void => {
+    version++
     current.clear()
     settledUntil = undefined
   }
@@ -372,6 +378,8 @@ export const make = Effect.fnUntraced(function* (
     known,
     stream,
     now: Effect.map(loaded, (all) => all.map(toKnown)),
+    version: () => version,
+    isSettled: () => entries !== undefined && clock.unsafeCurrentTimeMillis() < settledUntil,
     peek: () => (entries ?? []).map(toKnown),
     markAbsent,
     refresh

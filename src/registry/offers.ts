@@ -18,6 +18,8 @@ export interface Offer {
   readonly info: ModelInfo
   /** The servers that have it. */
   readonly hosts: ReadonlyArray<Host>
+  /** The context in tokens that each of them allows, in the order of `hosts`; `undefined`: it does not say. */
+  readonly contexts: ReadonlyArray<number | undefined>
 }
 
 /** An implicit server that does not answer is as if it were not there. */
@@ -60,7 +62,15 @@ export const hostOf = (known: KnownServer, info: ModelInfo): Host => ({
 
 /** The models of these servers, with what the catalogue knows of them. */
 export const offersOf = (all: ReadonlyArray<KnownServer>, catalogue: Catalogue): ReadonlyArray<Offer> => {
-  const found = new Map<string, { readonly model: string; info: ModelInfo; readonly hosts: Array<Host> }>()
+  const found = new Map<
+    string,
+    {
+      readonly model: string
+      info: ModelInfo
+      readonly hosts: Array<Host>
+      readonly contexts: Array<number | undefined>
+    }
+  >()
   for (const known of all.filter(answers)) {
     for (const [key, info] of known.models) {
       const offer = found.get(key)
@@ -71,10 +81,11 @@ export const offersOf = (all: ReadonlyArray<KnownServer>, catalogue: Catalogue):
           ...(context === undefined ? {} : { context_length: context }),
           ...(size === undefined ? {} : { size })
         }
-        found.set(key, { model: info.model_name, info: facts, hosts: [hostOf(known, info)] })
+        found.set(key, { model: info.model_name, info: facts, hosts: [hostOf(known, info)], contexts: [context] })
         continue
       }
       offer.hosts.push(hostOf(known, info))
+      offer.contexts.push(info.context_length)
       const { capabilities, context_length: context = Number.POSITIVE_INFINITY } = info
       // Any of them may be the one that answers.
       if (context < (offer.info.context_length ?? Number.POSITIVE_INFINITY)) {

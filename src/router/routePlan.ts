@@ -127,6 +127,9 @@ export class RoutePlan implements Route {
   /** Those that go last, and whether they still wait. */
   private readonly last: ReadonlyArray<number> | undefined
   private isHeldBack = false
+  /** Servers that lack the memory for the model: they are asked where every other one was. */
+  private refused: ReadonlyArray<number> | undefined
+  private withholdsRefused = false
   private isNarrowed = false
   private begun = false
   private affinity: number | undefined
@@ -150,6 +153,7 @@ export class RoutePlan implements Route {
     const { only, prefers } = hints
     if (hints.private === true) columns.hosts.forEach(({ server }, at) => isLocal(server) || this.exclude(at))
     if (only !== undefined) columns.hosts.forEach((host, at) => only(host) || this.exclude(at))
+    if (columns.refusals > 0 && columns.size > 1) this.withholdRefused()
     if (prefers !== undefined && columns.size > 1) {
       const last = columns.hosts.flatMap((host, at) => (this.tried[at] === 0 && !prefers(host) ? [at] : []))
       if (last.length > 0) {
@@ -220,6 +224,7 @@ export class RoutePlan implements Route {
     this.tried.fill(0)
     this.isNarrowed = this.excluded !== undefined
     if (this.excluded !== undefined) for (const at of this.excluded) this.tried[at] = 1
+    if (this.columns.refusals > 0 && this.columns.size > 1) this.withholdRefused()
     this.holdBack()
   }
 
@@ -245,13 +250,43 @@ export class RoutePlan implements Route {
     for (const at of this.last) this.tried[at] = 1
   }
 
+  /** Servers that said of late that they lack the memory for the model count as tried for now, unless there is no other. */
+  private withholdRefused(): void {
+    const { columns, tried } = this
+    const now = this.now()
+    if (columns.refusals <= now) return
+    const refused: Array<number> = []
+    let others = false
+    for (let at = 0; at < columns.size; at++) {
+      if (tried[at] === 1) continue
+      if ((columns.refusedUntil[at] ?? 0) > now) refused.push(at)
+      else others = true
+    }
+    if (!others || refused.length === 0) return
+    this.refused = refused
+    this.withholdsRefused = true
+    this.isNarrowed = true
+    for (const at of refused) tried[at] = 1
+  }
+
   private find(waited: boolean): number {
+    const at = this.findPreferred(waited)
+    if (at !== none || !this.withholdsRefused) return at
+    this.withholdsRefused = false
+    for (const one of this.refused ?? []) if (this.excluded?.includes(one) !== true) this.tried[one] = 0
+    return this.findPreferred(waited)
+  }
+
+  private findPreferred(waited: boolean): number {
     if (!this.isHeldBack) return this.choose(waited)
     const { columns, tried } = this
     const at = this.choose(waited)
     if (at >= 0 && !restingAt(columns, at, this.now())) return at
     this.isHeldBack = false
-    for (const one of this.last ?? []) if (this.excluded?.includes(one) !== true) tried[one] = 0
+    for (const one of this.last ?? []) {
+      if (this.excluded?.includes(one) !== true && !(this.withholdsRefused && this.refused?.includes(one) === true))
+        tried[one] = 0
+    }
     // The one that rests is left to those that may do better.
     if (at < 0) return this.choose(waited)
     tried[at] = 0

@@ -1,7 +1,6 @@
 /** Selects the models that may answer a request, and the name that the response reports. */
 import type * as Effect from "effect/Effect"
-import type { ModelNotFound, NoLocalServer, NoServers, NoSuitableModel, RemoteTokensExhausted } from "../../Errors.js"
-import type { ModelCandidate } from "../../ModelSelection.js"
+import type { ModelCandidate, SelectionError } from "../../ModelSelection.js"
 import * as Aliases from "../../modelSelection/aliases.js"
 import type { GatewayContext } from "../GatewayContext.js"
 import type { GatewayRequest } from "./gatewayRequest.js"
@@ -25,10 +24,7 @@ export const candidates = (
   gateway: GatewayContext,
   gatewayRequest: GatewayRequest,
   localOnly: boolean
-): Effect.Effect<
-  ReadonlyArray<ModelCandidate>,
-  ModelNotFound | NoServers | NoSuitableModel | NoLocalServer | RemoteTokensExhausted
-> => {
+): Effect.Effect<ReadonlyArray<ModelCandidate>, SelectionError> => {
   const preferred = defaultModel(gateway)
   // Spreading `policyOf` costs more than selecting a named model.
   return gateway.library.models.select(gatewayRequest.model?.trim() || preferred, gatewayRequest, {
