@@ -31,7 +31,7 @@ import { ChainSelection } from "./modelSelection/chain.js"
 import { LocalMemory } from "./modelSelection/memory.js"
 import { type PromptShape, requirementsOf } from "./modelSelection/needs.js"
 import { PairIndex } from "./modelSelection/pairIndex.js"
-import { placementOf } from "./modelSelection/policy.js"
+import { type Prefer, placementOf } from "./modelSelection/policy.js"
 import { chosen, Ranking } from "./modelSelection/rank.js"
 import { type Offer, Registry, type Service as RegistryService } from "./Registry.js"
 import { Router } from "./Router.js"
@@ -91,7 +91,8 @@ export type {
 
 /**
  * What may differ from the fleet's settings: `aliases`, default `Settings.aliases`; and `preferred`, the model that goes
- * before its equals, default `Settings.model`; and `private`, whether only local servers may be asked.
+ * before its equals, default `Settings.model`; `private`, whether only local servers may be asked; and `prefer`, which go
+ * first, default `Settings.auto`.
  *
  * @since 0.2.0
  * @category models
@@ -103,6 +104,8 @@ export interface Policy {
   readonly preferred?: string | undefined
   /** Whether only local servers may be asked; default `false`. */
   readonly private?: boolean | undefined
+  /** Which servers go first where the conditions are good; default `Settings.auto`. */
+  readonly prefer?: Prefer | undefined
 }
 
 /**
@@ -155,6 +158,13 @@ export class ModelSelection extends Context.Tag("aicortex/ModelSelection")<Model
 /** A request that any model can answer. */
 const plain: PromptShape = { request: { messages: [], tools: [], maxTokens: undefined, suffix: undefined } }
 
+/** What a choice goes by besides the request and the state of the fleet. */
+interface AutoPolicy {
+  readonly preferred: string
+  readonly localOnly: boolean
+  readonly prefer: Prefer
+}
+
 /** How many tokens an answer may have where the request does not say. */
 const usualAnswer = 256
 
@@ -176,7 +186,7 @@ export const make = Effect.gen(function* () {
   const memory = yield* LocalMemory
   const conditions = yield* Effect.serviceOption(Conditions)
   const backends = Option.getOrUndefined(yield* Effect.serviceOption(Backends))
-  const { prefer = "fastest" } = settings.auto
+  const { prefer: usual = "fastest" } = settings.auto
   const sides = {
     hasLocal: settings.servers.some(isLocal),
     hasRemote: settings.servers.some((server) => !isLocal(server)),
@@ -196,8 +206,7 @@ export const make = Effect.gen(function* () {
   const rank = (
     asked: string,
     { request, prompts }: PromptShape,
-    preferred: string,
-    localOnly: boolean,
+    { localOnly, prefer, preferred }: AutoPolicy,
     offers: ReadonlyArray<Offer>
   ): Ranking => {
     const pairs = indexOf(offers)
@@ -226,24 +235,18 @@ export const make = Effect.gen(function* () {
   const auto = (
     name: string,
     asked: PromptShape,
-    preferred: string,
-    localOnly: boolean
+    policy: AutoPolicy
   ): Effect.Effect<ReadonlyArray<ModelCandidate>, SelectionError> => {
     const offers = Direct.valueOf(registry.offers)
     if (offers !== undefined) {
-      const ranking = rank(name, asked, preferred, localOnly, offers)
+      const ranking = rank(name, asked, policy, offers)
       if (ranking.count > 0) return Effect.succeed(ranking.models())
     }
-    return autoLater(name, asked, preferred, localOnly)
+    return autoLater(name, asked, policy)
   }
 
-  const autoLater = Effect.fnUntraced(function* (
-    name: string,
-    asked: PromptShape,
-    preferred: string,
-    localOnly: boolean
-  ) {
-    const ranked = Effect.map(registry.offers, (offers) => rank(name, asked, preferred, localOnly, offers))
+  const autoLater = Effect.fnUntraced(function* (name: string, asked: PromptShape, policy: AutoPolicy) {
+    const ranked = Effect.map(registry.offers, (offers) => rank(name, asked, policy, offers))
     const found = yield* ranked
     if (found.count > 0 && !found.isLastResort) return found.models()
     // The servers that were not waited for may have one.
@@ -256,7 +259,7 @@ export const make = Effect.gen(function* () {
     const beyondEmbedded = (wanted.tools && !able.includes("tools")) || wanted.vision || wanted.insert
     if (statuses.length === 0 && !beyondEmbedded)
       return [chosen(registry.embedded.info().model_name, "no server is known")]
-    if (localOnly && statuses.length > 0) {
+    if (policy.localOnly && statuses.length > 0) {
       return yield* new NoLocalServer({ model: automatic, servers: statuses.map(({ url }) => url) })
     }
     const { excluded, forbids, unsupported } = late
@@ -302,11 +305,11 @@ export const make = Effect.gen(function* () {
   const select: Service["select"] = (
     name,
     asked = plain,
-    { aliases = settings.aliases, preferred, private: localOnly = false } = {}
+    { aliases = settings.aliases, prefer = usual, preferred = settings.model, private: localOnly = false } = {}
   ) => {
     const chain = chainOf(aliases, name)
     if (chain === undefined) {
-      if (isAuto(name)) return auto(automatic, asked, preferred ?? settings.model, localOnly)
+      if (isAuto(name)) return auto(automatic, asked, { localOnly, prefer, preferred })
       const candidate = candidateOf(name)
       return candidate.accepts === undefined ? Effect.succeed([candidate]) : withProvider(candidate)
     }
@@ -314,7 +317,7 @@ export const make = Effect.gen(function* () {
     const links = chain.filter((one) => one !== automatic).map(linked)
     const hostsOf = (model: string) => Direct.valueOf(registry.locate(model)) ?? []
     if (at === -1) return Effect.succeed(new ChainSelection(name, links, undefined, hostsOf).models)
-    const suitable = auto(name, asked, preferred ?? settings.model, localOnly)
+    const suitable = auto(name, asked, { localOnly, prefer, preferred })
     if (chain.length === 1) return suitable
     return Effect.map(
       // Where nothing suits, the others still may.

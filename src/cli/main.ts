@@ -15,6 +15,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as ConfigFile from "../config/file.js"
 import { version } from "../internal/version.js"
+import { auto, autoShape } from "./auto.js"
 import { best, bestShape } from "./best.js"
 import { chat, chatShape } from "./chat.js"
 import { type About, normalize, shape } from "./commandLine.js"
@@ -75,6 +76,7 @@ export const root = shape(
     serve: serveShape,
     engine: engineShape,
     best: bestShape,
+    auto: autoShape,
     conditions: conditionsShape,
     "llm-params": llmParamsShape,
     config: configShape,
@@ -100,6 +102,7 @@ const execute = Command.make("aicortex").pipe(
     serve,
     engine,
     best,
+    auto,
     conditions,
     llmParams,
     config,

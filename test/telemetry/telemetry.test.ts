@@ -179,7 +179,10 @@ describe("a call that succeeds", () => {
       "gen_ai.usage.output_tokens": words.length,
       "server.address": "127.0.0.1",
       "server.port": server.port,
-      "aicortex.attempts": 1
+      "aicortex.attempts": 1,
+      "aicortex.decision.asked": model,
+      "aicortex.decision.reason": "the only server that may be asked",
+      "aicortex.decision.candidates": [`${model} at 127.0.0.1:${server.port}`]
     })
     const [attempt] = traced.attempts()
     expect(traced.attempts()).toHaveLength(1)

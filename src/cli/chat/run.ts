@@ -1,5 +1,4 @@
 /** Runs `aicortex chat`. */
-import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { identity } from "effect/Function"
@@ -10,7 +9,6 @@ import { engineOf } from "../../chat/capability.js"
 import { checkCall } from "../../chat/check.js"
 import type { Execution } from "../../chat/execution.js"
 import { toStream } from "../../chat/toEffect.js"
-import * as Config from "../../config/resolve.js"
 import { type ChatError, NoServers } from "../../Errors.js"
 import type { Result } from "../../Failover.js"
 import { canonical, demoModel } from "../../Model.js"
@@ -19,7 +17,7 @@ import { isAuto } from "../../modelSelection/candidate.js"
 import { Registry } from "../../Registry.js"
 import { CurrentSettings } from "../../Settings.js"
 import * as StructuredOutput from "../../StructuredOutput.js"
-import { CommandFailed, refused, UsageError } from "../errors.js"
+import { refused, UsageError } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Stdin from "../stdin.js"
@@ -30,6 +28,7 @@ import * as Image from "./imageFile.js"
 import { lastUsed } from "./interactive/conversation.js"
 import type * as Interactive from "./interactive.js"
 import * as Printing from "./printing.js"
+import { readSchema } from "./schemaFile.js"
 import * as Waiting from "./waiting.js"
 
 const usage = (message: string): UsageError => new UsageError({ message, command: ["chat"] })
@@ -54,28 +53,6 @@ const promptOf = Effect.fnUntraced(function* (
   if (prompt.trim() === "") return yield* none
   const more = noStdin ? undefined : yield* Stdin.besides
   return more === undefined || more.trim() === "" ? prompt : `${prompt}\n\n${more}`
-})
-
-const isObject = (value: unknown): value is ChatRequest.JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-
-const readSchema = Effect.fnUntraced(function* (file: string) {
-  const fs = yield* FileSystem.FileSystem
-  const fail = (reason: string) => new CommandFailed({ message: `the schema ${file} ${reason}` })
-  const text = yield* Effect.mapError(fs.readFileString(file), (error) =>
-    fail(
-      error._tag === "SystemError" && error.reason === "NotFound"
-        ? "does not exist"
-        : `cannot be read: ${error.message}`
-    )
-  )
-  const value = yield* Either.try({
-    try: (): unknown => JSON.parse(text.replace(/^\uFEFF/, "")),
-    catch: (cause) => fail(`is not JSON: ${cause instanceof Error ? cause.message : cause}`)
-  })
-  if (!isObject(value)) return yield* fail("is not a JSON Schema: it must be an object")
-  const { maxSchemaBytes } = yield* Config.settings({})
-  return yield* StructuredOutput.from(value, { maxBytes: maxSchemaBytes })
 })
 
 // =============================================================================

@@ -1,12 +1,12 @@
 /**
  * Errors in the format of each API: never with a stack trace, an API key, or (unless they are to be shown) addresses.
  */
-import { type Attempt, isChatError, type Unreachable } from "../../Errors.js"
+import { type Attempt, type Excluded, isChatError, type Unreachable } from "../../Errors.js"
 
 /**
  * `status` is the HTTP status; `type`, `code` and `param` are OpenAI's; `retryAfter` is in milliseconds; `attempts` are
  * those of a call that failed on every server; `unreachable` are the servers that could not be asked which models they
- * have; `requestId` is the name of the request.
+ * have; `excluded` are the models on servers that were not asked, and why; `requestId` is the name of the request.
  */
 export interface ErrorResponse {
   readonly status: number
@@ -17,6 +17,7 @@ export interface ErrorResponse {
   readonly retryAfter?: number | undefined
   readonly attempts?: ReadonlyArray<object> | undefined
   readonly unreachable?: ReadonlyArray<object> | undefined
+  readonly excluded?: ReadonlyArray<object> | undefined
   readonly requestId?: string | undefined
 }
 
@@ -86,7 +87,8 @@ export interface Labels {
 }
 
 const describeAttempts = (attempts: ReadonlyArray<Attempt>, labels: Labels): ReadonlyArray<object> =>
-  attempts.map(({ elapsed, message, phase, reason, server, status }) => ({
+  attempts.map(({ elapsed, message, model, phase, reason, server, status }) => ({
+    ...(model === undefined ? {} : { model }),
     server: labels.label(server),
     phase,
     reason,
@@ -95,8 +97,31 @@ const describeAttempts = (attempts: ReadonlyArray<Attempt>, labels: Labels): Rea
     ...(labels.expose ? { message: labels.redact(message) } : {})
   }))
 
+/** A client is told of no more than this many models that were left out. */
+const maxExcluded = 100
+
+const withExcluded = (
+  errorResponse: ErrorResponse,
+  excluded: ReadonlyArray<Excluded> = [],
+  labels: Labels
+): ErrorResponse =>
+  excluded.length === 0
+    ? errorResponse
+    : {
+        ...errorResponse,
+        excluded: excluded.slice(0, maxExcluded).map(({ model, reason, server }) => ({
+          model,
+          ...(server === "" ? {} : { server: labels.label(server) }),
+          reason: labels.redact(reason)
+        }))
+      }
+
 const reasons = (attempts: ReadonlyArray<Attempt>, labels: Labels): string =>
-  attempts.map((attempt) => `${labels.label(attempt.server)}: ${attempt.reason}`).join("; ")
+  attempts
+    .map(
+      ({ model, reason, server }) => `${model === undefined ? "" : `${model} at `}${labels.label(server)}: ${reason}`
+    )
+    .join("; ")
 
 /** Adds the servers whose models are unknown because they were unreachable. */
 export const withUnreachable = (
@@ -155,12 +180,12 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       return withUnreachable(errorResponse, unreachable, labels)
     }
     case "NoSuitableModel": {
-      const { abilities, unanswered, unreachable } = error
+      const { abilities, excluded, unanswered, unreachable } = error
       const reason = abilities.length === 0 ? "can answer" : `is known to ${abilities.join(" and ")}`
       const errorResponse = unanswered
         ? make(503, "No server answers.", "no_server_answers", null, 5_000)
         : make(404, `No model on the servers ${reason}.`, "model_not_found", "model")
-      return withUnreachable(errorResponse, unreachable, labels)
+      return withExcluded(withUnreachable(errorResponse, unreachable, labels), excluded, labels)
     }
     case "NoLocalServer":
       return make(
@@ -176,7 +201,7 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       return make(429, message, "remote_tokens_exhausted", null, wait)
     }
     case "AllServersFailed": {
-      const { attempts, model, unreachable } = error
+      const { attempts, excluded, model, unreachable } = error
       const n = attempts.length
       const message = `All server attempts failed for model '${model}' (${n} ${n === 1 ? "attempt" : "attempts"}: ${reasons(attempts, labels)}).`
       const all = (test: (attempt: Attempt) => boolean) => n > 0 && attempts.every(test)
@@ -187,7 +212,8 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
           : all(isTimeout)
             ? make(504, message, "servers_timed_out")
             : make(502, message, "all_servers_failed")
-      return withUnreachable({ ...errorResponse, attempts: describeAttempts(attempts, labels) }, unreachable, labels)
+      const listed = { ...errorResponse, attempts: describeAttempts(attempts, labels) }
+      return withExcluded(withUnreachable(listed, unreachable, labels), excluded, labels)
     }
     case "StreamInterrupted": {
       const { attempts, model } = error
@@ -233,7 +259,16 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
 }
 
 /** In OpenAI's format. */
-export const openAI = ({ attempts, code, message, param, requestId, type, unreachable }: ErrorResponse): object => ({
+export const openAI = ({
+  attempts,
+  code,
+  excluded,
+  message,
+  param,
+  requestId,
+  type,
+  unreachable
+}: ErrorResponse): object => ({
   error: {
     message,
     type,
@@ -241,6 +276,7 @@ export const openAI = ({ attempts, code, message, param, requestId, type, unreac
     code,
     ...(attempts === undefined ? {} : { attempts }),
     ...(unreachable === undefined ? {} : { unreachable }),
+    ...(excluded === undefined ? {} : { excluded }),
     ...(requestId === undefined ? {} : { request_id: requestId })
   }
 })
@@ -261,7 +297,7 @@ export const anthropicStatus = ({ code, status }: ErrorResponse): number =>
 
 /** In Anthropic's format. */
 export const anthropic = (errorResponse: ErrorResponse): object => {
-  const { attempts, code, message, requestId, unreachable } = errorResponse
+  const { attempts, code, excluded, message, requestId, unreachable } = errorResponse
   const status = anthropicStatus(errorResponse)
   return {
     type: "error",
@@ -270,7 +306,8 @@ export const anthropic = (errorResponse: ErrorResponse): object => {
       message,
       ...(code === null ? {} : { details: { error_code: code } }),
       ...(attempts === undefined ? {} : { attempts }),
-      ...(unreachable === undefined ? {} : { unreachable })
+      ...(unreachable === undefined ? {} : { unreachable }),
+      ...(excluded === undefined ? {} : { excluded })
     },
     request_id: requestId ?? null
   }

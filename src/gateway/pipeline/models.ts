@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { Unreachable } from "../../Errors.js"
 import { canonical, type ModelInfo } from "../../Model.js"
+import { isAuto } from "../../modelSelection/candidate.js"
 import type { ServerStatus } from "../../Registry.js"
 import type { GatewayContext } from "../GatewayContext.js"
 import { make, RequestRejected, withUnreachable } from "../http/errorResponse.js"
@@ -94,7 +95,7 @@ export const factsOf = async (
   id: string
 ): Promise<ModelInfo | undefined> => {
   const own =
-    id === "auto" || canonical(id) === canonical(embeddedName(gateway.library)) || chainOf(gateway, id) !== undefined
+    isAuto(id) || canonical(id) === canonical(embeddedName(gateway.library)) || chainOf(gateway, id) !== undefined
   if (
     !own &&
     !namesOf(gateway.library, await statuses(gateway, context)).some((name) => canonical(name) === canonical(id))

@@ -32,6 +32,14 @@ const conversationOf = ({ caller = "", conversation }: RequestContext, { message
     ? ConversationKey.ofMessages(messages, caller)
     : ConversationKey.named(conversation, caller)
 
+/** A header has printable ASCII only, and clients and proxies limit its length. */
+const longestReason = 300
+
+const headerSafe = (text: string): string => {
+  const safe = text.replace(/[^\x20-\x7e]+/g, "?")
+  return safe.length > longestReason ? `${safe.slice(0, longestReason - 3)}...` : safe
+}
+
 /** One client request while it is being answered. */
 export class RequestExecution {
   /** The models that may answer, in order. */
@@ -206,7 +214,21 @@ export class RequestExecution {
     this.reportUnsupported(choice, server)
     headers["x-aicortex-server"] = label
     headers["x-aicortex-attempts"] = attempts
-    headers["x-aicortex-reason"] = cached ? "cache" : failure === undefined ? this.routing : `failover after ${failure}`
+    headers["x-aicortex-reason"] = cached ? "cache" : this.reasonFor(choice, failure)
+  }
+
+  /** Why the model and the server were chosen, as a header may have it. */
+  private reasonFor(choice: number, failure: string | undefined): string {
+    const { auto, reason } = this.candidate(choice)
+    const server = failure === undefined ? this.routing : `failover after ${failure}`
+    if (reason === undefined) return server
+    const earlier = this.candidates.indexOf(this.candidate(choice))
+    const failed = earlier > 0 ? `; ${earlier} ${earlier === 1 ? "model" : "models"} before it could not answer` : ""
+    const words =
+      auto && failure === undefined
+        ? `auto: ${reason}${failed}`
+        : `${auto ? "auto: " : ""}${reason}${failed}; ${server}`
+    return headerSafe(this.gateway.labels.redact(words))
   }
 
   /** Reports parameters that the answering server does not support. */
