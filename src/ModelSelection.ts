@@ -26,13 +26,21 @@ import * as Direct from "./internal/direct.js"
 import * as UnsupportedOptions from "./internal/unsupported.js"
 import { canonical, type ModelInfo } from "./Model.js"
 import { type Aliases, chainOf } from "./modelSelection/aliases.js"
-import { automatic, candidateOf, firstOf, isAuto, linked, type ModelCandidate } from "./modelSelection/candidate.js"
+import {
+  automatic,
+  candidateOf,
+  chosen,
+  firstOf,
+  isAuto,
+  linked,
+  type ModelCandidate
+} from "./modelSelection/candidate.js"
 import { ChainSelection } from "./modelSelection/chain.js"
 import { LocalMemory } from "./modelSelection/memory.js"
 import { type PromptShape, requirementsOf } from "./modelSelection/needs.js"
 import { PairIndex } from "./modelSelection/pairIndex.js"
 import { type Prefer, placementOf } from "./modelSelection/policy.js"
-import { chosen, Ranking } from "./modelSelection/rank.js"
+import { Ranking } from "./modelSelection/rank.js"
 import { type Offer, Registry, type Service as RegistryService } from "./Registry.js"
 import { Router } from "./Router.js"
 import { type Host, isLocal, type Protocol, type ServerInfo } from "./Server.js"

@@ -23,9 +23,8 @@ import * as Catalogue from "./registry/catalogue.js"
 import { EmbeddedModel, type EmbeddedModelInfo, hostsOf } from "./registry/embeddedModel.js"
 import { chatHosts, type LlmParams, paramsOf } from "./registry/llmParams.js"
 import * as Lists from "./registry/modelLists.js"
-import { answers, contextOn, isThere, type Offer, offersOf, silent, unreachable } from "./registry/offers.js"
+import { answers, contextOn, isThere, type Offer, Offers, silent, unreachable } from "./registry/offers.js"
 import * as Rows from "./registry/rows.js"
-import type { KnownServer } from "./registry/serverEntry.js"
 import { sourcesOf } from "./registry/sources.js"
 import * as Server from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
@@ -453,21 +452,13 @@ export const make = Effect.gen(function* () {
     return search(yield* rowsOf(options)).map((row) => row.name)
   })
 
-  let offered: { readonly version: number; readonly whole: Whole; readonly offers: ReadonlyArray<Offer> } | undefined
-  /** The same servers with the same models yield the same array: what is derived from it is kept. */
-  const offersNow = (all: ReadonlyArray<KnownServer>, whole: Whole): ReadonlyArray<Offer> => {
-    const version = lists.version()
-    if (offered?.version === version && offered.whole === whole) return offered.offers
-    const offers = offersOf(all.filter(isThere), whole.catalogue)
-    offered = { version, whole, offers }
-    return offers
-  }
+  const offered = new Offers(lists.version)
   const offers = Direct.make<ReadonlyArray<Offer>, never>(
-    () =>
-      offered !== undefined && offered.version === lists.version() && offered.whole === merged && lists.isSettled()
-        ? Exit.succeed(offered.offers)
-        : undefined,
-    () => Effect.zipWith(lists.known("first"), whole, offersNow)
+    () => {
+      const known = lists.isSettled() ? offered.current(merged?.catalogue) : undefined
+      return known === undefined ? undefined : Exit.succeed(known)
+    },
+    () => Effect.zipWith(whole, lists.known("first"), ({ catalogue }, all) => offered.of(all, catalogue))
   )
 
   // ---------------------------------------------------------------------------

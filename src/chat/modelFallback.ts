@@ -7,25 +7,8 @@ import * as FiberId from "effect/FiberId"
 import type { ChatEvent } from "../ChatEvent.js"
 import type { ChatError } from "../Errors.js"
 import type { Batch, OpenAnswer, Result } from "../Failover.js"
-import type { Message } from "../Message.js"
-import type { ModelCandidate } from "../ModelSelection.js"
 import type { ModelRounds } from "./modelRounds.js"
-
-/**
- * An answer that was not started yet: `start` is called once; `newMessages` are those that the call adds to the
- * conversation, and `candidate` is the model that is asked.
- */
-export interface PendingAnswer {
-  readonly start: () => OpenAnswer
-  readonly newMessages: () => ReadonlyArray<Message>
-  readonly candidate: () => ModelCandidate
-}
-
-/** The answer by the candidate with the index `at`. */
-export interface ModelAttempt {
-  readonly at: number
-  readonly pending: PendingAnswer
-}
+import type { ModelAttempt, PendingAnswer } from "./pendingAnswer.js"
 
 export interface Options {
   /** The models, and which of them follows. */

@@ -17,7 +17,7 @@ import {
 import { defaultPauseBefore, isWorthRetry, retryWindow } from "../failover/retryPolicy.js"
 import { isAnswerError } from "../internal/answerError.js"
 import { type ModelCandidate, mayTryNext, withOthers } from "../modelSelection/candidate.js"
-import type { ModelAttempt, PendingAnswer } from "./modelFallback.js"
+import type { ModelAttempt, PendingAnswer } from "./pendingAnswer.js"
 
 /** How many rounds there are at most, if the caller set no number of attempts. */
 const defaultRounds = 3

@@ -17,7 +17,6 @@ import type { CallObserver } from "../Telemetry.js"
 import { endedByLimit, endOf, reachesLimit, type ServerAnswer, totalOf, warned, wholeAnswer } from "./answerEnd.js"
 import { type Call, type Continuation, type Dependencies, type Relocate, type Result, requestFor } from "./call.js"
 import { type AttemptListener, ChatAttempt } from "./chatAttempt.js"
-import { CallDecision } from "./decision.js"
 import type { Batch } from "./eventBuffer.js"
 import { FailureEvents, metaEvent } from "./failureEvents.js"
 import { FaultAttribution } from "./faultAttribution.js"
@@ -229,8 +228,7 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
     const timeout = FirstTokenTimeouts.firstTokenTimeoutOf(this.call.limits, this.request, lease.cold, speed)
     const attempt = new ChatAttempt(this, host, at, lease, began, partial, observer, timeout)
     if (this.call.events) {
-      const decision = new CallDecision(this.call, route.columns.hosts, host, this.attempts)
-      this.push(metaEvent(server.url, tries, hedge, lease.cold, began, decision))
+      this.push(metaEvent(server.url, tries, hedge, lease.cold, began, this.decide(route.columns.hosts, host)))
       if (tries > 1) this.wake()
     }
     if (hedge) this.hedgeAttempt = attempt
@@ -344,9 +342,8 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
     this.usage = addUsage(this.usage, answer.usage)
     this.observer.used(answer.sharedPrompt === true ? withoutPrompt(answer.usage) : answer.usage)
     const firstTokenTime = this.firstPiece === undefined ? undefined : this.firstPiece - this.startedAt
-    const { attempts } = this
-    const decision = new CallDecision(this.call, this.selection.route.columns.hosts, host, attempts)
-    const result = totalOf(answer, host, this.usage, firstTokenTime, attempts, decision)
+    const decision = this.decide(this.selection.route.columns.hosts, host)
+    const result = totalOf(answer, host, this.usage, firstTokenTime, this.attempts, decision)
     if (this.call.events && answer.toolCalls.length > 0) {
       const timestamp = this.now()
       for (const call of answer.toolCalls) this.push({ type: "tool_call", ...call, timestamp })

@@ -4,6 +4,7 @@ import type { ErrorEvent, Meta } from "../ChatEvent.js"
 import type { Decision } from "../Decision.js"
 import type { Attempt, Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
+import { CallDecision } from "./decision.js"
 import { EventBuffer } from "./eventBuffer.js"
 import { failedAttempt, remember } from "./failedAttempt.js"
 
@@ -36,6 +37,11 @@ export abstract class FailureEvents extends EventBuffer {
 
   /** The time, in milliseconds since the epoch. */
   abstract now(): number
+
+  /** Why this one of the servers of the model is asked. */
+  protected decide(hosts: ReadonlyArray<Host>, host: Host): Decision {
+    return new CallDecision(this.call, hosts, host, this.attempts)
+  }
 
   /** Records a failed attempt that began then, in milliseconds since the epoch. */
   protected recordAttempt(host: Host, phase: Phase, failure: ServerFailure, began: number): void {

@@ -3,7 +3,21 @@
  * pass over typed arrays chooses among all of them.
  */
 import type { Host } from "../Server.js"
-import type { ModelState } from "./state.js"
+
+/** As much of a model's state on a server as the columns are written from. */
+export interface PairState {
+  readonly breaker: { readonly restsUntil: number }
+  readonly inFlight: number
+  readonly places: number
+  readonly refusedUntil: number
+  readonly residentUntil: number
+  readonly queue: { readonly length: number; readonly serviceTime: number } | undefined
+  readonly server: {
+    readonly breaker: { readonly restsUntil: number }
+    readonly inFlight: number
+    readonly maxInFlight: number
+  }
+}
 
 /**
  * Times are in milliseconds since the epoch.
@@ -20,7 +34,7 @@ export class PairColumns {
   readonly refusedUntil: Float64Array
   /** Free slots. */
   readonly free: Float64Array
-  private readonly states: Array<ModelState | undefined>
+  private readonly states: Array<PairState | undefined>
 
   constructor(
     /** The pairs, in the order of the columns. */
@@ -31,7 +45,7 @@ export class PairColumns {
     this.restsUntil = new Float64Array(size)
     this.refusedUntil = new Float64Array(size)
     this.free = new Float64Array(size).fill(Number.POSITIVE_INFINITY)
-    this.states = new Array<ModelState | undefined>(size).fill(undefined)
+    this.states = new Array<PairState | undefined>(size).fill(undefined)
     // Only Ollama loads a model when it is asked for it.
     hosts.forEach(({ protocol }, at) => {
       if (protocol !== "ollama") this.residentUntil[at] = Number.POSITIVE_INFINITY
@@ -49,7 +63,7 @@ export class PairColumns {
   }
 
   /** Writes what is known of a pair now. */
-  write(at: number, state: ModelState): void {
+  write(at: number, state: PairState): void {
     const { breaker, inFlight, places, refusedUntil, residentUntil, server } = state
     this.states[at] = state
     const host = this.hosts[at]

@@ -60,6 +60,15 @@ export const candidateOf = (name: string): ModelCandidate => {
     : { model: name, accepts: undefined, name, auto: false }
 }
 
+/** A model that was chosen without a choice. */
+export const chosen = (model: string, reason: string): ModelCandidate => ({
+  model,
+  accepts: undefined,
+  name: model,
+  auto: true,
+  reason
+})
+
 /** One of a chain: it is known by its own name. */
 export const linked = (name: string): ModelCandidate => {
   const candidate = candidateOf(name)

@@ -431,12 +431,3 @@ class RankedModel implements ModelCandidate {
     return this.known
   }
 }
-
-/** A model that was chosen without a choice. */
-export const chosen = (model: string, reason: string): ModelCandidate => ({
-  model,
-  accepts: undefined,
-  name: model,
-  auto: true,
-  reason
-})

@@ -61,7 +61,7 @@ export const hostOf = (known: KnownServer, info: ModelInfo): Host => ({
 })
 
 /** The models of these servers, with what the catalogue knows of them. */
-export const offersOf = (all: ReadonlyArray<KnownServer>, catalogue: Catalogue): ReadonlyArray<Offer> => {
+const offersOf = (all: ReadonlyArray<KnownServer>, catalogue: Catalogue): ReadonlyArray<Offer> => {
   const found = new Map<
     string,
     {
@@ -97,4 +97,28 @@ export const offersOf = (all: ReadonlyArray<KnownServer>, catalogue: Catalogue):
     }
   }
   return [...found.values()]
+}
+
+/** What servers offer, as long as nothing changes: what is derived from it is kept by its identity. */
+export class Offers {
+  private version: number | undefined
+  private catalogue: Catalogue | undefined
+  private offers: ReadonlyArray<Offer> = []
+
+  /** `versionNow` changes whenever anything of the lists may have. */
+  constructor(private readonly versionNow: () => number) {}
+
+  /** What there is, if nothing has changed since it was made. */
+  current(catalogue: Catalogue | undefined): ReadonlyArray<Offer> | undefined {
+    return this.version === this.versionNow() && this.catalogue === catalogue ? this.offers : undefined
+  }
+
+  of(all: ReadonlyArray<KnownServer>, catalogue: Catalogue): ReadonlyArray<Offer> {
+    const known = this.current(catalogue)
+    if (known !== undefined) return known
+    this.version = this.versionNow()
+    this.catalogue = catalogue
+    this.offers = offersOf(all.filter(isThere), catalogue)
+    return this.offers
+  }
 }

@@ -11,13 +11,13 @@ import { automatic } from "../../modelSelection/candidate.js"
 import { Registry } from "../../Registry.js"
 import { isLocal } from "../../Server.js"
 import { CurrentSettings } from "../../Settings.js"
-import type { Given } from "../auto.js"
 import * as Image from "../chat/imageFile.js"
 import { readSchema } from "../chat/schemaFile.js"
 import { UsageError } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Stdin from "../stdin.js"
+import type { Given } from "./flags.js"
 
 /** Stands for the tools of a call: what they are does not matter for the choice. */
 const anyTool = { name: "tool", description: "A tool.", parameters: { type: "object", properties: {} } }
