@@ -17,6 +17,7 @@ import { UsageError } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Stdin from "../stdin.js"
+import * as Table from "../table.js"
 import type { Given } from "./flags.js"
 
 /** Stands for the tools of a call: what they are does not matter for the choice. */
@@ -48,9 +49,9 @@ const textOf = ({ candidates, chosen, conditions: { lines, resources }, excluded
   const conditions = [...machine, ...lines.map(({ reason, server, state }) => [server, state, reason || "-"])]
   return [
     `${Output.bold(chosen.model, process.stdout)}${at}: ${reason}\n`,
-    candidates.length === 0 ? "" : `\n${Output.table(["Model", "Server", "Why here"], rows(candidates), "Why here")}`,
-    excluded.length === 0 ? "" : `\n${Output.table(["Left out", "Server", "Why"], rows(excluded), "Why")}`,
-    conditions.length === 0 ? "" : `\n${Output.table(["Conditions", "State", "Why"], conditions, "Why")}`
+    candidates.length === 0 ? "" : `\n${Table.table(["Model", "Server", "Why here"], rows(candidates), "Why here")}`,
+    excluded.length === 0 ? "" : `\n${Table.table(["Left out", "Server", "Why"], rows(excluded), "Why")}`,
+    conditions.length === 0 ? "" : `\n${Table.table(["Conditions", "State", "Why"], conditions, "Why")}`
   ].join("")
 }
 
