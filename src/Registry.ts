@@ -23,8 +23,9 @@ import * as Catalogue from "./registry/catalogue.js"
 import { EmbeddedModel, type EmbeddedModelInfo, hostsOf } from "./registry/embeddedModel.js"
 import { chatHosts, type LlmParams, paramsOf } from "./registry/llmParams.js"
 import * as Lists from "./registry/modelLists.js"
-import { answers, contextOn, isThere, type Offer, Offers, silent, unreachable } from "./registry/offers.js"
+import { answers, contextOn, isThere, type Offer, offersOver, silent, unreachable } from "./registry/offers.js"
 import * as Rows from "./registry/rows.js"
+import type { KnownServer } from "./registry/serverEntry.js"
 import { sourcesOf } from "./registry/sources.js"
 import * as Server from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
@@ -452,13 +453,9 @@ export const make = Effect.gen(function* () {
     return search(yield* rowsOf(options)).map((row) => row.name)
   })
 
-  const offered = new Offers(lists.version)
-  const offers = Direct.make<ReadonlyArray<Offer>, never>(
-    () => {
-      const known = lists.isSettled() ? offered.current(merged?.catalogue) : undefined
-      return known === undefined ? undefined : Exit.succeed(known)
-    },
-    () => Effect.zipWith(whole, lists.known("first"), ({ catalogue }, all) => offered.of(all, catalogue))
+  const offers = offersOver(
+    lists,
+    Effect.map(whole, ({ catalogue }) => catalogue)
   )
 
   // ---------------------------------------------------------------------------

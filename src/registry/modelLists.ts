@@ -379,7 +379,11 @@ export const make = Effect.fnUntraced(function* (
     stream,
     now: Effect.map(loaded, (all) => all.map(toKnown)),
     version: () => version,
-    isSettled: () => entries !== undefined && clock.unsafeCurrentTimeMillis() < settledUntil,
+    isSettled: () => {
+      if (entries === undefined) return false
+      settledUntil ??= computeSettled()
+      return clock.unsafeCurrentTimeMillis() < settledUntil
+    },
     peek: () => (entries ?? []).map(toKnown),
     markAbsent,
     refresh

@@ -1,8 +1,12 @@
 /** What the servers that answer have, and which of them do not answer. */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { Unreachable } from "../Errors.js"
+import * as Direct from "../internal/direct.js"
 import type { ModelInfo } from "../Model.js"
 import type { Host } from "../Server.js"
 import type { Catalogue } from "./catalogue.js"
+import type { ModelLists } from "./modelLists.js"
 import type { KnownServer } from "./serverEntry.js"
 
 /**
@@ -99,26 +103,24 @@ const offersOf = (all: ReadonlyArray<KnownServer>, catalogue: Catalogue): Readon
   return [...found.values()]
 }
 
-/** What servers offer, as long as nothing changes: what is derived from it is kept by its identity. */
-export class Offers {
-  private version: number | undefined
-  private catalogue: Catalogue | undefined
-  private offers: ReadonlyArray<Offer> = []
-
-  /** `versionNow` changes whenever anything of the lists may have. */
-  constructor(private readonly versionNow: () => number) {}
-
-  /** What there is, if nothing has changed since it was made. */
-  current(catalogue: Catalogue | undefined): ReadonlyArray<Offer> | undefined {
-    return this.version === this.versionNow() && this.catalogue === catalogue ? this.offers : undefined
+/**
+ * What servers offer. As long as nothing changes it is the same array, and needs no fiber: what is derived from it is kept
+ * by its identity.
+ */
+export const offersOver = (
+  lists: Pick<ModelLists, "known" | "version" | "isSettled">,
+  catalogue: Effect.Effect<Catalogue>
+): Effect.Effect<ReadonlyArray<Offer>> => {
+  let version: number | undefined
+  let offers: ReadonlyArray<Offer> = []
+  const refreshed = (catalogue: Catalogue, all: ReadonlyArray<KnownServer>): ReadonlyArray<Offer> => {
+    if (version === lists.version()) return offers
+    version = lists.version()
+    offers = offersOf(all.filter(isThere), catalogue)
+    return offers
   }
-
-  of(all: ReadonlyArray<KnownServer>, catalogue: Catalogue): ReadonlyArray<Offer> {
-    const known = this.current(catalogue)
-    if (known !== undefined) return known
-    this.version = this.versionNow()
-    this.catalogue = catalogue
-    this.offers = offersOf(all.filter(isThere), catalogue)
-    return this.offers
-  }
+  return Direct.make<ReadonlyArray<Offer>, never>(
+    () => (version === lists.version() && lists.isSettled() ? Exit.succeed(offers) : undefined),
+    () => Effect.zipWith(catalogue, lists.known("first"), refreshed)
+  )
 }
