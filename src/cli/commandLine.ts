@@ -2,6 +2,11 @@
  * Normalises a command line for `@effect/cli`: flags first, each value as a separate word, then `--`, then the
  * arguments. So flags may stand anywhere, `-t0.2`, `-sm NAME` and `--system=…` work, a boolean flag never consumes the
  * next word, and an unknown or repeated flag is reported by name.
+ *
+ * `@effect/cli` declares the commands, reads the values with their types and ranges, and runs what was selected. It takes
+ * flags before arguments only, passes over words that it does not know, and its help does not fit a terminal. So three
+ * modules stand beside it, and nothing else goes round it: this one, `flags.ts` (its options, each with its help) and
+ * `help.ts` (the help of a command). All three read the same declarations as it does.
  */
 import * as Options from "@effect/cli/Options"
 import type * as Usage from "@effect/cli/Usage"
