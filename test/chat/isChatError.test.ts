@@ -18,10 +18,25 @@ const fleet = useFleet()
 /** Data about what went wrong without a failure. */
 const warnings: ReadonlySet<unknown> = new Set([Errors.RegistryWarning, Errors.SavedStateWarning, Errors.TurnNotStored])
 
+/** Failures of models on this machine, which no call fails with. */
+const local: ReadonlySet<unknown> = new Set([
+  Errors.EngineFailed,
+  Errors.EngineNotInstalled,
+  Errors.NotRunning,
+  Errors.InsufficientDiskSpace,
+  Errors.InvalidModelFile,
+  Errors.InvalidModelReference,
+  Errors.ModelDownloadFailed,
+  Errors.ModelNameTaken,
+  Errors.ModelNotStored,
+  Errors.ModelStoreUnavailable
+])
+
 type ErrorClass = Schema.Schema<Error & { readonly _tag: string }, unknown> & { readonly _tag: string }
 
 const classes = Object.values(Errors).filter(
-  (one): one is typeof one & ErrorClass => typeof one === "function" && "_tag" in one && !warnings.has(one)
+  (one): one is typeof one & ErrorClass =>
+    typeof one === "function" && "_tag" in one && !warnings.has(one) && !local.has(one)
 )
 
 const sample = (one: ErrorClass) => FastCheck.sample(Arbitrary.make(one), { numRuns: 5, seed: 1 })
@@ -64,6 +79,10 @@ describe("isChatError", () => {
       expect(isChatError(value)).toBe(false)
     }
   )
+
+  it("is false of failures of models on this machine", () => {
+    expect(isChatError(new Errors.NotRunning({ model }))).toBe(false)
+  })
 
   it("is false of warnings", () => {
     expect(isChatError(new Errors.RegistryWarning({ file: "a", reason: "b" }))).toBe(false)

@@ -269,7 +269,7 @@ describe("what is not known is refused", () => {
       _tag: "InvalidConfig",
       source: "the replacements",
       field: "stor",
-      reason: "there is no such part; there are store, responses, conditions, router, transport"
+      reason: "there is no such part; there are store, responses, conditions, router, backends, transport"
     })
     expect(await build({ store: Sessions.makeStoreMemory() })).toMatchObject({
       field: "store",
