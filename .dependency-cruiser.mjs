@@ -43,7 +43,7 @@ const services = [
     "Telemetry"
   )
 ]
-const features = stands("Chat", "Embeddings", "Execute")
+const features = stands("Benchmark", "Chat", "Embeddings", "Execute")
 const surfaces = [
   ...stands("Cortex", "Gateway", "LocalModel"),
   "^src/(index|promise|browser)\\.ts$",

@@ -27,6 +27,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Backend, Backends } from "./Backend.js"
+import * as Benchmark from "./Benchmark.js"
 import * as Anthropic from "./backend/anthropic.js"
 import * as Embedded from "./backend/embedded.js"
 import * as Ollama from "./backend/ollama.js"
@@ -84,6 +85,7 @@ export type Services = PortableServices | ModelStore.ModelStore
  * @category models
  */
 export type PortableServices =
+  | Benchmark.Benchmark
   | Chat.Chat
   | Conditions.Conditions
   | Embeddings.Embeddings
@@ -276,7 +278,7 @@ export const layerServices = <E = never, R = never>(
     replace.backends ?? layerBackends({ modelPath: options.demoModel ?? undefined })
   return Layer.provide(Execute.layer, Terminal.layer).pipe(
     Layer.provideMerge(Layer.merge(Chat.layer, Embeddings.layer)),
-    Layer.provideMerge(Failover.layer),
+    Layer.provideMerge(Layer.merge(Failover.layer, Benchmark.layer)),
     Layer.provide(backends),
     Layer.provideMerge(ResponseCache.layer),
     Layer.provideMerge(Layer.provide(ModelSelection.layer, layerMemory)),

@@ -21,7 +21,7 @@ import * as Saving from "./fleet/persisted.js"
 import * as Waiting from "./fleet/queueWaiters.js"
 import { RemoteTokenCounter, type RemoteTokens, SharedRemoteTokens } from "./fleet/remoteTokens.js"
 import { type Snapshot, snapshotOf } from "./fleet/snapshot.js"
-import { type ModelState, type Remoteness, ServerState } from "./fleet/state.js"
+import { type BenchmarkFigures, type ModelState, type Remoteness, ServerState } from "./fleet/state.js"
 import type { Host } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 import * as Telemetry from "./Telemetry.js"
@@ -151,6 +151,11 @@ export type {
 } from "./fleet/snapshot.js"
 export {
   /**
+   * @since 0.3.0
+   * @category models
+   */
+  type BenchmarkFigures,
+  /**
    * @since 0.1.0
    * @category constants
    */
@@ -202,6 +207,13 @@ export interface Service {
   readonly queue: (pool: Columns, call: Waiting.QueuedCall, first: boolean) => Waiting.QueueTicket
   /** A small request to this server took this many milliseconds. */
   readonly roundTrip: (url: string, milliseconds: number) => void
+  /**
+   * A benchmark has measured a model on a server: its figures replace those that were known. Own traffic is averaged
+   * with them afterwards, or replaces them where they are older than an hour.
+   */
+  readonly benchmarked: (url: string, model: string, figures: BenchmarkFigures) => void
+  /** When `benchmarked` was last called, in milliseconds since the epoch; -Infinity if never. */
+  readonly lastBenchmark: () => number
   /** The server reported exactly these loaded models, each until that time (milliseconds since the epoch). */
   readonly resident: (url: string, models: ReadonlyMap<string, number>) => void
   /** The server that last answered a conversation; `undefined` if that is not known. */
@@ -412,6 +424,16 @@ export const make = Effect.gen(function* () {
     }
   }
 
+  let lastBenchmark = Number.NEGATIVE_INFINITY
+  const benchmarked: Service["benchmarked"] = (url, model, figures) => {
+    const server = serverState(url)
+    const at = now()
+    lastBenchmark = at
+    server.model(model).benchmarked(figures, at)
+    server.write(at)
+    feed.publish(server, model, at)
+  }
+
   const resident = (url: string, models: ReadonlyMap<string, number>): void => {
     const server = serverState(url)
     const at = now()
@@ -451,6 +473,8 @@ export const make = Effect.gen(function* () {
     lease,
     queue,
     roundTrip,
+    benchmarked,
+    lastBenchmark: () => lastBenchmark,
     resident,
     probed,
     contacts: (url) => {
@@ -494,6 +518,7 @@ export const make = Effect.gen(function* () {
           state.firstTokenTime = undefined
           state.firstTokens.clear()
           state.promptSpeed = undefined
+          state.benchmarkedAt = undefined
           state.overhead = undefined
         }
         server.write(now())

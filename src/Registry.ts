@@ -26,6 +26,7 @@ import * as Lists from "./registry/modelLists.js"
 import { answers, contextOn, isThere, type Offer, offersOver, silent, unreachable } from "./registry/offers.js"
 import * as Rows from "./registry/rows.js"
 import type { KnownServer } from "./registry/serverEntry.js"
+import { serverInfoOf } from "./registry/serverInfo.js"
 import { sourcesOf } from "./registry/sources.js"
 import * as Server from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
@@ -350,17 +351,8 @@ export const make = Effect.gen(function* () {
             })
         )
 
-  const toServerInfo = (host: Host): Server.ServerInfo => {
-    const live = fleet.snapshot(host.server.url, host.model).tokensPerSecond
-    return {
-      url: host.server.url,
-      protocol: host.certain ? host.protocol : host.server.protocol,
-      location: host.server.location ?? {},
-      organization: host.server.organization,
-      tokens_per_second: live ?? host.performance?.tokens_per_second,
-      performance: live === undefined ? (host.performance ?? {}) : { tokens_per_second: live }
-    }
-  }
+  const toServerInfo = (host: Host): Server.ServerInfo =>
+    serverInfoOf(host, fleet.snapshot(host.server.url, host.model))
 
   const hostsToShow = Effect.fnUntraced(function* (model: string) {
     if (Model.canonical(model) === embeddedKey) return embeddedHosts

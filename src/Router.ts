@@ -121,7 +121,7 @@ export interface Service {
   readonly plan: (hosts: ReadonlyArray<Host>, strategy: Routing, hints?: RouteHints) => Route
   /**
    * The server that a call would try first, remembered per model and strategy for `Settings.bestServerTtl`, but not
-   * past a failure of that server. With `protocol` only those count that speak it. `model` is a name on the servers:
+   * past a failure of that server or a benchmark. With `protocol` only those count that speak it. `model` is a name on the servers:
    * `ModelSelection.bestServer` knows aliases too.
    */
   readonly best: (
@@ -158,7 +158,7 @@ export const make = Effect.gen(function* () {
   const abilities = yield* Effect.serviceOption(ResumeSupports)
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
-  const best = new Map<string, { readonly url: string; readonly until: number }>()
+  const best = new Map<string, { readonly url: string; readonly since: number; readonly until: number }>()
   const now = () => clock.unsafeCurrentTimeMillis()
   const seed = yield* Effect.flatMap(Effect.random, (random) => random.nextIntBetween(0, 0x7fffffff))
   // One random stream for all calls: a draw is cheap, and reproducible by the seed.
@@ -181,7 +181,7 @@ export const make = Effect.gen(function* () {
           : new NoServers({ model, servers: hosts.map(({ server }) => server.url), available: [] })
       })
       const known = best.get(key)
-      if (known !== undefined && known.until > now()) {
+      if (known !== undefined && known.until > now() && known.since > fleet.lastBenchmark()) {
         const host = (yield* located).find((host) => host.server.url === known.url)
         if (host !== undefined && fleet.snapshot(host.server.url, host.model).breaker === "closed") {
           return yield* registry.serverInfo(model, known.url)
@@ -193,7 +193,7 @@ export const make = Effect.gen(function* () {
       const host = columns.hosts[at === waitForSlot ? emptiest(columns, now()) : at]
       if (host === undefined) return yield* registry.missing(model)
       const url = host.server.url
-      best.set(key, { url, until: now() + settings.bestServerTtl })
+      best.set(key, { url, since: now(), until: now() + settings.bestServerTtl })
       return yield* registry.serverInfo(model, url)
     }),
     clear: Effect.all(

@@ -20,6 +20,12 @@ import * as Wiring from "./browser/wiring.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
 import { type Cortex, cortexOver, Session } from "./promise/cortex.js"
 
+export type {
+  Phase as BenchmarkPhase,
+  Report as BenchmarkReport,
+  Result as BenchmarkResult,
+  Skipped as BenchmarkSkipped
+} from "./Benchmark.js"
 export type { ApiRequest, Options as ApiRequestOptions } from "./backend/apiRequest.js"
 export type { KeyValueStorage } from "./browser/store.js"
 export type { ChatEvent, FinishReason, StructuredEvent, Usage } from "./ChatEvent.js"
@@ -52,7 +58,15 @@ export {
 export type { AgentChecks, Executed, Metrics, Output } from "./Execute.js"
 export type { Result } from "./Failover.js"
 export type { Message } from "./Message.js"
-export type { ChatFunction, ChatOptions, EmbedOptions, ExecuteOptions, Prompt, Tool } from "./promise/calls.js"
+export type {
+  BenchmarkOptions,
+  ChatFunction,
+  ChatOptions,
+  EmbedOptions,
+  ExecuteOptions,
+  Prompt,
+  Tool
+} from "./promise/calls.js"
 export { tool } from "./promise/calls.js"
 export { ChatStream, StructuredStream } from "./promise/chatStream.js"
 export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js"

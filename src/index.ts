@@ -5,6 +5,7 @@
  */
 
 export * as Backend from "./Backend.js"
+export * as Benchmark from "./Benchmark.js"
 export * as ApiRequest from "./backend/apiRequest.js"
 export * as CallDefaults from "./CallDefaults.js"
 export * as Chat from "./Chat.js"

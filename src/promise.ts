@@ -15,6 +15,7 @@
  * @since 0.1.0
  */
 import type * as Layer from "effect/Layer"
+import type { Report as BenchmarkReport } from "./Benchmark.js"
 import type * as ApiRequest from "./backend/apiRequest.js"
 import type { Routing } from "./ChatRequest.js"
 import * as Wiring from "./Cortex.js"
@@ -24,7 +25,14 @@ import type { Executed } from "./Execute.js"
 import type { Result } from "./Failover.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
 import type { StoredModel } from "./ModelStore.js"
-import type { ChatFunction, ChatOptions, EmbedOptions, ExecuteOptions, Prompt } from "./promise/calls.js"
+import type {
+  BenchmarkOptions,
+  ChatFunction,
+  ChatOptions,
+  EmbedOptions,
+  ExecuteOptions,
+  Prompt
+} from "./promise/calls.js"
 import { type Cortex, cortexOver, Session as PlainSession, type SessionOptions } from "./promise/cortex.js"
 import {
   type ImportModelOptions,
@@ -36,6 +44,12 @@ import type * as Registry from "./Registry.js"
 import type { ServerInfo } from "./Server.js"
 import type * as Sessions from "./Sessions.js"
 
+export type {
+  Phase as BenchmarkPhase,
+  Report as BenchmarkReport,
+  Result as BenchmarkResult,
+  Skipped as BenchmarkSkipped
+} from "./Benchmark.js"
 export type { ApiRequest, Options as ApiRequestOptions } from "./backend/apiRequest.js"
 export type { ChatEvent, FinishReason, StructuredEvent, Usage } from "./ChatEvent.js"
 export type { Routing } from "./ChatRequest.js"
@@ -80,7 +94,15 @@ export type { AgentChecks, Executed, Metrics, Output } from "./Execute.js"
 export type { Result } from "./Failover.js"
 export type { Message } from "./Message.js"
 export type { ModelMetadata, PullEvent, StoredFile, StoredModel } from "./ModelStore.js"
-export type { ChatFunction, ChatOptions, EmbedOptions, ExecuteOptions, Prompt, Tool } from "./promise/calls.js"
+export type {
+  BenchmarkOptions,
+  ChatFunction,
+  ChatOptions,
+  EmbedOptions,
+  ExecuteOptions,
+  Prompt,
+  Tool
+} from "./promise/calls.js"
 export { tool } from "./promise/calls.js"
 export { ChatStream, StructuredStream } from "./promise/chatStream.js"
 export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js"
@@ -240,6 +262,21 @@ export const execute = (options: ExecuteOptions): Promise<Executed> => defaultCo
  */
 export const embed = (input: string | ReadonlyArray<string>, options: EmbedOptions): Promise<Embedded> =>
   defaultCortex().embed(input, options)
+
+/**
+ * Measures how fast your servers are: time to first token, prompt and output tokens per second, alone and with several
+ * requests at once. Routing goes by it from then on, until it has measured calls of yours. What was left out, and why, is
+ * in `skipped`. Rejects with `InvalidRequest`, `ModelNotFound` or `NoServers`.
+ *
+ * @example
+ * import { benchmark } from "aicortex/promise"
+ *
+ * const { results, skipped } = await benchmark({ model: "llama3.2:3b", maxTime: "30 seconds" })
+ *
+ * @since 0.3.0
+ * @category servers
+ */
+export const benchmark = (options?: BenchmarkOptions): Promise<BenchmarkReport> => defaultCortex().benchmark(options)
 
 /**
  * The server that a call would try first, remembered for five minutes per model and strategy (default `fastest`). As in a

@@ -4,6 +4,7 @@ import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Backend, Backends } from "../Backend.js"
+import * as Benchmark from "../Benchmark.js"
 import * as Anthropic from "../backend/anthropic.js"
 import * as Ollama from "../backend/ollama.js"
 import * as OpenAI from "../backend/openai.js"
@@ -139,7 +140,7 @@ export const layer = ({ storage, ...options }: BrowserOptions): Layer.Layer<Port
   )
   return Execute.layer.pipe(
     Layer.provideMerge(Layer.merge(Chat.layer, Embeddings.layer)),
-    Layer.provideMerge(Failover.layer),
+    Layer.provideMerge(Layer.merge(Failover.layer, Benchmark.layer)),
     Layer.provide(layerBackends),
     Layer.provideMerge(ResponseCache.layer),
     Layer.provideMerge(ModelSelection.layer),

@@ -275,13 +275,15 @@ export class SlotLease implements Lease {
     const { queue } = this.pool
     const { firstTokenTime, loadTime = 0, promptTime, tokensPerSecond } = seen
     if (!this.cold && this.loaded > 0 && loadTime >= minLoadTime) this.learnLoad(loadTime)
-    state.tokensPerSecond = average(state.tokensPerSecond, believable(tokensPerSecond))
+    const speed = believable(tokensPerSecond)
+    const outdated = speed !== undefined && state.benchmarkedAt !== undefined && state.outdated(now)
+    state.tokensPerSecond = average(outdated ? undefined : state.tokensPerSecond, speed)
     const loaded = Math.max(this.loaded, this.cold ? loadTime : 0)
     if (loaded === 0) {
-      state.firstTokenTime = peak(state.firstTokenTime, firstTokenTime)
+      state.firstTokenTime = peak(outdated ? undefined : state.firstTokenTime, firstTokenTime)
       if (firstTokenTime !== undefined && firstTokenTime >= 0) state.firstTokens.add(firstTokenTime)
     }
-    this.learnPrompt(seen, loaded)
+    this.learnPrompt(seen, loaded, outdated)
     let waited = 0
     if (firstTokenTime !== undefined && promptTime !== undefined && loaded === 0) {
       const rest = Math.max(0, firstTokenTime - loadTime - promptTime)
@@ -300,7 +302,7 @@ export class SlotLease implements Lease {
   }
 
   /** Prompt tokens per second: by the server's own clock, else measured here. */
-  private learnPrompt(seen: Observation, loaded: number): void {
+  private learnPrompt(seen: Observation, loaded: number, outdated: boolean): void {
     const { state } = this
     const { queue } = this.pool
     const tokens = seen.promptEvaluated ?? seen.promptTokens
@@ -314,8 +316,9 @@ export class SlotLease implements Lease {
     else if (firstTokenTime !== undefined && loaded === 0)
       speed = (tokens * 1_000 * this.serverInFlight) / Math.max(1, firstTokenTime)
     else return
-    if (state.promptSpeed !== undefined) speed = Math.min(speed, maxOutlierFactor * state.promptSpeed)
-    state.promptSpeed = average(state.promptSpeed, speed)
+    const known = outdated ? undefined : state.promptSpeed
+    if (known !== undefined) speed = Math.min(speed, maxOutlierFactor * known)
+    state.promptSpeed = average(known, speed)
     queue.promptSpeed = Number.isNaN(queue.promptSpeed)
       ? speed
       : (average(queue.promptSpeed, speed, sharedAlpha) ?? speed)

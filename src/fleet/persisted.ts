@@ -26,6 +26,7 @@ const PersistedModel = Schema.Struct({
   tokensPerSecond: optional(Figure.pipe(Schema.lessThanOrEqualTo(maxBelievableSpeed))),
   firstTokenTime: optional(Figure),
   promptTokensPerSecond: optional(Figure),
+  benchmarkedAt: optional(Moment),
   overhead: optional(Figure),
   places: optional(Schema.Int.pipe(Schema.between(1, maxPlaces))),
   residentUntil: optional(Moment),
@@ -119,6 +120,7 @@ export const save = (
           tokensPerSecond: state.tokensPerSecond,
           firstTokenTime,
           promptTokensPerSecond: promptSpeed,
+          benchmarkedAt: state.benchmarkedAt,
           overhead,
           places: learns ? places : undefined,
           residentUntil: residentUntil > now && Number.isFinite(residentUntil) ? residentUntil : undefined,
@@ -176,6 +178,7 @@ export const restore = (
       state.tokensPerSecond = kept.tokensPerSecond
       state.firstTokenTime = kept.firstTokenTime
       state.promptSpeed = kept.promptTokensPerSecond
+      state.benchmarkedAt = kept.benchmarkedAt === undefined ? undefined : Math.min(kept.benchmarkedAt, now)
       state.overhead = kept.overhead
       state.keptPlaces = kept.places
       if (state.learns && kept.places !== undefined) state.places = kept.places

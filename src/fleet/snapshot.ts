@@ -27,6 +27,11 @@ export interface Snapshot {
   readonly roundTrip: number | undefined
   /** EWMA of prompt evaluation speed. */
   readonly promptTokensPerSecond?: number | undefined
+  /**
+   * When a benchmark measured these speeds, in milliseconds since the epoch; `undefined` once own traffic was measured
+   * after it.
+   */
+  readonly benchmarkedAt?: number | undefined
   /** Until when the model is assumed to stay loaded, in milliseconds since the epoch. */
   readonly residentUntil?: number | undefined
   /** How many requests for the model it gets at once (slots). */
@@ -54,6 +59,7 @@ export const snapshotOf = (server: ServerState | undefined, model: string, now: 
     firstTokenTime: state?.firstTokenTime,
     roundTrip: server?.roundTrip,
     promptTokensPerSecond: state?.promptSpeed,
+    benchmarkedAt: state?.benchmarkedAt,
     residentUntil: state?.residentUntil,
     places: state === undefined || server === undefined ? undefined : Math.min(server.maxInFlight, state.places),
     queued: state?.queued

@@ -19,6 +19,24 @@ import { isTelling } from "./throughput.js"
  */
 export const maxBelievableSpeed = maxSpeed
 
+/** The first measurement of own traffic replaces the figures of a benchmark older than this, in milliseconds: 1 hour. */
+const maxBenchmarkAge = 3_600_000
+
+/**
+ * What a benchmark has measured of a model on a server; what is left out stays as it was.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface BenchmarkFigures {
+  /** Output tokens per second of one request at a time. */
+  readonly tokensPerSecond?: number | undefined
+  /** Prompt tokens per second. */
+  readonly promptTokensPerSecond?: number | undefined
+  /** Time to first token of a short prompt, in milliseconds. */
+  readonly firstTokenTime?: number | undefined
+}
+
 /** A server's distance as a round trip in milliseconds, given the measured one; NaN if unknown. */
 export type Remoteness = (host: Host, roundTrip: number | undefined) => number
 
@@ -49,6 +67,8 @@ export class ModelState implements ModelOnServer {
   /** Times to first token without a load. */
   readonly firstTokens = new SlidingWindow()
   promptSpeed: number | undefined
+  /** When a benchmark last set these figures; `undefined` if own traffic has been measured since, or none ran. */
+  benchmarkedAt: number | undefined
   /** The part of the time to first token that is neither load nor prompt nor waiting: the network. */
   overhead: number | undefined
   residentUntil = 0
@@ -73,6 +93,21 @@ export class ModelState implements ModelOnServer {
 
   get queued(): number {
     return this.queue?.length ?? 0
+  }
+
+  /** The figures are those of a benchmark from now on. */
+  benchmarked({ firstTokenTime, promptTokensPerSecond, tokensPerSecond }: BenchmarkFigures, now: number): void {
+    this.tokensPerSecond = believable(tokensPerSecond) ?? this.tokensPerSecond
+    this.firstTokenTime = firstTokenTime ?? this.firstTokenTime
+    this.promptSpeed = promptTokensPerSecond ?? this.promptSpeed
+    this.benchmarkedAt = now
+  }
+
+  /** Own traffic is measured: whether all that was known before is an old benchmark, which then no longer counts. */
+  outdated(now: number): boolean {
+    const at = this.benchmarkedAt
+    this.benchmarkedAt = undefined
+    return at !== undefined && now - at > maxBenchmarkAge
   }
 
   /** It was loaded or unloaded; requests in flight while it is not loaded wait for a load. */
@@ -178,6 +213,7 @@ export class ServerState {
       state.refusedUntil = Math.max(0, state.refusedUntil - by)
       state.loadSince = Math.min(state.loadSince, now)
       state.usedAt = Math.min(state.usedAt, now)
+      if (state.benchmarkedAt !== undefined) state.benchmarkedAt = Math.min(state.benchmarkedAt, now)
       state.answeredAt = Math.min(state.answeredAt, now)
     }
     this.write(now)

@@ -7,7 +7,7 @@ const codeNames = /code|\bfim\b/i
 const embeddingNames = /embed|minilm|bge-|reranker/i
 
 /** Of models that do both, only some list the capability. */
-const completes = ({ capabilities, model_name: name }: ModelInfo): boolean =>
+export const completes = ({ capabilities, model_name: name }: ModelInfo): boolean =>
   capabilities === undefined
     ? !embeddingNames.test(name)
     : capabilities.includes("completion") || !capabilities.includes("embedding")

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
+import type * as Benchmark from "../Benchmark.js"
 import * as Chat from "../Chat.js"
 import { Routing, type ToolDefinition } from "../ChatRequest.js"
 import type { PortableServices } from "../Cortex.js"
@@ -149,6 +150,17 @@ export interface ChatFunction {
  */
 export interface ExecuteOptions extends Execute.Options {
   /** Stops the call, and the server's work. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * The options of `benchmark`, which are described at `Benchmark.Options`.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface BenchmarkOptions extends Benchmark.Options {
+  /** Stops the benchmark, and the servers' work. */
   readonly signal?: AbortSignal | undefined
 }
 

@@ -9,6 +9,7 @@ import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Benchmark from "../Benchmark.js"
 import * as ApiRequest from "../backend/apiRequest.js"
 import * as Chat from "../Chat.js"
 import type { Routing } from "../ChatRequest.js"
@@ -28,6 +29,7 @@ import type { ServerInfo } from "../Server.js"
 import * as Sessions from "../Sessions.js"
 import { withCallSites } from "./callSite.js"
 import {
+  type BenchmarkOptions,
   bestOptions,
   type CallRunner,
   type ChatFunction,
@@ -71,6 +73,8 @@ export interface Cortex extends AsyncDisposable {
   readonly execute: (options: ExecuteOptions) => Promise<Execute.Executed>
   /** One vector for each text. */
   readonly embed: (input: string | ReadonlyArray<string>, options: EmbedOptions) => Promise<Embedded>
+  /** Measures how fast your servers are, for routing and for you. */
+  readonly benchmark: (options?: BenchmarkOptions) => Promise<Benchmark.Report>
   /** Conversations. */
   readonly Session: SessionFactory
   /** The server that a call would try first. */
@@ -285,6 +289,11 @@ export const cortexOver = <E, R = never, More extends object = object>(
       const { signal, ...rest } = given(options)
       if (signal?.aborted) throw signal.reason
       return run(Embeddings.embed(input, rest), signal)
+    },
+    benchmark: async (options) => {
+      const { signal, ...rest } = given(options)
+      if (signal?.aborted) throw signal.reason
+      return run(Benchmark.run(rest), signal)
     },
     Session: {
       create: (options) =>
