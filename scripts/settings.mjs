@@ -3,6 +3,7 @@
  *
  *   docs/*.md              the tables between `<!-- settings: NAME -->` and `<!-- /settings -->`
  *   config.schema.json     the JSON Schema of the configuration file
+ *   servers.schema.json    the JSON Schema of a list of servers
  *   src/config/*.ts        the comment above each declaration, which editors show for the option
  *
  *   node scripts/settings.mjs           writes what is out of date
@@ -19,6 +20,7 @@ const load = async () => {
   const { build } = await import("esbuild")
   const entry = `
     export { configSchema, tables } from "./src/config/document.ts"
+    export { serversSchema } from "./src/registry/pipeline/serversFile.ts"
     export { descriptionOf, unitOf } from "./src/config/setting.ts"
     export { fleet, ownDefaults } from "./src/config/fleet.ts"
     export { gateway } from "./src/config/gateway.ts"
@@ -87,7 +89,8 @@ const tabled = (path, tables) =>
 
 /** What each file should hold, by its path. */
 export const files = async () => {
-  const { configSchema, descriptionOf, fleet, gateway, ownDefaults, server, tables, unitOf } = await load()
+  const { configSchema, descriptionOf, fleet, gateway, ownDefaults, server, serversSchema, tables, unitOf } =
+    await load()
   const describe = (/** @type {any} */ setting) =>
     unitOf(setting) === "ms" ? `${descriptionOf(setting)} In milliseconds.` : descriptionOf(setting)
   const source = (/** @type {string} */ path, /** @type {any[]} */ ...groups) =>
@@ -96,6 +99,7 @@ export const files = async () => {
     "docs/settings.md": tabled("docs/settings.md", tables()),
     "docs/servers.md": tabled("docs/servers.md", tables()),
     "config.schema.json": `${JSON.stringify(configSchema(), undefined, 2)}\n`,
+    "servers.schema.json": `${JSON.stringify(serversSchema(), undefined, 2)}\n`,
     "src/config/fleet.ts": source("src/config/fleet.ts", fleet, ownDefaults),
     "src/config/gateway.ts": source("src/config/gateway.ts", gateway),
     "src/config/server.ts": source("src/config/server.ts", server)

@@ -32,6 +32,7 @@ import { llmParams, llmParamsShape } from "./llmParams.js"
 import { ls, lsShape, ps, psShape, pull, pullShape, rm, rmShape, show, showShape } from "./manage.js"
 import { models, modelsShape } from "./models.js"
 import * as Output from "./output.js"
+import { registryCommand, registryShape } from "./registry.js"
 import { serve, serveShape } from "./serve.js"
 import { servers, serversShape } from "./servers.js"
 import { sessions, sessionsShape } from "./sessions.js"
@@ -71,6 +72,7 @@ export const root = shape(
     models: modelsShape,
     use: useShape,
     servers: serversShape,
+    registry: registryShape,
     doctor: doctorShape,
     sessions: sessionsShape,
     serve: serveShape,
@@ -97,6 +99,7 @@ const execute = Command.make("aicortex").pipe(
     models,
     use,
     servers,
+    registryCommand,
     doctor,
     sessions,
     serve,

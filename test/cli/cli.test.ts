@@ -198,7 +198,7 @@ describe("aicortex", () => {
     assert.include(await usage("-v"), "unknown flag '-v'; did you mean '-V'?")
     assert.include(
       await usage("zzzzzz"),
-      "there are chat, embed, ls, ps, show, pull, rm, models, use, servers, doctor, sessions, serve, best, conditions, llm-params, config"
+      "there are chat, embed, ls, ps, show, pull, rm, models, use, servers, registry, doctor, sessions, serve, engine, best, conditions, llm-params, config"
     )
     assert.include(await usage("chat", "hi", "--routing", "quickest"), "random, fastest, nearest, balanced")
     assert.include(await usage("chat", "hi", "-t", "warm"), "--temperature must be a number, not 'warm'")

@@ -1,0 +1,79 @@
+/** Replaces the files of a registry, and tells what is different. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Plan from "../../registry/pipeline/plan.js"
+import type { Rejected } from "../../registry/pipeline/record.js"
+import { CommandFailed } from "../errors.js"
+import * as Output from "../output.js"
+import * as Folder from "./folder.js"
+import * as Sources from "./sources.js"
+
+/** The time. */
+export const now = Effect.map(Clock.currentTimeMillis, (time) => new Date(time))
+
+/** So many of something. */
+export const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`
+
+/** How a registry is changed. */
+export interface ApplyFlags {
+  readonly registry: string | undefined
+  readonly backup: boolean
+  readonly force: boolean
+  readonly dryRun: boolean
+  readonly json: boolean
+}
+
+const signs = { added: "+", removed: "-", changed: "~" } as const
+
+const line = ({ change, fields, model, server }: Plan.Change): string =>
+  `${signs[change]} ${model}${server === null ? "" : ` ${server}`}${fields === undefined ? "" : `: ${fields.join(", ")}`}\n`
+
+const nothing: Plan.Plan = { write: [], remove: [], changes: [], before: 0, after: 0, rejected: [] }
+
+const planned = (folder: string, records: unknown, { force }: ApplyFlags, more: ReadonlyArray<Plan.PresentFile>) =>
+  Effect.gen(function* () {
+    if (more.length > 0 && Array.isArray(records) && records.length === 0) return { ...nothing, write: more }
+    const present = (yield* Folder.readFolder(folder)) ?? []
+    const plan = Plan.plan(records, present, { force, newId: Sources.newId, now: (yield* now).toISOString() })
+    if (Either.isRight(plan)) return { ...plan.right, write: [...plan.right.write, ...more] }
+    const advice = force || !Array.isArray(records) ? "" : "; --force applies it all the same"
+    return yield* new CommandFailed({ message: `${folder} is left as it is: ${plan.left.reason}${advice}` })
+  })
+
+/** Replaces the family files of a registry by these records, and writes `more` files; tells what is different. */
+export const applyRecords = (
+  folder: string,
+  records: unknown,
+  left: ReadonlyArray<Rejected>,
+  flags: ApplyFlags,
+  more: ReadonlyArray<Plan.PresentFile> = []
+) =>
+  Effect.gen(function* () {
+    const isUseful = ({ remove, write }: Plan.Plan) => write.length > 0 || remove.length > 0
+    const changed = Effect.gen(function* () {
+      const plan = yield* planned(folder, records, flags, more)
+      if (!isUseful(plan)) return { plan, backup: undefined }
+      const backup = flags.backup ? yield* Folder.backUp(folder, yield* now) : undefined
+      yield* Folder.change(folder, plan.write, plan.remove)
+      return { plan, backup }
+    })
+    const { backup, plan } = yield* flags.dryRun
+      ? Effect.map(planned(folder, records, flags, more), (plan) => ({ plan, backup: undefined }))
+      : Folder.locked(folder, changed)
+    const rejected = [...left, ...plan.rejected]
+    const files = { written: plan.write.map(({ name }) => name), removed: plan.remove }
+    if (flags.json) {
+      const { after, before, changes } = plan
+      yield* Output.writeJson({ dryRun: flags.dryRun, before, after, changes, files, backup: backup ?? null, rejected })
+      return
+    }
+    yield* Sources.tellRejected(rejected)
+    yield* Output.write(plan.changes.map(line).join(""))
+    const count = (kind: Plan.Change["change"]) => plan.changes.filter(({ change }) => change === kind).length
+    const verb = flags.dryRun ? "would be " : ""
+    yield* Output.notice(
+      `${counted(plan.after, "record")}: ${verb}${count("added")} added, ${count("changed")} changed, ${count("removed")} removed`
+    )
+    if (backup !== undefined) yield* Output.notice(`the files as they were are in ${backup}`)
+  })
