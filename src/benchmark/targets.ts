@@ -40,7 +40,7 @@ const wantedOf = (
 export const isResident = (fleet: Fleet.Service, host: Host, now: number): boolean =>
   host.protocol !== "ollama" || (fleet.snapshot(host.server.url, host.model).residentUntil ?? 0) > now
 
-const coldMessage = "the model is not in the server's memory; with `cold` it is loaded, which may unload others"
+const coldMessage = "the model is not in the server's memory"
 
 export const select = Effect.fnUntraced(function* (
   registry: Registry.Service,
@@ -107,7 +107,7 @@ export const select = Effect.fnUntraced(function* (
       skipped.push({
         server: url,
         reason: "cold",
-        message: "the server has no model in its memory: name one, with `cold`"
+        message: "the server has no model in its memory"
       })
   }
   return { hosts, skipped } satisfies Targets

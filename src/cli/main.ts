@@ -16,6 +16,7 @@ import * as Logger from "effect/Logger"
 import * as ConfigFile from "../config/file.js"
 import { version } from "../internal/version.js"
 import { auto, autoShape } from "./auto.js"
+import { bench, benchShape } from "./bench.js"
 import { best, bestShape } from "./best.js"
 import { chat, chatShape } from "./chat.js"
 import { type About, normalize, shape } from "./commandLine.js"
@@ -77,6 +78,7 @@ export const root = shape(
     sessions: sessionsShape,
     serve: serveShape,
     engine: engineShape,
+    bench: benchShape,
     best: bestShape,
     auto: autoShape,
     conditions: conditionsShape,
@@ -104,6 +106,7 @@ const execute = Command.make("aicortex").pipe(
     sessions,
     serve,
     engine,
+    bench,
     best,
     auto,
     conditions,

@@ -388,9 +388,9 @@ describe("real servers", () => {
     ["Ollama", (perToken: number) => fleet.ollama({ loaded: [model], perToken, reply: "word ".repeat(60) })],
     ["OpenAI", (perToken: number) => fleet.openai({ perToken, reply: "word ".repeat(60) })]
   ] as const)("over %s by the Promise function", async (_, start) => {
-    const [one, two] = [await start(20), await start(1)]
+    const [one, two] = [await start(100), await start(1)]
     const cortex = fleet.cortex([one, two])
-    const { results } = await cortex.benchmark({ model, runs: 1, concurrency: 2, outputTokens: 16, promptTokens: 100 })
+    const { results } = await cortex.benchmark({ model, runs: 2, concurrency: 2, outputTokens: 8, promptTokens: 100 })
     expect(results).toHaveLength(2)
     expect((await cortex.bestServer(model)).url).toBe(two.url)
     expect(new Set(two.chatRequests.map(({ rawBody }) => rawBody)).size).toBe(two.chatRequests.length)

@@ -24,7 +24,8 @@ const kindsOfArguments: { readonly [name: string]: Kind } = {
   MODEL: "models",
   ID: "sessions",
   FILE: "files",
-  KEY: "settings"
+  KEY: "settings",
+  SERVER: "servers"
 }
 
 const nothing: Candidates = { known: [], kind: undefined, prefix: "" }
