@@ -167,7 +167,7 @@ const refresh = Command.make("refresh", { ...refreshOptions, sources }, ({ noBac
 
 const exchange = Effect.promise(() => import("./registry/exchangeRun.js"))
 
-const importOptions = { registry, backup: applyOptions.backup, dryRun, json: Flags.json }
+const importOptions = { registry, backup: applyOptions.backup, force, dryRun, json: Flags.json }
 const importAbout: About = {
   about: [
     "Add servers and models to the registry: from AI Cortex's family files, a servers.json, or a list of addresses.",
@@ -179,7 +179,7 @@ const importAbout: About = {
 const importCommand = Command.make(
   "import",
   { ...importOptions, sources: Args.atLeast(Args.text({ name: "SOURCE" }), 1) },
-  (flags) => Effect.flatMap(exchange, ({ importAll }) => importAll({ ...flags, force: false }))
+  (flags) => Effect.flatMap(exchange, ({ importAll }) => importAll(flags))
 ).pipe(Command.withDescription(described(importAbout)))
 
 const exportOptions = {

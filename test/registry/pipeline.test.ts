@@ -247,6 +247,62 @@ describe("the steps one by one", { timeout: 300_000 }, () => {
   })
 })
 
+describe("while servers are asked", { timeout: 300_000 }, () => {
+  /** A server that answers when it is told to, and when it was asked. */
+  const held = async (...models: ReadonlyArray<unknown>) => {
+    let [tell, answer] = [() => {}, () => {}]
+    const asked = new Promise<void>((resolve) => {
+      tell = resolve
+    })
+    const released = new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    const listed = at("/api/tags", { models })
+    const { url } = await serve((request, response) => {
+      tell()
+      void released.then(() => listed(request, response))
+    })
+    return { url, asked, answer }
+  }
+
+  it("what another process adds to the registry stays", async () => {
+    await using home = makeHome()
+    const registry = join(home.path, "models")
+    const server = await held(tag("llama3.2:3b"))
+    const refreshed = ended(home.start(["registry", "refresh", server.url, "--registry", registry, "--timeout", "100"]))
+    await server.asked
+    const other = { model_name: "qwen3:4b", ip_port: "http://10.0.0.9:11434" }
+    await succeed(home, ["import", home.write("other.json", JSON.stringify([other])), "--registry", registry])
+    server.answer()
+    const { code, err } = await refreshed
+    assert.strictEqual(code, 0, err)
+    assert.deepEqual(
+      registryRows(registry).map(({ model_name: model }) => model),
+      ["llama3.2:3b", "qwen3:4b"]
+    )
+  })
+
+  it("Ctrl-C ends it, and leaves the registry as it was", async () => {
+    await using home = makeHome()
+    const registry = join(home.path, "models")
+    mkdirSync(registry)
+    const server = await held()
+    const text = JSON.stringify([{ model_name: "llama3.2:3b", ip_port: server.url }])
+    writeFileSync(join(registry, "llama.json"), text)
+    const child = home.start(["registry", "refresh", "--registry", registry, "--timeout", "100"])
+    const end = ended(child)
+    await server.asked
+    child.kill("SIGINT")
+    assert.strictEqual((await end).code, 130)
+    server.answer()
+    assert.strictEqual(readFileSync(join(registry, "llama.json"), "utf8"), text)
+    assert.deepEqual(
+      filesBelow(home.path).filter((name) => name.startsWith("models")),
+      ["models", "models/llama.json"]
+    )
+  })
+})
+
 describe("import and export", { timeout: 300_000 }, () => {
   it("family files, servers.json and addresses go in, and come out again in each form", async () => {
     await using home = makeHome()

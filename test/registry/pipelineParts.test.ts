@@ -7,7 +7,7 @@ import { familyOf } from "../../src/registry/pipeline/record.js"
 import * as Resolve from "../../src/registry/pipeline/resolve.js"
 
 const url = "http://10.0.0.1:11434"
-const options = { now: "2026-01-01T00:00:00.000Z", newId: (key: string) => `id of ${key}`, keepMissing: false }
+const options = { now: "2026-01-01T00:00:00.000Z", newId: (key: string) => `id of ${key}`, keeps: () => false }
 
 const inventoryOf = (value: unknown, family?: string) =>
   Inventory.read([{ name: "a.json", text: JSON.stringify(value), ...(family === undefined ? {} : { family }) }])
@@ -123,7 +123,7 @@ describe("records that are resolved", () => {
       { model_name: "c:1b" }
     ])
     const names = (keepMissing: boolean) =>
-      Resolve.resolve(listOf({ name: "n:1b" }), existing, { ...options, keepMissing }).records.map(
+      Resolve.resolve(listOf({ name: "n:1b" }), existing, { ...options, keeps: () => keepMissing }).records.map(
         (one) => one["model_name"]
       )
     assert.deepEqual(names(false), ["n:1b", "c:1b"])
@@ -199,6 +199,15 @@ describe("the files that change", () => {
 })
 
 describe("files of other forms", () => {
+  it("fields under other names are exported under those of the 37", () => {
+    const row = record("llama3:8b", { ip_city: "Berlin", ip_country_name: "Germany", ip_country_iso: "DE", odd: 1 })
+    const [file] = Exchange.toFamilies(inventoryOf([row]))
+    const [exported] = JSON.parse(file?.text ?? "").models
+    assert.lengthOf(Object.keys(exported), 37)
+    const place = { ip_city_name_en: "Berlin", ip_country_name_en: "Germany", ip_country_iso_code: "DE" }
+    assert.deepInclude(exported, place)
+  })
+
   it("servers, addresses and their lists of models are read into the same servers", () => {
     const text =
       "# mine\n10.0.0.1:11434\n\nhttp://10.0.0.1:11434/api/tags\nhttp://10.0.0.2:8000/v1/models\nnot an address\n"

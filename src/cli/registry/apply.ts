@@ -31,37 +31,48 @@ const line = ({ change, fields, model, server }: Plan.Change): string =>
 
 const nothing: Plan.Plan = { write: [], remove: [], changes: [], before: 0, after: 0, rejected: [] }
 
-const planned = (folder: string, records: unknown, { force }: ApplyFlags, more: ReadonlyArray<Plan.PresentFile>) =>
+/** What a registry becomes. */
+export interface Outcome {
+  readonly records: unknown
+  /** What was left out of them. */
+  readonly rejected: ReadonlyArray<Rejected>
+  /** Files that are of no family. */
+  readonly more?: ReadonlyArray<Plan.PresentFile>
+}
+
+/** Makes an outcome of the files as they are: no other process changes them then. */
+export type Make<E, R> = (present: ReadonlyArray<Plan.PresentFile>) => Effect.Effect<Outcome, E, R>
+
+const planned = <E, R>(folder: string, make: Make<E, R>, { force }: ApplyFlags) =>
   Effect.gen(function* () {
-    if (more.length > 0 && Array.isArray(records) && records.length === 0) return { ...nothing, write: more }
     const present = (yield* Folder.readFolder(folder)) ?? []
-    const plan = Plan.plan(records, present, { force, newId: Sources.newId, now: (yield* now).toISOString() })
-    if (Either.isRight(plan)) return { ...plan.right, write: [...plan.right.write, ...more] }
+    const { more = [], records, rejected } = yield* make(present)
+    if (more.length > 0 && Array.isArray(records) && records.length === 0) {
+      return { plan: { ...nothing, write: more }, rejected }
+    }
+    const made = Plan.plan(records, present, { force, newId: Sources.newId, now: (yield* now).toISOString() })
+    if (Either.isRight(made)) {
+      const plan = { ...made.right, write: [...made.right.write, ...more] }
+      return { plan, rejected: [...rejected, ...plan.rejected] }
+    }
     const advice = force || !Array.isArray(records) ? "" : "; --force applies it all the same"
-    return yield* new CommandFailed({ message: `${folder} is left as it is: ${plan.left.reason}${advice}` })
+    return yield* new CommandFailed({ message: `${folder} is left as it is: ${made.left.reason}${advice}` })
   })
 
-/** Replaces the family files of a registry by these records, and writes `more` files; tells what is different. */
-export const applyRecords = (
-  folder: string,
-  records: unknown,
-  left: ReadonlyArray<Rejected>,
-  flags: ApplyFlags,
-  more: ReadonlyArray<Plan.PresentFile> = []
-) =>
+/** Replaces the files of a registry, and tells what is different. */
+export const applyRecords = <E, R>(folder: string, make: Make<E, R>, flags: ApplyFlags) =>
   Effect.gen(function* () {
     const isUseful = ({ remove, write }: Plan.Plan) => write.length > 0 || remove.length > 0
     const changed = Effect.gen(function* () {
-      const plan = yield* planned(folder, records, flags, more)
-      if (!isUseful(plan)) return { plan, backup: undefined }
+      const { plan, rejected } = yield* planned(folder, make, flags)
+      if (!isUseful(plan)) return { plan, rejected, backup: undefined }
       const backup = flags.backup ? yield* Folder.backUp(folder, yield* now) : undefined
       yield* Folder.change(folder, plan.write, plan.remove)
-      return { plan, backup }
+      return { plan, rejected, backup }
     })
-    const { backup, plan } = yield* flags.dryRun
-      ? Effect.map(planned(folder, records, flags, more), (plan) => ({ plan, backup: undefined }))
+    const { backup, plan, rejected } = yield* flags.dryRun
+      ? Effect.map(planned(folder, make, flags), (found) => ({ ...found, backup: undefined }))
       : Folder.locked(folder, changed)
-    const rejected = [...left, ...plan.rejected]
     const files = { written: plan.write.map(({ name }) => name), removed: plan.remove }
     if (flags.json) {
       const { after, before, changes } = plan

@@ -36,23 +36,26 @@ export const importAll = (flags: ApplyFlags & { readonly sources: ReadonlyArray<
   Effect.gen(function* () {
     const folder = yield* Sources.registryOf("import", flags.registry)
     const given = yield* Sources.gather(flags.sources)
-    const present = (yield* Folder.readFolder(folder)) ?? []
-    const own = Inventory.read(Sources.inFiles(folder, present))
-    const records = new Map(own.records)
-    for (const [key, record] of given.records) {
-      const known = Object.entries(own.records.get(key) ?? {}).filter(([, value]) => value !== null && value !== "")
-      records.set(key, { ...record, ...Object.fromEntries(known) })
-    }
-    const withModels = new Set([...given.records.values()].map(Inventory.urlOf))
-    const bare = [...given.servers].filter(([url]) => !withModels.has(url) && !own.servers.has(url))
-    const { servers } = Exchange.toServers({ servers: new Map(bare), records: new Map(), rejected: [] })
-    const added = servers.map(({ models: _, ...server }) => server)
-    const more = bare.length === 0 ? [] : [{ name: serversFile, text: yield* withServers(present, added) }]
-    if (records.size === 0 && more.length === 0) {
-      yield* Sources.tellRejected(given.rejected)
-      return yield* new CommandFailed({ message: "nothing to import: no record and no new address" })
-    }
-    yield* applyRecords(folder, [...records.values()], given.rejected, flags, more)
+    const make = (present: ReadonlyArray<PresentFile>) =>
+      Effect.gen(function* () {
+        const own = Inventory.read(Sources.inFiles(folder, present))
+        const records = new Map(own.records)
+        for (const [key, record] of given.records) {
+          const known = Object.entries(own.records.get(key) ?? {}).filter(([, value]) => value !== null && value !== "")
+          records.set(key, { ...record, ...Object.fromEntries(known) })
+        }
+        const withModels = new Set([...given.records.values()].map(Inventory.urlOf))
+        const bare = [...given.servers].filter(([url]) => !withModels.has(url) && !own.servers.has(url))
+        const { servers } = Exchange.toServers({ servers: new Map(bare), records: new Map(), rejected: [] })
+        const added = servers.map(({ models: _, ...server }) => server)
+        const more = bare.length === 0 ? [] : [{ name: serversFile, text: yield* withServers(present, added) }]
+        if (records.size === 0 && more.length === 0) {
+          yield* Sources.tellRejected(given.rejected)
+          return yield* new CommandFailed({ message: "nothing to import: no record and no new address" })
+        }
+        return { records: [...records.values()], rejected: given.rejected, more }
+      })
+    yield* applyRecords(folder, make, flags)
   }).pipe(Effect.provide(Cortex.layerSettings()))
 
 // =============================================================================

@@ -30,11 +30,11 @@ const attempt = <A>(what: string, run: () => Promise<A>): Effect.Effect<A, Comma
 // Reading
 // =============================================================================
 
-/** The text of a file of at most 32 MiB; pipes of the shell are files here too. */
-export const readFile = (path: string): Effect.Effect<string, CommandFailed, FileSystem.FileSystem> =>
+/** The text of a file of at most 32 MiB; `pipes` allows those of the shell, too. */
+export const readFile = (path: string, pipes = false): Effect.Effect<string, CommandFailed, FileSystem.FileSystem> =>
   Effect.flatMap(FileSystem.FileSystem, (fs) =>
     Effect.mapError(
-      BoundedFile.readText(fs, path, maxFileBytes, true),
+      BoundedFile.readText(fs, path, maxFileBytes, pipes),
       ({ message }) => new CommandFailed({ message: `${path} cannot be read: ${message}` })
     )
   )

@@ -7,6 +7,7 @@ import * as Cortex from "../../Cortex.js"
 import { isRecord } from "../../registry/modelRecord.js"
 import * as Ask from "../../registry/pipeline/ask.js"
 import * as Inventory from "../../registry/pipeline/inventory.js"
+import type { PresentFile } from "../../registry/pipeline/plan.js"
 import type { Rejected } from "../../registry/pipeline/record.js"
 import * as Resolve from "../../registry/pipeline/resolve.js"
 import type { Server } from "../../Server.js"
@@ -122,7 +123,7 @@ export const resolve = (flags: StepFlags & { readonly registry: string | undefin
     if (!Array.isArray(fetched)) return yield* new CommandFailed({ message: `${input} is not a list of servers` })
     const existing = Inventory.read(yield* Sources.inFolder(folder))
     const resolved = Resolve.resolve(fetched, existing, {
-      keepMissing: flags.keepMissing,
+      keeps: () => flags.keepMissing,
       newId: Sources.newId,
       now: (yield* now).toISOString()
     })
@@ -143,7 +144,7 @@ export const apply = (flags: ApplyFlags & { readonly input: Option.Option<string
     const input = Sources.orDefault(flags.input, "resolved_models.json")
     const records = yield* Effect.flatMap(Sources.readInput(input), (text) => Sources.parseJson(input, text))
     const list = isRecord(records) ? records["models"] : records
-    yield* applyRecords(folder, list, [], flags)
+    yield* applyRecords(folder, () => Effect.succeed({ records: list, rejected: [] }), flags)
   }).pipe(Effect.provide(services))
 
 // =============================================================================
@@ -171,11 +172,17 @@ export const refresh = (
       const message = `none of ${counted(servers.size, "server")} answered: ${folder} is left as it is`
       return yield* new CommandFailed({ message })
     }
-    const resolved = Resolve.resolve(asked.fetched, existing, {
-      keepMissing: flags.keepMissing,
-      newId: Sources.newId,
-      now: (yield* now).toISOString()
-    })
-    const left = [...given.rejected, ...existing.rejected, ...asked.rejected, ...resolved.rejected]
-    yield* applyRecords(folder, resolved.records, left, flags)
+    const time = (yield* now).toISOString()
+    const make = (files: ReadonlyArray<PresentFile>) =>
+      Effect.sync(() => {
+        // Who came to the registry in the meantime was not asked.
+        const latest = Inventory.read(Sources.inFiles(folder, files))
+        const { records, rejected } = Resolve.resolve(asked.fetched, latest, {
+          keeps: (url) => flags.keepMissing || !servers.has(url),
+          newId: Sources.newId,
+          now: time
+        })
+        return { records, rejected: [...given.rejected, ...latest.rejected, ...asked.rejected, ...rejected] }
+      })
+    yield* applyRecords(folder, make, flags)
   }).pipe(Effect.provide(services))

@@ -29,7 +29,7 @@ export const registryOf = (command: string, given: string | undefined) =>
   })
 
 /** The text of a file, or of standard input if it is `-`. */
-export const readInput = (path: string) => (path === "-" ? Stdin.all : Folder.readFile(path))
+export const readInput = (path: string) => (path === "-" ? Stdin.all : Folder.readFile(path, true))
 
 /** Writes a result to a file, or to standard output if that is `-`. */
 export const writeOutput = (path: string, text: string) =>
@@ -69,7 +69,7 @@ const inArgument = Effect.fnUntraced(function* (argument: string) {
   const kind = yield* kindOf(argument)
   if (kind === "folder") return yield* inFolder(argument)
   if (kind === "file") {
-    const file = { name: basename(argument), text: yield* Folder.readFile(argument) }
+    const file = { name: basename(argument), text: yield* Folder.readFile(argument, true) }
     return [{ ...(familyFile(file) ?? file), name: argument }]
   }
   if (/^\[?[\w.:-]+\]?:\d+$/.test(argument)) return [{ name: "the command line", text: argument }]

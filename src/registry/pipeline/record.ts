@@ -111,11 +111,24 @@ export const familyOf = (record: JsonRecord, present: ReadonlySet<string>): stri
 const written = (value: unknown): unknown =>
   isAbsent(value) ? null : typeof value === "number" || typeof value === "boolean" ? String(value) : value
 
+/** Other names of fields, as some files have them. */
+const aliases: { readonly [field: string]: ReadonlyArray<string> } = {
+  ip_city_name_en: ["ip_city_name", "ip_city"],
+  ip_continent_name_en: ["ip_continent_name"],
+  ip_country_name_en: ["ip_country_name"],
+  ip_country_iso_code: ["ip_country_iso"],
+  ip_subdivision_1_name_en: ["ip_subdivision_1_name", "ip_subdivision_1"],
+  ip_subdivision_2_name_en: ["ip_subdivision_2_name", "ip_subdivision_2"]
+}
+
+const valueOf = (record: JsonRecord, field: string): unknown =>
+  [field, ...(aliases[field] ?? [])].map((name) => record[name]).find((value) => !isAbsent(value))
+
 /** The 37 fields of a record, in their order; `null` where nothing is known. */
 export const exactly = (record: JsonRecord): JsonRecord => {
   const all: { [field: string]: unknown } = {}
   for (const field of fields) {
-    const value = written(record[field])
+    const value = written(valueOf(record, field))
     all[field] = isRecord(value) || Array.isArray(value) ? null : value
   }
   return all

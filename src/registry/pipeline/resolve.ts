@@ -19,8 +19,8 @@ export interface ResolveOptions {
   readonly now: string
   /** A new identifier, which depends on nothing but this text. */
   readonly newId: (key: string) => string
-  /** Whether servers that are not among the fetched keep their records. */
-  readonly keepMissing: boolean
+  /** Whether a server that is not among the fetched keeps its records. */
+  readonly keeps: (url: string) => boolean
 }
 
 /** Records, and what was left out. */
@@ -63,7 +63,7 @@ const isSameModel = (before: JsonRecord, now: JsonRecord): boolean =>
 export const resolve = (
   fetched: ReadonlyArray<unknown>,
   existing: Inventory,
-  { keepMissing, newId, now }: ResolveOptions
+  { keeps, newId, now }: ResolveOptions
 ): Resolved => {
   const records = new Map<string, JsonRecord>()
   const rejected: Array<Rejected> = []
@@ -118,7 +118,7 @@ export const resolve = (
 
   for (const [key, record] of existing.records) {
     const url = urlOf(record)
-    if (url === undefined || (keepMissing && !answered.has(url))) records.set(key, complete(record))
+    if (url === undefined || (!answered.has(url) && keeps(url))) records.set(key, complete(record))
   }
   return { records: [...records.values()], rejected }
 }

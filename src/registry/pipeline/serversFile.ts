@@ -6,9 +6,7 @@ import { SpokenProtocol } from "../../Server.js"
 const text = (description: string) => Schema.optional(Schema.NullOr(Schema.String.annotations({ description })))
 
 const number = (description: string) =>
-  Schema.optional(
-    Schema.NullOr(Schema.Union(Schema.Number, Schema.NumberFromString.annotations({})).annotations({ description }))
-  )
+  Schema.optional(Schema.NullOr(Schema.Union(Schema.Number, Schema.NumberFromString).annotations({ description })))
 
 const Performance = Schema.Struct({
   tokens_per_second: number("How fast it wrote when it was measured."),
