@@ -31,6 +31,8 @@ const services = [
     "Management",
     "Conditions",
     "Engines",
+    "LocalModels",
+    "Servers",
     "Router",
     "Fleet",
     "Failover",
@@ -46,6 +48,7 @@ const services = [
 const features = stands("Benchmark", "Chat", "Embeddings", "Execute")
 const surfaces = [
   ...stands("Cortex", "Gateway", "LocalModel"),
+  "^src/supervisor/",
   "^src/(index|promise|browser)\\.ts$",
   "^src/(promise|browser|cli)/"
 ]
@@ -55,6 +58,7 @@ const all = [...internal, ...domain, ...services, ...features, ...surfaces]
 const embedded = ["^src/backend/embedded[^/]*\\.ts$"]
 const knowsNode = [
   ...stands("Cortex", "Gateway", "LocalModel"),
+  "^src/supervisor/",
   "^src/(index|promise)\\.ts$",
   "^src/cli/",
   ...embedded,

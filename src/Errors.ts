@@ -11,7 +11,7 @@ import { Attempt, describeAttempts, describeExcluded, Excluded, Unreachable, una
 
 export { Attempt, Excluded, FailureReason, Phase, Unreachable, Unsupported } from "./errors/attempts.js"
 
-export { EngineFailed, EngineNotInstalled, NotRunning } from "./errors/engines.js"
+export { EngineFailed, EngineNotInstalled, NotRunning, SupervisorUnavailable } from "./errors/engines.js"
 
 export {
   DownloadReason,

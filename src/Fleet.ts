@@ -205,6 +205,8 @@ export interface Service {
    * free, and once a second, because time alone changes things too.
    */
   readonly queue: (pool: Columns, call: Waiting.QueuedCall, first: boolean) => Waiting.QueueTicket
+  /** How many requests a server takes at once has changed: calls that wait look for a place. */
+  readonly limit: (url: string, maxInFlight: number | undefined) => void
   /** A small request to this server took this many milliseconds. */
   readonly roundTrip: (url: string, milliseconds: number) => void
   /**
@@ -451,6 +453,15 @@ export const make = Effect.gen(function* () {
     server.serveQueues()
   }
 
+  const limit = (url: string, maxInFlight: number = Number.POSITIVE_INFINITY): void => {
+    const server = serverState(url)
+    if (server.maxInFlight === maxInFlight) return
+    const grows = maxInFlight > server.maxInFlight
+    server.maxInFlight = maxInFlight
+    server.write(now())
+    if (grows) server.serveQueues()
+  }
+
   const probed = (url: string, reached: boolean): void => {
     const server = serverState(url)
     const at = now()
@@ -472,6 +483,7 @@ export const make = Effect.gen(function* () {
     pairs,
     lease,
     queue,
+    limit,
     roundTrip,
     benchmarked,
     lastBenchmark: () => lastBenchmark,

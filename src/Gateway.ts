@@ -46,6 +46,7 @@ import * as Lifecycle from "./gateway/lifecycle.js"
 import * as AccessLog from "./gateway/observability/accessLog.js"
 import type { IncomingTrace } from "./gateway/observability/tracing.js"
 import * as Router from "./gateway/router.js"
+import * as Servers from "./Servers.js"
 import * as Sessions from "./Sessions.js"
 import * as Telemetry from "./Telemetry.js"
 
@@ -170,6 +171,8 @@ export interface ServeOptions extends Omit<Lifecycle.LifecycleOptions, "plan" | 
   readonly gateway?: Options | undefined
   /** The fleet; omitted options come from the environment and the configuration file. */
   readonly cortex?: Cortex.Options | undefined
+  /** Servers that come and go, besides those of the fleet; default: none. */
+  readonly servers?: Servers.Service | undefined
 }
 
 /**
@@ -195,7 +198,7 @@ export interface ServeOptions extends Omit<Lifecycle.LifecycleOptions, "plan" | 
 export const serve = Effect.fnUntraced(function* (
   options: ServeOptions = {}
 ): Effect.fn.Return<Lifecycle.RunningGateway, InvalidConfig, Scope.Scope | FileSystem.FileSystem | Path.Path> {
-  const { cortex = {}, gateway = {}, ...rest } = options
+  const { cortex = {}, gateway = {}, servers, ...rest } = options
   const files = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
   const alone = cortex.configFile === false
   const { named, path } =
@@ -221,7 +224,11 @@ export const serve = Effect.fnUntraced(function* (
     const variable = alone ? () => undefined : environment
     const settings = yield* Settings.resolve(gateway, { variable, file: file.gateway ?? {}, path })
     const services = Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store })
-    return { settings, services: Layer.provide(services, counted) }
+    const counting = Layer.provide(services, counted)
+    return {
+      settings,
+      services: servers === undefined ? counting : Layer.provide(counting, Layer.succeed(Servers.Servers, servers))
+    }
   }).pipe(Effect.provide(files))
   return yield* Lifecycle.make({ ...rest, plan, ...(alone ? {} : { watched: path }) })
 })

@@ -22,6 +22,7 @@ import { isAuto } from "./modelSelection/candidate.js"
 import * as Catalogue from "./registry/catalogue.js"
 import { EmbeddedModel, type EmbeddedModelInfo, hostsOf } from "./registry/embeddedModel.js"
 import { chatHosts, type LlmParams, paramsOf } from "./registry/llmParams.js"
+import * as LocalServers from "./registry/localServers.js"
 import * as Lists from "./registry/modelLists.js"
 import { answers, contextOn, isThere, type Offer, offersOver, silent, unreachable } from "./registry/offers.js"
 import * as Rows from "./registry/rows.js"
@@ -29,6 +30,7 @@ import type { KnownServer } from "./registry/serverEntry.js"
 import { serverInfoOf } from "./registry/serverInfo.js"
 import { sourcesOf } from "./registry/sources.js"
 import * as Server from "./Server.js"
+import { Servers } from "./Servers.js"
 import { CurrentSettings } from "./Settings.js"
 
 export type {
@@ -237,6 +239,10 @@ export const make = Effect.gen(function* () {
   const embedded = yield* EmbeddedModel
   const embeddedKey = Model.canonical(embedded.info().model_name)
   const embeddedHosts = hostsOf(embedded)
+  const started = yield* Servers
+  /** The engine in this process has the model, and no other on this machine. */
+  const isEmbedded = (model: string) =>
+    Model.canonical(model) === embeddedKey && !LocalServers.has(started, embeddedKey)
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const client = HttpClient.withTracerDisabledWhen(yield* HttpClient.HttpClient, () => true)
@@ -283,7 +289,7 @@ export const make = Effect.gen(function* () {
   // servers
   // ---------------------------------------------------------------------------
 
-  const sources = Effect.flatMap(own, (mine) => sourcesOf(settings.servers, mine))
+  const sources = Effect.flatMap(own, (mine) => sourcesOf(settings.servers, mine, started.now()))
   const limits = {
     concurrency: settings.discoveryConcurrency,
     timeout: settings.discoveryTimeout,
@@ -296,6 +302,7 @@ export const make = Effect.gen(function* () {
     },
     resident: fleet.resident
   })
+  yield* LocalServers.follow(started, lists, fleet)
 
   const missing = Effect.fnUntraced(function* (model: string) {
     const { catalogue, rows } = yield* whole
@@ -336,26 +343,28 @@ export const make = Effect.gen(function* () {
   })
 
   const locate = (model: string): Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers> =>
-    Model.canonical(model) === embeddedKey
+    isEmbedded(model)
       ? Effect.succeed(embeddedHosts)
       : Direct.make(
           () => {
             const hosts = lists.located(model)
-            return hosts?.[0]?.certain === true ? Exit.succeed(hosts) : undefined
+            if (hosts?.[0]?.certain !== true) return undefined
+            LocalServers.want(started, hosts)
+            return Exit.succeed(hosts)
           },
           () =>
             Effect.flatMap(lists.locate(model), (hosts) => {
               const [first] = hosts
               if (first === undefined) return missing(model)
+              LocalServers.want(started, hosts)
               return first.certain ? Effect.succeed(hosts) : uncertain(model, hosts)
             })
         )
 
-  const toServerInfo = (host: Host): Server.ServerInfo =>
-    serverInfoOf(host, fleet.snapshot(host.server.url, host.model))
+  const toServerInfo = (host: Host) => serverInfoOf(host, fleet.snapshot(host.server.url, host.model))
 
   const hostsToShow = Effect.fnUntraced(function* (model: string) {
-    if (Model.canonical(model) === embeddedKey) return embeddedHosts
+    if (isEmbedded(model)) return embeddedHosts
     yield* lists.known("unknown")
     return yield* lists.claims(model)
   })

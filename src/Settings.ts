@@ -144,6 +144,10 @@ export interface ModelPolicy {
   readonly retries?: number | undefined
   /** The pause before the second attempt, in milliseconds, which doubles from there; default 500. */
   readonly retryBackoff?: number | undefined
+  /** How much memory all of them that run may take, in bytes; `undefined`: 90 % of this machine's. */
+  readonly memory?: number | undefined
+  /** How long one that was loaded by a request stays after its last one, in milliseconds; `undefined`: five minutes. */
+  readonly keepAlive?: number | undefined
 }
 
 /**

@@ -5,6 +5,7 @@ import * as Cortex from "../Cortex.js"
 import * as ConfigFile from "../config/file.js"
 import * as Registry from "../Registry.js"
 import { CurrentSettings } from "../Settings.js"
+import * as LocalServers from "../supervisor/feed.js"
 
 /** More warnings than this would hide the answer. */
 const maxWarnings = 10
@@ -20,14 +21,17 @@ const warn = Effect.gen(function* () {
 })
 
 /**
+ * The models that run on this machine are among those of the fleet.
+ *
  * Cached answers, conversations and learned server state are kept in files: a short-lived process would forget them.
  */
 export const layer = Layer.unwrapEffect(
   Effect.map(
     Effect.all([ConfigFile.cacheFolder, ConfigFile.stateFile, ConfigFile.sessionFolder]),
     ([cacheFolder, defaultStateFile, defaultSessionFolder]) =>
-      Layer.tap(Cortex.layer({ cacheFolder, defaultStateFile, defaultSessionFolder }), (services) =>
-        Effect.provide(warn, services)
+      Layer.tap(
+        Layer.provideMerge(Cortex.layer({ cacheFolder, defaultStateFile, defaultSessionFolder }), LocalServers.layer),
+        (services) => Effect.provide(warn, services)
       )
   )
 )

@@ -30,7 +30,23 @@ import { codeOf, messageOf, type Place, pageOf } from "./errors.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
 import { llmParams, llmParamsShape } from "./llmParams.js"
-import { ls, lsShape, ps, psShape, pull, pullShape, rm, rmShape, show, showShape } from "./manage.js"
+import {
+  engines,
+  enginesShape,
+  logs,
+  logsShape,
+  run,
+  runShape,
+  service,
+  serviceShape,
+  start,
+  startShape,
+  status,
+  statusShape,
+  stop,
+  stopShape
+} from "./local.js"
+import { list, listShape, ls, lsShape, ps, psShape, pull, pullShape, rm, rmShape, show, showShape } from "./manage.js"
 import { models, modelsShape } from "./models.js"
 import * as Output from "./output.js"
 import { registryCommand, registryShape } from "./registry.js"
@@ -64,8 +80,16 @@ export const root = shape(
   },
   {
     chat: chatShape,
+    run: runShape,
+    start: startShape,
+    stop: stopShape,
+    status: statusShape,
+    logs: logsShape,
+    engines: enginesShape,
+    service: serviceShape,
     embed: embedShape,
     ls: lsShape,
+    list: listShape,
     ps: psShape,
     show: showShape,
     pull: pullShape,
@@ -92,8 +116,16 @@ const execute = Command.make("aicortex").pipe(
   Command.withDescription(about.about[0] ?? ""),
   Command.withSubcommands([
     chat,
+    run,
+    start,
+    stop,
+    status,
+    logs,
+    engines,
+    service,
     embed,
     ls,
+    list,
     ps,
     show,
     pull,

@@ -34,6 +34,15 @@ export const ls = Command.make("ls", lsOptions, (flags) =>
   )
 ).pipe(Command.withDescription(lsAbout.about[0] ?? ""))
 
+const listAbout: About = { ...lsAbout, about: ["The same as `aicortex ls`."], examples: ["aicortex list"] }
+export const listShape = shape(listAbout, lsOptions)
+export const list = Command.make("list", lsOptions, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./manage/ls.js")),
+    ({ run }) => run(flags)
+  )
+).pipe(Command.withDescription(listAbout.about[0] ?? ""))
+
 // =============================================================================
 // What is loaded
 // =============================================================================

@@ -156,6 +156,9 @@ export const sessionFolder = inState("sessions")
 /** Where the models of this machine are kept: `aicortex/models` beside it. */
 export const modelFolder = inState("models")
 
+/** Where what runs on this machine is noted: `aicortex/local` beside it. */
+export const localFolder = inState("local")
+
 /** Where the interactive chat keeps what was typed: `aicortex/chat-history.jsonl` beside it. */
 export const chatHistory = inState("chat-history.jsonl")
 

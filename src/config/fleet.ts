@@ -83,7 +83,9 @@ export const ModelOptions = Schema.Struct({
   rangeBytes: Schema.optional(wholeFrom(1024, "bytes")),
   stallTimeout: Schema.optional(milliseconds),
   retries: Schema.optional(wholeFrom(0)),
-  retryBackoff: Schema.optional(milliseconds)
+  retryBackoff: Schema.optional(milliseconds),
+  memory: Schema.optional(wholeFrom(1, "bytes")),
+  keepAlive: Schema.optional(milliseconds)
 })
 export type ModelOptions = typeof ModelOptions.Type
 
@@ -218,16 +220,17 @@ export const fleet = {
    * The models of this machine: the folder that they are kept in; names of yours for them (aliases), each with what
    * aicortex pull takes; the address of the hub, and a token for it, which no other host gets; and how they are
    * downloaded: ranges at once (parallel) and their length (rangeBytes), how long nothing may come (stallTimeout), how
-   * many attempts may fail in a row (retries), and the first pause between them (retryBackoff), which doubles.
-   * AICORTEX_MODELS is the folder, HF_ENDPOINT the hub, HF_TOKEN the token. Default: no aliases, in
+   * many attempts may fail in a row (retries), and the first pause between them (retryBackoff), which doubles; how much
+   * memory all that run may take (memory, in bytes), and how long one that a request has loaded stays after its last
+   * one (keepAlive). AICORTEX_MODELS is the folder, HF_ENDPOINT the hub, HF_TOKEN the token. Default: no aliases, in
    * ~/.local/state/aicortex/models, from https://huggingface.co without a token; 4 ranges of 64 MiB, 30 s, 5 attempts,
-   * 0.5 s.
+   * 0.5 s; 90 % of the memory, five minutes.
    */
   models: setting(ModelOptions, {
-    doc: "The models of this machine: the folder that they are kept in; names of yours for them (aliases), each with what aicortex pull takes; the address of the hub, and a token for it, which no other host gets; and how they are downloaded: ranges at once (parallel) and their length (rangeBytes), how long nothing may come (stallTimeout), how many attempts may fail in a row (retries), and the first pause between them (retryBackoff), which doubles. AICORTEX_MODELS is the folder, HF_ENDPOINT the hub, HF_TOKEN the token.",
+    doc: "The models of this machine: the folder that they are kept in; names of yours for them (aliases), each with what aicortex pull takes; the address of the hub, and a token for it, which no other host gets; and how they are downloaded: ranges at once (parallel) and their length (rangeBytes), how long nothing may come (stallTimeout), how many attempts may fail in a row (retries), and the first pause between them (retryBackoff), which doubles; how much memory all that run may take (memory, in bytes), and how long one that a request has loaded stays after its last one (keepAlive). AICORTEX_MODELS is the folder, HF_ENDPOINT the hub, HF_TOKEN the token.",
     default: {},
     defaultText:
-      "no aliases, in ~/.local/state/aicortex/models, from https://huggingface.co without a token; 4 ranges of 64 MiB, 30 s, 5 attempts, 0.5 s",
+      "no aliases, in ~/.local/state/aicortex/models, from https://huggingface.co without a token; 4 ranges of 64 MiB, 30 s, 5 attempts, 0.5 s; 90 % of the memory, five minutes",
     env: ["AICORTEX_MODELS", "HF_ENDPOINT", "HF_TOKEN"],
     text: (text: string, variable: string) =>
       Either.right(

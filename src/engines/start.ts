@@ -18,7 +18,7 @@ export interface StartOptions {
   readonly options: EngineOptions
   /** How long it may take until it answers, in milliseconds. */
   readonly timeout: number
-  /** Where it listens; default: a free port. */
+  /** Where it listens, unless somebody else does; default: a free port. */
   readonly port?: number | undefined
   /** Receives each line that it writes. */
   readonly line?: ((text: string) => void) | undefined
@@ -115,7 +115,7 @@ export const start = Effect.fnUntraced(function* (
     const scope = yield* Scope.fork(outer, outer.strategy)
     let child: Child | undefined
     const starting = Effect.gen(function* () {
-      const port = asked.port ?? (yield* system.freePort)
+      const port = attempt === 1 && asked.port !== undefined ? asked.port : yield* system.freePort
       const command = engine.command(program, source, options, port)
       child = yield* system.spawn(command, asked.line)
       const url = `http://127.0.0.1:${port}`
@@ -129,7 +129,7 @@ export const start = Effect.fnUntraced(function* (
     )
     if (exit._tag === "Right") return exit.right
     const log = child?.log() ?? []
-    if (asked.port !== undefined || attempt === portAttempts || !isPortTaken(log)) {
+    if (attempt === portAttempts || !isPortTaken(log)) {
       return yield* failed(exit.left.reason, log)
     }
   }

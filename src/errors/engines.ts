@@ -64,3 +64,24 @@ export class NotRunning extends Schema.TaggedError<NotRunning>("aicortex/NotRunn
     return `The server of '${this.model}' is not running${ended}. Call serve() first.`
   }
 }
+
+/**
+ * The supervisor of this machine's models cannot be reached or started. `log` holds its last lines.
+ *
+ * @since 0.3.0
+ * @category errors
+ */
+export class SupervisorUnavailable extends Schema.TaggedError<SupervisorUnavailable>("aicortex/SupervisorUnavailable")(
+  "SupervisorUnavailable",
+  {
+    /** What happened. */
+    reason: Schema.String,
+    /** The last lines of its log. */
+    log: Schema.Array(Schema.String)
+  }
+) {
+  override get message() {
+    const lines = this.log.length === 0 ? "" : `. Its last lines:\n  ${this.log.join("\n  ")}`
+    return `The models of this machine cannot be managed: ${this.reason}${lines}`
+  }
+}

@@ -25,7 +25,8 @@ import {
   record,
   type Source,
   toKnown,
-  withLoaded
+  withLoaded,
+  writeFixed
 } from "./serverEntry.js"
 
 // =============================================================================
@@ -53,6 +54,8 @@ export interface ModelLists {
   readonly peek: () => ReadonlyArray<KnownServer>
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
   readonly refresh: Effect.Effect<void>
+  /** The sources have changed; no server is asked for that. */
+  readonly reload: Effect.Effect<void>
 }
 
 /**
@@ -150,11 +153,17 @@ export const make = Effect.fnUntraced(function* (
   const load = Effect.map(sources, (found) => {
     const before = new Map(entries?.map((entry) => [entry.server.url, entry]))
     entries = found.map((source) => {
-      const entry = before.get(source.server.url)
-      if (entry === undefined) return makeEntry(source)
+      const known = before.get(source.server.url)
+      const entry = (known?.fixed === undefined) === (source.fixed === undefined) ? known : undefined
+      if (entry === undefined) {
+        const made = makeEntry(source)
+        writeFixed(made)
+        return made
+      }
       const { api } = entry.server
       Object.assign(entry, source, { measurements: new Map(source.measurements) })
-      locateApi(entry, api)
+      if (source.fixed === undefined) locateApi(entry, api)
+      else writeFixed(entry)
       return entry
     })
     update()
@@ -207,7 +216,7 @@ export const make = Effect.fnUntraced(function* (
   const startAll = (list: ReadonlyArray<Entry>): Effect.Effect<void> =>
     Effect.suspend(() => {
       const now = clock.unsafeCurrentTimeMillis()
-      const started = list.filter((entry) => !entry.running)
+      const started = list.filter((entry) => !entry.running && entry.fixed === undefined)
       if (started.length === 0) return Effect.void
       for (const entry of started) {
         entry.running = true
@@ -356,7 +365,7 @@ export const make = Effect.fnUntraced(function* (
   const markAbsent = (model: string, url: string): Effect.Effect<void> =>
     Effect.sync(() => {
       const entry = entries?.find((one) => one.server.url === url)
-      if (entry === undefined) return
+      if (entry === undefined || entry.fixed !== undefined) return
       const key = canonical(model)
       entry.models.delete(key)
       entry.measurements.delete(key)
@@ -386,7 +395,8 @@ export const make = Effect.fnUntraced(function* (
     },
     peek: () => (entries ?? []).map(toKnown),
     markAbsent,
-    refresh
+    refresh,
+    reload: Effect.suspend(() => (entries === undefined ? Effect.void : Effect.asVoid(load)))
   }
   return lists
 })

@@ -14,6 +14,8 @@ export interface Source {
   readonly server: Server
   readonly own: boolean
   readonly measurements: ReadonlyMap<string, Performance | undefined>
+  /** What it has, where it need not be asked: `problem` is why it cannot answer. */
+  readonly fixed?: { readonly info: ModelInfo; readonly problem: string | undefined } | undefined
 }
 
 /** The state of one server. `models` is its last list, also if it does not answer any more (`problem`). */
@@ -61,6 +63,19 @@ export const makeEntry = (source: Source): Entry => ({
   running: false
 })
 
+/** Takes over what is known of a server that is not asked. */
+export const writeFixed = (entry: Entry): void => {
+  const { fixed } = entry
+  if (fixed === undefined) return
+  entry.models = new Map([[canonical(fixed.info.model_name), fixed.info]])
+  entry.problem = fixed.problem
+  entry.stale = false
+  // It is never due to be asked.
+  entry.askedAt = Number.POSITIVE_INFINITY
+  entry.readAt = Number.POSITIVE_INFINITY
+  entry.failedAt = Number.POSITIVE_INFINITY
+}
+
 /** Records where the API of a server was found. */
 export const locateApi = (entry: Entry, api: string | undefined): void => {
   if (entry.server.api !== api) entry.server = { ...entry.server, api }
@@ -74,7 +89,7 @@ const describe = (cause: Cause.Cause<Discovery.ListingFailed>): string => {
 
 const checkedAt = ({ failedAt, readAt }: Entry): number | undefined => {
   const latest = Math.max(failedAt, readAt)
-  return latest === Number.NEGATIVE_INFINITY ? undefined : latest
+  return Number.isFinite(latest) ? latest : undefined
 }
 
 /** What others may know of it. */

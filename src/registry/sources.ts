@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Geocoding from "../internal/geocoding.js"
 import type { Server } from "../Server.js"
+import type { LocalServer } from "../Servers.js"
 import type { Catalogue } from "./catalogue.js"
 import type { Source } from "./serverEntry.js"
 
@@ -17,12 +18,19 @@ const withCoordinates = ({ server, ...source }: Source): Effect.Effect<Source> =
       }))
 }
 
-/** What is configured for a server goes before what the registry files record of it. */
+/**
+ * What is configured for a server goes before what the registry files record of it. The engines of this machine come
+ * before both.
+ */
 export const sourcesOf = (
   configured: ReadonlyArray<Server>,
-  { servers }: Catalogue
+  { servers }: Catalogue,
+  local: ReadonlyArray<LocalServer> = []
 ): Effect.Effect<ReadonlyArray<Source>> => {
   const all = new Map<string, Source>()
+  for (const { info, problem, server } of local) {
+    all.set(server.url, { server, own: true, measurements: new Map(), fixed: { info, problem } })
+  }
   for (const server of configured) {
     const recorded = servers.get(server.url)
     if (all.has(server.url)) continue

@@ -8,6 +8,7 @@ import { Transport } from "../../Transport.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Table from "../table.js"
+import * as Engines from "./engines.js"
 import * as Local from "./local.js"
 import * as Servers from "./servers.js"
 import * as Units from "./units.js"
@@ -73,9 +74,15 @@ export const run = ({ json, server }: { readonly json: boolean; readonly server:
     const registry = yield* Registry
     const transport = yield* Transport
     const local = server.length === 0 ? yield* Local.list : []
-    const known = local.length > 0 ? Effect.orElseSucceed(Servers.servers, () => []) : Servers.servers
-    const chosen = yield* Servers.chosen(yield* known, server)
-    if (local.length === 0) yield* Servers.reached(chosen)
+    const urls = yield* Engines.engineUrls
+    const running = server.length === 0 ? yield* Engines.models : []
+    const some = local.length + running.length > 0
+    const known = yield* some ? Effect.orElseSucceed(Servers.servers, () => []) : Servers.servers
+    const chosen = yield* Servers.chosen(
+      known.filter(({ url }) => !urls.has(url)),
+      server
+    )
+    if (!some) yield* Servers.reached(chosen)
     for (const { problem, reachable, url } of chosen) if (!reachable) yield* Output.notice(`${url} ${problem}`)
     const there = chosen.filter(({ reachable }) => reachable)
     const lists = yield* Effect.promise(() => listAll(transport, there, "/api/tags"))
@@ -84,6 +91,12 @@ export const run = ({ json, server }: { readonly json: boolean; readonly server:
       Local.thisMachine,
       fromStore(one)
     ])
+    const stored = new Set(local.map(({ name }) => canonical(name)))
+    for (const { model_name: model, size = null } of running) {
+      // A file that runs without being stored.
+      if (stored.has(canonical(model))) continue
+      found.push([Local.thisMachine, { model, size, parameters: null, quantization: null, digest: null }])
+    }
     for (const { known, models, problem } of lists) {
       if (problem !== undefined) yield* Output.notice(`${known.url} does not tell the sizes of its models: ${problem}`)
       const rows = models?.map(fromTags) ?? known.models.map((model) => fromOffer(model, offers.get(canonical(model))))

@@ -1,12 +1,14 @@
 /** Runs `aicortex ps`. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import type { Engine } from "../../LocalModels.js"
 import { type Fields, listAll } from "../../management/models.js"
 import { Transport } from "../../Transport.js"
 import { CommandFailed } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Table from "../table.js"
+import * as Engines from "./engines.js"
 import * as Servers from "./servers.js"
 import * as Units from "./units.js"
 
@@ -25,7 +27,25 @@ interface Loaded {
   readonly context_length: number | null
   /** ISO 8601; `null` if it stays. */
   readonly expires_at: string | null
+  /** Of an engine of this machine: its program, since when it answers (ISO 8601), and how fast it writes. */
+  readonly engine?: string | null
+  readonly state?: string
+  readonly started_at?: string | null
+  readonly tokens_per_second?: number | null
 }
+
+const fromEngine = (engine: Engine): Loaded => ({
+  model: engine.model,
+  server: engine.url,
+  size: engine.memory,
+  size_vram: null,
+  context_length: null,
+  expires_at: null,
+  engine: engine.engine,
+  state: engine.state,
+  started_at: engine.readyAt === null ? null : new Date(engine.readyAt).toISOString(),
+  tokens_per_second: engine.tokensPerSecond
+})
 
 const loadedOf = (server: string, item: Fields, now: number): ReadonlyArray<Loaded> => {
   const model = Units.textOf(item["name"] ?? item["model"])
@@ -56,32 +76,61 @@ const untilWhen = ({ expires_at: until }: Loaded, now: number): string => {
   return left <= 0 ? "stopping" : `in ${Units.seconds(left / 1000)}`
 }
 
+/** Columns that only engines of this machine fill. */
+const more = ["Uptime", "Tokens/s"]
+
+const moreOf = ({ started_at: since, tokens_per_second: speed }: Loaded, now: number): ReadonlyArray<string> => [
+  typeof since === "string" ? Units.seconds((now - Date.parse(since)) / 1000) : "-",
+  typeof speed === "number" ? speed.toFixed(1) : "-"
+]
+
 export const run = ({ json, server }: { readonly json: boolean; readonly server: ReadonlyArray<string> }) =>
   Effect.gen(function* () {
     const transport = yield* Transport
-    const chosen = yield* Servers.chosen(yield* Servers.servers, server)
-    const able = yield* Servers.able(chosen, what)
+    const urls = yield* Engines.engineUrls
+    const engines = server.length > 0 ? [] : yield* Engines.engines
+    const all = yield* engines.length === 0 ? Servers.servers : Effect.orElseSucceed(Servers.servers, () => [])
+    const chosen = yield* Servers.chosen(
+      all.filter(({ url }) => !urls.has(url)),
+      server
+    )
+    const able = engines.length === 0 ? yield* Servers.able(chosen, what) : chosen.filter(({ ollama }) => ollama)
     for (const one of chosen) if (!one.ollama) yield* Output.notice(`${one.url} ${Servers.unable(one, what)}`)
     const lists = yield* Effect.promise(() => listAll(transport, able, "/api/ps"))
     const failed = lists.flatMap(({ known, problem }) => (problem === undefined ? [] : [`${known.url}: ${problem}`]))
-    if (failed.length === lists.length) {
+    if (engines.length === 0 && failed.length === lists.length) {
       return yield* new CommandFailed({ message: `no server reports its loaded models: ${failed.join("; ")}` })
     }
     for (const one of failed) yield* Output.notice(one)
     const now = yield* Clock.currentTimeMillis
-    const rows = lists.flatMap(({ known, models = [] }) => models.flatMap((item) => loadedOf(known.url, item, now)))
+    const rows = [
+      ...engines.map(fromEngine),
+      ...lists.flatMap(({ known, models = [] }) => models.flatMap((item) => loadedOf(known.url, item, now)))
+    ]
     if (json) return yield* Output.writeJson(rows)
     if (rows.length === 0) return yield* Output.notice("no model is loaded")
+    const local = engines.length > 0
     yield* Output.write(
       Table.table(
-        ["Model", "Server", "Memory", "Processor", "Context", "Until"],
+        [
+          "Model",
+          ...(local ? ["Engine"] : []),
+          "Server",
+          "Memory",
+          "Processor",
+          "Context",
+          ...(local ? more : []),
+          "Until"
+        ],
         rows.map((row) => [
           row.model,
+          ...(local ? [row.engine ?? "ollama"] : []),
           row.server,
           row.size === null ? "-" : Units.bytes(row.size),
           processor(row),
           row.context_length === null ? "-" : String(row.context_length),
-          untilWhen(row, now)
+          ...(local ? moreOf(row, now) : []),
+          row.state === undefined || row.state === "ready" ? untilWhen(row, now) : row.state
         ])
       )
     )

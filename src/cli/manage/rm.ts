@@ -8,6 +8,7 @@ import { Transport } from "../../Transport.js"
 import { UsageError } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
+import * as Engines from "./engines.js"
 import * as Local from "./local.js"
 import * as Servers from "./servers.js"
 
@@ -51,7 +52,7 @@ export const run = (flags: Flags) =>
   Effect.gen(function* () {
     yield* Servers.exclusive("rm", flags.server, flags.all)
     const transport = yield* Transport
-    if (flags.server.length === 0 && !flags.all && (yield* Local.remove(flags.model))) {
+    if (flags.server.length === 0 && !flags.all && (yield* Engines.released(flags.model, Local.remove(flags.model)))) {
       const outcome = { server: Local.thisMachine, status: "done" }
       return flags.json
         ? yield* Output.writeJson({ model: flags.model, servers: [outcome] })

@@ -1,0 +1,203 @@
+/**
+ * The models that this machine runs as long as nobody stops them: which there are, and how they are started and stopped.
+ * A supervisor, a process of its own, holds them; every process of the user can ask it.
+ *
+ * @since 0.3.0
+ */
+import * as Schema from "effect/Schema"
+import {
+  EngineFailed,
+  EngineNotInstalled,
+  InvalidModelFile,
+  InvalidModelReference,
+  InvalidRequest,
+  ModelNotStored,
+  ModelStoreUnavailable
+} from "./Errors.js"
+import { EngineName } from "./engines/engine.js"
+import { decoder, milliseconds, optional, range, wholeFrom } from "./internal/optionSchemas.js"
+
+/**
+ * How a model is started. Zero is what was said, and never replaced by a default.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export const StartOptions = Schema.Struct({
+  /** The program that runs it; default: the first installed one that takes the model. */
+  engine: optional(EngineName),
+  /** The size of the context in tokens; default 0, which is as the model says. */
+  contextSize: optional(wholeFrom(0)),
+  /** Layers that are put on the GPU; default -1, which is all that fit. */
+  gpuLayers: optional(wholeFrom(-1)),
+  /** Threads of the CPU; default -1, which is all. */
+  threads: optional(wholeFrom(-1)),
+  /** Requests that are answered at once; default: the engine's own, 4. */
+  parallel: optional(wholeFrom(1)),
+  /** Whether it makes vectors of texts instead of answers; default `false`. */
+  embeddings: optional(Schema.Boolean),
+  /** The image of a container to run it in. */
+  baseImage: optional(Schema.NonEmptyTrimmedString),
+  /** The temperature of requests that name none; default: the engine's. */
+  temperature: optional(range(0, 2)),
+  /** How many engines run it side by side; default 1. */
+  replicas: optional(wholeFrom(1)),
+  /** How long an engine may take until it answers, in milliseconds or as a duration; default 30 seconds. */
+  timeout: optional(milliseconds),
+  /** How long it stays loaded after its last request, in milliseconds or as a duration; default: until it is stopped. */
+  keepAlive: optional(milliseconds)
+})
+/**
+ * @since 0.3.0
+ * @category models
+ */
+export interface StartOptions extends Schema.Schema.Encoded<typeof StartOptions> {}
+
+/**
+ * Options that were checked.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export type CheckedOptions = typeof StartOptions.Type
+
+/**
+ * Checks options; an unknown one is an error.
+ *
+ * @since 0.3.0
+ * @category constructors
+ */
+export const decodeStartOptions = decoder(StartOptions)
+
+/**
+ * What an engine is doing: `stopped` is loaded at the first request; `restarting` comes after an engine ended by itself;
+ * `failed` is not tried any more.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export const State = Schema.Literal("stopped", "loading", "ready", "restarting", "failed")
+/**
+ * @since 0.3.0
+ * @category models
+ */
+export type State = typeof State.Type
+
+const nullable = <A, I>(schema: Schema.Schema<A, I>) => Schema.NullOr(schema)
+
+/**
+ * One engine of a model. Sizes are in bytes, times in milliseconds since 1970.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export const Engine = Schema.Struct({
+  /** The name of the model. */
+  model: Schema.String,
+  /** What it is doing. */
+  state: State,
+  /** The program that runs it; `null` where it was never started. */
+  engine: nullable(EngineName),
+  /** Its address. */
+  url: Schema.String,
+  /** What it speaks. */
+  protocol: Schema.Literal("openai", "ollama"),
+  /** Its process; `null` while there is none. */
+  pid: nullable(Schema.Number),
+  /** When that process started, as the system says it. */
+  processStart: nullable(Schema.String),
+  /** The memory of its processes. */
+  memory: nullable(Schema.Number),
+  /** Since when it answers. */
+  readyAt: nullable(Schema.Number),
+  /** How fast it wrote lately, in tokens per second. */
+  tokensPerSecond: nullable(Schema.Number),
+  /** Requests that it is at. */
+  inFlight: Schema.Number,
+  /** Requests that it takes at once; `null`: any number. */
+  slots: nullable(Schema.Number),
+  /** How often it was started again. */
+  restarts: Schema.Number,
+  /** Why it does not run, if it should. */
+  problem: nullable(Schema.String)
+})
+/**
+ * @since 0.3.0
+ * @category models
+ */
+export type Engine = typeof Engine.Type
+
+/**
+ * A model of this machine, loaded or not.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export const Model = Schema.Struct({
+  /** The name that requests ask for. */
+  name: Schema.String,
+  /** Its file; `null` for a model that Ollama keeps. */
+  path: nullable(Schema.String),
+  /** Of its files. */
+  size: Schema.Number,
+  /** The size of its context in tokens. */
+  contextSize: nullable(Schema.Number),
+  /** Its architecture, such as `llama`. */
+  family: Schema.String,
+  /** Whether it makes vectors of texts instead of answers. */
+  embeddings: Schema.Boolean,
+  /** Its engines. */
+  engines: Schema.Array(Engine)
+})
+/**
+ * @since 0.3.0
+ * @category models
+ */
+export type Model = typeof Model.Type
+
+/**
+ * A supervisor, and what it holds.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export const Status = Schema.Struct({
+  /** Its process. */
+  pid: Schema.Number,
+  /** When that process started, as the system says it. */
+  processStart: nullable(Schema.String),
+  /** The version of this package that it is of. */
+  version: Schema.String,
+  /** The base address for OpenAI clients, such as `http://127.0.0.1:39281/v1`. */
+  url: Schema.String,
+  /** Since when it runs. */
+  startedAt: Schema.Number,
+  /** The models. */
+  models: Schema.Array(Model)
+})
+/**
+ * @since 0.3.0
+ * @category models
+ */
+export type Status = typeof Status.Type
+
+/**
+ * What starting a model can fail with.
+ *
+ * @since 0.3.0
+ * @category errors
+ */
+export const StartError = Schema.Union(
+  EngineFailed,
+  EngineNotInstalled,
+  InvalidRequest,
+  InvalidModelFile,
+  InvalidModelReference,
+  ModelNotStored,
+  ModelStoreUnavailable
+)
+/**
+ * @since 0.3.0
+ * @category errors
+ */
+export type StartError = typeof StartError.Type

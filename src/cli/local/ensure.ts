@@ -1,0 +1,39 @@
+/** The supervisor, and a model that it runs. */
+import { resolve } from "node:path"
+import * as Effect from "effect/Effect"
+import type { StartOptions, Status } from "../../LocalModels.js"
+import * as Client from "../../supervisor/client.js"
+import { defaultPort } from "../../supervisor/port.js"
+import { CommandFailed } from "../errors.js"
+
+/** The address as people write it. */
+export const baseUrl = ({ url }: Pick<Status, "url">): string => url.replace("//127.0.0.1:", "//localhost:")
+
+/** The supervisor that runs, or one that is started with this port. */
+export const supervisor = Effect.fnUntraced(function* (port: number | undefined, host?: string) {
+  const status = yield* Client.ensure([
+    "--port",
+    String(port ?? defaultPort),
+    ...(host === undefined ? [] : ["--host", host])
+  ])
+  if (port !== undefined && port !== 0 && Number(new URL(status.url).port) !== port) {
+    return yield* new CommandFailed({
+      message: `the models of this machine are at ${baseUrl(status)} already; end that with \`aicortex stop\` to have them elsewhere`
+    })
+  }
+  return status
+})
+
+/** The supervisor has another working directory: a path of a file is made absolute. */
+export const absolute = (model: string): string =>
+  /^\.{0,2}\//.test(model) || /\.gguf$/i.test(model)
+    ? /^[a-z][a-z+.-]+:/i.test(model)
+      ? model
+      : resolve(model)
+    : model
+
+/** Starts a model and waits until it answers. Returns its name. */
+export const started = Effect.fnUntraced(function* (model: string, options: StartOptions) {
+  const { start } = yield* Client.client
+  return yield* start(absolute(model), options)
+})

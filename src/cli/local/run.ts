@@ -1,0 +1,84 @@
+/** Runs `aicortex run`. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { ModelStore } from "../../ModelStore.js"
+import type { Given } from "../chat/flags.js"
+import { run as chat } from "../chat/run.js"
+import * as Fleet from "../fleetLayer.js"
+import { pull } from "../manage/local.js"
+import * as Output from "../output.js"
+import * as Local from "./ensure.js"
+import { optionsOf, type StartFlags } from "./flags.js"
+
+export interface Flags extends StartFlags {
+  readonly model: string
+  readonly detach: boolean
+  readonly port: number | undefined
+  readonly json: boolean
+}
+
+/** `aicortex chat` with no other flag than its model. */
+const chatFlags = (model: string): Given => ({
+  model,
+  stream: false,
+  noStream: false,
+  image: [],
+  output: undefined,
+  temperature: undefined,
+  system: undefined,
+  persona: undefined,
+  session: undefined,
+  continue: false,
+  routing: undefined,
+  private: undefined,
+  deadline: undefined,
+  keepAlive: undefined,
+  timeout: undefined,
+  maxRetries: undefined,
+  onInterrupt: undefined,
+  hedge: false,
+  json: false,
+  schema: undefined,
+  maxTokens: undefined,
+  topP: undefined,
+  topK: undefined,
+  minP: undefined,
+  stop: [],
+  seed: undefined,
+  frequencyPenalty: undefined,
+  presencePenalty: undefined,
+  repeatPenalty: undefined,
+  think: undefined,
+  raw: false,
+  suffix: undefined,
+  cache: false,
+  cacheTtl: undefined,
+  noCache: false,
+  interactive: process.stdin.isTTY !== true || process.stdout.isTTY !== true,
+  noStdin: false,
+  verbose: false,
+  prompt: []
+})
+
+/** Downloads a model that is not on this machine. What only Ollama has is left to the engine. */
+const download = (model: string) =>
+  Effect.gen(function* () {
+    const store = yield* ModelStore
+    const found = yield* store.find(model)
+    if (Option.isSome(found)) return
+    const reference = yield* store.parse(model)
+    if (reference.kind === "ollama" || reference.kind === "file") return
+    yield* pull(reference, { model, name: undefined, copy: false, list: false, json: false })
+  }).pipe(Effect.provide(Fleet.layer))
+
+export const run = Effect.fnUntraced(function* (flags: Flags) {
+  yield* download(flags.model)
+  const status = yield* Local.supervisor(flags.port)
+  const name = yield* Local.started(flags.model, optionsOf(flags))
+  const url = Local.baseUrl(status)
+  if (flags.detach) {
+    return yield* flags.json ? Output.writeJson({ model: name, url }) : Output.write(`${url}\n`)
+  }
+  yield* Output.dimNotice(`${name} is at ${url}; it goes on until \`aicortex stop ${name}\``)
+  return yield* chat(chatFlags(name))
+})

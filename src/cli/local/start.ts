@@ -1,0 +1,45 @@
+/** Runs `aicortex start`. */
+import * as Effect from "effect/Effect"
+import { defaultPort } from "../../supervisor/port.js"
+import { run as supervise } from "../../supervisor/run.js"
+import { UsageError } from "../errors.js"
+import * as Output from "../output.js"
+import * as Local from "./ensure.js"
+import { optionsOf, type StartFlags } from "./flags.js"
+
+export interface Flags extends StartFlags {
+  readonly models: ReadonlyArray<string>
+  readonly port: number | undefined
+  readonly host: string | undefined
+  readonly foreground: boolean
+  readonly json: boolean
+}
+
+const log = (text: string): void => {
+  process.stderr.write(`aicortex: ${Output.withoutControls(text)}\n`)
+}
+
+const inForeground = ({ host, json, port = defaultPort }: Flags) =>
+  supervise({ host, port, log }, (url) =>
+    json ? Effect.ignore(Output.writeJson({ url: `${url}/v1` })) : Effect.sync(() => log(`listening on ${url}`))
+  ).pipe(
+    // Somebody else was faster: that one is as good.
+    Effect.catchTag("AlreadyRunning", () => Effect.sync(() => log("the models of this machine are held already"))),
+    Effect.scoped
+  )
+
+export const run = Effect.fnUntraced(function* (flags: Flags) {
+  const [model] = flags.models
+  if (flags.foreground) {
+    if (model !== undefined) {
+      return yield* new UsageError({ message: "--foreground takes no MODEL", command: ["start"] })
+    }
+    return yield* inForeground(flags)
+  }
+  const status = yield* Local.supervisor(flags.port, flags.host)
+  const url = Local.baseUrl(status)
+  const name = model === undefined ? undefined : yield* Local.started(model, optionsOf(flags))
+  return yield* flags.json
+    ? Output.writeJson({ ...(name === undefined ? {} : { model: name }), url })
+    : Output.write(`${url}\n`)
+})

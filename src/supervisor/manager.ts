@@ -1,0 +1,396 @@
+/** The models of this machine that are loaded: admitted within the memory, the least recently used out. */
+import type * as HttpClient from "@effect/platform/HttpClient"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Engines from "../Engines.js"
+import { EngineFailed, ModelNotStored } from "../Errors.js"
+import type { EngineOptions, LocalSource } from "../engines/engine.js"
+import type * as LocalModels from "../LocalModels.js"
+import { canonical } from "../Model.js"
+import * as ModelStore from "../ModelStore.js"
+import type { Usage } from "../Servers.js"
+import { type Instance, makeInstance, supervise } from "./instance.js"
+
+/** How long an engine may take until it answers unless told otherwise, in milliseconds. */
+const defaultTimeout = 30_000
+
+/** Requests that an engine answers at once unless told otherwise. */
+const defaultSlots = 4
+
+/** What a model needs besides its files, as a share of them. */
+const overhead = 1.1
+
+/** How long a start waits for busy models to be done, and how often it looks, in milliseconds. */
+const admissionTimeout = 60_000
+const admissionInterval = 250
+
+/** How long after its last request a model counts as busy, in milliseconds. */
+const busyFor = 1_500
+
+export interface ManagerOptions {
+  /** The most that all loaded models may take, in bytes. */
+  readonly memory: number
+  /** How long a model that was loaded by a request stays after its last one, in milliseconds. */
+  readonly keepAlive: number
+  readonly usage: (url: string, model: string) => Usage
+  /** Receives each line of a model's engines. */
+  readonly line: (model: string, text: string) => void
+  /** Something has changed. */
+  readonly changed: () => void
+}
+
+/** A model that was started. */
+interface Loaded {
+  readonly name: string
+  readonly source: LocalSource
+  readonly info: Omit<LocalModels.Model, "engines">
+  readonly engines: ReadonlyArray<Instance>
+  readonly slots: number
+  /** `undefined`: until it is stopped. */
+  readonly keepAlive: number | undefined
+  readonly ready: Deferred.Deferred<void, EngineFailed>
+  readonly scope: Scope.CloseableScope
+  lastUsed: number
+  answered: number
+}
+
+export const urlOf = ({ port }: Pick<Instance, "port">): string => `http://127.0.0.1:${port}`
+
+/** A model of the store, or a file. */
+interface Known {
+  readonly source: LocalSource
+  readonly info: Omit<LocalModels.Model, "engines">
+}
+
+const toKnown = (stored: ModelStore.StoredModel): Known => ({
+  source: { name: stored.name, path: stored.path },
+  info: {
+    name: stored.name,
+    path: stored.path,
+    size: stored.size,
+    contextSize: stored.metadata.contextLength ?? null,
+    family: stored.metadata.architecture ?? "others",
+    embeddings: false
+  }
+})
+
+const engineOptions = (options: LocalModels.CheckedOptions): EngineOptions => ({
+  contextSize: options.contextSize ?? 0,
+  gpuLayers: options.gpuLayers ?? -1,
+  threads: options.threads ?? -1,
+  parallel: options.parallel,
+  temperature: options.temperature,
+  embeddings: options.embeddings,
+  baseImage: options.baseImage
+})
+
+/** Everything that it starts ends with the scope. */
+export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
+  const outer = yield* Effect.scope
+  const context = yield* Effect.context<Engines.System | HttpClient.HttpClient>()
+  const system = yield* Engines.System
+  const engines = yield* Engines.Engines
+  const store = yield* ModelStore.ModelStore
+  const admission = yield* Effect.makeSemaphore(1)
+  const loaded = new Map<string, Loaded>()
+  /** Models of the store, as they were last listed. */
+  let stored: ReadonlyArray<Known> = []
+  /** The port of each model that has had one: its address stays the same. */
+  const ports = new Map<string, number>()
+
+  const portOf = (name: string, replica: number) =>
+    Effect.gen(function* () {
+      const key = `${canonical(name)} ${replica}`
+      const before = ports.get(key)
+      if (before !== undefined) return before
+      const port = yield* Effect.mapError(
+        Scope.extend(system.freePort, outer),
+        ({ reason }) => new EngineFailed({ engine: "any", model: name, reason, log: [] })
+      )
+      ports.set(key, port)
+      return port
+    })
+
+  // ---------------------------------------------------------------------------
+  // use
+  // ---------------------------------------------------------------------------
+
+  /** Notes which models were used since the last look. */
+  const look = (now: number): void => {
+    for (const model of loaded.values()) {
+      let answered = 0
+      let inFlight = 0
+      for (const instance of model.engines) {
+        const usage = options.usage(urlOf(instance), model.name)
+        answered += usage.answered
+        inFlight += usage.inFlight
+      }
+      if (inFlight > 0 || answered > model.answered) model.lastUsed = now
+      model.answered = answered
+    }
+  }
+
+  const isBusy = (model: Loaded, now: number): boolean =>
+    now - model.lastUsed < busyFor || model.engines.some(({ state }) => state === "loading")
+
+  const touch = (name: string): Effect.Effect<void> =>
+    Effect.map(Clock.currentTimeMillis, (now) => {
+      const model = loaded.get(canonical(name))
+      if (model !== undefined) model.lastUsed = now
+    })
+
+  // ---------------------------------------------------------------------------
+  // stopping
+  // ---------------------------------------------------------------------------
+
+  const unload = (model: Loaded): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (loaded.get(canonical(model.name)) === model) loaded.delete(canonical(model.name))
+      // No new request is sent to it meanwhile.
+      for (const instance of model.engines) instance.state = "stopped"
+      options.changed()
+      const stopped = new EngineFailed({ engine: "any", model: model.name, reason: "it was stopped", log: [] })
+      return Deferred.fail(model.ready, stopped).pipe(
+        Effect.zipRight(Scope.close(model.scope, Exit.void)),
+        Effect.zipRight(Effect.sync(options.changed)),
+        Effect.uninterruptible
+      )
+    })
+
+  const stop = (name: string): Effect.Effect<boolean> =>
+    Effect.suspend(() => {
+      const model = loaded.get(canonical(name))
+      return model === undefined ? Effect.succeed(false) : Effect.as(unload(model), true)
+    })
+
+  const stopAll = Effect.suspend(() => Effect.forEach([...loaded.values()], unload, { concurrency: 8, discard: true }))
+
+  // ---------------------------------------------------------------------------
+  // starting
+  // ---------------------------------------------------------------------------
+
+  const sizeOf = ({ info }: Known, replicas: number): number => info.size * overhead * replicas
+
+  /** Waits until the model fits, and unloads others for it. */
+  const admit = Effect.fnUntraced(function* (known: Known, replicas: number) {
+    const needed = sizeOf(known, replicas)
+    const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(bytes < 1e9 ? 3 : 1)} GB`
+    const fail = (reason: string) => new EngineFailed({ engine: "any", model: known.info.name, reason, log: [] })
+    if (needed > options.memory) {
+      return yield* fail(
+        `it needs about ${gigabytes(needed)}, and all models together may take ${gigabytes(options.memory)}; ` +
+          "set models.memory in the configuration file if there is more"
+      )
+    }
+    const began = yield* Clock.currentTimeMillis
+    while (true) {
+      const all = [...loaded.values()]
+      const used = all.reduce((sum, model) => sum + sizeOf(model, model.engines.length), 0)
+      if (used + needed <= options.memory) return
+      const now = yield* Clock.currentTimeMillis
+      look(now)
+      const idle = all.filter((model) => !isBusy(model, now)).sort((a, b) => a.lastUsed - b.lastUsed)[0]
+      if (idle !== undefined) yield* unload(idle)
+      else if (now - began > admissionTimeout) {
+        return yield* fail(`there is no memory for it: ${all.map(({ name }) => name).join(", ")} are busy`)
+      } else yield* Effect.sleep(admissionInterval)
+    }
+  })
+
+  const launch = Effect.fnUntraced(function* (
+    known: Known,
+    asked: LocalModels.CheckedOptions,
+    keepAlive: number | undefined
+  ) {
+    const { info, source } = known
+    const asEngine = engineOptions(asked)
+    const { engine, program } = yield* engines.select(source, asEngine, asked.engine)
+    const replicas = asked.replicas ?? 1
+    yield* Effect.interruptible(admit(known, replicas))
+    const scope = yield* Scope.fork(outer, outer.strategy)
+    const ready = yield* Deferred.make<void, EngineFailed>()
+    const instances: Array<Instance> = []
+    for (let i = 0; i < replicas; i++) instances.push(makeInstance(engine, yield* portOf(info.name, i)))
+    const contextSize = asEngine.contextSize === 0 ? info.contextSize : asEngine.contextSize
+    const model: Loaded = {
+      name: info.name,
+      source,
+      info: { ...info, contextSize, embeddings: asEngine.embeddings === true },
+      engines: instances,
+      slots: asked.parallel ?? defaultSlots,
+      keepAlive,
+      ready,
+      scope,
+      lastUsed: yield* Clock.currentTimeMillis,
+      answered: 0
+    }
+    loaded.set(canonical(info.name), model)
+    options.changed()
+    yield* Effect.forEach(
+      instances,
+      (instance) => {
+        const run = supervise(
+          instance,
+          {
+            engine,
+            program,
+            source,
+            options: asEngine,
+            timeout: asked.timeout ?? defaultTimeout,
+            line: (text) => options.line(info.name, text),
+            changed: options.changed
+          },
+          ready
+        )
+        return run.pipe(Effect.provide(context), Effect.interruptible, Effect.forkIn(scope))
+      },
+      { discard: true }
+    )
+    return model
+  }, Effect.uninterruptible)
+
+  /** The model of a name: one that runs, one of the store, a file, or one that an installed Ollama may have. */
+  const find = Effect.fnUntraced(function* (
+    name: string,
+    engine?: LocalModels.CheckedOptions["engine"]
+  ): Effect.fn.Return<Known, LocalModels.StartError> {
+    const running = loaded.get(canonical(name))
+    if (running !== undefined) return running
+    const found = yield* store.find(name)
+    if (Option.isSome(found)) return toKnown(found.value)
+    const reference = yield* store.parse(name)
+    const isOllamas = reference.kind === "ollama" && (engine ?? "ollama") === "ollama"
+    if (isOllamas && (engine !== undefined || (yield* system.find("ollama")) !== undefined)) {
+      const source = { name, path: undefined }
+      const info = { name, path: null, size: 0, contextSize: null, family: "others", embeddings: false }
+      return { source, info }
+    }
+    return yield* new ModelNotStored({ model: name, stored: stored.map(({ info }) => info.name).slice(0, 20) })
+  })
+
+  /** Starts a model and waits until it answers; one that runs is waited for. */
+  const start = Effect.fnUntraced(function* (
+    name: string,
+    asked: LocalModels.CheckedOptions,
+    keepAlive: number | undefined
+  ) {
+    const found = yield* find(name, asked.engine)
+    const model = yield* Effect.suspend(() => {
+      const before = loaded.get(canonical(found.info.name))
+      const failed = before?.engines.every(({ state }) => state === "failed") === true
+      if (before !== undefined && !failed) return Effect.succeed(before)
+      return Effect.zipRight(before === undefined ? Effect.void : unload(before), launch(found, asked, keepAlive))
+    }).pipe(admission.withPermits(1))
+    yield* Deferred.await(model.ready)
+    return model.name
+  })
+
+  const wanted = new Set<string>()
+  /** A request asks for a model that is not loaded. */
+  const want = (name: string): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const key = canonical(name)
+      if (wanted.has(key)) return Effect.void
+      wanted.add(key)
+      return start(name, {}, options.keepAlive).pipe(
+        Effect.catchAll((error) => Effect.sync(() => options.line(name, `aicortex: ${error.message}`))),
+        Effect.ensuring(Effect.sync(() => wanted.delete(key))),
+        Effect.forkIn(outer),
+        Effect.asVoid
+      )
+    })
+
+  // ---------------------------------------------------------------------------
+  // what there is
+  // ---------------------------------------------------------------------------
+
+  /** Reads the store again. */
+  const refresh = Effect.gen(function* () {
+    const found = yield* Effect.orElseSucceed(store.list, () => [])
+    const before = stored.map(({ info }) => info.name).join("\n")
+    stored = found.filter(({ problem }) => problem === undefined).map(toKnown)
+    for (const { info } of stored) yield* Effect.ignore(portOf(info.name, 0))
+    if (stored.map(({ info }) => info.name).join("\n") !== before) options.changed()
+  })
+
+  const engineView = (model: Loaded, instance: Instance, memory: ReadonlyMap<number, number>): LocalModels.Engine => {
+    const url = urlOf(instance)
+    const usage = options.usage(url, model.name)
+    return {
+      model: model.name,
+      state: instance.state,
+      engine: instance.engine.name,
+      url,
+      protocol: instance.engine.protocol,
+      pid: instance.pid ?? null,
+      processStart: instance.processStart ?? null,
+      memory: instance.pid === undefined ? null : (memory.get(instance.pid) ?? null),
+      readyAt: instance.readyAt ?? null,
+      tokensPerSecond: usage.tokensPerSecond ?? null,
+      inFlight: usage.inFlight,
+      slots: instance.state === "ready" ? model.slots : 0,
+      restarts: instance.restarts,
+      problem: instance.problem ?? null
+    }
+  }
+
+  /** The engine of a model that is loaded when it is asked for. */
+  const idleView = (name: string): LocalModels.Engine => ({
+    model: name,
+    state: "stopped",
+    engine: null,
+    url: urlOf({ port: ports.get(`${canonical(name)} 0`) ?? 0 }),
+    protocol: "openai",
+    pid: null,
+    processStart: null,
+    memory: null,
+    readyAt: null,
+    tokensPerSecond: null,
+    inFlight: 0,
+    slots: 0,
+    restarts: 0,
+    problem: null
+  })
+
+  const models = (memory: ReadonlyMap<number, number> = new Map()): ReadonlyArray<LocalModels.Model> => {
+    const running = [...loaded.values()].map((model) => ({
+      ...model.info,
+      engines: model.engines.map((instance) => engineView(model, instance, memory))
+    }))
+    const others = stored
+      .filter(({ info }) => !loaded.has(canonical(info.name)))
+      .map(({ info }) => ({ ...info, engines: [idleView(info.name)] }))
+    return [...running, ...others].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }))
+  }
+
+  /** The processes of all engines. */
+  const pids = (): ReadonlySet<number> =>
+    new Set(
+      [...loaded.values()].flatMap((model) => model.engines.flatMap(({ pid }) => (pid === undefined ? [] : [pid])))
+    )
+
+  /** Unloads what was not used for as long as it is kept. */
+  const sweep = Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    look(now)
+    for (const { info } of stored) {
+      if (loaded.has(canonical(info.name))) continue
+      // It was unloaded while somebody waited for it.
+      if (options.usage(idleView(info.name).url, info.name).queued > 0) yield* want(info.name)
+    }
+    for (const model of [...loaded.values()]) {
+      if (model.keepAlive === undefined || isBusy(model, now)) continue
+      if (now - model.lastUsed >= model.keepAlive) yield* unload(model)
+    }
+  })
+
+  yield* Effect.addFinalizer(() => stopAll)
+
+  return { start, stop, stopAll, want, touch, refresh, sweep, models, pids, find }
+})
+
+export type Manager = Effect.Effect.Success<ReturnType<typeof make>>

@@ -1,0 +1,175 @@
+/**
+ * The supervisor: one process for each user that holds the models of this machine, with an endpoint of its own for
+ * OpenAI clients.
+ */
+import { freemem, totalmem } from "node:os"
+import type * as FileSystem from "@effect/platform/FileSystem"
+import type * as Path from "@effect/platform/Path"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Config from "../config/resolve.js"
+import * as EngineSystem from "../cortex/engineSystem.js"
+import * as StoreHost from "../cortex/modelStoreHost.js"
+import * as Engines from "../Engines.js"
+import { InvalidConfig } from "../Errors.js"
+import * as Gateway from "../Gateway.js"
+import { version } from "../internal/version.js"
+import type * as LocalModels from "../LocalModels.js"
+import { LocalMemory } from "../ModelSelection.js"
+import * as ModelStore from "../ModelStore.js"
+import * as Servers from "../Servers.js"
+import { CurrentSettings } from "../Settings.js"
+import * as ByRuntime from "../transport/byRuntime.js"
+import * as TransportClient from "../transport/httpClient.js"
+import * as Control from "./control.js"
+import * as Logs from "./logs.js"
+import * as Manager from "./manager.js"
+import { type Paths, paths } from "./paths.js"
+import { memoryOfGroups, startOf } from "./processes.js"
+import { serversOf } from "./servers.js"
+import * as StateFile from "./stateFile.js"
+
+/** Between two looks at what is used, in milliseconds. */
+const sweepInterval = 1_000
+
+/** How long a model stays that was loaded by a request, in milliseconds. */
+const defaultKeepAlive = 300_000
+
+/** How much of the memory all models may take. */
+const memoryShare = 0.9
+
+export interface SupervisorOptions {
+  readonly host?: string | undefined
+  readonly port: number
+  /** Receives messages for the operator. */
+  readonly log: (text: string) => void
+}
+
+/** There is one already. */
+export class AlreadyRunning {
+  readonly _tag = "AlreadyRunning"
+}
+
+const unusable = (reason: string) => new InvalidConfig({ source: "the state folder", field: "local", reason })
+
+const prepare = (at: Paths): Effect.Effect<void, InvalidConfig> =>
+  Effect.try({
+    try: () => {
+      for (const folder of [at.folder, at.socketFolder, at.logs]) {
+        const problem = StateFile.ownFolder(folder)
+        if (problem !== undefined) throw new Error(problem)
+      }
+    },
+    catch: (cause) => unusable(cause instanceof Error ? cause.message : String(cause))
+  })
+
+/** Only the models of this machine: not those of the user's other servers. */
+const cortexOptions = { servers: [], registry: [], model: "auto" } as const
+
+const layerSettings = Layer.effect(CurrentSettings, Config.settings(cortexOptions))
+
+const layerMemory = Layer.succeed(LocalMemory, () => process.availableMemory?.() ?? freemem())
+
+const layerStore = ModelStore.layer.pipe(
+  Layer.provide([layerMemory, StoreHost.layer, ByRuntime.layerConfigured]),
+  Layer.provideMerge(layerSettings)
+)
+
+const layer = Layer.mergeAll(
+  Engines.layer.pipe(Layer.provideMerge(EngineSystem.layer)),
+  Layer.provide(TransportClient.layer, ByRuntime.layer),
+  layerStore
+)
+
+/** Runs until the scope closes or it is told to end; `ready` is told its address. */
+export const run = Effect.fnUntraced(function* (
+  options: SupervisorOptions,
+  ready: (url: string) => Effect.Effect<void>
+): Effect.fn.Return<void, InvalidConfig | AlreadyRunning, Scope.Scope | FileSystem.FileSystem | Path.Path> {
+  const at = yield* paths
+  yield* prepare(at)
+  let operations: Control.Operations | undefined
+  yield* Effect.mapError(
+    Control.serve(at, () => operations),
+    ({ reason, taken }) => (taken ? new AlreadyRunning() : unusable(reason))
+  )
+  const left = yield* Effect.promise(() => StateFile.reconcile(at))
+  if (left > 0) options.log(`ended ${left} engines that an earlier supervisor had left behind`)
+
+  const context = yield* Layer.build(layer)
+  const { models: settings } = yield* Effect.provide(CurrentSettings, context)
+  const startedAt = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
+  const processStart = yield* Effect.promise(() => startOf(process.pid))
+  let manager: Manager.Manager | undefined
+  let base = ""
+  const runFork = (effect: Effect.Effect<void>) => {
+    Effect.runFork(effect)
+  }
+  const servers = yield* Servers.make((model) => {
+    if (manager !== undefined) runFork(manager.want(model))
+  })
+
+  const statusOf = (models: ReadonlyArray<LocalModels.Model>): LocalModels.Status => ({
+    pid: process.pid,
+    processStart: processStart ?? null,
+    version,
+    url: `${base}/v1`,
+    startedAt,
+    models
+  })
+  const publish = (): void => {
+    if (manager === undefined) return
+    const models = manager.models()
+    runFork(servers.set(serversOf(models)))
+    try {
+      StateFile.write(at, statusOf(models))
+    } catch (error) {
+      options.log(`${at.state} cannot be written: ${String(error)}`)
+    }
+  }
+  yield* Effect.addFinalizer(() => Effect.sync(() => StateFile.remove(at)))
+
+  const made = yield* Effect.provide(
+    Manager.make({
+      memory: settings.memory ?? totalmem() * memoryShare,
+      keepAlive: settings.keepAlive ?? defaultKeepAlive,
+      usage: servers.usage,
+      line: Logs.makeWriter(at),
+      changed: publish
+    }),
+    context
+  )
+  manager = made
+  const gateway = yield* Gateway.serve({
+    gateway: { port: options.port, ...(options.host === undefined ? {} : { host: options.host }) },
+    cortex: cortexOptions,
+    servers: servers.service,
+    log: options.log
+  })
+  base = gateway.url
+  yield* made.refresh
+  publish()
+
+  const ended = yield* Deferred.make<void>()
+  operations = {
+    status: Effect.gen(function* () {
+      yield* made.refresh
+      const memory = yield* Effect.promise(() => memoryOfGroups(made.pids()))
+      return statusOf(made.models(memory))
+    }),
+    start: (model, given) =>
+      Effect.flatMap(Control.checked(given), (checked) => made.start(model, checked, checked.keepAlive)),
+    stop: made.stop,
+    want: made.want,
+    touch: made.touch,
+    refresh: made.refresh,
+    shutdown: Effect.asVoid(Deferred.succeed(ended, undefined))
+  }
+  yield* Effect.forkScoped(
+    Effect.interruptible(Effect.forever(Effect.zipRight(made.sweep, Effect.sleep(sweepInterval))))
+  )
+  yield* ready(gateway.url)
+  yield* Deferred.await(ended)
+})
