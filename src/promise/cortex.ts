@@ -1,5 +1,6 @@
 /** The functions of a fleet over the services that a layer makes: those of the Promise entry and of the browser's. */
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -7,6 +8,7 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import type * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Benchmark from "../Benchmark.js"
@@ -199,6 +201,27 @@ const noTracing = new InvalidConfig({
 })
 
 /**
+ * Forks calls so that those made while the services are built begin in the order in which they were made: a fiber notifies
+ * its observers in reverse, and with them `ManagedRuntime` its first callers.
+ */
+const inOrder = <R, E>(managed: ManagedRuntime.ManagedRuntime<R, E>) => {
+  const built = Deferred.unsafeMake<Runtime.Runtime<R>, E>(FiberId.none)
+  let state: "new" | "building" | "built" = "new"
+  return <A, E2>(effect: Effect.Effect<A, E2, R>): Fiber.RuntimeFiber<A, E | E2> => {
+    if (state === "built") return managed.runFork(effect)
+    const fiber = Effect.runFork(Effect.flatMap(Deferred.await(built), (runtime) => Effect.provide(effect, runtime)))
+    if (state === "new") {
+      state = "building"
+      managed.runFork(Effect.runtime<R>()).addObserver((exit) => {
+        state = "built"
+        Deferred.unsafeDone(built, exit)
+      })
+    }
+    return fiber
+  }
+}
+
+/**
  * The functions over services. `tracing` is a layer of Effect that sets a tracer; sessions are made by `SessionClass`.
  *
  * @internal
@@ -223,6 +246,7 @@ export const cortexOver = <E, R = never, More extends object = object>(
         ? Layer.merge(logging, tracing as unknown as Layer.Layer<never>)
         : Layer.fail(noTracing)
   const runtime = ManagedRuntime.make(Layer.provideMerge(services, surroundings))
+  const forkCall = inOrder(runtime)
   let closed = false
   /** They are not a part of the runtime's scope: left alone, they would meet closed connections, and blame the servers. */
   const underWay = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
@@ -230,7 +254,7 @@ export const cortexOver = <E, R = never, More extends object = object>(
   const run: RunWith<R> = <A, E>(effect: Effect.Effect<A, E, PortableServices | R>, signal?: AbortSignal) =>
     new Promise<A>((resolve, reject) => {
       if (closed) return reject(new Closed())
-      const fiber = runtime.runFork(effect)
+      const fiber = forkCall(effect)
       underWay.add(fiber)
       const noop = signal === undefined ? undefined : onAbort(signal, () => interrupt(fiber))
       fiber.addObserver((exit) => {
