@@ -717,7 +717,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     await cortex.listServers()
     await servers[0].setBehaviour({ faults: fault })
     await servers[1].setBehaviour({ faults: more })
-    return { servers, cortex, stream: await cortex.chat(question, { stream: true, temperature: 0, timeout: 300 }) }
+    return { servers, cortex, stream: await cortex.chat(question, { stream: true, temperature: 0, timeout: 2_000 }) }
   }
 
   it.each<[string, Fault]>([
@@ -878,14 +878,12 @@ describe("what a server's protocol cannot express", () => {
   it("on a fleet of OpenAI servers keepAlive is refused by name, and nothing is sent", async () => {
     const servers = await Promise.all([start("openai"), start("openai")])
     const cortex = fleet.cortex(servers)
-    const began = performance.now()
-    for (const options of [{ keepAlive: "5m" }, { keepAlive: "5m", maxRetries: 4, retryBackoff: 2_000 }]) {
+    // There is nothing to wait for, because another attempt would be no better: after such a pause the test is over.
+    for (const options of [{ keepAlive: "5m" }, { keepAlive: "5m", maxRetries: 4, retryBackoff: 600_000 }]) {
       const error = await failure(cortex.chat(question, options))
       expect(error).toMatchObject({ _tag: "InvalidRequest", field: "keepAlive" })
       expect(error.reason).toContain("OpenAI")
     }
-    // There is nothing to wait for: another attempt would be no better.
-    expect(performance.now() - began).toBeLessThan(1_000)
     expect(await failure(cortex.chat(question, { options: { num_ctx: 10 } }))).toMatchObject({ field: "options" })
     expect(chats(...servers)).toEqual([0, 0])
   })

@@ -1,13 +1,20 @@
 import { describe, expect, it } from "vitest"
-import { eventsOf, inOrder, model, useFleet } from "../support/fleet.js"
+import { eventsOf, type Fake, inOrder, model, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
+
+/** A fleet that knows all its servers: a call waits only briefly for those whose lists come later than others. */
+const knowing = async (...servers: ReadonlyArray<Fake>) => {
+  const cortex = fleet.cortex(inOrder(...servers))
+  await cortex.listServers()
+  return cortex
+}
 
 describe.each(["ollama", "openai"] as const)("the decision of a call that names its model (%s)", (protocol) => {
   it("tells what was asked for, who answers, and who else could have", async () => {
     const one = await fleet[protocol]({ reply: "well said" })
     const two = await fleet[protocol]()
-    const cortex = fleet.cortex(inOrder(one, two))
+    const cortex = await knowing(one, two)
     const { decision } = await cortex.complete("Hi", { routing: "fastest" })
     expect(JSON.parse(JSON.stringify(decision))).toEqual({
       asked: model,
@@ -25,7 +32,7 @@ describe.each(["ollama", "openai"] as const)("the decision of a call that names 
   it("says that another server failed first, in results and in the events of streams", async () => {
     const bad = await fleet[protocol]({ faults: { kind: "status", code: 500 } })
     const good = await fleet[protocol]({ reply: "well said" })
-    const cortex = fleet.cortex(inOrder(bad, good))
+    const cortex = await knowing(bad, good)
     const events = await eventsOf(await cortex.chat("Hi", { stream: true }))
     const metas = events.flatMap((event) =>
       event.type === "meta" && event.meta.type === "attempt" ? [event.meta.decision] : []
@@ -55,7 +62,7 @@ describe("what cannot express a request", () => {
   it("is excluded with the reason, and the server that can is asked", async () => {
     const cannot = await fleet.ollama()
     const can = await fleet.openai({ reply: "well said" })
-    const cortex = fleet.cortex(inOrder(cannot, can))
+    const cortex = await knowing(cannot, can)
     const { decision } = await cortex.complete("Hi", {
       toolChoice: "required",
       tools: [{ name: "now", description: "The time.", parameters: { type: "object", properties: {} } }]

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest"
 import { LineTracker } from "../../src/conditions/connectivity.js"
 import { ResourceTracker } from "../../src/conditions/resources.js"
 import { thresholdsOf } from "../../src/conditions/thresholds.js"
-import { Chat, Conditions, Cortex } from "../../src/index.js"
+import { Chat, Conditions, Cortex, Registry } from "../../src/index.js"
 import { type Placement, type Prefer, placementOf } from "../../src/modelSelection/policy.js"
 import { fromOptions, type Server } from "../../src/Server.js"
 import { type Fake, useFleet } from "../support/fleet.js"
@@ -240,7 +240,10 @@ describe.each(["ollama", "openai"] as const)("auto over a fleet (%s)", (protocol
       { configFile: false, servers, ...options },
       { conditions: Conditions.layerTest(conditions) }
     )
-    const run = <A, E>(effect: Effect.Effect<A, E, Cortex.Services>) => Effect.runPromise(Effect.provide(effect, layer))
+    // A choice waits only briefly for the servers whose lists come later than others.
+    const known = Effect.flatMap(Registry.Registry, ({ servers }) => servers)
+    const run = <A, E>(effect: Effect.Effect<A, E, Cortex.Services>) =>
+      Effect.runPromise(Effect.provide(Effect.zipRight(known, effect), layer))
     const awayLine = (state: Conditions.LineState) => [line(away, state)]
     return { near, away, run, awayLine }
   }
