@@ -13,9 +13,9 @@ import type {
   LlamaModel,
   TokenBias
 } from "node-llama-cpp"
-import type { ServerFailure } from "../Backend.js"
 import { engineFailure } from "../internal/engineFailure.js"
 import type { EngineOptions } from "./embeddedEngineOptions.js"
+import { describe, gpuOf, LoadFailure, takeLibrary } from "./embeddedLibrary.js"
 import { Sequences } from "./embeddedSequences.js"
 import { ChatTemplate } from "./embeddedTemplate.js"
 
@@ -37,68 +37,11 @@ export interface Engine {
   readonly dispose: () => Promise<void>
 }
 
-/** The message of whatever was thrown. */
-export const describe = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
-
-/** The engine or the model cannot be loaded. */
-export class LoadFailure extends Error {
-  constructor(readonly failure: ServerFailure) {
-    super(failure.message)
-  }
-}
-
 /** Threads would wait for each other longer than a model of fewer bytes takes to compute a token. */
 const smallModel = 64 * 1024 * 1024
 
 /** Longer texts are evaluated in parts, which a mean over all tokens cannot be made of. */
 const longestText = 8192
-
-const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
-  try {
-    return await import("node-llama-cpp")
-  } catch (cause) {
-    const missing = cause instanceof Error && "code" in cause && cause.code === "ERR_MODULE_NOT_FOUND"
-    const reason = missing ? "node-llama-cpp is not installed" : `node-llama-cpp cannot be loaded (${describe(cause)})`
-    throw new LoadFailure(engineFailure(reason))
-  }
-}
-
-interface Library {
-  readonly library: typeof import("node-llama-cpp")
-  readonly llama: Llama
-}
-
-const startLibrary = async (gpu: "auto" | false): Promise<Library> => {
-  const library = await importEngine()
-  const logLevel = library.LlamaLogLevel.disabled
-  const llama = await library.getLlama({ gpu, build: "never", progressLogs: false, logLevel }).catch((cause) => {
-    throw new LoadFailure(engineFailure(`node-llama-cpp has nothing that runs on this machine (${describe(cause)})`))
-  })
-  return { library, llama }
-}
-
-let prepared: { readonly gpu: "auto" | false; readonly started: Promise<Library> } | undefined
-
-/**
- * Begins to start the library for the next model that is loaded with these options. It tries its binary in another
- * process, so that whoever has more to import does it meanwhile.
- */
-export const prepare = (options: EngineOptions): void => {
-  const gpu = gpuOf(options)
-  const started = startLibrary(gpu)
-  started.catch(() => {})
-  prepared = { gpu, started }
-}
-
-const takeLibrary = (gpu: "auto" | false): Promise<Library> => {
-  const taken = prepared?.gpu === gpu ? prepared.started : startLibrary(gpu)
-  prepared = undefined
-  return taken
-}
-
-/** Where a model runs: the only prebuilt engine on Apple silicon is the one for its graphics. */
-const gpuOf = ({ gpuLayers = 0 }: EngineOptions): "auto" | false =>
-  gpuLayers !== 0 || (process.platform === "darwin" && process.arch === "arm64") ? "auto" : false
 
 const loadModel = async (llama: Llama, modelPath: string, { embeddings, gpuLayers = 0 }: EngineOptions) => {
   const layers = gpuLayers >= 0 ? { gpuLayers } : {}

@@ -1,8 +1,10 @@
 /**
- * The entry point. `--version` is handled before anything else is loaded, and the library of `engine` begins to start
- * while the command line is loaded.
+ * The entry point. `--version` and an `engine` with flags in their ordinary form are handled before the command line is
+ * loaded.
  */
+import { existsSync } from "node:fs"
 import { version } from "../internal/version.js"
+import { readPlain } from "./engine/plainFlags.js"
 
 const [first, ...others] = process.argv.slice(2)
 
@@ -15,10 +17,12 @@ if (others.length === 0 && (first === "--version" || first === "-V")) {
   })
   process.stdout.write(`${version}\n`)
 } else {
-  if (first === "engine" && others.length > 0 && !others.some((word) => word === "--help" || word === "-h")) {
-    const { prepare } = await import("../backend/embeddedEngine.js")
-    prepare({ gpuLayers: others.includes("--ngl=0") || others[others.indexOf("--ngl") + 1] === "0" ? 0 : -1 })
+  const plain = first === "engine" ? readPlain(others) : undefined
+  if (plain !== undefined && existsSync(plain.file)) {
+    const { start } = await import("./engine/start.js")
+    await start(plain)
+  } else {
+    const { main } = await import("./main.js")
+    main(process.argv.slice(2))
   }
-  const { main } = await import("./main.js")
-  main(process.argv.slice(2))
 }

@@ -1,18 +1,14 @@
-/** The command line: its commands, and how their results become exit codes. */
+/** The command line: its commands. */
 import * as CliConfig from "@effect/cli/CliConfig"
 import * as Command from "@effect/cli/Command"
 import * as HelpDoc from "@effect/cli/HelpDoc"
 import * as ValidationError from "@effect/cli/ValidationError"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeTerminal from "@effect/platform-node/NodeTerminal"
-import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as ConfigFile from "../config/file.js"
 import { version } from "../internal/version.js"
 import { auto, autoShape } from "./auto.js"
@@ -26,7 +22,7 @@ import { config, configShape } from "./config.js"
 import { doctor, doctorShape } from "./doctor.js"
 import { embed, embedShape } from "./embed.js"
 import { engine, engineShape } from "./engine.js"
-import { codeOf, messageOf, type Place, pageOf } from "./errors.js"
+import { type Place, UsageError } from "./errors.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
 import { llmParams, llmParamsShape } from "./llmParams.js"
@@ -50,6 +46,7 @@ import { list, listShape, ls, lsShape, ps, psShape, pull, pullShape, rm, rmShape
 import { models, modelsShape } from "./models.js"
 import * as Output from "./output.js"
 import { registryCommand, registryShape } from "./registry.js"
+import { runProgram } from "./program.js"
 import { serve, serveShape } from "./serve.js"
 import { servers, serversShape } from "./servers.js"
 import { sessions, sessionsShape } from "./sessions.js"
@@ -150,30 +147,13 @@ const execute = Command.make("aicortex").pipe(
 )
 
 // =============================================================================
-// Exit
+// Running
 // =============================================================================
 
-const withHint = (message: string, path: ReadonlyArray<string>): string =>
-  `${message}${/[.?!]$/.test(message) ? "" : "."} See \`${["aicortex", ...path, "--help"].join(" ")}\`.`
-
-/** The message on standard error, and the exit code. */
-const describe = (error: unknown, place: Place): readonly [message: string, code: number] => {
-  if (ValidationError.isValidationError(error)) {
-    const text = Output.withoutEscapes(HelpDoc.toAnsiText(error.error)).replace(/\s+/g, " ").trim()
-    return [withHint(text === "" ? "the command line cannot be read" : text, place.path), 2]
-  }
-  if (!(error instanceof Error)) return [`unexpected failure: ${String(error)}`, 1]
-  if (!("_tag" in error)) return [`unexpected failure: ${error.stack ?? error.message}`, 1]
-  switch (error._tag) {
-    case "OutputClosed":
-      return ["", 0]
-    case "UsageError":
-      return [withHint(error.message, "command" in error && Array.isArray(error.command) ? error.command : []), 2]
-    default: {
-      const page = pageOf(error)
-      return [`${messageOf(error, place)}${page === undefined ? "" : `\n  See ${page}`}`, codeOf(error)]
-    }
-  }
+/** A command line that its parser refuses. The parser words it for a terminal. */
+const usageError = ({ error }: ValidationError.ValidationError, command: ReadonlyArray<string>): UsageError => {
+  const text = Output.withoutEscapes(HelpDoc.toAnsiText(error)).replace(/\s+/g, " ").trim()
+  return new UsageError({ message: text === "" ? "the command line cannot be read" : text, command })
 }
 
 /** Colours in the help are only for terminals; errors are reported once, at the end. */
@@ -189,14 +169,6 @@ const withOutputs = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, 
     })
   )
 
-/** Standard output is for answers: logs of services go to standard error. */
-const logger = Logger.replace(
-  Logger.defaultLogger,
-  Logger.make(({ message }) => {
-    process.stderr.write(`aicortex: ${Output.withoutControls([message].flat().join(" "))}\n`)
-  })
-)
-
 /** What may follow a command line that is being typed. */
 const complete = (words: ReadonlyArray<string>) =>
   Effect.flatMap(
@@ -204,23 +176,8 @@ const complete = (words: ReadonlyArray<string>) =>
     ({ run }) => run(root, words)
   )
 
-/**
- * Runs a command line, then exits. An interruption (SIGINT, SIGTERM) cancels the servers' work first; a second one
- * exits at once, except in a worker, which is controlled by the first process. A command that ends well when
- * interrupted sets `process.exitCode`.
- */
+/** Runs a command line, then exits. */
 export const main = (words: ReadonlyArray<string>): void => {
-  // Each write reports its own failure.
-  process.stdout.on("error", () => {})
-  process.stderr.on("error", () => {})
-  let signal: number | undefined
-  const onSignal = (code: number) => () => {
-    if (signal !== undefined && process.connected !== true) process.exit(signal)
-    signal = code
-  }
-  process.on("SIGINT", onSignal(130))
-  process.on("SIGTERM", onSignal(143))
-
   let place: Place = { path: [], flags: root.flags, file: "" }
   // Completion scripts ask for what may follow, which need not be a command line yet.
   const read = ConfigFile.filePath.pipe(
@@ -238,27 +195,19 @@ export const main = (words: ReadonlyArray<string>): void => {
     })
   )
   const started: typeof read = words[0] === "__complete" ? complete(words.slice(1)) : read
-  started.pipe(
-    withOutputs,
-    Effect.provide(
-      Layer.mergeAll(
-        logger,
-        NodeFileSystem.layer,
-        NodePath.layer,
-        NodeTerminal.layer,
-        CliConfig.layer({ isCaseSensitive: true, showBuiltIns: false, showTypes: false })
+  runProgram(
+    started.pipe(
+      Effect.mapError((error) => (ValidationError.isValidationError(error) ? usageError(error, place.path) : error)),
+      withOutputs,
+      Effect.provide(
+        Layer.mergeAll(
+          NodeFileSystem.layer,
+          NodePath.layer,
+          NodeTerminal.layer,
+          CliConfig.layer({ isCaseSensitive: true, showBuiltIns: false, showTypes: false })
+        )
       )
     ),
-    NodeRuntime.runMain({
-      disableErrorReporting: true,
-      disablePrettyLogger: true,
-      teardown: (exit) => {
-        if (Exit.isSuccess(exit)) return process.exit(0)
-        if (Cause.isInterruptedOnly(exit.cause)) return process.exit(process.exitCode ?? signal ?? 130)
-        const [message, code] = describe(Cause.squash(exit.cause), place)
-        if (message === "") return process.exit(code)
-        process.stderr.write(`aicortex: ${Output.withoutControls(message)}\n`, () => process.exit(code))
-      }
-    })
+    () => place
   )
 }

@@ -1,5 +1,3 @@
-import { EngineUnavailable } from "../Errors.js"
-
 /** @internal */
 export const installCommand = "npm install node-llama-cpp"
 
@@ -13,17 +11,3 @@ export const engineFailure = (missing: string, command = installCommand) => ({
   message: `${missing}; install it with \`${command}\``,
   install: { missing, command }
 })
-
-/**
- * The typed error of an attempt that failed with the reason `engine`.
- *
- * @internal
- */
-export const engineUnavailable = (failure: {
-  readonly message: string
-  readonly install?: { readonly missing: string; readonly command: string }
-}): EngineUnavailable =>
-  new EngineUnavailable({
-    reason: failure.install?.missing ?? failure.message,
-    install: failure.install?.command ?? installCommand
-  })

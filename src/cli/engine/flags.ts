@@ -3,20 +3,21 @@ import { gateway } from "../../config/gateway.js"
 import { wholeBetween } from "../../internal/units.js"
 import * as Flags from "../flags.js"
 import { flagsOf } from "../settingFlags.js"
+import { ranges } from "./ranges.js"
 
 export const options = {
   gateway: flagsOf({ host: gateway.host, port: gateway.port, insecure: gateway.insecure }),
   name: Flags.text("name", { value: "NAME", about: "The name of the model. Default: that of the file." }),
-  contextSize: Flags.number("ctx", wholeBetween(0, 16_777_216), {
+  contextSize: Flags.number("ctx", wholeBetween(...ranges.ctx), {
     about: "Tokens of context for each request. 0: those that the model was trained for, the default."
   }),
-  gpuLayers: Flags.number("ngl", wholeBetween(-1, 100_000), {
+  gpuLayers: Flags.number("ngl", wholeBetween(...ranges.ngl), {
     about: "Layers that run on the graphics card; -1: as many as fit. Default: -1."
   }),
-  threads: Flags.number("threads", wholeBetween(-1, 1024), {
+  threads: Flags.number("threads", wholeBetween(...ranges.threads), {
     about: "Threads that compute; -1: as many as suit the model and this machine. Default: -1."
   }),
-  parallel: Flags.number("parallel", wholeBetween(1, 256), {
+  parallel: Flags.number("parallel", wholeBetween(...ranges.parallel), {
     about: "Requests that are answered at the same time.",
     default: 4
   }),

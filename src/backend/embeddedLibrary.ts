@@ -1,0 +1,70 @@
+/**
+ * Starts the library of the engine. Besides the library itself it imports nothing that takes time.
+ *
+ * @internal
+ */
+import type { Llama } from "node-llama-cpp"
+import type { ServerFailure } from "../Backend.js"
+import { engineFailure } from "../internal/engineFailure.js"
+import type { EngineOptions } from "./embeddedEngineOptions.js"
+
+/** The message of whatever was thrown. */
+export const describe = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
+
+/** The engine or the model cannot be loaded. */
+export class LoadFailure extends Error {
+  constructor(readonly failure: ServerFailure) {
+    super(failure.message)
+  }
+}
+
+const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
+  try {
+    return await import("node-llama-cpp")
+  } catch (cause) {
+    const missing = cause instanceof Error && "code" in cause && cause.code === "ERR_MODULE_NOT_FOUND"
+    const reason = missing ? "node-llama-cpp is not installed" : `node-llama-cpp cannot be loaded (${describe(cause)})`
+    throw new LoadFailure(engineFailure(reason))
+  }
+}
+
+interface Library {
+  readonly library: typeof import("node-llama-cpp")
+  readonly llama: Llama
+}
+
+const startLibrary = async (gpu: "auto" | false, imported = importEngine()): Promise<Library> => {
+  const library = await imported
+  const logLevel = library.LlamaLogLevel.disabled
+  const llama = await library.getLlama({ gpu, build: "never", progressLogs: false, logLevel }).catch((cause) => {
+    throw new LoadFailure(engineFailure(`node-llama-cpp has nothing that runs on this machine (${describe(cause)})`))
+  })
+  return { library, llama }
+}
+
+let prepared: { readonly gpu: "auto" | false; readonly started: Promise<Library> } | undefined
+
+/**
+ * Begins to start the library for the next model that is loaded with these options. Resolves once it is imported, or
+ * cannot be: it then tries its binary in another process, and whoever has more to import does it meanwhile.
+ */
+export const prepare = async (options: EngineOptions): Promise<void> => {
+  const gpu = gpuOf(options)
+  const imported = importEngine()
+  const started = startLibrary(gpu, imported)
+  started.catch(() => {})
+  prepared = { gpu, started }
+  // Whoever loads the model is told what is wrong.
+  await imported.catch(() => {})
+}
+
+/** The library that was prepared with these options, or a new one. */
+export const takeLibrary = (gpu: "auto" | false): Promise<Library> => {
+  const taken = prepared?.gpu === gpu ? prepared.started : startLibrary(gpu)
+  prepared = undefined
+  return taken
+}
+
+/** Where a model runs: the only prebuilt engine on Apple silicon is the one for its graphics. */
+export const gpuOf = ({ gpuLayers = 0 }: EngineOptions): "auto" | false =>
+  gpuLayers !== 0 || (process.platform === "darwin" && process.arch === "arm64") ? "auto" : false

@@ -1,0 +1,13 @@
+/** Starts `aicortex engine` from flags that are read already. */
+import { prepare } from "../../backend/embeddedLibrary.js"
+import type { Flags } from "./run.js"
+
+/**
+ * The library first, alone: once it is imported it tries its binary in another process, and the gateway is imported while
+ * it waits for that.
+ */
+export const start = async (flags: Flags): Promise<void> => {
+  await prepare({ gpuLayers: flags.gpuLayers ?? -1 })
+  const [{ runProgram }, { run }] = await Promise.all([import("../program.js"), import("./run.js")])
+  runProgram(run(flags), () => ({ path: ["engine"], flags: new Map(), file: "" }))
+}
