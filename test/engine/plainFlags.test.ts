@@ -1,6 +1,6 @@
-import * as Command from "@effect/cli/Command"
 import * as Args from "@effect/cli/Args"
 import * as CliConfig from "@effect/cli/CliConfig"
+import * as Command from "@effect/cli/Command"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -8,9 +8,9 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { describe, expect, it } from "vitest"
 import { normalize } from "../../src/cli/commandLine.js"
-import { engineShape } from "../../src/cli/engine.js"
 import { options } from "../../src/cli/engine/flags.js"
 import { readPlain } from "../../src/cli/engine/plainFlags.js"
+import { engineShape } from "../../src/cli/engine.js"
 
 /** What the parser of the command line reads; `undefined` where it refuses. */
 const parsed = async (words: ReadonlyArray<string>): Promise<unknown> => {
@@ -45,10 +45,7 @@ const values = {
 describe("flags of the engine in their ordinary form", () => {
   it("every flag is known, with the meaning that the parser of the command line gives it", async () => {
     const valued = Object.entries(values).flatMap(([flag, all]) =>
-      all.flatMap((value) => [
-        [`--${flag}`, value],
-        [`--${flag}=${value}`]
-      ])
+      all.flatMap((value) => [[`--${flag}`, value], [`--${flag}=${value}`]])
     )
     const single = ["insecure", "embeddings", "stdin-guard"].map((flag) => [`--${flag}`])
     const known = new Set([...valued, ...single].map(([word = ""]) => word.split("=")[0]))
