@@ -108,6 +108,7 @@ describe("a kept answer", () => {
     expect(again).toEqual({
       ...first,
       cached: true,
+      decision: expect.objectContaining({ chosen: { model, server: server.url }, reason: "a kept answer" }),
       firstTokenTime: expect.any(Number),
       tokensPerSecond: undefined
     })

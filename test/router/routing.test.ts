@@ -555,7 +555,6 @@ describe("what goes over the network", () => {
     expect(a.requests.map(({ path }) => path).filter((path) => path !== "/api/chat")).toEqual(["/api/tags", "/api/ps"])
     expect(b.requests.map(({ path }) => path).filter((path) => path !== "/v1/chat/completions")).toEqual([
       "/api/tags",
-      "/api/ps",
       "/v1/models"
     ])
   })
