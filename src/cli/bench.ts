@@ -12,7 +12,7 @@ const options = {
   model: Flags.text("model", {
     alias: "m",
     value: "NAME",
-    about: "The model to measure. Default: of each server one, the default model if it is loaded, else a loaded one."
+    about: "The model to ask."
   }),
   all: Flags.flag("all", { about: "Each model of the servers." }),
   cold: Flags.flag("cold", { about: "Load models that are not loaded, which may unload others." }),
@@ -50,7 +50,8 @@ const options = {
 const about: About = {
   about: [
     "Measure how fast your servers are: time to first token, prompt and output tokens per second, alone and with several requests at once.",
-    "Routing goes by it from then on, until it has measured calls of yours. Models that are not loaded, and servers that are busy, are left out."
+    "Routing goes by it from then on, until it has measured calls of yours. Models that are not loaded, and servers that are busy, are left out.",
+    "Without --model, one model of each server is measured: the default model if it is loaded, else a loaded one."
   ],
   takes: "[SERVER]…",
   examples: [

@@ -115,7 +115,7 @@ export const status = Command.make("status", statusOptions, (flags) =>
 
 const logsOptions = {
   follow: Flags.flag("follow", { alias: "f", about: "Go on with what is added, until Ctrl-C." }),
-  lines: Flags.whole("lines", { about: "How many of the last lines. Default: 80." })
+  lines: Flags.whole("tail", { about: "How many of the last lines. Default: 80." })
 }
 const logsAbout: About = {
   about: ["Print what the engines of a model have written; without MODEL, what the supervisor of all has."],

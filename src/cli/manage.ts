@@ -90,7 +90,7 @@ export const show = Command.make("show", { ...showOptions, model }, (flags) =>
 const pullOptions = {
   server,
   all,
-  name: Flags.text("name", { value: "NAME", about: "The name that the model gets on this machine." }),
+  name: Flags.text("name", { value: "NAME", about: "The name that the model gets. Default: that of the file." }),
   copy: Flags.flag("copy", { about: "Keep a copy of FILE, which otherwise stays where it is." }),
   list: Flags.flag("list", { about: "List the quantizations of a repository, and which fit in memory." }),
   json: Flags.json

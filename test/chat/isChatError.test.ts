@@ -23,6 +23,7 @@ const local: ReadonlySet<unknown> = new Set([
   Errors.EngineFailed,
   Errors.EngineNotInstalled,
   Errors.NotRunning,
+  Errors.SupervisorUnavailable,
   Errors.InsufficientDiskSpace,
   Errors.InvalidModelFile,
   Errors.InvalidModelReference,

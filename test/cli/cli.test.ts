@@ -198,7 +198,7 @@ describe("aicortex", () => {
     assert.include(await usage("-v"), "unknown flag '-v'; did you mean '-V'?")
     assert.include(
       await usage("zzzzzz"),
-      "there are chat, embed, ls, ps, show, pull, rm, models, use, servers, registry, doctor, sessions, serve, engine, best, conditions, llm-params, config"
+      "there are chat, run, start, stop, status, logs, engines, service, embed, ls, list, ps, show, pull, rm, models, use, servers, registry, doctor, sessions, serve, engine, bench, best, auto, conditions, llm-params, config"
     )
     assert.include(await usage("chat", "hi", "--routing", "quickest"), "random, fastest, nearest, balanced")
     assert.include(await usage("chat", "hi", "-t", "warm"), "--temperature must be a number, not 'warm'")
@@ -690,7 +690,7 @@ describe("the demo model on the command line", () => {
   it("says in one line what it cannot do", async () => {
     assert.match(
       await failed(["chat", "x", "--think", "on"], noServer),
-      /^no server is known, and .*"aicortex-demo" cannot answer: --think: the embedded model does not reason; add a server/
+      /^no server is known, and .*"aicortex-demo" cannot answer: --think: the built-in model does not reason; add a server/
     )
   })
 
@@ -1232,8 +1232,11 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.match(address, /^URL: 'ftp:\/\/x' must begin with http.* See `aicortex servers add --help`\.$/)
     const flag = (...args: ReadonlyArray<string>) => failed(["servers", "add", "http://x", ...args], { env }, 2)
     assert.match(await flag("--location", "north"), /^--location: no city 'north' is known/)
-    assert.match(await flag("--weight", "0"), /^--weight: .*above 0\. See `aicortex servers add --help`\.$/)
-    assert.match(await flag("--max-in-flight", "0"), /^--max-in-flight: .*above 0\. See/)
+    assert.match(
+      await flag("--weight", "0"),
+      /^--weight must be a number above 0, not '0'\. See `aicortex servers add --help`\.$/
+    )
+    assert.match(await flag("--max-in-flight", "0"), /^--max-in-flight must be .*, not '0'\. See/)
     assert.include(await no("http://x", "--api-key-env", "NOT_SET"), "NOT_SET is not set")
     writeFileSync(env.AICORTEX_CONFIG, '{"servers": 1}')
     assert.include(await no("http://x"), "config.json")

@@ -29,7 +29,7 @@ describe("what may follow", () => {
   it("commands, flags, and the values of a choice", async () => {
     const at = home({ servers: [] })
     expect(await offered(at, "")).toEqual(expect.arrayContaining(["chat", "ls", "pull", "servers", "completions"]))
-    expect(await offered(at, "ser")).toEqual(["servers", "serve"])
+    expect(await offered(at, "ser")).toEqual(["service", "servers", "serve"])
     expect(await offered(at, "servers", "re")).toEqual(["remove"])
     expect(await offered(at, "chat", "--rou")).toEqual(["--routing"])
     const strategies = ["random", "fastest", "nearest", "balanced", "least-busy", "warm"]
@@ -102,7 +102,7 @@ describe("what may follow", () => {
   it("nothing, and no complaint, where settings cannot be read", async () => {
     const at = home({ servers: 1 })
     expect(await offered(at, "rm", "")).toEqual([])
-    expect(await offered(at, "ser")).toEqual(["servers", "serve"])
+    expect(await offered(at, "ser")).toEqual(["service", "servers", "serve"])
   })
 })
 

@@ -15,6 +15,26 @@ const meaningsIn = (
   ...Object.entries(command.children).flatMap(([name, child]) => meaningsIn(child, `${path} ${name}`))
 ]
 
+/**
+ * Flags whose names are given elsewhere: by the programs that a command takes the place of (`docker logs -f`, the steps of
+ * AI Cortex's pipeline with their names and defaults, Cortex's port), or by what the command is about.
+ */
+const namedElsewhere: ReadonlySet<string> = new Set([
+  "-f",
+  "-o",
+  "--output",
+  "--timeout",
+  "--workers",
+  "--port",
+  "-p",
+  "--host",
+  "--keep-alive",
+  "--max-tokens",
+  "--all",
+  "-l",
+  "--list"
+])
+
 /** Flags with several meanings, and where each of these is. */
 const ambiguous = (tree: Shape) => {
   const found = new Map<string, Map<string, Array<string>>>()
@@ -22,7 +42,9 @@ const ambiguous = (tree: Shape) => {
     const meanings = found.get(flag) ?? new Map<string, Array<string>>()
     found.set(flag, meanings.set(meaning, [...(meanings.get(meaning) ?? []), at]))
   }
-  return [...found].filter(([, meanings]) => meanings.size > 1).map(([flag, meanings]) => [flag, [...meanings]])
+  return [...found]
+    .filter(([flag, meanings]) => meanings.size > 1 && !namedElsewhere.has(flag))
+    .map(([flag, meanings]) => [flag, [...meanings]])
 }
 
 describe("flags", () => {

@@ -95,9 +95,10 @@ describe("where places come from", () => {
       })
     )
     const cortex = fleet.cortex([], { registry, location: "Berlin" })
+    // All servers are known before one is chosen.
+    const listed = await cortex.listModelServers(model)
     expect((await cortex.bestServer(model, { strategy: "nearest" })).url).toBe(near.url)
     // A place that nobody knows is as it was named, and the server is used.
-    const listed = await cortex.listModelServers(model)
     expect(listed.find(({ url }) => url === unknown.url)?.location).toEqual({ city: "Nowhere at all", country: "ZZ" })
     expect(listed.find(({ url }) => url === near.url)?.location).toEqual({ country: "DE" })
   })

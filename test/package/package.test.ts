@@ -72,7 +72,7 @@ describe.concurrent("the published package", { timeout: 120_000 }, () => {
 
   it("ships what it needs and nothing else", () => {
     const allowed =
-      /^(dist|src|registry|docs|examples)\/|^(package\.json|config\.schema\.json|README\.md|CHANGELOG\.md|LICENSE)$/
+      /^(dist|src|registry|docs|examples)\/|^(package\.json|(config|servers)\.schema\.json|README\.md|CHANGELOG\.md|LICENSE)$/
     const refused = /^dist\/\.|^dist\/cli\/|^dist\/promise|^src\/cli\/|^registry\/demo\/training\//
     assert.deepStrictEqual(
       files.filter((file) => !allowed.test(file) || refused.test(file)),

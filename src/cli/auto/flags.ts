@@ -1,6 +1,8 @@
 /** The flags of `aicortex auto`. */
 import * as Args from "@effect/cli/Args"
 import type * as Command from "@effect/cli/Command"
+import { callFlags } from "../callFlags.js"
+import { options as call } from "../chat/flags.js"
 import * as Flags from "../flags.js"
 
 const preferences = [
@@ -13,11 +15,11 @@ export const options = {
   explain: Flags.flag("explain", {
     about: "Show all that could answer in order, and what is left out, each with why."
   }),
-  image: Flags.texts("image", { value: "FILE", about: "As for a call with this image. Repeatable." }),
-  schema: Flags.text("schema", { value: "FILE", about: "As for a call whose answer must fit this JSON Schema." }),
+  image: call.image,
+  schema: call.schema,
   tools: Flags.flag("tools", { about: "As for a call with tools." }),
-  maxTokens: Flags.whole("max-tokens", { about: "As for a call whose answer may have this many tokens." }),
-  private: Flags.orSettings("private", { about: "As for a call that stays on local servers." }),
+  maxTokens: call.maxTokens,
+  private: callFlags.private,
   prefer: Flags.choice("prefer", preferences, {
     about: "Which servers go first where the conditions are good. Default: auto.prefer in the settings."
   }),

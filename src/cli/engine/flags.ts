@@ -7,7 +7,7 @@ import { ranges } from "./ranges.js"
 
 export const options = {
   gateway: flagsOf({ host: gateway.host, port: gateway.port, insecure: gateway.insecure }),
-  name: Flags.text("name", { value: "NAME", about: "The name of the model. Default: that of the file." }),
+  name: Flags.text("name", { value: "NAME", about: "The name that the model gets. Default: that of the file." }),
   contextSize: Flags.number("ctx", wholeBetween(...ranges.ctx), {
     about: "Tokens of context for each request. 0: those that the model was trained for, the default."
   }),

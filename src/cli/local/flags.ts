@@ -2,28 +2,26 @@
 import { EngineName } from "../../engines/engine.js"
 import { wholeFrom } from "../../internal/units.js"
 import type { StartOptions } from "../../LocalModels.js"
+import { options as engine } from "../engine/flags.js"
 import * as Flags from "../flags.js"
 
 export const startFlags = {
-  contextSize: Flags.number("ctx", wholeFrom(0), {
-    about: "The size of the context in tokens; 0 is as the model says.",
-    default: 0
-  }),
-  gpuLayers: Flags.number("ngl", wholeFrom(-1), { about: "Layers on the GPU; -1 is all that fit.", default: -1 }),
-  threads: Flags.number("threads", wholeFrom(-1), { about: "Threads of the CPU; -1 is all.", default: -1 }),
-  parallel: Flags.number("parallel", wholeFrom(1), { about: "Requests that are answered at once.", default: 4 }),
+  contextSize: engine.contextSize,
+  gpuLayers: engine.gpuLayers,
+  threads: engine.threads,
+  parallel: engine.parallel,
   replicas: Flags.number("replicas", wholeFrom(1), { about: "How many engines run it side by side.", default: 1 }),
   engine: Flags.choice(
     "engine",
     EngineName.literals.map((name) => [name, name] as const),
     { about: "The program that runs it. Default: the first that is installed: see `aicortex engines`." }
   ),
-  image: Flags.text("image", { value: "IMAGE", about: "The image of a container to run it in." }),
-  embeddings: Flags.flag("embeddings", { about: "It makes vectors of texts instead of answers." }),
+  image: Flags.text("base-image", { value: "IMAGE", about: "The image of a container to run it in." }),
+  embeddings: engine.embeddings,
   keepAlive: Flags.seconds("keep-alive", {
     about: "How long it stays after its last request. Default: until it is stopped."
   }),
-  timeout: Flags.seconds("timeout", { about: "How long it may take until it answers. Default: 30." })
+  timeout: Flags.seconds("start-timeout", { about: "How long it may take until it answers. Default: 30." })
 }
 
 export interface StartFlags {
