@@ -16,6 +16,7 @@ import type {
 import { engineFailure } from "../internal/engineFailure.js"
 import type { EngineOptions } from "./embeddedEngineOptions.js"
 import { describe, gpuOf, LoadFailure, takeLibrary } from "./embeddedLibrary.js"
+import { sampleInTurn } from "./embeddedSampling.js"
 import { Sequences } from "./embeddedSequences.js"
 import { ChatTemplate } from "./embeddedTemplate.js"
 
@@ -79,10 +80,12 @@ export const loadEngine = async (modelPath: string, options: EngineOptions, buil
       context = await model.createContext({ contextSize, sequences: parallel, ...threads })
     }
     const made = context
+    // Where sequences would disturb each other, there is one.
+    const together = made === undefined || sampleInTurn(made) ? parallel : 1
     return {
       model,
       template: new ChatTemplate(model, jinja, builtIn),
-      sequences: new Sequences(made === undefined ? [] : Array.from({ length: parallel }, () => made.getSequence())),
+      sequences: new Sequences(made === undefined ? [] : Array.from({ length: together }, () => made.getSequence())),
       contextSize: made?.contextSize ?? Math.min(wanted > 0 ? wanted : model.trainContextSize, longestText),
       batchSize: made?.batchSize ?? longestText,
       vectors,
