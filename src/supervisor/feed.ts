@@ -27,6 +27,7 @@ export const make: Effect.Effect<Servers.Service, never, Path.Path | Scope.Scope
   const at = yield* paths
   const client = Client.make(at)
   const runFork = (effect: Effect.Effect<void, unknown>): void => {
+    // @effect-diagnostics-next-line runEffectInsideEffect:off
     Effect.runFork(Effect.ignore(effect))
   }
   const made = yield* Servers.make((model) => runFork(client.want(model)))

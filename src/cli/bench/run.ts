@@ -137,7 +137,7 @@ export const run = ({ chart, compare, json, servers, ...options }: Flags) =>
     }
     const message =
       report.skipped.length === 0 ? `no server is known: add one with ${addServer}` : "nothing was measured"
-    yield* new CommandFailed({ message })
+    return yield* new CommandFailed({ message })
   }).pipe(Effect.provide(Fleet.layer))
 
 /** Without the flags that were not given. */
