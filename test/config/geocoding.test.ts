@@ -83,23 +83,22 @@ describe("where places come from", () => {
   it("records of a registry have a country or a city", async () => {
     const [near, far, unknown] = await Promise.all([fleet.ollama(), fleet.ollama(), fleet.ollama()])
     const record = (url: string, place: object) => ({ url, models: [model], ...place })
-    const registry = mkdtempSync(join(folder, "registry-"))
-    writeFileSync(
-      join(registry, "servers.json"),
-      JSON.stringify({
-        servers: [
-          record(unknown.url, { ip_city_name_en: "Nowhere at all", ip_country_iso_code: "ZZ" }),
-          record(far.url, { ip_city_name_en: "Tokyo", ip_country_name_en: "Japan" }),
-          record(near.url, { ip_country_iso_code: "DE" })
-        ]
-      })
-    )
-    const cortex = fleet.cortex([], { registry, location: "Berlin", bestServerTtl: 1 })
-    // A server that has answered goes before one that is only in the registry: once all have, it is the nearest.
-    const best = async () => (await cortex.bestServer(model, { strategy: "nearest" })).url
+    const over = (servers: ReadonlyArray<object>) => {
+      const registry = mkdtempSync(join(folder, "registry-"))
+      writeFileSync(join(registry, "servers.json"), JSON.stringify({ servers }))
+      return fleet.cortex([], { registry, location: "Berlin", bestServerTtl: 1 })
+    }
+    const placed = [
+      record(far.url, { ip_city_name_en: "Tokyo", ip_country_name_en: "Japan" }),
+      record(near.url, { ip_country_iso_code: "DE" })
+    ]
+    const two = over(placed)
+    // One that has answered goes before one that has not yet.
+    const best = async () => (await two.bestServer(model, { strategy: "nearest" })).url
     await expect.poll(best, { timeout: 10_000 }).toBe(near.url)
-    const listed = await cortex.listModelServers(model)
     // A place that nobody knows is as it was named, and the server is used.
+    const nowhere = record(unknown.url, { ip_city_name_en: "Nowhere at all", ip_country_iso_code: "ZZ" })
+    const listed = await over([nowhere, ...placed]).listModelServers(model)
     expect(listed.find(({ url }) => url === unknown.url)?.location).toEqual({ city: "Nowhere at all", country: "ZZ" })
     expect(listed.find(({ url }) => url === near.url)?.location).toEqual({ country: "DE" })
   })
