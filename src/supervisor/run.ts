@@ -8,6 +8,7 @@ import type * as Path from "@effect/platform/Path"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import * as Config from "../config/resolve.js"
 import * as EngineSystem from "../cortex/engineSystem.js"
@@ -104,8 +105,9 @@ export const run = Effect.fnUntraced(function* (
   const processStart = yield* Effect.promise(() => startOf(process.pid))
   let manager: Manager.Manager | undefined
   let base = ""
-  const runFork = (effect: Effect.Effect<void>) => {
-    Effect.runFork(effect)
+  const runtime = yield* Effect.runtime()
+  const runFork = (effect: Effect.Effect<void>): void => {
+    Runtime.runFork(runtime, effect)
   }
   const servers = yield* Servers.make((model) => {
     if (manager !== undefined) runFork(manager.want(model))
