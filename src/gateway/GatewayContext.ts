@@ -10,6 +10,7 @@ import type { RemoteTokenCounter } from "../Fleet.js"
 import * as Aliases from "../modelSelection/aliases.js"
 import type * as Sessions from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
+import { type EventLink, EventsHub } from "./events/hub.js"
 import type * as ErrorResponse from "./http/errorResponse.js"
 import { Library } from "./library.js"
 import type { AccessLog } from "./observability/accessLog.js"
@@ -33,6 +34,8 @@ export interface GatewayContext {
   readonly metrics: Metrics
   readonly keyLimits: RateLimits.RateLimiter
   readonly responses: ResponseStore.ResponseStore
+  /** What those who watch the gateway are told. */
+  readonly events: EventsHub
   readonly labels: ErrorResponse.Labels
   readonly trace: Telemetry.Trace | undefined
   readonly accessLog: AccessLog
@@ -42,11 +45,12 @@ export interface GatewayContext {
   readonly starting: () => string | undefined
 }
 
-/** State that survives a change of settings: counters, rate limit usage and stored responses. */
+/** State that survives a change of settings: counters, rate limit usage, stored responses and events. */
 export interface GatewayState {
   readonly metrics: Metrics
   readonly keyLimits: RateLimits.RateLimiter
   readonly responses: ResponseStore.ResponseStore
+  readonly events: EventsHub
   readonly log: (text: string) => void
   readonly accessLog: AccessLog
   readonly starting: () => string | undefined
@@ -62,6 +66,8 @@ export interface SharedState {
   readonly keyLimits: RateLimits.RateLimiter
   /** Counts the tokens of remote servers. */
   readonly remoteTokens: RemoteTokenCounter
+  /** Passes events on to the other processes, and theirs to this one; default: they have none. */
+  readonly events?: EventLink | undefined
 }
 
 /** `accessLog` receives one entry per request; whatever `shared` lacks is local to this process. */
@@ -74,6 +80,7 @@ export const makeState = (
   metrics: new Metrics(),
   keyLimits: shared?.keyLimits ?? RateLimits.makeLocal(new RateLimits.RateLimits(() => performance.now())),
   responses: shared?.responses ?? makeMemory(() => performance.now()),
+  events: new EventsHub(shared?.events),
   log,
   accessLog,
   starting

@@ -142,6 +142,8 @@ export const make = Effect.fnUntraced(function* (
         }
         current = next
         before.retired = true
+        // Their clients come again, to the new settings.
+        state.events.disconnect()
         return before
       }
     ).pipe(Effect.flatMap((before) => (before.inFlight === 0 ? close(before) : Effect.void)))
@@ -159,6 +161,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       draining = true
       server.close()
+      state.events.close()
       if (state.metrics.inFlight > 0) {
         log(`stopping: ${state.metrics.inFlight} requests are still being answered`)
         yield* Effect.async<void>((resume) => {

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from "node:http"
 import { version } from "../internal/version.js"
+import * as EventStream from "./events/stream.js"
 import type { GatewayContext } from "./GatewayContext.js"
 import type * as BodyFields from "./http/body.js"
 import type * as FieldPolicy from "./http/fieldPolicy.js"
@@ -42,6 +43,8 @@ export type Handler = (
 export interface Route extends OpenApi.Endpoint {
   readonly handler: Handler
   readonly readsBody: boolean
+  /** It stays open without any work: it does not count against the limits of its key. */
+  readonly holdsNoPlace?: boolean
   /** Counts against the limits of its key. */
   readonly isRateLimited: boolean
   readonly name: string
@@ -81,7 +84,7 @@ const addRoute = (
     about,
     handler,
     isPublic,
-    isRateLimited: !isPublic,
+    isRateLimited: !isPublic && options.holdsNoPlace !== true,
     name: path
   }
   known.set(method, route)
@@ -376,6 +379,20 @@ addRoute("GET", "/health", "Whether the gateway is alive", liveness, { isPublic:
 addRoute("GET", "/healthz", "The same", liveness, { isPublic: true })
 addRoute("GET", "/ready", "Whether a server answers", ready, { isPublic: true })
 addRoute("GET", "/config", "The settings, without secrets", config)
+addRoute(
+  "GET",
+  "/events",
+  "What happens, as server-sent events: the fleet, requests, downloads and models",
+  EventStream.events,
+  {
+    returns: "text/event-stream",
+    holdsNoPlace: true,
+    parameters: [
+      OpenApi.query("types", "fleet, request, download and model, separated by commas. Default: all of them."),
+      OpenApi.header("Last-Event-ID", "The events after this one; an event gap tells where some are missing.")
+    ]
+  }
+)
 /** The router answers it: it has the metrics of all processes. */
 export const metricsRoute = addRoute("GET", "/metrics", "Metrics for Prometheus", () => undefined, {
   returns: "text/plain"

@@ -1,0 +1,227 @@
+/**
+ * The gateway's events, for those who watch it. While nobody does, `active` is false and nothing is published; a slow
+ * watcher misses events, which it is told, and never holds up a request.
+ */
+
+/** The types of events. */
+export const eventTypes = ["fleet", "request", "download", "model"] as const
+
+/**
+ * - `fleet`: the state of a server has changed
+ * - `request`: a request began, was sent to a server, or ended
+ * - `download`: the progress of a model that is being downloaded
+ * - `model`: a model was created, copied, removed, loaded or unloaded
+ */
+export type EventType = (typeof eventTypes)[number]
+
+/** An event as it is kept: `data` is JSON, `at` is in milliseconds since the epoch. */
+export interface PublishedEvent {
+  readonly number: number
+  readonly type: EventType
+  readonly data: string
+}
+
+/**
+ * Several processes with one sequence of events: an event goes to all of them, this one included, and each of them
+ * publishes while any has a watcher.
+ */
+export interface EventLink {
+  readonly sequence: () => string
+  readonly send: (type: EventType, data: string) => void
+  /** Whether this process has watchers. */
+  readonly watched: (on: boolean) => void
+  readonly attach: (received: (event: PublishedEvent) => void, needed: (on: boolean) => void) => void
+}
+
+/** Receives text. `false`: it is slow, and is to get nothing more before `drained`. */
+export interface EventSink {
+  readonly write: (text: string) => boolean
+  readonly drained: () => Promise<void>
+  readonly end: () => void
+}
+
+/** Number of events that are kept for those who reconnect, and their length in characters. */
+const maxKept = 4_096
+const maxKeptLength = 4 * 1024 * 1024
+
+/** A longer event is not passed on, in characters. */
+const maxLength = 64 * 1024
+
+/** Events within this time are sent together, in milliseconds. */
+const batchTime = 50
+
+/** How long events are published after the last watcher has left, for one that reconnects, in milliseconds. */
+const lingerTime = 30_000
+
+/** Watchers at once, of all clients together. */
+export const maxWatchers = 256
+
+/** A number that a client has seen, in the sequence that it belongs to. */
+const position = /^([a-z0-9]+)-(\d{1,15})$/
+
+interface Watcher {
+  readonly types: ReadonlySet<EventType>
+  readonly sink: EventSink
+  /** The last event that it got, or that is not for it. */
+  seen: number
+  slow: boolean
+}
+
+export class EventsHub {
+  /** Whether anybody watches, or did a moment ago: only then is anything published. */
+  active = false
+  private readonly watchers = new Set<Watcher>()
+  private readonly ownSequence = Date.now().toString(36)
+  private kept: Array<PublishedEvent> = []
+  private keptLength = 0
+  private last = 0
+  private timer: ReturnType<typeof setTimeout> | undefined
+  private linger: ReturnType<typeof setTimeout> | undefined
+  private start: (() => () => void) | undefined
+  private stop: (() => void) | undefined
+  private closed = false
+
+  constructor(private readonly link?: EventLink) {
+    link?.attach(
+      (event) => this.receive(event),
+      (on) => this.activate(on)
+    )
+  }
+
+  /** The sequence that the numbers of events belong to; another one after a restart. */
+  get sequence(): string {
+    return this.link?.sequence() ?? this.ownSequence
+  }
+
+  get watcherCount(): number {
+    return this.watchers.size
+  }
+
+  /** `start` runs while events are wanted, and gives what stops it. It replaces the one before. */
+  source(start: () => () => void): void {
+    this.stop?.()
+    this.start = start
+    this.stop = this.active && !this.closed ? start() : undefined
+  }
+
+  /** `data` must hold no key, and nothing of a prompt or an answer. */
+  publish(type: EventType, data: object): void {
+    if (!this.active) return
+    const json = JSON.stringify(data)
+    if (json.length > maxLength) return
+    if (this.link === undefined) this.receive({ number: this.last + 1, type, data: json })
+    else this.link.send(type, json)
+  }
+
+  /** Sends the events of these types, from the one after `seen` on (the id of an event), or from now on. */
+  watch(types: ReadonlySet<EventType>, seen: string | undefined, sink: EventSink): () => void {
+    const watcher: Watcher = { types, sink, seen: this.last, slow: false }
+    this.watchers.add(watcher)
+    clearTimeout(this.linger)
+    if (this.watchers.size === 1) {
+      this.link?.watched(true)
+      this.activate(true)
+    }
+    const [, sequence, number] = position.exec(seen ?? "") ?? []
+    if (sequence === this.sequence && Number(number) <= this.last) watcher.seen = Number(number)
+    else if (seen !== undefined) this.tellGap(watcher, undefined)
+    this.deliver(watcher, new Map())
+    return () => this.leave(watcher)
+  }
+
+  /** Ends all streams: the clients come again, and go on where they were. */
+  disconnect(): void {
+    for (const { sink } of [...this.watchers]) sink.end()
+  }
+
+  /** Ends all streams, and publishes nothing more. */
+  close(): void {
+    this.closed = true
+    this.disconnect()
+    this.activate(false)
+    clearTimeout(this.linger)
+    clearTimeout(this.timer)
+  }
+
+  private leave(watcher: Watcher): void {
+    if (!this.watchers.delete(watcher) || this.watchers.size > 0) return
+    this.linger = setTimeout(() => {
+      this.link?.watched(false)
+      if (this.link === undefined) this.activate(false)
+    }, lingerTime)
+    this.linger.unref()
+  }
+
+  private activate(on: boolean): void {
+    if (this.active === on || (on && this.closed)) return
+    this.active = on
+    if (on) this.stop = this.start?.()
+    else {
+      this.stop?.()
+      this.stop = undefined
+      this.kept = []
+      this.keptLength = 0
+    }
+  }
+
+  private receive(event: PublishedEvent): void {
+    this.last = event.number
+    this.kept.push(event)
+    this.keptLength += event.data.length
+    if (this.kept.length > maxKept || this.keptLength > maxKeptLength) {
+      // A part at once, because shifting an array costs as much as its length.
+      for (const { data } of this.kept.splice(0, Math.ceil(this.kept.length / 8))) this.keptLength -= data.length
+    }
+    if (this.timer !== undefined || this.watchers.size === 0) return
+    this.timer = setTimeout(() => this.flush(), batchTime)
+    this.timer.unref()
+  }
+
+  private flush(): void {
+    this.timer = undefined
+    const texts = new Map<string, string>()
+    for (const watcher of this.watchers) if (!watcher.slow) this.deliver(watcher, texts)
+  }
+
+  /** `texts` are those that other watchers got in this turn. */
+  private deliver(watcher: Watcher, texts: Map<string, string>): void {
+    const first = this.kept[0]?.number ?? this.last + 1
+    if (watcher.seen + 1 < first) this.tellGap(watcher, first - watcher.seen - 1)
+    const key = `${watcher.seen} ${[...watcher.types].join()}`
+    let text = texts.get(key)
+    if (text === undefined) {
+      text = this.textAfter(watcher.seen, watcher.types)
+      texts.set(key, text)
+    }
+    watcher.seen = this.last
+    if (text !== "") this.send(watcher, text)
+  }
+
+  private textAfter(seen: number, types: ReadonlySet<EventType>): string {
+    let text = ""
+    const { kept } = this
+    const first = kept[0]?.number ?? 0
+    for (let i = Math.max(0, seen + 1 - first); i < kept.length; i++) {
+      const event = kept[i]
+      if (event === undefined || !types.has(event.type)) continue
+      text += `id: ${this.sequence}-${event.number}\nevent: ${event.type}\ndata: ${event.data}\n\n`
+    }
+    return text
+  }
+
+  /** `missed` is how many events it did not get, if that is known. */
+  private tellGap(watcher: Watcher, missed: number | undefined): void {
+    watcher.seen = missed === undefined ? this.last : watcher.seen + missed
+    const id = `${this.sequence}-${watcher.seen}`
+    this.send(watcher, `id: ${id}\nevent: gap\ndata: ${JSON.stringify({ missed: missed ?? null })}\n\n`)
+  }
+
+  private send(watcher: Watcher, text: string): void {
+    if (watcher.sink.write(text)) return
+    watcher.slow = true
+    void watcher.sink.drained().then(() => {
+      watcher.slow = false
+      if (this.watchers.has(watcher)) this.deliver(watcher, new Map())
+    })
+  }
+}
