@@ -8,6 +8,16 @@
  */
 import * as Schema from "effect/Schema"
 import { Attempt, describeAttempts, describeExcluded, Excluded, Unreachable, unasked } from "./errors/attempts.js"
+import { EngineFailed, EngineNotInstalled, NotRunning, SupervisorUnavailable } from "./errors/engines.js"
+import {
+  InsufficientDiskSpace,
+  InvalidModelFile,
+  InvalidModelReference,
+  ModelDownloadFailed,
+  ModelNameTaken,
+  ModelNotStored,
+  ModelStoreUnavailable
+} from "./errors/localModels.js"
 
 export { Attempt, Excluded, FailureReason, Phase, Unreachable, Unsupported } from "./errors/attempts.js"
 
@@ -530,12 +540,37 @@ export const ChatError = Schema.Union(
  */
 export type ChatError = typeof ChatError.Type
 
+/**
+ * What getting, starting or asking a model of this machine can fail with besides a `ChatError`.
+ *
+ * @since 0.3.0
+ * @category errors
+ */
+export const LocalModelError = Schema.Union(
+  EngineFailed,
+  EngineNotInstalled,
+  NotRunning,
+  SupervisorUnavailable,
+  InsufficientDiskSpace,
+  InvalidModelFile,
+  InvalidModelReference,
+  ModelDownloadFailed,
+  ModelNameTaken,
+  ModelNotStored,
+  ModelStoreUnavailable
+)
+/**
+ * @since 0.3.0
+ * @category errors
+ */
+export type LocalModelError = typeof LocalModelError.Type
+
 // =============================================================================
 // guards
 // =============================================================================
 
 /** What a call can fail with besides a `ChatError`: with a schema, or because the settings of the fleet are unusable. */
-const others = [SchemaMismatch, InvalidConfig] as const
+const others = [SchemaMismatch, InvalidConfig, ...LocalModelError.members] as const
 
 type Class = (typeof ChatError.members)[number] | (typeof others)[number]
 
@@ -545,8 +580,8 @@ const byTag: ReadonlyMap<unknown, Class> = new Map(
 
 /**
  * Whether a value is one of the errors that a call can fail with, on any face: a `ChatError`, `SchemaMismatch` (calls
- * with a schema) or `InvalidConfig` (functions that make the fleet they use). A bug, an abort, and an error of another
- * library with the same `_tag` are none.
+ * with a schema), `InvalidConfig` (functions that make the fleet they use) or a `LocalModelError` (models of this
+ * machine). A bug, an abort, and an error of another library with the same `_tag` are none.
  *
  * @since 0.2.0
  * @category guards
@@ -561,7 +596,9 @@ const byTag: ReadonlyMap<unknown, Class> = new Map(
  *   })
  * ```
  */
-export const isChatError = <A>(value: A): value is A & (ChatError | SchemaMismatch | InvalidConfig) => {
+export const isChatError = <A>(
+  value: A
+): value is A & (ChatError | SchemaMismatch | InvalidConfig | LocalModelError) => {
   if (!(value instanceof Error && "_tag" in value)) return false
   const expected = byTag.get(value._tag)
   return expected !== undefined && value instanceof expected

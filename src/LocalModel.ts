@@ -15,18 +15,31 @@
  * @since 0.2.0
  */
 import type * as HttpClient from "@effect/platform/HttpClient"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodePath from "@effect/platform-node/NodePath"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Chat from "./Chat.js"
 import type { ChatEvent } from "./ChatEvent.js"
 import * as Cortex from "./Cortex.js"
 import * as EngineSystem from "./cortex/engineSystem.js"
+import * as LocalStore from "./cortex/localStore.js"
 import * as Engines from "./Engines.js"
-import { type ChatError, InvalidRequest, type ModelNotFound, NotRunning } from "./Errors.js"
+import {
+  type ChatError,
+  EngineFailed,
+  type InvalidConfig,
+  InvalidRequest,
+  type ModelNotStored,
+  NotRunning
+} from "./Errors.js"
 import type { LocalSource } from "./engines/engine.js"
 import { type Started, start } from "./engines/start.js"
 import type { OpenAnswer } from "./Failover.js"
@@ -40,6 +53,7 @@ import {
 } from "./localModel/options.js"
 import * as Source from "./localModel/source.js"
 import { type Message, user } from "./Message.js"
+import * as ModelStore from "./ModelStore.js"
 import * as ByRuntime from "./transport/byRuntime.js"
 import * as TransportClient from "./transport/httpClient.js"
 
@@ -82,7 +96,15 @@ export interface CallOptions extends Omit<Chat.Options, "model" | "session"> {}
  * @since 0.2.0
  * @category errors
  */
-export type ServeError = Engines.StartError | ModelNotFound
+export type ServeError = Engines.StartError | DownloadError
+
+/**
+ * What getting a model can fail with. `ModelNotStored` is a name that no hub knows, and no installed Ollama.
+ *
+ * @since 0.3.0
+ * @category errors
+ */
+export type DownloadError = ModelStore.FindError | ModelStore.PullError | ModelNotStored | InvalidConfig
 
 /**
  * A model of this machine. It is stopped with the scope that it was made in.
@@ -94,10 +116,12 @@ export interface LocalModel {
   /** The name that requests ask for. */
   readonly model: string
   /** Gets the model's files, where they are not here yet. */
-  readonly download: Effect.Effect<void, ServeError>
+  readonly download: Effect.Effect<void, DownloadError>
+  /** The same, and what happens meanwhile: nothing where they are here. */
+  readonly downloadWith: (tell: (event: ModelStore.PullEvent) => void) => Effect.Effect<void, DownloadError>
   /** Starts its engine and waits until it answers; where it runs already, nothing happens. */
   readonly serve: Effect.Effect<void, ServeError>
-  /** Stops its engine, if it runs. */
+  /** Stops its engine, if it runs or is starting: then `serve` fails. */
   readonly stop: Effect.Effect<void>
   /** Whether its engine runs. */
   readonly running: Effect.Effect<boolean>
@@ -160,8 +184,11 @@ const build = (model: string, options: Checked) =>
     const engines = Context.get(context, Engines.Engines)
     const permit = yield* Effect.makeSemaphore(1)
     const asked = engineOptions(options)
+    const own = options.models === undefined ? yield* Effect.serviceOption(ModelStore.ModelStore) : Option.none()
     let running: Running | undefined
     let ended: string | undefined
+    let starting: Deferred.Deferred<never, EngineFailed> | undefined
+    let store: Context.Context<ModelStore.ModelStore> | undefined
 
     // What cannot be run at all is known before anything is started.
     if (asked.baseImage !== undefined && options.engine !== undefined && options.engine !== "container") {
@@ -169,7 +196,22 @@ const build = (model: string, options: Checked) =>
       return yield* new InvalidRequest({ field: "baseImage", reason })
     }
 
-    const locate: Effect.Effect<LocalSource, ServeError> = Source.find(model)
+    /** That of the program, if it has one and says nothing else here; else it is made when it is needed. */
+    const stores: Effect.Effect<Context.Context<ModelStore.ModelStore>, InvalidConfig> = Effect.gen(function* () {
+      if (store !== undefined) return store
+      store = Option.isSome(own)
+        ? Context.make(ModelStore.ModelStore, own.value)
+        : yield* Scope.extend(
+            Layer.build(Layer.provide(LocalStore.layer(options.models), [NodeFileSystem.layer, NodePath.layer])),
+            outer
+          )
+      return store
+    })
+
+    const locate = (tell: (event: ModelStore.PullEvent) => void): Effect.Effect<LocalSource, DownloadError> =>
+      Effect.flatMap(stores, (found) =>
+        Effect.provide(Source.get(model, options.engine, Context.get(context, Engines.System), tell), found)
+      )
 
     const close = Effect.suspend(() => {
       const before = running
@@ -186,7 +228,7 @@ const build = (model: string, options: Checked) =>
     }
 
     const launch = Effect.gen(function* () {
-      const source = yield* locate
+      const source = yield* locate(() => {})
       const { engine, program } = yield* engines.select(source, asked, options.engine)
       const timeout = options.timeout ?? defaultTimeout
       const started = yield* start({ engine, program, source, options: asked, timeout })
@@ -202,12 +244,16 @@ const build = (model: string, options: Checked) =>
 
     const serve = Effect.suspend(() => {
       if (current() !== undefined) return Effect.void
+      const halted = Deferred.unsafeMake<never, EngineFailed>(FiberId.none)
+      starting = halted
       return Effect.zipRight(
         close,
         Effect.flatMap(Scope.fork(outer, outer.strategy), (scope) =>
           launch.pipe(
             Effect.provideService(Scope.Scope, scope),
+            Effect.raceFirst(Deferred.await(halted)),
             Effect.onExit((exit) => {
+              starting = undefined
               if (Exit.isFailure(exit)) return Scope.close(scope, exit)
               ended = undefined
               running = { scope, ...exit.value }
@@ -239,14 +285,25 @@ const build = (model: string, options: Checked) =>
 
     const self: LocalModel = {
       model,
-      download: Effect.asVoid(locate),
+      download: Effect.asVoid(locate(() => {})),
+      downloadWith: (tell) => Effect.asVoid(locate(tell)),
       serve,
-      stop: Effect.zipRight(
-        close,
-        Effect.sync(() => {
-          ended = undefined
-        })
-      ).pipe(permit.withPermits(1), Effect.uninterruptible),
+      stop: Effect.suspend(() => {
+        const stopped = new EngineFailed({ engine: options.engine ?? "any", model, reason: "it was stopped", log: [] })
+        return starting === undefined ? Effect.void : Deferred.fail(starting, stopped)
+      }).pipe(
+        Effect.zipRight(
+          permit.withPermits(1)(
+            Effect.zipRight(
+              close,
+              Effect.sync(() => {
+                ended = undefined
+              })
+            )
+          )
+        ),
+        Effect.uninterruptible
+      ),
       running: Effect.sync(() => current() !== undefined),
       url: Effect.map(live, ({ started }) => `${started.url}/v1`),
       chat: (message, history = [], given) =>
@@ -282,7 +339,7 @@ export const make = (model: string, options: Options = {}): Effect.Effect<LocalM
 
 /**
  * A model that runs: it is downloaded where it is missing, started, and waited for. Its engine is stopped when the scope
- * closes, also by an interruption.
+ * closes, also by an interruption. Where the program has a `ModelStore` and `models` is not given, that one is used.
  *
  * @since 0.2.0
  * @category constructors

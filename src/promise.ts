@@ -55,7 +55,16 @@ export type { ChatEvent, FinishReason, StructuredEvent, Usage } from "./ChatEven
 export type { Routing } from "./ChatRequest.js"
 export type { Decision } from "./Decision.js"
 export type { Embedded } from "./EmbedRequest.js"
-export type { Attempt, ChatError, FailureReason, Phase, SchemaIssue, Unreachable, Unsupported } from "./Errors.js"
+export type {
+  Attempt,
+  ChatError,
+  FailureReason,
+  LocalModelError,
+  Phase,
+  SchemaIssue,
+  Unreachable,
+  Unsupported
+} from "./Errors.js"
 export {
   AllServersFailed,
   Closed,
@@ -87,6 +96,7 @@ export {
   SessionNotFound,
   SessionsUnavailable,
   StreamInterrupted,
+  SupervisorUnavailable,
   ToolFailed,
   TurnNotStored
 } from "./Errors.js"
@@ -106,7 +116,7 @@ export type {
 export { tool } from "./promise/calls.js"
 export { ChatStream, StructuredStream } from "./promise/chatStream.js"
 export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js"
-export type { LocalCallOptions, LocalModelOptions, LocalReply } from "./promise/localModel.js"
+export type { LocalCallOptions, LocalDownloadOptions, LocalModelOptions, LocalReply } from "./promise/localModel.js"
 export { LocalModel } from "./promise/localModel.js"
 export type { ImportModelOptions, LocalModels, PullModelOptions } from "./promise/localModels.js"
 export type { LlmParams, ModelInfo, SearchOptions, ServerStatus } from "./Registry.js"

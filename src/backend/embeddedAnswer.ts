@@ -105,7 +105,7 @@ export const answer = async (engine: Engine, job: Job): Promise<void> => {
     const limit = `the model's context holds ${engine.contextSize}`
     const what = completes(request) ? "text" : "conversation"
     const message = `the ${what} is ${prompt.tokens.length} tokens long and ${limit}; shorten it`
-    return job.fail({ reason: "invalid-request", message })
+    return job.fail({ reason: "context-length", message })
   }
   let grammar: LlamaGrammar | undefined
   let callGrammar: LlamaGrammar | undefined

@@ -32,7 +32,7 @@ export const embed = async (
     const most = contextSize - 3
     if (all.length > most && truncate !== true) {
       const message = `a text is ${all.length} tokens long, and the model's context holds ${contextSize}; shorten it`
-      return sink.fail(refused(message))
+      return sink.fail({ reason: "context-length", message })
     }
     const { vector } = await vectors.getEmbeddingFor(all.slice(0, most) as never)
     if (!wanted()) return

@@ -37,6 +37,8 @@ export const engine: Engine = {
         ...["--ctx", String(options.contextSize), "--ngl", String(options.gpuLayers)],
         ...["--threads", String(options.threads)],
         ...(options.parallel === undefined ? [] : ["--parallel", String(options.parallel)]),
+        ...(options.temperature === undefined ? [] : ["--temp", String(options.temperature)]),
+        ...(options.maxTokens === undefined ? [] : ["--max-tokens", String(options.maxTokens)]),
         ...(options.embeddings === true ? ["--embeddings"] : []),
         "--stdin-guard"
       ],

@@ -32,7 +32,7 @@ export class EngineNotInstalled extends Schema.TaggedError<EngineNotInstalled>("
  * @category errors
  */
 export class EngineFailed extends Schema.TaggedError<EngineFailed>("aicortex/EngineFailed")("EngineFailed", {
-  /** The engine's name. */
+  /** The engine's name; `any` where none was chosen yet. */
   engine: Schema.String,
   /** The model that it was to run. */
   model: Schema.String,
@@ -43,7 +43,11 @@ export class EngineFailed extends Schema.TaggedError<EngineFailed>("aicortex/Eng
 }) {
   override get message() {
     const lines = this.log.length === 0 ? "" : `. Its last lines:\n  ${this.log.join("\n  ")}`
-    return `The engine ${this.engine} cannot serve '${this.model}': ${this.reason}${lines}`
+    const what =
+      this.engine === "any"
+        ? `'${this.model}' cannot be served`
+        : `The engine ${this.engine} cannot serve '${this.model}'`
+    return `${what}: ${this.reason}${lines}`
   }
 }
 

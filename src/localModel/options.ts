@@ -1,5 +1,6 @@
 /** How a local model is run and asked, and the checks of that. */
 import * as Schema from "effect/Schema"
+import { ModelOptions } from "../config/fleet.js"
 import { EngineName, type EngineOptions } from "../engines/engine.js"
 import { decoder, milliseconds, optional, range, wholeFrom } from "../internal/optionSchemas.js"
 
@@ -29,7 +30,9 @@ export const Options = Schema.Struct({
   /** Whether it makes vectors of texts instead of answers; default `false`. */
   embeddings: optional(Schema.Boolean),
   /** The program that runs it; default: the first installed one that takes the model. */
-  engine: optional(EngineName)
+  engine: optional(EngineName),
+  /** Where models are kept and got, as the setting `models`; default: as the environment and the configuration file say. */
+  models: optional(ModelOptions)
 })
 /**
  * @since 0.2.0

@@ -1,27 +1,56 @@
-/** Which file a name stands for. */
-import { statSync } from "node:fs"
-import { basename, isAbsolute, resolve } from "node:path"
+/** Which files a name stands for, and how they get here. */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import { defaultModelPath } from "../backend/embedded.js"
-import { ModelNotFound } from "../Errors.js"
-import type { LocalSource } from "../engines/engine.js"
+import type { SystemService } from "../Engines.js"
+import { type InvalidModelReference, ModelNotStored } from "../Errors.js"
+import type { EngineName, LocalSource } from "../engines/engine.js"
 import { canonical, demoModel } from "../Model.js"
+import { type FindError, ModelStore, type PullError, type PullEvent, type StoredModel } from "../ModelStore.js"
 
-const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() === true
+/** The model of this machine that a name means: one of the store, a file, or the one that is built in. */
+export const find = (name: string): Effect.Effect<Option.Option<StoredModel>, FindError, ModelStore> =>
+  Effect.flatMap(ModelStore, (store) =>
+    store.find(canonical(name) === canonical(demoModel) ? defaultModelPath() : name)
+  )
 
-/** Whether a name can only be a file's. */
-const isPath = (name: string): boolean =>
-  isAbsolute(name) || name.startsWith("./") || name.startsWith("../") || /\.gguf$/i.test(name)
+/** Whether a name is that of a model that an installed Ollama keeps and is to run. */
+export const isOllamas = Effect.fnUntraced(function* (
+  name: string,
+  engine: EngineName | undefined,
+  system: Pick<SystemService, "find">
+): Effect.fn.Return<boolean, InvalidModelReference, ModelStore> {
+  const { kind } = yield* Effect.flatMap(ModelStore, (store) => store.parse(name))
+  if (kind !== "ollama") return false
+  return engine === undefined ? (yield* system.find("ollama")) !== undefined : engine === "ollama"
+})
 
-const nameOf = (path: string): string => basename(path).replace(/\.gguf$/i, "")
-
-/** The file of a model: a path, or the built-in model. */
-export const find = (model: string): Effect.Effect<LocalSource, ModelNotFound> =>
-  Effect.suspend(() => {
-    if (canonical(model) === canonical(demoModel)) {
-      return Effect.succeed({ name: demoModel, path: defaultModelPath() })
-    }
-    const path = resolve(model.replace(/^file:(\/\/)?/, ""))
-    if (isFile(path)) return Effect.succeed({ name: nameOf(path), path })
-    return Effect.fail(new ModelNotFound({ model, suggestions: [], ...(isPath(model) ? { available: [] } : {}) }))
-  })
+/** The source of a model, which is downloaded where it is missing. `tell` hears what happens. */
+export const get = Effect.fnUntraced(function* (
+  name: string,
+  engine: EngineName | undefined,
+  system: Pick<SystemService, "find">,
+  tell: (event: PullEvent) => void
+): Effect.fn.Return<LocalSource, FindError | PullError | ModelNotStored, ModelStore> {
+  const store = yield* ModelStore
+  const ollamas = yield* isOllamas(name, engine, system)
+  // What Ollama is asked for by name is not a file that is called the same.
+  const found = ollamas && engine === "ollama" ? Option.none<StoredModel>() : yield* find(name)
+  if (Option.isSome(found)) return { name: found.value.name, path: found.value.path }
+  if (ollamas) return { name, path: undefined }
+  const { kind } = yield* store.parse(name)
+  if (kind === "ollama") {
+    const stored = yield* Effect.orElseSucceed(store.list, () => [])
+    return yield* new ModelNotStored({ model: name, stored: stored.map((one) => one.name).slice(0, 20) })
+  }
+  let pulled: StoredModel | undefined
+  yield* Stream.runForEach(store.pull(name), (event) =>
+    Effect.sync(() => {
+      if (event.type === "done") pulled = event.model
+      tell(event)
+    })
+  )
+  if (pulled === undefined) return yield* Effect.dieMessage("a download ended without a model")
+  return { name: pulled.name, path: pulled.path }
+})

@@ -6,6 +6,7 @@ import * as Scope from "effect/Scope"
 import type * as Chat from "../Chat.js"
 import * as Local from "../LocalModel.js"
 import type { Message } from "../Message.js"
+import type { PullEvent } from "../ModelStore.js"
 import { type ChatOptions, chatOptions, given, onAbort } from "./calls.js"
 import { ChatStream } from "./chatStream.js"
 
@@ -25,6 +26,19 @@ export interface LocalModelOptions extends Local.Options {}
  */
 export interface LocalCallOptions
   extends Omit<ChatOptions, "model" | "session" | "stream" | "responseFormat" | "schema"> {}
+
+/**
+ * How a local model's files are got.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface LocalDownloadOptions {
+  /** Hears what happens; nothing where the files are here. */
+  readonly onEvent?: ((event: PullEvent) => void) | undefined
+  /** Ends it. */
+  readonly signal?: AbortSignal | undefined
+}
 
 /**
  * What a local model said.
@@ -107,17 +121,25 @@ export class LocalModel implements AsyncDisposable {
     }
   }
 
-  /** Gets the model's files, where they are not here yet. */
-  async download(): Promise<void> {
-    await run((await this.local).download)
+  /** Gets the model's files, where they are not here yet. What was downloaded stays, also where `signal` ends it. */
+  async download(options?: LocalDownloadOptions): Promise<void> {
+    const { onEvent = () => {}, signal } = given(options)
+    await run((await this.local).downloadWith(onEvent), signal)
   }
 
-  /** Starts its engine and waits until it answers; where it runs already, nothing happens. */
-  async serve(): Promise<void> {
-    await run((await this.local).serve)
+  /**
+   * Starts its engine and waits until it answers; where it runs already, nothing happens. `signal` ends the wait, and the
+   * engine with it.
+   */
+  async serve(options?: {
+    /** Ends the wait. */
+    readonly signal?: AbortSignal | undefined
+  }): Promise<void> {
+    const { signal } = given(options)
+    await run((await this.local).serve, signal)
   }
 
-  /** Stops its engine, if it runs. */
+  /** Stops its engine, if it runs or is starting: then `serve` rejects. */
   async stop(): Promise<void> {
     await run((await this.local).stop)
   }

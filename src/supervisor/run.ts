@@ -2,7 +2,7 @@
  * The supervisor: one process for each user that holds the models of this machine, with an endpoint of its own for
  * OpenAI clients.
  */
-import { freemem, totalmem } from "node:os"
+import { totalmem } from "node:os"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
 import * as Deferred from "effect/Deferred"
@@ -10,16 +10,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
-import * as Config from "../config/resolve.js"
 import * as EngineSystem from "../cortex/engineSystem.js"
-import * as StoreHost from "../cortex/modelStoreHost.js"
+import * as LocalStore from "../cortex/localStore.js"
 import * as Engines from "../Engines.js"
 import { InvalidConfig } from "../Errors.js"
 import * as Gateway from "../Gateway.js"
 import { version } from "../internal/version.js"
 import type * as LocalModels from "../LocalModels.js"
-import { LocalMemory } from "../ModelSelection.js"
-import * as ModelStore from "../ModelStore.js"
 import * as Servers from "../Servers.js"
 import { CurrentSettings } from "../Settings.js"
 import * as ByRuntime from "../transport/byRuntime.js"
@@ -66,22 +63,10 @@ const prepare = (at: Paths): Effect.Effect<void, InvalidConfig> =>
     catch: (cause) => unusable(cause instanceof Error ? cause.message : String(cause))
   })
 
-/** Only the models of this machine: not those of the user's other servers. */
-const cortexOptions = { servers: [], registry: [], model: "auto" } as const
-
-const layerSettings = Layer.effect(CurrentSettings, Config.settings(cortexOptions))
-
-const layerMemory = Layer.succeed(LocalMemory, () => process.availableMemory?.() ?? freemem())
-
-const layerStore = ModelStore.layer.pipe(
-  Layer.provide([layerMemory, StoreHost.layer, ByRuntime.layerConfigured]),
-  Layer.provideMerge(layerSettings)
-)
-
 const layer = Layer.mergeAll(
   Engines.layer.pipe(Layer.provideMerge(EngineSystem.layer)),
   Layer.provide(TransportClient.layer, ByRuntime.layer),
-  layerStore
+  LocalStore.layer()
 )
 
 /** Runs until the scope closes or it is told to end; `ready` is told its address. */
@@ -146,7 +131,7 @@ export const run = Effect.fnUntraced(function* (
   manager = made
   const gateway = yield* Gateway.serve({
     gateway: { port: options.port, ...(options.host === undefined ? {} : { host: options.host }) },
-    cortex: cortexOptions,
+    cortex: LocalStore.alone,
     servers: servers.service,
     log: options.log
   })

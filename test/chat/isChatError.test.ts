@@ -18,26 +18,10 @@ const fleet = useFleet()
 /** Data about what went wrong without a failure. */
 const warnings: ReadonlySet<unknown> = new Set([Errors.RegistryWarning, Errors.SavedStateWarning, Errors.TurnNotStored])
 
-/** Failures of models on this machine, which no call fails with. */
-const local: ReadonlySet<unknown> = new Set([
-  Errors.EngineFailed,
-  Errors.EngineNotInstalled,
-  Errors.NotRunning,
-  Errors.SupervisorUnavailable,
-  Errors.InsufficientDiskSpace,
-  Errors.InvalidModelFile,
-  Errors.InvalidModelReference,
-  Errors.ModelDownloadFailed,
-  Errors.ModelNameTaken,
-  Errors.ModelNotStored,
-  Errors.ModelStoreUnavailable
-])
-
 type ErrorClass = Schema.Schema<Error & { readonly _tag: string }, unknown> & { readonly _tag: string }
 
 const classes = Object.values(Errors).filter(
-  (one): one is typeof one & ErrorClass =>
-    typeof one === "function" && "_tag" in one && !warnings.has(one) && !local.has(one)
+  (one): one is typeof one & ErrorClass => typeof one === "function" && "_tag" in one && !warnings.has(one)
 )
 
 const sample = (one: ErrorClass) => FastCheck.sample(Arbitrary.make(one), { numRuns: 5, seed: 1 })
@@ -58,8 +42,10 @@ const foreign: ReadonlyArray<readonly [what: string, value: unknown]> = [
 
 describe("isChatError", () => {
   it("knows the errors of this module", () => {
-    expect(classes.map(({ _tag }) => _tag)).toEqual(expect.arrayContaining(["NoServers", "SchemaMismatch", "Closed"]))
-    expect(classes).toHaveLength(18)
+    expect(classes.map(({ _tag }) => _tag)).toEqual(
+      expect.arrayContaining(["NoServers", "SchemaMismatch", "EngineFailed"])
+    )
+    expect(classes).toHaveLength(29)
   })
 
   it.each(classes.map((one) => [one._tag, one] as const))("is true of %s, also of one that was decoded", (_, one) => {
@@ -80,10 +66,6 @@ describe("isChatError", () => {
       expect(isChatError(value)).toBe(false)
     }
   )
-
-  it("is false of failures of models on this machine", () => {
-    expect(isChatError(new Errors.NotRunning({ model }))).toBe(false)
-  })
 
   it("is false of warnings", () => {
     expect(isChatError(new Errors.RegistryWarning({ file: "a", reason: "b" }))).toBe(false)
@@ -116,9 +98,12 @@ describe("a call", () => {
   ]
 
   describe.each(forms)("as %s", (_, ask) => {
-    it.each(foreign)("makes %s a defect", async (_, error) => {
-      expect(await outcome(error, ask)).toBe("defect")
-    })
+    it.each([...foreign, ["what starting a model fails with", new Errors.NotRunning({ model })] as const])(
+      "makes %s a defect",
+      async (_, error) => {
+        expect(await outcome(error, ask)).toBe("defect")
+      }
+    )
 
     it.each([
       new Errors.Overloaded({ model, queued: 1, retryAfter: 1 }),

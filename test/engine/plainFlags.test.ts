@@ -39,7 +39,9 @@ const values = {
   ctx: ["0", "512", "16777216"],
   ngl: ["-1", "0", "99"],
   threads: ["-1", "8", "1024"],
-  parallel: ["1", "256"]
+  parallel: ["1", "256"],
+  temp: ["0", "0.8", "1.25", "2"],
+  "max-tokens": ["0", "100"]
 }
 
 describe("flags of the engine in their ordinary form", () => {

@@ -17,6 +17,8 @@ afterEach(() => {
 const use = (names: ReadonlyArray<string>, does?: object): FakeEngines => {
   const engines = fakeEngines(names, does)
   for (const [name, value] of Object.entries(engines.env)) vi.stubEnv(name, value)
+  // A home of its own: nothing of the user's is read.
+  for (const name of ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"]) vi.stubEnv(name, engines.folder)
   return engines
 }
 
@@ -303,6 +305,6 @@ describe("what cannot be run is an error", () => {
   it("a file that is not there", async () => {
     await using engines = use(["llama-server"])
     const error = (await opening(`${engines.folder}/none.gguf`, {})) as { readonly _tag?: string }
-    assert.strictEqual(error._tag, "ModelNotFound")
+    assert.strictEqual(error._tag, "InvalidModelFile")
   })
 })

@@ -4,6 +4,7 @@ import { createConnection } from "node:net"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { gguf } from "./gguf.js"
 
 export interface Call {
   readonly program: string
@@ -32,7 +33,7 @@ export const fakeEngines = (names: ReadonlyArray<string>, does: object = {}): Fa
   for (const name of names) symlinkSync(program, join(folder, name))
   symlinkSync(process.execPath, join(folder, "node"))
   const model = join(folder, "tiny.gguf")
-  writeFileSync(model, "GGUF")
+  writeFileSync(model, gguf())
   const log = join(folder, "calls.jsonl")
   writeFileSync(log, "")
   return {

@@ -1,6 +1,6 @@
 /** The flags of `aicortex engine`. */
 import { gateway } from "../../config/gateway.js"
-import { wholeBetween } from "../../internal/units.js"
+import { range, wholeBetween } from "../../internal/units.js"
 import * as Flags from "../flags.js"
 import { flagsOf } from "../settingFlags.js"
 import { ranges } from "./ranges.js"
@@ -22,5 +22,11 @@ export const options = {
     default: 4
   }),
   embeddings: Flags.flag("embeddings", { about: "Serve embeddings of texts instead of answers." }),
+  temperature: Flags.number("temp", range(...ranges.temp), {
+    about: "The temperature of requests that name none. Default: that of the API that is asked."
+  }),
+  maxTokens: Flags.number("max-tokens", wholeBetween(...ranges["max-tokens"]), {
+    about: "The longest answer of requests that name none, in tokens; 0: unlimited, the default."
+  }),
   stdinGuard: Flags.flag("stdin-guard", { about: "End when standard input ends." })
 }

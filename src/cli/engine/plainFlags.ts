@@ -9,8 +9,11 @@ const booleans: ReadonlySet<string> = new Set(["insecure", "embeddings", "stdin-
 const texts: ReadonlySet<string> = new Set(["host", "name"])
 const portRange = [0, 65_535] as const
 
-const wholeIn = (text: string, [least, most]: readonly [number, number]): number | undefined => {
-  const value = /^(0|-?[1-9]\d{0,8})$/.test(text) ? Number(text) : Number.NaN
+const whole = /^(0|-?[1-9]\d{0,8})$/
+const decimal = /^(0|[1-9]\d{0,8})(\.\d{1,9})?$/
+
+const numberIn = (text: string, form: RegExp, [least, most]: readonly [number, number]): number | undefined => {
+  const value = form.test(text) ? Number(text) : Number.NaN
   return value >= least && value <= most ? value : undefined
 }
 
@@ -36,9 +39,10 @@ export const readPlain = (words: ReadonlyArray<string>): Flags | undefined => {
     }
     const value = attached ?? words[++i] ?? ""
     if (flag === "port" || Object.hasOwn(ranges, flag)) {
-      const whole = wholeIn(value, flag === "port" ? portRange : ranges[flag as keyof typeof ranges])
-      if (whole === undefined) return undefined
-      number[flag] = whole
+      const range = flag === "port" ? portRange : ranges[flag as keyof typeof ranges]
+      const read = numberIn(value, flag === "temp" ? decimal : whole, range)
+      if (read === undefined) return undefined
+      number[flag] = read
     } else if (texts.has(flag) && /^[\w.:/@+][\w.:/@+-]*$/.test(value)) text[flag] = value
     else return undefined
   }
@@ -57,6 +61,8 @@ export const readPlain = (words: ReadonlyArray<string>): Flags | undefined => {
     gpuLayers: number["ngl"],
     threads: number["threads"],
     parallel: number["parallel"],
+    temperature: number["temp"],
+    maxTokens: number["max-tokens"],
     embeddings: given.has("embeddings"),
     stdinGuard: given.has("stdin-guard")
   }

@@ -3,5 +3,7 @@ export const ranges = {
   ctx: [0, 16_777_216],
   ngl: [-1, 100_000],
   threads: [-1, 1024],
-  parallel: [1, 256]
+  parallel: [1, 256],
+  temp: [0, 2],
+  "max-tokens": [0, 16_777_216]
 } as const

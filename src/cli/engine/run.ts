@@ -19,6 +19,8 @@ export interface Flags {
   readonly gpuLayers: number | undefined
   readonly threads: number | undefined
   readonly parallel: number | undefined
+  readonly temperature: number | undefined
+  readonly maxTokens: number | undefined
   readonly embeddings: boolean
   readonly stdinGuard: boolean
 }
@@ -103,5 +105,10 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   const loading = loadEngine(file, options, false)
   loading.catch(() => {})
   const { serve } = yield* Effect.promise(() => import("./serve.js"))
-  yield* serve({ name, file, options, loading, settings, stdinGuard: flags.stdinGuard })
+  const { maxTokens = 0, stdinGuard, temperature } = flags
+  const defaults = {
+    ...(temperature === undefined ? {} : { temperature }),
+    ...(maxTokens === 0 ? {} : { maxTokens })
+  }
+  yield* serve({ name, file, options, defaults, loading, settings, stdinGuard })
 }, Effect.scoped)

@@ -5,6 +5,7 @@ import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type { Engine } from "../../backend/embeddedEngine.js"
 import type { EngineOptions } from "../../backend/embeddedEngineOptions.js"
+import type { CallDefaults } from "../../CallDefaults.js"
 import * as Cortex from "../../Cortex.js"
 import type { Settings } from "../../config/gatewaySettings.js"
 import * as Lifecycle from "../../gateway/lifecycle.js"
@@ -18,6 +19,8 @@ export interface Served {
   readonly name: string
   readonly file: string
   readonly options: EngineOptions
+  /** What holds for requests that say nothing else. */
+  readonly defaults: CallDefaults
   readonly loading: Promise<Engine>
   readonly settings: Settings
   readonly stdinGuard: boolean
@@ -37,7 +40,7 @@ const inputEnded = Effect.async<void>((resume) => {
 
 /** Prints the address as soon as it listens. */
 export const serve = Effect.fnUntraced(function* (served: Served) {
-  const { file, loading, name, options, settings, stdinGuard } = served
+  const { defaults, file, loading, name, options, settings, stdinGuard } = served
   const { embeddings = false, parallel: slots = defaultSlots } = options
   const failed = yield* Deferred.make<never, CommandFailed>()
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
@@ -62,7 +65,7 @@ export const serve = Effect.fnUntraced(function* (served: Served) {
       }
     }
   })
-  const services = Cortex.layer<never, never>({ configFile: false, servers: [] }, { backends }).pipe(
+  const services = Cortex.layer<never, never>({ configFile: false, servers: [], defaults }, { backends }).pipe(
     Layer.provide(Layer.succeed(EmbeddedModel, { info: () => info, slots, dedicated: true }))
   )
   const { url } = yield* Lifecycle.make({ plan: Effect.succeed({ settings, services }), log, starting: () => state })
