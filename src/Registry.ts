@@ -32,6 +32,7 @@ import { sourcesOf } from "./registry/sources.js"
 import * as Server from "./Server.js"
 import { Servers } from "./Servers.js"
 import { CurrentSettings } from "./Settings.js"
+import * as PlainRequests from "./transport/plainRequests.js"
 
 export type {
   /**
@@ -245,7 +246,8 @@ export const make = Effect.gen(function* () {
     Model.canonical(model) === embeddedKey && !LocalServers.has(started, embeddedKey)
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const client = HttpClient.withTracerDisabledWhen(yield* HttpClient.HttpClient, () => true)
+  const client = yield* HttpClient.HttpClient
+  const runtime = yield* Effect.runtime<never>()
 
   // ---------------------------------------------------------------------------
   // catalogue
@@ -295,7 +297,7 @@ export const make = Effect.gen(function* () {
     timeout: settings.discoveryTimeout,
     ttl: settings.discoveryTtl
   }
-  const lists = yield* Lists.make(client, sources, limits, {
+  const lists = yield* Lists.make(PlainRequests.of(client, runtime), sources, limits, {
     answered: (url, milliseconds, transfer) => {
       fleet.roundTrip(url, milliseconds)
       if (transfer !== undefined) fleet.transferred(url, transfer)

@@ -1,19 +1,19 @@
 /** Which server has which model: asks the servers, caches their lists, and refreshes them. */
-import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import { LRUCache } from "lru-cache"
 import { canonical } from "../Model.js"
 import type { Host } from "../Server.js"
 import type { Transfer } from "../Transport.js"
+import type * as PlainRequests from "../transport/plainRequests.js"
 import * as Transfers from "../transport/transfer.js"
 import * as Discovery from "./discovery.js"
 import * as Waits from "./discoveryWait.js"
 import * as Workers from "./discoveryWorkers.js"
+import { type Listing, ListingFailed } from "./listing.js"
 import {
   type Entry,
   hostOn,
@@ -113,7 +113,7 @@ const rankOf = (entry: Entry): number => (!isHealthy(entry) ? 2 : isUnknown(entr
  * scope.
  */
 export const make = Effect.fnUntraced(function* (
-  client: HttpClient.HttpClient,
+  send: PlainRequests.Send,
   sources: Effect.Effect<ReadonlyArray<Source>>,
   { concurrency, timeout, ttl }: Limits,
   observer: Observer
@@ -175,37 +175,41 @@ export const make = Effect.fnUntraced(function* (
   // Calling the fleet
   // ---------------------------------------------------------------------------
 
-  const ask = (
+  const askOne = async (
+    inquiry: Discovery.Inquiry,
     entry: Entry,
-    progress: Workers.Progress<Discovery.Listing>
-  ): Effect.Effect<Discovery.Listing, Discovery.ListingFailed> => {
-    const { client: watched, longest } = Transfers.metered(client)
-    const listing = Effect.map(Effect.timed(Discovery.attempt(watched, entry.server)), ([took, found]) => {
-      const transfer = longest()
-      const roundTrip = Transfers.roundTripOf(Duration.toMillis(took), transfer)
-      observer.answered(entry.server.url, roundTrip, transfer)
-      return found
-    })
+    progress: Workers.Progress<Listing>
+  ): Promise<Listing | ListingFailed> => {
+    const began = clock.unsafeCurrentTimeNanos()
+    const found = await Discovery.ask(inquiry)
+    if (found instanceof ListingFailed) return found
+    const took = Number(clock.unsafeCurrentTimeNanos() - began) / 1e6
+    const transfer = inquiry.longest
+    observer.answered(entry.server.url, Transfers.roundTripOf(took, transfer), transfer)
+    if (found.protocol !== "ollama") return found
     // Afterwards, on the same connection: a server that is off costs one attempt to connect.
-    return Effect.flatMap(listing, (found) => {
-      if (found.protocol !== "ollama") return Effect.succeed(found)
-      progress.partial = found
-      progress.deadline = clock.unsafeCurrentTimeMillis() + Discovery.loadedTimeout
-      return Effect.map(Discovery.attemptLoaded(client, entry.server), (loaded) =>
-        loaded === undefined
-          ? found
-          : withLoaded(found, loaded, (models) => observer.resident(entry.server.url, models))
-      )
-    })
+    progress.partial = found
+    progress.deadline = clock.unsafeCurrentTimeMillis() + Discovery.loadedTimeout
+    const loaded = await Discovery.askLoaded(inquiry)
+    return loaded === undefined
+      ? found
+      : withLoaded(found, loaded, (models) => observer.resident(entry.server.url, models))
   }
 
   // Discovery belongs to the scope, not to the caller that started it: others wait for the same one.
-  const queue = Workers.make(scope, {
+  const queue = yield* Workers.make(scope, {
     concurrency,
     timeout,
-    run: ask,
+    run: (entry: Entry, progress: Workers.Progress<Listing>, done) => {
+      const inquiry = new Discovery.Inquiry(send, entry.server)
+      askOne(inquiry, entry, progress).then(
+        (found) => done(found instanceof ListingFailed ? Exit.fail(found) : Exit.succeed(found)),
+        (defect) => done(Exit.die(defect))
+      )
+      return () => inquiry.cancel()
+    },
     onTimeout: () => Discovery.timedOut(timeout),
-    settle: (entry, exit: Exit.Exit<Discovery.Listing, Discovery.ListingFailed>) => {
+    settle: (entry, exit: Exit.Exit<Listing, ListingFailed>) => {
       const now = clock.unsafeCurrentTimeMillis()
       record(entry, exit, now)
       update()

@@ -4,7 +4,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { canonical, type ModelInfo } from "../Model.js"
 import type { Host, Performance, Protocol, Server } from "../Server.js"
-import * as Discovery from "./discovery.js"
+import { type Listing, ListingFailed, type Loaded } from "./listing.js"
 
 /**
  * A server to ask. `measurements` are those of registry files, by canonical name; `own` is `false` if only they name
@@ -81,10 +81,10 @@ export const locateApi = (entry: Entry, api: string | undefined): void => {
   if (entry.server.api !== api) entry.server = { ...entry.server, api }
 }
 
-const describe = (cause: Cause.Cause<Discovery.ListingFailed>): string => {
+const describe = (cause: Cause.Cause<ListingFailed>): string => {
   if (Cause.isInterruptedOnly(cause)) return "was not asked to the end"
   const error = Cause.squash(cause)
-  return error instanceof Discovery.ListingFailed ? error.reason : `could not be asked (${String(error)})`
+  return error instanceof ListingFailed ? error.reason : `could not be asked (${String(error)})`
 }
 
 const checkedAt = ({ failedAt, readAt }: Entry): number | undefined => {
@@ -113,11 +113,7 @@ export const isSame = (a: Host, b: Host | undefined): boolean =>
   a.digest === b.digest
 
 /** Records what asking a server came to. */
-export const record = (
-  entry: Entry,
-  exit: Exit.Exit<Discovery.Listing, Discovery.ListingFailed>,
-  now: number
-): void => {
+export const record = (entry: Entry, exit: Exit.Exit<Listing, ListingFailed>, now: number): void => {
   entry.running = false
   if (Exit.isSuccess(exit)) {
     entry.protocol = entry.server.protocol ?? exit.value.protocol
@@ -142,10 +138,10 @@ export const record = (
 
 /** The list with the context that each loaded model has; `resident` receives until when they stay loaded. */
 export const withLoaded = (
-  found: Discovery.Listing,
-  loaded: ReadonlyMap<string, Discovery.Loaded>,
+  found: Listing,
+  loaded: ReadonlyMap<string, Loaded>,
   resident: (models: ReadonlyMap<string, number>) => void
-): Discovery.Listing => {
+): Listing => {
   const models = new Map(found.models)
   const untils = new Map<string, number>()
   for (const [name, { contextLength, until }] of loaded) {

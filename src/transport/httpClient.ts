@@ -16,15 +16,13 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { type Service, Transport, type TransportRequest } from "../Transport.js"
+import * as PlainRequests from "./plainRequests.js"
 import * as Transfers from "./transfer.js"
 
 /** Default maximum length of an answer, in bytes; `HttpIncomingMessage.MaxBodySize` sets another. */
 const defaultMaxBytes = 64 * 1024 * 1024
 
 const text = new TextDecoder()
-
-/** The code of the error of a longer answer. */
-const tooLong = "UND_ERR_RES_EXCEEDED_MAX_SIZE"
 
 interface NodeHeaders {
   readonly [name: string]: string | ReadonlyArray<string> | undefined
@@ -140,7 +138,7 @@ const send = (
           }
           exchange.abort()
           const cause = new Error(`the answer is longer than ${maxBytes} bytes`)
-          resume(Effect.fail(broken(Object.assign(cause, { code: tooLong }))))
+          resume(Effect.fail(broken(Object.assign(cause, { code: PlainRequests.tooLong }))))
         },
         end: () => {
           Transfers.remember(request, meter.transfer)
@@ -160,8 +158,8 @@ const send = (
  */
 export const layer: Layer.Layer<HttpClient.HttpClient, never, Transport> = Layer.effect(
   HttpClient.HttpClient,
-  Effect.map(Transport, (transport) =>
-    HttpClient.makeWith<never, never, HttpClientError.HttpClientError, never>(
+  Effect.map(Transport, (transport) => {
+    const client = HttpClient.makeWith<never, never, HttpClientError.HttpClientError, never>(
       Effect.flatMap((request) =>
         Effect.withFiberRuntime<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError>((fiber) => {
           const url = UrlParams.makeUrl(request.url, request.urlParams, request.hash)
@@ -179,5 +177,7 @@ export const layer: Layer.Layer<HttpClient.HttpClient, never, Transport> = Layer
       ),
       Effect.succeed
     )
-  )
+    PlainRequests.register(client, transport)
+    return client
+  })
 )

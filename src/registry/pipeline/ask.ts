@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { Server } from "../../Server.js"
 import * as Discovery from "../discovery.js"
+import type { Listing } from "../listing.js"
 import type { Rejected } from "./record.js"
 import type { Fetched } from "./resolve.js"
 
@@ -26,7 +27,7 @@ export interface Asked {
 /** A longer list is not one of a server's models. */
 const maxModels = 10_000
 
-const fetchedOf = (server: Server, { api, digests, models, protocol }: Discovery.Listing): Fetched => ({
+const fetchedOf = (server: Server, { api, digests, models, protocol }: Listing): Fetched => ({
   source_url: protocol === "ollama" && api === undefined ? `${server.url}/api/tags` : server.url,
   ...(protocol === "ollama" ? {} : { protocol }),
   models: [...models].map(([key, info]) => {
