@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as FileSystem from "@effect/platform/FileSystem"
-import * as HttpClient from "@effect/platform/HttpClient"
+import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Path from "@effect/platform/Path"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -32,7 +32,6 @@ import { sourcesOf } from "./registry/sources.js"
 import * as Server from "./Server.js"
 import { Servers } from "./Servers.js"
 import { CurrentSettings } from "./Settings.js"
-import * as PlainRequests from "./transport/plainRequests.js"
 
 export type {
   /**
@@ -246,8 +245,6 @@ export const make = Effect.gen(function* () {
     Model.canonical(model) === embeddedKey && !LocalServers.has(started, embeddedKey)
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const client = yield* HttpClient.HttpClient
-  const runtime = yield* Effect.runtime<never>()
 
   // ---------------------------------------------------------------------------
   // catalogue
@@ -297,7 +294,7 @@ export const make = Effect.gen(function* () {
     timeout: settings.discoveryTimeout,
     ttl: settings.discoveryTtl
   }
-  const lists = yield* Lists.make(PlainRequests.of(client, runtime), sources, limits, {
+  const lists = yield* Lists.make(sources, limits, {
     answered: (url, milliseconds, transfer) => {
       fleet.roundTrip(url, milliseconds)
       if (transfer !== undefined) fleet.transferred(url, transfer)

@@ -8,7 +8,7 @@ import { LRUCache } from "lru-cache"
 import { canonical } from "../Model.js"
 import type { Host } from "../Server.js"
 import type { Transfer } from "../Transport.js"
-import type * as PlainRequests from "../transport/plainRequests.js"
+import * as PlainRequests from "../transport/plainRequests.js"
 import * as Transfers from "../transport/transfer.js"
 import * as Discovery from "./discovery.js"
 import * as Waits from "./discoveryWait.js"
@@ -113,11 +113,11 @@ const rankOf = (entry: Entry): number => (!isHealthy(entry) ? 2 : isUnknown(entr
  * scope.
  */
 export const make = Effect.fnUntraced(function* (
-  send: PlainRequests.Send,
   sources: Effect.Effect<ReadonlyArray<Source>>,
   { concurrency, timeout, ttl }: Limits,
   observer: Observer
 ) {
+  const send = yield* PlainRequests.make
   const scope = yield* Effect.scope
   const clock = yield* Effect.clock
   const waits = Waits.make()

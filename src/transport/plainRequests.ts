@@ -203,3 +203,12 @@ export const of = (client: HttpClient.HttpClient, runtime: Runtime.Runtime<never
   const transport = transports.get(client)
   return transport === undefined ? overClient(client, runtime) : overTransport(transport)
 }
+
+/**
+ * The same of the client that there is.
+ *
+ * @internal
+ */
+export const make: Effect.Effect<Send, never, HttpClient.HttpClient> = Effect.flatMap(HttpClient.HttpClient, (client) =>
+  Effect.map(Effect.runtime<never>(), (runtime) => of(client, runtime))
+)
