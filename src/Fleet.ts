@@ -16,6 +16,7 @@ import { type CacheAffinity, CacheAffinityMap } from "./fleet/cacheAffinity.js"
 import * as Feed from "./fleet/changeFeed.js"
 import { Columns } from "./fleet/columns.js"
 import { type Lease, SlotLease } from "./fleet/lease.js"
+import * as Maintenance from "./fleet/maintenance.js"
 import { PairColumns } from "./fleet/pairColumns.js"
 import * as Saving from "./fleet/persisted.js"
 import * as Waiting from "./fleet/queueWaiters.js"
@@ -28,6 +29,11 @@ import * as Telemetry from "./Telemetry.js"
 import type { Transfer } from "./Transport.js"
 
 export type {
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  BreakerCause,
   /**
    * @since 0.1.0
    * @category models
@@ -228,6 +234,14 @@ export interface Service {
    * answers a probe all the same.
    */
   readonly probed: (url: string, reached: boolean) => void
+  /**
+   * Lets a server rest for so many milliseconds: it is asked only where no other can be. Requests in flight there go on.
+   */
+  readonly rest: (url: string, milliseconds: number) => void
+  /** A server gets no new requests until `wake`; those in flight go on. Calls that only it could answer wait. */
+  readonly drain: (url: string) => void
+  /** Ends `drain`, and closes the circuit breakers of a server and of its models. */
+  readonly wake: (url: string) => void
   /** How many attempts of this process reached a server so far, and how many were lost on the way. */
   readonly contacts: (url: string) => Contacts
   /** A body that this server sent as a whole arrived like this. */
@@ -469,6 +483,7 @@ export const make = Effect.gen(function* () {
       if (server.breaker.state(at) === "open") return
       server.breaker.open(at, at, settings.serverCooldown, undefined)
       server.breaker.unreachable = true
+      server.breaker.cause = { reason: "network", message: "a probe did not reach it" }
       server.forgetResident(at)
     } else if (server.breaker.unreachable && server.breaker.restsUntil !== 0) server.breaker.reset()
     else return
@@ -478,6 +493,7 @@ export const make = Effect.gen(function* () {
   }
 
   return Fleet.of({
+    ...Maintenance.make(serverState, now, feed.publish),
     snapshot: (url, model) => snapshotOf(servers.get(url), model, now()),
     pool,
     pairs,

@@ -16,6 +16,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { ListenedCall } from "./telemetry/both.js"
 import type { CallObserver, Observed } from "./telemetry/observer.js"
 import { CachedCallRecord, type CachedHow, CallRecord } from "./telemetry/record.js"
 
@@ -67,6 +68,16 @@ export type {
    * @category models
    */
   AttemptObserver,
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  AttemptWatch,
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  CallListener,
   /**
    * @since 0.1.0
    * @category models
@@ -160,8 +171,10 @@ export {
  * @since 0.1.0
  * @category constructors
  */
-export const observe = (call: Observed, model: string | undefined, now: () => number): CallObserver =>
-  new CallRecord(call, model, now)
+export const observe = (call: Observed, model: string | undefined, now: () => number): CallObserver => {
+  const record = new CallRecord(call, model, now)
+  return call.listener === undefined ? record : new ListenedCall(record, call.listener)
+}
 
 /**
  * Observes a call that ends before any server is asked, where `effect` fails or is interrupted.

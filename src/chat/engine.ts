@@ -228,7 +228,7 @@ export const make = Effect.gen(function* () {
     closed: Call["closed"],
     once: boolean
   ): Call => {
-    const { limits, routeHints, routing, timed } = execution
+    const { limits, listener, routeHints, routing, timed } = execution
     return {
       request,
       limits,
@@ -243,7 +243,8 @@ export const make = Effect.gen(function* () {
       private: routeHints.private,
       once,
       trace,
-      context
+      context,
+      listener
     }
   }
 

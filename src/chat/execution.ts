@@ -7,7 +7,7 @@ import type { OpenAnswer, Result } from "../Failover.js"
 import type { ModelCandidate } from "../ModelSelection.js"
 import type { RouteHints } from "../Router.js"
 import type * as StructuredOutput from "../StructuredOutput.js"
-import type { Trace } from "../Telemetry.js"
+import type { CallListener, Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
 import type { OpenEvents } from "./openEvents.js"
 import type { OnToolError, Tool } from "./tool.js"
@@ -49,6 +49,8 @@ export interface Execution {
   readonly committed?: (() => boolean) | undefined
   /** Told of each model whose answer begins. */
   readonly onModel?: ((candidate: ModelCandidate) => void) | undefined
+  /** Told of the turning points of its calls. */
+  readonly listener?: CallListener | undefined
   /** Told of each whole reply, where the answer must be JSON. */
   readonly replied?: ((result: Result) => void) | undefined
 }

@@ -6,7 +6,7 @@ import type { ChatError } from "../Errors.js"
 import type * as Failover from "../Failover.js"
 import { firstOf, type ModelCandidate, type Service as ModelSelection, type Policy } from "../ModelSelection.js"
 import type { RouteHints } from "../Router.js"
-import type { Trace } from "../Telemetry.js"
+import type { CallListener, Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
 
 /**
@@ -25,6 +25,7 @@ export interface Execution {
   readonly began: number
   readonly trace: Trace | undefined
   readonly context: TraceContext | undefined
+  readonly listener?: CallListener | undefined
 }
 
 /** The vectors, and the model that made them. */
@@ -36,12 +37,19 @@ export interface EmbeddingAnswer extends Embedded {
 export const execute = (
   models: ModelSelection,
   failover: Failover.Service,
-  { began, context, limits, owner, policy, priority, private: localOnly, request, routing, trace }: Execution
+  { began, context, limits, listener, owner, policy, priority, private: localOnly, request, routing, trace }: Execution
 ): Effect.Effect<EmbeddingAnswer, ChatError> =>
   Effect.flatMap(models.forEmbedding(request.model, policy), (candidates) =>
     firstOf(candidates, (candidate) => {
       const { model, accepts: only } = candidate
-      const call = { request: model === request.model ? request : { ...request, model }, limits, began, trace, context }
+      const call = {
+        request: model === request.model ? request : { ...request, model },
+        limits,
+        began,
+        trace,
+        context,
+        listener
+      }
       return Effect.map(failover.embed(call, routing, { only, owner, priority, private: localOnly }), (embedded) => ({
         ...embedded,
         candidate

@@ -10,7 +10,7 @@ import type { ToolCall } from "../Message.js"
 import type { ModelCandidate } from "../modelSelection/candidate.js"
 import type { Route } from "../Router.js"
 import type { Host } from "../Server.js"
-import type { CallObserver, Observed, Trace } from "../Telemetry.js"
+import type { CallListener, CallObserver, Observed, Trace } from "../Telemetry.js"
 import type { TraceContext } from "../Transport.js"
 import type { RejectedRequests } from "./faultAttribution.js"
 import type { HedgeBudget } from "./hedging.js"
@@ -117,6 +117,8 @@ export interface Call {
   readonly trace?: Trace | undefined
   /** Without a tracer, the caller's trace context, which is passed on to servers. */
   readonly context?: TraceContext | undefined
+  /** Told of the call's turning points. */
+  readonly listener?: CallListener | undefined
 }
 
 /** The shared dependencies of all answers. */

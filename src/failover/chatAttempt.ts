@@ -138,6 +138,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
   connected(): void {
     if (this.over || this.phase !== "connect") return
     this.phase = "first-token"
+    this.observer.phase?.("first-token")
     this.watch.expect(this.timeout.silence, this.timeout.total)
   }
 
@@ -338,6 +339,7 @@ export class ChatAttempt implements ResumeSink, SilenceListener {
     this.signOfLife = true
     if (this.phase === "stream") return
     this.phase = "stream"
+    this.observer.phase?.("stream")
     this.lease.answered()
     this.listener.firstPieceFrom(this)
     this.firstPiece = this.lastRead

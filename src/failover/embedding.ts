@@ -10,7 +10,7 @@ import type { Lease } from "../Fleet.js"
 import { type SilenceListener, SilenceTimer } from "../internal/silenceTimer.js"
 import type { Route } from "../Router.js"
 import { type Host, isLocal, type Protocol } from "../Server.js"
-import type { AttemptObserver, CallObserver, Observed, Trace } from "../Telemetry.js"
+import type { AttemptObserver, CallListener, CallObserver, Observed, Trace } from "../Telemetry.js"
 import type { Exchange, TraceContext, Transfer } from "../Transport.js"
 import type { Dependencies, Relocate } from "./call.js"
 import { Lifetime } from "./callLifetime.js"
@@ -40,16 +40,19 @@ export interface EmbedCall {
   readonly trace?: Trace | undefined
   /** Without a tracer, the caller's trace context, which is passed on to servers. */
   readonly context?: TraceContext | undefined
+  /** Told of the call's turning points. */
+  readonly listener?: CallListener | undefined
 }
 
 /** The call as its observer sees it. */
-export const observed = ({ began, context, request, trace }: EmbedCall): Observed => ({
+export const observed = ({ began, context, listener, request, trace }: EmbedCall): Observed => ({
   request: { model: request.model },
   began,
   events: false,
   operation: "embeddings",
   trace,
-  context
+  context,
+  listener
 })
 
 /** One attempt on one server. */
@@ -88,6 +91,7 @@ class EmbedAttempt implements EmbedSink, SilenceListener {
   connected(): void {
     if (this.over || this.phase !== "connect") return
     this.phase = "first-token"
+    this.observer.phase?.("first-token")
     this.watch.expect(this.timeout)
   }
 

@@ -2,6 +2,7 @@
  * The circuit breaker of a server, or of one model on a server: it opens after a failure; after a rest it lets one
  * probe through.
  */
+import type { FailureReason } from "../Errors.js"
 import type { BreakerChange } from "../Telemetry.js"
 
 /**
@@ -18,6 +19,19 @@ export type BreakerState = "closed" | "open" | "half-open"
  */
 export const longestRest = 10
 
+/**
+ * What a breaker opened for.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface BreakerCause {
+  /** What went wrong; `rest`: nothing, somebody lets the server rest. */
+  readonly reason: FailureReason | "rest"
+  /** What the server or the operating system said. */
+  readonly message: string
+}
+
 /** Times are in milliseconds since the epoch. `notify` is called on every change. */
 export class Breaker {
   /** 0: closed. */
@@ -30,6 +44,8 @@ export class Breaker {
   probing = false
   /** It rests only because it was unreachable. */
   unreachable = false
+  /** What it last opened for. */
+  cause: BreakerCause | undefined
 
   /** The state before the provisional failures, how many these are, and whether a firm one came since. */
   private before: { readonly restsUntil: number; readonly opened: number; readonly failures: number } | undefined
@@ -114,6 +130,7 @@ export class Breaker {
 
   reset(): void {
     this.unreachable = false
+    this.cause = undefined
     this.close()
     this.failures = 0
   }

@@ -17,7 +17,7 @@ export interface Change {
   readonly at: number
   /** The server's address. */
   readonly server: string
-  /** The model. */
+  /** The model; empty where the server has been asked for none. */
   readonly model: string
   /** The state after the change. */
   readonly snapshot: Snapshot
@@ -48,6 +48,10 @@ export const make = (): ChangeFeed => {
     changes: Stream.unwrapScoped(Effect.map(listen, Mailbox.toStream)),
     publish: (server, model, now) => {
       if (listeners.size === 0) return
+      if (server.models.length === 0) {
+        const change = { at: now, server: server.url, model: "", snapshot: snapshotOf(server, "", now) }
+        for (const listener of listeners) listener.unsafeOffer(change)
+      }
       for (const state of server.models) {
         if (model !== undefined && state.model !== model) continue
         const change = {

@@ -215,6 +215,7 @@ export class SlotLease implements Lease {
       } else breaker.confirm()
       breaker.open(began, now, this.dependencies.rest, failure.retryAfter)
       breaker.unreachable = unreachable
+      breaker.cause = failure
     }
     if (failure.reason === "model-failed" && lacksMemory(failure.message)) state.refusedUntil = now + refusedFor
     if (forgets) server.forgetResident(now)
@@ -245,6 +246,7 @@ export class SlotLease implements Lease {
     state.proven = false
     state.breaker.confirm()
     state.breaker.open(began, now, this.dependencies.rest, undefined)
+    state.breaker.cause = failure
     this.settled()
   }
 

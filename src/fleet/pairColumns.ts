@@ -16,6 +16,7 @@ export interface PairState {
     readonly breaker: { readonly restsUntil: number }
     readonly inFlight: number
     readonly maxInFlight: number
+    readonly drained: boolean
   }
 }
 
@@ -71,6 +72,6 @@ export class PairColumns {
     this.restsUntil[at] = Math.max(server.breaker.restsUntil, breaker.restsUntil)
     this.refusedUntil[at] = refusedUntil
     const most = Math.min(server.maxInFlight, host?.server.maxInFlight ?? Number.POSITIVE_INFINITY)
-    this.free[at] = Math.min(most - server.inFlight, places - inFlight)
+    this.free[at] = server.drained ? 0 : Math.min(most - server.inFlight, places - inFlight)
   }
 }

@@ -1,5 +1,5 @@
 /** The known state of one server for one model, as plain data. */
-import type { BreakerState } from "./breaker.js"
+import type { BreakerCause, BreakerState } from "./breaker.js"
 import type { ServerState } from "./state.js"
 
 /**
@@ -11,10 +11,18 @@ import type { ServerState } from "./state.js"
 export interface Snapshot {
   /** Requests of this process on the server, for all models. */
   readonly inFlight: number
+  /** Those of them for this model. */
+  readonly modelInFlight?: number | undefined
   /** The state of the circuit breaker. */
   readonly breaker: BreakerState
   /** When the breaker allows a probe, in milliseconds since the epoch. */
   readonly restsUntil: number
+  /** Whether the server gets no new requests, because somebody drains it. */
+  readonly drained?: boolean | undefined
+  /** Since when it is not closed, in milliseconds since the epoch. */
+  readonly restsSince?: number | undefined
+  /** What it opened for, as far as this process has seen it. */
+  readonly restsBecause?: BreakerCause | undefined
   /** Whether a probe of the breaker runs. */
   readonly probing: boolean
   /** The last attempt there succeeded (the reference's "good" cache). */
@@ -43,15 +51,20 @@ export interface Snapshot {
 export const snapshotOf = (server: ServerState | undefined, model: string, now: number): Snapshot => {
   const state = server?.find(model)
   const whole = server?.breaker.state(now) ?? "closed"
-  const inFlight = state?.breaker.state(now) ?? "closed"
+  const ofModel = state?.breaker.state(now) ?? "closed"
+  const resting = whole !== "closed" ? server?.breaker : ofModel !== "closed" ? state?.breaker : undefined
   return {
     inFlight: server?.inFlight ?? 0,
+    modelInFlight: state?.inFlight,
     breaker:
-      whole === "open" || inFlight === "open"
+      whole === "open" || ofModel === "open"
         ? "open"
-        : whole === "half-open" || inFlight === "half-open"
+        : whole === "half-open" || ofModel === "half-open"
           ? "half-open"
           : "closed",
+    drained: server?.drained,
+    restsSince: resting === undefined || resting.opened === 0 ? undefined : resting.opened,
+    restsBecause: resting?.cause,
     restsUntil: Math.max(server?.breaker.restsUntil ?? 0, state?.breaker.restsUntil ?? 0),
     probing: server?.breaker.probing === true || state?.breaker.probing === true,
     proven: state?.proven ?? false,

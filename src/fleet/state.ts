@@ -132,7 +132,7 @@ export class ModelState implements ModelOnServer {
     pool.ownInFlight[at] = this.inFlight
     pool.started[at] = this.begun
     pool.places[at] = Math.min(server.maxInFlight, this.places)
-    pool.free[at] = Math.min(server.maxInFlight - server.inFlight, this.places - this.inFlight)
+    pool.free[at] = server.drained ? 0 : Math.min(server.maxInFlight - server.inFlight, this.places - this.inFlight)
     pool.restsUntil[at] = Math.max(server.breaker.restsUntil, this.breaker.restsUntil)
     pool.refuse(at, this.refusedUntil)
     pool.probing[at] = server.breaker.probing || this.breaker.probing ? 1 : 0
@@ -153,6 +153,8 @@ export class ServerState {
   readonly breaker: Breaker
   inFlight = 0
   maxInFlight = Number.POSITIVE_INFINITY
+  /** It is to get no new requests. */
+  drained = false
   roundTrip: number | undefined
   /** It reports its loaded models. */
   tellsResident = false

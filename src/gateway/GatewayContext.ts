@@ -10,7 +10,10 @@ import type { RemoteTokenCounter } from "../Fleet.js"
 import * as Aliases from "../modelSelection/aliases.js"
 import type * as Sessions from "../Sessions.js"
 import * as Telemetry from "../Telemetry.js"
+import * as FleetEvents from "./events/fleetEvents.js"
 import { type EventLink, EventsHub } from "./events/hub.js"
+import { RequestLog } from "./events/requestLog.js"
+import * as ServerActions from "./events/serverActions.js"
 import type * as ErrorResponse from "./http/errorResponse.js"
 import { Library } from "./library.js"
 import type { AccessLog } from "./observability/accessLog.js"
@@ -36,6 +39,8 @@ export interface GatewayContext {
   readonly responses: ResponseStore.ResponseStore
   /** What those who watch the gateway are told. */
   readonly events: EventsHub
+  /** The requests to models under way. */
+  readonly requests: RequestLog
   readonly labels: ErrorResponse.Labels
   readonly trace: Telemetry.Trace | undefined
   readonly accessLog: AccessLog
@@ -51,6 +56,9 @@ export interface GatewayState {
   readonly keyLimits: RateLimits.RateLimiter
   readonly responses: ResponseStore.ResponseStore
   readonly events: EventsHub
+  readonly requests: RequestLog
+  /** The addresses of servers that are drained. */
+  readonly drained: Set<string>
   readonly log: (text: string) => void
   readonly accessLog: AccessLog
   readonly starting: () => string | undefined
@@ -76,15 +84,20 @@ export const makeState = (
   accessLog: AccessLog,
   shared?: Omit<SharedState, "remoteTokens" | "sessions">,
   starting: GatewayState["starting"] = () => undefined
-): GatewayState => ({
-  metrics: new Metrics(),
-  keyLimits: shared?.keyLimits ?? RateLimits.makeLocal(new RateLimits.RateLimits(() => performance.now())),
-  responses: shared?.responses ?? makeMemory(() => performance.now()),
-  events: new EventsHub(shared?.events),
-  log,
-  accessLog,
-  starting
-})
+): GatewayState => {
+  const events = new EventsHub(shared?.events)
+  return {
+    metrics: new Metrics(),
+    keyLimits: shared?.keyLimits ?? RateLimits.makeLocal(new RateLimits.RateLimits(() => performance.now())),
+    responses: shared?.responses ?? makeMemory(() => performance.now()),
+    events,
+    requests: new RequestLog(events),
+    drained: new Set(),
+    log,
+    accessLog,
+    starting
+  }
+}
 
 /** Each request has its own parent span. */
 const ownTrace = Effect.withFiberRuntime<Telemetry.Trace | undefined>((fiber) => {
@@ -102,6 +115,9 @@ export const make = (settings: Settings, state: GatewayState): Effect.Effect<Gat
     const { deadline, firstTokenTimeout, loadTimeout, maxRetries, timeout } = settings
     const callDefaults = { timeout, firstTokenTimeout, loadTimeout, deadline, maxRetries }
     const fleetDefaults = library.settings.defaults
+    const labels = library.labels(settings.exposeServers)
+    ServerActions.attach(library, state)
+    state.events.source(() => FleetEvents.start(library, labels, state.events))
     return {
       ...state,
       library,
@@ -109,7 +125,7 @@ export const make = (settings: Settings, state: GatewayState): Effect.Effect<Gat
       limits: limits(CallDefaults.forChat(callDefaults, fleetDefaults), library.settings.hedge),
       aliases: Aliases.over(settings.aliases, library.settings.aliases),
       routing: settings.routing ?? fleetDefaults.routing ?? defaults.routing,
-      labels: library.labels(settings.exposeServers),
+      labels,
       trace
     }
   })

@@ -28,7 +28,8 @@ const decodeName = (rest: string): string => {
 
 /** Splits a path that contains a name. Model names may contain slashes. */
 const splitNamedPath = (path: string): readonly [endpoint: string, name: string] | undefined => {
-  const [, collection, rest] = /^(\/v1\/(?:models|sessions|responses)\/|\/api\/blobs\/)(.+)$/.exec(path) ?? []
+  const [, collection, rest] =
+    /^(\/v1\/(?:models|sessions|responses)\/|\/api\/blobs\/|\/requests\/|\/servers\/)(.+)$/.exec(path) ?? []
   if (collection === undefined || rest === undefined) return undefined
   const slash = collection === "/v1/responses/" ? rest.indexOf("/") : -1
   return slash === -1 ? [collection, rest] : [`${collection}{id}${rest.slice(slash)}`, rest.slice(0, slash)]
@@ -204,8 +205,8 @@ export const make = (handle: GatewayHandle) => {
     if (endpoint.admin && !context.admin) {
       const message =
         found === undefined
-          ? 'Without API keys, models can be changed from this machine only. Give the gateway a key with "admin": true.'
-          : `The API key '${found.name}' may not change models: it has no "admin".`
+          ? 'Without API keys, models and servers can be changed from this machine only. Give the gateway a key with "admin": true.'
+          : `The API key '${found.name}' may not change models and servers: it has no "admin".`
       throw new ErrorResponse.RequestRejected(ErrorResponse.make(403, message, "not_admin"))
     }
     if (found === undefined) return undefined
@@ -223,6 +224,7 @@ export const make = (handle: GatewayHandle) => {
       if (gateway.settings.strict) context.ignored = new FieldPolicy.IgnoredFields(true)
       const { endpoint, rest } = findRoute(context, path)
       context.route = endpoint.name
+      if (endpoint.isAnswer === true || endpoint.namesServer === true) gateway.requests.enter(context, gateway.labels)
       const admitted = authenticate(gateway, context, endpoint)
       if (admitted !== undefined) {
         await admitted
@@ -266,6 +268,7 @@ export const make = (handle: GatewayHandle) => {
       const duration = performance.now() - context.began
       metrics.request(context.route, status, duration / 1000, context.ownTime / 1000)
       gateway.accessLog.record(gateway.settings.log, context, status, duration)
+      gateway.requests.leave(context, status, duration)
       if (span !== undefined) Tracing.end(context, span, status)
       handle.leave(gateway)
     })

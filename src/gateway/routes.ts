@@ -1,17 +1,13 @@
 import type { IncomingHttpHeaders } from "node:http"
-import { version } from "../internal/version.js"
-import * as EventStream from "./events/stream.js"
-import type { GatewayContext } from "./GatewayContext.js"
 import type * as BodyFields from "./http/body.js"
 import type * as FieldPolicy from "./http/fieldPolicy.js"
-import type { ApiProtocol, RequestContext } from "./http/RequestContext.js"
+import type { ApiProtocol } from "./http/RequestContext.js"
 import * as OpenApi from "./openapi/document.js"
 import type { Codec } from "./pipeline/codec.js"
 import { dispatch } from "./pipeline/dispatch.js"
 import * as Embeddings from "./pipeline/embeddings.js"
 import type { GatewayRequest } from "./pipeline/gatewayRequest.js"
 import * as ModelSelection from "./pipeline/modelSelection.js"
-import * as Models from "./pipeline/models.js"
 import * as Sessions from "./protocols/aicortex/sessions.js"
 import * as Messages from "./protocols/anthropic/handlers.js"
 import * as AnthropicModels from "./protocols/anthropic/models.js"
@@ -28,67 +24,16 @@ import * as Completions from "./protocols/openai/completions.js"
 import * as OpenAIModels from "./protocols/openai/models.js"
 import * as Responses from "./protocols/openai/responses/handlers.js"
 import * as ResponsesRequest from "./protocols/openai/responses/request.js"
+import { addRoute, type Handler } from "./routeTable.js"
 
-/**
- * - `rest`: the part of the path after the endpoint's prefix
- * - `body`: the fields of the body; empty if none is read
- */
-export type Handler = (
-  gateway: GatewayContext,
-  context: RequestContext,
-  body: BodyFields.Fields,
-  rest: string
-) => Promise<void> | void
-
-export interface Route extends OpenApi.Endpoint {
-  readonly handler: Handler
-  readonly readsBody: boolean
-  /** It stays open without any work: it does not count against the limits of its key. */
-  readonly holdsNoPlace?: boolean
-  /** Counts against the limits of its key. */
-  readonly isRateLimited: boolean
-  readonly name: string
-}
+export { document, metricsRoute } from "./ownRoutes.js"
+export { type Route, routes } from "./routeTable.js"
 
 /** The API of a path. Anthropic clients send their API version also on paths that OpenAI has. */
 export const protocolOf = (path: string, headers?: IncomingHttpHeaders): ApiProtocol => {
   if (path.startsWith("/api")) return "ollama"
   if (path.startsWith("/v1/messages") || headers?.["anthropic-version"] !== undefined) return "anthropic"
   return "openai"
-}
-
-/** Every route, by path and then by method. */
-export const routes = new Map<string, Map<string, Route>>()
-
-/**
- * A path that ends in `/` is followed by a name, and one that continues after it contains `{id}`. HEAD is answered like
- * GET, without the body.
- */
-const addRoute = (
-  method: string,
-  path: string,
-  about: string,
-  handler: Handler,
-  options: Partial<Omit<Route, "about" | "handler" | "name" | "isRateLimited">> = {}
-): Route => {
-  let known = routes.get(path)
-  if (known === undefined) {
-    known = new Map()
-    routes.set(path, known)
-  }
-  const { isPublic = false } = options
-  const route = {
-    readsBody: options.body !== undefined,
-    admin: false,
-    ...options,
-    about,
-    handler,
-    isPublic,
-    isRateLimited: !isPublic && options.holdsNoPlace !== true,
-    name: path
-  }
-  known.set(method, route)
-  return route
 }
 
 const dispatched =
@@ -317,99 +262,3 @@ addRoute("DELETE", "/api/delete", "Deletes a model on every server that has it (
   body: Manage.deleteBody,
   ...changesModels
 })
-
-// =============================================================================
-// Itself
-// =============================================================================
-
-const liveness: Handler = ({ starting }, context) => {
-  const reason = starting()
-  const timestamp = new Date().toISOString()
-  if (reason === undefined) context.json({ status: "ok", version, timestamp })
-  else context.json({ status: "starting", reason, version, timestamp }, 503)
-}
-const ready: Handler = async (gateway, context) => {
-  if (gateway.starting() !== undefined) return liveness(gateway, context, {}, "")
-  const statuses = await gateway.library.run(gateway.library.registry.servers).result
-  const reachable = statuses.filter((one) => one.reachable).length
-  // Without any server, the built-in model answers.
-  const isReady = reachable > 0 || statuses.length === 0
-  context.json(
-    { status: isReady ? "ready" : "no server answers", servers: statuses.length, reachable },
-    isReady ? 200 : 503
-  )
-}
-
-const welcomePage = (gateway: GatewayContext, context: RequestContext): void =>
-  context.json({
-    service: "aicortex",
-    version,
-    default_model: ModelSelection.defaultModel(gateway),
-    docs: "/docs",
-    endpoints: OpenApi.summaries(routes)
-  })
-
-/** Ollama clients check whether it runs; browsers and JSON clients get more information. */
-const root: Handler = (gateway, context) => {
-  context.headers["vary"] = context.headers["vary"] === undefined ? "accept" : `${context.headers["vary"]}, accept`
-  if (/\b(application\/json|text\/html)\b/i.test(context.request.headers.accept ?? "")) welcomePage(gateway, context)
-  else context.send(200, "text/plain; charset=utf-8", "Ollama is running")
-}
-const config: Handler = async (gateway, context) => {
-  const models = await Models.available(gateway)
-  const { settings } = gateway
-  context.json({
-    default_model: ModelSelection.defaultModel(gateway),
-    host: settings.host,
-    // Port 0 is any free port.
-    port: context.request.socket.localPort ?? settings.port,
-    available_models: models,
-    model_count: models.length,
-    aliases: Object.fromEntries(gateway.aliases),
-    routing: gateway.routing,
-    max_body: settings.maxBody,
-    responses: settings.responses ?? false,
-    keys: settings.keys.map(({ name }) => name)
-  })
-}
-
-addRoute("GET", "/", "What this is, and its endpoints", root, { isPublic: true })
-addRoute("GET", "/models", "The names of the models", Models.plainList)
-addRoute("GET", "/health", "Whether the gateway is alive", liveness, { isPublic: true })
-addRoute("GET", "/healthz", "The same", liveness, { isPublic: true })
-addRoute("GET", "/ready", "Whether a server answers", ready, { isPublic: true })
-addRoute("GET", "/config", "The settings, without secrets", config)
-addRoute(
-  "GET",
-  "/events",
-  "What happens, as server-sent events: the fleet, requests, downloads and models",
-  EventStream.events,
-  {
-    returns: "text/event-stream",
-    holdsNoPlace: true,
-    parameters: [
-      OpenApi.query("types", "fleet, request, download and model, separated by commas. Default: all of them."),
-      OpenApi.header("Last-Event-ID", "The events after this one; an event gap tells where some are missing.")
-    ]
-  }
-)
-/** The router answers it: it has the metrics of all processes. */
-export const metricsRoute = addRoute("GET", "/metrics", "Metrics for Prometheus", () => undefined, {
-  returns: "text/plain"
-})
-addRoute("GET", "/openapi.json", "This description", (_, context) => context.json(document()), { isPublic: true })
-addRoute(
-  "GET",
-  "/docs",
-  "This documentation as a web page",
-  (_, context) => context.send(200, "text/html; charset=utf-8", OpenApi.page(routes)),
-  { isPublic: true, returns: "text/html" }
-)
-
-let made: OpenApi.Document | undefined
-
-/** The OpenAPI document of all routes. */
-export const document = (): OpenApi.Document => {
-  made ??= OpenApi.make(routes)
-  return made
-}

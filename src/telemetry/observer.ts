@@ -29,6 +29,8 @@ export interface Observed {
   readonly context?: TraceContext | undefined
   /** Its name in the conventions, if the request does not determine it. */
   readonly operation?: Operation | undefined
+  /** Told of the same turning points. */
+  readonly listener?: CallListener | undefined
 }
 
 /**
@@ -76,6 +78,8 @@ export interface Ending {
 export interface AttemptObserver {
   /** The trace context of its requests. */
   readonly context: TraceContext | undefined
+  /** It has come so far; not told of the first phase. */
+  phase?(phase: Phase): void
   /** It continues a broken answer; the last call counts. */
   resumes(how: Resumption): void
   /** With the time to its first piece, in milliseconds, and its tokens per second, if known. */
@@ -86,6 +90,28 @@ export interface AttemptObserver {
   cancelled(phase: Phase): void
   /** Another attempt won, when this one was in this phase. */
   overtaken(phase: Phase): void
+}
+
+/**
+ * Told of an attempt, as `AttemptObserver` is.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface AttemptWatch extends Omit<AttemptObserver, "context" | "phase"> {
+  /** It has come so far. */
+  phase(phase: Phase): void
+}
+
+/**
+ * Told of a call, as `CallObserver` is.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface CallListener extends Omit<CallObserver, "span" | "attempt"> {
+  /** A server is asked. */
+  attempt(host: Host, loads: boolean, hedge: boolean): AttemptWatch
 }
 
 /**

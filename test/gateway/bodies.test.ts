@@ -30,7 +30,8 @@ const base: { readonly [path: string]: object } = {
   "/api/push": { model, stream: false },
   "/api/create": { model: "new", from: model, stream: false },
   "/api/copy": { source: model, destination: "other" },
-  "/api/delete": { model }
+  "/api/delete": { model },
+  "/servers/{id}": { action: "wake" }
 }
 
 /** Fields that only make sense beside others. */
@@ -145,7 +146,7 @@ const bodies = async (gateway: TestGateway): Promise<ReadonlyArray<readonly [str
 
 /** Answers are read to their end: streams would keep slots. */
 const send = async (gateway: TestGateway, method: string, path: string, body: object) => {
-  const response = await gateway.post(path, body, { method })
+  const response = await gateway.post(path.replace("{id}", "server-1"), body, { method })
   const text = await response.text()
   return { status: response.status, ignored: response.headers.get("x-aicortex-ignored") ?? "", text }
 }

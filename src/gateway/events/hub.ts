@@ -27,10 +27,14 @@ export interface PublishedEvent {
  */
 export interface EventLink {
   readonly sequence: () => string
-  readonly send: (type: EventType, data: string) => void
+  readonly send: (type: EventType | "action", data: string) => void
   /** Whether this process has watchers. */
   readonly watched: (on: boolean) => void
-  readonly attach: (received: (event: PublishedEvent) => void, needed: (on: boolean) => void) => void
+  readonly attach: (
+    received: (event: PublishedEvent) => void,
+    needed: (on: boolean) => void,
+    act: (data: string) => void
+  ) => void
 }
 
 /** Receives text. `false`: it is slow, and is to get nothing more before `drained`. */
@@ -81,16 +85,25 @@ export class EventsHub {
   private stop: (() => void) | undefined
   private closed = false
 
+  /** What `act` does, in each process. */
+  private onAction: (data: string) => void = () => {}
+
   constructor(private readonly link?: EventLink) {
     link?.attach(
       (event) => this.receive(event),
-      (on) => this.activate(on)
+      (on) => this.activate(on),
+      (data) => this.onAction(data)
     )
   }
 
   /** The sequence that the numbers of events belong to; another one after a restart. */
   get sequence(): string {
     return this.link?.sequence() ?? this.ownSequence
+  }
+
+  /** The id of the last event. */
+  get position(): string {
+    return `${this.sequence}-${this.last}`
   }
 
   get watcherCount(): number {
@@ -102,6 +115,17 @@ export class EventsHub {
     this.stop?.()
     this.start = start
     this.stop = this.active && !this.closed ? start() : undefined
+  }
+
+  /** `run` is called for each `act`, of any process. */
+  actions(run: (data: string) => void): void {
+    this.onAction = run
+  }
+
+  /** Does something in every process, whether anybody watches or not. */
+  act(data: string): void {
+    if (this.link === undefined) this.onAction(data)
+    else this.link.send("action", data)
   }
 
   /** `data` must hold no key, and nothing of a prompt or an answer. */

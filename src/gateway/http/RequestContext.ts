@@ -208,6 +208,11 @@ export class RequestContext {
     return { ...errorResponse, message: this.redactMessage(errorResponse.message), requestId: this.id }
   }
 
+  /** An administrator breaks it off. */
+  cancel(): void {
+    this.abort("cancelled")
+  }
+
   private abort(code: string): void {
     this.record.error = code
     this.response.destroy()

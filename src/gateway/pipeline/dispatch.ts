@@ -89,10 +89,10 @@ export const dispatch = async (
 ): Promise<void> => {
   const started = performance.now()
   const gatewayRequest = withDefaults(gateway, context, received)
-  const execution = new RequestExecution(gateway, context, gatewayRequest)
-  const stream = gatewayRequest.stream ? new Stream(execution, codec) : undefined
   context.record.streamed = gatewayRequest.stream
   context.record.model = gatewayRequest.model
+  const execution = new RequestExecution(gateway, context, gatewayRequest)
+  const stream = gatewayRequest.stream ? new Stream(execution, codec) : undefined
   context.onDisconnect(() => {
     execution.stop()
     stream?.stop()

@@ -171,6 +171,7 @@ const answer = async (
       private: localOnly || library.settings.defaults.private,
       policy: gateway,
       began: Date.now(),
+      listener: gateway.requests.begin(context),
       trace,
       context: traceContext
     })

@@ -18,6 +18,7 @@ import * as ResponseCache from "../../ResponseCache.js"
 import type { RouteHints } from "../../Router.js"
 import * as ConversationKey from "../../router/conversationKey.js"
 import type * as StructuredOutput from "../../StructuredOutput.js"
+import type { CallListener } from "../../Telemetry.js"
 import type { GatewayContext } from "../GatewayContext.js"
 import type { RequestContext } from "../http/RequestContext.js"
 import * as Tracing from "../observability/tracing.js"
@@ -54,6 +55,8 @@ export class RequestExecution {
   openedAt: number | undefined
   private readonly stops: Array<() => void> = []
   private readonly routeHints: RouteHints
+  /** Told of what the request does, if anybody watches. */
+  private readonly listener: CallListener | undefined
   /** Each prompt's usage as counted so far. */
   private readonly countedPrompts: Array<Counted | undefined> = []
   /** The prompt tokens of each prompt, as reported with one of several answers to it. */
@@ -69,6 +72,7 @@ export class RequestExecution {
     readonly gatewayRequest: GatewayRequest
   ) {
     const { owner, priority } = context
+    this.listener = gateway.requests.begin(context)
     this.routeHints = {
       owner,
       priority,
@@ -149,7 +153,8 @@ export class RequestExecution {
         this.openedAt = performance.now()
         context.dispatched = true
       },
-      replied
+      replied,
+      listener: this.listener
     }
   }
 

@@ -3,6 +3,7 @@ import * as Duration from "../../../internal/duration.js"
 import * as Management from "../../../management/models.js"
 import { mostRoom, withModel } from "../../../management/targets.js"
 import * as UpstreamControl from "../../../management/upstreamControl.js"
+import { changed, Progress } from "../../events/downloads.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import type * as BodyFields from "../../http/body.js"
 import * as Body from "../../http/bodyDeclaration.js"
@@ -89,6 +90,7 @@ const streamProgress = async (
   gateway: GatewayContext,
   context: RequestContext,
   body: BodyFields.Fields,
+  model: string,
   path: Management.LongOperation["path"],
   all: ReadonlyArray<KnownServer>
 ): Promise<void> => {
@@ -103,6 +105,8 @@ const streamProgress = async (
   await Promise.all(
     all.map(async (known) => {
       const { label, server } = known
+      const action = path === "/api/pull" ? "pull" : path === "/api/push" ? "push" : "create"
+      const told = new Progress(gateway.events, { action, model: model.slice(0, 200), server: label })
       try {
         await Management.follow(gateway.library.transport, server, {
           path,
@@ -110,13 +114,17 @@ const streamProgress = async (
           stop: (stop) => context.onDisconnect(stop),
           progress: (line) => {
             const status = typeof line["status"] === "string" ? gateway.labels.redact(line["status"]) : line["status"]
+            told.line(String(status), line)
             if (stream) write({ ...line, status, server: label })
           }
         })
         done.push(label)
+        told.end()
       } catch (error) {
         if (!(error instanceof UpstreamControl.UpstreamFailed)) throw error
-        problems.push(describeFailures(all.length > 1, known, serverError(gateway, error)))
+        const problem = serverError(gateway, error)
+        told.end(context.redactMessage(problem.message))
+        problems.push(describeFailures(all.length > 1, known, problem))
       }
     })
   )
@@ -150,7 +158,7 @@ export const pull = async (
   const { all, named } = await Targets.targetsOf(gateway, context, body)
   const have = named ?? withModel(all, name)
   const chosen = have.length > 0 ? have : [await mostRoom(gateway.library.transport, all)]
-  await streamProgress(gateway, context, body, "/api/pull", chosen)
+  await streamProgress(gateway, context, body, name, "/api/pull", chosen)
 }
 
 /**
@@ -176,7 +184,7 @@ export const create = async (
   const have = withModel(all, from)
   const [first, ...others] = have
   const chosen = named ?? [await mostRoom(gateway.library.transport, first === undefined ? all : [first, ...others])]
-  await streamProgress(gateway, context, body, "/api/create", chosen)
+  await streamProgress(gateway, context, body, name, "/api/create", chosen)
 }
 
 /** `POST /api/push`: from the named server, else from the first that has the model. */
@@ -190,7 +198,7 @@ export const push = async (
   const { all, named } = await Targets.targetsOf(gateway, context, body)
   const chosen = (named ?? withModel(all, name)).slice(0, 1)
   if (chosen.length === 0) Validation.refuse(404, Validation.notFound("/api/push", name), "model_not_found", "model")
-  await streamProgress(gateway, context, body, "/api/push", chosen)
+  await streamProgress(gateway, context, body, name, "/api/push", chosen)
 }
 
 // =============================================================================
@@ -219,6 +227,7 @@ const change = async (
         const question = { method, path, body: without(body), timeout: Management.changeTimeout }
         await UpstreamControl.send(gateway.library.transport, known.server, question)
         done.push(known.label)
+        changed(gateway.events, { action: method === "DELETE" ? "remove" : "copy", model, server: known.label })
       } catch (error) {
         if (!(error instanceof UpstreamControl.UpstreamFailed)) throw error
         problems.push(describeFailures(targets.length > 1, known, serverError(gateway, error)))
@@ -275,7 +284,7 @@ export const copy = async (
 
 /**
  * A request without a prompt loads a model on the server that would answer, or, with `keep_alive: 0`, unloads it
- * everywhere. Other servers than Ollama keep their models loaded: nothing to do.
+ * everywhere; `X-Aicortex-Target` names one server. Other servers than Ollama keep their models loaded: nothing to do.
  */
 export const load = async (
   gateway: GatewayContext,
@@ -287,7 +296,11 @@ export const load = async (
   const named = gatewayRequest.model ?? ModelSelection.defaultModel(gateway)
   const model = await Listings.resolveModel(gateway, named)
   const hosts = await gateway.library.run(gateway.library.locate(model)).result
-  const able = hosts.filter((host) => host.protocol === "ollama")
+  const target = context.request.headers["x-aicortex-target"]
+  const able = hosts.filter(
+    ({ protocol, server: { url } }) =>
+      protocol === "ollama" && (target === undefined || target === "all" || gateway.labels.label(url) === target)
+  )
   const { keepAlive } = gatewayRequest.request
   const unload = (typeof keepAlive === "string" ? Duration.parse(keepAlive) : keepAlive) === 0
   let chosen = able
@@ -307,6 +320,11 @@ export const load = async (
           body: { model: host.model, stream: false, ...(keepAlive === undefined ? {} : { keep_alive: keepAlive }) },
           timeout: Management.stallTimeout,
           stop: (stop) => context.onDisconnect(stop)
+        })
+        changed(gateway.events, {
+          action: unload ? "unload" : "load",
+          model: host.model,
+          server: gateway.labels.label(host.server.url)
         })
       } catch (error) {
         if (error instanceof UpstreamControl.UpstreamFailed) throw new RequestRejected(serverError(gateway, error))

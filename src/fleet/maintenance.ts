@@ -1,0 +1,46 @@
+/** What an operator does to a server. */
+import type { ChangeFeed } from "./changeFeed.js"
+import type { ServerState } from "./state.js"
+
+/** See `Fleet.Service`. */
+export interface Maintenance {
+  readonly rest: (url: string, milliseconds: number) => void
+  readonly drain: (url: string) => void
+  readonly wake: (url: string) => void
+}
+
+export const make = (
+  serverState: (url: string) => ServerState,
+  now: () => number,
+  publish: ChangeFeed["publish"]
+): Maintenance => {
+  const change = (url: string, apply: (server: ServerState, at: number) => void): ServerState => {
+    const server = serverState(url)
+    const at = now()
+    apply(server, at)
+    server.write(at)
+    publish(server, undefined, at)
+    return server
+  }
+  return {
+    rest: (url, milliseconds) => {
+      change(url, ({ breaker }, at) => {
+        breaker.open(at, at, milliseconds, milliseconds)
+        breaker.cause = { reason: "rest", message: "somebody lets it rest" }
+      })
+    },
+    drain: (url) => {
+      change(url, (server) => {
+        server.drained = true
+      })
+    },
+    wake: (url) => {
+      const server = change(url, (server) => {
+        server.drained = false
+        server.breaker.reset()
+        for (const { breaker } of server.models) breaker.reset()
+      })
+      server.serveQueues()
+    }
+  }
+}

@@ -1,0 +1,69 @@
+/** Tells changes of the fleet while somebody watches: at most four times a second for each server. */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { ServerStatus } from "../../Registry.js"
+import type { Labels } from "../http/errorResponse.js"
+import type { Library } from "../library.js"
+import { serverView, statusesOf } from "./fleetState.js"
+import type { EventsHub } from "./hub.js"
+import { known } from "./upstream.js"
+
+/** Changes within this time are told together, in milliseconds. */
+const interval = 250
+
+/** How old the servers' statuses may be, in milliseconds. */
+const maxStatusAge = 1_000
+
+/** Gives what stops it. */
+export const start = (library: Library, labels: Labels, hub: EventsHub): (() => void) => {
+  const dirty = new Map<string, Set<string>>()
+  let timer: ReturnType<typeof setTimeout> | undefined
+  let stopped = false
+  let statuses: ReadonlyArray<ServerStatus> = []
+  let readAt = Number.NEGATIVE_INFINITY
+
+  const tell = async (): Promise<void> => {
+    const changed = [...dirty]
+    dirty.clear()
+    if (performance.now() - readAt > maxStatusAge) {
+      readAt = performance.now()
+      statuses = await statusesOf(library)
+    }
+    if (stopped) return
+    const byUrl = new Map(statuses.map((status) => [status.url, status]))
+    for (const [url, models] of changed) {
+      const status = byUrl.get(url)
+      if (status === undefined) continue
+      hub.publish("fleet", { at: Date.now(), ...serverView(library, labels, status, known(library).get(url), models) })
+    }
+  }
+  const onTime = () => {
+    void tell()
+      .catch(() => {})
+      .then(() => {
+        timer = undefined
+        if (dirty.size > 0) schedule()
+      })
+  }
+  const schedule = () => {
+    if (timer !== undefined || stopped) return
+    timer = setTimeout(onTime, interval)
+    timer.unref()
+  }
+  const { result, stop } = library.run(
+    Stream.runForEach(library.fleet.changes, ({ model, server }) =>
+      Effect.sync(() => {
+        const models = dirty.get(server)
+        if (models === undefined) dirty.set(server, new Set([model]))
+        else models.add(model)
+        schedule()
+      })
+    )
+  )
+  result.catch(() => {})
+  return () => {
+    stopped = true
+    clearTimeout(timer)
+    stop()
+  }
+}

@@ -1,0 +1,90 @@
+/** `GET /fleet`, `/servers` and `/requests`, and what administrators do with them. */
+import { version } from "../../internal/version.js"
+import type { GatewayContext } from "../GatewayContext.js"
+import type * as BodyFields from "../http/body.js"
+import * as Body from "../http/bodyDeclaration.js"
+import { make, RequestRejected } from "../http/errorResponse.js"
+import type { RequestContext } from "../http/RequestContext.js"
+import { type ServerView, serversOf, statusesOf } from "./fleetState.js"
+import type { ServerAction } from "./serverActions.js"
+
+/** `GET /servers`. */
+export const servers = async ({ labels, library }: GatewayContext, context: RequestContext): Promise<void> =>
+  context.json({ servers: await serversOf(library, labels) })
+
+/** A model's queue is the same on each of its servers. */
+const queuedOf = (all: ReadonlyArray<ServerView>): number => {
+  const queues = new Map<string, number>()
+  for (const { models } of all) {
+    for (const { model, queued } of models) queues.set(model, Math.max(queued, queues.get(model) ?? 0))
+  }
+  let sum = 0
+  for (const queued of queues.values()) sum += queued
+  return sum
+}
+
+/** `GET /fleet`. */
+export const fleet = async (
+  { events, labels, library, settings }: GatewayContext,
+  context: RequestContext
+): Promise<void> => {
+  const all = await serversOf(library, labels)
+  const { limit, resetsAt, used } = library.fleet.remoteTokens()
+  context.json({
+    at: Date.now(),
+    version,
+    process: process.pid,
+    event: events.position,
+    admin: context.admin,
+    keys: settings.keys.length > 0,
+    in_flight: all.reduce((sum, server) => sum + server.in_flight, 0),
+    queued: queuedOf(all),
+    remote_tokens: { used, limit: limit ?? null, resets_at: resetsAt },
+    servers: all
+  })
+}
+
+/** `GET /requests`. */
+export const requests = ({ requests }: GatewayContext, context: RequestContext): void => context.json(requests.list())
+
+/** `DELETE /requests/{id}`. */
+export const cancel = ({ requests }: GatewayContext, context: RequestContext, id: string): void => {
+  if (!requests.cancel(id)) {
+    const message = "There is no such request under way in this process. GET /requests lists them."
+    throw new RequestRejected(make(404, message, "request_not_found"))
+  }
+  context.json({ cancelled: id })
+}
+
+const actions: ReadonlyArray<ServerAction["action"]> = ["rest", "drain", "wake"]
+
+/** The body of `POST /servers/{id}`. */
+export const actionBody = Body.struct({
+  action: Body.needed(
+    Body.oneOf(actions, { doc: "rest: asked only where no other can be; drain: no new requests; wake." })
+  ),
+  seconds: Body.whole(1, 86_400, { doc: "How long it rests. Default: 60." })
+})
+
+const { read } = actionBody
+
+/** `POST /servers/{id}`: a server by its name in `GET /servers`. */
+export const act = async (
+  { events, labels, library }: GatewayContext,
+  context: RequestContext,
+  body: BodyFields.Fields,
+  id: string
+): Promise<void> => {
+  context.decode((body, ignored) => ignored.check(body, actionBody), body)
+  const action = read.action(body)
+  const seconds = read.seconds(body) ?? 60
+  const status = (await statusesOf(library)).find(({ url }) => labels.label(url) === id)
+  if (status === undefined) {
+    const message = `There is no server '${id.slice(0, 100)}'. GET /servers lists them.`
+    throw new RequestRejected(make(404, message, "server_not_found"))
+  }
+  if (action === undefined)
+    throw new RequestRejected(make(400, "'action' is missing.", "missing_required_parameter", "action"))
+  events.act(JSON.stringify({ action, url: status.url, time: seconds * 1_000 } satisfies ServerAction))
+  context.json({ server: id, action })
+}

@@ -1,0 +1,298 @@
+/**
+ * The requests to models under way, and those that ended lately: for `GET /requests` and the events `request`. What a
+ * request did is only followed while somebody watches.
+ */
+import type { Usage } from "../../ChatEvent.js"
+import type { Decision } from "../../Decision.js"
+import type { FailureReason, Phase } from "../../Errors.js"
+import type { Host } from "../../Server.js"
+import type { AttemptWatch, CallListener, Resumption } from "../../Telemetry.js"
+import type { Labels } from "../http/errorResponse.js"
+import type { RequestContext } from "../http/RequestContext.js"
+import type { EventsHub } from "./hub.js"
+import * as Words from "./words.js"
+
+/** Number of requests that are kept after their end. */
+const maxRecent = 200
+
+/** More of one request is not told: a call with many answers has many attempts. */
+const maxAttempts = 64
+const maxCandidates = 20
+const maxExcluded = 50
+
+/** Client-chosen names are clipped. */
+const longestName = 200
+
+/** Times are in milliseconds from the start of the request. */
+interface AttemptView {
+  readonly attempt: number
+  readonly server: string
+  readonly model: string
+  readonly began_ms: number
+  readonly loads: boolean
+  readonly hedge: boolean
+  connected_ms?: number
+  first_token_ms?: number
+  ended_ms?: number
+  resumes?: string
+  outcome?: "success" | "failure" | "cancelled" | "overtaken"
+  phase?: string
+  reason?: FailureReason
+  why?: string
+  status?: number
+  tokens_per_second?: number
+}
+
+const tenths = (milliseconds: number): number => Math.round(milliseconds * 10) / 10
+
+const resumptions: { readonly [R in Resumption]: string } = {
+  continues: "continues",
+  trims: "continues",
+  echoes: "repeats",
+  restarts: "starts over",
+  discards: "discards"
+}
+
+const clip = (name: string | undefined): string | null => name?.slice(0, longestName) ?? null
+
+const viewOf = ({ asked, candidates, chosen, excluded, reason }: Decision, labels: Labels): object => ({
+  asked: clip(asked),
+  model: chosen.model,
+  server: labels.label(chosen.server),
+  reason: labels.redact(reason),
+  candidates: candidates
+    .slice(0, maxCandidates)
+    .map(({ model, reason, server }) => ({ model, server: labels.label(server), reason: labels.redact(reason) })),
+  excluded: excluded
+    .slice(0, maxExcluded)
+    .map(({ model, reason, server }) => ({ model, server: labels.label(server), reason: labels.redact(reason) }))
+})
+
+/** One attempt of a request. */
+class WatchedAttempt implements AttemptWatch {
+  constructor(
+    private readonly owner: WatchedRequest,
+    private readonly view: AttemptView
+  ) {}
+
+  phase(phase: Phase): void {
+    const { owner, view } = this
+    if (phase === "first-token") view.connected_ms = owner.elapsed()
+    else if (phase === "stream") view.first_token_ms = owner.elapsed()
+    owner.tell(view)
+  }
+  resumes(how: Resumption): void {
+    this.view.resumes = resumptions[how]
+    this.owner.tell(this.view)
+  }
+  succeeded(_: number | undefined, tokensPerSecond: number | undefined): void {
+    if (tokensPerSecond !== undefined) this.view.tokens_per_second = tenths(tokensPerSecond)
+    this.end("success", "stream")
+  }
+  failed(reason: FailureReason, phase: Phase, status: number | undefined): void {
+    this.view.reason = reason
+    this.view.why = Words.ofFailure(reason)
+    if (status !== undefined) this.view.status = status
+    this.end("failure", phase)
+  }
+  cancelled(phase: Phase): void {
+    this.end("cancelled", phase)
+  }
+  overtaken(phase: Phase): void {
+    this.end("overtaken", phase)
+  }
+
+  private end(outcome: NonNullable<AttemptView["outcome"]>, phase: Phase): void {
+    const { owner, view } = this
+    if (view.outcome !== undefined) return
+    view.outcome = outcome
+    view.phase = Words.ofPhase(phase)
+    view.ended_ms = owner.elapsed()
+    owner.tell(view)
+  }
+}
+
+/** What is told of one request, and of each call that it makes. */
+class WatchedRequest implements CallListener {
+  readonly attempts: Array<AttemptView> = []
+  queued_ms: number | undefined
+  dequeued_ms: number | undefined
+  cachedTokens = 0
+  private over = false
+  decision: Decision | undefined
+
+  constructor(
+    private readonly log: RequestLog,
+    private readonly labels: Labels,
+    private readonly live: LiveRequest
+  ) {}
+
+  elapsed(): number {
+    return tenths(performance.now() - this.live.context.began)
+  }
+  tell(attempt: AttemptView): void {
+    if (!this.over) this.log.publish({ kind: "attempt", id: this.live.id, attempt })
+  }
+
+  attempt(host: Host, loads: boolean, hedge: boolean): AttemptWatch {
+    const { attempts, labels } = this
+    const view: AttemptView = {
+      attempt: attempts.length + 1,
+      server: labels.label(host.server.url),
+      model: host.model,
+      began_ms: this.elapsed(),
+      loads,
+      hedge
+    }
+    if (attempts.length < maxAttempts) {
+      attempts.push(view)
+      this.tell(view)
+    }
+    return new WatchedAttempt(this, view)
+  }
+  queued(): void {
+    this.queued_ms ??= this.elapsed()
+    this.log.publish({ kind: "queued", id: this.live.id, queued_ms: this.queued_ms })
+  }
+  dequeued(): void {
+    if (this.queued_ms === undefined || this.dequeued_ms !== undefined) return
+    this.dequeued_ms = this.elapsed()
+    this.log.publish({ kind: "dequeued", id: this.live.id, dequeued_ms: this.dequeued_ms })
+  }
+  used({ cachedTokens = 0 }: Usage): void {
+    this.cachedTokens += cachedTokens
+  }
+  answered({ decision }: { readonly decision?: Decision | undefined }): void {
+    this.decision = decision
+  }
+  failed(): void {}
+  closed(): void {}
+
+  /** The request has ended: what its servers still do is being stopped. */
+  end(): void {
+    this.over = true
+    for (const view of this.attempts) {
+      if (view.outcome !== undefined) continue
+      view.outcome = "cancelled"
+      view.ended_ms = this.elapsed()
+    }
+  }
+
+  view(): object {
+    const { attempts, decision, dequeued_ms, labels, queued_ms } = this
+    return {
+      attempts,
+      ...(queued_ms === undefined ? {} : { queued_ms }),
+      ...(dequeued_ms === undefined ? {} : { dequeued_ms }),
+      ...(decision === undefined ? {} : { decision: viewOf(decision, labels) })
+    }
+  }
+}
+
+/** A request under way. */
+interface LiveRequest {
+  readonly id: string
+  readonly context: RequestContext
+  readonly at: number
+  watched: WatchedRequest | undefined
+  told: boolean
+}
+
+const head = ({ at, context, id }: LiveRequest): object => ({
+  id,
+  request_id: context.id,
+  at,
+  route: context.route,
+  key: context.caller ?? null,
+  model: clip(context.record.model),
+  stream: context.record.streamed
+})
+
+export class RequestLog {
+  private readonly live = new Map<RequestContext, LiveRequest>()
+  private readonly recent: Array<object> = []
+  private count = 0
+  /** Distinguishes the requests of several processes. */
+  private readonly prefix = process.pid.toString(36)
+
+  constructor(private readonly hub: EventsHub) {}
+
+  publish(event: object): void {
+    this.hub.publish("request", event)
+  }
+
+  /** A request to a model has come. */
+  enter(context: RequestContext, labels: Labels): void {
+    const live: LiveRequest = {
+      id: `${this.prefix}-${++this.count}`,
+      context,
+      at: Date.now(),
+      watched: undefined,
+      told: false
+    }
+    this.live.set(context, live)
+    if (this.hub.active) live.watched = new WatchedRequest(this, labels, live)
+  }
+
+  /** Its model is known; what listens to its calls, if anybody watches. */
+  begin(context: RequestContext): CallListener | undefined {
+    const live = this.live.get(context)
+    if (live?.watched === undefined) return undefined
+    if (!live.told) {
+      live.told = true
+      this.publish({ kind: "begin", ...head(live) })
+    }
+    return live.watched
+  }
+
+  /** It has ended. */
+  leave(context: RequestContext, status: number, duration: number): void {
+    const live = this.live.get(context)
+    if (live === undefined) return
+    this.live.delete(context)
+    if (!this.hub.active) {
+      this.recent.length = 0
+      return
+    }
+    const { record } = context
+    live.watched?.end()
+    const end = {
+      ...head(live),
+      ...live.watched?.view(),
+      status,
+      duration_ms: tenths(duration),
+      first_token_ms: record.firstToken === undefined ? null : tenths(record.firstToken),
+      server: record.server ?? null,
+      tries: record.attempts,
+      cached: record.cached,
+      prompt_tokens: record.promptTokens,
+      cached_tokens: live.watched?.cachedTokens ?? 0,
+      completion_tokens: record.completionTokens,
+      client_left: context.disconnected,
+      error: record.error ?? null,
+      why: record.error === undefined ? null : Words.ofError(record.error, status)
+    }
+    if (this.recent.push(end) > maxRecent) this.recent.shift()
+    this.publish({ kind: "end", ...end })
+  }
+
+  /** Those under way, then those that ended, the latest first. */
+  list(): { readonly running: ReadonlyArray<object>; readonly recent: ReadonlyArray<object> } {
+    const running = [...this.live.values()].map((live) => ({
+      ...head(live),
+      ...live.watched?.view(),
+      duration_ms: tenths(performance.now() - live.context.began)
+    }))
+    return { running: running.reverse(), recent: this.recent.toReversed() }
+  }
+
+  /** Breaks a request off; `false` if there is none of this id. */
+  cancel(id: string): boolean {
+    for (const live of this.live.values()) {
+      if (live.id !== id && live.context.id !== id) continue
+      live.context.cancel()
+      return true
+    }
+    return false
+  }
+}

@@ -1,0 +1,121 @@
+/** The routes of the gateway itself: what it is, how it is, and what happens in it. */
+import { version } from "../internal/version.js"
+import * as Watching from "./events/handlers.js"
+import * as EventStream from "./events/stream.js"
+import type { GatewayContext } from "./GatewayContext.js"
+import type { RequestContext } from "./http/RequestContext.js"
+import * as OpenApi from "./openapi/document.js"
+import * as ModelSelection from "./pipeline/modelSelection.js"
+import * as Models from "./pipeline/models.js"
+import { addRoute, type Handler, routes } from "./routeTable.js"
+
+const liveness: Handler = ({ starting }, context) => {
+  const reason = starting()
+  const timestamp = new Date().toISOString()
+  if (reason === undefined) context.json({ status: "ok", version, timestamp })
+  else context.json({ status: "starting", reason, version, timestamp }, 503)
+}
+const ready: Handler = async (gateway, context) => {
+  if (gateway.starting() !== undefined) return liveness(gateway, context, {}, "")
+  const statuses = await gateway.library.run(gateway.library.registry.servers).result
+  const reachable = statuses.filter((one) => one.reachable).length
+  // Without any server, the built-in model answers.
+  const isReady = reachable > 0 || statuses.length === 0
+  context.json(
+    { status: isReady ? "ready" : "no server answers", servers: statuses.length, reachable },
+    isReady ? 200 : 503
+  )
+}
+
+const welcomePage = (gateway: GatewayContext, context: RequestContext): void =>
+  context.json({
+    service: "aicortex",
+    version,
+    default_model: ModelSelection.defaultModel(gateway),
+    docs: "/docs",
+    endpoints: OpenApi.summaries(routes)
+  })
+
+/** Ollama clients check whether it runs; browsers and JSON clients get more information. */
+const root: Handler = (gateway, context) => {
+  context.headers["vary"] = context.headers["vary"] === undefined ? "accept" : `${context.headers["vary"]}, accept`
+  if (/\b(application\/json|text\/html)\b/i.test(context.request.headers.accept ?? "")) welcomePage(gateway, context)
+  else context.send(200, "text/plain; charset=utf-8", "Ollama is running")
+}
+const config: Handler = async (gateway, context) => {
+  const models = await Models.available(gateway)
+  const { settings } = gateway
+  context.json({
+    default_model: ModelSelection.defaultModel(gateway),
+    host: settings.host,
+    // Port 0 is any free port.
+    port: context.request.socket.localPort ?? settings.port,
+    available_models: models,
+    model_count: models.length,
+    aliases: Object.fromEntries(gateway.aliases),
+    routing: gateway.routing,
+    max_body: settings.maxBody,
+    responses: settings.responses ?? false,
+    keys: settings.keys.map(({ name }) => name)
+  })
+}
+
+addRoute("GET", "/", "What this is, and its endpoints", root, { isPublic: true })
+addRoute("GET", "/models", "The names of the models", Models.plainList)
+addRoute("GET", "/health", "Whether the gateway is alive", liveness, { isPublic: true })
+addRoute("GET", "/healthz", "The same", liveness, { isPublic: true })
+addRoute("GET", "/ready", "Whether a server answers", ready, { isPublic: true })
+addRoute("GET", "/config", "The settings, without secrets", config)
+addRoute("GET", "/fleet", "The state of the fleet: servers, models, queues", Watching.fleet, { holdsNoPlace: true })
+addRoute("GET", "/servers", "The state of each server", Watching.servers, { holdsNoPlace: true })
+addRoute(
+  "POST",
+  "/servers/",
+  "Lets a server rest, drains it, or wakes it",
+  (gateway, context, body, id) => Watching.act(gateway, context, body, id),
+  { admin: true, body: Watching.actionBody }
+)
+addRoute("GET", "/requests", "The requests to models under way, and the latest that ended", Watching.requests, {
+  holdsNoPlace: true
+})
+addRoute(
+  "DELETE",
+  "/requests/",
+  "Breaks off a request",
+  (gateway, context, _, id) => Watching.cancel(gateway, context, id),
+  { admin: true }
+)
+addRoute(
+  "GET",
+  "/events",
+  "What happens, as server-sent events: the fleet, requests, downloads and models",
+  EventStream.events,
+  {
+    returns: "text/event-stream",
+    holdsNoPlace: true,
+    parameters: [
+      OpenApi.query("types", "fleet, request, download and model, separated by commas. Default: all of them."),
+      OpenApi.header("Last-Event-ID", "The events after this one; an event gap tells where some are missing.")
+    ]
+  }
+)
+/** The router answers it: it has the metrics of all processes. */
+export const metricsRoute = addRoute("GET", "/metrics", "Metrics for Prometheus", () => undefined, {
+  returns: "text/plain"
+})
+addRoute("GET", "/openapi.json", "This description", (_, context) => context.json(document()), { isPublic: true })
+addRoute(
+  "GET",
+  "/docs",
+  "This documentation as a web page",
+  (_, context) => context.send(200, "text/html; charset=utf-8", OpenApi.page(routes)),
+  { isPublic: true, returns: "text/html" }
+)
+
+let made: OpenApi.Document | undefined
+
+/** The OpenAPI document of all routes. */
+export const document = (): OpenApi.Document => {
+  made ??= OpenApi.make(routes)
+  return made
+}
