@@ -21,7 +21,7 @@ const all = Flags.flag("all", { about: "All of your servers, instead of some of 
 const lsOptions = { server, json: Flags.json }
 const lsAbout: About = {
   about: [
-    "List the models that your servers have: their sizes, and which servers have them.",
+    "List the models of your servers and of this machine: their sizes, and where they are.",
     "A name stands there twice where servers have different versions of it. `aicortex models` searches all models that are known."
   ],
   examples: ["aicortex ls", "aicortex ls --server gpu-1 --json"]
@@ -48,7 +48,9 @@ export const list = Command.make("list", lsOptions, (flags) =>
 // =============================================================================
 
 const psAbout: About = {
-  about: ["List the models that are loaded: on which server, in how much memory, and until when."],
+  about: [
+    "List the models that are loaded: on which server or engine of this machine, in how much memory, and until when."
+  ],
   examples: ["aicortex ps", "aicortex ps --json"]
 }
 export const psShape = shape(psAbout, lsOptions)

@@ -1,10 +1,14 @@
 /** The supervisor, and a model that it runs. */
 import { resolve } from "node:path"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { StartOptions, Status } from "../../LocalModels.js"
+import { ModelStore } from "../../ModelStore.js"
 import * as Client from "../../supervisor/client.js"
 import { defaultPort } from "../../supervisor/port.js"
 import { CommandFailed } from "../errors.js"
+import * as Fleet from "../fleetLayer.js"
+import { pull } from "../manage/local.js"
 
 /** The address as people write it. */
 export const baseUrl = ({ url }: Pick<Status, "url">): string => url.replace("//127.0.0.1:", "//localhost:")
@@ -31,6 +35,17 @@ export const absolute = (model: string): string =>
       ? model
       : resolve(model)
     : model
+
+/** Downloads a model that is not on this machine. What only Ollama has is left to the engine. */
+export const download = (model: string) =>
+  Effect.gen(function* () {
+    const store = yield* ModelStore
+    const found = yield* store.find(model)
+    if (Option.isSome(found)) return
+    const reference = yield* store.parse(model)
+    if (reference.kind === "ollama" || reference.kind === "file") return
+    yield* pull(reference, { model, name: undefined, copy: false, list: false, json: false, quiet: true })
+  }).pipe(Effect.provide(Fleet.layer))
 
 /** Starts a model and waits until it answers. Returns its name. */
 export const started = Effect.fnUntraced(function* (model: string, options: StartOptions) {

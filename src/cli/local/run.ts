@@ -1,11 +1,7 @@
 /** Runs `aicortex run`. */
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import { ModelStore } from "../../ModelStore.js"
 import type { Given } from "../chat/flags.js"
 import { run as chat } from "../chat/run.js"
-import * as Fleet from "../fleetLayer.js"
-import { pull } from "../manage/local.js"
 import * as Output from "../output.js"
 import * as Local from "./ensure.js"
 import { optionsOf, type StartFlags } from "./flags.js"
@@ -60,19 +56,8 @@ const chatFlags = (model: string): Given => ({
   prompt: []
 })
 
-/** Downloads a model that is not on this machine. What only Ollama has is left to the engine. */
-const download = (model: string) =>
-  Effect.gen(function* () {
-    const store = yield* ModelStore
-    const found = yield* store.find(model)
-    if (Option.isSome(found)) return
-    const reference = yield* store.parse(model)
-    if (reference.kind === "ollama" || reference.kind === "file") return
-    yield* pull(reference, { model, name: undefined, copy: false, list: false, json: false })
-  }).pipe(Effect.provide(Fleet.layer))
-
 export const run = Effect.fnUntraced(function* (flags: Flags) {
-  yield* download(flags.model)
+  yield* Local.download(flags.model)
   const status = yield* Local.supervisor(flags.port)
   const name = yield* Local.started(flags.model, optionsOf(flags))
   const url = Local.baseUrl(status)

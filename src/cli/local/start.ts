@@ -36,6 +36,7 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
     }
     return yield* inForeground(flags)
   }
+  if (model !== undefined) yield* Local.download(model)
   const status = yield* Local.supervisor(flags.port, flags.host)
   const url = Local.baseUrl(status)
   const name = model === undefined ? undefined : yield* Local.started(model, optionsOf(flags))

@@ -18,6 +18,8 @@ export interface PullFlags {
   readonly copy: boolean
   readonly list: boolean
   readonly json: boolean
+  /** Whether standard output belongs to another command: what was done is told on standard error. */
+  readonly quiet?: boolean
 }
 
 /** A number of parameters, such as `3.2B`. */
@@ -46,10 +48,11 @@ const listQuantisations = Effect.fnUntraced(function* ({ json, model }: PullFlag
   )
 })
 
-const written = (model: StoredModel, json: boolean, fresh: boolean) => {
+const written = (model: StoredModel, { json, quiet = false }: PullFlags, fresh: boolean) => {
   if (json) return Effect.void
   const what = model.kept ? "is on this machine" : `is the file ${model.path}`
-  return Output.write(`${model.name} ${what}${fresh ? "" : " already"} (${Units.bytes(model.size)}).\n`)
+  const said = `${model.name} ${what}${fresh ? "" : " already"} (${Units.bytes(model.size)})`
+  return quiet ? Output.dimNotice(said) : Output.write(`${said}.\n`)
 }
 
 /** Downloads a model to this machine, or makes one of a file. */
@@ -60,7 +63,7 @@ export const pull = Effect.fnUntraced(function* (reference: ModelReference, flag
   if (reference.kind === "file") {
     const imported = yield* store.importFile(reference.path, { name, copy })
     if (json) yield* Output.writeLine(`${JSON.stringify({ type: "done", model: imported, fresh: true })}\n`)
-    return yield* written(imported, json, true)
+    return yield* written(imported, flags, true)
   }
   if (copy) return yield* usage("--copy is for a file of this machine: what is downloaded is kept anyway")
   const progress = new LocalProgress(name ?? model)
@@ -73,7 +76,7 @@ export const pull = Effect.fnUntraced(function* (reference: ModelReference, flag
     Stream.runForEach((event) => {
       if (json) return Output.writeLine(`${JSON.stringify(event)}\n`)
       progress.tell(event)
-      return event.type === "done" ? written(event.model, json, event.fresh) : Effect.void
+      return event.type === "done" ? written(event.model, flags, event.fresh) : Effect.void
     }),
     Effect.tapError(() => Effect.sync(() => progress.clear())),
     Effect.onInterrupt(() => whatIsLeft)
