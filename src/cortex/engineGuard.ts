@@ -3,10 +3,15 @@
  * ends, which happens however the process that started it ends.
  */
 
-/** Run by `node -e`; its argument is `{ file, args, cleanup, gracePeriod }` as JSON. */
+/** Run by `node -e`; its argument is `{ file, args, cleanup, cleanupTimeout, gracePeriod }` as JSON. */
 export const guardScript = `
 const { spawn, spawnSync } = require("node:child_process")
-const { file, args, cleanup, gracePeriod } = JSON.parse(process.argv[1])
+const { file, args, cleanup, cleanupTimeout, gracePeriod } = JSON.parse(process.argv[1])
+const clean = () => {
+  if (cleanup !== undefined) spawnSync(cleanup.file, cleanup.args, { stdio: "ignore", timeout: cleanupTimeout })
+}
+// What one that was killed has left behind would be in the way.
+clean()
 const child = spawn(file, args, { stdio: ["ignore", "inherit", "inherit"], windowsHide: true })
 let stopping = false
 const stop = () => {
@@ -14,9 +19,6 @@ const stop = () => {
   stopping = true
   child.kill("SIGTERM")
   setTimeout(() => child.kill("SIGKILL"), gracePeriod).unref()
-}
-const clean = () => {
-  if (cleanup !== undefined) spawnSync(cleanup.file, cleanup.args, { stdio: "ignore", timeout: 20000 })
 }
 process.stdin.on("end", stop).on("error", stop).resume()
 for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, stop)

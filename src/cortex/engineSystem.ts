@@ -21,6 +21,9 @@ const maxLineLength = 2_000
 /** How long a child may take to end after SIGTERM, in milliseconds. */
 const gracePeriod = 5_000
 
+/** How long what is run after it may take, in milliseconds. */
+const cleanupTimeout = 20_000
+
 const isWindows = process.platform === "win32"
 
 // =============================================================================
@@ -105,23 +108,27 @@ const signalGroup = (child: ChildProcess, signal: NodeJS.Signals): void => {
   }
 }
 
-const running = new Set<ChildProcess>()
+/** The children, and how each is told to end where there is no time left to wait for it. */
+const running = new Map<ChildProcess, NodeJS.Signals>()
 let watchesExit = false
 
-/** Where this process ends without closing its scopes, its children are killed. */
-const killAtExit = (child: ChildProcess): void => {
-  running.add(child)
+/** Where this process ends without closing its scopes, its children end too. A guard has something to clean up. */
+const endAtExit = (child: ChildProcess, guarded: boolean): void => {
+  running.set(child, guarded ? "SIGTERM" : "SIGKILL")
   if (watchesExit) return
   watchesExit = true
   process.on("exit", () => {
-    for (const one of running) signalGroup(one, "SIGKILL")
+    for (const [one, signal] of running) signalGroup(one, signal)
   })
 }
 
 const toSpawn = ({ args, cleanup, file, guardsItself }: Command) =>
   guardsItself
     ? { file, args }
-    : { file: process.execPath, args: ["-e", guardScript, JSON.stringify({ file, args, cleanup, gracePeriod })] }
+    : {
+        file: process.execPath,
+        args: ["-e", guardScript, JSON.stringify({ file, args, cleanup, cleanupTimeout, gracePeriod })]
+      }
 
 const launch = (command: Command, line: ((text: string) => void) | undefined) =>
   Effect.async<{ readonly process: ChildProcess; readonly child: Child }, { readonly reason: string }>((resume) => {
@@ -163,7 +170,7 @@ const launch = (command: Command, line: ((text: string) => void) | undefined) =>
       })
     })
     child.once("spawn", () => {
-      killAtExit(child)
+      endAtExit(child, !command.guardsItself)
       resume(
         Effect.succeed({
           process: child,
@@ -173,13 +180,14 @@ const launch = (command: Command, line: ((text: string) => void) | undefined) =>
     })
   })
 
-const stop = (process: ChildProcess, child: Child): Effect.Effect<void> =>
+const stop = (process: ChildProcess, child: Child, { cleanup }: Command): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (child.end() !== undefined) return Effect.void
     process.stdin?.end()
     signalGroup(process, "SIGTERM")
     return Effect.async<void>((resume) => {
-      const timer = setTimeout(() => signalGroup(process, "SIGKILL"), gracePeriod + 1_000)
+      const patience = gracePeriod + (cleanup === undefined ? 1_000 : cleanupTimeout)
+      const timer = setTimeout(() => signalGroup(process, "SIGKILL"), patience)
       process.once("exit", () => {
         clearTimeout(timer)
         resume(Effect.void)
@@ -226,7 +234,7 @@ export const layer: Layer.Layer<System> = Layer.succeed(System, {
   hasPackage: (name) => Effect.sync(() => hasPackage(name)),
   spawn: (command, line) =>
     Effect.map(
-      Effect.acquireRelease(launch(command, line), ({ child, process }) => stop(process, child)),
+      Effect.acquireRelease(launch(command, line), ({ child, process }) => stop(process, child, command)),
       ({ child }) => child
     ),
   freePort

@@ -27,7 +27,11 @@ export const engine: Engine = {
         }
       : { program }
   }),
-  refusal: (source) => needsFile(source),
+  refusal: (source) =>
+    needsFile(source) ??
+    (/[,"]/.test(source.path ?? "")
+      ? { field: "model", reason: "a file whose path has a comma or a quote cannot be given to a container" }
+      : undefined),
   command: (program, { name, path = "" }, options, port) => {
     const container = containerName(name, port)
     const slash = Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\"))
@@ -38,6 +42,8 @@ export const engine: Engine = {
       file: program,
       args: [
         ...["run", "--rm", "--name", container, "--label", "aicortex=engine"],
+        // The folder keeps its labels where SELinux is on.
+        ...["--security-opt", "label=disable"],
         ...["--publish", `127.0.0.1:${port}:${innerPort}`],
         ...["--mount", `type=bind,source=${folder},target=/models,readonly`],
         options.baseImage ?? defaultImage,

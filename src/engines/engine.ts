@@ -71,7 +71,7 @@ export interface Command {
    * it never outlives the process that started it.
    */
   readonly guardsItself: boolean
-  /** A program that is run after it has ended, such as one that removes a container. */
+  /** A program that is run before it starts and after it has ended, such as one that removes a container. */
   readonly cleanup?: { readonly file: string; readonly args: ReadonlyArray<string> } | undefined
 }
 

@@ -232,7 +232,7 @@ describe("fields of the model reach the engine", () => {
       })
       assert.strictEqual((await model.chat("Hi")).content, "Hello there.")
     }
-    const [{ args = [] } = {}] = engines.calls().filter(({ program }) => program === "podman")
+    const [{ args = [] } = {}] = engines.calls().filter((call) => call.program === "podman" && call.args?.[0] === "run")
     assert.include(args, "registry.local/own:1")
     assert.strictEqual(args[args.indexOf("--model") + 1], "/models/tiny.gguf")
     assert.include(args, `type=bind,source=${engines.folder},target=/models,readonly`)
@@ -245,7 +245,9 @@ describe("fields of the model reach the engine", () => {
   it("docker is taken where there is no podman, with RamaLama's image", async () => {
     await using engines = use(["docker"])
     await using _model = await PromiseModel.open(engines.model, { engine: "container" })
-    assert.include(engines.calls()[0]?.args ?? [], "quay.io/ramalama/ramalama")
+    const run = engines.calls().find(({ args = [] }) => args[0] === "run")
+    assert.strictEqual(run?.program, "docker")
+    assert.include(run?.args ?? [], "quay.io/ramalama/ramalama")
   })
 })
 

@@ -1,5 +1,5 @@
 /** Fake engines on PATH, and what is left of processes and ports. */
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { createConnection } from "node:net"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
@@ -24,6 +24,8 @@ export interface FakeEngines extends AsyncDisposable {
   readonly env: { readonly [name: string]: string }
   /** How they were called, and what they were asked. */
   readonly calls: () => ReadonlyArray<Call>
+  /** The names of the containers that there are. */
+  readonly containers: () => ReadonlyArray<string>
 }
 
 /** Engines of these names (`llama-server`, `ollama`, `podman`, …); `does` is what they do: see fakeEngine.mjs. */
@@ -49,6 +51,7 @@ export const fakeEngines = (names: ReadonlyArray<string>, does: object = {}): Fa
         .split("\n")
         .filter((line) => line !== "")
         .map((line) => JSON.parse(line) as Call),
+    containers: () => (existsSync(`${log}.d`) ? readdirSync(`${log}.d`) : []),
     [Symbol.asyncDispose]: async () => rmSync(folder, { recursive: true, force: true })
   }
 }

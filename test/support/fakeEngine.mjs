@@ -4,23 +4,55 @@
  * called in the file FAKE_ENGINE_LOG, and serves its model at the port that it was told. What it does is in FAKE_ENGINE,
  * a JSON object: `exit` ends it at once with that code, `loads` is for how many milliseconds /health is 503, `words` are
  * the pieces of its answers, `delay` the milliseconds between them.
+ *
+ * A container is a process of its own, as with a daemon: it goes on when the client that started it is killed. The folder
+ * FAKE_ENGINE_LOG.d has a file for each one, with its process; `rm --force NAME` ends it.
  */
-import { appendFileSync } from "node:fs"
+import { spawn } from "node:child_process"
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:http"
-import { basename } from "node:path"
+import { basename, join } from "node:path"
 
 const program = basename(process.argv[1])
-const args = process.argv.slice(2)
+const isContainer = process.argv[2] === "inside"
+const args = process.argv.slice(isContainer ? 3 : 2)
 const { delay = 0, exit, loads = 0, words = ["Hello", " there", "."] } = JSON.parse(process.env.FAKE_ENGINE ?? "{}")
 const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith("OLLAMA_")))
 const note = (/** @type {object} */ record) => {
   if (process.env.FAKE_ENGINE_LOG) appendFileSync(process.env.FAKE_ENGINE_LOG, `${JSON.stringify(record)}\n`)
 }
-note({ program, args, env, pid: process.pid })
+note({ program: isContainer ? "container" : program, args, env, pid: process.pid })
 
 const valueOf = (/** @type {string} */ flag) => (args.includes(flag) ? args[args.indexOf(flag) + 1] : undefined)
 
-if (args[0] === "rm") process.exit(0)
+const containers = `${process.env.FAKE_ENGINE_LOG}.d`
+const fileOf = (/** @type {string | undefined} */ name = "none") => join(containers, name)
+
+if (args[0] === "rm") {
+  const file = fileOf(args.at(-1))
+  if (!existsSync(file)) process.exit(1)
+  try {
+    process.kill(Number(readFileSync(file, "utf8")), "SIGKILL")
+  } catch {
+    // It has ended already.
+  }
+  rmSync(file, { force: true })
+  process.exit(0)
+}
+if (args[0] === "run" && !isContainer) {
+  const file = fileOf(valueOf("--name"))
+  if (existsSync(file)) {
+    console.error(`the container name "${valueOf("--name")}" is already in use`)
+    process.exit(125)
+  }
+  mkdirSync(containers, { recursive: true })
+  const container = spawn(process.execPath, [process.argv[1], "inside", ...args], { detached: true, stdio: "inherit" })
+  writeFileSync(file, String(container.pid))
+  for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => container.kill(signal))
+  const code = await new Promise((resolve) => container.once("exit", (code) => resolve(code ?? 137)))
+  rmSync(file, { force: true })
+  process.exit(code)
+}
 if (exit !== undefined) {
   for (let i = 1; i <= 100; i++) console.error(`line ${i}`)
   console.error("error: the model cannot be loaded")
