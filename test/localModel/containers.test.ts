@@ -39,21 +39,21 @@ describe.each(["podman", "docker"])("%s", (client) => {
     assert.isFalse(await listens(port))
     await assertGone(engines)
     const { args = [] } = engines.calls().find((call) => call.program === client && call.args?.[0] === "run") ?? {}
-    const after = (flag: string) => args[args.indexOf(flag) + 1]
+    const valueOf = (flag: string) => args[args.indexOf(flag) + 1]
     assert.includeMembers([...args], ["--rm", "aicortex=engine", "label=disable", "quay.io/ramalama/ramalama"])
-    assert.strictEqual(after("--publish"), `127.0.0.1:${port}:8080`)
-    assert.strictEqual(after("--name"), `aicortex-tiny-${port}`)
+    assert.strictEqual(valueOf("--publish"), `127.0.0.1:${port}:8080`)
+    assert.strictEqual(valueOf("--name"), `aicortex-tiny-${port}`)
     assert.strictEqual(args[args.indexOf("quay.io/ramalama/ramalama") + 1], "llama-server")
     assert.deepInclude(
       {
-        host: after("--host"),
-        port: after("--port"),
-        model: after("--model"),
-        threads: after("--threads"),
-        most: after("--predict"),
-        temp: after("--temp"),
-        layers: after("--n-gpu-layers"),
-        context: after("--ctx-size")
+        host: valueOf("--host"),
+        port: valueOf("--port"),
+        model: valueOf("--model"),
+        threads: valueOf("--threads"),
+        most: valueOf("--predict"),
+        temp: valueOf("--temp"),
+        layers: valueOf("--n-gpu-layers"),
+        context: valueOf("--ctx-size")
       },
       {
         host: "0.0.0.0",
