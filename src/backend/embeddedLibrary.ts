@@ -44,18 +44,31 @@ const startLibrary = async (gpu: "auto" | false, imported = importEngine()): Pro
 
 let prepared: { readonly gpu: "auto" | false; readonly started: Promise<Library> } | undefined
 
+/** How often it is looked whether the library tries its binary already, a millisecond apart. */
+const looks = 150
+
+const childProcesses = (): number => process.getActiveResourcesInfo().filter((one) => one === "ProcessWrap").length
+
 /**
- * Begins to start the library for the next model that is loaded with these options. Resolves once it is imported, or
- * cannot be: it then tries its binary in another process, and whoever has more to import does it meanwhile.
+ * Begins to start the library for the next model that is loaded with these options. Resolves once it tries its binary in
+ * another process, or does not: whoever has more to import does it meanwhile.
  */
 export const prepare = async (options: EngineOptions): Promise<void> => {
   const gpu = gpuOf(options)
   const imported = importEngine()
   const started = startLibrary(gpu, imported)
-  started.catch(() => {})
-  prepared = { gpu, started }
+  let ended = false
   // Whoever loads the model is told what is wrong.
+  const end = (): void => {
+    ended = true
+  }
+  started.then(end, end)
+  prepared = { gpu, started }
+  const before = childProcesses()
   await imported.catch(() => {})
+  for (let i = 0; i < looks && !ended && childProcesses() === before; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 1))
+  }
 }
 
 /** The library that was prepared with these options, or a new one. */

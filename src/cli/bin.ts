@@ -1,12 +1,40 @@
 /**
- * The entry point. `--version` and an `engine` with flags in their ordinary form are handled before the command line is
- * loaded.
+ * The entry point. `--version`, and what has to start at once, with its flags in their ordinary form, are handled before
+ * the command line is loaded.
  */
 import { existsSync } from "node:fs"
 import { version } from "../internal/version.js"
-import { readPlain } from "./engine/plainFlags.js"
 
 const [first, ...others] = process.argv.slice(2)
+
+/** What starts at once; `false` if the command line has to read these words. */
+const quick: { readonly [command: string]: () => Promise<boolean> } = {
+  engine: async () => {
+    const { readPlain } = await import("./engine/plainFlags.js")
+    const plain = readPlain(others)
+    if (plain === undefined || !existsSync(plain.file)) return false
+    const { start } = await import("./engine/start.js")
+    await start(plain)
+    return true
+  },
+  start: async () => {
+    const { beginEarly } = await import("../cortex/earlyEngine.js")
+    beginEarly()
+    const { readForeground } = await import("./local/plainFlags.js")
+    const plain = readForeground(others)
+    if (plain === undefined) return false
+    const { start } = await import("./local/foreground.js")
+    start(plain)
+    return true
+  },
+  run: async () => {
+    const { readRun } = await import("./local/plainFlags.js")
+    const plain = readRun(others)
+    if (plain === undefined) return false
+    const { runQuickly } = await import("./local/quick.js")
+    return await runQuickly(plain)
+  }
+}
 
 if (others.length === 0 && (first === "--version" || first === "-V")) {
   // A closed pipe is no failure; any other error is.
@@ -16,13 +44,7 @@ if (others.length === 0 && (first === "--version" || first === "-V")) {
     process.exitCode = 1
   })
   process.stdout.write(`${version}\n`)
-} else {
-  const plain = first === "engine" ? readPlain(others) : undefined
-  if (plain !== undefined && existsSync(plain.file)) {
-    const { start } = await import("./engine/start.js")
-    await start(plain)
-  } else {
-    const { main } = await import("./main.js")
-    main(process.argv.slice(2))
-  }
+} else if (first === undefined || !Object.hasOwn(quick, first) || (await quick[first]?.()) !== true) {
+  const { main } = await import("./main.js")
+  main(process.argv.slice(2))
 }

@@ -20,7 +20,7 @@ const port = Flags.number("port", wholeBetween(0, 65_535), {
 // Run and start
 // =============================================================================
 
-const runOptions = {
+export const runOptions = {
   detach: Flags.flag("detach", { alias: "d", about: "Print the base URL for clients and return; the model goes on." }),
   port,
   ...startFlags,
@@ -46,7 +46,7 @@ export const run = Command.make("run", { ...runOptions, model: Args.text({ name:
   )
 ).pipe(Command.withDescription(described(runAbout)))
 
-const startOptions = {
+export const startOptions = {
   port,
   host: Flags.text("host", { value: "ADDRESS", about: "Where the endpoint listens. Default: 127.0.0.1." }),
   foreground: Flags.flag("foreground", { about: "Hold the models in this process, until it is ended." }),

@@ -1,5 +1,5 @@
 /** Child processes and free ports, on Node. */
-import { type ChildProcess, spawn } from "node:child_process"
+import type { ChildProcess } from "node:child_process"
 import { accessSync, constants, existsSync, statSync } from "node:fs"
 import { createRequire } from "node:module"
 import { type AddressInfo, createServer } from "node:net"
@@ -11,6 +11,7 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import { type Child, System, type SystemService } from "../Engines.js"
 import type { Command } from "../engines/engine.js"
+import { isWindows, signalGroup, startChild, takeEarly } from "./earlyEngine.js"
 import { guardScript } from "./engineGuard.js"
 import { environment } from "./environment.js"
 
@@ -23,8 +24,6 @@ const gracePeriod = 5_000
 
 /** How long what is run after it may take, in milliseconds. */
 const cleanupTimeout = 20_000
-
-const isWindows = process.platform === "win32"
 
 // =============================================================================
 // Programs
@@ -96,18 +95,6 @@ class Lines {
   }
 }
 
-/** A child leads a process group of its own, so that what it starts ends with it. */
-const signalGroup = (child: ChildProcess, signal: NodeJS.Signals): void => {
-  const { pid } = child
-  if (pid === undefined) return
-  try {
-    if (isWindows) child.kill(signal)
-    else process.kill(-pid, signal)
-  } catch {
-    // It has ended already.
-  }
-}
-
 /** The children, and how each is told to end where there is no time left to wait for it. */
 const running = new Map<ChildProcess, NodeJS.Signals>()
 let watchesExit = false
@@ -136,13 +123,8 @@ const launch = (command: Command, line: ((text: string) => void) | undefined) =>
     const lines = new Lines(line)
     const done = Deferred.unsafeMake<string>(FiberId.none)
     let end: string | undefined
-    const child = spawn(file, args, {
-      // The input stays open as long as this process lives: its end is how a child learns that this process is gone.
-      stdio: ["pipe", "pipe", "pipe"],
-      env: { ...process.env, ...command.env },
-      detached: !isWindows,
-      windowsHide: true
-    })
+    const early = takeEarly(file, args)
+    const child = early ?? startChild(file, args, command.env)
     const ended = (how: string) => {
       if (end !== undefined) return
       end = how
@@ -169,7 +151,7 @@ const launch = (command: Command, line: ((text: string) => void) | undefined) =>
         ended(how)
       })
     })
-    child.once("spawn", () => {
+    const started = () => {
       endAtExit(child, !command.guardsItself)
       resume(
         Effect.succeed({
@@ -177,7 +159,9 @@ const launch = (command: Command, line: ((text: string) => void) | undefined) =>
           child: { pid: child.pid ?? 0, ended: Deferred.await(done), end: () => end, log: () => [...lines.last] }
         })
       )
-    })
+    }
+    if (early === undefined) child.once("spawn", started)
+    else started()
   })
 
 const stop = (process: ChildProcess, child: Child, { cleanup }: Command): Effect.Effect<void> =>

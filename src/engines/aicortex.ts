@@ -1,5 +1,6 @@
 /** This package's own engine: `aicortex engine FILE`, with `node-llama-cpp` in the child process. */
 import * as Effect from "effect/Effect"
+import { announced, engineArguments } from "./aicortexArguments.js"
 import { type Engine, needsFile, refusesImage } from "./engine.js"
 
 const name = "aicortex"
@@ -25,26 +26,10 @@ export const engine: Engine = {
     }
   }),
   refusal: (source, options) => needsFile(source) ?? refusesImage(name, options),
-  command: (program, { name, path = "" }, options, port) => {
+  command: (program, source, options, port) => {
     const [file = "", ...args] = program.split("\0")
-    return {
-      file,
-      args: [
-        ...args,
-        "engine",
-        path,
-        ...["--host", "127.0.0.1", "--port", String(port), "--name", name],
-        ...["--ctx", String(options.contextSize), "--ngl", String(options.gpuLayers)],
-        ...["--threads", String(options.threads)],
-        ...(options.parallel === undefined ? [] : ["--parallel", String(options.parallel)]),
-        ...(options.temperature === undefined ? [] : ["--temp", String(options.temperature)]),
-        ...(options.maxTokens === undefined ? [] : ["--max-tokens", String(options.maxTokens)]),
-        ...(options.embeddings === true ? ["--embeddings"] : []),
-        "--stdin-guard"
-      ],
-      env: {},
-      guardsItself: true
-    }
+    return { file, args: [...args, ...engineArguments(source, options, port)], env: {}, guardsItself: true }
   },
+  announced,
   health: { ready: "/health", models: "/v1/models" }
 }

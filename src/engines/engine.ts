@@ -119,6 +119,11 @@ export interface Engine {
   ) => { readonly field: string; readonly reason: string } | undefined
   /** How it is started, to listen at a port of the loopback interface. */
   readonly command: (program: string, source: LocalSource, options: EngineOptions, port: number) => Command
+  /**
+   * What a line that it writes says of where it listens, and whether it answers already. An engine that has this says
+   * so itself, and is not asked.
+   */
+  readonly announced?: (line: string) => { readonly url: string; readonly ready: boolean } | undefined
   /** Where it answers 200 when it is ready, and where it lists its models. */
   readonly health: { readonly ready: string; readonly models: string }
 }

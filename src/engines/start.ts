@@ -1,6 +1,7 @@
 /** Starts an engine and waits until it answers. */
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
@@ -64,7 +65,23 @@ const lists = (body: string, name: string): boolean => {
   }
 }
 
-/** Waits until it answers; fails with why it did not. */
+/** Waits until an engine says that it answers, and where; fails with why it did not. */
+const waitForWord = (
+  child: Child,
+  word: Deferred.Deferred<string>,
+  { timeout }: StartOptions
+): Effect.Effect<string, string> =>
+  Effect.raceFirst(
+    Deferred.await(word),
+    Effect.flatMap(child.ended, (end) => Effect.fail(`it ended with ${end}`))
+  ).pipe(
+    Effect.timeoutFail({
+      duration: timeout,
+      onTimeout: () => `it was not ready within ${timeout / 1000} s`
+    })
+  )
+
+/** Waits until an engine answers that says nothing of itself; fails with why it did not. */
 const waitUntilReady = Effect.fnUntraced(function* (
   client: HttpClient.HttpClient,
   child: Child,
@@ -117,10 +134,20 @@ export const start = Effect.fnUntraced(function* (
     const starting = Effect.gen(function* () {
       const port = attempt === 1 && asked.port !== undefined ? asked.port : yield* system.freePort
       const command = engine.command(program, source, options, port)
-      child = yield* system.spawn(command, asked.line)
-      const url = `http://127.0.0.1:${port}`
-      yield* Effect.mapError(waitUntilReady(client, child, url, asked), (reason) => ({ reason }))
-      return { engine, child, url, port }
+      const { announced } = engine
+      const word = yield* Deferred.make<string>()
+      child = yield* system.spawn(command, (text) => {
+        const said = announced?.(text)
+        if (said?.ready === true) Deferred.unsafeDone(word, Effect.succeed(said.url))
+        asked.line?.(text)
+      })
+      const at = `http://127.0.0.1:${port}`
+      const waiting =
+        announced === undefined
+          ? Effect.as(waitUntilReady(client, child, at, asked), at)
+          : waitForWord(child, word, asked)
+      const url = yield* Effect.mapError(waiting, (reason) => ({ reason }))
+      return { engine, child, url, port: Number(new URL(url).port) }
     })
     const exit = yield* starting.pipe(
       Effect.provideService(Scope.Scope, scope),

@@ -1,7 +1,5 @@
 /** Asks the supervisor over its control socket, and starts it where it does not run. */
-import { spawn } from "node:child_process"
-import { closeSync, openSync, readFileSync } from "node:fs"
-import { request } from "node:http"
+import { readFileSync } from "node:fs"
 import type * as Path from "@effect/platform/Path"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -10,8 +8,9 @@ import * as Schema from "effect/Schema"
 import { commandLine } from "../cortex/engineSystem.js"
 import { SupervisorUnavailable } from "../Errors.js"
 import * as LocalModels from "../LocalModels.js"
+import * as Exchange from "./exchange.js"
+import { launch } from "./launch.js"
 import { type Paths, paths } from "./paths.js"
-import * as StateFile from "./stateFile.js"
 
 /** How long a supervisor may take until it answers, in milliseconds. */
 const startTimeout = 20_000
@@ -20,44 +19,36 @@ const pollInterval = 40
 
 const maxLogLines = 80
 
-interface Answer {
-  readonly status: number
-  readonly body: string
-}
-
-const noSupervisor = "no supervisor runs"
-
 const send = (
   socket: string,
   method: string,
   path: string,
   body?: unknown
-): Effect.Effect<Answer, { readonly reason: string }> =>
+): Effect.Effect<Exchange.Answer, Exchange.NoAnswer> =>
   Effect.async((resume) => {
-    const text = body === undefined ? "" : JSON.stringify(body)
-    const exchange = request(
-      { socketPath: socket, method, path, headers: { "content-length": Buffer.byteLength(text) }, agent: false },
-      (response) => {
-        let received = ""
-        response.setEncoding("utf8").on("data", (piece: string) => {
-          received += piece
-        })
-        response.on("end", () => resume(Effect.succeed({ status: response.statusCode ?? 0, body: received })))
-        response.on("error", (error) => resume(Effect.fail({ reason: error.message })))
-      }
+    const cancel = Exchange.exchange(
+      socket,
+      method,
+      path,
+      body,
+      (answer) => resume(Effect.succeed(answer)),
+      (why) => resume(Effect.fail(why))
     )
-    exchange.on("error", (error: NodeJS.ErrnoException) => {
-      const gone = error.code === "ENOENT" || error.code === "ECONNREFUSED"
-      resume(Effect.fail({ reason: gone ? noSupervisor : `it broke off: ${error.message}` }))
-    })
-    exchange.end(text)
-    return Effect.sync(() => exchange.destroy())
+    return Effect.sync(cancel)
   })
 
 const decodeError = Schema.decodeUnknownEither(Schema.parseJson(LocalModels.StartError))
 const decodeMessage = Schema.decodeUnknownEither(Schema.parseJson(Schema.Struct({ message: Schema.String })))
 
 const unavailable = (reason: string, log: ReadonlyArray<string> = []) => new SupervisorUnavailable({ reason, log })
+
+/** Why an operation failed. */
+export const errorOf = (answer: Exchange.Answer): SupervisorUnavailable | LocalModels.StartError => {
+  const error = decodeError(answer.body)
+  if (Either.isRight(error)) return error.right
+  const message = decodeMessage(answer.body)
+  return unavailable(Either.isRight(message) ? message.right.message : `it answered ${answer.status}`)
+}
 
 const call = <A, I>(
   socket: string,
@@ -74,10 +65,7 @@ const call = <A, I>(
           unavailable("it is of another version of this package; end it with `aicortex stop`")
         )
       }
-      const error = decodeError(answer.body)
-      if (Either.isRight(error)) return Effect.fail(error.right)
-      const message = decodeMessage(answer.body)
-      return Effect.fail(unavailable(Either.isRight(message) ? message.right.message : `it answered ${answer.status}`))
+      return Effect.fail(errorOf(answer))
     }
   )
 
@@ -127,38 +115,26 @@ export const ensure = Effect.fnUntraced(function* (
   const { status } = make(at)
   const before = yield* Effect.either(status)
   if (Either.isRight(before)) return before.right
-  if (before.left.reason !== noSupervisor && !before.left.reason.includes("is starting")) return yield* before.left
+  if (before.left.reason !== Exchange.noSupervisor && !before.left.reason.includes("is starting"))
+    return yield* before.left
   const command = commandLine()
   if (command === undefined) return yield* unavailable("the command line of this package is not built")
-  const child = yield* Effect.try({
-    try: () => {
-      for (const folder of [at.folder, at.logs]) StateFile.ownFolder(folder)
-      const log = openSync(at.log, "w", 0o600)
-      try {
-        const started = spawn(command.file, [...command.args, "start", "--foreground", ...flags], {
-          detached: true,
-          stdio: ["ignore", log, log],
-          cwd: at.folder,
-          windowsHide: true
-        })
-        started.on("error", () => {})
-        started.unref()
-        return started
-      } finally {
-        closeSync(log)
-      }
-    },
+  const launched = yield* Effect.tryPromise({
+    try: () => launch(at, command, flags),
     catch: (cause) => unavailable(`it cannot be started: ${String(cause)}`)
-  })
+  }).pipe(
+    Effect.timeoutFail({
+      duration: startTimeout,
+      onTimeout: () => unavailable("it did not answer in time", tailOf(at.log))
+    })
+  )
+  if (!launched.answers && launched.code !== 0) return yield* unavailable("it ended at once", tailOf(at.log))
   const began = yield* Clock.currentTimeMillis
+  // Another may have been started at the same moment: then that one answers soon.
   while (true) {
     const found = yield* Effect.either(status)
     if (Either.isRight(found)) return found.right
     const now = yield* Clock.currentTimeMillis
-    // Another may have been started at the same moment: then this one has ended, and that one answers soon.
-    if (child.exitCode !== null && child.exitCode !== 0) {
-      return yield* unavailable("it ended at once", tailOf(at.log))
-    }
     if (now - began > startTimeout) return yield* unavailable("it did not answer in time", tailOf(at.log))
     yield* Effect.sleep(pollInterval)
   }
@@ -169,7 +145,7 @@ export const shutdown: Effect.Effect<boolean, SupervisorUnavailable, Path.Path> 
   const { shutdown, status } = yield* client
   const asked = yield* Effect.either(shutdown)
   if (Either.isLeft(asked)) {
-    if (asked.left.reason === noSupervisor) return false
+    if (asked.left.reason === Exchange.noSupervisor) return false
     return yield* asked.left
   }
   while (Either.isRight(yield* Effect.either(status))) yield* Effect.sleep(pollInterval)

@@ -8,11 +8,12 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Engines from "../Engines.js"
 import { EngineFailed, ModelNotStored } from "../Errors.js"
-import type { EngineOptions, LocalSource } from "../engines/engine.js"
+import type { LocalSource } from "../engines/engine.js"
 import type * as LocalModels from "../LocalModels.js"
 import { canonical } from "../Model.js"
 import * as ModelStore from "../ModelStore.js"
 import type { Usage } from "../Servers.js"
+import { engineOptions } from "./engineOptions.js"
 import { type Instance, makeInstance, supervise } from "./instance.js"
 
 /** How long an engine may take until it answers unless told otherwise, in milliseconds. */
@@ -76,16 +77,6 @@ const toKnown = (stored: ModelStore.StoredModel): Known => ({
     family: stored.metadata.architecture ?? "others",
     embeddings: false
   }
-})
-
-const engineOptions = (options: LocalModels.CheckedOptions): EngineOptions => ({
-  contextSize: options.contextSize ?? 0,
-  gpuLayers: options.gpuLayers ?? -1,
-  threads: options.threads ?? -1,
-  parallel: options.parallel,
-  temperature: options.temperature,
-  embeddings: options.embeddings,
-  baseImage: options.baseImage
 })
 
 /** Everything that it starts ends with the scope. */

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
+import { dropEarly } from "../cortex/earlyEngine.js"
 import * as EngineSystem from "../cortex/engineSystem.js"
 import * as LocalStore from "../cortex/localStore.js"
 import * as Engines from "../Engines.js"
@@ -22,6 +23,7 @@ import { CurrentSettings } from "../Settings.js"
 import * as ByRuntime from "../transport/byRuntime.js"
 import * as TransportClient from "../transport/httpClient.js"
 import * as Control from "./control.js"
+import { ownFolder } from "./layout.js"
 import * as Logs from "./logs.js"
 import * as Manager from "./manager.js"
 import { type Paths, paths } from "./paths.js"
@@ -56,7 +58,7 @@ const prepare = (at: Paths): Effect.Effect<void, InvalidConfig> =>
   Effect.try({
     try: () => {
       for (const folder of [at.folder, at.socketFolder, at.logs]) {
-        const problem = StateFile.ownFolder(folder)
+        const problem = ownFolder(folder)
         if (problem !== undefined) throw new Error(problem)
       }
     },
@@ -147,7 +149,10 @@ export const run = Effect.fnUntraced(function* (
       return statusOf(made.models(memory))
     }),
     start: (model, given) =>
-      Effect.flatMap(Control.checked(given), (checked) => made.start(model, checked, checked.keepAlive)),
+      Effect.flatMap(Control.checked(given), (checked) => made.start(model, checked, checked.keepAlive)).pipe(
+        // It was started for this.
+        Effect.ensuring(Effect.sync(dropEarly))
+      ),
     stop: made.stop,
     want: made.want,
     touch: made.touch,

@@ -1,23 +1,12 @@
 /** What a supervisor holds, in a file: for the other processes of the user, and for the next supervisor. */
-import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { Status } from "../LocalModels.js"
-import type { Paths } from "./paths.js"
+import type { Paths } from "./layout.js"
 import { killGroup } from "./processes.js"
 
 const decode = Schema.decodeUnknownEither(Schema.parseJson(Status))
-
-/** A folder that only its user may enter; says what is wrong with one that is somebody else's. */
-export const ownFolder = (folder: string): string | undefined => {
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
-  if (process.platform === "win32") return undefined
-  const found = lstatSync(folder)
-  if (!found.isDirectory()) return `${folder} is no folder`
-  if (process.getuid !== undefined && found.uid !== process.getuid()) return `${folder} belongs to somebody else`
-  if ((found.mode & 0o077) !== 0) chmodSync(folder, 0o700)
-  return undefined
-}
 
 /** Replaces the file as a whole. */
 export const write = ({ state }: Paths, status: Status): void => {

@@ -7,3 +7,5 @@ export const ranges = {
   temp: [0, 2],
   "max-tokens": [0, 16_777_216]
 } as const
+
+export const portRange = [0, 65_535] as const

@@ -38,11 +38,12 @@ const inputEnded = Effect.async<void>((resume) => {
   return Effect.sync(() => process.stdin.off("end", ended).off("close", ended).off("error", ended).pause())
 })
 
-/** Prints the address as soon as it listens. */
+/** Prints the address as soon as it listens, and again, as ready, when the model is loaded. */
 export const serve = Effect.fnUntraced(function* (served: Served) {
   const { defaults, file, loading, name, options, settings, stdinGuard } = served
   const { embeddings = false, parallel: slots = defaultSlots } = options
   const failed = yield* Deferred.make<never, CommandFailed>()
+  const loaded = yield* Deferred.make<void>()
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
   let state: string | undefined = `the model ${name} is being loaded`
   let info: ModelInfo = {
@@ -59,6 +60,7 @@ export const serve = Effect.fnUntraced(function* (served: Served) {
       loaded: (model) => {
         info = { ...info, ...model }
         state = undefined
+        runFork(Deferred.succeed(loaded, undefined))
       },
       failed: ({ message }) => {
         runFork(Deferred.fail(failed, new CommandFailed({ message })))
@@ -70,5 +72,13 @@ export const serve = Effect.fnUntraced(function* (served: Served) {
   )
   const { url } = yield* Lifecycle.make({ plan: Effect.succeed({ settings, services }), log, starting: () => state })
   yield* Output.write(`${JSON.stringify({ url, model: name })}\n`)
-  yield* Effect.raceFirst(Deferred.await(failed), stdinGuard ? inputEnded : Effect.never)
+  const ready = Effect.zipRight(
+    Deferred.await(loaded),
+    // Whoever reads the address may not read on.
+    Effect.ignore(Output.write(`${JSON.stringify({ url, model: name, ready: true })}\n`))
+  )
+  yield* Effect.raceFirst(
+    Effect.raceFirst(Deferred.await(failed), stdinGuard ? inputEnded : Effect.never),
+    Effect.zipRight(ready, Effect.never)
+  )
 })

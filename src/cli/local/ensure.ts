@@ -1,17 +1,14 @@
 /** The supervisor, and a model that it runs. */
-import { resolve } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { StartOptions, Status } from "../../LocalModels.js"
+import type { StartOptions } from "../../LocalModels.js"
 import { ModelStore } from "../../ModelStore.js"
 import * as Client from "../../supervisor/client.js"
 import { defaultPort } from "../../supervisor/port.js"
 import { CommandFailed } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import { pull } from "../manage/local.js"
-
-/** The address as people write it. */
-export const baseUrl = ({ url }: Pick<Status, "url">): string => url.replace("//127.0.0.1:", "//localhost:")
+import { absolute, baseUrl } from "./names.js"
 
 /** The supervisor that runs, or one that is started with this port. */
 export const supervisor = Effect.fnUntraced(function* (port: number | undefined, host?: string) {
@@ -27,14 +24,6 @@ export const supervisor = Effect.fnUntraced(function* (port: number | undefined,
   }
   return status
 })
-
-/** The supervisor has another working directory: a path of a file is made absolute. */
-export const absolute = (model: string): string =>
-  /^\.{0,2}\//.test(model) || /\.gguf$/i.test(model)
-    ? /^[a-z][a-z+.-]+:/i.test(model)
-      ? model
-      : resolve(model)
-    : model
 
 /** Downloads a model that is not on this machine. What only Ollama has is left to the engine. */
 export const download = (model: string) =>

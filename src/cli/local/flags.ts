@@ -1,7 +1,6 @@
 /** How a model is started. */
 import { EngineName } from "../../engines/engine.js"
 import { wholeFrom } from "../../internal/units.js"
-import type { StartOptions } from "../../LocalModels.js"
 import { options as engine } from "../engine/flags.js"
 import * as Flags from "../flags.js"
 
@@ -22,26 +21,4 @@ export const startFlags = {
     about: "How long it stays after its last request. Default: until it is stopped."
   }),
   timeout: Flags.seconds("start-timeout", { about: "How long it may take until it answers. Default: 30." })
-}
-
-export interface StartFlags {
-  readonly contextSize: number | undefined
-  readonly gpuLayers: number | undefined
-  readonly threads: number | undefined
-  readonly parallel: number | undefined
-  readonly replicas: number | undefined
-  readonly engine: EngineName | undefined
-  readonly image: string | undefined
-  readonly embeddings: boolean
-  readonly keepAlive: number | undefined
-  readonly timeout: number | undefined
-}
-
-export const optionsOf = ({ embeddings, image, ...flags }: StartFlags): StartOptions => {
-  const { contextSize, engine, gpuLayers, keepAlive, parallel, replicas, threads, timeout } = flags
-  const given = { contextSize, engine, gpuLayers, keepAlive, parallel, replicas, threads, timeout, baseImage: image }
-  return {
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
-    ...(embeddings ? { embeddings } : {})
-  }
 }

@@ -4,7 +4,8 @@ import type { Given } from "../chat/flags.js"
 import { run as chat } from "../chat/run.js"
 import * as Output from "../output.js"
 import * as Local from "./ensure.js"
-import { optionsOf, type StartFlags } from "./flags.js"
+import { baseUrl } from "./names.js"
+import { optionsOf, type StartFlags } from "./startOptions.js"
 
 export interface Flags extends StartFlags {
   readonly model: string
@@ -60,7 +61,7 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   yield* Local.download(flags.model)
   const status = yield* Local.supervisor(flags.port)
   const name = yield* Local.started(flags.model, optionsOf(flags))
-  const url = Local.baseUrl(status)
+  const url = baseUrl(status)
   if (flags.detach) {
     return yield* flags.json ? Output.writeJson({ model: name, url }) : Output.write(`${url}\n`)
   }

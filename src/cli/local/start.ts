@@ -5,7 +5,8 @@ import { run as supervise } from "../../supervisor/run.js"
 import { UsageError } from "../errors.js"
 import * as Output from "../output.js"
 import * as Local from "./ensure.js"
-import { optionsOf, type StartFlags } from "./flags.js"
+import { baseUrl } from "./names.js"
+import { optionsOf, type StartFlags } from "./startOptions.js"
 
 export interface Flags extends StartFlags {
   readonly models: ReadonlyArray<string>
@@ -19,7 +20,7 @@ const log = (text: string): void => {
   process.stderr.write(`aicortex: ${Output.withoutControls(text)}\n`)
 }
 
-const inForeground = ({ host, json, port = defaultPort }: Flags) =>
+export const inForeground = ({ host, json, port = defaultPort }: Flags) =>
   supervise({ host, port, log }, (url) =>
     json ? Effect.ignore(Output.writeJson({ url: `${url}/v1` })) : Effect.sync(() => log(`listening on ${url}`))
   ).pipe(
@@ -38,7 +39,7 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   }
   if (model !== undefined) yield* Local.download(model)
   const status = yield* Local.supervisor(flags.port, flags.host)
-  const url = Local.baseUrl(status)
+  const url = baseUrl(status)
   const name = model === undefined ? undefined : yield* Local.started(model, optionsOf(flags))
   return yield* flags.json
     ? Output.writeJson({ ...(name === undefined ? {} : { model: name }), url })

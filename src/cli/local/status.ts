@@ -6,7 +6,7 @@ import * as Client from "../../supervisor/client.js"
 import * as Units from "../manage/units.js"
 import * as Output from "../output.js"
 import * as Table from "../table.js"
-import { baseUrl } from "./ensure.js"
+import { baseUrl } from "./names.js"
 
 /** What people want to know of an engine; `-` is unknown. */
 export const cellsOf = (engine: Engine, now: number): ReadonlyArray<string> => [

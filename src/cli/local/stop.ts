@@ -3,19 +3,13 @@ import * as Effect from "effect/Effect"
 import * as Client from "../../supervisor/client.js"
 import { CommandFailed, UsageError } from "../errors.js"
 import * as Output from "../output.js"
-import { absolute } from "./ensure.js"
+import { nameOf } from "./names.js"
 
 export interface Flags {
   readonly models: ReadonlyArray<string>
   readonly all: boolean
   readonly json: boolean
 }
-
-/** A file is known by the name that it was started under. */
-const nameOf = (model: string): string =>
-  absolute(model)
-    .replace(/^.*[\\/](?=[^\\/]*\.gguf$)/i, "")
-    .replace(/\.gguf$/i, "")
 
 export const run = Effect.fnUntraced(function* ({ all, json, models }: Flags) {
   const [model] = models

@@ -1,0 +1,13 @@
+/** What an engine is told of how a model is to be started. */
+import type { EngineOptions } from "../engines/engine.js"
+import type { CheckedOptions } from "../LocalModels.js"
+
+export const engineOptions = (options: CheckedOptions): EngineOptions => ({
+  contextSize: options.contextSize ?? 0,
+  gpuLayers: options.gpuLayers ?? -1,
+  threads: options.threads ?? -1,
+  parallel: options.parallel,
+  temperature: options.temperature,
+  embeddings: options.embeddings,
+  baseImage: options.baseImage
+})
