@@ -33,6 +33,8 @@ export class PairColumns {
   readonly restsUntil: Float64Array
   /** Until when it is not to be asked because the server said that it lacks memory for the model; 0: it did not. */
   readonly refusedUntil: Float64Array
+  /** The later of the two: it is not asked before. */
+  readonly avoidedUntil: Float64Array
   /** Free slots. */
   readonly free: Float64Array
   private readonly states: Array<PairState | undefined>
@@ -45,6 +47,7 @@ export class PairColumns {
     this.residentUntil = new Float64Array(size)
     this.restsUntil = new Float64Array(size)
     this.refusedUntil = new Float64Array(size)
+    this.avoidedUntil = new Float64Array(size)
     this.free = new Float64Array(size).fill(Number.POSITIVE_INFINITY)
     this.states = new Array<PairState | undefined>(size).fill(undefined)
     // Only Ollama loads a model when it is asked for it.
@@ -69,8 +72,10 @@ export class PairColumns {
     this.states[at] = state
     const host = this.hosts[at]
     if (host?.protocol === "ollama") this.residentUntil[at] = residentUntil
-    this.restsUntil[at] = Math.max(server.breaker.restsUntil, breaker.restsUntil)
+    const restsUntil = Math.max(server.breaker.restsUntil, breaker.restsUntil)
+    this.restsUntil[at] = restsUntil
     this.refusedUntil[at] = refusedUntil
+    this.avoidedUntil[at] = Math.max(restsUntil, refusedUntil)
     const most = Math.min(server.maxInFlight, host?.server.maxInFlight ?? Number.POSITIVE_INFINITY)
     this.free[at] = server.drained ? 0 : Math.min(most - server.inFlight, places - inFlight)
   }

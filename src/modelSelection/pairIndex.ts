@@ -30,8 +30,21 @@ export class PairIndex {
   readonly abilities: ReadonlyArray<Abilities>
   /** The pairs of model `m` are those from `start[m]` up to, but not including, `start[m + 1]`. */
   readonly start: Int32Array
+  /** Whether every model is on exactly one server. */
+  readonly isSingle: boolean
   /** The name of each model in canonical form. */
   readonly keys: ReadonlyArray<string>
+  /** The index of each model by that name. */
+  readonly byKey: ReadonlyMap<string, number>
+  /** What each model can do, as an index of `kinds`. */
+  readonly kind: Uint8Array
+  /** The different abilities that there are. */
+  readonly kinds: ReadonlyArray<Abilities>
+  /** The models by `rank`. */
+  readonly byRank: Int32Array
+  /** The least of `context`, and the most of `memory`. */
+  readonly leastContext: number
+  readonly mostMemory: number
   /** The place of each model by its capability: the larger one first, then the newer generation, then by name. */
   readonly rank: Float64Array
 
@@ -67,6 +80,7 @@ export class PairIndex {
       })
       this.start[model + 1] = at
     })
+    this.isSingle = offers.every((offer) => offer.hosts.length === 1)
     this.servers = servers
     this.protocols = protocols
     const priorities = [...new Set(servers.map(({ server }) => server.priority))].sort((a, b) => a - b)
@@ -74,7 +88,23 @@ export class PairIndex {
     this.priority = Float64Array.from(servers, ({ server }) => priorities.indexOf(server.priority))
     this.models = offers.map(({ info }) => info)
     this.abilities = this.models.map(abilitiesOf)
+    const kinds: Array<Abilities> = []
+    const kindOf = new Map<string, number>()
+    this.kind = Uint8Array.from(this.abilities, (ability) => {
+      const { completes, insert, tools, vision } = ability
+      const key = `${completes} ${tools} ${vision} ${insert}`
+      let known = kindOf.get(key)
+      if (known === undefined) {
+        known = kinds.push(ability) - 1
+        kindOf.set(key, known)
+      }
+      return known
+    })
+    this.kinds = kinds
+    this.leastContext = this.context.reduce((least, length) => Math.min(least, length), Number.POSITIVE_INFINITY)
+    this.mostMemory = this.memory.reduce((most, bytes) => Math.max(most, bytes), 0)
     this.keys = offers.map(({ model }) => canonical(model))
+    this.byKey = new Map(this.keys.map((key, model) => [key, model]))
     this.rank = new Float64Array(offers.length)
     const facts = offers.map(({ info, model }) => ({ size: sizeOf(info), age: generation(model) ?? 0, model }))
     const byCapability = facts.map((_, model) => model)
@@ -84,6 +114,7 @@ export class PairIndex {
       if (a === undefined || b === undefined) return 0
       return b.size - a.size || b.age - a.age || (a.model < b.model ? -1 : 1)
     })
+    this.byRank = Int32Array.from(byCapability)
     byCapability.forEach((model, place) => {
       this.rank[model] = place
     })

@@ -14,6 +14,7 @@ import type { ModelCandidate, Selection } from "./candidate.js"
 import { gigabytes } from "./memory.js"
 import type { Requirements } from "./needs.js"
 import type { PairIndex } from "./pairIndex.js"
+import { cause, keysOf, longestWait } from "./pairKeys.js"
 import type { Placement } from "./policy.js"
 import { certainty, inability, mostCertain } from "./suitable.js"
 
@@ -34,15 +35,6 @@ export interface Circumstances {
   readonly unsupported: (protocol: Protocol) => ReadonlyArray<Unsupported>
   readonly conditions: Conditions
 }
-
-/**
- * Why a pair does not suit. Those from `rests` on are no certainties: where nothing else is left, they are tried in this
- * order.
- */
-const cause = { none: 0, unable: 1, unsupported: 2, forbidden: 3, rests: 4, refused: 5, memory: 6, context: 7 } as const
-
-/** A wait of so many seconds, or more, is as bad as any. */
-const longestWait = 63
 
 /** From how many models on only the first ones are put in order at once. */
 const many = 256
@@ -81,68 +73,19 @@ export class Ranking implements Selection {
       preferred,
       unsupported
     } = circumstances
-    const { abilities, context, keys: names, memory: need, priorities, priority, protocol, rank, server } = index
-    const { free, refusedUntil, residentUntil, restsUntil } = columns
-    const size = index.hosts.length
-    const models = index.models.length
     this.notable = index.protocols.map(unsupported)
     this.why = index.servers.map((entry) => forbidden(entry.server))
-    const cannot = Uint8Array.from(this.notable, (options) => (options.length > 0 ? 1 : 0))
-    const mustNot = Uint8Array.from(this.why, (reason) => (reason === undefined ? 0 : 1))
-    // The part of the key that a server has: whether the policy prefers it, and its priority.
-    const place = Float64Array.from(
-      index.servers,
-      (entry, at) => (placement === undefined || placement.prefers(entry.server) ? 0 : priorities) + (priority[at] ?? 0)
-    )
-    const places = 2 * priorities
-    const causes = new Uint8Array(size)
-    const keys = new Float64Array(size).fill(Number.POSITIVE_INFINITY)
-    const bestKey = new Float64Array(models).fill(Number.POSITIVE_INFINITY)
-    let count = 0
-    let at = 0
-    for (let model = 0; model < models; model++) {
-      const end = index.start[model + 1] ?? 0
-      const ability = abilities[model]
-      const certain = ability === undefined ? 0 : certainty(ability, wanted)
-      if (certain === 0) {
-        causes.fill(cause.unable, at, end)
-        at = end
-        continue
-      }
-      const own = names[model] === preferred ? 0 : (rank[model] ?? 0) + 1
-      let best = Number.POSITIVE_INFINITY
-      for (; at < end; at++) {
-        const on = server[at] ?? 0
-        const resident = (residentUntil[at] ?? 0) > now
-        const why =
-          cannot[protocol[at] ?? 0] === 1
-            ? cause.unsupported
-            : mustNot[on] === 1
-              ? cause.forbidden
-              : (context[at] ?? 0) < needed
-                ? cause.context
-                : (restsUntil[at] ?? 0) > now
-                  ? cause.rests
-                  : (refusedUntil[at] ?? 0) > now
-                    ? cause.refused
-                    : !resident && (need[at] ?? 0) > memory
-                      ? cause.memory
-                      : cause.none
-        causes[at] = why
-        if (why !== cause.none && why < cause.rests) continue
-        const wait = (free[at] ?? 0) > 0 ? 0 : Math.min(longestWait, 1 + Math.floor(columns.wait(at) / 1_000))
-        const key =
-          ((((mostCertain - certain) * places + (place[on] ?? 0)) * 2 + (resident ? 0 : 1)) * (longestWait + 1) +
-            wait) *
-            (models + 1) +
-          own
-        if (why !== cause.none) continue
-        keys[at] = key
-        if (key < best) best = key
-      }
-      bestKey[model] = best
-      if (best !== Number.POSITIVE_INFINITY) count++
-    }
+    const { bestKey, causes, count, keys } = keysOf(index, columns, {
+      now,
+      tokens: needed,
+      memory,
+      preferred: index.byKey.get(preferred) ?? -1,
+      certainty: index.kinds.map((abilities) => certainty(abilities, wanted)),
+      mostCertain,
+      cannot: this.notable.map((options) => options.length > 0),
+      forbidden: this.why,
+      prefers: index.servers.map(({ server }) => placement === undefined || placement.prefers(server))
+    })
     this.causes = causes
     this.keys = keys
     this.bestKey = bestKey
@@ -204,15 +147,18 @@ export class Ranking implements Selection {
 
   /** The best ones without putting all of them in order. */
   private first(length: number): ReadonlyArray<number> {
-    const { bestKey } = this
+    const { bestKey, isLastResort } = this
+    const { byRank } = this.index
     const best: Array<number> = []
     let worst = Number.POSITIVE_INFINITY
-    for (let model = 0; model < bestKey.length; model++) {
+    for (let at = 0; at < byRank.length; at++) {
+      // Of equals the more capable one comes first, so that most are not among the best. A last resort knows no capability.
+      const model = isLastResort ? at : (byRank[at] ?? 0)
       const key = bestKey[model] ?? 0
       if (key >= worst) continue
-      let at = Math.min(best.length, length - 1)
-      for (; at > 0 && (bestKey[best[at - 1] ?? 0] ?? 0) > key; at--) best[at] = best[at - 1] ?? 0
-      best[at] = model
+      let to = Math.min(best.length, length - 1)
+      for (; to > 0 && (bestKey[best[to - 1] ?? 0] ?? 0) > key; to--) best[to] = best[to - 1] ?? 0
+      best[to] = model
       if (best.length === length) worst = bestKey[best[length - 1] ?? 0] ?? 0
     }
     return best
