@@ -53,6 +53,7 @@ export const selectionOver = (
     const model = `m${i}:${1 + (i % 70)}b`
     const info: ModelInfo = {
       model_name: model,
+      family: "llama",
       parameter_size: `${1 + (i % 70)}B`,
       context_length: i % 20 === 0 ? 128 : 8_192,
       size: (1 + (i % 70)) * 6e8,

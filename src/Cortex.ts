@@ -279,9 +279,10 @@ export const layerServices = <E = never, R = never>(
   return Layer.provide(Execute.layer, Terminal.layer).pipe(
     Layer.provideMerge(Layer.merge(Chat.layer, Embeddings.layer)),
     Layer.provideMerge(Layer.merge(Failover.layer, Benchmark.layer)),
-    Layer.provide(backends),
     Layer.provideMerge(ResponseCache.layer),
     Layer.provideMerge(Layer.provide(ModelSelection.layer, layerMemory)),
+    // The selection asks them too, for what a server cannot express.
+    Layer.provide(backends),
     Layer.provide(responses),
     Layer.provideMerge(conditions),
     Layer.provideMerge(replace.router ?? Router.layer),

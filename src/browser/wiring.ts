@@ -141,9 +141,9 @@ export const layer = ({ storage, ...options }: BrowserOptions): Layer.Layer<Port
   return Execute.layer.pipe(
     Layer.provideMerge(Layer.merge(Chat.layer, Embeddings.layer)),
     Layer.provideMerge(Layer.merge(Failover.layer, Benchmark.layer)),
-    Layer.provide(layerBackends),
     Layer.provideMerge(ResponseCache.layer),
     Layer.provideMerge(ModelSelection.layer),
+    Layer.provide(layerBackends),
     Layer.provide(memory),
     Layer.provideMerge(Conditions.layer),
     Layer.provideMerge(Router.layer),

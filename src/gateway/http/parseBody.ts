@@ -2,6 +2,7 @@
  * Parses request bodies, with the error messages of each API.
  */
 import { isUtf8 } from "node:buffer"
+import { syntaxError } from "../protocols/ollama/jsonSyntax.js"
 import * as OllamaValidation from "../protocols/ollama/validation.js"
 import * as BodyFields from "./body.js"
 import * as ErrorResponse from "./errorResponse.js"
@@ -36,8 +37,8 @@ export const parseOllama = (text: string, type: string): BodyFields.Fields => {
   let value: unknown
   try {
     value = JSON.parse(text)
-  } catch (error) {
-    return wrong(OllamaValidation.syntaxError(text, error instanceof Error ? error.message : ""))
+  } catch {
+    return wrong(syntaxError(text))
   }
   return BodyFields.isObject(value) ? value : wrong(OllamaValidation.notAnObject(type, value))
 }

@@ -18,30 +18,6 @@ const goTypeOf = (value: unknown): string => {
   return typeof value === "boolean" ? "bool" : typeof value
 }
 
-/** Go names the position after a complete value differently than Node. */
-const expectations: ReadonlyArray<readonly [words: RegExp, message: string]> = [
-  [/after property value/, "after object key:value pair"],
-  [/after array element/, "after array element"],
-  [/':' after property name/, "after object key"],
-  [/property name/, "looking for beginning of object key string"],
-  [/after JSON/, "after top-level value"],
-  [/control character/i, "in string literal"],
-  [/escape/i, "in string escape code"]
-]
-
-/** Go's message for invalid JSON. `error` is Node's message. */
-export const syntaxError = (text: string, error: string): string => {
-  const [, at] = /at position (\d+)/.exec(error) ?? []
-  const [, token] = /^Unexpected token '(.+?)'/su.exec(error) ?? []
-  const position = at === undefined ? undefined : Number(at)
-  if (/^Unexpected end|^Unterminated/.test(error) || (position !== undefined && position >= text.trimEnd().length)) {
-    return "unexpected EOF"
-  }
-  const found = token ?? (position === undefined ? text.trimStart()[0] : [...text.slice(position, position + 2)][0])
-  const [, where = "looking for beginning of value"] = expectations.find(([words]) => words.test(error)) ?? []
-  return `invalid character '${found ?? ""}' ${where}`
-}
-
 /** Ollama's message for JSON that is not an object. `struct`: the name of the body's type in Go. */
 export const notAnObject = (struct: string, value: unknown): string =>
   `json: cannot unmarshal ${goTypeOf(value)} into Go value of type api.${struct}`
