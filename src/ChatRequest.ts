@@ -158,7 +158,7 @@ export const Options = Schema.Struct({
   /**
    * Attempts in all, the first included; more than there are servers goes round again. Default: two rounds over the servers,
    * and at least six attempts, as long as at most ten seconds have passed since each of them has failed; an answer that has
-   * become longer than before begins the count anew. Servers that refuse the caller or lack the model are asked once.
+   * become longer than before resets the count. Servers that refuse the caller or lack the model are asked once.
    */
   maxRetries: optional(wholeFrom(1)),
   /** Pause before the same server is tried again, in milliseconds, doubled each time, with jitter; default 500. */

@@ -229,7 +229,7 @@ export const make = Effect.gen(function* () {
       const ended = Effect.sync(() => {
         one.running = false
       })
-      // Not now: whoever asks goes on first.
+      // Not synchronously: the caller continues first.
       runFork(Effect.ensuring(one.run, ended), { scope, immediate: false })
     }
   }

@@ -399,7 +399,7 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicort
 
 /**
  * A conversation is not available now: its store does not respond (another process, or a custom store), or 512 calls
- * already wait for their turn in it. Without a response, the operation may have been carried out all the same.
+ * already wait for their turn in it. Without a response, the operation may still have been carried out.
  *
  * @since 0.1.0
  * @category errors

@@ -6,7 +6,7 @@
  * own schedule (the interval, a quarter more or less), and no request waits for a probe.
  *
  * The breaker of an unreachable server opens; one that was open because the server was unreachable closes. Otherwise an
- * open breaker is left to real requests: a server whose model hangs answers probes all the same.
+ * open breaker is left to real requests: a server whose model hangs still answers probes.
  *
  * @since 0.1.0
  */

@@ -476,7 +476,7 @@ export const make = Effect.gen(function* () {
 
   const llmParams = Effect.fnUntraced(function* (model: string = settings.model) {
     if (isAuto(model)) return yield* randomLlmParams
-    // Whoever takes this address has no failover: only a server that answers, and has the model.
+    // A user of this address has no failover: only a server that answers, and has the model.
     const hosts = (yield* locate(model)).filter((host) => host.certain && host.protocol !== "embedded")
     const chosen = yield* paramsOf(hosts, fleet.snapshot)
     return chosen ?? (yield* missing(model))

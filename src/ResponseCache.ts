@@ -6,7 +6,7 @@
  * - Only complete answers are cached. Not: a failure, an answer that broke, was cancelled, was cut off by a server's
  *   filter or is empty, nor one that did not match the requested schema. A call whose tools are executed here bypasses
  *   the cache altogether, because their effects would not be repeated
- * - A sampled answer (`temperature` above 0, no `seed`) is cached like any other: whoever enables the cache asks for
+ * - A sampled answer (`temperature` above 0, no `seed`) is cached like any other: enabling the cache asks for
  *   the same answer again
  * - Concurrent identical calls share one answer. It continues until the last of them has left
  *

@@ -1,8 +1,8 @@
 /**
  * Keeps the servers' lists of models, so that a page that is opened again need not ask for them before its first call.
  *
- * Only the first request for a list is answered from there, and only as long as it is believed anyway; whoever asks again
- * wants to know what is there now. Lists that were asked for with a key are not kept.
+ * Only the first request for a list is answered from there, and only within its lifetime; a repeated
+ * request gets the present list. Lists that were requested with a key are not kept.
  */
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientResponse from "@effect/platform/HttpClientResponse"

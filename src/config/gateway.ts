@@ -14,8 +14,8 @@ export type LogFormat = typeof LogFormat.Type
 /**
  * How much the store of responses holds.
  *
- * Beyond the first two, whoever holds the most loses the one of its own that it has not used for longest: so nobody whose
- * part is no more than an equal share loses any to another.
+ * Beyond the first two limits, the owner that holds the most loses its least recently used response: so an owner within an
+ * equal share loses none to another.
  */
 export interface ResponseBounds {
   /** So many responses at most. */

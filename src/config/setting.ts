@@ -36,7 +36,7 @@ export interface Declaration<A, D extends A | undefined> {
 }
 
 /** A setting: `schema` makes a value (times in milliseconds) of what a program gives. */
-// biome-ignore lint/suspicious/noExplicitAny: whoever does not say it takes settings that are given in any form.
+// biome-ignore lint/suspicious/noExplicitAny: code that leaves it out takes settings in any input form.
 export interface Setting<A, D extends A | undefined, I = any> extends Declaration<A, D> {
   readonly schema: Schema.Schema<A, I>
 }

@@ -69,7 +69,7 @@ const hasPackage = (name: string): boolean => {
 // Children
 // =============================================================================
 
-/** The last lines of a stream of bytes, and each line for whoever wants it. */
+/** The last lines of a stream of bytes, and each line for a listener. */
 class Lines {
   readonly last: Array<string> = []
   private open = ""

@@ -32,7 +32,7 @@ export const engine: Engine = {
     args: ["serve"],
     env: {
       OLLAMA_HOST: `127.0.0.1:${port}`,
-      // Whoever started it decides when it is unloaded.
+      // The process that started it decides when it is unloaded.
       OLLAMA_KEEP_ALIVE: "-1",
       ...(contextSize === 0 ? {} : { OLLAMA_CONTEXT_LENGTH: String(contextSize) }),
       ...(parallel === undefined ? {} : { OLLAMA_NUM_PARALLEL: String(parallel) })

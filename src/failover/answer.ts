@@ -295,7 +295,7 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
 
   /** The answer broke after a part of it was emitted. */
   private interrupted(host: Host, failure: ServerFailure): void {
-    // Whoever went on with it would only make it longer.
+    // Another server would only make an answer longer that is too long already.
     if (this.call.limits.onInterrupt === "fail" || failure.message === AnswerSize.tooLong(this.maxAnswerBytes)) {
       this.exhausted()
     } else if (this.call.limits.onInterrupt === "resume" && reachesLimit(this.partial, this.request)) {

@@ -302,7 +302,7 @@ export class ServerSelection {
     })
   }
 
-  /** No server had the model when it was asked. One whose list names it all the same is asked again after a pause. */
+  /** No server had the model when it was asked. One whose list still names it is asked again after a pause. */
   private lookForModel(): void {
     const { client, dependencies } = this
     const { began, limits } = client.call

@@ -50,7 +50,7 @@ export class Ranking implements Selection {
   private readonly why: ReadonlyArray<string | undefined>
   /** How many models suit. */
   readonly count: number
-  /** Nothing suits for certain: what might all the same is tried. */
+  /** Nothing suits for certain: candidates that might still answer are tried. */
   readonly isLastResort: boolean
   private ordered: ReadonlyArray<number> | undefined
   private listed: ReadonlyArray<Candidate> | undefined
@@ -93,7 +93,7 @@ export class Ranking implements Selection {
     this.count = this.isLastResort ? this.resort() : count
   }
 
-  /** Orders what is left by how likely it is to answer all the same. */
+  /** Orders what is left by how likely it still is to answer. */
   private resort(): number {
     const { bestKey, causes, index, keys } = this
     const found = new Set<number>()
@@ -246,7 +246,7 @@ export class Ranking implements Selection {
       return why === cause.context
         ? "the one with the longest context, though the prompt may be too long for it"
         : why === cause.rests
-          ? "the best one, though its servers have failed of late"
+          ? "the best one, though its servers have failed recently"
           : "the smallest, though memory may not suffice"
     }
     const reasons: Array<string> = []

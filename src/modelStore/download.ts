@@ -45,7 +45,7 @@ export interface DownloadSettings extends RetryPolicy {
   readonly stallTimeout: number
 }
 
-/** What is told on the way. Called often: whoever shows it chooses what. */
+/** Progress reports. Called often: the display chooses what to show. */
 export interface Told {
   /** Fails where there is no room for so many bytes, of a file whose size only its server tells. */
   readonly room: (needed: number) => Effect.Effect<void, InsufficientDiskSpace>
@@ -67,7 +67,7 @@ const maxChanges = 3
 /** How much is written at once at most, in bytes. */
 const maxBlock = 1024 * 1024
 
-/** The file is another one than before: all begins anew. */
+/** The file has changed on the server: the download starts over. */
 class Changed extends Trouble {}
 
 const sameFile = (one: Identity, other: Identity): boolean =>
@@ -91,7 +91,7 @@ const validatorOf = (answer: Answer): string | undefined => {
   return tag?.startsWith('"') ? tag : answer.header("last-modified")
 }
 
-/** Downloads a file into a folder, and checks it. Whoever calls holds the lock of the folder. */
+/** Downloads a file into a folder, and checks it. The caller holds the lock of the folder. */
 export const download = Effect.fnUntraced(function* (
   { host, transport }: { readonly host: Host; readonly transport: Transport },
   path: (file: string) => string,
@@ -286,7 +286,7 @@ export const download = Effect.fnUntraced(function* (
       }
     })
 
-  /** All from one answer, of a server that knows no ranges: it can only begin anew. */
+  /** The whole file in one response, from a server without ranges: it can only start over. */
   const fetchWhole = (answer: Answer) =>
     Effect.gen(function* () {
       completed = 0

@@ -63,7 +63,7 @@ export const readJournal = (file: string) =>
     )
   )
 
-/** Writes a journal anew, as short as can be. */
+/** Rewrites a journal in its shortest form. */
 export const writeJournal = Effect.fnUntraced(function* (file: string, { identity, there }: Omit<Journal, "complete">) {
   const fs = yield* FileSystem.FileSystem
   const target = journalOf(file)

@@ -1,7 +1,7 @@
 /**
  * One process at a time downloads a model. Each that wants to puts down a file of its own, and goes on if there is no other
- * of a process that lives; else it takes its file away and waits. The file of a process that has ended is removed by whoever
- * finds it, which can be no other's: so nobody waits for a process that was killed.
+ * of a process that lives; else it takes its file away and waits. The file of a process that has ended is removed by any process
+ * that finds it: so none waits for a process that was killed.
  */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"

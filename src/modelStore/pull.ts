@@ -69,7 +69,7 @@ type Emit = (event: PullEvent) => void
 
 const notFound = (detail: string) => new Trouble({ reason: "not-found", detail, passing: false })
 
-/** Only for the hub's own host: whoever else is named gets no token. */
+/** Only for the hub's own host: other hosts get no token. */
 const tokenFor = (token: Token | undefined, url: string): Token | undefined =>
   token !== undefined && new URL(url).origin === token.origin ? token : undefined
 

@@ -89,7 +89,7 @@ export class LocalModel implements AsyncDisposable {
     options?: LocalModelOptions
   ) {
     this.local = run(Scope.extend(Local.make(model, options), this.scope))
-    // Whoever calls it first is told.
+    // The error is reported by the first call; here it is only marked as handled.
     this.local.catch(() => {})
   }
 

@@ -20,7 +20,7 @@ export interface LlmParams {
   readonly baseUrl: string
 }
 
-/** Models that only embed: of no use to whoever wants any model to talk to. */
+/** Models that only make embeddings cannot serve as "any model" for a chat. */
 const embeds = (info: ModelInfo): boolean =>
   info.capabilities === undefined
     ? /embed|minilm|bge-/.test(info.model_name)

@@ -19,12 +19,12 @@ export const follow = (servers: Service, lists: ModelLists, fleet: Fleet.Service
         const last = before.get(server.url)
         // It answers again: what it failed with is no reason to avoid it.
         if (!takesNone(one) && last !== undefined && takesNone(last)) fleet.probed(server.url, true)
-        // One that cannot answer is asked all the same, so that whoever waits for it is told.
+        // One that cannot answer is still asked, so that calls that wait for it get its error.
         fleet.limit(server.url, problem === undefined ? server.maxInFlight : undefined)
         if (takesNone(one) && (fleet.snapshot(server.url, info.model_name).queued ?? 0) > 0)
           servers.wanted(info.model_name)
       }
-      // Whoever waits for one that is gone looks elsewhere.
+      // Calls that wait for a server that is gone try another one.
       for (const url of before.keys()) if (!all.some(({ server }) => server.url === url)) fleet.limit(url, undefined)
       before = new Map(all.map((one) => [one.server.url, one]))
     })

@@ -250,7 +250,7 @@ export class RoutePlan implements Route {
     for (const at of this.last) this.tried[at] = 1
   }
 
-  /** Servers that said of late that they lack the memory for the model count as tried for now, unless there is no other. */
+  /** Servers that recently lacked the memory for the model count as tried for now, unless there is no other. */
   private withholdRefused(): void {
     const { columns, tried } = this
     const now = this.now()

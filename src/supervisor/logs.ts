@@ -1,11 +1,11 @@
-/** The logs of engines: a file for each model, which begins anew when it is large. */
+/** The logs of engines: a file for each model, rotated when it is large. */
 import { appendFileSync, renameSync, statSync } from "node:fs"
 import { logOf, type Paths } from "./paths.js"
 
 /** In bytes; there may be two files of this size. */
 const maxBytes = 8 * 1024 * 1024
 
-/** Writes lines with their times. Whoever cannot write goes on without. */
+/** Writes lines with their times. A line that cannot be written is dropped. */
 export const makeWriter = (paths: Paths): ((model: string, text: string) => void) => {
   const sizes = new Map<string, number>()
   return (model, text) => {

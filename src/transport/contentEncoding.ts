@@ -1,5 +1,5 @@
 /**
- * Decompresses answers. None is requested compressed, but proxies and servers send them all the same.
+ * Decompresses answers. None is requested compressed, but some proxies and servers still send them.
  *
  * @internal
  */

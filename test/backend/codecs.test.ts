@@ -432,7 +432,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     ])
   })
 
-  it("an error beside choices is an error all the same", () => {
+  it("an error beside choices is still an error", () => {
     const broken = { ...chunk({ content: "" }, "error"), error: { code: 502, message: "the provider left" } }
     for (const end of ["", "data: [DONE]\n\n"]) {
       expect(alwaysTheSame(OpenAI.decoder, `${sse([chunk({ content: "你" }), broken])}${end}`)).toEqual([

@@ -122,7 +122,7 @@ describe("functions", () => {
     await failureOf(copy.Session.resume(session.id), Error)
   })
 
-  it("asks no server that nobody named", async () => {
+  it("asks no server that was not configured", async () => {
     await failureOf(cortexOf(undefined).chat(question), ModelNotFound)
   })
 

@@ -94,7 +94,7 @@ describe.each(["openai", "ollama"] as const)("arguments that a model writes (%s)
     expect(whole).toMatchObject({ finishReason: "length", toolCalls: [{ rawArguments: '{"a":' }] })
   })
 
-  it("an envelope that is broken is the server's failure all the same", async () => {
+  it("a broken envelope is still the server's failure", async () => {
     const { url } = await answering(protocol, protocol === "openai" ? "data: {oops\n\n" : "{oops\n")
     const error = await failure(cortex([{ url, protocol }]).complete("?", { tools, maxRetries: 1 }))
     expect(error.attempts[0]).toMatchObject({ reason: "malformed" })

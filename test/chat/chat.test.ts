@@ -882,7 +882,7 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     expect(chats(server)).toEqual([1])
   })
 
-  it("a tool that nobody offered is given to the caller", async () => {
+  it("a call of a tool that was not offered goes to the caller", async () => {
     const { cortex } = await alone(protocol, call("surprise", { a: 1 }))
     const answer = await cortex.complete("Hi", { tools: withTools().tools })
     expect(answer.toolCalls).toMatchObject([{ name: "surprise", arguments: { a: 1 } }])

@@ -193,7 +193,7 @@ describe("an Effect that needs no fiber", () => {
     return { effect, seen: () => [now, later] }
   }
 
-  it("is an Effect like any other where a fiber runs it, each time anew", async () => {
+  it("is an Effect like any other where a fiber runs it, evaluated each time", async () => {
     const { effect, seen } = counted()
     expect(await Effect.runPromise(Effect.zip(effect, effect))).toEqual([-1, -2])
     expect(seen()).toEqual([0, -2])

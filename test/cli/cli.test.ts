@@ -1267,7 +1267,7 @@ describe("aicortex servers, best, llm-params and config", () => {
 describe("aicortex chat --cache", () => {
   const reply = (_: unknown, n: number) => `answer ${n}`
 
-  it("gives the answer of an earlier command, and asks anew otherwise", async () => {
+  it("gives the cached answer of an earlier command, and sends a request otherwise", async () => {
     const server = await ollama({ reply })
     const env = { XDG_CACHE_HOME: folder(), AICORTEX_SERVERS: server.url }
     const ask = (setup: Setup, ...args: ReadonlyArray<string>) =>
@@ -1398,7 +1398,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     assert.isFalse(await shown({ NO_COLOR: "1" }))
   })
 
-  it("asks for a prompt there is none of", async () => {
+  it("refuses a prompt file that does not exist", async () => {
     const { code, screen } = await terminal(80, ["chat", "--json"], {})
     assert.strictEqual(code, 2)
     assert.include(screen, "there is no prompt")

@@ -157,7 +157,7 @@ describe("aicortex pull", () => {
     onlyLists(api)
   })
 
-  it("says on which server it failed and why, and where it is all the same", async () => {
+  it("says on which server it failed and why, and where it is available", async () => {
     const one = await fleet.ollama()
     const [api, gone] = [await fleet.openai(), await dead()]
     const { run } = home([one, api, gone])

@@ -181,7 +181,7 @@ describe.each(kindNames)("lists of models, with servers that are down (%s)", (ki
     expect([answer.status, answer.headers.get("x-aicortex-unreachable")]).toEqual([404, "1"])
   })
 
-  it("what needs no server is there all the same", async () => {
+  it("what needs no server is still available", async () => {
     const gateway = await gatewayOf([await dead()], { aliases: { small: model } })
     for (const path of ["/v1/models/aicortex-demo", "/v1/models/auto", "/v1/models/small", "/config"]) {
       expect([path, (await gateway.get(path)).status]).toEqual([path, 200])

@@ -331,7 +331,7 @@ describe("an address under which nothing is found", () => {
     expect(error.attempts[0].message).toContain(`the path is wrong: ${server.url}/inference/v1/chat/completions`)
   })
 
-  it("asks nobody else", async () => {
+  it("asks no other server", async () => {
     const server = await startPaths(() => undefined)
     const cortex = fleet.cortex([`${server.url}/a/b`])
     await cortex.listServers()

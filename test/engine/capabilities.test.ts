@@ -173,7 +173,7 @@ describe("aicortex engine --embeddings", () => {
     timeout
   )
 
-  it("another file is refused all the same", async () => {
+  it("another file is still refused", async () => {
     const { code, err } = await ended(
       spawn(process.execPath, [bin, "engine", new URL(import.meta.url).pathname, "--embeddings", "--port", "0"])
     )

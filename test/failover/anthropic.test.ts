@@ -159,7 +159,7 @@ describe("a server that fails", () => {
     expect(await failure(fleet.cortex([other]).complete(question))).toMatchObject({ _tag: "InvalidRequest" })
   })
 
-  it("after its stop reason has answered all the same", async () => {
+  it("an answer that breaks after its stop reason is complete", async () => {
     for (const torn of [false, true]) {
       const server = await fleet.anthropic({ reply: words, faults: { kind: "cutLast", torn } })
       const answer = await fleet.cortex([server]).complete(question)

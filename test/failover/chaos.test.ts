@@ -24,7 +24,7 @@ describe("the plan", () => {
     expect(steps(2, 200)).not.toEqual(steps(1, 200))
   })
 
-  it("always leaves each model a server that nothing befalls, and brings every server back", () => {
+  it("always leaves each model one server without faults, and restores every server", () => {
     const kinds = new Set<string>()
     for (let seed = 0; seed < 50; seed++) {
       const struck = new Set<number>()

@@ -508,7 +508,7 @@ describe("deadline", () => {
     expect(performance.now() - began).toBeLessThan(2_500)
   })
 
-  it("covers the wait for a session, and is not begun anew after it", async () => {
+  it("covers the wait for a session, and does not start over after it", async () => {
     const only = await start("ollama")
     await only.setBehaviour({ firstToken: 250 })
     const cortex = fleet.cortex([only])
@@ -605,7 +605,7 @@ describe("the breaker", () => {
     expect(all.map(({ server }) => server)).toEqual(Array(4).fill(bad.url))
   })
 
-  it("Retry-After is heeded, and only for as long as the server asked", async () => {
+  it("Retry-After is respected, and only for as long as the server asked", async () => {
     const { bad, good, cortex } = await pair("ollama", { kind: "status", code: 503, retryAfter: 1 })
     expect((await cortex.complete(question)).attempts).toMatchObject([{ reason: "busy", status: 503 }])
     await bad.setBehaviour({ faults: undefined })
@@ -617,7 +617,7 @@ describe("the breaker", () => {
     expect(back - first).toBeGreaterThan(950)
   })
 
-  it("Retry-After is heeded where the body that comes with it never ends, or breaks", async () => {
+  it("Retry-After is respected where the body that comes with it never ends, or breaks", async () => {
     for (const [protocol, then] of [
       ["ollama", "hang"],
       ["openai", "reset"]
@@ -829,7 +829,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     expect(events.flatMap((event) => (event.type === "thinking" ? [event.content] : [])).join("")).toBe("Hm so")
   })
 
-  it("a call for text is begun anew instead, whatever the second answer is", async () => {
+  it("a call for text starts over instead, whatever the second answer is", async () => {
     const { cortex } = await broken({ kind: "cut", after: 3 }, "Another answer.")
     await cortex.clearServerCache()
     expect(await cortex.chat(question)).toBe("Another answer.")

@@ -182,7 +182,7 @@ describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
     for (const { rawBody } of second.chatRequests) expect(rawBody).not.toMatch(/\\ud83d(?!\\ude00)/)
   })
 
-  it("with the tool calls that follow the text, begun anew where they broke", async () => {
+  it("with the tool calls that follow the text, started over where they broke", async () => {
     const models = [{ name: model, capabilities: ["completion", "tools"] }]
     const reply = {
       tokens: ["I", " look", " it", " up"],
@@ -305,7 +305,7 @@ describe("what is asked of a server that goes on", () => {
     expect(prompt("…<|start|>assistant", "ha", "")).toBe("…<|start|>assistant<|channel|>final<|message|>ha")
   })
 
-  it("JSON is begun anew, never gone on with in the middle", async () => {
+  it("JSON starts over, and is never resumed in the middle", async () => {
     const reply = ['{"a"', ": ", "[1", ", 2]", "}"]
     for (const kind of ["ollama", "openai"] as const) {
       const servers = await Promise.all([fleet[kind]({ reply }), fleet[kind]({ reply: ['{"a"', ": [3]}"] })])
@@ -445,7 +445,7 @@ describe("onInterrupt", () => {
     expect(await (await cortex.chat(question, { stream: true, onInterrupt: "fail" })).text()).toBe(whole)
   })
 
-  it("restart: an event says that all before is void, and the answer begins anew", async () => {
+  it("restart: an event discards all text before it, and the answer starts over", async () => {
     const other = ["Something", " else."]
     const servers = await pair(other)
     const { cortex, events, stream } = await run(servers, { kind: "cut", after: 3 }, { onInterrupt: "restart" })
@@ -512,7 +512,7 @@ describe("onInterrupt", () => {
     expect(ofType(stream.events, "restart")).toMatchObject([{ discard: 2 }])
   })
 
-  it("a call for text is begun anew, whatever it says", async () => {
+  it("a call for text starts over, whatever it says", async () => {
     for (const onInterrupt of ["resume", "restart", "fail"] as const) {
       const servers = await pair(["Something", " else."])
       const cortex = fleet.cortex(inOrder(...servers))

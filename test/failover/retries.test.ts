@@ -20,7 +20,7 @@ const restarting = async (protocol: (typeof protocols)[number], n: number) => {
   return { servers, arm, begin: () => (left = 3) }
 }
 
-describe.each(protocols)("whoever answers breaks off three times in each answer (%s)", (protocol) => {
+describe.each(protocols)("the answering server breaks off three times in each answer (%s)", (protocol) => {
   it.each([1, 3])("over %i servers no answer is lost, with default options", async (n) => {
     const { arm, begin, servers } = await restarting(protocol, n)
     const cortex = fleet.cortex(servers, { serverCooldown: 5 })

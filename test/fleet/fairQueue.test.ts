@@ -40,7 +40,7 @@ describe("the queue of a model", () => {
     expect(drain(queue)).toEqual(["again", "a", "b", "c"])
   })
 
-  it("has owners take turns, however many they have waiting, and whoever comes late does not catch up", () => {
+  it("has owners take turns, however many they have waiting, and a late one does not catch up", () => {
     const queue = new FairQueue(() => 0)
     for (let i = 0; i < 6; i++) queue.join(waiter(`a${i}`, "a"), false)
     const [first] = queue.order()
@@ -64,7 +64,7 @@ describe("the queue of a model", () => {
     expect(drain(queue)).toEqual(["batch1", "batch2", "three", "one", "two"])
   })
 
-  it("gives the place of whoever has most waiting to whoever has fewer, and of batch to interactive requests", () => {
+  it("displaces the owner with the most waiting for one with fewer, and batch for interactive requests", () => {
     const queue = new FairQueue(() => 0)
     for (let i = 0; i < 3; i++) queue.join(waiter(`a${i}`, "a"), false)
     queue.join(waiter("b0", "b"), false)

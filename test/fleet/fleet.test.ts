@@ -77,7 +77,7 @@ describe("places", () => {
     await Promise.all([first, ...calls])
   })
 
-  it("as many may wait as is said: a thousand at once, or nobody", async () => {
+  it("as many may wait as the setting says: a thousand at once, or none", async () => {
     const server = await fleet.ollama({ reply: "Well." })
     const patient = fleet.cortex([{ url: server.url, maxInFlight: 8 }], { maxQueued: 1_000 })
     const answers = await Promise.all(Array.from({ length: 1_000 }, () => patient.chat("Hi")))
@@ -93,7 +93,7 @@ describe("places", () => {
     expect(await failure(wrong.chat("Hi"))).toMatchObject({ _tag: "InvalidConfig", field: "maxQueued" })
   })
 
-  it("who leaves the queue, or whose deadline passes there, was never sent", async () => {
+  it("a request that leaves the queue, or whose deadline passes there, is never sent", async () => {
     const server = await fleet.ollama({ faults: { kind: "hang" } })
     const cortex = fleet.cortex([{ url: server.url, maxInFlight: 1 }])
     const first = failure(cortex.chat("Hi"))

@@ -61,7 +61,7 @@ describe("memory that clients share", () => {
   }
   const part = (owner: string, gone: Array<string>): Holding => new ObservedHolding(owner, () => gone.push(owner))
 
-  it("is taken from whoever holds most, and its largest part goes first", () => {
+  it("is taken from the owner that holds most, and its largest part goes first", () => {
     const pool = new MemoryBudget(100)
     const gone: Array<string> = []
     const [good, small, large] = [part("good", gone), part("bad", gone), part("bad", gone)]

@@ -209,7 +209,7 @@ describe("the rights of an administrator", () => {
     expect(await status(gateway.post(path, body, { headers: bearer("sk-boss") }))).toBe(200)
   })
 
-  it("are not needed for what harms nobody", async () => {
+  it("are not needed for harmless operations", async () => {
     const gateway = await serve([await ollama()], { keys })
     for (const body of [{ keep_alive: "5m" }, { keep_alive: 3_600 }, { num_ctx: 32_768 }, { options: { mirostat: 1 } }])
       expect(await status(ask(gateway, body))).toBe(200)

@@ -371,7 +371,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
 })
 
 describe("what is wrong, as the official client has it", () => {
-  it("a model that nobody has", async () => {
+  it("a model that no server has", async () => {
     const { client } = await start("ollama")
     const error = await failureOf(client.messages.create({ model: "m:2b", max_tokens: 5, messages: hi }), NotFoundError)
     expect(error.type).toBe("not_found_error")

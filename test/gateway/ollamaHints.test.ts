@@ -61,7 +61,7 @@ describe("what clients of Ollama tell its memory", () => {
     }
   })
 
-  it("samplers reach whoever has them", async () => {
+  it("samplers reach the servers that have them", async () => {
     const options = { mirostat: 1, typical_p: 0.5, temperature: 0.1 }
     for (const [model, server] of [
       ["m", ollama],

@@ -362,7 +362,7 @@ describe("what holds responses", () => {
     return all
   }
 
-  it("whoever is over its share loses its own, and nobody else's", async () => {
+  it("an owner that is over its share loses its own, and no other owner's", async () => {
     const store = makeMemory(() => 0)
     store.bound(bounds)
     // About 1,500 bytes each: two of each of the quiet ones are less than a third of all.

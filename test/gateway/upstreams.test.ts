@@ -78,7 +78,7 @@ describe("a server that does not stream", () => {
     })
   })
 
-  it("is understood all the same", async () => {
+  it("is still understood", async () => {
     const gateway = await serve([await upstream(whole({ content: "Once upon a time.", tool_calls: [call] }, "stop"))])
     const client = clientOf(gateway)
     const answer = await client.chat.completions.create({ model: "m", messages })
@@ -196,7 +196,7 @@ describe("what a server says", () => {
   })
 })
 
-describe("who leaves while embeddings wait for a place", () => {
+describe("a client that disconnects while embeddings wait for a slot", () => {
   it("is not asked for any more", async () => {
     const requests: Array<string> = []
     const url = await upstream((_, body) => {

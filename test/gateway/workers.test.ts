@@ -164,7 +164,7 @@ describe("kept answers", () => {
 })
 
 describe("several answers to one prompt", () => {
-  it.each([false, true])("are made anew also where answers are kept (stream: %s)", async (stream) => {
+  it.each([false, true])("are made again also where answers are cached (stream: %s)", async (stream) => {
     const one = await ollama({ reply: (_, n) => `answer ${n}` })
     const gateway = await serve([one], {}, { cortex: { cache: true } })
     const said = async (body: object) => {
@@ -266,7 +266,7 @@ describe("embeddings", () => {
     expect(JSON.parse(text.trimEnd().split("\n")[1] ?? "")).toMatchObject({ error: "all_servers_failed", attempts: 2 })
   })
 
-  it("who leaves them stops the server's work, or gives up the place in the line", async () => {
+  it("a disconnected client cancels the upstream request, or gives up its place in the queue", async () => {
     const one = await ollama({ models: [{ name: model, capabilities: ["embedding"] }] })
     const gateway = await serve([one], {}, { cortex: { servers: [{ url: one.url, maxInFlight: 1 }] } })
     expect((await gateway.post("/v1/embeddings", { model, input: "a" })).status).toBe(200)

@@ -205,7 +205,7 @@ describe("a file of a web server", () => {
     }
   )
 
-  it("that changes in between is downloaded anew, and never a mixture of both", async () => {
+  it("that changes in between is downloaded from the beginning, and never a mixture of both", async () => {
     const before = gguf({ weights: 500_000 })
     const after = gguf({ weights: 500_000 })
     const file: HubFile = { bytes: before, etag: '"1"' }
@@ -223,7 +223,7 @@ describe("a file of a web server", () => {
     expect(hub.requests.some(({ ifRange }) => ifRange === '"1"')).toBe(true)
   })
 
-  it("that became shorter is downloaded anew; one that changes each time is an error", async () => {
+  it("that became shorter is downloaded from the beginning; one that changes each time is an error", async () => {
     const file: HubFile = { bytes: gguf({ weights: 800_000 }), etag: '"1"' }
     hub.files["c.gguf"] = file
     hub.behaviour = { cutAfter: ({ range }) => (range?.startsWith("bytes=0-") === true ? undefined : 0) }
@@ -245,7 +245,7 @@ describe("a file of a web server", () => {
 })
 
 describe("what is wrong with what comes", () => {
-  it("a checksum that is another one: the file is gone, and the next attempt begins anew", async () => {
+  it("a wrong checksum deletes the file, and the next attempt starts from the beginning", async () => {
     const file = hub.add("owner/liar", "l.Q8_0.gguf", gguf({ weights: 300_000 }))
     file.listedSha256 = "0".repeat(64)
     const error = await pullFailure(store, "owner/liar")

@@ -86,7 +86,7 @@ describe("the key", () => {
 })
 
 describe("the list of models", () => {
-  it("may be missing: the server is asked all the same", async () => {
+  it("may be missing: the server is still asked", async () => {
     const server = await fleet.anthropic({
       models: ["other"],
       faultOn: "tags",

@@ -192,7 +192,7 @@ describe.each(["ollama", "openai"] as const)("many servers (%s)", (protocol) => 
     expect(many.requests).toHaveLength(before)
   })
 
-  it("the stream can be left early, and the fleet is closed all the same", async () => {
+  it("the stream can be left early, and the fleet is still closed", async () => {
     const many = await startMany(10, protocol)
     for (let i = 5; i < 10; i++) many.set(i, "hang")
     const cortex = fleet.cortex(many.urls)

@@ -630,7 +630,7 @@ describe("a flight", () => {
     return { answer, state }
   }
 
-  it("whoever comes and goes: each sees all of it in order, and it is stopped when the last has left", async () => {
+  it("clients that join and leave each get all of it in order, and it is cancelled when the last one has left", async () => {
     const reader = fc.record({
       comes: fc.nat(60),
       /** After so many events; who reads it whole only comes to the end. */
@@ -834,7 +834,7 @@ describe("sessions", () => {
     }
   })
 
-  it("who leaves before the end has said nothing", async () => {
+  it("a client that disconnects before the end leaves no turn in the session", async () => {
     const { cortex } = await alone({ reply: ["one", " two"] })
     await cortex.chat("Hi", cached)
     const session = await cortex.Session.create()
@@ -871,7 +871,7 @@ describe("values", () => {
     }
   })
 
-  it("a kept text is decoded anew: where it does not fit another decoder, the question is asked again", async () => {
+  it("a cached text is decoded again: where it does not fit another decoder, the request is sent again", async () => {
     const { server } = await alone({ reply: (_, n) => `{"n":${n + 1}}` })
     const runtime = ManagedRuntime.make(CortexLayer.layer({ servers: [server.url], model, configFile: false }))
     fleet.keep({ [Symbol.asyncDispose]: () => runtime.dispose() })
@@ -1021,7 +1021,7 @@ describe.each(stores)("a store %s", (name, make) => {
       { maxEntries: 3 }
     ))
 
-  it("of several owners, whoever has most loses its own", () =>
+  it("of several owners, the one with the most loses its own", () =>
     test(
       (store) =>
         Effect.gen(function* () {

@@ -124,7 +124,7 @@ describe("conversations in a folder", () => {
     assert.isFalse(existsSync(join(folder, "nobody")))
   })
 
-  it("begin anew, and nothing of what was said is left on the disk", async () => {
+  it("start over, and nothing of the conversation is left on the disk", async () => {
     const folder = newFolder()
     const [one, two] = [await open(folder), await open(folder)]
     await run(one.create("a"))

@@ -146,7 +146,7 @@ describe.each(upstreams)("through the gateway, over %s", (_, start) => {
     expect(server.chatRequests).toEqual([])
   })
 
-  it("a catastrophic pattern is matched all the same", async () => {
+  it("a pattern of catastrophic backtracking is still matched", async () => {
     const reply = JSON.stringify(`${"a".repeat(10_000)}!`)
     const server = await start({ reply })
     await using gateway = await startGateway([server.url])

@@ -190,7 +190,7 @@ describe.each(upstreams)("over %s", (protocol, start) => {
     expect((await faces[1]?.(shape, { tools }))?.at(-2)).toMatchObject({ type: "value", value })
   })
 
-  it("a kept reply streams, too, and one that does not fit is asked for anew", async () => {
+  it("a cached reply streams, too, and one that does not fit the schema is requested again", async () => {
     const { cortex, server } = await one((_, n) => (n === 0 ? ['{"n":', "1}"] : ['{"n":', "2}"]))
     const ask = async (schema: object) =>
       ((await cortex.chat("Hi", { schema, stream: true, cache: true })) as StructuredStream).value()

@@ -254,7 +254,7 @@ describe("a call that succeeds", () => {
 })
 
 describe("the Promise face", () => {
-  it("makes spans with the tracer that it was given, and counts all the same without one", async () => {
+  it("makes spans with the tracer that it was given, and still counts without one", async () => {
     const model = newModel()
     const server = await begin(model)
     const traced = remembering()

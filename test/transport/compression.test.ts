@@ -259,7 +259,7 @@ describe.each(["ollama", "openai"] as const)("compressed answers (%s)", (protoco
     expect(process.memoryUsage().rss - before).toBeLessThan(256 * 1024 * 1024)
   })
 
-  it("that are long and monotonous are read all the same", async () => {
+  it("that are long and monotonous are still read", async () => {
     const server = await start(protocol, "gzip", gzip, async (response) => {
       const out = writer(gzip, response)
       for (let i = 0; i < 500; i++) out.write(wire.token("the same "))

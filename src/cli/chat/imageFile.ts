@@ -18,7 +18,7 @@ const mediaTypeOf = (bytes: Buffer): string | undefined => {
 }
 
 const load = async (file: string): Promise<Buffer> => {
-  // Opening a pipe would wait for whoever writes it.
+  // Opening a pipe would wait for its writer.
   if (!(await stat(file)).isFile()) throw new Error("it is no regular file")
   const handle = await open(file)
   try {

@@ -17,7 +17,7 @@ export const run = Effect.fnUntraced(function* (root: Shape, words: ReadonlyArra
       : yield* Effect.flatMap(
           Effect.promise(() => import("./values.js")),
           ({ valuesOf }) => valuesOf(kind)
-          // What is known all the same is offered: there is nowhere to complain.
+          // What is known is still offered: there is no place for an error message.
         ).pipe(Effect.catchAllCause(() => Effect.succeed<ReadonlyArray<Candidate>>([])))
   const all = new Map<string, string>()
   for (const [value, about] of [...known, ...values.map(([value, about]): Candidate => [`${prefix}${value}`, about])]) {

@@ -67,7 +67,7 @@ const locked = <A, E, R>(file: string, write: Effect.Effect<A, E, R>) =>
   Effect.acquireUseRelease(
     lock(file),
     () => Effect.uninterruptible(write),
-    // Whoever took it for left behind has it now.
+    // A process that took it for stale holds it now.
     (release) => Effect.promise(() => release().catch(() => {}))
   ).pipe(Effect.mapError((error) => (isPlatform(error) ? unusable(file, error) : error)))
 

@@ -28,7 +28,7 @@ export interface Flags {
 /** Requests must have this key. Not the one of the gateway, which may be the process that starts this one. */
 const keyVariable = "AICORTEX_ENGINE_KEY"
 
-/** Whoever started it decides how long requests may take; a prompt may be long, and this machine slow. */
+/** The client decides how long requests may take; a prompt may be long, and this machine slow. */
 const silence = 3_600_000
 
 /** How long requests may still take when it stops, in milliseconds. */

@@ -30,7 +30,7 @@ const log = (text: string): void => {
   process.stderr.write(`aicortex: ${Output.withoutControls(text)}\n`)
 }
 
-/** Ends when standard input does: then whoever started this process is gone. */
+/** Ends when standard input does: then the parent process has ended. */
 const inputEnded = Effect.async<void>((resume) => {
   const ended = () => resume(Effect.void)
   process.stdin.once("end", ended).once("close", ended).once("error", ended)

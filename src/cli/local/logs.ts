@@ -49,7 +49,7 @@ export const run = Effect.fnUntraced(function* ({ follow, lines = defaultLines, 
   while (follow) {
     yield* Effect.sleep(interval)
     const now = sizeOf(file)
-    // It began anew.
+    // It was rotated.
     if (now < size) size = 0
     if (now > size) yield* Output.writeLine(readFrom(file, size, now))
     size = now

@@ -55,7 +55,7 @@ const planned = <E, R>(folder: string, make: Make<E, R>, { force }: ApplyFlags) 
       const plan = { ...made.right, write: [...made.right.write, ...more] }
       return { plan, rejected: [...rejected, ...plan.rejected] }
     }
-    const advice = force || !Array.isArray(records) ? "" : "; --force applies it all the same"
+    const advice = force || !Array.isArray(records) ? "" : "; --force applies it regardless"
     return yield* new CommandFailed({ message: `${folder} is left as it is: ${made.left.reason}${advice}` })
   })
 

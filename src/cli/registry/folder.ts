@@ -136,7 +136,7 @@ export const locked = <A, E, R>(folder: string, use: Effect.Effect<A, E, R>): Ef
       return lock(await realpath(folder), { realpath: false, stale, retries })
     }),
     () => use,
-    // Whoever took it for left behind has it now.
+    // A process that took it for stale holds it now.
     (release) => Effect.promise(() => release().catch(() => {}))
   )
 

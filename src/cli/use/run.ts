@@ -52,5 +52,5 @@ export const show = Effect.gen(function* () {
   const { model } = yield* CurrentSettings
   const [first] = yield* Effect.flatMap(ModelSelection, (selection) => selection.select(model))
   yield* Output.writeLine(`${first?.model ?? model}\n`)
-  if (first?.auto === true) yield* Output.dimNotice(`it is chosen for each call anew (${first.reason})`)
+  if (first?.auto === true) yield* Output.dimNotice(`it is chosen again for each call (${first.reason})`)
 }).pipe(Effect.provide(Fleet.layer))

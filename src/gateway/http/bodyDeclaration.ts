@@ -204,7 +204,7 @@ export const required = <A>(field: Field<A>): Field<Exclude<A, undefined>> => ({
   }
 })
 
-/** The same field, which a body must have: whoever reads it says in the words of its API that it is missing. */
+/** The same field, required. The reader reports a missing one in the format of its API. */
 export const needed = <F extends Field<unknown>>(field: F): F => ({ ...field, required: true })
 
 /** The same field, where `null` is a usual way to say that it is absent. */

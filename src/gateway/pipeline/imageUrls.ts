@@ -64,7 +64,7 @@ export const check = (messages: ReadonlyArray<Message.Message>): void => {
       throw new ErrorResponse.RequestRejected(
         ErrorResponse.make(
           400,
-          "An image's address must be one of the internet, over http or https; whoever runs the gateway may allow others with gateway.privateImages. Send the image itself instead.",
+          "An image's address must be one of the internet, over http or https; the gateway's operator may allow others with gateway.privateImages. Send the image itself instead.",
           "invalid_image_url"
         )
       )

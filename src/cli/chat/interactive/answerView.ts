@@ -16,7 +16,7 @@ export const screen: Screen = {
   write: (text) => void process.stdout.write(text)
 }
 
-/** At most so often the lines are made anew, in milliseconds: more could not be seen. */
+/** The shortest time between two redraws, in milliseconds: more could not be seen. */
 const interval = 25
 
 /** A line as wide as the terminal would leave the cursor in an uncertain place. */
@@ -28,7 +28,7 @@ const openFence = /^ {0,3}(`{3,}|~{3,}).*$/m
 const unclear = /^\s*(\d{1,9}[.)]?|[-*+_>#=`~|]*)\s*$/
 
 /**
- * The blocks of a text that are finished are written once. The last one is written anew when a piece changes its lines,
+ * The blocks of a text that are finished are written once. The last one is rewritten when a piece changes its lines,
  * as far as they are on the screen.
  */
 export class AnswerView {

@@ -13,7 +13,7 @@ export const maxEntries = 1_000
 /** A longer message is not kept, in characters: it is no line that someone types again. */
 export const maxLength = 16_384
 
-/** The file may grow to so many times its bound before it is written anew. */
+/** The file may grow to so many times its bound before it is rewritten. */
 const slack = 2
 
 export interface History {

@@ -182,7 +182,7 @@ class Reading {
     return `${up(rowsAbove)}\r\u001b[J`
   }
 
-  /** Terminals break the lines anew that have become too long. */
+  /** Terminals wrap lines again that have become too long. */
   readonly #onResize = () => {
     const limit = columns()
     const broken = this.#lines.shown

@@ -15,7 +15,7 @@ import * as Items from "./items.js"
 import type * as Request from "./request.js"
 
 const order =
-  "Summarize the conversation so far for whoever goes on with it and knows nothing else of it: what was asked for, " +
+  "Summarize the conversation so far for a reader who continues it and knows nothing else of it: what was asked for, " +
   "what was done and found out, with names, paths, figures and decisions, and what is still to be done. Write only the summary."
 
 const isUsers = (item: BodyFields.Fields): boolean =>
