@@ -25,7 +25,7 @@ interface ListingProblem {
   readonly silent?: boolean
   /** Whether its list may be at another path. */
   readonly misplaced?: boolean
-  /** The address at which chats are accepted all the same. */
+  /** The address at which chats are still accepted. */
   readonly api?: string | undefined
   /** Whether the error has the form of Anthropic's API. */
   readonly isAnthropic?: boolean

@@ -50,12 +50,12 @@ class Scanner {
     return this.unexpected("after top-level value")
   }
 
-  private get here(): string {
+  private peek(): string {
     return this.text[this.at] ?? ""
   }
 
   private skip(): void {
-    while (blank.test(this.here)) this.at++
+    while (blank.test(this.peek())) this.at++
   }
 
   /** The message for the character at this place, or for its absence. */
@@ -66,14 +66,14 @@ class Scanner {
   }
 
   private take(character: string, where: string): string | undefined {
-    if (this.here !== character) return this.unexpected(where)
+    if (this.peek() !== character) return this.unexpected(where)
     this.at++
     return undefined
   }
 
   /** A value, or the beginning of an object or array. */
   private value(): string | undefined {
-    const first = this.here
+    const first = this.peek()
     this.due = "after"
     if (first === '"') return this.string()
     if (first === "-" || digit.test(first)) return this.number()
@@ -90,7 +90,7 @@ class Scanner {
   /** The end of an object or array, or what comes before its next value. */
   private item(): string | undefined {
     const inObject = this.open.at(-1) === "{"
-    if (this.here === (inObject ? "}" : "]")) {
+    if (this.peek() === (inObject ? "}" : "]")) {
       this.at++
       this.open.pop()
       this.due = "after"
@@ -106,7 +106,7 @@ class Scanner {
   }
 
   private key(): string | undefined {
-    if (this.here !== '"') return this.unexpected("looking for beginning of object key string")
+    if (this.peek() !== '"') return this.unexpected("looking for beginning of object key string")
     const found = this.string()
     this.skip()
     return found ?? this.take(":", "after object key")
@@ -115,44 +115,44 @@ class Scanner {
   private string(): string | undefined {
     this.at++
     for (;;) {
-      const character = this.here
+      const character = this.peek()
       if (character === "" || character < " ") return this.unexpected("in string literal")
       this.at++
       if (character === '"') return undefined
       if (character !== "\\") continue
-      const escaped = this.here
+      const escaped = this.peek()
       if (escaped === "" || !'"\\/bfnrtu'.includes(escaped)) return this.unexpected("in string escape code")
       this.at++
       if (escaped !== "u") continue
       for (let n = 0; n < 4; n++) {
-        if (!hexadecimal.test(this.here)) return this.unexpected("in \\u hexadecimal character escape")
+        if (!hexadecimal.test(this.peek())) return this.unexpected("in \\u hexadecimal character escape")
         this.at++
       }
     }
   }
 
   private digits(where: string): string | undefined {
-    if (!digit.test(this.here)) return this.unexpected(where)
-    while (digit.test(this.here)) this.at++
+    if (!digit.test(this.peek())) return this.unexpected(where)
+    while (digit.test(this.peek())) this.at++
     return undefined
   }
 
   private number(): string | undefined {
-    if (this.here === "-") this.at++
+    if (this.peek() === "-") this.at++
     // No digit comes after a zero at the beginning.
-    if (this.here === "0") this.at++
+    if (this.peek() === "0") this.at++
     else {
       const found = this.digits("in numeric literal")
       if (found !== undefined) return found
     }
-    if (this.here === ".") {
+    if (this.peek() === ".") {
       this.at++
       const found = this.digits("after decimal point in numeric literal")
       if (found !== undefined) return found
     }
-    if (this.here !== "e" && this.here !== "E") return undefined
+    if (this.peek() !== "e" && this.peek() !== "E") return undefined
     this.at++
-    if (this.here === "+" || this.here === "-") this.at++
+    if (this.peek() === "+" || this.peek() === "-") this.at++
     return this.digits("in exponent of numeric literal")
   }
 
