@@ -113,7 +113,7 @@ export type DownloadError = ModelStore.FindError | ModelStore.PullError | ModelN
  * @category models
  */
 export interface LocalModel {
-  /** The name that requests ask for. */
+  /** The name that requests ask for: what was said, and of a file or an address the name of the file. */
   readonly model: string
   /** Gets the model's files, where they are not here yet. */
   readonly download: Effect.Effect<void, DownloadError>
@@ -184,6 +184,7 @@ const build = (model: string, options: Checked) =>
     const engines = Context.get(context, Engines.Engines)
     const permit = yield* Effect.makeSemaphore(1)
     const asked = engineOptions(options)
+    const name = Source.nameOf(model)
     const own = options.models === undefined ? yield* Effect.serviceOption(ModelStore.ModelStore) : Option.none()
     let running: Running | undefined
     let ended: string | undefined
@@ -228,7 +229,7 @@ const build = (model: string, options: Checked) =>
     }
 
     const launch = Effect.gen(function* () {
-      const source = yield* locate(() => {})
+      const source = { ...(yield* locate(() => {})), name }
       const { engine, program } = yield* engines.select(source, asked, options.engine)
       const timeout = options.timeout ?? defaultTimeout
       const started = yield* start({ engine, program, source, options: asked, timeout })
@@ -265,7 +266,7 @@ const build = (model: string, options: Checked) =>
       )
     }).pipe(permit.withPermits(1))
 
-    const notRunning = () => new NotRunning({ model, ...(ended === undefined ? {} : { reason: ended }) })
+    const notRunning = () => new NotRunning({ model: name, ...(ended === undefined ? {} : { reason: ended }) })
 
     const live = Effect.suspend(() => {
       const found = current()
@@ -284,7 +285,7 @@ const build = (model: string, options: Checked) =>
       )
 
     const self: LocalModel = {
-      model,
+      model: name,
       download: Effect.asVoid(locate(() => {})),
       downloadWith: (tell) => Effect.asVoid(locate(tell)),
       serve,

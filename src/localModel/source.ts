@@ -9,6 +9,12 @@ import type { EngineName, LocalSource } from "../engines/engine.js"
 import { canonical, demoModel } from "../Model.js"
 import { type FindError, ModelStore, type PullError, type PullEvent, type StoredModel } from "../ModelStore.js"
 
+/** The name that requests ask for: what was said, and of a file or an address the name of the file. */
+export const nameOf = (model: string): string => {
+  const isFile = /\.gguf$/i.test(model) || /^(\.{0,2}[\\/]|~[\\/]|[a-z]:[\\/]|file:)/i.test(model)
+  return isFile ? (model.split(/[\\/]/).at(-1) ?? model).replace(/\.gguf$/i, "") : model.trim()
+}
+
 /** The model of this machine that a name means: one of the store, a file, or the one that is built in. */
 export const find = (name: string): Effect.Effect<Option.Option<StoredModel>, FindError, ModelStore> =>
   Effect.flatMap(ModelStore, (store) =>

@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Chat from "../Chat.js"
 import * as Local from "../LocalModel.js"
+import { nameOf } from "../localModel/source.js"
 import type { Message } from "../Message.js"
 import type { PullEvent } from "../ModelStore.js"
 import { type ChatOptions, chatOptions, given, onAbort } from "./calls.js"
@@ -82,12 +83,12 @@ export class LocalModel implements AsyncDisposable {
   private readonly scope = Effect.runSync(Scope.make())
   private readonly local: Promise<Local.LocalModel>
 
+  /** The name that requests ask for: what was said, and of a file or an address the name of the file. */
+  readonly model: string
+
   /** A model that is not started yet: call `serve`. An option that cannot be used rejects there. */
-  constructor(
-    /** The name or the file that was asked for. */
-    readonly model: string,
-    options?: LocalModelOptions
-  ) {
+  constructor(model: string, options?: LocalModelOptions) {
+    this.model = typeof model === "string" ? nameOf(model) : ""
     this.local = run(Scope.extend(Local.make(model, options), this.scope))
     // The error is reported by the first call; here it is only marked as handled.
     this.local.catch(() => {})

@@ -44,6 +44,9 @@ const writeFiles = (page: Page, desk: Desk) => {
   }
 }
 
+/** Starts what goes on in the background. */
+const isHeld = /^aicortex (run -d|start)\b/
+
 /** The commands of a block: a line each, or several that end in a backslash. */
 const commandsOf = (code: string): ReadonlyArray<string> =>
   code
@@ -74,10 +77,16 @@ describe("the documentation", () => {
 describe.concurrent("in TypeScript", () => {
   for (const page of withBlocks("ts")) {
     const all = of(page, "ts")
-    it(`${page.path}: ${all.length} blocks run, and print what they say`, async () => {
+    it(`${page.path}: ${all.length} blocks run, and print what they say`, async ({ onTestFinished }) => {
       const files = all.map((block) => programOf(workshop.fileOf(block)))
       const desk = workshop.desk()
       writeFiles(page, desk)
+      // The page has it started in the terminal.
+      if (all.some(({ code }) => code.includes("localhost:39281"))) {
+        const command = of(page, "sh").flatMap(({ code }) => commandsOf(code).filter((one) => isHeld.test(one)))[0]
+        const { stop } = await workshop.hold(desk, command ?? "")
+        onTestFinished(stop)
+      }
       const runner = join(root, "test/support/docs/runner.mjs")
       const env = { AICORTEX_MODEL: "aicortex-demo" }
       const { code, stderr, stdout } = await workshop.run(desk, process.execPath, [runner, ...files], env)
@@ -129,6 +138,11 @@ describe.concurrent("in the terminal", () => {
           const { port, stop } = await workshop.serve(desk, [...exported, command.slice(0, -2)].join("; "))
           desk.served[`127.0.0.1:${/--port (\d+)/.exec(command)?.[1] ?? 8000}`] = port
           onTestFinished(stop)
+        } else if (isHeld.test(command)) {
+          const { code, stderr, stdout, stop } = await workshop.hold(desk, command)
+          onTestFinished(stop)
+          assert.strictEqual(code, 0, `${name}\n${stdout}\n${stderr}`)
+          for (const claim of claims(command)) assert.strictEqual(stdout.trim(), claim, name)
         } else {
           const inClone = command.startsWith("npm ")
           const script = inClone ? command : [...exported, command].join("\n")

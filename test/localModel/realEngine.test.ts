@@ -231,6 +231,37 @@ describe("every field reaches the engine", () => {
   })
 })
 
+describe("the name of the model", () => {
+  for (const [asked, name] of [
+    [demo, "aicortex-demo"],
+    [`file:${demo}`, "aicortex-demo"],
+    ["aicortex-demo", "aicortex-demo"],
+    ["hf:owner/repo:Q4_K_M", "hf:owner/repo:Q4_K_M"],
+    ["https://example.com/models/own.gguf", "own"],
+    ["owner/repo/own.gguf", "own"]
+  ] as const) {
+    it(`${asked.replace(demo, "PATH")} is ${name.replace(demo, "PATH")}`, async () => {
+      await using model = new PromiseModel(asked)
+      assert.strictEqual(model.model, name)
+    })
+  }
+
+  it("is what requests ask for, and what is listed", { timeout: 60_000 }, async () => {
+    await using model = await PromiseModel.open(demo, { temp: 0 })
+    const client = new OpenAI({ baseURL: await model.url, apiKey: "x", maxRetries: 0 })
+    const list = await client.models.list()
+    assert.include(
+      list.data.map(({ id }) => id),
+      model.model
+    )
+    const { choices } = await client.chat.completions.create({
+      model: model.model,
+      messages: [{ role: "user", content: question }]
+    })
+    assert.strictEqual(choices[0]?.message.content, answer)
+  })
+})
+
 describe("stop while it is starting", () => {
   it("serve fails, and nothing is left", { timeout: 60_000 }, async () => {
     await using model = new PromiseModel(demo)

@@ -1,11 +1,12 @@
 /** Where the examples of the documentation run: a folder of their own, fakes behind the names of servers, and a gateway. */
 import { spawn, spawnSync } from "node:child_process"
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { build } from "esbuild"
 import { fromSource } from "../../../scripts/fromSource.mjs"
+import { FakeHub } from "../fakeHub.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../fakeServer.js"
 import { startGateway } from "../gateway.js"
 import type { Reply } from "../script.js"
@@ -22,6 +23,20 @@ const reply: Reply = (body) => {
   const name = /My name is (\w+)/.exec(JSON.stringify(body.messages ?? ""))?.[1]
   if (name !== undefined && last.content === "What is my name?") return `Your name is ${name}.`
   return "The sky looks blue because air scatters short wavelengths the most."
+}
+
+const demo = join(root, "registry/demo/aicortex-demo.gguf")
+
+/** A hub with the models that the pages name: each is the demo model. */
+const openHub = async (): Promise<FakeHub> => {
+  const hub = await FakeHub.start()
+  const bytes = readFileSync(demo)
+  for (const quantization of ["Q4_K_M", "Q8_0"]) {
+    hub.add("bartowski/Llama-3.2-1B-Instruct-GGUF", `Llama-3.2-1B-Instruct-${quantization}.gguf`, bytes)
+  }
+  hub.add("cortexso/llama3.1", "model.gguf", bytes, "8b-gguf-q4-km")
+  hub.files["tiny.gguf"] = { bytes }
+  return hub
 }
 
 export interface Output {
@@ -47,6 +62,11 @@ export interface Workshop {
     desk: Desk,
     command: string
   ) => Promise<{ readonly port: number; readonly stop: () => Promise<void> }>
+  /**
+   * Runs `aicortex run -d …` at a free port, which is then behind port 39281 of this machine for what the desk runs; gives
+   * what it prints. What holds the models ends with `stop`.
+   */
+  readonly hold: (desk: Desk, command: string) => Promise<Output & { readonly stop: () => Promise<void> }>
   /** Type-checks these files, strictly, in one program. */
   readonly typeCheck: (files: ReadonlyArray<string>) => Promise<Output>
   /** Bundles these files, and gives for each the program that it became. */
@@ -67,6 +87,7 @@ export const openWorkshop = async (): Promise<Workshop> => {
   writeFileSync(join(folder, "package.json"), JSON.stringify({ type: "module" }))
   symlinkSync(join(root, "dist/bin.js"), join(path, "aicortex"))
   for (const name of standIns) symlinkSync(join(root, "test/support/docs/standIns.mjs"), join(path, name))
+  symlinkSync(join(root, "test/support/fakeEngine.mjs"), join(path, "podman"))
 
   const setup = spawnSync(process.execPath, ["scripts/setup.mjs"], { cwd: root, encoding: "utf8" })
   if (setup.status !== 0) throw new Error(setup.stderr)
@@ -78,17 +99,23 @@ export const openWorkshop = async (): Promise<Workshop> => {
     "gpu-2:11434": await startFakeOllama(ollama),
     "llm.example.com:443": await startFakeOpenAI({ models, reply, apiKey: "secret" })
   }
+  const hub = await openHub()
+  const hubPorts = [hub.url, hub.filesUrl].map((url) => Number(new URL(url).port))
   const gateway = await startGateway([servers["gpu-1:11434"].url])
 
   const environment = ({ home, served }: Desk, extra: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
     PATH: `${path}:${process.env["PATH"]}`,
     HOME: home,
     NO_COLOR: "1",
+    HF_ENDPOINT: hub.url,
+    FAKE_ENGINE_LOG: join(home, "engines.jsonl"),
     NODE_OPTIONS: `--import=${pathToFileURL(join(root, "test/support/hosts.mjs")).href}`,
     TEST_HOSTS: JSON.stringify({
       ...Object.fromEntries(Object.entries(servers).map(([host, { port }]) => [host, port])),
       "127.0.0.1:8000": gateway.port,
       "127.0.0.1:62549": gateway.port,
+      ...Object.fromEntries(hubPorts.map((port) => [`127.0.0.1:${port}`, port])),
+      "example.com:443": hubPorts[1],
       ...served
     }),
     ...extra
@@ -138,12 +165,30 @@ export const openWorkshop = async (): Promise<Workshop> => {
       closed.then(() => reject(new Error(`${command} ended: ${said}`)))
     })
 
+  const hold: Workshop["hold"] = async (desk, command) => {
+    const words = command.replace(/#.*/, "").trimEnd()
+    const output = await run(desk, "sh", ["-c", `${words}${/ --port /.test(words) ? "" : " --port 0"}`])
+    const port = Number(/http:\/\/localhost:(\d+)\/v1/.exec(output.stdout)?.[1])
+    for (const host of ["localhost", "127.0.0.1"]) desk.served[`${host}:39281`] = port
+    // Other commands ask the engines themselves.
+    const status = await run(desk, "aicortex", ["status", "--json"])
+    for (const [, engine] of status.stdout.matchAll(/"http:\/\/127\.0\.0\.1:(\d+)/g)) {
+      desk.served[`127.0.0.1:${engine}`] = Number(engine)
+    }
+    return {
+      ...output,
+      stdout: output.stdout.replace(`localhost:${port}`, "localhost:39281"),
+      stop: async () => void (await run(desk, "aicortex", ["stop"]))
+    }
+  }
+
   let desks = 0
   const desk = (): Desk => {
     desks += 1
     const [home, work] = [join(folder, `home${desks}`), join(folder, `work${desks}`)]
     for (const one of [home, work]) mkdirSync(one)
     symlinkSync(join(root, "registry"), join(work, "registry"))
+    symlinkSync(demo, join(work, "mine.gguf"))
     return { home, work, served: {} }
   }
   const outside: Desk = desk()
@@ -153,6 +198,7 @@ export const openWorkshop = async (): Promise<Workshop> => {
     desk,
     run,
     serve,
+    hold,
     typeCheck: (files) => {
       const config = {
         extends: join(root, "tsconfig.json"),
@@ -192,6 +238,7 @@ export const openWorkshop = async (): Promise<Workshop> => {
     },
     close: async () => {
       await gateway.close()
+      await hub.stop()
       await Promise.all(Object.values(servers).map((server) => server.stop()))
       rmSync(folder, { recursive: true, force: true })
     }
