@@ -531,6 +531,7 @@ export const ChatError = Schema.Union(
   SessionsUnavailable,
   PersonaNotFound,
   EngineUnavailable,
+  EngineFailed,
   ToolFailed,
   Closed
 )

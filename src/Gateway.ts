@@ -227,7 +227,7 @@ export const serve = Effect.fnUntraced(function* (
     const counting = Layer.provide(services, counted)
     return {
       settings,
-      services: servers === undefined ? counting : Layer.provide(counting, Layer.succeed(Servers.Servers, servers))
+      services: servers === undefined ? counting : Layer.provideMerge(counting, Layer.succeed(Servers.Servers, servers))
     }
   }).pipe(Effect.provide(files))
   return yield* Lifecycle.make({ ...rest, plan, ...(alone ? {} : { watched: path }) })

@@ -119,7 +119,9 @@ export const Engine = Schema.Struct({
   /** How often it was started again. */
   restarts: Schema.Number,
   /** Why it does not run, if it should. */
-  problem: nullable(Schema.String)
+  problem: nullable(Schema.String),
+  /** The last lines that it wrote, where it cannot be run. */
+  log: Schema.optionalWith(Schema.Array(Schema.String), { default: () => [] })
 })
 /**
  * @since 0.3.0
@@ -136,6 +138,8 @@ export type Engine = typeof Engine.Type
 export const Model = Schema.Struct({
   /** The name that requests ask for. */
   name: Schema.String,
+  /** Other names that requests may ask for: aliases, and that of a repository without its quantisation. */
+  names: Schema.optionalWith(Schema.Array(Schema.String), { default: () => [] }),
   /** Its file; `null` for a model that Ollama keeps. */
   path: nullable(Schema.String),
   /** Of its files. */

@@ -26,7 +26,7 @@ import * as LocalServers from "./registry/localServers.js"
 import * as Lists from "./registry/modelLists.js"
 import { answers, contextOn, isThere, type Offer, offersOver, silent, unreachable } from "./registry/offers.js"
 import * as Rows from "./registry/rows.js"
-import type { KnownServer } from "./registry/serverEntry.js"
+import { type KnownServer, namesOn } from "./registry/serverEntry.js"
 import { serverInfoOf } from "./registry/serverInfo.js"
 import { sourcesOf } from "./registry/sources.js"
 import * as Server from "./Server.js"
@@ -220,7 +220,7 @@ const statusOf = (known: KnownServer): ServerStatus => ({
   protocol: known.protocol,
   reachable: answers(known),
   problem: known.problem,
-  models: answers(known) ? [...known.models.values()].map((info) => info.model_name).sort() : [],
+  models: answers(known) || known.isFixed ? namesOn(known) : [],
   checkedAt: known.checkedAt,
   ...(known.server.api === undefined ? {} : { api: known.server.api }),
   ...(known.server.headers === undefined ? {} : { headers: Object.keys(known.server.headers) })
@@ -417,7 +417,7 @@ export const make = Effect.gen(function* () {
     const servers = yield* hosted
     const found = options.available === true ? rows.filter((row) => servers.has(row.key)) : rows
     const extra: Array<Rows.Row> = []
-    for (const [key, info] of servers) if (!catalogue.models.has(key)) extra.push(Rows.make(key, info))
+    for (const [key, info] of servers) if (Rows.isExtra(catalogue.models, key, info)) extra.push(Rows.make(key, info))
     const all = extra.length === 0 ? found : [...found, ...extra].sort(Rows.byName)
     const family = options.family?.trim().toLowerCase()
     return family === undefined ? all : all.filter((row) => row.family === family)

@@ -99,6 +99,23 @@ export interface Server {
   readonly implicit: boolean
   /** Whether the user counts it as local, or as remote; `undefined`: see `isLocal`. */
   readonly local?: boolean | undefined
+  /** Why an engine of this machine does not run, where it should: nothing is sent to it. */
+  readonly engineFailure?: EngineFailure | undefined
+}
+
+/**
+ * Why an engine of this machine does not run.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface EngineFailure {
+  /** The engine's name. */
+  readonly engine: string
+  /** What happened. */
+  readonly reason: string
+  /** The last lines that it wrote. */
+  readonly log: ReadonlyArray<string>
 }
 
 /**

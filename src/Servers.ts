@@ -23,6 +23,8 @@ export interface LocalServer {
   readonly server: Server
   /** What is known of its model. */
   readonly info: ModelInfo
+  /** Other names that it answers to. */
+  readonly names?: ReadonlyArray<string> | undefined
   /** Why it cannot answer; `undefined` if it can, or will. */
   readonly problem: string | undefined
 }

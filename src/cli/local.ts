@@ -50,6 +50,9 @@ export const startOptions = {
   port,
   host: Flags.text("host", { value: "ADDRESS", about: "Where the endpoint listens. Default: 127.0.0.1." }),
   foreground: Flags.flag("foreground", { about: "Hold the models in this process, until it is ended." }),
+  whileFollowed: Flags.flag("while-followed", {
+    about: "With --foreground: end with the last gateway that serves the models, unless one was started to stay."
+  }),
   ...startFlags,
   json: Flags.json
 }

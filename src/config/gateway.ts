@@ -119,6 +119,15 @@ export const gateway = {
     flag: { name: "cors", value: "ORIGIN" }
   }),
   /**
+   * Whether aicortex serve serves the models of this machine too, where there are any; read at its start. Default:
+   * true.
+   */
+  localModels: setting(Schema.Boolean, {
+    doc: "Whether aicortex serve serves the models of this machine too, where there are any; read at its start.",
+    default: true,
+    env: ["AICORTEX_LOCAL_MODELS"]
+  }),
+  /**
    * Names by which the gateway may be called where there is no key, besides addresses, names without a dot and this
    * machine's own. Default: none.
    */

@@ -20,11 +20,19 @@ const layerMemory = Layer.succeed(LocalMemory, () => process.availableMemory?.()
 
 /** The store and the settings, as `models`, the environment and the configuration file say. */
 export const layer = (
-  models?: ModelOptions
+  models?: ModelOptions,
+  configFile?: string | false
 ): Layer.Layer<ModelStore.ModelStore | CurrentSettings, InvalidConfig, FileSystem.FileSystem | Path.Path> =>
   ModelStore.layer.pipe(
     Layer.provide([layerMemory, StoreHost.layer, ByRuntime.layerConfigured]),
     Layer.provideMerge(
-      Layer.effect(CurrentSettings, Config.settings({ ...alone, ...(models === undefined ? {} : { models }) }))
+      Layer.effect(
+        CurrentSettings,
+        Config.settings({
+          ...alone,
+          ...(models === undefined ? {} : { models }),
+          ...(configFile === undefined ? {} : { configFile })
+        })
+      )
     )
   )

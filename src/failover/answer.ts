@@ -318,7 +318,7 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
     const invalid = this.partial.started ? undefined : this.attribution.ended()
     if (this.partial.started) this.reject(new StreamInterrupted({ model, partial: this.partial.text, attempts }))
     else if (invalid !== undefined) this.reject(invalid)
-    else terminalError(model, attempts, this.dependencies, (error) => this.reject(error))
+    else terminalError(model, attempts, this.selection.hosts, this.dependencies, (error) => this.reject(error))
   }
 
   protected expired(deadline: number): void {

@@ -219,7 +219,10 @@ export class Embedding extends Lifetime implements SelectionClient {
   exhausted(): void {
     const invalid = this.attribution.ended()
     if (invalid !== undefined) this.reject(invalid)
-    else terminalError(this.call.request.model, this.attempts, this.dependencies, (error) => this.reject(error))
+    else {
+      const { hosts } = this.selection
+      terminalError(this.call.request.model, this.attempts, hosts, this.dependencies, (error) => this.reject(error))
+    }
   }
 
   overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void {

@@ -78,6 +78,11 @@ export class ServerSelection {
     return this.current
   }
 
+  /** The servers of the model, as far as they are known. */
+  get hosts(): ReadonlyArray<Host> {
+    return this.current.columns.hosts
+  }
+
   /** Whether it waits for a slot on a server. */
   get queued(): boolean {
     return this.leaveQueue !== undefined
@@ -142,10 +147,11 @@ export class ServerSelection {
     return at
   }
 
-  /** Excludes servers whose protocol cannot express the request; nothing is sent to them. */
+  /** Excludes servers whose protocol cannot express the request, and engines that failed; nothing is sent to them. */
   excludeUnable(): void {
     const { attempts } = this.client
     const { hosts, protocols } = this.current.columns
+    if (this.current.columns.engineFailures > 0) this.excludeEngines()
     let unable: Map<Protocol, ServerFailure> | undefined
     for (const protocol of protocols) {
       const options = this.client.unsupported(protocol)
@@ -161,6 +167,17 @@ export class ServerSelection {
       // It may have been recorded in an earlier look.
       if (attempts.some(({ reason, server }) => reason === "unsupported" && server === host.server.url)) continue
       this.client.unable(host, failure)
+    }
+  }
+
+  /** Excludes engines of this machine that do not run. */
+  private excludeEngines(): void {
+    for (const [at, host] of this.current.columns.hosts.entries()) {
+      const { engineFailure } = host.server
+      if (engineFailure === undefined) continue
+      this.current.exclude(at)
+      if (this.lastOf(host)?.reason === "engine") continue
+      this.client.unable(host, { reason: "engine", message: engineFailure.reason })
     }
   }
 
@@ -350,18 +367,51 @@ export class ServerSelection {
     this.excludeUnable()
   }
 
-  /** Waits for a slot on any server that was not tried yet. */
+  /** Whether the model was being loaded there when the call came, and will not be: any number of requests is let in. */
+  private isGone(at: number): boolean {
+    const { hosts, places } = this.current.columns
+    return hosts[at]?.server.maxInFlight === 0 && places[at] === Number.POSITIVE_INFINITY
+  }
+
+  /** The engine that the call waited for is gone: there may be another one. */
+  private renew(at: number): void {
+    const host = this.current.columns.hosts[at]
+    this.withRoute((route) => {
+      if (route !== undefined) {
+        this.follow(route)
+        this.next()
+        return
+      }
+      if (host !== undefined) this.client.unable(host, { reason: "model-not-found", message: "is not there any more" })
+      this.client.exhausted()
+    })
+  }
+
+  /** The model was not loaded anywhere within `loadTimeout`. */
+  private notLoaded(): void {
+    const { loadTimeout } = this.client.call.limits
+    for (const [at, host] of this.current.columns.hosts.entries()) {
+      if (this.current.isExcluded(at)) continue
+      this.client.unable(host, { reason: "loading", message: `was not loaded within ${loadTimeout / 1_000} s` })
+    }
+    this.client.exhausted()
+  }
+
+  /** Waits for a slot on any server that was not tried yet; for `loadTimeout` where none has loaded the model. */
   private queue(): void {
     let waits = true
+    let timer: ReturnType<typeof setTimeout> | undefined
     const remaining = (): void => {
       waits = false
+      clearTimeout(timer)
       this.leaveQueue = undefined
       this.client.dequeued()
     }
     const ticket = this.current.queue(
       (at) => {
         remaining()
-        this.proceed(at)
+        if (this.isGone(at)) this.renew(at)
+        else this.proceed(at)
       },
       (full) => {
         remaining()
@@ -370,7 +420,21 @@ export class ServerSelection {
     )
     if (!waits) return
     if ("leave" in ticket) {
-      this.leaveQueue = ticket.leave
+      const { leave } = ticket
+      this.leaveQueue = () => {
+        clearTimeout(timer)
+        leave()
+      }
+      const { hosts, places } = this.current.columns
+      if (hosts.every(({ server }) => server.maxInFlight === 0)) {
+        const late = () => {
+          if (places.some((some) => some > 0)) return
+          leave()
+          remaining()
+          this.notLoaded()
+        }
+        timer = setTimeout(late, Math.min(this.client.call.limits.loadTimeout, maxTimer))
+      }
       this.client.delayed(true)
     } else this.client.overloaded(ticket)
   }

@@ -1,6 +1,7 @@
 /** The error of a call with no server left and nothing emitted. */
-import { AllServersFailed, type Attempt, InvalidRequest, RemoteTokensExhausted } from "../Errors.js"
+import { AllServersFailed, type Attempt, EngineFailed, InvalidRequest, RemoteTokensExhausted } from "../Errors.js"
 import * as Unsupported from "../internal/unsupported.js"
+import type { Host } from "../Server.js"
 import type { Dependencies } from "./call.js"
 
 const wasNotAsked = ({ reason, status }: Attempt): boolean =>
@@ -8,11 +9,13 @@ const wasNotAsked = ({ reason, status }: Attempt): boolean =>
 
 /**
  * Passes the error to `fail`: a request that no server supports, a model that no server turned out to have,
- * remote servers that may not be asked any more today, or `AllServersFailed`.
+ * remote servers that may not be asked any more today, engines of this machine of which none runs, or
+ * `AllServersFailed`. `hosts` are the servers of the model as they are known now.
  */
 export const terminalError = (
   model: string,
   attempts: ReadonlyArray<Attempt>,
+  hosts: ReadonlyArray<Host>,
   dependencies: Pick<Dependencies, "exhausted" | "missing" | "unreachable">,
   fail: (error: unknown) => void
 ): void => {
@@ -21,6 +24,11 @@ export const terminalError = (
   if (tokens?.limit !== undefined && isRefused && attempts.every(wasNotAsked)) {
     const { limit, resetsAt, used } = tokens
     fail(new RemoteTokensExhausted({ model, limit, used, resetsAt }))
+    return
+  }
+  const broken = hosts[0]?.server.engineFailure
+  if (broken !== undefined && hosts.every(({ server }) => server.engineFailure !== undefined)) {
+    fail(new EngineFailed({ model, ...broken }))
     return
   }
   const unable = attempts[0]?.unsupported

@@ -33,6 +33,8 @@ const noOtherModels: ReadonlyArray<ModelOnServer> = []
 export class Columns {
   /** How many hosts there are: the length of each column. */
   readonly size: number
+  /** How many of them are engines of this machine that do not run: nothing is sent to those. */
+  readonly engineFailures: number
   /** Those of its hosts. */
   readonly protocols: ReadonlySet<Protocol>
   /** Lower is tried first: two per `priority`, for servers certain to have the model and the others. */
@@ -141,6 +143,7 @@ export class Columns {
       this.tier[i] = host.server.priority * 2 + (host.certain ? 0 : 1)
       this.weight[i] = host.server.weight
     }
+    this.engineFailures = hosts.reduce((sum, { server }) => (server.engineFailure === undefined ? sum : sum + 1), 0)
     this.maxWeight = this.weight.reduce((most, weight) => Math.max(most, weight), 0)
     const tiers = [...new Set(this.tier)].sort((a, b) => a - b)
     this.tiers = tiers.map((tier) => Int32Array.from(hosts.keys()).filter((i) => this.tier[i] === tier))

@@ -18,6 +18,7 @@ import * as Registry from "../Registry.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as Router from "../Router.js"
 import type { Host, Protocol, Server } from "../Server.js"
+import * as Servers from "../Servers.js"
 import * as Sessions from "../Sessions.js"
 import { CurrentSettings, type Settings } from "../Settings.js"
 import * as Transport from "../Transport.js"
@@ -41,6 +42,8 @@ export class Library {
   readonly fleet: Fleet.Service
   readonly settings: Settings
   readonly transport: Transport.Service
+  /** The engines of this machine. */
+  readonly local: Servers.Service
   private readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
   /** The protocol of each server, as far as it is known. */
   private readonly protocols = new Map<string, Protocol>()
@@ -57,6 +60,7 @@ export class Library {
     this.models = Context.get(context, ModelSelection.ModelSelection)
     this.fleet = Context.get(context, Fleet.Fleet)
     this.settings = Context.get(context, CurrentSettings)
+    this.local = Context.get(context, Servers.Servers)
     this.transport = Context.get(context, Transport.Transport)
     this.fork = Runtime.runFork(runtime)
     for (const { url } of this.settings.servers) this.number(url)

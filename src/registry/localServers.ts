@@ -41,7 +41,7 @@ export const follow = (servers: Service, lists: ModelLists, fleet: Fleet.Service
 /** Whether a server that comes and goes has the model. */
 export const has = (servers: Service, key: string): boolean => {
   const all = servers.now()
-  return all.length > 0 && all.some(({ info }) => canonical(info.model_name) === key)
+  return all.some(({ info, names = [] }) => [info.model_name, ...names].some((name) => canonical(name) === key))
 }
 
 /** Has the model loaded where only servers were found that take no request yet. */

@@ -22,6 +22,10 @@ export const make = (key: string, info: Model.ModelInfo): Row => ({
     Model.sizeOfName(info.model_name)
 })
 
+/** Whether a model of a server is in no catalogue, and the key not only another name of it. */
+export const isExtra = (known: ReadonlyMap<string, unknown>, key: string, info: Model.ModelInfo): boolean =>
+  !known.has(key) && key === Model.canonical(info.model_name)
+
 export const byName = (a: Row, b: Row): number => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
 
 const bySize = (a: Row, b: Row): number => (b.parameters ?? -1) - (a.parameters ?? -1) || byName(a, b)

@@ -14,8 +14,14 @@ export interface Source {
   readonly server: Server
   readonly own: boolean
   readonly measurements: ReadonlyMap<string, Performance | undefined>
-  /** What it has, where it need not be asked: `problem` is why it cannot answer. */
-  readonly fixed?: { readonly info: ModelInfo; readonly problem: string | undefined } | undefined
+  /** What it has, where it need not be asked: `names` are others of its model, `problem` is why it cannot answer. */
+  readonly fixed?: Fixed | undefined
+}
+
+interface Fixed {
+  readonly info: ModelInfo
+  readonly names: ReadonlyArray<string>
+  readonly problem: string | undefined
 }
 
 /** The state of one server. `models` is its last list, also if it does not answer any more (`problem`). */
@@ -23,6 +29,10 @@ export interface KnownServer {
   readonly server: Server
   readonly protocol: Protocol | undefined
   readonly models: ReadonlyMap<string, ModelInfo>
+  /** More names of its one model, where it need not be asked. */
+  readonly names: ReadonlyArray<string>
+  /** Whether it need not be asked. */
+  readonly isFixed: boolean
   readonly read: boolean
   readonly problem: string | undefined
   /** When it last answered or failed, in milliseconds since the epoch. */
@@ -67,7 +77,9 @@ export const makeEntry = (source: Source): Entry => ({
 export const writeFixed = (entry: Entry): void => {
   const { fixed } = entry
   if (fixed === undefined) return
-  entry.models = new Map([[canonical(fixed.info.model_name), fixed.info]])
+  const { info, names } = fixed
+  entry.models = new Map([info.model_name, ...names].map((name) => [canonical(name), info]))
+  entry.protocol = entry.server.protocol
   entry.problem = fixed.problem
   entry.stale = false
   // It is never due to be asked.
@@ -97,10 +109,16 @@ export const toKnown = (entry: Entry): KnownServer => ({
   server: entry.server,
   protocol: entry.protocol,
   models: entry.models,
+  names: entry.fixed?.names ?? [],
+  isFixed: entry.fixed !== undefined,
   read: entry.readAt > Number.NEGATIVE_INFINITY,
   problem: entry.problem,
   checkedAt: checkedAt(entry)
 })
+
+/** The names of a server's models, each once. */
+export const namesOn = ({ models, names }: KnownServer): ReadonlyArray<string> =>
+  [...new Set([...models.values()].map((info) => info.model_name)), ...names].sort()
 
 /** Whether two hosts do not differ. */
 export const isSame = (a: Host, b: Host | undefined): boolean =>

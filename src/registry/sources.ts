@@ -28,8 +28,8 @@ export const sourcesOf = (
   local: ReadonlyArray<LocalServer> = []
 ): Effect.Effect<ReadonlyArray<Source>> => {
   const all = new Map<string, Source>()
-  for (const { info, problem, server } of local) {
-    all.set(server.url, { server, own: true, measurements: new Map(), fixed: { info, problem } })
+  for (const { info, names = [], problem, server } of local) {
+    all.set(server.url, { server, own: true, measurements: new Map(), fixed: { info, names, problem } })
   }
   for (const server of configured) {
     const recorded = servers.get(server.url)

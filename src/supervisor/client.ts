@@ -37,6 +37,15 @@ const send = (
     return Effect.sync(cancel)
   })
 
+/** Hands out each line of an answer, which goes on until it is ended. */
+const follow = (socket: string, id: string, tell: (event: unknown) => void) =>
+  Effect.async<void, SupervisorUnavailable>((resume) => {
+    const cancel = Exchange.follow(socket, "/follow", { id }, tell, (reason) =>
+      resume(reason === undefined ? Effect.void : unavailable(reason))
+    )
+    return Effect.sync(cancel)
+  })
+
 const decodeError = Schema.decodeUnknownEither(Schema.parseJson(LocalModels.StartError))
 const decodeMessage = Schema.decodeUnknownEither(Schema.parseJson(Schema.Struct({ message: Schema.String })))
 
@@ -78,8 +87,9 @@ const Nothing = Schema.Struct({})
 /** The supervisor that runs. Each fails with `SupervisorUnavailable` where there is none. */
 export const make = ({ socket }: Pick<Paths, "socket">) => ({
   status: plain(call(socket, "GET", "/status", LocalModels.Status)),
-  start: (model: string, options: LocalModels.StartOptions) =>
-    call(socket, "POST", "/start", Schema.String, { model, options }),
+  /** `lasting`: it outlives the gateway that has it started. */
+  start: (model: string, options: LocalModels.StartOptions, lasting = true) =>
+    call(socket, "POST", "/start", Schema.String, { model, options, lasting }),
   stop: (model: string) =>
     Effect.map(
       plain(call(socket, "POST", "/stop", Schema.Struct({ stopped: Schema.Boolean }), { model })),
@@ -88,7 +98,15 @@ export const make = ({ socket }: Pick<Paths, "socket">) => ({
   want: (model: string) => Effect.asVoid(plain(call(socket, "POST", "/want", Nothing, { model }))),
   touch: (model: string) => Effect.asVoid(plain(call(socket, "POST", "/touch", Nothing, { model }))),
   refresh: Effect.asVoid(plain(call(socket, "POST", "/refresh", Nothing))),
-  shutdown: Effect.asVoid(plain(call(socket, "POST", "/shutdown", Nothing)))
+  shutdown: Effect.asVoid(plain(call(socket, "POST", "/shutdown", Nothing))),
+  /** Follows what happens, until the supervisor or the caller ends it. */
+  follow: (id: string, tell: (event: unknown) => void) => follow(socket, id, tell),
+  /** Ends that. Whether the supervisor ends with it. */
+  leave: (id: string) =>
+    Effect.map(
+      plain(call(socket, "POST", "/leave", Schema.Struct({ ends: Schema.Boolean }), { id })),
+      ({ ends }) => ends
+    )
 })
 
 export type Client = ReturnType<typeof make>
@@ -109,7 +127,8 @@ const tailOf = (file: string): ReadonlyArray<string> => {
 
 /** The supervisor that runs, or one that is started for it. `arguments_` are those of `aicortex start --foreground`. */
 export const ensure = Effect.fnUntraced(function* (
-  flags: ReadonlyArray<string> = []
+  flags: ReadonlyArray<string> = [],
+  environment: NodeJS.ProcessEnv = {}
 ): Effect.fn.Return<LocalModels.Status, SupervisorUnavailable, Path.Path> {
   const at = yield* paths
   const { status } = make(at)
@@ -120,7 +139,7 @@ export const ensure = Effect.fnUntraced(function* (
   const command = commandLine()
   if (command === undefined) return yield* unavailable("the command line of this package is not built")
   const launched = yield* Effect.tryPromise({
-    try: () => launch(at, command, flags),
+    try: () => launch(at, command, flags, undefined, environment),
     catch: (cause) => unavailable(`it cannot be started: ${String(cause)}`)
   }).pipe(
     Effect.timeoutFail({

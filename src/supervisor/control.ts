@@ -20,7 +20,8 @@ const maxBody = 1024 * 1024
 /** What the socket offers. */
 export interface Operations {
   readonly status: Effect.Effect<Status>
-  readonly start: (model: string, options: unknown) => Effect.Effect<string, StartError>
+  /** `lasting`: it outlives the gateway that had it started. */
+  readonly start: (model: string, options: unknown, lasting: boolean) => Effect.Effect<string, StartError>
   /** Whether it ran. */
   readonly stop: (model: string) => Effect.Effect<boolean>
   readonly want: (model: string) => Effect.Effect<void>
@@ -28,7 +29,14 @@ export interface Operations {
   /** Reads the store again. */
   readonly refresh: Effect.Effect<void>
   readonly shutdown: Effect.Effect<void>
+  /** Tells what happens from now on; returns what ends that. */
+  readonly follow: (id: string, tell: (event: Event) => void) => () => void
+  /** A follower goes. Whether the supervisor ends with it. */
+  readonly leave: (id: string) => boolean
 }
+
+/** What is told to those who follow: first, and at each change, what there is. */
+export type Event = { readonly type: "models"; readonly models: Status["models"] }
 
 /** Checks the options of a start. */
 export const checked = (options: unknown) =>
@@ -62,6 +70,15 @@ const answer = (response: ServerResponse, status: number, value: unknown): void 
   response.end(JSON.stringify(value))
 }
 
+/** One event a line, until either side ends it. */
+const stream = (response: ServerResponse, { follow }: Operations, id: string): void => {
+  response.writeHead(200, { "content-type": "application/x-ndjson" })
+  const end = follow(id, (event) => {
+    response.write(`${JSON.stringify(event)}\n`)
+  })
+  response.on("close", end)
+}
+
 const handler = (ready: () => Operations | undefined) => (request: IncomingMessage, response: ServerResponse) => {
   const serve = async () => {
     const body = await bodyOf(request)
@@ -83,7 +100,7 @@ const handler = (ready: () => Operations | undefined) => (request: IncomingMessa
         return respond(operations.status)
       case "POST /start":
         if (model === "") return respond(new InvalidRequest({ field: "model", reason: "is missing" }))
-        return respond(operations.start(model, body["options"]))
+        return respond(operations.start(model, body["options"], body["lasting"] !== false))
       case "POST /stop":
         return respond(Effect.map(operations.stop(model), (stopped) => ({ stopped })))
       case "POST /want":
@@ -94,6 +111,10 @@ const handler = (ready: () => Operations | undefined) => (request: IncomingMessa
         return respond(operations.refresh)
       case "POST /shutdown":
         return respond(operations.shutdown)
+      case "POST /follow":
+        return stream(response, operations, String(body["id"]))
+      case "POST /leave":
+        return answer(response, 200, { ends: operations.leave(String(body["id"])) })
       default:
         return answer(response, 404, { message: "there is no such operation" })
     }

@@ -1,5 +1,6 @@
 /** One exchange over the control socket of a supervisor. */
 import { request } from "node:http"
+import { createInterface } from "node:readline"
 
 /** What it answered. */
 export interface Answer {
@@ -39,6 +40,38 @@ export const exchange = (
     const gone = error.code === "ENOENT" || error.code === "ECONNREFUSED"
     failed({ reason: gone ? noSupervisor : `it broke off: ${error.message}` })
   })
+  sent.end(text)
+  return () => sent.destroy()
+}
+
+/**
+ * Follows an answer, one JSON value a line; `ended` is told why where it did not come to an end by itself. Returns what
+ * ends it.
+ */
+export const follow = (
+  socket: string,
+  path: string,
+  body: unknown,
+  tell: (value: unknown) => void,
+  ended: (reason: string | undefined) => void
+): (() => void) => {
+  const text = JSON.stringify(body)
+  const sent = request(
+    { socketPath: socket, method: "POST", path, headers: { "content-length": Buffer.byteLength(text) }, agent: false },
+    (response) => {
+      if (response.statusCode !== 200) {
+        response.resume()
+        ended(`it answered ${response.statusCode}`)
+        return
+      }
+      const lines = createInterface({ input: response })
+      lines.on("line", (line) => tell(JSON.parse(line)))
+      lines.on("error", () => {})
+      response.on("error", () => {})
+      response.on("close", () => ended(undefined))
+    }
+  )
+  sent.on("error", ({ message }) => ended(message))
   sent.end(text)
   return () => sent.destroy()
 }

@@ -22,52 +22,59 @@ const readState = async (at: Paths) => {
   return (await startOf(status.pid)) === (status.processStart ?? undefined) ? status : undefined
 }
 
+export const fork = (effect: Effect.Effect<void, unknown>): void => {
+  Effect.runFork(Effect.ignore(effect))
+}
+
+/** Tells the supervisor which models are in use here, so that it keeps them, until the scope closes. */
+export const reporting = (
+  { service, usage }: Effect.Effect.Success<ReturnType<typeof Servers.make>>,
+  client: Pick<Client.Client, "touch">
+): Effect.Effect<void, never, Scope.Scope> => {
+  const answered = new Map<string, number>()
+  const report = (): void => {
+    const used = new Set<string>()
+    for (const { info, server } of service.now()) {
+      const now = usage(server.url, info.model_name)
+      const before = answered.get(server.url) ?? 0
+      answered.set(server.url, now.answered)
+      if (now.inFlight > 0 || now.queued > 0 || now.answered > before) used.add(info.model_name)
+    }
+    for (const model of used) fork(client.touch(model))
+  }
+  return Effect.asVoid(
+    Effect.acquireRelease(
+      Effect.sync(() => setInterval(report, reportInterval).unref()),
+      (timer) => Effect.sync(() => clearInterval(timer))
+    )
+  )
+}
+
 /** The servers, kept up to date until the scope closes. Nothing is asked: the supervisor notes them in a file. */
 export const make: Effect.Effect<Servers.Service, never, Path.Path | Scope.Scope> = Effect.gen(function* () {
   const at = yield* paths
   const client = Client.make(at)
-  const runFork = (effect: Effect.Effect<void, unknown>): void => {
-    // @effect-diagnostics-next-line runEffectInsideEffect:off
-    Effect.runFork(Effect.ignore(effect))
-  }
-  const made = yield* Servers.make((model) => runFork(client.want(model)))
+  const made = yield* Servers.make((model) => fork(client.want(model)))
   const read = Effect.flatMap(
     Effect.promise(() => readState(at)),
     (status) => made.set(serversOf(status?.models ?? []))
   )
   yield* read
-  const answered = new Map<string, number>()
-  /** Tells the supervisor which models are in use here, so that it keeps them. */
-  const report = (): void => {
-    const used = new Set<string>()
-    for (const { info, server } of made.service.now()) {
-      const usage = made.usage(server.url, info.model_name)
-      const before = answered.get(server.url) ?? 0
-      answered.set(server.url, usage.answered)
-      if (usage.inFlight > 0 || usage.queued > 0 || usage.answered > before) used.add(info.model_name)
-    }
-    for (const model of used) runFork(client.touch(model))
-  }
+  yield* reporting(made, client)
   yield* Effect.acquireRelease(
     Effect.sync(() => {
-      const timer = setInterval(report, reportInterval)
-      timer.unref()
       try {
         const watcher = watch(dirname(at.state), { persistent: false }, (_, name) => {
-          if (name === basename(at.state)) runFork(read)
+          if (name === basename(at.state)) fork(read)
         })
         watcher.on("error", () => {})
-        return { timer, watcher }
+        return watcher
       } catch {
         // The folder is made with the first supervisor.
-        return { timer, watcher: undefined }
+        return undefined
       }
     }),
-    ({ timer, watcher }) =>
-      Effect.sync(() => {
-        clearInterval(timer)
-        watcher?.close()
-      })
+    (watcher) => Effect.sync(() => watcher?.close())
   )
   return made.service
 })

@@ -41,6 +41,9 @@ export interface Instance {
   readyAt: number | undefined
   restarts: number
   problem: string | undefined
+  /** Its last lines, and when that was, where it cannot be run. */
+  log: ReadonlyArray<string>
+  failedAt: number | undefined
 }
 
 export const makeInstance = (engine: Engine, port: number): Instance => ({
@@ -51,7 +54,9 @@ export const makeInstance = (engine: Engine, port: number): Instance => ({
   processStart: undefined,
   readyAt: undefined,
   restarts: 0,
-  problem: undefined
+  problem: undefined,
+  log: [],
+  failedAt: undefined
 })
 
 /**
@@ -65,6 +70,7 @@ export const supervise = (
   Effect.gen(function* () {
     let ends: ReadonlyArray<number> = []
     let wasReady = false
+    let lastLog: ReadonlyArray<string> = []
     const become = (state: State, problem?: string) => {
       self.state = state
       self.problem = problem
@@ -86,11 +92,15 @@ export const supervise = (
         wasReady = true
         become("ready")
         yield* Deferred.succeed(ready, undefined)
-        return yield* started.child.ended
+        const ended = yield* started.child.ended
+        lastLog = started.child.log()
+        return ended
       })
       const end = yield* Effect.either(Effect.scoped(life))
       const now = yield* Clock.currentTimeMillis
       if (end._tag === "Left" && !wasReady) {
+        self.log = end.left.log
+        self.failedAt = now
         become("failed", end.left.reason)
         yield* Deferred.fail(ready, end.left)
         return
@@ -99,6 +109,8 @@ export const supervise = (
       options.line(`aicortex: ${reason}`)
       ends = [...ends.filter((at) => now - at < endsWithin), now]
       if (ends.length >= maxEnds) {
+        self.log = end._tag === "Left" ? end.left.log : lastLog
+        self.failedAt = now
         become("failed", `${reason}; given up after ${maxEnds} ends within ${endsWithin / 1000} s`)
         return
       }

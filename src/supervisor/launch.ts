@@ -18,13 +18,15 @@ export type Launched = { readonly answers: true } | { readonly answers: false; r
 
 /**
  * Starts it with the flags of `aicortex start --foreground`, and waits until it answers, which it says on its standard
- * output. `first`: what it starts an engine with at once, before it can do anything else.
+ * output. `first`: what it starts an engine with at once, before it can do anything else;
+ * `environment`: its variables besides those of this process.
  */
 export const launch = (
   at: Paths,
   { args, file }: CommandLine,
   flags: ReadonlyArray<string>,
-  first?: ReadonlyArray<string>
+  first?: ReadonlyArray<string>,
+  environment: NodeJS.ProcessEnv = {}
 ): Promise<Launched> => {
   for (const folder of [at.folder, at.logs]) ownFolder(folder)
   const log = openSync(at.log, "w", 0o600)
@@ -33,7 +35,7 @@ export const launch = (
       detached: true,
       stdio: ["ignore", "pipe", log],
       cwd: at.folder,
-      env: { ...process.env, ...(first === undefined ? {} : { [earlyEngine]: JSON.stringify(first) }) },
+      env: { ...process.env, ...environment, ...(first === undefined ? {} : { [earlyEngine]: JSON.stringify(first) }) },
       windowsHide: true
     })
     return new Promise((resolve, reject) => {

@@ -15,6 +15,8 @@ import * as ModelStore from "../ModelStore.js"
 import type { Usage } from "../Servers.js"
 import { engineOptions } from "./engineOptions.js"
 import { type Instance, makeInstance, supervise } from "./instance.js"
+import { type Known, otherNames, toKnown } from "./known.js"
+import { engineView, idleView, urlOf } from "./views.js"
 
 /** How long an engine may take until it answers unless told otherwise, in milliseconds. */
 const defaultTimeout = 30_000
@@ -29,6 +31,9 @@ const overhead = 1.1
 const admissionTimeout = 60_000
 const admissionInterval = 250
 
+/** How long a model that could not be loaded is not tried again by requests, in milliseconds. */
+const retryAfter = 15_000
+
 /** How long after its last request a model counts as busy, in milliseconds. */
 const busyFor = 1_500
 
@@ -37,6 +42,8 @@ export interface ManagerOptions {
   readonly memory: number
   /** How long a model that was loaded by a request stays after its last one, in milliseconds. */
   readonly keepAlive: number
+  /** Names of the user's for models. */
+  readonly aliases: ReadonlyArray<string>
   readonly usage: (url: string, model: string) => Usage
   /** Receives each line of a model's engines. */
   readonly line: (model: string, text: string) => void
@@ -55,29 +62,11 @@ interface Loaded {
   readonly keepAlive: number | undefined
   readonly ready: Deferred.Deferred<void, EngineFailed>
   readonly scope: Scope.CloseableScope
+  /** Whether it outlives the gateway that had it started. */
+  readonly lasting: boolean
   lastUsed: number
   answered: number
 }
-
-export const urlOf = ({ port }: Pick<Instance, "port">): string => `http://127.0.0.1:${port}`
-
-/** A model of the store, or a file. */
-interface Known {
-  readonly source: LocalSource
-  readonly info: Omit<LocalModels.Model, "engines">
-}
-
-const toKnown = (stored: ModelStore.StoredModel): Known => ({
-  source: { name: stored.name, path: stored.path },
-  info: {
-    name: stored.name,
-    path: stored.path,
-    size: stored.size,
-    contextSize: stored.metadata.contextLength ?? null,
-    family: stored.metadata.architecture ?? "others",
-    embeddings: false
-  }
-})
 
 /** Everything that it starts ends with the scope. */
 export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
@@ -92,6 +81,8 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   let stored: ReadonlyArray<Known> = []
   /** The port of each model that has had one: its address stays the same. */
   const ports = new Map<string, number>()
+  /** Models that could not even be started when a request asked for them, and since when. */
+  const refused = new Map<string, { readonly error: LocalModels.StartError; readonly at: number }>()
 
   const portOf = (name: string, replica: number) =>
     Effect.gen(function* () {
@@ -195,7 +186,8 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   const launch = Effect.fnUntraced(function* (
     known: Known,
     asked: LocalModels.CheckedOptions,
-    keepAlive: number | undefined
+    keepAlive: number | undefined,
+    lasting: boolean
   ) {
     const { info, source } = known
     const asEngine = engineOptions(asked)
@@ -216,6 +208,7 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
       keepAlive,
       ready,
       scope,
+      lasting,
       lastUsed: yield* Clock.currentTimeMillis,
       answered: 0
     }
@@ -257,7 +250,7 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
     const isOllamas = reference.kind === "ollama" && (engine ?? "ollama") === "ollama"
     if (isOllamas && (engine !== undefined || (yield* system.find("ollama")) !== undefined)) {
       const source = { name, path: undefined }
-      const info = { name, path: null, size: 0, contextSize: null, family: "others", embeddings: false }
+      const info = { name, names: [], path: null, size: 0, contextSize: null, family: "others", embeddings: false }
       return { source, info }
     }
     return yield* new ModelNotStored({ model: name, stored: stored.map(({ info }) => info.name).slice(0, 20) })
@@ -267,28 +260,48 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   const start = Effect.fnUntraced(function* (
     name: string,
     asked: LocalModels.CheckedOptions,
-    keepAlive: number | undefined
+    keepAlive: number | undefined,
+    lasting = true
   ) {
     const found = yield* find(name, asked.engine)
+    if (refused.delete(canonical(found.info.name))) options.changed()
     const model = yield* Effect.suspend(() => {
       const before = loaded.get(canonical(found.info.name))
       const failed = before?.engines.every(({ state }) => state === "failed") === true
       if (before !== undefined && !failed) return Effect.succeed(before)
-      return Effect.zipRight(before === undefined ? Effect.void : unload(before), launch(found, asked, keepAlive))
+      return Effect.zipRight(
+        before === undefined ? Effect.void : unload(before),
+        launch(found, asked, keepAlive, lasting)
+      )
     }).pipe(admission.withPermits(1))
     yield* Deferred.await(model.ready)
     return model.name
   })
 
+  /** When a model that is loaded could not be run; `undefined` if it can. */
+  const failedAt = ({ engines }: Loaded): number | undefined => {
+    const times = engines.map((instance) => instance.failedAt ?? 0)
+    return engines.every(({ state }) => state === "failed") ? Math.max(...times) : undefined
+  }
+
   const wanted = new Set<string>()
   /** A request asks for a model that is not loaded. */
   const want = (name: string): Effect.Effect<void> =>
-    Effect.suspend(() => {
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const key = canonical(name)
-      if (wanted.has(key)) return Effect.void
+      const before = loaded.get(key)
+      const failed = refused.get(key)?.at ?? (before === undefined ? undefined : failedAt(before))
+      if (wanted.has(key) || (failed !== undefined && now - failed < retryAfter)) return Effect.void
       wanted.add(key)
-      return start(name, {}, options.keepAlive).pipe(
-        Effect.catchAll((error) => Effect.sync(() => options.line(name, `aicortex: ${error.message}`))),
+      return start(name, {}, options.keepAlive, false).pipe(
+        Effect.catchAll((error) =>
+          Effect.map(Clock.currentTimeMillis, (at) => {
+            options.line(name, `aicortex: ${error.message}`)
+            if (loaded.has(key)) return
+            refused.set(key, { error, at })
+            options.changed()
+          })
+        ),
         Effect.ensuring(Effect.sync(() => wanted.delete(key))),
         Effect.forkIn(outer),
         Effect.asVoid
@@ -302,59 +315,31 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   /** Reads the store again. */
   const refresh = Effect.gen(function* () {
     const found = yield* Effect.orElseSucceed(store.list, () => [])
-    const before = stored.map(({ info }) => info.name).join("\n")
-    stored = found.filter(({ problem }) => problem === undefined).map(toKnown)
+    const before = JSON.stringify(stored)
+    const known = found.filter(({ problem }) => problem === undefined).map(toKnown)
+    const names = yield* otherNames(store, known, options.aliases)
+    stored = known.map(({ info, source }) => ({ source, info: { ...info, names: names.get(info.name) ?? [] } }))
     for (const { info } of stored) yield* Effect.ignore(portOf(info.name, 0))
-    if (stored.map(({ info }) => info.name).join("\n") !== before) options.changed()
+    if (JSON.stringify(stored) !== before) options.changed()
   })
 
-  const engineView = (model: Loaded, instance: Instance, memory: ReadonlyMap<number, number>): LocalModels.Engine => {
-    const url = urlOf(instance)
-    const usage = options.usage(url, model.name)
-    return {
-      model: model.name,
-      state: instance.state,
-      engine: instance.engine.name,
-      url,
-      protocol: instance.engine.protocol,
-      pid: instance.pid ?? null,
-      processStart: instance.processStart ?? null,
-      memory: instance.pid === undefined ? null : (memory.get(instance.pid) ?? null),
-      readyAt: instance.readyAt ?? null,
-      tokensPerSecond: usage.tokensPerSecond ?? null,
-      inFlight: usage.inFlight,
-      slots: instance.state === "ready" ? model.slots : 0,
-      restarts: instance.restarts,
-      problem: instance.problem ?? null
-    }
-  }
-
-  /** The engine of a model that is loaded when it is asked for. */
-  const idleView = (name: string): LocalModels.Engine => ({
-    model: name,
-    state: "stopped",
-    engine: null,
-    url: urlOf({ port: ports.get(`${canonical(name)} 0`) ?? 0 }),
-    protocol: "openai",
-    pid: null,
-    processStart: null,
-    memory: null,
-    readyAt: null,
-    tokensPerSecond: null,
-    inFlight: 0,
-    slots: 0,
-    restarts: 0,
-    problem: null
-  })
+  const idleUrl = (name: string): string => urlOf({ port: ports.get(`${canonical(name)} 0`) ?? 0 })
 
   const models = (memory: ReadonlyMap<number, number> = new Map()): ReadonlyArray<LocalModels.Model> => {
+    const names = new Map(stored.map(({ info }) => [info.name, info.names]))
     const running = [...loaded.values()].map((model) => ({
       ...model.info,
-      engines: model.engines.map((instance) => engineView(model, instance, memory))
+      names: names.get(model.name) ?? [],
+      engines: model.engines.map((instance) =>
+        engineView(model, instance, memory, options.usage(urlOf(instance), model.name))
+      )
     }))
     const others = stored
       .filter(({ info }) => !loaded.has(canonical(info.name)))
-      .map(({ info }) => ({ ...info, engines: [idleView(info.name)] }))
+      .map(({ info }) => ({
+        ...info,
+        engines: [idleView(info.name, idleUrl(info.name), refused.get(canonical(info.name))?.error)]
+      }))
     return [...running, ...others].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }))
   }
 
@@ -368,20 +353,33 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   const sweep = Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     look(now)
+    for (const [key, { at }] of refused) {
+      if (now - at < retryAfter) continue
+      refused.delete(key)
+      options.changed()
+    }
     for (const { info } of stored) {
       if (loaded.has(canonical(info.name))) continue
       // It was unloaded while somebody waited for it.
-      if (options.usage(idleView(info.name).url, info.name).queued > 0) yield* want(info.name)
+      if (options.usage(idleUrl(info.name), info.name).queued > 0) yield* want(info.name)
     }
     for (const model of [...loaded.values()]) {
       if (model.keepAlive === undefined || isBusy(model, now)) continue
+      // The next request tries again.
+      if (now - (failedAt(model) ?? now) >= retryAfter) {
+        yield* unload(model)
+        continue
+      }
       if (now - model.lastUsed >= model.keepAlive) yield* unload(model)
     }
   })
 
+  /** Whether anything was started that is to outlive the gateway that had it started. */
+  const isLasting = (): boolean => [...loaded.values()].some(({ lasting }) => lasting)
+
   yield* Effect.addFinalizer(() => stopAll)
 
-  return { start, stop, stopAll, want, touch, refresh, sweep, models, pids, find }
+  return { start, stop, stopAll, want, touch, refresh, sweep, models, pids, find, isLasting }
 })
 
 export type Manager = Effect.Effect.Success<ReturnType<typeof make>>

@@ -34,6 +34,9 @@ import * as StateFile from "./stateFile.js"
 /** Between two looks at what is used, in milliseconds. */
 const sweepInterval = 1_000
 
+/** How long a supervisor that is to be followed waits for the first who does, in milliseconds. */
+const followTimeout = 30_000
+
 /** How long a model stays that was loaded by a request, in milliseconds. */
 const defaultKeepAlive = 300_000
 
@@ -43,6 +46,8 @@ const memoryShare = 0.9
 export interface SupervisorOptions {
   readonly host?: string | undefined
   readonly port: number
+  /** It ends with the last gateway that follows it, unless a model was started to stay; and takes another port where its is taken. */
+  readonly whileFollowed?: boolean | undefined
   /** Receives messages for the operator. */
   readonly log: (text: string) => void
 }
@@ -108,10 +113,12 @@ export const run = Effect.fnUntraced(function* (
     startedAt,
     models
   })
+  const followers = new Map<string, (event: Control.Event) => void>()
   const publish = (): void => {
     if (manager === undefined) return
     const models = manager.models()
     runFork(servers.set(serversOf(models)))
+    for (const tell of followers.values()) tell({ type: "models", models })
     try {
       StateFile.write(at, statusOf(models))
     } catch (error) {
@@ -124,6 +131,7 @@ export const run = Effect.fnUntraced(function* (
     Manager.make({
       memory: settings.memory ?? totalmem() * memoryShare,
       keepAlive: settings.keepAlive ?? defaultKeepAlive,
+      aliases: Object.keys(settings.aliases ?? {}),
       usage: servers.usage,
       line: Logs.makeWriter(at),
       changed: publish
@@ -131,25 +139,35 @@ export const run = Effect.fnUntraced(function* (
     context
   )
   manager = made
-  const gateway = yield* Gateway.serve({
-    gateway: { port: options.port, ...(options.host === undefined ? {} : { host: options.host }) },
-    cortex: LocalStore.alone,
-    servers: servers.service,
-    log: options.log
-  })
+  const listen = (port: number) =>
+    Gateway.serve({
+      gateway: { port, ...(options.host === undefined ? {} : { host: options.host }) },
+      cortex: LocalStore.alone,
+      servers: servers.service,
+      log: options.log
+    })
+  const gateway = yield* options.whileFollowed === true
+    ? Effect.orElse(listen(options.port), () => listen(0))
+    : listen(options.port)
   base = gateway.url
   yield* made.refresh
   publish()
 
   const ended = yield* Deferred.make<void>()
+  const endAlone = Effect.suspend(() => (made.isLasting() ? Effect.void : Deferred.succeed(ended, undefined)))
+  const leave = (id: string): boolean => {
+    if (!followers.delete(id) || options.whileFollowed !== true || followers.size > 0) return false
+    runFork(Effect.asVoid(endAlone))
+    return !made.isLasting()
+  }
   operations = {
     status: Effect.gen(function* () {
       yield* made.refresh
       const memory = yield* Effect.promise(() => memoryOfGroups(made.pids()))
       return statusOf(made.models(memory))
     }),
-    start: (model, given) =>
-      Effect.flatMap(Control.checked(given), (checked) => made.start(model, checked, checked.keepAlive)).pipe(
+    start: (model, given, lasting) =>
+      Effect.flatMap(Control.checked(given), (checked) => made.start(model, checked, checked.keepAlive, lasting)).pipe(
         // It was started for this.
         Effect.ensuring(Effect.sync(dropEarly))
       ),
@@ -157,7 +175,20 @@ export const run = Effect.fnUntraced(function* (
     want: made.want,
     touch: made.touch,
     refresh: made.refresh,
-    shutdown: Effect.asVoid(Deferred.succeed(ended, undefined))
+    shutdown: Effect.asVoid(Deferred.succeed(ended, undefined)),
+    follow: (id, tell) => {
+      followers.set(id, tell)
+      tell({ type: "models", models: made.models() })
+      return () => {
+        leave(id)
+      }
+    },
+    leave
+  }
+  if (options.whileFollowed === true) {
+    // Whoever had it started may have been killed before it could follow.
+    const alone = Effect.suspend(() => (followers.size === 0 ? endAlone : Effect.void))
+    yield* Effect.forkScoped(Effect.interruptible(Effect.delay(alone, followTimeout)))
   }
   yield* Effect.forkScoped(
     Effect.interruptible(Effect.forever(Effect.zipRight(made.sweep, Effect.sleep(sweepInterval))))

@@ -17,6 +17,7 @@ const infoOf = (model: LocalModels.Model): ModelInfo => ({
 export const serversOf = (models: ReadonlyArray<LocalModels.Model>): ReadonlyArray<Servers.LocalServer> =>
   models.flatMap((model) =>
     model.engines.map((engine): Servers.LocalServer => {
+      const problem = engine.state === "failed" ? (engine.problem ?? "cannot be run") : undefined
       const server: Server = {
         url: engine.protocol === "openai" ? `${engine.url}/v1` : engine.url,
         protocol: engine.protocol,
@@ -27,9 +28,11 @@ export const serversOf = (models: ReadonlyArray<LocalModels.Model>): ReadonlyArr
         priority: 0,
         maxInFlight: engine.slots ?? undefined,
         implicit: false,
-        local: true
+        local: true,
+        ...(problem === undefined
+          ? {}
+          : { engineFailure: { engine: engine.engine ?? "any", reason: problem, log: engine.log } })
       }
-      const problem = engine.state === "failed" ? (engine.problem ?? "cannot be run") : undefined
-      return { server, info: infoOf(model), problem }
+      return { server, info: infoOf(model), names: model.names, problem }
     })
   )

@@ -14,7 +14,7 @@ const runFlags: PlainFlags = {
 }
 
 const foregroundFlags: PlainFlags = {
-  booleans: new Set(["foreground", "json"]),
+  booleans: new Set(["foreground", "while-followed", "json"]),
   texts: new Set(["host"]),
   numbers: { port: portRange },
   aliases: { p: "port" }
@@ -54,6 +54,7 @@ export const readForeground = (words: ReadonlyArray<string>): StartFlags | undef
     port: number["port"],
     host: text["host"],
     foreground: true,
+    whileFollowed: given.has("while-followed"),
     contextSize: undefined,
     gpuLayers: undefined,
     threads: undefined,

@@ -13,6 +13,7 @@ export interface Flags extends StartFlags {
   readonly port: number | undefined
   readonly host: string | undefined
   readonly foreground: boolean
+  readonly whileFollowed: boolean
   readonly json: boolean
 }
 
@@ -20,8 +21,8 @@ const log = (text: string): void => {
   process.stderr.write(`aicortex: ${Output.withoutControls(text)}\n`)
 }
 
-export const inForeground = ({ host, json, port = defaultPort }: Flags) =>
-  supervise({ host, port, log }, (url) =>
+export const inForeground = ({ host, json, port = defaultPort, whileFollowed }: Flags) =>
+  supervise({ host, port, whileFollowed, log }, (url) =>
     json ? Effect.ignore(Output.writeJson({ url: `${url}/v1` })) : Effect.sync(() => log(`listening on ${url}`))
   ).pipe(
     // Somebody else was faster: that one is as good.
@@ -36,6 +37,9 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
       return yield* new UsageError({ message: "--foreground takes no MODEL", command: ["start"] })
     }
     return yield* inForeground(flags)
+  }
+  if (flags.whileFollowed) {
+    return yield* new UsageError({ message: "--while-followed needs --foreground", command: ["start"] })
   }
   if (model !== undefined) yield* Local.download(model)
   const status = yield* Local.supervisor(flags.port, flags.host)

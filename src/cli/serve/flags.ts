@@ -25,6 +25,9 @@ export const options = {
     value: "FILE",
     about: "Certificates (PEM) of an authority that is trusted besides those that Node trusts. Repeatable."
   }),
+  noLocal: Flags.flag("no-local", {
+    about: "Do not serve the models of this machine. Default: they are served where there are any."
+  }),
   workers: Flags.number("workers", wholeBetween(1, 256), {
     about: "Number of processes, to use several cores.",
     default: 1

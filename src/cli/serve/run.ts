@@ -14,6 +14,7 @@ import type { RunningGateway } from "../../gateway/lifecycle.js"
 import { refused, UsageError } from "../errors.js"
 import * as Output from "../output.js"
 import * as Ending from "./exitCode.js"
+import * as Local from "./localModels.js"
 import * as SharedState from "./sharedState.js"
 import * as Workers from "./workers.js"
 
@@ -28,6 +29,7 @@ export interface Flags {
   readonly config: string | undefined
   readonly proxy: string | undefined
   readonly ca: ReadonlyArray<string>
+  readonly noLocal: boolean
   readonly workers: number | undefined
   readonly json: boolean
 }
@@ -51,6 +53,13 @@ const cortexOptions = ({ ca, config, fleet, proxy }: Flags): Cortex.Options => (
   ...(config === undefined ? {} : { configFile: config }),
   ...(proxy === undefined ? {} : { proxy: proxy === "off" ? false : proxy }),
   ...(ca.length === 0 ? {} : { ca })
+})
+
+const localOptions = (flags: Flags, starts: boolean): Local.Options => ({
+  gateway: flags.noLocal ? { ...gatewayOptions(flags), localModels: false } : gatewayOptions(flags),
+  cortex: cortexOptions(flags),
+  starts,
+  log
 })
 
 const usage = (message: string) => new UsageError({ message, command: ["serve"] })
@@ -77,15 +86,18 @@ const check = Effect.fnUntraced(function* (flags: Flags) {
 
 /** Serves in this process until it is stopped. */
 const serveInProcess = Effect.fnUntraced(function* (flags: Flags, workers: number) {
+  const local = yield* Local.make(localOptions(flags, workers === 1))
   let served: RunningGateway | undefined
   yield* Effect.addFinalizer(() => Effect.sync(() => served && Ending.exitWhenStopped(served.aborted() === 0)))
   const running = yield* Gateway.serve({
     gateway: gatewayOptions(flags),
     cortex: cortexOptions(flags),
+    ...(local === undefined ? {} : { servers: local.servers }),
     log: log,
     ...(workers === 1 ? {} : { shared: SharedState.forWorker(log), metrics: Workers.metrics })
   })
   served = running
+  if (workers === 1) Local.announce(local, log)
   yield* Effect.acquireRelease(
     Effect.sync(() => {
       const onHangUp = () =>
@@ -119,7 +131,10 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   }
   if (cluster.isPrimary) {
     const { sessions } = yield* Config.settings(cortexOptions(flags))
+    // Workers follow the supervisor that this process keeps.
+    const local = yield* Local.make(localOptions(flags, true))
     const url = yield* Workers.start(workers, log, yield* Cortex.makeSessionStore(sessions))
+    Local.announce(local, log)
     yield* announce(flags, url)
     return yield* Effect.never
   }

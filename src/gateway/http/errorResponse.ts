@@ -209,9 +209,11 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
         ? make(429, message, "rate_limit_exceeded", null, shortestWait(attempts))
         : all((a) => a.reason === "busy" || a.reason === "rate-limited")
           ? make(503, message, "servers_busy", null, shortestWait(attempts))
-          : all(isTimeout)
-            ? make(504, message, "servers_timed_out")
-            : make(502, message, "all_servers_failed")
+          : all((a) => a.reason === "loading")
+            ? make(503, message, "model_loading", null, shortestWait(attempts))
+            : all(isTimeout)
+              ? make(504, message, "servers_timed_out")
+              : make(502, message, "all_servers_failed")
       const listed = { ...errorResponse, attempts: describeAttempts(attempts, labels) }
       return withExcluded(withUnreachable(listed, unreachable, labels), excluded, labels)
     }
@@ -251,6 +253,8 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       return make(503, labels.redact(error.message), "sessions_unavailable", null, 1_000)
     case "EngineUnavailable":
       return make(503, labels.redact(error.message), "engine_unavailable")
+    case "EngineFailed":
+      return make(503, labels.redact(error.message), "engine_failed", "model")
     case "Closed":
       return make(503, "The gateway is shutting down.", "shutting_down", null, 1_000)
     default:

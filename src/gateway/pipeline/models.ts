@@ -46,11 +46,11 @@ export const statuses = async (
   return all
 }
 
-const unreachableOf = ({
-  problem: errorResponse = "has not answered yet",
-  reachable,
-  url
-}: ServerStatus): Array<Unreachable> => (reachable ? [] : [{ url, reason: errorResponse }])
+/** An engine of this machine that failed has its model all the same. */
+const isKnown = ({ models, reachable }: ServerStatus): boolean => reachable || models.length > 0
+
+const unreachableOf = (status: ServerStatus): Array<Unreachable> =>
+  isKnown(status) ? [] : [{ url: status.url, reason: status.problem ?? "has not answered yet" }]
 
 /**
  * The same after a live query, such as for loaded models: `failed` are the servers that did not answer. Servers
@@ -67,7 +67,7 @@ const embeddedName = ({ registry }: Library): string => registry.embedded.info()
 
 const namesOf = (library: Library, all: ReadonlyArray<ServerStatus>): ReadonlyArray<string> => {
   const names = new Map<string, string>()
-  for (const { models, reachable } of all) if (reachable) for (const name of models) names.set(canonical(name), name)
+  for (const { models } of all) for (const name of models) names.set(canonical(name), name)
   if (all.length === 0) names.set(canonical(embeddedName(library)), embeddedName(library))
   return [...names.values()].sort()
 }

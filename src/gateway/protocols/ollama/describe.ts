@@ -90,6 +90,16 @@ export const entry = (name: string, info: ModelInfo | undefined): object => {
   }
 }
 
+/** Until when a model is in memory that is not unloaded at a time that is known, in the words of Ollama. */
+const forever = "2318-01-01T00:00:00Z"
+
+/** An entry of the list of loaded models. */
+export const loaded = (name: string, info: ModelInfo): object => {
+  const { capabilities: _, modified_at: __, ...rest } = entry(name, info) as BodyFields.Fields
+  const context = info.context_length
+  return { ...rest, expires_at: forever, size_vram: 0, ...(context === undefined ? {} : { context_length: context }) }
+}
+
 /** The reply of `show`. */
 export const shown = (name: string, info: ModelInfo): object => {
   const architecture = familyOf(info) ?? "unknown"

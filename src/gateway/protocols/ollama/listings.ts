@@ -64,9 +64,15 @@ export const ps = async (gateway: GatewayContext, context: RequestContext): Prom
     errorResponse === undefined ? [] : [{ url: known.server.url, reason: errorResponse }]
   )
   Models.tellFailed(gateway, context, statuses, failed)
-  context.json({
-    models: found.flatMap(({ known, models }) => (models ?? []).map((item) => ({ ...item, server: known.label })))
-  })
+  const asked = found.flatMap(({ known, models = [] }) => models.map((item) => ({ ...item, server: known.label })))
+  const local = gateway.library.local
+    .now()
+    .flatMap(({ info, server }) =>
+      server.protocol === "ollama" || server.maxInFlight === 0
+        ? []
+        : [{ ...Describe.loaded(info.model_name, info), server: gateway.labels.label(server.url) }]
+    )
+  context.json({ models: [...local, ...asked] })
 }
 
 /** `GET /api/version`: the oldest version among the servers, because clients infer supported features from it. */

@@ -17,7 +17,7 @@ export interface KnownServer extends Target {
 export const servers = async (gateway: GatewayContext): Promise<ReadonlyArray<KnownServer>> => {
   const all = await gateway.library.run(gateway.library.servers).result
   return all
-    .filter(({ status }) => status.reachable)
+    .filter(({ status }) => status.reachable || status.models.length > 0)
     .map(({ server, status }) => ({
       server,
       label: gateway.labels.label(server.url),

@@ -1,0 +1,123 @@
+/**
+ * The models of this machine for a gateway: follows the supervisor of this user, and keeps one as long as the gateway
+ * runs and there is a model.
+ */
+import { randomUUID } from "node:crypto"
+import type * as Path from "@effect/platform/Path"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { SupervisorUnavailable } from "../Errors.js"
+import * as LocalModels from "../LocalModels.js"
+import * as Servers from "../Servers.js"
+import * as Client from "./client.js"
+import * as Feed from "./feed.js"
+import { paths } from "./paths.js"
+import { defaultPort } from "./port.js"
+import { startOf } from "./processes.js"
+import { serversOf } from "./servers.js"
+
+/** Between two looks for a supervisor, or for the first model of this machine, in milliseconds. */
+const lookInterval = 1_000
+
+/** How long the first list may take, and a supervisor until it is gone, in milliseconds. */
+const listTimeout = 5_000
+const endTimeout = 10_000
+const pollInterval = 40
+
+export interface KeeperOptions {
+  /** Whether this process starts a supervisor; others of the same gateway only follow it. */
+  readonly starts: boolean
+  /** Whether this machine has a model. */
+  readonly hasModels: Effect.Effect<boolean>
+  /** The port of the gateway, which the supervisor does not take. */
+  readonly port: number
+  /** Variables for the supervisor, besides those of this process. */
+  readonly environment: NodeJS.ProcessEnv
+  /** Receives messages for the operator. */
+  readonly log: (text: string) => void
+}
+
+export interface Keeper {
+  readonly servers: Servers.Service
+  /** The models, as they were told last; `undefined` where there is no supervisor. */
+  readonly models: () => ReadonlyArray<LocalModels.Model> | undefined
+}
+
+const decodeEvent = Schema.decodeUnknownEither(
+  Schema.Struct({ type: Schema.Literal("models"), models: Schema.Array(LocalModels.Model) })
+)
+
+/** Keeps the servers up to date until the scope closes; a supervisor that was started for it alone ends then. */
+export const make = Effect.fnUntraced(function* ({
+  environment,
+  hasModels,
+  log,
+  port,
+  starts
+}: KeeperOptions): Effect.fn.Return<Keeper, never, Path.Path | Scope.Scope> {
+  const client = Client.make(yield* paths)
+  const context = yield* Effect.context<Path.Path>()
+  const id = randomUUID()
+  const first = yield* Deferred.make<void>()
+  let models: ReadonlyArray<LocalModels.Model> | undefined
+  let supervisor: LocalModels.Status | undefined
+  const made = yield* Servers.make((model) => Feed.fork(client.want(model)))
+  yield* Feed.reporting(made, client)
+
+  const take = (now: ReadonlyArray<LocalModels.Model> | undefined) =>
+    Effect.suspend(() => {
+      models = now
+      return made.set(serversOf(now ?? []))
+    })
+  const tell = (event: unknown): void => {
+    const decoded = decodeEvent(event)
+    if (Either.isRight(decoded))
+      Feed.fork(Effect.zipRight(take(decoded.right.models), Deferred.succeed(first, undefined)))
+  }
+
+  const flags = ["--while-followed", "--port", String(port === defaultPort ? 0 : defaultPort)]
+  /** The supervisor; one is started where that is to be. */
+  const find = Effect.gen(function* () {
+    const found = yield* Effect.either(client.status)
+    if (Either.isRight(found)) return found.right
+    if (!starts || !(yield* hasModels)) return undefined
+    return yield* Effect.provide(Client.ensure(flags, environment), context)
+  })
+  let said = ""
+  const complain = ({ message }: SupervisorUnavailable) =>
+    Effect.sync(() => {
+      if (message !== said) log(`the models of this machine cannot be served: ${message}`)
+      said = message
+    })
+  const once = Effect.gen(function* () {
+    supervisor = yield* find
+    if (supervisor === undefined) return
+    yield* client.follow(id, tell)
+    yield* take(undefined)
+  }).pipe(Effect.catchAll(complain), Effect.ensuring(Deferred.succeed(first, undefined)))
+
+  yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(once, Effect.sleep(lookInterval)))))
+  yield* Effect.addFinalizer(() =>
+    Effect.gen(function* () {
+      const before = supervisor
+      if (before === undefined) return
+      const ends = yield* Effect.orElseSucceed(client.leave(id), () => false)
+      if (!ends) return
+      const isThere = Effect.map(
+        Effect.promise(() => startOf(before.pid)),
+        (start) => start === before.processStart
+      )
+      yield* Effect.sleep(pollInterval).pipe(
+        Effect.zipRight(isThere),
+        Effect.repeat({ while: (there) => there }),
+        Effect.timeout(endTimeout),
+        Effect.ignore
+      )
+    })
+  )
+  yield* Effect.ignore(Effect.timeout(Deferred.await(first), listTimeout))
+  return { servers: made.service, models: () => models }
+})
