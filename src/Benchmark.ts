@@ -11,9 +11,15 @@ import * as HttpClient from "@effect/platform/HttpClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import { Backends } from "./Backend.js"
 import { inFlightAt } from "./benchmark/activity.js"
 import { Budget } from "./benchmark/budget.js"
+import { decodeLoad, type LoadOptions } from "./benchmark/load/options.js"
+import type { LoadProgress, LoadReport } from "./benchmark/load/report.js"
+import { loadTest } from "./benchmark/load/run.js"
+import { targetOf } from "./benchmark/load/target.js"
 import { isResult, measure } from "./benchmark/measure.js"
 import { decodeOptions, defaults, type Options } from "./benchmark/options.js"
 import type { Report, Result, Skipped } from "./benchmark/report.js"
@@ -25,6 +31,60 @@ import { Registry } from "./Registry.js"
 import { Router } from "./Router.js"
 import { CurrentSettings } from "./Settings.js"
 
+export {
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  LoadObjectives,
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  LoadOptions,
+  /**
+   * @since 0.3.0
+   * @category constants
+   */
+  loadDefaults
+} from "./benchmark/load/options.js"
+export type {
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  LoadDistribution,
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  LoadEnd,
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  LoadGoodput,
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  LoadProgress,
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  LoadReport,
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  LoadRequests,
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  LoadStep
+} from "./benchmark/load/report.js"
 export {
   /**
    * @since 0.3.0
@@ -89,6 +149,12 @@ export interface Service {
    * interruption stops the servers' work.
    */
   readonly run: (options?: Options) => Effect.Effect<Report, InvalidRequest | ModelNotFound | NoServers>
+  /**
+   * Loads one server, which need not be one of the settings, and tells how far that is: the last element is `done` and
+   * has the whole report. Fails before anything is sent where an option cannot be used. An interruption stops the
+   * server's work; `report` of the last element then still has what was measured.
+   */
+  readonly load: (options: LoadOptions) => Stream.Stream<LoadProgress, InvalidRequest>
 }
 
 /**
@@ -165,7 +231,17 @@ export const make = Effect.gen(function* () {
     return report
   })
 
-  return Benchmark.of({ run })
+  const load = (given: LoadOptions) =>
+    Stream.unwrap(
+      Effect.gen(function* () {
+        const options = yield* decodeLoad(given)
+        const server = yield* targetOf(options.server, settings.servers)
+        const backend = backends.get(server.protocol ?? "openai")
+        return loadTest({ server, backend, fleet, options, now, precise })
+      })
+    )
+
+  return Benchmark.of({ run, load })
 })
 
 /**
@@ -198,3 +274,42 @@ export const layer: Layer.Layer<
  */
 export const run = (options?: Options): Effect.Effect<Report, InvalidRequest | ModelNotFound | NoServers, Benchmark> =>
   Effect.flatMap(Benchmark, (benchmark) => benchmark.run(options))
+
+/**
+ * Loads one OpenAI-compatible server, and tells how far that is; see `Service.load`.
+ *
+ * @since 0.3.0
+ * @category accessors
+ */
+export const loadProgress = (options: LoadOptions): Stream.Stream<LoadProgress, InvalidRequest, Benchmark> =>
+  Stream.unwrap(Effect.map(Benchmark, (benchmark) => benchmark.load(options)))
+
+/**
+ * Loads one OpenAI-compatible server: requests at a rate or at a concurrency, their latencies, and how many of them kept
+ * time limits (goodput).
+ *
+ * @example
+ * import { Benchmark, Cortex } from "aicortex"
+ * import { Console, Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const { steps } = yield* Benchmark.load({
+ *     server: "http://gpu-1:8000",
+ *     model: "llama3.2:3b",
+ *     rate: 5,
+ *     duration: "30 seconds",
+ *     slo: { ttft: 200, itl: 50 }
+ *   })
+ *   for (const { goodput, ttft } of steps) yield* Console.log(ttft.p95, goodput?.attainment)
+ * }).pipe(Effect.provide(Cortex.layer()))
+ *
+ * @since 0.3.0
+ * @category accessors
+ */
+export const load = (options: LoadOptions): Effect.Effect<LoadReport, InvalidRequest, Benchmark> =>
+  Effect.flatMap(Stream.runLast(loadProgress(options)), (last) =>
+    Option.match(last, {
+      onNone: () => Effect.dieMessage("a load test without an end"),
+      onSome: ({ report }) => Effect.sync(report)
+    })
+  )

@@ -31,6 +31,7 @@ const namedElsewhere: ReadonlySet<string> = new Set([
   "--keep-alive",
   "--max-tokens",
   "--all",
+  "--seed",
   "-l",
   "--list"
 ])

@@ -3,14 +3,16 @@ import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Benchmark from "../../Benchmark.js"
 import { reasonOf } from "../../config/file.js"
-import { addServer, CommandFailed } from "../errors.js"
+import { addServer, CommandFailed, flagOf } from "../errors.js"
 import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Table from "../table.js"
 import { chartOf } from "./chart.js"
 import * as Kept from "./kept.js"
+import { runLoad } from "./load.js"
+import { type LoadFlags, options as loadOptions, usage } from "./loadFlags.js"
 
-interface Flags extends Omit<Benchmark.Options, "servers"> {
+interface MeasureFlags extends Omit<Benchmark.Options, "servers"> {
   readonly servers: ReadonlyArray<string>
   readonly chart: string | undefined
   readonly compare: boolean
@@ -119,7 +121,7 @@ const writeChart = Effect.fnUntraced(function* (file: string, { at, results }: B
   )
 })
 
-export const run = ({ chart, compare, json, servers, ...options }: Flags) =>
+const measure = ({ chart, compare, json, servers, ...options }: MeasureFlags) =>
   Effect.gen(function* () {
     const kept = compare ? yield* Kept.load : undefined
     if (!json && Output.isTerminal(process.stderr)) {
@@ -139,6 +141,36 @@ export const run = ({ chart, compare, json, servers, ...options }: Flags) =>
       report.skipped.length === 0 ? `no server is known: add one with ${addServer}` : "nothing was measured"
     return yield* new CommandFailed({ message })
   }).pipe(Effect.provide(Fleet.layer))
+
+/** All flags of the command. */
+type Flags = MeasureFlags & LoadFlags
+
+/** The flags that only one of the two ways takes. */
+const measuresOnly = ["all", "cold", "compare", "runs", "tolerance"] as const
+const loadsOnly = Object.keys(loadOptions).filter((name) => name !== "rate" && name !== "profile") as ReadonlyArray<
+  keyof LoadFlags
+>
+
+/** Measures servers, or loads one. A flag that would have no effect is an error. */
+export const run = (flags: Flags) =>
+  Effect.gen(function* () {
+    const loads = flags.rate !== undefined || flags.profile !== undefined
+    const foreign = (loads ? measuresOnly : loadsOnly).find(
+      (name) => flags[name] !== undefined && flags[name] !== false
+    )
+    if (foreign !== undefined) {
+      return yield* usage(
+        `${flagOf(foreign)} ${loads ? "cannot be combined with --rate or --profile" : "is for loading a server: give --rate or --profile, too"}`
+      )
+    }
+    const { all, cold, compare, runs, tolerance, ...load } = flags
+    if (loads) return yield* runLoad({ ...load, model: flags.model ?? undefined })
+    const { chart, concurrency, json, maxRequests, maxTime, maxTokens, model, outputTokens, promptTokens, servers } =
+      flags
+    const budget = { maxRequests, maxTime, maxTokens }
+    const sizes = { concurrency, outputTokens, promptTokens, runs, tolerance }
+    return yield* measure({ all, cold, compare, chart, json, model, servers, ...budget, ...sizes })
+  })
 
 /** Without the flags that were not given. */
 const given = <A extends object>(flags: A): Partial<A> =>
