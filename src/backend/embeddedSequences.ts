@@ -12,6 +12,12 @@ interface Waiting {
 const sharedLength = (sequence: LlamaContextSequence, prompt: ReadonlyArray<Token>): number =>
   Math.min(sequence.compareContextTokens(prompt as Array<Token>).firstDifferentIndex, prompt.length - 1)
 
+/**
+ * So many tokens that a sequence would forget count as one that it need not evaluate: their conversation may never go on.
+ * All prompts of a program begin alike, and a few words are no reason to forget a long conversation.
+ */
+const forgotten = 2
+
 /** Requests beyond the number of sequences wait in order of arrival. */
 export class Sequences {
   /** The least recently used one first. */
@@ -22,7 +28,10 @@ export class Sequences {
     this.free = [...sequences]
   }
 
-  /** The free one that has evaluated most of the prompt; `undefined` if the job is over before there is one. */
+  /**
+   * The free one that has evaluated so much of the prompt that it is worth what it forgets, else the one that was used
+   * least recently; `undefined` if the job is over before there is one.
+   */
   acquire(job: Job, prompt: ReadonlyArray<Token>): Promise<LlamaContextSequence | undefined> {
     if (this.free.length > 0) return Promise.resolve(this.take(prompt))
     return new Promise((resume) => {
@@ -45,11 +54,12 @@ export class Sequences {
 
   private take(prompt: ReadonlyArray<Token>): LlamaContextSequence | undefined {
     let best = 0
-    let longest = -1
+    let most = 0
     for (const [i, sequence] of this.free.entries()) {
-      const length = sharedLength(sequence, prompt)
-      if (length > longest) {
-        longest = length
+      const shared = sharedLength(sequence, prompt)
+      const worth = shared - (sequence.nextTokenIndex - shared) / forgotten
+      if (worth > most) {
+        most = worth
         best = i
       }
     }

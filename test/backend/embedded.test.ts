@@ -351,7 +351,7 @@ describe("embedded: the exchange", () => {
 
   it("refuses a conversation longer than the context", async () => {
     const outcome = await ask("What is the capital of France? ".repeat(80))
-    expect(outcome.failure?.reason).toBe("invalid-request")
+    expect(outcome.failure?.reason).toBe("context-length")
     expect(outcome.failure?.message).toMatch(/conversation is \d+ tokens long and the model's context holds 512/)
   })
 

@@ -178,7 +178,7 @@ describe("embedded: the prompt cache", () => {
     const full = await engine.ask({ messages: story, format: endless })
     expect(full.finish?.usage.totalTokens).toBe(512)
     expect((await engine.ask({ messages: paris })).text).toBe(parisAnswer)
-    expect((await engine.ask({ messages: [user("word ".repeat(600))] })).failure?.reason).toBe("invalid-request")
+    expect((await engine.ask({ messages: [user("word ".repeat(600))] })).failure?.reason).toBe("context-length")
     expect((await engine.ask({ messages: paris })).text).toBe(parisAnswer)
   })
 })
