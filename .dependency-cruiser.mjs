@@ -52,7 +52,9 @@ const surfaces = [
   "^src/(index|promise|browser)\\.ts$",
   "^src/(promise|browser|cli)/"
 ]
-const all = [...internal, ...domain, ...services, ...features, ...surfaces]
+/** The page runs in a browser, and knows the gateway by its endpoints alone. */
+const page = ["^src/dashboard/"]
+const all = [...page, ...internal, ...domain, ...services, ...features, ...surfaces]
 
 /** The only places that may know Node: the rest runs anywhere, a browser included. */
 const embedded = ["^src/backend/embedded[^/]*\\.ts$"]
@@ -154,11 +156,25 @@ export default {
       to: { path: ["^src/cli/", packages("@effect/cli")] }
     },
     {
+      name: "the-page-stands-alone",
+      severity: "error",
+      comment: "The page is built apart: it knows the gateway by its endpoints, and nobody imports it.",
+      from: { path: "^src/", pathNot: page },
+      to: { path: page }
+    },
+    {
+      name: "the-page-imports-nothing-of-the-library",
+      severity: "error",
+      comment: "The page is built apart: it knows the gateway by its endpoints alone.",
+      from: { path: page },
+      to: { path: "^src/", pathNot: page }
+    },
+    {
       name: "src-imports-only-what-it-declares",
       severity: "error",
       comment:
         "Declare it in package.json as a dependency or a peer: what only tests and the bundled command need is not there.",
-      from: { path: "^src/", pathNot: "^src/cli/" },
+      from: { path: "^src/", pathNot: ["^src/cli/", ...page] },
       to: {
         dependencyTypes: ["npm-dev", "npm-no-pkg", "npm-unknown"],
         dependencyTypesNot: ["npm-peer", "npm", "npm-optional", "type-only"]

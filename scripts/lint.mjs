@@ -16,7 +16,7 @@ const filesIn = (/** @type {string} */ folder) =>
     (name) => `${folder}/${name.replaceAll("\\", "/")}`
   )
 
-const sources = filesIn("src").filter((file) => file.endsWith(".ts"))
+const sources = filesIn("src").filter((file) => /\.tsx?$/.test(file))
 /** @type {Array<string>} */
 const problems = []
 

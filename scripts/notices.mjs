@@ -49,5 +49,5 @@ export const notices = (metafile, root) => {
     return `${own.name} ${own.version} (${own.license})\n\n${textOf(folder, own)}\n`
   })
   const line = `\n${"-".repeat(80)}\n\n`
-  return `What aicortex bundles (dist/bin/ and dist/bundle/) holds code of these packages.\n${line}${entries.join(line)}`
+  return `What aicortex bundles (dist/bin/, dist/bundle/ and dist/dashboard/) holds code of these packages.\n${line}${entries.join(line)}`
 }

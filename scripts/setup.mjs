@@ -20,13 +20,13 @@ const changed = (/** @type {string} */ path) => statSync(join(root, path), { thr
 /**
  * When anything below a directory changed; a removed file changes its directory.
  *
- * @type {(path: string, except?: string) => number}
+ * @type {(path: string, ...except: Array<string>) => number}
  */
-const newest = (path, except) =>
+const newest = (path, ...except) =>
   readdirSync(join(root, path), { withFileTypes: true }).reduce((latest, entry) => {
     const below = `${path}/${entry.name}`
-    if (below === except) return latest
-    return Math.max(latest, entry.isDirectory() ? newest(below, except) : changed(below))
+    if (except.includes(below)) return latest
+    return Math.max(latest, entry.isDirectory() ? newest(below, ...except) : changed(below))
   }, changed(path))
 
 /** npm notes here what it installed, in the words of package-lock.json. */
@@ -64,14 +64,20 @@ const install = () => {
 }
 
 const build = async () => {
-  const inputs = ["build", "bundle", "declarations", "notices"].map((name) => `scripts/${name}.mjs`)
+  const inputs = ["build", "bundle", "dashboard", "declarations", "notices"].map((name) => `scripts/${name}.mjs`)
   inputs.push("package.json", "package-lock.json")
   const tools = Math.max(...inputs.map(changed))
   const libIsStale =
-    process.argv.includes("--all") && changed("dist/index.js") < Math.max(tools, newest("src", "src/cli"))
-  const binIsStale = changed("dist/bin.js") < Math.max(tools, newest("src"))
-  if (!libIsStale && !binIsStale) return
-  const { buildBin, buildLib } = await import("./build.mjs")
+    process.argv.includes("--all") &&
+    changed("dist/index.js") < Math.max(tools, newest("src", "src/cli", "src/dashboard"))
+  const binIsStale = changed("dist/bin.js") < Math.max(tools, newest("src", "src/dashboard"))
+  const pageIsStale = changed("dist/dashboard/index.html") < Math.max(tools, newest("src/dashboard"))
+  if (!libIsStale && !binIsStale && !pageIsStale) return
+  const { buildBin, buildLib, buildPage } = await import("./build.mjs")
+  if (pageIsStale) {
+    say("building the page…")
+    await buildPage()
+  }
   if (binIsStale) {
     say("building the command line…")
     await buildBin()

@@ -7,6 +7,7 @@ import * as Redacted from "effect/Redacted"
 import type { Access, Settings } from "../config/gatewaySettings.js"
 import * as Origins from "../internal/origins.js"
 import { isLoopback } from "../server/address.js"
+import * as Session from "./dashboard/session.js"
 import { type ErrorResponse, make } from "./http/errorResponse.js"
 
 // =============================================================================
@@ -20,6 +21,21 @@ const presented = (request: IncomingMessage): string | undefined => {
   if (authorization !== undefined) return /^bearer /i.test(authorization) ? authorization.slice(7).trim() : undefined
   const other = request.headers["x-api-key"] ?? request.headers["api-key"]
   return typeof other === "string" ? other : undefined
+}
+
+const foreign = make(
+  403,
+  `A request with the cookie of a browser that changes something needs the header ${Session.csrfHeader}.`,
+  "missing_csrf_token"
+)
+
+/** The key of a browser that is signed in; `undefined` if it is not. */
+const bySession = (keys: ReadonlyArray<Access>, request: IncomingMessage): Access | ErrorResponse | undefined => {
+  const session = Session.cookieOf(request)
+  if (session === undefined) return undefined
+  const access = Session.accessOf(keys, session, Date.now())
+  if (access === undefined) return undefined
+  return Session.isOwn(access, session, request) ? access : foreign
 }
 
 /** Finds the API key of a request in constant time: digests are compared, and always all of them. */
@@ -36,7 +52,7 @@ export const authenticator = (
   return (request) => {
     if (known.length === 0) return undefined
     const key = presented(request)
-    if (key === undefined) return missing
+    if (key === undefined) return bySession(keys, request) ?? missing
     const hash = digest(key)
     let found: Access | undefined
     for (const one of known) if (timingSafeEqual(hash, one.hash)) found = one.access
@@ -59,7 +75,8 @@ export const allowsOrigin = (settings: Settings, origin: string, host: string | 
   if (Origins.allows(settings.cors, origin)) return true
   const place = Origins.placeOf(origin)
   if (place === undefined) return false
-  return isLoopback(place.name) || (place.host === host && settings.keys.length > 0)
+  // Its own: where there are no keys, `allowsHost` has refused the names of other sites before.
+  return isLoopback(place.name) || place.host === host
 }
 
 const ownNames = (): ReadonlyArray<string> => {

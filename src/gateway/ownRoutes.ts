@@ -1,5 +1,7 @@
 /** The routes of the gateway itself: what it is, how it is, and what happens in it. */
 import { version } from "../internal/version.js"
+import * as Dashboard from "./dashboard/files.js"
+import * as Login from "./dashboard/login.js"
 import * as Watching from "./events/handlers.js"
 import * as EventStream from "./events/stream.js"
 import type { GatewayContext } from "./GatewayContext.js"
@@ -39,7 +41,9 @@ const welcomePage = (gateway: GatewayContext, context: RequestContext): void =>
 /** Ollama clients check whether it runs; browsers and JSON clients get more information. */
 const root: Handler = (gateway, context) => {
   context.headers["vary"] = context.headers["vary"] === undefined ? "accept" : `${context.headers["vary"]}, accept`
-  if (/\b(application\/json|text\/html)\b/i.test(context.request.headers.accept ?? "")) welcomePage(gateway, context)
+  const accept = context.request.headers.accept ?? ""
+  if (/\btext\/html\b/i.test(accept) && Dashboard.isBuilt()) Dashboard.page(context)
+  else if (/\b(application\/json|text\/html)\b/i.test(accept)) welcomePage(gateway, context)
   else context.send(200, "text/plain; charset=utf-8", "Ollama is running")
 }
 const config: Handler = async (gateway, context) => {
@@ -60,7 +64,17 @@ const config: Handler = async (gateway, context) => {
   })
 }
 
-addRoute("GET", "/", "What this is, and its endpoints", root, { isPublic: true })
+addRoute("GET", "/", "What this is, and its endpoints; for browsers, the page", root, { isPublic: true })
+addRoute(
+  "GET",
+  "/dashboard/",
+  "A file of the page",
+  (gateway, context, _, id) => Dashboard.asset(gateway, context, id),
+  { isPublic: true, returns: "text/javascript" }
+)
+addRoute("GET", "/session", "Whether the page is signed in", Login.session, { isPublic: true })
+addRoute("POST", "/login", "Signs the page in with an API key", Login.login, { isPublic: true, body: Login.loginBody })
+addRoute("POST", "/logout", "Signs the page out", Login.logout, { isPublic: true })
 addRoute("GET", "/models", "The names of the models", Models.plainList)
 addRoute("GET", "/health", "Whether the gateway is alive", liveness, { isPublic: true })
 addRoute("GET", "/healthz", "The same", liveness, { isPublic: true })

@@ -31,7 +31,8 @@ const base: { readonly [path: string]: object } = {
   "/api/create": { model: "new", from: model, stream: false },
   "/api/copy": { source: model, destination: "other" },
   "/api/delete": { model },
-  "/servers/{id}": { action: "wake" }
+  "/servers/{id}": { action: "wake" },
+  "/login": { key: "a-key" }
 }
 
 /** Fields that only make sense beside others. */

@@ -168,6 +168,11 @@ class WatchedRequest implements CallListener {
   failed(): void {}
   closed(): void {}
 
+  /** A stream names the server that began it, and another one may have ended it. */
+  get answeredBy(): string | undefined {
+    return this.decision === undefined ? undefined : this.labels.label(this.decision.chosen.server)
+  }
+
   /** The request has ended: what its servers still do is being stopped. */
   end(): void {
     this.over = true
@@ -262,7 +267,7 @@ export class RequestLog {
       status,
       duration_ms: tenths(duration),
       first_token_ms: record.firstToken === undefined ? null : tenths(record.firstToken),
-      server: record.server ?? null,
+      server: live.watched?.answeredBy ?? record.server ?? null,
       tries: record.attempts,
       cached: record.cached,
       prompt_tokens: record.promptTokens,

@@ -267,6 +267,12 @@ export class RequestContext {
     this.response.end(this.request.method === "HEAD" ? undefined : text)
     if (this.response.writableNeedDrain) this.charge(length)
   }
+  /** A file. */
+  sendBytes(contentType: string, bytes: Buffer): void {
+    if (this.disconnected || this.response.headersSent) return
+    this.writeHead(200, { "content-type": contentType, "content-length": bytes.length })
+    this.response.end(this.request.method === "HEAD" ? undefined : bytes)
+  }
   json(value: unknown, status = 200, extra: Headers = {}): void {
     this.send(status, "application/json; charset=utf-8", JSON.stringify(value), extra)
   }

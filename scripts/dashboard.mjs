@@ -1,0 +1,78 @@
+/** dist/dashboard/: the page that the gateway serves at `/`, built by Vite. */
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs"
+import { join } from "node:path"
+import { dist, root, src } from "./bundle.mjs"
+
+/** Gives what went into it, as esbuild tells it of its bundles. */
+export const buildDashboard = async () => {
+  const started = new Date()
+  const { build } = await import("vite")
+  const outDir = join(dist, `.dashboard-${process.pid}`)
+  const old = join(dist, `.old-dashboard-${process.pid}`)
+  /** @type {Set<string>} */
+  const inputs = new Set()
+  try {
+    mkdirSync(dist, { recursive: true })
+    await build({
+      root: join(src, "dashboard"),
+      configFile: false,
+      envFile: false,
+      publicDir: false,
+      logLevel: "warn",
+      base: "./",
+      cacheDir: join(root, "node_modules/.cache/vite"),
+      esbuild: { jsx: "automatic", jsxImportSource: "preact", legalComments: "none" },
+      build: {
+        outDir,
+        emptyOutDir: true,
+        target: "es2022",
+        assetsDir: "dashboard",
+        assetsInlineLimit: 0,
+        modulePreload: { polyfill: false },
+        reportCompressedSize: false,
+        rollupOptions: {
+          onwarn: (warning, warn) => {
+            if (warning.code !== "MODULE_LEVEL_DIRECTIVE") warn(warning)
+          }
+        }
+      },
+      plugins: [
+        {
+          name: "inputs",
+          generateBundle: (_, bundle) => {
+            for (const chunk of Object.values(bundle)) {
+              if (chunk.type === "chunk") for (const id of Object.keys(chunk.modules)) inputs.add(id)
+              else for (const id of chunk.originalFileNames) inputs.add(join(src, "dashboard", id))
+            }
+          }
+        }
+      ]
+    })
+    // The files stand beside the page: the gateway serves them under /dashboard/.
+    const assets = join(outDir, "dashboard")
+    for (const name of readdirSync(assets)) renameSync(join(assets, name), join(outDir, name))
+    rmSync(assets, { recursive: true, force: true })
+    try {
+      renameSync(join(dist, "dashboard"), old)
+    } catch {
+      // There was none.
+    }
+    renameSync(outDir, join(dist, "dashboard"))
+  } finally {
+    rmSync(outDir, { recursive: true, force: true })
+    rmSync(old, { recursive: true, force: true })
+  }
+  const relative = [...inputs].flatMap((id) => {
+    const path = id.replace(/^\0/, "").replace(/\?.*$/, "")
+    return path.startsWith(root) && statSync(path, { throwIfNoEntry: false })?.isFile() === true
+      ? [path.slice(root.length).replaceAll("\\", "/")]
+      : []
+  })
+  return {
+    started,
+    metafile: {
+      inputs: Object.fromEntries(relative.map((path) => [path, { bytes: 0, imports: [] }])),
+      outputs: {}
+    }
+  }
+}

@@ -1,0 +1,444 @@
+import { useEffect, useRef, useState } from "preact/hooks"
+import { address, get } from "../api"
+import { type Answer, ask, begun, bodyOf, type Said, type Settings } from "../chat"
+import * as Format from "../format"
+import { Icon } from "../parts/icon"
+import { Markdown } from "../parts/markdown"
+import { Badge, Code, Copy, Empty, Title } from "../parts/small"
+import * as Snippets from "../snippets"
+import { fleet, useStore } from "../store"
+
+interface Turn {
+  readonly text: string
+  readonly images: ReadonlyArray<string>
+  readonly answers: ReadonlyArray<Answer>
+}
+
+const unset: Settings = {
+  system: "",
+  temperature: "",
+  topP: "",
+  maxTokens: "",
+  seed: "",
+  think: "",
+  tools: "",
+  schema: ""
+}
+const maxImage = 8 * 1024 * 1024
+const maxTurns = 200
+
+/** It outlives a look at another screen. */
+const kept: { turns: ReadonlyArray<Turn>; settings: Settings; models: ReadonlyArray<string>; conversation: string } = {
+  turns: [],
+  settings: unset,
+  models: ["auto"],
+  conversation: ""
+}
+
+const newConversation = (): string =>
+  `page-${[...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`
+
+const Shown = ({ answer }: { readonly answer: Answer }) => {
+  const facts = [
+    answer.server,
+    answer.attempts > 1 ? `${answer.attempts} attempts` : "",
+    answer.firstToken === undefined ? "" : `first token ${Format.milliseconds(answer.firstToken)}`,
+    answer.tokens === undefined ? "" : `${answer.tokens} tokens`,
+    answer.tokens !== undefined && answer.firstToken !== undefined && answer.took - answer.firstToken > 50
+      ? Format.speed((answer.tokens / (answer.took - answer.firstToken)) * 1_000)
+      : "",
+    answer.finish === "length" ? "cut off at the token limit" : ""
+  ].filter((fact) => fact !== "")
+  return (
+    <div class="answer">
+      <div class="who">
+        <b>
+          <bdi>{Format.harmless(answer.model || "assistant")}</bdi>
+        </b>
+        {answer.state === "waiting" ? (
+          <Badge tone="info">waiting</Badge>
+        ) : answer.state === "stopped" ? (
+          <Badge tone="warn">stopped</Badge>
+        ) : null}
+      </div>
+      {answer.thinking === "" ? null : (
+        <details class="thinking" open={answer.text === "" && answer.state === "streaming"}>
+          <summary>Thinking</summary>
+          <Markdown text={answer.thinking} />
+        </details>
+      )}
+      <div aria-busy={answer.state === "streaming"}>{answer.text === "" ? null : <Markdown text={answer.text} />}</div>
+      {answer.calls.map(({ input, name }, i) => (
+        <Code key={i} label={`Tool call: ${Format.harmless(name)}`} text={Format.harmless(input)} />
+      ))}
+      {answer.state === "failed" ? (
+        <p role="alert" class="error">
+          {Format.harmless(answer.error)}
+        </p>
+      ) : null}
+      {facts.length === 0 ? null : (
+        <div class="facts-line dim" title={answer.reason}>
+          {facts.join(" · ")}
+          <span class="push" />
+          {answer.text === "" ? null : <Copy text={answer.text} />}
+        </div>
+      )}
+    </div>
+  )
+}
+
+const Field = ({
+  label,
+  name,
+  set,
+  settings,
+  ...rest
+}: {
+  readonly label: string
+  readonly name: keyof Settings
+  readonly settings: Settings
+  readonly set: (settings: Settings) => void
+  readonly min?: string
+  readonly max?: string
+  readonly step?: string
+}) => (
+  <label>
+    {label}
+    <input
+      type="number"
+      inputMode="decimal"
+      placeholder="default"
+      value={settings[name]}
+      onInput={(event) => set({ ...settings, [name]: event.currentTarget.value })}
+      {...rest}
+    />
+  </label>
+)
+
+const Options = ({ set, settings }: { readonly settings: Settings; readonly set: (settings: Settings) => void }) => {
+  const text = (label: string, name: keyof Settings, rows: number, placeholder: string) => (
+    <label>
+      {label}
+      <textarea
+        rows={rows}
+        spellcheck={false}
+        placeholder={placeholder}
+        value={settings[name]}
+        onInput={(event) => set({ ...settings, [name]: event.currentTarget.value })}
+      />
+    </label>
+  )
+  return (
+    <aside class="card options" aria-label="Options">
+      {text("System prompt", "system", 3, "You are …")}
+      <label>
+        Temperature <output>{settings.temperature === "" ? "default" : settings.temperature}</output>
+        <input
+          type="range"
+          min="0"
+          max="2"
+          step="0.05"
+          value={settings.temperature === "" ? "0.7" : settings.temperature}
+          onInput={(event) => set({ ...settings, temperature: event.currentTarget.value })}
+        />
+      </label>
+      <div class="two">
+        <Field label="Top P" name="topP" settings={settings} set={set} min="0" max="1" step="0.05" />
+        <Field label="Max tokens" name="maxTokens" settings={settings} set={set} min="1" />
+        <Field label="Seed" name="seed" settings={settings} set={set} />
+        <label>
+          Thinking
+          <select value={settings.think} onChange={(event) => set({ ...settings, think: event.currentTarget.value })}>
+            <option value="">default</option>
+            <option value="none">off</option>
+            <option value="low">low</option>
+            <option value="medium">medium</option>
+            <option value="high">high</option>
+          </select>
+        </label>
+      </div>
+      <details>
+        <summary>Tools and JSON schema</summary>
+        {text("Tools (JSON)", "tools", 4, '[{"type": "function", "function": {"name": "weather", …}}]')}
+        {text("JSON schema of the answer", "schema", 4, '{"type": "object", "properties": …}')}
+      </details>
+      <button type="button" class="quiet small" onClick={() => set(unset)}>
+        Reset the options
+      </button>
+    </aside>
+  )
+}
+
+const Request = ({ body, keys }: { readonly body: () => Record<string, unknown>; readonly keys: boolean }) => {
+  const [kind, setKind] = useState<"curl" | "openai" | "aicortex">("curl")
+  let text: string
+  try {
+    text = Snippets[kind](address(), keys, body())
+  } catch (error) {
+    text = error instanceof Error ? error.message : String(error)
+  }
+  return (
+    <details class="card as-code">
+      <summary>The request as code</summary>
+      <div class="tabs" role="group" aria-label="Language">
+        {(["curl", "openai", "aicortex"] as const).map((one) => (
+          <button type="button" key={one} aria-pressed={kind === one} onClick={() => setKind(one)}>
+            {one}
+          </button>
+        ))}
+      </div>
+      <Code label={kind} text={text} />
+    </details>
+  )
+}
+
+export const Playground = () => {
+  const [names, setNames] = useState<ReadonlyArray<string>>(["auto"])
+  const [models, setModels] = useState(kept.models)
+  const [settings, setSettings] = useState(kept.settings)
+  const [turns, setTurns] = useState(kept.turns)
+  const [draft, setDraft] = useState("")
+  const [images, setImages] = useState<ReadonlyArray<string>>([])
+  const [options, setOptions] = useState(matchMedia("(min-width: 1100px)").matches)
+  const [problem, setProblem] = useState("")
+  const [running, setRunning] = useState<AbortController>()
+  const keys = useStore(fleet)?.keys === true
+  const end = useRef<HTMLDivElement>(null)
+  const alive = useRef(true)
+
+  useEffect(() => {
+    get<{ data: ReadonlyArray<{ id: string }> }>("/v1/models").then(
+      ({ data }) => setNames([...new Set(["auto", ...data.map(({ id }) => id)])]),
+      (error) => setProblem(error.message)
+    )
+    return () => {
+      alive.current = false
+    }
+  }, [])
+  useEffect(() => {
+    kept.turns = turns
+    kept.settings = settings
+    kept.models = models
+  }, [turns, settings, models])
+  useEffect(() => end.current?.scrollIntoView({ block: "nearest" }), [turns])
+
+  const saidTo = (all: ReadonlyArray<Turn>, which: number): ReadonlyArray<Said> =>
+    all.flatMap(({ answers, images, text }): ReadonlyArray<Said> => {
+      const answer = answers[which] ?? answers[0]
+      const user = { role: "user" as const, text, images }
+      return answer === undefined || answer.text === "" ? [user] : [user, { role: "assistant", text: answer.text }]
+    })
+
+  const send = async (before: ReadonlyArray<Turn>, text: string, pictures: ReadonlyArray<string>) => {
+    setProblem("")
+    const turn: Turn = { text, images: pictures, answers: models.map((model) => ({ ...begun, model })) }
+    let bodies: ReadonlyArray<object>
+    try {
+      bodies = models.map((model, which) =>
+        bodyOf(model, settings, [...saidTo(before, which), { role: "user", text, images: pictures }])
+      )
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error))
+      return
+    }
+    const stop = new AbortController()
+    if (kept.conversation === "") kept.conversation = newConversation()
+    let all = [...before, turn].slice(-maxTurns)
+    setTurns(all)
+    setRunning(stop)
+    setDraft("")
+    setImages([])
+    await Promise.all(
+      bodies.map((body, which) =>
+        ask(body, `${kept.conversation}-${which}`, stop.signal, (answer) => {
+          const last = all.at(-1)
+          if (last === undefined) return
+          all = all.with(-1, { ...last, answers: last.answers.with(which, answer) })
+          kept.turns = all
+          if (alive.current) setTurns(all)
+        })
+      )
+    )
+    if (alive.current) setRunning(undefined)
+  }
+  const submit = () => {
+    const text = draft.trim()
+    if (text !== "" && running === undefined) void send(turns, text, images)
+  }
+  const again = () => {
+    const last = turns.at(-1)
+    if (last !== undefined) void send(turns.slice(0, -1), last.text, last.images)
+  }
+  const clear = () => {
+    running?.abort()
+    setTurns([])
+    kept.conversation = ""
+  }
+  const attach = (files: FileList | null) => {
+    for (const file of files ?? []) {
+      if (!file.type.startsWith("image/") || file.size > maxImage) {
+        setProblem("Only images of up to 8 MB can be added.")
+        continue
+      }
+      const reader = new FileReader()
+      reader.onload = () => setImages((before) => [...before, String(reader.result)].slice(0, 8))
+      reader.readAsDataURL(file)
+    }
+  }
+  const choose = (which: number, name: string) => setModels(models.with(which, name))
+  return (
+    <>
+      <Title name="Playground">
+        {models.map((model, which) => (
+          <label class="inline" key={which}>
+            <span class="visually-hidden">Model {which + 1}</span>
+            <select
+              aria-label={models.length > 1 ? `Model ${which + 1}` : "Model"}
+              value={model}
+              onChange={(event) => choose(which, event.currentTarget.value)}
+            >
+              {[...new Set([model, ...names])].map((name) => (
+                <option key={name} value={name}>
+                  {name}
+                </option>
+              ))}
+            </select>
+          </label>
+        ))}
+        <button
+          type="button"
+          class="small"
+          aria-pressed={models.length > 1}
+          onClick={() => setModels(models.length > 1 ? models.slice(0, 1) : [...models, names[1] ?? "auto"])}
+        >
+          Side by side
+        </button>
+        <span class="push" />
+        <button type="button" class="small" aria-expanded={options} onClick={() => setOptions(!options)}>
+          Options
+        </button>
+        <button type="button" class="small" disabled={turns.length === 0} onClick={clear}>
+          New conversation
+        </button>
+      </Title>
+      <div class={`play ${options ? "with-options" : ""}`}>
+        <section class="talk" aria-label="Conversation">
+          <div class="turns" role="log" aria-label="Messages" tabIndex={0}>
+            {turns.length === 0 ? (
+              <Empty>
+                Ask any model of the fleet. <b>auto</b> takes the one that fits best.
+              </Empty>
+            ) : null}
+            {turns.map(({ answers, images, text }, i) => (
+              <div class="turn" key={i}>
+                <div class="user">
+                  <p dir="auto">{Format.harmless(text)}</p>
+                  {images.map((image, n) => (
+                    <img key={n} src={image} alt={`Attachment ${n + 1}`} />
+                  ))}
+                </div>
+                <div class={`answers ${answers.length > 1 ? "both" : ""}`}>
+                  {answers.map((answer, n) => (
+                    <Shown key={n} answer={answer} />
+                  ))}
+                </div>
+              </div>
+            ))}
+            <div ref={end} />
+          </div>
+          {problem === "" ? null : (
+            <p role="alert" class="error">
+              {Format.harmless(problem)}
+            </p>
+          )}
+          {images.length === 0 ? null : (
+            <div class="row">
+              {images.map((image, n) => (
+                <button
+                  type="button"
+                  key={n}
+                  class="thumb"
+                  aria-label={`Take image ${n + 1} away`}
+                  onClick={() => setImages(images.toSpliced(n, 1))}
+                >
+                  <img src={image} alt="" />
+                </button>
+              ))}
+            </div>
+          )}
+          <form
+            class="composer"
+            onSubmit={(event) => {
+              event.preventDefault()
+              submit()
+            }}
+          >
+            <textarea
+              aria-label="Message"
+              rows={2}
+              placeholder="Message (Enter sends, Shift+Enter begins a new line)"
+              value={draft}
+              onInput={(event) => setDraft(event.currentTarget.value)}
+              onKeyDown={(event) => {
+                if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+                  event.preventDefault()
+                  submit()
+                }
+              }}
+            />
+            <div class="row">
+              <label class="button quiet small">
+                <Icon name="image" />
+                Image
+                <input
+                  class="visually-hidden"
+                  type="file"
+                  accept="image/*"
+                  multiple
+                  onChange={(event) => {
+                    attach(event.currentTarget.files)
+                    event.currentTarget.value = ""
+                  }}
+                />
+              </label>
+              <button
+                type="button"
+                class="quiet small"
+                disabled={turns.length === 0 || running !== undefined}
+                onClick={again}
+              >
+                <Icon name="again" />
+                Regenerate
+              </button>
+              <span class="push" />
+              {running === undefined ? (
+                <button type="submit" class="primary" disabled={draft.trim() === ""}>
+                  <Icon name="send" />
+                  Send
+                </button>
+              ) : (
+                <button type="button" class="danger" onClick={() => running.abort()}>
+                  <Icon name="stop" />
+                  Stop
+                </button>
+              )}
+            </div>
+          </form>
+          <Request
+            keys={keys}
+            body={() =>
+              bodyOf(
+                models[0] ?? "auto",
+                settings,
+                draft.trim() === "" && turns.length > 0
+                  ? saidTo(turns, 0).slice(0, -1)
+                  : [...saidTo(turns, 0), { role: "user", text: draft || "Why is the sky blue?" }]
+              )
+            }
+          />
+        </section>
+        {options ? <Options settings={settings} set={setSettings} /> : null}
+      </div>
+    </>
+  )
+}

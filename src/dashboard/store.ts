@@ -1,0 +1,183 @@
+/** What the page knows of the gateway: read once, and kept up to date by its events. All lists are bounded. */
+import { useEffect, useState } from "preact/hooks"
+import { ApiError, eventsAt, get } from "./api"
+import type { Download, Fleet, Model, Request, Server } from "./types"
+
+/** A value that screens look at; they are told once per frame. */
+export class Store<A> {
+  private readonly listeners = new Set<() => void>()
+  private planned = false
+
+  constructor(private value: A) {}
+
+  get(): A {
+    return this.value
+  }
+  set(value: A): void {
+    this.value = value
+    if (this.planned) return
+    this.planned = true
+    requestAnimationFrame(() => {
+      this.planned = false
+      for (const listener of this.listeners) listener()
+    })
+  }
+  subscribe(listener: () => void): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+}
+
+export const useStore = <A>(store: Store<A>): A => {
+  const [value, set] = useState(store.get())
+  useEffect(() => {
+    set(() => store.get())
+    return store.subscribe(() => set(() => store.get()))
+  }, [store])
+  return value
+}
+
+/** The time, once a second. */
+export const now = new Store(Date.now())
+
+export const fleet = new Store<Fleet | undefined>(undefined)
+export const problem = new Store<{ readonly status: number; readonly message: string } | undefined>(undefined)
+export const connected = new Store(false)
+export const requests = new Store<ReadonlyArray<Request>>([])
+export const downloads = new Store<ReadonlyArray<Download>>([])
+
+/** One point a second. */
+export const maxPoints = 300
+export interface Point {
+  readonly at: number
+  readonly inFlight: number
+  readonly queued: number
+  readonly tokens: number
+}
+export const points = new Store<ReadonlyArray<Point>>([])
+
+/** The requests in flight of each server. */
+export const loads = new Store<ReadonlyMap<string, ReadonlyArray<number>>>(new Map())
+
+const maxRequests = 200
+const maxDownloads = 20
+const maxLoad = 60
+
+const merged = (before: ReadonlyArray<Model>, changed: ReadonlyArray<Model>): ReadonlyArray<Model> => {
+  const names = new Map(changed.map((model) => [model.model, model]))
+  const all = before.map((model) => names.get(model.model) ?? model)
+  for (const model of changed) if (!before.some((one) => one.model === model.model)) all.push(model)
+  return all.slice(0, 200)
+}
+
+const onServer = (changed: Server): void => {
+  const before = fleet.get()
+  if (before === undefined) return
+  const servers = before.servers.map((server) =>
+    server.server === changed.server ? { ...changed, models: merged(server.models, changed.models) } : server
+  )
+  const inFlight = servers.reduce((sum, server) => sum + server.in_flight, 0)
+  fleet.set({ ...before, servers, in_flight: inFlight })
+}
+
+/** Tokens of answers that ended since the last point. */
+let tokens = 0
+
+const onRequest = (
+  event: Request & { readonly kind: string; readonly attempt?: { readonly attempt: number } }
+): void => {
+  const all = requests.get()
+  const { attempt, kind, ...fields } = event
+  const at = all.findIndex(({ id }) => id === event.id)
+  if (at === -1) {
+    if (kind === "begin" || kind === "end") requests.set([fields as Request, ...all].slice(0, maxRequests))
+  } else {
+    const known = all[at] as Request
+    let next: Request
+    if (kind === "attempt" && attempt !== undefined) {
+      const attempts = [...(known.attempts ?? [])]
+      attempts[attempt.attempt - 1] = attempt as never
+      next = { ...known, attempts }
+    } else next = { ...known, ...fields }
+    requests.set(all.with(at, next))
+  }
+  if (kind === "end") tokens += event.completion_tokens ?? 0
+}
+
+const onDownload = (download: Download): void => {
+  const others = downloads
+    .get()
+    .filter(
+      ({ action, model, server }) =>
+        !(action === download.action && model === download.model && server === download.server)
+    )
+  downloads.set([download, ...others].slice(0, maxDownloads))
+}
+
+const fail = (error: unknown): void =>
+  problem.set({
+    status: error instanceof ApiError ? error.status : 0,
+    message: error instanceof Error ? error.message : String(error)
+  })
+
+export const readFleet = async (): Promise<void> => {
+  try {
+    fleet.set(await get<Fleet>("/fleet"))
+    problem.set(undefined)
+  } catch (error) {
+    fail(error)
+  }
+}
+
+const readRequests = async (): Promise<void> => {
+  const { recent, running } = await get<{ running: ReadonlyArray<Request>; recent: ReadonlyArray<Request> }>(
+    "/requests"
+  )
+  requests.set([...running, ...recent].slice(0, maxRequests))
+}
+
+const point = (): void => {
+  const at = Date.now()
+  now.set(at)
+  const known = fleet.get()
+  if (known === undefined) return
+  points.set([...points.get(), { at, inFlight: known.in_flight, queued: known.queued, tokens }].slice(-maxPoints))
+  tokens = 0
+  loads.set(
+    new Map(
+      known.servers
+        .slice(0, 200)
+        .map(({ in_flight, server }) => [server, [...(loads.get().get(server) ?? []), in_flight].slice(-maxLoad)])
+    )
+  )
+}
+
+/** Begins to read; gives what ends it. */
+export const start = (): (() => void) => {
+  void readFleet()
+  void readRequests().catch(fail)
+  const events = eventsAt("fleet,request,download,model")
+  events.onopen = () => {
+    connected.set(true)
+    void readFleet()
+  }
+  events.onerror = () => connected.set(false)
+  events.addEventListener("fleet", ({ data }) => onServer(JSON.parse(data)))
+  events.addEventListener("request", ({ data }) => onRequest(JSON.parse(data)))
+  events.addEventListener("download", ({ data }) => onDownload(JSON.parse(data)))
+  events.addEventListener("model", () => void readFleet())
+  events.addEventListener("gap", () => {
+    void readFleet()
+    void readRequests().catch(fail)
+  })
+  const every = setInterval(point, 1_000)
+  // Loads and unloads that others cause are no events.
+  const poll = setInterval(() => {
+    if (document.visibilityState === "visible") void readFleet()
+  }, 5_000)
+  return () => {
+    events.close()
+    clearInterval(every)
+    clearInterval(poll)
+  }
+}
