@@ -195,7 +195,7 @@ export default {
     enhancedResolveOptions: {
       exportsFields: ["exports"],
       conditionNames: ["import", "node", "default", "types"],
-      extensions: [".ts", ".js", ".mjs", ".json"]
+      extensions: [".ts", ".tsx", ".js", ".mjs", ".json"]
     }
   }
 }
