@@ -13,6 +13,8 @@ export interface Service {
   readonly status?: number
   /** Whether usage is told. */
   readonly usage?: boolean
+  /** How many tokens it says that it wrote, if not as many as it did. */
+  readonly claims?: number
 }
 
 interface Body {
@@ -31,15 +33,16 @@ export interface LoadedServer extends AsyncDisposable {
 
 const sleep = (time: number) => new Promise<void>((resolve) => setTimeout(resolve, time))
 
-/** `service` gets the number of the request, from 0. */
-export const startLoadedServer = async (service: (number: number) => Service): Promise<LoadedServer> => {
+/** `service` gets the number of the request, from 0. Its list of models, `m` alone, comes after `listDelay` milliseconds. */
+export const startLoadedServer = async (service: (number: number) => Service, listDelay = 0): Promise<LoadedServer> => {
   const bodies: Array<Body> = []
   const authorizations: Array<string | undefined> = []
   let left = 0
   let inFlight = 0
   let most = 0
   const answer = async (res: ServerResponse, number: number): Promise<void> => {
-    const { first = 0, gap = 0, status = 200, tokens = 4, usage = true } = service(number)
+    const { claims, first = 0, gap = 0, status = 200, tokens = 4, usage = true } = service(number)
+    const completion = claims ?? tokens
     if (first === Number.POSITIVE_INFINITY) return
     await sleep(first)
     if (status !== 200) {
@@ -56,10 +59,24 @@ export const startLoadedServer = async (service: (number: number) => Service): P
     }
     event({ choices: [{ index: 0, delta: {}, finish_reason: "length" }] })
     if (usage)
-      event({ choices: [], usage: { prompt_tokens: 300, completion_tokens: tokens, total_tokens: 300 + tokens } })
+      event({
+        choices: [],
+        usage: { prompt_tokens: 300, completion_tokens: completion, total_tokens: 300 + completion }
+      })
     res.end("data: [DONE]\n\n")
   }
+  const list = async (path: string | undefined, res: ServerResponse): Promise<void> => {
+    if (listDelay === Number.POSITIVE_INFINITY) return
+    await sleep(listDelay)
+    const found = path === "/v1/models"
+    res.writeHead(found ? 200 : 404, { "content-type": "application/json" })
+    res.end(JSON.stringify(found ? { object: "list", data: [{ id: "m", object: "model" }] } : { error: "not found" }))
+  }
   const server = createServer((req, res) => {
+    if (req.method === "GET") {
+      void list(req.url, res)
+      return
+    }
     let text = ""
     req.setEncoding("utf8").on("data", (piece: string) => {
       text += piece

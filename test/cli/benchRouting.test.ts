@@ -1,0 +1,113 @@
+/** What later commands make of a benchmark: which server is best, and which one a chat goes to. */
+import { afterEach, beforeAll, describe, expect, it, vi } from "vitest"
+import { build, type Home, makeHome } from "../support/cliProcess.js"
+import { type LoadedServer, type Service, startLoadedServer } from "../support/loadedServer.js"
+
+vi.setConfig({ testTimeout: 240_000, hookTimeout: 240_000 })
+
+const kept = new Set<AsyncDisposable>()
+const keep = <A extends AsyncDisposable>(one: A): A => {
+  kept.add(one)
+  return one
+}
+beforeAll(build)
+afterEach(async () => {
+  for (const one of kept) await one[Symbol.asyncDispose]()
+  kept.clear()
+})
+
+const start = async (service: () => Service, listDelay = 0): Promise<LoadedServer> =>
+  keep(await startLoadedServer(service, listDelay))
+
+const homeOf = (servers: ReadonlyArray<LoadedServer>, more: ReadonlyArray<object> = []): Home =>
+  keep(
+    makeHome({
+      servers: servers.map(({ url }, i) => ({ url, protocol: "openai", ...more[i] })),
+      model: "m"
+    })
+  )
+
+const quick = ["--runs", "1", "--concurrency", "1", "--output-tokens", "8", "--prompt-tokens", "100"]
+const slow: Service = { gap: 150, tokens: 6 }
+const fast: Service = { gap: 2, tokens: 6 }
+
+const bench = async ({ run }: Home) => {
+  const { code, err } = await run(["bench", "-m", "m", ...quick])
+  expect([code, err]).toEqual([0, ""])
+}
+const best = async ({ run }: Home, strategy: string): Promise<string> => {
+  const { code, err, out } = await run(["best", "m", "--strategy", strategy])
+  expect([code, err]).toEqual([0, ""])
+  return out.trim()
+}
+/** Which of the servers a chat goes to. */
+const asked = async ({ run }: Home, servers: ReadonlyArray<LoadedServer>, routing: string): Promise<string> => {
+  const before = servers.map(({ bodies }) => bodies.length)
+  const { code, err } = await run(["chat", "Hello", "-m", "m", "--routing", routing])
+  expect([code, err]).toEqual([0, ""])
+  return servers
+    .filter(({ bodies }, i) => bodies.length > (before[i] ?? 0))
+    .map(({ url }) => url)
+    .join()
+}
+
+describe("after a benchmark", () => {
+  it.each([0, 1])(
+    "fastest and balanced go to the faster server, and to the other one when that has changed (%i)",
+    async (at) => {
+      const services = [slow, slow]
+      services[at] = fast
+      const servers = [await start(() => services[0] ?? slow), await start(() => services[1] ?? slow)]
+      const home = homeOf(servers)
+      for (const faster of [at, 1 - at]) {
+        services[faster] = fast
+        services[1 - faster] = slow
+        await bench(home)
+        const url = servers[faster]?.url
+        for (const routing of ["fastest", "balanced"]) expect(await best(home, routing)).toBe(url)
+        expect(await asked(home, servers, "fastest")).toBe(url)
+        expect(await asked(home, servers, "balanced")).toBe(url)
+      }
+    }
+  )
+
+  it("nearest goes to the nearest one, however slow it is", async () => {
+    const servers = [await start(() => fast), await start(() => slow)]
+    const places = [
+      { location: { latitude: -33.9, longitude: 151.2 } },
+      { location: { latitude: 52.5, longitude: 13.4 } }
+    ]
+    const home = homeOf(servers, places)
+    const env = { AICORTEX_LOCATION: "52.4,13.1" }
+    const nearHome: Home = { ...home, run: (args, more) => home.run(args, { ...env, ...more }) }
+    await bench(nearHome)
+    expect(await best(nearHome, "nearest")).toBe(servers[1]?.url)
+    expect(await asked(nearHome, servers, "nearest")).toBe(servers[1]?.url)
+    expect(await best(nearHome, "fastest")).toBe(servers[0]?.url)
+  })
+
+  it("a server whose counters lie does not win", async () => {
+    const servers = [await start(() => ({ ...slow, claims: 1_000_000 })), await start(() => ({ gap: 30, tokens: 6 }))]
+    const home = homeOf(servers)
+    await bench(home)
+    for (const routing of ["fastest", "balanced"]) {
+      expect(await best(home, routing)).toBe(servers[1]?.url)
+      expect(await asked(home, servers, routing)).toBe(servers[1]?.url)
+    }
+  })
+})
+
+describe("aicortex best in a new process", () => {
+  it("waits for the list of the faster server, which comes late", async () => {
+    const servers = [await start(() => slow), await start(() => fast, 700)]
+    const home = homeOf(servers)
+    await bench(home)
+    expect(await best(home, "fastest")).toBe(servers[1]?.url)
+  })
+
+  it("does not wait for ever for one that says nothing", async () => {
+    const [first, silent] = [await start(() => slow), await start(() => fast, Number.POSITIVE_INFINITY)]
+    const home = homeOf([first, silent], [])
+    expect(await best(home, "fastest")).toBe(first.url)
+  })
+})
