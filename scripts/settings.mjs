@@ -24,6 +24,7 @@ const load = async () => {
     export { descriptionOf, unitOf } from "./src/config/setting.ts"
     export { fleet, ownDefaults } from "./src/config/fleet.ts"
     export { gateway } from "./src/config/gateway.ts"
+    export { registryUrl } from "./src/config/registry.ts"
     export { server } from "./src/config/server.ts"
   `
   const outfile = join(root, "node_modules/.cache/aicortex", `settings-${process.pid}.mjs`)
@@ -89,19 +90,31 @@ const tabled = (path, tables) =>
 
 /** What each file should hold, by its path. */
 export const files = async () => {
-  const { configSchema, descriptionOf, fleet, gateway, ownDefaults, server, serversSchema, tables, unitOf } =
-    await load()
+  const {
+    configSchema,
+    descriptionOf,
+    fleet,
+    gateway,
+    ownDefaults,
+    registryUrl,
+    server,
+    serversSchema,
+    tables,
+    unitOf
+  } = await load()
   const describe = (/** @type {any} */ setting) =>
     unitOf(setting) === "ms" ? `${descriptionOf(setting)} In milliseconds.` : descriptionOf(setting)
   const source = (/** @type {string} */ path, /** @type {any[]} */ ...groups) =>
     commented(readFileSync(join(root, path), "utf8"), groups, describe)
   return {
     "docs/settings.md": tabled("docs/settings.md", tables()),
+    "docs/registry.md": tabled("docs/registry.md", tables()),
     "docs/servers.md": tabled("docs/servers.md", tables()),
     "config.schema.json": `${JSON.stringify(configSchema(), undefined, 2)}\n`,
     "servers.schema.json": `${JSON.stringify(serversSchema(), undefined, 2)}\n`,
     "src/config/fleet.ts": source("src/config/fleet.ts", fleet, ownDefaults),
     "src/config/gateway.ts": source("src/config/gateway.ts", gateway),
+    "src/config/registry.ts": source("src/config/registry.ts", registryUrl),
     "src/config/server.ts": source("src/config/server.ts", server)
   }
 }

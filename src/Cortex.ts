@@ -38,6 +38,8 @@ import * as Conditions from "./Conditions.js"
 import * as Config from "./config/resolve.js"
 import * as StoreHost from "./cortex/modelStoreHost.js"
 import { wrongPart } from "./cortex/parts.js"
+import * as RegistryCopies from "./cortex/registryCopies.js"
+import * as RegistryWatch from "./cortex/registryWatch.js"
 import * as ResourceReader from "./cortex/resourceReader.js"
 import * as StateFile from "./cortex/stateFile.js"
 import * as Terminal from "./cortex/terminal.js"
@@ -265,7 +267,7 @@ export const layerServices = <E = never, R = never>(
   if (wrong !== undefined) return Layer.fail(wrong)
   const registry = Registry.layer.pipe(
     Layer.provide(Layer.succeed(Registry.CatalogueLocation, registryFolder())),
-    Layer.provide(Layer.mergeAll(StateFile.layer, Probes.layer)),
+    Layer.provide(Layer.mergeAll(StateFile.layer, Probes.layer, RegistryCopies.layer, RegistryWatch.layer)),
     Layer.provideMerge(Fleet.layer)
   )
   type Outside = CurrentSettings | FileSystem.FileSystem | Path.Path

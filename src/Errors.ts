@@ -34,6 +34,7 @@ export {
   ModelStoreUnavailable
 } from "./errors/localModels.js"
 
+export { RegistrySourceFailed, RegistrySourceReason } from "./errors/registry.js"
 export { RegistryWarning, SavedStateWarning, TurnNotStored } from "./errors/warnings.js"
 
 // =============================================================================

@@ -21,13 +21,16 @@ import * as Model from "./Model.js"
 import { isAuto } from "./modelSelection/candidate.js"
 import * as Catalogue from "./registry/catalogue.js"
 import { EmbeddedModel, type EmbeddedModelInfo, hostsOf } from "./registry/embeddedModel.js"
+import * as FileRegistry from "./registry/fileRegistry.js"
 import { chatHosts, type LlmParams, paramsOf } from "./registry/llmParams.js"
 import * as LocalServers from "./registry/localServers.js"
 import * as Lists from "./registry/modelLists.js"
 import { answers, contextOn, isThere, type Offer, offersOver, silent, unreachable } from "./registry/offers.js"
+import * as RegistrySources from "./registry/registrySources.js"
 import * as Rows from "./registry/rows.js"
 import { type KnownServer, namesOn } from "./registry/serverEntry.js"
 import { serverInfoOf } from "./registry/serverInfo.js"
+import type { RegistrySource } from "./registry/sourceStatus.js"
 import { sourcesOf } from "./registry/sources.js"
 import * as Server from "./Server.js"
 import { Servers } from "./Servers.js"
@@ -47,6 +50,13 @@ export type {
    */
   Offer
 } from "./registry/offers.js"
+export type {
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  RegistrySource
+} from "./registry/sourceStatus.js"
 
 // =============================================================================
 // Models
@@ -181,8 +191,10 @@ export interface Service {
   readonly unreachable: () => ReadonlyArray<Unreachable>
   /** A server has answered that it does not have a model after all. */
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
-  /** Reads the registry folders and every server's list again. */
+  /** Reads the sources of the registry, and every server's list, again. */
   readonly refresh: Effect.Effect<void>
+  /** Where the registry comes from (the setting `registry`), in that order, with the state of each source. */
+  readonly sources: Effect.Effect<ReadonlyArray<RegistrySource>>
   /** What in the registry files could not be used. */
   readonly warnings: Effect.Effect<ReadonlyArray<RegistryWarning>>
 }
@@ -250,22 +262,17 @@ export const make = Effect.gen(function* () {
   // catalogue
   // ---------------------------------------------------------------------------
 
-  const files = Context.make(FileSystem.FileSystem, fs).pipe(Context.add(Path.Path, path))
-  const read = (folder: string, withServers: boolean) => Effect.provide(Catalogue.read(folder, withServers), files)
-
-  // Uninterruptible around the cache: otherwise the interruption of its first user would be cached. Not
-  // `Effect.cached`, which stores that in the fiber refs it passes on, and so interrupts all later users.
-  const once = <A>(effect: Effect.Effect<A>) =>
-    Effect.map(
-      Effect.cachedInvalidateWithTTL(effect, Duration.infinity),
-      ([get, forget]) => [Effect.uninterruptible(get), forget] as const
-    )
-  const [builtIn] = yield* once(read(location, false))
-  const [own, forgetOwn] = yield* once(
-    Effect.map(
-      Effect.forEach(settings.registry, (folder) => read(folder, true)),
-      Catalogue.merge
-    )
+  // Read once, and not interrupted with its first user. Not `Effect.cached`, which would keep that interruption.
+  const shippedFiles = FileRegistry.make(location, false, { fs, path })
+  const builtIn = yield* Effect.map(
+    Effect.cachedInvalidateWithTTL(Effect.as(shippedFiles.read, undefined), Duration.infinity),
+    ([get]) => Effect.map(Effect.uninterruptible(get), shippedFiles.now)
+  )
+  let reload: Effect.Effect<void> = Effect.void
+  const own = yield* RegistrySources.make(
+    settings,
+    { client, fs, path },
+    Effect.suspend(() => reload)
   )
 
   interface Whole {
@@ -274,7 +281,7 @@ export const make = Effect.gen(function* () {
     readonly rows: ReadonlyArray<Rows.Row>
   }
   let merged: Whole | undefined
-  const whole: Effect.Effect<Whole> = Effect.map(Effect.all([own, builtIn]), ([mine, shipped]) => {
+  const whole: Effect.Effect<Whole> = Effect.map(Effect.all([own.current, builtIn]), ([mine, shipped]) => {
     if (merged?.own === mine) return merged
     const own = embedded.info()
     const engine = { ...Catalogue.empty, families: new Set([own.family]), models: new Map([[embeddedKey, own]]) }
@@ -288,7 +295,7 @@ export const make = Effect.gen(function* () {
   // servers
   // ---------------------------------------------------------------------------
 
-  const sources = Effect.flatMap(own, (mine) => sourcesOf(settings.servers, mine, started.now()))
+  const sources = Effect.flatMap(own.current, (mine) => sourcesOf(settings.servers, mine, started.now()))
   const limits = {
     concurrency: settings.discoveryConcurrency,
     timeout: settings.discoveryTimeout,
@@ -301,6 +308,7 @@ export const make = Effect.gen(function* () {
     },
     resident: fleet.resident
   })
+  reload = lists.reload
   yield* LocalServers.follow(started, lists, fleet)
 
   const missing = Effect.fnUntraced(function* (model: string) {
@@ -499,7 +507,8 @@ export const make = Effect.gen(function* () {
     missing,
     unreachable: () => silent(lists.peek()),
     markAbsent: lists.markAbsent,
-    refresh: Effect.zipRight(forgetOwn, lists.refresh),
+    sources: own.statuses,
+    refresh: Effect.zipRight(own.refresh, lists.refresh),
     warnings: Effect.map(whole, ({ catalogue }) => catalogue.warnings)
   })
 })

@@ -19,6 +19,7 @@ const made = [
   "servers",
   "model",
   "registry",
+  "registryCopies",
   "aliases",
   "location",
   "stateFile",
@@ -63,12 +64,14 @@ export interface Settings extends Plain {
   readonly aliases: Aliases
   /** The user's own. */
   readonly servers: ReadonlyArray<Server>
-  /** Folders of registry files that come on top of the built-in catalogue. */
-  readonly registry: ReadonlyArray<string>
+  /** Registries that come on top of the built-in catalogue: folders, files, addresses. Earlier ones take precedence. */
+  readonly registry: ReadonlyArray<string | RegistryUrl>
   /** Where the user is, as it was given; `coordinates` are those of that place, where it has none. */
   readonly location: Location | undefined
   /** Where that place is, if `location` does not say it. */
   readonly coordinates?: Location | undefined
+  /** Where the last good copies of registries by address are kept; `undefined`: nowhere. */
+  readonly registryCopies: string | undefined
   /** `undefined`: what was learned of the servers is not kept. */
   readonly stateFile: string | undefined
   /** `undefined` where answers are kept only for calls that say so. */
@@ -99,6 +102,29 @@ export interface Proxy {
   readonly no: string
   /** Whether this machine itself is reached through them too. */
   readonly loopback: boolean
+}
+
+/**
+ * A registry that is read from an address.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface RegistryUrl {
+  /** The address, without a name and a password. */
+  readonly url: string
+  /** The address as it may be shown. */
+  readonly name: string
+  /** Headers of a request for it. No other host gets them. */
+  readonly headers: { readonly [name: string]: Redacted }
+  /** How long a copy is fresh, in milliseconds: after half of that the source is asked whether it has changed. */
+  readonly ttl: number
+  /** How long a request may take, in milliseconds. */
+  readonly timeout: number
+  /** How long the content may be, in bytes. */
+  readonly maxBytes: number
+  /** Whether a content is taken over that has less than half of what the one before had. */
+  readonly acceptSmaller: boolean
 }
 
 /**
@@ -188,6 +214,7 @@ export const empty: Settings = {
   aliases: none,
   servers: [],
   registry: [],
+  registryCopies: undefined,
   location: undefined,
   stateFile: undefined,
   cache: undefined,

@@ -46,6 +46,7 @@ export {
   NoSuitableModel,
   Overloaded,
   PersonaNotFound,
+  RegistrySourceFailed,
   RegistryWarning,
   RemoteTokensExhausted,
   SchemaMismatch,
@@ -71,7 +72,7 @@ export { tool } from "./promise/calls.js"
 export { ChatStream, StructuredStream } from "./promise/chatStream.js"
 export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js"
 export { Session } from "./promise/cortex.js"
-export type { LlmParams, ModelInfo, SearchOptions, ServerStatus } from "./Registry.js"
+export type { LlmParams, ModelInfo, RegistrySource, SearchOptions, ServerStatus } from "./Registry.js"
 export type { ServerInfo, ServerOptions } from "./Server.js"
 export type { Summary as SessionSummary } from "./Sessions.js"
 

@@ -89,6 +89,7 @@ export {
   NotRunning,
   Overloaded,
   PersonaNotFound,
+  RegistrySourceFailed,
   RegistryWarning,
   RemoteTokensExhausted,
   SavedStateWarning,
@@ -119,7 +120,7 @@ export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js
 export type { LocalCallOptions, LocalDownloadOptions, LocalModelOptions, LocalReply } from "./promise/localModel.js"
 export { LocalModel } from "./promise/localModel.js"
 export type { ImportModelOptions, LocalModels, PullModelOptions } from "./promise/localModels.js"
-export type { LlmParams, ModelInfo, SearchOptions, ServerStatus } from "./Registry.js"
+export type { LlmParams, ModelInfo, RegistrySource, SearchOptions, ServerStatus } from "./Registry.js"
 export type { ServerInfo, ServerOptions } from "./Server.js"
 export type { Summary as SessionSummary } from "./Sessions.js"
 
@@ -428,6 +429,15 @@ export const buildApiRequest = (
   prompt: string,
   options?: ApiRequest.Options
 ): Promise<ApiRequest.ApiRequest> => defaultCortex().buildApiRequest(model, prompt, options)
+
+/**
+ * Where the registry comes from (the setting `registry`): each folder, file and address with what it holds, how old
+ * that is, and why it could not be read, where it could not.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export const registrySources = (): Promise<ReadonlyArray<Registry.RegistrySource>> => defaultCortex().registrySources()
 
 /**
  * What could not be read in the registry files: each names file, record and field.

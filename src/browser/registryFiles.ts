@@ -1,78 +1,48 @@
-/**
- * The file system of a page: the addresses of registry files, each as a folder that holds one file. What was read is kept
- * for an hour, and read again in the background after half of it; an old copy is better than none.
- */
-import { SystemError } from "@effect/platform/Error"
+/** What a page has in place of files: none to read, and copies of registries in its store. */
 import * as FileSystem from "@effect/platform/FileSystem"
-import * as HttpClient from "@effect/platform/HttpClient"
 import * as Path from "@effect/platform/Path"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { RegistryCopies } from "../registry/registryCopies.js"
 import type { PageStore } from "./store.js"
 
-/** In milliseconds. */
-const fresh = 60 * 60 * 1000
-const fetchTimeout = 8_000
+/** No files: the built-in catalogue is an empty folder. */
+export const layerFiles: Layer.Layer<FileSystem.FileSystem | Path.Path> = Layer.merge(
+  FileSystem.layerNoop({
+    readDirectory: () => Effect.succeed([]),
+    stat: () => Effect.succeed({ type: "Directory", size: FileSystem.Size(0) } as FileSystem.File.Info)
+  }),
+  Path.layer
+)
 
-const failed = (address: string, description: string) =>
-  new SystemError({
-    module: "FileSystem",
-    method: "readFileString",
-    reason: "Unknown",
-    pathOrDescriptor: address,
-    description
+const keyOf = (url: string): string => `registry:${url}`
+
+/**
+ * Copies for the next visit. The source is asked for its whole content each time: another origin would have to allow the
+ * headers of a conditional request, and the browser has a cache of its own.
+ */
+export const layerCopies = (store: PageStore): Layer.Layer<never> =>
+  Layer.succeed(RegistryCopies, {
+    conditional: false,
+    read: (url) =>
+      Effect.sync(() => {
+        const kept = store.read(keyOf(url))
+        return kept === undefined
+          ? undefined
+          : { text: kept.text, etag: undefined, lastModified: undefined, checkedAt: kept.at, readAt: kept.at }
+      }),
+    write: (url, { checkedAt, text }) => Effect.sync(() => store.write(keyOf(url), { at: checkedAt, text })),
+    confirm: (url, at) =>
+      Effect.sync(() => {
+        const kept = store.read(keyOf(url))
+        if (kept !== undefined) store.write(keyOf(url), { at, text: kept.text })
+      })
   })
 
-/** The name of the file that an address ends in: the family of its models. */
-const nameOf = (address: string): string => {
-  const name = /([^/?#]+)(?:[?#].*)?$/.exec(address)?.[1] ?? "registry"
-  return name.endsWith(".json") ? name : `${name}.json`
+/** The address of a registry: a page may name it relative to its own. */
+export const absolute = <A>(source: A): A => {
+  const base = (globalThis as { readonly location?: { readonly href?: string } }).location?.href
+  return typeof source === "string" && base !== undefined && URL.canParse(source, base)
+    ? (new URL(source, base).href as A)
+    : source
 }
-
-const layerFiles = (store: PageStore): Layer.Layer<FileSystem.FileSystem, never, HttpClient.HttpClient> =>
-  Layer.effect(
-    FileSystem.FileSystem,
-    Effect.map(HttpClient.HttpClient, (client) => {
-      const ask = (address: string) =>
-        client.get(address).pipe(
-          Effect.filterOrFail(
-            ({ status }) => status === 200,
-            ({ status }) => failed(address, `HTTP ${status}`)
-          ),
-          Effect.flatMap((response) => response.text),
-          Effect.timeoutFail({
-            duration: fetchTimeout,
-            onTimeout: () => failed(address, `no answer within ${fetchTimeout / 1000} s`)
-          }),
-          Effect.mapError((error) => (error._tag === "SystemError" ? error : failed(address, error.message))),
-          Effect.tap((text) =>
-            Effect.map(Clock.currentTimeMillis, (at) => store.write(`registry:${address}`, { at, text }))
-          )
-        )
-      const text = (address: string) =>
-        Effect.flatMap(Clock.currentTimeMillis, (now) => {
-          const kept = store.read(`registry:${address}`)
-          if (kept === undefined) return ask(address)
-          const age = now - kept.at
-          if (age < 0 || age >= fresh) return Effect.orElseSucceed(ask(address), () => kept.text)
-          if (age < fresh / 2) return Effect.succeed(kept.text)
-          return Effect.as(Effect.forkDaemon(Effect.ignore(ask(address))), kept.text)
-        })
-      return FileSystem.makeNoop({
-        readDirectory: (folder) => Effect.succeed(folder === "" ? [] : [nameOf(folder)]),
-        stat: () => Effect.succeed({ type: "File", size: FileSystem.Size(0) } as FileSystem.File.Info),
-        readFileString: text
-      })
-    })
-  )
-
-/** A path is the address of the folder, whatever is in it. */
-const layerPath: Layer.Layer<Path.Path> = Layer.effect(
-  Path.Path,
-  Effect.map(Path.Path, (path) => Path.Path.of({ ...path, join: (folder = "") => folder }))
-).pipe(Layer.provide(Path.layer))
-
-/** Both. */
-export const layer = (store: PageStore): Layer.Layer<FileSystem.FileSystem | Path.Path, never, HttpClient.HttpClient> =>
-  Layer.merge(layerFiles(store), layerPath)

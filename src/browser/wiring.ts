@@ -45,6 +45,7 @@ type Elsewhere =
   | "demoModel"
   | "models"
   | "proxy"
+  | "registryCopies"
   | "stateFile"
 
 const elsewhere: { readonly [K in Elsewhere]: string } = {
@@ -57,6 +58,7 @@ const elsewhere: { readonly [K in Elsewhere]: string } = {
   demoModel: "the built-in model runs on Node only",
   models: "a page has no files",
   proxy: "connections are the browser's",
+  registryCopies: "a page has no files; see `storage`",
   stateFile: "a page has no files"
 }
 
@@ -86,7 +88,9 @@ const settings = (
     const reason = "does not exist in a browser: a page has no files"
     return Effect.fail(new InvalidConfig({ source, field: "sessions.folder", reason }))
   }
-  return Config.settings({ ...options, configFile: false })
+  const { registry } = options
+  const sources = Array.isArray(registry) ? registry.map(RegistryFiles.absolute) : RegistryFiles.absolute(registry)
+  return Config.settings({ ...options, registry: sources, configFile: false })
 }
 
 const nodeOnly = { field: "model", reason: "the built-in model runs on Node only: name a model of your servers" }
@@ -125,12 +129,12 @@ const layerBackends = Layer.effect(
 export const layer = ({ storage, ...options }: BrowserOptions): Layer.Layer<PortableServices, InvalidConfig> => {
   const store = PageStore.make(storage)
   const plainClient = Layer.provide(TransportClient.layer, Fetch.layer)
-  const files = Layer.provide(RegistryFiles.layer(store), plainClient)
+  const files = RegistryFiles.layerFiles
   const configured = Layer.provide(Layer.effect(CurrentSettings, settings(options)), files)
   const client = Layer.provide(StoredLists.layer(store), [plainClient, configured])
   const registry = Registry.layer.pipe(
     Layer.provide(Layer.succeed(Registry.CatalogueLocation, "")),
-    Layer.provide(Probes.layer),
+    Layer.provide(Layer.merge(Probes.layer, RegistryFiles.layerCopies(store))),
     Layer.provideMerge(Fleet.layer)
   )
   const memory = Layer.unwrapEffect(Effect.map(CurrentSettings, ({ cache }) => ResponseCache.layerStoreMemory(cache)))

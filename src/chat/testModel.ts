@@ -250,6 +250,7 @@ const registry = Layer.sync(Registry, () => {
     locate: () => Effect.succeed([]),
     missing,
     markAbsent: () => Effect.void,
+    sources: Effect.succeed([]),
     refresh: Effect.void,
     warnings: Effect.succeed([])
   })

@@ -6,6 +6,7 @@ import * as JSONSchema from "effect/JSONSchema"
 import { File } from "./file.js"
 import { fleet } from "./fleet.js"
 import { gateway } from "./gateway.js"
+import { registryUrl } from "./registry.js"
 import { server } from "./server.js"
 import { type AnySetting, defaultOf, namesOf, type Settings, unitOf } from "./setting.js"
 
@@ -66,5 +67,6 @@ const table = (settings: Settings, flags: boolean): string =>
 export const tables = (): { readonly [name: string]: string } => ({
   fleet: table(fleet, true),
   server: table(server, false),
+  registryUrl: table(registryUrl, false),
   gateway: table(gateway, true)
 })

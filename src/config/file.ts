@@ -156,6 +156,9 @@ export const sessionFolder = inState("sessions")
 /** Where the models of this machine are kept: `aicortex/models` beside it. */
 export const modelFolder = inState("models")
 
+/** Where copies of registries by address are kept: `aicortex/registry` beside it. */
+export const registryFolder = inState("registry")
+
 /** Where what runs on this machine is noted: `aicortex/local` beside it. */
 export const localFolder = inState("local")
 

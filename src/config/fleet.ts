@@ -14,6 +14,7 @@ import { Redactable } from "../server/options.js"
 import { defaultMaxBytes } from "../structuredOutput/limits.js"
 import { AliasNames } from "./aliases.js"
 import { ConditionsOptions } from "./conditions.js"
+import { FileRegistry, RegistryUrlOptions } from "./registry.js"
 import { FileServer, text } from "./server.js"
 import { setting } from "./setting.js"
 
@@ -155,13 +156,30 @@ export const fleet = {
     env: ["AICORTEX_LOCATION"]
   }),
   /**
-   * Folders of registry files of your own: models, servers, measured speeds. In the variable they are separated by
-   * commas. Default: none.
+   * Registries of your own (models, servers, measured speeds): folders of registry files, files, and addresses
+   * (https://…), each alone or as an object with an url and more. Earlier ones take precedence. In the variable they
+   * are separated by commas. Default: none.
    */
-  registry: setting(Schema.Union(Schema.String, Schema.Array(Schema.String)), {
-    doc: "Folders of registry files of your own: models, servers, measured speeds. In the variable they are separated by commas.",
-    defaultText: "none",
-    env: ["AICORTEX_REGISTRY"]
+  registry: setting(
+    Schema.Union(Schema.String, RegistryUrlOptions, Schema.Array(Schema.Union(Schema.String, RegistryUrlOptions))),
+    {
+      doc: "Registries of your own (models, servers, measured speeds): folders of registry files, files, and addresses (https://…), each alone or as an object with an url and more. Earlier ones take precedence. In the variable they are separated by commas.",
+      defaultText: "none",
+      env: ["AICORTEX_REGISTRY"],
+      file: FileRegistry,
+      flag: { name: "registry-source", value: "SOURCE" },
+      secret: true
+    }
+  ),
+  /**
+   * Where the last good copies of registries by address are kept, for a start while their source is away; false (in the
+   * variable off): nowhere. Default: ~/.local/state/aicortex/registry.
+   */
+  registryCopies: setting(pathOrOff("a folder"), {
+    doc: "Where the last good copies of registries by address are kept, for a start while their source is away; false (in the variable off): nowhere.",
+    defaultText: "~/.local/state/aicortex/registry",
+    env: ["AICORTEX_REGISTRY_COPIES"],
+    text: orOff
   }),
   /**
    * How long a server that failed is not asked. Each failed probe doubles it, up to ten times. Default: 60 s. In

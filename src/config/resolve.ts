@@ -22,9 +22,10 @@ import * as ResponseCache from "../ResponseCache.js"
 import * as Server from "../Server.js"
 import * as Settings from "../Settings.js"
 import { type Collected, collect, type Place, unknownOption } from "./collect.js"
-import { type File, modelFolder, optionalString, place as placeOf, readFile } from "./file.js"
+import { type File, modelFolder, optionalString, place as placeOf, readFile, registryFolder } from "./file.js"
 import { type CacheOptions, fleet, ownDefaults } from "./fleet.js"
 import * as Network from "./network.js"
+import * as Registries from "./registry.js"
 import type { FileServer, Secret } from "./server.js"
 import type { AnySetting, OptionsOf } from "./setting.js"
 
@@ -219,7 +220,11 @@ export const resolve = Effect.fnUntraced(function* (
       model: (values.model ?? automatic).trim(),
       aliases: aliases.right,
       servers: yield* serversOf(values.servers, places.servers, alone),
-      registry: typeof values.registry === "string" ? [values.registry] : (values.registry ?? []),
+      registry: yield* Registries.sourcesOf(values.registry, placeOfSetting("registry"), secret),
+      registryCopies:
+        values.registryCopies === false
+          ? undefined
+          : (values.registryCopies ?? (alone ? undefined : yield* registryFolder)),
       location: here,
       coordinates: here === undefined || Locations.hasCoordinates(here) ? undefined : coordinates?.right,
       stateFile: stateFile === false ? undefined : stateFile,

@@ -9,12 +9,14 @@ export const target = Effect.fnUntraced(function* (file: string) {
   return yield* Effect.orElseSucceed(fs.realPath(file), () => file)
 })
 
+let writes = 0
+
 /** Writes a file whole or not at all, and readable by nobody else: it may hold keys. */
 export const replaceFile = Effect.fnUntraced(function* (file: string, text: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const real = yield* target(file)
-  const temporary = `${real}.${process.pid}.tmp`
+  const temporary = `${real}.${process.pid}.${writes++}.tmp`
   yield* fs.makeDirectory(path.dirname(real), { recursive: true, mode: 0o700 })
   yield* fs.writeFileString(temporary, text, { mode: 0o600 }).pipe(
     Effect.zipRight(fs.chmod(temporary, 0o600)),

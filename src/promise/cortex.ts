@@ -111,6 +111,8 @@ export interface Cortex extends AsyncDisposable {
     prompt: string,
     options?: ApiRequest.Options
   ) => Promise<ApiRequest.ApiRequest>
+  /** Where the registry comes from, with the state of each source. */
+  readonly registrySources: () => Promise<ReadonlyArray<Registry.RegistrySource>>
   /** What in the registry files could not be used. */
   readonly registryWarnings: () => Promise<ReadonlyArray<RegistryWarning>>
   /** Stops what is under way and closes every connection. */
@@ -363,6 +365,7 @@ export const cortexOver = <E, R = never, More extends object = object>(
           )
         )
       ),
+    registrySources: () => registry((registry) => registry.sources),
     registryWarnings: () => registry((registry) => Effect.map(registry.warnings, (warnings) => [...warnings])),
     close,
     [Symbol.asyncDispose]: close

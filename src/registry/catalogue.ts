@@ -1,10 +1,6 @@
-/** Reads registry files: the models and servers that they describe. */
-import * as FileSystem from "@effect/platform/FileSystem"
-import * as Path from "@effect/platform/Path"
-import * as Effect from "effect/Effect"
+/** What registry files say: the models and servers that they describe. */
 import * as Either from "effect/Either"
 import { RegistryWarning } from "../Errors.js"
-import * as BoundedFile from "../internal/boundedFile.js"
 import { believable } from "../internal/speed.js"
 import * as Model from "../Model.js"
 import * as Server from "../Server.js"
@@ -30,10 +26,10 @@ export interface Catalogue {
   readonly warnings: ReadonlyArray<RegistryWarning>
 }
 
-/** One registry file. `family` is its name without the extension. */
+/** One registry file. `family` is its name without the extension; `undefined`: its models say it themselves. */
 export interface RegistryFile {
   readonly path: string
-  readonly family: string
+  readonly family: string | undefined
   readonly text: string
 }
 
@@ -80,13 +76,27 @@ interface Recorded extends RecordedServer {
   readonly models: Map<string, Server.Performance | undefined>
 }
 
+/** Whether a bare list is one of servers or addresses, and not of models. */
+const isListOfServers = (list: ReadonlyArray<unknown>): boolean =>
+  list.length > 0 &&
+  list.every(
+    (item) =>
+      typeof item === "string" ||
+      (isRecord(item) && isAbsent(item["model_name"]) && !isAbsent(item["url"] ?? item["source_url"]))
+  )
+
+/** Where Ollama lists its models: such an address is one of the list, and not of the server. */
+const listPath = /\/api\/tags\/*$/i
+
 /** Finds the records in the supported shapes of files. */
 const shapeOf = (
   json: unknown
 ): { readonly models: ReadonlyArray<unknown> } | { readonly servers: ReadonlyArray<unknown> } | undefined => {
-  if (Array.isArray(json)) return { models: json }
+  if (Array.isArray(json)) return isListOfServers(json) ? { servers: json } : { models: json }
   if (!isRecord(json)) return undefined
-  if (Array.isArray(json["models"])) return { models: json["models"] }
+  if (Array.isArray(json["models"])) {
+    return isAbsent(json["source_url"]) ? { models: json["models"] } : { servers: [json] }
+  }
   if (Array.isArray(json["servers"])) return { servers: json["servers"] }
   const props = json["props"]
   const page = isRecord(props) ? props["pageProps"] : undefined
@@ -192,8 +202,10 @@ export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Cata
   const readServers = (file: RegistryFile, records: ReadonlyArray<unknown>): void => {
     for (let i = 0; i < records.length; i++) {
       const warn = warner(file.path, i)
-      const record = records[i]
-      const address = isRecord(record) ? textAt(record, "url", "ip_port") : undefined
+      const item = records[i]
+      const record = typeof item === "string" ? { url: item } : item
+      const given = isRecord(record) ? textAt(record, "url", "source_url", "ip_port") : undefined
+      const address = given?.replace(listPath, "")
       if (!isRecord(record) || address === undefined) {
         warn(isRecord(record) ? "url" : undefined, isRecord(record) ? "is missing" : "is not an object")
         continue
@@ -226,64 +238,58 @@ export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Cata
   }
 
   for (const file of files) {
-    let json: unknown
-    try {
-      json = JSON.parse(file.text.replace(/^\uFEFF/, ""))
-    } catch (error) {
-      warner(file.path, undefined)(undefined, `is not JSON: ${error instanceof Error ? error.message : String(error)}`)
-      continue
-    }
-    const shape = shapeOf(json)
-    if (shape === undefined) {
-      warner(file.path, undefined)(undefined, "holds no list of models or servers")
-    } else if ("servers" in shape) {
-      readServers(file, shape.servers)
+    const shape = shapeOfText(file.text)
+    if (Either.isLeft(shape)) {
+      warner(file.path, undefined)(undefined, shape.left)
+    } else if ("servers" in shape.right) {
+      readServers(file, shape.right.servers)
     } else {
-      families.add(file.family)
-      readModels(file, shape.models)
+      if (file.family !== undefined) families.add(file.family)
+      readModels(file, shape.right.models)
+      if (file.family === undefined) for (const { family } of models.values()) families.add(family)
     }
   }
   return { families, models, servers, warnings }
 }
 
-/** A larger file is not a list of models, in bytes. */
-const maxFileBytes = 32 * 1024 * 1024
+/** The records in a text, or why it holds none. */
+const shapeOfText = (text: string) => {
+  let json: unknown
+  try {
+    json = JSON.parse(text.replace(/^\uFEFF/, ""))
+  } catch (error) {
+    return Either.left(`is not JSON: ${error instanceof Error ? error.message : String(error)}`)
+  }
+  return Either.fromNullable(shapeOf(json), () => "holds no list of models or servers")
+}
 
 /**
- * Reads the `*.json` files of a folder, by name. An unreadable folder or file is a warning; so is anything but a
- * regular file (a pipe, a device, a socket), which is not opened, and a file of more than 32 MiB.
+ * Parses one file, or says why it cannot be used as a whole. Parts that cannot be used are left out, with a warning.
  */
-export const read = Effect.fnUntraced(function* (folder: string, withServers: boolean) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const unreadable = (file: string) => (error: { readonly message: string }) =>
-    new RegistryWarning({ file, reason: `cannot be read: ${error.message}` })
+export const parseFile = (file: RegistryFile, withServers: boolean): Either.Either<Catalogue, string> =>
+  Either.map(shapeOfText(file.text), () => parse([file], withServers))
 
-  const listed = yield* Effect.either(Effect.mapError(fs.readDirectory(folder), unreadable(folder)))
-  if (Either.isLeft(listed)) return { ...empty, warnings: [listed.left] }
-  const names = listed.right.filter((name) => name.toLowerCase().endsWith(".json")).sort()
-  const files = yield* Effect.forEach(
-    names,
-    (name) => {
-      const file = path.join(folder, name)
-      return Effect.either(
-        Effect.mapBoth(BoundedFile.readText(fs, file, maxFileBytes), {
-          onFailure: unreadable(file),
-          onSuccess: (text): RegistryFile => ({ path: file, family: name.slice(0, -5).toLowerCase(), text })
-        })
-      )
-    },
-    { concurrency: 8 }
-  )
-  const parsed = parse(
-    files.flatMap((file) => (Either.isRight(file) ? [file.right] : [])),
-    withServers
-  )
-  return {
-    ...parsed,
-    warnings: [...files.flatMap((file) => (Either.isLeft(file) ? [file.left] : [])), ...parsed.warnings]
+/** The files of one folder: of two records about the same model, the first counts. */
+export const join = (files: ReadonlyArray<Catalogue>): Catalogue => {
+  const [first] = files
+  if (first !== undefined && files.length === 1) return first
+  const models = new Map<string, Model.ModelInfo>()
+  const servers = new Map<string, Recorded>()
+  for (const file of files) {
+    for (const [key, info] of file.models) if (!models.has(key)) models.set(key, info)
+    for (const [url, { models, server }] of file.servers) {
+      const known = servers.get(url)
+      if (known === undefined) servers.set(url, { server, models: new Map(models) })
+      else for (const [key, speed] of models) if (known.models.get(key) === undefined) known.models.set(key, speed)
+    }
   }
-})
+  return {
+    families: new Set(files.flatMap(({ families }) => [...families])),
+    models,
+    servers,
+    warnings: files.flatMap(({ warnings }) => warnings)
+  }
+}
 
 /** Merges catalogues: earlier ones take precedence, later ones fill the gaps. */
 export const merge = (catalogues: ReadonlyArray<Catalogue>): Catalogue => {

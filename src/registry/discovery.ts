@@ -47,7 +47,8 @@ const codes: { readonly [code: string]: string } = {
   ERR_SSL_PACKET_LENGTH_TOO_LONG: "speaks no TLS: its address may begin with http://"
 }
 
-const transportReason = (error: unknown): string => {
+/** Why a request did not reach a server, as it completes "the server …". */
+export const transportReason = (error: unknown): string => {
   let cause: unknown = error
   for (let depth = 0; depth < 5 && isRecord(cause); depth++) {
     const code = cause["code"]

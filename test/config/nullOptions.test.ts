@@ -73,6 +73,7 @@ const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
   personas: null,
   location: null,
   registry: null,
+  registryCopies: null,
   serverCooldown: null,
   cacheTtl: null,
   bestServerTtl: null,

@@ -11,7 +11,7 @@ import * as Config from "../../config/resolve.js"
 import { type AnySetting, defaultOf, inFileForm, type Settings, unitOf } from "../../config/setting.js"
 import { environment } from "../../cortex/environment.js"
 import * as Server from "../../Server.js"
-import type { ModelPolicy, Proxy, SessionPolicy } from "../../Settings.js"
+import type { ModelPolicy, Proxy, RegistryUrl, SessionPolicy } from "../../Settings.js"
 import * as Output from "../output.js"
 import * as Table from "../table.js"
 import { type Key, memberOf } from "./key.js"
@@ -70,13 +70,24 @@ const lineOf = (setting: AnySetting, value: unknown): string => {
 /** How models are kept and downloaded, as the file would say it: without the token. */
 const inFileFields = ({ token: _, ...models }: ModelPolicy) => inFileForm(fleet.models, models) as object
 
+/** A registry by address, as the file would say it: without what is secret. */
+const registryUrl = ({ acceptSmaller, headers, maxBytes, name, timeout, ttl }: RegistryUrl) => ({
+  url: name,
+  headers: Object.keys(headers),
+  ttl: ttl / 1000,
+  timeout: timeout / 1000,
+  maxBytes,
+  acceptSmaller
+})
+
 const shownValue = (value: unknown): string => (typeof value === "object" ? JSON.stringify(value) : String(value))
 
 const originOf = (place: Place | undefined): string => place?.origin ?? "default"
 
 /** The settings of the fleet; `own` are the words for those that have a form of their own. */
 const fleetRows = ({ members, places, settings }: Config.Resolved, sessionsFrom: string): ReadonlyArray<Shown> => {
-  const { cache, coordinates, location, models, proxy, registry, servers, sessions, stateFile } = settings
+  const { cache, coordinates, location, models, proxy, registry, registryCopies, servers, sessions, stateFile } =
+    settings
   const list = (items: ReadonlyArray<string>) => (items.length === 0 ? ["-"] : items)
   const own: { readonly [name: string]: { readonly value: unknown; readonly lines: ReadonlyArray<string> } } = {
     servers: {
@@ -90,7 +101,11 @@ const fleetRows = ({ members, places, settings }: Config.Resolved, sessionsFrom:
       lines: list(servers.map(describe))
     },
     location: { value: location, lines: [location === undefined ? "-" : placeOf(location, coordinates)] },
-    registry: { value: registry, lines: list(registry) },
+    registry: {
+      value: registry.map((source) => (typeof source === "string" ? source : registryUrl(source))),
+      lines: list(registry.map((source) => (typeof source === "string" ? source : source.name)))
+    },
+    registryCopies: { value: registryCopies ?? false, lines: [registryCopies ?? "off"] },
     aliases: { value: Object.fromEntries(settings.aliases), lines: list([...settings.aliases].map(aliasOf)) },
     personas: { value: settings.personas, lines: [list(Object.keys(settings.personas)).join(", ")] },
     stateFile: { value: stateFile ?? false, lines: [stateFile ?? "off"] },

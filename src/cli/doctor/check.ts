@@ -6,7 +6,7 @@ export type Status = "ok" | "warning" | "wrong"
 /** One thing that was checked: what about it, how it is, and what to do. */
 export interface Check {
   /** What was checked, for programs. */
-  readonly check: "server" | "models" | "answer" | "setting" | "variable" | "port"
+  readonly check: "server" | "models" | "answer" | "setting" | "variable" | "port" | "registry"
   /** A server's address, or the name of a setting or variable. */
   readonly subject: string
   readonly status: Status

@@ -10,6 +10,7 @@ import * as Fleet from "../fleetLayer.js"
 import * as Servers from "../manage/servers.js"
 import * as Output from "../output.js"
 import { type Check, type Status, wrong } from "./check.js"
+import { checkRegistry } from "./registry.js"
 import { checkServer } from "./servers.js"
 import { checkPort, checkSettings } from "./settings.js"
 
@@ -69,6 +70,7 @@ export const run = ({
     // Told in their order, each as soon as it is known.
     const started = yield* Effect.forEach(all, (server) => Effect.fork(checkServer(server, timeout, resolved)))
     for (const fiber of started) yield* tell(yield* fiber)
+    yield* tell(yield* checkRegistry)
     yield* tell(checkSettings(resolved, all))
     const { host, port } = gateway.settings
     if (port !== 0) yield* tell([yield* checkPort(host, port)])

@@ -13,6 +13,7 @@ import { CommandFailed, UsageError } from "../errors.js"
 import * as Output from "../output.js"
 import { type ApplyFlags, applyRecords } from "./apply.js"
 import * as Folder from "./folder.js"
+import { services } from "./run.js"
 import * as Sources from "./sources.js"
 
 // =============================================================================
@@ -56,7 +57,7 @@ export const importAll = (flags: ApplyFlags & { readonly sources: ReadonlyArray<
         return { records: [...records.values()], rejected: given.rejected, more }
       })
     yield* applyRecords(folder, make, flags)
-  }).pipe(Effect.provide(Cortex.layerSettings()))
+  }).pipe(Effect.provide(services))
 
 // =============================================================================
 // Export

@@ -22,7 +22,7 @@ import { Progress } from "./progress.js"
 import * as Sources from "./sources.js"
 
 /** The settings, and what requests are sent with. */
-const services = Layer.suspend(() => {
+export const services = Layer.suspend(() => {
   const settings = Cortex.layerSettings()
   return Layer.provideMerge(Layer.provide(TransportClient.layer, ByRuntime.layerConfigured), settings)
 })

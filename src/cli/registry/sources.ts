@@ -2,13 +2,16 @@
 import { createHash } from "node:crypto"
 import { stat } from "node:fs/promises"
 import { basename, join } from "node:path"
+import * as HttpClient from "@effect/platform/HttpClient"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Inventory from "../../registry/pipeline/inventory.js"
 import { familyFile, type PresentFile } from "../../registry/pipeline/plan.js"
 import type { Rejected } from "../../registry/pipeline/record.js"
+import * as RegistryRequest from "../../registry/registryRequest.js"
+import * as RegistryUrls from "../../registry/registryUrl.js"
 import type { Server } from "../../Server.js"
-import { CurrentSettings } from "../../Settings.js"
+import { CurrentSettings, type RegistryUrl } from "../../Settings.js"
 import { CommandFailed, UsageError } from "../errors.js"
 import * as Output from "../output.js"
 import * as Stdin from "../stdin.js"
@@ -19,10 +22,11 @@ const maxShown = 20
 
 const usage = (command: string, message: string) => new UsageError({ message, command: ["registry", command] })
 
-/** The registry folder that a command is about: the given one, else the first of the settings. */
+/** The registry folder that a command is about: the given one, else the first of the settings that is no address. */
 export const registryOf = (command: string, given: string | undefined) =>
-  Effect.flatMap(CurrentSettings, ({ registry: [first] }) => {
-    const folder = given ?? first
+  Effect.flatMap(CurrentSettings, ({ registry }) => {
+    const isPath = (source: string | RegistryUrl): source is string => typeof source === "string"
+    const folder = given ?? registry.find(isPath)
     return folder === undefined
       ? Effect.fail(usage(command, "no registry folder is known: name it with --registry, or set AICORTEX_REGISTRY"))
       : Effect.succeed(folder)
@@ -62,9 +66,31 @@ const kindOf = (path: string): Effect.Effect<"folder" | "file" | undefined> =>
     )
   )
 
+/** An address of a list, such as https://host/servers.json, and not of a server. */
+const isDocument = (argument: string): boolean =>
+  /^https?:\/\//i.test(argument) && /\.(json|txt)$/i.test(argument.replace(/[?#].*$/, ""))
+
+/** A registry by its address. What is configured for it, such as its key, holds. */
+const download = Effect.fnUntraced(function* (argument: string) {
+  const made = yield* Effect.mapError(
+    RegistryUrls.fromOptions(argument, "the command line"),
+    ({ reason }) => new CommandFailed({ message: reason })
+  )
+  const { registry } = yield* CurrentSettings
+  const source = registry.find((one) => typeof one === "object" && one.url === made.url) ?? made
+  if (typeof source === "string") return yield* new CommandFailed({ message: `${source} is no address` })
+  const client = HttpClient.withTracerDisabledWhen(yield* HttpClient.HttpClient, () => true)
+  const answer = yield* Effect.mapError(
+    RegistryRequest.get(client, source, undefined),
+    ({ message }) => new CommandFailed({ message })
+  )
+  return { name: source.name, text: answer === "unchanged" ? "" : answer.text }
+})
+
 /** The sources that an argument names. */
 const inArgument = Effect.fnUntraced(function* (argument: string) {
   if (argument === "-") return [{ name: "standard input", text: yield* Stdin.all }]
+  if (isDocument(argument)) return [yield* download(argument)]
   if (/^https?:\/\//i.test(argument)) return [{ name: "the command line", text: argument }]
   const kind = yield* kindOf(argument)
   if (kind === "folder") return yield* inFolder(argument)
