@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as FileSystem from "@effect/platform/FileSystem"
-import type * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClient from "@effect/platform/HttpClient"
 import * as Path from "@effect/platform/Path"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -257,6 +257,7 @@ export const make = Effect.gen(function* () {
     Model.canonical(model) === embeddedKey && !LocalServers.has(started, embeddedKey)
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
+  const client = HttpClient.withTracerDisabledWhen(yield* HttpClient.HttpClient, () => true)
 
   // ---------------------------------------------------------------------------
   // catalogue
