@@ -7,7 +7,6 @@ import * as FileSystem from "@effect/platform/FileSystem"
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as Path from "@effect/platform/Path"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -263,12 +262,7 @@ export const make = Effect.gen(function* () {
   // catalogue
   // ---------------------------------------------------------------------------
 
-  // Read once, and not interrupted with its first user. Not `Effect.cached`, which would keep that interruption.
-  const shippedFiles = FileRegistry.make(location, false, { fs, path })
-  const builtIn = yield* Effect.map(
-    Effect.cachedInvalidateWithTTL(Effect.as(shippedFiles.read, undefined), Duration.infinity),
-    ([get]) => Effect.map(Effect.uninterruptible(get), shippedFiles.now)
-  )
+  const builtIn = yield* FileRegistry.once(location, { fs, path })
   let reload: Effect.Effect<void> = Effect.void
   const own = yield* RegistrySources.make(
     settings,

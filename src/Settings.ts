@@ -12,7 +12,16 @@ import { fleet } from "./config/fleet.js"
 import { defaultsOf, type ValuesOf } from "./config/setting.js"
 import { type Aliases, none } from "./modelSelection/aliases.js"
 import { automatic } from "./modelSelection/candidate.js"
+import type { RegistryUrl } from "./registry/registryUrl.js"
 import type { Location, Server } from "./Server.js"
+
+export type {
+  /**
+   * @since 0.3.0
+   * @category models
+   */
+  RegistryUrl
+} from "./registry/registryUrl.js"
 
 /** Those that something is made of before they hold, or that only what makes the services reads. */
 const made = [
@@ -102,29 +111,6 @@ export interface Proxy {
   readonly no: string
   /** Whether this machine itself is reached through them too. */
   readonly loopback: boolean
-}
-
-/**
- * A registry that is read from an address.
- *
- * @since 0.3.0
- * @category models
- */
-export interface RegistryUrl {
-  /** The address, without a name and a password. */
-  readonly url: string
-  /** The address as it may be shown. */
-  readonly name: string
-  /** Headers of a request for it. No other host gets them. */
-  readonly headers: { readonly [name: string]: Redacted }
-  /** How long a copy is fresh, in milliseconds: after half of that the source is asked whether it has changed. */
-  readonly ttl: number
-  /** How long a request may take, in milliseconds. */
-  readonly timeout: number
-  /** How long the content may be, in bytes. */
-  readonly maxBytes: number
-  /** Whether a content is taken over that has less than half of what the one before had. */
-  readonly acceptSmaller: boolean
 }
 
 /**

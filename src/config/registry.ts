@@ -2,9 +2,9 @@
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import type { InvalidConfig } from "../Errors.js"
 import { milliseconds, wholeFrom } from "../internal/units.js"
 import * as RegistryUrls from "../registry/registryUrl.js"
-import type { RegistryUrl } from "../Settings.js"
 import { fields } from "../server/options.js"
 import type { Place } from "./collect.js"
 import { Secret } from "./server.js"
@@ -120,6 +120,4 @@ export const sourcesOf = <E, R>(
         place.field
       )
     })
-  ) as Effect.Effect<ReadonlyArray<string | RegistryUrl>, E | RegistryUrlError, R>
-
-type RegistryUrlError = import("../Errors.js").InvalidConfig
+  ) as Effect.Effect<ReadonlyArray<string | RegistryUrls.RegistryUrl>, E | InvalidConfig, R>

@@ -6,6 +6,7 @@ import type { PlatformError } from "@effect/platform/Error"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { RegistryWarning } from "../Errors.js"
@@ -147,4 +148,13 @@ export const make = (location: string, withServers: boolean, { fs, path }: Servi
             }))
     })
   }
+}
+
+/** The catalogue of a folder that names no servers, read once when it is first needed. */
+export const once = (location: string, services: Services): Effect.Effect<Effect.Effect<Catalogue.Catalogue>> => {
+  const files = make(location, false, services)
+  // Not interrupted with its first user, and not `Effect.cached`, which would keep that interruption for all others.
+  return Effect.map(Effect.cachedInvalidateWithTTL(Effect.asVoid(files.read), Duration.infinity), ([read]) =>
+    Effect.map(Effect.uninterruptible(read), files.now)
+  )
 }

@@ -6,10 +6,9 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { RegistrySourceFailed, type RegistrySourceReason } from "../errors/registry.js"
-import type { RegistryUrl } from "../Settings.js"
 import { transportReason } from "./discovery.js"
 import type { RegistryCopy } from "./registryCopies.js"
-import { shown } from "./registryUrl.js"
+import { type RegistryUrl, shown } from "./registryUrl.js"
 
 /** More redirects in a row are a loop. */
 const maxRedirects = 5

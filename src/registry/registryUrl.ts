@@ -1,10 +1,32 @@
 /** A registry that is named by its address: how a user names one, and what is made of that. */
 import * as Either from "effect/Either"
-import type * as Redacted from "effect/Redacted"
+import type { Redacted } from "effect/Redacted"
 import { InvalidConfig } from "../Errors.js"
 import * as Server from "../Server.js"
-import type { RegistryUrl } from "../Settings.js"
 import { redactUserInfo } from "../server/address.js"
+
+/**
+ * A registry that is read from an address.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface RegistryUrl {
+  /** The address, without a name and a password. */
+  readonly url: string
+  /** The address as it may be shown. */
+  readonly name: string
+  /** Headers of a request for it. No other host gets them. */
+  readonly headers: { readonly [name: string]: Redacted }
+  /** How long a copy is fresh, in milliseconds: after half of that the source is asked whether it has changed. */
+  readonly ttl: number
+  /** How long a request may take, in milliseconds. */
+  readonly timeout: number
+  /** How long the content may be, in bytes. */
+  readonly maxBytes: number
+  /** Whether a content is taken over that has less than half of what the one before had. */
+  readonly acceptSmaller: boolean
+}
 
 /** Defaults: how long a copy is fresh and how long a request may take (milliseconds), and the longest content (bytes). */
 export const defaults = { ttl: 3_600_000, timeout: 10_000, maxBytes: 32 * 1024 * 1024 }
@@ -12,8 +34,8 @@ export const defaults = { ttl: 3_600_000, timeout: 10_000, maxBytes: 32 * 1024 *
 /** How a user names one; times are in milliseconds. */
 export interface RegistryUrlOptions {
   readonly url: string
-  readonly apiKey?: string | Redacted.Redacted | undefined
-  readonly headers?: { readonly [name: string]: string | Redacted.Redacted } | undefined
+  readonly apiKey?: string | Redacted | undefined
+  readonly headers?: { readonly [name: string]: string | Redacted } | undefined
   readonly ttl?: number | undefined
   readonly timeout?: number | undefined
   readonly maxBytes?: number | undefined

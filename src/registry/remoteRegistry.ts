@@ -8,11 +8,11 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { RegistrySourceFailed } from "../errors/registry.js"
 import * as Background from "../internal/background.js"
-import type { RegistryUrl } from "../Settings.js"
 import * as Catalogue from "./catalogue.js"
 import type { RegistryCopy, RegistryCopyStore } from "./registryCopies.js"
 import * as Document from "./registryDocument.js"
 import { failed, get } from "./registryRequest.js"
+import type { RegistryUrl } from "./registryUrl.js"
 import { type RegistrySource, sizeOf } from "./sourceStatus.js"
 
 /** The first pause after a failure, in milliseconds; it doubles up to half of the source's `ttl`. */
