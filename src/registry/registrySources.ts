@@ -82,7 +82,7 @@ const files = (
       follow: Effect.gen(function* () {
         const events = yield* Queue.sliding<void>(1)
         yield* watch(location, () => events.unsafeOffer(undefined))
-        yield* Effect.forever(
+        return yield* Effect.forever(
           Effect.gen(function* () {
             yield* Queue.take(events)
             yield* Background.pause(settleTime)
