@@ -36,6 +36,7 @@ import * as ResumeSupport from "./backend/resumeSupport.js"
 import * as Chat from "./Chat.js"
 import * as Conditions from "./Conditions.js"
 import * as Config from "./config/resolve.js"
+import * as Datagrams from "./cortex/datagrams.js"
 import * as StoreHost from "./cortex/modelStoreHost.js"
 import { wrongPart } from "./cortex/parts.js"
 import * as RegistryCopies from "./cortex/registryCopies.js"
@@ -267,7 +268,9 @@ export const layerServices = <E = never, R = never>(
   if (wrong !== undefined) return Layer.fail(wrong)
   const registry = Registry.layer.pipe(
     Layer.provide(Layer.succeed(Registry.CatalogueLocation, registryFolder())),
-    Layer.provide(Layer.mergeAll(StateFile.layer, Probes.layer, RegistryCopies.layer, RegistryWatch.layer)),
+    Layer.provide(
+      Layer.mergeAll(StateFile.layer, Probes.layer, Datagrams.layer, RegistryCopies.layer, RegistryWatch.layer)
+    ),
     Layer.provideMerge(Fleet.layer)
   )
   type Outside = CurrentSettings | FileSystem.FileSystem | Path.Path

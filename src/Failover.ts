@@ -6,6 +6,7 @@
  * | no connection, 5xx, malformed, cut, silence | next server; this one rests |
  * | 429, 503 | next server; this one rests, for this model, as long as it asked |
  * | 503 while the model is loaded | other servers first; then this one every second, within `loadTimeout` |
+ * | no connection, and its machine can be woken (`wake`) | other servers first; then it is woken, and waited for within `loadTimeout` |
  * | the model cannot be run there (memory, a runner that crashed) | next server; this one rests, for this model |
  * | 404 model not found | next server; the registry forgets that this one has the model |
  * | 401, 403 | next server |
@@ -184,6 +185,7 @@ export const make = Effect.gen(function* () {
     spend: fleet.spendRemoteTokens,
     hedges: new HedgeBudget(),
     agreements: new RejectedRequests(now),
+    waking: registry,
     failed: (host, failure) => {
       if (failure.reason === "model-not-found") runFork(registry.markAbsent(host.model, host.server.url))
       // A server that is back after an outage may be another program.

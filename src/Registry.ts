@@ -31,6 +31,7 @@ import { type KnownServer, namesOn } from "./registry/serverEntry.js"
 import { serverInfoOf } from "./registry/serverInfo.js"
 import type { RegistrySource } from "./registry/sourceStatus.js"
 import { sourcesOf } from "./registry/sources.js"
+import * as WakeOnLan from "./registry/wakeOnLan.js"
 import * as Server from "./Server.js"
 import { Servers } from "./Servers.js"
 import { CurrentSettings } from "./Settings.js"
@@ -140,7 +141,7 @@ export interface ModelsOptions {
  * @since 0.1.0
  * @category models
  */
-export interface Service {
+export interface Service extends WakeOnLan.Waking {
   /** The model of the engine in this process. */
   readonly embedded: EmbeddedModelInfo
   /** Sorted; the names of the registry files. */
@@ -304,6 +305,7 @@ export const make = Effect.gen(function* () {
     resident: fleet.resident
   })
   reload = lists.reload
+  const waking = WakeOnLan.makeWaking(yield* WakeOnLan.make(lists.probe), lists, fleet)
   yield* LocalServers.follow(started, lists, fleet)
 
   const missing = Effect.fnUntraced(function* (model: string) {
@@ -341,7 +343,9 @@ export const make = Effect.gen(function* () {
     const there = (yield* lists.now).filter(isThere)
     if (!there.some(answers) || (yield* lists.claims(model)).length > 0) return hosts
     const { catalogue } = yield* whole
-    return catalogue.models.has(Model.canonical(model)) ? hosts : yield* missing(model)
+    if (catalogue.models.has(Model.canonical(model))) return hosts
+    const asleep = hosts.filter(waking.asleep)
+    return asleep.length > 0 ? asleep : yield* missing(model)
   })
 
   const locate = (model: string): Effect.Effect<ReadonlyArray<Host>, ModelNotFound | NoServers> =>
@@ -501,6 +505,7 @@ export const make = Effect.gen(function* () {
     locate,
     missing,
     unreachable: () => silent(lists.peek()),
+    ...waking,
     markAbsent: lists.markAbsent,
     sources: own.statuses,
     refresh: Effect.zipRight(own.refresh, lists.refresh),

@@ -14,6 +14,7 @@ import * as Anthropic from "./server/anthropic.js"
 import type { Location } from "./server/location.js"
 import * as Options from "./server/options.js"
 import { SpokenProtocol } from "./server/options.js"
+import * as Wake from "./server/wake.js"
 
 export { normalizeUrl, openAIBase, redactUserInfo } from "./server/address.js"
 
@@ -22,6 +23,8 @@ export { isLocal } from "./server/locality.js"
 export { GivenLocation, Location, WrittenLocation } from "./server/location.js"
 
 export { SpokenProtocol } from "./server/options.js"
+
+export type { WakeTarget } from "./server/wake.js"
 
 /**
  * What a server speaks. `embedded` is the engine inside this process.
@@ -99,6 +102,8 @@ export interface Server {
   readonly implicit: boolean
   /** Whether the user counts it as local, or as remote; `undefined`: see `isLocal`. */
   readonly local?: boolean | undefined
+  /** How its machine is woken where it sleeps; `undefined`: it is not. */
+  readonly wake?: Wake.WakeTarget | undefined
   /** Why an engine of this machine does not run, where it should: nothing is sent to it. */
   readonly engineFailure?: EngineFailure | undefined
 }
@@ -170,6 +175,13 @@ export interface ServerOptions {
    * is of this machine. A tunnel to another machine is `false`; a server of your own network may be `true`.
    */
   readonly local?: boolean | undefined
+  /**
+   * The hardware address of its machine, such as `00:11:22:33:44:55`. Where it does not answer, and a call needs it, a
+   * magic packet (wake-on-LAN) is sent, and the call waits for it up to `loadTimeout`. Default: it is not woken.
+   */
+  readonly wake?: string | undefined
+  /** Where that packet is sent (UDP); default `255.255.255.255:9`. */
+  readonly wakeAddress?: string | undefined
 }
 
 /** Set by HTTP itself: overriding them would break the request. */
@@ -268,6 +280,8 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
     organization,
     priority,
     protocol,
+    wake,
+    wakeAddress,
     weight
   } = checked.right
   if (apiKey !== undefined) {
@@ -282,6 +296,11 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
   if (headers.right?.["authorization"] !== undefined && authorization !== undefined) {
     return fail("servers.headers", `${href} has a key already: give either that or the header authorization`)
   }
+  if (wake === undefined && wakeAddress !== undefined) {
+    return fail("servers.wakeAddress", `of ${href} has no effect without wake`)
+  }
+  const woken = wake === undefined ? Either.right(undefined) : Wake.parse(wake, wakeAddress)
+  if (Either.isLeft(woken)) return fail(`servers.${woken.left.field}`, `of ${href} ${woken.left.reason}`)
   const speaks = protocol ?? (Anthropic.isOwn(href) ? "anthropic" : namesVersion(href) ? "openai" : undefined)
   if (speaks === "anthropic" && apiKey !== undefined && headers.right?.["x-api-key"] !== undefined) {
     return fail("servers.headers", `${href} has a key already: give either that or the header x-api-key`)
@@ -297,7 +316,8 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
     priority: priority ?? 0,
     maxInFlight,
     implicit: false,
-    ...(local === undefined ? {} : { local })
+    ...(local === undefined ? {} : { local }),
+    ...(woken.right === undefined ? {} : { wake: woken.right })
   })
 }
 

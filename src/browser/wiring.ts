@@ -3,6 +3,7 @@ import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import { type Backend, Backends } from "../Backend.js"
 import * as Benchmark from "../Benchmark.js"
 import * as Anthropic from "../backend/anthropic.js"
@@ -87,6 +88,13 @@ const settings = (
   if (typeof options.sessions?.folder === "string") {
     const reason = "does not exist in a browser: a page has no files"
     return Effect.fail(new InvalidConfig({ source, field: "sessions.folder", reason }))
+  }
+  if (
+    Array.isArray(options.servers) &&
+    options.servers.some((server: unknown) => Predicate.hasProperty(server, "wake"))
+  ) {
+    const reason = "does not exist in a browser: a page sends no datagrams"
+    return Effect.fail(new InvalidConfig({ source, field: "servers.wake", reason }))
   }
   const { registry } = options
   const sources = Array.isArray(registry) ? registry.map(RegistryFiles.absolute) : RegistryFiles.absolute(registry)

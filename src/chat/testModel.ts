@@ -236,6 +236,8 @@ const registry = Layer.sync(Registry, () => {
   return Registry.of({
     embedded: builtIn,
     unreachable: () => [],
+    asleep: () => false,
+    wake: () => () => {},
     families: Effect.succeed([]),
     models: () => Effect.succeed([]),
     modelInfo: missing,

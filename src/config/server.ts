@@ -74,6 +74,23 @@ export const server = {
   local: setting(fields.local, {
     doc: "Whether it is local: private calls stay on local servers, and auto may prefer them or the others. Say false for a tunnel to another machine, true for a server of your own network.",
     defaultText: "whether its address is of this machine"
+  }),
+  /**
+   * The hardware address of its machine, such as 00:11:22:33:44:55. Where it does not answer, and a call needs it, a
+   * magic packet (wake-on-LAN) is sent, and the call waits for it up to loadTimeout. Listings never wake it. Default:
+   * it is not woken.
+   */
+  wake: setting(fields.wake, {
+    doc: "The hardware address of its machine, such as 00:11:22:33:44:55. Where it does not answer, and a call needs it, a magic packet (wake-on-LAN) is sent, and the call waits for it up to loadTimeout. Listings never wake it.",
+    defaultText: "it is not woken"
+  }),
+  /**
+   * Where the magic packet is sent (UDP): usually the broadcast address of its network, such as 192.168.1.255:9.
+   * Default: 255.255.255.255:9.
+   */
+  wakeAddress: setting(fields.wakeAddress, {
+    doc: "Where the magic packet is sent (UDP): usually the broadcast address of its network, such as 192.168.1.255:9.",
+    defaultText: "255.255.255.255:9"
   })
 } as const
 

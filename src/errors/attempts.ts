@@ -42,6 +42,7 @@ export type Phase = typeof Phase.Type
  * - `diverged`: a second server's answer does not begin with the text already sent
  * - `engine`: the embedded engine failed
  * - `deadline`: the call's deadline passed while the server was at work; it is not at fault
+ * - `asleep`: the server's machine was woken (`wake`) and did not come within `loadTimeout`, or could not be woken
  * - `remote-limit`: the server is remote, the ceiling of remote tokens is reached (`remoteTokensPerDay`), and nothing was
  *   sent
  *
@@ -75,6 +76,7 @@ export const FailureReason = Schema.Literal(
   "diverged",
   "engine",
   "deadline",
+  "asleep",
   "remote-limit"
 )
 

@@ -14,6 +14,7 @@ import type { CallListener, CallObserver, Observed, Trace } from "../Telemetry.j
 import type { TraceContext } from "../Transport.js"
 import type { RejectedRequests } from "./faultAttribution.js"
 import type { HedgeBudget } from "./hedging.js"
+import type { Waking } from "./sleepingServers.js"
 
 /**
  * A whole answer. `stopSequence` is the text that ended it, where a server tells it; `attempts` are those that failed
@@ -137,6 +138,8 @@ export interface Dependencies {
   readonly hedges: HedgeBudget
   /** Requests that servers have agreed to reject. */
   readonly agreements: RejectedRequests
+  /** Wakes machines that sleep. */
+  readonly waking: Waking
   /** Receives every failure that says something about a server. */
   readonly failed: (host: Host, failure: ServerFailure) => void
   /** The error for a model that no server turned out to have. */

@@ -6,10 +6,11 @@ import { exhaustedReason } from "../fleet/remoteTokens.js"
 import { maxTimer } from "../internal/silenceTimer.js"
 import * as UnsupportedOptions from "../internal/unsupported.js"
 import { type Route, waitForSlot } from "../Router.js"
-import { restingAt } from "../router/pickInput.js"
+import { none, restingAt } from "../router/pickInput.js"
 import { type Host, isLocal, type Protocol } from "../Server.js"
 import type { Call, Dependencies, Relocate } from "./call.js"
 import { defaultAttempts, defaultPauseBefore, isWorthRetry, pauseBefore, retryWindow } from "./retryPolicy.js"
+import { SleepingServers } from "./sleepingServers.js"
 
 /** The call that the selection serves. */
 export interface SelectionClient {
@@ -66,13 +67,16 @@ export class ServerSelection {
   private over = false
   private backoff: ReturnType<typeof setTimeout> | undefined
   private leaveQueue: (() => void) | undefined
+  private readonly sleeping: SleepingServers
 
   constructor(
     private readonly client: SelectionClient,
     private current: Route,
-    private readonly dependencies: Pick<Dependencies, "exhausted" | "hedges" | "now" | "random">,
+    private readonly dependencies: Pick<Dependencies, "exhausted" | "hedges" | "now" | "random" | "waking">,
     private readonly relocate: Relocate
-  ) {}
+  ) {
+    this.sleeping = new SleepingServers(dependencies.waking, dependencies.now)
+  }
 
   get route(): Route {
     return this.current
@@ -83,9 +87,9 @@ export class ServerSelection {
     return this.current.columns.hosts
   }
 
-  /** Whether it waits for a slot on a server. */
+  /** Whether it waits for a slot on a server, or for a machine that sleeps. */
   get queued(): boolean {
-    return this.leaveQueue !== undefined
+    return this.leaveQueue !== undefined || this.sleeping.waits
   }
 
   next(): void {
@@ -131,6 +135,7 @@ export class ServerSelection {
     if (this.backoff !== undefined) clearTimeout(this.backoff)
     this.leaveQueue?.()
     this.leaveQueue = undefined
+    this.sleeping.stop()
   }
 
   /** A server for a hedged request; -1 if there is none, or the budget is spent. */
@@ -199,11 +204,14 @@ export class ServerSelection {
     // The ceiling may have been reached while the call waited.
     if (at >= 0 && this.excludeRemote() && this.current.isExcluded(at)) {
       this.proceed(this.current.next())
+    } else if (at >= 0 && this.isAsleep(at)) {
+      this.proceed(this.current.next())
     } else if (at >= 0 && !this.isLeftToOthers(at)) {
       this.tries++
       this.client.found(at)
     } else if (at === waitForSlot) this.queue()
     else if (this.client.once) this.client.exhausted()
+    else if (this.wake()) return
     else if (this.client.call.limits.maxAttempts === undefined || this.current.able() === 0) this.lookAgain()
     else {
       // Every server was tried: only now is the same one tried again, after a pause.
@@ -221,6 +229,49 @@ export class ServerSelection {
       const pause = this.loadsNow() ? loadingPause : pauseBefore(round, retryBackoff, this.dependencies.random())
       this.schedule(pause, () => this.beginRound(asks))
     }
+  }
+
+  /** A machine that sleeps is woken only where no other server is left. */
+  private isAsleep(at: number): boolean {
+    const host = this.current.columns.hosts[at]
+    return host?.server.wake !== undefined && this.sleeping.defers(host)
+  }
+
+  /** No other server is left: has machines woken that sleep, and waits for the first; `false` if there is none. */
+  private wake(): boolean {
+    const { client, current } = this
+    const { hosts } = current.columns
+    if (!hosts.some(({ server }) => server.wake !== undefined)) return false
+    const able = hosts.filter((_, at) => !current.isExcluded(at))
+    const began = this.sleeping.wake(
+      able,
+      (host) => this.lastOf(host),
+      client.call.limits.loadTimeout,
+      (outcome) => {
+        client.dequeued()
+        for (const [host, failure] of outcome.failed) client.unable(host, failure)
+        if (outcome.woken === undefined) this.proceed(none)
+        else this.askWoken(outcome.woken)
+      }
+    )
+    if (began) client.delayed(true)
+    return began
+  }
+
+  /** Asks a server whose machine was woken; its list is known by now. */
+  private askWoken(woken: Host): void {
+    const { url } = woken.server
+    this.withRoute((route) => {
+      const hosts = route?.columns.hosts ?? []
+      if (route === undefined || !hosts.some(({ certain, server }) => certain && server.url === url)) {
+        this.client.unable(woken, { reason: "model-not-found", message: "was woken, and does not have the model" })
+        this.proceed(none)
+        return
+      }
+      this.follow(route)
+      for (const [at, host] of hosts.entries()) if (host.server.url !== url) route.tried[at] = 1
+      this.next()
+    })
   }
 
   /** A server that rests is not waited for where another model follows. */

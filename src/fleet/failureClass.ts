@@ -65,6 +65,7 @@ const table: { readonly [R in FailureReason]: FailureClass } = {
   diverged: failureClass("nobody"),
   engine: failureClass("nobody"),
   deadline: failureClass("nobody"),
+  asleep: failureClass("nobody"),
   "remote-limit": failureClass("nobody")
 }
 

@@ -52,6 +52,10 @@ export interface ModelLists {
   readonly isSettled: () => boolean
   /** The same synchronously; empty before the first request. */
   readonly peek: () => ReadonlyArray<KnownServer>
+  /** Whether a server is off, can be woken, and may have the model as far as is known. */
+  readonly isAsleep: (url: string, model: string) => boolean
+  /** Asks one server now, and whether it has answered. */
+  readonly probe: (url: string) => Effect.Effect<boolean>
   readonly markAbsent: (model: string, url: string) => Effect.Effect<void>
   readonly refresh: Effect.Effect<void>
   /** The sources have changed; no server is asked for that. */
@@ -100,6 +104,11 @@ const refreshGrace = 50
 const isHealthy = (entry: Entry): boolean => entry.problem === undefined
 const isUnknown = (entry: Entry): boolean =>
   entry.readAt === Number.NEGATIVE_INFINITY && entry.failedAt === Number.NEGATIVE_INFINITY
+
+const isUnread = (entry: Entry): boolean => entry.readAt === Number.NEGATIVE_INFINITY
+/** Whether a server is off, and its machine can be woken. */
+const isSleeping = ({ problem, responded, server }: Entry): boolean =>
+  server.wake !== undefined && problem !== undefined && !responded
 
 /** The order in which servers are asked: a server that is off must not delay those that answer. */
 const rankOf = (entry: Entry): number => (!isHealthy(entry) ? 2 : isUnknown(entry) ? 1 : 0)
@@ -244,7 +253,11 @@ export const make = Effect.fnUntraced(function* (
     const certain: Array<Host> = []
     const uncertain: Array<Host> = []
     for (const entry of entries ?? []) {
-      if (!entry.models.has(key)) continue
+      if (!entry.models.has(key)) {
+        // It may have the model, and is woken only where no other server can answer.
+        if (isSleeping(entry) && isUnread(entry)) uncertain.push(hostOn(entry, key, key, false))
+        continue
+      }
       if (isFresh(entry, now)) certain.push(hostOn(entry, key, key, true))
       else if (!entry.server.implicit) uncertain.push(hostOn(entry, key, key, false))
     }
@@ -378,6 +391,23 @@ export const make = Effect.fnUntraced(function* (
       update()
     })
 
+  const entryOf = (url: string): Entry | undefined => entries?.find((one) => one.server.url === url)
+
+  const isAsleep = (url: string, model: string): boolean => {
+    const entry = entryOf(url)
+    return entry !== undefined && isSleeping(entry) && (isUnread(entry) || isClaimed(entry, canonical(model)))
+  }
+
+  const probe = (url: string): Effect.Effect<boolean> =>
+    Effect.suspend(() => {
+      const entry = entryOf(url)
+      if (entry === undefined) return Effect.succeed(false)
+      return startAll([entry]).pipe(
+        Effect.zipRight(waits.forAll([entry], { required: () => true })),
+        Effect.map(() => entry.problem === undefined)
+      )
+    })
+
   const refresh = Effect.gen(function* () {
     const all = yield* load
     yield* startAll(all)
@@ -398,6 +428,8 @@ export const make = Effect.fnUntraced(function* (
       return clock.unsafeCurrentTimeMillis() < settledUntil
     },
     peek: () => (entries ?? []).map(toKnown),
+    isAsleep,
+    probe,
     markAbsent,
     refresh,
     reload: Effect.suspend(() => (entries === undefined ? Effect.void : Effect.asVoid(load)))

@@ -50,6 +50,8 @@ export interface Entry extends Source {
   /** Models it listed, but no longer had when a request asked for them. */
   readonly lost: Set<string>
   problem: string | undefined
+  /** Whether it answered when it was last asked, be it with something else than a list. */
+  responded: boolean
   askedAt: number
   readAt: number
   failedAt: number
@@ -66,6 +68,7 @@ export const makeEntry = (source: Source): Entry => ({
   digests: new Map(),
   lost: new Set(),
   problem: undefined,
+  responded: false,
   askedAt: Number.NEGATIVE_INFINITY,
   readAt: Number.NEGATIVE_INFINITY,
   failedAt: Number.NEGATIVE_INFINITY,
@@ -140,6 +143,7 @@ export const record = (entry: Entry, exit: Exit.Exit<Listing, ListingFailed>, no
     entry.lost.clear()
     locateApi(entry, exit.value.api)
     entry.problem = undefined
+    entry.responded = true
     entry.stale = false
     entry.readAt = now
     return
@@ -147,6 +151,7 @@ export const record = (entry: Entry, exit: Exit.Exit<Listing, ListingFailed>, no
   entry.problem = describe(exit.cause)
   entry.failedAt = now
   const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
+  entry.responded = failure?.answered === true
   if (failure?.api !== undefined) {
     // The chat path is only searched at the places of OpenAI's API.
     entry.protocol ??= "openai"

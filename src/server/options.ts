@@ -43,7 +43,9 @@ export const fields = {
   weight: positive,
   priority: whole,
   maxInFlight: wholeFrom(1),
-  local: Schema.Boolean
+  local: Schema.Boolean,
+  wake: Schema.String.annotations({ message: () => "must be a text" }),
+  wakeAddress: Schema.String.annotations({ message: () => "must be a text" })
 }
 
 type Fields = typeof fields

@@ -113,7 +113,9 @@ const serverOptions: { readonly [K in keyof Required<Omit<ServerOptions, "url">>
   priority: null,
   maxInFlight: null,
   location: null,
-  local: null
+  local: null,
+  wake: null,
+  wakeAddress: null
 }
 
 const gatewayOptions: { readonly [K in keyof Gateway.GatewayOptions]?: null } = {

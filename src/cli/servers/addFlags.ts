@@ -45,6 +45,14 @@ export const options = {
     ],
     { about: "Whether it is local, where private calls stay. Default: whether its address is of this machine." }
   ),
+  wake: Flags.text("wake", {
+    value: "MAC",
+    about: "The hardware address of its machine, which is woken (wake-on-LAN) where it sleeps and a call needs it."
+  }),
+  wakeAddress: Flags.text("wake-address", {
+    value: "HOST:PORT",
+    about: "Where the magic packet is sent, such as 192.168.1.255:9. Default: 255.255.255.255:9."
+  }),
   maxInFlight: Flags.number("max-in-flight", fields.maxInFlight, {
     about: "Requests at once; more wait. Default: no limit, or for Ollama 4 per model."
   })

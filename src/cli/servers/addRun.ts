@@ -20,7 +20,15 @@ import { addServer } from "./editFile.js"
 const source = "the command line"
 
 /** The fields of a server that only flags set. */
-const flagged: ReadonlySet<string> = new Set(["headers", "weight", "priority", "maxInFlight", "location"])
+const flagged: ReadonlySet<string> = new Set([
+  "headers",
+  "weight",
+  "priority",
+  "maxInFlight",
+  "location",
+  "wake",
+  "wakeAddress"
+])
 
 const usage = (message: string) => new UsageError({ message, command: ["servers", "add"] })
 

@@ -28,6 +28,7 @@ const reasons: { readonly [R in FailureReason | "rest"]: string } = {
   unsupported: "it does not support an option of the request",
   diverged: "it would have continued the answer differently",
   engine: "the engine in this process failed",
+  asleep: "its machine was woken, and did not come in time",
   deadline: "the request's deadline passed",
   "remote-limit": "the daily limit of tokens on remote servers is reached"
 }
