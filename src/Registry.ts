@@ -535,7 +535,4 @@ export const layer: Layer.Layer<
  * @since 0.1.0
  * @category accessors
  */
-export const warnings: Effect.Effect<ReadonlyArray<RegistryWarning>, never, Registry> = Effect.flatMap(
-  Registry,
-  (registry) => registry.warnings
-)
+export const warnings = Effect.flatMap(Registry, ({ warnings }): Service["warnings"] => warnings)
