@@ -14,7 +14,7 @@ import type { CallListener, CallObserver, Observed, Trace } from "../Telemetry.j
 import type { TraceContext } from "../Transport.js"
 import type { RejectedRequests } from "./faultAttribution.js"
 import type { HedgeBudget } from "./hedging.js"
-import type { Waking } from "./sleepingServers.js"
+import type { Waking } from "./waking.js"
 
 /**
  * A whole answer. `stopSequence` is the text that ended it, where a server tells it; `attempts` are those that failed

@@ -1,43 +1,19 @@
 /** Server selection: the path of one call across the servers of its model, with retry rounds, backoff and queueing. */
 import type { ServerFailure } from "../Backend.js"
-import type { Attempt, Unsupported } from "../Errors.js"
+import type { Attempt } from "../Errors.js"
 import { classifyFailure } from "../fleet/failureClass.js"
 import { exhaustedReason } from "../fleet/remoteTokens.js"
 import { maxTimer } from "../internal/silenceTimer.js"
 import * as UnsupportedOptions from "../internal/unsupported.js"
 import { type Route, waitForSlot } from "../Router.js"
-import { none, restingAt } from "../router/pickInput.js"
+import { restingAt } from "../router/pickInput.js"
 import { type Host, isLocal, type Protocol } from "../Server.js"
-import type { Call, Dependencies, Relocate } from "./call.js"
+import type { Dependencies, Relocate } from "./call.js"
 import { defaultAttempts, defaultPauseBefore, isWorthRetry, pauseBefore, retryWindow } from "./retryPolicy.js"
+import type { SelectionClient } from "./selectionClient.js"
 import { SleepingServers } from "./sleepingServers.js"
 
-/** The call that the selection serves. */
-export interface SelectionClient {
-  /** The failed ones. */
-  readonly attempts: ReadonlyArray<Attempt>
-  readonly call: Pick<Call, "began" | "limits">
-  /** Whether a server says that the request itself is invalid. */
-  readonly claimed: boolean
-  /** Whether no server is tried twice, because another model follows. */
-  readonly once: boolean
-  /** The options of the request that a protocol cannot express, each with the reason. */
-  unsupported(protocol: Protocol): ReadonlyArray<Unsupported>
-  /** This server is to be asked; it already counts in `tries`. */
-  found(at: number): void
-  /** This server does not support the request. */
-  unable(host: Host, failure: ServerFailure): void
-  /** No server is being asked for the time being. */
-  delayed(queued: boolean): void
-  /** The call has left the queue. */
-  dequeued(): void
-  /** No server is left. */
-  exhausted(): void
-  /** All are busy, and the queue is full. */
-  overloaded(ticket: { readonly retryAfter: number; readonly queued: number }): void
-  /** A bug. */
-  defect(error: unknown): void
-}
+export type { SelectionClient } from "./selectionClient.js"
 
 /** Polling interval while a server loads the model, in milliseconds. */
 const loadingPause = 1_000
@@ -75,7 +51,7 @@ export class ServerSelection {
     private readonly dependencies: Pick<Dependencies, "exhausted" | "hedges" | "now" | "random" | "waking">,
     private readonly relocate: Relocate
   ) {
-    this.sleeping = new SleepingServers(dependencies.waking, dependencies.now)
+    this.sleeping = new SleepingServers(this, client, dependencies)
   }
 
   get route(): Route {
@@ -200,18 +176,18 @@ export class ServerSelection {
     return found
   }
 
-  private proceed(at: number): void {
+  proceed(at: number): void {
     // The ceiling may have been reached while the call waited.
     if (at >= 0 && this.excludeRemote() && this.current.isExcluded(at)) {
       this.proceed(this.current.next())
-    } else if (at >= 0 && this.isAsleep(at)) {
+    } else if (at >= 0 && this.sleeping.defers(at)) {
       this.proceed(this.current.next())
     } else if (at >= 0 && !this.isLeftToOthers(at)) {
       this.tries++
       this.client.found(at)
     } else if (at === waitForSlot) this.queue()
     else if (this.client.once) this.client.exhausted()
-    else if (this.wake()) return
+    else if (this.sleeping.wake()) return
     else if (this.client.call.limits.maxAttempts === undefined || this.current.able() === 0) this.lookAgain()
     else {
       // Every server was tried: only now is the same one tried again, after a pause.
@@ -231,49 +207,6 @@ export class ServerSelection {
     }
   }
 
-  /** A machine that sleeps is woken only where no other server is left. */
-  private isAsleep(at: number): boolean {
-    const host = this.current.columns.hosts[at]
-    return host?.server.wake !== undefined && this.sleeping.defers(host)
-  }
-
-  /** No other server is left: has machines woken that sleep, and waits for the first; `false` if there is none. */
-  private wake(): boolean {
-    const { client, current } = this
-    const { hosts } = current.columns
-    if (!hosts.some(({ server }) => server.wake !== undefined)) return false
-    const able = hosts.filter((_, at) => !current.isExcluded(at))
-    const began = this.sleeping.wake(
-      able,
-      (host) => this.lastOf(host),
-      client.call.limits.loadTimeout,
-      (outcome) => {
-        client.dequeued()
-        for (const [host, failure] of outcome.failed) client.unable(host, failure)
-        if (outcome.woken === undefined) this.proceed(none)
-        else this.askWoken(outcome.woken)
-      }
-    )
-    if (began) client.delayed(true)
-    return began
-  }
-
-  /** Asks a server whose machine was woken; its list is known by now. */
-  private askWoken(woken: Host): void {
-    const { url } = woken.server
-    this.withRoute((route) => {
-      const hosts = route?.columns.hosts ?? []
-      if (route === undefined || !hosts.some(({ certain, server }) => certain && server.url === url)) {
-        this.client.unable(woken, { reason: "model-not-found", message: "was woken, and does not have the model" })
-        this.proceed(none)
-        return
-      }
-      this.follow(route)
-      for (const [at, host] of hosts.entries()) if (host.server.url !== url) route.tried[at] = 1
-      this.next()
-    })
-  }
-
   /** A server that rests is not waited for where another model follows. */
   private isLeftToOthers(at: number): boolean {
     return this.client.once && this.tries > 0 && restingAt(this.current.columns, at, this.dependencies.now())
@@ -284,7 +217,7 @@ export class ServerSelection {
     this.client.delayed(false)
   }
 
-  private lastOf({ server }: Host): Attempt | undefined {
+  lastOf({ server }: Host): Attempt | undefined {
     return this.client.attempts.findLast((attempt) => attempt.server === server.url)
   }
 
@@ -393,7 +326,7 @@ export class ServerSelection {
     })
   }
 
-  private withRoute(go: (route: Route | undefined) => void): void {
+  withRoute(go: (route: Route | undefined) => void): void {
     this.relocate().then(
       (route) => {
         if (!this.over) go(route)
@@ -413,7 +346,7 @@ export class ServerSelection {
     return more
   }
 
-  private follow(route: Route): void {
+  follow(route: Route): void {
     this.current = route
     this.excludeUnable()
   }

@@ -2,30 +2,25 @@
  * The servers of one call whose machines sleep: they are woken only where no other server is left, and waited for within
  * `loadTimeout`.
  */
-import type { ServerFailure } from "../Backend.js"
 import type { Attempt } from "../Errors.js"
 import { classifyFailure } from "../fleet/failureClass.js"
 import { maxTimer } from "../internal/silenceTimer.js"
+import type { Route } from "../Router.js"
+import { none } from "../router/pickInput.js"
 import type { Host } from "../Server.js"
+import type { SelectionClient } from "./selectionClient.js"
+import type { Waking } from "./waking.js"
 
-/** What wakes machines, for all calls. */
-export interface Waking {
-  /** Whether a server is known to be off, can be woken, and may have the model. */
-  readonly asleep: (host: Host) => boolean
-  /** Has its machine woken; returns what ends the wait. */
-  readonly wake: (
-    host: Host,
-    waiter: { readonly woken: () => void; readonly failed: (reason: string) => void }
-  ) => () => void
+/** The selection of servers that this is a part of. */
+export interface WakingSelection {
+  readonly route: Route
+  lastOf(host: Host): Attempt | undefined
+  /** Locates the servers of the model again. */
+  withRoute(go: (route: Route | undefined) => void): void
+  follow(route: Route): void
+  proceed(at: number): void
+  next(): void
 }
-
-/** The end of a wait: the server that answers, or those that do not, each with the reason. */
-export interface WakeOutcome {
-  readonly woken?: Host | undefined
-  readonly failed: ReadonlyArray<readonly [host: Host, failure: ServerFailure]>
-}
-
-const failure = (message: string): ServerFailure => ({ reason: "asleep", message })
 
 export class SleepingServers {
   /** Those that were waited for, by address: whether they came. */
@@ -34,8 +29,9 @@ export class SleepingServers {
   private leave: (() => void) | undefined
 
   constructor(
-    private readonly waking: Waking,
-    private readonly now: () => number
+    private readonly selection: WakingSelection,
+    private readonly client: Pick<SelectionClient, "call" | "delayed" | "dequeued" | "unable">,
+    private readonly dependencies: { readonly waking: Waking; readonly now: () => number }
   ) {}
 
   get waits(): boolean {
@@ -43,58 +39,90 @@ export class SleepingServers {
   }
 
   /** Whether a server had better be asked last: it is known to be off. */
-  defers(host: Host): boolean {
-    return host.server.wake !== undefined && !this.waited.has(host.server.url) && this.waking.asleep(host)
+  defers(at: number): boolean {
+    const host = this.selection.route.columns.hosts[at]
+    return host?.server.wake !== undefined && this.isDeferred(host)
   }
 
-  /** Those of these servers that may be woken, within the time that is left of `loadTimeout`. */
-  private candidates(hosts: ReadonlyArray<Host>, lastOf: (host: Host) => Attempt | undefined): ReadonlyArray<Host> {
-    return hosts.filter((host) => {
+  private isDeferred(host: Host): boolean {
+    return !this.waited.has(host.server.url) && this.dependencies.waking.asleep(host)
+  }
+
+  /** Those of the servers that may be woken. */
+  private candidates(): ReadonlyArray<Host> {
+    const { lastOf, route } = this.selection
+    return route.columns.hosts.filter((host, at) => {
       if (host.server.wake === undefined || this.waited.get(host.server.url) === false) return false
-      const last = lastOf(host)
-      return last === undefined ? this.defers(host) : classifyFailure(last).unreachable
+      if (route.isExcluded(at)) return false
+      const last = lastOf.call(this.selection, host)
+      return last === undefined ? this.isDeferred(host) : classifyFailure(last).unreachable
     })
   }
 
-  /** Has them woken, and calls `done` at the end of the wait; `false` if there is none, or no time is left. */
-  wake(
-    hosts: ReadonlyArray<Host>,
-    lastOf: (host: Host) => Attempt | undefined,
-    loadTimeout: number,
-    done: (outcome: WakeOutcome) => void
-  ): boolean {
-    const now = this.now()
-    const asleep = this.candidates(hosts, lastOf)
+  /** No other server is left: has machines woken that sleep, and waits for the first; `false` if there is none. */
+  wake(): boolean {
+    const asleep = this.candidates()
     if (asleep.length === 0) return false
+    const now = this.dependencies.now()
+    const { loadTimeout } = this.client.call.limits
     this.since ??= now
-    const remaining = this.since + loadTimeout - now
-    const left = new Map<Host, ServerFailure | undefined>(asleep.map((host) => [host, undefined]))
+    const failures = new Map<Host, string>()
     const ends: Array<() => void> = []
-    const finish = (woken: Host | undefined, otherwise: string) => {
+    const finish = (woken: Host | undefined) => {
       this.stop()
-      const failed = woken === undefined ? asleep : []
-      for (const host of failed) this.waited.set(host.server.url, false)
-      if (woken !== undefined) this.waited.set(woken.server.url, true)
-      done({ woken, failed: failed.map((host) => [host, left.get(host) ?? failure(otherwise)]) })
+      this.client.dequeued()
+      if (woken !== undefined) this.askWoken(woken)
+      else this.gaveUp(asleep, failures)
     }
-    const late = `was woken, and did not come within ${loadTimeout / 1000} s`
-    const timer = setTimeout(() => finish(undefined, late), Math.max(0, Math.min(remaining, maxTimer)))
+    const timer = setTimeout(finish, Math.max(0, Math.min(this.since + loadTimeout - now, maxTimer)), undefined)
     this.leave = () => {
       clearTimeout(timer)
       for (const end of ends) end()
     }
     for (const host of asleep) {
       ends.push(
-        this.waking.wake(host, {
-          woken: () => finish(host, late),
+        this.dependencies.waking.wake(host, {
+          woken: () => finish(host),
           failed: (reason) => {
-            left.set(host, failure(`sleeps, and could not be woken: ${reason}`))
-            if ([...left.values()].every((one) => one !== undefined)) finish(undefined, late)
+            failures.set(host, reason)
+            if (failures.size === asleep.length) finish(undefined)
           }
         })
       )
     }
+    this.client.delayed(true)
     return true
+  }
+
+  private gaveUp(asleep: ReadonlyArray<Host>, failures: ReadonlyMap<Host, string>): void {
+    const { loadTimeout } = this.client.call.limits
+    for (const host of asleep) {
+      const reason = failures.get(host)
+      const message =
+        reason === undefined
+          ? `was woken, and did not come within ${loadTimeout / 1000} s`
+          : `sleeps, and could not be woken: ${reason}`
+      this.waited.set(host.server.url, false)
+      this.client.unable(host, { reason: "asleep", message })
+    }
+    this.selection.proceed(none)
+  }
+
+  /** Asks a server whose machine was woken; its list is known by now. */
+  private askWoken(woken: Host): void {
+    const { url } = woken.server
+    this.waited.set(url, true)
+    this.selection.withRoute((route) => {
+      const hosts = route?.columns.hosts ?? []
+      if (route === undefined || !hosts.some(({ certain, server }) => certain && server.url === url)) {
+        this.client.unable(woken, { reason: "model-not-found", message: "was woken, and does not have the model" })
+        this.selection.proceed(none)
+        return
+      }
+      this.selection.follow(route)
+      for (const [at, host] of hosts.entries()) if (host.server.url !== url) route.tried[at] = 1
+      this.selection.next()
+    })
   }
 
   /** Ends the wait. */
