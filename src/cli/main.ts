@@ -19,6 +19,7 @@ import { type About, normalize, shape } from "./commandLine.js"
 import { completions, completionsShape, print } from "./completions.js"
 import { conditions, conditionsShape } from "./conditions.js"
 import { config, configShape } from "./config.js"
+import { discover, discoverShape } from "./discover.js"
 import { doctor, doctorShape } from "./doctor.js"
 import { embed, embedShape } from "./embed.js"
 import { engine, engineShape } from "./engine.js"
@@ -94,6 +95,7 @@ export const root = shape(
     models: modelsShape,
     use: useShape,
     servers: serversShape,
+    discover: discoverShape,
     registry: registryShape,
     doctor: doctorShape,
     sessions: sessionsShape,
@@ -130,6 +132,7 @@ const execute = Command.make("aicortex").pipe(
     models,
     use,
     servers,
+    discover,
     registryCommand,
     doctor,
     sessions,

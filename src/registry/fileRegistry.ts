@@ -13,6 +13,7 @@ import { RegistryWarning } from "../Errors.js"
 import { RegistrySourceFailed } from "../errors/registry.js"
 import * as BoundedFile from "../internal/boundedFile.js"
 import * as Catalogue from "./catalogue.js"
+import { parsePending, pendingName, stagedName } from "./pendingChange.js"
 import * as Document from "./registryDocument.js"
 import { type RegistrySource, sizeOf } from "./sourceStatus.js"
 
@@ -56,8 +57,15 @@ export const make = (location: string, withServers: boolean, { fs, path }: Servi
       ? Document.parse({ name: file, path: file }, text)
       : Catalogue.parseFile({ path: file, family: path.basename(file).slice(0, -5).toLowerCase(), text }, withServers)
 
+  const readText = (file: string) => BoundedFile.readText(fs, file, maxFileBytes)
+  /** Files whose new content may still wait beside them. */
+  let writing: ReadonlySet<string> = new Set()
+
+  const currentText = (file: string) =>
+    writing.has(path.basename(file)) ? Effect.orElse(stagedText(file), () => readText(file)) : readText(file)
+
   const readOne = (file: string, alone: boolean) =>
-    Effect.map(Effect.either(BoundedFile.readText(fs, file, maxFileBytes)), (text): Either.Either<Known, string> => {
+    Effect.map(Effect.either(currentText(file)), (text): Either.Either<Known, string> => {
       if (Either.isLeft(text)) return Either.left(`cannot be read: ${text.left.message}`)
       const before = known.get(file)
       return before?.text === text.right
@@ -69,10 +77,20 @@ export const make = (location: string, withServers: boolean, { fs, path }: Servi
     const { type } = yield* fs.stat(location)
     if (type !== "Directory") return [location]
     const names = yield* fs.readDirectory(location)
-    return names
-      .filter((name) => name.toLowerCase().endsWith(".json"))
+    // What a process that was killed has not brought to its end.
+    const pending = names.includes(pendingName)
+      ? parsePending(yield* Effect.orElseSucceed(readText(path.join(location, pendingName)), () => ""))
+      : undefined
+    writing = new Set(pending?.write)
+    return [...new Set([...names, ...writing])]
+      .filter((name) => name.toLowerCase().endsWith(".json") && pending?.remove.includes(name) !== true)
       .sort()
       .map((name) => path.join(location, name))
+  })
+
+  const stagedText = Effect.fnUntraced(function* (file: string) {
+    const real = yield* Effect.orElseSucceed(fs.realPath(file), () => file)
+    return yield* readText(path.join(path.dirname(real), stagedName(path.basename(real))))
   })
 
   const unreadable = ({ message }: PlatformError): void => {

@@ -1,9 +1,22 @@
 /** A folder of registry files: read within bounds, changed by one process at a time, each file whole or not at all. */
-import { copyFile, mkdir, open, readdir, realpath, rename, rm, stat, unlink } from "node:fs/promises"
+import {
+  copyFile,
+  mkdir,
+  open,
+  readdir,
+  readFile as readText,
+  realpath,
+  rename,
+  rm,
+  stat,
+  unlink
+} from "node:fs/promises"
 import { basename, dirname, join } from "node:path"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as BoundedFile from "../../internal/boundedFile.js"
+import { type PendingChange, parsePending, pendingName, stagedName } from "../../registry/pendingChange.js"
 import type { PresentFile } from "../../registry/pipeline/plan.js"
 import { CommandFailed } from "../errors.js"
 
@@ -39,6 +52,17 @@ export const readFile = (path: string, pipes = false): Effect.Effect<string, Com
     )
   )
 
+/** The text of a registry file: the new one, where a change is still to be brought to its end. */
+const readCurrent = Effect.fnUntraced(function* (folder: string, name: string, pending: PendingChange | undefined) {
+  const path = join(folder, name)
+  if (pending?.write.includes(name) === true) {
+    const { real } = yield* attempt(`${path} cannot be read`, () => targetOf(path))
+    const staged = yield* Effect.option(readFile(stagedOf(real)))
+    if (Option.isSome(staged)) return staged.value
+  }
+  return yield* readFile(path)
+})
+
 /** The `*.json` files of a folder, by name; `undefined` if there is no such folder. */
 export const readFolder = Effect.fnUntraced(function* (folder: string) {
   const names = yield* attempt(`${folder} cannot be read`, () =>
@@ -48,10 +72,14 @@ export const readFolder = Effect.fnUntraced(function* (folder: string) {
     })
   )
   if (names === undefined) return undefined
-  const files = names.filter((name) => name.toLowerCase().endsWith(".json")).sort()
+  const pending = yield* attempt(`${folder} cannot be read`, () => pendingIn(folder))
+  const all = pending === undefined ? names : [...new Set([...names, ...pending.write])]
+  const files = all
+    .filter((name) => name.toLowerCase().endsWith(".json") && pending?.remove.includes(name) !== true)
+    .sort()
   return yield* Effect.forEach(
     files,
-    (name) => Effect.map(readFile(join(folder, name)), (text): PresentFile => ({ name, text })),
+    (name) => Effect.map(readCurrent(folder, name, pending), (text): PresentFile => ({ name, text })),
     { concurrency: 8 }
   )
 })
@@ -71,24 +99,56 @@ const syncFolder = async (folder: string): Promise<void> => {
   }
 }
 
-const temporary = /^\..*\.\d+\.tmp$/
+const temporary = /^\..*\.(\d+|staged)\.tmp$/
 
-/** Writes a file whole or not at all: beside it, to the disk, and then in its place. A link stays one. */
-const replace = async (path: string, text: string): Promise<void> => {
+/** A text on the disk. */
+const writeThrough = async (path: string, text: string, mode: number): Promise<void> => {
+  const handle = await open(path, "w", mode)
+  try {
+    await handle.writeFile(text)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Where a file really is, with its mode: a link stays one. */
+const targetOf = async (path: string): Promise<{ readonly real: string; readonly mode: number }> => {
   const real = await realpath(path).catch(() => path)
   const mode = await stat(real).then(
     ({ mode }) => mode & 0o777,
     () => 0o644
   )
+  return { real, mode }
+}
+
+const stagedOf = (real: string): string => join(dirname(real), stagedName(basename(real)))
+
+/** What is about to change in a folder, if a process that made a change was killed. */
+const pendingIn = async (folder: string): Promise<PendingChange | undefined> =>
+  parsePending(await readText(join(folder, pendingName), "utf8").catch(() => ""))
+
+/** Brings a change to its end, wherever it stopped. */
+const finish = async (folder: string, { remove, write }: PendingChange): Promise<void> => {
+  const ignoreMissing = (error: unknown) => {
+    if (!isMissing(error)) throw error
+  }
+  for (const name of write) {
+    const { real } = await targetOf(join(folder, name))
+    await rename(stagedOf(real), real).catch(ignoreMissing)
+  }
+  for (const name of remove) await unlink(join(folder, name)).catch(ignoreMissing)
+  await syncFolder(folder)
+  await unlink(join(folder, pendingName)).catch(ignoreMissing)
+  await syncFolder(folder)
+}
+
+/** Writes a file whole or not at all: beside it, to the disk, and then in its place. A link stays one. */
+const replace = async (path: string, text: string): Promise<void> => {
+  const { mode, real } = await targetOf(path)
   const written = join(dirname(real), `.${basename(real)}.${process.pid}.tmp`)
   try {
-    const handle = await open(written, "w", mode)
-    try {
-      await handle.writeFile(text)
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
+    await writeThrough(written, text, mode)
     await rename(written, real)
   } catch (error) {
     await rm(written, { force: true })
@@ -106,7 +166,7 @@ export const writeFile = (path: string, text: string): Effect.Effect<void, Comma
     })
   )
 
-/** Writes and removes files of a folder: new ones first, so that nothing is missing in between. */
+/** Writes and removes files of a folder: all of it or nothing, also where the process is killed in the middle. */
 export const change = (
   folder: string,
   write: ReadonlyArray<PresentFile>,
@@ -116,9 +176,14 @@ export const change = (
     attempt(`${folder} cannot be changed`, async () => {
       // Left behind by a process that ended in the middle; no other one is at work here.
       for (const name of await readdir(folder)) if (temporary.test(name)) await rm(join(folder, name), { force: true })
-      for (const { name, text } of write) await replace(join(folder, name), text)
-      for (const name of remove) await unlink(join(folder, name))
-      await syncFolder(folder)
+      for (const { name, text } of write) {
+        const { mode, real } = await targetOf(join(folder, name))
+        await writeThrough(stagedOf(real), text, mode)
+        if (dirname(real) !== folder) await syncFolder(dirname(real))
+      }
+      const pending: PendingChange = { write: write.map(({ name }) => name), remove }
+      await replace(join(folder, pendingName), JSON.stringify(pending))
+      await finish(folder, pending)
     })
   )
 
@@ -133,7 +198,10 @@ export const locked = <A, E, R>(folder: string, use: Effect.Effect<A, E, R>): Ef
       ).default
       const pause = 50
       const retries = { retries: patience / pause, factor: 1, minTimeout: pause, maxTimeout: pause }
-      return lock(await realpath(folder), { realpath: false, stale, retries })
+      const release = await lock(await realpath(folder), { realpath: false, stale, retries })
+      const pending = await pendingIn(folder)
+      if (pending !== undefined) await finish(folder, pending)
+      return release
     }),
     () => use,
     // A process that took it for stale holds it now.

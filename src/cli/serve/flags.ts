@@ -28,6 +28,13 @@ export const options = {
   noLocal: Flags.flag("no-local", {
     about: "Do not serve the models of this machine. Default: they are served where there are any."
   }),
+  announce: Flags.flag("announce", {
+    about: "Announce the gateway in the local network (mDNS), where `aicortex discover` finds it."
+  }),
+  announceName: Flags.text("announce-name", {
+    value: "NAME",
+    about: "The same under this name. Default: aicortex on the name of this machine."
+  }),
   workers: Flags.number("workers", wholeBetween(1, 256), {
     about: "Number of processes, to use several cores.",
     default: 1

@@ -1,5 +1,6 @@
 /** Runs `aicortex serve`. */
 import cluster from "node:cluster"
+import { hostname } from "node:os"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -12,6 +13,7 @@ import { environment } from "../../cortex/environment.js"
 import * as Gateway from "../../Gateway.js"
 import type { RunningGateway } from "../../gateway/lifecycle.js"
 import { refused, UsageError } from "../errors.js"
+import * as Mdns from "../mdns/announce.js"
 import * as Output from "../output.js"
 import * as Ending from "./exitCode.js"
 import * as Local from "./localModels.js"
@@ -30,6 +32,8 @@ export interface Flags {
   readonly proxy: string | undefined
   readonly ca: ReadonlyArray<string>
   readonly noLocal: boolean
+  readonly announce: boolean
+  readonly announceName: string | undefined
   readonly workers: number | undefined
   readonly json: boolean
 }
@@ -118,8 +122,25 @@ const serveInProcess = Effect.fnUntraced(function* (flags: Flags, workers: numbe
   return running
 })
 
-const announce = (flags: Flags, url: string) =>
+const tell = (flags: Flags, url: string) =>
   flags.json ? Output.writeJson({ url }) : Effect.sync(() => log(`listening on ${url}  (docs: ${url}/docs)`))
+
+/** Tells where it listens, and announces it in the local network where that is wanted. */
+const announce = Effect.fnUntraced(function* (flags: Flags, url: string) {
+  yield* tell(flags, url)
+  if (!flags.announce && flags.announceName === undefined) return
+  const { hostname: host, port } = new URL(url)
+  if (Mdns.isLoopback(host)) {
+    log("it is not announced: only this machine can reach it. --host 0.0.0.0 lets others")
+    return
+  }
+  const name = flags.announceName ?? `aicortex on ${hostname()}`
+  yield* Mdns.announce({ name, host, port: Number(port) }).pipe(
+    Effect.tap(() => Effect.sync(() => log(`announced in the local network as ${name}`))),
+    // It serves all the same.
+    Effect.catchAll(({ message }) => Effect.sync(() => log(`it is not announced: ${message}`)))
+  )
+})
 
 export const run = Effect.fnUntraced(function* (flags: Flags) {
   yield* check(flags)

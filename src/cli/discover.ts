@@ -1,0 +1,32 @@
+/** `aicortex discover`: servers in the local network. */
+import * as Command from "@effect/cli/Command"
+import * as Effect from "effect/Effect"
+import { type About, shape } from "./commandLine.js"
+import * as Flags from "./flags.js"
+
+const options = {
+  wait: Flags.seconds("wait", { about: "How long to listen for servers. Default: 3." }),
+  yes: Flags.flag("yes", { alias: "y", about: "Connect to what was found, and add it, without a question." }),
+  interface: Flags.text("interface", {
+    value: "ADDRESS",
+    about: "The address of this machine on the network to ask in. Default: all networks."
+  }),
+  json: Flags.json
+}
+
+const about: About = {
+  about: [
+    "Find Ollama servers and aicortex gateways in the local network (mDNS), and add them to your servers.",
+    "It only asks who is there. Servers are connected to, and added, after a question; not on a terminal, they are only listed."
+  ],
+  examples: ["aicortex discover", "aicortex discover --json --wait 1", "aicortex discover --yes"]
+}
+
+export const discoverShape = shape(about, options)
+
+export const discover = Command.make("discover", options, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./discover/run.js")),
+    ({ run }) => run(flags)
+  )
+).pipe(Command.withDescription(about.about[0] ?? ""))
