@@ -28,7 +28,7 @@ import * as Logs from "./logs.js"
 import * as Manager from "./manager.js"
 import { type Paths, paths } from "./paths.js"
 import { memoryOfGroups, startOf } from "./processes.js"
-import { serversOf } from "./servers.js"
+import { baseOf, serversOf } from "./servers.js"
 import * as StateFile from "./stateFile.js"
 
 /** Between two looks at what is used, in milliseconds. */
@@ -132,7 +132,7 @@ export const run = Effect.fnUntraced(function* (
       memory: settings.memory ?? totalmem() * memoryShare,
       keepAlive: settings.keepAlive ?? defaultKeepAlive,
       aliases: Object.keys(settings.aliases ?? {}),
-      usage: servers.usage,
+      usage: (url, model) => servers.usage(baseOf(servers.service.now(), url), model),
       line: Logs.makeWriter(at),
       changed: publish
     }),

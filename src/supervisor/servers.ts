@@ -36,3 +36,7 @@ export const serversOf = (models: ReadonlyArray<LocalModels.Model>): ReadonlyArr
       return { server, info: infoOf(model), names: model.names, problem }
     })
   )
+
+/** The base URL under which requests are sent to the engine at an address. */
+export const baseOf = (servers: ReadonlyArray<Servers.LocalServer>, url: string): string =>
+  servers.find(({ server }) => server.url === url || server.url === `${url}/v1`)?.server.url ?? url
